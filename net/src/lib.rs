@@ -1,0 +1,10 @@
+//! Vocabulary, wire protocol and client library of walengine.
+//!
+//! The bottom of the workspace: [`model`] is data only, [`partition`] says where a thing lives,
+//! [`entry`] is the log's unit on disk and on the feed. Nothing here knows an executor of the
+//! engine or a consensus library.
+#![forbid(unsafe_code)]
+
+pub mod entry;
+pub mod model;
+pub mod partition;

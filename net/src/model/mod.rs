@@ -1,0 +1,16 @@
+//! Data that every part of walengine speaks: ids, events, verdicts. No behaviour beyond encoding.
+
+mod event;
+mod ids;
+mod verdict;
+
+pub use event::{
+    Account, AccountFlags, Close, CloseFlags, Decided, EVENT_BYTES, Event, EventBytes, EventKind, Expire,
+    FLAG_LINKED, Guard, GuardFlags, RESOLVED_BYTES, Resolved, ResolvedBytes, Transfer,
+    TransferFlags, event_flags, event_id, event_kind,
+};
+pub use ids::{
+    AccountId, Amount, Book, ClusterId, Code, EventId, LedgerId, Offset, PartitionId, Timestamp,
+    Token,
+};
+pub use verdict::Verdict;
