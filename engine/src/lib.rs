@@ -1,0 +1,6 @@
+//! walengine: a thread-per-core write-ahead log for a ledger of money transactions.
+//!
+//! The library behind the `walengine` binary. ARCHITECTURE.md has the map.
+
+pub mod runtime;
+pub mod storage;

@@ -1,0 +1,3 @@
+//! Arguments only; the program is in the library.
+
+fn main() {}

@@ -1,0 +1,31 @@
+//! The seam to time and tasks. Production: glommio; tests: a seeded runtime with a virtual clock.
+//!
+//! Everything here is single-threaded: a task stays on the thread that spawned it.
+
+use std::future::Future;
+use std::time::Duration;
+
+use walengine_net::model::Timestamp;
+
+/// What a shard asks of the executor that it lives on.
+///
+/// To ensure correctness, an implementation
+/// - runs every task on the calling thread,
+/// - starts no task inside `spawn`, only after the caller has yielded,
+/// - wakes sleepers in order of their deadline.
+pub trait Runtime: Clone + 'static {
+    /// Runs `task` to its end in the background, even if nobody waits for it.
+    fn spawn(&self, task: impl Future<Output = ()> + 'static);
+
+    /// Completes after `duration`.
+    fn sleep(&self, duration: Duration) -> impl Future<Output = ()>;
+
+    /// Lets other tasks run, then goes on.
+    fn yield_now(&self) -> impl Future<Output = ()>;
+
+    /// Wall clock; may jump either way. The ledger makes strictly increasing log time of it.
+    fn now(&self) -> Timestamp;
+
+    /// Monotonic time since some fixed point, for deadlines and measurements.
+    fn elapsed(&self) -> Duration;
+}
