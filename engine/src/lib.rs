@@ -2,5 +2,9 @@
 //!
 //! The library behind the `walengine` binary. ARCHITECTURE.md has the map.
 
+pub mod config;
+pub mod fatal;
+pub mod lock;
+pub mod preflight;
 pub mod runtime;
 pub mod storage;

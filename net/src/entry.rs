@@ -5,9 +5,7 @@
 
 use rkyv::rancor;
 
-use crate::model::{
-    ClusterId, EventBytes, Offset, PartitionId, ResolvedBytes, Timestamp, Verdict,
-};
+use crate::model::{ClusterId, EventBytes, Offset, PartitionId, ResolvedBytes, Timestamp, Verdict};
 
 /// Size of the header in bytes.
 pub const HEADER_BYTES: usize = 128;
@@ -129,7 +127,9 @@ pub enum EntryError {
 }
 
 /// Body of [`EntryKind::Events`]: what was asked and what was decided, in order of offset.
-#[derive(Clone, Debug, Default, PartialEq, Eq, rkyv::Archive, rkyv::Serialize, rkyv::Deserialize)]
+#[derive(
+    Clone, Debug, Default, PartialEq, Eq, rkyv::Archive, rkyv::Serialize, rkyv::Deserialize,
+)]
 pub struct EventsBody {
     /// Events as the client sent them.
     pub events: Vec<EventBytes>,
@@ -140,7 +140,9 @@ pub struct EventsBody {
 }
 
 /// Body of [`EntryKind::Records`].
-#[derive(Clone, Debug, Default, PartialEq, Eq, rkyv::Archive, rkyv::Serialize, rkyv::Deserialize)]
+#[derive(
+    Clone, Debug, Default, PartialEq, Eq, rkyv::Archive, rkyv::Serialize, rkyv::Deserialize,
+)]
 pub struct RecordsBody {
     /// One for each record, in order of offset.
     pub heads: Vec<RecordHead>,
@@ -292,13 +294,14 @@ pub fn decode_entry(bytes: &[u8]) -> Result<(EntryHeader, &[u8]), EntryError> {
 /// Checks and opens a body of [`EntryKind::Events`] without copying it. Every verdict is known, and
 /// every resolution names a record.
 pub fn access_events(body: &[u8]) -> Result<&ArchivedEventsBody, EntryError> {
-    let body = rkyv::access::<ArchivedEventsBody, rancor::Failure>(body)
-        .map_err(|_| EntryError::Body)?;
+    let body =
+        rkyv::access::<ArchivedEventsBody, rancor::Failure>(body).map_err(|_| EntryError::Body)?;
     let verdicts_known = body.verdicts.iter().all(|&number| Verdict::from_number(number).is_some());
     let records = body.events.len();
-    let resolved_known = body.resolved.iter().all(|resolved| {
-        crate::model::Resolved::from_bytes(resolved).index < records as u32
-    });
+    let resolved_known = body
+        .resolved
+        .iter()
+        .all(|resolved| crate::model::Resolved::from_bytes(resolved).index < records as u32);
     if body.verdicts.len() == records && verdicts_known && resolved_known {
         Ok(body)
     } else {
@@ -309,8 +312,8 @@ pub fn access_events(body: &[u8]) -> Result<&ArchivedEventsBody, EntryError> {
 /// Checks and opens a body of [`EntryKind::Records`] without copying it. Every verdict is known,
 /// and the lengths add up to the blob.
 pub fn access_records(body: &[u8]) -> Result<&ArchivedRecordsBody, EntryError> {
-    let body = rkyv::access::<ArchivedRecordsBody, rancor::Failure>(body)
-        .map_err(|_| EntryError::Body)?;
+    let body =
+        rkyv::access::<ArchivedRecordsBody, rancor::Failure>(body).map_err(|_| EntryError::Body)?;
     let verdicts_known = body.verdicts.iter().all(|&number| Verdict::from_number(number).is_some());
     let blob_bytes: u64 = body.heads.iter().map(|head| u64::from(head.bytes.to_native())).sum();
     let lengths_agree =

@@ -56,11 +56,7 @@ pub trait DiskFile: 'static {
     type Buffer: AsRef<[u8]> + AsMut<[u8]> + 'static;
 
     /// Writes the whole buffer at `offset`. Durable after the next [`DiskFile::sync`].
-    fn write(
-        &self,
-        buffer: Rc<Self::Buffer>,
-        offset: u64,
-    ) -> impl Future<Output = io::Result<()>>;
+    fn write(&self, buffer: Rc<Self::Buffer>, offset: u64) -> impl Future<Output = io::Result<()>>;
 
     /// Writes the whole buffer at `offset`; durable when it returns. Several may be in flight.
     fn write_durable(

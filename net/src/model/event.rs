@@ -546,8 +546,7 @@ mod tests {
             version: 4,
             flags: GuardFlags::ALL,
         };
-        let close =
-            Close { id: EventId(1), account_id: AccountId(2), flags: CloseFlags::REOPEN };
+        let close = Close { id: EventId(1), account_id: AccountId(2), flags: CloseFlags::REOPEN };
         for event in [
             Event::Account(account),
             Event::Transfer(transfer),

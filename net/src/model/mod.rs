@@ -5,8 +5,8 @@ mod ids;
 mod verdict;
 
 pub use event::{
-    Account, AccountFlags, Close, CloseFlags, Decided, EVENT_BYTES, Event, EventBytes, EventKind, Expire,
-    FLAG_LINKED, Guard, GuardFlags, RESOLVED_BYTES, Resolved, ResolvedBytes, Transfer,
+    Account, AccountFlags, Close, CloseFlags, Decided, EVENT_BYTES, Event, EventBytes, EventKind,
+    Expire, FLAG_LINKED, Guard, GuardFlags, RESOLVED_BYTES, Resolved, ResolvedBytes, Transfer,
     TransferFlags, event_flags, event_id, event_kind,
 };
 pub use ids::{

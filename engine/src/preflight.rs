@@ -1,0 +1,204 @@
+//! What must be true of this machine before a shard starts; each failure names its fix.
+
+use std::fs::{self, File, OpenOptions};
+use std::io;
+use std::os::fd::AsRawFd;
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
+use std::path::Path;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use crate::fatal::{Fatal, Reason};
+use crate::storage::disk::BLOCK_BYTES;
+
+/// Oldest kernel on which all operations that the executor submits exist.
+const KERNEL_MIN: (u32, u32) = (5, 8);
+/// Locked memory that one shard's rings take, in bytes.
+const MEMLOCK_BYTES_PER_SHARD: u64 = 512 << 10;
+/// 2026-01-01, in seconds: a clock before it was never set.
+const CLOCK_SECONDS_MIN: u64 = 1_767_225_600;
+
+/// Checks kernel, `io_uring`, memlock and clock.
+pub fn check_machine(cores: usize) -> Result<(), Fatal> {
+    check_kernel(&fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default())?;
+    check_io_uring()?;
+    check_memlock(cores)?;
+    check_clock(SystemTime::now())
+}
+
+/// Checks that direct I/O works in `dir`, which exists, and that there is room to start.
+pub fn check_directory(dir: &Path, room_bytes: u64) -> Result<(), Fatal> {
+    check_direct_io(dir).map_err(|error| {
+        let at = dir.display();
+        Fatal::new(
+            Reason::Preflight,
+            match error.raw_os_error() {
+                Some(libc::EINVAL | libc::EOPNOTSUPP) => format!(
+                    "direct I/O does not work in {at} ({error}); put --data on ext4 or XFS, not \
+                     on tmpfs, overlayfs or a network file system"
+                ),
+                Some(libc::EACCES | libc::EROFS | libc::EPERM) => {
+                    format!("cannot write in {at} ({error}); give this user write access to it")
+                }
+                _ => format!("direct I/O failed in {at}: {error}"),
+            },
+        )
+    })?;
+    let free = free_bytes(dir).map_err(|error| {
+        Fatal::new(Reason::Preflight, format!("cannot ask for free space: {error}"))
+    })?;
+    if free < room_bytes {
+        let (free, room, at) = (free >> 20, room_bytes >> 20, dir.display());
+        let message = format!(
+            "{free} MiB are free at {at}, {room} MiB are needed to start; make room, or lower \
+             --reserve-mib or (before format) --segment-mib"
+        );
+        return Err(Fatal::new(Reason::Preflight, message));
+    }
+    Ok(())
+}
+
+/// Bytes that an unprivileged process can still allocate in the file system of `dir`.
+pub fn free_bytes(dir: &Path) -> io::Result<u64> {
+    use std::os::unix::ffi::OsStrExt;
+    let path = std::ffi::CString::new(dir.as_os_str().as_bytes())?;
+    let mut stat = std::mem::MaybeUninit::<libc::statvfs>::uninit();
+    // SAFETY: `path` is NUL-terminated and lives through the call; statvfs fills `stat` when it
+    // returns 0, and only then is it read.
+    let stat = unsafe {
+        if libc::statvfs(path.as_ptr(), stat.as_mut_ptr()) != 0 {
+            return Err(io::Error::last_os_error());
+        }
+        stat.assume_init()
+    };
+    Ok(stat.f_bavail.saturating_mul(stat.f_frsize))
+}
+
+fn check_kernel(release: &str) -> Result<(), Fatal> {
+    let mut numbers = release.split(|c: char| !c.is_ascii_digit()).map(str::parse::<u32>);
+    let (Some(Ok(major)), Some(Ok(minor))) = (numbers.next(), numbers.next()) else {
+        return Ok(()); // an odd name; io_uring itself is tried next
+    };
+    if (major, minor) >= KERNEL_MIN {
+        return Ok(());
+    }
+    let (need_major, need_minor) = KERNEL_MIN;
+    let message = format!(
+        "Linux {} is too old: walengine needs {need_major}.{need_minor} or newer; upgrade the \
+         kernel",
+        release.trim()
+    );
+    Err(Fatal::new(Reason::Preflight, message))
+}
+
+fn check_io_uring() -> Result<(), Fatal> {
+    let mut params = [0u8; 120];
+    // SAFETY: io_uring_setup reads and writes 120 bytes of parameters, which is what `params` has;
+    // all zero asks for the defaults.
+    let fd = unsafe { libc::syscall(libc::SYS_io_uring_setup, 1, params.as_mut_ptr()) };
+    if fd >= 0 {
+        // SAFETY: `fd` was just opened, nobody else knows it.
+        unsafe { libc::close(fd as i32) };
+        return Ok(());
+    }
+    let error = io::Error::last_os_error();
+    let fix = match error.raw_os_error() {
+        Some(libc::ENOSYS) => "use a kernel with CONFIG_IO_URING",
+        Some(libc::EPERM | libc::EACCES) => {
+            "set `sysctl kernel.io_uring_disabled=0`; in a container, allow io_uring in the \
+             seccomp profile (for Docker: --security-opt seccomp=unconfined or a profile of yours)"
+        }
+        Some(libc::ENOMEM) => "raise the memlock limit (`ulimit -l`)",
+        _ => "see the kernel log",
+    };
+    Err(Fatal::new(Reason::Preflight, format!("io_uring is not usable ({error}): {fix}")))
+}
+
+fn check_memlock(cores: usize) -> Result<(), Fatal> {
+    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+    // SAFETY: getrlimit writes one rlimit to the address given.
+    if unsafe { libc::getrlimit(libc::RLIMIT_MEMLOCK, &raw mut limit) } != 0 {
+        return Ok(()); // can't be asked for: the executor will tell
+    }
+    let needed = MEMLOCK_BYTES_PER_SHARD * cores as u64;
+    if limit.rlim_cur >= needed {
+        return Ok(());
+    }
+    let (have, need) = (limit.rlim_cur >> 10, needed >> 10);
+    let message = format!(
+        "only {have} KiB may be locked in memory, {cores} cores need {need} KiB; raise it with \
+         `ulimit -l {need}`, LimitMEMLOCK= in the systemd unit, or --ulimit memlock= for Docker"
+    );
+    Err(Fatal::new(Reason::Preflight, message))
+}
+
+fn check_clock(now: SystemTime) -> Result<(), Fatal> {
+    let seconds = now.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
+    if seconds >= CLOCK_SECONDS_MIN {
+        return Ok(());
+    }
+    let message = "the clock says it is before 2026; set it, for example with chrony or `date -s`";
+    Err(Fatal::new(Reason::Preflight, message))
+}
+
+fn check_direct_io(dir: &Path) -> io::Result<()> {
+    let path = dir.join(format!(".preflight-{}", std::process::id()));
+    let result = try_direct_io(&path);
+    let _ = fs::remove_file(&path); // absent if it could not even be created
+    result
+}
+
+fn try_direct_io(path: &Path) -> io::Result<()> {
+    let file: File = OpenOptions::new()
+        .read(true)
+        .write(true)
+        .create(true)
+        .truncate(true)
+        .custom_flags(libc::O_DIRECT)
+        .open(path)?;
+    let mut memory = vec![0u8; 2 * BLOCK_BYTES];
+    let aligned = memory.as_ptr().align_offset(BLOCK_BYTES);
+    let block = &mut memory[aligned..aligned + BLOCK_BYTES];
+    block.fill(0x5a);
+    file.write_all_at(block, 0)?;
+    // SAFETY: the descriptor is open as long as `file` lives.
+    if unsafe { libc::fdatasync(file.as_raw_fd()) } != 0 {
+        return Err(io::Error::last_os_error());
+    }
+    block.fill(0);
+    file.read_exact_at(block, 0)?;
+    if block.iter().all(|&byte| byte == 0x5a) {
+        Ok(())
+    } else {
+        Err(io::Error::other("read back other bytes than were written"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn old_kernels_are_refused_and_odd_names_are_not() {
+        assert!(check_kernel("4.19.0-21-amd64\n").is_err());
+        assert!(check_kernel("5.4.0").is_err());
+        for good in ["5.15.0-1", "6.1.0-18-amd64", "7.0", "odd"] {
+            assert!(check_kernel(good).is_ok(), "{good}");
+        }
+    }
+
+    #[test]
+    fn a_clock_that_was_never_set_is_refused() {
+        assert!(check_clock(UNIX_EPOCH).is_err());
+        assert!(check_clock(SystemTime::now()).is_ok());
+    }
+
+    #[test]
+    fn memory_file_systems_and_full_disks_are_refused_with_a_fix() {
+        let here = std::env::current_dir().unwrap();
+        check_directory(&here, 0).unwrap();
+        let error = check_directory(&here, u64::MAX).unwrap_err();
+        assert!(error.message.contains("make room"), "{error}");
+        let error = check_directory(Path::new("/proc"), 0).unwrap_err();
+        assert_eq!(error.reason, Reason::Preflight);
+    }
+}
