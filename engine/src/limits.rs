@@ -1,0 +1,49 @@
+//! Every bound of the engine, with its relations. Bounds of the protocol are in `net::limits`.
+
+use std::time::Duration;
+
+use walengine_net::entry::BODY_BYTES_MAX;
+use walengine_net::limits::EVENTS_MAX;
+use walengine_net::model::{EVENT_BYTES, RESOLVED_BYTES};
+
+/// Bytes decided into one entry; a request that would pass it begins another.
+pub const DRAFT_BYTES_MAX: usize = BODY_BYTES_MAX - 4096;
+/// Answers that may wait in one partition; past it callers are told `Busy`.
+pub const WAITING_MAX: usize = 65_536;
+/// Bytes of answers that may wait in one partition.
+pub const WAITING_BYTES_MAX: usize = 64 << 20;
+/// When to come back after `Busy`.
+pub const RETRY_AFTER_MILLIS: u32 = 5;
+/// Least bytes of an entry that is flushed while another flush is in flight. Below it, what arrives
+/// is gathered: a flush costs the same for one block as for sixteen.
+pub const FLUSH_PARALLEL_BYTES_MIN: usize = 64 << 10;
+/// After this time without a write a partition records its durable index.
+pub const IDLE_AFTER: Duration = Duration::from_millis(500);
+/// How often due reservations are looked for.
+pub const EXPIRE_EVERY: Duration = Duration::from_millis(200);
+/// How often the free space of the data directory is asked for.
+pub const SPACE_EVERY: Duration = Duration::from_millis(500);
+/// Bytes of one piece of a snapshot; between pieces other tasks run.
+pub const SNAPSHOT_PIECE_BYTES: usize = 256 << 10;
+/// Snapshots kept, so that a damaged newest one can be passed over.
+pub const SNAPSHOTS_KEPT: usize = 2;
+/// Connections on their way from one shard to another.
+pub const HANDOVERS_MAX: usize = 256;
+/// Connections that the kernel holds before they are accepted.
+pub const LISTEN_BACKLOG: i32 = 1024;
+/// Bytes of answers that one connection may leave unread; past it its requests are not read.
+pub const CONNECTION_OUT_BYTES_MAX: usize = 8 << 20;
+/// How long a connection may take to name its partition, and a frame to arrive whole.
+pub const FRAME_WITHIN: Duration = Duration::from_secs(30);
+/// How long a client may leave its answers unread.
+pub const WRITE_WITHIN: Duration = Duration::from_secs(30);
+/// Receive buffer that a connection starts with and keeps while it is idle.
+pub const RECEIVE_BYTES_MIN: usize = 4 << 10;
+/// Look-ups and pages of the log that one connection may have in work.
+pub const READS_INFLIGHT_MAX: usize = 32;
+
+const _: () = {
+    // A full batch in which every event is resolved fits in one entry.
+    assert!(EVENTS_MAX * (EVENT_BYTES + RESOLVED_BYTES + 1) <= DRAFT_BYTES_MAX);
+    assert!(WAITING_MAX >= 1 && SNAPSHOTS_KEPT >= 2);
+};

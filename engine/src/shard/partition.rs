@@ -1,0 +1,525 @@
+//! One partition: its ledger, its log, and who waits for what to become durable.
+//!
+//! Lives on its shard's core; not `Send`. Generic over disk and executor, so that the same code
+//! runs in simulation. Requests are decided at once, against the state at the tail; an answer goes
+//! out when the log is durable up to the tail that it was decided on, reads included, so that
+//! nobody sees what a power cut could take back.
+
+use std::cell::{Cell, RefCell};
+use std::collections::VecDeque;
+use std::rc::Rc;
+use std::time::Duration;
+
+use rkyv::util::AlignedVec;
+use walengine_net::entry::{EntryKind, EntryMeta, RecordHead};
+use walengine_net::model::{ClusterId, EVENT_BYTES, EventBytes, Offset, PartitionId, Timestamp};
+
+use crate::ledger::{Draft, Ledger, Outcomes, RecordsDraft};
+use crate::limits::{
+    DRAFT_BYTES_MAX, FLUSH_PARALLEL_BYTES_MIN, IDLE_AFTER, RETRY_AFTER_MILLIS, WAITING_BYTES_MAX,
+    WAITING_MAX,
+};
+use crate::local::Notify;
+use crate::runtime::Runtime;
+use crate::storage::disk::Disk;
+use crate::storage::error::AppendError;
+use crate::storage::log::Log;
+
+/// Why a request was not taken. Nothing was decided.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Refused {
+    /// Too much is waiting already.
+    Busy {
+        /// When to come back.
+        retry_after_millis: u32,
+    },
+    /// The disk is nearly full; reads go on.
+    StorageFull,
+    /// The server ends.
+    ShuttingDown,
+    /// The partition has stopped after a disk error. The text says why.
+    Stopped(String),
+}
+
+/// A request was decided. It may be told when the tail is durable.
+#[derive(Clone, Copy, Debug)]
+pub struct Taken {
+    /// Records from this offset on are this request's, or expiries before it.
+    pub fresh_from: Offset,
+    base_offset: Offset,
+    base_timestamp: Timestamp,
+}
+
+impl Taken {
+    /// Log time of a fresh record; zero for an older one.
+    pub fn time_of(&self, offset: Offset) -> Timestamp {
+        let after = offset.0.checked_sub(self.base_offset.0);
+        after.map_or(Timestamp(0), |records| Timestamp(self.base_timestamp.0 + records))
+    }
+}
+
+/// Called once, when what was waited for is durable, or never will be.
+pub type Answer = Box<dyn FnOnce(Result<(), &Refused>)>;
+
+/// A partition that serves. Clones are handles to the same one.
+pub struct Partition<D: Disk, R: Runtime> {
+    inner: Rc<Inner<D, R>>,
+}
+
+impl<D: Disk, R: Runtime> Clone for Partition<D, R> {
+    fn clone(&self) -> Self {
+        Self { inner: self.inner.clone() }
+    }
+}
+
+/// Who this partition is, for the entries that it writes.
+#[derive(Clone, Copy, Debug)]
+pub struct Identity {
+    /// The cluster.
+    pub cluster: ClusterId,
+    /// The partition.
+    pub partition: PartitionId,
+    /// This node.
+    pub node: u64,
+    /// Term in which this node leads.
+    pub term: u64,
+}
+
+/// What has happened since the start.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Counters {
+    /// Entries made.
+    pub entries: u64,
+    /// Records logged.
+    pub records: u64,
+    /// Requests refused because too much was waiting.
+    pub refused_busy: u64,
+    /// Requests refused because the disk was nearly full.
+    pub refused_full: u64,
+}
+
+struct Inner<D: Disk, R: Runtime> {
+    identity: Identity,
+    log: Log<D, R>,
+    runtime: R,
+    ledger: RefCell<Ledger>,
+    open: RefCell<Open>,
+    /// Ascending in index.
+    waiting: RefCell<VecDeque<Waiting>>,
+    waiting_bytes: Cell<usize>,
+    /// Entries that are not durable yet: index, and the offset behind them.
+    committing: RefCell<VecDeque<(u64, Offset)>>,
+    durable_offset: Cell<Offset>,
+    /// There is something to seal, or a reason to stop.
+    work: Notify,
+    full: Cell<bool>,
+    closing: Cell<bool>,
+    /// Set once, when the log stops.
+    stopped: RefCell<Option<Refused>>,
+    counters: Cell<Counters>,
+    /// Bytes of entries since the last snapshot began.
+    since_snapshot_bytes: Cell<u64>,
+}
+
+/// What is decided and not in the log yet. At most one of the two drafts has records.
+#[derive(Default)]
+struct Open {
+    events: Draft,
+    records: RecordsDraft,
+    encoded: AlignedVec,
+}
+
+impl Open {
+    fn is_empty(&self) -> bool {
+        self.events.is_empty() && self.records.is_empty()
+    }
+
+    fn body_bytes(&self) -> usize {
+        self.events.body_bytes() + self.records.body_bytes()
+    }
+}
+
+struct Waiting {
+    index: u64,
+    bytes: usize,
+    answer: Answer,
+}
+
+impl<D: Disk, R: Runtime> Partition<D, R> {
+    /// Serves from a recovered log and the ledger at its tail; `run` must be polled for anything to
+    /// become durable.
+    pub fn new(identity: Identity, log: Log<D, R>, ledger: Ledger, runtime: R) -> Self {
+        let inner = Inner {
+            identity,
+            durable_offset: Cell::new(ledger.next_offset()),
+            log,
+            runtime,
+            ledger: RefCell::new(ledger),
+            open: RefCell::default(),
+            waiting: RefCell::default(),
+            waiting_bytes: Cell::new(0),
+            committing: RefCell::default(),
+            work: Notify::new(),
+            full: Cell::new(false),
+            closing: Cell::new(false),
+            stopped: RefCell::default(),
+            counters: Cell::default(),
+            since_snapshot_bytes: Cell::new(0),
+        };
+        Self { inner: Rc::new(inner) }
+    }
+
+    /// Who this partition is.
+    pub fn identity(&self) -> Identity {
+        self.inner.identity
+    }
+
+    /// Its log, for readers.
+    pub fn log(&self) -> &Log<D, R> {
+        &self.inner.log
+    }
+
+    /// Its executor.
+    pub fn runtime(&self) -> &R {
+        &self.inner.runtime
+    }
+
+    /// What has happened since the start.
+    pub fn counters(&self) -> Counters {
+        self.inner.counters.get()
+    }
+
+    /// Looks at the state at the tail. What it shows may be told to anyone only by
+    /// [`Partition::when_durable`] of the tail.
+    pub fn with_ledger<T>(&self, look: impl FnOnce(&Ledger) -> T) -> T {
+        look(&self.inner.ledger.borrow())
+    }
+
+    /// Decides events in order; one outcome each is appended to `outcomes`. They may be told when
+    /// the tail is durable.
+    pub fn submit(
+        &self,
+        events: &[EventBytes],
+        outcomes: &mut Outcomes,
+    ) -> Result<Taken, Refused> {
+        let inner = &*self.inner;
+        // An accepted post needs its resolution beside it.
+        self.admit(std::mem::size_of_val(events) * 2, |open| open.records.is_empty())?;
+        let now = inner.runtime.now();
+        let draft = &mut inner.open.borrow_mut().events;
+        let mut ledger = inner.ledger.borrow_mut();
+        let fresh_from = ledger.next_offset();
+        ledger.submit(events, draft, now, outcomes);
+        inner.work.notify_all();
+        let (base_offset, base_timestamp) = (draft.base_offset, draft.timestamp);
+        Ok(Taken { fresh_from, base_offset, base_timestamp })
+    }
+
+    /// Decides opaque records in order, as [`Partition::submit`] does events.
+    pub fn append_records(
+        &self,
+        heads: &[RecordHead],
+        blob: &[u8],
+        outcomes: &mut Outcomes,
+    ) -> Result<Taken, Refused> {
+        let inner = &*self.inner;
+        let heads_bytes = std::mem::size_of_val(heads);
+        self.admit(heads_bytes + blob.len(), |open| open.events.is_empty())?;
+        let now = inner.runtime.now();
+        let draft = &mut inner.open.borrow_mut().records;
+        let mut ledger = inner.ledger.borrow_mut();
+        let fresh_from = ledger.next_offset();
+        ledger.append_records(heads, blob, draft, now, outcomes);
+        inner.work.notify_all();
+        let (base_offset, base_timestamp) = (draft.base_offset, draft.timestamp);
+        Ok(Taken { fresh_from, base_offset, base_timestamp })
+    }
+
+    /// Everything below this offset is durable.
+    pub fn durable_offset(&self) -> Offset {
+        self.inner.durable_offset.get()
+    }
+
+    /// Calls `answer` when everything decided so far is durable; at once if it is already.
+    /// `bytes` is what the answer holds in memory.
+    pub fn when_durable(&self, bytes: usize, answer: Answer) {
+        let inner = &*self.inner;
+        if let Some(refused) = &*inner.stopped.borrow() {
+            return answer(Err(refused));
+        }
+        let index = self.tail_index();
+        if index <= inner.log.durable_index() {
+            return answer(Ok(()));
+        }
+        inner.waiting_bytes.set(inner.waiting_bytes.get() + bytes);
+        inner.waiting.borrow_mut().push_back(Waiting { index, bytes, answer });
+    }
+
+    /// Index of the entry that holds, or will hold, the newest record.
+    pub fn tail_index(&self) -> u64 {
+        self.inner.log.last().index + u64::from(!self.inner.open.borrow().is_empty())
+    }
+
+    /// Writes are refused for want of room, or taken again.
+    pub fn set_full(&self, full: bool) {
+        self.inner.full.set(full);
+        if !full && self.inner.log.no_room() {
+            self.inner.log.prepare_again();
+        }
+        self.inner.work.notify_all();
+    }
+
+    /// Writes are refused for want of room.
+    pub fn is_full(&self) -> bool {
+        self.inner.full.get() || self.inner.log.no_room()
+    }
+
+    /// Why the partition takes nothing any more.
+    pub fn stopped(&self) -> Option<Refused> {
+        self.inner.stopped.borrow().clone()
+    }
+
+    /// Ends reservations whose time is over.
+    pub fn expire(&self) {
+        let inner = &*self.inner;
+        let now = inner.runtime.now();
+        let due = inner.ledger.borrow().next_expiry().is_some_and(|at| at <= now);
+        if !due || self.admit(EVENT_BYTES, |open| open.records.is_empty()).is_err() {
+            return;
+        }
+        let open = &mut *inner.open.borrow_mut();
+        inner.ledger.borrow_mut().expire(&mut open.events, now);
+        inner.work.notify_all();
+    }
+
+    /// Bytes of entries since the last call of [`Partition::snapshot_begins`].
+    pub fn since_snapshot_bytes(&self) -> u64 {
+        self.inner.since_snapshot_bytes.get()
+    }
+
+    /// Puts what is decided into the log, so that the ledger's state is that behind an entry.
+    /// `None` if the log has no room for it now.
+    pub fn snapshot_begins(&self) -> Option<(crate::ledger::SnapshotCut, crate::storage::log::Tail)> {
+        self.seal().ok()?;
+        self.inner.since_snapshot_bytes.set(0);
+        Some((self.inner.ledger.borrow().snapshot(), self.inner.log.last()))
+    }
+
+    /// Makes entries and flushes them until [`Partition::close`]; the only task that does.
+    pub async fn run(&self) {
+        let inner = &*self.inner;
+        loop {
+            let work = inner.work.changed();
+            let log = inner.log.changed().changed();
+            if self.ready_to_flush() && self.seal().is_ok() {
+                inner.log.flush();
+            }
+            self.answer();
+            if inner.stopped.borrow().is_some() {
+                break;
+            }
+            if inner.closing.get() && inner.open.borrow().is_empty() && self.is_durable() {
+                break;
+            }
+            futures_lite::future::or(work, log).await;
+        }
+    }
+
+    /// Records the durable index while nothing is written, so that the newest entries have a
+    /// witness; ends when the partition does.
+    pub async fn watch_idle(&self) {
+        let inner = &*self.inner;
+        let mut seen = inner.log.durable_index();
+        let mut marked = seen;
+        while inner.stopped.borrow().is_none() && !inner.closing.get() {
+            inner.runtime.sleep(IDLE_AFTER).await;
+            let durable = inner.log.durable_index();
+            if durable == seen && durable != marked && inner.log.mark_idle().await.is_ok() {
+                marked = durable;
+            }
+            seen = durable;
+        }
+    }
+
+    /// Takes nothing more, waits until what was decided is durable, and closes the log.
+    pub async fn close(&self) -> Result<(), Refused> {
+        let inner = &*self.inner;
+        inner.closing.set(true);
+        inner.work.notify_all();
+        while !(self.is_durable() && inner.open.borrow().is_empty()) {
+            if let Some(refused) = self.stopped() {
+                return Err(refused);
+            }
+            inner.runtime.sleep(Duration::from_millis(1)).await;
+        }
+        let closed = inner.log.clone().close().await;
+        closed.map_err(|error| Refused::Stopped(error.to_string()))
+    }
+
+    fn is_durable(&self) -> bool {
+        self.inner.log.durable_index() >= self.inner.log.last().index
+    }
+
+    /// Checks bounds and makes place in the draft before anything is decided.
+    fn admit(&self, bytes: usize, same_kind: impl Fn(&Open) -> bool) -> Result<(), Refused> {
+        let inner = &*self.inner;
+        if let Some(refused) = self.stopped() {
+            return Err(refused);
+        }
+        if inner.closing.get() {
+            return Err(Refused::ShuttingDown);
+        }
+        if self.is_full() {
+            self.count(|counters| counters.refused_full += 1);
+            return Err(Refused::StorageFull);
+        }
+        let waiting = inner.waiting.borrow().len();
+        if waiting >= WAITING_MAX || inner.waiting_bytes.get() >= WAITING_BYTES_MAX {
+            return Err(self.busy());
+        }
+        let open = inner.open.borrow();
+        let fits = same_kind(&open) && open.body_bytes() + bytes <= DRAFT_BYTES_MAX;
+        let nothing_open = open.is_empty();
+        drop(open);
+        if fits || nothing_open {
+            return Ok(());
+        }
+        self.seal().map_err(|error| match error {
+            AppendError::Full => Refused::StorageFull,
+            _ => self.busy(),
+        })
+    }
+
+    fn busy(&self) -> Refused {
+        self.count(|counters| counters.refused_busy += 1);
+        Refused::Busy { retry_after_millis: RETRY_AFTER_MILLIS }
+    }
+
+    /// One small flush at a time gathers what arrives meanwhile; large ones go side by side.
+    fn ready_to_flush(&self) -> bool {
+        let inner = &*self.inner;
+        let open_bytes = inner.open.borrow().body_bytes();
+        let staged = inner.log.staged_bytes();
+        let something = open_bytes + staged > 0;
+        let alone = inner.log.inflight() == 0;
+        something
+            && (alone || (open_bytes + staged >= FLUSH_PARALLEL_BYTES_MIN && inner.log.can_flush()))
+    }
+
+    /// Makes an entry of the draft and stages it.
+    fn seal(&self) -> Result<(), AppendError> {
+        let inner = &*self.inner;
+        let open = &mut *inner.open.borrow_mut();
+        let last = inner.log.last();
+        let (kind, base_offset, timestamp, records) = if !open.events.is_empty() {
+            let draft = &open.events;
+            (EntryKind::Events, draft.base_offset, draft.timestamp, draft.len())
+        } else if !open.records.is_empty() {
+            let draft = &open.records;
+            (EntryKind::Records, draft.base_offset, draft.timestamp, draft.len())
+        } else {
+            return Ok(());
+        };
+        let mut encoded = std::mem::take(&mut open.encoded);
+        encoded.clear();
+        let encoded = if kind == EntryKind::Events {
+            encode(&open.events.body, encoded)
+        } else {
+            encode(&open.records.body, encoded)
+        };
+        let meta = self.meta(kind, last.index + 1, base_offset, timestamp, records as u32);
+        let appended = inner.log.append(&meta, &encoded);
+        let bytes = encoded.len();
+        open.encoded = encoded;
+        appended?;
+        open.events.clear();
+        open.records.clear();
+        let next = base_offset.plus(records as u64);
+        inner.committing.borrow_mut().push_back((meta.index, next));
+        inner.since_snapshot_bytes.set(inner.since_snapshot_bytes.get() + bytes as u64);
+        self.count(|counters| {
+            counters.entries += 1;
+            counters.records += records as u64;
+        });
+        Ok(())
+    }
+
+    fn meta(
+        &self,
+        kind: EntryKind,
+        index: u64,
+        base_offset: Offset,
+        timestamp: Timestamp,
+        records: u32,
+    ) -> EntryMeta {
+        let Identity { cluster, partition, node, term } = self.inner.identity;
+        EntryMeta {
+            cluster,
+            partition,
+            kind,
+            term,
+            leader_node: node,
+            index,
+            base_offset,
+            records,
+            timestamp,
+        }
+    }
+
+    /// Calls whom the durable index has reached; after a stop, everybody.
+    fn answer(&self) {
+        let inner = &*self.inner;
+        let durable = inner.log.durable_index();
+        self.release(durable);
+        while let Some(waiting) = self.next_answer(|index| index <= durable) {
+            (waiting.answer)(Ok(()));
+        }
+        let Some(reason) = inner.log.stopped() else { return };
+        let refused = Refused::Stopped(reason.to_string());
+        *inner.stopped.borrow_mut() = Some(refused.clone());
+        while let Some(waiting) = self.next_answer(|_| true) {
+            (waiting.answer)(Err(&refused));
+        }
+    }
+
+    fn next_answer(&self, due: impl Fn(u64) -> bool) -> Option<Waiting> {
+        let inner = &*self.inner;
+        let waiting = inner.waiting.borrow_mut().pop_front_if(|first| due(first.index))?;
+        inner.waiting_bytes.set(inner.waiting_bytes.get() - waiting.bytes);
+        Some(waiting)
+    }
+
+    /// What is committed will never be undone.
+    fn release(&self, durable: u64) {
+        let mut committing = self.inner.committing.borrow_mut();
+        let mut released = None;
+        while let Some((_, next)) = committing.pop_front_if(|(index, _)| *index <= durable) {
+            released = Some(next);
+        }
+        if let Some(next) = released {
+            self.inner.durable_offset.set(next);
+            self.inner.ledger.borrow_mut().release(next);
+        }
+    }
+
+    fn count(&self, change: impl FnOnce(&mut Counters)) {
+        let mut counters = self.inner.counters.get();
+        change(&mut counters);
+        self.inner.counters.set(counters);
+    }
+}
+
+/// Encodes a body into reused memory.
+fn encode<B>(body: &B, memory: AlignedVec) -> AlignedVec
+where
+    B: for<'a> rkyv::Serialize<
+            rkyv::api::high::HighSerializer<
+                AlignedVec,
+                rkyv::ser::allocator::ArenaHandle<'a>,
+                rkyv::rancor::Error,
+            >,
+        >,
+{
+    rkyv::api::high::to_bytes_in::<_, rkyv::rancor::Error>(body, memory)
+        .expect("a body of plain lists, below the size limit, always encodes")
+}
