@@ -2,9 +2,6 @@
 //!
 //! The library behind the `walengine` binary. ARCHITECTURE.md has the map.
 
-pub mod config;
-pub mod fatal;
-pub mod lock;
-pub mod preflight;
+pub mod ledger;
 pub mod runtime;
 pub mod storage;

@@ -1,10 +1,13 @@
 //! Vocabulary, wire protocol and client library of walengine.
 //!
 //! The bottom of the workspace: [`model`] is data only, [`partition`] says where a thing lives,
-//! [`entry`] is the log's unit on disk and on the feed. Nothing here knows an executor of the
-//! engine or a consensus library.
+//! [`entry`] is the log's unit on disk and on the feed, [`frame`] and [`message`] are the wire.
+//! Nothing here knows an executor of the engine or a consensus library.
 #![forbid(unsafe_code)]
 
 pub mod entry;
+pub mod frame;
+pub mod limits;
+pub mod message;
 pub mod model;
 pub mod partition;

@@ -1,0 +1,81 @@
+//! The server's account of itself, as named numbers. Each shard tells of its own partitions.
+
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use walengine_net::frame::{FrameHead, Kind};
+use walengine_net::message::{NO_PARTITION, NumberRow, ServerStatusReply, TextRow};
+
+use super::outbox::Outbox;
+use super::partition::{Partition, Refused};
+use super::session::SERVER_VERSION;
+use crate::node::Shared;
+use crate::runtime::Runtime;
+use crate::storage::disk::Disk;
+
+/// What the sessions of a shard know of their node.
+pub struct NodeFacts<D: Disk, R: Runtime> {
+    /// Facts that all shards share.
+    pub shared: Arc<Shared>,
+    /// This shard's partitions.
+    pub partitions: Vec<Partition<D, R>>,
+    /// Connections open on this shard.
+    pub connections: std::cell::Cell<usize>,
+}
+
+/// Answers [`Kind::ServerStatus`].
+pub fn answer<D: Disk, R: Runtime>(
+    node: &Rc<NodeFacts<D, R>>,
+    outbox: &Outbox,
+    head: FrameHead,
+) {
+    let shared = &node.shared;
+    let mut numbers = Vec::new();
+    let mut texts = Vec::new();
+    let mut of_node = |name, value| {
+        numbers.push(NumberRow { partition: NO_PARTITION, value, name });
+    };
+    of_node("uptime_seconds", shared.started.elapsed().as_secs());
+    of_node("cores", shared.config.cores as u64);
+    of_node("partitions", u64::from(shared.superblock.partitions));
+    of_node("free_bytes", shared.free_bytes.load(Ordering::Relaxed));
+    of_node("reserve_bytes", shared.config.reserve_bytes);
+    of_node("connections_of_shard", node.connections.get() as u64);
+    let stops: Vec<_> = node.partitions.iter().map(|partition| why(partition)).collect();
+    for (partition, state) in node.partitions.iter().zip(&stops) {
+        let id = partition.identity().partition.0;
+        let counters = partition.counters();
+        let mut of_partition = |name, value| {
+            numbers.push(NumberRow { partition: id, value, name });
+        };
+        partition.with_ledger(|ledger| {
+            of_partition("next_offset", ledger.next_offset().0);
+            of_partition("accounts", u64::from(ledger.accounts_len()));
+            of_partition("remembered_ids", ledger.ids_len() as u64);
+            of_partition("open_pendings", ledger.pendings_len() as u64);
+        });
+        of_partition("durable_offset", partition.durable_offset().0);
+        of_partition("term", partition.identity().term);
+        of_partition("last_index", partition.log().last().index);
+        of_partition("durable_index", partition.log().durable_index());
+        of_partition("entries_since_start", counters.entries);
+        of_partition("records_since_start", counters.records);
+        of_partition("refused_busy_since_start", counters.refused_busy);
+        of_partition("refused_full_since_start", counters.refused_full);
+        texts.push(TextRow { partition: id, name: "state", text: state });
+    }
+    texts.push(TextRow { partition: NO_PARTITION, name: "version", text: SERVER_VERSION });
+    let reply = ServerStatusReply { numbers: &numbers, texts: &texts };
+    outbox.put(Kind::ServerStatusReply, head, &reply);
+}
+
+fn why<D: Disk, R: Runtime>(partition: &Partition<D, R>) -> String {
+    let text = match partition.stopped() {
+        Some(Refused::Stopped(reason)) => format!("stopped: {reason}"),
+        Some(_) => "shutting down".into(),
+        None if partition.is_full() => "refusing writes: disk nearly full".into(),
+        None => "serving".into(),
+    };
+    walengine_net::message::bounded(&text, walengine_net::limits::LABEL_BYTES_MAX).to_owned()
+}

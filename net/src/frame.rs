@@ -1,0 +1,435 @@
+//! Frames: what travels between client and server. Sans I/O: bytes in, views out.
+//!
+//! 32 bytes of header and an rkyv body. Layout: PROTOCOL.md, section 2. A frame is parsed straight
+//! out of the receive buffer, and written, body and all, into a buffer that is used again.
+
+use rkyv::api::serialize_using;
+use rkyv::rancor::Failure;
+use rkyv::ser::{Serializer, allocator::ArenaHandle};
+use rkyv::util::with_arena;
+
+use crate::limits::{BODY_BYTES_MAX, PAGE_BODY_BYTES_MAX};
+use crate::message::Message;
+use crate::model::PartitionId;
+
+/// Size of the header in bytes.
+pub const HEADER_BYTES: usize = 32;
+/// First four bytes of every frame: "WALF".
+pub const MAGIC: u32 = u32::from_le_bytes(*b"WALF");
+/// Version of the protocol that this code speaks.
+pub const PROTOCOL_VERSION: u16 = 1;
+/// Request id of an answer that belongs to the connection and not to one request.
+pub const CONNECTION: RequestId = RequestId(0);
+
+const CRC_AT: usize = 4;
+const CRC_END: usize = 8;
+const REPLY_BIT: u16 = 0x80;
+
+/// Names a request on its connection; chosen by the client, 1 and up, not used twice.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct RequestId(pub u64);
+
+macro_rules! kinds {
+    ($($(#[$doc:meta])* $variant:ident = $number:literal,)*) => {
+        /// What a frame's body is. A reply has the number of its request plus 128.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+        #[repr(u16)]
+        pub enum Kind {
+            $($(#[$doc])* $variant = $number,)*
+        }
+
+        impl Kind {
+            /// Every kind, in order of number.
+            pub const ALL: &[Self] = &[$(Self::$variant,)*];
+
+            /// Kind of this number; `None` if this version does not know it.
+            pub const fn from_number(number: u16) -> Option<Self> {
+                match number {
+                    $($number => Some(Self::$variant),)*
+                    _ => None,
+                }
+            }
+        }
+    };
+}
+
+kinds! {
+    /// First request of every connection: [`crate::message::Hello`].
+    Hello = 1,
+    /// A batch of events: [`crate::message::Submit`].
+    Submit = 2,
+    /// A batch of opaque records: [`crate::message::Append`].
+    Append = 3,
+    /// Accounts by id: [`crate::message::LookupAccounts`].
+    LookupAccounts = 4,
+    /// Accounts, all: [`crate::message::ListAccounts`].
+    ListAccounts = 5,
+    /// Events by id: [`crate::message::LookupTransfers`].
+    LookupTransfers = 6,
+    /// Verdicts by id: [`crate::message::Status`].
+    Status = 7,
+    /// A page of the log: [`crate::message::ReadLog`].
+    ReadLog = 8,
+    /// The log as it grows: [`crate::message::Subscribe`].
+    Subscribe = 9,
+    /// More credit for a subscription: [`crate::message::Credit`]; has no answer of its own.
+    Credit = 10,
+    /// End of a subscription: [`crate::message::Unsubscribe`].
+    Unsubscribe = 11,
+    /// The server's account of itself: [`crate::message::ServerStatus`].
+    ServerStatus = 12,
+    /// Answer to [`Kind::Hello`].
+    HelloReply = 129,
+    /// Answer to [`Kind::Submit`]: [`crate::message::SubmitReply`].
+    SubmitReply = 130,
+    /// Answer to [`Kind::Append`]: a [`crate::message::SubmitReply`] too.
+    AppendReply = 131,
+    /// Answer to [`Kind::LookupAccounts`].
+    LookupAccountsReply = 132,
+    /// Answer to [`Kind::ListAccounts`].
+    ListAccountsReply = 133,
+    /// Answer to [`Kind::LookupTransfers`].
+    LookupTransfersReply = 134,
+    /// Answer to [`Kind::Status`].
+    StatusReply = 135,
+    /// Answer to [`Kind::ReadLog`]: a [`crate::message::LogPage`].
+    LogPage = 136,
+    /// One of the answers to [`Kind::Subscribe`]: a [`crate::message::LogPage`] too.
+    Feed = 137,
+    /// Answer to [`Kind::Unsubscribe`], and the subscription's last.
+    UnsubscribeReply = 139,
+    /// Answer to [`Kind::ServerStatus`].
+    ServerStatusReply = 140,
+    /// Answer to any request that failed: [`crate::message::ErrorReply`].
+    Error = 255,
+}
+
+impl Kind {
+    /// The number in the header.
+    pub const fn number(self) -> u16 {
+        self as u16
+    }
+
+    /// Goes from server to client.
+    pub const fn is_reply(self) -> bool {
+        self.number() & REPLY_BIT != 0
+    }
+
+    /// Kind of the answer if all goes well; `None` for replies and for [`Kind::Credit`].
+    pub const fn reply(self) -> Option<Self> {
+        if self.is_reply() { None } else { Self::from_number(self.number() | REPLY_BIT) }
+    }
+
+    /// Largest body in bytes.
+    pub const fn body_bytes_max(self) -> usize {
+        match self {
+            Self::LogPage | Self::Feed => PAGE_BODY_BYTES_MAX,
+            _ => BODY_BYTES_MAX,
+        }
+    }
+}
+
+/// What a sender says about a frame; length and checksum come from the body.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FrameHead {
+    /// Partition that the request is for, or that answers.
+    pub partition: PartitionId,
+    /// Which request, or the answer to which.
+    pub request: RequestId,
+    /// How long the caller still waits; 0 in replies, and in requests without a limit of their own.
+    pub deadline_millis: u32,
+}
+
+impl FrameHead {
+    /// Head of an answer.
+    pub fn reply(partition: PartitionId, request: RequestId) -> Self {
+        Self { partition, request, deadline_millis: 0 }
+    }
+}
+
+/// A header as it stands in front of a body.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FrameHeader {
+    /// Checksum over bytes 8–31 and the body.
+    pub crc: u32,
+    /// Number of the [`Kind`], known to this version or not.
+    pub kind: u16,
+    /// Reserved; 0 in this version.
+    pub flags: u16,
+    /// Length of the body in bytes.
+    pub body_bytes: u32,
+    /// The rest.
+    pub head: FrameHead,
+}
+
+/// Why bytes are not a frame. [`FrameError::closes`] says whether the connection can go on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum FrameError {
+    /// Fewer bytes than a header or its body needs. Only for callers that claim to have all.
+    #[error("a frame needs {needed} bytes, {found} are there")]
+    Short {
+        /// Bytes needed.
+        needed: usize,
+        /// Bytes there.
+        found: usize,
+    },
+    /// Not the first four bytes of a frame. The other side speaks something else: close.
+    #[error("magic {0:#010x} is not that of a frame: the other side does not speak this protocol")]
+    Magic(u32),
+    /// The other side speaks another version: answer `UnsupportedVersion` and close.
+    #[error("the other side speaks protocol version {found}, this one {PROTOCOL_VERSION}")]
+    Version {
+        /// The version in the header.
+        found: u16,
+        /// The request, as far as the header can be believed.
+        request: RequestId,
+    },
+    /// The body is past the limit of its kind: answer `TooLarge` and close.
+    #[error("a body of {body_bytes} bytes is larger than the limit of {limit_bytes}")]
+    Length {
+        /// What the header says.
+        body_bytes: u32,
+        /// The limit.
+        limit_bytes: usize,
+        /// The request, as far as the header can be believed.
+        request: RequestId,
+    },
+    /// Damaged on the way; where the next frame starts is not known: close.
+    #[error("checksum is {found:#010x}, expected {expected:#010x}")]
+    Crc {
+        /// What the header says.
+        expected: u32,
+        /// What the bytes give.
+        found: u32,
+    },
+    /// A whole frame of a kind that this version does not know: answer `UnknownKind`, skip
+    /// `frame_bytes`, go on.
+    #[error("frame kind {kind} is not known to this program")]
+    Kind {
+        /// Its number.
+        kind: u16,
+        /// The request.
+        request: RequestId,
+        /// Length of the frame.
+        frame_bytes: usize,
+    },
+    /// A whole frame with flags that this version does not know: answer `Malformed`, skip
+    /// `frame_bytes`, go on.
+    #[error("frame flags {flags:#06x} are not known to this program")]
+    Flags {
+        /// The flags.
+        flags: u16,
+        /// The request.
+        request: RequestId,
+        /// Length of the frame.
+        frame_bytes: usize,
+    },
+}
+
+impl FrameError {
+    /// The connection must be closed, after an error frame if there is one to send.
+    pub fn closes(&self) -> bool {
+        !matches!(self, Self::Kind { .. } | Self::Flags { .. })
+    }
+
+    /// The request to answer; [`CONNECTION`] if none can be told.
+    pub fn request(&self) -> RequestId {
+        match *self {
+            Self::Version { request, .. }
+            | Self::Length { request, .. }
+            | Self::Kind { request, .. }
+            | Self::Flags { request, .. } => request,
+            Self::Short { .. } | Self::Magic(_) | Self::Crc { .. } => CONNECTION,
+        }
+    }
+}
+
+/// Why a message was not encoded. The buffer is as it was.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("a body of {body_bytes} bytes is larger than the limit of {limit_bytes}")]
+pub struct EncodeError {
+    /// What it came to.
+    pub body_bytes: usize,
+    /// The limit.
+    pub limit_bytes: usize,
+}
+
+/// A whole frame in a receive buffer, its checksum verified. The body is not checked yet:
+/// [`crate::message::open`] does that.
+#[derive(Clone, Copy, Debug)]
+pub struct Frame<'a> {
+    /// What it is.
+    pub kind: Kind,
+    /// Whose it is.
+    pub head: FrameHead,
+    /// The rkyv body.
+    pub body: &'a [u8],
+}
+
+impl Frame<'_> {
+    /// Bytes of header and body together: what to drop from the buffer when done.
+    pub fn frame_bytes(&self) -> usize {
+        HEADER_BYTES + self.body.len()
+    }
+}
+
+impl FrameHeader {
+    /// Decodes the first [`HEADER_BYTES`] of `bytes`. Magic, version and length are checked; the
+    /// checksum waits for the body, and kind and flags mean nothing before that.
+    pub fn decode(bytes: &[u8]) -> Result<Self, FrameError> {
+        let Some(bytes) = bytes.first_chunk::<HEADER_BYTES>() else {
+            return Err(FrameError::Short { needed: HEADER_BYTES, found: bytes.len() });
+        };
+        let magic = u32::from_le_bytes(array(bytes, 0));
+        if magic != MAGIC {
+            return Err(FrameError::Magic(magic));
+        }
+        let request = RequestId(u64::from_le_bytes(array(bytes, 16)));
+        let version = u16::from_le_bytes(array(bytes, 8));
+        if version != PROTOCOL_VERSION {
+            return Err(FrameError::Version { found: version, request });
+        }
+        let kind = u16::from_le_bytes(array(bytes, 10));
+        let body_bytes = u32::from_le_bytes(array(bytes, 24));
+        let limit_bytes = Kind::from_number(kind).map_or(BODY_BYTES_MAX, Kind::body_bytes_max);
+        if body_bytes as usize > limit_bytes {
+            return Err(FrameError::Length { body_bytes, limit_bytes, request });
+        }
+        Ok(Self {
+            crc: u32::from_le_bytes(array(bytes, CRC_AT)),
+            kind,
+            flags: u16::from_le_bytes(array(bytes, 12)),
+            body_bytes,
+            head: FrameHead {
+                partition: PartitionId(u16::from_le_bytes(array(bytes, 14))),
+                request,
+                deadline_millis: u32::from_le_bytes(array(bytes, 28)),
+            },
+        })
+    }
+
+    /// Encodes. Bytes as in PROTOCOL.md, section 2.
+    pub fn to_bytes(&self) -> [u8; HEADER_BYTES] {
+        let mut bytes = [0; HEADER_BYTES];
+        let mut put = |at: usize, value: &[u8]| bytes[at..at + value.len()].copy_from_slice(value);
+        put(0, &MAGIC.to_le_bytes());
+        put(CRC_AT, &self.crc.to_le_bytes());
+        put(8, &PROTOCOL_VERSION.to_le_bytes());
+        put(10, &self.kind.to_le_bytes());
+        put(12, &self.flags.to_le_bytes());
+        put(14, &self.head.partition.0.to_le_bytes());
+        put(16, &self.head.request.0.to_le_bytes());
+        put(24, &self.body_bytes.to_le_bytes());
+        put(28, &self.head.deadline_millis.to_le_bytes());
+        bytes
+    }
+
+    /// Bytes of header and body together.
+    pub fn frame_bytes(&self) -> usize {
+        HEADER_BYTES + self.body_bytes as usize
+    }
+
+    /// Verifies the checksum over this header and `body`, then kind and flags.
+    pub fn check(&self, body: &[u8]) -> Result<Kind, FrameError> {
+        if body.len() != self.body_bytes as usize {
+            return Err(FrameError::Short {
+                needed: self.frame_bytes(),
+                found: HEADER_BYTES + body.len(),
+            });
+        }
+        let found = crc(&self.to_bytes(), body);
+        if found != self.crc {
+            return Err(FrameError::Crc { expected: self.crc, found });
+        }
+        let (request, frame_bytes) = (self.head.request, self.frame_bytes());
+        if self.flags != 0 {
+            return Err(FrameError::Flags { flags: self.flags, request, frame_bytes });
+        }
+        let kind = self.kind;
+        Kind::from_number(kind).ok_or(FrameError::Kind { kind, request, frame_bytes })
+    }
+}
+
+/// The frame at the start of a receive buffer; `None` if more bytes are needed. Nothing is copied.
+/// A wrong start, version or length is told as soon as the header is there.
+pub fn peek(bytes: &[u8]) -> Result<Option<Frame<'_>>, FrameError> {
+    if bytes.len() < HEADER_BYTES {
+        return peek_partial_header(bytes);
+    }
+    let header = FrameHeader::decode(bytes)?;
+    let Some(body) = bytes.get(HEADER_BYTES..header.frame_bytes()) else {
+        return Ok(None);
+    };
+    let kind = header.check(body)?;
+    Ok(Some(Frame { kind, head: header.head, body }))
+}
+
+/// Bytes of the frame at the start of `bytes`, as soon as its header is there: how much to read.
+pub fn peek_bytes(bytes: &[u8]) -> Result<Option<usize>, FrameError> {
+    if bytes.len() < HEADER_BYTES {
+        return peek_partial_header(bytes).map(|_| None);
+    }
+    Ok(Some(FrameHeader::decode(bytes)?.frame_bytes()))
+}
+
+/// A peer that speaks something else is told after four bytes, and not left waiting for 32.
+fn peek_partial_header(bytes: &[u8]) -> Result<Option<Frame<'_>>, FrameError> {
+    match bytes.first_chunk::<4>() {
+        Some(magic) if u32::from_le_bytes(*magic) != MAGIC => {
+            Err(FrameError::Magic(u32::from_le_bytes(*magic)))
+        }
+        _ => Ok(None),
+    }
+}
+
+/// Appends a whole frame to `out`; several may stand behind each other. The body is serialized
+/// in place behind its header: one copy, and no allocation once `out` has grown.
+pub fn encode<M: Message>(
+    out: &mut Vec<u8>,
+    head: FrameHead,
+    message: &M,
+) -> Result<(), EncodeError> {
+    encode_as(out, M::KIND, head, message)
+}
+
+/// As [`encode`], with another kind of the same body, such as [`Kind::AppendReply`].
+pub fn encode_as<M: Message>(
+    out: &mut Vec<u8>,
+    kind: Kind,
+    head: FrameHead,
+    message: &M,
+) -> Result<(), EncodeError> {
+    let start = out.len();
+    out.extend_from_slice(&[0; HEADER_BYTES]);
+    let serialized = serialize_body(out, message);
+    let body_bytes = out.len() - start - HEADER_BYTES;
+    let limit_bytes = kind.body_bytes_max();
+    if serialized.is_err() || body_bytes > limit_bytes {
+        out.truncate(start);
+        return Err(EncodeError { body_bytes, limit_bytes });
+    }
+    let mut header =
+        FrameHeader { crc: 0, kind: kind.number(), flags: 0, body_bytes: body_bytes as u32, head };
+    header.crc = crc(&header.to_bytes(), &out[start + HEADER_BYTES..]);
+    out[start..start + HEADER_BYTES].copy_from_slice(&header.to_bytes());
+    Ok(())
+}
+
+fn serialize_body<M: Message>(out: &mut Vec<u8>, message: &M) -> Result<(), Failure> {
+    with_arena(|arena| {
+        let mut serializer: Serializer<&mut Vec<u8>, ArenaHandle<'_>, ()> =
+            Serializer::new(out, arena.acquire(), ());
+        serialize_using::<_, Failure>(message, &mut serializer).map(|_| ())
+    })
+}
+
+fn crc(header: &[u8; HEADER_BYTES], body: &[u8]) -> u32 {
+    crc32c::crc32c_append(crc32c::crc32c(&header[CRC_END..]), body)
+}
+
+fn array<const N: usize>(bytes: &[u8; HEADER_BYTES], at: usize) -> [u8; N] {
+    let mut array = [0; N];
+    array.copy_from_slice(&bytes[at..at + N]);
+    array
+}

@@ -1,0 +1,64 @@
+//! Every bound of the protocol, and how the bounds relate. A value here is part of the protocol.
+
+use crate::entry;
+use crate::frame;
+use crate::model::EVENT_BYTES;
+
+/// Largest body of a frame in bytes, but for pages of the log.
+pub const BODY_BYTES_MAX: usize = 1 << 20;
+/// Largest body of a frame that carries a page of the log: at least one whole entry fits.
+pub const PAGE_BODY_BYTES_MAX: usize = 2 * BODY_BYTES_MAX + 4096;
+/// Events in one batch.
+pub const EVENTS_MAX: usize = 8190;
+/// Opaque records in one batch.
+pub const RECORDS_MAX: usize = 8190;
+/// Bytes of all opaque records of one batch.
+pub const RECORDS_BLOB_BYTES_MAX: usize = 1_040_000;
+/// Largest opaque record in bytes.
+pub const RECORD_BYTES_MAX: usize = RECORDS_BLOB_BYTES_MAX;
+/// Ids in one look-up of accounts or transfers.
+pub const LOOKUP_IDS_MAX: usize = 4096;
+/// Accounts on one page of a listing.
+pub const LIST_ACCOUNTS_MAX: usize = 4096;
+/// Ids in one question for verdicts: those of a whole batch.
+pub const STATUS_IDS_MAX: usize = EVENTS_MAX;
+/// Bytes of a client's name.
+pub const CLIENT_NAME_BYTES_MAX: usize = 64;
+/// Bytes of a server's version, a leader's address and the like.
+pub const LABEL_BYTES_MAX: usize = 256;
+/// Bytes of an error's text.
+pub const ERROR_TEXT_BYTES_MAX: usize = 1024;
+/// Rows in a server's account of itself.
+pub const STATUS_ROWS_MAX: usize = 4096;
+/// Requests that one connection may have unanswered. Past it the server answers `Busy`.
+pub const INFLIGHT_MAX: usize = 1024;
+/// Subscriptions on one connection.
+pub const SUBSCRIPTIONS_MAX: usize = 16;
+/// Credit in bytes that a subscriber may have given and not used.
+pub const CREDIT_BYTES_MAX: u64 = 1 << 30;
+/// Longest deadline in milliseconds that a server honours; a longer one is cut to it.
+pub const DEADLINE_MILLIS_MAX: u32 = 600_000;
+
+/// Root of a body with one list: a pointer and a length.
+const LIST_ROOT_BYTES: usize = 8;
+/// Head of an opaque record in a request: id and length.
+const APPEND_HEAD_BYTES: usize = 20;
+/// Place in the list, verdict, two marks, offset, timestamp, event, resolution.
+pub(crate) const EVENT_STATE_BYTES: usize = 4 + 1 + 1 + 8 + 8 + EVENT_BYTES + 64;
+/// Counts, verdict, mark, offset, timestamp of a run of outcomes.
+pub(crate) const RUN_BYTES: usize = 4 + 1 + 1 + 8 + 8;
+
+const _: () = {
+    assert!(EVENTS_MAX * EVENT_BYTES + LIST_ROOT_BYTES <= BODY_BYTES_MAX);
+    assert!((EVENTS_MAX + 2) * EVENT_BYTES + LIST_ROOT_BYTES > BODY_BYTES_MAX);
+    assert!(1000 * (1024 + APPEND_HEAD_BYTES) + 3 * LIST_ROOT_BYTES <= BODY_BYTES_MAX);
+    assert!(1000 * 1024 <= RECORDS_BLOB_BYTES_MAX);
+    assert!(RECORDS_BLOB_BYTES_MAX + APPEND_HEAD_BYTES + 32 <= BODY_BYTES_MAX);
+    assert!(EVENTS_MAX * RUN_BYTES + 32 <= BODY_BYTES_MAX && RECORDS_MAX <= EVENTS_MAX);
+    assert!(LOOKUP_IDS_MAX * EVENT_STATE_BYTES + 32 <= BODY_BYTES_MAX);
+    assert!(LIST_ACCOUNTS_MAX * (EVENT_BYTES + 4) + 64 <= BODY_BYTES_MAX);
+    assert!(STATUS_IDS_MAX * 16 + 32 <= BODY_BYTES_MAX);
+    assert!(STATUS_ROWS_MAX * 40 <= BODY_BYTES_MAX);
+    assert!(entry::HEADER_BYTES + entry::BODY_BYTES_MAX + 64 <= PAGE_BODY_BYTES_MAX);
+    assert!(PAGE_BODY_BYTES_MAX + frame::HEADER_BYTES < i32::MAX as usize);
+};

@@ -1,0 +1,141 @@
+//! Outcomes of a batch, run-length encoded: a fresh batch of 8,190 is one run.
+
+use crate::model::{Offset, Timestamp, Verdict};
+
+/// Outcome of one event.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct EventOutcome {
+    /// What was decided.
+    pub verdict: Verdict,
+    /// Its record; `None` when malformed, which is not logged.
+    pub offset: Option<Offset>,
+    /// Decided by this request; `false` for the verdict of an earlier one with the same id.
+    pub fresh: bool,
+    /// Log time of the record; 0 for repeats and malformed events.
+    pub timestamp: Timestamp,
+}
+
+/// Equal outcomes of neighbours: same verdict, same marks, and where they have them offsets and
+/// timestamps that grow by one from event to event.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, rkyv::Archive, rkyv::Serialize)]
+pub struct OutcomeRun {
+    /// How many events.
+    pub count: u32,
+    /// Number of the [`Verdict`].
+    pub verdict: u8,
+    /// [`OutcomeRun::HAS_OFFSET`] and [`OutcomeRun::REPEAT`].
+    pub marks: u8,
+    /// Offset of the first event's record; 0 without one.
+    pub first_offset: u64,
+    /// Log time of the first event's record; 0 for repeats and malformed events.
+    pub first_timestamp: u64,
+}
+
+impl OutcomeRun {
+    /// The events have records.
+    pub const HAS_OFFSET: u8 = 1;
+    /// The events had been decided before.
+    pub const REPEAT: u8 = 2;
+    /// Every mark of this version.
+    pub const MARKS: u8 = Self::HAS_OFFSET | Self::REPEAT;
+
+    fn extended_by(&self, next: &Self) -> bool {
+        let count = u64::from(self.count);
+        let goes_on = |first: u64, next: u64| {
+            if first == 0 && next == 0 { true } else { first.checked_add(count) == Some(next) }
+        };
+        let offsets_go_on = if self.marks & Self::HAS_OFFSET == 0 {
+            true
+        } else {
+            self.first_offset.checked_add(count) == Some(next.first_offset)
+        };
+        self.verdict == next.verdict
+            && self.marks == next.marks
+            && offsets_go_on
+            && goes_on(self.first_timestamp, next.first_timestamp)
+            && self.count < u32::MAX
+    }
+}
+
+/// Builds the runs of a reply. Kept and cleared between batches, it does not allocate.
+#[derive(Clone, Debug, Default)]
+pub struct OutcomeRuns {
+    runs: Vec<OutcomeRun>,
+}
+
+impl OutcomeRuns {
+    /// Forgets the batch, keeps the memory.
+    pub fn clear(&mut self) {
+        self.runs.clear();
+    }
+
+    /// Adds the outcome of the next event. `timestamp` counts for fresh events with a record.
+    pub fn push(
+        &mut self,
+        verdict: Verdict,
+        offset: Option<Offset>,
+        fresh: bool,
+        timestamp: Timestamp,
+    ) {
+        let mut marks = if fresh { 0 } else { OutcomeRun::REPEAT };
+        if offset.is_some() {
+            marks |= OutcomeRun::HAS_OFFSET;
+        }
+        let has_time = fresh && offset.is_some();
+        let next = OutcomeRun {
+            count: 1,
+            verdict: verdict.number(),
+            marks,
+            first_offset: offset.map_or(0, |offset| offset.0),
+            first_timestamp: if has_time { timestamp.0 } else { 0 },
+        };
+        match self.runs.last_mut() {
+            Some(last) if last.extended_by(&next) => last.count += 1,
+            _ => self.runs.push(next),
+        }
+    }
+
+    /// The runs so far.
+    pub fn as_slice(&self) -> &[OutcomeRun] {
+        &self.runs
+    }
+}
+
+/// Outcomes of a batch, one for each event, expanded from its runs.
+#[derive(Clone)]
+pub struct Outcomes<'a> {
+    runs: &'a [super::ArchivedOutcomeRun],
+    done: u32,
+}
+
+impl<'a> Outcomes<'a> {
+    pub(super) fn new(runs: &'a [super::ArchivedOutcomeRun]) -> Self {
+        Self { runs, done: 0 }
+    }
+}
+
+impl Iterator for Outcomes<'_> {
+    type Item = EventOutcome;
+
+    fn next(&mut self) -> Option<EventOutcome> {
+        loop {
+            let (run, rest) = self.runs.split_first()?;
+            if self.done >= run.count.to_native() {
+                (self.runs, self.done) = (rest, 0);
+                continue;
+            }
+            let step = u64::from(self.done);
+            self.done += 1;
+            let first_timestamp = run.first_timestamp.to_native();
+            let timestamp = if first_timestamp == 0 { 0 } else { first_timestamp + step };
+            return Some(EventOutcome {
+                // An opened reply has only known verdicts.
+                verdict: Verdict::from_number(run.verdict)?,
+                offset: (run.marks & OutcomeRun::HAS_OFFSET != 0)
+                    .then(|| Offset(run.first_offset.to_native() + step)),
+                fresh: run.marks & OutcomeRun::REPEAT == 0,
+                timestamp: Timestamp(timestamp),
+            });
+        }
+    }
+}

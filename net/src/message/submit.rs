@@ -1,0 +1,130 @@
+//! Writes: batches of events, batches of opaque records, and what came of them.
+
+use rkyv::with::InlineAsBox;
+
+use super::outcome::{OutcomeRun, Outcomes};
+use super::{ArchivedOutcomeRun, Message, MessageError, at_most, offset_of};
+use crate::frame::Kind;
+use crate::limits::{EVENTS_MAX, RECORD_BYTES_MAX, RECORDS_BLOB_BYTES_MAX, RECORDS_MAX};
+use crate::model::{EventBytes, Offset, Verdict};
+
+/// A batch of events for one partition. Decided in order; each gets one outcome.
+#[derive(Clone, Copy, Debug, rkyv::Archive, rkyv::Serialize)]
+pub struct Submit<'a> {
+    /// The events, each in its 128-byte form.
+    #[rkyv(with = InlineAsBox)]
+    pub events: &'a [EventBytes],
+}
+
+/// Name and length of an opaque record.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, rkyv::Archive, rkyv::Serialize)]
+pub struct AppendHead {
+    /// Name; one verdict for ever.
+    pub id: u128,
+    /// Length in bytes.
+    pub bytes: u32,
+}
+
+/// A batch of opaque records for one partition.
+#[derive(Clone, Copy, Debug, rkyv::Archive, rkyv::Serialize)]
+pub struct Append<'a> {
+    /// Offset that the first record must get, and record `i` this plus `i`, or
+    /// [`crate::entry::ANY_OFFSET`].
+    pub expected_offset: u64,
+    /// One for each record.
+    #[rkyv(with = InlineAsBox)]
+    pub heads: &'a [AppendHead],
+    /// The records' bytes, one behind the other.
+    #[rkyv(with = InlineAsBox)]
+    pub blob: &'a [u8],
+}
+
+/// What came of a batch. Sent when every record that it rests on is durable on a majority.
+#[derive(Clone, Copy, Debug, rkyv::Archive, rkyv::Serialize)]
+pub struct SubmitReply<'a> {
+    /// A state that includes this offset includes everything that was answered;
+    /// [`super::NO_OFFSET`] if nothing was logged.
+    pub token_offset: u64,
+    /// Outcomes in the order of the request, equal neighbours folded.
+    #[rkyv(with = InlineAsBox)]
+    pub runs: &'a [OutcomeRun],
+}
+
+impl Message for Submit<'_> {
+    const KIND: Kind = Kind::Submit;
+    type View = ArchivedSubmit<'static>;
+
+    fn check(view: &Self::View) -> Result<(), MessageError> {
+        at_most("the batch", view.events.len(), EVENTS_MAX)
+    }
+}
+
+impl Message for Append<'_> {
+    const KIND: Kind = Kind::Append;
+    type View = ArchivedAppend<'static>;
+
+    fn check(view: &Self::View) -> Result<(), MessageError> {
+        at_most("the batch", view.heads.len(), RECORDS_MAX)?;
+        at_most("the records' bytes", view.blob.len(), RECORDS_BLOB_BYTES_MAX)?;
+        let blob_bytes: u64 = view.heads.iter().map(|head| u64::from(head.bytes.to_native())).sum();
+        if blob_bytes != view.blob.len() as u64 {
+            return Err(MessageError::Contradiction("the records' lengths do not add up"));
+        }
+        Ok(())
+    }
+}
+
+const _: () = assert!(RECORD_BYTES_MAX <= RECORDS_BLOB_BYTES_MAX, "one record fits the blob");
+
+impl ArchivedAppend<'_> {
+    /// Each record with its head, in order. The lengths have been checked by [`super::open`].
+    pub fn records(&self) -> impl Iterator<Item = (&ArchivedAppendHead, &[u8])> {
+        let mut rest: &[u8] = &self.blob;
+        self.heads.iter().map_while(move |head| {
+            let (record, others) = rest.split_at_checked(head.bytes.to_native() as usize)?;
+            rest = others;
+            Some((head, record))
+        })
+    }
+}
+
+impl Message for SubmitReply<'_> {
+    const KIND: Kind = Kind::SubmitReply;
+    type View = ArchivedSubmitReply<'static>;
+
+    fn check(view: &Self::View) -> Result<(), MessageError> {
+        at_most("the reply", view.runs.len(), EVENTS_MAX)?;
+        let events: u64 = view.runs.iter().map(|run| u64::from(run.count.to_native())).sum();
+        at_most("the reply", usize::try_from(events).unwrap_or(usize::MAX), EVENTS_MAX)?;
+        if view.runs.iter().all(run_is_whole) {
+            Ok(())
+        } else {
+            Err(MessageError::Contradiction("an outcome is not known to this version"))
+        }
+    }
+}
+
+fn run_is_whole(run: &ArchivedOutcomeRun) -> bool {
+    let last = u64::from(run.count.to_native()).saturating_sub(1);
+    Verdict::from_number(run.verdict).is_some()
+        && run.marks & !OutcomeRun::MARKS == 0
+        && run.first_offset.to_native().checked_add(last).is_some()
+        && run.first_timestamp.to_native().checked_add(last).is_some()
+}
+
+impl ArchivedSubmitReply<'_> {
+    /// See [`SubmitReply::token_offset`].
+    pub fn token_offset(&self) -> Option<Offset> {
+        offset_of(self.token_offset.to_native())
+    }
+
+    /// How many outcomes there are: as many as the request had events.
+    pub fn events(&self) -> usize {
+        self.runs.iter().map(|run| run.count.to_native() as usize).sum()
+    }
+
+    /// The outcomes, in the order of the request.
+    pub fn outcomes(&self) -> Outcomes<'_> {
+        Outcomes::new(&self.runs)
+    }
+}
