@@ -85,6 +85,31 @@ pub struct Identity {
     pub term: u64,
 }
 
+impl Identity {
+    /// What an entry of this leader says about itself.
+    pub fn meta(
+        self,
+        kind: EntryKind,
+        index: u64,
+        base_offset: Offset,
+        timestamp: Timestamp,
+        records: u32,
+    ) -> EntryMeta {
+        let Self { cluster, partition, node, term } = self;
+        EntryMeta {
+            cluster,
+            partition,
+            kind,
+            term,
+            leader_node: node,
+            index,
+            base_offset,
+            records,
+            timestamp,
+        }
+    }
+}
+
 /// What has happened since the start.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Counters {
@@ -260,6 +285,11 @@ impl<D: Disk, R: Runtime> Partition<D, R> {
         self.inner.log.last().index + u64::from(!self.inner.open.borrow().is_empty())
     }
 
+    /// The partition takes nothing more.
+    pub fn is_closing(&self) -> bool {
+        self.inner.closing.get()
+    }
+
     /// Writes are refused for want of room, or taken again.
     pub fn set_full(&self, full: bool) {
         self.inner.full.set(full);
@@ -299,10 +329,10 @@ impl<D: Disk, R: Runtime> Partition<D, R> {
 
     /// Puts what is decided into the log, so that the ledger's state is that behind an entry.
     /// `None` if the log has no room for it now.
-    pub fn snapshot_begins(&self) -> Option<(crate::ledger::SnapshotCut, crate::storage::log::Tail)> {
+    pub fn snapshot_begins(&self) -> Option<(crate::ledger::SnapshotCut, crate::storage::layout::Tail)> {
         self.seal().ok()?;
         self.inner.since_snapshot_bytes.set(0);
-        Some((self.inner.ledger.borrow().snapshot(), self.inner.log.last()))
+        Some((self.inner.ledger.borrow_mut().snapshot(), self.inner.log.last()))
     }
 
     /// Makes entries and flushes them until [`Partition::close`]; the only task that does.
@@ -427,7 +457,8 @@ impl<D: Disk, R: Runtime> Partition<D, R> {
         } else {
             encode(&open.records.body, encoded)
         };
-        let meta = self.meta(kind, last.index + 1, base_offset, timestamp, records as u32);
+        let index = last.index + 1;
+        let meta = inner.identity.meta(kind, index, base_offset, timestamp, records as u32);
         let appended = inner.log.append(&meta, &encoded);
         let bytes = encoded.len();
         open.encoded = encoded;
@@ -442,28 +473,6 @@ impl<D: Disk, R: Runtime> Partition<D, R> {
             counters.records += records as u64;
         });
         Ok(())
-    }
-
-    fn meta(
-        &self,
-        kind: EntryKind,
-        index: u64,
-        base_offset: Offset,
-        timestamp: Timestamp,
-        records: u32,
-    ) -> EntryMeta {
-        let Identity { cluster, partition, node, term } = self.inner.identity;
-        EntryMeta {
-            cluster,
-            partition,
-            kind,
-            term,
-            leader_node: node,
-            index,
-            base_offset,
-            records,
-            timestamp,
-        }
     }
 
     /// Calls whom the durable index has reached; after a stop, everybody.

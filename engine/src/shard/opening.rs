@@ -1,0 +1,226 @@
+//! From a directory to a partition that serves: newest snapshot, log behind it, a new term.
+
+use std::path::Path;
+use std::time::Duration;
+
+use walengine_net::entry::{EntryKind, access_events, access_records};
+use walengine_net::message::Entries;
+use walengine_net::model::PartitionId;
+
+use super::partition::{Identity, Partition};
+use crate::fatal::{Fatal, Reason};
+use crate::ledger::{Disagreement, Ledger};
+use crate::runtime::Runtime;
+use crate::storage::disk::Disk;
+use crate::storage::error::OpenError;
+use crate::storage::layout::{HardState, Superblock, Tail};
+use crate::storage::log::{Log, LogConfig};
+use crate::storage::snapshot::{SnapshotReader, SnapshotStore};
+use crate::storage::partition_dir;
+
+/// Bytes of log that are read at a time while it is replayed.
+const REPLAY_BYTES: usize = 4 << 20;
+/// Bytes of one chunk of a snapshot's stream; see [`super::snapshots`].
+pub const CHUNK_BYTES_MAX: usize = 16 << 20;
+
+/// What was found, for the log line.
+#[derive(Clone, Debug)]
+pub struct Opening {
+    /// What the log was like.
+    pub recovered: crate::storage::log::Recovered,
+    /// Index that the snapshot stood for; 0 without one.
+    pub snapshot_index: u64,
+    /// Records that were replayed behind it.
+    pub replayed: u64,
+    /// How long it took.
+    pub took: Duration,
+}
+
+/// Opens a partition: restores the newest snapshot that is whole, replays the log behind it while
+/// deriving every verdict again, and begins a new term with a blank entry, which also bears witness
+/// to what was recovered.
+pub async fn open<D: Disk, R: Runtime>(
+    disk: D,
+    runtime: R,
+    superblock: &Superblock,
+    partition: PartitionId,
+    flush_inflight_max: usize,
+) -> Result<(Partition<D, R>, SnapshotStore<D>, Opening), Fatal> {
+    let started = runtime.elapsed();
+    let dir = partition_dir(Path::new(""), partition);
+    let failed = |error: OpenError| of_partition(partition, &open_failed(&error));
+    disk.create_dir(&dir).await.map_err(OpenError::io("creating the partition")).map_err(failed)?;
+    let store = SnapshotStore::open(disk.clone(), &dir).await.map_err(failed)?;
+    let (mut ledger, from) = restore(&store, superblock, partition).await?;
+    let config = LogConfig {
+        segment_bytes: superblock.segment_bytes,
+        create: true,
+        flush_inflight_max,
+        ..LogConfig::new(superblock.cluster, partition)
+    };
+    let opened = Log::open(disk, runtime.clone(), dir, config, from).await.map_err(failed)?;
+    let first = ledger.next_offset();
+    replay(&opened.log, from.index, &mut ledger).await.map_err(|f| of_partition(partition, &f))?;
+    let replayed = ledger.next_offset().0 - first.0;
+    let term = opened.hard_state.term + 1;
+    let identity =
+        Identity { cluster: superblock.cluster, partition, node: superblock.node, term };
+    begin_term(&opened.log, identity).await.map_err(|f| of_partition(partition, &f))?;
+    let took = runtime.elapsed().saturating_sub(started);
+    let opening =
+        Opening { recovered: opened.recovered, snapshot_index: from.index, replayed, took };
+    Ok((Partition::new(identity, opened.log, ledger, runtime), store, opening))
+}
+
+/// What a failure to open storage means for the process.
+pub fn open_failed(error: &OpenError) -> Fatal {
+    let reason = match error {
+        OpenError::Missing(_) | OpenError::Version { .. } => Reason::DataDirectory,
+        OpenError::File { .. } | OpenError::Damaged { .. } => Reason::Damaged,
+        _ => Reason::Disk,
+    };
+    let advice = match reason {
+        Reason::Damaged => {
+            "; nothing was changed: `walengine verify` lists all damage; restore this directory \
+             from a copy, or rebuild it from a replica"
+        }
+        Reason::Disk => "; see the kernel log, and start again when the disk is well",
+        _ => "",
+    };
+    Fatal::new(reason, format!("{error}{advice}"))
+}
+
+fn of_partition(partition: PartitionId, fatal: &Fatal) -> Fatal {
+    Fatal::new(fatal.reason, format!("partition {partition}: {}", fatal.message))
+}
+
+async fn restore<D: Disk>(
+    store: &SnapshotStore<D>,
+    superblock: &Superblock,
+    partition: PartitionId,
+) -> Result<(Ledger, Tail), Fatal> {
+    let empty = || (Ledger::new(partition, superblock.partitions), Tail::default());
+    let newest = store.newest().await.map_err(|error| {
+        Fatal::new(Reason::Disk, format!("partition {partition}: reading snapshots: {error}"))
+    })?;
+    for (path, why) in &newest.skipped {
+        tracing::error!("snapshot {} is damaged and was passed over: {why}", path.display());
+    }
+    let Some(mut snapshot) = newest.snapshot else { return Ok(empty()) };
+    let meta = *snapshot.meta();
+    if meta.cluster != superblock.cluster || meta.partition != partition {
+        let message = format!("{} is of another cluster or partition", snapshot.path().display());
+        return Err(Fatal::new(Reason::DataDirectory, message));
+    }
+    match restore_ledger(&mut snapshot, superblock, partition).await {
+        Ok(ledger) if ledger.next_offset() == meta.applied.next_offset => {
+            Ok((ledger, meta.applied))
+        }
+        Ok(_) => Err("its state is not that of its log position".to_owned()),
+        Err(why) => Err(why),
+    }
+    .or_else(|why| {
+        // The log still holds everything: slower, and right.
+        let path = snapshot.path().display().to_string();
+        tracing::error!("snapshot {path} can't be used, replaying the whole log: {why}");
+        Ok(empty())
+    })
+}
+
+async fn restore_ledger<D: Disk>(
+    snapshot: &mut SnapshotReader<D>,
+    superblock: &Superblock,
+    partition: PartitionId,
+) -> Result<Ledger, String> {
+    let mut restorer = crate::ledger::Restorer::new(partition, superblock.partitions);
+    let mut pending: Vec<u8> = Vec::new();
+    while let Some(bytes) = snapshot.next_chunk().await.map_err(|error| error.to_string())? {
+        pending.extend_from_slice(bytes);
+        let mut at = 0;
+        while let Some(length) = pending[at..].first_chunk::<4>() {
+            let length = u32::from_le_bytes(*length) as usize;
+            if length > CHUNK_BYTES_MAX {
+                return Err(format!("a chunk of {length} bytes"));
+            }
+            let Some(chunk) = pending.get(at + 4..at + 4 + length) else { break };
+            restorer.push(chunk).map_err(|error| error.to_string())?;
+            at += 4 + length;
+        }
+        pending.drain(..at);
+    }
+    if !pending.is_empty() {
+        return Err("it ends inside a chunk".to_owned());
+    }
+    restorer.finish().map_err(|error| error.to_string())
+}
+
+/// Applies every entry behind `index`, comparing each verdict with the logged one.
+async fn replay<D: Disk, R: Runtime>(
+    log: &Log<D, R>,
+    index: u64,
+    ledger: &mut Ledger,
+) -> Result<(), Fatal> {
+    let mut next = index + 1;
+    while next <= log.last().index {
+        let bytes = log.read(next, REPLAY_BYTES).await.map_err(|error| {
+            Fatal::new(Reason::Damaged, format!("replaying entry {next}: {error}"))
+        })?;
+        for entry in Entries::new(&bytes) {
+            let (header, body) = entry.map_err(|error| {
+                Fatal::new(Reason::Damaged, format!("replaying entry {next}: {error}"))
+            })?;
+            apply(ledger, &header, body)?;
+            next += 1;
+        }
+    }
+    ledger.release(ledger.next_offset());
+    Ok(())
+}
+
+/// Applies one entry to a ledger, deriving its verdicts again.
+pub fn apply(
+    ledger: &mut Ledger,
+    header: &walengine_net::entry::EntryHeader,
+    body: &[u8],
+) -> Result<(), Fatal> {
+    let meta = &header.meta;
+    let malformed = |error| {
+        Fatal::new(Reason::Damaged, format!("entry {} can't be read: {error}", meta.index))
+    };
+    let differs = |error: Disagreement| {
+        let message = format!("entry {}: the log and this program disagree: {error}", meta.index);
+        Fatal::new(Reason::Disagreement, message)
+    };
+    match meta.kind {
+        EntryKind::Events => {
+            let body = access_events(body).map_err(malformed)?;
+            ledger.apply_events(meta.base_offset, meta.timestamp, body).map_err(differs)
+        }
+        EntryKind::Records => {
+            let body = access_records(body).map_err(malformed)?;
+            ledger.apply_records(meta.base_offset, meta.timestamp, body).map_err(differs)
+        }
+        EntryKind::Blank | EntryKind::Membership => Ok(()),
+    }
+}
+
+/// Votes for this node alone, and writes the first entry of its term.
+async fn begin_term<D: Disk, R: Runtime>(
+    log: &Log<D, R>,
+    identity: Identity,
+) -> Result<(), Fatal> {
+    let stopped = |error: &dyn std::fmt::Display| Fatal::new(Reason::Disk, error.to_string());
+    let last = log.last();
+    let state = HardState {
+        term: identity.term,
+        voted_for: Some(identity.node),
+        vote_committed: true,
+        commit_index: last.index,
+        durable_index: log.durable_index(),
+    };
+    log.save_hard_state(state).await.map_err(|error| stopped(&error))?;
+    let meta = identity.meta(EntryKind::Blank, last.index + 1, last.next_offset, last.timestamp, 0);
+    log.append(&meta, &[]).map_err(|error| stopped(&error))?;
+    log.flush();
+    log.wait_durable(meta.index).await.map_err(|error| stopped(&error))
+}

@@ -1,0 +1,112 @@
+//! Snapshots of a partition's ledger, taken in the background so that a restart is quick.
+//!
+//! The state at one entry is cut without copying, and written piece by piece while the partition
+//! goes on; it counts once that entry is durable. The stream is the ledger's chunks, each behind its
+//! length (u32, little-endian).
+
+use std::io;
+use std::time::Duration;
+
+use super::partition::Partition;
+use crate::ledger::{Ledger, SnapshotCut};
+use crate::limits::{SNAPSHOT_PIECE_BYTES, SNAPSHOTS_KEPT};
+use crate::runtime::Runtime;
+use crate::storage::disk::Disk;
+use crate::storage::layout::{SnapshotMeta, Tail};
+use crate::storage::snapshot::{SnapshotStore, SnapshotWriter};
+
+/// How often it is looked whether a snapshot is due.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+/// After a failure, the next attempt waits this long.
+const AGAIN_AFTER: Duration = Duration::from_secs(30);
+/// Pause between two pieces, so that a snapshot takes a small share of the core and the disk.
+const PIECE_PAUSE: Duration = Duration::from_micros(500);
+
+/// Takes snapshots when they are due, until the partition stops. One is due when as much log was
+/// written as `every_bytes`, or as the last snapshot was large, whichever is more: what is written
+/// twice stays in proportion.
+pub async fn run<D: Disk, R: Runtime>(
+    partition: Partition<D, R>,
+    store: SnapshotStore<D>,
+    every_bytes: u64,
+) {
+    let runtime = partition.runtime().clone();
+    let mut last_bytes = 0;
+    while partition.stopped().is_none() && !partition.is_closing() {
+        runtime.sleep(LOOK_EVERY).await;
+        if partition.since_snapshot_bytes() < every_bytes.max(last_bytes) || partition.is_full() {
+            continue;
+        }
+        match take(&partition, &store).await {
+            Ok(Some(bytes)) => last_bytes = bytes,
+            Ok(None) => {} // undone or stopped meanwhile: the next look decides
+            Err(error) => {
+                tracing::warn!("a snapshot could not be written; the log has everything: {error}");
+                runtime.sleep(AGAIN_AFTER).await;
+            }
+        }
+    }
+}
+
+/// Takes one snapshot. Its size in bytes, or `None` if its state will not be committed.
+pub async fn take<D: Disk, R: Runtime>(
+    partition: &Partition<D, R>,
+    store: &SnapshotStore<D>,
+) -> io::Result<Option<u64>> {
+    let Some((mut cut, applied)) = partition.snapshot_begins() else { return Ok(None) };
+    let identity = partition.identity();
+    let meta = SnapshotMeta {
+        cluster: identity.cluster,
+        partition: identity.partition,
+        created: partition.runtime().now(),
+        applied,
+    };
+    let bytes_max = partition.with_ledger(state_bytes_max);
+    let mut writer = store.create(&meta, bytes_max).await?;
+    let written = write_all(partition, &mut cut, &mut writer).await;
+    match written {
+        Ok(Some(bytes)) if is_committed(partition, applied).await => {
+            writer.finish().await?;
+            store.prune(SNAPSHOTS_KEPT).await?;
+            Ok(Some(bytes))
+        }
+        Ok(_) => writer.abort().await.map(|()| None),
+        Err(error) => {
+            writer.abort().await?;
+            Err(error)
+        }
+    }
+}
+
+async fn write_all<D: Disk, R: Runtime>(
+    partition: &Partition<D, R>,
+    cut: &mut SnapshotCut,
+    writer: &mut SnapshotWriter<D>,
+) -> io::Result<Option<u64>> {
+    let mut bytes = 0;
+    while let Some(chunk) =
+        partition.with_ledger(|ledger| cut.next_chunk(ledger, SNAPSHOT_PIECE_BYTES))
+    {
+        writer.write(&(chunk.len() as u32).to_le_bytes()).await?;
+        writer.write(&chunk).await?;
+        bytes += 4 + chunk.len() as u64;
+        partition.runtime().sleep(PIECE_PAUSE).await;
+    }
+    Ok(cut.is_complete().then_some(bytes))
+}
+
+async fn is_committed<D: Disk, R: Runtime>(partition: &Partition<D, R>, applied: Tail) -> bool {
+    partition.log().wait_durable(applied.index).await.is_ok()
+}
+
+/// Upper bound for a snapshot's stream in bytes.
+fn state_bytes_max(ledger: &Ledger) -> u64 {
+    const ACCOUNT_BYTES: u64 = 128;
+    const PENDING_BYTES: u64 = 64;
+    const ID_BYTES: u64 = 32;
+    let items = u64::from(ledger.accounts_len()) * ACCOUNT_BYTES
+        + ledger.pendings_len() as u64 * PENDING_BYTES
+        + ledger.ids_len() as u64 * ID_BYTES;
+    // Headers of chunks, which are never less than half full, and room for the few that are.
+    items + items / 256 + (4 << 20)
+}
