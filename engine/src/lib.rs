@@ -2,5 +2,7 @@
 //!
 //! The library behind the `walengine` binary. ARCHITECTURE.md has the map.
 
+pub mod local;
 pub mod runtime;
+pub mod runtime_glommio;
 pub mod storage;
