@@ -2,6 +2,16 @@
 //!
 //! The library behind the `walengine` binary. ARCHITECTURE.md has the map.
 
+pub mod cli;
+pub mod config;
+pub mod fatal;
 pub mod ledger;
+pub mod limits;
+pub mod local;
+pub mod lock;
+pub mod node;
+pub mod preflight;
 pub mod runtime;
+pub mod runtime_glommio;
+pub mod shard;
 pub mod storage;

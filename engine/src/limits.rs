@@ -37,8 +37,14 @@ pub const CONNECTION_OUT_BYTES_MAX: usize = 8 << 20;
 pub const FRAME_WITHIN: Duration = Duration::from_secs(30);
 /// How long a client may leave its answers unread.
 pub const WRITE_WITHIN: Duration = Duration::from_secs(30);
+/// How often connections are looked at that take too long.
+pub const LOOK_EVERY: Duration = Duration::from_secs(1);
+/// How long a stopping shard waits for its connections' last answers to leave.
+pub const LINGER: Duration = Duration::from_secs(1);
 /// Receive buffer that a connection starts with and keeps while it is idle.
 pub const RECEIVE_BYTES_MIN: usize = 4 << 10;
+/// Bytes of entries in one frame of a subscription.
+pub const FEED_PAGE_BYTES: u64 = 256 << 10;
 /// Look-ups and pages of the log that one connection may have in work.
 pub const READS_INFLIGHT_MAX: usize = 32;
 

@@ -1,3 +1,9 @@
 //! Arguments only; the program is in the library.
 
-fn main() {}
+use std::process::ExitCode;
+
+use clap::Parser;
+
+fn main() -> ExitCode {
+    walengine::cli::run(walengine::cli::Arguments::parse())
+}

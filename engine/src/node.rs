@@ -3,12 +3,12 @@
 //! Settings, preflight, lock, superblock, listening socket, shards; they serve once every partition
 //! has been recovered. A signal stops them: nothing new is taken, what is in flight is finished.
 
-use std::net::{TcpListener, TcpStream};
+use std::net::TcpListener;
 use std::os::fd::AsRawFd;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use walengine_net::model::{ClusterId, PartitionId};
 
@@ -17,6 +17,7 @@ use crate::fatal::{Fatal, Reason};
 use crate::limits::{HANDOVERS_MAX, LISTEN_BACKLOG, SPACE_EVERY};
 use crate::lock::DirectoryLock;
 use crate::preflight;
+use crate::runtime::Runtime;
 use crate::shard::{self, ShardStart};
 use crate::storage::glommio_disk::GlommioDisk;
 use crate::storage::layout::Superblock;
@@ -107,7 +108,7 @@ fn prepare_directory(config: &Config) -> Result<bool, Fatal> {
         Fatal::new(Reason::DataDirectory, message)
     };
     std::fs::create_dir_all(dir).map_err(|error| failed("create", error))?;
-    if dir.join(superblock::FILE_NAME).exists() {
+    if dir.join(superblock::NAME).exists() {
         return Ok(false);
     }
     let entries = std::fs::read_dir(dir).map_err(|error| failed("read", error))?;
@@ -133,7 +134,7 @@ fn format_directory(config: &Config) -> Result<Superblock, Fatal> {
         node: (random() as u64).max(1),
         partitions: config.partitions.unwrap_or(config.cores as u16),
         segment_bytes: config.segment_bytes,
-        created: crate::runtime_glommio::wall_clock(),
+        created: crate::runtime_glommio::GlommioRuntime::new().now(),
     };
     let dir = config.data.clone();
     on_executor(async move {
@@ -209,13 +210,7 @@ fn run_shards(shared: &Arc<Shared>, listener: &TcpListener) -> Result<(), Fatal>
     }
     let mut result = result;
     for thread in threads {
-        match thread.join() {
-            Ok(ended) => result = result.and(ended),
-            Err(error) => {
-                let message = format!("a shard could not be joined: {error}");
-                result = result.and(Err(Fatal::new(Reason::Disk, message)));
-            }
-        }
+        result = result.and(thread.join());
     }
     result
 }
@@ -305,15 +300,3 @@ fn watch_signals() -> Result<flume::Receiver<i32>, Fatal> {
         .map_err(failed)?;
     Ok(receiver)
 }
-
-/// A connection on its way to the shard that owns its partition.
-#[derive(Debug)]
-pub struct Handed {
-    /// The socket.
-    pub stream: TcpStream,
-    /// What was received of it already.
-    pub received: Vec<u8>,
-}
-
-/// How long shards wait for their connections' last answers to leave.
-pub const LINGER: Duration = Duration::from_secs(1);

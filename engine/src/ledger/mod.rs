@@ -41,7 +41,7 @@ pub use digest::{LedgerTotals, WideSum};
 pub use draft::{Draft, RecordsDraft};
 pub use ids::PendingState;
 pub use records::RECORD_BYTES_MAX;
-pub use restore::RestoreError;
+pub use restore::{RestoreError, Restorer};
 pub use snapshot::SnapshotCut;
 
 use accounts::Accounts;

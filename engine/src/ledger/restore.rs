@@ -58,8 +58,16 @@ pub enum RestoreError {
     Reservations,
 }
 
+/// Restores the ledger of a partition from the chunks of a snapshot, one by one.
+pub struct Restorer {
+    partition: PartitionId,
+    partitions: u16,
+    chunks: usize,
+    partial: Option<Partial>,
+}
+
 /// The ledger so far.
-struct Restorer {
+struct Partial {
     ledger: Ledger,
     head: Head,
     section: Section,
@@ -72,29 +80,49 @@ impl Ledger {
         partitions: u16,
         chunks: impl IntoIterator<Item = C>,
     ) -> Result<Self, RestoreError> {
-        let mut restorer: Option<Restorer> = None;
-        for (number, chunk) in chunks.into_iter().enumerate() {
-            let (section, items) = open_chunk(number, chunk.as_ref())?;
-            match &mut restorer {
-                None if section == Section::Head => {
-                    let head = one_head(number, items)?;
-                    if head.partition != partition.0 || head.partitions != partitions {
-                        return Err(RestoreError::OtherPartition {
-                            partition: PartitionId(head.partition),
-                            partitions: head.partitions,
-                        });
-                    }
-                    restorer = Some(Restorer::new(head));
-                }
-                Some(restorer) => restorer.chunk(number, section, items)?,
-                None => return Err(RestoreError::Order { chunk: number }),
-            }
+        let mut restorer = Restorer::new(partition, partitions);
+        for chunk in chunks {
+            restorer.push(chunk.as_ref())?;
         }
-        restorer.ok_or(RestoreError::Incomplete)?.finish()
+        restorer.finish()
     }
 }
 
 impl Restorer {
+    /// For the snapshot of a partition, one of `partitions`.
+    pub fn new(partition: PartitionId, partitions: u16) -> Self {
+        Self { partition, partitions, chunks: 0, partial: None }
+    }
+
+    /// Takes the next chunk. After an error the rest is of no use.
+    pub fn push(&mut self, chunk: &[u8]) -> Result<(), RestoreError> {
+        let number = self.chunks;
+        self.chunks += 1;
+        let (section, items) = open_chunk(number, chunk)?;
+        match &mut self.partial {
+            None if section == Section::Head => {
+                let head = one_head(number, items)?;
+                if head.partition != self.partition.0 || head.partitions != self.partitions {
+                    return Err(RestoreError::OtherPartition {
+                        partition: PartitionId(head.partition),
+                        partitions: head.partitions,
+                    });
+                }
+                self.partial = Some(Partial::new(head));
+                Ok(())
+            }
+            Some(partial) => partial.chunk(number, section, items),
+            None => Err(RestoreError::Order { chunk: number }),
+        }
+    }
+
+    /// The ledger, if all of the snapshot was there.
+    pub fn finish(self) -> Result<Ledger, RestoreError> {
+        self.partial.ok_or(RestoreError::Incomplete)?.finish()
+    }
+}
+
+impl Partial {
     fn new(head: Head) -> Self {
         let mut ledger = Ledger::new(PartitionId(head.partition), head.partitions);
         ledger.ids = Ids::with_room_for(head.ids);

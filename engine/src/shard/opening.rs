@@ -27,7 +27,7 @@ pub const CHUNK_BYTES_MAX: usize = 16 << 20;
 #[derive(Clone, Debug)]
 pub struct Opening {
     /// What the log was like.
-    pub recovered: crate::storage::log::Recovered,
+    pub recovered: crate::storage::Recovered,
     /// Index that the snapshot stood for; 0 without one.
     pub snapshot_index: u64,
     /// Records that were replayed behind it.

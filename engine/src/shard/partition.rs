@@ -429,7 +429,7 @@ impl<D: Disk, R: Runtime> Partition<D, R> {
     fn ready_to_flush(&self) -> bool {
         let inner = &*self.inner;
         let open_bytes = inner.open.borrow().body_bytes();
-        let staged = inner.log.staged_bytes();
+        let staged = inner.log.backlog_bytes();
         let something = open_bytes + staged > 0;
         let alone = inner.log.inflight() == 0;
         something

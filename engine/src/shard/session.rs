@@ -64,6 +64,11 @@ impl<D: Disk, R: Runtime> Session<D, R> {
         Self { partition, node, outbox, scratch, subscriptions, greeted: false }
     }
 
+    /// The partition that it is on.
+    pub fn partition_id(&self) -> walengine_net::model::PartitionId {
+        self.partition.identity().partition
+    }
+
     /// Acts on a frame whose checksum has been verified.
     pub fn handle(&mut self, frame: &Frame<'_>) -> Result<(), Close> {
         let head = FrameHead::reply(self.partition.identity().partition, frame.head.request);

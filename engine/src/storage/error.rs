@@ -75,7 +75,7 @@ pub enum OpenError {
 
 impl OpenError {
     /// For `map_err`: the disk failed at `what`.
-    pub(super) fn io(what: impl Into<String>) -> impl FnOnce(io::Error) -> Self {
+    pub fn io(what: impl Into<String>) -> impl FnOnce(io::Error) -> Self {
         move |error| Self::Io { what: what.into(), error }
     }
 

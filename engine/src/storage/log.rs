@@ -310,6 +310,16 @@ impl<D: Disk, R: Runtime> Log<D, R> {
         state.stopped.is_none() && state.in_flight < self.inner.config.flush_inflight_max
     }
 
+    /// Flushes in flight.
+    pub fn inflight(&self) -> usize {
+        self.inner.state.borrow().in_flight
+    }
+
+    /// Bytes that are staged or wait for a flush.
+    pub fn backlog_bytes(&self) -> usize {
+        self.inner.state.borrow().backlog_bytes()
+    }
+
     /// The last entry, durable or not.
     pub fn last(&self) -> Tail {
         self.inner.state.borrow().tail

@@ -28,6 +28,8 @@ mod truncate;
 pub mod verify;
 mod window;
 
+pub use recover::Recovered;
+
 /// Directory of a partition in a data directory.
 pub fn partition_dir(data: &Path, partition: PartitionId) -> PathBuf {
     data.join(format!("p{:04}", partition.0))

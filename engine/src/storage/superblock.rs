@@ -7,7 +7,8 @@ use super::disk::{BLOCK_BYTES, Disk, DiskFile};
 use super::error::OpenError;
 use super::layout::{BLOCK, Block, BlockError, SUPERBLOCK_COPIES, Superblock};
 
-const NAME: &str = "superblock";
+/// Name of the file in the data directory.
+pub const NAME: &str = "superblock";
 const NAME_NEW: &str = "superblock.new";
 
 /// Formats a data directory: its last step, so that a directory with a superblock is whole.

@@ -1,0 +1,299 @@
+//! One client connection: bytes in, frames to the session, answers out. Lives on the shard core of
+//! the partition that its first frame named.
+
+use std::cell::Cell;
+use std::io;
+use std::rc::Rc;
+use std::time::Duration;
+
+use futures_lite::io::{ReadHalf, WriteHalf, split};
+use futures_lite::{AsyncRead, AsyncReadExt, AsyncWriteExt};
+use glommio::net::TcpStream;
+use walengine_net::frame::{self, FrameError, FrameHead};
+use walengine_net::message::ErrorCode;
+use walengine_net::model::PartitionId;
+
+use super::outbox::Outbox;
+use super::session::Session;
+use crate::limits::{FRAME_WITHIN, RECEIVE_BYTES_MIN, WRITE_WITHIN};
+use crate::runtime::Runtime;
+use crate::storage::disk::Disk;
+
+/// Receive buffer above which an idle connection gives memory back.
+const RECEIVE_BYTES_KEPT: usize = 64 << 10;
+
+/// What was received and not acted on.
+#[derive(Default)]
+pub struct Received {
+    bytes: Vec<u8>,
+    start: usize,
+    end: usize,
+}
+
+impl Received {
+    /// Bytes that were received elsewhere.
+    pub fn from_bytes(bytes: Vec<u8>) -> Self {
+        Self { start: 0, end: bytes.len(), bytes }
+    }
+
+    /// What is there.
+    pub fn filled(&self) -> &[u8] {
+        &self.bytes[self.start..self.end]
+    }
+
+    /// Takes what is there out.
+    pub fn into_filled(self) -> Vec<u8> {
+        self.filled().to_vec()
+    }
+
+    fn consume(&mut self, bytes: usize) {
+        self.start += bytes;
+        if self.start == self.end {
+            (self.start, self.end) = (0, 0);
+            if self.bytes.len() > RECEIVE_BYTES_KEPT && bytes <= RECEIVE_BYTES_KEPT {
+                self.bytes = Vec::new();
+            }
+        }
+    }
+
+    /// Reads once, with place for at least `wanted` bytes in all. 0 at the end of the stream.
+    async fn fill<S: AsyncRead + Unpin>(
+        &mut self,
+        stream: &mut S,
+        wanted: usize,
+    ) -> io::Result<usize> {
+        if self.bytes.len() - self.start < wanted.max(RECEIVE_BYTES_MIN) {
+            self.bytes.copy_within(self.start..self.end, 0);
+            (self.start, self.end) = (0, self.end - self.start);
+            if self.bytes.len() < wanted.max(RECEIVE_BYTES_MIN) {
+                self.bytes.resize(wanted.max(RECEIVE_BYTES_MIN).next_power_of_two(), 0);
+            }
+        } else if self.end == self.bytes.len() {
+            self.bytes.copy_within(self.start..self.end, 0);
+            (self.start, self.end) = (0, self.end - self.start);
+        }
+        let read = stream.read(&mut self.bytes[self.end..]).await?;
+        self.end += read;
+        Ok(read)
+    }
+}
+
+/// When something began that must not take for ever, for the janitor.
+#[derive(Default)]
+pub struct Timing {
+    /// Since when a frame has been incomplete.
+    pub frame_since: Cell<Option<Duration>>,
+    /// Since when answers have been unread.
+    pub write_since: Cell<Option<Duration>>,
+}
+
+impl Timing {
+    /// What has taken too long, if anything.
+    pub fn overdue(&self, now: Duration) -> Option<&'static str> {
+        let passed = |since: &Cell<Option<Duration>>, limit| {
+            since.get().is_some_and(|since| now.saturating_sub(since) > limit)
+        };
+        if passed(&self.frame_since, FRAME_WITHIN) {
+            Some("a frame did not arrive whole in time")
+        } else if passed(&self.write_since, WRITE_WITHIN) {
+            Some("answers were left unread")
+        } else {
+            None
+        }
+    }
+}
+
+/// A connection whose partition is not known yet.
+pub struct Stream(TcpStream);
+
+impl Stream {
+    /// A connection that was just accepted.
+    pub fn new(stream: TcpStream) -> Self {
+        Self(stream)
+    }
+
+    /// The socket.
+    pub fn into_inner(self) -> TcpStream {
+        self.0
+    }
+
+    /// Reads until the first frame's header is there, and gives its partition; `None` if the client
+    /// went away or speaks something else, which it is told.
+    pub async fn first_partition(&mut self, received: &mut Received) -> Option<PartitionId> {
+        loop {
+            let filled = received.filled();
+            match frame::peek_bytes(filled) {
+                Ok(Some(_)) => {
+                    let header = frame::FrameHeader::decode(filled).ok()?;
+                    return Some(header.head.partition);
+                }
+                Ok(None) => {}
+                Err(error) => {
+                    self.refuse(&error).await;
+                    return None;
+                }
+            }
+            if received.fill(&mut self.0, 0).await.ok()? == 0 {
+                return None;
+            }
+        }
+    }
+
+    /// Says why before closing.
+    async fn refuse(&mut self, error: &FrameError) {
+        let outbox = Outbox::default();
+        put_frame_error(&outbox, PartitionId(0), error);
+        self.send_last(&outbox).await;
+    }
+
+    /// Answers that there is no such partition, and closes.
+    pub async fn refuse_partition(&mut self, partition: PartitionId, partitions: u16) {
+        let outbox = Outbox::default();
+        let head = FrameHead::reply(partition, frame::RequestId(1));
+        let message = format!("there are partitions 0 to {}", partitions - 1);
+        outbox.put_error(head, ErrorCode::NoSuchPartition, &message);
+        self.send_last(&outbox).await;
+    }
+
+    async fn send_last(&mut self, outbox: &Outbox) {
+        // The peer may be gone; there is nothing more to tell it then.
+        let _ = self.0.write_all(&outbox.take(Vec::new())).await;
+        let _ = self.0.close().await;
+    }
+
+    /// Serves until the client goes, breaks the protocol, or `outbox` is ended by somebody else.
+    pub async fn serve<D: Disk, R: Runtime>(
+        self,
+        received: Received,
+        mut session: Session<D, R>,
+        outbox: Rc<Outbox>,
+        timing: Rc<Timing>,
+        runtime: R,
+    ) {
+        let (reader, writer) = split(self.0);
+        let reading = async {
+            read(reader, received, &mut session, &outbox, &timing, &runtime).await;
+            // What was taken is still answered.
+            while !outbox.has_ended() && (outbox.unanswered() > 0 || !outbox.is_empty()) {
+                outbox.changed().changed().await;
+            }
+            outbox.end();
+        };
+        let writing = write(writer, &outbox, &timing, &runtime);
+        futures_lite::future::zip(reading_until_ended(reading, &outbox), writing).await;
+    }
+}
+
+/// Reads no further once the outbox has ended.
+async fn reading_until_ended(reading: impl Future<Output = ()>, outbox: &Outbox) {
+    let ended = async {
+        while !outbox.has_ended() {
+            outbox.changed().changed().await;
+        }
+    };
+    futures_lite::future::or(reading, ended).await;
+}
+
+async fn read<D: Disk, R: Runtime>(
+    mut reader: ReadHalf<TcpStream>,
+    mut received: Received,
+    session: &mut Session<D, R>,
+    outbox: &Outbox,
+    timing: &Timing,
+    runtime: &R,
+) {
+    loop {
+        let wanted = match handle_frames(&mut received, session, outbox) {
+            Ok(wanted) => wanted,
+            Err(()) => return,
+        };
+        if outbox.is_full() {
+            timing.frame_since.set(None);
+            outbox.changed().changed().await;
+            continue;
+        }
+        let partial = !received.filled().is_empty();
+        if !partial {
+            timing.frame_since.set(None);
+        } else if timing.frame_since.get().is_none() {
+            timing.frame_since.set(Some(runtime.elapsed()));
+        }
+        match received.fill(&mut reader, wanted).await {
+            Ok(0) | Err(_) => return, // gone; nobody to tell
+            Ok(_) => {}
+        }
+    }
+}
+
+/// Hands every whole frame to the session. How many bytes the frame behind them needs in all, or
+/// that the connection must close.
+fn handle_frames<D: Disk, R: Runtime>(
+    received: &mut Received,
+    session: &mut Session<D, R>,
+    outbox: &Outbox,
+) -> Result<usize, ()> {
+    while !outbox.is_full() {
+        let filled = received.filled();
+        let consumed = match frame::peek(filled) {
+            Ok(Some(frame)) => {
+                session.handle(&frame).map_err(|_| ())?;
+                frame.frame_bytes()
+            }
+            Ok(None) => return Ok(frame::peek_bytes(filled).ok().flatten().unwrap_or(0)),
+            Err(error) => {
+                put_frame_error(outbox, session.partition_id(), &error);
+                match error {
+                    FrameError::Kind { frame_bytes, .. } | FrameError::Flags { frame_bytes, .. } => {
+                        frame_bytes
+                    }
+                    _ => return Err(()),
+                }
+            }
+        };
+        received.consume(consumed);
+    }
+    Ok(0)
+}
+
+fn put_frame_error(outbox: &Outbox, partition: PartitionId, error: &FrameError) {
+    let code = match error {
+        FrameError::Version { .. } => ErrorCode::UnsupportedVersion,
+        FrameError::Kind { .. } => ErrorCode::UnknownKind,
+        FrameError::Length { .. } => ErrorCode::TooLarge,
+        _ => ErrorCode::Malformed,
+    };
+    outbox.put_error(FrameHead::reply(partition, error.request()), code, &error.to_string());
+}
+
+async fn write<R: Runtime>(
+    mut writer: WriteHalf<TcpStream>,
+    outbox: &Outbox,
+    timing: &Timing,
+    runtime: &R,
+) {
+    let mut spare = Vec::new();
+    loop {
+        let changed = outbox.changed().changed();
+        if outbox.is_empty() {
+            if outbox.has_ended() {
+                break;
+            }
+            changed.await;
+            continue;
+        }
+        let mut sending = outbox.take(std::mem::take(&mut spare));
+        timing.write_since.set(Some(runtime.elapsed()));
+        let sent = writer.write_all(&sending).await;
+        timing.write_since.set(None);
+        if sent.is_err() {
+            outbox.end();
+            return;
+        }
+        sending.clear();
+        if sending.capacity() <= RECEIVE_BYTES_KEPT {
+            spare = sending;
+        }
+    }
+    // The peer may be gone already.
+    let _ = writer.close().await;
+}

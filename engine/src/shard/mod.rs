@@ -1,0 +1,333 @@
+//! A shard: one core, one executor, the partitions that live there and their connections.
+//!
+//! Shards share nothing. What crosses between them is a connection, once, on its way to the
+//! partition that its first frame names.
+
+pub mod connection;
+pub mod feed;
+pub mod opening;
+pub mod outbox;
+pub mod partition;
+pub mod reads;
+pub mod session;
+pub mod snapshots;
+pub mod status;
+
+use std::cell::{Cell, RefCell};
+use std::net::TcpListener;
+use std::os::fd::{FromRawFd, IntoRawFd};
+use std::rc::{Rc, Weak};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use glommio::net::{AcceptedTcpStream, TcpStream};
+use glommio::{LocalExecutorBuilder, Placement};
+use walengine_net::model::PartitionId;
+
+use crate::fatal::{Fatal, Reason};
+use crate::limits::{EXPIRE_EVERY, FRAME_WITHIN, LINGER, LOOK_EVERY};
+use crate::node::Shared;
+use crate::runtime::Runtime;
+use crate::runtime_glommio::GlommioRuntime;
+use crate::storage::glommio_disk::GlommioDisk;
+use connection::{Received, Stream, Timing};
+use outbox::Outbox;
+use session::{Scratch, Session};
+use status::NodeFacts;
+
+pub use opening::open_failed;
+
+/// Memory that an executor registers with the kernel; counts against memlock.
+pub const IO_MEMORY_BYTES: usize = 256 << 10;
+/// Depth of an executor's rings.
+const RING_DEPTH: usize = 256;
+
+type LocalPartition = partition::Partition<GlommioDisk, GlommioRuntime>;
+type LocalNode = NodeFacts<GlommioDisk, GlommioRuntime>;
+
+/// A connection on its way to the shard that owns its partition.
+pub struct Handed {
+    stream: AcceptedTcpStream,
+    received: Vec<u8>,
+    partition: PartitionId,
+}
+
+/// What the control thread tells a shard.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Command {
+    /// Every shard has its partitions: take connections.
+    Serve,
+    /// Finish what is in flight and end.
+    Stop,
+}
+
+/// What a shard starts with.
+pub struct ShardStart {
+    /// Its number, which is its core too.
+    pub shard: usize,
+    /// Facts of the node.
+    pub shared: Arc<Shared>,
+    /// The socket that all shards accept from.
+    pub listener: TcpListener,
+    /// Connections from other shards.
+    pub handed: flume::Receiver<Handed>,
+    /// Ways to all shards, by number.
+    pub others: Vec<flume::Sender<Handed>>,
+    /// From the control thread.
+    pub commands: flume::Receiver<Command>,
+    /// To the control thread: ready, or why not.
+    pub report: flume::Sender<Result<(), Fatal>>,
+}
+
+/// A running shard.
+pub struct ShardThread {
+    handle: std::thread::JoinHandle<Result<(), Fatal>>,
+}
+
+impl ShardThread {
+    /// Waits for its end.
+    pub fn join(self) -> Result<(), Fatal> {
+        self.handle.join().unwrap_or_else(|_| {
+            Err(Fatal::new(Reason::Disk, "a shard panicked; its message is above"))
+        })
+    }
+}
+
+/// Starts a shard on its core.
+pub fn spawn(start: ShardStart) -> Result<ShardThread, Fatal> {
+    let name = format!("shard-{}", start.shard);
+    let handle = std::thread::Builder::new().name(name).spawn(move || run_thread(start));
+    handle
+        .map(|handle| ShardThread { handle })
+        .map_err(|error| Fatal::new(Reason::Preflight, format!("cannot start a thread: {error}")))
+}
+
+fn run_thread(start: ShardStart) -> Result<(), Fatal> {
+    let core = start.shard;
+    let report = start.report.clone();
+    let executor = LocalExecutorBuilder::new(Placement::Fixed(core))
+        .name(&format!("shard-{core}"))
+        .io_memory(IO_MEMORY_BYTES)
+        .ring_depth(RING_DEPTH)
+        .spin_before_park(Duration::from_micros(start.shared.config.spin_micros))
+        .make();
+    let result = match executor {
+        Ok(executor) => executor.run(run(start)),
+        Err(error) => {
+            let message = format!(
+                "cannot start an io_uring executor on core {core} ({error}); if the core is not \
+                 this process's to use, lower --cores"
+            );
+            Err(Fatal::new(Reason::Preflight, message))
+        }
+    };
+    if let Err(fatal) = &result {
+        // The control thread may be past listening; it gets the same from the join.
+        let _ = report.send(Err(Fatal::new(fatal.reason, fatal.message.clone())));
+    }
+    result
+}
+
+/// What the tasks of a shard share.
+struct Shard {
+    node: Rc<LocalNode>,
+    others: Vec<flume::Sender<Handed>>,
+    number: usize,
+    scratch: Rc<RefCell<Scratch>>,
+    runtime: GlommioRuntime,
+    live: RefCell<Vec<(Weak<Outbox>, Weak<Timing>)>>,
+}
+
+async fn run(start: ShardStart) -> Result<(), Fatal> {
+    let runtime = GlommioRuntime::new();
+    let partitions = open_partitions(&start, &runtime).await?;
+    let node =
+        NodeFacts { shared: start.shared.clone(), partitions, connections: Cell::new(0) };
+    let shard = Rc::new(Shard {
+        node: Rc::new(node),
+        others: start.others,
+        number: start.shard,
+        scratch: Rc::default(),
+        runtime,
+        live: RefCell::default(),
+    });
+    // The control thread may have given up on another shard's failure; the command tells.
+    let _ = start.report.send(Ok(()));
+    let mut stopped = start.commands.recv_async().await != Ok(Command::Serve);
+    let mut tasks = Vec::new();
+    if !stopped {
+        // SAFETY: the descriptor is this listener's own and is given up by it here.
+        let listener = unsafe {
+            glommio::net::TcpListener::from_raw_fd(start.listener.into_raw_fd())
+        };
+        tasks.push(glommio::spawn_local(accept(shard.clone(), listener)));
+        tasks.push(glommio::spawn_local(take_handed(shard.clone(), start.handed)));
+        tasks.push(glommio::spawn_local(look_around(shard.clone())));
+        while !stopped {
+            stopped = start.commands.recv_async().await != Ok(Command::Serve);
+        }
+    }
+    for task in tasks {
+        task.cancel().await;
+    }
+    stop(&shard).await
+}
+
+async fn open_partitions(
+    start: &ShardStart,
+    runtime: &GlommioRuntime,
+) -> Result<Vec<LocalPartition>, Fatal> {
+    let Shared { config, superblock, .. } = &*start.shared;
+    let disk = GlommioDisk::new(&config.data);
+    let mut partitions = Vec::new();
+    for number in (start.shard..usize::from(superblock.partitions)).step_by(config.cores) {
+        let id = PartitionId(number as u16);
+        let (partition, store, opening) =
+            opening::open(disk.clone(), *runtime, superblock, id, config.flush_inflight_max)
+                .await?;
+        tracing::info!(
+            "partition {id}: snapshot at entry {}, {} records replayed behind it, {} bytes of torn \
+             tail cut, in {:.2} s",
+            opening.snapshot_index,
+            opening.replayed,
+            opening.recovered.cut_bytes,
+            opening.took.as_secs_f64()
+        );
+        let running = partition.clone();
+        runtime.spawn(async move { running.run().await });
+        let idle = partition.clone();
+        runtime.spawn(async move { idle.watch_idle().await });
+        runtime.spawn(snapshots::run(partition.clone(), store, config.snapshot_bytes));
+        partitions.push(partition);
+    }
+    Ok(partitions)
+}
+
+async fn accept(shard: Rc<Shard>, listener: glommio::net::TcpListener) {
+    loop {
+        let stream = match listener.accept().await {
+            Ok(stream) => stream,
+            Err(error) => {
+                // Out of descriptors, most likely: others may close meanwhile.
+                tracing::warn!("cannot accept a connection: {error}");
+                shard.runtime.sleep(Duration::from_millis(100)).await;
+                continue;
+            }
+        };
+        let node = &shard.node;
+        if node.connections.get() >= node.shared.config.connections_max {
+            drop(stream); // the client sees the connection close and backs off
+            continue;
+        }
+        let (greeted, runtime) = (shard.clone(), shard.runtime);
+        runtime.spawn(async move {
+            let late = async {
+                greeted.runtime.sleep(FRAME_WITHIN).await;
+            };
+            futures_lite::future::or(greet(&greeted, stream), late).await;
+        });
+    }
+}
+
+/// Finds out which partition a connection is for, and serves it there.
+async fn greet(shard: &Rc<Shard>, stream: TcpStream) {
+    if let Err(error) = stream.set_nodelay(true) {
+        tracing::debug!("no TCP_NODELAY: {error}");
+    }
+    let mut stream = Stream::new(stream);
+    let mut received = Received::default();
+    let Some(partition) = stream.first_partition(&mut received).await else { return };
+    let partitions = shard.node.shared.superblock.partitions;
+    if partition.0 >= partitions {
+        return stream.refuse_partition(partition, partitions).await;
+    }
+    let owner = shard.node.shared.shard_of(partition);
+    if owner == shard.number {
+        let (served, runtime) = (shard.clone(), shard.runtime);
+        runtime.spawn(async move { serve(&served, stream, received, partition).await });
+    } else {
+        let stream = stream.into_inner().into_accepted();
+        let handed = Handed { stream, received: received.into_filled(), partition };
+        // A full queue: the client sees the connection close and comes again.
+        let _ = shard.others[owner].try_send(handed);
+    }
+}
+
+async fn take_handed(shard: Rc<Shard>, handed: flume::Receiver<Handed>) {
+    while let Ok(Handed { stream, received, partition }) = handed.recv_async().await {
+        let (served, runtime) = (shard.clone(), shard.runtime);
+        runtime.spawn(async move {
+            let stream = Stream::new(stream.bind_to_executor());
+            serve(&served, stream, Received::from_bytes(received), partition).await;
+        });
+    }
+}
+
+async fn serve(shard: &Rc<Shard>, stream: Stream, received: Received, partition: PartitionId) {
+    let node = &shard.node;
+    let found = node.partitions.iter().find(|one| one.identity().partition == partition);
+    let Some(partition) = found.cloned() else { return };
+    let outbox = Rc::new(Outbox::default());
+    let timing = Rc::new(Timing::default());
+    shard.live.borrow_mut().push((Rc::downgrade(&outbox), Rc::downgrade(&timing)));
+    let session = Session::new(partition, node.clone(), outbox.clone(), shard.scratch.clone());
+    node.connections.set(node.connections.get() + 1);
+    stream.serve(received, session, outbox, timing, shard.runtime).await;
+    node.connections.set(node.connections.get() - 1);
+}
+
+/// Now and then: free space, due reservations, connections that take too long.
+async fn look_around(shard: Rc<Shard>) {
+    let mut expired = Duration::ZERO;
+    loop {
+        let full = shard.node.shared.full.load(Ordering::Relaxed);
+        for partition in &shard.node.partitions {
+            if partition.is_full() != full {
+                partition.set_full(full);
+            }
+            partition.expire();
+        }
+        let now = shard.runtime.elapsed();
+        if now.saturating_sub(expired) >= LOOK_EVERY {
+            expired = now;
+            end_overdue(&shard, now);
+        }
+        shard.runtime.sleep(EXPIRE_EVERY).await;
+    }
+}
+
+fn end_overdue(shard: &Shard, now: Duration) {
+    shard.live.borrow_mut().retain(|(outbox, timing)| {
+        let (Some(outbox), Some(timing)) = (outbox.upgrade(), timing.upgrade()) else {
+            return false;
+        };
+        if let Some(why) = timing.overdue(now) {
+            tracing::info!("closing a connection: {why}");
+            outbox.end();
+        }
+        true
+    });
+}
+
+/// Finishes what is in flight: first the partitions, then the answers.
+async fn stop(shard: &Shard) -> Result<(), Fatal> {
+    let mut result = Ok(());
+    for partition in &shard.node.partitions {
+        if let Err(refused) = partition.close().await {
+            let id = partition.identity().partition;
+            let message = format!("partition {id} did not stop cleanly: {refused:?}");
+            result = Err(Fatal::new(Reason::Disk, message));
+        }
+    }
+    let deadline = shard.runtime.elapsed() + LINGER;
+    let busy = |shard: &Shard| {
+        shard.live.borrow().iter().filter_map(|(outbox, _)| outbox.upgrade()).any(|outbox| {
+            !outbox.has_ended() && (outbox.unanswered() > 0 || !outbox.is_empty())
+        })
+    };
+    while busy(shard) && shard.runtime.elapsed() < deadline {
+        shard.runtime.sleep(Duration::from_millis(1)).await;
+    }
+    result
+}
