@@ -85,7 +85,7 @@ pub fn format(config: &Config) -> Result<Superblock, Fatal> {
 /// Reads what a data directory says about itself.
 pub fn read_superblock(data: &Path) -> Result<Superblock, Fatal> {
     let dir = data.to_path_buf();
-    on_executor(async move { superblock::read(&GlommioDisk::new(&dir), Path::new("")).await })?
+    on_executor(async move { superblock::read(&GlommioDisk::new(&dir), &dir).await })?
         .map_err(|error| shard::open_failed(&error))
 }
 
@@ -137,9 +137,9 @@ fn format_directory(config: &Config) -> Result<Superblock, Fatal> {
         created: crate::runtime_glommio::GlommioRuntime::new().now(),
     };
     let dir = config.data.clone();
-    on_executor(async move {
-        superblock::write(&GlommioDisk::new(&dir), Path::new(""), &superblock).await
-    })?
+    on_executor(
+        async move { superblock::write(&GlommioDisk::new(&dir), &dir, &superblock).await },
+    )?
     .map_err(|error| shard::open_failed(&error))?;
     Ok(superblock)
 }

@@ -243,9 +243,8 @@ fn handle_frames<D: Disk, R: Runtime>(
             Err(error) => {
                 put_frame_error(outbox, session.partition_id(), &error);
                 match error {
-                    FrameError::Kind { frame_bytes, .. } | FrameError::Flags { frame_bytes, .. } => {
-                        frame_bytes
-                    }
+                    FrameError::Kind { frame_bytes, .. }
+                    | FrameError::Flags { frame_bytes, .. } => frame_bytes,
                     _ => return Err(()),
                 }
             }

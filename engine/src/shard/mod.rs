@@ -142,8 +142,7 @@ struct Shard {
 async fn run(start: ShardStart) -> Result<(), Fatal> {
     let runtime = GlommioRuntime::new();
     let partitions = open_partitions(&start, &runtime).await?;
-    let node =
-        NodeFacts { shared: start.shared.clone(), partitions, connections: Cell::new(0) };
+    let node = NodeFacts { shared: start.shared.clone(), partitions, connections: Cell::new(0) };
     let shard = Rc::new(Shard {
         node: Rc::new(node),
         others: start.others,
@@ -158,9 +157,8 @@ async fn run(start: ShardStart) -> Result<(), Fatal> {
     let mut tasks = Vec::new();
     if !stopped {
         // SAFETY: the descriptor is this listener's own and is given up by it here.
-        let listener = unsafe {
-            glommio::net::TcpListener::from_raw_fd(start.listener.into_raw_fd())
-        };
+        let listener =
+            unsafe { glommio::net::TcpListener::from_raw_fd(start.listener.into_raw_fd()) };
         tasks.push(glommio::spawn_local(accept(shard.clone(), listener)));
         tasks.push(glommio::spawn_local(take_handed(shard.clone(), start.handed)));
         tasks.push(glommio::spawn_local(look_around(shard.clone())));
@@ -183,9 +181,15 @@ async fn open_partitions(
     let mut partitions = Vec::new();
     for number in (start.shard..usize::from(superblock.partitions)).step_by(config.cores) {
         let id = PartitionId(number as u16);
-        let (partition, store, opening) =
-            opening::open(disk.clone(), *runtime, superblock, id, config.flush_inflight_max)
-                .await?;
+        let (partition, store, opening) = opening::open(
+            disk.clone(),
+            *runtime,
+            &config.data,
+            superblock,
+            id,
+            config.flush_inflight_max,
+        )
+        .await?;
         tracing::info!(
             "partition {id}: snapshot at entry {}, {} records replayed behind it, {} bytes of torn \
              tail cut, in {:.2} s",
@@ -321,11 +325,12 @@ async fn stop(shard: &Shard) -> Result<(), Fatal> {
         }
     }
     let deadline = shard.runtime.elapsed() + LINGER;
-    let busy = |shard: &Shard| {
-        shard.live.borrow().iter().filter_map(|(outbox, _)| outbox.upgrade()).any(|outbox| {
-            !outbox.has_ended() && (outbox.unanswered() > 0 || !outbox.is_empty())
-        })
-    };
+    let busy =
+        |shard: &Shard| {
+            shard.live.borrow().iter().filter_map(|(outbox, _)| outbox.upgrade()).any(|outbox| {
+                !outbox.has_ended() && (outbox.unanswered() > 0 || !outbox.is_empty())
+            })
+        };
     while busy(shard) && shard.runtime.elapsed() < deadline {
         shard.runtime.sleep(Duration::from_millis(1)).await;
     }

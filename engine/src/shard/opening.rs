@@ -15,8 +15,8 @@ use crate::storage::disk::Disk;
 use crate::storage::error::OpenError;
 use crate::storage::layout::{HardState, Superblock, Tail};
 use crate::storage::log::{Log, LogConfig};
-use crate::storage::snapshot::{SnapshotReader, SnapshotStore};
 use crate::storage::partition_dir;
+use crate::storage::snapshot::{SnapshotReader, SnapshotStore};
 
 /// Bytes of log that are read at a time while it is replayed.
 const REPLAY_BYTES: usize = 4 << 20;
@@ -42,12 +42,13 @@ pub struct Opening {
 pub async fn open<D: Disk, R: Runtime>(
     disk: D,
     runtime: R,
+    data: &Path,
     superblock: &Superblock,
     partition: PartitionId,
     flush_inflight_max: usize,
 ) -> Result<(Partition<D, R>, SnapshotStore<D>, Opening), Fatal> {
     let started = runtime.elapsed();
-    let dir = partition_dir(Path::new(""), partition);
+    let dir = partition_dir(data, partition);
     let failed = |error: OpenError| of_partition(partition, &open_failed(&error));
     disk.create_dir(&dir).await.map_err(OpenError::io("creating the partition")).map_err(failed)?;
     let store = SnapshotStore::open(disk.clone(), &dir).await.map_err(failed)?;
@@ -63,8 +64,7 @@ pub async fn open<D: Disk, R: Runtime>(
     replay(&opened.log, from.index, &mut ledger).await.map_err(|f| of_partition(partition, &f))?;
     let replayed = ledger.next_offset().0 - first.0;
     let term = opened.hard_state.term + 1;
-    let identity =
-        Identity { cluster: superblock.cluster, partition, node: superblock.node, term };
+    let identity = Identity { cluster: superblock.cluster, partition, node: superblock.node, term };
     begin_term(&opened.log, identity).await.map_err(|f| of_partition(partition, &f))?;
     let took = runtime.elapsed().saturating_sub(started);
     let opening =
@@ -184,9 +184,8 @@ pub fn apply(
     body: &[u8],
 ) -> Result<(), Fatal> {
     let meta = &header.meta;
-    let malformed = |error| {
-        Fatal::new(Reason::Damaged, format!("entry {} can't be read: {error}", meta.index))
-    };
+    let malformed =
+        |error| Fatal::new(Reason::Damaged, format!("entry {} can't be read: {error}", meta.index));
     let differs = |error: Disagreement| {
         let message = format!("entry {}: the log and this program disagree: {error}", meta.index);
         Fatal::new(Reason::Disagreement, message)
@@ -205,10 +204,7 @@ pub fn apply(
 }
 
 /// Votes for this node alone, and writes the first entry of its term.
-async fn begin_term<D: Disk, R: Runtime>(
-    log: &Log<D, R>,
-    identity: Identity,
-) -> Result<(), Fatal> {
+async fn begin_term<D: Disk, R: Runtime>(log: &Log<D, R>, identity: Identity) -> Result<(), Fatal> {
     let stopped = |error: &dyn std::fmt::Display| Fatal::new(Reason::Disk, error.to_string());
     let last = log.last();
     let state = HardState {

@@ -222,11 +222,7 @@ impl<D: Disk, R: Runtime> Partition<D, R> {
 
     /// Decides events in order; one outcome each is appended to `outcomes`. They may be told when
     /// the tail is durable.
-    pub fn submit(
-        &self,
-        events: &[EventBytes],
-        outcomes: &mut Outcomes,
-    ) -> Result<Taken, Refused> {
+    pub fn submit(&self, events: &[EventBytes], outcomes: &mut Outcomes) -> Result<Taken, Refused> {
         let inner = &*self.inner;
         // An accepted post needs its resolution beside it.
         self.admit(std::mem::size_of_val(events) * 2, |open| open.records.is_empty())?;
@@ -329,7 +325,9 @@ impl<D: Disk, R: Runtime> Partition<D, R> {
 
     /// Puts what is decided into the log, so that the ledger's state is that behind an entry.
     /// `None` if the log has no room for it now.
-    pub fn snapshot_begins(&self) -> Option<(crate::ledger::SnapshotCut, crate::storage::layout::Tail)> {
+    pub fn snapshot_begins(
+        &self,
+    ) -> Option<(crate::ledger::SnapshotCut, crate::storage::layout::Tail)> {
         self.seal().ok()?;
         self.inner.since_snapshot_bytes.set(0);
         Some((self.inner.ledger.borrow_mut().snapshot(), self.inner.log.last()))

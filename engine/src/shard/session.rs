@@ -365,5 +365,9 @@ const HELD_BYTES: usize = 256;
 /// Offset that record `place` of a conditional batch must get.
 fn expected_at(expected: u64, place: u64) -> u64 {
     // Saturating at `ANY_OFFSET` would turn a condition off; no log gets that far.
-    if expected == ANY_OFFSET { ANY_OFFSET } else { expected.saturating_add(place).min(ANY_OFFSET - 1) }
+    if expected == ANY_OFFSET {
+        ANY_OFFSET
+    } else {
+        expected.saturating_add(place).min(ANY_OFFSET - 1)
+    }
 }

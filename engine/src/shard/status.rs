@@ -25,11 +25,7 @@ pub struct NodeFacts<D: Disk, R: Runtime> {
 }
 
 /// Answers [`Kind::ServerStatus`].
-pub fn answer<D: Disk, R: Runtime>(
-    node: &Rc<NodeFacts<D, R>>,
-    outbox: &Outbox,
-    head: FrameHead,
-) {
+pub fn answer<D: Disk, R: Runtime>(node: &Rc<NodeFacts<D, R>>, outbox: &Outbox, head: FrameHead) {
     let shared = &node.shared;
     let mut numbers = Vec::new();
     let mut texts = Vec::new();
