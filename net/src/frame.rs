@@ -401,6 +401,20 @@ pub fn encode_as<M: Message>(
     message: &M,
 ) -> Result<(), EncodeError> {
     let start = out.len();
+    encode_unsealed(out, kind, head.partition, message)?;
+    seal(&mut out[start..], head.request, head.deadline_millis);
+    Ok(())
+}
+
+/// As [`encode_as`], but without request id, deadline and checksum: [`seal`] adds them when the
+/// frame is sent, and again when it is sent again.
+pub fn encode_unsealed<M: Message>(
+    out: &mut Vec<u8>,
+    kind: Kind,
+    partition: PartitionId,
+    message: &M,
+) -> Result<(), EncodeError> {
+    let start = out.len();
     out.extend_from_slice(&[0; HEADER_BYTES]);
     let serialized = serialize_body(out, message);
     let body_bytes = out.len() - start - HEADER_BYTES;
@@ -409,11 +423,22 @@ pub fn encode_as<M: Message>(
         out.truncate(start);
         return Err(EncodeError { body_bytes, limit_bytes });
     }
-    let mut header =
+    let head = FrameHead::reply(partition, CONNECTION);
+    let header =
         FrameHeader { crc: 0, kind: kind.number(), flags: 0, body_bytes: body_bytes as u32, head };
-    header.crc = crc(&header.to_bytes(), &out[start + HEADER_BYTES..]);
     out[start..start + HEADER_BYTES].copy_from_slice(&header.to_bytes());
     Ok(())
+}
+
+/// Puts request id, deadline and checksum into a whole frame.
+///
+/// # Panics
+/// If `frame` is shorter than a header.
+pub fn seal(frame: &mut [u8], request: RequestId, deadline_millis: u32) {
+    frame[16..24].copy_from_slice(&request.0.to_le_bytes());
+    frame[28..32].copy_from_slice(&deadline_millis.to_le_bytes());
+    let crc = crc32c::crc32c(&frame[CRC_END..]);
+    frame[CRC_AT..CRC_END].copy_from_slice(&crc.to_le_bytes());
 }
 
 fn serialize_body<M: Message>(out: &mut Vec<u8>, message: &M) -> Result<(), Failure> {

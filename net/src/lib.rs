@@ -10,4 +10,5 @@ pub mod frame;
 pub mod limits;
 pub mod message;
 pub mod model;
+pub mod names;
 pub mod partition;

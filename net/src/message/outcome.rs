@@ -58,7 +58,7 @@ impl OutcomeRun {
 }
 
 /// Builds the runs of a reply. Kept and cleared between batches, it does not allocate.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct OutcomeRuns {
     runs: Vec<OutcomeRun>,
 }
@@ -99,43 +99,70 @@ impl OutcomeRuns {
     pub fn as_slice(&self) -> &[OutcomeRun] {
         &self.runs
     }
-}
 
-/// Outcomes of a batch, one for each event, expanded from its runs.
-#[derive(Clone)]
-pub struct Outcomes<'a> {
-    runs: &'a [super::ArchivedOutcomeRun],
-    done: u32,
-}
+    /// Adds runs as they are.
+    pub fn extend(&mut self, runs: impl IntoIterator<Item = OutcomeRun>) {
+        self.runs.extend(runs);
+    }
 
-impl<'a> Outcomes<'a> {
-    pub(super) fn new(runs: &'a [super::ArchivedOutcomeRun]) -> Self {
-        Self { runs, done: 0 }
+    /// How many events.
+    pub fn events(&self) -> usize {
+        self.runs.iter().map(|run| run.count as usize).sum()
+    }
+
+    /// The outcomes one by one.
+    pub fn iter(&self) -> impl Iterator<Item = EventOutcome> {
+        Outcomes::new(self.runs.iter().copied())
     }
 }
 
-impl Iterator for Outcomes<'_> {
+impl ArchivedOutcomeRun {
+    /// The run in the machine's own numbers.
+    pub fn to_native(&self) -> OutcomeRun {
+        OutcomeRun {
+            count: self.count.to_native(),
+            verdict: self.verdict,
+            marks: self.marks,
+            first_offset: self.first_offset.to_native(),
+            first_timestamp: self.first_timestamp.to_native(),
+        }
+    }
+}
+
+/// Outcomes of a batch, one for each event, expanded from its runs.
+#[derive(Clone, Debug)]
+pub struct Outcomes<Runs> {
+    runs: Runs,
+    run: Option<OutcomeRun>,
+    done: u32,
+}
+
+impl<Runs: Iterator<Item = OutcomeRun>> Outcomes<Runs> {
+    /// Expands runs whose verdicts are known; an unknown one ends the outcomes.
+    pub fn new(runs: Runs) -> Self {
+        Self { runs, run: None, done: 0 }
+    }
+}
+
+impl<Runs: Iterator<Item = OutcomeRun>> Iterator for Outcomes<Runs> {
     type Item = EventOutcome;
 
     fn next(&mut self) -> Option<EventOutcome> {
-        loop {
-            let (run, rest) = self.runs.split_first()?;
-            if self.done >= run.count.to_native() {
-                (self.runs, self.done) = (rest, 0);
-                continue;
+        let run = loop {
+            match self.run {
+                Some(run) if self.done < run.count => break run,
+                _ => (self.run, self.done) = (Some(self.runs.next()?), 0),
             }
-            let step = u64::from(self.done);
-            self.done += 1;
-            let first_timestamp = run.first_timestamp.to_native();
-            let timestamp = if first_timestamp == 0 { 0 } else { first_timestamp + step };
-            return Some(EventOutcome {
-                // An opened reply has only known verdicts.
-                verdict: Verdict::from_number(run.verdict)?,
-                offset: (run.marks & OutcomeRun::HAS_OFFSET != 0)
-                    .then(|| Offset(run.first_offset.to_native() + step)),
-                fresh: run.marks & OutcomeRun::REPEAT == 0,
-                timestamp: Timestamp(timestamp),
-            });
-        }
+        };
+        let step = u64::from(self.done);
+        self.done += 1;
+        let has_time = run.first_timestamp != 0;
+        Some(EventOutcome {
+            verdict: Verdict::from_number(run.verdict)?,
+            offset: (run.marks & OutcomeRun::HAS_OFFSET != 0)
+                .then(|| Offset(run.first_offset + step)),
+            fresh: run.marks & OutcomeRun::REPEAT == 0,
+            timestamp: Timestamp(if has_time { run.first_timestamp + step } else { 0 }),
+        })
     }
 }

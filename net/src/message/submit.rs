@@ -124,7 +124,7 @@ impl ArchivedSubmitReply<'_> {
     }
 
     /// The outcomes, in the order of the request.
-    pub fn outcomes(&self) -> Outcomes<'_> {
-        Outcomes::new(&self.runs)
+    pub fn outcomes(&self) -> Outcomes<impl Iterator<Item = OutcomeRun>> {
+        Outcomes::new(self.runs.iter().map(ArchivedOutcomeRun::to_native))
     }
 }

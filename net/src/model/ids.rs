@@ -76,6 +76,7 @@ impl Offset {
     ///
     /// # Panics
     /// Past 2^64, which 1 M records/s reach in 584,000 years.
+    #[must_use]
     pub fn plus(self, records: u64) -> Self {
         Self(self.0.checked_add(records).expect("offset past 2^64"))
     }

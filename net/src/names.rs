@@ -1,0 +1,142 @@
+//! Human text to 128-bit ids, the same in every client: PROTOCOL.md, section 6. Deterministic,
+//! and never 0 or 2^128 − 1, which no event and no account may have.
+
+use crate::model::{AccountId, Book, EventId};
+
+/// Goes before a text that is hashed.
+const DOMAIN: &[u8] = b"walengine.name.v1\0";
+const LOW_96: u128 = (1 << 96) - 1;
+
+/// Id of an event, or of anything that is not an account. The first rule that fits:
+///
+/// 1. a UUID in its 36-character form, in either case, is its 128 bits, the first digit highest;
+/// 2. a decimal number from 1 to 2^128 − 2, without sign or leading zeros, is itself;
+/// 3. any other text is a hash: the first 16 bytes, highest first, of BLAKE3 over
+///    `walengine.name.v1`, a zero byte, and the text's UTF-8.
+pub fn id_of_text(text: &str) -> u128 {
+    uuid_of_text(text).or_else(|| number_of_text(text)).unwrap_or_else(|| hash(text, usable))
+}
+
+/// [`id_of_text`] as the id of an event.
+pub fn event_id(text: &str) -> EventId {
+    EventId(id_of_text(text))
+}
+
+/// Id of an account in `book`. The upper 32 bits of the id are its book, so
+///
+/// 1. a UUID is itself and carries its own book;
+/// 2. so is a decimal number of 2^96 and above;
+/// 3. a smaller number becomes the lower 96 bits, under `book`;
+/// 4. of any other text the hash's lower 96 bits are taken, under `book`.
+pub fn account_id(book: Book, text: &str) -> AccountId {
+    if let Some(id) = uuid_of_text(text) {
+        return AccountId(id);
+    }
+    let under_book = |low: u128| (u128::from(book.0) << 96) | (low & LOW_96);
+    let id = match number_of_text(text) {
+        Some(number) if number > LOW_96 => number,
+        Some(number) if usable(under_book(number)) => under_book(number),
+        _ => under_book(hash(text, |id| usable(under_book(id)))),
+    };
+    AccountId(id)
+}
+
+fn usable(id: u128) -> bool {
+    id != 0 && id != u128::MAX
+}
+
+fn uuid_of_text(text: &str) -> Option<u128> {
+    let groups_fit = text.len() == 36
+        && text.bytes().enumerate().all(|(at, byte)| match at {
+            8 | 13 | 18 | 23 => byte == b'-',
+            _ => byte.is_ascii_hexdigit(),
+        });
+    if !groups_fit {
+        return None;
+    }
+    let digits = text.chars().filter_map(|digit| digit.to_digit(16));
+    Some(digits.fold(0, |id, digit| (id << 4) | u128::from(digit))).filter(|&id| usable(id))
+}
+
+fn number_of_text(text: &str) -> Option<u128> {
+    let plain = !text.starts_with('0') && text.bytes().all(|byte| byte.is_ascii_digit());
+    if plain { text.parse().ok().filter(|&id| usable(id)) } else { None }
+}
+
+/// Takes the first 16 bytes of the hash's output that `wanted` accepts; the output has no end.
+fn hash(text: &str, wanted: impl Fn(u128) -> bool) -> u128 {
+    let mut hasher = blake3::Hasher::new();
+    hasher.update(DOMAIN);
+    hasher.update(text.as_bytes());
+    let mut output = hasher.finalize_xof();
+    loop {
+        let mut bytes = [0; 16];
+        output.fill(&mut bytes);
+        let id = u128::from_be_bytes(bytes);
+        if wanted(id) {
+            return id;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn uuids_and_numbers_are_taken_as_they_are() {
+        let uuid = 0x0190_1234_5678_7abc_8def_0123_4567_89ab;
+        assert_eq!(id_of_text("01901234-5678-7abc-8def-0123456789ab"), uuid);
+        assert_eq!(id_of_text("01901234-5678-7ABC-8DEF-0123456789AB"), uuid);
+        assert_eq!(id_of_text("42"), 42);
+        assert_eq!(id_of_text(&(u128::MAX - 1).to_string()), u128::MAX - 1);
+        assert_eq!(account_id(Book(7), "42"), AccountId((7 << 96) | 42));
+        assert_eq!(account_id(Book(7), &(1u128 << 96).to_string()), AccountId(1 << 96));
+        assert_eq!(account_id(Book(7), "01901234-5678-7abc-8def-0123456789ab"), AccountId(uuid));
+    }
+
+    #[test]
+    fn all_other_texts_are_hashed() {
+        let others = [
+            "",
+            "0",
+            "042",
+            "-1",
+            "+1",
+            " 42",
+            "1.5",
+            "é",
+            "00000000-0000-0000-0000-000000000000",
+            "ffffffff-ffff-ffff-ffff-ffffffffffff",
+            "01901234567 87abc8def0123456789ab",
+            "019012345678-7abc-8def-0123-456789ab",
+            "340282366920938463463374607431768211455",
+            "340282366920938463463374607431768211456",
+        ];
+        let mut ids: Vec<_> = others.iter().map(|text| id_of_text(text)).collect();
+        assert!(ids.iter().all(|&id| usable(id) && id > LOW_96));
+        ids.sort_unstable();
+        ids.dedup();
+        assert_eq!(ids.len(), others.len());
+        for text in others {
+            assert_eq!(account_id(Book(9), text).book(), Book(9));
+            assert_eq!(account_id(Book(9), text).0 & LOW_96, id_of_text(text) & LOW_96);
+        }
+        let largest = account_id(Book(u32::MAX), &LOW_96.to_string());
+        assert!(usable(largest.0) && largest.book() == Book(u32::MAX));
+    }
+
+    /// The values are part of the protocol: a change would lose every name in use.
+    #[test]
+    fn hashes_never_change() {
+        let names = ["alice", "", "účet 1"].map(|text| format!("{:032x}", id_of_text(text)));
+        assert_eq!(
+            names,
+            [
+                "4bfdb6dc0c0121d4098aa5ae0c955e80",
+                "0c04196016379e7f475eb6c24e2ace6e",
+                "493deea0ea258f4a7e405458d4f59278",
+            ]
+        );
+    }
+}
