@@ -1,0 +1,32 @@
+# Shared by the scripts: sourced, not run.
+
+# Says what is wrong and what to do, and ends.
+fail() {
+  echo "$(basename "$0"): $*" >&2
+  exit 1
+}
+
+# Makes sure that each command is there; "command:package" pairs. Installs the packages as root on
+# Debian, else says how to.
+need_commands() {
+  local missing=() pair
+  for pair in "$@"; do
+    command -v "${pair%%:*}" >/dev/null || missing+=("${pair##*:}")
+  done
+  [ ${#missing[@]} -eq 0 ] && return
+  if [ "$(id -u)" -eq 0 ] && command -v apt-get >/dev/null; then
+    echo "installing ${missing[*]}" >&2
+    apt-get install -y -qq "${missing[@]}" >/dev/null 2>&1 ||
+      { apt-get update -qq && apt-get install -y -qq "${missing[@]}" >/dev/null; } ||
+      fail "could not install ${missing[*]}"
+  else
+    fail "needs ${missing[*]}: sudo apt-get install ${missing[*]}"
+  fi
+}
+
+# Rust, at the version that rust-toolchain.toml names.
+need_rust() {
+  command -v cargo >/dev/null ||
+    fail "needs Rust: install rustup from https://rustup.rs, then run this again"
+  need_commands cc:build-essential
+}

@@ -1,0 +1,44 @@
+#!/usr/bin/env bash
+# Passes all tests: formatting, lints, unit, property, simulation, fault and end-to-end tests.
+#   scripts/test.sh          the tests that need no root and finish in a few minutes
+#   scripts/test.sh --all    all of them, as .ci/run does: needs root for the power cuts
+#   scripts/test.sh FILTER   only the integration tests whose name contains FILTER
+set -euo pipefail
+cd "$(dirname "$0")/.."
+. scripts/lib.sh
+
+all=false
+filter=""
+for argument in "$@"; do
+  case "$argument" in
+    --all) all=true ;;
+    -h | --help) sed -n '2,5s/^# \{0,1\}//p' "$0"; exit 0 ;;
+    -*) fail "no such option: $argument (see --help)" ;;
+    *) filter="$argument" ;;
+  esac
+done
+
+need_rust
+if [ -z "${WALENGINE_TEST_DATA:-}" ]; then
+  fail "set WALENGINE_TEST_DATA to the folder with berka/ (the bank's transactions) in it"
+fi
+if $all; then
+  [ "$(id -u)" -eq 0 ] || fail "--all cuts the power of a loop-mounted disk: run it as root"
+  need_commands xfs_io:xfsprogs mkfs.ext4:e2fsprogs losetup:mount
+fi
+
+if [ -z "$filter" ]; then
+  cargo fmt --all --check
+  cargo clippy --workspace --all-targets -- -D warnings
+fi
+cargo build --package walengine
+if [ -n "$filter" ]; then
+  exec cargo test --package walengine-tests --test walengine -- "$filter"
+fi
+skip=()
+$all || skip=(--skip power)
+cargo test --workspace --exclude walengine-tests
+cargo test --package walengine-tests -- "${skip[@]}"
+for target in frame entry; do
+  cargo run --quiet --package walengine-fuzz -- "$target" --seconds "${WALENGINE_FUZZ_SECONDS:-30}"
+done
