@@ -2,9 +2,10 @@
 //!
 //! The bottom of the workspace: [`model`] is data only, [`partition`] says where a thing lives,
 //! [`entry`] is the log's unit on disk and on the feed, [`frame`] and [`message`] are the wire.
-//! Nothing here knows an executor of the engine or a consensus library.
+//! [`client`] is what an application uses. Nothing here knows an executor of the engine or a consensus library.
 #![forbid(unsafe_code)]
 
+pub mod client;
 pub mod entry;
 pub mod frame;
 pub mod limits;

@@ -1,0 +1,201 @@
+//! What can go wrong for a caller, and what to do about it.
+
+use std::time::Duration;
+
+use crate::frame::{EncodeError, FrameError, Kind, PROTOCOL_VERSION};
+use crate::message::{ArchivedErrorReply, ErrorCode, MessageError};
+
+use super::session::{LinkError, Lost};
+
+/// Why a call failed. Business refusals are verdicts and not here.
+///
+/// Only [`ClientError::OutcomeUnknown`] and, where [`ErrorCode::may_have_changed`] says so,
+/// [`ClientError::Refused`] leave open whether a write took effect. All others changed nothing.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum ClientError {
+    /// No connection came about.
+    #[error(
+        "no server at {address} ({reason}): start one with `walengine --data DIR`, or name \
+         another with --server"
+    )]
+    Unreachable {
+        /// Where.
+        address: String,
+        /// What the system said.
+        reason: String,
+    },
+    /// Something else listens there, or the stream was damaged.
+    #[error("{address} does not speak walengine's protocol ({reason}): is the port right?")]
+    NotWalengine {
+        /// Where.
+        address: String,
+        /// What was wrong.
+        reason: String,
+    },
+    /// The server speaks another version of the protocol.
+    #[error(
+        "the server at {address} speaks protocol version {theirs}, this client {PROTOCOL_VERSION}: \
+         use a client of the server's release"
+    )]
+    Version {
+        /// Where.
+        address: String,
+        /// The server's version.
+        theirs: u16,
+    },
+    /// The server answered with an error.
+    #[error("{}: {message}", code.map_or("unknown_error", ErrorCode::name))]
+    Refused {
+        /// Its code; `None` if this version does not know it.
+        code: Option<ErrorCode>,
+        /// The reason, with what to do.
+        message: String,
+        /// When to come back; zero: no hint.
+        retry_after: Duration,
+    },
+    /// The deadline passed. Nothing was changed: the request was never taken, or was a read.
+    #[error("no answer within {waited:?}; nothing was changed ({reason})")]
+    Deadline {
+        /// How long the call waited.
+        waited: Duration,
+        /// What kept it.
+        reason: String,
+    },
+    /// A write was sent and not answered, and its verdicts could not be asked for either.
+    #[error(
+        "no answer within {waited:?}, and the outcome is not known: ask for the ids' status, or \
+         send the same events again, which is safe"
+    )]
+    OutcomeUnknown {
+        /// How long the call waited.
+        waited: Duration,
+    },
+    /// The caller asked for too much at once.
+    #[error("{what}: {found} is more than the limit of {limit}; split it")]
+    TooMany {
+        /// Of what.
+        what: &'static str,
+        /// How many.
+        found: usize,
+        /// The limit.
+        limit: usize,
+    },
+    /// The event does not tell its partition.
+    #[error(
+        "event {index} names no account, so its partition can't be told: name the accounts of the \
+         pending transfer, or submit to a partition"
+    )]
+    Unroutable {
+        /// Place in the batch, from 0.
+        index: usize,
+    },
+    /// A token or a server belongs to another cluster.
+    #[error("this is cluster {found:032x}, not {expected:032x}")]
+    WrongCluster {
+        /// The cluster that was meant.
+        expected: u128,
+        /// The cluster that is there.
+        found: u128,
+    },
+    /// The answer does not fit the request: the server is at fault.
+    #[error("the server's answer makes no sense: {0}")]
+    Answer(String),
+    /// The client has been shut down, or its runtime has ended.
+    #[error("the client has been closed")]
+    Closed,
+}
+
+impl ClientError {
+    /// The code, if the server refused.
+    pub fn code(&self) -> Option<ErrorCode> {
+        match self {
+            Self::Refused { code, .. } => *code,
+            _ => None,
+        }
+    }
+
+    pub(super) fn refused(reply: &ArchivedErrorReply<'_>) -> Self {
+        Self::Refused {
+            code: reply.code(),
+            message: reply.message.to_string(),
+            retry_after: Duration::from_millis(reply.retry_after_millis.to_native().into()),
+        }
+    }
+
+    fn of_frame(address: &str, error: FrameError) -> Self {
+        match error {
+            FrameError::Version { found, .. } => {
+                Self::Version { address: address.to_owned(), theirs: found }
+            }
+            error => {
+                Self::NotWalengine { address: address.to_owned(), reason: error.to_string() }
+            }
+        }
+    }
+
+    /// What the end of a connection means to those who wait.
+    pub(super) fn of_link(address: &str, error: &LinkError) -> Self {
+        match error {
+            LinkError::Frame(error) => Self::of_frame(address, *error),
+            LinkError::Refused { code, message } => Self::Refused {
+                code: *code,
+                message: message.clone(),
+                retry_after: Duration::ZERO,
+            },
+            LinkError::ComeBack { message } => {
+                Self::Unreachable { address: address.to_owned(), reason: message.clone() }
+            }
+            LinkError::Message(_) | LinkError::OutOfTurn(_) => Self::Answer(error.to_string()),
+        }
+    }
+
+    pub(super) fn unreachable(address: &str, error: &std::io::Error) -> Self {
+        Self::Unreachable { address: address.to_owned(), reason: reason_of(error) }
+    }
+}
+
+/// Why a request ended without an answer. `link` is what is wrong with the connection, if anything.
+pub(super) fn explain<T>(
+    lost: &Lost<T>,
+    waited: Duration,
+    link: Option<&ClientError>,
+) -> ClientError {
+    if lost.was_sent && matches!(lost.kind, Kind::Submit | Kind::Append) {
+        return ClientError::OutcomeUnknown { waited };
+    }
+    match (link, lost.refusal) {
+        (Some(error), _) => error.clone(),
+        (None, Some(code)) => {
+            ClientError::Deadline { waited, reason: format!("the server answered {code}") }
+        }
+        (None, None) => {
+            ClientError::Deadline { waited, reason: "the server did not answer".to_owned() }
+        }
+    }
+}
+
+/// An I/O error in few words, without the system's number.
+fn reason_of(error: &std::io::Error) -> String {
+    match error.kind() {
+        std::io::ErrorKind::ConnectionRefused => "connection refused".to_owned(),
+        std::io::ErrorKind::TimedOut | std::io::ErrorKind::WouldBlock => "timed out".to_owned(),
+        _ => error.to_string(),
+    }
+}
+
+impl From<MessageError> for ClientError {
+    fn from(error: MessageError) -> Self {
+        Self::Answer(error.to_string())
+    }
+}
+
+impl From<EncodeError> for ClientError {
+    fn from(error: EncodeError) -> Self {
+        Self::TooMany {
+            what: "bytes of the request",
+            found: error.body_bytes,
+            limit: error.limit_bytes,
+        }
+    }
+}
