@@ -12,9 +12,7 @@ use ::tokio::time::{Instant, timeout};
 
 use crate::frame::{Kind, RequestId};
 use crate::message::{IdNamespace, Subscribe};
-use crate::model::{
-    Account, AccountId, EventBytes, EventId, Offset, PartitionId, Token,
-};
+use crate::model::{Account, AccountId, EventBytes, EventId, Offset, PartitionId, Token};
 
 use self::link::{Command, FeedItem, Link, Waiter};
 use super::operation::{self, Answer, Call, Plan, WriteIds};
@@ -61,13 +59,11 @@ impl Client {
         let (greeted, answer) = oneshot::channel();
         let link = client.link(PartitionId(0));
         link.send(Command::Greet(greeted)).await.map_err(|_| ClientError::Closed)?;
-        match timeout(deadline, answer).await {
-            Ok(answer) => answer.map_err(|_| ClientError::Closed)??,
-            Err(_) => {
-                let reason = "the server did not greet".to_owned();
-                return Err(ClientError::Deadline { waited: deadline, reason });
-            }
-        }
+        let Ok(answer) = timeout(deadline, answer).await else {
+            let reason = "the server did not greet".to_owned();
+            return Err(ClientError::Deadline { waited: deadline, reason });
+        };
+        answer.map_err(|_| ClientError::Closed)??;
         Ok(client)
     }
 
@@ -106,13 +102,11 @@ impl Client {
             deadline: self.shared.common.now() + deadline,
             waiter: Waiter::Once(waiter),
         };
-        match timeout(deadline, self.link(call.partition).send(command)).await {
-            Ok(sent) => sent.map_err(|_| ClientError::Closed)?,
-            Err(_) => {
-                let reason = "too many requests were in flight".to_owned();
-                return Err(ClientError::Deadline { waited: deadline, reason });
-            }
-        }
+        let Ok(sent) = timeout(deadline, self.link(call.partition).send(command)).await else {
+            let reason = "too many requests were in flight".to_owned();
+            return Err(ClientError::Deadline { waited: deadline, reason });
+        };
+        sent.map_err(|_| ClientError::Closed)?;
         Ok(answer)
     }
 
@@ -175,12 +169,14 @@ impl Client {
         let mut results = vec![Submitted::default(); split.batches.len()];
         let mut failed = None;
         let batches = split.batches.iter().cloned();
-        self.submit_pipelined(batches, super::PIPELINE_DEPTH_DEFAULT, |index, result| {
-            match result {
+        self.submit_pipelined(
+            batches,
+            super::PIPELINE_DEPTH_DEFAULT,
+            |index, result| match result {
                 Ok(result) => results[index] = result,
                 Err(error) => failed = Some(error),
-            }
-        })
+            },
+        )
         .await;
         match failed {
             Some(error) => Err(error),
@@ -375,8 +371,7 @@ impl Subscription {
 
     async fn start(&mut self) -> Result<(), ClientError> {
         let mut frame = Vec::new();
-        let subscribe =
-            Subscribe { from: self.next.0, credit_bytes: SUBSCRIPTION_CREDIT_BYTES };
+        let subscribe = Subscribe { from: self.next.0, credit_bytes: SUBSCRIPTION_CREDIT_BYTES };
         crate::frame::encode_unsealed(&mut frame, Kind::Subscribe, self.partition, &subscribe)?;
         let (sender, receiver) = mpsc::unbounded_channel();
         let command = Command::Call {
