@@ -251,6 +251,24 @@ fn not_leader_leads_to_the_leader() {
 }
 
 #[test]
+fn a_server_that_greets_and_turns_away_is_asked_with_growing_pauses() {
+    let (mut session, mut now) = (session(8), SECOND);
+    submit(&mut session, SECOND * 99, "a");
+    for attempt in 0..8 {
+        open(&mut session, now);
+        let (_, request) = sent(&mut session, now)[0];
+        let error = reply(request, &ErrorReply::new(ErrorCode::ShuttingDown, "bye"));
+        assert!(session.receive(now, &error).is_err());
+        session.disconnected(now);
+        let connect_at = session.connect_at().unwrap();
+        assert!(
+            connect_at.saturating_sub(now) >= Duration::from_millis(5) * (1 << attempt).min(64)
+        );
+        now = connect_at;
+    }
+}
+
+#[test]
 fn a_refused_greeting_is_final_unless_the_server_says_come_back() {
     for (code, is_final) in [
         (ErrorCode::NoSuchPartition, true),
