@@ -1,0 +1,7 @@
+//! Harness of the integration tests: the simulator that storage runs on under faults.
+//!
+//! The tests themselves are modules of the one binary `tests/main.rs`, named after the question
+//! that each answers.
+#![forbid(unsafe_code)]
+
+pub mod sim;

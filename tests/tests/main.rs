@@ -1,0 +1,2 @@
+//! Integration tests; each module is named after the question that it answers.
+#![forbid(unsafe_code)]
