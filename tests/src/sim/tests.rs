@@ -1,5 +1,6 @@
 //! Facts about the simulated disk.
 
+use std::cell::Cell;
 use std::future::Future;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -108,15 +109,20 @@ fn durable_write_is_not_undone_by_an_older_unsynced_one() {
 fn sync_covers_only_writes_that_had_completed_when_it_began() {
     let mut lost = 0;
     for seed in 0..SEEDS {
-        let (disk, ()) = live(seed, |disk| async move {
+        let (disk, completed) = live(seed, |disk| async move {
             let file = Rc::new(settled(&disk).await);
-            let (late, buffer) = (file.clone(), filled(&disk, 1, 2));
-            disk.runtime().spawn(async move { late.write(buffer, 0).await.unwrap() });
+            let completed = Rc::new(Cell::new(false));
+            let (late, flag, buffer) = (file.clone(), completed.clone(), filled(&disk, 1, 2));
+            disk.runtime().spawn(async move {
+                late.write(buffer, 0).await.unwrap();
+                flag.set(true);
+            });
             disk.runtime().yield_now().await;
             file.sync().await.unwrap();
-            disk.runtime().sleep(Duration::from_secs(1)).await;
+            completed.get()
         });
-        lost += u64::from(sectors(&crash(&disk, seed))[0] == 1);
+        let old = sectors(&crash(&disk, seed))[0] == 1;
+        lost += u64::from(completed && old);
     }
     assert!(lost > 20, "{lost}");
 }
