@@ -4,4 +4,5 @@
 //! that each answers.
 #![forbid(unsafe_code)]
 
+pub mod seeds;
 pub mod sim;
