@@ -2,5 +2,6 @@
 //!
 //! The library behind the `walengine` binary. ARCHITECTURE.md has the map.
 
+pub mod ledger;
 pub mod runtime;
 pub mod storage;

@@ -1,0 +1,224 @@
+//! Replay: every verdict and resolution of a logged entry is derived again and compared.
+
+use walengine_net::entry::{ArchivedEventsBody, ArchivedRecordsBody, RecordHead};
+use walengine_net::model::{
+    EventBytes, EventKind, Expire, Offset, Resolved, ResolvedBytes, Timestamp, Verdict, event_kind,
+};
+
+use super::decide::{Log, TOUCH_AHEAD, chain_at};
+use super::ids::OFFSET_MAX;
+use super::{At, Ledger, Outcomes, TIMESTAMP_MAX};
+
+/// This ledger and the log do not agree. The entry is applied in part: stop serving from this
+/// ledger, and rebuild it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum Disagreement {
+    /// The entry does not follow the ledger's tail. Nothing was applied.
+    #[error(
+        "entry starts at offset {found} and time {timestamp}, \
+         the ledger's tail is offset {expected} and time {last_timestamp}"
+    )]
+    Position {
+        /// Where the ledger's next record belongs.
+        expected: Offset,
+        /// Where the entry starts.
+        found: Offset,
+        /// The entry's first log time; it must be past `last_timestamp`.
+        timestamp: Timestamp,
+        /// Log time of the ledger's newest record.
+        last_timestamp: Timestamp,
+    },
+    /// Another verdict than the logged one.
+    #[error("offset {offset}: the log says {}, this replica {}", name(*logged), name(*derived))]
+    Verdict {
+        /// The record.
+        offset: Offset,
+        /// What the log says; `None` if no verdict has that number.
+        logged: Option<Verdict>,
+        /// What this ledger comes to. If it equals `logged`, the record should not have been logged
+        /// again.
+        derived: Option<Verdict>,
+    },
+    /// The same verdicts, but other effective accounts or amounts.
+    #[error("offset {offset}: the log has another resolution than this replica")]
+    Resolved {
+        /// The first record whose resolution differs.
+        offset: Offset,
+    },
+    /// The body is not one that a leader writes.
+    #[error("offset {offset}: the entry's body contradicts itself")]
+    Body {
+        /// The first record of the entry.
+        offset: Offset,
+    },
+}
+
+fn name(verdict: Option<Verdict>) -> &'static str {
+    verdict.map_or("nothing known", Verdict::name)
+}
+
+/// What replaying an entry comes to; the memory is kept from one to the next.
+#[derive(Default)]
+pub(super) struct Scratch {
+    verdicts: Vec<u8>,
+    resolved: Vec<ResolvedBytes>,
+    outcomes: Outcomes,
+}
+
+impl Scratch {
+    fn clear(&mut self) {
+        self.verdicts.clear();
+        self.resolved.clear();
+        self.outcomes.clear();
+    }
+}
+
+impl Ledger {
+    /// Applies a committed entry. Its records count as released, see [`Ledger::release`].
+    pub fn apply_events(
+        &mut self,
+        base_offset: Offset,
+        timestamp: Timestamp,
+        body: &ArchivedEventsBody,
+    ) -> Result<(), Disagreement> {
+        let (events, verdicts) = (body.events.as_slice(), body.verdicts.as_slice());
+        let at = self.check_position(base_offset, timestamp, events.len())?;
+        if events.len() != verdicts.len() {
+            return Err(Disagreement::Body { offset: base_offset });
+        }
+        let mut scratch = std::mem::take(&mut self.scratch.replay);
+        let result = self.replay(events, verdicts, at, &mut scratch).and_then(|()| {
+            let logged = body.resolved.as_slice();
+            match first_difference(&scratch.resolved, logged) {
+                None => Ok(()),
+                Some(index) => Err(Disagreement::Resolved { offset: Offset(at.offset + index) }),
+            }
+        });
+        scratch.clear();
+        self.scratch.replay = scratch;
+        self.release(self.next_offset());
+        result
+    }
+
+    fn replay(
+        &mut self,
+        events: &[EventBytes],
+        verdicts: &[u8],
+        mut at: At,
+        scratch: &mut Scratch,
+    ) -> Result<(), Disagreement> {
+        let mut next = 0;
+        let mut touched = 0;
+        while next < events.len() {
+            if next >= touched {
+                touched = next + TOUCH_AHEAD;
+                self.touch(&events[next..touched.min(events.len())]);
+            }
+            let (length, logs) = self.replay_group(&events[next..], at, scratch);
+            for (index, &number) in verdicts[next..next + length].iter().enumerate() {
+                // What would not be logged has an outcome instead: a repeat, or malformed.
+                let derived = if logs {
+                    Verdict::from_number(scratch.verdicts[next + index])
+                } else {
+                    Some(scratch.outcomes[index].verdict)
+                };
+                let logged = Verdict::from_number(number);
+                if !logs || derived != logged {
+                    let offset = Offset(at.offset + index as u64);
+                    return Err(Disagreement::Verdict { offset, logged, derived });
+                }
+            }
+            next += length;
+            at = at.plus(length);
+            self.advance_to(at);
+            scratch.outcomes.clear();
+        }
+        Ok(())
+    }
+
+    /// Decides the group at the start of `events`: its length, and whether it would be logged.
+    fn replay_group(
+        &mut self,
+        events: &[EventBytes],
+        at: At,
+        scratch: &mut Scratch,
+    ) -> (usize, bool) {
+        let expire = Expire::from_bytes(&events[0]);
+        if event_kind(&events[0]) == Ok(EventKind::Expire) && expire.to_bytes() == events[0] {
+            let decided = self.expire_one(&expire, at, &mut scratch.resolved);
+            scratch.verdicts.push(decided.err().unwrap_or(Verdict::Ok).number());
+            return (1, true);
+        }
+        let (length, closed) = chain_at(events);
+        let mut log = Log { verdicts: &mut scratch.verdicts, resolved: &mut scratch.resolved };
+        (length, self.decide(&events[..length], closed, at, &mut log, &mut scratch.outcomes))
+    }
+
+    /// Applies a committed entry of opaque records.
+    pub fn apply_records(
+        &mut self,
+        base_offset: Offset,
+        timestamp: Timestamp,
+        body: &ArchivedRecordsBody,
+    ) -> Result<(), Disagreement> {
+        let heads = body.heads.as_slice();
+        let mut at = self.check_position(base_offset, timestamp, heads.len())?;
+        if heads.len() != body.verdicts.len() {
+            return Err(Disagreement::Body { offset: base_offset });
+        }
+        let mut rest = body.blob.as_slice();
+        for (head, number) in heads.iter().zip(body.verdicts.as_slice()) {
+            let head = RecordHead {
+                id: head.id.to_native(),
+                expected_offset: head.expected_offset.to_native(),
+                bytes: head.bytes.to_native(),
+            };
+            let offset = Offset(at.offset);
+            let Some((bytes, behind)) = rest.split_at_checked(head.bytes as usize) else {
+                return Err(Disagreement::Body { offset });
+            };
+            rest = behind;
+            let (outcome, stands) = self.decide_record(&head, bytes, at.offset);
+            let (logged, derived) = (Verdict::from_number(*number), Some(outcome.verdict));
+            if !stands || derived != logged {
+                return Err(Disagreement::Verdict { offset, logged, derived });
+            }
+            at = at.plus(1);
+            self.advance_to(at);
+        }
+        self.release(self.next_offset());
+        Ok(())
+    }
+
+    fn check_position(
+        &self,
+        base_offset: Offset,
+        timestamp: Timestamp,
+        records: usize,
+    ) -> Result<At, Disagreement> {
+        let at = At { offset: base_offset.0, timestamp: timestamp.0, index: 0 };
+        let end = base_offset.0.checked_add(records as u64);
+        let follows = base_offset == self.next_offset()
+            && end.is_some_and(|end| end <= OFFSET_MAX)
+            && (records == 0
+                || timestamp > self.last_timestamp() && timestamp.0 <= TIMESTAMP_MAX.0 * 3 / 2);
+        if follows {
+            return Ok(at);
+        }
+        Err(Disagreement::Position {
+            expected: self.next_offset(),
+            found: base_offset,
+            timestamp,
+            last_timestamp: self.last_timestamp(),
+        })
+    }
+}
+
+/// Index of the first record whose resolution is not the same on both sides.
+fn first_difference(derived: &[ResolvedBytes], logged: &[ResolvedBytes]) -> Option<u64> {
+    let same = derived.iter().zip(logged).take_while(|(derived, logged)| derived == logged).count();
+    let rest = [&derived[same..], &logged[same..]];
+    let indexes = rest.iter().filter_map(|rest| rest.first());
+    indexes.map(|bytes| u64::from(Resolved::from_bytes(bytes).index)).min()
+}

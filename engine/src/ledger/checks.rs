@@ -1,0 +1,156 @@
+//! Static checks: what makes an event impossible in any state. In order of verdict number.
+
+use walengine_net::model::{
+    Account, AccountFlags, AccountId, Amount, Close, CloseFlags, Code, EventBytes, EventKind,
+    Guard, GuardFlags, LedgerId, PartitionId, Transfer, TransferFlags, Verdict, event_flags,
+    event_id, event_kind,
+};
+use walengine_net::partition;
+
+/// Which accounts live here.
+#[derive(Clone, Copy)]
+pub(super) struct Routing {
+    pub partition: PartitionId,
+    pub partitions: u16,
+}
+
+impl Routing {
+    fn of(self, account: AccountId) -> PartitionId {
+        if self.partitions == 1 {
+            return PartitionId(0); // spares the common case a division
+        }
+        partition::of_account(account, self.partitions)
+    }
+
+    fn check(self, account: AccountId) -> Result<(), Verdict> {
+        refuse_if(self.of(account) != self.partition, Verdict::WrongPartition)
+    }
+}
+
+/// Where an event stands in its request.
+#[derive(Clone, Copy)]
+pub(super) struct Chained {
+    /// In a linked chain.
+    pub linked: bool,
+    /// An earlier event of the chain has the same id.
+    pub repeated: bool,
+}
+
+/// Not in a chain.
+pub(super) const SINGLE: Chained = Chained { linked: false, repeated: false };
+
+fn refuse_if(condition: bool, verdict: Verdict) -> Result<(), Verdict> {
+    if condition { Err(verdict) } else { Ok(()) }
+}
+
+/// `Err` holds the malformed event's verdict, the lowest that applies.
+#[inline]
+pub(super) fn check(bytes: &EventBytes, routing: Routing, chained: Chained) -> Result<(), Verdict> {
+    match event_kind(bytes) {
+        Ok(EventKind::Transfer) => transfer(bytes, routing, chained),
+        Ok(EventKind::Account) => account(bytes, routing, chained),
+        Ok(EventKind::Guard) => guard(bytes, routing, chained),
+        Ok(EventKind::Close) => close(bytes, routing, chained),
+        Ok(EventKind::Expire) | Err(_) => Err(Verdict::KindUnknown),
+    }
+}
+
+/// Verdicts 4 to 8, which all kinds share.
+#[inline]
+fn shared(
+    bytes: &EventBytes,
+    flags_known: u16,
+    reserved: bool,
+    chained: Chained,
+) -> Result<(), Verdict> {
+    refuse_if(event_flags(bytes) & !flags_known != 0, Verdict::FlagsUnknown)?;
+    refuse_if(reserved, Verdict::ReservedNotZero)?;
+    refuse_if(event_id(bytes) == 0, Verdict::IdZero)?;
+    refuse_if(event_id(bytes) == u128::MAX, Verdict::IdMax)?;
+    refuse_if(chained.repeated, Verdict::IdRepeatedInChain)
+}
+
+fn account(bytes: &EventBytes, routing: Routing, chained: Chained) -> Result<(), Verdict> {
+    let account = Account::from_bytes(bytes);
+    let balances = [
+        account.debits_pending,
+        account.debits_posted,
+        account.credits_pending,
+        account.credits_posted,
+    ];
+    let reserved = balances != [Amount(0); 4] || account.version != 0 || account.timestamp.0 != 0;
+    shared(bytes, AccountFlags::ALL.0, reserved, chained)?;
+    let both_limits = AccountFlags::DEBITS_MUST_NOT_EXCEED_CREDITS
+        .with(AccountFlags::CREDITS_MUST_NOT_EXCEED_DEBITS);
+    refuse_if(account.flags.contains(both_limits), Verdict::FlagsExclusive)?;
+    refuse_if(account.ledger == LedgerId(0), Verdict::LedgerZero)?;
+    refuse_if(account.code == Code(0), Verdict::CodeZero)?;
+    routing.check(account.id)
+}
+
+#[inline]
+fn transfer(bytes: &EventBytes, routing: Routing, chained: Chained) -> Result<(), Verdict> {
+    let transfer = Transfer::from_bytes(bytes);
+    shared(bytes, TransferFlags::ALL.0, transfer.timestamp.0 != 0, chained)?;
+    let flags = transfer.flags;
+    let resolving = TransferFlags::POST_PENDING.with(TransferFlags::VOID_PENDING);
+    let resolves = flags.intersects(resolving);
+    let balancing = TransferFlags::BALANCING_DEBIT.with(TransferFlags::BALANCING_CREDIT);
+    let exclusive = flags.contains(resolving)
+        || resolves && flags.intersects(TransferFlags::PENDING.with(balancing));
+    refuse_if(exclusive, Verdict::FlagsExclusive)?;
+    let (debit, credit) = (transfer.debit_account_id, transfer.credit_account_id);
+    let named = [debit, credit].map(|id| id != AccountId(0));
+    if !resolves {
+        refuse_if(!named[0], Verdict::DebitAccountIdZero)?;
+        refuse_if(!named[1], Verdict::CreditAccountIdZero)?;
+    }
+    refuse_if(named[0] && debit == credit, Verdict::AccountsSame)?;
+    if resolves {
+        refuse_if(transfer.pending_id.0 == 0, Verdict::PendingIdZero)?;
+        refuse_if(transfer.pending_id == transfer.id, Verdict::PendingIdSame)?;
+    } else {
+        refuse_if(transfer.amount == Amount(0), Verdict::AmountZero)?;
+        refuse_if(transfer.ledger == LedgerId(0), Verdict::LedgerZero)?;
+        refuse_if(transfer.code == Code(0), Verdict::CodeZero)?;
+        refuse_if(transfer.pending_id.0 != 0, Verdict::PendingIdNotZero)?;
+    }
+    let timeout = transfer.timeout_seconds != 0 && !flags.contains(TransferFlags::PENDING);
+    refuse_if(timeout, Verdict::TimeoutWithoutPending)?;
+    if named[0] && named[1] {
+        refuse_if(routing.of(debit) != routing.of(credit), Verdict::CrossPartition)?;
+    }
+    for (id, named) in [debit, credit].into_iter().zip(named) {
+        if named {
+            routing.check(id)?;
+        }
+    }
+    Ok(())
+}
+
+fn guard(bytes: &EventBytes, routing: Routing, chained: Chained) -> Result<(), Verdict> {
+    let guard = Guard::from_bytes(bytes);
+    let availables = GuardFlags::AVAILABLE_TO_DEBIT.with(GuardFlags::AVAILABLE_TO_CREDIT);
+    let reserved = has_more_than(bytes, &guard.to_bytes())
+        || guard.version != 0 && !guard.flags.contains(GuardFlags::VERSION)
+        || guard.available.0 != 0 && !guard.flags.intersects(availables);
+    shared(bytes, GuardFlags::ALL.0, reserved, chained)?;
+    refuse_if(guard.account_id == AccountId(0), Verdict::AccountIdZero)?;
+    refuse_if(!chained.linked, Verdict::GuardOutsideChain)?;
+    let conditions = availables.with(GuardFlags::VERSION);
+    refuse_if(!guard.flags.intersects(conditions), Verdict::GuardEmpty)?;
+    routing.check(guard.account_id)
+}
+
+fn close(bytes: &EventBytes, routing: Routing, chained: Chained) -> Result<(), Verdict> {
+    let close = Close::from_bytes(bytes);
+    let reserved = has_more_than(bytes, &close.to_bytes());
+    shared(bytes, CloseFlags::ALL.0, reserved, chained)?;
+    refuse_if(close.account_id == AccountId(0), Verdict::AccountIdZero)?;
+    routing.check(close.account_id)
+}
+
+/// Bytes are set that decoding and encoding again lost.
+fn has_more_than(bytes: &EventBytes, canonical: &EventBytes) -> bool {
+    bytes != canonical
+}

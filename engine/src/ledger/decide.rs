@@ -1,0 +1,341 @@
+//! From a request to logged verdicts: chains, repeats, expiries first.
+
+use walengine_net::model::{
+    EventBytes, EventId, EventKind, Expire, FLAG_LINKED, Offset, Resolved, ResolvedBytes,
+    Timestamp, Verdict, event_flags, event_id, event_kind,
+};
+use xxhash_rust::xxh3::xxh3_64;
+
+use super::checks::{self, Chained, Routing, SINGLE};
+use super::ids::{Key, PendingState, Slot};
+use super::{At, Draft, Ledger, Outcome, Outcomes};
+
+/// Most expiries that one call logs; the rest are due at the next call.
+pub const EXPIRIES_MAX: usize = 1024;
+/// Events whose ids are looked for in memory ahead of their turn.
+pub(super) const TOUCH_AHEAD: usize = 16;
+
+/// Where verdicts and resolutions of logged records go.
+pub(super) struct Log<'a> {
+    pub verdicts: &'a mut Vec<u8>,
+    pub resolved: &'a mut Vec<ResolvedBytes>,
+}
+
+/// Buffers kept between calls.
+#[derive(Default)]
+pub(super) struct Scratch {
+    members: Vec<Member>,
+    ids: Vec<(u128, bool, u32)>,
+    /// Written so that the loads of `touch` have a use.
+    touched: u8,
+    pub replay: super::apply::Scratch,
+}
+
+/// One event of a chain.
+struct Member {
+    key: Key,
+    fingerprint: u64,
+    known: Option<Slot>,
+}
+
+pub(super) fn key_of(bytes: &EventBytes) -> Key {
+    Key::new(event_id(bytes), event_kind(bytes) == Ok(EventKind::Account))
+}
+
+pub(super) fn is_linked(bytes: &EventBytes) -> bool {
+    event_flags(bytes) & FLAG_LINKED != 0
+}
+
+/// Length of the chain at the start of `events`, and whether it is closed. A single event is a
+/// closed chain of one.
+pub(super) fn chain_at(events: &[EventBytes]) -> (usize, bool) {
+    let linked = events.iter().take_while(|bytes| is_linked(bytes)).count();
+    if linked < events.len() { (linked + 1, true) } else { (linked, false) }
+}
+
+/// What the sender of a known id is told.
+fn repeat(slot: &Slot, fingerprint: u64) -> Outcome {
+    let decided = slot.decided();
+    if slot.fingerprint() == fingerprint {
+        decided
+    } else {
+        Outcome { verdict: Verdict::IdReused, ..decided }
+    }
+}
+
+fn malformed(verdict: Verdict) -> Outcome {
+    Outcome { verdict, offset: None }
+}
+
+impl Ledger {
+    /// Decides a request's events in order against the tail, after the expiries that are due. Fresh
+    /// events are appended to `draft`; one outcome for each event is appended to `outcomes`.
+    ///
+    /// `now` counts for an empty draft only: records of one draft are a nanosecond apart.
+    ///
+    /// # Panics
+    /// If `draft` is not empty and does not end at the ledger's tail.
+    pub fn submit(
+        &mut self,
+        events: &[EventBytes],
+        draft: &mut Draft,
+        now: Timestamp,
+        outcomes: &mut Outcomes,
+    ) {
+        self.expire(draft, now);
+        let mut at = draft.at();
+        let mut next = 0;
+        let mut touched = 0;
+        while next < events.len() {
+            if next >= touched {
+                touched = next + TOUCH_AHEAD;
+                self.touch(&events[next..touched.min(events.len())]);
+            }
+            let rest = &events[next..];
+            let (length, closed) = if is_linked(&rest[0]) { chain_at(rest) } else { (1, true) };
+            let group = &rest[..length];
+            let mut log =
+                Log { verdicts: &mut draft.body.verdicts, resolved: &mut draft.body.resolved };
+            if self.decide(group, closed, at, &mut log, outcomes) {
+                draft.body.events.extend_from_slice(group);
+                at = at.plus(length);
+                self.advance_to(at);
+            }
+            next += length;
+        }
+    }
+
+    /// Logs the expiries that are due at the draft's next log time, at most [`EXPIRIES_MAX`], and
+    /// returns how many.
+    ///
+    /// # Panics
+    /// If `draft` is not empty and does not end at the ledger's tail.
+    pub fn expire(&mut self, draft: &mut Draft, now: Timestamp) -> usize {
+        let mut at = draft.open(self, now);
+        let first = at.index;
+        while let Some(id) = self.pendings.due(at.timestamp) {
+            if (at.index - first) as usize == EXPIRIES_MAX {
+                break;
+            }
+            let expire = Expire { pending_id: EventId(id) };
+            let decided = self.expire_one(&expire, at, &mut draft.body.resolved);
+            assert!(decided.is_ok(), "{expire:?} was due and got {decided:?}");
+            draft.body.events.push(expire.to_bytes());
+            draft.body.verdicts.push(Verdict::Ok.number());
+            at = at.plus(1);
+            self.advance_to(at);
+        }
+        (at.index - first) as usize
+    }
+
+    /// Decides one event or one chain; true if it was logged, with a verdict for each member.
+    #[inline]
+    pub(super) fn decide(
+        &mut self,
+        group: &[EventBytes],
+        closed: bool,
+        at: At,
+        log: &mut Log<'_>,
+        outcomes: &mut Outcomes,
+    ) -> bool {
+        if let ([bytes], true) = (group, closed) {
+            let (outcome, logged) = self.decide_single(bytes, at, log);
+            outcomes.push(outcome);
+            return logged;
+        }
+        let mut members = std::mem::take(&mut self.scratch.members);
+        let logged = self.decide_chain(group, closed, &mut members, at, log, outcomes);
+        members.clear();
+        self.scratch.members = members;
+        logged
+    }
+
+    fn routing(&self) -> Routing {
+        Routing { partition: self.partition, partitions: self.partitions }
+    }
+
+    /// Starts the loads of all these ids together: waiting for them one by one would cost more than
+    /// deciding.
+    pub(super) fn touch(&mut self, events: &[EventBytes]) {
+        let mut touched = self.scratch.touched;
+        for bytes in events {
+            touched ^= self.ids.touch(key_of(bytes).hash);
+        }
+        self.scratch.touched = touched;
+    }
+
+    #[inline]
+    fn decide_single(&mut self, bytes: &EventBytes, at: At, log: &mut Log<'_>) -> (Outcome, bool) {
+        if let Err(verdict) = checks::check(bytes, self.routing(), SINGLE) {
+            return (malformed(verdict), false);
+        }
+        let key = key_of(bytes);
+        let fingerprint = xxh3_64(bytes);
+        if let Some(slot) = self.ids.get(&key) {
+            return (repeat(slot, fingerprint), false);
+        }
+        let (verdict, state) = match self.execute(bytes, at, log.resolved) {
+            Ok(state) => (Verdict::Ok, state),
+            Err(verdict) => (verdict, PendingState::None),
+        };
+        self.ids.insert(&key, Slot::new(&key, fingerprint, at.offset, verdict, state));
+        log.verdicts.push(verdict.number());
+        (Outcome { verdict, offset: Some(Offset(at.offset)) }, true)
+    }
+
+    fn decide_chain(
+        &mut self,
+        group: &[EventBytes],
+        closed: bool,
+        members: &mut Vec<Member>,
+        at: At,
+        log: &mut Log<'_>,
+        outcomes: &mut Outcomes,
+    ) -> bool {
+        if let Some((culprit, verdict)) = self.malformed_member(group, closed) {
+            outcomes.extend((0..group.len()).map(|index| {
+                malformed(if index == culprit { verdict } else { Verdict::LinkedEventMalformed })
+            }));
+            return false;
+        }
+        members.extend(group.iter().map(|bytes| {
+            let key = key_of(bytes);
+            Member { key, fingerprint: xxh3_64(bytes), known: self.ids.get(&key).copied() }
+        }));
+        let known = members.iter().filter(|member| member.known.is_some()).count();
+        if known == members.len() {
+            let repeats = members
+                .iter()
+                .filter_map(|member| member.known.map(|slot| repeat(&slot, member.fingerprint)));
+            outcomes.extend(repeats);
+            return false;
+        }
+        if known > 0 {
+            self.refuse_known_in_part(members, at, log, outcomes);
+        } else {
+            self.execute_chain(group, members, at, log, outcomes);
+        }
+        true
+    }
+
+    /// The first member that makes the whole chain malformed, and why.
+    fn malformed_member(&mut self, group: &[EventBytes], closed: bool) -> Option<(usize, Verdict)> {
+        if !closed {
+            return Some((group.len() - 1, Verdict::LinkedEventChainOpen));
+        }
+        let ids = &mut self.scratch.ids;
+        ids.clear();
+        ids.extend(group.iter().zip(0u32..).map(|(bytes, index)| {
+            let key = key_of(bytes);
+            (key.id, key.account, index)
+        }));
+        ids.sort_unstable();
+        // All but the first of each id; then in order of index, so that one pass finds them.
+        let mut previous = None;
+        ids.retain(|&(id, account, _)| previous.replace((id, account)) == Some((id, account)));
+        ids.sort_unstable_by_key(|&(.., index)| index);
+        let mut repeated = ids.iter().map(|&(.., index)| index as usize).peekable();
+        let routing = Routing { partition: self.partition, partitions: self.partitions };
+        group.iter().enumerate().find_map(|(index, bytes)| {
+            let repeated = repeated.next_if_eq(&index).is_some();
+            let chained = Chained { linked: true, repeated };
+            checks::check(bytes, routing, chained).err().map(|verdict| (index, verdict))
+        })
+    }
+
+    /// Some members were decided before: the chain can't be decided as a whole any more.
+    fn refuse_known_in_part(
+        &mut self,
+        members: &[Member],
+        at: At,
+        log: &mut Log<'_>,
+        outcomes: &mut Outcomes,
+    ) {
+        for (index, member) in members.iter().enumerate() {
+            let offset = at.offset + index as u64;
+            let (verdict, outcome) = if let Some(slot) = member.known {
+                let outcome = repeat(&slot, member.fingerprint);
+                let same = slot.fingerprint() == member.fingerprint;
+                (if same { Verdict::IdDecidedBefore } else { Verdict::IdReused }, outcome)
+            } else {
+                let verdict = Verdict::LinkedEventFailed;
+                self.remember(member, offset, verdict, PendingState::None);
+                (verdict, Outcome { verdict, offset: Some(Offset(offset)) })
+            };
+            log.verdicts.push(verdict.number());
+            outcomes.push(outcome);
+        }
+    }
+
+    fn remember(&mut self, member: &Member, offset: u64, verdict: Verdict, state: PendingState) {
+        let slot = Slot::new(&member.key, member.fingerprint, offset, verdict, state);
+        self.ids.insert(&member.key, slot);
+    }
+
+    /// Carries out all members, or none.
+    fn execute_chain(
+        &mut self,
+        group: &[EventBytes],
+        members: &[Member],
+        at: At,
+        log: &mut Log<'_>,
+        outcomes: &mut Outcomes,
+    ) {
+        let mut failed = None;
+        for (index, (bytes, member)) in group.iter().zip(members).enumerate() {
+            let at = at.plus(index);
+            match self.execute(bytes, at, log.resolved) {
+                Ok(state) => self.remember(member, at.offset, Verdict::Ok, state),
+                Err(verdict) => {
+                    failed = Some((index, verdict));
+                    break;
+                }
+            }
+        }
+        if let Some((culprit, verdict)) = failed {
+            self.fail_chain(group, members, culprit, verdict, at, log.resolved);
+        }
+        for index in 0..group.len() {
+            let verdict = match failed {
+                None => Verdict::Ok,
+                Some((culprit, verdict)) if culprit == index => verdict,
+                Some(_) => Verdict::LinkedEventFailed,
+            };
+            log.verdicts.push(verdict.number());
+            let offset = Some(Offset(at.offset + index as u64));
+            outcomes.push(Outcome { verdict, offset });
+        }
+    }
+
+    /// Takes back what the members before the culprit did; remembers all members as refused.
+    fn fail_chain(
+        &mut self,
+        group: &[EventBytes],
+        members: &[Member],
+        culprit: usize,
+        verdict: Verdict,
+        at: At,
+        resolved: &mut Vec<ResolvedBytes>,
+    ) {
+        for index in (0..culprit).rev() {
+            let at = at.plus(index);
+            let effective =
+                resolved.last().map(Resolved::from_bytes).filter(|last| last.index == at.index);
+            if effective.is_some() {
+                resolved.pop();
+            }
+            self.revert(&group[index], at.offset, effective.as_ref());
+        }
+        for (index, member) in members.iter().enumerate() {
+            let verdict = if index == culprit { verdict } else { Verdict::LinkedEventFailed };
+            let offset = at.offset + index as u64;
+            let slot =
+                Slot::new(&member.key, member.fingerprint, offset, verdict, PendingState::None);
+            if index < culprit {
+                self.ids.replace(&member.key, slot);
+            } else {
+                self.ids.insert(&member.key, slot);
+            }
+        }
+    }
+}

@@ -1,0 +1,408 @@
+//! What an event does to accounts and reservations, and how that is taken back.
+//!
+//! `execute` changes nothing when it refuses. `revert` needs only the record: event and resolution.
+
+use walengine_net::model::{
+    Account, AccountFlags, AccountId, Amount, Close, CloseFlags, Code, EventBytes, EventId,
+    EventKind, Expire, Guard, GuardFlags, Resolved, ResolvedBytes, Timestamp, Transfer,
+    TransferFlags, Verdict, event_kind,
+};
+
+use super::ids::{Key, PendingState};
+use super::pendings::{NEVER, Pending};
+use super::{At, Ledger};
+
+const NANOS_PER_SECOND: u64 = 1_000_000_000;
+
+fn refuse_if(condition: bool, verdict: Verdict) -> Result<(), Verdict> {
+    if condition { Err(verdict) } else { Ok(()) }
+}
+
+/// What may still be debited before debits would exceed credits.
+fn available_to_debit(account: &Account) -> u128 {
+    let posted = account.credits_posted.0.saturating_sub(account.debits_posted.0);
+    posted.saturating_sub(account.debits_pending.0)
+}
+
+/// What may still be credited before credits would exceed debits.
+fn available_to_credit(account: &Account) -> u128 {
+    let posted = account.debits_posted.0.saturating_sub(account.credits_posted.0);
+    posted.saturating_sub(account.credits_pending.0)
+}
+
+fn add(to: &mut Amount, amount: u128) {
+    to.0 = to.0.checked_add(amount).expect("overflow was checked before");
+}
+
+fn subtract(from: &mut Amount, amount: u128) {
+    from.0 = from.0.checked_sub(amount).expect("what is taken back was added before");
+}
+
+/// Verdicts 80 to 87, in order of number.
+#[inline]
+fn check_balances(
+    debit: &Account,
+    credit: &Account,
+    amount: u128,
+    pending: bool,
+) -> Result<(), Verdict> {
+    let overflows = |balance: Amount| balance.0.checked_add(amount).is_none();
+    if pending {
+        refuse_if(overflows(debit.debits_pending), Verdict::OverflowsDebitsPending)?;
+        refuse_if(overflows(credit.credits_pending), Verdict::OverflowsCreditsPending)?;
+    } else {
+        refuse_if(overflows(debit.debits_posted), Verdict::OverflowsDebitsPosted)?;
+        refuse_if(overflows(credit.credits_posted), Verdict::OverflowsCreditsPosted)?;
+    }
+    let sum = |pending: Amount, posted: Amount| {
+        pending.0.checked_add(posted.0).and_then(|sum| sum.checked_add(amount))
+    };
+    let debits = sum(debit.debits_pending, debit.debits_posted);
+    let credits = sum(credit.credits_pending, credit.credits_posted);
+    let debits = debits.ok_or(Verdict::OverflowsDebits)?;
+    let credits = credits.ok_or(Verdict::OverflowsCredits)?;
+    let limited = AccountFlags::DEBITS_MUST_NOT_EXCEED_CREDITS;
+    let exceeds = debit.flags.contains(limited) && debits > debit.credits_posted.0;
+    refuse_if(exceeds, Verdict::ExceedsCredits)?;
+    let limited = AccountFlags::CREDITS_MUST_NOT_EXCEED_DEBITS;
+    let exceeds = credit.flags.contains(limited) && credits > credit.debits_posted.0;
+    refuse_if(exceeds, Verdict::ExceedsDebits)
+}
+
+impl Ledger {
+    /// Carries out a well-formed event whose id is new. Returns what becomes of it as a
+    /// reservation; a resolution is pushed where the event does not say it all.
+    #[inline]
+    pub(super) fn execute(
+        &mut self,
+        bytes: &EventBytes,
+        at: At,
+        resolved: &mut Vec<ResolvedBytes>,
+    ) -> Result<PendingState, Verdict> {
+        match event_kind(bytes) {
+            Ok(EventKind::Transfer) => {
+                let transfer = Transfer::from_bytes(bytes);
+                let resolving = TransferFlags::POST_PENDING.with(TransferFlags::VOID_PENDING);
+                if transfer.flags.intersects(resolving) {
+                    self.post_or_void(&transfer, at, resolved).map(|()| PendingState::None)
+                } else {
+                    self.transfer(&transfer, at, resolved)
+                }
+            }
+            Ok(EventKind::Account) => {
+                self.create_account(&Account::from_bytes(bytes), at);
+                Ok(PendingState::None)
+            }
+            Ok(EventKind::Guard) => {
+                self.guard(&Guard::from_bytes(bytes)).map(|()| PendingState::None)
+            }
+            Ok(EventKind::Close) => {
+                self.close(&Close::from_bytes(bytes)).map(|()| PendingState::None)
+            }
+            Ok(EventKind::Expire) | Err(_) => Err(Verdict::KindUnknown),
+        }
+    }
+
+    fn create_account(&mut self, request: &Account, at: At) {
+        self.accounts.push(Account {
+            flags: request.flags.without(AccountFlags::LINKED),
+            timestamp: Timestamp(at.timestamp),
+            ..*request
+        });
+    }
+
+    #[inline]
+    fn transfer(
+        &mut self,
+        transfer: &Transfer,
+        at: At,
+        resolved: &mut Vec<ResolvedBytes>,
+    ) -> Result<PendingState, Verdict> {
+        let debit_slot = self.accounts.slot(transfer.debit_account_id);
+        let credit_slot = self.accounts.slot(transfer.credit_account_id);
+        let debit_slot = debit_slot.ok_or(Verdict::DebitAccountNotFound)?;
+        let credit_slot = credit_slot.ok_or(Verdict::CreditAccountNotFound)?;
+        let (debit, credit) = (self.accounts.get(debit_slot), self.accounts.get(credit_slot));
+        refuse_if(debit.ledger != credit.ledger, Verdict::AccountsOnDifferentLedgers)?;
+        refuse_if(transfer.ledger != debit.ledger, Verdict::LedgerDiffersFromAccounts)?;
+        let closed = AccountFlags::CLOSED;
+        refuse_if(debit.flags.contains(closed), Verdict::DebitAccountClosed)?;
+        refuse_if(credit.flags.contains(closed), Verdict::CreditAccountClosed)?;
+        let amount = balanced_amount(transfer, debit, credit)?;
+        let pending = transfer.flags.contains(TransferFlags::PENDING);
+        check_balances(debit, credit, amount, pending)?;
+
+        self.change(debit_slot, credit_slot, amount, if pending { reserve } else { move_money });
+        if is_balancing(transfer) {
+            let effective = Resolved {
+                debit_account_id: transfer.debit_account_id,
+                credit_account_id: transfer.credit_account_id,
+                amount: Amount(amount),
+                index: at.index,
+                ledger: transfer.ledger,
+                code: transfer.code,
+            };
+            resolved.push(effective.to_bytes());
+        }
+        if !pending {
+            return Ok(PendingState::None);
+        }
+        self.pendings.insert(Pending {
+            id: transfer.id.0,
+            amount,
+            expires_at: expires_at(at.timestamp, transfer.timeout_seconds),
+            offset: at.offset,
+            debit: debit_slot,
+            credit: credit_slot,
+            code: transfer.code.0,
+        });
+        Ok(PendingState::Open)
+    }
+
+    fn post_or_void(
+        &mut self,
+        transfer: &Transfer,
+        at: At,
+        resolved: &mut Vec<ResolvedBytes>,
+    ) -> Result<(), Verdict> {
+        let Some(&pending) = self.pendings.get(transfer.pending_id.0) else {
+            return Err(self.why_not_open(transfer.pending_id));
+        };
+        let (debit, credit) = (self.accounts.get(pending.debit), self.accounts.get(pending.credit));
+        let posts = transfer.flags.contains(TransferFlags::POST_PENDING);
+        let amount = transfer.amount.0;
+        refuse_if(pending.expires_at <= at.timestamp, Verdict::PendingExpired)?;
+        let differs = |asked: AccountId, is: AccountId| asked.0 != 0 && asked != is;
+        let debit_differs = differs(transfer.debit_account_id, debit.id);
+        refuse_if(debit_differs, Verdict::PendingDebitAccountDiffers)?;
+        let credit_differs = differs(transfer.credit_account_id, credit.id);
+        refuse_if(credit_differs, Verdict::PendingCreditAccountDiffers)?;
+        let ledger_differs = transfer.ledger.0 != 0 && transfer.ledger != debit.ledger;
+        refuse_if(ledger_differs, Verdict::PendingLedgerDiffers)?;
+        let code_differs = transfer.code.0 != 0 && transfer.code.0 != pending.code;
+        refuse_if(code_differs, Verdict::PendingCodeDiffers)?;
+        if posts {
+            refuse_if(amount > pending.amount, Verdict::PendingAmountExceeded)?;
+            let closed = AccountFlags::CLOSED;
+            refuse_if(debit.flags.contains(closed), Verdict::DebitAccountClosed)?;
+            refuse_if(credit.flags.contains(closed), Verdict::CreditAccountClosed)?;
+        } else {
+            let differs = amount != 0 && amount != pending.amount;
+            refuse_if(differs, Verdict::PendingAmountDiffers)?;
+        }
+        let amount = if amount == 0 { pending.amount } else { amount };
+        let state = if posts { PendingState::Posted } else { PendingState::Voided };
+        self.resolve(&pending, amount, state, at, resolved);
+        Ok(())
+    }
+
+    fn why_not_open(&self, id: EventId) -> Verdict {
+        match self.ids.get(&Key::new(id.0, false)) {
+            Some(slot) if slot.verdict().is_ok() => match slot.state() {
+                PendingState::None | PendingState::Open => Verdict::PendingNotPending,
+                PendingState::Posted => Verdict::PendingAlreadyPosted,
+                PendingState::Voided => Verdict::PendingAlreadyVoided,
+                PendingState::Expired => Verdict::PendingExpired,
+            },
+            Some(_) | None => Verdict::PendingNotFound,
+        }
+    }
+
+    /// Ends a reservation; `amount` of it is posted if `state` says so.
+    fn resolve(
+        &mut self,
+        pending: &Pending,
+        amount: u128,
+        state: PendingState,
+        at: At,
+        resolved: &mut Vec<ResolvedBytes>,
+    ) {
+        let (debit, credit) = (pending.debit, pending.credit);
+        self.change(debit, credit, pending.amount, release);
+        if state == PendingState::Posted {
+            self.change_again(debit, credit, amount, move_money);
+        }
+        let debit_account = self.accounts.get(debit);
+        let effective = Resolved {
+            debit_account_id: debit_account.id,
+            credit_account_id: self.accounts.get(credit).id,
+            amount: Amount(amount),
+            index: at.index,
+            ledger: debit_account.ledger,
+            code: Code(pending.code),
+        };
+        resolved.push(effective.to_bytes());
+        self.pendings.resolve(pending.id, at.offset);
+        self.ids.set_state(pending.id, state);
+    }
+
+    /// Ends a reservation that is due.
+    pub(super) fn expire_one(
+        &mut self,
+        expire: &Expire,
+        at: At,
+        resolved: &mut Vec<ResolvedBytes>,
+    ) -> Result<(), Verdict> {
+        let Some(&pending) = self.pendings.get(expire.pending_id.0) else {
+            return Err(self.why_not_open(expire.pending_id));
+        };
+        refuse_if(pending.expires_at > at.timestamp, Verdict::PendingNotPending)?;
+        self.resolve(&pending, pending.amount, PendingState::Expired, at, resolved);
+        Ok(())
+    }
+
+    fn guard(&self, guard: &Guard) -> Result<(), Verdict> {
+        let account = self.accounts.by_id(guard.account_id).ok_or(Verdict::GuardAccountNotFound)?;
+        let set = |flag| guard.flags.contains(flag);
+        let changed = set(GuardFlags::VERSION) && account.version != guard.version;
+        refuse_if(changed, Verdict::GuardVersionDiffers)?;
+        let too_low = set(GuardFlags::AVAILABLE_TO_DEBIT)
+            && available_to_debit(account) < guard.available.0
+            || set(GuardFlags::AVAILABLE_TO_CREDIT)
+                && available_to_credit(account) < guard.available.0;
+        refuse_if(too_low, Verdict::GuardBalanceTooLow)
+    }
+
+    fn close(&mut self, close: &Close) -> Result<(), Verdict> {
+        let slot = self.accounts.slot(close.account_id).ok_or(Verdict::CloseAccountNotFound)?;
+        let account = self.accounts.get_mut(slot);
+        let closed = account.flags.contains(AccountFlags::CLOSED);
+        if close.flags.contains(CloseFlags::REOPEN) {
+            refuse_if(!closed, Verdict::AccountNotClosed)?;
+            account.flags = account.flags.without(AccountFlags::CLOSED);
+        } else {
+            refuse_if(closed, Verdict::AccountAlreadyClosed)?;
+            account.flags = account.flags.with(AccountFlags::CLOSED);
+        }
+        account.version += 1;
+        Ok(())
+    }
+
+    /// Takes back an accepted event, the newest of those that are not taken back yet.
+    pub(super) fn revert(&mut self, bytes: &EventBytes, offset: u64, resolved: Option<&Resolved>) {
+        match event_kind(bytes) {
+            Ok(EventKind::Transfer) => {
+                self.revert_transfer(&Transfer::from_bytes(bytes), offset, resolved);
+            }
+            Ok(EventKind::Account) => self.accounts.pop(Account::from_bytes(bytes).id),
+            Ok(EventKind::Close) => {
+                let close = Close::from_bytes(bytes);
+                let slot = self.accounts.slot(close.account_id).expect("it was closed");
+                let account = self.accounts.get_mut(slot);
+                account.flags = if close.flags.contains(CloseFlags::REOPEN) {
+                    account.flags.with(AccountFlags::CLOSED)
+                } else {
+                    account.flags.without(AccountFlags::CLOSED)
+                };
+                account.version -= 1;
+            }
+            Ok(EventKind::Expire) => self.unresolve(offset, None),
+            Ok(EventKind::Guard) | Err(_) => {}
+        }
+    }
+
+    fn revert_transfer(&mut self, transfer: &Transfer, offset: u64, resolved: Option<&Resolved>) {
+        let flags = transfer.flags;
+        if flags.contains(TransferFlags::VOID_PENDING) {
+            return self.unresolve(offset, None);
+        }
+        if flags.contains(TransferFlags::POST_PENDING) {
+            let posted = resolved.expect("a post has a resolution").amount.0;
+            return self.unresolve(offset, Some(posted));
+        }
+        let amount = resolved.map_or(transfer.amount, |resolved| resolved.amount).0;
+        let slot = |id| self.accounts.slot(id).expect("money was moved");
+        let (debit, credit) = (slot(transfer.debit_account_id), slot(transfer.credit_account_id));
+        if flags.contains(TransferFlags::PENDING) {
+            self.pendings.remove(transfer.id.0);
+            self.change_back(debit, credit, amount, release);
+        } else {
+            self.change_back(debit, credit, amount, move_money_back);
+        }
+    }
+
+    /// Opens again what the record at `offset` resolved.
+    fn unresolve(&mut self, offset: u64, posted: Option<u128>) {
+        let pending = self.pendings.unresolve(offset);
+        let (debit, credit) = (pending.debit, pending.credit);
+        if let Some(amount) = posted {
+            self.change_again(debit, credit, amount, move_money_back);
+        }
+        self.change_back(debit, credit, pending.amount, reserve);
+        self.ids.set_state(pending.id, PendingState::Open);
+    }
+
+    /// Changes both accounts of a transfer, and counts it.
+    #[inline]
+    fn change(&mut self, debit: u32, credit: u32, amount: u128, change: Change) {
+        self.change_again(debit, credit, amount, change);
+        self.accounts.get_mut(debit).version += 1;
+        self.accounts.get_mut(credit).version += 1;
+    }
+
+    /// Changes both accounts, and takes it out of the count.
+    fn change_back(&mut self, debit: u32, credit: u32, amount: u128, change: Change) {
+        self.change_again(debit, credit, amount, change);
+        self.accounts.get_mut(debit).version -= 1;
+        self.accounts.get_mut(credit).version -= 1;
+    }
+
+    #[inline]
+    fn change_again(&mut self, debit: u32, credit: u32, amount: u128, change: Change) {
+        let account = self.accounts.get_mut(debit);
+        change(&mut account.debits_pending, &mut account.debits_posted, amount);
+        let account = self.accounts.get_mut(credit);
+        change(&mut account.credits_pending, &mut account.credits_posted, amount);
+    }
+}
+
+/// Changes one side's pending and posted balance.
+type Change = fn(&mut Amount, &mut Amount, u128);
+
+fn move_money(_: &mut Amount, posted: &mut Amount, amount: u128) {
+    add(posted, amount);
+}
+
+fn move_money_back(_: &mut Amount, posted: &mut Amount, amount: u128) {
+    subtract(posted, amount);
+}
+
+fn reserve(pending: &mut Amount, _: &mut Amount, amount: u128) {
+    add(pending, amount);
+}
+
+fn release(pending: &mut Amount, _: &mut Amount, amount: u128) {
+    subtract(pending, amount);
+}
+
+fn is_balancing(transfer: &Transfer) -> bool {
+    let balancing = TransferFlags::BALANCING_DEBIT.with(TransferFlags::BALANCING_CREDIT);
+    transfer.flags.intersects(balancing)
+}
+
+/// What is moved: the amount, or what of it the limits leave.
+#[inline]
+fn balanced_amount(
+    transfer: &Transfer,
+    debit: &Account,
+    credit: &Account,
+) -> Result<u128, Verdict> {
+    let mut amount = transfer.amount.0;
+    if transfer.flags.contains(TransferFlags::BALANCING_DEBIT) {
+        amount = amount.min(available_to_debit(debit));
+        refuse_if(amount == 0, Verdict::ExceedsCredits)?;
+    }
+    if transfer.flags.contains(TransferFlags::BALANCING_CREDIT) {
+        amount = amount.min(available_to_credit(credit));
+        refuse_if(amount == 0, Verdict::ExceedsDebits)?;
+    }
+    Ok(amount)
+}
+
+/// A time past 2^64 nanoseconds never comes.
+fn expires_at(timestamp: u64, timeout_seconds: u32) -> u64 {
+    if timeout_seconds == 0 {
+        return NEVER;
+    }
+    timestamp.saturating_add(u64::from(timeout_seconds) * NANOS_PER_SECOND)
+}

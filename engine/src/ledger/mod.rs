@@ -1,0 +1,225 @@
+//! The ledger of one partition: decides each event once, against the state at the tail of the log.
+//!
+//! Lives on the partition's shard core; not `Send`. Pure: no I/O, no clock, no randomness, nothing
+//! asynchronous. The same entries give the same state everywhere. What each verdict means and when
+//! it is given: RULES.md, beside this file.
+//!
+//! - [`Ledger::submit`] and [`Ledger::append_records`] decide and fill a draft, which becomes an
+//!   entry; [`Ledger::undo_events`] takes it back if the entry was never committed.
+//! - [`Ledger::apply_events`] replays an entry and compares each verdict with the logged one.
+//! - [`Ledger::snapshot`] makes a cut that is written out piece by piece while the ledger goes on.
+//!
+//! To ensure correctness, a caller
+//! - makes one entry of one draft, appends entries in the order in which the drafts were opened,
+//!   and finishes a draft before it opens another one;
+//! - calls [`Ledger::release`] as entries commit, or what can be undone piles up;
+//! - stops serving after a [`Disagreement`]: the entry is then applied in part.
+
+mod accounts;
+mod apply;
+mod checks;
+mod decide;
+mod digest;
+mod draft;
+mod effects;
+mod ids;
+mod pendings;
+mod records;
+mod restore;
+mod slab;
+mod snapshot;
+mod table;
+mod undo;
+
+use walengine_net::model::{
+    Account, AccountId, Amount, Code, Decided, EventId, LedgerId, Offset, PartitionId, Timestamp,
+};
+
+pub use apply::Disagreement;
+pub use decide::EXPIRIES_MAX;
+pub use digest::{LedgerTotals, WideSum};
+pub use draft::{Draft, RecordsDraft};
+pub use ids::PendingState;
+pub use records::RECORD_BYTES_MAX;
+pub use restore::RestoreError;
+pub use snapshot::SnapshotCut;
+
+use accounts::Accounts;
+use ids::{Ids, Key};
+use pendings::{NEVER, Pendings};
+
+/// What one event came to: for a repeat the first verdict and its offset, for
+/// [`IdReused`](walengine_net::model::Verdict::IdReused) the original's offset, for a malformed event no offset.
+pub type Outcome = Decided;
+/// One for each event of a request, in its order.
+pub type Outcomes = Vec<Outcome>;
+
+/// Latest log time in nanoseconds, in the year 2262; a clock beyond it is taken as this.
+pub const TIMESTAMP_MAX: Timestamp = Timestamp(u64::MAX / 2);
+
+/// State of one partition at the tail of its log.
+pub struct Ledger {
+    partition: PartitionId,
+    partitions: u16,
+    next_offset: u64,
+    last_timestamp: u64,
+    ids: Ids,
+    accounts: Accounts,
+    pendings: Pendings,
+    scratch: decide::Scratch,
+    undo: undo::UndoMarks,
+}
+
+/// An open reservation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct OpenPending {
+    /// The pending transfer.
+    pub id: EventId,
+    /// Account whose debits are reserved.
+    pub debit_account_id: AccountId,
+    /// Account whose credits are reserved.
+    pub credit_account_id: AccountId,
+    /// What is reserved.
+    pub amount: Amount,
+    /// Ledger of the accounts.
+    pub ledger: LedgerId,
+    /// Code of the pending transfer.
+    pub code: Code,
+    /// Log time from which on it is due; `None` without a timeout.
+    pub expires_at: Option<Timestamp>,
+    /// Its record.
+    pub offset: Offset,
+}
+
+/// Where the next record will stand.
+#[derive(Clone, Copy)]
+struct At {
+    offset: u64,
+    timestamp: u64,
+    /// In its entry.
+    index: u32,
+}
+
+impl At {
+    fn plus(self, records: usize) -> Self {
+        Self {
+            offset: self.offset + records as u64,
+            timestamp: self.timestamp + records as u64,
+            index: self.index + records as u32,
+        }
+    }
+}
+
+impl Ledger {
+    /// The empty ledger of a partition, one of `partitions`.
+    ///
+    /// # Panics
+    /// If there is no such partition.
+    pub fn new(partition: PartitionId, partitions: u16) -> Self {
+        assert!(partition.0 < partitions, "partition {partition} of {partitions}");
+        Self {
+            partition,
+            partitions,
+            next_offset: 0,
+            last_timestamp: 0,
+            ids: Ids::new(),
+            accounts: Accounts::new(),
+            pendings: Pendings::new(),
+            scratch: decide::Scratch::default(),
+            undo: undo::UndoMarks::default(),
+        }
+    }
+
+    /// The partition that this ledger is of.
+    pub fn partition(&self) -> PartitionId {
+        self.partition
+    }
+
+    /// Number of partitions of the cluster.
+    pub fn partitions(&self) -> u16 {
+        self.partitions
+    }
+
+    /// Offset that the next logged record will get.
+    pub fn next_offset(&self) -> Offset {
+        Offset(self.next_offset)
+    }
+
+    /// Log time of the newest record; zero before the first.
+    pub fn last_timestamp(&self) -> Timestamp {
+        Timestamp(self.last_timestamp)
+    }
+
+    /// An account at the tail.
+    pub fn account(&self, id: AccountId) -> Option<Account> {
+        self.accounts.by_id(id).copied()
+    }
+
+    /// Number of accounts.
+    pub fn accounts_len(&self) -> u32 {
+        self.accounts.slab.len()
+    }
+
+    /// Accounts in order of creation, from the `first`-th (counted from 0), at most `limit`. The
+    /// next page starts at `first` plus the number of accounts returned.
+    pub fn accounts_from(&self, first: u32, limit: usize) -> impl Iterator<Item = Account> {
+        self.accounts.slab.iter_from(first).take(limit).copied()
+    }
+
+    /// First verdict of a transfer, guard, close or opaque record; `None` if its id is unknown.
+    pub fn decided(&self, id: EventId) -> Option<Decided> {
+        self.ids.get(&Key::new(id.0, false)).map(ids::Slot::decided)
+    }
+
+    /// First verdict of an account's creation; `None` if its id is unknown.
+    pub fn decided_account(&self, id: AccountId) -> Option<Decided> {
+        self.ids.get(&Key::new(id.0, true)).map(ids::Slot::decided)
+    }
+
+    /// What became of a transfer as a reservation; `None` if its id is unknown.
+    pub fn pending_state(&self, id: EventId) -> Option<PendingState> {
+        self.ids.get(&Key::new(id.0, false)).map(ids::Slot::state)
+    }
+
+    /// A reservation that is still open.
+    pub fn pending(&self, id: EventId) -> Option<OpenPending> {
+        let pending = self.pendings.get(id.0)?;
+        let debit = self.accounts.get(pending.debit);
+        Some(OpenPending {
+            id,
+            debit_account_id: debit.id,
+            credit_account_id: self.accounts.get(pending.credit).id,
+            amount: Amount(pending.amount),
+            ledger: debit.ledger,
+            code: Code(pending.code),
+            expires_at: (pending.expires_at != NEVER).then_some(Timestamp(pending.expires_at)),
+            offset: Offset(pending.offset),
+        })
+    }
+
+    /// Number of open reservations.
+    pub fn pendings_len(&self) -> usize {
+        self.pendings.len()
+    }
+
+    /// Number of remembered ids, of accounts and events together.
+    pub fn ids_len(&self) -> usize {
+        self.ids.len()
+    }
+
+    /// Log time at which the first reservation is due.
+    pub fn next_expiry(&self) -> Option<Timestamp> {
+        self.pendings.next_expiry().map(Timestamp)
+    }
+
+    /// Records below `offset` are committed and will not be undone. Frees what undoing would need.
+    pub fn release(&mut self, offset: Offset) {
+        self.pendings.release(offset.0);
+    }
+
+    /// Records up to `at` (exclusive) now stand in the log.
+    fn advance_to(&mut self, at: At) {
+        self.next_offset = at.offset;
+        self.last_timestamp = at.timestamp - 1;
+    }
+}

@@ -1,0 +1,126 @@
+//! Open pending transfers, when they expire, and those resolved a moment ago, which may come back.
+
+use std::collections::{BTreeSet, VecDeque};
+
+use super::ids::hash_of_id;
+use super::slab::Slab;
+use super::table::Table;
+
+/// Expiry of a pending transfer without a timeout.
+pub(super) const NEVER: u64 = u64::MAX;
+
+/// A reservation. The ledger is that of its accounts.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Pending {
+    pub id: u128,
+    pub amount: u128,
+    /// Log time from which on it is due, or [`NEVER`].
+    pub expires_at: u64,
+    /// Its record.
+    pub offset: u64,
+    /// Slot of the debit account.
+    pub debit: u32,
+    /// Slot of the credit account.
+    pub credit: u32,
+    pub code: u16,
+}
+
+/// See the module. A free slot of the slab has the id 0.
+pub(super) struct Pendings {
+    pub slab: Slab<Pending>,
+    free: Vec<u32>,
+    index: Table<u32>,
+    /// Expiry, offset and slot: the order in which expiries are logged.
+    due: BTreeSet<(u64, u64, u32)>,
+    /// Offset of the resolving record, and what it resolved: taking back a post needs the
+    /// reservation, which the record of the post does not hold. Emptied by [`Self::release`].
+    resolved: VecDeque<(u64, Pending)>,
+}
+
+impl Pendings {
+    pub(super) fn new() -> Self {
+        Self {
+            slab: Slab::new(),
+            free: Vec::new(),
+            index: Table::new(),
+            due: BTreeSet::new(),
+            resolved: VecDeque::new(),
+        }
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.index.len()
+    }
+
+    pub(super) fn get(&self, id: u128) -> Option<&Pending> {
+        let hash = hash_of_id(id, false);
+        let slot = self.index.get(hash, |&slot| self.slab.get(slot).id == id)?;
+        Some(self.slab.get(*slot))
+    }
+
+    /// Adds a reservation whose id is not there yet.
+    pub(super) fn insert(&mut self, pending: Pending) {
+        let slot = if let Some(slot) = self.free.pop() {
+            *self.slab.get_mut(slot) = pending;
+            slot
+        } else {
+            self.slab.push(pending)
+        };
+        let slab = &self.slab;
+        self.index.insert(hash_of_id(pending.id, false), slot, |&slot| {
+            hash_of_id(slab.get(slot).id, false)
+        });
+        if pending.expires_at != NEVER {
+            self.due.insert((pending.expires_at, pending.offset, slot));
+        }
+    }
+
+    /// Removes a reservation as if it had never been.
+    pub(super) fn remove(&mut self, id: u128) -> Pending {
+        let hash = hash_of_id(id, false);
+        let slot = self.index.remove(hash, |&slot| self.slab.get(slot).id == id);
+        let slot = slot.expect("the reservation is open");
+        let pending = std::mem::take(self.slab.get_mut(slot));
+        self.free.push(slot);
+        if pending.expires_at != NEVER {
+            self.due.remove(&(pending.expires_at, pending.offset, slot));
+        }
+        pending
+    }
+
+    /// Ends a reservation by the record at `offset`; it can come back until released.
+    pub(super) fn resolve(&mut self, id: u128, offset: u64) -> Pending {
+        let pending = self.remove(id);
+        self.resolved.push_back((offset, pending));
+        pending
+    }
+
+    /// Takes back what [`Self::resolve`] did for the record at `offset`, the newest that resolved.
+    pub(super) fn unresolve(&mut self, offset: u64) -> Pending {
+        let (resolved_at, pending) = self.resolved.pop_back().expect("not released yet");
+        assert!(resolved_at == offset, "undo of {offset}, but the newest is {resolved_at}");
+        self.insert(pending);
+        pending
+    }
+
+    /// Records below `offset` will not be taken back.
+    pub(super) fn release(&mut self, offset: u64) {
+        while self.resolved.front().is_some_and(|(resolved_at, _)| *resolved_at < offset) {
+            self.resolved.pop_front();
+        }
+    }
+
+    /// Id of the reservation that is due first, if it is at `timestamp`.
+    pub(super) fn due(&self, timestamp: u64) -> Option<u128> {
+        let (expires_at, _, slot) = self.due.first()?;
+        (*expires_at <= timestamp).then(|| self.slab.get(*slot).id)
+    }
+
+    pub(super) fn next_expiry(&self) -> Option<u64> {
+        self.due.first().map(|(expires_at, ..)| *expires_at)
+    }
+
+    pub(super) fn iter(&self) -> impl Iterator<Item = &Pending> {
+        self.slab.iter_from(0).filter(|pending| pending.id != 0)
+    }
+}

@@ -1,0 +1,303 @@
+//! A ledger from the chunks of a snapshot. Nothing in them is believed: what does not fit together
+//! is an error, and memory grows only with what was read.
+
+use std::collections::HashMap;
+
+use walengine_net::model::{
+    Account, AccountFlags, EVENT_BYTES, EventBytes, EventKind, PartitionId, Timestamp, Verdict,
+    event_kind,
+};
+use walengine_net::partition;
+
+use super::digest::PENDING_BYTES;
+use super::ids::{Ids, Key, OFFSET_MAX, PendingState, SLOT_BYTES, Slot};
+use super::pendings::Pending;
+use super::snapshot::{CHUNK_HEADER_BYTES, HEAD_BYTES, Head, MAGIC, Section, VERSION};
+use super::{Ledger, TIMESTAMP_MAX};
+
+/// Why chunks are not a snapshot. There is no ledger then.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum RestoreError {
+    /// Not the first bytes of a chunk, or not as long as it says.
+    #[error("chunk {chunk} is not one of a snapshot")]
+    Chunk {
+        /// Which one, counted from 0.
+        chunk: usize,
+    },
+    /// Written by a version that this one does not know.
+    #[error("snapshot version {0} is not known to this program")]
+    Version(u16),
+    /// A section out of order, missing or twice.
+    #[error("chunk {chunk} does not belong there")]
+    Order {
+        /// Which one, counted from 0.
+        chunk: usize,
+    },
+    /// Of another partition, or of another number of partitions.
+    #[error("snapshot of partition {partition} of {partitions}")]
+    OtherPartition {
+        /// The snapshot's partition.
+        partition: PartitionId,
+        /// The snapshot's number of partitions.
+        partitions: u16,
+    },
+    /// An item that no ledger has, or one that is there twice.
+    #[error("item {item} of chunk {chunk} is impossible")]
+    Item {
+        /// Which chunk, counted from 0.
+        chunk: usize,
+        /// Which item of it, counted from 0.
+        item: usize,
+    },
+    /// The chunks end before the snapshot does, or hold more or less than its head says.
+    #[error("the snapshot is not complete")]
+    Incomplete,
+    /// What is reserved on the accounts is not the sum of the open reservations.
+    #[error("the snapshot's reservations do not add up")]
+    Reservations,
+}
+
+/// The ledger so far.
+struct Restorer {
+    ledger: Ledger,
+    head: Head,
+    section: Section,
+}
+
+impl Ledger {
+    /// Restores the ledger of a partition from all chunks of a snapshot, in order.
+    pub fn restore<C: AsRef<[u8]>>(
+        partition: PartitionId,
+        partitions: u16,
+        chunks: impl IntoIterator<Item = C>,
+    ) -> Result<Self, RestoreError> {
+        let mut restorer: Option<Restorer> = None;
+        for (number, chunk) in chunks.into_iter().enumerate() {
+            let (section, items) = open_chunk(number, chunk.as_ref())?;
+            match &mut restorer {
+                None if section == Section::Head => {
+                    let head = one_head(number, items)?;
+                    if head.partition != partition.0 || head.partitions != partitions {
+                        return Err(RestoreError::OtherPartition {
+                            partition: PartitionId(head.partition),
+                            partitions: head.partitions,
+                        });
+                    }
+                    restorer = Some(Restorer::new(head));
+                }
+                Some(restorer) => restorer.chunk(number, section, items)?,
+                None => return Err(RestoreError::Order { chunk: number }),
+            }
+        }
+        restorer.ok_or(RestoreError::Incomplete)?.finish()
+    }
+}
+
+impl Restorer {
+    fn new(head: Head) -> Self {
+        let mut ledger = Ledger::new(PartitionId(head.partition), head.partitions);
+        ledger.ids = Ids::with_room_for(head.ids);
+        ledger.next_offset = head.next_offset;
+        ledger.last_timestamp = head.last_timestamp;
+        Self { ledger, head, section: Section::Head }
+    }
+
+    fn chunk(&mut self, chunk: usize, section: Section, items: &[u8]) -> Result<(), RestoreError> {
+        let in_order = section > self.section
+            || section == self.section && !matches!(section, Section::Head | Section::End);
+        if !in_order {
+            return Err(RestoreError::Order { chunk });
+        }
+        self.section = section;
+        match section {
+            Section::Head => return Err(RestoreError::Order { chunk }),
+            Section::Accounts => each::<EVENT_BYTES>(chunk, items, |item| self.account(item))?,
+            Section::Pendings => each::<PENDING_BYTES>(chunk, items, |item| self.pending(item))?,
+            Section::Ids => each::<SLOT_BYTES>(chunk, items, |item| self.id(item))?,
+            Section::End => {
+                if one_head(chunk, items)? != self.head {
+                    return Err(RestoreError::Incomplete);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn account(&mut self, bytes: &EventBytes) -> Option<()> {
+        let account = Account::from_bytes(bytes);
+        let limits = AccountFlags::DEBITS_MUST_NOT_EXCEED_CREDITS
+            .with(AccountFlags::CREDITS_MUST_NOT_EXCEED_DEBITS);
+        let known = AccountFlags::ALL.without(AccountFlags::LINKED);
+        let id = account.id;
+        account.debits_pending.0.checked_add(account.debits_posted.0)?;
+        account.credits_pending.0.checked_add(account.credits_posted.0)?;
+        let possible = event_kind(bytes) == Ok(EventKind::Account)
+            && known.contains(account.flags)
+            && !account.flags.contains(limits)
+            && id.0 != 0
+            && id.0 != u128::MAX
+            && account.ledger.0 != 0
+            && account.code.0 != 0
+            && account.timestamp <= Timestamp(self.head.last_timestamp)
+            && account.version <= self.head.next_offset
+            && u64::from(self.ledger.accounts.slab.len()) < self.head.accounts
+            && partition::of_account(id, self.head.partitions).0 == self.head.partition
+            && self.ledger.accounts.slot(id).is_none();
+        possible.then(|| self.ledger.accounts.push(account))
+    }
+
+    fn pending(&mut self, bytes: &[u8; PENDING_BYTES]) -> Option<()> {
+        let pending = Pending::from_bytes(bytes);
+        let accounts = self.ledger.accounts.slab.len();
+        let possible = pending.to_bytes() == *bytes
+            && pending.id != 0
+            && pending.amount != 0
+            && pending.debit < accounts
+            && pending.credit < accounts
+            && pending.debit != pending.credit
+            && pending.offset < self.head.next_offset
+            && (self.ledger.pendings.len() as u64) < self.head.pendings
+            && self.ledger.pendings.get(pending.id).is_none();
+        let ledger_of = |slot| self.ledger.accounts.get(slot).ledger;
+        if !possible || ledger_of(pending.debit) != ledger_of(pending.credit) {
+            return None;
+        }
+        self.ledger.pendings.insert(pending);
+        Some(())
+    }
+
+    fn id(&mut self, bytes: &[u8; SLOT_BYTES]) -> Option<()> {
+        let slot = Slot::from_bytes(bytes)?;
+        let key = slot.key();
+        let known = self.ledger.ids.get(&key).is_some();
+        let possible = key.id != u128::MAX
+            && slot.offset() < self.head.next_offset
+            && (self.ledger.ids.len() as u64) < self.head.ids
+            && !known;
+        possible.then(|| self.ledger.ids.insert(&key, slot))
+    }
+
+    fn finish(mut self) -> Result<Ledger, RestoreError> {
+        let ledger = &mut self.ledger;
+        let complete = self.section == Section::End
+            && u64::from(ledger.accounts.slab.len()) == self.head.accounts
+            && ledger.pendings.len() as u64 == self.head.pendings
+            && ledger.ids.len() as u64 == self.head.ids;
+        if !complete {
+            return Err(RestoreError::Incomplete);
+        }
+        check_reservations(ledger)?;
+        // The cut's reservations are open, whatever became of them since; no others are.
+        let open: Vec<(u128, u64)> =
+            ledger.pendings.iter().map(|pending| (pending.id, pending.offset)).collect();
+        for (id, offset) in &open {
+            let slot = ledger.ids.get(&Key::new(*id, false));
+            let is_its_record =
+                slot.is_some_and(|slot| slot.offset() == *offset && slot.verdict() == Verdict::Ok);
+            if !is_its_record {
+                return Err(RestoreError::Reservations);
+            }
+            ledger.ids.set_state(*id, PendingState::Open);
+        }
+        let is_open = |slot: &&Slot| slot.state() == PendingState::Open;
+        if ledger.ids.slots().filter(is_open).count() != open.len() {
+            return Err(RestoreError::Reservations);
+        }
+        Ok(self.ledger)
+    }
+}
+
+/// Every account's pending balances are the sums of its open reservations.
+fn check_reservations(ledger: &Ledger) -> Result<(), RestoreError> {
+    let mut sums: HashMap<u32, (u128, u128)> = HashMap::new();
+    let add = |to: &mut u128, amount: u128| {
+        *to = to.checked_add(amount).ok_or(RestoreError::Reservations)?;
+        Ok(())
+    };
+    for pending in ledger.pendings.iter() {
+        add(&mut sums.entry(pending.debit).or_default().0, pending.amount)?;
+        add(&mut sums.entry(pending.credit).or_default().1, pending.amount)?;
+    }
+    let agree = ledger.accounts.slab.iter_from(0).zip(0u32..).all(|(account, slot)| {
+        let (debits, credits) = sums.get(&slot).copied().unwrap_or_default();
+        account.debits_pending.0 == debits && account.credits_pending.0 == credits
+    });
+    if agree { Ok(()) } else { Err(RestoreError::Reservations) }
+}
+
+fn open_chunk(number: usize, bytes: &[u8]) -> Result<(Section, &[u8]), RestoreError> {
+    let bad = RestoreError::Chunk { chunk: number };
+    let (header, items) = bytes.split_first_chunk::<CHUNK_HEADER_BYTES>().ok_or(bad)?;
+    if word(header, 0) as u32 != MAGIC {
+        return Err(bad);
+    }
+    let version = (word(header, 0) >> 32) as u16;
+    if version != VERSION {
+        return Err(RestoreError::Version(version));
+    }
+    let (section, item_bytes) = match (word(header, 0) >> 48) as u16 {
+        1 => (Section::Head, HEAD_BYTES),
+        2 => (Section::Accounts, EVENT_BYTES),
+        3 => (Section::Pendings, PENDING_BYTES),
+        4 => (Section::Ids, SLOT_BYTES),
+        5 => (Section::End, HEAD_BYTES),
+        _ => return Err(bad),
+    };
+    // The upper half of the second word is reserved: anything there makes the count too large.
+    let bytes_told = word(header, 8).checked_mul(item_bytes as u64);
+    if bytes_told == Some(items.len() as u64) { Ok((section, items)) } else { Err(bad) }
+}
+
+fn each<const N: usize>(
+    chunk: usize,
+    items: &[u8],
+    mut take: impl FnMut(&[u8; N]) -> Option<()>,
+) -> Result<(), RestoreError> {
+    let (items, _) = items.as_chunks::<N>(); // lengths were checked
+    for (item, bytes) in items.iter().enumerate() {
+        take(bytes).ok_or(RestoreError::Item { chunk, item })?;
+    }
+    Ok(())
+}
+
+fn one_head(chunk: usize, items: &[u8]) -> Result<Head, RestoreError> {
+    let bad = RestoreError::Item { chunk, item: 0 };
+    let bytes: &[u8; HEAD_BYTES] = items.try_into().map_err(|_| bad)?;
+    let head = Head {
+        partition: word(bytes, 0) as u16,
+        partitions: (word(bytes, 0) >> 16) as u16,
+        next_offset: word(bytes, 8),
+        last_timestamp: word(bytes, 16),
+        accounts: word(bytes, 24),
+        pendings: word(bytes, 32),
+        ids: word(bytes, 40),
+    };
+    let possible = word(bytes, 0) >> 32 == 0
+        && head.partition < head.partitions
+        && head.next_offset <= OFFSET_MAX
+        && head.last_timestamp <= TIMESTAMP_MAX.0 * 3 / 2
+        && u32::try_from(head.accounts).is_ok()
+        && head.ids <= head.next_offset;
+    if possible { Ok(head) } else { Err(bad) }
+}
+
+/// Little-endian number at a place inside the array.
+fn word<const N: usize>(bytes: &[u8; N], at: usize) -> u64 {
+    bytes[at..].first_chunk().map_or(0, |bytes| u64::from_le_bytes(*bytes))
+}
+
+impl Pending {
+    fn from_bytes(bytes: &[u8; PENDING_BYTES]) -> Self {
+        let wide = |at| u128::from(word(bytes, at)) | u128::from(word(bytes, at + 8)) << 64;
+        Self {
+            id: wide(0),
+            amount: wide(16),
+            expires_at: word(bytes, 32),
+            offset: word(bytes, 40),
+            debit: word(bytes, 48) as u32,
+            credit: (word(bytes, 48) >> 32) as u32,
+            code: word(bytes, 56) as u16,
+        }
+    }
+}

@@ -1,0 +1,60 @@
+//! Growing array in chunks that a snapshot shares: whoever writes to a shared chunk copies it first.
+
+use std::rc::Rc;
+
+const CHUNK: usize = 256;
+
+/// See the module. Cloning copies one pointer for each 256 items.
+#[derive(Clone)]
+pub(super) struct Slab<T> {
+    chunks: Vec<Rc<[T; CHUNK]>>,
+    len: u32,
+}
+
+impl<T: Copy + Default> Slab<T> {
+    pub(super) fn new() -> Self {
+        Self { chunks: Vec::new(), len: 0 }
+    }
+
+    pub(super) fn len(&self) -> u32 {
+        self.len
+    }
+
+    /// Item in a slot that is there.
+    #[inline]
+    pub(super) fn get(&self, slot: u32) -> &T {
+        &self.chunks[slot as usize / CHUNK][slot as usize % CHUNK]
+    }
+
+    /// Item in a slot that is there; copies its chunk if a snapshot holds it.
+    #[inline]
+    pub(super) fn get_mut(&mut self, slot: u32) -> &mut T {
+        &mut Rc::make_mut(&mut self.chunks[slot as usize / CHUNK])[slot as usize % CHUNK]
+    }
+
+    /// Appends; returns the slot.
+    pub(super) fn push(&mut self, item: T) -> u32 {
+        let slot = self.len;
+        if slot as usize == self.chunks.len() * CHUNK {
+            self.chunks.push(Rc::new([T::default(); CHUNK]));
+        }
+        self.len = slot.checked_add(1).expect("fewer than 2^32 items");
+        *self.get_mut(slot) = item;
+        slot
+    }
+
+    /// Takes back the newest item.
+    pub(super) fn pop(&mut self) -> T {
+        self.len -= 1;
+        let item = std::mem::take(self.get_mut(self.len));
+        if self.len as usize == (self.chunks.len() - 1) * CHUNK {
+            self.chunks.pop();
+        }
+        item
+    }
+
+    /// Items from a slot on, in order.
+    pub(super) fn iter_from(&self, slot: u32) -> impl Iterator<Item = &T> {
+        (slot..self.len).map(|slot| self.get(slot))
+    }
+}
