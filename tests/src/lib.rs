@@ -4,5 +4,8 @@
 //! that each answers.
 #![forbid(unsafe_code)]
 
+pub mod load;
+pub mod oracle;
+pub mod partition;
 pub mod seeds;
 pub mod sim;

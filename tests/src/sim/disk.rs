@@ -48,6 +48,8 @@ pub struct Op {
     pub kind: OpKind,
     /// On which name; of a rename the new one, of a file operation that at which it was opened.
     pub path: PathBuf,
+    /// Number of the file, which outlives its name; 0 for an operation on names.
+    pub file: u64,
     /// Where in the file.
     pub offset: u64,
     /// How much.
@@ -175,6 +177,11 @@ impl SimDisk {
     pub fn crash_at(&self, nth: u64) {
         let mut media = self.media.borrow_mut();
         media.crash_at = Some(media.boundaries + nth);
+    }
+
+    /// The power fails at the `nth` boundary from now whose path holds `part`, counted from 1.
+    pub fn crash_at_path(&self, part: &'static str, nth: u64) {
+        self.media.borrow_mut().crash_at_path = Some((part, nth));
     }
 
     /// Where the power failed.
@@ -362,11 +369,15 @@ impl Disk for SimDisk {
 }
 
 impl SimFile {
+    fn op(&self, kind: OpKind) -> Op {
+        Op { file: self.inode.0, ..op(kind, &self.path) }
+    }
+
     async fn write_as(&self, kind: OpKind, buffer: Rc<SimBuffer>, offset: u64) -> io::Result<()> {
         let bytes = (*buffer).as_ref().len() as u64;
         assert_aligned(bytes);
         assert_aligned(offset);
-        let op = Op { offset, bytes, ..op(kind, &self.path) };
+        let op = Op { offset, bytes, ..self.op(kind) };
         let in_flight = InFlight { inode: self.inode, offset, buffer };
         let durable = kind == OpKind::WriteDurable;
         let finish = move |media: &mut Media, ticket: &Ticket| media.finish_write(ticket, durable);
@@ -388,7 +399,7 @@ impl DiskFile for SimFile {
     async fn read(&self, mut buffer: SimBuffer, offset: u64) -> io::Result<SimBuffer> {
         assert_aligned(offset);
         let bytes = buffer.as_ref().len() as u64;
-        let (inode, op) = (self.inode, Op { offset, bytes, ..op(OpKind::Read, &self.path) });
+        let (inode, op) = (self.inode, Op { offset, bytes, ..self.op(OpKind::Read) });
         let finish = move |media: &mut Media, ticket: &Ticket| {
             media.finish_read(ticket, inode, offset, buffer.as_mut())?;
             Ok(buffer)
@@ -401,7 +412,7 @@ impl DiskFile for SimFile {
         let before = self.disk.media.borrow_mut().content(inode).writes();
         let finish =
             move |media: &mut Media, ticket: &Ticket| media.finish_sync(ticket, inode, before);
-        self.disk.perform(op(OpKind::Sync, &self.path), None, finish).await
+        self.disk.perform(self.op(OpKind::Sync), None, finish).await
     }
 
     async fn len(&self) -> io::Result<u64> {
@@ -413,7 +424,7 @@ impl DiskFile for SimFile {
 }
 
 fn op(kind: OpKind, path: &Path) -> Op {
-    Op { number: 0, kind, path: path.into(), offset: 0, bytes: 0, completed: false, error: None }
+    Op { number: 0, kind, path: path.into(), file: 0, offset: 0, bytes: 0, completed: false, error: None }
 }
 
 fn assert_aligned(bytes: u64) {

@@ -43,6 +43,7 @@ pub struct Media {
     plans: Vec<(OpClass, u64, Effect)>,
     pub boundaries: u64,
     pub crash_at: Option<u64>,
+    pub crash_at_path: Option<(&'static str, u64)>,
     pub crash_site: Option<CrashSite>,
     /// Every operation so far, if they are recorded.
     pub ops: Option<Vec<Op>>,
@@ -61,6 +62,7 @@ impl Media {
             plans: Vec::new(),
             boundaries: 0,
             crash_at: None,
+            crash_at_path: None,
             crash_site: None,
             ops: None,
         }
@@ -111,7 +113,14 @@ impl Media {
     /// Counts a boundary; true if the power fails at it.
     pub fn boundary(&mut self, op: &Op, phase: Phase) -> bool {
         self.boundaries += 1;
-        if self.crash_at != Some(self.boundaries) {
+        let mut ends = self.crash_at == Some(self.boundaries);
+        if let Some((part, left)) = &mut self.crash_at_path
+            && op.path.to_string_lossy().contains(*part)
+        {
+            *left -= 1;
+            ends |= *left == 0;
+        }
+        if !ends {
             return false;
         }
         self.crash_site = Some(CrashSite { kind: op.kind, path: op.path.clone(), phase });
