@@ -3,5 +3,7 @@
 //! The library behind the `walengine` binary. ARCHITECTURE.md has the map.
 
 pub mod ledger;
+pub mod local;
 pub mod runtime;
+pub mod runtime_glommio;
 pub mod storage;

@@ -21,6 +21,17 @@ pub trait Disk: Clone + 'static {
     /// A buffer of `bytes` bytes, a multiple of [`BLOCK_BYTES`]; its content is unspecified.
     fn buffer(&self, bytes: usize) -> Self::Buffer;
 
+    /// The first `bytes` bytes of a buffer, a multiple of [`BLOCK_BYTES`]. Copies unless the
+    /// implementation can give back the rest of the memory in place.
+    fn trim(&self, buffer: Self::Buffer, bytes: usize) -> Self::Buffer {
+        if buffer.as_ref().len() == bytes {
+            return buffer;
+        }
+        let mut trimmed = self.buffer(bytes);
+        trimmed.as_mut().copy_from_slice(&buffer.as_ref()[..bytes]);
+        trimmed
+    }
+
     /// Opens an existing file for reading and writing.
     fn open(&self, path: &Path) -> impl Future<Output = io::Result<Self::File>>;
 
@@ -56,11 +67,7 @@ pub trait DiskFile: 'static {
     type Buffer: AsRef<[u8]> + AsMut<[u8]> + 'static;
 
     /// Writes the whole buffer at `offset`. Durable after the next [`DiskFile::sync`].
-    fn write(
-        &self,
-        buffer: Rc<Self::Buffer>,
-        offset: u64,
-    ) -> impl Future<Output = io::Result<()>>;
+    fn write(&self, buffer: Rc<Self::Buffer>, offset: u64) -> impl Future<Output = io::Result<()>>;
 
     /// Writes the whole buffer at `offset`; durable when it returns. Several may be in flight.
     fn write_durable(

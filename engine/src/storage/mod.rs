@@ -1,3 +1,34 @@
-//! What a shard keeps on disk: segments, hard state, snapshots. Layout: FORMAT.md.
+//! What a shard keeps on disk: segments, hard state, snapshots. Layout and recovery: FORMAT.md.
+//!
+//! [`log::Log`] is the log of one partition, [`snapshot::SnapshotStore`] its snapshots, and
+//! [`superblock`] what the data directory is. [`verify`] checks a partition without changing it.
+
+use std::path::{Path, PathBuf};
+
+use walengine_net::model::PartitionId;
 
 pub mod disk;
+pub mod error;
+mod flush;
+pub mod glommio_disk;
+mod hard_state;
+mod index;
+pub mod layout;
+pub mod log;
+mod prepare;
+mod read;
+mod recover;
+mod segment;
+pub mod snapshot;
+pub mod superblock;
+mod survey;
+#[cfg(test)]
+mod tests;
+mod truncate;
+pub mod verify;
+mod window;
+
+/// Directory of a partition in a data directory.
+pub fn partition_dir(data: &Path, partition: PartitionId) -> PathBuf {
+    data.join(format!("p{:04}", partition.0))
+}

@@ -1,0 +1,164 @@
+//! What can go wrong in storage. Each error says whether anything was changed.
+
+use std::fmt;
+use std::io;
+use std::path::PathBuf;
+use std::rc::Rc;
+
+use walengine_net::model::Offset;
+
+use super::layout::BlockError;
+
+/// Where damage was found.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Place {
+    /// File name, such as `00000001.seg`.
+    pub segment: String,
+    /// Position of the bad bytes in the file, in bytes.
+    pub position: u64,
+    /// Index of the entry that should stand there.
+    pub index: u64,
+}
+
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} at byte {}, entry {}", self.segment, self.position, self.index)
+    }
+}
+
+/// Why a data directory or a partition could not be opened. No variant has modified acknowledged
+/// bytes.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum OpenError {
+    /// Nothing is there, and it was not asked to be created.
+    #[error("{} is not formatted: run `walengine format` first", .0.display())]
+    Missing(PathBuf),
+    /// Written by another version of the program.
+    #[error(
+        "{} has format version {found}, this program reads version {known}: use the program that \
+         wrote it", .path.display()
+    )]
+    Version {
+        /// The file.
+        path: PathBuf,
+        /// What it says.
+        found: u16,
+        /// What this program reads.
+        known: u16,
+    },
+    /// A file in front of the log can't be believed. Nothing was modified.
+    #[error("{} is damaged: {why}", .path.display())]
+    File {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        why: String,
+    },
+    /// Bytes before the durable point are not what was written. Nothing was modified.
+    #[error("the log is damaged in {place}: {why}")]
+    Damaged {
+        /// Where.
+        place: Place,
+        /// What is wrong.
+        why: String,
+    },
+    /// The disk failed; what had been begun can be begun again by opening again.
+    #[error("{what}: {error}")]
+    Io {
+        /// What was tried.
+        what: String,
+        /// What the disk said.
+        error: io::Error,
+    },
+}
+
+impl OpenError {
+    /// For `map_err`: the disk failed at `what`.
+    pub(super) fn io(what: impl Into<String>) -> impl FnOnce(io::Error) -> Self {
+        move |error| Self::Io { what: what.into(), error }
+    }
+
+    /// A block of `path` was refused.
+    pub(super) fn block(path: PathBuf, error: BlockError) -> Self {
+        match error {
+            BlockError::Version { found } => {
+                Self::Version { path, found, known: super::layout::FORMAT_VERSION }
+            }
+            other => Self::File { path, why: other.to_string() },
+        }
+    }
+}
+
+/// Why a log takes no more entries. It stays so until the partition is opened again.
+#[derive(Clone, Debug)]
+pub struct StopReason {
+    /// What was being done.
+    pub what: &'static str,
+    /// What the disk said.
+    pub error: Rc<io::Error>,
+}
+
+impl fmt::Display for StopReason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} failed: {}", self.what, self.error)
+    }
+}
+
+/// The log has stopped after a disk error; nothing that was not durable by then will become so.
+#[derive(Clone, Debug, thiserror::Error)]
+#[error("the log has stopped: {0}")]
+pub struct LogStopped(pub StopReason);
+
+/// Why an entry was not taken. Nothing was staged.
+#[derive(Clone, Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum AppendError {
+    /// The log has stopped after a disk error.
+    #[error(transparent)]
+    Stopped(#[from] LogStopped),
+    /// No prepared segment has room. Try again when [`changed`](super::log::Log::changed) wakes.
+    #[error("no prepared segment has room for the entry")]
+    Full,
+    /// Too much waits to be written. Try again when [`changed`](super::log::Log::changed) wakes.
+    #[error("{0} bytes wait to be written")]
+    Backlog(usize),
+    /// The entry would not fit in an empty segment.
+    #[error("an entry of {0} bytes does not fit in a segment")]
+    TooLarge(usize),
+}
+
+/// Why entries could not be read. Nothing was changed.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ReadError {
+    /// The log does not hold this entry.
+    #[error("entry {index} is not in the log, which holds {first} to {last}")]
+    NoEntry {
+        /// What was asked for.
+        index: u64,
+        /// First index of the log.
+        first: u64,
+        /// Last index of the log.
+        last: u64,
+    },
+    /// The log does not hold this record.
+    #[error("offset {offset} is not in the log, which ends before {next}")]
+    NoOffset {
+        /// What was asked for.
+        offset: Offset,
+        /// Next offset that will be given.
+        next: Offset,
+    },
+    /// The bytes are not what was written.
+    #[error("the log is damaged in {place}: {why}")]
+    Corrupt {
+        /// Where.
+        place: Place,
+        /// What is wrong.
+        why: String,
+    },
+    /// The disk failed.
+    #[error("reading the log: {0}")]
+    Io(#[from] io::Error),
+}

@@ -1,0 +1,282 @@
+//! Staging and writing: from an entry to durable blocks. One copy of the body, one write a flush.
+
+use std::io;
+use std::rc::Rc;
+
+use walengine_net::entry::{EntryHeader, HEADER_BYTES};
+
+use super::disk::{BLOCK_BYTES, Disk, DiskFile};
+use super::layout::{self, Block, Tail};
+use super::log::{Inner, State};
+use crate::runtime::Runtime;
+
+/// Smaller buffers are not worth keeping: the allocator gives them back warm.
+const POOLED_BYTES_MIN: usize = 64 << 10;
+/// The newest flush counts for one part in this many in the average of their sizes.
+const RECENT_FLUSHES: usize = 8;
+
+/// An entry in a buffer.
+#[derive(Clone, Copy)]
+pub(super) struct Slice {
+    pub at: usize,
+    pub bytes: usize,
+}
+
+/// Entries that are not handed to a flush yet.
+pub(super) struct Staged<D: Disk> {
+    pub buffer: D::Buffer,
+    /// Bytes in use; what is behind them in the buffer is unspecified.
+    pub used: usize,
+    /// Where the buffer will stand in the last segment.
+    pub position: u64,
+    pub first_index: u64,
+    pub entries: Vec<Slice>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Progress {
+    Waiting,
+    Writing,
+    Done,
+}
+
+/// Entries that are written together. The buffer stays as it is until they are durable.
+pub(super) struct Flush<D: Disk> {
+    pub buffer: Rc<D::Buffer>,
+    pub first_index: u64,
+    pub entries: Vec<Slice>,
+    pub progress: Progress,
+    file: Rc<D::File>,
+    sequence: u64,
+    position: u64,
+}
+
+/// Buffers between two uses.
+pub(super) struct BufferPool<D: Disk> {
+    free: Vec<D::Buffer>,
+    buffers_max: usize,
+}
+
+impl<D: Disk> BufferPool<D> {
+    pub fn new(buffers_max: usize) -> Self {
+        Self { free: Vec::new(), buffers_max }
+    }
+
+    /// A buffer of at least `bytes`: the smallest there that is at most twice as large, or a new one
+    /// of a power of two.
+    fn take(&mut self, disk: &D, bytes: usize) -> D::Buffer {
+        let bytes = bytes.max(BLOCK_BYTES);
+        let sizes = self.free.iter().map(|buffer| buffer.as_ref().len()).enumerate();
+        let fits = sizes.filter(|&(_, size)| size >= bytes && size / 2 <= bytes);
+        match fits.min_by_key(|&(_, size)| size) {
+            Some((number, _)) => self.free.swap_remove(number),
+            None => disk.buffer(bytes.next_power_of_two()),
+        }
+    }
+
+    fn give(&mut self, buffer: D::Buffer) {
+        if buffer.as_ref().len() < POOLED_BYTES_MIN || self.buffers_max == 0 {
+            return;
+        }
+        if self.free.len() == self.buffers_max {
+            self.free.remove(0); // the longest unused: sizes follow the load
+        }
+        self.free.push(buffer);
+    }
+}
+
+impl<D: Disk> State<D> {
+    /// Begins a flush with the header block of a new segment.
+    pub fn stage_segment_header(&mut self, disk: &D, block: &Block) {
+        assert!(self.staged.is_none() && self.write_position == 0, "a segment begins with a flush");
+        let mut buffer = self.pool.take(disk, 2 * BLOCK_BYTES);
+        buffer.as_mut()[..BLOCK_BYTES].copy_from_slice(block);
+        self.staged = Some(Staged {
+            buffer,
+            used: BLOCK_BYTES,
+            position: 0,
+            first_index: self.tail.index + 1,
+            entries: Vec::new(),
+        });
+    }
+
+    /// Copies an entry behind the last staged one. The caller has made sure that it fits.
+    pub fn stage(&mut self, disk: &D, header: &EntryHeader, body: &[u8]) {
+        let bytes = HEADER_BYTES + body.len();
+        let mut staged = self.staged.take().unwrap_or_else(|| Staged {
+            buffer: self.pool.take(disk, layout::block_up(bytes as u64) as usize),
+            used: 0,
+            position: self.write_position,
+            first_index: header.meta.index,
+            entries: Vec::new(),
+        });
+        let at = layout::entry_up(staged.used as u64) as usize;
+        let end = at + bytes;
+        if end > staged.buffer.as_ref().len() {
+            let mut larger = self.pool.take(disk, layout::block_up(end as u64) as usize);
+            let used = &staged.buffer.as_ref()[..staged.used];
+            larger.as_mut()[..staged.used].copy_from_slice(used);
+            self.pool.give(std::mem::replace(&mut staged.buffer, larger));
+        }
+        let buffer = staged.buffer.as_mut();
+        buffer[staged.used..at].fill(0);
+        buffer[at..at + HEADER_BYTES].copy_from_slice(&header.to_bytes());
+        buffer[at + HEADER_BYTES..end].copy_from_slice(body);
+        staged.used = end;
+        staged.entries.push(Slice { at, bytes });
+        if let Some(marks) = self.segments.last_mut().and_then(|segment| segment.marks.as_mut()) {
+            marks.note(header, staged.position + at as u64);
+        }
+        self.staged = Some(staged);
+    }
+
+    /// Hands what is staged to a flush, padded to whole blocks.
+    pub fn seal(&mut self, disk: &D) {
+        let Some(mut staged) = self.staged.take() else { return };
+        let Some(segment) = self.segments.last() else { unreachable!("staged without a segment") };
+        let Some(file) = segment.file.clone() else { unreachable!("the last segment is open") };
+        let bytes = layout::block_up(staged.used as u64) as usize;
+        staged.buffer.as_mut()[staged.used..bytes].fill(0);
+        assert!(staged.position == self.write_position, "a flush begins where the last one ended");
+        self.write_position += bytes as u64;
+        self.queued_bytes += bytes;
+        self.flush_bytes_recent =
+            (self.flush_bytes_recent * (RECENT_FLUSHES - 1) + bytes) / RECENT_FLUSHES;
+        self.flush_wanted = false;
+        self.flushes.push_back(Flush {
+            buffer: Rc::new(disk.trim(staged.buffer, bytes)),
+            first_index: staged.first_index,
+            entries: staged.entries,
+            progress: Progress::Waiting,
+            file,
+            sequence: segment.sequence,
+            position: staged.position,
+        });
+    }
+
+    /// Takes note that a flush is on disk; moves the durable index over all that have no gap before
+    /// them.
+    fn written(&mut self, first_index: u64) {
+        let done = self.flushes.iter_mut().find(|flush| flush.first_index == first_index);
+        let Some(done) = done else { unreachable!("a flush is kept until it is durable") };
+        done.progress = Progress::Done;
+        while self.flushes.front().is_some_and(|flush| flush.progress == Progress::Done) {
+            let Some(flush) = self.flushes.pop_front() else { break };
+            let durable = flush.first_index + flush.entries.len() as u64 - 1;
+            assert!(durable > self.durable, "durable moved back: {durable} < {}", self.durable);
+            assert!(durable <= self.tail.index, "durable past the tail");
+            self.durable = durable;
+            self.queued_bytes -= (*flush.buffer).as_ref().len();
+            if let Ok(buffer) = Rc::try_unwrap(flush.buffer) {
+                self.pool.give(buffer);
+            }
+        }
+    }
+
+    fn zeroing_meets(&self, sequence: u64, from: u64, to: u64) -> bool {
+        self.zeroing
+            .is_some_and(|(other, start, end)| other == sequence && start < to && from < end)
+    }
+}
+
+/// One write, as it was when it began.
+struct Write<D: Disk> {
+    file: Rc<D::File>,
+    buffer: Rc<D::Buffer>,
+    first_index: u64,
+    sequence: u64,
+    position: u64,
+}
+
+impl<D: Disk, R: Runtime> Inner<D, R> {
+    /// Begins every flush that may begin now.
+    pub fn pump(self: &Rc<Self>) {
+        while let Some(write) = self.next_write() {
+            let inner = self.clone();
+            self.runtime.spawn(async move {
+                let first_index = write.first_index;
+                let result = inner.write(write).await;
+                inner.ended(first_index, result);
+            });
+        }
+        self.prepare();
+    }
+
+    fn next_write(&self) -> Option<Write<D>> {
+        let mut state = self.state.borrow_mut();
+        let state = &mut *state;
+        if state.stopped.is_some() || state.in_flight >= self.config.flush_inflight_max {
+            return None;
+        }
+        if state.flushes.back().is_none_or(|flush| flush.progress != Progress::Waiting)
+            && state.flush_wanted
+        {
+            state.seal(&self.disk);
+        }
+        let flush = state.flushes.iter_mut().find(|one| one.progress == Progress::Waiting)?;
+        flush.progress = Progress::Writing;
+        state.in_flight += 1;
+        Some(Write {
+            file: flush.file.clone(),
+            buffer: flush.buffer.clone(),
+            first_index: flush.first_index,
+            sequence: flush.sequence,
+            position: flush.position,
+        })
+    }
+
+    /// Writes, but not while zeros are on their way to the same blocks: the zeros were begun before
+    /// these blocks were handed to a flush, and none are begun there afterwards.
+    async fn write(&self, write: Write<D>) -> io::Result<()> {
+        let end = write.position + (*write.buffer).as_ref().len() as u64;
+        loop {
+            let changed = {
+                let state = self.state.borrow();
+                if state.stopped.is_some() {
+                    return Err(io::Error::other("the log has stopped"));
+                }
+                if !state.zeroing_meets(write.sequence, write.position, end) {
+                    break;
+                }
+                self.changed.changed()
+            };
+            changed.await;
+        }
+        write.file.write_durable(write.buffer, write.position).await
+    }
+
+    fn ended(self: &Rc<Self>, first_index: u64, result: io::Result<()>) {
+        self.state.borrow_mut().in_flight -= 1;
+        match result {
+            Ok(()) => {
+                let mut state = self.state.borrow_mut();
+                if state.stopped.is_none() {
+                    state.written(first_index);
+                }
+            }
+            Err(error) => {
+                self.stop("writing to the log", error);
+            }
+        }
+        self.pump();
+        self.changed.notify_all();
+    }
+
+    /// Waits until everything staged is durable and nothing is in flight.
+    pub async fn drain(self: &Rc<Self>) -> Result<Tail, super::error::LogStopped> {
+        loop {
+            let changed = {
+                let mut state = self.state.borrow_mut();
+                state.flush_wanted = state.staged.is_some();
+                if state.durable == state.tail.index && state.in_flight == 0 {
+                    return Ok(state.tail);
+                }
+                drop(state);
+                self.pump();
+                self.running()?;
+                self.changed.changed()
+            };
+            changed.await;
+        }
+    }
+}

@@ -1,0 +1,195 @@
+//! [`Disk`] on glommio's direct I/O. A value is only used on the executor that made it.
+//!
+//! A file is open twice: plainly, and with `O_DSYNC`, so that a durable write is one operation of the
+//! ring and not a write and a flush (measured: 104-109 us against 123-184 us for the linked pair).
+
+use std::io;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+use std::rc::Rc;
+
+use glommio::GlommioError;
+use glommio::io::{DmaBuffer, DmaFile, OpenOptions};
+
+use super::disk::{BLOCK_BYTES, Disk, DiskFile};
+
+/// The file system under one directory.
+#[derive(Clone, Debug)]
+pub struct GlommioDisk {
+    root: Rc<Path>,
+}
+
+impl GlommioDisk {
+    /// The file system that holds `root`, an existing directory.
+    pub fn new(root: &Path) -> Self {
+        Self { root: root.into() }
+    }
+}
+
+/// An open file.
+#[derive(Debug)]
+pub struct GlommioFile {
+    plain: DmaFile,
+    durable: DmaFile,
+}
+
+impl GlommioFile {
+    async fn open(path: &Path) -> io::Result<Self> {
+        let plain = OpenOptions::new().read(true).write(true).dma_open(path).await;
+        let durable = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .custom_flags(libc::O_DSYNC)
+            .dma_open(path)
+            .await;
+        Ok(Self { plain: plain.map_err(told)?, durable: durable.map_err(told)? })
+    }
+}
+
+impl Disk for GlommioDisk {
+    type File = GlommioFile;
+    type Buffer = DmaBuffer;
+
+    fn buffer(&self, bytes: usize) -> DmaBuffer {
+        debug_assert!(bytes.is_multiple_of(BLOCK_BYTES), "a buffer is whole blocks");
+        glommio::allocate_dma_buffer(bytes)
+    }
+
+    fn trim(&self, mut buffer: DmaBuffer, bytes: usize) -> DmaBuffer {
+        buffer.trim_to_size(bytes);
+        buffer
+    }
+
+    async fn open(&self, path: &Path) -> io::Result<GlommioFile> {
+        GlommioFile::open(path).await
+    }
+
+    async fn create(&self, path: &Path, bytes: u64) -> io::Result<GlommioFile> {
+        let created = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .create_new(true)
+            .mode(0o640)
+            .dma_open(path)
+            .await
+            .map_err(told)?;
+        if bytes > 0 {
+            created.pre_allocate(bytes, false).await.map_err(told)?;
+        }
+        created.close().await.map_err(told)?;
+        GlommioFile::open(path).await
+    }
+
+    async fn create_dir(&self, path: &Path) -> io::Result<()> {
+        let path = path.to_owned();
+        blocking(move || std::fs::create_dir_all(path)).await
+    }
+
+    async fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        let (from, to) = (from.to_owned(), to.to_owned());
+        blocking(move || std::fs::rename(from, to)).await
+    }
+
+    async fn remove(&self, path: &Path) -> io::Result<()> {
+        let path = path.to_owned();
+        blocking(move || std::fs::remove_file(path)).await
+    }
+
+    async fn sync_dir(&self, path: &Path) -> io::Result<()> {
+        let path = path.to_owned();
+        blocking(move || std::fs::File::open(path)?.sync_all()).await
+    }
+
+    async fn list(&self, path: &Path) -> io::Result<Vec<PathBuf>> {
+        let path = path.to_owned();
+        blocking(move || {
+            let mut names = Vec::new();
+            for entry in std::fs::read_dir(path)? {
+                names.push(PathBuf::from(entry?.file_name()));
+            }
+            names.sort_unstable();
+            Ok(names)
+        })
+        .await
+    }
+
+    async fn free_bytes(&self) -> io::Result<u64> {
+        let root = self.root.clone();
+        let path = std::ffi::CString::new(root.as_os_str().as_bytes())?;
+        blocking(move || free_bytes(&path)).await
+    }
+}
+
+impl DiskFile for GlommioFile {
+    type Buffer = DmaBuffer;
+
+    async fn write(&self, buffer: Rc<DmaBuffer>, offset: u64) -> io::Result<()> {
+        write(&self.plain, buffer, offset).await
+    }
+
+    async fn write_durable(&self, buffer: Rc<DmaBuffer>, offset: u64) -> io::Result<()> {
+        write(&self.durable, buffer, offset).await
+    }
+
+    async fn read(&self, mut buffer: DmaBuffer, offset: u64) -> io::Result<DmaBuffer> {
+        let mut done = 0;
+        while done < buffer.len() {
+            let bytes = buffer.len() - done;
+            let read = self.plain.read_at_aligned(offset + done as u64, bytes).await;
+            let read = read.map_err(told)?;
+            if read.is_empty() || !read.len().is_multiple_of(BLOCK_BYTES) {
+                return Err(io::ErrorKind::UnexpectedEof.into());
+            }
+            buffer.as_bytes_mut()[done..done + read.len()].copy_from_slice(&read);
+            done += read.len();
+        }
+        Ok(buffer)
+    }
+
+    async fn sync(&self) -> io::Result<()> {
+        self.plain.fdatasync().await.map_err(told)
+    }
+
+    async fn len(&self) -> io::Result<u64> {
+        self.plain.file_size().await.map_err(told)
+    }
+}
+
+/// A short write is an error: the rest is not tried, because what made it short is not known.
+async fn write(file: &DmaFile, buffer: Rc<DmaBuffer>, offset: u64) -> io::Result<()> {
+    let bytes = buffer.len();
+    let written = file.write_rc_at(buffer, offset).await.map_err(told)?;
+    if written == bytes {
+        return Ok(());
+    }
+    let told = format!("wrote {written} of {bytes} bytes");
+    Err(io::Error::new(io::ErrorKind::WriteZero, told))
+}
+
+/// Runs on glommio's helper thread, so that the shard goes on.
+async fn blocking<T: Send + 'static>(
+    call: impl FnOnce() -> io::Result<T> + Send + 'static,
+) -> io::Result<T> {
+    glommio::executor().spawn_blocking(call).await
+}
+
+/// The error as the system told it, with its kind and number.
+fn told(error: GlommioError<()>) -> io::Error {
+    match error {
+        GlommioError::IoError(source) | GlommioError::EnhancedIoError { source, .. } => source,
+        other => io::Error::other(other.to_string()),
+    }
+}
+
+fn free_bytes(path: &std::ffi::CStr) -> io::Result<u64> {
+    let mut stat = std::mem::MaybeUninit::<libc::statvfs>::uninit();
+    // SAFETY: `path` ends with a zero byte and `stat` is memory for one statvfs; both outlive the
+    // call, which keeps neither.
+    let result = unsafe { libc::statvfs(path.as_ptr(), stat.as_mut_ptr()) };
+    if result != 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: the call returned 0, so it has filled in all of `stat`.
+    let stat = unsafe { stat.assume_init() };
+    Ok(stat.f_bavail.saturating_mul(stat.f_frsize))
+}

@@ -1,0 +1,125 @@
+//! The preparer: creates the next segment and writes zeros ahead of the entries, so that a commit
+//! changes no file metadata. In the background; one piece at a time.
+//!
+//! Why zeros never meet entries: a piece of zeros begins behind everything that was handed to a
+//! flush, and a flush that is handed out while the piece is in flight waits for it to be durable.
+//! Both steps happen on one thread without an await between looking and marking.
+
+use std::io;
+use std::rc::Rc;
+
+use super::disk::{Disk, DiskFile};
+use super::log::{Inner, State};
+use super::segment::{self, Prepared, Zeroing};
+use crate::runtime::Runtime;
+
+/// Segments kept ready behind the last one.
+const PREPARED_SEGMENTS: usize = 1;
+/// Zeros are written ahead of flushes up to this size. A larger one gains less from them than their
+/// bandwidth costs: it pays the change of metadata once for many blocks.
+const ZERO_AHEAD_FLUSH_BYTES_MAX: usize = 64 << 10;
+
+enum Job<D: Disk> {
+    Create(u64),
+    Zero(Rc<D::File>, u64),
+}
+
+impl<D: Disk, R: Runtime> Inner<D, R> {
+    /// Wakes the preparer if it rests and something is to do.
+    pub fn prepare(self: &Rc<Self>) {
+        if self.state.borrow().preparing {
+            return;
+        }
+        if let Some(job) = self.next_job() {
+            let inner = self.clone();
+            self.runtime.spawn(async move { inner.prepare_all(job).await });
+        }
+    }
+
+    async fn prepare_all(self: Rc<Self>, mut job: Job<D>) {
+        loop {
+            match job {
+                Job::Create(sequence) => self.create_segment(sequence).await,
+                Job::Zero(file, from) => self.write_zeros(&file, from).await,
+            }
+            let next = self.next_job();
+            self.changed.notify_all();
+            match next {
+                Some(next) => job = next,
+                None => return,
+            }
+        }
+    }
+
+    /// Chooses what is to do next, and marks it as being done.
+    fn next_job(&self) -> Option<Job<D>> {
+        let mut state = self.state.borrow_mut();
+        let job = if state.stopped.is_some() || state.truncating {
+            None
+        } else if state.prepared.len() < PREPARED_SEGMENTS && !state.no_room {
+            let last = state.prepared.back().map(|prepared| prepared.sequence);
+            let last = last.or_else(|| state.segments.last().map(|segment| segment.sequence));
+            Some(Job::Create(last.unwrap_or(0) + 1))
+        } else {
+            self.next_zeros(&mut state)
+        };
+        state.preparing = job.is_some();
+        job
+    }
+
+    fn next_zeros(&self, state: &mut State<D>) -> Option<Job<D>> {
+        let chunk = self.config.zero_chunk_bytes as u64;
+        let segment = state.segments.last()?;
+        let (sequence, file) = (segment.sequence, segment.file.clone()?);
+        // Behind all that is handed to a flush, and behind what is staged: a flush seldom has to
+        // wait then.
+        let staged = state.staged.as_ref().map_or(0, |staged| staged.used as u64);
+        let written = (state.write_position + staged).next_multiple_of(chunk);
+        let from = state.zeroed.max(written);
+        let small = state.flush_bytes_recent <= ZERO_AHEAD_FLUSH_BYTES_MAX;
+        let near = from < state.write_position + self.config.zero_ahead_bytes;
+        if !small || !near || from + chunk > self.config.segment_bytes {
+            return None;
+        }
+        assert!(from >= state.write_position, "zeros over what was handed to a flush");
+        state.zeroing = Some((sequence, from, from + chunk));
+        Some(Job::Zero(file, from))
+    }
+
+    async fn write_zeros(&self, file: &D::File, from: u64) {
+        let result = file.write_durable(self.zeros.clone(), from).await;
+        match result {
+            Ok(()) => {
+                let mut state = self.state.borrow_mut();
+                if let Some((sequence, _, to)) = state.zeroing.take()
+                    && state.segments.last().is_some_and(|last| last.sequence == sequence)
+                {
+                    state.zeroed = state.zeroed.max(to);
+                }
+            }
+            Err(error) => {
+                self.stop("writing zeros ahead of the log", error);
+            }
+        }
+    }
+
+    async fn create_segment(&self, sequence: u64) {
+        let zeroing = Zeroing { zeros: &self.zeros, bytes: self.config.zero_ahead_bytes };
+        let bytes = self.config.segment_bytes;
+        match segment::create(&self.disk, &self.dir, sequence, bytes, zeroing).await {
+            Ok(prepared) => self.prepared(prepared),
+            Err(error) if is_full(&error) => self.state.borrow_mut().no_room = true,
+            Err(error) => {
+                self.stop("preparing the next segment", error);
+            }
+        }
+    }
+
+    fn prepared(&self, prepared: Prepared<D>) {
+        self.state.borrow_mut().prepared.push_back(prepared);
+    }
+}
+
+fn is_full(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
+}

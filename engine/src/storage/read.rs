@@ -1,0 +1,331 @@
+//! Reading back: from memory what is on its way to disk, from the segments the rest, checked.
+
+use std::rc::Rc;
+
+use walengine_net::entry::{EntryError, EntryHeader, HEADER_BYTES};
+use walengine_net::model::Offset;
+
+use super::disk::Disk;
+use super::error::{Place, ReadError};
+use super::flush::Slice;
+use super::index::{MARK_EVERY_BYTES, Mark, Marks};
+use super::layout::{self, BLOCK, Tail};
+use super::log::{Inner, Log, State};
+use super::segment;
+use super::window::{WINDOW_BYTES, Window};
+use crate::runtime::Runtime;
+
+/// Most bytes read from disk at once for a reader, beyond an entry that is larger.
+const READ_BYTES_MAX: usize = 1 << 20;
+
+/// What a reader looks for.
+#[derive(Clone, Copy)]
+enum Wanted {
+    Index(u64),
+    Offset(Offset),
+}
+
+/// Where to look for an entry that is not in memory.
+struct Spot<D: Disk> {
+    sequence: u64,
+    file: Option<Rc<D::File>>,
+    mark: Option<Mark>,
+    indexed: bool,
+    /// First index of the segment.
+    first: u64,
+    /// Last index that is on disk in this segment.
+    last: u64,
+}
+
+/// What has been read from one segment.
+struct Found {
+    bytes: Vec<u8>,
+    /// First entry that was wanted.
+    index: u64,
+}
+
+impl<D: Disk, R: Runtime> Log<D, R> {
+    /// Whole entries from `from_index` on, one behind the other without padding: at least one, and
+    /// no further one once there are `bytes_max` bytes. It may be fewer than there are.
+    ///
+    /// # Errors
+    /// See [`ReadError`]; every entry was checked before it is returned.
+    pub async fn read(&self, from_index: u64, bytes_max: usize) -> Result<Vec<u8>, ReadError> {
+        loop {
+            let cuts = {
+                let state = self.inner.state.borrow();
+                let (first, last) = (state.first_index(), state.tail.index);
+                if from_index < first || from_index > last {
+                    return Err(ReadError::NoEntry { index: from_index, first, last });
+                }
+                if let Some(bytes) = state.copy(from_index, bytes_max) {
+                    return Ok(bytes);
+                }
+                state.cuts
+            };
+            let found = self.inner.find(Wanted::Index(from_index), bytes_max).await;
+            if self.inner.state.borrow().cuts == cuts {
+                return found.map(|found| found.bytes);
+            }
+        }
+    }
+
+    /// Index of the entry that holds the record at `offset`.
+    pub async fn find_offset(&self, offset: Offset) -> Result<u64, ReadError> {
+        loop {
+            let cuts = {
+                let state = self.inner.state.borrow();
+                let next = state.tail.next_offset;
+                let begins = state.segments.first().map_or(next, |first| first.before.next_offset);
+                if offset < begins || offset >= next {
+                    return Err(ReadError::NoOffset { offset, next });
+                }
+                if let Some(index) = state.index_of(offset) {
+                    return Ok(index);
+                }
+                state.cuts
+            };
+            let found = self.inner.find(Wanted::Offset(offset), 0).await;
+            if self.inner.state.borrow().cuts == cuts {
+                return found.map(|found| found.index);
+            }
+        }
+    }
+}
+
+impl<D: Disk> State<D> {
+    /// Buffers with entries that are not known to be on disk, in order.
+    fn buffers(&self) -> impl Iterator<Item = (u64, &[u8], &[Slice])> {
+        let flushes = self
+            .flushes
+            .iter()
+            .map(|flush| (flush.first_index, (*flush.buffer).as_ref(), flush.entries.as_slice()));
+        let staged = self
+            .staged
+            .iter()
+            .map(|staged| (staged.first_index, staged.buffer.as_ref(), staged.entries.as_slice()));
+        flushes.chain(staged)
+    }
+
+    /// Entries from `from_index` on, if that one is in memory.
+    fn copy(&self, from_index: u64, bytes_max: usize) -> Option<Vec<u8>> {
+        if from_index < self.first_unwritten() {
+            return None;
+        }
+        let mut bytes = Vec::new();
+        for (first_index, buffer, entries) in self.buffers() {
+            let skip = from_index.saturating_sub(first_index) as usize;
+            for slice in entries.iter().skip(skip) {
+                if !bytes.is_empty() && bytes.len() + slice.bytes > bytes_max {
+                    return Some(bytes);
+                }
+                bytes.extend_from_slice(&buffer[slice.at..slice.at + slice.bytes]);
+            }
+        }
+        Some(bytes)
+    }
+
+    /// Index of the entry that holds `offset`, if it is in memory.
+    fn index_of(&self, offset: Offset) -> Option<u64> {
+        for (first_index, buffer, entries) in self.buffers() {
+            for (index, slice) in (first_index..).zip(entries) {
+                let header = EntryHeader::decode(&buffer[slice.at..]).ok()?;
+                if header.meta.base_offset <= offset && offset < header.next_offset() {
+                    return Some(index);
+                }
+            }
+        }
+        None
+    }
+
+    /// Takes note that a sealed segment was used; forgets the one longest unused.
+    pub fn keep_indexed(&mut self, sequence: u64, segments_max: usize) {
+        self.indexed.retain(|&other| other != sequence);
+        self.indexed.push_back(sequence);
+        while self.indexed.len() > segments_max {
+            let Some(unused) = self.indexed.pop_front() else { return };
+            let found = self.segments.binary_search_by_key(&unused, |segment| segment.sequence);
+            if let Ok(number) = found {
+                self.segments[number].file = None;
+                self.segments[number].marks = None;
+            }
+        }
+    }
+
+    fn spot(&self, wanted: Wanted) -> Spot<D> {
+        let behind = self.segments.partition_point(|segment| match wanted {
+            Wanted::Index(index) => segment.before.index < index,
+            Wanted::Offset(offset) => segment.before.next_offset <= offset,
+        });
+        assert!(behind > 0, "looked for what no segment holds");
+        let segment = &self.segments[behind - 1];
+        let last = self.segments.get(behind).map_or(self.tail.index, |next| next.before.index);
+        let mark = segment.marks.as_ref().and_then(|marks| match wanted {
+            Wanted::Index(index) => marks.at_index(index),
+            Wanted::Offset(offset) => marks.at_offset(offset),
+        });
+        Spot {
+            sequence: segment.sequence,
+            file: segment.file.clone(),
+            mark,
+            indexed: segment.marks.is_some(),
+            first: segment.before.index + 1,
+            last: last.min(self.durable),
+        }
+    }
+
+    fn put_index(&mut self, sequence: u64, file: &Rc<D::File>, marks: Marks) {
+        let found = self.segments.binary_search_by_key(&sequence, |segment| segment.sequence);
+        if let Ok(number) = found {
+            self.segments[number].file = Some(file.clone());
+            self.segments[number].marks = Some(marks);
+        }
+    }
+}
+
+impl<D: Disk, R: Runtime> Inner<D, R> {
+    async fn find(&self, wanted: Wanted, bytes_max: usize) -> Result<Found, ReadError> {
+        let (mut spot, sealed, cuts) = {
+            let state = self.state.borrow();
+            let spot = state.spot(wanted);
+            let active = state.segments.last().map(|segment| segment.sequence);
+            let sealed = active != Some(spot.sequence);
+            (spot, sealed, state.cuts)
+        };
+        let file = match spot.file.take() {
+            Some(file) => file,
+            None => Rc::new(self.disk.open(&segment::path(&self.dir, spot.sequence)).await?),
+        };
+        if !spot.indexed {
+            let marks = self.build_marks(&spot, &file).await?;
+            let mut state = self.state.borrow_mut();
+            if state.cuts == cuts {
+                state.put_index(spot.sequence, &file, marks);
+                spot.mark = state.spot(wanted).mark;
+            }
+        }
+        if sealed {
+            let mut state = self.state.borrow_mut();
+            state.keep_indexed(spot.sequence, self.config.indexed_segments_max);
+        }
+        let ahead = bytes_max.saturating_add(MARK_EVERY_BYTES as usize).min(READ_BYTES_MAX);
+        let ahead = layout::block_up(ahead as u64) as usize;
+        let mut reader = self.reader(&spot, file, ahead);
+        reader.collect(wanted, bytes_max).await
+    }
+
+    /// The tail that the log would have if it ended with the entry at `index`, and where that entry
+    /// ends. `before` is what its segment's first entry follows.
+    pub async fn tail_at(&self, index: u64, before: Tail) -> Result<(Tail, u64), ReadError> {
+        let mut spot = self.state.borrow().spot(Wanted::Index(index));
+        spot.mark = None; // the last time of the entries before is known at the segment's start only
+        let file = self.disk.open(&segment::path(&self.dir, spot.sequence)).await?;
+        let mut reader = self.reader(&spot, Rc::new(file), WINDOW_BYTES);
+        let mut tail = before;
+        while tail.index < index {
+            let (position, header) = reader.next().await?;
+            tail = tail.with(&header).map_err(|why| reader.corrupt(position, why.to_owned()))?;
+        }
+        Ok((tail, reader.position))
+    }
+
+    /// Reads the whole segment once, to know where its entries stand.
+    async fn build_marks(&self, spot: &Spot<D>, file: &Rc<D::File>) -> Result<Marks, ReadError> {
+        let mut reader = self.reader(spot, file.clone(), WINDOW_BYTES);
+        let mut marks = Marks::default();
+        while reader.index <= spot.last {
+            let (position, header) = reader.next().await?;
+            marks.note(&header, position);
+            self.runtime.yield_now().await;
+        }
+        Ok(marks)
+    }
+
+    fn reader(&self, spot: &Spot<D>, file: Rc<D::File>, read_bytes: usize) -> Reader<D> {
+        let bytes = self.config.segment_bytes;
+        Reader {
+            window: Window::new(self.disk.clone(), file, bytes, read_bytes),
+            ids: self.ids,
+            sequence: spot.sequence,
+            index: spot.mark.map_or(spot.first, |mark| mark.index),
+            position: spot.mark.map_or(BLOCK, |mark| mark.position),
+            last: spot.last,
+            before: None,
+        }
+    }
+}
+
+/// Reads the entries of one segment in order.
+struct Reader<D: Disk> {
+    window: Window<D>,
+    ids: super::log::Ids,
+    sequence: u64,
+    /// The entry that comes next, and where it is looked for.
+    index: u64,
+    position: u64,
+    last: u64,
+    before: Option<EntryHeader>,
+}
+
+impl<D: Disk> Reader<D> {
+    /// The next entry, checked: checksum, index, offset, cluster and partition.
+    async fn next(&mut self) -> Result<(u64, EntryHeader), ReadError> {
+        let mut position = layout::entry_up(self.position);
+        let mut entry = self.window.entry(position).await?;
+        let block = layout::block_up(position);
+        if matches!(entry, Err(EntryError::Blank | EntryError::Magic(_) | EntryError::Short { .. }))
+            && block != position
+        {
+            position = block;
+            entry = self.window.entry(position).await?;
+        }
+        let header = match entry {
+            Ok(header) => header,
+            Err(error) => return Err(self.corrupt(position, error.to_string())),
+        };
+        let follows = self.before.is_none_or(|before| {
+            before.next_offset() == header.meta.base_offset && before.meta.term <= header.meta.term
+        });
+        if header.meta.index != self.index || !follows || !self.ids.wrote(&header) {
+            return Err(self.corrupt(position, "another entry stands here".to_owned()));
+        }
+        self.before = Some(header);
+        self.position = position + header.entry_bytes() as u64;
+        self.index += 1;
+        Ok((position, header))
+    }
+
+    async fn collect(&mut self, wanted: Wanted, bytes_max: usize) -> Result<Found, ReadError> {
+        let mut found = Found { bytes: Vec::new(), index: 0 };
+        while self.index <= self.last {
+            let (position, header) = self.next().await?;
+            let bytes = header.entry_bytes();
+            match wanted {
+                Wanted::Index(index) if header.meta.index < index => continue,
+                Wanted::Offset(offset) if header.next_offset() <= offset => continue,
+                Wanted::Offset(_) => {
+                    found.index = header.meta.index;
+                    return Ok(found);
+                }
+                Wanted::Index(_) => {}
+            }
+            if !found.bytes.is_empty() && found.bytes.len() + bytes > bytes_max {
+                return Ok(found);
+            }
+            found.bytes.extend_from_slice(self.window.slice(position, bytes));
+            if found.bytes.len() + HEADER_BYTES > bytes_max {
+                return Ok(found);
+            }
+        }
+        if found.bytes.is_empty() {
+            let why = "the segment ends before the entry that it should hold".to_owned();
+            return Err(self.corrupt(self.position, why));
+        }
+        Ok(found)
+    }
+
+    fn corrupt(&self, position: u64, why: String) -> ReadError {
+        let segment = segment::name(self.sequence);
+        ReadError::Corrupt { place: Place { segment, position, index: self.index }, why }
+    }
+}

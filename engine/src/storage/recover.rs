@@ -1,0 +1,263 @@
+//! Brings a partition's log back after any end of the process: reads it, judges its end, cuts a torn
+//! tail, and makes what it keeps durable once more. FORMAT.md, section 7.
+
+use std::collections::VecDeque;
+use std::path::Path;
+use std::rc::Rc;
+
+use super::disk::{BLOCK_BYTES, Disk, DiskFile};
+use super::error::OpenError;
+use super::flush::BufferPool;
+use super::hard_state::OpenedHardState;
+use super::layout::{self, BLOCK, Tail};
+use super::log::{Ids, LogConfig, State};
+use super::segment::{self, Prepared, Segment};
+use super::survey::{Head, Remains, Site, Walk};
+use super::window::{WINDOW_BYTES, Window};
+
+/// Bytes copied at once when the tail is flushed again.
+const COPY_BYTES: u64 = 1 << 20;
+
+/// What was found at open, for the log line.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Recovered {
+    /// Entries that were read and checked.
+    pub entries: u64,
+    /// Their bytes.
+    pub entry_bytes: u64,
+    /// Bytes of a torn tail that were cut.
+    pub cut_bytes: u64,
+    /// Entries that no other entry and no hard state knew to be durable: they were flushed again.
+    pub flushed_again: u64,
+    /// A truncation that a crash had ended was brought to its end.
+    pub truncation_resumed: bool,
+    /// One slot of the hard state could not be read: normal if a save was under way.
+    pub hard_state_slot_lost: bool,
+}
+
+/// A log as recovery leaves it.
+pub(super) struct Repaired<D: Disk> {
+    pub facts: Recovered,
+    tail: Tail,
+    segments: Vec<Segment<D>>,
+    prepared: VecDeque<Prepared<D>>,
+    write_position: u64,
+}
+
+impl<D: Disk> Repaired<D> {
+    pub fn into_state(self, config: &LogConfig) -> State<D> {
+        State {
+            tail: self.tail,
+            durable: self.tail.index,
+            write_position: self.write_position,
+            staged: None,
+            flushes: VecDeque::new(),
+            flush_wanted: false,
+            in_flight: 0,
+            queued_bytes: 0,
+            pool: BufferPool::new(config.flush_inflight_max + 2),
+            prepared: self.prepared,
+            preparing: false,
+            no_room: false,
+            zeroed: self.write_position,
+            zeroing: None,
+            flush_bytes_recent: 0,
+            truncating: false,
+            cuts: 0,
+            indexed: self
+                .segments
+                .iter()
+                .rev()
+                .skip(1)
+                .filter(|segment| segment.marks.is_some())
+                .map(|segment| segment.sequence)
+                .collect::<Vec<_>>()
+                .into_iter()
+                .rev()
+                .collect(),
+            segments: self.segments,
+            stopped: None,
+        }
+    }
+}
+
+/// Recovers the log. Everything that it returns is durable.
+pub(super) async fn recover<D: Disk>(
+    disk: &D,
+    dir: &Path,
+    config: &LogConfig,
+    hard_state: &OpenedHardState<D>,
+    from: Tail,
+    zeros: &Rc<D::Buffer>,
+) -> Result<Repaired<D>, OpenError> {
+    let ids = Ids { cluster: config.cluster, partition: config.partition };
+    let site =
+        Site { disk: disk.clone(), dir: dir.to_owned(), ids, segment_bytes: config.segment_bytes };
+    let cut_after = hard_state.slot.cut_after;
+    let heads = site.heads().await?;
+    let plan = site.plan(&heads, from, cut_after)?;
+    let walk = site.walk(&heads, plan, |_, _, _, _| {}).await?;
+    let remains = judge(&site, &heads, &walk, hard_state.slot.state.durable_index, from, cut_after);
+    let remains = remains.await?;
+
+    // From here on the disk is changed.
+    let mut facts = Recovered {
+        entries: walk.entries,
+        entry_bytes: walk.bytes,
+        truncation_resumed: cut_after.is_some(),
+        hard_state_slot_lost: hard_state.slot_lost,
+        ..Recovered::default()
+    };
+    let failed = || OpenError::io("cutting the torn tail");
+    for &(number, start, end) in &remains.content {
+        let path = segment::path(dir, heads[number].sequence);
+        let file = disk.open(&path).await.map_err(failed())?;
+        zero(disk, &file, start, end, zeros).await.map_err(failed())?;
+        facts.cut_bytes += end - start;
+    }
+    let witnessed = walk.witnessed.max(hard_state.slot.state.durable_index);
+    facts.flushed_again = walk.tail.index.saturating_sub(witnessed);
+    let failed = || OpenError::io("flushing the recovered tail again");
+    flush_again(disk, &walk, witnessed).await.map_err(failed())?;
+    if cut_after.is_some() || hard_state.slot.state.durable_index != walk.tail.index {
+        let saved = hard_state.file.save(|slot| {
+            slot.cut_after = None;
+            slot.state.durable_index = walk.tail.index;
+        });
+        saved.await.map_err(OpenError::io("saving the hard state"))?;
+    }
+    arrange(disk, dir, config, &heads, walk, facts).await
+}
+
+/// Decides whether what stands behind the end of the log is a torn tail.
+pub(super) async fn judge<D: Disk>(
+    site: &Site<D>,
+    heads: &[Head],
+    walk: &Walk<D>,
+    hard_state_durable: u64,
+    from: Tail,
+    cut_after: Option<u64>,
+) -> Result<Remains, OpenError> {
+    let index = walk.tail.index + 1;
+    let remains = site.remains(heads, walk.number, walk.position, &walk.tail).await?;
+    let witness = remains.witness.max(hard_state_durable).max(from.index);
+    if cut_after == Some(walk.tail.index) || witness < index {
+        return Ok(remains);
+    }
+    let (mut sequence, mut position) = (heads[walk.number].sequence, walk.position);
+    let mut why = walk.why.clone();
+    let here = remains.content.first().is_some_and(|content| content.0 == walk.number);
+    if let (false, Some(head)) = (here, heads.get(walk.number + 1))
+        && let Err(error) = head.header
+        && error != layout::BlockError::Blank
+    {
+        (sequence, position, why) = (head.sequence, 0, error.to_string());
+    }
+    let why = format!("{why}; entries up to {witness} were durable");
+    Err(site.damaged(sequence, position, index, &why))
+}
+
+/// Writes zeros over `start` to `end`, durably. Bytes before `start` in its block stay as they are.
+pub(super) async fn zero<D: Disk>(
+    disk: &D,
+    file: &D::File,
+    start: u64,
+    end: u64,
+    zeros: &Rc<D::Buffer>,
+) -> std::io::Result<()> {
+    let mut at = layout::block_down(start);
+    if at < start {
+        let mut block = file.read(disk.buffer(BLOCK_BYTES), at).await?;
+        block.as_mut()[(start - at) as usize..].fill(0);
+        file.write_durable(Rc::new(block), at).await?;
+        at += BLOCK;
+    }
+    let chunk = (**zeros).as_ref().len() as u64;
+    while at < end {
+        let bytes = chunk.min(layout::block_up(end) - at);
+        let buffer = if bytes == chunk {
+            zeros.clone()
+        } else {
+            let mut rest = disk.buffer(bytes as usize);
+            rest.as_mut().fill(0);
+            Rc::new(rest)
+        };
+        file.write_durable(buffer, at).await?;
+        at += bytes;
+    }
+    Ok(())
+}
+
+/// Writes again, durably and with the same bytes, what nobody has known to be durable: it was read
+/// back, but perhaps from a cache that a lost flush has left believing that it is on the medium. A
+/// flush alone would then do nothing. Rewriting whole sectors with what they hold can't tear them.
+async fn flush_again<D: Disk>(disk: &D, walk: &Walk<D>, witnessed: u64) -> std::io::Result<()> {
+    let Some(first) = walk.unwitnessed.iter().find(|standing| standing.index > witnessed) else {
+        // The header of a segment whose first flush is torn was written with it.
+        return match walk.walked.last() {
+            Some(last) if last.end == BLOCK => copy_over::<D>(disk, &last.file, 0, BLOCK).await,
+            _ => Ok(()),
+        };
+    };
+    for walked in walk.walked.iter().filter(|walked| walked.number >= first.number) {
+        let inside = walked.number == first.number && first.position > BLOCK;
+        let from = if inside { layout::block_down(first.position) } else { 0 };
+        copy_over::<D>(disk, &walked.file, from, layout::block_up(walked.end)).await?;
+    }
+    Ok(())
+}
+
+async fn copy_over<D: Disk>(disk: &D, file: &D::File, from: u64, to: u64) -> std::io::Result<()> {
+    let mut at = from;
+    while at < to {
+        let bytes = COPY_BYTES.min(to - at);
+        let buffer = file.read(disk.buffer(bytes as usize), at).await?;
+        file.write_durable(Rc::new(buffer), at).await?;
+        at += bytes;
+    }
+    Ok(())
+}
+
+/// Sorts the segments into those with entries and those without.
+async fn arrange<D: Disk>(
+    disk: &D,
+    dir: &Path,
+    config: &LogConfig,
+    heads: &[Head],
+    walk: Walk<D>,
+    facts: Recovered,
+) -> Result<Repaired<D>, OpenError> {
+    let mut repaired = Repaired {
+        facts,
+        tail: walk.tail,
+        segments: Vec::new(),
+        prepared: VecDeque::new(),
+        write_position: walk.walked.last().map_or(0, |last| layout::block_up(last.end)),
+    };
+    let used = if walk.walked.is_empty() { 0 } else { walk.number + 1 };
+    for head in &heads[..used] {
+        let Ok(header) = head.header else { unreachable!("headers up to the tail were checked") };
+        let (sequence, before) = (head.sequence, header.before);
+        repaired.segments.push(Segment { sequence, before, file: None, marks: None });
+    }
+    for walked in walk.walked.into_iter().rev().take(config.indexed_segments_max + 1) {
+        let segment = &mut repaired.segments[walked.number];
+        segment.file = Some(walked.file);
+        segment.marks = Some(walked.marks);
+    }
+    for head in &heads[used..] {
+        let file = disk.open(&segment::path(dir, head.sequence)).await;
+        let file = Rc::new(file.map_err(OpenError::io("opening the next segment"))?);
+        repaired.prepared.push_back(Prepared { sequence: head.sequence, file, zeroed: 0 });
+    }
+    Ok(repaired)
+}
+
+/// Nothing was ever written to this file.
+pub(super) async fn is_unused<D: Disk>(disk: &D, path: &Path) -> std::io::Result<bool> {
+    let file = disk.open(path).await?;
+    let bytes = layout::block_down(file.len().await?);
+    let mut window = Window::new(disk.clone(), Rc::new(file), bytes, WINDOW_BYTES);
+    window.is_zero(0, bytes).await
+}

@@ -1,0 +1,127 @@
+//! Names and files of segments.
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::rc::Rc;
+
+use super::disk::{Disk, DiskFile};
+use super::index::Marks;
+use super::layout::Tail;
+use super::superblock::remove_if_there;
+
+const DIR: &str = "segments";
+const EXTENSION: &str = "seg";
+const EXTENSION_NEW: &str = "new";
+const NAME_DIGITS: usize = 8;
+
+/// A segment that holds entries.
+pub(super) struct Segment<D: Disk> {
+    pub sequence: u64,
+    /// What its first entry follows.
+    pub before: Tail,
+    /// Open while it is written and while it was read lately.
+    pub file: Option<Rc<D::File>>,
+    /// Where its entries stand; `None` until a read needs it.
+    pub marks: Option<Marks>,
+}
+
+/// A segment that holds nothing yet: every byte is zero, its name is durable.
+pub(super) struct Prepared<D: Disk> {
+    pub sequence: u64,
+    pub file: Rc<D::File>,
+    /// Zeros are written, not only allocated, up to here.
+    pub zeroed: u64,
+}
+
+/// Directory of a partition's segments.
+pub(super) fn dir(partition: &Path) -> PathBuf {
+    partition.join(DIR)
+}
+
+/// File name of a segment.
+pub(super) fn name(sequence: u64) -> String {
+    format!("{sequence:0NAME_DIGITS$}.{EXTENSION}")
+}
+
+/// Path of a segment.
+pub(super) fn path(partition: &Path, sequence: u64) -> PathBuf {
+    dir(partition).join(name(sequence))
+}
+
+/// Sequence numbers of the segments there, in order. Other files are left alone.
+pub(super) async fn list<D: Disk>(disk: &D, partition: &Path) -> io::Result<Vec<u64>> {
+    let mut sequences: Vec<u64> = disk
+        .list(&dir(partition))
+        .await?
+        .iter()
+        .filter_map(|path| parse(path.file_name()?.to_str()?))
+        .collect();
+    sequences.sort_unstable();
+    Ok(sequences)
+}
+
+fn parse(file_name: &str) -> Option<u64> {
+    let sequence = file_name.strip_suffix(EXTENSION)?.strip_suffix('.')?.parse().ok()?;
+    (name(sequence) == file_name).then_some(sequence)
+}
+
+/// How much of a new segment is zeroed, and in what pieces.
+#[derive(Clone, Copy)]
+pub(super) struct Zeroing<'a, B> {
+    pub zeros: &'a Rc<B>,
+    pub bytes: u64,
+}
+
+/// Creates an empty segment. It has its name only when it is whole, so that a segment of the wrong
+/// length is damage and never the trace of a crash.
+pub(super) async fn create<D: Disk>(
+    disk: &D,
+    partition: &Path,
+    sequence: u64,
+    segment_bytes: u64,
+    zeroing: Zeroing<'_, D::Buffer>,
+) -> io::Result<Prepared<D>> {
+    let new = path(partition, sequence).with_extension(EXTENSION_NEW);
+    remove_if_there(disk, &new).await?;
+    let result = create_as(disk, partition, &new, sequence, segment_bytes, zeroing).await;
+    if result.is_err() {
+        // Gives back the space; that the file is in nobody's way is known from its name.
+        let _ = disk.remove(&new).await;
+    }
+    result
+}
+
+async fn create_as<D: Disk>(
+    disk: &D,
+    partition: &Path,
+    new: &Path,
+    sequence: u64,
+    segment_bytes: u64,
+    zeroing: Zeroing<'_, D::Buffer>,
+) -> io::Result<Prepared<D>> {
+    let file = disk.create(new, segment_bytes).await?;
+    let chunk = (*zeroing.zeros).as_ref().as_ref().len() as u64;
+    let mut zeroed = 0;
+    while zeroed < zeroing.bytes && zeroed + chunk <= segment_bytes {
+        file.write(zeroing.zeros.clone(), zeroed).await?;
+        zeroed += chunk;
+    }
+    file.sync().await?;
+    disk.rename(new, &path(partition, sequence)).await?;
+    disk.sync_dir(&dir(partition)).await?;
+    Ok(Prepared { sequence, file: Rc::new(file), zeroed })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_exact_names_are_segments() {
+        assert_eq!(parse(&name(7)), Some(7));
+        assert_eq!(parse("123456789.seg"), Some(123_456_789));
+        for other in ["7.seg", "00000007.new", "00000007.seg.old", "0000000x.seg", "+0000007.seg"] {
+            assert_eq!(parse(other), None, "{other}");
+        }
+    }
+}

@@ -1,0 +1,337 @@
+//! Snapshots of a partition's state: what a restart begins with instead of the whole log.
+//!
+//! A snapshot has its name only when it is whole and durable. One that is damaged is skipped for the
+//! one before it, never half believed. Contents are opaque here. Layout: FORMAT.md, section 6.
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::rc::Rc;
+
+use super::disk::{BLOCK_BYTES, Disk, DiskFile};
+use super::error::OpenError;
+use super::layout::{
+    self, BLOCK, BlockError, SNAPSHOT_CHUNK_BYTES, SNAPSHOT_DATA_BYTES, SNAPSHOT_FRAME_BYTES,
+    SnapshotFrame, SnapshotMeta,
+};
+use super::superblock::remove_if_there;
+
+const DIR: &str = "snapshots";
+const EXTENSION: &str = "snap";
+const EXTENSION_NEW: &str = "new";
+const NAME_DIGITS: usize = 20;
+const TRAILER_DATA_BYTES: usize = 16;
+
+/// The snapshots of one partition.
+#[derive(Clone)]
+pub struct SnapshotStore<D: Disk> {
+    disk: D,
+    dir: PathBuf,
+}
+
+/// The newest whole snapshot, and those that had to be skipped.
+pub struct Newest<D: Disk> {
+    /// `None` if there is none that is whole.
+    pub snapshot: Option<SnapshotReader<D>>,
+    /// File and reason of each newer one that is damaged. A person should hear of it.
+    pub skipped: Vec<(PathBuf, String)>,
+}
+
+/// Writes one snapshot. Without [`SnapshotWriter::finish`] it does not count.
+pub struct SnapshotWriter<D: Disk> {
+    disk: D,
+    dir: PathBuf,
+    index: u64,
+    file: D::File,
+    chunk: D::Buffer,
+    used: usize,
+    chunks: u32,
+    chunks_max: u64,
+    bytes: u64,
+    crc: u32,
+}
+
+/// Reads one snapshot, chunk by chunk, each checked.
+pub struct SnapshotReader<D: Disk> {
+    disk: D,
+    path: PathBuf,
+    file: D::File,
+    meta: SnapshotMeta,
+    chunk_next: u32,
+    trailer: Trailer,
+    chunk: Option<D::Buffer>,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Trailer {
+    chunks: u32,
+    bytes: u64,
+    crc: u32,
+}
+
+impl<D: Disk> SnapshotStore<D> {
+    /// The snapshots in the partition directory `partition`; removes what a crash left half written.
+    pub async fn open(disk: D, partition: &Path) -> Result<Self, OpenError> {
+        let failed = || OpenError::io("opening the snapshots");
+        let dir = partition.join(DIR);
+        disk.create_dir(&dir).await.map_err(failed())?;
+        disk.sync_dir(partition).await.map_err(failed())?;
+        for name in disk.list(&dir).await.map_err(failed())? {
+            if name.extension().is_some_and(|extension| extension == EXTENSION_NEW) {
+                remove_if_there(&disk, &dir.join(name)).await.map_err(failed())?;
+            }
+        }
+        Ok(Self { disk, dir })
+    }
+
+    /// Begins a snapshot of at most `bytes_max` bytes; their space is allocated at once.
+    ///
+    /// # Errors
+    /// The disk's: nothing but a file without a name of its own may be left.
+    pub async fn create(
+        &self,
+        meta: &SnapshotMeta,
+        bytes_max: u64,
+    ) -> io::Result<SnapshotWriter<D>> {
+        let index = meta.applied.index;
+        let new = path(&self.dir, index).with_extension(EXTENSION_NEW);
+        remove_if_there(&self.disk, &new).await?;
+        let chunks_max = bytes_max.div_ceil(SNAPSHOT_DATA_BYTES as u64);
+        let file_bytes = 2 * BLOCK + chunks_max * SNAPSHOT_CHUNK_BYTES as u64;
+        let file = self.disk.create(&new, file_bytes).await?;
+        let mut block = self.disk.buffer(BLOCK_BYTES);
+        block.as_mut().copy_from_slice(&meta.to_block());
+        file.write(Rc::new(block), 0).await?;
+        Ok(SnapshotWriter {
+            chunk: self.disk.buffer(SNAPSHOT_CHUNK_BYTES),
+            disk: self.disk.clone(),
+            dir: self.dir.clone(),
+            index,
+            file,
+            used: SNAPSHOT_FRAME_BYTES,
+            chunks: 0,
+            chunks_max,
+            bytes: 0,
+            crc: 0,
+        })
+    }
+
+    /// Finds the newest snapshot that is whole: all of it is read and checked.
+    pub async fn newest(&self) -> io::Result<Newest<D>> {
+        let mut skipped = Vec::new();
+        for index in self.indexes().await?.into_iter().rev() {
+            let path = path(&self.dir, index);
+            match SnapshotReader::open(&self.disk, &path, index).await? {
+                Ok(mut reader) => match reader.check().await? {
+                    Ok(()) => return Ok(Newest { snapshot: Some(reader), skipped }),
+                    Err(why) => skipped.push((path, why)),
+                },
+                Err(why) => skipped.push((path, why)),
+            }
+        }
+        Ok(Newest { snapshot: None, skipped })
+    }
+
+    /// Removes all but the newest `keep`.
+    pub async fn prune(&self, keep: usize) -> io::Result<()> {
+        let indexes = self.indexes().await?;
+        let old = indexes.len().saturating_sub(keep);
+        for &index in &indexes[..old] {
+            self.disk.remove(&path(&self.dir, index)).await?;
+        }
+        if old > 0 { self.disk.sync_dir(&self.dir).await } else { Ok(()) }
+    }
+
+    /// Applied indexes of the snapshots there, oldest first.
+    pub async fn indexes(&self) -> io::Result<Vec<u64>> {
+        let names = self.disk.list(&self.dir).await?;
+        let mut indexes: Vec<u64> =
+            names.iter().filter_map(|name| parse(name.file_name()?.to_str()?)).collect();
+        indexes.sort_unstable();
+        Ok(indexes)
+    }
+}
+
+impl<D: Disk> SnapshotWriter<D> {
+    /// Adds bytes.
+    ///
+    /// # Errors
+    /// The disk's; `FileTooLarge` past the size that was asked for. Then [`SnapshotWriter::abort`].
+    pub async fn write(&mut self, mut bytes: &[u8]) -> io::Result<()> {
+        self.crc = crc32c::crc32c_append(self.crc, bytes);
+        self.bytes += bytes.len() as u64;
+        while !bytes.is_empty() {
+            let room = SNAPSHOT_CHUNK_BYTES - self.used;
+            let (now, later) = bytes.split_at(room.min(bytes.len()));
+            self.chunk.as_mut()[self.used..self.used + now.len()].copy_from_slice(now);
+            self.used += now.len();
+            bytes = later;
+            if self.used == SNAPSHOT_CHUNK_BYTES {
+                self.write_chunk().await?;
+            }
+        }
+        Ok(())
+    }
+
+    async fn write_chunk(&mut self) -> io::Result<()> {
+        if u64::from(self.chunks) >= self.chunks_max {
+            return Err(io::ErrorKind::FileTooLarge.into());
+        }
+        let fresh = self.disk.buffer(SNAPSHOT_CHUNK_BYTES);
+        let mut chunk = std::mem::replace(&mut self.chunk, fresh);
+        let bytes = (self.used - SNAPSHOT_FRAME_BYTES) as u32;
+        let frame = SnapshotFrame { trailer: false, bytes, number: self.chunks };
+        let (head, data) = chunk.as_mut().split_at_mut(SNAPSHOT_FRAME_BYTES);
+        data[bytes as usize..].fill(0);
+        head.copy_from_slice(&frame.to_bytes(&data[..bytes as usize]));
+        self.file.write(Rc::new(chunk), position(self.chunks)).await?;
+        self.chunks += 1;
+        self.used = SNAPSHOT_FRAME_BYTES;
+        Ok(())
+    }
+
+    /// Makes the snapshot durable and gives it its name.
+    pub async fn finish(mut self) -> io::Result<()> {
+        if self.used > SNAPSHOT_FRAME_BYTES {
+            self.write_chunk().await?;
+        }
+        let mut data = [0; TRAILER_DATA_BYTES];
+        data[..8].copy_from_slice(&self.bytes.to_le_bytes());
+        data[8..12].copy_from_slice(&self.crc.to_le_bytes());
+        let bytes = TRAILER_DATA_BYTES as u32;
+        let frame = SnapshotFrame { trailer: true, bytes, number: self.chunks };
+        let mut block = self.disk.buffer(BLOCK_BYTES);
+        block.as_mut().fill(0);
+        block.as_mut()[..SNAPSHOT_FRAME_BYTES].copy_from_slice(&frame.to_bytes(&data));
+        block.as_mut()[SNAPSHOT_FRAME_BYTES..][..TRAILER_DATA_BYTES].copy_from_slice(&data);
+        self.file.write(Rc::new(block), position(self.chunks)).await?;
+        self.file.sync().await?;
+        let path = path(&self.dir, self.index);
+        self.disk.rename(&path.with_extension(EXTENSION_NEW), &path).await?;
+        self.disk.sync_dir(&self.dir).await
+    }
+
+    /// Gives up; the space is free again.
+    pub async fn abort(self) -> io::Result<()> {
+        let new = path(&self.dir, self.index).with_extension(EXTENSION_NEW);
+        drop(self.file);
+        self.disk.remove(&new).await
+    }
+}
+
+impl<D: Disk> SnapshotReader<D> {
+    /// The inner error says why the file is no snapshot.
+    async fn open(disk: &D, path: &Path, index: u64) -> io::Result<Result<Self, String>> {
+        let file = disk.open(path).await?;
+        if file.len().await? < 2 * BLOCK {
+            return Ok(Err("it is too short".to_owned()));
+        }
+        let buffer = file.read(disk.buffer(BLOCK_BYTES), 0).await?;
+        let block = buffer.as_ref().first_chunk::<BLOCK_BYTES>().ok_or(BlockError::Blank);
+        let meta = match block.and_then(SnapshotMeta::from_block) {
+            Ok(meta) if meta.applied.index == index => meta,
+            Ok(_) => return Ok(Err("its name is that of another snapshot".to_owned())),
+            Err(error) => return Ok(Err(error.to_string())),
+        };
+        let (disk, path) = (disk.clone(), path.to_owned());
+        let trailer = Trailer::default();
+        Ok(Ok(Self { disk, path, file, meta, chunk_next: 0, trailer, chunk: None }))
+    }
+
+    /// Reads everything once. The trailer is where the chunks end.
+    async fn check(&mut self) -> io::Result<Result<(), String>> {
+        let file_bytes = self.file.len().await?;
+        let mut found = Trailer::default();
+        loop {
+            let at = position(found.chunks);
+            let rest = file_bytes.saturating_sub(at).min(SNAPSHOT_CHUNK_BYTES as u64);
+            let rest = layout::block_down(rest);
+            if rest == 0 {
+                return Ok(Err("its end is missing".to_owned()));
+            }
+            let buffer = self.buffer(rest as usize);
+            let buffer = self.file.read(buffer, at).await?;
+            let Some((frame, data)) = SnapshotFrame::open(buffer.as_ref()) else {
+                return Ok(Err(format!("the bytes at {at} are not what was written")));
+            };
+            if frame.number != found.chunks {
+                return Ok(Err(format!("another chunk stands at {at}")));
+            }
+            if frame.trailer {
+                let expected = Trailer::decode(frame.number, data);
+                self.trailer = found;
+                let whole = expected == Some(found);
+                return Ok(whole.then_some(()).ok_or_else(|| "its sum is wrong".to_owned()));
+            }
+            found.chunks += 1;
+            found.bytes += data.len() as u64;
+            found.crc = crc32c::crc32c_append(found.crc, data);
+            self.chunk = Some(buffer);
+        }
+    }
+
+    fn buffer(&mut self, bytes: usize) -> D::Buffer {
+        match self.chunk.take() {
+            Some(buffer) if buffer.as_ref().len() == bytes => buffer,
+            _ => self.disk.buffer(bytes),
+        }
+    }
+
+    /// What it is a snapshot of.
+    pub fn meta(&self) -> &SnapshotMeta {
+        &self.meta
+    }
+
+    /// Length of its data in bytes.
+    pub fn data_bytes(&self) -> u64 {
+        self.trailer.bytes
+    }
+
+    /// File that it is read from.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The next piece of its data; `None` behind the last. Checked again, since the file is read
+    /// again.
+    ///
+    /// # Errors
+    /// The disk's; `InvalidData` if the bytes have changed since they were checked. The caller then
+    /// discards what it has.
+    pub async fn next_chunk(&mut self) -> io::Result<Option<&[u8]>> {
+        if self.chunk_next == self.trailer.chunks {
+            return Ok(None);
+        }
+        let buffer = self.buffer(SNAPSHOT_CHUNK_BYTES);
+        let buffer = self.file.read(buffer, position(self.chunk_next)).await?;
+        let buffer = self.chunk.insert(buffer);
+        match SnapshotFrame::open((*buffer).as_ref()) {
+            Some((frame, data)) if !frame.trailer && frame.number == self.chunk_next => {
+                self.chunk_next += 1;
+                Ok(Some(data))
+            }
+            _ => Err(io::ErrorKind::InvalidData.into()),
+        }
+    }
+}
+
+impl Trailer {
+    fn decode(chunks: u32, data: &[u8]) -> Option<Self> {
+        let (bytes, rest) = data.split_first_chunk()?;
+        let (crc, rest) = rest.split_first_chunk()?;
+        let (bytes, crc) = (u64::from_le_bytes(*bytes), u32::from_le_bytes(*crc));
+        (rest == [0; 4]).then_some(Self { chunks, bytes, crc })
+    }
+}
+
+fn position(chunk: u32) -> u64 {
+    BLOCK + u64::from(chunk) * SNAPSHOT_CHUNK_BYTES as u64
+}
+
+fn path(dir: &Path, index: u64) -> PathBuf {
+    dir.join(format!("{index:0NAME_DIGITS$}.{EXTENSION}"))
+}
+
+fn parse(file_name: &str) -> Option<u64> {
+    let digits = file_name.strip_suffix(EXTENSION)?.strip_suffix('.')?;
+    (digits.len() == NAME_DIGITS).then(|| digits.parse().ok()).flatten()
+}

@@ -1,0 +1,92 @@
+//! The file that says what a data directory is.
+
+use std::path::Path;
+use std::rc::Rc;
+
+use super::disk::{BLOCK_BYTES, Disk, DiskFile};
+use super::error::OpenError;
+use super::layout::{BLOCK, Block, BlockError, SUPERBLOCK_COPIES, Superblock};
+
+const NAME: &str = "superblock";
+const NAME_NEW: &str = "superblock.new";
+
+/// Formats a data directory: its last step, so that a directory with a superblock is whole.
+///
+/// # Errors
+/// `File` if there is one already.
+pub async fn write<D: Disk>(
+    disk: &D,
+    dir: &Path,
+    superblock: &Superblock,
+) -> Result<(), OpenError> {
+    let path = dir.join(NAME);
+    disk.create_dir(dir).await.map_err(OpenError::io("creating the data directory"))?;
+    let names = disk.list(dir).await.map_err(OpenError::io("listing the data directory"))?;
+    if names.iter().any(|name| name.as_os_str() == NAME) {
+        return Err(OpenError::File { path, why: "the directory is formatted already".to_owned() });
+    }
+    let mut buffer = disk.buffer(SUPERBLOCK_COPIES * BLOCK_BYTES);
+    for copy in buffer.as_mut().chunks_exact_mut(BLOCK_BYTES) {
+        copy.copy_from_slice(&superblock.to_block());
+    }
+    let written = replace_file(disk, dir, NAME_NEW, NAME, buffer).await;
+    written.map_err(OpenError::io("writing the superblock"))
+}
+
+/// Reads and checks the superblock of a data directory.
+pub async fn read<D: Disk>(disk: &D, dir: &Path) -> Result<Superblock, OpenError> {
+    let path = dir.join(NAME);
+    let file = match disk.open(&path).await {
+        Ok(file) => file,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+            return Err(OpenError::Missing(dir.to_owned()));
+        }
+        Err(error) => return Err(OpenError::io("opening the superblock")(error)),
+    };
+    let bytes = file.len().await.map_err(OpenError::io("reading the superblock"))?;
+    if bytes != SUPERBLOCK_COPIES as u64 * BLOCK {
+        return Err(OpenError::File { path, why: format!("it has {bytes} bytes") });
+    }
+    let buffer = disk.buffer(SUPERBLOCK_COPIES * BLOCK_BYTES);
+    let buffer = file.read(buffer, 0).await.map_err(OpenError::io("reading the superblock"))?;
+    let (copies, _) = buffer.as_ref().as_chunks::<BLOCK_BYTES>();
+    choose(copies).map_err(|error| OpenError::block(path, error))
+}
+
+/// One good copy is enough; two that differ are none.
+fn choose(copies: &[Block]) -> Result<Superblock, BlockError> {
+    let mut copies = copies.iter().map(Superblock::from_block);
+    match (copies.next(), copies.next()) {
+        (Some(Ok(one)), Some(Ok(other))) if one != other => {
+            Err(BlockError::Content("its two copies differ"))
+        }
+        (Some(Ok(good)), _) | (_, Some(Ok(good))) => Ok(good),
+        (Some(Err(error)), _) => Err(error),
+        _ => Err(BlockError::Blank),
+    }
+}
+
+/// Creates a file whole or not at all: durable under its name when this returns.
+pub(super) async fn replace_file<D: Disk>(
+    disk: &D,
+    dir: &Path,
+    name_new: &str,
+    name: &str,
+    content: D::Buffer,
+) -> std::io::Result<()> {
+    let new = dir.join(name_new);
+    remove_if_there(disk, &new).await?;
+    let file = disk.create(&new, content.as_ref().len() as u64).await?;
+    file.write_durable(Rc::new(content), 0).await?;
+    file.sync().await?;
+    disk.rename(&new, &dir.join(name)).await?;
+    disk.sync_dir(dir).await
+}
+
+/// Removes a file that a crash may have left.
+pub(super) async fn remove_if_there<D: Disk>(disk: &D, path: &Path) -> std::io::Result<()> {
+    match disk.remove(path).await {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
+    }
+}

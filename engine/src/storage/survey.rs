@@ -1,0 +1,356 @@
+//! Reads a partition's segments from a point to their end and says where and how they end. Changes
+//! nothing. FORMAT.md, section 7, has the rules.
+
+use std::collections::VecDeque;
+use std::path::{Path, PathBuf};
+use std::rc::Rc;
+
+use walengine_net::entry::{EntryHeader, MAGIC};
+
+use super::disk::{BLOCK_BYTES, Disk, DiskFile};
+use super::error::{OpenError, Place};
+use super::index::Marks;
+use super::layout::{self, BLOCK, BlockError, ENTRY_ALIGN_BYTES, SegmentHeader, Tail};
+use super::log::Ids;
+use super::segment;
+use super::window::{Step, WINDOW_BYTES, Window};
+
+/// Where to look.
+pub(super) struct Site<D: Disk> {
+    pub disk: D,
+    pub dir: PathBuf,
+    pub ids: Ids,
+    pub segment_bytes: u64,
+}
+
+/// A segment file and its first block.
+pub(super) struct Head {
+    pub sequence: u64,
+    pub header: Result<SegmentHeader, BlockError>,
+}
+
+/// An entry that the log holds, and where it stands.
+#[derive(Clone, Copy)]
+pub(super) struct Standing {
+    pub index: u64,
+    /// Number in the list of heads.
+    pub number: usize,
+    pub position: u64,
+}
+
+/// A segment that was read.
+pub(super) struct Walked<D: Disk> {
+    pub number: usize,
+    pub file: Rc<D::File>,
+    pub marks: Marks,
+    /// Behind its last entry.
+    pub end: u64,
+}
+
+/// What was read: the log as far as each entry continues the one before.
+pub(super) struct Walk<D: Disk> {
+    pub tail: Tail,
+    pub walked: Vec<Walked<D>>,
+    /// Greatest durable index that an entry names.
+    pub witnessed: u64,
+    /// Entries behind that.
+    pub unwitnessed: VecDeque<Standing>,
+    pub entries: u64,
+    pub bytes: u64,
+    /// Where nothing more continues the log.
+    pub number: usize,
+    pub position: u64,
+    /// What stands there instead.
+    pub why: String,
+}
+
+/// What stands behind the end of the log.
+#[derive(Default)]
+pub(super) struct Remains {
+    /// Greatest durable index that a valid entry there names.
+    pub witness: u64,
+    /// Bytes that are not zero: number of the head, from, to; whole blocks but for the first `from`.
+    pub content: Vec<(usize, u64, u64)>,
+}
+
+/// Where to begin, and where to end although entries follow.
+#[derive(Clone, Copy)]
+pub(super) struct Plan {
+    pub start: usize,
+    pub from: Tail,
+    pub cut_after: Option<u64>,
+}
+
+impl<D: Disk> Site<D> {
+    fn dir(&self) -> &Path {
+        &self.dir
+    }
+
+    pub fn damaged(&self, sequence: u64, position: u64, index: u64, why: &str) -> OpenError {
+        let place = Place { segment: segment::name(sequence), position, index };
+        OpenError::Damaged { place, why: why.to_owned() }
+    }
+
+    async fn open(&self, sequence: u64) -> Result<Rc<D::File>, OpenError> {
+        let path = segment::path(self.dir(), sequence);
+        let file = self.disk.open(&path).await;
+        file.map(Rc::new).map_err(OpenError::io(format!("opening {}", path.display())))
+    }
+
+    /// Reads the first block of every segment.
+    ///
+    /// # Errors
+    /// `Damaged` if a segment is missing, has the wrong length, or is in the wrong place.
+    pub async fn heads(&self) -> Result<Vec<Head>, OpenError> {
+        let listed = segment::list(&self.disk, self.dir()).await;
+        let listed = listed.map_err(OpenError::io("listing the segments"))?;
+        let Some(&first) = listed.first() else {
+            return Err(self.damaged(1, 0, 1, "the segment is missing"));
+        };
+        let mut heads: Vec<Head> = Vec::with_capacity(listed.len());
+        for (sequence, &found) in (first..).zip(&listed) {
+            let index = heads.iter().rev().find_map(|head| head.header.ok());
+            let index = index.map_or(1, |header| header.before.index + 1);
+            if sequence != found {
+                return Err(self.damaged(sequence, 0, index, "the segment is missing"));
+            }
+            let header = self.head(sequence, index).await?;
+            heads.push(Head { sequence, header });
+        }
+        Ok(heads)
+    }
+
+    async fn head(
+        &self,
+        sequence: u64,
+        index: u64,
+    ) -> Result<Result<SegmentHeader, BlockError>, OpenError> {
+        let file = self.open(sequence).await?;
+        let failed = || OpenError::io(format!("reading {}", segment::name(sequence)));
+        let bytes = file.len().await.map_err(failed())?;
+        if bytes != self.segment_bytes {
+            let why = format!("the segment has {bytes} bytes and not {}", self.segment_bytes);
+            return Err(self.damaged(sequence, bytes.min(self.segment_bytes), index, &why));
+        }
+        let buffer = self.disk.buffer(BLOCK_BYTES);
+        let buffer = file.read(buffer, 0).await.map_err(failed())?;
+        let Some(block) = buffer.as_ref().first_chunk::<BLOCK_BYTES>() else {
+            return Err(failed()(std::io::ErrorKind::UnexpectedEof.into()));
+        };
+        let header = SegmentHeader::from_block(block);
+        match header {
+            Err(version @ BlockError::Version { .. }) => {
+                Err(OpenError::block(segment::path(self.dir(), sequence), version))
+            }
+            Ok(good) if !self.ids.began(&good) => {
+                Err(self.damaged(sequence, 0, index, "it is of another cluster or partition"))
+            }
+            Ok(good) if good.sequence != sequence || good.segment_bytes != self.segment_bytes => {
+                Err(self.damaged(sequence, 0, index, "its header is that of another segment"))
+            }
+            other => Ok(other),
+        }
+    }
+
+    /// Chooses the segment that holds the entry behind `from`, and checks the headers up to it.
+    pub fn plan(
+        &self,
+        heads: &[Head],
+        from: Tail,
+        cut_after: Option<u64>,
+    ) -> Result<Plan, OpenError> {
+        let good = |head: &Head| head.header.is_ok_and(|good| good.before.index <= from.index);
+        let start = heads.iter().rposition(good).unwrap_or(0);
+        let mut before = None;
+        for head in &heads[..=start] {
+            let index = before.map_or(from.index, |tail: Tail| tail.index) + 1;
+            let damaged = |why: &str| Err(self.damaged(head.sequence, 0, index, why));
+            let Ok(header) = head.header else {
+                if from.index == 0 && start == 0 {
+                    break; // nothing was ever written, or the very first flush is torn
+                }
+                return damaged("the header of the segment can't be read");
+            };
+            if head.sequence == 1 && header.before != Tail::default() {
+                return damaged("the first segment does not begin with the first entry");
+            }
+            if header.before.index > from.index {
+                return damaged("entries before the segment are missing");
+            }
+            if before.is_some_and(|before| before.index >= header.before.index) {
+                return damaged("the header contradicts the segment before");
+            }
+            before = Some(header.before);
+        }
+        Ok(Plan { start, from, cut_after })
+    }
+
+    /// Reads from the planned segment on, as long as each entry continues the one before, and shows
+    /// each to `visit`: sequence number, position, header, body.
+    ///
+    /// # Errors
+    /// `Damaged` where the damage shows without looking further.
+    pub async fn walk(
+        &self,
+        heads: &[Head],
+        plan: Plan,
+        mut visit: impl FnMut(u64, u64, &EntryHeader, &[u8]),
+    ) -> Result<Walk<D>, OpenError> {
+        let mut walk = Walk {
+            tail: Tail::default(),
+            walked: Vec::new(),
+            witnessed: plan.from.index,
+            unwitnessed: VecDeque::new(),
+            entries: 0,
+            bytes: 0,
+            number: plan.start,
+            position: 0,
+            why: String::new(),
+        };
+        match heads[plan.start].header {
+            Ok(header) => walk.tail = header.before,
+            Err(error) => {
+                walk.why = error.to_string();
+                return Ok(walk);
+            }
+        }
+        loop {
+            let sequence = heads[walk.number].sequence;
+            let file = self.open(sequence).await?;
+            let disk = self.disk.clone();
+            let mut window = Window::new(disk, file.clone(), self.segment_bytes, WINDOW_BYTES);
+            self.walk_segment(&mut walk, plan, sequence, file, &mut window, &mut visit).await?;
+            let next = heads.get(walk.number + 1).and_then(|head| head.header.ok());
+            let goes_on = next.is_some_and(|next| next.before == walk.tail);
+            if !goes_on || plan.cut_after == Some(walk.tail.index) {
+                return Ok(walk);
+            }
+            let rest = window.is_zero(walk.position, self.segment_bytes).await;
+            if !rest.map_err(OpenError::io("reading the log"))? {
+                let why = "bytes behind the last entry of the segment are not zero";
+                return Err(self.damaged(sequence, walk.position, walk.tail.index + 1, why));
+            }
+            walk.number += 1;
+        }
+    }
+
+    async fn walk_segment(
+        &self,
+        walk: &mut Walk<D>,
+        plan: Plan,
+        sequence: u64,
+        file: Rc<D::File>,
+        window: &mut Window<D>,
+        visit: &mut impl FnMut(u64, u64, &EntryHeader, &[u8]),
+    ) -> Result<(), OpenError> {
+        let number = walk.number;
+        let mut walked = Walked { number, file, marks: Marks::default(), end: BLOCK };
+        loop {
+            let index = walk.tail.index + 1;
+            if walk.tail.index == plan.from.index && walk.tail != plan.from {
+                let why = "the log contradicts the snapshot";
+                return Err(self.damaged(sequence, walked.end, index, why));
+            }
+            if plan.cut_after == Some(walk.tail.index) {
+                walk.position = walked.end;
+                "a truncation was under way".clone_into(&mut walk.why);
+                break;
+            }
+            let step = window.step(self.ids, &walk.tail, walked.end).await;
+            match step.map_err(OpenError::io(format!("reading {}", segment::name(sequence))))? {
+                Step::Entry { position, header, tail } => {
+                    let bytes = header.entry_bytes();
+                    visit(sequence, position, &header, window.slice(position, bytes));
+                    walked.marks.note(&header, position);
+                    walked.end = position + bytes as u64;
+                    walk.tail = tail;
+                    walk.note(Standing { index, number, position }, &header);
+                }
+                Step::DirtyPadding { position } => {
+                    let why = "the padding before the entry is not zero";
+                    return Err(self.damaged(sequence, position, index, why));
+                }
+                Step::End { position, why } => {
+                    (walk.position, walk.why) = (position, why);
+                    break;
+                }
+            }
+        }
+        walk.walked.push(walked);
+        Ok(())
+    }
+
+    /// Looks at everything from (`number`, `position`) to the end of the last segment.
+    pub async fn remains(
+        &self,
+        heads: &[Head],
+        number: usize,
+        position: u64,
+        tail: &Tail,
+    ) -> Result<Remains, OpenError> {
+        let mut remains = Remains::default();
+        let mut from = position;
+        for (number, head) in heads.iter().enumerate().skip(number) {
+            let file = self.open(head.sequence).await?;
+            let disk = self.disk.clone();
+            let mut window = Window::new(disk, file, self.segment_bytes, WINDOW_BYTES);
+            let scanned = scan(&mut window, self.ids, tail, from, self.segment_bytes).await;
+            let (end, witness) = scanned.map_err(OpenError::io("reading the log"))?;
+            remains.witness = remains.witness.max(witness);
+            if end > from {
+                remains.content.push((number, from, end));
+            }
+            from = 0;
+        }
+        Ok(remains)
+    }
+}
+
+impl<D: Disk> Walk<D> {
+    fn note(&mut self, standing: Standing, header: &EntryHeader) {
+        self.entries += 1;
+        self.bytes += header.entry_bytes() as u64;
+        self.witnessed = self.witnessed.max(header.durable_index);
+        self.unwitnessed.push_back(standing);
+        while self.unwitnessed.front().is_some_and(|first| first.index <= self.witnessed) {
+            self.unwitnessed.pop_front();
+        }
+    }
+}
+
+/// Looks at every place where an entry may start. Gives the end of the last block that is not zero,
+/// and the greatest durable index that a valid entry names.
+async fn scan<D: Disk>(
+    window: &mut Window<D>,
+    ids: Ids,
+    tail: &Tail,
+    from: u64,
+    segment_bytes: u64,
+) -> std::io::Result<(u64, u64)> {
+    let (mut content_end, mut witness) = (from, 0);
+    let mut at = layout::entry_up(from);
+    while at < segment_bytes {
+        let end = layout::block_down(at) + BLOCK;
+        window.fill(at, (end - at) as usize).await?;
+        if layout::is_zero(window.slice(at, (end - at) as usize)) {
+            at = end;
+            continue;
+        }
+        content_end = content_end.max(end);
+        while at < end {
+            window.fill(at, ENTRY_ALIGN_BYTES as usize).await?;
+            let mut next = at + ENTRY_ALIGN_BYTES;
+            if window.slice(at, 4) == MAGIC.to_le_bytes()
+                && let Ok(header) = window.entry(at).await?
+                && ids.wrote(&header)
+                && header.meta.index > tail.index
+            {
+                witness = witness.max(header.durable_index);
+                next = layout::entry_up(at + header.entry_bytes() as u64);
+                content_end = content_end.max(layout::block_up(next).min(segment_bytes));
+            }
+            at = next;
+        }
+    }
+    Ok((content_end, witness))
+}

@@ -1,0 +1,126 @@
+//! Removing a tail that was never committed, as Raft asks for.
+
+use std::rc::Rc;
+
+use super::disk::Disk;
+use super::error::{LogStopped, ReadError};
+use super::layout::{self, BLOCK, Tail};
+use super::log::{Inner, Log, State};
+use super::recover;
+use super::segment::{self, Prepared};
+use crate::runtime::Runtime;
+
+/// Why a truncation did not happen, or not to its end.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum TruncateError {
+    /// The log has stopped. The truncation may have begun; the next open brings it to its end.
+    #[error(transparent)]
+    Stopped(#[from] LogStopped),
+    /// The last entry to keep could not be read. Nothing was changed.
+    #[error(transparent)]
+    Read(#[from] ReadError),
+}
+
+/// The last entry that stays.
+struct Kept {
+    tail: Tail,
+    /// Number of its segment, and where it ends.
+    number: usize,
+    end: u64,
+}
+
+impl<D: Disk, R: Runtime> Log<D, R> {
+    /// Removes every entry behind `index`, durably: bytes that are cut never come back. Waits for
+    /// flushes in flight first. Nothing may be appended meanwhile.
+    ///
+    /// # Panics
+    /// If `index` is before the first entry: purged entries can't be the end of a log.
+    pub async fn truncate_after(&self, index: u64) -> Result<(), TruncateError> {
+        let inner = &self.inner;
+        if index >= self.last().index {
+            return Ok(());
+        }
+        assert!(index + 1 >= self.first_index(), "truncated before the first entry");
+        inner.state.borrow_mut().truncating = true;
+        let result = inner.truncate(index).await;
+        inner.state.borrow_mut().truncating = false;
+        inner.changed.notify_all();
+        inner.prepare();
+        result
+    }
+}
+
+impl<D: Disk, R: Runtime> Inner<D, R> {
+    async fn truncate(self: &Rc<Self>, index: u64) -> Result<(), TruncateError> {
+        self.drain().await?;
+        self.rest().await;
+        self.running()?;
+        let kept = self.kept(index).await?;
+        // From here on a restart takes the truncation to its end.
+        self.save_slot(|slot| slot.cut_after = Some(index)).await?;
+        let files = match self.zero_behind(&kept).await {
+            Ok(files) => files,
+            Err(error) => return Err(self.stop("removing the end of the log", error).into()),
+        };
+        self.forget_behind(&kept, files);
+        self.save_slot(|slot| slot.cut_after = None).await?;
+        Ok(())
+    }
+
+    async fn kept(&self, index: u64) -> Result<Kept, ReadError> {
+        let (number, before) = {
+            let state = self.state.borrow();
+            let behind = state.segments.partition_point(|segment| segment.before.index <= index);
+            assert!(behind > 0, "truncated before the first segment");
+            (behind - 1, state.segments[behind - 1].before)
+        };
+        if before.index == index {
+            // Every entry of the segment goes; its header stays.
+            return Ok(Kept { tail: before, number, end: BLOCK });
+        }
+        let (tail, end) = self.tail_at(index, before).await?;
+        Ok(Kept { tail, number, end })
+    }
+
+    /// Gives the files of the segments from the kept entry's on.
+    async fn zero_behind(&self, kept: &Kept) -> std::io::Result<Vec<Rc<D::File>>> {
+        let (sequences, write_position) = {
+            let state = self.state.borrow();
+            let sequences = state.segments[kept.number..].iter().map(|segment| segment.sequence);
+            (sequences.collect::<Vec<_>>(), state.write_position)
+        };
+        let mut files = Vec::new();
+        for (number, &sequence) in sequences.iter().enumerate() {
+            let from = if number == 0 { kept.end } else { 0 };
+            let last = number + 1 == sequences.len();
+            let to = if last { write_position } else { self.config.segment_bytes };
+            let file = self.disk.open(&segment::path(&self.dir, sequence)).await?;
+            recover::zero(&self.disk, &file, from, to, &self.zeros).await?;
+            files.push(Rc::new(file));
+        }
+        Ok(files)
+    }
+
+    fn forget_behind(&self, kept: &Kept, files: Vec<Rc<D::File>>) {
+        let mut state = self.state.borrow_mut();
+        let state = &mut *state;
+        state.cuts += 1;
+        state.tail = kept.tail;
+        state.durable = kept.tail.index;
+        state.write_position = layout::block_up(kept.end);
+        state.zeroed = state.write_position;
+        let emptied = state.segments.split_off(kept.number + 1);
+        let with_files = emptied.iter().zip(files.iter().skip(1)).rev();
+        for (segment, file) in with_files {
+            let (sequence, file) = (segment.sequence, file.clone());
+            state.prepared.push_front(Prepared { sequence, file, zeroed: 0 });
+        }
+        let State { segments, indexed, .. } = state;
+        if let Some(last) = segments.last_mut() {
+            last.file = files.into_iter().next();
+            last.marks.iter_mut().for_each(|marks| marks.cut_after(kept.tail.index));
+            indexed.retain(|&sequence| sequence < last.sequence);
+        }
+    }
+}
