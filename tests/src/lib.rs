@@ -5,6 +5,7 @@
 #![forbid(unsafe_code)]
 
 pub mod load;
+pub mod memory;
 pub mod oracle;
 pub mod partition;
 pub mod seeds;

@@ -91,7 +91,8 @@ impl<D: Disk, R: Runtime> Load<D, R> {
 
     async fn step(&mut self) -> Result<(), LogStopped> {
         let Mix { append, flush, wait, save, snapshot, truncate, read } = self.mix;
-        let mut chosen = self.rng.below(append + flush + wait + save + snapshot + truncate + read + 1);
+        let mut chosen =
+            self.rng.below(append + flush + wait + save + snapshot + truncate + read + 1);
         let mut is = |weight: u64| {
             let is = chosen < weight;
             chosen = chosen.wrapping_sub(weight);
@@ -141,8 +142,9 @@ impl<D: Disk, R: Runtime> Load<D, R> {
     async fn append(&mut self) -> Result<(), LogStopped> {
         match self.rng.below(20) {
             0 => {
-                let (at, time) = (self.partition.log.last(), self.partition.runtime.now());
-                let time = time.max(at.timestamp);
+                // The time of the last record: the ledger knows of no other.
+                let at = self.partition.log.last();
+                let time = at.timestamp;
                 self.append_entry(EntryKind::Blank, at.next_offset, 0, time, &[]).await
             }
             1..4 => self.append_records().await,
@@ -293,7 +295,11 @@ impl<D: Disk, R: Runtime> Load<D, R> {
                 transfer = Transfer {
                     id,
                     pending_id: EventId(u128::from(rng.between(1, 4000))),
-                    flags: if post { TransferFlags::POST_PENDING } else { TransferFlags::VOID_PENDING },
+                    flags: if post {
+                        TransferFlags::POST_PENDING
+                    } else {
+                        TransferFlags::VOID_PENDING
+                    },
                     ..Transfer::default()
                 };
             }

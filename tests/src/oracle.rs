@@ -54,9 +54,15 @@ impl Oracle {
 
     /// A truncation begins.
     pub fn cutting(&mut self, after: u64) {
-        self.before_cut = Some(self.entries.clone());
+        // A second one, after the first was refused, changes nothing of what may still be there.
+        self.before_cut.get_or_insert_with(|| self.entries.clone());
         self.entries.truncate(after as usize);
         self.acknowledged = self.acknowledged.min(after);
+    }
+
+    /// A truncation is under way.
+    pub fn is_cutting(&self) -> bool {
+        self.before_cut.is_some()
     }
 
     /// The truncation is durable.
@@ -171,15 +177,15 @@ pub fn split(mut bytes: &[u8]) -> Vec<(EntryHeader, Vec<u8>)> {
 pub fn encode<T>(body: &T) -> Vec<u8>
 where
     T: for<'a> rkyv::Serialize<
-        rancor::Strategy<
-            rkyv::ser::Serializer<
-                rkyv::util::AlignedVec,
-                rkyv::ser::allocator::ArenaHandle<'a>,
-                rkyv::ser::sharing::Share,
+            rancor::Strategy<
+                rkyv::ser::Serializer<
+                    rkyv::util::AlignedVec,
+                    rkyv::ser::allocator::ArenaHandle<'a>,
+                    rkyv::ser::sharing::Share,
+                >,
+                rancor::Error,
             >,
-            rancor::Error,
         >,
-    >,
 {
     rkyv::to_bytes::<rancor::Error>(body).expect("encoding to memory").to_vec()
 }

@@ -69,11 +69,7 @@ impl<D: Disk, R: Runtime> Partition<D, R> {
     ///
     /// # Panics
     /// If the partition does not hold what it has promised.
-    pub async fn open(
-        disk: D,
-        runtime: R,
-        oracle: Rc<RefCell<Oracle>>,
-    ) -> Result<Self, OpenError> {
+    pub async fn open(disk: D, runtime: R, oracle: Rc<RefCell<Oracle>>) -> Result<Self, OpenError> {
         let io = |what: &str| {
             let what = what.to_owned();
             move |error| OpenError::Io { what, error }
@@ -121,7 +117,8 @@ impl<D: Disk, R: Runtime> Partition<D, R> {
         self.log.wait_durable(applied.index).await?;
         if self.snapshotting.get()
             || self.log.last() != applied
-            || applied.index <= self.oracle.borrow().snapshot {
+            || applied.index <= self.oracle.borrow().snapshot
+        {
             return Ok(());
         }
         self.snapshotting.set(true);
@@ -184,8 +181,13 @@ impl<D: Disk, R: Runtime> Partition<D, R> {
             Err(error) => panic!("reading entry {index}: {error}"),
         };
         let oracle = self.oracle.borrow();
-        for ((header, body), written) in split(&bytes).iter().zip(&oracle.entries[index as usize - 1..]) {
-            assert!(header == &written.header && body[..] == written.body[..], "read entry {index}");
+        for ((header, body), written) in
+            split(&bytes).iter().zip(&oracle.entries[index as usize - 1..])
+        {
+            assert!(
+                header == &written.header && body[..] == written.body[..],
+                "read entry {index}"
+            );
         }
     }
 }

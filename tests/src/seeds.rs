@@ -59,9 +59,12 @@ pub fn each_of<T: Send>(test: &str, count: u64, one: impl Fn(u64) -> T + Sync) -
     outputs.into_iter().map(|(_, output)| output).collect()
 }
 
-/// The first seed below `count` with which `one` panics, and its message.
-pub fn first_failure(count: u64, one: impl Fn(u64)) -> Option<(u64, String)> {
-    (0..count).find_map(|seed| {
+/// The first of `seeds` with which `one` panics, and its message.
+pub fn first_failure(
+    mut seeds: impl Iterator<Item = u64>,
+    one: impl Fn(u64),
+) -> Option<(u64, String)> {
+    seeds.find_map(|seed| {
         catch_unwind(AssertUnwindSafe(|| one(seed))).err().map(|panic| (seed, text(&*panic)))
     })
 }
@@ -103,7 +106,7 @@ mod tests {
             message.starts_with("seed 7: lost entry 3\nreplay: WALENGINE_SIM_SEED=7 cargo test")
         );
         assert!(message.ends_with("-- crash::x"));
-        let found = first_failure(50, |seed| assert!(seed < 9, "gone"));
+        let found = first_failure(0..50, |seed| assert!(seed < 9, "gone"));
         assert_eq!(found, Some((9, "gone".into())));
     }
 }

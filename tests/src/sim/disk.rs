@@ -46,7 +46,7 @@ pub struct Op {
     pub number: u64,
     /// What it does.
     pub kind: OpKind,
-    /// On which name; of a rename the new one, of a file operation that at which it was opened.
+    /// On which name; of a rename the new one, of a file operation the file's name at its start.
     pub path: PathBuf,
     /// Number of the file, which outlives its name; 0 for an operation on names.
     pub file: u64,
@@ -76,8 +76,12 @@ pub struct CrashSite {
     pub kind: OpKind,
     /// On which name.
     pub path: PathBuf,
+    /// Where in the file.
+    pub offset: u64,
     /// In which half.
     pub phase: Phase,
+    /// It was a write of zeros.
+    pub zeros: bool,
 }
 
 /// Handle to the disk.
@@ -102,7 +106,8 @@ pub struct SimBuffer {
 }
 
 impl SimBuffer {
-    fn new(bytes: usize) -> Self {
+    /// A buffer of `bytes` bytes, a multiple of [`BLOCK_BYTES`].
+    pub fn new(bytes: usize) -> Self {
         assert_aligned(bytes as u64);
         let memory = vec![0xa5; bytes + BLOCK_BYTES];
         let start = memory.as_ptr().align_offset(BLOCK_BYTES);
@@ -252,15 +257,15 @@ impl SimDisk {
     /// Runs one operation on the device: its start now, its end in a task of its own.
     async fn perform<T: 'static>(
         &self,
-        op: Op,
+        mut op: Op,
         in_flight: Option<InFlight>,
         finish: impl FnOnce(&mut Media, &Ticket) -> io::Result<T> + 'static,
     ) -> io::Result<T> {
         if self.runtime.halted() {
             return pending().await;
         }
-        let ticket = self.media.borrow_mut().begin(&op, in_flight);
-        if self.boundary(&op, Phase::Submitted) {
+        let ticket = self.media.borrow_mut().begin(&mut op, in_flight);
+        if self.boundary(ticket.number, &op, Phase::Submitted) {
             return pending().await;
         }
         let slot = Rc::new(RefCell::new((None, None::<Waker>)));
@@ -270,7 +275,7 @@ impl SimDisk {
             let result = finish(&mut disk.media.borrow_mut(), &ticket);
             disk.media.borrow_mut().end(&ticket, &result);
             disk.runtime.note(ticket.number);
-            if disk.boundary(&op, Phase::Completed) {
+            if disk.boundary(ticket.number, &op, Phase::Completed) {
                 return;
             }
             let waker = {
@@ -292,8 +297,8 @@ impl SimDisk {
     }
 
     /// Counts a boundary; true if that was the end.
-    fn boundary(&self, op: &Op, phase: Phase) -> bool {
-        let ends = self.media.borrow_mut().boundary(op, phase);
+    fn boundary(&self, number: u64, op: &Op, phase: Phase) -> bool {
+        let ends = self.media.borrow_mut().boundary(number, op, phase);
         if ends {
             self.runtime.halt();
         }
@@ -424,7 +429,16 @@ impl DiskFile for SimFile {
 }
 
 fn op(kind: OpKind, path: &Path) -> Op {
-    Op { number: 0, kind, path: path.into(), file: 0, offset: 0, bytes: 0, completed: false, error: None }
+    Op {
+        number: 0,
+        kind,
+        path: path.into(),
+        file: 0,
+        offset: 0,
+        bytes: 0,
+        completed: false,
+        error: None,
+    }
 }
 
 fn assert_aligned(bytes: u64) {

@@ -78,7 +78,10 @@ impl Media {
         self.plans.push((class, self.count(class) + nth, effect));
     }
 
-    pub fn begin(&mut self, op: &Op, in_flight: Option<InFlight>) -> Ticket {
+    pub fn begin(&mut self, op: &mut Op, in_flight: Option<InFlight>) -> Ticket {
+        if let Some((path, _)) = self.names.files().find(|(_, inode)| inode.0 == op.file) {
+            op.path = path.into();
+        }
         let number = self.count(OpClass::All) + 1;
         let mut effect = None;
         for class in OpClass::ALL {
@@ -111,7 +114,7 @@ impl Media {
     }
 
     /// Counts a boundary; true if the power fails at it.
-    pub fn boundary(&mut self, op: &Op, phase: Phase) -> bool {
+    pub fn boundary(&mut self, number: u64, op: &Op, phase: Phase) -> bool {
         self.boundaries += 1;
         let mut ends = self.crash_at == Some(self.boundaries);
         if let Some((part, left)) = &mut self.crash_at_path
@@ -123,7 +126,17 @@ impl Media {
         if !ends {
             return false;
         }
-        self.crash_site = Some(CrashSite { kind: op.kind, path: op.path.clone(), phase });
+        let written = self.files.get(&Inode(op.file)).map(FileContent::bytes);
+        let (from, to) = (op.offset as usize, (op.offset + op.bytes) as usize);
+        let buffer = self.in_flight.get(&number).map(|write| (*write.buffer).as_ref());
+        let bytes = buffer.or_else(|| written.and_then(|bytes| bytes.get(from..to)));
+        self.crash_site = Some(CrashSite {
+            kind: op.kind,
+            path: op.path.clone(),
+            offset: op.offset,
+            phase,
+            zeros: bytes.is_some_and(|bytes| bytes.iter().all(|&byte| byte == 0)),
+        });
         true
     }
 
