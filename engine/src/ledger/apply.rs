@@ -7,7 +7,7 @@ use walengine_net::model::{
 
 use super::decide::{Log, TOUCH_AHEAD, chain_at};
 use super::ids::OFFSET_MAX;
-use super::{At, Ledger, Outcomes, TIMESTAMP_MAX};
+use super::{At, Ledger, Outcomes, TIMESTAMP_MAX, TIMESTAMP_SLACK};
 
 /// This ledger and the log do not agree. The entry is applied in part: stop serving from this
 /// ledger, and rebuild it.
@@ -202,7 +202,7 @@ impl Ledger {
         let follows = base_offset == self.next_offset()
             && end.is_some_and(|end| end <= OFFSET_MAX)
             && (records == 0
-                || timestamp > self.last_timestamp() && timestamp.0 <= TIMESTAMP_MAX.0 * 3 / 2);
+                || timestamp > self.last_timestamp() && timestamp.0 <= TIMESTAMP_MAX.0 + TIMESTAMP_SLACK);
         if follows {
             return Ok(at);
         }

@@ -56,6 +56,8 @@ pub type Outcomes = Vec<Outcome>;
 
 /// Latest log time in nanoseconds, in the year 2262; a clock beyond it is taken as this.
 pub const TIMESTAMP_MAX: Timestamp = Timestamp(u64::MAX / 2);
+/// How far records may run past it: 2^60 of them.
+const TIMESTAMP_SLACK: u64 = 1 << 60;
 
 /// State of one partition at the tail of its log.
 pub struct Ledger {

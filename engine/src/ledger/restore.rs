@@ -13,7 +13,7 @@ use super::digest::PENDING_BYTES;
 use super::ids::{Ids, Key, OFFSET_MAX, PendingState, SLOT_BYTES, Slot};
 use super::pendings::Pending;
 use super::snapshot::{CHUNK_HEADER_BYTES, HEAD_BYTES, Head, MAGIC, Section, VERSION};
-use super::{Ledger, TIMESTAMP_MAX};
+use super::{Ledger, TIMESTAMP_MAX, TIMESTAMP_SLACK};
 
 /// Why chunks are not a snapshot. There is no ledger then.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -276,7 +276,7 @@ fn one_head(chunk: usize, items: &[u8]) -> Result<Head, RestoreError> {
     let possible = word(bytes, 0) >> 32 == 0
         && head.partition < head.partitions
         && head.next_offset <= OFFSET_MAX
-        && head.last_timestamp <= TIMESTAMP_MAX.0 * 3 / 2
+        && head.last_timestamp <= TIMESTAMP_MAX.0 + TIMESTAMP_SLACK
         && u32::try_from(head.accounts).is_ok()
         && head.ids <= head.next_offset;
     if possible { Ok(head) } else { Err(bad) }

@@ -1,0 +1,193 @@
+//! Memory and speed of the ledger alone: `cargo run --release --example ledger_footprint`.
+//!
+//! Creates 1 M accounts and 10 M transfers with random ids, and prints what they cost by the
+//! process's resident memory (from `/proc/self/statm`), decisions per second on this core, the
+//! longest batch, and what a snapshot and a restore take. Arguments: accounts and transfers.
+
+use std::time::{Duration, Instant};
+
+use walengine::ledger::{Draft, Ledger, Outcomes};
+use walengine_net::model::{
+    Account, AccountId, Amount, Code, EventBytes, EventId, LedgerId, Offset, PartitionId,
+    Timestamp, Transfer,
+};
+
+const BATCH: usize = 8190;
+const HOT_ACCOUNTS: u64 = 10_000;
+const CHUNK_BYTES: usize = 1 << 20;
+/// `getconf PAGESIZE` on x86-64.
+const PAGE_BYTES: usize = 4096;
+
+/// `SplitMix64` (Steele, Lea and Flood, 2014).
+struct Random(u64);
+
+impl Random {
+    fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut mixed = self.0;
+        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        mixed ^ (mixed >> 31)
+    }
+
+    fn id(&mut self) -> u128 {
+        u128::from(self.next()) << 64 | u128::from(self.next())
+    }
+}
+
+fn resident_bytes() -> usize {
+    let statm = std::fs::read_to_string("/proc/self/statm").unwrap_or_default();
+    let pages = statm.split(' ').nth(1).and_then(|pages| pages.parse::<usize>().ok());
+    pages.unwrap_or(0) * PAGE_BYTES
+}
+
+struct Bench {
+    ledger: Ledger,
+    draft: Draft,
+    outcomes: Outcomes,
+    busy: Duration,
+    longest: Duration,
+}
+
+impl Bench {
+    fn submit(&mut self, events: &[EventBytes]) {
+        let start = Instant::now();
+        self.ledger.submit(events, &mut self.draft, Timestamp(1), &mut self.outcomes);
+        let taken = start.elapsed();
+        self.busy += taken;
+        self.longest = self.longest.max(taken);
+        assert!(self.outcomes.iter().all(|outcome| outcome.verdict.is_ok()));
+        self.ledger.release(self.ledger.next_offset());
+        self.draft.clear();
+        self.outcomes.clear();
+    }
+
+    fn report(&mut self, what: &str, events: usize) {
+        println!(
+            "{what}: {:.2} M/s, {:.0} ns each, longest batch of {BATCH} {:.2} ms",
+            events as f64 / self.busy.as_secs_f64() / 1e6,
+            self.busy.as_nanos() as f64 / events as f64,
+            self.longest.as_secs_f64() * 1e3,
+        );
+        (self.busy, self.longest) = (Duration::ZERO, Duration::ZERO);
+    }
+}
+
+/// An id in book 0, as all accounts of this program have.
+fn account_id(number: u64) -> AccountId {
+    AccountId(u128::from(Random(number).next()) | 1 << 64)
+}
+
+fn transfers(random: &mut Random, batch: &mut Vec<EventBytes>, accounts: u64) {
+    batch.clear();
+    for _ in 0..BATCH {
+        let debit = random.next() % accounts;
+        let credit = (debit + 1 + random.next() % (accounts - 1)) % accounts;
+        let transfer = Transfer {
+            id: EventId(random.id()),
+            debit_account_id: account_id(debit),
+            credit_account_id: account_id(credit),
+            amount: Amount(u128::from(random.next() % 1000 + 1)),
+            ledger: LedgerId(1),
+            code: Code(1),
+            ..Transfer::default()
+        };
+        batch.push(transfer.to_bytes());
+    }
+}
+
+fn main() {
+    let mut arguments = std::env::args().skip(1).filter_map(|text| text.parse::<u64>().ok());
+    let accounts = arguments.next().unwrap_or(1_000_000);
+    let count = arguments.next().unwrap_or(10_000_000);
+    let mut random = Random(42);
+    let mut bench = Bench {
+        ledger: Ledger::new(PartitionId(0), 1),
+        draft: Draft::new(),
+        outcomes: Outcomes::new(),
+        busy: Duration::ZERO,
+        longest: Duration::ZERO,
+    };
+    let mut batch = Vec::with_capacity(BATCH);
+    let create = |number: u64| {
+        let id = account_id(number);
+        let account = Account { id, ledger: LedgerId(1), code: Code(1), ..Account::default() };
+        account.to_bytes()
+    };
+    // The buffers that every ledger shares are there before the measurement starts.
+    bench.draft.body.events.reserve(BATCH);
+    bench.draft.body.events.resize(BATCH, [1; 128]);
+    bench.draft.clear();
+    batch.extend((0..BATCH as u64).map(create));
+    bench.submit(&batch);
+    let empty = resident_bytes();
+
+    for first in (BATCH as u64..accounts).step_by(BATCH) {
+        batch.clear();
+        batch.extend((first..accounts.min(first + BATCH as u64)).map(create));
+        bench.submit(&batch);
+    }
+    bench.report("accounts", accounts as usize);
+    let with_accounts = resident_bytes();
+    println!(
+        "  {:.1} bytes for each account, its remembered id included",
+        (with_accounts - empty) as f64 / (accounts - BATCH as u64) as f64
+    );
+
+    let batches = count.div_ceil(BATCH as u64);
+    for _ in 0..batches {
+        transfers(&mut random, &mut batch, HOT_ACCOUNTS.min(accounts));
+        bench.submit(&batch);
+    }
+    let submitted = batches as usize * BATCH;
+    bench.report("transfers between 10,000 accounts, fresh random ids", submitted);
+    let bytes = (resident_bytes() - with_accounts) as f64 / submitted as f64;
+    println!("  {bytes:.1} bytes for each remembered id");
+
+    for _ in 0..200 {
+        transfers(&mut random, &mut batch, accounts);
+        bench.submit(&batch);
+    }
+    bench.report("transfers between all accounts", 200 * BATCH);
+    measure_snapshot(&mut bench, &mut random, &mut batch, accounts);
+}
+
+fn measure_snapshot(
+    bench: &mut Bench,
+    random: &mut Random,
+    batch: &mut Vec<EventBytes>,
+    accounts: u64,
+) {
+    let digest = bench.ledger.digest();
+    let start = Instant::now();
+    let mut cut = bench.ledger.snapshot();
+    println!("snapshot: cut {:.0} us", start.elapsed().as_secs_f64() * 1e6);
+    let (mut chunks, mut longest, mut total) = (Vec::new(), Duration::ZERO, Duration::ZERO);
+    loop {
+        let start = Instant::now();
+        let chunk = cut.next_chunk(&bench.ledger, CHUNK_BYTES);
+        let taken = start.elapsed();
+        (longest, total) = (longest.max(taken), total + taken);
+        let Some(chunk) = chunk else { break };
+        chunks.push(chunk);
+        if chunks.len() % 4 == 0 {
+            transfers(random, batch, accounts);
+            bench.submit(batch);
+        }
+    }
+    let submitted = chunks.len() / 4 * BATCH;
+    println!(
+        "  {} chunks, {} MiB, {:.2} s in all, longest chunk {:.2} ms",
+        chunks.len(),
+        chunks.iter().map(Vec::len).sum::<usize>() >> 20,
+        total.as_secs_f64(),
+        longest.as_secs_f64() * 1e3
+    );
+    drop(cut);
+    bench.report("  transfers meanwhile, between all accounts", submitted);
+    let start = Instant::now();
+    let restored = Ledger::restore(PartitionId(0), 1, &chunks).expect("own snapshot");
+    println!("restore: {:.2} s", start.elapsed().as_secs_f64());
+    assert!(restored.next_offset() < bench.ledger.next_offset() || restored.next_offset() == Offset(0));
+    assert_eq!(restored.digest(), digest, "restored state is the state at the cut");
+}

@@ -1,0 +1,605 @@
+//! The rules once more, as plainly as possible and in another way: every verdict that applies is
+//! collected and the lowest number wins; chains work on a copy. Slow, and shares no code with the
+//! ledger but the decoding of events.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+
+use walengine_net::entry::{ANY_OFFSET, RecordHead};
+use walengine_net::model::{
+    Account, AccountFlags, AccountId, Amount, Close, CloseFlags, Code, Decided, Event, EventBytes,
+    Expire, Guard, GuardFlags, LedgerId, Offset, PartitionId, Resolved, Timestamp, Transfer,
+    TransferFlags, Verdict, event_flags,
+};
+use walengine_net::partition;
+
+use walengine::ledger::{EXPIRIES_MAX, RECORD_BYTES_MAX};
+
+/// One logged record.
+#[derive(Clone, Debug)]
+pub struct Record {
+    pub event: EventBytes,
+    pub verdict: Verdict,
+    pub resolved: Option<Resolved>,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub enum Fate {
+    Open,
+    Posted,
+    Voided,
+    Expired,
+}
+
+#[derive(Clone, Debug)]
+pub struct Reservation {
+    pub transfer: Transfer,
+    pub amount: u128,
+    pub expires_at: Option<u64>,
+    pub offset: u64,
+    pub fate: Fate,
+}
+
+/// What chains copy.
+#[derive(Clone, Default)]
+pub struct State {
+    pub accounts: HashMap<u128, Account>,
+    pub order: Vec<u128>,
+    pub reservations: BTreeMap<u128, Reservation>,
+    /// Events that this chain has accepted so far.
+    accepted: HashSet<u128>,
+}
+
+type Known = HashMap<(bool, u128), (Vec<u8>, Verdict, u64)>;
+
+pub struct Model {
+    pub partition: PartitionId,
+    pub partitions: u16,
+    pub state: State,
+    pub known: Known,
+    pub next_offset: u64,
+    pub last_timestamp: u64,
+}
+
+/// The lowest number among the verdicts whose condition holds.
+fn lowest(conditions: &[(bool, Verdict)]) -> Option<Verdict> {
+    conditions.iter().filter(|(holds, _)| *holds).map(|(_, verdict)| *verdict).min()
+}
+
+fn result(conditions: &[(bool, Verdict)]) -> Result<(), Verdict> {
+    lowest(conditions).map_or(Ok(()), Err)
+}
+
+fn name_of(bytes: &EventBytes) -> (bool, u128) {
+    let id = u128::from_le_bytes(bytes[..16].try_into().unwrap());
+    (bytes[119] >> 4 == 1, id)
+}
+
+fn all_zero(bytes: &[u8]) -> bool {
+    bytes.iter().all(|&byte| byte == 0)
+}
+
+fn overflows(terms: &[u128]) -> bool {
+    terms.iter().try_fold(0u128, |sum, term| sum.checked_add(*term)).is_none()
+}
+
+fn available(plus: u128, minus: u128, reserved: u128) -> u128 {
+    plus.saturating_sub(minus).saturating_sub(reserved)
+}
+
+impl Model {
+    pub fn new(partition: PartitionId, partitions: u16) -> Self {
+        Self {
+            partition,
+            partitions,
+            state: State::default(),
+            known: Known::new(),
+            next_offset: 0,
+            last_timestamp: 0,
+        }
+    }
+
+    fn routed(&self, id: AccountId) -> PartitionId {
+        partition::of_account(id, self.partitions)
+    }
+
+    fn elsewhere(&self, id: AccountId) -> bool {
+        id.0 != 0 && self.routed(id) != self.partition
+    }
+
+    fn malformed(&self, bytes: &EventBytes, chained: bool, repeated: bool) -> Option<Verdict> {
+        let Ok(event) = Event::from_bytes(bytes) else { return Some(Verdict::KindUnknown) };
+        let (_, id) = name_of(bytes);
+        let flags = event_flags(bytes);
+        let mut found = vec![
+            (id == 0, Verdict::IdZero),
+            (id == u128::MAX, Verdict::IdMax),
+            (repeated, Verdict::IdRepeatedInChain),
+        ];
+        match event {
+            Event::Expire(_) => return Some(Verdict::KindUnknown),
+            Event::Account(account) => found.extend([
+                (flags > 15, Verdict::FlagsUnknown),
+                (!all_zero(&bytes[16..80]), Verdict::ReservedNotZero),
+                (!all_zero(&bytes[104..112]), Verdict::ReservedNotZero),
+                (!all_zero(&bytes[120..]), Verdict::ReservedNotZero),
+                (flags & 6 == 6, Verdict::FlagsExclusive),
+                (account.ledger.0 == 0, Verdict::LedgerZero),
+                (account.code.0 == 0, Verdict::CodeZero),
+                (self.routed(account.id) != self.partition, Verdict::WrongPartition),
+            ]),
+            Event::Transfer(transfer) => self.malformed_transfer(bytes, &transfer, &mut found),
+            Event::Guard(guard) => {
+                let unused = !all_zero(&bytes[56..118]) || !all_zero(&bytes[120..]);
+                found.extend([
+                    (flags > 15, Verdict::FlagsUnknown),
+                    (unused, Verdict::ReservedNotZero),
+                    (flags & 2 == 0 && guard.version != 0, Verdict::ReservedNotZero),
+                    (flags & 12 == 0 && guard.available.0 != 0, Verdict::ReservedNotZero),
+                    (guard.account_id.0 == 0, Verdict::AccountIdZero),
+                    (!chained, Verdict::GuardOutsideChain),
+                    (flags & 14 == 0, Verdict::GuardEmpty),
+                    (self.routed(guard.account_id) != self.partition, Verdict::WrongPartition),
+                ]);
+            }
+            Event::Close(close) => {
+                let unused = !all_zero(&bytes[32..118]) || !all_zero(&bytes[120..]);
+                found.extend([
+                    (flags > 3, Verdict::FlagsUnknown),
+                    (unused, Verdict::ReservedNotZero),
+                    (close.account_id.0 == 0, Verdict::AccountIdZero),
+                    (self.routed(close.account_id) != self.partition, Verdict::WrongPartition),
+                ]);
+            }
+        }
+        lowest(&found)
+    }
+
+    fn malformed_transfer(
+        &self,
+        bytes: &EventBytes,
+        transfer: &Transfer,
+        found: &mut Vec<(bool, Verdict)>,
+    ) {
+        let set = |flag: TransferFlags| transfer.flags.contains(flag);
+        let (post, void) = (set(TransferFlags::POST_PENDING), set(TransferFlags::VOID_PENDING));
+        let balancing = set(TransferFlags::BALANCING_DEBIT) || set(TransferFlags::BALANCING_CREDIT);
+        let pending = set(TransferFlags::PENDING);
+        let ends = post || void;
+        let (debit, credit) = (transfer.debit_account_id, transfer.credit_account_id);
+        let both = debit.0 != 0 && credit.0 != 0;
+        found.extend([
+            (event_flags(bytes) >= 64, Verdict::FlagsUnknown),
+            (transfer.timestamp.0 != 0, Verdict::ReservedNotZero),
+            (post && void, Verdict::FlagsExclusive),
+            (ends && (pending || balancing), Verdict::FlagsExclusive),
+            (!ends && debit.0 == 0, Verdict::DebitAccountIdZero),
+            (!ends && credit.0 == 0, Verdict::CreditAccountIdZero),
+            (both && debit == credit, Verdict::AccountsSame),
+            (!ends && transfer.amount.0 == 0, Verdict::AmountZero),
+            (!ends && transfer.ledger.0 == 0, Verdict::LedgerZero),
+            (!ends && transfer.code.0 == 0, Verdict::CodeZero),
+            (ends && transfer.pending_id.0 == 0, Verdict::PendingIdZero),
+            (!ends && transfer.pending_id.0 != 0, Verdict::PendingIdNotZero),
+            (ends && transfer.pending_id == transfer.id, Verdict::PendingIdSame),
+            (!pending && transfer.timeout_seconds != 0, Verdict::TimeoutWithoutPending),
+            (both && self.routed(debit) != self.routed(credit), Verdict::CrossPartition),
+            (self.elsewhere(debit) || self.elsewhere(credit), Verdict::WrongPartition),
+        ]);
+    }
+
+    /// Log time of the next record of a draft that began at `base` and has `length` records.
+    fn next_timestamp(&self, length: usize, now: u64) -> u64 {
+        let earliest = self.last_timestamp + 1;
+        if length == 0 { earliest.max(now) } else { earliest }
+    }
+
+    fn log(&mut self, log: &mut Vec<Record>, timestamp: u64, record: Record) {
+        log.push(record);
+        self.next_offset += 1;
+        self.last_timestamp = timestamp;
+    }
+
+    pub fn expire(&mut self, log: &mut Vec<Record>, now: u64) {
+        for _ in 0..EXPIRIES_MAX {
+            let timestamp = self.next_timestamp(log.len(), now);
+            let due = self.state.reservations.values().filter(|reservation| {
+                reservation.fate == Fate::Open
+                    && reservation.expires_at.is_some_and(|at| at <= timestamp)
+            });
+            let Some(first) = due.min_by_key(|first| (first.expires_at, first.offset)) else {
+                return;
+            };
+            let pending_id = first.transfer.id;
+            let index = log.len() as u32;
+            let resolved = self.state.end(pending_id.0, None, Fate::Expired, index);
+            let event = Event::Expire(Expire { pending_id }).to_bytes();
+            let record = Record { event, verdict: Verdict::Ok, resolved: Some(resolved) };
+            self.log(log, timestamp, record);
+        }
+    }
+
+    pub fn submit(
+        &mut self,
+        events: &[EventBytes],
+        log: &mut Vec<Record>,
+        now: u64,
+    ) -> Vec<Decided> {
+        self.expire(log, now);
+        let mut outcomes = Vec::new();
+        let mut rest = events;
+        while !rest.is_empty() {
+            let end = rest.iter().position(|bytes| event_flags(bytes) & 1 == 0);
+            let (group, behind) = rest.split_at(end.map_or(rest.len(), |end| end + 1));
+            rest = behind;
+            outcomes.extend(self.group(group, end.is_some(), log, now));
+        }
+        outcomes
+    }
+
+    fn group(
+        &mut self,
+        group: &[EventBytes],
+        closed: bool,
+        log: &mut Vec<Record>,
+        now: u64,
+    ) -> Vec<Decided> {
+        let chained = group.len() > 1;
+        let culprit = if closed {
+            (0..group.len()).find_map(|index| {
+                let name = name_of(&group[index]);
+                let repeated = group[..index].iter().any(|earlier| name_of(earlier) == name);
+                self.malformed(&group[index], chained, repeated).map(|verdict| (index, verdict))
+            })
+        } else {
+            Some((group.len() - 1, Verdict::LinkedEventChainOpen))
+        };
+        if let Some((culprit, verdict)) = culprit {
+            let other = Verdict::LinkedEventMalformed;
+            return (0..group.len())
+                .map(|index| if index == culprit { verdict } else { other })
+                .map(|verdict| Decided { verdict, offset: None })
+                .collect();
+        }
+        let known: Vec<_> =
+            group.iter().map(|bytes| self.known.get(&name_of(bytes)).cloned()).collect();
+        let answers: Vec<Option<Decided>> = known
+            .iter()
+            .zip(group)
+            .map(|(known, bytes)| {
+                known.as_ref().map(|(body, verdict, offset)| {
+                    let same = body == bytes;
+                    let verdict = if same { *verdict } else { Verdict::IdReused };
+                    Decided { verdict, offset: Some(Offset(*offset)) }
+                })
+            })
+            .collect();
+        if answers.iter().all(Option::is_some) {
+            return answers.into_iter().flatten().collect();
+        }
+        let fresh = answers.iter().all(Option::is_none);
+        let first = self.next_timestamp(log.len(), now);
+        let decided = if fresh {
+            self.run(group, first, log.len() as u32)
+        } else {
+            let verdict = |index: usize| match &known[index] {
+                None => Verdict::LinkedEventFailed,
+                Some((body, ..)) if *body == group[index] => Verdict::IdDecidedBefore,
+                Some(_) => Verdict::IdReused,
+            };
+            (0..group.len()).map(|index| (verdict(index), None)).collect()
+        };
+        let mut outcomes = Vec::new();
+        for (index, (verdict, resolved)) in decided.into_iter().enumerate() {
+            let event = group[index];
+            let offset = self.next_offset;
+            self.known.entry(name_of(&event)).or_insert((event.to_vec(), verdict, offset));
+            let own = Decided { verdict, offset: Some(Offset(offset)) };
+            outcomes.push(answers[index].unwrap_or(own));
+            self.log(log, first + index as u64, Record { event, verdict, resolved });
+        }
+        outcomes
+    }
+
+    fn run(
+        &mut self,
+        group: &[EventBytes],
+        timestamp: u64,
+        first_index: u32,
+    ) -> Vec<(Verdict, Option<Resolved>)> {
+        let before = (group.len() > 1).then(|| self.state.clone());
+        let mut resolved = Vec::new();
+        self.state.accepted.clear();
+        for (index, bytes) in group.iter().enumerate() {
+            let event = Event::from_bytes(bytes).unwrap();
+            let at = At {
+                timestamp: timestamp + index as u64,
+                offset: self.next_offset + index as u64,
+                index: first_index + index as u32,
+            };
+            match self.state.execute(&event, at, &self.known) {
+                Ok(effective) => {
+                    resolved.push((Verdict::Ok, effective));
+                    if !matches!(event, Event::Account(_)) {
+                        self.state.accepted.insert(name_of(bytes).1);
+                    }
+                }
+                Err(verdict) => {
+                    if let Some(before) = before {
+                        self.state = before;
+                    }
+                    let other = (Verdict::LinkedEventFailed, None);
+                    let mut verdicts = vec![other; group.len()];
+                    verdicts[index] = (verdict, None);
+                    return verdicts;
+                }
+            }
+        }
+        resolved
+    }
+
+    pub fn append_records(
+        &mut self,
+        records: &[(RecordHead, Vec<u8>)],
+        logged: &mut Vec<(usize, Verdict)>,
+        now: u64,
+    ) -> Vec<Decided> {
+        let mut outcomes = Vec::new();
+        for (index, (head, bytes)) in records.iter().enumerate() {
+            let malformed = lowest(&[
+                (head.id == 0, Verdict::IdZero),
+                (head.id == u128::MAX, Verdict::IdMax),
+                (bytes.len() > RECORD_BYTES_MAX as usize, Verdict::RecordTooLarge),
+            ]);
+            if let Some(verdict) = malformed {
+                outcomes.push(Decided { verdict, offset: None });
+                continue;
+            }
+            let mut body = b"record".to_vec();
+            body.extend_from_slice(&head.expected_offset.to_le_bytes());
+            body.extend_from_slice(bytes);
+            if let Some((known, verdict, offset)) = self.known.get(&(false, head.id)) {
+                let verdict = if *known == body { *verdict } else { Verdict::IdReused };
+                outcomes.push(Decided { verdict, offset: Some(Offset(*offset)) });
+                continue;
+            }
+            let offset = self.next_offset;
+            let expected = [ANY_OFFSET, offset].contains(&head.expected_offset);
+            let verdict = if expected { Verdict::Ok } else { Verdict::OffsetDiffers };
+            self.known.insert((false, head.id), (body, verdict, offset));
+            outcomes.push(Decided { verdict, offset: Some(Offset(offset)) });
+            self.last_timestamp = self.next_timestamp(logged.len(), now);
+            self.next_offset += 1;
+            logged.push((index, verdict));
+        }
+        outcomes
+    }
+}
+
+#[derive(Clone, Copy)]
+struct At {
+    timestamp: u64,
+    offset: u64,
+    index: u32,
+}
+
+impl State {
+    fn account(&mut self, id: AccountId) -> &mut Account {
+        self.accounts.get_mut(&id.0).unwrap()
+    }
+
+    fn execute(
+        &mut self,
+        event: &Event,
+        at: At,
+        known: &Known,
+    ) -> Result<Option<Resolved>, Verdict> {
+        match event {
+            Event::Account(account) => {
+                let flags = AccountFlags(account.flags.0 & !1);
+                let timestamp = Timestamp(at.timestamp);
+                let id = account.id.0;
+                self.accounts.insert(id, Account { flags, timestamp, ..*account });
+                self.order.push(id);
+                Ok(None)
+            }
+            Event::Transfer(transfer) if transfer.flags.0 & 12 != 0 => {
+                self.end_pending(transfer, at, known).map(Some)
+            }
+            Event::Transfer(transfer) => self.transfer(transfer, at),
+            Event::Guard(guard) => self.guard(guard).map(|()| None),
+            Event::Close(close) => self.close(close).map(|()| None),
+            Event::Expire(_) => unreachable!("clients send no expiries"),
+        }
+    }
+
+    fn transfer(&mut self, transfer: &Transfer, at: At) -> Result<Option<Resolved>, Verdict> {
+        let debit = self.accounts.get(&transfer.debit_account_id.0).copied();
+        let credit = self.accounts.get(&transfer.credit_account_id.0).copied();
+        result(&[
+            (debit.is_none(), Verdict::DebitAccountNotFound),
+            (credit.is_none(), Verdict::CreditAccountNotFound),
+        ])?;
+        let (debit, credit) = (debit.unwrap(), credit.unwrap());
+        let to_debit =
+            available(debit.credits_posted.0, debit.debits_posted.0, debit.debits_pending.0);
+        let to_credit =
+            available(credit.debits_posted.0, credit.credits_posted.0, credit.credits_pending.0);
+        let balances_debit = transfer.flags.contains(TransferFlags::BALANCING_DEBIT);
+        let balances_credit = transfer.flags.contains(TransferFlags::BALANCING_CREDIT);
+        let mut amount = transfer.amount.0;
+        if balances_debit {
+            amount = amount.min(to_debit);
+        }
+        if balances_credit {
+            amount = amount.min(to_credit);
+        }
+        let pending = transfer.flags.contains(TransferFlags::PENDING);
+        let debits = [debit.debits_pending.0, debit.debits_posted.0, amount];
+        let credits = [credit.credits_pending.0, credit.credits_posted.0, amount];
+        let passes = |terms: &[u128], limit: u128| terms.iter().sum::<u128>() > limit;
+        let debit_limited = debit.flags.contains(AccountFlags::DEBITS_MUST_NOT_EXCEED_CREDITS);
+        let credit_limited = credit.flags.contains(AccountFlags::CREDITS_MUST_NOT_EXCEED_DEBITS);
+        let over = |terms: &[u128], index: usize| overflows(&[terms[index], amount]);
+        let (over_debits, over_credits) = (overflows(&debits), overflows(&credits));
+        result(&[
+            (debit.ledger != credit.ledger, Verdict::AccountsOnDifferentLedgers),
+            (
+                debit.ledger == credit.ledger && transfer.ledger != debit.ledger,
+                Verdict::LedgerDiffersFromAccounts,
+            ),
+            (debit.flags.contains(AccountFlags::CLOSED), Verdict::DebitAccountClosed),
+            (credit.flags.contains(AccountFlags::CLOSED), Verdict::CreditAccountClosed),
+            (pending && over(&debits, 0), Verdict::OverflowsDebitsPending),
+            (pending && over(&credits, 0), Verdict::OverflowsCreditsPending),
+            (!pending && over(&debits, 1), Verdict::OverflowsDebitsPosted),
+            (!pending && over(&credits, 1), Verdict::OverflowsCreditsPosted),
+            (over_debits, Verdict::OverflowsDebits),
+            (over_credits, Verdict::OverflowsCredits),
+            (balances_debit && to_debit == 0, Verdict::ExceedsCredits),
+            (balances_credit && to_credit == 0, Verdict::ExceedsDebits),
+            (
+                debit_limited && !over_debits && passes(&debits, debit.credits_posted.0),
+                Verdict::ExceedsCredits,
+            ),
+            (
+                credit_limited && !over_credits && passes(&credits, credit.debits_posted.0),
+                Verdict::ExceedsDebits,
+            ),
+        ])?;
+        let account = self.account(debit.id);
+        account.version += 1;
+        if pending {
+            account.debits_pending.0 += amount;
+        } else {
+            account.debits_posted.0 += amount;
+        }
+        let account = self.account(credit.id);
+        account.version += 1;
+        if pending {
+            account.credits_pending.0 += amount;
+            let timeout = u64::from(transfer.timeout_seconds) * 1_000_000_000;
+            let expires_at = (timeout != 0).then(|| at.timestamp + timeout);
+            let (transfer, offset) = (*transfer, at.offset);
+            let reservation = Reservation { transfer, amount, expires_at, offset, fate: Fate::Open };
+            self.reservations.insert(transfer.id.0, reservation);
+        } else {
+            account.credits_posted.0 += amount;
+        }
+        Ok((balances_debit || balances_credit).then(|| Resolved {
+            debit_account_id: debit.id,
+            credit_account_id: credit.id,
+            amount: Amount(amount),
+            index: at.index,
+            ledger: transfer.ledger,
+            code: transfer.code,
+        }))
+    }
+
+    fn end_pending(
+        &mut self,
+        transfer: &Transfer,
+        at: At,
+        known: &Known,
+    ) -> Result<Resolved, Verdict> {
+        let id = transfer.pending_id.0;
+        let Some(pending) = self.reservations.get(&id).cloned() else {
+            let before = known.get(&(false, id)).is_some_and(|(_, verdict, _)| verdict.is_ok());
+            let accepted = before || self.accepted.contains(&id);
+            return Err(if accepted {
+                Verdict::PendingNotPending
+            } else {
+                Verdict::PendingNotFound
+            });
+        };
+        let post = transfer.flags.contains(TransferFlags::POST_PENDING);
+        let amount = transfer.amount.0;
+        let asked = |asked: u128, is: u128| asked != 0 && asked != is;
+        let original = pending.transfer;
+        let debit = *self.account(original.debit_account_id);
+        let credit = *self.account(original.credit_account_id);
+        let due = pending.expires_at.is_some_and(|time| time <= at.timestamp);
+        result(&[
+            (pending.fate == Fate::Posted, Verdict::PendingAlreadyPosted),
+            (pending.fate == Fate::Voided, Verdict::PendingAlreadyVoided),
+            (pending.fate == Fate::Expired, Verdict::PendingExpired),
+            (pending.fate == Fate::Open && due, Verdict::PendingExpired),
+            (
+                asked(transfer.debit_account_id.0, original.debit_account_id.0),
+                Verdict::PendingDebitAccountDiffers,
+            ),
+            (
+                asked(transfer.credit_account_id.0, original.credit_account_id.0),
+                Verdict::PendingCreditAccountDiffers,
+            ),
+            (
+                asked(transfer.ledger.0.into(), original.ledger.0.into()),
+                Verdict::PendingLedgerDiffers,
+            ),
+            (asked(transfer.code.0.into(), original.code.0.into()), Verdict::PendingCodeDiffers),
+            (post && amount > pending.amount, Verdict::PendingAmountExceeded),
+            (!post && asked(amount, pending.amount), Verdict::PendingAmountDiffers),
+            (post && debit.flags.contains(AccountFlags::CLOSED), Verdict::DebitAccountClosed),
+            (post && credit.flags.contains(AccountFlags::CLOSED), Verdict::CreditAccountClosed),
+        ])?;
+        let whole = if amount == 0 { pending.amount } else { amount };
+        let (posted, fate) = if post { (Some(whole), Fate::Posted) } else { (None, Fate::Voided) };
+        Ok(self.end(id, posted, fate, at.index))
+    }
+
+    fn end(&mut self, id: u128, posted: Option<u128>, fate: Fate, index: u32) -> Resolved {
+        let pending = self.reservations.get_mut(&id).unwrap();
+        pending.fate = fate;
+        let (original, amount) = (pending.transfer, pending.amount);
+        let account = self.account(original.debit_account_id);
+        account.debits_pending.0 -= amount;
+        account.debits_posted.0 += posted.unwrap_or(0);
+        account.version += 1;
+        let account = self.account(original.credit_account_id);
+        account.credits_pending.0 -= amount;
+        account.credits_posted.0 += posted.unwrap_or(0);
+        account.version += 1;
+        Resolved {
+            debit_account_id: original.debit_account_id,
+            credit_account_id: original.credit_account_id,
+            amount: Amount(posted.unwrap_or(amount)),
+            index,
+            ledger: LedgerId(original.ledger.0),
+            code: Code(original.code.0),
+        }
+    }
+
+    fn guard(&self, guard: &Guard) -> Result<(), Verdict> {
+        let Some(account) = self.accounts.get(&guard.account_id.0) else {
+            return Err(Verdict::GuardAccountNotFound);
+        };
+        let set = |flag| guard.flags.contains(flag);
+        let debit =
+            available(account.credits_posted.0, account.debits_posted.0, account.debits_pending.0);
+        let credit =
+            available(account.debits_posted.0, account.credits_posted.0, account.credits_pending.0);
+        let least = guard.available.0;
+        result(&[
+            (
+                set(GuardFlags::VERSION) && account.version != guard.version,
+                Verdict::GuardVersionDiffers,
+            ),
+            (set(GuardFlags::AVAILABLE_TO_DEBIT) && debit < least, Verdict::GuardBalanceTooLow),
+            (set(GuardFlags::AVAILABLE_TO_CREDIT) && credit < least, Verdict::GuardBalanceTooLow),
+        ])
+    }
+
+    fn close(&mut self, close: &Close) -> Result<(), Verdict> {
+        let reopen = close.flags.contains(CloseFlags::REOPEN);
+        let Some(account) = self.accounts.get_mut(&close.account_id.0) else {
+            return Err(Verdict::CloseAccountNotFound);
+        };
+        let closed = account.flags.contains(AccountFlags::CLOSED);
+        result(&[
+            (!reopen && closed, Verdict::AccountAlreadyClosed),
+            (reopen && !closed, Verdict::AccountNotClosed),
+        ])?;
+        account.flags = AccountFlags(account.flags.0 ^ AccountFlags::CLOSED.0);
+        account.version += 1;
+        Ok(())
+    }
+}

@@ -1,0 +1,306 @@
+//! A million random events: ledger, replica and model agree, money is conserved, undo is exact.
+
+use std::collections::BTreeSet;
+
+use rkyv::rancor;
+use walengine_net::entry::{EventsBody, RecordsBody, access_events, access_records};
+use walengine_net::model::{AccountId, EventId, Offset, PartitionId, Timestamp, Verdict};
+
+use walengine::ledger::{
+    Draft, Ledger, LedgerTotals, Outcomes, PendingState, RecordsDraft, SnapshotCut,
+};
+
+use crate::generator::Generator;
+use crate::model::{Fate, Model};
+use crate::{Random, first_seed};
+
+const PARTITION: PartitionId = PartitionId(2);
+const PARTITIONS: u16 = 5;
+const RUNS: u64 = 100;
+const EVENTS_PER_RUN: usize = 10_200;
+
+/// One logged entry, to be replayed.
+enum Entry {
+    Events(Offset, Timestamp, EventsBody),
+    Records(Offset, Timestamp, RecordsBody),
+}
+
+fn apply(ledger: &mut Ledger, entry: &Entry) {
+    match entry {
+        Entry::Events(offset, timestamp, body) => {
+            let bytes = rkyv::to_bytes::<rancor::Error>(body).unwrap();
+            ledger.apply_events(*offset, *timestamp, access_events(&bytes).unwrap()).unwrap();
+        }
+        Entry::Records(offset, timestamp, body) => {
+            let bytes = rkyv::to_bytes::<rancor::Error>(body).unwrap();
+            ledger.apply_records(*offset, *timestamp, access_records(&bytes).unwrap()).unwrap();
+        }
+    }
+}
+
+struct Snapshot {
+    cut: SnapshotCut,
+    digest: [u8; 32],
+    /// Entries before it.
+    entries: usize,
+    chunks: Vec<Vec<u8>>,
+}
+
+struct Run {
+    generator: Generator,
+    random: Random,
+    model: Model,
+    leader: Ledger,
+    replica: Ledger,
+    draft: Draft,
+    records: RecordsDraft,
+    outcomes: Outcomes,
+    now: u64,
+    entries: Vec<Entry>,
+    snapshot: Option<Snapshot>,
+    seen: BTreeSet<Verdict>,
+    events: usize,
+    snapshots: usize,
+    undone: usize,
+}
+
+impl Run {
+    fn new(seed: u64) -> Self {
+        Self {
+            generator: Generator::new(seed, PARTITION, PARTITIONS),
+            random: Random::new(!seed),
+            model: Model::new(PARTITION, PARTITIONS),
+            leader: Ledger::new(PARTITION, PARTITIONS),
+            replica: Ledger::new(PARTITION, PARTITIONS),
+            draft: Draft::new(),
+            records: RecordsDraft::new(),
+            outcomes: Outcomes::new(),
+            now: 1_000_000_000,
+            entries: Vec::new(),
+            snapshot: None,
+            seen: BTreeSet::new(),
+            events: 0,
+            snapshots: 0,
+            undone: 0,
+        }
+    }
+
+    fn go(&mut self) {
+        while self.events < EVENTS_PER_RUN {
+            // Time may also stand still or jump back.
+            self.now += self.random.pick(&[0, 1, 1_000, 10_000_000, 500_000_000]);
+            let now = self.now.saturating_sub(self.random.pick(&[0, 0, 0, 5_000_000_000]));
+            if self.random.chance(60) {
+                self.append_records(now);
+            } else {
+                self.submit(now);
+            }
+            self.check_money();
+            self.go_on_with_snapshot();
+            if self.random.chance(30) {
+                self.check_state();
+            }
+        }
+        self.check_state();
+    }
+
+    fn submit(&mut self, now: u64) {
+        let before = self.random.chance(200).then(|| self.leader.digest());
+        let requests = if self.random.chance(300) { 3 } else { 1 };
+        let mut log = Vec::new();
+        let mut sent = Vec::new();
+        for _ in 0..requests {
+            let length = self.random.pick(&[1, 1, 2, 5, 20, 60, 200]);
+            let events = self.generator.batch(length, &self.model);
+            self.events += length;
+            let expected = self.model.submit(&events, &mut log, now);
+            self.outcomes.clear();
+            self.leader.submit(&events, &mut self.draft, Timestamp(now), &mut self.outcomes);
+            for (index, outcome) in self.outcomes.iter().enumerate() {
+                let event = walengine_net::model::Event::from_bytes(&events[index]);
+                assert_eq!(*outcome, expected[index], "event {index} of {length}: {event:#?}");
+                self.seen.insert(outcome.verdict);
+            }
+            assert_eq!(self.outcomes.len(), expected.len());
+            sent.push(events);
+        }
+        if let Some(before) = before {
+            self.undo_and_submit_again(before, &sent, now);
+        }
+        self.check_log(&log);
+        if !self.draft.is_empty() {
+            let (base, timestamp) = (self.draft.base_offset, self.draft.timestamp);
+            let entry = Entry::Events(base, timestamp, self.draft.take());
+            apply(&mut self.replica, &entry);
+            self.entries.push(entry);
+        }
+        self.leader.release(self.leader.next_offset());
+    }
+
+    fn undo_and_submit_again(&mut self, before: [u8; 32], sent: &[Vec<[u8; 128]>], now: u64) {
+        self.undone += 1;
+        let after = self.leader.digest();
+        let draft = &self.draft;
+        if !draft.is_empty() {
+            self.leader.undo_events(
+                draft.base_offset,
+                draft.previous_timestamp,
+                &draft.events,
+                &draft.verdicts,
+                &draft.resolved,
+            );
+        }
+        assert_eq!(self.leader.digest(), before, "undo leaves what was before");
+        self.draft.clear();
+        for events in sent {
+            self.leader.submit(events, &mut self.draft, Timestamp(now), &mut self.outcomes);
+        }
+        assert_eq!(self.leader.digest(), after, "the same again");
+    }
+
+    fn check_log(&mut self, log: &[crate::model::Record]) {
+        assert_eq!(self.draft.len(), log.len());
+        let mut resolved = self.draft.resolved.iter();
+        for (index, record) in log.iter().enumerate() {
+            assert_eq!(self.draft.events[index], record.event);
+            assert_eq!(self.draft.verdicts[index], record.verdict.number());
+            self.seen.insert(record.verdict);
+            if let Some(expected) = record.resolved {
+                assert_eq!(resolved.next(), Some(&expected.to_bytes()), "record {index}");
+            }
+        }
+        assert_eq!(resolved.next(), None);
+    }
+
+    fn append_records(&mut self, now: u64) {
+        let records = self.generator.records(self.model.next_offset);
+        let heads: Vec<_> = records.iter().map(|(head, _)| *head).collect();
+        let blob: Vec<u8> = records.iter().flat_map(|(_, bytes)| bytes.iter().copied()).collect();
+        let mut logged = Vec::new();
+        let expected = self.model.append_records(&records, &mut logged, now);
+        self.outcomes.clear();
+        let before = self.leader.digest();
+        for _ in 0..2 {
+            let (draft, outcomes) = (&mut self.records, &mut self.outcomes);
+            self.leader.append_records(&heads, &blob, draft, Timestamp(now), outcomes);
+            assert_eq!(self.outcomes, expected);
+            if self.undone % 2 == 0 || draft_is_empty(&self.records) {
+                break;
+            }
+            let ids = self.records.heads.iter().map(|head| head.id);
+            let (base, previous) = (self.records.base_offset, self.records.previous_timestamp);
+            self.leader.undo_records(base, previous, ids);
+            assert_eq!(self.leader.digest(), before, "undo leaves what was before");
+            self.records.clear();
+            self.outcomes.clear();
+            self.undone += 1;
+        }
+        self.seen.extend(expected.iter().map(|outcome| outcome.verdict));
+        let verdicts: Vec<u8> = logged.iter().map(|(_, verdict)| verdict.number()).collect();
+        assert_eq!(self.records.verdicts, verdicts);
+        if !self.records.is_empty() {
+            let (base, timestamp) = (self.records.base_offset, self.records.timestamp);
+            let entry = Entry::Records(base, timestamp, self.records.take());
+            apply(&mut self.replica, &entry);
+            self.entries.push(entry);
+        }
+    }
+
+    fn check_money(&self) {
+        assert!(self.leader.totals().values().all(LedgerTotals::balanced));
+    }
+
+    fn check_state(&self) {
+        assert_eq!(self.leader.next_offset().0, self.model.next_offset);
+        assert_eq!(self.leader.last_timestamp().0, self.model.last_timestamp);
+        let state = &self.model.state;
+        let accounts: Vec<_> = self.leader.accounts_from(0, usize::MAX).collect();
+        let expected: Vec<_> = state.order.iter().map(|id| state.accounts[id]).collect();
+        assert_eq!(accounts, expected);
+        for account in &expected {
+            assert_eq!(self.leader.account(account.id), Some(*account));
+        }
+        for ((account, id), (_, verdict, offset)) in &self.model.known {
+            let decided = if *account {
+                self.leader.decided_account(AccountId(*id))
+            } else {
+                self.leader.decided(EventId(*id))
+            };
+            let decided = decided.unwrap();
+            assert_eq!((decided.verdict, decided.offset), (*verdict, Some(Offset(*offset))));
+        }
+        assert_eq!(self.leader.ids_len(), self.model.known.len());
+        let mut open = 0;
+        for (id, expected) in &state.reservations {
+            let is = match expected.fate {
+                Fate::Open => PendingState::Open,
+                Fate::Posted => PendingState::Posted,
+                Fate::Voided => PendingState::Voided,
+                Fate::Expired => PendingState::Expired,
+            };
+            assert_eq!(self.leader.pending_state(EventId(*id)), Some(is));
+            let pending = self.leader.pending(EventId(*id));
+            assert_eq!(pending.is_some(), is == PendingState::Open);
+            if let Some(pending) = pending {
+                open += 1;
+                assert_eq!(pending.amount.0, expected.amount);
+                assert_eq!(pending.expires_at.map(|at| at.0), expected.expires_at);
+            }
+        }
+        assert_eq!(self.leader.pendings_len(), open);
+        assert_eq!(self.leader.digest(), self.replica.digest(), "a replica has the same state");
+    }
+
+    /// A cut now and then, written in small pieces between requests.
+    fn go_on_with_snapshot(&mut self) {
+        let Some(snapshot) = &mut self.snapshot else {
+            if self.random.chance(30) {
+                let (cut, digest) = (self.leader.snapshot(), self.leader.digest());
+                let entries = self.entries.len();
+                self.snapshot = Some(Snapshot { cut, digest, entries, chunks: Vec::new() });
+            }
+            return;
+        };
+        for _ in 0..3 {
+            let bytes_max = self.random.pick(&[1, 5_000, 20_000]);
+            let Some(chunk) = snapshot.cut.next_chunk(&self.leader, bytes_max) else { break };
+            assert!(chunk.len() <= bytes_max.max(4096));
+            snapshot.chunks.push(chunk);
+        }
+        if !snapshot.cut.is_complete() {
+            return;
+        }
+        let snapshot = self.snapshot.take().unwrap();
+        let mut restored = Ledger::restore(PARTITION, PARTITIONS, &snapshot.chunks).unwrap();
+        assert_eq!(restored.digest(), snapshot.digest, "restored is what was cut");
+        for entry in &self.entries[snapshot.entries..] {
+            apply(&mut restored, entry);
+        }
+        assert_eq!(restored.digest(), self.leader.digest(), "and comes to the tail by replay");
+        self.snapshots += 1;
+    }
+}
+
+fn draft_is_empty(draft: &RecordsDraft) -> bool {
+    draft.is_empty()
+}
+
+#[test]
+fn a_million_random_events_are_decided_as_the_model_says() {
+    let first = first_seed();
+    let mut seen = BTreeSet::new();
+    let (mut events, mut snapshots, mut undone) = (0, 0, 0);
+    for seed in first..first + RUNS {
+        println!("run with seed {seed}");
+        let mut run = Run::new(seed);
+        run.go();
+        seen.append(&mut run.seen);
+        events += run.events;
+        snapshots += run.snapshots;
+        undone += run.undone;
+    }
+    println!("{events} events, {snapshots} snapshots, {undone} times undone");
+    assert!(events >= 1_000_000 && snapshots > 100 && undone > 1000);
+    let missing: Vec<_> = Verdict::ALL.iter().filter(|verdict| !seen.contains(verdict)).collect();
+    assert!(missing.is_empty(), "never occurred: {missing:?}");
+}
