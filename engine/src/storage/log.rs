@@ -40,6 +40,11 @@ pub const BACKLOG_BYTES_MAX: usize = 64 << 20;
 pub const ZERO_AHEAD_BYTES: u64 = 8 << 20;
 /// Default size of one write of zeros in bytes: small enough not to be felt by the flush behind it.
 pub const ZERO_CHUNK_BYTES: usize = 256 << 10;
+/// Default largest flush that zeros are written ahead of, in bytes: past it their bandwidth, which is
+/// the flushes' own, costs more than the change of metadata that they spare.
+pub const ZERO_AHEAD_FLUSH_BYTES_MAX: usize = 64 << 10;
+/// Default number of segments kept ready behind the last one.
+pub const PREPARED_SEGMENTS: usize = 1;
 /// Default most sealed segments that are kept open and indexed for readers.
 pub const INDEXED_SEGMENTS_MAX: usize = 16;
 
@@ -64,6 +69,11 @@ pub struct LogConfig {
     pub zero_ahead_bytes: u64,
     /// Size of one write of zeros in bytes, whole blocks.
     pub zero_chunk_bytes: usize,
+    /// Largest flush, on the average, that zeros are written ahead of, in bytes.
+    pub zero_ahead_flush_bytes_max: usize,
+    /// Segments kept ready behind the last one; at least 1. Each has its first `zero_ahead_bytes`
+    /// zero-written before it is used.
+    pub prepared_segments: usize,
     /// Most sealed segments that are kept open and indexed.
     pub indexed_segments_max: usize,
 }
@@ -81,6 +91,8 @@ impl LogConfig {
             backlog_bytes_max: BACKLOG_BYTES_MAX,
             zero_ahead_bytes: ZERO_AHEAD_BYTES,
             zero_chunk_bytes: ZERO_CHUNK_BYTES,
+            zero_ahead_flush_bytes_max: ZERO_AHEAD_FLUSH_BYTES_MAX,
+            prepared_segments: PREPARED_SEGMENTS,
             indexed_segments_max: INDEXED_SEGMENTS_MAX,
         }
     }
@@ -222,6 +234,7 @@ impl<D: Disk, R: Runtime> Log<D, R> {
         from: Tail,
     ) -> Result<Opened<D, R>, OpenError> {
         assert!(config.segment_bytes.is_multiple_of(BLOCK), "a segment is whole blocks");
+        assert!(config.prepared_segments > 0, "without a next segment the log can't go on");
         let ids = Ids { cluster: config.cluster, partition: config.partition };
         let mut zeros = disk.buffer(config.zero_chunk_bytes);
         zeros.as_mut().fill(0);

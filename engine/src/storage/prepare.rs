@@ -13,12 +13,6 @@ use super::log::{Inner, State};
 use super::segment::{self, Prepared, Zeroing};
 use crate::runtime::Runtime;
 
-/// Segments kept ready behind the last one.
-const PREPARED_SEGMENTS: usize = 1;
-/// Zeros are written ahead of flushes up to this size. A larger one gains less from them than their
-/// bandwidth costs: it pays the change of metadata once for many blocks.
-const ZERO_AHEAD_FLUSH_BYTES_MAX: usize = 64 << 10;
-
 enum Job<D: Disk> {
     Create(u64),
     Zero(Rc<D::File>, u64),
@@ -56,7 +50,7 @@ impl<D: Disk, R: Runtime> Inner<D, R> {
         let mut state = self.state.borrow_mut();
         let job = if state.stopped.is_some() || state.truncating {
             None
-        } else if state.prepared.len() < PREPARED_SEGMENTS && !state.no_room {
+        } else if state.prepared.len() < self.config.prepared_segments && !state.no_room {
             let last = state.prepared.back().map(|prepared| prepared.sequence);
             let last = last.or_else(|| state.segments.last().map(|segment| segment.sequence));
             Some(Job::Create(last.unwrap_or(0) + 1))
@@ -76,7 +70,7 @@ impl<D: Disk, R: Runtime> Inner<D, R> {
         let staged = state.staged.as_ref().map_or(0, |staged| staged.used as u64);
         let written = (state.write_position + staged).next_multiple_of(chunk);
         let from = state.zeroed.max(written);
-        let small = state.flush_bytes_recent <= ZERO_AHEAD_FLUSH_BYTES_MAX;
+        let small = state.flush_bytes_recent <= self.config.zero_ahead_flush_bytes_max;
         let near = from < state.write_position + self.config.zero_ahead_bytes;
         if !small || !near || from + chunk > self.config.segment_bytes {
             return None;
