@@ -55,7 +55,8 @@ fn check_all(test: &str, effect: Effect) {
     for outcome in [Outcome::NotOpened, Outcome::Stopped, Outcome::WentOn] {
         let count = outcomes.iter().filter(|found| **found == outcome).count();
         println!("{effect:?}: {count} of {FAILING} {outcome:?}");
-        assert!(count > 0, "{outcome:?} never happened");
+        // A replay of one seed meets one of them.
+        assert!(count > 0 || outcomes.len() == 1, "{outcome:?} never happened");
     }
 }
 
