@@ -13,8 +13,8 @@ use indicatif::{ProgressBar, ProgressStyle};
 use walengine_net::client::blocking::Client;
 use walengine_net::limits::EVENTS_MAX;
 use walengine_net::model::{
-    Account, AccountId, Amount, Book, Code, EventBytes, EventId, LedgerId, Transfer,
-    TransferFlags, Verdict,
+    Account, AccountId, Amount, Book, Code, EventBytes, EventId, LedgerId, Transfer, TransferFlags,
+    Verdict,
 };
 use walengine_net::names;
 
@@ -27,16 +27,9 @@ const CHUNK_ROWS: usize = 4 * EVENTS_MAX;
 /// nothing.
 const CREATED_MAX: usize = 1 << 20;
 
-const REQUIRED: [&str; 6] =
-    ["id", "debit_account", "credit_account", "amount", "ledger", "code"];
-const OPTIONAL: [&str; 6] = [
-    "pending_id",
-    "user_data_128",
-    "user_data_64",
-    "user_data_32",
-    "timeout_seconds",
-    "flags",
-];
+const REQUIRED: [&str; 6] = ["id", "debit_account", "credit_account", "amount", "ledger", "code"];
+const OPTIONAL: [&str; 6] =
+    ["pending_id", "user_data_128", "user_data_64", "user_data_32", "timeout_seconds", "flags"];
 
 /// Columns: id, `debit_account`, `credit_account`, amount (minor units), ledger, code; optional:
 /// `pending_id`, `user_data_128`, `user_data_64`, `user_data_32`, `timeout_seconds`, flags (names

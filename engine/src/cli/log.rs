@@ -2,12 +2,10 @@
 
 use std::time::Duration;
 
-use walengine_net::client::blocking::Client;
 use walengine_net::client::Page;
+use walengine_net::client::blocking::Client;
 use walengine_net::entry::{EntryHeader, EntryKind, access_events, access_records};
-use walengine_net::model::{
-    Event, Offset, PartitionId, Resolved, Timestamp, Verdict,
-};
+use walengine_net::model::{Event, Offset, PartitionId, Resolved, Timestamp, Verdict};
 use walengine_net::names;
 
 use super::Asking;
@@ -157,12 +155,15 @@ impl Printer {
     }
 
     fn entry(&mut self, header: &EntryHeader, body: &[u8]) -> Result<(), Fatal> {
-        let bad = |error| Fatal::new(Reason::Server, format!("the server sent a bad entry: {error}"));
+        let bad =
+            |error| Fatal::new(Reason::Server, format!("the server sent a bad entry: {error}"));
         match header.meta.kind {
             EntryKind::Events => {
                 let body = access_events(body).map_err(bad)?;
                 let mut resolved = body.resolved.iter().map(Resolved::from_bytes).peekable();
-                for ((event, verdict), index) in body.events.iter().zip(body.verdicts.iter()).zip(0u32..) {
+                for ((event, verdict), index) in
+                    body.events.iter().zip(body.verdicts.iter()).zip(0u32..)
+                {
                     let effective = resolved.next_if(|resolved| resolved.index == index);
                     let record = self.record(header, index, *verdict);
                     self.row(&record, || {
@@ -172,7 +173,9 @@ impl Printer {
             }
             EntryKind::Records => {
                 let body = access_records(body).map_err(bad)?;
-                for ((head, verdict), index) in body.heads.iter().zip(body.verdicts.iter()).zip(0u32..) {
+                for ((head, verdict), index) in
+                    body.heads.iter().zip(body.verdicts.iter()).zip(0u32..)
+                {
                     let record = self.record(header, index, *verdict);
                     self.row(&record, || {
                         let mut values = record.row("record", head.id.to_native());

@@ -30,10 +30,7 @@ enum Sink {
 
 impl Output {
     /// Starts with the heading. A column is its name and its width in text, 0 for the last.
-    pub fn new(
-        format: Format,
-        columns: &'static [(&'static str, usize)],
-    ) -> Result<Self, Fatal> {
+    pub fn new(format: Format, columns: &'static [(&'static str, usize)]) -> Result<Self, Fatal> {
         let stdout = io::stdout();
         let sink = match format {
             Format::Text => Sink::Text(BufWriter::new(stdout)),

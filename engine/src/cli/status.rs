@@ -22,12 +22,12 @@ pub fn run(arguments: &Arguments) -> Result<(), Fatal> {
     let mut rows = BTreeMap::new();
     for partition in info.partitions() {
         let report = client.server_status(partition)?;
-        let numbers = report.numbers.into_iter().map(|(of, name, value)| {
-            ((of.map(|of| of.0), name), value.to_string())
-        });
-        let texts = report.texts.into_iter().map(|(of, name, text)| {
-            ((of.map(|of| of.0), name), text)
-        });
+        let numbers = report
+            .numbers
+            .into_iter()
+            .map(|(of, name, value)| ((of.map(|of| of.0), name), value.to_string()));
+        let texts =
+            report.texts.into_iter().map(|(of, name, text)| ((of.map(|of| of.0), name), text));
         rows.extend(numbers.chain(texts));
     }
     rows.insert((None, "cluster".into()), format!("{:032x}", info.cluster.0));

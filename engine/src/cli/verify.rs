@@ -93,7 +93,7 @@ async fn partition(dir: PathBuf, superblock: Superblock, id: PartitionId) -> Res
         report.segments,
         report.entry_bytes,
         report.tail.next_offset,
-        short_hash(&report.tail.chain.0),
+        report.tail.chain,
         ledger.accounts_len(),
         ledger.ids_len(),
         if report.torn_bytes > 0 {
@@ -150,7 +150,9 @@ pub fn run_dump(arguments: &DumpArguments) -> Result<(), Fatal> {
         ("hard-state", _) => blocks(&bytes, |block| HardStateSlot::from_block(block)),
         (_, Some("seg")) => dump_segment(&bytes),
         (_, Some("snap")) => {
-            blocks(&bytes[..bytes.len().min(BLOCK as usize)], |block| SnapshotMeta::from_block(block));
+            blocks(&bytes[..bytes.len().min(BLOCK as usize)], |block| {
+                SnapshotMeta::from_block(block)
+            });
         }
         _ => {
             let message = format!("{name} is not a superblock, hard-state, .seg or .snap file");
@@ -190,7 +192,7 @@ fn dump_segment(bytes: &[u8]) {
                 meta.timestamp,
                 body.len(),
                 header.durable_index,
-                short_hash(&header.chain.0)
+                header.chain
             );
             at = (at + header.entry_bytes()).next_multiple_of(8);
             continue;
@@ -202,12 +204,4 @@ fn dump_segment(bytes: &[u8]) {
         }
         at = end;
     }
-}
-
-fn short_hash(hash: &[u8; 32]) -> String {
-    use std::fmt::Write;
-    hash[..6].iter().fold(String::new(), |mut text, byte| {
-        let _ = write!(text, "{byte:02x}"); // writing to a string can't fail
-        text
-    })
 }

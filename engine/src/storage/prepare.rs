@@ -99,8 +99,7 @@ impl<D: Disk, R: Runtime> Inner<D, R> {
 
     async fn create_segment(&self, sequence: u64) {
         let go_on = async || self.may_zero().await;
-        let zeroing =
-            Zeroing { zeros: &self.zeros, bytes: self.config.segment_bytes, go_on };
+        let zeroing = Zeroing { zeros: &self.zeros, bytes: self.config.segment_bytes, go_on };
         let bytes = self.config.segment_bytes;
         match segment::create(&self.disk, &self.dir, sequence, bytes, zeroing).await {
             Ok(prepared) => self.prepared(prepared),
