@@ -5,7 +5,10 @@ use std::process::ExitCode;
 use clap::Parser as _;
 
 mod error;
+mod floor;
 mod load;
+mod log_only;
+mod server;
 mod stats;
 mod system;
 
@@ -21,11 +24,14 @@ struct Arguments {
 enum Command {
     /// Load one running server and report what came of it
     Load(load::LoadArguments),
+    /// Measure the log alone, without network and ledger, against raw writes
+    Log(log_only::LogArguments),
 }
 
 fn main() -> ExitCode {
     let result = match Arguments::parse().command {
         Command::Load(arguments) => load::command(&arguments),
+        Command::Log(arguments) => log_only::command(&arguments),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

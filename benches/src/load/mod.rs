@@ -219,6 +219,17 @@ fn pace(rate: Option<f64>, threads: u64) -> Pace {
     }
 }
 
+/// A server answers there.
+pub fn probe(server: SocketAddr) -> Result<()> {
+    connection::connect(server, PartitionId(0)).map(|_| ())
+}
+
+/// Length in bytes of a request of `what`.
+pub fn request_bytes(what: What) -> Result<usize> {
+    let accounts = Accounts::of(PartitionId(0), 1, 2);
+    Ok(Template::new(what, PartitionId(0), accounts)?.frame.len())
+}
+
 /// Connects, creates the accounts and deals the connections to the threads.
 fn prepare(arguments: &LoadArguments, what: What) -> Result<(Vec<Worker>, usize)> {
     let (_, greeting) = connection::connect(arguments.server, PartitionId(0))?;
