@@ -40,14 +40,6 @@ pub struct RawReport {
     pub latency_micros: Percentiles,
 }
 
-impl RawReport {
-    /// Bytes a second.
-    #[expect(clippy::cast_precision_loss, reason = "a figure for people")]
-    pub fn bytes_per_second(&self) -> f64 {
-        self.commits_per_second * self.bytes as f64
-    }
-}
-
 /// A buffer that starts at a block's boundary.
 struct Aligned {
     bytes: Vec<u8>,

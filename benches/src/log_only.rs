@@ -30,6 +30,8 @@ const SMALL_INFLIGHT: usize = 4;
 const SMALL_BODY_BYTES: usize = 3072;
 /// Memory of an executor for direct I/O.
 const IO_MEMORY_BYTES: usize = 64 << 20;
+/// How long an idle executor spins, as the server's do.
+const SPIN: Duration = Duration::from_micros(20);
 
 /// What to measure.
 #[derive(Clone, Debug, clap::Args)]
@@ -96,13 +98,20 @@ pub const CASES: [LogCase; 6] = [
 
 /// Measures and prints all cases.
 pub fn command(arguments: &LogArguments) -> Result<()> {
+    measure_all(arguments).map(|_| ())
+}
+
+/// Measures all cases, printing each as it is done.
+pub fn measure_all(arguments: &LogArguments) -> Result<Vec<LogReport>> {
     println!("{}", LogReport::heading());
+    let mut reports = Vec::new();
     for case in CASES {
         let seconds = Duration::from_secs_f64(arguments.seconds);
         let report = measure(case, &arguments.dir, arguments.rounds, seconds)?;
         println!("{}", report.to_line());
+        reports.push(report);
     }
-    Ok(())
+    Ok(reports)
 }
 
 /// Measures one case: rounds of floor, engine, floor.
@@ -204,6 +213,7 @@ fn write(case: LogCase, body: &[u8], dir: &Path, time: Duration) -> Result<Writt
                     std::fs::create_dir_all(&data).during("creating a log")?;
                     let executor = LocalExecutorBuilder::new(Placement::Fixed(number % cores))
                         .io_memory(IO_MEMORY_BYTES)
+                        .spin_before_park(SPIN)
                         .make()
                         .during("starting an executor")?;
                     executor.run(write_one(case, body, data, number as u16, time))

@@ -88,6 +88,29 @@ pub struct LoadArguments {
     pub json: bool,
 }
 
+impl LoadArguments {
+    /// One connection, one transfer in flight.
+    pub fn to(server: SocketAddr) -> Self {
+        Self {
+            server,
+            connections: 1,
+            batch: 1,
+            inflight: 1,
+            seconds: 1.0,
+            warmup: 0.0,
+            requests: None,
+            rate: None,
+            records: false,
+            partitions: None,
+            accounts: 10_000,
+            threads: 1,
+            server_pid: None,
+            data: None,
+            json: false,
+        }
+    }
+}
+
 /// What came of a load.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct LoadReport {
