@@ -8,6 +8,7 @@ use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
@@ -62,7 +63,9 @@ impl Aligned {
 impl RawFile {
     /// Creates it in `dir` and writes it full of zeros.
     pub fn create(dir: &Path) -> Result<Self> {
-        let path = dir.join(format!("walengine-bench-floor-{}", std::process::id()));
+        static FILES: AtomicU32 = AtomicU32::new(0);
+        let number = FILES.fetch_add(1, Ordering::Relaxed);
+        let path = dir.join(format!("walengine-bench-{}-floor-{number}", std::process::id()));
         let file = Self { path };
         let at = format!("preparing {}", file.path.display());
         let zeros = Aligned::new(PREPARE_BYTES, 0);

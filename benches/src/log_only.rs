@@ -1,6 +1,5 @@
 //! The log without the network and the ledger: the engine's own storage against raw writes.
 
-use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -247,23 +246,21 @@ async fn write_one(
     let disk = GlommioDisk::new(&data);
     let opened = Log::open(disk, runtime, data.join("p"), config, Tail::default()).await;
     let log = opened.during("opening a log")?.log;
-    let appended: RefCell<VecDeque<(u64, Instant)>> = RefCell::default();
+    let mut appended: VecDeque<(u64, Instant)> = VecDeque::new();
     let mut latencies = Latencies::new();
     let start = Instant::now();
     let mut durable = 0;
     while start.elapsed() < time {
         // Registered before looking, so that no change is missed.
         let changed = log.changed().changed();
-        let appending = append(&log, case, body, partition, &appended, &runtime)?;
+        let appending = append(&log, case, body, partition, &mut appended, &runtime)?;
         durable = log.durable_index();
         let now = Instant::now();
-        let mut waiting = appended.borrow_mut();
-        while waiting.front().is_some_and(|&(index, _)| index <= durable) {
-            if let Some((_, since)) = waiting.pop_front() {
+        while appended.front().is_some_and(|&(index, _)| index <= durable) {
+            if let Some((_, since)) = appended.pop_front() {
                 latencies.record((now - since).as_nanos() as u64);
             }
         }
-        drop(waiting);
         if let Some(stopped) = log.stopped() {
             return failed(format!("the log has stopped: {stopped}"));
         }
@@ -283,7 +280,7 @@ fn append(
     case: LogCase,
     body: &[u8],
     partition: u16,
-    appended: &RefCell<VecDeque<(u64, Instant)>>,
+    appended: &mut VecDeque<(u64, Instant)>,
     runtime: &GlommioRuntime,
 ) -> Result<bool> {
     if !log.can_flush() {
@@ -304,7 +301,7 @@ fn append(
     let before = Instant::now();
     match log.append(&meta, body) {
         Ok(_) => {
-            appended.borrow_mut().push_back((meta.index, before));
+            appended.push_back((meta.index, before));
             log.flush();
             Ok(true)
         }

@@ -16,6 +16,7 @@ use crate::plots;
 use crate::report::{Case, CaseReport, Floor, Round};
 use crate::server::{Program, Scratch};
 use crate::stats::Spread;
+use crate::system::Device;
 use crate::targets::{self, Measured, Target};
 
 /// Most raw commits in flight: past it a device of this class gains nothing.
@@ -24,6 +25,17 @@ const RAW_DEPTH_MAX: usize = 64;
 const PACED_PART: f64 = 0.5;
 /// Length of an answer to a batch that was accepted whole: header, token, list of one run.
 const REPLY_BYTES: usize = 70;
+
+/// Loads in which a wave of requests takes longer than half a second are measured so many times
+/// longer.
+const HEAVY_TIMES: f64 = 4.0;
+/// A fresh server writes zeros ahead of its log; the load begins when the device writes less than
+/// this in a look.
+const QUIET_BYTES: u64 = 1 << 20;
+/// How long a look at the device takes.
+const QUIET_LOOK: Duration = Duration::from_millis(50);
+/// How many looks at most: other programs may use the device, too.
+const QUIET_LOOKS: usize = 40;
 
 /// What to run.
 #[derive(Clone, Debug, clap::Args)]
@@ -151,7 +163,7 @@ impl Bench {
         };
         let peers = if self.arguments.peers {
             let (dir, seconds) = (self.arguments.dir.clone(), self.arguments.seconds);
-            peers::command(&PeersArguments { dir, seconds })?
+            peers::command(&PeersArguments { dir, seconds })
         } else {
             Vec::new()
         };
@@ -230,6 +242,9 @@ impl Bench {
     fn load(&self, case: Case, rate: Option<f64>) -> Result<LoadReport> {
         let scratch = Scratch::create(&self.arguments.dir, "case")?;
         let server = self.program.start(&scratch.0.join("data"), case.cores)?;
+        wait_for_quiet(&server.data)?;
+        let waves = case.connections * case.batch;
+        let seconds = self.arguments.seconds * if waves > 100_000 { HEAVY_TIMES } else { 1.0 };
         let report = load::run(&LoadArguments {
             connections: case.connections,
             batch: case.batch,
@@ -239,8 +254,8 @@ impl Bench {
             } else {
                 case.inflight
             },
-            seconds: self.arguments.seconds,
-            warmup: self.arguments.seconds / 4.0,
+            seconds,
+            warmup: seconds / 4.0,
             rate,
             records: case.records,
             server_pid: Some(server.pid()),
@@ -248,6 +263,9 @@ impl Bench {
             ..LoadArguments::to(server.address)
         })?;
         server.stop()?;
+        if report.requests == 0 {
+            return failed(format!("{}: no request was answered in {seconds} s", case.name()));
+        }
         Ok(report)
     }
 
@@ -310,6 +328,19 @@ impl Bench {
         }
         Ok(())
     }
+}
+
+/// Waits until a fresh server has written its zeros.
+fn wait_for_quiet(data: &Path) -> Result<()> {
+    let device = Device::of(data)?;
+    for _ in 0..QUIET_LOOKS {
+        let before = device.counters()?;
+        std::thread::sleep(QUIET_LOOK);
+        if device.counters()?.since(before).write_bytes < QUIET_BYTES {
+            break;
+        }
+    }
+    Ok(())
 }
 
 fn write(path: &Path, text: &str) -> Result<()> {

@@ -10,7 +10,7 @@ use crate::error::{During, Failed, Result, failed};
 use crate::load;
 
 /// How long a server may take to answer for the first time, and to end.
-const PATIENCE: Duration = Duration::from_secs(120);
+const PATIENCE: Duration = Duration::from_mins(2);
 
 /// A running server.
 pub struct Server {

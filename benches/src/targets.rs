@@ -112,7 +112,7 @@ fn speed(cases: &[CaseReport]) -> Vec<Target> {
             wanted,
             reached: of.map(|report| ends(report.spread(value))),
             at_most,
-            from: of.map_or(String::new(), |report| name(report)),
+            from: of.map_or(String::new(), name),
         };
     let (large, shared, single) = (large.as_ref(), shared.as_ref(), single.as_ref());
     vec![

@@ -18,7 +18,7 @@ const RECEIVE_BYTES: usize = 256 << 10;
 /// Lower bits of a request id: the slot.
 const SLOT_BITS: u32 = 16;
 /// How long the setup waits for an answer.
-const SETUP_WITHIN: Duration = Duration::from_secs(60);
+const SETUP_WITHIN: Duration = Duration::from_mins(1);
 
 /// An answer came.
 #[derive(Clone, Copy, Debug)]

@@ -7,6 +7,7 @@ mod worker;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::thread::ScopedJoinHandle;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use serde::{Deserialize, Serialize};
@@ -161,12 +162,11 @@ pub fn run(arguments: &LoadArguments) -> Result<LoadReport> {
     let (workers, request_bytes) = prepare(arguments, what)?;
     let device = arguments.data.as_deref().map(Device::of).transpose()?;
     let start = Instant::now() + START_AFTER;
-    let (measure_from, until) = match arguments.requests {
-        Some(_) => (start, None),
-        None => {
-            let from = start + Duration::from_secs_f64(arguments.warmup);
-            (from, Some(from + Duration::from_secs_f64(arguments.seconds)))
-        }
+    let (measure_from, until) = if arguments.requests.is_some() {
+        (start, None)
+    } else {
+        let from = start + Duration::from_secs_f64(arguments.warmup);
+        (from, Some(from + Duration::from_secs_f64(arguments.seconds)))
     };
     let threads = workers.len() as u64;
     let plan = |number: u64| Plan {
@@ -194,10 +194,10 @@ pub fn run(arguments: &LoadArguments) -> Result<LoadReport> {
         let before = read()?;
         let from = Instant::now();
         if let Some(until) = until {
-            sleep_until_or(until, || running.iter().any(|thread| thread.is_finished()));
+            sleep_until_or(until, || running.iter().any(ScopedJoinHandle::is_finished));
         } else {
-            sleep_until_or(from + Duration::from_secs(86_400), || {
-                running.iter().all(|thread| thread.is_finished())
+            sleep_until_or(from + Duration::from_hours(24), || {
+                running.iter().all(ScopedJoinHandle::is_finished)
             });
         }
         let mut after = read()?;

@@ -6,7 +6,7 @@ use std::ptr;
 use std::time::Duration;
 
 /// Connections told of in one call.
-const EVENTS_MAX: usize = 256;
+const EVENTS_MAX: u8 = 255;
 
 /// Watches sockets; each has a number.
 pub struct Poll {
@@ -21,7 +21,10 @@ impl Poll {
         let epoll = check(unsafe { libc::epoll_create1(libc::EPOLL_CLOEXEC) })?;
         // SAFETY: the descriptor is new, and nobody else has it.
         let epoll = unsafe { OwnedFd::from_raw_fd(epoll) };
-        Ok(Self { epoll, events: vec![libc::epoll_event { events: 0, u64: 0 }; EVENTS_MAX] })
+        Ok(Self {
+            epoll,
+            events: vec![libc::epoll_event { events: 0, u64: 0 }; usize::from(EVENTS_MAX)],
+        })
     }
 
     /// Tells from now on when there is something to read.
@@ -55,7 +58,7 @@ impl Poll {
             libc::epoll_pwait2(
                 self.epoll.as_raw_fd(),
                 self.events.as_mut_ptr(),
-                EVENTS_MAX as i32,
+                i32::from(EVENTS_MAX),
                 timeout,
                 ptr::null(),
             )

@@ -66,14 +66,17 @@ impl PeerReport {
     }
 }
 
+/// Measures one program; an error says why it could not be.
+type Measure = fn(&PeersArguments) -> Result<Vec<PeerReport>>;
+
 /// Measures and prints.
-pub fn command(arguments: &PeersArguments) -> Result<Vec<PeerReport>> {
+pub fn command(arguments: &PeersArguments) -> Vec<PeerReport> {
     println!(
         "{:<44} {:>10} {:>10} {:>10} {:>10}",
         "others, flushed before the answer", "events/s", "p50 us", "p99 us", "max us"
     );
     let mut reports = Vec::new();
-    let peers: [(&str, fn(&PeersArguments) -> Result<Vec<PeerReport>>); 3] = [
+    let peers: [(&str, Measure); 3] = [
         ("Redis Streams", redis::measure),
         ("etcd", etcd::measure),
         ("PostgreSQL", postgres::measure),
@@ -83,10 +86,12 @@ pub fn command(arguments: &PeersArguments) -> Result<Vec<PeerReport>> {
             let why = Some(format!("not run: {error}"));
             vec![PeerReport { name: name.into(), not_run: why, ..PeerReport::default() }]
         });
-        of_peer.iter().for_each(|report| println!("{}", report.to_line()));
+        for report in &of_peer {
+            println!("{}", report.to_line());
+        }
         reports.extend(of_peer);
     }
-    Ok(reports)
+    reports
 }
 
 /// A server that ends when it is dropped.

@@ -35,31 +35,31 @@ INSERT INTO account (id) SELECT generate_series(0, 9999);
 CREATE FUNCTION post(transfers int) RETURNS void LANGUAGE plpgsql AS $$
 DECLARE
     ids uuid[];
-    debits bigint[];
-    credits bigint[];
+    from_ids bigint[];
+    to_ids bigint[];
     amounts numeric[];
 BEGIN
-    SELECT array_agg(gen_random_uuid()), array_agg(debit),
-           array_agg((debit + step) % 10000), array_agg(amount)
-      INTO ids, debits, credits, amounts
-      FROM (SELECT floor(random() * 10000)::bigint AS debit,
+    SELECT array_agg(gen_random_uuid()), array_agg(batch.a),
+           array_agg((batch.a + batch.step) % 10000), array_agg(batch.minor)
+      INTO ids, from_ids, to_ids, amounts
+      FROM (SELECT floor(random() * 10000)::bigint AS a,
                    1 + floor(random() * 9999)::bigint AS step,
-                   1 + floor(random() * 64)::numeric AS amount
+                   1 + floor(random() * 64)::numeric AS minor
               FROM generate_series(1, transfers)) AS batch;
     -- In one order, so that connections don't lock each other out.
-    PERFORM 1 FROM account WHERE id = ANY (debits || credits) ORDER BY id FOR UPDATE;
+    PERFORM 1 FROM account WHERE id = ANY (from_ids || to_ids) ORDER BY id FOR UPDATE;
     WITH inserted AS (
         INSERT INTO transfer (id, debit, credit, amount)
-        SELECT * FROM unnest(ids, debits, credits, amounts)
+        SELECT * FROM unnest(ids, from_ids, to_ids, amounts)
         ON CONFLICT DO NOTHING RETURNING debit, credit, amount
     ), folded AS (
-        SELECT account, sum(out) AS out, sum(back) AS back
-          FROM (SELECT debit AS account, amount AS out, 0 AS back FROM inserted
+        SELECT account_id, sum(spent) AS spent, sum(received) AS received
+          FROM (SELECT debit AS account_id, amount AS spent, 0 AS received FROM inserted
                 UNION ALL SELECT credit, 0, amount FROM inserted) AS sides
-         GROUP BY account
+         GROUP BY account_id
     )
-    UPDATE account SET debits = debits + folded.out, credits = credits + folded.back
-      FROM folded WHERE account.id = folded.account;
+    UPDATE account SET debits = debits + folded.spent, credits = credits + folded.received
+      FROM folded WHERE account.id = folded.account_id;
 END $$;
 ";
 
