@@ -24,7 +24,7 @@ const RAW_DEPTH_MAX: usize = 64;
 /// The fixed rate is this part of the first round's peak.
 const PACED_PART: f64 = 0.5;
 /// Length of an answer to a batch that was accepted whole: header, token, list of one run.
-const REPLY_BYTES: usize = 70;
+pub const REPLY_BYTES: usize = 70;
 
 /// Loads in which a wave of requests takes longer than half a second are measured so many times
 /// longer.

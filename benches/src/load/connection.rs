@@ -248,3 +248,45 @@ fn read_frame<'a>(stream: &mut TcpStream, received: &'a mut Vec<u8>) -> Result<F
         None => failed("no answer"),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use walengine_net::frame::FrameHead;
+    use walengine_net::message::OutcomeRun;
+
+    use super::*;
+
+    fn reply(run: OutcomeRun) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        let head = FrameHead::reply(PartitionId(0), RequestId(1));
+        frame::encode(&mut bytes, head, &SubmitReply { token_offset: 9, runs: &[run] }).unwrap();
+        bytes
+    }
+
+    fn checked(run: OutcomeRun) -> Result<()> {
+        let bytes = reply(run);
+        check_reply(&frame::peek(&bytes).unwrap().unwrap(), What::Transfers(64), false)
+    }
+
+    #[test]
+    fn only_fresh_acceptance_of_every_event_counts() {
+        let marks = OutcomeRun::HAS_OFFSET;
+        let all = OutcomeRun { count: 64, verdict: 0, marks, first_offset: 5, first_timestamp: 1 };
+        assert!(checked(all).is_ok());
+        assert!(checked(OutcomeRun { count: 63, ..all }).is_err(), "one is missing");
+        assert!(checked(OutcomeRun { verdict: 86, ..all }).is_err(), "refused");
+        let marks = marks | OutcomeRun::REPEAT;
+        assert!(checked(OutcomeRun { marks, ..all }).is_err(), "decided before");
+        let mut damaged = reply(all);
+        let last = damaged.len() - 1;
+        damaged[last] ^= 1;
+        assert!(frame::peek(&damaged).is_err(), "damaged on the way");
+    }
+
+    #[test]
+    fn a_reply_has_the_length_that_the_floor_assumes() {
+        let run =
+            OutcomeRun { count: 1, verdict: 0, marks: 1, first_offset: 5, first_timestamp: 1 };
+        assert_eq!(reply(run).len(), crate::run::REPLY_BYTES);
+    }
+}
