@@ -24,7 +24,7 @@ pub mod superblock;
 mod survey;
 #[cfg(test)]
 mod tests;
-mod truncate;
+pub mod truncate;
 pub mod verify;
 mod window;
 

@@ -1,0 +1,6 @@
+//! Integration tests; each module is named after the question that it answers.
+#![forbid(unsafe_code)]
+
+mod crash;
+mod damage;
+mod sick_disk;
