@@ -208,10 +208,8 @@ mod tests {
 
     #[test]
     fn only_the_last_event_of_a_chain_is_not_linked() {
-        let chain = Chain::new()
-            .guard(Guard::default())
-            .transfer(transfer(1, 1))
-            .close(Close::default());
+        let chain =
+            Chain::new().guard(Guard::default()).transfer(transfer(1, 1)).close(Close::default());
         let linked: Vec<_> = chain.events().iter().map(is_linked).collect();
         assert_eq!(linked, [true, true, false]);
         assert!(Chain::new().events().is_empty());

@@ -313,8 +313,7 @@ impl Subscription<'_> {
             return Ok(request);
         }
         let mut frame = Vec::new();
-        let subscribe =
-            Subscribe { from: self.next.0, credit_bytes: SUBSCRIPTION_CREDIT_BYTES };
+        let subscribe = Subscribe { from: self.next.0, credit_bytes: SUBSCRIPTION_CREDIT_BYTES };
         let partition = self.link.partition();
         crate::frame::encode_unsealed(&mut frame, Kind::Subscribe, partition, &subscribe)?;
         let request = self.link.subscribe(frame)?;

@@ -128,9 +128,7 @@ impl ClientError {
             FrameError::Version { found, .. } => {
                 Self::Version { address: address.to_owned(), theirs: found }
             }
-            error => {
-                Self::NotWalengine { address: address.to_owned(), reason: error.to_string() }
-            }
+            error => Self::NotWalengine { address: address.to_owned(), reason: error.to_string() },
         }
     }
 
@@ -138,11 +136,9 @@ impl ClientError {
     pub(super) fn of_link(address: &str, error: &LinkError) -> Self {
         match error {
             LinkError::Frame(error) => Self::of_frame(address, *error),
-            LinkError::Refused { code, message } => Self::Refused {
-                code: *code,
-                message: message.clone(),
-                retry_after: Duration::ZERO,
-            },
+            LinkError::Refused { code, message } => {
+                Self::Refused { code: *code, message: message.clone(), retry_after: Duration::ZERO }
+            }
             LinkError::ComeBack { message } => {
                 Self::Unreachable { address: address.to_owned(), reason: message.clone() }
             }

@@ -10,9 +10,9 @@ use crate::limits::{
 };
 use crate::message::{
     Append, AppendHead, Entries, IdNamespace, ListAccounts, ListAccountsReply, LogPage,
-    LookupAccounts, LookupAccountsReply, LookupTransfers, LookupTransfersReply, Message,
-    NO_OFFSET, NO_PARTITION, ReadLog, ServerStatus, ServerStatusReply, Status,
-    StatusReply, Submit, SubmitReply, open,
+    LookupAccounts, LookupAccountsReply, LookupTransfers, LookupTransfersReply, Message, NO_OFFSET,
+    NO_PARTITION, ReadLog, ServerStatus, ServerStatusReply, Status, StatusReply, Submit,
+    SubmitReply, open,
 };
 use crate::model::{
     Account, AccountId, ClusterId, Event, EventBytes, EventId, Offset, PartitionId, Resolved,
@@ -233,7 +233,8 @@ pub fn append_records(
     known(info, partition)?;
     let blob_bytes = records.iter().map(|(_, record)| record.len()).sum();
     within("bytes of the records", blob_bytes, RECORDS_BLOB_BYTES_MAX)?;
-    let head = |(id, record): &(EventId, &[u8])| AppendHead { id: id.0, bytes: record.len() as u32 };
+    let head =
+        |(id, record): &(EventId, &[u8])| AppendHead { id: id.0, bytes: record.len() as u32 };
     let heads: Vec<_> = records.iter().map(head).collect();
     let blob = records.iter().map(|&(_, record)| record).collect::<Vec<_>>().concat();
     let expected_offset = expected.map_or(ANY_OFFSET, |offset| offset.0);
@@ -267,7 +268,10 @@ impl WriteIds {
 /// What became of a write that was not answered. `None` if not all of its ids are known, because
 /// it may still be on its way. An id that had been used for another event shows that event's
 /// verdict: only sending the same bytes again tells `id_reused`.
-pub fn resolve(info: &ClusterInfo, write: &WriteIds) -> Result<Plan<Option<Submitted>>, ClientError> {
+pub fn resolve(
+    info: &ClusterInfo,
+    write: &WriteIds,
+) -> Result<Plan<Option<Submitted>>, ClientError> {
     let (cluster, partition) = (info.cluster, write.partition);
     let mut calls = Vec::new();
     let mut places = Vec::new();

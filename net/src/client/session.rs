@@ -7,9 +7,7 @@
 use std::collections::{HashMap, VecDeque};
 use std::time::Duration;
 
-use crate::frame::{
-    self, CONNECTION, EncodeError, Frame, FrameError, FrameHead, Kind, RequestId,
-};
+use crate::frame::{self, CONNECTION, EncodeError, Frame, FrameError, FrameHead, Kind, RequestId};
 use crate::limits::DEADLINE_MILLIS_MAX;
 use crate::message::{
     ArchivedErrorReply, ArchivedHelloReply, Credit, ErrorCode, ErrorReply, Hello, HelloReply,
@@ -260,10 +258,8 @@ impl<T> Session<T> {
         self.hello = Some(request);
         let deadline_millis = millis_until(now, hello_deadline);
         let head = FrameHead { partition: self.config.partition, request, deadline_millis };
-        let client_name = crate::message::bounded(
-            &self.config.client_name,
-            crate::limits::CLIENT_NAME_BYTES_MAX,
-        );
+        let client_name =
+            crate::message::bounded(&self.config.client_name, crate::limits::CLIENT_NAME_BYTES_MAX);
         let hello = Hello { partition: self.config.partition.0, client_name };
         frame::encode(&mut self.oneway, head, &hello).expect("a Hello is small");
     }

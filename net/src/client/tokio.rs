@@ -12,9 +12,7 @@ use ::tokio::time::{Instant, timeout};
 
 use crate::frame::{Kind, RequestId};
 use crate::message::{IdNamespace, Subscribe};
-use crate::model::{
-    Account, AccountId, EventBytes, EventId, Offset, PartitionId, Token,
-};
+use crate::model::{Account, AccountId, EventBytes, EventId, Offset, PartitionId, Token};
 
 use self::link::{Command, FeedItem, Link, Waiter};
 use super::operation::{self, Answer, Call, Plan, WriteIds};
@@ -175,12 +173,14 @@ impl Client {
         let mut results = vec![Submitted::default(); split.batches.len()];
         let mut failed = None;
         let batches = split.batches.iter().cloned();
-        self.submit_pipelined(batches, super::PIPELINE_DEPTH_DEFAULT, |index, result| {
-            match result {
+        self.submit_pipelined(
+            batches,
+            super::PIPELINE_DEPTH_DEFAULT,
+            |index, result| match result {
                 Ok(result) => results[index] = result,
                 Err(error) => failed = Some(error),
-            }
-        })
+            },
+        )
         .await;
         match failed {
             Some(error) => Err(error),
@@ -375,8 +375,7 @@ impl Subscription {
 
     async fn start(&mut self) -> Result<(), ClientError> {
         let mut frame = Vec::new();
-        let subscribe =
-            Subscribe { from: self.next.0, credit_bytes: SUBSCRIPTION_CREDIT_BYTES };
+        let subscribe = Subscribe { from: self.next.0, credit_bytes: SUBSCRIPTION_CREDIT_BYTES };
         crate::frame::encode_unsealed(&mut frame, Kind::Subscribe, self.partition, &subscribe)?;
         let (sender, receiver) = mpsc::unbounded_channel();
         let command = Command::Call {

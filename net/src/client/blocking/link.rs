@@ -158,8 +158,7 @@ impl Link {
         let waiting = Waiting { number: self.next_number, since: self.now() };
         self.next_number += 1;
         self.pages.clear();
-        let taken =
-            self.session.request_frame(Kind::Subscribe, Duration::MAX, frame, waiting);
+        let taken = self.session.request_frame(Kind::Subscribe, Duration::MAX, frame, waiting);
         let request = taken.map_err(|(error, _)| ClientError::Answer(error.to_string()))?;
         self.feed = Some(request);
         Ok(request)
@@ -319,9 +318,7 @@ impl Link {
 
     fn compare(info: &ClusterInfo, known: Option<&ClusterInfo>) -> Result<(), LinkError> {
         match known {
-            Some(known)
-                if (known.cluster, known.partitions) != (info.cluster, info.partitions) =>
-            {
+            Some(known) if (known.cluster, known.partitions) != (info.cluster, info.partitions) => {
                 let message = format!(
                     "this is cluster {:032x} with {} partitions, not {:032x} with {}: connect anew",
                     info.cluster.0, info.partitions, known.cluster.0, known.partitions

@@ -41,7 +41,10 @@ pub(super) enum Waiter {
 
 /// What a subscription gets.
 pub(super) enum FeedItem {
-    Page { request: RequestId, body: Vec<u8> },
+    Page {
+        request: RequestId,
+        body: Vec<u8>,
+    },
     /// The connection is gone: subscribe again.
     Lost,
     Failed(ClientError),
@@ -212,8 +215,11 @@ impl Link {
                 timer.as_mut().reset(wake_at);
             }
             let has_outgoing = self.out_sent < self.out.len();
-            let interest =
-                if has_outgoing { Interest::READABLE | Interest::WRITABLE } else { Interest::READABLE };
+            let interest = if has_outgoing {
+                Interest::READABLE | Interest::WRITABLE
+            } else {
+                Interest::READABLE
+            };
             ::tokio::select! {
                 ready = stream.ready(interest) => {
                     if ready.is_err() {
