@@ -188,6 +188,8 @@ fn measure_snapshot(
     let start = Instant::now();
     let restored = Ledger::restore(PartitionId(0), 1, &chunks).expect("own snapshot");
     println!("restore: {:.2} s", start.elapsed().as_secs_f64());
-    assert!(restored.next_offset() < bench.ledger.next_offset() || restored.next_offset() == Offset(0));
+    assert!(
+        restored.next_offset() < bench.ledger.next_offset() || restored.next_offset() == Offset(0)
+    );
     assert_eq!(restored.digest(), digest, "restored state is the state at the cut");
 }

@@ -68,7 +68,8 @@ async fn check(dir: &Path, partition: &Path) {
     let header = values::segment_header();
     let (cluster, number) = (header.cluster, header.partition);
     let bytes = header.segment_bytes;
-    let report = verify::scan(disk.clone(), partition, cluster, number, bytes, visit).await.unwrap();
+    let report =
+        verify::scan(disk.clone(), partition, cluster, number, bytes, visit).await.unwrap();
     assert_eq!(report.damage, []);
     assert_eq!(*seen.borrow(), values::entries());
     for (kind, body, _) in seen.borrow().iter() {

@@ -3,4 +3,5 @@
 
 mod crash;
 mod damage;
+mod kill;
 mod sick_disk;

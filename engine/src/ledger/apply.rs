@@ -202,7 +202,8 @@ impl Ledger {
         let follows = base_offset == self.next_offset()
             && end.is_some_and(|end| end <= OFFSET_MAX)
             && (records == 0
-                || timestamp > self.last_timestamp() && timestamp.0 <= TIMESTAMP_MAX.0 + TIMESTAMP_SLACK);
+                || timestamp > self.last_timestamp()
+                    && timestamp.0 <= TIMESTAMP_MAX.0 + TIMESTAMP_SLACK);
         if follows {
             return Ok(at);
         }

@@ -119,7 +119,8 @@ impl Generator {
 
     fn account_id(&mut self) -> AccountId {
         let number = u128::from(self.random.next() % (self.accounts + 1)) + 1;
-        let book = if self.random.chance(5) { self.random.pick(&self.elsewhere) } else { self.here };
+        let book =
+            if self.random.chance(5) { self.random.pick(&self.elsewhere) } else { self.here };
         AccountId(book | number)
     }
 

@@ -480,7 +480,8 @@ impl State {
             let timeout = u64::from(transfer.timeout_seconds) * 1_000_000_000;
             let expires_at = (timeout != 0).then(|| at.timestamp + timeout);
             let (transfer, offset) = (*transfer, at.offset);
-            let reservation = Reservation { transfer, amount, expires_at, offset, fate: Fate::Open };
+            let reservation =
+                Reservation { transfer, amount, expires_at, offset, fate: Fate::Open };
             self.reservations.insert(transfer.id.0, reservation);
         } else {
             account.credits_posted.0 += amount;
