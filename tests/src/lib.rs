@@ -7,6 +7,7 @@
 
 pub mod load;
 pub mod memory;
+pub mod mount;
 pub mod oracle;
 pub mod partition;
 pub mod press;

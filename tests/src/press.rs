@@ -27,8 +27,10 @@ pub struct Told {
     pub partition: PartitionId,
     /// Batches that were answered, in order.
     pub answered: Vec<(Vec<EventBytes>, Vec<EventOutcome>)>,
-    /// Batches that were sent behind them and never answered, in order.
+    /// Batches that were sent and never answered, or whose answer left their fate open, in order.
     pub unanswered: Vec<Vec<EventBytes>>,
+    /// Batches that were refused: nothing of them was taken.
+    pub refused: Vec<Vec<EventBytes>>,
 }
 
 /// Accounts of a partition; the first has no limit, every third can't be overdrawn.
@@ -124,7 +126,11 @@ impl Writer {
     }
 }
 
-/// Writes until the connection breaks or `goes_on` says no more; then waits for what is in flight.
+/// Writes until the connection breaks, a batch is refused, or `goes_on` says no more; then waits for
+/// what is in flight.
+///
+/// # Panics
+/// If an answer does not fit its request.
 pub fn press(
     address: SocketAddr,
     partition: PartitionId,
@@ -134,36 +140,35 @@ pub fn press(
     let mut told = Told { partition, ..Told::default() };
     let mut flying: VecDeque<(RequestId, Vec<EventBytes>)> = VecDeque::new();
     let Ok(mut wire) = Wire::greeted(address, partition.0) else { return told };
+    let mut ends = false;
     loop {
-        while flying.len() < INFLIGHT && goes_on() {
+        while !ends && flying.len() < INFLIGHT && goes_on() {
             let events = writer.batch();
-            // What could not be sent whole may have arrived nevertheless.
             let sent = wire.send(&Submit { events: &events });
-            flying.push_back((sent.as_ref().copied().unwrap_or_default(), events));
-            if sent.is_err() {
-                break;
-            }
+            // What could not be sent whole may have arrived nevertheless.
+            ends = sent.is_err();
+            flying.push_back((sent.unwrap_or_default(), events));
         }
         if flying.is_empty() {
             return told;
         }
-        let Some(outcomes) = next_answer(&mut wire, flying[0].0) else {
-            told.unanswered = flying.into_iter().map(|(_, events)| events).collect();
+        let Ok(reply) = wire.receive() else {
+            told.unanswered.extend(flying.into_iter().map(|(_, events)| events));
             return told;
         };
-        let (_, events) = flying.pop_front().expect("it is not empty");
+        // A refusal waits for no disk, so it may overtake.
+        let place = flying.iter().position(|(request, _)| *request == reply.request);
+        let place = place.expect("an answer belongs to a request in flight");
+        let (_, events) = flying.remove(place).expect("it was found there");
+        if let Some(code) = reply.error() {
+            ends = true;
+            let open = code.may_have_changed();
+            if open { &mut told.unanswered } else { &mut told.refused }.push(events);
+            continue;
+        }
+        assert!(place == 0, "outcomes come in the order of the requests");
+        let outcomes: Vec<_> = reply.open::<SubmitReply<'_>>().outcomes().collect();
         assert_eq!(outcomes.len(), events.len(), "one outcome for each event");
         told.answered.push((events, outcomes));
     }
-}
-
-/// The outcomes of the oldest batch; `None` if they will not come: the connection broke, or the
-/// server refused for a reason that ends the load.
-fn next_answer(wire: &mut Wire, request: RequestId) -> Option<Vec<EventOutcome>> {
-    let reply = wire.receive().ok()?;
-    assert_eq!(reply.request, request, "answers come in the order of the requests");
-    if reply.error().is_some() {
-        return None;
-    }
-    Some(reply.open::<SubmitReply<'_>>().outcomes().collect())
 }

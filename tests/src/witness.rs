@@ -68,6 +68,11 @@ impl Witness {
         self.acknowledged
     }
 
+    /// Events that were there after a crash although their client was not answered.
+    pub fn survived(&self) -> u64 {
+        self.survived
+    }
+
     /// For the test's output: how many events were acknowledged, how many were in flight at a
     /// crash, and how many of those had survived it.
     pub fn summary(&self) -> String {
@@ -238,7 +243,8 @@ impl History {
     }
 
     /// Of what was not answered, the first batches may be there, whole, and none behind a missing
-    /// one. How many events were not answered, and how many of them are there.
+    /// one; of what was refused, nothing is there. How many events were not answered, and how many
+    /// of them are there.
     fn holds_a_prefix(&self, told: &Told) -> (u64, u64) {
         // A repeat says nothing about the batch that it stands in.
         let answered = told.answered.iter().flat_map(|(events, _)| events);
@@ -248,15 +254,19 @@ impl History {
             let name = name_of(event);
             unanswered += 1;
             let is_known = self.records.contains_key(&name);
-            survived += u64::from(is_known);
             if !sent.insert(name) {
                 continue;
             }
             if is_known {
+                survived += 1;
                 assert_eq!(first_lost, None, "lost, although {name:x?}, sent after it, is there");
             } else {
                 first_lost = first_lost.or(Some(name));
             }
+        }
+        for name in told.refused.iter().flatten().map(name_of) {
+            let is_there = !sent.contains(&name) && self.records.contains_key(&name);
+            assert!(!is_there, "{name:x?} was refused, and is there");
         }
         (unanswered, survived)
     }

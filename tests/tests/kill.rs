@@ -29,7 +29,7 @@ pub fn create_accounts(server: &Server, partitions: u16) -> Vec<Told> {
         let reply = server.wire(number).call(&submit).unwrap();
         let outcomes: Vec<_> = reply.open::<SubmitReply<'_>>().outcomes().collect();
         assert!(outcomes.iter().all(|outcome| outcome.verdict.is_ok()), "{outcomes:?}");
-        Told { partition, answered: vec![(events, outcomes)], unanswered: Vec::new() }
+        Told { partition, answered: vec![(events, outcomes)], ..Told::default() }
     };
     (0..partitions).map(create).collect()
 }

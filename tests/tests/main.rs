@@ -3,5 +3,8 @@
 
 mod crash;
 mod damage;
+mod input;
 mod kill;
+mod power;
+mod serve;
 mod sick_disk;
