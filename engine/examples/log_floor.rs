@@ -2,6 +2,12 @@
 //! `cargo run --release --example log_floor -- DIR`. Rounds alternate raw and log; each line gives
 //! the median of five.
 
+#![allow(
+    clippy::cast_precision_loss,
+    clippy::cast_sign_loss,
+    reason = "figures for people, far below 2^52"
+)]
+
 use std::cell::Cell;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;

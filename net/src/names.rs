@@ -90,7 +90,7 @@ mod tests {
         assert_eq!(id_of_text("01901234-5678-7ABC-8DEF-0123456789AB"), uuid);
         assert_eq!(id_of_text("42"), 42);
         assert_eq!(id_of_text(&(u128::MAX - 1).to_string()), u128::MAX - 1);
-        assert_eq!(account_id(Book(7), "42"), AccountId((7 << 96) | 42));
+        assert_eq!(account_id(Book(7), "42"), AccountId((7 << 96) + 42));
         assert_eq!(account_id(Book(7), &(1u128 << 96).to_string()), AccountId(1 << 96));
         assert_eq!(account_id(Book(7), "01901234-5678-7abc-8def-0123456789ab"), AccountId(uuid));
     }

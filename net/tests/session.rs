@@ -162,9 +162,9 @@ fn busy_is_tried_again_after_the_hint() {
     let busy = ErrorReply::new(ErrorCode::Busy, "queue full").retry_after_millis(40);
     assert_eq!(receive(&mut session, SECOND, &reply(id, &busy)), "nothing");
     let wake_at = session.wake_at().unwrap();
-    let pause = wake_at - SECOND;
+    let pause = wake_at.saturating_sub(SECOND);
     assert!((40..=60).contains(&pause.as_millis()), "{pause:?}");
-    assert!(session.expire(wake_at - Duration::from_nanos(1)).is_none());
+    assert!(session.expire(wake_at.saturating_sub(Duration::from_nanos(1))).is_none());
     assert!(sent(&mut session, SECOND).is_empty());
     assert!(session.expire(wake_at).is_none());
     assert_eq!(sent(&mut session, wake_at), [(Kind::Submit, id)]);
@@ -181,7 +181,7 @@ fn a_deadline_says_whether_the_outcome_is_open() {
     let later = ErrorReply::new(ErrorCode::Busy, "").retry_after_millis(5_000);
     receive(&mut session, SECOND, &reply(busy, &later));
     submit(&mut session, SECOND * 2, "waiting");
-    assert!(session.expire(SECOND * 2 - Duration::from_nanos(1)).is_none());
+    assert!(session.expire(Duration::from_nanos(1_999_999_999)).is_none());
     let mut lost = Vec::new();
     while let Some(end) = session.expire(SECOND * 2) {
         lost.push((end.context, end.was_sent));
@@ -224,7 +224,7 @@ fn reconnects_back_off_with_chance_and_a_limit() {
     for _ in 0..12 {
         session.disconnected(now);
         let connect_at = session.connect_at().unwrap();
-        pauses.push(connect_at - now);
+        pauses.push(connect_at.saturating_sub(now));
         now = connect_at;
         session.connected(now, now + SECOND);
     }
@@ -248,6 +248,24 @@ fn not_leader_leads_to_the_leader() {
     let at = session.connect_at().unwrap();
     open(&mut session, at);
     assert_eq!(sent(&mut session, at), [(Kind::Submit, id)]);
+}
+
+#[test]
+fn a_server_that_greets_and_turns_away_is_asked_with_growing_pauses() {
+    let (mut session, mut now) = (session(8), SECOND);
+    submit(&mut session, SECOND * 99, "a");
+    for attempt in 0..8 {
+        open(&mut session, now);
+        let (_, request) = sent(&mut session, now)[0];
+        let error = reply(request, &ErrorReply::new(ErrorCode::ShuttingDown, "bye"));
+        assert!(session.receive(now, &error).is_err());
+        session.disconnected(now);
+        let connect_at = session.connect_at().unwrap();
+        assert!(
+            connect_at.saturating_sub(now) >= Duration::from_millis(5) * (1 << attempt).min(64)
+        );
+        now = connect_at;
+    }
 }
 
 #[test]

@@ -380,9 +380,9 @@ fn replies_that_claim_more_than_a_batch_are_refused() {
     assert!(matches!(open::<SubmitReply>(body), Err(MessageError::TooMany { .. })));
 }
 
-/// Prints what checking and viewing a full batch costs; measured 2026: see PROTOCOL.md, section 8.
+/// Asserts no time: PROTOCOL.md, section 8, says what was measured in a release build.
 #[test]
-fn opening_a_full_batch_does_not_visit_its_bytes() {
+fn opening_a_full_batch_succeeds_and_prints_its_cost() {
     let events: Vec<EventBytes> = vec![[9; 128]; EVENTS_MAX];
     let mut bytes = Vec::new();
     let started = std::time::Instant::now();

@@ -207,8 +207,8 @@ impl Ids {
         self.table.values()
     }
 
-    /// First hash behind the part of the table that `hash` falls in, and how many ids it holds.
-    pub(super) fn part_end(&self, hash: u64) -> (u128, usize) {
+    /// First hash behind the part of the table that `hash` falls in.
+    pub(super) fn part_end(&self, hash: u64) -> u128 {
         self.table.part_end(hash)
     }
 

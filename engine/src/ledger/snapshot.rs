@@ -179,8 +179,7 @@ impl SnapshotCut {
                     PENDING_BYTES
                 }
                 Section::Ids => {
-                    self.next =
-                        ids_chunk(ledger, self.head.next_offset, self.next, bytes_max, &mut items);
+                    self.next = ids_chunk(ledger, &self.head, self.next, bytes_max, &mut items);
                     SLOT_BYTES
                 }
             };
@@ -224,30 +223,39 @@ fn chunk(section: Section, item_bytes: usize, items: &[u8]) -> Vec<u8> {
     chunk
 }
 
-/// Ids below `offset`, from the hash `from` on, as many as fit; returns the hash to go on from.
-/// Stays within one part of the table, which bounds the work, and halves the range of hashes until
-/// its ids fit. More than fit share one hash only if somebody made them to: then the chunk is longer.
+/// Ids below the cut, from the hash `from` on, about as many as fit; returns the hash to go on from.
+/// Takes the share of all hashes that held as many ids at the cut, however many there are by now.
+/// More ids than fit share one hash only if somebody made them to: then the chunk is longer.
 fn ids_chunk(
     ledger: &Ledger,
-    offset: u64,
+    head: &Head,
     from: u128,
     bytes_max: usize,
     items: &mut Vec<u8>,
 ) -> u128 {
-    let first = from as u64; // below 2^64, or the section would be over
-    let (end, ids) = ledger.ids.part_end(first);
-    let mut width = end - from;
-    let chunks = (ids * SLOT_BYTES).div_ceil(bytes_max * 7 / 8).max(1) as u128;
-    width = width.min((width / chunks).max(1));
-    loop {
-        let to = from + width;
-        items.clear();
-        for slot in ledger.ids.range(first, to).filter(|slot| slot.offset() < offset) {
-            items.extend_from_slice(&slot.to_bytes());
+    let fit = (bytes_max / SLOT_BYTES * 7 / 8).max(1) as u128; // leaves room for chance
+    let share = (fit << 64) / u128::from(head.ids.max(1));
+    let end = from.saturating_add(share.max(1)).min(1 << 64);
+    let mut next = from;
+    while next < end {
+        let whole = items.len();
+        let first = next as u64; // below 2^64
+        let mut to = end.min(ledger.ids.part_end(first));
+        loop {
+            let slots = ledger.ids.range(first, to);
+            for slot in slots.filter(|slot| slot.offset() < head.next_offset) {
+                items.extend_from_slice(&slot.to_bytes());
+            }
+            if items.len() <= bytes_max || whole == 0 && to - next == 1 {
+                break;
+            }
+            items.truncate(whole);
+            if whole > 0 {
+                return next;
+            }
+            to = next + (to - next) / 2;
         }
-        if items.len() <= bytes_max || width == 1 {
-            return to;
-        }
-        width /= 2;
+        next = to;
     }
+    next
 }

@@ -152,11 +152,10 @@ impl<V: Copy + Default> Table<V> {
         self.parts.iter().flat_map(Part::values)
     }
 
-    /// First hash behind the part that `hash` falls in, and the number of values in that part.
-    pub(super) fn part_end(&self, hash: u64) -> (u128, usize) {
+    /// First hash behind the part that `hash` falls in.
+    pub(super) fn part_end(&self, hash: u64) -> u128 {
         let part = &self.parts[self.part_of(hash)];
-        let end = (u128::from(prefix(hash, part.depth)) + 1) << (64 - part.depth);
-        (end, part.taken)
+        (u128::from(prefix(hash, part.depth)) + 1) << (64 - part.depth)
     }
 
     /// Values of the part that `hash` falls in.

@@ -171,27 +171,18 @@ impl Stream {
         runtime: R,
     ) {
         let (reader, writer) = split(self.0);
+        // A task of its own, so that an answer does not also wake what reads.
+        runtime.spawn(write(writer, outbox.clone(), timing.clone(), runtime.clone()));
         let reading = async {
             read(reader, received, &mut session, &outbox, &timing, &runtime).await;
             // What was taken is still answered.
             while !outbox.has_ended() && (outbox.unanswered() > 0 || !outbox.is_empty()) {
                 outbox.changed().changed().await;
             }
-            outbox.end();
         };
-        let writing = write(writer, &outbox, &timing, &runtime);
-        futures_lite::future::zip(reading_until_ended(reading, &outbox), writing).await;
+        futures_lite::future::or(reading, outbox.ended()).await;
+        outbox.end();
     }
-}
-
-/// Reads no further once the outbox has ended.
-async fn reading_until_ended(reading: impl Future<Output = ()>, outbox: &Outbox) {
-    let ended = async {
-        while !outbox.has_ended() {
-            outbox.changed().changed().await;
-        }
-    };
-    futures_lite::future::or(reading, ended).await;
 }
 
 async fn read<D: Disk, R: Runtime>(
@@ -203,10 +194,7 @@ async fn read<D: Disk, R: Runtime>(
     runtime: &R,
 ) {
     loop {
-        let wanted = match handle_frames(&mut received, session, outbox) {
-            Ok(wanted) => wanted,
-            Err(()) => return,
-        };
+        let Ok(wanted) = handle_frames(&mut received, session, outbox) else { return };
         if outbox.is_full() {
             timing.frame_since.set(None);
             outbox.changed().changed().await;
@@ -266,9 +254,9 @@ fn put_frame_error(outbox: &Outbox, partition: PartitionId, error: &FrameError) 
 
 async fn write<R: Runtime>(
     mut writer: WriteHalf<TcpStream>,
-    outbox: &Outbox,
-    timing: &Timing,
-    runtime: &R,
+    outbox: Rc<Outbox>,
+    timing: Rc<Timing>,
+    runtime: R,
 ) {
     let mut spare = Vec::new();
     loop {

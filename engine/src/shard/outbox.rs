@@ -20,6 +20,7 @@ pub struct Outbox {
     ended: Cell<bool>,
     cut: Cell<bool>,
     changed: Notify,
+    end: Notify,
 }
 
 impl Outbox {
@@ -82,7 +83,15 @@ impl Outbox {
     /// The connection is gone, or must go: nothing is put in any more.
     pub fn end(&self) {
         self.ended.set(true);
+        self.end.notify_all();
         self.changed.notify_all();
+    }
+
+    /// Completes when the connection is gone, or must go.
+    pub async fn ended(&self) {
+        while !self.ended.get() {
+            self.end.changed().await;
+        }
     }
 
     /// The connection is gone, or must go.

@@ -62,6 +62,7 @@ pub trait Disk: Clone + 'static {
 ///
 /// To ensure correctness, `write_durable` and `sync` return `Ok` only once the bytes would survive
 /// power loss; after any error, which bytes of that operation are on disk is unknown.
+#[allow(clippy::len_without_is_empty, reason = "a file is asked for its length, once")]
 pub trait DiskFile: 'static {
     /// Memory that the device can read and write.
     type Buffer: AsRef<[u8]> + AsMut<[u8]> + 'static;

@@ -152,6 +152,7 @@ pub(super) struct Inner<D: Disk, R: Runtime> {
 /// Invariants: `durable <= tail.index`; `flushes` and then `staged` hold exactly the entries behind
 /// `durable`, in order; `staged` begins at `write_position` of the last segment, and nothing was
 /// handed to a flush behind it.
+#[allow(clippy::struct_excessive_bools, reason = "independent facts, not one state")]
 pub(super) struct State<D: Disk> {
     pub tail: Tail,
     pub durable: u64,

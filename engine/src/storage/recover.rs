@@ -12,7 +12,7 @@ use super::hard_state::OpenedHardState;
 use super::layout::{self, BLOCK, Tail};
 use super::log::{Ids, LogConfig, State};
 use super::segment::{self, Prepared, Segment};
-use super::survey::{Head, Remains, Site, Walk};
+use super::survey::{self, Head, Remains, Site, Walk, damaged};
 use super::window::{WINDOW_BYTES, Window};
 
 /// Bytes copied at once when the tail is flushed again.
@@ -96,7 +96,7 @@ pub(super) async fn recover<D: Disk>(
         Site { disk: disk.clone(), dir: dir.to_owned(), ids, segment_bytes: config.segment_bytes };
     let cut_after = hard_state.slot.cut_after;
     let heads = site.heads().await?;
-    let plan = site.plan(&heads, from, cut_after)?;
+    let plan = survey::plan(&heads, from, cut_after)?;
     let walk = site.walk(&heads, plan, |_, _, _, _| {}).await?;
     let remains = judge(&site, &heads, &walk, hard_state.slot.state.durable_index, from, cut_after);
     let remains = remains.await?;
@@ -155,7 +155,7 @@ pub(super) async fn judge<D: Disk>(
         (sequence, position, why) = (head.sequence, 0, error.to_string());
     }
     let why = format!("{why}; entries up to {witness} were durable");
-    Err(site.damaged(sequence, position, index, &why))
+    Err(damaged(sequence, position, index, &why))
 }
 
 /// Writes zeros over `start` to `end`, durably. Bytes before `start` in its block stay as they are.

@@ -86,11 +86,6 @@ impl<D: Disk> Site<D> {
         &self.dir
     }
 
-    pub fn damaged(&self, sequence: u64, position: u64, index: u64, why: &str) -> OpenError {
-        let place = Place { segment: segment::name(sequence), position, index };
-        OpenError::Damaged { place, why: why.to_owned() }
-    }
-
     async fn open(&self, sequence: u64) -> Result<Rc<D::File>, OpenError> {
         let path = segment::path(self.dir(), sequence);
         let file = self.disk.open(&path).await;
@@ -105,14 +100,14 @@ impl<D: Disk> Site<D> {
         let listed = segment::list(&self.disk, self.dir()).await;
         let listed = listed.map_err(OpenError::io("listing the segments"))?;
         let Some(&first) = listed.first() else {
-            return Err(self.damaged(1, 0, 1, "the segment is missing"));
+            return Err(damaged(1, 0, 1, "the segment is missing"));
         };
         let mut heads: Vec<Head> = Vec::with_capacity(listed.len());
         for (sequence, &found) in (first..).zip(&listed) {
             let index = heads.iter().rev().find_map(|head| head.header.ok());
             let index = index.map_or(1, |header| header.before.index + 1);
             if sequence != found {
-                return Err(self.damaged(sequence, 0, index, "the segment is missing"));
+                return Err(damaged(sequence, 0, index, "the segment is missing"));
             }
             let header = self.head(sequence, index).await?;
             heads.push(Head { sequence, header });
@@ -130,7 +125,7 @@ impl<D: Disk> Site<D> {
         let bytes = file.len().await.map_err(failed())?;
         if bytes != self.segment_bytes {
             let why = format!("the segment has {bytes} bytes and not {}", self.segment_bytes);
-            return Err(self.damaged(sequence, bytes.min(self.segment_bytes), index, &why));
+            return Err(damaged(sequence, bytes.min(self.segment_bytes), index, &why));
         }
         let buffer = self.disk.buffer(BLOCK_BYTES);
         let buffer = file.read(buffer, 0).await.map_err(failed())?;
@@ -143,46 +138,13 @@ impl<D: Disk> Site<D> {
                 Err(OpenError::block(segment::path(self.dir(), sequence), version))
             }
             Ok(good) if !self.ids.began(&good) => {
-                Err(self.damaged(sequence, 0, index, "it is of another cluster or partition"))
+                Err(damaged(sequence, 0, index, "it is of another cluster or partition"))
             }
             Ok(good) if good.sequence != sequence || good.segment_bytes != self.segment_bytes => {
-                Err(self.damaged(sequence, 0, index, "its header is that of another segment"))
+                Err(damaged(sequence, 0, index, "its header is that of another segment"))
             }
             other => Ok(other),
         }
-    }
-
-    /// Chooses the segment that holds the entry behind `from`, and checks the headers up to it.
-    pub fn plan(
-        &self,
-        heads: &[Head],
-        from: Tail,
-        cut_after: Option<u64>,
-    ) -> Result<Plan, OpenError> {
-        let good = |head: &Head| head.header.is_ok_and(|good| good.before.index <= from.index);
-        let start = heads.iter().rposition(good).unwrap_or(0);
-        let mut before = None;
-        for head in &heads[..=start] {
-            let index = before.map_or(from.index, |tail: Tail| tail.index) + 1;
-            let damaged = |why: &str| Err(self.damaged(head.sequence, 0, index, why));
-            let Ok(header) = head.header else {
-                if from.index == 0 && start == 0 {
-                    break; // nothing was ever written, or the very first flush is torn
-                }
-                return damaged("the header of the segment can't be read");
-            };
-            if head.sequence == 1 && header.before != Tail::default() {
-                return damaged("the first segment does not begin with the first entry");
-            }
-            if header.before.index > from.index {
-                return damaged("entries before the segment are missing");
-            }
-            if before.is_some_and(|before| before.index >= header.before.index) {
-                return damaged("the header contradicts the segment before");
-            }
-            before = Some(header.before);
-        }
-        Ok(Plan { start, from, cut_after })
     }
 
     /// Reads from the planned segment on, as long as each entry continues the one before, and shows
@@ -228,7 +190,7 @@ impl<D: Disk> Site<D> {
             let rest = window.is_zero(walk.position, self.segment_bytes).await;
             if !rest.map_err(OpenError::io("reading the log"))? {
                 let why = "bytes behind the last entry of the segment are not zero";
-                return Err(self.damaged(sequence, walk.position, walk.tail.index + 1, why));
+                return Err(damaged(sequence, walk.position, walk.tail.index + 1, why));
             }
             walk.number += 1;
         }
@@ -249,7 +211,7 @@ impl<D: Disk> Site<D> {
             let index = walk.tail.index + 1;
             if walk.tail.index == plan.from.index && walk.tail != plan.from {
                 let why = "the log contradicts the snapshot";
-                return Err(self.damaged(sequence, walked.end, index, why));
+                return Err(damaged(sequence, walked.end, index, why));
             }
             if plan.cut_after == Some(walk.tail.index) {
                 walk.position = walked.end;
@@ -268,7 +230,7 @@ impl<D: Disk> Site<D> {
                 }
                 Step::DirtyPadding { position } => {
                     let why = "the padding before the entry is not zero";
-                    return Err(self.damaged(sequence, position, index, why));
+                    return Err(damaged(sequence, position, index, why));
                 }
                 Step::End { position, why } => {
                     (walk.position, walk.why) = (position, why);
@@ -304,6 +266,40 @@ impl<D: Disk> Site<D> {
         }
         Ok(remains)
     }
+}
+
+/// Chooses the segment that holds the entry behind `from`, and checks the headers up to it.
+pub(super) fn plan(heads: &[Head], from: Tail, cut_after: Option<u64>) -> Result<Plan, OpenError> {
+    let good = |head: &Head| head.header.is_ok_and(|good| good.before.index <= from.index);
+    let start = heads.iter().rposition(good).unwrap_or(0);
+    let mut before = None;
+    for head in &heads[..=start] {
+        let index = before.map_or(from.index, |tail: Tail| tail.index) + 1;
+        let bad = |why: &str| Err(damaged(head.sequence, 0, index, why));
+        let Ok(header) = head.header else {
+            if from.index == 0 && start == 0 {
+                break; // nothing was ever written, or the very first flush is torn
+            }
+            return bad("the header of the segment can't be read");
+        };
+        if head.sequence == 1 && header.before != Tail::default() {
+            return bad("the first segment does not begin with the first entry");
+        }
+        if header.before.index > from.index {
+            return bad("entries before the segment are missing");
+        }
+        if before.is_some_and(|before| before.index >= header.before.index) {
+            return bad("the header contradicts the segment before");
+        }
+        before = Some(header.before);
+    }
+    Ok(Plan { start, from, cut_after })
+}
+
+/// Damage, where the entry at `index` should stand.
+pub(super) fn damaged(sequence: u64, position: u64, index: u64, why: &str) -> OpenError {
+    let place = Place { segment: segment::name(sequence), position, index };
+    OpenError::Damaged { place, why: why.to_owned() }
 }
 
 impl<D: Disk> Walk<D> {

@@ -152,7 +152,7 @@ async fn standings(dir: &Dir) -> Vec<(u64, u64, usize)> {
     let mut standings = Vec::new();
     let partition = dir.partition();
     let report = verify::scan(dir.disk(), &partition, CLUSTER, PARTITION, SEGMENT_BYTES, |entry| {
-        standings.push((entry.segment, entry.position, entry.bytes.len()))
+        standings.push((entry.segment, entry.position, entry.bytes.len()));
     });
     assert_eq!(report.await.unwrap().damage, []);
     standings
@@ -529,7 +529,7 @@ fn append_refuses_what_has_no_room_before_staging() {
     run(async {
         let dir = Dir::new();
         let log = open(&dir).await.log;
-        let too_large = log.append(&meta(log.last(), 1), &[0; 61_400]);
+        let too_large = log.append(&meta(log.last(), 1), &vec![0; 61_400]);
         assert!(matches!(too_large, Err(AppendError::TooLarge(_))));
         // Without an await the preparer can't run: one segment is prepared and no second.
         let refused = loop {

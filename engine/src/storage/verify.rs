@@ -13,7 +13,7 @@ use super::layout::Tail;
 use super::log::Ids;
 use super::recover;
 use super::segment;
-use super::survey::{Plan, Site};
+use super::survey::{Plan, Site, damaged};
 
 /// An entry that was checked, and where it stands.
 #[derive(Clone, Copy, Debug)]
@@ -74,7 +74,7 @@ pub async fn scan<D: Disk>(
         let from = heads[start].header.map_or(Tail::default(), |header| header.before);
         if start == 0 && heads[0].sequence == 1 && from != Tail::default() {
             let why = "the first segment does not begin with the first entry";
-            report = report.with(site.damaged(1, 0, 1, why))?;
+            report = report.with(damaged(1, 0, 1, why))?;
         }
         let plan = Plan { start, from, cut_after: slot.cut_after };
         let mut seen = Seen::default();

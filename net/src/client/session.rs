@@ -417,7 +417,6 @@ impl<T> Session<T> {
         let hello = open_frame::<HelloReply>(frame)?;
         self.hello = None;
         self.link = Link::Ready;
-        self.attempts = 0;
         Ok(Received::Ready(hello))
     }
 
@@ -505,6 +504,7 @@ impl<T> Session<T> {
             return Err(LinkError::OutOfTurn("a subscription was sent more than its credit"));
         }
         pending.credit_bytes = pending.credit_bytes.saturating_sub(bytes);
+        self.attempts = 0;
         Ok(Received::Feed { request, frame })
     }
 
@@ -517,6 +517,8 @@ impl<T> Session<T> {
         if pending.kind.reply() != Some(frame.kind) || !was_sent {
             return Err(LinkError::OutOfTurn("the answer is not one to this kind of request"));
         }
+        // Only now: a server that greets and then turns away must not be asked without pause.
+        self.attempts = 0;
         match self.finish(request.0) {
             Some(context) => Ok(Received::Reply { context, frame }),
             None => Ok(Received::Nothing),

@@ -59,13 +59,11 @@ impl Client {
         let (greeted, answer) = oneshot::channel();
         let link = client.link(PartitionId(0));
         link.send(Command::Greet(greeted)).await.map_err(|_| ClientError::Closed)?;
-        match timeout(deadline, answer).await {
-            Ok(answer) => answer.map_err(|_| ClientError::Closed)??,
-            Err(_) => {
-                let reason = "the server did not greet".to_owned();
-                return Err(ClientError::Deadline { waited: deadline, reason });
-            }
-        }
+        let Ok(answer) = timeout(deadline, answer).await else {
+            let reason = "the server did not greet".to_owned();
+            return Err(ClientError::Deadline { waited: deadline, reason });
+        };
+        answer.map_err(|_| ClientError::Closed)??;
         Ok(client)
     }
 
@@ -104,13 +102,11 @@ impl Client {
             deadline: self.shared.common.now() + deadline,
             waiter: Waiter::Once(waiter),
         };
-        match timeout(deadline, self.link(call.partition).send(command)).await {
-            Ok(sent) => sent.map_err(|_| ClientError::Closed)?,
-            Err(_) => {
-                let reason = "too many requests were in flight".to_owned();
-                return Err(ClientError::Deadline { waited: deadline, reason });
-            }
-        }
+        let Ok(sent) = timeout(deadline, self.link(call.partition).send(command)).await else {
+            let reason = "too many requests were in flight".to_owned();
+            return Err(ClientError::Deadline { waited: deadline, reason });
+        };
+        sent.map_err(|_| ClientError::Closed)?;
         Ok(answer)
     }
 

@@ -210,7 +210,7 @@ impl Link {
         let wait = wake_at.saturating_sub(now).clamp(WAIT_MIN, WAIT_MAX);
         if let Some(connect_at) = self.session.connect_at() {
             if connect_at > now {
-                std::thread::sleep((connect_at - now).min(wait));
+                std::thread::sleep(connect_at.saturating_sub(now).min(wait));
             } else {
                 self.connect(by);
             }

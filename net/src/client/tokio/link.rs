@@ -133,7 +133,7 @@ impl Link {
 
     fn instant(&self, time: Duration) -> Instant {
         // A subscription waits for ever; a day is long enough to look again.
-        let day = Duration::from_secs(86_400);
+        let day = Duration::from_hours(24);
         self.common.started + time.min(self.common.now() + day)
     }
 

@@ -1,0 +1,138 @@
+//! One frame of every kind, with contents that never change.
+
+use walengine_net::entry::ANY_OFFSET;
+use walengine_net::frame::{FrameHead, Kind, RequestId, encode, encode_as};
+use walengine_net::message::{
+    Append, AppendHead, Credit, ErrorCode, ErrorReply, EventState, Hello, HelloReply, ListAccounts,
+    ListAccountsReply, LogPage, LookupAccounts, LookupAccountsReply, LookupTransfers,
+    LookupTransfersReply, Message, NO_OFFSET, NO_PARTITION, NumberRow, OutcomeRun, ReadLog,
+    ServerStatus, ServerStatusReply, Status, StatusReply, Submit, SubmitReply, Subscribe, TextRow,
+    Unsubscribe, UnsubscribeReply, VerdictState,
+};
+use walengine_net::model::{
+    Account, AccountId, Amount, Code, EventId, LedgerId, PartitionId, Transfer,
+};
+
+struct Frames(Vec<(String, Vec<u8>)>);
+
+impl Frames {
+    fn add<M: Message>(&mut self, name: &str, message: &M) {
+        self.add_as(M::KIND, name, message);
+    }
+
+    fn add_as<M: Message>(&mut self, kind: Kind, name: &str, message: &M) {
+        let deadline_millis = if kind.is_reply() { 0 } else { 10_000 };
+        let request = RequestId(0x0102_0304_0506_0708);
+        let head = FrameHead { partition: PartitionId(1), request, deadline_millis };
+        let mut bytes = Vec::new();
+        encode_as(&mut bytes, kind, head, message).expect("a golden frame is small");
+        let mut again = Vec::new();
+        if kind == M::KIND {
+            encode(&mut again, head, message).expect("a golden frame is small");
+            assert_eq!(again, bytes);
+        }
+        self.0.push((format!("{:03}_{name}", kind.number()), bytes));
+    }
+}
+
+/// Name and bytes of every golden frame.
+pub fn frames() -> Vec<(String, Vec<u8>)> {
+    let mut all = Frames(Vec::new());
+    let account = Account {
+        id: AccountId(1 << 96 | 7),
+        credits_posted: Amount(100),
+        ledger: LedgerId(978),
+        code: Code(1),
+        ..Account::default()
+    };
+    let transfer = Transfer {
+        id: EventId(0x0190_1234_5678_7abc_8def_0123_4567_89ab),
+        debit_account_id: AccountId(1 << 96 | 7),
+        credit_account_id: AccountId(1 << 96 | 8),
+        amount: Amount(42),
+        ledger: LedgerId(978),
+        code: Code(2),
+        ..Transfer::default()
+    };
+    requests(&mut all, &account, &transfer);
+    replies(&mut all, &account, &transfer);
+    all.0
+}
+
+fn requests(all: &mut Frames, account: &Account, transfer: &Transfer) {
+    let at_least = NO_OFFSET;
+    all.add("hello", &Hello { partition: 1, client_name: "golden" });
+    all.add("submit", &Submit { events: &[account.to_bytes(), transfer.to_bytes()] });
+    let heads = [AppendHead { id: 5, bytes: 3 }, AppendHead { id: 6, bytes: 2 }];
+    all.add("append", &Append { expected_offset: ANY_OFFSET, heads: &heads, blob: b"onetw" });
+    all.add("lookup_accounts", &LookupAccounts { at_least, ids: &[account.id.0, 9] });
+    all.add("list_accounts", &ListAccounts { at_least, after: 0, limit: 100 });
+    all.add("lookup_transfers", &LookupTransfers { at_least: 12, ids: &[transfer.id.0] });
+    all.add("status", &Status { at_least, namespace: 0, ids: &[transfer.id.0, 9] });
+    all.add("read_log", &ReadLog { at_least, from: 3, bytes_max: 65_536 });
+    all.add("subscribe", &Subscribe { from: 3, credit_bytes: 1 << 20 });
+    all.add("credit", &Credit { bytes: 4096 });
+    all.add("unsubscribe", &Unsubscribe::default());
+    all.add("server_status", &ServerStatus::default());
+}
+
+fn replies(all: &mut Frames, account: &Account, transfer: &Transfer) {
+    let next_offset = 13;
+    all.add(
+        "hello_reply",
+        &HelloReply {
+            cluster: 0xfeed,
+            node: 1,
+            next_offset,
+            durable_offset: 13,
+            partitions: 2,
+            is_leader: 1,
+            body_bytes_max: 1 << 20,
+            events_max: 8190,
+            inflight_max: 1024,
+            server_version: "walengine 0.1.0",
+            leader: "",
+        },
+    );
+    let run = OutcomeRun {
+        count: 2,
+        verdict: 0,
+        marks: OutcomeRun::HAS_OFFSET,
+        first_offset: 11,
+        first_timestamp: 1_700_000_000_000_000_000,
+    };
+    let submitted = SubmitReply { token_offset: 12, runs: &[run] };
+    all.add("submit_reply", &submitted);
+    all.add_as(Kind::AppendReply, "append_reply", &submitted);
+    let accounts = &[account.to_bytes()];
+    all.add("lookup_accounts_reply", &LookupAccountsReply { next_offset, found: &[0], accounts });
+    all.add("list_accounts_reply", &ListAccountsReply { next_offset, next_cursor: 0, accounts });
+    let state = EventState {
+        index: 0,
+        verdict: 0,
+        has_resolved: 0,
+        offset: 12,
+        timestamp: 1_700_000_000_000_000_001,
+        event: transfer.to_bytes(),
+        resolved: [0; 64],
+    };
+    all.add("lookup_transfers_reply", &LookupTransfersReply { next_offset, states: &[state] });
+    let states = &[
+        VerdictState { known: 1, verdict: 0, offset: 12 },
+        VerdictState { known: 0, verdict: 0, offset: 0 },
+    ];
+    all.add("status_reply", &StatusReply { next_offset, states });
+    let page = LogPage { next_offset, durable_offset: 13, entries: b"(entries)" };
+    all.add("log_page", &page);
+    all.add_as(Kind::Feed, "feed", &page);
+    all.add("unsubscribe_reply", &UnsubscribeReply { next_offset });
+    all.add(
+        "server_status_reply",
+        &ServerStatusReply {
+            numbers: &[NumberRow { partition: 1, value: 13, name: "next_offset" }],
+            texts: &[TextRow { partition: NO_PARTITION, name: "version", text: "0.1.0" }],
+        },
+    );
+    let error = ErrorReply::new(ErrorCode::Busy, "the queue is full").retry_after_millis(5);
+    all.add("error", &error.leader("10.0.0.2:7450"));
+}
