@@ -177,9 +177,13 @@ impl<D: Disk, R: Runtime> Load<D, R> {
         };
         let (mut draft, mut outcomes) = (RecordsDraft::new(), Vec::new());
         let now = self.partition.runtime.now();
-        let mut ledger = self.partition.ledger.borrow_mut();
-        ledger.append_records(&[head], &blob, &mut draft, now, &mut outcomes);
-        drop(ledger);
+        self.partition.ledger.borrow_mut().append_records(
+            &[head],
+            &blob,
+            &mut draft,
+            now,
+            &mut outcomes,
+        );
         if draft.is_empty() {
             return Ok(());
         }
@@ -250,10 +254,12 @@ impl<D: Disk, R: Runtime> Load<D, R> {
         let last = partition.log.last().index;
         // A snapshot holds committed entries only, and those are never cut.
         let least = partition.oracle.borrow().snapshot.max(last.saturating_sub(self.rng.below(30)));
-        if least >= last || partition.snapshotting.get() {
+        // One that was refused by a stopped log may still come about at the next open.
+        let refused = partition.oracle.borrow().is_cutting();
+        if least >= last || refused || partition.snapshotting.get() {
             return Ok(());
         }
-        let after = self.rng.between(least, last);
+        let after = self.rng.between(least, last - 1);
         partition.oracle.borrow_mut().cutting(after);
         match partition.log.truncate_after(after).await {
             Ok(()) => partition.oracle.borrow_mut().cut(),

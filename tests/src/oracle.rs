@@ -54,8 +54,8 @@ impl Oracle {
 
     /// A truncation begins.
     pub fn cutting(&mut self, after: u64) {
-        // A second one, after the first was refused, changes nothing of what may still be there.
-        self.before_cut.get_or_insert_with(|| self.entries.clone());
+        assert!(self.before_cut.is_none(), "one truncation at a time");
+        self.before_cut = Some(self.entries.clone());
         self.entries.truncate(after as usize);
         self.acknowledged = self.acknowledged.min(after);
     }

@@ -6,7 +6,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
-use walengine::ledger::Ledger;
+use walengine::ledger::{Ledger, LedgerTotals, SnapshotCut};
 use walengine::runtime::Runtime;
 use walengine::storage::disk::Disk;
 use walengine::storage::error::{LogStopped, OpenError};
@@ -104,7 +104,7 @@ impl<D: Disk, R: Runtime> Partition<D, R> {
             }
             let replayed = oracle.replay();
             assert_eq!(ledger.digest(), replayed.digest(), "snapshot and log contradict the log");
-            assert!(ledger.totals().values().all(|totals| totals.balanced()), "money is lost");
+            assert!(ledger.totals().values().all(LedgerTotals::balanced), "money is lost");
         }
         let (ledger, snapshotting) = (RefCell::new(ledger), Cell::new(false));
         Ok(Self { log, ledger, snapshots, oracle, runtime, snapshotting })
@@ -136,11 +136,7 @@ impl<D: Disk, R: Runtime> Partition<D, R> {
     }
 
     /// False if the cut no longer held, and there is no snapshot.
-    async fn write_snapshot(
-        &self,
-        applied: Tail,
-        mut cut: walengine::ledger::SnapshotCut,
-    ) -> io::Result<bool> {
+    async fn write_snapshot(&self, applied: Tail, mut cut: SnapshotCut) -> io::Result<bool> {
         let config = config();
         let meta = SnapshotMeta {
             cluster: config.cluster,
@@ -150,15 +146,11 @@ impl<D: Disk, R: Runtime> Partition<D, R> {
         };
         let mut writer = self.snapshots.create(&meta, SNAPSHOT_BYTES_MAX).await?;
         while !cut.is_complete() {
-            let chunk = {
-                let ledger = self.ledger.borrow();
-                if !cut.holds(&ledger) {
-                    drop(ledger);
-                    writer.abort().await?;
-                    return Ok(false);
-                }
-                cut.next_chunk(&ledger, SNAPSHOT_CHUNK_BYTES)
-            };
+            if !cut.holds(&self.ledger.borrow()) {
+                writer.abort().await?;
+                return Ok(false);
+            }
+            let chunk = cut.next_chunk(&self.ledger.borrow(), SNAPSHOT_CHUNK_BYTES);
             if let Some(chunk) = chunk {
                 let length = u32::try_from(chunk.len()).expect("a small chunk");
                 writer.write(&length.to_le_bytes()).await?;

@@ -18,17 +18,17 @@ const SEED_VARIABLE: &str = "WALENGINE_SIM_SEED";
 /// # Panics
 /// At the first seed that panics; the message ends with the command that replays `test` with it.
 pub fn each_seed<T: Send>(test: &str, one: impl Fn(u64) -> T + Sync) -> Vec<T> {
-    if let Some(seed) = number(SEED_VARIABLE) {
-        return vec![one(seed)];
-    }
     each_of(test, number(COUNT_VARIABLE).unwrap_or(SEEDS_DEFAULT), one)
 }
 
-/// Runs `one` for each seed below `count`, whatever the environment says.
+/// As [`each_seed`], with `count` seeds whatever `WALENGINE_SIM_SEEDS` says.
 ///
 /// # Panics
 /// As [`each_seed`].
 pub fn each_of<T: Send>(test: &str, count: u64, one: impl Fn(u64) -> T + Sync) -> Vec<T> {
+    if let Some(seed) = number(SEED_VARIABLE) {
+        return vec![one(seed)];
+    }
     let (next, failed) = (AtomicU64::new(0), AtomicBool::new(false));
     let outputs = Mutex::new(Vec::new());
     let failures = Mutex::new(Vec::new());

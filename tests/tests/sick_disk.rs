@@ -18,8 +18,10 @@ use walengine_tests::sim::{
 
 /// Operations of which each fails once.
 const FAILING: u64 = 300;
-/// Steps of the load that come to more writes and flushes than that.
-const STEPS: u64 = 900;
+/// Writes and flushes after the failing one, to see that the log really goes on.
+const BEYOND: u64 = 20;
+/// Steps of the load within which they must have come.
+const STEPS_MAX: u64 = 2000;
 
 /// What a failed operation came to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -53,7 +55,8 @@ fn check_all(test: &str, effect: Effect) {
     for outcome in [Outcome::NotOpened, Outcome::Stopped, Outcome::WentOn] {
         let count = outcomes.iter().filter(|found| **found == outcome).count();
         println!("{effect:?}: {count} of {FAILING} {outcome:?}");
-        assert!(count > 0, "{outcome:?} never happened");
+        // A replay of one seed meets one of them.
+        assert!(count > 0 || outcomes.len() == 1, "{outcome:?} never happened");
     }
 }
 
@@ -82,7 +85,7 @@ fn one(nth: u64, effect: Effect) -> Outcome {
     // What was acknowledged is there, whatever the failed operation has left.
     let executor = SimExecutor::new(nth, Order::Random);
     let disk = disk.crash(&executor.runtime(), nth);
-    let again = executor.block_on(live(disk, executor.runtime(), oracle, nth));
+    let again = executor.block_on(live(disk, executor.runtime(), oracle, 0));
     assert_ne!(again, Ok(Outcome::NotOpened), "a healthy disk opens");
     outcome
 }
@@ -91,9 +94,9 @@ async fn live(
     disk: SimDisk,
     runtime: SimRuntime,
     oracle: Rc<RefCell<Oracle>>,
-    seed: u64,
+    nth: u64,
 ) -> Outcome {
-    let opened = Partition::open(disk, runtime.clone(), oracle).await;
+    let opened = Partition::open(disk.clone(), runtime.clone(), oracle).await;
     let partition = match opened {
         Ok(partition) => Rc::new(partition),
         Err(error) => {
@@ -101,9 +104,23 @@ async fn live(
             return Outcome::NotOpened;
         }
     };
-    let mut load = Load::new(partition.clone(), Rng::new(seed));
-    let ran = load.run(STEPS).await;
-    let Err(stopped) = ran else { return Outcome::WentOn };
+    let mut load = Load::new(partition.clone(), Rng::new(nth));
+    let mut steps = 0;
+    let stopped = loop {
+        match load.run(10).await {
+            Err(stopped) => break stopped,
+            Ok(()) => steps += 10,
+        }
+        if disk.count(OpClass::WritesAndSyncs) > nth + BEYOND {
+            // Stragglers end, and what the failure has set off.
+            runtime.sleep(Duration::from_millis(100)).await;
+            match load.run(10).await {
+                Err(stopped) => break stopped,
+                Ok(()) => return Outcome::WentOn,
+            }
+        }
+        assert!(steps < STEPS_MAX, "the load does not come to operation {nth}");
+    };
     let reason = partition.log.stopped().expect("a stopped log says why");
     assert_eq!(stopped.to_string(), format!("the log has stopped: {reason}"));
     assert!(reason.to_string().contains("failed: "), "{reason}");

@@ -5,7 +5,7 @@ use walengine_net::model::{
     EventBytes, EventKind, Expire, Offset, Resolved, ResolvedBytes, Timestamp, Verdict, event_kind,
 };
 
-use super::decide::{Log, TOUCH_AHEAD, chain_at};
+use super::decide::{Log, Near, TOUCH_AHEAD, chain_at};
 use super::ids::OFFSET_MAX;
 use super::{At, Ledger, Outcomes, TIMESTAMP_MAX, TIMESTAMP_SLACK};
 
@@ -115,7 +115,8 @@ impl Ledger {
                 touched = next + TOUCH_AHEAD;
                 self.touch(&events[next..touched.min(events.len())]);
             }
-            let (length, logs) = self.replay_group(&events[next..], at, scratch);
+            let near = self.scratch.near[next + TOUCH_AHEAD - touched];
+            let (length, logs) = self.replay_group(&events[next..], near, at, scratch);
             for (index, &number) in verdicts[next..next + length].iter().enumerate() {
                 // What would not be logged has an outcome instead: a repeat, or malformed.
                 let derived = if logs {
@@ -141,6 +142,7 @@ impl Ledger {
     fn replay_group(
         &mut self,
         events: &[EventBytes],
+        near: Near,
         at: At,
         scratch: &mut Scratch,
     ) -> (usize, bool) {
@@ -152,7 +154,7 @@ impl Ledger {
         }
         let (length, closed) = chain_at(events);
         let mut log = Log { verdicts: &mut scratch.verdicts, resolved: &mut scratch.resolved };
-        (length, self.decide(&events[..length], closed, at, &mut log, &mut scratch.outcomes))
+        (length, self.decide(&events[..length], closed, near, at, &mut log, &mut scratch.outcomes))
     }
 
     /// Applies a committed entry of opaque records.

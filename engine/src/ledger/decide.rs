@@ -1,8 +1,8 @@
 //! From a request to logged verdicts: chains, repeats, expiries first.
 
 use walengine_net::model::{
-    EventBytes, EventId, EventKind, Expire, FLAG_LINKED, Offset, Resolved, ResolvedBytes,
-    Timestamp, Verdict, event_flags, event_id, event_kind,
+    AccountId, EventBytes, EventId, EventKind, Expire, FLAG_LINKED, Offset, Resolved,
+    ResolvedBytes, Timestamp, Transfer, Verdict, event_flags, event_id, event_kind,
 };
 use xxhash_rust::xxh3::xxh3_64;
 
@@ -14,6 +14,11 @@ use super::{At, Draft, Ledger, Outcome, Outcomes};
 pub const EXPIRIES_MAX: usize = 1024;
 /// Events whose ids are looked for in memory ahead of their turn.
 pub(super) const TOUCH_AHEAD: usize = 16;
+
+/// Where the debit and the credit account of a transfer were seen; a hint, not a promise.
+pub(super) type Near = (u32, u32);
+/// No hint.
+pub(super) const NOWHERE: Near = (u32::MAX, u32::MAX);
 
 /// Where verdicts and resolutions of logged records go.
 pub(super) struct Log<'a> {
@@ -28,6 +33,8 @@ pub(super) struct Scratch {
     ids: Vec<(u128, bool, u32)>,
     /// Written so that the loads of `touch` have a use.
     touched: u8,
+    /// Slots of the accounts of the touched transfers, if they were there.
+    pub near: [Near; TOUCH_AHEAD],
     pub replay: super::apply::Scratch,
 }
 
@@ -63,6 +70,12 @@ fn repeat(slot: &Slot, fingerprint: u64) -> Outcome {
     }
 }
 
+/// Debit and credit account, if the event is a transfer.
+fn transfer_accounts(bytes: &EventBytes) -> (AccountId, AccountId) {
+    let transfer = Transfer::from_bytes(bytes);
+    (transfer.debit_account_id, transfer.credit_account_id)
+}
+
 fn malformed(verdict: Verdict) -> Outcome {
     Outcome { verdict, offset: None }
 }
@@ -96,7 +109,8 @@ impl Ledger {
             let group = &rest[..length];
             let mut log =
                 Log { verdicts: &mut draft.body.verdicts, resolved: &mut draft.body.resolved };
-            if self.decide(group, closed, at, &mut log, outcomes) {
+            let near = self.scratch.near[next + TOUCH_AHEAD - touched];
+            if self.decide(group, closed, near, at, &mut log, outcomes) {
                 draft.body.events.extend_from_slice(group);
                 at = at.plus(length);
                 self.advance_to(at);
@@ -128,18 +142,19 @@ impl Ledger {
         (at.index - first) as usize
     }
 
-    /// Decides one event or one chain; true if it was logged, with a verdict for each member.
+    /// Decides one event or one chain; `near` is of a single event. True if it was logged, with a verdict for each member.
     #[inline]
     pub(super) fn decide(
         &mut self,
         group: &[EventBytes],
         closed: bool,
+        near: Near,
         at: At,
         log: &mut Log<'_>,
         outcomes: &mut Outcomes,
     ) -> bool {
         if let ([bytes], true) = (group, closed) {
-            let (outcome, logged) = self.decide_single(bytes, at, log);
+            let (outcome, logged) = self.decide_single(bytes, near, at, log);
             outcomes.push(outcome);
             return logged;
         }
@@ -154,18 +169,31 @@ impl Ledger {
         Routing { partition: self.partition, partitions: self.partitions }
     }
 
-    /// Starts the loads of all these ids together: waiting for them one by one would cost more than
-    /// deciding.
+    /// Starts the loads that deciding these events begins with, all together: waiting for one after
+    /// the other would cost more than deciding. Notes where the accounts of transfers are.
     pub(super) fn touch(&mut self, events: &[EventBytes]) {
         let mut touched = self.scratch.touched;
         for bytes in events {
             touched ^= self.ids.touch(key_of(bytes).hash);
+            let (debit, credit) = transfer_accounts(bytes);
+            touched ^= self.accounts.touch(debit) ^ self.accounts.touch(credit);
         }
         self.scratch.touched = touched;
+        for (bytes, near) in events.iter().zip(&mut self.scratch.near) {
+            let (debit, credit) = transfer_accounts(bytes);
+            let slot = |id| self.accounts.slot(id).unwrap_or(u32::MAX);
+            *near = (slot(debit), slot(credit));
+        }
     }
 
     #[inline]
-    fn decide_single(&mut self, bytes: &EventBytes, at: At, log: &mut Log<'_>) -> (Outcome, bool) {
+    fn decide_single(
+        &mut self,
+        bytes: &EventBytes,
+        near: Near,
+        at: At,
+        log: &mut Log<'_>,
+    ) -> (Outcome, bool) {
         if let Err(verdict) = checks::check(bytes, self.routing(), SINGLE) {
             return (malformed(verdict), false);
         }
@@ -174,7 +202,7 @@ impl Ledger {
         if let Some(slot) = self.ids.get(&key) {
             return (repeat(slot, fingerprint), false);
         }
-        let (verdict, state) = match self.execute(bytes, at, log.resolved) {
+        let (verdict, state) = match self.execute(bytes, near, at, log.resolved) {
             Ok(state) => (Verdict::Ok, state),
             Err(verdict) => (verdict, PendingState::None),
         };
@@ -284,7 +312,7 @@ impl Ledger {
         let mut failed = None;
         for (index, (bytes, member)) in group.iter().zip(members).enumerate() {
             let at = at.plus(index);
-            match self.execute(bytes, at, log.resolved) {
+            match self.execute(bytes, NOWHERE, at, log.resolved) {
                 Ok(state) => self.remember(member, at.offset, Verdict::Ok, state),
                 Err(verdict) => {
                     failed = Some((index, verdict));

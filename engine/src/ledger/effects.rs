@@ -8,6 +8,7 @@ use walengine_net::model::{
     TransferFlags, Verdict, event_kind,
 };
 
+use super::decide::Near;
 use super::ids::{Key, PendingState};
 use super::pendings::{NEVER, Pending};
 use super::{At, Ledger};
@@ -76,6 +77,7 @@ impl Ledger {
     pub(super) fn execute(
         &mut self,
         bytes: &EventBytes,
+        near: Near,
         at: At,
         resolved: &mut Vec<ResolvedBytes>,
     ) -> Result<PendingState, Verdict> {
@@ -86,7 +88,7 @@ impl Ledger {
                 if transfer.flags.intersects(resolving) {
                     self.post_or_void(&transfer, at, resolved).map(|()| PendingState::None)
                 } else {
-                    self.transfer(&transfer, at, resolved)
+                    self.transfer(&transfer, near, at, resolved)
                 }
             }
             Ok(EventKind::Account) => {
@@ -115,11 +117,12 @@ impl Ledger {
     fn transfer(
         &mut self,
         transfer: &Transfer,
+        near: Near,
         at: At,
         resolved: &mut Vec<ResolvedBytes>,
     ) -> Result<PendingState, Verdict> {
-        let debit_slot = self.accounts.slot(transfer.debit_account_id);
-        let credit_slot = self.accounts.slot(transfer.credit_account_id);
+        let debit_slot = self.accounts.slot_near(transfer.debit_account_id, near.0);
+        let credit_slot = self.accounts.slot_near(transfer.credit_account_id, near.1);
         let debit_slot = debit_slot.ok_or(Verdict::DebitAccountNotFound)?;
         let credit_slot = credit_slot.ok_or(Verdict::CreditAccountNotFound)?;
         let (debit, credit) = (self.accounts.get(debit_slot), self.accounts.get(credit_slot));

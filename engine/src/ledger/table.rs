@@ -58,6 +58,8 @@ struct Part<V> {
     depth: u32,
     /// Splits rather than growing past this.
     blocks_max: usize,
+    /// Doubles up to this: it was told what will come.
+    blocks_ahead: usize,
 }
 
 /// Where a value stands.
@@ -87,7 +89,13 @@ impl<V: Copy + Default> Table<V> {
     pub(super) fn with_parts_for(values: u64) -> Self {
         let part_values = (PART_BLOCKS_MIN * BLOCK_SLOTS / 2) as u64;
         let depth = (values / part_values + 1).ilog2().min(DEPTH_AHEAD_MAX);
-        let parts: Vec<_> = (0..1u64 << depth).map(|prefix| Part::new(depth, prefix)).collect();
+        let each = ((values >> depth) as usize).min(PART_BLOCKS_MIN * BLOCK_SLOTS);
+        let part = |prefix| {
+            let mut part = Part::new(depth, prefix);
+            part.blocks_ahead = blocks_for(each, prefix);
+            part
+        };
+        let parts: Vec<_> = (0..1u64 << depth).map(part).collect();
         Self { directory: (0..parts.len() as u32).collect(), depth, parts, len: 0 }
     }
 
@@ -216,7 +224,7 @@ impl<V: Copy + Default> Part<V> {
     fn new(depth: u32, prefix: u64) -> Self {
         let spread = PART_BLOCKS_MAX - PART_BLOCKS_MIN + 1;
         let blocks_max = PART_BLOCKS_MIN + scatter(prefix, u64::from(depth), spread);
-        Self { blocks: Vec::new(), taken: 0, used: 0, depth, blocks_max }
+        Self { blocks: Vec::new(), taken: 0, used: 0, depth, blocks_max, blocks_ahead: 0 }
     }
 
     fn allocate(&mut self, blocks: usize) {
@@ -235,6 +243,9 @@ impl<V: Copy + Default> Part<V> {
     /// Blocks to go on with when full: the same again if much of it was removed.
     fn blocks_next(&self) -> usize {
         let blocks = self.blocks.len();
+        if blocks < self.blocks_ahead {
+            return (blocks * 2).clamp(1, self.blocks_ahead);
+        }
         if self.taken * 16 < slots_max(blocks) * 15 { blocks } else { blocks + blocks / 8 + 1 }
     }
 
