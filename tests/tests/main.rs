@@ -1,6 +1,7 @@
 //! Integration tests; each module is named after the question that it answers.
 #![forbid(unsafe_code)]
 
+mod berka;
 mod crash;
 mod damage;
 mod input;
