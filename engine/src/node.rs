@@ -48,6 +48,7 @@ impl Shared {
 /// Serves until a signal comes. Returns `Ok` after a clean stop.
 pub fn serve(config: Config) -> Result<(), Fatal> {
     preflight::check_machine(config.cores)?;
+    preflight::raise_open_files();
     let started = Instant::now();
     let new = prepare_directory(&config)?;
     let _lock = DirectoryLock::take(&config.data)?;
@@ -218,7 +219,7 @@ fn run_shards(shared: &Arc<Shared>, listener: &TcpListener) -> Result<(), Fatal>
         for stop in &stops {
             let _ = stop.send(shard::Command::Serve); // a shard that has ended reports it itself
         }
-        announce(shared);
+        announce(shared, listener);
         wait_for_end(shared, &signals, &reports)
     });
     for stop in &stops {
@@ -261,8 +262,10 @@ fn wait_for_end(
     }
 }
 
-fn announce(shared: &Shared) {
+/// Says where it serves: the port is the system's choice if 0 was asked for.
+fn announce(shared: &Shared, listener: &TcpListener) {
     let Config { cores, listen, data, .. } = &shared.config;
+    let listen = listener.local_addr().unwrap_or(*listen);
     let partitions = shared.superblock.partitions;
     let seconds = shared.started.elapsed().as_secs_f64();
     let data = data.display();

@@ -131,6 +131,20 @@ fn check_memlock(cores: usize) -> Result<(), Fatal> {
     Err(Fatal::new(Reason::Preflight, message))
 }
 
+/// Each connection is an open file: raises this process's own limit as far as it may.
+pub fn raise_open_files() {
+    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+    // SAFETY: getrlimit writes one rlimit to the address given.
+    if unsafe { libc::getrlimit(libc::RLIMIT_NOFILE, &raw mut limit) } != 0 {
+        return;
+    }
+    limit.rlim_cur = limit.rlim_max;
+    // SAFETY: setrlimit reads one rlimit from the address given.
+    if unsafe { libc::setrlimit(libc::RLIMIT_NOFILE, &raw const limit) } != 0 {
+        tracing::warn!("cannot raise the limit of open files: {}", io::Error::last_os_error());
+    }
+}
+
 fn check_clock(now: SystemTime) -> Result<(), Fatal> {
     let seconds = now.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
     if seconds >= CLOCK_SECONDS_MIN {

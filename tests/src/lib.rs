@@ -1,4 +1,5 @@
-//! Harness of the integration tests: the simulator that storage runs on under faults.
+//! Harness of the integration tests: the simulator that storage runs on under faults, and real
+//! server processes with the clients that watch them.
 //!
 //! The tests themselves are modules of the one binary `tests/main.rs`, named after the question
 //! that each answers.
@@ -6,7 +7,12 @@
 
 pub mod load;
 pub mod memory;
+pub mod mount;
 pub mod oracle;
 pub mod partition;
+pub mod press;
 pub mod seeds;
+pub mod server;
 pub mod sim;
+pub mod wire;
+pub mod witness;

@@ -1,6 +1,11 @@
 //! Integration tests; each module is named after the question that it answers.
 #![forbid(unsafe_code)]
 
+mod berka;
 mod crash;
 mod damage;
+mod input;
+mod kill;
+mod power;
+mod serve;
 mod sick_disk;

@@ -270,7 +270,12 @@ async fn write<R: Runtime>(
         }
         let mut sending = outbox.take(std::mem::take(&mut spare));
         timing.write_since.set(Some(runtime.elapsed()));
-        let sent = writer.write_all(&sending).await;
+        // A client that never reads would hold the write, and all that it keeps, for ever.
+        let cut = async {
+            outbox.until_cut().await;
+            Err(io::ErrorKind::TimedOut.into())
+        };
+        let sent = futures_lite::future::or(writer.write_all(&sending), cut).await;
         timing.write_since.set(None);
         if sent.is_err() {
             outbox.end();
@@ -283,4 +288,23 @@ async fn write<R: Runtime>(
     }
     // The peer may be gone already.
     let _ = writer.close().await;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_frame_and_a_write_have_their_time_and_idling_has_no_end() {
+        let timing = Timing::default();
+        assert_eq!(timing.overdue(FRAME_WITHIN * 100), None, "nothing has begun");
+        let begun = Duration::from_secs(7);
+        timing.frame_since.set(Some(begun));
+        assert_eq!(timing.overdue(begun + FRAME_WITHIN), None);
+        assert!(timing.overdue(begun + FRAME_WITHIN + Duration::from_millis(1)).is_some());
+        timing.frame_since.set(None);
+        timing.write_since.set(Some(begun));
+        assert_eq!(timing.overdue(begun + WRITE_WITHIN), None);
+        assert!(timing.overdue(begun + WRITE_WITHIN + Duration::from_millis(1)).is_some());
+    }
 }

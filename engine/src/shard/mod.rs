@@ -308,7 +308,7 @@ fn end_overdue(shard: &Shard, now: Duration) {
         };
         if let Some(why) = timing.overdue(now) {
             tracing::info!("closing a connection: {why}");
-            outbox.end();
+            outbox.cut();
         }
         true
     });
@@ -325,12 +325,14 @@ async fn stop(shard: &Shard) -> Result<(), Fatal> {
         }
     }
     let deadline = shard.runtime.elapsed() + LINGER;
-    let busy =
-        |shard: &Shard| {
-            shard.live.borrow().iter().filter_map(|(outbox, _)| outbox.upgrade()).any(|outbox| {
-                !outbox.has_ended() && (outbox.unanswered() > 0 || !outbox.is_empty())
-            })
+    let is_busy = |(outbox, timing): &(Weak<Outbox>, Weak<Timing>)| {
+        let (Some(outbox), Some(timing)) = (outbox.upgrade(), timing.upgrade()) else {
+            return false;
         };
+        let sends = timing.write_since.get().is_some() || !outbox.is_empty();
+        !outbox.has_ended() && (outbox.unanswered() > 0 || sends)
+    };
+    let busy = |shard: &Shard| shard.live.borrow().iter().any(is_busy);
     while busy(shard) && shard.runtime.elapsed() < deadline {
         shard.runtime.sleep(Duration::from_millis(1)).await;
     }

@@ -18,6 +18,7 @@ pub struct Outbox {
     /// Those of them that read from disk.
     reads: Cell<usize>,
     ended: Cell<bool>,
+    cut: Cell<bool>,
     changed: Notify,
     end: Notify,
 }
@@ -96,6 +97,19 @@ impl Outbox {
     /// The connection is gone, or must go.
     pub fn has_ended(&self) -> bool {
         self.ended.get()
+    }
+
+    /// The connection must go at once: what waits to be sent is not.
+    pub fn cut(&self) {
+        self.cut.set(true);
+        self.end();
+    }
+
+    /// Resolves when the connection must go at once.
+    pub async fn until_cut(&self) {
+        while !self.cut.get() {
+            self.changed.changed().await;
+        }
     }
 
     /// Puts an encoded frame in.

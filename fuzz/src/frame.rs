@@ -1,0 +1,235 @@
+//! Frames: what a client may send, through the codec and through a whole server's session, and
+//! what a client reads of a server.
+
+use std::cell::{Cell, RefCell};
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::path::{Path, PathBuf};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64};
+use std::time::{Duration, Instant};
+
+use walengine::config::ServeOptions;
+use walengine::node::Shared;
+use walengine::runtime::Runtime;
+use walengine::shard::opening;
+use walengine::shard::outbox::Outbox;
+use walengine::shard::partition::Partition;
+use walengine::shard::session::{Scratch, Session};
+use walengine::shard::status::NodeFacts;
+use walengine::storage::layout::Superblock;
+use walengine_net::frame::{self, Frame, FrameError, HEADER_BYTES};
+use walengine_net::message::{
+    Append, Credit, ErrorReply, Hello, HelloReply, ListAccounts, ListAccountsReply, LogPage,
+    LookupAccounts, LookupAccountsReply, LookupTransfers, LookupTransfersReply, Message, ReadLog,
+    ServerStatus, ServerStatusReply, Status, StatusReply, Submit, SubmitReply, Subscribe,
+    Unsubscribe, UnsubscribeReply, open,
+};
+use walengine_net::model::{ClusterId, PartitionId, Timestamp};
+use walengine_tests::memory::MemoryDisk;
+use walengine_tests::sim::{Order, SimExecutor, SimRuntime};
+
+use crate::Fuzz;
+
+/// Inputs after which the server is made anew, so that its memory stays small.
+const INPUTS_PER_SERVER: u32 = 1000;
+const SEGMENT_BYTES: u64 = 8 << 20;
+
+/// A server with one partition on a disk in memory.
+pub struct Server {
+    executor: SimExecutor,
+    partition: Partition<MemoryDisk, SimRuntime>,
+    node: Rc<NodeFacts<MemoryDisk, SimRuntime>>,
+    scratch: Rc<RefCell<Scratch>>,
+    inputs: u32,
+}
+
+impl Server {
+    /// An empty one.
+    pub fn new() -> Self {
+        let executor = SimExecutor::new(1, Order::Fifo);
+        let runtime = executor.runtime();
+        let superblock = Superblock {
+            cluster: ClusterId(0xc1),
+            node: 1,
+            partitions: 1,
+            segment_bytes: SEGMENT_BYTES,
+            created: Timestamp(1),
+        };
+        let disk = MemoryDisk::new([]);
+        let opened = executor.block_on(async {
+            let dir = Path::new("data");
+            opening::open(disk, runtime.clone(), dir, &superblock, PartitionId(0), 4).await
+        });
+        let Ok(Ok((partition, _store, _))) = opened else { panic!("an empty directory opens") };
+        let running = partition.clone();
+        runtime.spawn(async move { running.run().await });
+        let options = ServeOptions { data: Some(PathBuf::from("data")), ..Default::default() };
+        let shared = Shared {
+            config: options.resolve().expect("the defaults are right"),
+            superblock,
+            full: AtomicBool::new(false),
+            free_bytes: AtomicU64::new(0),
+            started: Instant::now(),
+        };
+        let node = NodeFacts {
+            shared: Arc::new(shared),
+            partitions: vec![partition.clone()],
+            connections: Cell::new(1),
+        };
+        Self { executor, partition, node: Rc::new(node), scratch: Rc::default(), inputs: 0 }
+    }
+
+    /// One connection's whole life.
+    fn serve(&self, input: &[u8], signature: &mut DefaultHasher) {
+        let outbox = Rc::new(Outbox::default());
+        let mut session = Session::new(
+            self.partition.clone(),
+            self.node.clone(),
+            outbox.clone(),
+            self.scratch.clone(),
+        );
+        let mut rest = input;
+        loop {
+            let consumed = match frame::peek(rest) {
+                Ok(Some(frame)) => match session.handle(&frame) {
+                    Ok(()) => frame.frame_bytes(),
+                    Err(_) => break,
+                },
+                Err(
+                    FrameError::Kind { frame_bytes, .. } | FrameError::Flags { frame_bytes, .. },
+                ) => frame_bytes,
+                Ok(None) | Err(_) => break,
+            };
+            rest = &rest[consumed..];
+        }
+        let runtime = self.executor.runtime();
+        let waited = self.executor.block_on(async move {
+            for _ in 0..3 {
+                runtime.sleep(Duration::from_millis(1)).await;
+            }
+        });
+        assert!(waited.is_ok(), "the executor goes on");
+        assert_eq!(outbox.unanswered(), 0, "every request that was taken is answered");
+        assert!(self.partition.stopped().is_none(), "no input stops a partition");
+        let answers = outbox.take(Vec::new());
+        outbox.end();
+        let mut rest = answers.as_slice();
+        while let Some(frame) = frame::peek(rest).expect("a server sends frames") {
+            assert!(open_as_its_kind(&frame).is_ok(), "a server sends what its kind says");
+            frame.kind.hash(signature);
+            if let Ok(error) = open::<ErrorReply<'_>>(frame.body) {
+                error.code.to_native().hash(signature);
+            }
+            if let Ok(reply) = open::<SubmitReply<'_>>(frame.body) {
+                reply.outcomes().take(4).for_each(|outcome| outcome.verdict.hash(signature));
+            }
+            rest = &rest[frame.frame_bytes()..];
+        }
+        assert!(rest.is_empty(), "a server sends whole frames");
+    }
+}
+
+impl Fuzz for Server {
+    fn take(&mut self, input: &[u8]) -> u64 {
+        self.inputs += 1;
+        if self.inputs > INPUTS_PER_SERVER {
+            *self = Self::new();
+        }
+        let mut signature = DefaultHasher::new();
+        read(input, &mut signature);
+        self.serve(input, &mut signature);
+        signature.finish()
+    }
+
+    fn repair(input: &mut Vec<u8>) {
+        let mut at = 0;
+        while let Some(header) = input.get(at..at + HEADER_BYTES) {
+            let (magic, version) = (frame::MAGIC, frame::PROTOCOL_VERSION);
+            let wanted = u32::from_le_bytes([header[24], header[25], header[26], header[27]]);
+            let there = (input.len() - at - HEADER_BYTES) as u32;
+            let body = wanted.min(there);
+            input[at..at + 4].copy_from_slice(&magic.to_le_bytes());
+            input[at + 8..at + 10].copy_from_slice(&version.to_le_bytes());
+            input[at + 24..at + 28].copy_from_slice(&body.to_le_bytes());
+            let end = at + HEADER_BYTES + body as usize;
+            let crc = crc32c::crc32c(&input[at + 8..end]);
+            input[at + 4..at + 8].copy_from_slice(&crc.to_le_bytes());
+            at = end;
+        }
+    }
+}
+
+/// What any reader does with frames: each body as every message, whatever its kind.
+fn read(input: &[u8], signature: &mut DefaultHasher) {
+    let mut rest = input;
+    loop {
+        match frame::peek(rest) {
+            Ok(Some(frame)) => {
+                frame.kind.hash(signature);
+                open_as_its_kind(&frame).is_ok().hash(signature);
+                open_as_all(frame.body);
+                rest = &rest[frame.frame_bytes()..];
+            }
+            Ok(None) => return,
+            Err(error) => {
+                std::mem::discriminant(&error).hash(signature);
+                return;
+            }
+        }
+    }
+}
+
+fn open_as_its_kind(frame: &Frame<'_>) -> Result<(), ()> {
+    use walengine_net::frame::Kind;
+    fn opens<M: Message>(body: &[u8]) -> Result<(), ()> {
+        open::<M>(body).map(|_| ()).map_err(|_| ())
+    }
+    let body = frame.body;
+    match frame.kind {
+        Kind::Hello => opens::<Hello<'_>>(body),
+        Kind::Submit => opens::<Submit<'_>>(body),
+        Kind::Append => opens::<Append<'_>>(body),
+        Kind::LookupAccounts => opens::<LookupAccounts<'_>>(body),
+        Kind::ListAccounts => opens::<ListAccounts>(body),
+        Kind::LookupTransfers => opens::<LookupTransfers<'_>>(body),
+        Kind::Status => opens::<Status<'_>>(body),
+        Kind::ReadLog => opens::<ReadLog>(body),
+        Kind::Subscribe => opens::<Subscribe>(body),
+        Kind::Credit => opens::<Credit>(body),
+        Kind::Unsubscribe => opens::<Unsubscribe>(body),
+        Kind::ServerStatus => opens::<ServerStatus>(body),
+        Kind::HelloReply => opens::<HelloReply<'_>>(body),
+        Kind::SubmitReply | Kind::AppendReply => opens::<SubmitReply<'_>>(body),
+        Kind::LookupAccountsReply => opens::<LookupAccountsReply<'_>>(body),
+        Kind::ListAccountsReply => opens::<ListAccountsReply<'_>>(body),
+        Kind::LookupTransfersReply => opens::<LookupTransfersReply<'_>>(body),
+        Kind::StatusReply => opens::<StatusReply<'_>>(body),
+        Kind::LogPage | Kind::Feed => opens::<LogPage<'_>>(body),
+        Kind::UnsubscribeReply => opens::<UnsubscribeReply>(body),
+        Kind::ServerStatusReply => opens::<ServerStatusReply<'_>>(body),
+        Kind::Error => opens::<ErrorReply<'_>>(body),
+    }
+}
+
+/// Opens a body as each message that has more to it than fields, and walks through it.
+fn open_as_all(body: &[u8]) {
+    if let Ok(append) = open::<Append<'_>>(body) {
+        assert_eq!(append.records().count(), append.heads.len(), "each head has its record");
+    }
+    if let Ok(reply) = open::<SubmitReply<'_>>(body) {
+        assert_eq!(reply.outcomes().count(), reply.events(), "each event has its outcome");
+    }
+    if let Ok(reply) = open::<LookupAccountsReply<'_>>(body) {
+        assert_eq!(reply.accounts().count(), reply.accounts.len());
+    }
+    if let Ok(page) = open::<LogPage<'_>>(body) {
+        let _ = page.entries().count();
+    }
+    if let Ok(reply) = open::<StatusReply<'_>>(body) {
+        let _ = reply.states.iter().filter_map(|state| state.decided()).count();
+    }
+    let _ = open::<LookupTransfersReply<'_>>(body).is_ok();
+    let _ = open::<ServerStatusReply<'_>>(body).is_ok();
+    let _ = open::<Submit<'_>>(body).is_ok();
+}

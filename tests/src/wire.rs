@@ -1,0 +1,169 @@
+//! One connection, byte by byte: sends what it is told to, well-formed or not, and never repeats.
+
+use std::io::{self, ErrorKind, Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::time::Duration;
+
+use walengine_net::frame::{self, FrameHead, Kind, RequestId};
+use walengine_net::message::{ErrorCode, ErrorReply, Hello, Message, open};
+use walengine_net::model::PartitionId;
+
+/// How long a reader waits for anything.
+const PATIENCE: Duration = Duration::from_secs(45);
+
+/// What came back.
+#[derive(Clone, Debug)]
+pub struct Reply {
+    /// What it is.
+    pub kind: Kind,
+    /// To which request.
+    pub request: RequestId,
+    /// The body.
+    pub body: Vec<u8>,
+}
+
+impl Reply {
+    /// The code, if it is an error.
+    ///
+    /// # Panics
+    /// If the body is not what its kind says.
+    pub fn error(&self) -> Option<ErrorCode> {
+        (self.kind == Kind::Error).then(|| {
+            let reply = open::<ErrorReply<'_>>(&self.body).unwrap();
+            reply.code().expect("the server is of our version")
+        })
+    }
+
+    /// The body as message `M`.
+    ///
+    /// # Panics
+    /// If it is not one; the message says what came instead.
+    pub fn open<M: Message>(&self) -> &M::View {
+        assert_eq!(self.error(), None, "an answer");
+        open::<M>(&self.body).unwrap()
+    }
+}
+
+/// A connection.
+#[derive(Debug)]
+pub struct Wire {
+    stream: TcpStream,
+    partition: PartitionId,
+    received: Vec<u8>,
+    last_request: u64,
+}
+
+impl Wire {
+    /// A connection on which nothing was sent.
+    ///
+    /// # Errors
+    /// Nobody listens.
+    pub fn connect(address: SocketAddr, partition: u16) -> io::Result<Self> {
+        let stream = TcpStream::connect(address)?;
+        stream.set_nodelay(true)?;
+        stream.set_read_timeout(Some(PATIENCE))?;
+        stream.set_write_timeout(Some(PATIENCE))?;
+        let partition = PartitionId(partition);
+        Ok(Self { stream, partition, received: Vec::new(), last_request: 0 })
+    }
+
+    /// A connection that has been greeted.
+    ///
+    /// # Errors
+    /// Nobody listens, or the connection was lost.
+    pub fn greeted(address: SocketAddr, partition: u16) -> io::Result<Self> {
+        let mut wire = Self::connect(address, partition)?;
+        let reply = wire.call(&Hello { partition, client_name: "tests" })?;
+        match reply.kind {
+            Kind::HelloReply => Ok(wire),
+            kind => Err(io::Error::other(format!("{kind:?} {:?}", reply.error()))),
+        }
+    }
+
+    /// The socket.
+    pub fn stream(&self) -> &TcpStream {
+        &self.stream
+    }
+
+    /// The frame of a message, under the next request id.
+    ///
+    /// # Panics
+    /// If the message is too large.
+    pub fn frame<M: Message>(&mut self, message: &M) -> Vec<u8> {
+        self.last_request += 1;
+        let head = FrameHead::reply(self.partition, RequestId(self.last_request));
+        let mut bytes = Vec::new();
+        frame::encode(&mut bytes, head, message).unwrap();
+        bytes
+    }
+
+    /// Sends bytes as they are.
+    ///
+    /// # Errors
+    /// The connection was lost.
+    pub fn send_bytes(&mut self, bytes: &[u8]) -> io::Result<()> {
+        self.stream.write_all(bytes)
+    }
+
+    /// Sends a message.
+    ///
+    /// # Errors
+    /// The connection was lost.
+    pub fn send<M: Message>(&mut self, message: &M) -> io::Result<RequestId> {
+        let bytes = self.frame(message);
+        self.send_bytes(&bytes)?;
+        Ok(RequestId(self.last_request))
+    }
+
+    /// Waits for the next frame.
+    ///
+    /// # Errors
+    /// The connection was lost, or nothing came.
+    ///
+    /// # Panics
+    /// If what came is not a frame: that is never the network's fault here.
+    pub fn receive(&mut self) -> io::Result<Reply> {
+        loop {
+            if let Some(found) = frame::peek(&self.received).unwrap() {
+                let bytes = found.frame_bytes();
+                let (kind, request) = (found.kind, found.head.request);
+                let reply = Reply { kind, request, body: found.body.to_vec() };
+                self.received.drain(..bytes);
+                return Ok(reply);
+            }
+            let mut piece = [0; 64 << 10];
+            match self.stream.read(&mut piece)? {
+                0 => return Err(ErrorKind::UnexpectedEof.into()),
+                read => self.received.extend_from_slice(&piece[..read]),
+            }
+        }
+    }
+
+    /// Sends a message and waits for the answer.
+    ///
+    /// # Errors
+    /// The connection was lost.
+    pub fn call<M: Message>(&mut self, message: &M) -> io::Result<Reply> {
+        self.send(message)?;
+        self.receive()
+    }
+
+    /// Waits until the server closes, and gives the frames that came before.
+    ///
+    /// # Panics
+    /// If it does not close.
+    pub fn until_closed(&mut self) -> Vec<Reply> {
+        let mut replies = Vec::new();
+        loop {
+            match self.receive() {
+                Ok(reply) => replies.push(reply),
+                Err(error) => {
+                    let waited =
+                        matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut);
+                    assert!(!waited, "the server neither answers nor closes");
+                    return replies;
+                }
+            }
+        }
+    }
+}
