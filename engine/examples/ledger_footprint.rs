@@ -4,6 +4,8 @@
 //! process's resident memory (from `/proc/self/statm`), decisions per second on this core, the
 //! longest batch, and what a snapshot and a restore take. Arguments: accounts and transfers.
 
+#![allow(clippy::cast_precision_loss, reason = "figures for people")]
+
 use std::time::{Duration, Instant};
 
 use walengine::ledger::{Draft, Ledger, Outcomes};

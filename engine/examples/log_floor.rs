@@ -30,6 +30,8 @@ struct Load {
     body_bytes: usize,
     inflight: usize,
     flushes: u64,
+    /// Entries may gather into flushes of this many bytes.
+    gather_bytes: usize,
 }
 
 #[derive(Clone, Copy, Default)]
@@ -52,10 +54,12 @@ fn main() {
     executor.run(async move {
         let small = 4096 - HEADER_BYTES;
         for load in [
-            Load { body_bytes: small, inflight: 1, flushes: 8_000 },
-            Load { body_bytes: small, inflight: 4, flushes: 24_000 },
-            Load { body_bytes: 1_048_000, inflight: 1, flushes: 500 },
-            Load { body_bytes: 1_048_000, inflight: 2, flushes: 700 },
+            Load { body_bytes: small, inflight: 1, flushes: 8_000, gather_bytes: 0 },
+            Load { body_bytes: small, inflight: 4, flushes: 24_000, gather_bytes: 0 },
+            Load { body_bytes: 1_048_000, inflight: 1, flushes: 400, gather_bytes: 0 },
+            Load { body_bytes: 1_048_000, inflight: 4, flushes: 400, gather_bytes: 0 },
+            Load { body_bytes: 1_048_000, inflight: 2, flushes: 400, gather_bytes: 0 },
+            Load { body_bytes: 1_048_000, inflight: 4, flushes: 4_000, gather_bytes: 0 },
         ] {
             measure(&in_dir, load).await;
         }
@@ -137,18 +141,20 @@ async fn log(dir: &Path, load: Load) -> Measured {
     let config = LogConfig {
         create: true,
         flush_inflight_max: load.inflight,
-        flush_bytes_max: load.body_bytes + HEADER_BYTES,
+        flush_bytes_max: load.gather_bytes.max(load.body_bytes + HEADER_BYTES),
         ..LogConfig::new(ClusterId(1), PartitionId(0))
     };
     let runtime = GlommioRuntime::new();
     let opened = Log::open(disk, runtime, dir.to_owned(), config, Tail::default()).await;
     let log = opened.unwrap_or_else(|error| panic!("{error}")).log;
-    glommio::timer::sleep(Duration::from_millis(300)).await; // the preparer's first work
+    glommio::timer::sleep(Duration::from_millis(1500)).await; // the preparer's first work
     let body = noise(load.body_bytes);
     let (mut begun, mut micros, mut durable) = (Vec::new(), Vec::new(), 0);
     let start = Instant::now();
     while durable < load.flushes {
-        while log.can_flush() && log.last().index < load.flushes {
+        while (log.can_flush() || log.backlog_bytes() < 3 * load.gather_bytes)
+            && log.last().index < load.flushes
+        {
             let tail = log.last();
             let meta = EntryMeta {
                 cluster: ClusterId(1),

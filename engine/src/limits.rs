@@ -31,6 +31,10 @@ pub const SNAPSHOTS_KEPT: usize = 2;
 pub const HANDOVERS_MAX: usize = 256;
 /// Connections that the kernel holds before they are accepted.
 pub const LISTEN_BACKLOG: i32 = 1024;
+/// How long an address in use is tried again before it is an error.
+pub const LISTEN_WITHIN: Duration = Duration::from_secs(3);
+/// How long a stopping partition waits for what it has decided to become durable.
+pub const CLOSE_WITHIN: Duration = Duration::from_secs(10);
 /// Bytes of answers that one connection may leave unread; past it its requests are not read.
 pub const CONNECTION_OUT_BYTES_MAX: usize = 8 << 20;
 /// How long a connection may take to name its partition, and a frame to arrive whole.

@@ -3,18 +3,18 @@
 //! Settings, preflight, lock, superblock, listening socket, shards; they serve once every partition
 //! has been recovered. A signal stops them: nothing new is taken, what is in flight is finished.
 
-use std::net::TcpListener;
+use std::net::{SocketAddr, TcpListener};
 use std::os::fd::AsRawFd;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use walengine_net::model::{ClusterId, PartitionId};
 
 use crate::config::Config;
 use crate::fatal::{Fatal, Reason};
-use crate::limits::{HANDOVERS_MAX, LISTEN_BACKLOG, SPACE_EVERY};
+use crate::limits::{HANDOVERS_MAX, LISTEN_BACKLOG, LISTEN_WITHIN, SPACE_EVERY};
 use crate::lock::DirectoryLock;
 use crate::preflight;
 use crate::runtime::Runtime;
@@ -164,13 +164,29 @@ fn listen(config: &Config) -> Result<TcpListener, Fatal> {
         };
         Fatal::new(Reason::Listen, format!("cannot listen on {address} ({error}): {fix}"))
     };
-    let listener = TcpListener::bind(address).map_err(failed)?;
+    let listener = bind_within(address, LISTEN_WITHIN).map_err(failed)?;
     // SAFETY: the descriptor is open as long as `listener` lives; listen(2) again only sets the
     // length of the queue.
     if unsafe { libc::listen(listener.as_raw_fd(), LISTEN_BACKLOG) } != 0 {
         return Err(failed(std::io::Error::last_os_error()));
     }
     Ok(listener)
+}
+
+/// A killed server's `io_uring` holds its listening socket until the kernel has torn the ring down,
+/// a moment after the process is gone: a restart must not fail over that.
+fn bind_within(address: SocketAddr, wait: Duration) -> std::io::Result<TcpListener> {
+    let deadline = Instant::now() + wait;
+    loop {
+        match TcpListener::bind(address) {
+            Err(error)
+                if error.kind() == std::io::ErrorKind::AddrInUse && Instant::now() < deadline =>
+            {
+                std::thread::sleep(Duration::from_millis(50));
+            }
+            result => return result,
+        }
+    }
 }
 
 fn run_shards(shared: &Arc<Shared>, listener: &TcpListener) -> Result<(), Fatal> {

@@ -3,6 +3,8 @@
 //! 128 bytes of header and an rkyv body. Layout: `engine/src/storage/FORMAT.md`, section 2. No I/O.
 //! A decoded header is only believed after [`EntryHeader::check`] has seen the body.
 
+use std::fmt;
+
 use rkyv::rancor;
 
 use crate::model::{ClusterId, EventBytes, Offset, PartitionId, ResolvedBytes, Timestamp, Verdict};
@@ -28,8 +30,21 @@ const RESERVED_AT: usize = 120;
 const _: () = assert!(CHAIN_END + 16 == HEADER_BYTES && DURABLE_END <= CHAIN_AT);
 
 /// Links an entry to the one before it; equal hashes mean equal history.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Default, PartialEq, Eq, Hash)]
 pub struct ChainHash(pub [u8; 32]);
+
+impl fmt::Display for ChainHash {
+    /// The first twelve hexadecimal digits: enough to compare by eye.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0[..6].iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+    }
+}
+
+impl fmt::Debug for ChainHash {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+    }
+}
 
 /// What the body holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

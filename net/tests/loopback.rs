@@ -106,7 +106,7 @@ macro_rules! conversation {
             $client.append_records(PartitionId(1), &records, None)).unwrap();
         assert_eq!(appended.outcomes().count(), 2);
 
-        let report = conversation!(@ $wait $client.server_status()).unwrap();
+        let report = conversation!(@ $wait $client.server_status(PartitionId(0))).unwrap();
         assert_eq!(report.texts, [(None, "version".to_owned(), "fake 1".to_owned())]);
 
         let other = conversation!(@ $wait $client.submit(PartitionId(99), &[])).unwrap_err();

@@ -255,6 +255,14 @@ impl Server {
         kib << 10
     }
 
+    /// Files and sockets that it has open.
+    ///
+    /// # Panics
+    /// If the process is gone.
+    pub fn open_files(&self) -> usize {
+        std::fs::read_dir(format!("/proc/{}/fd", self.child.id())).unwrap().count()
+    }
+
     /// `kill -9`, and waits until it is gone.
     ///
     /// # Panics

@@ -1,12 +1,26 @@
 //! The command line: `walengine` serves, its subcommands ask a server or look at files.
 
-use std::process::ExitCode;
+mod accounts;
+mod import;
+mod log;
+mod output;
+mod status;
+mod verify;
 
-use crate::config::ServeOptions;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use walengine_net::client::blocking::Client;
+use walengine_net::client::{ClientError, Config as ClientConfig};
+
+use crate::config::{ADDRESS_DEFAULT, Config, ServeOptions};
 use crate::fatal::{Fatal, Reason};
 use crate::node;
+use output::Format;
 
-/// A distributed write-ahead log for a ledger of money transactions. Without a command it serves.
+/// A distributed write-ahead log for a ledger of money transactions.
+///
+/// Without a command it serves; the commands ask a running server, or look at files.
 #[derive(Debug, clap::Parser)]
 #[command(name = "walengine", version, args_conflicts_with_subcommands = true)]
 #[command(max_term_width = 100)]
@@ -20,7 +34,8 @@ pub struct Arguments {
 
 #[derive(Debug, clap::Args)]
 struct ServeArguments {
-    /// TOML file with settings of the same names; flags and environment win over it
+    /// TOML file with settings of the same names, `segment_mib` for --segment-mib; flags and
+    /// environment win over it
     #[arg(long, value_name = "FILE", env = "WALENGINE_CONFIG")]
     config: Option<std::path::PathBuf>,
 
@@ -28,29 +43,71 @@ struct ServeArguments {
     options: ServeOptions,
 }
 
+/// Where the server is, and how to print.
+#[derive(Debug, clap::Args)]
+struct Asking {
+    /// Address of the server
+    #[arg(long, value_name = "ADDR:PORT", env = "WALENGINE_SERVER", default_value = ADDRESS_DEFAULT)]
+    server: String,
+
+    /// How long to wait for an answer, in seconds
+    #[arg(long, value_name = "SECONDS", default_value_t = 10, value_parser = clap::value_parser!(u64).range(1..=600))]
+    timeout: u64,
+
+    /// How to print rows
+    #[arg(long, value_enum, default_value_t)]
+    format: Format,
+}
+
 #[derive(Debug, clap::Subcommand)]
 enum Command {
     /// Format a data directory without serving it
     Format(ServeArguments),
+    /// Import transfers from a CSV file; running it again changes nothing
+    Import(import::Arguments),
+    /// Print accounts with their balances in minor units
+    Accounts(accounts::Arguments),
+    /// Print one account
+    Account(accounts::OneArguments),
+    /// Print one transfer: its verdict and its place in the log
+    Transfer(log::TransferArguments),
+    /// Print the log, or follow it
+    Log(log::Arguments),
+    /// Print what the server says about itself
+    Status(status::Arguments),
+    /// Check a data directory offline: every checksum, the chain, the ledger
+    Verify(verify::Arguments),
+    /// Describe one file of a data directory
+    Dump(verify::DumpArguments),
 }
 
 /// Runs the command and gives the process's exit code; an error goes to stderr in one line.
 pub fn run(arguments: Arguments) -> ExitCode {
     let result = match arguments.command {
         None => serve(arguments.serve),
-        Some(Command::Format(options)) => format(options),
+        Some(Command::Format(arguments)) => format(arguments),
+        Some(Command::Import(arguments)) => import::run(&arguments),
+        Some(Command::Accounts(arguments)) => accounts::run(&arguments),
+        Some(Command::Account(arguments)) => accounts::run_one(&arguments),
+        Some(Command::Transfer(arguments)) => log::run_transfer(&arguments),
+        Some(Command::Log(arguments)) => log::run(&arguments),
+        Some(Command::Status(arguments)) => status::run(&arguments),
+        Some(Command::Verify(arguments)) => verify::run(&arguments),
+        Some(Command::Dump(arguments)) => verify::run_dump(&arguments),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(Fatal { reason, message }) => {
-            eprintln!("walengine: {message}");
+            if !message.is_empty() {
+                eprintln!("walengine: {message}");
+            }
             ExitCode::from(reason as u8)
         }
     }
 }
 
 impl ServeArguments {
-    fn resolve(self) -> Result<crate::config::Config, Fatal> {
+    fn resolve(self) -> Result<Config, Fatal> {
         let options = match &self.config {
             Some(path) => self.options.or_file(path)?,
             None => self.options,
@@ -59,9 +116,27 @@ impl ServeArguments {
     }
 }
 
+impl Asking {
+    fn connect(&self) -> Result<Client, Fatal> {
+        let config = ClientConfig {
+            client_name: "walengine command line".to_owned(),
+            deadline: Duration::from_secs(self.timeout),
+            ..ClientConfig::new(self.server.clone())
+        };
+        Ok(Client::connect(config)?)
+    }
+}
+
+impl From<ClientError> for Fatal {
+    fn from(error: ClientError) -> Self {
+        Self::new(Reason::Server, error.to_string())
+    }
+}
+
 fn serve(arguments: ServeArguments) -> Result<(), Fatal> {
+    let config = arguments.resolve()?;
     tracing_subscriber::fmt().with_writer(std::io::stderr).with_target(false).init();
-    node::serve(arguments.resolve()?)
+    node::serve(config)
 }
 
 fn format(arguments: ServeArguments) -> Result<(), Fatal> {
@@ -75,10 +150,4 @@ fn format(arguments: ServeArguments) -> Result<(), Fatal> {
         superblock.segment_bytes >> 20
     );
     Ok(())
-}
-
-impl From<std::io::Error> for Fatal {
-    fn from(error: std::io::Error) -> Self {
-        Self::new(Reason::File, error.to_string())
-    }
 }

@@ -52,10 +52,27 @@ impl Accounts {
         self.slot(id)
     }
 
-    /// Loads what [`Self::slot`] reads first. The result means nothing.
+    /// Loads what a look-up by this hash reads first. The result means nothing.
     #[inline]
-    pub(super) fn touch(&self, id: AccountId) -> u8 {
-        self.index.touch(hash_of_id(id.0, true))
+    pub(super) fn touch(&self, hash: u64) -> u8 {
+        self.index.touch(hash)
+    }
+
+    /// Where the account with this hash is likely to be; `u32::MAX` if there is none. Does not look
+    /// at the account.
+    #[inline]
+    pub(super) fn slot_hint(&self, hash: u64) -> u32 {
+        self.index.get(hash, |entry| entry.hash() == hash).map_or(u32::MAX, |entry| entry.slot)
+    }
+
+    /// Loads the account in a slot, if it is there. The result means nothing.
+    #[inline]
+    pub(super) fn touch_slot(&self, hint: u32) -> u64 {
+        if hint >= self.slab.len() {
+            return 0;
+        }
+        let account = self.slab.get(hint);
+        account.id.0 as u64 ^ account.timestamp.0
     }
 
     #[inline]

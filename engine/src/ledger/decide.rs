@@ -7,7 +7,7 @@ use walengine_net::model::{
 use xxhash_rust::xxh3::xxh3_64;
 
 use super::checks::{self, Chained, Routing, SINGLE};
-use super::ids::{Key, PendingState, Slot};
+use super::ids::{Key, PendingState, Slot, hash_of_id};
 use super::{At, Draft, Ledger, Outcome, Outcomes};
 
 /// Most expiries that one call logs; the rest are due at the next call.
@@ -32,7 +32,7 @@ pub(super) struct Scratch {
     members: Vec<Member>,
     ids: Vec<(u128, bool, u32)>,
     /// Written so that the loads of `touch` have a use.
-    touched: u8,
+    touched: u64,
     /// Slots of the accounts of the touched transfers, if they were there.
     pub near: [Near; TOUCH_AHEAD],
     pub replay: super::apply::Scratch,
@@ -68,12 +68,6 @@ fn repeat(slot: &Slot, fingerprint: u64) -> Outcome {
     } else {
         Outcome { verdict: Verdict::IdReused, ..decided }
     }
-}
-
-/// Debit and credit account, if the event is a transfer.
-fn transfer_accounts(bytes: &EventBytes) -> (AccountId, AccountId) {
-    let transfer = Transfer::from_bytes(bytes);
-    (transfer.debit_account_id, transfer.credit_account_id)
 }
 
 fn malformed(verdict: Verdict) -> Outcome {
@@ -172,18 +166,33 @@ impl Ledger {
     /// Starts the loads that deciding these events begins with, all together: waiting for one after
     /// the other would cost more than deciding. Notes where the accounts of transfers are.
     pub(super) fn touch(&mut self, events: &[EventBytes]) {
+        let mut hashes = [(0, 0, 0); TOUCH_AHEAD];
+        for (bytes, hashes) in events.iter().zip(&mut hashes) {
+            let transfer = Transfer::from_bytes(bytes);
+            let account = |id: AccountId| hash_of_id(id.0, true);
+            let (debit, credit) = (transfer.debit_account_id, transfer.credit_account_id);
+            *hashes = (key_of(bytes).hash, account(debit), account(credit));
+        }
+        let hashes = &hashes[..events.len()];
         let mut touched = self.scratch.touched;
-        for bytes in events {
-            touched ^= self.ids.touch(key_of(bytes).hash);
-            let (debit, credit) = transfer_accounts(bytes);
-            touched ^= self.accounts.touch(debit) ^ self.accounts.touch(credit);
+        // Each loop only starts loads whose addresses the one before it has fetched: short loops
+        // with nothing to wait for keep many loads in flight.
+        for &(id, debit, credit) in hashes {
+            touched ^= u64::from(self.ids.touch(id));
+            touched ^= u64::from(self.accounts.touch(debit) ^ self.accounts.touch(credit));
         }
+        for &(id, ..) in hashes {
+            touched ^= self.ids.touch_slot(id);
+        }
+        let mut near = [NOWHERE; TOUCH_AHEAD];
+        for (near, &(_, debit, credit)) in near.iter_mut().zip(hashes) {
+            *near = (self.accounts.slot_hint(debit), self.accounts.slot_hint(credit));
+        }
+        for &(debit, credit) in &near[..events.len()] {
+            touched ^= self.accounts.touch_slot(debit) ^ self.accounts.touch_slot(credit);
+        }
+        self.scratch.near = near;
         self.scratch.touched = touched;
-        for (bytes, near) in events.iter().zip(&mut self.scratch.near) {
-            let (debit, credit) = transfer_accounts(bytes);
-            let slot = |id| self.accounts.slot(id).unwrap_or(u32::MAX);
-            *near = (slot(debit), slot(credit));
-        }
     }
 
     #[inline]

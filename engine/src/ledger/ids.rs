@@ -177,6 +177,11 @@ impl Ids {
     }
 
     #[inline]
+    pub(super) fn touch_slot(&self, hash: u64) -> u64 {
+        self.table.touch_slot(hash, |slot| slot.id as u64 ^ slot.packed)
+    }
+
+    #[inline]
     pub(super) fn get(&self, key: &Key) -> Option<&Slot> {
         self.table.get(key.hash, |slot| slot.is(key))
     }

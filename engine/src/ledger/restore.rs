@@ -13,7 +13,7 @@ use super::digest::PENDING_BYTES;
 use super::ids::{Ids, Key, OFFSET_MAX, PendingState, SLOT_BYTES, Slot};
 use super::pendings::Pending;
 use super::snapshot::{CHUNK_HEADER_BYTES, HEAD_BYTES, Head, MAGIC, Section, VERSION};
-use super::{Ledger, TIMESTAMP_MAX, TIMESTAMP_SLACK};
+use super::{Ledger, LedgerTotals, TIMESTAMP_MAX, TIMESTAMP_SLACK};
 
 /// Why chunks are not a snapshot. There is no ledger then.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -56,6 +56,9 @@ pub enum RestoreError {
     /// What is reserved on the accounts is not the sum of the open reservations.
     #[error("the snapshot's reservations do not add up")]
     Reservations,
+    /// Debits are not credits.
+    #[error("the snapshot's debits and credits do not balance")]
+    Unbalanced,
 }
 
 /// Restores the ledger of a partition from the chunks of a snapshot, one by one.
@@ -216,6 +219,9 @@ impl Partial {
             return Err(RestoreError::Incomplete);
         }
         check_reservations(ledger)?;
+        if !ledger.totals().values().all(LedgerTotals::balanced) {
+            return Err(RestoreError::Unbalanced);
+        }
         // The cut's reservations are open, whatever became of them since; no others are.
         let open: Vec<(u128, u64)> =
             ledger.pendings.iter().map(|pending| (pending.id, pending.offset)).collect();

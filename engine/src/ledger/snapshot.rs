@@ -185,10 +185,20 @@ impl SnapshotCut {
             };
             if self.next >= self.section_end(section) {
                 (self.section, self.next) = (following(section), 0);
+                self.let_go(section);
             }
             if !items.is_empty() {
                 return Some(chunk(section, item_bytes, &items));
             }
+        }
+    }
+
+    /// What is written out need not be copied any more when the ledger writes to it.
+    fn let_go(&mut self, written: Section) {
+        match written {
+            Section::Accounts => self.accounts = Slab::new(),
+            Section::Pendings => self.pendings = Slab::new(),
+            Section::Head | Section::Ids | Section::End => {}
         }
     }
 

@@ -16,8 +16,8 @@ use walengine_net::model::{ClusterId, EVENT_BYTES, EventBytes, Offset, Partition
 
 use crate::ledger::{Draft, Ledger, Outcomes, RecordsDraft};
 use crate::limits::{
-    DRAFT_BYTES_MAX, FLUSH_PARALLEL_BYTES_MIN, IDLE_AFTER, RETRY_AFTER_MILLIS, WAITING_BYTES_MAX,
-    WAITING_MAX,
+    CLOSE_WITHIN, DRAFT_BYTES_MAX, FLUSH_PARALLEL_BYTES_MIN, IDLE_AFTER, RETRY_AFTER_MILLIS,
+    WAITING_BYTES_MAX, WAITING_MAX,
 };
 use crate::local::Notify;
 use crate::runtime::Runtime;
@@ -374,9 +374,14 @@ impl<D: Disk, R: Runtime> Partition<D, R> {
         let inner = &*self.inner;
         inner.closing.set(true);
         inner.work.notify_all();
+        let deadline = inner.runtime.elapsed() + CLOSE_WITHIN;
         while !(self.is_durable() && inner.open.borrow().is_empty()) {
             if let Some(refused) = self.stopped() {
                 return Err(refused);
+            }
+            if inner.runtime.elapsed() >= deadline {
+                // Nobody was told of it, so it may be lost.
+                return Err(Refused::StorageFull);
             }
             inner.runtime.sleep(Duration::from_millis(1)).await;
         }

@@ -13,6 +13,7 @@ use std::collections::VecDeque;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
+use std::time::Duration;
 
 use walengine_net::entry::{EntryHeader, EntryMeta, HEADER_BYTES};
 use walengine_net::model::{ClusterId, PartitionId};
@@ -43,8 +44,12 @@ pub const ZERO_CHUNK_BYTES: usize = 256 << 10;
 /// Default largest flush that zeros are written ahead of, in bytes: past it their bandwidth, which is
 /// the flushes' own, costs more than the change of metadata that they spare.
 pub const ZERO_AHEAD_FLUSH_BYTES_MAX: usize = 64 << 10;
-/// Default number of segments kept ready behind the last one.
-pub const PREPARED_SEGMENTS: usize = 1;
+/// Default number of segments kept ready behind the last one. They are zeroed while there is time,
+/// so that bursts of their length run at the speed of overwriting.
+pub const PREPARED_SEGMENTS: usize = 3;
+/// Pause between two pieces of zeros while flushes are in flight: zeroing takes at most
+/// `ZERO_CHUNK_BYTES` in this time from them.
+pub const ZERO_PAUSE: Duration = Duration::from_millis(1);
 /// Default most sealed segments that are kept open and indexed for readers.
 pub const INDEXED_SEGMENTS_MAX: usize = 16;
 
@@ -174,6 +179,8 @@ pub(super) struct State<D: Disk> {
     /// Sliding average of a flush's size in bytes.
     pub flush_bytes_recent: usize,
     pub truncating: bool,
+    /// Nothing is prepared any more.
+    pub closing: bool,
     /// Counts truncations, so that a read notices one.
     pub cuts: u64,
     /// Sealed segments that are open and indexed, last used last.
@@ -414,6 +421,7 @@ impl<D: Disk, R: Runtime> Log<D, R> {
 
     /// Writes what is staged, waits for it and marks the end. Other handles must not append.
     pub async fn close(self) -> Result<(), LogStopped> {
+        self.inner.state.borrow_mut().closing = true;
         self.flush();
         self.wait_durable(self.last().index).await?;
         self.mark_idle().await?;
@@ -523,7 +531,8 @@ async fn create<D: Disk>(
         }
         disk.remove(&path).await.map_err(failed())?;
     }
-    let zeroing = Zeroing { zeros, bytes: config.zero_ahead_bytes };
+    let go_on = async || true;
+    let zeroing = Zeroing { zeros, bytes: config.segment_bytes, go_on };
     segment::create(disk, dir, 1, config.segment_bytes, zeroing).await.map_err(failed())?;
     disk.sync_dir(dir).await.map_err(failed())?;
     if let Some(parent) = dir.parent() {

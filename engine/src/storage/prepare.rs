@@ -9,7 +9,7 @@ use std::io;
 use std::rc::Rc;
 
 use super::disk::{Disk, DiskFile};
-use super::log::{Inner, State};
+use super::log::{Inner, State, ZERO_PAUSE};
 use super::segment::{self, Prepared, Zeroing};
 use crate::runtime::Runtime;
 
@@ -48,7 +48,7 @@ impl<D: Disk, R: Runtime> Inner<D, R> {
     /// Chooses what is to do next, and marks it as being done.
     fn next_job(&self) -> Option<Job<D>> {
         let mut state = self.state.borrow_mut();
-        let job = if state.stopped.is_some() || state.truncating {
+        let job = if state.stopped.is_some() || state.truncating || state.closing {
             None
         } else if state.prepared.len() < self.config.prepared_segments && !state.no_room {
             let last = state.prepared.back().map(|prepared| prepared.sequence);
@@ -98,7 +98,8 @@ impl<D: Disk, R: Runtime> Inner<D, R> {
     }
 
     async fn create_segment(&self, sequence: u64) {
-        let zeroing = Zeroing { zeros: &self.zeros, bytes: self.config.zero_ahead_bytes };
+        let go_on = async || self.may_zero().await;
+        let zeroing = Zeroing { zeros: &self.zeros, bytes: self.config.segment_bytes, go_on };
         let bytes = self.config.segment_bytes;
         match segment::create(&self.disk, &self.dir, sequence, bytes, zeroing).await {
             Ok(prepared) => self.prepared(prepared),
@@ -107,6 +108,22 @@ impl<D: Disk, R: Runtime> Inner<D, R> {
                 self.stop("preparing the next segment", error);
             }
         }
+    }
+
+    /// A segment that nobody needs yet is zeroed to its end, slowly beside flushes. When none is
+    /// ready and the last one fills, it is needed soon: then the rest is only allocated, which is
+    /// slower to write to than zeros but quicker to have.
+    async fn may_zero(&self) -> bool {
+        let (needed, busy) = {
+            let state = self.state.borrow();
+            let stopping = state.stopped.is_some() || state.closing;
+            let ending = state.write_position > self.config.segment_bytes / 2;
+            (stopping || ending && state.prepared.is_empty(), state.in_flight > 0)
+        };
+        if !needed && busy {
+            self.runtime.sleep(ZERO_PAUSE).await;
+        }
+        !needed
     }
 
     fn prepared(&self, prepared: Prepared<D>) {

@@ -64,6 +64,7 @@ impl<D: Disk> Repaired<D> {
             zeroing: None,
             flush_bytes_recent: 0,
             truncating: false,
+            closing: false,
             cuts: 0,
             indexed: self
                 .segments

@@ -65,21 +65,21 @@ fn parse(file_name: &str) -> Option<u64> {
     (name(sequence) == file_name).then_some(sequence)
 }
 
-/// How much of a new segment is zeroed, and in what pieces.
-#[derive(Clone, Copy)]
-pub(super) struct Zeroing<'a, B> {
+/// How much of a new segment is zeroed, in what pieces, and whether to go on before each of them.
+pub(super) struct Zeroing<'a, B, G: AsyncFn() -> bool> {
     pub zeros: &'a Rc<B>,
     pub bytes: u64,
+    pub go_on: G,
 }
 
 /// Creates an empty segment. It has its name only when it is whole, so that a segment of the wrong
 /// length is damage and never the trace of a crash.
-pub(super) async fn create<D: Disk>(
+pub(super) async fn create<D: Disk, G: AsyncFn() -> bool>(
     disk: &D,
     partition: &Path,
     sequence: u64,
     segment_bytes: u64,
-    zeroing: Zeroing<'_, D::Buffer>,
+    zeroing: Zeroing<'_, D::Buffer, G>,
 ) -> io::Result<Prepared<D>> {
     let new = path(partition, sequence).with_extension(EXTENSION_NEW);
     remove_if_there(disk, &new).await?;
@@ -91,18 +91,18 @@ pub(super) async fn create<D: Disk>(
     result
 }
 
-async fn create_as<D: Disk>(
+async fn create_as<D: Disk, G: AsyncFn() -> bool>(
     disk: &D,
     partition: &Path,
     new: &Path,
     sequence: u64,
     segment_bytes: u64,
-    zeroing: Zeroing<'_, D::Buffer>,
+    zeroing: Zeroing<'_, D::Buffer, G>,
 ) -> io::Result<Prepared<D>> {
     let file = disk.create(new, segment_bytes).await?;
     let chunk = (*zeroing.zeros).as_ref().as_ref().len() as u64;
     let mut zeroed = 0;
-    while zeroed < zeroing.bytes && zeroed + chunk <= segment_bytes {
+    while zeroed < zeroing.bytes && zeroed + chunk <= segment_bytes && (zeroing.go_on)().await {
         file.write(zeroing.zeros.clone(), zeroed).await?;
         zeroed += chunk;
     }

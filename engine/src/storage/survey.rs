@@ -189,8 +189,9 @@ impl<D: Disk> Site<D> {
             }
             let rest = window.is_zero(walk.position, self.segment_bytes).await;
             if !rest.map_err(OpenError::io("reading the log"))? {
-                let why = "bytes behind the last entry of the segment are not zero";
-                return Err(damaged(sequence, walk.position, walk.tail.index + 1, why));
+                // As with padding: whether that is damage depends on what is known to be durable.
+                "bytes behind the last entry of the segment are not zero".clone_into(&mut walk.why);
+                return Ok(walk);
             }
             walk.number += 1;
         }
@@ -229,8 +230,10 @@ impl<D: Disk> Site<D> {
                     walk.note(Standing { index, number, position }, &header);
                 }
                 Step::DirtyPadding { position } => {
-                    let why = "the padding before the entry is not zero";
-                    return Err(damaged(sequence, position, index, why));
+                    // A crash may tear a flush whose successor, in flight beside it, is whole.
+                    walk.position = position;
+                    "the padding before the entry is not zero".clone_into(&mut walk.why);
+                    break;
                 }
                 Step::End { position, why } => {
                     (walk.position, walk.why) = (position, why);

@@ -32,7 +32,7 @@ pub struct Generator {
 /// A book of this partition, and books of two others.
 fn books(own: PartitionId, partitions: u16) -> (u128, [u128; 2]) {
     let book_of = |wanted: PartitionId| {
-        (1..).map(Book).find(|&book| partition::of_book(book, partitions) == wanted)
+        (1..1000).map(Book).find(|&book| partition::of_book(book, partitions) == wanted)
     };
     let others = (0..partitions).map(PartitionId).filter(|&other| other != own);
     let mut others = others.map(|other| u128::from(book_of(other).unwrap().0) << 96);
@@ -92,11 +92,10 @@ impl Generator {
             0..8 if !self.sent.is_empty() => self.again(),
             8..14 => self.account(),
             14..50 => self.transfer(TransferFlags::default()),
-            50..62 => self.transfer(TransferFlags::PENDING),
-            62..78 => self.end_pending(model, first),
-            78..88 => self.balancing(),
-            88..95 => self.guard(model),
-            95..99 => self.close(),
+            50..66 => self.end_pending(model, first),
+            66..76 => self.balancing(),
+            76..83 => self.guard(model),
+            83..87 => self.close(),
             _ => self.transfer(TransferFlags::PENDING),
         }
     }
@@ -126,7 +125,7 @@ impl Generator {
 
     /// Mostly that of the account: even accounts are on ledger 2.
     fn ledger(&mut self, account: AccountId) -> LedgerId {
-        let own = if account.0 % 8 == 0 { 2 } else { 1 };
+        let own = if account.0.is_multiple_of(8) { 2 } else { 1 };
         LedgerId(if self.random.chance(20) { 3 - own } else { own })
     }
 

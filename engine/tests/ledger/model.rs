@@ -122,7 +122,7 @@ impl Model {
                 (!all_zero(&bytes[16..80]), Verdict::ReservedNotZero),
                 (!all_zero(&bytes[104..112]), Verdict::ReservedNotZero),
                 (!all_zero(&bytes[120..]), Verdict::ReservedNotZero),
-                (flags & 6 == 6, Verdict::FlagsExclusive),
+                (flags & 0b110 == 0b110, Verdict::FlagsExclusive),
                 (account.ledger.0 == 0, Verdict::LedgerZero),
                 (account.code.0 == 0, Verdict::CodeZero),
                 (self.routed(account.id) != self.partition, Verdict::WrongPartition),
@@ -133,11 +133,11 @@ impl Model {
                 found.extend([
                     (flags > 15, Verdict::FlagsUnknown),
                     (unused, Verdict::ReservedNotZero),
-                    (flags & 2 == 0 && guard.version != 0, Verdict::ReservedNotZero),
-                    (flags & 12 == 0 && guard.available.0 != 0, Verdict::ReservedNotZero),
+                    (flags & 0b10 == 0 && guard.version != 0, Verdict::ReservedNotZero),
+                    (flags & 0b1100 == 0 && guard.available.0 != 0, Verdict::ReservedNotZero),
                     (guard.account_id.0 == 0, Verdict::AccountIdZero),
                     (!chained, Verdict::GuardOutsideChain),
-                    (flags & 14 == 0, Verdict::GuardEmpty),
+                    (flags & 0b1110 == 0, Verdict::GuardEmpty),
                     (self.routed(guard.account_id) != self.partition, Verdict::WrongPartition),
                 ]);
             }
@@ -402,7 +402,7 @@ impl State {
                 self.order.push(id);
                 Ok(None)
             }
-            Event::Transfer(transfer) if transfer.flags.0 & 12 != 0 => {
+            Event::Transfer(transfer) if transfer.flags.0 & 0b1100 != 0 => {
                 self.end_pending(transfer, at, known).map(Some)
             }
             Event::Transfer(transfer) => self.transfer(transfer, at),
@@ -486,7 +486,7 @@ impl State {
         } else {
             account.credits_posted.0 += amount;
         }
-        Ok((balances_debit || balances_credit).then(|| Resolved {
+        Ok((balances_debit || balances_credit).then_some(Resolved {
             debit_account_id: debit.id,
             credit_account_id: credit.id,
             amount: Amount(amount),

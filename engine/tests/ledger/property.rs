@@ -184,7 +184,7 @@ impl Run {
             let (draft, outcomes) = (&mut self.records, &mut self.outcomes);
             self.leader.append_records(&heads, &blob, draft, Timestamp(now), outcomes);
             assert_eq!(self.outcomes, expected);
-            if self.undone % 2 == 0 || draft_is_empty(&self.records) {
+            if self.undone.is_multiple_of(2) || self.records.is_empty() {
                 break;
             }
             let ids = self.records.heads.iter().map(|head| head.id);
@@ -279,10 +279,6 @@ impl Run {
         assert_eq!(restored.digest(), self.leader.digest(), "and comes to the tail by replay");
         self.snapshots += 1;
     }
-}
-
-fn draft_is_empty(draft: &RecordsDraft) -> bool {
-    draft.is_empty()
 }
 
 #[test]

@@ -249,9 +249,9 @@ impl Client {
         self.run(operation::read_log(&self.info, partition, from, bytes_max, tokens)?)
     }
 
-    /// The server's account of itself.
-    pub fn server_status(&mut self) -> Result<ServerReport, ClientError> {
-        self.run(operation::server_status()?)
+    /// The server's account of itself, from the shard that serves `partition`.
+    pub fn server_status(&mut self, partition: PartitionId) -> Result<ServerReport, ClientError> {
+        self.run(operation::server_status(partition)?)
     }
 
     /// The log from `from` on, as it grows. Nothing is sent before the first

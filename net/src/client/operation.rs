@@ -464,9 +464,9 @@ pub fn read_log(
     Ok(Plan::new(vec![call(partition, &request)?], |answers| Page::from_body(first(&answers)?)))
 }
 
-/// The server's account of itself.
-pub fn server_status() -> Result<Plan<ServerReport>, ClientError> {
-    let request = call(PartitionId(0), &ServerStatus::default())?;
+/// The server's account of itself, by the shard that serves `partition`.
+pub fn server_status(partition: PartitionId) -> Result<Plan<ServerReport>, ClientError> {
+    let request = call(partition, &ServerStatus::default())?;
     Ok(Plan::new(vec![request], |answers| {
         let reply = open::<ServerStatusReply>(first(&answers)?)?;
         let about = |number: u16| (number != NO_PARTITION).then_some(PartitionId(number));

@@ -302,9 +302,9 @@ impl Client {
         self.run(operation::read_log(self.info(), partition, from, bytes_max, tokens)?).await
     }
 
-    /// The server's account of itself.
-    pub async fn server_status(&self) -> Result<ServerReport, ClientError> {
-        self.run(operation::server_status()?).await
+    /// The server's account of itself, by the shard that serves `partition`.
+    pub async fn server_status(&self, partition: PartitionId) -> Result<ServerReport, ClientError> {
+        self.run(operation::server_status(partition)?).await
     }
 
     /// The log from `from` on, as it grows. Nothing is sent before the first

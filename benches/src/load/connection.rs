@@ -1,0 +1,292 @@
+//! One connection of the load generator: slots for requests in flight, and two buffers used again.
+
+use std::io::{self, Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::time::{Duration, Instant};
+
+use walengine_net::frame::{self, Frame, Kind, RequestId};
+use walengine_net::message::{ErrorReply, HelloReply, SubmitReply, open};
+use walengine_net::model::PartitionId;
+
+use super::payload::{self, Accounts, Random, Template, What};
+use crate::error::{During, Result, failed};
+
+/// Frames are sent together up to this many bytes.
+const SEND_BYTES: usize = 64 << 10;
+/// Size of the receive buffer; answers are small.
+const RECEIVE_BYTES: usize = 256 << 10;
+/// Lower bits of a request id: the slot.
+const SLOT_BITS: u32 = 16;
+/// How long the setup waits for an answer.
+const SETUP_WITHIN: Duration = Duration::from_mins(1);
+
+/// An answer came.
+#[derive(Clone, Copy, Debug)]
+pub struct Answered {
+    /// When the request was, or should have been, sent.
+    pub intended: Instant,
+    /// Length of the answer in bytes.
+    pub reply_bytes: usize,
+}
+
+/// A connection that has been greeted.
+pub struct Connection {
+    /// The socket.
+    pub stream: TcpStream,
+    /// The socket is full; the rest waits for room.
+    pub blocked: bool,
+    what: What,
+    accounts: Accounts,
+    /// Frames side by side, all copies of the template.
+    out: Vec<u8>,
+    frame_bytes: usize,
+    out_end: usize,
+    out_sent: usize,
+    slots: Vec<Slot>,
+    free: Vec<u16>,
+    next: u64,
+    received: Vec<u8>,
+    received_end: usize,
+}
+
+#[derive(Clone, Copy)]
+struct Slot {
+    request: RequestId,
+    intended: Instant,
+}
+
+/// What a server says of itself.
+#[derive(Clone, Copy, Debug)]
+pub struct Greeting {
+    /// Partitions of the cluster.
+    pub partitions: u16,
+}
+
+/// Connects and greets. The socket waits when it is read or written.
+pub fn connect(server: SocketAddr, partition: PartitionId) -> Result<(TcpStream, Greeting)> {
+    let at = format!("connecting to {server}");
+    let mut stream = TcpStream::connect(server).during(&at)?;
+    stream.set_nodelay(true).during(&at)?;
+    stream.set_read_timeout(Some(SETUP_WITHIN)).during(&at)?;
+    stream.write_all(&payload::hello(partition)?).during(&at)?;
+    let mut received = Vec::new();
+    let frame = read_frame(&mut stream, &mut received)?;
+    let reply = expect::<HelloReply>(&frame, Kind::HelloReply)?;
+    let greeting = Greeting { partitions: reply.partitions.to_native() };
+    Ok((stream, greeting))
+}
+
+/// Creates what is missing of the accounts, a full batch at a time.
+pub fn create_accounts(
+    stream: &mut TcpStream,
+    accounts: Accounts,
+    partition: PartitionId,
+) -> Result<()> {
+    let mut received = Vec::new();
+    let mut start = 0;
+    let mut request = 2;
+    while start < accounts.count() {
+        let end = accounts.count().min(start + walengine_net::limits::EVENTS_MAX as u32);
+        let frame = payload::creations(accounts, start..end, partition, RequestId(request))?;
+        stream.write_all(&frame).during("creating accounts")?;
+        let reply = read_frame(stream, &mut received)?;
+        let repeats_too = true;
+        check_reply(&reply, What::Transfers((end - start) as usize), repeats_too)?;
+        let consumed = reply.frame_bytes();
+        received.drain(..consumed);
+        (start, request) = (end, request + 1);
+    }
+    Ok(())
+}
+
+impl Connection {
+    /// Takes over a greeted socket; `inflight` requests may be unanswered.
+    pub fn new(
+        stream: TcpStream,
+        template: &Template,
+        what: What,
+        accounts: Accounts,
+        inflight: u16,
+    ) -> Self {
+        let frame_bytes = template.frame.len();
+        let frames = (SEND_BYTES / frame_bytes).clamp(1, usize::from(inflight));
+        let now = Instant::now();
+        Self {
+            stream,
+            blocked: false,
+            what,
+            accounts,
+            out: template.frame.repeat(frames),
+            frame_bytes,
+            out_end: 0,
+            out_sent: 0,
+            slots: vec![Slot { request: RequestId(0), intended: now }; usize::from(inflight)],
+            free: (0..inflight).rev().collect(),
+            next: 1,
+            received: vec![0; RECEIVE_BYTES],
+            received_end: 0,
+        }
+    }
+
+    /// Another request can be built now.
+    pub fn has_room(&self) -> bool {
+        let next_end = self.out_end + self.frame_bytes;
+        !self.blocked && !self.free.is_empty() && next_end <= self.out.len()
+    }
+
+    /// Nothing is unanswered or unsent.
+    pub fn is_idle(&self) -> bool {
+        self.free.len() == self.slots.len()
+    }
+
+    /// Builds the next request behind those that wait to be sent. Only after [`Self::has_room`].
+    pub fn push(&mut self, template: &Template, intended: Instant, rng: &mut Random) {
+        let Some(slot) = self.free.pop() else {
+            unreachable!("the caller has asked for room");
+        };
+        let request = RequestId((self.next << SLOT_BITS) | u64::from(slot));
+        self.next += 1;
+        self.slots[usize::from(slot)] = Slot { request, intended };
+        let frame = &mut self.out[self.out_end..self.out_end + self.frame_bytes];
+        template.fill(frame, request, self.accounts, rng);
+        self.out_end += self.frame_bytes;
+    }
+
+    /// Sends what was built, as far as the socket takes it; then [`Self::blocked`] says if it did.
+    pub fn send(&mut self) -> Result<()> {
+        while self.out_sent < self.out_end {
+            match self.stream.write(&self.out[self.out_sent..self.out_end]) {
+                Ok(sent) => self.out_sent += sent,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    self.blocked = true;
+                    return Ok(());
+                }
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return failed(format!("sending: {error}")),
+            }
+        }
+        (self.out_sent, self.out_end, self.blocked) = (0, 0, false);
+        Ok(())
+    }
+
+    /// Reads once and hands on every answer; each has been checked. None if nothing is there.
+    pub fn receive(&mut self, mut answered: impl FnMut(Answered)) -> Result<()> {
+        match self.stream.read(&mut self.received[self.received_end..]) {
+            Ok(0) => return failed("the server closed the connection"),
+            Ok(read) => self.received_end += read,
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(()),
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => return Ok(()),
+            Err(error) => return failed(format!("receiving: {error}")),
+        }
+        let mut start = 0;
+        while let Some(frame) =
+            frame::peek(&self.received[start..self.received_end]).during("receiving")?
+        {
+            check_reply(&frame, self.what, false)?;
+            let number = (frame.head.request.0 & ((1 << SLOT_BITS) - 1)) as u16;
+            let slot = self.slots.get(usize::from(number));
+            let Some(slot) = slot.filter(|slot| slot.request == frame.head.request) else {
+                return failed("an answer to a request that was not sent");
+            };
+            let (intended, reply_bytes) = (slot.intended, frame.frame_bytes());
+            start += reply_bytes;
+            self.slots[usize::from(number)].request = RequestId(0);
+            self.free.push(number);
+            answered(Answered { intended, reply_bytes });
+        }
+        self.received.copy_within(start..self.received_end, 0);
+        self.received_end -= start;
+        Ok(())
+    }
+}
+
+/// Every event was accepted, and for the first time.
+fn check_reply(frame: &Frame<'_>, what: What, repeats_too: bool) -> Result<()> {
+    let reply = expect::<SubmitReply>(frame, what.reply())?;
+    if reply.events() != what.events() {
+        return failed(format!("{} outcomes for {} events", reply.events(), what.events()));
+    }
+    let refused = reply.runs.iter().any(|run| run.to_native().verdict != 0);
+    let repeated = reply
+        .runs
+        .iter()
+        .any(|run| run.to_native().marks & walengine_net::message::OutcomeRun::REPEAT != 0);
+    if refused || (repeated && !repeats_too) {
+        let outcome = reply.outcomes().find(|outcome| !outcome.verdict.is_ok() || !outcome.fresh);
+        return failed(format!("not accepted: {outcome:?}"));
+    }
+    Ok(())
+}
+
+/// Opens the body of an answer of this kind; an error answer is told in words.
+fn expect<'a, Reply>(frame: &Frame<'a>, kind: Kind) -> Result<&'a Reply::View>
+where
+    Reply: walengine_net::message::Message,
+{
+    if frame.kind == kind {
+        return open::<Reply>(frame.body).during("opening an answer");
+    }
+    if frame.kind != Kind::Error {
+        return failed(format!("an answer of kind {:?} instead of {kind:?}", frame.kind));
+    }
+    let error = open::<ErrorReply>(frame.body).during("opening an error")?;
+    let code = error.code().map_or("unknown error", |code| code.name());
+    failed(format!("the server answered {code}: {}", &*error.message))
+}
+
+fn read_frame<'a>(stream: &mut TcpStream, received: &'a mut Vec<u8>) -> Result<Frame<'a>> {
+    let mut piece = [0; 4096];
+    while frame::peek(received).during("receiving")?.is_none() {
+        let read = stream.read(&mut piece).during("receiving")?;
+        if read == 0 {
+            return failed("the server closed the connection");
+        }
+        received.extend_from_slice(&piece[..read]);
+    }
+    match frame::peek(received).during("receiving")? {
+        Some(frame) => Ok(frame),
+        None => failed("no answer"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use walengine_net::frame::FrameHead;
+    use walengine_net::message::OutcomeRun;
+
+    use super::*;
+
+    fn reply(run: OutcomeRun) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        let head = FrameHead::reply(PartitionId(0), RequestId(1));
+        frame::encode(&mut bytes, head, &SubmitReply { token_offset: 9, runs: &[run] }).unwrap();
+        bytes
+    }
+
+    fn checked(run: OutcomeRun) -> Result<()> {
+        let bytes = reply(run);
+        check_reply(&frame::peek(&bytes).unwrap().unwrap(), What::Transfers(64), false)
+    }
+
+    #[test]
+    fn only_fresh_acceptance_of_every_event_counts() {
+        let marks = OutcomeRun::HAS_OFFSET;
+        let all = OutcomeRun { count: 64, verdict: 0, marks, first_offset: 5, first_timestamp: 1 };
+        assert!(checked(all).is_ok());
+        assert!(checked(OutcomeRun { count: 63, ..all }).is_err(), "one is missing");
+        assert!(checked(OutcomeRun { verdict: 86, ..all }).is_err(), "refused");
+        let marks = marks | OutcomeRun::REPEAT;
+        assert!(checked(OutcomeRun { marks, ..all }).is_err(), "decided before");
+        let mut damaged = reply(all);
+        let last = damaged.len() - 1;
+        damaged[last] ^= 1;
+        assert!(frame::peek(&damaged).is_err(), "damaged on the way");
+    }
+
+    #[test]
+    fn a_reply_has_the_length_that_the_floor_assumes() {
+        let run =
+            OutcomeRun { count: 1, verdict: 0, marks: 1, first_offset: 5, first_timestamp: 1 };
+        assert_eq!(reply(run).len(), crate::run::REPLY_BYTES);
+    }
+}

@@ -1,0 +1,275 @@
+//! Requests: a frame is built once, and for each request only ids, accounts, amounts and checksum are
+//! put into it. Lives on one worker's thread.
+
+use walengine_net::entry::ANY_OFFSET;
+use walengine_net::frame::{self, FrameHead, HEADER_BYTES, Kind, RequestId};
+use walengine_net::message::{Append, AppendHead, Submit, open};
+use walengine_net::model::{
+    Account, AccountId, Amount, Book, Code, EVENT_BYTES, EventBytes, EventId, LedgerId,
+    PartitionId, Transfer, TransferFlags,
+};
+use walengine_net::partition;
+
+use crate::error::{During, Result, failed};
+
+/// Ledger of every account here.
+const LEDGER: LedgerId = LedgerId(1);
+/// Length of an opaque record in bytes.
+pub const RECORD_BYTES: usize = 1024;
+/// Amounts are 1 up to this.
+const AMOUNT_MASK: u64 = 63;
+/// How long a request may take, as the server is told.
+const DEADLINE_MILLIS: u32 = 30_000;
+/// Length of an archived [`AppendHead`]: id and length.
+const HEAD_BYTES: usize = 20;
+
+/// Places in a transfer, as in FORMAT.md, section 3.
+const DEBIT_AT: usize = 16;
+const CREDIT_AT: usize = 32;
+const AMOUNT_AT: usize = 48;
+
+/// What a request holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum What {
+    /// So many transfers between random accounts.
+    Transfers(usize),
+    /// So many opaque records of [`RECORD_BYTES`].
+    Records(usize),
+}
+
+impl What {
+    /// Events or records in a request.
+    pub fn events(self) -> usize {
+        match self {
+            Self::Transfers(events) | Self::Records(events) => events,
+        }
+    }
+
+    /// Kind of the answer.
+    pub fn reply(self) -> Kind {
+        match self {
+            Self::Transfers(_) => Kind::SubmitReply,
+            Self::Records(_) => Kind::AppendReply,
+        }
+    }
+}
+
+/// Random numbers that are not worth a crate: Steele and others, `SplitMix64` (2014).
+#[derive(Clone, Debug)]
+pub struct Random(u64);
+
+impl Random {
+    /// Starts at `seed`.
+    pub fn new(seed: u64) -> Self {
+        Self(seed)
+    }
+
+    /// The next number.
+    pub fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut mixed = self.0;
+        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        mixed ^ (mixed >> 31)
+    }
+}
+
+/// The accounts of one partition: numbers 1 and up in one book.
+#[derive(Clone, Copy, Debug)]
+pub struct Accounts {
+    book: Book,
+    count: u32,
+}
+
+impl Accounts {
+    /// `count` accounts in the first book of `partition`.
+    pub fn of(partition: PartitionId, partitions: u16, count: u32) -> Self {
+        let mut book = Book(0);
+        while partition::of_book(book, partitions) != partition {
+            book = Book(book.0 + 1);
+        }
+        Self { book, count }
+    }
+
+    /// How many.
+    pub fn count(self) -> u32 {
+        self.count
+    }
+
+    /// Account of this number, counted from 0.
+    pub fn id(self, number: u32) -> AccountId {
+        AccountId((u128::from(self.book.0) << 96) | (u128::from(number) + 1))
+    }
+
+    /// The event that creates the account of this number.
+    pub fn creation(self, number: u32) -> EventBytes {
+        Account { id: self.id(number), ledger: LEDGER, code: Code(1), ..Account::default() }
+            .to_bytes()
+    }
+
+    /// Two different accounts' numbers.
+    fn pair(self, random: u64) -> (u32, u32) {
+        let scale = |half: u64, below: u32| ((half * u64::from(below)) >> 32) as u32;
+        let debit = scale(random >> 32, self.count);
+        let step = 1 + scale(random & 0xffff_ffff, self.count - 1);
+        let credit = debit + step;
+        (debit, if credit >= self.count { credit - self.count } else { credit })
+    }
+}
+
+/// A whole frame, and where the parts that change stand in it.
+#[derive(Clone, Debug)]
+pub struct Template {
+    /// The frame, without request id and checksum.
+    pub frame: Vec<u8>,
+    what: What,
+    cells_at: usize,
+}
+
+impl Template {
+    /// A request of `what` to `partition`.
+    pub fn new(what: What, partition: PartitionId, accounts: Accounts) -> Result<Self> {
+        let mut frame = Vec::new();
+        let cells_at = match what {
+            What::Transfers(events) => {
+                let transfer = Transfer {
+                    id: EventId(1),
+                    debit_account_id: accounts.id(0),
+                    credit_account_id: accounts.id(1),
+                    amount: Amount(1),
+                    ledger: LEDGER,
+                    code: Code(1),
+                    flags: TransferFlags(0),
+                    ..Transfer::default()
+                };
+                let events = vec![transfer.to_bytes(); events];
+                let submit = Submit { events: &events };
+                frame::encode_unsealed(&mut frame, Kind::Submit, partition, &submit)
+                    .during("building the request")?;
+                let view = open::<Submit>(&frame[HEADER_BYTES..]).during("building the request")?;
+                view.events.as_ptr().addr() - frame.as_ptr().addr()
+            }
+            What::Records(records) => {
+                let heads = vec![AppendHead { id: 1, bytes: RECORD_BYTES as u32 }; records];
+                let mut random = Random::new(1);
+                let mut blob = vec![0; records * RECORD_BYTES];
+                for word in blob.chunks_exact_mut(8) {
+                    word.copy_from_slice(&random.next().to_le_bytes());
+                }
+                let append = Append { expected_offset: ANY_OFFSET, heads: &heads, blob: &blob };
+                frame::encode_unsealed(&mut frame, Kind::Append, partition, &append)
+                    .during("building the request")?;
+                let view = open::<Append>(&frame[HEADER_BYTES..]).during("building the request")?;
+                view.heads.as_ptr().addr() - frame.as_ptr().addr()
+            }
+        };
+        let cell_bytes = match what {
+            What::Transfers(_) => EVENT_BYTES,
+            What::Records(_) => HEAD_BYTES,
+        };
+        if cells_at + what.events() * cell_bytes > frame.len() {
+            return failed("the request is not laid out as expected");
+        }
+        Ok(Self { frame, what, cells_at })
+    }
+
+    /// Makes a copy of the template the next request: fresh ids, other accounts, other amounts.
+    pub fn fill(&self, frame: &mut [u8], request: RequestId, accounts: Accounts, rng: &mut Random) {
+        let cells = &mut frame[self.cells_at..];
+        match self.what {
+            What::Transfers(events) => {
+                for cell in cells.chunks_exact_mut(EVENT_BYTES).take(events) {
+                    fill_transfer(cell, accounts, rng);
+                }
+            }
+            What::Records(records) => {
+                for cell in cells.chunks_exact_mut(HEAD_BYTES).take(records) {
+                    put_id(cell, rng);
+                }
+            }
+        }
+        frame::seal(frame, request, DEADLINE_MILLIS);
+    }
+}
+
+fn fill_transfer(cell: &mut [u8], accounts: Accounts, rng: &mut Random) {
+    let amount_bits = put_id(cell, rng);
+    let (debit, credit) = accounts.pair(rng.next());
+    // Only the lower 32 bits of an account's id differ from those in the template.
+    cell[DEBIT_AT..DEBIT_AT + 4].copy_from_slice(&(debit + 1).to_le_bytes());
+    cell[CREDIT_AT..CREDIT_AT + 4].copy_from_slice(&(credit + 1).to_le_bytes());
+    cell[AMOUNT_AT] = (1 + (amount_bits & AMOUNT_MASK)) as u8;
+}
+
+/// Puts a random id at the start of the cell; gives bits that are random, too.
+fn put_id(cell: &mut [u8], rng: &mut Random) -> u64 {
+    let (low, high) = (rng.next(), rng.next());
+    cell[..8].copy_from_slice(&low.to_le_bytes());
+    cell[8..16].copy_from_slice(&high.to_le_bytes());
+    low ^ high
+}
+
+/// The frame that opens a connection for `partition`.
+pub fn hello(partition: PartitionId) -> Result<Vec<u8>> {
+    let hello =
+        walengine_net::message::Hello { partition: partition.0, client_name: "walengine-bench" };
+    let head = FrameHead { partition, request: RequestId(1), deadline_millis: DEADLINE_MILLIS };
+    let mut frame = Vec::new();
+    frame::encode(&mut frame, head, &hello).during("building the greeting")?;
+    Ok(frame)
+}
+
+/// A frame that creates the accounts of these numbers.
+pub fn creations(
+    accounts: Accounts,
+    numbers: std::ops::Range<u32>,
+    partition: PartitionId,
+    request: RequestId,
+) -> Result<Vec<u8>> {
+    let events: Vec<EventBytes> = numbers.map(|number| accounts.creation(number)).collect();
+    let head = FrameHead { partition, request, deadline_millis: DEADLINE_MILLIS };
+    let mut frame = Vec::new();
+    frame::encode(&mut frame, head, &Submit { events: &events }).during("building accounts")?;
+    Ok(frame)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_filled_frame_holds_fresh_valid_transfers() {
+        let accounts = Accounts::of(PartitionId(1), 2, 10_000);
+        let template = Template::new(What::Transfers(64), PartitionId(1), accounts).unwrap();
+        let mut rng = Random::new(7);
+        let mut frame = template.frame.clone();
+        template.fill(&mut frame, RequestId(9), accounts, &mut rng);
+        let parsed = frame::peek(&frame).unwrap().unwrap();
+        assert_eq!(parsed.head.request, RequestId(9));
+        let view = open::<Submit>(parsed.body).unwrap();
+        let mut ids = std::collections::HashSet::new();
+        for event in view.events.iter() {
+            let transfer = Transfer::from_bytes(event);
+            assert!(ids.insert(transfer.id) && (1..=64).contains(&transfer.amount.0));
+            assert_ne!(transfer.debit_account_id, transfer.credit_account_id);
+            for account in [transfer.debit_account_id, transfer.credit_account_id] {
+                assert_eq!(partition::of_account(account, 2), PartitionId(1));
+                assert!((1..=10_000).contains(&(account.0 as u32)));
+            }
+        }
+        assert_eq!(ids.len(), 64);
+    }
+
+    #[test]
+    fn a_filled_frame_holds_fresh_records() {
+        let accounts = Accounts::of(PartitionId(0), 1, 2);
+        let template = Template::new(What::Records(3), PartitionId(0), accounts).unwrap();
+        let mut frame = template.frame.clone();
+        template.fill(&mut frame, RequestId(2), accounts, &mut Random::new(1));
+        let parsed = frame::peek(&frame).unwrap().unwrap();
+        let view = open::<Append>(parsed.body).unwrap();
+        let ids: Vec<u128> = view.heads.iter().map(|head| head.id.to_native()).collect();
+        assert!(ids[0] != ids[1] && ids[1] != ids[2] && ids[0] != 1);
+        assert_eq!(view.records().map(|(_, record)| record.len()).sum::<usize>(), 3 * 1024);
+    }
+}

@@ -1,0 +1,67 @@
+//! `walengine-bench`: drives a walengine server and measures it against the bare disk and network.
+
+#![allow(
+    clippy::doc_markdown,
+    reason = "doc comments of arguments are shown to people as they are"
+)]
+
+use std::process::ExitCode;
+
+use clap::Parser as _;
+
+mod error;
+mod floor;
+mod load;
+mod log_only;
+mod memory;
+mod peers;
+mod plots;
+mod report;
+mod run;
+mod server;
+mod stats;
+mod svg;
+mod system;
+mod targets;
+
+/// Benchmarks of walengine. `run` is the whole of it; the others are its parts.
+#[derive(Debug, clap::Parser)]
+#[command(name = "walengine-bench", version, max_term_width = 100)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, clap::Subcommand)]
+enum Command {
+    /// Measure everything: all cases, floor and engine in turn, and compare with what must be reached
+    Run(run::RunArguments),
+    /// Load one running server and report what came of it
+    Load(load::LoadArguments),
+    /// Measure the log alone, without network and ledger, against raw writes
+    Log(log_only::LogArguments),
+    /// Measure memory for each account and remembered id, and how long a restart takes
+    Memory(memory::MemoryArguments),
+    /// Measure Redis Streams, etcd and PostgreSQL, as far as they are installed
+    Peers(peers::PeersArguments),
+}
+
+fn main() -> ExitCode {
+    let result = match Arguments::parse().command {
+        Command::Run(arguments) => run::command(&arguments),
+        Command::Load(arguments) => load::command(&arguments),
+        Command::Log(arguments) => log_only::command(&arguments),
+        Command::Memory(arguments) => memory::command(&arguments).map(|_| ()),
+        Command::Peers(arguments) => {
+            peers::command(&arguments);
+            Ok(())
+        }
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("walengine-bench: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}

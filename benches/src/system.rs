@@ -1,0 +1,138 @@
+//! What the kernel counts: CPU time and memory of processes, writes and flushes of block devices.
+
+use std::fs;
+use std::mem::MaybeUninit;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+
+use crate::error::{During, Result, failed};
+
+/// The unit of sectors in the kernel's counters, whatever the device's own.
+const SECTOR_BYTES: u64 = 512;
+/// Places in `/sys/block/DEV/stat`, counted from 0: `Documentation/block/stat.rst`.
+const WRITES_AT: usize = 4;
+const WRITE_SECTORS_AT: usize = 6;
+const FLUSHES_AT: usize = 15;
+
+/// What a block device has done since it came.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct DeviceCounters {
+    /// Bytes written.
+    pub write_bytes: u64,
+    /// Writes completed.
+    pub writes: u64,
+    /// Flushes completed.
+    pub flushes: u64,
+}
+
+impl DeviceCounters {
+    /// What was done since `earlier`.
+    pub fn since(self, earlier: Self) -> Self {
+        Self {
+            write_bytes: self.write_bytes.saturating_sub(earlier.write_bytes),
+            writes: self.writes.saturating_sub(earlier.writes),
+            flushes: self.flushes.saturating_sub(earlier.flushes),
+        }
+    }
+}
+
+/// The block device under a directory.
+#[derive(Clone, Debug)]
+pub struct Device {
+    stat: PathBuf,
+}
+
+impl Device {
+    /// The device that holds `path`.
+    pub fn of(path: &Path) -> Result<Self> {
+        let at = format!("looking for the device under {}", path.display());
+        let device = fs::metadata(path).during(&at)?.dev();
+        let (major, minor) = (libc::major(device), libc::minor(device));
+        let stat = PathBuf::from(format!("/sys/dev/block/{major}:{minor}/stat"));
+        let device = Self { stat };
+        device.counters().during(&at)?;
+        Ok(device)
+    }
+
+    /// What it has done so far.
+    pub fn counters(&self) -> Result<DeviceCounters> {
+        let at = self.stat.display().to_string();
+        parse_device(&fs::read_to_string(&self.stat).during(&at)?).during(&at)
+    }
+}
+
+fn parse_device(text: &str) -> Result<DeviceCounters> {
+    let numbers: Vec<u64> = text.split_whitespace().flat_map(str::parse).collect();
+    let (Some(&writes), Some(&sectors), Some(&flushes)) =
+        (numbers.get(WRITES_AT), numbers.get(WRITE_SECTORS_AT), numbers.get(FLUSHES_AT))
+    else {
+        return failed("no flush counter; Linux 5.5 or newer is needed");
+    };
+    Ok(DeviceCounters { write_bytes: sectors * SECTOR_BYTES, writes, flushes })
+}
+
+/// CPU time of a process so far, user and system, with all its threads, in microseconds. The kernel
+/// counts in ticks of 10 ms.
+pub fn cpu_micros_of(pid: u32) -> Result<u64> {
+    let path = format!("/proc/{pid}/stat");
+    let text = fs::read_to_string(&path).during(&path)?;
+    // The name in parentheses may hold spaces; what follows it does not.
+    let Some((_, fields)) = text.rsplit_once(") ") else {
+        return failed(format!("{path} is not as expected"));
+    };
+    // Field 14 and 15 of proc_pid_stat(5); the first one here is field 3.
+    let ticks: u64 = fields.split_whitespace().skip(11).take(2).flat_map(str::parse::<u64>).sum();
+    // SAFETY: takes a number, gives a number.
+    let ticks_per_second = unsafe { libc::sysconf(libc::_SC_CLK_TCK) };
+    let ticks_per_second = u64::try_from(ticks_per_second).unwrap_or(100).max(1);
+    Ok(ticks * 1_000_000 / ticks_per_second)
+}
+
+/// CPU time of this process so far, user and system, in microseconds.
+pub fn own_cpu_micros() -> u64 {
+    let mut usage = MaybeUninit::<libc::rusage>::zeroed();
+    // SAFETY: `usage` is memory for one rusage, and outlives the call.
+    let result = unsafe { libc::getrusage(libc::RUSAGE_SELF, usage.as_mut_ptr()) };
+    assert_eq!(result, 0, "getrusage of this process never fails");
+    // SAFETY: all zeros is a valid rusage, and the call has filled it in.
+    let usage = unsafe { usage.assume_init() };
+    let micros = |time: libc::timeval| {
+        u64::try_from(time.tv_sec).unwrap_or(0) * 1_000_000
+            + u64::try_from(time.tv_usec).unwrap_or(0)
+    };
+    micros(usage.ru_utime) + micros(usage.ru_stime)
+}
+
+/// Resident memory of a process in bytes.
+pub fn resident_bytes_of(pid: u32) -> Result<u64> {
+    let path = format!("/proc/{pid}/status");
+    let text = fs::read_to_string(&path).during(&path)?;
+    let line = text.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+    let kib = line.and_then(|line| line.trim().trim_end_matches("kB").trim().parse::<u64>().ok());
+    match kib {
+        Some(kib) => Ok(kib * 1024),
+        None => failed(format!("{path} has no VmRSS")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn device_counters_are_read_from_their_places() {
+        let text = "1 2 3 4 500 6 70 8 9 10 11 12 13 14 15 160 17\n";
+        let counters = parse_device(text).unwrap();
+        let expected = DeviceCounters { write_bytes: 70 * 512, writes: 500, flushes: 160 };
+        assert_eq!(counters, expected);
+        assert!(parse_device("1 2 3").is_err());
+    }
+
+    #[test]
+    fn own_cpu_time_is_that_of_the_process() {
+        let own = own_cpu_micros();
+        let of = cpu_micros_of(std::process::id()).unwrap();
+        assert!(own.abs_diff(of) < 1_000_000, "{own} {of}");
+        assert!(resident_bytes_of(std::process::id()).unwrap() > 100_000);
+    }
+}

@@ -1,0 +1,210 @@
+//! What must be reached, beside what was. What falls short is shown, not hidden.
+
+use serde::{Deserialize, Serialize};
+
+use crate::log_only::LogReport;
+use crate::memory::MemoryReport;
+use crate::report::{Case, CaseReport, Round};
+use crate::run::ScalingReport;
+
+/// One target.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Target {
+    /// What it asks for.
+    pub what: String,
+    /// The figure that it asks for.
+    pub wanted: f64,
+    /// The figure that was reached, and its least and greatest; `None` if it was not measured.
+    pub reached: Option<(f64, f64, f64)>,
+    /// The figure must be at most that wanted, rather than at least.
+    pub at_most: bool,
+    /// Case that it comes from.
+    pub from: String,
+}
+
+/// What the targets look at.
+#[derive(Default)]
+pub struct Measured<'a> {
+    /// The cases.
+    pub cases: &'a [CaseReport],
+    /// The log alone.
+    pub logs: &'a [LogReport],
+    /// One core and two.
+    pub scaling: Option<&'a ScalingReport>,
+    /// Memory and restart.
+    pub memory: Option<&'a MemoryReport>,
+}
+
+impl Target {
+    /// Met, or not; `None` if it was not measured.
+    pub fn is_met(&self) -> Option<bool> {
+        self.reached.map(
+            |(reached, _, _)| {
+                if self.at_most { reached <= self.wanted } else { reached >= self.wanted }
+            },
+        )
+    }
+
+    /// A line for people.
+    pub fn to_line(&self) -> String {
+        let verdict = match self.is_met() {
+            Some(true) => "met",
+            Some(false) => "NOT MET",
+            None => "not measured",
+        };
+        let bound = if self.at_most { "<=" } else { ">=" };
+        let wanted = figure(self.wanted);
+        let reached = self.reached.map_or(String::new(), |(reached, min, max)| {
+            format!("{:>12} [{} - {}]", figure(reached), figure(min), figure(max))
+        });
+        format!("{verdict:<13} {:<62} {bound} {wanted:>10} {reached:<40} {}", self.what, self.from)
+    }
+}
+
+fn figure(value: f64) -> String {
+    if value >= 1000.0 { format!("{value:.0}") } else { format!("{value:.3}") }
+}
+
+/// Every target of the project that a benchmark can show.
+pub fn all(measured: &Measured<'_>) -> Vec<Target> {
+    let mut targets = speed(measured.cases);
+    targets.extend(logs(measured.logs));
+    targets.push(Target {
+        what: "1 to 2 cores: gain, as part of what two raw writers gain over one".into(),
+        wanted: 0.9,
+        reached: measured.scaling.map(|report| ends(report.part_of_raw_gain)),
+        at_most: false,
+        from: measured.scaling.map_or(String::new(), |report| report.from.clone()),
+    });
+    let memory = |what: &str, wanted: f64, of: fn(&MemoryReport) -> f64| Target {
+        what: what.into(),
+        wanted,
+        reached: measured.memory.map(|report| (of(report), of(report), of(report))),
+        at_most: true,
+        from: "memory".into(),
+    };
+    targets.push(memory("bytes per account", 200.0, |report| report.bytes_per_account));
+    targets.push(memory("bytes per remembered id", 40.0, |report| report.bytes_per_id));
+    targets.push(memory("seconds to restart", 5.0, |report| {
+        report.restart_seconds.max(report.restart_after_kill_seconds)
+    }));
+    targets
+}
+
+fn speed(cases: &[CaseReport]) -> Vec<Target> {
+    let transfers = |batch: usize, connections: Option<usize>| {
+        cases.iter().filter(move |report| {
+            let case = report.case;
+            let same = connections.is_none_or(|connections| case.connections == connections);
+            !case.records && case.batch == batch && same
+        })
+    };
+    let rate = |report: &CaseReport| report.spread(|round| round.peak.events_per_second);
+    let best = |reports: &mut dyn Iterator<Item = &CaseReport>| -> Option<CaseReport> {
+        reports.max_by(|a, b| rate(a).median.total_cmp(&rate(b).median)).cloned()
+    };
+    let large = best(&mut transfers(8190, None));
+    let shared = best(&mut transfers(1, Some(64)));
+    let single = transfers(1, Some(1)).min_by_key(|report| report.case.cores).cloned();
+    let target =
+        |what: &str, wanted, at_most, of: Option<&CaseReport>, value: fn(&Round) -> f64| Target {
+            what: what.into(),
+            wanted,
+            reached: of.map(|report| ends(report.spread(value))),
+            at_most,
+            from: of.map_or(String::new(), name),
+        };
+    let (large, shared, single) = (large.as_ref(), shared.as_ref(), single.as_ref());
+    vec![
+        target("batch 8,190: transfers/s", 1e6, false, large, |round| round.peak.events_per_second),
+        target("batch 8,190: server CPU, us per transfer", 0.45, true, large, |round| {
+            round.peak.server_cpu_micros_per_event.unwrap_or(f64::INFINITY)
+        }),
+        target(
+            "64 connections, one transfer each: transfers/s",
+            150_000.0,
+            false,
+            shared,
+            |round| round.peak.events_per_second,
+        ),
+        target(
+            "one transfer at a time: p50 over raw commit + round trip",
+            1.25,
+            true,
+            single,
+            |round| round.peak.latency_micros.p50 / round.floor_micros(|micros| micros.p50),
+        ),
+        target(
+            "one transfer at a time: p99 over raw commit + round trip",
+            1.5,
+            true,
+            single,
+            |round| round.peak.latency_micros.p99 / round.floor_micros(|micros| micros.p99),
+        ),
+    ]
+}
+
+fn logs(logs: &[LogReport]) -> Vec<Target> {
+    // Against the better of the raw bandwidths, one at a time or several in flight.
+    let bandwidth = logs
+        .iter()
+        .filter(|report| report.case.records > 0 && report.case.logs == 1)
+        .max_by(|a, b| a.floor_per_second.median.total_cmp(&b.floor_per_second.median));
+    let small = logs.iter().find(|report| {
+        report.case.records == 0 && report.case.inflight == 4 && report.case.logs == 1
+    });
+    let target = |what: &str, wanted, report: Option<&LogReport>| Target {
+        what: what.into(),
+        wanted,
+        reached: report.map(|report| ends(report.part_of_floor)),
+        at_most: false,
+        from: report
+            .map_or(String::new(), |report| format!("log, {} in flight", report.case.inflight)),
+    };
+    vec![
+        target("log only, 1 KiB x 1,000: part of the raw bandwidth", 0.8, bandwidth),
+        target("log only, small flushes, 4 in flight: part of the raw rate", 0.7, small),
+    ]
+}
+
+fn name(report: &CaseReport) -> String {
+    let note = if report.restless { " (restless machine)" } else { "" };
+    report.case.name() + note
+}
+
+fn ends(spread: crate::stats::Spread) -> (f64, f64, f64) {
+    (spread.median, spread.min, spread.max)
+}
+
+/// The cases that the scaling is measured with: the same load, on one core and on two.
+pub fn scaling_case(cores: usize) -> Case {
+    Case { records: false, batch: 8190, connections: 64, inflight: 1, cores }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_target_that_falls_short_says_so() {
+        let mut target = Target {
+            what: "events/s".into(),
+            wanted: 100.0,
+            reached: Some((99.0, 90.0, 110.0)),
+            at_most: false,
+            from: String::new(),
+        };
+        assert!(target.to_line().starts_with("NOT MET"));
+        target.at_most = true;
+        assert!(target.to_line().starts_with("met"));
+        target.reached = None;
+        assert!(target.to_line().starts_with("not measured"));
+    }
+
+    #[test]
+    fn nothing_measured_meets_nothing() {
+        let targets = all(&Measured::default());
+        assert_eq!(targets.len(), 11);
+        assert!(targets.iter().all(|target| target.is_met().is_none()));
+    }
+}

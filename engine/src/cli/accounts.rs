@@ -1,0 +1,158 @@
+//! `accounts` and `account`: balances from the log's own state.
+
+use std::path::PathBuf;
+
+use walengine_net::client::blocking::Client;
+use walengine_net::limits::{LIST_ACCOUNTS_MAX, LOOKUP_IDS_MAX};
+use walengine_net::model::{Account, AccountId, Book};
+use walengine_net::names;
+
+use super::Asking;
+use super::output::Output;
+use crate::fatal::{Fatal, Reason};
+
+const COLUMNS: &[(&str, usize)] = &[
+    ("account", 24),
+    ("id", 39),
+    ("ledger", 6),
+    ("debits_pending", 16),
+    ("debits_posted", 16),
+    ("credits_pending", 16),
+    ("credits_posted", 16),
+    ("version", 0),
+];
+
+/// Accounts of a server.
+///
+/// Amounts are minor units. Without --from, the column `account` repeats the id: names are not
+/// stored, only the ids that they become.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:\n  walengine accounts --format csv\n  \
+    walengine accounts --from expected_balances.csv --format csv")]
+pub struct Arguments {
+    /// Print a row for each name in the first column of this CSV file, in its order; a name without
+    /// an account has empty fields, and makes the exit code 1
+    #[arg(long, value_name = "FILE")]
+    from: Option<PathBuf>,
+
+    /// Book that names and small numbers belong to
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    book: u32,
+
+    #[command(flatten)]
+    asking: Asking,
+}
+
+/// One account of a server.
+#[derive(Debug, clap::Args)]
+pub struct OneArguments {
+    /// Its name, number or UUID
+    #[arg(value_name = "ID|NAME")]
+    account: String,
+
+    /// Book that names and small numbers belong to
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    book: u32,
+
+    #[command(flatten)]
+    asking: Asking,
+}
+
+/// Prints all accounts, or those named in a file.
+pub fn run(arguments: &Arguments) -> Result<(), Fatal> {
+    let names = arguments.from.as_ref().map(super::import::open_csv).transpose()?;
+    let mut client = arguments.asking.connect()?;
+    let mut output = Output::new(arguments.asking.format, COLUMNS)?;
+    match names {
+        None => all(&mut client, &mut output)?,
+        Some(mut reader) => {
+            let book = Book(arguments.book);
+            let mut missing = 0u64;
+            let mut page = Vec::with_capacity(LOOKUP_IDS_MAX);
+            for record in reader.records() {
+                let record = record.map_err(|error| super::import::csv_failed(&error))?;
+                page.push(record.get(0).unwrap_or_default().to_owned());
+                if page.len() == LOOKUP_IDS_MAX {
+                    missing += named(&mut client, &mut output, book, &page)?;
+                    page.clear();
+                }
+            }
+            missing += named(&mut client, &mut output, book, &page)?;
+            output.flush()?;
+            if missing > 0 {
+                let message = format!("{missing} names have no account in book {}", book.0);
+                return Err(Fatal::new(Reason::Findings, message));
+            }
+        }
+    }
+    output.flush()
+}
+
+/// Prints one account, or says that there is none.
+pub fn run_one(arguments: &OneArguments) -> Result<(), Fatal> {
+    let mut client = arguments.asking.connect()?;
+    let id = names::account_id(Book(arguments.book), &arguments.account);
+    let Some(account) = client.lookup_accounts(&[id], &[])?.into_iter().flatten().next() else {
+        let (name, book) = (&arguments.account, arguments.book);
+        let message = format!("no account {name} in book {book} (id {id})");
+        return Err(Fatal::new(Reason::Findings, message));
+    };
+    let mut output = Output::new(arguments.asking.format, COLUMNS)?;
+    output.row(&row(&arguments.account, &account))?;
+    output.flush()
+}
+
+fn all(client: &mut Client, output: &mut Output) -> Result<(), Fatal> {
+    for partition in client.info().partitions() {
+        let mut after = None;
+        loop {
+            let page = client.list_accounts(partition, after, LIST_ACCOUNTS_MAX, &[])?;
+            for account in &page.accounts {
+                output.row(&row(&account.id.to_string(), account))?;
+            }
+            after = page.next_cursor;
+            if after.is_none() {
+                break;
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Prints a row for each name; returns how many have no account.
+fn named(
+    client: &mut Client,
+    output: &mut Output,
+    book: Book,
+    names: &[String],
+) -> Result<u64, Fatal> {
+    if names.is_empty() {
+        return Ok(0);
+    }
+    let ids: Vec<AccountId> = names.iter().map(|name| names::account_id(book, name)).collect();
+    let mut missing = 0;
+    for ((name, id), found) in names.iter().zip(&ids).zip(client.lookup_accounts(&ids, &[])?) {
+        if let Some(account) = found {
+            output.row(&row(name, &account))?;
+        } else {
+            missing += 1;
+            let mut values = vec![String::new(); COLUMNS.len()];
+            (values[0], values[1]) = (name.clone(), id.to_string());
+            output.row(&values)?;
+        }
+    }
+    Ok(missing)
+}
+
+fn row(name: &str, account: &Account) -> [String; 8] {
+    [
+        name.to_owned(),
+        account.id.to_string(),
+        account.ledger.to_string(),
+        account.debits_pending.to_string(),
+        account.debits_posted.to_string(),
+        account.credits_pending.to_string(),
+        account.credits_posted.to_string(),
+        account.version.to_string(),
+    ]
+}

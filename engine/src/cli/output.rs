@@ -1,0 +1,95 @@
+//! Rows for people and for programs: aligned text, JSON lines, or CSV.
+
+use std::io::{self, BufWriter, Stdout, Write};
+
+use crate::fatal::{Fatal, Reason};
+
+/// How rows are printed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
+pub enum Format {
+    /// Aligned columns with a heading.
+    #[default]
+    Text,
+    /// One object a line; values are strings, since ids and amounts have 128 bits.
+    Json,
+    /// Comma-separated with a header.
+    Csv,
+}
+
+/// Prints rows to standard output as they come.
+pub struct Output {
+    columns: &'static [(&'static str, usize)],
+    sink: Sink,
+}
+
+enum Sink {
+    Text(BufWriter<Stdout>),
+    Json(BufWriter<Stdout>),
+    Csv(Box<csv::Writer<Stdout>>),
+}
+
+impl Output {
+    /// Starts with the heading. A column is its name and its width in text, 0 for the last.
+    pub fn new(format: Format, columns: &'static [(&'static str, usize)]) -> Result<Self, Fatal> {
+        let stdout = io::stdout();
+        let sink = match format {
+            Format::Text => Sink::Text(BufWriter::new(stdout)),
+            Format::Json => Sink::Json(BufWriter::new(stdout)),
+            Format::Csv => Sink::Csv(Box::new(csv::Writer::from_writer(stdout))),
+        };
+        let mut output = Self { columns, sink };
+        if format != Format::Json {
+            let names: Vec<_> = columns.iter().map(|(name, _)| (*name).to_owned()).collect();
+            output.row(&names)?;
+        }
+        Ok(output)
+    }
+
+    /// Prints one row, a value for each column.
+    pub fn row(&mut self, values: &[String]) -> Result<(), Fatal> {
+        let columns = self.columns;
+        let written = match &mut self.sink {
+            Sink::Text(out) => write_text(out, columns, values),
+            Sink::Json(out) => {
+                let object: serde_json::Map<String, serde_json::Value> = columns
+                    .iter()
+                    .zip(values)
+                    .map(|((name, _), value)| ((*name).to_owned(), value.as_str().into()))
+                    .collect();
+                writeln!(out, "{}", serde_json::Value::Object(object))
+            }
+            Sink::Csv(out) => out.write_record(values).map_err(io::Error::from),
+        };
+        told(written)
+    }
+
+    /// Makes everything printed visible, as before a pause.
+    pub fn flush(&mut self) -> Result<(), Fatal> {
+        told(match &mut self.sink {
+            Sink::Text(out) | Sink::Json(out) => out.flush(),
+            Sink::Csv(out) => out.flush(),
+        })
+    }
+}
+
+fn write_text(
+    out: &mut impl Write,
+    columns: &[(&str, usize)],
+    values: &[String],
+) -> io::Result<()> {
+    let mut line = String::new();
+    for ((_, width), value) in columns.iter().zip(values) {
+        line.push_str(value);
+        let used = value.chars().count();
+        line.extend(std::iter::repeat_n(' ', width.saturating_sub(used) + 2));
+    }
+    writeln!(out, "{}", line.trim_end())
+}
+
+/// A reader that has closed the pipe has seen enough: that is no error.
+fn told(result: io::Result<()>) -> Result<(), Fatal> {
+    result.map_err(|error| match error.kind() {
+        io::ErrorKind::BrokenPipe => Fatal::new(Reason::PipeClosed, ""),
+        _ => Fatal::new(Reason::File, format!("cannot write to standard output: {error}")),
+    })
+}

@@ -1,0 +1,40 @@
+//! `status`: what the server says about itself, partition by partition.
+
+use std::collections::BTreeMap;
+
+use super::Asking;
+use super::output::Output;
+use crate::fatal::Fatal;
+
+const COLUMNS: &[(&str, usize)] = &[("scope", 12), ("name", 28), ("value", 0)];
+
+/// Numbers and texts; the unit is in the name.
+#[derive(Debug, clap::Args)]
+pub struct Arguments {
+    #[command(flatten)]
+    asking: Asking,
+}
+
+/// Prints the server's account of itself. Each shard tells of its own partitions, so all are asked.
+pub fn run(arguments: &Arguments) -> Result<(), Fatal> {
+    let mut client = arguments.asking.connect()?;
+    let info = client.info().clone();
+    let mut rows = BTreeMap::new();
+    for partition in info.partitions() {
+        let report = client.server_status(partition)?;
+        let numbers = report
+            .numbers
+            .into_iter()
+            .map(|(of, name, value)| ((of.map(|of| of.0), name), value.to_string()));
+        let texts =
+            report.texts.into_iter().map(|(of, name, text)| ((of.map(|of| of.0), name), text));
+        rows.extend(numbers.chain(texts));
+    }
+    rows.insert((None, "cluster".into()), format!("{:032x}", info.cluster.0));
+    let mut output = Output::new(arguments.asking.format, COLUMNS)?;
+    for ((partition, name), value) in rows {
+        let scope = partition.map_or("node".into(), |partition| format!("partition {partition}"));
+        output.row(&[scope, name, value])?;
+    }
+    output.flush()
+}

@@ -1,0 +1,207 @@
+//! `verify` and `dump`: what stands in the files, without a server.
+
+use std::path::{Path, PathBuf};
+
+use walengine_net::entry::decode_entry;
+use walengine_net::model::PartitionId;
+
+use crate::fatal::{Fatal, Reason};
+use crate::ledger::Ledger;
+use crate::lock::DirectoryLock;
+use crate::node;
+use crate::shard::opening;
+use crate::storage::glommio_disk::GlommioDisk;
+use crate::storage::layout::{
+    BLOCK, Block, HardStateSlot, SegmentHeader, SnapshotMeta, Superblock,
+};
+use crate::storage::snapshot::SnapshotStore;
+use crate::storage::{partition_dir, superblock, verify};
+
+/// Changes nothing. Exit code: 0 whole, 6 damaged, 10 if the ledger derives other verdicts than the
+/// log holds, 5 if it is not a data directory.
+#[derive(Debug, clap::Args)]
+pub struct Arguments {
+    /// Data directory; no server may be using it
+    #[arg(value_name = "DIR")]
+    dir: PathBuf,
+}
+
+/// One line for each structure in the file, with its position in bytes.
+#[derive(Debug, clap::Args)]
+pub struct DumpArguments {
+    /// superblock, hard-state, a segment (.seg) or a snapshot (.snap)
+    #[arg(value_name = "FILE")]
+    file: PathBuf,
+}
+
+/// Verifies a data directory.
+pub fn run(arguments: &Arguments) -> Result<(), Fatal> {
+    let dir = &arguments.dir;
+    if !dir.join(superblock::NAME).exists() {
+        let message = format!("{} is not a walengine data directory", dir.display());
+        return Err(Fatal::new(Reason::DataDirectory, message));
+    }
+    let _lock = DirectoryLock::take(dir)?;
+    let superblock = node::read_superblock(dir)?;
+    let mut worst: Option<Fatal> = None;
+    for number in 0..superblock.partitions {
+        let task = partition(dir.clone(), superblock, PartitionId(number));
+        if let Err(fatal) = node::on_executor(task)? {
+            eprintln!("walengine: {fatal}");
+            worst = worst.or(Some(fatal));
+        }
+    }
+    match worst {
+        None => {
+            println!("whole: {} partitions", superblock.partitions);
+            Ok(())
+        }
+        Some(Fatal { reason, .. }) => {
+            let message = format!("{} is not whole; nothing was changed", dir.display());
+            Err(Fatal::new(reason, message))
+        }
+    }
+}
+
+async fn partition(dir: PathBuf, superblock: Superblock, id: PartitionId) -> Result<(), Fatal> {
+    let disk = GlommioDisk::new(&dir);
+    let path = partition_dir(&dir, id);
+    if !path.exists() {
+        println!("partition {id}: not used yet");
+        return Ok(());
+    }
+    let mut ledger = Ledger::new(id, superblock.partitions);
+    let mut disagreement = None;
+    let bytes = superblock.segment_bytes;
+    let visit = |checked: verify::Checked<'_>| {
+        if disagreement.is_none()
+            && let Ok((header, body)) = decode_entry(checked.bytes)
+            && let Err(fatal) = opening::apply(&mut ledger, &header, body)
+        {
+            disagreement = Some(fatal);
+        }
+        ledger.release(ledger.next_offset());
+    };
+    let cluster = superblock.cluster;
+    let report = verify::scan(disk.clone(), &path, cluster, id, bytes, visit)
+        .await
+        .map_err(|error| opening::open_failed(&error))?;
+    println!(
+        "partition {id}: {} entries in {} segments, {} bytes, next offset {}, chain {}, {} accounts, \
+         {} ids{}",
+        report.entries,
+        report.segments,
+        report.entry_bytes,
+        report.tail.next_offset,
+        report.tail.chain,
+        ledger.accounts_len(),
+        ledger.ids_len(),
+        if report.torn_bytes > 0 {
+            format!(", {} bytes of torn tail that the next start cuts", report.torn_bytes)
+        } else {
+            String::new()
+        }
+    );
+    snapshots(disk, &path, id).await?;
+    for (place, why) in &report.damage {
+        println!("  damage in {place}: {why}");
+    }
+    if !report.damage.is_empty() {
+        let message = format!("partition {id}: {} places are damaged", report.damage.len());
+        return Err(Fatal::new(Reason::Damaged, message));
+    }
+    if let Some(fatal) = disagreement {
+        return Err(Fatal::new(fatal.reason, format!("partition {id}: {}", fatal.message)));
+    }
+    if !ledger.totals().values().all(crate::ledger::LedgerTotals::balanced) {
+        let message = format!("partition {id}: debits and credits differ");
+        return Err(Fatal::new(Reason::Disagreement, message));
+    }
+    Ok(())
+}
+
+async fn snapshots(disk: GlommioDisk, path: &Path, id: PartitionId) -> Result<(), Fatal> {
+    let failed = |error: &dyn std::fmt::Display| {
+        Fatal::new(Reason::Disk, format!("partition {id}: reading snapshots: {error}"))
+    };
+    let store = SnapshotStore::open(disk, path).await.map_err(|error| failed(&error))?;
+    let newest = store.newest().await.map_err(|error| failed(&error))?;
+    if let Some(snapshot) = &newest.snapshot {
+        let applied = snapshot.meta().applied;
+        println!("  snapshot at entry {}, offset {}: whole", applied.index, applied.next_offset);
+    }
+    for (path, why) in &newest.skipped {
+        // The log has everything, so this costs time at the next start and nothing else.
+        println!("  snapshot {} can't be used: {why}", path.display());
+    }
+    Ok(())
+}
+
+/// Describes one file.
+pub fn run_dump(arguments: &DumpArguments) -> Result<(), Fatal> {
+    let path = &arguments.file;
+    let bytes = std::fs::read(path).map_err(|error| {
+        Fatal::new(Reason::File, format!("cannot read {}: {error}", path.display()))
+    })?;
+    let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+    let extension = path.extension().and_then(|extension| extension.to_str());
+    match (name.as_str(), extension) {
+        (superblock::NAME, _) => blocks(&bytes, |block| Superblock::from_block(block)),
+        ("hard-state", _) => blocks(&bytes, |block| HardStateSlot::from_block(block)),
+        (_, Some("seg")) => dump_segment(&bytes),
+        (_, Some("snap")) => {
+            blocks(&bytes[..bytes.len().min(BLOCK as usize)], |block| {
+                SnapshotMeta::from_block(block)
+            });
+        }
+        _ => {
+            let message = format!("{name} is not a superblock, hard-state, .seg or .snap file");
+            return Err(Fatal::new(Reason::Usage, message));
+        }
+    }
+    Ok(())
+}
+
+fn blocks<T: std::fmt::Debug, E: std::fmt::Display>(
+    bytes: &[u8],
+    decode: impl Fn(&Block) -> Result<T, E>,
+) {
+    for (block, number) in bytes.chunks_exact(BLOCK as usize).zip(0u64..) {
+        let Ok(block) = Block::try_from(block) else { continue };
+        match decode(&block) {
+            Ok(decoded) => println!("{:>10}  {decoded:?}", number * BLOCK),
+            Err(error) => println!("{:>10}  bad: {error}", number * BLOCK),
+        }
+    }
+}
+
+fn dump_segment(bytes: &[u8]) {
+    blocks(&bytes[..bytes.len().min(BLOCK as usize)], |block| SegmentHeader::from_block(block));
+    let mut at = BLOCK as usize;
+    while at < bytes.len() {
+        if let Ok((header, body)) = decode_entry(&bytes[at..]) {
+            let meta = &header.meta;
+            println!(
+                "{at:>10}  entry {} term {} {:?}: offsets {}+{}, time {}, body {} bytes, durable {}, \
+                 chain {}",
+                meta.index,
+                meta.term,
+                meta.kind,
+                meta.base_offset,
+                meta.records,
+                meta.timestamp,
+                body.len(),
+                header.durable_index,
+                header.chain
+            );
+            at = (at + header.entry_bytes()).next_multiple_of(8);
+            continue;
+        }
+        // Padding up to the next block, or something that is no entry.
+        let end = (at + 1).next_multiple_of(BLOCK as usize).min(bytes.len());
+        if bytes[at..end].iter().any(|&byte| byte != 0) {
+            println!("{at:>10}  bytes that are no entry");
+        }
+        at = end;
+    }
+}

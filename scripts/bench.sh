@@ -1,0 +1,31 @@
+#!/bin/sh
+# Builds the server and the benchmark, and runs the whole of it: floor and engine in turn, a table on
+# the way, what must be reached at the end, JSON and SVG in bench-results/. Arguments are passed on.
+set -eu
+
+cd "$(dirname "$0")/.."
+
+if [ "${1:-}" = "--help" ] || [ "${1:-}" = "-h" ]; then
+    cat <<'HELP'
+scripts/bench.sh [OPTIONS]      measure everything (about a quarter of an hour)
+scripts/bench.sh --quick        a first look (about a minute)
+scripts/bench.sh --case NAME    only cases whose name contains NAME
+scripts/bench.sh --memory       memory and restart, too
+scripts/bench.sh --peers        Redis Streams, etcd and PostgreSQL, too, where installed
+scripts/bench.sh load|log|memory|peers [OPTIONS]   a part of it (load wants a running server)
+
+HELP
+fi
+
+if ! command -v cargo >/dev/null; then
+    echo "bench.sh: cargo is missing; install Rust: https://rustup.rs" >&2
+    exit 1
+fi
+
+cargo build --release --quiet -p walengine -p walengine-benches
+bench="${CARGO_TARGET_DIR:-target}/release/walengine-bench"
+
+case "${1:-}" in
+    run | load | log | memory | peers) exec "$bench" "$@" ;;
+    *) exec "$bench" run "$@" ;;
+esac
