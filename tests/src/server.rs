@@ -183,6 +183,19 @@ impl Launch {
     }
 }
 
+/// Runs a command of the binary to its end in `dir`, on a server if it needs one.
+///
+/// # Panics
+/// If the process can't be started.
+pub fn run_command(server: Option<&Server>, dir: &Path, arguments: &[&str]) -> Output {
+    let mut command = Command::new(binary());
+    command.args(arguments).current_dir(dir).env_remove("WALENGINE_SERVER");
+    if let Some(server) = server {
+        command.env("WALENGINE_SERVER", server.address().to_string());
+    }
+    command.output().unwrap()
+}
+
 /// A running server.
 #[derive(Debug)]
 pub struct Server {
@@ -255,12 +268,14 @@ impl Server {
         kib << 10
     }
 
-    /// Files and sockets that it has open.
+    /// Sockets that it has open.
     ///
     /// # Panics
     /// If the process is gone.
-    pub fn open_files(&self) -> usize {
-        std::fs::read_dir(format!("/proc/{}/fd", self.child.id())).unwrap().count()
+    pub fn open_sockets(&self) -> usize {
+        let files = std::fs::read_dir(format!("/proc/{}/fd", self.child.id())).unwrap();
+        let targets = files.filter_map(|file| std::fs::read_link(file.ok()?.path()).ok());
+        targets.filter(|target| target.to_string_lossy().starts_with("socket:")).count()
     }
 
     /// `kill -9`, and waits until it is gone.

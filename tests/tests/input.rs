@@ -299,7 +299,7 @@ fn a_thousand_idle_connections_cost_little_and_stay() {
 #[test]
 fn a_client_that_never_reads_is_stopped_and_closed() {
     let mut served = Served::new("never-reads", |launch| launch);
-    let before = served.server.open_files();
+    let before = served.server.open_sockets();
     let accounts = accounts_of(PartitionId(0), 1);
     let ids = vec![accounts[0].id.0; LOOKUP_IDS_MAX];
     let mut greedy = served.server.wire(0);
@@ -316,9 +316,9 @@ fn a_client_that_never_reads_is_stopped_and_closed() {
     };
     assert!(matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut), "{error}");
     println!("the server read no further after {sent} look-ups");
-    assert_eq!(served.server.open_files(), before + 1, "still there");
+    assert_eq!(served.server.open_sockets(), before + 1, "still there");
     let by = Instant::now() + PATIENCE;
-    while served.server.open_files() > before {
+    while served.server.open_sockets() > before {
         served.still_serves();
         assert!(Instant::now() < by, "never closed:\n{}", served.server.log());
         let grown = served.server.resident_bytes().saturating_sub(served.resident_bytes);

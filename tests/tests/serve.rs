@@ -77,7 +77,7 @@ fn a_second_server_is_told_who_has_the_directory_or_the_port() {
     let said = refusal(&elsewhere.set("--listen", "192.0.2.1:7450").fails(), 8);
     assert!(said.contains("no such address"), "{said}");
 
-    assert!(first.client().server_status().is_ok(), "the first is unharmed");
+    assert!(first.client().server_status(PartitionId(0)).is_ok(), "the first is unharmed");
     first.stop();
 }
 
