@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Passes all tests: formatting, lints, unit, property, simulation, fault and end-to-end tests.
 #   scripts/test.sh          the tests that need no root and finish in a few minutes
-#   scripts/test.sh --all    all of them, as .ci/run does: needs root for the power cuts
+#   scripts/test.sh --all    all of them, as .ci/run does: needs root, to cut power and fill disks
 #   scripts/test.sh FILTER   only the integration tests whose name contains FILTER
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -23,7 +23,7 @@ if [ -z "${WALENGINE_TEST_DATA:-}" ]; then
   fail "set WALENGINE_TEST_DATA to the folder with berka/ (the bank's transactions) in it"
 fi
 if $all; then
-  [ "$(id -u)" -eq 0 ] || fail "--all cuts the power of a loop-mounted disk: run it as root"
+  [ "$(id -u)" -eq 0 ] || fail "--all cuts the power of loop-mounted disks and fills them: run it as root"
   need_commands xfs_io:xfsprogs mkfs.ext4:e2fsprogs losetup:mount
 fi
 
@@ -36,7 +36,7 @@ if [ -n "$filter" ]; then
   exec cargo test --package walengine-tests --test walengine -- "$filter"
 fi
 skip=()
-$all || skip=(--skip power)
+$all || skip=(--skip power --skip full_disk)
 cargo test --workspace --exclude walengine-tests
 cargo test --package walengine-tests -- "${skip[@]}"
 for target in frame entry; do

@@ -137,9 +137,10 @@ pub fn press(
     mut writer: Writer,
     goes_on: impl Fn() -> bool,
 ) -> Told {
-    let mut told = Told { partition, ..Told::default() };
-    let mut flying: VecDeque<(RequestId, Vec<EventBytes>)> = VecDeque::new();
+    let told = Told { partition, ..Told::default() };
     let Ok(mut wire) = Wire::greeted(address, partition.0) else { return told };
+    let mut flying: VecDeque<Flight> = VecDeque::new();
+    let mut landed: Vec<(Flight, Landing)> = Vec::new();
     let mut ends = false;
     loop {
         while !ends && flying.len() < INFLIGHT && goes_on() {
@@ -147,28 +148,55 @@ pub fn press(
             let sent = wire.send(&Submit { events: &events });
             // What could not be sent whole may have arrived nevertheless.
             ends = sent.is_err();
-            flying.push_back((sent.unwrap_or_default(), events));
+            let request = sent.unwrap_or(RequestId(u64::MAX));
+            flying.push_back(Flight { request, events });
         }
-        if flying.is_empty() {
-            return told;
-        }
-        let Ok(reply) = wire.receive() else {
-            told.unanswered.extend(flying.into_iter().map(|(_, events)| events));
-            return told;
+        let reply = if flying.is_empty() { None } else { wire.receive().ok() };
+        let Some(reply) = reply else {
+            landed.extend(flying.into_iter().map(|flight| (flight, Landing::Unknown)));
+            return told.with(landed);
         };
-        // A refusal waits for no disk, so it may overtake.
-        let place = flying.iter().position(|(request, _)| *request == reply.request);
+        // Answers come in any order: a refusal waits for no disk.
+        let place = flying.iter().position(|flight| flight.request == reply.request);
         let place = place.expect("an answer belongs to a request in flight");
-        let (_, events) = flying.remove(place).expect("it was found there");
-        if let Some(code) = reply.error() {
-            ends = true;
-            let open = code.may_have_changed();
-            if open { &mut told.unanswered } else { &mut told.refused }.push(events);
-            continue;
+        let flight = flying.remove(place).expect("it was found there");
+        let landing = match reply.error() {
+            Some(code) if code.may_have_changed() => Landing::Unknown,
+            Some(_) => Landing::Refused,
+            None => Landing::Answered(reply.open::<SubmitReply<'_>>().outcomes().collect()),
+        };
+        ends |= !matches!(landing, Landing::Answered(_));
+        landed.push((flight, landing));
+    }
+}
+
+/// A batch that was sent.
+struct Flight {
+    request: RequestId,
+    events: Vec<EventBytes>,
+}
+
+/// What came of it.
+enum Landing {
+    Answered(Vec<EventOutcome>),
+    Refused,
+    Unknown,
+}
+
+impl Told {
+    /// In the order in which the batches were sent.
+    fn with(mut self, mut landed: Vec<(Flight, Landing)>) -> Self {
+        landed.sort_by_key(|(flight, _)| flight.request);
+        for (Flight { events, .. }, landing) in landed {
+            match landing {
+                Landing::Answered(outcomes) => {
+                    assert_eq!(outcomes.len(), events.len(), "one outcome for each event");
+                    self.answered.push((events, outcomes));
+                }
+                Landing::Refused => self.refused.push(events),
+                Landing::Unknown => self.unanswered.push(events),
+            }
         }
-        assert!(place == 0, "outcomes come in the order of the requests");
-        let outcomes: Vec<_> = reply.open::<SubmitReply<'_>>().outcomes().collect();
-        assert_eq!(outcomes.len(), events.len(), "one outcome for each event");
-        told.answered.push((events, outcomes));
+        self
     }
 }

@@ -183,6 +183,19 @@ impl Launch {
     }
 }
 
+/// Runs a command of the binary to its end in `dir`, on a server if it needs one.
+///
+/// # Panics
+/// If the process can't be started.
+pub fn run_command(server: Option<&Server>, dir: &Path, arguments: &[&str]) -> Output {
+    let mut command = Command::new(binary());
+    command.args(arguments).current_dir(dir).env_remove("WALENGINE_SERVER");
+    if let Some(server) = server {
+        command.env("WALENGINE_SERVER", server.address().to_string());
+    }
+    command.output().unwrap()
+}
+
 /// A running server.
 #[derive(Debug)]
 pub struct Server {
@@ -253,6 +266,16 @@ impl Server {
         let line = status.lines().find(|line| line.starts_with("VmRSS:")).unwrap();
         let kib: u64 = line.split_whitespace().nth(1).unwrap().parse().unwrap();
         kib << 10
+    }
+
+    /// Sockets that it has open.
+    ///
+    /// # Panics
+    /// If the process is gone.
+    pub fn open_sockets(&self) -> usize {
+        let files = std::fs::read_dir(format!("/proc/{}/fd", self.child.id())).unwrap();
+        let targets = files.filter_map(|file| std::fs::read_link(file.ok()?.path()).ok());
+        targets.filter(|target| target.to_string_lossy().starts_with("socket:")).count()
     }
 
     /// `kill -9`, and waits until it is gone.

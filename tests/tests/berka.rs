@@ -1,115 +1,102 @@
-//! Do a bank's real transactions come to the balances that its own table gives?
+//! Do a bank's real transactions come to the balances that its own table gives? By the command line.
 
-use std::collections::BTreeSet;
-use std::fs::File;
+use std::fs::{self, File};
 use std::io::Read;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use flate2::read::GzDecoder;
-use walengine_net::client::blocking::Client;
-use walengine_net::message::EventOutcome;
-use walengine_net::model::{
-    Account, AccountId, Amount, Book, Code, EventBytes, LedgerId, Transfer, Verdict,
-};
-use walengine_net::names::{account_id, event_id};
-use walengine_tests::server::{Launch, TestDir};
+use walengine_tests::server::{Launch, Server, TestDir, run_command};
 
 const VARIABLE: &str = "WALENGINE_TEST_DATA";
 const TRANSFERS: usize = 49_102;
-const BOOK: Book = Book(203);
+/// Columns of `walengine accounts --format csv`.
+const BALANCES: [usize; 4] = [3, 4, 5, 6];
 
-/// The rows of a table, without its head.
-fn table(name: &str) -> Vec<Vec<String>> {
+fn data(name: &str) -> PathBuf {
     let folder = std::env::var_os(VARIABLE).unwrap_or_else(|| {
         panic!("set {VARIABLE} to the folder with berka/ (a bank's transactions) in it")
     });
-    let path = PathBuf::from(folder).join("berka").join(name);
-    let file = File::open(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+    PathBuf::from(folder).join("berka").join(name)
+}
+
+fn unpacked(path: &Path) -> String {
+    let file = File::open(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
     let mut text = String::new();
     GzDecoder::new(file).read_to_string(&mut text).unwrap();
-    text.lines().skip(1).map(|line| line.split(',').map(str::to_owned).collect()).collect()
+    text
 }
 
-fn account_of(name: &str, ledger: u32) -> EventBytes {
-    let id = account_id(BOOK, name);
-    Account { id, ledger: LedgerId(ledger), code: Code(1), ..Account::default() }.to_bytes()
+/// Imports a file: the exit code and the summary's numbers by name.
+fn import(server: &Server, dir: &Path, file: &Path, more: &[&str]) -> (i32, Vec<(String, u64)>) {
+    let mut arguments = vec!["import", file.to_str().unwrap()];
+    arguments.extend(more);
+    let output = run_command(Some(server), dir, &arguments);
+    let said = String::from_utf8_lossy(&output.stdout).into_owned();
+    let numbers = said.lines().filter_map(|line| {
+        let (name, number) = line.trim().rsplit_once("  ")?;
+        Some((name.trim().to_owned(), number.trim().parse().ok()?))
+    });
+    (output.status.code().unwrap(), numbers.collect())
 }
 
-fn transfer_of(row: &[String]) -> Transfer {
-    Transfer {
-        id: event_id(&row[0]),
-        debit_account_id: account_id(BOOK, &row[1]),
-        credit_account_id: account_id(BOOK, &row[2]),
-        amount: Amount(row[3].parse().unwrap()),
-        ledger: LedgerId(row[4].parse().unwrap()),
-        code: Code(row[5].parse().unwrap()),
-        ..Transfer::default()
+fn number(summary: &[(String, u64)], name: &str) -> u64 {
+    let found = summary.iter().find(|(known, _)| known == name);
+    found.unwrap_or_else(|| panic!("no {name} in {summary:?}")).1
+}
+
+/// Every account has exactly what the table says, and nothing pending.
+fn balances_are_as_expected(server: &Server, dir: &Path) {
+    let expected = data("expected_balances.csv.gz");
+    let arguments = ["accounts", "--format", "csv", "--from", expected.to_str().unwrap()];
+    let output = run_command(Some(server), dir, &arguments);
+    assert_eq!(output.status.code(), Some(0), "{}", String::from_utf8_lossy(&output.stderr));
+    let printed = String::from_utf8(output.stdout).unwrap();
+    let expected = unpacked(&expected);
+    assert_eq!(printed.lines().count(), expected.lines().count());
+    for (found, expected) in printed.lines().zip(expected.lines()).skip(1) {
+        let found: Vec<&str> = found.split(',').collect();
+        let expected: Vec<&str> = expected.split(',').collect();
+        assert_eq!(found[0], expected[0]);
+        let found = BALANCES.map(|column| found[column]);
+        assert_eq!(found, ["0", expected[1], "0", expected[2]], "{}", expected[0]);
     }
 }
 
-fn submit(client: &mut Client, events: &[EventBytes]) -> Vec<EventOutcome> {
-    client.submit_all(events).unwrap().outcomes().collect()
-}
+/// The same file again is all repeats; with one amount changed, one id is reused.
+fn repeats_change_nothing(server: &Server, dir: &Path) {
+    let (code, summary) = import(server, dir, &data("transfers.csv.gz"), &[]);
+    assert_eq!((code, number(&summary, "repeats")), (0, TRANSFERS as u64), "{summary:?}");
 
-fn balances_are_as_expected(client: &mut Client, expected: &[Vec<String>]) {
-    let ids: Vec<AccountId> = expected.iter().map(|row| account_id(BOOK, &row[0])).collect();
-    let mut accounts = Vec::new();
-    for ids in ids.chunks(1000) {
-        accounts.extend(client.lookup_accounts(ids, &[]).unwrap());
-    }
-    for (row, account) in expected.iter().zip(accounts) {
-        let account = account.unwrap_or_else(|| panic!("there is no {}", row[0]));
-        let found = [account.debits_posted.0, account.credits_posted.0];
-        let expected: [u128; 2] = [row[1].parse().unwrap(), row[2].parse().unwrap()];
-        assert_eq!(found, expected, "{}", row[0]);
-        assert_eq!((account.debits_pending.0, account.credits_pending.0), (0, 0), "{}", row[0]);
-    }
-}
-
-/// Everything was decided before, but for one event whose amount is another now.
-fn repeats_change_nothing(client: &mut Client, transfers: &[Transfer], expected: &[Vec<String>]) {
-    let events: Vec<_> = transfers.iter().map(Transfer::to_bytes).collect();
-    let outcomes = submit(client, &events);
-    let repeats = outcomes.iter().filter(|outcome| outcome.verdict.is_ok() && !outcome.fresh);
-    assert_eq!(repeats.count(), TRANSFERS);
-
-    let mut changed = events;
-    let victim = TRANSFERS / 3;
-    let amount = Amount(transfers[victim].amount.0 + 1);
-    changed[victim] = Transfer { amount, ..transfers[victim] }.to_bytes();
-    let outcomes = submit(client, &changed);
-    let odd: Vec<_> = (0..).zip(&outcomes).filter(|(_, found)| !found.verdict.is_ok()).collect();
-    assert_eq!(odd.len(), 1, "{odd:?}");
-    assert_eq!((odd[0].0, odd[0].1.verdict), (victim, Verdict::IdReused));
-    balances_are_as_expected(client, expected);
+    let transfers = unpacked(&data("transfers.csv.gz"));
+    let mut lines: Vec<String> = transfers.lines().map(str::to_owned).collect();
+    let victim = &mut lines[TRANSFERS / 3];
+    let mut fields: Vec<&str> = victim.split(',').collect();
+    let amount = format!("{}1", fields[3]);
+    fields[3] = &amount;
+    *victim = fields.join(",");
+    let changed = dir.join("changed.csv");
+    fs::write(&changed, lines.join("\n")).unwrap();
+    let (code, summary) = import(server, dir, &changed, &[]);
+    assert_eq!(code, 1, "{summary:?}");
+    assert_eq!(number(&summary, "repeats"), TRANSFERS as u64 - 1, "{summary:?}");
+    assert_eq!((number(&summary, "refused"), number(&summary, "id_reused")), (1, 1));
+    balances_are_as_expected(server, dir);
 }
 
 #[test]
 fn a_banks_transactions_come_to_its_balances_once_and_survive_a_kill() {
-    let (rows, expected) = (table("transfers.csv.gz"), table("expected_balances.csv.gz"));
-    assert_eq!(rows.len(), TRANSFERS);
-    let names: BTreeSet<(&str, u32)> = rows
-        .iter()
-        .flat_map(|row| [&row[1], &row[2]].map(|name| (name.as_str(), row[4].parse().unwrap())))
-        .collect();
-    let accounts: Vec<_> = names.iter().map(|(name, ledger)| account_of(name, *ledger)).collect();
-    let transfers: Vec<_> = rows.iter().map(|row| transfer_of(row)).collect();
-    let events: Vec<_> = transfers.iter().map(Transfer::to_bytes).collect();
-
     let dir = TestDir::new("berka");
     let launch = Launch::new(dir.path()).set("--partitions", "2").set("--snapshot-mib", "1");
     let mut server = launch.serve();
-    let mut client = server.client();
-    assert!(submit(&mut client, &accounts).iter().all(|outcome| outcome.verdict.is_ok()));
-    let outcomes = submit(&mut client, &events);
-    assert!(outcomes.iter().all(|outcome| outcome.verdict.is_ok() && outcome.fresh));
-    balances_are_as_expected(&mut client, &expected);
-    repeats_change_nothing(&mut client, &transfers, &expected);
+    let file = data("transfers.csv.gz");
+    let (code, summary) = import(&server, dir.path(), &file, &["--create-accounts"]);
+    assert_eq!((code, number(&summary, "accepted")), (0, TRANSFERS as u64), "{summary:?}");
+    balances_are_as_expected(&server, dir.path());
+    repeats_change_nothing(&server, dir.path());
 
     server.kill();
     server = launch.serve();
-    let mut client = server.client();
-    balances_are_as_expected(&mut client, &expected);
-    repeats_change_nothing(&mut client, &transfers, &expected);
+    balances_are_as_expected(&server, dir.path());
+    repeats_change_nothing(&server, dir.path());
     server.stop();
 }

@@ -70,7 +70,14 @@ fn a_second_server_is_told_who_has_the_directory_or_the_port() {
     let said = refusal(&elsewhere.set("--listen", &first.address().to_string()).fails(), 8);
     assert!(said.contains(&port) && said.contains("another process has it"), "{said}");
 
-    assert!(first.client().server_status().is_ok(), "the first is unharmed");
+    // An address of documentation, which no machine has.
+    let said = refusal(&Launch::new(dir.path()).set("--listen", "192.0.2.1:7450").fails(), 4);
+    assert!(said.contains("in use"), "the directory comes first: {said}");
+    let elsewhere = Launch::new(dir.path()).data(&dir.path().join("other"));
+    let said = refusal(&elsewhere.set("--listen", "192.0.2.1:7450").fails(), 8);
+    assert!(said.contains("no such address"), "{said}");
+
+    assert!(first.client().server_status(PartitionId(0)).is_ok(), "the first is unharmed");
     first.stop();
 }
 
@@ -202,7 +209,7 @@ fn a_nearly_full_disk_refuses_writes_serves_reads_and_recovers_by_itself() {
 }
 
 #[test]
-fn a_disk_filled_to_the_last_block_under_load_loses_nothing() {
+fn a_full_disk_under_load_loses_nothing() {
     let seed = 0x5eed_0004;
     let dir = TestDir::new("full");
     let disk = LoopDisk::new(dir.path(), 160);

@@ -1,0 +1,46 @@
+//! Does a command that can't do its work say why, in one line and by its exit code?
+
+use std::fs;
+
+use walengine_tests::server::{Launch, TestDir, run_command};
+
+fn said(output: &std::process::Output) -> String {
+    String::from_utf8_lossy(&output.stderr).into_owned()
+}
+
+#[test]
+fn a_file_that_cant_be_imported_is_one_line_and_nothing_is_lost() {
+    let dir = TestDir::new("commands");
+    let mut server = Launch::new(dir.path()).serve();
+    let bad = dir.path().join("bad.csv");
+    let import = |content: &str| {
+        fs::write(&bad, content).unwrap();
+        run_command(Some(&server), dir.path(), &["import", bad.to_str().unwrap()])
+    };
+    let output = import("id,debit_account\n1,2\n");
+    let text = said(&output);
+    assert_eq!((output.status.code(), text.lines().count()), (Some(11), 1), "{text}");
+    assert!(text.contains("no column credit_account"), "{text}");
+
+    let output = import("id,debit_account,credit_account,amount,ledger,code\n1,a,b,ten,1,1\n");
+    let text = said(&output);
+    assert_eq!((output.status.code(), text.lines().count()), (Some(1), 1), "{text}");
+    assert!(text.contains("1 rows were refused"), "{text}");
+
+    let output = run_command(Some(&server), dir.path(), &["import", "/nowhere/transfers.csv"]);
+    let text = said(&output);
+    assert_eq!((output.status.code(), text.lines().count()), (Some(11), 1), "{text}");
+    assert!(text.contains("/nowhere/transfers.csv"), "{text}");
+    server.stop();
+}
+
+#[test]
+fn an_address_without_a_server_is_one_line_that_names_it() {
+    let dir = TestDir::new("wrong-address");
+    // Port 1 is nobody's.
+    let arguments = ["status", "--server", "127.0.0.1:1"];
+    let output = run_command(None, dir.path(), &arguments);
+    let text = said(&output);
+    assert_eq!((output.status.code(), text.lines().count()), (Some(9), 1), "{text}");
+    assert!(text.contains("no server at 127.0.0.1:1"), "{text}");
+}
