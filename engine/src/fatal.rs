@@ -28,8 +28,6 @@ pub enum Reason {
     Disagreement = 10,
     /// A file that was named can't be read or written.
     File = 11,
-    /// Whoever read the output has closed it; not an error.
-    PipeClosed = 0,
     /// A user interrupted it.
     Interrupted = 130,
 }

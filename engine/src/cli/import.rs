@@ -375,7 +375,7 @@ fn submit(
 impl RefusedFile {
     fn new(arguments: &Arguments, header: StringRecord) -> Self {
         let path = arguments.refused.clone().unwrap_or_else(|| {
-            let name = arguments.file.file_name().map(Path::new).unwrap_or(Path::new("import"));
+            let name = arguments.file.file_name().map_or(Path::new("import"), Path::new);
             let name = name.to_string_lossy();
             let stem = name.strip_suffix(".gz").unwrap_or(&name);
             let stem = stem.strip_suffix(".csv").unwrap_or(stem);

@@ -83,6 +83,9 @@ enum Command {
 
 /// Runs the command and gives the process's exit code; an error goes to stderr in one line.
 pub fn run(arguments: Arguments) -> ExitCode {
+    if arguments.command.is_some() {
+        end_with_the_pipe();
+    }
     let result = match arguments.command {
         None => serve(arguments.serve),
         Some(Command::Format(arguments)) => format(arguments),
@@ -98,12 +101,17 @@ pub fn run(arguments: Arguments) -> ExitCode {
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(Fatal { reason, message }) => {
-            if !message.is_empty() {
-                eprintln!("walengine: {message}");
-            }
+            eprintln!("walengine: {message}");
             ExitCode::from(reason as u8)
         }
     }
+}
+
+/// A command whose reader has seen enough, such as `head`, ends quietly. A server does not: its log
+/// lines going nowhere is no reason to stop.
+fn end_with_the_pipe() {
+    // SAFETY: called before any other thread is there; the default action needs no handler.
+    unsafe { libc::signal(libc::SIGPIPE, libc::SIG_DFL) };
 }
 
 impl ServeArguments {

@@ -86,10 +86,8 @@ fn write_text(
     writeln!(out, "{}", line.trim_end())
 }
 
-/// A reader that has closed the pipe has seen enough: that is no error.
 fn told(result: io::Result<()>) -> Result<(), Fatal> {
-    result.map_err(|error| match error.kind() {
-        io::ErrorKind::BrokenPipe => Fatal::new(Reason::PipeClosed, ""),
-        _ => Fatal::new(Reason::File, format!("cannot write to standard output: {error}")),
+    result.map_err(|error| {
+        Fatal::new(Reason::File, format!("cannot write to standard output: {error}"))
     })
 }

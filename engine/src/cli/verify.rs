@@ -146,8 +146,8 @@ pub fn run_dump(arguments: &DumpArguments) -> Result<(), Fatal> {
     let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
     let extension = path.extension().and_then(|extension| extension.to_str());
     match (name.as_str(), extension) {
-        (superblock::NAME, _) => blocks(&bytes, |block| Superblock::from_block(block)),
-        ("hard-state", _) => blocks(&bytes, |block| HardStateSlot::from_block(block)),
+        (superblock::NAME, _) => blocks(&bytes, Superblock::from_block),
+        ("hard-state", _) => blocks(&bytes, HardStateSlot::from_block),
         (_, Some("seg")) => dump_segment(&bytes),
         (_, Some("snap")) => {
             blocks(&bytes[..bytes.len().min(BLOCK as usize)], |block| {
@@ -176,7 +176,7 @@ fn blocks<T: std::fmt::Debug, E: std::fmt::Display>(
 }
 
 fn dump_segment(bytes: &[u8]) {
-    blocks(&bytes[..bytes.len().min(BLOCK as usize)], |block| SegmentHeader::from_block(block));
+    blocks(&bytes[..bytes.len().min(BLOCK as usize)], SegmentHeader::from_block);
     let mut at = BLOCK as usize;
     while at < bytes.len() {
         if let Ok((header, body)) = decode_entry(&bytes[at..]) {
