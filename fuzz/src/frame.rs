@@ -227,7 +227,11 @@ fn open_as_all(body: &[u8]) {
         let _ = page.entries().count();
     }
     if let Ok(reply) = open::<StatusReply<'_>>(body) {
-        let _ = reply.states.iter().filter_map(|state| state.decided()).count();
+        let _ = reply
+            .states
+            .iter()
+            .filter_map(walengine_net::message::ArchivedVerdictState::decided)
+            .count();
     }
     let _ = open::<LookupTransfersReply<'_>>(body).is_ok();
     let _ = open::<ServerStatusReply<'_>>(body).is_ok();
