@@ -12,7 +12,7 @@ use walengine_net::client::{Config, blocking::Client};
 use crate::wire::Wire;
 
 /// How long a server may take to start or to stop. Generous: the machine has other work.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_mins(1);
 /// How often it is looked whether something has happened.
 const LOOK_EVERY: Duration = Duration::from_millis(2);
 /// What the server says when it serves; the address follows.

@@ -22,7 +22,7 @@ use crate::kill::create_accounts;
 
 /// How much a server may grow by what these tests send it.
 const GROWTH_BYTES_MAX: u64 = 96 << 20;
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_mins(1);
 const IDLE: usize = 1000;
 
 /// A server with accounts, and somebody else who uses it.

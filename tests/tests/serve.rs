@@ -20,7 +20,7 @@ use walengine_tests::witness::Witness;
 use crate::kill::{create_accounts, launch, load};
 
 const BLOCK_BYTES: usize = 4096;
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_mins(1);
 
 /// The one line that it ended with, after checking the exit code.
 fn refusal(output: &Output, code: i32) -> String {
