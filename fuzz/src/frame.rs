@@ -227,11 +227,9 @@ fn open_as_all(body: &[u8]) {
         let _ = page.entries().count();
     }
     if let Ok(reply) = open::<StatusReply<'_>>(body) {
-        let _ = reply
-            .states
-            .iter()
-            .filter_map(walengine_net::message::ArchivedVerdictState::decided)
-            .count();
+        for state in reply.states.iter() {
+            let _ = state.decided();
+        }
     }
     let _ = open::<LookupTransfersReply<'_>>(body).is_ok();
     let _ = open::<ServerStatusReply<'_>>(body).is_ok();

@@ -131,7 +131,7 @@ impl Wire {
                 self.received.drain(..bytes);
                 return Ok(reply);
             }
-            let mut piece = vec![0; 64 << 10];
+            let mut piece = [0; 16 << 10];
             match self.stream.read(&mut piece)? {
                 0 => return Err(ErrorKind::UnexpectedEof.into()),
                 read => self.received.extend_from_slice(&piece[..read]),
