@@ -41,7 +41,7 @@ pub struct ServeOptions {
     pub reserve_mib: Option<u64>,
 
     /// Log written since the last snapshot that starts a new one, in MiB; a larger state waits for
-    /// as much log as the state is large [default: 512]
+    /// as much log as the state is large [default: 256]
     #[arg(long, value_name = "MIB", env = "WALENGINE_SNAPSHOT_MIB")]
     pub snapshot_mib: Option<u64>,
 
@@ -123,7 +123,7 @@ impl ServeOptions {
         within("connections", connections as u64, 1, 65_536)?;
         let spin_micros = self.spin_micros.unwrap_or(20);
         within("spin-micros", spin_micros, 0, 100)?;
-        let snapshot_mib = self.snapshot_mib.unwrap_or(512);
+        let snapshot_mib = self.snapshot_mib.unwrap_or(256);
         within("snapshot-mib", snapshot_mib, 1, 1 << 20)?;
         let reserve_mib = self.reserve_mib.unwrap_or(512);
         within("reserve-mib", reserve_mib, 0, 1 << 24)?;

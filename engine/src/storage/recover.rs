@@ -60,7 +60,8 @@ impl<D: Disk> Repaired<D> {
             prepared: self.prepared,
             preparing: false,
             no_room: false,
-            zeroed: self.write_position,
+            // As the preparer leaves a segment, unless it was in a hurry: then writing is slower.
+            zeroed: config.segment_bytes,
             zeroing: None,
             flush_bytes_recent: 0,
             truncating: false,
@@ -250,7 +251,8 @@ async fn arrange<D: Disk>(
     for head in &heads[used..] {
         let file = disk.open(&segment::path(dir, head.sequence)).await;
         let file = Rc::new(file.map_err(OpenError::io("opening the next segment"))?);
-        repaired.prepared.push_back(Prepared { sequence: head.sequence, file, zeroed: 0 });
+        let zeroed = config.segment_bytes; // as above
+        repaired.prepared.push_back(Prepared { sequence: head.sequence, file, zeroed });
     }
     Ok(repaired)
 }
