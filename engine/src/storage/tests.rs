@@ -67,6 +67,8 @@ fn config() -> LogConfig {
         create: true,
         zero_ahead_bytes: 32 << 10,
         zero_chunk_bytes: 8 << 10,
+        // Little goes on in the background when a test lets go of a log without closing it.
+        prepared_segments: 1,
         ..LogConfig::new(CLUSTER, PARTITION)
     }
 }
