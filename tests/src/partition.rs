@@ -59,6 +59,8 @@ pub fn config() -> LogConfig {
         backlog_bytes_max: 96 << 10,
         zero_ahead_bytes: 32 << 10,
         zero_chunk_bytes: 8 << 10,
+        // Zeros beside flushes are rare otherwise, and their race is what is tried here.
+        recovered_are_zeroed: false,
         indexed_segments_max: 2,
         ..LogConfig::new(ClusterId(0xfeed), PartitionId(0))
     }

@@ -79,6 +79,9 @@ pub struct LogConfig {
     /// Segments kept ready behind the last one; at least 1. Each has its first `zero_ahead_bytes`
     /// zero-written before it is used.
     pub prepared_segments: usize,
+    /// Segments found at open are taken as zeroed to their end, as the preparer leaves them unless it
+    /// is in a hurry. Wrong, it costs time; `false` writes their zeros once more.
+    pub recovered_are_zeroed: bool,
     /// Most sealed segments that are kept open and indexed.
     pub indexed_segments_max: usize,
 }
@@ -98,6 +101,7 @@ impl LogConfig {
             zero_chunk_bytes: ZERO_CHUNK_BYTES,
             zero_ahead_flush_bytes_max: ZERO_AHEAD_FLUSH_BYTES_MAX,
             prepared_segments: PREPARED_SEGMENTS,
+            recovered_are_zeroed: true,
             indexed_segments_max: INDEXED_SEGMENTS_MAX,
         }
     }

@@ -45,6 +45,11 @@ pub(super) struct Repaired<D: Disk> {
     write_position: u64,
 }
 
+/// Up to where a segment found at open is taken as zeroed.
+fn recovered_zeroed(config: &LogConfig) -> u64 {
+    if config.recovered_are_zeroed { config.segment_bytes } else { 0 }
+}
+
 impl<D: Disk> Repaired<D> {
     pub fn into_state(self, config: &LogConfig) -> State<D> {
         State {
@@ -60,8 +65,7 @@ impl<D: Disk> Repaired<D> {
             prepared: self.prepared,
             preparing: false,
             no_room: false,
-            // As the preparer leaves a segment, unless it was in a hurry: then writing is slower.
-            zeroed: config.segment_bytes,
+            zeroed: self.write_position.max(recovered_zeroed(config)),
             zeroing: None,
             flush_bytes_recent: 0,
             truncating: false,
@@ -251,7 +255,7 @@ async fn arrange<D: Disk>(
     for head in &heads[used..] {
         let file = disk.open(&segment::path(dir, head.sequence)).await;
         let file = Rc::new(file.map_err(OpenError::io("opening the next segment"))?);
-        let zeroed = config.segment_bytes; // as above
+        let zeroed = recovered_zeroed(config);
         repaired.prepared.push_back(Prepared { sequence: head.sequence, file, zeroed });
     }
     Ok(repaired)
