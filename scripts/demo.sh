@@ -12,7 +12,7 @@ case "${1:-}" in
 esac
 need_rust
 cargo build --release --package walengine
-walengine=target/release/walengine
+walengine="${CARGO_TARGET_DIR:-target}/release/walengine"
 
 work=$(mktemp -d ./walengine-demo.XXXXXX)
 server=""
@@ -60,7 +60,7 @@ say "2. Import: each transfer decided once, and flushed to disk before it is ans
 "$walengine" import "$file" --create-accounts
 
 say "3. Balances, from the log's own state"
-"$walengine" accounts | head -n 8
+"$walengine" accounts | sed -n '1,8p'
 
 say "4. The same file again: every row gets its first verdict, nothing changes"
 "$walengine" import "$file" --create-accounts

@@ -105,7 +105,8 @@ pub fn on_executor<T>(task: impl Future<Output = T>) -> Result<T, Fatal> {
 fn prepare_directory(config: &Config) -> Result<bool, Fatal> {
     let dir = &config.data;
     let failed = |what: &str, error: std::io::Error| {
-        let message = format!("cannot {what} the data directory {}: {error}", dir.display());
+        let at = dir.display();
+        let message = format!("cannot {what} the data directory {at}: {error}; see --data");
         Fatal::new(Reason::DataDirectory, message)
     };
     std::fs::create_dir_all(dir).map_err(|error| failed("create", error))?;
