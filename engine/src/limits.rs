@@ -24,7 +24,7 @@ pub const EXPIRE_EVERY: Duration = Duration::from_millis(200);
 /// How often the free space of the data directory is asked for.
 pub const SPACE_EVERY: Duration = Duration::from_millis(500);
 /// Bytes of one piece of a snapshot; between pieces other tasks run.
-pub const SNAPSHOT_PIECE_BYTES: usize = 256 << 10;
+pub const SNAPSHOT_PIECE_BYTES: usize = 2 << 20;
 /// Snapshots kept, so that a damaged newest one can be passed over.
 pub const SNAPSHOTS_KEPT: usize = 2;
 /// Connections on their way from one shard to another.

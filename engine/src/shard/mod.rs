@@ -31,6 +31,7 @@ use crate::node::Shared;
 use crate::runtime::Runtime;
 use crate::runtime_glommio::GlommioRuntime;
 use crate::storage::glommio_disk::GlommioDisk;
+use crate::storage::snapshot::SnapshotStore;
 use connection::{Received, Stream, Timing};
 use outbox::Outbox;
 use session::{Scratch, Session};
@@ -44,6 +45,7 @@ pub const IO_MEMORY_BYTES: usize = 256 << 10;
 const RING_DEPTH: usize = 256;
 
 type LocalPartition = partition::Partition<GlommioDisk, GlommioRuntime>;
+type LocalStore = SnapshotStore<GlommioDisk>;
 type LocalNode = NodeFacts<GlommioDisk, GlommioRuntime>;
 
 /// A connection on its way to the shard that owns its partition.
@@ -141,7 +143,7 @@ struct Shard {
 
 async fn run(start: ShardStart) -> Result<(), Fatal> {
     let runtime = GlommioRuntime::new();
-    let partitions = open_partitions(&start, &runtime).await?;
+    let (partitions, stores) = open_partitions(&start, &runtime).await?;
     let node = NodeFacts { shared: start.shared.clone(), partitions, connections: Cell::new(0) };
     let shard = Rc::new(Shard {
         node: Rc::new(node),
@@ -169,16 +171,21 @@ async fn run(start: ShardStart) -> Result<(), Fatal> {
     for task in tasks {
         task.cancel().await;
     }
-    stop(&shard).await
+    let result = stop(&shard).await;
+    let every_bytes = shard.node.shared.config.snapshot_bytes;
+    for (partition, store) in shard.node.partitions.iter().zip(&stores) {
+        snapshots::take_last(partition, store, every_bytes).await;
+    }
+    result
 }
 
 async fn open_partitions(
     start: &ShardStart,
     runtime: &GlommioRuntime,
-) -> Result<Vec<LocalPartition>, Fatal> {
+) -> Result<(Vec<LocalPartition>, Vec<LocalStore>), Fatal> {
     let Shared { config, superblock, .. } = &*start.shared;
     let disk = GlommioDisk::new(&config.data);
-    let mut partitions = Vec::new();
+    let (mut partitions, mut stores) = (Vec::new(), Vec::new());
     for number in (start.shard..usize::from(superblock.partitions)).step_by(config.cores) {
         let id = PartitionId(number as u16);
         let (partition, store, opening) = opening::open(
@@ -202,10 +209,11 @@ async fn open_partitions(
         runtime.spawn(async move { running.run().await });
         let idle = partition.clone();
         runtime.spawn(async move { idle.watch_idle().await });
-        runtime.spawn(snapshots::run(partition.clone(), store, config.snapshot_bytes));
+        runtime.spawn(snapshots::run(partition.clone(), store.clone(), config.snapshot_bytes));
         partitions.push(partition);
+        stores.push(store);
     }
-    Ok(partitions)
+    Ok((partitions, stores))
 }
 
 async fn accept(shard: Rc<Shard>, listener: glommio::net::TcpListener) {

@@ -22,9 +22,12 @@ const AGAIN_AFTER: Duration = Duration::from_secs(30);
 /// Pause between two pieces, so that a snapshot takes a small share of the core and the disk.
 const PIECE_PAUSE: Duration = Duration::from_micros(500);
 
+/// An idle or stopping partition takes one after this share of the log that makes one due.
+const IDLE_SHARE: u64 = 8;
+
 /// Takes snapshots when they are due, until the partition stops. One is due when as much log was
 /// written as `every_bytes`, or as the last snapshot was large, whichever is more: what is written
-/// twice stays in proportion.
+/// twice stays in proportion. In a pause of the writes it is due earlier.
 pub async fn run<D: Disk, R: Runtime>(
     partition: Partition<D, R>,
     store: SnapshotStore<D>,
@@ -32,9 +35,13 @@ pub async fn run<D: Disk, R: Runtime>(
 ) {
     let runtime = partition.runtime().clone();
     let mut last_bytes = 0;
+    let mut seen_index = 0;
     while partition.stopped().is_none() && !partition.is_closing() {
         runtime.sleep(LOOK_EVERY).await;
-        if partition.since_snapshot_bytes() < every_bytes.max(last_bytes) || partition.is_full() {
+        let index = partition.tail_index();
+        let idle = std::mem::replace(&mut seen_index, index) == index;
+        let due_bytes = if idle { every_bytes / IDLE_SHARE } else { every_bytes.max(last_bytes) };
+        if partition.since_snapshot_bytes() < due_bytes || partition.is_full() {
             continue;
         }
         match take(&partition, &store).await {
@@ -45,6 +52,22 @@ pub async fn run<D: Disk, R: Runtime>(
                 runtime.sleep(AGAIN_AFTER).await;
             }
         }
+    }
+}
+
+/// Takes one after a clean stop, so that the next start is quick; not if little was written.
+pub async fn take_last<D: Disk, R: Runtime>(
+    partition: &Partition<D, R>,
+    store: &SnapshotStore<D>,
+    every_bytes: u64,
+) {
+    let due = partition.since_snapshot_bytes() >= every_bytes / IDLE_SHARE;
+    if due
+        && !partition.is_full()
+        && partition.stopped().is_none()
+        && let Err(error) = take(partition, store).await
+    {
+        tracing::warn!("no snapshot at the stop; the log has everything: {error}");
     }
 }
 
