@@ -192,6 +192,12 @@ impl Ids {
         self.table.insert(key.hash, slot, Slot::hash);
     }
 
+    /// Remembers an id unless it is known; false if it is. Only while nothing was ever forgotten.
+    #[inline]
+    pub(super) fn insert_if_new(&mut self, key: &Key, slot: Slot) -> bool {
+        self.table.insert_if_new(key.hash, slot, |known| known.is(key), Slot::hash)
+    }
+
     /// Replaces what is remembered of a known id.
     pub(super) fn replace(&mut self, key: &Key, slot: Slot) {
         *self.table.get_mut(key.hash, |slot| slot.is(key)).expect("the id is known") = slot;

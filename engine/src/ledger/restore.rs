@@ -201,12 +201,11 @@ impl Partial {
     fn id(&mut self, bytes: &[u8; SLOT_BYTES]) -> Option<()> {
         let slot = Slot::from_bytes(bytes)?;
         let key = slot.key();
-        let known = self.ledger.ids.get(&key).is_some();
         let possible = key.id != u128::MAX
             && slot.offset() < self.head.next_offset
             && (self.ledger.ids.len() as u64) < self.head.ids
-            && !known;
-        possible.then(|| self.ledger.ids.insert(&key, slot))
+            && self.ledger.ids.insert_if_new(&key, slot);
+        possible.then_some(())
     }
 
     fn finish(mut self) -> Result<Ledger, RestoreError> {

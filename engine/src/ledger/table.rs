@@ -148,6 +148,29 @@ impl<V: Copy + Default> Table<V> {
     /// Adds a value that is not there yet. `hash_of` gives the hash of any value in the table.
     #[inline]
     pub(super) fn insert(&mut self, hash: u64, value: V, hash_of: impl Fn(&V) -> u64) {
+        let index = self.part_with_room(hash, hash_of);
+        self.parts[index].insert(hash, value);
+        self.len += 1;
+    }
+
+    /// Adds a value unless one that is the `same` is there: one probe for both. Only for a table
+    /// from which nothing was ever removed.
+    #[inline]
+    pub(super) fn insert_if_new(
+        &mut self,
+        hash: u64,
+        value: V,
+        same: impl Fn(&V) -> bool,
+        hash_of: impl Fn(&V) -> u64,
+    ) -> bool {
+        let index = self.part_with_room(hash, hash_of);
+        let is_new = self.parts[index].insert_if_new(hash, value, same);
+        self.len += usize::from(is_new);
+        is_new
+    }
+
+    #[inline]
+    fn part_with_room(&mut self, hash: u64, hash_of: impl Fn(&V) -> u64) -> usize {
         let mut index = self.part_of(hash);
         if self.parts[index].is_full() {
             self.make_room(index, hash, &hash_of);
@@ -157,8 +180,7 @@ impl<V: Copy + Default> Table<V> {
                 self.parts[index].rebuild(blocks, &hash_of);
             }
         }
-        self.parts[index].insert(hash, value);
-        self.len += 1;
+        index
     }
 
     pub(super) fn remove(&mut self, hash: u64, same: impl Fn(&V) -> bool) -> Option<V> {
@@ -328,6 +350,38 @@ impl<V: Copy + Default> Part<V> {
             }
             group = if group + 1 == groups { 0 } else { group + 1 };
         };
+        self.put(place, hash, value);
+    }
+
+    /// There must be room, and nothing removed: the first group with a free slot then ends every
+    /// probe.
+    #[inline]
+    fn insert_if_new(&mut self, hash: u64, value: V, same: impl Fn(&V) -> bool) -> bool {
+        let groups = self.groups();
+        let tag = u128::from(tag_of(hash)) * LOW_BITS;
+        let mut group = self.home(hash);
+        loop {
+            let tags = self.tags(group);
+            let mut matches = zero_bytes(tags ^ tag);
+            while matches != 0 {
+                let slot = matches.trailing_zeros() as usize / 8;
+                if same(self.value(Place { group, slot })) {
+                    return false;
+                }
+                matches &= matches - 1;
+            }
+            let free = free_slots(tags);
+            if free != 0 {
+                let slot = free.trailing_zeros() as usize / 8;
+                self.put(Place { group, slot }, hash, value);
+                return true;
+            }
+            group = if group + 1 == groups { 0 } else { group + 1 };
+        }
+    }
+
+    #[inline]
+    fn put(&mut self, place: Place, hash: u64, value: V) {
         let block = &mut self.blocks[place.group / BLOCK_GROUPS];
         let tag = &mut block.tags[place.group % BLOCK_GROUPS][place.slot];
         self.used += usize::from(*tag == EMPTY);
