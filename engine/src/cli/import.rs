@@ -21,8 +21,10 @@ use walengine_net::names;
 use super::Asking;
 use crate::fatal::{Fatal, Reason};
 
-/// Rows that are read before they are sent: a few full batches in flight.
-const CHUNK_ROWS: usize = 4 * EVENTS_MAX;
+/// Rows that are sent at a time: one batch for a partition, with room for the end of a chain. The
+/// next goes when it is answered: after a lost connection a later batch could be decided before an
+/// earlier one that it depends on, and a refusal is for ever.
+const CHUNK_ROWS: usize = EVENTS_MAX - 1024;
 /// Account ids remembered as created; past it they are forgotten and created again, which changes
 /// nothing.
 const CREATED_MAX: usize = 1 << 20;
@@ -278,7 +280,7 @@ fn read_rows(
     let linked = |rows: &Vec<Row>| {
         rows.last().is_some_and(|row| row.transfer.flags.contains(TransferFlags::LINKED))
     };
-    while rows.len() < CHUNK_ROWS || (linked(rows) && rows.len() < CHUNK_ROWS + EVENTS_MAX) {
+    while rows.len() < CHUNK_ROWS || (linked(rows) && rows.len() < EVENTS_MAX) {
         let Some(record) = records.next() else { break };
         summary.rows += 1;
         let record = match record {
