@@ -7,8 +7,8 @@ use xxhash_rust::xxh3::{xxh3_64, xxh3_64_with_seed};
 use super::ids::{Key, PendingState, Slot};
 use super::{Ledger, Outcome, Outcomes, RecordsDraft};
 
-/// Largest opaque record in bytes: one fills a frame of 1 MiB with its head and some to spare.
-pub const RECORD_BYTES_MAX: u32 = (1 << 20) - 1024;
+/// Largest opaque record in bytes: that of the protocol, for records that come another way.
+pub const RECORD_BYTES_MAX: u32 = walengine_net::limits::RECORD_BYTES_MAX as u32;
 
 /// Of the head's fields in the order of their declaration, little-endian, then of the bytes.
 fn fingerprint(head: &RecordHead, bytes: &[u8]) -> u64 {
