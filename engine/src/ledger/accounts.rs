@@ -3,6 +3,7 @@
 use walengine_net::model::{Account, AccountId};
 
 use super::ids::hash_of_id;
+use super::prefetch::prefetch;
 use super::slab::Slab;
 use super::table::Table;
 
@@ -52,27 +53,35 @@ impl Accounts {
         self.slot(id)
     }
 
-    /// Loads what a look-up by this hash reads first. The result means nothing.
+    /// First step towards [`Self::prefetch`].
     #[inline]
-    pub(super) fn touch(&self, hash: u64) -> u8 {
-        self.index.touch(hash)
+    pub(super) fn prefetch_block(&self, hash: u64) {
+        self.index.prefetch_block(hash);
     }
 
-    /// Where the account with this hash is likely to be; `u32::MAX` if there is none. Does not look
-    /// at the account.
+    /// Second step towards [`Self::prefetch`].
     #[inline]
-    pub(super) fn slot_hint(&self, hash: u64) -> u32 {
-        self.index.get(hash, |entry| entry.hash() == hash).map_or(u32::MAX, |entry| entry.slot)
+    pub(super) fn prefetch_tags(&self, hash: u64) {
+        self.index.prefetch_tags(hash);
     }
 
-    /// Loads the account in a slot, if it is there. The result means nothing.
+    /// Third step towards [`Self::prefetch`].
     #[inline]
-    pub(super) fn touch_slot(&self, hint: u32) -> u64 {
-        if hint >= self.slab.len() {
-            return 0;
-        }
-        let account = self.slab.get(hint);
-        account.id.0 as u64 ^ account.timestamp.0
+    pub(super) fn prefetch_entry(&self, hash: u64) {
+        self.index.prefetch_slot(hash);
+    }
+
+    /// Starts to load the account with this hash and says in which slot it is likely to be;
+    /// `u32::MAX` if there is none.
+    #[inline]
+    pub(super) fn prefetch(&self, hash: u64) -> u32 {
+        let Some(entry) = self.index.get(hash, |entry| entry.hash() == hash) else {
+            return u32::MAX;
+        };
+        let account = self.slab.get(entry.slot);
+        prefetch(account);
+        prefetch(&account.timestamp); // the other cache line
+        entry.slot
     }
 
     #[inline]

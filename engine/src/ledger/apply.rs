@@ -5,7 +5,8 @@ use walengine_net::model::{
     EventBytes, EventKind, Expire, Offset, Resolved, ResolvedBytes, Timestamp, Verdict, event_kind,
 };
 
-use super::decide::{Log, Near, TOUCH_AHEAD, chain_at};
+use super::ahead::Near;
+use super::decide::{Log, chain_at};
 use super::ids::OFFSET_MAX;
 use super::{At, Ledger, Outcomes, TIMESTAMP_MAX, TIMESTAMP_SLACK};
 
@@ -109,13 +110,9 @@ impl Ledger {
         scratch: &mut Scratch,
     ) -> Result<(), Disagreement> {
         let mut next = 0;
-        let mut touched = 0;
+        self.look_ahead_anew();
         while next < events.len() {
-            if next >= touched {
-                touched = next + TOUCH_AHEAD;
-                self.touch(&events[next..touched.min(events.len())]);
-            }
-            let near = self.scratch.near[next + TOUCH_AHEAD - touched];
+            let near = self.near(events, next);
             let (length, logs) = self.replay_group(&events[next..], near, at, scratch);
             for (index, &number) in verdicts[next..next + length].iter().enumerate() {
                 // What would not be logged has an outcome instead: a repeat, or malformed.

@@ -1,24 +1,18 @@
 //! From a request to logged verdicts: chains, repeats, expiries first.
 
 use walengine_net::model::{
-    AccountId, EventBytes, EventId, EventKind, Expire, FLAG_LINKED, Offset, Resolved,
-    ResolvedBytes, Timestamp, Transfer, Verdict, event_flags, event_id, event_kind,
+    EventBytes, EventId, EventKind, Expire, FLAG_LINKED, Offset, Resolved, ResolvedBytes,
+    Timestamp, Verdict, event_flags, event_id, event_kind,
 };
 use xxhash_rust::xxh3::xxh3_64;
 
+use super::ahead::{NOWHERE, Near};
 use super::checks::{self, Chained, Routing, SINGLE};
-use super::ids::{Key, PendingState, Slot, hash_of_id};
+use super::ids::{Key, PendingState, Slot};
 use super::{At, Draft, Ledger, Outcome, Outcomes};
 
 /// Most expiries that one call logs; the rest are due at the next call.
 pub const EXPIRIES_MAX: usize = 1024;
-/// Events whose ids are looked for in memory ahead of their turn.
-pub(super) const TOUCH_AHEAD: usize = 16;
-
-/// Where the debit and the credit account of a transfer were seen; a hint, not a promise.
-pub(super) type Near = (u32, u32);
-/// No hint.
-pub(super) const NOWHERE: Near = (u32::MAX, u32::MAX);
 
 /// Where verdicts and resolutions of logged records go.
 pub(super) struct Log<'a> {
@@ -31,10 +25,6 @@ pub(super) struct Log<'a> {
 pub(super) struct Scratch {
     members: Vec<Member>,
     ids: Vec<(u128, bool, u32)>,
-    /// Written so that the loads of `touch` have a use.
-    touched: u64,
-    /// Slots of the accounts of the touched transfers, if they were there.
-    pub near: [Near; TOUCH_AHEAD],
     pub replay: super::apply::Scratch,
 }
 
@@ -92,18 +82,14 @@ impl Ledger {
         self.expire(draft, now);
         let mut at = draft.at();
         let mut next = 0;
-        let mut touched = 0;
+        self.look_ahead_anew();
         while next < events.len() {
-            if next >= touched {
-                touched = next + TOUCH_AHEAD;
-                self.touch(&events[next..touched.min(events.len())]);
-            }
             let rest = &events[next..];
             let (length, closed) = if is_linked(&rest[0]) { chain_at(rest) } else { (1, true) };
             let group = &rest[..length];
             let mut log =
                 Log { verdicts: &mut draft.body.verdicts, resolved: &mut draft.body.resolved };
-            let near = self.scratch.near[next + TOUCH_AHEAD - touched];
+            let near = self.near(events, next);
             if self.decide(group, closed, near, at, &mut log, outcomes) {
                 draft.body.events.extend_from_slice(group);
                 at = at.plus(length);
@@ -161,38 +147,6 @@ impl Ledger {
 
     fn routing(&self) -> Routing {
         Routing { partition: self.partition, partitions: self.partitions }
-    }
-
-    /// Starts the loads that deciding these events begins with, all together: waiting for one after
-    /// the other would cost more than deciding. Notes where the accounts of transfers are.
-    pub(super) fn touch(&mut self, events: &[EventBytes]) {
-        let mut hashes = [(0, 0, 0); TOUCH_AHEAD];
-        for (bytes, hashes) in events.iter().zip(&mut hashes) {
-            let transfer = Transfer::from_bytes(bytes);
-            let account = |id: AccountId| hash_of_id(id.0, true);
-            let (debit, credit) = (transfer.debit_account_id, transfer.credit_account_id);
-            *hashes = (key_of(bytes).hash, account(debit), account(credit));
-        }
-        let hashes = &hashes[..events.len()];
-        let mut touched = self.scratch.touched;
-        // Each loop only starts loads whose addresses the one before it has fetched: short loops
-        // with nothing to wait for keep many loads in flight.
-        for &(id, debit, credit) in hashes {
-            touched ^= u64::from(self.ids.touch(id));
-            touched ^= u64::from(self.accounts.touch(debit) ^ self.accounts.touch(credit));
-        }
-        for &(id, ..) in hashes {
-            touched ^= self.ids.touch_slot(id);
-        }
-        let mut near = [NOWHERE; TOUCH_AHEAD];
-        for (near, &(_, debit, credit)) in near.iter_mut().zip(hashes) {
-            *near = (self.accounts.slot_hint(debit), self.accounts.slot_hint(credit));
-        }
-        for &(debit, credit) in &near[..events.len()] {
-            touched ^= self.accounts.touch_slot(debit) ^ self.accounts.touch_slot(credit);
-        }
-        self.scratch.near = near;
-        self.scratch.touched = touched;
     }
 
     #[inline]

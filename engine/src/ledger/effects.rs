@@ -8,7 +8,7 @@ use walengine_net::model::{
     TransferFlags, Verdict, event_kind,
 };
 
-use super::decide::Near;
+use super::ahead::Near;
 use super::ids::{Key, PendingState};
 use super::pendings::{NEVER, Pending};
 use super::{At, Ledger};

@@ -172,13 +172,18 @@ impl Ids {
     }
 
     #[inline]
-    pub(super) fn touch(&self, hash: u64) -> u8 {
-        self.table.touch(hash)
+    pub(super) fn prefetch_block(&self, hash: u64) {
+        self.table.prefetch_block(hash);
     }
 
     #[inline]
-    pub(super) fn touch_slot(&self, hash: u64) -> u64 {
-        self.table.touch_slot(hash, |slot| slot.id as u64 ^ slot.packed)
+    pub(super) fn prefetch_tags(&self, hash: u64) {
+        self.table.prefetch_tags(hash);
+    }
+
+    #[inline]
+    pub(super) fn prefetch_slot(&self, hash: u64) {
+        self.table.prefetch_slot(hash);
     }
 
     #[inline]

@@ -16,6 +16,7 @@
 //! - stops serving after a [`Disagreement`]: the entry is then applied in part.
 
 mod accounts;
+mod ahead;
 mod apply;
 mod checks;
 mod decide;
@@ -24,6 +25,7 @@ mod draft;
 mod effects;
 mod ids;
 mod pendings;
+mod prefetch;
 mod records;
 mod restore;
 mod slab;
@@ -69,6 +71,7 @@ pub struct Ledger {
     accounts: Accounts,
     pendings: Pendings,
     scratch: decide::Scratch,
+    ahead: ahead::Ahead,
     undo: undo::UndoMarks,
 }
 
@@ -128,6 +131,7 @@ impl Ledger {
             accounts: Accounts::new(),
             pendings: Pendings::new(),
             scratch: decide::Scratch::default(),
+            ahead: ahead::Ahead::default(),
             undo: undo::UndoMarks::default(),
         }
     }

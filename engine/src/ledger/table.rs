@@ -16,6 +16,8 @@
 //!
 //! The table stores values; keys, hashes and equality are the caller's.
 
+use super::prefetch::prefetch;
+
 /// Slots that are looked at together.
 const GROUP_SLOTS: usize = 16;
 /// Groups in one allocation.
@@ -31,6 +33,9 @@ const PART_BLOCKS_MAX: usize = 96;
 const VALUES_PER_PART_MIN: usize = 1024;
 /// Largest directory that [`Table::with_parts_for`] lays out ahead: 2^16 entries.
 const DEPTH_AHEAD_MAX: u32 = 16;
+/// Blocks that must be full before all that were told to come are laid out: memory grows with what
+/// is read, to twelve times as much at most.
+const AHEAD_BLOCKS_MIN: usize = 8;
 /// The directory's prefix ends above the bits that tag and group use.
 const DEPTH_MAX: u32 = 24;
 const _: () = assert!(DEPTH_AHEAD_MAX <= DEPTH_MAX && 64 - DEPTH_MAX >= 40);
@@ -60,7 +65,7 @@ struct Part<V> {
     depth: u32,
     /// Splits rather than growing past this.
     blocks_max: usize,
-    /// Doubles up to this: it was told what will come.
+    /// Grows to this in two steps: it was told what will come.
     blocks_ahead: usize,
 }
 
@@ -110,25 +115,40 @@ impl<V: Copy + Default> Table<V> {
         self.directory[prefix(hash, self.depth) as usize] as usize
     }
 
-    /// Loads the tags that a look-up of `hash` reads first, so that it need not wait for memory.
-    /// The result means nothing; use it somewhere, so that the load is not optimized away.
+    /// Starts to load where the tags are.
     #[inline]
-    pub(super) fn touch(&self, hash: u64) -> u8 {
+    pub(super) fn prefetch_block(&self, hash: u64) {
         let part = &self.parts[self.part_of(hash)];
-        let group = part.home(hash);
-        part.blocks.get(group / BLOCK_GROUPS).map_or(0, |block| block.tags[group % BLOCK_GROUPS][0])
+        if let Some(block) = part.blocks.get(part.home(hash) / BLOCK_GROUPS) {
+            prefetch(block);
+        }
     }
 
-    /// Loads what `read` reads of the slot that `hash` will be inserted into, or else looked for
-    /// first: to be called some time after [`Self::touch`].
+    /// Starts to load the tags that a look-up of `hash` reads first.
     #[inline]
-    pub(super) fn touch_slot(&self, hash: u64, read: impl Fn(&V) -> u64) -> u64 {
+    pub(super) fn prefetch_tags(&self, hash: u64) {
         let part = &self.parts[self.part_of(hash)];
         let group = part.home(hash);
-        let Some(block) = part.blocks.get(group / BLOCK_GROUPS) else { return 0 };
-        let free = free_slots(u128::from_le_bytes(block.tags[group % BLOCK_GROUPS]));
-        let slot = free.trailing_zeros() as usize / 8 % GROUP_SLOTS;
-        read(&block.values[group % BLOCK_GROUPS][slot])
+        if let Some(block) = part.blocks.get(group / BLOCK_GROUPS) {
+            prefetch(&block.tags[group % BLOCK_GROUPS]);
+        }
+    }
+
+    /// Starts to load the slot that `hash` is likely to be in, or else to be inserted into: to be
+    /// called some time after [`Self::prefetch_tags`].
+    #[inline]
+    pub(super) fn prefetch_slot(&self, hash: u64) {
+        let part = &self.parts[self.part_of(hash)];
+        if part.blocks.is_empty() {
+            return;
+        }
+        let group = part.home(hash);
+        let tags = part.tags(group);
+        let matches = zero_bytes(tags ^ (u128::from(tag_of(hash)) * LOW_BITS));
+        let likely = if matches == 0 { free_slots(tags) } else { matches };
+        if likely != 0 {
+            prefetch(part.value(Place { group, slot: likely.trailing_zeros() as usize / 8 }));
+        }
     }
 
     #[inline]
@@ -280,7 +300,11 @@ impl<V: Copy + Default> Part<V> {
     fn blocks_next(&self) -> usize {
         let blocks = self.blocks.len();
         if blocks < self.blocks_ahead {
-            return (blocks * 2).clamp(1, self.blocks_ahead);
+            // Values come in order of hash: in a part much too small they would all crowd in its
+            // first groups, and each would look for room through all of them.
+            let some = if blocks == 0 { 1 } else { AHEAD_BLOCKS_MIN };
+            let some = if blocks < AHEAD_BLOCKS_MIN { some } else { self.blocks_ahead };
+            return some.min(self.blocks_ahead);
         }
         if self.taken * 16 < slots_max(blocks) * 15 { blocks } else { blocks + blocks / 8 + 1 }
     }
@@ -403,12 +427,27 @@ impl<V: Copy + Default> Part<V> {
     fn rebuild(&mut self, blocks: usize, hash_of: &impl Fn(&V) -> u64) {
         let old = std::mem::take(&mut self.blocks);
         self.allocate(blocks);
-        (self.taken, self.used) = (0, 0);
+        let groups = self.groups();
+        // Slots of a group are taken in order. Counting them is faster than looking for a free one:
+        // reading tags whose last byte was just written would wait for that write.
+        let mut counts = vec![0u8; groups];
+        let mut taken = 0;
         for block in old {
             for value in block.values() {
-                self.insert(hash_of(value), *value);
+                let hash = hash_of(value);
+                let mut group = self.home(hash);
+                while usize::from(counts[group]) == GROUP_SLOTS {
+                    group = if group + 1 == groups { 0 } else { group + 1 };
+                }
+                let slot = usize::from(counts[group]);
+                counts[group] += 1;
+                taken += 1;
+                let block = &mut self.blocks[group / BLOCK_GROUPS];
+                block.tags[group % BLOCK_GROUPS][slot] = tag_of(hash);
+                block.values[group % BLOCK_GROUPS][slot] = *value;
             }
         }
+        (self.taken, self.used) = (taken, taken);
     }
 
     fn values(&self) -> impl Iterator<Item = &V> {

@@ -1,0 +1,130 @@
+//! Looking ahead: what deciding an event will read is on its way before its turn comes. Waiting for
+//! memory, one event after the other, would cost more than deciding does.
+//!
+//! Events go through in windows. While one window is decided, the next ones are each a step behind:
+//! a step only starts loads whose addresses the step before it has fetched.
+//!
+//! | step | reads | starts to load |
+//! |---|---|---|
+//! | 1 | the event | where the tables have its id and its two accounts |
+//! | 2 | that | tags |
+//! | 3 | tags | the id's slot, the accounts' index entries |
+//! | 4 | index entries | the accounts |
+
+use walengine_net::model::{EventBytes, Transfer};
+
+use super::Ledger;
+use super::accounts::Accounts;
+use super::decide::key_of;
+use super::ids::{Ids, hash_of_id};
+
+/// Events in a window: with 8 or 16 what was loaded is often gone again before it is used (measured).
+const WINDOW: usize = 4;
+/// See the module.
+const STEPS: usize = 4;
+/// The current window, and one for each step.
+const WINDOWS: usize = STEPS + 1;
+
+/// Where the debit and the credit account of a transfer were seen; a hint, not a promise.
+pub(super) type Near = (u32, u32);
+/// No hint.
+pub(super) const NOWHERE: Near = (u32::MAX, u32::MAX);
+
+/// What is known of an event that is not decided yet.
+#[derive(Clone, Copy)]
+struct Hint {
+    id: u64,
+    debit: u64,
+    credit: u64,
+    near: Near,
+}
+
+/// Progress through the events of one call.
+pub(super) struct Ahead {
+    /// Windows that went through each step; none before the current one counts.
+    done: [usize; STEPS],
+    hints: [[Hint; WINDOW]; WINDOWS],
+    /// First event behind the current window.
+    end: usize,
+}
+
+impl Default for Ahead {
+    fn default() -> Self {
+        let hint = Hint { id: 0, debit: 0, credit: 0, near: NOWHERE };
+        Self { done: [0; STEPS], hints: [[hint; WINDOW]; WINDOWS], end: 0 }
+    }
+}
+
+impl Ledger {
+    /// Forgets the events of the last call.
+    pub(super) fn look_ahead_anew(&mut self) {
+        (self.ahead.done, self.ahead.end) = ([0; STEPS], 0);
+    }
+
+    /// Hints for the event at `next`, which never goes back; keeps loads for those behind it under
+    /// way.
+    #[inline]
+    pub(super) fn near(&mut self, events: &[EventBytes], next: usize) -> Near {
+        if next >= self.ahead.end {
+            self.look_ahead(events, next / WINDOW);
+        }
+        self.ahead.hints[next / WINDOW % WINDOWS][next % WINDOW].near
+    }
+
+    fn look_ahead(&mut self, events: &[EventBytes], current: usize) {
+        self.ahead.end = (current + 1) * WINDOW;
+        for step in 0..STEPS {
+            // A long chain leaps over windows: they need no step any more.
+            let from = self.ahead.done[step].max(current);
+            let to = current + WINDOWS - step;
+            for window in from..to {
+                let start = (window * WINDOW).min(events.len());
+                let events = &events[start..events.len().min(start + WINDOW)];
+                let hints = &mut self.ahead.hints[window % WINDOWS][..events.len()];
+                match step {
+                    0 => begin(&self.ids, &self.accounts, events, hints),
+                    1 => find_tags(&self.ids, &self.accounts, hints),
+                    2 => find_slots(&self.ids, &self.accounts, hints),
+                    _ => find_accounts(&self.accounts, hints),
+                }
+            }
+            self.ahead.done[step] = to;
+        }
+    }
+}
+
+fn begin(ids: &Ids, accounts: &Accounts, events: &[EventBytes], hints: &mut [Hint]) {
+    for (bytes, hint) in events.iter().zip(&mut *hints) {
+        let transfer = Transfer::from_bytes(bytes);
+        let debit = hash_of_id(transfer.debit_account_id.0, true);
+        let credit = hash_of_id(transfer.credit_account_id.0, true);
+        *hint = Hint { id: key_of(bytes).hash, debit, credit, near: NOWHERE };
+    }
+    for hint in hints {
+        ids.prefetch_block(hint.id);
+        accounts.prefetch_block(hint.debit);
+        accounts.prefetch_block(hint.credit);
+    }
+}
+
+fn find_tags(ids: &Ids, accounts: &Accounts, hints: &[Hint]) {
+    for hint in hints {
+        ids.prefetch_tags(hint.id);
+        accounts.prefetch_tags(hint.debit);
+        accounts.prefetch_tags(hint.credit);
+    }
+}
+
+fn find_slots(ids: &Ids, accounts: &Accounts, hints: &[Hint]) {
+    for hint in hints {
+        ids.prefetch_slot(hint.id);
+        accounts.prefetch_entry(hint.debit);
+        accounts.prefetch_entry(hint.credit);
+    }
+}
+
+fn find_accounts(accounts: &Accounts, hints: &mut [Hint]) {
+    for hint in hints {
+        hint.near = (accounts.prefetch(hint.debit), accounts.prefetch(hint.credit));
+    }
+}
