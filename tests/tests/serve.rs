@@ -57,6 +57,37 @@ fn a_stop_answers_all_that_it_took_and_forgets_the_rest() {
     server.stop();
 }
 
+/// A snapshot that a stop cut short counted as taken: the next start replayed everything behind the
+/// one before it.
+#[test]
+fn a_stop_in_a_snapshot_leaves_nothing_to_replay() {
+    const BATCH: usize = 8190;
+    let dir = TestDir::new("replay");
+    let launch = Launch::new(dir.path()).set("--snapshot-mib", "40");
+    let mut server = launch.serve();
+    create_accounts(&server, 1);
+    let mut writer = Writer::new(0x5eed_0005, &accounts_of(PartitionId(0), 1));
+    let mut wire = server.wire(0);
+    let begins = |name: &str| {
+        let snapshots = dir.path().join("data/p0000/snapshots");
+        let mut names = fs::read_dir(snapshots).unwrap().map(|entry| entry.unwrap().file_name());
+        names.any(|found| found.to_string_lossy().ends_with(name))
+    };
+    let by = Instant::now() + PATIENCE;
+    while !begins(".new") {
+        assert!(Instant::now() < by, "no snapshot begins");
+        let events: Vec<_> = (0..BATCH).map(|_| writer.transfer().to_bytes()).collect();
+        let reply = wire.call(&Submit { events: &events }).unwrap();
+        assert_eq!(reply.error(), None);
+    }
+    server.stop();
+    assert!(!begins(".new"), "it came to its end");
+    server = launch.serve();
+    let log = server.log();
+    assert!(log.contains(", 0 records replayed behind it"), "{log}");
+    server.stop();
+}
+
 #[test]
 fn a_second_server_is_told_who_has_the_directory_or_the_port() {
     let dir = TestDir::new("second");

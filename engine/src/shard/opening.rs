@@ -9,14 +9,14 @@ use walengine_net::model::PartitionId;
 
 use super::partition::{Identity, Partition};
 use crate::fatal::{Fatal, Reason};
-use crate::ledger::{Disagreement, Ledger};
+use crate::ledger::{Disagreement, Ledger, RestoreError, Restorer};
 use crate::runtime::Runtime;
 use crate::storage::disk::Disk;
 use crate::storage::error::OpenError;
 use crate::storage::layout::{HardState, Superblock, Tail};
 use crate::storage::log::{Log, LogConfig};
 use crate::storage::partition_dir;
-use crate::storage::snapshot::{SnapshotReader, SnapshotStore};
+use crate::storage::snapshot::SnapshotStore;
 
 /// Bytes of log that are read at a time while it is replayed.
 const REPLAY_BYTES: usize = 4 << 20;
@@ -61,7 +61,8 @@ pub async fn open<D: Disk, R: Runtime>(
     };
     let opened = Log::open(disk, runtime.clone(), dir, config, from).await.map_err(failed)?;
     let first = ledger.next_offset();
-    replay(&opened.log, from.index, &mut ledger).await.map_err(|f| of_partition(partition, &f))?;
+    let replayed_bytes = replay(&opened.log, from.index, &mut ledger).await;
+    let replayed_bytes = replayed_bytes.map_err(|f| of_partition(partition, &f))?;
     let replayed = ledger.next_offset().0 - first.0;
     let term = opened.hard_state.term + 1;
     let identity = Identity { cluster: superblock.cluster, partition, node: superblock.node, term };
@@ -69,7 +70,8 @@ pub async fn open<D: Disk, R: Runtime>(
     let took = runtime.elapsed().saturating_sub(started);
     let opening =
         Opening { recovered: opened.recovered, snapshot_index: from.index, replayed, took };
-    Ok((Partition::new(identity, opened.log, ledger, runtime), store, opening))
+    let partition = Partition::new(identity, opened.log, ledger, replayed_bytes, runtime);
+    Ok((partition, store, opening))
 }
 
 /// What a failure to open storage means for the process.
@@ -99,72 +101,100 @@ async fn restore<D: Disk>(
     superblock: &Superblock,
     partition: PartitionId,
 ) -> Result<(Ledger, Tail), Fatal> {
-    let empty = || (Ledger::new(partition, superblock.partitions), Tail::default());
-    let newest = store.newest().await.map_err(|error| {
+    let unread = |error| {
         Fatal::new(Reason::Disk, format!("partition {partition}: reading snapshots: {error}"))
-    })?;
-    for (path, why) in &newest.skipped {
-        tracing::error!("snapshot {} is damaged and was passed over: {why}", path.display());
-    }
-    let Some(mut snapshot) = newest.snapshot else { return Ok(empty()) };
-    let meta = *snapshot.meta();
-    if meta.cluster != superblock.cluster || meta.partition != partition {
-        let message = format!("{} is of another cluster or partition", snapshot.path().display());
-        return Err(Fatal::new(Reason::DataDirectory, message));
-    }
-    match restore_ledger(&mut snapshot, superblock, partition).await {
-        Ok(ledger) if ledger.next_offset() == meta.applied.next_offset => {
-            Ok((ledger, meta.applied))
+    };
+    for index in store.indexes().await.map_err(unread)?.into_iter().rev() {
+        let path = store.path(index);
+        match restore_one(store, index, superblock, partition).await {
+            Ok(restored) => return Ok(restored),
+            // The log still holds everything: slower, and right.
+            Err(Unusable::Damaged(why)) => {
+                let path = path.display();
+                tracing::error!("snapshot {path} can't be used, passing it over: {why}");
+            }
+            Err(Unusable::Foreign) => {
+                let message = format!("{} is of another cluster or partition", path.display());
+                return Err(Fatal::new(Reason::DataDirectory, message));
+            }
+            Err(Unusable::Io(error)) => return Err(unread(error)),
         }
-        Ok(_) => Err("its state is not that of its log position".to_owned()),
-        Err(why) => Err(why),
     }
-    .or_else(|why| {
-        // The log still holds everything: slower, and right.
-        let path = snapshot.path().display().to_string();
-        tracing::error!("snapshot {path} can't be used, replaying the whole log: {why}");
-        Ok(empty())
-    })
+    Ok((Ledger::new(partition, superblock.partitions), Tail::default()))
 }
 
-async fn restore_ledger<D: Disk>(
-    snapshot: &mut SnapshotReader<D>,
+/// Why a snapshot gives no ledger.
+enum Unusable {
+    Damaged(String),
+    Foreign,
+    Io(std::io::Error),
+}
+
+impl From<std::io::Error> for Unusable {
+    fn from(error: std::io::Error) -> Self {
+        match error.kind() {
+            std::io::ErrorKind::InvalidData => Self::Damaged(error.to_string()),
+            _ => Self::Io(error),
+        }
+    }
+}
+
+impl From<RestoreError> for Unusable {
+    fn from(error: RestoreError) -> Self {
+        Self::Damaged(error.to_string())
+    }
+}
+
+/// Reads a snapshot once: it is checked while it is restored, and only a whole one gives a ledger.
+async fn restore_one<D: Disk>(
+    store: &SnapshotStore<D>,
+    index: u64,
     superblock: &Superblock,
     partition: PartitionId,
-) -> Result<Ledger, String> {
-    let mut restorer = crate::ledger::Restorer::new(partition, superblock.partitions);
+) -> Result<(Ledger, Tail), Unusable> {
+    let mut snapshot = store.read(index).await?;
+    let meta = *snapshot.meta();
+    if meta.cluster != superblock.cluster || meta.partition != partition {
+        return Err(Unusable::Foreign);
+    }
+    let mut restorer = Restorer::new(partition, superblock.partitions);
     let mut pending: Vec<u8> = Vec::new();
-    while let Some(bytes) = snapshot.next_chunk().await.map_err(|error| error.to_string())? {
+    while let Some(bytes) = snapshot.next_chunk().await? {
         pending.extend_from_slice(bytes);
         let mut at = 0;
         while let Some(length) = pending[at..].first_chunk::<4>() {
             let length = u32::from_le_bytes(*length) as usize;
             if length > CHUNK_BYTES_MAX {
-                return Err(format!("a chunk of {length} bytes"));
+                return Err(Unusable::Damaged(format!("a chunk of {length} bytes")));
             }
             let Some(chunk) = pending.get(at + 4..at + 4 + length) else { break };
-            restorer.push(chunk).map_err(|error| error.to_string())?;
+            restorer.push(chunk)?;
             at += 4 + length;
         }
         pending.drain(..at);
     }
     if !pending.is_empty() {
-        return Err("it ends inside a chunk".to_owned());
+        return Err(Unusable::Damaged("it ends inside a chunk".to_owned()));
     }
-    restorer.finish().map_err(|error| error.to_string())
+    let ledger = restorer.finish()?;
+    if ledger.next_offset() != meta.applied.next_offset {
+        return Err(Unusable::Damaged("its state is not that of its log position".to_owned()));
+    }
+    Ok((ledger, meta.applied))
 }
 
-/// Applies every entry behind `index`, comparing each verdict with the logged one.
+/// Applies every entry behind `index`, comparing each verdict with the logged one; their bytes.
 async fn replay<D: Disk, R: Runtime>(
     log: &Log<D, R>,
     index: u64,
     ledger: &mut Ledger,
-) -> Result<(), Fatal> {
-    let mut next = index + 1;
+) -> Result<u64, Fatal> {
+    let (mut next, mut replayed_bytes) = (index + 1, 0);
     while next <= log.last().index {
         let bytes = log.read(next, REPLAY_BYTES).await.map_err(|error| {
             Fatal::new(Reason::Damaged, format!("replaying entry {next}: {error}"))
         })?;
+        replayed_bytes += bytes.len() as u64;
         for entry in Entries::new(&bytes) {
             let (header, body) = entry.map_err(|error| {
                 Fatal::new(Reason::Damaged, format!("replaying entry {next}: {error}"))
@@ -174,7 +204,7 @@ async fn replay<D: Disk, R: Runtime>(
         }
     }
     ledger.release(ledger.next_offset());
-    Ok(())
+    Ok(replayed_bytes)
 }
 
 /// Applies one entry to a ledger, deriving its verdicts again.

@@ -14,6 +14,7 @@ use rkyv::util::AlignedVec;
 use walengine_net::entry::{EntryKind, EntryMeta, RecordHead};
 use walengine_net::model::{ClusterId, EVENT_BYTES, EventBytes, Offset, PartitionId, Timestamp};
 
+use super::snapshots::Cut;
 use crate::ledger::{Draft, Ledger, Outcomes, RecordsDraft};
 use crate::limits::{
     CLOSE_WITHIN, DRAFT_BYTES_MAX, FLUSH_PARALLEL_BYTES_MIN, IDLE_AFTER, RETRY_AFTER_MILLIS,
@@ -143,7 +144,11 @@ struct Inner<D: Disk, R: Runtime> {
     stopped: RefCell<Option<Refused>>,
     counters: Cell<Counters>,
     /// Bytes of entries since the last snapshot began.
-    since_snapshot_bytes: Cell<u64>,
+    /// Bytes of entries, those included that were replayed at the opening.
+    appended_bytes: Cell<u64>,
+    /// How many of them the newest finished snapshot holds.
+    snapshot_bytes: Cell<u64>,
+    snapshotting: Cell<bool>,
 }
 
 /// What is decided and not in the log yet. At most one of the two drafts has records.
@@ -171,9 +176,15 @@ struct Waiting {
 }
 
 impl<D: Disk, R: Runtime> Partition<D, R> {
-    /// Serves from a recovered log and the ledger at its tail; `run` must be polled for anything to
-    /// become durable.
-    pub fn new(identity: Identity, log: Log<D, R>, ledger: Ledger, runtime: R) -> Self {
+    /// Serves from a recovered log and the ledger at its tail, for which `replayed_bytes` of entries
+    /// were replayed; `run` must be polled for anything to become durable.
+    pub fn new(
+        identity: Identity,
+        log: Log<D, R>,
+        ledger: Ledger,
+        replayed_bytes: u64,
+        runtime: R,
+    ) -> Self {
         let inner = Inner {
             identity,
             durable_offset: Cell::new(ledger.next_offset()),
@@ -189,7 +200,9 @@ impl<D: Disk, R: Runtime> Partition<D, R> {
             closing: Cell::new(false),
             stopped: RefCell::default(),
             counters: Cell::default(),
-            since_snapshot_bytes: Cell::new(0),
+            appended_bytes: Cell::new(replayed_bytes),
+            snapshot_bytes: Cell::new(0),
+            snapshotting: Cell::new(false),
         };
         Self { inner: Rc::new(inner) }
     }
@@ -318,19 +331,36 @@ impl<D: Disk, R: Runtime> Partition<D, R> {
         inner.work.notify_all();
     }
 
-    /// Bytes of entries since the last call of [`Partition::snapshot_begins`].
+    /// Bytes of entries that a restart would replay: those behind the newest finished snapshot.
     pub fn since_snapshot_bytes(&self) -> u64 {
-        self.inner.since_snapshot_bytes.get()
+        self.inner.appended_bytes.get() - self.inner.snapshot_bytes.get()
     }
 
-    /// Puts what is decided into the log, so that the ledger's state is that behind an entry.
-    /// `None` if the log has no room for it now.
-    pub fn snapshot_begins(
-        &self,
-    ) -> Option<(crate::ledger::SnapshotCut, crate::storage::layout::Tail)> {
+    /// Cuts a snapshot at the tail of the log. `None` if the partition has stopped.
+    ///
+    /// # Panics
+    /// If one is under way already.
+    pub fn snapshot_begins(&self) -> Option<Cut> {
         self.seal().ok()?;
-        self.inner.since_snapshot_bytes.set(0);
-        Some((self.inner.ledger.borrow_mut().snapshot(), self.inner.log.last()))
+        assert!(!self.inner.snapshotting.replace(true), "one snapshot at a time");
+        Some(Cut {
+            state: self.inner.ledger.borrow_mut().snapshot(),
+            applied: self.inner.log.last(),
+            appended_bytes: self.inner.appended_bytes.get(),
+        })
+    }
+
+    /// The snapshot is durable, if `cut` is given; otherwise it came to nothing.
+    pub fn snapshot_ends(&self, cut: Option<&Cut>) {
+        self.inner.snapshotting.set(false);
+        if let Some(cut) = cut {
+            self.inner.snapshot_bytes.set(cut.appended_bytes);
+        }
+    }
+
+    /// Between [`Self::snapshot_begins`] and [`Self::snapshot_ends`].
+    pub fn is_snapshotting(&self) -> bool {
+        self.inner.snapshotting.get()
     }
 
     /// Makes entries and flushes them until [`Partition::close`]; the only task that does.
@@ -470,7 +500,7 @@ impl<D: Disk, R: Runtime> Partition<D, R> {
         open.records.clear();
         let next = base_offset.plus(records as u64);
         inner.committing.borrow_mut().push_back((meta.index, next));
-        inner.since_snapshot_bytes.set(inner.since_snapshot_bytes.get() + bytes as u64);
+        inner.appended_bytes.set(inner.appended_bytes.get() + bytes as u64);
         self.count(|counters| {
             counters.entries += 1;
             counters.records += records as u64;

@@ -25,6 +25,16 @@ const PIECE_PAUSE: Duration = Duration::from_micros(500);
 /// An idle or stopping partition takes one after this share of the log that makes one due.
 const IDLE_SHARE: u64 = 8;
 
+/// The state of a partition at one entry.
+pub struct Cut {
+    /// The ledger's part.
+    pub state: SnapshotCut,
+    /// The entry.
+    pub applied: Tail,
+    /// Bytes of entries up to it that were appended or replayed in this run.
+    pub appended_bytes: u64,
+}
+
 /// Takes snapshots when they are due, until the partition stops. One is due when as much log was
 /// written as `every_bytes`, or as the last snapshot was large, whichever is more: what is written
 /// twice stays in proportion. In a pause of the writes it is due earlier.
@@ -55,12 +65,16 @@ pub async fn run<D: Disk, R: Runtime>(
     }
 }
 
-/// Takes one after a clean stop, so that the next start is quick; not if little was written.
+/// Takes one after a clean stop, so that the next start is quick; not if little was written. One
+/// that is under way comes to its end first.
 pub async fn take_last<D: Disk, R: Runtime>(
     partition: &Partition<D, R>,
     store: &SnapshotStore<D>,
     every_bytes: u64,
 ) {
+    while partition.is_snapshotting() {
+        partition.runtime().sleep(PIECE_PAUSE).await;
+    }
     let due = partition.since_snapshot_bytes() >= every_bytes / IDLE_SHARE;
     if due
         && !partition.is_full()
@@ -72,23 +86,33 @@ pub async fn take_last<D: Disk, R: Runtime>(
 }
 
 /// Takes one snapshot. Its size in bytes, or `None` if its state will not be committed.
-pub async fn take<D: Disk, R: Runtime>(
+async fn take<D: Disk, R: Runtime>(
     partition: &Partition<D, R>,
     store: &SnapshotStore<D>,
 ) -> io::Result<Option<u64>> {
-    let Some((mut cut, applied)) = partition.snapshot_begins() else { return Ok(None) };
+    let Some(mut cut) = partition.snapshot_begins() else { return Ok(None) };
+    let result = write(partition, store, &mut cut).await;
+    partition.snapshot_ends(matches!(result, Ok(Some(_))).then_some(&cut));
+    result
+}
+
+async fn write<D: Disk, R: Runtime>(
+    partition: &Partition<D, R>,
+    store: &SnapshotStore<D>,
+    cut: &mut Cut,
+) -> io::Result<Option<u64>> {
     let identity = partition.identity();
     let meta = SnapshotMeta {
         cluster: identity.cluster,
         partition: identity.partition,
         created: partition.runtime().now(),
-        applied,
+        applied: cut.applied,
     };
     let bytes_max = partition.with_ledger(state_bytes_max);
     let mut writer = store.create(&meta, bytes_max).await?;
-    let written = write_all(partition, &mut cut, &mut writer).await;
+    let written = write_all(partition, &mut cut.state, &mut writer).await;
     match written {
-        Ok(Some(bytes)) if is_committed(partition, applied).await => {
+        Ok(Some(bytes)) if is_committed(partition, cut.applied).await => {
             writer.finish().await?;
             store.prune(SNAPSHOTS_KEPT).await?;
             Ok(Some(bytes))

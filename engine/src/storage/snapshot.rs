@@ -14,6 +14,7 @@ use super::layout::{
     SnapshotFrame, SnapshotMeta,
 };
 use super::superblock::remove_if_there;
+use super::window::{WINDOW_BYTES, Window};
 
 const DIR: &str = "snapshots";
 const EXTENSION: &str = "snap";
@@ -50,15 +51,15 @@ pub struct SnapshotWriter<D: Disk> {
     crc: u32,
 }
 
-/// Reads one snapshot, chunk by chunk, each checked.
+/// Reads one snapshot, chunk by chunk, each checked. Only its end tells that it is whole.
 pub struct SnapshotReader<D: Disk> {
-    disk: D,
     path: PathBuf,
-    file: D::File,
+    window: Window<D>,
+    file_bytes: u64,
     meta: SnapshotMeta,
-    chunk_next: u32,
-    trailer: Trailer,
-    chunk: Option<D::Buffer>,
+    /// What was read so far.
+    found: Trailer,
+    whole: bool,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -119,16 +120,33 @@ impl<D: Disk> SnapshotStore<D> {
     pub async fn newest(&self) -> io::Result<Newest<D>> {
         let mut skipped = Vec::new();
         for index in self.indexes().await?.into_iter().rev() {
-            let path = path(&self.dir, index);
-            match SnapshotReader::open(&self.disk, &path, index).await? {
-                Ok(mut reader) => match reader.check().await? {
-                    Ok(()) => return Ok(Newest { snapshot: Some(reader), skipped }),
-                    Err(why) => skipped.push((path, why)),
-                },
-                Err(why) => skipped.push((path, why)),
+            let checked = async {
+                let mut reader = self.read(index).await?;
+                while reader.next_chunk().await?.is_some() {}
+                self.read(index).await
+            };
+            match checked.await {
+                Ok(reader) => return Ok(Newest { snapshot: Some(reader), skipped }),
+                Err(error) if error.kind() == io::ErrorKind::InvalidData => {
+                    skipped.push((self.path(index), error.to_string()));
+                }
+                Err(error) => return Err(error),
             }
         }
         Ok(Newest { snapshot: None, skipped })
+    }
+
+    /// Begins to read the snapshot at an index from [`Self::indexes`].
+    ///
+    /// # Errors
+    /// The disk's; `InvalidData` if the file is no snapshot.
+    pub async fn read(&self, index: u64) -> io::Result<SnapshotReader<D>> {
+        SnapshotReader::open(&self.disk, self.path(index), index).await
+    }
+
+    /// Its file.
+    pub fn path(&self, index: u64) -> PathBuf {
+        path(&self.dir, index)
     }
 
     /// Removes all but the newest `keep`.
@@ -219,61 +237,22 @@ impl<D: Disk> SnapshotWriter<D> {
 }
 
 impl<D: Disk> SnapshotReader<D> {
-    /// The inner error says why the file is no snapshot.
-    async fn open(disk: &D, path: &Path, index: u64) -> io::Result<Result<Self, String>> {
-        let file = disk.open(path).await?;
-        if file.len().await? < 2 * BLOCK {
-            return Ok(Err("it is too short".to_owned()));
+    async fn open(disk: &D, path: PathBuf, index: u64) -> io::Result<Self> {
+        let file = disk.open(&path).await?;
+        let file_bytes = layout::block_down(file.len().await?);
+        if file_bytes < 2 * BLOCK {
+            return Err(invalid("it is too short"));
         }
-        let buffer = file.read(disk.buffer(BLOCK_BYTES), 0).await?;
-        let block = buffer.as_ref().first_chunk::<BLOCK_BYTES>().ok_or(BlockError::Blank);
-        let meta = match block.and_then(SnapshotMeta::from_block) {
-            Ok(meta) if meta.applied.index == index => meta,
-            Ok(_) => return Ok(Err("its name is that of another snapshot".to_owned())),
-            Err(error) => return Ok(Err(error.to_string())),
-        };
-        let (disk, path) = (disk.clone(), path.to_owned());
-        let trailer = Trailer::default();
-        Ok(Ok(Self { disk, path, file, meta, chunk_next: 0, trailer, chunk: None }))
-    }
-
-    /// Reads everything once. The trailer is where the chunks end.
-    async fn check(&mut self) -> io::Result<Result<(), String>> {
-        let file_bytes = self.file.len().await?;
-        let mut found = Trailer::default();
-        loop {
-            let at = position(found.chunks);
-            let rest = file_bytes.saturating_sub(at).min(SNAPSHOT_CHUNK_BYTES as u64);
-            let rest = layout::block_down(rest);
-            if rest == 0 {
-                return Ok(Err("its end is missing".to_owned()));
-            }
-            let buffer = self.buffer(rest as usize);
-            let buffer = self.file.read(buffer, at).await?;
-            let Some((frame, data)) = SnapshotFrame::open(buffer.as_ref()) else {
-                return Ok(Err(format!("the bytes at {at} are not what was written")));
-            };
-            if frame.number != found.chunks {
-                return Ok(Err(format!("another chunk stands at {at}")));
-            }
-            if frame.trailer {
-                let expected = Trailer::decode(frame.number, data);
-                self.trailer = found;
-                let whole = expected == Some(found);
-                return Ok(whole.then_some(()).ok_or_else(|| "its sum is wrong".to_owned()));
-            }
-            found.chunks += 1;
-            found.bytes += data.len() as u64;
-            found.crc = crc32c::crc32c_append(found.crc, data);
-            self.chunk = Some(buffer);
+        let mut window = Window::new(disk.clone(), Rc::new(file), file_bytes, WINDOW_BYTES);
+        window.fill(0, BLOCK_BYTES).await?;
+        let block = window.slice(0, BLOCK_BYTES);
+        let block = block.first_chunk::<BLOCK_BYTES>().ok_or(BlockError::Blank);
+        let meta = block.and_then(SnapshotMeta::from_block);
+        let meta = meta.map_err(|error| invalid(&error.to_string()))?;
+        if meta.applied.index != index {
+            return Err(invalid("its name is that of another snapshot"));
         }
-    }
-
-    fn buffer(&mut self, bytes: usize) -> D::Buffer {
-        match self.chunk.take() {
-            Some(buffer) if buffer.as_ref().len() == bytes => buffer,
-            _ => self.disk.buffer(bytes),
-        }
+        Ok(Self { path, window, file_bytes, meta, found: Trailer::default(), whole: false })
     }
 
     /// What it is a snapshot of.
@@ -281,9 +260,9 @@ impl<D: Disk> SnapshotReader<D> {
         &self.meta
     }
 
-    /// Length of its data in bytes.
+    /// Length in bytes of the data that was read so far.
     pub fn data_bytes(&self) -> u64 {
-        self.trailer.bytes
+        self.found.bytes
     }
 
     /// File that it is read from.
@@ -291,27 +270,40 @@ impl<D: Disk> SnapshotReader<D> {
         &self.path
     }
 
-    /// The next piece of its data; `None` behind the last. Checked again, since the file is read
-    /// again.
+    /// The next piece of its data; `None` behind the last, and only if the snapshot is whole.
     ///
     /// # Errors
-    /// The disk's; `InvalidData` if the bytes have changed since they were checked. The caller then
+    /// The disk's; `InvalidData` if the bytes are not those that were written. The caller then
     /// discards what it has.
     pub async fn next_chunk(&mut self) -> io::Result<Option<&[u8]>> {
-        if self.chunk_next == self.trailer.chunks {
+        if self.whole {
             return Ok(None);
         }
-        let buffer = self.buffer(SNAPSHOT_CHUNK_BYTES);
-        let buffer = self.file.read(buffer, position(self.chunk_next)).await?;
-        let buffer = self.chunk.insert(buffer);
-        match SnapshotFrame::open((*buffer).as_ref()) {
-            Some((frame, data)) if !frame.trailer && frame.number == self.chunk_next => {
-                self.chunk_next += 1;
-                Ok(Some(data))
-            }
-            _ => Err(io::ErrorKind::InvalidData.into()),
+        let at = position(self.found.chunks);
+        let bytes = self.file_bytes.saturating_sub(at).min(SNAPSHOT_CHUNK_BYTES as u64) as usize;
+        if bytes == 0 {
+            return Err(invalid("its end is missing"));
         }
+        self.window.fill(at, bytes).await?;
+        let Some((frame, data)) = SnapshotFrame::open(self.window.slice(at, bytes)) else {
+            return Err(invalid(&format!("the bytes at {at} are not what was written")));
+        };
+        if frame.number != self.found.chunks {
+            return Err(invalid(&format!("another chunk stands at {at}")));
+        }
+        if frame.trailer {
+            self.whole = Trailer::decode(frame.number, data) == Some(self.found);
+            return if self.whole { Ok(None) } else { Err(invalid("its sum is wrong")) };
+        }
+        self.found.chunks += 1;
+        self.found.bytes += data.len() as u64;
+        self.found.crc = crc32c::crc32c_append(self.found.crc, data);
+        Ok(Some(data))
     }
+}
+
+fn invalid(why: &str) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, why)
 }
 
 impl Trailer {
