@@ -46,8 +46,11 @@ pub async fn run<D: Disk, R: Runtime>(
     let runtime = partition.runtime().clone();
     let mut last_bytes = 0;
     let mut seen_index = 0;
-    while partition.stopped().is_none() && !partition.is_closing() {
+    loop {
         runtime.sleep(LOOK_EVERY).await;
+        if partition.stopped().is_some() || partition.is_closing() {
+            return; // whoever closes it takes the last one
+        }
         let index = partition.tail_index();
         let idle = std::mem::replace(&mut seen_index, index) == index;
         let due_bytes = if idle { every_bytes / IDLE_SHARE } else { every_bytes.max(last_bytes) };
