@@ -5,7 +5,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use walengine_net::model::Timestamp;
 
-use crate::runtime::Runtime;
+use crate::executor::Runtime;
 
 /// The executor of the calling thread.
 #[derive(Clone, Copy, Debug)]
