@@ -3,6 +3,7 @@
 use std::future::Future;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
+use rand::Rng as _;
 use walengine_net::model::Timestamp;
 
 use crate::executor::Runtime;
@@ -48,5 +49,9 @@ impl Runtime for GlommioRuntime {
 
     fn elapsed(&self) -> Duration {
         self.start.elapsed()
+    }
+
+    fn random_u64(&self) -> u64 {
+        rand::rng().next_u64()
     }
 }
