@@ -1,11 +1,12 @@
-//! Wake-ups between tasks of one thread. Not `Send`; first come, first woken, the same in production
-//! and in simulation.
+//! Wake-ups between tasks of one thread. Not `Send`; first come, first woken, the same in
+//! production and in simulation.
 
 use std::cell::{Cell, RefCell};
-use std::collections::VecDeque;
 use std::pin::Pin;
 use std::rc::Rc;
-use std::task::{Context, Poll, Waker};
+use std::task::{Context, Poll};
+
+use crate::waiters::{Ticket, Waiters};
 
 /// Tells any number of waiting tasks that something has changed; they look for themselves what.
 ///
@@ -18,8 +19,7 @@ pub struct Notify {
 #[derive(Default)]
 struct Inner {
     generation: Cell<u64>,
-    ticket_next: Cell<u64>,
-    waiters: RefCell<VecDeque<(u64, Waker)>>,
+    waiters: RefCell<Waiters<()>>,
 }
 
 impl Notify {
@@ -31,9 +31,9 @@ impl Notify {
     /// Wakes everybody who waits, in the order in which they began to.
     pub fn notify_all(&self) {
         self.inner.generation.set(self.inner.generation.get() + 1);
-        let waiters = std::mem::take(&mut *self.inner.waiters.borrow_mut());
-        for (_, waker) in waiters {
-            waker.wake();
+        let waiters = self.inner.waiters.borrow_mut().take_all();
+        for waiter in waiters {
+            waiter.waker.wake();
         }
     }
 
@@ -47,7 +47,7 @@ impl Notify {
 pub struct Changed {
     inner: Rc<Inner>,
     generation: u64,
-    ticket: Option<u64>,
+    ticket: Option<Ticket>,
 }
 
 impl Future for Changed {
@@ -57,17 +57,14 @@ impl Future for Changed {
         if self.inner.generation.get() != self.generation {
             return Poll::Ready(());
         }
-        let ticket = self.ticket.unwrap_or_else(|| {
-            let ticket = self.inner.ticket_next.get();
-            self.inner.ticket_next.set(ticket + 1);
-            ticket
-        });
-        self.ticket = Some(ticket);
-        let mut waiters = self.inner.waiters.borrow_mut();
-        match waiters.iter_mut().find(|(other, _)| *other == ticket) {
-            Some((_, waker)) => waker.clone_from(context.waker()),
-            None => waiters.push_back((ticket, context.waker().clone())),
-        }
+        let waker = context.waker().clone();
+        let Some(ticket) = self.ticket else {
+            let ticket = self.inner.waiters.borrow_mut().push((), waker);
+            self.ticket = Some(ticket);
+            return Poll::Pending;
+        };
+        let former = self.inner.waiters.borrow_mut().renew(ticket, waker);
+        drop(former); // after the borrow
         Poll::Pending
     }
 }
@@ -75,41 +72,30 @@ impl Future for Changed {
 impl Drop for Changed {
     fn drop(&mut self) {
         if let Some(ticket) = self.ticket {
-            self.inner.waiters.borrow_mut().retain(|(other, _)| *other != ticket);
+            let waiter = self.inner.waiters.borrow_mut().remove(ticket);
+            drop(waiter); // after the borrow
         }
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::sync::{Arc, Mutex};
-    use std::task::Wake;
-
     use super::*;
-
-    struct Order(usize, Arc<Mutex<Vec<usize>>>);
-
-    impl Wake for Order {
-        fn wake(self: Arc<Self>) {
-            self.1.lock().unwrap().push(self.0);
-        }
-    }
+    use crate::waiters::testing::{Woken, poll_once};
 
     #[test]
     fn waiters_are_woken_in_the_order_in_which_they_began() {
-        let notify = Notify::new();
-        let woken = Arc::new(Mutex::new(Vec::new()));
+        let (notify, woken) = (Notify::new(), Woken::default());
         let mut futures: Vec<_> = (0..4).map(|_| notify.changed()).collect();
         for (number, future) in futures.iter_mut().enumerate() {
-            let waker = Waker::from(Arc::new(Order(number, woken.clone())));
-            assert!(Pin::new(future).poll(&mut Context::from_waker(&waker)).is_pending());
+            assert!(woken.poll(number, future).is_pending());
         }
+        assert!(woken.poll(7, &mut futures[2]).is_pending(), "a new waker keeps the place");
         drop(futures.remove(1));
         notify.notify_all();
-        assert_eq!(*woken.lock().unwrap(), [0, 2, 3]);
-        let waker = Waker::noop();
-        assert!(Pin::new(&mut futures[0]).poll(&mut Context::from_waker(waker)).is_ready());
+        assert_eq!(woken.take(), [0, 7, 3]);
+        assert!(poll_once(&mut futures[0]).is_ready());
         let mut later = notify.changed();
-        assert!(Pin::new(&mut later).poll(&mut Context::from_waker(waker)).is_pending());
+        assert!(poll_once(&mut later).is_pending());
     }
 }
