@@ -7,11 +7,10 @@ pub mod config;
 pub mod fatal;
 pub mod ledger;
 pub mod limits;
-pub mod local;
 pub mod lock;
 pub mod node;
 pub mod preflight;
-pub mod runtime;
-pub mod runtime_glommio;
 pub mod shard;
 pub mod storage;
+
+pub use walengine_replication::{executor as runtime, local, runtime_glommio};

@@ -8,5 +8,6 @@ mod damage;
 mod input;
 mod kill;
 mod power;
+mod raft_runtime;
 mod serve;
 mod sick_disk;

@@ -5,8 +5,7 @@
 //! so that whoever spins sees time pass, and jumps to the next deadline when nothing can run.
 
 use std::cell::{Cell, RefCell};
-use std::cmp::Reverse;
-use std::collections::{BTreeMap, BinaryHeap};
+use std::collections::BTreeMap;
 use std::future::{Future, poll_fn};
 use std::pin::{Pin, pin};
 use std::rc::Rc;
@@ -27,6 +26,8 @@ const POLL_NANOS_MAX: u64 = 200;
 /// Polls after which a simulation counts as running in circles.
 const POLLS_MAX: u64 = 50_000_000;
 const ROOT: u64 = 0;
+/// Tells the stream of [`Runtime::random_u64`] from that of the schedule.
+const DICE_SALT: u64 = 0x6a09_e667_f3bc_c908;
 
 /// In which order tasks run that are ready at the same time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -61,8 +62,10 @@ struct Core {
     order: Order,
     tasks: RefCell<BTreeMap<u64, Task>>,
     ready: Arc<Mutex<Vec<u64>>>,
-    timers: RefCell<BinaryHeap<Reverse<Timer>>>,
+    timers: RefCell<BTreeMap<TimerKey, Waker>>,
     rng: RefCell<Rng>,
+    /// What the code under test draws; apart, so that its draws do not shift the schedule's.
+    dice: RefCell<Rng>,
     /// Names tasks and timers in order of their making.
     made: Cell<u64>,
     now_nanos: Cell<u64>,
@@ -91,33 +94,11 @@ impl Wake for TaskWaker {
     }
 }
 
-struct Timer {
+/// In order of firing; the id tells apart what fires at the same time.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+struct TimerKey {
     deadline_nanos: u64,
     id: u64,
-    waker: Waker,
-}
-
-impl Timer {
-    fn key(&self) -> (u64, u64) {
-        (self.deadline_nanos, self.id)
-    }
-}
-
-impl PartialEq for Timer {
-    fn eq(&self, other: &Self) -> bool {
-        self.key() == other.key()
-    }
-}
-impl Eq for Timer {}
-impl PartialOrd for Timer {
-    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
-        Some(self.cmp(other))
-    }
-}
-impl Ord for Timer {
-    fn cmp(&self, other: &Self) -> std::cmp::Ordering {
-        self.key().cmp(&other.key())
-    }
 }
 
 impl SimExecutor {
@@ -129,6 +110,7 @@ impl SimExecutor {
             ready: Arc::default(),
             timers: RefCell::default(),
             rng: RefCell::new(Rng::new(seed)),
+            dice: RefCell::new(Rng::new(mix(seed ^ DICE_SALT))),
             made: Cell::new(ROOT + 1),
             now_nanos: Cell::new(0),
             wall_nanos: Cell::new(WALL_START_NANOS),
@@ -197,7 +179,8 @@ impl Drop for SimExecutor {
         // A task's drop may spawn; `halted` lets that come to nothing.
         let tasks = std::mem::take(&mut *core.tasks.borrow_mut());
         drop(tasks);
-        core.timers.borrow_mut().clear();
+        let timers = std::mem::take(&mut *core.timers.borrow_mut());
+        drop(timers);
     }
 }
 
@@ -217,19 +200,19 @@ impl Core {
     /// Wakes the sleepers of the earliest deadline if it has passed, or if nothing else can run.
     fn fire_one_deadline(&self) {
         let idle = self.lock_ready().is_empty();
-        let mut timers = self.timers.borrow_mut();
-        let Some(Reverse(first)) = timers.peek() else { return };
-        let deadline_nanos = first.deadline_nanos;
+        let first = self.timers.borrow().first_key_value().map(|(key, _)| key.deadline_nanos);
+        let Some(deadline_nanos) = first else { return };
         if !idle && deadline_nanos > self.now_nanos.get() {
             return;
         }
         self.now_nanos.set(self.now_nanos.get().max(deadline_nanos));
-        while let Some(Reverse(timer)) = timers.peek() {
-            if timer.deadline_nanos > deadline_nanos {
-                break;
-            }
-            timer.waker.wake_by_ref();
-            timers.pop();
+        let later = TimerKey { deadline_nanos: deadline_nanos.saturating_add(1), id: 0 };
+        let mut timers = self.timers.borrow_mut();
+        let rest = timers.split_off(&later);
+        let due = std::mem::replace(&mut *timers, rest);
+        drop(timers);
+        for waker in due.into_values() {
+            waker.wake();
         }
     }
 
@@ -278,6 +261,41 @@ impl SimRuntime {
     }
 }
 
+/// A sleeper. Dropped, it leaves no timer behind: a stray wake-up could stand in for a lost one.
+struct Sleep {
+    core: Rc<Core>,
+    deadline_nanos: u64,
+    timer: Option<TimerKey>,
+}
+
+impl Future for Sleep {
+    type Output = ();
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<()> {
+        // Never at the first poll: a sleep lets others run, however short it is.
+        if self.timer.is_some() && self.core.now_nanos.get() >= self.deadline_nanos {
+            return Poll::Ready(());
+        }
+        let key = self.timer.unwrap_or_else(|| TimerKey {
+            deadline_nanos: self.deadline_nanos,
+            id: self.core.make_id(),
+        });
+        self.timer = Some(key);
+        let former = self.core.timers.borrow_mut().insert(key, context.waker().clone());
+        drop(former); // after the borrow
+        Poll::Pending
+    }
+}
+
+impl Drop for Sleep {
+    fn drop(&mut self) {
+        if let Some(key) = self.timer {
+            let waker = self.core.timers.borrow_mut().remove(&key);
+            drop(waker); // after the borrow
+        }
+    }
+}
+
 impl Runtime for SimRuntime {
     fn spawn(&self, task: impl Future<Output = ()> + 'static) {
         if self.core.halted.get() {
@@ -296,16 +314,7 @@ impl Runtime for SimRuntime {
         let core = self.core.clone();
         let nanos = u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX);
         let deadline_nanos = core.now_nanos.get().saturating_add(nanos);
-        let mut polled = false;
-        poll_fn(move |context| {
-            if std::mem::replace(&mut polled, true) && core.now_nanos.get() >= deadline_nanos {
-                return Poll::Ready(());
-            }
-            let timer =
-                Timer { deadline_nanos, id: core.make_id(), waker: context.waker().clone() };
-            core.timers.borrow_mut().push(Reverse(timer));
-            Poll::Pending
-        })
+        Sleep { core, deadline_nanos, timer: None }
     }
 
     fn yield_now(&self) -> impl Future<Output = ()> {
@@ -325,6 +334,10 @@ impl Runtime for SimRuntime {
 
     fn elapsed(&self) -> Duration {
         Duration::from_nanos(self.core.now_nanos.get())
+    }
+
+    fn random_u64(&self) -> u64 {
+        self.core.dice.borrow_mut().next_u64()
     }
 }
 
@@ -372,6 +385,40 @@ mod tests {
             executor.block_on(runtime.sleep(Duration::from_millis(1))).unwrap();
             assert_eq!(*seen.borrow(), [10, 14, 17, 20, 30, 40, 50], "seed {seed}");
         }
+    }
+
+    #[test]
+    fn dropped_sleep_fires_no_more_and_polls_add_no_timers() {
+        let executor = SimExecutor::new(1, Order::Random);
+        let runtime = executor.runtime();
+        let mut long = Box::pin(runtime.sleep(Duration::from_hours(1)));
+        let mut short = Box::pin(runtime.sleep(Duration::from_secs(1)));
+        let both = poll_fn(|context| {
+            assert!(long.as_mut().poll(context).is_pending());
+            let poll = short.as_mut().poll(context);
+            context.waker().wake_by_ref();
+            assert!(runtime.core.timers.borrow().len() <= 2);
+            poll
+        });
+        executor.block_on(both).unwrap();
+        drop(long);
+        let end = executor.block_on(std::future::pending::<()>());
+        assert_eq!(end, Err(Stopped::Stalled));
+        assert!(runtime.elapsed() < Duration::from_secs(2), "no time passes for nobody");
+    }
+
+    #[test]
+    fn drawn_numbers_follow_from_the_seed_and_leave_the_schedule_alone() {
+        let draws = |seed, count| {
+            let executor = SimExecutor::new(seed, Order::Random);
+            let runtime = executor.runtime();
+            let drawn: Vec<_> = (0..count).map(|_| runtime.random_u64()).collect();
+            executor.block_on(runtime.sleep(Duration::from_secs(1))).unwrap();
+            (drawn, executor.trace())
+        };
+        assert_eq!(draws(7, 5), draws(7, 5));
+        assert_ne!(draws(7, 5).0, draws(8, 5).0);
+        assert_eq!(draws(7, 0).1, draws(7, 5).1);
     }
 
     #[test]

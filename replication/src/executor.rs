@@ -1,4 +1,4 @@
-//! The seam to time and tasks. Production: glommio; tests: a seeded runtime with a virtual clock.
+//! The seam to time, tasks and randomness. Production: glommio; tests: a seeded runtime with a virtual clock.
 //!
 //! Everything here is single-threaded: a task stays on the thread that spawned it.
 
@@ -28,4 +28,8 @@ pub trait Runtime: Clone + 'static {
 
     /// Monotonic time since some fixed point, for deadlines and measurements.
     fn elapsed(&self) -> Duration;
+
+    /// Uniform random bits, for election timeouts and other jitter; never for secrets.
+    /// Nobody can foretell them in production; in a simulation they follow from its seed.
+    fn random_u64(&self) -> u64;
 }

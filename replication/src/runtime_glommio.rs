@@ -3,9 +3,10 @@
 use std::future::Future;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
+use rand::Rng as _;
 use walengine_net::model::Timestamp;
 
-use crate::runtime::Runtime;
+use crate::executor::Runtime;
 
 /// The executor of the calling thread.
 #[derive(Clone, Copy, Debug)]
@@ -48,5 +49,9 @@ impl Runtime for GlommioRuntime {
 
     fn elapsed(&self) -> Duration {
         self.start.elapsed()
+    }
+
+    fn random_u64(&self) -> u64 {
+        rand::rng().next_u64()
     }
 }
