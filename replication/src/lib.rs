@@ -8,6 +8,8 @@
 
 pub mod executor;
 pub mod local;
+pub mod membership_codec;
 pub mod runtime;
 pub mod runtime_glommio;
+pub mod types;
 mod waiters;

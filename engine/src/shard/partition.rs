@@ -143,7 +143,6 @@ struct Inner<D: Disk, R: Runtime> {
     /// Set once, when the log stops.
     stopped: RefCell<Option<Refused>>,
     counters: Cell<Counters>,
-    /// Bytes of entries since the last snapshot began.
     /// Bytes of entries, those included that were replayed at the opening.
     appended_bytes: Cell<u64>,
     /// How many of them the newest finished snapshot holds.
@@ -448,7 +447,8 @@ impl<D: Disk, R: Runtime> Partition<D, R> {
             return Ok(());
         }
         self.seal().map_err(|error| match error {
-            AppendError::Full => Refused::StorageFull,
+            // Otherwise the next segment is only not ready yet.
+            AppendError::Full if inner.log.no_room() => Refused::StorageFull,
             _ => self.busy(),
         })
     }

@@ -285,7 +285,7 @@ pub(super) fn plan(heads: &[Head], from: Tail, cut_after: Option<u64>) -> Result
             }
             return bad("the header of the segment can't be read");
         };
-        if head.sequence == 1 && header.before != Tail::default() {
+        if header.before.index == 0 && header.before != Tail::default() {
             return bad("the first segment does not begin with the first entry");
         }
         if header.before.index > from.index {

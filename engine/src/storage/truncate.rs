@@ -25,8 +25,9 @@ pub enum TruncateError {
 /// The last entry that stays.
 struct Kept {
     tail: Tail,
-    /// Number of its segment, and where it ends.
+    /// Number of its segment.
     number: usize,
+    /// Where it ends there; 0 if not even the segment's header stays.
     end: u64,
 }
 
@@ -42,21 +43,42 @@ impl<D: Disk, R: Runtime> Log<D, R> {
             return Ok(());
         }
         assert!(index + 1 >= self.first_index(), "truncated before the first entry");
-        inner.state.borrow_mut().truncating = true;
-        let result = inner.truncate(index).await;
-        inner.state.borrow_mut().truncating = false;
-        inner.changed.notify_all();
-        inner.prepare();
-        result
+        inner.truncate(index, None).await
+    }
+
+    /// Removes every entry, durably, and goes on behind `before`, which a snapshot holds: without
+    /// that snapshot the log can't be opened again.
+    pub async fn begin_after(&self, before: Tail) -> Result<(), TruncateError> {
+        self.inner.truncate(self.first_index() - 1, Some(before)).await
     }
 }
 
 impl<D: Disk, R: Runtime> Inner<D, R> {
-    async fn truncate(self: &Rc<Self>, index: u64) -> Result<(), TruncateError> {
+    async fn truncate(
+        self: &Rc<Self>,
+        index: u64,
+        begins_after: Option<Tail>,
+    ) -> Result<(), TruncateError> {
+        self.state.borrow_mut().truncating = true;
+        let result = self.cut(index, begins_after).await;
+        self.state.borrow_mut().truncating = false;
+        self.changed.notify_all();
+        self.prepare();
+        result
+    }
+
+    async fn cut(
+        self: &Rc<Self>,
+        index: u64,
+        begins_after: Option<Tail>,
+    ) -> Result<(), TruncateError> {
         self.drain().await?;
         self.rest().await;
         self.running()?;
-        let kept = self.kept(index).await?;
+        let kept = match begins_after {
+            Some(tail) => Kept { tail, number: 0, end: 0 },
+            None => self.kept(index).await?,
+        };
         // From here on a restart takes the truncation to its end.
         self.save_slot(|slot| slot.cut_after = Some(index)).await?;
         let files = match self.zero_behind(&kept).await {
@@ -110,8 +132,9 @@ impl<D: Disk, R: Runtime> Inner<D, R> {
         state.durable = kept.tail.index;
         state.write_position = layout::block_up(kept.end);
         state.zeroed = state.write_position;
-        let emptied = state.segments.split_off(kept.number + 1);
-        let with_files = emptied.iter().zip(files.iter().skip(1)).rev();
+        let stays = usize::from(kept.end > 0);
+        let emptied = state.segments.split_off((kept.number + stays).min(state.segments.len()));
+        let with_files = emptied.iter().zip(files.iter().skip(stays)).rev();
         for (segment, file) in with_files {
             let (sequence, file) = (segment.sequence, file.clone());
             state.prepared.push_front(Prepared { sequence, file, zeroed: 0 });

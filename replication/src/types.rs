@@ -1,0 +1,80 @@
+//! The types that consensus is about: entries that are whole batches, numbered nodes.
+//!
+//! One leader a term: a committed leader is known by its term alone, as in the Raft paper.
+
+use std::fmt;
+use std::rc::Rc;
+
+use openraft::EntryPayload;
+use openraft::impls::leader_id_std;
+use walengine_net::entry::EntryKind;
+use walengine_net::model::{Offset, Timestamp};
+
+use crate::runtime::LocalRuntime;
+
+/// Numbers a node, for ever: never used twice, not even for a node whose disk was lost.
+pub type NodeId = u64;
+
+openraft::declare_raft_types!(
+    /// What openraft is instantiated with, in production and in simulation alike.
+    pub Types:
+        D = Batch,
+        R = (),
+        NodeId = NodeId,
+        Node = Member,
+        Term = u64,
+        LeaderId = leader_id_std::LeaderId<u64, NodeId>,
+        AsyncRuntime = LocalRuntime,
+);
+
+/// An entry as openraft knows it.
+pub type Entry = openraft::alias::EntryOf<Types>;
+/// What an entry holds.
+pub type Payload = EntryPayload<Batch, NodeId, Member>;
+/// Term and index of an entry.
+pub type LogId = openraft::alias::LogIdOf<Types>;
+/// A candidate or an elected leader.
+pub type Vote = openraft::alias::VoteOf<Types>;
+/// Voters, learners and where they are.
+pub type Membership = openraft::Membership<NodeId, Member>;
+/// A membership and the entry that set it.
+pub type StoredMembership = openraft::alias::StoredMembershipOf<Types>;
+
+/// Where a node takes frames from its peers.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Member {
+    /// Address and port.
+    pub peer_address: String,
+}
+
+/// Events or records that a leader has decided together. Opaque here: the ledger gives it meaning.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Batch {
+    /// [`EntryKind::Events`] or [`EntryKind::Records`].
+    pub kind: EntryKind,
+    /// Term in which it was decided: it is never appended in another.
+    pub term: u64,
+    /// The leader that decided it.
+    pub leader_node: NodeId,
+    /// Offset of its first record.
+    pub base_offset: Offset,
+    /// Number of records.
+    pub records: u32,
+    /// Log time of its first record.
+    pub timestamp: Timestamp,
+    /// Encoded records, the same bytes on every node.
+    pub body: Rc<[u8]>,
+}
+
+impl fmt::Debug for Batch {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+impl fmt::Display for Batch {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { kind, records, base_offset, body, .. } = self;
+        write!(f, "{kind:?} x {records} at {base_offset}, {} bytes", body.len())
+    }
+}
