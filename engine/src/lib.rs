@@ -10,6 +10,7 @@ pub mod limits;
 pub mod lock;
 pub mod node;
 pub mod preflight;
+pub mod raft_apply;
 pub mod raft_log;
 pub mod shard;
 pub mod storage;

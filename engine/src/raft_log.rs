@@ -138,7 +138,9 @@ impl<D: Disk, R: Runtime> RaftLog<D, R> {
             }
         };
         if term < last.term || meta.base_offset != last.next_offset {
-            return Err(invalid(&format!("entry {index} does not follow the one before: {meta:?}")));
+            return Err(invalid(&format!(
+                "entry {index} does not follow the one before: {meta:?}"
+            )));
         }
         loop {
             let changed = self.log.changed().changed();
@@ -243,10 +245,8 @@ impl<D: Disk, R: Runtime> RaftLogReader<Types> for RaftLog<D, R> {
 
     async fn read_vote(&mut self) -> Result<Option<Vote>, io::Error> {
         let HardState { term, voted_for, vote_committed, .. } = self.log.hard_state();
-        Ok(voted_for.map(|node| Vote {
-            leader_id: LeaderId::new(term, node),
-            committed: vote_committed,
-        }))
+        Ok(voted_for
+            .map(|node| Vote { leader_id: LeaderId::new(term, node), committed: vote_committed }))
     }
 }
 

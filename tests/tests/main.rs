@@ -9,5 +9,6 @@ mod input;
 mod kill;
 mod power;
 mod raft_runtime;
+mod raft_storage;
 mod serve;
 mod sick_disk;

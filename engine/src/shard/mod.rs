@@ -9,6 +9,7 @@ pub mod opening;
 pub mod outbox;
 pub mod partition;
 pub mod reads;
+pub mod replica;
 pub mod session;
 pub mod snapshots;
 pub mod status;

@@ -1,0 +1,56 @@
+//! Does openraft's own suite for storage accept a partition's log and ledger, whatever the schedule?
+
+use std::cell::RefCell;
+use std::path::Path;
+use std::rc::Rc;
+
+use openraft::StorageError;
+use openraft::testing::log::{StoreBuilder, Suite};
+use walengine::raft_apply::RaftApply;
+use walengine::raft_log::RaftLog;
+use walengine::shard::replica::Replica;
+use walengine::storage::layout::Tail;
+use walengine::storage::log::Log;
+use walengine_net::model::PartitionId;
+use walengine_replication::runtime::within;
+use walengine_replication::types::Types;
+use walengine_tests::partition::{DATA, config, dir};
+use walengine_tests::seeds::each_seed;
+use walengine_tests::sim::{Order, Rng, SimDisk, SimExecutor, SimRuntime};
+
+thread_local! {
+    /// What the builder builds on; openraft wants the builder itself to be `Send`.
+    static SITE: RefCell<Option<(SimRuntime, Rng)>> = const { RefCell::new(None) };
+}
+
+struct Builder;
+
+impl StoreBuilder<Types, RaftLog<SimDisk, SimRuntime>, RaftApply> for Builder {
+    async fn build(
+        &self,
+    ) -> Result<((), RaftLog<SimDisk, SimRuntime>, RaftApply), StorageError<Types>> {
+        let (runtime, seed) = SITE.with_borrow_mut(|site| {
+            let (runtime, rng) = site.as_mut().expect("the test has set it");
+            (runtime.clone(), rng.next_u64())
+        });
+        let disk = SimDisk::new(&runtime, seed);
+        disk.install_dir(Path::new(DATA));
+        let opened = Log::open(disk, runtime.clone(), dir(), config(), Tail::default()).await;
+        let log = opened.expect("a healthy disk").log;
+        let log = RaftLog::new(log, &config(), runtime, &Tail::default());
+        let replica = Rc::new(RefCell::new(Replica::empty(PartitionId(0), 1)));
+        Ok(((), log, RaftApply::new(replica)))
+    }
+}
+
+#[test]
+fn openraft_accepts_the_storage_under_every_schedule() {
+    each_seed("raft_storage::openraft_accepts", |seed| {
+        let executor = SimExecutor::new(seed, Order::Random);
+        let runtime = executor.runtime();
+        SITE.set(Some((runtime.clone(), Rng::new(seed))));
+        let ran = executor.block_on(within(runtime, Suite::test_all(Builder)));
+        SITE.set(None);
+        ran.expect("every wake-up arrives").expect("the suite accepts it");
+    });
+}
