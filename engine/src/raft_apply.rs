@@ -9,9 +9,11 @@ use std::io;
 use std::rc::Rc;
 
 use futures_lite::{Stream, StreamExt};
-use openraft::storage::{EntryResponder, RaftStateMachine, Snapshot, SnapshotMeta};
+use openraft::storage::{EntryResponder, RaftStateMachine};
 use openraft::{EntryPayload, OptionalSend, RaftSnapshotBuilder};
-use walengine_replication::types::{LogId, Member, NodeId, StoredMembership, Types};
+use walengine_replication::types::{
+    LogId, Payload, RaftSnapshot, RaftSnapshotMeta, SnapshotData, StoredMembership, Types,
+};
 
 use crate::ledger::Ledger;
 use crate::local::Notify;
@@ -19,11 +21,6 @@ use crate::shard::replica::Replica;
 
 /// Bytes of one chunk of a snapshot.
 const CHUNK_BYTES: usize = 1 << 20;
-
-type Leader = openraft::type_config::alias::CommittedLeaderIdOf<Types>;
-type Meta = SnapshotMeta<Leader, NodeId, Member>;
-/// A snapshot as openraft knows it.
-pub type RaftSnapshot = Snapshot<Leader, NodeId, Member, Rc<Vec<Vec<u8>>>>;
 
 /// See the module. Clones are the same state machine.
 #[derive(Clone)]
@@ -65,7 +62,7 @@ impl RaftApply {
         self.state.borrow().stopped.clone()
     }
 
-    fn apply_one(&self, log_id: LogId, payload: &EntryPayloadOf) -> io::Result<()> {
+    fn apply_one(&self, log_id: LogId, payload: &Payload) -> io::Result<()> {
         if let EntryPayload::Normal(batch) = payload
             && let Err(error) = self.replica.borrow_mut().apply(batch)
         {
@@ -85,17 +82,18 @@ impl RaftApply {
         let mut replica = self.replica.borrow_mut();
         let mut state = self.state.borrow_mut();
         let chunks = replica.committed_chunks(CHUNK_BYTES);
-        let meta = Meta { last_log_id: state.applied, last_membership: state.membership.clone() };
+        let meta = RaftSnapshotMeta {
+            last_log_id: state.applied,
+            last_membership: state.membership.clone(),
+        };
         let snapshot = RaftSnapshot { meta, snapshot: Rc::new(chunks) };
         state.newest = Some(snapshot.clone());
         snapshot
     }
 }
 
-type EntryPayloadOf = walengine_replication::types::Payload;
-
 impl RaftSnapshotBuilder<Types> for RaftApply {
-    type SnapshotData = Rc<Vec<Vec<u8>>>;
+    type SnapshotData = SnapshotData;
 
     async fn build_snapshot(&mut self) -> Result<RaftSnapshot, io::Error> {
         Ok(self.snapshot())
@@ -103,7 +101,7 @@ impl RaftSnapshotBuilder<Types> for RaftApply {
 }
 
 impl RaftStateMachine<Types> for RaftApply {
-    type SnapshotData = Rc<Vec<Vec<u8>>>;
+    type SnapshotData = SnapshotData;
     type SnapshotBuilder = Self;
 
     async fn applied_state(&mut self) -> Result<(Option<LogId>, StoredMembership), io::Error> {
@@ -133,8 +131,8 @@ impl RaftStateMachine<Types> for RaftApply {
 
     async fn install_snapshot(
         &mut self,
-        meta: &Meta,
-        snapshot: Rc<Vec<Vec<u8>>>,
+        meta: &RaftSnapshotMeta,
+        snapshot: SnapshotData,
     ) -> Result<(), io::Error> {
         let (partition, partitions) = {
             let replica = self.replica.borrow();

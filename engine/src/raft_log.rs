@@ -5,6 +5,10 @@
 //! from 0, the log from 1. Vote and entries keep their order: a vote is saved when everything
 //! appended before it is durable, and openraft appends nothing before the save has ended.
 //!
+//! openraft refuses a leader's write while its lease has expired and may take the next one, which
+//! this leader had decided on top of the refused one. Such a batch does not follow the log: the
+//! leader writes a blank entry in its place, and its replica has taken the batch back.
+//!
 //! A purge hides entries from openraft and removes none: what is committed stays.
 
 use std::cell::RefCell;
@@ -33,6 +37,7 @@ const READ_BYTES: usize = 1 << 20;
 
 /// See the module. Clones are the same log.
 pub struct RaftLog<D: Disk, R: Runtime> {
+    node: NodeId,
     log: Log<D, R>,
     runtime: R,
     ids: (walengine_net::model::ClusterId, walengine_net::model::PartitionId),
@@ -47,8 +52,9 @@ struct State {
 
 impl<D: Disk, R: Runtime> Clone for RaftLog<D, R> {
     fn clone(&self) -> Self {
-        let Self { log, runtime, ids, state } = self;
-        Self { log: log.clone(), runtime: runtime.clone(), ids: *ids, state: state.clone() }
+        let Self { node, log, runtime, ids, state } = self;
+        let (log, runtime, state) = (log.clone(), runtime.clone(), state.clone());
+        Self { node: *node, log, runtime, ids: *ids, state }
     }
 }
 
@@ -68,11 +74,17 @@ fn ours(index: u64) -> u64 {
 }
 
 impl<D: Disk, R: Runtime> RaftLog<D, R> {
-    /// For a log that was opened with `config`. Entries that it holds are durable.
+    /// For a log of this node that was opened with `config`. Entries that it holds are durable.
     ///
     /// `first_before` is what its first entry follows; `Tail::default()` if it begins at the
     /// beginning.
-    pub fn new(log: Log<D, R>, config: &LogConfig, runtime: R, first_before: &Tail) -> Self {
+    pub fn new(
+        node: NodeId,
+        log: Log<D, R>,
+        config: &LogConfig,
+        runtime: R,
+        first_before: &Tail,
+    ) -> Self {
         let hard = log.hard_state();
         let last = log.last();
         let committed = hard.commit_index.min(last.index);
@@ -81,7 +93,7 @@ impl<D: Disk, R: Runtime> RaftLog<D, R> {
         // is the tail's.
         let committed = if committed == last.index { log_id_of(&last) } else { None };
         let state = Rc::new(RefCell::new(State { purged, committed }));
-        Self { log, runtime, ids: (config.cluster, config.partition), state }
+        Self { node, log, runtime, ids: (config.cluster, config.partition), state }
     }
 
     /// The log below.
@@ -121,6 +133,11 @@ impl<D: Disk, R: Runtime> RaftLog<D, R> {
                 membership = membership_codec::encode(members);
                 (empty(EntryKind::Membership), &membership[..])
             }
+            EntryPayload::Normal(batch)
+                if self.leads_in(term) && batch.base_offset != last.next_offset =>
+            {
+                (empty(EntryKind::Blank), &[][..])
+            }
             EntryPayload::Normal(batch) => {
                 if batch.term != term {
                     let message = format!("a batch decided in term {} in term {term}", batch.term);
@@ -154,6 +171,12 @@ impl<D: Disk, R: Runtime> RaftLog<D, R> {
                 Err(error) => return Err(failed(error)),
             }
         }
+    }
+
+    /// Only this node can have led in this term.
+    fn leads_in(&self, term: u64) -> bool {
+        let hard = self.log.hard_state();
+        hard.term == term && hard.voted_for == Some(self.node)
     }
 
     async fn read(&self, from: u64, to: u64, bytes_max: usize) -> io::Result<Vec<Entry>> {

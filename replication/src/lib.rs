@@ -9,7 +9,10 @@
 pub mod executor;
 pub mod local;
 pub mod membership_codec;
+pub mod network;
 pub mod runtime;
 pub mod runtime_glommio;
+pub mod service;
+pub mod transport;
 pub mod types;
 mod waiters;

@@ -40,6 +40,13 @@ pub type Membership = openraft::Membership<NodeId, Member>;
 /// A membership and the entry that set it.
 pub type StoredMembership = openraft::alias::StoredMembershipOf<Types>;
 
+/// Chunks of a ledger's snapshot, in order; opaque here.
+pub type SnapshotData = Rc<Vec<Vec<u8>>>;
+/// A snapshot: its chunks, and which entry and membership it stands for.
+pub type RaftSnapshot = openraft::alias::SnapshotOf<Types, SnapshotData>;
+/// What a snapshot stands for.
+pub type RaftSnapshotMeta = openraft::alias::SnapshotMetaOf<Types>;
+
 /// Where a node takes frames from its peers.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Member {

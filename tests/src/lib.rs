@@ -5,6 +5,7 @@
 //! that each answers.
 #![forbid(unsafe_code)]
 
+pub mod cluster;
 pub mod load;
 pub mod memory;
 pub mod mount;

@@ -2,6 +2,7 @@
 #![forbid(unsafe_code)]
 
 mod berka;
+mod cluster;
 mod commands;
 mod crash;
 mod damage;

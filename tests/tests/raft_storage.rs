@@ -37,7 +37,7 @@ impl StoreBuilder<Types, RaftLog<SimDisk, SimRuntime>, RaftApply> for Builder {
         disk.install_dir(Path::new(DATA));
         let opened = Log::open(disk, runtime.clone(), dir(), config(), Tail::default()).await;
         let log = opened.expect("a healthy disk").log;
-        let log = RaftLog::new(log, &config(), runtime, &Tail::default());
+        let log = RaftLog::new(0, log, &config(), runtime, &Tail::default());
         let replica = Rc::new(RefCell::new(Replica::empty(PartitionId(0), 1)));
         Ok(((), log, RaftApply::new(replica)))
     }

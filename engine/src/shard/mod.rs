@@ -10,6 +10,7 @@ pub mod outbox;
 pub mod partition;
 pub mod reads;
 pub mod replica;
+pub mod replicated;
 pub mod session;
 pub mod snapshots;
 pub mod status;

@@ -161,13 +161,20 @@ impl Replica {
         Proposal { batch, counts_from: self.ledger.next_offset() }
     }
 
+    /// Consensus has refused a batch of this node's: it is taken back with all that was decided
+    /// behind it. Those before it may still be committed.
+    pub fn refused(&mut self, batch: &Batch) {
+        let same = |decided: &Decided| Rc::ptr_eq(&decided.batch.body, &batch.body);
+        if let Some(place) = self.decided.iter().position(same) {
+            self.take_back_from(place);
+        }
+    }
+
     /// Applies a committed batch: this node's own, which it has decided already, or another's, whose
     /// verdicts it derives again.
     pub fn apply(&mut self, batch: &Batch) -> Result<(), ApplyError> {
         let end = batch.base_offset.plus(u64::from(batch.records));
-        let is_own = self.decided.front().is_some_and(|decided| {
-            decided.batch.term == batch.term && decided.batch.base_offset == batch.base_offset
-        });
+        let is_own = self.decided.front().is_some_and(|decided| decided.batch == *batch);
         if is_own {
             self.decided.pop_front();
             self.ledger.release(end);
@@ -212,8 +219,18 @@ impl Replica {
     }
 
     fn take_back(&mut self) {
-        self.undone += u64::from(!self.decided.is_empty());
-        while let Some(Decided { batch, previous_timestamp }) = self.decided.pop_back() {
+        self.take_back_from(0);
+        assert!(
+            self.ledger.next_offset() == self.committed,
+            "{} is left where {} is committed",
+            self.ledger.next_offset(),
+            self.committed
+        );
+    }
+
+    fn take_back_from(&mut self, place: usize) {
+        self.undone += u64::from(place < self.decided.len());
+        for Decided { batch, previous_timestamp } in self.decided.drain(place..).rev() {
             let own = "a body that this node has encoded";
             let base_offset = batch.base_offset;
             if batch.kind == EntryKind::Events {
@@ -233,12 +250,6 @@ impl Replica {
                 self.ledger.undo_records(base_offset, previous_timestamp, ids);
             }
         }
-        assert!(
-            self.ledger.next_offset() == self.committed,
-            "{} is left where {} is committed",
-            self.ledger.next_offset(),
-            self.committed
-        );
     }
 }
 

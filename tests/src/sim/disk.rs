@@ -184,6 +184,12 @@ impl SimDisk {
         media.crash_at = Some(media.boundaries + nth);
     }
 
+    /// The power fails no more by itself.
+    pub fn crash_never(&self) {
+        let mut media = self.media.borrow_mut();
+        (media.crash_at, media.crash_at_path) = (None, None);
+    }
+
     /// The power fails at the `nth` boundary from now whose path holds `part`, counted from 1.
     pub fn crash_at_path(&self, part: &'static str, nth: u64) {
         self.media.borrow_mut().crash_at_path = Some((part, nth));

@@ -52,10 +52,21 @@ pub struct SimExecutor {
     runtime: SimRuntime,
 }
 
-/// Handle to a [`SimExecutor`], for those who run on it.
+/// Handle to a [`SimExecutor`], for those who run on it. Tasks belong to the handle's *life*: the
+/// whole simulation's, or that of one node in it.
 #[derive(Clone)]
 pub struct SimRuntime {
     core: Rc<Core>,
+    life: Rc<Life>,
+}
+
+/// Of those who lose power together.
+#[derive(Default)]
+struct Life {
+    halted: Cell<bool>,
+    paused: Cell<bool>,
+    /// Tasks that were due in the pause.
+    due: RefCell<Vec<Arc<TaskWaker>>>,
 }
 
 struct Core {
@@ -71,13 +82,16 @@ struct Core {
     now_nanos: Cell<u64>,
     wall_nanos: Cell<u64>,
     polls: Cell<u64>,
+    polls_max: Cell<u64>,
     trace: Cell<u64>,
-    halted: Cell<bool>,
+    /// The life of the whole simulation.
+    life: Rc<Life>,
 }
 
 struct Task {
     future: Pin<Box<dyn Future<Output = ()>>>,
     waker: Arc<TaskWaker>,
+    life: Rc<Life>,
 }
 
 struct TaskWaker {
@@ -115,10 +129,12 @@ impl SimExecutor {
             now_nanos: Cell::new(0),
             wall_nanos: Cell::new(WALL_START_NANOS),
             polls: Cell::new(0),
+            polls_max: Cell::new(POLLS_MAX),
             trace: Cell::new(seed),
-            halted: Cell::new(false),
+            life: Rc::default(),
         };
-        Self { runtime: SimRuntime { core: Rc::new(core) } }
+        let life = core.life.clone();
+        Self { runtime: SimRuntime { core: Rc::new(core), life } }
     }
 
     /// Handle for the code under test.
@@ -146,14 +162,18 @@ impl SimExecutor {
             core.fire_one_deadline();
             let mut round = std::mem::take(&mut *core.lock_ready());
             if round.is_empty() {
-                return Err(if core.halted.get() { Stopped::Halted } else { Stopped::Stalled });
+                return Err(if core.life.halted.get() {
+                    Stopped::Halted
+                } else {
+                    Stopped::Stalled
+                });
             }
             if core.order == Order::Random {
                 core.rng.borrow_mut().shuffle(&mut round);
             }
             let mut rest = round.into_iter();
             while let Some(id) = rest.next() {
-                if core.halted.get() {
+                if core.life.halted.get() {
                     return Err(Stopped::Halted);
                 }
                 core.account_poll(id);
@@ -175,7 +195,7 @@ impl SimExecutor {
 impl Drop for SimExecutor {
     fn drop(&mut self) {
         let core = &self.runtime.core;
-        core.halted.set(true);
+        core.life.halted.set(true);
         // A task's drop may spawn; `halted` lets that come to nothing.
         let tasks = std::mem::take(&mut *core.tasks.borrow_mut());
         drop(tasks);
@@ -218,7 +238,7 @@ impl Core {
 
     fn account_poll(&self, id: u64) {
         self.polls.set(self.polls.get() + 1);
-        assert!(self.polls.get() < POLLS_MAX, "the simulation runs in circles");
+        assert!(self.polls.get() < self.polls_max.get(), "the simulation runs in circles");
         let took_nanos = self.rng.borrow_mut().between(1, POLL_NANOS_MAX);
         self.now_nanos.set(self.now_nanos.get() + took_nanos);
         self.note(id);
@@ -232,6 +252,14 @@ impl Core {
     fn poll_task(&self, id: u64) {
         let Some(mut task) = self.tasks.borrow_mut().remove(&id) else { return };
         task.waker.queued.store(false, Ordering::Relaxed);
+        if task.life.halted.get() {
+            return drop(task); // after the borrow
+        }
+        if task.life.paused.get() {
+            task.life.due.borrow_mut().push(task.waker.clone());
+            self.tasks.borrow_mut().insert(id, task);
+            return;
+        }
         let waker = Waker::from(task.waker.clone());
         if task.future.as_mut().poll(&mut Context::from_waker(&waker)).is_pending() {
             self.tasks.borrow_mut().insert(id, task);
@@ -240,14 +268,48 @@ impl Core {
 }
 
 impl SimRuntime {
-    /// Power off: no task runs any more. What runs right now goes on to its next await.
+    /// Power off: no task of this life runs any more. What runs right now goes on to its next await.
     pub fn halt(&self) {
-        self.core.halted.set(true);
+        self.life.halted.set(true);
     }
 
     /// The power is off.
     pub fn halted(&self) -> bool {
-        self.core.halted.get()
+        self.life.halted.get() || self.core.life.halted.get()
+    }
+
+    /// A handle with a life of its own, for a node in this simulation: it can halt while the others
+    /// go on.
+    #[must_use]
+    pub fn node(&self) -> Self {
+        Self { core: self.core.clone(), life: Rc::default() }
+    }
+
+    /// Stops the tasks of this life where they stand, or lets them go on. Time passes meanwhile.
+    pub fn pause(&self, paused: bool) {
+        self.life.paused.set(paused);
+        if !paused {
+            let due = std::mem::take(&mut *self.life.due.borrow_mut());
+            due.into_iter().for_each(Wake::wake);
+        }
+    }
+
+    /// Drops the tasks of lives that have halted, where they stand.
+    pub fn bury(&self) {
+        let dead: Vec<u64> = {
+            let tasks = self.core.tasks.borrow();
+            let dead = tasks.iter().filter(|(_, task)| task.life.halted.get());
+            dead.map(|(id, _)| *id).collect()
+        };
+        for id in dead {
+            let task = self.core.tasks.borrow_mut().remove(&id);
+            drop(task); // after the borrow
+        }
+    }
+
+    /// Polls after which the simulation counts as running in circles, instead of 50 million.
+    pub fn allow_polls(&self, polls_max: u64) {
+        self.core.polls_max.set(polls_max);
     }
 
     /// Moves the wall clock, forward or back; deadlines do not notice.
@@ -298,15 +360,13 @@ impl Drop for Sleep {
 
 impl Runtime for SimRuntime {
     fn spawn(&self, task: impl Future<Output = ()> + 'static) {
-        if self.core.halted.get() {
+        if self.halted() {
             return;
         }
         let id = self.core.make_id();
         let waker = self.core.waker(id);
-        self.core
-            .tasks
-            .borrow_mut()
-            .insert(id, Task { future: Box::pin(task), waker: waker.clone() });
+        let task = Task { future: Box::pin(task), waker: waker.clone(), life: self.life.clone() };
+        self.core.tasks.borrow_mut().insert(id, task);
         waker.wake();
     }
 

@@ -1,0 +1,258 @@
+//! A peer as openraft's network. One for each use that openraft makes of a peer; all share the
+//! transport. Lives on the group's shard.
+
+use std::cell::Cell;
+use std::future::Future;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use futures_lite::{Stream, StreamExt};
+use openraft::alias::{SleepOf, TimeoutOf};
+use openraft::async_runtime::{MpscReceiver, MpscSender};
+use openraft::base::{BoxFuture, BoxStream};
+use openraft::error::{
+    NetworkError, RPCError, ReplicationClosed, StreamingError, Timeout, Unreachable,
+};
+use openraft::network::{RPCOption, RPCTypes};
+use openraft::raft::{
+    AppendEntriesRequest, AppendEntriesResponse, SnapshotResponse, StreamAppendResult,
+    TransferLeaderRequest, TransferLeaderResponse, VoteRequest, VoteResponse,
+};
+use openraft::{AsyncRuntime, RaftNetworkFactory, RaftNetworkV2};
+
+use crate::runtime::LocalRuntime;
+use crate::transport::{AppendStream, Request, Response, Transport, TransportError};
+use crate::types::{Member, NodeId, RaftSnapshot, SnapshotData, Types, Vote};
+
+/// Makes [`Peer`]s.
+pub struct Peers<T> {
+    /// This node.
+    pub node: NodeId,
+    /// How peers are reached.
+    pub transport: T,
+}
+
+/// See the module.
+pub struct Peer<T> {
+    node: NodeId,
+    target: NodeId,
+    member: Member,
+    transport: T,
+}
+
+impl<T: Transport> RaftNetworkFactory<Types> for Peers<T> {
+    type Network = Peer<T>;
+
+    async fn new_client(&mut self, target: NodeId, member: &Member) -> Peer<T> {
+        let transport = self.transport.clone();
+        Peer { node: self.node, target, member: member.clone(), transport }
+    }
+}
+
+type RpcResult<R> = Result<R, RPCError<Types>>;
+
+impl<T: Transport> Peer<T> {
+    fn timed_out(&self, action: RPCTypes, timeout: Duration) -> RPCError<Types> {
+        Timeout { action, id: self.node, target: self.target, timeout }.into()
+    }
+
+    async fn call(&self, action: RPCTypes, ttl: Duration, request: Request) -> RpcResult<Response> {
+        let call = self.transport.call(self.target, self.member.clone(), request);
+        let answer: TimeoutOf<Types, _, _> = LocalRuntime::timeout(ttl, call);
+        match answer.await {
+            Ok(answer) => answer.map_err(|error| rpc_error(&error)),
+            Err(_) => Err(self.timed_out(action, ttl)),
+        }
+    }
+}
+
+fn rpc_error(error: &TransportError) -> RPCError<Types> {
+    match error {
+        TransportError::Broken(_) => NetworkError::new(error).into(),
+        _ => Unreachable::new(error).into(),
+    }
+}
+
+/// A peer that gives another kind of answer than it was asked for.
+fn other_answer() -> RPCError<Types> {
+    NetworkError::from_string("the peer answered another question").into()
+}
+
+impl<T: Transport> RaftNetworkV2<Types> for Peer<T> {
+    type SnapshotData = SnapshotData;
+
+    async fn append_entries(
+        &mut self,
+        rpc: AppendEntriesRequest<Types>,
+        option: RPCOption,
+    ) -> RpcResult<AppendEntriesResponse<Types>> {
+        let request = Request::Append(rpc);
+        match self.call(RPCTypes::AppendEntries, option.hard_ttl(), request).await? {
+            Response::Append(response) => Ok(response),
+            _ => Err(other_answer()),
+        }
+    }
+
+    fn stream_append<'s, S>(
+        &'s mut self,
+        input: S,
+        option: RPCOption,
+    ) -> BoxFuture<'s, RpcResult<BoxStream<'s, RpcResult<StreamAppendResult<Types>>>>>
+    where
+        S: Stream<Item = AppendEntriesRequest<Types>> + Unpin + 'static,
+    {
+        Box::pin(async move {
+            let ttl = option.hard_ttl();
+            let open = self.transport.open(self.target, self.member.clone());
+            let opened: TimeoutOf<Types, _, _> = LocalRuntime::timeout(ttl, open);
+            let Ok(opened) = opened.await else {
+                return Err(self.timed_out(RPCTypes::AppendEntries, ttl));
+            };
+            let timed_out = self.timed_out(RPCTypes::AppendEntries, ttl);
+            let appends =
+                Appends::new(opened.map_err(|error| rpc_error(&error))?, input, ttl, timed_out);
+            Ok::<BoxStream<'s, _>, _>(Box::pin(appends))
+        })
+    }
+
+    async fn vote(
+        &mut self,
+        rpc: VoteRequest<Types>,
+        option: RPCOption,
+    ) -> RpcResult<VoteResponse<Types>> {
+        match self.call(RPCTypes::Vote, option.hard_ttl(), Request::Vote(rpc)).await? {
+            Response::Vote(response) => Ok(response),
+            _ => Err(other_answer()),
+        }
+    }
+
+    async fn pre_vote(
+        &mut self,
+        rpc: VoteRequest<Types>,
+        option: RPCOption,
+    ) -> RpcResult<VoteResponse<Types>> {
+        match self.call(RPCTypes::Vote, option.hard_ttl(), Request::PreVote(rpc)).await? {
+            Response::PreVote(response) => Ok(response),
+            _ => Err(other_answer()),
+        }
+    }
+
+    async fn full_snapshot(
+        &mut self,
+        vote: Vote,
+        snapshot: RaftSnapshot,
+        cancel: impl Future<Output = ReplicationClosed> + 'static,
+        option: RPCOption,
+    ) -> Result<SnapshotResponse<Types>, StreamingError<Types>> {
+        let request = Request::Snapshot(vote, snapshot);
+        let sent = async {
+            match self.call(RPCTypes::InstallSnapshot, option.hard_ttl(), request).await? {
+                Response::Snapshot(response) => Ok(response),
+                _ => Err(other_answer().into()),
+            }
+        };
+        futures_lite::future::or(sent, async { Err(cancel.await.into()) }).await
+    }
+
+    async fn transfer_leader(
+        &mut self,
+        rpc: TransferLeaderRequest<Types>,
+        option: RPCOption,
+    ) -> RpcResult<TransferLeaderResponse<Types>> {
+        let request = Request::TransferLeader(rpc);
+        match self.call(RPCTypes::TransferLeader, option.hard_ttl(), request).await? {
+            Response::TransferLeader(response) => Ok(response),
+            _ => Err(other_answer()),
+        }
+    }
+}
+
+type Pump = Pin<Box<dyn Future<Output = ()>>>;
+type Results = Pin<Box<dyn Stream<Item = StreamAppendResult<Types>>>>;
+
+/// Results of a stream of appends, which it pumps out while it is polled: several are on their way
+/// at once. Ends when the input has ended and every result is there.
+struct Appends {
+    /// `None` once the input has ended.
+    pump: Option<Pump>,
+    results: Results,
+    /// Sent and not answered.
+    pending: Rc<Cell<usize>>,
+    /// While something is pending: the time by which the next result must come.
+    deadline: Option<Pin<Box<SleepOf<Types>>>>,
+    ttl: Duration,
+    /// `None` once the stream has ended.
+    timed_out: Option<RPCError<Types>>,
+}
+
+impl Appends {
+    fn new(
+        stream: AppendStream,
+        mut input: impl Stream<Item = AppendEntriesRequest<Types>> + Unpin + 'static,
+        ttl: Duration,
+        timed_out: RPCError<Types>,
+    ) -> Self {
+        let AppendStream { requests, results } = stream;
+        let pending = Rc::new(Cell::new(0));
+        let sent = pending.clone();
+        let pump = async move {
+            while let Some(request) = input.next().await {
+                sent.set(sent.get() + 1);
+                if requests.send(request).await.is_err() {
+                    // It broke: the results end without those that are pending.
+                    return std::future::pending().await;
+                }
+            }
+        };
+        let results = futures_lite::stream::unfold(results, |mut results| async move {
+            results.recv().await.map(|result| (result, results))
+        });
+        Self {
+            pump: Some(Box::pin(pump)),
+            results: Box::pin(results),
+            pending,
+            deadline: None,
+            ttl,
+            timed_out: Some(timed_out),
+        }
+    }
+}
+
+impl Stream for Appends {
+    type Item = RpcResult<StreamAppendResult<Types>>;
+
+    fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        let this = &mut *self;
+        if this.timed_out.is_none() {
+            return Poll::Ready(None);
+        }
+        if this.pump.as_mut().is_some_and(|pump| pump.as_mut().poll(context).is_ready()) {
+            this.pump = None;
+        }
+        match this.results.as_mut().poll_next(context) {
+            Poll::Ready(Some(result)) => {
+                this.deadline = None;
+                this.pending.set(this.pending.get().saturating_sub(1));
+                return Poll::Ready(Some(Ok(result)));
+            }
+            Poll::Ready(None) => {
+                this.timed_out = None;
+                let whole = this.pump.is_none() && this.pending.get() == 0;
+                let broken = NetworkError::from_string("the stream of appends broke");
+                return Poll::Ready((!whole).then(|| Err(broken.into())));
+            }
+            Poll::Pending => {}
+        }
+        if this.pending.get() == 0 {
+            this.deadline = None;
+            return Poll::Pending;
+        }
+        let deadline = this.deadline.get_or_insert_with(|| Box::pin(LocalRuntime::sleep(this.ttl)));
+        if deadline.as_mut().poll(context).is_ready() {
+            return Poll::Ready(this.timed_out.take().map(Err));
+        }
+        Poll::Pending
+    }
+}

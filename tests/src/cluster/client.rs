@@ -1,0 +1,132 @@
+//! A client of a simulated cluster: sends batches to any node, asks again by the same ids until it
+//! is told, and remembers what it was told.
+
+use std::collections::BTreeMap;
+use std::rc::Rc;
+use std::time::Duration;
+
+use openraft::AsyncRuntime;
+use openraft::async_runtime::{Oneshot, OneshotSender};
+use walengine::ledger::Outcome;
+use walengine::runtime::Runtime;
+use walengine::shard::replicated::Unserved;
+use walengine_net::model::{EventBytes, PartitionId, event_id};
+use walengine_replication::runtime::{LocalRuntime, within};
+use walengine_replication::types::NodeId;
+
+use super::node::Cluster;
+use crate::press::{Writer, accounts_of};
+use crate::sim::{Rng, SimRuntime};
+
+/// How long an answer is waited for.
+const ANSWER_WITHIN: Duration = Duration::from_millis(400);
+/// Pause before a batch is sent again, up to.
+const AGAIN_MICROS_MAX: u64 = 60_000;
+/// Batches are sent to the end of the run this much smaller than the wire allows.
+const EVENTS_MAX: usize = 24;
+
+/// What clients were told: each id's first verdict and offset.
+#[derive(Default)]
+pub struct Told {
+    outcomes: BTreeMap<u128, (EventBytes, Outcome)>,
+    /// Answers, repeats included.
+    pub answers: u64,
+}
+
+impl Told {
+    /// Every id that was answered, with its event and outcome.
+    pub fn outcomes(&self) -> impl Iterator<Item = (&u128, &(EventBytes, Outcome))> {
+        self.outcomes.iter()
+    }
+
+    /// Takes note of an answer.
+    ///
+    /// # Panics
+    /// If one id was given two verdicts.
+    fn note(&mut self, event: &EventBytes, outcome: Outcome) {
+        if outcome.offset.is_none() {
+            return; // malformed, not remembered
+        }
+        self.answers += 1;
+        let first = self.outcomes.entry(event_id(event)).or_insert((*event, outcome));
+        if first.0 == *event {
+            assert!(first.1 == outcome, "one id, two verdicts: {:?} and {outcome:?}", first.1);
+        }
+    }
+}
+
+/// See the module.
+pub struct Client {
+    cluster: Rc<Cluster>,
+    root: SimRuntime,
+    writer: Writer,
+    rng: Rng,
+    node: NodeId,
+}
+
+impl Client {
+    /// A client that writes between the accounts of partition 0.
+    pub fn new(cluster: &Rc<Cluster>, root: &SimRuntime, mut rng: Rng) -> Self {
+        let writer = Writer::new(rng.next_u64(), &accounts_of(PartitionId(0), 1));
+        Self { cluster: cluster.clone(), root: root.clone(), writer, rng, node: 1 }
+    }
+
+    /// Sends one batch until it is answered, and notes the answer.
+    pub async fn write(&mut self, told: &std::cell::RefCell<Told>) {
+        let mut events = self.writer.batch();
+        events.truncate(EVENTS_MAX);
+        self.send(&events, told).await;
+    }
+
+    /// Creates the accounts that all clients use.
+    pub async fn create_accounts(&mut self, told: &std::cell::RefCell<Told>) {
+        let accounts = accounts_of(PartitionId(0), 1);
+        let events: Vec<_> = accounts.iter().map(walengine_net::model::Account::to_bytes).collect();
+        self.send(&events, told).await;
+    }
+
+    async fn send(&mut self, events: &[EventBytes], told: &std::cell::RefCell<Told>) {
+        loop {
+            if let Some(outcomes) = self.ask(events.to_vec()).await {
+                let mut told = told.borrow_mut();
+                for (event, outcome) in events.iter().zip(outcomes) {
+                    told.note(event, outcome);
+                }
+                return;
+            }
+            let micros = self.rng.between(1_000, AGAIN_MICROS_MAX);
+            self.root.sleep(Duration::from_micros(micros)).await;
+        }
+    }
+
+    async fn ask(&mut self, events: Vec<EventBytes>) -> Option<Vec<Outcome>> {
+        let ids = self.cluster.ids();
+        let Some(partition) = self.cluster.partition(self.node) else {
+            self.node = ids[self.rng.index(ids.len())];
+            return None;
+        };
+        let runtime = self.cluster.runtime(self.node);
+        let (sender, answer) = <LocalRuntime as AsyncRuntime>::Oneshot::channel();
+        let asked = async move {
+            let _ = sender.send(partition.submit(&events).await);
+        };
+        runtime.spawn(within(runtime.clone(), asked));
+        let answer = async { answer.await.ok() };
+        let root = self.root.clone();
+        let late = async {
+            root.sleep(ANSWER_WITHIN).await;
+            None
+        };
+        match futures_lite::future::or(answer, late).await {
+            Some(Ok(outcomes)) => Some(outcomes),
+            Some(Err(Unserved::NotLeader(Some(leader)))) => {
+                self.node = leader;
+                None
+            }
+            _ => {
+                self.node = ids[self.rng.index(ids.len())];
+                None
+            }
+        }
+    }
+}

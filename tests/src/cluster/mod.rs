@@ -1,0 +1,12 @@
+//! A simulated cluster: several nodes with the real ledger, log and Raft storage on one thread, a
+//! network between them that fails, and an observer that knows what must never happen.
+
+mod check;
+mod client;
+mod net;
+mod node;
+
+pub use check::Observer;
+pub use client::{Client, Told};
+pub use net::{NetFaults, SimNet, SimTransport};
+pub use node::{Cluster, SimPartition};
