@@ -1,7 +1,7 @@
 //! Kinds of frames, their numbers and their limits.
 
 use super::limits::{
-    APPEND_BODY_BYTES_MAX, CONTROL_BODY_BYTES_MAX, HELLO_BODY_BYTES_MAX, REPLY_BIT,
+    APPEND_BODY_BYTES_MAX, CONTROL_BODY_BYTES_MAX, HELLO_BODY_BYTES_MAX, PEER_BIT, REPLY_BIT,
     SNAPSHOT_CHUNK_BYTES_MAX, SNAPSHOT_CHUNK_HEAD_BYTES,
 };
 
@@ -88,3 +88,11 @@ impl Kind {
         }
     }
 }
+
+const _: () = {
+    let mut at = 0;
+    while at < Kind::ALL.len() {
+        assert!(Kind::ALL[at].number() & PEER_BIT != 0);
+        at += 1;
+    }
+};
