@@ -16,6 +16,8 @@ use crate::model::PartitionId;
 pub const HEADER_BYTES: usize = 32;
 /// First four bytes of every frame: "WALF".
 pub const MAGIC: u32 = u32::from_le_bytes(*b"WALF");
+/// First four bytes of what replicas say to each other, "WALP": not spoken here, but recognised.
+pub const PEER_MAGIC: u32 = u32::from_le_bytes(*b"WALP");
 /// Version of the protocol that this code speaks.
 pub const PROTOCOL_VERSION: u16 = 1;
 /// Request id of an answer that belongs to the connection and not to one request.
@@ -177,6 +179,10 @@ pub enum FrameError {
     /// Not the first four bytes of a frame. The other side speaks something else: close.
     #[error("magic {0:#010x} is not that of a frame: the other side does not speak this protocol")]
     Magic(u32),
+    /// A replica has dialled the port for clients: its configuration is wrong. Answer
+    /// `Malformed`, which it recognises in turn, and close.
+    #[error("a frame between replicas, where clients are served: wrong port")]
+    PeerFrame,
     /// The other side speaks another version: answer `UnsupportedVersion` and close.
     #[error("the other side speaks protocol version {found}, this one {PROTOCOL_VERSION}")]
     Version {
@@ -240,7 +246,7 @@ impl FrameError {
             | Self::Length { request, .. }
             | Self::Kind { request, .. }
             | Self::Flags { request, .. } => request,
-            Self::Short { .. } | Self::Magic(_) | Self::Crc { .. } => CONNECTION,
+            Self::Short { .. } | Self::Magic(_) | Self::PeerFrame | Self::Crc { .. } => CONNECTION,
         }
     }
 }
@@ -282,9 +288,7 @@ impl FrameHeader {
             return Err(FrameError::Short { needed: HEADER_BYTES, found: bytes.len() });
         };
         let magic = u32::from_le_bytes(array(bytes, 0));
-        if magic != MAGIC {
-            return Err(FrameError::Magic(magic));
-        }
+        check_magic(magic)?;
         let request = RequestId(u64::from_le_bytes(array(bytes, 16)));
         let version = u16::from_le_bytes(array(bytes, 8));
         if version != PROTOCOL_VERSION {
@@ -375,11 +379,17 @@ pub fn peek_bytes(bytes: &[u8]) -> Result<Option<usize>, FrameError> {
 
 /// A peer that speaks something else is told after four bytes, and not left waiting for 32.
 fn peek_partial_header(bytes: &[u8]) -> Result<Option<Frame<'_>>, FrameError> {
-    match bytes.first_chunk::<4>() {
-        Some(magic) if u32::from_le_bytes(*magic) != MAGIC => {
-            Err(FrameError::Magic(u32::from_le_bytes(*magic)))
-        }
-        _ => Ok(None),
+    if let Some(magic) = bytes.first_chunk::<4>() {
+        check_magic(u32::from_le_bytes(*magic))?;
+    }
+    Ok(None)
+}
+
+fn check_magic(magic: u32) -> Result<(), FrameError> {
+    match magic {
+        MAGIC => Ok(()),
+        PEER_MAGIC => Err(FrameError::PeerFrame),
+        other => Err(FrameError::Magic(other)),
     }
 }
 

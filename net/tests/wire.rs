@@ -231,6 +231,8 @@ fn lengths_are_judged_by_the_header_alone() {
 #[test]
 fn strangers_and_other_versions_are_told_apart() {
     assert!(matches!(peek(b"GET / HTTP/1.1"), Err(FrameError::Magic(_))));
+    assert_eq!(peek(b"WALP").err(), Some(FrameError::PeerFrame));
+    assert_eq!(peek(&[&b"WALP"[..], &[0; 60]].concat()).err(), Some(FrameError::PeerFrame));
     assert!(matches!(peek(b"WAL"), Ok(None)));
     let mut bytes = frame_of(&Unsubscribe::default());
     bytes[8] = 2;

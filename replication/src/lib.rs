@@ -2,14 +2,17 @@
 //!
 //! Above `net`, below `engine`, which re-exports what its shards use of it: the seam to the
 //! executor ([`executor`], [`runtime_glommio`]) and [`local`] wake-ups. [`runtime`] is openraft's
-//! runtime on that seam, the same in production and in simulation. One thread each; no value that
-//! lives on one is handed to another.
+//! runtime on that seam, the same in production and in simulation. [`types`] is what consensus is
+//! about; [`network`] and [`service`] are its two sides towards peers, over the seam [`transport`];
+//! [`peer`] is what replicas say to each other, as bytes. One thread each; no value that lives on
+//! one is handed to another.
 #![forbid(unsafe_code)]
 
 pub mod executor;
 pub mod local;
 pub mod membership_codec;
 pub mod network;
+pub mod peer;
 pub mod runtime;
 pub mod runtime_glommio;
 pub mod service;

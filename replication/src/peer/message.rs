@@ -1,0 +1,128 @@
+//! Everything that replicas say to each other, and its body.
+
+use openraft::raft::{
+    AppendEntriesRequest, SnapshotResponse, StreamAppendResult, TransferLeaderRequest,
+    TransferLeaderResponse, VoteRequest, VoteResponse,
+};
+
+use super::bytes::Reader;
+use super::error::{DecodeError, EncodeError};
+use super::hello::{Hello, HelloReply};
+use super::kind::Kind;
+use super::peer_error::PeerError;
+use super::snapshot::{SnapshotBegin, SnapshotChunk, SnapshotEnd};
+use super::{append, election, hello, peer_error, raft, snapshot};
+use crate::types::Types;
+
+/// One message; a variant for each [`Kind`].
+#[derive(Clone, Debug)]
+pub enum Message {
+    /// See [`Kind::Hello`].
+    Hello(Hello),
+    /// See [`Kind::HelloReply`].
+    HelloReply(HelloReply),
+    /// See [`Kind::Append`].
+    Append(AppendEntriesRequest<Types>),
+    /// See [`Kind::AppendReply`].
+    AppendReply(StreamAppendResult<Types>),
+    /// See [`Kind::Vote`].
+    Vote(VoteRequest<Types>),
+    /// See [`Kind::VoteReply`].
+    VoteReply(VoteResponse<Types>),
+    /// See [`Kind::PreVote`].
+    PreVote(VoteRequest<Types>),
+    /// See [`Kind::PreVoteReply`].
+    PreVoteReply(VoteResponse<Types>),
+    /// See [`Kind::TransferLeader`].
+    TransferLeader(TransferLeaderRequest<Types>),
+    /// See [`Kind::TransferLeaderReply`].
+    TransferLeaderReply(TransferLeaderResponse<Types>),
+    /// See [`Kind::SnapshotBegin`].
+    SnapshotBegin(SnapshotBegin),
+    /// See [`Kind::SnapshotChunk`].
+    SnapshotChunk(SnapshotChunk),
+    /// See [`Kind::SnapshotEnd`].
+    SnapshotEnd(SnapshotEnd),
+    /// See [`Kind::SnapshotReply`].
+    SnapshotReply(SnapshotResponse<Types>),
+    /// See [`Kind::Error`].
+    Error(PeerError),
+}
+
+impl Message {
+    /// Kind of the frame that carries it.
+    pub const fn kind(&self) -> Kind {
+        match self {
+            Self::Hello(_) => Kind::Hello,
+            Self::HelloReply(_) => Kind::HelloReply,
+            Self::Append(_) => Kind::Append,
+            Self::AppendReply(_) => Kind::AppendReply,
+            Self::Vote(_) => Kind::Vote,
+            Self::VoteReply(_) => Kind::VoteReply,
+            Self::PreVote(_) => Kind::PreVote,
+            Self::PreVoteReply(_) => Kind::PreVoteReply,
+            Self::TransferLeader(_) => Kind::TransferLeader,
+            Self::TransferLeaderReply(_) => Kind::TransferLeaderReply,
+            Self::SnapshotBegin(_) => Kind::SnapshotBegin,
+            Self::SnapshotChunk(_) => Kind::SnapshotChunk,
+            Self::SnapshotEnd(_) => Kind::SnapshotEnd,
+            Self::SnapshotReply(_) => Kind::SnapshotReply,
+            Self::Error(_) => Kind::Error,
+        }
+    }
+
+    /// Appends the body. After an error `out` may hold a part of it.
+    ///
+    /// # Panics
+    /// If a membership is past the limits of [`crate::membership_codec`].
+    pub(super) fn put_body(&self, out: &mut Vec<u8>) -> Result<(), EncodeError> {
+        match self {
+            Self::Hello(message) => hello::put_hello(out, message),
+            Self::HelloReply(message) => hello::put_hello_reply(out, *message),
+            Self::Append(message) => append::put_append(out, message)?,
+            Self::AppendReply(message) => append::put_append_reply(out, message),
+            Self::Vote(message) | Self::PreVote(message) => {
+                election::put_vote_request(out, message);
+            }
+            Self::VoteReply(message) | Self::PreVoteReply(message) => {
+                election::put_vote_response(out, message);
+            }
+            Self::TransferLeader(message) => election::put_transfer(out, message),
+            Self::TransferLeaderReply(message) => election::put_transfer_reply(out, message),
+            Self::SnapshotBegin(message) => snapshot::put_begin(out, message),
+            Self::SnapshotChunk(message) => snapshot::put_chunk(out, message)?,
+            Self::SnapshotEnd(message) => snapshot::put_end(out, *message),
+            Self::SnapshotReply(message) => raft::put_vote(out, &message.vote),
+            Self::Error(message) => peer_error::put_error(out, message)?,
+        }
+        Ok(())
+    }
+
+    /// The message in a body whose checksum was right. Has one form only: what it is encoded to
+    /// again are these bytes.
+    pub(super) fn decode(kind: Kind, body: &[u8]) -> Result<Self, DecodeError> {
+        let mut reader = Reader::new(body);
+        let from = &mut reader;
+        let message = match kind {
+            Kind::Hello => Self::Hello(hello::hello(from)?),
+            Kind::HelloReply => Self::HelloReply(hello::hello_reply(from)?),
+            Kind::Append => Self::Append(append::append(from)?),
+            Kind::AppendReply => Self::AppendReply(append::append_reply(from)?),
+            Kind::Vote => Self::Vote(election::vote_request(from)?),
+            Kind::VoteReply => Self::VoteReply(election::vote_response(from)?),
+            Kind::PreVote => Self::PreVote(election::vote_request(from)?),
+            Kind::PreVoteReply => Self::PreVoteReply(election::vote_response(from)?),
+            Kind::TransferLeader => Self::TransferLeader(election::transfer(from)?),
+            Kind::TransferLeaderReply => Self::TransferLeaderReply(election::transfer_reply(from)?),
+            Kind::SnapshotBegin => Self::SnapshotBegin(snapshot::begin(from)?),
+            Kind::SnapshotChunk => Self::SnapshotChunk(snapshot::chunk(from)?),
+            Kind::SnapshotEnd => Self::SnapshotEnd(snapshot::end(from)?),
+            Kind::SnapshotReply => {
+                Self::SnapshotReply(SnapshotResponse { vote: raft::vote(from)? })
+            }
+            Kind::Error => Self::Error(peer_error::error(from)?),
+        };
+        reader.end()?;
+        Ok(message)
+    }
+}

@@ -1,0 +1,103 @@
+//! Answer to a request that failed before, or beside, what openraft would say to it.
+
+use super::bytes::Reader;
+use super::error::{DecodeError, EncodeError, at_most};
+use super::limits::ERROR_TEXT_BYTES_MAX;
+
+macro_rules! codes {
+    ($($(#[$doc:meta])* $variant:ident = $number:literal,)*) => {
+        /// What went wrong, and so who acts.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+        #[non_exhaustive]
+        #[repr(u16)]
+        pub enum PeerErrorCode {
+            $($(#[$doc])* $variant = $number,)*
+        }
+
+        impl PeerErrorCode {
+            /// Every code, in order of number.
+            pub const ALL: &[Self] = &[$(Self::$variant,)*];
+
+            /// Code of this number; `None` if this version does not know it.
+            pub const fn from_number(number: u16) -> Option<Self> {
+                match number {
+                    $($number => Some(Self::$variant),)*
+                    _ => None,
+                }
+            }
+        }
+    };
+}
+
+codes! {
+    /// A queue is full. Nothing was changed; come back after the hint.
+    Busy = 1,
+    /// The body is not what its kind says. Nothing was changed; the sender is at fault.
+    Malformed = 2,
+    /// Frame or list past a limit. Nothing was changed; the sender is at fault.
+    TooLarge = 3,
+    /// The version is not spoken here. Nothing was changed; the connection is closed.
+    UnsupportedVersion = 4,
+    /// No such kind, or one that is an answer. Nothing was changed.
+    UnknownKind = 5,
+    /// The frame is for another partition than its connection. Nothing was changed.
+    WrongPartition = 6,
+    /// The connection has not begun with a hello that was accepted; it is closed.
+    NotIntroduced = 7,
+    /// The deadline passed first; the request may still take effect.
+    DeadlineExceeded = 8,
+    /// A piece of a snapshot is missing, or none has begun. The snapshot is dropped: send it anew.
+    SnapshotOrder = 9,
+    /// The replica's disk failed or is full. The replica stops or is about to.
+    Storage = 10,
+    /// The replica has stopped; its node's log says why. A person acts.
+    Stopped = 11,
+    /// The node ends. Come back later.
+    ShuttingDown = 12,
+    /// A fault in the program that answers.
+    Internal = 13,
+}
+
+/// Answer to a request that failed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PeerError {
+    /// What went wrong.
+    pub code: PeerErrorCode,
+    /// When to come back in milliseconds; 0: no hint.
+    pub retry_after_millis: u32,
+    /// For people; at most [`ERROR_TEXT_BYTES_MAX`] bytes.
+    pub message: String,
+}
+
+impl PeerError {
+    /// An error without a hint. A text that is too long is cut.
+    pub fn new(code: PeerErrorCode, message: impl Into<String>) -> Self {
+        let mut message = message.into();
+        message.truncate(message.floor_char_boundary(ERROR_TEXT_BYTES_MAX));
+        Self { code, retry_after_millis: 0, message }
+    }
+}
+
+pub(super) fn put_error(out: &mut Vec<u8>, error: &PeerError) -> Result<(), EncodeError> {
+    at_most("text of an error", error.message.len(), ERROR_TEXT_BYTES_MAX)?;
+    out.extend_from_slice(&(error.code as u16).to_le_bytes());
+    out.extend_from_slice(&error.retry_after_millis.to_le_bytes());
+    out.extend_from_slice(&(error.message.len() as u16).to_le_bytes());
+    out.extend_from_slice(error.message.as_bytes());
+    Ok(())
+}
+
+pub(super) fn error(reader: &mut Reader<'_>) -> Result<PeerError, DecodeError> {
+    const WHAT: &str = "code of an error";
+    const TEXT: &str = "text of an error";
+    let number = reader.u16(WHAT)?;
+    let code = PeerErrorCode::from_number(number)
+        .ok_or(DecodeError::Unknown { what: WHAT, found: u64::from(number) })?;
+    let retry_after_millis = reader.u32("time to come back")?;
+    let found = usize::from(reader.u16(TEXT)?);
+    if found > ERROR_TEXT_BYTES_MAX {
+        return Err(DecodeError::TooMany { what: TEXT, found, limit: ERROR_TEXT_BYTES_MAX });
+    }
+    let message = std::str::from_utf8(reader.take(TEXT, found)?).map_err(|_| DecodeError::Text)?;
+    Ok(PeerError { code, retry_after_millis, message: message.to_owned() })
+}
