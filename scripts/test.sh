@@ -45,6 +45,10 @@ cargo test --workspace --exclude walengine-tests
 cargo test --package walengine-tests -- "${skip[@]}"
 WALENGINE_SIM_SEEDS="${WALENGINE_SIM_SEEDS:-$cluster_seeds}" \
   cargo test --package walengine-tests --test walengine -- "$clusters" --nocapture
+if $all; then
+  # Bugs put in on purpose must be found, or the simulation proves nothing.
+  cargo test --package walengine-tests --features planted --test walengine -- planted:: --nocapture
+fi
 for target in frame entry; do
   cargo run --quiet --package walengine-fuzz -- "$target" --seconds "${WALENGINE_FUZZ_SECONDS:-30}"
 done

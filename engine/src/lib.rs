@@ -9,6 +9,7 @@ pub mod ledger;
 pub mod limits;
 pub mod lock;
 pub mod node;
+pub mod planted;
 pub mod preflight;
 pub mod raft_apply;
 pub mod raft_log;

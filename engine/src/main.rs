@@ -2,8 +2,9 @@
 
 use std::process::ExitCode;
 
-use clap::Parser;
-
 fn main() -> ExitCode {
-    walengine::cli::run(walengine::cli::Arguments::parse())
+    match walengine::cli::arguments() {
+        Ok(arguments) => walengine::cli::run(arguments),
+        Err(code) => code,
+    }
 }

@@ -26,6 +26,7 @@ use walengine_net::message::Entries;
 use walengine_replication::membership_codec;
 use walengine_replication::types::{Batch, Entry, LogId, NodeId, Types, Vote};
 
+use crate::planted::{Bug, is_planted};
 use crate::runtime::Runtime;
 use crate::storage::disk::Disk;
 use crate::storage::error::{AppendError, ReadError};
@@ -48,6 +49,8 @@ pub struct RaftLog<D: Disk, R: Runtime> {
 struct State {
     purged: Option<LogId>,
     committed: Option<LogId>,
+    /// Only ever set by [`Bug::VoteNotFlushed`].
+    unsaved_vote: Option<Vote>,
 }
 
 impl<D: Disk, R: Runtime> Clone for RaftLog<D, R> {
@@ -92,7 +95,7 @@ impl<D: Disk, R: Runtime> RaftLog<D, R> {
         // The term of an entry in the middle is not at hand; the commit position counts only if it
         // is the tail's.
         let committed = if committed == last.index { log_id_of(&last) } else { None };
-        let state = Rc::new(RefCell::new(State { purged, committed }));
+        let state = Rc::new(RefCell::new(State { purged, committed, unsaved_vote: None }));
         Self { node, log, runtime, ids: (config.cluster, config.partition), state }
     }
 
@@ -176,7 +179,7 @@ impl<D: Disk, R: Runtime> RaftLog<D, R> {
     /// Only this node can have led in this term.
     fn leads_in(&self, term: u64) -> bool {
         let hard = self.log.hard_state();
-        hard.term == term && hard.voted_for == Some(self.node)
+        hard.term == term && hard.voted_for == Some(self.node) || is_planted(Bug::VoteNotFlushed)
     }
 
     async fn read(&self, from: u64, to: u64, bytes_max: usize) -> io::Result<Vec<Entry>> {
@@ -267,6 +270,10 @@ impl<D: Disk, R: Runtime> RaftLogReader<Types> for RaftLog<D, R> {
     }
 
     async fn read_vote(&mut self) -> Result<Option<Vote>, io::Error> {
+        let unsaved = self.state.borrow().unsaved_vote;
+        if unsaved.is_some() {
+            return Ok(unsaved);
+        }
         let HardState { term, voted_for, vote_committed, .. } = self.log.hard_state();
         Ok(voted_for
             .map(|node| Vote { leader_id: LeaderId::new(term, node), committed: vote_committed }))
@@ -287,6 +294,10 @@ impl<D: Disk, R: Runtime> RaftLogStorage<Types> for RaftLog<D, R> {
     }
 
     async fn save_vote(&mut self, vote: &Vote) -> Result<(), io::Error> {
+        if is_planted(Bug::VoteNotFlushed) {
+            self.state.borrow_mut().unsaved_vote = Some(*vote);
+            return Ok(());
+        }
         self.log.flush();
         self.log.wait_durable(self.log.last().index).await.map_err(failed)?;
         let state = HardState {
@@ -319,6 +330,10 @@ impl<D: Disk, R: Runtime> RaftLogStorage<Types> for RaftLog<D, R> {
             self.append_one(&entry).await?;
         }
         self.log.flush();
+        if is_planted(Bug::AcknowledgeBeforeFlush) {
+            callback.io_completed(Ok(()));
+            return Ok(());
+        }
         let (log, last) = (self.log.clone(), self.log.last().index);
         self.runtime.spawn(async move {
             let durable = log.wait_durable(last).await;

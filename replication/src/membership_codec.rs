@@ -1,4 +1,4 @@
-//! A membership as the body of a log entry. Layout: `engine/src/storage/FORMAT.md`, section 3.4.
+//! A membership as the body of a log entry. FORMAT.md, section 3, leaves its layout to this file.
 //!
 //! All numbers little-endian: u16 number of configurations; for each u16 number of voters and their
 //! ids, u64, ascending; u16 number of nodes; for each id u64, ascending, u16 length of its peer

@@ -8,6 +8,8 @@ mod crash;
 mod damage;
 mod input;
 mod kill;
+#[cfg(feature = "planted")]
+mod planted;
 mod power;
 mod raft_runtime;
 mod raft_storage;

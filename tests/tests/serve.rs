@@ -318,6 +318,17 @@ fn flags_win_over_the_environment_and_that_over_the_file() {
 }
 
 #[test]
+fn a_typo_is_one_line_with_what_was_meant() {
+    let typos = [("--coers", "--cores"), ("statsu", "status"), ("--dta", "--data")];
+    for (typo, meant) in typos {
+        let output = Command::new(binary()).arg(typo).output().unwrap();
+        let said = refusal(&output, 2);
+        assert!(said.contains(typo) && said.contains(meant), "{said}");
+        assert_eq!(String::from_utf8_lossy(&output.stderr).lines().count(), 1, "{said}");
+    }
+}
+
+#[test]
 fn a_mistake_in_the_settings_is_one_line_with_its_place() {
     let dir = TestDir::new("mistakes");
     let file = dir.path().join("settings.toml");

@@ -81,6 +81,33 @@ enum Command {
     Dump(verify::DumpArguments),
 }
 
+/// Reads the command line. Help and version are printed here; a mistake is told in one line, as all
+/// errors are, with what was probably meant.
+///
+/// # Errors
+/// The exit code, once all is said.
+pub fn arguments() -> Result<Arguments, ExitCode> {
+    use clap::Parser;
+    let error = match Arguments::try_parse() {
+        Ok(arguments) => return Ok(arguments),
+        Err(error) => error,
+    };
+    if !error.use_stderr() {
+        // Help that nobody reads is no failure.
+        let _ = error.print();
+        return Err(ExitCode::SUCCESS);
+    }
+    let said = error.to_string();
+    let told = said.lines().map(str::trim).filter(|line| {
+        let noise = ["Usage:", "walengine ", "For more information"];
+        !line.is_empty() && !noise.iter().any(|start| line.starts_with(start))
+    });
+    let told = told.collect::<Vec<_>>().join(" ");
+    let told = told.trim_start_matches("error: ").replace(" tip: ", "; ");
+    eprintln!("walengine: {told} (see --help)");
+    Err(ExitCode::from(Reason::Usage as u8))
+}
+
 /// Runs the command and gives the process's exit code; an error goes to stderr in one line.
 pub fn run(arguments: Arguments) -> ExitCode {
     if arguments.command.is_some() {

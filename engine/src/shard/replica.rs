@@ -15,6 +15,7 @@ use walengine_net::model::{EventBytes, Offset, PartitionId, ResolvedBytes, Times
 use walengine_replication::types::{Batch, NodeId};
 
 use crate::ledger::{Disagreement, Draft, Ledger, Outcomes, RecordsDraft};
+use crate::planted::{Bug, is_planted};
 
 /// See the module.
 ///
@@ -28,6 +29,8 @@ pub struct Replica {
     committed: Offset,
     /// Counts the times that decided batches were taken back.
     undone: u64,
+    /// An entry could not be applied: the state is that of no offset, for good.
+    broken: bool,
 }
 
 /// A batch of this node's with what taking it back needs.
@@ -60,7 +63,7 @@ impl Replica {
     /// A replica that has applied what `ledger` holds.
     pub fn new(ledger: Ledger) -> Self {
         let committed = ledger.next_offset();
-        Self { ledger, decided: VecDeque::new(), leads: None, committed, undone: 0 }
+        Self { ledger, decided: VecDeque::new(), leads: None, committed, undone: 0, broken: false }
     }
 
     /// Of a partition that holds nothing.
@@ -91,7 +94,7 @@ impl Replica {
 
     /// This node leads in `term`, and has applied everything before that term's first entry.
     pub fn lead(&mut self, term: u64) {
-        if self.leads != Some(term) {
+        if self.leads != Some(term) && !self.broken {
             self.take_back();
             self.leads = Some(term);
         }
@@ -100,6 +103,9 @@ impl Replica {
     /// This node does not lead any more: what it decided and did not see committed is taken back.
     pub fn follow(&mut self) {
         self.leads = None;
+        if is_planted(Bug::DecisionsNotTakenBack) {
+            return self.decided.clear();
+        }
         self.take_back();
     }
 
@@ -171,8 +177,18 @@ impl Replica {
     }
 
     /// Applies a committed batch: this node's own, which it has decided already, or another's, whose
-    /// verdicts it derives again.
+    /// verdicts it derives again. After an error the replica leads no more and must not be shown.
     pub fn apply(&mut self, batch: &Batch) -> Result<(), ApplyError> {
+        let applied = self.apply_whole(batch);
+        if applied.is_err() {
+            (self.broken, self.leads) = (true, None);
+            self.undone += 1;
+            self.decided.clear();
+        }
+        applied
+    }
+
+    fn apply_whole(&mut self, batch: &Batch) -> Result<(), ApplyError> {
         let end = batch.base_offset.plus(u64::from(batch.records));
         let is_own = self.decided.front().is_some_and(|decided| decided.batch == *batch);
         if is_own {
@@ -221,7 +237,7 @@ impl Replica {
     fn take_back(&mut self) {
         self.take_back_from(0);
         assert!(
-            self.ledger.next_offset() == self.committed,
+            self.broken || self.ledger.next_offset() == self.committed,
             "{} is left where {} is committed",
             self.ledger.next_offset(),
             self.committed

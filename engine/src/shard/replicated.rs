@@ -27,6 +27,7 @@ use walengine_replication::types::{Batch, LogId, NodeId, Types};
 use super::replica::Replica;
 use crate::ledger::{Ledger, Outcomes};
 use crate::local::Notify;
+use crate::planted::{Bug, is_planted};
 use crate::raft_apply::RaftApply;
 use crate::raft_log::RaftLog;
 use crate::runtime::Runtime;
@@ -92,7 +93,7 @@ fn config(timing: GroupTiming) -> Config {
         snapshot_policy: SnapshotPolicy::Never,
         // With it, a leader that lost its unflushed tail would lead again in the same term and give
         // the same log id to other bytes.
-        enable_leader_restore: Some(false),
+        enable_leader_restore: Some(is_planted(Bug::LeaderRestore)),
         enable_pre_vote: Some(true),
         ..Config::default()
     }
@@ -145,6 +146,11 @@ impl<D: Disk, R: Runtime> Replicated<D, R> {
         self.inner.apply.applied()
     }
 
+    /// Why this replica has stopped for good: it does not agree with the log.
+    pub fn stopped(&self) -> Option<String> {
+        self.inner.apply.stopped()
+    }
+
     /// Looks at the replica; only what is below [`Replica::committed`] may be told to anyone.
     pub fn with_replica<T>(&self, look: impl FnOnce(&Replica) -> T) -> T {
         look(&self.inner.replica.borrow())
@@ -193,6 +199,9 @@ impl<D: Disk, R: Runtime> Replicated<D, R> {
     /// Completes when this node has applied everything that was committed anywhere before the call:
     /// what it tells then is linearizable.
     pub async fn read_barrier(&self) -> Result<(), Unserved> {
+        if is_planted(Bug::StaleLeaderRead) && self.inner.replica.borrow().leads().is_some() {
+            return Ok(());
+        }
         let barrier = self.inner.raft.ensure_linearizable(ReadPolicy::ReadIndex).await;
         barrier.map(|_| ()).map_err(|_| self.not_leader())
     }

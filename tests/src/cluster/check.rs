@@ -29,11 +29,13 @@ impl Observer {
     /// Looks at every node that is alive.
     ///
     /// # Panics
-    /// If two nodes lead in one term, or two nodes differ at the same offset.
+    /// If two nodes lead in one term, two nodes differ at the same offset, or one has stopped.
     pub fn look(&mut self, cluster: &Cluster) {
         self.looks += 1;
         for id in cluster.ids() {
             let Some(partition) = cluster.partition(id) else { continue };
+            let stopped = partition.stopped();
+            assert!(stopped.is_none(), "node {id} has stopped: {}", stopped.unwrap_or_default());
             let term = partition.with_replica(walengine::shard::replica::Replica::leads);
             if let Some(term) = term {
                 let first = *self.leaders.entry(term).or_insert(id);

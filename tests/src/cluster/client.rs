@@ -1,6 +1,7 @@
 //! A client of a simulated cluster: sends batches to any node, asks again by the same ids until it
 //! is told, and remembers what it was told.
 
+use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::time::Duration;
@@ -9,8 +10,9 @@ use openraft::AsyncRuntime;
 use openraft::async_runtime::{Oneshot, OneshotSender};
 use walengine::ledger::Outcome;
 use walengine::runtime::Runtime;
+use walengine::shard::replica::Replica;
 use walengine::shard::replicated::Unserved;
-use walengine_net::model::{EventBytes, PartitionId, event_id};
+use walengine_net::model::{EventBytes, Offset, PartitionId, event_id};
 use walengine_replication::runtime::{LocalRuntime, within};
 use walengine_replication::types::NodeId;
 
@@ -31,6 +33,10 @@ pub struct Told {
     outcomes: BTreeMap<u128, (EventBytes, Outcome)>,
     /// Answers, repeats included.
     pub answers: u64,
+    /// Linearizable reads.
+    pub reads: u64,
+    /// First offset behind everything that was answered.
+    behind: Offset,
 }
 
 impl Told {
@@ -48,6 +54,7 @@ impl Told {
             return; // malformed, not remembered
         }
         self.answers += 1;
+        self.behind = self.behind.max(outcome.offset.unwrap_or_default().plus(1));
         let first = self.outcomes.entry(event_id(event)).or_insert((*event, outcome));
         if first.0 == *event {
             assert!(first.1 == outcome, "one id, two verdicts: {:?} and {outcome:?}", first.1);
@@ -72,20 +79,63 @@ impl Client {
     }
 
     /// Sends one batch until it is answered, and notes the answer.
-    pub async fn write(&mut self, told: &std::cell::RefCell<Told>) {
+    pub async fn write(&mut self, told: &RefCell<Told>) {
         let mut events = self.writer.batch();
         events.truncate(EVENTS_MAX);
         self.send(&events, told).await;
     }
 
+    /// Reads at the leader what is committed: at least all that anybody was told before.
+    ///
+    /// # Panics
+    /// If the answer is older.
+    pub async fn read(&mut self, told: &RefCell<Told>) {
+        let Some(partition) = self.cluster.partition(self.node) else {
+            return self.go_elsewhere();
+        };
+        let runtime = self.cluster.runtime(self.node);
+        let told_before = told.borrow().behind;
+        let (sender, answer) = <LocalRuntime as AsyncRuntime>::Oneshot::channel();
+        let asked = async move {
+            let passed = partition.read_barrier().await;
+            let _ = sender.send(passed.map(|()| partition.with_replica(Replica::committed)));
+        };
+        runtime.spawn(within(runtime.clone(), asked));
+        match self.in_time(async { answer.await.ok() }).await {
+            Some(Ok(reflects)) => {
+                assert!(
+                    reflects >= told_before,
+                    "a linearizable read at node {} reflects {reflects}, {told_before} was told",
+                    self.node
+                );
+                told.borrow_mut().reads += 1;
+            }
+            Some(Err(Unserved::NotLeader(Some(leader)))) => self.node = leader,
+            _ => self.go_elsewhere(),
+        }
+    }
+
+    fn go_elsewhere(&mut self) {
+        let ids = self.cluster.ids();
+        self.node = ids[self.rng.index(ids.len())];
+    }
+
+    async fn in_time<T>(&self, answer: impl Future<Output = Option<T>>) -> Option<T> {
+        let late = async {
+            self.root.sleep(ANSWER_WITHIN).await;
+            None
+        };
+        futures_lite::future::or(answer, late).await
+    }
+
     /// Creates the accounts that all clients use.
-    pub async fn create_accounts(&mut self, told: &std::cell::RefCell<Told>) {
+    pub async fn create_accounts(&mut self, told: &RefCell<Told>) {
         let accounts = accounts_of(PartitionId(0), 1);
         let events: Vec<_> = accounts.iter().map(walengine_net::model::Account::to_bytes).collect();
         self.send(&events, told).await;
     }
 
-    async fn send(&mut self, events: &[EventBytes], told: &std::cell::RefCell<Told>) {
+    async fn send(&mut self, events: &[EventBytes], told: &RefCell<Told>) {
         loop {
             if let Some(outcomes) = self.ask(events.to_vec()).await {
                 let mut told = told.borrow_mut();
@@ -100,9 +150,8 @@ impl Client {
     }
 
     async fn ask(&mut self, events: Vec<EventBytes>) -> Option<Vec<Outcome>> {
-        let ids = self.cluster.ids();
         let Some(partition) = self.cluster.partition(self.node) else {
-            self.node = ids[self.rng.index(ids.len())];
+            self.go_elsewhere();
             return None;
         };
         let runtime = self.cluster.runtime(self.node);
@@ -111,20 +160,14 @@ impl Client {
             let _ = sender.send(partition.submit(&events).await);
         };
         runtime.spawn(within(runtime.clone(), asked));
-        let answer = async { answer.await.ok() };
-        let root = self.root.clone();
-        let late = async {
-            root.sleep(ANSWER_WITHIN).await;
-            None
-        };
-        match futures_lite::future::or(answer, late).await {
+        match self.in_time(async { answer.await.ok() }).await {
             Some(Ok(outcomes)) => Some(outcomes),
             Some(Err(Unserved::NotLeader(Some(leader)))) => {
                 self.node = leader;
                 None
             }
             _ => {
-                self.node = ids[self.rng.index(ids.len())];
+                self.go_elsewhere();
                 None
             }
         }

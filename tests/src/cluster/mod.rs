@@ -5,8 +5,10 @@ mod check;
 mod client;
 mod net;
 mod node;
+mod run;
 
 pub use check::Observer;
 pub use client::{Client, Told};
 pub use net::{NetFaults, SimNet, SimTransport};
 pub use node::{Cluster, SimPartition};
+pub use run::{Profile, Ran, run};
