@@ -71,7 +71,12 @@ impl<D: Disk, R: Runtime> Partition<D, R> {
     ///
     /// # Panics
     /// If the partition does not hold what it has promised.
-    pub async fn open(disk: D, runtime: R, oracle: Rc<RefCell<Oracle>>) -> Result<Self, OpenError> {
+    pub async fn open(
+        disk: D,
+        runtime: R,
+        oracle: Rc<RefCell<Oracle>>,
+        config: LogConfig,
+    ) -> Result<Self, OpenError> {
         let io = |what: &str| {
             let what = what.to_owned();
             move |error| OpenError::Io { what, error }
@@ -92,7 +97,7 @@ impl<D: Disk, R: Runtime> Partition<D, R> {
         }
         let kept = oracle.borrow().snapshot;
         assert!(from.index >= kept, "the snapshot at {kept} is lost: {} is there", from.index);
-        let opened = Log::open(disk, runtime.clone(), dir(), config(), from).await?;
+        let opened = Log::open(disk, runtime.clone(), dir(), config, from).await?;
         let log = opened.log;
         assert_eq!(log.durable_index(), log.last().index, "a recovered tail is durable");
         let found = read_all(&log).await?;

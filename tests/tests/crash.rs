@@ -9,9 +9,10 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::rc::Rc;
 
+use walengine::storage::log::LogConfig;
 use walengine_tests::load::Load;
 use walengine_tests::oracle::Oracle;
-use walengine_tests::partition::{DATA, Partition};
+use walengine_tests::partition::{DATA, Partition, config};
 use walengine_tests::seeds::{each_seed, first_failure};
 use walengine_tests::sim::{
     CrashSite, OpKind, Order, Rng, SimDisk, SimExecutor, SimRuntime, Stopped,
@@ -122,6 +123,8 @@ fn lives(seed: u64, lying: bool) -> Coverage {
     let mut coverage = Coverage::new();
     let oracle = Rc::new(RefCell::new(Oracle::default()));
     let mut disk: Option<SimDisk> = None;
+    // Entries on blocks of their own survive even sectors that tear into garbage.
+    let on_blocks = rng.percent(50);
     let lives = rng.between(2, 6);
     for life in 0..=lives {
         let order = if rng.percent(80) { Order::Random } else { Order::Fifo };
@@ -129,11 +132,17 @@ fn lives(seed: u64, lying: bool) -> Coverage {
         let runtime = executor.runtime();
         let next = match &disk {
             Some(disk) => disk.crash(&runtime, rng.next_u64()),
-            None => formatted(&runtime, rng.next_u64()),
+            None => formatted(&runtime, rng.next_u64(), on_blocks),
         };
         let aim = if life == lives { Aim::Closed } else { Aim::draw(&mut rng) };
-        let ended =
-            executor.block_on(live(next.clone(), runtime, oracle.clone(), aim, lying, rng.fork()));
+        let ended = executor.block_on(live(
+            next.clone(),
+            runtime,
+            oracle.clone(),
+            aim,
+            [lying, on_blocks],
+            rng.fork(),
+        ));
         match ended {
             Ok(()) | Err(Stopped::Halted) => {}
             Err(Stopped::Stalled) => panic!("life {life} waits for ever"),
@@ -147,12 +156,12 @@ fn lives(seed: u64, lying: bool) -> Coverage {
     coverage
 }
 
-fn formatted(runtime: &SimRuntime, seed: u64) -> SimDisk {
+fn formatted(runtime: &SimRuntime, seed: u64, garbage: bool) -> SimDisk {
     let disk = SimDisk::new(runtime, seed);
     disk.install_dir(Path::new(DATA));
-    // Recovery and truncation write a block again that ends in acknowledged bytes. That relies on
-    // sectors being old or new, see `flush_again`; garbage is for devices that break even this.
-    disk.set_faults(|faults| faults.garbage = false);
+    // Where entries share blocks, a truncation writes a block again that ends in acknowledged bytes.
+    // That relies on sectors being old or new.
+    disk.set_faults(|faults| faults.garbage = garbage);
     disk
 }
 
@@ -162,13 +171,14 @@ async fn live(
     runtime: SimRuntime,
     oracle: Rc<RefCell<Oracle>>,
     aim: Aim,
-    lying: bool,
+    [lying, on_blocks]: [bool; 2],
     mut rng: Rng,
 ) {
     if let Aim::Opening(part, nth) = aim {
         disk.crash_at_path(part, nth);
     }
-    let partition = match Partition::open(disk.clone(), runtime.clone(), oracle).await {
+    let config = LogConfig { entries_on_blocks: on_blocks, ..config() };
+    let partition = match Partition::open(disk.clone(), runtime.clone(), oracle, config).await {
         Ok(partition) => Rc::new(partition),
         Err(error) => panic!("the partition can't be opened again: {error}"),
     };

@@ -10,7 +10,7 @@ use std::time::Duration;
 use walengine::runtime::Runtime;
 use walengine_tests::load::Load;
 use walengine_tests::oracle::Oracle;
-use walengine_tests::partition::{DATA, Partition};
+use walengine_tests::partition::{DATA, Partition, config};
 use walengine_tests::seeds::each_of;
 use walengine_tests::sim::{
     Effect, Op, OpClass, OpKind, Order, Rng, SimDisk, SimExecutor, SimRuntime,
@@ -96,7 +96,7 @@ async fn live(
     oracle: Rc<RefCell<Oracle>>,
     nth: u64,
 ) -> Outcome {
-    let opened = Partition::open(disk.clone(), runtime.clone(), oracle).await;
+    let opened = Partition::open(disk.clone(), runtime.clone(), oracle, config()).await;
     let partition = match opened {
         Ok(partition) => Rc::new(partition),
         Err(error) => {

@@ -7,7 +7,7 @@ use walengine_net::entry::{EntryHeader, HEADER_BYTES};
 
 use super::disk::{BLOCK_BYTES, Disk, DiskFile};
 use super::layout::{self, Block, Tail};
-use super::log::{Inner, State};
+use super::log::{Inner, LogConfig, State};
 use crate::runtime::Runtime;
 
 /// Smaller buffers are not worth keeping: the allocator gives them back warm.
@@ -101,7 +101,7 @@ impl<D: Disk> State<D> {
     }
 
     /// Copies an entry behind the last staged one. The caller has made sure that it fits.
-    pub fn stage(&mut self, disk: &D, header: &EntryHeader, body: &[u8]) {
+    pub fn stage(&mut self, disk: &D, config: &LogConfig, header: &EntryHeader, body: &[u8]) {
         let bytes = HEADER_BYTES + body.len();
         let mut staged = self.staged.take().unwrap_or_else(|| Staged {
             buffer: self.pool.take(disk, layout::block_up(bytes as u64) as usize),
@@ -110,7 +110,7 @@ impl<D: Disk> State<D> {
             first_index: header.meta.index,
             entries: Vec::new(),
         });
-        let at = layout::entry_up(staged.used as u64) as usize;
+        let at = config.entry_start(staged.used as u64) as usize;
         let end = at + bytes;
         if end > staged.buffer.as_ref().len() {
             let mut larger = self.pool.take(disk, layout::block_up(end as u64) as usize);

@@ -66,6 +66,9 @@ pub struct LogConfig {
     pub create: bool,
     /// Most flushes in flight.
     pub flush_inflight_max: usize,
+    /// Each entry begins on a block of its own. Then a truncation, as Raft asks for, never writes a
+    /// block again that holds an entry which stays; small entries take more room.
+    pub entries_on_blocks: bool,
     /// Size past which a flush takes no further entry, in bytes.
     pub flush_bytes_max: usize,
     /// Most bytes that wait to be written.
@@ -95,6 +98,7 @@ impl LogConfig {
             segment_bytes: SEGMENT_BYTES,
             create: false,
             flush_inflight_max: FLUSH_INFLIGHT_MAX,
+            entries_on_blocks: false,
             flush_bytes_max: FLUSH_BYTES_MAX,
             backlog_bytes_max: BACKLOG_BYTES_MAX,
             zero_ahead_bytes: ZERO_AHEAD_BYTES,
@@ -104,6 +108,13 @@ impl LogConfig {
             recovered_are_zeroed: true,
             indexed_segments_max: INDEXED_SEGMENTS_MAX,
         }
+    }
+}
+
+impl LogConfig {
+    /// Where an entry begins that is written behind `position`.
+    pub(super) fn entry_start(&self, position: u64) -> u64 {
+        if self.entries_on_blocks { layout::block_up(position) } else { layout::entry_up(position) }
     }
 }
 
@@ -205,7 +216,7 @@ impl<D: Disk> State<D> {
             return Place::NewSegment;
         }
         if let Some(staged) = &self.staged {
-            let end = layout::entry_up(staged.used as u64) + entry_bytes as u64;
+            let end = config.entry_start(staged.used as u64) + entry_bytes as u64;
             let fits = staged.position + layout::block_up(end) <= config.segment_bytes;
             if fits && end <= config.flush_bytes_max as u64 {
                 return Place::Staged;
@@ -315,7 +326,7 @@ impl<D: Disk, R: Runtime> Log<D, R> {
             }
         }
         let state = &mut *state;
-        state.stage(&self.inner.disk, &header, body);
+        state.stage(&self.inner.disk, config, &header, body);
         state.tail = tail;
         Ok(header)
     }

@@ -64,7 +64,7 @@ impl<D: Disk, R: Runtime> Log<D, R> {
                 state.cuts
             };
             let found = self.inner.find(Wanted::Index(from_index), bytes_max).await;
-            if self.inner.state.borrow().cuts == cuts {
+            if self.inner.was_undisturbed(cuts, found.is_ok()).await {
                 return found.map(|found| found.bytes);
             }
         }
@@ -86,10 +86,30 @@ impl<D: Disk, R: Runtime> Log<D, R> {
                 state.cuts
             };
             let found = self.inner.find(Wanted::Offset(offset), 0).await;
-            if self.inner.state.borrow().cuts == cuts {
+            if self.inner.was_undisturbed(cuts, found.is_ok()).await {
                 return found.map(|found| found.index);
             }
         }
+    }
+}
+
+impl<D: Disk, R: Runtime> Inner<D, R> {
+    /// Whether a read that began after so many `cuts` was not disturbed by a truncation. One that
+    /// failed while a truncation is under way may have met its zeros: waits for its end, to read
+    /// again.
+    async fn was_undisturbed(&self, cuts: u64, succeeded: bool) -> bool {
+        let changed = {
+            let state = self.state.borrow();
+            if state.cuts != cuts {
+                return false;
+            }
+            if succeeded || !state.truncating {
+                return true;
+            }
+            self.changed.changed()
+        };
+        changed.await;
+        false
     }
 }
 

@@ -164,7 +164,8 @@ pub(super) async fn judge<D: Disk>(
     Err(damaged(sequence, position, index, &why))
 }
 
-/// Writes zeros over `start` to `end`, durably. Bytes before `start` in its block stay as they are.
+/// Writes zeros over `start` to `end`, durably. Bytes before `start` in its block stay as they are,
+/// and the block is not written at all if nothing but zeros is behind them.
 pub(super) async fn zero<D: Disk>(
     disk: &D,
     file: &D::File,
@@ -175,8 +176,11 @@ pub(super) async fn zero<D: Disk>(
     let mut at = layout::block_down(start);
     if at < start {
         let mut block = file.read(disk.buffer(BLOCK_BYTES), at).await?;
-        block.as_mut()[(start - at) as usize..].fill(0);
-        file.write_durable(Rc::new(block), at).await?;
+        let behind = &mut block.as_mut()[(start - at) as usize..];
+        if behind.iter().any(|&byte| byte != 0) {
+            behind.fill(0);
+            file.write_durable(Rc::new(block), at).await?;
+        }
         at += BLOCK;
     }
     let chunk = (**zeros).as_ref().len() as u64;

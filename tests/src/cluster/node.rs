@@ -12,7 +12,7 @@ use walengine::raft_log::RaftLog;
 use walengine::runtime::Runtime;
 use walengine::shard::replicated::{GroupTiming, Replicated};
 use walengine::storage::layout::Tail;
-use walengine::storage::log::Log;
+use walengine::storage::log::{Log, LogConfig};
 use walengine_net::model::PartitionId;
 use walengine_replication::runtime::{LocalRuntime, within};
 use walengine_replication::types::{Member, NodeId};
@@ -58,7 +58,6 @@ impl Cluster {
             let runtime = root.node();
             let disk = SimDisk::new(&runtime, cluster.rng.borrow_mut().next_u64());
             disk.install_dir(Path::new(DATA));
-            disk.set_faults(|faults| faults.garbage = false);
             let node = Node { runtime, disk, partition: None };
             cluster.nodes.borrow_mut().insert(id, node);
             cluster.open(id).await;
@@ -148,9 +147,10 @@ impl Cluster {
         let (sender, opened) = <LocalRuntime as AsyncRuntime>::Oneshot::channel();
         let life = runtime.clone();
         let open = async move {
-            let log = Log::open(disk, life.clone(), dir(), config(), Tail::default()).await;
+            let config = LogConfig { entries_on_blocks: true, ..config() };
+            let log = Log::open(disk, life.clone(), dir(), config.clone(), Tail::default()).await;
             let log = log.unwrap_or_else(|error| panic!("node {id} can't open its log: {error}"));
-            let log = RaftLog::new(id, log.log, &config(), life.clone(), &Tail::default());
+            let log = RaftLog::new(id, log.log, &config, life.clone(), &Tail::default());
             let empty = Ledger::new(PartitionId(0), 1);
             let opened = Replicated::open(id, log, empty, life, transport, TIMING).await;
             let partition = opened.unwrap_or_else(|why| panic!("node {id} can't start: {why}"));
