@@ -1,7 +1,8 @@
 //! Settings of the server: flags, then environment, then a TOML file, then defaults.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use serde::Deserialize;
 
@@ -57,6 +58,44 @@ pub struct ServeOptions {
     /// Most client connections, per core [default: 4096]
     #[arg(long, value_name = "N", env = "WALENGINE_CONNECTIONS")]
     pub connections: Option<usize>,
+
+    /// Address and port for the other nodes of a cluster, TCP and UDP; without it this node serves
+    /// alone [default: none]
+    #[arg(long, value_name = "ADDR:PORT", env = "WALENGINE_PEER_LISTEN")]
+    pub peer_listen: Option<SocketAddr>,
+
+    /// IP address that other nodes and clients reach this one by, if it listens on all of its own
+    /// [default: the addresses that it listens on]
+    #[arg(long, value_name = "ADDR", env = "WALENGINE_ADVERTISE")]
+    pub advertise: Option<IpAddr>,
+
+    /// Peer addresses of nodes of the cluster to join or form, separated by commas [default: none]
+    #[arg(long, value_name = "ADDR:PORT,..", env = "WALENGINE_JOIN", value_delimiter = ',')]
+    pub join: Option<Vec<SocketAddr>>,
+
+    /// Form a new cluster, once, from this many new nodes that name each other in --join; without
+    /// it a new node joins an existing one [default: join]
+    #[arg(long, value_name = "N", env = "WALENGINE_EXPECT")]
+    pub expect: Option<usize>,
+
+    /// Voters that each partition is kept on, 1, 3 or 5; further nodes learn and stand by
+    /// [default: 3]
+    #[arg(long, value_name = "N", env = "WALENGINE_REPLICAS")]
+    pub replicas: Option<usize>,
+
+    /// Another node takes a voter's place when it has been dead for this long, in seconds
+    /// [default: 600]
+    #[arg(long, value_name = "SECONDS", env = "WALENGINE_DEAD_AFTER")]
+    pub dead_after: Option<u64>,
+
+    /// A follower stands for election when it has heard of no leader for this long, up to twice
+    /// as long, in milliseconds [default: 500]
+    #[arg(long, value_name = "MILLIS", env = "WALENGINE_ELECTION_MILLIS")]
+    pub election_millis: Option<u64>,
+
+    /// File of 32 random bytes, the same on every node, that authenticates gossip [default: none]
+    #[arg(long, value_name = "FILE", env = "WALENGINE_KEY_FILE")]
+    pub key_file: Option<PathBuf>,
 }
 
 /// Settings in force.
@@ -82,6 +121,36 @@ pub struct Config {
     pub spin_micros: u64,
     /// Most client connections, per core.
     pub connections_max: usize,
+    /// How it is part of a cluster; `None`: it serves alone.
+    pub cluster: Option<ClusterConfig>,
+}
+
+/// Settings of a node that is not alone.
+#[derive(Clone, Debug)]
+pub struct ClusterConfig {
+    /// Where peers and gossip connect.
+    pub peer_listen: SocketAddr,
+    /// How others reach this node, if not by the addresses that it listens on.
+    pub advertise: Option<IpAddr>,
+    /// Peer addresses of other nodes.
+    pub join: Vec<SocketAddr>,
+    /// Nodes to form a new cluster from; `None`: join one.
+    pub expect: Option<usize>,
+    /// Voters of each partition.
+    pub replicas: usize,
+    /// How long a voter is dead before another takes its place.
+    pub dead_after: Duration,
+    /// Shortest time without a leader after which a follower stands for election.
+    pub election: Duration,
+    /// Authenticates gossip.
+    pub key: Option<[u8; 32]>,
+}
+
+impl ClusterConfig {
+    /// An address of this node as others reach it.
+    pub fn advertised(&self, address: SocketAddr) -> SocketAddr {
+        SocketAddr::new(self.advertise.unwrap_or(address.ip()), address.port())
+    }
 }
 
 impl ServeOptions {
@@ -107,6 +176,14 @@ impl ServeOptions {
             flushes: self.flushes.or(file.flushes),
             spin_micros: self.spin_micros.or(file.spin_micros),
             connections: self.connections.or(file.connections),
+            peer_listen: self.peer_listen.or(file.peer_listen),
+            advertise: self.advertise.or(file.advertise),
+            join: self.join.or(file.join),
+            expect: self.expect.or(file.expect),
+            replicas: self.replicas.or(file.replicas),
+            dead_after: self.dead_after.or(file.dead_after),
+            election_millis: self.election_millis.or(file.election_millis),
+            key_file: self.key_file.or(file.key_file),
         })
     }
 
@@ -130,12 +207,14 @@ impl ServeOptions {
         if let Some(partitions) = self.partitions {
             within("partitions", u64::from(partitions), 1, 1024)?;
         }
+        let listen = self.listen.unwrap_or_else(|| {
+            ADDRESS_DEFAULT.parse().expect("the default address is well-formed")
+        });
+        let cluster = self.cluster(listen)?;
         Ok(Config {
             cores,
             data: self.data.unwrap_or_else(|| PathBuf::from("walengine-data")),
-            listen: self.listen.unwrap_or_else(|| {
-                ADDRESS_DEFAULT.parse().expect("the default address is well-formed")
-            }),
+            listen,
             partitions: self.partitions,
             segment_bytes: segment_mib * MIB,
             reserve_bytes: reserve_mib * MIB,
@@ -143,8 +222,58 @@ impl ServeOptions {
             flush_inflight_max: flushes,
             spin_micros,
             connections_max: connections,
+            cluster,
         })
     }
+
+    fn cluster(&self, listen: SocketAddr) -> Result<Option<ClusterConfig>, Fatal> {
+        let usage = |message: &str| Err(Fatal::new(Reason::Usage, message));
+        let Some(peer_listen) = self.peer_listen else {
+            if self.join.is_some() || self.expect.is_some() {
+                return usage("--join and --expect need --peer-listen, where other nodes connect");
+            }
+            return Ok(None);
+        };
+        let unspecified = |address: SocketAddr| address.ip().is_unspecified();
+        if self.advertise.is_none() && (unspecified(peer_listen) || unspecified(listen)) {
+            return usage("a node that listens on all addresses must be told which to --advertise");
+        }
+        let replicas = self.replicas.unwrap_or(3);
+        if ![1, 3, 5].contains(&replicas) {
+            let message = format!("--replicas is {replicas}; it must be 1, 3 or 5");
+            return Err(Fatal::new(Reason::Usage, message));
+        }
+        if let Some(expect) = self.expect {
+            within("expect", expect as u64, 1, 7)?;
+        }
+        let election_millis = self.election_millis.unwrap_or(500);
+        within("election-millis", election_millis, 100, 60_000)?;
+        let dead_after = self.dead_after.unwrap_or(600);
+        within("dead-after", dead_after, 1, 1 << 24)?;
+        let key = self.key_file.as_deref().map(read_key).transpose()?;
+        Ok(Some(ClusterConfig {
+            peer_listen,
+            advertise: self.advertise,
+            join: self.join.clone().unwrap_or_default(),
+            expect: self.expect,
+            replicas,
+            dead_after: Duration::from_secs(dead_after),
+            election: Duration::from_millis(election_millis),
+            key,
+        }))
+    }
+}
+
+fn read_key(path: &Path) -> Result<[u8; 32], Fatal> {
+    let at = path.display();
+    let bytes = std::fs::read(path).map_err(|error| {
+        Fatal::new(Reason::File, format!("cannot read --key-file {at}: {error}"))
+    })?;
+    <[u8; 32]>::try_from(&bytes[..]).map_err(|_| {
+        let found = bytes.len();
+        let make = "head -c 32 /dev/urandom > FILE makes one";
+        Fatal::new(Reason::File, format!("--key-file {at} has {found} bytes, not 32; {make}"))
+    })
 }
 
 fn within(name: &str, value: u64, min: u64, max: u64) -> Result<(), Fatal> {

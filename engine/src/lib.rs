@@ -3,6 +3,7 @@
 //! The library behind the `walengine` binary. ARCHITECTURE.md has the map.
 
 pub mod cli;
+pub mod cluster;
 pub mod config;
 pub mod fatal;
 pub mod ledger;

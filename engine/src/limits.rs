@@ -14,6 +14,9 @@ pub const WAITING_MAX: usize = 65_536;
 pub const WAITING_BYTES_MAX: usize = 64 << 20;
 /// When to come back after `Busy`.
 pub const RETRY_AFTER_MILLIS: u32 = 5;
+/// Bytes of batches that a leader may have decided and not seen committed; past it callers are told
+/// `Busy`.
+pub const PROPOSED_BYTES_MAX: usize = 16 << 20;
 /// Least bytes of an entry that is flushed while another flush is in flight. Below it, what arrives
 /// is gathered: a flush costs the same for one block as for sixteen.
 pub const FLUSH_PARALLEL_BYTES_MIN: usize = 64 << 10;
@@ -35,6 +38,8 @@ pub const LISTEN_BACKLOG: i32 = 1024;
 pub const LISTEN_WITHIN: Duration = Duration::from_secs(3);
 /// How long a stopping partition waits for what it has decided to become durable.
 pub const CLOSE_WITHIN: Duration = Duration::from_secs(10);
+/// How long moving leadership may take, writes being told to come back meanwhile.
+pub const HAND_OVER_WITHIN: Duration = Duration::from_secs(2);
 /// Bytes of answers that one connection may leave unread; past it its requests are not read.
 pub const CONNECTION_OUT_BYTES_MAX: usize = 8 << 20;
 /// How long a connection may take to name its partition, and a frame to arrive whole.
@@ -45,15 +50,16 @@ pub const WRITE_WITHIN: Duration = Duration::from_secs(30);
 pub const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// How long a stopping shard waits for its connections' last answers to leave.
 pub const LINGER: Duration = Duration::from_secs(1);
-/// Receive buffer that a connection starts with and keeps while it is idle.
-pub const RECEIVE_BYTES_MIN: usize = 4 << 10;
 /// Bytes of entries in one frame of a subscription.
 pub const FEED_PAGE_BYTES: u64 = 256 << 10;
+/// How long a read waits at most for the state that it asks for.
+pub const READ_WAIT_MAX: Duration = Duration::from_secs(30);
 /// Look-ups and pages of the log that one connection may have in work.
 pub const READS_INFLIGHT_MAX: usize = 32;
 
 const _: () = {
     // A full batch in which every event is resolved fits in one entry.
     assert!(EVENTS_MAX * (EVENT_BYTES + RESOLVED_BYTES + 1) <= DRAFT_BYTES_MAX);
+    assert!(PROPOSED_BYTES_MAX >= 2 * DRAFT_BYTES_MAX);
     assert!(WAITING_MAX >= 1 && SNAPSHOTS_KEPT >= 2);
 };

@@ -137,6 +137,7 @@ fn format_directory(config: &Config) -> Result<Superblock, Fatal> {
         partitions: config.partitions.unwrap_or(config.cores as u16),
         segment_bytes: config.segment_bytes,
         created: crate::runtime_glommio::GlommioRuntime::new().now(),
+        replicated: false,
     };
     let dir = config.data.clone();
     on_executor(
@@ -207,6 +208,8 @@ fn run_shards(shared: &Arc<Shared>, listener: &TcpListener) -> Result<(), Fatal>
             shard,
             shared: shared.clone(),
             listener,
+            peer_listener: None,
+            founders: Arc::default(),
             handed,
             others: handover_in.clone(),
             commands: stopped,

@@ -15,6 +15,7 @@ use walengine::runtime::Runtime;
 use walengine::shard::opening;
 use walengine::shard::outbox::Outbox;
 use walengine::shard::partition::Partition;
+use walengine::shard::served::Served;
 use walengine::shard::session::{Scratch, Session};
 use walengine::shard::status::NodeFacts;
 use walengine::storage::layout::Superblock;
@@ -55,6 +56,7 @@ impl Server {
             partitions: 1,
             segment_bytes: SEGMENT_BYTES,
             created: Timestamp(1),
+            replicated: false,
         };
         let disk = MemoryDisk::new([]);
         let opened = executor.block_on(async {
@@ -74,7 +76,8 @@ impl Server {
         };
         let node = NodeFacts {
             shared: Arc::new(shared),
-            partitions: vec![partition.clone()],
+            partitions: vec![Served::Alone(partition.clone())],
+            cluster: RefCell::default(),
             connections: Cell::new(1),
         };
         Self { executor, partition, node: Rc::new(node), scratch: Rc::default(), inputs: 0 }
@@ -84,7 +87,7 @@ impl Server {
     fn serve(&self, input: &[u8], signature: &mut DefaultHasher) {
         let outbox = Rc::new(Outbox::default());
         let mut session = Session::new(
-            self.partition.clone(),
+            Served::Alone(self.partition.clone()),
             self.node.clone(),
             outbox.clone(),
             self.scratch.clone(),

@@ -6,8 +6,8 @@ use walengine_net::frame::{
 };
 use walengine_net::limits::{BODY_BYTES_MAX, EVENTS_MAX, PAGE_BODY_BYTES_MAX};
 use walengine_net::message::{
-    Append, AppendHead, ErrorCode, ErrorReply, EventOutcome, Hello, HelloReply, ListAccounts,
-    ListAccountsReply, LogPage, LookupAccounts, LookupAccountsReply, LookupTransfers,
+    Append, AppendHead, ErrorCode, ErrorReply, EventOutcome, Freshness, Hello, HelloReply,
+    ListAccounts, ListAccountsReply, LogPage, LookupAccounts, LookupAccountsReply, LookupTransfers,
     LookupTransfersReply, Message, MessageError, NO_OFFSET, OutcomeRuns, ReadLog, ServerStatus,
     ServerStatusReply, Status, StatusReply, Submit, SubmitReply, Subscribe, Unsubscribe, open,
 };
@@ -82,7 +82,7 @@ fn every_message_survives_its_frame() {
         assert_eq!(records, [(5, &[1u8, 2][..]), (6, &[3][..])]);
     });
     round_trip(&LookupAccounts { at_least: NO_OFFSET, ids: &[1, u128::MAX] }, |view| {
-        assert_eq!((view.at_least(), view.ids[1].to_native()), (None, u128::MAX));
+        assert_eq!((view.freshness(), view.ids[1].to_native()), (Freshness::Any, u128::MAX));
     });
     let reply =
         LookupAccountsReply { next_offset: 9, found: &[0, 4], accounts: &[[1; 128], [2; 128]] };
@@ -91,7 +91,7 @@ fn every_message_survives_its_frame() {
         assert_eq!(found, [(0, &[1; 128]), (4, &[2; 128])]);
     });
     round_trip(&ListAccounts { at_least: 3, after: 4, limit: 5 }, |view| {
-        assert_eq!((view.at_least(), view.limit.to_native()), (Some(Offset(3)), 5));
+        assert_eq!((view.freshness(), view.limit.to_native()), (Freshness::AtLeast(Offset(3)), 5));
     });
     round_trip(
         &ListAccountsReply { next_offset: 1, next_cursor: 2, accounts: &[[3; 128]] },

@@ -10,6 +10,10 @@ mod verify;
 use std::process::ExitCode;
 use std::time::Duration;
 
+use tracing::Level;
+use tracing_subscriber::filter::Targets;
+use tracing_subscriber::layer::SubscriberExt as _;
+use tracing_subscriber::util::SubscriberInitExt as _;
 use walengine_net::client::blocking::Client;
 use walengine_net::client::{ClientError, Config as ClientConfig};
 
@@ -170,7 +174,10 @@ impl From<ClientError> for Fatal {
 
 fn serve(arguments: ServeArguments) -> Result<(), Fatal> {
     let config = arguments.resolve()?;
-    tracing_subscriber::fmt().with_writer(std::io::stderr).with_target(false).init();
+    // What openraft says is for its developers; what it comes to is said by the engine.
+    let said = Targets::new().with_default(Level::INFO).with_target("openraft", Level::ERROR);
+    let lines = tracing_subscriber::fmt().with_writer(std::io::stderr).with_target(false);
+    lines.finish().with(said).init();
     node::serve(config)
 }
 

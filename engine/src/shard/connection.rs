@@ -6,77 +6,19 @@ use std::io;
 use std::rc::Rc;
 use std::time::Duration;
 
+use futures_lite::AsyncWriteExt;
 use futures_lite::io::{ReadHalf, WriteHalf, split};
-use futures_lite::{AsyncRead, AsyncReadExt, AsyncWriteExt};
 use glommio::net::TcpStream;
 use walengine_net::frame::{self, FrameError, FrameHead};
 use walengine_net::message::ErrorCode;
 use walengine_net::model::PartitionId;
+use walengine_replication::received::{RECEIVE_BYTES_KEPT, Received};
 
 use super::outbox::Outbox;
 use super::session::Session;
-use crate::limits::{FRAME_WITHIN, RECEIVE_BYTES_MIN, WRITE_WITHIN};
+use crate::limits::{FRAME_WITHIN, WRITE_WITHIN};
 use crate::runtime::Runtime;
 use crate::storage::disk::Disk;
-
-/// Receive buffer above which an idle connection gives memory back.
-const RECEIVE_BYTES_KEPT: usize = 64 << 10;
-
-/// What was received and not acted on.
-#[derive(Default)]
-pub struct Received {
-    bytes: Vec<u8>,
-    start: usize,
-    end: usize,
-}
-
-impl Received {
-    /// Bytes that were received elsewhere.
-    pub fn from_bytes(bytes: Vec<u8>) -> Self {
-        Self { start: 0, end: bytes.len(), bytes }
-    }
-
-    /// What is there.
-    pub fn filled(&self) -> &[u8] {
-        &self.bytes[self.start..self.end]
-    }
-
-    /// Takes what is there out.
-    pub fn into_filled(self) -> Vec<u8> {
-        self.filled().to_vec()
-    }
-
-    fn consume(&mut self, bytes: usize) {
-        self.start += bytes;
-        if self.start == self.end {
-            (self.start, self.end) = (0, 0);
-            if self.bytes.len() > RECEIVE_BYTES_KEPT && bytes <= RECEIVE_BYTES_KEPT {
-                self.bytes = Vec::new();
-            }
-        }
-    }
-
-    /// Reads once, with place for at least `wanted` bytes in all. 0 at the end of the stream.
-    async fn fill<S: AsyncRead + Unpin>(
-        &mut self,
-        stream: &mut S,
-        wanted: usize,
-    ) -> io::Result<usize> {
-        if self.bytes.len() - self.start < wanted.max(RECEIVE_BYTES_MIN) {
-            self.bytes.copy_within(self.start..self.end, 0);
-            (self.start, self.end) = (0, self.end - self.start);
-            if self.bytes.len() < wanted.max(RECEIVE_BYTES_MIN) {
-                self.bytes.resize(wanted.max(RECEIVE_BYTES_MIN).next_power_of_two(), 0);
-            }
-        } else if self.end == self.bytes.len() {
-            self.bytes.copy_within(self.start..self.end, 0);
-            (self.start, self.end) = (0, self.end - self.start);
-        }
-        let read = stream.read(&mut self.bytes[self.end..]).await?;
-        self.end += read;
-        Ok(read)
-    }
-}
 
 /// When something began that must not take for ever, for the janitor.
 #[derive(Default)]

@@ -13,8 +13,8 @@ use walengine_net::message::{ErrorCode, LogPage, UnsubscribeReply};
 use walengine_net::model::Offset;
 
 use super::outbox::Outbox;
-use super::partition::Partition;
 use super::reads::{put_read_error, read_page};
+use super::served::Served;
 use crate::limits::FEED_PAGE_BYTES;
 use crate::local::Notify;
 use crate::runtime::Runtime;
@@ -38,7 +38,7 @@ impl Subscriptions {
     /// Starts one; it lives until it is closed, the connection ends, or the log can't be read.
     pub fn open<D: Disk, R: Runtime>(
         &self,
-        partition: &Partition<D, R>,
+        partition: &Served<D, R>,
         outbox: &Rc<Outbox>,
         head: FrameHead,
         from: Offset,
@@ -96,15 +96,15 @@ impl Subscription {
 
     async fn feed<D: Disk, R: Runtime>(
         &self,
-        partition: &Partition<D, R>,
+        partition: &Served<D, R>,
         outbox: &Rc<Outbox>,
         head: FrameHead,
     ) {
         while !self.ended.get() && !outbox.has_ended() {
             let (credit, room) = (self.changed.changed(), outbox.changed().changed());
-            let durable = partition.log().changed().changed();
+            let durable = partition.changed().changed();
             let from = self.next_offset.get();
-            let behind = from < partition.durable_offset();
+            let behind = from < partition.told_offset();
             if self.credit_bytes.get() == 0 || outbox.is_full() || !behind {
                 if partition.stopped().is_some() && !behind {
                     outbox.put_error(head, ErrorCode::Stopped, "the partition has stopped");
@@ -126,7 +126,7 @@ impl Subscription {
             self.next_offset.set(page.next_offset);
             let frame = LogPage {
                 next_offset: page.next_offset.0,
-                durable_offset: partition.durable_offset().0,
+                durable_offset: partition.told_offset().0,
                 entries: &page.entries,
             };
             outbox.put(Kind::Feed, head, &frame);

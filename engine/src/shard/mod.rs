@@ -4,18 +4,25 @@
 //! partition that its first frame names.
 
 pub mod connection;
+pub mod drafts;
 pub mod feed;
+pub mod groups;
 pub mod opening;
 pub mod outbox;
 pub mod partition;
+pub mod reader;
 pub mod reads;
 pub mod replica;
 pub mod replicated;
+pub mod request;
+pub mod served;
 pub mod session;
 pub mod snapshots;
 pub mod status;
+pub mod waiters;
 
 use std::cell::{Cell, RefCell};
+use std::collections::BTreeMap;
 use std::net::TcpListener;
 use std::os::fd::{FromRawFd, IntoRawFd};
 use std::rc::{Rc, Weak};
@@ -26,7 +33,12 @@ use std::time::Duration;
 use glommio::net::{AcceptedTcpStream, TcpStream};
 use glommio::{LocalExecutorBuilder, Placement};
 use walengine_net::model::PartitionId;
+use walengine_replication::received::Received;
+use walengine_replication::runtime::within;
+use walengine_replication::tcp::accept::Refusals;
+use walengine_replication::types::{Member, NodeId};
 
+use crate::cluster::ClusterView;
 use crate::fatal::{Fatal, Reason};
 use crate::limits::{EXPIRE_EVERY, FRAME_WITHIN, LINGER, LOOK_EVERY};
 use crate::node::Shared;
@@ -34,8 +46,9 @@ use crate::runtime::Runtime;
 use crate::runtime_glommio::GlommioRuntime;
 use crate::storage::glommio_disk::GlommioDisk;
 use crate::storage::snapshot::SnapshotStore;
-use connection::{Received, Stream, Timing};
+use connection::{Stream, Timing};
 use outbox::Outbox;
+use served::Served;
 use session::{Scratch, Session};
 use status::NodeFacts;
 
@@ -55,13 +68,23 @@ pub struct Handed {
     stream: AcceptedTcpStream,
     received: Vec<u8>,
     partition: PartitionId,
+    port: Port,
+}
+
+/// Which port a connection came to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Port {
+    Clients,
+    Peers,
 }
 
 /// What the control thread tells a shard.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub enum Command {
     /// Every shard has its partitions: take connections.
     Serve,
+    /// The cluster looks different.
+    Cluster(Arc<ClusterView>),
     /// Finish what is in flight and end.
     Stop,
 }
@@ -72,8 +95,12 @@ pub struct ShardStart {
     pub shard: usize,
     /// Facts of the node.
     pub shared: Arc<Shared>,
-    /// The socket that all shards accept from.
+    /// The socket that all shards accept clients from.
     pub listener: TcpListener,
+    /// The socket that all shards accept peers from, in a cluster.
+    pub peer_listener: Option<TcpListener>,
+    /// The voters that a new cluster's groups begin with.
+    pub founders: Arc<BTreeMap<NodeId, Member>>,
     /// Connections from other shards.
     pub handed: flume::Receiver<Handed>,
     /// Ways to all shards, by number.
@@ -117,7 +144,7 @@ fn run_thread(start: ShardStart) -> Result<(), Fatal> {
         .spin_before_park(Duration::from_micros(start.shared.config.spin_micros))
         .make();
     let result = match executor {
-        Ok(executor) => executor.run(run(start)),
+        Ok(executor) => executor.run(within(GlommioRuntime::new(), run(start))),
         Err(error) => {
             let message = format!(
                 "cannot start an io_uring executor on core {core} ({error}); if the core is not \
@@ -136,6 +163,8 @@ fn run_thread(start: ShardStart) -> Result<(), Fatal> {
 /// What the tasks of a shard share.
 struct Shard {
     node: Rc<LocalNode>,
+    groups: Vec<groups::Joined>,
+    refusals: Rc<Refusals>,
     others: Vec<flume::Sender<Handed>>,
     number: usize,
     scratch: Rc<RefCell<Scratch>>,
@@ -143,42 +172,70 @@ struct Shard {
     live: RefCell<Vec<(Weak<Outbox>, Weak<Timing>)>>,
 }
 
-async fn run(start: ShardStart) -> Result<(), Fatal> {
+async fn run(mut start: ShardStart) -> Result<(), Fatal> {
     let runtime = GlommioRuntime::new();
-    let (partitions, stores) = open_partitions(&start, &runtime).await?;
-    let node = NodeFacts { shared: start.shared.clone(), partitions, connections: Cell::new(0) };
+    let (mut partitions, mut stores, mut groups) = (Vec::new(), Vec::new(), Vec::new());
+    let served = if start.shared.superblock.replicated {
+        groups = groups::open(&start, &start.founders, runtime).await?;
+        groups.iter().map(|joined| Served::Group(joined.group.clone())).collect()
+    } else {
+        (partitions, stores) = open_partitions(&start, &runtime).await?;
+        partitions.iter().cloned().map(Served::Alone).collect()
+    };
+    let node = NodeFacts {
+        shared: start.shared.clone(),
+        partitions: served,
+        cluster: RefCell::default(),
+        connections: Cell::new(0),
+    };
     let shard = Rc::new(Shard {
         node: Rc::new(node),
+        groups,
+        refusals: Rc::default(),
         others: start.others,
         number: start.shard,
         scratch: Rc::default(),
         runtime,
         live: RefCell::default(),
     });
+    let mut tasks = vec![glommio::spawn_local(take_handed(shard.clone(), start.handed))];
+    if let Some(listener) = start.peer_listener.take() {
+        let accepting = groups::accept_peers(shard.clone(), adopt(listener));
+        tasks.push(glommio::spawn_local(accepting));
+    }
     // The control thread may have given up on another shard's failure; the command tells.
     let _ = start.report.send(Ok(()));
-    let mut stopped = start.commands.recv_async().await != Ok(Command::Serve);
-    let mut tasks = Vec::new();
-    if !stopped {
-        // SAFETY: the descriptor is this listener's own and is given up by it here.
-        let listener =
-            unsafe { glommio::net::TcpListener::from_raw_fd(start.listener.into_raw_fd()) };
-        tasks.push(glommio::spawn_local(accept(shard.clone(), listener)));
-        tasks.push(glommio::spawn_local(take_handed(shard.clone(), start.handed)));
-        tasks.push(glommio::spawn_local(look_around(shard.clone())));
-        while !stopped {
-            stopped = start.commands.recv_async().await != Ok(Command::Serve);
+    let mut listener = Some(start.listener);
+    loop {
+        match start.commands.recv_async().await {
+            Ok(Command::Serve) => {
+                let Some(listener) = listener.take() else { continue };
+                let accepting = accept(shard.clone(), adopt(listener));
+                tasks.push(glommio::spawn_local(accepting));
+                tasks.push(glommio::spawn_local(look_around(shard.clone())));
+            }
+            Ok(Command::Cluster(view)) => drop(shard.node.cluster.replace(view)),
+            Ok(Command::Stop) | Err(_) => break,
         }
+    }
+    for joined in &shard.groups {
+        joined.group.hand_over(None).await;
     }
     for task in tasks {
         task.cancel().await;
     }
     let result = stop(&shard).await;
     let every_bytes = shard.node.shared.config.snapshot_bytes;
-    for (partition, store) in shard.node.partitions.iter().zip(&stores) {
+    for (partition, store) in partitions.iter().zip(&stores) {
         snapshots::take_last(partition, store, every_bytes).await;
     }
     result
+}
+
+/// A listening socket on this shard's executor.
+fn adopt(listener: TcpListener) -> glommio::net::TcpListener {
+    // SAFETY: the descriptor is this listener's own and is given up by it here.
+    unsafe { glommio::net::TcpListener::from_raw_fd(listener.into_raw_fd()) }
 }
 
 async fn open_partitions(
@@ -262,14 +319,20 @@ async fn greet(shard: &Rc<Shard>, stream: TcpStream) {
         runtime.spawn(async move { serve(&served, stream, received, partition).await });
     } else {
         let stream = stream.into_inner().into_accepted();
-        let handed = Handed { stream, received: received.into_filled(), partition };
+        let received = received.into_filled();
+        let handed = Handed { stream, received, partition, port: Port::Clients };
         // A full queue: the client sees the connection close and comes again.
         let _ = shard.others[owner].try_send(handed);
     }
 }
 
 async fn take_handed(shard: Rc<Shard>, handed: flume::Receiver<Handed>) {
-    while let Ok(Handed { stream, received, partition }) = handed.recv_async().await {
+    while let Ok(Handed { stream, received, partition, port }) = handed.recv_async().await {
+        if port == Port::Peers {
+            let received = Received::from_bytes(received);
+            groups::serve(&shard, stream.bind_to_executor(), received, partition);
+            continue;
+        }
         let (served, runtime) = (shard.clone(), shard.runtime);
         runtime.spawn(async move {
             let stream = Stream::new(stream.bind_to_executor());
@@ -333,6 +396,9 @@ async fn stop(shard: &Shard) -> Result<(), Fatal> {
             let message = format!("partition {id} did not stop cleanly: {refused:?}");
             result = Err(Fatal::new(Reason::Disk, message));
         }
+    }
+    for joined in &shard.groups {
+        joined.dialer.close();
     }
     let deadline = shard.runtime.elapsed() + LINGER;
     let is_busy = |(outbox, timing): &(Weak<Outbox>, Weak<Timing>)| {

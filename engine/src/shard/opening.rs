@@ -3,11 +3,12 @@
 use std::path::Path;
 use std::time::Duration;
 
-use walengine_net::entry::{EntryKind, access_events, access_records};
+use walengine_net::entry::{EntryKind, EntryMeta, access_events, access_records};
 use walengine_net::message::Entries;
 use walengine_net::model::PartitionId;
 
-use super::partition::{Identity, Partition};
+use super::partition::Partition;
+use super::request::Identity;
 use crate::fatal::{Fatal, Reason};
 use crate::ledger::{Disagreement, Ledger, RestoreError, Restorer};
 use crate::runtime::Runtime;
@@ -65,12 +66,12 @@ pub async fn open<D: Disk, R: Runtime>(
     let replayed_bytes = replayed_bytes.map_err(|f| of_partition(partition, &f))?;
     let replayed = ledger.next_offset().0 - first.0;
     let term = opened.hard_state.term + 1;
-    let identity = Identity { cluster: superblock.cluster, partition, node: superblock.node, term };
-    begin_term(&opened.log, identity).await.map_err(|f| of_partition(partition, &f))?;
+    let identity = Identity { cluster: superblock.cluster, partition, node: superblock.node };
+    begin_term(&opened.log, identity, term).await.map_err(|f| of_partition(partition, &f))?;
     let took = runtime.elapsed().saturating_sub(started);
     let opening =
         Opening { recovered: opened.recovered, snapshot_index: from.index, replayed, took };
-    let partition = Partition::new(identity, opened.log, ledger, replayed_bytes, runtime);
+    let partition = Partition::new(identity, term, opened.log, ledger, replayed_bytes, runtime);
     Ok((partition, store, opening))
 }
 
@@ -92,7 +93,7 @@ pub fn open_failed(error: &OpenError) -> Fatal {
     Fatal::new(reason, format!("{error}{advice}"))
 }
 
-fn of_partition(partition: PartitionId, fatal: &Fatal) -> Fatal {
+pub(super) fn of_partition(partition: PartitionId, fatal: &Fatal) -> Fatal {
     Fatal::new(fatal.reason, format!("partition {partition}: {}", fatal.message))
 }
 
@@ -234,18 +235,33 @@ pub fn apply(
 }
 
 /// Votes for this node alone, and writes the first entry of its term.
-async fn begin_term<D: Disk, R: Runtime>(log: &Log<D, R>, identity: Identity) -> Result<(), Fatal> {
+async fn begin_term<D: Disk, R: Runtime>(
+    log: &Log<D, R>,
+    identity: Identity,
+    term: u64,
+) -> Result<(), Fatal> {
+    let Identity { cluster, partition, node } = identity;
     let stopped = |error: &dyn std::fmt::Display| Fatal::new(Reason::Disk, error.to_string());
     let last = log.last();
     let state = HardState {
-        term: identity.term,
-        voted_for: Some(identity.node),
+        term,
+        voted_for: Some(node),
         vote_committed: true,
         commit_index: last.index,
         durable_index: log.durable_index(),
     };
     log.save_hard_state(state).await.map_err(|error| stopped(&error))?;
-    let meta = identity.meta(EntryKind::Blank, last.index + 1, last.next_offset, last.timestamp, 0);
+    let meta = EntryMeta {
+        cluster,
+        partition,
+        kind: EntryKind::Blank,
+        term,
+        leader_node: node,
+        index: last.index + 1,
+        base_offset: last.next_offset,
+        records: 0,
+        timestamp: last.timestamp,
+    };
     log.append(&meta, &[]).map_err(|error| stopped(&error))?;
     log.flush();
     log.wait_durable(meta.index).await.map_err(|error| stopped(&error))

@@ -5,7 +5,7 @@ use std::cell::{Cell, RefCell};
 use walengine_net::frame::{self, FrameHead, Kind};
 use walengine_net::message::{ErrorCode, ErrorReply, Message};
 
-use super::partition::Refused;
+use super::request::Refused;
 use crate::limits::CONNECTION_OUT_BYTES_MAX;
 use crate::local::Notify;
 
@@ -152,6 +152,17 @@ impl Outbox {
             ),
             Refused::ShuttingDown => {
                 self.put_error(head, ErrorCode::ShuttingDown, "the server is shutting down");
+            }
+            Refused::NotLeader(_) => {
+                self.put_error(head, ErrorCode::NotLeader, "another node leads the partition");
+            }
+            Refused::LeadershipLost => self.put_error(
+                head,
+                ErrorCode::LeadershipLost,
+                "leadership ended first: ask for the ids' verdicts, or send the same again",
+            ),
+            Refused::NotYet => {
+                self.put_error(head, ErrorCode::NotYet, "this replica does not know the log yet");
             }
             Refused::Stopped(reason) => self.put_error(head, ErrorCode::Stopped, reason),
         }

@@ -12,55 +12,19 @@ use std::time::Duration;
 
 use rkyv::util::AlignedVec;
 use walengine_net::entry::{EntryKind, EntryMeta, RecordHead};
-use walengine_net::model::{ClusterId, EVENT_BYTES, EventBytes, Offset, PartitionId, Timestamp};
+use walengine_net::model::{EVENT_BYTES, EventBytes, Offset};
 
+use super::drafts::Drafts;
+use super::request::{Counters, Identity, Refused, Taken};
 use super::snapshots::Cut;
-use crate::ledger::{Draft, Ledger, Outcomes, RecordsDraft};
-use crate::limits::{
-    CLOSE_WITHIN, DRAFT_BYTES_MAX, FLUSH_PARALLEL_BYTES_MIN, IDLE_AFTER, RETRY_AFTER_MILLIS,
-    WAITING_BYTES_MAX, WAITING_MAX,
-};
+use super::waiters::{Answer, Waiters};
+use crate::ledger::{Ledger, Outcomes};
+use crate::limits::{CLOSE_WITHIN, FLUSH_PARALLEL_BYTES_MIN, IDLE_AFTER, RETRY_AFTER_MILLIS};
 use crate::local::Notify;
 use crate::runtime::Runtime;
 use crate::storage::disk::Disk;
 use crate::storage::error::AppendError;
 use crate::storage::log::Log;
-
-/// Why a request was not taken. Nothing was decided.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Refused {
-    /// Too much is waiting already.
-    Busy {
-        /// When to come back.
-        retry_after_millis: u32,
-    },
-    /// The disk is nearly full; reads go on.
-    StorageFull,
-    /// The server ends.
-    ShuttingDown,
-    /// The partition has stopped after a disk error. The text says why.
-    Stopped(String),
-}
-
-/// A request was decided. It may be told when the tail is durable.
-#[derive(Clone, Copy, Debug)]
-pub struct Taken {
-    /// Records from this offset on are this request's, or expiries before it.
-    pub fresh_from: Offset,
-    base_offset: Offset,
-    base_timestamp: Timestamp,
-}
-
-impl Taken {
-    /// Log time of a fresh record; zero for an older one.
-    pub fn time_of(&self, offset: Offset) -> Timestamp {
-        let after = offset.0.checked_sub(self.base_offset.0);
-        after.map_or(Timestamp(0), |records| Timestamp(self.base_timestamp.0 + records))
-    }
-}
-
-/// Called once, when what was waited for is durable, or never will be.
-pub type Answer = Box<dyn FnOnce(Result<(), &Refused>)>;
 
 /// A partition that serves. Clones are handles to the same one.
 pub struct Partition<D: Disk, R: Runtime> {
@@ -73,66 +37,17 @@ impl<D: Disk, R: Runtime> Clone for Partition<D, R> {
     }
 }
 
-/// Who this partition is, for the entries that it writes.
-#[derive(Clone, Copy, Debug)]
-pub struct Identity {
-    /// The cluster.
-    pub cluster: ClusterId,
-    /// The partition.
-    pub partition: PartitionId,
-    /// This node.
-    pub node: u64,
-    /// Term in which this node leads.
-    pub term: u64,
-}
-
-impl Identity {
-    /// What an entry of this leader says about itself.
-    pub fn meta(
-        self,
-        kind: EntryKind,
-        index: u64,
-        base_offset: Offset,
-        timestamp: Timestamp,
-        records: u32,
-    ) -> EntryMeta {
-        let Self { cluster, partition, node, term } = self;
-        EntryMeta {
-            cluster,
-            partition,
-            kind,
-            term,
-            leader_node: node,
-            index,
-            base_offset,
-            records,
-            timestamp,
-        }
-    }
-}
-
-/// What has happened since the start.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Counters {
-    /// Entries made.
-    pub entries: u64,
-    /// Records logged.
-    pub records: u64,
-    /// Requests refused because too much was waiting.
-    pub refused_busy: u64,
-    /// Requests refused because the disk was nearly full.
-    pub refused_full: u64,
-}
-
 struct Inner<D: Disk, R: Runtime> {
     identity: Identity,
+    /// In which this node decides.
+    term: u64,
     log: Log<D, R>,
     runtime: R,
     ledger: RefCell<Ledger>,
-    open: RefCell<Open>,
-    /// Ascending in index.
-    waiting: RefCell<VecDeque<Waiting>>,
-    waiting_bytes: Cell<usize>,
+    open: RefCell<Drafts>,
+    encoded: RefCell<AlignedVec>,
+    /// By index.
+    waiters: Waiters,
     /// Entries that are not durable yet: index, and the offset behind them.
     committing: RefCell<VecDeque<(u64, Offset)>>,
     durable_offset: Cell<Offset>,
@@ -150,35 +65,12 @@ struct Inner<D: Disk, R: Runtime> {
     snapshotting: Cell<bool>,
 }
 
-/// What is decided and not in the log yet. At most one of the two drafts has records.
-#[derive(Default)]
-struct Open {
-    events: Draft,
-    records: RecordsDraft,
-    encoded: AlignedVec,
-}
-
-impl Open {
-    fn is_empty(&self) -> bool {
-        self.events.is_empty() && self.records.is_empty()
-    }
-
-    fn body_bytes(&self) -> usize {
-        self.events.body_bytes() + self.records.body_bytes()
-    }
-}
-
-struct Waiting {
-    index: u64,
-    bytes: usize,
-    answer: Answer,
-}
-
 impl<D: Disk, R: Runtime> Partition<D, R> {
     /// Serves from a recovered log and the ledger at its tail, for which `replayed_bytes` of entries
     /// were replayed; `run` must be polled for anything to become durable.
     pub fn new(
         identity: Identity,
+        term: u64,
         log: Log<D, R>,
         ledger: Ledger,
         replayed_bytes: u64,
@@ -186,13 +78,14 @@ impl<D: Disk, R: Runtime> Partition<D, R> {
     ) -> Self {
         let inner = Inner {
             identity,
+            term,
             durable_offset: Cell::new(ledger.next_offset()),
             log,
             runtime,
             ledger: RefCell::new(ledger),
             open: RefCell::default(),
-            waiting: RefCell::default(),
-            waiting_bytes: Cell::new(0),
+            encoded: RefCell::default(),
+            waiters: Waiters::default(),
             committing: RefCell::default(),
             work: Notify::new(),
             full: Cell::new(false),
@@ -209,6 +102,11 @@ impl<D: Disk, R: Runtime> Partition<D, R> {
     /// Who this partition is.
     pub fn identity(&self) -> Identity {
         self.inner.identity
+    }
+
+    /// Term in which this node decides.
+    pub fn term(&self) -> u64 {
+        self.inner.term
     }
 
     /// Its log, for readers.
@@ -237,7 +135,7 @@ impl<D: Disk, R: Runtime> Partition<D, R> {
     pub fn submit(&self, events: &[EventBytes], outcomes: &mut Outcomes) -> Result<Taken, Refused> {
         let inner = &*self.inner;
         // An accepted post needs its resolution beside it.
-        self.admit(std::mem::size_of_val(events) * 2, |open| open.records.is_empty())?;
+        self.admit(EntryKind::Events, std::mem::size_of_val(events) * 2)?;
         let now = inner.runtime.now();
         let draft = &mut inner.open.borrow_mut().events;
         let mut ledger = inner.ledger.borrow_mut();
@@ -257,7 +155,7 @@ impl<D: Disk, R: Runtime> Partition<D, R> {
     ) -> Result<Taken, Refused> {
         let inner = &*self.inner;
         let heads_bytes = std::mem::size_of_val(heads);
-        self.admit(heads_bytes + blob.len(), |open| open.events.is_empty())?;
+        self.admit(EntryKind::Records, heads_bytes + blob.len())?;
         let now = inner.runtime.now();
         let draft = &mut inner.open.borrow_mut().records;
         let mut ledger = inner.ledger.borrow_mut();
@@ -284,8 +182,7 @@ impl<D: Disk, R: Runtime> Partition<D, R> {
         if index <= inner.log.durable_index() {
             return answer(Ok(()));
         }
-        inner.waiting_bytes.set(inner.waiting_bytes.get() + bytes);
-        inner.waiting.borrow_mut().push_back(Waiting { index, bytes, answer });
+        inner.waiters.push(index, bytes, answer);
     }
 
     /// Index of the entry that holds, or will hold, the newest record.
@@ -322,7 +219,7 @@ impl<D: Disk, R: Runtime> Partition<D, R> {
         let inner = &*self.inner;
         let now = inner.runtime.now();
         let due = inner.ledger.borrow().next_expiry().is_some_and(|at| at <= now);
-        if !due || self.admit(EVENT_BYTES, |open| open.records.is_empty()).is_err() {
+        if !due || self.admit(EntryKind::Events, EVENT_BYTES).is_err() {
             return;
         }
         let open = &mut *inner.open.borrow_mut();
@@ -423,7 +320,7 @@ impl<D: Disk, R: Runtime> Partition<D, R> {
     }
 
     /// Checks bounds and makes place in the draft before anything is decided.
-    fn admit(&self, bytes: usize, same_kind: impl Fn(&Open) -> bool) -> Result<(), Refused> {
+    fn admit(&self, kind: EntryKind, bytes: usize) -> Result<(), Refused> {
         let inner = &*self.inner;
         if let Some(refused) = self.stopped() {
             return Err(refused);
@@ -435,15 +332,10 @@ impl<D: Disk, R: Runtime> Partition<D, R> {
             self.count(|counters| counters.refused_full += 1);
             return Err(Refused::StorageFull);
         }
-        let waiting = inner.waiting.borrow().len();
-        if waiting >= WAITING_MAX || inner.waiting_bytes.get() >= WAITING_BYTES_MAX {
+        if inner.waiters.is_full() {
             return Err(self.busy());
         }
-        let open = inner.open.borrow();
-        let fits = same_kind(&open) && open.body_bytes() + bytes <= DRAFT_BYTES_MAX;
-        let nothing_open = open.is_empty();
-        drop(open);
-        if fits || nothing_open {
+        if inner.open.borrow().takes(kind, bytes) {
             return Ok(());
         }
         self.seal().map_err(|error| match error {
@@ -473,37 +365,30 @@ impl<D: Disk, R: Runtime> Partition<D, R> {
     fn seal(&self) -> Result<(), AppendError> {
         let inner = &*self.inner;
         let open = &mut *inner.open.borrow_mut();
-        let last = inner.log.last();
-        let (kind, base_offset, timestamp, records) = if !open.events.is_empty() {
-            let draft = &open.events;
-            (EntryKind::Events, draft.base_offset, draft.timestamp, draft.len())
-        } else if !open.records.is_empty() {
-            let draft = &open.records;
-            (EntryKind::Records, draft.base_offset, draft.timestamp, draft.len())
-        } else {
-            return Ok(());
+        let Some(head) = open.head() else { return Ok(()) };
+        let Identity { cluster, partition, node } = inner.identity;
+        let meta = EntryMeta {
+            cluster,
+            partition,
+            kind: head.kind,
+            term: inner.term,
+            leader_node: node,
+            index: inner.log.last().index + 1,
+            base_offset: head.base_offset,
+            records: head.records,
+            timestamp: head.timestamp,
         };
-        let mut encoded = std::mem::take(&mut open.encoded);
-        encoded.clear();
-        let encoded = if kind == EntryKind::Events {
-            encode(&open.events.body, encoded)
-        } else {
-            encode(&open.records.body, encoded)
-        };
-        let index = last.index + 1;
-        let meta = inner.identity.meta(kind, index, base_offset, timestamp, records as u32);
+        let encoded = open.encode(inner.encoded.take());
         let appended = inner.log.append(&meta, &encoded);
         let bytes = encoded.len();
-        open.encoded = encoded;
+        inner.encoded.replace(encoded);
         appended?;
-        open.events.clear();
-        open.records.clear();
-        let next = base_offset.plus(records as u64);
-        inner.committing.borrow_mut().push_back((meta.index, next));
+        open.clear();
+        inner.committing.borrow_mut().push_back((meta.index, head.end()));
         inner.appended_bytes.set(inner.appended_bytes.get() + bytes as u64);
         self.count(|counters| {
             counters.entries += 1;
-            counters.records += records as u64;
+            counters.records += u64::from(head.records);
         });
         Ok(())
     }
@@ -513,22 +398,11 @@ impl<D: Disk, R: Runtime> Partition<D, R> {
         let inner = &*self.inner;
         let durable = inner.log.durable_index();
         self.release(durable);
-        while let Some(waiting) = self.next_answer(|index| index <= durable) {
-            (waiting.answer)(Ok(()));
-        }
+        inner.waiters.reached(durable);
         let Some(reason) = inner.log.stopped() else { return };
         let refused = Refused::Stopped(reason.to_string());
         *inner.stopped.borrow_mut() = Some(refused.clone());
-        while let Some(waiting) = self.next_answer(|_| true) {
-            (waiting.answer)(Err(&refused));
-        }
-    }
-
-    fn next_answer(&self, due: impl Fn(u64) -> bool) -> Option<Waiting> {
-        let inner = &*self.inner;
-        let waiting = inner.waiting.borrow_mut().pop_front_if(|first| due(first.index))?;
-        inner.waiting_bytes.set(inner.waiting_bytes.get() - waiting.bytes);
-        Some(waiting)
+        inner.waiters.lost(&refused);
     }
 
     /// What is committed will never be undone.
@@ -549,19 +423,4 @@ impl<D: Disk, R: Runtime> Partition<D, R> {
         change(&mut counters);
         self.inner.counters.set(counters);
     }
-}
-
-/// Encodes a body into reused memory.
-fn encode<B>(body: &B, memory: AlignedVec) -> AlignedVec
-where
-    B: for<'a> rkyv::Serialize<
-            rkyv::api::high::HighSerializer<
-                AlignedVec,
-                rkyv::ser::allocator::ArenaHandle<'a>,
-                rkyv::rancor::Error,
-            >,
-        >,
-{
-    rkyv::api::high::to_bytes_in::<_, rkyv::rancor::Error>(body, memory)
-        .expect("a body of plain lists, below the size limit, always encodes")
 }

@@ -9,7 +9,7 @@ use walengine_net::message::{Entries, ErrorCode, EventState, LogPage, LookupTran
 use walengine_net::model::{EventId, Offset, RESOLVED_BYTES, Resolved};
 
 use super::outbox::Outbox;
-use super::partition::Partition;
+use super::served::Served;
 use crate::ledger::Ledger;
 use crate::runtime::Runtime;
 use crate::storage::disk::Disk;
@@ -29,11 +29,11 @@ pub struct Page {
 
 /// Reads durable entries from the one that holds `from`; none if `from` is not durable yet.
 pub async fn read_page<D: Disk, R: Runtime>(
-    partition: &Partition<D, R>,
+    partition: &Served<D, R>,
     from: Offset,
     bytes_max: usize,
 ) -> Result<Page, ReadError> {
-    let durable = partition.durable_offset();
+    let durable = partition.told_offset();
     if from >= durable {
         return Ok(Page { entries: Vec::new(), next_offset: from });
     }
@@ -56,7 +56,7 @@ pub async fn read_page<D: Disk, R: Runtime>(
 
 /// Answers [`Kind::ReadLog`].
 pub async fn log_page<D: Disk, R: Runtime>(
-    partition: &Partition<D, R>,
+    partition: &Served<D, R>,
     outbox: &Rc<Outbox>,
     head: FrameHead,
     from: Offset,
@@ -66,7 +66,7 @@ pub async fn log_page<D: Disk, R: Runtime>(
         Ok(page) => {
             let reply = LogPage {
                 next_offset: page.next_offset.0,
-                durable_offset: partition.durable_offset().0,
+                durable_offset: partition.told_offset().0,
                 entries: &page.entries,
             };
             outbox.put(Kind::LogPage, head, &reply);
@@ -77,14 +77,14 @@ pub async fn log_page<D: Disk, R: Runtime>(
 
 /// Answers [`Kind::LookupTransfers`].
 pub async fn lookup_events<D: Disk, R: Runtime>(
-    partition: &Partition<D, R>,
+    partition: &Served<D, R>,
     outbox: &Rc<Outbox>,
     head: FrameHead,
     ids: &[u128],
 ) {
     let next_offset = partition.with_ledger(Ledger::next_offset);
-    if let Err(error) = partition.log().wait_durable(partition.tail_index()).await {
-        return outbox.put_error(head, ErrorCode::Stopped, &error.to_string());
+    if let Err(refused) = partition.told().await {
+        return outbox.put_refused(head, &refused);
     }
     let mut states = Vec::new();
     for (&id, place) in ids.iter().zip(0..) {
@@ -113,7 +113,7 @@ pub fn put_read_error(outbox: &Outbox, head: FrameHead, error: &ReadError) {
 }
 
 async fn event_at<D: Disk, R: Runtime>(
-    partition: &Partition<D, R>,
+    partition: &Served<D, R>,
     offset: Offset,
     place: u32,
 ) -> Result<Option<EventState>, ReadError> {

@@ -9,26 +9,31 @@
 use std::collections::VecDeque;
 use std::rc::Rc;
 
-use rkyv::rancor;
-use walengine_net::entry::{EntryKind, RecordHead, access_events, access_records};
-use walengine_net::model::{EventBytes, Offset, PartitionId, ResolvedBytes, Timestamp};
+use rkyv::util::AlignedVec;
+use walengine_net::entry::{EntryKind, EventsBody, RecordHead, access_events, access_records};
+use walengine_net::model::{EventBytes, Offset, ResolvedBytes, Timestamp};
 use walengine_replication::types::{Batch, NodeId};
 
-use crate::ledger::{Disagreement, Draft, Ledger, Outcomes, RecordsDraft};
+use super::drafts::{DraftHead, Drafts};
+use super::request::Taken;
+use crate::ledger::{Disagreement, Ledger, Outcomes};
 use crate::planted::{Bug, is_planted};
 
 /// See the module.
 ///
-/// Invariant: the records of `decided` are the newest of `ledger`, in order; below them everything
-/// is committed.
+/// Invariant: the records of `decided` and behind them those of `open` are the newest of `ledger`,
+/// in order; below them everything is committed.
 pub struct Replica {
+    node: NodeId,
     ledger: Ledger,
     decided: VecDeque<Decided>,
+    decided_bytes: usize,
+    open: Drafts,
     /// Term in which this node decides.
     leads: Option<u64>,
     committed: Offset,
-    /// Counts the times that decided batches were taken back.
-    undone: u64,
+    /// Lowest tail that taking back has left since [`Self::take_cut`].
+    cut: Option<Offset>,
     /// An entry could not be applied: the state is that of no offset, for good.
     broken: bool,
 }
@@ -51,24 +56,20 @@ pub enum ApplyError {
     Disagreement(#[from] Disagreement),
 }
 
-/// What a leader has decided at once.
-pub struct Proposal {
-    /// To be replicated; `None` if every event was a repeat or malformed.
-    pub batch: Option<Batch>,
-    /// The outcomes count once everything below this offset is committed.
-    pub counts_from: Offset,
-}
-
 impl Replica {
-    /// A replica that has applied what `ledger` holds.
-    pub fn new(ledger: Ledger) -> Self {
-        let committed = ledger.next_offset();
-        Self { ledger, decided: VecDeque::new(), leads: None, committed, undone: 0, broken: false }
-    }
-
-    /// Of a partition that holds nothing.
-    pub fn empty(partition: PartitionId, partitions: u16) -> Self {
-        Self::new(Ledger::new(partition, partitions))
+    /// This node's replica, which has applied what `ledger` holds.
+    pub fn new(node: NodeId, ledger: Ledger) -> Self {
+        Self {
+            node,
+            committed: ledger.next_offset(),
+            ledger,
+            decided: VecDeque::new(),
+            decided_bytes: 0,
+            open: Drafts::default(),
+            leads: None,
+            cut: None,
+            broken: false,
+        }
     }
 
     /// State at the tail; only what is below [`Self::committed`] may be told to anyone.
@@ -86,10 +87,25 @@ impl Replica {
         self.leads
     }
 
-    /// How often decided batches were taken back. Whoever waits for one knows by it that it is lost
-    /// to him, whatever comes in its place.
-    pub fn undone(&self) -> u64 {
-        self.undone
+    /// If anything was taken back since the last call: the lowest offset behind which it was.
+    /// Whoever waits for something behind it will not be told, whatever comes in its place.
+    pub fn take_cut(&mut self) -> Option<Offset> {
+        self.cut.take()
+    }
+
+    /// Batches that are sealed and not committed.
+    pub fn decided(&self) -> usize {
+        self.decided.len()
+    }
+
+    /// Bytes of their bodies.
+    pub fn decided_bytes(&self) -> usize {
+        self.decided_bytes
+    }
+
+    /// What is decided and not sealed.
+    pub fn open(&self) -> &Drafts {
+        &self.open
     }
 
     /// This node leads in `term`, and has applied everything before that term's first entry.
@@ -104,76 +120,79 @@ impl Replica {
     pub fn follow(&mut self) {
         self.leads = None;
         if is_planted(Bug::DecisionsNotTakenBack) {
+            self.open.clear();
+            self.decided_bytes = 0;
             return self.decided.clear();
         }
         self.take_back();
     }
 
-    /// Decides events in order. `None` if this node does not lead.
+    /// Decides events in order, into the open draft, which must take them. `None` if this node does
+    /// not lead.
     pub fn decide_events(
         &mut self,
-        node: NodeId,
         events: &[EventBytes],
         now: Timestamp,
         outcomes: &mut Outcomes,
-    ) -> Option<Proposal> {
-        let term = self.leads?;
-        let mut draft = Draft::new();
-        self.ledger.submit(events, &mut draft, now, outcomes);
-        let first = (draft.base_offset, draft.timestamp, draft.previous_timestamp);
-        let body = (!draft.is_empty()).then(|| encode(&draft.body));
-        Some(self.propose(EntryKind::Events, term, node, first, draft.len(), body))
+    ) -> Option<Taken> {
+        self.leads?;
+        let fresh_from = self.ledger.next_offset();
+        let draft = &mut self.open.events;
+        self.ledger.submit(events, draft, now, outcomes);
+        let (base_offset, base_timestamp) = (draft.base_offset, draft.timestamp);
+        Some(Taken { fresh_from, base_offset, base_timestamp })
     }
 
-    /// Decides opaque records in order. `None` if this node does not lead.
+    /// Decides opaque records in order, as [`Self::decide_events`] does events.
     pub fn decide_records(
         &mut self,
-        node: NodeId,
         heads: &[RecordHead],
         blob: &[u8],
         now: Timestamp,
         outcomes: &mut Outcomes,
-    ) -> Option<Proposal> {
-        let term = self.leads?;
-        let mut draft = RecordsDraft::new();
-        self.ledger.append_records(heads, blob, &mut draft, now, outcomes);
-        let first = (draft.base_offset, draft.timestamp, draft.previous_timestamp);
-        let body = (!draft.is_empty()).then(|| encode(&draft.body));
-        Some(self.propose(EntryKind::Records, term, node, first, draft.len(), body))
+    ) -> Option<Taken> {
+        self.leads?;
+        let fresh_from = self.ledger.next_offset();
+        let draft = &mut self.open.records;
+        self.ledger.append_records(heads, blob, draft, now, outcomes);
+        let (base_offset, base_timestamp) = (draft.base_offset, draft.timestamp);
+        Some(Taken { fresh_from, base_offset, base_timestamp })
     }
 
-    fn propose(
-        &mut self,
-        kind: EntryKind,
-        term: u64,
-        leader_node: NodeId,
-        (base_offset, timestamp, previous_timestamp): (Offset, Timestamp, Timestamp),
-        records: usize,
-        body: Option<Rc<[u8]>>,
-    ) -> Proposal {
-        let records = records as u32; // a batch is at most a frame
-        let batch = body.map(|body| Batch {
-            kind,
-            term,
-            leader_node,
-            base_offset,
-            records,
-            timestamp,
-            body,
-        });
-        if let Some(batch) = &batch {
-            self.decided.push_back(Decided { batch: batch.clone(), previous_timestamp });
+    /// Ends reservations whose time is over, into the open draft, which must take an event. True if
+    /// there were any, and this node leads.
+    pub fn expire(&mut self, now: Timestamp) -> bool {
+        let due = self.leads.is_some() && self.ledger.next_expiry().is_some_and(|at| at <= now);
+        if due {
+            self.ledger.expire(&mut self.open.events, now);
         }
-        Proposal { batch, counts_from: self.ledger.next_offset() }
+        due
+    }
+
+    /// Makes a batch of the open draft, to be replicated. `None` if it is empty, or this node does
+    /// not lead.
+    pub fn seal(&mut self) -> Option<Batch> {
+        let term = self.leads?;
+        let head = self.open.head()?;
+        let body = Rc::from(&self.open.encode(AlignedVec::new())[..]);
+        self.open.clear();
+        let DraftHead { kind, base_offset, timestamp, previous_timestamp, records } = head;
+        let leader_node = self.node;
+        let batch = Batch { kind, term, leader_node, base_offset, records, timestamp, body };
+        self.decided_bytes += batch.body.len();
+        self.decided.push_back(Decided { batch: batch.clone(), previous_timestamp });
+        Some(batch)
     }
 
     /// Consensus has refused a batch of this node's: it is taken back with all that was decided
-    /// behind it. Those before it may still be committed.
-    pub fn refused(&mut self, batch: &Batch) {
+    /// behind it. Those before it may still be committed. False if it was taken back already.
+    pub fn refused(&mut self, batch: &Batch) -> bool {
         let same = |decided: &Decided| Rc::ptr_eq(&decided.batch.body, &batch.body);
-        if let Some(place) = self.decided.iter().position(same) {
+        let place = self.decided.iter().position(same);
+        if let Some(place) = place {
             self.take_back_from(place);
         }
+        place.is_some()
     }
 
     /// Applies a committed batch: this node's own, which it has decided already, or another's, whose
@@ -182,8 +201,7 @@ impl Replica {
         let applied = self.apply_whole(batch);
         if applied.is_err() {
             (self.broken, self.leads) = (true, None);
-            self.undone += 1;
-            self.decided.clear();
+            self.forget_decided();
         }
         applied
     }
@@ -193,6 +211,7 @@ impl Replica {
         let is_own = self.decided.front().is_some_and(|decided| decided.batch == *batch);
         if is_own {
             self.decided.pop_front();
+            self.decided_bytes -= batch.body.len();
             self.ledger.release(end);
         } else {
             // Another leader's: ours behind the same offset will never be committed.
@@ -228,10 +247,20 @@ impl Replica {
     /// Takes another state, that of a snapshot.
     pub fn replace(&mut self, ledger: Ledger) {
         self.leads = None;
-        self.undone += u64::from(!self.decided.is_empty());
-        self.decided.clear();
+        self.forget_decided();
         self.committed = ledger.next_offset();
         self.ledger = ledger;
+    }
+
+    fn forget_decided(&mut self) {
+        self.cut_at(self.committed);
+        self.decided.clear();
+        self.decided_bytes = 0;
+        self.open.clear();
+    }
+
+    fn cut_at(&mut self, tail: Offset) {
+        self.cut = Some(self.cut.map_or(tail, |cut| cut.min(tail)));
     }
 
     fn take_back(&mut self) {
@@ -245,40 +274,36 @@ impl Replica {
     }
 
     fn take_back_from(&mut self, place: usize) {
-        self.undone += u64::from(place < self.decided.len());
+        if place >= self.decided.len() && self.open.is_empty() {
+            return;
+        }
+        if let Some(head) = self.open.head() {
+            let (base_offset, previous) = (head.base_offset, head.previous_timestamp);
+            if head.kind == EntryKind::Events {
+                let EventsBody { events, verdicts, resolved } = &self.open.events.body;
+                self.ledger.undo_events(base_offset, previous, events, verdicts, resolved);
+            } else {
+                let ids = self.open.records.body.heads.iter().map(|head| head.id);
+                self.ledger.undo_records(base_offset, previous, ids);
+            }
+            self.open.clear();
+        }
         for Decided { batch, previous_timestamp } in self.decided.drain(place..).rev() {
             let own = "a body that this node has encoded";
             let base_offset = batch.base_offset;
+            self.decided_bytes -= batch.body.len();
             if batch.kind == EntryKind::Events {
                 let body = access_events(&batch.body).expect(own);
                 let resolved: &[ResolvedBytes] = body.resolved.as_slice();
                 let (events, verdicts) = (body.events.as_slice(), body.verdicts.as_slice());
-                self.ledger.undo_events(
-                    base_offset,
-                    previous_timestamp,
-                    events,
-                    verdicts,
-                    resolved,
-                );
+                let previous = previous_timestamp;
+                self.ledger.undo_events(base_offset, previous, events, verdicts, resolved);
             } else {
                 let body = access_records(&batch.body).expect(own);
                 let ids = body.heads.as_slice().iter().map(|head| head.id.to_native());
                 self.ledger.undo_records(base_offset, previous_timestamp, ids);
             }
         }
+        self.cut_at(self.ledger.next_offset());
     }
-}
-
-fn encode<B>(body: &B) -> Rc<[u8]>
-where
-    B: for<'a> rkyv::Serialize<
-            rkyv::api::high::HighSerializer<
-                rkyv::util::AlignedVec,
-                rkyv::ser::allocator::ArenaHandle<'a>,
-                rancor::Error,
-            >,
-        >,
-{
-    let bytes = rkyv::to_bytes::<rancor::Error>(body);
-    Rc::from(&bytes.expect("a body of plain lists, below the size limit, always encodes")[..])
 }

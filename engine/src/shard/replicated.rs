@@ -5,17 +5,21 @@
 //! batch is taken back here and its outcome is unknown: it may still be committed by the next
 //! leader. Whoever asks again by the same ids learns it.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::Duration;
 
+use openraft::alias::OneshotReceiverOf;
 use openraft::async_runtime::WatchReceiver;
 use openraft::impls::ProgressResponder;
+use openraft::raft::ClientWriteResult;
 use openraft::vote::RaftLeaderId;
 use openraft::vote::leader_id_std::LeaderId;
 use openraft::{Config, Raft, ReadPolicy, SnapshotPolicy};
-use walengine_net::model::{EventBytes, Offset};
+use walengine_net::entry::{EntryKind, RecordHead};
+use walengine_net::model::{EVENT_BYTES, EventBytes, Offset};
 use walengine_replication::network::Peers;
 use walengine_replication::runtime::within;
 use walengine_replication::service;
@@ -25,7 +29,13 @@ use walengine_replication::transport::{
 use walengine_replication::types::{Batch, LogId, NodeId, Types};
 
 use super::replica::Replica;
+use super::request::{Counters, Identity, Refused, Taken};
+use super::waiters::{Answer, Waiters};
 use crate::ledger::{Ledger, Outcomes};
+use crate::limits::{
+    CLOSE_WITHIN, FLUSH_PARALLEL_BYTES_MIN, HAND_OVER_WITHIN, PROPOSED_BYTES_MAX,
+    RETRY_AFTER_MILLIS,
+};
 use crate::local::Notify;
 use crate::planted::{Bug, is_planted};
 use crate::raft_apply::RaftApply;
@@ -48,17 +58,6 @@ pub struct GroupTiming {
     pub election_millis: (u64, u64),
 }
 
-/// Why a request has no outcome from this node.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Unserved {
-    /// This node does not lead; nothing was done. It last heard of this leader.
-    NotLeader(Option<NodeId>),
-    /// Leadership ended before the outcome was known: ask for it by the same ids.
-    Unknown,
-    /// This replica has stopped. The text says why.
-    Stopped(String),
-}
-
 /// See the module. Clones are handles to the same partition.
 pub struct Replicated<D: Disk, R: Runtime> {
     inner: Rc<Inner<D, R>>,
@@ -71,16 +70,37 @@ impl<D: Disk, R: Runtime> Clone for Replicated<D, R> {
 }
 
 struct Inner<D: Disk, R: Runtime> {
-    node: NodeId,
+    identity: Identity,
     runtime: R,
     replica: Rc<RefCell<Replica>>,
     apply: RaftApply,
     log: RaftLog<D, R>,
     raft: GroupRaft,
-    /// Decided and not handed to consensus yet, in order.
+    /// By offset.
+    waiters: Waiters,
+    /// Sealed and not handed to consensus yet, in order.
     proposals: RefCell<VecDeque<Batch>>,
+    /// Handed to consensus, in order, with where it tells what came of them.
+    proposed: RefCell<VecDeque<(Batch, Told)>>,
+    /// There is something to seal, or a reason to stop.
     work: Notify,
+    /// Something was handed to consensus.
+    handed: Notify,
+    /// Committed state has moved, or this replica has stopped.
+    changed: Notify,
+    full: Cell<bool>,
+    closing: Cell<bool>,
+    closed: Cell<bool>,
+    /// Leadership is about to move: nothing new is taken.
+    pausing: Cell<bool>,
+    /// Why consensus has stopped by itself, if it has.
+    failed: RefCell<Option<String>>,
+    caught_up: Cell<bool>,
+    counters: Cell<Counters>,
 }
+
+/// Tells whether consensus took a batch.
+type Told = OneshotReceiverOf<Types, ClientWriteResult<Types>>;
 
 /// How groups are run: see DESIGN section 7.
 fn config(timing: GroupTiming) -> Config {
@@ -105,30 +125,62 @@ impl<D: Disk, R: Runtime> Replicated<D, R> {
     /// # Errors
     /// What contradicts itself in log and hard state, in words.
     pub async fn open(
-        node: NodeId,
+        identity: Identity,
         log: RaftLog<D, R>,
         empty: Ledger,
         runtime: R,
         transport: impl Transport,
         timing: GroupTiming,
     ) -> Result<Self, String> {
-        let replica = Rc::new(RefCell::new(Replica::new(empty)));
+        let node = identity.node;
+        let replica = Rc::new(RefCell::new(Replica::new(node, empty)));
         let apply = RaftApply::new(replica.clone());
         let config = config(timing).validate().map_err(|error| error.to_string())?;
         let peers = Peers { node, transport };
         let raft = Raft::new(node, Arc::new(config), peers, log.clone(), apply.clone()).await;
         let raft = raft.map_err(|error| error.to_string())?;
-        let proposals = RefCell::default();
-        let work = Notify::new();
-        let inner = Inner { node, runtime, replica, apply, log, raft, proposals, work };
+        let inner = Inner {
+            identity,
+            runtime,
+            replica,
+            apply,
+            log,
+            raft,
+            waiters: Waiters::default(),
+            proposals: RefCell::default(),
+            proposed: RefCell::default(),
+            work: Notify::new(),
+            handed: Notify::new(),
+            changed: Notify::new(),
+            full: Cell::new(false),
+            closing: Cell::new(false),
+            closed: Cell::new(false),
+            pausing: Cell::new(false),
+            failed: RefCell::default(),
+            caught_up: Cell::new(false),
+            counters: Cell::default(),
+        };
         let partition = Self { inner: Rc::new(inner) };
-        let (watching, proposing) = (partition.clone(), partition.clone());
-        let runtime = &partition.inner.runtime;
-        let watching = async move { watching.watch_leadership().await };
-        runtime.spawn(within(runtime.clone(), watching));
-        let proposing = async move { proposing.propose().await };
-        runtime.spawn(within(runtime.clone(), proposing));
+        partition.spawn(|partition| async move { partition.watch_leadership().await });
+        partition.spawn(|partition| async move { partition.run().await });
+        partition.spawn(|partition| async move { partition.hear().await });
         Ok(partition)
+    }
+
+    /// Runs a task of this partition in the background, with its executor entered.
+    pub fn spawn<F: Future<Output = ()> + 'static>(&self, task: impl FnOnce(Self) -> F) {
+        let runtime = &self.inner.runtime;
+        runtime.spawn(within(runtime.clone(), task(self.clone())));
+    }
+
+    /// Whose replica this is.
+    pub fn identity(&self) -> Identity {
+        self.inner.identity
+    }
+
+    /// Its executor.
+    pub fn runtime(&self) -> &R {
+        &self.inner.runtime
     }
 
     /// Consensus of this group.
@@ -146,59 +198,324 @@ impl<D: Disk, R: Runtime> Replicated<D, R> {
         self.inner.apply.applied()
     }
 
-    /// Why this replica has stopped for good: it does not agree with the log.
-    pub fn stopped(&self) -> Option<String> {
-        self.inner.apply.stopped()
-    }
-
     /// Looks at the replica; only what is below [`Replica::committed`] may be told to anyone.
     pub fn with_replica<T>(&self, look: impl FnOnce(&Replica) -> T) -> T {
         look(&self.inner.replica.borrow())
     }
 
-    /// Decides events and completes when their outcomes are committed.
-    pub async fn submit(&self, events: &[EventBytes]) -> Result<Outcomes, Unserved> {
-        let inner = &*self.inner;
-        let mut outcomes = Outcomes::new();
-        let (counts_from, undone) = {
-            let mut replica = inner.replica.borrow_mut();
-            let now = inner.runtime.now();
-            let decided = replica.decide_events(inner.node, events, now, &mut outcomes);
-            let Some(proposal) = decided else { return Err(self.not_leader()) };
-            if let Some(batch) = proposal.batch {
-                inner.proposals.borrow_mut().push_back(batch);
-            }
-            (proposal.counts_from, replica.undone())
-        };
-        inner.work.notify_all();
-        self.wait_committed(counts_from, undone).await?;
-        Ok(outcomes)
+    /// Looks at the state at the tail. What it shows may be told to anyone only by
+    /// [`Self::when_committed`] of the tail.
+    pub fn with_ledger<T>(&self, look: impl FnOnce(&Ledger) -> T) -> T {
+        look(self.inner.replica.borrow().ledger())
     }
 
-    async fn wait_committed(&self, offset: Offset, undone: u64) -> Result<(), Unserved> {
+    /// Everything below this offset is committed and applied.
+    pub fn committed_offset(&self) -> Offset {
+        self.inner.replica.borrow().committed()
+    }
+
+    /// Wakes whenever committed state has moved, or this replica has stopped.
+    pub fn changed(&self) -> Notify {
+        self.inner.changed.clone()
+    }
+
+    /// What has happened since the start.
+    pub fn counters(&self) -> Counters {
+        self.inner.counters.get()
+    }
+
+    /// Writes are refused for want of room, or taken again.
+    pub fn set_full(&self, full: bool) {
+        self.inner.full.set(full);
+        let log = self.inner.log.log();
+        if !full && log.no_room() {
+            log.prepare_again();
+        }
+    }
+
+    /// Writes are refused for want of room.
+    pub fn is_full(&self) -> bool {
+        self.inner.full.get() || self.inner.log.log().no_room()
+    }
+
+    /// The leader that this node last heard of, itself included.
+    pub fn leader(&self) -> Option<NodeId> {
+        self.inner.raft.metrics().borrow_watched().current_leader
+    }
+
+    /// Newest term that this node knows of.
+    pub fn term(&self) -> u64 {
+        self.inner.raft.metrics().borrow_watched().current_term
+    }
+
+    /// This node decides.
+    pub fn leads(&self) -> bool {
+        self.inner.replica.borrow().leads().is_some()
+    }
+
+    /// The node is in the group, as far as this one knows.
+    pub fn is_member(&self, node: NodeId) -> bool {
+        let metrics = self.inner.raft.metrics();
+        let metrics = metrics.borrow_watched();
+        metrics.membership_config.membership().get_node(&node).is_some()
+    }
+
+    /// Nobody has told this node yet who is in the group.
+    pub fn knows_no_members(&self) -> bool {
+        let metrics = self.inner.raft.metrics();
+        let metrics = metrics.borrow_watched();
+        metrics.membership_config.membership().nodes().next().is_none()
+    }
+
+    /// Gives leadership to another voter: to `to`, or else to one that has the most of the log.
+    /// New writes are told to come back while those before them are finished. True if this node
+    /// does not lead any more.
+    pub async fn hand_over(&self, to: Option<NodeId>) -> bool {
+        let inner = &*self.inner;
+        if !self.leads() {
+            return true;
+        }
+        let Some(to) = to.or_else(|| self.most_advanced()) else { return false };
+        inner.pausing.set(true);
+        let step = Duration::from_millis(1);
+        let mut waited = Duration::ZERO;
+        while waited < HAND_OVER_WITHIN && (!inner.waiters.is_empty() || self.is_deciding()) {
+            inner.runtime.sleep(step).await;
+            waited += step;
+        }
+        let mut asked = inner.raft.trigger().transfer_leader(to).await.is_ok();
+        while asked && self.leads() && waited < HAND_OVER_WITHIN {
+            inner.runtime.sleep(step).await;
+            waited += step;
+        }
+        inner.pausing.set(false);
+        asked = asked && !self.leads();
+        asked
+    }
+
+    fn is_deciding(&self) -> bool {
+        let replica = self.inner.replica.borrow();
+        replica.decided() > 0 || !replica.open().is_empty()
+    }
+
+    /// Another voter, one that has as much of the log as any.
+    fn most_advanced(&self) -> Option<NodeId> {
+        let metrics = self.inner.raft.metrics();
+        let metrics = metrics.borrow_watched();
+        let me = self.inner.identity.node;
+        let voters: Vec<_> = metrics.membership_config.membership().voter_ids().collect();
+        let progress = metrics.replication.as_ref()?.iter();
+        let others = progress.filter(|(node, _)| **node != me && voters.contains(*node));
+        others.max_by_key(|(_, matched)| **matched).map(|(node, _)| *node)
+    }
+
+    /// The state may be read: this node has once, since its start, applied everything that it knew
+    /// to be committed anywhere.
+    pub fn is_readable(&self) -> bool {
+        let inner = &*self.inner;
+        if !inner.caught_up.get() {
+            let metrics = inner.raft.metrics();
+            let metrics = metrics.borrow_watched();
+            let applied = metrics.last_applied;
+            let caught_up = metrics.current_leader.is_some()
+                && applied.is_some()
+                && applied >= metrics.cluster_committed;
+            inner.caught_up.set(caught_up);
+        }
+        inner.caught_up.get()
+    }
+
+    /// Decides events in order; one outcome each is appended to `outcomes`. They may be told when
+    /// the tail is committed.
+    pub fn submit(&self, events: &[EventBytes], outcomes: &mut Outcomes) -> Result<Taken, Refused> {
+        let inner = &*self.inner;
+        // An accepted post needs its resolution beside it.
+        self.admit(EntryKind::Events, std::mem::size_of_val(events) * 2)?;
+        let now = inner.runtime.now();
+        let taken = inner.replica.borrow_mut().decide_events(events, now, outcomes);
+        inner.work.notify_all();
+        taken.ok_or_else(|| self.not_leader())
+    }
+
+    /// Decides opaque records in order, as [`Self::submit`] does events.
+    pub fn append_records(
+        &self,
+        heads: &[RecordHead],
+        blob: &[u8],
+        outcomes: &mut Outcomes,
+    ) -> Result<Taken, Refused> {
+        let inner = &*self.inner;
+        self.admit(EntryKind::Records, std::mem::size_of_val(heads) + blob.len())?;
+        let now = inner.runtime.now();
+        let taken = inner.replica.borrow_mut().decide_records(heads, blob, now, outcomes);
+        inner.work.notify_all();
+        taken.ok_or_else(|| self.not_leader())
+    }
+
+    /// Ends reservations whose time is over, if this node leads.
+    pub fn expire(&self) {
+        let inner = &*self.inner;
+        let now = inner.runtime.now();
+        let due = self.with_ledger(|ledger| ledger.next_expiry().is_some_and(|at| at <= now));
+        if due
+            && self.admit(EntryKind::Events, EVENT_BYTES).is_ok()
+            && inner.replica.borrow_mut().expire(now)
+        {
+            inner.work.notify_all();
+        }
+    }
+
+    /// Calls `answer` when everything decided so far is committed; at once if it is already.
+    /// `bytes` is what the answer holds in memory.
+    pub fn when_committed(&self, bytes: usize, answer: Answer) {
+        let inner = &*self.inner;
+        self.settle();
+        if let Some(refused) = self.stopped() {
+            return answer(Err(&refused));
+        }
+        let (tail, committed) = {
+            let replica = inner.replica.borrow();
+            (replica.ledger().next_offset(), replica.committed())
+        };
+        if tail <= committed {
+            return answer(Ok(()));
+        }
+        inner.waiters.push(tail.0, bytes, answer);
+    }
+
+    /// Checks bounds and makes place in the draft before anything is decided.
+    fn admit(&self, kind: EntryKind, bytes: usize) -> Result<(), Refused> {
+        let inner = &*self.inner;
+        self.settle();
+        if let Some(refused) = self.stopped() {
+            return Err(refused);
+        }
+        if !self.leads() {
+            return Err(self.not_leader());
+        }
+        if inner.closing.get() {
+            return Err(Refused::ShuttingDown);
+        }
+        if inner.pausing.get() {
+            return Err(Refused::Busy { retry_after_millis: RETRY_AFTER_MILLIS });
+        }
+        if self.is_full() {
+            self.count(|counters| counters.refused_full += 1);
+            return Err(Refused::StorageFull);
+        }
+        let mut replica = inner.replica.borrow_mut();
+        if inner.waiters.is_full() || replica.decided_bytes() >= PROPOSED_BYTES_MAX {
+            self.count(|counters| counters.refused_busy += 1);
+            return Err(Refused::Busy { retry_after_millis: RETRY_AFTER_MILLIS });
+        }
+        if !replica.open().takes(kind, bytes) {
+            inner.proposals.borrow_mut().extend(replica.seal());
+        }
+        Ok(())
+    }
+
+    /// Tells everybody whose place was reached, or cut off.
+    fn settle(&self) {
+        let inner = &*self.inner;
+        let (cut, committed) = {
+            let mut replica = inner.replica.borrow_mut();
+            (replica.take_cut(), replica.committed())
+        };
+        if let Some(cut) = cut {
+            inner.waiters.lost_behind(cut.0, &Refused::LeadershipLost);
+        }
+        inner.waiters.reached(committed.0);
+        if let Some(stopped) = self.stopped() {
+            inner.waiters.lost(&stopped);
+        }
+    }
+
+    /// Seals batches and hands them to consensus until the partition has closed; the only task that
+    /// does.
+    async fn run(&self) {
         let inner = &*self.inner;
         loop {
-            let (applied, work) = (inner.apply.changed(), inner.work.changed());
+            let (work, applied) = (inner.work.changed(), inner.apply.changed());
             let applied = applied.changed();
-            if let Some(why) = inner.apply.stopped() {
-                return Err(Unserved::Stopped(why));
+            self.settle();
+            inner.changed.notify_all();
+            if self.stopped().is_some() || inner.closed.get() {
+                return;
             }
-            {
-                let replica = inner.replica.borrow();
-                if replica.undone() != undone {
-                    return Err(Unserved::Unknown);
-                }
-                if replica.committed() >= offset {
-                    return Ok(());
+            while let Some(batch) = self.next_proposal() {
+                if !self.propose(batch).await {
+                    return; // consensus has stopped; its metrics say so, too
                 }
             }
             futures_lite::future::or(applied, work).await;
         }
     }
 
+    /// One small batch on its way at a time gathers what arrives meanwhile; large ones go side by
+    /// side.
+    fn next_proposal(&self) -> Option<Batch> {
+        let inner = &*self.inner;
+        let mut proposals = inner.proposals.borrow_mut();
+        let mut replica = inner.replica.borrow_mut();
+        let open_bytes = replica.open().body_bytes();
+        let alone = replica.decided() == 0;
+        if proposals.is_empty() && (alone || open_bytes >= FLUSH_PARALLEL_BYTES_MIN) {
+            proposals.extend(replica.seal());
+        }
+        proposals.pop_front()
+    }
+
+    /// Hands a batch to consensus, in its own term or not at all. False if consensus has stopped.
+    async fn propose(&self, batch: Batch) -> bool {
+        let inner = &*self.inner;
+        self.count(|counters| {
+            counters.entries += 1;
+            counters.records += u64::from(batch.records);
+        });
+        let leader = LeaderId::new(batch.term, inner.identity.node).to_committed();
+        let (responder, told) = ProgressResponder::complete_only();
+        let write = inner.raft.write(batch.clone()).with_leader(leader).responder(responder);
+        if write.await.is_err() {
+            return false;
+        }
+        inner.proposed.borrow_mut().push_back((batch, told));
+        inner.handed.notify_all();
+        true
+    }
+
+    /// Hears what came of the batches that were handed to consensus, in their order: one that was
+    /// refused is taken back. Leadership has ended then, or its lease; in the same term others may
+    /// be taken again.
+    async fn hear(&self) {
+        let inner = &*self.inner;
+        loop {
+            let handed = inner.handed.changed();
+            let next = inner.proposed.borrow_mut().pop_front();
+            let Some((batch, told)) = next else {
+                if inner.closed.get() {
+                    return;
+                }
+                handed.await;
+                continue;
+            };
+            if let Ok(Err(_)) = told.await {
+                self.refused(&batch);
+            }
+        }
+    }
+
+    fn refused(&self, batch: &Batch) {
+        let inner = &*self.inner;
+        if inner.replica.borrow_mut().refused(batch) {
+            // All of them were decided behind it.
+            inner.proposals.borrow_mut().clear();
+        }
+        inner.work.notify_all();
+    }
+
     /// Completes when this node has applied everything that was committed anywhere before the call:
     /// what it tells then is linearizable.
-    pub async fn read_barrier(&self) -> Result<(), Unserved> {
+    pub async fn read_barrier(&self) -> Result<(), Refused> {
         if is_planted(Bug::StaleLeaderRead) && self.inner.replica.borrow().leads().is_some() {
             return Ok(());
         }
@@ -206,11 +523,16 @@ impl<D: Disk, R: Runtime> Replicated<D, R> {
         barrier.map(|_| ()).map_err(|_| self.not_leader())
     }
 
-    fn not_leader(&self) -> Unserved {
-        match self.inner.apply.stopped() {
-            Some(why) => Unserved::Stopped(why),
-            None => Unserved::NotLeader(self.inner.raft.metrics().borrow_watched().current_leader),
-        }
+    fn not_leader(&self) -> Refused {
+        self.stopped().unwrap_or_else(|| Refused::NotLeader(self.leader()))
+    }
+
+    /// Why this replica has stopped for good: its disk failed, or it does not agree with the log.
+    pub fn stopped(&self) -> Option<Refused> {
+        let disagrees = self.inner.apply.stopped();
+        let failed = || self.inner.log.log().stopped().map(|reason| reason.to_string());
+        let consensus = || self.inner.failed.borrow().clone();
+        disagrees.or_else(failed).or_else(consensus).map(Refused::Stopped)
     }
 
     /// Answers a peer.
@@ -238,6 +560,10 @@ impl<D: Disk, R: Runtime> Replicated<D, R> {
                 false
             };
             if futures_lite::future::or(gone, moved).await {
+                let state = metrics.borrow_watched().running_state.clone();
+                if let (false, Err(why)) = (inner.closing.get(), state) {
+                    inner.failed.replace(Some(why.to_string()));
+                }
                 inner.replica.borrow_mut().follow();
                 inner.work.notify_all();
                 return;
@@ -263,44 +589,34 @@ impl<D: Disk, R: Runtime> Replicated<D, R> {
         inner.work.notify_all();
     }
 
-    /// Hands batches to consensus in the order in which they were decided, each in its own term or
-    /// not at all.
-    async fn propose(&self) {
+    /// Takes nothing more, waits until what was decided is committed, leaves the group and closes
+    /// the log.
+    pub async fn close(&self) -> Result<(), Refused> {
         let inner = &*self.inner;
-        loop {
-            let work = inner.work.changed();
-            let next = inner.proposals.borrow_mut().pop_front();
-            let Some(batch) = next else {
-                work.await;
-                continue;
-            };
-            let leader = LeaderId::new(batch.term, inner.node).to_committed();
-            let (responder, told) = ProgressResponder::complete_only();
-            let write = inner.raft.write(batch.clone()).with_leader(leader).responder(responder);
-            if write.await.is_err() {
-                return; // consensus has stopped; its metrics say so, too
-            }
-            let partition = self.clone();
-            let refused = async move {
-                // Leadership has ended, or its lease: in the same term others may be taken again.
-                if let Ok(Err(_)) = told.await {
-                    partition.refused(&batch);
-                }
-            };
-            inner.runtime.spawn(within(inner.runtime.clone(), refused));
+        inner.closing.set(true);
+        inner.work.notify_all();
+        let deadline = inner.runtime.elapsed() + CLOSE_WITHIN;
+        while self.leads() && !inner.waiters.is_empty() && inner.runtime.elapsed() < deadline {
+            inner.runtime.sleep(Duration::from_millis(1)).await;
         }
+        let stopped = self.stopped();
+        let ended = inner.raft.shutdown().await;
+        inner.closed.set(true);
+        inner.replica.borrow_mut().follow();
+        self.settle();
+        inner.work.notify_all();
+        inner.handed.notify_all();
+        if let Some(refused) = stopped {
+            return Err(refused);
+        }
+        ended.map_err(|error| Refused::Stopped(error.to_string()))?;
+        let closed = inner.log.log().clone().close().await;
+        closed.map_err(|error| Refused::Stopped(error.to_string()))
     }
 
-    fn refused(&self, batch: &Batch) {
-        let inner = &*self.inner;
-        let mut replica = inner.replica.borrow_mut();
-        let undone = replica.undone();
-        replica.refused(batch);
-        if replica.undone() != undone {
-            // All of them were decided behind it.
-            inner.proposals.borrow_mut().clear();
-        }
-        drop(replica);
-        inner.work.notify_all();
+    fn count(&self, change: impl FnOnce(&mut Counters)) {
+        let mut counters = self.inner.counters.get();
+        change(&mut counters);
+        self.inner.counters.set(counters);
     }
 }

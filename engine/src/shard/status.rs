@@ -1,15 +1,21 @@
 //! The server's account of itself, as named numbers. Each shard tells of its own partitions.
 
+use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use walengine_net::frame::{FrameHead, Kind};
-use walengine_net::message::{NO_PARTITION, NumberRow, ServerStatusReply, TextRow};
+use walengine_net::message::{
+    ErrorCode, ErrorReply, NO_PARTITION, NumberRow, ServerStatusReply, TextRow,
+};
+use walengine_replication::types::NodeId;
 
 use super::outbox::Outbox;
-use super::partition::{Partition, Refused};
+use super::request::Refused;
+use super::served::Served;
 use super::session::SERVER_VERSION;
+use crate::cluster::ClusterView;
 use crate::node::Shared;
 use crate::runtime::Runtime;
 use crate::storage::disk::Disk;
@@ -19,9 +25,28 @@ pub struct NodeFacts<D: Disk, R: Runtime> {
     /// Facts that all shards share.
     pub shared: Arc<Shared>,
     /// This shard's partitions.
-    pub partitions: Vec<Partition<D, R>>,
+    pub partitions: Vec<Served<D, R>>,
+    /// The cluster as it was last heard of.
+    pub cluster: RefCell<Arc<ClusterView>>,
     /// Connections open on this shard.
-    pub connections: std::cell::Cell<usize>,
+    pub connections: Cell<usize>,
+}
+
+impl<D: Disk, R: Runtime> NodeFacts<D, R> {
+    /// Where a node takes clients; empty if that is not known.
+    pub fn client_address(&self, node: NodeId) -> String {
+        let cluster = self.cluster.borrow();
+        cluster.node(node).map(|facts| facts.client_address.clone()).unwrap_or_default()
+    }
+
+    /// Puts in why a partition did not take a request.
+    pub fn put_refused(&self, outbox: &Outbox, head: FrameHead, refused: &Refused) {
+        let Refused::NotLeader(leader) = refused else { return outbox.put_refused(head, refused) };
+        let address = leader.map(|node| self.client_address(node)).unwrap_or_default();
+        let message = "another node leads the partition";
+        let reply = ErrorReply::new(ErrorCode::NotLeader, message).leader(&address);
+        outbox.put(Kind::Error, head, &reply);
+    }
 }
 
 /// Answers [`Kind::ServerStatus`].
@@ -51,8 +76,8 @@ pub fn answer<D: Disk, R: Runtime>(node: &Rc<NodeFacts<D, R>>, outbox: &Outbox, 
             of_partition("remembered_ids", ledger.ids_len() as u64);
             of_partition("open_pendings", ledger.pendings_len() as u64);
         });
-        of_partition("durable_offset", partition.durable_offset().0);
-        of_partition("term", partition.identity().term);
+        of_partition("durable_offset", partition.told_offset().0);
+        of_partition("term", partition.term());
         of_partition("last_index", partition.log().last().index);
         of_partition("durable_index", partition.log().durable_index());
         of_partition("entries_since_start", counters.entries);
@@ -66,11 +91,13 @@ pub fn answer<D: Disk, R: Runtime>(node: &Rc<NodeFacts<D, R>>, outbox: &Outbox, 
     outbox.put(Kind::ServerStatusReply, head, &reply);
 }
 
-fn why<D: Disk, R: Runtime>(partition: &Partition<D, R>) -> String {
+fn why<D: Disk, R: Runtime>(partition: &Served<D, R>) -> String {
     let text = match partition.stopped() {
         Some(Refused::Stopped(reason)) => format!("stopped: {reason}"),
         Some(_) => "shutting down".into(),
         None if partition.is_full() => "refusing writes: disk nearly full".into(),
+        None if !partition.is_readable() => "catching up".into(),
+        None if !partition.leads() => "following".into(),
         None => "serving".into(),
     };
     walengine_net::message::bounded(&text, walengine_net::limits::LABEL_BYTES_MAX).to_owned()

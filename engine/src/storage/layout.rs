@@ -69,6 +69,8 @@ const COMMIT_AT: usize = VOTED_FOR_AT + 8;
 const DURABLE_AT: usize = COMMIT_AT + 8;
 const CUT_AFTER_AT: usize = DURABLE_AT + 8;
 const HARD_STATE_END: usize = CUT_AFTER_AT + 8;
+/// Superblock: the partitions are kept by Raft groups.
+const FLAG_REPLICATED: u32 = 1;
 const FLAG_VOTED: u32 = 1;
 const FLAG_VOTE_COMMITTED: u32 = 2;
 const FLAG_CUT: u32 = 4;
@@ -202,6 +204,8 @@ pub struct Superblock {
     pub segment_bytes: u64,
     /// Wall clock at format.
     pub created: Timestamp,
+    /// Its partitions are kept by Raft groups; otherwise by this node alone.
+    pub replicated: bool,
 }
 
 impl Superblock {
@@ -211,19 +215,25 @@ impl Superblock {
         put(&mut block, NODE_AT, &self.node.to_le_bytes());
         put(&mut block, SUPERBLOCK_SEGMENT_BYTES_AT, &self.segment_bytes.to_le_bytes());
         put(&mut block, SUPERBLOCK_CREATED_AT, &self.created.0.to_le_bytes());
+        put(&mut block, FLAGS_AT, &(u32::from(self.replicated) * FLAG_REPLICATED).to_le_bytes());
         seal(block)
     }
 
     /// Decodes and checks.
     pub fn from_block(block: &Block) -> Result<Self, BlockError> {
         check(block, SUPERBLOCK_MAGIC, SUPERBLOCK_END)?;
+        let flags = u32::from_le_bytes(array(block, FLAGS_AT));
         let superblock = Self {
             cluster: ClusterId(u128::from_le_bytes(array(block, CLUSTER_AT))),
             node: u64_at(block, NODE_AT),
             partitions: u16::from_le_bytes(array(block, PARTITION_AT)),
             segment_bytes: u64_at(block, SUPERBLOCK_SEGMENT_BYTES_AT),
             created: Timestamp(u64_at(block, SUPERBLOCK_CREATED_AT)),
+            replicated: flags & FLAG_REPLICATED != 0,
         };
+        if flags & !FLAG_REPLICATED != 0 {
+            return Err(BlockError::Content("unknown flags"));
+        }
         if superblock.partitions == 0 || !superblock.segment_bytes.is_multiple_of(BLOCK) {
             return Err(BlockError::Content("partition count or segment size make no sense"));
         }

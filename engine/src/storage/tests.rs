@@ -557,6 +557,7 @@ fn superblock_survives_one_bad_copy() {
             partitions: 2,
             segment_bytes: SEGMENT_BYTES,
             created: Timestamp(5),
+            replicated: false,
         };
         assert!(matches!(superblock::read(&dir.disk(), &dir.0).await, Err(OpenError::Missing(_))));
         superblock::write(&dir.disk(), &dir.0, &written).await.unwrap();

@@ -26,6 +26,7 @@ pub fn superblock() -> Superblock {
         partitions: 4,
         segment_bytes: SEGMENT_BYTES,
         created: Timestamp(1_700_000_000_000_000_001),
+        replicated: false,
     }
 }
 

@@ -2,11 +2,10 @@
 
 use rkyv::with::InlineAsBox;
 
-use super::{Message, MessageError, at_most, offset_of};
+use super::{Freshness, Message, MessageError, at_most};
 use crate::entry::{EntryError, EntryHeader, HEADER_BYTES, decode_entry};
 use crate::frame::Kind;
 use crate::limits::{CREDIT_BYTES_MAX, PAGE_BODY_BYTES_MAX};
-use crate::model::Offset;
 
 /// Asks for the entries from an offset on.
 #[derive(Clone, Copy, Debug, rkyv::Archive, rkyv::Serialize)]
@@ -109,9 +108,9 @@ impl Message for LogPage<'_> {
 }
 
 impl ArchivedReadLog {
-    /// Offset that the state must include, if any.
-    pub fn at_least(&self) -> Option<Offset> {
-        offset_of(self.at_least.to_native())
+    /// What state it wants to be answered from.
+    pub fn freshness(&self) -> Freshness {
+        Freshness::from_number(self.at_least.to_native())
     }
 }
 

@@ -5,7 +5,7 @@
 
 use rkyv::with::InlineAsBox;
 
-use super::{Message, MessageError, at_most, offset_of};
+use super::{Freshness, Message, MessageError, at_most};
 use crate::frame::Kind;
 use crate::limits::{LIST_ACCOUNTS_MAX, LOOKUP_IDS_MAX, STATUS_IDS_MAX};
 use crate::model::{EventBytes, Offset, ResolvedBytes, Verdict};
@@ -267,9 +267,9 @@ impl ArchivedVerdictState {
 macro_rules! at_least {
     ($($view:ty),*) => {
         $(impl $view {
-            /// Offset that the state must include, if any.
-            pub fn at_least(&self) -> Option<Offset> {
-                offset_of(self.at_least.to_native())
+            /// What state it wants to be answered from.
+            pub fn freshness(&self) -> Freshness {
+                Freshness::from_number(self.at_least.to_native())
             }
         })*
     };

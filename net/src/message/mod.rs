@@ -45,6 +45,32 @@ pub use submit::{
 /// Stands for "none" where a message has an optional offset.
 pub const NO_OFFSET: u64 = u64::MAX;
 
+/// Stands in a read's `at_least` for a state that reflects everything told before.
+pub const LINEARIZABLE: u64 = u64::MAX - 1;
+
+/// What state a read wants to be answered from.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Freshness {
+    /// Any; the answer says which it reflects.
+    #[default]
+    Any,
+    /// One that includes this offset.
+    AtLeast(Offset),
+    /// One that reflects everything that anybody was told before the request.
+    Linearizable,
+}
+
+impl Freshness {
+    /// From a message's `at_least`.
+    pub fn from_number(number: u64) -> Self {
+        match number {
+            NO_OFFSET => Self::Any,
+            LINEARIZABLE => Self::Linearizable,
+            offset => Self::AtLeast(Offset(offset)),
+        }
+    }
+}
+
 /// An offset of a message; `None` for [`NO_OFFSET`].
 pub fn offset_of(number: u64) -> Option<Offset> {
     (number != NO_OFFSET).then_some(Offset(number))

@@ -35,7 +35,7 @@ impl Observer {
         for id in cluster.ids() {
             let Some(partition) = cluster.partition(id) else { continue };
             let stopped = partition.stopped();
-            assert!(stopped.is_none(), "node {id} has stopped: {}", stopped.unwrap_or_default());
+            assert!(stopped.is_none(), "node {id} has stopped: {stopped:?}");
             let term = partition.with_replica(walengine::shard::replica::Replica::leads);
             if let Some(term) = term {
                 let first = *self.leaders.entry(term).or_insert(id);

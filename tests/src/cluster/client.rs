@@ -8,10 +8,11 @@ use std::time::Duration;
 
 use openraft::AsyncRuntime;
 use openraft::async_runtime::{Oneshot, OneshotSender};
-use walengine::ledger::Outcome;
+use walengine::ledger::{Outcome, Outcomes};
 use walengine::runtime::Runtime;
 use walengine::shard::replica::Replica;
-use walengine::shard::replicated::Unserved;
+use walengine::shard::request::Refused;
+use walengine::shard::served::Served;
 use walengine_net::model::{EventBytes, Offset, PartitionId, event_id};
 use walengine_replication::runtime::{LocalRuntime, within};
 use walengine_replication::types::NodeId;
@@ -110,7 +111,7 @@ impl Client {
                 );
                 told.borrow_mut().reads += 1;
             }
-            Some(Err(Unserved::NotLeader(Some(leader)))) => self.node = leader,
+            Some(Err(Refused::NotLeader(Some(leader)))) => self.node = leader,
             _ => self.go_elsewhere(),
         }
     }
@@ -157,12 +158,17 @@ impl Client {
         let runtime = self.cluster.runtime(self.node);
         let (sender, answer) = <LocalRuntime as AsyncRuntime>::Oneshot::channel();
         let asked = async move {
-            let _ = sender.send(partition.submit(&events).await);
+            let mut outcomes = Outcomes::new();
+            let mut answer = partition.submit(&events, &mut outcomes).map(|_| ());
+            if answer.is_ok() {
+                answer = Served::Group(partition).told().await;
+            }
+            let _ = sender.send(answer.map(|()| outcomes));
         };
         runtime.spawn(within(runtime.clone(), asked));
         match self.in_time(async { answer.await.ok() }).await {
             Some(Ok(outcomes)) => Some(outcomes),
-            Some(Err(Unserved::NotLeader(Some(leader)))) => {
+            Some(Err(Refused::NotLeader(Some(leader)))) => {
                 self.node = leader;
                 None
             }

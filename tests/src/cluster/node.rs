@@ -11,6 +11,7 @@ use walengine::ledger::Ledger;
 use walengine::raft_log::RaftLog;
 use walengine::runtime::Runtime;
 use walengine::shard::replicated::{GroupTiming, Replicated};
+use walengine::shard::request::Identity;
 use walengine::storage::layout::Tail;
 use walengine::storage::log::{Log, LogConfig};
 use walengine_net::model::PartitionId;
@@ -152,7 +153,9 @@ impl Cluster {
             let log = log.unwrap_or_else(|error| panic!("node {id} can't open its log: {error}"));
             let log = RaftLog::new(id, log.log, &config, life.clone(), &Tail::default());
             let empty = Ledger::new(PartitionId(0), 1);
-            let opened = Replicated::open(id, log, empty, life, transport, TIMING).await;
+            let (cluster, partition) = (config.cluster, PartitionId(0));
+            let identity = Identity { cluster, partition, node: id };
+            let opened = Replicated::open(identity, log, empty, life, transport, TIMING).await;
             let partition = opened.unwrap_or_else(|why| panic!("node {id} can't start: {why}"));
             let _ = sender.send(partition);
         };

@@ -1,0 +1,368 @@
+//! The answering end: takes a peer's connection, checks who it is, and hands what it asks to the
+//! group.
+
+use std::cell::{Cell, RefCell};
+use std::collections::VecDeque;
+use std::future::Future;
+use std::rc::Rc;
+
+use futures_lite::future::or;
+use futures_lite::io::split;
+use futures_lite::{AsyncRead, AsyncWrite};
+use openraft::AsyncRuntime;
+use openraft::async_runtime::{Mpsc, MpscReceiver, MpscSender};
+use openraft::raft::AppendEntriesRequest;
+
+use super::outgoing::Outgoing;
+use super::{APPENDS_TAKEN_MAX, Identity, SNAPSHOT_BYTES_MAX};
+use crate::executor::Runtime;
+use crate::peer::frame::{FrameError, peek, peek_bytes, peek_hello};
+use crate::peer::limits::PEER_VERSION;
+use crate::peer::{
+    HelloReply, Kind, Message, PeerError, PeerErrorCode, Refusal, SnapshotBegin, SnapshotChunk,
+    SnapshotEnd,
+};
+use crate::received::Received;
+use crate::runtime::{LocalRuntime, within};
+use crate::transport::{AppendReceiver, AppendSender, Request, Response, ResultSender};
+use crate::types::{NodeId, RaftSnapshot, Types};
+
+type Channels = <LocalRuntime as AsyncRuntime>::Mpsc;
+
+/// What a connection hands its requests to. Clones are the same group.
+pub trait Answering: Clone + 'static {
+    /// Answers one request; the error says why the group has stopped here.
+    fn answer(&self, request: Request) -> impl Future<Output = Result<Response, String>> + 'static;
+
+    /// Takes a stream of appends until it ends.
+    fn take_appends(
+        &self,
+        requests: AppendReceiver,
+        results: ResultSender,
+    ) -> impl Future<Output = ()> + 'static;
+
+    /// The node may talk to this one.
+    fn admits(&self, node: NodeId) -> Result<(), Refusal>;
+}
+
+/// What was refused since the start, by reason.
+#[derive(Debug, Default)]
+pub struct Refusals {
+    /// Hellos that were refused: another cluster, version, partition count, node id, or no member.
+    pub hellos: Cell<u64>,
+    /// Connections that broke the protocol.
+    pub broken: Cell<u64>,
+    /// Requests that were refused on connections that went on.
+    pub requests: Cell<u64>,
+}
+
+/// Serves a peer's connection until it ends. The executor must be entered.
+pub async fn serve<S, G, R>(
+    stream: S,
+    received: Received,
+    identity: Identity,
+    group: G,
+    runtime: R,
+    refusals: Rc<Refusals>,
+) where
+    S: AsyncRead + AsyncWrite + Unpin + 'static,
+    G: Answering,
+    R: Runtime,
+{
+    let (reader, writer) = split(stream);
+    let out = Rc::new(Outgoing::new(identity.partition));
+    let sends = out.clone();
+    runtime.spawn(async move { sends.send_all(writer).await });
+    let (appends, taken) = (RefCell::default(), RefCell::default());
+    let (snapshot, answering) = (RefCell::default(), Cell::new(0));
+    let peer = Rc::new(Peer {
+        identity,
+        group,
+        out,
+        appends,
+        taken,
+        snapshot,
+        answering,
+        runtime,
+        refusals,
+    });
+    let reading = async {
+        if let Err(why) = peer.clone().read(reader, received).await {
+            tracing::debug!("a peer's connection: {why}");
+        }
+    };
+    or(reading, peer.out.ended()).await;
+    peer.appends.take();
+    peer.out.end();
+}
+
+struct Peer<G, R> {
+    identity: Identity,
+    group: G,
+    out: Rc<Outgoing>,
+    /// To the stream of appends that is open.
+    appends: RefCell<Option<AppendSender>>,
+    /// Ids of appends that were taken and not answered.
+    taken: RefCell<VecDeque<u64>>,
+    snapshot: RefCell<Option<Gathering>>,
+    /// Single requests that are being answered.
+    answering: Cell<usize>,
+    runtime: R,
+    refusals: Rc<Refusals>,
+}
+
+/// A snapshot on its way.
+struct Gathering {
+    request: u64,
+    begin: SnapshotBegin,
+    chunks: u64,
+    bytes: Vec<u8>,
+}
+
+/// Single requests of one connection that may be unanswered.
+const ANSWERING_MAX: usize = 64;
+
+impl<G: Answering, R: Runtime> Peer<G, R> {
+    async fn read<S: AsyncRead + Unpin>(
+        self: Rc<Self>,
+        mut reader: S,
+        mut received: Received,
+    ) -> Result<(), String> {
+        let mut introduced = false;
+        loop {
+            let found =
+                if introduced { peek(received.filled()) } else { peek_hello(received.filled()) };
+            let consumed = match found {
+                Ok(Some(frame)) => {
+                    let (head, bytes) = (frame.head, frame.frame_bytes());
+                    if !introduced && frame.kind != Kind::Hello {
+                        self.refuse(head.request.0, PeerErrorCode::NotIntroduced, "hello first");
+                        return Err("it began without a hello".to_owned());
+                    }
+                    if introduced && head.partition != self.identity.partition {
+                        let code = PeerErrorCode::WrongPartition;
+                        self.refuse(head.request.0, code, "this connection is for another one");
+                    } else {
+                        match frame.open() {
+                            Ok(Message::Hello(hello)) => {
+                                let reply = self.greet(&hello);
+                                let is_refused = matches!(reply, HelloReply::Refused(_));
+                                let _ = self.out.put(head.request.0, &Message::HelloReply(reply));
+                                if is_refused {
+                                    self.refusals.hellos.set(self.refusals.hellos.get() + 1);
+                                    return Err(format!("{hello:?} was refused: {reply:?}"));
+                                }
+                                introduced = true;
+                            }
+                            Ok(message) => self.clone().take(head.request.0, message).await,
+                            Err(error) => {
+                                let code = PeerErrorCode::Malformed;
+                                self.refuse(head.request.0, code, &error.to_string());
+                            }
+                        }
+                    }
+                    bytes
+                }
+                Ok(None) => {
+                    let wanted = peek_bytes(received.filled()).ok().flatten().unwrap_or(0);
+                    match received.fill(&mut reader, wanted).await {
+                        Ok(0) => return Ok(()),
+                        Ok(_) => continue,
+                        Err(error) => return Err(error.to_string()),
+                    }
+                }
+                Err(error) => self.bad_frame(&error)?,
+            };
+            received.consume(consumed);
+        }
+    }
+
+    /// Answers a frame that can't be opened; how many bytes to skip, or why the connection ends.
+    fn bad_frame(&self, error: &FrameError) -> Result<usize, String> {
+        let (code, bytes) = match *error {
+            FrameError::Flags { frame_bytes, .. } => (PeerErrorCode::Malformed, Some(frame_bytes)),
+            FrameError::Kind { frame_bytes, .. } => (PeerErrorCode::UnknownKind, Some(frame_bytes)),
+            FrameError::KindLength { frame_bytes, .. } => {
+                (PeerErrorCode::TooLarge, Some(frame_bytes))
+            }
+            FrameError::Version { found, kind, request } if kind == Kind::Hello.number() => {
+                let refusal = if found < PEER_VERSION {
+                    Refusal::OlderVersion { oldest: PEER_VERSION }
+                } else {
+                    Refusal::NewerVersion { newest: PEER_VERSION }
+                };
+                let reply = Message::HelloReply(HelloReply::Refused(refusal));
+                let _ = self.out.put(request.0, &reply);
+                self.refusals.hellos.set(self.refusals.hellos.get() + 1);
+                return Err(error.to_string());
+            }
+            FrameError::Version { .. } => (PeerErrorCode::UnsupportedVersion, None),
+            _ => {
+                self.refusals.broken.set(self.refusals.broken.get() + 1);
+                return Err(error.to_string());
+            }
+        };
+        self.refuse(error.request().0, code, &error.to_string());
+        bytes.ok_or_else(|| error.to_string())
+    }
+
+    fn refuse(&self, request: u64, code: PeerErrorCode, message: &str) {
+        self.refusals.requests.set(self.refusals.requests.get() + 1);
+        let _ = self.out.put(request, &Message::Error(PeerError::new(code, message)));
+    }
+
+    fn greet(&self, hello: &crate::peer::Hello) -> HelloReply {
+        let Identity { cluster, node, partition, partitions } = self.identity;
+        let refusal = if hello.cluster != cluster {
+            Refusal::OtherCluster { cluster }
+        } else if hello.partitions != partitions {
+            Refusal::OtherPartitions { partitions }
+        } else if hello.partition != partition {
+            Refusal::UnknownPartition
+        } else if hello.node == node {
+            Refusal::NodeIdInUse
+        } else if let Err(refusal) = self.group.admits(hello.node) {
+            refusal
+        } else {
+            return HelloReply::Accepted { node };
+        };
+        HelloReply::Refused(refusal)
+    }
+
+    async fn take(self: Rc<Self>, request: u64, message: Message) {
+        match message {
+            Message::Append(append) => self.append(request, append).await,
+            Message::Vote(vote) => self.answer(request, Request::Vote(vote)),
+            Message::PreVote(vote) => self.answer(request, Request::PreVote(vote)),
+            Message::TransferLeader(transfer) => {
+                self.answer(request, Request::TransferLeader(transfer));
+            }
+            Message::SnapshotBegin(begin) => {
+                let gathering = Gathering { request, begin, chunks: 0, bytes: Vec::new() };
+                self.snapshot.replace(Some(gathering));
+            }
+            Message::SnapshotChunk(chunk) => self.snapshot_chunk(request, &chunk),
+            Message::SnapshotEnd(end) => self.snapshot_end(request, end),
+            _ => {
+                self.refuse(request, PeerErrorCode::UnknownKind, "an answer where a request is due")
+            }
+        }
+    }
+
+    fn answer(self: Rc<Self>, request: u64, asked: Request) {
+        if self.answering.get() >= ANSWERING_MAX {
+            return self.refuse(request, PeerErrorCode::Busy, "too much is unanswered");
+        }
+        self.answering.set(self.answering.get() + 1);
+        let runtime = self.runtime.clone();
+        let peer = self;
+        let answered = async move {
+            let message = match peer.group.answer(asked).await {
+                Ok(Response::Vote(vote)) => Message::VoteReply(vote),
+                Ok(Response::PreVote(vote)) => Message::PreVoteReply(vote),
+                Ok(Response::TransferLeader(transfer)) => Message::TransferLeaderReply(transfer),
+                Ok(Response::Snapshot(snapshot)) => Message::SnapshotReply(snapshot),
+                // Appends go through streams only.
+                Ok(Response::Append(_)) => {
+                    Message::Error(PeerError::new(PeerErrorCode::Internal, "a single append"))
+                }
+                Err(why) => Message::Error(PeerError::new(PeerErrorCode::Stopped, why)),
+            };
+            let _ = peer.out.put(request, &message);
+            peer.answering.set(peer.answering.get() - 1);
+        };
+        runtime.spawn(within(runtime.clone(), answered));
+    }
+
+    /// Hands an append to the stream that is open, or to a new one.
+    async fn append(self: Rc<Self>, request: u64, append: AppendEntriesRequest<Types>) {
+        self.taken.borrow_mut().push_back(request);
+        let open = self.appends.borrow().clone();
+        let sender = match open {
+            Some(sender) => sender,
+            None => self.clone().begin_appends(),
+        };
+        // If the stream has just ended, this append was sent before the leader knew: it is not
+        // answered.
+        let _ = sender.send(append).await;
+    }
+
+    fn begin_appends(self: Rc<Self>) -> AppendSender {
+        let (sender, requests) = Channels::channel(APPENDS_TAKEN_MAX);
+        let (told, mut results) = Channels::channel(APPENDS_TAKEN_MAX);
+        self.appends.replace(Some(sender.clone()));
+        let runtime = self.runtime.clone();
+        let taking = self.group.take_appends(requests, told);
+        runtime.spawn(within(runtime.clone(), taking));
+        let peer = self;
+        let answered = async move {
+            while let Some(result) = results.recv().await {
+                let request = peer.taken.borrow_mut().pop_front();
+                let ends = result.is_err();
+                if ends {
+                    // What was taken behind it is dropped with the stream; the next one is new.
+                    peer.appends.take();
+                    peer.taken.borrow_mut().clear();
+                }
+                if let Some(request) = request {
+                    let _ = peer.out.put(request, &Message::AppendReply(result));
+                }
+                if ends {
+                    return;
+                }
+            }
+            // The group has stopped, or this connection has ended.
+            peer.appends.take();
+            for request in peer.taken.take() {
+                let error = PeerError::new(PeerErrorCode::Stopped, "the stream has ended");
+                let _ = peer.out.put(request, &Message::Error(error));
+            }
+        };
+        runtime.spawn(within(runtime.clone(), answered));
+        sender
+    }
+
+    fn snapshot_chunk(&self, request: u64, chunk: &SnapshotChunk) {
+        let mut gathering = self.snapshot.borrow_mut();
+        let place = gathering.as_mut().filter(|one| {
+            one.request == request
+                && one.chunks == chunk.sequence
+                && one.bytes.len() + chunk.bytes.len() <= SNAPSHOT_BYTES_MAX
+        });
+        if let Some(one) = place {
+            one.chunks += 1;
+            one.bytes.extend_from_slice(&chunk.bytes);
+            return;
+        }
+        // What comes of a snapshot behind its error is dropped without another.
+        if gathering.take_if(|one| one.request == request).is_some() {
+            self.refuse(request, PeerErrorCode::SnapshotOrder, "a chunk is missing");
+        }
+    }
+
+    fn snapshot_end(self: Rc<Self>, request: u64, end: SnapshotEnd) {
+        let Some(gathered) = self.snapshot.take().filter(|one| one.request == request) else {
+            return;
+        };
+        let whole = gathered.chunks == end.chunks && gathered.bytes.len() as u64 == end.bytes;
+        match chunks_of(&gathered.bytes).filter(|_| whole) {
+            Some(chunks) => {
+                let SnapshotBegin { vote, meta } = gathered.begin;
+                let snapshot = RaftSnapshot { meta, snapshot: Rc::new(chunks) };
+                self.answer(request, Request::Snapshot(vote, snapshot));
+            }
+            None => self.refuse(request, PeerErrorCode::SnapshotOrder, "the end does not agree"),
+        }
+    }
+}
+
+/// The ledger's chunks, each behind its length; `None` if they do not fill the bytes.
+fn chunks_of(mut bytes: &[u8]) -> Option<Vec<Vec<u8>>> {
+    let mut chunks = Vec::new();
+    while let Some((length, rest)) = bytes.split_first_chunk() {
+        let (chunk, rest) = rest.split_at_checked(u32::from_le_bytes(*length) as usize)?;
+        chunks.push(chunk.to_vec());
+        bytes = rest;
+    }
+    bytes.is_empty().then_some(chunks)
+}

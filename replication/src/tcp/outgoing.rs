@@ -1,0 +1,99 @@
+//! Frames on their way into a connection.
+
+use std::cell::{Cell, RefCell};
+
+use futures_lite::{AsyncWrite, AsyncWriteExt};
+use walengine_net::frame::{FrameHead, RequestId};
+use walengine_net::model::PartitionId;
+
+use super::OUT_BYTES_MAX;
+use crate::local::Notify;
+use crate::peer::{EncodeError, Message, frame};
+use crate::received::RECEIVE_BYTES_KEPT;
+
+/// Encoded frames that wait to be sent.
+pub(super) struct Outgoing {
+    partition: PartitionId,
+    bytes: RefCell<Vec<u8>>,
+    ended: Cell<bool>,
+    changed: Notify,
+}
+
+impl Outgoing {
+    pub(super) fn new(partition: PartitionId) -> Self {
+        let (bytes, ended) = (RefCell::default(), Cell::new(false));
+        Self { partition, bytes, ended, changed: Notify::new() }
+    }
+
+    /// Puts a frame in; after an error nothing was put in.
+    pub(super) fn put(&self, request: u64, message: &Message) -> Result<(), EncodeError> {
+        let head = FrameHead {
+            partition: self.partition,
+            request: RequestId(request),
+            deadline_millis: 0,
+        };
+        frame::encode(&mut self.bytes.borrow_mut(), head, message)?;
+        self.changed.notify_all();
+        Ok(())
+    }
+
+    /// Completes when more may be put in, or the connection is gone.
+    pub(super) async fn room(&self) {
+        loop {
+            let changed = self.changed.changed();
+            if self.ended.get() || self.bytes.borrow().len() < OUT_BYTES_MAX {
+                return;
+            }
+            changed.await;
+        }
+    }
+
+    /// The connection is gone, or must go.
+    pub(super) fn end(&self) {
+        self.ended.set(true);
+        self.changed.notify_all();
+    }
+
+    /// The connection is gone, or must go.
+    pub(super) fn has_ended(&self) -> bool {
+        self.ended.get()
+    }
+
+    /// Completes when the connection is gone, or must go.
+    pub(super) async fn ended(&self) {
+        loop {
+            let changed = self.changed.changed();
+            if self.ended.get() {
+                return;
+            }
+            changed.await;
+        }
+    }
+
+    /// Sends what is put in until the connection ends; what was put in before that is still sent.
+    pub(super) async fn send_all<W: AsyncWrite + Unpin>(&self, mut writer: W) {
+        let mut spare = Vec::new();
+        loop {
+            let changed = self.changed.changed();
+            if self.bytes.borrow().is_empty() {
+                if self.ended.get() {
+                    break;
+                }
+                changed.await;
+                continue;
+            }
+            let mut sending = self.bytes.replace(std::mem::take(&mut spare));
+            self.changed.notify_all();
+            if writer.write_all(&sending).await.is_err() {
+                break; // the peer is gone
+            }
+            sending.clear();
+            if sending.capacity() <= 4 * RECEIVE_BYTES_KEPT {
+                spare = sending;
+            }
+        }
+        self.end();
+        // The peer may be gone already.
+        let _ = writer.close().await;
+    }
+}
