@@ -89,6 +89,9 @@ codes! {
     Corrupt = 14 "corrupt" unchanged final,
     /// The server is at fault. A write may have taken effect.
     Internal = 15 "internal" unknown final,
+    /// Leadership ended before the outcome was known. A write may have taken effect: ask for the
+    /// ids' verdicts where the partition is led now, or send the same bytes again.
+    LeadershipLost = 16 "leadership_lost" unknown retry,
 }
 
 impl ErrorCode {

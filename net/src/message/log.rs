@@ -2,11 +2,10 @@
 
 use rkyv::with::InlineAsBox;
 
-use super::{Message, MessageError, at_most, offset_of};
+use super::{Message, MessageError, at_most};
 use crate::entry::{EntryError, EntryHeader, HEADER_BYTES, decode_entry};
 use crate::frame::Kind;
 use crate::limits::{CREDIT_BYTES_MAX, PAGE_BODY_BYTES_MAX};
-use crate::model::Offset;
 
 /// Asks for the entries from an offset on.
 #[derive(Clone, Copy, Debug, rkyv::Archive, rkyv::Serialize)]
@@ -105,13 +104,6 @@ impl Message for LogPage<'_> {
 
     fn check(view: &Self::View) -> Result<(), MessageError> {
         at_most("the page", view.entries.len(), PAGE_BODY_BYTES_MAX)
-    }
-}
-
-impl ArchivedReadLog {
-    /// Offset that the state must include, if any.
-    pub fn at_least(&self) -> Option<Offset> {
-        offset_of(self.at_least.to_native())
     }
 }
 

@@ -1,7 +1,10 @@
 //! Bodies of frames. Requests and replies are views over borrowed slices: encoding copies once,
 //! [`open`] checks and copies nothing. Layout: PROTOCOL.md, section 4.
 
+mod admin;
+mod cluster;
 mod error;
+mod freshness;
 mod hello;
 mod log;
 mod lookup;
@@ -18,7 +21,17 @@ use crate::frame::{Frame, Kind};
 use crate::limits::LABEL_BYTES_MAX;
 use crate::model::Offset;
 
+pub use admin::{
+    AdminReply, AdminState, ArchivedAdminReply, ArchivedLeave, ArchivedRemoveNode,
+    ArchivedTransferLeadership, Leave, RemoveNode, TransferLeadership,
+};
+pub use cluster::{
+    ArchivedClusterStatus, ArchivedClusterStatusReply, ArchivedGroupRow, ArchivedNodeRow,
+    ArchivedReplicaRow, ClusterStatus, ClusterStatusReply, GroupRow, NO_NODE, NodeHealth, NodeRow,
+    ReplicaRole, ReplicaRow,
+};
 pub use error::{ArchivedErrorReply, ErrorCode, ErrorReply};
+pub use freshness::{Freshness, LINEARIZABLE};
 pub use hello::{ArchivedHello, ArchivedHelloReply, Hello, HelloReply};
 pub use log::{
     ArchivedCredit, ArchivedLogPage, ArchivedReadLog, ArchivedSubscribe, ArchivedUnsubscribe,
