@@ -21,6 +21,9 @@ use walengine::shard::status::NodeFacts;
 use walengine::storage::layout::Superblock;
 use walengine_net::frame::{self, Frame, FrameError, HEADER_BYTES};
 use walengine_net::message::{
+    AdminReply, ClusterStatus, ClusterStatusReply, Leave, RemoveNode, TransferLeadership,
+};
+use walengine_net::message::{
     Append, Credit, ErrorReply, Hello, HelloReply, ListAccounts, ListAccountsReply, LogPage,
     LookupAccounts, LookupAccountsReply, LookupTransfers, LookupTransfersReply, Message, ReadLog,
     ServerStatus, ServerStatusReply, Status, StatusReply, Submit, SubmitReply, Subscribe,
@@ -202,6 +205,10 @@ fn open_as_its_kind(frame: &Frame<'_>) -> Result<(), ()> {
         Kind::Credit => opens::<Credit>(body),
         Kind::Unsubscribe => opens::<Unsubscribe>(body),
         Kind::ServerStatus => opens::<ServerStatus>(body),
+        Kind::ClusterStatus => opens::<ClusterStatus>(body),
+        Kind::TransferLeadership => opens::<TransferLeadership>(body),
+        Kind::RemoveNode => opens::<RemoveNode>(body),
+        Kind::Leave => opens::<Leave>(body),
         Kind::HelloReply => opens::<HelloReply<'_>>(body),
         Kind::SubmitReply | Kind::AppendReply => opens::<SubmitReply<'_>>(body),
         Kind::LookupAccountsReply => opens::<LookupAccountsReply<'_>>(body),
@@ -211,6 +218,10 @@ fn open_as_its_kind(frame: &Frame<'_>) -> Result<(), ()> {
         Kind::LogPage | Kind::Feed => opens::<LogPage<'_>>(body),
         Kind::UnsubscribeReply => opens::<UnsubscribeReply>(body),
         Kind::ServerStatusReply => opens::<ServerStatusReply<'_>>(body),
+        Kind::ClusterStatusReply => opens::<ClusterStatusReply<'_>>(body),
+        Kind::TransferLeadershipReply | Kind::RemoveNodeReply | Kind::LeaveReply => {
+            opens::<AdminReply<'_>>(body)
+        }
         Kind::Error => opens::<ErrorReply<'_>>(body),
     }
 }
@@ -236,5 +247,7 @@ fn open_as_all(body: &[u8]) {
     }
     let _ = open::<LookupTransfersReply<'_>>(body).is_ok();
     let _ = open::<ServerStatusReply<'_>>(body).is_ok();
+    let _ = open::<ClusterStatusReply<'_>>(body).is_ok();
+    let _ = open::<AdminReply<'_>>(body).is_ok();
     let _ = open::<Submit<'_>>(body).is_ok();
 }

@@ -80,6 +80,14 @@ kinds! {
     Unsubscribe = 11,
     /// The server's account of itself: [`crate::message::ServerStatus`].
     ServerStatus = 12,
+    /// The cluster as a node sees it: [`crate::message::ClusterStatus`].
+    ClusterStatus = 13,
+    /// Another voter is to lead: [`crate::message::TransferLeadership`].
+    TransferLeadership = 14,
+    /// A node is to leave the group: [`crate::message::RemoveNode`].
+    RemoveNode = 15,
+    /// The node is to leave the cluster: [`crate::message::Leave`].
+    Leave = 16,
     /// Answer to [`Kind::Hello`].
     HelloReply = 129,
     /// Answer to [`Kind::Submit`]: [`crate::message::SubmitReply`].
@@ -102,6 +110,14 @@ kinds! {
     UnsubscribeReply = 139,
     /// Answer to [`Kind::ServerStatus`].
     ServerStatusReply = 140,
+    /// Answer to [`Kind::ClusterStatus`].
+    ClusterStatusReply = 141,
+    /// Answer to [`Kind::TransferLeadership`]: a [`crate::message::AdminReply`].
+    TransferLeadershipReply = 142,
+    /// Answer to [`Kind::RemoveNode`]: a [`crate::message::AdminReply`] too.
+    RemoveNodeReply = 143,
+    /// Answer to [`Kind::Leave`]: a [`crate::message::AdminReply`] too.
+    LeaveReply = 144,
     /// Answer to any request that failed: [`crate::message::ErrorReply`].
     Error = 255,
 }

@@ -30,6 +30,12 @@ pub const LABEL_BYTES_MAX: usize = 256;
 pub const ERROR_TEXT_BYTES_MAX: usize = 1024;
 /// Rows in a server's account of itself.
 pub const STATUS_ROWS_MAX: usize = 4096;
+/// Nodes that an answer about the cluster names.
+pub const CLUSTER_NODES_MAX: usize = 256;
+/// Partitions that an answer about the cluster names.
+pub const CLUSTER_GROUPS_MAX: usize = 1024;
+/// Replicas that an answer about the cluster names.
+pub const CLUSTER_REPLICAS_MAX: usize = 16 * CLUSTER_GROUPS_MAX;
 /// Requests that one connection may have unanswered. Past it the server answers `Busy`.
 pub const INFLIGHT_MAX: usize = 1024;
 /// Subscriptions on one connection.
@@ -47,6 +53,10 @@ const APPEND_HEAD_BYTES: usize = 20;
 pub(crate) const EVENT_STATE_BYTES: usize = 4 + 1 + 1 + 8 + 8 + EVENT_BYTES + 64;
 /// Counts, verdict, mark, offset, timestamp of a run of outcomes.
 pub(crate) const RUN_BYTES: usize = 4 + 1 + 1 + 8 + 8;
+/// A node in an answer about the cluster, without its three texts.
+const NODE_ROW_BYTES: usize = 8 + 1 + 2 + 8 + 8 + 3 * LIST_ROOT_BYTES;
+/// A group, and a replica, in an answer about the cluster.
+const GROUP_ROW_BYTES: usize = 2 + 8 + 8 + 8 + 1;
 
 const _: () = {
     assert!(EVENTS_MAX * EVENT_BYTES + LIST_ROOT_BYTES <= BODY_BYTES_MAX);
@@ -59,6 +69,12 @@ const _: () = {
     assert!(LIST_ACCOUNTS_MAX * (EVENT_BYTES + 4) + 64 <= BODY_BYTES_MAX);
     assert!(STATUS_IDS_MAX * 16 + 32 <= BODY_BYTES_MAX);
     assert!(STATUS_ROWS_MAX * 40 <= BODY_BYTES_MAX);
+    assert!(
+        CLUSTER_NODES_MAX * (NODE_ROW_BYTES + 3 * LABEL_BYTES_MAX)
+            + (CLUSTER_GROUPS_MAX + CLUSTER_REPLICAS_MAX) * GROUP_ROW_BYTES
+            + 64
+            <= BODY_BYTES_MAX
+    );
     assert!(entry::HEADER_BYTES + entry::BODY_BYTES_MAX + 64 <= PAGE_BODY_BYTES_MAX);
     assert!(PAGE_BODY_BYTES_MAX + frame::HEADER_BYTES < i32::MAX as usize);
 };

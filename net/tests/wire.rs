@@ -4,10 +4,17 @@ use walengine_net::entry::ANY_OFFSET;
 use walengine_net::frame::{
     self, FrameError, FrameHead, FrameHeader, HEADER_BYTES, Kind, RequestId, encode, peek,
 };
-use walengine_net::limits::{BODY_BYTES_MAX, EVENTS_MAX, PAGE_BODY_BYTES_MAX};
+use walengine_net::limits::{
+    BODY_BYTES_MAX, CLUSTER_GROUPS_MAX, CLUSTER_NODES_MAX, CLUSTER_REPLICAS_MAX, EVENTS_MAX,
+    LABEL_BYTES_MAX, PAGE_BODY_BYTES_MAX,
+};
 use walengine_net::message::{
-    Append, AppendHead, ErrorCode, ErrorReply, EventOutcome, Freshness, Hello, HelloReply,
-    ListAccounts, ListAccountsReply, LogPage, LookupAccounts, LookupAccountsReply, LookupTransfers,
+    AdminReply, AdminState, ClusterStatus, ClusterStatusReply, Freshness, GroupRow, LINEARIZABLE,
+    Leave, NodeHealth, NodeRow, RemoveNode, ReplicaRole, ReplicaRow, TransferLeadership,
+};
+use walengine_net::message::{
+    Append, AppendHead, ErrorCode, ErrorReply, EventOutcome, Hello, HelloReply, ListAccounts,
+    ListAccountsReply, LogPage, LookupAccounts, LookupAccountsReply, LookupTransfers,
     LookupTransfersReply, Message, MessageError, NO_OFFSET, OutcomeRuns, ReadLog, ServerStatus,
     ServerStatusReply, Status, StatusReply, Submit, SubmitReply, Subscribe, Unsubscribe, open,
 };
@@ -82,7 +89,7 @@ fn every_message_survives_its_frame() {
         assert_eq!(records, [(5, &[1u8, 2][..]), (6, &[3][..])]);
     });
     round_trip(&LookupAccounts { at_least: NO_OFFSET, ids: &[1, u128::MAX] }, |view| {
-        assert_eq!((view.freshness(), view.ids[1].to_native()), (Freshness::Any, u128::MAX));
+        assert_eq!((view.at_least(), view.ids[1].to_native()), (None, u128::MAX));
     });
     let reply =
         LookupAccountsReply { next_offset: 9, found: &[0, 4], accounts: &[[1; 128], [2; 128]] };
@@ -91,7 +98,7 @@ fn every_message_survives_its_frame() {
         assert_eq!(found, [(0, &[1; 128]), (4, &[2; 128])]);
     });
     round_trip(&ListAccounts { at_least: 3, after: 4, limit: 5 }, |view| {
-        assert_eq!((view.freshness(), view.limit.to_native()), (Freshness::AtLeast(Offset(3)), 5));
+        assert_eq!((view.at_least(), view.limit.to_native()), (Some(Offset(3)), 5));
     });
     round_trip(
         &ListAccountsReply { next_offset: 1, next_cursor: 2, accounts: &[[3; 128]] },
@@ -141,11 +148,138 @@ fn every_message_survives_its_frame() {
     round_trip(&status, |view| {
         assert_eq!((&*view.numbers[0].name, &*view.texts[0].text), ("free_bytes", "0.1.0"));
     });
+    cluster_messages_survive();
     let error = ErrorReply::new(ErrorCode::Busy, "later").retry_after_millis(5).leader("a:1");
     round_trip(&error, |view| {
         assert_eq!((view.code(), view.retry_after_millis.to_native()), (Some(ErrorCode::Busy), 5));
         assert_eq!((&*view.leader, &*view.message), ("a:1", "later"));
     });
+}
+
+fn node_row(node: u64) -> NodeRow<'static> {
+    NodeRow {
+        node,
+        state: 1,
+        cores: 2,
+        free_bytes: 3,
+        heard_seconds: 4,
+        client_address: "a:1",
+        peer_address: "b:2",
+        version: "0.1.0",
+    }
+}
+
+const GROUP: GroupRow =
+    GroupRow { partition: 1, leader: 2, term: 3, committed_offset: 4, is_changing: 1 };
+const REPLICA: ReplicaRow =
+    ReplicaRow { partition: 1, node: 2, role: 1, matched_index: 3, last_index: 4 };
+
+fn cluster_messages_survive() {
+    round_trip(&ClusterStatus::default(), |_| {});
+    let status = ClusterStatusReply {
+        cluster: 1 << 90,
+        node: 7,
+        nodes: &[node_row(6), node_row(7)],
+        groups: &[GROUP, GroupRow { partition: 2, ..GROUP }],
+        replicas: &[REPLICA, ReplicaRow { node: 3, ..REPLICA }],
+    };
+    round_trip(&status, |view| {
+        let node = &view.nodes[1];
+        assert_eq!((node.node.to_native(), node.health()), (7, NodeHealth::Suspect));
+        let texts = (&*node.client_address, &*node.peer_address, &*node.version);
+        assert_eq!(texts, ("a:1", "b:2", "0.1.0"));
+        assert_eq!(view.groups[1].partition.to_native(), 2);
+        assert_eq!(view.replicas[1].role(), ReplicaRole::Learner);
+    });
+    round_trip(&TransferLeadership { to: 0 }, |view| assert_eq!(view.to(), None));
+    round_trip(&TransferLeadership { to: 3 }, |view| assert_eq!(view.to(), Some(3)));
+    round_trip(&RemoveNode { node: 3 }, |view| assert_eq!(view.node.to_native(), 3));
+    round_trip(&Leave { node: 1 }, |view| assert_eq!(view.node.to_native(), 1));
+    round_trip(&AdminReply::new(AdminState::Refused, "no majority"), |view| {
+        assert_eq!((view.state(), &*view.message), (AdminState::Refused, "no majority"));
+    });
+}
+
+#[test]
+fn a_read_says_how_fresh_its_answer_must_be() {
+    let asked = [Freshness::Any, Freshness::AtLeast(Offset(3)), Freshness::Linearizable];
+    for freshness in asked {
+        let at_least = freshness.number();
+        assert_eq!(Freshness::from_number(at_least), freshness);
+        let known = freshness.offset();
+        round_trip(&LookupAccounts { at_least, ids: &[1] }, |view| {
+            assert_eq!((view.freshness(), view.at_least()), (freshness, known));
+        });
+        round_trip(&ListAccounts { at_least, after: 0, limit: 1 }, |view| {
+            assert_eq!((view.freshness(), view.at_least()), (freshness, known));
+        });
+        round_trip(&LookupTransfers { at_least, ids: &[1] }, |view| {
+            assert_eq!((view.freshness(), view.at_least()), (freshness, known));
+        });
+        round_trip(&Status { at_least, namespace: 0, ids: &[1] }, |view| {
+            assert_eq!((view.freshness(), view.at_least()), (freshness, known));
+        });
+        round_trip(&ReadLog { at_least, from: 0, bytes_max: 1 }, |view| {
+            assert_eq!((view.freshness(), view.at_least()), (freshness, known));
+        });
+    }
+    assert_eq!(
+        (Freshness::Any.number(), Freshness::Linearizable.number()),
+        (NO_OFFSET, LINEARIZABLE)
+    );
+}
+
+/// Whether an answer about the cluster would be opened.
+fn is_cluster_status(status: &ClusterStatusReply<'_>) -> Result<(), MessageError> {
+    let bytes = frame_of(status);
+    open::<ClusterStatusReply>(peek(&bytes).unwrap().unwrap().body).map(|_| ())
+}
+
+#[test]
+fn contradictions_about_the_cluster_are_refused() {
+    let good = ClusterStatusReply { cluster: 1, node: 1, nodes: &[], groups: &[], replicas: &[] };
+    assert_eq!(is_cluster_status(&good), Ok(()));
+    let contradicts = |status: &ClusterStatusReply<'_>| {
+        assert!(matches!(is_cluster_status(status), Err(MessageError::Contradiction(_))));
+    };
+    contradicts(&ClusterStatusReply { nodes: &[node_row(2), node_row(2)], ..good });
+    contradicts(&ClusterStatusReply { nodes: &[node_row(0)], ..good });
+    contradicts(&ClusterStatusReply { nodes: &[NodeRow { state: 4, ..node_row(1) }], ..good });
+    contradicts(&ClusterStatusReply { groups: &[GROUP, GROUP], ..good });
+    contradicts(&ClusterStatusReply { replicas: &[REPLICA, REPLICA], ..good });
+    contradicts(&ClusterStatusReply { replicas: &[ReplicaRow { role: 2, ..REPLICA }], ..good });
+    for bytes in [frame_of(&RemoveNode { node: 0 }), frame_of(&Leave { node: 0 })] {
+        let body = peek(&bytes).unwrap().unwrap().body;
+        assert!(open::<RemoveNode>(body).is_err() && open::<Leave>(body).is_err());
+    }
+}
+
+#[test]
+fn the_largest_answer_about_a_cluster_fits_one_frame() {
+    let text = "x".repeat(LABEL_BYTES_MAX);
+    let row = NodeRow { client_address: &text, peer_address: &text, version: &text, ..node_row(1) };
+    let nodes: Vec<_> =
+        (1..=CLUSTER_NODES_MAX as u64 + 1).map(|node| NodeRow { node, ..row }).collect();
+    let groups: Vec<_> =
+        (0..=CLUSTER_GROUPS_MAX as u16).map(|partition| GroupRow { partition, ..GROUP }).collect();
+    let replicas: Vec<_> =
+        (0..=CLUSTER_REPLICAS_MAX as u64).map(|node| ReplicaRow { node, ..REPLICA }).collect();
+    let full = ClusterStatusReply {
+        cluster: 1,
+        node: 1,
+        nodes: &nodes[..CLUSTER_NODES_MAX],
+        groups: &groups[..CLUSTER_GROUPS_MAX],
+        replicas: &replicas[..CLUSTER_REPLICAS_MAX],
+    };
+    assert_eq!(is_cluster_status(&full), Ok(()));
+    let empty = ClusterStatusReply { cluster: 1, node: 1, nodes: &[], groups: &[], replicas: &[] };
+    for past in [
+        ClusterStatusReply { nodes: &nodes, ..empty },
+        ClusterStatusReply { groups: &groups, ..empty },
+        ClusterStatusReply { replicas: &replicas, ..empty },
+    ] {
+        assert!(matches!(is_cluster_status(&past), Err(MessageError::TooMany { .. })));
+    }
 }
 
 #[test]
@@ -288,6 +422,12 @@ fn open_all(body: &[u8]) -> usize {
         LogPage,
         ServerStatus,
         ServerStatusReply,
+        ClusterStatus,
+        ClusterStatusReply,
+        TransferLeadership,
+        RemoveNode,
+        Leave,
+        AdminReply,
         ErrorReply,
     )
 }
@@ -301,7 +441,15 @@ fn garbage_bodies_give_typed_errors() {
         numbers: &[NumberRow { partition: 1, value: 2, name: "free_bytes" }; 3],
         texts: &[TextRow { partition: 1, name: "version", text: "0.1.0" }; 2],
     };
+    let cluster = ClusterStatusReply {
+        cluster: 1,
+        node: 7,
+        nodes: &[node_row(6), node_row(7)],
+        groups: &[GROUP],
+        replicas: &[REPLICA],
+    };
     let samples = [
+        frame_of(&cluster),
         frame_of(&status),
         frame_of(&Submit { events: &[[1; 128]; 3] }),
         frame_of(&Hello { partition: 1, client_name: "c" }),
@@ -310,7 +458,7 @@ fn garbage_bodies_give_typed_errors() {
         let mut body = if round % 2 == 0 {
             (0..random.below(200)).map(|_| random.next() as u8).collect::<Vec<_>>()
         } else {
-            samples[round % 3][HEADER_BYTES..].to_vec()
+            samples[round / 2 % samples.len()][HEADER_BYTES..].to_vec()
         };
         for _ in 0..random.below(4) {
             if !body.is_empty() {

@@ -90,7 +90,7 @@ codes! {
     /// The server is at fault. A write may have taken effect.
     Internal = 15 "internal" unknown final,
     /// Leadership ended before the outcome was known. A write may have taken effect: ask for the
-    /// ids' verdicts, or send the same bytes again.
+    /// ids' verdicts where the partition is led now, or send the same bytes again.
     LeadershipLost = 16 "leadership_lost" unknown retry,
 }
 

@@ -2,7 +2,7 @@
 
 use rkyv::with::InlineAsBox;
 
-use super::{Freshness, Message, MessageError, at_most};
+use super::{Message, MessageError, at_most};
 use crate::entry::{EntryError, EntryHeader, HEADER_BYTES, decode_entry};
 use crate::frame::Kind;
 use crate::limits::{CREDIT_BYTES_MAX, PAGE_BODY_BYTES_MAX};
@@ -104,13 +104,6 @@ impl Message for LogPage<'_> {
 
     fn check(view: &Self::View) -> Result<(), MessageError> {
         at_most("the page", view.entries.len(), PAGE_BODY_BYTES_MAX)
-    }
-}
-
-impl ArchivedReadLog {
-    /// What state it wants to be answered from.
-    pub fn freshness(&self) -> Freshness {
-        Freshness::from_number(self.at_least.to_native())
     }
 }
 

@@ -1,11 +1,11 @@
 //! Reads by id: accounts, transfers and other events, verdicts.
 //!
-//! Every read may ask for a state that includes an offset (`at_least`); a server that is not
-//! there by the deadline answers `NotYet`. Every answer says which offset it reflects.
+//! Every read says what it asks of the state ([`super::Freshness`]). Every answer says which
+//! offset it reflects.
 
 use rkyv::with::InlineAsBox;
 
-use super::{Freshness, Message, MessageError, at_most};
+use super::{Message, MessageError, at_most};
 use crate::frame::Kind;
 use crate::limits::{LIST_ACCOUNTS_MAX, LOOKUP_IDS_MAX, STATUS_IDS_MAX};
 use crate::model::{EventBytes, Offset, ResolvedBytes, Verdict};
@@ -13,7 +13,7 @@ use crate::model::{EventBytes, Offset, ResolvedBytes, Verdict};
 /// Asks for accounts by id.
 #[derive(Clone, Copy, Debug, rkyv::Archive, rkyv::Serialize)]
 pub struct LookupAccounts<'a> {
-    /// The state must include this offset; [`super::NO_OFFSET`]: any state.
+    /// Number of the [`super::Freshness`] that is asked for.
     pub at_least: u64,
     /// The accounts' ids.
     #[rkyv(with = InlineAsBox)]
@@ -263,20 +263,3 @@ impl ArchivedVerdictState {
         (self.known == 1).then(|| (verdict, Offset(self.offset.to_native())))
     }
 }
-
-macro_rules! at_least {
-    ($($view:ty),*) => {
-        $(impl $view {
-            /// What state it wants to be answered from.
-            pub fn freshness(&self) -> Freshness {
-                Freshness::from_number(self.at_least.to_native())
-            }
-        })*
-    };
-}
-at_least!(
-    ArchivedLookupAccounts<'_>,
-    ArchivedListAccounts,
-    ArchivedLookupTransfers<'_>,
-    ArchivedStatus<'_>
-);

@@ -1,7 +1,10 @@
 //! Bodies of frames. Requests and replies are views over borrowed slices: encoding copies once,
 //! [`open`] checks and copies nothing. Layout: PROTOCOL.md, section 4.
 
+mod admin;
+mod cluster;
 mod error;
+mod freshness;
 mod hello;
 mod log;
 mod lookup;
@@ -18,7 +21,17 @@ use crate::frame::{Frame, Kind};
 use crate::limits::LABEL_BYTES_MAX;
 use crate::model::Offset;
 
+pub use admin::{
+    AdminReply, AdminState, ArchivedAdminReply, ArchivedLeave, ArchivedRemoveNode,
+    ArchivedTransferLeadership, Leave, RemoveNode, TransferLeadership,
+};
+pub use cluster::{
+    ArchivedClusterStatus, ArchivedClusterStatusReply, ArchivedGroupRow, ArchivedNodeRow,
+    ArchivedReplicaRow, ClusterStatus, ClusterStatusReply, GroupRow, NO_NODE, NodeHealth, NodeRow,
+    ReplicaRole, ReplicaRow,
+};
 pub use error::{ArchivedErrorReply, ErrorCode, ErrorReply};
+pub use freshness::{Freshness, LINEARIZABLE};
 pub use hello::{ArchivedHello, ArchivedHelloReply, Hello, HelloReply};
 pub use log::{
     ArchivedCredit, ArchivedLogPage, ArchivedReadLog, ArchivedSubscribe, ArchivedUnsubscribe,
@@ -44,32 +57,6 @@ pub use submit::{
 
 /// Stands for "none" where a message has an optional offset.
 pub const NO_OFFSET: u64 = u64::MAX;
-
-/// Stands in a read's `at_least` for a state that reflects everything told before.
-pub const LINEARIZABLE: u64 = u64::MAX - 1;
-
-/// What state a read wants to be answered from.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Freshness {
-    /// Any; the answer says which it reflects.
-    #[default]
-    Any,
-    /// One that includes this offset.
-    AtLeast(Offset),
-    /// One that reflects everything that anybody was told before the request.
-    Linearizable,
-}
-
-impl Freshness {
-    /// From a message's `at_least`.
-    pub fn from_number(number: u64) -> Self {
-        match number {
-            NO_OFFSET => Self::Any,
-            LINEARIZABLE => Self::Linearizable,
-            offset => Self::AtLeast(Offset(offset)),
-        }
-    }
-}
 
 /// An offset of a message; `None` for [`NO_OFFSET`].
 pub fn offset_of(number: u64) -> Option<Offset> {

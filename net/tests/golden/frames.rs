@@ -3,11 +3,13 @@
 use walengine_net::entry::ANY_OFFSET;
 use walengine_net::frame::{FrameHead, Kind, RequestId, encode, encode_as};
 use walengine_net::message::{
-    Append, AppendHead, Credit, ErrorCode, ErrorReply, EventState, Hello, HelloReply, ListAccounts,
-    ListAccountsReply, LogPage, LookupAccounts, LookupAccountsReply, LookupTransfers,
-    LookupTransfersReply, Message, NO_OFFSET, NO_PARTITION, NumberRow, OutcomeRun, ReadLog,
-    ServerStatus, ServerStatusReply, Status, StatusReply, Submit, SubmitReply, Subscribe, TextRow,
-    Unsubscribe, UnsubscribeReply, VerdictState,
+    AdminReply, AdminState, Append, AppendHead, ClusterStatus, ClusterStatusReply, Credit,
+    ErrorCode, ErrorReply, EventState, GroupRow, Hello, HelloReply, LINEARIZABLE, Leave,
+    ListAccounts, ListAccountsReply, LogPage, LookupAccounts, LookupAccountsReply, LookupTransfers,
+    LookupTransfersReply, Message, NO_OFFSET, NO_PARTITION, NodeRow, NumberRow, OutcomeRun,
+    ReadLog, RemoveNode, ReplicaRow, ServerStatus, ServerStatusReply, Status, StatusReply, Submit,
+    SubmitReply, Subscribe, TextRow, TransferLeadership, Unsubscribe, UnsubscribeReply,
+    VerdictState,
 };
 use walengine_net::model::{
     Account, AccountId, Amount, Code, EventId, LedgerId, PartitionId, Transfer,
@@ -74,6 +76,12 @@ fn requests(all: &mut Frames, account: &Account, transfer: &Transfer) {
     all.add("credit", &Credit { bytes: 4096 });
     all.add("unsubscribe", &Unsubscribe::default());
     all.add("server_status", &ServerStatus::default());
+    all.add("cluster_status", &ClusterStatus::default());
+    all.add("transfer_leadership", &TransferLeadership { to: 2 });
+    all.add("remove_node", &RemoveNode { node: 3 });
+    all.add("leave", &Leave { node: 1 });
+    let ids = &[transfer.id.0];
+    all.add("status_linearizable", &Status { at_least: LINEARIZABLE, namespace: 0, ids });
 }
 
 fn replies(all: &mut Frames, account: &Account, transfer: &Transfer) {
@@ -133,6 +141,44 @@ fn replies(all: &mut Frames, account: &Account, transfer: &Transfer) {
             texts: &[TextRow { partition: NO_PARTITION, name: "version", text: "0.1.0" }],
         },
     );
+    cluster(all);
     let error = ErrorReply::new(ErrorCode::Busy, "the queue is full").retry_after_millis(5);
     all.add("error", &error.leader("10.0.0.2:7450"));
+    let lost = "leadership moved while the batch was being replicated";
+    all.add("error_leadership_lost", &ErrorReply::new(ErrorCode::LeadershipLost, lost));
+}
+
+fn cluster(all: &mut Frames) {
+    let node = |node, state, client_address| NodeRow {
+        node,
+        state,
+        cores: 2,
+        free_bytes: 1 << 30,
+        heard_seconds: 60,
+        client_address,
+        peer_address: "10.0.0.1:7451",
+        version: "0.1.0",
+    };
+    let (term, committed_offset) = (4, 13);
+    let replica = |node, role, matched_index| ReplicaRow {
+        partition: 1,
+        node,
+        role,
+        matched_index,
+        last_index: 9,
+    };
+    all.add(
+        "cluster_status_reply",
+        &ClusterStatusReply {
+            cluster: 0xfeed,
+            node: 1,
+            nodes: &[node(1, 0, "10.0.0.1:7450"), node(2, 2, "")],
+            groups: &[GroupRow { partition: 1, leader: 1, term, committed_offset, is_changing: 0 }],
+            replicas: &[replica(1, 0, 9), replica(2, 1, 7)],
+        },
+    );
+    let reply = AdminReply::new(AdminState::Started, "node 2 is being caught up");
+    all.add("transfer_leadership_reply", &reply);
+    all.add_as(Kind::RemoveNodeReply, "remove_node_reply", &reply);
+    all.add_as(Kind::LeaveReply, "leave_reply", &AdminReply::new(AdminState::Done, ""));
 }
