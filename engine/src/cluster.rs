@@ -3,6 +3,7 @@
 
 use std::net::SocketAddr;
 
+use walengine_net::message::NodeHealth;
 use walengine_net::model::PartitionId;
 use walengine_replication::types::NodeId;
 
@@ -19,7 +20,7 @@ pub struct ClusterNode {
     /// Its id.
     pub node: NodeId,
     /// How it is.
-    pub health: Health,
+    pub health: NodeHealth,
     /// For how many seconds.
     pub since_seconds: u64,
     /// Where it takes clients; empty if not heard yet.
@@ -36,22 +37,17 @@ pub struct ClusterNode {
     pub leads: Vec<(PartitionId, u64)>,
 }
 
-/// How a node is, as far as gossip tells.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Health {
-    /// It answers.
-    Alive,
-    /// It did not answer of late, and may say that it is alive.
-    Suspect,
-    /// It did not answer for long.
-    Dead,
-    /// It has said that it leaves.
-    Left,
-}
-
 impl ClusterView {
     /// A node by its id.
     pub fn node(&self, node: NodeId) -> Option<&ClusterNode> {
         self.nodes.iter().find(|facts| facts.node == node)
+    }
+
+    /// Who leads a partition, and in which term, as gossip has it.
+    pub fn leader(&self, partition: PartitionId) -> Option<(NodeId, u64)> {
+        let claims = self.nodes.iter().filter(|one| one.health != NodeHealth::Dead);
+        let claims = claims.flat_map(|one| one.leads.iter().map(move |claim| (one.node, claim)));
+        let of_partition = claims.filter(|(_, (led, _))| *led == partition);
+        of_partition.map(|(node, (_, term))| (node, *term)).max_by_key(|(_, term)| *term)
     }
 }

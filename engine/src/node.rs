@@ -34,6 +34,8 @@ pub struct Shared {
     pub full: AtomicBool,
     /// Bytes free at the last look.
     pub free_bytes: AtomicU64,
+    /// An operator has asked this node to leave its cluster.
+    pub leaving: AtomicBool,
     /// When the process began.
     pub started: Instant,
 }
@@ -59,6 +61,7 @@ pub fn serve(config: Config) -> Result<(), Fatal> {
     let listener = listen(&config)?;
     let shared = Arc::new(Shared {
         full: AtomicBool::new(false),
+        leaving: AtomicBool::new(false),
         free_bytes: AtomicU64::new(0),
         config,
         superblock,

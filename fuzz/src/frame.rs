@@ -74,6 +74,7 @@ impl Server {
             config: options.resolve().expect("the defaults are right"),
             superblock,
             full: AtomicBool::new(false),
+            leaving: AtomicBool::new(false),
             free_bytes: AtomicU64::new(0),
             started: Instant::now(),
         };

@@ -5,6 +5,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use glommio::net::{TcpListener, TcpStream};
+use walengine_net::message::NodeHealth;
 use walengine_net::model::PartitionId;
 use walengine_replication::peer::{Refusal, frame};
 use walengine_replication::received::Received;
@@ -17,7 +18,6 @@ use walengine_replication::types::{Member, NodeId};
 use super::replicated::{GroupTiming, Replicated};
 use super::request::Identity;
 use super::{Handed, LocalNode, Port, Shard, ShardStart};
-use crate::cluster::Health;
 use crate::fatal::{Fatal, Reason};
 use crate::ledger::Ledger;
 use crate::limits::FRAME_WITHIN;
@@ -152,7 +152,7 @@ impl Answering for Gate {
     /// Members may, and whom this node, which may be behind, knows as a node of the cluster.
     fn admits(&self, node: NodeId) -> Result<(), Refusal> {
         let known = self.node.cluster.borrow().node(node).map(|facts| facts.health);
-        let has_left = known == Some(Health::Left);
+        let has_left = known == Some(NodeHealth::Left);
         let is_member = self.group.is_member(node);
         if is_member || known.is_some() && !has_left || self.group.knows_no_members() {
             Ok(())

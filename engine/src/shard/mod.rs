@@ -3,10 +3,12 @@
 //! Shards share nothing. What crosses between them is a connection, once, on its way to the
 //! partition that its first frame names.
 
+pub mod admin;
 pub mod connection;
 pub mod drafts;
 pub mod feed;
 pub mod groups;
+pub mod members;
 pub mod opening;
 pub mod outbox;
 pub mod partition;

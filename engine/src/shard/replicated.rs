@@ -33,8 +33,7 @@ use super::request::{Counters, Identity, Refused, Taken};
 use super::waiters::{Answer, Waiters};
 use crate::ledger::{Ledger, Outcomes};
 use crate::limits::{
-    CLOSE_WITHIN, FLUSH_PARALLEL_BYTES_MIN, HAND_OVER_WITHIN, PROPOSED_BYTES_MAX,
-    RETRY_AFTER_MILLIS,
+    CLOSE_WITHIN, FLUSH_PARALLEL_BYTES_MIN, PROPOSED_BYTES_MAX, RETRY_AFTER_MILLIS,
 };
 use crate::local::Notify;
 use crate::planted::{Bug, is_planted};
@@ -60,7 +59,7 @@ pub struct GroupTiming {
 
 /// See the module. Clones are handles to the same partition.
 pub struct Replicated<D: Disk, R: Runtime> {
-    inner: Rc<Inner<D, R>>,
+    pub(super) inner: Rc<Inner<D, R>>,
 }
 
 impl<D: Disk, R: Runtime> Clone for Replicated<D, R> {
@@ -69,15 +68,15 @@ impl<D: Disk, R: Runtime> Clone for Replicated<D, R> {
     }
 }
 
-struct Inner<D: Disk, R: Runtime> {
-    identity: Identity,
-    runtime: R,
-    replica: Rc<RefCell<Replica>>,
+pub(super) struct Inner<D: Disk, R: Runtime> {
+    pub(super) identity: Identity,
+    pub(super) runtime: R,
+    pub(super) replica: Rc<RefCell<Replica>>,
     apply: RaftApply,
     log: RaftLog<D, R>,
-    raft: GroupRaft,
+    pub(super) raft: GroupRaft,
     /// By offset.
-    waiters: Waiters,
+    pub(super) waiters: Waiters,
     /// Sealed and not handed to consensus yet, in order.
     proposals: RefCell<VecDeque<Batch>>,
     /// Handed to consensus, in order, with where it tells what came of them.
@@ -92,7 +91,7 @@ struct Inner<D: Disk, R: Runtime> {
     closing: Cell<bool>,
     closed: Cell<bool>,
     /// Leadership is about to move: nothing new is taken.
-    pausing: Cell<bool>,
+    pub(super) pausing: Cell<bool>,
     /// Why consensus has stopped by itself, if it has.
     failed: RefCell<Option<String>>,
     caught_up: Cell<bool>,
@@ -251,62 +250,6 @@ impl<D: Disk, R: Runtime> Replicated<D, R> {
     /// This node decides.
     pub fn leads(&self) -> bool {
         self.inner.replica.borrow().leads().is_some()
-    }
-
-    /// The node is in the group, as far as this one knows.
-    pub fn is_member(&self, node: NodeId) -> bool {
-        let metrics = self.inner.raft.metrics();
-        let metrics = metrics.borrow_watched();
-        metrics.membership_config.membership().get_node(&node).is_some()
-    }
-
-    /// Nobody has told this node yet who is in the group.
-    pub fn knows_no_members(&self) -> bool {
-        let metrics = self.inner.raft.metrics();
-        let metrics = metrics.borrow_watched();
-        metrics.membership_config.membership().nodes().next().is_none()
-    }
-
-    /// Gives leadership to another voter: to `to`, or else to one that has the most of the log.
-    /// New writes are told to come back while those before them are finished. True if this node
-    /// does not lead any more.
-    pub async fn hand_over(&self, to: Option<NodeId>) -> bool {
-        let inner = &*self.inner;
-        if !self.leads() {
-            return true;
-        }
-        let Some(to) = to.or_else(|| self.most_advanced()) else { return false };
-        inner.pausing.set(true);
-        let step = Duration::from_millis(1);
-        let mut waited = Duration::ZERO;
-        while waited < HAND_OVER_WITHIN && (!inner.waiters.is_empty() || self.is_deciding()) {
-            inner.runtime.sleep(step).await;
-            waited += step;
-        }
-        let mut asked = inner.raft.trigger().transfer_leader(to).await.is_ok();
-        while asked && self.leads() && waited < HAND_OVER_WITHIN {
-            inner.runtime.sleep(step).await;
-            waited += step;
-        }
-        inner.pausing.set(false);
-        asked = asked && !self.leads();
-        asked
-    }
-
-    fn is_deciding(&self) -> bool {
-        let replica = self.inner.replica.borrow();
-        replica.decided() > 0 || !replica.open().is_empty()
-    }
-
-    /// Another voter, one that has as much of the log as any.
-    fn most_advanced(&self) -> Option<NodeId> {
-        let metrics = self.inner.raft.metrics();
-        let metrics = metrics.borrow_watched();
-        let me = self.inner.identity.node;
-        let voters: Vec<_> = metrics.membership_config.membership().voter_ids().collect();
-        let progress = metrics.replication.as_ref()?.iter();
-        let others = progress.filter(|(node, _)| **node != me && voters.contains(*node));
-        others.max_by_key(|(_, matched)| **matched).map(|(node, _)| *node)
     }
 
     /// The state may be read: this node has once, since its start, applied everything that it knew

@@ -3,16 +3,19 @@
 
 use std::cell::RefCell;
 use std::rc::Rc;
+use std::sync::atomic::Ordering;
 
 use walengine_net::entry::{ANY_OFFSET, RecordHead};
 use walengine_net::frame::{Frame, FrameHead, Kind};
 use walengine_net::limits::{BODY_BYTES_MAX, EVENTS_MAX, INFLIGHT_MAX};
 use walengine_net::message::{
-    Append, ErrorCode, Hello, HelloReply, MessageError, OutcomeRuns, ServerStatus, Submit,
-    SubmitReply, Subscribe, Unsubscribe, offset_number, open_frame,
+    AdminReply, AdminState, Append, ClusterStatus, ErrorCode, Hello, HelloReply, Leave,
+    MessageError, NO_NODE, OutcomeRuns, RemoveNode, ServerStatus, Submit, SubmitReply, Subscribe,
+    TransferLeadership, Unsubscribe, offset_number, open_frame,
 };
 use walengine_net::model::Offset;
 
+use super::admin::{self, Order};
 use super::feed::Subscriptions;
 use super::outbox::Outbox;
 use super::reader::{ReadScratch, Reader, hold};
@@ -143,6 +146,23 @@ impl<D: Disk, R: Runtime> Session<D, R> {
                 open_frame::<ServerStatus>(frame)?;
                 status::answer(&self.node, &self.outbox, head);
             }
+            Kind::ClusterStatus => {
+                open_frame::<ClusterStatus>(frame)?;
+                admin::cluster_status(&self.node, &self.outbox, head);
+            }
+            Kind::TransferLeadership => {
+                let to = open_frame::<TransferLeadership>(frame)?.to.to_native();
+                let order = Order::Transfer((to != NO_NODE).then_some(to));
+                self.order(Kind::TransferLeadershipReply, head, order);
+            }
+            Kind::RemoveNode => {
+                let node = open_frame::<RemoveNode>(frame)?.node.to_native();
+                self.order(Kind::RemoveNodeReply, head, Order::Remove(node));
+            }
+            Kind::Leave => {
+                let node = open_frame::<Leave>(frame)?.node.to_native();
+                self.leave(head, node);
+            }
             reply => return Err(MessageError::Kind { expected: Kind::Hello, found: reply }),
         }
         Ok(())
@@ -170,6 +190,31 @@ impl<D: Disk, R: Runtime> Session<D, R> {
             leader: &leader,
         };
         self.outbox.put(Kind::HelloReply, head, &reply);
+    }
+
+    /// Has an operator's order carried out.
+    fn order(&self, kind: Kind, head: FrameHead, order: Order) {
+        let (partition, node, outbox) =
+            (self.partition.clone(), self.node.clone(), self.outbox.clone());
+        outbox.begin();
+        self.partition.spawn(async move {
+            admin::obey(partition, node, outbox.clone(), kind, head, order).await;
+            outbox.finish();
+        });
+    }
+
+    fn leave(&self, head: FrameHead, node: u64) {
+        let me = self.partition.identity().node;
+        let (state, message) = if node != me {
+            (AdminState::Refused, format!("this is node {me}: ask the one that shall leave"))
+        } else if !self.node.shared.superblock.replicated {
+            (AdminState::Refused, "this node serves alone: stop it with SIGTERM".to_owned())
+        } else if self.node.shared.leaving.swap(true, Ordering::Relaxed) {
+            (AdminState::Unchanged, "it is leaving already".to_owned())
+        } else {
+            (AdminState::Started, "it ends when others have taken its place".to_owned())
+        };
+        self.outbox.put(Kind::LeaveReply, head, &AdminReply::new(state, &message));
     }
 
     fn write(
