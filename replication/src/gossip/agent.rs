@@ -638,6 +638,7 @@ impl Gossip {
         let base = Base {
             bump: self.swim.identity().bump,
             left: self.leaving.is_some(),
+            leaving: self.meta.leaving,
             cluster: self.cluster,
             expect: match self.expect {
                 Some(expect) if self.cluster.0 == 0 => u16::try_from(expect).unwrap_or(u16::MAX),

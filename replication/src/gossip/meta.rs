@@ -27,6 +27,9 @@ pub struct NodeMeta {
     pub led: BTreeMap<PartitionId, u64>,
     /// Free space of its data directory in bytes.
     pub free_bytes: u64,
+    /// It lives and serves, and wants its groups to do without it: the first half of leaving. When
+    /// no group names it any more, it calls [`super::Gossip::leave`].
+    pub leaving: bool,
 }
 
 /// Why metadata is not told. Nothing has changed.
@@ -109,6 +112,8 @@ pub(super) struct Base {
     pub bump: u64,
     /// This life of the node ends.
     pub left: bool,
+    /// [`NodeMeta::leaving`].
+    pub leaving: bool,
     pub cluster: ClusterId,
     /// Nodes that it waits for to form a cluster; 0: it does not.
     pub expect: u16,
@@ -123,7 +128,7 @@ impl Base {
     pub(super) fn content(&self) -> Vec<u8> {
         let mut out = Vec::with_capacity(64);
         out.extend_from_slice(&self.bump.to_le_bytes());
-        out.push(u8::from(self.left));
+        out.push(u8::from(self.left) | u8::from(self.leaving) << 1);
         out.extend_from_slice(&self.cluster.0.to_le_bytes());
         out.extend_from_slice(&self.expect.to_le_bytes());
         out.extend_from_slice(&self.partitions.to_le_bytes());
@@ -135,13 +140,14 @@ impl Base {
     }
 
     fn read(reader: &mut Reader<'_>) -> Option<Self> {
+        let (bump, flags) = (reader.u64()?, reader.u8()?);
+        if flags > 3 {
+            return None;
+        }
         Some(Self {
-            bump: reader.u64()?,
-            left: match reader.u8()? {
-                0 => false,
-                1 => true,
-                _ => return None,
-            },
+            bump,
+            left: flags & 1 == 1,
+            leaving: flags & 2 == 2,
             cluster: ClusterId(reader.u128()?),
             expect: reader.u16()?,
             partitions: reader.u16()?,

@@ -200,6 +200,7 @@ impl Table {
                 .flat_map(|(_, led)| led.iter().copied())
                 .collect(),
             free_bytes: base.free_bytes,
+            leaving: base.leaving,
         });
         NodeView {
             node: known.identity.node,

@@ -74,6 +74,7 @@ pub fn meta(node: NodeId) -> NodeMeta {
         version: "0.1.0".into(),
         led: BTreeMap::from([(PartitionId(node as u16), node * 10)]),
         free_bytes: node << 30,
+        leaving: false,
     }
 }
 
