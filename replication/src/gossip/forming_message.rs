@@ -1,0 +1,105 @@
+//! What nodes say to each other while they form a cluster. Bytes: GOSSIP.md, section 7.
+
+use walengine_net::model::ClusterId;
+
+use super::bytes::Reader;
+use super::promise::{Founding, put_founding, read_founding};
+use crate::types::NodeId;
+
+/// Why a node does not promise.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum RefusedBecause {
+    /// It has promised to form another cluster.
+    Promised,
+    /// It belongs to a cluster.
+    HasCluster,
+    /// It waits for another number of nodes, or does not form at all.
+    OtherExpect,
+    /// It wants another number of partitions.
+    OtherPartitions,
+    /// It sees others, has another address than the founder knows, or another is the founder.
+    OtherMembers,
+}
+
+const REASONS: [RefusedBecause; 5] = [
+    RefusedBecause::Promised,
+    RefusedBecause::HasCluster,
+    RefusedBecause::OtherExpect,
+    RefusedBecause::OtherPartitions,
+    RefusedBecause::OtherMembers,
+];
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum FormingMessage {
+    /// Founder: promise to form this.
+    Request(Founding),
+    /// Member: it is durable.
+    Promised(ClusterId),
+    /// Member: no.
+    Refused { cluster: ClusterId, because: RefusedBecause },
+    /// Founder: it will never be.
+    Release(ClusterId),
+    /// Member to all: what became of it?
+    Inquire { cluster: ClusterId, founder: NodeId },
+    /// Anybody who belongs to it: it is formed.
+    Commit(ClusterId),
+    /// Member: that is durable.
+    Committed(ClusterId),
+}
+
+impl FormingMessage {
+    pub(super) fn encode(&self) -> Vec<u8> {
+        let mut out = Vec::new();
+        let mut put = |tag: u8, cluster: &ClusterId| {
+            out.push(tag);
+            out.extend_from_slice(&cluster.0.to_le_bytes());
+        };
+        match self {
+            Self::Request(founding) => {
+                out.push(1);
+                put_founding(&mut out, founding);
+            }
+            Self::Promised(cluster) => put(2, cluster),
+            Self::Refused { cluster, because } => {
+                put(3, cluster);
+                let at = REASONS.iter().position(|reason| reason == because);
+                out.push(at.unwrap_or_default() as u8 + 1);
+            }
+            Self::Release(cluster) => put(4, cluster),
+            Self::Inquire { cluster, founder } => {
+                put(5, cluster);
+                out.extend_from_slice(&founder.to_le_bytes());
+            }
+            Self::Commit(cluster) => put(6, cluster),
+            Self::Committed(cluster) => put(7, cluster),
+        }
+        out
+    }
+
+    /// `None` unless the bytes are exactly one message.
+    pub(super) fn decode(bytes: &[u8]) -> Option<Self> {
+        let mut reader = Reader(bytes);
+        let tag = reader.u8()?;
+        if tag == 1 {
+            let founding = read_founding(&mut reader)?;
+            reader.end()?;
+            return Some(Self::Request(founding));
+        }
+        let cluster = ClusterId(reader.u128()?);
+        let message = match tag {
+            2 => Self::Promised(cluster),
+            3 => {
+                let because = *REASONS.get(usize::from(reader.u8()?).checked_sub(1)?)?;
+                Self::Refused { cluster, because }
+            }
+            4 => Self::Release(cluster),
+            5 => Self::Inquire { cluster, founder: reader.u64()? },
+            6 => Self::Commit(cluster),
+            7 => Self::Committed(cluster),
+            _ => return None,
+        };
+        reader.end()?;
+        (cluster.0 != 0).then_some(message)
+    }
+}

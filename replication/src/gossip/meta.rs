@@ -1,0 +1,247 @@
+//! What a node tells about itself, and the pages that it travels in.
+//!
+//! Page 0 says what the node is; page 1 + k which of the partitions 64 k to 64 k + 63 it leads, in
+//! which terms. Each page is one broadcast and fits a datagram. Of two pages of the same number the
+//! newer counts: later life of the node first, then higher sequence. Layout: GOSSIP.md, section 6.
+
+use std::collections::BTreeMap;
+
+use walengine_net::model::{ClusterId, PartitionId};
+
+use super::bytes::{Reader, put_text};
+use super::limits::{
+    CLIENT_ADDRESS_BYTES_MAX, PAGE_PARTITIONS, PAGES_MAX, PARTITIONS_MAX, VERSION_BYTES_MAX,
+};
+use crate::types::NodeId;
+
+/// What a node tells about itself. Everybody's word for it is its own.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct NodeMeta {
+    /// Where clients connect: host and port, 128 bytes at most.
+    pub client_address: String,
+    /// Number of shards.
+    pub cores: u16,
+    /// Version of the program, 64 bytes at most.
+    pub version: String,
+    /// Partitions that it leads, and in which term. Partitions below 1,024.
+    pub led: BTreeMap<PartitionId, u64>,
+    /// Free space of its data directory in bytes.
+    pub free_bytes: u64,
+    /// It lives and serves, and wants its groups to do without it: the first half of leaving. When
+    /// no group names it any more, it calls [`super::Gossip::leave`].
+    pub leaving: bool,
+}
+
+/// Why metadata is not told. Nothing has changed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum MetaError {
+    /// A text is too long.
+    #[error("{what} has {found} bytes, the limit is {limit}")]
+    TooLong {
+        /// Which.
+        what: &'static str,
+        /// Its length in bytes.
+        found: usize,
+        /// The limit in bytes.
+        limit: usize,
+    },
+    /// A partition's number is too high.
+    #[error("leadership of partition {0} cannot be told: 1,023 is the last")]
+    Partition(PartitionId),
+}
+
+impl NodeMeta {
+    /// Whether it can be told.
+    pub fn check(&self) -> Result<(), MetaError> {
+        for (what, text, limit) in [
+            ("client address", &self.client_address, CLIENT_ADDRESS_BYTES_MAX),
+            ("version", &self.version, VERSION_BYTES_MAX),
+        ] {
+            if text.len() > limit {
+                return Err(MetaError::TooLong { what, found: text.len(), limit });
+            }
+        }
+        match self.led.last_key_value() {
+            Some((&partition, _)) if usize::from(partition.0) >= PARTITIONS_MAX => {
+                Err(MetaError::Partition(partition))
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+/// Which page, of which life, how new.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct PageHead {
+    pub node: NodeId,
+    /// First sequence of the node's life that the page is of: nanoseconds of its start.
+    pub since: u64,
+    pub sequence: u64,
+    pub page: u8,
+}
+
+impl PageHead {
+    /// Compares pages of one node and number.
+    pub(super) fn age(&self) -> (u64, u64) {
+        (self.since, self.sequence)
+    }
+
+    pub(super) fn read(reader: &mut Reader<'_>) -> Option<Self> {
+        let head = Self {
+            node: reader.u64()?,
+            since: reader.u64()?,
+            sequence: reader.u64()?,
+            page: reader.u8()?,
+        };
+        (usize::from(head.page) <= PAGES_MAX && head.since <= head.sequence).then_some(head)
+    }
+
+    pub(super) fn put(&self, out: &mut Vec<u8>) {
+        out.extend_from_slice(&self.node.to_le_bytes());
+        out.extend_from_slice(&self.since.to_le_bytes());
+        out.extend_from_slice(&self.sequence.to_le_bytes());
+        out.push(self.page);
+    }
+}
+
+/// Page 0.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Base {
+    /// Bump of the identity that says so.
+    pub bump: u64,
+    /// This life of the node ends.
+    pub left: bool,
+    /// [`NodeMeta::leaving`].
+    pub leaving: bool,
+    pub cluster: ClusterId,
+    /// Nodes that it waits for to form a cluster; 0: it does not.
+    pub expect: u16,
+    pub partitions: u16,
+    pub cores: u16,
+    pub free_bytes: u64,
+    pub client_address: String,
+    pub version: String,
+}
+
+impl Base {
+    pub(super) fn content(&self) -> Vec<u8> {
+        let mut out = Vec::with_capacity(64);
+        out.extend_from_slice(&self.bump.to_le_bytes());
+        out.push(u8::from(self.left) | u8::from(self.leaving) << 1);
+        out.extend_from_slice(&self.cluster.0.to_le_bytes());
+        out.extend_from_slice(&self.expect.to_le_bytes());
+        out.extend_from_slice(&self.partitions.to_le_bytes());
+        out.extend_from_slice(&self.cores.to_le_bytes());
+        out.extend_from_slice(&self.free_bytes.to_le_bytes());
+        put_text(&mut out, &self.client_address);
+        put_text(&mut out, &self.version);
+        out
+    }
+
+    fn read(reader: &mut Reader<'_>) -> Option<Self> {
+        let (bump, flags) = (reader.u64()?, reader.u8()?);
+        if flags > 3 {
+            return None;
+        }
+        Some(Self {
+            bump,
+            left: flags & 1 == 1,
+            leaving: flags & 2 == 2,
+            cluster: ClusterId(reader.u128()?),
+            expect: reader.u16()?,
+            partitions: reader.u16()?,
+            cores: reader.u16()?,
+            free_bytes: reader.u64()?,
+            client_address: reader.text(CLIENT_ADDRESS_BYTES_MAX)?.to_owned(),
+            version: reader.text(VERSION_BYTES_MAX)?.to_owned(),
+        })
+    }
+}
+
+/// Partitions of one page and their terms.
+pub(super) type Led = Vec<(PartitionId, u64)>;
+
+/// What a page holds.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum PageBody {
+    Base(Base),
+    Led(Led),
+}
+
+/// A page that came.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Page {
+    pub head: PageHead,
+    pub body: PageBody,
+}
+
+impl Page {
+    /// `None` unless the bytes are exactly one page.
+    pub(super) fn decode(bytes: &[u8]) -> Option<Self> {
+        let mut reader = Reader(bytes);
+        let head = PageHead::read(&mut reader)?;
+        let body = match head.page {
+            0 => PageBody::Base(Base::read(&mut reader)?),
+            page => PageBody::Led(read_led(&mut reader, page)?),
+        };
+        reader.end()?;
+        Some(Self { head, body })
+    }
+}
+
+/// Content of page 1 + `block`.
+pub(super) fn led_content(led: &BTreeMap<PartitionId, u64>, block: usize) -> Vec<u8> {
+    let first = block * PAGE_PARTITIONS;
+    let (mut bits, mut terms) = (0_u64, Vec::new());
+    for (partition, term) in led {
+        let Some(bit) = usize::from(partition.0).checked_sub(first) else { continue };
+        if bit < PAGE_PARTITIONS {
+            bits |= 1 << bit;
+            terms.extend_from_slice(&term.to_le_bytes());
+        }
+    }
+    let mut out = bits.to_le_bytes().to_vec();
+    out.append(&mut terms);
+    out
+}
+
+fn read_led(reader: &mut Reader<'_>, page: u8) -> Option<Led> {
+    let first = (usize::from(page) - 1) * PAGE_PARTITIONS;
+    let bits = reader.u64()?;
+    (0..PAGE_PARTITIONS)
+        .filter(|bit| bits >> bit & 1 == 1)
+        .map(|bit| Some((PartitionId((first + bit) as u16), reader.u64()?)))
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn leadership_of_every_partition_fits_its_pages() {
+        let led: BTreeMap<_, _> = (0..1024).map(|p| (PartitionId(p), u64::from(p) + 7)).collect();
+        let mut found = BTreeMap::new();
+        for block in 0..PAGES_MAX {
+            let mut bytes = Vec::new();
+            PageHead { node: 1, since: 5, sequence: 9, page: block as u8 + 1 }.put(&mut bytes);
+            bytes.extend(led_content(&led, block));
+            assert!(bytes.len() <= super::super::limits::PAGE_BYTES_MAX);
+            let Some(Page { body: PageBody::Led(part), .. }) = Page::decode(&bytes) else {
+                panic!("page {block}");
+            };
+            found.extend(part);
+        }
+        assert_eq!(found, led);
+    }
+
+    #[test]
+    fn what_cannot_be_told_is_refused() {
+        let long = NodeMeta { version: "v".repeat(65), ..NodeMeta::default() };
+        assert!(matches!(long.check(), Err(MetaError::TooLong { what: "version", .. })));
+        let led = BTreeMap::from([(PartitionId(1024), 1)]);
+        let far = NodeMeta { led, ..NodeMeta::default() };
+        assert_eq!(far.check(), Err(MetaError::Partition(PartitionId(1024))));
+    }
+}

@@ -1,0 +1,145 @@
+//! Which datagrams of a sender were taken, so that none is taken twice.
+//!
+//! A datagram counts only if it names this node's present boot, so none that was recorded before a
+//! restart of this node is ever taken. Of a sender's boots only the newest counts, and of its
+//! datagrams each one once: a window of 128 sequence numbers moves with the highest.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use super::envelope::Head;
+use super::limits::{ID_SILENCE, SENDERS_MAX, WINDOW};
+use crate::types::NodeId;
+
+#[derive(Debug)]
+pub(super) struct Sender {
+    pub address: SocketAddr,
+    pub boot: u64,
+    highest: u64,
+    /// Bit k: `highest` - k was taken.
+    taken: u128,
+    heard: Duration,
+}
+
+/// Why a datagram is not taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Stale {
+    Replayed,
+    OldBoot,
+    IdInUse,
+    Full,
+}
+
+#[derive(Debug, Default)]
+pub(super) struct Senders(BTreeMap<NodeId, Sender>);
+
+impl Senders {
+    pub(super) fn get(&self, node: NodeId) -> Option<&Sender> {
+        self.0.get(&node)
+    }
+
+    /// Another address has the node id. `active`: the member that has it lives.
+    pub(super) fn id_in_use(&self, head: &Head, active: bool, now: Duration) -> bool {
+        self.0.get(&head.node).is_some_and(|sender| {
+            sender.address != head.peer_address
+                && (active || now.saturating_sub(sender.heard) < ID_SILENCE)
+        })
+    }
+
+    /// Takes an authentic datagram that names this node's boot, or tells why not.
+    pub(super) fn take(&mut self, head: &Head, active: bool, now: Duration) -> Result<(), Stale> {
+        if self.id_in_use(head, active, now) {
+            return Err(Stale::IdInUse);
+        }
+        let fresh = Sender {
+            address: head.peer_address,
+            boot: head.boot,
+            highest: head.sequence,
+            taken: 1,
+            heard: now,
+        };
+        let full = self.0.len() >= SENDERS_MAX;
+        let Some(sender) = self.0.get_mut(&head.node) else {
+            if full {
+                return Err(Stale::Full);
+            }
+            self.0.insert(head.node, fresh);
+            return Ok(());
+        };
+        if head.boot < sender.boot {
+            return Err(Stale::OldBoot);
+        }
+        if head.boot > sender.boot {
+            *sender = fresh;
+            return Ok(());
+        }
+        if head.sequence > sender.highest {
+            let forward = head.sequence - sender.highest;
+            sender.taken = if forward < WINDOW { sender.taken << forward | 1 } else { 1 };
+            sender.highest = head.sequence;
+        } else {
+            let back = sender.highest - head.sequence;
+            if back >= WINDOW || sender.taken >> back & 1 == 1 {
+                return Err(Stale::Replayed);
+            }
+            sender.taken |= 1 << back;
+        }
+        (sender.heard, sender.address) = (now, head.peer_address);
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use walengine_net::model::ClusterId;
+
+    use super::super::envelope::Kind;
+    use super::*;
+
+    const NOW: Duration = Duration::from_secs(100);
+
+    fn head(boot: u64, sequence: u64) -> Head {
+        Head {
+            kind: Kind::Swim,
+            cluster: ClusterId(7),
+            node: 3,
+            boot,
+            sequence,
+            to_boot: 1,
+            peer_address: "10.0.0.3:7451".parse().unwrap(),
+            partitions: 8,
+        }
+    }
+
+    #[test]
+    fn each_sequence_number_is_taken_once_in_any_order() {
+        let mut senders = Senders::default();
+        for sequence in [5, 3, 200, 199, 73, 4_000] {
+            assert_eq!(senders.take(&head(9, sequence), true, NOW), Ok(()), "{sequence}");
+            let again = senders.take(&head(9, sequence), true, NOW);
+            assert_eq!(again, Err(Stale::Replayed), "{sequence}");
+        }
+        // Too far behind to tell.
+        assert_eq!(senders.take(&head(9, 4_000 - 128), true, NOW), Err(Stale::Replayed));
+        assert_eq!(senders.take(&head(9, 4_000 - 127), true, NOW), Ok(()));
+    }
+
+    #[test]
+    fn an_earlier_boot_is_not_taken() {
+        let mut senders = Senders::default();
+        assert_eq!(senders.take(&head(9, 500), true, NOW), Ok(()));
+        assert_eq!(senders.take(&head(10, 1), true, NOW), Ok(()));
+        assert_eq!(senders.take(&head(9, 501), true, NOW), Err(Stale::OldBoot));
+    }
+
+    #[test]
+    fn a_node_id_moves_to_another_address_only_when_it_is_silent_and_dead() {
+        let mut senders = Senders::default();
+        assert_eq!(senders.take(&head(9, 1), false, NOW), Ok(()));
+        let moved = Head { peer_address: "10.0.0.4:7451".parse().unwrap(), ..head(10, 1) };
+        assert_eq!(senders.take(&moved, false, NOW), Err(Stale::IdInUse));
+        assert_eq!(senders.take(&moved, true, NOW + ID_SILENCE), Err(Stale::IdInUse));
+        assert_eq!(senders.take(&moved, false, NOW + ID_SILENCE), Ok(()));
+    }
+}

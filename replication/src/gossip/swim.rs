@@ -1,0 +1,211 @@
+//! foca with its timers: what is due, what is to be sent, who came up.
+
+use std::cmp::{Ordering, Reverse};
+use std::collections::BinaryHeap;
+use std::num::{NonZeroU8, NonZeroUsize};
+use std::time::Duration;
+
+use foca::{Config, Foca, Member, Notification, PeriodicParams, State, Timer};
+use rand::SeedableRng;
+use rand::rngs::SmallRng;
+
+use super::identity::{Codec, Identity};
+use super::limits::{
+    ANNOUNCE_PERIOD, BODY_BYTES_MAX, DEAD_PERIOD, FANOUT, GOSSIP_PERIOD, PROBE_ANSWER,
+    PROBE_PERIOD, SLEEP_MIN, SUSPECT_TO_DEAD, TRANSMISSIONS,
+};
+use super::spread::Relay;
+use crate::types::NodeId;
+
+/// SWIM of one node. Errors of foca's are not passed on: what comes was looked at before, and what
+/// remains are timers that became pointless.
+pub(super) struct Swim {
+    foca: Foca<Identity, Codec, SmallRng, Relay>,
+    sink: Sink,
+    last_tick: Duration,
+}
+
+/// Takes what foca wants done.
+struct Sink {
+    /// Time that this process was awake; foca's timers run on it.
+    now: Duration,
+    /// Time that it slept.
+    slept: Duration,
+    timers: BinaryHeap<Reverse<Due>>,
+    scheduled: u64,
+    sends: Vec<(Identity, Vec<u8>)>,
+    ups: Vec<Identity>,
+}
+
+struct Due {
+    at: Duration,
+    timer: Timer<Identity>,
+    order: u64,
+}
+
+impl Ord for Due {
+    fn cmp(&self, other: &Self) -> Ordering {
+        self.at
+            .cmp(&other.at)
+            .then_with(|| self.timer.cmp(&other.timer))
+            .then_with(|| self.order.cmp(&other.order))
+    }
+}
+
+impl PartialOrd for Due {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl PartialEq for Due {
+    fn eq(&self, other: &Self) -> bool {
+        self.cmp(other).is_eq()
+    }
+}
+
+impl Eq for Due {}
+
+impl foca::Runtime<Identity> for &mut Sink {
+    fn notify(&mut self, notification: Notification<'_, Identity>) {
+        if let Notification::MemberUp(identity) = notification {
+            self.ups.push(*identity);
+        }
+    }
+
+    fn send_to(&mut self, to: Identity, data: &[u8]) {
+        self.sends.push((to, data.to_vec()));
+    }
+
+    fn submit_after(&mut self, timer: Timer<Identity>, after: Duration) {
+        self.scheduled += 1;
+        let due = Due { at: self.now + after, timer, order: self.scheduled };
+        self.timers.push(Reverse(due));
+    }
+}
+
+fn config() -> Config {
+    let every = |frequency, nodes| {
+        let num_members = NonZeroUsize::new(nodes).expect("a constant");
+        Some(PeriodicParams { frequency, num_members })
+    };
+    Config {
+        probe_period: PROBE_PERIOD,
+        probe_rtt: PROBE_ANSWER,
+        num_indirect_probes: NonZeroUsize::new(FANOUT).expect("a constant"),
+        max_transmissions: NonZeroU8::new(TRANSMISSIONS).expect("a constant"),
+        suspect_to_down_after: SUSPECT_TO_DEAD,
+        remove_down_after: None,
+        max_packet_size: NonZeroUsize::new(BODY_BYTES_MAX).expect("a constant"),
+        notify_down_members: true,
+        periodic_announce: every(ANNOUNCE_PERIOD, 1),
+        periodic_announce_to_down_members: every(DEAD_PERIOD, 2),
+        periodic_gossip: every(GOSSIP_PERIOD, FANOUT),
+    }
+}
+
+impl Swim {
+    pub(super) fn new(identity: Identity, seed: u64, now: Duration) -> Self {
+        let relay = Relay::new(identity.node);
+        let rng = SmallRng::seed_from_u64(seed);
+        Self {
+            foca: Foca::with_custom_broadcast(identity, config(), rng, Codec, relay),
+            sink: Sink {
+                now,
+                slept: Duration::ZERO,
+                timers: BinaryHeap::new(),
+                scheduled: 0,
+                sends: Vec::new(),
+                ups: Vec::new(),
+            },
+            last_tick: now,
+        }
+    }
+
+    pub(super) fn identity(&self) -> Identity {
+        *self.foca.identity()
+    }
+
+    /// Every other member, dead ones included.
+    pub(super) fn members(&self) -> impl Iterator<Item = (Identity, State)> {
+        let own = self.foca.identity().node;
+        let members = self.foca.iter_membership_state();
+        members.map(|member| (*member.id(), member.state())).filter(move |(id, _)| id.node != own)
+    }
+
+    pub(super) fn is_alone(&self) -> bool {
+        self.foca.num_members() == 0
+    }
+
+    /// A whole, well-formed message.
+    pub(super) fn handle(&mut self, body: &[u8], now: Duration) {
+        self.advance(now);
+        let _ = self.foca.handle_data(body, &mut self.sink);
+    }
+
+    pub(super) fn tick(&mut self, now: Duration) {
+        // A process that was stopped has heard nobody; that says nothing about the others.
+        let gap = now.saturating_sub(self.last_tick);
+        if gap > SLEEP_MIN {
+            self.sink.slept += gap;
+        }
+        self.last_tick = self.last_tick.max(now);
+        self.advance(now);
+        // What a timer schedules anew is later than now, so this ends.
+        while let Some(Reverse(due)) = self.sink.timers.peek()
+            && due.at <= self.sink.now
+        {
+            if let Some(Reverse(due)) = self.sink.timers.pop() {
+                let _ = self.foca.handle_timer(due.timer, &mut self.sink);
+            }
+        }
+    }
+
+    pub(super) fn next_wake(&self) -> Option<Duration> {
+        self.sink.timers.peek().map(|Reverse(due)| due.at + self.sink.slept)
+    }
+
+    pub(super) fn announce(&mut self, to: Identity, now: Duration) {
+        self.advance(now);
+        let _ = self.foca.announce(to, &mut self.sink);
+    }
+
+    /// A page to be told, this node's own or another's.
+    pub(super) fn spread(&mut self, page: &[u8]) {
+        let _ = self.foca.add_broadcast(page);
+    }
+
+    /// A member has left.
+    pub(super) fn down(&mut self, identity: Identity, now: Duration) {
+        self.advance(now);
+        let _ = self.foca.apply_many([Member::down(identity)].into_iter(), true, &mut self.sink);
+    }
+
+    pub(super) fn forget(&mut self, identity: Identity) {
+        let _ = self.foca.handle_timer(Timer::RemoveDown(identity), &mut self.sink);
+    }
+
+    /// Another life of this node begins.
+    pub(super) fn rename(&mut self, bump: u64, now: Duration) {
+        self.advance(now);
+        let identity = Identity { bump, ..*self.foca.identity() };
+        let _ = self.foca.change_identity(identity, &mut self.sink);
+    }
+
+    /// Messages to be sent, without those to this node's own earlier lives.
+    pub(super) fn take_sends(&mut self) -> Vec<(Identity, Vec<u8>)> {
+        let own: NodeId = self.foca.identity().node;
+        let mut sends = std::mem::take(&mut self.sink.sends);
+        sends.retain(|(to, _)| to.node != own);
+        sends
+    }
+
+    /// Members that came up since the last call.
+    pub(super) fn take_ups(&mut self) -> Vec<Identity> {
+        std::mem::take(&mut self.sink.ups)
+    }
+
+    fn advance(&mut self, now: Duration) {
+        self.sink.now = self.sink.now.max(now.saturating_sub(self.sink.slept));
+    }
+}

@@ -1,0 +1,5 @@
+//! Gossip of whole nodes on a simulated network, with virtual time and disks that lose what was not
+//! saved.
+
+mod health;
+mod sim;

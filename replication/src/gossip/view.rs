@@ -1,0 +1,214 @@
+//! The nodes that this node has heard of, dead ones included.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use foca::State;
+use walengine_net::model::ClusterId;
+
+use super::identity::Identity;
+use super::limits::NODES_MAX;
+use super::meta::{Base, Led, NodeMeta, Page, PageBody};
+use crate::types::NodeId;
+
+/// What is believed about a node's life.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum NodeStanding {
+    /// It answers.
+    Alive,
+    /// Somebody got no answer; it has a few seconds to be heard.
+    Suspect,
+    /// It did not refute the suspicion, or was never heard since it was introduced.
+    Dead,
+    /// It said that it leaves for good.
+    Left,
+}
+
+/// A node as this node sees it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NodeView {
+    /// Which.
+    pub node: NodeId,
+    /// Its address for replicas and gossip.
+    pub peer_address: SocketAddr,
+    /// Whether it lives.
+    pub standing: NodeStanding,
+    /// The caller's time at which `standing` was noticed here.
+    pub since: Duration,
+    /// What it tells about itself, once it was heard.
+    pub meta: Option<NodeMeta>,
+    /// Its cluster. `None`: it has none, or was not heard yet.
+    pub cluster: Option<ClusterId>,
+}
+
+#[derive(Debug)]
+pub(super) struct Known {
+    pub identity: Identity,
+    /// What foca says; `None`: introduced by the caller, never heard.
+    state: Option<State>,
+    pub standing: NodeStanding,
+    pub since: Duration,
+}
+
+/// Newest pages of a node.
+#[derive(Debug, Default)]
+struct Pages {
+    since: u64,
+    base: Option<(u64, Base)>,
+    led: BTreeMap<u8, (u64, Led)>,
+}
+
+/// Nodes and their pages.
+#[derive(Debug, Default)]
+pub(super) struct Table {
+    nodes: BTreeMap<NodeId, Known>,
+    pages: BTreeMap<NodeId, Pages>,
+}
+
+impl Table {
+    pub(super) fn get(&self, node: NodeId) -> Option<&Known> {
+        self.nodes.get(&node)
+    }
+
+    pub(super) fn base(&self, node: NodeId) -> Option<&Base> {
+        self.pages.get(&node)?.base.as_ref().map(|(_, base)| base)
+    }
+
+    pub(super) fn iter(&self) -> impl Iterator<Item = &Known> {
+        self.nodes.values()
+    }
+
+    pub(super) fn is_active(&self, node: NodeId) -> bool {
+        let active =
+            |known: &Known| matches!(known.standing, NodeStanding::Alive | NodeStanding::Suspect);
+        self.nodes.get(&node).is_some_and(active)
+    }
+
+    /// Whether these nodes can be remembered besides those that are. Makes room if it can; returns
+    /// what it has forgotten for that.
+    pub(super) fn admit(&mut self, named: &[NodeId]) -> Option<Vec<Identity>> {
+        let fresh = named.iter().filter(|node| !self.pages.contains_key(node)).count();
+        let fresh = fresh.max(named.iter().filter(|node| !self.nodes.contains_key(node)).count());
+        let mut forgotten = Vec::new();
+        while self.nodes.len().max(self.pages.len()) + fresh > NODES_MAX {
+            let dead = |known: &&Known| {
+                matches!(known.standing, NodeStanding::Dead | NodeStanding::Left)
+                    && !named.contains(&known.identity.node)
+            };
+            let stray = self.pages.keys().copied().find(|node| !self.nodes.contains_key(node));
+            if let Some(identity) =
+                self.iter().filter(dead).min_by_key(|known| known.since).map(|known| known.identity)
+            {
+                forgotten.extend(self.forget(identity.node));
+            } else if let Some(stray) = stray {
+                self.pages.remove(&stray);
+            } else {
+                return None;
+            }
+        }
+        Some(forgotten)
+    }
+
+    pub(super) fn forget(&mut self, node: NodeId) -> Option<Identity> {
+        self.pages.remove(&node);
+        self.nodes.remove(&node).map(|known| known.identity)
+    }
+
+    /// A node that the caller knows of. Dead until it is heard.
+    pub(super) fn introduce(&mut self, node: NodeId, address: SocketAddr, now: Duration) {
+        let identity = Identity { node, bump: 0, address };
+        let standing = NodeStanding::Dead;
+        self.nodes.entry(node).or_insert(Known { identity, state: None, standing, since: now });
+    }
+
+    /// What foca says. Returns whether anything that is seen from outside has changed.
+    pub(super) fn set(&mut self, identity: Identity, state: State, now: Duration) -> bool {
+        let standing = self.standing(&identity, state);
+        match self.nodes.get_mut(&identity.node) {
+            Some(known) => {
+                let address_changed = known.identity.address != identity.address;
+                let changed = known.standing != standing;
+                if changed {
+                    (known.standing, known.since) = (standing, now);
+                }
+                (known.identity, known.state) = (identity, Some(state));
+                changed || address_changed
+            }
+            None => {
+                let known = Known { identity, state: Some(state), standing, since: now };
+                self.nodes.insert(identity.node, known);
+                true
+            }
+        }
+    }
+
+    fn standing(&self, identity: &Identity, state: State) -> NodeStanding {
+        match self.base(identity.node) {
+            Some(base) if base.left && identity.bump <= base.bump => NodeStanding::Left,
+            _ => match state {
+                State::Alive => NodeStanding::Alive,
+                State::Suspect => NodeStanding::Suspect,
+                State::Down => NodeStanding::Dead,
+            },
+        }
+    }
+
+    /// A page that came. Returns whether it is news.
+    pub(super) fn set_page(&mut self, page: Page, now: Duration) -> bool {
+        let head = page.head;
+        let pages = self.pages.entry(head.node).or_default();
+        if head.since < pages.since {
+            return false;
+        }
+        if head.since > pages.since {
+            *pages = Pages { since: head.since, ..Pages::default() };
+        }
+        match page.body {
+            PageBody::Base(base) => {
+                if pages.base.as_ref().is_some_and(|(known, _)| head.sequence <= *known) {
+                    return false;
+                }
+                pages.base = Some((head.sequence, base));
+            }
+            PageBody::Led(led) => {
+                if pages.led.get(&head.page).is_some_and(|(known, _)| head.sequence <= *known) {
+                    return false;
+                }
+                pages.led.insert(head.page, (head.sequence, led));
+            }
+        }
+        // A page may tell that the node has left.
+        if let Some(known) = self.nodes.get(&head.node)
+            && let Some(state) = known.state
+        {
+            self.set(known.identity, state, now);
+        }
+        true
+    }
+
+    pub(super) fn view(&self, known: &Known) -> NodeView {
+        let pages = self.pages.get(&known.identity.node);
+        let base = self.base(known.identity.node);
+        let meta = base.map(|base| NodeMeta {
+            client_address: base.client_address.clone(),
+            cores: base.cores,
+            version: base.version.clone(),
+            led: pages
+                .into_iter()
+                .flat_map(|pages| pages.led.values())
+                .flat_map(|(_, led)| led.iter().copied())
+                .collect(),
+            free_bytes: base.free_bytes,
+            leaving: base.leaving,
+        });
+        NodeView {
+            node: known.identity.node,
+            peer_address: known.identity.address,
+            standing: known.standing,
+            since: known.since,
+            meta,
+            cluster: base.map(|base| base.cluster).filter(|cluster| cluster.0 != 0),
+        }
+    }
+}

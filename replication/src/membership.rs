@@ -1,0 +1,312 @@
+//! Which nodes a Raft group should have and who should lead it. Pure: no I/O, no clock.
+//!
+//! The leader of a group asks [`next_step`] about once a second and carries out what it says; what
+//! was done is seen in the next [`GroupView`]. What gossip says proposes here and decides nothing:
+//! whatever the views are, no step leaves a configuration without a majority of live voters, old
+//! and new ([`keeps_quorum`]).
+//!
+//! Rules, the first that applies:
+//!
+//! 1. Nothing while a change is under way, or when the leader is no voter.
+//! 2. A leader that is leaving hands leadership to a voter that can take it. The only voter first
+//!    has a learner promoted beside it.
+//! 3. A voter that has left or is leaving is replaced by a caught-up live learner. Without one it is
+//!    removed; but while it lives and a live learner is catching up, that one is waited for.
+//! 4. A voter that is dead for longer than `dead_after` is replaced by a caught-up live learner.
+//!    Without one it stays: of an odd number, removing it lets no more nodes fail than before. Of an
+//!    even number it is removed, because then one more may fail.
+//! 5. A learner that has left or is leaving is removed.
+//! 6. Caught-up live learners are promoted while there are fewer voters than `replicas`: two at a
+//!    time from an odd number, one from an even one. So the number becomes odd and stays odd: an even
+//!    number tolerates no more failures than the odd one below it, and loses its quorum sooner.
+//! 7. A live node of the cluster is added as a learner, unless it was a member before. When the group
+//!    is full, a learner that is dead for longer than `dead_after` makes room.
+//! 8. Leadership moves to the preferred voter: of partition p the one at p modulo the number of
+//!    voters, ascending by id, if it is alive for ten seconds and caught up.
+//!
+//! A voter that gossip has never heard of is neither live nor dead here: the caller introduces the
+//! members of its groups ([`crate::gossip::Gossip::introduce`]), so that their death is timed.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use walengine_net::model::{ClusterId, PartitionId};
+
+use crate::gossip::{NodeStanding, NodeView};
+use crate::membership_codec::NODES_MAX;
+use crate::types::NodeId;
+
+/// Entries that a member may lack and still count as caught up: a second of small batches, and
+/// little beside what is in flight anyway.
+pub const CAUGHT_UP_ENTRIES: u64 = 1_000;
+/// How long a node must have been alive before leadership is given to it unasked.
+pub const STABLE_AFTER: Duration = Duration::from_secs(10);
+
+/// A group as its leader sees it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct GroupView {
+    /// The cluster; nodes of another, or of none, do not count.
+    pub cluster: ClusterId,
+    /// Which group.
+    pub partition: PartitionId,
+    /// The leader: who asks.
+    pub me: NodeId,
+    /// Its term.
+    pub term: u64,
+    /// Voters of the effective configuration.
+    pub voters: BTreeSet<NodeId>,
+    /// Members that do not vote.
+    pub learners: BTreeSet<NodeId>,
+    /// Members that were removed, ever. Their ids are not added again. To be kept with the group's
+    /// state, so that every later leader has them.
+    pub removed: BTreeSet<NodeId>,
+    /// A change of the membership is under way: joint, or not committed yet.
+    pub changing: bool,
+    /// Highest index that each other member is known to hold. Absent: not known.
+    pub matched: BTreeMap<NodeId, u64>,
+    /// Last index of the leader's log.
+    pub last: u64,
+    /// Highest committed index.
+    pub committed: u64,
+}
+
+/// What the operator wants.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Policy {
+    /// Voters of a group: 3 or 5. An even number counts as the odd one below it.
+    pub replicas: usize,
+    /// How long a voter is dead before another takes its place.
+    pub dead_after: Duration,
+}
+
+/// One change. To be carried out with the leader's term, so that a later leader's view is not
+/// changed by an earlier one's step.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Step {
+    /// A node begins to receive the log.
+    AddLearner {
+        /// Which.
+        node: NodeId,
+        /// Where.
+        address: SocketAddr,
+    },
+    /// Learners begin to vote.
+    Promote {
+        /// All voters from then on.
+        voters: BTreeSet<NodeId>,
+    },
+    /// A voter goes, and is no member any more; a learner may vote in its place.
+    Replace {
+        /// All voters from then on.
+        voters: BTreeSet<NodeId>,
+    },
+    /// A learner is no member any more.
+    RemoveLearner(NodeId),
+    /// Another voter is to lead.
+    TransferLeadership {
+        /// Which.
+        to: NodeId,
+    },
+}
+
+/// A majority of `old` and a majority of `new` are among `live`.
+pub fn keeps_quorum(
+    old: &BTreeSet<NodeId>,
+    new: &BTreeSet<NodeId>,
+    live: &BTreeSet<NodeId>,
+) -> bool {
+    let majority = |voters: &BTreeSet<NodeId>| 2 * voters.intersection(live).count() > voters.len();
+    majority(old) && majority(new)
+}
+
+/// What the leader should do now, if anything. `now` is on the clock of the views' `since`.
+pub fn next_step(
+    group: &GroupView,
+    nodes: &[NodeView],
+    policy: &Policy,
+    now: Duration,
+) -> Option<Step> {
+    if group.changing || !group.voters.contains(&group.me) {
+        return None;
+    }
+    let decision = Decision::new(group, nodes, policy, now);
+    let step = decision
+        .hand_over()
+        .or_else(|| decision.let_go())
+        .or_else(|| decision.replace_dead())
+        .or_else(|| decision.remove_learner())
+        .or_else(|| decision.promote())
+        .or_else(|| decision.add_learner())
+        .or_else(|| decision.place_leader());
+    if let Some(Step::Promote { voters } | Step::Replace { voters }) = &step {
+        assert!(keeps_quorum(&group.voters, voters, &decision.live), "{step:?} costs the quorum");
+    }
+    step
+}
+
+struct Decision<'a> {
+    group: &'a GroupView,
+    nodes: BTreeMap<NodeId, &'a NodeView>,
+    policy: &'a Policy,
+    now: Duration,
+    /// The leader, and those that answer.
+    live: BTreeSet<NodeId>,
+    /// Those that have left or want to.
+    going: BTreeSet<NodeId>,
+    /// Caught-up live learners that stay, ascending.
+    ready: Vec<NodeId>,
+}
+
+impl<'a> Decision<'a> {
+    fn new(group: &'a GroupView, nodes: &'a [NodeView], policy: &'a Policy, now: Duration) -> Self {
+        let of_cluster = nodes.iter().filter(|view| {
+            // A node that was introduced and never heard has not told its cluster.
+            let member = group.voters.contains(&view.node) || group.learners.contains(&view.node);
+            view.cluster == Some(group.cluster) || (member && view.cluster.is_none())
+        });
+        let nodes: BTreeMap<_, _> = of_cluster.map(|view| (view.node, view)).collect();
+        let with = |is: &dyn Fn(&NodeView) -> bool| -> BTreeSet<NodeId> {
+            nodes.values().filter(|view| is(view)).map(|view| view.node).collect()
+        };
+        let mut live = with(&|view| {
+            view.standing == NodeStanding::Alive && view.cluster == Some(group.cluster)
+        });
+        live.insert(group.me);
+        let going = with(&|view| {
+            view.standing == NodeStanding::Left || view.meta.as_ref().is_some_and(|it| it.leaving)
+        });
+        let mut decision = Self { group, nodes, policy, now, live, going, ready: Vec::new() };
+        let ready = |node: &NodeId| {
+            decision.live.contains(node)
+                && !decision.going.contains(node)
+                && decision.is_caught_up(*node)
+        };
+        decision.ready = group.learners.iter().copied().filter(ready).collect();
+        decision
+    }
+
+    fn is_caught_up(&self, node: NodeId) -> bool {
+        let matched = self.group.matched.get(&node);
+        matched.is_some_and(|matched| self.group.last.saturating_sub(*matched) <= CAUGHT_UP_ENTRIES)
+    }
+
+    fn is_long_dead(&self, node: NodeId) -> bool {
+        self.nodes.get(&node).is_some_and(|view| {
+            view.standing == NodeStanding::Dead
+                && self.now.saturating_sub(view.since) > self.policy.dead_after
+        })
+    }
+
+    /// The configuration, if it may be changed to.
+    fn allowed(&self, voters: BTreeSet<NodeId>) -> Option<BTreeSet<NodeId>> {
+        keeps_quorum(&self.group.voters, &voters, &self.live).then_some(voters)
+    }
+
+    /// Voters with some out and some in.
+    fn voters(&self, out: Option<NodeId>, into: &[NodeId]) -> BTreeSet<NodeId> {
+        let stay = self.group.voters.iter().copied().filter(|&node| Some(node) != out);
+        stay.chain(into.iter().copied()).collect()
+    }
+
+    fn hand_over(&self) -> Option<Step> {
+        let group = self.group;
+        if !self.going.contains(&group.me) {
+            return None;
+        }
+        let heir = |node: &NodeId| {
+            *node != group.me
+                && self.live.contains(node)
+                && !self.going.contains(node)
+                && self.is_caught_up(*node)
+        };
+        if let Some(to) = group.voters.iter().copied().find(heir) {
+            return Some(Step::TransferLeadership { to });
+        }
+        if group.voters.len() == 1 {
+            let voters = self.allowed(self.voters(None, self.ready.get(..1)?))?;
+            return Some(Step::Promote { voters });
+        }
+        None
+    }
+
+    fn let_go(&self) -> Option<Step> {
+        let me = self.group.me;
+        let out = self.group.voters.iter().find(|&&node| node != me && self.going.contains(&node));
+        let out = *out?;
+        if let Some(learner) = self.ready.first() {
+            let voters = self.allowed(self.voters(Some(out), &[*learner]))?;
+            return Some(Step::Replace { voters });
+        }
+        let catching_up = |node: &NodeId| self.live.contains(node) && !self.going.contains(node);
+        if self.live.contains(&out) && self.group.learners.iter().any(catching_up) {
+            return None;
+        }
+        let voters = self.allowed(self.voters(Some(out), &[]))?;
+        Some(Step::Replace { voters })
+    }
+
+    fn replace_dead(&self) -> Option<Step> {
+        let others = self.group.voters.iter().copied().filter(|&node| node != self.group.me);
+        let dead = others.filter(|&node| self.is_long_dead(node));
+        let out = dead.min_by_key(|node| self.nodes.get(node).map(|view| view.since))?;
+        let into = self.ready.get(..1).unwrap_or_default();
+        if into.is_empty() && !self.group.voters.len().is_multiple_of(2) {
+            return None;
+        }
+        let voters = self.allowed(self.voters(Some(out), into))?;
+        Some(Step::Replace { voters })
+    }
+
+    fn remove_learner(&self) -> Option<Step> {
+        let group = self.group;
+        let gone = group.learners.iter().copied().find(|node| self.going.contains(node))?;
+        self.allowed(group.voters.clone())?;
+        Some(Step::RemoveLearner(gone))
+    }
+
+    fn promote(&self) -> Option<Step> {
+        let count = self.group.voters.len();
+        let wanted = self.policy.replicas.saturating_sub(1) / 2 * 2 + 1; // odd
+        if count >= wanted {
+            return None;
+        }
+        let more = if count.is_multiple_of(2) { 1 } else { 2 };
+        let voters = self.allowed(self.voters(None, self.ready.get(..more)?))?;
+        Some(Step::Promote { voters })
+    }
+
+    fn add_learner(&self) -> Option<Step> {
+        let group = self.group;
+        let is_new = |view: &&&NodeView| {
+            self.live.contains(&view.node)
+                && !self.going.contains(&view.node)
+                && !group.voters.contains(&view.node)
+                && !group.learners.contains(&view.node)
+                && !group.removed.contains(&view.node)
+        };
+        let fresh = self.nodes.values().find(is_new)?;
+        self.allowed(group.voters.clone())?;
+        if group.voters.len() + group.learners.len() < NODES_MAX {
+            return Some(Step::AddLearner { node: fresh.node, address: fresh.peer_address });
+        }
+        let dead = group.learners.iter().copied().filter(|&node| self.is_long_dead(node));
+        dead.min_by_key(|node| self.nodes.get(node).map(|view| view.since)).map(Step::RemoveLearner)
+    }
+
+    fn place_leader(&self) -> Option<Step> {
+        let group = self.group;
+        let place = usize::from(group.partition.0) % group.voters.len();
+        let preferred = *group.voters.iter().nth(place)?;
+        let view = self.nodes.get(&preferred)?;
+        let can = preferred != group.me
+            && self.live.contains(&preferred)
+            && !self.going.contains(&preferred)
+            && self.is_caught_up(preferred)
+            && self.now.saturating_sub(view.since) >= STABLE_AFTER;
+        can.then_some(Step::TransferLeadership { to: preferred })
+    }
+}
+
+#[cfg(test)]
+mod tests;
