@@ -21,6 +21,10 @@ pub struct ServeOptions {
     #[arg(long, value_name = "N", env = "WALENGINE_CORES")]
     pub cores: Option<usize>,
 
+    /// Core of the first shard; the others follow. For several nodes on one machine [default: 0]
+    #[arg(long, value_name = "N", env = "WALENGINE_FIRST_CORE")]
+    pub first_core: Option<usize>,
+
     /// Data directory; formatted on first use [default: ./walengine-data]
     #[arg(long, value_name = "DIR", env = "WALENGINE_DATA")]
     pub data: Option<PathBuf>,
@@ -103,6 +107,8 @@ pub struct ServeOptions {
 pub struct Config {
     /// Shards to start.
     pub cores: usize,
+    /// Core of the first.
+    pub first_core: usize,
     /// Data directory.
     pub data: PathBuf,
     /// Where clients connect.
@@ -167,6 +173,7 @@ impl ServeOptions {
         })?;
         Ok(Self {
             cores: self.cores.or(file.cores),
+            first_core: self.first_core.or(file.first_core),
             data: self.data.or(file.data),
             listen: self.listen.or(file.listen),
             partitions: self.partitions.or(file.partitions),
@@ -190,8 +197,10 @@ impl ServeOptions {
     /// Settings in force, after checking that they make sense together.
     pub fn resolve(self) -> Result<Config, Fatal> {
         let machine = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
-        let cores = self.cores.unwrap_or(machine);
-        within("cores", cores as u64, 1, machine as u64)?;
+        let first_core = self.first_core.unwrap_or(0);
+        within("first-core", first_core as u64, 0, machine as u64 - 1)?;
+        let cores = self.cores.unwrap_or(machine - first_core);
+        within("cores", cores as u64, 1, (machine - first_core) as u64)?;
         let segment_mib = self.segment_mib.unwrap_or(128);
         within("segment-mib", segment_mib, 8, 4096)?;
         let flushes = self.flushes.unwrap_or(4);
@@ -213,6 +222,7 @@ impl ServeOptions {
         let cluster = self.cluster(listen)?;
         Ok(Config {
             cores,
+            first_core,
             data: self.data.unwrap_or_else(|| PathBuf::from("walengine-data")),
             listen,
             partitions: self.partitions,

@@ -3,8 +3,8 @@
 //! The library behind the `walengine` binary. ARCHITECTURE.md has the map.
 
 pub mod cli;
-pub mod cluster;
 pub mod config;
+pub mod control;
 pub mod fatal;
 pub mod ledger;
 pub mod limits;
@@ -14,6 +14,7 @@ pub mod planted;
 pub mod preflight;
 pub mod raft_apply;
 pub mod raft_log;
+mod raft_recent;
 pub mod shard;
 pub mod storage;
 

@@ -32,6 +32,12 @@ pub const SNAPSHOT_PIECE_BYTES: usize = 2 << 20;
 pub const SNAPSHOTS_KEPT: usize = 2;
 /// Connections on their way from one shard to another.
 pub const HANDOVERS_MAX: usize = 256;
+/// Commands on their way to a shard.
+pub const COMMANDS_MAX: usize = 64;
+/// How often a node that waits for a cluster looks whether there is one.
+pub const AWAIT_STEP: Duration = Duration::from_millis(50);
+/// How often it says that it still waits.
+pub const AWAIT_SAY_EVERY: Duration = Duration::from_secs(30);
 /// Connections that the kernel holds before they are accepted.
 pub const LISTEN_BACKLOG: i32 = 1024;
 /// How long an address in use is tried again before it is an error.

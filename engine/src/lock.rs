@@ -6,8 +6,8 @@ use std::path::Path;
 
 use crate::fatal::{Fatal, Reason};
 
-/// Name of the lock file in the data directory.
-const LOCK_FILE: &str = "lock";
+/// Name of the file in the data directory.
+pub const NAME: &str = "lock";
 
 /// Held while a process uses a data directory; the kernel releases it when the process ends,
 /// however it ends.
@@ -19,7 +19,7 @@ pub struct DirectoryLock {
 impl DirectoryLock {
     /// Takes the lock, or says which process holds it.
     pub fn take(dir: &Path) -> Result<Self, Fatal> {
-        let path = dir.join(LOCK_FILE);
+        let path = dir.join(NAME);
         let failed = |error: std::io::Error| {
             Fatal::new(Reason::DataDirectory, format!("cannot lock {}: {error}", path.display()))
         };

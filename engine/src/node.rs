@@ -3,7 +3,7 @@
 //! Settings, preflight, lock, superblock, listening socket, shards; they serve once every partition
 //! has been recovered. A signal stops them: nothing new is taken, what is in flight is finished.
 
-use std::net::{SocketAddr, TcpListener};
+use std::net::{SocketAddr, TcpListener, UdpSocket};
 use std::os::fd::AsRawFd;
 use std::path::Path;
 use std::sync::Arc;
@@ -11,14 +11,21 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use walengine_net::model::{ClusterId, PartitionId};
+use walengine_replication::gossip::Founding;
+use walengine_replication::types::{Member, NodeId};
 
-use crate::config::Config;
+use crate::config::{ClusterConfig, Config};
+use crate::control::forming::{self, FormingFile};
+use crate::control::{Control, Event, Order};
 use crate::fatal::{Fatal, Reason};
-use crate::limits::{HANDOVERS_MAX, LISTEN_BACKLOG, LISTEN_WITHIN, SPACE_EVERY};
-use crate::lock::DirectoryLock;
+use crate::limits::{
+    AWAIT_SAY_EVERY, AWAIT_STEP, COMMANDS_MAX, HANDOVERS_MAX, LISTEN_BACKLOG, LISTEN_WITHIN,
+    SPACE_EVERY,
+};
+use crate::lock::{self, DirectoryLock};
 use crate::preflight;
 use crate::runtime::Runtime;
-use crate::shard::{self, ShardStart};
+use crate::shard::{self, Command, Founders, ShardStart};
 use crate::storage::glommio_disk::GlommioDisk;
 use crate::storage::layout::Superblock;
 use crate::storage::superblock;
@@ -47,6 +54,22 @@ impl Shared {
     }
 }
 
+/// Sockets that the shards accept from.
+struct Sockets {
+    clients: TcpListener,
+    /// In a cluster.
+    peers: Option<TcpListener>,
+}
+
+/// Why a node that served ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum End {
+    /// A signal came.
+    Signal,
+    /// An operator wants it to leave its cluster.
+    Leave,
+}
+
 /// Serves until a signal comes. Returns `Ok` after a clean stop.
 pub fn serve(config: Config) -> Result<(), Fatal> {
     preflight::check_machine(config.cores)?;
@@ -54,21 +77,134 @@ pub fn serve(config: Config) -> Result<(), Fatal> {
     let started = Instant::now();
     let new = prepare_directory(&config)?;
     let _lock = DirectoryLock::take(&config.data)?;
-    let superblock = if new { format_directory(&config)? } else { read_superblock(&config.data)? };
-    warn_of_other_settings(&config, &superblock);
-    let room = 2 * superblock.segment_bytes + config.reserve_bytes;
-    preflight::check_directory(&config.data, if new { room } else { 0 })?;
-    let listener = listen(&config)?;
-    let shared = Arc::new(Shared {
-        full: AtomicBool::new(false),
-        leaving: AtomicBool::new(false),
-        free_bytes: AtomicU64::new(0),
-        config,
-        superblock,
-        started,
-    });
-    look_at_space(&shared);
-    run_shards(&shared, &listener)
+    let found = if new { None } else { Some(read_superblock(&config.data)?) };
+    let room = 2 * found.map_or(config.segment_bytes, |found| found.segment_bytes);
+    preflight::check_directory(&config.data, if new { room + config.reserve_bytes } else { 0 })?;
+    let peers = config.cluster.as_ref().map(|cluster| listen(cluster.peer_listen, "--peer-listen"));
+    let sockets =
+        Sockets { clients: listen(config.listen, "--listen")?, peers: peers.transpose()? };
+    let signals = watch_signals()?;
+    match config.cluster.clone() {
+        None => {
+            let superblock = match found {
+                Some(found) if found.replicated => return Err(not_alone()),
+                Some(found) => found,
+                None => format_directory(&config)?,
+            };
+            run(config, superblock, started, &sockets, &signals, None, Founders::default())?;
+        }
+        Some(cluster) => {
+            serve_in_cluster(config, &cluster, found, started, &sockets, &signals)?;
+        }
+    }
+    Ok(())
+}
+
+fn not_alone() -> Fatal {
+    let message = "this data directory is of a node of a cluster: give it --peer-listen and --join";
+    Fatal::new(Reason::DataDirectory, message)
+}
+
+/// Finds the cluster, or forms it, and serves in it.
+fn serve_in_cluster(
+    config: Config,
+    cluster: &ClusterConfig,
+    found: Option<Superblock>,
+    started: Instant,
+    sockets: &Sockets,
+    signals: &flume::Receiver<i32>,
+) -> Result<(), Fatal> {
+    if found.is_some_and(|found| !found.replicated) {
+        let message = "this data directory was formatted to serve alone; name another --data for \
+                       a node of a cluster, and import what this one holds";
+        return Err(Fatal::new(Reason::DataDirectory, message));
+    }
+    let gossip = UdpSocket::bind(cluster.peer_listen)
+        .map_err(|error| cannot_listen("--peer-listen", cluster.peer_listen, &error))?;
+    let clients = sockets.clients.local_addr().unwrap_or(config.listen);
+    let forming = FormingFile::open(&config.data, found.map(|found| found.node))?;
+    let (node, mut founding) = (forming.node(), forming.founding().cloned());
+    let known = found.map(|found| (found.cluster, found.partitions));
+    let control =
+        Control::start(&config, cluster, forming, known, gossip, cluster.advertised(clients))?;
+    let superblock = match found {
+        Some(found) => Some(found),
+        None => match await_cluster(cluster, &control, signals)? {
+            None => None,
+            Some(Event::Joined(id, partitions)) => {
+                tracing::info!("node {node} joins cluster {:032x}", id.0);
+                Some(format_member(&config, id, node, partitions)?)
+            }
+            Some(Event::Formed(formed)) => {
+                let (id, nodes) = (formed.cluster, formed.members.len());
+                tracing::info!("node {node} forms cluster {:032x} with {nodes} nodes", id.0);
+                let partitions = formed.partitions;
+                founding = Some(formed);
+                Some(format_member(&config, id, node, partitions)?)
+            }
+            Some(Event::Failed(fatal)) => return Err(fatal),
+        },
+    };
+    let Some(superblock) = superblock else {
+        control.stop(false);
+        return Ok(());
+    };
+    let founders = founders(node, founding.as_ref(), &superblock, cluster.replicas);
+    let ended = run(config, superblock, started, sockets, signals, Some(&control), founders);
+    control.stop(matches!(ended, Ok(End::Leave)));
+    ended.map(|_| ())
+}
+
+/// The voters that the groups of a new cluster begin with; nobody's business but one node's, so
+/// that all begin with the same.
+fn founders(
+    node: NodeId,
+    founding: Option<&Founding>,
+    superblock: &Superblock,
+    replicas: usize,
+) -> Founders {
+    let founding = founding.filter(|founding| founding.cluster == superblock.cluster);
+    let Some(founding) = founding else { return Founders::default() };
+    let mut members: Vec<_> = founding.members.iter().collect();
+    members.sort_unstable_by_key(|member| member.node);
+    if members.first().map(|first| first.node) != Some(node) {
+        return Founders::default();
+    }
+    let voters = members
+        .into_iter()
+        .take(replicas)
+        .map(|founder| (founder.node, Member { peer_address: founder.peer_address.to_string() }));
+    Arc::new(voters.collect())
+}
+
+/// Waits until there is a cluster. `None` after a signal.
+fn await_cluster(
+    cluster: &ClusterConfig,
+    control: &Control,
+    signals: &flume::Receiver<i32>,
+) -> Result<Option<Event>, Fatal> {
+    let wanted = match cluster.expect {
+        Some(expect) => format!("{expect} nodes that name each other to form a cluster"),
+        None => "a node of a cluster to join".to_owned(),
+    };
+    tracing::info!("waiting for {wanted}; --join names {:?}", cluster.join);
+    let mut said = Instant::now();
+    loop {
+        if signals.recv_timeout(AWAIT_STEP).is_ok() {
+            return Ok(None);
+        }
+        match control.events.try_recv() {
+            Ok(event) => return Ok(Some(event)),
+            Err(flume::TryRecvError::Empty) => {}
+            Err(flume::TryRecvError::Disconnected) => {
+                return Err(Fatal::new(Reason::Listen, "gossip has ended; its reason is above"));
+            }
+        }
+        if said.elapsed() >= AWAIT_SAY_EVERY {
+            said = Instant::now();
+            tracing::warn!("still waiting for {wanted}");
+        }
+    }
 }
 
 /// Formats a data directory without serving it. An existing one is an error.
@@ -119,7 +255,9 @@ fn prepare_directory(config: &Config) -> Result<bool, Fatal> {
     let entries = std::fs::read_dir(dir).map_err(|error| failed("read", error))?;
     for entry in entries {
         let name = entry.map_err(|error| failed("read", error))?.file_name();
-        if name != "lock" {
+        if ![lock::NAME, forming::NAME, forming::NAME_NEW].iter().any(|known| name == *known)
+            && !is_unfinished_partition(&name)
+        {
             let message = format!(
                 "{} has no superblock but holds {}: it is not a walengine data directory, or its \
                  format was cut short; name another --data, or empty it",
@@ -132,6 +270,13 @@ fn prepare_directory(config: &Config) -> Result<bool, Fatal> {
     Ok(true)
 }
 
+/// A crash between the first partition and the superblock of a cluster's node leaves such; nothing
+/// was promised with them yet.
+fn is_unfinished_partition(name: &std::ffi::OsStr) -> bool {
+    let name = name.to_string_lossy();
+    name.strip_prefix('p').is_some_and(|rest| rest.bytes().all(|byte| byte.is_ascii_digit()))
+}
+
 fn format_directory(config: &Config) -> Result<Superblock, Fatal> {
     let random = || uuid::Uuid::new_v4().as_u128();
     let superblock = Superblock {
@@ -142,6 +287,32 @@ fn format_directory(config: &Config) -> Result<Superblock, Fatal> {
         created: crate::runtime_glommio::GlommioRuntime::new().now(),
         replicated: false,
     };
+    write_superblock(config, superblock)
+}
+
+/// Formats the data directory of a cluster's node: its partitions first, so that one that is
+/// missing later is known to be lost.
+fn format_member(
+    config: &Config,
+    cluster: ClusterId,
+    node: NodeId,
+    partitions: u16,
+) -> Result<Superblock, Fatal> {
+    let superblock = Superblock {
+        cluster,
+        node,
+        partitions,
+        segment_bytes: config.segment_bytes,
+        created: crate::runtime_glommio::GlommioRuntime::new().now(),
+        replicated: true,
+    };
+    let (disk, data) = (GlommioDisk::new(&config.data), config.data.clone());
+    on_executor(async move { shard::groups::format(&disk, &data, &superblock).await })?
+        .map_err(|error| shard::open_failed(&error))?;
+    write_superblock(config, superblock)
+}
+
+fn write_superblock(config: &Config, superblock: Superblock) -> Result<Superblock, Fatal> {
     let dir = config.data.clone();
     on_executor(
         async move { superblock::write(&GlommioDisk::new(&dir), &dir, &superblock).await },
@@ -158,17 +329,8 @@ fn warn_of_other_settings(config: &Config, superblock: &Superblock) {
 }
 
 /// Without `SO_REUSEPORT`: a second server on the address must be told, not served by halves.
-fn listen(config: &Config) -> Result<TcpListener, Fatal> {
-    let address = config.listen;
-    let failed = |error: std::io::Error| {
-        let fix = match error.kind() {
-            std::io::ErrorKind::AddrInUse => "another process has it; stop that or choose another",
-            std::io::ErrorKind::AddrNotAvailable => "this machine has no such address",
-            std::io::ErrorKind::PermissionDenied => "ports below 1024 need privileges",
-            _ => "choose another address with --listen",
-        };
-        Fatal::new(Reason::Listen, format!("cannot listen on {address} ({error}): {fix}"))
-    };
+fn listen(address: SocketAddr, flag: &str) -> Result<TcpListener, Fatal> {
+    let failed = |error: std::io::Error| cannot_listen(flag, address, &error);
     let listener = bind_within(address, LISTEN_WITHIN).map_err(failed)?;
     // SAFETY: the descriptor is open as long as `listener` lives; listen(2) again only sets the
     // length of the queue.
@@ -176,6 +338,17 @@ fn listen(config: &Config) -> Result<TcpListener, Fatal> {
         return Err(failed(std::io::Error::last_os_error()));
     }
     Ok(listener)
+}
+
+fn cannot_listen(flag: &str, address: SocketAddr, error: &std::io::Error) -> Fatal {
+    let other = format!("choose another address with {flag}");
+    let fix = match error.kind() {
+        std::io::ErrorKind::AddrInUse => "another process has it; stop that or choose another",
+        std::io::ErrorKind::AddrNotAvailable => "this machine has no such address",
+        std::io::ErrorKind::PermissionDenied => "ports below 1024 need privileges",
+        _ => &other,
+    };
+    Fatal::new(Reason::Listen, format!("cannot listen on {address} ({error}): {fix}"))
 }
 
 /// A killed server's `io_uring` holds its listening socket until the kernel has torn the ring down,
@@ -194,49 +367,73 @@ fn bind_within(address: SocketAddr, wait: Duration) -> std::io::Result<TcpListen
     }
 }
 
-fn run_shards(shared: &Arc<Shared>, listener: &TcpListener) -> Result<(), Fatal> {
-    let signals = watch_signals()?;
+/// Runs the shards until the node ends.
+fn run(
+    config: Config,
+    superblock: Superblock,
+    started: Instant,
+    sockets: &Sockets,
+    signals: &flume::Receiver<i32>,
+    control: Option<&Control>,
+    founders: Founders,
+) -> Result<End, Fatal> {
+    warn_of_other_settings(&config, &superblock);
+    let shared = Arc::new(Shared {
+        full: AtomicBool::new(false),
+        leaving: AtomicBool::new(false),
+        free_bytes: AtomicU64::new(0),
+        config,
+        superblock,
+        started,
+    });
+    look_at_space(&shared);
     let cores = shared.config.cores;
     let (handover_in, handover_out): (Vec<_>, Vec<_>) =
         (0..cores).map(|_| flume::bounded(HANDOVERS_MAX)).unzip();
     let (report, reports) = flume::bounded(2 * cores);
-    let mut stops = Vec::new();
+    let mut commands = Vec::new();
     let mut threads = Vec::new();
-    for (shard, handed) in handover_out.into_iter().enumerate() {
-        let (stop, stopped) = flume::bounded(2);
-        let listener = listener.try_clone().map_err(|error| {
+    let share = |listener: &TcpListener| {
+        listener.try_clone().map_err(|error| {
             Fatal::new(Reason::Listen, format!("cannot share the listening socket: {error}"))
-        })?;
+        })
+    };
+    for (shard, handed) in handover_out.into_iter().enumerate() {
+        let (command, commanded) = flume::bounded(COMMANDS_MAX);
         let start = ShardStart {
             shard,
             shared: shared.clone(),
-            listener,
-            peer_listener: None,
-            founders: Arc::default(),
+            listener: share(&sockets.clients)?,
+            peer_listener: sockets.peers.as_ref().map(share).transpose()?,
+            founders: founders.clone(),
             handed,
             others: handover_in.clone(),
-            commands: stopped,
+            commands: commanded,
             report: report.clone(),
+            control: control.map(Control::orders),
         };
         threads.push(shard::spawn(start)?);
-        stops.push(stop);
+        commands.push(command);
     }
     drop(report);
-    let result = wait_ready(cores, &reports).and_then(|()| {
-        for stop in &stops {
-            let _ = stop.send(shard::Command::Serve); // a shard that has ended reports it itself
+    let ended = wait_ready(cores, &reports).and_then(|()| {
+        for command in &commands {
+            let _ = command.send(Command::Serve); // a shard that has ended reports it itself
         }
-        announce(shared, listener);
-        wait_for_end(shared, &signals, &reports)
+        if let Some(control) = control {
+            let _ = control.orders().send(Order::Serve(shared.clone(), commands.clone()));
+        }
+        announce(&shared, &sockets.clients);
+        wait_for_end(&shared, signals, &reports, control)
     });
-    for stop in &stops {
-        let _ = stop.send(shard::Command::Stop);
+    for command in &commands {
+        let _ = command.send(Command::Stop);
     }
-    let mut result = result;
+    let mut ended = ended;
     for thread in threads {
-        result = result.and(thread.join());
+        ended = ended.and_then(|end| thread.join().map(|()| end));
     }
-    result
+    ended
 }
 
 fn wait_ready(cores: usize, reports: &flume::Receiver<Result<(), Fatal>>) -> Result<(), Fatal> {
@@ -249,22 +446,34 @@ fn wait_ready(cores: usize, reports: &flume::Receiver<Result<(), Fatal>>) -> Res
     Ok(())
 }
 
-/// Returns when a signal came, or with the reason why a shard ended by itself.
+/// Returns when the node is to end, or with the reason why a part of it ended by itself.
 fn wait_for_end(
     shared: &Shared,
     signals: &flume::Receiver<i32>,
     reports: &flume::Receiver<Result<(), Fatal>>,
-) -> Result<(), Fatal> {
+    control: Option<&Control>,
+) -> Result<End, Fatal> {
     loop {
         match signals.recv_timeout(SPACE_EVERY) {
             Ok(signal) => {
                 tracing::info!("signal {signal}: finishing what is in flight");
-                return Ok(());
+                return Ok(End::Signal);
             }
             Err(_) => look_at_space(shared),
         }
         if let Ok(report) = reports.try_recv() {
             report?;
+        }
+        if let Some(control) = control {
+            // What else it tells is known by now.
+            while let Ok(event) = control.events.try_recv() {
+                if let Event::Failed(fatal) = event {
+                    return Err(fatal);
+                }
+            }
+        }
+        if shared.leaving.load(Ordering::Relaxed) {
+            return Ok(End::Leave);
         }
     }
 }

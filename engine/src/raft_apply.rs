@@ -5,6 +5,7 @@
 //! snapshot is the ledger's own stream of chunks and the membership at the same entry.
 
 use std::cell::RefCell;
+use std::collections::BTreeSet;
 use std::io;
 use std::rc::Rc;
 
@@ -12,7 +13,7 @@ use futures_lite::{Stream, StreamExt};
 use openraft::storage::{EntryResponder, RaftStateMachine};
 use openraft::{EntryPayload, OptionalSend, RaftSnapshotBuilder};
 use walengine_replication::types::{
-    LogId, Payload, RaftSnapshot, RaftSnapshotMeta, SnapshotData, StoredMembership, Types,
+    LogId, NodeId, Payload, RaftSnapshot, RaftSnapshotMeta, SnapshotData, StoredMembership, Types,
 };
 
 use crate::ledger::Ledger;
@@ -36,6 +37,8 @@ pub struct RaftApply {
 struct State {
     applied: Option<LogId>,
     membership: StoredMembership,
+    /// Who was a member once and is none any more; follows from the log.
+    removed: BTreeSet<NodeId>,
     newest: Option<RaftSnapshot>,
     /// Set once: this replica must not serve any more.
     stopped: Option<String>,
@@ -57,6 +60,11 @@ impl RaftApply {
         self.state.borrow().applied
     }
 
+    /// Nodes that were members once and are none any more, as far as was applied.
+    pub fn removed(&self) -> BTreeSet<NodeId> {
+        self.state.borrow().removed.clone()
+    }
+
     /// Why this replica has stopped serving, if it has.
     pub fn stopped(&self) -> Option<String> {
         self.state.borrow().stopped.clone()
@@ -72,6 +80,11 @@ impl RaftApply {
         }
         let mut state = self.state.borrow_mut();
         if let EntryPayload::Membership(membership) = payload {
+            let before: Vec<_> = state.membership.nodes().map(|(node, _)| *node).collect();
+            state.removed.extend(before);
+            for (node, _) in membership.nodes() {
+                state.removed.remove(node);
+            }
             state.membership = StoredMembership::new(Some(log_id), membership.clone());
         }
         state.applied = Some(log_id);

@@ -27,6 +27,7 @@ use walengine_replication::membership_codec;
 use walengine_replication::types::{Batch, Entry, LogId, NodeId, Types, Vote};
 
 use crate::planted::{Bug, is_planted};
+use crate::raft_recent::RecentEntries;
 use crate::runtime::Runtime;
 use crate::storage::disk::Disk;
 use crate::storage::error::{AppendError, ReadError};
@@ -43,6 +44,7 @@ pub struct RaftLog<D: Disk, R: Runtime> {
     runtime: R,
     ids: (walengine_net::model::ClusterId, walengine_net::model::PartitionId),
     state: Rc<RefCell<State>>,
+    recent: Rc<RefCell<RecentEntries>>,
 }
 
 #[derive(Clone, Copy, Default)]
@@ -55,9 +57,9 @@ struct State {
 
 impl<D: Disk, R: Runtime> Clone for RaftLog<D, R> {
     fn clone(&self) -> Self {
-        let Self { node, log, runtime, ids, state } = self;
+        let Self { node, log, runtime, ids, state, recent } = self;
         let (log, runtime, state) = (log.clone(), runtime.clone(), state.clone());
-        Self { node: *node, log, runtime, ids: *ids, state }
+        Self { node: *node, log, runtime, ids: *ids, state, recent: recent.clone() }
     }
 }
 
@@ -96,7 +98,8 @@ impl<D: Disk, R: Runtime> RaftLog<D, R> {
         // is the tail's.
         let committed = if committed == last.index { log_id_of(&last) } else { None };
         let state = Rc::new(RefCell::new(State { purged, committed, unsaved_vote: None }));
-        Self { node, log, runtime, ids: (config.cluster, config.partition), state }
+        let (ids, recent) = ((config.cluster, config.partition), Rc::default());
+        Self { node, log, runtime, ids, state, recent }
     }
 
     /// The log below.
@@ -104,7 +107,7 @@ impl<D: Disk, R: Runtime> RaftLog<D, R> {
         &self.log
     }
 
-    async fn append_one(&self, entry: &Entry) -> io::Result<()> {
+    async fn append_one(&self, mut entry: Entry) -> io::Result<()> {
         let index = ours(entry.log_id.index);
         let last = self.log.last();
         if index != last.index + 1 {
@@ -117,6 +120,12 @@ impl<D: Disk, R: Runtime> RaftLog<D, R> {
         }
         let last = self.log.last();
         let term = entry.log_id.leader_id.term;
+        if let EntryPayload::Normal(batch) = &entry.payload
+            && batch.base_offset != last.next_offset
+            && self.leads_in(term)
+        {
+            entry.payload = EntryPayload::Blank;
+        }
         let membership;
         let (cluster, partition) = self.ids;
         let empty = |kind| EntryMeta {
@@ -135,11 +144,6 @@ impl<D: Disk, R: Runtime> RaftLog<D, R> {
             EntryPayload::Membership(members) => {
                 membership = membership_codec::encode(members);
                 (empty(EntryKind::Membership), &membership[..])
-            }
-            EntryPayload::Normal(batch)
-                if self.leads_in(term) && batch.base_offset != last.next_offset =>
-            {
-                (empty(EntryKind::Blank), &[][..])
             }
             EntryPayload::Normal(batch) => {
                 if batch.term != term {
@@ -165,7 +169,7 @@ impl<D: Disk, R: Runtime> RaftLog<D, R> {
         loop {
             let changed = self.log.changed().changed();
             match self.log.append(&meta, body) {
-                Ok(_) => return Ok(()),
+                Ok(_) => break,
                 // The writes in flight, or the operator, will make room.
                 Err(AppendError::Backlog(_) | AppendError::Full) => {
                     self.log.flush();
@@ -174,6 +178,8 @@ impl<D: Disk, R: Runtime> RaftLog<D, R> {
                 Err(error) => return Err(failed(error)),
             }
         }
+        self.recent.borrow_mut().push(entry);
+        Ok(())
     }
 
     /// Only this node can have led in this term.
@@ -185,6 +191,9 @@ impl<D: Disk, R: Runtime> RaftLog<D, R> {
     async fn read(&self, from: u64, to: u64, bytes_max: usize) -> io::Result<Vec<Entry>> {
         let purged = self.state.borrow().purged;
         let from = purged.map_or(from, |purged| from.max(purged.index + 1));
+        if let Some(entries) = self.recent.borrow().range(from, to, bytes_max) {
+            return Ok(entries);
+        }
         let mut entries = Vec::new();
         let mut next = from;
         let mut read_bytes = 0;
@@ -327,7 +336,7 @@ impl<D: Disk, R: Runtime> RaftLogStorage<Types> for RaftLog<D, R> {
         I::IntoIter: OptionalSend,
     {
         for entry in entries {
-            self.append_one(&entry).await?;
+            self.append_one(entry).await?;
         }
         self.log.flush();
         if is_planted(Bug::AcknowledgeBeforeFlush) {
@@ -345,6 +354,7 @@ impl<D: Disk, R: Runtime> RaftLogStorage<Types> for RaftLog<D, R> {
     async fn truncate_after(&mut self, last_log_id: Option<LogId>) -> Result<(), io::Error> {
         let index = last_log_id.map_or(0, |id| ours(id.index));
         let index = index.max(self.log.first_index() - 1);
+        self.recent.borrow_mut().cut(index); // ours is one more
         self.log.truncate_after(index).await.map_err(failed)
     }
 
@@ -353,6 +363,7 @@ impl<D: Disk, R: Runtime> RaftLogStorage<Types> for RaftLog<D, R> {
         if ours(upto.index) > last.index {
             // A snapshot is ahead of the log: the log goes on behind it.
             let before = Tail { index: ours(upto.index), term: upto.leader_id.term, ..last };
+            self.recent.borrow_mut().cut(0);
             self.log.begin_after(before).await.map_err(failed)?;
         }
         let purged = &mut self.state.borrow_mut().purged;

@@ -11,12 +11,14 @@ use walengine_net::message::{
 use walengine_net::model::PartitionId;
 use walengine_replication::types::NodeId;
 
+use super::manage::preferred;
 use super::members::GroupReport;
 use super::outbox::Outbox;
 use super::request::Refused;
 use super::served::Served;
 use super::session::SERVER_VERSION;
 use super::status::NodeFacts;
+use crate::control::view::health_of;
 use crate::runtime::Runtime;
 use crate::storage::disk::Disk;
 
@@ -30,15 +32,19 @@ pub fn cluster_status<D: Disk, R: Runtime>(
     let shared = &node.shared;
     let cluster = node.cluster.borrow().clone();
     let addresses: Vec<_> = cluster.nodes.iter().map(|one| one.peer_address.to_string()).collect();
-    let rows = cluster.nodes.iter().zip(&addresses).map(|(one, peer_address)| NodeRow {
-        node: one.node,
-        state: one.health as u8,
-        cores: one.cores,
-        free_bytes: one.free_bytes,
-        heard_seconds: one.since_seconds,
-        client_address: &one.client_address,
-        peer_address,
-        version: &one.version,
+    let now = cluster.now();
+    let rows = cluster.nodes.iter().zip(&addresses).map(|(one, peer_address)| {
+        let meta = one.meta.as_ref();
+        NodeRow {
+            node: one.node,
+            state: health_of(one) as u8,
+            cores: meta.map_or(0, |meta| meta.cores),
+            free_bytes: meta.map_or(0, |meta| meta.free_bytes),
+            heard_seconds: now.saturating_sub(one.since).as_secs(),
+            client_address: meta.map_or("", |meta| &meta.client_address),
+            peer_address,
+            version: meta.map_or("", |meta| &meta.version),
+        }
     });
     let mut nodes: Vec<_> = rows.collect();
     if nodes.is_empty() {
@@ -155,10 +161,7 @@ pub async fn obey<D: Disk, R: Runtime>(
             }
         }
         Order::Remove(removed) => {
-            let alive = |id: NodeId| {
-                let cluster = node.cluster.borrow();
-                cluster.node(id).is_some_and(|one| one.health == NodeHealth::Alive)
-            };
+            let alive = |id: NodeId| node.cluster.borrow().is_alive(id);
             match removal(&report, removed, alive) {
                 Err(why) => (AdminState::Refused, why),
                 Ok(None) => (AdminState::Unchanged, "it is not in the group".to_owned()),
@@ -182,14 +185,6 @@ pub async fn obey<D: Disk, R: Runtime>(
         }
     };
     outbox.put(kind, head, &AdminReply::new(state, &message));
-}
-
-/// The voter that should lead a partition, so that leaders are spread.
-pub fn preferred(partition: PartitionId, voters: &[NodeId]) -> Option<NodeId> {
-    let mut voters = voters.to_vec();
-    voters.sort_unstable();
-    let place = usize::from(partition.0) % voters.len().max(1);
-    voters.get(place).copied()
 }
 
 /// The voters that are left when a node is removed; `None` if it is none of them. The inner option

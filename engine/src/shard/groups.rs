@@ -1,19 +1,18 @@
 //! The Raft groups of a shard: how they are opened, and how peers reach them.
 
-use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::time::Duration;
 
 use glommio::net::{TcpListener, TcpStream};
-use walengine_net::message::NodeHealth;
 use walengine_net::model::PartitionId;
+use walengine_replication::gossip::NodeStanding;
 use walengine_replication::peer::{Refusal, frame};
 use walengine_replication::received::Received;
 use walengine_replication::runtime::within;
 use walengine_replication::tcp::accept::{self, Answering};
 use walengine_replication::tcp::{Identity as PeerIdentity, dial::Dialer};
 use walengine_replication::transport::{AppendReceiver, Request, Response, ResultSender};
-use walengine_replication::types::{Member, NodeId};
+use walengine_replication::types::NodeId;
 
 use super::replicated::{GroupTiming, Replicated};
 use super::request::Identity;
@@ -26,6 +25,7 @@ use crate::raft_log::RaftLog;
 use crate::runtime::Runtime;
 use crate::runtime_glommio::GlommioRuntime;
 use crate::shard::opening::{of_partition, open_failed};
+use crate::storage::disk::Disk as _;
 use crate::storage::error::OpenError;
 use crate::storage::glommio_disk::GlommioDisk;
 use crate::storage::layout::{Superblock, Tail};
@@ -56,12 +56,32 @@ pub fn log_config(superblock: &Superblock, partition: PartitionId) -> LogConfig 
     }
 }
 
+/// Creates the empty logs of a new node; again, if a crash came before all was done.
+///
+/// # Errors
+/// As opening a log.
+pub async fn format(
+    disk: &GlommioDisk,
+    data: &std::path::Path,
+    superblock: &Superblock,
+) -> Result<(), OpenError> {
+    for number in 0..superblock.partitions {
+        let partition = PartitionId(number);
+        let dir = partition_dir(data, partition);
+        disk.create_dir(&dir).await.map_err(OpenError::io("creating the partition"))?;
+        let config = LogConfig { create: true, ..log_config(superblock, partition) };
+        let runtime = GlommioRuntime::new();
+        let opened = Log::open(disk.clone(), runtime, dir, config, Tail::default()).await?;
+        let closed = opened.log.close().await;
+        closed.map_err(|error| {
+            OpenError::io("creating the log")(std::io::Error::other(error.to_string()))
+        })?;
+    }
+    Ok(())
+}
+
 /// Opens this shard's partitions and joins them to their groups. The executor must be entered.
-pub async fn open(
-    start: &ShardStart,
-    founders: &BTreeMap<NodeId, Member>,
-    runtime: GlommioRuntime,
-) -> Result<Vec<Joined>, Fatal> {
+pub async fn open(start: &ShardStart, runtime: GlommioRuntime) -> Result<Vec<Joined>, Fatal> {
     let Shared { config, superblock, .. } = &*start.shared;
     let disk = GlommioDisk::new(&config.data);
     let Some(cluster) = &config.cluster else {
@@ -97,10 +117,11 @@ pub async fn open(
         let group = Replicated::open(identity, log, empty, runtime, dialer.clone(), timing).await;
         let group =
             group.map_err(|why| of_partition(partition, &Fatal::new(Reason::Damaged, why)))?;
-        if is_new && founders.contains_key(&node) {
-            // Every founder says the same; all but the first of a group come too late, and it is
-            // all one.
-            let _ = group.raft().initialize(founders.clone()).await;
+        if is_new && !start.founders.is_empty() {
+            let founded = group.raft().initialize((*start.founders).clone()).await;
+            founded.map_err(|error| {
+                of_partition(partition, &Fatal::new(Reason::Damaged, error.to_string()))
+            })?;
         }
         let took = runtime.elapsed().saturating_sub(started);
         tracing::info!(
@@ -151,8 +172,8 @@ impl Answering for Gate {
 
     /// Members may, and whom this node, which may be behind, knows as a node of the cluster.
     fn admits(&self, node: NodeId) -> Result<(), Refusal> {
-        let known = self.node.cluster.borrow().node(node).map(|facts| facts.health);
-        let has_left = known == Some(NodeHealth::Left);
+        let known = self.node.cluster.borrow().node(node).map(|view| view.standing);
+        let has_left = known == Some(NodeStanding::Left);
         let is_member = self.group.is_member(node);
         if is_member || known.is_some() && !has_left || self.group.knows_no_members() {
             Ok(())

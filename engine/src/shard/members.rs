@@ -80,6 +80,11 @@ impl<D: Disk, R: Runtime> Replicated<D, R> {
         }
     }
 
+    /// Nodes that were members once and are none any more.
+    pub fn removed_members(&self) -> BTreeSet<NodeId> {
+        self.inner.apply.removed()
+    }
+
     /// Takes a node into the group: it learns, and has no vote.
     ///
     /// # Errors

@@ -8,6 +8,7 @@ pub mod connection;
 pub mod drafts;
 pub mod feed;
 pub mod groups;
+pub mod manage;
 pub mod members;
 pub mod opening;
 pub mod outbox;
@@ -35,12 +36,15 @@ use std::time::Duration;
 use glommio::net::{AcceptedTcpStream, TcpStream};
 use glommio::{LocalExecutorBuilder, Placement};
 use walengine_net::model::PartitionId;
+use walengine_replication::membership::Policy;
 use walengine_replication::received::Received;
 use walengine_replication::runtime::within;
 use walengine_replication::tcp::accept::Refusals;
 use walengine_replication::types::{Member, NodeId};
 
-use crate::cluster::ClusterView;
+use crate::config::Config;
+use crate::control::Order;
+use crate::control::view::ClusterView;
 use crate::fatal::{Fatal, Reason};
 use crate::limits::{EXPIRE_EVERY, FRAME_WITHIN, LINGER, LOOK_EVERY};
 use crate::node::Shared;
@@ -91,6 +95,9 @@ pub enum Command {
     Stop,
 }
 
+/// Nodes, and where they take peers.
+pub type Founders = Arc<BTreeMap<NodeId, Member>>;
+
 /// What a shard starts with.
 pub struct ShardStart {
     /// Its number, which is its core too.
@@ -101,8 +108,10 @@ pub struct ShardStart {
     pub listener: TcpListener,
     /// The socket that all shards accept peers from, in a cluster.
     pub peer_listener: Option<TcpListener>,
-    /// The voters that a new cluster's groups begin with.
-    pub founders: Arc<BTreeMap<NodeId, Member>>,
+    /// The voters that a new cluster's groups begin with; empty if others see to that.
+    pub founders: Founders,
+    /// To the control thread of a node in a cluster.
+    pub control: Option<flume::Sender<Order>>,
     /// Connections from other shards.
     pub handed: flume::Receiver<Handed>,
     /// Ways to all shards, by number.
@@ -137,10 +146,10 @@ pub fn spawn(start: ShardStart) -> Result<ShardThread, Fatal> {
 }
 
 fn run_thread(start: ShardStart) -> Result<(), Fatal> {
-    let core = start.shard;
+    let core = start.shared.config.first_core + start.shard;
     let report = start.report.clone();
     let executor = LocalExecutorBuilder::new(Placement::Fixed(core))
-        .name(&format!("shard-{core}"))
+        .name(&format!("shard-{}", start.shard))
         .io_memory(IO_MEMORY_BYTES)
         .ring_depth(RING_DEPTH)
         .spin_before_park(Duration::from_micros(start.shared.config.spin_micros))
@@ -168,6 +177,7 @@ struct Shard {
     groups: Vec<groups::Joined>,
     refusals: Rc<Refusals>,
     others: Vec<flume::Sender<Handed>>,
+    control: Option<flume::Sender<Order>>,
     number: usize,
     scratch: Rc<RefCell<Scratch>>,
     runtime: GlommioRuntime,
@@ -178,7 +188,7 @@ async fn run(mut start: ShardStart) -> Result<(), Fatal> {
     let runtime = GlommioRuntime::new();
     let (mut partitions, mut stores, mut groups) = (Vec::new(), Vec::new(), Vec::new());
     let served = if start.shared.superblock.replicated {
-        groups = groups::open(&start, &start.founders, runtime).await?;
+        groups = groups::open(&start, runtime).await?;
         groups.iter().map(|joined| Served::Group(joined.group.clone())).collect()
     } else {
         (partitions, stores) = open_partitions(&start, &runtime).await?;
@@ -195,11 +205,19 @@ async fn run(mut start: ShardStart) -> Result<(), Fatal> {
         groups,
         refusals: Rc::default(),
         others: start.others,
+        control: start.control,
         number: start.shard,
         scratch: Rc::default(),
         runtime,
         live: RefCell::default(),
     });
+    for joined in &shard.groups {
+        joined.group.spawn(|group| {
+            let (node, control) = (shard.node.clone(), shard.control.clone());
+            let policy = policy(&shard.node.shared.config);
+            manage::run(group, node, policy, control)
+        });
+    }
     let mut tasks = vec![glommio::spawn_local(take_handed(shard.clone(), start.handed))];
     if let Some(listener) = start.peer_listener.take() {
         let accepting = groups::accept_peers(shard.clone(), adopt(listener));
@@ -232,6 +250,13 @@ async fn run(mut start: ShardStart) -> Result<(), Fatal> {
         snapshots::take_last(partition, store, every_bytes).await;
     }
     result
+}
+
+/// What the operator wants of groups.
+fn policy(config: &Config) -> Policy {
+    let dead_after = config.cluster.as_ref().map_or(Duration::MAX, |cluster| cluster.dead_after);
+    let replicas = config.cluster.as_ref().map_or(1, |cluster| cluster.replicas);
+    Policy { replicas, dead_after }
 }
 
 /// A listening socket on this shard's executor.
@@ -372,8 +397,17 @@ async fn look_around(shard: Rc<Shard>) {
             expired = now;
             end_overdue(&shard, now);
         }
+        tell_leads(&shard);
         shard.runtime.sleep(EXPIRE_EVERY).await;
     }
+}
+
+/// Tells the control thread what this shard leads. If its queue is full, next time.
+fn tell_leads(shard: &Shard) {
+    let Some(control) = &shard.control else { return };
+    let leads = shard.groups.iter().filter(|joined| joined.group.leads());
+    let leads = leads.map(|joined| (joined.group.identity().partition, joined.group.term()));
+    let _ = control.try_send(Order::Leads(shard.number, leads.collect()));
 }
 
 fn end_overdue(shard: &Shard, now: Duration) {

@@ -72,7 +72,7 @@ pub(super) struct Inner<D: Disk, R: Runtime> {
     pub(super) identity: Identity,
     pub(super) runtime: R,
     pub(super) replica: Rc<RefCell<Replica>>,
-    apply: RaftApply,
+    pub(super) apply: RaftApply,
     log: RaftLog<D, R>,
     pub(super) raft: GroupRaft,
     /// By offset.

@@ -15,7 +15,7 @@ use super::outbox::Outbox;
 use super::request::Refused;
 use super::served::Served;
 use super::session::SERVER_VERSION;
-use crate::cluster::ClusterView;
+use crate::control::view::ClusterView;
 use crate::node::Shared;
 use crate::runtime::Runtime;
 use crate::storage::disk::Disk;
@@ -35,8 +35,7 @@ pub struct NodeFacts<D: Disk, R: Runtime> {
 impl<D: Disk, R: Runtime> NodeFacts<D, R> {
     /// Where a node takes clients; empty if that is not known.
     pub fn client_address(&self, node: NodeId) -> String {
-        let cluster = self.cluster.borrow();
-        cluster.node(node).map(|facts| facts.client_address.clone()).unwrap_or_default()
+        self.cluster.borrow().client_address(node).to_owned()
     }
 
     /// Puts in why a partition did not take a request.

@@ -1,0 +1,318 @@
+//! The control thread of a node in a cluster: gossip with the other nodes, and what it tells the
+//! shards of them. Starts before there is a cluster; ends with the process. Nothing of the data
+//! path runs here.
+
+pub mod forming;
+pub mod view;
+
+use std::collections::BTreeMap;
+use std::io::ErrorKind;
+use std::net::{SocketAddr, UdpSocket};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use walengine_net::model::{ClusterId, PartitionId};
+use walengine_replication::executor::Runtime as _;
+use walengine_replication::gossip::{
+    Founding, Gossip, NodeMeta, Output, Settings, Standing, Warning,
+};
+use walengine_replication::types::NodeId;
+
+use crate::config::{ClusterConfig, Config};
+use crate::fatal::{Fatal, Reason};
+use crate::node::Shared;
+use crate::runtime_glommio::GlommioRuntime;
+use crate::shard::Command;
+use crate::shard::session::SERVER_VERSION;
+use forming::FormingFile;
+use view::ClusterView;
+
+/// Longest wait for a datagram before what the rest of the node wants is looked at.
+const WAIT_MAX: Duration = Duration::from_millis(20);
+/// Datagrams that are taken before it is.
+const DATAGRAMS_AT_ONCE: usize = 256;
+/// How often this node's own facts are told anew.
+const TELL_EVERY: Duration = Duration::from_millis(500);
+/// How long saying goodbye may take.
+const FAREWELL_MAX: Duration = Duration::from_secs(2);
+/// Longest datagram, and a byte more to tell one that is longer.
+const DATAGRAM_BYTES: usize = 1500;
+
+/// What the control thread is told.
+#[derive(Debug)]
+pub enum Order {
+    /// The shards run: tell them of the cluster, and the cluster of them.
+    Serve(Arc<Shared>, Vec<flume::Sender<Command>>),
+    /// A shard leads these of its partitions, with their terms.
+    Leads(usize, Vec<(PartitionId, u64)>),
+    /// A group has this member, at this peer address.
+    Introduce(NodeId, SocketAddr),
+    /// Tell the cluster that this node leaves, and end.
+    Leave,
+    /// End.
+    Stop,
+}
+
+/// What the control thread tells while there is no cluster yet.
+#[derive(Debug)]
+pub enum Event {
+    /// A new cluster was formed, with this node in it.
+    Formed(Founding),
+    /// This node belongs to this cluster from now on.
+    Joined(ClusterId, u16),
+    /// Gossip can't go on.
+    Failed(Fatal),
+}
+
+/// Handle to the control thread.
+pub struct Control {
+    orders: flume::Sender<Order>,
+    /// What it tells.
+    pub events: flume::Receiver<Event>,
+    thread: std::thread::JoinHandle<()>,
+}
+
+impl Control {
+    /// Starts gossip on `socket`. `cluster` is what the data directory says, if it is formatted.
+    pub fn start(
+        config: &Config,
+        settings: &ClusterConfig,
+        forming: FormingFile,
+        cluster: Option<(ClusterId, u16)>,
+        socket: UdpSocket,
+        client_address: SocketAddr,
+    ) -> Result<Self, Fatal> {
+        let now = GlommioRuntime::new().now();
+        let node = forming.node();
+        let meta = NodeMeta {
+            client_address: client_address.to_string(),
+            cores: config.cores as u16,
+            version: SERVER_VERSION.to_owned(),
+            led: BTreeMap::new(),
+            free_bytes: 0,
+            leaving: false,
+        };
+        let settings = Settings {
+            node,
+            peer_address: settings.advertised(settings.peer_listen),
+            seeds: settings.join.clone(),
+            key: settings.key,
+            expect: settings.expect,
+            partitions: config.partitions.unwrap_or(config.cores as u16),
+            boot: now,
+            meta: meta.clone(),
+        };
+        let standing = Standing { cluster, promise: forming.promise().cloned() };
+        let started = Instant::now();
+        let seed = uuid::Uuid::new_v4().as_u128() as u64;
+        let gossip = Gossip::new(settings, standing, seed, Duration::ZERO)
+            .map_err(|error| Fatal::new(Reason::Usage, format!("gossip: {error}")))?;
+        let (orders, ordered) = flume::bounded(256);
+        let (telling, events) = flume::bounded(64);
+        let thread = ControlThread {
+            gossip,
+            forming,
+            socket,
+            started,
+            orders: ordered,
+            events: telling,
+            meta,
+            serving: None,
+            leads: BTreeMap::new(),
+            told: Duration::ZERO,
+            changed: true,
+            unheard: None,
+        };
+        let handle = std::thread::Builder::new()
+            .name("control".to_owned())
+            .spawn(move || thread.run())
+            .map_err(|error| {
+                Fatal::new(Reason::Preflight, format!("cannot start a thread: {error}"))
+            })?;
+        Ok(Self { orders, events, thread: handle })
+    }
+
+    /// Ways to tell it something.
+    pub fn orders(&self) -> flume::Sender<Order> {
+        self.orders.clone()
+    }
+
+    /// Ends it; first it tells the cluster, if this node leaves.
+    pub fn stop(self, leaves: bool) {
+        // It may have ended by itself, which was told.
+        let _ = self.orders.send(if leaves { Order::Leave } else { Order::Stop });
+        let _ = self.thread.join();
+    }
+}
+
+struct ControlThread {
+    gossip: Gossip,
+    forming: FormingFile,
+    socket: UdpSocket,
+    started: Instant,
+    orders: flume::Receiver<Order>,
+    events: flume::Sender<Event>,
+    meta: NodeMeta,
+    serving: Option<(Arc<Shared>, Vec<flume::Sender<Command>>)>,
+    leads: BTreeMap<usize, Vec<(PartitionId, u64)>>,
+    /// When this node's facts were told last.
+    told: Duration,
+    changed: bool,
+    /// A view that not every shard has taken.
+    unheard: Option<Arc<ClusterView>>,
+}
+
+impl ControlThread {
+    fn run(mut self) {
+        let failed = match self.serve() {
+            Ok(()) => return,
+            Err(fatal) => fatal,
+        };
+        tracing::error!("{failed}");
+        let _ = self.events.send(Event::Failed(failed)); // the process may be ending
+    }
+
+    fn now(&self) -> Duration {
+        self.started.elapsed()
+    }
+
+    fn serve(&mut self) -> Result<(), Fatal> {
+        let mut datagram = vec![0; DATAGRAM_BYTES];
+        loop {
+            while let Ok(order) = self.orders.try_recv() {
+                match order {
+                    Order::Serve(shared, shards) => {
+                        self.serving = Some((shared, shards));
+                        self.changed = true;
+                    }
+                    Order::Leads(shard, leads) => drop(self.leads.insert(shard, leads)),
+                    Order::Introduce(node, address) => {
+                        let now = self.now();
+                        self.gossip.introduce(node, address, now);
+                    }
+                    Order::Leave => return self.say_goodbye(),
+                    Order::Stop => return Ok(()),
+                }
+            }
+            self.tell();
+            self.gossip.tick(self.now());
+            self.put_out()?;
+            self.show();
+            let wait = self.gossip.next_wake().saturating_sub(self.now()).min(WAIT_MAX);
+            self.receive(&mut datagram, wait)?;
+        }
+    }
+
+    /// Takes what has come, waiting a while for the first.
+    fn receive(&mut self, datagram: &mut [u8], wait: Duration) -> Result<(), Fatal> {
+        let failed = |error: std::io::Error| {
+            Fatal::new(Reason::Listen, format!("the socket for gossip failed: {error}"))
+        };
+        let wait = wait.max(Duration::from_micros(100)); // zero would be for ever
+        self.socket.set_read_timeout(Some(wait)).map_err(failed)?;
+        for _ in 0..DATAGRAMS_AT_ONCE {
+            match self.socket.recv_from(datagram) {
+                Ok((bytes, from)) => {
+                    let now = self.now();
+                    self.gossip.handle(from, &datagram[..bytes], now);
+                }
+                Err(error) => match error.kind() {
+                    ErrorKind::WouldBlock | ErrorKind::TimedOut => break,
+                    // What was sent earlier met nobody, or a signal came.
+                    ErrorKind::ConnectionRefused
+                    | ErrorKind::ConnectionReset
+                    | ErrorKind::Interrupted => {}
+                    _ => return Err(failed(error)),
+                },
+            }
+            self.put_out()?;
+        }
+        Ok(())
+    }
+
+    /// Does what gossip wants done.
+    fn put_out(&mut self) -> Result<(), Fatal> {
+        while let Some(output) = self.gossip.next_output() {
+            match output {
+                // It may be lost, as any datagram.
+                Output::Send { to, bytes } => drop(self.socket.send_to(&bytes, to)),
+                Output::Changed => self.changed = true,
+                Output::SavePromise(promise) => {
+                    self.forming.save(promise)?;
+                    let now = self.now();
+                    self.gossip.promise_saved(now);
+                }
+                Output::Formed(founding) => self.tell_event(Event::Formed(founding)),
+                Output::Joined { cluster, partitions } => {
+                    self.tell_event(Event::Joined(cluster, partitions));
+                }
+                Output::Warning(warning @ Warning::NodeIdInUse { .. }) => {
+                    return Err(Fatal::new(
+                        Reason::DataDirectory,
+                        format!(
+                            "{warning}: two nodes run from copies of one data directory; a new node \
+                         starts from an empty one"
+                        ),
+                    ));
+                }
+                Output::Warning(warning) => tracing::warn!("{warning}"),
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
+    fn tell_event(&self, event: Event) {
+        // Nobody listens any more once the node serves.
+        let _ = self.events.try_send(event);
+    }
+
+    /// Tells gossip of this node, now and then.
+    fn tell(&mut self) {
+        let now = self.now();
+        let Some((shared, _)) = &self.serving else { return };
+        if now.saturating_sub(self.told) < TELL_EVERY {
+            return;
+        }
+        self.told = now;
+        let meta = NodeMeta {
+            led: self.leads.values().flatten().copied().collect(),
+            free_bytes: shared.free_bytes.load(Ordering::Relaxed),
+            leaving: shared.leaving.load(Ordering::Relaxed),
+            ..self.meta.clone()
+        };
+        if let Err(error) = self.gossip.set_meta(meta) {
+            tracing::error!("this node's facts do not fit gossip: {error}");
+        }
+    }
+
+    /// Tells the shards of the cluster, if it looks different. One whose queue is full is told
+    /// next time.
+    fn show(&mut self) {
+        let Some((_, shards)) = &self.serving else { return };
+        if self.changed {
+            self.changed = false;
+            let (nodes, at) = (self.gossip.nodes().collect(), self.now());
+            self.unheard = Some(Arc::new(ClusterView { nodes, at, taken: Instant::now() }));
+        }
+        let Some(view) = self.unheard.take() else { return };
+        for shard in shards {
+            if shard.try_send(Command::Cluster(view.clone())).is_err() {
+                self.unheard = Some(view.clone());
+            }
+        }
+    }
+
+    fn say_goodbye(&mut self) -> Result<(), Fatal> {
+        self.gossip.leave(self.now());
+        let until = self.now() + FAREWELL_MAX;
+        let mut datagram = vec![0; DATAGRAM_BYTES];
+        while !self.gossip.has_left() && self.now() < until {
+            self.gossip.tick(self.now());
+            self.put_out()?;
+            self.receive(&mut datagram, WAIT_MAX)?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,69 @@
+//! What this node knows of the others, as gossip tells it. Made by the control thread; every shard
+//! has its own handle to the newest.
+
+use std::time::{Duration, Instant};
+
+use walengine_net::message::NodeHealth;
+use walengine_net::model::PartitionId;
+use walengine_replication::gossip::{NodeStanding, NodeView};
+use walengine_replication::types::NodeId;
+
+/// The nodes of the cluster, this one included. Never changed: a newer one takes its place.
+#[derive(Clone, Debug)]
+pub struct ClusterView {
+    /// Ascending by id.
+    pub nodes: Vec<NodeView>,
+    /// When this was so, on gossip's clock.
+    pub at: Duration,
+    /// The same moment on the machine's.
+    pub taken: Instant,
+}
+
+impl Default for ClusterView {
+    fn default() -> Self {
+        Self { nodes: Vec::new(), at: Duration::ZERO, taken: Instant::now() }
+    }
+}
+
+impl ClusterView {
+    /// Now, on gossip's clock.
+    pub fn now(&self) -> Duration {
+        self.at + self.taken.elapsed()
+    }
+
+    /// A node by its id.
+    pub fn node(&self, node: NodeId) -> Option<&NodeView> {
+        self.nodes.iter().find(|view| view.node == node)
+    }
+
+    /// The node answers.
+    pub fn is_alive(&self, node: NodeId) -> bool {
+        self.node(node).is_some_and(|view| view.standing == NodeStanding::Alive)
+    }
+
+    /// Where a node takes clients; empty if that is not known.
+    pub fn client_address(&self, node: NodeId) -> &str {
+        let meta = self.node(node).and_then(|view| view.meta.as_ref());
+        meta.map_or("", |meta| meta.client_address.as_str())
+    }
+
+    /// Who leads a partition, and in which term, as gossip has it.
+    pub fn leader(&self, partition: PartitionId) -> Option<(NodeId, u64)> {
+        let claim = |view: &NodeView| {
+            let term = *view.meta.as_ref()?.led.get(&partition)?;
+            Some((view.node, term))
+        };
+        let living = self.nodes.iter().filter(|view| health_of(view) != NodeHealth::Dead);
+        living.filter_map(claim).max_by_key(|(_, term)| *term)
+    }
+}
+
+/// How a node is, in the words that clients know.
+pub fn health_of(view: &NodeView) -> NodeHealth {
+    match view.standing {
+        NodeStanding::Alive => NodeHealth::Alive,
+        NodeStanding::Suspect => NodeHealth::Suspect,
+        NodeStanding::Dead => NodeHealth::Dead,
+        NodeStanding::Left => NodeHealth::Left,
+    }
+}
