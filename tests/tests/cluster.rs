@@ -1,6 +1,6 @@
 //! Does a cluster lose, double or reorder nothing that was acknowledged, whatever fails?
 
-use walengine_tests::cluster::{Profile, Ran, run};
+use walengine_tests::cluster::{Counts, Profile, Ran, run};
 use walengine_tests::seeds::{each_of, each_seed};
 
 /// Tells the other process which seed to run.
@@ -12,14 +12,18 @@ const TRACE: &str = "trace";
 fn nothing_acknowledged_is_lost_or_decided_twice() {
     let runs = each_seed("cluster::nothing_acknowledged", |seed| run(seed, Profile::MIXED));
     let sum = |of: fn(&Ran) -> u64| runs.iter().map(of).sum::<u64>();
+    let counts = runs.iter().fold(Counts::default(), |sum, ran| sum + ran.counts);
     println!(
-        "{} seeds: {} crashes, {} answers, {} linearizable reads, {} terms, {} s simulated",
+        "{} seeds ({} of 5 nodes, {} of 7), {} s simulated: {counts:?}, {} nodes out, {} answers, {} \
+         linearizable reads, {} terms",
         runs.len(),
-        sum(|ran| ran.crashes),
+        runs.iter().filter(|ran| ran.nodes == 5).count(),
+        runs.iter().filter(|ran| ran.nodes == 7).count(),
+        sum(|ran| ran.millis) / 1000,
+        sum(|ran| ran.out),
         sum(|ran| ran.answers),
         sum(|ran| ran.reads),
         sum(|ran| ran.terms as u64),
-        sum(|ran| ran.millis) / 1000,
     );
 }
 

@@ -112,8 +112,23 @@ impl<D: Disk, R: Runtime> Replicated<D, R> {
         transport: impl Transport,
         timing: GroupTiming,
     ) -> Result<Self, String> {
-        let replica = Rc::new(RefCell::new(Replica::new(empty)));
-        let apply = RaftApply::new(replica.clone());
+        let apply = RaftApply::new(Rc::new(RefCell::new(Replica::new(empty))));
+        Self::open_with(node, log, apply, runtime, transport, timing).await
+    }
+
+    /// As [`Self::open`], on a state that is not empty: that of a snapshot, which the log goes on from.
+    ///
+    /// # Errors
+    /// As [`Self::open`].
+    pub async fn open_with(
+        node: NodeId,
+        log: RaftLog<D, R>,
+        apply: RaftApply,
+        runtime: R,
+        transport: impl Transport,
+        timing: GroupTiming,
+    ) -> Result<Self, String> {
+        let replica = apply.replica().clone();
         let config = config(timing).validate().map_err(|error| error.to_string())?;
         let peers = Peers { node, transport };
         let raft = Raft::new(node, Arc::new(config), peers, log.clone(), apply.clone()).await;
@@ -139,6 +154,11 @@ impl<D: Disk, R: Runtime> Replicated<D, R> {
     /// The log of this node.
     pub fn log(&self) -> &RaftLog<D, R> {
         &self.inner.log
+    }
+
+    /// The state machine of this node.
+    pub fn machine(&self) -> &RaftApply {
+        &self.inner.apply
     }
 
     /// Newest entry that this node has applied.

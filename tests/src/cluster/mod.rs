@@ -3,12 +3,17 @@
 
 mod check;
 mod client;
+mod media;
 mod net;
 mod node;
 mod run;
+mod snapshot;
+mod torment;
 
 pub use check::Observer;
 pub use client::{Client, Told};
+pub use media::Media;
 pub use net::{NetFaults, SimNet, SimTransport};
 pub use node::{Cluster, SimPartition};
-pub use run::{Profile, Ran, run};
+pub use run::{Ran, run};
+pub use torment::{Counts, Profile};

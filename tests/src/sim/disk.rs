@@ -228,6 +228,18 @@ impl SimDisk {
         })
     }
 
+    /// Looks at what of a file no power loss takes away; `None` if there is no such file.
+    pub fn with_durable<T>(&self, path: &Path, look: impl FnOnce(&[u8]) -> T) -> Option<T> {
+        let media = self.media.borrow();
+        let inode = media.names.file(path).ok()?;
+        Some(look(media.files[&inode].durable_bytes()))
+    }
+
+    /// Bytes of all files.
+    pub fn used_bytes(&self) -> u64 {
+        self.media.borrow().used_bytes()
+    }
+
     /// Changes a file's bytes at rest, durable ones too.
     ///
     /// # Panics

@@ -61,6 +61,11 @@ impl FileContent {
         &self.now
     }
 
+    /// What no power loss takes away.
+    pub fn durable_bytes(&self) -> &[u8] {
+        &self.durable
+    }
+
     /// Changes bytes at rest.
     pub fn edit(&mut self, change: impl Fn(&mut Vec<u8>)) {
         change(&mut self.now);

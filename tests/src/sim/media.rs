@@ -182,10 +182,16 @@ impl Media {
         self.names.install(path, Some(inode));
     }
 
-    pub fn free_bytes(&self) -> u64 {
+    pub fn used_bytes(&self) -> u64 {
         let used = |inode| self.files.get(&inode).map_or(0, |file| file.bytes().len() as u64);
-        let used_bytes: u64 = self.names.files().map(|(_, inode)| used(inode)).sum();
-        self.faults.capacity_bytes.saturating_sub(used_bytes)
+        self.names.files().map(|(_, inode)| used(inode)).sum()
+    }
+
+    pub fn free_bytes(&self) -> u64 {
+        if self.faults.capacity_bytes == u64::MAX {
+            return u64::MAX; // it is asked for with every write
+        }
+        self.faults.capacity_bytes.saturating_sub(self.used_bytes())
     }
 
     pub fn finish_write(&mut self, ticket: &Ticket, durable: bool) -> io::Result<()> {
