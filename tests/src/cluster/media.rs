@@ -141,9 +141,9 @@ impl Media {
         Some(index)
     }
 
-    /// The test has damaged the node's log.
-    pub fn is_rotten(&self, node: NodeId) -> bool {
-        self.nodes.get(&node).is_some_and(|medium| !medium.rotten.is_empty())
+    /// Entries of the node's log that the test has damaged.
+    pub fn rotten(&self, node: NodeId) -> Vec<u64> {
+        self.nodes.get(&node).map_or(Vec::new(), |medium| medium.rotten.iter().copied().collect())
     }
 
     /// Committed entries that any node has applied.

@@ -12,7 +12,7 @@ use walengine::raft_log::RaftLog;
 use walengine::runtime::Runtime;
 use walengine::shard::replica::Replica;
 use walengine::shard::replicated::{GroupTiming, Replicated};
-use walengine::storage::error::OpenError;
+use walengine::storage::error::ReadError;
 use walengine::storage::layout::Tail;
 use walengine::storage::log::{Log, LogConfig};
 use walengine_net::model::Offset;
@@ -116,11 +116,13 @@ impl Cluster {
         self.nodes.borrow()[&id].disk.crash_at(nth);
     }
 
-    /// The node goes on, has room, and loses power no more by itself.
+    /// The node goes on, has room, and neither loses power nor meets errors any more by itself.
     pub fn spare(&self, id: NodeId) {
         self.pause(id, false);
         self.make_room(id);
-        self.nodes.borrow()[&id].disk.crash_never();
+        let disk = &self.nodes.borrow()[&id].disk;
+        disk.crash_never();
+        disk.plan_nothing();
     }
 
     /// One of the next operations of the node's disk fails; of a write, anything may have landed.
@@ -223,8 +225,8 @@ impl Cluster {
         self.nodes.borrow()[&id].runtime.halted()
     }
 
-    /// Starts a node again, on what its disk has kept. If the test has damaged its log, it must say
-    /// so, and stays out.
+    /// Starts a node again, on what its disk has kept. If the test has damaged its log behind the
+    /// snapshot that it starts from, it must say so, and stays out.
     ///
     /// # Panics
     /// If it can't start: what a crash leaves must always be good to start from. Or if it can,
@@ -245,6 +247,34 @@ impl Cluster {
         self.open(id).await;
     }
 
+    /// Makes sure that the node gives nobody what the test has damaged, and takes it out.
+    ///
+    /// # Panics
+    /// If it does.
+    pub async fn retire(&self, id: NodeId) {
+        let Some(partition) = self.partition(id) else { return self.take_out(id) };
+        let rotten = self.media.borrow().rotten(id);
+        let runtime = self.runtime(id);
+        let (sender, given) = <LocalRuntime as AsyncRuntime>::Oneshot::channel();
+        let asked = async move {
+            let log = partition.log().log();
+            for index in rotten {
+                let read = log.read(index, 1).await;
+                let refused = matches!(read, Err(ReadError::Corrupt { .. }));
+                assert!(refused, "node {id} gives out its damaged entry {index}");
+            }
+            let _ = sender.send(());
+        };
+        runtime.spawn(within(runtime.clone(), asked));
+        given.await.expect("it has power");
+        self.take_out(id);
+    }
+
+    fn take_out(&self, id: NodeId) {
+        self.crash(id);
+        self.nodes.borrow_mut().get_mut(&id).expect("it was there").out = true;
+    }
+
     async fn open(&self, id: NodeId) {
         let (runtime, disk) = {
             let nodes = self.nodes.borrow();
@@ -258,18 +288,18 @@ impl Cluster {
         };
         runtime.spawn(within(runtime.clone(), open));
         let Ok(opened) = opened.await else { return }; // it lost power meanwhile
-        let rotten = self.media.borrow().is_rotten(id);
+        let rotten = self.media.borrow().rotten(id);
         let partition = match opened {
-            Ok(partition) => {
-                assert!(!rotten, "node {id} starts on a damaged log as if nothing was");
+            Ok((partition, from)) => {
+                let found = rotten.iter().all(|index| *index <= from.index);
+                assert!(found, "node {id} starts from {} on a log damaged at {rotten:?}", from.index);
                 partition
             }
-            Err(OpenError::Damaged { .. }) if rotten => {
-                self.crash(id);
-                self.nodes.borrow_mut().get_mut(&id).expect("it was there").out = true;
-                return;
+            Err(why) => {
+                let named = why.contains("the log is damaged in ");
+                assert!(named && !rotten.is_empty(), "node {id} can't start: {why}");
+                return self.take_out(id);
             }
-            Err(error) => panic!("node {id} can't open its log: {error}"),
         };
         self.net.attach(id, runtime, partition.clone());
         if let Some(node) = self.nodes.borrow_mut().get_mut(&id) {
@@ -278,22 +308,24 @@ impl Cluster {
     }
 }
 
+/// The partition, and where in the log it started from; or in words why it can't start.
 async fn start(
     id: NodeId,
     runtime: SimRuntime,
     disk: SimDisk,
     transport: SimTransport,
-) -> Result<SimPartition, OpenError> {
+) -> Result<(SimPartition, Tail), String> {
     let newest = snapshot::newest(disk.clone()).await;
-    let Start { from, meta, ledger } = newest.map_err(OpenError::io("reading the snapshots"))?;
+    let Start { from, meta, ledger } = newest.map_err(|error| error.to_string())?;
     let config = LogConfig { entries_on_blocks: true, ..config() };
-    let log = Log::open(disk, runtime.clone(), dir(), config.clone(), from).await?.log;
+    let log = Log::open(disk, runtime.clone(), dir(), config.clone(), from).await;
+    let log = log.map_err(|error| error.to_string())?.log;
     let log = RaftLog::new(id, log, &config, runtime.clone(), &Tail::default());
     let replica = Rc::new(RefCell::new(Replica::new(ledger)));
     let apply = match meta {
         Some(meta) => RaftApply::restored(replica, meta),
         None => RaftApply::new(replica),
     };
-    let opened = Replicated::open_with(id, log, apply, runtime, transport, TIMING).await;
-    Ok(opened.unwrap_or_else(|why| panic!("node {id} can't start: {why}")))
+    let partition = Replicated::open_with(id, log, apply, runtime, transport, TIMING).await?;
+    Ok((partition, from))
 }

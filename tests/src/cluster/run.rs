@@ -108,8 +108,12 @@ async fn live(root: SimRuntime, mut rng: Rng, profile: Profile) -> Ran {
     cluster.net.set_faults(NetFaults::NONE);
     for id in cluster.ids() {
         cluster.spare(id);
-        if cluster.is_down(id) || cluster.has_failed(id) || cluster.media.borrow().is_rotten(id) {
+        let rotten = !cluster.media.borrow().rotten(id).is_empty();
+        if cluster.is_down(id) || cluster.has_failed(id) || rotten {
             cluster.restart(id).await;
+        }
+        if rotten {
+            cluster.retire(id).await;
         }
     }
     let before = told.borrow().answers;

@@ -168,6 +168,11 @@ impl SimDisk {
         self.media.borrow_mut().plan(class, nth, effect);
     }
 
+    /// Forgets every plan.
+    pub fn plan_nothing(&self) {
+        self.media.borrow_mut().plan_nothing();
+    }
+
     /// Operations of `class` since the last crash.
     pub fn count(&self, class: OpClass) -> u64 {
         self.media.borrow().count(class)

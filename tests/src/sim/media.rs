@@ -78,6 +78,10 @@ impl Media {
         self.plans.push((class, self.count(class) + nth, effect));
     }
 
+    pub fn plan_nothing(&mut self) {
+        self.plans.clear();
+    }
+
     pub fn begin(&mut self, op: &mut Op, in_flight: Option<InFlight>) -> Ticket {
         if let Some((path, _)) = self.names.files().find(|(_, inode)| inode.0 == op.file) {
             op.path = path.into();
