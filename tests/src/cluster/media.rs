@@ -32,7 +32,6 @@ struct Standing {
 }
 
 /// One node's.
-#[derive(Default)]
 struct Medium {
     /// Entry 1 first.
     entries: Vec<Standing>,
@@ -40,6 +39,15 @@ struct Medium {
     committed: usize,
     /// Indexes of entries that the test has damaged.
     rotten: BTreeSet<u64>,
+    /// Number and path of the segment behind the last entry's.
+    next_segment: (u64, Rc<Path>),
+}
+
+impl Default for Medium {
+    fn default() -> Self {
+        let (entries, rotten) = (Vec::new(), BTreeSet::new());
+        Self { entries, committed: 0, rotten, next_segment: (1, segment_path(1).into()) }
+    }
 }
 
 /// See the module.
@@ -168,7 +176,7 @@ impl Medium {
     }
 
     /// The entry behind the last, if it is there, and who decided it.
-    fn next(&self, disk: &SimDisk) -> Option<(Standing, Option<NodeId>)> {
+    fn next(&mut self, disk: &SimDisk) -> Option<(Standing, Option<NodeId>)> {
         let last = self.entries.last();
         let before = last.map_or(Tail::default(), |last| last.tail);
         if let Some(last) = last {
@@ -179,7 +187,10 @@ impl Medium {
             }
         }
         let segment = last.map_or(0, |last| last.segment) + 1;
-        let path: Rc<Path> = segment_path(segment).into();
+        if self.next_segment.0 != segment {
+            self.next_segment = (segment, segment_path(segment).into());
+        }
+        let path = self.next_segment.1.clone();
         let begins = |bytes: &[u8]| {
             let header = bytes.first_chunk().map(SegmentHeader::from_block);
             matches!(header, Some(Ok(header)) if header.before == before)

@@ -20,7 +20,9 @@ const POLLS_MAX: u64 = 20_000_000;
 /// How often the observer looks.
 const LOOK_EVERY: Duration = Duration::from_millis(10);
 /// How often one client reads that does not write.
-const READ_EVERY: Duration = Duration::from_millis(15);
+const READ_EVERY: Duration = Duration::from_millis(30);
+/// Longest pause of a client between two batches.
+const PAUSE_MICROS_MAX: u64 = 50_000;
 /// Then the cluster must serve again within this time.
 const SERVES_WITHIN: Duration = Duration::from_secs(20);
 
@@ -88,7 +90,7 @@ async fn live(root: SimRuntime, mut rng: Rng, profile: Profile) -> Ran {
                 if pace.percent(20) {
                     client.read(&told).await;
                 }
-                clock.sleep(Duration::from_micros(pace.below(20_000))).await;
+                clock.sleep(Duration::from_micros(pace.below(PAUSE_MICROS_MAX))).await;
             }
             left.set(left.get() - 1);
         });

@@ -83,9 +83,12 @@ impl Media {
     }
 
     pub fn begin(&mut self, op: &mut Op, in_flight: Option<InFlight>) -> Ticket {
-        if let Some((path, _)) = self.names.files().find(|(_, inode)| inode.0 == op.file) {
+        let told = self.ops.is_some() || self.crash_at.is_some() || self.crash_at_path.is_some();
+        let mut files = self.names.files();
+        if told && let Some((path, _)) = files.find(|(_, inode)| inode.0 == op.file) {
             op.path = path.into();
         }
+        drop(files);
         let number = self.count(OpClass::All) + 1;
         let mut effect = None;
         for class in OpClass::ALL {
@@ -200,7 +203,8 @@ impl Media {
 
     pub fn finish_write(&mut self, ticket: &Ticket, durable: bool) -> io::Result<()> {
         let write = self.in_flight.remove(&ticket.number).expect("a write is in flight once");
-        let mut bytes = (*write.buffer).as_ref().to_vec();
+        let mut flipped;
+        let mut bytes = (*write.buffer).as_ref();
         let (mut offset, length) = (write.offset, self.content(write.inode).bytes().len() as u64);
         let grows_bytes = (offset + bytes.len() as u64).saturating_sub(length);
         if grows_bytes > self.free_bytes() {
@@ -209,18 +213,22 @@ impl Media {
         let mut rng = self.rng.fork();
         match ticket.effect {
             Some(Effect::Eio | Effect::Enospc | Effect::Short) => {
-                self.content(write.inode).land_partly(offset, &bytes, &mut rng);
+                self.content(write.inode).land_partly(offset, bytes, &mut rng);
                 return Self::refuse(ticket);
             }
             Some(Effect::Lose) => return Ok(()),
             Some(Effect::Misdirect) => offset = other_block(offset, length, &mut rng),
-            Some(Effect::Flip) => flip_bit(&mut bytes, &mut rng),
+            Some(Effect::Flip) => {
+                flipped = bytes.to_vec();
+                flip_bit(&mut flipped, &mut rng);
+                bytes = &flipped;
+            }
             None => {}
         }
         if durable && !self.faults.lying {
-            self.content(write.inode).land_durably(offset, &bytes);
+            self.content(write.inode).land_durably(offset, bytes);
         } else {
-            self.content(write.inode).land(offset, &bytes);
+            self.content(write.inode).land(offset, bytes);
         }
         Ok(())
     }
