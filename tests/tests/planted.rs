@@ -5,7 +5,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 
 use walengine::planted::{Bug, plant};
-use walengine_tests::cluster::{Profile, run};
+use walengine_tests::cluster::{Profile, leader_loses_its_tail, run};
+use walengine_tests::seeds::first_failure;
 
 /// A bug must be found in so many seeds.
 const SEEDS_MAX: u64 = 500;
@@ -82,6 +83,18 @@ fn every_planted_bug_is_found() {
         }
     }
     assert!(found.iter().all(|(_, found)| found.is_some()), "a bug was not found");
+}
+
+/// The divergence that openraft's default leads to, by the schedule that a test without planted bugs
+/// runs clean.
+#[test]
+fn leader_restore_gives_a_log_id_to_other_bytes() {
+    plant(Some(Bug::LeaderRestore));
+    let found = first_failure(0..20, |seed| drop(leader_loses_its_tail(seed)));
+    plant(None);
+    let (seed, why) = found.expect("leader restore is found in 20 seeds");
+    println!("leader restore, directed: seed {seed}: {why}");
+    assert!(why.contains("has other bytes in entry"), "{why}");
 }
 
 /// What finds the bugs must find nothing without them.

@@ -7,6 +7,7 @@ mod media;
 mod net;
 mod node;
 mod run;
+mod schedules;
 mod snapshot;
 mod torment;
 
@@ -15,5 +16,6 @@ pub use client::{Client, Told};
 pub use media::Media;
 pub use net::{NetFaults, SimNet, SimTransport};
 pub use node::{Cluster, SimPartition};
-pub use run::{Ran, run};
+pub use run::{Ran, Scene, play, run};
+pub use schedules::leader_loses_its_tail;
 pub use torment::{Counts, Profile};

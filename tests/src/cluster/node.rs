@@ -130,6 +130,19 @@ impl Cluster {
         self.nodes.borrow()[&id].disk.plan(class, nth, Effect::Eio);
     }
 
+    /// Operations of the node's disk take so many times as long.
+    pub fn slow_down(&self, id: NodeId, times: u32) {
+        self.nodes.borrow()[&id].disk.set_faults(|faults| faults.latency_times = times);
+    }
+
+    /// A node that leads, of those alive.
+    pub fn leader(&self) -> Option<NodeId> {
+        let leads = |id: &NodeId| {
+            self.partition(*id).is_some_and(|one| one.with_replica(Replica::leads).is_some())
+        };
+        self.ids().into_iter().find(leads)
+    }
+
     /// The node's disk takes only so many bytes more.
     pub fn fill(&self, id: NodeId, left_bytes: u64) {
         let disk = &self.nodes.borrow()[&id].disk;

@@ -23,7 +23,12 @@ const LOOK_EVERY: Duration = Duration::from_millis(10);
 const READ_EVERY: Duration = Duration::from_millis(30);
 /// Longest pause of a client between two batches.
 const PAUSE_MICROS_MAX: u64 = 50_000;
-/// Then the cluster must serve again within this time.
+/// Clients that write all the time in a general run.
+const CLIENTS: u64 = 3;
+/// When faults are over, the cluster must serve so many batches of a client and come to rest within
+/// [`SERVES_WITHIN`].
+const BATCHES_AT_END: u64 = 3;
+/// See [`BATCHES_AT_END`].
 const SERVES_WITHIN: Duration = Duration::from_secs(20);
 
 /// What a run came to.
@@ -47,24 +52,54 @@ pub struct Ran {
     pub millis: u64,
 }
 
+/// Who works with a cluster while it is harmed.
+#[derive(Clone, Copy, Debug)]
+pub struct Scene {
+    /// Nodes; `None`: 3, 5 or 7, as the seed says.
+    pub nodes: Option<u64>,
+    /// Clients that write all the time.
+    pub clients: u64,
+    /// They and another read linearizably, too.
+    pub reads: bool,
+}
+
 /// Runs a cluster whose every fault follows from `seed`.
 ///
 /// # Panics
 /// If a promise is broken; the message says which.
 pub fn run(seed: u64, profile: Profile) -> Ran {
+    let scene = Scene { nodes: None, clients: CLIENTS, reads: true };
+    play(seed, scene, async |cluster, root, mut rng| torment(cluster, root, &mut rng, profile).await)
+}
+
+/// Runs a cluster to which `harm` does what follows from `seed`.
+///
+/// # Panics
+/// As [`run`].
+pub fn play(
+    seed: u64,
+    scene: Scene,
+    harm: impl AsyncFnOnce(&Cluster, &SimRuntime, Rng) -> Counts,
+) -> Ran {
     let mut rng = Rng::new(seed);
     let executor = SimExecutor::new(rng.next_u64(), Order::Random);
     let root = executor.runtime();
     root.allow_polls(POLLS_MAX);
     let ran = executor
-        .block_on(within(root.clone(), live(root.clone(), rng, profile)))
+        .block_on(within(root.clone(), live(root.clone(), rng, scene, harm)))
         .expect("every wake-up arrives");
     let millis = root.elapsed().as_millis() as u64;
     Ran { trace: executor.trace(), millis, ..ran }
 }
 
-async fn live(root: SimRuntime, mut rng: Rng, profile: Profile) -> Ran {
-    let nodes = [3, 3, 3, 3, 3, 3, 5, 5, 5, 7][rng.index(10)];
+async fn live(
+    root: SimRuntime,
+    mut rng: Rng,
+    scene: Scene,
+    harm: impl AsyncFnOnce(&Cluster, &SimRuntime, Rng) -> Counts,
+) -> Ran {
+    let drawn = [3, 3, 3, 3, 3, 3, 5, 5, 5, 7][rng.index(10)];
+    let nodes = scene.nodes.unwrap_or(drawn);
     let cluster = Cluster::form(&root, nodes, rng.next_u64()).await;
     let told = Rc::new(RefCell::new(Told::default()));
     let observer = Rc::new(RefCell::new(Observer::default()));
@@ -79,15 +114,15 @@ async fn live(root: SimRuntime, mut rng: Rng, profile: Profile) -> Ran {
         }
     });
     Client::new(&cluster, &root, rng.fork()).create_accounts(&told).await;
-    let clients = Rc::new(Cell::new(3));
-    for _ in 0..clients.get() {
+    let clients = Rc::new(Cell::new(scene.clients));
+    for _ in 0..scene.clients {
         let mut client = Client::new(&cluster, &root, rng.fork());
         let (told, stop, left) = (told.clone(), ends.clone(), clients.clone());
         let (clock, mut pace) = (root.clone(), rng.fork());
         root.spawn(async move {
             while !stop.get() {
                 client.write(&told).await;
-                if pace.percent(20) {
+                if scene.reads && pace.percent(20) {
                     client.read(&told).await;
                 }
                 clock.sleep(Duration::from_micros(pace.below(PAUSE_MICROS_MAX))).await;
@@ -98,12 +133,12 @@ async fn live(root: SimRuntime, mut rng: Rng, profile: Profile) -> Ran {
     let mut reader = Client::new(&cluster, &root, rng.fork());
     let (reads, stop, clock) = (told.clone(), ends.clone(), root.clone());
     root.spawn(async move {
-        while !stop.get() {
+        while scene.reads && !stop.get() {
             reader.read(&reads).await;
             clock.sleep(READ_EVERY).await;
         }
     });
-    let counts = torment(&cluster, &root, &mut rng, profile).await;
+    let counts = harm(&cluster, &root, rng.fork()).await;
 
     // Faults are over: the cluster must serve again, and come to one state.
     cluster.net.heal();
@@ -118,9 +153,17 @@ async fn live(root: SimRuntime, mut rng: Rng, profile: Profile) -> Ran {
             cluster.retire(id).await;
         }
     }
-    let before = told.borrow().answers;
+    let mut last = Client::new(&cluster, &root, rng.fork());
+    let serves = Rc::new(Cell::new(false));
+    let (told_last, served) = (told.clone(), serves.clone());
+    root.spawn(async move {
+        for _ in 0..BATCHES_AT_END {
+            last.write(&told_last).await;
+        }
+        served.set(true);
+    });
     let by = root.elapsed() + SERVES_WITHIN;
-    while told.borrow().answers < before + 20 {
+    while !serves.get() {
         assert!(root.elapsed() < by, "the cluster does not serve again: {}", describe(&cluster));
         root.sleep(LOOK_EVERY).await;
     }
