@@ -141,6 +141,9 @@ impl<D: Disk, R: Runtime> Replicated<D, R> {
         let runtime = &partition.inner.runtime;
         let watching = async move { watching.watch_leadership().await };
         runtime.spawn(within(runtime.clone(), watching));
+        let failing = partition.clone();
+        let failing = async move { failing.stop_with_log().await };
+        runtime.spawn(within(runtime.clone(), failing));
         let proposing = async move { proposing.propose().await };
         runtime.spawn(within(runtime.clone(), proposing));
         Ok(partition)
@@ -227,10 +230,24 @@ impl<D: Disk, R: Runtime> Replicated<D, R> {
     }
 
     fn not_leader(&self) -> Unserved {
-        match self.inner.apply.stopped() {
-            Some(why) => Unserved::Stopped(why),
-            None => Unserved::NotLeader(self.inner.raft.metrics().borrow_watched().current_leader),
+        let inner = &*self.inner;
+        let disk = || inner.log.log().stopped().map(|why| why.to_string());
+        if let Some(why) = inner.apply.stopped().or_else(disk) {
+            return Unserved::Stopped(why);
         }
+        let metrics = inner.raft.metrics();
+        let metrics = metrics.borrow_watched();
+        match &metrics.running_state {
+            Ok(()) => Unserved::NotLeader(metrics.current_leader),
+            Err(why) => Unserved::Stopped(why.to_string()),
+        }
+    }
+
+    /// A disk error ends consensus here at once, and not when something is to be written next: a
+    /// leader that can't write must not keep others from leading.
+    async fn stop_with_log(&self) {
+        self.inner.log.log().wait_stopped().await;
+        let _ = self.inner.raft.shutdown().await;
     }
 
     /// Answers a peer.
