@@ -6,10 +6,13 @@ use std::thread;
 
 use walengine::planted::{Bug, plant};
 use walengine_tests::cluster::{Profile, leader_loses_its_tail, run};
-use walengine_tests::seeds::first_failure;
+use walengine_tests::seeds::{count, first_failure};
 
 /// A bug must be found in so many seeds.
 const SEEDS_MAX: u64 = 500;
+/// Seeds of each profile that must find nothing where nothing is planted, if `WALENGINE_SIM_SEEDS`
+/// does not say another number.
+const CLEAN_SEEDS_DEFAULT: u64 = 50;
 const THREADS: u64 = 2;
 
 const ELECTIONS: Profile = Profile {
@@ -47,7 +50,7 @@ const BUGS: [(Bug, Profile); 9] = [
 ];
 
 /// First seed that finds the bug, and what it says.
-fn finds(bug: Option<Bug>, profile: Profile) -> Option<(u64, String)> {
+fn finds(bug: Option<Bug>, profile: Profile, seeds: u64) -> Option<(u64, String)> {
     let next = AtomicU64::new(0);
     let found = std::sync::Mutex::new(Vec::new());
     thread::scope(|scope| {
@@ -56,7 +59,7 @@ fn finds(bug: Option<Bug>, profile: Profile) -> Option<(u64, String)> {
                 plant(bug);
                 loop {
                     let seed = next.fetch_add(1, Ordering::Relaxed);
-                    if seed >= SEEDS_MAX || !found.lock().unwrap().is_empty() {
+                    if seed >= seeds || !found.lock().unwrap().is_empty() {
                         return;
                     }
                     if let Err(panic) = catch_unwind(AssertUnwindSafe(|| run(seed, profile))) {
@@ -72,7 +75,7 @@ fn finds(bug: Option<Bug>, profile: Profile) -> Option<(u64, String)> {
 
 #[test]
 fn every_planted_bug_is_found() {
-    let found: Vec<_> = BUGS.map(|(bug, profile)| (bug, finds(Some(bug), profile))).into();
+    let found: Vec<_> = BUGS.map(|(bug, profile)| (bug, finds(Some(bug), profile, SEEDS_MAX))).into();
     for (bug, found) in &found {
         match found {
             Some((seed, why)) => {
@@ -103,7 +106,7 @@ fn leader_restore_gives_a_log_id_to_other_bytes() {
 #[test]
 fn nothing_is_found_where_nothing_is_planted() {
     for profile in [ELECTIONS, BLACKOUTS, CUTS, ROT, SNAPSHOTS, SICK_DISKS] {
-        let found = finds(None, profile);
+        let found = finds(None, profile, count(CLEAN_SEEDS_DEFAULT));
         assert!(found.is_none(), "{profile:?}: {found:?}");
     }
 }

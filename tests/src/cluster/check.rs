@@ -53,6 +53,8 @@ impl Observer {
                 assert!(first == id, "nodes {first} and {id} both lead in term {term}");
             }
             cluster.media.borrow_mut().note_applied(id, partition.applied());
+            let totals = partition.with_replica(|replica| replica.ledger().totals());
+            assert!(totals.values().all(LedgerTotals::balanced), "node {id} has lost money");
             if !self.looks.is_multiple_of(DIGEST_EVERY) {
                 continue;
             }
@@ -104,7 +106,6 @@ impl Observer {
             logs.push((id, chains(&partition).await));
             partition.with_replica(|replica| {
                 let ledger = replica.ledger();
-                assert!(ledger.totals().values().all(LedgerTotals::balanced), "money is lost");
                 for (event, (_, outcome)) in told.outcomes() {
                     // Accounts and events have ids of their own kinds.
                     let account = ledger.decided_account(AccountId(*event));
