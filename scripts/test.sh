@@ -40,7 +40,7 @@ clusters=cluster::nothing_acknowledged
 skip=(--skip "$clusters")
 $all || skip+=(--skip power --skip full_disk)
 cluster_seeds=100
-$all && cluster_seeds=300
+$all && cluster_seeds=1500
 cargo test --workspace --exclude walengine-tests
 cargo test --package walengine-tests -- "${skip[@]}"
 WALENGINE_SIM_SEEDS="${WALENGINE_SIM_SEEDS:-$cluster_seeds}" \

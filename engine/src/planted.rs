@@ -14,6 +14,14 @@ pub enum Bug {
     StaleLeaderRead,
     /// What was decided stays when leadership ends.
     DecisionsNotTakenBack,
+    /// What is read from a segment is believed whatever its checksum says.
+    ChecksumSkipped,
+    /// Recovery cuts the log at the first bad entry even if what follows was durable.
+    MidLogCut,
+    /// A snapshot's ids are forgotten while the ledger is restored from it.
+    DedupeForgotten,
+    /// A failed write is followed by a flush, and counts as durable if that one succeeds.
+    FlushRetried,
 }
 
 #[cfg(feature = "planted")]

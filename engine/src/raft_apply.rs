@@ -50,6 +50,18 @@ impl RaftApply {
         Self { replica, state: Rc::default(), changed: Notify::new() }
     }
 
+    /// Applies to `replica`, which holds the state of a snapshot that stands for `meta`.
+    pub fn restored(replica: Rc<RefCell<Replica>>, meta: RaftSnapshotMeta) -> Self {
+        let RaftSnapshotMeta { last_log_id: applied, last_membership: membership } = meta;
+        let state = State { applied, membership, ..State::default() };
+        Self { replica, state: Rc::new(RefCell::new(state)), changed: Notify::new() }
+    }
+
+    /// What it applies to.
+    pub fn replica(&self) -> &Rc<RefCell<Replica>> {
+        &self.replica
+    }
+
     /// Wakes whenever something was applied, or this replica has stopped.
     pub fn changed(&self) -> Notify {
         self.changed.clone()

@@ -18,7 +18,12 @@ const SEED_VARIABLE: &str = "WALENGINE_SIM_SEED";
 /// # Panics
 /// At the first seed that panics; the message ends with the command that replays `test` with it.
 pub fn each_seed<T: Send>(test: &str, one: impl Fn(u64) -> T + Sync) -> Vec<T> {
-    each_of(test, number(COUNT_VARIABLE).unwrap_or(SEEDS_DEFAULT), one)
+    each_of(test, count(SEEDS_DEFAULT), one)
+}
+
+/// What `WALENGINE_SIM_SEEDS` says, or `default`.
+pub fn count(default: u64) -> u64 {
+    number(COUNT_VARIABLE).unwrap_or(default)
 }
 
 /// As [`each_seed`], with `count` seeds whatever `WALENGINE_SIM_SEEDS` says.

@@ -15,3 +15,4 @@ mod raft_runtime;
 mod raft_storage;
 mod serve;
 mod sick_disk;
+mod truncate;

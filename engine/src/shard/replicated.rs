@@ -131,9 +131,23 @@ impl<D: Disk, R: Runtime> Replicated<D, R> {
         transport: impl Transport,
         timing: GroupTiming,
     ) -> Result<Self, String> {
-        let node = identity.node;
-        let replica = Rc::new(RefCell::new(Replica::new(node, empty)));
-        let apply = RaftApply::new(replica.clone());
+        let replica = Rc::new(RefCell::new(Replica::new(identity.node, empty)));
+        Self::open_with(identity, log, RaftApply::new(replica), runtime, transport, timing).await
+    }
+
+    /// As [`Self::open`], on a state that is not empty: that of a snapshot, which the log goes on from.
+    ///
+    /// # Errors
+    /// As [`Self::open`].
+    pub async fn open_with(
+        identity: Identity,
+        log: RaftLog<D, R>,
+        apply: RaftApply,
+        runtime: R,
+        transport: impl Transport,
+        timing: GroupTiming,
+    ) -> Result<Self, String> {
+        let (node, replica) = (identity.node, apply.replica().clone());
         let config = config(timing).validate().map_err(|error| error.to_string())?;
         let peers = Peers { node, transport };
         let raft = Raft::new(node, Arc::new(config), peers, log.clone(), apply.clone()).await;
@@ -161,6 +175,7 @@ impl<D: Disk, R: Runtime> Replicated<D, R> {
         };
         let partition = Self { inner: Rc::new(inner) };
         partition.spawn(|partition| async move { partition.watch_leadership().await });
+        partition.spawn(|partition| async move { partition.stop_with_log().await });
         partition.spawn(|partition| async move { partition.run().await });
         partition.spawn(|partition| async move { partition.hear().await });
         Ok(partition)
@@ -190,6 +205,11 @@ impl<D: Disk, R: Runtime> Replicated<D, R> {
     /// The log of this node.
     pub fn log(&self) -> &RaftLog<D, R> {
         &self.inner.log
+    }
+
+    /// The state machine of this node.
+    pub fn machine(&self) -> &RaftApply {
+        &self.inner.apply
     }
 
     /// Newest entry that this node has applied.
@@ -468,6 +488,13 @@ impl<D: Disk, R: Runtime> Replicated<D, R> {
 
     fn not_leader(&self) -> Refused {
         self.stopped().unwrap_or_else(|| Refused::NotLeader(self.leader()))
+    }
+
+    /// A disk error ends consensus here at once, and not when something is to be written next: a
+    /// leader that can't write must not keep others from leading.
+    async fn stop_with_log(&self) {
+        self.inner.log.log().wait_stopped().await;
+        let _ = self.inner.raft.shutdown().await;
     }
 
     /// Why this replica has stopped for good: its disk failed, or it does not agree with the log.

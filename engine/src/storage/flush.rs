@@ -8,6 +8,7 @@ use walengine_net::entry::{EntryHeader, HEADER_BYTES};
 use super::disk::{BLOCK_BYTES, Disk, DiskFile};
 use super::layout::{self, Block, Tail};
 use super::log::{Inner, LogConfig, State};
+use crate::planted::{Bug, is_planted};
 use crate::runtime::Runtime;
 
 /// Smaller buffers are not worth keeping: the allocator gives them back warm.
@@ -242,7 +243,11 @@ impl<D: Disk, R: Runtime> Inner<D, R> {
             };
             changed.await;
         }
-        write.file.write_durable(write.buffer, write.position).await
+        let written = write.file.write_durable(write.buffer, write.position).await;
+        if written.is_err() && is_planted(Bug::FlushRetried) {
+            return write.file.sync().await;
+        }
+        written
     }
 
     fn ended(self: &Rc<Self>, first_index: u64, result: io::Result<()>) {

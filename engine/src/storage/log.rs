@@ -394,6 +394,17 @@ impl<D: Disk, R: Runtime> Log<D, R> {
         }
     }
 
+    /// Completes when the log has stopped: at its first error, or never.
+    pub async fn wait_stopped(&self) -> LogStopped {
+        loop {
+            let changed = self.inner.changed.changed();
+            if let Some(reason) = self.stopped() {
+                return LogStopped(reason);
+            }
+            changed.await;
+        }
+    }
+
     /// Why the log has stopped, if it has.
     pub fn stopped(&self) -> Option<StopReason> {
         self.inner.state.borrow().stopped.clone()

@@ -14,6 +14,7 @@ use super::log::{Ids, LogConfig, State};
 use super::segment::{self, Prepared, Segment};
 use super::survey::{self, Head, Remains, Site, Walk, damaged};
 use super::window::{WINDOW_BYTES, Window};
+use crate::planted::{Bug, is_planted};
 
 /// Bytes copied at once when the tail is flushed again.
 const COPY_BYTES: u64 = 1 << 20;
@@ -148,7 +149,8 @@ pub(super) async fn judge<D: Disk>(
     let index = walk.tail.index + 1;
     let remains = site.remains(heads, walk.number, walk.position, &walk.tail).await?;
     let witness = remains.witness.max(hard_state_durable).max(from.index);
-    if cut_after == Some(walk.tail.index) || witness < index {
+    let is_torn = witness < index || is_planted(Bug::MidLogCut);
+    if cut_after == Some(walk.tail.index) || is_torn {
         return Ok(remains);
     }
     let (mut sequence, mut position) = (heads[walk.number].sequence, walk.position);

@@ -1,8 +1,11 @@
 //! What must never happen in a cluster, looked at while it runs and at its end.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use walengine::ledger::LedgerTotals;
+use walengine::runtime::Runtime;
+use walengine::shard::replica::Replica;
 use walengine_net::entry::ChainHash;
 use walengine_net::message::Entries;
 use walengine_net::model::{AccountId, EventId};
@@ -13,6 +16,10 @@ use super::node::Cluster;
 
 /// Bytes of log that are read at a time.
 const READ_BYTES: usize = 64 << 10;
+/// States are compared at every so many looks: a digest walks all of a state.
+const DIGEST_EVERY: u64 = 5;
+/// A node whose log has failed must have stepped down by then.
+const STEPS_DOWN_WITHIN: Duration = Duration::from_secs(1);
 
 /// Remembers what was seen of the cluster.
 #[derive(Default)]
@@ -21,25 +28,35 @@ pub struct Observer {
     leaders: BTreeMap<u64, NodeId>,
     /// State at each offset that a node has applied up to: a digest.
     states: BTreeMap<u64, [u8; 32]>,
-    /// Committed offset of each node when it was looked at last in its life.
-    pub looks: u64,
+    /// When a node was first seen with a failed log, and how long ago it last stood still.
+    failed: BTreeMap<NodeId, Duration>,
+    looks: u64,
 }
 
 impl Observer {
     /// Looks at every node that is alive.
     ///
     /// # Panics
-    /// If two nodes lead in one term, two nodes differ at the same offset, or one has stopped.
+    /// If two nodes lead in one term, two nodes differ at the same offset or in the same entry, what
+    /// is committed has changed, one has stopped, or one with a failed disk still leads.
     pub fn look(&mut self, cluster: &Cluster) {
         self.looks += 1;
+        cluster.look_at_media();
         for id in cluster.ids() {
+            self.look_at_failure(cluster, id);
             let Some(partition) = cluster.partition(id) else { continue };
-            let stopped = partition.stopped();
+            let stopped = partition.machine().stopped();
             assert!(stopped.is_none(), "node {id} has stopped: {stopped:?}");
-            let term = partition.with_replica(walengine::shard::replica::Replica::leads);
+            let term = partition.with_replica(Replica::leads);
             if let Some(term) = term {
                 let first = *self.leaders.entry(term).or_insert(id);
                 assert!(first == id, "nodes {first} and {id} both lead in term {term}");
+            }
+            cluster.media.borrow_mut().note_applied(id, partition.applied());
+            let totals = partition.with_replica(|replica| replica.ledger().totals());
+            assert!(totals.values().all(LedgerTotals::balanced), "node {id} has lost money");
+            if !self.looks.is_multiple_of(DIGEST_EVERY) {
+                continue;
             }
             // With nothing decided beyond it, the ledger is the committed state.
             let state = partition.with_replica(|replica| {
@@ -54,24 +71,41 @@ impl Observer {
         }
     }
 
+    /// A node whose log has failed must step down.
+    fn look_at_failure(&mut self, cluster: &Cluster, id: NodeId) {
+        let runtime = cluster.runtime(id);
+        if !cluster.has_failed(id) || runtime.paused() {
+            self.failed.remove(&id);
+            return;
+        }
+        let now = runtime.elapsed();
+        let since = *self.failed.entry(id).or_insert(now);
+        let leads = cluster.partition(id).and_then(|one| one.with_replica(Replica::leads));
+        assert!(
+            leads.is_none() || now < since + STEPS_DOWN_WITHIN,
+            "node {id} leads in term {leads:?} although its log has failed"
+        );
+    }
+
     /// Terms in which somebody led.
     pub fn terms(&self) -> usize {
         self.leaders.len()
     }
 
-    /// Looks at a cluster that has come to rest: all nodes alive, nothing in flight.
+    /// Looks at a cluster that has come to rest: all nodes alive but those whose log the test has
+    /// damaged, nothing in flight.
     ///
     /// # Panics
     /// If logs or states differ, money was made or lost, or an answer is not in the log.
     pub async fn look_at_end(&mut self, cluster: &Cluster, told: &Told) {
+        self.looks = DIGEST_EVERY - 1;
         self.look(cluster);
         let mut logs: Vec<(NodeId, Vec<ChainHash>)> = Vec::new();
-        for id in cluster.ids() {
+        for id in cluster.ids_in() {
             let partition = cluster.partition(id).expect("all nodes are alive");
             logs.push((id, chains(&partition).await));
             partition.with_replica(|replica| {
                 let ledger = replica.ledger();
-                assert!(ledger.totals().values().all(LedgerTotals::balanced), "money is lost");
                 for (event, (_, outcome)) in told.outcomes() {
                     // Accounts and events have ids of their own kinds.
                     let account = ledger.decided_account(AccountId(*event));

@@ -139,6 +139,9 @@ impl Client {
     async fn send(&mut self, events: &[EventBytes], told: &RefCell<Told>) {
         loop {
             if let Some(outcomes) = self.ask(events.to_vec()).await {
+                if let Some(newest) = outcomes.iter().filter_map(|outcome| outcome.offset).max() {
+                    self.cluster.assert_durable(newest);
+                }
                 let mut told = told.borrow_mut();
                 for (event, outcome) in events.iter().zip(outcomes) {
                     told.note(event, outcome);

@@ -3,12 +3,19 @@
 
 mod check;
 mod client;
+mod media;
 mod net;
 mod node;
 mod run;
+mod schedules;
+mod snapshot;
+mod torment;
 
 pub use check::Observer;
 pub use client::{Client, Told};
+pub use media::Media;
 pub use net::{NetFaults, SimNet, SimTransport};
 pub use node::{Cluster, SimPartition};
-pub use run::{Profile, Ran, run};
+pub use run::{Ran, Scene, play, run};
+pub use schedules::leader_loses_its_tail;
+pub use torment::{Counts, Profile};

@@ -1,26 +1,30 @@
-//! The nodes of a simulated cluster: started, crashed, paused and started again.
+//! The nodes of a simulated cluster: started, crashed, paused, harmed and started again.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::rc::Rc;
 
 use openraft::AsyncRuntime;
-use openraft::async_runtime::{Oneshot, OneshotSender};
-use walengine::ledger::Ledger;
+use openraft::async_runtime::{Oneshot, OneshotSender, WatchReceiver};
+use walengine::raft_apply::RaftApply;
 use walengine::raft_log::RaftLog;
 use walengine::runtime::Runtime;
+use walengine::shard::replica::Replica;
 use walengine::shard::replicated::{GroupTiming, Replicated};
 use walengine::shard::request::Identity;
+use walengine::storage::error::ReadError;
 use walengine::storage::layout::Tail;
 use walengine::storage::log::{Log, LogConfig};
-use walengine_net::model::PartitionId;
+use walengine_net::model::Offset;
 use walengine_replication::runtime::{LocalRuntime, within};
-use walengine_replication::types::{Member, NodeId};
+use walengine_replication::types::{LogId, Member, NodeId};
 
-use super::net::SimNet;
+use super::media::Media;
+use super::net::{SimNet, SimTransport};
+use super::snapshot::{self, Start};
 use crate::partition::{DATA, config, dir};
-use crate::sim::{Rng, SimDisk, SimRuntime};
+use crate::sim::{Effect, OpClass, Rng, SimDisk, SimRuntime};
 
 /// A partition of a simulated node.
 pub type SimPartition = Replicated<SimDisk, SimRuntime>;
@@ -34,6 +38,10 @@ struct Node {
     runtime: SimRuntime,
     disk: SimDisk,
     partition: Option<SimPartition>,
+    /// A snapshot is being written.
+    snapshotting: Rc<Cell<bool>>,
+    /// Its log was found damaged at a start: it stays out.
+    out: bool,
 }
 
 /// All nodes of a cluster.
@@ -41,6 +49,8 @@ pub struct Cluster {
     root: SimRuntime,
     /// Between them.
     pub net: SimNet,
+    /// What the nodes' disks hold.
+    pub media: Rc<RefCell<Media>>,
     rng: RefCell<Rng>,
     nodes: RefCell<BTreeMap<NodeId, Node>>,
 }
@@ -54,12 +64,14 @@ impl Cluster {
         let mut rng = Rng::new(seed);
         let net = SimNet::new(root, rng.next_u64());
         let nodes_empty = RefCell::default();
-        let cluster = Self { root: root.clone(), net, rng: RefCell::new(rng), nodes: nodes_empty };
+        let (root, media, rng) = (root.clone(), Rc::default(), RefCell::new(rng));
+        let cluster = Self { root, net, media, rng, nodes: nodes_empty };
         for id in 1..=nodes {
-            let runtime = root.node();
+            let runtime = cluster.root.node();
             let disk = SimDisk::new(&runtime, cluster.rng.borrow_mut().next_u64());
             disk.install_dir(Path::new(DATA));
-            let node = Node { runtime, disk, partition: None };
+            let node =
+                Node { runtime, disk, partition: None, snapshotting: Rc::default(), out: false };
             cluster.nodes.borrow_mut().insert(id, node);
             cluster.open(id).await;
         }
@@ -75,6 +87,17 @@ impl Cluster {
     /// Ids of all nodes.
     pub fn ids(&self) -> Vec<NodeId> {
         self.nodes.borrow().keys().copied().collect()
+    }
+
+    /// Ids of the nodes whose log was not found damaged.
+    pub fn ids_in(&self) -> Vec<NodeId> {
+        let nodes = self.nodes.borrow();
+        nodes.iter().filter(|(_, node)| !node.out).map(|(id, _)| *id).collect()
+    }
+
+    /// Nodes that are a majority of all.
+    pub fn quorum(&self) -> usize {
+        self.nodes.borrow().len() / 2 + 1
     }
 
     /// A node's partition, if the node is alive.
@@ -94,10 +117,103 @@ impl Cluster {
         self.nodes.borrow()[&id].disk.crash_at(nth);
     }
 
-    /// The node goes on and loses power no more by itself.
+    /// The node goes on, has room, and neither loses power nor meets errors any more by itself.
     pub fn spare(&self, id: NodeId) {
         self.pause(id, false);
-        self.nodes.borrow()[&id].disk.crash_never();
+        self.make_room(id);
+        let disk = &self.nodes.borrow()[&id].disk;
+        disk.crash_never();
+        disk.plan_nothing();
+    }
+
+    /// One of the next operations of the node's disk fails; of a write, anything may have landed.
+    pub fn fail(&self, id: NodeId, class: OpClass, nth: u64) {
+        self.nodes.borrow()[&id].disk.plan(class, nth, Effect::Eio);
+    }
+
+    /// Operations of the node's disk take so many times as long.
+    pub fn slow_down(&self, id: NodeId, times: u32) {
+        self.nodes.borrow()[&id].disk.set_faults(|faults| faults.latency_times = times);
+    }
+
+    /// A node that leads, of those alive.
+    pub fn leader(&self) -> Option<NodeId> {
+        let leads = |id: &NodeId| {
+            self.partition(*id).is_some_and(|one| one.with_replica(Replica::leads).is_some())
+        };
+        self.ids().into_iter().find(leads)
+    }
+
+    /// The node's disk takes only so many bytes more.
+    pub fn fill(&self, id: NodeId, left_bytes: u64) {
+        let disk = &self.nodes.borrow()[&id].disk;
+        let bytes = disk.used_bytes() + left_bytes;
+        disk.set_faults(|faults| faults.capacity_bytes = bytes);
+    }
+
+    /// The node's disk has room again, and whoever watches over it says so.
+    pub fn make_room(&self, id: NodeId) {
+        self.nodes.borrow()[&id].disk.set_faults(|faults| faults.capacity_bytes = u64::MAX);
+        if let Some(partition) = self.partition(id) {
+            partition.log().log().prepare_again();
+        }
+    }
+
+    /// Flips a bit in what the node's log knows to be durable and the cluster has committed.
+    pub fn flip(&self, id: NodeId, rng: &mut Rng) -> bool {
+        let disk = self.nodes.borrow()[&id].disk.clone();
+        self.media.borrow_mut().flip(id, &disk, rng).is_some()
+    }
+
+    /// Looks at what the nodes' disks hold.
+    ///
+    /// # Panics
+    /// If it contradicts what was there before, or what others have.
+    pub fn look_at_media(&self) {
+        let mut media = self.media.borrow_mut();
+        for (id, node) in &*self.nodes.borrow() {
+            media.look(*id, &node.disk);
+        }
+    }
+
+    /// A client was told of the record at `offset`.
+    ///
+    /// # Panics
+    /// If it is not durable on a majority of the disks.
+    pub fn assert_durable(&self, offset: Offset) {
+        self.look_at_media();
+        let (copies, quorum) = (self.media.borrow().copies(offset), self.quorum());
+        assert!(copies >= quorum, "offset {offset} was acknowledged and is on {copies} disks only");
+    }
+
+    /// The node's disk or log has failed, and consensus must have stopped on it.
+    pub fn has_failed(&self, id: NodeId) -> bool {
+        self.partition(id).is_some_and(|partition| {
+            let metrics = partition.raft().metrics();
+            let failed = metrics.borrow_watched().running_state.is_err();
+            failed || partition.log().log().stopped().is_some()
+        })
+    }
+
+    /// Begins to write a snapshot of a node that follows.
+    pub fn snapshot(&self, id: NodeId) {
+        let Some(partition) = self.partition(id) else { return };
+        let (runtime, disk, busy) = {
+            let nodes = self.nodes.borrow();
+            let node = &nodes[&id];
+            (node.runtime.clone(), node.disk.clone(), node.snapshotting.clone())
+        };
+        if partition.with_replica(Replica::leads).is_some() || busy.replace(true) {
+            return;
+        }
+        let media = self.media.clone();
+        let written = async move {
+            let tail = |applied: LogId| media.borrow().tail(id, applied.index + 1);
+            // Without it the node starts from the one before.
+            let _ = snapshot::write(&partition, disk, tail).await;
+            busy.set(false);
+        };
+        runtime.spawn(within(runtime.clone(), written));
     }
 
     /// The node has lost power, or loses it now.
@@ -123,11 +239,16 @@ impl Cluster {
         self.nodes.borrow()[&id].runtime.halted()
     }
 
-    /// Starts a node that is down, on what its disk has kept.
+    /// Starts a node again, on what its disk has kept. If the test has damaged its log behind the
+    /// snapshot that it starts from, it must say so, and stays out.
     ///
     /// # Panics
-    /// If it can't: what a crash leaves must always be good to start from.
+    /// If it can't start: what a crash leaves must always be good to start from. Or if it can,
+    /// although it must not.
     pub async fn restart(&self, id: NodeId) {
+        if self.nodes.borrow()[&id].out {
+            return;
+        }
         self.crash(id);
         let seed = self.rng.borrow_mut().next_u64();
         {
@@ -135,8 +256,37 @@ impl Cluster {
             let node = nodes.get_mut(&id).expect("it was there");
             node.runtime = self.root.node();
             node.disk = node.disk.crash(&node.runtime, seed);
+            node.snapshotting = Rc::default();
         }
         self.open(id).await;
+    }
+
+    /// Makes sure that the node gives nobody what the test has damaged, and takes it out.
+    ///
+    /// # Panics
+    /// If it does.
+    pub async fn retire(&self, id: NodeId) {
+        let Some(partition) = self.partition(id) else { return self.take_out(id) };
+        let rotten = self.media.borrow().rotten(id);
+        let runtime = self.runtime(id);
+        let (sender, given) = <LocalRuntime as AsyncRuntime>::Oneshot::channel();
+        let asked = async move {
+            let log = partition.log().log();
+            for index in rotten {
+                let read = log.read(index, 1).await;
+                let refused = matches!(read, Err(ReadError::Corrupt { .. }));
+                assert!(refused, "node {id} gives out its damaged entry {index}");
+            }
+            let _ = sender.send(());
+        };
+        runtime.spawn(within(runtime.clone(), asked));
+        given.await.expect("it has power");
+        self.take_out(id);
+    }
+
+    fn take_out(&self, id: NodeId) {
+        self.crash(id);
+        self.nodes.borrow_mut().get_mut(&id).expect("it was there").out = true;
     }
 
     async fn open(&self, id: NodeId) {
@@ -148,22 +298,53 @@ impl Cluster {
         let (sender, opened) = <LocalRuntime as AsyncRuntime>::Oneshot::channel();
         let life = runtime.clone();
         let open = async move {
-            let config = LogConfig { entries_on_blocks: true, ..config() };
-            let log = Log::open(disk, life.clone(), dir(), config.clone(), Tail::default()).await;
-            let log = log.unwrap_or_else(|error| panic!("node {id} can't open its log: {error}"));
-            let log = RaftLog::new(id, log.log, &config, life.clone(), &Tail::default());
-            let empty = Ledger::new(PartitionId(0), 1);
-            let (cluster, partition) = (config.cluster, PartitionId(0));
-            let identity = Identity { cluster, partition, node: id };
-            let opened = Replicated::open(identity, log, empty, life, transport, TIMING).await;
-            let partition = opened.unwrap_or_else(|why| panic!("node {id} can't start: {why}"));
-            let _ = sender.send(partition);
+            let _ = sender.send(start(id, life, disk, transport).await);
         };
         runtime.spawn(within(runtime.clone(), open));
-        let Ok(partition) = opened.await else { return }; // it lost power meanwhile
+        let Ok(opened) = opened.await else { return }; // it lost power meanwhile
+        let rotten = self.media.borrow().rotten(id);
+        let partition = match opened {
+            Ok((partition, from)) => {
+                let found = rotten.iter().all(|index| *index <= from.index);
+                assert!(
+                    found,
+                    "node {id} starts from {} on a log damaged at {rotten:?}",
+                    from.index
+                );
+                partition
+            }
+            Err(why) => {
+                let named = why.contains("the log is damaged in ");
+                assert!(named && !rotten.is_empty(), "node {id} can't start: {why}");
+                return self.take_out(id);
+            }
+        };
         self.net.attach(id, runtime, partition.clone());
         if let Some(node) = self.nodes.borrow_mut().get_mut(&id) {
             node.partition = Some(partition);
         }
     }
+}
+
+/// The partition, and where in the log it started from; or in words why it can't start.
+async fn start(
+    id: NodeId,
+    runtime: SimRuntime,
+    disk: SimDisk,
+    transport: SimTransport,
+) -> Result<(SimPartition, Tail), String> {
+    let newest = snapshot::newest(disk.clone()).await;
+    let Start { from, meta, ledger } = newest.map_err(|error| error.to_string())?;
+    let config = LogConfig { entries_on_blocks: true, ..config() };
+    let log = Log::open(disk, runtime.clone(), dir(), config.clone(), from).await;
+    let log = log.map_err(|error| error.to_string())?.log;
+    let log = RaftLog::new(id, log, &config, runtime.clone(), &Tail::default());
+    let replica = Rc::new(RefCell::new(Replica::new(id, ledger)));
+    let apply = match meta {
+        Some(meta) => RaftApply::restored(replica, meta),
+        None => RaftApply::new(replica),
+    };
+    let identity = Identity { cluster: config.cluster, partition: config.partition, node: id };
+    let partition = Replicated::open_with(identity, log, apply, runtime, transport, TIMING).await?;
+    Ok((partition, from))
 }

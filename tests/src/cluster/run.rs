@@ -11,6 +11,7 @@ use walengine::shard::replica::Replica;
 use walengine_replication::runtime::within;
 use walengine_replication::types::NodeId;
 
+use super::torment::{Counts, Profile, torment};
 use super::{Client, Cluster, NetFaults, Observer, Told};
 use crate::sim::{Order, Rng, SimExecutor, SimRuntime};
 
@@ -19,10 +20,15 @@ const POLLS_MAX: u64 = 20_000_000;
 /// How often the observer looks.
 const LOOK_EVERY: Duration = Duration::from_millis(10);
 /// How often one client reads that does not write.
-const READ_EVERY: Duration = Duration::from_millis(15);
-/// Faults stop after this much virtual time.
-const FAULTS_LAST: Duration = Duration::from_secs(7);
-/// Then the cluster must serve again within this time.
+const READ_EVERY: Duration = Duration::from_millis(30);
+/// Longest pause of a client between two batches.
+const PAUSE_MICROS_MAX: u64 = 50_000;
+/// Clients that write all the time in a general run.
+const CLIENTS: u64 = 3;
+/// When faults are over, the cluster must serve so many batches of a client and come to rest within
+/// [`SERVES_WITHIN`].
+const BATCHES_AT_END: u64 = 3;
+/// See [`BATCHES_AT_END`].
 const SERVES_WITHIN: Duration = Duration::from_secs(20);
 
 /// What a run came to.
@@ -30,8 +36,12 @@ const SERVES_WITHIN: Duration = Duration::from_secs(20);
 pub struct Ran {
     /// Hash over everything that happened.
     pub trace: u64,
-    /// Power losses of single nodes.
-    pub crashes: u64,
+    /// Nodes of the cluster.
+    pub nodes: u64,
+    /// What was done to them.
+    pub counts: Counts,
+    /// Nodes that stayed out with a damaged log.
+    pub out: u64,
     /// Events that were answered, repeats included.
     pub answers: u64,
     /// Linearizable reads that were answered.
@@ -42,42 +52,15 @@ pub struct Ran {
     pub millis: u64,
 }
 
-/// Which faults come how often: shares of all, in no unit.
+/// Who works with a cluster while it is harmed.
 #[derive(Clone, Copy, Debug)]
-pub struct Profile {
-    /// A node loses power at once.
-    pub crash: u64,
-    /// A node loses power in one of the next operations of its disk.
-    pub crash_in_operation: u64,
-    /// All nodes lose power together.
-    pub blackout: u64,
-    /// A node stands still.
-    pub pause: u64,
-    /// All go on.
-    pub resume: u64,
-    /// Two nodes don't hear each other, in one direction or both.
-    pub cut: u64,
-    /// All hear each other again.
-    pub heal: u64,
-    /// The network gets better or worse.
-    pub weather: u64,
-    /// Longest time between two faults, in milliseconds.
-    pub between_millis_max: u64,
-}
-
-impl Profile {
-    /// Everything, now and then.
-    pub const MIXED: Self = Self {
-        crash: 3,
-        crash_in_operation: 2,
-        blackout: 1,
-        pause: 1,
-        resume: 1,
-        cut: 1,
-        heal: 1,
-        weather: 1,
-        between_millis_max: 400,
-    };
+pub struct Scene {
+    /// Nodes; `None`: 3, 5 or 7, as the seed says.
+    pub nodes: Option<u64>,
+    /// Clients that write all the time.
+    pub clients: u64,
+    /// They and another read linearizably, too.
+    pub reads: bool,
 }
 
 /// Runs a cluster whose every fault follows from `seed`.
@@ -85,19 +68,40 @@ impl Profile {
 /// # Panics
 /// If a promise is broken; the message says which.
 pub fn run(seed: u64, profile: Profile) -> Ran {
+    let scene = Scene { nodes: None, clients: CLIENTS, reads: true };
+    play(seed, scene, async |cluster, root, mut rng| {
+        torment(cluster, root, &mut rng, profile).await
+    })
+}
+
+/// Runs a cluster to which `harm` does what follows from `seed`.
+///
+/// # Panics
+/// As [`run`].
+pub fn play(
+    seed: u64,
+    scene: Scene,
+    harm: impl AsyncFnOnce(&Cluster, &SimRuntime, Rng) -> Counts,
+) -> Ran {
     let mut rng = Rng::new(seed);
     let executor = SimExecutor::new(rng.next_u64(), Order::Random);
     let root = executor.runtime();
     root.allow_polls(POLLS_MAX);
     let ran = executor
-        .block_on(within(root.clone(), live(root.clone(), rng, profile)))
+        .block_on(within(root.clone(), live(root.clone(), rng, scene, harm)))
         .expect("every wake-up arrives");
     let millis = root.elapsed().as_millis() as u64;
     Ran { trace: executor.trace(), millis, ..ran }
 }
 
-async fn live(root: SimRuntime, mut rng: Rng, profile: Profile) -> Ran {
-    let nodes = if rng.percent(70) { 3 } else { 5 };
+async fn live(
+    root: SimRuntime,
+    mut rng: Rng,
+    scene: Scene,
+    harm: impl AsyncFnOnce(&Cluster, &SimRuntime, Rng) -> Counts,
+) -> Ran {
+    let drawn = [3, 3, 3, 3, 3, 3, 5, 5, 5, 7][rng.index(10)];
+    let nodes = scene.nodes.unwrap_or(drawn);
     let cluster = Cluster::form(&root, nodes, rng.next_u64()).await;
     let told = Rc::new(RefCell::new(Told::default()));
     let observer = Rc::new(RefCell::new(Observer::default()));
@@ -112,18 +116,18 @@ async fn live(root: SimRuntime, mut rng: Rng, profile: Profile) -> Ran {
         }
     });
     Client::new(&cluster, &root, rng.fork()).create_accounts(&told).await;
-    let clients = Rc::new(Cell::new(3));
-    for _ in 0..clients.get() {
+    let clients = Rc::new(Cell::new(scene.clients));
+    for _ in 0..scene.clients {
         let mut client = Client::new(&cluster, &root, rng.fork());
         let (told, stop, left) = (told.clone(), ends.clone(), clients.clone());
         let (clock, mut pace) = (root.clone(), rng.fork());
         root.spawn(async move {
             while !stop.get() {
                 client.write(&told).await;
-                if pace.percent(20) {
+                if scene.reads && pace.percent(20) {
                     client.read(&told).await;
                 }
-                clock.sleep(Duration::from_micros(pace.below(20_000))).await;
+                clock.sleep(Duration::from_micros(pace.below(PAUSE_MICROS_MAX))).await;
             }
             left.set(left.get() - 1);
         });
@@ -131,25 +135,37 @@ async fn live(root: SimRuntime, mut rng: Rng, profile: Profile) -> Ran {
     let mut reader = Client::new(&cluster, &root, rng.fork());
     let (reads, stop, clock) = (told.clone(), ends.clone(), root.clone());
     root.spawn(async move {
-        while !stop.get() {
+        while scene.reads && !stop.get() {
             reader.read(&reads).await;
             clock.sleep(READ_EVERY).await;
         }
     });
-    let crashes = torment(&cluster, &root, &mut rng, profile).await;
+    let counts = harm(&cluster, &root, rng.fork()).await;
 
     // Faults are over: the cluster must serve again, and come to one state.
     cluster.net.heal();
     cluster.net.set_faults(NetFaults::NONE);
     for id in cluster.ids() {
         cluster.spare(id);
-        if cluster.is_down(id) {
+        let rotten = !cluster.media.borrow().rotten(id).is_empty();
+        if cluster.is_down(id) || cluster.has_failed(id) || rotten {
             cluster.restart(id).await;
         }
+        if rotten {
+            cluster.retire(id).await;
+        }
     }
-    let before = told.borrow().answers;
+    let mut last = Client::new(&cluster, &root, rng.fork());
+    let serves = Rc::new(Cell::new(false));
+    let (told_last, served) = (told.clone(), serves.clone());
+    root.spawn(async move {
+        for _ in 0..BATCHES_AT_END {
+            last.write(&told_last).await;
+        }
+        served.set(true);
+    });
     let by = root.elapsed() + SERVES_WITHIN;
-    while told.borrow().answers < before + 20 {
+    while !serves.get() {
         assert!(root.elapsed() < by, "the cluster does not serve again: {}", describe(&cluster));
         root.sleep(LOOK_EVERY).await;
     }
@@ -166,11 +182,12 @@ async fn live(root: SimRuntime, mut rng: Rng, profile: Profile) -> Ran {
     let told = told.take();
     observer.look_at_end(&cluster, &told).await;
     let Told { answers, reads, .. } = told;
-    Ran { crashes, answers, reads, terms: observer.terms(), ..Ran::default() }
+    let (terms, out) = (observer.terms(), nodes - cluster.ids_in().len() as u64);
+    Ran { nodes, counts, out, answers, reads, terms, ..Ran::default() }
 }
 
 fn at_rest(cluster: &Cluster) -> bool {
-    let ids = cluster.ids();
+    let ids = cluster.ids_in();
     let partitions = ids.iter().filter_map(|id| cluster.partition(*id));
     let tails: Vec<_> = partitions
         .map(|one| (one.log().log().last(), one.log().log().durable_index(), one.applied()))
@@ -203,63 +220,4 @@ fn describe(cluster: &Cluster) -> String {
         }
     };
     cluster.ids().into_iter().map(node).collect::<Vec<_>>().join("\n")
-}
-
-/// Crashes, pauses, cuts and a bad network, for a while. Returns the number of crashes.
-async fn torment(cluster: &Cluster, root: &SimRuntime, rng: &mut Rng, profile: Profile) -> u64 {
-    let nodes = cluster.ids().len() as u64;
-    let mut crashes = 0;
-    let until = root.elapsed() + FAULTS_LAST;
-    while root.elapsed() < until {
-        root.sleep(Duration::from_millis(rng.between(20, profile.between_millis_max))).await;
-        let id: NodeId = rng.between(1, nodes);
-        for down in cluster.ids().into_iter().filter(|id| cluster.is_down(*id)) {
-            if rng.percent(60) {
-                cluster.restart(down).await;
-            }
-        }
-        let Profile {
-            crash, crash_in_operation, blackout, pause, resume, cut, heal, weather, ..
-        } = profile;
-        let shares = [crash, crash_in_operation, blackout, pause, resume, cut, heal, weather];
-        let mut draw = rng.below(shares.iter().sum());
-        let fault = shares.iter().position(|&share| {
-            let is_it = draw < share;
-            draw = draw.saturating_sub(share);
-            is_it
-        });
-        match fault.unwrap_or(shares.len()) {
-            0 => {
-                crashes += u64::from(!cluster.is_down(id));
-                cluster.crash(id);
-            }
-            1 => {
-                crashes += u64::from(!cluster.is_down(id));
-                cluster.crash_at(id, rng.between(1, 60));
-            }
-            2 => {
-                for id in cluster.ids() {
-                    crashes += u64::from(!cluster.is_down(id));
-                    cluster.crash(id);
-                }
-            }
-            3 => cluster.pause(id, true),
-            4 => cluster.ids().into_iter().for_each(|id| cluster.pause(id, false)),
-            5 => {
-                let other = rng.between(1, nodes);
-                cluster.net.cut(id, other, true);
-                if rng.percent(60) {
-                    cluster.net.cut(other, id, true);
-                }
-            }
-            6 => cluster.net.heal(),
-            _ => cluster.net.set_faults(NetFaults {
-                delay_micros: (20, rng.between(100, 20_000)),
-                lost_per_mille: rng.below(100),
-                doubled_per_mille: rng.below(100),
-                broken_per_mille: rng.below(30),
-            }),
-        }
-    }
-    crashes
 }

@@ -168,6 +168,11 @@ impl SimDisk {
         self.media.borrow_mut().plan(class, nth, effect);
     }
 
+    /// Forgets every plan.
+    pub fn plan_nothing(&self) {
+        self.media.borrow_mut().plan_nothing();
+    }
+
     /// Operations of `class` since the last crash.
     pub fn count(&self, class: OpClass) -> u64 {
         self.media.borrow().count(class)
@@ -226,6 +231,18 @@ impl SimDisk {
             let inode = media.names.file(path).expect("the file is there");
             media.files[&inode].bytes()
         })
+    }
+
+    /// Looks at what of a file no power loss takes away; `None` if there is no such file.
+    pub fn with_durable<T>(&self, path: &Path, look: impl FnOnce(&[u8]) -> T) -> Option<T> {
+        let media = self.media.borrow();
+        let inode = media.names.file(path).ok()?;
+        Some(look(media.files[&inode].durable_bytes()))
+    }
+
+    /// Bytes of all files.
+    pub fn used_bytes(&self) -> u64 {
+        self.media.borrow().used_bytes()
     }
 
     /// Changes a file's bytes at rest, durable ones too.

@@ -1,5 +1,7 @@
 //! Bytes of one simulated file: what readers see, what is durable, and what lies between.
 
+use std::rc::Rc;
+
 use super::rng::Rng;
 
 /// Unit in which a device tears; a sector is old or new (or, if switched on, garbage).
@@ -35,11 +37,12 @@ pub enum Fate {
     Garbage,
 }
 
-/// Content of a file.
+/// Content of a file. What readers see and what is durable share memory until they differ: most
+/// files are sealed, and a crash copies all of them.
 #[derive(Clone, Debug, Default)]
 pub struct FileContent {
-    now: Vec<u8>,
-    durable: Vec<u8>,
+    now: Rc<Vec<u8>>,
+    durable: Rc<Vec<u8>>,
     durable_length_known: bool,
     unsynced: Vec<Unsynced>,
     writes: u64,
@@ -48,11 +51,15 @@ pub struct FileContent {
 impl FileContent {
     /// A new file of `bytes` zero bytes, none of it durable.
     pub fn zeroed(bytes: u64) -> Self {
-        Self { now: vec![0; bytes as usize], ..Self::default() }
+        Self { now: Rc::new(vec![0; bytes as usize]), ..Self::default() }
     }
 
     /// A file that has been on disk for ever.
     pub fn durable(bytes: Vec<u8>) -> Self {
+        Self::shared(Rc::new(bytes))
+    }
+
+    fn shared(bytes: Rc<Vec<u8>>) -> Self {
         Self { durable: bytes.clone(), now: bytes, durable_length_known: true, ..Self::default() }
     }
 
@@ -61,10 +68,15 @@ impl FileContent {
         &self.now
     }
 
+    /// What no power loss takes away.
+    pub fn durable_bytes(&self) -> &[u8] {
+        &self.durable
+    }
+
     /// Changes bytes at rest.
     pub fn edit(&mut self, change: impl Fn(&mut Vec<u8>)) {
-        change(&mut self.now);
-        change(&mut self.durable);
+        change(Rc::make_mut(&mut self.now));
+        change(Rc::make_mut(&mut self.durable));
         for write in &mut self.unsynced {
             write.live.fill(false);
         }
@@ -77,7 +89,7 @@ impl FileContent {
 
     /// A write completes; power loss may still undo it.
     pub fn land(&mut self, offset: u64, bytes: &[u8]) {
-        put(&mut self.now, offset, bytes);
+        put(Rc::make_mut(&mut self.now), offset, bytes);
         let live = vec![true; bytes.len().div_ceil(SECTOR_BYTES)];
         let number = self.writes;
         self.unsynced.push(Unsynced { number, offset, bytes: bytes.to_vec(), live, doomed: false });
@@ -86,9 +98,9 @@ impl FileContent {
 
     /// A write completes and is durable.
     pub fn land_durably(&mut self, offset: u64, bytes: &[u8]) {
-        put(&mut self.now, offset, bytes);
+        put(Rc::make_mut(&mut self.now), offset, bytes);
         self.settle_length();
-        put(&mut self.durable, offset, bytes);
+        put(Rc::make_mut(&mut self.durable), offset, bytes);
         for write in &mut self.unsynced {
             write.supersede(offset, bytes.len());
         }
@@ -112,17 +124,23 @@ impl FileContent {
             if self.unsynced[at].number >= before || self.unsynced[at].doomed {
                 continue;
             }
-            let write = self.unsynced[at].clone();
-            for (sector, offset, bytes) in sectors(write.offset, &write.bytes) {
-                if write.live[sector] {
-                    put(&mut self.durable, offset, bytes);
+            let (olders, rest) = self.unsynced.split_at_mut(at);
+            let write = &mut rest[0];
+            let durable = Rc::make_mut(&mut self.durable);
+            if !write.live.contains(&false) {
+                put(durable, write.offset, &write.bytes);
+            } else {
+                for (sector, offset, bytes) in sectors(write.offset, &write.bytes) {
+                    if write.live[sector] {
+                        put(durable, offset, bytes);
+                    }
                 }
             }
             // Older writes of the same place that a failed sync left behind can't come back.
-            for older in &mut self.unsynced[..at] {
+            for older in olders {
                 older.supersede(write.offset, write.bytes.len());
             }
-            self.unsynced[at].live.fill(false);
+            write.live.fill(false);
         }
         self.forget_replaced();
     }
@@ -164,7 +182,10 @@ impl FileContent {
         }
         rng.shuffle(&mut pieces);
         let length = self.length_after_crash(rng, lengths_vanish);
-        let mut image = self.durable.clone();
+        if pieces.is_empty() && length == self.durable.len() {
+            return Self::shared(self.durable.clone());
+        }
+        let mut image = self.durable.to_vec();
         image.resize(length, 0);
         for (offset, bytes, garbage) in pieces {
             if offset as usize + bytes.len() > length {
@@ -196,7 +217,9 @@ impl FileContent {
     }
 
     fn settle_length(&mut self) {
-        self.durable.resize(self.now.len(), 0);
+        if self.durable.len() != self.now.len() {
+            Rc::make_mut(&mut self.durable).resize(self.now.len(), 0);
+        }
         self.durable_length_known = true;
     }
 

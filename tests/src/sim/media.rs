@@ -78,10 +78,17 @@ impl Media {
         self.plans.push((class, self.count(class) + nth, effect));
     }
 
+    pub fn plan_nothing(&mut self) {
+        self.plans.clear();
+    }
+
     pub fn begin(&mut self, op: &mut Op, in_flight: Option<InFlight>) -> Ticket {
-        if let Some((path, _)) = self.names.files().find(|(_, inode)| inode.0 == op.file) {
+        let told = self.ops.is_some() || self.crash_at.is_some() || self.crash_at_path.is_some();
+        let mut files = self.names.files();
+        if told && let Some((path, _)) = files.find(|(_, inode)| inode.0 == op.file) {
             op.path = path.into();
         }
+        drop(files);
         let number = self.count(OpClass::All) + 1;
         let mut effect = None;
         for class in OpClass::ALL {
@@ -182,15 +189,22 @@ impl Media {
         self.names.install(path, Some(inode));
     }
 
-    pub fn free_bytes(&self) -> u64 {
+    pub fn used_bytes(&self) -> u64 {
         let used = |inode| self.files.get(&inode).map_or(0, |file| file.bytes().len() as u64);
-        let used_bytes: u64 = self.names.files().map(|(_, inode)| used(inode)).sum();
-        self.faults.capacity_bytes.saturating_sub(used_bytes)
+        self.names.files().map(|(_, inode)| used(inode)).sum()
+    }
+
+    pub fn free_bytes(&self) -> u64 {
+        if self.faults.capacity_bytes == u64::MAX {
+            return u64::MAX; // it is asked for with every write
+        }
+        self.faults.capacity_bytes.saturating_sub(self.used_bytes())
     }
 
     pub fn finish_write(&mut self, ticket: &Ticket, durable: bool) -> io::Result<()> {
         let write = self.in_flight.remove(&ticket.number).expect("a write is in flight once");
-        let mut bytes = (*write.buffer).as_ref().to_vec();
+        let mut flipped;
+        let mut bytes = (*write.buffer).as_ref();
         let (mut offset, length) = (write.offset, self.content(write.inode).bytes().len() as u64);
         let grows_bytes = (offset + bytes.len() as u64).saturating_sub(length);
         if grows_bytes > self.free_bytes() {
@@ -199,18 +213,22 @@ impl Media {
         let mut rng = self.rng.fork();
         match ticket.effect {
             Some(Effect::Eio | Effect::Enospc | Effect::Short) => {
-                self.content(write.inode).land_partly(offset, &bytes, &mut rng);
+                self.content(write.inode).land_partly(offset, bytes, &mut rng);
                 return Self::refuse(ticket);
             }
             Some(Effect::Lose) => return Ok(()),
             Some(Effect::Misdirect) => offset = other_block(offset, length, &mut rng),
-            Some(Effect::Flip) => flip_bit(&mut bytes, &mut rng),
+            Some(Effect::Flip) => {
+                flipped = bytes.to_vec();
+                flip_bit(&mut flipped, &mut rng);
+                bytes = &flipped;
+            }
             None => {}
         }
         if durable && !self.faults.lying {
-            self.content(write.inode).land_durably(offset, &bytes);
+            self.content(write.inode).land_durably(offset, bytes);
         } else {
-            self.content(write.inode).land(offset, &bytes);
+            self.content(write.inode).land(offset, bytes);
         }
         Ok(())
     }

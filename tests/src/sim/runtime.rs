@@ -294,6 +294,11 @@ impl SimRuntime {
         }
     }
 
+    /// It stands still.
+    pub fn paused(&self) -> bool {
+        self.life.paused.get()
+    }
+
     /// Drops the tasks of lives that have halted, where they stand.
     pub fn bury(&self) {
         let dead: Vec<u64> = {
