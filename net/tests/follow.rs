@@ -112,6 +112,12 @@ fn set_leader(nodes: &[Fake], leader: Option<usize>) {
     nodes[0].state.lock().unwrap().leader = leader;
 }
 
+fn set_health(nodes: &[Fake], health: Health) {
+    for node in nodes {
+        node.node(|node| node.health = health);
+    }
+}
+
 fn writes(nodes: &[Fake]) -> Vec<usize> {
     nodes.iter().map(|node| node.node(|node| node.writes)).collect()
 }
@@ -228,7 +234,7 @@ fn circles_of_redirects_end_at_the_deadline_with_who_was_asked() {
         let error = client.submit(1).unwrap_err();
         let ClientError::NoLeader { partition, waited, .. } = &error else { panic!("{error}") };
         assert_eq!(*partition, HOME);
-        assert!(*waited >= Duration::from_millis(1000), "{waited:?}");
+        assert!(*waited >= Duration::from_secs(1), "{waited:?}");
         assert!(started.elapsed() < Duration::from_secs(3), "{:?}", started.elapsed());
         let text = error.to_string();
         assert!(text.contains("no leader of partition 0") && text.lines().count() == 1, "{text}");
@@ -243,7 +249,7 @@ fn without_a_leader_nothing_is_changed_and_that_is_told() {
         let nodes = Fake::cluster(3);
         set_leader(&nodes, None);
         let seeds = [&nodes[0], &nodes[1], &nodes[2]];
-        let config = Config { deadline: Duration::from_millis(1000), ..config(&seeds) };
+        let config = Config { deadline: Duration::from_secs(1), ..config(&seeds) };
         let mut client = connect(config);
         let error = client.submit(1).unwrap_err();
         assert!(matches!(error, ClientError::NoLeader { .. }), "{error}");
@@ -259,7 +265,7 @@ fn when_all_are_down_there_is_no_storm_of_connections() {
         let config = Config { deadline: Duration::from_secs(3), ..config(&seeds) };
         let mut client = connect(config);
         client.submit(1).unwrap();
-        nodes.iter().for_each(|node| node.node(|node| node.health = Health::Down));
+        set_health(&nodes, Health::Down);
         std::thread::sleep(Duration::from_millis(100));
         let before: usize = connections(&nodes).iter().sum();
         let error = client.submit(2).unwrap_err();
@@ -273,7 +279,7 @@ fn when_all_are_down_there_is_no_storm_of_connections() {
         std::thread::sleep(Duration::from_millis(500));
         let later = connections(&nodes).iter().sum::<usize>() - before;
         assert!(later <= attempts + 2, "nobody waits, and {} more", later - attempts);
-        nodes.iter().for_each(|node| node.node(|node| node.health = Health::Well));
+        set_health(&nodes, Health::Well);
         assert!(client.submit(3).unwrap().all_ok(), "it comes back");
     });
 }

@@ -8,7 +8,9 @@ use std::collections::HashMap;
 use std::time::Duration;
 
 use crate::limits::CLUSTER_NODES_MAX;
-use crate::message::{ArchivedClusterStatusReply, ArchivedHelloReply, NO_NODE, NodeHealth};
+use crate::message::{
+    ArchivedClusterStatusReply, ArchivedHelloReply, ArchivedNodeRow, NO_NODE, NodeHealth,
+};
 use crate::model::PartitionId;
 
 use super::chance::{Chance, doubled, jittered};
@@ -346,7 +348,7 @@ impl Directory {
         let told =
             |id: Option<u64>| status.nodes.iter().find(|row| Some(row.node.to_native()) == id);
         for node in self.nodes.iter_mut().filter(|node| node.seed.is_some()) {
-            node.health = told(node.id).map_or(node.health, |row| row.health());
+            node.health = told(node.id).map_or(node.health, ArchivedNodeRow::health);
         }
         let is_used = |node: &Node| self.uses.iter().any(|one| one.address == node.address);
         self.nodes.retain(|node| node.seed.is_some() || told(node.id).is_some() || is_used(node));

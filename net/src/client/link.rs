@@ -71,6 +71,8 @@ pub struct Link<T> {
     is_redirected: bool,
     /// What was in flight has been given up; another attempt may go better.
     has_given_up: bool,
+    /// How long connecting, and being greeted, may take.
+    patience: Duration,
     greeted_by: Duration,
     buffer: ReceiveBuffer,
     out: Vec<u8>,
@@ -96,6 +98,7 @@ impl<T> Link<T> {
             trouble: None,
             is_redirected: false,
             has_given_up: false,
+            patience: CONNECT_TIMEOUT,
             greeted_by: Duration::ZERO,
             buffer: ReceiveBuffer::default(),
             out: Vec::new(),
@@ -169,13 +172,14 @@ impl<T> Link<T> {
             return None;
         };
         self.address.clone_from(&address);
-        let timeout = if is_alone { CONNECT_TIMEOUT } else { CONNECT_TIMEOUT_ELSEWHERE };
-        Some((address, timeout))
+        // A process that is stopped still has its connections taken by the system.
+        self.patience = if is_alone { CONNECT_TIMEOUT } else { CONNECT_TIMEOUT_ELSEWHERE };
+        Some((address, self.patience))
     }
 
     /// A connection is there.
     pub fn connected(&mut self, now: Duration) {
-        self.greeted_by = now + CONNECT_TIMEOUT;
+        self.greeted_by = now + self.patience;
         self.session.connected(now, self.greeted_by);
     }
 

@@ -45,7 +45,7 @@ pub const PIPELINE_DEPTH_DEFAULT: usize = 8;
 
 /// How long connecting, and being greeted, may take.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
-/// How long connecting may take while another node could be tried.
+/// How long each of them may take while another node could be tried.
 const CONNECT_TIMEOUT_ELSEWHERE: Duration = Duration::from_secs(1);
 /// How long a leader's account of its partition is waited for; without it less is told.
 const CLUSTER_STATUS_WAIT: Duration = Duration::from_secs(2);
