@@ -399,6 +399,33 @@ fn clients_do_not_come_back_as_a_herd() {
     assert!(*most <= all / 5, "{most} of {all} attempts in 50 ms");
 }
 
+/// A node is asked to leave over this lane: it must not be another.
+#[test]
+fn what_is_for_the_named_node_goes_to_no_other() {
+    let mut world = World::new(&[
+        ("a:1", Script::Follows { leader: "b:1" }),
+        ("b:1", Script::Leads { from: Duration::ZERO }),
+    ]);
+    let mut client = Client::new(0, "a:1");
+    client.submit(SECOND, 1, SECOND * 2);
+    world.run(std::slice::from_mut(&mut client), SECOND * 2);
+    assert!(client.ended(1).unwrap().is_ok(), "now it knows the leader");
+    world.nodes.insert("a:1", Script::Down);
+    for round in 2..5 {
+        let now = world.now;
+        assert_eq!(client.shared.lane(HOME, Route::Home, now), Lane::Home);
+        let mut frame = Vec::new();
+        encode_unsealed(&mut frame, Kind::Submit, HOME, &Submit { events: &[[2; 128]] }).unwrap();
+        client.link(Lane::Home).take(now, Kind::Submit, frame, now + SECOND, round).unwrap();
+        world.run(std::slice::from_mut(&mut client), now + SECOND * 2);
+        assert!(client.ended(round).unwrap().is_err());
+    }
+    assert!(world.got.iter().all(|(_, mark)| *mark != 2));
+    let mut named = Client::new(1, "a:1");
+    assert_eq!(named.shared.lane(HOME, Route::Home, world.now), Lane::Home, "alone or not");
+    assert_eq!(named.link(Lane::Home).attempt(world.now).unwrap().0, "a:1");
+}
+
 #[test]
 fn an_open_outcome_is_asked_of_the_leader_linearizably() {
     let plan =

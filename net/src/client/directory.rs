@@ -48,7 +48,7 @@ pub enum Lane {
     Leader,
     /// To a follower.
     Reader(u8),
-    /// To a node that the caller named.
+    /// To a node that the caller named, and to no other.
     Home,
 }
 
@@ -187,9 +187,10 @@ impl Directory {
     /// The connection that a request goes over. Plain reads take turns among the healthy followers.
     pub fn lane(&mut self, partition: PartitionId, route: Route, now: Duration) -> Lane {
         match route {
-            _ if self.is_alone(now) => Lane::Leader,
-            Route::Leader => Lane::Leader,
+            // Never shared with the leader's, which goes elsewhere when it is told to.
             Route::Home => Lane::Home,
+            Route::Leader => Lane::Leader,
+            Route::Any if self.is_alone(now) => Lane::Leader,
             Route::Any => {
                 let is_follower =
                     |&place: &usize| self.is_healthy(place, now) && !self.leads(place, partition);
@@ -224,7 +225,7 @@ impl Directory {
         };
         let role = match lane {
             Lane::Leader => u32::from(!self.leads(place, partition)),
-            Lane::Home => node.seed.map_or(10, |seed| seed.min(9) as u32),
+            Lane::Home => node.seed?.min(9) as u32,
             Lane::Reader(_) if self.leads(place, partition) => 10,
             Lane::Reader(_) => u32::from(others.any(|one| matches!(one.lane, Lane::Reader(_)))),
         };
