@@ -80,6 +80,7 @@ fn receive(session: &mut Session<&'static str>, now: Duration, bytes: &[u8]) -> 
                     format!("{context} {}", error.code().unwrap())
                 }
                 Received::Feed { .. } => "feed".to_owned(),
+                Received::Cluster(_) => "cluster".to_owned(),
                 Received::Nothing => "nothing".to_owned(),
             }
         }
@@ -243,9 +244,11 @@ fn not_leader_leads_to_the_leader() {
     let error = ErrorReply::new(ErrorCode::NotLeader, "ask node 2").leader("10.0.0.2:7450");
     let link = session.receive(now, &reply(id, &error)).err().unwrap();
     assert!(!link.is_final());
-    session.disconnected(now);
-    assert_eq!(session.take_leader().as_deref(), Some("10.0.0.2:7450"));
+    let LinkError::ComeBack { leader, .. } = link else { panic!("{link}") };
+    assert_eq!(leader, "10.0.0.2:7450");
+    session.redirected(now);
     let at = session.connect_at().unwrap();
+    assert_eq!(at, now, "where to go is known");
     open(&mut session, at);
     assert_eq!(sent(&mut session, at), [(Kind::Submit, id)]);
 }

@@ -4,11 +4,11 @@ use std::path::PathBuf;
 
 use walengine_net::client::blocking::Client;
 use walengine_net::limits::{LIST_ACCOUNTS_MAX, LOOKUP_IDS_MAX};
-use walengine_net::model::{Account, AccountId, Book};
+use walengine_net::model::{Account, AccountId, Book, Token};
 use walengine_net::names;
 
-use super::Asking;
 use super::output::Output;
+use super::{Asking, Freshly, seen};
 use crate::fatal::{Fatal, Reason};
 
 const COLUMNS: &[(&str, usize)] = &[
@@ -40,6 +40,9 @@ pub struct Arguments {
     book: u32,
 
     #[command(flatten)]
+    freshly: Freshly,
+
+    #[command(flatten)]
     asking: Asking,
 }
 
@@ -55,16 +58,20 @@ pub struct OneArguments {
     book: u32,
 
     #[command(flatten)]
+    freshly: Freshly,
+
+    #[command(flatten)]
     asking: Asking,
 }
 
 /// Prints all accounts, or those named in a file.
 pub fn run(arguments: &Arguments) -> Result<(), Fatal> {
     let names = arguments.from.as_ref().map(super::import::open_csv).transpose()?;
-    let mut client = arguments.asking.connect()?;
+    let mut client = arguments.asking.connect_to_read(&arguments.freshly)?;
+    let tokens = &arguments.freshly.at;
     let mut output = Output::new(arguments.asking.format, COLUMNS)?;
     match names {
-        None => all(&mut client, &mut output)?,
+        None => all(&mut client, &mut output, tokens)?,
         Some(mut reader) => {
             let book = Book(arguments.book);
             let mut missing = 0u64;
@@ -73,11 +80,11 @@ pub fn run(arguments: &Arguments) -> Result<(), Fatal> {
                 let record = record.map_err(|error| super::import::csv_failed(&error))?;
                 page.push(record.get(0).unwrap_or_default().to_owned());
                 if page.len() == LOOKUP_IDS_MAX {
-                    missing += named(&mut client, &mut output, book, &page)?;
+                    missing += named(&mut client, &mut output, book, &page, tokens)?;
                     page.clear();
                 }
             }
-            missing += named(&mut client, &mut output, book, &page)?;
+            missing += named(&mut client, &mut output, book, &page, tokens)?;
             output.flush()?;
             if missing > 0 {
                 let message = format!("{missing} names have no account in book {}", book.0);
@@ -90,9 +97,10 @@ pub fn run(arguments: &Arguments) -> Result<(), Fatal> {
 
 /// Prints one account, or says that there is none.
 pub fn run_one(arguments: &OneArguments) -> Result<(), Fatal> {
-    let mut client = arguments.asking.connect()?;
+    let mut client = arguments.asking.connect_to_read(&arguments.freshly)?;
     let id = names::account_id(Book(arguments.book), &arguments.account);
-    let Some(account) = client.lookup_accounts(&[id], &[])?.into_iter().flatten().next() else {
+    let found = client.lookup_accounts(&[id], &arguments.freshly.at)?;
+    let Some(account) = found.into_iter().flatten().next() else {
         let (name, book) = (&arguments.account, arguments.book);
         let message = format!("no account {name} in book {book} (id {id})");
         return Err(Fatal::new(Reason::Findings, message));
@@ -102,11 +110,13 @@ pub fn run_one(arguments: &OneArguments) -> Result<(), Fatal> {
     output.flush()
 }
 
-fn all(client: &mut Client, output: &mut Output) -> Result<(), Fatal> {
+fn all(client: &mut Client, output: &mut Output, tokens: &[Token]) -> Result<(), Fatal> {
+    let mut tokens = tokens.to_vec();
     for partition in client.info().partitions() {
         let mut after = None;
         loop {
-            let page = client.list_accounts(partition, after, LIST_ACCOUNTS_MAX, &[])?;
+            let page = client.list_accounts(partition, after, LIST_ACCOUNTS_MAX, &tokens)?;
+            seen(&mut tokens, client, partition, page.next_offset);
             for account in &page.accounts {
                 output.row(&row(&account.id.to_string(), account))?;
             }
@@ -125,13 +135,14 @@ fn named(
     output: &mut Output,
     book: Book,
     names: &[String],
+    tokens: &[Token],
 ) -> Result<u64, Fatal> {
     if names.is_empty() {
         return Ok(0);
     }
     let ids: Vec<AccountId> = names.iter().map(|name| names::account_id(book, name)).collect();
     let mut missing = 0;
-    for ((name, id), found) in names.iter().zip(&ids).zip(client.lookup_accounts(&ids, &[])?) {
+    for ((name, id), found) in names.iter().zip(&ids).zip(client.lookup_accounts(&ids, tokens)?) {
         if let Some(account) = found {
             output.row(&row(name, &account))?;
         } else {

@@ -8,8 +8,8 @@ use walengine_net::entry::{EntryHeader, EntryKind, access_events, access_records
 use walengine_net::model::{Event, Offset, PartitionId, Resolved, Timestamp, Verdict};
 use walengine_net::names;
 
-use super::Asking;
 use super::output::Output;
+use super::{Asking, Freshly, seen};
 use crate::fatal::{Fatal, Reason};
 
 const COLUMNS: &[(&str, usize)] = &[
@@ -54,6 +54,9 @@ pub struct Arguments {
     follow: bool,
 
     #[command(flatten)]
+    freshly: Freshly,
+
+    #[command(flatten)]
     asking: Asking,
 }
 
@@ -65,12 +68,15 @@ pub struct TransferArguments {
     transfer: String,
 
     #[command(flatten)]
+    freshly: Freshly,
+
+    #[command(flatten)]
     asking: Asking,
 }
 
 /// Prints the log.
 pub fn run(arguments: &Arguments) -> Result<(), Fatal> {
-    let mut client = arguments.asking.connect()?;
+    let mut client = arguments.asking.connect_to_read(&arguments.freshly)?;
     let partition = PartitionId(arguments.partition);
     let partitions = client.info().partitions;
     if partition.0 >= partitions {
@@ -86,8 +92,11 @@ pub fn run(arguments: &Arguments) -> Result<(), Fatal> {
     if arguments.follow {
         return follow(&mut client, &mut printer);
     }
+    let mut tokens = arguments.freshly.at.clone();
     while printer.left > 0 {
-        let page = client.read_log(partition, printer.from, PAGE_BYTES, &[])?;
+        let page = client.read_log(partition, printer.from, PAGE_BYTES, &tokens)?;
+        // Another node may answer next: it must have what this one knew of.
+        seen(&mut tokens, &client, partition, page.durable_offset);
         if page.next_offset <= printer.from {
             break;
         }
@@ -109,9 +118,10 @@ fn follow(client: &mut Client, printer: &mut Printer) -> Result<(), Fatal> {
 
 /// Prints one event, or says that there is none.
 pub fn run_transfer(arguments: &TransferArguments) -> Result<(), Fatal> {
-    let mut client = arguments.asking.connect()?;
+    let mut client = arguments.asking.connect_to_read(&arguments.freshly)?;
     let id = names::event_id(&arguments.transfer);
-    let Some(found) = client.lookup_transfers(&[id], &[])?.into_iter().flatten().next() else {
+    let found = client.lookup_transfers(&[id], &arguments.freshly.at)?;
+    let Some(found) = found.into_iter().flatten().next() else {
         let message = format!("no transfer {} (id {id}) was ever decided", arguments.transfer);
         return Err(Fatal::new(Reason::Findings, message));
     };

@@ -1,6 +1,7 @@
 //! The command line: `walengine` serves, its subcommands ask a server or look at files.
 
 mod accounts;
+mod cluster;
 mod import;
 mod log;
 mod output;
@@ -15,7 +16,8 @@ use tracing_subscriber::filter::Targets;
 use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::util::SubscriberInitExt as _;
 use walengine_net::client::blocking::Client;
-use walengine_net::client::{ClientError, Config as ClientConfig};
+use walengine_net::client::{ClientError, Config as ClientConfig, ReadFrom};
+use walengine_net::model::{Offset, PartitionId, Token};
 
 use crate::config::{ADDRESS_DEFAULT, Config, ServeOptions};
 use crate::fatal::{Fatal, Reason};
@@ -47,10 +49,10 @@ struct ServeArguments {
     options: ServeOptions,
 }
 
-/// Where the server is, and how to print.
+/// Where the servers are, and how to print.
 #[derive(Debug, clap::Args)]
 struct Asking {
-    /// Address of the server
+    /// Address of a server, or of several of one cluster with commas between; the others are found
     #[arg(long, value_name = "ADDR:PORT", env = "WALENGINE_SERVER", default_value = ADDRESS_DEFAULT)]
     server: String,
 
@@ -61,6 +63,18 @@ struct Asking {
     /// How to print rows
     #[arg(long, value_enum, default_value_t)]
     format: Format,
+}
+
+/// How fresh the state must be that a read shows. Any node answers unless it must be the newest.
+#[derive(Debug, clap::Args)]
+struct Freshly {
+    /// Show everything that any client was told before; the leaders answer
+    #[arg(long)]
+    linearizable: bool,
+
+    /// Show a state that includes these writes, by their tokens with commas between; waits for it
+    #[arg(long, value_name = "TOKEN", value_delimiter = ',')]
+    at: Vec<Token>,
 }
 
 #[derive(Debug, clap::Subcommand)]
@@ -79,6 +93,10 @@ enum Command {
     Log(log::Arguments),
     /// Print what the server says about itself
     Status(status::Arguments),
+    /// Print the nodes, who leads what and how far each is; change who leads and who is there
+    Cluster(cluster::Arguments),
+    /// Ask a server to leave its cluster
+    Leave(cluster::LeaveArguments),
     /// Check a data directory offline: every checksum, the chain, the ledger
     Verify(verify::Arguments),
     /// Describe one file of a data directory
@@ -126,6 +144,8 @@ pub fn run(arguments: Arguments) -> ExitCode {
         Some(Command::Transfer(arguments)) => log::run_transfer(&arguments),
         Some(Command::Log(arguments)) => log::run(&arguments),
         Some(Command::Status(arguments)) => status::run(&arguments),
+        Some(Command::Cluster(arguments)) => cluster::run(&arguments),
+        Some(Command::Leave(arguments)) => cluster::run_leave(&arguments),
         Some(Command::Verify(arguments)) => verify::run(&arguments),
         Some(Command::Dump(arguments)) => verify::run_dump(&arguments),
     };
@@ -164,6 +184,25 @@ impl Asking {
         };
         Ok(Client::connect(config)?)
     }
+
+    fn connect_to_read(&self, freshly: &Freshly) -> Result<Client, Fatal> {
+        let mut client = self.connect()?;
+        if freshly.linearizable {
+            client.read_from(ReadFrom::Linearizable);
+        }
+        Ok(client)
+    }
+}
+
+/// So that the next page of a listing is from the same state or a newer one, whoever answers.
+fn seen(tokens: &mut Vec<Token>, client: &Client, partition: PartitionId, next_offset: Offset) {
+    let Some(offset) = next_offset.0.checked_sub(1).map(Offset) else { return };
+    let seen = Token { cluster: client.info().cluster, partition, offset };
+    let is_covered = |known: &Token| {
+        (known.cluster, known.partition) == (seen.cluster, partition) && known.offset <= offset
+    };
+    tokens.retain(|known| !is_covered(known));
+    tokens.push(seen);
 }
 
 impl From<ClientError> for Fatal {

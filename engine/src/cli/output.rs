@@ -72,6 +72,25 @@ impl Output {
     }
 }
 
+/// Prints a whole table at once, its columns as wide as they need to be.
+pub fn write_table(heading: &[&str], rows: &[Vec<String>]) -> Result<(), Fatal> {
+    let mut out = BufWriter::new(io::stdout());
+    let widest = |column: usize| {
+        let cells = rows.iter().filter_map(|row| row.get(column)).map(String::as_str);
+        cells.chain(heading.get(column).copied()).map(|cell| cell.chars().count()).max()
+    };
+    let columns: Vec<(&str, usize)> = heading
+        .iter()
+        .enumerate()
+        .map(|(column, name)| (*name, widest(column).unwrap_or_default()))
+        .collect();
+    let names: Vec<String> = heading.iter().map(|name| (*name).to_owned()).collect();
+    for row in std::iter::once(&names).chain(rows) {
+        told(write_text(&mut out, &columns, row))?;
+    }
+    told(out.flush())
+}
+
 fn write_text(
     out: &mut impl Write,
     columns: &[(&str, usize)],

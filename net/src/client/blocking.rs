@@ -10,16 +10,19 @@ use crate::frame::{Kind, RequestId};
 use crate::message::{IdNamespace, Subscribe};
 use crate::model::{Account, AccountId, EventBytes, EventId, Offset, PartitionId, Token};
 
-use self::link::Link;
-use super::operation::{self, Plan, WriteIds};
+use self::link::BlockingLink;
+use super::directory::{Lane, Route};
+use super::operation::{self, Plan, Reading, WriteIds};
+use super::shared::Shared;
 use super::{
-    AccountsPage, Batch, ClientError, ClusterInfo, Config, EventDecision, IdVerdict, Page,
-    SUBSCRIPTION_CREDIT_BYTES, ServerReport, Submitted,
+    AccountsPage, AdminOutcome, Batch, CLUSTER_STATUS_WAIT, ClientError, ClusterInfo,
+    ClusterReport, Config, EventDecision, IdVerdict, Page, ReadFrom, SUBSCRIPTION_CREDIT_BYTES,
+    ServerReport, Submitted,
 };
 
-/// What a client knows, shared with its links.
+/// What a client and its links share.
 struct Common {
-    config: Config,
+    shared: Arc<Shared>,
     started: Instant,
 }
 
@@ -29,21 +32,25 @@ impl Common {
     }
 }
 
-/// A cluster's client: one connection for each partition that was asked for.
+/// A cluster's client: a connection for each partition that was asked for to its leader, and one to
+/// each follower that reads go to.
 pub struct Client {
     common: Arc<Common>,
     info: ClusterInfo,
-    links: Vec<(PartitionId, Link)>,
+    read_from: ReadFrom,
+    links: Vec<(PartitionId, Lane, BlockingLink)>,
 }
 
 impl Client {
     /// Connects and learns what the cluster is. Fails at once if there is no server; later, lost
     /// connections are made anew until a call's deadline.
     pub fn connect(config: Config) -> Result<Self, ClientError> {
-        let common = Arc::new(Common { config, started: Instant::now() });
-        let mut link = Link::new(common.clone(), PartitionId(0), None);
+        let read_from = config.read_from;
+        let shared = Arc::new(Shared::new(config));
+        let common = Arc::new(Common { shared, started: Instant::now() });
+        let mut link = BlockingLink::new(common.clone(), PartitionId(0), Lane::Leader);
         let info = link.greet()?;
-        Ok(Self { common, info, links: vec![(PartitionId(0), link)] })
+        Ok(Self { common, info, read_from, links: vec![(PartitionId(0), Lane::Leader, link)] })
     }
 
     /// What the cluster is.
@@ -51,18 +58,31 @@ impl Client {
         &self.info
     }
 
-    fn deadline(&self) -> Duration {
-        self.common.config.deadline
+    /// From now on reads and subscriptions are answered there.
+    pub fn read_from(&mut self, read_from: ReadFrom) {
+        self.read_from = read_from;
     }
 
-    fn link(&mut self, partition: PartitionId) -> &mut Link {
-        let known = self.links.iter().position(|(known, _)| *known == partition);
+    fn wants<'a>(&self, tokens: &'a [Token]) -> Reading<'a> {
+        Reading { from: self.read_from, tokens }
+    }
+
+    fn deadline(&self) -> Duration {
+        self.common.shared.config.deadline
+    }
+
+    fn lane(&self, partition: PartitionId, route: Route) -> Lane {
+        self.common.shared.lane(partition, route, self.common.now())
+    }
+
+    fn link(&mut self, partition: PartitionId, lane: Lane) -> &mut BlockingLink {
+        let known = self.links.iter().position(|one| (one.0, one.1) == (partition, lane));
         let index = known.unwrap_or_else(|| {
-            let link = Link::new(self.common.clone(), partition, Some(self.info.clone()));
-            self.links.push((partition, link));
+            let link = BlockingLink::new(self.common.clone(), partition, lane);
+            self.links.push((partition, lane, link));
             self.links.len() - 1
         });
-        &mut self.links[index].1
+        &mut self.links[index].2
     }
 
     fn run_within<R>(&mut self, plan: Plan<R>, deadline: Duration) -> Result<R, ClientError> {
@@ -70,7 +90,8 @@ impl Client {
         let by = self.common.now() + deadline;
         let mut answers = Vec::with_capacity(calls.len());
         for call in calls {
-            let link = self.link(call.partition);
+            let lane = self.lane(call.partition, call.route);
+            let link = self.link(call.partition, lane);
             let number = link.start(call.kind, call.frame, by)?;
             answers.push(link.wait(number)?);
         }
@@ -144,7 +165,7 @@ impl Client {
         depth: usize,
         mut done: impl FnMut(usize, Result<Submitted, ClientError>),
     ) {
-        let depth = depth.clamp(1, self.common.config.inflight_max);
+        let depth = depth.clamp(1, self.common.shared.config.inflight_max);
         let mut flying = std::collections::VecDeque::new();
         for (index, batch) in batches.into_iter().enumerate() {
             if flying.len() >= depth
@@ -163,7 +184,7 @@ impl Client {
         let plan = operation::submit(&self.info, batch.partition, &batch.events)?;
         let by = self.common.now() + operation::write_share(self.deadline());
         let (calls, finish) = plan.into_parts();
-        let link = self.link(batch.partition);
+        let link = self.link(batch.partition, Lane::Leader);
         let mut numbers = Vec::with_capacity(calls.len());
         for call in calls {
             numbers.push(link.start(call.kind, call.frame, by)?);
@@ -176,7 +197,7 @@ impl Client {
         let Flight { batch, numbers, finish } = flight?;
         let mut answers = Vec::with_capacity(numbers.len());
         for number in numbers {
-            match self.link(batch.partition).wait(number) {
+            match self.link(batch.partition, Lane::Leader).wait(number) {
                 Ok(answer) => answers.push(answer),
                 Err(error) if operation::is_open(&error) => {
                     return self.resolve(&WriteIds::of_events(batch.partition, &batch.events));
@@ -205,7 +226,7 @@ impl Client {
         ids: &[AccountId],
         tokens: &[Token],
     ) -> Result<Vec<Option<Account>>, ClientError> {
-        self.run(operation::lookup_accounts(&self.info, ids, tokens)?)
+        self.run(operation::lookup_accounts(&self.info, ids, self.wants(tokens))?)
     }
 
     /// Transfers, guards and closes by id, in the order of `ids`. Asks every partition.
@@ -214,17 +235,18 @@ impl Client {
         ids: &[EventId],
         tokens: &[Token],
     ) -> Result<Vec<Option<EventDecision>>, ClientError> {
-        self.run(operation::lookup_transfers(&self.info, ids, tokens)?)
+        self.run(operation::lookup_transfers(&self.info, ids, self.wants(tokens))?)
     }
 
-    /// Verdicts of ids, in their order.
+    /// Verdicts of ids, in their order. `None` says that the node which answers does not know the
+    /// id, not that it was not decided: for that, read linearizably.
     pub fn status(
         &mut self,
         namespace: IdNamespace,
         ids: &[u128],
         tokens: &[Token],
     ) -> Result<Vec<Option<IdVerdict>>, ClientError> {
-        self.run(operation::status(&self.info, namespace, ids, tokens)?)
+        self.run(operation::status(&self.info, namespace, ids, self.wants(tokens))?)
     }
 
     /// A page of a partition's accounts; `after` is `None` for the first page.
@@ -235,7 +257,8 @@ impl Client {
         limit: usize,
         tokens: &[Token],
     ) -> Result<AccountsPage, ClientError> {
-        self.run(operation::list_accounts(&self.info, partition, after, limit, tokens)?)
+        let reading = self.wants(tokens);
+        self.run(operation::list_accounts(&self.info, partition, after, limit, reading)?)
     }
 
     /// A page of a partition's log: the entry that holds `from` and those after it.
@@ -246,7 +269,8 @@ impl Client {
         bytes_max: usize,
         tokens: &[Token],
     ) -> Result<Page, ClientError> {
-        self.run(operation::read_log(&self.info, partition, from, bytes_max, tokens)?)
+        let reading = self.wants(tokens);
+        self.run(operation::read_log(&self.info, partition, from, bytes_max, reading)?)
     }
 
     /// The server's account of itself, from the shard that serves `partition`.
@@ -254,10 +278,56 @@ impl Client {
         self.run(operation::server_status(partition)?)
     }
 
-    /// The log from `from` on, as it grows. Nothing is sent before the first
-    /// [`Subscription::next`].
+    /// The cluster, by the account of the caller's node and of all leaders. Fails only if that
+    /// node does not answer.
+    pub fn cluster_status(&mut self) -> Result<ClusterReport, ClientError> {
+        let mut views = Vec::new();
+        for partition in self.info.partitions() {
+            views.push(self.run(operation::cluster_status(partition, Route::Home)?)?);
+        }
+        for partition in operation::unasked_leaders(&views) {
+            let plan = operation::cluster_status(partition, Route::Leader)?;
+            let wait = CLUSTER_STATUS_WAIT.min(self.deadline());
+            views.extend(self.run_within(plan, wait).ok());
+        }
+        Ok(operation::merge_views(&views))
+    }
+
+    /// Asks the partition's leader to let another node lead: `to`, or the one that it prefers.
+    pub fn transfer_leadership(
+        &mut self,
+        partition: PartitionId,
+        to: Option<u64>,
+    ) -> Result<AdminOutcome, ClientError> {
+        self.run(operation::transfer_leadership(partition, to)?)
+    }
+
+    /// Asks the partition's leader to take a node's replica out of the group.
+    pub fn remove_node(
+        &mut self,
+        partition: PartitionId,
+        node: u64,
+    ) -> Result<AdminOutcome, ClientError> {
+        self.run(operation::remove_node(partition, node)?)
+    }
+
+    /// Asks the caller's node to leave the cluster. Refused if it is not `node`.
+    pub fn leave(&mut self, node: u64) -> Result<AdminOutcome, ClientError> {
+        self.run(operation::leave(node)?)
+    }
+
+    /// The node at the caller's address.
+    pub fn home_node(&mut self) -> Result<u64, ClientError> {
+        let plan = operation::cluster_status(PartitionId(0), Route::Home)?;
+        Ok(self.run(plan)?.node)
+    }
+
+    /// The log from `from` on, as it grows, from where reads are answered. Nothing is sent before
+    /// the first [`Subscription::next`].
     pub fn subscribe(&mut self, partition: PartitionId, from: Offset) -> Subscription<'_> {
-        Subscription { link: self.link(partition), next: from, request: None, owed_bytes: 0 }
+        let lane = self.lane(partition, self.wants(&[]).route());
+        let link = self.link(partition, lane);
+        Subscription { link, next: from, request: None, owed_bytes: 0 }
     }
 }
 
@@ -268,10 +338,10 @@ struct Flight {
     finish: Box<dyn FnOnce(Vec<operation::Answer>) -> Result<Submitted, ClientError> + Send>,
 }
 
-/// The log of a partition as it grows. Survives lost connections: it goes on where it was, so
-/// that pages neither repeat nor leave out a record. Ends when it is dropped.
+/// The log of a partition as it grows. Survives lost connections and nodes: it goes on where it
+/// was, so that pages neither repeat nor leave out a record. Ends when it is dropped.
 pub struct Subscription<'client> {
-    link: &'client mut Link,
+    link: &'client mut BlockingLink,
     next: Offset,
     request: Option<RequestId>,
     owed_bytes: u64,

@@ -4,8 +4,9 @@ use std::time::Duration;
 
 use crate::frame::{EncodeError, FrameError, Kind, PROTOCOL_VERSION};
 use crate::message::{ArchivedErrorReply, ErrorCode, MessageError};
+use crate::model::PartitionId;
 
-use super::session::{LinkError, Lost};
+use super::session::LinkError;
 
 /// Why a call failed. Business refusals are verdicts and not here.
 ///
@@ -53,6 +54,21 @@ pub enum ClientError {
         message: String,
         /// When to come back; zero: no hint.
         retry_after: Duration,
+    },
+    /// No node that leads the partition was found. Nothing was changed.
+    #[error(
+        "no leader of partition {partition} was found within {waited:?} (last asked {address}: \
+         {reason}): `walengine cluster` shows who is there"
+    )]
+    NoLeader {
+        /// The partition.
+        partition: PartitionId,
+        /// Who was asked last.
+        address: String,
+        /// What it said.
+        reason: String,
+        /// How long the call waited.
+        waited: Duration,
     },
     /// The deadline passed. Nothing was changed: the request was never taken, or was a read.
     #[error("no answer within {waited:?}; nothing was changed ({reason})")]
@@ -133,17 +149,26 @@ impl ClientError {
     }
 
     /// What the end of a connection means to those who wait.
-    pub(super) fn of_link(address: &str, error: &LinkError) -> Self {
+    pub(super) fn of_link(address: &str, partition: PartitionId, error: &LinkError) -> Self {
         match error {
             LinkError::Frame(error) => Self::of_frame(address, *error),
-            LinkError::Refused { code, message } => {
-                Self::Refused { code: *code, message: message.clone(), retry_after: Duration::ZERO }
-            }
-            LinkError::ComeBack { message } => {
+            LinkError::ComeBack {
+                code: Some(ErrorCode::NotLeader | ErrorCode::LeadershipLost),
+                message,
+                ..
+            } => Self::no_leader(partition, address, message.clone()),
+            LinkError::ComeBack { code: Some(ErrorCode::Busy), message, .. } => {
                 Self::Unreachable { address: address.to_owned(), reason: message.clone() }
+            }
+            LinkError::Refused { code, message } | LinkError::ComeBack { code, message, .. } => {
+                Self::Refused { code: *code, message: message.clone(), retry_after: Duration::ZERO }
             }
             LinkError::Message(_) | LinkError::OutOfTurn(_) => Self::Answer(error.to_string()),
         }
+    }
+
+    pub(super) fn no_leader(partition: PartitionId, address: &str, reason: String) -> Self {
+        Self::NoLeader { partition, address: address.to_owned(), reason, waited: Duration::ZERO }
     }
 
     pub(super) fn unreachable(address: &str, error: &std::io::Error) -> Self {
@@ -151,24 +176,33 @@ impl ClientError {
     }
 }
 
-/// Why a request ended without an answer. `link` is what is wrong with the connection, if anything.
-pub(super) fn explain<T>(
-    lost: &Lost<T>,
+/// Why a request ended without an answer. `was_sent` leaves open whether a write took effect;
+/// `refusal` is the last repetition that a server asked for; `link` is what is wrong with the
+/// connection, if anything.
+pub(super) fn explain(
+    kind: Kind,
+    was_sent: bool,
+    refusal: Option<ErrorCode>,
     waited: Duration,
     link: Option<&ClientError>,
 ) -> ClientError {
-    if lost.was_sent && matches!(lost.kind, Kind::Submit | Kind::Append) {
+    if was_sent && matches!(kind, Kind::Submit | Kind::Append) {
         return ClientError::OutcomeUnknown { waited };
     }
-    match (link, lost.refusal) {
-        (Some(error), _) => error.clone(),
-        (None, Some(code)) => {
-            ClientError::Deadline { waited, reason: format!("the server answered {code}") }
+    let reason = match (link, refusal) {
+        (Some(ClientError::NoLeader { partition, address, reason, .. }), _) => {
+            return ClientError::NoLeader {
+                partition: *partition,
+                address: address.clone(),
+                reason: reason.clone(),
+                waited,
+            };
         }
-        (None, None) => {
-            ClientError::Deadline { waited, reason: "the server did not answer".to_owned() }
-        }
-    }
+        (Some(error), _) => return error.clone(),
+        (None, Some(code)) => format!("the server answered {code}"),
+        (None, None) => "the server did not answer".to_owned(),
+    };
+    ClientError::Deadline { waited, reason }
 }
 
 /// An I/O error in few words, without the system's number.

@@ -1,10 +1,10 @@
-//! The client on tokio. A [`Client`] is a cheap handle; one task for each partition that was
-//! asked for owns that partition's connection.
+//! The client on tokio. A [`Client`] is a cheap handle; a task owns each connection: one for each
+//! partition that was asked for to its leader, and one to each follower that reads go to.
 
 mod link;
 
 use std::collections::VecDeque;
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use ::tokio::sync::{mpsc, oneshot};
@@ -14,11 +14,14 @@ use crate::frame::{Kind, RequestId};
 use crate::message::{IdNamespace, Subscribe};
 use crate::model::{Account, AccountId, EventBytes, EventId, Offset, PartitionId, Token};
 
-use self::link::{Command, FeedItem, Link, Waiter};
-use super::operation::{self, Answer, Call, Plan, WriteIds};
+use self::link::{Command, FeedItem, LinkTask, Waiter};
+use super::directory::{Lane, Route};
+use super::operation::{self, Answer, Call, Plan, Reading, WriteIds};
+use super::shared::Shared;
 use super::{
-    AccountsPage, Batch, ClientError, ClusterInfo, Config, EventDecision, IdVerdict, Page,
-    SUBSCRIPTION_CREDIT_BYTES, ServerReport, Submitted,
+    AccountsPage, AdminOutcome, Batch, CLUSTER_STATUS_WAIT, ClientError, ClusterInfo,
+    ClusterReport, Config, EventDecision, IdVerdict, Page, ReadFrom, SUBSCRIPTION_CREDIT_BYTES,
+    ServerReport, Submitted,
 };
 
 /// Commands that wait for a link's task.
@@ -26,9 +29,8 @@ const COMMANDS_MAX: usize = 64;
 
 /// What handles and links share.
 struct Common {
-    config: Config,
+    shared: Arc<Shared>,
     started: Instant,
-    info: OnceLock<ClusterInfo>,
 }
 
 impl Common {
@@ -37,27 +39,30 @@ impl Common {
     }
 }
 
-struct Shared {
+/// What the clones of a handle share.
+struct Inner {
     common: Arc<Common>,
-    links: Mutex<Vec<(PartitionId, mpsc::Sender<Command>)>>,
+    links: Mutex<Vec<(PartitionId, Lane, mpsc::Sender<Command>)>>,
 }
 
 /// Handle to a cluster. Clones share its connections; the last one closes them.
 #[derive(Clone)]
 pub struct Client {
-    shared: Arc<Shared>,
+    inner: Arc<Inner>,
+    read_from: ReadFrom,
 }
 
 impl Client {
     /// Connects and learns what the cluster is. Fails at once if there is no server; later, lost
     /// connections are made anew until a call's deadline.
     pub async fn connect(config: Config) -> Result<Self, ClientError> {
-        let deadline = config.deadline;
-        let common = Common { config, started: Instant::now(), info: OnceLock::new() };
-        let shared = Shared { common: Arc::new(common), links: Mutex::default() };
-        let client = Self { shared: Arc::new(shared) };
+        let (deadline, read_from) = (config.deadline, config.read_from);
+        let shared = Arc::new(Shared::new(config));
+        let common = Common { shared, started: Instant::now() };
+        let inner = Inner { common: Arc::new(common), links: Mutex::default() };
+        let client = Self { inner: Arc::new(inner), read_from };
         let (greeted, answer) = oneshot::channel();
-        let link = client.link(PartitionId(0));
+        let link = client.link(PartitionId(0), Lane::Leader);
         link.send(Command::Greet(greeted)).await.map_err(|_| ClientError::Closed)?;
         let Ok(answer) = timeout(deadline, answer).await else {
             let reason = "the server did not greet".to_owned();
@@ -72,21 +77,39 @@ impl Client {
     /// # Panics
     /// Never: a client exists only once it knows.
     pub fn info(&self) -> &ClusterInfo {
-        self.shared.common.info.get().expect("connect has waited for the greeting")
+        self.inner.common.shared.info.get().expect("connect has waited for the greeting")
+    }
+
+    /// The same client, whose reads and subscriptions are answered elsewhere. Shares its
+    /// connections.
+    #[must_use]
+    pub fn reading(&self, read_from: ReadFrom) -> Self {
+        Self { inner: self.inner.clone(), read_from }
+    }
+
+    fn wants<'a>(&self, tokens: &'a [Token]) -> Reading<'a> {
+        Reading { from: self.read_from, tokens }
     }
 
     fn deadline(&self) -> Duration {
-        self.shared.common.config.deadline
+        self.inner.common.shared.config.deadline
     }
 
-    fn link(&self, partition: PartitionId) -> mpsc::Sender<Command> {
-        let mut links = self.shared.links.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some((_, link)) = links.iter().find(|(known, _)| *known == partition) {
+    fn lane(&self, partition: PartitionId, route: Route) -> Lane {
+        let common = &self.inner.common;
+        common.shared.lane(partition, route, common.now())
+    }
+
+    fn link(&self, partition: PartitionId, lane: Lane) -> mpsc::Sender<Command> {
+        let mut links = self.inner.links.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut known = links.iter();
+        if let Some((.., link)) = known.find(|one| (one.0, one.1) == (partition, lane)) {
             return link.clone();
         }
         let (commands, inbox) = mpsc::channel(COMMANDS_MAX);
-        ::tokio::spawn(Link::new(self.shared.common.clone(), partition, inbox).run());
-        links.push((partition, commands.clone()));
+        let task = LinkTask::new(self.inner.common.clone(), partition, lane, inbox);
+        ::tokio::spawn(task.run());
+        links.push((partition, lane, commands.clone()));
         commands
     }
 
@@ -99,10 +122,11 @@ impl Client {
         let command = Command::Call {
             kind: call.kind,
             frame: call.frame,
-            deadline: self.shared.common.now() + deadline,
+            deadline: self.inner.common.now() + deadline,
             waiter: Waiter::Once(waiter),
         };
-        let Ok(sent) = timeout(deadline, self.link(call.partition).send(command)).await else {
+        let link = self.link(call.partition, self.lane(call.partition, call.route));
+        let Ok(sent) = timeout(deadline, link.send(command)).await else {
             let reason = "too many requests were in flight".to_owned();
             return Err(ClientError::Deadline { waited: deadline, reason });
         };
@@ -258,7 +282,7 @@ impl Client {
         ids: &[AccountId],
         tokens: &[Token],
     ) -> Result<Vec<Option<Account>>, ClientError> {
-        self.run(operation::lookup_accounts(self.info(), ids, tokens)?).await
+        self.run(operation::lookup_accounts(self.info(), ids, self.wants(tokens))?).await
     }
 
     /// Transfers, guards and closes by id, in the order of `ids`. Asks every partition.
@@ -267,17 +291,18 @@ impl Client {
         ids: &[EventId],
         tokens: &[Token],
     ) -> Result<Vec<Option<EventDecision>>, ClientError> {
-        self.run(operation::lookup_transfers(self.info(), ids, tokens)?).await
+        self.run(operation::lookup_transfers(self.info(), ids, self.wants(tokens))?).await
     }
 
-    /// Verdicts of ids, in their order.
+    /// Verdicts of ids, in their order. `None` says that the node which answers does not know the
+    /// id, not that it was not decided: for that, read linearizably.
     pub async fn status(
         &self,
         namespace: IdNamespace,
         ids: &[u128],
         tokens: &[Token],
     ) -> Result<Vec<Option<IdVerdict>>, ClientError> {
-        self.run(operation::status(self.info(), namespace, ids, tokens)?).await
+        self.run(operation::status(self.info(), namespace, ids, self.wants(tokens))?).await
     }
 
     /// A page of a partition's accounts; `after` is `None` for the first page.
@@ -288,7 +313,8 @@ impl Client {
         limit: usize,
         tokens: &[Token],
     ) -> Result<AccountsPage, ClientError> {
-        self.run(operation::list_accounts(self.info(), partition, after, limit, tokens)?).await
+        let reading = self.wants(tokens);
+        self.run(operation::list_accounts(self.info(), partition, after, limit, reading)?).await
     }
 
     /// A page of a partition's log: the entry that holds `from` and those after it.
@@ -299,7 +325,8 @@ impl Client {
         bytes_max: usize,
         tokens: &[Token],
     ) -> Result<Page, ClientError> {
-        self.run(operation::read_log(self.info(), partition, from, bytes_max, tokens)?).await
+        let reading = self.wants(tokens);
+        self.run(operation::read_log(self.info(), partition, from, bytes_max, reading)?).await
     }
 
     /// The server's account of itself, by the shard that serves `partition`.
@@ -307,10 +334,49 @@ impl Client {
         self.run(operation::server_status(partition)?).await
     }
 
-    /// The log from `from` on, as it grows. Nothing is sent before the first
-    /// [`Subscription::next`].
+    /// The cluster, by the account of the caller's node and of all leaders. Fails only if that
+    /// node does not answer.
+    pub async fn cluster_status(&self) -> Result<ClusterReport, ClientError> {
+        let mut views = Vec::new();
+        for partition in self.info().partitions() {
+            views.push(self.run(operation::cluster_status(partition, Route::Home)?).await?);
+        }
+        for partition in operation::unasked_leaders(&views) {
+            let plan = operation::cluster_status(partition, Route::Leader)?;
+            let wait = CLUSTER_STATUS_WAIT.min(self.deadline());
+            views.extend(self.run_within(plan, wait).await.ok());
+        }
+        Ok(operation::merge_views(&views))
+    }
+
+    /// Asks the partition's leader to let another node lead: `to`, or the one that it prefers.
+    pub async fn transfer_leadership(
+        &self,
+        partition: PartitionId,
+        to: Option<u64>,
+    ) -> Result<AdminOutcome, ClientError> {
+        self.run(operation::transfer_leadership(partition, to)?).await
+    }
+
+    /// Asks the partition's leader to take a node's replica out of the group.
+    pub async fn remove_node(
+        &self,
+        partition: PartitionId,
+        node: u64,
+    ) -> Result<AdminOutcome, ClientError> {
+        self.run(operation::remove_node(partition, node)?).await
+    }
+
+    /// Asks the caller's node to leave the cluster. Refused if it is not `node`.
+    pub async fn leave(&self, node: u64) -> Result<AdminOutcome, ClientError> {
+        self.run(operation::leave(node)?).await
+    }
+
+    /// The log from `from` on, as it grows, from where reads are answered. Nothing is sent before
+    /// the first [`Subscription::next`].
     pub fn subscribe(&self, partition: PartitionId, from: Offset) -> Subscription {
-        Subscription { client: self.clone(), partition, next: from, feed: None, owed: None }
+        let client = self.clone();
+        Subscription { client, partition, lane: None, next: from, feed: None, owed: None }
     }
 }
 
@@ -321,11 +387,13 @@ struct Flight {
     finish: Box<dyn FnOnce(Vec<Answer>) -> Result<Submitted, ClientError> + Send>,
 }
 
-/// The log of a partition as it grows. Survives lost connections: it goes on where it was, so
-/// that pages neither repeat nor leave out a record.
+/// The log of a partition as it grows. Survives lost connections and nodes: it goes on where it was,
+/// so that pages neither repeat nor leave out a record.
 pub struct Subscription {
     client: Client,
     partition: PartitionId,
+    /// The connection that it goes over; chosen anew after each loss.
+    lane: Option<Lane>,
     next: Offset,
     feed: Option<mpsc::UnboundedReceiver<FeedItem>>,
     /// Credit for the page that was given out last.
@@ -347,7 +415,7 @@ impl Subscription {
             }
             // A page is paid for when the next is wanted: a slow reader is not flooded.
             if let Some((request, bytes)) = self.owed {
-                let link = self.client.link(self.partition);
+                let link = self.link();
                 let credit = Command::Credit { request, bytes };
                 link.send(credit).await.map_err(|_| ClientError::Closed)?;
                 self.owed = None;
@@ -380,9 +448,17 @@ impl Subscription {
             deadline: Duration::MAX,
             waiter: Waiter::Stream(sender),
         };
-        let link = self.client.link(self.partition);
+        self.lane = None;
+        let link = self.link();
         link.send(command).await.map_err(|_| ClientError::Closed)?;
         self.feed = Some(receiver);
         Ok(())
+    }
+
+    fn link(&mut self) -> mpsc::Sender<Command> {
+        let Self { client, partition, lane, .. } = self;
+        let route = client.wants(&[]).route();
+        let lane = *lane.get_or_insert_with(|| client.lane(*partition, route));
+        client.link(*partition, lane)
     }
 }

@@ -1,17 +1,21 @@
-//! A tiny server in memory, for the clients' tests: knows ids and offsets, and no rules.
+//! Tiny servers in memory, for the clients' tests: they know ids and offsets, and no rules. The
+//! nodes of a cluster share one state, so that all replicas are equal at all times.
+#![allow(dead_code, reason = "each test uses a part of it")]
 
 use std::collections::HashMap;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use walengine_net::entry::{ChainHash, EntryKind, EntryMeta, EventsBody};
 use walengine_net::frame::{Frame, FrameHead, Kind, encode, encode_as, peek};
 use walengine_net::message::{
-    Append, ErrorCode, ErrorReply, EventState, Hello, HelloReply, ListAccounts, ListAccountsReply,
-    LogPage, LookupAccounts, LookupAccountsReply, LookupTransfers, LookupTransfersReply, NO_OFFSET,
-    NO_PARTITION, NumberRow, OutcomeRuns, ReadLog, ServerStatusReply, Status, StatusReply, Submit,
-    SubmitReply, Subscribe, TextRow, UnsubscribeReply, VerdictState, open_frame,
+    Append, ClusterStatusReply, ErrorCode, ErrorReply, EventState, Freshness, GroupRow, Hello,
+    HelloReply, ListAccounts, ListAccountsReply, LogPage, LookupAccounts, LookupAccountsReply,
+    LookupTransfers, LookupTransfersReply, NO_OFFSET, NO_PARTITION, NodeRow, NumberRow,
+    OutcomeRuns, ReadLog, ServerStatusReply, Status, StatusReply, Submit, SubmitReply, Subscribe,
+    TextRow, UnsubscribeReply, VerdictState, open_frame,
 };
 use walengine_net::model::{
     ClusterId, EventBytes, EventKind, Offset, PartitionId, Timestamp, Verdict, event_id, event_kind,
@@ -37,8 +41,39 @@ pub struct Mischief {
     pub swallow_replies: usize,
     /// Answers `Busy`.
     pub busy: usize,
+    /// Takes effect, then another node leads.
+    pub lose_leadership: usize,
+    /// Takes effect, then the node is down and nobody leads.
+    pub die: usize,
     /// Closes the connection after a page of a subscription.
     pub drop_after_page: usize,
+}
+
+/// How a node is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Health {
+    #[default]
+    Well,
+    /// Takes connections and closes them.
+    Down,
+    /// Takes connections and frames, and never says anything.
+    Mute,
+    /// Greets and answers, but writes and linearizable reads never.
+    Stuck,
+}
+
+/// One node, and what is wrong with it.
+#[derive(Default)]
+pub struct Node {
+    pub address: String,
+    pub health: Health,
+    /// Names this leader instead of the real one.
+    pub hint: Option<String>,
+    /// Does not know `ClusterStatus`.
+    pub is_old: bool,
+    pub connections: usize,
+    pub writes: usize,
+    pub reads: usize,
 }
 
 #[derive(Default)]
@@ -46,18 +81,53 @@ pub struct State {
     partitions: HashMap<u16, Partition>,
     pub mischief: Mischief,
     pub connections: usize,
+    /// Place of the node that leads all partitions.
+    pub leader: Option<usize>,
+    pub nodes: Vec<Node>,
 }
 
+impl State {
+    /// Events that were decided, each once.
+    pub fn decided(&self) -> usize {
+        self.partitions.values().map(|partition| partition.decided.len()).sum()
+    }
+
+    fn leader_address(&self, node: usize) -> String {
+        let real = self.leader.filter(|&leader| leader != node);
+        let real = real.map_or(String::new(), |leader| self.nodes[leader].address.clone());
+        self.nodes[node].hint.clone().unwrap_or(real)
+    }
+}
+
+/// A node of a cluster whose nodes share one state.
 #[derive(Clone)]
 pub struct Fake {
     pub address: SocketAddr,
     pub state: Arc<Mutex<State>>,
+    node: usize,
 }
 
+/// How often a node looks whether it is down.
+const LOOK_EVERY: Duration = Duration::from_millis(10);
+
 impl Fake {
+    /// A cluster of one node.
     pub fn start() -> Self {
+        Self::cluster(1).remove(0)
+    }
+
+    /// A cluster whose first node leads.
+    pub fn cluster(nodes: usize) -> Vec<Self> {
+        let state = Arc::new(Mutex::new(State { leader: Some(0), ..State::default() }));
+        (0..nodes).map(|node| Self::join(state.clone(), node)).collect()
+    }
+
+    fn join(state: Arc<Mutex<State>>, node: usize) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let fake = Self { address: listener.local_addr().unwrap(), state: Arc::default() };
+        let address = listener.local_addr().unwrap();
+        let known = Node { address: address.to_string(), ..Node::default() };
+        state.lock().unwrap().nodes.push(known);
+        let fake = Self { address, state, node };
         let server = fake.clone();
         std::thread::spawn(move || {
             for stream in listener.incoming().flatten() {
@@ -72,23 +142,35 @@ impl Fake {
         change(&mut self.state.lock().unwrap().mischief);
     }
 
+    /// Looks at this node, or changes it.
+    pub fn node<R>(&self, change: impl FnOnce(&mut Node) -> R) -> R {
+        change(&mut self.state.lock().unwrap().nodes[self.node])
+    }
+
     fn serve(&self, mut stream: TcpStream) {
         stream.set_nodelay(true).unwrap();
+        stream.set_read_timeout(Some(LOOK_EVERY)).unwrap();
         self.state.lock().unwrap().connections += 1;
+        self.node(|node| node.connections += 1);
         let (mut buffer, mut chunk) = (Vec::new(), vec![0; 1 << 16]);
-        loop {
+        while !self.node(|node| node.health == Health::Down) {
             while let Some(frame) = peek(&buffer).unwrap() {
                 let mut out = Vec::new();
                 let goes_on = self.answer(&frame, &mut out);
                 let bytes = frame.frame_bytes();
                 buffer.drain(..bytes);
+                if self.node(|node| node.health == Health::Mute) {
+                    out.clear();
+                }
                 if stream.write_all(&out).is_err() || !goes_on {
                     return;
                 }
             }
             match stream.read(&mut chunk) {
-                Ok(0) | Err(_) => return,
+                Ok(0) => return,
                 Ok(bytes) => buffer.extend_from_slice(&chunk[..bytes]),
+                Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {}
+                Err(_) => return,
             }
         }
     }
@@ -98,13 +180,36 @@ impl Fake {
         let head = FrameHead::reply(frame.head.partition, frame.head.request);
         let number = frame.head.partition.0;
         let mut state = self.state.lock().unwrap();
+        let leads = state.leader == Some(self.node);
+        let leader = state.leader_address(self.node);
+        if state.nodes[self.node].health == Health::Mute {
+            return true;
+        }
         if frame.kind == Kind::Hello {
             let hello = open_frame::<Hello>(frame).unwrap();
             assert_eq!(hello.partition.to_native(), number);
-            encode(out, head, &hello_reply()).unwrap();
+            let (node, is_leader) = (self.node as u64 + 1, u8::from(leads));
+            encode(out, head, &HelloReply { node, is_leader, leader: &leader, ..hello_reply() })
+                .unwrap();
             return true;
         }
-        let State { partitions, mischief, .. } = &mut *state;
+        if frame.kind == Kind::ClusterStatus {
+            self.cluster_status(&state, head, out);
+            return true;
+        }
+        let is_write = matches!(frame.kind, Kind::Submit | Kind::Append);
+        let for_leader = is_write || is_linearizable(frame);
+        if for_leader && !leads {
+            let error = ErrorReply::new(ErrorCode::NotLeader, "ask the leader").leader(&leader);
+            encode(out, head, &error).unwrap();
+            return true;
+        }
+        let State { partitions, mischief, nodes, .. } = &mut *state;
+        let node = &mut nodes[self.node];
+        if for_leader && node.health == Health::Stuck {
+            return true;
+        }
+        *(if is_write { &mut node.writes } else { &mut node.reads }) += 1;
         let partition = partitions.entry(number).or_default();
         match frame.kind {
             Kind::Submit | Kind::Append => {
@@ -121,6 +226,17 @@ impl Fake {
                 if take(&mut mischief.swallow_replies) {
                     out.clear();
                 }
+                if take(&mut mischief.lose_leadership) {
+                    out.clear();
+                    state.leader = Some((self.node + 1) % state.nodes.len());
+                    let lost = ErrorReply::new(ErrorCode::LeadershipLost, "it moved");
+                    encode(out, head, &lost).unwrap();
+                } else if take(&mut mischief.die) {
+                    out.clear();
+                    state.nodes[self.node].health = Health::Down;
+                    state.leader = None;
+                    return false;
+                }
             }
             Kind::Subscribe => {
                 partition.read(frame, head, out);
@@ -130,6 +246,53 @@ impl Fake {
         }
         true
     }
+
+    fn cluster_status(&self, state: &State, head: FrameHead, out: &mut Vec<u8>) {
+        if state.nodes[self.node].is_old {
+            let error = ErrorReply::new(ErrorCode::UnknownKind, "what?");
+            return encode(out, head, &error).unwrap();
+        }
+        let nodes: Vec<_> = (1..)
+            .zip(&state.nodes)
+            .map(|(node, known)| NodeRow {
+                node,
+                state: if known.health == Health::Down { 2 } else { 0 },
+                cores: 1,
+                free_bytes: 1 << 30,
+                heard_seconds: 1,
+                client_address: &known.address,
+                peer_address: "",
+                version: "fake 1",
+            })
+            .collect();
+        let leader = state.leader.map_or(0, |leader| leader as u64 + 1);
+        let term = leader + 1;
+        let groups: Vec<_> = (0..PARTITIONS)
+            .map(|partition| GroupRow {
+                partition,
+                leader,
+                term,
+                committed_offset: 0,
+                is_changing: 0,
+            })
+            .collect();
+        let (cluster, node) = (CLUSTER, self.node as u64 + 1);
+        let reply =
+            ClusterStatusReply { cluster, node, nodes: &nodes, groups: &groups, replicas: &[] };
+        encode(out, head, &reply).unwrap();
+    }
+}
+
+fn is_linearizable(frame: &Frame<'_>) -> bool {
+    let freshness = match frame.kind {
+        Kind::LookupAccounts => open_frame::<LookupAccounts>(frame).unwrap().freshness(),
+        Kind::ListAccounts => open_frame::<ListAccounts>(frame).unwrap().freshness(),
+        Kind::LookupTransfers => open_frame::<LookupTransfers>(frame).unwrap().freshness(),
+        Kind::Status => open_frame::<Status>(frame).unwrap().freshness(),
+        Kind::ReadLog => open_frame::<ReadLog>(frame).unwrap().freshness(),
+        _ => Freshness::Any,
+    };
+    freshness == Freshness::Linearizable
 }
 
 fn take(count: &mut usize) -> bool {

@@ -1,5 +1,5 @@
-//! One partition's connection. Moves bytes between the socket and the session while its owner
-//! waits for something.
+//! One connection. Moves bytes between the socket and the [`Link`] while its owner waits for
+//! something.
 
 use std::collections::{HashMap, VecDeque};
 use std::io::{ErrorKind, Read, Write};
@@ -7,13 +7,10 @@ use std::net::{TcpStream, ToSocketAddrs};
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::client::buffer::ReceiveBuffer;
-use crate::client::error::explain;
+use crate::client::directory::Lane;
+use crate::client::link::{Event, Hangup, Link};
 use crate::client::operation::Answer;
-use crate::client::session::{
-    LinkError, Lost, NotTaken, Received, RetryPolicy, Session, SessionConfig,
-};
-use crate::client::{CONNECT_TIMEOUT, ClientError, ClusterInfo, OUT_BYTES_WANTED, jitter_seed};
+use crate::client::{CONNECT_TIMEOUT, ClientError, ClusterInfo};
 use crate::frame::{Kind, RequestId};
 use crate::model::PartitionId;
 
@@ -26,62 +23,30 @@ const WAIT_MIN: Duration = Duration::from_millis(1);
 /// How long a write may wait while the server may be waiting for us to read.
 const WRITE_WAIT: Duration = Duration::from_millis(10);
 
-/// A call's number on its link, and since when it waits.
-#[derive(Clone, Copy, Debug)]
-struct Waiting {
-    number: u64,
-    since: Duration,
-}
-
-pub(super) struct Link {
+pub(super) struct BlockingLink {
     common: Arc<Common>,
-    session: Session<Waiting>,
+    /// Requests are known by their number on this link.
+    link: Link<u64>,
     stream: Option<TcpStream>,
-    address: String,
-    /// Of the cluster; `None` until the first greeting.
-    info: Option<ClusterInfo>,
-    greeted_by: Duration,
-    trouble: Option<ClientError>,
     next_number: u64,
     done: HashMap<u64, Result<Answer, ClientError>>,
     /// Bounded by the subscription's credit.
     pages: VecDeque<Vec<u8>>,
     feed: Option<RequestId>,
-    buffer: ReceiveBuffer,
-    out: Vec<u8>,
-    out_sent: usize,
     read_wait: Duration,
 }
 
-impl Link {
-    pub(super) fn new(
-        common: Arc<Common>,
-        partition: PartitionId,
-        info: Option<ClusterInfo>,
-    ) -> Self {
-        let session = Session::new(SessionConfig {
-            partition,
-            client_name: common.config.client_name.clone(),
-            inflight_max: common.config.inflight_max,
-            policy: RetryPolicy::default(),
-            seed: jitter_seed() ^ u64::from(partition.0),
-        });
-        let address = common.config.address.clone();
+impl BlockingLink {
+    pub(super) fn new(common: Arc<Common>, partition: PartitionId, lane: Lane) -> Self {
+        let link = Link::new(common.shared.clone(), partition, lane);
         Self {
             common,
-            session,
+            link,
             stream: None,
-            address,
-            info,
-            greeted_by: Duration::ZERO,
-            trouble: None,
             next_number: 0,
             done: HashMap::new(),
             pages: VecDeque::new(),
             feed: None,
-            buffer: ReceiveBuffer::default(),
-            out: Vec::new(),
-            out_sent: 0,
             read_wait: Duration::ZERO,
         }
     }
@@ -91,23 +56,26 @@ impl Link {
     }
 
     pub(super) fn partition(&self) -> PartitionId {
-        self.session.partition()
+        self.link.partition()
     }
 
-    /// Makes the first connection; any trouble ends the attempt.
+    /// Makes the first connection; fails once all addresses have been tried in vain.
     pub(super) fn greet(&mut self) -> Result<ClusterInfo, ClientError> {
-        let by = self.now() + self.common.config.deadline.min(CONNECT_TIMEOUT);
+        let by = self.now() + self.common.shared.config.deadline.min(CONNECT_TIMEOUT);
         loop {
             self.pump(by);
-            if let Some(info) = self.info.clone() {
-                return Ok(info);
+            if let Some(info) = self.common.shared.info.get() {
+                return Ok(info.clone());
             }
-            if let Some(trouble) = self.trouble.take() {
-                return Err(trouble);
-            }
-            if self.now() >= by {
-                let reason = "it took the connection, but did not greet".to_owned();
-                return Err(ClientError::Unreachable { address: self.address.clone(), reason });
+            let is_late = self.now() >= by;
+            match self.link.trouble() {
+                Some(trouble) if is_late || self.link.has_given_up() => return Err(trouble.clone()),
+                None if is_late => {
+                    let reason = "it took the connection, but did not greet".to_owned();
+                    let address = self.link.address().to_owned();
+                    return Err(ClientError::Unreachable { address, reason });
+                }
+                _ => {}
             }
         }
     }
@@ -119,18 +87,30 @@ impl Link {
         frame: Vec<u8>,
         deadline: Duration,
     ) -> Result<u64, ClientError> {
-        while self.session.is_full() {
+        let (number, _) = self.take(kind, frame, deadline)?;
+        Ok(number)
+    }
+
+    fn take(
+        &mut self,
+        kind: Kind,
+        frame: Vec<u8>,
+        deadline: Duration,
+    ) -> Result<(u64, RequestId), ClientError> {
+        while self.link.is_full() {
             self.pump(deadline);
+        }
+        if let Err(hangup) = self.link.refresh(self.now()) {
+            self.lost(hangup);
         }
         let number = self.next_number;
         self.next_number += 1;
-        let waiting = Waiting { number, since: self.now() };
-        match self.session.request_frame(kind, deadline, frame, waiting) {
-            Ok(_) => Ok(number),
-            Err((NotTaken::Encode(error), _)) => Err(error.into()),
-            Err((error @ NotTaken::Full, _)) => {
-                Err(ClientError::Deadline { waited: Duration::ZERO, reason: error.to_string() })
-            }
+        let taken = self.link.take(self.now(), kind, frame, deadline, number);
+        self.settle();
+        match (taken, self.done.remove(&number)) {
+            (_, Some(Err(error))) => Err(error),
+            (Some(request), _) => Ok((number, request)),
+            (None, _) => Err(ClientError::Closed),
         }
     }
 
@@ -146,37 +126,32 @@ impl Link {
 
     /// Sends what can be sent without waiting for anything else.
     pub(super) fn nudge(&mut self) {
-        if self.session.is_ready() {
+        if self.link.is_ready() {
+            // What is wrong shows when somebody waits.
             let _ = self.send();
         }
     }
 
     pub(super) fn subscribe(&mut self, frame: Vec<u8>) -> Result<RequestId, ClientError> {
-        while self.session.is_full() {
-            self.pump(Duration::MAX);
-        }
-        let waiting = Waiting { number: self.next_number, since: self.now() };
-        self.next_number += 1;
         self.pages.clear();
-        let taken = self.session.request_frame(Kind::Subscribe, Duration::MAX, frame, waiting);
-        let request = taken.map_err(|(error, _)| ClientError::Answer(error.to_string()))?;
+        let (_, request) = self.take(Kind::Subscribe, frame, Duration::MAX)?;
         self.feed = Some(request);
         Ok(request)
     }
 
     pub(super) fn credit(&mut self, request: RequestId, bytes: u64) {
-        self.session.credit(request, bytes);
+        self.link.credit(request, bytes);
     }
 
     pub(super) fn has(&self, request: RequestId) -> bool {
-        self.session.context(request).is_some()
+        self.link.context(request).is_some()
     }
 
     pub(super) fn unsubscribe(&mut self, request: RequestId) {
-        self.session.forget(request);
+        self.link.forget(request);
         self.feed = None;
         self.pages.clear();
-        let _ = self.send();
+        self.nudge();
     }
 
     /// The next page of a subscription; `None` when it is `by`, or the subscription has ended.
@@ -189,14 +164,14 @@ impl Link {
             if let Some(page) = self.pages.pop_front() {
                 return Ok(Some(page));
             }
-            let Some(waiting) = self.session.context(request).copied() else {
+            let Some(number) = self.link.context(request).copied() else {
                 return Ok(None);
             };
             if self.now() >= by {
                 return Ok(None);
             }
             self.pump(by);
-            if let Some(Err(error)) = self.done.remove(&waiting.number) {
+            if let Some(Err(error)) = self.done.remove(&number) {
                 return Err(error);
             }
         }
@@ -204,164 +179,91 @@ impl Link {
 
     /// Moves things on, once: waits for the socket, a deadline or `by`, and no longer.
     fn pump(&mut self, by: Duration) {
-        self.expire();
         let now = self.now();
-        let wake_at = self.session.wake_at().unwrap_or(Duration::MAX).min(by);
+        let wake_at = self.link.wake_at().unwrap_or(Duration::MAX).min(by);
         let wait = wake_at.saturating_sub(now).clamp(WAIT_MIN, WAIT_MAX);
-        if let Some(connect_at) = self.session.connect_at() {
-            if connect_at > now {
+        let moved = match self.link.connect_at() {
+            Some(connect_at) if connect_at > now => {
                 std::thread::sleep(connect_at.saturating_sub(now).min(wait));
-            } else {
-                self.connect(by);
+                Ok(())
             }
-            return;
-        }
-        let sent = self.send().and_then(|all_sent| {
-            // The server may wait for us to read before it reads on.
-            self.read(if all_sent { wait } else { WAIT_MIN })
-        });
-        if !self.session.is_ready() && self.now() >= self.greeted_by && sent.is_ok() {
-            let reason = "it took the connection, but did not greet".to_owned();
-            self.lost(ClientError::Unreachable { address: self.address.clone(), reason });
-        } else if let Err(trouble) = sent {
-            self.lost(trouble);
+            Some(_) => self.connect(by),
+            None => self.send().and_then(|all_sent| {
+                // The server may wait for us to read before it reads on.
+                self.read(if all_sent { wait } else { WAIT_MIN })
+            }),
+        };
+        // Only now: what has come in while nobody called is no silence.
+        match moved.and_then(|()| self.link.check(self.now())) {
+            Ok(()) => self.settle(),
+            Err(hangup) => self.lost(hangup),
         }
     }
 
-    fn connect(&mut self, by: Duration) {
-        let timeout = by.saturating_sub(self.now()).clamp(WAIT_MIN, CONNECT_TIMEOUT);
-        match connect(&self.address, timeout) {
+    fn connect(&mut self, by: Duration) -> Result<(), Hangup> {
+        let (address, wait) = self.link.attempt(self.now()).ok_or(Hangup)?;
+        let wait = by.saturating_sub(self.now()).clamp(WAIT_MIN, wait);
+        match connect(&address, wait) {
             Ok(stream) => {
                 self.stream = Some(stream);
                 self.read_wait = Duration::ZERO;
-                self.greeted_by = self.now() + CONNECT_TIMEOUT;
-                self.session.connected(self.now(), self.greeted_by);
+                self.link.connected(self.now());
+                Ok(())
             }
-            Err(error) => self.lost(ClientError::unreachable(&self.address, &error)),
+            Err(error) => Err(self.link.broken(self.now(), &error)),
         }
     }
 
     /// Sends what the socket takes; whether that was all.
-    fn send(&mut self) -> Result<bool, ClientError> {
+    fn send(&mut self) -> Result<bool, Hangup> {
         let Some(stream) = &mut self.stream else { return Ok(true) };
         loop {
-            if self.out_sent == self.out.len() {
-                self.out.clear();
-                self.out_sent = 0;
-                self.session.fill(self.common.now(), &mut self.out, OUT_BYTES_WANTED);
-                if self.out.is_empty() {
-                    return Ok(true);
-                }
+            let now = self.common.now();
+            let bytes = self.link.outgoing(now);
+            if bytes.is_empty() {
+                return Ok(true);
             }
-            match stream.write(&self.out[self.out_sent..]) {
-                Ok(bytes) => self.out_sent += bytes,
+            match stream.write(bytes) {
+                Ok(bytes) => self.link.sent(bytes),
                 Err(error) if is_wait(error.kind()) => return Ok(false),
-                Err(error) => return Err(ClientError::unreachable(&self.address, &error)),
+                Err(error) => return Err(self.link.broken(now, &error)),
             }
         }
     }
 
-    fn read(&mut self, wait: Duration) -> Result<(), ClientError> {
+    fn read(&mut self, wait: Duration) -> Result<(), Hangup> {
         let Some(stream) = &mut self.stream else { return Ok(()) };
-        let unreachable = |error: &std::io::Error| ClientError::unreachable(&self.address, error);
         if wait != self.read_wait {
-            stream.set_read_timeout(Some(wait)).map_err(|error| unreachable(&error))?;
+            if let Err(error) = stream.set_read_timeout(Some(wait)) {
+                return Err(self.link.broken(self.common.now(), &error));
+            }
             self.read_wait = wait;
         }
-        match stream.read(self.buffer.room()) {
-            Ok(0) => Err(unreachable(&ErrorKind::ConnectionAborted.into())),
-            Ok(bytes) => {
-                self.buffer.filled(bytes);
-                self.dispatch().map_err(|error| {
-                    let trouble = ClientError::of_link(&self.address, &error);
-                    if error.is_final() {
-                        self.give_up(&trouble);
-                    }
-                    trouble
-                })
-            }
+        match stream.read(self.link.room()) {
+            Ok(bytes) => self.link.received(self.common.now(), bytes),
             Err(error) if is_wait(error.kind()) => Ok(()),
-            Err(error) => Err(unreachable(&error)),
+            Err(error) => Err(self.link.broken(self.common.now(), &error)),
         }
     }
 
-    fn dispatch(&mut self) -> Result<(), LinkError> {
-        let now = self.now();
-        loop {
-            let data = self.buffer.data();
-            let Some((bytes, received)) = self.session.receive(now, data)? else {
-                return Ok(());
-            };
-            match received {
-                Received::Ready(hello) => {
-                    let info = ClusterInfo::from(hello);
-                    Self::compare(&info, self.info.as_ref())?;
-                    self.info = Some(info);
-                    self.trouble = None;
+    /// Keeps what has ended for those who will ask.
+    fn settle(&mut self) {
+        while let Some(event) = self.link.next_event() {
+            match event {
+                Event::End { context, result } => drop(self.done.insert(context, result)),
+                Event::Page { request, body } if self.feed == Some(request) => {
+                    self.pages.push_back(body);
                 }
-                Received::Reply { context, frame } => {
-                    self.done.insert(context.number, Ok(frame.body.to_vec()));
-                }
-                Received::Failed { context, error } => {
-                    self.done.insert(context.number, Err(ClientError::refused(error)));
-                }
-                Received::Feed { request, frame } => {
-                    if self.feed == Some(request) {
-                        self.pages.push_back(frame.body.to_vec());
-                    }
-                }
-                Received::Nothing => {}
+                // A subscription's owner sees that it has ended, and starts anew.
+                Event::Page { .. } | Event::StreamLost { .. } => {}
             }
-            self.buffer.consume(bytes);
         }
     }
 
-    fn compare(info: &ClusterInfo, known: Option<&ClusterInfo>) -> Result<(), LinkError> {
-        match known {
-            Some(known) if (known.cluster, known.partitions) != (info.cluster, info.partitions) => {
-                let message = format!(
-                    "this is cluster {:032x} with {} partitions, not {:032x} with {}: connect anew",
-                    info.cluster.0, info.partitions, known.cluster.0, known.partitions
-                );
-                Err(LinkError::Refused { code: None, message })
-            }
-            _ => Ok(()),
-        }
-    }
-
-    fn expire(&mut self) {
-        let now = self.now();
-        while let Some(lost) = self.session.expire(now) {
-            self.explain_to(&lost, now);
-        }
-    }
-
-    fn explain_to(&mut self, lost: &Lost<Waiting>, now: Duration) {
-        let waited = now.saturating_sub(lost.context.since);
-        let error = explain(lost, waited, self.trouble.as_ref());
-        self.done.insert(lost.context.number, Err(error));
-    }
-
-    fn give_up(&mut self, trouble: &ClientError) {
-        self.trouble = Some(trouble.clone());
-        let now = self.now();
-        while let Some(lost) = self.session.give_up() {
-            self.explain_to(&lost, now);
-        }
-    }
-
-    /// The connection is gone. A subscription's owner sees that it has ended, and starts anew.
-    fn lost(&mut self, trouble: ClientError) {
-        self.trouble = Some(trouble);
+    fn lost(&mut self, _: Hangup) {
         self.stream = None;
-        self.buffer.clear();
-        self.out.clear();
-        self.out_sent = 0;
-        drop(self.session.disconnected(self.now()));
-        match self.session.take_leader() {
-            Some(leader) => self.address = leader,
-            None => self.address.clone_from(&self.common.config.address),
-        }
+        self.link.lost(self.now());
+        self.settle();
     }
 }
 

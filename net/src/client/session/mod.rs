@@ -4,48 +4,25 @@
 //! The owner moves bytes and tells the time; `now` is a monotonic time since any fixed point. A
 //! session outlives connections: what was not answered is sent again, same bytes, on the next.
 
+mod receive;
+
 use std::collections::{HashMap, VecDeque};
 use std::time::Duration;
 
-use crate::frame::{self, CONNECTION, EncodeError, Frame, FrameError, FrameHead, Kind, RequestId};
+use crate::frame::{self, EncodeError, FrameHead, Kind, RequestId};
 use crate::limits::DEADLINE_MILLIS_MAX;
-use crate::message::{
-    ArchivedErrorReply, ArchivedHelloReply, Credit, ErrorCode, ErrorReply, Hello, HelloReply,
-    LogPage, Message, MessageError, open, open_frame,
-};
+use crate::message::{ClusterStatus, Credit, ErrorCode, Hello, Message, open};
 use crate::model::PartitionId;
+
+use super::chance::Chance;
+
+pub use super::chance::RetryPolicy;
+pub use receive::{LinkError, Received};
 
 /// Frames whose memory is kept for the next requests.
 const SPARE_FRAMES_MAX: usize = 16;
-
-/// When to come back.
-#[derive(Clone, Copy, Debug)]
-pub struct RetryPolicy {
-    /// First pause after a lost connection, and after a `Busy` without a hint.
-    pub pause_min: Duration,
-    /// Longest pause; each is twice the one before, and between half and whole by chance.
-    pub pause_max: Duration,
-}
-
-impl Default for RetryPolicy {
-    fn default() -> Self {
-        Self { pause_min: Duration::from_millis(10), pause_max: Duration::from_secs(1) }
-    }
-}
-
-impl RetryPolicy {
-    /// Pause before the `attempt`-th repetition (from 0); `random` is any number.
-    pub fn pause(&self, attempt: u32, random: u64) -> Duration {
-        let whole = self.pause_min.saturating_mul(1 << attempt.min(16)).min(self.pause_max);
-        jittered(whole, random)
-    }
-}
-
-/// Between half of `whole` and all of it.
-fn jittered(whole: Duration, random: u64) -> Duration {
-    let half_nanos = (whole / 2).as_nanos() as u64;
-    whole / 2 + Duration::from_nanos(random % (half_nanos + 1))
-}
+/// Quiet after which the server of a subscription is asked whether it is still there.
+const PROBE_AFTER: Duration = Duration::from_secs(5);
 
 /// What a session is for.
 #[derive(Clone, Debug)]
@@ -78,11 +55,15 @@ struct Pending<T> {
     deadline: Duration,
     /// Sent on this connection, and not answered.
     is_out: bool,
+    /// This sending was refused without effect: the next connection repeats it.
+    is_untouched: bool,
     /// Was out when a connection was lost: a write may have taken effect.
     was_lost: bool,
     /// Not before this time, after a `Busy`.
     send_at: Option<Duration>,
     attempts: u32,
+    /// Times that a server could not answer for a reason of its own.
+    refusals: u32,
     /// Bytes that a subscription may still get.
     credit_bytes: u64,
     context: T,
@@ -94,9 +75,22 @@ pub struct Session<T> {
     config: SessionConfig,
     link: Link,
     attempts: u32,
-    random: u64,
+    /// Stalls in a row, without an answer in between.
+    stalls: u32,
+    chance: Chance,
     next_request: u64,
     hello: Option<RequestId>,
+    /// The question about the cluster, and when it was asked.
+    question: Option<(RequestId, Duration)>,
+    /// Requests but subscriptions, and subscriptions, that are out.
+    outs: usize,
+    streams: usize,
+    /// When the last of them was answered, or the first of them sent.
+    quiet_since: Duration,
+    /// When anything came in.
+    heard_at: Duration,
+    /// There is another node to go to.
+    has_elsewhere: bool,
     inflight: HashMap<u64, Pending<T>>,
     queue: VecDeque<u64>,
     /// Frames without an answer, and the `Hello`.
@@ -104,7 +98,6 @@ pub struct Session<T> {
     /// No deadline and no `send_at` is earlier; may lag behind.
     wake_at: Option<Duration>,
     spare: Vec<Vec<u8>>,
-    leader: Option<String>,
     last_refusal: Option<ErrorCode>,
 }
 
@@ -117,70 +110,6 @@ pub enum NotTaken {
     /// Larger than a frame.
     #[error(transparent)]
     Encode(#[from] EncodeError),
-}
-
-/// What came in.
-pub enum Received<'a, T> {
-    /// The connection is open for requests.
-    Ready(&'a ArchivedHelloReply<'static>),
-    /// A request's answer, and its end.
-    Reply {
-        /// As given with the request.
-        context: T,
-        /// The answer.
-        frame: Frame<'a>,
-    },
-    /// A request failed, and its end. What is worth repeating has been repeated before.
-    Failed {
-        /// As given with the request.
-        context: T,
-        /// Why.
-        error: &'a ArchivedErrorReply<'static>,
-    },
-    /// A page of a subscription, which goes on.
-    Feed {
-        /// The subscription.
-        request: RequestId,
-        /// The page.
-        frame: Frame<'a>,
-    },
-    /// Nothing for the owner: a repetition was put off, or nobody waits for this answer any more.
-    Nothing,
-}
-
-/// The connection can't go on: close it, tell [`Session::disconnected`].
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum LinkError {
-    /// Not a frame.
-    #[error(transparent)]
-    Frame(#[from] FrameError),
-    /// Not a message.
-    #[error(transparent)]
-    Message(#[from] MessageError),
-    /// A frame that does not belong here.
-    #[error("{0}")]
-    OutOfTurn(&'static str),
-    /// The server refuses the connection; it will refuse the next one, too.
-    #[error("{message}")]
-    Refused {
-        /// Why.
-        code: Option<ErrorCode>,
-        /// The reason in words.
-        message: String,
-    },
-    /// The server asks to come back, or points elsewhere.
-    #[error("{message}")]
-    ComeBack {
-        /// The reason in words.
-        message: String,
-    },
-}
-
-impl LinkError {
-    /// Another attempt would end the same way: give up what is in flight.
-    pub fn is_final(&self) -> bool {
-        !matches!(self, Self::ComeBack { .. } | Self::Frame(FrameError::Crc { .. }))
-    }
 }
 
 /// A request ended without an answer.
@@ -202,15 +131,21 @@ impl<T> Session<T> {
         Self {
             link: Link::Down { connect_at: Duration::ZERO },
             attempts: 0,
-            random: config.seed,
+            stalls: 0,
+            chance: Chance(config.seed),
             next_request: 1,
             hello: None,
+            question: None,
+            outs: 0,
+            streams: 0,
+            quiet_since: Duration::ZERO,
+            heard_at: Duration::ZERO,
+            has_elsewhere: false,
             inflight: HashMap::new(),
             queue: VecDeque::new(),
             oneway: Vec::new(),
             wake_at: None,
             spare: Vec::new(),
-            leader: None,
             last_refusal: None,
             config,
         }
@@ -234,9 +169,14 @@ impl<T> Session<T> {
         self.link == Link::Ready
     }
 
-    /// Address of the node that leads, if a server pointed there: connect to it next.
-    pub fn take_leader(&mut self) -> Option<String> {
-        self.leader.take()
+    /// There is another node to go to.
+    pub fn has_elsewhere(&self) -> bool {
+        self.has_elsewhere
+    }
+
+    /// Whether there is another node to go to: some refusals are then worth a repetition.
+    pub fn set_elsewhere(&mut self, has_elsewhere: bool) {
+        self.has_elsewhere = has_elsewhere;
     }
 
     /// Requests without an answer.
@@ -253,6 +193,7 @@ impl<T> Session<T> {
     pub fn connected(&mut self, now: Duration, hello_deadline: Duration) {
         assert!(matches!(self.link, Link::Down { .. }), "connected twice");
         self.link = Link::Greeting;
+        self.heard_at = now;
         self.oneway.clear();
         let request = self.new_request();
         self.hello = Some(request);
@@ -268,11 +209,21 @@ impl<T> Session<T> {
     /// again on the next. Gives back the subscriptions, which are not: their owner knows best
     /// where to go on.
     pub fn disconnected(&mut self, now: Duration) -> Vec<Lost<T>> {
-        let random = self.random();
-        let pause = self.config.policy.pause(self.attempts, random);
+        let pause = self.config.policy.pause(self.attempts, self.chance.next());
+        self.hang_up(now + pause)
+    }
+
+    /// As [`Session::disconnected`], when the server has said where to go instead: the first time
+    /// without a pause. Servers that send a client in circles are asked with growing ones.
+    pub fn redirected(&mut self, now: Duration) -> Vec<Lost<T>> {
+        if self.attempts == 0 { self.hang_up(now) } else { self.disconnected(now) }
+    }
+
+    fn hang_up(&mut self, connect_at: Duration) -> Vec<Lost<T>> {
         self.attempts = self.attempts.saturating_add(1);
-        self.link = Link::Down { connect_at: now + pause };
+        self.link = Link::Down { connect_at };
         self.hello = None;
+        self.question = None;
         self.oneway.clear();
         let streams: Vec<u64> = self
             .inflight
@@ -284,9 +235,10 @@ impl<T> Session<T> {
         let mut out: Vec<u64> = Vec::new();
         for (&request, pending) in self.inflight.iter_mut().filter(|(_, pending)| pending.is_out) {
             pending.is_out = false;
-            pending.was_lost = true;
+            pending.was_lost |= !std::mem::take(&mut pending.is_untouched);
             out.push(request);
         }
+        (self.outs, self.streams) = (0, 0);
         // The oldest go first, and before all that were never sent.
         out.sort_unstable();
         for &request in out.iter().rev() {
@@ -335,9 +287,11 @@ impl<T> Session<T> {
             frame,
             deadline,
             is_out: false,
+            is_untouched: false,
             was_lost: false,
             send_at: None,
             attempts: 0,
+            refusals: 0,
             credit_bytes,
             context,
         };
@@ -360,12 +314,51 @@ impl<T> Session<T> {
 
     /// Nobody waits for this request any more; its answer will be dropped.
     pub fn forget(&mut self, request: RequestId) {
-        let Some(pending) = self.inflight.remove(&request.0) else { return };
+        let Some(pending) = self.remove(request.0) else { return };
         if pending.kind == Kind::Subscribe && pending.is_out && self.link == Link::Ready {
             let head = FrameHead { partition: self.config.partition, request, deadline_millis: 0 };
             let unsubscribe = crate::message::Unsubscribe::default();
             frame::encode(&mut self.oneway, head, &unsubscribe).expect("an Unsubscribe is small");
         }
+    }
+
+    /// Asks what the server knows of the cluster; the answer is [`Received::Cluster`]. Nothing if
+    /// there is no connection, or it was asked already.
+    pub fn ask_cluster(&mut self, now: Duration) {
+        if self.link != Link::Ready || self.question.is_some() {
+            return;
+        }
+        let request = self.new_request();
+        self.question = Some((request, now));
+        let head = FrameHead { partition: self.config.partition, request, deadline_millis: 0 };
+        frame::encode(&mut self.oneway, head, &ClusterStatus::default())
+            .expect("a ClusterStatus is small");
+    }
+
+    /// When the server counts as stalled: requests are out, and none has been answered for long;
+    /// or it did not answer a question about the cluster.
+    pub fn stalled_at(&self) -> Option<Duration> {
+        if self.link != Link::Ready {
+            return None;
+        }
+        let requests = (self.outs > 0).then_some(self.quiet_since);
+        let question = self.question.map(|(_, asked_at)| asked_at.max(self.heard_at));
+        let since = requests.into_iter().chain(question).min()?;
+        Some(since + self.config.policy.stall(self.stalls))
+    }
+
+    /// Whether the server has stalled; the next stall in a row is given twice the time.
+    pub fn has_stalled(&mut self, now: Duration) -> bool {
+        let has_stalled = self.stalled_at().is_some_and(|stalled_at| stalled_at <= now);
+        self.stalls = self.stalls.saturating_add(u32::from(has_stalled));
+        has_stalled
+    }
+
+    /// When to ask the server of a subscription whether it is still there: a log that does not grow
+    /// is as quiet as a server that is gone.
+    pub fn probe_at(&self) -> Option<Duration> {
+        let is_quiet = self.link == Link::Ready && self.question.is_none() && self.streams > 0;
+        is_quiet.then_some(self.heard_at + PROBE_AFTER)
     }
 
     /// Something is to be sent.
@@ -383,145 +376,17 @@ impl<T> Session<T> {
             let Some(request) = self.queue.pop_front() else { break };
             let Some(pending) = self.inflight.get_mut(&request) else { continue };
             pending.is_out = true;
+            if pending.kind == Kind::Subscribe {
+                self.streams += 1;
+            } else {
+                if self.outs == 0 {
+                    self.quiet_since = now;
+                }
+                self.outs += 1;
+            }
             let deadline_millis = millis_until(now, pending.deadline);
             frame::seal(&mut pending.frame, RequestId(request), deadline_millis);
             out.extend_from_slice(&pending.frame);
-        }
-    }
-
-    /// Takes the frame at the start of `buffer`, if it is whole, with its length in bytes. Call
-    /// again with the rest. After an error the connection is of no use any more.
-    pub fn receive<'a>(
-        &mut self,
-        now: Duration,
-        buffer: &'a [u8],
-    ) -> Result<Option<(usize, Received<'a, T>)>, LinkError> {
-        let Some(frame) = frame::peek(buffer)? else { return Ok(None) };
-        let bytes = frame.frame_bytes();
-        let received = if Some(frame.head.request) == self.hello {
-            self.greeted(&frame)?
-        } else if frame.kind == Kind::Error {
-            self.refused(now, &frame)?
-        } else if frame.kind == Kind::Feed {
-            self.fed(frame)?
-        } else {
-            self.answered(frame)?
-        };
-        Ok(Some((bytes, received)))
-    }
-
-    fn greeted<'a>(&mut self, frame: &Frame<'a>) -> Result<Received<'a, T>, LinkError> {
-        if frame.kind == Kind::Error {
-            return Err(self.link_error(open::<ErrorReply>(frame.body)?));
-        }
-        let hello = open_frame::<HelloReply>(frame)?;
-        self.hello = None;
-        self.link = Link::Ready;
-        Ok(Received::Ready(hello))
-    }
-
-    /// A refusal of the connection as a whole.
-    fn link_error(&mut self, error: &ArchivedErrorReply<'static>) -> LinkError {
-        let (code, message) = (error.code(), error.message.to_string());
-        self.note_leader(error);
-        let transient = [ErrorCode::Busy, ErrorCode::NotLeader, ErrorCode::ShuttingDown];
-        if code.is_some_and(|code| transient.contains(&code)) {
-            self.last_refusal = code;
-            LinkError::ComeBack { message }
-        } else {
-            LinkError::Refused { code, message }
-        }
-    }
-
-    fn note_leader(&mut self, error: &ArchivedErrorReply<'static>) {
-        if error.code() == Some(ErrorCode::NotLeader) && !error.leader.is_empty() {
-            self.leader = Some(error.leader.to_string());
-        }
-    }
-
-    fn refused<'a>(
-        &mut self,
-        now: Duration,
-        frame: &Frame<'a>,
-    ) -> Result<Received<'a, T>, LinkError> {
-        let error = open::<ErrorReply>(frame.body)?;
-        let request = frame.head.request;
-        if request == CONNECTION {
-            return Err(self.link_error(error));
-        }
-        let Some(pending) = self.inflight.get(&request.0) else {
-            return Ok(Received::Nothing);
-        };
-        match error.code() {
-            Some(ErrorCode::Busy) => {
-                let hint = Duration::from_millis(error.retry_after_millis.to_native().into());
-                self.put_off(now, request.0, hint);
-                Ok(Received::Nothing)
-            }
-            // The next connection repeats it.
-            Some(ErrorCode::NotLeader | ErrorCode::ShuttingDown)
-                if pending.kind != Kind::Subscribe =>
-            {
-                self.note_leader(error);
-                self.last_refusal = error.code();
-                Err(LinkError::ComeBack { message: error.message.to_string() })
-            }
-            _ => match self.finish(request.0) {
-                Some(context) => Ok(Received::Failed { context, error }),
-                None => Ok(Received::Nothing),
-            },
-        }
-    }
-
-    fn put_off(&mut self, now: Duration, request: u64, hint: Duration) {
-        let random = self.random();
-        let Some(pending) = self.inflight.get_mut(&request) else { return };
-        if !pending.is_out {
-            return; // a second refusal of the same sending
-        }
-        pending.is_out = false;
-        let pause = if hint.is_zero() {
-            self.config.policy.pause(pending.attempts, random)
-        } else {
-            hint + jittered(hint, random) / 2
-        };
-        pending.attempts = pending.attempts.saturating_add(1);
-        pending.send_at = Some(now + pause);
-        self.last_refusal = Some(ErrorCode::Busy);
-        self.wake_by(now + pause);
-    }
-
-    fn fed<'a>(&mut self, frame: Frame<'a>) -> Result<Received<'a, T>, LinkError> {
-        let request = frame.head.request;
-        let Some(pending) = self.inflight.get_mut(&request.0) else {
-            return Ok(Received::Nothing); // forgotten while it was on its way
-        };
-        if pending.kind != Kind::Subscribe {
-            return Err(LinkError::OutOfTurn("a page of a subscription answers another request"));
-        }
-        let bytes = open::<LogPage>(frame.body)?.entries.len() as u64;
-        if pending.credit_bytes == 0 && bytes > 0 {
-            return Err(LinkError::OutOfTurn("a subscription was sent more than its credit"));
-        }
-        pending.credit_bytes = pending.credit_bytes.saturating_sub(bytes);
-        self.attempts = 0;
-        Ok(Received::Feed { request, frame })
-    }
-
-    fn answered<'a>(&mut self, frame: Frame<'a>) -> Result<Received<'a, T>, LinkError> {
-        let request = frame.head.request;
-        let Some(pending) = self.inflight.get(&request.0) else {
-            return Ok(Received::Nothing); // late, or a second answer
-        };
-        let was_sent = pending.is_out || pending.was_lost || pending.attempts > 0;
-        if pending.kind.reply() != Some(frame.kind) || !was_sent {
-            return Err(LinkError::OutOfTurn("the answer is not one to this kind of request"));
-        }
-        // Only now: a server that greets and then turns away must not be asked without pause.
-        self.attempts = 0;
-        match self.finish(request.0) {
-            Some(context) => Ok(Received::Reply { context, frame }),
-            None => Ok(Received::Nothing),
         }
     }
 
@@ -567,18 +432,30 @@ impl<T> Session<T> {
         self.inflight.get(&request.0).map(|pending| &pending.context)
     }
 
-    fn lose(&mut self, request: u64) -> Option<Lost<T>> {
+    fn remove(&mut self, request: u64) -> Option<Pending<T>> {
         let pending = self.inflight.remove(&request)?;
+        self.came_in(pending.kind, pending.is_out);
+        Some(pending)
+    }
+
+    /// A request of this kind is no longer out, if it was.
+    fn came_in(&mut self, kind: Kind, was_out: bool) {
+        let count = if kind == Kind::Subscribe { &mut self.streams } else { &mut self.outs };
+        *count -= usize::from(was_out);
+    }
+
+    fn lose(&mut self, request: u64) -> Option<Lost<T>> {
+        let pending = self.remove(request)?;
         Some(Lost {
             context: pending.context,
             kind: pending.kind,
-            was_sent: pending.is_out || pending.was_lost,
+            was_sent: (pending.is_out && !pending.is_untouched) || pending.was_lost,
             refusal: self.last_refusal,
         })
     }
 
     fn finish(&mut self, request: u64) -> Option<T> {
-        let pending = self.inflight.remove(&request)?;
+        let pending = self.remove(request)?;
         if self.spare.len() < SPARE_FRAMES_MAX {
             self.spare.push(pending.frame);
         }
@@ -593,15 +470,6 @@ impl<T> Session<T> {
 
     fn wake_by(&mut self, time: Duration) {
         self.wake_at = Some(self.wake_at.map_or(time, |wake_at| wake_at.min(time)));
-    }
-
-    /// `SplitMix64` (Steele, Lea and Flood, 2014): enough to spread pauses.
-    fn random(&mut self) -> u64 {
-        self.random = self.random.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut mixed = self.random;
-        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        mixed ^ (mixed >> 31)
     }
 }
 

@@ -1,0 +1,398 @@
+//! `cluster` and `leave`: who is there, who leads what, and changing it.
+
+use std::io::{self, BufRead, IsTerminal, Write};
+
+use walengine_net::client::blocking::Client;
+use walengine_net::client::{AdminOutcome, ClusterReport, NodeReport};
+use walengine_net::message::{AdminState, NodeHealth, ReplicaRole};
+use walengine_net::model::PartitionId;
+
+use super::Asking;
+use super::output::{Format, Output, write_table};
+use crate::fatal::{Fatal, Reason};
+
+/// One set of columns for nodes, partitions and replicas; what does not apply is empty.
+const COLUMNS: &[(&str, usize)] = &[
+    ("row", 9),
+    ("node", 6),
+    ("partition", 9),
+    ("health", 7),
+    ("heard_seconds", 13),
+    ("cores", 5),
+    ("free_bytes", 14),
+    ("version", 8),
+    ("client_address", 21),
+    ("peer_address", 21),
+    ("leader", 6),
+    ("term", 6),
+    ("committed_offset", 16),
+    ("is_changing", 11),
+    ("role", 7),
+    ("lag_entries", 0),
+];
+const NODE_HEADING: [&str; 10] =
+    ["node", "health", "for", "leads", "lag", "cores", "free", "version", "clients", "peers"];
+const PARTITION_HEADING: [&str; 5] = ["partition", "leader", "term", "committed", "replicas"];
+
+/// Nodes with their health, and partitions with their leaders.
+///
+/// Lag is in entries of the log; one entry is a batch. Only a partition's leader knows it, so it is
+/// missing while there is none. The exit code is 1 if a partition has no leader.
+#[derive(Debug, clap::Args)]
+#[command(args_conflicts_with_subcommands = true)]
+#[command(after_help = "Examples:\n  walengine cluster\n  \
+    walengine cluster transfer --partition 0 --to 2\n  walengine cluster remove 3")]
+pub struct Arguments {
+    #[command(subcommand)]
+    action: Option<Action>,
+
+    #[command(flatten)]
+    asking: Asking,
+}
+
+#[derive(Debug, clap::Subcommand)]
+enum Action {
+    /// Let another node lead a partition
+    Transfer(TransferArguments),
+    /// Take a node that will not come back out of all partitions
+    Remove(RemoveArguments),
+}
+
+/// Leadership moves without a gap in service.
+#[derive(Debug, clap::Args)]
+struct TransferArguments {
+    /// Partition whose leader is to change
+    #[arg(long, value_name = "N")]
+    partition: u16,
+
+    /// Id of the node that is to lead [default: the one that the partition prefers]
+    #[arg(long, value_name = "NODE", value_parser = clap::value_parser!(u64).range(1..))]
+    to: Option<u64>,
+
+    #[command(flatten)]
+    asking: Asking,
+}
+
+/// Its replicas count no more, and its data is not used again: the same machine comes back as a new
+/// node, with an empty directory. Refused where no majority would remain.
+#[derive(Debug, clap::Args)]
+struct RemoveArguments {
+    /// Id of the node
+    #[arg(value_name = "NODE", value_parser = clap::value_parser!(u64).range(1..))]
+    node: u64,
+
+    /// Do not ask
+    #[arg(long)]
+    yes: bool,
+
+    #[command(flatten)]
+    asking: Asking,
+}
+
+/// Asks the server at --server to leave its cluster: it hands over what it leads and holds, says
+/// goodbye and ends.
+#[derive(Debug, clap::Args)]
+pub struct LeaveArguments {
+    /// Do not ask
+    #[arg(long)]
+    yes: bool,
+
+    #[command(flatten)]
+    asking: Asking,
+}
+
+/// Prints the cluster, or changes it.
+pub fn run(arguments: &Arguments) -> Result<(), Fatal> {
+    match &arguments.action {
+        None => show(&arguments.asking),
+        Some(Action::Transfer(arguments)) => transfer(arguments),
+        Some(Action::Remove(arguments)) => remove(arguments),
+    }
+}
+
+fn show(asking: &Asking) -> Result<(), Fatal> {
+    let mut client = asking.connect()?;
+    let cluster = client.cluster_status()?;
+    if asking.format == Format::Text {
+        let id = client.info().cluster.0;
+        println!("cluster {id:032x}\n");
+        write_table(&NODE_HEADING, &node_table(&cluster))?;
+        println!();
+        write_table(&PARTITION_HEADING, &partition_table(&cluster))?;
+    } else {
+        let mut output = Output::new(asking.format, COLUMNS)?;
+        for row in flat_rows(&cluster) {
+            output.row(&row)?;
+        }
+        output.flush()?;
+    }
+    let led = |partition: &PartitionId| {
+        cluster.groups.get(partition).is_some_and(|group| group.leader.is_some())
+    };
+    let idle: Vec<String> = client
+        .info()
+        .partitions()
+        .filter(|partition| !led(partition))
+        .map(|partition| partition.to_string())
+        .collect();
+    if idle.is_empty() {
+        return Ok(());
+    }
+    let message = format!(
+        "no leader is known of partition {}: writes there wait until a majority of its voters is \
+         alive",
+        idle.join(", ")
+    );
+    Err(Fatal::new(Reason::Findings, message))
+}
+
+fn node_table(cluster: &ClusterReport) -> Vec<Vec<String>> {
+    let row = |node: &NodeReport| {
+        let leads = cluster.groups.values().filter(|group| group.leader == Some(node.node));
+        let lag = cluster.replicas.iter().filter(|((_, of), _)| *of == node.node);
+        let lag = lag.map(|(_, replica)| replica.lag_entries).max();
+        vec![
+            node.node.to_string(),
+            node.health.name().to_owned(),
+            duration(node.heard_seconds),
+            leads.count().to_string(),
+            lag.map_or("-".to_owned(), |lag| lag.to_string()),
+            node.cores.to_string(),
+            bytes(node.free_bytes),
+            node.version.clone(),
+            shown(&node.client_address),
+            shown(&node.peer_address),
+        ]
+    };
+    cluster.nodes.values().map(row).collect()
+}
+
+fn partition_table(cluster: &ClusterReport) -> Vec<Vec<String>> {
+    let mut rows = Vec::new();
+    for (&partition, group) in &cluster.groups {
+        let mut replicas = Vec::new();
+        for ((_, node), replica) in cluster.replicas.range((partition, 0)..=(partition, u64::MAX)) {
+            let mut text = node.to_string();
+            if replica.role == ReplicaRole::Learner {
+                text.push_str(" learner");
+            }
+            if replica.lag_entries > 0 {
+                text = format!("{text} (-{})", replica.lag_entries);
+            }
+            replicas.push(text);
+        }
+        let mut replicas = replicas.join(", ");
+        if group.is_changing {
+            replicas.push_str(", changing");
+        }
+        rows.push(vec![
+            partition.to_string(),
+            group.leader.map_or("none".to_owned(), |leader| leader.to_string()),
+            group.term.to_string(),
+            group.committed_offset.to_string(),
+            replicas,
+        ]);
+    }
+    rows
+}
+
+fn flat_rows(cluster: &ClusterReport) -> Vec<Vec<String>> {
+    let row = |values: &[(&str, String)]| -> Vec<String> {
+        let value = |column: &str| values.iter().find(|(name, _)| *name == column);
+        COLUMNS
+            .iter()
+            .map(|(name, _)| value(name).map_or(String::new(), |one| one.1.clone()))
+            .collect()
+    };
+    let mut rows = Vec::new();
+    for node in cluster.nodes.values() {
+        rows.push(row(&[
+            ("row", "node".to_owned()),
+            ("node", node.node.to_string()),
+            ("health", node.health.name().to_owned()),
+            ("heard_seconds", node.heard_seconds.to_string()),
+            ("cores", node.cores.to_string()),
+            ("free_bytes", node.free_bytes.to_string()),
+            ("version", node.version.clone()),
+            ("client_address", node.client_address.clone()),
+            ("peer_address", node.peer_address.clone()),
+        ]));
+    }
+    for (partition, group) in &cluster.groups {
+        rows.push(row(&[
+            ("row", "partition".to_owned()),
+            ("partition", partition.to_string()),
+            ("leader", group.leader.map_or(String::new(), |leader| leader.to_string())),
+            ("term", group.term.to_string()),
+            ("committed_offset", group.committed_offset.to_string()),
+            ("is_changing", u8::from(group.is_changing).to_string()),
+        ]));
+    }
+    for ((partition, node), replica) in &cluster.replicas {
+        rows.push(row(&[
+            ("row", "replica".to_owned()),
+            ("node", node.to_string()),
+            ("partition", partition.to_string()),
+            ("role", replica.role.name().to_owned()),
+            ("lag_entries", replica.lag_entries.to_string()),
+        ]));
+    }
+    rows
+}
+
+fn transfer(arguments: &TransferArguments) -> Result<(), Fatal> {
+    let mut client = arguments.asking.connect()?;
+    let partition = PartitionId(arguments.partition);
+    let partitions = client.info().partitions;
+    if partition.0 >= partitions {
+        let message = format!("there is no partition {partition}: the cluster has {partitions}");
+        return Err(Fatal::new(Reason::Usage, message));
+    }
+    let outcome = client.transfer_leadership(partition, arguments.to)?;
+    told(&format!("partition {partition}"), &outcome)
+}
+
+fn remove(arguments: &RemoveArguments) -> Result<(), Fatal> {
+    let node = arguments.node;
+    may_ask(arguments.yes)?;
+    let mut client = arguments.asking.connect()?;
+    let cluster = client.cluster_status()?;
+    let of_node = cluster.replicas.keys().filter(|(_, of)| *of == node);
+    let partitions: Vec<PartitionId> = of_node.map(|(partition, _)| *partition).collect();
+    let known = cluster.nodes.get(&node);
+    if known.is_none() && partitions.is_empty() {
+        let message = format!("there is no node {node}: `walengine cluster` shows who is there");
+        return Err(Fatal::new(Reason::Findings, message));
+    }
+    let state = known.map_or("not known to the others".to_owned(), |known| {
+        let is_alive = known.health <= NodeHealth::Suspect;
+        let advice = if is_alive { "; it should rather `walengine leave`" } else { "" };
+        format!("{} for {}{advice}", known.health.name(), duration(known.heard_seconds))
+    });
+    let question = format!(
+        "node {node} is {state}. It is to be removed from {} partitions; its data will not be \
+         used again",
+        partitions.len()
+    );
+    confirm(arguments.yes, &question, node)?;
+    remove_from(&mut client, node, &partitions)
+}
+
+/// One partition after the other; a refusal does not keep the others from being tried.
+fn remove_from(client: &mut Client, node: u64, from: &[PartitionId]) -> Result<(), Fatal> {
+    let mut failed = Ok(());
+    for &partition in from {
+        let outcome = client.remove_node(partition, node)?;
+        failed = failed.and(told(&format!("partition {partition}"), &outcome));
+    }
+    failed
+}
+
+/// Asks the server at the caller's address to leave.
+pub fn run_leave(arguments: &LeaveArguments) -> Result<(), Fatal> {
+    may_ask(arguments.yes)?;
+    let server = &arguments.asking.server;
+    if server.contains(',') {
+        let message = format!("one node leaves at a time: name it alone, not {server}");
+        return Err(Fatal::new(Reason::Usage, message));
+    }
+    let mut client = arguments.asking.connect()?;
+    let node = client.home_node()?;
+    let question = format!("node {node} at {server} is to leave its cluster for good");
+    confirm(arguments.yes, &question, node)?;
+    told(&format!("node {node}"), &client.leave(node)?)
+}
+
+/// Prints what came of a request; a refusal is an error.
+fn told(what: &str, outcome: &AdminOutcome) -> Result<(), Fatal> {
+    let state = match outcome.state {
+        AdminState::Done => "done",
+        AdminState::Started => "under way, see `walengine cluster`",
+        AdminState::Unchanged => "was so already",
+        AdminState::Refused => {
+            let message = format!("{what}: refused, nothing was changed: {}", outcome.message);
+            return Err(Fatal::new(Reason::Findings, message));
+        }
+    };
+    match outcome.message.as_str() {
+        "" => println!("{what}: {state}"),
+        message => println!("{what}: {state} ({message})"),
+    }
+    Ok(())
+}
+
+/// Before anything is asked of a server: nobody is there to answer.
+fn may_ask(yes: bool) -> Result<(), Fatal> {
+    if yes || io::stdin().is_terminal() {
+        return Ok(());
+    }
+    let message = "this asks before it does harm, and there is no terminal to ask on: add --yes";
+    Err(Fatal::new(Reason::Usage, message))
+}
+
+fn confirm(yes: bool, question: &str, node: u64) -> Result<(), Fatal> {
+    if yes {
+        return Ok(());
+    }
+    eprint!("{question}.\nType the node's id to go on: ");
+    let _ = io::stderr().flush(); // without the question there is still the answer
+    let mut answer = String::new();
+    let read = io::stdin().lock().read_line(&mut answer);
+    if read.is_ok() && is_confirmed(&answer, node) {
+        return Ok(());
+    }
+    let message = format!("that is not {node}; nothing was changed");
+    Err(Fatal::new(Reason::Interrupted, message))
+}
+
+fn is_confirmed(answer: &str, node: u64) -> bool {
+    answer.trim() == node.to_string()
+}
+
+fn shown(text: &str) -> String {
+    if text.is_empty() { "-".to_owned() } else { text.to_owned() }
+}
+
+/// In the largest unit that leaves at least one, with a tenth.
+fn bytes(bytes: u64) -> String {
+    const UNITS: [(&str, u64); 4] =
+        [("TiB", 1 << 40), ("GiB", 1 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10)];
+    match UNITS.iter().find(|(_, size)| bytes >= *size) {
+        Some((unit, size)) => {
+            let tenths = u128::from(bytes) * 10 / u128::from(*size);
+            format!("{}.{} {unit}", tenths / 10, tenths % 10)
+        }
+        None => format!("{bytes} B"),
+    }
+}
+
+/// In the largest unit that leaves at least two.
+fn duration(seconds: u64) -> String {
+    match seconds {
+        172_800.. => format!("{} d", seconds / 86_400),
+        7_200.. => format!("{} h", seconds / 3_600),
+        120.. => format!("{} min", seconds / 60),
+        _ => format!("{seconds} s"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes_and_times_have_units() {
+        let sizes = [0, 1023, 1024, 1536, (81 << 30) + (1 << 29), u64::MAX].map(bytes);
+        assert_eq!(sizes, ["0 B", "1023 B", "1.0 KiB", "1.5 KiB", "81.5 GiB", "16777215.9 TiB"]);
+        let times = [0, 119, 120, 7_199, 7_200, 172_799, 172_800].map(duration);
+        assert_eq!(times, ["0 s", "119 s", "2 min", "119 min", "2 h", "47 h", "2 d"]);
+    }
+
+    #[test]
+    fn only_the_nodes_own_id_confirms() {
+        assert!(is_confirmed("3\n", 3) && is_confirmed(" 3 ", 3));
+        for answer in ["", "\n", "y\n", "yes\n", "33\n", "03\n", "2\n"] {
+            assert!(!is_confirmed(answer, 3), "{answer:?}");
+        }
+    }
+}

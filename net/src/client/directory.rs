@@ -1,0 +1,384 @@
+//! What a client knows of the cluster: nodes, how they are, who leads which partition; and where
+//! each of its connections goes next. Without I/O; shared by all connections of a client.
+//!
+//! It is a cache, and may be wrong: a server that is asked in error says who leads, and a node that
+//! does not answer is avoided for a while. The nodes that the caller named are never forgotten.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use crate::limits::CLUSTER_NODES_MAX;
+use crate::message::{
+    ArchivedClusterStatusReply, ArchivedHelloReply, ArchivedNodeRow, NO_NODE, NodeHealth,
+};
+use crate::model::PartitionId;
+
+use super::chance::{Chance, doubled, jittered};
+
+/// How long a node is avoided after its first failure; twice as long after each further one.
+pub const AVOID_MIN: Duration = Duration::from_millis(250);
+/// How long a node is avoided at most.
+pub const AVOID_MAX: Duration = Duration::from_secs(8);
+/// Connections of a partition that only read, each to another node.
+pub const READERS_MAX: usize = 8;
+/// Age at which the cluster is asked again who is there.
+const REFRESH_AFTER: Duration = Duration::from_secs(15);
+/// The same after trouble, when it is likely that something has changed.
+const REFRESH_AFTER_TROUBLE: Duration = Duration::from_secs(1);
+/// Nodes that are remembered besides those that the caller named.
+const NODES_MAX: usize = 2 * CLUSTER_NODES_MAX;
+/// Turns below it are given by chance to nodes that were not asked yet.
+const FIRST_TURN: u64 = 1024;
+
+/// Whom a request is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Route {
+    /// The partition's leader: writes, and reads that must be linearizable.
+    Leader,
+    /// Any node, a follower if there is one: each request another, in turn.
+    Any,
+    /// The node that the caller named.
+    Home,
+}
+
+/// One of a client's connections for a partition.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Lane {
+    /// To the leader. The only one while one node is known.
+    Leader,
+    /// To a follower.
+    Reader(u8),
+    /// To a node that the caller named, and to no other.
+    Home,
+}
+
+#[derive(Clone, Debug)]
+struct Node {
+    address: String,
+    /// From its greeting, or from the cluster's own account.
+    id: Option<u64>,
+    /// Place among the addresses that the caller named.
+    seed: Option<usize>,
+    /// A connection to this address has been greeted, and none has failed since.
+    is_proven: bool,
+    failures: u32,
+    avoid_until: Duration,
+    health: NodeHealth,
+    /// When a connection was last made, for turns.
+    turn: u64,
+}
+
+#[derive(Clone, Debug)]
+struct Use {
+    partition: PartitionId,
+    lane: Lane,
+    address: String,
+    is_connecting: bool,
+}
+
+/// See the module.
+#[derive(Clone, Debug)]
+pub struct Directory {
+    nodes: Vec<Node>,
+    leaders: HashMap<PartitionId, String>,
+    /// Newest term in which a leader was told by the cluster's own account.
+    terms: HashMap<PartitionId, u64>,
+    uses: Vec<Use>,
+    next_reader: usize,
+    next_turn: u64,
+    refresh_at: Duration,
+    chance: Chance,
+}
+
+impl Directory {
+    /// Knows these addresses. The first connection goes to any of them, by chance.
+    pub fn new(addresses: &[String], seed: u64) -> Self {
+        let mut directory = Self {
+            nodes: Vec::new(),
+            leaders: HashMap::new(),
+            terms: HashMap::new(),
+            uses: Vec::new(),
+            next_reader: 0,
+            next_turn: FIRST_TURN,
+            refresh_at: Duration::ZERO,
+            chance: Chance(seed),
+        };
+        for (place, address) in addresses.iter().enumerate() {
+            if let Some(known) = directory.learn_address(address) {
+                directory.nodes[known].seed.get_or_insert(place);
+            }
+        }
+        directory
+    }
+
+    fn place(&self, address: &str) -> Option<usize> {
+        self.nodes.iter().position(|node| node.address == address)
+    }
+
+    /// Remembers an address that a server named; whether it is known now.
+    fn learn_address(&mut self, address: &str) -> Option<usize> {
+        if let Some(place) = self.place(address) {
+            return Some(place);
+        }
+        if address.is_empty() || self.nodes.len() >= NODES_MAX {
+            return None;
+        }
+        self.nodes.push(Node {
+            address: address.to_owned(),
+            id: None,
+            seed: None,
+            is_proven: false,
+            failures: 0,
+            avoid_until: Duration::ZERO,
+            health: NodeHealth::Alive,
+            // Clients that know the same nodes do not all start with the same one.
+            turn: self.chance.next() % FIRST_TURN,
+        });
+        Some(self.nodes.len() - 1)
+    }
+
+    /// Two addresses of one node.
+    fn is_same_node(&self, a: usize, b: usize) -> bool {
+        a == b || (self.nodes[a].id.is_some() && self.nodes[a].id == self.nodes[b].id)
+    }
+
+    /// The node has another address that serves better.
+    fn is_shadowed(&self, place: usize, now: Duration) -> bool {
+        let rank = |place: usize| {
+            let node = &self.nodes[place];
+            (node.avoid_until > now, !node.is_proven, place)
+        };
+        (0..self.nodes.len())
+            .any(|other| self.is_same_node(other, place) && rank(other) < rank(place))
+    }
+
+    fn leader_place(&self, partition: PartitionId) -> Option<usize> {
+        self.leaders.get(&partition).and_then(|address| self.place(address))
+    }
+
+    fn leads(&self, place: usize, partition: PartitionId) -> bool {
+        self.leader_place(partition).is_some_and(|leader| self.is_same_node(leader, place))
+    }
+
+    fn is_healthy(&self, place: usize, now: Duration) -> bool {
+        let node = &self.nodes[place];
+        node.avoid_until <= now && node.health == NodeHealth::Alive
+    }
+
+    /// Nodes that may answer, each counted once.
+    fn known(&self, now: Duration) -> impl Iterator<Item = usize> {
+        let gone = |place: &usize| {
+            let node = &self.nodes[*place];
+            node.seed.is_none() && node.health == NodeHealth::Left
+        };
+        (0..self.nodes.len()).filter(move |&place| !gone(&place) && !self.is_shadowed(place, now))
+    }
+
+    /// One node is known, or none.
+    pub fn is_alone(&self, now: Duration) -> bool {
+        self.known(now).nth(1).is_none()
+    }
+
+    /// None of the named addresses has ever served, and all have been tried.
+    pub fn is_hopeless(&self) -> bool {
+        self.nodes.iter().all(|node| !node.is_proven && node.failures > 0)
+    }
+
+    /// The connection that a request goes over. Plain reads take turns among the healthy followers.
+    pub fn lane(&mut self, partition: PartitionId, route: Route, now: Duration) -> Lane {
+        match route {
+            // Never shared with the leader's, which goes elsewhere when it is told to.
+            Route::Home => Lane::Home,
+            Route::Leader => Lane::Leader,
+            Route::Any if self.is_alone(now) => Lane::Leader,
+            Route::Any => {
+                let is_follower =
+                    |&place: &usize| self.is_healthy(place, now) && !self.leads(place, partition);
+                match self.known(now).filter(is_follower).count().min(READERS_MAX) {
+                    0 => Lane::Leader,
+                    readers => {
+                        self.next_reader = self.next_reader.wrapping_add(1);
+                        Lane::Reader((self.next_reader % readers) as u8)
+                    }
+                }
+            }
+        }
+    }
+
+    /// How well an address suits a connection; the least is best. `None`: not now, because another
+    /// connection of the partition is being made to it.
+    fn cost(&self, place: usize, partition: PartitionId, lane: Lane, now: Duration) -> Option<u32> {
+        let node = &self.nodes[place];
+        let of_others = |one: &&Use| one.partition == partition && one.lane != lane;
+        let mut others =
+            self.uses.iter().filter(of_others).filter(|one| one.address == node.address);
+        if others.clone().any(|one| one.is_connecting) {
+            return None;
+        }
+        let health = match node.health {
+            _ if node.avoid_until > now => 40,
+            // Whoever leads, leads: a rumour does not end it.
+            _ if lane == Lane::Leader && self.leads(place, partition) => 0,
+            NodeHealth::Dead | NodeHealth::Left => 30,
+            NodeHealth::Suspect => 20,
+            NodeHealth::Alive => 0,
+        };
+        let role = match lane {
+            Lane::Leader => u32::from(!self.leads(place, partition)),
+            Lane::Home => node.seed?.min(9) as u32,
+            Lane::Reader(_) if self.leads(place, partition) => 10,
+            Lane::Reader(_) => u32::from(others.any(|one| matches!(one.lane, Lane::Reader(_)))),
+        };
+        Some(health + role + if self.is_shadowed(place, now) { 100 } else { 0 })
+    }
+
+    fn best(&self, partition: PartitionId, lane: Lane, now: Duration) -> Option<(u32, usize)> {
+        let costs = (0..self.nodes.len())
+            .filter_map(|place| Some((self.cost(place, partition, lane, now)?, place)));
+        costs.min_by_key(|&(cost, place)| {
+            let node = &self.nodes[place];
+            (cost, node.avoid_until.max(now), node.turn)
+        })
+    }
+
+    /// Where a connection is to be made now. Until [`Directory::greeted`] or [`Directory::ended`]
+    /// no other of the partition is made to the same address.
+    pub fn pick(&mut self, partition: PartitionId, lane: Lane, now: Duration) -> Option<String> {
+        let (_, place) = self.best(partition, lane, now)?;
+        self.ended(partition, lane);
+        self.nodes[place].turn = self.next_turn;
+        self.next_turn += 1;
+        let address = self.nodes[place].address.clone();
+        let one = Use { partition, lane, address: address.clone(), is_connecting: true };
+        self.uses.push(one);
+        Some(address)
+    }
+
+    /// Another node would suit this connection better, now that more is known.
+    pub fn is_misplaced(&self, partition: PartitionId, lane: Lane, now: Duration) -> bool {
+        let mine = |one: &&Use| one.partition == partition && one.lane == lane;
+        let Some(used) = self.uses.iter().find(mine) else { return false };
+        let place = self.place(&used.address);
+        let cost = place.and_then(|place| self.cost(place, partition, lane, now));
+        let best = self.best(partition, lane, now).map(|(cost, _)| cost);
+        matches!((cost, best), (Some(cost), Some(best)) if best < cost)
+    }
+
+    /// A connection was greeted. Whether the partition's leader is another node, and a better one
+    /// to go to.
+    pub fn greeted(
+        &mut self,
+        partition: PartitionId,
+        lane: Lane,
+        hello: &ArchivedHelloReply<'static>,
+        now: Duration,
+    ) -> bool {
+        let mine = |one: &&mut Use| one.partition == partition && one.lane == lane;
+        let Some(used) = self.uses.iter_mut().find(mine) else { return false };
+        used.is_connecting = false;
+        let address = used.address.clone();
+        if let Some(place) = self.place(&address) {
+            let node = &mut self.nodes[place];
+            node.id = Some(hello.node.to_native()).filter(|&id| id != NO_NODE);
+            (node.is_proven, node.failures, node.avoid_until) = (true, 0, Duration::ZERO);
+            // It answers, whatever was last heard of it.
+            node.health = NodeHealth::Alive;
+        }
+        if hello.is_leader == 1 {
+            self.leaders.insert(partition, address);
+            return false;
+        }
+        self.not_leader(partition, &address, &hello.leader, now)
+    }
+
+    /// The node at `address` does not lead the partition, and perhaps knows who does. Whether there
+    /// is a leader to go to now.
+    pub fn not_leader(
+        &mut self,
+        partition: PartitionId,
+        address: &str,
+        leader: &str,
+        now: Duration,
+    ) -> bool {
+        self.refresh_by(now + REFRESH_AFTER_TROUBLE);
+        let asked = self.place(address);
+        if let Some(place) = self.learn_address(leader)
+            && !asked.is_some_and(|asked| self.is_same_node(asked, place))
+        {
+            // It may have failed a moment ago, and those who point there do not know yet.
+            if self.nodes[place].avoid_until <= now {
+                self.leaders.insert(partition, leader.to_owned());
+                return true;
+            }
+        }
+        if asked.is_some_and(|asked| self.leads(asked, partition)) {
+            self.leaders.remove(&partition);
+        }
+        false
+    }
+
+    /// The node did not connect, not answer, or not make sense: others are asked first for a while.
+    pub fn failed(&mut self, address: &str, now: Duration) {
+        self.refresh_by(now + REFRESH_AFTER_TROUBLE);
+        let random = self.chance.next();
+        self.leaders.retain(|_, leader| leader != address);
+        let Some(place) = self.place(address) else { return };
+        let node = &mut self.nodes[place];
+        node.is_proven = false;
+        // All connections to a node fail together: that is one failure.
+        if node.avoid_until <= now {
+            let whole = doubled(AVOID_MIN, node.failures, AVOID_MAX);
+            node.avoid_until = now + jittered(whole, random);
+            node.failures = node.failures.saturating_add(1);
+        }
+    }
+
+    /// A connection, or the attempt at one, has ended.
+    pub fn ended(&mut self, partition: PartitionId, lane: Lane) {
+        self.uses.retain(|one| (one.partition, one.lane) != (partition, lane));
+    }
+
+    /// Takes in what a node knows of the cluster.
+    pub fn learn(&mut self, status: &ArchivedClusterStatusReply<'static>) {
+        for row in status.nodes.iter() {
+            let Some(place) = self.learn_address(&row.client_address) else { continue };
+            let node = &mut self.nodes[place];
+            (node.id, node.health) = (Some(row.node.to_native()), row.health());
+        }
+        // What the caller named is asked whatever the others say of it.
+        let told =
+            |id: Option<u64>| status.nodes.iter().find(|row| Some(row.node.to_native()) == id);
+        for node in self.nodes.iter_mut().filter(|node| node.seed.is_some()) {
+            node.health = told(node.id).map_or(node.health, ArchivedNodeRow::health);
+        }
+        let is_used = |node: &Node| self.uses.iter().any(|one| one.address == node.address);
+        self.nodes.retain(|node| node.seed.is_some() || told(node.id).is_some() || is_used(node));
+        for group in status.groups.iter() {
+            let (leader, term) = (group.leader.to_native(), group.term.to_native());
+            let partition = PartitionId(group.partition.to_native());
+            let known_term = self.terms.get(&partition).copied().unwrap_or(0);
+            let is_news =
+                term > known_term || (term == known_term && !self.leaders.contains_key(&partition));
+            let address = told(Some(leader)).map(|row| row.client_address.to_string());
+            if let (true, Some(address)) = (is_news && leader != NO_NODE, address)
+                && !address.is_empty()
+            {
+                self.leaders.insert(partition, address);
+                self.terms.insert(partition, term);
+            }
+        }
+    }
+
+    /// Whether it is time to ask who is there; the caller does it, and no other for a while.
+    pub fn claim_refresh(&mut self, now: Duration) -> bool {
+        let is_due = self.refresh_at <= now;
+        if is_due {
+            self.refresh_at = now + jittered(REFRESH_AFTER, self.chance.next());
+        }
+        is_due
+    }
+
+    fn refresh_by(&mut self, time: Duration) {
+        self.refresh_at = self.refresh_at.min(time);
+    }
+}

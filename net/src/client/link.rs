@@ -1,0 +1,478 @@
+//! One of a client's connections for a partition, without I/O: where to connect, what to send, what
+//! came in, when to go elsewhere. The faces move its bytes and tell the time.
+//!
+//! A link outlives connections and nodes: what was not answered goes to the next, same bytes.
+
+use std::collections::VecDeque;
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::frame::{Kind, RequestId};
+use crate::message::ErrorCode;
+use crate::model::PartitionId;
+
+use super::buffer::ReceiveBuffer;
+use super::directory::Lane;
+use super::error::explain;
+use super::operation::Answer;
+use super::session::{LinkError, Lost, NotTaken, Received, RetryPolicy, Session, SessionConfig};
+use super::shared::Shared;
+use super::{
+    CONNECT_TIMEOUT, CONNECT_TIMEOUT_ELSEWHERE, ClientError, ClusterInfo, OUT_BYTES_WANTED,
+};
+
+/// Timers look at silence this often, so that they are not set anew by every answer.
+const SILENCE_GRAIN: Duration = Duration::from_millis(100);
+
+/// What happened to those who wait.
+#[derive(Debug)]
+pub enum Event<T> {
+    /// A request has ended.
+    End {
+        /// As given with the request.
+        context: T,
+        /// Its answer, or why there is none.
+        result: Result<Answer, ClientError>,
+    },
+    /// A page of a subscription, which goes on.
+    Page {
+        /// The subscription.
+        request: RequestId,
+        /// The page's body.
+        body: Answer,
+    },
+    /// A subscription has ended with its connection: subscribe again.
+    StreamLost {
+        /// As given with the request.
+        context: T,
+    },
+}
+
+/// The connection is of no use any more: close it, and tell [`Link::lost`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Hangup;
+
+/// Who waits for a request, and since when.
+struct Waiting<T> {
+    context: T,
+    since: Duration,
+}
+
+/// See the module. `T` is the owner's own: given with a request, and given back with its end.
+pub struct Link<T> {
+    shared: Arc<Shared>,
+    lane: Lane,
+    session: Session<Waiting<T>>,
+    address: String,
+    /// What is wrong with the connection; `None` while it is open.
+    trouble: Option<ClientError>,
+    /// The connection ends because the server has said who leads.
+    is_redirected: bool,
+    /// What was in flight has been given up; another attempt may go better.
+    has_given_up: bool,
+    /// How long connecting, and being greeted, may take.
+    patience: Duration,
+    greeted_by: Duration,
+    buffer: ReceiveBuffer,
+    out: Vec<u8>,
+    out_sent: usize,
+    events: VecDeque<Event<T>>,
+}
+
+impl<T> Link<T> {
+    /// Without a connection.
+    pub fn new(shared: Arc<Shared>, partition: PartitionId, lane: Lane) -> Self {
+        let session = Session::new(SessionConfig {
+            partition,
+            client_name: shared.config.client_name.clone(),
+            inflight_max: shared.config.inflight_max,
+            policy: RetryPolicy::default(),
+            seed: shared.seed(partition, lane),
+        });
+        Self {
+            shared,
+            lane,
+            session,
+            address: String::new(),
+            trouble: None,
+            is_redirected: false,
+            has_given_up: false,
+            patience: CONNECT_TIMEOUT,
+            greeted_by: Duration::ZERO,
+            buffer: ReceiveBuffer::default(),
+            out: Vec::new(),
+            out_sent: 0,
+            events: VecDeque::new(),
+        }
+    }
+
+    /// The partition that it serves.
+    pub fn partition(&self) -> PartitionId {
+        self.session.partition()
+    }
+
+    /// Where it is connected, or was last.
+    pub fn address(&self) -> &str {
+        &self.address
+    }
+
+    /// What keeps it from being open.
+    pub fn trouble(&self) -> Option<&ClientError> {
+        self.trouble.as_ref()
+    }
+
+    /// What was in flight has been given up, because another attempt would end the same way, or all
+    /// addresses have been tried.
+    pub fn has_given_up(&self) -> bool {
+        self.has_given_up
+    }
+
+    /// The node has greeted.
+    pub fn is_ready(&self) -> bool {
+        self.session.is_ready()
+    }
+
+    /// No further request is taken.
+    pub fn is_full(&self) -> bool {
+        self.session.is_full()
+    }
+
+    /// Requests without an answer.
+    pub fn inflight(&self) -> usize {
+        self.session.inflight()
+    }
+
+    /// The owner's part of a request that is in flight.
+    pub fn context(&self, request: RequestId) -> Option<&T> {
+        self.session.context(request).map(|waiting| &waiting.context)
+    }
+
+    /// When to connect; `None` while there is a connection.
+    pub fn connect_at(&self) -> Option<Duration> {
+        self.session.connect_at()
+    }
+
+    /// Where to connect, now that it is time, and how long that may take. Tell
+    /// [`Link::connected`] or [`Link::broken`]. `None`: nowhere now, tell [`Link::lost`].
+    pub fn attempt(&mut self, now: Duration) -> Option<(String, Duration)> {
+        let (partition, lane) = (self.partition(), self.lane);
+        self.has_given_up = false;
+        let mut directory = self.shared.directory();
+        let is_alone = directory.is_alone(now);
+        let picked = directory.pick(partition, lane, now);
+        drop(directory);
+        self.session.set_elsewhere(!is_alone);
+        let Some(address) = picked else {
+            // Another connection of the partition is being made there, or no address is known.
+            if self.shared.config.addresses.is_empty() {
+                let reason = "no address was given".to_owned();
+                self.trouble = Some(ClientError::Unreachable { address: "?".to_owned(), reason });
+            }
+            return None;
+        };
+        self.address.clone_from(&address);
+        // A process that is stopped still has its connections taken by the system.
+        self.patience = if is_alone { CONNECT_TIMEOUT } else { CONNECT_TIMEOUT_ELSEWHERE };
+        Some((address, self.patience))
+    }
+
+    /// A connection is there.
+    pub fn connected(&mut self, now: Duration) {
+        self.greeted_by = now + self.patience;
+        self.session.connected(now, self.greeted_by);
+    }
+
+    /// The connection does not come about, or breaks: tell [`Link::lost`] next.
+    pub fn broken(&mut self, now: Duration, error: &io::Error) -> Hangup {
+        self.fail(now, ClientError::unreachable(&self.address, error))
+    }
+
+    fn fail(&mut self, now: Duration, trouble: ClientError) -> Hangup {
+        self.trouble = Some(trouble);
+        self.shared.directory().failed(&self.address, now);
+        Hangup
+    }
+
+    /// There is no connection any more. What was sent and not answered goes to the next; who has
+    /// never had one is told once all addresses have been tried.
+    pub fn lost(&mut self, now: Duration) {
+        self.buffer.clear();
+        self.out.clear();
+        self.out_sent = 0;
+        let is_redirected = std::mem::take(&mut self.is_redirected);
+        let streams = if is_redirected {
+            self.session.redirected(now)
+        } else {
+            self.session.disconnected(now)
+        };
+        for lost in streams {
+            self.events.push_back(Event::StreamLost { context: lost.context.context });
+        }
+        let partition = self.partition();
+        let mut directory = self.shared.directory();
+        directory.ended(partition, self.lane);
+        let is_hopeless = self.shared.info.get().is_none() && directory.is_hopeless();
+        drop(directory);
+        if is_hopeless {
+            self.give_up(now);
+        }
+    }
+
+    /// Takes a request that is to be answered by `deadline`.
+    pub fn take(
+        &mut self,
+        now: Duration,
+        kind: Kind,
+        frame: Vec<u8>,
+        deadline: Duration,
+        context: T,
+    ) -> Option<RequestId> {
+        let waiting = Waiting { context, since: now };
+        match self.session.request_frame(kind, deadline, frame, waiting) {
+            Ok(request) => Some(request),
+            Err((error, Waiting { context, .. })) => {
+                let error = match error {
+                    NotTaken::Encode(error) => error.into(),
+                    NotTaken::Full => {
+                        let reason = error.to_string();
+                        ClientError::Deadline { waited: Duration::ZERO, reason }
+                    }
+                };
+                self.events.push_back(Event::End { context, result: Err(error) });
+                None
+            }
+        }
+    }
+
+    /// Gives a subscription more credit.
+    pub fn credit(&mut self, request: RequestId, bytes: u64) {
+        self.session.credit(request, bytes);
+    }
+
+    /// Nobody waits for this request any more.
+    pub fn forget(&mut self, request: RequestId) {
+        self.session.forget(request);
+    }
+
+    /// Bytes to send; tell how many were with [`Link::sent`].
+    pub fn outgoing(&mut self, now: Duration) -> &[u8] {
+        if self.out_sent == self.out.len() {
+            self.out.clear();
+            self.out_sent = 0;
+            self.session.fill(now, &mut self.out, OUT_BYTES_WANTED);
+        }
+        &self.out[self.out_sent..]
+    }
+
+    /// Some of [`Link::outgoing`] is waiting for the socket.
+    pub fn has_outgoing(&self) -> bool {
+        self.out_sent < self.out.len()
+    }
+
+    /// So many of [`Link::outgoing`] are sent.
+    pub fn sent(&mut self, bytes: usize) {
+        self.out_sent += bytes;
+        assert!(self.out_sent <= self.out.len(), "more was sent than there was");
+    }
+
+    /// Room for bytes that come in; tell how many did with [`Link::received`].
+    pub fn room(&mut self) -> &mut [u8] {
+        self.buffer.room()
+    }
+
+    /// Takes in bytes that are in [`Link::room`]; none means that the server has closed.
+    pub fn received(&mut self, now: Duration, bytes: usize) -> Result<(), Hangup> {
+        if bytes == 0 {
+            return Err(self.broken(now, &io::ErrorKind::ConnectionAborted.into()));
+        }
+        self.buffer.filled(bytes);
+        let mut consumed = 0;
+        let result = loop {
+            match self.next_frame(now, consumed) {
+                Ok(0) => break Ok(()),
+                Ok(bytes) => consumed += bytes,
+                Err(hangup) => break Err(hangup),
+            }
+        };
+        self.buffer.consume(consumed);
+        result
+    }
+
+    /// Acts on the frame at `start` of the buffer; its length, 0 if it is not whole yet.
+    fn next_frame(&mut self, now: Duration, start: usize) -> Result<usize, Hangup> {
+        let Self { session, buffer, events, shared, .. } = self;
+        let (bytes, received) = match session.receive(now, &buffer.data()[start..]) {
+            Ok(Some(received)) => received,
+            Ok(None) => return Ok(0),
+            Err(error) => return Err(self.refused(now, &error)),
+        };
+        let end = |waiting: Waiting<T>, result| Event::End { context: waiting.context, result };
+        match received {
+            Received::Ready(hello) => {
+                let info = ClusterInfo::from(hello);
+                let known = shared.info.get_or_init(|| info.clone());
+                if let Err(error) = same_cluster(known, &info) {
+                    return Err(self.refused(now, &error));
+                }
+                let (partition, lane) = (session.partition(), self.lane);
+                let mut directory = shared.directory();
+                let leads_away = directory.greeted(partition, lane, hello, now);
+                session.set_elsewhere(!directory.is_alone(now));
+                self.trouble = None;
+                if directory.claim_refresh(now) {
+                    session.ask_cluster(now);
+                }
+                drop(directory);
+                if leads_away && lane == Lane::Leader && session.inflight() > 0 {
+                    self.is_redirected = true;
+                    let reason = format!("it says that {} leads", hello.leader);
+                    self.trouble = Some(ClientError::no_leader(partition, &self.address, reason));
+                    return Err(Hangup);
+                }
+            }
+            Received::Reply { context, frame } => {
+                events.push_back(end(context, Ok(frame.body.to_vec())));
+            }
+            Received::Failed { context, error } => {
+                events.push_back(end(context, Err(ClientError::refused(error))));
+            }
+            Received::Feed { request, frame } => {
+                events.push_back(Event::Page { request, body: frame.body.to_vec() });
+            }
+            Received::Cluster(status) => {
+                let mut directory = shared.directory();
+                directory.learn(status);
+                session.set_elsewhere(!directory.is_alone(now));
+            }
+            Received::Nothing => {}
+        }
+        Ok(bytes)
+    }
+
+    /// The server, or what it said, ends the connection.
+    fn refused(&mut self, now: Duration, error: &LinkError) -> Hangup {
+        let partition = self.partition();
+        let trouble = ClientError::of_link(&self.address, partition, error);
+        let mut directory = self.shared.directory();
+        match error {
+            LinkError::ComeBack {
+                code: Some(ErrorCode::NotLeader | ErrorCode::LeadershipLost),
+                leader,
+                ..
+            } => {
+                self.is_redirected = directory.not_leader(partition, &self.address, leader, now);
+            }
+            LinkError::ComeBack { code: Some(ErrorCode::Busy), .. } => {}
+            _ => directory.failed(&self.address, now),
+        }
+        let is_final = error.is_final() && directory.is_alone(now);
+        drop(directory);
+        self.trouble = Some(trouble);
+        if is_final {
+            self.give_up(now);
+        }
+        Hangup
+    }
+
+    /// To be called when it is [`Link::wake_at`]: ends what has passed its deadline, and finds out
+    /// whether the connection is of use still.
+    pub fn check(&mut self, now: Duration) -> Result<(), Hangup> {
+        while let Some(lost) = self.session.expire(now) {
+            self.explain_to(lost, now);
+        }
+        if self.session.connect_at().is_some() {
+            return Ok(());
+        }
+        if !self.session.is_ready() {
+            if now < self.greeted_by {
+                return Ok(());
+            }
+            let reason = "it took the connection, but did not greet".to_owned();
+            let address = self.address.clone();
+            return Err(self.fail(now, ClientError::Unreachable { address, reason }));
+        }
+        if !self.session.has_elsewhere() {
+            return Ok(());
+        }
+        if self.session.has_stalled(now) {
+            let reason = "it does not answer".to_owned();
+            let address = self.address.clone();
+            return Err(self.fail(now, ClientError::Unreachable { address, reason }));
+        }
+        if self.session.probe_at().is_some_and(|probe_at| probe_at <= now) {
+            self.session.ask_cluster(now);
+        }
+        Ok(())
+    }
+
+    /// To be called before a request is taken: asks who is there when that is long ago, and leaves
+    /// a node that is not the best one any more while nobody waits for it.
+    pub fn refresh(&mut self, now: Duration) -> Result<(), Hangup> {
+        if !self.session.is_ready() {
+            return Ok(());
+        }
+        let mut directory = self.shared.directory();
+        if directory.claim_refresh(now) {
+            self.session.ask_cluster(now);
+        }
+        let is_idle = self.session.inflight() == 0 && matches!(self.lane, Lane::Reader(_));
+        if is_idle && directory.is_misplaced(self.session.partition(), self.lane, now) {
+            self.is_redirected = true;
+            return Err(Hangup);
+        }
+        Ok(())
+    }
+
+    /// When [`Link::check`] has something to do.
+    pub fn wake_at(&self) -> Option<Duration> {
+        let mut wake_at = self.session.wake_at();
+        let mut also = |time: Option<Duration>| {
+            wake_at = wake_at.into_iter().chain(time).min();
+        };
+        if self.session.connect_at().is_none() && !self.session.is_ready() {
+            also(Some(self.greeted_by));
+        }
+        if self.session.has_elsewhere() {
+            also(self.session.stalled_at().map(grained));
+            also(self.session.probe_at().map(grained));
+        }
+        wake_at
+    }
+
+    /// The next thing that happened to those who wait.
+    pub fn next_event(&mut self) -> Option<Event<T>> {
+        self.events.pop_front()
+    }
+
+    /// Ends all that is in flight: another attempt would end the same way.
+    fn give_up(&mut self, now: Duration) {
+        self.has_given_up = true;
+        while let Some(lost) = self.session.give_up() {
+            self.explain_to(lost, now);
+        }
+    }
+
+    fn explain_to(&mut self, lost: Lost<Waiting<T>>, now: Duration) {
+        let waited = now.saturating_sub(lost.context.since);
+        let error = explain(lost.kind, lost.was_sent, lost.refusal, waited, self.trouble.as_ref());
+        self.events.push_back(Event::End { context: lost.context.context, result: Err(error) });
+    }
+}
+
+fn same_cluster(known: &ClusterInfo, found: &ClusterInfo) -> Result<(), LinkError> {
+    if (known.cluster, known.partitions) == (found.cluster, found.partitions) {
+        return Ok(());
+    }
+    let message = format!(
+        "this is cluster {:032x} with {} partitions, not {:032x} with {}: connect anew",
+        found.cluster.0, found.partitions, known.cluster.0, known.partitions
+    );
+    Err(LinkError::Refused { code: None, message })
+}
+
+/// The next time at which silence is looked at.
+fn grained(time: Duration) -> Duration {
+    let grain = SILENCE_GRAIN.as_nanos() as u64;
+    Duration::from_nanos((time.as_nanos() as u64).div_ceil(grain) * grain)
+}

@@ -1,0 +1,252 @@
+//! What operators ask: how servers and the cluster are, and to change who leads and who is there.
+
+use std::collections::BTreeMap;
+
+use crate::message::{
+    AdminReply, AdminState, ArchivedClusterStatusReply, ClusterStatus, ClusterStatusReply, Leave,
+    Message, NO_NODE, NO_PARTITION, NodeHealth, RemoveNode, ReplicaRole, ServerStatus,
+    ServerStatusReply, TransferLeadership, open,
+};
+use crate::model::{Offset, PartitionId};
+
+use super::super::ClientError;
+use super::super::directory::Route;
+use super::{Plan, call, first};
+
+/// The server's account of itself. `None` for the partition: about the whole node.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ServerReport {
+    /// Numbers, with their units in their names.
+    pub numbers: Vec<(Option<PartitionId>, String, u64)>,
+    /// Texts.
+    pub texts: Vec<(Option<PartitionId>, String, String)>,
+}
+
+/// A node.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NodeReport {
+    /// Its id.
+    pub node: u64,
+    /// How it is.
+    pub health: NodeHealth,
+    /// For how many seconds it has been so.
+    pub heard_seconds: u64,
+    /// Cores that it serves on.
+    pub cores: u16,
+    /// Free space of its data directory's file system.
+    pub free_bytes: u64,
+    /// Where it serves clients.
+    pub client_address: String,
+    /// Where it serves its peers.
+    pub peer_address: String,
+    /// Its program's version.
+    pub version: String,
+}
+
+/// The group of a partition.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct GroupReport {
+    /// Who leads; `None` if not known.
+    pub leader: Option<u64>,
+    /// The newest term known.
+    pub term: u64,
+    /// Everything below is committed.
+    pub committed_offset: Offset,
+    /// Its membership is being changed.
+    pub is_changing: bool,
+}
+
+/// A replica of a partition.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ReplicaReport {
+    /// What it is.
+    pub role: ReplicaRole,
+    /// Entries of the log that it is not known to hold.
+    pub lag_entries: u64,
+}
+
+/// What one node knows of the cluster.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ClusterView {
+    /// Who answered.
+    pub node: u64,
+    report: ClusterReport,
+}
+
+/// The cluster, by the account of those who know best.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ClusterReport {
+    /// The nodes, by id.
+    pub nodes: BTreeMap<u64, NodeReport>,
+    /// The groups.
+    pub groups: BTreeMap<PartitionId, GroupReport>,
+    /// The replicas, by partition and node.
+    pub replicas: BTreeMap<(PartitionId, u64), ReplicaReport>,
+}
+
+/// What came of an operator's request.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AdminOutcome {
+    /// Whether it was done.
+    pub state: AdminState,
+    /// The same in words; may be empty.
+    pub message: String,
+}
+
+impl From<&ArchivedClusterStatusReply<'static>> for ClusterView {
+    fn from(reply: &ArchivedClusterStatusReply<'static>) -> Self {
+        let mut report = ClusterReport::default();
+        for row in reply.nodes.iter() {
+            let node = NodeReport {
+                node: row.node.to_native(),
+                health: row.health(),
+                heard_seconds: row.heard_seconds.to_native(),
+                cores: row.cores.to_native(),
+                free_bytes: row.free_bytes.to_native(),
+                client_address: row.client_address.to_string(),
+                peer_address: row.peer_address.to_string(),
+                version: row.version.to_string(),
+            };
+            report.nodes.insert(node.node, node);
+        }
+        for row in reply.groups.iter() {
+            let group = GroupReport {
+                leader: Some(row.leader.to_native()).filter(|&leader| leader != NO_NODE),
+                term: row.term.to_native(),
+                committed_offset: Offset(row.committed_offset.to_native()),
+                is_changing: row.is_changing == 1,
+            };
+            report.groups.insert(PartitionId(row.partition.to_native()), group);
+        }
+        for row in reply.replicas.iter() {
+            let (matched, last) = (row.matched_index.to_native(), row.last_index.to_native());
+            let replica =
+                ReplicaReport { role: row.role(), lag_entries: last.saturating_sub(matched) };
+            let partition = PartitionId(row.partition.to_native());
+            report.replicas.insert((partition, row.node.to_native()), replica);
+        }
+        Self { node: reply.node.to_native(), report }
+    }
+}
+
+impl ClusterReport {
+    /// Where the leader of a partition serves clients, if it is known and alive.
+    fn leader_of(&self, partition: PartitionId) -> Option<u64> {
+        let leader = self.groups.get(&partition)?.leader?;
+        let is_there = |node: &NodeReport| node.health <= NodeHealth::Suspect;
+        self.nodes.get(&leader).is_none_or(is_there).then_some(leader)
+    }
+}
+
+/// One account of several. Of a group the newest term counts, and in it who knows the leader; of
+/// its replicas the leader's account, which alone knows how far the others are. Of nodes, the first.
+pub fn merge_views(views: &[ClusterView]) -> ClusterReport {
+    let mut merged = ClusterReport::default();
+    let rank = |group: &GroupReport, teller: u64| {
+        (group.term, group.leader == Some(teller), group.leader.is_some(), group.committed_offset)
+    };
+    let mut tellers: BTreeMap<PartitionId, u64> = BTreeMap::new();
+    for view in views {
+        for (&id, node) in &view.report.nodes {
+            merged.nodes.entry(id).or_insert_with(|| node.clone());
+        }
+        for (&partition, &group) in &view.report.groups {
+            let known = merged.groups.get(&partition).zip(tellers.get(&partition));
+            if known.is_none_or(|(known, &teller)| rank(&group, view.node) > rank(known, teller)) {
+                merged.groups.insert(partition, group);
+                tellers.insert(partition, view.node);
+            }
+        }
+    }
+    let leads = |view: &ClusterView, partition: &PartitionId| {
+        merged.groups.get(partition).is_some_and(|group| group.leader == Some(view.node))
+            && tellers.get(partition) == Some(&view.node)
+    };
+    let mut replicas = BTreeMap::new();
+    for (&partition, teller) in &tellers {
+        let leader = views.iter().find(|view| view.node == *teller && leads(view, &partition));
+        for view in views.iter().filter(|view| leader.is_none_or(|leader| leader.node == view.node))
+        {
+            let its = (partition, 0)..=(partition, u64::MAX);
+            for (&key, &replica) in view.report.replicas.range(its) {
+                replicas.entry(key).or_insert(replica);
+            }
+        }
+    }
+    merged.replicas = replicas;
+    merged
+}
+
+/// Partitions whose leader knows more than was told so far: it is there, and has not answered.
+pub fn unasked_leaders(views: &[ClusterView]) -> Vec<PartitionId> {
+    let merged = merge_views(views);
+    let is_unasked = |partition: &PartitionId| {
+        let told = |leader| {
+            views
+                .iter()
+                .any(|view| view.node == leader && view.report.groups.contains_key(partition))
+        };
+        merged.leader_of(*partition).is_some_and(|leader| !told(leader))
+    };
+    merged.groups.keys().copied().filter(is_unasked).collect()
+}
+
+/// What a node knows of the cluster, by the shard that serves `partition`.
+pub fn cluster_status(
+    partition: PartitionId,
+    route: Route,
+) -> Result<Plan<ClusterView>, ClientError> {
+    let request = call(partition, route, &ClusterStatus::default())?;
+    Ok(Plan::new(vec![request], |answers| {
+        Ok(ClusterView::from(open::<ClusterStatusReply>(first(&answers)?)?))
+    }))
+}
+
+fn administer<M: Message>(
+    partition: PartitionId,
+    route: Route,
+    message: &M,
+) -> Result<Plan<AdminOutcome>, ClientError> {
+    Ok(Plan::new(vec![call(partition, route, message)?], |answers| {
+        let reply = open::<AdminReply>(first(&answers)?)?;
+        Ok(AdminOutcome { state: reply.state(), message: reply.message.to_string() })
+    }))
+}
+
+/// Asks the partition's leader to let another node lead: `to`, or the one that it prefers.
+pub fn transfer_leadership(
+    partition: PartitionId,
+    to: Option<u64>,
+) -> Result<Plan<AdminOutcome>, ClientError> {
+    let to = to.unwrap_or(NO_NODE);
+    administer(partition, Route::Leader, &TransferLeadership { to })
+}
+
+/// Asks the partition's leader to take a node's replica out of the group.
+pub fn remove_node(partition: PartitionId, node: u64) -> Result<Plan<AdminOutcome>, ClientError> {
+    administer(partition, Route::Leader, &RemoveNode { node })
+}
+
+/// Asks the node at the caller's address to leave the cluster. Refused if it is not `node`.
+pub fn leave(node: u64) -> Result<Plan<AdminOutcome>, ClientError> {
+    administer(PartitionId(0), Route::Home, &Leave { node })
+}
+
+/// The server's account of itself, by the shard that serves `partition`.
+pub fn server_status(partition: PartitionId) -> Result<Plan<ServerReport>, ClientError> {
+    let request = call(partition, Route::Home, &ServerStatus::default())?;
+    Ok(Plan::new(vec![request], |answers| {
+        let reply = open::<ServerStatusReply>(first(&answers)?)?;
+        let about = |number: u16| (number != NO_PARTITION).then_some(PartitionId(number));
+        let mut report = ServerReport::default();
+        for row in reply.numbers.iter() {
+            let partition = about(row.partition.to_native());
+            report.numbers.push((partition, row.name.to_string(), row.value.to_native()));
+        }
+        for row in reply.texts.iter() {
+            let partition = about(row.partition.to_native());
+            report.texts.push((partition, row.name.to_string(), row.text.to_string()));
+        }
+        Ok(report)
+    }))
+}

@@ -1,0 +1,96 @@
+//! Every method of the clients, without I/O: which requests to send, where they go, and what their
+//! answers mean.
+
+mod admin;
+mod read;
+mod write;
+
+use crate::frame::{Kind, encode_unsealed};
+use crate::message::Message;
+use crate::model::PartitionId;
+
+use super::directory::Route;
+use super::{ClientError, ClusterInfo};
+
+pub use admin::{
+    AdminOutcome, ClusterReport, ClusterView, GroupReport, NodeReport, ReplicaReport, ServerReport,
+    cluster_status, leave, merge_views, remove_node, server_status, transfer_leadership,
+    unasked_leaders,
+};
+pub use read::{
+    AccountsPage, EventDecision, IdVerdict, Page, Reading, list_accounts, lookup_accounts,
+    lookup_transfers, read_log, status,
+};
+pub use write::{
+    WriteIds, append_records, is_open, merge, resolve, split_by_partition, submit, write_share,
+};
+
+/// One request: a frame without request id, deadline and checksum.
+#[derive(Clone, Debug)]
+pub struct Call {
+    /// Whose connection it goes over.
+    pub partition: PartitionId,
+    /// Whom it is for.
+    pub route: Route,
+    /// Its kind.
+    pub kind: Kind,
+    /// From [`encode_unsealed`].
+    pub frame: Vec<u8>,
+}
+
+/// A request's answer, kept: the kind is the one that the request is answered with.
+pub type Answer = Vec<u8>;
+
+/// Requests, and what makes one result of their answers, which are given in the same order.
+pub struct Plan<R> {
+    /// To be sent at once, in this order.
+    pub calls: Vec<Call>,
+    finish: Box<dyn FnOnce(Vec<Answer>) -> Result<R, ClientError> + Send>,
+}
+
+impl<R> Plan<R> {
+    fn new(
+        calls: Vec<Call>,
+        finish: impl FnOnce(Vec<Answer>) -> Result<R, ClientError> + Send + 'static,
+    ) -> Self {
+        Self { calls, finish: Box::new(finish) }
+    }
+
+    /// Takes the bodies of the answers apart from the calls, once these are sent.
+    pub fn into_parts(
+        self,
+    ) -> (Vec<Call>, impl FnOnce(Vec<Answer>) -> Result<R, ClientError> + Send) {
+        (self.calls, self.finish)
+    }
+}
+
+fn call<M: Message>(
+    partition: PartitionId,
+    route: Route,
+    message: &M,
+) -> Result<Call, ClientError> {
+    let mut frame = Vec::new();
+    encode_unsealed(&mut frame, M::KIND, partition, message)?;
+    Ok(Call { partition, route, kind: M::KIND, frame })
+}
+
+fn within(what: &'static str, found: usize, limit: usize) -> Result<(), ClientError> {
+    if found <= limit { Ok(()) } else { Err(ClientError::TooMany { what, found, limit }) }
+}
+
+/// The partition exists, so that no connection is opened in vain.
+fn known(info: &ClusterInfo, partition: PartitionId) -> Result<(), ClientError> {
+    within("the partition's number plus one", usize::from(partition.0) + 1, info.partitions.into())
+}
+
+fn first(answers: &[Answer]) -> Result<&[u8], ClientError> {
+    answers.first().map(Vec::as_slice).ok_or(ClientError::Closed)
+}
+
+fn as_many(found: usize, expected: usize) -> Result<(), ClientError> {
+    if found == expected {
+        Ok(())
+    } else {
+        Err(ClientError::Answer(format!("{found} answers to {expected} questions")))
+    }
+}

@@ -1,0 +1,174 @@
+//! Writes: submitting, and finding out what became of what was not answered.
+
+use std::time::Duration;
+
+use crate::entry::ANY_OFFSET;
+use crate::limits::{EVENTS_MAX, RECORDS_BLOB_BYTES_MAX, RECORDS_MAX};
+use crate::message::{
+    Append, AppendHead, ErrorCode, IdNamespace, LINEARIZABLE, Status, StatusReply, Submit,
+    SubmitReply, open,
+};
+use crate::model::{ClusterId, EventBytes, EventId, Offset, PartitionId, Timestamp, Token};
+
+use super::super::batch::{Split, Submitted, ids_by_namespace, split};
+use super::super::directory::Route;
+use super::super::{ClientError, ClusterInfo};
+use super::{Plan, as_many, call, first, known, within};
+
+fn submitted(
+    cluster: ClusterId,
+    partition: PartitionId,
+    events: usize,
+    body: &[u8],
+) -> Result<Submitted, ClientError> {
+    let reply = open::<SubmitReply>(body)?;
+    if reply.events() != events {
+        return Err(ClientError::Answer(format!(
+            "{} outcomes for {events} events",
+            reply.events()
+        )));
+    }
+    let mut result = Submitted::default();
+    result.outcomes.extend(reply.runs.iter().map(crate::message::ArchivedOutcomeRun::to_native));
+    if let Some(offset) = reply.token_offset() {
+        result.add_token(Token { cluster, partition, offset });
+    }
+    Ok(result)
+}
+
+/// One batch for one partition.
+pub fn submit(
+    info: &ClusterInfo,
+    partition: PartitionId,
+    events: &[EventBytes],
+) -> Result<Plan<Submitted>, ClientError> {
+    within("events in a batch", events.len(), EVENTS_MAX)?;
+    known(info, partition)?;
+    let (cluster, count) = (info.cluster, events.len());
+    Ok(Plan::new(vec![call(partition, Route::Leader, &Submit { events })?], move |answers| {
+        submitted(cluster, partition, count, first(&answers)?)
+    }))
+}
+
+/// Merges what came of the batches of a [`Split`] into the order of the request.
+pub fn merge(split: &Split, results: &[Submitted]) -> Submitted {
+    let total = split.places.iter().map(Vec::len).sum();
+    let mut in_order = vec![None; total];
+    let mut merged = Submitted::default();
+    for (places, result) in split.places.iter().zip(results) {
+        for (&place, outcome) in places.iter().zip(result.outcomes()) {
+            in_order[place] = Some(outcome);
+        }
+        result.tokens.iter().for_each(|&token| merged.add_token(token));
+    }
+    for outcome in in_order.into_iter().flatten() {
+        let (verdict, offset) = (outcome.verdict, outcome.offset);
+        merged.outcomes.push(verdict, offset, outcome.fresh, outcome.timestamp);
+    }
+    merged
+}
+
+/// Splits a request for [`submit`], batch by batch.
+pub fn split_by_partition(info: &ClusterInfo, events: &[EventBytes]) -> Result<Split, ClientError> {
+    split(events, info.partitions)
+}
+
+/// One batch of opaque records. With `expected`, the first must get that offset, and so on.
+pub fn append_records(
+    info: &ClusterInfo,
+    partition: PartitionId,
+    records: &[(EventId, &[u8])],
+    expected: Option<Offset>,
+) -> Result<Plan<Submitted>, ClientError> {
+    within("records in a batch", records.len(), RECORDS_MAX)?;
+    known(info, partition)?;
+    let blob_bytes = records.iter().map(|(_, record)| record.len()).sum();
+    within("bytes of the records", blob_bytes, RECORDS_BLOB_BYTES_MAX)?;
+    let head =
+        |(id, record): &(EventId, &[u8])| AppendHead { id: id.0, bytes: record.len() as u32 };
+    let heads: Vec<_> = records.iter().map(head).collect();
+    let blob = records.iter().map(|&(_, record)| record).collect::<Vec<_>>().concat();
+    let expected_offset = expected.map_or(ANY_OFFSET, |offset| offset.0);
+    let append = Append { expected_offset, heads: &heads, blob: &blob };
+    let (cluster, count) = (info.cluster, records.len());
+    Ok(Plan::new(vec![call(partition, Route::Leader, &append)?], move |answers| {
+        submitted(cluster, partition, count, first(&answers)?)
+    }))
+}
+
+/// Ids of a write, to be asked for when it was not answered.
+#[derive(Clone, Debug)]
+pub struct WriteIds {
+    partition: PartitionId,
+    ids: [Vec<(usize, u128)>; 2],
+}
+
+impl WriteIds {
+    /// Of a batch of events.
+    pub fn of_events(partition: PartitionId, events: &[EventBytes]) -> Self {
+        Self { partition, ids: ids_by_namespace(events) }
+    }
+
+    /// Of a batch of opaque records.
+    pub fn of_records(partition: PartitionId, records: &[(EventId, &[u8])]) -> Self {
+        let ids = records.iter().enumerate().map(|(place, (id, _))| (place, id.0)).collect();
+        Self { partition, ids: [ids, Vec::new()] }
+    }
+}
+
+/// What became of a write that was not answered, by the leader's account: another node may not have
+/// it yet. `None` if not all of its ids are known, because it may still be on its way. An id that had been used for another event shows that event's
+/// verdict: only sending the same bytes again tells `id_reused`.
+pub fn resolve(
+    info: &ClusterInfo,
+    write: &WriteIds,
+) -> Result<Plan<Option<Submitted>>, ClientError> {
+    let (cluster, partition) = (info.cluster, write.partition);
+    let mut calls = Vec::new();
+    let mut places = Vec::new();
+    for (namespace, ids) in [IdNamespace::Event, IdNamespace::Account].into_iter().zip(&write.ids) {
+        if ids.is_empty() {
+            continue;
+        }
+        let (its_places, its_ids): (Vec<usize>, Vec<u128>) = ids.iter().copied().unzip();
+        let namespace = namespace as u8;
+        let question = Status { at_least: LINEARIZABLE, namespace, ids: &its_ids };
+        calls.push(call(partition, Route::Leader, &question)?);
+        places.push(its_places);
+    }
+    Ok(Plan::new(calls, move |answers| {
+        let mut decided = vec![None; places.iter().map(Vec::len).sum()];
+        for (its_places, answer) in places.iter().zip(&answers) {
+            let reply = open::<StatusReply>(answer)?;
+            as_many(reply.states.len(), its_places.len())?;
+            for (&place, state) in its_places.iter().zip(reply.states.iter()) {
+                decided[place] = state.decided();
+            }
+        }
+        let Some(decided) = decided.into_iter().collect::<Option<Vec<_>>>() else {
+            return Ok(None);
+        };
+        let mut result = Submitted::default();
+        for (verdict, offset) in decided {
+            result.outcomes.push(verdict, Some(offset), false, Timestamp(0));
+            result.add_token(Token { cluster, partition, offset });
+        }
+        Ok(Some(result))
+    }))
+}
+
+/// How long a write waits before its ids are asked for: four fifths of the caller's deadline.
+pub fn write_share(deadline: Duration) -> Duration {
+    deadline / 5 * 4
+}
+
+/// A write's error leaves open whether it took effect: ask for its ids.
+pub fn is_open(error: &ClientError) -> bool {
+    match error {
+        ClientError::OutcomeUnknown { .. } => true,
+        ClientError::Refused { code, .. } => {
+            matches!(code, Some(ErrorCode::DeadlineExceeded | ErrorCode::LeadershipLost))
+        }
+        _ => false,
+    }
+}

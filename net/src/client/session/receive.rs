@@ -1,0 +1,258 @@
+//! What a frame from the server means to those who wait.
+
+use std::time::Duration;
+
+use crate::frame::{self, CONNECTION, Frame, FrameError, Kind, RequestId};
+use crate::message::{
+    ArchivedClusterStatusReply, ArchivedErrorReply, ArchivedHelloReply, ClusterStatusReply,
+    ErrorCode, ErrorReply, HelloReply, LogPage, MessageError, open, open_frame,
+};
+
+use super::super::chance::jittered;
+use super::{Link, Session};
+
+/// Times that a request goes elsewhere because a server can't answer it, before it fails.
+const REFUSALS_MAX: u32 = 8;
+
+/// What came in.
+pub enum Received<'a, T> {
+    /// The connection is open for requests.
+    Ready(&'a ArchivedHelloReply<'static>),
+    /// A request's answer, and its end.
+    Reply {
+        /// As given with the request.
+        context: T,
+        /// The answer.
+        frame: Frame<'a>,
+    },
+    /// A request failed, and its end. What is worth repeating has been repeated before.
+    Failed {
+        /// As given with the request.
+        context: T,
+        /// Why.
+        error: &'a ArchivedErrorReply<'static>,
+    },
+    /// A page of a subscription, which goes on.
+    Feed {
+        /// The subscription.
+        request: RequestId,
+        /// The page.
+        frame: Frame<'a>,
+    },
+    /// What the server knows of the cluster.
+    Cluster(&'a ArchivedClusterStatusReply<'static>),
+    /// Nothing for the owner: a repetition was put off, or nobody waits for this answer any more.
+    Nothing,
+}
+
+/// The connection can't go on: close it, tell [`Session::disconnected`].
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum LinkError {
+    /// Not a frame.
+    #[error(transparent)]
+    Frame(#[from] FrameError),
+    /// Not a message.
+    #[error(transparent)]
+    Message(#[from] MessageError),
+    /// A frame that does not belong here.
+    #[error("{0}")]
+    OutOfTurn(&'static str),
+    /// The server refuses the connection; it will refuse the next one, too.
+    #[error("{message}")]
+    Refused {
+        /// Why.
+        code: Option<ErrorCode>,
+        /// The reason in words.
+        message: String,
+    },
+    /// The server asks to come back, or to go elsewhere.
+    #[error("{message}")]
+    ComeBack {
+        /// Why.
+        code: Option<ErrorCode>,
+        /// Address of the node that leads; empty if the server does not say.
+        leader: String,
+        /// The reason in words.
+        message: String,
+    },
+}
+
+impl LinkError {
+    /// Another attempt would end the same way: give up what is in flight.
+    pub fn is_final(&self) -> bool {
+        !matches!(self, Self::ComeBack { .. } | Self::Frame(FrameError::Crc { .. }))
+    }
+}
+
+impl<T> Session<T> {
+    /// Takes the frame at the start of `buffer`, if it is whole, with its length in bytes. Call
+    /// again with the rest. After an error the connection is of no use any more.
+    pub fn receive<'a>(
+        &mut self,
+        now: Duration,
+        buffer: &'a [u8],
+    ) -> Result<Option<(usize, Received<'a, T>)>, LinkError> {
+        let Some(frame) = frame::peek(buffer)? else { return Ok(None) };
+        let bytes = frame.frame_bytes();
+        self.heard_at = now;
+        let received = if Some(frame.head.request) == self.hello {
+            self.greeted(&frame)?
+        } else if self.question.is_some_and(|(request, _)| request == frame.head.request) {
+            self.told(&frame)?
+        } else {
+            self.quiet_since = now;
+            match frame.kind {
+                Kind::Error => self.refused(now, &frame)?,
+                Kind::Feed => self.fed(frame)?,
+                _ => self.answered(frame)?,
+            }
+        };
+        Ok(Some((bytes, received)))
+    }
+
+    fn greeted<'a>(&mut self, frame: &Frame<'a>) -> Result<Received<'a, T>, LinkError> {
+        if frame.kind == Kind::Error {
+            return Err(self.link_error(open::<ErrorReply>(frame.body)?));
+        }
+        let hello = open_frame::<HelloReply>(frame)?;
+        self.hello = None;
+        self.link = Link::Ready;
+        Ok(Received::Ready(hello))
+    }
+
+    /// An answer about the cluster. A server that does not know the question is there all the same.
+    fn told<'a>(&mut self, frame: &Frame<'a>) -> Result<Received<'a, T>, LinkError> {
+        self.question = None;
+        match frame.kind {
+            Kind::Error => Ok(Received::Nothing),
+            _ => Ok(Received::Cluster(open_frame::<ClusterStatusReply>(frame)?)),
+        }
+    }
+
+    /// A refusal of the connection as a whole.
+    fn link_error(&mut self, error: &ArchivedErrorReply<'static>) -> LinkError {
+        let is_transient = match error.code() {
+            Some(
+                ErrorCode::Busy
+                | ErrorCode::NotLeader
+                | ErrorCode::LeadershipLost
+                | ErrorCode::ShuttingDown,
+            ) => true,
+            Some(ErrorCode::Stopped) => self.has_elsewhere,
+            _ => false,
+        };
+        if is_transient {
+            self.come_back(error)
+        } else {
+            LinkError::Refused { code: error.code(), message: error.message.to_string() }
+        }
+    }
+
+    fn come_back(&mut self, error: &ArchivedErrorReply<'static>) -> LinkError {
+        self.last_refusal = error.code();
+        LinkError::ComeBack {
+            code: error.code(),
+            leader: error.leader.to_string(),
+            message: error.message.to_string(),
+        }
+    }
+
+    fn refused<'a>(
+        &mut self,
+        now: Duration,
+        frame: &Frame<'a>,
+    ) -> Result<Received<'a, T>, LinkError> {
+        let error = open::<ErrorReply>(frame.body)?;
+        let request = frame.head.request;
+        if request == CONNECTION {
+            return Err(self.link_error(error));
+        }
+        let has_elsewhere = self.has_elsewhere;
+        let Some(pending) = self.inflight.get_mut(&request.0) else {
+            return Ok(Received::Nothing);
+        };
+        let is_stream = pending.kind == Kind::Subscribe;
+        match error.code() {
+            Some(ErrorCode::Busy) => {
+                let hint = Duration::from_millis(error.retry_after_millis.to_native().into());
+                self.put_off(now, request.0, hint);
+                Ok(Received::Nothing)
+            }
+            // The next connection repeats these.
+            Some(ErrorCode::NotLeader) => {
+                pending.is_untouched = true;
+                Err(self.come_back(error))
+            }
+            Some(ErrorCode::LeadershipLost | ErrorCode::ShuttingDown) => Err(self.come_back(error)),
+            Some(ErrorCode::NotYet) if has_elsewhere => {
+                pending.is_untouched = true;
+                Err(self.come_back(error))
+            }
+            Some(code @ (ErrorCode::Stopped | ErrorCode::Corrupt))
+                if has_elsewhere && pending.refusals < REFUSALS_MAX && !is_stream =>
+            {
+                pending.refusals += 1;
+                pending.is_untouched = code == ErrorCode::Corrupt;
+                Err(self.come_back(error))
+            }
+            _ => match self.finish(request.0) {
+                Some(context) => Ok(Received::Failed { context, error }),
+                None => Ok(Received::Nothing),
+            },
+        }
+    }
+
+    fn put_off(&mut self, now: Duration, request: u64, hint: Duration) {
+        let random = self.chance.next();
+        let Some(pending) = self.inflight.get_mut(&request) else { return };
+        if !pending.is_out {
+            return; // a second refusal of the same sending
+        }
+        pending.is_out = false;
+        let kind = pending.kind;
+        let pause = if hint.is_zero() {
+            self.config.policy.pause(pending.attempts, random)
+        } else {
+            hint + jittered(hint, random) / 2
+        };
+        pending.attempts = pending.attempts.saturating_add(1);
+        pending.send_at = Some(now + pause);
+        self.came_in(kind, true);
+        self.last_refusal = Some(ErrorCode::Busy);
+        self.wake_by(now + pause);
+    }
+
+    fn fed<'a>(&mut self, frame: Frame<'a>) -> Result<Received<'a, T>, LinkError> {
+        let request = frame.head.request;
+        let Some(pending) = self.inflight.get_mut(&request.0) else {
+            return Ok(Received::Nothing); // forgotten while it was on its way
+        };
+        if pending.kind != Kind::Subscribe {
+            return Err(LinkError::OutOfTurn("a page of a subscription answers another request"));
+        }
+        let bytes = open::<LogPage>(frame.body)?.entries.len() as u64;
+        if pending.credit_bytes == 0 && bytes > 0 {
+            return Err(LinkError::OutOfTurn("a subscription was sent more than its credit"));
+        }
+        pending.credit_bytes = pending.credit_bytes.saturating_sub(bytes);
+        (self.attempts, self.stalls) = (0, 0);
+        Ok(Received::Feed { request, frame })
+    }
+
+    fn answered<'a>(&mut self, frame: Frame<'a>) -> Result<Received<'a, T>, LinkError> {
+        let request = frame.head.request;
+        let Some(pending) = self.inflight.get(&request.0) else {
+            return Ok(Received::Nothing); // late, or a second answer
+        };
+        let was_sent = pending.is_out || pending.was_lost || pending.attempts > 0;
+        if pending.kind.reply() != Some(frame.kind) || !was_sent {
+            return Err(LinkError::OutOfTurn("the answer is not one to this kind of request"));
+        }
+        // Only now: a server that greets and then turns away must not be asked without pause.
+        (self.attempts, self.stalls) = (0, 0);
+        match self.finish(request.0) {
+            Some(context) => Ok(Received::Reply { context, frame }),
+            None => Ok(Received::Nothing),
+        }
+    }
+}

@@ -1,0 +1,53 @@
+//! What all connections of one client share, whichever face it has.
+
+use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
+use std::time::Duration;
+
+use crate::model::PartitionId;
+
+use super::directory::{Directory, Lane, Route};
+use super::{ClusterInfo, Config, jitter_seed};
+
+/// Shared by the links of a client.
+#[derive(Debug)]
+pub struct Shared {
+    /// As the caller gave it.
+    pub config: Config,
+    /// What the cluster is; set by the first greeting.
+    pub info: OnceLock<ClusterInfo>,
+    seed: u64,
+    directory: Mutex<Directory>,
+}
+
+impl Shared {
+    /// For a new client.
+    pub fn new(config: Config) -> Self {
+        Self::seeded(config, jitter_seed())
+    }
+
+    /// The same with a given start of the chance in turns and pauses.
+    pub fn seeded(config: Config, seed: u64) -> Self {
+        let directory = Mutex::new(Directory::new(&config.addresses, seed));
+        Self { config, info: OnceLock::new(), seed, directory }
+    }
+
+    /// The connection that a request goes over.
+    pub fn lane(&self, partition: PartitionId, route: Route, now: Duration) -> Lane {
+        self.directory().lane(partition, route, now)
+    }
+
+    /// Never held while anything is waited for.
+    pub(super) fn directory(&self) -> MutexGuard<'_, Directory> {
+        self.directory.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Start of the chance of one connection.
+    pub(super) fn seed(&self, partition: PartitionId, lane: Lane) -> u64 {
+        let lane = match lane {
+            Lane::Leader => 0,
+            Lane::Home => 1,
+            Lane::Reader(reader) => 2 + u64::from(reader),
+        };
+        self.seed ^ u64::from(partition.0) << 16 ^ lane << 40
+    }
+}
