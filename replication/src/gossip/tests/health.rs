@@ -262,3 +262,20 @@ fn a_second_node_with_an_id_in_use_is_refused_and_told() {
     let warned = &sim.nodes[&99].warnings;
     assert!(matches!(warned[..], [Warning::NodeIdInUse { .. }, ..]), "{warned:?}");
 }
+
+/// Fault: both others suspected 3, then lost each other, which made foca drop the timers that would
+/// have declared it dead; nobody told it any more, and it stayed suspect for ever though it answered.
+#[test]
+fn nobody_stays_suspect_who_answers() {
+    for seed in 0..100 {
+        let mut sim = Sim::cluster(seed, 3);
+        sim.until(SOON, "all alive", Sim::all_alive);
+        let millis = 10 * (seed % 37);
+        sim.cut = vec![(1, 3), (2, 3)];
+        sim.run(Duration::from_millis(1_500 + millis));
+        sim.partition(&[1], &[2]);
+        sim.run(Duration::from_millis(4_000 + 10 * millis));
+        sim.cut.clear();
+        sim.until(6 * SOON, &format!("seed {seed}: all alive"), Sim::all_alive);
+    }
+}
