@@ -5,7 +5,9 @@ use std::collections::BinaryHeap;
 use std::num::{NonZeroU8, NonZeroUsize};
 use std::time::Duration;
 
-use foca::{Config, Foca, Member, Notification, PeriodicParams, State, Timer};
+use foca::{
+    Codec as _, Config, Foca, Header, Member, Message, Notification, PeriodicParams, State, Timer,
+};
 use rand::SeedableRng;
 use rand::rngs::SmallRng;
 
@@ -23,6 +25,7 @@ pub(super) struct Swim {
     foca: Foca<Identity, Codec, SmallRng, Relay>,
     sink: Sink,
     last_tick: Duration,
+    next_told: Duration,
 }
 
 /// Takes what foca wants done.
@@ -104,6 +107,17 @@ fn config() -> Config {
     }
 }
 
+/// A message of gossip with one update. An incarnation of 0 claims nothing about the source.
+fn suspicion(own: Identity, suspect: &Member<Identity>) -> Vec<u8> {
+    let message = Message::Gossip;
+    let header = Header { src: own, src_incarnation: 0, dst: *suspect.id(), message };
+    let mut body = Vec::new();
+    Codec.encode_header(&header, &mut body).expect("a vector has room");
+    body.extend_from_slice(&1_u16.to_be_bytes());
+    Codec.encode_member(suspect, &mut body).expect("a vector has room");
+    body
+}
+
 impl Swim {
     pub(super) fn new(identity: Identity, seed: u64, now: Duration) -> Self {
         let relay = Relay::new(identity.node);
@@ -119,6 +133,7 @@ impl Swim {
                 ups: Vec::new(),
             },
             last_tick: now,
+            next_told: now,
         }
     }
 
@@ -157,6 +172,21 @@ impl Swim {
         {
             if let Some(Reverse(due)) = self.sink.timers.pop() {
                 let _ = self.foca.handle_timer(due.timer, &mut self.sink);
+            }
+        }
+        if now >= self.next_told {
+            self.next_told = now + PROBE_PERIOD;
+            self.tell_suspects();
+        }
+    }
+
+    /// Tells every suspect that it is one, so that it refutes. foca tells a suspicion a few times
+    /// only; if the suspect has not heard it by then, it would stay one though it answers.
+    fn tell_suspects(&mut self) {
+        let own = self.identity();
+        for member in self.foca.iter_members() {
+            if member.state() == State::Suspect {
+                self.sink.sends.push((*member.id(), suspicion(own, member)));
             }
         }
     }

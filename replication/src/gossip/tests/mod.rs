@@ -1,5 +1,7 @@
 //! Gossip of whole nodes on a simulated network, with virtual time and disks that lose what was not
 //! saved.
 
+mod forming;
 mod health;
+mod hostile;
 mod sim;

@@ -1,0 +1,204 @@
+//! Does anything change membership that was not said by a member, to this node, in this life?
+
+use std::time::{Duration, Instant};
+
+use rand::rngs::SmallRng;
+use rand::seq::IndexedRandom;
+use rand::{Rng, RngExt, SeedableRng};
+
+use super::super::{NodeStanding, NodeView};
+use super::sim::{Sim, address, settings};
+
+const SOON: Duration = Duration::from_secs(10);
+
+fn views(sim: &Sim, at: u64) -> Vec<NodeView> {
+    sim.nodes[&at].gossip.as_ref().unwrap().nodes().collect()
+}
+
+fn mutated(rng: &mut SmallRng, bytes: &[u8]) -> Vec<u8> {
+    let mut bytes = bytes.to_vec();
+    for _ in 0..rng.random_range(1..4) {
+        let at = rng.random_range(0..bytes.len().max(1));
+        match rng.random_range(0..4) {
+            0 if !bytes.is_empty() => bytes[at] ^= 1 << rng.random_range(0..8),
+            1 => bytes.truncate(at),
+            2 => bytes.insert(at.min(bytes.len()), rng.random()),
+            _ => bytes.resize(rng.random_range(0..2_000), 0),
+        }
+    }
+    bytes
+}
+
+#[test]
+fn random_and_mutated_datagrams_change_nothing_with_a_key() {
+    for seed in 0..5 {
+        let mut sim = Sim::cluster(seed, 3);
+        sim.record = Some(Vec::new());
+        sim.until(SOON, "all alive", Sim::all_alive);
+        sim.run(2 * SOON);
+        let recorded = sim.record.take().unwrap();
+        let before = views(&sim, 1);
+        let accepted = sim.gossip(1).counters().accepted;
+        let mut rng = SmallRng::seed_from_u64(seed);
+        let mut injected = 0;
+        while injected < 20_000 {
+            let mut bytes = vec![0; rng.random_range(0..1_600)];
+            rng.fill_bytes(&mut bytes);
+            let (from, _, original) = recorded.choose(&mut rng).unwrap();
+            if rng.random_bool(0.8) {
+                bytes = mutated(&mut rng, original);
+                if bytes == *original {
+                    continue;
+                }
+            }
+            injected += 1;
+            sim.inject(1, *from, &bytes);
+        }
+        assert_eq!(views(&sim, 1), before, "seed {seed}");
+        let counters = *sim.gossip(1).counters();
+        assert_eq!(counters.accepted, accepted, "seed {seed}: {counters:?}");
+        for count in [counters.foreign, counters.short, counters.oversized] {
+            assert!(count > 0, "seed {seed}: {counters:?}");
+        }
+        assert!(counters.unauthenticated > 1_000, "seed {seed}: {counters:?}");
+        sim.run(SOON);
+        assert!(sim.all_alive());
+    }
+}
+
+#[test]
+fn without_a_key_whatever_passes_the_checksum_makes_no_panic() {
+    // The checksum is made right again, so that the parsers see what was changed.
+    let mut sim = Sim::new(1);
+    for node in 1..=3 {
+        let settings = super::super::Settings { key: None, ..settings(node, &[1, 2], Some(3)) };
+        sim.add(settings, super::super::Standing::default());
+    }
+    sim.record = Some(Vec::new());
+    sim.run(2 * SOON);
+    let mut rng = SmallRng::seed_from_u64(1);
+    let mut sequence = 1_u64 << 32;
+    for _ in 0..60_000 {
+        // Of late: a node may have taken another boot by what it was told.
+        let recorded = sim.record.as_ref().unwrap();
+        let latest = &recorded[recorded.len().saturating_sub(200)..];
+        let (from, to, original) = latest.choose(&mut rng).unwrap().clone();
+        let node = sim.nodes.values().find(|state| state.settings.peer_address == to);
+        let Some(node) = node.map(|state| state.settings.node) else { continue };
+        // Mostly the body; of the header anything but what makes every later datagram an old one.
+        let mut bytes = if rng.random_bool(0.9) {
+            [&original[..92], &mutated(&mut rng, &original[92..])].concat()
+        } else {
+            mutated(&mut rng, &original)
+        };
+        if bytes.len() >= 92 {
+            bytes[8..24].fill(0);
+            bytes[48..56].copy_from_slice(&original[48..56]); // the sender's boot
+            sequence += 1;
+            bytes[56..64].copy_from_slice(&sequence.to_le_bytes());
+            let crc = crc32c::crc32c_append(crc32c::crc32c(&bytes[..8]), &bytes[24..]);
+            bytes[8..12].copy_from_slice(&crc.to_le_bytes());
+        }
+        sim.inject(node, from, &bytes);
+        if rng.random_bool(0.002) {
+            sim.run(Duration::from_millis(100));
+        }
+    }
+    sim.run(SOON);
+    let counters = sim.gossip(1).counters();
+    assert!(counters.accepted > 1_000 && counters.malformed > 1_000, "{counters:?}");
+}
+
+#[test]
+fn a_replayed_datagram_is_taken_by_nobody() {
+    let mut sim = Sim::cluster(2, 3);
+    sim.record = Some(Vec::new());
+    sim.until(SOON, "all alive", Sim::all_alive);
+    sim.run(2 * SOON);
+    let recorded = sim.record.take().unwrap();
+    for at in 1..=3 {
+        let before = (views(&sim, at), *sim.gossip(at).counters());
+        for (from, _, bytes) in &recorded {
+            sim.inject(at, *from, bytes);
+        }
+        assert_eq!(views(&sim, at), before.0);
+        let counters = *sim.gossip(at).counters();
+        assert!(counters.replayed > before.1.replayed + 50, "{counters:?}");
+    }
+}
+
+#[test]
+fn a_replay_behind_a_restart_resurrects_and_kills_nobody() {
+    let mut sim = Sim::cluster(3, 4);
+    sim.record = Some(Vec::new());
+    sim.until(SOON, "all alive", Sim::all_alive);
+    // 2 dies, 3 is thought dead for a while and comes back, 1 restarts: all of that is recorded.
+    sim.crash(2);
+    sim.cut = vec![(1, 3), (4, 3), (3, 1), (3, 4)];
+    sim.until(3 * SOON, "3 is thought dead", |sim| sim.standing(1, 3) == Some(NodeStanding::Dead));
+    sim.cut.clear();
+    sim.until(3 * SOON, "3 is back", |sim| sim.standing(1, 3) == Some(NodeStanding::Alive));
+    sim.until(3 * SOON, "2 is dead", |sim| sim.standing(1, 2) == Some(NodeStanding::Dead));
+    let recorded = sim.record.take().unwrap();
+    sim.crash(1);
+    sim.start(1);
+    // At once, when it knows nobody, and again later.
+    for _ in 0..2 {
+        let before = views(&sim, 1);
+        for (from, to, bytes) in &recorded {
+            if *to == address(1) {
+                sim.inject(1, *from, bytes);
+            }
+        }
+        assert_eq!(views(&sim, 1), before);
+        sim.until(2 * SOON, "all alive", Sim::all_alive);
+        assert_ne!(sim.standing(1, 2), Some(NodeStanding::Alive));
+    }
+}
+
+#[test]
+fn strangers_are_answered_at_a_bounded_rate() {
+    let mut sim = Sim::cluster(4, 2);
+    sim.record = Some(Vec::new());
+    sim.until(SOON, "all alive", Sim::all_alive);
+    let hello = sim.record.as_ref().unwrap().iter().find(|(_, to, bytes)| {
+        *to == address(1) && bytes[6] == 1 // a hello
+    });
+    let (from, _, bytes) = hello.unwrap().clone();
+    let sent = sim.gossip(1).counters().sent;
+    for _ in 0..20_000 {
+        sim.inject(1, from, &bytes);
+    }
+    let counters = sim.gossip(1).counters();
+    assert!(counters.sent - sent <= 100, "{counters:?}");
+    assert!(counters.unanswered >= 19_900, "{counters:?}");
+    sim.run(SOON);
+    assert!(sim.all_alive());
+}
+
+#[test]
+fn a_flood_costs_little() {
+    let mut sim = Sim::cluster(5, 3);
+    sim.record = Some(Vec::new());
+    sim.until(SOON, "all alive", Sim::all_alive);
+    sim.run(SOON);
+    let mut rng = SmallRng::seed_from_u64(5);
+    let mut random = vec![0; 1_400];
+    rng.fill_bytes(&mut random);
+    let recorded = sim.record.take().unwrap();
+    let longest = recorded.iter().max_by_key(|(_, _, bytes)| bytes.len()).unwrap().2.clone();
+    let mut forged = longest.clone();
+    forged.resize(1_400, 0);
+    let replayed = recorded.iter().find(|(_, to, bytes)| *to == address(1) && bytes[6] == 4);
+    let replayed = replayed.unwrap().2.clone();
+    for (what, bytes) in [("random", random), ("forged", forged), ("replayed", replayed)] {
+        let start = Instant::now();
+        for _ in 0..20_000 {
+            sim.inject(1, address(2), &bytes);
+        }
+        let took = start.elapsed();
+        println!("20,000 {what} datagrams of {} bytes: {took:?}", bytes.len());
+        // A second's flood; very generous, for a busy machine without optimization.
+        assert!(took < Duration::from_secs(1), "{what}: {took:?}");
+    }
+}
