@@ -34,6 +34,8 @@ pub const SNAPSHOTS_KEPT: usize = 2;
 pub const HANDOVERS_MAX: usize = 256;
 /// Commands on their way to a shard.
 pub const COMMANDS_MAX: usize = 64;
+/// How long a node that leaves waits for its groups to go on without it.
+pub const LEAVE_WITHIN: Duration = Duration::from_secs(30);
 /// How often a node that waits for a cluster looks whether there is one.
 pub const AWAIT_STEP: Duration = Duration::from_millis(50);
 /// How often it says that it still waits.

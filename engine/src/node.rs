@@ -7,7 +7,7 @@ use std::net::{SocketAddr, TcpListener, UdpSocket};
 use std::os::fd::AsRawFd;
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use walengine_net::model::{ClusterId, PartitionId};
@@ -19,8 +19,8 @@ use crate::control::forming::{self, FormingFile};
 use crate::control::{Control, Event, Order};
 use crate::fatal::{Fatal, Reason};
 use crate::limits::{
-    AWAIT_SAY_EVERY, AWAIT_STEP, COMMANDS_MAX, HANDOVERS_MAX, LISTEN_BACKLOG, LISTEN_WITHIN,
-    SPACE_EVERY,
+    AWAIT_SAY_EVERY, AWAIT_STEP, COMMANDS_MAX, HANDOVERS_MAX, LEAVE_WITHIN, LISTEN_BACKLOG,
+    LISTEN_WITHIN, SPACE_EVERY,
 };
 use crate::lock::{self, DirectoryLock};
 use crate::preflight;
@@ -43,6 +43,8 @@ pub struct Shared {
     pub free_bytes: AtomicU64,
     /// An operator has asked this node to leave its cluster.
     pub leaving: AtomicBool,
+    /// Groups on this node that will go on with it.
+    pub named_by: AtomicUsize,
     /// When the process began.
     pub started: Instant,
 }
@@ -381,6 +383,7 @@ fn run(
     let shared = Arc::new(Shared {
         full: AtomicBool::new(false),
         leaving: AtomicBool::new(false),
+        named_by: AtomicUsize::new(0),
         free_bytes: AtomicU64::new(0),
         config,
         superblock,
@@ -453,6 +456,7 @@ fn wait_for_end(
     reports: &flume::Receiver<Result<(), Fatal>>,
     control: Option<&Control>,
 ) -> Result<End, Fatal> {
+    let mut leaving_since = None;
     loop {
         match signals.recv_timeout(SPACE_EVERY) {
             Ok(signal) => {
@@ -473,7 +477,19 @@ fn wait_for_end(
             }
         }
         if shared.leaving.load(Ordering::Relaxed) {
-            return Ok(End::Leave);
+            let since = *leaving_since.get_or_insert_with(Instant::now);
+            let named_by = shared.named_by.load(Ordering::Relaxed);
+            if named_by == 0 {
+                tracing::info!("leaving: every group goes on without this node");
+                return Ok(End::Leave);
+            }
+            if since.elapsed() >= LEAVE_WITHIN {
+                tracing::warn!(
+                    "leaving, though {named_by} groups have not taken this node out yet: they will \
+                     when they see that it has left, if a majority is sure without it"
+                );
+                return Ok(End::Leave);
+            }
         }
     }
 }

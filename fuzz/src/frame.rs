@@ -6,7 +6,7 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize};
 use std::time::{Duration, Instant};
 
 use walengine::config::ServeOptions;
@@ -75,6 +75,7 @@ impl Server {
             superblock,
             full: AtomicBool::new(false),
             leaving: AtomicBool::new(false),
+            named_by: AtomicUsize::new(0),
             free_bytes: AtomicU64::new(0),
             started: Instant::now(),
         };

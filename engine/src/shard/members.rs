@@ -85,6 +85,19 @@ impl<D: Disk, R: Runtime> Replicated<D, R> {
         self.inner.apply.removed()
     }
 
+    /// The group will go on with this node. One that is taken out hears of the change that begins
+    /// it, and seldom of its end.
+    pub fn is_named(&self) -> bool {
+        let me = self.inner.identity.node;
+        let metrics = self.inner.raft.metrics();
+        let metrics = metrics.borrow_watched();
+        let membership = metrics.membership_config.membership();
+        let configs = membership.get_joint_config();
+        let votes = configs.last().is_some_and(|voters| voters.contains(&me));
+        let learns = configs.iter().all(|voters| !voters.contains(&me));
+        votes || learns && membership.get_node(&me).is_some()
+    }
+
     /// Takes a node into the group: it learns, and has no vote.
     ///
     /// # Errors

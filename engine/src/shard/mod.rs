@@ -182,6 +182,8 @@ struct Shard {
     scratch: Rc<RefCell<Scratch>>,
     runtime: GlommioRuntime,
     live: RefCell<Vec<(Weak<Outbox>, Weak<Timing>)>>,
+    /// Groups here that will go on with this node, at the last look.
+    named: Cell<usize>,
 }
 
 async fn run(mut start: ShardStart) -> Result<(), Fatal> {
@@ -210,6 +212,7 @@ async fn run(mut start: ShardStart) -> Result<(), Fatal> {
         scratch: Rc::default(),
         runtime,
         live: RefCell::default(),
+        named: Cell::new(0),
     });
     for joined in &shard.groups {
         joined.group.spawn(|group| {
@@ -398,6 +401,11 @@ async fn look_around(shard: Rc<Shard>) {
             end_overdue(&shard, now);
         }
         tell_leads(&shard);
+        let named = shard.groups.iter().filter(|joined| joined.group.is_named()).count();
+        let before = shard.named.replace(named);
+        // Wraps around: the sum over all shards is right.
+        let of_node = &shard.node.shared.named_by;
+        of_node.fetch_add(named.wrapping_sub(before), Ordering::Relaxed);
         shard.runtime.sleep(EXPIRE_EVERY).await;
     }
 }
