@@ -31,7 +31,8 @@ const BLACKOUTS: Profile = Profile { blackout: 8, crash: 3, ..Profile::CALM };
 const CUTS: Profile =
     Profile { cut: 8, heal: 4, pause: 4, resume: 3, crash: 1, weather: 1, ..Profile::CALM };
 /// One node's disk rots while others lag, and need from it what they have missed.
-const ROT: Profile = Profile { flip: 4, crash: 4, pause: 4, resume: 2, cut: 4, heal: 2, ..Profile::CALM };
+const ROT: Profile =
+    Profile { flip: 4, crash: 4, pause: 4, resume: 2, cut: 4, heal: 2, ..Profile::CALM };
 const SNAPSHOTS: Profile = Profile { snapshot: 6, crash: 4, blackout: 1, ..Profile::CALM };
 const SICK_DISKS: Profile =
     Profile { write_error: 6, crash: 3, blackout: 1, restart_percent: 90, ..Profile::CALM };
@@ -75,7 +76,8 @@ fn finds(bug: Option<Bug>, profile: Profile, seeds: u64) -> Option<(u64, String)
 
 #[test]
 fn every_planted_bug_is_found() {
-    let found: Vec<_> = BUGS.map(|(bug, profile)| (bug, finds(Some(bug), profile, SEEDS_MAX))).into();
+    let found: Vec<_> =
+        BUGS.map(|(bug, profile)| (bug, finds(Some(bug), profile, SEEDS_MAX))).into();
     for (bug, found) in &found {
         match found {
             Some((seed, why)) => {
