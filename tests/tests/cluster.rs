@@ -21,13 +21,17 @@ fn nothing_acknowledged_is_lost_or_decided_twice() {
     let sum = |of: fn(&Ran) -> u64| runs.iter().map(of).sum::<u64>();
     let counts = runs.iter().fold(Counts::default(), |sum, ran| sum + ran.counts);
     println!(
-        "{} seeds ({} of 5 nodes, {} of 7), {} s simulated: {counts:?}, {} nodes out, {} answers, {} \
-         linearizable reads, {} terms",
+        "{} seeds ({} of 5 nodes, {} of 7), {} s simulated: {counts:?}; {} logs failed, {} had \
+         no room, {} nodes out with damage, {} starts from a snapshot, {} answers, {} linearizable \
+         reads, {} terms; no violation",
         runs.len(),
         runs.iter().filter(|ran| ran.nodes == 5).count(),
         runs.iter().filter(|ran| ran.nodes == 7).count(),
         sum(|ran| ran.millis) / 1000,
+        sum(|ran| ran.failures),
+        sum(|ran| ran.stalls),
         sum(|ran| ran.out),
+        sum(|ran| ran.restored),
         sum(|ran| ran.answers),
         sum(|ran| ran.reads),
         sum(|ran| ran.terms as u64),

@@ -1,6 +1,6 @@
 //! What must never happen in a cluster, looked at while it runs and at its end.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use walengine::ledger::LedgerTotals;
@@ -17,7 +17,7 @@ use super::node::Cluster;
 /// Bytes of log that are read at a time.
 const READ_BYTES: usize = 64 << 10;
 /// States are compared at every so many looks: a digest walks all of a state.
-const DIGEST_EVERY: u64 = 5;
+const DIGEST_EVERY: u64 = 8;
 /// A node whose log has failed must have stepped down by then.
 const STEPS_DOWN_WITHIN: Duration = Duration::from_secs(1);
 
@@ -28,9 +28,15 @@ pub struct Observer {
     leaders: BTreeMap<u64, NodeId>,
     /// State at each offset that a node has applied up to: a digest.
     states: BTreeMap<u64, [u8; 32]>,
-    /// When a node was first seen with a failed log, and how long ago it last stood still.
+    /// When a node was first seen with a failed log since it last stood still.
     failed: BTreeMap<NodeId, Duration>,
+    /// Nodes whose disk has no room for another segment.
+    full: BTreeSet<NodeId>,
     looks: u64,
+    /// How often a log was found to have failed.
+    pub failures: u64,
+    /// How often a log was found without room for another segment.
+    pub stalls: u64,
 }
 
 impl Observer {
@@ -47,6 +53,11 @@ impl Observer {
             let Some(partition) = cluster.partition(id) else { continue };
             let stopped = partition.machine().stopped();
             assert!(stopped.is_none(), "node {id} has stopped: {stopped:?}");
+            if !partition.log().log().no_room() {
+                self.full.remove(&id);
+            } else if self.full.insert(id) {
+                self.stalls += 1;
+            }
             let term = partition.with_replica(Replica::leads);
             if let Some(term) = term {
                 let first = *self.leaders.entry(term).or_insert(id);
@@ -79,6 +90,7 @@ impl Observer {
             return;
         }
         let now = runtime.elapsed();
+        self.failures += u64::from(!self.failed.contains_key(&id));
         let since = *self.failed.entry(id).or_insert(now);
         let leads = cluster.partition(id).and_then(|one| one.with_replica(Replica::leads));
         assert!(

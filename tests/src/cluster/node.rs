@@ -51,6 +51,8 @@ pub struct Cluster {
     pub net: SimNet,
     /// What the nodes' disks hold.
     pub media: Rc<RefCell<Media>>,
+    /// Starts from a snapshot.
+    pub restored: Cell<u64>,
     rng: RefCell<Rng>,
     nodes: RefCell<BTreeMap<NodeId, Node>>,
 }
@@ -65,7 +67,8 @@ impl Cluster {
         let net = SimNet::new(root, rng.next_u64());
         let nodes_empty = RefCell::default();
         let (root, media, rng) = (root.clone(), Rc::default(), RefCell::new(rng));
-        let cluster = Self { root, net, media, rng, nodes: nodes_empty };
+        let restored = Cell::default();
+        let cluster = Self { root, net, media, restored, rng, nodes: nodes_empty };
         for id in 1..=nodes {
             let runtime = cluster.root.node();
             let disk = SimDisk::new(&runtime, cluster.rng.borrow_mut().next_u64());
@@ -305,6 +308,7 @@ impl Cluster {
         let rotten = self.media.borrow().rotten(id);
         let partition = match opened {
             Ok((partition, from)) => {
+                self.restored.set(self.restored.get() + u64::from(from.index > 0));
                 let found = rotten.iter().all(|index| *index <= from.index);
                 assert!(
                     found,

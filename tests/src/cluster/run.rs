@@ -42,6 +42,12 @@ pub struct Ran {
     pub counts: Counts,
     /// Nodes that stayed out with a damaged log.
     pub out: u64,
+    /// Logs that failed with their disk.
+    pub failures: u64,
+    /// Logs that had no room for another segment.
+    pub stalls: u64,
+    /// Starts from a snapshot.
+    pub restored: u64,
     /// Events that were answered, repeats included.
     pub answers: u64,
     /// Linearizable reads that were answered.
@@ -183,7 +189,9 @@ async fn live(
     observer.look_at_end(&cluster, &told).await;
     let Told { answers, reads, .. } = told;
     let (terms, out) = (observer.terms(), nodes - cluster.ids_in().len() as u64);
-    Ran { nodes, counts, out, answers, reads, terms, ..Ran::default() }
+    let Observer { failures, stalls, .. } = observer;
+    let restored = cluster.restored.get();
+    Ran { nodes, counts, out, failures, stalls, restored, answers, reads, terms, ..Ran::default() }
 }
 
 fn at_rest(cluster: &Cluster) -> bool {

@@ -10,7 +10,7 @@ use super::{Cluster, NetFaults};
 use crate::sim::{OpClass, Rng, SimRuntime};
 
 /// Faults stop after this much virtual time.
-const FAULTS_LAST: Duration = Duration::from_secs(7);
+const FAULTS_LAST: Duration = Duration::from_millis(6700);
 /// Least time between two faults, in milliseconds.
 const BETWEEN_MILLIS_MIN: u64 = 20;
 /// A crash or an error hits one of so many next operations of a disk.

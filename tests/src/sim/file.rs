@@ -127,14 +127,14 @@ impl FileContent {
             let (olders, rest) = self.unsynced.split_at_mut(at);
             let write = &mut rest[0];
             let durable = Rc::make_mut(&mut self.durable);
-            if !write.live.contains(&false) {
-                put(durable, write.offset, &write.bytes);
-            } else {
+            if write.live.contains(&false) {
                 for (sector, offset, bytes) in sectors(write.offset, &write.bytes) {
                     if write.live[sector] {
                         put(durable, offset, bytes);
                     }
                 }
+            } else {
+                put(durable, write.offset, &write.bytes);
             }
             // Older writes of the same place that a failed sync left behind can't come back.
             for older in olders {
