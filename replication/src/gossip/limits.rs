@@ -94,7 +94,7 @@ pub const FORMING_PERIOD: Duration = Duration::from_millis(500);
 /// How long the same candidates must be in sight before one of them founds.
 pub const FORMING_SETTLE: Duration = Duration::from_secs(1);
 /// How long a founder tries before it gives up and starts over.
-pub const FORMING_PATIENCE: Duration = Duration::from_secs(30);
+pub const FORMING_PATIENCE: Duration = Duration::from_secs(10);
 /// Shortest pause behind an attempt that was given up; the longest is three times that.
 pub const FORMING_BACKOFF: Duration = Duration::from_secs(1);
 

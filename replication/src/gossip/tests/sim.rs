@@ -156,6 +156,12 @@ impl Sim {
         }
     }
 
+    /// Nodes with a promise on its way to the disk.
+    pub fn saving(&self) -> Vec<NodeId> {
+        let saving = self.nodes.iter().filter(|(_, state)| state.saving.is_some());
+        saving.map(|(&node, _)| node).collect()
+    }
+
     pub fn gossip(&mut self, node: NodeId) -> &mut Gossip {
         self.nodes.get_mut(&node).unwrap().gossip.as_mut().unwrap()
     }
