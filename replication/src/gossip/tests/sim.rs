@@ -9,8 +9,8 @@ use rand::{RngExt, SeedableRng};
 use walengine_net::model::{ClusterId, PartitionId, Timestamp};
 
 use super::super::{
-    Founding, Gossip, NodeMeta, NodeStanding, NodeView, Output, Promise, Settings, Standing,
-    Warning,
+    Founding, Gossip, NodeMeta, NodeStanding, NodeView, Output, Promise, PromiseState, Settings,
+    Standing, Warning,
 };
 use crate::types::NodeId;
 
@@ -152,8 +152,27 @@ impl Sim {
         if let Some((_, promise)) = state.saving.take()
             && !lost
         {
-            state.disk.promise = Some(promise);
+            self.write(node, promise);
         }
+    }
+
+    /// A promise reaches the disk. Two rules hold for every node whatever happens: a promise is
+    /// followed by itself, released or formed; and it is released only by a founder who is not bound
+    /// by it any more.
+    fn write(&mut self, node: NodeId, promise: Promise) {
+        let founder = &self.nodes[&promise.founder()].disk.promise;
+        let bound = |it: &Promise| {
+            it.founding.cluster == promise.founding.cluster && it.state != PromiseState::Released
+        };
+        if promise.state == PromiseState::Released && promise.founder() != node {
+            assert!(!founder.iter().any(bound), "{node} is released from {founder:?}");
+        }
+        let disk = &mut self.nodes.get_mut(&node).unwrap().disk.promise;
+        if let Some(before) = disk.as_ref().filter(|it| it.state != PromiseState::Released) {
+            assert_eq!(before.founding, promise.founding, "{node} promises twice");
+            assert_ne!(before.state, PromiseState::Formed, "{node} goes back to {promise:?}");
+        }
+        *disk = Some(promise);
     }
 
     /// Nodes with a promise on its way to the disk.
@@ -232,8 +251,9 @@ impl Sim {
         let state = self.nodes.get_mut(&node).unwrap();
         let gossip = state.gossip.as_mut().unwrap();
         if state.saving.as_ref().is_some_and(|(at, _)| *at <= now) {
-            state.disk.promise = state.saving.take().map(|(_, promise)| promise);
-            gossip.promise_saved(now);
+            let saved = state.saving.take();
+            saved.into_iter().for_each(|(_, promise)| self.write(node, promise));
+            self.gossip(node).promise_saved(now);
         } else {
             gossip.tick(now);
         }
