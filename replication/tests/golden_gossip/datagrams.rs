@@ -111,7 +111,9 @@ fn talk(nodes: &mut [Gossip], addresses: &[SocketAddr], until: Duration) -> Vec<
         if now >= until {
             return said;
         }
-        nodes.iter_mut().for_each(|node| node.tick(now));
+        for node in nodes.iter_mut() {
+            node.tick(now);
+        }
     }
 }
 

@@ -150,14 +150,14 @@ fn at_most_one_cluster_is_formed_and_all_are_in_it_when_faults_stop() {
             .map(|founding| (founding.cluster, founding))
             .collect();
         assert_eq!(foundings.len(), 1, "seed {seed}");
-        sim.until(Duration::from_secs(60), &format!("seed {seed}: all alive"), Sim::all_alive);
+        sim.until(Duration::from_mins(1), &format!("seed {seed}: all alive"), Sim::all_alive);
     }
     // Otherwise the faults are too few or too many to say anything.
     assert!((50..=350).contains(&formed_amid), "{formed_amid} of 400 formed amid faults");
 }
 
-/// More nodes than expected, of which some are out of sight by turns: founding sets overlap, and only
-/// promises keep them apart.
+/// More nodes than expected, of which some are out of sight by turns: founding sets overlap, and
+/// only promises keep them apart.
 #[test]
 fn at_most_one_cluster_is_formed_by_overlapping_sets() {
     let mut formed_amid: u64 = 0;
@@ -223,7 +223,7 @@ fn two_of_three_form_nothing() {
     for node in 1..=2 {
         sim.add(settings(node, &[1, 2, 3], Some(3)), Standing::default());
     }
-    sim.run(Duration::from_secs(120));
+    sim.run(Duration::from_mins(2));
     assert!(sim.nodes.values().all(|node| node.disk.promise.is_none()));
 }
 
@@ -234,7 +234,7 @@ fn more_candidates_than_expected_form_nothing_and_say_so() {
     for node in 1..=4 {
         sim.add(settings(node, &[1], Some(3)), Standing::default());
     }
-    sim.run(Duration::from_secs(60));
+    sim.run(Duration::from_mins(1));
     assert!(clusters(&sim).is_empty(), "{:?}", clusters(&sim));
     for node in sim.nodes.values() {
         let warning = Warning::TooManyCandidates { expect: 3, found: 4 };
