@@ -10,17 +10,17 @@
 //! 1. Nothing while a change is under way, or when the leader is no voter.
 //! 2. A leader that is leaving hands leadership to a voter that can take it. The only voter first
 //!    has a learner promoted beside it.
-//! 3. A voter that has left or is leaving is replaced by a caught-up live learner. Without one it is
-//!    removed; but while it lives and a live learner is catching up, that one is waited for.
+//! 3. A voter that has left or is leaving is replaced by a caught-up live learner. Without one it
+//!    is removed; but while it lives and a live learner is catching up, that one is waited for.
 //! 4. A voter that is dead for longer than `dead_after` is replaced by a caught-up live learner.
-//!    Without one it stays: of an odd number, removing it lets no more nodes fail than before. Of an
-//!    even number it is removed, because then one more may fail.
+//!    Without one it stays: of an odd number, removing it lets no more nodes fail than before. Of
+//!    an even number it is removed, because then one more may fail.
 //! 5. A learner that has left or is leaving is removed.
 //! 6. Caught-up live learners are promoted while there are fewer voters than `replicas`: two at a
-//!    time from an odd number, one from an even one. So the number becomes odd and stays odd: an even
-//!    number tolerates no more failures than the odd one below it, and loses its quorum sooner.
-//! 7. A live node of the cluster is added as a learner, unless it was a member before. When the group
-//!    is full, a learner that is dead for longer than `dead_after` makes room.
+//!    time from an odd number, one from an even one. So the number becomes odd and stays odd: an
+//!    even number tolerates no more failures than the odd one below it, and loses quorum sooner.
+//! 7. A live node of the cluster is added as a learner, unless it was a member before. When the
+//!    group is full, a learner that is dead for longer than `dead_after` makes room.
 //! 8. Leadership moves to the preferred voter: of partition p the one at p modulo the number of
 //!    voters, ascending by id, if it is alive for ten seconds and caught up.
 //!

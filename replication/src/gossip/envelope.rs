@@ -68,7 +68,7 @@ pub(super) struct Seal {
 }
 
 impl Seal {
-    /// The key of the file is not used itself, so that other uses of it have nothing to do with this.
+    /// The key of the file is not used itself: other uses of it have nothing to do with this one.
     pub(super) fn new(key: Option<&[u8; 32]>) -> Self {
         Self { key: key.map(|key| blake3::derive_key("walengine gossip 1 datagram", key)) }
     }

@@ -44,8 +44,8 @@ pub const PAGE_BYTES_MAX: usize = 3 * 8 + 1 + 8 + 8 * PAGE_PARTITIONS;
 pub const CLIENT_ADDRESS_BYTES_MAX: usize = 128;
 /// Longest version text in bytes.
 pub const VERSION_BYTES_MAX: usize = 64;
-/// Datagrams and events that wait for [`super::Gossip::next_output`]; past it, datagrams are lost as the
-/// network may lose them.
+/// Datagrams and events that wait for [`super::Gossip::next_output`]; past it, datagrams are lost
+/// as the network may lose them.
 pub const OUTPUTS_MAX: usize = 4096;
 /// Sequence numbers behind the highest one that are still taken, once each.
 pub const WINDOW: u64 = 128;
@@ -94,7 +94,7 @@ pub const FORMING_PERIOD: Duration = Duration::from_millis(500);
 /// How long the same candidates must be in sight before one of them founds.
 pub const FORMING_SETTLE: Duration = Duration::from_secs(1);
 /// How long a founder tries before it gives up and starts over.
-pub const FORMING_PATIENCE: Duration = Duration::from_secs(30);
+pub const FORMING_PATIENCE: Duration = Duration::from_secs(10);
 /// Shortest pause behind an attempt that was given up; the longest is three times that.
 pub const FORMING_BACKOFF: Duration = Duration::from_secs(1);
 

@@ -125,22 +125,16 @@ impl Table {
     /// What foca says. Returns whether anything that is seen from outside has changed.
     pub(super) fn set(&mut self, identity: Identity, state: State, now: Duration) -> bool {
         let standing = self.standing(&identity, state);
-        match self.nodes.get_mut(&identity.node) {
-            Some(known) => {
-                let address_changed = known.identity.address != identity.address;
-                let changed = known.standing != standing;
-                if changed {
-                    (known.standing, known.since) = (standing, now);
-                }
-                (known.identity, known.state) = (identity, Some(state));
-                changed || address_changed
-            }
-            None => {
-                let known = Known { identity, state: Some(state), standing, since: now };
-                self.nodes.insert(identity.node, known);
-                true
-            }
-        }
+        let fresh = Known { identity, state: Some(state), standing, since: now };
+        let Some(known) = self.nodes.get_mut(&identity.node) else {
+            self.nodes.insert(identity.node, fresh);
+            return true;
+        };
+        let address_changed = known.identity.address != identity.address;
+        let since = if known.standing == standing { known.since } else { now };
+        let changed = address_changed || known.standing != standing;
+        *known = Known { since, ..fresh };
+        changed
     }
 
     fn standing(&self, identity: &Identity, state: State) -> NodeStanding {

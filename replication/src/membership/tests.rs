@@ -9,7 +9,7 @@ use crate::gossip::NodeMeta;
 
 const CLUSTER: ClusterId = ClusterId(7);
 const NOW: Duration = Duration::from_secs(10_000);
-const POLICY: Policy = Policy { replicas: 3, dead_after: Duration::from_secs(300) };
+const POLICY: Policy = Policy { replicas: 3, dead_after: Duration::from_mins(5) };
 
 fn address(node: NodeId) -> SocketAddr {
     format!("10.0.0.{node}:7451").parse().unwrap()
@@ -24,7 +24,7 @@ fn node(node: NodeId, standing: NodeStanding, for_secs: u64) -> NodeView {
         node,
         peer_address: address(node),
         standing,
-        since: NOW - Duration::from_secs(for_secs),
+        since: NOW.saturating_sub(Duration::from_secs(for_secs)),
         meta: Some(NodeMeta::default()),
         cluster: Some(CLUSTER),
     }
@@ -65,10 +65,12 @@ fn step(group: &GroupView, nodes: &[NodeView]) -> Option<Step> {
     next_step(group, nodes, &POLICY, NOW)
 }
 
+#[expect(clippy::unnecessary_wraps, reason = "what it is compared with is an option")]
 fn replace(voters: &[NodeId]) -> Option<Step> {
     Some(Step::Replace { voters: ids(voters) })
 }
 
+#[expect(clippy::unnecessary_wraps, reason = "what it is compared with is an option")]
 fn promote(voters: &[NodeId]) -> Option<Step> {
     Some(Step::Promote { voters: ids(voters) })
 }
@@ -231,7 +233,7 @@ fn partition_p_is_led_by_its_pth_voter() {
     for (partition, preferred) in [(0, 4), (1, 5), (2, 9), (3, 4), (7, 5)] {
         for me in [4, 5, 9] {
             let partition = PartitionId(partition);
-            let group = GroupView { me, partition, ..group(&[4, 5, 9], &[]) };
+            let group = GroupView { partition, me, ..group(&[4, 5, 9], &[]) };
             let due = (me != preferred).then_some(Step::TransferLeadership { to: preferred });
             assert_eq!(step(&group, &nodes), due, "{partition} led by {me}");
         }

@@ -9,8 +9,8 @@ use rand::{RngExt, SeedableRng};
 use walengine_net::model::{ClusterId, PartitionId, Timestamp};
 
 use super::super::{
-    Founding, Gossip, NodeMeta, NodeStanding, NodeView, Output, Promise, Settings, Standing,
-    Warning,
+    Founding, Gossip, NodeMeta, NodeStanding, NodeView, Output, Promise, PromiseState, Settings,
+    Standing, Warning,
 };
 use crate::types::NodeId;
 
@@ -152,8 +152,33 @@ impl Sim {
         if let Some((_, promise)) = state.saving.take()
             && !lost
         {
-            state.disk.promise = Some(promise);
+            self.write(node, promise);
         }
+    }
+
+    /// A promise reaches the disk. Two rules hold for every node whatever happens: a promise is
+    /// followed by itself, released or formed; and it is released only by a founder who is not
+    /// bound by it any more.
+    fn write(&mut self, node: NodeId, promise: Promise) {
+        let founder = &self.nodes[&promise.founder()].disk.promise;
+        let bound = |it: &Promise| {
+            it.founding.cluster == promise.founding.cluster && it.state != PromiseState::Released
+        };
+        if promise.state == PromiseState::Released && promise.founder() != node {
+            assert!(!founder.iter().any(bound), "{node} is released from {founder:?}");
+        }
+        let disk = &mut self.nodes.get_mut(&node).unwrap().disk.promise;
+        if let Some(before) = disk.as_ref().filter(|it| it.state != PromiseState::Released) {
+            assert_eq!(before.founding, promise.founding, "{node} promises twice");
+            assert_ne!(before.state, PromiseState::Formed, "{node} goes back to {promise:?}");
+        }
+        *disk = Some(promise);
+    }
+
+    /// Nodes with a promise on its way to the disk.
+    pub fn saving(&self) -> Vec<NodeId> {
+        let saving = self.nodes.iter().filter(|(_, state)| state.saving.is_some());
+        saving.map(|(&node, _)| node).collect()
     }
 
     pub fn gossip(&mut self, node: NodeId) -> &mut Gossip {
@@ -194,10 +219,10 @@ impl Sim {
     pub fn until(&mut self, most: Duration, what: &str, is_so: impl Fn(&Self) -> bool) -> Duration {
         let start = self.now;
         while !is_so(self) {
-            assert!(self.now - start < most, "{what}: not within {most:?}");
+            assert!(self.now < start + most, "{what}: not within {most:?}");
             self.run(Duration::from_millis(100));
         }
-        self.now - start
+        self.now.saturating_sub(start)
     }
 
     /// The next thing that happens before `until`.
@@ -226,8 +251,11 @@ impl Sim {
         let state = self.nodes.get_mut(&node).unwrap();
         let gossip = state.gossip.as_mut().unwrap();
         if state.saving.as_ref().is_some_and(|(at, _)| *at <= now) {
-            state.disk.promise = state.saving.take().map(|(_, promise)| promise);
-            gossip.promise_saved(now);
+            let saved = state.saving.take();
+            if let Some((_, promise)) = saved {
+                self.write(node, promise);
+            }
+            self.gossip(node).promise_saved(now);
         } else {
             gossip.tick(now);
         }
@@ -260,7 +288,7 @@ impl Sim {
             let from = state.settings.peer_address;
             let Some(output) = state.gossip.as_mut().unwrap().next_output() else { return };
             match output {
-                Output::Send { to, bytes } => self.send(node, from, to, bytes),
+                Output::Send { to, bytes } => self.send(node, from, to, &bytes),
                 Output::SavePromise(promise) => {
                     assert!(state.saving.is_none(), "two promises at once");
                     let millis = self.rng.random_range(0..=state.save_millis_max);
@@ -280,10 +308,10 @@ impl Sim {
         }
     }
 
-    fn send(&mut self, node: NodeId, from: SocketAddr, to: SocketAddr, bytes: Vec<u8>) {
+    fn send(&mut self, node: NodeId, from: SocketAddr, to: SocketAddr, bytes: &[u8]) {
         assert!(bytes.len() <= 1400, "datagram of {} bytes", bytes.len());
         if let Some(record) = &mut self.record {
-            record.push((from, to, bytes.clone()));
+            record.push((from, to, bytes.to_vec()));
         }
         let receiver = self.nodes.values().find(|state| state.settings.peer_address == to);
         let Some(receiver) = receiver.map(|state| state.settings.node) else { return };
@@ -296,7 +324,7 @@ impl Sim {
             self.flown += 1;
             let at = self.now + Duration::from_millis(millis);
             let order = std::cmp::Reverse((at, self.flown));
-            self.flights.push(Flight { order, from, to, bytes: bytes.clone() });
+            self.flights.push(Flight { order, from, to, bytes: bytes.to_vec() });
         }
     }
 

@@ -1,0 +1,246 @@
+//! What comes in: whether it is believed, and what follows.
+
+use std::net::SocketAddr;
+
+use super::super::bytes::Reader;
+use super::super::envelope::{Head, Kind};
+use super::super::forming::Candidate;
+use super::super::forming_message::FormingMessage;
+use super::super::identity::Identity;
+use super::super::limits::{OUTBID_NANOS_MAX, OUTBID_PERIOD};
+use super::super::meta::{Page, PageBody};
+use super::super::output::{Output, Warning};
+use super::super::promise::FoundingMember;
+use super::super::scan::Scan;
+use super::super::senders::Stale;
+use super::super::view::NodeStanding;
+use super::Gossip;
+use crate::types::NodeId;
+
+impl Gossip {
+    /// Whether a datagram that is authentic is to be believed: of this cluster, meant for this life
+    /// of this node, from the newest life of its sender, and new.
+    pub(super) fn admit(&mut self, from: SocketAddr, head: &Head) -> bool {
+        if head.node == self.node {
+            if head.peer_address == self.address {
+                self.counters.own += 1;
+            } else {
+                self.counters.node_id_in_use += 1;
+                self.warn(Warning::NodeIdInUse { address: head.peer_address });
+            }
+            return false;
+        }
+        if self.cluster.0 != 0 && head.cluster.0 != 0 && head.cluster != self.cluster {
+            self.counters.other_cluster += 1;
+            return false;
+        }
+        let active = self.table.is_active(head.node);
+        if head.kind == Kind::Hello || head.to_boot != self.boot {
+            let counter = match head.kind {
+                Kind::Hello => &mut self.counters.accepted,
+                _ => &mut self.counters.not_for_this_boot,
+            };
+            *counter += 1;
+            if self.senders.id_in_use(head, active, self.now) {
+                self.counters.node_id_in_use += 1;
+                self.answer(from, head, Kind::Refused);
+            } else if !matches!(head.kind, Kind::Welcome | Kind::Refused) {
+                self.answer(from, head, Kind::Welcome);
+            }
+            return false;
+        }
+        match self.senders.take(head, active, self.now) {
+            Ok(()) => {
+                self.counters.accepted += 1;
+                true
+            }
+            Err(stale) => {
+                match stale {
+                    Stale::Replayed => self.counters.replayed += 1,
+                    Stale::OldBoot => {
+                        self.counters.old_boot += 1;
+                        self.answer(from, head, Kind::Welcome);
+                    }
+                    Stale::IdInUse => {
+                        self.counters.node_id_in_use += 1;
+                        self.answer(from, head, Kind::Refused);
+                    }
+                    Stale::Full => self.counters.nodes_full += 1,
+                }
+                false
+            }
+        }
+    }
+
+    pub(super) fn believe(&mut self, from: SocketAddr, head: &Head, body: &[u8]) {
+        if head.cluster.0 != 0 && self.cluster.0 == 0 {
+            self.heard_formed(from, head);
+        }
+        let same = head.cluster == self.cluster;
+        let taken = match head.kind {
+            Kind::Hello => Some(()),
+            Kind::Welcome => self.welcomed(head, body, same),
+            Kind::Refused => {
+                self.warn(Warning::NodeIdInUse { address: head.peer_address });
+                Some(())
+            }
+            Kind::Forming => self.form(head, body),
+            Kind::Swim if same => self.gossip(head, body),
+            Kind::Leave if same => self.left(head, body),
+            Kind::Swim | Kind::Leave => {
+                self.counters.unformed += 1;
+                if self.cluster.0 != 0 {
+                    self.answer(from, head, Kind::Welcome);
+                }
+                Some(())
+            }
+        };
+        if taken.is_none() {
+            self.counters.malformed += 1;
+        }
+    }
+
+    /// A member of a cluster speaks to this node, which has none.
+    pub(super) fn heard_formed(&mut self, from: SocketAddr, head: &Head) {
+        self.forming.heard_formed(head.cluster);
+        let seed = [head.peer_address, from].into_iter().find(|at| self.seeds.contains(at));
+        if head.kind != Kind::Welcome || head.partitions == 0 {
+            return;
+        }
+        let Some(seed) = seed else { return };
+        if self.forming.is_free() {
+            self.forming.joined(head.cluster);
+            (self.cluster, self.partitions) = (head.cluster, head.partitions);
+            let (cluster, partitions) = (self.cluster, self.partitions);
+            self.push(Output::Joined { cluster, partitions });
+            self.publish();
+        } else if !self.forming.is_about(head.cluster) {
+            self.warn(Warning::SeedOfOtherCluster { seed, cluster: head.cluster });
+        }
+    }
+
+    pub(super) fn welcomed(&mut self, head: &Head, body: &[u8], same: bool) -> Option<()> {
+        let mut reader = Reader(body);
+        let (bump, known) = (reader.u64()?, reader.u64()?);
+        reader.end()?;
+        if known > self.boot.max(self.swim.identity().bump) {
+            self.outbid(known);
+        }
+        let identity = Identity { node: head.node, bump, address: head.peer_address };
+        let table = self.table.get(head.node);
+        let is_known = table.is_some_and(|it| it.identity == identity);
+        if same && !(is_known && self.table.is_active(head.node)) && self.make_room(&[head.node]) {
+            self.swim.announce(identity, self.now);
+        }
+        Some(())
+    }
+
+    pub(super) fn gossip(&mut self, head: &Head, body: &[u8]) -> Option<()> {
+        let scan = Scan::of(body)?;
+        if scan.source.node != head.node || scan.source.address != head.peer_address {
+            return None;
+        }
+        if !self.make_room(&scan.named(self.node)) {
+            self.counters.nodes_full += 1;
+            return Some(());
+        }
+        self.swim.handle(body, self.now);
+        for member in &scan.members {
+            if member.node == self.node && member.bump > self.swim.identity().bump {
+                self.outbid(member.bump);
+            }
+        }
+        for page in scan.pages {
+            self.take_page(page);
+        }
+        Some(())
+    }
+
+    pub(super) fn left(&mut self, head: &Head, body: &[u8]) -> Option<()> {
+        let page = Page::decode(body)?;
+        if page.head.node != head.node || !matches!(&page.body, PageBody::Base(it) if it.left) {
+            return None;
+        }
+        if let Some(identity) = self.table.get(head.node).map(|known| known.identity) {
+            self.take_page(page);
+            self.swim.spread(body);
+            self.swim.down(identity, self.now);
+        }
+        Some(())
+    }
+
+    pub(super) fn form(&mut self, head: &Head, body: &[u8]) -> Option<()> {
+        let message = FormingMessage::decode(body)?;
+        let candidates = self.candidates();
+        self.forming.handle(head.node, head.peer_address, message, &candidates, self.now);
+        Some(())
+    }
+
+    pub(super) fn take_page(&mut self, page: Page) {
+        if page.head.node == self.node {
+            if page.head.age() > self.pages.age() {
+                self.outbid(page.head.sequence);
+            }
+        } else if self.table.set_page(page, self.now) {
+            self.changed();
+        }
+    }
+
+    /// Somebody remembers a life of this node that is newer than this one: the clock went back.
+    /// This life takes a newer name.
+    pub(super) fn outbid(&mut self, known: u64) {
+        let far = known.saturating_sub(self.boot) > OUTBID_NANOS_MAX;
+        if self.now < self.next_outbid || far {
+            return;
+        }
+        self.next_outbid = self.now + OUTBID_PERIOD;
+        self.boot = known.max(self.boot).max(self.swim.identity().bump) + 1;
+        self.sequence = 0;
+        self.swim.rename(self.boot, self.now);
+        self.pages.restart(self.boot);
+        self.publish();
+        self.tell_all();
+    }
+
+    /// Room for these nodes, at the cost of the longest dead.
+    pub(super) fn make_room(&mut self, named: &[NodeId]) -> bool {
+        let Some(forgotten) = self.table.admit(named) else { return false };
+        for identity in forgotten {
+            self.swim.forget(identity);
+            self.changed();
+        }
+        true
+    }
+
+    pub(super) fn candidates(&self) -> Vec<Candidate> {
+        if self.cluster.0 != 0 || self.expect.is_none() {
+            return Vec::new();
+        }
+        let own = self.expect.map(|expect| Candidate {
+            member: FoundingMember {
+                node: self.node,
+                peer_address: self.address,
+                client_address: self.meta.client_address.clone(),
+            },
+            expect,
+            partitions: self.partitions,
+        });
+        let others = self.table.iter().filter_map(|known| {
+            let base = self.table.base(known.identity.node)?;
+            let is_candidate = known.standing == NodeStanding::Alive
+                && base.cluster.0 == 0
+                && base.expect != 0
+                && !base.left;
+            is_candidate.then(|| Candidate {
+                member: FoundingMember {
+                    node: known.identity.node,
+                    peer_address: known.identity.address,
+                    client_address: base.client_address.clone(),
+                },
+                expect: usize::from(base.expect),
+                partitions: base.partitions,
+            })
+        });
+        own.into_iter().chain(others).collect()
+    }
+}

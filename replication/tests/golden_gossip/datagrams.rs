@@ -1,0 +1,170 @@
+//! Conversations of two nodes, and the first datagram of every form that is said in them: what the
+//! golden files hold. Nothing here is random.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use walengine_net::model::{ClusterId, PartitionId, Timestamp};
+use walengine_replication::gossip::{
+    Founding, FoundingMember, Gossip, NodeMeta, Output, Promise, PromiseState, Settings, Standing,
+};
+
+const CLUSTER: ClusterId = ClusterId(0x000f_0e0d_0c0b_0a09_0807_0605_0403_0201);
+const BOOT_NANOS: u64 = 1_700_000_000_000_000_000;
+
+/// Names of the files without their ending, and the bytes.
+pub fn datagrams() -> BTreeMap<String, Vec<u8>> {
+    let mut said = BTreeMap::new();
+    for (proof, key) in [("crc", None), ("mac", Some([0x4b; 32]))] {
+        for conversation in [formed, released, refused, id_in_use, left] {
+            for bytes in conversation(key) {
+                said.entry(format!("{}_{proof}", name(&bytes))).or_insert(bytes);
+            }
+        }
+    }
+    said
+}
+
+/// Kind, and for SWIM and forming the message.
+fn name(bytes: &[u8]) -> String {
+    let (kind, body) = (bytes[6], &bytes[92..]);
+    match kind {
+        1 => "1_hello".into(),
+        2 => "2_welcome".into(),
+        3 => "3_refused".into(),
+        4 => format!("4_swim_{:02}", body[34 + 2 + 34]),
+        5 => format!("5_forming_{}", body[0]),
+        _ => "6_leave".into(),
+    }
+}
+
+fn address(node: u64) -> SocketAddr {
+    match node {
+        1 => "10.0.0.1:7451".parse().unwrap(),
+        other => format!("[fd00::{other}]:7451").parse().unwrap(),
+    }
+}
+
+fn settings(node: u64, key: Option<[u8; 32]>, expect: Option<usize>) -> Settings {
+    Settings {
+        node,
+        peer_address: address(node),
+        seeds: vec![address(1), address(2)],
+        key,
+        expect,
+        partitions: 8,
+        boot: Timestamp(BOOT_NANOS + node),
+        meta: NodeMeta {
+            client_address: format!("db{node}.example:7450"),
+            cores: 4,
+            version: "0.1.0".into(),
+            led: BTreeMap::from([(PartitionId(node as u16), 7), (PartitionId(70), 9)]),
+            free_bytes: 1 << 40,
+            leaving: false,
+        },
+    }
+}
+
+fn founding() -> Founding {
+    let member = |node: u64| FoundingMember {
+        node,
+        peer_address: address(node),
+        client_address: format!("db{node}.example:7450"),
+    };
+    Founding { cluster: CLUSTER, partitions: 8, members: vec![member(1), member(2)] }
+}
+
+fn promised() -> Standing {
+    let promise = Promise { state: PromiseState::Promised, founding: founding() };
+    Standing { cluster: None, promise: Some(promise) }
+}
+
+fn member() -> Standing {
+    Standing { cluster: Some((CLUSTER, 8)), promise: None }
+}
+
+/// Runs until `until`. Datagrams and disks take no time.
+fn talk(nodes: &mut [Gossip], addresses: &[SocketAddr], until: Duration) -> Vec<Vec<u8>> {
+    let mut said = Vec::new();
+    loop {
+        let mut quiet = false;
+        let now = nodes.iter().map(Gossip::next_wake).min().unwrap();
+        while !quiet {
+            quiet = true;
+            for at in 0..nodes.len() {
+                while let Some(output) = nodes[at].next_output() {
+                    quiet = false;
+                    match output {
+                        Output::Send { to, bytes } => {
+                            said.push(bytes.clone());
+                            if let Some(to) = addresses.iter().position(|&known| known == to) {
+                                nodes[to].handle(addresses[at], &bytes, now.min(until));
+                            }
+                        }
+                        Output::SavePromise(_) => nodes[at].promise_saved(now.min(until)),
+                        _ => {}
+                    }
+                }
+            }
+        }
+        if now >= until {
+            return said;
+        }
+        for node in nodes.iter_mut() {
+            node.tick(now);
+        }
+    }
+}
+
+fn start(settings: Settings, standing: Standing) -> Gossip {
+    Gossip::new(settings, standing, 1, Duration::ZERO).unwrap()
+}
+
+fn formed(key: Option<[u8; 32]>) -> Vec<Vec<u8>> {
+    let mut nodes = [
+        start(settings(1, key, Some(2)), promised()),
+        start(settings(2, key, Some(2)), Standing::default()),
+    ];
+    talk(&mut nodes, &[address(1), address(2)], Duration::from_secs(5))
+}
+
+/// The founder knows nothing of what it once began.
+fn released(key: Option<[u8; 32]>) -> Vec<Vec<u8>> {
+    let mut nodes = [
+        start(settings(1, key, None), Standing::default()),
+        start(settings(2, key, Some(2)), promised()),
+    ];
+    talk(&mut nodes, &[address(1), address(2)], Duration::from_secs(5))
+}
+
+fn refused(key: Option<[u8; 32]>) -> Vec<Vec<u8>> {
+    let mut nodes = [
+        start(settings(1, key, Some(2)), promised()),
+        start(settings(2, key, None), Standing::default()),
+    ];
+    talk(&mut nodes, &[address(1), address(2)], Duration::from_secs(5))
+}
+
+fn id_in_use(key: Option<[u8; 32]>) -> Vec<Vec<u8>> {
+    let second = Settings { peer_address: address(9), ..settings(2, key, None) };
+    let mut nodes = [
+        start(settings(1, key, None), member()),
+        start(settings(2, key, None), member()),
+        start(second, member()),
+    ];
+    let addresses = [address(1), address(2), address(9)];
+    let mut said = talk(&mut nodes[..2], &addresses[..2], Duration::from_secs(1));
+    said.extend(talk(&mut nodes, &addresses, Duration::from_secs(3)));
+    said
+}
+
+fn left(key: Option<[u8; 32]>) -> Vec<Vec<u8>> {
+    let mut nodes =
+        [start(settings(1, key, None), member()), start(settings(2, key, None), member())];
+    let addresses = [address(1), address(2)];
+    let mut said = talk(&mut nodes, &addresses, Duration::from_secs(2));
+    nodes[1].leave(Duration::from_secs(2));
+    said.extend(talk(&mut nodes, &addresses, Duration::from_millis(2_050)));
+    said
+}

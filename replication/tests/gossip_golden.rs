@@ -1,0 +1,44 @@
+//! Are the datagrams still those of version 1? The files are written by
+//! `examples/golden_gossip.rs`, never from here.
+
+#[path = "golden_gossip/datagrams.rs"]
+mod datagrams;
+
+use std::collections::BTreeSet;
+use std::path::Path;
+
+use datagrams::datagrams;
+
+fn folder() -> &'static Path {
+    Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/golden_gossip"))
+}
+
+#[test]
+fn every_form_of_every_kind_has_the_bytes_it_always_had() {
+    for (name, bytes) in datagrams() {
+        let golden = std::fs::read(folder().join(format!("{name}.bin"))).unwrap();
+        assert_eq!(bytes, golden, "{name}");
+    }
+}
+
+#[test]
+fn no_golden_file_is_forgotten_and_every_kind_has_one() {
+    let expected: BTreeSet<_> = datagrams().into_keys().map(|name| name + ".bin").collect();
+    let found: BTreeSet<_> = std::fs::read_dir(folder())
+        .unwrap()
+        .map(|file| file.unwrap().file_name().into_string().unwrap())
+        .filter(|name| name != "datagrams.rs")
+        .collect();
+    assert_eq!(found, expected);
+    for kind in
+        ["1_hello", "2_welcome", "3_refused", "6_leave"].into_iter().map(str::to_owned).chain(
+            (1..=7)
+                .map(|message| format!("5_forming_{message}"))
+                .chain([1, 2, 7, 8, 9].into_iter().map(|message| format!("4_swim_{message:02}"))),
+        )
+    {
+        for proof in ["crc", "mac"] {
+            assert!(found.contains(&format!("{kind}_{proof}.bin")), "{kind} {proof}: {found:?}");
+        }
+    }
+}
