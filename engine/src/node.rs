@@ -3,7 +3,7 @@
 //! Settings, preflight, lock, superblock, listening socket, shards; they serve once every partition
 //! has been recovered. A signal stops them: nothing new is taken, what is in flight is finished.
 
-use std::net::{SocketAddr, TcpListener, UdpSocket};
+use std::net::{SocketAddr, TcpListener};
 use std::os::fd::AsRawFd;
 use std::path::Path;
 use std::sync::Arc;
@@ -11,16 +11,13 @@ use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use walengine_net::model::{ClusterId, PartitionId};
-use walengine_replication::gossip::Founding;
-use walengine_replication::types::{Member, NodeId};
 
-use crate::config::{ClusterConfig, Config};
-use crate::control::forming::{self, FormingFile};
-use crate::control::{Control, Event, Order};
+use crate::config::Config;
+use crate::control::joining::{self, Joined};
+use crate::control::{Control, Event, Order, forming};
 use crate::fatal::{Fatal, Reason};
 use crate::limits::{
-    AWAIT_SAY_EVERY, AWAIT_STEP, COMMANDS_MAX, HANDOVERS_MAX, LEAVE_WITHIN, LISTEN_BACKLOG,
-    LISTEN_WITHIN, SPACE_EVERY,
+    COMMANDS_MAX, HANDOVERS_MAX, LEAVE_WITHIN, LISTEN_BACKLOG, LISTEN_WITHIN, SPACE_EVERY,
 };
 use crate::lock::{self, DirectoryLock};
 use crate::preflight;
@@ -93,10 +90,17 @@ pub fn serve(config: Config) -> Result<(), Fatal> {
                 Some(found) => found,
                 None => format_directory(&config)?,
             };
-            run(config, superblock, started, &sockets, &signals, None, Founders::default())?;
+            run(config, superblock, started, &sockets, &signals, None, &Founders::default())?;
         }
         Some(cluster) => {
-            serve_in_cluster(config, &cluster, found, started, &sockets, &signals)?;
+            let clients = sockets.clients.local_addr().unwrap_or(config.listen);
+            let joined = joining::enter(&config, &cluster, found, clients, &signals)?;
+            let Some(Joined { superblock, founders, control }) = joined else { return Ok(()) };
+            let control_now = Some(&control);
+            let ended =
+                run(config, superblock, started, &sockets, &signals, control_now, &founders);
+            control.stop(matches!(ended, Ok(End::Leave)));
+            ended?;
         }
     }
     Ok(())
@@ -107,110 +111,13 @@ fn not_alone() -> Fatal {
     Fatal::new(Reason::DataDirectory, message)
 }
 
-/// Finds the cluster, or forms it, and serves in it.
-fn serve_in_cluster(
-    config: Config,
-    cluster: &ClusterConfig,
-    found: Option<Superblock>,
-    started: Instant,
-    sockets: &Sockets,
-    signals: &flume::Receiver<i32>,
-) -> Result<(), Fatal> {
-    if found.is_some_and(|found| !found.replicated) {
-        let message = "this data directory was formatted to serve alone; name another --data for \
-                       a node of a cluster, and import what this one holds";
-        return Err(Fatal::new(Reason::DataDirectory, message));
-    }
-    let gossip = UdpSocket::bind(cluster.peer_listen)
-        .map_err(|error| cannot_listen("--peer-listen", cluster.peer_listen, &error))?;
-    let clients = sockets.clients.local_addr().unwrap_or(config.listen);
-    let forming = FormingFile::open(&config.data, found.map(|found| found.node))?;
-    let (node, mut founding) = (forming.node(), forming.founding().cloned());
-    let known = found.map(|found| (found.cluster, found.partitions));
-    let control =
-        Control::start(&config, cluster, forming, known, gossip, cluster.advertised(clients))?;
-    let superblock = match found {
-        Some(found) => Some(found),
-        None => match await_cluster(cluster, &control, signals)? {
-            None => None,
-            Some(Event::Joined(id, partitions)) => {
-                tracing::info!("node {node} joins cluster {:032x}", id.0);
-                Some(format_member(&config, id, node, partitions)?)
-            }
-            Some(Event::Formed(formed)) => {
-                let (id, nodes) = (formed.cluster, formed.members.len());
-                tracing::info!("node {node} forms cluster {:032x} with {nodes} nodes", id.0);
-                let partitions = formed.partitions;
-                founding = Some(formed);
-                Some(format_member(&config, id, node, partitions)?)
-            }
-            Some(Event::Failed(fatal)) => return Err(fatal),
-        },
-    };
-    let Some(superblock) = superblock else {
-        control.stop(false);
-        return Ok(());
-    };
-    let founders = founders(node, founding.as_ref(), &superblock, cluster.replicas);
-    let ended = run(config, superblock, started, sockets, signals, Some(&control), founders);
-    control.stop(matches!(ended, Ok(End::Leave)));
-    ended.map(|_| ())
-}
-
-/// The voters that the groups of a new cluster begin with; nobody's business but one node's, so
-/// that all begin with the same.
-fn founders(
-    node: NodeId,
-    founding: Option<&Founding>,
-    superblock: &Superblock,
-    replicas: usize,
-) -> Founders {
-    let founding = founding.filter(|founding| founding.cluster == superblock.cluster);
-    let Some(founding) = founding else { return Founders::default() };
-    let mut members: Vec<_> = founding.members.iter().collect();
-    members.sort_unstable_by_key(|member| member.node);
-    if members.first().map(|first| first.node) != Some(node) {
-        return Founders::default();
-    }
-    let voters = members
-        .into_iter()
-        .take(replicas)
-        .map(|founder| (founder.node, Member { peer_address: founder.peer_address.to_string() }));
-    Arc::new(voters.collect())
-}
-
-/// Waits until there is a cluster. `None` after a signal.
-fn await_cluster(
-    cluster: &ClusterConfig,
-    control: &Control,
-    signals: &flume::Receiver<i32>,
-) -> Result<Option<Event>, Fatal> {
-    let wanted = match cluster.expect {
-        Some(expect) => format!("{expect} nodes that name each other to form a cluster"),
-        None => "a node of a cluster to join".to_owned(),
-    };
-    tracing::info!("waiting for {wanted}; --join names {:?}", cluster.join);
-    let mut said = Instant::now();
-    loop {
-        if signals.recv_timeout(AWAIT_STEP).is_ok() {
-            return Ok(None);
-        }
-        match control.events.try_recv() {
-            Ok(event) => return Ok(Some(event)),
-            Err(flume::TryRecvError::Empty) => {}
-            Err(flume::TryRecvError::Disconnected) => {
-                return Err(Fatal::new(Reason::Listen, "gossip has ended; its reason is above"));
-            }
-        }
-        if said.elapsed() >= AWAIT_SAY_EVERY {
-            said = Instant::now();
-            tracing::warn!("still waiting for {wanted}");
-        }
-    }
-}
-
 /// Formats a data directory without serving it. An existing one is an error.
 pub fn format(config: &Config) -> Result<Superblock, Fatal> {
+    if config.cluster.is_some() {
+        let message = "a node of a cluster formats its data directory itself when it forms or joins \
+                       one: start it without `format`";
+        return Err(Fatal::new(Reason::Usage, message));
+    }
     preflight::check_machine(1)?;
     if !prepare_directory(config)? {
         let message = format!(
@@ -292,29 +199,8 @@ fn format_directory(config: &Config) -> Result<Superblock, Fatal> {
     write_superblock(config, superblock)
 }
 
-/// Formats the data directory of a cluster's node: its partitions first, so that one that is
-/// missing later is known to be lost.
-fn format_member(
-    config: &Config,
-    cluster: ClusterId,
-    node: NodeId,
-    partitions: u16,
-) -> Result<Superblock, Fatal> {
-    let superblock = Superblock {
-        cluster,
-        node,
-        partitions,
-        segment_bytes: config.segment_bytes,
-        created: crate::runtime_glommio::GlommioRuntime::new().now(),
-        replicated: true,
-    };
-    let (disk, data) = (GlommioDisk::new(&config.data), config.data.clone());
-    on_executor(async move { shard::groups::format(&disk, &data, &superblock).await })?
-        .map_err(|error| shard::open_failed(&error))?;
-    write_superblock(config, superblock)
-}
-
-fn write_superblock(config: &Config, superblock: Superblock) -> Result<Superblock, Fatal> {
+/// Writes the superblock: from then on the data directory is whole.
+pub fn write_superblock(config: &Config, superblock: Superblock) -> Result<Superblock, Fatal> {
     let dir = config.data.clone();
     on_executor(
         async move { superblock::write(&GlommioDisk::new(&dir), &dir, &superblock).await },
@@ -342,7 +228,8 @@ fn listen(address: SocketAddr, flag: &str) -> Result<TcpListener, Fatal> {
     Ok(listener)
 }
 
-fn cannot_listen(flag: &str, address: SocketAddr, error: &std::io::Error) -> Fatal {
+/// Why an address can't be listened on, and what to do.
+pub fn cannot_listen(flag: &str, address: SocketAddr, error: &std::io::Error) -> Fatal {
     let other = format!("choose another address with {flag}");
     let fix = match error.kind() {
         std::io::ErrorKind::AddrInUse => "another process has it; stop that or choose another",
@@ -377,7 +264,7 @@ fn run(
     sockets: &Sockets,
     signals: &flume::Receiver<i32>,
     control: Option<&Control>,
-    founders: Founders,
+    founders: &Founders,
 ) -> Result<End, Fatal> {
     warn_of_other_settings(&config, &superblock);
     let shared = Arc::new(Shared {

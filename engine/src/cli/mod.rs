@@ -80,7 +80,7 @@ struct Freshly {
 #[derive(Debug, clap::Subcommand)]
 enum Command {
     /// Format a data directory without serving it
-    Format(ServeArguments),
+    Format(Box<ServeArguments>),
     /// Import transfers from a CSV file; running it again changes nothing
     Import(import::Arguments),
     /// Print accounts with their balances in minor units
@@ -137,7 +137,7 @@ pub fn run(arguments: Arguments) -> ExitCode {
     }
     let result = match arguments.command {
         None => serve(arguments.serve),
-        Some(Command::Format(arguments)) => format(arguments),
+        Some(Command::Format(arguments)) => format(*arguments),
         Some(Command::Import(arguments)) => import::run(&arguments),
         Some(Command::Accounts(arguments)) => accounts::run(&arguments),
         Some(Command::Account(arguments)) => accounts::run_one(&arguments),

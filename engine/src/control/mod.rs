@@ -3,6 +3,7 @@
 //! path runs here.
 
 pub mod forming;
+pub mod joining;
 pub mod view;
 
 use std::collections::BTreeMap;

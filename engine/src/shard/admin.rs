@@ -164,17 +164,19 @@ pub async fn obey<D: Disk, R: Runtime>(
             let alive = |id: NodeId| node.cluster.borrow().is_alive(id);
             match removal(&report, removed, alive) {
                 Err(why) => (AdminState::Refused, why),
-                Ok(None) => (AdminState::Unchanged, "it is not in the group".to_owned()),
-                Ok(Some(voters)) => {
+                Ok(Removal::Nothing) => {
+                    (AdminState::Unchanged, "it is not in the group".to_owned())
+                }
+                Ok(removal) => {
                     if removed == group.identity().node {
                         // It leads: somebody else must, to take it out.
                         group.hand_over(None).await;
                         let refused = Refused::NotLeader(group.leader());
                         return node.put_refused(&outbox, head, &refused);
                     }
-                    let changed = match voters {
-                        Some(voters) => group.set_voters(voters).await,
-                        None => group.remove_learner(removed).await,
+                    let changed = match removal {
+                        Removal::Voter(left) => group.set_voters(left).await,
+                        _ => group.remove_learner(removed).await,
                     };
                     match changed {
                         Ok(()) => (AdminState::Done, String::new()),
@@ -187,8 +189,18 @@ pub async fn obey<D: Disk, R: Runtime>(
     outbox.put(kind, head, &AdminReply::new(state, &message));
 }
 
-/// The voters that are left when a node is removed; `None` if it is none of them. The inner option
-/// is that, the outer one whether it is in the group at all.
+/// What removing a node takes.
+#[derive(Debug, PartialEq, Eq)]
+enum Removal {
+    /// It is not in the group.
+    Nothing,
+    /// It learns, and has no vote.
+    Learner,
+    /// It votes; these are left.
+    Voter(BTreeSet<NodeId>),
+}
+
+/// What removing a node takes.
 ///
 /// # Errors
 /// Why it must not be removed, in words.
@@ -196,15 +208,15 @@ fn removal(
     report: &GroupReport,
     removed: NodeId,
     alive: impl Fn(NodeId) -> bool,
-) -> Result<Option<Option<BTreeSet<NodeId>>>, String> {
+) -> Result<Removal, String> {
     if report.is_changing {
         return Err("the group is changing already: ask again in a moment".to_owned());
     }
     if !report.members.contains_key(&removed) {
-        return Ok(None);
+        return Ok(Removal::Nothing);
     }
     if !report.voters.contains(&removed) {
-        return Ok(Some(None));
+        return Ok(Removal::Learner);
     }
     let mut left: BTreeSet<_> = report.voters.iter().copied().collect();
     left.remove(&removed);
@@ -217,7 +229,7 @@ fn removal(
             report.voters.len()
         ));
     }
-    Ok(Some(Some(left)))
+    Ok(Removal::Voter(left))
 }
 
 #[cfg(test)]
@@ -248,9 +260,9 @@ mod tests {
     fn a_removal_never_leaves_less_than_a_majority() {
         let three = group(&[1, 2, 3], &[4]);
         let all = |_| true;
-        assert_eq!(removal(&three, 3, all), Ok(Some(Some(BTreeSet::from([1, 2])))));
-        assert_eq!(removal(&three, 4, all), Ok(Some(None)));
-        assert_eq!(removal(&three, 5, all), Ok(None));
+        assert_eq!(removal(&three, 3, all), Ok(Removal::Voter(BTreeSet::from([1, 2]))));
+        assert_eq!(removal(&three, 4, all), Ok(Removal::Learner));
+        assert_eq!(removal(&three, 5, all), Ok(Removal::Nothing));
         assert!(removal(&three, 3, |node| node != 2).is_err(), "1 alone is not sure of 1 and 2");
         assert!(removal(&group(&[1], &[]), 1, all).is_err(), "nobody would be left");
         let changing = GroupReport { is_changing: true, ..three };

@@ -13,6 +13,7 @@ pub mod members;
 pub mod opening;
 pub mod outbox;
 pub mod partition;
+mod proposals;
 pub mod reader;
 pub mod reads;
 pub mod replica;

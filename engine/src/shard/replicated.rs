@@ -13,10 +13,7 @@ use std::time::Duration;
 
 use openraft::alias::OneshotReceiverOf;
 use openraft::async_runtime::WatchReceiver;
-use openraft::impls::ProgressResponder;
 use openraft::raft::ClientWriteResult;
-use openraft::vote::RaftLeaderId;
-use openraft::vote::leader_id_std::LeaderId;
 use openraft::{Config, Raft, ReadPolicy, SnapshotPolicy};
 use walengine_net::entry::{EntryKind, RecordHead};
 use walengine_net::model::{EVENT_BYTES, EventBytes, Offset};
@@ -32,9 +29,7 @@ use super::replica::Replica;
 use super::request::{Counters, Identity, Refused, Taken};
 use super::waiters::{Answer, Waiters};
 use crate::ledger::{Ledger, Outcomes};
-use crate::limits::{
-    CLOSE_WITHIN, FLUSH_PARALLEL_BYTES_MIN, PROPOSED_BYTES_MAX, RETRY_AFTER_MILLIS,
-};
+use crate::limits::{CLOSE_WITHIN, PROPOSED_BYTES_MAX, RETRY_AFTER_MILLIS};
 use crate::local::Notify;
 use crate::planted::{Bug, is_planted};
 use crate::raft_apply::RaftApply;
@@ -78,18 +73,18 @@ pub(super) struct Inner<D: Disk, R: Runtime> {
     /// By offset.
     pub(super) waiters: Waiters,
     /// Sealed and not handed to consensus yet, in order.
-    proposals: RefCell<VecDeque<Batch>>,
+    pub(super) proposals: RefCell<VecDeque<Batch>>,
     /// Handed to consensus, in order, with where it tells what came of them.
-    proposed: RefCell<VecDeque<(Batch, Told)>>,
+    pub(super) proposed: RefCell<VecDeque<(Batch, Told)>>,
     /// There is something to seal, or a reason to stop.
-    work: Notify,
+    pub(super) work: Notify,
     /// Something was handed to consensus.
-    handed: Notify,
+    pub(super) handed: Notify,
     /// Committed state has moved, or this replica has stopped.
-    changed: Notify,
+    pub(super) changed: Notify,
     full: Cell<bool>,
     closing: Cell<bool>,
-    closed: Cell<bool>,
+    pub(super) closed: Cell<bool>,
     /// Leadership is about to move: nothing new is taken.
     pub(super) pausing: Cell<bool>,
     /// Why consensus has stopped by itself, if it has.
@@ -99,7 +94,7 @@ pub(super) struct Inner<D: Disk, R: Runtime> {
 }
 
 /// Tells whether consensus took a batch.
-type Told = OneshotReceiverOf<Types, ClientWriteResult<Types>>;
+pub(super) type Told = OneshotReceiverOf<Types, ClientWriteResult<Types>>;
 
 /// How groups are run: see DESIGN section 7.
 fn config(timing: GroupTiming) -> Config {
@@ -378,7 +373,7 @@ impl<D: Disk, R: Runtime> Replicated<D, R> {
     }
 
     /// Tells everybody whose place was reached, or cut off.
-    fn settle(&self) {
+    pub(super) fn settle(&self) {
         let inner = &*self.inner;
         let (cut, committed) = {
             let mut replica = inner.replica.borrow_mut();
@@ -391,89 +386,6 @@ impl<D: Disk, R: Runtime> Replicated<D, R> {
         if let Some(stopped) = self.stopped() {
             inner.waiters.lost(&stopped);
         }
-    }
-
-    /// Seals batches and hands them to consensus until the partition has closed; the only task that
-    /// does.
-    async fn run(&self) {
-        let inner = &*self.inner;
-        loop {
-            let (work, applied) = (inner.work.changed(), inner.apply.changed());
-            let applied = applied.changed();
-            self.settle();
-            inner.changed.notify_all();
-            if self.stopped().is_some() || inner.closed.get() {
-                return;
-            }
-            while let Some(batch) = self.next_proposal() {
-                if !self.propose(batch).await {
-                    return; // consensus has stopped; its metrics say so, too
-                }
-            }
-            futures_lite::future::or(applied, work).await;
-        }
-    }
-
-    /// One small batch on its way at a time gathers what arrives meanwhile; large ones go side by
-    /// side.
-    fn next_proposal(&self) -> Option<Batch> {
-        let inner = &*self.inner;
-        let mut proposals = inner.proposals.borrow_mut();
-        let mut replica = inner.replica.borrow_mut();
-        let open_bytes = replica.open().body_bytes();
-        let alone = replica.decided() == 0;
-        if proposals.is_empty() && (alone || open_bytes >= FLUSH_PARALLEL_BYTES_MIN) {
-            proposals.extend(replica.seal());
-        }
-        proposals.pop_front()
-    }
-
-    /// Hands a batch to consensus, in its own term or not at all. False if consensus has stopped.
-    async fn propose(&self, batch: Batch) -> bool {
-        let inner = &*self.inner;
-        self.count(|counters| {
-            counters.entries += 1;
-            counters.records += u64::from(batch.records);
-        });
-        let leader = LeaderId::new(batch.term, inner.identity.node).to_committed();
-        let (responder, told) = ProgressResponder::complete_only();
-        let write = inner.raft.write(batch.clone()).with_leader(leader).responder(responder);
-        if write.await.is_err() {
-            return false;
-        }
-        inner.proposed.borrow_mut().push_back((batch, told));
-        inner.handed.notify_all();
-        true
-    }
-
-    /// Hears what came of the batches that were handed to consensus, in their order: one that was
-    /// refused is taken back. Leadership has ended then, or its lease; in the same term others may
-    /// be taken again.
-    async fn hear(&self) {
-        let inner = &*self.inner;
-        loop {
-            let handed = inner.handed.changed();
-            let next = inner.proposed.borrow_mut().pop_front();
-            let Some((batch, told)) = next else {
-                if inner.closed.get() {
-                    return;
-                }
-                handed.await;
-                continue;
-            };
-            if let Ok(Err(_)) = told.await {
-                self.refused(&batch);
-            }
-        }
-    }
-
-    fn refused(&self, batch: &Batch) {
-        let inner = &*self.inner;
-        if inner.replica.borrow_mut().refused(batch) {
-            // All of them were decided behind it.
-            inner.proposals.borrow_mut().clear();
-        }
-        inner.work.notify_all();
     }
 
     /// Completes when this node has applied everything that was committed anywhere before the call:
@@ -584,7 +496,7 @@ impl<D: Disk, R: Runtime> Replicated<D, R> {
         closed.map_err(|error| Refused::Stopped(error.to_string()))
     }
 
-    fn count(&self, change: impl FnOnce(&mut Counters)) {
+    pub(super) fn count(&self, change: impl FnOnce(&mut Counters)) {
         let mut counters = self.inner.counters.get();
         change(&mut counters);
         self.inner.counters.set(counters);

@@ -244,7 +244,11 @@ impl<G: Answering, R: Runtime> Peer<G, R> {
             Message::SnapshotChunk(chunk) => self.snapshot_chunk(request, &chunk),
             Message::SnapshotEnd(end) => self.snapshot_end(request, end),
             _ => {
-                self.refuse(request, PeerErrorCode::UnknownKind, "an answer where a request is due")
+                self.refuse(
+                    request,
+                    PeerErrorCode::UnknownKind,
+                    "an answer where a request is due",
+                );
             }
         }
     }

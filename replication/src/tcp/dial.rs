@@ -220,8 +220,8 @@ impl<R: Runtime> Dialer<R> {
 
     fn down(&self, link: &Link, pause: Duration) {
         let runtime = &self.inner.runtime;
-        let jitter = pause.mul_f64((runtime.random_u64() % 1024) as f64 / 2048.0);
-        let until = runtime.elapsed() + pause / 2 + jitter;
+        let share = (runtime.random_u64() % 1024) as u32; // of the second half
+        let until = runtime.elapsed() + pause / 2 + pause / 2 * share / 1024;
         link.state.replace(State::Down { until, pause: (pause * 2).min(AGAIN_AFTER.1) });
         link.changed.notify_all();
     }

@@ -1,0 +1,152 @@
+//! How a node comes into its cluster: it waits for one or helps to form it, and formats its data
+//! directory as a member's. Runs on the main thread, before there are shards.
+
+use std::net::{SocketAddr, UdpSocket};
+use std::sync::Arc;
+use std::time::Instant;
+
+use walengine_net::model::ClusterId;
+use walengine_replication::gossip::Founding;
+use walengine_replication::types::{Member, NodeId};
+
+use super::forming::FormingFile;
+use super::{Control, Event};
+use crate::config::{ClusterConfig, Config};
+use crate::fatal::{Fatal, Reason};
+use crate::limits::{AWAIT_SAY_EVERY, AWAIT_STEP};
+use crate::node::{cannot_listen, on_executor, write_superblock};
+use crate::runtime::Runtime as _;
+use crate::runtime_glommio::GlommioRuntime;
+use crate::shard::{self, Founders};
+use crate::storage::glommio_disk::GlommioDisk;
+use crate::storage::layout::Superblock;
+
+/// A node that is in its cluster.
+pub struct Joined {
+    /// Of its data directory.
+    pub superblock: Superblock,
+    /// The voters that this node begins the groups with; empty if others see to that.
+    pub founders: Founders,
+    /// Gossip goes on.
+    pub control: Control,
+}
+
+/// Starts gossip, and waits for a cluster if the data directory is new (`found` is `None`). `None`
+/// after a signal. `clients` is where this node takes clients.
+pub fn enter(
+    config: &Config,
+    cluster: &ClusterConfig,
+    found: Option<Superblock>,
+    clients: SocketAddr,
+    signals: &flume::Receiver<i32>,
+) -> Result<Option<Joined>, Fatal> {
+    if found.is_some_and(|found| !found.replicated) {
+        let message = "this data directory was formatted to serve alone; name another --data for \
+                       a node of a cluster, and import what this one holds";
+        return Err(Fatal::new(Reason::DataDirectory, message));
+    }
+    let gossip = UdpSocket::bind(cluster.peer_listen)
+        .map_err(|error| cannot_listen("--peer-listen", cluster.peer_listen, &error))?;
+    let forming = FormingFile::open(&config.data, found.map(|found| found.node))?;
+    let (node, mut founding) = (forming.node(), forming.founding().cloned());
+    let known = found.map(|found| (found.cluster, found.partitions));
+    let control =
+        Control::start(config, cluster, forming, known, gossip, cluster.advertised(clients))?;
+    let superblock = match found {
+        Some(found) => found,
+        None => match await_cluster(cluster, &control, signals)? {
+            None => {
+                control.stop(false);
+                return Ok(None);
+            }
+            Some(Event::Joined(id, partitions)) => {
+                tracing::info!("node {node} joins cluster {:032x}", id.0);
+                format(config, id, node, partitions)?
+            }
+            Some(Event::Formed(formed)) => {
+                let (id, nodes) = (formed.cluster, formed.members.len());
+                tracing::info!("node {node} forms cluster {:032x} with {nodes} nodes", id.0);
+                let partitions = formed.partitions;
+                founding = Some(formed);
+                format(config, id, node, partitions)?
+            }
+            Some(Event::Failed(fatal)) => return Err(fatal),
+        },
+    };
+    let founders = founders(node, founding.as_ref(), &superblock, cluster.replicas);
+    Ok(Some(Joined { superblock, founders, control }))
+}
+
+/// The voters that the groups of a new cluster begin with. Only one node gets them, so that nobody
+/// begins with others.
+fn founders(
+    node: NodeId,
+    founding: Option<&Founding>,
+    superblock: &Superblock,
+    replicas: usize,
+) -> Founders {
+    let founding = founding.filter(|founding| founding.cluster == superblock.cluster);
+    let Some(founding) = founding else { return Founders::default() };
+    let mut members: Vec<_> = founding.members.iter().collect();
+    members.sort_unstable_by_key(|member| member.node);
+    if members.first().map(|first| first.node) != Some(node) {
+        return Founders::default();
+    }
+    let voters = members
+        .into_iter()
+        .take(replicas)
+        .map(|founder| (founder.node, Member { peer_address: founder.peer_address.to_string() }));
+    Arc::new(voters.collect())
+}
+
+/// Waits until there is a cluster. `None` after a signal.
+fn await_cluster(
+    cluster: &ClusterConfig,
+    control: &Control,
+    signals: &flume::Receiver<i32>,
+) -> Result<Option<Event>, Fatal> {
+    let wanted = match cluster.expect {
+        Some(expect) => format!("{expect} nodes that name each other to form a cluster"),
+        None => "a node of a cluster to join".to_owned(),
+    };
+    tracing::info!("waiting for {wanted}; --join names {:?}", cluster.join);
+    let mut said = Instant::now();
+    loop {
+        if signals.recv_timeout(AWAIT_STEP).is_ok() {
+            return Ok(None);
+        }
+        match control.events.try_recv() {
+            Ok(event) => return Ok(Some(event)),
+            Err(flume::TryRecvError::Empty) => {}
+            Err(flume::TryRecvError::Disconnected) => {
+                return Err(Fatal::new(Reason::Listen, "gossip has ended; its reason is above"));
+            }
+        }
+        if said.elapsed() >= AWAIT_SAY_EVERY {
+            said = Instant::now();
+            tracing::warn!("still waiting for {wanted}");
+        }
+    }
+}
+
+/// Formats the data directory of a cluster's node: its partitions first, so that one that is
+/// missing later is known to be lost.
+fn format(
+    config: &Config,
+    cluster: ClusterId,
+    node: NodeId,
+    partitions: u16,
+) -> Result<Superblock, Fatal> {
+    let superblock = Superblock {
+        cluster,
+        node,
+        partitions,
+        segment_bytes: config.segment_bytes,
+        created: GlommioRuntime::new().now(),
+        replicated: true,
+    };
+    let (disk, data) = (GlommioDisk::new(&config.data), config.data.clone());
+    on_executor(async move { shard::groups::format(&disk, &data, &superblock).await })?
+        .map_err(|error| shard::open_failed(&error))?;
+    write_superblock(config, superblock)
+}
