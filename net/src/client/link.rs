@@ -416,7 +416,7 @@ impl<T> Link<T> {
         if directory.claim_refresh(now) {
             self.session.ask_cluster(now);
         }
-        let is_idle = self.session.inflight() == 0 && matches!(self.lane, Lane::Reader(_));
+        let is_idle = self.session.inflight() == 0 && self.lane != Lane::Home;
         if is_idle && directory.is_misplaced(self.session.partition(), self.lane, now) {
             self.is_redirected = true;
             return Err(Hangup);
