@@ -6,9 +6,13 @@
 #![forbid(unsafe_code)]
 
 pub mod cluster;
+pub mod crowd;
+pub mod linear;
 pub mod load;
 pub mod memory;
 pub mod mount;
+pub mod network;
+pub mod nodes;
 pub mod oracle;
 pub mod partition;
 pub mod press;

@@ -206,7 +206,11 @@ pub struct Server {
 }
 
 impl Server {
-    fn wait_until_serving(&mut self) {
+    /// Waits until it serves.
+    ///
+    /// # Panics
+    /// If it does not; the message has what it said.
+    pub fn wait_until_serving(&mut self) {
         let by = Instant::now() + PATIENCE;
         loop {
             self.address = address_in(&self.log());
@@ -219,6 +223,11 @@ impl Server {
             assert!(Instant::now() < by, "the server does not serve:\n{}", self.log());
             std::thread::sleep(LOOK_EVERY);
         }
+    }
+
+    /// Its process.
+    pub fn process_id(&self) -> u32 {
+        self.child.id()
     }
 
     /// Where it listens.

@@ -73,9 +73,43 @@ impl Wire {
     /// Nobody listens, or the connection was lost.
     pub fn greeted(address: SocketAddr, partition: u16) -> io::Result<Self> {
         let mut wire = Self::connect(address, partition)?;
-        let reply = wire.call(&Hello { partition, client_name: "tests" })?;
+        wire.greet()?;
+        Ok(wire)
+    }
+
+    /// As [`Self::greeted`], where nobody may be in: each step may take as long as `within`, later
+    /// ones too.
+    ///
+    /// # Errors
+    /// Nobody listens or answers in time, or the connection was lost.
+    pub fn greeted_within(
+        address: SocketAddr,
+        partition: u16,
+        within: Duration,
+    ) -> io::Result<Self> {
+        let stream = TcpStream::connect_timeout(&address, within)?;
+        stream.set_nodelay(true)?;
+        let partition = PartitionId(partition);
+        let mut wire = Self { stream, partition, received: Vec::new(), last_request: 0 };
+        wire.wait_at_most(within)?;
+        wire.greet()?;
+        Ok(wire)
+    }
+
+    /// From now on each read and each write may take this long.
+    ///
+    /// # Errors
+    /// The socket does not take it.
+    pub fn wait_at_most(&mut self, within: Duration) -> io::Result<()> {
+        self.stream.set_read_timeout(Some(within))?;
+        self.stream.set_write_timeout(Some(within))
+    }
+
+    fn greet(&mut self) -> io::Result<()> {
+        let hello = Hello { partition: self.partition.0, client_name: "tests" };
+        let reply = self.call(&hello)?;
         match reply.kind {
-            Kind::HelloReply => Ok(wire),
+            Kind::HelloReply => Ok(()),
             kind => Err(io::Error::other(format!("{kind:?} {:?}", reply.error()))),
         }
     }

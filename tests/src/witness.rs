@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 
 use walengine_net::client::blocking::Client;
 use walengine_net::entry::{EntryKind, access_events};
-use walengine_net::message::{EventOutcome, IdNamespace, SubmitReply};
+use walengine_net::message::{Entries, EventOutcome, IdNamespace, SubmitReply};
 use walengine_net::model::{
     Account, AccountId, Amount, Event, EventBytes, EventId, EventKind, Offset, PartitionId,
     Resolved, Timestamp, Transfer, TransferFlags, Verdict, event_id, event_kind,
@@ -20,24 +20,24 @@ const STATUS_IDS: usize = 8000;
 const PAGE_BYTES: usize = 1 << 20;
 
 /// A name: accounts and events are named apart.
-type Name = (bool, u128);
+pub(crate) type Name = (bool, u128);
 
 /// One record of the log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Record {
-    offset: Offset,
-    verdict: Verdict,
-    timestamp: Timestamp,
-    event: EventBytes,
+pub(crate) struct Record {
+    pub(crate) offset: Offset,
+    pub(crate) verdict: Verdict,
+    pub(crate) timestamp: Timestamp,
+    pub(crate) event: EventBytes,
 }
 
 /// What is known of one partition.
 #[derive(Debug, Default)]
-struct History {
+pub(crate) struct History {
     partition: PartitionId,
-    next_offset: Offset,
+    pub(crate) next_offset: Offset,
     last_timestamp: Timestamp,
-    records: HashMap<Name, Record>,
+    pub(crate) records: HashMap<Name, Record>,
     accounts: BTreeMap<AccountId, Account>,
     pendings: HashMap<EventId, (AccountId, AccountId, Amount)>,
 }
@@ -51,7 +51,7 @@ pub struct Witness {
     survived: u64,
 }
 
-fn name_of(event: &EventBytes) -> Name {
+pub(crate) fn name_of(event: &EventBytes) -> Name {
     (event_kind(event) == Ok(EventKind::Account), event_id(event))
 }
 
@@ -127,34 +127,43 @@ impl Witness {
     }
 }
 
+/// The records of these entries, with what they came to.
+pub(crate) fn records_of(entries: Entries<'_>) -> impl Iterator<Item = (Record, Option<Resolved>)> {
+    entries.flat_map(|entry| {
+        let (header, body) = entry.unwrap();
+        if header.meta.kind != EntryKind::Events {
+            return Vec::new();
+        }
+        let body = access_events(body).unwrap();
+        let resolved = body.resolved.iter().map(Resolved::from_bytes);
+        let resolved: HashMap<u32, Resolved> =
+            resolved.map(|resolved| (resolved.index, resolved)).collect();
+        let each = (0..).zip(body.events.iter().zip(body.verdicts.iter()));
+        let records = each.map(|(place, (event, verdict))| {
+            let record = Record {
+                offset: header.meta.base_offset.plus(u64::from(place)),
+                verdict: Verdict::from_number(*verdict).unwrap(),
+                timestamp: Timestamp(header.meta.timestamp.0 + u64::from(place)),
+                event: *event,
+            };
+            (record, resolved.get(&place).copied())
+        });
+        records.collect()
+    })
+}
+
 impl History {
+    /// An account's balances now; `None` if there is no such account.
+    pub(crate) fn balances(&self, account: AccountId) -> Option<[u128; 4]> {
+        self.accounts.get(&account).map(balances)
+    }
+
     /// Reads what the log has grown by. Every record is a new name at the next offset.
     fn read_on(&mut self, client: &mut Client) {
         loop {
             let page = client.read_log(self.partition, self.next_offset, PAGE_BYTES, &[]).unwrap();
-            for entry in page.entries() {
-                let (header, body) = entry.unwrap();
-                if header.meta.kind != EntryKind::Events {
-                    continue;
-                }
-                let body = access_events(body).unwrap();
-                let resolved: HashMap<u32, Resolved> = body
-                    .resolved
-                    .iter()
-                    .map(Resolved::from_bytes)
-                    .map(|resolved| (resolved.index, resolved))
-                    .collect();
-                for (place, (event, verdict)) in
-                    (0..).zip(body.events.iter().zip(body.verdicts.iter()))
-                {
-                    let record = Record {
-                        offset: header.meta.base_offset.plus(u64::from(place)),
-                        verdict: Verdict::from_number(*verdict).unwrap(),
-                        timestamp: Timestamp(header.meta.timestamp.0 + u64::from(place)),
-                        event: *event,
-                    };
-                    self.add(record, resolved.get(&place));
-                }
+            for (record, resolved) in records_of(page.entries()) {
+                self.add(record, resolved.as_ref());
             }
             if self.next_offset >= page.durable_offset {
                 return;
@@ -162,7 +171,8 @@ impl History {
         }
     }
 
-    fn add(&mut self, record: Record, resolved: Option<&Resolved>) {
+    /// The next record of the log.
+    pub(crate) fn add(&mut self, record: Record, resolved: Option<&Resolved>) {
         assert_eq!(record.offset, self.next_offset, "offsets have no gaps");
         assert!(record.timestamp > self.last_timestamp, "log time moved back");
         (self.next_offset, self.last_timestamp) = (record.offset.plus(1), record.timestamp);
@@ -347,7 +357,7 @@ impl History {
     }
 }
 
-fn balances(account: &Account) -> [u128; 4] {
+pub(crate) fn balances(account: &Account) -> [u128; 4] {
     let Account { debits_pending, debits_posted, credits_pending, credits_posted, .. } = account;
     [debits_pending.0, debits_posted.0, credits_pending.0, credits_posted.0]
 }

@@ -1,10 +1,20 @@
 //! Do a bank's real transactions come to the balances that its own table gives? By the command line.
 
 use std::fs::{self, File};
-use std::io::Read;
+use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use flate2::read::GzDecoder;
+use walengine_net::limits::LOOKUP_IDS_MAX;
+use walengine_net::message::{
+    Freshness, ListAccounts, ListAccountsReply, LookupAccounts, LookupAccountsReply,
+};
+use walengine_net::model::{Account, Book, Offset};
+use walengine_net::names;
+use walengine_tests::nodes::Nodes;
 use walengine_tests::server::{Launch, Server, TestDir, run_command};
 
 const VARIABLE: &str = "WALENGINE_TEST_DATA";
@@ -99,4 +109,99 @@ fn a_banks_transactions_come_to_its_balances_once_and_survive_a_kill() {
     balances_are_as_expected(&server, dir.path());
     repeats_change_nothing(&server, dir.path());
     server.stop();
+}
+
+/// Rows that are fed at a time: about as many as the import sends at once.
+const FED_ROWS: usize = 7000;
+/// Between them, so that there is time to kill leaders.
+const FEED_EVERY: Duration = Duration::from_millis(150);
+/// Records in the log at which the leader is killed.
+const KILL_AT: [u64; 2] = [9000, 30_000];
+const ELECTION_MILLIS: &str = "300";
+const PATIENCE: Duration = Duration::from_mins(1);
+
+/// Writes the file's lines into a pipe as a slow source does.
+fn feed(pipe: &Path, text: &str) {
+    let mut pipe = File::options().write(true).open(pipe).unwrap();
+    let lines: Vec<&str> = text.split_inclusive('\n').collect();
+    for lines in lines.chunks(FED_ROWS) {
+        pipe.write_all(lines.concat().as_bytes()).unwrap();
+        thread::sleep(FEED_EVERY);
+    }
+}
+
+/// How far a node's own state reaches.
+fn reaches(nodes: &Nodes, node: usize, freshness: Freshness) -> Option<u64> {
+    let list = ListAccounts { at_least: freshness.number(), after: 0, limit: 1 };
+    let reply = nodes.wire(node).call(&list).ok()?;
+    let refused = reply.error().is_some();
+    (!refused).then(|| reply.open::<ListAccountsReply<'_>>().next_offset.to_native())
+}
+
+/// Each account has what the table says, by the answer of this node from its own state.
+fn node_has_expected_balances(nodes: &Nodes, node: usize, end: u64) {
+    let expected = unpacked(&data("expected_balances.csv.gz"));
+    let rows: Vec<Vec<&str>> =
+        expected.lines().skip(1).map(|line| line.split(',').collect()).collect();
+    let at_least = Freshness::AtLeast(Offset(end - 1)).number();
+    let mut wire = nodes.wire(node);
+    for rows in rows.chunks(LOOKUP_IDS_MAX) {
+        let ids: Vec<u128> = rows.iter().map(|row| names::account_id(Book(0), row[0]).0).collect();
+        let reply = wire.call(&LookupAccounts { at_least, ids: &ids }).unwrap();
+        let found: Vec<_> = reply.open::<LookupAccountsReply<'_>>().accounts().collect();
+        assert_eq!(found.len(), rows.len(), "node {node} has all accounts");
+        for (row, (_, bytes)) in rows.iter().zip(found) {
+            let account = Account::from_bytes(bytes);
+            let pending = (account.debits_pending.0, account.credits_pending.0);
+            assert_eq!(pending, (0, 0), "{} at node {node}", row[0]);
+            let posted = [account.debits_posted.0, account.credits_posted.0];
+            assert_eq!(posted.map(|amount| amount.to_string()), [row[1], row[2]], "{}", row[0]);
+        }
+    }
+}
+
+#[test]
+fn a_cluster_comes_to_those_balances_on_every_node_while_its_leader_is_killed_twice() {
+    let configure = |launch: Launch| launch.set("--election-millis", ELECTION_MILLIS);
+    let mut nodes = Nodes::start("berka-cluster", 3, configure);
+    let pipe = nodes.dir().join("transfers.csv");
+    assert!(Command::new("mkfifo").arg(&pipe).status().unwrap().success());
+    let text = unpacked(&data("transfers.csv.gz"));
+    let follower = (nodes.leader() + 1) % nodes.count();
+    let (dir, address) = (nodes.dir(), nodes.address(follower).to_string());
+    thread::scope(|scope| {
+        scope.spawn(|| feed(&pipe, &text));
+        let import = scope.spawn(|| {
+            let mut command = Command::new(walengine_tests::server::binary());
+            command.args(["import", "transfers.csv", "--create-accounts", "--server", &address]);
+            command.current_dir(&dir).output().unwrap()
+        });
+        for (at, by) in KILL_AT.map(|at| (at, Instant::now() + PATIENCE)) {
+            let leader = loop {
+                assert!(Instant::now() < by, "the import does not get to {at}:\n{}", nodes.logs());
+                let leader = nodes.leader();
+                if reaches(&nodes, leader, Freshness::Any) >= Some(at) {
+                    break leader;
+                }
+            };
+            assert!(!import.is_finished(), "the import was too quick to be disturbed at {at}");
+            println!("node {leader} leads and is killed");
+            nodes.kill(leader);
+            nodes.spawn(leader);
+            nodes.wait_until_serving();
+        }
+        let output = import.join().unwrap();
+        let said = String::from_utf8_lossy(&output.stdout).into_owned();
+        let error = String::from_utf8_lossy(&output.stderr).into_owned();
+        println!("{said}");
+        assert_eq!(output.status.code(), Some(0), "{said}{error}\n{}", nodes.logs());
+    });
+    let leader = nodes.leader();
+    let end = reaches(&nodes, leader, Freshness::Linearizable).expect("the leader reads");
+    for node in 0..nodes.count() {
+        node_has_expected_balances(&nodes, node, end);
+    }
+    for node in 0..nodes.count() {
+        nodes.server(node).stop();
+    }
 }

@@ -1,0 +1,295 @@
+//! Real nodes of one cluster, each in its own network namespace, with faults: killed, paused, cut
+//! off. Clients of the test reach all of them at any time.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use walengine_net::frame::Kind;
+use walengine_net::message::{ClusterStatus, ClusterStatusReply, NodeHealth, ReplicaRole};
+
+use crate::network::Network;
+use crate::server::{Launch, Server, TestDir};
+use crate::wire::Wire;
+
+/// Where every node serves its clients.
+const CLIENT_PORT: u16 = 7450;
+/// Where every node serves its peers.
+pub const PEER_PORT: u16 = 7550;
+/// How long a cluster may take to form, or to have a leader again.
+const PATIENCE: Duration = Duration::from_mins(1);
+/// How long a node may take to tell of itself.
+const ANSWER_WITHIN: Duration = Duration::from_millis(500);
+const LOOK_EVERY: Duration = Duration::from_millis(5);
+
+/// The cluster as one node sees it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct View {
+    /// Who tells.
+    pub node: u64,
+    /// Who leads; 0 if not known.
+    pub leader: u64,
+    /// The newest term known there.
+    pub term: u64,
+    /// The nodes: id, health and where they serve peers.
+    pub nodes: Vec<(u64, NodeHealth, String)>,
+    /// The members of the group.
+    pub members: Vec<(u64, ReplicaRole)>,
+}
+
+/// A cluster.
+#[derive(Debug)]
+pub struct Nodes {
+    servers: Vec<Option<Server>>,
+    launches: Vec<Launch>,
+    paused: Vec<bool>,
+    network: Network,
+    dir: TestDir,
+}
+
+impl Nodes {
+    /// Starts `count` new nodes that form a cluster of one partition, and waits until it has a
+    /// leader.
+    ///
+    /// # Panics
+    /// If it does not form.
+    pub fn start(test: &str, count: usize, configure: impl Fn(Launch) -> Launch) -> Self {
+        let mut nodes = Self::prepare(test, count, |_, launch| configure(launch));
+        for node in 0..count {
+            nodes.spawn(node);
+        }
+        nodes.wait_until_serving();
+        nodes
+    }
+
+    /// As [`Self::start`], without starting any.
+    pub fn prepare(test: &str, count: usize, configure: impl Fn(usize, Launch) -> Launch) -> Self {
+        let (dir, network) = (TestDir::new(test), Network::new(count));
+        let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+        let launch = |node: usize| {
+            let home = dir.path().join(format!("node{node}"));
+            std::fs::create_dir_all(&home).unwrap();
+            let others = (0..count).filter(|other| *other != node || count == 1);
+            let peers: Vec<_> =
+                others.map(|other| format!("{}:{PEER_PORT}", network.address(other))).collect();
+            let space = network.namespace(node);
+            let launch = Launch::new(&home)
+                .through(&["ip", "netns", "exec", &space])
+                .set("--listen", &format!("{}:{CLIENT_PORT}", network.address(node)))
+                .set("--peer-listen", &format!("{}:{PEER_PORT}", network.address(node)))
+                .set("--join", &peers.join(","))
+                .set("--expect", &count.to_string())
+                .set("--first-core", &(node % cores).to_string())
+                .set("--partitions", "1");
+            configure(node, launch)
+        };
+        let launches: Vec<_> = (0..count).map(launch).collect();
+        let servers = (0..count).map(|_| None).collect();
+        Self { servers, launches, paused: vec![false; count], network, dir }
+    }
+
+    /// How many there are.
+    pub fn count(&self) -> usize {
+        self.servers.len()
+    }
+
+    /// A place for the test's own files.
+    pub fn dir(&self) -> PathBuf {
+        self.dir.path().to_owned()
+    }
+
+    /// How a node is started.
+    pub fn launch(&self, node: usize) -> &Launch {
+        &self.launches[node]
+    }
+
+    /// Their network.
+    pub fn network(&self) -> &Network {
+        &self.network
+    }
+
+    /// Where a node serves its clients.
+    pub fn address(&self, node: usize) -> SocketAddr {
+        SocketAddr::from((self.network.address(node), CLIENT_PORT))
+    }
+
+    /// Where a node serves its peers.
+    pub fn peer_address(&self, node: usize) -> SocketAddr {
+        SocketAddr::from((self.network.address(node), PEER_PORT))
+    }
+
+    /// Where all serve their clients.
+    pub fn addresses(&self) -> String {
+        let addresses = (0..self.count()).map(|node| self.address(node).to_string());
+        addresses.collect::<Vec<_>>().join(",")
+    }
+
+    /// The process of a node.
+    ///
+    /// # Panics
+    /// If it does not run.
+    pub fn server(&mut self, node: usize) -> &mut Server {
+        self.servers[node].as_mut().expect("it runs")
+    }
+
+    /// It was started and not killed.
+    pub fn runs(&self, node: usize) -> bool {
+        self.servers[node].is_some()
+    }
+
+    /// Starts a node, without waiting.
+    pub fn spawn(&mut self, node: usize) {
+        self.servers[node] = Some(self.launches[node].spawn());
+    }
+
+    /// Waits until all nodes that run serve and one of them leads.
+    ///
+    /// # Panics
+    /// If that does not happen.
+    pub fn wait_until_serving(&mut self) {
+        for server in self.servers.iter_mut().flatten() {
+            server.wait_until_serving();
+        }
+        self.leader();
+    }
+
+    /// `kill -9`.
+    pub fn kill(&mut self, node: usize) {
+        self.paused[node] = false;
+        if let Some(mut server) = self.servers[node].take() {
+            server.kill();
+            let log = server.log();
+            assert!(!log.contains("panicked"), "node {node}:\n{log}");
+        }
+    }
+
+    /// Stops a node's clock: it does nothing, and its connections stay.
+    pub fn pause(&mut self, node: usize) {
+        self.signal(node, "-STOP");
+        self.paused[node] = true;
+    }
+
+    /// A paused node goes on as if nothing had happened.
+    pub fn resume(&mut self, node: usize) {
+        self.paused[node] = false;
+        self.signal(node, "-CONT");
+    }
+
+    fn signal(&mut self, node: usize, signal: &str) {
+        let id = self.server(node).process_id().to_string();
+        let status = Command::new("kill").args([signal, &id]).status().unwrap();
+        assert!(status.success(), "node {node} is gone:\n{}", self.log(node));
+    }
+
+    /// Cuts a node off from all others, both ways; clients still reach it.
+    pub fn isolate(&self, node: usize) {
+        self.deafen(node);
+        self.mute(node);
+    }
+
+    /// Nothing that the others send reaches the node.
+    pub fn deafen(&self, node: usize) {
+        for other in (0..self.count()).filter(|other| *other != node) {
+            self.network.cut(other, node);
+        }
+    }
+
+    /// Nothing that the node sends reaches the others.
+    pub fn mute(&self, node: usize) {
+        for other in (0..self.count()).filter(|other| *other != node) {
+            self.network.cut(node, other);
+        }
+    }
+
+    /// Joins all that was cut.
+    pub fn heal(&self) {
+        self.network.heal();
+    }
+
+    /// A connection to a node, greeted.
+    ///
+    /// # Panics
+    /// If there is none.
+    pub fn wire(&self, node: usize) -> Wire {
+        Wire::greeted(self.address(node), 0).unwrap()
+    }
+
+    /// What a node has said since it was started.
+    pub fn log(&self, node: usize) -> String {
+        self.servers[node].as_ref().map(Server::log).unwrap_or_default()
+    }
+
+    /// The last lines of every node's log, for a failing test.
+    pub fn logs(&self) -> String {
+        let mut text = String::new();
+        for node in 0..self.count() {
+            let log = self.log(node);
+            let lines: Vec<_> = log.lines().collect();
+            let last = &lines[lines.len().saturating_sub(12)..];
+            text.push_str(&format!("--- node {node}\n{}\n", last.join("\n")));
+        }
+        text
+    }
+
+    /// What a node knows of the cluster; `None` if it does not tell.
+    pub fn view(&self, node: usize) -> Option<View> {
+        view_of(self.address(node))
+    }
+
+    /// Who leads now, if anybody takes itself for the leader: the one of the newest term.
+    pub fn find_leader(&self) -> Option<usize> {
+        let asked = (0..self.count()).filter(|node| self.runs(*node) && !self.paused[*node]);
+        let leads = |node: usize| {
+            let view = self.view(node)?;
+            (view.leader == view.node).then_some((view.term, node))
+        };
+        asked.filter_map(leads).max().map(|(_, node)| node)
+    }
+
+    /// Waits until one leads.
+    ///
+    /// # Panics
+    /// If none does.
+    pub fn leader(&self) -> usize {
+        self.leader_but(None)
+    }
+
+    /// Waits until one leads that is not `but`.
+    ///
+    /// # Panics
+    /// If none does.
+    pub fn leader_but(&self, but: Option<usize>) -> usize {
+        let by = Instant::now() + PATIENCE;
+        loop {
+            match self.find_leader() {
+                Some(leader) if Some(leader) != but => return leader,
+                _ => {}
+            }
+            assert!(Instant::now() < by, "nobody leads:\n{}", self.logs());
+            std::thread::sleep(LOOK_EVERY);
+        }
+    }
+}
+
+/// What the node at an address knows of the cluster; `None` if it does not tell.
+pub fn view_of(address: SocketAddr) -> Option<View> {
+    let mut wire = Wire::greeted_within(address, 0, ANSWER_WITHIN).ok()?;
+    let reply = wire.call(&ClusterStatus::default()).ok()?;
+    if reply.kind != Kind::ClusterStatusReply {
+        return None;
+    }
+    let status = reply.open::<ClusterStatusReply<'_>>();
+    let group = status.groups.first()?;
+    let nodes = status
+        .nodes
+        .iter()
+        .map(|row| (row.node.to_native(), row.health(), row.peer_address.to_string()));
+    Some(View {
+        node: status.node.to_native(),
+        leader: group.leader.to_native(),
+        term: group.term.to_native(),
+        nodes: nodes.collect(),
+        members: status.replicas.iter().map(|row| (row.node.to_native(), row.role())).collect(),
+    })
+}
