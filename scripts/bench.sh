@@ -10,9 +10,10 @@ if [ "${1:-}" = "--help" ] || [ "${1:-}" = "-h" ]; then
 scripts/bench.sh [OPTIONS]      measure everything (about a quarter of an hour)
 scripts/bench.sh --quick        a first look (about a minute)
 scripts/bench.sh --case NAME    only cases whose name contains NAME
+scripts/bench.sh --nodes 3      a cluster on this machine: the same table, its targets, and faults
 scripts/bench.sh --memory       memory and restart, too
 scripts/bench.sh --peers        Redis Streams, etcd and PostgreSQL, too, where installed
-scripts/bench.sh load|log|memory|peers [OPTIONS]   a part of it (load wants a running server)
+scripts/bench.sh load|log|memory|cluster-faults|peers [OPTIONS]   a part of it (load wants a running server)
 
 HELP
 fi
@@ -26,6 +27,10 @@ cargo build --release --quiet -p walengine -p walengine-benches
 bench="${CARGO_TARGET_DIR:-target}/release/walengine-bench"
 
 case "${1:-}" in
-    run | load | log | memory | peers) exec "$bench" "$@" ;;
+    run | load | log | memory | cluster-faults | peers) exec "$bench" "$@" ;;
+    --nodes)
+        "$bench" run "$@"
+        [ $# -gt 2 ] || [ "$2" = 1 ] || exec "$bench" cluster-faults
+        ;;
     *) exec "$bench" run "$@" ;;
 esac

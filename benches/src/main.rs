@@ -9,6 +9,8 @@ use std::process::ExitCode;
 
 use clap::Parser as _;
 
+mod cluster;
+mod cluster_faults;
 mod error;
 mod floor;
 mod load;
@@ -23,6 +25,7 @@ mod stats;
 mod svg;
 mod system;
 mod targets;
+mod throttle;
 
 /// Benchmarks of walengine. `run` is the whole of it; the others are its parts.
 #[derive(Debug, clap::Parser)]
@@ -42,6 +45,8 @@ enum Command {
     Log(log_only::LogArguments),
     /// Measure memory for each account and remembered id, and how long a restart takes
     Memory(memory::MemoryArguments),
+    /// Measure what a slow follower, a node that joins and a dead leader cost a cluster of three
+    ClusterFaults(cluster_faults::FaultsArguments),
     /// Measure Redis Streams, etcd and PostgreSQL, as far as they are installed
     Peers(peers::PeersArguments),
 }
@@ -52,6 +57,7 @@ fn main() -> ExitCode {
         Command::Load(arguments) => load::command(&arguments),
         Command::Log(arguments) => log_only::command(&arguments),
         Command::Memory(arguments) => memory::command(&arguments).map(|_| ()),
+        Command::ClusterFaults(arguments) => cluster_faults::command(&arguments),
         Command::Peers(arguments) => {
             peers::command(&arguments);
             Ok(())

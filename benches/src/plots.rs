@@ -39,8 +39,10 @@ pub fn of(cases: &[CaseReport]) -> Vec<(String, String)> {
         ),
     ));
     let p99 = |report: &CaseReport| report.spread(|round| round.paced.latency_micros.p99).median;
-    let floor_p99 =
-        |report: &CaseReport| report.spread(|round| round.floor_micros(|micros| micros.p99)).median;
+    let floor_p99 = |report: &CaseReport| {
+        let trips = report.case.round_trips();
+        report.spread(|round| round.floor_micros(trips, |micros| micros.p99)).median
+    };
     plots.push((
         "p99.svg".into(),
         by_batch(

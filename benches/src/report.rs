@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use serde::{Deserialize, Serialize};
 
 use crate::floor::RawReport;
-use crate::load::{LoadReport, What};
+use crate::load::{LoadReport, Replication, What};
 use crate::stats::{Percentiles, Spread};
 
 /// What is sent, and to how large a server.
@@ -21,6 +21,9 @@ pub struct Case {
     pub inflight: u16,
     /// Cores of the server.
     pub cores: usize,
+    /// Nodes of it; each has that many cores.
+    #[serde(default = "one")]
+    pub nodes: usize,
 }
 
 /// The machine without the engine.
@@ -62,7 +65,13 @@ impl Case {
     /// Short name, for `--case` and plots.
     pub fn name(self) -> String {
         let what = if self.records { "records" } else { "transfers" };
-        format!("{what}-{}-c{}-n{}", self.batch, self.connections, self.cores)
+        let nodes = if self.nodes > 1 { format!("x{}", self.nodes) } else { String::new() };
+        format!("{what}-{}-c{}-n{}{nodes}", self.batch, self.connections, self.cores)
+    }
+
+    /// Round trips on loopback that a request takes at least: a cluster asks its followers, too.
+    pub fn round_trips(self) -> f64 {
+        if self.nodes > 1 { 2.0 } else { 1.0 }
     }
 
     /// What a request holds.
@@ -76,6 +85,11 @@ impl Case {
         let cell = if self.records { crate::load::RECORD_BYTES + 28 } else { 128 };
         walengine_net::entry::HEADER_BYTES + 24 + self.batch * (cell + 1)
     }
+}
+
+/// Nodes of a case in results from before there were clusters.
+fn one() -> usize {
+    1
 }
 
 impl Round {
@@ -92,9 +106,10 @@ impl Round {
         f64::midpoint(before.commits_per_second, after.commits_per_second) * case.batch as f64
     }
 
-    /// A percentile of raw commit and loopback round trip, added up, in microseconds.
-    pub fn floor_micros(&self, of: impl Fn(&Percentiles) -> f64) -> f64 {
-        let sum = |floor: &Floor| of(&floor.raw.latency_micros) + of(&floor.loopback_micros);
+    /// A percentile of raw commit and so many loopback round trips, added up, in microseconds.
+    pub fn floor_micros(&self, trips: f64, of: impl Fn(&Percentiles) -> f64) -> f64 {
+        let sum =
+            |floor: &Floor| of(&floor.raw.latency_micros) + trips * of(&floor.loopback_micros);
         f64::midpoint(sum(&self.before), sum(&self.after))
     }
 }
@@ -167,6 +182,7 @@ impl CaseReport {
         self.load(&mut lines, "peak", |round| &round.peak);
         let paced = Spread::of(self.rounds.iter().map(|round| round.paced.events_per_second));
         self.load(&mut lines, &format!("at {}", short(paced.median)), |round| &round.paced);
+        self.replication(&mut lines);
         let note = if self.restless { ": NO CALM ROUND, figures of restless ones" } else { "" };
         let _ = writeln!(
             lines,
@@ -177,6 +193,41 @@ impl CaseReport {
             self.case.inflight
         );
         lines
+    }
+
+    /// What the leader did for each batch, and what it had in flight.
+    fn replication(&self, lines: &mut String) {
+        let peaks = || self.rounds.iter().filter_map(|round| round.peak.replication.as_ref());
+        if peaks().next().is_none() {
+            return;
+        }
+        let spread = |of: fn(&Replication) -> f64| Spread::of(peaks().map(of));
+        let (bytes, flushes) =
+            (spread(|one| one.bytes_per_batch), spread(|one| one.flushes_per_batch));
+        let appends = spread(|one| one.appends_per_batch);
+        let disk = peaks().map(|one| one.flushes_inflight_max).max().unwrap_or_default();
+        let followers = peaks().map(|one| one.appends_inflight_max.len()).max().unwrap_or_default();
+        let each: Vec<String> = (0..followers)
+            .filter_map(|place| peaks().filter_map(|one| one.appends_inflight_max.get(place)).max())
+            .map(u64::to_string)
+            .collect();
+        let busy: u64 = self.rounds.iter().map(|round| round.peak.busy).sum();
+        let _ = writeln!(
+            lines,
+            "{:<24} {:<16} {:.0} B/batch to followers [{:.0} - {:.0}]; per batch {:.3} flushes \
+             [{:.3} - {:.3}] and {:.3} appends; most in flight: {disk} flushes, {} appends to the \
+             followers; {busy} requests put off",
+            "",
+            "replication",
+            bytes.median,
+            bytes.min,
+            bytes.max,
+            flushes.median,
+            flushes.min,
+            flushes.max,
+            appends.median,
+            each.join(" and "),
+        );
     }
 
     fn load(&self, lines: &mut String, label: &str, of: impl Fn(&Round) -> &LoadReport) {

@@ -6,6 +6,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use serde::{Deserialize, Serialize};
 
+use crate::cluster::Cluster;
 use crate::error::{During, Result, failed};
 use crate::floor::{self, RawFile};
 use crate::load::{self, LoadArguments, LoadReport};
@@ -19,6 +20,8 @@ use crate::stats::Spread;
 use crate::system::Device;
 use crate::targets::{self, Measured, Target};
 
+/// Election timeout of clusters: the default.
+pub const ELECTION: Duration = Duration::from_millis(500);
 /// Most raw commits in flight: past it a device of this class gains nothing.
 const RAW_DEPTH_MAX: usize = 64;
 /// The fixed rate is this part of the first round's peak.
@@ -63,6 +66,10 @@ pub struct RunArguments {
     /// Cores of the larger server [default: all of the machine]
     #[arg(long, value_name = "N")]
     pub cores: Option<usize>,
+
+    /// Nodes of a cluster on this machine, one core each; load goes to the leader. 1: a node alone
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    pub nodes: usize,
 
     /// The server to measure [default: the one beside this program]
     #[arg(long, value_name = "FILE")]
@@ -129,6 +136,9 @@ pub fn command(arguments: &RunArguments) -> Result<()> {
     if arguments.quick {
         (arguments.rounds, arguments.seconds) = (1, 0.5);
     }
+    if arguments.nodes == 0 || arguments.nodes > 5 {
+        return failed("--nodes must be from 1 to 5");
+    }
     if arguments.rounds == 0 {
         return failed("--rounds must be at least 1");
     }
@@ -149,12 +159,14 @@ impl Bench {
         let machine_cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
         let cores = self.arguments.cores.unwrap_or(machine_cores);
         let cases = self.cases(cores)?;
-        let logs = if self.wants("log") {
+        let alone = self.arguments.nodes == 1;
+        let logs = if alone && self.wants("log") {
             log_only::measure_all(&self.log_arguments())?
         } else {
             Vec::new()
         };
-        let scaling = if self.wants("scaling") && cores > 1 { Some(self.scaling()?) } else { None };
+        let scaling =
+            if alone && self.wants("scaling") && cores > 1 { Some(self.scaling()?) } else { None };
         let memory = if self.arguments.memory || self.asks_for("memory") {
             let (dir, server) = (self.arguments.dir.clone(), self.arguments.server.clone());
             Some(memory::command(&MemoryArguments { dir, server, ..MemoryArguments::default() })?)
@@ -173,14 +185,16 @@ impl Bench {
             scaling: scaling.as_ref(),
             memory: memory.as_ref(),
         };
-        let targets = targets::all(&measured);
+        let targets = if alone { targets::all(&measured) } else { targets::of_clusters(&measured) };
         let at = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
         Ok(RunReport { at, machine_cores, cases, logs, scaling, memory, peers, targets })
     }
 
     fn cases(&self, cores: usize) -> Result<Vec<CaseReport>> {
-        let cases: Vec<Case> =
-            all_cases(cores).into_iter().filter(|case| self.wants(&case.name())).collect();
+        let cases: Vec<Case> = all_cases(cores, self.arguments.nodes)
+            .into_iter()
+            .filter(|case| self.wants(&case.name()))
+            .collect();
         if !cases.is_empty() {
             println!("{}", CaseReport::heading());
         }
@@ -241,11 +255,26 @@ impl Bench {
     /// A fresh server each time, so that every round starts from the same state.
     fn load(&self, case: Case, rate: Option<f64>) -> Result<LoadReport> {
         let scratch = Scratch::create(&self.arguments.dir, "case")?;
+        let arguments = self.load_arguments(case, rate);
+        if case.nodes > 1 {
+            return self.load_cluster(scratch, case, &arguments);
+        }
         let server = self.program.start(&scratch.0.join("data"), case.cores)?;
         wait_for_quiet(&server.data)?;
+        let report = load::run(&LoadArguments {
+            server: server.address,
+            server_pid: vec![server.pid()],
+            data: Some(server.data.clone()),
+            ..arguments
+        })?;
+        server.stop()?;
+        answered(case, report)
+    }
+
+    fn load_arguments(&self, case: Case, rate: Option<f64>) -> LoadArguments {
         let waves = case.connections * case.batch;
         let seconds = self.arguments.seconds * if waves > 100_000 { HEAVY_TIMES } else { 1.0 };
-        let report = load::run(&LoadArguments {
+        LoadArguments {
             connections: case.connections,
             batch: case.batch,
             // With a fixed rate, a slow answer must not hold the next request back.
@@ -258,15 +287,28 @@ impl Bench {
             warmup: seconds / 4.0,
             rate,
             records: case.records,
-            server_pid: Some(server.pid()),
-            data: Some(server.data.clone()),
-            ..LoadArguments::to(server.address)
-        })?;
-        server.stop()?;
-        if report.requests == 0 {
-            return failed(format!("{}: no request was answered in {seconds} s", case.name()));
+            ..LoadArguments::default()
         }
-        Ok(report)
+    }
+
+    /// The same on a fresh cluster, at its leader.
+    fn load_cluster(
+        &self,
+        scratch: Scratch,
+        case: Case,
+        arguments: &LoadArguments,
+    ) -> Result<LoadReport> {
+        let mut cluster = Cluster::form(&self.program, scratch, case.nodes, ELECTION)?;
+        let leader = cluster.wait_whole(case.nodes)?;
+        wait_for_quiet(&cluster.nodes[leader].data)?;
+        let arguments = LoadArguments {
+            server: cluster.nodes[leader].client,
+            server_pid: cluster.pids(),
+            data: Some(cluster.nodes[leader].data.clone()),
+            ..arguments.clone()
+        };
+        let report = load::run_watched(&arguments, || cluster.counts(leader).map(Some))?;
+        answered(case, report)
     }
 
     fn scaling(&self) -> Result<ScalingReport> {
@@ -330,8 +372,15 @@ impl Bench {
     }
 }
 
+fn answered(case: Case, report: LoadReport) -> Result<LoadReport> {
+    if report.requests == 0 {
+        return failed(format!("{}: nothing was answered in {} s", case.name(), report.seconds));
+    }
+    Ok(report)
+}
+
 /// Waits until a fresh server has written its zeros.
-fn wait_for_quiet(data: &Path) -> Result<()> {
+pub fn wait_for_quiet(data: &Path) -> Result<()> {
     let device = Device::of(data)?;
     for _ in 0..QUIET_LOOKS {
         let before = device.counters()?;
@@ -354,10 +403,10 @@ fn paced_inflight(case: Case) -> u16 {
 
 /// Batches of 1, 64, 1,024 and 8,190 transfers and 1,000 records; 1 and 64 connections; one and
 /// `cores` cores. A single connection pipelines, but for single transfers: those show latency.
-fn all_cases(cores: usize) -> Vec<Case> {
+fn all_cases(cores: usize, nodes: usize) -> Vec<Case> {
     let mut cases = Vec::new();
     let mut sizes = vec![1];
-    if cores > 1 {
+    if cores > 1 && nodes == 1 {
         sizes.push(cores);
     }
     let loads = [(false, 1), (false, 64), (false, 1024), (false, 8190), (true, 1000)];
@@ -365,7 +414,7 @@ fn all_cases(cores: usize) -> Vec<Case> {
         for (records, batch) in loads {
             for connections in [1, 64] {
                 let inflight = if connections == 1 && batch > 1 { 4 } else { 1 };
-                cases.push(Case { records, batch, connections, inflight, cores });
+                cases.push(Case { records, batch, connections, inflight, cores, nodes });
             }
         }
     }

@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::load::Replication;
 use crate::log_only::LogReport;
 use crate::memory::MemoryReport;
 use crate::report::{Case, CaseReport, Round};
@@ -132,14 +133,73 @@ fn speed(cases: &[CaseReport]) -> Vec<Target> {
             1.25,
             true,
             single,
-            |round| round.peak.latency_micros.p50 / round.floor_micros(|micros| micros.p50),
+            |round| round.peak.latency_micros.p50 / round.floor_micros(1.0, |micros| micros.p50),
         ),
         target(
             "one transfer at a time: p99 over raw commit + round trip",
             1.5,
             true,
             single,
-            |round| round.peak.latency_micros.p99 / round.floor_micros(|micros| micros.p99),
+            |round| round.peak.latency_micros.p99 / round.floor_micros(1.0, |micros| micros.p99),
+        ),
+    ]
+}
+
+/// Targets of a cluster of three nodes that share this machine.
+pub fn of_clusters(measured: &Measured<'_>) -> Vec<Target> {
+    let find = |batch, connections: Option<usize>| {
+        let fits = move |report: &&CaseReport| {
+            let case = report.case;
+            let same = connections.is_none_or(|wanted| case.connections == wanted);
+            !case.records && case.batch == batch && same
+        };
+        let rate = |report: &CaseReport| report.spread(|round| round.peak.events_per_second).median;
+        let fitting = measured.cases.iter().filter(fits);
+        fitting.max_by(|a, b| rate(a).total_cmp(&rate(b)))
+    };
+    let target =
+        |what: &str, wanted, at_most, of: Option<&CaseReport>, value: fn(&Round) -> f64| Target {
+            what: what.into(),
+            wanted,
+            reached: of.map(|report| ends(report.spread(value))),
+            at_most,
+            from: of.map_or(String::new(), name),
+        };
+    let rate: fn(&Round) -> f64 = |round| round.peak.events_per_second;
+    let large = find(8190, None);
+    let inflight = |of: fn(&Replication) -> u64| {
+        let seen = measured.cases.iter().flat_map(|report| &report.rounds);
+        let most = seen.filter_map(|round| round.peak.replication.as_ref()).map(of).max();
+        #[expect(clippy::cast_precision_loss, reason = "a small count")]
+        most.map(|most| (most as f64, most as f64, most as f64))
+    };
+    let counted = |what: &str, reached| Target {
+        what: what.into(),
+        wanted: 2.0,
+        reached,
+        at_most: false,
+        from: "all cases".into(),
+    };
+    vec![
+        target("batch 8,190: transfers/s", 400_000.0, false, large, rate),
+        target(
+            "64 connections, one transfer each: transfers/s",
+            40_000.0,
+            false,
+            find(1, Some(64)),
+            rate,
+        ),
+        target(
+            "one transfer at a time: p50 over raw commit + 2 round trips",
+            2.0,
+            true,
+            find(1, Some(1)),
+            |round| round.peak.latency_micros.p50 / round.floor_micros(2.0, |micros| micros.p50),
+        ),
+        counted("most flushes in flight", inflight(|one| one.flushes_inflight_max)),
+        counted(
+            "most appends in flight to the follower that had fewest",
+            inflight(|one| one.appends_inflight_max.iter().copied().min().unwrap_or_default()),
         ),
     ]
 }
@@ -178,7 +238,7 @@ fn ends(spread: crate::stats::Spread) -> (f64, f64, f64) {
 
 /// The cases that the scaling is measured with: the same load, on one core and on two.
 pub fn scaling_case(cores: usize) -> Case {
-    Case { records: false, batch: 8190, connections: 64, inflight: 1, cores }
+    Case { records: false, batch: 8190, connections: 64, inflight: 1, cores, nodes: 1 }
 }
 
 #[cfg(test)]

@@ -82,6 +82,7 @@ impl Server {
         let node = NodeFacts {
             shared: Arc::new(shared),
             partitions: vec![Served::Alone(partition.clone())],
+            dialers: Vec::new(),
             cluster: RefCell::default(),
             connections: Cell::new(1),
         };

@@ -5,7 +5,7 @@ use std::net::{SocketAddr, TcpStream};
 use std::time::{Duration, Instant};
 
 use walengine_net::frame::{self, Frame, Kind, RequestId};
-use walengine_net::message::{ErrorReply, HelloReply, SubmitReply, open};
+use walengine_net::message::{ErrorCode, ErrorReply, HelloReply, SubmitReply, open};
 use walengine_net::model::PartitionId;
 
 use super::payload::{self, Accounts, Random, Template, What};
@@ -27,6 +27,8 @@ pub struct Answered {
     pub intended: Instant,
     /// Length of the answer in bytes.
     pub reply_bytes: usize,
+    /// The server was too busy, and wants to be asked again after this time.
+    pub busy_for: Option<Duration>,
 }
 
 /// A connection that has been greeted.
@@ -182,7 +184,10 @@ impl Connection {
         while let Some(frame) =
             frame::peek(&self.received[start..self.received_end]).during("receiving")?
         {
-            check_reply(&frame, self.what, false)?;
+            let busy_for = busy_for(&frame)?;
+            if busy_for.is_none() {
+                check_reply(&frame, self.what, false)?;
+            }
             let number = (frame.head.request.0 & ((1 << SLOT_BITS) - 1)) as u16;
             let slot = self.slots.get(usize::from(number));
             let Some(slot) = slot.filter(|slot| slot.request == frame.head.request) else {
@@ -192,12 +197,23 @@ impl Connection {
             start += reply_bytes;
             self.slots[usize::from(number)].request = RequestId(0);
             self.free.push(number);
-            answered(Answered { intended, reply_bytes });
+            answered(Answered { intended, reply_bytes, busy_for });
         }
         self.received.copy_within(start..self.received_end, 0);
         self.received_end -= start;
         Ok(())
     }
+}
+
+/// How long to wait, if the server was too busy.
+fn busy_for(frame: &Frame<'_>) -> Result<Option<Duration>> {
+    if frame.kind != Kind::Error {
+        return Ok(None);
+    }
+    let error = open::<ErrorReply>(frame.body).during("opening an error")?;
+    let is_busy = error.code() == Some(ErrorCode::Busy);
+    let after = Duration::from_millis(error.retry_after_millis.to_native().max(1).into());
+    Ok(is_busy.then_some(after))
 }
 
 /// Every event was accepted, and for the first time.

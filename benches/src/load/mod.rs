@@ -11,10 +11,11 @@ use std::thread::ScopedJoinHandle;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use serde::{Deserialize, Serialize};
-use walengine_net::model::PartitionId;
+use walengine_net::model::{AccountId, PartitionId};
 
+use crate::cluster::LeaderCounts;
 use crate::error::{Failed, Result, failed};
-use crate::stats::{Latencies, Percentiles, ratio};
+use crate::stats::{Percentiles, ratio};
 use crate::system::{self, Device, DeviceCounters};
 
 use payload::{Accounts, Random, Template};
@@ -76,9 +77,9 @@ pub struct LoadArguments {
     #[arg(long, value_name = "N", default_value_t = 1)]
     pub threads: usize,
 
-    /// Process id of the server, to measure its CPU time
-    #[arg(long, value_name = "PID")]
-    pub server_pid: Option<u32>,
+    /// Process ids of the server's nodes, separated by commas, to measure their CPU time together
+    #[arg(long, value_name = "PID,..", value_delimiter = ',')]
+    pub server_pid: Vec<u32>,
 
     /// The server's data directory, to read its block device's counters
     #[arg(long, value_name = "DIR")]
@@ -92,8 +93,14 @@ pub struct LoadArguments {
 impl LoadArguments {
     /// One connection, one transfer in flight.
     pub fn to(server: SocketAddr) -> Self {
+        Self { server, ..Self::default() }
+    }
+}
+
+impl Default for LoadArguments {
+    fn default() -> Self {
         Self {
-            server,
+            server: SocketAddr::from(([127, 0, 0, 1], 7450)),
             connections: 1,
             batch: 1,
             inflight: 1,
@@ -105,7 +112,7 @@ impl LoadArguments {
             partitions: None,
             accounts: 10_000,
             threads: 1,
-            server_pid: None,
+            server_pid: Vec::new(),
             data: None,
             json: false,
         }
@@ -135,10 +142,31 @@ pub struct LoadReport {
     pub device_flushes_per_batch: Option<f64>,
     /// Flushes of the device a second, if it is known.
     pub device_flushes_per_second: Option<f64>,
+    /// Requests that the server was too busy for; each was sent again.
+    #[serde(default)]
+    pub busy: u64,
+    /// What replication did meanwhile, if the server is a cluster.
+    #[serde(default)]
+    pub replication: Option<Replication>,
     /// Length of a request in bytes.
     pub request_bytes: usize,
     /// Length of an answer in bytes.
     pub reply_bytes: usize,
+}
+
+/// What a leader did for each acknowledged request.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct Replication {
+    /// Bytes of entries sent to all followers.
+    pub bytes_per_batch: f64,
+    /// Flushes of the leader's log.
+    pub flushes_per_batch: f64,
+    /// Requests to take entries, to all followers.
+    pub appends_per_batch: f64,
+    /// Most flushes in flight at once since the leader was started.
+    pub flushes_inflight_max: u64,
+    /// Most appends in flight at once since then, for each follower.
+    pub appends_inflight_max: Vec<u64>,
 }
 
 /// Runs the load and prints the report.
@@ -158,6 +186,14 @@ pub fn command(arguments: &LoadArguments) -> Result<()> {
 /// # Errors
 /// Anything but an acceptance of every event is one.
 pub fn run(arguments: &LoadArguments) -> Result<LoadReport> {
+    run_watched(arguments, || Ok(None))
+}
+
+/// As [`run`]; `counts` says, when counting begins and when it ends, what a cluster's leader counts.
+pub fn run_watched(
+    arguments: &LoadArguments,
+    counts: impl Fn() -> Result<Option<LeaderCounts>>,
+) -> Result<LoadReport> {
     let what = what(arguments)?;
     let (workers, request_bytes) = prepare(arguments, what)?;
     let device = arguments.data.as_deref().map(Device::of).transpose()?;
@@ -178,7 +214,7 @@ pub fn run(arguments: &LoadArguments) -> Result<LoadReport> {
         }),
         pace: pace(arguments.rate, threads),
     };
-    let read = || Counters::read(arguments.server_pid, device.as_ref());
+    let read = || Counters::read(&arguments.server_pid, device.as_ref());
     std::thread::scope(|scope| {
         let running: Vec<_> = (0..)
             .zip(workers)
@@ -191,6 +227,7 @@ pub fn run(arguments: &LoadArguments) -> Result<LoadReport> {
             })
             .collect();
         sleep_until(measure_from);
+        let counted_before = counts()?;
         let before = read()?;
         let from = Instant::now();
         if let Some(until) = until {
@@ -202,17 +239,30 @@ pub fn run(arguments: &LoadArguments) -> Result<LoadReport> {
         }
         let mut after = read()?;
         let seconds = from.elapsed().as_secs_f64();
-        let mut seen = Seen { requests: 0, latencies: Latencies::new(), reply_bytes: 0 };
+        let counted = counts()?.zip(counted_before);
+        let mut seen = Seen::new();
         for thread in running {
             let Ok(of_thread) = thread.join() else { return failed("a worker has panicked") };
             let of_thread = of_thread?;
             seen.requests += of_thread.requests;
             seen.latencies.add(&of_thread.latencies);
             seen.reply_bytes = seen.reply_bytes.max(of_thread.reply_bytes);
+            seen.busy += of_thread.busy;
         }
         after.subtract(&before);
-        Ok(report(what, seconds, &seen, &after, request_bytes))
+        let replication = counted.map(|(after, before)| replication(after.since(&before), &seen));
+        Ok(LoadReport { replication, ..report(what, seconds, &seen, &after, request_bytes) })
     })
+}
+
+fn replication(counts: LeaderCounts, seen: &Seen) -> Replication {
+    Replication {
+        bytes_per_batch: ratio(counts.append_bytes, seen.requests),
+        flushes_per_batch: ratio(counts.flushes, seen.requests),
+        appends_per_batch: ratio(counts.appends, seen.requests),
+        flushes_inflight_max: counts.flushes_inflight_max,
+        appends_inflight_max: counts.appends_inflight_max,
+    }
 }
 
 fn what(arguments: &LoadArguments) -> Result<What> {
@@ -245,6 +295,12 @@ fn pace(rate: Option<f64>, threads: u64) -> Pace {
 /// A server answers there.
 pub fn probe(server: SocketAddr) -> Result<()> {
     connection::connect(server, PartitionId(0)).map(|_| ())
+}
+
+/// Two accounts that any load has created in partition 0.
+pub fn accounts(partitions: u16) -> (AccountId, AccountId) {
+    let accounts = Accounts::of(PartitionId(0), partitions, 2);
+    (accounts.id(0), accounts.id(1))
 }
 
 /// Length in bytes of a request of `what`.
@@ -310,10 +366,12 @@ struct Counters {
 }
 
 impl Counters {
-    fn read(server: Option<u32>, device: Option<&Device>) -> Result<Self> {
+    fn read(nodes: &[u32], device: Option<&Device>) -> Result<Self> {
+        let of_nodes: Vec<u64> =
+            nodes.iter().map(|&pid| system::cpu_micros_of(pid)).collect::<Result<_>>()?;
         Ok(Self {
             own_cpu_micros: system::own_cpu_micros(),
-            server_cpu_micros: server.map(system::cpu_micros_of).transpose()?,
+            server_cpu_micros: (!nodes.is_empty()).then(|| of_nodes.iter().sum()),
             device: device.map(Device::counters).transpose()?,
         })
     }
@@ -350,6 +408,8 @@ fn report(
         device_bytes_per_event: device.map(|device| ratio(device.write_bytes, events)),
         device_flushes_per_batch: device.map(|device| ratio(device.flushes, seen.requests)),
         device_flushes_per_second: device.map(|device| per_second(device.flushes)),
+        busy: seen.busy,
+        replication: None,
         request_bytes,
         reply_bytes: seen.reply_bytes,
     }

@@ -3,6 +3,7 @@
 //! With a single connection and no fixed rate the socket is simply read and written: no epoll call
 //! stands between the answer and the next request.
 
+use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
 use super::connection::Connection;
@@ -47,6 +48,15 @@ pub struct Seen {
     pub latencies: Latencies,
     /// Length of the last answer in bytes.
     pub reply_bytes: usize,
+    /// Requests that the server was too busy for.
+    pub busy: u64,
+}
+
+impl Seen {
+    /// Nothing yet.
+    pub fn new() -> Self {
+        Self { requests: 0, latencies: Latencies::new(), reply_bytes: 0, busy: 0 }
+    }
 }
 
 /// Connections of a worker, each with the template of its partition.
@@ -68,13 +78,22 @@ struct Run {
     seen: Seen,
     /// Where the search for room begins, so that connections take turns.
     turn: usize,
+    /// What the server was too busy for: when to send it again, its connection, and when it should
+    /// have been sent first.
+    put_off: VecDeque<(Instant, usize, Instant)>,
 }
 
 impl Worker {
     /// Sends and receives until the plan is fulfilled and everything is answered.
     pub fn run(self, plan: Plan) -> Result<Seen> {
-        let seen = Seen { requests: 0, latencies: Latencies::new(), reply_bytes: 0 };
-        let mut run = Run { worker: self, plan, sent: 0, seen, turn: 0 };
+        let mut run = Run {
+            worker: self,
+            plan,
+            sent: 0,
+            seen: Seen::new(),
+            turn: 0,
+            put_off: VecDeque::new(),
+        };
         if run.worker.connections.len() == 1 && matches!(plan.pace, Pace::Closed) {
             run.single()?;
         } else {
@@ -93,8 +112,12 @@ impl Run {
             let now = Instant::now();
             if self.may_send(now) {
                 self.fill(0, now)?;
-            } else if self.worker.connections[0].is_idle() {
+            } else if self.is_idle() {
                 return Ok(());
+            }
+            if let Some(&(when, ..)) = self.put_off.front() {
+                std::thread::sleep(when.saturating_duration_since(now));
+                self.send_put_off(Instant::now())?;
             }
             self.receive(0)?;
             if now.elapsed() >= STUCK_AFTER {
@@ -117,10 +140,16 @@ impl Run {
         }
         loop {
             let now = Instant::now();
-            if !self.may_send(now) && self.worker.connections.iter().all(Connection::is_idle) {
+            if !self.may_send(now) && self.is_idle() {
                 return Ok(());
             }
-            let timeout = self.send_due(&poll, now)?;
+            for number in self.send_put_off(now)? {
+                self.note_room(&poll, number, false)?;
+            }
+            let mut timeout = self.send_due(&poll, now)?;
+            if let Some(&(when, ..)) = self.put_off.front() {
+                timeout = timeout.min(when.saturating_duration_since(now));
+            }
             let ready = poll.wait(Some(timeout)).during("waiting")?;
             if ready == 0 && timeout >= STUCK_AFTER {
                 return failed("the server has not answered for 30 s");
@@ -137,6 +166,26 @@ impl Run {
                 }
             }
         }
+    }
+
+    fn is_idle(&self) -> bool {
+        self.put_off.is_empty() && self.worker.connections.iter().all(Connection::is_idle)
+    }
+
+    /// Sends again what the server was too busy for, with fresh ids; to which connections.
+    fn send_put_off(&mut self, now: Instant) -> Result<Vec<usize>> {
+        let mut to = Vec::new();
+        while let Some(&(when, number, intended)) = self.put_off.front()
+            && when <= now
+            && self.worker.connections[number].has_room()
+        {
+            self.put_off.pop_front();
+            self.push(number, intended);
+            self.sent -= 1; // it is not one more
+            self.worker.connections[number].send()?;
+            to.push(number);
+        }
+        Ok(to)
     }
 
     fn may_send(&self, now: Instant) -> bool {
@@ -214,7 +263,13 @@ impl Run {
     fn receive(&mut self, number: usize) -> Result<()> {
         let (plan, seen) = (&self.plan, &mut self.seen);
         let mut now = None;
+        let put_off = &mut self.put_off;
         self.worker.connections[number].receive(|answered| {
+            if let Some(after) = answered.busy_for {
+                seen.busy += 1;
+                put_off.push_back((Instant::now() + after, number, answered.intended));
+                return;
+            }
             let now = *now.get_or_insert_with(Instant::now);
             let counts = now >= plan.measure_from && plan.until.is_none_or(|until| now < until);
             if counts {

@@ -200,6 +200,7 @@ async fn run(mut start: ShardStart) -> Result<(), Fatal> {
     let node = NodeFacts {
         shared: start.shared.clone(),
         partitions: served,
+        dialers: groups.iter().map(|joined| joined.dialer.clone()).collect(),
         cluster: RefCell::default(),
         connections: Cell::new(0),
     };

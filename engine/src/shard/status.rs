@@ -9,6 +9,7 @@ use walengine_net::frame::{FrameHead, Kind};
 use walengine_net::message::{
     ErrorCode, ErrorReply, NO_PARTITION, NumberRow, ServerStatusReply, TextRow,
 };
+use walengine_replication::tcp::dial::{Dialer, Traffic};
 use walengine_replication::types::NodeId;
 
 use super::outbox::Outbox;
@@ -26,6 +27,8 @@ pub struct NodeFacts<D: Disk, R: Runtime> {
     pub shared: Arc<Shared>,
     /// This shard's partitions.
     pub partitions: Vec<Served<D, R>>,
+    /// The ways to peers of those that a group keeps, in the same order.
+    pub dialers: Vec<Dialer<R>>,
     /// The cluster as it was last heard of.
     pub cluster: RefCell<Arc<ClusterView>>,
     /// Connections open on this shard.
@@ -63,7 +66,8 @@ pub fn answer<D: Disk, R: Runtime>(node: &Rc<NodeFacts<D, R>>, outbox: &Outbox, 
     of_node("reserve_bytes", shared.config.reserve_bytes);
     of_node("connections_of_shard", node.connections.get() as u64);
     let stops: Vec<_> = node.partitions.iter().map(|partition| why(partition)).collect();
-    for (partition, state) in node.partitions.iter().zip(&stops) {
+    let peers = names_of_peers(&node.dialers);
+    for (number, (partition, state)) in node.partitions.iter().zip(&stops).enumerate() {
         let id = partition.identity().partition.0;
         let counters = partition.counters();
         let mut of_partition = |name, value| {
@@ -83,11 +87,31 @@ pub fn answer<D: Disk, R: Runtime>(node: &Rc<NodeFacts<D, R>>, outbox: &Outbox, 
         of_partition("records_since_start", counters.records);
         of_partition("refused_busy_since_start", counters.refused_busy);
         of_partition("refused_full_since_start", counters.refused_full);
+        let flushed = partition.log().flush_counts();
+        of_partition("flushes_since_start", flushed.flushes);
+        of_partition("flush_bytes_since_start", flushed.bytes);
+        of_partition("flushes_inflight_max", flushed.inflight_max as u64);
+        for (name, value) in peers.get(number).into_iter().flatten() {
+            of_partition(name, *value);
+        }
         texts.push(TextRow { partition: id, name: "state", text: state });
     }
     texts.push(TextRow { partition: NO_PARTITION, name: "version", text: SERVER_VERSION });
     let reply = ServerStatusReply { numbers: &numbers, texts: &texts };
     outbox.put(Kind::ServerStatusReply, head, &reply);
+}
+
+/// What went to each peer, partition by partition.
+fn names_of_peers<R: Runtime>(dialers: &[Dialer<R>]) -> Vec<Vec<(String, u64)>> {
+    let of_peer = |(node, traffic): (NodeId, Traffic)| {
+        let Traffic { appends, append_bytes, appends_inflight_max } = traffic;
+        [
+            (format!("appends_to_node_{node}"), appends),
+            (format!("append_bytes_to_node_{node}"), append_bytes),
+            (format!("appends_inflight_max_to_node_{node}"), appends_inflight_max as u64),
+        ]
+    };
+    dialers.iter().map(|dialer| dialer.traffic().into_iter().flat_map(of_peer).collect()).collect()
 }
 
 fn why<D: Disk, R: Runtime>(partition: &Served<D, R>) -> String {

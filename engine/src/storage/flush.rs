@@ -217,6 +217,9 @@ impl<D: Disk, R: Runtime> Inner<D, R> {
         let flush = state.flushes.iter_mut().find(|one| one.progress == Progress::Waiting)?;
         flush.progress = Progress::Writing;
         state.in_flight += 1;
+        state.counts.flushes += 1;
+        state.counts.bytes += (*flush.buffer).as_ref().len() as u64;
+        state.counts.inflight_max = state.counts.inflight_max.max(state.in_flight);
         Some(Write {
             file: flush.file.clone(),
             buffer: flush.buffer.clone(),

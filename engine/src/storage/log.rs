@@ -169,6 +169,17 @@ pub(super) struct Inner<D: Disk, R: Runtime> {
     pub state: RefCell<State<D>>,
 }
 
+/// What a log has flushed since it was opened.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct FlushCounts {
+    /// Flushes begun.
+    pub flushes: u64,
+    /// Bytes in them, padding included.
+    pub bytes: u64,
+    /// Most that were in flight at once.
+    pub inflight_max: usize,
+}
+
 /// Invariants: `durable <= tail.index`; `flushes` and then `staged` hold exactly the entries behind
 /// `durable`, in order; `staged` begins at `write_position` of the last segment, and nothing was
 /// handed to a flush behind it.
@@ -182,6 +193,7 @@ pub(super) struct State<D: Disk> {
     pub flushes: VecDeque<Flush<D>>,
     pub flush_wanted: bool,
     pub in_flight: usize,
+    pub counts: FlushCounts,
     pub queued_bytes: usize,
     pub pool: BufferPool<D>,
     pub prepared: VecDeque<Prepared<D>>,
@@ -349,6 +361,11 @@ impl<D: Disk, R: Runtime> Log<D, R> {
     /// Flushes in flight.
     pub fn inflight(&self) -> usize {
         self.inner.state.borrow().in_flight
+    }
+
+    /// What was flushed since the log was opened.
+    pub fn flush_counts(&self) -> FlushCounts {
+        self.inner.state.borrow().counts
     }
 
     /// Bytes that are staged or wait for a flush.

@@ -10,7 +10,7 @@ use super::error::OpenError;
 use super::flush::BufferPool;
 use super::hard_state::OpenedHardState;
 use super::layout::{self, BLOCK, Tail};
-use super::log::{Ids, LogConfig, State};
+use super::log::{FlushCounts, Ids, LogConfig, State};
 use super::segment::{self, Prepared, Segment};
 use super::survey::{self, Head, Remains, Site, Walk, damaged};
 use super::window::{WINDOW_BYTES, Window};
@@ -61,6 +61,7 @@ impl<D: Disk> Repaired<D> {
             flushes: VecDeque::new(),
             flush_wanted: false,
             in_flight: 0,
+            counts: FlushCounts::default(),
             queued_bytes: 0,
             pool: BufferPool::new(config.flush_inflight_max + 2),
             prepared: self.prepared,

@@ -44,18 +44,17 @@ struct Inner<R: Runtime> {
     identity: Identity,
     runtime: R,
     links: RefCell<BTreeMap<NodeId, Rc<Link>>>,
-    traffic: Traffic,
 }
 
-/// What went to peers since the start.
-#[derive(Debug, Default)]
+/// What went to one peer since the start.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Traffic {
     /// Requests to take entries.
-    pub appends: Cell<u64>,
+    pub appends: u64,
     /// Bytes of the bodies in them.
-    pub append_bytes: Cell<u64>,
-    /// Most requests to take entries that were under way to one peer at once.
-    pub appends_inflight_max: Cell<usize>,
+    pub append_bytes: u64,
+    /// Most requests to take entries that were under way at once.
+    pub appends_inflight_max: usize,
 }
 
 /// The way to one peer.
@@ -63,6 +62,7 @@ struct Link {
     target: NodeId,
     state: RefCell<State>,
     changed: Notify,
+    traffic: Rc<Cell<Traffic>>,
 }
 
 enum State {
@@ -82,6 +82,7 @@ struct Connection {
     next_stream: Cell<u64>,
     pending: RefCell<BTreeMap<u64, Pending>>,
     appends: Cell<usize>,
+    traffic: Rc<Cell<Traffic>>,
 }
 
 enum Pending {
@@ -90,13 +91,14 @@ enum Pending {
 }
 
 impl Connection {
-    fn new(identity: Identity) -> Self {
+    fn new(identity: Identity, traffic: Rc<Cell<Traffic>>) -> Self {
         Self {
             out: Outgoing::new(identity.partition),
             next_request: Cell::new(1),
             next_stream: Cell::new(1),
             pending: RefCell::default(),
             appends: Cell::new(0),
+            traffic,
         }
     }
 
@@ -143,13 +145,13 @@ impl Connection {
 impl<R: Runtime> Dialer<R> {
     /// For a group's replica on this node.
     pub fn new(identity: Identity, runtime: R) -> Self {
-        let (links, traffic) = (RefCell::default(), Traffic::default());
-        Self { inner: Rc::new(Inner { identity, runtime, links, traffic }) }
+        Self { inner: Rc::new(Inner { identity, runtime, links: RefCell::default() }) }
     }
 
-    /// What went to peers since the start.
-    pub fn traffic(&self) -> &Traffic {
-        &self.inner.traffic
+    /// What went to each peer since the start.
+    pub fn traffic(&self) -> Vec<(NodeId, Traffic)> {
+        let links = self.inner.links.borrow();
+        links.iter().map(|(&target, link)| (target, link.traffic.get())).collect()
     }
 
     /// Closes every connection; whoever waits is told.
@@ -171,7 +173,8 @@ impl<R: Runtime> Dialer<R> {
             let new = || {
                 let until = Duration::ZERO;
                 let state = RefCell::new(State::Down { until, pause: AGAIN_AFTER.0 });
-                Rc::new(Link { target, state, changed: Notify::new() })
+                let traffic = Rc::default();
+                Rc::new(Link { target, state, changed: Notify::new(), traffic })
             };
             links.entry(target).or_insert_with(new).clone()
         };
@@ -233,7 +236,7 @@ impl<R: Runtime> Dialer<R> {
         let stream = TcpStream::connect(address).await.map_err(|error| error.to_string())?;
         let _ = stream.set_nodelay(true); // slower without, and right
         let Identity { cluster, node, partition, partitions } = self.inner.identity;
-        let connection = Rc::new(Connection::new(self.inner.identity));
+        let connection = Rc::new(Connection::new(self.inner.identity, link.traffic.clone()));
         let hello = Message::Hello(Hello { cluster, node, partition, partitions });
         let request = connection.request_id();
         connection.out.put(request, &hello).map_err(|error| error.to_string())?;
@@ -338,7 +341,6 @@ impl<R: Runtime> Dialer<R> {
     ) {
         let stream = connection.next_stream.get();
         connection.next_stream.set(stream + 1);
-        let traffic = &self.inner.traffic;
         while let Some(mut append) = requests.recv().await {
             connection.out.room().await;
             // More than a frame holds: the rest is asked for again by what is answered.
@@ -347,13 +349,14 @@ impl<R: Runtime> Dialer<R> {
             let results = results.clone();
             connection.pending.borrow_mut().insert(request, Pending::Append { stream, results });
             connection.appends.set(connection.appends.get() + 1);
-            let before = traffic.appends_inflight_max.get();
             if !append.entries.is_empty() {
-                traffic.appends.set(traffic.appends.get() + 1);
-                traffic.appends_inflight_max.set(before.max(connection.appends.get()));
+                let mut traffic = connection.traffic.get();
+                traffic.appends += 1;
+                traffic.append_bytes += append.entries.iter().map(body_bytes).sum::<u64>();
+                traffic.appends_inflight_max =
+                    traffic.appends_inflight_max.max(connection.appends.get());
+                connection.traffic.set(traffic);
             }
-            let bytes: usize = append.entries.iter().map(body_bytes).sum();
-            traffic.append_bytes.set(traffic.append_bytes.get() + bytes as u64);
             if connection.out.has_ended()
                 || connection.out.put(request, &Message::Append(append)).is_err()
             {
@@ -364,9 +367,9 @@ impl<R: Runtime> Dialer<R> {
     }
 }
 
-fn body_bytes(entry: &crate::types::Entry) -> usize {
+fn body_bytes(entry: &crate::types::Entry) -> u64 {
     match &entry.payload {
-        crate::types::Payload::Normal(batch) => batch.body.len(),
+        crate::types::Payload::Normal(batch) => batch.body.len() as u64,
         _ => 0,
     }
 }
