@@ -227,7 +227,7 @@ impl Nodes {
             let log = self.log(node);
             let lines: Vec<_> = log.lines().collect();
             let last = &lines[lines.len().saturating_sub(12)..];
-            text.push_str(&format!("--- node {node}\n{}\n", last.join("\n")));
+            text.extend(["--- node ", &node.to_string(), "\n", &last.join("\n"), "\n"]);
         }
         text
     }
