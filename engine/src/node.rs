@@ -15,6 +15,7 @@ use walengine_replication::gossip::Founding;
 use walengine_replication::types::{Member, NodeId};
 
 use crate::config::{ClusterConfig, Config};
+use crate::control::dropped::Dropped;
 use crate::control::forming::{self, FormingFile};
 use crate::control::{Control, Event, Order};
 use crate::fatal::{Fatal, Reason};
@@ -43,6 +44,8 @@ pub struct Shared {
     pub free_bytes: AtomicU64,
     /// An operator has asked this node to leave its cluster.
     pub leaving: AtomicBool,
+    /// Datagrams that gossip has dropped.
+    pub gossip_dropped: Dropped,
     /// When the process began.
     pub started: Instant,
 }
@@ -381,6 +384,7 @@ fn run(
     let shared = Arc::new(Shared {
         full: AtomicBool::new(false),
         leaving: AtomicBool::new(false),
+        gossip_dropped: Dropped::default(),
         free_bytes: AtomicU64::new(0),
         config,
         superblock,

@@ -75,6 +75,7 @@ impl Server {
             superblock,
             full: AtomicBool::new(false),
             leaving: AtomicBool::new(false),
+            gossip_dropped: walengine::control::dropped::Dropped::default(),
             free_bytes: AtomicU64::new(0),
             started: Instant::now(),
         };
@@ -83,6 +84,7 @@ impl Server {
             partitions: vec![Served::Alone(partition.clone())],
             cluster: RefCell::default(),
             connections: Cell::new(1),
+            refusals: Rc::default(),
         };
         Self { executor, partition, node: Rc::new(node), scratch: Rc::default(), inputs: 0 }
     }
