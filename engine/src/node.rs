@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 use walengine_net::model::{ClusterId, PartitionId};
 
 use crate::config::Config;
+use crate::control::dropped::Dropped;
 use crate::control::joining::{self, Joined};
 use crate::control::{Control, Event, Order, forming};
 use crate::fatal::{Fatal, Reason};
@@ -42,6 +43,8 @@ pub struct Shared {
     pub leaving: AtomicBool,
     /// Groups on this node that will go on with it.
     pub named_by: AtomicUsize,
+    /// Datagrams that gossip has dropped.
+    pub gossip_dropped: Dropped,
     /// When the process began.
     pub started: Instant,
 }
@@ -271,6 +274,7 @@ fn run(
         full: AtomicBool::new(false),
         leaving: AtomicBool::new(false),
         named_by: AtomicUsize::new(0),
+        gossip_dropped: Dropped::default(),
         free_bytes: AtomicU64::new(0),
         config,
         superblock,

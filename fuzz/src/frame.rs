@@ -76,6 +76,7 @@ impl Server {
             full: AtomicBool::new(false),
             leaving: AtomicBool::new(false),
             named_by: AtomicUsize::new(0),
+            gossip_dropped: walengine::control::dropped::Dropped::default(),
             free_bytes: AtomicU64::new(0),
             started: Instant::now(),
         };
@@ -85,6 +86,7 @@ impl Server {
             dialers: Vec::new(),
             cluster: RefCell::default(),
             connections: Cell::new(1),
+            refusals: Rc::default(),
         };
         Self { executor, partition, node: Rc::new(node), scratch: Rc::default(), inputs: 0 }
     }

@@ -81,6 +81,11 @@ impl Network {
         Ipv4Addr::new(a, b, c, place)
     }
 
+    /// Where the test itself is.
+    pub fn host(&self) -> Ipv4Addr {
+        self.at(HOST)
+    }
+
     /// Where a node is.
     pub fn address(&self, node: usize) -> Ipv4Addr {
         self.at(node as u8 + 1)

@@ -26,6 +26,8 @@ const LOOK_EVERY: Duration = Duration::from_millis(5);
 /// The cluster as one node sees it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct View {
+    /// The cluster's id.
+    pub cluster: u128,
     /// Who tells.
     pub node: u64,
     /// Who leads; 0 if not known.
@@ -55,22 +57,25 @@ impl Nodes {
     /// # Panics
     /// If it does not form.
     pub fn start(test: &str, count: usize, configure: impl Fn(Launch) -> Launch) -> Self {
-        let mut nodes = Self::prepare(test, count, |_, launch| configure(launch));
-        for node in 0..count {
-            nodes.spawn(node);
-        }
-        nodes.wait_until_serving();
+        let mut nodes = Self::prepare(test, count, 0, |launch, _| configure(launch));
+        nodes.form(count);
         nodes
     }
 
-    /// As [`Self::start`], without starting any.
-    pub fn prepare(test: &str, count: usize, configure: impl Fn(usize, Launch) -> Launch) -> Self {
-        let (dir, network) = (TestDir::new(test), Network::new(count));
+    /// As [`Self::start`], without starting any; and `spare` further places for nodes that would
+    /// join the first.
+    pub fn prepare(
+        test: &str,
+        count: usize,
+        spare: usize,
+        configure: impl Fn(Launch, &Network) -> Launch,
+    ) -> Self {
+        let (dir, network) = (TestDir::new(test), Network::new(count + spare));
         let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
         let launch = |node: usize| {
             let home = dir.path().join(format!("node{node}"));
             std::fs::create_dir_all(&home).unwrap();
-            let others = (0..count).filter(|other| *other != node || count == 1);
+            let others = (0..count).filter(|other| *other != node);
             let peers: Vec<_> =
                 others.map(|other| format!("{}:{PEER_PORT}", network.address(other))).collect();
             let space = network.namespace(node);
@@ -79,14 +84,26 @@ impl Nodes {
                 .set("--listen", &format!("{}:{CLIENT_PORT}", network.address(node)))
                 .set("--peer-listen", &format!("{}:{PEER_PORT}", network.address(node)))
                 .set("--join", &peers.join(","))
-                .set("--expect", &count.to_string())
                 .set("--first-core", &(node % cores).to_string())
                 .set("--partitions", "1");
-            configure(node, launch)
+            let founds = node < count;
+            let launch = if founds { launch.set("--expect", &count.to_string()) } else { launch };
+            configure(launch, &network)
         };
-        let launches: Vec<_> = (0..count).map(launch).collect();
-        let servers = (0..count).map(|_| None).collect();
-        Self { servers, launches, paused: vec![false; count], network, dir }
+        let launches: Vec<_> = (0..count + spare).map(launch).collect();
+        let servers = launches.iter().map(|_| None).collect();
+        Self { servers, paused: vec![false; launches.len()], launches, network, dir }
+    }
+
+    /// Starts the first `count` nodes, and waits until they have formed a cluster.
+    ///
+    /// # Panics
+    /// If they do not.
+    pub fn form(&mut self, count: usize) {
+        for node in 0..count {
+            self.spawn(node);
+        }
+        self.wait_until_serving();
     }
 
     /// How many there are.
@@ -227,7 +244,9 @@ impl Nodes {
             let log = self.log(node);
             let lines: Vec<_> = log.lines().collect();
             let last = &lines[lines.len().saturating_sub(12)..];
-            text.extend(["--- node ", &node.to_string(), "\n", &last.join("\n"), "\n"]);
+            let view = format!("{:?}", self.view(node));
+            let head = ["--- node ", &node.to_string(), ": ", &view, "\n"].concat();
+            text.extend([&head[..], &last.join("\n"), "\n"]);
         }
         text
     }
@@ -286,6 +305,7 @@ pub fn view_of(address: SocketAddr) -> Option<View> {
         .iter()
         .map(|row| (row.node.to_native(), row.health(), row.peer_address.to_string()));
     Some(View {
+        cluster: status.cluster.to_native(),
         node: status.node.to_native(),
         leader: group.leader.to_native(),
         term: group.term.to_native(),

@@ -6,6 +6,7 @@ mod cluster;
 mod commands;
 mod crash;
 mod damage;
+mod hostile;
 mod input;
 mod kill;
 #[cfg(feature = "planted")]
@@ -13,6 +14,8 @@ mod planted;
 mod power;
 mod raft_runtime;
 mod raft_storage;
+mod replicas;
+mod scripts;
 mod serve;
 mod sick_disk;
 mod truncate;

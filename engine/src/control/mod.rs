@@ -2,6 +2,7 @@
 //! shards of them. Starts before there is a cluster; ends with the process. Nothing of the data
 //! path runs here.
 
+pub mod dropped;
 pub mod forming;
 pub mod joining;
 pub mod view;
@@ -277,6 +278,7 @@ impl ControlThread {
             return;
         }
         self.told = now;
+        shared.gossip_dropped.set(self.gossip.counters());
         let meta = NodeMeta {
             led: self.leads.values().flatten().copied().collect(),
             free_bytes: shared.free_bytes.load(Ordering::Relaxed),

@@ -247,7 +247,7 @@ pub(super) fn serve(
     let partitions = shard.node.shared.superblock.partitions;
     let identity = PeerIdentity { cluster, node, partition, partitions };
     let gate = Gate { group: joined.group.clone(), node: shard.node.clone() };
-    let (runtime, refusals) = (shard.runtime, shard.refusals.clone());
+    let (runtime, refusals) = (shard.runtime, shard.node.refusals.clone());
     let served = accept::serve(stream, received, identity, gate, runtime, refusals);
     runtime.spawn(within(runtime, served));
 }

@@ -40,7 +40,6 @@ use walengine_net::model::PartitionId;
 use walengine_replication::membership::Policy;
 use walengine_replication::received::Received;
 use walengine_replication::runtime::within;
-use walengine_replication::tcp::accept::Refusals;
 use walengine_replication::types::{Member, NodeId};
 
 use crate::config::Config;
@@ -176,7 +175,6 @@ fn run_thread(start: ShardStart) -> Result<(), Fatal> {
 struct Shard {
     node: Rc<LocalNode>,
     groups: Vec<groups::Joined>,
-    refusals: Rc<Refusals>,
     others: Vec<flume::Sender<Handed>>,
     control: Option<flume::Sender<Order>>,
     number: usize,
@@ -203,11 +201,11 @@ async fn run(mut start: ShardStart) -> Result<(), Fatal> {
         dialers: groups.iter().map(|joined| joined.dialer.clone()).collect(),
         cluster: RefCell::default(),
         connections: Cell::new(0),
+        refusals: Rc::default(),
     };
     let shard = Rc::new(Shard {
         node: Rc::new(node),
         groups,
-        refusals: Rc::default(),
         others: start.others,
         control: start.control,
         number: start.shard,

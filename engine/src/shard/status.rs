@@ -10,6 +10,7 @@ use walengine_net::message::{
     ErrorCode, ErrorReply, NO_PARTITION, NumberRow, ServerStatusReply, TextRow,
 };
 use walengine_replication::tcp::dial::{Dialer, Traffic};
+use walengine_replication::tcp::accept::Refusals;
 use walengine_replication::types::NodeId;
 
 use super::outbox::Outbox;
@@ -33,6 +34,8 @@ pub struct NodeFacts<D: Disk, R: Runtime> {
     pub cluster: RefCell<Arc<ClusterView>>,
     /// Connections open on this shard.
     pub connections: Cell<usize>,
+    /// What this shard has refused of peers.
+    pub refusals: Rc<Refusals>,
 }
 
 impl<D: Disk, R: Runtime> NodeFacts<D, R> {
@@ -65,6 +68,20 @@ pub fn answer<D: Disk, R: Runtime>(node: &Rc<NodeFacts<D, R>>, outbox: &Outbox, 
     of_node("free_bytes", shared.free_bytes.load(Ordering::Relaxed));
     of_node("reserve_bytes", shared.config.reserve_bytes);
     of_node("connections_of_shard", node.connections.get() as u64);
+    if shared.config.cluster.is_some() {
+        let Refusals { hellos, broken, requests } = &*node.refusals;
+        of_node("peers_refused_of_shard_since_start", hellos.get());
+        of_node("peer_connections_broken_of_shard_since_start", broken.get());
+        of_node("peer_requests_refused_of_shard_since_start", requests.get());
+    }
+    let dropped: Vec<_> = shared.gossip_dropped.each().filter(|(_, count)| *count > 0).collect();
+    let names: Vec<_> = dropped
+        .iter()
+        .map(|(reason, _)| format!("datagrams_dropped_{reason}_since_start"))
+        .collect();
+    for ((_, count), name) in dropped.iter().zip(&names) {
+        numbers.push(NumberRow { partition: NO_PARTITION, value: *count, name });
+    }
     let stops: Vec<_> = node.partitions.iter().map(|partition| why(partition)).collect();
     let peers = names_of_peers(&node.dialers);
     for (number, (partition, state)) in node.partitions.iter().zip(&stops).enumerate() {

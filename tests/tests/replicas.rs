@@ -1,0 +1,277 @@
+//! Does a cluster of real nodes lose, repeat or reorder anything acknowledged, or show old state,
+//! when nodes are killed, paused and cut off?
+
+use std::panic::AssertUnwindSafe;
+use std::sync::Mutex;
+use std::thread;
+use std::time::Duration;
+
+use walengine_net::frame::Kind;
+use walengine_net::message::{Entries, Freshness, LogPage, ReadLog};
+use walengine_net::model::{Offset, PartitionId};
+use walengine_tests::crowd::{Crowd, ask_for};
+use walengine_tests::linear::{self, Demand};
+use walengine_tests::nodes::Nodes;
+use walengine_tests::press::accounts_of;
+use walengine_tests::server::{Launch, run_command};
+use walengine_tests::sim::Rng;
+use walengine_tests::wire::Wire;
+
+const WRITERS: u64 = 6;
+const READERS: u64 = 3;
+/// Operations that must have been compared at least, in the three tests together.
+const OPERATIONS_MIN: u64 = 200_000;
+/// Shortest election timeout, in milliseconds.
+const ELECTION_MILLIS: u64 = 300;
+const ELECTION: Duration = Duration::from_millis(ELECTION_MILLIS);
+/// Writes that must be answered between two faults.
+const ANSWERS_BETWEEN: u64 = 20;
+/// How long a node that may be stale is given to answer.
+const STALE_WITHIN: Duration = Duration::from_millis(1500);
+const PAGE_BYTES: u32 = 1 << 20;
+
+/// Each takes the whole machine.
+static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
+
+/// A cluster under load, and what is done to it.
+struct Trial<'a> {
+    nodes: Nodes,
+    crowd: &'a Crowd,
+    rng: Rng,
+    /// When leaders were killed, on the crowd's clock.
+    leader_kills: Vec<u64>,
+    /// Stale leaders that were asked, and how many of them answered at all.
+    stale_asked: u64,
+    stale_answered: u64,
+}
+
+impl Trial<'_> {
+    /// All nodes are there and writes are answered.
+    fn settle(&mut self) {
+        self.nodes.heal();
+        for node in 0..self.nodes.count() {
+            if !self.nodes.runs(node) {
+                self.nodes.spawn(node);
+            }
+        }
+        self.nodes.wait_until_serving();
+        self.crowd.wait_for_answers(ANSWERS_BETWEEN, || self.nodes.logs());
+        thread::sleep(Duration::from_millis(self.rng.between(20, 200)));
+    }
+
+    /// The leader and any follower in turn.
+    fn victim(&mut self, cycle: u64) -> (usize, bool) {
+        let leader = self.nodes.leader();
+        if cycle.is_multiple_of(2) {
+            return (leader, true);
+        }
+        let others = self.nodes.count() - 1;
+        ((leader + 1 + self.rng.index(others)) % self.nodes.count(), false)
+    }
+
+    fn kill(&mut self, cycle: u64) {
+        let (victim, leads) = self.victim(cycle);
+        if leads {
+            self.leader_kills.push(self.crowd.now());
+        }
+        self.nodes.kill(victim);
+        self.crowd.wait_for_answers(ANSWERS_BETWEEN, || self.nodes.logs());
+        if cycle.is_multiple_of(5) {
+            // Killed again while it recovers, wherever that is.
+            self.nodes.spawn(victim);
+            thread::sleep(Duration::from_millis(self.rng.below(300)));
+            self.nodes.kill(victim);
+        }
+        self.settle();
+    }
+
+    fn pause(&mut self, cycle: u64) {
+        let (victim, leads) = self.victim(cycle);
+        let mut wire = Wire::greeted_within(self.nodes.address(victim), 0, STALE_WITHIN).unwrap();
+        self.nodes.pause(victim);
+        if leads {
+            self.nodes.leader_but(Some(victim));
+        } else {
+            thread::sleep(3 * ELECTION);
+        }
+        self.crowd.wait_for_answers(ANSWERS_BETWEEN, || self.nodes.logs());
+        // It finds the question when it wakes, and nobody has told it anything yet.
+        let known = self.crowd.told();
+        let asked = thread::scope(|scope| {
+            let asked = scope.spawn(|| ask(&mut wire));
+            thread::sleep(Duration::from_millis(5));
+            self.nodes.resume(victim);
+            asked.join().unwrap()
+        });
+        self.not_stale(victim, known, asked);
+        self.settle();
+    }
+
+    fn cut(&mut self, cycle: u64) {
+        let (victim, leads) = self.victim(cycle);
+        let mut wire = Wire::greeted_within(self.nodes.address(victim), 0, STALE_WITHIN).unwrap();
+        let way = cycle / 2 % 3;
+        println!("cut {cycle}: node {victim}, leads {leads}, way {way}");
+        match way {
+            0 => self.nodes.isolate(victim),
+            1 => self.nodes.mute(victim),
+            _ => self.nodes.deafen(victim),
+        }
+        // A leader that is deaf and not mute goes on showing itself: nobody stands for election
+        // until it notices that nobody answers.
+        if leads {
+            self.nodes.leader_but(Some(victim));
+        } else {
+            thread::sleep(3 * ELECTION);
+        }
+        self.crowd.wait_for_answers(ANSWERS_BETWEEN, || self.nodes.logs());
+        let known = self.crowd.told();
+        let asked = ask(&mut wire);
+        self.not_stale(victim, known, asked);
+        self.settle();
+    }
+
+    /// What a node answered that was asked when `known` was acknowledged already.
+    fn not_stale(&mut self, node: usize, known: Offset, asked: Option<Offset>) {
+        self.stale_asked += 1;
+        if let Some(shown) = asked {
+            self.stale_answered += 1;
+            assert!(shown >= known, "node {node} shows {shown}, {known} was acknowledged before");
+        }
+    }
+}
+
+/// Asks for a linearizable read: what it shows, if it is answered.
+fn ask(wire: &mut Wire) -> Option<Offset> {
+    let account = accounts_of(PartitionId(0), 1)[0].id;
+    let answer = ask_for(wire, Demand::Linearizable, &[], &[account]).ok()??;
+    Some(answer.0)
+}
+
+/// The whole log below `end` by a node's own answer.
+fn log_of(nodes: &Nodes, node: usize, end: Offset) -> Vec<u8> {
+    let mut wire = nodes.wire(node);
+    let (mut log, mut from) = (Vec::new(), Offset(0));
+    while from < end {
+        let at_least = Freshness::AtLeast(Offset(end.0 - 1)).number();
+        let read = ReadLog { at_least, from: from.0, bytes_max: PAGE_BYTES };
+        let reply = wire.call(&read).unwrap();
+        assert_eq!(reply.kind, Kind::LogPage, "node {node}: {:?}", reply.error());
+        let page = reply.open::<LogPage<'_>>();
+        assert!(page.next_offset.to_native() > from.0, "node {node}: a page without records");
+        log.extend_from_slice(&page.entries);
+        from = Offset(page.next_offset.to_native());
+    }
+    log
+}
+
+/// The replicas hold the same: each entry is the same but for what its writer knew to be durable.
+fn logs_are_equal(logs: &[Vec<u8>]) -> usize {
+    let entries = |log: &[u8]| -> Vec<_> {
+        let entries = Entries::new(log).map(|entry| {
+            let (header, body) = entry.unwrap();
+            (header.meta, header.chain, body.len(), crc32c::crc32c(body))
+        });
+        entries.collect()
+    };
+    let first = entries(&logs[0]);
+    for (node, log) in logs.iter().enumerate().skip(1) {
+        let other = entries(log);
+        for (one, other) in first.iter().zip(&other) {
+            assert_eq!(one, other, "nodes 0 and {node} differ");
+        }
+        assert_eq!(first.len(), other.len(), "nodes 0 and {node}");
+    }
+    first.len()
+}
+
+/// Puts a cluster under load, lets `faults` break it again and again, and compares all that any
+/// client was told with what the replicas hold.
+fn try_out(test: &str, seed: u64, operations_min: u64, faults: impl Fn(&mut Trial<'_>)) {
+    let alone = ONE_AT_A_TIME.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+    println!("seed {seed:#x}");
+    let configure = |launch: Launch| launch.set("--election-millis", &ELECTION_MILLIS.to_string());
+    let nodes = Nodes::start(test, 3, configure);
+    let addresses = (0..3).map(|node| nodes.address(node)).collect();
+    let crowd = Crowd::new(addresses, accounts_of(PartitionId(0), 1));
+    let created = crowd.create_accounts();
+    let (trial, mut notes) = thread::scope(|scope| {
+        let clients = crowd.start(scope, WRITERS, READERS, seed);
+        let mut trial = Trial {
+            nodes,
+            crowd: &crowd,
+            rng: Rng::new(seed),
+            leader_kills: Vec::new(),
+            stale_asked: 0,
+            stale_answered: 0,
+        };
+        // Clients must end whatever becomes of the trial, or nobody learns why it failed.
+        let tried = std::panic::catch_unwind(AssertUnwindSafe(|| faults(&mut trial)));
+        crowd.end();
+        if tried.is_err() {
+            trial.nodes.heal();
+        }
+        let notes: Vec<_> = clients.into_iter().map(|client| client.join()).collect();
+        if let Err(panic) = tried {
+            std::panic::resume_unwind(panic);
+        }
+        (trial, notes.into_iter().map(Result::unwrap).collect::<Vec<_>>())
+    });
+    notes.push(created);
+    let Trial { mut nodes, leader_kills, stale_asked, stale_answered, .. } = trial;
+    let end = crowd.told();
+    let logs: Vec<_> = (0..3).map(|node| log_of(&nodes, node, end)).collect();
+    let entries = logs_are_equal(&logs);
+    let checked = linear::check(&logs[0], &notes);
+    println!("{checked:?}, {} operations; {entries} entries, {end} records", checked.operations());
+    println!("{stale_asked} nodes asked that might be stale, {stale_answered} answered");
+    if !leader_kills.is_empty() {
+        failover(&linear::resumed_after(&notes, &leader_kills));
+    }
+    assert!(checked.operations() >= operations_min, "too little was done: {checked:?}");
+    for node in 0..3 {
+        nodes.server(node).stop();
+        let data = nodes.dir().join(format!("node{node}/data"));
+        let output = run_command(None, &nodes.dir(), &["verify", data.to_str().unwrap()]);
+        let said = String::from_utf8_lossy(&output.stdout).into_owned();
+        assert_eq!(output.status.code(), Some(0), "node {node}: {said}");
+    }
+    drop(alone);
+}
+
+#[test]
+fn nothing_acknowledged_is_lost_repeated_or_hidden_by_sixty_kills() {
+    try_out("replicas-kill", 0x5eed_0301, OPERATIONS_MIN / 2, |trial| {
+        (0..60).for_each(|cycle| trial.kill(cycle));
+    });
+}
+
+#[test]
+fn nothing_acknowledged_is_lost_repeated_or_hidden_by_twenty_pauses() {
+    try_out("replicas-pause", 0x5eed_0302, OPERATIONS_MIN / 4, |trial| {
+        (0..20).for_each(|cycle| trial.pause(cycle));
+    });
+}
+
+#[test]
+fn nothing_acknowledged_is_lost_repeated_or_hidden_by_twenty_partitions() {
+    try_out("replicas-cut", 0x5eed_0303, OPERATIONS_MIN / 4, |trial| {
+        (0..20).for_each(|cycle| trial.cut(cycle));
+    });
+}
+
+/// Prints how long writes took to resume after their leader's death.
+fn failover(nanos: &[u64]) {
+    let mut timeouts: Vec<f64> =
+        nanos.iter().map(|nanos| *nanos as f64 / 1e6 / ELECTION_MILLIS as f64).collect();
+    timeouts.sort_unstable_by(f64::total_cmp);
+    let at = |share: f64| timeouts[((timeouts.len() - 1) as f64 * share).round() as usize];
+    println!(
+        "writes resumed after the leader's death, in election timeouts of {ELECTION_MILLIS} ms: \
+         median {:.2}, p99 {:.2}, max {:.2} of {}",
+        at(0.5),
+        at(0.99),
+        at(1.0),
+        timeouts.len()
+    );
+}

@@ -1,0 +1,72 @@
+//! Do the scripts do what their first lines say?
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+use walengine_tests::server::{TestDir, binary};
+
+/// `scripts/cluster.sh` on a directory of the test's own; nothing of it is left at the end.
+struct Script {
+    dir: TestDir,
+}
+
+impl Script {
+    fn run(&self, arguments: &[&str]) -> Output {
+        let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../scripts/cluster.sh");
+        let mut command = Command::new(script);
+        command.args(arguments).env("WALENGINE_CLUSTER_DIR", self.cluster());
+        command.env("WALENGINE_BINARY", binary()).env_remove("NODES");
+        command.output().unwrap()
+    }
+
+    fn cluster(&self) -> PathBuf {
+        self.dir.path().join("cluster")
+    }
+
+    /// What it says; it must succeed.
+    fn says(&self, arguments: &[&str]) -> String {
+        let output = self.run(arguments);
+        let said = String::from_utf8_lossy(&output.stdout).into_owned();
+        let error = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(output.status.success(), "{arguments:?}: {said}{error}");
+        said
+    }
+}
+
+impl Drop for Script {
+    fn drop(&mut self) {
+        if self.cluster().exists() {
+            let _ = self.run(&["down"]); // the test may have failed before it came to that
+        }
+    }
+}
+
+#[test]
+fn a_local_cluster_goes_up_loses_nodes_heals_and_goes_down() {
+    let script = Script { dir: TestDir::new("cluster-script") };
+    assert!(!script.run(&["status"]).status.success(), "there is no cluster yet");
+    assert!(script.says(&["up"]).contains("3 nodes serve"));
+    let said = script.says(&["status"]);
+    assert_eq!(said.matches(": runs, process").count(), 3, "{said}");
+    assert_eq!(said.matches(" alive ").count(), 3, "{said}");
+
+    script.says(&["kill", "1"]);
+    let said = script.says(&["status"]);
+    assert!(said.contains("node 1 ") && said.contains("does not run"), "{said}");
+    script.says(&["pause", "2"]);
+    assert!(script.says(&["status"]).contains(": paused, process"));
+    script.says(&["heal"]);
+    let said = script.says(&["status"]);
+    assert_eq!(said.matches(": runs, process").count(), 3, "{said}");
+    script.says(&["partition", "3"]);
+    let said = script.says(&["status"]);
+    assert!(said.lines().any(|line| line.starts_with("node 3") && line.contains("cut off")));
+    script.says(&["heal"]);
+    assert!(!script.says(&["status"]).contains("cut off"));
+
+    for wrong in [&["kill"][..], &["kill", "4"], &["pause", "x"], &["melt"]] {
+        assert!(!script.run(wrong).status.success(), "{wrong:?}");
+    }
+    script.says(&["down"]);
+    assert!(!script.cluster().exists());
+}
