@@ -92,8 +92,8 @@ pub struct ServeOptions {
     #[arg(long, value_name = "SECONDS", env = "WALENGINE_DEAD_AFTER")]
     pub dead_after: Option<u64>,
 
-    /// A follower stands for election when it has heard of no leader for this long, up to twice
-    /// as long, in milliseconds [default: 500]
+    /// A leader's lease in milliseconds: a follower that has heard of no leader stands for election
+    /// one and a half to two times as long after it last did [default: 500]
     #[arg(long, value_name = "MILLIS", env = "WALENGINE_ELECTION_MILLIS")]
     pub election_millis: Option<u64>,
 

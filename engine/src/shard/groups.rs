@@ -93,7 +93,9 @@ pub async fn open(start: &ShardStart, runtime: GlommioRuntime) -> Result<Vec<Joi
     let millis = cluster.election.as_millis() as u64;
     let timing = GroupTiming {
         heartbeat_millis: (millis / u64::from(HEARTBEATS)).max(1),
-        election_millis: (millis, 2 * millis),
+        // A follower stands this long after its leader's lease has run out, which is as long as the
+        // greater of the two: one and a half to two times the setting when it heard last.
+        election_millis: (millis / 2, millis),
     };
     let mut joined = Vec::new();
     for number in (start.shard..usize::from(superblock.partitions)).step_by(config.cores) {
