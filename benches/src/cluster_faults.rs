@@ -137,13 +137,12 @@ impl Faults<'_> {
 
     /// Half of what the healthy cluster reaches, in requests a second.
     fn half_load(&self, cluster: &Cluster, leader: usize) -> Result<f64> {
-        let peak = self.load(cluster, leader, None, self.arguments.seconds)?;
+        let peak = Self::load(cluster, leader, None, self.arguments.seconds)?;
         println!("peak {:.0}/s with {CONNECTIONS} connections", peak.events_per_second);
         Ok(peak.events_per_second / 2.0)
     }
 
     fn load(
-        &self,
         cluster: &Cluster,
         leader: usize,
         rate: Option<f64>,
@@ -199,25 +198,25 @@ impl Faults<'_> {
         let (mut healthy_p99, mut slow_p99, mut paused_p99) = (Vec::new(), Vec::new(), Vec::new());
         let seconds = self.arguments.seconds;
         for _ in 0..self.arguments.rounds {
-            let healthy = self.load(&cluster, leader, Some(rate), seconds)?.latency_micros.p99;
+            let healthy = Self::load(&cluster, leader, Some(rate), seconds)?.latency_micros.p99;
             healthy_p99.push(healthy);
             cluster.signal(follower, libc::SIGSTOP)?;
-            let load = self.load(&cluster, leader, Some(rate), seconds);
+            let load = Self::load(&cluster, leader, Some(rate), seconds);
             cluster.signal(follower, libc::SIGCONT)?;
             let load = load?.latency_micros.p99;
             paused_p99.push(load);
             paused.push(load / healthy);
-            self.still_leads(&mut cluster, leader)?;
+            Self::still_leads(&mut cluster, leader)?;
             let (Ok(disk), Some(writes)) = (&disk, writes_per_second) else { continue };
-            let healthy = self.load(&cluster, leader, Some(rate), seconds)?.latency_micros.p99;
+            let healthy = Self::load(&cluster, leader, Some(rate), seconds)?.latency_micros.p99;
             healthy_p99.push(healthy);
             disk.limit(writes)?;
-            let load = self.load(&cluster, leader, Some(rate), seconds);
+            let load = Self::load(&cluster, leader, Some(rate), seconds);
             disk.limit(0)?;
             let load = load?.latency_micros.p99;
             slow_p99.push(load);
             slow.push(load / healthy);
-            self.still_leads(&mut cluster, leader)?;
+            Self::still_leads(&mut cluster, leader)?;
         }
         let from = format!("half load, {rate:.0}/s");
         self.figure("leader's p99 us, healthy", healthy_p99);
@@ -243,7 +242,8 @@ impl Faults<'_> {
         // Limits let writes through in bursts: their mean counts.
         let mean = |report: RawReport| 1e6 / report.commits_per_second;
         let healthy = mean(raw.commits(1, 1, time)?);
-        let writes = ((1e6 / (healthy * SLOWER)) as u64).max(1);
+        let slow = Duration::from_secs_f64(healthy * SLOWER / 1e6).as_micros().max(1);
+        let writes = (1_000_000 / slow as u64).max(1);
         disk.limit(writes)?;
         let slow = disk.run(|| raw.commits(1, 1, 4 * time).map(mean));
         disk.limit(0)?;
@@ -253,7 +253,7 @@ impl Faults<'_> {
         Ok(writes)
     }
 
-    fn still_leads(&self, cluster: &mut Cluster, leader: usize) -> Result<()> {
+    fn still_leads(cluster: &mut Cluster, leader: usize) -> Result<()> {
         if cluster.wait_whole(NODES)? == leader {
             return Ok(());
         }
@@ -269,12 +269,12 @@ impl Faults<'_> {
             requests: Some(self.arguments.transfers.div_ceil(FILL_BATCH as u64)),
             ..LoadArguments::to(cluster.nodes[leader].client)
         })?;
-        self.still_leads(&mut cluster, leader)?;
+        Self::still_leads(&mut cluster, leader)?;
         let rate = self.half_load(&cluster, leader)?;
         let seconds = self.arguments.seconds;
         let mut healthy = Vec::new();
         for _ in 0..self.arguments.rounds {
-            healthy.push(self.load(&cluster, leader, Some(rate), seconds)?.latency_micros.p99);
+            healthy.push(Self::load(&cluster, leader, Some(rate), seconds)?.latency_micros.p99);
         }
         let healthy = self.figure("leader's p99 us before a node joins", healthy);
         let place = cluster.add()?;
@@ -307,7 +307,7 @@ impl Faults<'_> {
             loading.join().map_err(|_| crate::error::Failed("the load has panicked".into()))??;
             seen
         })?;
-        let took = caught_up - first;
+        let took = caught_up.saturating_sub(first);
         let rate_mb = ratio(bytes, 1) / 1e6 / took.as_secs_f64();
         let p99s = meanwhile.lock().map_or_else(|_| Vec::new(), |values| values.clone());
         self.figure("seconds from start to the first entry", vec![first.as_secs_f64()]);

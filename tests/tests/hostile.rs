@@ -330,8 +330,8 @@ fn flood(test: &str, with_key: bool) {
         let flooding = scope.spawn(|| {
             let (began, mut sent) = (Instant::now(), 0);
             while began.elapsed() < FLOOD {
-                let due = began.elapsed().as_secs_f64() * FLOOD_PER_SECOND as f64;
-                while sent < due as usize {
+                let millis = began.elapsed().as_millis() as usize;
+                while sent < millis * FLOOD_PER_SECOND / 1000 {
                     // It may be lost, as any datagram.
                     let _ = stranger.send_to(&bad[sent % bad.len()], target);
                     sent += 1;

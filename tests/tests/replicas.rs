@@ -211,7 +211,7 @@ fn try_out(test: &str, seed: u64, operations_min: u64, faults: impl Fn(&mut Tria
         if tried.is_err() {
             trial.nodes.heal();
         }
-        let notes: Vec<_> = clients.into_iter().map(|client| client.join()).collect();
+        let notes: Vec<_> = clients.into_iter().map(thread::ScopedJoinHandle::join).collect();
         if let Err(panic) = tried {
             std::panic::resume_unwind(panic);
         }
@@ -262,16 +262,19 @@ fn nothing_acknowledged_is_lost_repeated_or_hidden_by_twenty_partitions() {
 
 /// Prints how long writes took to resume after their leader's death.
 fn failover(nanos: &[u64]) {
-    let mut timeouts: Vec<f64> =
-        nanos.iter().map(|nanos| *nanos as f64 / 1e6 / ELECTION_MILLIS as f64).collect();
-    timeouts.sort_unstable_by(f64::total_cmp);
-    let at = |share: f64| timeouts[((timeouts.len() - 1) as f64 * share).round() as usize];
+    let mut hundredths: Vec<u64> =
+        nanos.iter().map(|nanos| nanos / 10_000 / ELECTION_MILLIS).collect();
+    hundredths.sort_unstable();
+    let at = |percent: usize| {
+        let found = hundredths[(hundredths.len() - 1) * percent / 100];
+        format!("{}.{:02}", found / 100, found % 100)
+    };
     println!(
         "writes resumed after the leader's death, in election timeouts of {ELECTION_MILLIS} ms: \
-         median {:.2}, p99 {:.2}, max {:.2} of {}",
-        at(0.5),
-        at(0.99),
-        at(1.0),
-        timeouts.len()
+         median {}, p99 {}, max {} of {}",
+        at(50),
+        at(99),
+        at(100),
+        hundredths.len()
     );
 }

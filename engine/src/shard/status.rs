@@ -9,8 +9,8 @@ use walengine_net::frame::{FrameHead, Kind};
 use walengine_net::message::{
     ErrorCode, ErrorReply, NO_PARTITION, NumberRow, ServerStatusReply, TextRow,
 };
-use walengine_replication::tcp::dial::{Dialer, Traffic};
 use walengine_replication::tcp::accept::Refusals;
+use walengine_replication::tcp::dial::{Dialer, Traffic};
 use walengine_replication::types::NodeId;
 
 use super::outbox::Outbox;

@@ -22,12 +22,7 @@ impl Gossip {
     /// of this node, from the newest life of its sender, and new.
     pub(super) fn admit(&mut self, from: SocketAddr, head: &Head) -> bool {
         if head.node == self.node {
-            if head.peer_address == self.address {
-                self.counters.own += 1;
-            } else {
-                self.counters.node_id_in_use += 1;
-                self.warn(Warning::NodeIdInUse { address: head.peer_address });
-            }
+            self.hear_namesake(from, head);
             return false;
         }
         if self.cluster.0 != 0 && head.cluster.0 != 0 && head.cluster != self.cluster {
@@ -69,6 +64,23 @@ impl Gossip {
                 }
                 false
             }
+        }
+    }
+
+    /// Two nodes run from copies of one directory, unless the datagram is this node's own. Whoever is
+    /// among others stays, and tells the newcomer; a mere claim ends nobody.
+    fn hear_namesake(&mut self, from: SocketAddr, head: &Head) {
+        if head.peer_address == self.address {
+            self.counters.own += 1;
+            return;
+        }
+        self.counters.node_id_in_use += 1;
+        let is_among_others =
+            self.table.iter().any(|known| self.table.is_active(known.identity.node));
+        if is_among_others {
+            self.answer(from, head, Kind::Refused);
+        } else if head.kind == Kind::Refused && head.to_boot == self.boot {
+            self.warn(Warning::NodeIdInUse { address: head.peer_address });
         }
     }
 

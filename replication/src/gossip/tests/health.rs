@@ -270,6 +270,30 @@ fn a_second_node_with_an_id_in_use_is_refused_and_told() {
     assert!(matches!(warned[..], [Warning::NodeIdInUse { .. }, ..]), "{warned:?}");
 }
 
+/// Fault: a node that was greeted by a copy of itself took the copy's word for it and ended.
+#[test]
+fn a_copy_that_asks_its_original_is_told_by_it_and_the_original_stays() {
+    let mut sim = Sim::cluster(12, 3);
+    sim.until(SOON, "all alive", Sim::all_alive);
+    let copy = super::super::Settings {
+        node: 2,
+        peer_address: super::sim::address(99),
+        ..settings(99, &[2], None)
+    };
+    let disk = Standing { cluster: Some((ClusterId(77), 8)), promise: None };
+    sim.add(settings(99, &[2], None), disk);
+    sim.crash(99);
+    sim.nodes.get_mut(&99).unwrap().settings = copy;
+    sim.start(99);
+    sim.run(Duration::from_secs(20));
+    let told = |warnings: &[Warning]| {
+        warnings.iter().any(|warning| matches!(warning, Warning::NodeIdInUse { .. }))
+    };
+    assert!(told(&sim.nodes[&99].warnings), "{:?}", sim.nodes[&99].warnings);
+    assert!(!told(&sim.nodes[&2].warnings), "{:?}", sim.nodes[&2].warnings);
+    assert!(sim.gossip(2).counters().node_id_in_use > 0);
+}
+
 /// Fault: both others suspected 3, then lost each other, which made foca drop the timers that
 /// would have declared it dead; nobody told it any more, and it stayed suspect for ever though it
 /// answered.
