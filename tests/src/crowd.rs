@@ -46,6 +46,8 @@ pub struct Crowd {
     told: AtomicU64,
     /// Answers to writes.
     answers: AtomicU64,
+    /// Events and reads that were answered.
+    operations: AtomicU64,
 }
 
 impl Crowd {
@@ -58,6 +60,7 @@ impl Crowd {
             ends: AtomicBool::new(false),
             told: AtomicU64::new(0),
             answers: AtomicU64::new(0),
+            operations: AtomicU64::new(0),
         }
     }
 
@@ -82,11 +85,15 @@ impl Crowd {
     /// If they are not; the message is the caller's.
     pub fn wait_for_answers(&self, answers: u64, why_not: impl Fn() -> String) {
         let wanted = self.answers.load(Ordering::Relaxed) + answers;
-        let by = Instant::now() + END_WITHIN;
-        while self.answers.load(Ordering::Relaxed) < wanted {
-            assert!(Instant::now() < by, "no write is answered any more:\n{}", why_not());
-            thread::sleep(Duration::from_millis(1));
-        }
+        wait_for(&self.answers, wanted, why_not);
+    }
+
+    /// Waits until `operations` events and reads in all were answered.
+    ///
+    /// # Panics
+    /// If they are not; the message is the caller's.
+    pub fn wait_for_operations(&self, operations: u64, why_not: impl Fn() -> String) {
+        wait_for(&self.operations, operations, why_not);
     }
 
     /// The clients finish what they have begun.
@@ -170,6 +177,7 @@ impl Crowd {
                     let last = last.expect("everything is well-formed");
                     self.told.fetch_max(last.0 + 1, Ordering::Relaxed);
                     self.answers.fetch_add(1, Ordering::Relaxed);
+                    self.operations.fetch_add(events.len() as u64, Ordering::Relaxed);
                     if rng.percent(25) {
                         let ids: Vec<u128> = events.iter().take(IDS).map(event_id).collect();
                         reader.ask(&mut notes, Demand::Token(last), &ids);
@@ -200,6 +208,14 @@ impl Crowd {
             thread::sleep(REST);
         }
         notes
+    }
+}
+
+fn wait_for(count: &AtomicU64, wanted: u64, why_not: impl Fn() -> String) {
+    let by = Instant::now() + END_WITHIN;
+    while count.load(Ordering::Relaxed) < wanted {
+        assert!(Instant::now() < by, "nothing is answered any more:\n{}", why_not());
+        thread::sleep(Duration::from_millis(1));
     }
 }
 
@@ -255,6 +271,7 @@ impl<'a> Asker<'a> {
             Ok(None) => None,
             Ok(Some((next_offset, shown))) => {
                 notes.read(begin, demand, next_offset, shown);
+                self.crowd.operations.fetch_add(1, Ordering::Relaxed);
                 Some(())
             }
         }

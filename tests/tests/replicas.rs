@@ -4,10 +4,10 @@
 use std::panic::AssertUnwindSafe;
 use std::sync::Mutex;
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use walengine_net::frame::Kind;
-use walengine_net::message::{Entries, Freshness, LogPage, ReadLog};
+use walengine_net::message::{Entries, ErrorCode, Freshness, LogPage, ReadLog};
 use walengine_net::model::{Offset, PartitionId};
 use walengine_tests::crowd::{Crowd, ask_for};
 use walengine_tests::linear::{self, Demand};
@@ -29,15 +29,29 @@ const ANSWERS_BETWEEN: u64 = 20;
 /// How long a node that may be stale is given to answer.
 const STALE_WITHIN: Duration = Duration::from_millis(1500);
 const PAGE_BYTES: u32 = 1 << 20;
+/// How long a node may take to reach what the others hold.
+const APPLIED_WITHIN: Duration = Duration::from_mins(1);
 
 /// Each takes the whole machine.
 static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
+
+/// How long a trial is.
+#[derive(Clone, Copy)]
+struct Load {
+    /// Faults.
+    cycles: u64,
+    /// Operations that must have been compared.
+    operations_min: u64,
+}
 
 /// A cluster under load, and what is done to it.
 struct Trial<'a> {
     nodes: Nodes,
     crowd: &'a Crowd,
     rng: Rng,
+    /// Faults so far, and operations that must be answered between two.
+    faults: u64,
+    operations_between: u64,
     /// When leaders were killed, on the crowd's clock.
     leader_kills: Vec<u64>,
     /// Stale leaders that were asked, and how many of them answered at all.
@@ -55,6 +69,9 @@ impl Trial<'_> {
             }
         }
         self.nodes.wait_until_serving();
+        self.faults += 1;
+        let wanted = self.faults * self.operations_between;
+        self.crowd.wait_for_operations(wanted, || self.nodes.logs());
         self.crowd.wait_for_answers(ANSWERS_BETWEEN, || self.nodes.logs());
         thread::sleep(Duration::from_millis(self.rng.between(20, 200)));
     }
@@ -152,10 +169,17 @@ fn ask(wire: &mut Wire) -> Option<Offset> {
 fn log_of(nodes: &Nodes, node: usize, end: Offset) -> Vec<u8> {
     let mut wire = nodes.wire(node);
     let (mut log, mut from) = (Vec::new(), Offset(0));
+    let by = Instant::now() + APPLIED_WITHIN;
     while from < end {
         let at_least = Freshness::AtLeast(Offset(end.0 - 1)).number();
         let read = ReadLog { at_least, from: from.0, bytes_max: PAGE_BYTES };
         let reply = wire.call(&read).unwrap();
+        if reply.error() == Some(ErrorCode::NotYet) {
+            // It was killed a moment ago, and applies its log again.
+            assert!(Instant::now() < by, "node {node} never reaches {end}:\n{}", nodes.log(node));
+            thread::sleep(Duration::from_millis(10));
+            continue;
+        }
         assert_eq!(reply.kind, Kind::LogPage, "node {node}: {:?}", reply.error());
         let page = reply.open::<LogPage<'_>>();
         assert!(page.next_offset.to_native() > from.0, "node {node}: a page without records");
@@ -187,7 +211,7 @@ fn logs_are_equal(logs: &[Vec<u8>]) -> usize {
 
 /// Puts a cluster under load, lets `faults` break it again and again, and compares all that any
 /// client was told with what the replicas hold.
-fn try_out(test: &str, seed: u64, operations_min: u64, faults: impl Fn(&mut Trial<'_>)) {
+fn try_out(test: &str, seed: u64, load: Load, fault: impl Fn(&mut Trial<'_>, u64)) {
     let alone = ONE_AT_A_TIME.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
     println!("seed {seed:#x}");
     let configure = |launch: Launch| launch.set("--election-millis", &ELECTION_MILLIS.to_string());
@@ -201,12 +225,16 @@ fn try_out(test: &str, seed: u64, operations_min: u64, faults: impl Fn(&mut Tria
             nodes,
             crowd: &crowd,
             rng: Rng::new(seed),
+            faults: 0,
+            operations_between: load.operations_min / load.cycles + 1,
             leader_kills: Vec::new(),
             stale_asked: 0,
             stale_answered: 0,
         };
         // Clients must end whatever becomes of the trial, or nobody learns why it failed.
-        let tried = std::panic::catch_unwind(AssertUnwindSafe(|| faults(&mut trial)));
+        let tried = std::panic::catch_unwind(AssertUnwindSafe(|| {
+            (0..load.cycles).for_each(|cycle| fault(&mut trial, cycle));
+        }));
         crowd.end();
         if tried.is_err() {
             trial.nodes.heal();
@@ -228,7 +256,7 @@ fn try_out(test: &str, seed: u64, operations_min: u64, faults: impl Fn(&mut Tria
     if !leader_kills.is_empty() {
         failover(&linear::resumed_after(&notes, &leader_kills));
     }
-    assert!(checked.operations() >= operations_min, "too little was done: {checked:?}");
+    assert!(checked.operations() >= load.operations_min, "too little was done: {checked:?}");
     for node in 0..3 {
         nodes.server(node).stop();
         let data = nodes.dir().join(format!("node{node}/data"));
@@ -241,23 +269,20 @@ fn try_out(test: &str, seed: u64, operations_min: u64, faults: impl Fn(&mut Tria
 
 #[test]
 fn nothing_acknowledged_is_lost_repeated_or_hidden_by_sixty_kills() {
-    try_out("replicas-kill", 0x5eed_0301, OPERATIONS_MIN / 2, |trial| {
-        (0..60).for_each(|cycle| trial.kill(cycle));
-    });
+    let load = Load { cycles: 60, operations_min: OPERATIONS_MIN / 2 };
+    try_out("replicas-kill", 0x5eed_0301, load, |trial, cycle| trial.kill(cycle));
 }
 
 #[test]
 fn nothing_acknowledged_is_lost_repeated_or_hidden_by_twenty_pauses() {
-    try_out("replicas-pause", 0x5eed_0302, OPERATIONS_MIN / 4, |trial| {
-        (0..20).for_each(|cycle| trial.pause(cycle));
-    });
+    let load = Load { cycles: 20, operations_min: OPERATIONS_MIN / 4 };
+    try_out("replicas-pause", 0x5eed_0302, load, |trial, cycle| trial.pause(cycle));
 }
 
 #[test]
 fn nothing_acknowledged_is_lost_repeated_or_hidden_by_twenty_partitions() {
-    try_out("replicas-cut", 0x5eed_0303, OPERATIONS_MIN / 4, |trial| {
-        (0..20).for_each(|cycle| trial.cut(cycle));
-    });
+    let load = Load { cycles: 20, operations_min: OPERATIONS_MIN / 4 };
+    try_out("replicas-cut", 0x5eed_0303, load, |trial, cycle| trial.cut(cycle));
 }
 
 /// Prints how long writes took to resume after their leader's death.

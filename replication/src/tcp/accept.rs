@@ -5,6 +5,7 @@ use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::future::Future;
 use std::rc::Rc;
+use std::time::Duration;
 
 use futures_lite::future::or;
 use futures_lite::io::split;
@@ -14,7 +15,7 @@ use openraft::async_runtime::{Mpsc, MpscReceiver, MpscSender};
 use openraft::raft::AppendEntriesRequest;
 
 use super::outgoing::Outgoing;
-use super::{APPENDS_TAKEN_MAX, Identity, SNAPSHOT_BYTES_MAX};
+use super::{APPENDS_TAKEN_MAX, IDLE_MAX, Identity, SILENT_MAX, SNAPSHOT_BYTES_MAX};
 use crate::executor::Runtime;
 use crate::peer::frame::{FrameError, peek, peek_bytes, peek_hello};
 use crate::peer::limits::PEER_VERSION;
@@ -75,6 +76,7 @@ pub async fn serve<S, G, R>(
     runtime.spawn(async move { sends.send_all(writer).await });
     let (appends, taken) = (RefCell::default(), RefCell::default());
     let (snapshot, answering) = (RefCell::default(), Cell::new(0));
+    let heard = Cell::new(runtime.elapsed());
     let peer = Rc::new(Peer {
         identity,
         group,
@@ -83,6 +85,7 @@ pub async fn serve<S, G, R>(
         taken,
         snapshot,
         answering,
+        heard,
         runtime,
         refusals,
     });
@@ -91,7 +94,7 @@ pub async fn serve<S, G, R>(
             tracing::debug!("a peer's connection: {why}");
         }
     };
-    or(reading, peer.out.ended()).await;
+    or(reading, or(peer.idle(), peer.out.ended())).await;
     peer.appends.take();
     peer.out.end();
 }
@@ -107,6 +110,8 @@ struct Peer<G, R> {
     snapshot: RefCell<Option<Gathering>>,
     /// Single requests that are being answered.
     answering: Cell<usize>,
+    /// When bytes came last.
+    heard: Cell<Duration>,
     runtime: R,
     refusals: Rc<Refusals>,
 }
@@ -123,6 +128,17 @@ struct Gathering {
 const ANSWERING_MAX: usize = 64;
 
 impl<G: Answering, R: Runtime> Peer<G, R> {
+    /// Completes when nothing has come for so long that the other end is taken for gone.
+    async fn idle(&self) {
+        loop {
+            let quiet = self.runtime.elapsed().saturating_sub(self.heard.get());
+            match IDLE_MAX.checked_sub(quiet) {
+                Some(rest) => self.runtime.sleep(rest + SILENT_MAX).await,
+                None => return self.out.cut(),
+            }
+        }
+    }
+
     async fn read<S: AsyncRead + Unpin>(
         self: Rc<Self>,
         mut reader: S,
@@ -167,7 +183,10 @@ impl<G: Answering, R: Runtime> Peer<G, R> {
                     let wanted = peek_bytes(received.filled()).ok().flatten().unwrap_or(0);
                     match received.fill(&mut reader, wanted).await {
                         Ok(0) => return Ok(()),
-                        Ok(_) => continue,
+                        Ok(_) => {
+                            self.heard.set(self.runtime.elapsed());
+                            continue;
+                        }
                         Err(error) => return Err(error.to_string()),
                     }
                 }

@@ -16,7 +16,7 @@ use openraft::async_runtime::{Mpsc, MpscReceiver, MpscSender, Oneshot, OneshotSe
 use openraft::raft::{AppendEntriesResponse, StreamAppendResult};
 
 use super::outgoing::Outgoing;
-use super::{AGAIN_AFTER, CONNECT_WITHIN, Identity, STREAM_REQUESTS, STREAM_RESULTS};
+use super::{AGAIN_AFTER, CONNECT_WITHIN, Identity, SILENT_MAX, STREAM_REQUESTS, STREAM_RESULTS};
 use crate::executor::Runtime;
 use crate::local::Notify;
 use crate::peer::limits::SNAPSHOT_CHUNK_BYTES_MAX;
@@ -81,6 +81,8 @@ struct Connection {
     next_request: Cell<u64>,
     next_stream: Cell<u64>,
     pending: RefCell<BTreeMap<u64, Pending>>,
+    /// Since when the peer owes an answer and has said nothing.
+    silent_since: Cell<Option<Duration>>,
     appends: Cell<usize>,
     traffic: Rc<Cell<Traffic>>,
 }
@@ -97,6 +99,7 @@ impl Connection {
             next_request: Cell::new(1),
             next_stream: Cell::new(1),
             pending: RefCell::default(),
+            silent_since: Cell::new(None),
             appends: Cell::new(0),
             traffic,
         }
@@ -108,8 +111,26 @@ impl Connection {
         id
     }
 
+    /// Ends the connection when the peer is silent for too long.
+    async fn watch(&self, runtime: &impl Runtime) {
+        while !self.out.has_ended() {
+            runtime.sleep(SILENT_MAX / 8).await;
+            let now = runtime.elapsed();
+            let since = match self.silent_since.get() {
+                _ if self.pending.borrow().is_empty() => None,
+                None => Some(now),
+                since => since,
+            };
+            self.silent_since.set(since);
+            if since.is_some_and(|since| now.saturating_sub(since) > SILENT_MAX) {
+                self.out.cut();
+            }
+        }
+    }
+
     /// Gives an answer to whom it is for. One to a request that nobody waits for is dropped.
     async fn answered(&self, request: u64, message: Message) {
+        self.silent_since.set(None);
         let pending = self.pending.borrow_mut().remove(&request);
         match (pending, message) {
             (Some(Pending::Append { stream, results }), Message::AppendReply(result)) => {
@@ -251,7 +272,9 @@ impl<R: Runtime> Dialer<R> {
         }
         link.state.replace(State::Up(connection.clone()));
         link.changed.notify_all();
-        let (dialer, link) = (self.clone(), link.clone());
+        let (watched, runtime) = (connection.clone(), self.inner.runtime.clone());
+        self.inner.runtime.spawn(async move { watched.watch(&runtime).await });
+        let (dialer, link, runtime) = (self.clone(), link.clone(), self.inner.runtime.clone());
         let reads = async move {
             let target = link.target;
             let ended = async {

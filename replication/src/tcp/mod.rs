@@ -14,6 +14,11 @@ use crate::types::NodeId;
 
 /// How long connecting, and being greeted, may take.
 pub const CONNECT_WITHIN: Duration = Duration::from_secs(2);
+/// A connection on which something is asked and nothing comes back for this long is given up: the
+/// kernel would go on sending into a cut for a quarter of an hour, ever more rarely.
+pub const SILENT_MAX: Duration = Duration::from_secs(2);
+/// A connection on which nothing is asked for this long is closed by the node that would answer.
+pub const IDLE_MAX: Duration = Duration::from_mins(1);
 /// After a failure, a node is not dialled for a time between these two, which double up to it.
 pub const AGAIN_AFTER: (Duration, Duration) =
     (Duration::from_millis(20), Duration::from_millis(500));

@@ -2,6 +2,7 @@
 
 use std::cell::{Cell, RefCell};
 
+use futures_lite::future::or;
 use futures_lite::{AsyncWrite, AsyncWriteExt};
 use walengine_net::frame::{FrameHead, RequestId};
 use walengine_net::model::PartitionId;
@@ -16,13 +17,15 @@ pub(super) struct Outgoing {
     partition: PartitionId,
     bytes: RefCell<Vec<u8>>,
     ended: Cell<bool>,
+    /// What is put in is not sent any more either.
+    cut: Cell<bool>,
     changed: Notify,
 }
 
 impl Outgoing {
     pub(super) fn new(partition: PartitionId) -> Self {
-        let (bytes, ended) = (RefCell::default(), Cell::new(false));
-        Self { partition, bytes, ended, changed: Notify::new() }
+        let (bytes, changed) = (RefCell::default(), Notify::new());
+        Self { partition, bytes, ended: Cell::new(false), cut: Cell::new(false), changed }
     }
 
     /// Puts a frame in; after an error nothing was put in.
@@ -52,6 +55,22 @@ impl Outgoing {
     pub(super) fn end(&self) {
         self.ended.set(true);
         self.changed.notify_all();
+    }
+
+    /// As [`Self::end`], at once: the other end takes nothing any more.
+    pub(super) fn cut(&self) {
+        self.cut.set(true);
+        self.end();
+    }
+
+    async fn was_cut(&self) -> std::io::Result<()> {
+        loop {
+            let changed = self.changed.changed();
+            if self.cut.get() {
+                return Err(std::io::ErrorKind::TimedOut.into());
+            }
+            changed.await;
+        }
     }
 
     /// The connection is gone, or must go.
@@ -84,7 +103,7 @@ impl Outgoing {
             }
             let mut sending = self.bytes.replace(std::mem::take(&mut spare));
             self.changed.notify_all();
-            if writer.write_all(&sending).await.is_err() {
+            if or(writer.write_all(&sending), self.was_cut()).await.is_err() {
                 break; // the peer is gone
             }
             sending.clear();
@@ -93,7 +112,9 @@ impl Outgoing {
             }
         }
         self.end();
-        // The peer may be gone already.
-        let _ = writer.close().await;
+        if !self.cut.get() {
+            // The peer may be gone already.
+            let _ = writer.close().await;
+        }
     }
 }
