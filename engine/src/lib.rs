@@ -14,6 +14,7 @@ pub mod planted;
 pub mod preflight;
 pub mod raft_apply;
 pub mod raft_log;
+pub mod raft_members;
 mod raft_recent;
 pub mod shard;
 pub mod storage;

@@ -1,8 +1,10 @@
 //! A replica of a partition's ledger as openraft's state machine. Lives on the partition's shard;
 //! one of two places that implement openraft's storage, beside [`crate::raft_log`].
 //!
-//! State is in memory: after a restart openraft applies the log again as far as it is committed. A
-//! snapshot is the ledger's own stream of chunks and the membership at the same entry.
+//! State is in memory: after a restart it is that of the newest snapshot on disk
+//! ([`crate::shard::snapshots`]), and openraft applies the log behind it as far as it is committed.
+//! What openraft calls a snapshot is the ledger's own stream of chunks and the membership at the
+//! same entry.
 
 use std::cell::RefCell;
 use std::collections::BTreeSet;
@@ -12,12 +14,14 @@ use std::rc::Rc;
 use futures_lite::{Stream, StreamExt};
 use openraft::storage::{EntryResponder, RaftStateMachine};
 use openraft::{EntryPayload, OptionalSend, RaftSnapshotBuilder};
+use walengine_net::model::Offset;
 use walengine_replication::types::{
     LogId, NodeId, Payload, RaftSnapshot, RaftSnapshotMeta, SnapshotData, StoredMembership, Types,
 };
 
 use crate::ledger::Ledger;
 use crate::local::Notify;
+use crate::raft_members::Members;
 use crate::shard::replica::Replica;
 
 /// Bytes of one chunk of a snapshot.
@@ -33,15 +37,35 @@ pub struct RaftApply {
     changed: Notify,
 }
 
+/// A point of the log that is applied, and the members there.
+pub struct Point {
+    /// The entry.
+    pub applied: LogId,
+    /// The members as of it.
+    pub members: Members,
+}
+
 #[derive(Default)]
 struct State {
     applied: Option<LogId>,
-    membership: StoredMembership,
-    /// Who was a member once and is none any more; follows from the log.
-    removed: BTreeSet<NodeId>,
+    /// Bytes of the bodies that were applied since the start.
+    applied_bytes: u64,
+    members: Members,
+    /// Somebody wants to know which entry this offset follows.
+    awaited: Option<Offset>,
+    reached: Option<Point>,
     newest: Option<RaftSnapshot>,
     /// Set once: this replica must not serve any more.
     stopped: Option<String>,
+}
+
+impl State {
+    fn look(&mut self, committed: Offset) {
+        if let Some(applied) = self.applied.filter(|_| self.awaited == Some(committed)) {
+            self.awaited = None;
+            self.reached = Some(Point { applied, members: self.members.clone() });
+        }
+    }
 }
 
 impl RaftApply {
@@ -50,10 +74,13 @@ impl RaftApply {
         Self { replica, state: Rc::default(), changed: Notify::new() }
     }
 
-    /// Applies to `replica`, which holds the state of a snapshot that stands for `meta`.
-    pub fn restored(replica: Rc<RefCell<Replica>>, meta: RaftSnapshotMeta) -> Self {
-        let RaftSnapshotMeta { last_log_id: applied, last_membership: membership } = meta;
-        let state = State { applied, membership, ..State::default() };
+    /// Applies to `replica`, which holds the state behind the entry `applied`, with its members.
+    pub fn restored(
+        replica: Rc<RefCell<Replica>>,
+        applied: Option<LogId>,
+        members: Members,
+    ) -> Self {
+        let state = State { applied, members, ..State::default() };
         Self { replica, state: Rc::new(RefCell::new(state)), changed: Notify::new() }
     }
 
@@ -74,7 +101,25 @@ impl RaftApply {
 
     /// Nodes that were members once and are none any more, as far as was applied.
     pub fn removed(&self) -> BTreeSet<NodeId> {
-        self.state.borrow().removed.clone()
+        self.state.borrow().members.removed.clone()
+    }
+
+    /// Bytes of the bodies that were applied since the start.
+    pub fn applied_bytes(&self) -> u64 {
+        self.state.borrow().applied_bytes
+    }
+
+    /// From now on [`Self::reached`] waits for the entry that `offset` follows: the newest one, if
+    /// it is applied already.
+    pub fn await_offset(&self, offset: Offset) {
+        let mut state = self.state.borrow_mut();
+        (state.awaited, state.reached) = (Some(offset), None);
+        state.look(self.replica.borrow().committed());
+    }
+
+    /// The entry of [`Self::await_offset`], once, when it is applied.
+    pub fn reached(&self) -> Option<Point> {
+        self.state.borrow_mut().reached.take()
     }
 
     /// Why this replica has stopped serving, if it has.
@@ -91,15 +136,13 @@ impl RaftApply {
             return Err(io::Error::new(io::ErrorKind::InvalidData, why));
         }
         let mut state = self.state.borrow_mut();
-        if let EntryPayload::Membership(membership) = payload {
-            let before: Vec<_> = state.membership.nodes().map(|(node, _)| *node).collect();
-            state.removed.extend(before);
-            for (node, _) in membership.nodes() {
-                state.removed.remove(node);
-            }
-            state.membership = StoredMembership::new(Some(log_id), membership.clone());
+        match payload {
+            EntryPayload::Membership(membership) => state.members.change(log_id, membership),
+            EntryPayload::Normal(batch) => state.applied_bytes += batch.body.len() as u64,
+            EntryPayload::Blank => {}
         }
         state.applied = Some(log_id);
+        state.look(self.replica.borrow().committed());
         Ok(())
     }
 
@@ -109,7 +152,7 @@ impl RaftApply {
         let chunks = replica.committed_chunks(CHUNK_BYTES);
         let meta = RaftSnapshotMeta {
             last_log_id: state.applied,
-            last_membership: state.membership.clone(),
+            last_membership: state.members.stored.clone(),
         };
         let snapshot = RaftSnapshot { meta, snapshot: Rc::new(chunks) };
         state.newest = Some(snapshot.clone());
@@ -131,7 +174,7 @@ impl RaftStateMachine<Types> for RaftApply {
 
     async fn applied_state(&mut self) -> Result<(Option<LogId>, StoredMembership), io::Error> {
         let state = self.state.borrow();
-        Ok((state.applied, state.membership.clone()))
+        Ok((state.applied, state.members.stored.clone()))
     }
 
     async fn apply<S>(&mut self, mut entries: S) -> Result<(), io::Error>
@@ -168,7 +211,7 @@ impl RaftStateMachine<Types> for RaftApply {
         self.replica.borrow_mut().replace(ledger);
         let mut state = self.state.borrow_mut();
         state.applied = meta.last_log_id;
-        state.membership = meta.last_membership.clone();
+        state.members.stored = meta.last_membership.clone();
         state.newest = Some(RaftSnapshot { meta: meta.clone(), snapshot });
         drop(state);
         self.changed.notify_all();

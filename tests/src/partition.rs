@@ -206,7 +206,7 @@ async fn read_all<D: Disk, R: Runtime>(
 }
 
 /// Chunks of the ledger, each behind its length.
-pub(crate) fn unframe(mut data: &[u8]) -> Vec<&[u8]> {
+fn unframe(mut data: &[u8]) -> Vec<&[u8]> {
     let mut chunks = Vec::new();
     while let Some((length, rest)) = data.split_first_chunk() {
         let (chunk, behind) = rest.split_at(u32::from_le_bytes(*length) as usize);

@@ -35,9 +35,18 @@ const APPLIED_WITHIN: Duration = Duration::from_mins(1);
 /// Each takes the whole machine.
 static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
 
-/// How long a trial is.
+/// What is done to nodes.
+#[derive(Clone, Copy)]
+enum Fault {
+    Kill,
+    Pause,
+    Cut,
+}
+
+/// What a trial is.
 #[derive(Clone, Copy)]
 struct Load {
+    fault: Fault,
     /// Faults.
     cycles: u64,
     /// Operations that must have been compared.
@@ -84,6 +93,14 @@ impl Trial<'_> {
         }
         let others = self.nodes.count() - 1;
         ((leader + 1 + self.rng.index(others)) % self.nodes.count(), false)
+    }
+
+    fn suffer(&mut self, fault: Fault, cycle: u64) {
+        match fault {
+            Fault::Kill => self.kill(cycle),
+            Fault::Pause => self.pause(cycle),
+            Fault::Cut => self.cut(cycle),
+        }
     }
 
     fn kill(&mut self, cycle: u64) {
@@ -209,9 +226,9 @@ fn logs_are_equal(logs: &[Vec<u8>]) -> usize {
     first.len()
 }
 
-/// Puts a cluster under load, lets `faults` break it again and again, and compares all that any
+/// Puts a cluster under load, lets faults break it again and again, and compares all that any
 /// client was told with what the replicas hold.
-fn try_out(test: &str, seed: u64, load: Load, fault: impl Fn(&mut Trial<'_>, u64)) {
+fn try_out(test: &str, seed: u64, load: Load) {
     let alone = ONE_AT_A_TIME.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
     println!("seed {seed:#x}");
     let configure = |launch: Launch| launch.set("--election-millis", &ELECTION_MILLIS.to_string());
@@ -233,7 +250,7 @@ fn try_out(test: &str, seed: u64, load: Load, fault: impl Fn(&mut Trial<'_>, u64
         };
         // Clients must end whatever becomes of the trial, or nobody learns why it failed.
         let tried = std::panic::catch_unwind(AssertUnwindSafe(|| {
-            (0..load.cycles).for_each(|cycle| fault(&mut trial, cycle));
+            (0..load.cycles).for_each(|cycle| trial.suffer(load.fault, cycle));
         }));
         crowd.end();
         if tried.is_err() {
@@ -269,20 +286,20 @@ fn try_out(test: &str, seed: u64, load: Load, fault: impl Fn(&mut Trial<'_>, u64
 
 #[test]
 fn nothing_acknowledged_is_lost_repeated_or_hidden_by_sixty_kills() {
-    let load = Load { cycles: 60, operations_min: OPERATIONS_MIN / 2 };
-    try_out("replicas-kill", 0x5eed_0301, load, |trial, cycle| trial.kill(cycle));
+    let load = Load { fault: Fault::Kill, cycles: 60, operations_min: OPERATIONS_MIN / 2 };
+    try_out("replicas-kill", 0x5eed_0301, load);
 }
 
 #[test]
 fn nothing_acknowledged_is_lost_repeated_or_hidden_by_twenty_pauses() {
-    let load = Load { cycles: 20, operations_min: OPERATIONS_MIN / 4 };
-    try_out("replicas-pause", 0x5eed_0302, load, |trial, cycle| trial.pause(cycle));
+    let load = Load { fault: Fault::Pause, cycles: 20, operations_min: OPERATIONS_MIN / 4 };
+    try_out("replicas-pause", 0x5eed_0302, load);
 }
 
 #[test]
 fn nothing_acknowledged_is_lost_repeated_or_hidden_by_twenty_partitions() {
-    let load = Load { cycles: 20, operations_min: OPERATIONS_MIN / 4 };
-    try_out("replicas-cut", 0x5eed_0303, load, |trial, cycle| trial.cut(cycle));
+    let load = Load { fault: Fault::Cut, cycles: 20, operations_min: OPERATIONS_MIN / 4 };
+    try_out("replicas-cut", 0x5eed_0303, load);
 }
 
 /// Prints how long writes took to resume after their leader's death.

@@ -1,5 +1,6 @@
 //! The Raft groups of a shard: how they are opened, and how peers reach them.
 
+use std::cell::RefCell;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -14,23 +15,25 @@ use walengine_replication::tcp::{Identity as PeerIdentity, dial::Dialer};
 use walengine_replication::transport::{AppendReceiver, Request, Response, ResultSender};
 use walengine_replication::types::NodeId;
 
+use super::opening::{Restored, of_partition, open_failed, restore};
+use super::replica::Replica;
 use super::replicated::{GroupTiming, Replicated};
 use super::request::Identity;
 use super::{Handed, LocalNode, Port, Shard, ShardStart};
 use crate::fatal::{Fatal, Reason};
-use crate::ledger::Ledger;
 use crate::limits::FRAME_WITHIN;
 use crate::node::Shared;
-use crate::raft_log::RaftLog;
+use crate::raft_apply::RaftApply;
+use crate::raft_log::{RaftLog, log_id_of};
 use crate::runtime::Runtime;
 use crate::runtime_glommio::GlommioRuntime;
-use crate::shard::opening::{of_partition, open_failed};
 use crate::storage::disk::Disk as _;
 use crate::storage::error::OpenError;
 use crate::storage::glommio_disk::GlommioDisk;
 use crate::storage::layout::{Superblock, Tail};
 use crate::storage::log::{Log, LogConfig};
 use crate::storage::partition_dir;
+use crate::storage::snapshot::SnapshotStore;
 
 /// A leader shows itself this many times in the shortest election timeout.
 const HEARTBEATS: u32 = 5;
@@ -45,6 +48,8 @@ pub struct Joined {
     pub group: LocalGroup,
     /// Its connections to peers.
     pub dialer: Dialer<GlommioRuntime>,
+    /// Its snapshots.
+    pub store: SnapshotStore<GlommioDisk>,
 }
 
 /// How the log of a replicated partition is written.
@@ -106,8 +111,10 @@ pub async fn open(start: &ShardStart, runtime: GlommioRuntime) -> Result<Vec<Joi
             ..log_config(superblock, partition)
         };
         let dir = partition_dir(&config.data, partition);
-        let opened =
-            Log::open(disk.clone(), runtime, dir, log_config.clone(), Tail::default()).await;
+        let store = SnapshotStore::open(disk.clone(), &dir).await;
+        let store = store.map_err(|error| of_partition(partition, &cannot_open(&error)))?;
+        let Restored { ledger, from, members } = restore(&store, superblock, partition).await?;
+        let opened = Log::open(disk.clone(), runtime, dir, log_config.clone(), from).await;
         let opened = opened.map_err(|error| of_partition(partition, &cannot_open(&error)))?;
         let (node, cluster) = (superblock.node, superblock.cluster);
         let log = RaftLog::new(node, opened.log, &log_config, runtime, &Tail::default());
@@ -115,8 +122,9 @@ pub async fn open(start: &ShardStart, runtime: GlommioRuntime) -> Result<Vec<Joi
         let partitions = superblock.partitions;
         let dialer = Dialer::new(PeerIdentity { cluster, node, partition, partitions }, runtime);
         let identity = Identity { cluster, partition, node };
-        let empty = Ledger::new(partition, partitions);
-        let group = Replicated::open(identity, log, empty, runtime, dialer.clone(), timing).await;
+        let replica = Rc::new(RefCell::new(Replica::new(node, ledger)));
+        let apply = RaftApply::restored(replica, log_id_of(&from), members);
+        let group = Replicated::open(identity, log, apply, runtime, dialer.clone(), timing).await;
         let group =
             group.map_err(|why| of_partition(partition, &Fatal::new(Reason::Damaged, why)))?;
         if is_new && !start.founders.is_empty() {
@@ -127,12 +135,14 @@ pub async fn open(start: &ShardStart, runtime: GlommioRuntime) -> Result<Vec<Joi
         }
         let took = runtime.elapsed().saturating_sub(started);
         tracing::info!(
-            "partition {partition}: {} entries in the log, {} bytes of torn tail cut, in {:.2} s",
-            group.log().log().last().index,
+            "partition {partition}: snapshot at entry {}, {} entries behind it, {} bytes of torn tail \
+             cut, in {:.2} s",
+            from.index,
+            group.log().log().last().index - from.index,
             opened.recovered.cut_bytes,
             took.as_secs_f64()
         );
-        joined.push(Joined { group, dialer });
+        joined.push(Joined { group, dialer, store });
     }
     Ok(joined)
 }

@@ -7,6 +7,7 @@ pub mod admin;
 pub mod connection;
 pub mod drafts;
 pub mod feed;
+mod group_snapshot;
 pub mod groups;
 pub mod manage;
 pub mod members;
@@ -220,6 +221,8 @@ async fn run(mut start: ShardStart) -> Result<(), Fatal> {
             let policy = policy(&shard.node.shared.config);
             manage::run(group, node, policy, control)
         });
+        let (store, every_bytes) = (joined.store.clone(), shard.node.shared.config.snapshot_bytes);
+        joined.group.spawn(|group| snapshots::run(group, store, every_bytes));
     }
     let mut tasks = vec![glommio::spawn_local(take_handed(shard.clone(), start.handed))];
     if let Some(listener) = start.peer_listener.take() {
@@ -241,14 +244,15 @@ async fn run(mut start: ShardStart) -> Result<(), Fatal> {
             Ok(Command::Stop) | Err(_) => break,
         }
     }
+    let every_bytes = shard.node.shared.config.snapshot_bytes;
     for joined in &shard.groups {
         joined.group.hand_over(None).await;
+        snapshots::take_last(&joined.group, &joined.store, every_bytes).await;
     }
     for task in tasks {
         task.cancel().await;
     }
     let result = stop(&shard).await;
-    let every_bytes = shard.node.shared.config.snapshot_bytes;
     for (partition, store) in partitions.iter().zip(&stores) {
         snapshots::take_last(partition, store, every_bytes).await;
     }

@@ -11,6 +11,7 @@ use super::partition::Partition;
 use super::request::Identity;
 use crate::fatal::{Fatal, Reason};
 use crate::ledger::{Disagreement, Ledger, RestoreError, Restorer};
+use crate::raft_members::Members;
 use crate::runtime::Runtime;
 use crate::storage::disk::Disk;
 use crate::storage::error::OpenError;
@@ -53,7 +54,7 @@ pub async fn open<D: Disk, R: Runtime>(
     let failed = |error: OpenError| of_partition(partition, &open_failed(&error));
     disk.create_dir(&dir).await.map_err(OpenError::io("creating the partition")).map_err(failed)?;
     let store = SnapshotStore::open(disk.clone(), &dir).await.map_err(failed)?;
-    let (mut ledger, from) = restore(&store, superblock, partition).await?;
+    let Restored { mut ledger, from, .. } = restore(&store, superblock, partition).await?;
     let config = LogConfig {
         segment_bytes: superblock.segment_bytes,
         create: true,
@@ -97,11 +98,25 @@ pub(super) fn of_partition(partition: PartitionId, fatal: &Fatal) -> Fatal {
     Fatal::new(fatal.reason, format!("partition {partition}: {}", fatal.message))
 }
 
-async fn restore<D: Disk>(
+/// What a partition goes on from.
+pub struct Restored {
+    /// The state.
+    pub ledger: Ledger,
+    /// It is that behind this point of the log.
+    pub from: Tail,
+    /// The members of the partition's group there.
+    pub members: Members,
+}
+
+/// The newest snapshot that is whole, or the empty state.
+///
+/// # Errors
+/// The disk's, or a snapshot is of another cluster.
+pub async fn restore<D: Disk>(
     store: &SnapshotStore<D>,
     superblock: &Superblock,
     partition: PartitionId,
-) -> Result<(Ledger, Tail), Fatal> {
+) -> Result<Restored, Fatal> {
     let unread = |error| {
         Fatal::new(Reason::Disk, format!("partition {partition}: reading snapshots: {error}"))
     };
@@ -121,7 +136,8 @@ async fn restore<D: Disk>(
             Err(Unusable::Io(error)) => return Err(unread(error)),
         }
     }
-    Ok((Ledger::new(partition, superblock.partitions), Tail::default()))
+    let ledger = Ledger::new(partition, superblock.partitions);
+    Ok(Restored { ledger, from: Tail::default(), members: Members::default() })
 }
 
 /// Why a snapshot gives no ledger.
@@ -152,13 +168,14 @@ async fn restore_one<D: Disk>(
     index: u64,
     superblock: &Superblock,
     partition: PartitionId,
-) -> Result<(Ledger, Tail), Unusable> {
+) -> Result<Restored, Unusable> {
     let mut snapshot = store.read(index).await?;
     let meta = *snapshot.meta();
     if meta.cluster != superblock.cluster || meta.partition != partition {
         return Err(Unusable::Foreign);
     }
     let mut restorer = Restorer::new(partition, superblock.partitions);
+    let mut members = (!superblock.replicated).then(Members::default);
     let mut pending: Vec<u8> = Vec::new();
     while let Some(bytes) = snapshot.next_chunk().await? {
         pending.extend_from_slice(bytes);
@@ -169,7 +186,13 @@ async fn restore_one<D: Disk>(
                 return Err(Unusable::Damaged(format!("a chunk of {length} bytes")));
             }
             let Some(chunk) = pending.get(at + 4..at + 4 + length) else { break };
-            restorer.push(chunk)?;
+            if members.is_some() {
+                restorer.push(chunk)?;
+            } else {
+                let found = Members::decode(chunk);
+                let damaged = || Unusable::Damaged("its members can't be read".to_owned());
+                members = Some(found.ok_or_else(damaged)?);
+            }
             at += 4 + length;
         }
         pending.drain(..at);
@@ -181,7 +204,7 @@ async fn restore_one<D: Disk>(
     if ledger.next_offset() != meta.applied.next_offset {
         return Err(Unusable::Damaged("its state is not that of its log position".to_owned()));
     }
-    Ok((ledger, meta.applied))
+    Ok(Restored { ledger, from: meta.applied, members: members.unwrap_or_default() })
 }
 
 /// Applies every entry behind `index`, comparing each verdict with the logged one; their bytes.

@@ -16,7 +16,7 @@ use walengine_net::model::{EVENT_BYTES, EventBytes, Offset};
 
 use super::drafts::Drafts;
 use super::request::{Counters, Identity, Refused, Taken};
-use super::snapshots::Cut;
+use super::snapshots::{Cut, Progress, Snapshotting};
 use super::waiters::{Answer, Waiters};
 use crate::ledger::{Ledger, Outcomes};
 use crate::limits::{CLOSE_WITHIN, FLUSH_PARALLEL_BYTES_MIN, IDLE_AFTER, RETRY_AFTER_MILLIS};
@@ -60,9 +60,7 @@ struct Inner<D: Disk, R: Runtime> {
     counters: Cell<Counters>,
     /// Bytes of entries, those included that were replayed at the opening.
     appended_bytes: Cell<u64>,
-    /// How many of them the newest finished snapshot holds.
-    snapshot_bytes: Cell<u64>,
-    snapshotting: Cell<bool>,
+    snapshots: Progress,
 }
 
 impl<D: Disk, R: Runtime> Partition<D, R> {
@@ -93,8 +91,7 @@ impl<D: Disk, R: Runtime> Partition<D, R> {
             stopped: RefCell::default(),
             counters: Cell::default(),
             appended_bytes: Cell::new(replayed_bytes),
-            snapshot_bytes: Cell::new(0),
-            snapshotting: Cell::new(false),
+            snapshots: Progress::default(),
         };
         Self { inner: Rc::new(inner) }
     }
@@ -190,11 +187,6 @@ impl<D: Disk, R: Runtime> Partition<D, R> {
         self.inner.log.last().index + u64::from(!self.inner.open.borrow().is_empty())
     }
 
-    /// The partition takes nothing more.
-    pub fn is_closing(&self) -> bool {
-        self.inner.closing.get()
-    }
-
     /// Writes are refused for want of room, or taken again.
     pub fn set_full(&self, full: bool) {
         self.inner.full.set(full);
@@ -225,38 +217,6 @@ impl<D: Disk, R: Runtime> Partition<D, R> {
         let open = &mut *inner.open.borrow_mut();
         inner.ledger.borrow_mut().expire(&mut open.events, now);
         inner.work.notify_all();
-    }
-
-    /// Bytes of entries that a restart would replay: those behind the newest finished snapshot.
-    pub fn since_snapshot_bytes(&self) -> u64 {
-        self.inner.appended_bytes.get() - self.inner.snapshot_bytes.get()
-    }
-
-    /// Cuts a snapshot at the tail of the log. `None` if the partition has stopped.
-    ///
-    /// # Panics
-    /// If one is under way already.
-    pub fn snapshot_begins(&self) -> Option<Cut> {
-        self.seal().ok()?;
-        assert!(!self.inner.snapshotting.replace(true), "one snapshot at a time");
-        Some(Cut {
-            state: self.inner.ledger.borrow_mut().snapshot(),
-            applied: self.inner.log.last(),
-            appended_bytes: self.inner.appended_bytes.get(),
-        })
-    }
-
-    /// The snapshot is durable, if `cut` is given; otherwise it came to nothing.
-    pub fn snapshot_ends(&self, cut: Option<&Cut>) {
-        self.inner.snapshotting.set(false);
-        if let Some(cut) = cut {
-            self.inner.snapshot_bytes.set(cut.appended_bytes);
-        }
-    }
-
-    /// Between [`Self::snapshot_begins`] and [`Self::snapshot_ends`].
-    pub fn is_snapshotting(&self) -> bool {
-        self.inner.snapshotting.get()
     }
 
     /// Makes entries and flushes them until [`Partition::close`]; the only task that does.
@@ -422,5 +382,52 @@ impl<D: Disk, R: Runtime> Partition<D, R> {
         let mut counters = self.inner.counters.get();
         change(&mut counters);
         self.inner.counters.set(counters);
+    }
+}
+
+impl<D: Disk, R: Runtime> Snapshotting for Partition<D, R> {
+    type Disk = D;
+    type Runtime = R;
+
+    fn identity(&self) -> Identity {
+        self.inner.identity
+    }
+
+    fn runtime(&self) -> &R {
+        &self.inner.runtime
+    }
+
+    fn log(&self) -> &Log<D, R> {
+        &self.inner.log
+    }
+
+    fn with_ledger<T>(&self, look: impl FnOnce(&Ledger) -> T) -> T {
+        look(&self.inner.ledger.borrow())
+    }
+
+    fn ends(&self) -> bool {
+        self.inner.closing.get() || self.inner.stopped.borrow().is_some()
+    }
+
+    fn is_full(&self) -> bool {
+        Self::is_full(self)
+    }
+
+    fn progress(&self) -> &Progress {
+        &self.inner.snapshots
+    }
+
+    fn written_bytes(&self) -> u64 {
+        self.inner.appended_bytes.get()
+    }
+
+    async fn cut(&self) -> Option<Cut> {
+        self.seal().ok()?;
+        Some(Cut {
+            members: Vec::new(),
+            state: self.inner.ledger.borrow_mut().snapshot(),
+            applied: self.inner.log.last(),
+            written_bytes: self.inner.appended_bytes.get(),
+        })
     }
 }

@@ -16,7 +16,7 @@ use walengine_replication::types::{Batch, NodeId};
 
 use super::drafts::{DraftHead, Drafts};
 use super::request::Taken;
-use crate::ledger::{Disagreement, Ledger, Outcomes};
+use crate::ledger::{Disagreement, Ledger, Outcomes, SnapshotCut};
 use crate::planted::{Bug, is_planted};
 
 /// See the module.
@@ -234,6 +234,11 @@ impl Replica {
         assert!(end > self.committed, "committed moved back: {end} < {}", self.committed);
         self.committed = end;
         Ok(())
+    }
+
+    /// Cuts a snapshot at the tail. It counts once everything below the tail is committed.
+    pub fn cut(&mut self) -> SnapshotCut {
+        self.ledger.snapshot()
     }
 
     /// The committed state as the chunks of a snapshot, each of about `chunk_bytes`. What is decided

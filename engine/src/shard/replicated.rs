@@ -27,6 +27,7 @@ use walengine_replication::types::{Batch, LogId, NodeId, Types};
 
 use super::replica::Replica;
 use super::request::{Counters, Identity, Refused, Taken};
+use super::snapshots::Progress;
 use super::waiters::{Answer, Waiters};
 use crate::ledger::{Ledger, Outcomes};
 use crate::limits::{CLOSE_WITHIN, PROPOSED_BYTES_MAX, RETRY_AFTER_MILLIS};
@@ -68,7 +69,7 @@ pub(super) struct Inner<D: Disk, R: Runtime> {
     pub(super) runtime: R,
     pub(super) replica: Rc<RefCell<Replica>>,
     pub(super) apply: RaftApply,
-    log: RaftLog<D, R>,
+    pub(super) log: RaftLog<D, R>,
     pub(super) raft: GroupRaft,
     /// By offset.
     pub(super) waiters: Waiters,
@@ -83,7 +84,7 @@ pub(super) struct Inner<D: Disk, R: Runtime> {
     /// Committed state has moved, or this replica has stopped.
     pub(super) changed: Notify,
     full: Cell<bool>,
-    closing: Cell<bool>,
+    pub(super) closing: Cell<bool>,
     pub(super) closed: Cell<bool>,
     /// Leadership is about to move: nothing new is taken.
     pub(super) pausing: Cell<bool>,
@@ -91,6 +92,7 @@ pub(super) struct Inner<D: Disk, R: Runtime> {
     failed: RefCell<Option<String>>,
     caught_up: Cell<bool>,
     counters: Cell<Counters>,
+    pub(super) snapshots: Progress,
 }
 
 /// Tells whether consensus took a batch.
@@ -114,27 +116,12 @@ fn config(timing: GroupTiming) -> Config {
 }
 
 impl<D: Disk, R: Runtime> Replicated<D, R> {
-    /// Joins a recovered log to its group. The executor must be entered.
+    /// Joins a recovered log to its group, on the state that `apply` begins with and the log goes on
+    /// from. The executor must be entered.
     ///
     /// # Errors
     /// What contradicts itself in log and hard state, in words.
     pub async fn open(
-        identity: Identity,
-        log: RaftLog<D, R>,
-        empty: Ledger,
-        runtime: R,
-        transport: impl Transport,
-        timing: GroupTiming,
-    ) -> Result<Self, String> {
-        let replica = Rc::new(RefCell::new(Replica::new(identity.node, empty)));
-        Self::open_with(identity, log, RaftApply::new(replica), runtime, transport, timing).await
-    }
-
-    /// As [`Self::open`], on a state that is not empty: that of a snapshot, which the log goes on from.
-    ///
-    /// # Errors
-    /// As [`Self::open`].
-    pub async fn open_with(
         identity: Identity,
         log: RaftLog<D, R>,
         apply: RaftApply,
@@ -167,6 +154,7 @@ impl<D: Disk, R: Runtime> Replicated<D, R> {
             failed: RefCell::default(),
             caught_up: Cell::new(false),
             counters: Cell::default(),
+            snapshots: Progress::default(),
         };
         let partition = Self { inner: Rc::new(inner) };
         partition.spawn(|partition| async move { partition.watch_leadership().await });

@@ -1,18 +1,20 @@
 //! Snapshots of a partition's ledger, taken in the background so that a restart is quick.
 //!
 //! The state at one entry is cut without copying, and written piece by piece while the partition
-//! goes on; it counts once that entry is durable. The stream is the ledger's chunks, each behind its
-//! length (u32, little-endian).
+//! goes on; it counts once that entry is durable, and in a group committed. The stream is what FORMAT.md,
+//! section 6, says.
 
+use std::cell::Cell;
 use std::io;
 use std::time::Duration;
 
-use super::partition::Partition;
+use super::request::Identity;
 use crate::ledger::{Ledger, SnapshotCut};
 use crate::limits::{SNAPSHOT_PIECE_BYTES, SNAPSHOTS_KEPT};
 use crate::runtime::Runtime;
 use crate::storage::disk::Disk;
 use crate::storage::layout::{SnapshotMeta, Tail};
+use crate::storage::log::Log;
 use crate::storage::snapshot::{SnapshotStore, SnapshotWriter};
 
 /// How often it is looked whether a snapshot is due.
@@ -25,36 +27,68 @@ const PIECE_PAUSE: Duration = Duration::from_micros(500);
 /// An idle or stopping partition takes one after this share of the log that makes one due.
 const IDLE_SHARE: u64 = 8;
 
+/// A partition whose state is written out while it goes on.
+pub trait Snapshotting {
+    /// Where its log is.
+    type Disk: Disk;
+    /// Its executor.
+    type Runtime: Runtime;
+
+    /// Whose state it is.
+    fn identity(&self) -> Identity;
+    /// Its executor.
+    fn runtime(&self) -> &Self::Runtime;
+    /// Its log.
+    fn log(&self) -> &Log<Self::Disk, Self::Runtime>;
+    /// Looks at the state at the tail.
+    fn with_ledger<T>(&self, look: impl FnOnce(&Ledger) -> T) -> T;
+    /// It has stopped or is about to: whoever closes it takes the last snapshot.
+    fn ends(&self) -> bool;
+    /// There is no room for a snapshot.
+    fn is_full(&self) -> bool;
+    /// What was written so far.
+    fn progress(&self) -> &Progress;
+    /// Bytes of entries that were written in this run.
+    fn written_bytes(&self) -> u64;
+    /// Cuts the state at an entry; `None` if it is undone before it is known which entry that is.
+    fn cut(&self) -> impl Future<Output = Option<Cut>>;
+}
+
+/// How far a partition's snapshots are.
+#[derive(Debug, Default)]
+pub struct Progress {
+    under_way: Cell<bool>,
+    /// What [`Snapshotting::written_bytes`] was at the newest one.
+    snapshot_bytes: Cell<u64>,
+}
+
 /// The state of a partition at one entry.
 pub struct Cut {
+    /// Who the members of its group are there; empty without one.
+    pub members: Vec<u8>,
     /// The ledger's part.
     pub state: SnapshotCut,
     /// The entry.
     pub applied: Tail,
-    /// Bytes of entries up to it that were appended or replayed in this run.
-    pub appended_bytes: u64,
+    /// [`Snapshotting::written_bytes`] up to it.
+    pub written_bytes: u64,
 }
 
 /// Takes snapshots when they are due, until the partition stops. One is due when as much log was
 /// written as `every_bytes`, or as the last snapshot was large, whichever is more: what is written
 /// twice stays in proportion. In a pause of the writes it is due earlier.
-pub async fn run<D: Disk, R: Runtime>(
-    partition: Partition<D, R>,
-    store: SnapshotStore<D>,
-    every_bytes: u64,
-) {
-    let runtime = partition.runtime().clone();
+pub async fn run<S: Snapshotting>(partition: S, store: SnapshotStore<S::Disk>, every_bytes: u64) {
     let mut last_bytes = 0;
-    let mut seen_index = 0;
+    let mut seen_bytes = 0;
     loop {
-        runtime.sleep(LOOK_EVERY).await;
-        if partition.stopped().is_some() || partition.is_closing() {
-            return; // whoever closes it takes the last one
+        partition.runtime().sleep(LOOK_EVERY).await;
+        if partition.ends() {
+            return;
         }
-        let index = partition.tail_index();
-        let idle = std::mem::replace(&mut seen_index, index) == index;
+        let written_bytes = partition.written_bytes();
+        let idle = std::mem::replace(&mut seen_bytes, written_bytes) == written_bytes;
         let due_bytes = if idle { every_bytes / IDLE_SHARE } else { every_bytes.max(last_bytes) };
-        if partition.since_snapshot_bytes() < due_bytes || partition.is_full() {
+        if since_last(&partition) < due_bytes || partition.is_full() {
             continue;
         }
         match take(&partition, &store).await {
@@ -62,46 +96,62 @@ pub async fn run<D: Disk, R: Runtime>(
             Ok(None) => {} // undone or stopped meanwhile: the next look decides
             Err(error) => {
                 tracing::warn!("a snapshot could not be written; the log has everything: {error}");
-                runtime.sleep(AGAIN_AFTER).await;
+                partition.runtime().sleep(AGAIN_AFTER).await;
             }
         }
     }
 }
 
-/// Takes one after a clean stop, so that the next start is quick; not if little was written. One
-/// that is under way comes to its end first.
-pub async fn take_last<D: Disk, R: Runtime>(
-    partition: &Partition<D, R>,
-    store: &SnapshotStore<D>,
+fn since_last(partition: &impl Snapshotting) -> u64 {
+    partition.written_bytes() - partition.progress().snapshot_bytes.get()
+}
+
+/// Takes one at a clean stop, so that the next start is quick; not if little was written. One that
+/// is under way comes to its end first.
+pub async fn take_last<S: Snapshotting>(
+    partition: &S,
+    store: &SnapshotStore<S::Disk>,
     every_bytes: u64,
 ) {
-    while partition.is_snapshotting() {
+    while partition.progress().under_way.get() {
         partition.runtime().sleep(PIECE_PAUSE).await;
     }
-    let due = partition.since_snapshot_bytes() >= every_bytes / IDLE_SHARE;
+    let due = since_last(partition) >= every_bytes / IDLE_SHARE;
     if due
         && !partition.is_full()
-        && partition.stopped().is_none()
+        && partition.log().stopped().is_none()
         && let Err(error) = take(partition, store).await
     {
         tracing::warn!("no snapshot at the stop; the log has everything: {error}");
     }
 }
 
-/// Takes one snapshot. Its size in bytes, or `None` if its state will not be committed.
-async fn take<D: Disk, R: Runtime>(
-    partition: &Partition<D, R>,
-    store: &SnapshotStore<D>,
+/// Takes one snapshot. Its size in bytes, or `None` if its state will not be committed, or one is
+/// under way.
+pub async fn take<S: Snapshotting>(
+    partition: &S,
+    store: &SnapshotStore<S::Disk>,
 ) -> io::Result<Option<u64>> {
-    let Some(mut cut) = partition.snapshot_begins() else { return Ok(None) };
-    let result = write(partition, store, &mut cut).await;
-    partition.snapshot_ends(matches!(result, Ok(Some(_))).then_some(&cut));
-    result
+    let progress = partition.progress();
+    if progress.under_way.replace(true) {
+        return Ok(None);
+    }
+    let written = async {
+        let Some(mut cut) = partition.cut().await else { return Ok(None) };
+        let bytes = write(partition, store, &mut cut).await?;
+        if bytes.is_some() {
+            progress.snapshot_bytes.set(cut.written_bytes);
+        }
+        Ok(bytes)
+    };
+    let written = written.await;
+    progress.under_way.set(false);
+    written
 }
 
-async fn write<D: Disk, R: Runtime>(
-    partition: &Partition<D, R>,
-    store: &SnapshotStore<D>,
+async fn write<S: Snapshotting>(
+    partition: &S,
+    store: &SnapshotStore<S::Disk>,
     cut: &mut Cut,
 ) -> io::Result<Option<u64>> {
     let identity = partition.identity();
@@ -111,11 +161,10 @@ async fn write<D: Disk, R: Runtime>(
         created: partition.runtime().now(),
         applied: cut.applied,
     };
-    let bytes_max = partition.with_ledger(state_bytes_max);
+    let bytes_max = partition.with_ledger(state_bytes_max) + cut.members.len() as u64;
     let mut writer = store.create(&meta, bytes_max).await?;
-    let written = write_all(partition, &mut cut.state, &mut writer).await;
-    match written {
-        Ok(Some(bytes)) if is_committed(partition, cut.applied).await => {
+    match write_all(partition, cut, &mut writer).await {
+        Ok(Some(bytes)) if partition.log().wait_durable(cut.applied.index).await.is_ok() => {
             writer.finish().await?;
             store.prune(SNAPSHOTS_KEPT).await?;
             Ok(Some(bytes))
@@ -128,25 +177,28 @@ async fn write<D: Disk, R: Runtime>(
     }
 }
 
-async fn write_all<D: Disk, R: Runtime>(
-    partition: &Partition<D, R>,
-    cut: &mut SnapshotCut,
-    writer: &mut SnapshotWriter<D>,
+async fn write_all<S: Snapshotting>(
+    partition: &S,
+    cut: &mut Cut,
+    writer: &mut SnapshotWriter<S::Disk>,
 ) -> io::Result<Option<u64>> {
     let mut bytes = 0;
+    if !cut.members.is_empty() {
+        bytes += write_chunk(&cut.members, writer).await?;
+    }
     while let Some(chunk) =
-        partition.with_ledger(|ledger| cut.next_chunk(ledger, SNAPSHOT_PIECE_BYTES))
+        partition.with_ledger(|ledger| cut.state.next_chunk(ledger, SNAPSHOT_PIECE_BYTES))
     {
-        writer.write(&(chunk.len() as u32).to_le_bytes()).await?;
-        writer.write(&chunk).await?;
-        bytes += 4 + chunk.len() as u64;
+        bytes += write_chunk(&chunk, writer).await?;
         partition.runtime().sleep(PIECE_PAUSE).await;
     }
-    Ok(cut.is_complete().then_some(bytes))
+    Ok(cut.state.is_complete().then_some(bytes))
 }
 
-async fn is_committed<D: Disk, R: Runtime>(partition: &Partition<D, R>, applied: Tail) -> bool {
-    partition.log().wait_durable(applied.index).await.is_ok()
+async fn write_chunk<D: Disk>(chunk: &[u8], writer: &mut SnapshotWriter<D>) -> io::Result<u64> {
+    writer.write(&(chunk.len() as u32).to_le_bytes()).await?;
+    writer.write(chunk).await?;
+    Ok(4 + chunk.len() as u64)
 }
 
 /// Upper bound for a snapshot's stream in bytes.

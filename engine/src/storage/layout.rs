@@ -135,6 +135,19 @@ pub struct Tail {
 }
 
 impl Tail {
+    /// The log's end when `header`'s entry was its last. For entries of this log only: nothing is
+    /// checked.
+    pub fn of(header: &EntryHeader) -> Self {
+        let meta = &header.meta;
+        Self {
+            index: meta.index,
+            term: meta.term,
+            next_offset: meta.base_offset.plus(u64::from(meta.records)),
+            timestamp: Timestamp(meta.timestamp.0 + u64::from(meta.records).saturating_sub(1)),
+            chain: header.chain,
+        }
+    }
+
     /// The tail with `header`'s entry behind it. `Err` says what contradicts this tail; the chain
     /// hash is not looked at.
     pub fn with(&self, header: &EntryHeader) -> Result<Self, &'static str> {

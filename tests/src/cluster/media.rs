@@ -122,13 +122,6 @@ impl Media {
         copies.into_values().max().unwrap_or(0)
     }
 
-    /// The log's end behind the committed entry `index`, if it is on the node's medium.
-    pub fn tail(&self, node: NodeId, index: u64) -> Option<Tail> {
-        let medium = self.nodes.get(&node)?;
-        let at = usize::try_from(index.checked_sub(1)?).ok()?;
-        medium.entries.get(at).map(|entry| entry.tail)
-    }
-
     /// Flips one bit in a committed entry of the node that its log knows to have been durable, and
     /// gives its index. `None` if there is none yet.
     pub fn flip(&mut self, node: NodeId, disk: &SimDisk, rng: &mut Rng) -> Option<u64> {

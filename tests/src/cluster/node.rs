@@ -8,8 +8,9 @@ use std::rc::Rc;
 use openraft::AsyncRuntime;
 use openraft::async_runtime::{Oneshot, OneshotSender, WatchReceiver};
 use walengine::raft_apply::RaftApply;
-use walengine::raft_log::RaftLog;
+use walengine::raft_log::{RaftLog, log_id_of};
 use walengine::runtime::Runtime;
+use walengine::shard::opening::Restored;
 use walengine::shard::replica::Replica;
 use walengine::shard::replicated::{GroupTiming, Replicated};
 use walengine::shard::request::Identity;
@@ -18,11 +19,11 @@ use walengine::storage::layout::Tail;
 use walengine::storage::log::{Log, LogConfig};
 use walengine_net::model::Offset;
 use walengine_replication::runtime::{LocalRuntime, within};
-use walengine_replication::types::{LogId, Member, NodeId};
+use walengine_replication::types::{Member, NodeId};
 
 use super::media::Media;
 use super::net::{SimNet, SimTransport};
-use super::snapshot::{self, Start};
+use super::snapshot;
 use crate::partition::{DATA, config, dir};
 use crate::sim::{Effect, OpClass, Rng, SimDisk, SimRuntime};
 
@@ -38,8 +39,6 @@ struct Node {
     runtime: SimRuntime,
     disk: SimDisk,
     partition: Option<SimPartition>,
-    /// A snapshot is being written.
-    snapshotting: Rc<Cell<bool>>,
     /// Its log was found damaged at a start: it stays out.
     out: bool,
 }
@@ -73,8 +72,7 @@ impl Cluster {
             let runtime = cluster.root.node();
             let disk = SimDisk::new(&runtime, cluster.rng.borrow_mut().next_u64());
             disk.install_dir(Path::new(DATA));
-            let node =
-                Node { runtime, disk, partition: None, snapshotting: Rc::default(), out: false };
+            let node = Node { runtime, disk, partition: None, out: false };
             cluster.nodes.borrow_mut().insert(id, node);
             cluster.open(id).await;
         }
@@ -198,23 +196,16 @@ impl Cluster {
         })
     }
 
-    /// Begins to write a snapshot of a node that follows.
+    /// Begins to write a snapshot of a node.
     pub fn snapshot(&self, id: NodeId) {
         let Some(partition) = self.partition(id) else { return };
-        let (runtime, disk, busy) = {
+        let (runtime, disk) = {
             let nodes = self.nodes.borrow();
-            let node = &nodes[&id];
-            (node.runtime.clone(), node.disk.clone(), node.snapshotting.clone())
+            (nodes[&id].runtime.clone(), nodes[&id].disk.clone())
         };
-        if partition.with_replica(Replica::leads).is_some() || busy.replace(true) {
-            return;
-        }
-        let media = self.media.clone();
         let written = async move {
-            let tail = |applied: LogId| media.borrow().tail(id, applied.index + 1);
             // Without it the node starts from the one before.
-            let _ = snapshot::write(&partition, disk, tail).await;
-            busy.set(false);
+            let _ = snapshot::write(&partition, disk).await;
         };
         runtime.spawn(within(runtime.clone(), written));
     }
@@ -259,7 +250,6 @@ impl Cluster {
             let node = nodes.get_mut(&id).expect("it was there");
             node.runtime = self.root.node();
             node.disk = node.disk.crash(&node.runtime, seed);
-            node.snapshotting = Rc::default();
         }
         self.open(id).await;
     }
@@ -337,18 +327,14 @@ async fn start(
     disk: SimDisk,
     transport: SimTransport,
 ) -> Result<(SimPartition, Tail), String> {
-    let newest = snapshot::newest(disk.clone()).await;
-    let Start { from, meta, ledger } = newest.map_err(|error| error.to_string())?;
+    let Restored { ledger, from, members } = snapshot::newest(id, disk.clone()).await?;
     let config = LogConfig { entries_on_blocks: true, ..config() };
     let log = Log::open(disk, runtime.clone(), dir(), config.clone(), from).await;
     let log = log.map_err(|error| error.to_string())?.log;
     let log = RaftLog::new(id, log, &config, runtime.clone(), &Tail::default());
     let replica = Rc::new(RefCell::new(Replica::new(id, ledger)));
-    let apply = match meta {
-        Some(meta) => RaftApply::restored(replica, meta),
-        None => RaftApply::new(replica),
-    };
+    let apply = RaftApply::restored(replica, log_id_of(&from), members);
     let identity = Identity { cluster: config.cluster, partition: config.partition, node: id };
-    let partition = Replicated::open_with(identity, log, apply, runtime, transport, TIMING).await?;
+    let partition = Replicated::open(identity, log, apply, runtime, transport, TIMING).await?;
     Ok((partition, from))
 }
