@@ -23,7 +23,7 @@ use crate::limits::{
 use crate::lock::{self, DirectoryLock};
 use crate::preflight;
 use crate::runtime::Runtime;
-use crate::shard::{self, Command, Founders, ShardStart};
+use crate::shard::{self, Beginning, Command, ShardStart};
 use crate::storage::glommio_disk::GlommioDisk;
 use crate::storage::layout::Superblock;
 use crate::storage::superblock;
@@ -93,15 +93,15 @@ pub fn serve(config: Config) -> Result<(), Fatal> {
                 Some(found) => found,
                 None => format_directory(&config)?,
             };
-            run(config, superblock, started, &sockets, &signals, None, &Founders::default())?;
+            run(config, superblock, started, &sockets, &signals, None, &Beginning::default())?;
         }
         Some(cluster) => {
             let clients = sockets.clients.local_addr().unwrap_or(config.listen);
             let joined = joining::enter(&config, &cluster, found, clients, &signals)?;
-            let Some(Joined { superblock, founders, control }) = joined else { return Ok(()) };
+            let Some(Joined { superblock, beginning, control }) = joined else { return Ok(()) };
             let control_now = Some(&control);
             let ended =
-                run(config, superblock, started, &sockets, &signals, control_now, &founders);
+                run(config, superblock, started, &sockets, &signals, control_now, &beginning);
             control.stop(matches!(ended, Ok(End::Leave)));
             ended?;
         }
@@ -267,7 +267,7 @@ fn run(
     sockets: &Sockets,
     signals: &flume::Receiver<i32>,
     control: Option<&Control>,
-    founders: &Founders,
+    beginning: &Beginning,
 ) -> Result<End, Fatal> {
     warn_of_other_settings(&config, &superblock);
     let shared = Arc::new(Shared {
@@ -299,7 +299,7 @@ fn run(
             shared: shared.clone(),
             listener: share(&sockets.clients)?,
             peer_listener: sockets.peers.as_ref().map(share).transpose()?,
-            founders: founders.clone(),
+            beginning: beginning.clone(),
             handed,
             others: handover_in.clone(),
             commands: commanded,

@@ -1,6 +1,7 @@
 //! How a node comes into its cluster: it waits for one or helps to form it, and formats its data
 //! directory as a member's. Runs on the main thread, before there are shards.
 
+use std::collections::BTreeMap;
 use std::net::{SocketAddr, UdpSocket};
 use std::sync::Arc;
 use std::time::Instant;
@@ -17,7 +18,7 @@ use crate::limits::{AWAIT_SAY_EVERY, AWAIT_STEP};
 use crate::node::{cannot_listen, on_executor, write_superblock};
 use crate::runtime::Runtime as _;
 use crate::runtime_glommio::GlommioRuntime;
-use crate::shard::{self, Founders};
+use crate::shard::{self, Beginning};
 use crate::storage::glommio_disk::GlommioDisk;
 use crate::storage::layout::Superblock;
 
@@ -25,8 +26,8 @@ use crate::storage::layout::Superblock;
 pub struct Joined {
     /// Of its data directory.
     pub superblock: Superblock,
-    /// The voters that this node begins the groups with; empty if others see to that.
-    pub founders: Founders,
+    /// What its groups begin with.
+    pub beginning: Beginning,
     /// Gossip goes on.
     pub control: Control,
 }
@@ -52,6 +53,7 @@ pub fn enter(
     let known = found.map(|found| (found.cluster, found.partitions));
     let control =
         Control::start(config, cluster, forming, known, gossip, cluster.advertised(clients))?;
+    let mut sources = Vec::new();
     let superblock = match found {
         Some(found) => found,
         None => match await_cluster(cluster, &control, signals)? {
@@ -59,8 +61,9 @@ pub fn enter(
                 control.stop(false);
                 return Ok(None);
             }
-            Some(Event::Joined(id, partitions)) => {
+            Some(Event::Joined(id, partitions, nodes)) => {
                 tracing::info!("node {node} joins cluster {:032x}", id.0);
+                sources = nodes;
                 format(config, id, node, partitions)?
             }
             Some(Event::Formed(formed)) => {
@@ -74,7 +77,8 @@ pub fn enter(
         },
     };
     let founders = founders(node, founding.as_ref(), &superblock, cluster.replicas);
-    Ok(Some(Joined { superblock, founders, control }))
+    let beginning = Beginning { founders: Arc::new(founders), sources: Arc::new(sources) };
+    Ok(Some(Joined { superblock, beginning, control }))
 }
 
 /// The voters that the groups of a new cluster begin with. Only one node gets them, so that nobody
@@ -84,19 +88,19 @@ fn founders(
     founding: Option<&Founding>,
     superblock: &Superblock,
     replicas: usize,
-) -> Founders {
+) -> BTreeMap<NodeId, Member> {
     let founding = founding.filter(|founding| founding.cluster == superblock.cluster);
-    let Some(founding) = founding else { return Founders::default() };
+    let Some(founding) = founding else { return BTreeMap::new() };
     let mut members: Vec<_> = founding.members.iter().collect();
     members.sort_unstable_by_key(|member| member.node);
     if members.first().map(|first| first.node) != Some(node) {
-        return Founders::default();
+        return BTreeMap::new();
     }
     let voters = members
         .into_iter()
         .take(replicas)
         .map(|founder| (founder.node, Member { peer_address: founder.peer_address.to_string() }));
-    Arc::new(voters.collect())
+    voters.collect()
 }
 
 /// Waits until there is a cluster. `None` after a signal.

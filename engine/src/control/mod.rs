@@ -17,7 +17,7 @@ use std::time::{Duration, Instant};
 use walengine_net::model::{ClusterId, PartitionId};
 use walengine_replication::executor::Runtime as _;
 use walengine_replication::gossip::{
-    Founding, Gossip, NodeMeta, Output, Settings, Standing, Warning,
+    Founding, Gossip, NodeMeta, NodeView, Output, Settings, Standing, Warning,
 };
 use walengine_replication::types::NodeId;
 
@@ -36,6 +36,8 @@ const WAIT_MAX: Duration = Duration::from_millis(20);
 const DATAGRAMS_AT_ONCE: usize = 256;
 /// How often this node's own facts are told anew.
 const TELL_EVERY: Duration = Duration::from_millis(500);
+/// How long a node that joins waits to hear of others. It can do without.
+const MEET_WITHIN: Duration = Duration::from_secs(1);
 /// How long saying goodbye may take.
 const FAREWELL_MAX: Duration = Duration::from_secs(2);
 /// Longest datagram, and a byte more to tell one that is longer.
@@ -61,8 +63,8 @@ pub enum Order {
 pub enum Event {
     /// A new cluster was formed, with this node in it.
     Formed(Founding),
-    /// This node belongs to this cluster from now on.
-    Joined(ClusterId, u16),
+    /// This node belongs to this cluster of so many partitions from now on, beside these nodes.
+    Joined(ClusterId, u16, Vec<NodeView>),
     /// Gossip can't go on.
     Failed(Fatal),
 }
@@ -120,6 +122,7 @@ impl Control {
             orders: ordered,
             events: telling,
             meta,
+            joined: None,
             serving: None,
             leads: BTreeMap::new(),
             told: Duration::ZERO,
@@ -156,6 +159,8 @@ struct ControlThread {
     orders: flume::Receiver<Order>,
     events: flume::Sender<Event>,
     meta: NodeMeta,
+    /// The cluster that this node has just joined, and when: not told yet.
+    joined: Option<(ClusterId, u16, Duration)>,
     serving: Option<(Arc<Shared>, Vec<flume::Sender<Command>>)>,
     leads: BTreeMap<usize, Vec<(PartitionId, u64)>>,
     /// When this node's facts were told last.
@@ -200,6 +205,7 @@ impl ControlThread {
             self.tell();
             self.gossip.tick(self.now());
             self.put_out()?;
+            self.tell_joined();
             self.show();
             let wait = self.gossip.next_wake().saturating_sub(self.now()).min(WAIT_MAX);
             self.receive(&mut datagram, wait)?;
@@ -247,7 +253,7 @@ impl ControlThread {
                 }
                 Output::Formed(founding) => self.tell_event(Event::Formed(founding)),
                 Output::Joined { cluster, partitions } => {
-                    self.tell_event(Event::Joined(cluster, partitions));
+                    self.joined = Some((cluster, partitions, self.now()));
                 }
                 Output::Warning(warning @ Warning::NodeIdInUse { .. }) => {
                     return Err(Fatal::new(
@@ -263,6 +269,18 @@ impl ControlThread {
             }
         }
         Ok(())
+    }
+
+    /// Tells that this node has joined, as soon as it knows others whose logs it can copy.
+    fn tell_joined(&mut self) {
+        let Some((cluster, partitions, since)) = self.joined else { return };
+        let own = self.forming.node();
+        let others = |view: &NodeView| view.node != own && view.cluster == Some(cluster);
+        let nodes: Vec<_> = self.gossip.nodes().filter(others).collect();
+        if !nodes.is_empty() || self.now().saturating_sub(since) > MEET_WITHIN {
+            self.joined = None;
+            self.tell_event(Event::Joined(cluster, partitions, nodes));
+        }
     }
 
     fn tell_event(&self, event: Event) {

@@ -7,7 +7,7 @@ use std::time::Duration;
 use glommio::net::{TcpListener, TcpStream};
 use walengine_net::model::PartitionId;
 use walengine_replication::gossip::NodeStanding;
-use walengine_replication::peer::{Refusal, frame};
+use walengine_replication::peer::{LogPage, LogRead, Refusal, frame};
 use walengine_replication::received::Received;
 use walengine_replication::runtime::within;
 use walengine_replication::tcp::accept::{self, Answering};
@@ -15,6 +15,7 @@ use walengine_replication::tcp::{Identity as PeerIdentity, dial::Dialer};
 use walengine_replication::transport::{AppendReceiver, Request, Response, ResultSender};
 use walengine_replication::types::NodeId;
 
+use super::copying;
 use super::opening::{Restored, of_partition, open_failed, restore};
 use super::replica::Replica;
 use super::replicated::{GroupTiming, Replicated};
@@ -117,18 +118,25 @@ pub async fn open(start: &ShardStart, runtime: GlommioRuntime) -> Result<Vec<Joi
         let opened = Log::open(disk.clone(), runtime, dir, log_config.clone(), from).await;
         let opened = opened.map_err(|error| of_partition(partition, &cannot_open(&error)))?;
         let (node, cluster) = (superblock.node, superblock.cluster);
-        let log = RaftLog::new(node, opened.log, &log_config, runtime, &Tail::default());
-        let is_new = log.log().last().index == 0 && log.log().hard_state().voted_for.is_none();
+        let is_new = opened.log.last().index == 0 && opened.hard_state.voted_for.is_none();
         let partitions = superblock.partitions;
         let dialer = Dialer::new(PeerIdentity { cluster, node, partition, partitions }, runtime);
         let identity = Identity { cluster, partition, node };
+        let mut restored = Restored { ledger, from, members };
+        if is_new && !start.beginning.sources.is_empty() {
+            let sources = &start.beginning.sources;
+            let copied = copying::copy(&dialer, sources, &opened.log, &runtime, identity, restored);
+            restored = copied.await.map_err(|fatal| of_partition(partition, &fatal))?;
+        }
+        let Restored { ledger, from, members } = restored;
+        let log = RaftLog::new(node, opened.log, &log_config, runtime, &Tail::default());
         let replica = Rc::new(RefCell::new(Replica::new(node, ledger)));
         let apply = RaftApply::restored(replica, log_id_of(&from), members);
         let group = Replicated::open(identity, log, apply, runtime, dialer.clone(), timing).await;
         let group =
             group.map_err(|why| of_partition(partition, &Fatal::new(Reason::Damaged, why)))?;
-        if is_new && !start.founders.is_empty() {
-            let founded = group.raft().initialize((*start.founders).clone()).await;
+        if is_new && !start.beginning.founders.is_empty() {
+            let founded = group.raft().initialize((*start.beginning.founders).clone()).await;
             founded.map_err(|error| {
                 of_partition(partition, &Fatal::new(Reason::Damaged, error.to_string()))
             })?;
@@ -180,6 +188,11 @@ impl Answering for Gate {
     ) -> impl Future<Output = ()> + 'static {
         let group = self.group.clone();
         async move { group.take_appends(requests, results).await }
+    }
+
+    fn read_log(&self, read: LogRead) -> impl Future<Output = Result<LogPage, String>> + 'static {
+        let group = self.group.clone();
+        async move { copying::page(&group, read).await.map_err(|error| error.to_string()) }
     }
 
     /// Members may, and whom this node, which may be behind, knows as a node of the cluster.

@@ -5,6 +5,7 @@
 
 pub mod admin;
 pub mod connection;
+mod copying;
 pub mod drafts;
 pub mod feed;
 mod group_snapshot;
@@ -38,6 +39,7 @@ use std::time::Duration;
 use glommio::net::{AcceptedTcpStream, TcpStream};
 use glommio::{LocalExecutorBuilder, Placement};
 use walengine_net::model::PartitionId;
+use walengine_replication::gossip::NodeView;
 use walengine_replication::membership::Policy;
 use walengine_replication::received::Received;
 use walengine_replication::runtime::within;
@@ -96,8 +98,14 @@ pub enum Command {
     Stop,
 }
 
-/// Nodes, and where they take peers.
-pub type Founders = Arc<BTreeMap<NodeId, Member>>;
+/// What a node that has just come into its cluster begins its groups with. Clones share it.
+#[derive(Clone, Debug, Default)]
+pub struct Beginning {
+    /// The voters of a new cluster's groups; empty if others see to that.
+    pub founders: Arc<BTreeMap<NodeId, Member>>,
+    /// Nodes of a cluster that was there before, whose logs are copied; there may be more.
+    pub sources: Arc<Vec<NodeView>>,
+}
 
 /// What a shard starts with.
 pub struct ShardStart {
@@ -109,8 +117,8 @@ pub struct ShardStart {
     pub listener: TcpListener,
     /// The socket that all shards accept peers from, in a cluster.
     pub peer_listener: Option<TcpListener>,
-    /// The voters that a new cluster's groups begin with; empty if others see to that.
-    pub founders: Founders,
+    /// What new groups begin with.
+    pub beginning: Beginning,
     /// To the control thread of a node in a cluster.
     pub control: Option<flume::Sender<Order>>,
     /// Connections from other shards.

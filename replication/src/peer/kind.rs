@@ -1,8 +1,8 @@
 //! Kinds of frames, their numbers and their limits.
 
 use super::limits::{
-    APPEND_BODY_BYTES_MAX, CONTROL_BODY_BYTES_MAX, HELLO_BODY_BYTES_MAX, PEER_BIT, REPLY_BIT,
-    SNAPSHOT_CHUNK_BYTES_MAX, SNAPSHOT_CHUNK_HEAD_BYTES,
+    APPEND_BODY_BYTES_MAX, CONTROL_BODY_BYTES_MAX, HELLO_BODY_BYTES_MAX, LOG_PAGE_BYTES_MAX,
+    LOG_PAGE_HEAD_BYTES, PEER_BIT, REPLY_BIT, SNAPSHOT_CHUNK_BYTES_MAX, SNAPSHOT_CHUNK_HEAD_BYTES,
 };
 
 macro_rules! kinds {
@@ -46,6 +46,8 @@ kinds! {
     SnapshotChunk = 0x8007,
     /// It is complete: [`super::SnapshotEnd`].
     SnapshotEnd = 0x8008,
+    /// A new replica copies the log: [`super::LogRead`].
+    LogRead = 0x8009,
     /// Answer to [`Kind::Hello`]: [`super::HelloReply`].
     HelloReply = 0x8081,
     /// Answer to [`Kind::Append`].
@@ -58,6 +60,8 @@ kinds! {
     TransferLeaderReply = 0x8085,
     /// Answer to [`Kind::SnapshotEnd`], and to the whole snapshot.
     SnapshotReply = 0x8088,
+    /// Answer to [`Kind::LogRead`]: [`super::LogPage`].
+    LogPage = 0x8089,
     /// Answer to anything that failed: [`super::PeerError`].
     Error = 0x80ff,
 }
@@ -83,6 +87,7 @@ impl Kind {
         match self {
             Self::Hello | Self::HelloReply => HELLO_BODY_BYTES_MAX,
             Self::Append => APPEND_BODY_BYTES_MAX,
+            Self::LogPage => LOG_PAGE_HEAD_BYTES + LOG_PAGE_BYTES_MAX,
             Self::SnapshotChunk => SNAPSHOT_CHUNK_HEAD_BYTES + SNAPSHOT_CHUNK_BYTES_MAX,
             _ => CONTROL_BODY_BYTES_MAX,
         }

@@ -32,6 +32,8 @@ pub const READ_BYTES_MAX: usize = 1 << 20;
 pub const APPEND_ENTRIES_MAX: usize = 2 * READ_BYTES_MAX / entry::HEADER_BYTES;
 /// Largest piece of a snapshot in bytes.
 pub const SNAPSHOT_CHUNK_BYTES_MAX: usize = 1 << 20;
+/// Largest page of the log in bytes: as much as is read at once, and one entry more.
+pub const LOG_PAGE_BYTES_MAX: usize = READ_BYTES_MAX + entry::HEADER_BYTES + entry::BODY_BYTES_MAX;
 /// Bytes of a [`super::PeerError`]'s text.
 pub const ERROR_TEXT_BYTES_MAX: usize = 1024;
 /// Largest membership in bytes.
@@ -50,6 +52,8 @@ pub const ENTRY_BYTES_MIN: usize = 2 + 8 + 8;
 pub const BATCH_HEAD_BYTES: usize = ENTRY_BYTES_MIN + 8 + 8 + 8 + 4 + 4;
 /// The largest entry.
 pub const ENTRY_BYTES_MAX: usize = BATCH_HEAD_BYTES + entry::BODY_BYTES_MAX;
+/// A page of the log but for its entries: vote, committed index.
+pub const LOG_PAGE_HEAD_BYTES: usize = VOTE_BYTES + 8;
 /// A piece of a snapshot but for its bytes: sequence number.
 pub const SNAPSHOT_CHUNK_HEAD_BYTES: usize = 8;
 
@@ -64,6 +68,7 @@ const _: () = {
     // A client's whole request is one entry at most, so a replica's frame is never the smaller one.
     assert!(APPEND_BODY_BYTES_MAX >= limits::BODY_BYTES_MAX);
     assert!(APPEND_BODY_BYTES_MAX >= limits::PAGE_BODY_BYTES_MAX);
+    assert!(LOG_PAGE_HEAD_BYTES + LOG_PAGE_BYTES_MAX <= BODY_BYTES_MAX);
     assert!(SNAPSHOT_CHUNK_HEAD_BYTES + SNAPSHOT_CHUNK_BYTES_MAX <= BODY_BYTES_MAX);
     assert!(VOTE_BYTES + 2 * LOG_ID_BYTES_MAX + 4 + MEMBERSHIP_BYTES_MAX <= CONTROL_BODY_BYTES_MAX);
     assert!(2 + 4 + 2 + ERROR_TEXT_BYTES_MAX <= CONTROL_BODY_BYTES_MAX);

@@ -9,9 +9,10 @@ use super::bytes::Reader;
 use super::error::{DecodeError, EncodeError};
 use super::hello::{Hello, HelloReply};
 use super::kind::Kind;
+use super::log_page::{LogPage, LogRead};
 use super::peer_error::PeerError;
 use super::snapshot::{SnapshotBegin, SnapshotChunk, SnapshotEnd};
-use super::{append, election, hello, peer_error, raft, snapshot};
+use super::{append, election, hello, log_page, peer_error, raft, snapshot};
 use crate::types::Types;
 
 /// One message; a variant for each [`Kind`].
@@ -45,6 +46,10 @@ pub enum Message {
     SnapshotEnd(SnapshotEnd),
     /// See [`Kind::SnapshotReply`].
     SnapshotReply(SnapshotResponse<Types>),
+    /// See [`Kind::LogRead`].
+    LogRead(LogRead),
+    /// See [`Kind::LogPage`].
+    LogPage(LogPage),
     /// See [`Kind::Error`].
     Error(PeerError),
 }
@@ -67,6 +72,8 @@ impl Message {
             Self::SnapshotChunk(_) => Kind::SnapshotChunk,
             Self::SnapshotEnd(_) => Kind::SnapshotEnd,
             Self::SnapshotReply(_) => Kind::SnapshotReply,
+            Self::LogRead(_) => Kind::LogRead,
+            Self::LogPage(_) => Kind::LogPage,
             Self::Error(_) => Kind::Error,
         }
     }
@@ -93,6 +100,8 @@ impl Message {
             Self::SnapshotChunk(message) => snapshot::put_chunk(out, message)?,
             Self::SnapshotEnd(message) => snapshot::put_end(out, *message),
             Self::SnapshotReply(message) => raft::put_vote(out, &message.vote),
+            Self::LogRead(message) => log_page::put_read(out, *message),
+            Self::LogPage(message) => log_page::put_page(out, message)?,
             Self::Error(message) => peer_error::put_error(out, message)?,
         }
         Ok(())
@@ -120,6 +129,8 @@ impl Message {
             Kind::SnapshotReply => {
                 Self::SnapshotReply(SnapshotResponse { vote: raft::vote(from)? })
             }
+            Kind::LogRead => Self::LogRead(log_page::read(from)?),
+            Kind::LogPage => Self::LogPage(log_page::page(from)?),
             Kind::Error => Self::Error(peer_error::error(from)?),
         };
         reader.end()?;

@@ -20,8 +20,8 @@ use crate::executor::Runtime;
 use crate::peer::frame::{FrameError, peek, peek_bytes, peek_hello};
 use crate::peer::limits::PEER_VERSION;
 use crate::peer::{
-    HelloReply, Kind, Message, PeerError, PeerErrorCode, Refusal, SnapshotBegin, SnapshotChunk,
-    SnapshotEnd,
+    HelloReply, Kind, LogPage, LogRead, Message, PeerError, PeerErrorCode, Refusal, SnapshotBegin,
+    SnapshotChunk, SnapshotEnd,
 };
 use crate::received::Received;
 use crate::runtime::{LocalRuntime, within};
@@ -41,6 +41,9 @@ pub trait Answering: Clone + 'static {
         requests: AppendReceiver,
         results: ResultSender,
     ) -> impl Future<Output = ()> + 'static;
+
+    /// Gives committed entries of the log; the error says why they can't be read.
+    fn read_log(&self, read: LogRead) -> impl Future<Output = Result<LogPage, String>> + 'static;
 
     /// The node may talk to this one.
     fn admits(&self, node: NodeId) -> Result<(), Refusal>;
@@ -251,6 +254,10 @@ impl<G: Answering, R: Runtime> Peer<G, R> {
     async fn take(self: Rc<Self>, request: u64, message: Message) {
         match message {
             Message::Append(append) => self.append(request, append).await,
+            Message::LogRead(read) => {
+                let read = self.group.read_log(read);
+                self.answer_by(request, async move { Ok(Message::LogPage(read.await?)) });
+            }
             Message::Vote(vote) => self.answer(request, Request::Vote(vote)),
             Message::PreVote(vote) => self.answer(request, Request::PreVote(vote)),
             Message::TransferLeader(transfer) => {
@@ -273,6 +280,27 @@ impl<G: Answering, R: Runtime> Peer<G, R> {
     }
 
     fn answer(self: Rc<Self>, request: u64, asked: Request) {
+        let answer = self.group.answer(asked);
+        self.answer_by(request, async move {
+            Ok(match answer.await? {
+                Response::Vote(vote) => Message::VoteReply(vote),
+                Response::PreVote(vote) => Message::PreVoteReply(vote),
+                Response::TransferLeader(transfer) => Message::TransferLeaderReply(transfer),
+                Response::Snapshot(snapshot) => Message::SnapshotReply(snapshot),
+                // Appends go through streams only.
+                Response::Append(_) => {
+                    Message::Error(PeerError::new(PeerErrorCode::Internal, "a single append"))
+                }
+            })
+        });
+    }
+
+    /// Answers a single request in the background.
+    fn answer_by(
+        self: Rc<Self>,
+        request: u64,
+        answer: impl Future<Output = Result<Message, String>> + 'static,
+    ) {
         if self.answering.get() >= ANSWERING_MAX {
             return self.refuse(request, PeerErrorCode::Busy, "too much is unanswered");
         }
@@ -280,17 +308,8 @@ impl<G: Answering, R: Runtime> Peer<G, R> {
         let runtime = self.runtime.clone();
         let peer = self;
         let answered = async move {
-            let message = match peer.group.answer(asked).await {
-                Ok(Response::Vote(vote)) => Message::VoteReply(vote),
-                Ok(Response::PreVote(vote)) => Message::PreVoteReply(vote),
-                Ok(Response::TransferLeader(transfer)) => Message::TransferLeaderReply(transfer),
-                Ok(Response::Snapshot(snapshot)) => Message::SnapshotReply(snapshot),
-                // Appends go through streams only.
-                Ok(Response::Append(_)) => {
-                    Message::Error(PeerError::new(PeerErrorCode::Internal, "a single append"))
-                }
-                Err(why) => Message::Error(PeerError::new(PeerErrorCode::Stopped, why)),
-            };
+            let stopped = |why| Message::Error(PeerError::new(PeerErrorCode::Stopped, why));
+            let message = answer.await.unwrap_or_else(stopped);
             let _ = peer.out.put(request, &message);
             peer.answering.set(peer.answering.get() - 1);
         };

@@ -21,7 +21,8 @@ use crate::executor::Runtime;
 use crate::local::Notify;
 use crate::peer::limits::SNAPSHOT_CHUNK_BYTES_MAX;
 use crate::peer::{
-    Hello, HelloReply, Message, SnapshotBegin, SnapshotChunk, SnapshotEnd, fitting, frame,
+    Hello, HelloReply, LogPage, LogRead, Message, SnapshotBegin, SnapshotChunk, SnapshotEnd,
+    fitting, frame,
 };
 use crate::received::Received;
 use crate::runtime::{LocalRuntime, within};
@@ -173,6 +174,24 @@ impl<R: Runtime> Dialer<R> {
     pub fn traffic(&self) -> Vec<(NodeId, Traffic)> {
         let links = self.inner.links.borrow();
         links.iter().map(|(&target, link)| (target, link.traffic.get())).collect()
+    }
+
+    /// Reads committed entries from a peer's log.
+    ///
+    /// # Errors
+    /// It can't be reached, or can't read them.
+    pub async fn read_log(
+        &self,
+        target: NodeId,
+        member: Member,
+        read: LogRead,
+    ) -> Result<LogPage, TransportError> {
+        let connection = self.connection(target, member).await?;
+        match self.ask(&connection, target, &Message::LogRead(read)).await? {
+            Message::LogPage(page) => Ok(page),
+            Message::Error(error) => Err(TransportError::Stopped(target, error.message)),
+            _ => Err(TransportError::Broken(target)),
+        }
     }
 
     /// Closes every connection; whoever waits is told.

@@ -11,8 +11,8 @@ use walengine_net::entry::EntryKind;
 use walengine_net::frame::{FrameHead, RequestId};
 use walengine_net::model::{ClusterId, Offset, PartitionId, Timestamp};
 use walengine_replication::peer::{
-    Hello, HelloReply, Message, PeerError, PeerErrorCode, Refusal, SnapshotBegin, SnapshotChunk,
-    SnapshotEnd, SnapshotMeta, frame,
+    Hello, HelloReply, LogPage, LogRead, Message, PeerError, PeerErrorCode, Refusal, SnapshotBegin,
+    SnapshotChunk, SnapshotEnd, SnapshotMeta, frame,
 };
 use walengine_replication::types::{Batch, Entry, LogId, Member, Membership, Vote};
 
@@ -111,6 +111,7 @@ fn messages() -> Vec<(&'static str, Message)> {
             Message::SnapshotChunk(SnapshotChunk { sequence: 1, bytes: (*b"snapshot").into() }),
         ),
         ("8008_snapshot_end", Message::SnapshotEnd(SnapshotEnd { chunks: 2, bytes: 0x0010_0008 })),
+        ("8009_log_read", Message::LogRead(LogRead { from: 41, bytes_max: 0x0010_0000 })),
         ("8081_hello_reply", Message::HelloReply(HelloReply::Accepted { node: 1 })),
         (
             "8081_refused_1",
@@ -152,6 +153,14 @@ fn messages() -> Vec<(&'static str, Message)> {
         ("8085_transfer_changed", Message::TransferLeaderReply(Err(changed))),
         ("8085_transfer_behind", Message::TransferLeaderReply(Err(behind))),
         ("8088_snapshot_reply", Message::SnapshotReply(SnapshotResponse { vote: elected })),
+        (
+            "8089_log_page",
+            Message::LogPage(LogPage {
+                vote: elected,
+                committed: 44,
+                entries: (*b"entries as on disk").into(),
+            }),
+        ),
         (
             "80ff_error",
             failed(PeerError {

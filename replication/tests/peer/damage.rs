@@ -1,6 +1,8 @@
 //! Is whatever is not a message told to be none, without a panic?
 
-use walengine_replication::peer::limits::BODY_BYTES_MAX;
+use walengine_replication::peer::limits::{
+    BODY_BYTES_MAX, LOG_PAGE_HEAD_BYTES, SNAPSHOT_CHUNK_HEAD_BYTES,
+};
 use walengine_replication::peer::{DecodeError, Kind, frame};
 
 use crate::frames::frames;
@@ -17,6 +19,15 @@ fn a_truncated_frame_waits_for_more_at_every_byte() {
     }
 }
 
+/// Bytes of a body behind which any bytes may follow.
+fn fixed_bytes(kind: Kind) -> usize {
+    match kind {
+        Kind::SnapshotChunk => SNAPSHOT_CHUNK_HEAD_BYTES,
+        Kind::LogPage => LOG_PAGE_HEAD_BYTES,
+        _ => usize::MAX,
+    }
+}
+
 /// The sender cut it: length and checksum are right.
 #[test]
 fn a_truncated_message_is_refused_at_every_byte() {
@@ -25,8 +36,8 @@ fn a_truncated_message_is_refused_at_every_byte() {
             let mut cut = bytes[..length].to_vec();
             reseal(&mut cut);
             let frame = frame::peek(&cut).unwrap().unwrap();
-            // What is left of a piece of a snapshot is a shorter piece.
-            if frame.kind != Kind::SnapshotChunk || frame.body.len() < 8 {
+            // What is left of a piece of a snapshot, or of a page of the log, is a shorter one.
+            if frame.body.len() < fixed_bytes(frame.kind) {
                 let found = frame.open();
                 assert!(
                     matches!(found, Err(DecodeError::Short { .. } | DecodeError::Membership)),
@@ -43,7 +54,7 @@ fn a_byte_too_much_is_refused() {
         bytes.push(0);
         reseal(&mut bytes);
         let frame = frame::peek(&bytes).unwrap().unwrap();
-        if frame.kind != Kind::SnapshotChunk {
+        if fixed_bytes(frame.kind) == usize::MAX {
             assert_eq!(frame.open().err(), Some(DecodeError::Trailing { bytes: 1 }), "{name}");
         }
     }

@@ -15,8 +15,8 @@ use walengine_replication::peer::limits::{
     APPEND_ENTRIES_MAX, ERROR_TEXT_BYTES_MAX, READ_BYTES_MAX, SNAPSHOT_CHUNK_BYTES_MAX,
 };
 use walengine_replication::peer::{
-    Hello, HelloReply, Kind, Message, PeerError, PeerErrorCode, Refusal, SnapshotBegin,
-    SnapshotChunk, SnapshotEnd, SnapshotMeta,
+    Hello, HelloReply, Kind, LogPage, LogRead, Message, PeerError, PeerErrorCode, Refusal,
+    SnapshotBegin, SnapshotChunk, SnapshotEnd, SnapshotMeta,
 };
 use walengine_replication::types::{Batch, Entry, LogId, Member, Membership, Payload, Vote};
 
@@ -212,6 +212,14 @@ impl Random {
                 Message::SnapshotEnd(SnapshotEnd { chunks: self.number(), bytes: self.number() })
             }
             Kind::SnapshotReply => Message::SnapshotReply(SnapshotResponse { vote: self.vote() }),
+            Kind::LogRead => {
+                Message::LogRead(LogRead { from: self.number(), bytes_max: self.number() as u32 })
+            }
+            Kind::LogPage => Message::LogPage(LogPage {
+                vote: self.vote(),
+                committed: self.number(),
+                entries: self.bytes(500).into(),
+            }),
             Kind::Error => Message::Error(PeerError {
                 code: PeerErrorCode::ALL[self.below(PeerErrorCode::ALL.len())],
                 retry_after_millis: self.number() as u32,

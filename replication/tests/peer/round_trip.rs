@@ -74,6 +74,7 @@ fn an_answer_has_the_number_of_its_request_plus_128() {
         (Kind::SnapshotBegin, None),
         (Kind::SnapshotChunk, None),
         (Kind::SnapshotEnd, Some(Kind::SnapshotReply)),
+        (Kind::LogRead, Some(Kind::LogPage)),
         (Kind::Error, None),
     ];
     for (request, answer) in answers {

@@ -70,6 +70,8 @@ pub fn same(one: &Message, other: &Message) -> bool {
         (M::SnapshotChunk(one), M::SnapshotChunk(other)) => one == other,
         (M::SnapshotEnd(one), M::SnapshotEnd(other)) => one == other,
         (M::SnapshotReply(one), M::SnapshotReply(other)) => one == other,
+        (M::LogRead(one), M::LogRead(other)) => one == other,
+        (M::LogPage(one), M::LogPage(other)) => one == other,
         (M::Error(one), M::Error(other)) => one == other,
         _ => false,
     }
