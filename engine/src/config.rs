@@ -92,8 +92,8 @@ pub struct ServeOptions {
     #[arg(long, value_name = "SECONDS", env = "WALENGINE_DEAD_AFTER")]
     pub dead_after: Option<u64>,
 
-    /// A leader's lease in milliseconds: a follower that has heard of no leader stands for election
-    /// one and a half to two times as long after it last did [default: 500]
+    /// Election timeout in milliseconds: a follower that has heard nothing of a leader for so long
+    /// stands for election, or up to a quarter earlier [default: 1000]
     #[arg(long, value_name = "MILLIS", env = "WALENGINE_ELECTION_MILLIS")]
     pub election_millis: Option<u64>,
 
@@ -146,7 +146,7 @@ pub struct ClusterConfig {
     pub replicas: usize,
     /// How long a voter is dead before another takes its place.
     pub dead_after: Duration,
-    /// Shortest time without a leader after which a follower stands for election.
+    /// Time without a leader after which a follower stands for election, or a quarter earlier.
     pub election: Duration,
     /// Authenticates gossip.
     pub key: Option<[u8; 32]>,
@@ -256,7 +256,7 @@ impl ServeOptions {
         if let Some(expect) = self.expect {
             within("expect", expect as u64, 1, 7)?;
         }
-        let election_millis = self.election_millis.unwrap_or(500);
+        let election_millis = self.election_millis.unwrap_or(1000);
         within("election-millis", election_millis, 100, 60_000)?;
         let dead_after = self.dead_after.unwrap_or(600);
         within("dead-after", dead_after, 1, 1 << 24)?;

@@ -117,7 +117,7 @@ const FED_ROWS: usize = 7000;
 const FEED_EVERY: Duration = Duration::from_millis(150);
 /// Records in the log at which the leader is killed.
 const KILL_AT: [u64; 2] = [9000, 30_000];
-const ELECTION_MILLIS: &str = "300";
+const ELECTION_MILLIS: &str = "600";
 const PATIENCE: Duration = Duration::from_mins(1);
 
 /// Writes the file's lines into a pipe as a slow source does.

@@ -22,7 +22,7 @@ use walengine_tests::sim::Rng;
 use walengine_tests::wire::Wire;
 
 /// Long, so that whatever else the machine does ends no leadership meanwhile.
-const ELECTION_MILLIS: &str = "3000";
+const ELECTION_MILLIS: &str = "6000";
 const PATIENCE: Duration = Duration::from_mins(1);
 /// How long a peer's answer is waited for.
 const ANSWER_WITHIN: Duration = Duration::from_secs(5);

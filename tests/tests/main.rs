@@ -8,6 +8,7 @@ mod crash;
 mod damage;
 mod hostile;
 mod input;
+mod join;
 mod kill;
 #[cfg(feature = "planted")]
 mod planted;

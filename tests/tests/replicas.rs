@@ -21,8 +21,8 @@ const WRITERS: u64 = 6;
 const READERS: u64 = 3;
 /// Operations that must have been compared at least, in the three tests together.
 const OPERATIONS_MIN: u64 = 200_000;
-/// Shortest election timeout, in milliseconds.
-const ELECTION_MILLIS: u64 = 300;
+/// In milliseconds.
+const ELECTION_MILLIS: u64 = 600;
 const ELECTION: Duration = Duration::from_millis(ELECTION_MILLIS);
 /// Writes that must be answered between two faults.
 const ANSWERS_BETWEEN: u64 = 20;
@@ -183,7 +183,7 @@ fn ask(wire: &mut Wire) -> Option<Offset> {
 }
 
 /// The whole log below `end` by a node's own answer.
-fn log_of(nodes: &Nodes, node: usize, end: Offset) -> Vec<u8> {
+pub fn log_of(nodes: &Nodes, node: usize, end: Offset) -> Vec<u8> {
     let mut wire = nodes.wire(node);
     let (mut log, mut from) = (Vec::new(), Offset(0));
     let by = Instant::now() + APPLIED_WITHIN;
@@ -207,7 +207,7 @@ fn log_of(nodes: &Nodes, node: usize, end: Offset) -> Vec<u8> {
 }
 
 /// The replicas hold the same: each entry is the same but for what its writer knew to be durable.
-fn logs_are_equal(logs: &[Vec<u8>]) -> usize {
+pub fn logs_are_equal(logs: &[Vec<u8>]) -> usize {
     let entries = |log: &[u8]| -> Vec<_> {
         let entries = Entries::new(log).map(|entry| {
             let (header, body) = entry.unwrap();

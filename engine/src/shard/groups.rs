@@ -36,8 +36,8 @@ use crate::storage::log::{Log, LogConfig};
 use crate::storage::partition_dir;
 use crate::storage::snapshot::SnapshotStore;
 
-/// A leader shows itself this many times in the shortest election timeout.
-const HEARTBEATS: u32 = 5;
+/// A leader shows itself this many times in an election timeout.
+const HEARTBEATS: u64 = 10;
 
 /// A group on this shard.
 pub type LocalGroup = Replicated<GlommioDisk, GlommioRuntime>;
@@ -98,10 +98,10 @@ pub async fn open(start: &ShardStart, runtime: GlommioRuntime) -> Result<Vec<Joi
     };
     let millis = cluster.election.as_millis() as u64;
     let timing = GroupTiming {
-        heartbeat_millis: (millis / u64::from(HEARTBEATS)).max(1),
+        heartbeat_millis: (millis / HEARTBEATS).max(1),
         // A follower stands this long after its leader's lease has run out, which is as long as the
-        // greater of the two: one and a half to two times the setting when it heard last.
-        election_millis: (millis / 2, millis),
+        // greater of the two: within the setting, and not before three quarters of it.
+        election_millis: (millis / 4, millis / 2),
     };
     let mut joined = Vec::new();
     for number in (start.shard..usize::from(superblock.partitions)).step_by(config.cores) {

@@ -111,6 +111,8 @@ fn config(timing: GroupTiming) -> Config {
         // the same log id to other bytes.
         enable_leader_restore: Some(is_planted(Bug::LeaderRestore)),
         enable_pre_vote: Some(true),
+        // A leader that is heard and hears nobody falls silent, so that another can be elected.
+        quorum_loss_probe_interval: Some(2 * timing.election_millis.1),
         ..Config::default()
     }
 }

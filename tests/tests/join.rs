@@ -1,0 +1,79 @@
+//! Does a node that joins a cluster get all of its log, and can it take the place of a voter?
+
+use std::thread;
+use std::time::{Duration, Instant};
+
+use walengine_net::client::Config;
+use walengine_net::client::blocking::Client;
+use walengine_net::message::ReplicaRole;
+use walengine_net::model::{Offset, PartitionId};
+use walengine_tests::nodes::Nodes;
+use walengine_tests::press::{Writer, accounts_of};
+use walengine_tests::server::run_command;
+
+use crate::replicas::{log_of, logs_are_equal};
+
+const PATIENCE: Duration = Duration::from_mins(1);
+/// Batches that are there before the fourth node.
+const BATCHES: usize = 400;
+/// The place of the node that joins.
+const NEW: usize = 3;
+
+/// Waits until the leader's view satisfies `wanted`.
+fn wait_until(nodes: &Nodes, what: &str, wanted: impl Fn(&[(u64, ReplicaRole)]) -> bool) {
+    let by = Instant::now() + PATIENCE;
+    while !nodes.view(nodes.leader()).is_some_and(|view| wanted(&view.members)) {
+        assert!(Instant::now() < by, "{what}:\n{}", nodes.logs());
+        thread::sleep(Duration::from_millis(50));
+    }
+}
+
+#[test]
+fn a_new_node_copies_the_log_and_takes_a_dead_voters_place() {
+    let mut nodes = Nodes::prepare("join", 3, 1, |launch, _| launch.set("--dead-after", "2"));
+    nodes.form(3);
+    let config = Config { deadline: PATIENCE, ..Config::new(nodes.addresses()) };
+    let mut client = Client::connect(config).unwrap();
+    let accounts = accounts_of(PartitionId(0), 1);
+    assert!(client.create_accounts(&accounts).unwrap().all_ok());
+    let mut writer = Writer::new(7, &accounts);
+    let mut write = |batches: usize| {
+        let mut end = Offset(0);
+        for _ in 0..batches {
+            let submitted = client.submit(PartitionId(0), &writer.batch()).unwrap();
+            let newest = submitted.outcomes().filter_map(|outcome| outcome.offset).max();
+            end = end.max(newest.expect("everything is well-formed").plus(1));
+        }
+        end
+    };
+    let before = write(BATCHES);
+
+    nodes.spawn(NEW);
+    nodes.server(NEW).wait_until_serving();
+    assert!(nodes.log(NEW).contains("partition 0: copied "), "{}", nodes.log(NEW));
+    let new = nodes.view(NEW).unwrap().node;
+    wait_until(&nodes, "it never learns", |members| members.contains(&(new, ReplicaRole::Learner)));
+    let logs: Vec<_> = (0..=NEW).map(|node| log_of(&nodes, node, before)).collect();
+    // A batch of nothing but repeats makes no entry.
+    assert!(logs_are_equal(&logs) > BATCHES / 2);
+
+    let victim = (nodes.leader() + 1) % 3;
+    let dead = nodes.view(victim).unwrap().node;
+    nodes.kill(victim);
+    wait_until(&nodes, "it never takes the dead node's place", |members| {
+        members.contains(&(new, ReplicaRole::Voter)) && members.iter().all(|(id, _)| *id != dead)
+    });
+    // Of the first three one is left now: without the new one's vote nothing is committed.
+    let other = (0..3).find(|node| *node != victim && *node != nodes.leader()).unwrap();
+    nodes.kill(other);
+    let end = write(20);
+    let leader = nodes.leader();
+    let left: Vec<_> = (0..=NEW).filter(|node| nodes.runs(*node)).collect();
+    assert_eq!(left.len(), 2, "the leader, {leader}, and the new one");
+    let logs: Vec<_> = left.iter().map(|node| log_of(&nodes, *node, end)).collect();
+    assert!(logs_are_equal(&logs) > BATCHES / 2);
+    nodes.server(NEW).stop();
+    let data = nodes.dir().join(format!("node{NEW}/data"));
+    let output = run_command(None, &nodes.dir(), &["verify", data.to_str().unwrap()]);
+    assert_eq!(output.status.code(), Some(0), "{output:?}");
+}
