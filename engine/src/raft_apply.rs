@@ -122,6 +122,12 @@ impl RaftApply {
         self.state.borrow_mut().reached.take()
     }
 
+    /// This replica must not serve any more.
+    pub fn stop(&self, why: String) {
+        self.state.borrow_mut().stopped.get_or_insert(why);
+        self.changed.notify_all();
+    }
+
     /// Why this replica has stopped serving, if it has.
     pub fn stopped(&self) -> Option<String> {
         self.state.borrow().stopped.clone()

@@ -72,7 +72,21 @@ fn a_new_node_copies_the_log_and_takes_a_dead_voters_place() {
     assert_eq!(left.len(), 2, "the leader, {leader}, and the new one");
     let logs: Vec<_> = left.iter().map(|node| log_of(&nodes, *node, end)).collect();
     assert!(logs_are_equal(&logs) > BATCHES / 2);
-    nodes.server(NEW).stop();
+
+    // It leaves: there are two voters, so nothing is lost, and it says goodbye.
+    let address = nodes.address(NEW).to_string();
+    nodes.spawn(other);
+    nodes.server(other).wait_until_serving();
+    let left = run_command(None, &nodes.dir(), &["leave", "--yes", "--server", &address]);
+    assert_eq!(left.status.code(), Some(0), "{left:?}\n{}", nodes.log(NEW));
+    assert!(nodes.server(NEW).wait().success(), "{}", nodes.log(NEW));
+    let gone = (0..3).find(|node| nodes.runs(*node)).unwrap();
+    let by = Instant::now() + PATIENCE;
+    while nodes.view(gone).is_none_or(|view| view.members.iter().any(|(id, _)| *id == new)) {
+        assert!(Instant::now() < by, "it is still a member:\n{}", nodes.logs());
+        thread::sleep(Duration::from_millis(50));
+    }
+    write(20);
     let data = nodes.dir().join(format!("node{NEW}/data"));
     let output = run_command(None, &nodes.dir(), &["verify", data.to_str().unwrap()]);
     assert_eq!(output.status.code(), Some(0), "{output:?}");

@@ -6,6 +6,7 @@ mod cluster;
 mod commands;
 mod crash;
 mod damage;
+mod divergence;
 mod hostile;
 mod input;
 mod join;

@@ -4,6 +4,7 @@
 //! partition that its first frame names.
 
 pub mod admin;
+mod compare;
 pub mod connection;
 mod copying;
 pub mod drafts;
@@ -231,6 +232,8 @@ async fn run(mut start: ShardStart) -> Result<(), Fatal> {
         });
         let (store, every_bytes) = (joined.store.clone(), shard.node.shared.config.snapshot_bytes);
         joined.group.spawn(|group| snapshots::run(group, store, every_bytes));
+        let dialer = joined.dialer.clone();
+        joined.group.spawn(|group| compare::run(group, dialer));
     }
     let mut tasks = vec![glommio::spawn_local(take_handed(shard.clone(), start.handed))];
     if let Some(listener) = start.peer_listener.take() {
