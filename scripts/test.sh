@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Passes all tests: formatting, lints, unit, property, simulation, fault and end-to-end tests.
 #   scripts/test.sh          the tests that need no root and finish in a few minutes
-#   scripts/test.sh --all    all of them, as .ci/run does: needs root, to cut power and fill disks
+#   scripts/test.sh --all    all of them, as .ci/run does: needs root, to cut power and networks and fill disks
 #   scripts/test.sh FILTER   only the integration tests whose name contains FILTER
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -24,7 +24,7 @@ if [ -z "${WALENGINE_TEST_DATA:-}" ]; then
 fi
 if $all; then
   [ "$(id -u)" -eq 0 ] || fail "--all cuts the power of loop-mounted disks and fills them: run it as root"
-  need_commands xfs_io:xfsprogs mkfs.ext4:e2fsprogs losetup:mount
+  need_commands xfs_io:xfsprogs mkfs.ext4:e2fsprogs losetup:mount ip:iproute2
 fi
 
 if [ -z "$filter" ]; then
@@ -38,7 +38,10 @@ fi
 # Simulated clusters take the processor for minutes: by themselves, beside no server under test.
 clusters=cluster::nothing_acknowledged
 skip=(--skip "$clusters")
-$all || skip+=(--skip power --skip full_disk)
+# What needs root: loop-mounted disks, network namespaces, frozen processes.
+$all || for test in power full_disk a_cluster_comes replicas:: hostile:: join:: divergence:: scripts::; do
+  skip+=(--skip "$test")
+done
 cluster_seeds=100
 $all && cluster_seeds=1500
 cargo test --workspace --exclude walengine-tests
