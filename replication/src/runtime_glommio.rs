@@ -1,8 +1,11 @@
 //! [`Runtime`] on glommio's executor. A value is only used on the executor that made it.
 
 use std::future::Future;
+use std::pin::Pin;
+use std::task::{Context, Poll};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
+use glommio::timer::Timer;
 use rand::Rng as _;
 use walengine_net::model::Timestamp;
 
@@ -21,6 +24,27 @@ impl GlommioRuntime {
     }
 }
 
+/// Ends at its deadline. Whoever waits for several things polls it at each of them, and glommio's
+/// timer registers itself anew at each poll, for as long as the first would have lasted: a second
+/// of frames on a connection with a patience of a minute left thousands, and every turn of the
+/// executor looks at all of them. So there is a new timer for each poll, and the old one goes first.
+struct Alarm {
+    deadline: Instant,
+    timer: Option<Timer>,
+}
+
+impl Future for Alarm {
+    type Output = ();
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<()> {
+        self.timer = None;
+        let mut timer = Timer::new(self.deadline.saturating_duration_since(Instant::now()));
+        let rings = Pin::new(&mut timer).poll(context);
+        self.timer = Some(timer);
+        rings.map(|_| ())
+    }
+}
+
 impl Default for GlommioRuntime {
     fn default() -> Self {
         Self::new()
@@ -33,8 +57,8 @@ impl Runtime for GlommioRuntime {
         drop(glommio::spawn_local(task).detach());
     }
 
-    async fn sleep(&self, duration: Duration) {
-        glommio::timer::sleep(duration).await;
+    fn sleep(&self, duration: Duration) -> impl Future<Output = ()> {
+        Alarm { deadline: Instant::now() + duration, timer: None }
     }
 
     async fn yield_now(&self) {
@@ -53,5 +77,39 @@ impl Runtime for GlommioRuntime {
 
     fn random_u64(&self) -> u64 {
         rand::rng().next_u64()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::task::{Wake, Waker};
+
+    use super::*;
+
+    struct Counted;
+
+    impl Wake for Counted {
+        fn wake(self: Arc<Self>) {}
+    }
+
+    /// A sleep that was polled at every frame of its connection left a timer in the reactor for
+    /// each, which cost a third of a follower's time.
+    #[test]
+    fn a_sleep_that_is_polled_often_has_one_timer() {
+        let executor = glommio::LocalExecutor::default();
+        executor.run(async {
+            let counted = Arc::new(Counted);
+            let waker = Waker::from(counted.clone());
+            let mut context = Context::from_waker(&waker);
+            let runtime = GlommioRuntime::new();
+            let mut sleep = Box::pin(runtime.sleep(Duration::from_mins(1)));
+            for _ in 0..1000 {
+                assert!(sleep.as_mut().poll(&mut context).is_pending());
+            }
+            assert!(Arc::strong_count(&counted) <= 3, "each timer holds a waker");
+            drop(sleep);
+            assert_eq!(Arc::strong_count(&counted), 2, "nothing is left behind");
+        });
     }
 }
