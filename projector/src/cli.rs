@@ -17,6 +17,7 @@ use crate::fatal::{Fatal, Reason};
 use crate::managed::Managed;
 use crate::metrics::PartitionMetrics;
 use crate::progress::Progress;
+use crate::rebuild;
 use crate::service::{self, Service, Signals};
 use crate::status;
 
@@ -58,8 +59,8 @@ pub struct Sides {
     #[arg(long, value_name = "FILE", env = "WALENGINE_POSTGRES_PASSWORD_FILE")]
     password_file: Option<PathBuf>,
 
-    /// Use a private PostgreSQL in this directory. Projecting makes, starts and stops it; commands
-    /// use the one that runs there
+    /// Use a private PostgreSQL in this directory: made, started and stopped with the program, or
+    /// joined by commands if a projector runs it
     #[arg(long, value_name = "DIR", env = "WALENGINE_MANAGED_POSTGRES")]
     managed_postgres: Option<PathBuf>,
 
@@ -82,6 +83,8 @@ struct RunArguments {
 enum Command {
     /// Prove that the tables are what the log says, or name the first rows that differ
     Audit(AskArguments),
+    /// Make the tables anew from the log while the old ones serve, audit them, and put them in place
+    Rebuild(RebuildArguments),
     /// Print how far every partition is projected, and how far behind the log
     Status(AskArguments),
     /// Wait until the database includes a write, by its token
@@ -90,6 +93,16 @@ enum Command {
 
 #[derive(Debug, clap::Args)]
 struct AskArguments {
+    #[command(flatten)]
+    sides: Sides,
+}
+
+#[derive(Debug, clap::Args)]
+struct RebuildArguments {
+    /// Throw away what an interrupted rebuild has left, instead of going on with it
+    #[arg(long)]
+    anew: bool,
+
     #[command(flatten)]
     sides: Sides,
 }
@@ -157,6 +170,7 @@ async fn dispatch(arguments: Arguments) -> Result<(), Fatal> {
     match arguments.command {
         None => project(arguments.run).await,
         Some(Command::Audit(arguments)) => run_audit(&arguments.sides).await,
+        Some(Command::Rebuild(arguments)) => run_rebuild(&arguments.sides, arguments.anew).await,
         Some(Command::Status(arguments)) => status::run(&arguments.sides).await,
         Some(Command::WaitFor(arguments)) => {
             let WaitArguments { token, timeout, sides } = arguments;
@@ -174,13 +188,13 @@ impl Sides {
         }
     }
 
-    /// The database; a managed one is expected to run.
-    pub(crate) fn database(&self) -> Result<Database, Fatal> {
-        let target = match &self.managed_postgres {
-            Some(directory) => Managed::target_in(directory)?,
-            None => self.target()?,
+    /// The database; a managed one is used as it runs, or started for as long as this lives.
+    pub(crate) fn database(&self) -> Result<Opened, Fatal> {
+        let (managed, target) = match &self.managed_postgres {
+            Some(directory) => Managed::start_or_join(directory)?,
+            None => (None, self.target()?),
         };
-        Database::new(target, &self.schema)
+        Ok(Opened { database: Database::new(target, &self.schema)?, _managed: managed })
     }
 
     fn target(&self) -> Result<Target, Fatal> {
@@ -190,9 +204,34 @@ impl Sides {
     }
 }
 
-async fn run_audit(sides: &Sides) -> Result<(), Fatal> {
-    let client = service::connect(&sides.servers()).await?;
+/// A database, and its server if that is one's own.
+pub struct Opened {
+    database: Database,
+    _managed: Option<Managed>,
+}
+
+impl std::ops::Deref for Opened {
+    type Target = Database;
+
+    fn deref(&self) -> &Database {
+        &self.database
+    }
+}
+
+async fn run_rebuild(sides: &Sides, anew: bool) -> Result<(), Fatal> {
     let database = sides.database()?;
+    let client = service::connect(&sides.servers()).await?;
+    let reports = with_progress("rebuilding", &client, async |metrics| {
+        rebuild::rebuild(&database, &client, metrics, anew).await
+    });
+    let reports = reports.await?;
+    audit::print(&reports);
+    audit::verdict(&reports)
+}
+
+async fn run_audit(sides: &Sides) -> Result<(), Fatal> {
+    let database = sides.database()?;
+    let client = service::connect(&sides.servers()).await?;
     let reports = with_progress("auditing", &client, async |metrics| {
         audit::audit(&database, &client, metrics).await
     });

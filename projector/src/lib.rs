@@ -30,6 +30,7 @@ pub mod metrics;
 pub mod position;
 mod progress;
 pub mod projection;
+pub mod rebuild;
 pub mod schema;
 pub mod service;
 mod status;

@@ -50,7 +50,14 @@ impl Managed {
             );
             return Err(Fatal::new(Reason::Usage, message));
         }
-        let lock = lock(&directory)?;
+        let lock = lock(&directory)?.ok_or_else(|| {
+            let message = format!(
+                "another projector manages {0}: name another directory, or its server with \
+                 --postgres \"host={0} user={OWNER} dbname={OWNER}\"",
+                directory.display()
+            );
+            Fatal::new(Reason::Postgres, message)
+        })?;
         let owner = unprivileged(&directory)?;
         if let Some((user, group)) = owner {
             chown(&directory, Some(user), Some(group))
@@ -98,10 +105,19 @@ impl Managed {
         Target::of_socket(&self.directory, OWNER, OWNER)
     }
 
-    /// How to connect to the server of a directory that is, or was, managed by another process.
-    pub fn target_in(directory: &Path) -> Result<Target, Fatal> {
-        let directory = fs::canonicalize(directory).map_err(|error| unusable(directory, &error))?;
-        Ok(Target::of_socket(&directory, OWNER, OWNER))
+    /// For commands: starts the server, or uses the one that another process manages.
+    pub fn start_or_join(directory: &Path) -> Result<(Option<Self>, Target), Fatal> {
+        let there = fs::canonicalize(directory).map_err(|error| unusable(directory, &error))?;
+        if !there.join("data/PG_VERSION").exists() {
+            let message = format!("there is no managed PostgreSQL in {}", there.display());
+            return Err(Fatal::new(Reason::Postgres, message));
+        }
+        if lock(&there)?.is_none() {
+            return Ok((None, Target::of_socket(&there, OWNER, OWNER)));
+        }
+        let managed = Self::start(&there)?;
+        let target = managed.target();
+        Ok((Some(managed), target))
     }
 
     fn is_ready(&self) -> Result<bool, Fatal> {
@@ -155,21 +171,15 @@ impl Drop for Managed {
     }
 }
 
-fn lock(directory: &Path) -> Result<fs::File, Fatal> {
+/// `None`: another process has it.
+fn lock(directory: &Path) -> Result<Option<fs::File>, Fatal> {
     let path = directory.join("lock");
     let file = fs::File::options().create(true).append(true).open(&path);
     let file = file.map_err(|error| unusable(directory, &error))?;
     match file.try_lock() {
-        Ok(()) => Ok(file),
+        Ok(()) => Ok(Some(file)),
         Err(fs::TryLockError::Error(error)) => Err(unusable(directory, &error)),
-        Err(fs::TryLockError::WouldBlock) => {
-            let message = format!(
-                "another projector manages {}: name another directory, or its server with \
-                 --postgres \"host={0} user={OWNER} dbname={OWNER}\"",
-                directory.display()
-            );
-            Err(Fatal::new(Reason::Postgres, message))
-        }
+        Err(fs::TryLockError::WouldBlock) => Ok(None),
     }
 }
 

@@ -12,6 +12,8 @@ mod kill;
 #[cfg(feature = "planted")]
 mod planted;
 mod power;
+mod projector_audit;
+mod projector_bank;
 mod raft_runtime;
 mod raft_storage;
 mod replicas;
