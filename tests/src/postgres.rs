@@ -130,6 +130,17 @@ impl Postgres {
         child.wait().unwrap();
     }
 
+    /// Ends what is left of it.
+    ///
+    /// # Panics
+    /// If it does not end.
+    pub fn stop_if_it_runs(&mut self) {
+        if let Some(mut child) = self.child.take() {
+            let _ = child.kill(); // it may have ended
+            child.wait().unwrap();
+        }
+    }
+
     /// Directory of its socket: what `host` is set to.
     ///
     /// # Panics

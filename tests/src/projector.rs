@@ -81,8 +81,20 @@ impl Projecting {
     /// # Panics
     /// If the process can't be started.
     pub fn spawn(&self) -> Projector {
+        self.start(&[])
+    }
+
+    /// Starts a command without waiting for it.
+    ///
+    /// # Panics
+    /// If the process can't be started.
+    pub fn spawn_command(&self, command: &str) -> Projector {
+        self.start(&[command])
+    }
+
+    fn start(&self, subcommand: &[&str]) -> Projector {
         let log = File::options().create(true).append(true).open(&self.log).unwrap();
-        let mut command = self.command(&[]);
+        let mut command = self.command(subcommand);
         let child = command.stdout(Stdio::null()).stderr(log).spawn().unwrap();
         Projector { child, log: self.log.clone() }
     }
