@@ -30,3 +30,10 @@ need_rust() {
     fail "needs Rust: install rustup from https://rustup.rs, then run this again"
   need_commands cc:build-essential
 }
+
+# PostgreSQL's server and psql, of release 15 or newer.
+need_postgres() {
+  need_commands psql:postgresql
+  compgen -G '/usr/lib/postgresql/*/bin/initdb' >/dev/null || command -v initdb >/dev/null ||
+    need_commands initdb:postgresql
+}

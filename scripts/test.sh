@@ -31,7 +31,8 @@ if [ -z "$filter" ]; then
   cargo fmt --all --check
   cargo clippy --workspace --all-targets -- -D warnings
 fi
-cargo build --package walengine
+need_postgres
+cargo build --package walengine --package walengine-projector
 if [ -n "$filter" ]; then
   exec cargo test --package walengine-tests --test walengine -- "$filter"
 fi
@@ -39,12 +40,14 @@ fi
 clusters=cluster::nothing_acknowledged
 skip=(--skip "$clusters")
 # What needs root: loop-mounted disks, network namespaces, frozen processes.
-$all || for test in power full_disk a_cluster_comes replicas:: hostile:: join:: divergence:: scripts::; do
+$all || for test in power full_disk a_cluster_comes replicas:: hostile:: join:: divergence:: scripts:: projector_kill; do
   skip+=(--skip "$test")
 done
 cluster_seeds=100
 $all && cluster_seeds=1500
 cargo test --workspace --exclude walengine-tests
+# Projectors, servers and PostgreSQL die under load: all of it counts in an acceptance run only.
+$all && export WALENGINE_PROJECTOR_KILLS_PERCENT="${WALENGINE_PROJECTOR_KILLS_PERCENT:-100}"
 cargo test --package walengine-tests -- "${skip[@]}"
 WALENGINE_SIM_SEEDS="${WALENGINE_SIM_SEEDS:-$cluster_seeds}" \
   cargo test --package walengine-tests --test walengine -- "$clusters" --nocapture

@@ -21,7 +21,7 @@ use crate::system::Device;
 use crate::targets::{self, Measured, Target};
 
 /// Election timeout of clusters: the default.
-pub const ELECTION: Duration = Duration::from_millis(1000);
+pub const ELECTION: Duration = Duration::from_secs(1);
 /// Most raw commits in flight: past it a device of this class gains nothing.
 const RAW_DEPTH_MAX: usize = 64;
 /// The fixed rate is this part of the first round's peak.

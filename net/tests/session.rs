@@ -325,6 +325,10 @@ fn subscriptions_are_bounded_by_credit_and_end_with_the_connection() {
     session.credit(request, 10);
     assert_eq!(sent(&mut session, now), [(Kind::Credit, request)]);
     assert_eq!(receive(&mut session, now, &feed), "feed");
+    // Sixteen bytes of ten, and eight of four: the next credit pays for what was too much.
+    session.credit(request, 3);
+    assert_eq!(sent(&mut session, now), [(Kind::Credit, request)]);
+    assert!(receive(&mut session, now, &feed).starts_with("closed"), "it only pays the debt");
     let lost = session.disconnected(now);
     assert_eq!(lost.len(), 1);
     assert_eq!(session.inflight(), 0);

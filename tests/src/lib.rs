@@ -7,15 +7,19 @@
 
 pub mod cluster;
 pub mod crowd;
+pub mod folded;
 pub mod linear;
 pub mod load;
 pub mod memory;
+pub mod mixed;
 pub mod mount;
 pub mod network;
 pub mod nodes;
 pub mod oracle;
 pub mod partition;
+pub mod postgres;
 pub mod press;
+pub mod projector;
 pub mod seeds;
 pub mod server;
 pub mod sim;

@@ -14,6 +14,11 @@ mod kill;
 #[cfg(feature = "planted")]
 mod planted;
 mod power;
+mod projector_audit;
+mod projector_bank;
+mod projector_kill;
+mod projector_rebuild;
+mod projector_trouble;
 mod raft_runtime;
 mod raft_storage;
 mod replicas;

@@ -28,7 +28,8 @@ pub struct Subscriptions {
 
 #[derive(Default)]
 struct Subscription {
-    credit_bytes: Cell<u64>,
+    /// Below zero by what the last page was larger than the credit: the next credit pays for it.
+    credit_bytes: Cell<i64>,
     next_offset: Cell<Offset>,
     ended: Cell<bool>,
     changed: Notify,
@@ -50,7 +51,7 @@ impl Subscriptions {
             return outbox.put_error(head, ErrorCode::TooLarge, message);
         }
         let subscription = Rc::new(Subscription::default());
-        subscription.credit_bytes.set(credit_bytes);
+        subscription.credit_bytes.set(bounded(credit_bytes));
         subscription.next_offset.set(from);
         open.insert(head.request, subscription.clone());
         let (partition, outbox, all) = (partition.clone(), outbox.clone(), self.open.clone());
@@ -63,8 +64,8 @@ impl Subscriptions {
     /// Lets one send more. One that is not there has ended; its last frame is on its way.
     pub fn credit(&self, request: RequestId, bytes: u64) {
         if let Some(subscription) = self.open.borrow().get(&request) {
-            let credit = subscription.credit_bytes.get().saturating_add(bytes);
-            subscription.credit_bytes.set(credit.min(CREDIT_BYTES_MAX));
+            let credit = subscription.credit_bytes.get() + bounded(bytes);
+            subscription.credit_bytes.set(credit.min(bounded(CREDIT_BYTES_MAX)));
             subscription.changed.notify_all();
         }
     }
@@ -105,7 +106,7 @@ impl Subscription {
             let durable = partition.changed().changed();
             let from = self.next_offset.get();
             let behind = from < partition.told_offset();
-            if self.credit_bytes.get() == 0 || outbox.is_full() || !behind {
+            if self.credit_bytes.get() <= 0 || outbox.is_full() || !behind {
                 if partition.stopped().is_some() && !behind {
                     outbox.put_error(head, ErrorCode::Stopped, "the partition has stopped");
                     return;
@@ -113,7 +114,7 @@ impl Subscription {
                 futures_lite::future::or(futures_lite::future::or(credit, room), durable).await;
                 continue;
             }
-            let bytes_max = self.credit_bytes.get().min(FEED_PAGE_BYTES) as usize;
+            let bytes_max = self.credit_bytes.get().unsigned_abs().min(FEED_PAGE_BYTES) as usize;
             let page = match read_page(partition, from, bytes_max).await {
                 Ok(page) => page,
                 Err(error) => return put_read_error(outbox, head, &error),
@@ -121,8 +122,8 @@ impl Subscription {
             if self.ended.get() || page.entries.is_empty() {
                 continue;
             }
-            let bytes = page.entries.len() as u64;
-            self.credit_bytes.set(self.credit_bytes.get().saturating_sub(bytes));
+            let bytes = bounded(page.entries.len() as u64);
+            self.credit_bytes.set(self.credit_bytes.get() - bytes);
             self.next_offset.set(page.next_offset);
             let frame = LogPage {
                 next_offset: page.next_offset.0,
@@ -132,4 +133,9 @@ impl Subscription {
             outbox.put(Kind::Feed, head, &frame);
         }
     }
+}
+
+/// Credit as a number that can go below zero.
+fn bounded(bytes: u64) -> i64 {
+    i64::try_from(bytes.min(CREDIT_BYTES_MAX)).unwrap_or(i64::MAX / 2)
 }

@@ -64,8 +64,8 @@ struct Pending<T> {
     attempts: u32,
     /// Times that a server could not answer for a reason of its own.
     refusals: u32,
-    /// Bytes that a subscription may still get.
-    credit_bytes: u64,
+    /// Bytes that a subscription may still get; below zero by what the last page was too large.
+    credit_bytes: i64,
     context: T,
 }
 
@@ -279,7 +279,7 @@ impl<T> Session<T> {
         let request = self.new_request();
         let credit_bytes = match kind {
             Kind::Subscribe => open::<crate::message::Subscribe>(&frame[frame::HEADER_BYTES..])
-                .map_or(0, |subscribe| subscribe.credit_bytes.to_native()),
+                .map_or(0, |subscribe| signed(subscribe.credit_bytes.to_native())),
             _ => 0,
         };
         let pending = Pending {
@@ -307,7 +307,7 @@ impl<T> Session<T> {
         if !pending.is_out || self.link != Link::Ready {
             return;
         }
-        pending.credit_bytes = pending.credit_bytes.saturating_add(bytes);
+        pending.credit_bytes = pending.credit_bytes.saturating_add(signed(bytes));
         let head = FrameHead { partition: self.config.partition, request, deadline_millis: 0 };
         frame::encode(&mut self.oneway, head, &Credit { bytes }).expect("a Credit is small");
     }
@@ -477,4 +477,9 @@ impl<T> Session<T> {
 fn millis_until(now: Duration, deadline: Duration) -> u32 {
     let millis = deadline.saturating_sub(now).as_millis();
     u32::try_from(millis).unwrap_or(u32::MAX).clamp(1, DEADLINE_MILLIS_MAX)
+}
+
+/// Credit as a number that can go below zero; limits.rs bounds it far below the largest.
+fn signed(bytes: u64) -> i64 {
+    i64::try_from(bytes).unwrap_or(i64::MAX)
 }

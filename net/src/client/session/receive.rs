@@ -9,7 +9,7 @@ use crate::message::{
 };
 
 use super::super::chance::jittered;
-use super::{Link, Session};
+use super::{Link, Session, signed};
 
 /// Times that a request goes elsewhere because a server can't answer it, before it fails.
 const REFUSALS_MAX: u32 = 8;
@@ -230,8 +230,8 @@ impl<T> Session<T> {
         if pending.kind != Kind::Subscribe {
             return Err(LinkError::OutOfTurn("a page of a subscription answers another request"));
         }
-        let bytes = open::<LogPage>(frame.body)?.entries.len() as u64;
-        if pending.credit_bytes == 0 && bytes > 0 {
+        let bytes = signed(open::<LogPage>(frame.body)?.entries.len() as u64);
+        if pending.credit_bytes <= 0 && bytes > 0 {
             return Err(LinkError::OutOfTurn("a subscription was sent more than its credit"));
         }
         pending.credit_bytes = pending.credit_bytes.saturating_sub(bytes);

@@ -1,0 +1,354 @@
+//! Proves that the tables are what the log says, at the position that they claim.
+//!
+//! One repeatable-read snapshot, shared by a connection for each table; the log is read from its
+//! start, its chain verified, every record made a row and compared with the table's, byte for byte.
+//! Memory: accounts and reservations. Projection goes on meanwhile.
+
+mod compare;
+mod rows;
+mod state;
+
+use std::sync::Arc;
+
+use walengine_net::client::tokio::Client;
+use walengine_net::entry::EntryError;
+use walengine_net::model::{Offset, PartitionId};
+
+use self::compare::{Comparison, TableReport, hex};
+use self::rows::TableRows;
+use self::state::{Contradiction, State};
+use crate::copy::Rows;
+use crate::database::{Connection, Database, within};
+use crate::facts::{self, Fact, Record};
+use crate::fatal::{Fatal, Reason};
+use crate::feed::{Feed, passes};
+use crate::history::{History, HistoryError, Position};
+use crate::metrics::PartitionMetrics;
+use crate::position;
+use crate::schema;
+use crate::tables::{
+    self, ACCOUNT_EVENTS, ACCOUNTS, OPAQUE_RECORDS, REFUSED_EVENTS, RESERVATIONS, TABLES,
+    TRANSFERS, Table,
+};
+use crate::trouble::{Herald, Trouble};
+
+/// What an audit of a partition came to.
+#[derive(Clone, Debug)]
+pub struct PartitionReport {
+    /// The partition.
+    pub partition: PartitionId,
+    /// First record that the tables don't claim to hold.
+    pub position: Offset,
+    /// Every table.
+    pub tables: Vec<TableReport>,
+}
+
+impl PartitionReport {
+    /// All tables are what the log says.
+    pub fn is_equal(&self) -> bool {
+        self.tables.iter().all(TableReport::is_equal)
+    }
+}
+
+/// Connections that see the same moment.
+struct Snapshot {
+    database: Database,
+    first: Connection,
+    id: String,
+}
+
+impl Snapshot {
+    async fn take(database: &Database) -> Result<Self, Trouble> {
+        let first = database.connect().await?;
+        let begin = "SET statement_timeout = 0; BEGIN ISOLATION LEVEL REPEATABLE READ, READ ONLY";
+        within(first.batch_execute(begin)).await?;
+        let row = within(first.query_one("SELECT pg_export_snapshot()", &[])).await?;
+        Ok(Self { database: database.clone(), id: row.try_get(0)?, first })
+    }
+
+    async fn connect(&self) -> Result<Connection, Trouble> {
+        let connection = self.database.connect().await?;
+        let begin = format!(
+            "SET statement_timeout = 0; BEGIN ISOLATION LEVEL REPEATABLE READ, READ ONLY; \
+             SET TRANSACTION SNAPSHOT '{}'",
+            self.id
+        );
+        within(connection.batch_execute(&begin)).await?;
+        Ok(connection)
+    }
+}
+
+/// Audits every partition; `metrics` are told how far it is.
+pub async fn audit(
+    database: &Database,
+    client: &Client,
+    metrics: &[Arc<PartitionMetrics>],
+) -> Result<Vec<PartitionReport>, Fatal> {
+    let snapshot = Snapshot::take(database).await?;
+    schema::check(database, &snapshot.first, client.info()).await?;
+    check_parts(&snapshot, metrics.len()).await?;
+    for metrics in metrics {
+        let position = position::read(database, &snapshot.first, metrics.partition).await?;
+        metrics.log_reaches(position.next_offset);
+    }
+    let mut reports = Vec::new();
+    for metrics in metrics {
+        reports.push(audit_partition(&snapshot, client, metrics).await?);
+    }
+    Ok(reports)
+}
+
+/// Rows that no partition's table has would be seen by everybody but the audit.
+async fn check_parts(snapshot: &Snapshot, partitions: usize) -> Result<(), Trouble> {
+    for table in TABLES {
+        let name = snapshot.database.name(table.name);
+        let count = "SELECT count(*) FROM pg_inherits WHERE inhparent = to_regclass($1)";
+        let row = within(snapshot.first.query_one(count, &[&name])).await?;
+        let found: i64 = row.try_get(0)?;
+        if usize::try_from(found) != Ok(partitions) {
+            let message = format!(
+                "table {name} has {found} parts, the log {partitions} partitions: the tables were \
+                 changed by hand; `walengine-projector rebuild` makes them anew"
+            );
+            return Err(Fatal::new(Reason::Schema, message).into());
+        }
+    }
+    Ok(())
+}
+
+async fn audit_partition(
+    snapshot: &Snapshot,
+    client: &Client,
+    metrics: &Arc<PartitionMetrics>,
+) -> Result<PartitionReport, Fatal> {
+    let (database, partition) = (&snapshot.database, metrics.partition);
+    schema::check_columns(database, &snapshot.first, partition).await?;
+    let position = position::read(database, &snapshot.first, partition).await?;
+    Feed::new(client.clone(), partition, metrics.clone()).check(&position).await?;
+    let mut log = LogSide {
+        partition,
+        position,
+        state: State::default(),
+        row: Rows::default(),
+        streams: Streams::begin(snapshot, partition).await?,
+    };
+    log.read(client, metrics).await?;
+    let LogSide { state, streams, .. } = log;
+    let mut tables = streams.finish().await?;
+    tables.insert(0, compare_accounts(snapshot, partition, &state).await?);
+    tables.insert(2, compare_reservations(snapshot, partition, &state).await?);
+    Ok(PartitionReport { partition, position: position.next_offset, tables })
+}
+
+/// Tables whose rows follow from single records, each on a connection of its own.
+struct Streams {
+    transfers: Comparison,
+    account_events: Comparison,
+    refused_events: Comparison,
+    opaque_records: Comparison,
+    /// Closed when the streams are at their ends.
+    _connections: Vec<Connection>,
+}
+
+impl Streams {
+    async fn begin(snapshot: &Snapshot, partition: PartitionId) -> Result<Self, Trouble> {
+        let mut connections = Vec::new();
+        let mut begin = async |table| {
+            let (comparison, connection) = begin(snapshot, partition, table).await?;
+            connections.push(connection);
+            Ok::<_, Trouble>(comparison)
+        };
+        let transfers = begin(TRANSFERS).await?;
+        let account_events = begin(ACCOUNT_EVENTS).await?;
+        let refused_events = begin(REFUSED_EVENTS).await?;
+        let opaque_records = begin(OPAQUE_RECORDS).await?;
+        Ok(Self {
+            transfers,
+            account_events,
+            refused_events,
+            opaque_records,
+            _connections: connections,
+        })
+    }
+
+    async fn finish(self) -> Result<Vec<TableReport>, Trouble> {
+        let mut reports = Vec::new();
+        for comparison in
+            [self.transfers, self.account_events, self.refused_events, self.opaque_records]
+        {
+            reports.push(comparison.finish().await?);
+        }
+        Ok(reports)
+    }
+}
+
+async fn begin(
+    snapshot: &Snapshot,
+    partition: PartitionId,
+    table: Table,
+) -> Result<(Comparison, Connection), Trouble> {
+    let connection = snapshot.connect().await?;
+    let rows = TableRows::begin(&snapshot.database, &connection, table, partition).await?;
+    Ok((Comparison::new(table, rows), connection))
+}
+
+/// The log's side of the comparison.
+struct LogSide {
+    partition: PartitionId,
+    position: Position,
+    state: State,
+    row: Rows,
+    streams: Streams,
+}
+
+impl LogSide {
+    /// Reads the log from its start to the position.
+    async fn read(&mut self, client: &Client, metrics: &PartitionMetrics) -> Result<(), Fatal> {
+        let cluster = client.info().cluster;
+        let mut history = History::from(cluster, self.partition, &Position::START);
+        let mut subscription = client.subscribe(self.partition, Offset(0));
+        let mut herald = Herald::new(format!("walengine, partition {}", self.partition));
+        while history.next_offset() < self.position.next_offset {
+            let page = match subscription.next().await {
+                Ok(page) => page,
+                Err(error) if passes(&error) => {
+                    herald.failed(&error.to_string()).await;
+                    continue;
+                }
+                Err(error) => return Err(error.into()),
+            };
+            herald.works();
+            for entry in page.entries() {
+                let (header, body) = entry.map_err(|error| self.damaged(&error.into()))?;
+                if header.next_offset() > self.position.next_offset {
+                    break;
+                }
+                if !history.take(&header, body).map_err(|error| self.damaged(&error))? {
+                    continue;
+                }
+                let mut records = Vec::new();
+                facts::for_each(&header, body, |record| {
+                    records.push(record);
+                    Ok::<_, EntryError>(())
+                })
+                .map_err(|error| self.damaged(&error.into()))?;
+                for record in &records {
+                    self.compare(record).await?;
+                }
+            }
+            metrics.found(&Position { next_offset: history.next_offset(), ..self.position });
+        }
+        Ok(())
+    }
+
+    async fn compare(&mut self, record: &Record<'_>) -> Result<(), Fatal> {
+        self.state.apply(record).map_err(|error: Contradiction| {
+            Fatal::new(Reason::DamagedFeed, format!("partition {}, {error}", self.partition))
+        })?;
+        let Self { row, streams, .. } = self;
+        row.clear();
+        let comparison = match &record.fact {
+            Fact::Created(_) => return Ok(()), // compared at the end, with their balances
+            Fact::Moved(movement) => {
+                tables::put_transfer(row, record, movement);
+                &mut streams.transfers
+            }
+            Fact::Guarded(guard) => {
+                tables::put_guard(row, record, guard);
+                &mut streams.account_events
+            }
+            Fact::Closed(close) => {
+                tables::put_close(row, record, close);
+                &mut streams.account_events
+            }
+            Fact::Opaque { id, data } => {
+                tables::put_opaque(row, record, *id, data);
+                &mut streams.opaque_records
+            }
+            Fact::Refused(refusal) => {
+                tables::put_refused(row, record, refusal);
+                &mut streams.refused_events
+            }
+        };
+        Ok(comparison.expect(record.offset.0, row).await?)
+    }
+
+    fn damaged(&self, error: &HistoryError) -> Fatal {
+        let message = format!(
+            "partition {}: the log that the server sent is damaged: {error}; check its node with \
+             `walengine verify`",
+            self.partition
+        );
+        Fatal::new(Reason::DamagedFeed, message)
+    }
+}
+
+async fn compare_accounts(
+    snapshot: &Snapshot,
+    partition: PartitionId,
+    state: &State,
+) -> Result<TableReport, Trouble> {
+    let (mut comparison, _connection) = begin(snapshot, partition, ACCOUNTS).await?;
+    let mut row = Rows::default();
+    for known in state.accounts() {
+        row.clear();
+        let (offset, time) = (known.offset, known.time);
+        tables::put_account(&mut row, partition, offset, time, &known.created, &known.state);
+        comparison.expect(offset.0, &row).await?;
+    }
+    comparison.finish().await
+}
+
+async fn compare_reservations(
+    snapshot: &Snapshot,
+    partition: PartitionId,
+    state: &State,
+) -> Result<TableReport, Trouble> {
+    let (mut comparison, _connection) = begin(snapshot, partition, RESERVATIONS).await?;
+    let mut row = Rows::default();
+    for reservation in state.reservations() {
+        row.clear();
+        reservation.put(&mut row, partition);
+        comparison.expect(reservation.offset.0, &row).await?;
+    }
+    comparison.finish().await
+}
+
+/// Prints what was found.
+pub fn print(reports: &[PartitionReport]) {
+    println!("{:<10}{:<16}{:>12}  {:<18}result", "partition", "table", "rows", "digest");
+    for report in reports {
+        for table in &report.tables {
+            let short = |digest: &[u8; 32]| hex(&digest[..8]);
+            let result = if table.is_equal() {
+                "equal".to_owned()
+            } else {
+                format!("differs: {} in the table", short(&table.table_digest))
+            };
+            println!(
+                "{:<10}{:<16}{:>12}  {:<18}{result}",
+                report.partition.to_string(),
+                table.table,
+                table.rows,
+                short(&table.log_digest)
+            );
+            for difference in &table.differences {
+                println!("  {difference}");
+            }
+        }
+    }
+    for report in reports {
+        let verdict = if report.is_equal() { "equal" } else { "different" };
+        println!("partition {}: {verdict} at position {}", report.partition, report.position);
+    }
+}
+
+/// What a difference means for the command.
+pub fn verdict(reports: &[PartitionReport]) -> Result<(), Fatal> {
+    if reports.iter().all(PartitionReport::is_equal) {
+        return Ok(());
+    }
+    let message = "PostgreSQL is not what the log says: the first rows that differ are above; \
+                   `walengine-projector rebuild` makes the tables anew";
+    Err(Fatal::new(Reason::Findings, message))
+}

@@ -1,0 +1,280 @@
+//! The command line: `walengine-projector` projects, its subcommands ask or mend.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Duration;
+
+use walengine_net::client::tokio::Client;
+use walengine_net::client::{ADDRESS_DEFAULT, Config as ClientConfig};
+use walengine_net::model::Token;
+
+use crate::audit;
+use crate::config::{Given, Target};
+use crate::database::Database;
+use crate::fatal::{Fatal, Reason};
+use crate::managed::Managed;
+use crate::metrics::PartitionMetrics;
+use crate::progress::Progress;
+use crate::rebuild;
+use crate::service::{self, Service, Signals};
+use crate::status;
+
+/// Keeps PostgreSQL exactly equal to walengine's log.
+///
+/// Without a command it projects, from where it left off, until it is stopped. PostgreSQL is named
+/// by --postgres, or by the usual PG* variables, or started privately with --managed-postgres.
+#[derive(Debug, clap::Parser)]
+#[command(name = "walengine-projector", version, args_conflicts_with_subcommands = true)]
+#[command(max_term_width = 100)]
+#[command(after_help = "Examples:\n  walengine-projector --managed-postgres ./postgres\n  \
+    walengine-projector --postgres postgres://ledger@db.example/ledger --password-file /run/secret")]
+pub struct Arguments {
+    #[command(flatten)]
+    run: RunArguments,
+
+    #[command(subcommand)]
+    command: Option<Command>,
+}
+
+/// What every command needs: both sides.
+#[derive(Debug, clap::Args)]
+pub struct Sides {
+    /// Address of a server of walengine, or of several of one cluster with commas between
+    #[arg(long, value_name = "ADDR:PORT", env = "WALENGINE_SERVER", default_value = ADDRESS_DEFAULT)]
+    server: String,
+
+    /// Database: `postgres://user@host/database`, or "host=... dbname=..."; what it does not say is
+    /// taken from PGHOST, PGUSER, PGPASSWORD, PGSSLMODE, PGSSLROOTCERT and so on
+    #[arg(
+        long,
+        value_name = "URL",
+        env = "WALENGINE_POSTGRES",
+        conflicts_with = "managed_postgres"
+    )]
+    postgres: Option<String>,
+
+    /// File whose first line is the password
+    #[arg(long, value_name = "FILE", env = "WALENGINE_POSTGRES_PASSWORD_FILE")]
+    password_file: Option<PathBuf>,
+
+    /// Use a private PostgreSQL in this directory: made, started and stopped with the program, or
+    /// joined by commands if a projector runs it
+    #[arg(long, value_name = "DIR", env = "WALENGINE_MANAGED_POSTGRES")]
+    managed_postgres: Option<PathBuf>,
+
+    /// Schema that the tables are in
+    #[arg(long, value_name = "NAME", env = "WALENGINE_SCHEMA", default_value = "walengine")]
+    schema: String,
+}
+
+#[derive(Debug, clap::Args)]
+struct RunArguments {
+    #[command(flatten)]
+    sides: Sides,
+
+    /// Serve metrics for Prometheus at this address, under /metrics
+    #[arg(long, value_name = "ADDR:PORT", env = "WALENGINE_METRICS")]
+    metrics: Option<SocketAddr>,
+}
+
+#[derive(Debug, clap::Subcommand)]
+enum Command {
+    /// Prove that the tables are what the log says, or name the first rows that differ
+    Audit(AskArguments),
+    /// Make the tables anew from the log while the old ones serve, audit them, and put them in place
+    Rebuild(RebuildArguments),
+    /// Print how far every partition is projected, and how far behind the log
+    Status(AskArguments),
+    /// Wait until the database includes a write, by its token
+    WaitFor(WaitArguments),
+}
+
+#[derive(Debug, clap::Args)]
+struct AskArguments {
+    #[command(flatten)]
+    sides: Sides,
+}
+
+#[derive(Debug, clap::Args)]
+struct RebuildArguments {
+    /// Throw away what an interrupted rebuild has left, instead of going on with it
+    #[arg(long)]
+    anew: bool,
+
+    #[command(flatten)]
+    sides: Sides,
+}
+
+#[derive(Debug, clap::Args)]
+struct WaitArguments {
+    /// As the acknowledgement of the write carries it: cluster-partition-offset
+    #[arg(value_name = "TOKEN")]
+    token: Token,
+
+    /// How long to wait, in seconds
+    #[arg(long, value_name = "SECONDS", default_value_t = 10, value_parser = clap::value_parser!(u64).range(..=300))]
+    timeout: u64,
+
+    #[command(flatten)]
+    sides: Sides,
+}
+
+/// Reads the command line. Help and version are printed here; a mistake is told in one line, as all
+/// errors are, with what was probably meant.
+///
+/// # Errors
+/// The exit code, once all is said.
+pub fn arguments() -> Result<Arguments, ExitCode> {
+    use clap::Parser as _;
+    let error = match Arguments::try_parse() {
+        Ok(arguments) => return Ok(arguments),
+        Err(error) => error,
+    };
+    if !error.use_stderr() {
+        // Help that nobody reads is no failure.
+        let _ = error.print();
+        return Err(ExitCode::SUCCESS);
+    }
+    let said = error.to_string();
+    let told = said.lines().map(str::trim).filter(|line| {
+        let noise = ["Usage:", "walengine-projector ", "For more information"];
+        !line.is_empty() && !noise.iter().any(|start| line.starts_with(start))
+    });
+    let told = told.collect::<Vec<_>>().join(" ");
+    let told = told.trim_start_matches("error: ").replace(" tip: ", "; ");
+    eprintln!("walengine-projector: {told} (see --help)");
+    Err(ExitCode::from(Reason::Usage as u8))
+}
+
+/// Runs the command and gives the process's exit code; an error goes to stderr in one line.
+pub fn run(arguments: Arguments) -> ExitCode {
+    let lines = tracing_subscriber::fmt().with_writer(std::io::stderr).with_target(false);
+    lines.init();
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
+    let result = match runtime {
+        Ok(runtime) => runtime.block_on(dispatch(arguments)),
+        Err(error) => Err(Fatal::new(Reason::File, format!("cannot start threads: {error}"))),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(Fatal { reason, message }) => {
+            eprintln!("walengine-projector: {message}");
+            ExitCode::from(reason as u8)
+        }
+    }
+}
+
+async fn dispatch(arguments: Arguments) -> Result<(), Fatal> {
+    match arguments.command {
+        None => project(arguments.run).await,
+        Some(Command::Audit(arguments)) => run_audit(&arguments.sides).await,
+        Some(Command::Rebuild(arguments)) => run_rebuild(&arguments.sides, arguments.anew).await,
+        Some(Command::Status(arguments)) => status::run(&arguments.sides).await,
+        Some(Command::WaitFor(arguments)) => {
+            let WaitArguments { token, timeout, sides } = arguments;
+            status::wait(&sides, token, Duration::from_secs(timeout)).await
+        }
+    }
+}
+
+impl Sides {
+    pub(crate) fn servers(&self) -> ClientConfig {
+        ClientConfig {
+            client_name: "walengine-projector".to_owned(),
+            deadline: Duration::from_secs(30),
+            ..ClientConfig::new(&self.server)
+        }
+    }
+
+    /// The database; a managed one is used as it runs, or started for as long as this lives.
+    pub(crate) fn database(&self) -> Result<Opened, Fatal> {
+        let (managed, target) = match &self.managed_postgres {
+            Some(directory) => Managed::start_or_join(directory)?,
+            None => (None, self.target()?),
+        };
+        Ok(Opened { database: Database::new(target, &self.schema)?, _managed: managed })
+    }
+
+    fn target(&self) -> Result<Target, Fatal> {
+        let given =
+            Given { postgres: self.postgres.clone(), password_file: self.password_file.clone() };
+        Target::resolve(&given, |name| std::env::var(name).ok())
+    }
+}
+
+/// A database, and its server if that is one's own.
+pub struct Opened {
+    database: Database,
+    _managed: Option<Managed>,
+}
+
+impl std::ops::Deref for Opened {
+    type Target = Database;
+
+    fn deref(&self) -> &Database {
+        &self.database
+    }
+}
+
+async fn run_rebuild(sides: &Sides, anew: bool) -> Result<(), Fatal> {
+    let database = sides.database()?;
+    let client = service::connect(&sides.servers()).await?;
+    let reports = with_progress("rebuilding", &client, async |metrics| {
+        rebuild::rebuild(&database, &client, metrics, anew).await
+    });
+    let reports = reports.await?;
+    audit::print(&reports);
+    audit::verdict(&reports)
+}
+
+async fn run_audit(sides: &Sides) -> Result<(), Fatal> {
+    let database = sides.database()?;
+    let client = service::connect(&sides.servers()).await?;
+    let reports = with_progress("auditing", &client, async |metrics| {
+        audit::audit(&database, &client, metrics).await
+    });
+    let reports = reports.await?;
+    audit::print(&reports);
+    audit::verdict(&reports)
+}
+
+/// Does something with a bar over it.
+pub async fn with_progress<T>(
+    title: &'static str,
+    client: &Client,
+    work: impl AsyncFnOnce(&[Arc<PartitionMetrics>]) -> Result<T, Fatal>,
+) -> Result<T, Fatal> {
+    let partitions = client.info().partitions();
+    let metrics: Vec<_> =
+        partitions.map(|partition| Arc::new(PartitionMetrics::new(partition))).collect();
+    let bar = Progress::task(title).follow(metrics.clone());
+    tokio::select! {
+        result = work(&metrics) => result,
+        never = bar => Err(never.err().unwrap_or_else(|| {
+            Fatal::new(Reason::Interrupted, "the progress bar ended")
+        })),
+    }
+}
+
+async fn project(arguments: RunArguments) -> Result<(), Fatal> {
+    let RunArguments { sides, metrics } = arguments;
+    // Listening for signals comes first, so that a managed server is never left behind.
+    let mut signals = Signals::watch()?;
+    let mut managed = None;
+    let target = match &sides.managed_postgres {
+        None => sides.target()?,
+        Some(directory) => managed.insert(Managed::start(directory)?).target(),
+    };
+    let database = Database::new(target, &sides.schema)?;
+    let service = Service { servers: sides.servers(), database, metrics };
+    tokio::select! {
+        result = service.run() => result,
+        signal = signals.next() => {
+            // A transaction that is under way is taken back, and written again at the next start.
+            tracing::info!("{signal}: stopping");
+            Ok(())
+        }
+    }
+}

@@ -1,0 +1,41 @@
+//! Derives PostgreSQL from walengine's log, exactly once: a process of its own, on tokio.
+//!
+//! Per partition: [`feed`] receives the log, [`batch`] makes rows and folded balances of it, and
+//! [`writer`] writes them in one transaction with the position, which is compared and advanced. The
+//! tables at position P are what the log says up to P, whatever dies in between;
+//! [`audit`] proves it.
+//!
+//! [`copy`], [`fold`], [`facts`], [`tables`], [`batch`] and [`history`] are pure.
+#![forbid(unsafe_code)]
+#![allow(
+    clippy::cast_possible_wrap,
+    reason = "PostgreSQL has no unsigned types: offsets are below 2^48, lengths below limits.rs"
+)]
+
+pub mod audit;
+pub mod batch;
+pub mod cli;
+pub mod config;
+pub mod copy;
+pub mod database;
+pub mod facts;
+pub mod fatal;
+pub mod feed;
+pub mod fold;
+pub mod history;
+mod http;
+pub mod limits;
+pub mod managed;
+pub mod metrics;
+pub mod position;
+mod progress;
+pub mod projection;
+pub mod rebuild;
+pub mod schema;
+pub mod service;
+mod status;
+pub mod tables;
+pub mod tls;
+pub mod trouble;
+pub mod values;
+pub mod writer;

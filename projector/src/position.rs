@@ -1,0 +1,94 @@
+//! The position of a partition: read, and advanced in the transaction that writes what it covers.
+
+use tokio_postgres::{Client, Statement};
+use walengine_net::entry::ChainHash;
+use walengine_net::model::{Offset, PartitionId};
+
+use crate::database::{Database, within};
+use crate::fatal::{Fatal, Reason};
+use crate::history::Position;
+use crate::trouble::Trouble;
+use crate::values::Time;
+
+/// First key of the advisory lock that the writer of a partition holds: a hash of this and the
+/// schema. The second is the partition.
+const WRITER: &str = "walengine-projector ";
+
+/// Reads it.
+pub async fn read(
+    database: &Database,
+    client: &Client,
+    partition: PartitionId,
+) -> Result<Position, Trouble> {
+    let statement = format!(
+        "SELECT next_offset, entry_index, chain_hash, log_time FROM {} WHERE partition = $1",
+        database.name("positions")
+    );
+    let row = within(client.query_opt(&statement, &[&i32::from(partition.0)])).await?;
+    let damaged = |what: &str| {
+        let message = format!(
+            "{what} of partition {partition} in table {}: it was changed by hand; \
+             `walengine-projector rebuild` makes the tables anew",
+            database.name("positions")
+        );
+        Fatal::new(Reason::Schema, message)
+    };
+    let row = row.ok_or_else(|| damaged("there is no row"))?;
+    let (next_offset, index): (i64, i64) = (row.try_get(0)?, row.try_get(1)?);
+    let chain: Vec<u8> = row.try_get(2)?;
+    Ok(Position {
+        next_offset: Offset(next_offset.try_into().map_err(|_| damaged("the offset"))?),
+        index: index.try_into().map_err(|_| damaged("the index"))?,
+        chain: ChainHash(chain.try_into().map_err(|_| damaged("the chain hash"))?),
+        time: row.try_get::<_, Option<Time>>(3)?.map(|time| time.0),
+    })
+}
+
+/// Prepares the comparison and the step.
+pub async fn prepare(database: &Database, client: &Client) -> Result<Statement, Trouble> {
+    let statement = format!(
+        "UPDATE {} SET next_offset = $1, entry_index = $2, chain_hash = $3, log_time = $4,
+                written_at = clock_timestamp()
+          WHERE partition = $5 AND next_offset = $6 AND chain_hash = $7",
+        database.name("positions")
+    );
+    within(client.prepare(&statement)).await
+}
+
+/// Advances it if it is `from`; false if it is another, and nothing was changed.
+pub async fn advance(
+    client: &Client,
+    statement: &Statement,
+    partition: PartitionId,
+    from: &Position,
+    to: &Position,
+) -> Result<bool, tokio_postgres::Error> {
+    let changed = client
+        .execute(
+            statement,
+            &[
+                &(to.next_offset.0 as i64),
+                &(to.index as i64),
+                &to.chain.0.as_slice(),
+                &to.time.map(Time),
+                &i32::from(partition.0),
+                &(from.next_offset.0 as i64),
+                &from.chain.0.as_slice(),
+            ],
+        )
+        .await?;
+    Ok(changed == 1)
+}
+
+/// Takes the lock of a partition's writer for as long as the connection lasts; false if another has
+/// it. The comparison of positions makes a second writer harmless; the lock spares its work.
+pub async fn try_lock(
+    database: &Database,
+    client: &Client,
+    partition: PartitionId,
+) -> Result<bool, Trouble> {
+    let key = format!("{WRITER}{}", database.schema());
+    let statement = "SELECT pg_try_advisory_lock(hashtext($1), $2)";
+    let row = within(client.query_one(statement, &[&key, &i32::from(partition.0)])).await?;
+    Ok(row.try_get(0)?)
+}

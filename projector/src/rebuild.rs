@@ -1,0 +1,142 @@
+//! Makes the tables anew: replays the log into a schema beside the old one, which serves meanwhile,
+//! audits it, and puts it in its place by renaming both in one transaction. Interrupted at any point,
+//! the next run goes on: the new schema has positions of its own.
+
+use std::sync::Arc;
+
+use tokio_postgres::Client as Postgres;
+use walengine_net::client::tokio::Client;
+use walengine_net::model::Offset;
+
+use crate::audit::{self, PartitionReport};
+use crate::database::{Database, within};
+use crate::fatal::{Fatal, Reason};
+use crate::metrics::PartitionMetrics;
+use crate::trouble::Trouble;
+use crate::{position, schema, service};
+
+/// Ends the name of the schema that is being made.
+const FRESH: &str = "_rebuild";
+/// Ends the name of the schema that was replaced, until the next rebuild.
+const REPLACED: &str = "_old";
+/// Less than this is caught up while writers wait.
+const NEAR_RECORDS: u64 = 100_000;
+
+/// Rebuilds; `metrics` are told how far it is. With `anew`, what an interrupted rebuild has left is
+/// thrown away first.
+pub async fn rebuild(
+    database: &Database,
+    client: &Client,
+    metrics: &[Arc<PartitionMetrics>],
+    anew: bool,
+) -> Result<Vec<PartitionReport>, Fatal> {
+    let fresh = database.with_schema(&format!("{}{FRESH}", database.schema()));
+    if anew {
+        drop_schema(&fresh).await?;
+    }
+    service::prepare(&fresh, client).await?;
+    let mut ends = log_ends(client).await?;
+    loop {
+        service::catch_up(&fresh, client, metrics, &ends).await?;
+        let reached = std::mem::replace(&mut ends, log_ends(client).await?);
+        let left: u64 = ends.iter().zip(&reached).map(|(end, was)| end.0 - was.0.min(end.0)).sum();
+        if left < NEAR_RECORDS {
+            break;
+        }
+    }
+    tracing::info!("{} is caught up: auditing it", fresh.schema());
+    let reports = audit::audit(&fresh, client, metrics).await?;
+    if !reports.iter().all(PartitionReport::is_equal) {
+        return Ok(reports);
+    }
+    swap(database, &fresh, client, metrics).await?;
+    Ok(reports)
+}
+
+async fn log_ends(client: &Client) -> Result<Vec<Offset>, Fatal> {
+    let mut ends = Vec::new();
+    for partition in client.info().partitions() {
+        ends.push(service::log_end(client, partition).await?);
+    }
+    Ok(ends)
+}
+
+async fn drop_schema(database: &Database) -> Result<(), Fatal> {
+    let connection = database.connect().await?;
+    let drop = format!("DROP SCHEMA IF EXISTS \"{}\" CASCADE", database.schema());
+    Ok(within(connection.batch_execute(&drop)).await?)
+}
+
+/// Puts the fresh schema in the place of the old one.
+async fn swap(
+    old: &Database,
+    fresh: &Database,
+    client: &Client,
+    metrics: &[Arc<PartitionMetrics>],
+) -> Result<(), Fatal> {
+    let replaced = old.with_schema(&format!("{}{REPLACED}", old.schema()));
+    drop_schema(&replaced).await?;
+    let connection = old.connect().await?;
+    within(connection.batch_execute("BEGIN")).await?;
+    let swapped = swap_within(old, fresh, &replaced, &connection, client, metrics).await;
+    let end = if swapped.is_ok() { "COMMIT" } else { "ROLLBACK" };
+    let ended = within(connection.batch_execute(end)).await;
+    swapped?;
+    ended?;
+    tracing::info!(
+        "schema {0} is the new one; the old one is {1}, to be dropped when nobody needs it: DROP \
+         SCHEMA {1} CASCADE",
+        old.schema(),
+        replaced.schema()
+    );
+    Ok(())
+}
+
+async fn swap_within(
+    old: &Database,
+    fresh: &Database,
+    replaced: &Database,
+    connection: &Postgres,
+    client: &Client,
+    metrics: &[Arc<PartitionMetrics>],
+) -> Result<(), Fatal> {
+    // Writers wait for this lock before they look which table the name means, so the first statement
+    // of their next transaction finds the new one.
+    if schema::version(old, connection).await?.is_some() {
+        let lock = format!("LOCK TABLE {} IN ACCESS EXCLUSIVE MODE", old.name("positions"));
+        let locked = within(connection.batch_execute(&lock)).await;
+        if let Err(trouble) = locked {
+            return Err(unlockable(old, trouble));
+        }
+        // Nobody shall see an older state than before.
+        let mut reached = Vec::new();
+        for partition in client.info().partitions() {
+            let position = position::read(old, connection, partition).await;
+            reached.push(position.map_or(Offset(0), |position| position.next_offset));
+        }
+        service::catch_up(fresh, client, metrics, &reached).await?;
+        rename(connection, old.schema(), replaced.schema()).await?;
+    }
+    rename(connection, fresh.schema(), old.schema()).await?;
+    let path = format!(
+        "ALTER FUNCTION {}(text, interval) SET search_path = \"{}\", pg_temp",
+        old.name("walengine_wait_for"),
+        old.schema()
+    );
+    Ok(within(connection.batch_execute(&path)).await?)
+}
+
+fn unlockable(old: &Database, trouble: Trouble) -> Fatal {
+    let why = Fatal::from(trouble).message;
+    let message = format!(
+        "cannot replace schema {}: {why}; if its tables are damaged beyond that, rename it by hand \
+         (ALTER SCHEMA {0} RENAME TO ...) and run rebuild again",
+        old.schema()
+    );
+    Fatal::new(Reason::Schema, message)
+}
+
+async fn rename(connection: &Postgres, from: &str, to: &str) -> Result<(), Fatal> {
+    let rename = format!("ALTER SCHEMA \"{from}\" RENAME TO \"{to}\"");
+    Ok(within(connection.batch_execute(&rename)).await?)
+}

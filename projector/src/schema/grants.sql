@@ -1,0 +1,10 @@
+-- Run at every start, so that a role that was made later gets its rights. Writing stays with the
+-- owner of the tables, which is the role that the projector connects as.
+DO $$
+BEGIN
+    IF EXISTS (SELECT FROM pg_roles WHERE rolname = 'walengine_reader') THEN
+        GRANT USAGE ON SCHEMA {schema} TO walengine_reader;
+        GRANT SELECT ON ALL TABLES IN SCHEMA {schema} TO walengine_reader;
+        GRANT EXECUTE ON ALL FUNCTIONS IN SCHEMA {schema} TO walengine_reader;
+    END IF;
+END $$;

@@ -1,0 +1,251 @@
+//! The tables: made, upgraded and checked. Migrations are numbered SQL files, each run once, in one
+//! transaction with its number. They may only go forward: a newer database is left alone.
+
+use tokio_postgres::Client;
+use walengine_net::client::ClusterInfo;
+use walengine_net::model::{PartitionId, Verdict};
+
+use crate::database::{Connection, Database, suffix, within};
+use crate::fatal::{Fatal, Reason};
+use crate::tables::TABLES;
+use crate::trouble::Trouble;
+use crate::values::Uuid;
+
+/// Every version, in order: number, name, statements.
+const MIGRATIONS: [(i32, &str, &str); 2] = [
+    (1, "tables", include_str!("001_tables.sql")),
+    (2, "questions", include_str!("002_questions.sql")),
+];
+const PARTITION: &str = include_str!("partition.sql");
+const GRANTS: &str = include_str!("grants.sql");
+/// The version that this program writes.
+pub const VERSION: i32 = MIGRATIONS[MIGRATIONS.len() - 1].0;
+
+/// First key of the advisory lock under which the schema is changed.
+const MIGRATION_LOCK: i32 = 0x5741_4c45;
+
+/// Makes or upgrades the schema for a cluster. Two at once wait for each other.
+///
+/// # Errors
+/// Lasting: the schema is newer, of another cluster, or may not be made.
+pub async fn prepare(
+    database: &Database,
+    connection: &Connection,
+    cluster: &ClusterInfo,
+) -> Result<(), Trouble> {
+    let schema = database.schema();
+    let found = version(database, connection).await?;
+    refuse_newer(schema, found)?;
+    let is_current = found == Some(VERSION)
+        && partitions(connection, schema).await? == Some(cluster.partitions.into());
+    if !is_current {
+        within(connection.batch_execute("BEGIN")).await?;
+        let done = migrate(database, connection, cluster).await;
+        let end = if done.is_ok() { "COMMIT" } else { "ROLLBACK" };
+        let ended = within(connection.batch_execute(end)).await;
+        done.and(ended)?;
+    }
+    check_cluster(database, connection, cluster).await?;
+    // Without it people can't read, but the projection goes on.
+    let grants = GRANTS.replace("{schema}", &format!("\"{schema}\""));
+    if let Err(error) = within(connection.batch_execute(&grants)).await {
+        let why = Fatal::from(error).message;
+        tracing::warn!("walengine_reader was not granted to read schema {schema}: {why}");
+    }
+    Ok(())
+}
+
+/// Checks that the schema is there and fits this program and the cluster, without changing it.
+pub async fn check(
+    database: &Database,
+    client: &Client,
+    cluster: &ClusterInfo,
+) -> Result<(), Trouble> {
+    let schema = database.schema();
+    let found = version(database, client).await?;
+    refuse_newer(schema, found)?;
+    if found != Some(VERSION) {
+        let message = format!(
+            "nothing is projected to schema {schema} of {} yet: run `walengine-projector` first",
+            database.shown()
+        );
+        return Err(Fatal::new(Reason::Schema, message).into());
+    }
+    check_cluster(database, client, cluster).await
+}
+
+fn refuse_newer(schema: &str, found: Option<i32>) -> Result<(), Fatal> {
+    match found {
+        Some(newer) if newer > VERSION => {
+            let message = format!(
+                "schema {schema} has version {newer}, this program knows {VERSION}: use the newer \
+                 walengine-projector, or another schema with --schema"
+            );
+            Err(Fatal::new(Reason::Schema, message))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Version of a schema; `None` if there is none.
+pub async fn version(database: &Database, client: &Client) -> Result<Option<i32>, Trouble> {
+    let table = database.name("schema_versions");
+    let there = within(client.query_one("SELECT to_regclass($1) IS NOT NULL", &[&table])).await?;
+    if !there.try_get::<_, bool>(0)? {
+        return Ok(None);
+    }
+    let row = within(client.query_one(&format!("SELECT max(version) FROM {table}"), &[])).await?;
+    Ok(row.try_get(0)?)
+}
+
+async fn partitions(client: &Client, schema: &str) -> Result<Option<i32>, Trouble> {
+    let row =
+        within(client.query_opt(&format!("SELECT partitions FROM \"{schema}\".log"), &[])).await?;
+    Ok(row.map(|row| row.try_get(0)).transpose()?)
+}
+
+async fn migrate(
+    database: &Database,
+    client: &Client,
+    cluster: &ClusterInfo,
+) -> Result<(), Trouble> {
+    let schema = database.schema();
+    within(
+        client
+            .execute("SELECT pg_advisory_xact_lock($1, hashtext($2))", &[&MIGRATION_LOCK, &schema]),
+    )
+    .await?;
+    let exists = "SELECT FROM pg_namespace WHERE nspname = $1";
+    if within(client.query_opt(exists, &[&schema])).await?.is_none() {
+        within(client.batch_execute(&format!("CREATE SCHEMA \"{schema}\""))).await?;
+    }
+    let first = format!(
+        "SET LOCAL search_path = \"{schema}\", pg_temp;
+         COMMENT ON SCHEMA \"{schema}\" IS 'Derived from a walengine log by walengine-projector; read only.';
+         CREATE TABLE IF NOT EXISTS schema_versions (
+             version integer PRIMARY KEY,
+             name text NOT NULL,
+             applied_at timestamptz NOT NULL DEFAULT now()
+         );
+         COMMENT ON TABLE schema_versions IS 'Migrations that were run.';
+         COMMENT ON COLUMN schema_versions.version IS 'Number of the migration.';
+         COMMENT ON COLUMN schema_versions.name IS 'What it was about.';
+         COMMENT ON COLUMN schema_versions.applied_at IS 'When it was run.';"
+    );
+    within(client.batch_execute(&first)).await?;
+    let found = version(database, client).await?;
+    refuse_newer(schema, found)?;
+    for (number, name, statements) in MIGRATIONS {
+        if found.is_some_and(|found| found >= number) {
+            continue;
+        }
+        within(client.batch_execute(statements)).await?;
+        let insert = "INSERT INTO schema_versions (version, name) VALUES ($1, $2)";
+        within(client.execute(insert, &[&number, &name])).await?;
+        tracing::info!("schema {schema}: version {number}, {name}");
+    }
+    name_verdicts(client).await?;
+    begin_log(client, cluster).await
+}
+
+/// Verdicts that this program knows; a newer one adds its own.
+async fn name_verdicts(client: &Client) -> Result<(), Trouble> {
+    let numbers: Vec<i16> = Verdict::ALL.iter().map(|verdict| verdict.number().into()).collect();
+    let names: Vec<&str> = Verdict::ALL.iter().map(|verdict| verdict.name()).collect();
+    let reasons: Vec<&str> = Verdict::ALL.iter().map(|verdict| verdict.meaning()).collect();
+    let insert = "INSERT INTO verdicts SELECT * FROM unnest($1::smallint[], $2::text[], $3::text[])
+                  ON CONFLICT (number) DO NOTHING";
+    within(client.execute(insert, &[&numbers, &names, &reasons])).await?;
+    Ok(())
+}
+
+async fn begin_log(client: &Client, cluster: &ClusterInfo) -> Result<(), Trouble> {
+    let known = within(client.query_opt("SELECT FROM log", &[])).await?;
+    if known.is_some() {
+        return Ok(()); // whether it is the right one is checked by `check_cluster`
+    }
+    let (id, count) = (Uuid(cluster.cluster.0), i32::from(cluster.partitions));
+    let insert = "INSERT INTO log (cluster, partitions) VALUES ($1, $2)";
+    within(client.execute(insert, &[&id, &count])).await?;
+    for partition in cluster.partitions() {
+        let statements = PARTITION
+            .replace("{number}", &partition.0.to_string())
+            .replace("{suffix}", &suffix(partition));
+        within(client.batch_execute(&statements)).await?;
+        let insert = "INSERT INTO positions (partition, next_offset, entry_index, chain_hash)
+                      VALUES ($1, 0, 0, decode(repeat('00', 32), 'hex'))";
+        within(client.execute(insert, &[&i32::from(partition.0)])).await?;
+    }
+    Ok(())
+}
+
+async fn check_cluster(
+    database: &Database,
+    client: &Client,
+    cluster: &ClusterInfo,
+) -> Result<(), Trouble> {
+    let statement = format!("SELECT cluster, partitions FROM {}", database.name("log"));
+    let row = within(client.query_opt(&statement, &[])).await?.ok_or_else(|| {
+        let message = format!(
+            "table {} is empty: it was changed by hand; `walengine-projector rebuild` makes the \
+             tables anew",
+            database.name("log")
+        );
+        Fatal::new(Reason::Schema, message)
+    })?;
+    let (Uuid(id), count): (Uuid, i32) = (row.try_get(0)?, row.try_get(1)?);
+    if id == cluster.cluster.0 && count == i32::from(cluster.partitions) {
+        return Ok(());
+    }
+    let message = format!(
+        "schema {} of {} is derived from cluster {id:032x} ({count} partitions), the server is of \
+         cluster {:032x} ({} partitions): name that cluster's server with --server, or another \
+         schema with --schema",
+        database.schema(),
+        database.shown(),
+        cluster.cluster.0,
+        cluster.partitions
+    );
+    Err(Fatal::new(Reason::OtherLog, message).into())
+}
+
+/// Every column that is written has the name and the type that this program writes.
+pub async fn check_columns(
+    database: &Database,
+    client: &Client,
+    partition: PartitionId,
+) -> Result<(), Trouble> {
+    let changed = |what: String| {
+        let message = format!(
+            "{what}: the tables were changed by hand; put it back as it was, or make them anew \
+             with `walengine-projector rebuild`"
+        );
+        Trouble::from(Fatal::new(Reason::Schema, message))
+    };
+    for table in TABLES {
+        let name = database.part(table.name, partition);
+        let select = "SELECT attname::text, format_type(atttypid, atttypmod)
+                        FROM pg_attribute
+                       WHERE attrelid = to_regclass($1) AND attnum > 0 AND NOT attisdropped";
+        let rows = within(client.query(select, &[&name])).await?;
+        if rows.is_empty() {
+            return Err(changed(format!("table {name} is missing")));
+        }
+        let mut found = std::collections::HashMap::<String, String>::new();
+        for row in rows {
+            found.insert(row.try_get(0)?, row.try_get(1)?);
+        }
+        for (column, expected) in table.columns {
+            match found.get(*column) {
+                None => return Err(changed(format!("column {column} of {name} is missing"))),
+                // A type of the schema is named with it unless it is in the search path.
+                Some(kind) if kind.rsplit('.').next() != Some(expected) => {
+                    let what = format!("column {column} of {name} is {kind}, not {expected}");
+                    return Err(changed(what));
+                }
+                Some(_) => {}
+            }
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,177 @@
+//! The whole projector: connects to both sides, makes the schema, projects every partition, and tells
+//! how far it is.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::task::JoinSet;
+use walengine_net::client::Config as ClientConfig;
+use walengine_net::client::tokio::Client;
+use walengine_net::model::{Offset, PartitionId};
+
+use crate::database::Database;
+use crate::fatal::{Fatal, Reason};
+use crate::feed;
+use crate::limits::LAG_EVERY;
+use crate::metrics::PartitionMetrics;
+use crate::progress::Progress;
+use crate::projection::Projection;
+use crate::schema;
+use crate::trouble::{Herald, Trouble};
+
+/// What the program is started with.
+#[derive(Clone)]
+pub struct Service {
+    /// Addresses of the cluster's servers.
+    pub servers: ClientConfig,
+    /// Where to.
+    pub database: Database,
+    /// Where metrics are asked for.
+    pub metrics: Option<SocketAddr>,
+}
+
+/// Connects to the cluster, waiting for it if nobody answers.
+pub async fn connect(config: &ClientConfig) -> Result<Client, Fatal> {
+    let mut herald = Herald::new("walengine");
+    loop {
+        match Client::connect(config.clone()).await {
+            Ok(client) => {
+                herald.works();
+                return Ok(client);
+            }
+            Err(error) if feed::passes(&error) => herald.failed(&error.to_string()).await,
+            Err(error) => return Err(error.into()),
+        }
+    }
+}
+
+/// Makes or upgrades the schema, waiting for PostgreSQL if it does not answer.
+pub async fn prepare(database: &Database, client: &Client) -> Result<(), Fatal> {
+    let mut herald = Herald::new("PostgreSQL");
+    loop {
+        let prepared = async {
+            let connection = database.connect().await?;
+            schema::prepare(database, &connection, client.info()).await
+        };
+        match prepared.await {
+            Ok(()) => {
+                herald.works();
+                return Ok(());
+            }
+            Err(Trouble::Passing(why)) => herald.failed(&why).await,
+            Err(Trouble::Lasting(fatal)) => return Err(fatal),
+        }
+    }
+}
+
+impl Service {
+    /// Runs until something lasting goes wrong.
+    pub async fn run(self) -> Result<(), Fatal> {
+        let client = connect(&self.servers).await?;
+        let info = client.info().clone();
+        prepare(&self.database, &client).await?;
+        let partitions: Vec<_> =
+            info.partitions().map(|partition| Arc::new(PartitionMetrics::new(partition))).collect();
+        let mut tasks = JoinSet::new();
+        if let Some(address) = self.metrics {
+            let server = crate::http::bind(address).await?;
+            tasks.spawn(crate::http::serve(server, partitions.clone()));
+        }
+        tracing::info!(
+            "projecting {} partitions of cluster {:032x} to {}, schema {}",
+            info.partitions,
+            info.cluster.0,
+            self.database.shown(),
+            self.database.schema()
+        );
+        for metrics in &partitions {
+            let projection = Projection {
+                client: client.clone(),
+                partition: metrics.partition,
+                database: self.database.clone(),
+                metrics: metrics.clone(),
+            };
+            tasks.spawn(async move { projection.run(None).await.map(|_| ()) });
+        }
+        tasks.spawn(follow_end(client, partitions.clone()));
+        tasks.spawn(Progress::catch_up().follow(partitions));
+        match tasks.join_next().await {
+            Some(Ok(result)) => result,
+            Some(Err(error)) if error.is_panic() => std::panic::resume_unwind(error.into_panic()),
+            _ => Ok(()),
+        }
+    }
+}
+
+/// Projects every partition up to where its log ends now, or further.
+pub async fn catch_up(
+    database: &Database,
+    client: &Client,
+    partitions: &[Arc<PartitionMetrics>],
+    ends: &[Offset],
+) -> Result<(), Fatal> {
+    let mut tasks = JoinSet::new();
+    for (metrics, &end) in partitions.iter().zip(ends) {
+        metrics.log_reaches(end);
+        let projection = Projection {
+            client: client.clone(),
+            partition: metrics.partition,
+            database: database.clone(),
+            metrics: metrics.clone(),
+        };
+        tasks.spawn(async move { projection.run(Some(end)).await.map(|_| ()) });
+    }
+    while let Some(ended) = tasks.join_next().await {
+        match ended {
+            Ok(result) => result?,
+            Err(error) if error.is_panic() => std::panic::resume_unwind(error.into_panic()),
+            Err(_) => {}
+        }
+    }
+    Ok(())
+}
+
+/// Where the log of a partition ends, by the answer of any node.
+pub async fn log_end(client: &Client, partition: PartitionId) -> Result<Offset, Fatal> {
+    Ok(client.list_accounts(partition, None, 1, &[]).await?.next_offset)
+}
+
+/// Keeps the end of the log, so that the lag is known while the feed waits for PostgreSQL.
+async fn follow_end(client: Client, partitions: Vec<Arc<PartitionMetrics>>) -> Result<(), Fatal> {
+    loop {
+        for metrics in &partitions {
+            // Who is asked may be away; the projection says so.
+            if let Ok(end) = log_end(&client, metrics.partition).await {
+                metrics.log_reaches(end);
+            }
+        }
+        tokio::time::sleep(LAG_EVERY).await;
+    }
+}
+
+/// SIGTERM and SIGINT, watched from the moment this is made.
+pub struct Signals {
+    term: Signal,
+    int: Signal,
+}
+
+impl Signals {
+    /// Begins to watch.
+    pub fn watch() -> Result<Self, Fatal> {
+        let watch = |kind| {
+            signal(kind).map_err(|error| {
+                Fatal::new(Reason::File, format!("cannot watch for signals: {error}"))
+            })
+        };
+        Ok(Self { term: watch(SignalKind::terminate())?, int: watch(SignalKind::interrupt())? })
+    }
+
+    /// Waits for the first; its name.
+    pub async fn next(&mut self) -> &'static str {
+        tokio::select! {
+            _ = self.term.recv() => "SIGTERM",
+            _ = self.int.recv() => "SIGINT",
+        }
+    }
+}

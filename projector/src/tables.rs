@@ -1,0 +1,366 @@
+//! The tables' columns, and what of a record stands in them. The one place that knows both; the SQL
+//! beside it (`schema/`) has the same names and types, which is checked at every start.
+
+use walengine_net::model::{
+    Account, AccountFlags, Amount, Close, CloseFlags, Code, Guard, GuardFlags, LedgerId, Offset,
+    PartitionId, Timestamp, TransferFlags,
+};
+
+use crate::copy::Rows;
+use crate::facts::{Movement, MovementKind, Record, Refusal};
+use crate::fold::{Change, Overflow};
+
+/// A table that rows are derived for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Table {
+    /// Its name; the partition's has a suffix.
+    pub name: &'static str,
+    /// Columns with their types as `format_type` names them, in the order of the fields of a row.
+    pub columns: &'static [(&'static str, &'static str)],
+}
+
+const UUID: &str = "uuid";
+const BIGINT: &str = "bigint";
+const INTEGER: &str = "integer";
+const TIME: &str = "timestamp with time zone";
+const AMOUNT: &str = "numeric(39,0)";
+const U64: &str = "numeric(20,0)";
+const BOOLEAN: &str = "boolean";
+const TEXT: &str = "text";
+const BYTES: &str = "bytea";
+
+/// Accounts with their balances.
+pub const ACCOUNTS: Table = Table {
+    name: "accounts",
+    columns: &[
+        ("id", UUID),
+        ("log_offset", BIGINT),
+        ("time", TIME),
+        ("version", BIGINT),
+        ("ledger", BIGINT),
+        ("partition", INTEGER),
+        ("code", INTEGER),
+        ("debits_must_not_exceed_credits", BOOLEAN),
+        ("credits_must_not_exceed_debits", BOOLEAN),
+        ("closed", BOOLEAN),
+        ("debits_pending", AMOUNT),
+        ("debits_posted", AMOUNT),
+        ("credits_pending", AMOUNT),
+        ("credits_posted", AMOUNT),
+        ("user_data_128", UUID),
+        ("user_data_64", U64),
+    ],
+};
+
+/// Accepted transfers of all kinds.
+pub const TRANSFERS: Table = Table {
+    name: "transfers",
+    columns: &[
+        ("id", UUID),
+        ("debit_account_id", UUID),
+        ("credit_account_id", UUID),
+        ("log_offset", BIGINT),
+        ("time", TIME),
+        ("ledger", BIGINT),
+        ("partition", INTEGER),
+        ("code", INTEGER),
+        ("kind", "transfer_kind"),
+        ("flags", INTEGER),
+        ("amount", AMOUNT),
+        ("amount_asked", AMOUNT),
+        ("pending_id", UUID),
+        ("timeout_seconds", BIGINT),
+        ("user_data_128", UUID),
+        ("user_data_64", U64),
+        ("user_data_32", BIGINT),
+    ],
+};
+
+/// State of pending transfers.
+pub const RESERVATIONS: Table = Table {
+    name: "reservations",
+    columns: &[
+        ("id", UUID),
+        ("debit_account_id", UUID),
+        ("credit_account_id", UUID),
+        ("log_offset", BIGINT),
+        ("time", TIME),
+        ("expires_at", TIME),
+        ("ledger", BIGINT),
+        ("resolved_offset", BIGINT),
+        ("resolved_at", TIME),
+        ("partition", INTEGER),
+        ("code", INTEGER),
+        ("state", "reservation_state"),
+        ("amount", AMOUNT),
+        ("amount_posted", AMOUNT),
+    ],
+};
+
+/// Guards that held, closings and reopenings.
+pub const ACCOUNT_EVENTS: Table = Table {
+    name: "account_events",
+    columns: &[
+        ("id", UUID),
+        ("account_id", UUID),
+        ("log_offset", BIGINT),
+        ("time", TIME),
+        ("partition", INTEGER),
+        ("flags", INTEGER),
+        ("kind", TEXT),
+        ("version", U64),
+        ("available", AMOUNT),
+    ],
+};
+
+/// What was refused, and why.
+pub const REFUSED_EVENTS: Table = Table {
+    name: "refused_events",
+    columns: &[
+        ("id", UUID),
+        ("log_offset", BIGINT),
+        ("time", TIME),
+        ("partition", INTEGER),
+        ("verdict", "smallint"),
+        ("kind", TEXT),
+        ("name", TEXT),
+        ("reason", TEXT),
+        ("debit_account_id", UUID),
+        ("credit_account_id", UUID),
+        ("amount", AMOUNT),
+        ("body", BYTES),
+    ],
+};
+
+/// Records that walengine does not interpret.
+pub const OPAQUE_RECORDS: Table = Table {
+    name: "opaque_records",
+    columns: &[
+        ("id", UUID),
+        ("log_offset", BIGINT),
+        ("time", TIME),
+        ("partition", INTEGER),
+        ("data", BYTES),
+    ],
+};
+
+/// All of them.
+pub const TABLES: [Table; 6] =
+    [ACCOUNTS, TRANSFERS, RESERVATIONS, ACCOUNT_EVENTS, REFUSED_EVENTS, OPAQUE_RECORDS];
+
+/// Balances and state of an account.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct AccountState {
+    /// Reserved from it.
+    pub debits_pending: u128,
+    /// Moved out of it.
+    pub debits_posted: u128,
+    /// Reserved for it.
+    pub credits_pending: u128,
+    /// Moved into it.
+    pub credits_posted: u128,
+    /// Changes since its creation.
+    pub version: u64,
+    /// Takes no new transfers.
+    pub closed: bool,
+}
+
+impl AccountState {
+    /// Applies a change.
+    pub fn apply(&mut self, change: &Change) -> Result<(), Overflow> {
+        let balances = [
+            (&mut self.debits_pending, change.debits_pending),
+            (&mut self.debits_posted, change.debits_posted),
+            (&mut self.credits_pending, change.credits_pending),
+            (&mut self.credits_posted, change.credits_posted),
+        ];
+        for (balance, difference) in balances {
+            *balance = difference.applied_to(*balance).ok_or(Overflow)?;
+        }
+        self.version += change.versions;
+        self.closed = change.closed.unwrap_or(self.closed);
+        Ok(())
+    }
+}
+
+/// A pending transfer and what has become of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Reservation {
+    /// The pending transfer.
+    pub id: u128,
+    /// Reserved from.
+    pub debit: u128,
+    /// Reserved for.
+    pub credit: u128,
+    /// Its record.
+    pub offset: Offset,
+    /// Log time of that.
+    pub time: Timestamp,
+    /// How long it reserves; 0: for ever.
+    pub timeout_seconds: u32,
+    /// Ledger of both accounts.
+    pub ledger: LedgerId,
+    /// Reason.
+    pub code: Code,
+    /// What was reserved.
+    pub amount: Amount,
+    /// What ended it.
+    pub resolution: Option<Resolution>,
+}
+
+/// The end of a reservation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Resolution {
+    /// How it ended: by post, void or expiry.
+    pub kind: MovementKind,
+    /// Its record.
+    pub offset: Offset,
+    /// Log time of that.
+    pub time: Timestamp,
+    /// What was moved.
+    pub posted: u128,
+}
+
+impl Resolution {
+    /// As the type `reservation_state` has it.
+    pub fn state(&self) -> &'static str {
+        match self.kind {
+            MovementKind::Post => "posted",
+            MovementKind::Void => "voided",
+            MovementKind::Expire => "expired",
+            MovementKind::Transfer | MovementKind::Pending => {
+                unreachable!("these end no reservation")
+            }
+        }
+    }
+}
+
+impl Reservation {
+    /// Of a movement that reserves.
+    pub fn of(record: &Record<'_>, movement: &Movement) -> Self {
+        Self {
+            id: movement.transfer.id.0,
+            debit: movement.debit,
+            credit: movement.credit,
+            offset: record.offset,
+            time: record.time,
+            timeout_seconds: movement.transfer.timeout_seconds,
+            ledger: movement.ledger,
+            code: movement.code,
+            amount: movement.amount,
+            resolution: None,
+        }
+    }
+
+    /// Puts its row.
+    pub fn put(&self, rows: &mut Rows, partition: PartitionId) {
+        let row = rows.begin(RESERVATIONS.columns.len());
+        row.uuid(self.id).uuid(self.debit).uuid(self.credit);
+        row.int8(self.offset.0 as i64).time(self.time);
+        match self.timeout_seconds {
+            0 => row.null(),
+            seconds => {
+                let nanos = u64::from(seconds) * 1_000_000_000;
+                row.time(Timestamp(self.time.0.saturating_add(nanos)))
+            }
+        };
+        row.int8(self.ledger.0.into());
+        match &self.resolution {
+            None => row.null().null(),
+            Some(end) => row.int8(end.offset.0 as i64).time(end.time),
+        };
+        row.int4(partition.0.into()).int4(self.code.0.into());
+        row.text(self.resolution.as_ref().map_or("pending", Resolution::state));
+        row.numeric(self.amount.0).numeric(self.resolution.map_or(0, |end| end.posted));
+    }
+}
+
+/// Puts the row of an account that the record created.
+pub fn put_account(
+    rows: &mut Rows,
+    partition: PartitionId,
+    offset: Offset,
+    time: Timestamp,
+    created: &Account,
+    state: &AccountState,
+) {
+    let row = rows.begin(ACCOUNTS.columns.len());
+    row.uuid(created.id.0).int8(offset.0 as i64).time(time).int8(state.version as i64);
+    row.int8(created.ledger.0.into()).int4(partition.0.into()).int4(created.code.0.into());
+    row.boolean(created.flags.contains(AccountFlags::DEBITS_MUST_NOT_EXCEED_CREDITS));
+    row.boolean(created.flags.contains(AccountFlags::CREDITS_MUST_NOT_EXCEED_DEBITS));
+    row.boolean(state.closed);
+    row.numeric(state.debits_pending).numeric(state.debits_posted);
+    row.numeric(state.credits_pending).numeric(state.credits_posted);
+    row.uuid_or_null(created.user_data_128).numeric_or_null(created.user_data_64.into());
+}
+
+/// Puts the row of a movement.
+pub fn put_transfer(rows: &mut Rows, record: &Record<'_>, movement: &Movement) {
+    let balancing = TransferFlags::BALANCING_DEBIT.with(TransferFlags::BALANCING_CREDIT);
+    let transfer = &movement.transfer;
+    let row = rows.begin(TRANSFERS.columns.len());
+    row.uuid_or_null(transfer.id.0).uuid(movement.debit).uuid(movement.credit);
+    row.int8(record.offset.0 as i64).time(record.time).int8(movement.ledger.0.into());
+    row.int4(record.partition.0.into()).int4(movement.code.0.into());
+    row.text(movement.kind.name()).int4(transfer.flags.0.into()).numeric(movement.amount.0);
+    if transfer.flags.intersects(balancing) {
+        row.numeric(transfer.amount.0);
+    } else {
+        row.null();
+    }
+    row.uuid_or_null(transfer.pending_id.0).int8_or_null(transfer.timeout_seconds);
+    row.uuid_or_null(transfer.user_data_128).numeric_or_null(transfer.user_data_64.into());
+    row.int8_or_null(transfer.user_data_32);
+}
+
+/// Puts the row of a guard that held.
+pub fn put_guard(rows: &mut Rows, record: &Record<'_>, guard: &Guard) {
+    let row = rows.begin(ACCOUNT_EVENTS.columns.len());
+    row.uuid(guard.id.0).uuid(guard.account_id.0);
+    row.int8(record.offset.0 as i64).time(record.time).int4(record.partition.0.into());
+    row.int4(guard.flags.0.into()).text("guard");
+    if guard.flags.contains(GuardFlags::VERSION) {
+        row.numeric(guard.version.into());
+    } else {
+        row.null();
+    }
+    let available = GuardFlags::AVAILABLE_TO_DEBIT.with(GuardFlags::AVAILABLE_TO_CREDIT);
+    if guard.flags.intersects(available) {
+        row.numeric(guard.available.0);
+    } else {
+        row.null();
+    }
+}
+
+/// Puts the row of a closing or reopening.
+pub fn put_close(rows: &mut Rows, record: &Record<'_>, close: &Close) {
+    let reopens = close.flags.contains(CloseFlags::REOPEN);
+    let row = rows.begin(ACCOUNT_EVENTS.columns.len());
+    row.uuid(close.id.0).uuid(close.account_id.0);
+    row.int8(record.offset.0 as i64).time(record.time).int4(record.partition.0.into());
+    row.int4(close.flags.0.into()).text(if reopens { "reopen" } else { "close" }).null().null();
+}
+
+/// Puts the row of a refusal.
+pub fn put_refused(rows: &mut Rows, record: &Record<'_>, refusal: &Refusal<'_>) {
+    let row = rows.begin(REFUSED_EVENTS.columns.len());
+    row.uuid_or_null(refusal.id).int8(record.offset.0 as i64).time(record.time);
+    row.int4(record.partition.0.into()).int2(refusal.verdict.number().into()).text(refusal.kind);
+    row.text(refusal.verdict.name()).text(refusal.verdict.meaning());
+    match &refusal.transfer {
+        None => row.null().null().null(),
+        Some(transfer) => row
+            .uuid_or_null(transfer.debit_account_id.0)
+            .uuid_or_null(transfer.credit_account_id.0)
+            .numeric(transfer.amount.0),
+    };
+    row.bytea(refusal.body);
+}
+
+/// Puts the row of an opaque record.
+pub fn put_opaque(rows: &mut Rows, record: &Record<'_>, id: u128, data: &[u8]) {
+    let row = rows.begin(OPAQUE_RECORDS.columns.len());
+    row.uuid(id).int8(record.offset.0 as i64).time(record.time);
+    row.int4(record.partition.0.into()).bytea(data);
+}

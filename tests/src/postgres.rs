@@ -1,0 +1,238 @@
+//! A real PostgreSQL server of the test's own: in a directory of the test, by socket only, as an
+//! unprivileged user if the test is root. It can be stopped and killed in every way, and is asked by
+//! psql, so that nothing of what is tested takes part in the asking.
+
+use std::fs::{self, File};
+use std::os::unix::fs::{MetadataExt as _, chown};
+use std::os::unix::process::CommandExt as _;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+use std::time::{Duration, Instant};
+
+/// How long it may take to start and to stop; generous, recovery included.
+const PATIENCE: Duration = Duration::from_mins(1);
+const LOOK_EVERY: Duration = Duration::from_millis(10);
+/// Its superuser and its database.
+pub const OWNER: &str = "owner";
+
+/// A server; killed when it is dropped.
+#[derive(Debug)]
+pub struct Postgres {
+    directory: PathBuf,
+    data: PathBuf,
+    binaries: PathBuf,
+    user: Option<(u32, u32)>,
+    child: Option<Child>,
+}
+
+/// How a server is stopped.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stop {
+    /// Connections end, everything is written.
+    Fast,
+    /// At once, without writing; the next start recovers.
+    Immediate,
+    /// `kill -9` of the postmaster; its children follow when they notice.
+    Kill,
+}
+
+impl Postgres {
+    /// Makes one in `directory` and starts it.
+    ///
+    /// # Panics
+    /// If PostgreSQL is not installed, or does not start.
+    pub fn start(directory: &Path) -> Self {
+        Self::start_in(directory, &directory.join("data"))
+    }
+
+    /// The same with data elsewhere.
+    ///
+    /// # Panics
+    /// As [`Self::start`].
+    pub fn start_in(directory: &Path, data: &Path) -> Self {
+        fs::create_dir_all(directory).unwrap();
+        let user = unprivileged(directory);
+        if let Some((user, group)) = user {
+            chown(directory, Some(user), Some(group)).unwrap();
+            chown(data.parent().unwrap(), Some(user), Some(group)).unwrap();
+        }
+        let (directory, data) = (directory.to_owned(), data.to_owned());
+        let mut postgres = Self { directory, data, binaries: binaries(), user, child: None };
+        let data = postgres.data.to_str().unwrap().to_owned();
+        let made = postgres.command("initdb", &["-A", "trust", "-U", OWNER, "-N", "-D", &data]);
+        assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+        postgres.serve();
+        let made = postgres.command("createdb", &["-h", postgres.host(), "-U", OWNER, OWNER]);
+        assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+        postgres
+    }
+
+    fn program(&self, name: &str) -> Command {
+        let mut command = Command::new(self.binaries.join(name));
+        command.current_dir(&self.directory).stdin(Stdio::null());
+        for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("PG")) {
+            command.env_remove(name);
+        }
+        if let Some((user, group)) = self.user {
+            command.uid(user).gid(group);
+        }
+        command
+    }
+
+    fn command(&self, name: &str, arguments: &[&str]) -> Output {
+        self.program(name).args(arguments).output().unwrap()
+    }
+
+    /// Starts it, again, and waits until it serves.
+    ///
+    /// # Panics
+    /// If it does not.
+    pub fn serve(&mut self) {
+        let by = Instant::now() + PATIENCE;
+        loop {
+            let log = self.directory.join("log");
+            let log = File::options().create(true).append(true).open(log).unwrap();
+            let mut postgres = self.program("postgres");
+            postgres.arg("-D").arg(&self.data).arg("-k").arg(&self.directory);
+            postgres.args(["-c", "listen_addresses=", "-c", "max_wal_size=2GB"]);
+            postgres.stdout(Stdio::null()).stderr(log);
+            let mut child = postgres.spawn().unwrap();
+            loop {
+                if self.command("pg_isready", &["-q", "-h", self.host()]).status.success() {
+                    self.child = Some(child);
+                    return;
+                }
+                // Children of a killed postmaster hold its memory for a moment.
+                if child.try_wait().unwrap().is_some() {
+                    break;
+                }
+                assert!(Instant::now() < by, "PostgreSQL does not start: {}", self.log());
+                std::thread::sleep(LOOK_EVERY);
+            }
+            assert!(Instant::now() < by, "PostgreSQL does not start: {}", self.log());
+            std::thread::sleep(LOOK_EVERY);
+        }
+    }
+
+    /// Ends it.
+    ///
+    /// # Panics
+    /// If it does not end.
+    pub fn stop(&mut self, how: Stop) {
+        let mut child = self.child.take().expect("it runs");
+        let signal = match how {
+            Stop::Fast => "-INT",
+            Stop::Immediate => "-QUIT",
+            Stop::Kill => "-KILL",
+        };
+        let id = child.id().to_string();
+        assert!(Command::new("kill").args([signal, &id]).status().unwrap().success());
+        child.wait().unwrap();
+    }
+
+    /// Ends what is left of it.
+    ///
+    /// # Panics
+    /// If it does not end.
+    pub fn stop_if_it_runs(&mut self) {
+        if let Some(mut child) = self.child.take() {
+            let _ = child.kill(); // it may have ended
+            child.wait().unwrap();
+        }
+    }
+
+    /// Directory of its socket: what `host` is set to.
+    ///
+    /// # Panics
+    /// If the path is no UTF-8.
+    pub fn host(&self) -> &str {
+        self.directory.to_str().unwrap()
+    }
+
+    /// How its owner connects.
+    pub fn url(&self) -> String {
+        self.url_of(OWNER, OWNER)
+    }
+
+    /// How another connects.
+    pub fn url_of(&self, user: &str, database: &str) -> String {
+        format!("host={} user={user} dbname={database}", self.host())
+    }
+
+    /// Where its files are.
+    pub fn data(&self) -> &Path {
+        &self.data
+    }
+
+    /// What it has said.
+    pub fn log(&self) -> String {
+        fs::read_to_string(self.directory.join("log")).unwrap_or_default()
+    }
+
+    /// Runs statements as a user: rows as CSV without a heading, or what the server said.
+    ///
+    /// # Errors
+    /// What psql said.
+    ///
+    /// # Panics
+    /// If psql can't be run.
+    pub fn ask_as(&self, user: &str, sql: &str) -> Result<String, String> {
+        let mut psql = self.program("psql");
+        psql.args(["-X", "-q", "--csv", "-t", "-v", "ON_ERROR_STOP=1", "-h", self.host()]);
+        let output = psql.args(["-U", user, "-d", OWNER, "-c", sql]).output().unwrap();
+        if output.status.success() {
+            Ok(String::from_utf8(output.stdout).unwrap().trim_end().to_owned())
+        } else {
+            Err(String::from_utf8_lossy(&output.stderr).trim().to_owned())
+        }
+    }
+
+    /// The same as its owner.
+    ///
+    /// # Panics
+    /// If it fails.
+    pub fn ask(&self, sql: &str) -> String {
+        self.ask_as(OWNER, sql).unwrap_or_else(|why| panic!("{sql}: {why}"))
+    }
+
+    /// Rows of a question, split at commas.
+    ///
+    /// # Panics
+    /// If it fails.
+    pub fn rows(&self, sql: &str) -> Vec<Vec<String>> {
+        let split = |line: &str| line.split(',').map(str::to_owned).collect();
+        self.ask(sql).lines().map(split).collect()
+    }
+}
+
+impl Drop for Postgres {
+    fn drop(&mut self) {
+        if let Some(mut child) = self.child.take() {
+            // At once: nothing of it is needed any more.
+            let id = child.id().to_string();
+            let _ = Command::new("kill").args(["-QUIT", &id]).status();
+            let _ = child.wait();
+        }
+    }
+}
+
+fn binaries() -> PathBuf {
+    let releases = fs::read_dir("/usr/lib/postgresql").into_iter().flatten().flatten();
+    let newest = releases
+        .filter_map(|entry| Some((entry.file_name().to_str()?.parse::<u32>().ok()?, entry.path())))
+        .max();
+    let found = newest.map(|(_, path)| path.join("bin")).filter(|path| path.exists());
+    found.expect("PostgreSQL is missing: apt-get install postgresql")
+}
+
+/// PostgreSQL does not run as root.
+fn unprivileged(directory: &Path) -> Option<(u32, u32)> {
+    if directory.metadata().unwrap().uid() != 0 {
+        return None;
+    }
+    let users = fs::read_to_string("/etc/passwd").unwrap();
+    let line = users.lines().find(|line| line.starts_with("postgres:"));
+    let mut fields = line.expect("the user postgres comes with the package").split(':').skip(2);
+    let mut id = || fields.next().unwrap().parse().unwrap();
+    Some((id(), id()))
+}

@@ -1,0 +1,246 @@
+//! A real `walengine-projector` process, killed when it is dropped.
+
+use std::fs::File;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Output, Stdio};
+use std::time::{Duration, Instant};
+
+use crate::postgres::Postgres;
+use crate::server;
+
+/// How long it may take to catch up, or to end.
+const PATIENCE: Duration = Duration::from_mins(2);
+const LOOK_EVERY: Duration = Duration::from_millis(10);
+
+/// The binary, which is built beside the tests.
+///
+/// # Panics
+/// If it has not been built.
+pub fn binary() -> PathBuf {
+    let path = server::binary().with_file_name("walengine-projector");
+    assert!(
+        path.exists(),
+        "{} is missing: run `cargo build -p walengine-projector` with the same profile first, as \
+         scripts/test.sh does",
+        path.display()
+    );
+    path
+}
+
+/// How it is started.
+#[derive(Clone, Debug)]
+pub struct Projecting {
+    log: PathBuf,
+    arguments: Vec<String>,
+    variables: Vec<(String, String)>,
+}
+
+impl Projecting {
+    /// From these servers to this database; what it says goes to `dir/projector.log`.
+    pub fn new(dir: &Path, servers: &str, postgres: &str) -> Self {
+        let arguments = ["--server", servers, "--postgres", postgres].map(str::to_owned).to_vec();
+        Self { log: dir.join("projector.log"), arguments, variables: Vec::new() }
+    }
+
+    /// With one more flag.
+    #[must_use]
+    pub fn set(mut self, flag: &str, value: &str) -> Self {
+        self.arguments.extend([flag.to_owned(), value.to_owned()]);
+        self
+    }
+
+    /// With a variable of the environment.
+    #[must_use]
+    pub fn variable(mut self, name: &str, value: &str) -> Self {
+        self.variables.push((name.to_owned(), value.to_owned()));
+        self
+    }
+
+    /// With another file for what it says.
+    #[must_use]
+    pub fn log_to(mut self, log: &Path) -> Self {
+        log.clone_into(&mut self.log);
+        self
+    }
+
+    fn command(&self, subcommand: &[&str]) -> Command {
+        let mut command = Command::new(binary());
+        command.args(subcommand).args(&self.arguments).stdin(Stdio::null());
+        let ours = |name: &str| name.starts_with("WALENGINE_") || name.starts_with("PG");
+        for (name, _) in std::env::vars().filter(|(name, _)| ours(name)) {
+            command.env_remove(name);
+        }
+        for (name, value) in &self.variables {
+            command.env(name, value);
+        }
+        command
+    }
+
+    /// Starts it.
+    ///
+    /// # Panics
+    /// If the process can't be started.
+    pub fn spawn(&self) -> Projector {
+        self.start(&[])
+    }
+
+    /// Starts a command without waiting for it.
+    ///
+    /// # Panics
+    /// If the process can't be started.
+    pub fn spawn_command(&self, command: &str) -> Projector {
+        self.start(&[command])
+    }
+
+    fn start(&self, subcommand: &[&str]) -> Projector {
+        let log = File::options().create(true).append(true).open(&self.log).unwrap();
+        let mut command = self.command(subcommand);
+        let child = command.stdout(Stdio::null()).stderr(log).spawn().unwrap();
+        Projector { child, log: self.log.clone() }
+    }
+
+    /// Runs a command to its end: `audit`, `rebuild`, `status`, `wait-for`; without any, the
+    /// projector itself, which is expected to end by an error.
+    ///
+    /// # Panics
+    /// If the process can't be started, or does not end.
+    pub fn run(&self, subcommand: &[&str]) -> Output {
+        let mut command = self.command(subcommand);
+        command.stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = command.spawn().unwrap();
+        let by = Instant::now() + PATIENCE;
+        while child.try_wait().unwrap().is_none() {
+            if Instant::now() > by {
+                let _ = child.kill();
+                panic!("it does not end: {:?}", child.wait_with_output());
+            }
+            std::thread::sleep(LOOK_EVERY);
+        }
+        child.wait_with_output().unwrap()
+    }
+
+    /// Audits: whether all is equal, and what was printed.
+    ///
+    /// # Panics
+    /// If it ends otherwise.
+    pub fn audit(&self) -> (bool, String) {
+        let output = self.run(&["audit"]);
+        let said = String::from_utf8_lossy(&output.stdout).into_owned();
+        let error = String::from_utf8_lossy(&output.stderr).into_owned();
+        match output.status.code() {
+            Some(0) => (true, said),
+            Some(1) => (false, said),
+            _ => panic!("the audit ends with {:?}: {said}{error}", output.status),
+        }
+    }
+
+    /// Runs the projector, which must end by itself with this code; gives its last line.
+    ///
+    /// # Panics
+    /// If it does not.
+    pub fn fails_with(&self, code: i32) -> String {
+        let output = self.run(&[]);
+        let error = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!(output.status.code(), Some(code), "{error}");
+        assert!(!error.contains("panicked"), "{error}");
+        error.lines().last().unwrap_or_default().to_owned()
+    }
+}
+
+/// A running one.
+#[derive(Debug)]
+pub struct Projector {
+    child: Child,
+    log: PathBuf,
+}
+
+impl Projector {
+    /// What it has said.
+    pub fn log(&self) -> String {
+        std::fs::read_to_string(&self.log).unwrap_or_default()
+    }
+
+    /// Waits until it has said something.
+    ///
+    /// # Panics
+    /// If it does not.
+    pub fn wait_to_say(&mut self, what: &str) {
+        let by = Instant::now() + PATIENCE;
+        while !self.log().contains(what) {
+            let ended = self.child.try_wait().unwrap();
+            let is_late = ended.is_some() || Instant::now() > by;
+            assert!(!is_late, "it does not say {what:?}: {ended:?}\n{}", self.log());
+            std::thread::sleep(LOOK_EVERY);
+        }
+    }
+
+    /// Resident memory in bytes.
+    ///
+    /// # Panics
+    /// If it is gone.
+    pub fn resident_bytes(&self) -> u64 {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap();
+        let line = status.lines().find(|line| line.starts_with("VmRSS:")).unwrap();
+        let kib: u64 = line.split_whitespace().nth(1).unwrap().parse().unwrap();
+        kib << 10
+    }
+
+    /// `kill -9`, and waits until it is gone.
+    ///
+    /// # Panics
+    /// If it can't be waited for.
+    pub fn kill(&mut self) {
+        let _ = self.child.kill(); // it may have ended
+        self.child.wait().unwrap();
+    }
+
+    /// Whether it runs; if it ended, how.
+    ///
+    /// # Panics
+    /// If it can't be asked.
+    pub fn ended(&mut self) -> Option<ExitStatus> {
+        self.child.try_wait().unwrap()
+    }
+
+    /// Stops it with SIGTERM and checks that it ends well.
+    ///
+    /// # Panics
+    /// If not.
+    pub fn stop(&mut self) {
+        let id = self.child.id().to_string();
+        assert!(Command::new("kill").args(["-TERM", &id]).status().unwrap().success());
+        let by = Instant::now() + PATIENCE;
+        while self.child.try_wait().unwrap().is_none() {
+            assert!(Instant::now() < by, "it does not stop:\n{}", self.log());
+            std::thread::sleep(LOOK_EVERY);
+        }
+        assert!(!self.log().contains("panicked"), "{}", self.log());
+    }
+
+    /// Waits until the database holds everything below these offsets, by partition.
+    ///
+    /// # Panics
+    /// If it does not come to that.
+    pub fn wait_until_at(&mut self, postgres: &Postgres, ends: &[u64]) {
+        let by = Instant::now() + PATIENCE;
+        let ask = "SELECT next_offset FROM walengine.positions ORDER BY partition";
+        loop {
+            let found = postgres.ask_as(crate::postgres::OWNER, ask).unwrap_or_default();
+            let found: Vec<u64> = found.lines().filter_map(|line| line.parse().ok()).collect();
+            let is_there = |(found, end): (&u64, &u64)| found >= end;
+            if found.len() == ends.len() && found.iter().zip(ends).all(is_there) {
+                return;
+            }
+            let ended = self.ended();
+            let is_late = ended.is_some() || Instant::now() > by;
+            assert!(!is_late, "{found:?} instead of {ends:?}, {ended:?}:\n{}", self.log());
+            std::thread::sleep(LOOK_EVERY);
+        }
+    }
+}
+
+impl Drop for Projector {
+    fn drop(&mut self) {
+        self.kill();
+    }
+}

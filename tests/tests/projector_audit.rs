@@ -1,0 +1,250 @@
+//! Does the audit find what was changed behind its back, and nothing else? And may anybody change it?
+
+use std::fmt::Write as _;
+use std::thread;
+use std::time::Duration;
+
+use walengine_net::client::blocking::Client;
+use walengine_net::model::{EventId, PartitionId};
+use walengine_tests::folded::Folded;
+use walengine_tests::mixed::Mixed;
+use walengine_tests::postgres::Postgres;
+use walengine_tests::projector::{Projecting, Projector};
+use walengine_tests::server::{Launch, Server, TestDir};
+
+const PARTITIONS: u16 = 2;
+const BATCHES: usize = 12;
+const BATCH_EVENTS: usize = 1_000;
+/// The longest timeout of a reservation in the load, and some more.
+const EXPIRED_AFTER: Duration = Duration::from_millis(2_500);
+
+/// A server, a database, and a projector between them.
+struct Bench {
+    dir: TestDir,
+    postgres: Postgres,
+    server: Server,
+    projecting: Projecting,
+    projector: Projector,
+}
+
+impl Bench {
+    fn start(test: &str) -> Self {
+        let dir = TestDir::new(test);
+        let postgres = Postgres::start(&dir.path().join("pg"));
+        let server = Launch::new(dir.path()).set("--partitions", "2").serve();
+        let address = server.address().to_string();
+        let projecting = Projecting::new(dir.path(), &address, &postgres.url());
+        let projector = projecting.spawn();
+        Self { dir, postgres, server, projecting, projector }
+    }
+
+    fn load(&mut self, seed: u64) -> Folded {
+        let mut client = self.server.client();
+        load(&mut client, seed);
+        // What is due expires by itself; then the log stands still.
+        thread::sleep(EXPIRED_AFTER);
+        let folded = Folded::read(&mut client);
+        self.projector.wait_until_at(&self.postgres, &folded.ends);
+        folded
+    }
+}
+
+/// Events of every kind to every partition.
+fn load(client: &mut Client, seed: u64) {
+    for partition in (0..PARTITIONS).map(PartitionId) {
+        let mut mixed = Mixed::new(seed + u64::from(partition.0), partition, PARTITIONS);
+        client.submit(partition, &mixed.accounts()).unwrap();
+        for batch in 0..BATCHES {
+            client.submit(partition, &mixed.batch(BATCH_EVENTS)).unwrap();
+            let id = EventId(
+                u128::from(seed) << 80 | u128::from(partition.0) << 64 | (batch as u128 + 1),
+            );
+            client.append_records(partition, &[(id, b"anything at all")], None).unwrap();
+        }
+    }
+}
+
+#[test]
+fn tables_are_an_independent_fold_of_a_log_with_events_of_every_kind() {
+    let mut bench = Bench::start("projector-kinds");
+    let folded = bench.load(0x5eed_0100);
+    folded.agrees_with(&bench.postgres);
+    let kinds = bench.postgres.ask("SELECT count(DISTINCT kind) FROM walengine.transfers");
+    let states = bench.postgres.ask("SELECT count(DISTINCT state) FROM walengine.reservations");
+    let refusals =
+        bench.postgres.ask("SELECT count(DISTINCT verdict) FROM walengine.refused_events");
+    println!("{} transfers, {} refused, {refusals} verdicts", folded.transfers(), folded.refused());
+    assert!(kinds.parse::<u64>().unwrap() >= 4, "{kinds} kinds");
+    assert!(states.parse::<u64>().unwrap() >= 3, "{states} states");
+    assert!(refusals.parse::<u64>().unwrap() >= 4, "{refusals} verdicts");
+    let expired = "SELECT count(*) > 0 FROM walengine.transfers WHERE kind = 'expire'";
+    assert_eq!(bench.postgres.ask(expired), "t", "some have expired");
+    let (equal, said) = bench.projecting.audit();
+    assert!(equal, "{said}");
+    bench.projector.stop();
+    bench.server.stop();
+}
+
+#[test]
+fn audit_names_every_kind_of_change() {
+    let mut bench = Bench::start("projector-audit");
+    bench.load(0x5eed_0300);
+    bench.projector.stop();
+    let some = |sql: &str| bench.postgres.ask(sql);
+    let offset = some("SELECT log_offset FROM walengine.transfers_p0001 ORDER BY random() LIMIT 1");
+    let changes: &[(&str, String, String, &str)] = &[
+        (
+            "one changed amount",
+            format!("UPDATE walengine.transfers_p0001 SET amount = amount + 1 WHERE log_offset = {offset}"),
+            format!("UPDATE walengine.transfers_p0001 SET amount = amount - 1 WHERE log_offset = {offset}"),
+            "amount is",
+        ),
+        (
+            "a missing row",
+            format!(
+                "CREATE TABLE kept AS SELECT * FROM walengine.transfers_p0001 WHERE log_offset = {offset};
+                 DELETE FROM walengine.transfers_p0001 WHERE log_offset = {offset}"
+            ),
+            "INSERT INTO walengine.transfers_p0001 SELECT * FROM kept".to_owned(),
+            "the row is missing",
+        ),
+        (
+            "a doubled row",
+            "ALTER TABLE walengine.transfers_p0001 DROP CONSTRAINT transfers_p0001_pkey;
+             DROP INDEX walengine.transfers_p0001_id_idx;
+             INSERT INTO walengine.transfers_p0001 SELECT * FROM kept"
+                .to_owned(),
+            format!(
+                "DELETE FROM walengine.transfers_p0001 WHERE ctid = (SELECT max(ctid)
+                   FROM walengine.transfers_p0001 WHERE log_offset = {offset})"
+            ),
+            "more than once",
+        ),
+        (
+            "a wrong balance",
+            "UPDATE walengine.accounts_p0000 SET credits_posted = credits_posted + 1
+              WHERE log_offset = 7"
+                .to_owned(),
+            "UPDATE walengine.accounts_p0000 SET credits_posted = credits_posted - 1
+              WHERE log_offset = 7"
+                .to_owned(),
+            "credits_posted is",
+        ),
+        (
+            "a wrong state",
+            "CREATE TABLE kept_state AS SELECT * FROM walengine.reservations_p0000
+              WHERE state = 'posted' LIMIT 1;
+             UPDATE walengine.reservations_p0000 SET state = 'voided'
+              WHERE id = (SELECT id FROM kept_state)"
+                .to_owned(),
+            "UPDATE walengine.reservations_p0000 SET state = 'posted'
+              WHERE id = (SELECT id FROM kept_state)"
+                .to_owned(),
+            "state is voided, by the log posted",
+        ),
+        (
+            "another reason",
+            "UPDATE walengine.refused_events_p0000 SET reason = reason || '!'
+              WHERE log_offset = (SELECT min(log_offset) FROM walengine.refused_events_p0000)"
+                .to_owned(),
+            "UPDATE walengine.refused_events_p0000 SET reason = rtrim(reason, '!')
+              WHERE log_offset = (SELECT min(log_offset) FROM walengine.refused_events_p0000)"
+                .to_owned(),
+            "reason is",
+        ),
+    ];
+    for (what, change, mend, words) in changes {
+        bench.postgres.ask(change);
+        let (equal, said) = bench.projecting.audit();
+        assert!(!equal && said.contains(words), "{what}: {said}");
+        let named = said.lines().filter(|line| line.starts_with("  ")).count();
+        assert_eq!(named, 1, "{what} is one difference: {said}");
+        bench.postgres.ask(mend);
+        let (equal, said) = bench.projecting.audit();
+        assert!(equal, "{what}, mended: {said}");
+    }
+    bench.server.stop();
+}
+
+#[test]
+fn readers_read_and_change_nothing_and_wait_for_their_writes() {
+    let mut bench = Bench::start("projector-readers");
+    bench.load(0x5eed_0400);
+    bench
+        .postgres
+        .ask("CREATE ROLE reader LOGIN IN ROLE walengine_reader; CREATE ROLE stranger LOGIN");
+    let ask = |user: &str, sql: &str| bench.postgres.ask_as(user, sql);
+    assert!(ask("reader", "SELECT * FROM walengine.balances LIMIT 1").is_ok());
+    assert!(ask("reader", "SELECT * FROM walengine.transfer_states LIMIT 1").is_ok());
+    for table in [
+        "accounts",
+        "transfers",
+        "transfers_p0000",
+        "reservations",
+        "refused_events",
+        "opaque_records",
+        "account_events",
+        "positions",
+        "log",
+        "verdicts",
+        "schema_versions",
+    ] {
+        for sql in ["DELETE FROM", "TRUNCATE", "INSERT INTO", "DROP TABLE"] {
+            let tail = if sql == "INSERT INTO" { "DEFAULT VALUES" } else { "" };
+            let refused = ask("reader", &format!("{sql} walengine.{table} {tail}")).unwrap_err();
+            let is_refusal =
+                refused.contains("permission denied") || refused.contains("must be owner");
+            assert!(is_refusal, "{sql} {table}: {refused}");
+        }
+        assert!(ask("stranger", &format!("SELECT * FROM walengine.{table}")).is_err(), "{table}");
+    }
+    // Everything explains itself.
+    let silent = bench.postgres.ask(
+        "SELECT string_agg(c.relname || coalesce('.' || a.attname, ''), ' ')
+           FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+           LEFT JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0
+          WHERE n.nspname = 'walengine' AND c.relkind IN ('r', 'p', 'v') AND NOT c.relispartition
+            AND c.relname <> 'transfer_states'
+            AND (obj_description(c.oid) IS NULL OR col_description(c.oid, a.attnum) IS NULL)",
+    );
+    assert_eq!(silent, "", "tables and columns without a comment");
+
+    let mut client = bench.server.client();
+    let partition = PartitionId(1);
+    let mut mixed = Mixed::new(0x5eed_0500, partition, PARTITIONS);
+    for round in 0..20 {
+        let events = mixed.batch(50);
+        let submitted = client.submit(partition, &events).unwrap();
+        let token = submitted.tokens.first().expect("something was logged").to_string();
+        let seen =
+            ask("reader", &format!("SELECT walengine.walengine_wait_for('{token}')")).unwrap();
+        assert_eq!(seen, "t", "round {round}");
+        let next =
+            bench.postgres.ask("SELECT next_offset FROM walengine.positions WHERE partition = 1");
+        let offset: u64 = token.rsplit('-').next().unwrap().parse().unwrap();
+        assert!(next.parse::<u64>().unwrap() > offset, "{next} {offset}");
+    }
+    let cluster = client.info().cluster;
+    let far = format!("{:032x}-0-999999999", cluster.0);
+    let answer = |sql: String| ask("reader", &sql);
+    let seen = answer(format!("SELECT walengine.walengine_wait_for('{far}', '100 ms')"));
+    assert_eq!(seen.as_deref(), Ok("f"), "it says that it can't yet");
+    let other =
+        answer(format!("SELECT walengine.walengine_wait_for('{:032x}-0-1')", cluster.0 ^ 1));
+    assert!(other.unwrap_err().contains("is of cluster"), "another cluster's token");
+    let wrong = answer("SELECT walengine.walengine_wait_for('nonsense')".to_owned());
+    assert!(wrong.unwrap_err().contains("is not a token"));
+    let blind = "BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT walengine.walengine_wait_for(";
+    assert!(answer(format!("{blind}'{far}')")).unwrap_err().contains("can't see"));
+
+    let mut waited = String::new();
+    let run = bench.projecting.run(&["wait-for", &far, "--timeout", "1"]);
+    let _ = write!(waited, "{}", String::from_utf8_lossy(&run.stderr));
+    assert_eq!(run.status.code(), Some(1), "{waited}");
+    let status = bench.projecting.run(&["status"]);
+    let status = String::from_utf8_lossy(&status.stdout).into_owned();
+    assert_eq!(status.lines().count(), 1 + usize::from(PARTITIONS), "{status}");
+    assert!(bench.dir.path().exists());
+    bench.projector.stop();
+    bench.server.stop();
+}

@@ -1,0 +1,149 @@
+//! Does SQL show a bank's real transactions as the bank's own tables do? By psql alone.
+
+use std::collections::{BTreeMap, HashMap};
+use std::fs::File;
+use std::io::Read;
+use std::path::{Path, PathBuf};
+
+use flate2::read::GzDecoder;
+use walengine_net::model::Book;
+use walengine_net::names;
+use walengine_tests::postgres::Postgres;
+use walengine_tests::projector::Projecting;
+use walengine_tests::server::{Launch, TestDir, run_command};
+
+const VARIABLE: &str = "WALENGINE_TEST_DATA";
+const TRANSFERS: usize = 49_102;
+/// Hellers: the bank's amounts are rounded to tenths of a crown, its balances are sums of what they
+/// were before, so each transaction adds half a tenth at most.
+const ROUNDING: i128 = 5;
+/// Accounts whose running balances must agree throughout, of a hundred.
+const AGREEING_PERCENT: usize = 95;
+
+fn data(name: &str) -> PathBuf {
+    let folder = std::env::var_os(VARIABLE).unwrap_or_else(|| {
+        panic!("set {VARIABLE} to the folder with berka/ (a bank's transactions) in it")
+    });
+    PathBuf::from(folder).join("berka").join(name)
+}
+
+fn unpacked(path: &Path) -> String {
+    let mut bytes = Vec::new();
+    GzDecoder::new(File::open(path).unwrap()).read_to_end(&mut bytes).unwrap();
+    // Latin-1 in the bank's own file; only codes are not ASCII, and they are not looked at.
+    String::from_utf8_lossy(&bytes).into_owned()
+}
+
+fn uuid(id: u128) -> String {
+    let digits = format!("{id:032x}");
+    let parts = [&digits[..8], &digits[8..12], &digits[12..16], &digits[16..20], &digits[20..]];
+    parts.join("-")
+}
+
+/// Crowns with a point to hellers.
+fn hellers(text: &str) -> i128 {
+    let (whole, part) = text.split_once('.').unwrap_or((text, "0"));
+    let sign = if whole.starts_with('-') { -1 } else { 1 };
+    let part = format!("{part:0<2}");
+    whole.parse::<i128>().unwrap() * 100 + sign * part[..2].parse::<i128>().unwrap()
+}
+
+fn balances_are_as_expected(postgres: &Postgres) {
+    let found: HashMap<String, (String, String)> = postgres
+        .rows("SELECT account_id, debits_posted, credits_posted FROM walengine.balances")
+        .into_iter()
+        .map(|row| (row[0].clone(), (row[1].clone(), row[2].clone())))
+        .collect();
+    let expected = unpacked(&data("expected_balances.csv.gz"));
+    let mut checked = 0;
+    for line in expected.lines().skip(1) {
+        let fields: Vec<&str> = line.split(',').collect();
+        let id = uuid(names::account_id(Book(0), fields[0]).0);
+        let wanted = (fields[1].to_owned(), fields[2].to_owned());
+        assert_eq!(found.get(&id), Some(&wanted), "{}", fields[0]);
+        checked += 1;
+    }
+    assert_eq!(checked, found.len(), "no other accounts");
+}
+
+/// One account's statement, in order, folded here.
+fn a_statement_shows_the_running_balance(postgres: &Postgres) {
+    let account = uuid(names::account_id(Book(0), "account:1005").0);
+    let rows = postgres.rows(&format!(
+        "SELECT log_offset, debit, credit, balance FROM walengine.account_statements
+          WHERE account_id = '{account}' ORDER BY log_offset"
+    ));
+    assert!(rows.len() > 20, "a customer of more than a year: {}", rows.len());
+    let mut balance = 0i128;
+    for row in &rows {
+        let numbers: Vec<i128> = row.iter().map(|number| number.parse().unwrap()).collect();
+        balance += numbers[2] - numbers[1];
+        assert_eq!(numbers[3], balance, "{row:?}");
+    }
+}
+
+/// The bank's own column `balance` against the statement's. The file has dates and no times, and not
+/// the bank's order within a day: so at the end of each day, and with any balance of that day.
+fn running_balances_are_the_banks(postgres: &Postgres) {
+    let statements = postgres.rows(
+        "SELECT account_id, transfer_id, balance FROM walengine.account_statements
+          ORDER BY account_id, log_offset",
+    );
+    let found: HashMap<(String, u128), i128> = statements
+        .into_iter()
+        .map(|row| {
+            let id = u128::from_str_radix(&row[1].replace('-', ""), 16).unwrap();
+            ((row[0].clone(), id), row[2].parse().unwrap())
+        })
+        .collect();
+    assert_eq!(found.len(), 2 * TRANSFERS, "two sides each");
+    // By account and day, in the file's order, which is also the log's: ours and the bank's.
+    let mut days = BTreeMap::<(String, String), Vec<(i128, i128)>>::new();
+    for line in unpacked(&data("trans.asc.gz")).lines().skip(1) {
+        let fields: Vec<&str> = line.split(';').map(|field| field.trim_matches('"')).collect();
+        let account = format!("account:{}", fields[1]);
+        let key = (uuid(names::account_id(Book(0), &account).0), names::id_of_text(fields[0]));
+        let ours = *found.get(&key).unwrap_or_else(|| panic!("no row for {line}"));
+        days.entry((account, fields[2].to_owned())).or_default().push((ours, hellers(fields[6])));
+    }
+    let mut agreeing = BTreeMap::<&str, (bool, i128)>::new();
+    for ((account, _), rows) in &days {
+        let (agrees, transactions) = agreeing.entry(account).or_insert((true, 0));
+        *transactions += rows.len() as i128;
+        let ours = rows.last().expect("a day has a row").0;
+        let nearest = rows.iter().map(|(_, banks)| (ours - banks).abs()).min();
+        *agrees &= nearest.is_some_and(|nearest| nearest <= ROUNDING * *transactions);
+    }
+    let count = agreeing.values().filter(|(agrees, _)| *agrees).count();
+    println!("running balances agree for {count} of {} accounts", agreeing.len());
+    assert!(count * 100 >= agreeing.len() * AGREEING_PERCENT, "{count} of {}", agreeing.len());
+}
+
+#[test]
+fn sql_shows_a_banks_balances_and_statements() {
+    let dir = TestDir::new("projector-bank");
+    let postgres = Postgres::start(&dir.path().join("pg"));
+    let mut server = Launch::new(dir.path()).set("--partitions", "2").serve();
+    let address = server.address().to_string();
+    let projecting = Projecting::new(dir.path(), &address, &postgres.url());
+    let mut projector = projecting.spawn();
+    let file = data("transfers.csv.gz");
+    let arguments = ["import", file.to_str().unwrap(), "--create-accounts"];
+    let output = run_command(Some(&server), dir.path(), &arguments);
+    assert_eq!(output.status.code(), Some(0), "{}", String::from_utf8_lossy(&output.stderr));
+    let mut client = server.client();
+    let ends: Vec<u64> = client
+        .info()
+        .clone()
+        .partitions()
+        .map(|partition| client.list_accounts(partition, None, 1, &[]).unwrap().next_offset.0)
+        .collect();
+    projector.wait_until_at(&postgres, &ends);
+    balances_are_as_expected(&postgres);
+    a_statement_shows_the_running_balance(&postgres);
+    running_balances_are_the_banks(&postgres);
+    let (equal, said) = projecting.audit();
+    assert!(equal, "{said}");
+    projector.stop();
+    server.stop();
+}

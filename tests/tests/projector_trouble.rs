@@ -1,0 +1,396 @@
+//! Does the projector wait for what passes, and say plainly what does not? Nothing may be lost, and
+//! no transaction left half done, whatever PostgreSQL or the log does.
+
+use std::fs;
+use std::io::{Read as _, Write as _};
+use std::net::TcpListener;
+use std::path::Path;
+use std::process::Command;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use walengine_net::client::blocking::Client;
+use walengine_net::frame::{FrameHead, HEADER_BYTES, Kind, RequestId, encode_as};
+use walengine_net::message::{HelloReply, LogPage};
+use walengine_net::model::PartitionId;
+use walengine_tests::folded::Folded;
+use walengine_tests::mixed::Mixed;
+use walengine_tests::mount::LoopDisk;
+use walengine_tests::postgres::{OWNER, Postgres, Stop};
+use walengine_tests::projector::{Projecting, Projector};
+use walengine_tests::server::{Launch, Server, TestDir};
+
+const PARTITION: PartitionId = PartitionId(0);
+const MIB: u64 = 1 << 20;
+/// What the projector may hold while PostgreSQL is away, besides what it needs to run.
+const HELD_BYTES_MAX: u64 = 128 * MIB;
+/// Exit codes; see projector/src/fatal.rs.
+const POSTGRES: i32 = 12;
+const SCHEMA: i32 = 13;
+const OTHER_LOG: i32 = 14;
+const DAMAGED_FEED: i32 = 15;
+const SERVER: i32 = 9;
+
+struct Bench {
+    postgres: Postgres,
+    server: Server,
+    client: Client,
+    mixed: Mixed,
+    projecting: Projecting,
+}
+
+impl Bench {
+    fn start(dir: &TestDir, seed: u64) -> Self {
+        Self::with(dir, seed, Postgres::start(&dir.path().join("pg")))
+    }
+
+    fn with(dir: &TestDir, seed: u64, postgres: Postgres) -> Self {
+        let server = Launch::new(dir.path()).set("--partitions", "1").serve();
+        let mut client = server.client();
+        let mixed = Mixed::new(seed, PARTITION, 1);
+        client.submit(PARTITION, &mixed.accounts()).unwrap();
+        let projecting =
+            Projecting::new(dir.path(), &server.address().to_string(), &postgres.url());
+        Self { postgres, server, client, mixed, projecting }
+    }
+
+    fn load(&mut self, batches: usize, events: usize) {
+        for _ in 0..batches {
+            let batch = self.mixed.batch(events);
+            self.client.submit(PARTITION, &batch).unwrap();
+        }
+    }
+
+    fn end(&mut self) -> u64 {
+        self.client.list_accounts(PARTITION, None, 1, &[]).unwrap().next_offset.0
+    }
+
+    fn comes_to_the_end(&mut self, projector: &mut Projector) {
+        let end = self.end();
+        projector.wait_until_at(&self.postgres, &[end]);
+        // What is due expires meanwhile.
+        thread::sleep(Duration::from_millis(2_500));
+        let folded = Folded::read(&mut self.client);
+        projector.wait_until_at(&self.postgres, &folded.ends);
+        folded.agrees_with(&self.postgres);
+    }
+}
+
+fn said(log: &str, what: &str) -> usize {
+    log.lines().filter(|line| line.contains(what)).count()
+}
+
+#[test]
+fn a_postgresql_that_is_away_is_waited_for_with_bounded_memory() {
+    let dir = TestDir::new("projector-away");
+    let mut bench = Bench::start(&dir, 0x5eed_0700);
+    let mut projector = bench.projecting.spawn();
+    bench.load(2, 1_000);
+    bench.comes_to_the_end(&mut projector);
+    let before = projector.resident_bytes();
+    bench.postgres.stop(Stop::Fast);
+    // 75 MiB of events, far more than the projector may hold.
+    bench.load(75, 8_000);
+    thread::sleep(Duration::from_secs(2));
+    let held = projector.resident_bytes().saturating_sub(before);
+    println!("{} MiB held while PostgreSQL is away", held / MIB);
+    assert!(held < HELD_BYTES_MAX, "{} MiB held", held / MIB);
+    assert_eq!(said(&projector.log(), "trying again"), 1, "said once: {}", projector.log());
+    bench.postgres.serve();
+    bench.comes_to_the_end(&mut projector);
+    assert_eq!(said(&projector.log(), "works again"), 1, "{}", projector.log());
+    let (equal, report) = bench.projecting.audit();
+    assert!(equal, "{report}");
+    projector.stop();
+    bench.server.stop();
+}
+
+#[test]
+fn a_read_only_postgresql_is_waited_for() {
+    let dir = TestDir::new("projector-read-only");
+    let mut bench = Bench::start(&dir, 0x5eed_0800);
+    let mut projector = bench.projecting.spawn();
+    bench.load(2, 500);
+    bench.comes_to_the_end(&mut projector);
+    bench.postgres.ask("ALTER SYSTEM SET default_transaction_read_only = on");
+    bench.postgres.ask("SELECT pg_reload_conf()");
+    thread::sleep(Duration::from_millis(300));
+    bench.load(2, 500);
+    projector.wait_to_say("read-only transaction");
+    thread::sleep(Duration::from_secs(1));
+    assert_eq!(said(&projector.log(), "trying again"), 1, "said once: {}", projector.log());
+    bench.postgres.ask("ALTER SYSTEM RESET default_transaction_read_only");
+    bench.postgres.ask("SELECT pg_reload_conf()");
+    bench.comes_to_the_end(&mut projector);
+    projector.stop();
+    bench.server.stop();
+}
+
+#[test]
+fn a_full_disk_of_postgresql_is_waited_for() {
+    let dir = TestDir::new("projector-full_disk");
+    let mut disk = LoopDisk::new(dir.path(), 300);
+    fs::create_dir(disk.path().join("pg")).unwrap();
+    let postgres = Postgres::start_in(&dir.path().join("pg"), &disk.path().join("pg/data"));
+    let mut bench = Bench::with(&dir, 0x5eed_0900, postgres);
+    // The log's own directory is for the write-ahead log, which would end the server.
+    bench.postgres.ask("ALTER SYSTEM SET max_wal_size = '64MB'");
+    let mut projector = bench.projecting.spawn();
+    bench.load(2, 500);
+    bench.comes_to_the_end(&mut projector);
+    disk.fill(0);
+    bench.load(40, 4_000);
+    projector.wait_to_say("trying again");
+    thread::sleep(Duration::from_secs(2));
+    assert_eq!(projector.ended(), None, "{}", projector.log());
+    disk.make_room();
+    // A server that could not write its log has ended and is started again by its keeper.
+    if bench.postgres.ask_as(OWNER, "SELECT 1").is_err() {
+        bench.postgres.stop_if_it_runs();
+        bench.postgres.serve();
+    }
+    bench.comes_to_the_end(&mut projector);
+    projector.stop();
+    bench.server.stop();
+    bench.postgres.stop(Stop::Fast);
+    disk.unmount();
+}
+
+#[test]
+fn connections_that_are_cut_lose_nothing_and_a_second_projector_waits_its_turn() {
+    let dir = TestDir::new("projector-second");
+    let mut bench = Bench::start(&dir, 0x5eed_0a00);
+    let mut first = bench.projecting.spawn();
+    bench.load(2, 500);
+    bench.comes_to_the_end(&mut first);
+    let other = bench.projecting.clone().log_to(&dir.path().join("second.log"));
+    let mut second = other.spawn();
+    second.wait_to_say("another projector writes partition 0");
+    let cut = "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity
+                WHERE application_name = 'walengine-projector'";
+    for _ in 0..30 {
+        bench.load(1, 400);
+        bench.postgres.ask(cut);
+    }
+    let end = bench.end();
+    first.wait_until_at(&bench.postgres, &[end]);
+    // Whichever has the turn: both are there, and the tables are right.
+    assert_eq!((first.ended(), second.ended()), (None, None), "{}{}", first.log(), second.log());
+    first.kill();
+    bench.load(3, 400);
+    bench.comes_to_the_end(&mut second);
+    let (equal, report) = bench.projecting.audit();
+    assert!(equal, "{report}");
+    second.stop();
+    bench.server.stop();
+}
+
+#[test]
+fn what_does_not_pass_by_itself_is_told_in_one_line_that_says_what_to_do() {
+    let dir = TestDir::new("projector-told");
+    let mut bench = Bench::start(&dir, 0x5eed_0b00);
+    let servers = bench.server.address().to_string();
+    let with = |postgres: &str| Projecting::new(dir.path(), &servers, postgres);
+
+    bench
+        .postgres
+        .ask("CREATE ROLE guest LOGIN PASSWORD 'right'; GRANT CREATE ON DATABASE owner TO guest");
+    let rules = bench.postgres.data().join("pg_hba.conf");
+    let old = fs::read_to_string(&rules).unwrap();
+    fs::write(&rules, format!("local all guest scram-sha-256\n{old}")).unwrap();
+    bench.postgres.ask("SELECT pg_reload_conf()");
+    thread::sleep(Duration::from_millis(300));
+    let guest = with(&bench.postgres.url_of("guest", OWNER));
+    let line = guest.clone().variable("PGPASSWORD", "wrong").fails_with(POSTGRES);
+    assert!(line.contains("refuses the login") && line.contains("--password-file"), "{line}");
+    let line = guest.variable("HOME", "/nonexistent").fails_with(POSTGRES);
+    assert!(line.contains("asks for what is not set") && line.contains("PGPASSWORD"), "{line}");
+
+    let line = with(&bench.postgres.url_of(OWNER, "nowhere")).fails_with(POSTGRES);
+    assert!(line.contains("nowhere") && line.contains("createdb"), "{line}");
+
+    bench.postgres.ask("CREATE ROLE poor LOGIN");
+    let line = with(&bench.postgres.url_of("poor", OWNER)).fails_with(POSTGRES);
+    assert!(line.contains("permission denied") && line.contains("CREATE"), "{line}");
+
+    let mut projector = bench.projecting.spawn();
+    bench.load(3, 500);
+    bench.comes_to_the_end(&mut projector);
+    projector.stop();
+
+    let versions = "walengine.schema_versions";
+    bench.postgres.ask(&format!("INSERT INTO {versions} VALUES (99, 'the future')"));
+    let line = bench.projecting.fails_with(SCHEMA);
+    assert!(line.contains("version 99") && line.contains("newer walengine-projector"), "{line}");
+    bench.postgres.ask(&format!("DELETE FROM {versions} WHERE version = 99"));
+
+    bench.postgres.ask("ALTER TABLE walengine.transfers RENAME COLUMN amount TO sum");
+    let line = bench.projecting.fails_with(SCHEMA);
+    assert!(line.contains("column amount") && line.contains("changed by hand"), "{line}");
+    bench.postgres.ask("ALTER TABLE walengine.transfers RENAME COLUMN sum TO amount");
+
+    bench.postgres.ask("ALTER TABLE walengine.accounts_p0000 RENAME TO gone");
+    let line = bench.projecting.fails_with(SCHEMA);
+    assert!(line.contains("accounts_p0000") && line.contains("missing"), "{line}");
+    bench.postgres.ask("ALTER TABLE walengine.gone RENAME TO accounts_p0000");
+
+    // While it runs, too, and without half a transaction.
+    let mut projector = bench.projecting.spawn();
+    projector.wait_to_say("projecting 1 partitions");
+    bench
+        .postgres
+        .ask("ALTER TABLE walengine.refused_events ADD COLUMN more text NOT NULL DEFAULT 'x'");
+    bench.postgres.ask("ALTER TABLE walengine.refused_events ALTER COLUMN more DROP DEFAULT");
+    let before = bench.postgres.ask("SELECT next_offset FROM walengine.positions");
+    let rows = bench.postgres.ask("SELECT count(*) FROM walengine.transfers");
+    bench.load(1, 500);
+    let by = Instant::now() + Duration::from_secs(20);
+    while projector.ended().is_none() && Instant::now() < by {
+        thread::sleep(Duration::from_millis(20));
+    }
+    let log = projector.log();
+    assert_eq!(projector.ended().and_then(|status| status.code()), Some(SCHEMA), "{log}");
+    assert!(log.lines().last().unwrap().contains("changed by hand"), "{log}");
+    assert_eq!(bench.postgres.ask("SELECT next_offset FROM walengine.positions"), before);
+    assert_eq!(bench.postgres.ask("SELECT count(*) FROM walengine.transfers"), rows);
+    bench.postgres.ask("ALTER TABLE walengine.refused_events DROP COLUMN more");
+    let mut projector = bench.projecting.spawn();
+    bench.comes_to_the_end(&mut projector);
+    projector.stop();
+    bench.server.stop();
+}
+
+#[test]
+fn another_log_is_not_taken_for_the_one_that_the_database_is_derived_from() {
+    let dir = TestDir::new("projector-other-log");
+    let mut bench = Bench::start(&dir, 0x5eed_0c00);
+    let mut projector = bench.projecting.spawn();
+    bench.load(3, 500);
+    bench.comes_to_the_end(&mut projector);
+    bench.server.stop();
+    let kept = dir.path().join("kept");
+    copy(&dir.path().join("data"), &kept);
+    bench.server = Launch::new(dir.path()).set("--partitions", "1").serve();
+    bench.client = bench.server.client();
+    projector.stop();
+    let servers = |server: &Server| server.address().to_string();
+    let from =
+        |server: &Server| Projecting::new(dir.path(), &servers(server), &bench.postgres.url());
+    let mut projector = from(&bench.server).spawn();
+    let batch = bench.mixed.batch(500);
+    bench.client.submit(PARTITION, &batch).unwrap();
+    let end = bench.client.list_accounts(PARTITION, None, 1, &[]).unwrap().next_offset.0;
+    projector.wait_until_at(&bench.postgres, &[end]);
+    thread::sleep(Duration::from_millis(2_500)); // what is due expires
+    projector.stop();
+
+    // The log was restored from an older copy.
+    let home = dir.path().join("restored");
+    fs::create_dir(&home).unwrap();
+    let restored = Launch::new(&home).data(&kept).set("--partitions", "1");
+    let mut server = restored.serve();
+    let line = from(&server).fails_with(OTHER_LOG);
+    assert!(line.contains("restored") && line.contains("rebuild"), "{line}");
+
+    // It has grown past the database's position, with another history.
+    let mut client = server.client();
+    let mut mixed = Mixed::new(0x5eed_0c01, PARTITION, 1);
+    for _ in 0..4 {
+        client.submit(PARTITION, &mixed.batch(500)).unwrap();
+    }
+    let line = from(&server).fails_with(OTHER_LOG);
+    assert!(line.contains("history") && line.contains("rebuild"), "{line}");
+    server.stop();
+
+    let home = dir.path().join("stranger");
+    fs::create_dir(&home).unwrap();
+    let mut stranger = Launch::new(&home).set("--partitions", "1").serve();
+    let line = from(&stranger).fails_with(OTHER_LOG);
+    assert!(line.contains("derived from cluster") && line.contains("--server"), "{line}");
+    stranger.stop();
+    bench.server.stop();
+}
+
+fn copy(from: &Path, to: &Path) {
+    let status = Command::new("cp").arg("-a").arg(from).arg(to).status().unwrap();
+    assert!(status.success());
+}
+
+/// What a server that is none sends after it was greeted.
+fn false_server(entries: Vec<u8>) -> std::net::SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    thread::spawn(move || {
+        for mut stream in listener.incoming().flatten() {
+            let entries = entries.clone();
+            thread::spawn(move || {
+                let mut header = [0; HEADER_BYTES];
+                while stream.read_exact(&mut header).is_ok() {
+                    let number =
+                        |at: usize| u32::from_le_bytes(header[at..at + 4].try_into().unwrap());
+                    let mut body = vec![0; number(24) as usize];
+                    stream.read_exact(&mut body).unwrap();
+                    let kind = u16::from_le_bytes(header[10..12].try_into().unwrap());
+                    let request = u64::from_le_bytes(header[16..24].try_into().unwrap());
+                    let head = FrameHead {
+                        request: RequestId(request),
+                        partition: PARTITION,
+                        deadline_millis: 0,
+                    };
+                    let mut out = Vec::new();
+                    let page = LogPage { next_offset: 5, durable_offset: 5, entries: &entries };
+                    let encoded = match kind {
+                        1 => encode_as(&mut out, Kind::HelloReply, head, &hello()),
+                        8 => encode_as(&mut out, Kind::LogPage, head, &page),
+                        9 => encode_as(&mut out, Kind::Feed, head, &page),
+                        _ => continue,
+                    };
+                    assert!(encoded.is_ok());
+                    if stream.write_all(&out).is_err() {
+                        return;
+                    }
+                }
+            });
+        }
+    });
+    address
+}
+
+fn hello() -> HelloReply<'static> {
+    HelloReply {
+        cluster: 7,
+        node: 1,
+        next_offset: 5,
+        durable_offset: 5,
+        partitions: 1,
+        is_leader: 1,
+        body_bytes_max: 1 << 20,
+        events_max: 8190,
+        inflight_max: 1024,
+        server_version: "false",
+        leader: "",
+    }
+}
+
+#[test]
+fn garbage_on_the_feed_is_told_and_nothing_of_it_is_written() {
+    let dir = TestDir::new("projector-garbage");
+    let postgres = Postgres::start(&dir.path().join("pg"));
+    let garbage: Vec<u8> = (0..400u32).map(|number| (number * 37 % 251) as u8).collect();
+    let address = false_server(garbage).to_string();
+    let line = Projecting::new(dir.path(), &address, &postgres.url()).fails_with(DAMAGED_FEED);
+    assert!(line.contains("does not continue the log") && line.contains("verify"), "{line}");
+    assert_eq!(postgres.ask("SELECT next_offset FROM walengine.positions"), "0");
+    assert_eq!(postgres.ask("SELECT count(*) FROM walengine.transfers"), "0");
+
+    // Not even frames: another protocol altogether.
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    thread::spawn(move || {
+        for mut stream in listener.incoming().flatten() {
+            let _ = stream.write_all(&[0x55; 4096]);
+        }
+    });
+    let line = Projecting::new(dir.path(), &address, &postgres.url()).fails_with(SERVER);
+    assert!(line.contains("does not speak walengine's protocol"), "{line}");
+}
