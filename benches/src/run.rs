@@ -22,6 +22,8 @@ use crate::targets::{self, Measured, Target};
 
 /// Election timeout of clusters: the default.
 pub const ELECTION: Duration = Duration::from_secs(1);
+/// Rounds of a case that may end without a figure.
+const LOST_MAX: usize = 3;
 /// Most raw commits in flight: past it a device of this class gains nothing.
 const RAW_DEPTH_MAX: usize = 64;
 /// The fixed rate is this part of the first round's peak.
@@ -222,12 +224,20 @@ impl Bench {
 
     fn measure(&self, case: Case) -> Result<CaseReport> {
         let (mut calm, mut restless) = (Vec::new(), Vec::new());
-        let mut rate = None;
+        let (mut rate, mut lost) = (None, 0);
         while calm.len() < self.arguments.rounds && restless.len() < self.thrown_away_max() {
-            let round = self.round(case, &mut rate)?;
-            if round.is_calm() { calm.push(round) } else { restless.push(round) }
+            match self.round(case, &mut rate) {
+                Ok(round) if round.is_calm() => calm.push(round),
+                Ok(round) => restless.push(round),
+                // A cluster whose leader was lost under load gives no figures; that it was, counts.
+                Err(error) if case.nodes > 1 && lost < LOST_MAX => {
+                    eprintln!("walengine-bench: {}: a round was lost: {error}", case.name());
+                    lost += 1;
+                }
+                Err(error) => return Err(error),
+            }
         }
-        let thrown_away = restless.len();
+        let thrown_away = restless.len() + lost;
         let none = calm.is_empty();
         let rounds = if none { restless } else { calm };
         Ok(CaseReport { case, rounds, thrown_away, restless: none })

@@ -16,7 +16,10 @@ use openraft::async_runtime::{Mpsc, MpscReceiver, MpscSender, Oneshot, OneshotSe
 use openraft::raft::{AppendEntriesResponse, StreamAppendResult};
 
 use super::outgoing::Outgoing;
-use super::{AGAIN_AFTER, CONNECT_WITHIN, Identity, SILENT_MAX, STREAM_REQUESTS, STREAM_RESULTS};
+use super::{
+    AGAIN_AFTER, APPEND_BYTES_MAX, CONNECT_WITHIN, Identity, SILENT_MAX, STREAM_REQUESTS,
+    STREAM_RESULTS,
+};
 use crate::executor::Runtime;
 use crate::local::Notify;
 use crate::peer::limits::SNAPSHOT_CHUNK_BYTES_MAX;
@@ -85,12 +88,16 @@ struct Connection {
     /// Since when the peer owes an answer and has said nothing.
     silent_since: Cell<Option<Duration>>,
     appends: Cell<usize>,
+    /// Bytes of bodies in them.
+    append_bytes: Cell<u64>,
+    /// Wakes when appends were answered, or never will be.
+    answers: Notify,
     traffic: Rc<Cell<Traffic>>,
 }
 
 enum Pending {
     Call(OneshotSenderOf<Types, Answered>),
-    Append { stream: u64, results: ResultSender },
+    Append { stream: u64, bytes: u64, results: ResultSender },
 }
 
 impl Connection {
@@ -102,6 +109,8 @@ impl Connection {
             pending: RefCell::default(),
             silent_since: Cell::new(None),
             appends: Cell::new(0),
+            append_bytes: Cell::new(0),
+            answers: Notify::new(),
             traffic,
         }
     }
@@ -134,17 +143,17 @@ impl Connection {
         self.silent_since.set(None);
         let pending = self.pending.borrow_mut().remove(&request);
         match (pending, message) {
-            (Some(Pending::Append { stream, results }), Message::AppendReply(result)) => {
-                self.appends.set(self.appends.get() - 1);
+            (Some(Pending::Append { stream, bytes, results }), Message::AppendReply(result)) => {
+                self.ends(1, bytes);
                 if result.is_err() {
                     self.forget(stream);
                 }
                 // The group may have given the stream up.
                 let _ = results.send(result).await;
             }
-            (Some(Pending::Append { stream, .. }), _) => {
+            (Some(Pending::Append { stream, bytes, .. }), _) => {
                 // The stream breaks: its results end.
-                self.appends.set(self.appends.get() - 1);
+                self.ends(1, bytes);
                 self.forget(stream);
             }
             (Some(Pending::Call(asked)), message) => {
@@ -156,11 +165,34 @@ impl Connection {
 
     /// Nothing more of this stream will be answered.
     fn forget(&self, stream: u64) {
-        let mut pending = self.pending.borrow_mut();
-        let before = pending.len();
-        pending
-            .retain(|_, one| !matches!(one, Pending::Append { stream: of, .. } if *of == stream));
-        self.appends.set(self.appends.get() - (before - pending.len()));
+        let (mut appends, mut append_bytes) = (0, 0);
+        self.pending.borrow_mut().retain(|_, one| match one {
+            Pending::Append { stream: of, bytes, .. } if *of == stream => {
+                (appends, append_bytes) = (appends + 1, append_bytes + *bytes);
+                false
+            }
+            _ => true,
+        });
+        self.ends(appends, append_bytes);
+    }
+
+    /// So many appends are under way no more.
+    fn ends(&self, appends: usize, bytes: u64) {
+        self.appends.set(self.appends.get() - appends);
+        self.append_bytes.set(self.append_bytes.get() - bytes);
+        self.answers.notify_all();
+    }
+
+    /// Completes when the peer has answered enough to be sent more, or the connection is gone.
+    async fn room(&self) {
+        self.out.room().await;
+        loop {
+            let answers = self.answers.changed();
+            if self.append_bytes.get() < APPEND_BYTES_MAX || self.out.has_ended() {
+                return;
+            }
+            or(answers, self.out.ended()).await;
+        }
     }
 }
 
@@ -384,17 +416,20 @@ impl<R: Runtime> Dialer<R> {
         let stream = connection.next_stream.get();
         connection.next_stream.set(stream + 1);
         while let Some(mut append) = requests.recv().await {
-            connection.out.room().await;
+            connection.room().await;
             // More than a frame holds: the rest is asked for again by what is answered.
             append.entries.truncate(fitting(&append.entries));
             let request = connection.request_id();
             let results = results.clone();
-            connection.pending.borrow_mut().insert(request, Pending::Append { stream, results });
+            let bytes = append.entries.iter().map(body_bytes).sum::<u64>();
+            let pending = Pending::Append { stream, bytes, results };
+            connection.pending.borrow_mut().insert(request, pending);
             connection.appends.set(connection.appends.get() + 1);
+            connection.append_bytes.set(connection.append_bytes.get() + bytes);
             if !append.entries.is_empty() {
                 let mut traffic = connection.traffic.get();
                 traffic.appends += 1;
-                traffic.append_bytes += append.entries.iter().map(body_bytes).sum::<u64>();
+                traffic.append_bytes += bytes;
                 traffic.appends_inflight_max =
                     traffic.appends_inflight_max.max(connection.appends.get());
                 connection.traffic.set(traffic);

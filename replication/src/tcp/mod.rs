@@ -24,6 +24,10 @@ pub const AGAIN_AFTER: (Duration, Duration) =
     (Duration::from_millis(20), Duration::from_millis(500));
 /// Bytes that may wait to be sent on a connection; past it those who have more to say wait.
 pub const OUT_BYTES_MAX: usize = 8 << 20;
+/// Bytes of bodies that a peer may have been sent and not answered; one append may pass it. What is
+/// behind them waits for as long as they take, a leader's sign of life included: on a disk that
+/// takes 100 MB/s this is a sixth of a second.
+pub const APPEND_BYTES_MAX: u64 = 16 << 20;
 /// Requests of a stream that may be on their way between the group and the connection.
 pub const STREAM_REQUESTS: usize = 32;
 /// Answers of a stream that may be on their way back.
