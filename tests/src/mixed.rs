@@ -98,7 +98,7 @@ impl Mixed {
         match self.rng.below(40) {
             0..=5 => {
                 transfer.flags = TransferFlags::PENDING;
-                transfer.timeout_seconds = if self.rng.percent(30) { 1 } else { 0 };
+                transfer.timeout_seconds = u32::from(self.rng.percent(30));
                 self.pendings.push((transfer.id, transfer.amount.0 as u64));
             }
             6..=9 if !self.pendings.is_empty() => {
