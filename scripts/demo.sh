@@ -53,7 +53,8 @@ project() {
 catch_up() {
   local lag=
   for _ in $(seq 200); do
-    lag=$("$projector" status 2>/dev/null | awk 'NR > 1 { sum += $4; rows++ } END { if (rows) print sum }')
+    lag=$("$projector" status 2>/dev/null |
+      awk 'NR > 1 { sum += $4; rows++ } END { if (rows) print sum }') || true # not there yet
     [ "$lag" = 0 ] && return
     kill -0 "$projecting" 2>/dev/null || { tail -n 3 "$work/projector.log" >&2; projecting=""; exit 1; }
     sleep 0.1

@@ -32,6 +32,7 @@ if [ -z "$filter" ]; then
   cargo clippy --workspace --all-targets -- -D warnings
 fi
 need_postgres
+need_commands openssl:openssl
 cargo build --package walengine --package walengine-projector
 if [ -n "$filter" ]; then
   exec cargo test --package walengine-tests --test walengine -- "$filter"

@@ -167,12 +167,35 @@ pub fn run(arguments: Arguments) -> ExitCode {
 }
 
 async fn dispatch(arguments: Arguments) -> Result<(), Fatal> {
-    match arguments.command {
-        None => project(arguments.run).await,
-        Some(Command::Audit(arguments)) => run_audit(&arguments.sides).await,
-        Some(Command::Rebuild(arguments)) => run_rebuild(&arguments.sides, arguments.anew).await,
-        Some(Command::Status(arguments)) => status::run(&arguments.sides).await,
-        Some(Command::WaitFor(arguments)) => {
+    // Watching for signals comes first, so that a managed server is never left behind.
+    let mut signals = Signals::watch()?;
+    let is_command = arguments.command.is_some();
+    let work = async {
+        match arguments.command {
+            None => project(arguments.run).await,
+            Some(command) => run_command(command).await,
+        }
+    };
+    tokio::select! {
+        result = work => result,
+        signal = signals.next() => {
+            if is_command {
+                let message = format!("{signal}: interrupted; run it again, it goes on");
+                return Err(Fatal::new(Reason::Interrupted, message));
+            }
+            // A transaction that is under way is taken back, and written again at the next start.
+            tracing::info!("{signal}: stopping");
+            Ok(())
+        }
+    }
+}
+
+async fn run_command(command: Command) -> Result<(), Fatal> {
+    match command {
+        Command::Audit(arguments) => run_audit(&arguments.sides).await,
+        Command::Rebuild(arguments) => run_rebuild(&arguments.sides, arguments.anew).await,
+        Command::Status(arguments) => status::run(&arguments.sides).await,
+        Command::WaitFor(arguments) => {
             let WaitArguments { token, timeout, sides } = arguments;
             status::wait(&sides, token, Duration::from_secs(timeout)).await
         }
@@ -260,21 +283,11 @@ pub async fn with_progress<T>(
 
 async fn project(arguments: RunArguments) -> Result<(), Fatal> {
     let RunArguments { sides, metrics } = arguments;
-    // Listening for signals comes first, so that a managed server is never left behind.
-    let mut signals = Signals::watch()?;
-    let mut managed = None;
+    let mut managed = None; // stopped when this ends
     let target = match &sides.managed_postgres {
         None => sides.target()?,
         Some(directory) => managed.insert(Managed::start(directory)?).target(),
     };
     let database = Database::new(target, &sides.schema)?;
-    let service = Service { servers: sides.servers(), database, metrics };
-    tokio::select! {
-        result = service.run() => result,
-        signal = signals.next() => {
-            // A transaction that is under way is taken back, and written again at the next start.
-            tracing::info!("{signal}: stopping");
-            Ok(())
-        }
-    }
+    Service { servers: sides.servers(), database, metrics }.run().await
 }

@@ -24,6 +24,7 @@ pub async fn bind(address: SocketAddr) -> Result<TcpListener, Fatal> {
         let message = format!("cannot listen on {address}: {error}; name another with --metrics");
         Fatal::new(Reason::Listen, message)
     })?;
+    let address = listener.local_addr().unwrap_or(address);
     tracing::info!("metrics on http://{address}/metrics");
     Ok(listener)
 }

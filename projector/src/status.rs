@@ -8,6 +8,7 @@ use crate::cli::Sides;
 use crate::database::within;
 use crate::fatal::{Fatal, Reason};
 use crate::metrics::lag_seconds;
+use crate::trouble::Trouble;
 use crate::values::Time;
 use crate::{position, schema, service};
 
@@ -29,7 +30,7 @@ pub async fn run(sides: &Sides) -> Result<(), Fatal> {
         let end = end.0.max(position.next_offset.0);
         let row = within(connection.query_one(&written, &[&i32::from(partition.0)])).await?;
         let Time(written_at): Time =
-            row.try_get(0).map_err(|error| Fatal::from(crate::trouble::Trouble::from(error)))?;
+            row.try_get(0).map_err(|error| Fatal::from(Trouble::from(error)))?;
         let lag = end - position.next_offset.0;
         let behind = lag_seconds(lag, position.time.unwrap_or(Timestamp(0)));
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
@@ -50,9 +51,16 @@ pub async fn wait(sides: &Sides, token: Token, timeout: Duration) -> Result<(), 
     let call =
         format!("SELECT {}($1, make_interval(secs => $2))", database.name("walengine_wait_for"));
     let text = token.to_string();
-    let row = within(connection.query_one(&call, &[&text, &timeout.as_secs_f64()])).await?;
-    let visible: bool =
-        row.try_get(0).map_err(|error| Fatal::from(crate::trouble::Trouble::from(error)))?;
+    let answer = connection.query_one(&call, &[&text, &timeout.as_secs_f64()]).await;
+    let row = answer.map_err(|error| match error.as_db_error() {
+        // What the function itself refuses: another cluster's token, mostly.
+        Some(refusal) if refusal.hint().is_some() => {
+            let (message, hint) = (refusal.message(), refusal.hint().unwrap_or_default());
+            Fatal::new(Reason::OtherLog, format!("{message}: {hint}"))
+        }
+        _ => Trouble::from(error).into(),
+    })?;
+    let visible: bool = row.try_get(0).map_err(|error| Fatal::from(Trouble::from(error)))?;
     if visible {
         return Ok(());
     }

@@ -23,6 +23,8 @@ pub struct Postgres {
     binaries: PathBuf,
     user: Option<(u32, u32)>,
     child: Option<Child>,
+    settings: Vec<String>,
+    port: u16,
 }
 
 /// How a server is stopped.
@@ -57,7 +59,15 @@ impl Postgres {
             chown(data.parent().unwrap(), Some(user), Some(group)).unwrap();
         }
         let (directory, data) = (directory.to_owned(), data.to_owned());
-        let mut postgres = Self { directory, data, binaries: binaries(), user, child: None };
+        let mut postgres = Self {
+            directory,
+            data,
+            binaries: binaries(),
+            user,
+            child: None,
+            settings: Vec::new(),
+            port: 5432,
+        };
         let data = postgres.data.to_str().unwrap().to_owned();
         let made = postgres.command("initdb", &["-A", "trust", "-U", OWNER, "-N", "-D", &data]);
         assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
@@ -73,6 +83,7 @@ impl Postgres {
         for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("PG")) {
             command.env_remove(name);
         }
+        command.env("PGPORT", self.port.to_string());
         if let Some((user, group)) = self.user {
             command.uid(user).gid(group);
         }
@@ -95,6 +106,9 @@ impl Postgres {
             let mut postgres = self.program("postgres");
             postgres.arg("-D").arg(&self.data).arg("-k").arg(&self.directory);
             postgres.args(["-c", "listen_addresses=", "-c", "max_wal_size=2GB"]);
+            for setting in &self.settings {
+                postgres.args(["-c", setting]);
+            }
             postgres.stdout(Stdio::null()).stderr(log);
             let mut child = postgres.spawn().unwrap();
             loop {
@@ -112,6 +126,48 @@ impl Postgres {
             assert!(Instant::now() < by, "PostgreSQL does not start: {}", self.log());
             std::thread::sleep(LOOK_EVERY);
         }
+    }
+
+    /// Restarts it on a port of the loopback interface, with TLS by a certificate for `localhost`
+    /// that an authority of its own has signed; gives the port and the authority's file. The user
+    /// gets in by password.
+    ///
+    /// # Panics
+    /// If openssl is missing, or the server does not start.
+    pub fn serve_tls(&mut self, user: &str) -> (u16, PathBuf) {
+        let script = format!(
+            "set -e; umask 077
+             openssl req -x509 -newkey rsa:2048 -nodes -keyout ca.key -out ca.crt -subj /CN=ca -days 9
+             openssl req -newkey rsa:2048 -nodes -keyout tls.key -out tls.csr -subj /CN=localhost
+             printf 'subjectAltName=DNS:localhost\nbasicConstraints=CA:FALSE\n' >tls.ext
+             openssl x509 -req -in tls.csr -CA ca.crt -CAkey ca.key -CAcreateserial -out tls.crt \
+                 -days 9 -extfile tls.ext
+             printf 'local all all trust\nhostssl all {user} 127.0.0.1/32 scram-sha-256\n' \
+                 >{}/pg_hba.conf",
+            self.data.display()
+        );
+        let mut shell = Command::new("sh");
+        shell.current_dir(&self.directory).args(["-c", &script]);
+        if let Some((user, group)) = self.user {
+            shell.uid(user).gid(group);
+        }
+        let made = shell.output().unwrap();
+        assert!(made.status.success(), "openssl: {}", String::from_utf8_lossy(&made.stderr));
+        let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = free.local_addr().unwrap().port();
+        drop(free);
+        self.stop(Stop::Fast);
+        let file = |name: &str| self.directory.join(name).display().to_string();
+        self.settings = vec![
+            "listen_addresses=127.0.0.1".to_owned(),
+            format!("port={port}"),
+            "ssl=on".to_owned(),
+            format!("ssl_cert_file={}", file("tls.crt")),
+            format!("ssl_key_file={}", file("tls.key")),
+        ];
+        self.port = port;
+        self.serve();
+        (port, self.directory.join("ca.crt"))
     }
 
     /// Ends it.

@@ -1,6 +1,6 @@
 //! Does the audit find what was changed behind its back, and nothing else? And may anybody change it?
 
-use std::fmt::Write as _;
+use std::io::{Read as _, Write as _};
 use std::thread;
 use std::time::Duration;
 
@@ -20,7 +20,8 @@ const EXPIRED_AFTER: Duration = Duration::from_millis(2_500);
 
 /// A server, a database, and a projector between them.
 struct Bench {
-    dir: TestDir,
+    /// Removed at the end.
+    _dir: TestDir,
     postgres: Postgres,
     server: Server,
     projecting: Projecting,
@@ -34,8 +35,8 @@ impl Bench {
         let server = Launch::new(dir.path()).set("--partitions", "2").serve();
         let address = server.address().to_string();
         let projecting = Projecting::new(dir.path(), &address, &postgres.url());
-        let projector = projecting.spawn();
-        Self { dir, postgres, server, projecting, projector }
+        let projector = projecting.clone().set("--metrics", "127.0.0.1:0").spawn();
+        Self { _dir: dir, postgres, server, projecting, projector }
     }
 
     fn load(&mut self, seed: u64) -> Folded {
@@ -166,6 +167,30 @@ fn audit_names_every_kind_of_change() {
     bench.server.stop();
 }
 
+fn metrics_tell_how_far_it_is(bench: &Bench) {
+    let log = bench.projector.log();
+    let (_, behind) = log.split_once("metrics on http://").expect("it says where");
+    let address = behind.split('/').next().unwrap();
+    let mut stream = std::net::TcpStream::connect(address).unwrap();
+    stream.write_all(b"GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n").unwrap();
+    let mut text = String::new();
+    stream.read_to_string(&mut text).unwrap();
+    assert!(text.starts_with("HTTP/1.1 200 OK"), "{text}");
+    for partition in 0..PARTITIONS {
+        let next = "SELECT next_offset FROM walengine.positions WHERE partition =";
+        let next = bench.postgres.ask(&format!("{next} {partition}"));
+        for (name, value) in
+            [("next_offset", next.as_str()), ("lag_records", "0"), ("lag_seconds", "0")]
+        {
+            let line = format!("walengine_projector_{name}{{partition=\"{partition}\"}} {value}");
+            assert!(text.lines().any(|found| found == line), "{line}: {text}");
+        }
+        let quantile =
+            format!("transaction_seconds{{partition=\"{partition}\",quantile=\"0.99\"}}");
+        assert!(text.contains(&quantile), "{text}");
+    }
+}
+
 #[test]
 fn readers_read_and_change_nothing_and_wait_for_their_writes() {
     let mut bench = Bench::start("projector-readers");
@@ -237,14 +262,13 @@ fn readers_read_and_change_nothing_and_wait_for_their_writes() {
     let blind = "BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT walengine.walengine_wait_for(";
     assert!(answer(format!("{blind}'{far}')")).unwrap_err().contains("can't see"));
 
-    let mut waited = String::new();
     let run = bench.projecting.run(&["wait-for", &far, "--timeout", "1"]);
-    let _ = write!(waited, "{}", String::from_utf8_lossy(&run.stderr));
+    let waited = String::from_utf8_lossy(&run.stderr);
     assert_eq!(run.status.code(), Some(1), "{waited}");
     let status = bench.projecting.run(&["status"]);
     let status = String::from_utf8_lossy(&status.stdout).into_owned();
     assert_eq!(status.lines().count(), 1 + usize::from(PARTITIONS), "{status}");
-    assert!(bench.dir.path().exists());
+    metrics_tell_how_far_it_is(&bench);
     bench.projector.stop();
     bench.server.stop();
 }

@@ -394,3 +394,48 @@ fn garbage_on_the_feed_is_told_and_nothing_of_it_is_written() {
     let line = Projecting::new(dir.path(), &address, &postgres.url()).fails_with(SERVER);
     assert!(line.contains("does not speak walengine's protocol"), "{line}");
 }
+
+#[test]
+fn tls_is_spoken_and_the_servers_certificate_is_verified() {
+    let dir = TestDir::new("projector-tls");
+    let mut bench = Bench::start(&dir, 0x5eed_0e00);
+    bench.postgres.ask("CREATE ROLE ledger LOGIN PASSWORD 'se cret'");
+    bench.postgres.ask("CREATE DATABASE ledger OWNER ledger");
+    let (port, authority) = bench.postgres.serve_tls("ledger");
+    let password = dir.path().join("password");
+    fs::write(&password, "se cret\n").unwrap();
+    let servers = bench.server.address().to_string();
+    let with = |host: &str, more: &str| {
+        let url = format!("postgres://ledger@{host}:{port}/ledger?{more}");
+        Projecting::new(dir.path(), &servers, &url)
+            .set("--password-file", password.to_str().unwrap())
+    };
+    let authority = format!("sslrootcert={}", authority.display());
+    let verified = with("localhost", &format!("sslmode=verify-full&{authority}"));
+    let mut projector = verified.spawn();
+    projector.wait_to_say("projecting 1 partitions");
+    bench.load(2, 100);
+    let end = bench.end();
+    let token = format!("{:032x}-0-{}", bench.client.info().cluster.0, end - 1);
+    let waited = verified.run(&["wait-for", &token]);
+    assert_eq!(waited.status.code(), Some(0), "{}", String::from_utf8_lossy(&waited.stderr));
+    let stranger = verified.run(&["wait-for", "1-0-1"]);
+    let said = String::from_utf8_lossy(&stranger.stderr).into_owned();
+    assert_eq!(stranger.status.code(), Some(OTHER_LOG), "{said}");
+    assert!(said.contains("the token is of cluster"), "{said}");
+    projector.stop();
+
+    let other_name = with("127.0.0.1", &format!("sslmode=verify-full&{authority}"));
+    let line = other_name.fails_with(POSTGRES);
+    assert!(line.contains("no TLS") && line.contains("not valid for name"), "{line}");
+    let line = with("localhost", "sslmode=verify-full").fails_with(POSTGRES);
+    assert!(line.contains("no TLS") && line.contains("UnknownIssuer"), "{line}");
+    let line = with("localhost", "sslmode=disable").fails_with(POSTGRES);
+    assert!(line.contains("no encryption"), "{line}");
+    let mut projector = with("127.0.0.1", &format!("sslmode=verify-ca&{authority}"))
+        .log_to(&dir.path().join("verify-ca.log"))
+        .spawn();
+    projector.wait_to_say("projecting 1 partitions");
+    projector.stop();
+    bench.server.stop();
+}
