@@ -58,8 +58,6 @@ pub const WRITE_WITHIN: Duration = Duration::from_secs(30);
 pub const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// How long a stopping shard waits for its connections' last answers to leave.
 pub const LINGER: Duration = Duration::from_secs(1);
-/// A partition in a group waits no longer than this for the core to turn from clients to consensus.
-pub const CONSENSUS_WITHIN: Duration = Duration::from_millis(2);
 /// Bytes of entries in one frame of a subscription.
 pub const FEED_PAGE_BYTES: u64 = 256 << 10;
 /// How long a read waits at most for the state that it asks for.

@@ -2,7 +2,6 @@
 
 use std::cell::RefCell;
 use std::rc::Rc;
-use std::sync::Arc;
 use std::time::Duration;
 
 use glommio::net::{TcpListener, TcpStream};
@@ -21,7 +20,7 @@ use super::opening::{Restored, of_partition, open_failed, restore};
 use super::replica::Replica;
 use super::replicated::{GroupTiming, Replicated};
 use super::request::Identity;
-use super::{Beginning, Handed, LocalNode, Port, Shard, spawn_into};
+use super::{Handed, LocalNode, Port, Shard, ShardStart};
 use crate::fatal::{Fatal, Reason};
 use crate::limits::FRAME_WITHIN;
 use crate::node::Shared;
@@ -88,13 +87,8 @@ pub async fn format(
 }
 
 /// Opens this shard's partitions and joins them to their groups. The executor must be entered.
-pub async fn open(
-    shard: usize,
-    shared: Arc<Shared>,
-    beginning: Beginning,
-    runtime: GlommioRuntime,
-) -> Result<Vec<Joined>, Fatal> {
-    let Shared { config, superblock, .. } = &*shared;
+pub async fn open(start: &ShardStart, runtime: GlommioRuntime) -> Result<Vec<Joined>, Fatal> {
+    let Shared { config, superblock, .. } = &*start.shared;
     let disk = GlommioDisk::new(&config.data);
     let Some(cluster) = &config.cluster else {
         return Err(Fatal::new(
@@ -110,7 +104,7 @@ pub async fn open(
         election_millis: (millis / 4, millis / 2),
     };
     let mut joined = Vec::new();
-    for number in (shard..usize::from(superblock.partitions)).step_by(config.cores) {
+    for number in (start.shard..usize::from(superblock.partitions)).step_by(config.cores) {
         let partition = PartitionId(number as u16);
         let started = runtime.elapsed();
         let log_config = LogConfig {
@@ -129,8 +123,8 @@ pub async fn open(
         let dialer = Dialer::new(PeerIdentity { cluster, node, partition, partitions }, runtime);
         let identity = Identity { cluster, partition, node };
         let mut restored = Restored { ledger, from, members };
-        if is_new && !beginning.sources.is_empty() {
-            let sources = &beginning.sources;
+        if is_new && !start.beginning.sources.is_empty() {
+            let sources = &start.beginning.sources;
             let copied = copying::copy(&dialer, sources, &opened.log, &runtime, identity, restored);
             restored = copied.await.map_err(|fatal| of_partition(partition, &fatal))?;
         }
@@ -141,8 +135,8 @@ pub async fn open(
         let group = Replicated::open(identity, log, apply, runtime, dialer.clone(), timing).await;
         let group =
             group.map_err(|why| of_partition(partition, &Fatal::new(Reason::Damaged, why)))?;
-        if is_new && !beginning.founders.is_empty() {
-            let founded = group.raft().initialize((*beginning.founders).clone()).await;
+        if is_new && !start.beginning.founders.is_empty() {
+            let founded = group.raft().initialize((*start.beginning.founders).clone()).await;
             founded.map_err(|error| {
                 of_partition(partition, &Fatal::new(Reason::Damaged, error.to_string()))
             })?;
@@ -280,5 +274,5 @@ pub(super) fn serve(
     let gate = Gate { group: joined.group.clone(), node: shard.node.clone() };
     let (runtime, refusals) = (shard.runtime, shard.node.refusals.clone());
     let served = accept::serve(stream, received, identity, gate, runtime, refusals);
-    drop(spawn_into(shard.consensus, within(runtime, served)).detach()); // on its own
+    runtime.spawn(within(runtime, served));
 }

@@ -38,7 +38,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use glommio::net::{AcceptedTcpStream, TcpStream};
-use glommio::{Latency, LocalExecutorBuilder, Placement, Shares, TaskQueueHandle};
+use glommio::{LocalExecutorBuilder, Placement};
 use walengine_net::model::PartitionId;
 use walengine_replication::gossip::NodeView;
 use walengine_replication::membership::Policy;
@@ -50,7 +50,7 @@ use crate::config::Config;
 use crate::control::Order;
 use crate::control::view::ClusterView;
 use crate::fatal::{Fatal, Reason};
-use crate::limits::{CONSENSUS_WITHIN, EXPIRE_EVERY, FRAME_WITHIN, LINGER, LOOK_EVERY};
+use crate::limits::{EXPIRE_EVERY, FRAME_WITHIN, LINGER, LOOK_EVERY};
 use crate::node::Shared;
 use crate::runtime::Runtime;
 use crate::runtime_glommio::GlommioRuntime;
@@ -187,7 +187,6 @@ struct Shard {
     groups: Vec<groups::Joined>,
     others: Vec<flume::Sender<Handed>>,
     control: Option<flume::Sender<Order>>,
-    consensus: TaskQueueHandle,
     number: usize,
     scratch: Rc<RefCell<Scratch>>,
     runtime: GlommioRuntime,
@@ -196,29 +195,11 @@ struct Shard {
     named: Cell<usize>,
 }
 
-/// Consensus is a queue of tasks of its own: behind dozens of large batches to be decided, a leader
-/// would not show itself for longer than its lease.
-fn consensus_queue() -> TaskQueueHandle {
-    let latency = Latency::Matters(CONSENSUS_WITHIN);
-    glommio::executor().create_task_queue(Shares::default(), latency, "consensus")
-}
-
-/// Spawns into a queue, on which everything that the task spawns stays.
-fn spawn_into<T: 'static>(
-    queue: TaskQueueHandle,
-    task: impl Future<Output = T> + 'static,
-) -> glommio::Task<T> {
-    glommio::spawn_local_into(task, queue).expect("the queue lives as long as the executor")
-}
-
 async fn run(mut start: ShardStart) -> Result<(), Fatal> {
     let runtime = GlommioRuntime::new();
-    let consensus = consensus_queue();
     let (mut partitions, mut stores, mut groups) = (Vec::new(), Vec::new(), Vec::new());
     let served = if start.shared.superblock.replicated {
-        let (shared, beginning) = (start.shared.clone(), start.beginning.clone());
-        let opened = groups::open(start.shard, shared, beginning, runtime);
-        groups = spawn_into(consensus, within(runtime, opened)).await?;
+        groups = groups::open(&start, runtime).await?;
         groups.iter().map(|joined| Served::Group(joined.group.clone())).collect()
     } else {
         (partitions, stores) = open_partitions(&start, &runtime).await?;
@@ -237,7 +218,6 @@ async fn run(mut start: ShardStart) -> Result<(), Fatal> {
         groups,
         others: start.others,
         control: start.control,
-        consensus,
         number: start.shard,
         scratch: Rc::default(),
         runtime,
@@ -258,7 +238,7 @@ async fn run(mut start: ShardStart) -> Result<(), Fatal> {
     let mut tasks = vec![glommio::spawn_local(take_handed(shard.clone(), start.handed))];
     if let Some(listener) = start.peer_listener.take() {
         let accepting = groups::accept_peers(shard.clone(), adopt(listener));
-        tasks.push(spawn_into(consensus, accepting));
+        tasks.push(glommio::spawn_local(accepting));
     }
     // The control thread may have given up on another shard's failure; the command tells.
     let _ = start.report.send(Ok(()));
