@@ -3,7 +3,7 @@
 //! Half load is half of what 64 connections with one transfer each reach on the healthy cluster,
 //! sent at a fixed rate; latency counts from when a request should have been sent.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -307,12 +307,13 @@ impl Faults<'_> {
             loading.join().map_err(|_| crate::error::Failed("the load has panicked".into()))??;
             seen
         })?;
-        let took = caught_up.saturating_sub(first);
-        let rate_mb = ratio(bytes, 1) / 1e6 / took.as_secs_f64();
+        let copied_mb = copied_mb(&cluster.nodes[place].data.with_extension("log"))?;
+        let rate_mb = (copied_mb + ratio(bytes, 1) / 1e6) / caught_up.as_secs_f64();
         let p99s = meanwhile.lock().map_or_else(|_| Vec::new(), |values| values.clone());
         self.figure("seconds from start to the first entry", vec![first.as_secs_f64()]);
-        self.figure("seconds from there until caught up", vec![took.as_secs_f64()]);
-        self.figure("MB of log sent", vec![ratio(bytes, 1) / 1e6]);
+        self.figure("seconds from start until caught up", vec![caught_up.as_secs_f64()]);
+        self.figure("MB of log copied", vec![copied_mb]);
+        self.figure("MB of log sent by consensus", vec![ratio(bytes, 1) / 1e6]);
         let rate_mb = self.figure("MB/s of log", vec![rate_mb]);
         let ratios = p99s.iter().map(|p99| p99 / healthy.median).collect();
         self.figure("leader's p99 us while a node joins, each second", p99s);
@@ -348,6 +349,16 @@ impl Faults<'_> {
         self.target(what, 3.0, true, Some(most), &from);
         Ok(())
     }
+}
+
+/// What a node says that it has copied of the log before it joined its group, in MB.
+fn copied_mb(log: &Path) -> Result<f64> {
+    let said = std::fs::read_to_string(log).during("reading a node's log")?;
+    let mib = said.lines().find_map(|line| {
+        let (_, behind) = line.split_once(": copied ")?;
+        behind.split_once(" entries, ")?.1.split_once(" MiB")?.0.parse::<u32>().ok()
+    });
+    Ok(mib.map_or(0.0, |mib| f64::from(mib) * 1.048_576))
 }
 
 /// When the first entry went to the newest node, how many bytes did until it was caught up, and when
