@@ -6,6 +6,7 @@ use std::sync::Mutex;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use walengine_net::entry::HEADER_BYTES;
 use walengine_net::frame::Kind;
 use walengine_net::message::{Entries, ErrorCode, Freshness, LogPage, ReadLog};
 use walengine_net::model::{Offset, PartitionId};
@@ -182,7 +183,8 @@ fn ask(wire: &mut Wire) -> Option<Offset> {
     Some(answer.0)
 }
 
-/// The whole log below `end` by a node's own answer.
+/// The entries with records below `end` by a node's own answer. What stands behind them may differ
+/// from node to node: by the time that the next one is asked, a new leader may have written there.
 pub fn log_of(nodes: &Nodes, node: usize, end: Offset) -> Vec<u8> {
     let mut wire = nodes.wire(node);
     let (mut log, mut from) = (Vec::new(), Offset(0));
@@ -203,6 +205,10 @@ pub fn log_of(nodes: &Nodes, node: usize, end: Offset) -> Vec<u8> {
         log.extend_from_slice(&page.entries);
         from = Offset(page.next_offset.to_native());
     }
+    let below =
+        Entries::new(&log).map(Result::unwrap).take_while(|(it, _)| it.meta.base_offset < end);
+    let bytes = below.map(|(_, body)| HEADER_BYTES + body.len()).sum();
+    log.truncate(bytes);
     log
 }
 
