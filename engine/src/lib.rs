@@ -6,6 +6,7 @@ pub mod cli;
 pub mod config;
 pub mod control;
 pub mod fatal;
+pub mod feed;
 pub mod ledger;
 pub mod limits;
 pub mod lock;

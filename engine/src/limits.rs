@@ -60,6 +60,16 @@ pub const LOOK_EVERY: Duration = Duration::from_secs(1);
 pub const LINGER: Duration = Duration::from_secs(1);
 /// Bytes of entries in one frame of a subscription.
 pub const FEED_PAGE_BYTES: u64 = 256 << 10;
+/// Lists of committed entries, and bytes in them, on their way from a partition to the feed.
+pub const FEED_NOTICES_MAX: usize = 256;
+/// See [`FEED_NOTICES_MAX`].
+pub const FEED_QUEUE_BYTES_MAX: usize = 16 << 20;
+/// Bytes of a partition's newest entries that the feed keeps while somebody is near the end.
+pub const FEED_RECENT_BYTES_MAX: usize = 16 << 20;
+/// Connections on their way to the feed.
+pub const FEED_SUBSCRIBERS_MAX: usize = 64;
+/// Frames on their way between a connection on the feed and its session, in each direction.
+pub const FEED_FRAMES_MAX: usize = 32;
 /// How long a read waits at most for the state that it asks for.
 pub const READ_WAIT_MAX: Duration = Duration::from_secs(30);
 /// Look-ups and pages of the log that one connection may have in work.

@@ -17,6 +17,7 @@ use crate::control::dropped::Dropped;
 use crate::control::joining::{self, Joined};
 use crate::control::{Control, Event, Order, forming};
 use crate::fatal::{Fatal, Reason};
+use crate::feed::Feed;
 use crate::limits::{
     COMMANDS_MAX, HANDOVERS_MAX, LEAVE_WITHIN, LISTEN_BACKLOG, LISTEN_WITHIN, SPACE_EVERY,
 };
@@ -285,6 +286,7 @@ fn run(
     let (handover_in, handover_out): (Vec<_>, Vec<_>) =
         (0..cores).map(|_| flume::bounded(HANDOVERS_MAX)).unzip();
     let (report, reports) = flume::bounded(2 * cores);
+    let feed = Feed::start(&shared.config, &shared.superblock)?;
     let mut commands = Vec::new();
     let mut threads = Vec::new();
     let share = |listener: &TcpListener| {
@@ -300,6 +302,7 @@ fn run(
             listener: share(&sockets.clients)?,
             peer_listener: sockets.peers.as_ref().map(share).transpose()?,
             beginning: beginning.clone(),
+            feed: feed.ways.clone(),
             handed,
             others: handover_in.clone(),
             commands: commanded,
@@ -327,6 +330,7 @@ fn run(
     for thread in threads {
         ended = ended.and_then(|end| thread.join().map(|()| end));
     }
+    feed.stop();
     ended
 }
 

@@ -10,15 +10,21 @@ use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize};
 use std::time::{Duration, Instant};
 
 use walengine::config::ServeOptions;
+use walengine::feed::connection::Connection;
+use walengine::feed::published::Published;
+use walengine::feed::source::Source;
 use walengine::node::Shared;
 use walengine::runtime::Runtime;
 use walengine::shard::opening;
 use walengine::shard::outbox::Outbox;
 use walengine::shard::partition::Partition;
+use walengine::shard::request::Identity;
 use walengine::shard::served::Served;
-use walengine::shard::session::{Scratch, Session};
+use walengine::shard::session::{Handled, Scratch, Session};
 use walengine::shard::status::NodeFacts;
+use walengine::storage::archive::Archive;
 use walengine::storage::layout::Superblock;
+use walengine::storage::partition_dir;
 use walengine_net::frame::{self, Frame, FrameError, HEADER_BYTES};
 use walengine_net::message::{
     AdminReply, ClusterStatus, ClusterStatusReply, Leave, RemoveNode, TransferLeadership,
@@ -42,6 +48,7 @@ const SEGMENT_BYTES: u64 = 8 << 20;
 /// A server with one partition on a disk in memory.
 pub struct Server {
     executor: SimExecutor,
+    disk: MemoryDisk,
     partition: Partition<MemoryDisk, SimRuntime>,
     node: Rc<NodeFacts<MemoryDisk, SimRuntime>>,
     scratch: Rc<RefCell<Scratch>>,
@@ -62,9 +69,10 @@ impl Server {
             replicated: false,
         };
         let disk = MemoryDisk::new([]);
+        let opened_on = disk.clone();
         let opened = executor.block_on(async {
             let dir = Path::new("data");
-            opening::open(disk, runtime.clone(), dir, &superblock, PartitionId(0), 4).await
+            opening::open(opened_on, runtime.clone(), dir, &superblock, PartitionId(0), 4).await
         });
         let Ok(Ok((partition, _store, _))) = opened else { panic!("an empty directory opens") };
         let running = partition.clone();
@@ -88,7 +96,18 @@ impl Server {
             connections: Cell::new(1),
             refusals: Rc::default(),
         };
-        Self { executor, partition, node: Rc::new(node), scratch: Rc::default(), inputs: 0 }
+        Self { executor, disk, partition, node: Rc::new(node), scratch: Rc::default(), inputs: 0 }
+    }
+
+    /// What the connection would be on the feed.
+    fn feed(&self, outbox: &Rc<Outbox>) -> Connection<MemoryDisk, SimRuntime> {
+        let published = Arc::new(Published::default());
+        published.tell(self.partition.told_entry(), self.partition.log().last_segment());
+        let Identity { cluster, partition, .. } = self.partition.identity();
+        let dir = partition_dir(Path::new("data"), partition);
+        let archive = Archive::new(self.disk.clone(), dir, cluster, partition, SEGMENT_BYTES);
+        let source = Rc::new(Source::new(published, archive));
+        Connection::new(partition, source, outbox.clone(), self.executor.runtime())
     }
 
     /// One connection's whole life.
@@ -100,12 +119,22 @@ impl Server {
             outbox.clone(),
             self.scratch.clone(),
         );
+        // The feed's side, once there is a subscription.
+        let mut feed: Option<Connection<_, _>> = None;
         let mut rest = input;
         loop {
             let consumed = match frame::peek(rest) {
+                Ok(Some(frame)) if feed.as_ref().is_some_and(|feed| feed.handle(&frame)) => {
+                    frame.frame_bytes()
+                }
                 Ok(Some(frame)) => match session.handle(&frame) {
-                    Ok(()) => frame.frame_bytes(),
-                    Err(_) => break,
+                    Handled::Here => frame.frame_bytes(),
+                    Handled::Subscribes => {
+                        assert!(feed.is_none(), "the feed takes subscriptions of this partition");
+                        feed = Some(self.feed(&outbox));
+                        continue;
+                    }
+                    Handled::Close => break,
                 },
                 Err(
                     FrameError::Kind { frame_bytes, .. } | FrameError::Flags { frame_bytes, .. },

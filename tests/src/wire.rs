@@ -149,6 +149,19 @@ impl Wire {
         Ok(RequestId(self.last_request))
     }
 
+    /// Sends a message under the id of an earlier one.
+    ///
+    /// # Errors
+    /// The connection was lost.
+    ///
+    /// # Panics
+    /// If the message is too large.
+    pub fn send_as<M: Message>(&mut self, request: RequestId, message: &M) -> io::Result<()> {
+        let mut bytes = Vec::new();
+        frame::encode(&mut bytes, FrameHead::reply(self.partition, request), message).unwrap();
+        self.send_bytes(&bytes)
+    }
+
     /// Waits for the next frame.
     ///
     /// # Errors

@@ -1,12 +1,14 @@
 //! Integration tests; each module is named after the question that it answers.
 #![forbid(unsafe_code)]
 
+mod archive;
 mod berka;
 mod cluster;
 mod commands;
 mod crash;
 mod damage;
 mod divergence;
+mod feed;
 mod hostile;
 mod input;
 mod join;

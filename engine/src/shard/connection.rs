@@ -1,9 +1,10 @@
 //! One client connection: bytes in, frames to the session, answers out. Lives on the shard core of
-//! the partition that its first frame named.
+//! the partition that its first frame named; the bytes of one that subscribes come and go by the feed.
 
 use std::cell::Cell;
 use std::io;
-use std::rc::Rc;
+use std::os::fd::{AsRawFd, BorrowedFd};
+use std::rc::{Rc, Weak};
 use std::time::Duration;
 
 use futures_lite::AsyncWriteExt;
@@ -15,8 +16,10 @@ use walengine_net::model::PartitionId;
 use walengine_replication::received::{RECEIVE_BYTES_KEPT, Received};
 
 use super::outbox::Outbox;
-use super::session::Session;
-use crate::limits::{FRAME_WITHIN, WRITE_WITHIN};
+use super::session::{Handled, Session};
+use crate::feed::published::Subscriber;
+use crate::feed::publisher::Publisher;
+use crate::limits::{FEED_FRAMES_MAX, FRAME_WITHIN, WRITE_WITHIN};
 use crate::runtime::Runtime;
 use crate::storage::disk::Disk;
 
@@ -30,6 +33,15 @@ pub struct Timing {
 }
 
 impl Timing {
+    /// Whether a part of a frame is there, and nothing else.
+    pub fn frame<R: Runtime>(&self, is_partial: bool, runtime: &R) {
+        if !is_partial {
+            self.frame_since.set(None);
+        } else if self.frame_since.get().is_none() {
+            self.frame_since.set(Some(runtime.elapsed()));
+        }
+    }
+
     /// What has taken too long, if anything.
     pub fn overdue(&self, now: Duration) -> Option<&'static str> {
         let passed = |since: &Cell<Option<Duration>>, limit| {
@@ -42,6 +54,42 @@ impl Timing {
         } else {
             None
         }
+    }
+}
+
+/// The connections of an executor.
+#[derive(Default)]
+pub struct Live(Vec<(Weak<Outbox>, Weak<Timing>)>);
+
+impl Live {
+    /// One more.
+    pub fn add(&mut self, outbox: &Rc<Outbox>, timing: &Rc<Timing>) {
+        self.0.push((Rc::downgrade(outbox), Rc::downgrade(timing)));
+    }
+
+    /// Closes those that take too long, and forgets those that are gone.
+    pub fn end_overdue(&mut self, now: Duration) {
+        self.0.retain(|(outbox, timing)| {
+            let (Some(outbox), Some(timing)) = (outbox.upgrade(), timing.upgrade()) else {
+                return false;
+            };
+            if let Some(why) = timing.overdue(now) {
+                tracing::info!("closing a connection: {why}");
+                outbox.cut();
+            }
+            true
+        });
+    }
+
+    /// One of them has something to send still, or an answer to come.
+    pub fn is_busy(&self) -> bool {
+        self.0.iter().any(|(outbox, timing)| {
+            let (Some(outbox), Some(timing)) = (outbox.upgrade(), timing.upgrade()) else {
+                return false;
+            };
+            let sends = timing.write_since.get().is_some() || !outbox.is_empty();
+            !outbox.has_ended() && (outbox.unanswered() > 0 || sends)
+        })
     }
 }
 
@@ -104,79 +152,156 @@ impl Stream {
     }
 
     /// Serves until the client goes, breaks the protocol, or `outbox` is ended by somebody else.
+    /// From its first subscription on the connection itself is on the feed.
     pub async fn serve<D: Disk, R: Runtime>(
         self,
         received: Received,
         mut session: Session<D, R>,
+        publisher: &Publisher<D, R>,
         outbox: Rc<Outbox>,
         timing: Rc<Timing>,
         runtime: R,
     ) {
+        let socket = self.0.as_raw_fd();
         let (reader, writer) = split(self.0);
         // A task of its own, so that an answer does not also wake what reads.
         runtime.spawn(write(writer, outbox.clone(), timing.clone(), runtime.clone()));
-        let reading = async {
-            read(reader, received, &mut session, &outbox, &timing, &runtime).await;
+        let mut connection = Incoming { reader, received };
+        let serving = async {
+            if connection.read(&mut session, &outbox, &timing, &runtime).await == End::Subscribes {
+                timing.frame_since.set(None);
+                outbox.move_away().await;
+                // SAFETY: `connection` holds the socket open.
+                let socket = unsafe { BorrowedFd::borrow_raw(socket) }.try_clone_to_owned();
+                let received = connection.received.into_filled();
+                drop(connection.reader);
+                match socket {
+                    Ok(socket) => {
+                        let socket = socket.into();
+                        serve_remotely(
+                            &mut session,
+                            publisher,
+                            &outbox,
+                            socket,
+                            received,
+                            &runtime,
+                        )
+                        .await;
+                    }
+                    Err(error) => {
+                        tracing::warn!("cannot hand a connection to the feed: {error}");
+                        return;
+                    }
+                }
+            }
             // What was taken is still answered.
             while !outbox.has_ended() && (outbox.unanswered() > 0 || !outbox.is_empty()) {
                 outbox.changed().changed().await;
             }
         };
-        futures_lite::future::or(reading, outbox.ended()).await;
+        futures_lite::future::or(serving, outbox.ended()).await;
         outbox.end();
     }
 }
 
-async fn read<D: Disk, R: Runtime>(
-    mut reader: ReadHalf<TcpStream>,
-    mut received: Received,
+/// Hands the connection to the feed, and serves what comes back from there.
+async fn serve_remotely<D: Disk, R: Runtime>(
     session: &mut Session<D, R>,
-    outbox: &Outbox,
-    timing: &Timing,
+    publisher: &Publisher<D, R>,
+    outbox: &Rc<Outbox>,
+    socket: std::net::TcpStream,
+    received: Vec<u8>,
     runtime: &R,
 ) {
-    loop {
-        let Ok(wanted) = handle_frames(&mut received, session, outbox) else { return };
-        if outbox.is_full() {
-            timing.frame_since.set(None);
+    let (passed_on, frames) = flume::bounded::<Vec<u8>>(FEED_FRAMES_MAX);
+    let (sent_back, answers) = flume::bounded(FEED_FRAMES_MAX);
+    let partition = session.partition_id();
+    let subscriber = Subscriber { socket, received, partition, frames: passed_on, answers };
+    let Some(_handed_over) = publisher.hand_over(subscriber) else {
+        return outbox.end(); // the client sees the connection close and comes again
+    };
+    let answered = outbox.clone();
+    runtime.spawn(async move {
+        while !answered.has_ended() {
+            let changed = answered.changed().changed();
+            if answered.is_empty() {
+                changed.await;
+            } else if sent_back.send_async(answered.take(Vec::new())).await.is_err() {
+                answered.end();
+            }
+        }
+    });
+    while let Ok(bytes) = frames.recv_async().await {
+        let Ok(Some(frame)) = frame::peek(&bytes) else { break };
+        if session.handle(&frame) == Handled::Close {
+            break;
+        }
+        while outbox.is_full() && !outbox.has_ended() {
             outbox.changed().changed().await;
-            continue;
-        }
-        let partial = !received.filled().is_empty();
-        if !partial {
-            timing.frame_since.set(None);
-        } else if timing.frame_since.get().is_none() {
-            timing.frame_since.set(Some(runtime.elapsed()));
-        }
-        match received.fill(&mut reader, wanted).await {
-            Ok(0) | Err(_) => return, // gone; nobody to tell
-            Ok(_) => {}
         }
     }
 }
 
-/// Hands every whole frame to the session. How many bytes the frame behind them needs in all, or
-/// that the connection must close.
+/// Why nothing more is read from a connection.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum End {
+    /// The client is gone, or must go.
+    Gone,
+    /// It subscribes; the frame that says so is the next.
+    Subscribes,
+}
+
+/// What comes in.
+struct Incoming {
+    reader: ReadHalf<TcpStream>,
+    received: Received,
+}
+
+impl Incoming {
+    async fn read<D: Disk, R: Runtime>(
+        &mut self,
+        session: &mut Session<D, R>,
+        outbox: &Outbox,
+        timing: &Timing,
+        runtime: &R,
+    ) -> End {
+        loop {
+            let wanted = match handle_frames(&mut self.received, session, outbox) {
+                Ok(wanted) => wanted,
+                Err(end) => return end,
+            };
+            if outbox.is_full() {
+                timing.frame_since.set(None);
+                outbox.changed().changed().await;
+                continue;
+            }
+            timing.frame(!self.received.filled().is_empty(), runtime);
+            match self.received.fill(&mut self.reader, wanted).await {
+                Ok(0) | Err(_) => return End::Gone, // nobody to tell
+                Ok(_) => {}
+            }
+        }
+    }
+}
+
+/// Hands every whole frame to the session. How many bytes the frame behind them needs in all, or why
+/// no further one is taken.
 fn handle_frames<D: Disk, R: Runtime>(
     received: &mut Received,
     session: &mut Session<D, R>,
     outbox: &Outbox,
-) -> Result<usize, ()> {
+) -> Result<usize, End> {
     while !outbox.is_full() {
         let filled = received.filled();
         let consumed = match frame::peek(filled) {
-            Ok(Some(frame)) => {
-                session.handle(&frame).map_err(|_| ())?;
-                frame.frame_bytes()
-            }
+            Ok(Some(frame)) => match session.handle(&frame) {
+                Handled::Here => frame.frame_bytes(),
+                Handled::Subscribes => return Err(End::Subscribes),
+                Handled::Close => return Err(End::Gone),
+            },
             Ok(None) => return Ok(frame::peek_bytes(filled).ok().flatten().unwrap_or(0)),
             Err(error) => {
-                put_frame_error(outbox, session.partition_id(), &error);
-                match error {
-                    FrameError::Kind { frame_bytes, .. }
-                    | FrameError::Flags { frame_bytes, .. } => frame_bytes,
-                    _ => return Err(()),
-                }
+                put_frame_error(outbox, session.partition_id(), &error).ok_or(End::Gone)?
             }
         };
         received.consume(consumed);
@@ -184,7 +309,13 @@ fn handle_frames<D: Disk, R: Runtime>(
     Ok(0)
 }
 
-fn put_frame_error(outbox: &Outbox, partition: PartitionId, error: &FrameError) {
+/// Answers that a frame is none that this server knows: its length, or that nothing behind it can be
+/// understood.
+pub fn put_frame_error(
+    outbox: &Outbox,
+    partition: PartitionId,
+    error: &FrameError,
+) -> Option<usize> {
     let code = match error {
         FrameError::Version { .. } => ErrorCode::UnsupportedVersion,
         FrameError::Kind { .. } => ErrorCode::UnknownKind,
@@ -192,9 +323,16 @@ fn put_frame_error(outbox: &Outbox, partition: PartitionId, error: &FrameError) 
         _ => ErrorCode::Malformed,
     };
     outbox.put_error(FrameHead::reply(partition, error.request()), code, &error.to_string());
+    match error {
+        FrameError::Kind { frame_bytes, .. } | FrameError::Flags { frame_bytes, .. } => {
+            Some(*frame_bytes)
+        }
+        _ => None,
+    }
 }
 
-async fn write<R: Runtime>(
+/// Sends what is put into the outbox until it has ended, or the connection moves away.
+pub async fn write<R: Runtime>(
     mut writer: WriteHalf<TcpStream>,
     outbox: Rc<Outbox>,
     timing: Rc<Timing>,
@@ -203,6 +341,10 @@ async fn write<R: Runtime>(
     let mut spare = Vec::new();
     loop {
         let changed = outbox.changed().changed();
+        if outbox.is_moving() {
+            drop(writer);
+            return outbox.release();
+        }
         if outbox.is_empty() {
             if outbox.has_ended() {
                 break;

@@ -8,7 +8,6 @@ mod compare;
 pub mod connection;
 mod copying;
 pub mod drafts;
-pub mod feed;
 mod group_snapshot;
 pub mod groups;
 pub mod manage;
@@ -32,7 +31,7 @@ use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::net::TcpListener;
 use std::os::fd::{FromRawFd, IntoRawFd};
-use std::rc::{Rc, Weak};
+use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -50,13 +49,15 @@ use crate::config::Config;
 use crate::control::Order;
 use crate::control::view::ClusterView;
 use crate::fatal::{Fatal, Reason};
+use crate::feed::published::Way;
+use crate::feed::publisher::Publisher;
 use crate::limits::{EXPIRE_EVERY, FRAME_WITHIN, LINGER, LOOK_EVERY};
 use crate::node::Shared;
 use crate::runtime::Runtime;
 use crate::runtime_glommio::GlommioRuntime;
 use crate::storage::glommio_disk::GlommioDisk;
 use crate::storage::snapshot::SnapshotStore;
-use connection::{Stream, Timing};
+use connection::{Live, Stream, Timing};
 use outbox::Outbox;
 use served::Served;
 use session::{Scratch, Session};
@@ -70,6 +71,7 @@ pub const IO_MEMORY_BYTES: usize = 256 << 10;
 const RING_DEPTH: usize = 256;
 
 type LocalPartition = partition::Partition<GlommioDisk, GlommioRuntime>;
+type LocalPublisher = Publisher<GlommioDisk, GlommioRuntime>;
 type LocalStore = SnapshotStore<GlommioDisk>;
 type LocalNode = NodeFacts<GlommioDisk, GlommioRuntime>;
 
@@ -122,6 +124,8 @@ pub struct ShardStart {
     pub beginning: Beginning,
     /// To the control thread of a node in a cluster.
     pub control: Option<flume::Sender<Order>>,
+    /// To the feed, for each partition by number.
+    pub feed: Vec<Way>,
     /// Connections from other shards.
     pub handed: flume::Receiver<Handed>,
     /// Ways to all shards, by number.
@@ -190,7 +194,9 @@ struct Shard {
     number: usize,
     scratch: Rc<RefCell<Scratch>>,
     runtime: GlommioRuntime,
-    live: RefCell<Vec<(Weak<Outbox>, Weak<Timing>)>>,
+    live: RefCell<Live>,
+    /// For each of the partitions.
+    publishers: Vec<Rc<LocalPublisher>>,
     /// Groups here that will go on with this node, at the last look.
     named: Cell<usize>,
 }
@@ -213,8 +219,10 @@ async fn run(mut start: ShardStart) -> Result<(), Fatal> {
         connections: Cell::new(0),
         refusals: Rc::default(),
     };
+    let publishers = publishers(&node.partitions, &start.feed, &runtime);
     let shard = Rc::new(Shard {
         node: Rc::new(node),
+        publishers,
         groups,
         others: start.others,
         control: start.control,
@@ -268,6 +276,21 @@ async fn run(mut start: ShardStart) -> Result<(), Fatal> {
         snapshots::take_last(partition, store, every_bytes).await;
     }
     result
+}
+
+/// What tells the feed of these partitions.
+fn publishers(
+    partitions: &[Served<GlommioDisk, GlommioRuntime>],
+    ways: &[Way],
+    runtime: &GlommioRuntime,
+) -> Vec<Rc<LocalPublisher>> {
+    let publisher = |partition: &Served<_, _>| {
+        let way = ways[usize::from(partition.identity().partition.0)].clone();
+        let publisher = Rc::new(Publisher::new(partition.clone(), way));
+        runtime.spawn(publisher.clone().run());
+        publisher
+    };
+    partitions.iter().map(publisher).collect()
 }
 
 /// What the operator wants of groups.
@@ -388,14 +411,15 @@ async fn take_handed(shard: Rc<Shard>, handed: flume::Receiver<Handed>) {
 
 async fn serve(shard: &Rc<Shard>, stream: Stream, received: Received, partition: PartitionId) {
     let node = &shard.node;
-    let found = node.partitions.iter().find(|one| one.identity().partition == partition);
-    let Some(partition) = found.cloned() else { return };
+    let found = node.partitions.iter().position(|one| one.identity().partition == partition);
+    let Some(number) = found else { return };
+    let (partition, publisher) = (node.partitions[number].clone(), &shard.publishers[number]);
     let outbox = Rc::new(Outbox::default());
     let timing = Rc::new(Timing::default());
-    shard.live.borrow_mut().push((Rc::downgrade(&outbox), Rc::downgrade(&timing)));
+    shard.live.borrow_mut().add(&outbox, &timing);
     let session = Session::new(partition, node.clone(), outbox.clone(), shard.scratch.clone());
     node.connections.set(node.connections.get() + 1);
-    stream.serve(received, session, outbox, timing, shard.runtime).await;
+    stream.serve(received, session, publisher, outbox, timing, shard.runtime).await;
     node.connections.set(node.connections.get() - 1);
 }
 
@@ -413,7 +437,7 @@ async fn look_around(shard: Rc<Shard>) {
         let now = shard.runtime.elapsed();
         if now.saturating_sub(expired) >= LOOK_EVERY {
             expired = now;
-            end_overdue(&shard, now);
+            shard.live.borrow_mut().end_overdue(now);
         }
         tell_leads(&shard);
         let named = shard.groups.iter().filter(|joined| joined.group.is_named()).count();
@@ -433,19 +457,6 @@ fn tell_leads(shard: &Shard) {
     let _ = control.try_send(Order::Leads(shard.number, leads.collect()));
 }
 
-fn end_overdue(shard: &Shard, now: Duration) {
-    shard.live.borrow_mut().retain(|(outbox, timing)| {
-        let (Some(outbox), Some(timing)) = (outbox.upgrade(), timing.upgrade()) else {
-            return false;
-        };
-        if let Some(why) = timing.overdue(now) {
-            tracing::info!("closing a connection: {why}");
-            outbox.cut();
-        }
-        true
-    });
-}
-
 /// Finishes what is in flight: first the partitions, then the answers.
 async fn stop(shard: &Shard) -> Result<(), Fatal> {
     let mut result = Ok(());
@@ -456,19 +467,12 @@ async fn stop(shard: &Shard) -> Result<(), Fatal> {
             result = Err(Fatal::new(Reason::Disk, message));
         }
     }
+    shard.publishers.iter().for_each(|publisher| publisher.publish());
     for joined in &shard.groups {
         joined.dialer.close();
     }
     let deadline = shard.runtime.elapsed() + LINGER;
-    let is_busy = |(outbox, timing): &(Weak<Outbox>, Weak<Timing>)| {
-        let (Some(outbox), Some(timing)) = (outbox.upgrade(), timing.upgrade()) else {
-            return false;
-        };
-        let sends = timing.write_since.get().is_some() || !outbox.is_empty();
-        !outbox.has_ended() && (outbox.unanswered() > 0 || sends)
-    };
-    let busy = |shard: &Shard| shard.live.borrow().iter().any(is_busy);
-    while busy(shard) && shard.runtime.elapsed() < deadline {
+    while shard.live.borrow().is_busy() && shard.runtime.elapsed() < deadline {
         shard.runtime.sleep(Duration::from_millis(1)).await;
     }
     result

@@ -19,6 +19,9 @@ pub struct Outbox {
     reads: Cell<usize>,
     ended: Cell<bool>,
     cut: Cell<bool>,
+    /// Its connection goes to another core, once what sends on it has let go.
+    moving: Cell<bool>,
+    released: Cell<bool>,
     changed: Notify,
     end: Notify,
 }
@@ -110,6 +113,26 @@ impl Outbox {
         while !self.cut.get() {
             self.changed.changed().await;
         }
+    }
+
+    /// Has the sender let go of the connection, and waits for it. Answers wait here meanwhile.
+    pub async fn move_away(&self) {
+        self.moving.set(true);
+        self.changed.notify_all();
+        while !self.released.get() {
+            self.changed.changed().await;
+        }
+    }
+
+    /// The sender must let go of the connection.
+    pub fn is_moving(&self) -> bool {
+        self.moving.get()
+    }
+
+    /// The sender has let go.
+    pub fn release(&self) {
+        self.released.set(true);
+        self.changed.notify_all();
     }
 
     /// Puts an encoded frame in.

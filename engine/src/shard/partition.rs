@@ -18,6 +18,7 @@ use super::drafts::Drafts;
 use super::request::{Counters, Identity, Refused, Taken};
 use super::snapshots::{Cut, Progress, Snapshotting};
 use super::waiters::{Answer, Waiters};
+use crate::feed::published::Told;
 use crate::ledger::{Ledger, Outcomes};
 use crate::limits::{CLOSE_WITHIN, FLUSH_PARALLEL_BYTES_MIN, IDLE_AFTER, RETRY_AFTER_MILLIS};
 use crate::local::Notify;
@@ -50,7 +51,10 @@ struct Inner<D: Disk, R: Runtime> {
     waiters: Waiters,
     /// Entries that are not durable yet: index, and the offset behind them.
     committing: RefCell<VecDeque<(u64, Offset)>>,
-    durable_offset: Cell<Offset>,
+    /// Newest entry that is durable with all before it.
+    told: Cell<Told>,
+    /// Wakes when that has moved, or the log has stopped.
+    told_changed: Notify,
     /// There is something to seal, or a reason to stop.
     work: Notify,
     full: Cell<bool>,
@@ -77,7 +81,8 @@ impl<D: Disk, R: Runtime> Partition<D, R> {
         let inner = Inner {
             identity,
             term,
-            durable_offset: Cell::new(ledger.next_offset()),
+            told_changed: Notify::new(),
+            told: Cell::new(Told { index: log.durable_index(), next_offset: ledger.next_offset() }),
             log,
             runtime,
             ledger: RefCell::new(ledger),
@@ -165,7 +170,17 @@ impl<D: Disk, R: Runtime> Partition<D, R> {
 
     /// Everything below this offset is durable.
     pub fn durable_offset(&self) -> Offset {
-        self.inner.durable_offset.get()
+        self.told_entry().next_offset
+    }
+
+    /// Wakes when [`Self::durable_offset`] has moved, or the log has stopped.
+    pub fn changed(&self) -> Notify {
+        self.inner.told_changed.clone()
+    }
+
+    /// Newest entry that is durable with all before it.
+    pub fn told_entry(&self) -> Told {
+        self.inner.told.get()
     }
 
     /// Calls `answer` when everything decided so far is durable; at once if it is already.
@@ -359,6 +374,7 @@ impl<D: Disk, R: Runtime> Partition<D, R> {
         let durable = inner.log.durable_index();
         self.release(durable);
         inner.waiters.reached(durable);
+        inner.told_changed.notify_all();
         let Some(reason) = inner.log.stopped() else { return };
         let refused = Refused::Stopped(reason.to_string());
         *inner.stopped.borrow_mut() = Some(refused.clone());
@@ -369,12 +385,14 @@ impl<D: Disk, R: Runtime> Partition<D, R> {
     fn release(&self, durable: u64) {
         let mut committing = self.inner.committing.borrow_mut();
         let mut released = None;
-        while let Some((_, next)) = committing.pop_front_if(|(index, _)| *index <= durable) {
-            released = Some(next);
+        while let Some((index, next_offset)) =
+            committing.pop_front_if(|(index, _)| *index <= durable)
+        {
+            released = Some(Told { index, next_offset });
         }
-        if let Some(next) = released {
-            self.inner.durable_offset.set(next);
-            self.inner.ledger.borrow_mut().release(next);
+        if let Some(told) = released {
+            self.inner.told.set(told);
+            self.inner.ledger.borrow_mut().release(told.next_offset);
         }
     }
 

@@ -11,6 +11,7 @@ use super::partition::Partition;
 use super::replicated::Replicated;
 use super::request::{Counters, Identity, Refused, Taken};
 use super::waiters::Answer;
+use crate::feed::published::Told;
 use crate::ledger::{Ledger, Outcomes};
 use crate::local::Notify;
 use crate::runtime::Runtime;
@@ -129,10 +130,21 @@ impl<D: Disk, R: Runtime> Served<D, R> {
         }
     }
 
+    /// The newest entry that may be told.
+    pub fn told_entry(&self) -> Told {
+        match self {
+            Self::Alone(partition) => partition.told_entry(),
+            Self::Group(group) => Told {
+                index: group.applied().map_or(0, |entry| entry.index),
+                next_offset: group.committed_offset(),
+            },
+        }
+    }
+
     /// Wakes whenever [`Self::told_offset`] may have moved.
     pub fn changed(&self) -> Notify {
         match self {
-            Self::Alone(partition) => partition.log().changed(),
+            Self::Alone(partition) => partition.changed(),
             Self::Group(group) => group.changed(),
         }
     }

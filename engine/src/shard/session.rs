@@ -9,14 +9,13 @@ use walengine_net::entry::{ANY_OFFSET, RecordHead};
 use walengine_net::frame::{Frame, FrameHead, Kind};
 use walengine_net::limits::{BODY_BYTES_MAX, EVENTS_MAX, INFLIGHT_MAX};
 use walengine_net::message::{
-    AdminReply, AdminState, Append, ClusterStatus, ErrorCode, Hello, HelloReply, Leave,
-    MessageError, NO_NODE, OutcomeRuns, RemoveNode, ServerStatus, Submit, SubmitReply, Subscribe,
+    AdminReply, AdminState, Append, ClusterStatus, Credit, ErrorCode, Hello, HelloReply, Leave,
+    MessageError, NO_NODE, OutcomeRuns, RemoveNode, ServerStatus, Submit, SubmitReply,
     TransferLeadership, Unsubscribe, offset_number, open_frame,
 };
 use walengine_net::model::Offset;
 
 use super::admin::{self, Order};
-use super::feed::Subscriptions;
 use super::outbox::Outbox;
 use super::reader::{ReadScratch, Reader, hold};
 use super::request::{Refused, Taken};
@@ -45,13 +44,19 @@ pub struct Session<D: Disk, R: Runtime> {
     node: Rc<NodeFacts<D, R>>,
     outbox: Rc<Outbox>,
     scratch: Rc<RefCell<Scratch>>,
-    subscriptions: Subscriptions,
     greeted: bool,
 }
 
-/// Why the connection must close.
+/// What became of a frame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Close;
+pub enum Handled {
+    /// It was acted on.
+    Here,
+    /// It begins a subscription: the connection, with this frame, belongs on the feed.
+    Subscribes,
+    /// The connection must close.
+    Close,
+}
 
 impl<D: Disk, R: Runtime> Session<D, R> {
     /// A session on the partition that the connection named.
@@ -61,10 +66,9 @@ impl<D: Disk, R: Runtime> Session<D, R> {
         outbox: Rc<Outbox>,
         scratch: Rc<RefCell<Scratch>>,
     ) -> Self {
-        let subscriptions = Subscriptions::default();
         let reads = scratch.borrow().reads.clone();
         let reader = Reader::new(partition.clone(), node.clone(), outbox.clone(), reads);
-        Self { partition, reader, node, outbox, scratch, subscriptions, greeted: false }
+        Self { partition, reader, node, outbox, scratch, greeted: false }
     }
 
     /// The partition that it is on.
@@ -73,30 +77,28 @@ impl<D: Disk, R: Runtime> Session<D, R> {
     }
 
     /// Acts on a frame whose checksum has been verified.
-    pub fn handle(&mut self, frame: &Frame<'_>) -> Result<(), Close> {
+    pub fn handle(&mut self, frame: &Frame<'_>) -> Handled {
         let head = FrameHead::reply(self.partition.identity().partition, frame.head.request);
         if frame.head.partition != head.partition {
             let message = "this connection is for another partition: open one for each";
             self.outbox.put_error(head, ErrorCode::WrongPartition, message);
-            return Ok(());
+            return Handled::Here;
         }
         if !self.greeted && frame.kind != Kind::Hello {
             self.outbox.put_error(head, ErrorCode::Malformed, "the first frame must be a hello");
-            return Err(Close);
+            return Handled::Close;
         }
         if self.outbox.unanswered() >= INFLIGHT_MAX {
             self.outbox.put_refused(head, &Refused::Busy { retry_after_millis: 1 });
-            return Ok(());
+            return Handled::Here;
+        }
+        if frame.kind == Kind::Subscribe {
+            return Handled::Subscribes;
         }
         if let Err(error) = self.dispatch(frame, head) {
-            let code = match error {
-                MessageError::TooMany { .. } => ErrorCode::TooLarge,
-                MessageError::Kind { .. } => ErrorCode::UnknownKind,
-                _ => ErrorCode::Malformed,
-            };
-            self.outbox.put_error(head, code, &error.to_string());
+            put_message_error(&self.outbox, head, &error);
         }
-        Ok(())
+        Handled::Here
     }
 
     fn dispatch(&mut self, frame: &Frame<'_>, head: FrameHead) -> Result<(), MessageError> {
@@ -129,18 +131,11 @@ impl<D: Disk, R: Runtime> Session<D, R> {
             | Kind::Status
             | Kind::LookupTransfers
             | Kind::ReadLog => self.reader.take(frame, head)?,
-            Kind::Subscribe => {
-                let request = open_frame::<Subscribe>(frame)?;
-                let (from, credit) = (request.from.to_native(), request.credit_bytes.to_native());
-                self.subscriptions.open(&self.partition, &self.outbox, head, Offset(from), credit);
-            }
-            Kind::Credit => {
-                let request = open_frame::<walengine_net::message::Credit>(frame)?;
-                self.subscriptions.credit(head.request, request.bytes.to_native());
-            }
+            // One that has ended; its last frame is on its way.
+            Kind::Credit => drop(open_frame::<Credit>(frame)?),
             Kind::Unsubscribe => {
                 open_frame::<Unsubscribe>(frame)?;
-                self.subscriptions.close(&self.outbox, head);
+                put_no_subscription(&self.outbox, head);
             }
             Kind::ServerStatus => {
                 open_frame::<ServerStatus>(frame)?;
@@ -253,10 +248,20 @@ impl<D: Disk, R: Runtime> Session<D, R> {
     }
 }
 
-impl<D: Disk, R: Runtime> Drop for Session<D, R> {
-    fn drop(&mut self) {
-        self.subscriptions.close_all();
-    }
+/// Answers that a message is not what its kind asks for.
+pub fn put_message_error(outbox: &Outbox, head: FrameHead, error: &MessageError) {
+    let code = match error {
+        MessageError::TooMany { .. } => ErrorCode::TooLarge,
+        MessageError::Kind { .. } => ErrorCode::UnknownKind,
+        _ => ErrorCode::Malformed,
+    };
+    outbox.put_error(head, code, &error.to_string());
+}
+
+/// Answers that there is no such subscription.
+pub fn put_no_subscription(outbox: &Outbox, head: FrameHead) {
+    let message = "no such subscription on this connection";
+    outbox.put_error(head, ErrorCode::Malformed, message);
 }
 
 /// Offset that record `place` of a conditional batch must get.

@@ -162,3 +162,11 @@ pub enum ReadError {
     #[error("reading the log: {0}")]
     Io(#[from] io::Error),
 }
+
+impl ReadError {
+    /// The first block of a segment, in which entry `index` should be the first, is not its own.
+    pub(super) fn segment(sequence: u64, index: u64, why: String) -> Self {
+        let segment = super::segment::name(sequence);
+        Self::Corrupt { place: Place { segment, position: 0, index }, why }
+    }
+}

@@ -26,6 +26,7 @@ use super::index::Marks;
 use super::layout::{self, BLOCK, HardState, SegmentHeader, Tail};
 use super::recover::{self, Recovered};
 use super::segment::{self, Prepared, Segment, Zeroing};
+use super::tap::Tap;
 use crate::local::Notify;
 use crate::runtime::Runtime;
 
@@ -166,6 +167,7 @@ pub(super) struct Inner<D: Disk, R: Runtime> {
     /// Zeros, `zero_chunk_bytes` of them.
     pub zeros: Rc<D::Buffer>,
     pub changed: Notify,
+    pub tap: Tap,
     pub state: RefCell<State<D>>,
 }
 
@@ -292,6 +294,7 @@ impl<D: Disk, R: Runtime> Log<D, R> {
             hard_state: hard_state.file,
             zeros,
             changed: Notify::new(),
+            tap: Tap::default(),
             state: RefCell::new(repaired.into_state(&config)),
             config,
         });
@@ -339,6 +342,7 @@ impl<D: Disk, R: Runtime> Log<D, R> {
         }
         let state = &mut *state;
         state.stage(&self.inner.disk, config, &header, body);
+        self.inner.tap.note(&header, body);
         state.tail = tail;
         Ok(header)
     }
@@ -381,6 +385,16 @@ impl<D: Disk, R: Runtime> Log<D, R> {
     /// First index that the log holds; one past the last if it is empty.
     pub fn first_index(&self) -> u64 {
         self.inner.state.borrow().first_index()
+    }
+
+    /// The segment that the newest entries are in, or will be.
+    pub fn last_segment(&self) -> u64 {
+        self.inner.state.borrow().segments.last().map_or(0, |segment| segment.sequence)
+    }
+
+    /// Entries as they are appended, for who hands them on.
+    pub fn tap(&self) -> &Tap {
+        &self.inner.tap
     }
 
     /// Newest index that is durable with all before it.

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 
 use walengine_net::model::PartitionId;
 
+pub mod archive;
 pub mod disk;
 pub mod error;
 mod flush;
@@ -22,6 +23,7 @@ mod segment;
 pub mod snapshot;
 pub mod superblock;
 mod survey;
+pub mod tap;
 #[cfg(test)]
 mod tests;
 pub mod truncate;

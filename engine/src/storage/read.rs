@@ -276,20 +276,20 @@ impl<D: Disk, R: Runtime> Inner<D, R> {
 }
 
 /// Reads the entries of one segment in order.
-struct Reader<D: Disk> {
-    window: Window<D>,
-    ids: super::log::Ids,
-    sequence: u64,
+pub(super) struct Reader<D: Disk> {
+    pub window: Window<D>,
+    pub ids: super::log::Ids,
+    pub sequence: u64,
     /// The entry that comes next, and where it is looked for.
-    index: u64,
-    position: u64,
-    last: u64,
-    before: Option<EntryHeader>,
+    pub index: u64,
+    pub position: u64,
+    pub last: u64,
+    pub before: Option<EntryHeader>,
 }
 
 impl<D: Disk> Reader<D> {
     /// The next entry, checked: checksum, index, offset, cluster and partition.
-    async fn next(&mut self) -> Result<(u64, EntryHeader), ReadError> {
+    pub async fn next(&mut self) -> Result<(u64, EntryHeader), ReadError> {
         let mut position = layout::entry_up(self.position);
         let mut entry = self.window.entry(position).await?;
         let block = layout::block_up(position);

@@ -125,6 +125,7 @@ impl<D: Disk, R: Runtime> Inner<D, R> {
     }
 
     fn forget_behind(&self, kept: &Kept, files: Vec<Rc<D::File>>) {
+        self.tap.cut_after(kept.tail.index);
         let mut state = self.state.borrow_mut();
         let state = &mut *state;
         state.cuts += 1;

@@ -1,7 +1,4 @@
 //! Subscriptions of one connection: the log as it grows, within the credit that the client gives.
-//!
-//! Entries come from the log, which keeps the newest in memory; a slow reader is served from
-//! segments and holds up nobody.
 
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
@@ -12,12 +9,13 @@ use walengine_net::limits::{CREDIT_BYTES_MAX, SUBSCRIPTIONS_MAX};
 use walengine_net::message::{ErrorCode, LogPage, UnsubscribeReply};
 use walengine_net::model::Offset;
 
-use super::outbox::Outbox;
-use super::reads::{put_read_error, read_page};
-use super::served::Served;
+use super::source::{Place, Source};
 use crate::limits::FEED_PAGE_BYTES;
 use crate::local::Notify;
 use crate::runtime::Runtime;
+use crate::shard::outbox::Outbox;
+use crate::shard::reads::put_read_error;
+use crate::shard::session::put_no_subscription;
 use crate::storage::disk::Disk;
 
 /// The subscriptions of one connection.
@@ -39,7 +37,8 @@ impl Subscriptions {
     /// Starts one; it lives until it is closed, the connection ends, or the log can't be read.
     pub fn open<D: Disk, R: Runtime>(
         &self,
-        partition: &Served<D, R>,
+        source: &Rc<Source<D>>,
+        runtime: &R,
         outbox: &Rc<Outbox>,
         head: FrameHead,
         from: Offset,
@@ -54,9 +53,9 @@ impl Subscriptions {
         subscription.credit_bytes.set(bounded(credit_bytes));
         subscription.next_offset.set(from);
         open.insert(head.request, subscription.clone());
-        let (partition, outbox, all) = (partition.clone(), outbox.clone(), self.open.clone());
-        partition.runtime().clone().spawn(async move {
-            subscription.feed(&partition, &outbox, head).await;
+        let (source, outbox, all) = (source.clone(), outbox.clone(), self.open.clone());
+        runtime.spawn(async move {
+            subscription.feed(&source, &outbox, head).await;
             all.borrow_mut().remove(&head.request);
         });
     }
@@ -73,8 +72,7 @@ impl Subscriptions {
     /// Ends one and says where to go on.
     pub fn close(&self, outbox: &Outbox, head: FrameHead) {
         let Some(subscription) = self.open.borrow_mut().remove(&head.request) else {
-            let message = "no such subscription on this connection";
-            return outbox.put_error(head, ErrorCode::Malformed, message);
+            return put_no_subscription(outbox, head);
         };
         subscription.end();
         let reply = UnsubscribeReply { next_offset: subscription.next_offset.get().0 };
@@ -95,40 +93,43 @@ impl Subscription {
         self.changed.notify_all();
     }
 
-    async fn feed<D: Disk, R: Runtime>(
-        &self,
-        partition: &Served<D, R>,
-        outbox: &Rc<Outbox>,
-        head: FrameHead,
-    ) {
+    async fn feed<D: Disk>(&self, source: &Source<D>, outbox: &Rc<Outbox>, head: FrameHead) {
+        let mut place = Place { offset: self.next_offset.get(), cursor: None };
         while !self.ended.get() && !outbox.has_ended() {
-            let (credit, room) = (self.changed.changed(), outbox.changed().changed());
-            let durable = partition.changed().changed();
-            let from = self.next_offset.get();
-            let behind = from < partition.told_offset();
-            if self.credit_bytes.get() <= 0 || outbox.is_full() || !behind {
-                if partition.stopped().is_some() && !behind {
+            let (changed, room) = (self.changed.changed(), outbox.changed().changed());
+            let may_send = self.credit_bytes.get() > 0 && !outbox.is_full();
+            if may_send && place.offset >= source.told_offset() {
+                if source.is_stopped() {
                     outbox.put_error(head, ErrorCode::Stopped, "the partition has stopped");
                     return;
                 }
-                futures_lite::future::or(futures_lite::future::or(credit, room), durable).await;
+                // Whether the connection has ended is told by its outbox.
+                let ended = futures_lite::future::or(changed, outbox.ended());
+                futures_lite::future::or(source.grown(place.offset), ended).await;
+                continue;
+            }
+            if !may_send {
+                futures_lite::future::or(changed, room).await;
                 continue;
             }
             let bytes_max = self.credit_bytes.get().unsigned_abs().min(FEED_PAGE_BYTES) as usize;
-            let page = match read_page(partition, from, bytes_max).await {
-                Ok(page) => page,
+            let entries = match source.page(&mut place, bytes_max).await {
+                Ok(entries) => entries,
                 Err(error) => return put_read_error(outbox, head, &error),
             };
-            if self.ended.get() || page.entries.is_empty() {
-                continue;
+            if self.ended.get() {
+                return;
             }
-            let bytes = bounded(page.entries.len() as u64);
-            self.credit_bytes.set(self.credit_bytes.get() - bytes);
-            self.next_offset.set(page.next_offset);
+            if entries.is_empty() {
+                let message = "the log ends before what was committed";
+                return outbox.put_error(head, ErrorCode::Internal, message);
+            }
+            self.credit_bytes.set(self.credit_bytes.get() - bounded(entries.len() as u64));
+            self.next_offset.set(place.offset);
             let frame = LogPage {
-                next_offset: page.next_offset.0,
-                durable_offset: partition.told_offset().0,
-                entries: &page.entries,
+                next_offset: place.offset.0,
+                durable_offset: source.told_offset().0,
+                entries: &entries,
             };
             outbox.put(Kind::Feed, head, &frame);
         }

@@ -1,0 +1,152 @@
+//! The feed: serves subscriptions of all partitions on a thread of its own, beside the shards.
+//!
+//! A shard hands a connection over when it subscribes. While somebody is near the end of the log,
+//! committed entries come from the shard in memory; who is behind is served from the segments,
+//! which are read here. Nobody here is waited for by a shard.
+
+pub mod connection;
+pub mod published;
+pub mod publisher;
+pub mod source;
+mod subscriptions;
+
+use std::cell::RefCell;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use glommio::{LocalExecutorBuilder, Placement};
+use walengine_net::model::PartitionId;
+use walengine_replication::runtime::within;
+
+use crate::config::Config;
+use crate::fatal::{Fatal, Reason};
+use crate::limits::{FEED_NOTICES_MAX, FEED_SUBSCRIBERS_MAX, LINGER, LOOK_EVERY};
+use crate::runtime::Runtime as _;
+use crate::runtime_glommio::GlommioRuntime;
+use crate::shard::IO_MEMORY_BYTES;
+use crate::shard::connection::{Live, Timing};
+use crate::shard::outbox::Outbox;
+use crate::storage;
+use crate::storage::archive::Archive;
+use crate::storage::glommio_disk::GlommioDisk;
+use crate::storage::layout::Superblock;
+use connection::Connection;
+use published::{Notice, Published, Subscriber, Way};
+use source::Source;
+
+/// The running feed.
+pub struct Feed {
+    /// For each partition, by number.
+    pub ways: Vec<Way>,
+    stop: flume::Sender<()>,
+    thread: std::thread::JoinHandle<()>,
+}
+
+/// A partition's end of the feed.
+struct End {
+    published: Arc<Published>,
+    notices: flume::Receiver<Notice>,
+}
+
+impl Feed {
+    /// Starts it, for all partitions of a data directory.
+    pub fn start(config: &Config, superblock: &Superblock) -> Result<Self, Fatal> {
+        let (subscribers, arriving) = flume::bounded(FEED_SUBSCRIBERS_MAX);
+        let (stop, stopping) = flume::bounded(1);
+        let (ways, ends): (Vec<_>, Vec<_>) = (0..superblock.partitions)
+            .map(|_| {
+                let (sender, notices) = flume::bounded(FEED_NOTICES_MAX);
+                let published = Arc::<Published>::default();
+                let subscribers = subscribers.clone();
+                let way = Way { published: published.clone(), notices: sender, subscribers };
+                (way, End { published, notices })
+            })
+            .unzip();
+        let (config, superblock) = (config.clone(), *superblock);
+        let (report, started) = flume::bounded(1);
+        let failed =
+            |why: String| Fatal::new(Reason::Preflight, format!("cannot start the feed: {why}"));
+        let run = move || {
+            let executor = LocalExecutorBuilder::new(Placement::Unbound)
+                .name("feed")
+                .io_memory(IO_MEMORY_BYTES)
+                .make();
+            match executor {
+                Ok(executor) => {
+                    let _ = report.send(Ok(())); // who starts it waits for that
+                    let serving = serve(config, superblock, ends, arriving, stopping);
+                    executor.run(within(GlommioRuntime::new(), serving));
+                }
+                Err(error) => drop(report.send(Err(error.to_string()))),
+            }
+        };
+        let thread = std::thread::Builder::new().name("feed".to_owned()).spawn(run);
+        let thread = thread.map_err(|error| failed(error.to_string()))?;
+        match started.recv() {
+            Ok(Ok(())) => Ok(Self { ways, stop, thread }),
+            Ok(Err(why)) => Err(failed(why)),
+            Err(_) => Err(failed("it panicked; its message is above".to_owned())),
+        }
+    }
+
+    /// Ends it once the shards have ended: last pages still go out, for a moment.
+    pub fn stop(self) {
+        drop(self.ways);
+        let _ = self.stop.send(()); // it has ended already if nobody listens
+        if self.thread.join().is_err() {
+            tracing::error!("the feed panicked; its message is above");
+        }
+    }
+}
+
+async fn serve(
+    config: Config,
+    superblock: Superblock,
+    ends: Vec<End>,
+    arriving: flume::Receiver<Subscriber>,
+    stopping: flume::Receiver<()>,
+) {
+    let runtime = GlommioRuntime::new();
+    let disk = GlommioDisk::new(&config.data);
+    let sources: Vec<_> = (0..)
+        .zip(ends)
+        .map(|(number, End { published, notices })| {
+            let partition = PartitionId(number);
+            let dir = storage::partition_dir(&config.data, partition);
+            let Superblock { cluster, segment_bytes, .. } = superblock;
+            let archive = Archive::new(disk.clone(), dir, cluster, partition, segment_bytes);
+            let source = Rc::new(Source::new(published, archive));
+            runtime.spawn(source.clone().follow(notices));
+            source
+        })
+        .collect();
+    let live = Rc::<RefCell<Live>>::default();
+    let (looked, own) = (sources.clone(), live.clone());
+    runtime.spawn(async move {
+        loop {
+            runtime.sleep(LOOK_EVERY).await;
+            for source in &looked {
+                source.look();
+            }
+            own.borrow_mut().end_overdue(runtime.elapsed());
+        }
+    });
+    let (served, own) = (sources, live.clone());
+    let accepting = async {
+        while let Ok(subscriber) = arriving.recv_async().await {
+            let Some(source) = served.get(usize::from(subscriber.partition.0)) else { continue };
+            let (outbox, timing) = (Rc::<Outbox>::default(), Rc::<Timing>::default());
+            own.borrow_mut().add(&outbox, &timing);
+            runtime.spawn(Connection::serve(subscriber, source.clone(), outbox, timing, runtime));
+        }
+        std::future::pending::<()>().await;
+    };
+    let stopped = async {
+        let _ = stopping.recv_async().await;
+    };
+    futures_lite::future::or(accepting, stopped).await;
+    let deadline = runtime.elapsed() + LINGER;
+    while live.borrow().is_busy() && runtime.elapsed() < deadline {
+        runtime.sleep(std::time::Duration::from_millis(1)).await;
+    }
+}

@@ -1,0 +1,119 @@
+//! What a shard and the feed share of one partition: how far it may be told, and the way on which
+//! entries come. The shard never waits for the feed.
+
+use std::net::TcpStream;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+
+use walengine_net::model::{Offset, PartitionId};
+
+use crate::storage::archive::Extent;
+use crate::storage::tap::Tapped;
+
+/// Newest committed entry: what may be told.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Told {
+    /// Its index.
+    pub index: u64,
+    /// Offset behind its last record.
+    pub next_offset: Offset,
+}
+
+/// See the module.
+#[derive(Debug, Default)]
+pub struct Published {
+    index: AtomicU64,
+    next_offset: AtomicU64,
+    sequence: AtomicU64,
+    stopped: AtomicBool,
+    wanted: AtomicBool,
+    queued_bytes: AtomicUsize,
+}
+
+impl Published {
+    /// The shard: everything up to here may be told, and is on this node's disk; the log writes to
+    /// the segment `sequence`.
+    pub fn tell(&self, told: Told, sequence: u64) {
+        // The offset last: who sees it finds the entries before it.
+        self.sequence.store(sequence, Ordering::SeqCst);
+        self.index.store(told.index, Ordering::SeqCst);
+        self.next_offset.store(told.next_offset.0, Ordering::SeqCst);
+    }
+
+    /// Everything below may be told.
+    pub fn next_offset(&self) -> Offset {
+        Offset(self.next_offset.load(Ordering::SeqCst))
+    }
+
+    /// How far the segments may be read.
+    pub fn extent(&self) -> Extent {
+        // The index first: the segment that it is in is at most the one that is found then.
+        let index = self.index.load(Ordering::SeqCst);
+        Extent { index, sequence: self.sequence.load(Ordering::SeqCst) }
+    }
+
+    /// The shard: the partition serves no more. False if that was known.
+    pub fn stop(&self) -> bool {
+        !self.stopped.swap(true, Ordering::SeqCst)
+    }
+
+    /// The partition serves no more.
+    pub fn is_stopped(&self) -> bool {
+        self.stopped.load(Ordering::SeqCst)
+    }
+
+    /// The feed: send what is committed from now on, or nothing.
+    pub fn set_wanted(&self, wanted: bool) {
+        self.wanted.store(wanted, Ordering::SeqCst);
+    }
+
+    /// Somebody waits for what is committed next.
+    pub fn is_wanted(&self) -> bool {
+        self.wanted.load(Ordering::SeqCst)
+    }
+
+    /// Takes room in the queue, if `bytes` fit within `bytes_max`.
+    pub fn take_room(&self, bytes: usize, bytes_max: usize) -> bool {
+        let before = self.queued_bytes.fetch_add(bytes, Ordering::SeqCst);
+        let fits = before + bytes <= bytes_max;
+        if !fits {
+            self.give_room(bytes);
+        }
+        fits
+    }
+
+    /// Gives room in the queue back.
+    pub fn give_room(&self, bytes: usize) {
+        self.queued_bytes.fetch_sub(bytes, Ordering::SeqCst);
+    }
+}
+
+/// Entries that were committed; none if there is only something to look at.
+pub type Notice = Vec<Tapped>;
+
+/// A connection on its way to the feed, from where it is served from now on. What is not of
+/// subscriptions goes on to the session on the shard, and its answers come back.
+#[derive(Debug)]
+pub struct Subscriber {
+    /// The connection.
+    pub socket: TcpStream,
+    /// What came over it and was not acted on.
+    pub received: Vec<u8>,
+    /// Its partition.
+    pub partition: PartitionId,
+    /// Whole frames for the session.
+    pub frames: flume::Sender<Vec<u8>>,
+    /// Whole frames of the session's.
+    pub answers: flume::Receiver<Vec<u8>>,
+}
+
+/// From one partition to the feed.
+#[derive(Clone, Debug)]
+pub struct Way {
+    /// What is shared.
+    pub published: Arc<Published>,
+    /// Entries. Bounded; a full one is left alone.
+    pub notices: flume::Sender<Notice>,
+    /// Connections. Bounded, for all partitions.
+    pub subscribers: flume::Sender<Subscriber>,
+}

@@ -1,0 +1,88 @@
+//! Entries as they were appended, in memory until they are taken: who hands committed entries on need
+//! not read them back. Bounded; what does not fit is in the segments.
+
+use std::cell::{Cell, RefCell};
+use std::collections::VecDeque;
+
+use walengine_net::entry::EntryHeader;
+use walengine_net::model::Offset;
+
+/// Most bytes that wait to be taken. Past it those that wait are dropped.
+pub const TAP_BYTES_MAX: usize = 16 << 20;
+
+/// One entry, whole.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Tapped {
+    /// Its index.
+    pub index: u64,
+    /// Offset of its first record.
+    pub base_offset: Offset,
+    /// Offset behind its last one.
+    pub next_offset: Offset,
+    /// Header and body.
+    pub bytes: Vec<u8>,
+}
+
+/// See the module. Lives on the log's core. Gives entries in order, without a gap within what is
+/// there at one time.
+#[derive(Debug, Default)]
+pub struct Tap {
+    is_open: Cell<bool>,
+    waiting: RefCell<VecDeque<Tapped>>,
+    bytes: Cell<usize>,
+}
+
+impl Tap {
+    /// From now on entries are kept, or none is.
+    pub fn set_open(&self, is_open: bool) {
+        if self.is_open.replace(is_open) && !is_open {
+            self.drop_all();
+        }
+    }
+
+    /// Takes the entries up to `index` out.
+    pub fn take_to(&self, index: u64) -> Vec<Tapped> {
+        let mut waiting = self.waiting.borrow_mut();
+        let until = waiting.partition_point(|entry| entry.index <= index);
+        let taken: Vec<_> = waiting.drain(..until).collect();
+        self.bytes.set(self.bytes.get() - bytes_of(&taken));
+        taken
+    }
+
+    /// An entry was appended.
+    pub(super) fn note(&self, header: &EntryHeader, body: &[u8]) {
+        if !self.is_open.get() {
+            return;
+        }
+        if self.bytes.get() + header.entry_bytes() > TAP_BYTES_MAX {
+            self.drop_all();
+        }
+        let mut bytes = Vec::with_capacity(header.entry_bytes());
+        bytes.extend_from_slice(&header.to_bytes());
+        bytes.extend_from_slice(body);
+        self.bytes.set(self.bytes.get() + bytes.len());
+        self.waiting.borrow_mut().push_back(Tapped {
+            index: header.meta.index,
+            base_offset: header.meta.base_offset,
+            next_offset: header.next_offset(),
+            bytes,
+        });
+    }
+
+    /// Entries behind `index` are not in the log any more.
+    pub(super) fn cut_after(&self, index: u64) {
+        let mut waiting = self.waiting.borrow_mut();
+        let stays = waiting.partition_point(|entry| entry.index <= index);
+        let cut: Vec<_> = waiting.drain(stays..).collect();
+        self.bytes.set(self.bytes.get() - bytes_of(&cut));
+    }
+
+    fn drop_all(&self) {
+        self.waiting.borrow_mut().clear();
+        self.bytes.set(0);
+    }
+}
+
+fn bytes_of(entries: &[Tapped]) -> usize {
+    entries.iter().map(|entry| entry.bytes.len()).sum()
+}
