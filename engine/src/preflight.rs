@@ -12,8 +12,9 @@ use crate::storage::disk::BLOCK_BYTES;
 
 /// Oldest kernel on which all operations that the executor submits exist.
 const KERNEL_MIN: (u32, u32) = (5, 8);
-/// Locked memory that one shard's rings take, in bytes.
-const MEMLOCK_BYTES_PER_SHARD: u64 = 512 << 10;
+/// Locked memory that the rings of one executor take, in bytes. There is one for each shard, and the
+/// feed's.
+const MEMLOCK_BYTES_PER_EXECUTOR: u64 = 512 << 10;
 /// 2026-01-01, in seconds: a clock before it was never set.
 const CLOCK_SECONDS_MIN: u64 = 1_767_225_600;
 
@@ -119,7 +120,7 @@ fn check_memlock(cores: usize) -> Result<(), Fatal> {
     if unsafe { libc::getrlimit(libc::RLIMIT_MEMLOCK, &raw mut limit) } != 0 {
         return Ok(()); // can't be asked for: the executor will tell
     }
-    let needed = MEMLOCK_BYTES_PER_SHARD * cores as u64;
+    let needed = MEMLOCK_BYTES_PER_EXECUTOR * (cores as u64 + 1);
     if limit.rlim_cur >= needed {
         return Ok(());
     }
