@@ -23,7 +23,7 @@ impl Figures {
     pub fn figure(&mut self, name: &str, values: Vec<f64>) -> Spread {
         let spread = Spread::of(values.iter().copied());
         let [median, min, max] = [spread.median, spread.min, spread.max].map(targets::figure);
-        println!("{name:<70} {median:>11} [{min} - {max}]");
+        println!("{name:<74} {median:>11} [{min} - {max}]");
         self.figures.push((name.to_owned(), values));
         spread
     }

@@ -7,7 +7,7 @@
 use std::path::Path;
 
 use super::sql::{self, Sql};
-use super::{ACCOUNTS, Bench, FILL_BATCH, LOOK_EVERY, Postgres, number};
+use super::{ACCOUNTS, Bench, Engine, FILL_BATCH, LOOK_EVERY, Postgres, number};
 use crate::error::Result;
 use crate::load::{self, LoadArguments, LoadReport};
 use crate::run::wait_for_quiet;
@@ -85,11 +85,16 @@ impl Bench {
             |name: &str, values| self.figures.figure(&format!("{load}: {name}"), values);
         let rates =
             |loads: &[LoadReport]| loads.iter().map(|load| load.events_per_second).collect();
+        let cpu = |loads: &[LoadReport]| {
+            loads.iter().filter_map(|load| load.server_cpu_micros_per_event).collect()
+        };
         let p99s =
             |loads: &[LoadReport]| loads.iter().map(|load| load.latency_micros.p99).collect();
         let alone = figure("transfers/s, engine alone", rates(&costs.alone));
         figure("transfers/s, projector attached", rates(&costs.attached));
         figure("rows/s projected meanwhile", costs.projected);
+        figure("engine's CPU us a transfer, alone", cpu(&costs.alone));
+        figure("engine's CPU us a transfer, projector attached", cpu(&costs.attached));
         figure("p99 us, engine alone", p99s(&costs.alone));
         figure("p99 us, projector attached", p99s(&costs.attached));
         let rate = figure("transfers/s attached, part of those alone", costs.rate_ratios);
@@ -120,7 +125,7 @@ impl Bench {
 
     fn alone(&self, rate: Option<f64>) -> Result<LoadReport> {
         let engine = self.engine("alone")?;
-        load::run(&self.cost_load(engine.load(), rate))
+        load::run(&self.cost_load(&engine, rate))
     }
 
     fn attached(&self, rate: Option<f64>, postgres: &Path, schema: &str) -> Result<Loaded> {
@@ -131,7 +136,7 @@ impl Bench {
         let sql = Sql::connect_when_ready(&sql::schema_of(&directory, schema)?)?;
         sql.wait(LOOK_EVERY, ACCOUNTS.into())?;
         wait_for_quiet(engine.data())?;
-        let load = load::run(&self.cost_load(engine.load(), rate))?;
+        let load = load::run(&self.cost_load(&engine, rate))?;
         projector.check()?;
         let select = "SELECT next_offset FROM positions WHERE partition = 0";
         let projected = sql.one::<i64>(select, &[])?.cast_unsigned() - u64::from(ACCOUNTS);
@@ -141,7 +146,7 @@ impl Bench {
         Ok(Loaded { load, projected_per_second: number(projected) / seconds })
     }
 
-    fn cost_load(&self, load: LoadArguments, rate: Option<f64>) -> LoadArguments {
+    fn cost_load(&self, engine: &Engine, rate: Option<f64>) -> LoadArguments {
         let seconds = self.arguments.seconds;
         LoadArguments {
             batch: FILL_BATCH,
@@ -149,7 +154,8 @@ impl Bench {
             seconds,
             warmup: seconds * WARMUP_PART,
             rate,
-            ..load
+            server_pid: vec![engine.server.pid()],
+            ..engine.load()
         }
     }
 }

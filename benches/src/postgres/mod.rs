@@ -19,7 +19,7 @@ use walengine_projector::managed::Managed;
 
 use crate::error::{During, Result, failed};
 use crate::figures::Figures;
-use crate::interrupt;
+use crate::interrupt::Watch;
 use crate::load::{self, LoadArguments};
 use crate::run::wait_for_quiet;
 use crate::server::{Program, Scratch, Server};
@@ -109,7 +109,7 @@ pub fn command(arguments: &PostgresArguments) -> Result<()> {
     let dir = std::fs::canonicalize(&arguments.dir).during("looking for --dir")?;
     let server = Program::find(arguments.server.as_deref())?;
     let projector = ProjectorProgram::find(arguments.projector.as_deref())?;
-    interrupt::watch(&dir)?;
+    let watch = Watch::begin(&dir)?;
     let (arguments, figures) = (arguments.clone(), Figures::default());
     let mut bench = Bench { arguments, dir, server, projector, figures };
     let parts: [(&str, Measure); 4] = [
@@ -120,7 +120,7 @@ pub fn command(arguments: &PostgresArguments) -> Result<()> {
     ];
     for (name, measure) in parts {
         if bench.arguments.case.as_ref().is_none_or(|case| name.contains(&**case)) {
-            measure(&mut bench)?;
+            watch.settle(measure(&mut bench))?;
         }
     }
     bench.figures.finish(&bench.arguments.out, "postgres")

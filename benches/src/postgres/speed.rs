@@ -6,8 +6,9 @@
 
 use std::time::Duration;
 
+use super::projector::Projector;
 use super::rows::{Merge, Rows};
-use super::sql::{Moved, Sql};
+use super::sql::Sql;
 use super::{ACCOUNTS, Bench, Engine, Home, LOOK_EVERY, number};
 use crate::error::{Failed, Result, failed};
 use crate::load::{self, LoadArguments};
@@ -32,12 +33,13 @@ enum Way {
     WriterWithMerge,
 }
 
-const WAYS: [(Way, &str); 5] = [
-    (Way::CatchUp, "projector catching up: feed, encoding, COPY, position, balances"),
-    (Way::Steady, "projector attached, 1.5 times the load that a bare COPY takes"),
-    (Way::CopyBesideLoad, "bare COPY beside that load (engine, generator; no projector)"),
-    (Way::WriterWithoutMerge, "projector's writer without balance merge: COPY, position"),
-    (Way::WriterWithMerge, "projector's writer with balance merge: COPY, position, balances"),
+/// Each with its name, and what it includes.
+const WAYS: [(Way, &str, &str); 5] = [
+    (Way::CatchUp, "catching up", "the whole projector, engine idle"),
+    (Way::Steady, "steady", "attached, 1.5 times the load that a COPY takes"),
+    (Way::CopyBesideLoad, "bare COPY beside that load", "engine and client, no projector"),
+    (Way::WriterWithoutMerge, "without balance merge", "projector's writer: COPY, position"),
+    (Way::WriterWithMerge, "with balance merge", "its writer: COPY, position, balances"),
 ];
 
 struct Speed<'a> {
@@ -48,8 +50,17 @@ struct Speed<'a> {
     rows: Rows,
     /// Schemas are numbered, so that none is used twice.
     schemas: usize,
-    /// Of catching up: the part of its time that was spent in transactions.
-    in_transactions: Vec<f64>,
+    catching_up: Transactions,
+    steady: Transactions,
+}
+
+/// The projector's transactions, for each round.
+#[derive(Default)]
+struct Transactions {
+    /// Rows in one, on average.
+    rows: Vec<f64>,
+    /// The part of the time that was spent in them. Of the rest PostgreSQL knows nothing.
+    part: Vec<f64>,
 }
 
 impl Bench {
@@ -63,15 +74,15 @@ impl Bench {
         let per_transaction = number(transfers) / number(rows.transfers.len() as u64);
         let changed = rows.transfers.iter().map(|batch| number(batch.changes.len() as u64));
         let merged = Spread::of(changed).median;
-        let mut speed =
-            Speed { bench: self, home, engine, rows, schemas: 0, in_transactions: Vec::new() };
+        let (catching_up, steady) = (Transactions::default(), Transactions::default());
+        let mut speed = Speed { bench: self, home, engine, rows, schemas: 0, catching_up, steady };
         let mut bare = Vec::new();
         let mut rates = WAYS.map(|_| Vec::new());
         let mut ratios = WAYS.map(|_| Vec::new());
         for _ in 0..speed.bench.arguments.rounds {
             let mut before = speed.bare()?;
             bare.push(before);
-            for (place, (way, _)) in WAYS.into_iter().enumerate() {
+            for (place, (way, ..)) in WAYS.into_iter().enumerate() {
                 let rate = speed.measure(way, before)?;
                 let after = speed.bare()?;
                 bare.push(after);
@@ -80,21 +91,22 @@ impl Bench {
                 before = after;
             }
         }
-        let in_transactions = speed.in_transactions;
+        let (catching_up, steady) = (speed.catching_up, speed.steady);
         let figures = &mut self.figures;
         println!("{transfers} transfers, {ACCOUNTS} accounts; rows/s, median [min - max]");
         figures.figure("rows in a transaction of a backlog", vec![per_transaction]);
         figures.figure("accounts that such a transaction changes", vec![merged]);
-        figures.figure("rows/s, bare COPY BINARY, same rows, tables, transactions", bare);
-        for ((_, name), rates) in WAYS.iter().zip(rates) {
-            figures.figure(&format!("rows/s, {name}"), rates);
+        figures.figure("rows/s, bare COPY BINARY: same rows, tables, transactions", bare);
+        for ((_, name, what), rates) in WAYS.iter().zip(rates) {
+            figures.figure(&format!("rows/s, {name}: {what}"), rates);
         }
-        let name = "catching up: part of its time inside of transactions";
-        figures.figure(name, in_transactions);
+        for (name, transactions) in [("catching up", catching_up), ("steady", steady)] {
+            figures.figure(&format!("{name}: rows in a transaction, mean"), transactions.rows);
+            figures.figure(&format!("{name}: part of the time in transactions"), transactions.part);
+        }
         let from = format!("{transfers} transfers, {} rounds", self.arguments.rounds);
-        for ((way, name), ratios) in WAYS.iter().zip(ratios) {
-            let what = format!("part of bare COPY, {name}");
-            let reached = figures.figure(&what, ratios);
+        for ((way, name, _), ratios) in WAYS.iter().zip(ratios) {
+            let reached = figures.figure(&format!("part of bare COPY's, {name}"), ratios);
             let what = match way {
                 Way::CatchUp => "catching up: rows/s, part of a bare COPY's",
                 Way::Steady => "steady projection: rows/s, part of a bare COPY's",
@@ -146,16 +158,13 @@ impl Speed<'_> {
         let schema = self.next_schema();
         let projector = self.bench.project(&self.engine, &self.home, &schema)?;
         let sql = Sql::connect_when_ready(&self.home.schema(&schema)?)?;
+        // The first transaction holds what came first, which is little; the clock starts behind it.
+        sql.wait(LOOK_EVERY, 1)?;
         let end = u64::from(ACCOUNTS) + self.rows.count();
-        let moves = sql.wait(LOOK_EVERY, end)?;
-        let (transactions, seconds) = projector.transactions()?;
+        let projected = project_until(&projector, &sql, end)?;
         projector.stop()?;
-        let (rate, took) = rate_of(&moves)?;
-        // The first one is over when the clock starts; it is small.
-        let counted = seconds * (transactions - 1.0) / transactions;
-        self.in_transactions.push((counted / took.as_secs_f64()).min(1.0));
         self.home.clear(&schema)?;
-        Ok(rate)
+        Ok(self.catching_up.take(&projected))
     }
 
     /// A projector is attached before the first transfer is written.
@@ -167,15 +176,14 @@ impl Speed<'_> {
         let accounts = u64::from(ACCOUNTS);
         sql.wait(LOOK_EVERY, accounts)?;
         let end = accounts + self.rows.count();
-        let moves = self.beside_load(&engine, bare, || {
+        let projected = self.beside_load(&engine, bare, || {
             // The clock starts with the first transfers.
-            let mut moves = sql.wait(LOOK_EVERY, end)?;
-            moves.retain(|moved| moved.next_offset > accounts);
-            Ok(moves)
+            sql.wait(LOOK_EVERY, accounts + 1)?;
+            project_until(&projector, &sql, end)
         })?;
         projector.stop()?;
         self.home.clear(&schema)?;
-        Ok(rate_of(&moves)?.0)
+        Ok(self.steady.take(&projected))
     }
 
     fn copy_beside_load(&mut self, bare: f64) -> Result<f64> {
@@ -210,18 +218,38 @@ impl Speed<'_> {
     }
 }
 
-/// Rows a second from the first transaction seen to the last, and how long that was.
-fn rate_of(moves: &[Moved]) -> Result<(f64, Duration)> {
-    let moves = moves.iter().filter(|moved| moved.next_offset > 0);
-    let (mut first, mut last) = (None, None);
-    for moved in moves {
-        first = first.or(Some(moved));
-        last = Some(moved);
-    }
-    let (Some(first), Some(last)) = (first, last) else { return failed("nothing was projected") };
+/// What was projected from one transaction's end to another's.
+struct Projected {
+    rows: u64,
+    took: Duration,
+    transactions: f64,
+    /// Seconds that they took.
+    in_transactions: f64,
+}
+
+/// From now on, when something was committed just now, to the transaction that passes `end`.
+fn project_until(projector: &Projector, sql: &Sql, end: u64) -> Result<Projected> {
+    let (count, seconds) = projector.transactions()?;
+    let moves = sql.wait(LOOK_EVERY, end)?;
+    let (count_after, seconds_after) = projector.transactions()?;
+    let (Some(first), Some(last)) = (moves.first(), moves.last()) else {
+        return failed("nothing was projected");
+    };
     let (rows, took) = (last.next_offset - first.next_offset, last.at - first.at);
     if rows == 0 {
         return failed("all was projected at once; take more --transfers");
     }
-    Ok((number(rows) / took.as_secs_f64(), took))
+    let (transactions, in_transactions) = (count_after - count, seconds_after - seconds);
+    Ok(Projected { rows, took, transactions, in_transactions })
+}
+
+impl Transactions {
+    /// Notes a round; its rows a second.
+    fn take(&mut self, projected: &Projected) -> f64 {
+        let Projected { rows, took, transactions, in_transactions } = projected;
+        let seconds = took.as_secs_f64();
+        self.rows.push(number(*rows) / transactions.max(1.0));
+        self.part.push(in_transactions / seconds);
+        number(*rows) / seconds
+    }
 }
