@@ -13,7 +13,8 @@ scripts/bench.sh --case NAME    only cases whose name contains NAME
 scripts/bench.sh --nodes 3      a cluster on this machine: the same table, its targets, and faults
 scripts/bench.sh --memory       memory and restart, too
 scripts/bench.sh --peers        Redis Streams, etcd and PostgreSQL, too, where installed
-scripts/bench.sh load|log|memory|cluster-faults|peers [OPTIONS]   a part of it (load wants a running server)
+scripts/bench.sh --postgres [OPTIONS]   the projector beside a bare COPY, its latency, its cost
+scripts/bench.sh load|log|memory|cluster-faults|postgres|peers [OPTIONS]   a part of it (load wants a running server)
 
 HELP
 fi
@@ -23,14 +24,18 @@ if ! command -v cargo >/dev/null; then
     exit 1
 fi
 
-cargo build --release --quiet -p walengine -p walengine-benches
+cargo build --release --quiet -p walengine -p walengine-projector -p walengine-benches
 bench="${CARGO_TARGET_DIR:-target}/release/walengine-bench"
 
 case "${1:-}" in
-    run | load | log | memory | cluster-faults | peers) exec "$bench" "$@" ;;
+    run | load | log | memory | cluster-faults | postgres | peers) exec "$bench" "$@" ;;
     --nodes)
         "$bench" run "$@"
         [ $# -gt 2 ] || [ "$2" = 1 ] || exec "$bench" cluster-faults
+        ;;
+    --postgres)
+        shift
+        exec "$bench" postgres "$@"
         ;;
     *) exec "$bench" run "$@" ;;
 esac

@@ -6,21 +6,20 @@
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
-use serde::{Deserialize, Serialize};
 use walengine_net::client::blocking::Client;
 use walengine_net::client::{Config, new_event_id};
 use walengine_net::model::{Amount, Code, LedgerId, Transfer};
 
 use crate::cluster::{Cluster, PARTITION};
 use crate::error::{During, Result, failed};
+use crate::figures::Figures;
 use crate::floor::{RawFile, RawReport};
 use crate::load::{self, LoadArguments, LoadReport};
 use crate::run::{ELECTION, wait_for_quiet};
 use crate::server::{Program, Scratch};
 use crate::stats::{Spread, ratio};
-use crate::targets::Target;
 use crate::throttle::SlowDisk;
 
 /// Nodes of each cluster.
@@ -82,26 +81,17 @@ pub struct FaultsArguments {
     pub out: PathBuf,
 }
 
-/// Everything that was measured, by name, and the targets.
-#[derive(Clone, Debug, Default, Serialize, Deserialize)]
-pub struct FaultsReport {
-    /// p99 and p50 in microseconds, rates, ratios and seconds: name and value of each round.
-    pub figures: Vec<(String, Vec<f64>)>,
-    /// What must be reached, and what was.
-    pub targets: Vec<Target>,
-}
-
 struct Faults<'a> {
     arguments: &'a FaultsArguments,
     program: Program,
-    report: FaultsReport,
+    report: Figures,
 }
 
 /// Runs all of it.
 pub fn command(arguments: &FaultsArguments) -> Result<()> {
     std::fs::create_dir_all(&arguments.dir).during("creating --dir")?;
     let program = Program::find(arguments.server.as_deref())?;
-    let mut faults = Faults { arguments, program, report: FaultsReport::default() };
+    let mut faults = Faults { arguments, program, report: Figures::default() };
     let wants = |name: &str| arguments.case.as_ref().is_none_or(|case| name.contains(&**case));
     if wants("slow") {
         faults.slow_follower()?;
@@ -112,18 +102,7 @@ pub fn command(arguments: &FaultsArguments) -> Result<()> {
     if wants("failover") {
         faults.failover()?;
     }
-    let report = faults.report;
-    println!("\nMust reach");
-    for target in &report.targets {
-        println!("{}", target.to_line());
-    }
-    std::fs::create_dir_all(&arguments.out).during("creating the directory for results")?;
-    let at = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
-    let path = arguments.out.join(format!("cluster-faults-{at}.json"));
-    let json = serde_json::to_string_pretty(&report).during("writing results")?;
-    std::fs::write(&path, json).during("writing results")?;
-    println!("\nresults: {}", path.display());
-    Ok(())
+    faults.report.finish(&arguments.out, "cluster-faults")
 }
 
 impl Faults<'_> {
@@ -156,26 +135,6 @@ impl Faults<'_> {
             rate,
             ..LoadArguments::to(cluster.nodes[leader].client)
         })
-    }
-
-    fn figure(&mut self, name: &str, values: Vec<f64>) -> Spread {
-        let spread = Spread::of(values.iter().copied());
-        println!("{name:<58} {:>10.1} [{:.1} - {:.1}]", spread.median, spread.min, spread.max);
-        self.report.figures.push((name.to_owned(), values));
-        spread
-    }
-
-    fn target(
-        &mut self,
-        what: &str,
-        wanted: f64,
-        at_most: bool,
-        reached: Option<Spread>,
-        from: &str,
-    ) {
-        let reached = reached.map(|spread| (spread.median, spread.min, spread.max));
-        let (what, from) = (what.to_owned(), from.to_owned());
-        self.report.targets.push(Target { what, wanted, reached, at_most, from });
     }
 
     /// Healthy, slow disk, healthy, paused: round after round, on one cluster.
@@ -219,19 +178,19 @@ impl Faults<'_> {
             Self::still_leads(&mut cluster, leader)?;
         }
         let from = format!("half load, {rate:.0}/s");
-        self.figure("leader's p99 us, healthy", healthy_p99);
-        self.figure("leader's p99 us, a follower paused", paused_p99);
-        let paused = self.figure("ratio, a follower paused", paused);
+        self.report.figure("leader's p99 us, healthy", healthy_p99);
+        self.report.figure("leader's p99 us, a follower paused", paused_p99);
+        let paused = self.report.figure("ratio, a follower paused", paused);
         let what = "a follower paused: leader's p99 over healthy";
-        self.target(what, 3.0, true, Some(paused), &from);
+        self.report.target(what, 3.0, true, Some(paused), &from);
         let what = "a follower's disk 100 times slower: leader's p99 over healthy";
         let slow = if slow.is_empty() {
             None
         } else {
-            self.figure("leader's p99 us, a follower's disk slow", slow_p99);
-            Some(self.figure("ratio, a follower's disk slow", slow))
+            self.report.figure("leader's p99 us, a follower's disk slow", slow_p99);
+            Some(self.report.figure("ratio, a follower's disk slow", slow))
         };
-        self.target(what, 3.0, true, slow, &from);
+        self.report.target(what, 3.0, true, slow, &from);
         Ok(())
     }
 
@@ -247,9 +206,9 @@ impl Faults<'_> {
         disk.limit(writes)?;
         let slow = disk.run(|| raw.commits(1, 1, 4 * time).map(mean));
         disk.limit(0)?;
-        self.figure("raw commit us, mean, healthy", vec![healthy]);
+        self.report.figure("raw commit us, mean, healthy", vec![healthy]);
         let name = format!("raw commit us, mean, at most {writes} writes/s");
-        self.figure(&name, vec![slow?]);
+        self.report.figure(&name, vec![slow?]);
         Ok(writes)
     }
 
@@ -276,7 +235,7 @@ impl Faults<'_> {
         for _ in 0..self.arguments.rounds {
             healthy.push(Self::load(&cluster, leader, Some(rate), seconds)?.latency_micros.p99);
         }
-        let healthy = self.figure("leader's p99 us before a node joins", healthy);
+        let healthy = self.report.figure("leader's p99 us before a node joins", healthy);
         let place = cluster.add()?;
         let joined = AtomicBool::new(false);
         let meanwhile = Mutex::new(Vec::new());
@@ -310,23 +269,29 @@ impl Faults<'_> {
         let copied_mb = copied_mb(&cluster.nodes[place].data.with_extension("log"))?;
         let rate_mb = (copied_mb + ratio(bytes, 1) / 1e6) / caught_up.as_secs_f64();
         let p99s = meanwhile.lock().map_or_else(|_| Vec::new(), |values| values.clone());
-        self.figure("seconds from start to the first entry", vec![first.as_secs_f64()]);
-        self.figure("seconds from start until caught up", vec![caught_up.as_secs_f64()]);
-        self.figure("MB of log copied", vec![copied_mb]);
-        self.figure("MB of log sent by consensus", vec![ratio(bytes, 1) / 1e6]);
-        let rate_mb = self.figure("MB/s of log", vec![rate_mb]);
+        self.report.figure("seconds from start to the first entry", vec![first.as_secs_f64()]);
+        self.report.figure("seconds from start until caught up", vec![caught_up.as_secs_f64()]);
+        self.report.figure("MB of log copied", vec![copied_mb]);
+        self.report.figure("MB of log sent by consensus", vec![ratio(bytes, 1) / 1e6]);
+        let rate_mb = self.report.figure("MB/s of log", vec![rate_mb]);
         let ratios = p99s.iter().map(|p99| p99 / healthy.median).collect();
-        self.figure("leader's p99 us while a node joins, each second", p99s);
-        let ratios = self.figure("ratio, each second of it", ratios);
+        self.report.figure("leader's p99 us while a node joins, each second", p99s);
+        let ratios = self.report.figure("ratio, each second of it", ratios);
         let from = format!("{} transfers, half load {rate:.0}/s", self.arguments.transfers);
-        self.target(
+        self.report.target(
             "a node joins: MB/s of log until caught up",
             200.0,
             false,
             Some(rate_mb),
             &from,
         );
-        self.target("a node joins: leader's p99 over before", 2.0, true, Some(ratios), &from);
+        self.report.target(
+            "a node joins: leader's p99 over before",
+            2.0,
+            true,
+            Some(ratios),
+            &from,
+        );
         Ok(())
     }
 
@@ -341,12 +306,12 @@ impl Faults<'_> {
         }
         let timeouts = seconds.iter().map(|seconds| seconds / ELECTION.as_secs_f64()).collect();
         let millis = seconds.iter().map(|seconds| seconds * 1e3).collect();
-        self.figure("milliseconds from kill -9 of the leader to the next write", millis);
-        let timeouts = self.figure("the same in election timeouts", timeouts);
+        self.report.figure("milliseconds from kill -9 of the leader to the next write", millis);
+        let timeouts = self.report.figure("the same in election timeouts", timeouts);
         let most = Spread { median: timeouts.max, ..timeouts };
         let from = format!("{} kills, election timeout {ELECTION:?}", self.arguments.kills);
         let what = "leader killed: most election timeouts to the next write";
-        self.target(what, 3.0, true, Some(most), &from);
+        self.report.target(what, 3.0, true, Some(most), &from);
         Ok(())
     }
 }

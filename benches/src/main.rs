@@ -12,12 +12,15 @@ use clap::Parser as _;
 mod cluster;
 mod cluster_faults;
 mod error;
+mod figures;
 mod floor;
+mod interrupt;
 mod load;
 mod log_only;
 mod memory;
 mod peers;
 mod plots;
+mod postgres;
 mod report;
 mod run;
 mod server;
@@ -47,6 +50,8 @@ enum Command {
     Memory(memory::MemoryArguments),
     /// Measure what a slow follower, a node that joins and a dead leader cost a cluster of three
     ClusterFaults(cluster_faults::FaultsArguments),
+    /// Measure the projector beside a bare COPY: rows a second, latency, and what it costs the engine
+    Postgres(postgres::PostgresArguments),
     /// Measure Redis Streams, etcd and PostgreSQL, as far as they are installed
     Peers(peers::PeersArguments),
 }
@@ -58,6 +63,7 @@ fn main() -> ExitCode {
         Command::Log(arguments) => log_only::command(&arguments),
         Command::Memory(arguments) => memory::command(&arguments).map(|_| ()),
         Command::ClusterFaults(arguments) => cluster_faults::command(&arguments),
+        Command::Postgres(arguments) => postgres::command(&arguments),
         Command::Peers(arguments) => {
             peers::command(&arguments);
             Ok(())

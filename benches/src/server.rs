@@ -6,8 +6,9 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use crate::error::{During, Failed, Result, failed};
+use crate::error::{During, Result, failed};
 use crate::load;
+use crate::system;
 
 /// How long a server may take to answer for the first time, and to end.
 const PATIENCE: Duration = Duration::from_mins(2);
@@ -82,7 +83,7 @@ impl Server {
 
     /// Asks it to end, and waits.
     pub fn stop(mut self) -> Result<()> {
-        self.signal(libc::SIGTERM)?;
+        system::signal(self.pid(), libc::SIGTERM)?;
         let since = Instant::now();
         while self.child.try_wait().during("stopping the server")?.is_none() {
             if since.elapsed() > PATIENCE {
@@ -98,13 +99,6 @@ impl Server {
         self.child.kill().during("killing the server")?;
         self.child.wait().during("killing the server")?;
         Ok(())
-    }
-
-    fn signal(&self, signal: i32) -> Result<()> {
-        let pid = i32::try_from(self.pid()).map_err(|error| Failed(error.to_string()))?;
-        // SAFETY: two numbers; the process is our child and has not been waited for.
-        let result = unsafe { libc::kill(pid, signal) };
-        if result == 0 { Ok(()) } else { failed("the server can't be signalled") }
     }
 }
 
@@ -122,9 +116,14 @@ pub struct Scratch(pub PathBuf);
 impl Scratch {
     /// Creates `name` in `dir`.
     pub fn create(dir: &Path, name: &str) -> Result<Self> {
-        let path = dir.join(format!("walengine-bench-{}-{name}", std::process::id()));
+        let path = dir.join(Self::prefix() + name);
         std::fs::create_dir_all(&path).during(&format!("creating {}", path.display()))?;
         Ok(Self(path))
+    }
+
+    /// What the names of all of this process's begin with.
+    pub fn prefix() -> String {
+        format!("walengine-bench-{}-", std::process::id())
     }
 }
 

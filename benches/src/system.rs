@@ -5,7 +5,7 @@ use std::mem::MaybeUninit;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-use crate::error::{During, Result, failed};
+use crate::error::{During, Failed, Result, failed};
 
 /// The unit of sectors in the kernel's counters, whatever the device's own.
 const SECTOR_BYTES: u64 = 512;
@@ -113,6 +113,14 @@ pub fn resident_bytes_of(pid: u32) -> Result<u64> {
         Some(kib) => Ok(kib * 1024),
         None => failed(format!("{path} has no VmRSS")),
     }
+}
+
+/// Sends a signal to a process that this one has started and not waited for.
+pub fn signal(pid: u32, signal: i32) -> Result<()> {
+    let pid = i32::try_from(pid).map_err(|error| Failed(error.to_string()))?;
+    // SAFETY: two numbers; the process is our child and has not been waited for.
+    let result = unsafe { libc::kill(pid, signal) };
+    if result == 0 { Ok(()) } else { failed(format!("process {pid} can't be signalled")) }
 }
 
 #[cfg(test)]

@@ -62,7 +62,8 @@ impl Target {
     }
 }
 
-fn figure(value: f64) -> String {
+/// A figure for people, as exact as its size asks for.
+pub fn figure(value: f64) -> String {
     if value >= 1000.0 { format!("{value:.0}") } else { format!("{value:.3}") }
 }
 

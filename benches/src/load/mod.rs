@@ -11,7 +11,7 @@ use std::thread::ScopedJoinHandle;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use serde::{Deserialize, Serialize};
-use walengine_net::model::{AccountId, PartitionId};
+use walengine_net::model::{AccountId, EventBytes, PartitionId};
 
 use crate::cluster::LeaderCounts;
 use crate::error::{Failed, Result, failed};
@@ -301,6 +301,26 @@ pub fn probe(server: SocketAddr) -> Result<()> {
 pub fn accounts(partitions: u16) -> (AccountId, AccountId) {
     let accounts = Accounts::of(PartitionId(0), partitions, 2);
     (accounts.id(0), accounts.id(1))
+}
+
+/// Transfers like those of a load, for who sends them otherwise: between accounts that it has
+/// created in partition 0.
+pub struct Transfers {
+    accounts: Accounts,
+    rng: Random,
+}
+
+impl Transfers {
+    /// Between so many accounts, in a cluster of so many partitions.
+    pub fn between(accounts: u32, partitions: u16) -> Self {
+        let accounts = Accounts::of(PartitionId(0), partitions, accounts);
+        Self { accounts, rng: Random::new(seed(0)) }
+    }
+
+    /// So many of them.
+    pub fn take(&mut self, count: usize) -> Vec<EventBytes> {
+        (0..count).map(|_| self.accounts.transfer(&mut self.rng)).collect()
+    }
 }
 
 /// Length in bytes of a request of `what`.

@@ -107,6 +107,22 @@ impl Accounts {
             .to_bytes()
     }
 
+    /// A transfer between two of them, with a fresh id.
+    pub fn transfer(self, rng: &mut Random) -> EventBytes {
+        let id = (u128::from(rng.next()) << 64) | u128::from(rng.next());
+        let (debit, credit) = self.pair(rng.next());
+        Transfer {
+            id: EventId(id),
+            debit_account_id: self.id(debit),
+            credit_account_id: self.id(credit),
+            amount: Amount(1 + u128::from(rng.next() & AMOUNT_MASK)),
+            ledger: LEDGER,
+            code: Code(1),
+            ..Transfer::default()
+        }
+        .to_bytes()
+    }
+
     /// Two different accounts' numbers.
     fn pair(self, random: u64) -> (u32, u32) {
         let scale = |half: u64, below: u32| ((half * u64::from(below)) >> 32) as u32;

@@ -1,0 +1,149 @@
+//! A projector that the benchmark starts, and stops when it is dropped.
+
+use std::fs::File;
+use std::io::{Read as _, Write as _};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use super::sql::OWNER;
+use crate::error::{During, Result, failed};
+use crate::system;
+
+/// How long it may take to stop, with a PostgreSQL that it manages.
+const PATIENCE: Duration = Duration::from_mins(2);
+const LOOK_EVERY: Duration = Duration::from_millis(5);
+
+/// The `walengine-projector` binary.
+#[derive(Clone, Debug)]
+pub struct ProjectorProgram(PathBuf);
+
+/// Which PostgreSQL it projects to.
+#[derive(Clone, Copy, Debug)]
+pub enum Postgres<'a> {
+    /// One that runs, with its socket in this directory.
+    Running(&'a Path),
+    /// One of its own in this directory. Both run only when nothing else wants the processor.
+    ManagedAndNice(&'a Path),
+}
+
+/// A running projector.
+pub struct Projector {
+    child: Child,
+    metrics: SocketAddr,
+    log: PathBuf,
+}
+
+impl ProjectorProgram {
+    /// The one that was named, or the one beside this binary.
+    pub fn find(named: Option<&Path>) -> Result<Self> {
+        let path = match named {
+            Some(path) => path.to_owned(),
+            None => std::env::current_exe()
+                .during("looking for the projector")?
+                .with_file_name("walengine-projector"),
+        };
+        if !path.exists() {
+            let path = path.display();
+            return failed(format!(
+                "{path} is missing: cargo build --release -p walengine-projector"
+            ));
+        }
+        Ok(Self(path))
+    }
+
+    /// Starts it. What it says goes to `log`.
+    pub fn start(
+        &self,
+        server: SocketAddr,
+        postgres: Postgres<'_>,
+        schema: &str,
+        log: &Path,
+    ) -> Result<Projector> {
+        let what = format!("starting {}", self.0.display());
+        let free = TcpListener::bind("127.0.0.1:0").and_then(|socket| socket.local_addr());
+        let metrics = free.during(&what)?;
+        let mut command = match postgres {
+            Postgres::Running(directory) => {
+                let mut command = Command::new(&self.0);
+                let host = directory.display();
+                let url = format!("host={host} user={OWNER} dbname={OWNER}");
+                command.args(["--postgres", &url]);
+                command
+            }
+            Postgres::ManagedAndNice(directory) => {
+                let mut command = Command::new("nice");
+                command.args(["-n", "19"]).arg(&self.0).arg("--managed-postgres").arg(directory);
+                command
+            }
+        };
+        let said = File::options().create(true).append(true).open(log).during(&what)?;
+        command
+            .args(["--server", &server.to_string(), "--schema", schema])
+            .args(["--metrics", &metrics.to_string()])
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(said);
+        let child = command.spawn().during(&what)?;
+        Ok(Projector { child, metrics, log: log.to_owned() })
+    }
+}
+
+impl Projector {
+    /// An error with its last words if it has ended.
+    pub fn check(&mut self) -> Result<()> {
+        if self.child.try_wait().during("looking at the projector")?.is_none() {
+            return Ok(());
+        }
+        let log = std::fs::read_to_string(&self.log).unwrap_or_default();
+        failed(format!("the projector has ended: {}", log.lines().last().unwrap_or_default()))
+    }
+
+    /// How many transactions partition 0 has had, and how many seconds they took.
+    pub fn transactions(&self) -> Result<(f64, f64)> {
+        let what = "asking the projector for metrics";
+        let mut stream = TcpStream::connect(self.metrics).during(what)?;
+        stream.write_all(b"GET /metrics HTTP/1.0\r\n\r\n").during(what)?;
+        let mut page = String::new();
+        stream.read_to_string(&mut page).during(what)?;
+        let value = |name: &str| {
+            let name =
+                format!("walengine_projector_transaction_seconds_{name}{{partition=\"0\"}} ");
+            let number = page.lines().find_map(|line| line.strip_prefix(&name)?.parse().ok());
+            number.map_or_else(|| failed(format!("{what}: {name}is missing")), Ok)
+        };
+        Ok((value("count")?, value("sum")?))
+    }
+
+    /// Asks it to end, and waits.
+    pub fn stop(mut self) -> Result<()> {
+        self.check()?;
+        system::signal(self.child.id(), libc::SIGTERM)?;
+        if self.ends() { Ok(()) } else { failed("the projector does not end") }
+    }
+
+    fn ends(&mut self) -> bool {
+        let since = Instant::now();
+        while self.child.try_wait().is_ok_and(|ended| ended.is_none()) {
+            if since.elapsed() > PATIENCE {
+                return false;
+            }
+            std::thread::sleep(LOOK_EVERY);
+        }
+        true
+    }
+}
+
+impl Drop for Projector {
+    /// It gets the time to stop a PostgreSQL of its own.
+    fn drop(&mut self) {
+        let has_ended = self.child.try_wait().is_ok_and(|ended| ended.is_some());
+        if !has_ended && system::signal(self.child.id(), libc::SIGTERM).is_ok() && self.ends() {
+            return;
+        }
+        // It has ended already, or ends now.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}

@@ -1,0 +1,168 @@
+//! The rows of a log as the projector would write them, and two ways to write them: by bare COPY, and
+//! by the projector's own writer. Rows and transactions are the same for both.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use futures_util::SinkExt as _;
+use walengine_net::client::Config;
+use walengine_net::client::blocking::Client;
+use walengine_net::model::Offset;
+use walengine_projector::batch::{Batch, Builder};
+use walengine_projector::copy::{HEADER, TRAILER};
+use walengine_projector::database::{Connection, Database, columns};
+use walengine_projector::fatal::Fatal;
+use walengine_projector::fold::Fold;
+use walengine_projector::history::{History, Position};
+use walengine_projector::limits::COPY_CHUNK_BYTES;
+use walengine_projector::metrics::PartitionMetrics;
+use walengine_projector::schema;
+use walengine_projector::tables::Table;
+use walengine_projector::writer::{Outcome, Writer};
+
+use super::sql::Sql;
+use crate::cluster::PARTITION;
+use crate::error::{During, Result, failed};
+
+/// Bytes of log that are asked for at once.
+const PAGE_BYTES: usize = 1 << 20;
+
+/// Rows of a log, encoded.
+pub struct Rows {
+    cluster: walengine_net::client::ClusterInfo,
+    /// The accounts, which are there before the clock starts.
+    accounts: Batch,
+    /// The transfers, in transactions as large as a projector's that is behind.
+    pub transfers: Vec<Batch>,
+}
+
+/// What the projector's writer does besides the COPY.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Merge {
+    /// It advances the position.
+    PositionOnly,
+    /// It advances the position and changes the balances.
+    Balances,
+}
+
+impl Rows {
+    /// Reads a log whose first `accounts` records create accounts; it has `records` of them all.
+    pub fn read(server: SocketAddr, accounts: u64, records: u64) -> Result<Self> {
+        let what = "reading the log";
+        let mut client = Client::connect(Config::new(server.to_string())).during(what)?;
+        let cluster = client.info().clone();
+        let mut history = History::from(cluster.cluster, PARTITION, &Position::START);
+        let mut builder = Builder::new(PARTITION, Position::START);
+        let (mut created, mut transfers) = (None, Vec::new());
+        while history.next_offset().0 < records {
+            let from: Offset = history.next_offset();
+            let page = client.read_log(PARTITION, from, PAGE_BYTES, &[]).during(what)?;
+            for entry in page.entries() {
+                let (header, body) = entry.during(what)?;
+                if !history.take(&header, body).during(what)? {
+                    continue;
+                }
+                builder.add(&header, body).during(what)?;
+                if history.next_offset().0 == accounts {
+                    created = Some(builder.seal().during(what)?);
+                } else if builder.is_full() {
+                    transfers.push(builder.seal().during(what)?);
+                }
+            }
+        }
+        if !builder.is_empty() {
+            transfers.push(builder.seal().during(what)?);
+        }
+        match created {
+            Some(accounts) => Ok(Self { cluster, accounts, transfers }),
+            None => failed("the log does not begin with the accounts"),
+        }
+    }
+
+    /// How many transfers.
+    pub fn count(&self) -> u64 {
+        self.transfers.iter().map(|batch| batch.rows).sum()
+    }
+
+    /// How long bare COPY BINARY takes into the tables of a fresh schema, accounts apart.
+    pub fn copy(&self, database: &Database) -> Result<Duration> {
+        let sql = self.fresh_schema(database)?;
+        sql.runtime.block_on(async {
+            copy(&sql.connection, database, std::slice::from_ref(&self.accounts)).await?;
+            sql.connection.batch_execute("CHECKPOINT").await.during("CHECKPOINT")?;
+            copy(&sql.connection, database, &self.transfers).await
+        })
+    }
+
+    /// How long the projector's writer takes into a fresh schema, accounts apart.
+    pub fn write(&self, database: &Database, merge: Merge) -> Result<Duration> {
+        let sql = self.fresh_schema(database)?;
+        let batches: Vec<Batch> = self.transfers.iter().map(|batch| with(batch, merge)).collect();
+        let metrics = Arc::new(PartitionMetrics::new(PARTITION));
+        let mut writer = Writer::new(database.clone(), PARTITION, metrics);
+        sql.runtime.block_on(async {
+            let what = "writing as the projector does";
+            writer.position().await.during(what)?;
+            writer.write(&self.accounts).await.during(what)?;
+            sql.connection.batch_execute("CHECKPOINT").await.during("CHECKPOINT")?;
+            let started = Instant::now();
+            for batch in &batches {
+                if writer.write(batch).await.during(what)? != Outcome::Written {
+                    return failed(format!("{what}: the position has moved"));
+                }
+            }
+            Ok(started.elapsed())
+        })
+    }
+
+    fn fresh_schema(&self, database: &Database) -> Result<Sql> {
+        let sql = Sql::connect(database)?;
+        let made = sql.runtime.block_on(schema::prepare(database, &sql.connection, &self.cluster));
+        made.map_err(Fatal::from).during("making the tables")?;
+        Ok(sql)
+    }
+}
+
+fn with(batch: &Batch, merge: Merge) -> Batch {
+    match merge {
+        Merge::Balances => batch.clone(),
+        Merge::PositionOnly => Batch { changes: Fold::default(), ..batch.clone() },
+    }
+}
+
+/// Each batch in a transaction, and nothing else in it.
+async fn copy(connection: &Connection, database: &Database, batches: &[Batch]) -> Result<Duration> {
+    let what = "bare COPY";
+    let started = Instant::now();
+    for batch in batches {
+        connection.batch_execute("BEGIN").await.during(what)?;
+        for (table, rows) in &batch.copies {
+            copy_table(connection, database, table, rows).await?;
+        }
+        connection.batch_execute("COMMIT").await.during(what)?;
+    }
+    Ok(started.elapsed())
+}
+
+async fn copy_table(
+    connection: &Connection,
+    database: &Database,
+    table: &Table,
+    rows: &Bytes,
+) -> Result<()> {
+    let name = database.part(table.name, PARTITION);
+    let statement = format!("COPY {name} ({}) FROM STDIN (FORMAT binary)", columns(table));
+    let sink = connection.copy_in::<_, Bytes>(&statement).await.during(&statement)?;
+    let mut sink = std::pin::pin!(sink);
+    sink.feed(Bytes::from_static(&HEADER)).await.during(&statement)?;
+    let mut rest = rows.clone();
+    while !rest.is_empty() {
+        let chunk = rest.split_to(rest.len().min(COPY_CHUNK_BYTES));
+        sink.feed(chunk).await.during(&statement)?;
+    }
+    sink.feed(Bytes::from_static(&TRAILER)).await.during(&statement)?;
+    sink.finish().await.during(&statement)?;
+    Ok(())
+}
