@@ -12,6 +12,7 @@ mod sql;
 mod visible;
 
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::time::Duration;
 
 use walengine_projector::database::Database;
@@ -133,7 +134,9 @@ impl Bench {
         Ok(Home { _managed: managed, scratch })
     }
 
+    /// Starts it when all that was written before is on disk.
     fn engine(&self, part: &str) -> Result<Engine> {
+        Command::new("sync").status().during("running sync")?;
         let scratch = Scratch::create(&self.dir, part)?;
         let server = self.server.start(&scratch.0.join("data"), 1)?;
         let engine = Engine { server, _scratch: scratch };
