@@ -31,6 +31,8 @@ use sql::Sql;
 const ACCOUNTS: u32 = 10_000;
 /// Transfers in a batch that fills a log, and in one of the engine's peak.
 const FILL_BATCH: usize = 8190;
+/// A directory in memory.
+const MEMORY: &str = "/dev/shm";
 /// Pause between two looks at a position where milliseconds don't matter.
 const LOOK_EVERY: Duration = Duration::from_millis(2);
 
@@ -110,7 +112,7 @@ pub fn command(arguments: &PostgresArguments) -> Result<()> {
     let dir = std::fs::canonicalize(&arguments.dir).during("looking for --dir")?;
     let server = Program::find(arguments.server.as_deref())?;
     let projector = ProjectorProgram::find(arguments.projector.as_deref())?;
-    let watch = Watch::begin(&dir)?;
+    let watch = Watch::begin(&[&dir, Path::new(MEMORY)])?;
     let (arguments, figures) = (arguments.clone(), Figures::default());
     let mut bench = Bench { arguments, dir, server, projector, figures };
     let parts: [(&str, Measure); 4] = [

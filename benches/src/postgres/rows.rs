@@ -44,25 +44,25 @@ pub struct Rows {
 pub struct Copied(Vec<(u64, Duration)>);
 
 impl Copied {
-    /// Rows a second from the first transaction on.
+    /// Rows a second of all transactions.
     pub fn per_second(&self) -> f64 {
-        self.per_second_from(0)
+        let rows = self.0.iter().map(|(rows, _)| rows).sum();
+        self.0.last().map_or(0.0, |(_, took)| ratio(rows, 1) / took.as_secs_f64())
     }
 
-    /// Rows a second from the transaction on before which there are so many rows.
-    pub fn per_second_from(&self, rows_before: u64) -> f64 {
-        let (mut before, mut rows) = (0, 0);
-        let (mut from, mut until) = (Duration::ZERO, Duration::ZERO);
-        for &(of_transaction, at) in &self.0 {
-            if before < rows_before {
-                from = at;
-            } else {
-                rows += of_transaction;
+    /// Rows a second behind the transaction that reaches the first `rows`; of all if there is none.
+    pub fn per_second_behind(&self, rows: u64) -> f64 {
+        let (mut before, mut from) = (0, Duration::ZERO);
+        for (place, &(of_transaction, at)) in self.0.iter().enumerate() {
+            if before >= rows {
+                let rest = &self.0[place..];
+                let rows = rest.iter().map(|(rows, _)| rows).sum();
+                let until = rest.last().map_or(from, |&(_, at)| at);
+                return ratio(rows, 1) / until.saturating_sub(from).as_secs_f64();
             }
-            before += of_transaction;
-            until = at;
+            (before, from) = (before + of_transaction, at);
         }
-        ratio(rows, 1) / (until - from).as_secs_f64()
+        self.per_second()
     }
 }
 
@@ -206,6 +206,11 @@ mod tests {
         let copied = Copied(vec![(100, second), (100, 3 * second), (100, 5 * second)]);
         let same = |one: f64, other: f64| (one - other).abs() < 1e-9;
         assert!(same(copied.per_second(), 60.0));
-        assert!(same(copied.per_second_from(100), 50.0) && same(copied.per_second_from(1), 50.0));
+        assert!(
+            same(copied.per_second_behind(100), 50.0) && same(copied.per_second_behind(1), 50.0)
+        );
+        assert!(
+            same(copied.per_second_behind(0), 60.0) && same(copied.per_second_behind(999), 60.0)
+        );
     }
 }

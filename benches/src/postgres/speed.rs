@@ -103,7 +103,7 @@ impl Bench {
                 bare.push(after.per_second());
                 rates[place].push(rate);
                 let from = if way == Way::Steady { speed.steady_from() } else { 0 };
-                let beside = [&before, &after].map(|bare| bare.per_second_from(from));
+                let beside = [&before, &after].map(|bare| bare.per_second_behind(from));
                 ratios[place].push(rate / f64::midpoint(beside[0], beside[1]));
                 before = after;
             }
