@@ -24,17 +24,20 @@ const LOOK_EVERY: Duration = Duration::from_millis(20);
 pub struct Watch(Arc<AtomicBool>);
 
 impl Watch {
-    /// From now on SIGINT and SIGTERM clean up; scratch directories are in `dir`.
-    pub fn begin(dir: &Path) -> Result<Self> {
+    /// From now on SIGINT and SIGTERM clean up; scratch directories are in `dirs`.
+    pub fn begin(dirs: &[&Path]) -> Result<Self> {
         let mut signals = Signals::new([SIGINT, SIGTERM]).during("watching for signals")?;
-        let (dir, interrupted) = (dir.to_owned(), Arc::new(AtomicBool::new(false)));
+        let dirs: Vec<PathBuf> = dirs.iter().map(|&dir| dir.to_owned()).collect();
+        let interrupted = Arc::new(AtomicBool::new(false));
         let watch = Self(interrupted.clone());
         std::thread::spawn(move || {
             if let Some(signal) = signals.forever().next() {
                 eprintln!("walengine-bench: interrupted; stopping what was started");
                 interrupted.store(true, Ordering::Relaxed);
                 end_children();
-                remove_scratch(&dir);
+                for dir in &dirs {
+                    remove_scratch(dir);
+                }
                 std::process::exit(128 + signal);
             }
         });

@@ -2,12 +2,13 @@
 //!
 //! The engine has a core that it is pinned to. Projector and PostgreSQL run with the lowest priority
 //! (nice 19), so that what is measured is the engine's work for a reader, and not that machines with
-//! few cores are shared.
+//! few cores are shared. The disk has no such priority: PostgreSQL is on the engine's once, and once
+//! in memory, which is as if it had its own.
 
 use std::path::Path;
 
 use super::sql::{self, Sql};
-use super::{ACCOUNTS, Bench, Engine, FILL_BATCH, LOOK_EVERY, Postgres, number};
+use super::{ACCOUNTS, Bench, Engine, FILL_BATCH, LOOK_EVERY, MEMORY, Postgres, number};
 use crate::error::Result;
 use crate::load::{self, LoadArguments, LoadReport};
 use crate::run::wait_for_quiet;
@@ -20,6 +21,7 @@ const INFLIGHT: u16 = 4;
 const PACED_INFLIGHT: u16 = 8;
 /// Load before it is measured, as a part of what is.
 const WARMUP_PART: f64 = 0.25;
+const SCHEMA: &str = "cost";
 
 /// A load, and what was projected in the meantime.
 struct Loaded {
@@ -31,95 +33,94 @@ struct Loaded {
 #[derive(Default)]
 struct Costs {
     alone: Vec<LoadReport>,
-    attached: Vec<LoadReport>,
-    rate_ratios: Vec<f64>,
-    p99_ratios: Vec<f64>,
-    projected: Vec<f64>,
+    on_disk: Attached,
+    in_memory: Attached,
 }
 
-/// What they come to.
-struct Summary {
-    /// Transfers/s of the engine alone.
-    alone: Spread,
-    /// Of the attached one, as a part of that.
+/// Rounds with a projector, each between two without.
+#[derive(Default)]
+struct Attached {
+    loads: Vec<LoadReport>,
+    projected: Vec<f64>,
+    rate_ratios: Vec<f64>,
+    p99_ratios: Vec<f64>,
+}
+
+/// What they come to: rate and p99 over those of the engine alone.
+struct Ratios {
     rate: Spread,
-    /// Its p99 over that of the engine alone.
     p99: Spread,
 }
 
 impl Bench {
-    /// Rounds of peak and half load: alone, attached, alone.
+    /// Rounds of peak and half load: alone, attached, alone, attached, alone.
     pub fn cost(&mut self) -> Result<()> {
-        // Made once and started anew for each load: while it is not attached, nothing of it runs.
-        let postgres = Scratch::create(&self.dir, "cost-pg")?;
         let (mut peak, mut half) = (Costs::default(), Costs::default());
         let mut rate = None;
-        for round in 0..self.arguments.rounds {
-            let schema = format!("peak_{round}");
-            self.round(&mut peak, None, &postgres.0, &schema)?;
+        for _ in 0..self.arguments.rounds {
+            self.round(&mut peak, None)?;
             // Half of what the first one reached.
             let first = peak.alone.first().map_or(0.0, |load| load.events_per_second);
             let rate = *rate.get_or_insert(first / 2.0 / number(FILL_BATCH as u64));
-            let schema = format!("half_{round}");
-            self.round(&mut half, Some(rate), &postgres.0, &schema)?;
+            self.round(&mut half, Some(rate))?;
         }
         println!(
             "\nengine on one core, pinned; batches of {FILL_BATCH}, one connection; projector and \
              PostgreSQL at nice 19"
         );
         let from = format!("{} rounds of {} s", self.arguments.rounds, self.arguments.seconds);
-        let at_peak = self.summary("at its peak", peak);
-        let what = "attached projector: engine's transfers/s, part of those alone";
-        self.figures.target(what, 0.95, false, Some(at_peak.rate), &from);
-        let what = "attached projector: engine's p99 at its peak, over alone";
-        self.figures.target(what, 1.1, true, Some(at_peak.p99), &from);
-        let at_half = self.summary("at half of it", half);
-        let from = format!("{from}, {:.0} transfers/s", at_half.alone.median);
-        let what = "attached projector: engine's p99 at half its peak, over alone";
-        self.figures.target(what, 1.1, true, Some(at_half.p99), &from);
+        let places = ["on the engine's disk", "in memory"];
+        let at_peak = self.summary("peak", peak);
+        let at_half = self.summary("half", half);
+        for ((place, peak), half) in places.into_iter().zip(at_peak).zip(at_half) {
+            let mut target = |what: &str, wanted, at_most, reached| {
+                let what = format!("PostgreSQL {place}: {what}");
+                self.figures.target(&what, wanted, at_most, Some(reached), &from);
+            };
+            target("attached transfers/s over alone", 0.95, false, peak.rate);
+            target("p99 over alone, at the peak", 1.1, true, peak.p99);
+            target("p99 over alone, at half of it", 1.1, true, half.p99);
+        }
         Ok(())
     }
 
-    fn summary(&mut self, load: &str, costs: Costs) -> Summary {
-        let mut figure =
-            |name: &str, values| self.figures.figure(&format!("{load}: {name}"), values);
-        let rates =
-            |loads: &[LoadReport]| loads.iter().map(|load| load.events_per_second).collect();
-        let cpu = |loads: &[LoadReport]| {
-            loads.iter().filter_map(|load| load.server_cpu_micros_per_event).collect()
-        };
-        let p99s =
-            |loads: &[LoadReport]| loads.iter().map(|load| load.latency_micros.p99).collect();
-        let alone = figure("transfers/s, engine alone", rates(&costs.alone));
-        figure("transfers/s, projector attached", rates(&costs.attached));
-        figure("rows/s projected meanwhile", costs.projected);
-        figure("engine's CPU us a transfer, alone", cpu(&costs.alone));
-        figure("engine's CPU us a transfer, projector attached", cpu(&costs.attached));
-        figure("p99 us, engine alone", p99s(&costs.alone));
-        figure("p99 us, projector attached", p99s(&costs.attached));
-        let rate = figure("transfers/s attached, part of those alone", costs.rate_ratios);
-        let p99 = figure("p99 attached, over alone", costs.p99_ratios);
-        Summary { alone, rate, p99 }
+    /// Those on disk and those in memory.
+    fn summary(&mut self, load: &str, costs: Costs) -> [Ratios; 2] {
+        self.loads(&format!("{load}, engine alone"), &costs.alone);
+        let places = [("on its disk", costs.on_disk), ("in memory", costs.in_memory)];
+        places.map(|(place, attached)| {
+            let name = format!("{load}, PostgreSQL {place}");
+            self.loads(&name, &attached.loads);
+            let mut figure =
+                |what: &str, values| self.figures.figure(&format!("{name}: {what}"), values);
+            figure("rows/s projected meanwhile", attached.projected);
+            let rate = figure("transfers/s over those alone", attached.rate_ratios);
+            let p99 = figure("p99 over that alone", attached.p99_ratios);
+            Ratios { rate, p99 }
+        })
     }
 
-    fn round(
-        &self,
-        costs: &mut Costs,
-        rate: Option<f64>,
-        postgres: &Path,
-        schema: &str,
-    ) -> Result<()> {
-        let before = self.alone(rate)?;
-        let attached = self.attached(rate, postgres, schema)?;
-        let after = self.alone(rate)?;
-        let part = |of: fn(&LoadReport) -> f64| {
-            of(&attached.load) / f64::midpoint(of(&before), of(&after))
+    fn loads(&mut self, name: &str, loads: &[LoadReport]) {
+        let mut figure = |what: &str, of: fn(&LoadReport) -> f64| {
+            let values = loads.iter().map(of).collect();
+            self.figures.figure(&format!("{name}: {what}"), values)
         };
-        costs.rate_ratios.push(part(|load| load.events_per_second));
-        costs.p99_ratios.push(part(|load| load.latency_micros.p99));
-        costs.projected.push(attached.projected_per_second);
-        costs.attached.push(attached.load);
-        costs.alone.extend([before, after]);
+        figure("transfers/s", |load| load.events_per_second);
+        figure("p99 us", |load| load.latency_micros.p99);
+        figure("engine's CPU us a transfer", |load| {
+            load.server_cpu_micros_per_event.unwrap_or_default()
+        });
+    }
+
+    fn round(&self, costs: &mut Costs, rate: Option<f64>) -> Result<()> {
+        let before = self.alone(rate)?;
+        let on_disk = self.attached(rate, &self.dir)?;
+        let between = self.alone(rate)?;
+        let in_memory = self.attached(rate, Path::new(MEMORY))?;
+        let after = self.alone(rate)?;
+        costs.on_disk.add(on_disk, [&before, &between]);
+        costs.in_memory.add(in_memory, [&between, &after]);
+        costs.alone.extend([before, between, after]);
         Ok(())
     }
 
@@ -128,12 +129,14 @@ impl Bench {
         load::run(&self.cost_load(&engine, rate))
     }
 
-    fn attached(&self, rate: Option<f64>, postgres: &Path, schema: &str) -> Result<Loaded> {
+    /// With a PostgreSQL of its own in `place`: while none is attached, nothing of it is there.
+    fn attached(&self, rate: Option<f64>, place: &Path) -> Result<Loaded> {
+        let postgres = Scratch::create(place, "cost-pg")?;
+        let directory = postgres.0.join("pg");
         let engine = self.engine("attached")?;
-        let directory = postgres.join("pg");
-        let (to, log) = (Postgres::ManagedAndNice(&directory), postgres.join("projector.log"));
-        let mut projector = self.projector.start(engine.server.address, to, schema, &log)?;
-        let sql = Sql::connect_when_ready(&sql::schema_of(&directory, schema)?)?;
+        let (to, log) = (Postgres::ManagedAndNice(&directory), postgres.0.join("projector.log"));
+        let mut projector = self.projector.start(engine.server.address, to, SCHEMA, &log)?;
+        let sql = Sql::connect_when_ready(&sql::schema_of(&directory, SCHEMA)?)?;
         sql.wait(LOOK_EVERY, ACCOUNTS.into())?;
         wait_for_quiet(engine.data())?;
         let load = load::run(&self.cost_load(&engine, rate))?;
@@ -157,5 +160,18 @@ impl Bench {
             server_pid: vec![engine.server.pid()],
             ..engine.load()
         }
+    }
+}
+
+impl Attached {
+    /// One more, with those without before and after it.
+    fn add(&mut self, attached: Loaded, alone: [&LoadReport; 2]) {
+        let part = |of: fn(&LoadReport) -> f64| {
+            of(&attached.load) / f64::midpoint(of(alone[0]), of(alone[1]))
+        };
+        self.rate_ratios.push(part(|load| load.events_per_second));
+        self.p99_ratios.push(part(|load| load.latency_micros.p99));
+        self.projected.push(attached.projected_per_second);
+        self.loads.push(attached.load);
     }
 }

@@ -12,6 +12,7 @@ mod sql;
 mod visible;
 
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::time::Duration;
 
 use walengine_projector::database::Database;
@@ -30,6 +31,8 @@ use sql::Sql;
 const ACCOUNTS: u32 = 10_000;
 /// Transfers in a batch that fills a log, and in one of the engine's peak.
 const FILL_BATCH: usize = 8190;
+/// A directory in memory.
+const MEMORY: &str = "/dev/shm";
 /// Pause between two looks at a position where milliseconds don't matter.
 const LOOK_EVERY: Duration = Duration::from_millis(2);
 
@@ -109,7 +112,7 @@ pub fn command(arguments: &PostgresArguments) -> Result<()> {
     let dir = std::fs::canonicalize(&arguments.dir).during("looking for --dir")?;
     let server = Program::find(arguments.server.as_deref())?;
     let projector = ProjectorProgram::find(arguments.projector.as_deref())?;
-    let watch = Watch::begin(&dir)?;
+    let watch = Watch::begin(&[&dir, Path::new(MEMORY)])?;
     let (arguments, figures) = (arguments.clone(), Figures::default());
     let mut bench = Bench { arguments, dir, server, projector, figures };
     let parts: [(&str, Measure); 4] = [
@@ -133,7 +136,9 @@ impl Bench {
         Ok(Home { _managed: managed, scratch })
     }
 
+    /// Starts it when all that was written before is on disk.
     fn engine(&self, part: &str) -> Result<Engine> {
+        Command::new("sync").status().during("running sync")?;
         let scratch = Scratch::create(&self.dir, part)?;
         let server = self.server.start(&scratch.0.join("data"), 1)?;
         let engine = Engine { server, _scratch: scratch };

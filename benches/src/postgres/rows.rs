@@ -25,6 +25,7 @@ use walengine_projector::writer::{Outcome, Writer};
 use super::sql::Sql;
 use crate::cluster::PARTITION;
 use crate::error::{During, Result, failed};
+use crate::stats::ratio;
 
 /// Bytes of log that are asked for at once.
 const PAGE_BYTES: usize = 1 << 20;
@@ -36,6 +37,33 @@ pub struct Rows {
     accounts: Batch,
     /// The transfers, in transactions as large as a projector's that is behind.
     pub transfers: Vec<Batch>,
+}
+
+/// A bare COPY: rows of each transaction, and when it was over since the start.
+#[derive(Clone, Debug, Default)]
+pub struct Copied(Vec<(u64, Duration)>);
+
+impl Copied {
+    /// Rows a second of all transactions.
+    pub fn per_second(&self) -> f64 {
+        let rows = self.0.iter().map(|(rows, _)| rows).sum();
+        self.0.last().map_or(0.0, |(_, took)| ratio(rows, 1) / took.as_secs_f64())
+    }
+
+    /// Rows a second behind the transaction that reaches the first `rows`; of all if there is none.
+    pub fn per_second_behind(&self, rows: u64) -> f64 {
+        let (mut before, mut from) = (0, Duration::ZERO);
+        for (place, &(of_transaction, at)) in self.0.iter().enumerate() {
+            if before >= rows {
+                let rest = &self.0[place..];
+                let rows = rest.iter().map(|(rows, _)| rows).sum();
+                let until = rest.last().map_or(from, |&(_, at)| at);
+                return ratio(rows, 1) / until.saturating_sub(from).as_secs_f64();
+            }
+            (before, from) = (before + of_transaction, at);
+        }
+        self.per_second()
+    }
 }
 
 /// What the projector's writer does besides the COPY.
@@ -86,8 +114,8 @@ impl Rows {
         self.transfers.iter().map(|batch| batch.rows).sum()
     }
 
-    /// How long bare COPY BINARY takes into the tables of a fresh schema, accounts apart.
-    pub fn copy(&self, database: &Database) -> Result<Duration> {
+    /// Bare COPY BINARY into the tables of a fresh schema, accounts apart.
+    pub fn copy(&self, database: &Database) -> Result<Copied> {
         let sql = self.fresh_schema(database)?;
         sql.runtime.block_on(async {
             copy(&sql.connection, database, std::slice::from_ref(&self.accounts)).await?;
@@ -133,17 +161,18 @@ fn with(batch: &Batch, merge: Merge) -> Batch {
 }
 
 /// Each batch in a transaction, and nothing else in it.
-async fn copy(connection: &Connection, database: &Database, batches: &[Batch]) -> Result<Duration> {
+async fn copy(connection: &Connection, database: &Database, batches: &[Batch]) -> Result<Copied> {
     let what = "bare COPY";
-    let started = Instant::now();
+    let (started, mut copied) = (Instant::now(), Copied::default());
     for batch in batches {
         connection.batch_execute("BEGIN").await.during(what)?;
         for (table, rows) in &batch.copies {
             copy_table(connection, database, table, rows).await?;
         }
         connection.batch_execute("COMMIT").await.during(what)?;
+        copied.0.push((batch.rows, started.elapsed()));
     }
-    Ok(started.elapsed())
+    Ok(copied)
 }
 
 async fn copy_table(
@@ -165,4 +194,23 @@ async fn copy_table(
     sink.feed(Bytes::from_static(&TRAILER)).await.during(&statement)?;
     sink.finish().await.during(&statement)?;
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_copied_first_can_be_left_out() {
+        let second = Duration::from_secs(1);
+        let copied = Copied(vec![(100, second), (100, 3 * second), (100, 5 * second)]);
+        let same = |one: f64, other: f64| (one - other).abs() < 1e-9;
+        assert!(same(copied.per_second(), 60.0));
+        assert!(
+            same(copied.per_second_behind(100), 50.0) && same(copied.per_second_behind(1), 50.0)
+        );
+        assert!(
+            same(copied.per_second_behind(0), 60.0) && same(copied.per_second_behind(999), 60.0)
+        );
+    }
 }

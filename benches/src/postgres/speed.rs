@@ -1,14 +1,17 @@
 //! Rows a second: the projector that catches up, and the one that is attached while more is written
 //! than it takes, each between two bare COPYs of the same rows into the same indexed tables.
 //!
+//! An attached projector begins with small transactions and, as it falls behind, comes to full ones.
+//! It is steady from the first third of the rows on; the COPY's last two thirds are beside it then.
+//!
 //! Where the projector loses against the COPY is shown by its writer without feed and encoding, with
 //! and without the merge of balances, and by a COPY that shares the machine with the same load.
 
 use std::time::Duration;
 
 use super::projector::Projector;
-use super::rows::{Merge, Rows};
-use super::sql::Sql;
+use super::rows::{Copied, Merge, Rows};
+use super::sql::{Moved, Sql};
 use super::{ACCOUNTS, Bench, Engine, Home, LOOK_EVERY, number};
 use crate::error::{Failed, Result, failed};
 use crate::load::{self, LoadArguments};
@@ -20,6 +23,8 @@ const OVERLOAD: f64 = 1.5;
 const LOAD_TIMES: f64 = 1.5;
 /// Transfers in a batch of it.
 const LOAD_BATCH: usize = 1000;
+/// An attached projector is steady when it has this part of the rows.
+const STEADY_FROM: u64 = 3;
 /// Requests of it that may be unanswered.
 const LOAD_INFLIGHT: u16 = 64;
 
@@ -52,6 +57,8 @@ struct Speed<'a> {
     schemas: usize,
     catching_up: Transactions,
     steady: Transactions,
+    /// Rows a second of an attached projector, from its first row on.
+    from_first_row: Vec<f64>,
 }
 
 /// The projector's transactions, for each round.
@@ -74,24 +81,34 @@ impl Bench {
         let per_transaction = number(transfers) / number(rows.transfers.len() as u64);
         let changed = rows.transfers.iter().map(|batch| number(batch.changes.len() as u64));
         let merged = Spread::of(changed).median;
-        let (catching_up, steady) = (Transactions::default(), Transactions::default());
-        let mut speed = Speed { bench: self, home, engine, rows, schemas: 0, catching_up, steady };
+        let mut speed = Speed {
+            bench: self,
+            home,
+            engine,
+            rows,
+            schemas: 0,
+            catching_up: Transactions::default(),
+            steady: Transactions::default(),
+            from_first_row: Vec::new(),
+        };
         let mut bare = Vec::new();
         let mut rates = WAYS.map(|_| Vec::new());
         let mut ratios = WAYS.map(|_| Vec::new());
         for _ in 0..speed.bench.arguments.rounds {
             let mut before = speed.bare()?;
-            bare.push(before);
+            bare.push(before.per_second());
             for (place, (way, ..)) in WAYS.into_iter().enumerate() {
-                let rate = speed.measure(way, before)?;
+                let rate = speed.measure(way, before.per_second())?;
                 let after = speed.bare()?;
-                bare.push(after);
+                bare.push(after.per_second());
                 rates[place].push(rate);
-                ratios[place].push(rate / f64::midpoint(before, after));
+                let from = if way == Way::Steady { speed.steady_from() } else { 0 };
+                let beside = [&before, &after].map(|bare| bare.per_second_behind(from));
+                ratios[place].push(rate / f64::midpoint(beside[0], beside[1]));
                 before = after;
             }
         }
-        let (catching_up, steady) = (speed.catching_up, speed.steady);
+        let Speed { catching_up, steady, from_first_row, .. } = speed;
         let figures = &mut self.figures;
         println!("{transfers} transfers, {ACCOUNTS} accounts; rows/s, median [min - max]");
         figures.figure("rows in a transaction of a backlog", vec![per_transaction]);
@@ -100,6 +117,8 @@ impl Bench {
         for ((_, name, what), rates) in WAYS.iter().zip(rates) {
             figures.figure(&format!("rows/s, {name}: {what}"), rates);
         }
+        let name = "rows/s, steady and before: from its first, small transactions on";
+        figures.figure(name, from_first_row);
         for (name, transactions) in [("catching up", catching_up), ("steady", steady)] {
             figures.figure(&format!("{name}: rows in a transaction, mean"), transactions.rows);
             figures.figure(&format!("{name}: part of the time in transactions"), transactions.part);
@@ -134,23 +153,23 @@ impl Speed<'_> {
         format!("speed_{}", self.schemas)
     }
 
-    /// Rows a second of a bare COPY.
-    fn bare(&mut self) -> Result<f64> {
+    /// Transfers that an attached projector has before it counts as steady.
+    fn steady_from(&self) -> u64 {
+        self.rows.count() / STEADY_FROM
+    }
+
+    fn bare(&mut self) -> Result<Copied> {
         let schema = self.next_schema();
-        let took = self.rows.copy(&self.home.schema(&schema)?)?;
+        let copied = self.rows.copy(&self.home.schema(&schema)?)?;
         self.home.clear(&schema)?;
-        Ok(self.per_second(took))
+        Ok(copied)
     }
 
     fn writer(&mut self, merge: Merge) -> Result<f64> {
         let schema = self.next_schema();
         let took = self.rows.write(&self.home.schema(&schema)?, merge)?;
         self.home.clear(&schema)?;
-        Ok(self.per_second(took))
-    }
-
-    fn per_second(&self, took: Duration) -> f64 {
-        number(self.rows.count()) / took.as_secs_f64()
+        Ok(number(self.rows.count()) / took.as_secs_f64())
     }
 
     /// A projector is started against a log that holds everything.
@@ -176,23 +195,27 @@ impl Speed<'_> {
         let accounts = u64::from(ACCOUNTS);
         sql.wait(LOOK_EVERY, accounts)?;
         let end = accounts + self.rows.count();
-        let projected = self.beside_load(&engine, bare, || {
-            // The clock starts with the first transfers.
-            sql.wait(LOOK_EVERY, accounts + 1)?;
-            project_until(&projector, &sql, end)
+        let (whole, steady) = self.beside_load(&engine, bare, || {
+            let first = newest(&sql.wait(LOOK_EVERY, accounts + 1)?)?;
+            sql.wait(LOOK_EVERY, accounts + self.steady_from())?;
+            let steady = project_until(&projector, &sql, end)?;
+            let (rows, took) =
+                (steady.last.next_offset - first.next_offset, steady.last.at - first.at);
+            Ok((number(rows) / took.as_secs_f64(), steady))
         })?;
         projector.stop()?;
         self.home.clear(&schema)?;
-        Ok(self.steady.take(&projected))
+        self.from_first_row.push(whole);
+        Ok(self.steady.take(&steady))
     }
 
     fn copy_beside_load(&mut self, bare: f64) -> Result<f64> {
         let schema = self.next_schema();
         let engine = self.bench.engine("beside")?;
         let database = self.home.schema(&schema)?;
-        let took = self.beside_load(&engine, bare, || self.rows.copy(&database))?;
+        let copied = self.beside_load(&engine, bare, || self.rows.copy(&database))?;
         self.home.clear(&schema)?;
-        Ok(self.per_second(took))
+        Ok(copied.per_second())
     }
 
     /// Does something while an engine takes the load that an attached projector is measured with.
@@ -222,9 +245,15 @@ impl Speed<'_> {
 struct Projected {
     rows: u64,
     took: Duration,
+    /// The last move of the position.
+    last: Moved,
     transactions: f64,
     /// Seconds that they took.
     in_transactions: f64,
+}
+
+fn newest(moves: &[Moved]) -> Result<Moved> {
+    moves.last().copied().map_or_else(|| failed("nothing was projected"), Ok)
 }
 
 /// From now on, when something was committed just now, to the transaction that passes `end`.
@@ -232,21 +261,20 @@ fn project_until(projector: &Projector, sql: &Sql, end: u64) -> Result<Projected
     let (count, seconds) = projector.transactions()?;
     let moves = sql.wait(LOOK_EVERY, end)?;
     let (count_after, seconds_after) = projector.transactions()?;
-    let (Some(first), Some(last)) = (moves.first(), moves.last()) else {
-        return failed("nothing was projected");
-    };
+    let last = newest(&moves)?;
+    let first = moves.first().map_or(last, |first| *first);
     let (rows, took) = (last.next_offset - first.next_offset, last.at - first.at);
     if rows == 0 {
-        return failed("all was projected at once; take more --transfers");
+        return failed("too few transactions; take more --transfers");
     }
     let (transactions, in_transactions) = (count_after - count, seconds_after - seconds);
-    Ok(Projected { rows, took, transactions, in_transactions })
+    Ok(Projected { rows, took, last, transactions, in_transactions })
 }
 
 impl Transactions {
     /// Notes a round; its rows a second.
     fn take(&mut self, projected: &Projected) -> f64 {
-        let Projected { rows, took, transactions, in_transactions } = projected;
+        let Projected { rows, took, transactions, in_transactions, .. } = projected;
         let seconds = took.as_secs_f64();
         self.rows.push(number(*rows) / transactions.max(1.0));
         self.part.push(in_transactions / seconds);
