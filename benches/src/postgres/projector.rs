@@ -25,7 +25,7 @@ pub enum Postgres<'a> {
     /// One that runs, with its socket in this directory.
     Running(&'a Path),
     /// One of its own in this directory. Both run only when nothing else wants the processor.
-    ManagedAndNice(&'a Path),
+    ManagedAndIdle(&'a Path),
 }
 
 /// A running projector.
@@ -72,9 +72,9 @@ impl ProjectorProgram {
                 command.args(["--postgres", &url]);
                 command
             }
-            Postgres::ManagedAndNice(directory) => {
-                let mut command = Command::new("nice");
-                command.args(["-n", "19"]).arg(&self.0).arg("--managed-postgres").arg(directory);
+            Postgres::ManagedAndIdle(directory) => {
+                let mut command = Command::new("chrt");
+                command.args(["--idle", "0"]).arg(&self.0).arg("--managed-postgres").arg(directory);
                 command
             }
         };
