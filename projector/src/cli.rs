@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use walengine_net::client::tokio::Client;
 use walengine_net::client::{ADDRESS_DEFAULT, Config as ClientConfig};
-use walengine_net::model::Token;
+use walengine_net::model::{Offset, PartitionId, Token};
 
 use crate::audit;
 use crate::config::{Given, Target};
@@ -99,6 +99,11 @@ struct AskArguments {
 
 #[derive(Debug, clap::Args)]
 struct RebuildArguments {
+    /// Keep what stands before this position, such as 0-500000, and replay the partition from there;
+    /// may be given for each partition. The audit compares all of it
+    #[arg(long, value_name = "PARTITION-OFFSET", value_parser = position)]
+    from: Vec<(PartitionId, Offset)>,
+
     /// Throw away what an interrupted rebuild has left, instead of going on with it
     #[arg(long)]
     anew: bool,
@@ -193,7 +198,7 @@ async fn dispatch(arguments: Arguments) -> Result<(), Fatal> {
 async fn run_command(command: Command) -> Result<(), Fatal> {
     match command {
         Command::Audit(arguments) => run_audit(&arguments.sides).await,
-        Command::Rebuild(arguments) => run_rebuild(&arguments.sides, arguments.anew).await,
+        Command::Rebuild(arguments) => run_rebuild(&arguments).await,
         Command::Status(arguments) => status::run(&arguments.sides).await,
         Command::WaitFor(arguments) => {
             let WaitArguments { token, timeout, sides } = arguments;
@@ -241,15 +246,30 @@ impl std::ops::Deref for Opened {
     }
 }
 
-async fn run_rebuild(sides: &Sides, anew: bool) -> Result<(), Fatal> {
+async fn run_rebuild(arguments: &RebuildArguments) -> Result<(), Fatal> {
+    let RebuildArguments { from, anew, sides } = arguments;
     let database = sides.database()?;
     let client = service::connect(&sides.servers()).await?;
+    let partitions = client.info().partitions;
+    if let Some((partition, _)) = from.iter().find(|(partition, _)| partition.0 >= partitions) {
+        let message =
+            format!("--from names partition {partition}: there are 0 to {}", partitions - 1);
+        return Err(Fatal::new(Reason::Usage, message));
+    }
     let reports = with_progress("rebuilding", &client, async |metrics| {
-        rebuild::rebuild(&database, &client, metrics, anew).await
+        rebuild::rebuild(&database, &client, metrics, from, *anew).await
     });
     let reports = reports.await?;
     audit::print(&reports);
     audit::verdict(&reports)
+}
+
+fn position(text: &str) -> Result<(PartitionId, Offset), &'static str> {
+    const EXPECTED: &str = "a position is partition-offset, such as 0-500000";
+    let (partition, offset) = text.split_once('-').ok_or(EXPECTED)?;
+    let partition = partition.parse().map_err(|_| EXPECTED)?;
+    let offset = offset.parse().map_err(|_| EXPECTED)?;
+    Ok((PartitionId(partition), Offset(offset)))
 }
 
 async fn run_audit(sides: &Sides) -> Result<(), Fatal> {

@@ -24,6 +24,7 @@ pub mod feed;
 pub mod fold;
 pub mod history;
 mod http;
+pub mod keep;
 pub mod limits;
 pub mod managed;
 pub mod metrics;

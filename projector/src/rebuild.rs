@@ -1,19 +1,19 @@
-//! Makes the tables anew: replays the log into a schema beside the old one, which serves meanwhile,
-//! audits it, and puts it in its place by renaming both in one transaction. Interrupted at any point,
+//! Makes the tables anew: replays the log, or its end, into a schema beside the old one, which serves
+//! meanwhile, audits it, and puts it in its place by renaming both in one transaction. Interrupted at any point,
 //! the next run goes on: the new schema has positions of its own.
 
 use std::sync::Arc;
 
 use tokio_postgres::Client as Postgres;
 use walengine_net::client::tokio::Client;
-use walengine_net::model::Offset;
+use walengine_net::model::{Offset, PartitionId};
 
 use crate::audit::{self, PartitionReport};
 use crate::database::{Database, within};
 use crate::fatal::{Fatal, Reason};
 use crate::metrics::PartitionMetrics;
 use crate::trouble::Trouble;
-use crate::{position, schema, service};
+use crate::{keep, position, schema, service};
 
 /// Ends the name of the schema that is being made.
 const FRESH: &str = "_rebuild";
@@ -22,12 +22,14 @@ const REPLACED: &str = "_old";
 /// Less than this is caught up while writers wait.
 const NEAR_RECORDS: u64 = 100_000;
 
-/// Rebuilds; `metrics` are told how far it is. With `anew`, what an interrupted rebuild has left is
-/// thrown away first.
+/// Rebuilds; `metrics` are told how far it is. What stands before the positions in `from` is kept as
+/// it is and audited; partitions that are not named are replayed from the first record. With `anew`,
+/// what an interrupted rebuild has left is thrown away first.
 pub async fn rebuild(
     database: &Database,
     client: &Client,
     metrics: &[Arc<PartitionMetrics>],
+    from: &[(PartitionId, Offset)],
     anew: bool,
 ) -> Result<Vec<PartitionReport>, Fatal> {
     let fresh = database.with_schema(&format!("{}{FRESH}", database.schema()));
@@ -35,6 +37,12 @@ pub async fn rebuild(
         drop_schema(&fresh).await?;
     }
     service::prepare(&fresh, client).await?;
+    for &(partition, offset) in from {
+        let begin = keep::position_at(client, partition, offset).await?;
+        if begin.next_offset > Offset(0) {
+            keep::keep(database, &fresh, client, partition, &begin).await?;
+        }
+    }
     let mut ends = log_ends(client).await?;
     loop {
         service::catch_up(&fresh, client, metrics, &ends).await?;

@@ -18,6 +18,8 @@ const PARTITION: PartitionId = PartitionId(0);
 /// Rebuilds that are killed before one may finish.
 const KILLS: u32 = 5;
 const BATCH_EVENTS: usize = 500;
+/// Batches before a rebuild that begins at a later position.
+const BATCHES: usize = 30;
 
 /// Loads until it is told to end.
 fn load(address: &str, seed: u64, ends: &AtomicBool) {
@@ -91,6 +93,67 @@ fn tables_are_made_anew_beside_live_ones_and_put_in_their_place() {
     assert_eq!(postgres.ask(&wait), "t", "the function looks at the new tables");
     postgres.ask("DROP SCHEMA walengine_old CASCADE");
     assert_eq!(postgres.ask(&wait), "t", "nothing needs the old ones");
+    projector.stop();
+    server.stop();
+}
+
+#[test]
+fn a_rebuild_from_a_later_position_keeps_what_stands_before_it_and_proves_it() {
+    let seed = 0x5eed_0d01;
+    println!("seed {seed:#x}");
+    let dir = TestDir::new("projector-rebuild-from");
+    let postgres = Postgres::start(&dir.path().join("pg"));
+    let mut server = Launch::new(dir.path()).set("--partitions", "1").serve();
+    let address = server.address().to_string();
+    let projecting = Projecting::new(dir.path(), &address, &postgres.url());
+    let mut projector = projecting.spawn();
+    let mut client = server.client();
+    let mut mixed = Mixed::new(seed, PARTITION, 1);
+    client.submit(PARTITION, &mixed.accounts()).unwrap();
+    for _ in 0..BATCHES {
+        client.submit(PARTITION, &mixed.batch(BATCH_EVENTS)).unwrap();
+    }
+    thread::sleep(Duration::from_millis(2_500)); // what is due expires
+    let folded = Folded::read(&mut server.client());
+    projector.wait_until_at(&postgres, &folded.ends);
+    for switched in ["close", "reopen"] {
+        let count =
+            format!("SELECT count(*) FROM walengine.account_events WHERE kind = '{switched}'");
+        assert_ne!(postgres.ask(&count), "0", "the load has all that accounts are summed up from");
+    }
+    let end = folded.ends[0];
+    for part in [end / 9, end / 3, end / 2, end - 1] {
+        let damage =
+            "UPDATE walengine.transfers SET amount = amount + 1
+              WHERE log_offset = (SELECT max(log_offset) FROM walengine.transfers);
+             UPDATE walengine.accounts SET credits_posted = credits_posted + 1 WHERE log_offset = 3";
+        postgres.ask(damage);
+        assert!(!projecting.audit().0, "the damage is found");
+        let newest = postgres.ask("SELECT max(log_offset) FROM walengine.transfers");
+        let from = part.min(newest.parse().unwrap());
+        let output = projecting.run(&["rebuild", "--from", &format!("0-{from}")]);
+        let error = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(0), "from {from}: {error}");
+        assert!(error.contains("kept what stands before"), "from {from}: {error}");
+        folded.agrees_with(&postgres);
+        assert!(projecting.audit().0, "from {from}");
+    }
+    // What is kept is not believed.
+    let damage = "UPDATE walengine.transfers SET amount = amount + 1
+                   WHERE log_offset = (SELECT min(log_offset) FROM walengine.transfers)";
+    postgres.ask(damage);
+    let output = projecting.run(&["rebuild", "--from", &format!("0-{}", end / 2)]);
+    assert_ne!(output.status.code(), Some(0), "a kept row differs");
+    assert!(!projecting.audit().0, "nothing was swapped");
+    assert_eq!(projecting.run(&["rebuild", "--anew"]).status.code(), Some(0));
+    folded.agrees_with(&postgres);
+    for (from, says) in [("7-1", "there are 0 to 0"), ("0-99999999", "earlier"), ("x", "0-500000")]
+    {
+        let output = projecting.run(&["rebuild", "--anew", "--from", from]);
+        let error = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_ne!(output.status.code(), Some(0));
+        assert!(error.contains(says), "{from}: {error}");
+    }
     projector.stop();
     server.stop();
 }
