@@ -13,6 +13,7 @@ use walengine_net::message::{
     UnsubscribeReply,
 };
 use walengine_net::model::{Account, EventBytes, Offset, PartitionId};
+use walengine_tests::nodes::Nodes;
 use walengine_tests::press::accounts_of;
 use walengine_tests::server::{Launch, TestDir};
 use walengine_tests::wire::{Reply, Wire};
@@ -208,4 +209,24 @@ fn a_position_ahead_of_the_log_waits_for_it() {
     let mut collected = Collected { next: first, ..Collected::default() };
     collected.read_to(&mut wire, request, second);
     server.stop();
+}
+
+#[test]
+fn every_nodes_feed_shows_what_is_committed_without_a_write_behind_it() {
+    let nodes = Nodes::start("feed-nodes", 3, |launch| launch);
+    let mut writer = nodes.wire(nodes.leader());
+    let mut feeds: Vec<_> = (0..3)
+        .map(|node| {
+            let mut wire = nodes.wire(node);
+            let request = subscribe(&mut wire, Offset(0));
+            (wire, request, Collected::default())
+        })
+        .collect();
+    for batch in 0..30 {
+        let end = write_records(&mut writer, batch);
+        for (wire, request, collected) in &mut feeds {
+            collected.read_to(wire, *request, end);
+            assert_eq!(collected.next, end);
+        }
+    }
 }

@@ -135,7 +135,8 @@ impl<D: Disk, R: Runtime> Served<D, R> {
         match self {
             Self::Alone(partition) => partition.told_entry(),
             Self::Group(group) => Told {
-                index: group.applied().map_or(0, |entry| entry.index),
+                // openraft counts from 0, the log from 1.
+                index: group.applied().map_or(0, |entry| entry.index + 1),
                 next_offset: group.committed_offset(),
             },
         }
