@@ -3,12 +3,11 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 use tokio_postgres::config::SslMode;
 
 use crate::fatal::{Fatal, Reason};
-use crate::limits::CONNECT_TIMEOUT;
+use crate::limits::{CONNECT_TIMEOUT, HOST_SILENT_MAX, KEEPALIVE_EVERY, KEEPALIVE_IDLE};
 use crate::tls::{Mode, Settings as TlsSettings};
 
 /// Variables of libpq, and what libpq calls them in a connection string.
@@ -124,8 +123,8 @@ impl Target {
         if config.get_application_name().is_none() {
             config.application_name("walengine-projector");
         }
-        config.keepalives_idle(Duration::from_secs(10));
-        config.tcp_user_timeout(Duration::from_secs(30));
+        config.keepalives_idle(KEEPALIVE_IDLE).keepalives_interval(KEEPALIVE_EVERY);
+        config.tcp_user_timeout(HOST_SILENT_MAX);
         let is_local = settings.get("host").is_some_and(|host| host.starts_with('/'));
         let mode = mode_of(settings.get("sslmode").map_or("prefer", String::as_str))?;
         let tls = if is_local || mode == Mode::Disable {

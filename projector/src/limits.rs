@@ -27,6 +27,13 @@ pub const LOCK_RETRY: Duration = Duration::from_millis(500);
 pub const STATEMENT_TIMEOUT: Duration = Duration::from_mins(5);
 /// How long connecting to PostgreSQL may take unless the settings say otherwise.
 pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+/// A silent connection is asked for a sign of life after this time, and then this often.
+pub const KEEPALIVE_IDLE: Duration = Duration::from_secs(10);
+/// See [`KEEPALIVE_IDLE`].
+pub const KEEPALIVE_EVERY: Duration = Duration::from_secs(5);
+/// A connection whose other side takes nothing and gives no sign of life for this long is given up:
+/// by the projector, and by PostgreSQL, which holds a writer's lock until then.
+pub const HOST_SILENT_MAX: Duration = Duration::from_secs(30);
 /// How often the end of the log is asked for, to know the lag.
 pub const LAG_EVERY: Duration = Duration::from_secs(1);
 /// Bytes of a page when the log is read for an audit.

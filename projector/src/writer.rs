@@ -16,7 +16,9 @@ use crate::database::{Connection, Database, columns, within};
 use crate::fatal::{Fatal, Reason};
 use crate::fold::Fold;
 use crate::history::Position;
-use crate::limits::{COPY_CHUNK_BYTES, LOCK_RETRY};
+use crate::limits::{
+    COPY_CHUNK_BYTES, HOST_SILENT_MAX, KEEPALIVE_EVERY, KEEPALIVE_IDLE, LOCK_RETRY,
+};
 use crate::metrics::PartitionMetrics;
 use crate::position;
 use crate::schema;
@@ -154,6 +156,14 @@ impl Session {
     /// Connects, waits for the lock, checks the tables, prepares the statements.
     async fn open(database: &Database, partition: PartitionId) -> Result<Self, Trouble> {
         let connection = database.connect().await?;
+        // Its transaction and its lock must not outlive a host that is gone without a word.
+        let (idle, every) = (KEEPALIVE_IDLE.as_secs(), KEEPALIVE_EVERY.as_secs());
+        let silent = HOST_SILENT_MAX.as_millis();
+        let setup = format!(
+            "SET tcp_keepalives_idle = {idle}; SET tcp_keepalives_interval = {every}; \
+             SET tcp_user_timeout = {silent}"
+        );
+        within(connection.batch_execute(&setup)).await?;
         let mut told = false;
         while !position::try_lock(database, &connection, partition).await? {
             if !told {

@@ -105,6 +105,11 @@ impl Network {
         self.send_to(from, to, NOBODY);
     }
 
+    /// From now on nobody hears a node, nor it anybody.
+    pub fn unplug(&self, node: usize) {
+        ip(&["link", "set", &self.outer(node), "down"]);
+    }
+
     /// What `from` sends reaches `to` again.
     pub fn join(&self, from: usize, to: usize) {
         self.send_to(from, to, &card(to));

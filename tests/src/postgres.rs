@@ -3,6 +3,7 @@
 //! psql, so that nothing of what is tested takes part in the asking.
 
 use std::fs::{self, File};
+use std::net::Ipv4Addr;
 use std::os::unix::fs::{MetadataExt as _, chown};
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
@@ -126,6 +127,20 @@ impl Postgres {
             assert!(Instant::now() < by, "PostgreSQL does not start: {}", self.log());
             std::thread::sleep(LOOK_EVERY);
         }
+    }
+
+    /// Restarts it with a port on an address of this machine, where its owner gets in unasked; gives
+    /// how to connect.
+    ///
+    /// # Panics
+    /// If it does not start.
+    pub fn serve_on(&mut self, address: Ipv4Addr) -> String {
+        let access = format!("local all all trust\nhost all {OWNER} samenet trust\n");
+        fs::write(self.data.join("pg_hba.conf"), access).unwrap();
+        self.stop(Stop::Fast);
+        self.settings = vec![format!("listen_addresses={address}")];
+        self.serve();
+        format!("host={address} port={} user={OWNER} dbname={OWNER} sslmode=disable", self.port)
     }
 
     /// Restarts it on a port of the loopback interface, with TLS by a certificate for `localhost`

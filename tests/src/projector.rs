@@ -31,6 +31,7 @@ pub fn binary() -> PathBuf {
 #[derive(Clone, Debug)]
 pub struct Projecting {
     log: PathBuf,
+    through: Vec<String>,
     arguments: Vec<String>,
     variables: Vec<(String, String)>,
 }
@@ -39,7 +40,15 @@ impl Projecting {
     /// From these servers to this database; what it says goes to `dir/projector.log`.
     pub fn new(dir: &Path, servers: &str, postgres: &str) -> Self {
         let arguments = ["--server", servers, "--postgres", postgres].map(str::to_owned).to_vec();
-        Self { log: dir.join("projector.log"), arguments, variables: Vec::new() }
+        let log = dir.join("projector.log");
+        Self { log, through: Vec::new(), arguments, variables: Vec::new() }
+    }
+
+    /// In a network namespace.
+    #[must_use]
+    pub fn inside(mut self, namespace: &str) -> Self {
+        self.through = ["ip", "netns", "exec", namespace].map(str::to_owned).to_vec();
+        self
     }
 
     /// With one more flag.
@@ -64,8 +73,9 @@ impl Projecting {
     }
 
     fn command(&self, subcommand: &[&str]) -> Command {
-        let mut command = Command::new(binary());
-        command.args(subcommand).args(&self.arguments).stdin(Stdio::null());
+        let words = [self.through.as_slice(), &[binary().to_str().unwrap().to_owned()]].concat();
+        let mut command = Command::new(&words[0]);
+        command.args(&words[1..]).args(subcommand).args(&self.arguments).stdin(Stdio::null());
         let ours = |name: &str| name.starts_with("WALENGINE_") || name.starts_with("PG");
         for (name, _) in std::env::vars().filter(|(name, _)| ours(name)) {
             command.env_remove(name);

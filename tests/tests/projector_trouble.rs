@@ -3,7 +3,7 @@
 
 use std::fs;
 use std::io::{Read as _, Write as _};
-use std::net::TcpListener;
+use std::net::{Ipv4Addr, TcpListener};
 use std::path::Path;
 use std::process::Command;
 use std::thread;
@@ -16,6 +16,7 @@ use walengine_net::model::PartitionId;
 use walengine_tests::folded::Folded;
 use walengine_tests::mixed::Mixed;
 use walengine_tests::mount::LoopDisk;
+use walengine_tests::network::Network;
 use walengine_tests::postgres::{OWNER, Postgres, Stop};
 use walengine_tests::projector::{Projecting, Projector};
 use walengine_tests::server::{Launch, Server, TestDir};
@@ -45,7 +46,12 @@ impl Bench {
     }
 
     fn with(dir: &TestDir, seed: u64, postgres: Postgres) -> Self {
-        let server = Launch::new(dir.path()).set("--partitions", "1").serve();
+        Self::at(Ipv4Addr::LOCALHOST, dir, seed, postgres)
+    }
+
+    fn at(address: Ipv4Addr, dir: &TestDir, seed: u64, postgres: Postgres) -> Self {
+        let launch = Launch::new(dir.path()).set("--partitions", "1");
+        let server = launch.set("--listen", &format!("{address}:0")).serve();
         let mut client = server.client();
         let mixed = Mixed::new(seed, PARTITION, 1);
         client.submit(PARTITION, &mixed.accounts()).unwrap();
@@ -178,6 +184,33 @@ fn connections_that_are_cut_lose_nothing_and_a_second_projector_waits_its_turn()
     assert_eq!((first.ended(), second.ended()), (None, None), "{}{}", first.log(), second.log());
     first.kill();
     bench.load(3, 400);
+    bench.comes_to_the_end(&mut second);
+    let (equal, report) = bench.projecting.audit();
+    assert!(equal, "{report}");
+    second.stop();
+    bench.server.stop();
+}
+
+#[test]
+fn a_projector_whose_host_vanished_gives_its_turn_to_another() {
+    let dir = TestDir::new("projector-vanished");
+    let network = Network::new(1);
+    let mut postgres = Postgres::start(&dir.path().join("pg"));
+    let url = postgres.serve_on(network.host());
+    let mut bench = Bench::at(network.host(), &dir, 0x5eed_0f00, postgres);
+    let servers = bench.server.address().to_string();
+    let far = Projecting::new(dir.path(), &servers, &url).inside(&network.namespace(0));
+    let mut first = far.log_to(&dir.path().join("far.log")).spawn();
+    first.wait_to_say("projecting 1 partitions");
+    bench.load(2, 500);
+    let end = bench.end();
+    first.wait_until_at(&bench.postgres, &[end]);
+    let mut second = bench.projecting.spawn();
+    second.wait_to_say("another projector writes partition 0");
+    bench.load(5, 500);
+    network.unplug(0);
+    // PostgreSQL is told nothing of it.
+    first.kill();
     bench.comes_to_the_end(&mut second);
     let (equal, report) = bench.projecting.audit();
     assert!(equal, "{report}");
