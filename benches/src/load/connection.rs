@@ -27,8 +27,17 @@ pub struct Answered {
     pub intended: Instant,
     /// Length of the answer in bytes.
     pub reply_bytes: usize,
-    /// The server was too busy, and wants to be asked again after this time.
-    pub busy_for: Option<Duration>,
+    /// The server was too busy. The request keeps its slot until [`Connection::release`].
+    pub busy: Option<PutOff>,
+}
+
+/// A request that the server was too busy for.
+#[derive(Clone, Copy, Debug)]
+pub struct PutOff {
+    /// It wants to be asked again after this time.
+    pub after: Duration,
+    /// The slot of the request.
+    pub slot: u16,
 }
 
 /// A connection that has been greeted.
@@ -132,8 +141,17 @@ impl Connection {
 
     /// Another request can be built now.
     pub fn has_room(&self) -> bool {
-        let next_end = self.out_end + self.frame_bytes;
-        !self.blocked && !self.free.is_empty() && next_end <= self.out.len()
+        !self.free.is_empty() && self.has_space()
+    }
+
+    /// Another request could be built if a slot were free.
+    pub fn has_space(&self) -> bool {
+        !self.blocked && self.out_end + self.frame_bytes <= self.out.len()
+    }
+
+    /// Frees the slot of a request that was put off.
+    pub fn release(&mut self, slot: u16) {
+        self.free.push(slot);
     }
 
     /// Nothing is unanswered or unsent.
@@ -196,8 +214,11 @@ impl Connection {
             let (intended, reply_bytes) = (slot.intended, frame.frame_bytes());
             start += reply_bytes;
             self.slots[usize::from(number)].request = RequestId(0);
-            self.free.push(number);
-            answered(Answered { intended, reply_bytes, busy_for });
+            let busy = busy_for.map(|after| PutOff { after, slot: number });
+            if busy.is_none() {
+                self.free.push(number);
+            }
+            answered(Answered { intended, reply_bytes, busy });
         }
         self.received.copy_within(start..self.received_end, 0);
         self.received_end -= start;

@@ -6,7 +6,7 @@
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
-use super::connection::Connection;
+use super::connection::{Connection, PutOff};
 use super::payload::{Random, Template};
 use super::poll::{self, Poll};
 use crate::error::{During, Result, failed};
@@ -78,9 +78,17 @@ struct Run {
     seen: Seen,
     /// Where the search for room begins, so that connections take turns.
     turn: usize,
-    /// What the server was too busy for: when to send it again, its connection, and when it should
-    /// have been sent first.
-    put_off: VecDeque<(Instant, usize, Instant)>,
+    /// What the server was too busy for. It keeps its slot, so that no other request takes its turn.
+    put_off: VecDeque<Waiting>,
+}
+
+/// A request that is to be sent again.
+struct Waiting {
+    when: Instant,
+    connection: usize,
+    slot: u16,
+    /// When it should have been sent first.
+    intended: Instant,
 }
 
 impl Worker {
@@ -115,8 +123,8 @@ impl Run {
             } else if self.is_idle() {
                 return Ok(());
             }
-            if let Some(&(when, ..)) = self.put_off.front() {
-                std::thread::sleep(when.saturating_duration_since(now));
+            if let Some(waiting) = self.put_off.front() {
+                std::thread::sleep(waiting.when.saturating_duration_since(now));
                 self.send_put_off(Instant::now())?;
             }
             self.receive(0)?;
@@ -147,8 +155,9 @@ impl Run {
                 self.note_room(&poll, number, false)?;
             }
             let mut timeout = self.send_due(&poll, now)?;
-            if let Some(&(when, ..)) = self.put_off.front() {
-                timeout = timeout.min(when.saturating_duration_since(now));
+            // One that is due waits for room on its connection, of which epoll tells.
+            if let Some(waiting) = self.put_off.front().filter(|waiting| waiting.when > now) {
+                timeout = timeout.min(waiting.when - now);
             }
             let ready = poll.wait(Some(timeout)).during("waiting")?;
             if ready == 0 && timeout >= STUCK_AFTER {
@@ -175,15 +184,16 @@ impl Run {
     /// Sends again what the server was too busy for, with fresh ids; to which connections.
     fn send_put_off(&mut self, now: Instant) -> Result<Vec<usize>> {
         let mut to = Vec::new();
-        while let Some(&(when, number, intended)) = self.put_off.front()
+        while let Some(&Waiting { when, connection, slot, intended }) = self.put_off.front()
             && when <= now
-            && self.worker.connections[number].has_room()
+            && self.worker.connections[connection].has_space()
         {
             self.put_off.pop_front();
-            self.push(number, intended);
+            self.worker.connections[connection].release(slot);
+            self.push(connection, intended);
             self.sent -= 1; // it is not one more
-            self.worker.connections[number].send()?;
-            to.push(number);
+            self.worker.connections[connection].send()?;
+            to.push(connection);
         }
         Ok(to)
     }
@@ -265,9 +275,10 @@ impl Run {
         let mut now = None;
         let put_off = &mut self.put_off;
         self.worker.connections[number].receive(|answered| {
-            if let Some(after) = answered.busy_for {
+            if let Some(PutOff { after, slot }) = answered.busy {
                 seen.busy += 1;
-                put_off.push_back((Instant::now() + after, number, answered.intended));
+                let (when, intended) = (Instant::now() + after, answered.intended);
+                put_off.push_back(Waiting { when, connection: number, slot, intended });
                 return;
             }
             let now = *now.get_or_insert_with(Instant::now);
@@ -284,4 +295,93 @@ impl Run {
 
 fn mul(interval: Duration, times: u64) -> Duration {
     Duration::from_nanos((interval.as_nanos() as u64).saturating_mul(times))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{Read, Write};
+    use std::net::{TcpListener, TcpStream};
+    use std::thread;
+
+    use walengine_net::frame::{self, FrameHead};
+    use walengine_net::message::{ErrorCode, ErrorReply, OutcomeRun, SubmitReply};
+    use walengine_net::model::PartitionId;
+
+    use super::super::payload::{Accounts, What};
+    use super::*;
+
+    const PARTITION: PartitionId = PartitionId(0);
+    const RETRY: Duration = Duration::from_millis(40);
+
+    /// Is too busy for the first request, and takes all others. How long after having said so the
+    /// next one came, and how many it took.
+    fn serve(mut stream: TcpStream) -> (Duration, u32) {
+        let (mut received, mut piece) = (Vec::new(), [0; 4096]);
+        let (mut refused, mut waited, mut taken) = (None::<Instant>, Duration::ZERO, 0);
+        loop {
+            let Some(frame) = frame::peek(&received).unwrap() else {
+                match stream.read(&mut piece).unwrap() {
+                    0 => return (waited, taken),
+                    read => received.extend_from_slice(&piece[..read]),
+                }
+                continue;
+            };
+            let head = FrameHead::reply(PARTITION, frame.head.request);
+            let consumed = frame.frame_bytes();
+            received.drain(..consumed);
+            let mut answer = Vec::new();
+            if let Some(refused) = refused {
+                waited = if taken == 0 { refused.elapsed() } else { waited };
+                taken += 1;
+                let marks = OutcomeRun::HAS_OFFSET;
+                let run = OutcomeRun {
+                    count: 1,
+                    verdict: 0,
+                    marks,
+                    first_offset: u64::from(taken),
+                    first_timestamp: 1,
+                };
+                let reply = SubmitReply { token_offset: 1, runs: &[run] };
+                frame::encode(&mut answer, head, &reply).unwrap();
+            } else {
+                let reply = ErrorReply::new(ErrorCode::Busy, "")
+                    .retry_after_millis(RETRY.as_millis() as u32);
+                frame::encode(&mut answer, head, &reply).unwrap();
+                refused = Some(Instant::now());
+            }
+            stream.write_all(&answer).unwrap();
+        }
+    }
+
+    #[test]
+    fn a_request_that_is_put_off_keeps_its_turn() {
+        let accounts = Accounts::of(PARTITION, 1, 2);
+        let template = Template::new(What::Transfers(1), PARTITION, accounts).unwrap();
+        for count in [1, 2] {
+            let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+            let address = listener.local_addr().unwrap();
+            let connect = |_| {
+                let stream = TcpStream::connect(address).unwrap();
+                let server = listener.accept().unwrap().0;
+                let what = What::Transfers(1);
+                let connection = Connection::new(stream, &template, what, accounts, 1);
+                (connection, thread::spawn(move || serve(server)))
+            };
+            let (connections, servers): (Vec<_>, Vec<_>) = (0..count).map(connect).unzip();
+            let worker = Worker {
+                connections,
+                template_of: vec![0; count],
+                templates: vec![template.clone()],
+                rng: Random::new(1),
+            };
+            let start = Instant::now();
+            let (pace, requests_max) = (Pace::Closed, 3 * count as u64);
+            let plan = Plan { start, measure_from: start, until: None, requests_max, pace };
+            let seen = worker.run(plan).unwrap();
+            assert_eq!((seen.requests, seen.busy), (3 * count as u64, count as u64));
+            let served: Vec<_> = servers.into_iter().map(|server| server.join().unwrap()).collect();
+            assert!(served.iter().all(|(waited, _)| *waited >= RETRY), "{served:?}");
+            assert_eq!(served.iter().map(|(_, taken)| taken).sum::<u32>(), 3 * count as u32);
+        }
+    }
 }
