@@ -41,7 +41,7 @@ fi
 clusters=cluster::nothing_acknowledged
 skip=(--skip "$clusters")
 # What needs root: loop-mounted disks, network namespaces, frozen processes.
-$all || for test in power full_disk a_cluster_comes replicas:: hostile:: join:: divergence:: scripts:: projector_kill every_nodes_feed whose_host_vanished; do
+$all || for test in power full_disk a_cluster_comes replicas:: hostile:: join:: divergence:: scripts:: projector_kill every_nodes_feed whose_host_vanished room::; do
   skip+=(--skip "$test")
 done
 cluster_seeds=100

@@ -12,6 +12,9 @@ pub const DRAFT_BYTES_MAX: usize = BODY_BYTES_MAX - 4096;
 pub const WAITING_MAX: usize = 65_536;
 /// Bytes of answers that may wait in one partition.
 pub const WAITING_BYTES_MAX: usize = 64 << 20;
+/// How long a write that is there waits for a partition that is too busy for it, before it is told so:
+/// sending it again costs more. Shorter than a client's patience with a silent server.
+pub const ROOM_WITHIN: Duration = Duration::from_millis(500);
 /// When to come back after `Busy`.
 pub const RETRY_AFTER_MILLIS: u32 = 5;
 /// Bytes of batches that a leader may have decided and not seen committed; past it callers are told

@@ -24,6 +24,7 @@ mod projector_trouble;
 mod raft_runtime;
 mod raft_storage;
 mod replicas;
+mod room;
 mod scripts;
 mod serve;
 mod sick_disk;

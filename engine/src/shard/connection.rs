@@ -16,10 +16,11 @@ use walengine_net::model::PartitionId;
 use walengine_replication::received::{RECEIVE_BYTES_KEPT, Received};
 
 use super::outbox::Outbox;
+use super::served::Served;
 use super::session::{Handled, Session};
 use crate::feed::published::Subscriber;
 use crate::feed::publisher::Publisher;
-use crate::limits::{FEED_FRAMES_MAX, FRAME_WITHIN, WRITE_WITHIN};
+use crate::limits::{FEED_FRAMES_MAX, FRAME_WITHIN, ROOM_WITHIN, WRITE_WITHIN};
 use crate::runtime::Runtime;
 use crate::storage::disk::Disk;
 
@@ -265,9 +266,15 @@ impl Incoming {
         timing: &Timing,
         runtime: &R,
     ) -> End {
+        let mut patience = Patience::default();
         loop {
-            let wanted = match handle_frames(&mut self.received, session, outbox) {
-                Ok(wanted) => wanted,
+            let wanted = match handle_frames(&mut self.received, session, outbox, &mut patience) {
+                Ok(Next::Bytes(wanted)) => wanted,
+                Ok(Next::Room) => {
+                    timing.frame_since.set(None);
+                    patience.wait(session.partition(), runtime).await;
+                    continue;
+                }
                 Err(end) => return end,
             };
             if outbox.is_full() {
@@ -284,29 +291,75 @@ impl Incoming {
     }
 }
 
-/// Hands every whole frame to the session. How many bytes the frame behind them needs in all, or why
-/// no further one is taken.
+/// What a connection needs to go on.
+enum Next {
+    /// Bytes of the next frame: so many in all.
+    Bytes(usize),
+    /// A write is there, and no room for it.
+    Room,
+}
+
+/// Of the write in front that waits for room.
+#[derive(Default)]
+struct Patience {
+    since: Option<Duration>,
+    is_over: bool,
+}
+
+impl Patience {
+    /// Waits until the partition may have room, or the time is over.
+    async fn wait<D: Disk, R: Runtime>(&mut self, partition: &Served<D, R>, runtime: &R) {
+        let by = *self.since.get_or_insert_with(|| runtime.elapsed()) + ROOM_WITHIN;
+        loop {
+            let changed = partition.changed();
+            let changed = changed.changed();
+            let left = by.saturating_sub(runtime.elapsed());
+            if left.is_zero() {
+                self.is_over = true;
+                return;
+            }
+            futures_lite::future::or(changed, runtime.sleep(left)).await;
+            if !partition.is_busy() {
+                return;
+            }
+        }
+    }
+}
+
+/// Hands every whole frame to the session. What the connection then needs, or why no further frame is
+/// taken.
 fn handle_frames<D: Disk, R: Runtime>(
     received: &mut Received,
     session: &mut Session<D, R>,
     outbox: &Outbox,
-) -> Result<usize, End> {
+    patience: &mut Patience,
+) -> Result<Next, End> {
     while !outbox.is_full() {
         let filled = received.filled();
         let consumed = match frame::peek(filled) {
-            Ok(Some(frame)) => match session.handle(&frame) {
-                Handled::Here => frame.frame_bytes(),
-                Handled::Subscribes => return Err(End::Subscribes),
-                Handled::Close => return Err(End::Gone),
-            },
-            Ok(None) => return Ok(frame::peek_bytes(filled).ok().flatten().unwrap_or(0)),
+            Ok(Some(frame)) => {
+                let handled = match session.try_handle(&frame) {
+                    Ok(handled) => handled,
+                    Err(_) if patience.is_over => session.handle(&frame),
+                    Err(_) => return Ok(Next::Room),
+                };
+                *patience = Patience::default();
+                match handled {
+                    Handled::Here => frame.frame_bytes(),
+                    Handled::Subscribes => return Err(End::Subscribes),
+                    Handled::Close => return Err(End::Gone),
+                }
+            }
+            Ok(None) => {
+                return Ok(Next::Bytes(frame::peek_bytes(filled).ok().flatten().unwrap_or(0)));
+            }
             Err(error) => {
                 put_frame_error(outbox, session.partition_id(), &error).ok_or(End::Gone)?
             }
         };
         received.consume(consumed);
     }
-    Ok(0)
+    Ok(Next::Bytes(0))
 }
 
 /// Answers that a frame is none that this server knows: its length, or that nothing behind it can be

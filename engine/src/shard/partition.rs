@@ -15,12 +15,12 @@ use walengine_net::entry::{EntryKind, EntryMeta, RecordHead};
 use walengine_net::model::{EVENT_BYTES, EventBytes, Offset};
 
 use super::drafts::Drafts;
-use super::request::{Counters, Identity, Refused, Taken};
+use super::request::{BUSY, Counters, Identity, Refused, Taken};
 use super::snapshots::{Cut, Progress, Snapshotting};
 use super::waiters::{Answer, Waiters};
 use crate::feed::published::Told;
 use crate::ledger::{Ledger, Outcomes};
-use crate::limits::{CLOSE_WITHIN, FLUSH_PARALLEL_BYTES_MIN, IDLE_AFTER, RETRY_AFTER_MILLIS};
+use crate::limits::{CLOSE_WITHIN, FLUSH_PARALLEL_BYTES_MIN, IDLE_AFTER};
 use crate::local::Notify;
 use crate::runtime::Runtime;
 use crate::storage::disk::Disk;
@@ -307,8 +307,8 @@ impl<D: Disk, R: Runtime> Partition<D, R> {
             self.count(|counters| counters.refused_full += 1);
             return Err(Refused::StorageFull);
         }
-        if inner.waiters.is_full() {
-            return Err(self.busy());
+        if self.is_busy() {
+            return Err(BUSY);
         }
         if inner.open.borrow().takes(kind, bytes) {
             return Ok(());
@@ -316,13 +316,13 @@ impl<D: Disk, R: Runtime> Partition<D, R> {
         self.seal().map_err(|error| match error {
             // Otherwise the next segment is only not ready yet.
             AppendError::Full if inner.log.no_room() => Refused::StorageFull,
-            _ => self.busy(),
+            _ => BUSY,
         })
     }
 
-    fn busy(&self) -> Refused {
-        self.count(|counters| counters.refused_busy += 1);
-        Refused::Busy { retry_after_millis: RETRY_AFTER_MILLIS }
+    /// Too many answers wait. Writes may be told to come back although it is not.
+    pub fn is_busy(&self) -> bool {
+        self.inner.waiters.is_full()
     }
 
     /// One small flush at a time gathers what arrives meanwhile; large ones go side by side.
@@ -396,7 +396,7 @@ impl<D: Disk, R: Runtime> Partition<D, R> {
         }
     }
 
-    fn count(&self, change: impl FnOnce(&mut Counters)) {
+    pub(super) fn count(&self, change: impl FnOnce(&mut Counters)) {
         let mut counters = self.inner.counters.get();
         change(&mut counters);
         self.inner.counters.set(counters);

@@ -26,11 +26,11 @@ use walengine_replication::transport::{
 use walengine_replication::types::{Batch, LogId, NodeId, Types};
 
 use super::replica::Replica;
-use super::request::{Counters, Identity, Refused, Taken};
+use super::request::{BUSY, Counters, Identity, Refused, Taken};
 use super::snapshots::Progress;
 use super::waiters::{Answer, Waiters};
 use crate::ledger::{Ledger, Outcomes};
-use crate::limits::{CLOSE_WITHIN, PROPOSED_BYTES_MAX, RETRY_AFTER_MILLIS};
+use crate::limits::{CLOSE_WITHIN, PROPOSED_BYTES_MAX};
 use crate::local::Notify;
 use crate::planted::{Bug, is_planted};
 use crate::raft_apply::RaftApply;
@@ -344,22 +344,26 @@ impl<D: Disk, R: Runtime> Replicated<D, R> {
         if inner.closing.get() {
             return Err(Refused::ShuttingDown);
         }
-        if inner.pausing.get() {
-            return Err(Refused::Busy { retry_after_millis: RETRY_AFTER_MILLIS });
-        }
         if self.is_full() {
             self.count(|counters| counters.refused_full += 1);
             return Err(Refused::StorageFull);
         }
-        let mut replica = inner.replica.borrow_mut();
-        if inner.waiters.is_full() || replica.decided_bytes() >= PROPOSED_BYTES_MAX {
-            self.count(|counters| counters.refused_busy += 1);
-            return Err(Refused::Busy { retry_after_millis: RETRY_AFTER_MILLIS });
+        if self.is_busy() {
+            return Err(BUSY);
         }
+        let mut replica = inner.replica.borrow_mut();
         if !replica.open().takes(kind, bytes) {
             inner.proposals.borrow_mut().extend(replica.seal());
         }
         Ok(())
+    }
+
+    /// Leadership is on its way elsewhere, or too much is not committed yet.
+    pub fn is_busy(&self) -> bool {
+        let inner = &*self.inner;
+        inner.pausing.get()
+            || inner.waiters.is_full()
+            || inner.replica.borrow().decided_bytes() >= PROPOSED_BYTES_MAX
     }
 
     /// Tells everybody whose place was reached, or cut off.

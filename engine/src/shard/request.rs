@@ -3,6 +3,8 @@
 use walengine_net::model::{ClusterId, Offset, PartitionId, Timestamp};
 use walengine_replication::types::NodeId;
 
+use crate::limits::RETRY_AFTER_MILLIS;
+
 /// Why a request has no outcome from here.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Refused {
@@ -24,6 +26,9 @@ pub enum Refused {
     /// The partition has stopped. The text says why.
     Stopped(String),
 }
+
+/// To come back soon.
+pub const BUSY: Refused = Refused::Busy { retry_after_millis: RETRY_AFTER_MILLIS };
 
 /// A request was decided. It may be told when the tail is durable, on a majority if it is
 /// replicated.

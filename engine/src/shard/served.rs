@@ -99,6 +99,16 @@ impl<D: Disk, R: Runtime> Served<D, R> {
         either!(self, served => served.with_ledger(look))
     }
 
+    /// A write would be told to come back.
+    pub fn is_busy(&self) -> bool {
+        either!(self, served => served.is_busy())
+    }
+
+    /// Counts a write that was told to.
+    pub fn count_busy(&self) {
+        either!(self, served => served.count(|counters| counters.refused_busy += 1));
+    }
+
     /// Decides events in order; one outcome each is appended to `outcomes`.
     pub fn submit(&self, events: &[EventBytes], outcomes: &mut Outcomes) -> Result<Taken, Refused> {
         either!(self, served => served.submit(events, outcomes))

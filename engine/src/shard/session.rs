@@ -58,6 +58,24 @@ pub enum Handled {
     Close,
 }
 
+/// Why a frame was not acted on.
+enum Unhandled {
+    Message(MessageError),
+    Refused(Refused),
+}
+
+impl From<MessageError> for Unhandled {
+    fn from(error: MessageError) -> Self {
+        Self::Message(error)
+    }
+}
+
+impl From<Refused> for Unhandled {
+    fn from(refused: Refused) -> Self {
+        Self::Refused(refused)
+    }
+}
+
 impl<D: Disk, R: Runtime> Session<D, R> {
     /// A session on the partition that the connection named.
     pub fn new(
@@ -72,36 +90,60 @@ impl<D: Disk, R: Runtime> Session<D, R> {
     }
 
     /// The partition that it is on.
+    pub fn partition(&self) -> &Served<D, R> {
+        &self.partition
+    }
+
+    /// Its number.
     pub fn partition_id(&self) -> walengine_net::model::PartitionId {
         self.partition.identity().partition
     }
 
     /// Acts on a frame whose checksum has been verified.
     pub fn handle(&mut self, frame: &Frame<'_>) -> Handled {
-        let head = FrameHead::reply(self.partition.identity().partition, frame.head.request);
+        self.try_handle(frame).unwrap_or_else(|refused| {
+            self.partition.count_busy();
+            self.node.put_refused(&self.outbox, self.reply_head(frame), &refused);
+            Handled::Here
+        })
+    }
+
+    /// As [`Self::handle`], but a write that the partition is too busy for is left as it is, to be
+    /// handled again.
+    pub fn try_handle(&mut self, frame: &Frame<'_>) -> Result<Handled, Refused> {
+        let head = self.reply_head(frame);
         if frame.head.partition != head.partition {
             let message = "this connection is for another partition: open one for each";
             self.outbox.put_error(head, ErrorCode::WrongPartition, message);
-            return Handled::Here;
+            return Ok(Handled::Here);
         }
         if !self.greeted && frame.kind != Kind::Hello {
             self.outbox.put_error(head, ErrorCode::Malformed, "the first frame must be a hello");
-            return Handled::Close;
+            return Ok(Handled::Close);
         }
         if self.outbox.unanswered() >= INFLIGHT_MAX {
             self.outbox.put_refused(head, &Refused::Busy { retry_after_millis: 1 });
-            return Handled::Here;
+            return Ok(Handled::Here);
         }
         if frame.kind == Kind::Subscribe {
-            return Handled::Subscribes;
+            return Ok(Handled::Subscribes);
         }
-        if let Err(error) = self.dispatch(frame, head) {
-            put_message_error(&self.outbox, head, &error);
+        match self.dispatch(frame, head) {
+            Ok(()) => {}
+            Err(Unhandled::Message(error)) => put_message_error(&self.outbox, head, &error),
+            Err(Unhandled::Refused(refused @ Refused::Busy { .. })) => return Err(refused),
+            Err(Unhandled::Refused(refused)) => {
+                self.node.put_refused(&self.outbox, head, &refused);
+            }
         }
-        Handled::Here
+        Ok(Handled::Here)
     }
 
-    fn dispatch(&mut self, frame: &Frame<'_>, head: FrameHead) -> Result<(), MessageError> {
+    fn reply_head(&self, frame: &Frame<'_>) -> FrameHead {
+        FrameHead::reply(self.partition.identity().partition, frame.head.request)
+    }
+
+    fn dispatch(&mut self, frame: &Frame<'_>, head: FrameHead) -> Result<(), Unhandled> {
         match frame.kind {
             Kind::Hello => {
                 open_frame::<Hello<'_>>(frame)?;
@@ -111,7 +153,7 @@ impl<D: Disk, R: Runtime> Session<D, R> {
                 let request = open_frame::<Submit<'_>>(frame)?;
                 self.write(Kind::SubmitReply, head, |partition, outcomes, _| {
                     partition.submit(&request.events, outcomes)
-                });
+                })?;
             }
             Kind::Append => {
                 let request = open_frame::<Append<'_>>(frame)?;
@@ -124,7 +166,7 @@ impl<D: Disk, R: Runtime> Session<D, R> {
                         bytes: head.bytes.to_native(),
                     }));
                     partition.append_records(heads, &request.blob, outcomes)
-                });
+                })?;
             }
             Kind::LookupAccounts
             | Kind::ListAccounts
@@ -158,7 +200,7 @@ impl<D: Disk, R: Runtime> Session<D, R> {
                 let node = open_frame::<Leave>(frame)?.node.to_native();
                 self.leave(head, node);
             }
-            reply => return Err(MessageError::Kind { expected: Kind::Hello, found: reply }),
+            reply => return Err(MessageError::Kind { expected: Kind::Hello, found: reply }.into()),
         }
         Ok(())
     }
@@ -221,13 +263,10 @@ impl<D: Disk, R: Runtime> Session<D, R> {
             &mut Outcomes,
             &mut Vec<RecordHead>,
         ) -> Result<Taken, Refused>,
-    ) {
+    ) -> Result<(), Refused> {
         let Scratch { outcomes, runs, heads, .. } = &mut *self.scratch.borrow_mut();
         outcomes.clear();
-        let taken = match decide(&self.partition, outcomes, heads) {
-            Ok(taken) => taken,
-            Err(refused) => return self.node.put_refused(&self.outbox, head, &refused),
-        };
+        let taken = decide(&self.partition, outcomes, heads)?;
         runs.clear();
         // Fresh records have growing offsets; a repeat points at or below one already seen.
         let mut fresh_from = taken.fresh_from;
@@ -245,6 +284,7 @@ impl<D: Disk, R: Runtime> Session<D, R> {
             runs: runs.as_slice(),
         };
         hold(&self.partition, &self.outbox, kind, head, &reply);
+        Ok(())
     }
 }
 
