@@ -1,7 +1,7 @@
 //! What an attached projector costs the engine: the same load with and without it, in turn.
 //!
-//! The engine has a core that it is pinned to. Projector and PostgreSQL run when a core is idle
-//! (`SCHED_IDLE`), so that what is measured is the engine's work for a reader, and not that machines
+//! The engine has a core to itself, which it is pinned to. Projector and PostgreSQL run when another
+//! is idle (`SCHED_IDLE`), so that what is measured is the engine's work for a reader, and not that machines
 //! with few cores are shared: a process at nice 19 that only spins costs the engine a sixth here. The
 //! disk has no such priority: PostgreSQL is on the engine's once, and once in memory, which is as if it
 //! had its own.
@@ -67,7 +67,7 @@ impl Bench {
         }
         println!(
             "\nengine on one core, pinned; batches of {FILL_BATCH}, one connection; projector and \
-             PostgreSQL on idle cores only"
+             PostgreSQL on the others while they are idle"
         );
         let from = format!("{} rounds of {} s", self.arguments.rounds, self.arguments.seconds);
         let places = ["on the engine's disk", "in memory"];

@@ -24,7 +24,8 @@ pub struct ProjectorProgram(PathBuf);
 pub enum Postgres<'a> {
     /// One that runs, with its socket in this directory.
     Running(&'a Path),
-    /// One of its own in this directory. Both run only when nothing else wants the processor.
+    /// One of its own in this directory. Both keep off the engine's core, the first, and run only when
+    /// nothing else wants the others.
     ManagedAndIdle(&'a Path),
 }
 
@@ -73,8 +74,13 @@ impl ProjectorProgram {
                 command
             }
             Postgres::ManagedAndIdle(directory) => {
-                let mut command = Command::new("chrt");
-                command.args(["--idle", "0"]).arg(&self.0).arg("--managed-postgres").arg(directory);
+                let cores = std::thread::available_parallelism().during(&what)?.get();
+                if cores < 2 {
+                    return failed("the engine's cost takes two cores: one is the engine's alone");
+                }
+                let mut command = Command::new("taskset");
+                command.args(["-c", &format!("1-{}", cores - 1), "chrt", "--idle", "0"]);
+                command.arg(&self.0).arg("--managed-postgres").arg(directory);
                 command
             }
         };
