@@ -1,10 +1,10 @@
 //! What an attached projector costs the engine: the same load with and without it, in turn.
 //!
 //! The engine has a core to itself, which it is pinned to. Projector and PostgreSQL run when another
-//! is idle (`SCHED_IDLE`), so that what is measured is the engine's work for a reader, and not that machines
-//! with few cores are shared: a process at nice 19 that only spins costs the engine a sixth here. The
-//! disk has no such priority: PostgreSQL is on the engine's once, and once in memory, which is as if it
-//! had its own.
+//! is idle (`SCHED_IDLE`), so that what is measured is the engine's work for a reader, and not that
+//! machines with few cores are shared: a process at nice 19 that only spins costs the engine a sixth
+//! here. The disk has no such priority: PostgreSQL is on the engine's once, and once in memory, which
+//! is as if it had its own.
 
 use std::path::Path;
 
