@@ -44,7 +44,10 @@ impl From<Trouble> for Fatal {
     /// For commands that don't try again.
     fn from(trouble: Trouble) -> Self {
         match trouble {
-            Trouble::Passing(why) => Self::new(Reason::Postgres, why),
+            Trouble::Passing(why) => Self::new(
+                Reason::Postgres,
+                format!("PostgreSQL: {why}: see whether it runs, or name another with --postgres"),
+            ),
             Trouble::Lasting(fatal) => fatal,
         }
     }
