@@ -3,21 +3,28 @@
 //! The library behind the `walengine` binary. ARCHITECTURE.md has the map.
 
 pub mod cli;
+pub mod cluster_view;
 pub mod config;
+pub mod connection;
 pub mod control;
+pub mod data_dir;
+pub mod executor;
 pub mod fatal;
 pub mod feed;
 pub mod ledger;
 pub mod limits;
-pub mod lock;
+pub mod listen;
 pub mod node;
+pub mod node_state;
+pub mod orders;
+pub mod partition;
 pub mod planted;
 pub mod preflight;
-pub mod raft_apply;
-pub mod raft_log;
-pub mod raft_members;
-mod raft_recent;
+pub mod refused;
+pub mod session;
 pub mod shard;
 pub mod storage;
+pub mod version;
+pub mod visible;
 
 pub use walengine_replication::{executor as runtime, local, runtime_glommio};

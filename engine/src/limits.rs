@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use walengine_net::entry::BODY_BYTES_MAX;
-use walengine_net::limits::EVENTS_MAX;
+use walengine_net::limits::{EVENTS_MAX, PAGE_BODY_BYTES_MAX};
 use walengine_net::model::{EVENT_BYTES, RESOLVED_BYTES};
 
 /// Bytes decided into one entry; a request that would pass it begins another.
@@ -35,8 +35,8 @@ pub const SNAPSHOT_PIECE_BYTES: usize = 2 << 20;
 pub const SNAPSHOTS_KEPT: usize = 2;
 /// Connections on their way from one shard to another.
 pub const HANDOVERS_MAX: usize = 256;
-/// Commands on their way to a shard.
-pub const COMMANDS_MAX: usize = 64;
+/// Orders on their way to a shard.
+pub const SHARD_ORDERS_MAX: usize = 64;
 /// How long a node that leaves waits for its groups to go on without it.
 pub const LEAVE_WITHIN: Duration = Duration::from_secs(30);
 /// How often a node that waits for a cluster looks whether there is one.
@@ -58,7 +58,7 @@ pub const FRAME_WITHIN: Duration = Duration::from_secs(30);
 /// How long a client may leave its answers unread.
 pub const WRITE_WITHIN: Duration = Duration::from_secs(30);
 /// How often connections are looked at that take too long.
-pub const LOOK_EVERY: Duration = Duration::from_secs(1);
+pub const CONNECTIONS_LOOK_EVERY: Duration = Duration::from_secs(1);
 /// How long a stopping shard waits for its connections' last answers to leave.
 pub const LINGER: Duration = Duration::from_secs(1);
 /// Bytes of entries in one frame of a subscription.
@@ -78,7 +78,43 @@ pub const READ_WAIT_MAX: Duration = Duration::from_secs(30);
 /// Look-ups and pages of the log that one connection may have in work.
 pub const READS_INFLIGHT_MAX: usize = 32;
 
+/// Bytes of entries in one answer to a read of the log; one entry comes even if it is larger.
+pub const PAGE_BYTES_MAX: usize = 1 << 20;
+/// What an answer that waits takes in memory besides its bytes, about.
+pub const HELD_ANSWER_BYTES: usize = 256;
+/// Pause after a connection could not be accepted.
+pub const ACCEPT_RETRY_AFTER: Duration = Duration::from_millis(100);
+/// Depth of an executor's rings.
+pub const RING_DEPTH: usize = 256;
+/// How often it is looked whether a snapshot is due.
+pub const SNAPSHOT_DUE_EVERY: Duration = Duration::from_secs(1);
+/// Pause after a snapshot could not be written.
+pub const SNAPSHOT_RETRY_AFTER: Duration = Duration::from_secs(30);
+/// Pause between two pieces of a snapshot, so that it takes a small share of the core and the disk.
+pub const SNAPSHOT_PIECE_PAUSE: Duration = Duration::from_micros(500);
+/// An idle or stopping partition takes a snapshot after this share of the log that makes one due.
+pub const SNAPSHOT_IDLE_SHARE: u64 = 8;
+/// Bytes of one chunk of a snapshot's stream.
+pub const SNAPSHOT_CHUNK_BYTES_MAX: usize = 16 << 20;
+/// Bytes of log that are read at a time while it is replayed.
+pub const REPLAY_BYTES: usize = 4 << 20;
+/// Entries that go to a follower in one request; each is a whole batch.
+pub const APPEND_ENTRIES_MAX: u64 = 16;
+/// A leader shows itself this many times in an election timeout.
+pub const HEARTBEATS_PER_ELECTION: u64 = 10;
+/// A snapshot's cut that waits for its commit is looked at this often, should nothing be committed
+/// any more.
+pub const CUT_LOOK_EVERY: Duration = Duration::from_millis(100);
+/// How often it is looked whether leadership has moved.
+pub const HAND_OVER_LOOK_EVERY: Duration = Duration::from_millis(1);
+/// How often the leader of a group looks at its members.
+pub const MEMBERSHIP_EVERY: Duration = Duration::from_secs(1);
+/// How often a replica compares the chain hash of an entry with the other voters'.
+pub const COMPARE_EVERY: Duration = Duration::from_secs(5);
+
 const _: () = {
+    assert!(PAGE_BYTES_MAX < PAGE_BODY_BYTES_MAX);
+    assert!(SNAPSHOT_PIECE_BYTES <= SNAPSHOT_CHUNK_BYTES_MAX);
     // A full batch in which every event is resolved fits in one entry.
     assert!(EVENTS_MAX * (EVENT_BYTES + RESOLVED_BYTES + 1) <= DRAFT_BYTES_MAX);
     assert!(PROPOSED_BYTES_MAX >= 2 * DRAFT_BYTES_MAX);

@@ -20,6 +20,7 @@ use walengine_net::client::{ClientError, Config as ClientConfig, ReadFrom};
 use walengine_net::model::{Offset, PartitionId, Token};
 
 use crate::config::{ADDRESS_DEFAULT, Config, ServeOptions};
+use crate::data_dir;
 use crate::fatal::{Fatal, Reason};
 use crate::node;
 use output::Format;
@@ -222,7 +223,7 @@ fn serve(arguments: ServeArguments) -> Result<(), Fatal> {
 
 fn format(arguments: ServeArguments) -> Result<(), Fatal> {
     let config = arguments.resolve()?;
-    let superblock = node::format(&config)?;
+    let superblock = data_dir::format_alone(&config)?;
     println!(
         "formatted {}: cluster {:032x}, {} partitions, segments of {} MiB",
         config.data.display(),

@@ -7,9 +7,10 @@ use walengine_net::model::PartitionId;
 
 use crate::fatal::{Fatal, Reason};
 use crate::ledger::Ledger;
-use crate::lock::DirectoryLock;
-use crate::node;
-use crate::shard::opening;
+use crate::data_dir::lock::DirectoryLock;
+use crate::data_dir::{self, open_failed};
+use crate::executor::on_executor;
+use crate::partition::restore;
 use crate::storage::glommio_disk::GlommioDisk;
 use crate::storage::layout::{
     BLOCK, Block, HardStateSlot, SegmentHeader, SnapshotMeta, Superblock,
@@ -42,11 +43,12 @@ pub fn run(arguments: &Arguments) -> Result<(), Fatal> {
         return Err(Fatal::new(Reason::DataDirectory, message));
     }
     let _lock = DirectoryLock::take(dir)?;
-    let superblock = node::read_superblock(dir)?;
+    let superblock = data_dir::read_superblock(dir)?;
+    data_dir::check_contents(dir, &superblock)?;
     let mut worst: Option<Fatal> = None;
     for number in 0..superblock.partitions {
         let task = partition(dir.clone(), superblock, PartitionId(number));
-        if let Err(fatal) = node::on_executor(task)? {
+        if let Err(fatal) = on_executor(task)? {
             eprintln!("walengine: {fatal}");
             worst = worst.or(Some(fatal));
         }
@@ -76,7 +78,7 @@ async fn partition(dir: PathBuf, superblock: Superblock, id: PartitionId) -> Res
     let visit = |checked: verify::Checked<'_>| {
         if disagreement.is_none()
             && let Ok((header, body)) = decode_entry(checked.bytes)
-            && let Err(fatal) = opening::apply(&mut ledger, &header, body)
+            && let Err(fatal) = restore::apply(&mut ledger, &header, body)
         {
             disagreement = Some(fatal);
         }
@@ -85,7 +87,7 @@ async fn partition(dir: PathBuf, superblock: Superblock, id: PartitionId) -> Res
     let cluster = superblock.cluster;
     let report = verify::scan(disk.clone(), &path, cluster, id, bytes, visit)
         .await
-        .map_err(|error| opening::open_failed(&error))?;
+        .map_err(|error| open_failed(&error))?;
     println!(
         "partition {id}: {} entries in {} segments, {} bytes, next offset {}, chain {}, {} accounts, \
          {} ids{}",

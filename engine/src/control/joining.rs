@@ -6,24 +6,21 @@ use std::net::{SocketAddr, UdpSocket};
 use std::sync::Arc;
 use std::time::Instant;
 
-use walengine_net::model::ClusterId;
 use walengine_replication::gossip::Founding;
 use walengine_replication::types::{Member, NodeId};
 
-use super::forming::FormingFile;
-use super::{Control, Event};
+use super::Control;
 use crate::config::{ClusterConfig, Config};
+use crate::data_dir::forming::FormingFile;
+use crate::data_dir::{self, Owner};
 use crate::fatal::{Fatal, Reason};
 use crate::limits::{AWAIT_SAY_EVERY, AWAIT_STEP};
-use crate::node::{cannot_listen, on_executor, write_superblock};
-use crate::runtime::Runtime as _;
-use crate::runtime_glommio::GlommioRuntime;
-use crate::shard::{self, Beginning};
-use crate::storage::glommio_disk::GlommioDisk;
+use crate::listen::cannot_listen;
+use crate::orders::{Beginning, ClusterEvent};
 use crate::storage::layout::Superblock;
 
 /// A node that is in its cluster.
-pub struct Joined {
+pub struct Entered {
     /// Of its data directory.
     pub superblock: Superblock,
     /// What its groups begin with.
@@ -40,7 +37,7 @@ pub fn enter(
     found: Option<Superblock>,
     clients: SocketAddr,
     signals: &flume::Receiver<i32>,
-) -> Result<Option<Joined>, Fatal> {
+) -> Result<Option<Entered>, Fatal> {
     if found.is_some_and(|found| !found.replicated) {
         let message = "this data directory was formatted to serve alone; name another --data for \
                        a node of a cluster, and import what this one holds";
@@ -53,6 +50,7 @@ pub fn enter(
     let known = found.map(|found| (found.cluster, found.partitions));
     let control =
         Control::start(config, cluster, forming, known, gossip, cluster.advertised(clients))?;
+    let owner = |cluster, partitions| Owner { cluster, node, partitions, replicated: true };
     let mut sources = Vec::new();
     let superblock = match found {
         Some(found) => found,
@@ -61,24 +59,24 @@ pub fn enter(
                 control.stop(false);
                 return Ok(None);
             }
-            Some(Event::Joined(id, partitions, nodes)) => {
+            Some(ClusterEvent::Joined(id, partitions, nodes)) => {
                 tracing::info!("node {node} joins cluster {:032x}", id.0);
                 sources = nodes;
-                format(config, id, node, partitions)?
+                data_dir::format(config, owner(id, partitions))?
             }
-            Some(Event::Formed(formed)) => {
+            Some(ClusterEvent::Formed(formed)) => {
                 let (id, nodes) = (formed.cluster, formed.members.len());
                 tracing::info!("node {node} forms cluster {:032x} with {nodes} nodes", id.0);
                 let partitions = formed.partitions;
                 founding = Some(formed);
-                format(config, id, node, partitions)?
+                data_dir::format(config, owner(id, partitions))?
             }
-            Some(Event::Failed(fatal)) => return Err(fatal),
+            Some(ClusterEvent::Failed(fatal)) => return Err(fatal),
         },
     };
     let founders = founders(node, founding.as_ref(), &superblock, cluster.replicas);
     let beginning = Beginning { founders: Arc::new(founders), sources: Arc::new(sources) };
-    Ok(Some(Joined { superblock, beginning, control }))
+    Ok(Some(Entered { superblock, beginning, control }))
 }
 
 /// The voters that the groups of a new cluster begin with. Only one node gets them, so that nobody
@@ -108,7 +106,7 @@ fn await_cluster(
     cluster: &ClusterConfig,
     control: &Control,
     signals: &flume::Receiver<i32>,
-) -> Result<Option<Event>, Fatal> {
+) -> Result<Option<ClusterEvent>, Fatal> {
     let wanted = match cluster.expect {
         Some(expect) => format!("{expect} nodes that name each other to form a cluster"),
         None => "a node of a cluster to join".to_owned(),
@@ -131,26 +129,4 @@ fn await_cluster(
             tracing::warn!("still waiting for {wanted}");
         }
     }
-}
-
-/// Formats the data directory of a cluster's node: its partitions first, so that one that is
-/// missing later is known to be lost.
-fn format(
-    config: &Config,
-    cluster: ClusterId,
-    node: NodeId,
-    partitions: u16,
-) -> Result<Superblock, Fatal> {
-    let superblock = Superblock {
-        cluster,
-        node,
-        partitions,
-        segment_bytes: config.segment_bytes,
-        created: GlommioRuntime::new().now(),
-        replicated: true,
-    };
-    let (disk, data) = (GlommioDisk::new(&config.data), config.data.clone());
-    on_executor(async move { shard::groups::format(&disk, &data, &superblock).await })?
-        .map_err(|error| shard::open_failed(&error))?;
-    write_superblock(config, superblock)
 }

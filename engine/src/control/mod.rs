@@ -2,10 +2,7 @@
 //! shards of them. Starts before there is a cluster; ends with the process. Nothing of the data
 //! path runs here.
 
-pub mod dropped;
-pub mod forming;
 pub mod joining;
-pub mod view;
 
 use std::collections::BTreeMap;
 use std::io::ErrorKind;
@@ -21,14 +18,14 @@ use walengine_replication::gossip::{
 };
 use walengine_replication::types::NodeId;
 
+use crate::cluster_view::ClusterView;
 use crate::config::{ClusterConfig, Config};
+use crate::data_dir::forming::FormingFile;
 use crate::fatal::{Fatal, Reason};
-use crate::node::Shared;
+use crate::node_state::NodeState;
+use crate::orders::{ClusterEvent, ControlOrder, ShardOrder};
 use crate::runtime_glommio::GlommioRuntime;
-use crate::shard::Command;
-use crate::shard::session::SERVER_VERSION;
-use forming::FormingFile;
-use view::ClusterView;
+use crate::version::SERVER_VERSION;
 
 /// Longest wait for a datagram before what the rest of the node wants is looked at.
 const WAIT_MAX: Duration = Duration::from_millis(20);
@@ -43,37 +40,11 @@ const FAREWELL_MAX: Duration = Duration::from_secs(2);
 /// Longest datagram, and a byte more to tell one that is longer.
 const DATAGRAM_BYTES: usize = 1500;
 
-/// What the control thread is told.
-#[derive(Debug)]
-pub enum Order {
-    /// The shards run: tell them of the cluster, and the cluster of them.
-    Serve(Arc<Shared>, Vec<flume::Sender<Command>>),
-    /// A shard leads these of its partitions, with their terms.
-    Leads(usize, Vec<(PartitionId, u64)>),
-    /// A group has this member, at this peer address.
-    Introduce(NodeId, SocketAddr),
-    /// Tell the cluster that this node leaves, and end.
-    Leave,
-    /// End.
-    Stop,
-}
-
-/// What the control thread tells while there is no cluster yet.
-#[derive(Debug)]
-pub enum Event {
-    /// A new cluster was formed, with this node in it.
-    Formed(Founding),
-    /// This node belongs to this cluster of so many partitions from now on, beside these nodes.
-    Joined(ClusterId, u16, Vec<NodeView>),
-    /// Gossip can't go on.
-    Failed(Fatal),
-}
-
 /// Handle to the control thread.
 pub struct Control {
-    orders: flume::Sender<Order>,
+    orders: flume::Sender<ControlOrder>,
     /// What it tells.
-    pub events: flume::Receiver<Event>,
+    pub events: flume::Receiver<ClusterEvent>,
     thread: std::thread::JoinHandle<()>,
 }
 
@@ -139,14 +110,14 @@ impl Control {
     }
 
     /// Ways to tell it something.
-    pub fn orders(&self) -> flume::Sender<Order> {
+    pub fn orders(&self) -> flume::Sender<ControlOrder> {
         self.orders.clone()
     }
 
     /// Ends it; first it tells the cluster, if this node leaves.
     pub fn stop(self, leaves: bool) {
         // It may have ended by itself, which was told.
-        let _ = self.orders.send(if leaves { Order::Leave } else { Order::Stop });
+        let _ = self.orders.send(if leaves { ControlOrder::Leave } else { ControlOrder::Stop });
         let _ = self.thread.join();
     }
 }
@@ -156,12 +127,12 @@ struct ControlThread {
     forming: FormingFile,
     socket: UdpSocket,
     started: Instant,
-    orders: flume::Receiver<Order>,
-    events: flume::Sender<Event>,
+    orders: flume::Receiver<ControlOrder>,
+    events: flume::Sender<ClusterEvent>,
     meta: NodeMeta,
     /// The cluster that this node has just joined, and when: not told yet.
     joined: Option<(ClusterId, u16, Duration)>,
-    serving: Option<(Arc<Shared>, Vec<flume::Sender<Command>>)>,
+    serving: Option<(Arc<NodeState>, Vec<flume::Sender<ShardOrder>>)>,
     leads: BTreeMap<usize, Vec<(PartitionId, u64)>>,
     /// When this node's facts were told last.
     told: Duration,
@@ -177,7 +148,7 @@ impl ControlThread {
             Err(fatal) => fatal,
         };
         tracing::error!("{failed}");
-        let _ = self.events.send(Event::Failed(failed)); // the process may be ending
+        let _ = self.events.send(ClusterEvent::Failed(failed)); // the process may be ending
     }
 
     fn now(&self) -> Duration {
@@ -189,17 +160,17 @@ impl ControlThread {
         loop {
             while let Ok(order) = self.orders.try_recv() {
                 match order {
-                    Order::Serve(shared, shards) => {
-                        self.serving = Some((shared, shards));
+                    ControlOrder::Serve(state, shards) => {
+                        self.serving = Some((state, shards));
                         self.changed = true;
                     }
-                    Order::Leads(shard, leads) => drop(self.leads.insert(shard, leads)),
-                    Order::Introduce(node, address) => {
+                    ControlOrder::Leads(shard, leads) => drop(self.leads.insert(shard, leads)),
+                    ControlOrder::Introduce(node, address) => {
                         let now = self.now();
                         self.gossip.introduce(node, address, now);
                     }
-                    Order::Leave => return self.say_goodbye(),
-                    Order::Stop => return Ok(()),
+                    ControlOrder::Leave => return self.say_goodbye(),
+                    ControlOrder::Stop => return Ok(()),
                 }
             }
             self.tell();
@@ -251,7 +222,7 @@ impl ControlThread {
                     let now = self.now();
                     self.gossip.promise_saved(now);
                 }
-                Output::Formed(founding) => self.tell_event(Event::Formed(founding)),
+                Output::Formed(founding) => self.tell_event(ClusterEvent::Formed(founding)),
                 Output::Joined { cluster, partitions } => {
                     self.joined = Some((cluster, partitions, self.now()));
                 }
@@ -279,11 +250,11 @@ impl ControlThread {
         let nodes: Vec<_> = self.gossip.nodes().filter(others).collect();
         if !nodes.is_empty() || self.now().saturating_sub(since) > MEET_WITHIN {
             self.joined = None;
-            self.tell_event(Event::Joined(cluster, partitions, nodes));
+            self.tell_event(ClusterEvent::Joined(cluster, partitions, nodes));
         }
     }
 
-    fn tell_event(&self, event: Event) {
+    fn tell_event(&self, event: ClusterEvent) {
         // Nobody listens any more once the node serves.
         let _ = self.events.try_send(event);
     }
@@ -291,16 +262,16 @@ impl ControlThread {
     /// Tells gossip of this node, now and then.
     fn tell(&mut self) {
         let now = self.now();
-        let Some((shared, _)) = &self.serving else { return };
+        let Some((state, _)) = &self.serving else { return };
         if now.saturating_sub(self.told) < TELL_EVERY {
             return;
         }
         self.told = now;
-        shared.gossip_dropped.set(self.gossip.counters());
+        state.gossip_dropped.set(self.gossip.counters());
         let meta = NodeMeta {
             led: self.leads.values().flatten().copied().collect(),
-            free_bytes: shared.free_bytes.load(Ordering::Relaxed),
-            leaving: shared.leaving.load(Ordering::Relaxed),
+            free_bytes: state.free_bytes.load(Ordering::Relaxed),
+            leaving: state.is_leaving.load(Ordering::Relaxed),
             ..self.meta.clone()
         };
         if let Err(error) = self.gossip.set_meta(meta) {
@@ -319,7 +290,7 @@ impl ControlThread {
         }
         let Some(view) = self.unheard.take() else { return };
         for shard in shards {
-            if shard.try_send(Command::Cluster(view.clone())).is_err() {
+            if shard.try_send(ShardOrder::Cluster(view.clone())).is_err() {
                 self.unheard = Some(view.clone());
             }
         }

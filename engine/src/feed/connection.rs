@@ -1,7 +1,6 @@
 //! One connection on the feed: subscriptions are served here, everything else goes on to the session
 //! on the partition's shard, and its answers come back this way.
 
-use std::os::fd::{FromRawFd, IntoRawFd};
 use std::rc::Rc;
 
 use futures_lite::io::{ReadHalf, split};
@@ -14,10 +13,12 @@ use walengine_replication::received::Received;
 use super::published::Subscriber;
 use super::source::Source;
 use super::subscriptions::Subscriptions;
+use crate::connection::errors::{put_frame_error, put_message_error};
+use crate::connection::outbox::Outbox;
+use crate::connection::timing::Timing;
+use crate::connection::writer;
+use crate::os;
 use crate::runtime::Runtime;
-use crate::shard::connection::{self, Timing};
-use crate::shard::outbox::Outbox;
-use crate::shard::session::put_message_error;
 use crate::storage::disk::Disk;
 
 /// See the module.
@@ -49,10 +50,8 @@ impl<D: Disk, R: Runtime> Connection<D, R> {
         runtime: R,
     ) {
         let Subscriber { socket, received, partition, frames, answers } = subscriber;
-        // SAFETY: the descriptor is this socket's own and is given up by it here.
-        let stream = unsafe { TcpStream::from_raw_fd(socket.into_raw_fd()) };
-        let (reader, writer) = split(stream);
-        runtime.spawn(connection::write(writer, outbox.clone(), timing.clone(), runtime.clone()));
+        let (reader, writer) = split(os::glommio_stream(socket));
+        runtime.spawn(writer::write(writer, outbox.clone(), timing.clone(), runtime.clone()));
         let this = Self::new(partition, source, outbox.clone(), runtime);
         let reading = async {
             this.read(reader, Received::from_bytes(received), &timing, frames).await;
@@ -98,7 +97,7 @@ impl<D: Disk, R: Runtime> Connection<D, R> {
                 }
                 Ok(None) => (0, None),
                 Err(error) => {
-                    match connection::put_frame_error(&self.outbox, self.partition, &error) {
+                    match put_frame_error(&self.outbox, self.partition, &error) {
                         Some(bytes) => (bytes, None),
                         None => return,
                     }

@@ -6,7 +6,6 @@
 
 pub mod connection;
 pub mod published;
-pub mod publisher;
 pub mod source;
 mod subscriptions;
 
@@ -19,13 +18,13 @@ use walengine_net::model::PartitionId;
 use walengine_replication::runtime::within;
 
 use crate::config::Config;
+use crate::connection::outbox::Outbox;
+use crate::connection::timing::{LiveConnections, Timing};
+use crate::executor::IO_MEMORY_BYTES;
 use crate::fatal::{Fatal, Reason};
-use crate::limits::{FEED_NOTICES_MAX, FEED_SUBSCRIBERS_MAX, LINGER, LOOK_EVERY};
+use crate::limits::{FEED_NOTICES_MAX, FEED_SUBSCRIBERS_MAX, LINGER, CONNECTIONS_LOOK_EVERY};
 use crate::runtime::Runtime as _;
 use crate::runtime_glommio::GlommioRuntime;
-use crate::shard::IO_MEMORY_BYTES;
-use crate::shard::connection::{Live, Timing};
-use crate::shard::outbox::Outbox;
 use crate::storage;
 use crate::storage::archive::Archive;
 use crate::storage::glommio_disk::GlommioDisk;
@@ -43,7 +42,7 @@ pub struct Feed {
 }
 
 /// A partition's end of the feed.
-struct End {
+struct FeedEnd {
     published: Arc<Published>,
     notices: flume::Receiver<Notice>,
 }
@@ -59,7 +58,7 @@ impl Feed {
                 let published = Arc::<Published>::default();
                 let subscribers = subscribers.clone();
                 let way = Way { published: published.clone(), notices: sender, subscribers };
-                (way, End { published, notices })
+                (way, FeedEnd { published, notices })
             })
             .unzip();
         let (config, superblock) = (config.clone(), *superblock);
@@ -102,7 +101,7 @@ impl Feed {
 async fn serve(
     config: Config,
     superblock: Superblock,
-    ends: Vec<End>,
+    ends: Vec<FeedEnd>,
     arriving: flume::Receiver<Subscriber>,
     stopping: flume::Receiver<()>,
 ) {
@@ -110,7 +109,7 @@ async fn serve(
     let disk = GlommioDisk::new(&config.data);
     let sources: Vec<_> = (0..)
         .zip(ends)
-        .map(|(number, End { published, notices })| {
+        .map(|(number, FeedEnd { published, notices })| {
             let partition = PartitionId(number);
             let dir = storage::partition_dir(&config.data, partition);
             let Superblock { cluster, segment_bytes, .. } = superblock;
@@ -120,11 +119,11 @@ async fn serve(
             source
         })
         .collect();
-    let live = Rc::<RefCell<Live>>::default();
+    let live = Rc::<RefCell<LiveConnections>>::default();
     let (looked, own) = (sources.clone(), live.clone());
     runtime.spawn(async move {
         loop {
-            runtime.sleep(LOOK_EVERY).await;
+            runtime.sleep(CONNECTIONS_LOOK_EVERY).await;
             for source in &looked {
                 source.look();
             }

@@ -9,15 +9,7 @@ use walengine_net::model::{Offset, PartitionId};
 
 use crate::storage::archive::Extent;
 use crate::storage::tap::Tapped;
-
-/// Newest committed entry: what may be told.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Told {
-    /// Its index.
-    pub index: u64,
-    /// Offset behind its last record.
-    pub next_offset: Offset,
-}
+use crate::visible::Visible;
 
 /// See the module.
 #[derive(Debug, Default)]
@@ -31,16 +23,16 @@ pub struct Published {
 }
 
 impl Published {
-    /// The shard: everything up to here may be told, and is on this node's disk; the log writes to
+    /// The shard: everything up to here is visible, and is on this node's disk; the log writes to
     /// the segment `sequence`.
-    pub fn tell(&self, told: Told, sequence: u64) {
+    pub fn tell(&self, visible: Visible, sequence: u64) {
         // The offset last: who sees it finds the entries before it.
         self.sequence.store(sequence, Ordering::SeqCst);
-        self.index.store(told.index, Ordering::SeqCst);
-        self.next_offset.store(told.next_offset.0, Ordering::SeqCst);
+        self.index.store(visible.index, Ordering::SeqCst);
+        self.next_offset.store(visible.next_offset.0, Ordering::SeqCst);
     }
 
-    /// Everything below may be told.
+    /// Everything below may be visible.
     pub fn next_offset(&self) -> Offset {
         Offset(self.next_offset.load(Ordering::SeqCst))
     }

@@ -57,8 +57,8 @@ impl<D: Disk> Source<D> {
         self.changed.notify_all();
     }
 
-    /// Everything below may be told.
-    pub fn told_offset(&self) -> Offset {
+    /// Everything below is visible.
+    pub fn visible_offset(&self) -> Offset {
         self.published.next_offset()
     }
 
@@ -74,7 +74,7 @@ impl<D: Disk> Source<D> {
             let changed = self.changed.changed();
             self.published.set_wanted(true);
             // What was committed before the shard saw that is not sent.
-            if offset < self.told_offset() || self.is_stopped() {
+            if offset < self.visible_offset() || self.is_stopped() {
                 return drop(waits);
             }
             changed.await;

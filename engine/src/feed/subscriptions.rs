@@ -10,12 +10,11 @@ use walengine_net::message::{ErrorCode, LogPage, UnsubscribeReply};
 use walengine_net::model::Offset;
 
 use super::source::{Place, Source};
+use crate::connection::errors::{put_no_subscription, put_read_error};
+use crate::connection::outbox::Outbox;
 use crate::limits::FEED_PAGE_BYTES;
 use crate::local::Notify;
 use crate::runtime::Runtime;
-use crate::shard::outbox::Outbox;
-use crate::shard::reads::put_read_error;
-use crate::shard::session::put_no_subscription;
 use crate::storage::disk::Disk;
 
 /// The subscriptions of one connection.
@@ -98,7 +97,7 @@ impl Subscription {
         while !self.ended.get() && !outbox.has_ended() {
             let (changed, room) = (self.changed.changed(), outbox.changed().changed());
             let may_send = self.credit_bytes.get() > 0 && !outbox.is_full();
-            if may_send && place.offset >= source.told_offset() {
+            if may_send && place.offset >= source.visible_offset() {
                 if source.is_stopped() {
                     outbox.put_error(head, ErrorCode::Stopped, "the partition has stopped");
                     return;
@@ -128,7 +127,7 @@ impl Subscription {
             self.next_offset.set(place.offset);
             let frame = LogPage {
                 next_offset: place.offset.0,
-                durable_offset: source.told_offset().0,
+                durable_offset: source.visible_offset().0,
                 entries: &entries,
             };
             outbox.put(Kind::Feed, head, &frame);

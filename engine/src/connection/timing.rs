@@ -1,0 +1,98 @@
+//! What a connection must not take for ever. Lives on the connection's core; not `Send`.
+
+use std::cell::Cell;
+use std::rc::{Rc, Weak};
+use std::time::Duration;
+
+use super::outbox::Outbox;
+use crate::limits::{FRAME_WITHIN, WRITE_WITHIN};
+use crate::runtime::Runtime;
+
+/// Since when a connection owes something.
+#[derive(Default)]
+pub struct Timing {
+    /// Since when a frame has been incomplete.
+    pub frame_since: Cell<Option<Duration>>,
+    /// Since when answers have been unread.
+    pub write_since: Cell<Option<Duration>>,
+}
+
+impl Timing {
+    /// Whether a part of a frame is there, and nothing else.
+    pub fn frame<R: Runtime>(&self, is_partial: bool, runtime: &R) {
+        if !is_partial {
+            self.frame_since.set(None);
+        } else if self.frame_since.get().is_none() {
+            self.frame_since.set(Some(runtime.elapsed()));
+        }
+    }
+
+    /// What has taken too long, if anything.
+    pub fn overdue(&self, now: Duration) -> Option<&'static str> {
+        let passed = |since: &Cell<Option<Duration>>, limit| {
+            since.get().is_some_and(|since| now.saturating_sub(since) > limit)
+        };
+        if passed(&self.frame_since, FRAME_WITHIN) {
+            Some("a frame did not arrive whole in time")
+        } else if passed(&self.write_since, WRITE_WITHIN) {
+            Some("answers were left unread")
+        } else {
+            None
+        }
+    }
+}
+
+/// The connections of an executor.
+#[derive(Default)]
+pub struct LiveConnections(Vec<(Weak<Outbox>, Weak<Timing>)>);
+
+impl LiveConnections {
+    /// One more.
+    pub fn add(&mut self, outbox: &Rc<Outbox>, timing: &Rc<Timing>) {
+        self.0.push((Rc::downgrade(outbox), Rc::downgrade(timing)));
+    }
+
+    /// Closes those that take too long, and forgets those that are gone.
+    pub fn end_overdue(&mut self, now: Duration) {
+        self.0.retain(|(outbox, timing)| {
+            let (Some(outbox), Some(timing)) = (outbox.upgrade(), timing.upgrade()) else {
+                return false;
+            };
+            if let Some(why) = timing.overdue(now) {
+                tracing::info!("closing a connection: {why}");
+                outbox.cut();
+            }
+            true
+        });
+    }
+
+    /// One of them has something to send still, or an answer to come.
+    pub fn is_busy(&self) -> bool {
+        self.0.iter().any(|(outbox, timing)| {
+            let (Some(outbox), Some(timing)) = (outbox.upgrade(), timing.upgrade()) else {
+                return false;
+            };
+            let sends = timing.write_since.get().is_some() || !outbox.is_empty();
+            !outbox.has_ended() && (outbox.unanswered() > 0 || sends)
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_frame_and_a_write_have_their_time_and_idling_has_no_end() {
+        let timing = Timing::default();
+        assert_eq!(timing.overdue(FRAME_WITHIN * 100), None, "nothing has begun");
+        let begun = Duration::from_secs(7);
+        timing.frame_since.set(Some(begun));
+        assert_eq!(timing.overdue(begun + FRAME_WITHIN), None);
+        assert!(timing.overdue(begun + FRAME_WITHIN + Duration::from_millis(1)).is_some());
+        timing.frame_since.set(None);
+        timing.write_since.set(Some(begun));
+        assert_eq!(timing.overdue(begun + WRITE_WITHIN), None);
+        assert!(timing.overdue(begun + WRITE_WITHIN + Duration::from_millis(1)).is_some());
+    }
+}

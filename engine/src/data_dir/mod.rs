@@ -1,0 +1,266 @@
+//! The data directory: what it must hold, for both kinds of node, and how it is made.
+//!
+//! ```text
+//!  format    lock ─ each partition's empty log ─ superblock
+//!  start     lock ─ superblock ─ everything that it promises ─ logs
+//! ```
+//!
+//! The superblock is written last. Whatever it promises and is not there is lost: the start ends and
+//! `verify` fails, and nothing is made anew in its place.
+
+pub mod forming;
+pub mod lock;
+
+use std::path::Path;
+
+use walengine_net::model::{ClusterId, PartitionId};
+use walengine_replication::types::NodeId;
+
+use crate::config::Config;
+use crate::executor::on_executor;
+use crate::fatal::{Fatal, Reason};
+use crate::preflight;
+use crate::runtime::Runtime as _;
+use crate::runtime_glommio::GlommioRuntime;
+use crate::storage::disk::Disk;
+use crate::storage::error::OpenError;
+use crate::storage::glommio_disk::GlommioDisk;
+use crate::storage::layout::{Superblock, Tail};
+use crate::storage::log::{Log, LogConfig};
+use crate::storage::{partition_dir, superblock};
+use lock::DirectoryLock;
+
+/// A file that each partition has from its creation on.
+const PARTITION_FILE: &str = "hard-state";
+
+/// Whose directory is formatted.
+#[derive(Clone, Copy, Debug)]
+pub struct Owner {
+    /// The cluster; a node that serves alone has one of its own.
+    pub cluster: ClusterId,
+    /// The node.
+    pub node: NodeId,
+    /// Partitions, for ever.
+    pub partitions: u16,
+    /// Raft groups keep the partitions.
+    pub replicated: bool,
+}
+
+impl Owner {
+    /// A new node that serves alone.
+    pub fn alone(config: &Config) -> Self {
+        let random = || uuid::Uuid::new_v4().as_u128();
+        Self {
+            cluster: ClusterId(random()),
+            node: (random() as u64).max(1),
+            partitions: config.partitions.unwrap_or(config.cores as u16),
+            replicated: false,
+        }
+    }
+}
+
+/// Creates the directory if need be. True if it is to be formatted.
+///
+/// # Errors
+/// `DataDirectory` if it is something else's, or can't be used.
+pub fn prepare(config: &Config) -> Result<bool, Fatal> {
+    let dir = &config.data;
+    let failed = |what: &str, error: std::io::Error| {
+        let at = dir.display();
+        let message = format!("cannot {what} the data directory {at}: {error}; see --data");
+        Fatal::new(Reason::DataDirectory, message)
+    };
+    std::fs::create_dir_all(dir).map_err(|error| failed("create", error))?;
+    if dir.join(superblock::NAME).exists() {
+        return Ok(false);
+    }
+    let entries = std::fs::read_dir(dir).map_err(|error| failed("read", error))?;
+    for entry in entries {
+        let name = entry.map_err(|error| failed("read", error))?.file_name();
+        if ![lock::NAME, forming::NAME, forming::NAME_NEW].iter().any(|known| name == *known)
+            && !is_unfinished_partition(&name)
+        {
+            let message = format!(
+                "{} has no superblock but holds {}: it is not a walengine data directory, or its \
+                 format was cut short; name another --data, or empty it",
+                dir.display(),
+                Path::new(&name).display()
+            );
+            return Err(Fatal::new(Reason::DataDirectory, message));
+        }
+    }
+    Ok(true)
+}
+
+/// A crash between the first partition and the superblock leaves such; nothing was promised with them
+/// yet.
+fn is_unfinished_partition(name: &std::ffi::OsStr) -> bool {
+    let name = name.to_string_lossy();
+    name.strip_prefix('p').is_some_and(|rest| rest.bytes().all(|byte| byte.is_ascii_digit()))
+}
+
+/// Formats a directory that [`prepare`] found to be new, for a node that will serve alone, without
+/// serving it.
+///
+/// # Errors
+/// `DataDirectory` if it is formatted already; the disk's.
+pub fn format_alone(config: &Config) -> Result<Superblock, Fatal> {
+    if config.cluster.is_some() {
+        let message = "a node of a cluster formats its data directory itself when it forms or joins \
+                       one: start it without `format`";
+        return Err(Fatal::new(Reason::Usage, message));
+    }
+    preflight::check_machine(1)?;
+    let is_new = prepare(config)?;
+    let found = if is_new { None } else { Some(read_superblock(&config.data)?) };
+    if found.is_some_and(|found| found.replicated || !is_without_partitions(&config.data, &found)) {
+        let message = format!(
+            "{} is formatted already; name another --data, or remove it if its log is not needed",
+            config.data.display()
+        );
+        return Err(Fatal::new(Reason::DataDirectory, message));
+    }
+    let _lock = DirectoryLock::take(&config.data)?;
+    preflight::check_directory(&config.data, 0)?;
+    match found {
+        // Releases before 0.2 created the partitions at the first start.
+        Some(found) => create_partitions(&config.data, &found).map(|()| found),
+        None => format(config, Owner::alone(config)),
+    }
+}
+
+/// Creates what a new data directory holds: the empty log of each partition, then the superblock.
+/// After a crash it can be done again.
+///
+/// # Errors
+/// The disk's.
+pub fn format(config: &Config, owner: Owner) -> Result<Superblock, Fatal> {
+    let superblock = Superblock {
+        cluster: owner.cluster,
+        node: owner.node,
+        partitions: owner.partitions,
+        segment_bytes: config.segment_bytes,
+        created: GlommioRuntime::new().now(),
+        replicated: owner.replicated,
+    };
+    create_partitions(&config.data, &superblock)?;
+    let dir = config.data.clone();
+    on_executor(
+        async move { superblock::write(&GlommioDisk::new(&dir), &dir, &superblock).await },
+    )?
+    .map_err(|error| open_failed(&error))?;
+    Ok(superblock)
+}
+
+fn create_partitions(data: &Path, superblock: &Superblock) -> Result<(), Fatal> {
+    let create = async {
+        let disk = GlommioDisk::new(data);
+        for number in 0..superblock.partitions {
+            create_partition(&disk, data, superblock, PartitionId(number)).await?;
+        }
+        Ok(())
+    };
+    on_executor(create)?.map_err(|error: OpenError| open_failed(&error))
+}
+
+async fn create_partition(
+    disk: &GlommioDisk,
+    data: &Path,
+    superblock: &Superblock,
+    partition: PartitionId,
+) -> Result<(), OpenError> {
+    let dir = partition_dir(data, partition);
+    disk.create_dir(&dir).await.map_err(OpenError::io("creating the partition"))?;
+    let config = LogConfig { create: true, ..log_config(superblock, partition) };
+    let opened =
+        Log::open(disk.clone(), GlommioRuntime::new(), dir, config, Tail::default()).await?;
+    let closed = opened.log.close().await;
+    closed.map_err(|error| {
+        OpenError::io("creating the log")(std::io::Error::other(error.to_string()))
+    })
+}
+
+/// How the log of a partition is written.
+pub fn log_config(superblock: &Superblock, partition: PartitionId) -> LogConfig {
+    LogConfig {
+        segment_bytes: superblock.segment_bytes,
+        entries_on_blocks: superblock.replicated,
+        ..LogConfig::new(superblock.cluster, partition)
+    }
+}
+
+/// Reads what a data directory says about itself.
+///
+/// # Errors
+/// `DataDirectory` if it is not formatted; `Damaged`, or the disk's.
+pub fn read_superblock(data: &Path) -> Result<Superblock, Fatal> {
+    let dir = data.to_path_buf();
+    on_executor(async move { superblock::read(&GlommioDisk::new(&dir), &dir).await })?
+        .map_err(|error| open_failed(&error))
+}
+
+/// Everything that the superblock promises is there; what is in it is another question.
+///
+/// # Errors
+/// `DataDirectory`, with the path of what is missing and what to do. Nothing was changed.
+pub fn check_contents(data: &Path, superblock: &Superblock) -> Result<(), Fatal> {
+    if !superblock.replicated && is_without_partitions(data, superblock) {
+        let message = format!(
+            "{at} holds none of its {} partitions: if a release before 0.2 formatted it and it never \
+             served, run `walengine format --data {at}` once; otherwise its log is lost: restore it \
+             from a copy",
+            superblock.partitions,
+            at = data.display()
+        );
+        return Err(Fatal::new(Reason::DataDirectory, message));
+    }
+    for number in 0..superblock.partitions {
+        let partition = PartitionId(number);
+        let dir = partition_dir(data, partition);
+        for path in [dir.join(PARTITION_FILE), dir.clone()] {
+            if !path.exists() {
+                let missing = if dir.exists() { path } else { dir };
+                return Err(of_partition(partition, &lost(&missing, superblock.replicated)));
+            }
+        }
+    }
+    Ok(())
+}
+
+fn is_without_partitions(data: &Path, superblock: &Superblock) -> bool {
+    (0..superblock.partitions).all(|number| !partition_dir(data, PartitionId(number)).exists())
+}
+
+fn lost(path: &Path, replicated: bool) -> Fatal {
+    let advice = if replicated {
+        "this node is a known member, and starting without its log could undo what it has promised; \
+         restore it, or empty the whole data directory, so that it comes back as a new node"
+    } else {
+        "this node serves alone, and starting without it would forget records and ids that it has \
+         acknowledged; restore it from a copy"
+    };
+    Fatal::new(Reason::DataDirectory, format!("{} is missing: {advice}", path.display()))
+}
+
+/// What a failure to open storage means for the process.
+pub fn open_failed(error: &OpenError) -> Fatal {
+    let reason = match error {
+        OpenError::Missing(_) | OpenError::Version { .. } => Reason::DataDirectory,
+        OpenError::File { .. } | OpenError::Damaged { .. } => Reason::Damaged,
+        _ => Reason::Disk,
+    };
+    let advice = match reason {
+        Reason::Damaged => {
+            "; nothing was changed: `walengine verify` lists all damage; restore this directory \
+             from a copy, or rebuild it from a replica"
+        }
+        Reason::Disk => "; see the kernel log, and start again when the disk is well",
+        _ => "",
+    };
+    Fatal::new(reason, format!("{error}{advice}"))
+}
+
+/// Names the partition that an error is of.
+pub fn of_partition(partition: PartitionId, fatal: &Fatal) -> Fatal {
+    Fatal::new(fatal.reason, format!("partition {partition}: {}", fatal.message))
+}

@@ -1,0 +1,231 @@
+//! One process: what starts and stops in which order. Runs on the main thread.
+//!
+//! ```text
+//!  start   preflight ─ lock ─ superblock ─ contents ─ sockets ─ [control: cluster] ─ feed ─ shards ─ serve
+//!  stop    signal ─ shards: nothing new, finish, snapshot, close ─ feed ─ control
+//! ```
+
+mod signals;
+mod space;
+
+use std::net::TcpListener;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Instant;
+
+use crate::config::Config;
+use crate::control::Control;
+use crate::control::joining::{self, Entered};
+use crate::data_dir::lock::DirectoryLock;
+use crate::data_dir::{self, Owner};
+use crate::fatal::{Fatal, Reason};
+use crate::feed::Feed;
+use crate::limits::{HANDOVERS_MAX, LEAVE_WITHIN, SHARD_ORDERS_MAX, SPACE_EVERY};
+use crate::listen::listen;
+use crate::node_state::NodeState;
+use crate::orders::{Beginning, ClusterEvent, ControlOrder, ShardOrder};
+use crate::preflight;
+use crate::shard::{self, ShardStart};
+use crate::storage::layout::Superblock;
+
+/// Sockets that the shards accept from.
+struct Sockets {
+    clients: TcpListener,
+    /// In a cluster.
+    peers: Option<TcpListener>,
+}
+
+/// Why a node that served ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum NodeEnd {
+    /// A signal came.
+    Signal,
+    /// An operator wants it to leave its cluster.
+    Leave,
+}
+
+/// Serves until a signal comes. Returns `Ok` after a clean stop.
+pub fn serve(config: Config) -> Result<(), Fatal> {
+    preflight::check_machine(config.cores)?;
+    preflight::raise_open_files();
+    let started = Instant::now();
+    let is_new = data_dir::prepare(&config)?;
+    let _lock = DirectoryLock::take(&config.data)?;
+    let found = if is_new { None } else { Some(data_dir::read_superblock(&config.data)?) };
+    let room = 2 * found.map_or(config.segment_bytes, |found| found.segment_bytes);
+    preflight::check_directory(&config.data, if is_new { room + config.reserve_bytes } else { 0 })?;
+    if let Some(found) = &found {
+        data_dir::check_contents(&config.data, found)?;
+    }
+    let peers = config.cluster.as_ref().map(|cluster| listen(cluster.peer_listen, "--peer-listen"));
+    let sockets =
+        Sockets { clients: listen(config.listen, "--listen")?, peers: peers.transpose()? };
+    let signals = signals::watch()?;
+    match config.cluster.clone() {
+        None => {
+            let superblock = match found {
+                Some(found) if found.replicated => return Err(not_alone()),
+                Some(found) => found,
+                None => data_dir::format(&config, Owner::alone(&config))?,
+            };
+            run(config, superblock, started, &sockets, &signals, None, &Beginning::default())?;
+        }
+        Some(cluster) => {
+            let clients = sockets.clients.local_addr().unwrap_or(config.listen);
+            let entered = joining::enter(&config, &cluster, found, clients, &signals)?;
+            let Some(Entered { superblock, beginning, control }) = entered else { return Ok(()) };
+            let control_now = Some(&control);
+            let ended =
+                run(config, superblock, started, &sockets, &signals, control_now, &beginning);
+            control.stop(matches!(ended, Ok(NodeEnd::Leave)));
+            ended?;
+        }
+    }
+    Ok(())
+}
+
+fn not_alone() -> Fatal {
+    let message = "this data directory is of a node of a cluster: give it --peer-listen and --join";
+    Fatal::new(Reason::DataDirectory, message)
+}
+
+fn warn_of_other_settings(config: &Config, superblock: &Superblock) {
+    if config.partitions.is_some_and(|partitions| partitions != superblock.partitions) {
+        let fixed = superblock.partitions;
+        tracing::warn!("--partitions is ignored: {fixed} were fixed at format");
+    }
+}
+
+/// Runs the shards until the node ends.
+fn run(
+    config: Config,
+    superblock: Superblock,
+    started: Instant,
+    sockets: &Sockets,
+    signals: &flume::Receiver<i32>,
+    control: Option<&Control>,
+    beginning: &Beginning,
+) -> Result<NodeEnd, Fatal> {
+    warn_of_other_settings(&config, &superblock);
+    let state = Arc::new(NodeState::new(config, superblock, started));
+    space::look(&state);
+    let cores = state.config.cores;
+    let (handover_in, handover_out): (Vec<_>, Vec<_>) =
+        (0..cores).map(|_| flume::bounded(HANDOVERS_MAX)).unzip();
+    let (report, reports) = flume::bounded(2 * cores);
+    let feed = Feed::start(&state.config, &state.superblock)?;
+    let mut shards = Vec::new();
+    let mut threads = Vec::new();
+    let share = |listener: &TcpListener| {
+        listener.try_clone().map_err(|error| {
+            Fatal::new(Reason::Listen, format!("cannot share the listening socket: {error}"))
+        })
+    };
+    for (shard, handed) in handover_out.into_iter().enumerate() {
+        let (order, orders) = flume::bounded(SHARD_ORDERS_MAX);
+        let start = ShardStart {
+            shard,
+            state: state.clone(),
+            listener: share(&sockets.clients)?,
+            peer_listener: sockets.peers.as_ref().map(share).transpose()?,
+            beginning: beginning.clone(),
+            feed: feed.ways.clone(),
+            handed,
+            others: handover_in.clone(),
+            orders,
+            report: report.clone(),
+            control: control.map(Control::orders),
+        };
+        threads.push(shard::spawn(start)?);
+        shards.push(order);
+    }
+    drop(report);
+    let ended = wait_ready(cores, &reports).and_then(|()| {
+        for order in &shards {
+            let _ = order.send(ShardOrder::Serve); // a shard that has ended reports it itself
+        }
+        if let Some(control) = control {
+            let _ = control.orders().send(ControlOrder::Serve(state.clone(), shards.clone()));
+        }
+        announce(&state, &sockets.clients);
+        wait_for_end(&state, signals, &reports, control)
+    });
+    for order in &shards {
+        let _ = order.send(ShardOrder::Stop);
+    }
+    let mut ended = ended;
+    for thread in threads {
+        ended = ended.and_then(|end| thread.join().map(|()| end));
+    }
+    feed.stop();
+    ended
+}
+
+fn wait_ready(cores: usize, reports: &flume::Receiver<Result<(), Fatal>>) -> Result<(), Fatal> {
+    for _ in 0..cores {
+        match reports.recv() {
+            Ok(report) => report?,
+            Err(_) => return Err(Fatal::new(Reason::Disk, "a shard ended before it was ready")),
+        }
+    }
+    Ok(())
+}
+
+/// Returns when the node is to end, or with the reason why a part of it ended by itself.
+fn wait_for_end(
+    state: &NodeState,
+    signals: &flume::Receiver<i32>,
+    reports: &flume::Receiver<Result<(), Fatal>>,
+    control: Option<&Control>,
+) -> Result<NodeEnd, Fatal> {
+    let mut leaving_since = None;
+    loop {
+        match signals.recv_timeout(SPACE_EVERY) {
+            Ok(signal) => {
+                tracing::info!("signal {signal}: finishing what is in flight");
+                return Ok(NodeEnd::Signal);
+            }
+            Err(_) => space::look(state),
+        }
+        if let Ok(report) = reports.try_recv() {
+            report?;
+        }
+        if let Some(control) = control {
+            // What else it tells is known by now.
+            while let Ok(event) = control.events.try_recv() {
+                if let ClusterEvent::Failed(fatal) = event {
+                    return Err(fatal);
+                }
+            }
+        }
+        if state.is_leaving.load(Ordering::Relaxed) {
+            let since = *leaving_since.get_or_insert_with(Instant::now);
+            let groups_kept = state.groups_kept.load(Ordering::Relaxed);
+            if groups_kept == 0 {
+                tracing::info!("leaving: every group goes on without this node");
+                return Ok(NodeEnd::Leave);
+            }
+            if since.elapsed() >= LEAVE_WITHIN {
+                tracing::warn!(
+                    "leaving, though {groups_kept} groups have not taken this node out yet: they will \
+                     when they see that it has left, if a majority is sure without it"
+                );
+                return Ok(NodeEnd::Leave);
+            }
+        }
+    }
+}
+
+/// Says where it serves: the port is the system's choice if 0 was asked for.
+fn announce(state: &NodeState, listener: &TcpListener) {
+    let Config { cores, listen, data, .. } = &state.config;
+    let listen = listener.local_addr().unwrap_or(*listen);
+    let partitions = state.superblock.partitions;
+    let seconds = state.started.elapsed().as_secs_f64();
+    let data = data.display();
+    tracing::info!(
+        "serving on {listen}: {cores} cores, {partitions} partitions, data in {data}, ready after \
+         {seconds:.2} s"
+    );
+}
+

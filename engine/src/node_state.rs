@@ -1,0 +1,80 @@
+//! What the threads of a node share. Everything else crosses between them in bounded channels.
+
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::time::Instant;
+
+use walengine_net::model::PartitionId;
+use walengine_replication::gossip::Counters;
+
+use crate::config::Config;
+use crate::storage::layout::Superblock;
+
+/// What all shards and the control thread look at.
+#[derive(Debug)]
+pub struct NodeState {
+    /// Settings in force.
+    pub config: Config,
+    /// What the data directory says about itself.
+    pub superblock: Superblock,
+    /// Less than the reserve is free: writes are refused. Written by the main thread.
+    pub is_full: AtomicBool,
+    /// Bytes free at the last look. Written by the main thread.
+    pub free_bytes: AtomicU64,
+    /// An operator has asked this node to leave its cluster. Written by shards, never reset.
+    pub is_leaving: AtomicBool,
+    /// Raft groups whose newest membership keeps this node. Written by shards, each its own share.
+    pub groups_kept: AtomicUsize,
+    /// Datagrams that gossip has dropped. Written by the control thread.
+    pub gossip_dropped: DroppedDatagrams,
+    /// When the process began.
+    pub started: Instant,
+}
+
+impl NodeState {
+    /// Of a node that has just started.
+    pub fn new(config: Config, superblock: Superblock, started: Instant) -> Self {
+        Self {
+            config,
+            superblock,
+            is_full: AtomicBool::new(false),
+            free_bytes: AtomicU64::new(0),
+            is_leaving: AtomicBool::new(false),
+            groups_kept: AtomicUsize::new(0),
+            gossip_dropped: DroppedDatagrams::default(),
+            started,
+        }
+    }
+
+    /// Shard on which a partition lives.
+    pub fn shard_of(&self, partition: PartitionId) -> usize {
+        usize::from(partition.0) % self.config.cores
+    }
+
+    /// The partitions of a shard, ascending.
+    pub fn partitions_of(&self, shard: usize) -> impl Iterator<Item = PartitionId> + use<> {
+        (shard..usize::from(self.superblock.partitions))
+            .step_by(self.config.cores)
+            .map(|number| PartitionId(number as u16))
+    }
+}
+
+/// How many datagrams gossip has dropped, by reason, in the order of [`Counters::dropped`].
+#[derive(Debug, Default)]
+pub struct DroppedDatagrams([AtomicU64; REASONS]);
+
+const REASONS: usize = 14;
+
+impl DroppedDatagrams {
+    /// As gossip counts now.
+    pub fn set(&self, counters: &Counters) {
+        for (place, (_, count)) in self.0.iter().zip(counters.dropped()) {
+            place.store(count, Ordering::Relaxed);
+        }
+    }
+
+    /// Each reason with its count.
+    pub fn each(&self) -> impl Iterator<Item = (&'static str, u64)> {
+        let reasons = Counters::default().dropped();
+        (0..REASONS).map(move |at| (reasons[at].0, self.0[at].load(Ordering::Relaxed)))
+    }
+}

@@ -1,0 +1,182 @@
+//! Who is in a group, and who leads it: what is known, and how it is changed. Only through Raft.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use openraft::ChangeMembers;
+use openraft::async_runtime::WatchReceiver;
+use walengine_net::model::{Offset, PartitionId};
+use walengine_replication::types::{Member, NodeId};
+
+use super::Group;
+use crate::limits::{HAND_OVER_LOOK_EVERY, HAND_OVER_WITHIN};
+use crate::runtime::Runtime;
+use crate::storage::disk::Disk;
+
+/// A group as this node sees it.
+#[derive(Clone, Debug)]
+pub struct GroupReport {
+    /// Who leads, as far as is known here.
+    pub leader: Option<NodeId>,
+    /// Newest term known here.
+    pub term: u64,
+    /// Everything below is committed, as far as is known here.
+    pub committed: Offset,
+    /// Its members are being changed.
+    pub is_changing: bool,
+    /// Index of the newest entry of this node's log; 0 without any.
+    pub last_index: u64,
+    /// Voters, in order.
+    pub voters: Vec<NodeId>,
+    /// Everybody, with how far it has the log: from a leader all, from others their own.
+    pub members: BTreeMap<NodeId, MemberProgress>,
+}
+
+/// A member, and how far it has the log.
+#[derive(Clone, Debug)]
+pub struct MemberProgress {
+    /// Where it takes peers.
+    pub member: Member,
+    /// Index of the newest entry that it is known to have as the leader has it; `None`: not known
+    /// here.
+    pub matched_index: Option<u64>,
+}
+
+impl<D: Disk, R: Runtime> Group<D, R> {
+    /// The group as this node sees it.
+    pub fn report(&self) -> GroupReport {
+        let metrics = self.commit().raft().metrics();
+        let metrics = metrics.borrow_watched();
+        let membership = metrics.membership_config.membership();
+        let me = self.id().node;
+        // openraft counts entries from 0.
+        let last_index = metrics.last_log_index.map_or(0, |index| index + 1);
+        let of = |node: NodeId| match &metrics.replication {
+            Some(_) if node == me => Some(last_index),
+            Some(all) => {
+                let matched = all.get(&node).copied().flatten();
+                Some(matched.map_or(0, |id| id.index + 1))
+            }
+            None if node == me => Some(metrics.last_applied.map_or(0, |applied| applied.index + 1)),
+            None => None,
+        };
+        let members = membership.nodes().map(|(node, member)| {
+            (*node, MemberProgress { member: member.clone(), matched_index: of(*node) })
+        });
+        let is_joint = membership.get_joint_config().len() > 1;
+        let is_committed = metrics.membership_config == metrics.committed_membership_config;
+        GroupReport {
+            leader: metrics.current_leader,
+            term: metrics.current_term,
+            committed: self.visible_offset(),
+            is_changing: is_joint || !is_committed,
+            last_index,
+            voters: membership.voter_ids().collect(),
+            members: members.collect(),
+        }
+    }
+
+    /// Nodes that were members once and are none any more.
+    pub fn removed_members(&self) -> BTreeSet<NodeId> {
+        self.commit().apply.removed()
+    }
+
+    /// The group will go on with this node. One that is taken out hears of the change that begins
+    /// it, and seldom of its end.
+    pub fn is_named(&self) -> bool {
+        let me = self.id().node;
+        let metrics = self.commit().raft.metrics();
+        let metrics = metrics.borrow_watched();
+        let membership = metrics.membership_config.membership();
+        let configs = membership.get_joint_config();
+        let votes = configs.last().is_some_and(|voters| voters.contains(&me));
+        let learns = configs.iter().all(|voters| !voters.contains(&me));
+        votes || learns && membership.get_node(&me).is_some()
+    }
+
+    /// Takes a node into the group: it learns, and has no vote.
+    ///
+    /// # Errors
+    /// In words; whether anything was changed shows later.
+    pub async fn add_learner(&self, node: NodeId, member: Member) -> Result<(), String> {
+        let added = self.commit().raft.add_learner(node, member, false).await;
+        added.map(|_| ()).map_err(|error| error.to_string())
+    }
+
+    /// Makes these the voters; each must be a member already. Who is none any more leaves the
+    /// group.
+    ///
+    /// # Errors
+    /// As [`Self::add_learner`].
+    pub async fn set_voters(&self, voters: BTreeSet<NodeId>) -> Result<(), String> {
+        let changed = self.commit().raft.change_membership(voters, false).await;
+        changed.map(|_| ()).map_err(|error| error.to_string())
+    }
+
+    /// Takes a learner out of the group.
+    ///
+    /// # Errors
+    /// As [`Self::add_learner`].
+    pub async fn remove_learner(&self, node: NodeId) -> Result<(), String> {
+        let removal = ChangeMembers::RemoveNodes(BTreeSet::from([node]));
+        let removed = self.commit().raft.change_membership(removal, false).await;
+        removed.map(|_| ()).map_err(|error| error.to_string())
+    }
+
+    /// The node is in the group, as far as this one knows.
+    pub fn is_member(&self, node: NodeId) -> bool {
+        let metrics = self.commit().raft.metrics();
+        let metrics = metrics.borrow_watched();
+        metrics.membership_config.membership().get_node(&node).is_some()
+    }
+
+    /// Nobody has told this node yet who is in the group.
+    pub fn knows_no_members(&self) -> bool {
+        let metrics = self.commit().raft.metrics();
+        let metrics = metrics.borrow_watched();
+        metrics.membership_config.membership().nodes().next().is_none()
+    }
+
+    /// Gives leadership to another voter: to `to`, or else to one that has the most of the log.
+    /// New writes are told to come back while those before them are finished. True if this node
+    /// does not lead any more.
+    pub async fn hand_over(&self, to: Option<NodeId>) -> bool {
+        if !self.leads() {
+            return true;
+        }
+        let Some(to) = to.or_else(|| self.most_advanced()) else { return false };
+        let (consensus, runtime) = (self.commit(), self.runtime());
+        consensus.is_pausing.set(true);
+        let mut waited = Duration::ZERO;
+        while waited < HAND_OVER_WITHIN && !self.is_finished() {
+            runtime.sleep(HAND_OVER_LOOK_EVERY).await;
+            waited += HAND_OVER_LOOK_EVERY;
+        }
+        let asked = consensus.raft.trigger().transfer_leader(to).await.is_ok();
+        while asked && self.leads() && waited < HAND_OVER_WITHIN {
+            runtime.sleep(HAND_OVER_LOOK_EVERY).await;
+            waited += HAND_OVER_LOOK_EVERY;
+        }
+        consensus.is_pausing.set(false);
+        asked && !self.leads()
+    }
+
+    /// Another voter, one that has as much of the log as any.
+    fn most_advanced(&self) -> Option<NodeId> {
+        let metrics = self.commit().raft.metrics();
+        let metrics = metrics.borrow_watched();
+        let me = self.id().node;
+        let voters: Vec<_> = metrics.membership_config.membership().voter_ids().collect();
+        let progress = metrics.replication.as_ref()?.iter();
+        let others = progress.filter(|(node, _)| **node != me && voters.contains(*node));
+        others.max_by_key(|(_, matched)| **matched).map(|(node, _)| *node)
+    }
+}
+
+/// The voter that should lead a partition, so that leaders are spread.
+pub fn preferred(partition: PartitionId, voters: &[NodeId]) -> Option<NodeId> {
+    let mut voters = voters.to_vec();
+    voters.sort_unstable();
+    let place = usize::from(partition.0) % voters.len().max(1);
+    voters.get(place).copied()
+}

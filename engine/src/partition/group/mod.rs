@@ -1,0 +1,384 @@
+//! A partition that a Raft group keeps on several nodes: this node decides while it leads, and
+//! applies while it follows.
+//!
+//! ```text
+//!  leader    decide ─ seal ─ propose ─ push ─▶ openraft ─ append ─ flush ─┐
+//!                                                 │                       ├─ majority: committed ─ apply
+//!  follower                                       └─▶ append ─ flush ─────┘                          │
+//!                                                                              settle ◀─ commit_own ─┘
+//! ```
+
+pub mod compare;
+pub mod copying;
+pub mod members;
+pub mod membership;
+pub mod opening;
+mod proposals;
+pub mod raft_apply;
+pub mod raft_log;
+mod recent;
+
+use std::cell::{Cell, RefCell};
+use std::collections::VecDeque;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use openraft::alias::OneshotReceiverOf;
+use openraft::async_runtime::WatchReceiver;
+use openraft::raft::ClientWriteResult;
+use openraft::{Config, Raft, ReadPolicy, SnapshotPolicy};
+use walengine_net::message::Entries;
+use walengine_replication::network::Peers;
+use walengine_replication::runtime::within;
+use walengine_replication::service;
+use walengine_replication::transport::{
+    AppendReceiver, Request, Response, ResultSender, Transport,
+};
+use walengine_replication::types::{Batch, LogId, NodeId, Types};
+
+use super::commit::{Commit, Point};
+use super::Partition;
+use super::drafts::{DraftHead, Drafts};
+use super::replica::Replica;
+use super::replica_id::ReplicaId;
+use crate::ledger::SnapshotCut;
+use crate::limits::{APPEND_ENTRIES_MAX, CUT_LOOK_EVERY, FLUSH_PARALLEL_BYTES_MIN, PROPOSED_BYTES_MAX};
+use crate::local::Notify;
+use crate::planted::{Bug, is_planted};
+use crate::refused::Refused;
+use crate::runtime::Runtime;
+use crate::storage::disk::Disk;
+use crate::storage::layout::Tail;
+use crate::storage::log::Log;
+use crate::visible::Visible;
+use raft_apply::{AppliedPoint, RaftApply};
+use raft_log::RaftLog;
+
+/// A group's handle to consensus.
+pub type GroupRaft = Raft<Types, RaftApply>;
+
+/// A partition that a group keeps.
+pub type Group<D, R> = Partition<Consensus<D, R>>;
+
+/// Timing of a group, in milliseconds.
+#[derive(Clone, Copy, Debug)]
+pub struct GroupTiming {
+    /// A leader shows itself this often.
+    pub heartbeat_millis: u64,
+    /// A follower that hears nothing of a leader for a time between these two stands for election.
+    pub election_millis: (u64, u64),
+}
+
+/// Makes what this node decides final by replicating it to a majority. Lives on the partition's
+/// shard core; not `Send`.
+pub struct Consensus<D: Disk, R: Runtime> {
+    id: ReplicaId,
+    runtime: R,
+    /// Shared with the partition, which decides on it, and with `apply`.
+    replica: Rc<RefCell<Replica>>,
+    apply: RaftApply,
+    log: RaftLog<D, R>,
+    raft: GroupRaft,
+    /// Sealed and not handed to openraft yet, in order. Invariant: all of the term in which this
+    /// node leads; empty if it does not.
+    proposals: RefCell<VecDeque<Batch>>,
+    /// Handed to openraft, in order, with where it tells what became of them.
+    handed: RefCell<VecDeque<(Batch, ProposalOutcome)>>,
+    /// Something was handed to openraft, or this has closed.
+    handed_changed: Notify,
+    /// Leadership is about to move: nothing new is taken.
+    is_pausing: Cell<bool>,
+    is_closing: Cell<bool>,
+    is_closed: Cell<bool>,
+    /// Why consensus has stopped by itself, if it has. Never reset.
+    failed: RefCell<Option<String>>,
+    /// Once true, always true.
+    has_caught_up: Cell<bool>,
+}
+
+/// Tells whether consensus took a batch.
+type ProposalOutcome = OneshotReceiverOf<Types, ClientWriteResult<Types>>;
+
+/// How groups are run.
+fn config(timing: GroupTiming) -> Config {
+    Config {
+        heartbeat_interval: timing.heartbeat_millis,
+        election_timeout_min: timing.election_millis.0,
+        election_timeout_max: timing.election_millis.1,
+        max_payload_entries: APPEND_ENTRIES_MAX,
+        // The whole log is kept, so nobody ever needs a snapshot to catch up.
+        snapshot_policy: SnapshotPolicy::Never,
+        // With it, a leader that lost its unflushed tail would lead again in the same term and give
+        // the same log id to other bytes.
+        enable_leader_restore: Some(is_planted(Bug::LeaderRestore)),
+        enable_pre_vote: Some(true),
+        // A leader that is heard and hears nobody falls silent, so that another can be elected.
+        quorum_loss_probe_interval: Some(2 * timing.election_millis.1),
+        ..Config::default()
+    }
+}
+
+/// Joins a recovered log to its group, on the state that `apply` begins with and the log goes on
+/// from. The executor must be entered.
+///
+/// # Errors
+/// What contradicts itself in log and hard state, in words.
+pub async fn join<D: Disk, R: Runtime>(
+    id: ReplicaId,
+    log: RaftLog<D, R>,
+    apply: RaftApply,
+    runtime: R,
+    transport: impl Transport,
+    timing: GroupTiming,
+) -> Result<Group<D, R>, String> {
+    let replica = apply.replica().clone();
+    let config = config(timing).validate().map_err(|error| error.to_string())?;
+    let peers = Peers { node: id.node, transport };
+    let raft = Raft::new(id.node, Arc::new(config), peers, log.clone(), apply.clone()).await;
+    let raft = raft.map_err(|error| error.to_string())?;
+    let consensus = Consensus {
+        id,
+        runtime,
+        replica: replica.clone(),
+        apply,
+        log,
+        raft,
+        proposals: RefCell::default(),
+        handed: RefCell::default(),
+        handed_changed: Notify::new(),
+        is_pausing: Cell::new(false),
+        is_closing: Cell::new(false),
+        is_closed: Cell::new(false),
+        failed: RefCell::default(),
+        has_caught_up: Cell::new(false),
+    };
+    let group = Partition::start(id, consensus, replica);
+    group.spawn(|group| async move { group.commit().watch_leadership().await });
+    group.spawn(|group| async move { group.commit().stop_with_log().await });
+    group.spawn(|group| async move { group.commit().hear().await });
+    Ok(group)
+}
+
+impl<D: Disk, R: Runtime> Consensus<D, R> {
+    /// openraft's handle to this group.
+    pub fn raft(&self) -> &GroupRaft {
+        &self.raft
+    }
+
+    /// The state machine of this node.
+    pub fn machine(&self) -> &RaftApply {
+        &self.apply
+    }
+
+    /// Newest entry that this node has applied.
+    pub fn applied(&self) -> Option<LogId> {
+        self.apply.applied()
+    }
+
+    /// Answers a peer.
+    pub async fn answer(&self, request: Request) -> Result<Response, String> {
+        service::answer(&self.raft, request).await
+    }
+
+    /// Takes a stream of appends from a leader.
+    pub async fn take_appends(&self, requests: AppendReceiver, results: ResultSender) {
+        service::take_appends(&self.raft, requests, results).await;
+    }
+
+    /// A disk error ends consensus here at once, and not when something is to be written next: a
+    /// leader that can't write must not keep others from leading.
+    async fn stop_with_log(&self) {
+        self.log.log().wait_stopped().await;
+        let _ = self.raft.shutdown().await; // whoever waits for it sees the log's error
+    }
+
+    /// Lets the replica decide while this node leads: from when the first entry of its term is
+    /// applied, and with it all before, until leadership ends.
+    async fn watch_leadership(&self) {
+        let mut metrics = self.raft.metrics();
+        loop {
+            let applied = self.apply.changed();
+            let applied = applied.changed();
+            self.look_at_leadership();
+            let gone = async { metrics.changed().await.is_err() };
+            let moved = async {
+                applied.await;
+                false
+            };
+            if futures_lite::future::or(gone, moved).await {
+                let state = metrics.borrow_watched().running_state.clone();
+                if let (false, Err(why)) = (self.is_closing.get(), state) {
+                    self.failed.replace(Some(why.to_string()));
+                }
+                self.replica.borrow_mut().follow();
+                self.apply.changed().notify_all();
+                return;
+            }
+        }
+    }
+
+    fn look_at_leadership(&self) {
+        let term = self.raft.as_leader().ok().map(|leader| leader.leader_id().term);
+        let applied_term = self.apply.applied().map(|id| id.leader_id.term);
+        let mut replica = self.replica.borrow_mut();
+        if replica.leads() == term {
+            return;
+        }
+        let led = replica.leads();
+        if term.is_some() && applied_term == term {
+            replica.lead(term.unwrap_or_default());
+        } else {
+            replica.follow();
+        }
+        self.proposals.borrow_mut().retain(|batch| Some(batch.term) == term);
+        if replica.leads() != led {
+            drop(replica);
+            self.apply.changed().notify_all();
+        }
+    }
+}
+
+impl<D: Disk, R: Runtime> Commit for Consensus<D, R> {
+    type Disk = D;
+    type Runtime = R;
+
+    fn log(&self) -> &Log<D, R> {
+        self.log.log()
+    }
+
+    /// One small batch on its way at a time gathers what arrives meanwhile; large ones go side by
+    /// side.
+    fn wants_batch(&self, replica: &Replica) -> bool {
+        let open_bytes = replica.open().body_bytes();
+        let is_idle = replica.decided() == 0;
+        self.proposals.borrow().is_empty() && (is_idle || open_bytes >= FLUSH_PARALLEL_BYTES_MIN)
+    }
+
+    fn has_room(&self, replica: &Replica) -> bool {
+        !self.is_pausing.get() && replica.decided_bytes() < PROPOSED_BYTES_MAX
+    }
+
+    fn propose(
+        &self,
+        term: u64,
+        head: &DraftHead,
+        draft: &Drafts,
+    ) -> Result<Option<Batch>, Refused> {
+        let DraftHead { kind, base_offset, timestamp, records, .. } = *head;
+        let body = Rc::from(&draft.encode(rkyv::util::AlignedVec::new())[..]);
+        let leader_node = self.id.node;
+        let batch = Batch { kind, term, leader_node, base_offset, records, timestamp, body };
+        self.proposals.borrow_mut().push_back(batch.clone());
+        Ok(Some(batch))
+    }
+
+    async fn push(&self) -> bool {
+        let next = self.proposals.borrow_mut().pop_front();
+        match next {
+            Some(batch) => self.hand_to_openraft(batch).await,
+            None => false,
+        }
+    }
+
+    fn committed(&self) -> Visible {
+        // openraft counts entries from 0, the log from 1.
+        let index = self.apply.applied().map_or(0, |entry| entry.index + 1);
+        Visible { index, next_offset: self.replica.borrow().committed() }
+    }
+
+    /// Applying has moved it.
+    fn settle(&self, _replica: &mut Replica) {}
+
+    fn changed(&self) -> Notify {
+        self.apply.changed()
+    }
+
+    fn leader(&self) -> Option<NodeId> {
+        self.raft.metrics().borrow_watched().current_leader
+    }
+
+    fn term(&self) -> u64 {
+        self.raft.metrics().borrow_watched().current_term
+    }
+
+    fn is_readable(&self) -> bool {
+        if !self.has_caught_up.get() {
+            let metrics = self.raft.metrics();
+            let metrics = metrics.borrow_watched();
+            let applied = metrics.last_applied;
+            let has_caught_up = metrics.current_leader.is_some()
+                && applied.is_some()
+                && applied >= metrics.cluster_committed;
+            self.has_caught_up.set(has_caught_up);
+        }
+        self.has_caught_up.get()
+    }
+
+    async fn barrier(&self) -> Result<(), Refused> {
+        if is_planted(Bug::StaleLeaderRead) && self.replica.borrow().leads().is_some() {
+            return Ok(());
+        }
+        let barrier = self.raft.ensure_linearizable(ReadPolicy::ReadIndex).await;
+        let refused =
+            |_| self.stopped().unwrap_or_else(|| Refused::NotLeader(Commit::leader(self)));
+        barrier.map(|_| ()).map_err(refused)
+    }
+
+    /// What this leader has decided and not seen committed is in the cut. If it is taken back, so is
+    /// the cut, whatever another leader puts in its place.
+    async fn point_of(&self, cut: &SnapshotCut) -> Option<Point> {
+        self.apply.await_offset(cut.next_offset());
+        let AppliedPoint { applied, members } = loop {
+            let changed = self.apply.changed();
+            let changed = changed.changed();
+            if !cut.holds(self.replica.borrow().ledger()) || self.stopped().is_some() {
+                return None;
+            }
+            if let Some(point) = self.apply.reached() {
+                break point;
+            }
+            futures_lite::future::or(changed, self.runtime.sleep(CUT_LOOK_EVERY)).await;
+        };
+        let bytes = self.log.log().read(applied.index + 1, 1).await.ok()?;
+        let (header, _) = Entries::new(&bytes).next()?.ok()?;
+        let applied = Tail::of(&header);
+        assert!(applied.next_offset == cut.next_offset(), "{applied:?} at another offset");
+        Some(Point { applied, members: members.encode() })
+    }
+
+    fn written_bytes(&self) -> u64 {
+        self.apply.applied_bytes()
+    }
+
+    /// Its disk failed, or it does not agree with the log, or consensus ended by itself.
+    fn stopped(&self) -> Option<Refused> {
+        let disagrees = self.apply.stopped();
+        let failed = || self.log.log().stopped().map(|reason| reason.to_string());
+        let consensus = || self.failed.borrow().clone();
+        disagrees.or_else(failed).or_else(consensus).map(Refused::Stopped)
+    }
+
+    /// Leaves the group for good. What is not committed may still be committed by the next leader.
+    async fn close(&self, _is_finished: bool) -> Result<(), Refused> {
+        self.is_closing.set(true);
+        let stopped = self.stopped();
+        let ended = self.raft.shutdown().await;
+        self.is_closed.set(true);
+        self.replica.borrow_mut().follow();
+        self.handed_changed.notify_all();
+        if let Some(refused) = stopped {
+            return Err(refused);
+        }
+        ended.map_err(|error| Refused::Stopped(error.to_string()))?;
+        let closed = self.log.log().clone().close().await;
+        closed.map_err(|error| Refused::Stopped(error.to_string()))
+    }
+
+    fn spawn(&self, task: impl Future<Output = ()> + 'static) {
+        self.runtime.spawn(within(self.runtime.clone(), task));
+    }
+
+    fn runtime(&self) -> &R {
+        &self.runtime
+    }
+}

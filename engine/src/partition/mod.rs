@@ -1,0 +1,442 @@
+//! One partition: admits requests, decides them, seals them into batches, and answers once their
+//! outcome is final. Lives on its shard's core; not `Send`.
+//!
+//! A request is decided at once, against the state at the tail. Its answer goes out when everything
+//! up to that tail is visible, reads included, so that nobody sees what a power cut or another
+//! leader could take back. What makes a decision final is a [`Commit`]: this node's disk alone, or
+//! consensus. If leadership ends first, the outcome is unknown here: the batch is taken back, and
+//! the next leader may still commit it. A client that asks again by the same ids learns it.
+//!
+//! Generic over disk and executor, so that the same code runs in simulation.
+
+pub mod alone;
+pub mod commit;
+pub mod drafts;
+pub mod group;
+pub mod opening;
+pub mod replica;
+pub mod replica_id;
+pub mod restore;
+mod snapshot_progress;
+pub mod snapshots;
+pub mod taken;
+pub mod waiters;
+
+use std::cell::{Cell, RefCell};
+use std::rc::Rc;
+use std::time::Duration;
+
+use walengine_net::entry::{EntryKind, RecordHead};
+use walengine_net::model::{EVENT_BYTES, EventBytes, Offset};
+use walengine_replication::types::NodeId;
+
+use crate::ledger::{Ledger, Outcomes, SnapshotCut};
+use crate::limits::CLOSE_WITHIN;
+use crate::local::Notify;
+use crate::refused::{BUSY, Refused};
+use crate::storage::log::Log;
+use crate::visible::Visible;
+use commit::Commit;
+use drafts::Drafts;
+use replica::Replica;
+use replica_id::ReplicaId;
+use snapshot_progress::SnapshotProgress;
+use taken::Taken;
+use waiters::{Answer, Waiters};
+
+/// What has happened since the start.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Counters {
+    /// Batches sealed into entries.
+    pub entries: u64,
+    /// Records in them.
+    pub records: u64,
+    /// Requests refused because too much was waiting.
+    pub refused_busy: u64,
+    /// Requests refused because the disk was nearly full.
+    pub refused_full: u64,
+}
+
+/// See the module. Clones are handles to the same partition.
+pub struct Partition<C: Commit> {
+    inner: Rc<Inner<C>>,
+}
+
+impl<C: Commit> Clone for Partition<C> {
+    fn clone(&self) -> Self {
+        Self { inner: self.inner.clone() }
+    }
+}
+
+struct Inner<C: Commit> {
+    id: ReplicaId,
+    commit: C,
+    replica: Rc<RefCell<Replica>>,
+    /// Who waits for which offset to be visible.
+    waiters: Waiters,
+    /// There is something to seal, or a reason to stop.
+    work: Notify,
+    /// What is visible has moved, or the partition has stopped.
+    changed: Notify,
+    /// The data directory has less free space than is kept in reserve.
+    is_full: Cell<bool>,
+    /// Nothing new is taken. Never reset.
+    is_closing: Cell<bool>,
+    /// The commit has ended. Never reset.
+    is_closed: Cell<bool>,
+    counters: Cell<Counters>,
+    snapshots: SnapshotProgress,
+}
+
+impl<C: Commit> Partition<C> {
+    /// Serves from `replica`, whose decisions `commit` makes final. The task that seals runs in the
+    /// background from now on.
+    pub fn start(id: ReplicaId, commit: C, replica: Rc<RefCell<Replica>>) -> Self {
+        let inner = Inner {
+            id,
+            commit,
+            replica,
+            waiters: Waiters::default(),
+            work: Notify::new(),
+            changed: Notify::new(),
+            is_full: Cell::new(false),
+            is_closing: Cell::new(false),
+            is_closed: Cell::new(false),
+            counters: Cell::default(),
+            snapshots: SnapshotProgress::default(),
+        };
+        let partition = Self { inner: Rc::new(inner) };
+        partition.spawn(|partition| async move { partition.run().await });
+        partition
+    }
+
+    /// Runs a task of this partition in the background.
+    pub fn spawn<F: Future<Output = ()> + 'static>(&self, task: impl FnOnce(Self) -> F) {
+        self.inner.commit.spawn(task(self.clone()));
+    }
+
+    /// Which replica this is.
+    pub fn id(&self) -> ReplicaId {
+        self.inner.id
+    }
+
+    /// What makes its decisions final.
+    pub fn commit(&self) -> &C {
+        &self.inner.commit
+    }
+
+    /// Its log on this node, for readers.
+    pub fn log(&self) -> &Log<C::Disk, C::Runtime> {
+        self.inner.commit.log()
+    }
+
+    /// Its executor.
+    pub fn runtime(&self) -> &C::Runtime {
+        self.inner.commit.runtime()
+    }
+
+    /// What has happened since the start.
+    pub fn counters(&self) -> Counters {
+        self.inner.counters.get()
+    }
+
+    /// Counts a write that was told to come back.
+    pub fn count_busy(&self) {
+        self.count(|counters| counters.refused_busy += 1);
+    }
+
+    /// Looks at the replica; only what is below [`Replica::committed`] is visible to clients.
+    pub fn with_replica<T>(&self, look: impl FnOnce(&Replica) -> T) -> T {
+        look(&self.inner.replica.borrow())
+    }
+
+    /// Looks at the state at the tail. What it shows may be told to clients only by
+    /// [`Self::when_visible`] of the tail.
+    pub fn with_ledger<T>(&self, look: impl FnOnce(&Ledger) -> T) -> T {
+        look(self.inner.replica.borrow().ledger())
+    }
+
+    /// The newest entry that is visible.
+    pub fn visible(&self) -> Visible {
+        self.inner.commit.committed()
+    }
+
+    /// Every record below this offset is visible.
+    pub fn visible_offset(&self) -> Offset {
+        self.visible().next_offset
+    }
+
+    /// Wakes when [`Self::visible`] has moved, or the partition has stopped.
+    pub fn changed(&self) -> Notify {
+        self.inner.changed.clone()
+    }
+
+    /// This node decides.
+    pub fn leads(&self) -> bool {
+        self.inner.replica.borrow().leads().is_some()
+    }
+
+    /// The node that decides, as far as this one knows.
+    pub fn leader(&self) -> Option<NodeId> {
+        self.inner.commit.leader()
+    }
+
+    /// The newest term that this node knows of.
+    pub fn term(&self) -> u64 {
+        self.inner.commit.term()
+    }
+
+    /// The state may be shown, whatever it reflects.
+    pub fn is_readable(&self) -> bool {
+        self.inner.commit.is_readable()
+    }
+
+    /// Completes when what this node shows then is linearizable.
+    pub async fn read_barrier(&self) -> Result<(), Refused> {
+        self.inner.commit.barrier().await
+    }
+
+    /// Why the partition takes nothing any more, for good.
+    pub fn stopped(&self) -> Option<Refused> {
+        self.inner.commit.stopped()
+    }
+
+    /// Writes are refused for want of room, or taken again.
+    pub fn set_full(&self, is_full: bool) {
+        self.inner.is_full.set(is_full);
+        if !is_full && self.log().no_room() {
+            self.log().prepare_again();
+        }
+        self.inner.work.notify_all();
+    }
+
+    /// Writes are refused for want of room.
+    pub fn is_full(&self) -> bool {
+        self.inner.is_full.get() || self.log().no_room()
+    }
+
+    /// A write would be told to come back. One may be although it is not.
+    pub fn is_busy(&self) -> bool {
+        let inner = &*self.inner;
+        inner.waiters.is_full() || !inner.commit.has_room(&inner.replica.borrow())
+    }
+
+    /// Decides events in order; one outcome each is appended to `outcomes`. They may be told when
+    /// the tail is visible.
+    ///
+    /// # Errors
+    /// See [`Refused`]; nothing was decided.
+    pub fn submit(&self, events: &[EventBytes], outcomes: &mut Outcomes) -> Result<Taken, Refused> {
+        // An accepted post needs its resolution beside it.
+        self.admit(EntryKind::Events, std::mem::size_of_val(events) * 2)?;
+        let now = self.runtime().now();
+        let taken = self.inner.replica.borrow_mut().decide_events(events, now, outcomes);
+        self.inner.work.notify_all();
+        taken.ok_or_else(|| self.not_leader())
+    }
+
+    /// Decides opaque records in order, as [`Self::submit`] does events.
+    ///
+    /// # Errors
+    /// As [`Self::submit`].
+    pub fn append_records(
+        &self,
+        heads: &[RecordHead],
+        blob: &[u8],
+        outcomes: &mut Outcomes,
+    ) -> Result<Taken, Refused> {
+        self.admit(EntryKind::Records, std::mem::size_of_val(heads) + blob.len())?;
+        let now = self.runtime().now();
+        let taken = self.inner.replica.borrow_mut().decide_records(heads, blob, now, outcomes);
+        self.inner.work.notify_all();
+        taken.ok_or_else(|| self.not_leader())
+    }
+
+    /// Ends reservations whose time is over, if this node decides.
+    pub fn expire(&self) {
+        let now = self.runtime().now();
+        let due = self.with_ledger(|ledger| ledger.next_expiry().is_some_and(|at| at <= now));
+        if due
+            && self.admit(EntryKind::Events, EVENT_BYTES).is_ok()
+            && self.inner.replica.borrow_mut().expire(now)
+        {
+            self.inner.work.notify_all();
+        }
+    }
+
+    /// Calls `answer` when everything decided so far is visible, or never will be; at once if it is
+    /// already. `bytes` is what the answer holds in memory.
+    pub fn when_visible(&self, bytes: usize, answer: Answer) {
+        self.settle();
+        if let Some(refused) = self.stopped() {
+            return answer(Err(&refused));
+        }
+        let tail = self.with_ledger(Ledger::next_offset);
+        if tail <= self.visible_offset() {
+            return answer(Ok(()));
+        }
+        self.inner.waiters.push(tail.0, bytes, answer);
+    }
+
+    /// Completes when everything decided so far is visible, or never will be.
+    ///
+    /// # Errors
+    /// See [`Refused`]; the outcome is unknown.
+    pub async fn until_visible(&self) -> Result<(), Refused> {
+        let result: Rc<RefCell<Option<Result<(), Refused>>>> = Rc::default();
+        let woken = Notify::new();
+        let (put, wake) = (result.clone(), woken.clone());
+        let answer = move |outcome: Result<(), &Refused>| {
+            put.replace(Some(outcome.map_err(Clone::clone)));
+            wake.notify_all();
+        };
+        self.when_visible(std::mem::size_of_val(&answer), Box::new(answer));
+        loop {
+            let changed = woken.changed();
+            if let Some(outcome) = result.take() {
+                return outcome;
+            }
+            changed.await;
+        }
+    }
+
+    /// Takes nothing more from now on; what was decided goes on its way.
+    pub fn stop_taking(&self) {
+        self.inner.is_closing.set(true);
+        self.inner.work.notify_all();
+    }
+
+    /// Takes nothing more, waits until what was decided is committed, and closes the log.
+    ///
+    /// # Errors
+    /// The partition had stopped, or could not finish in time.
+    pub async fn close(&self) -> Result<(), Refused> {
+        let inner = &*self.inner;
+        self.stop_taking();
+        let deadline = self.runtime().elapsed() + CLOSE_WITHIN;
+        while self.leads() && !self.is_finished() && self.stopped().is_none() {
+            if self.runtime().elapsed() >= deadline {
+                break;
+            }
+            self.runtime().sleep(Duration::from_millis(1)).await;
+        }
+        let closed = inner.commit.close(self.is_finished()).await;
+        inner.is_closed.set(true);
+        self.settle();
+        inner.work.notify_all();
+        closed
+    }
+
+    /// It has stopped or is about to: whoever closes it takes the last snapshot.
+    pub fn is_ending(&self) -> bool {
+        self.inner.is_closing.get() || self.stopped().is_some()
+    }
+
+    fn snapshot_progress(&self) -> &SnapshotProgress {
+        &self.inner.snapshots
+    }
+
+    /// Seals what is open, and cuts the state behind it; `None` if there is no room for that.
+    fn cut_at_tail(&self) -> Option<SnapshotCut> {
+        self.seal().ok()?;
+        let cut = self.inner.replica.borrow_mut().cut();
+        self.inner.work.notify_all();
+        Some(cut)
+    }
+
+    /// Nothing that was decided is on its way, and nobody waits for an outcome.
+    pub(super) fn is_finished(&self) -> bool {
+        let replica = self.inner.replica.borrow();
+        replica.decided() == 0 && replica.open().is_empty() && self.inner.waiters.is_empty()
+    }
+
+    /// Seals batches and sends them on their way until the partition has closed; the only task that
+    /// does.
+    async fn run(&self) {
+        let inner = &*self.inner;
+        loop {
+            let (work, moved) = (inner.work.changed(), inner.commit.changed());
+            let moved = moved.changed();
+            loop {
+                let wants_batch = inner.commit.wants_batch(&inner.replica.borrow());
+                // What does not fit stays in the draft until there is room.
+                let is_sealed = !wants_batch || self.seal().is_ok();
+                if !is_sealed || !inner.commit.push().await {
+                    break;
+                }
+            }
+            self.settle();
+            inner.changed.notify_all();
+            if self.stopped().is_some() || inner.is_closed.get() {
+                return;
+            }
+            futures_lite::future::or(work, moved).await;
+        }
+    }
+
+    /// Checks bounds and makes place in the draft before anything is decided.
+    fn admit(&self, kind: EntryKind, bytes: usize) -> Result<(), Refused> {
+        self.settle();
+        if let Some(refused) = self.stopped() {
+            return Err(refused);
+        }
+        if !self.leads() {
+            return Err(self.not_leader());
+        }
+        if self.inner.is_closing.get() {
+            return Err(Refused::ShuttingDown);
+        }
+        if self.is_full() {
+            self.count(|counters| counters.refused_full += 1);
+            return Err(Refused::StorageFull);
+        }
+        if self.is_busy() {
+            return Err(BUSY);
+        }
+        if self.with_replica(|replica| replica.open().takes(kind, bytes)) {
+            return Ok(());
+        }
+        self.seal()
+    }
+
+    /// Makes a batch of the open draft and proposes it.
+    fn seal(&self) -> Result<(), Refused> {
+        let inner = &*self.inner;
+        let propose = |term, head: &_, draft: &Drafts| inner.commit.propose(term, head, draft);
+        let sealed = inner.replica.borrow_mut().seal(propose)?;
+        if let Some(head) = sealed {
+            self.count(|counters| {
+                counters.entries += 1;
+                counters.records += u64::from(head.records);
+            });
+        }
+        Ok(())
+    }
+
+    /// Answers everybody whose offset is visible, or was taken back; after a stop, everybody.
+    pub(super) fn settle(&self) {
+        let inner = &*self.inner;
+        let (cut, committed) = {
+            let mut replica = inner.replica.borrow_mut();
+            inner.commit.settle(&mut replica);
+            (replica.take_cut(), replica.committed())
+        };
+        if let Some(cut) = cut {
+            inner.waiters.lost_behind(cut.0, &Refused::LeadershipLost);
+        }
+        inner.waiters.reached(committed.0);
+        if let Some(stopped) = self.stopped() {
+            inner.waiters.lost(&stopped);
+        }
+    }
+
+    fn not_leader(&self) -> Refused {
+        self.stopped().unwrap_or_else(|| Refused::NotLeader(self.leader()))
+    }
+
+    fn count(&self, change: impl FnOnce(&mut Counters)) {
+        let mut counters = self.inner.counters.get();
+        change(&mut counters);
+        self.inner.counters.set(counters);
+    }
+}

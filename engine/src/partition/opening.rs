@@ -1,0 +1,164 @@
+//! From a directory to a partition, for both kinds of node: the newest snapshot and the log behind
+//! it; then what each kind adds.
+//!
+//! ```text
+//!  both    snapshots listed ─ newest whole one restored ─ log recovered, torn tail cut
+//!  alone     └─ log replayed, each verdict compared ─ vote for itself saved ─ blank entry durable ─ serves
+//!  group     └─ a new node copies the log ─ openraft applies what is committed ─ serves
+//! ```
+
+use std::cell::RefCell;
+use std::path::Path;
+use std::rc::Rc;
+use std::time::Duration;
+
+use walengine_net::entry::{EntryKind, EntryMeta};
+use walengine_net::model::PartitionId;
+
+use super::Partition;
+use super::alone::Alone;
+use super::replica::Replica;
+use super::replica_id::ReplicaId;
+use super::restore::{Restored, replay, restore};
+use crate::data_dir::{log_config, of_partition, open_failed};
+use crate::fatal::{Fatal, Reason};
+use crate::runtime::Runtime;
+use crate::storage::Recovered;
+use crate::storage::disk::Disk;
+use crate::storage::layout::{HardState, Superblock};
+use crate::storage::log::{Log, LogConfig};
+use crate::storage::partition_dir;
+use crate::storage::snapshot::SnapshotStore;
+
+/// A partition's disk, opened: everything that it starts from.
+pub struct Opened<D: Disk, R: Runtime> {
+    /// Which replica it is.
+    pub id: ReplicaId,
+    /// Its log, recovered.
+    pub log: Log<D, R>,
+    /// How the log was opened.
+    pub log_config: LogConfig,
+    /// Its vote, as saved last.
+    pub hard_state: HardState,
+    /// The state at its newest snapshot.
+    pub restored: Restored,
+    /// Its snapshots.
+    pub store: SnapshotStore<D>,
+    /// The executor.
+    pub runtime: R,
+    recovered: Recovered,
+    started: Duration,
+}
+
+/// Opens the disk of a partition. Everything that its data directory promises must be there.
+///
+/// # Errors
+/// Anything that is missing, damaged or of another cluster, by path.
+pub async fn open<D: Disk, R: Runtime>(
+    disk: D,
+    runtime: R,
+    data: &Path,
+    superblock: &Superblock,
+    partition: PartitionId,
+    flush_inflight_max: usize,
+) -> Result<Opened<D, R>, Fatal> {
+    let started = runtime.elapsed();
+    let dir = partition_dir(data, partition);
+    let failed = |error| of_partition(partition, &open_failed(&error));
+    let store = SnapshotStore::open(disk.clone(), &dir).await.map_err(failed)?;
+    let restored = restore(&store, superblock, partition).await?;
+    let log_config = LogConfig { flush_inflight_max, ..log_config(superblock, partition) };
+    let opened = Log::open(disk, runtime.clone(), dir, log_config.clone(), restored.from).await;
+    let opened = opened.map_err(failed)?;
+    let Superblock { cluster, node, .. } = *superblock;
+    Ok(Opened {
+        id: ReplicaId { cluster, partition, node },
+        log: opened.log,
+        log_config,
+        hard_state: opened.hard_state,
+        restored,
+        store,
+        runtime,
+        recovered: opened.recovered,
+        started,
+    })
+}
+
+impl<D: Disk, R: Runtime> Opened<D, R> {
+    /// Nothing was ever written to its log, and it has not voted.
+    pub fn is_new(&self) -> bool {
+        self.log.last().index == 0 && self.hard_state.voted_for.is_none()
+    }
+
+    /// Says what was found, for operators; `behind` is what follows the snapshot.
+    pub fn log_opening(&self, behind: &str) {
+        tracing::info!(
+            "partition {}: snapshot at entry {}, {behind} behind it, {} bytes of torn tail cut, in \
+             {:.2} s",
+            self.id.partition,
+            self.restored.from.index,
+            self.recovered.cut_bytes,
+            self.runtime.elapsed().saturating_sub(self.started).as_secs_f64()
+        );
+    }
+
+    /// Serves it alone: replays the log behind the snapshot while deriving every verdict again, and
+    /// begins a new term with a blank entry, which also bears witness to what was recovered.
+    ///
+    /// # Errors
+    /// The log is damaged, this program derives another verdict, or the disk fails.
+    pub async fn serve_alone(mut self) -> Result<Partition<Alone<D, R>>, Fatal> {
+        let Self { id, log, restored, runtime, .. } = &mut self;
+        let failed = |fatal: Fatal| of_partition(id.partition, &fatal);
+        let first = restored.ledger.next_offset();
+        let replayed = replay(log, restored.from.index, &mut restored.ledger).await;
+        let replayed_bytes = replayed.map_err(failed)?;
+        let term = self.hard_state.term + 1;
+        begin_term(log, *id, term).await.map_err(failed)?;
+        let next_offset = restored.ledger.next_offset();
+        let alone =
+            Alone::new(*id, term, log.clone(), next_offset, replayed_bytes, runtime.clone());
+        let records = next_offset.0 - first.0;
+        self.log_opening(&format!("{records} records replayed"));
+        let mut replica = Replica::new(self.restored.ledger);
+        replica.lead(term);
+        let partition = Partition::start(self.id, alone, Rc::new(RefCell::new(replica)));
+        partition.spawn(|partition| async move {
+            partition.commit().watch_idle(|| partition.is_ending()).await;
+        });
+        Ok(partition)
+    }
+}
+
+/// Votes for this node alone, and writes the first entry of its term.
+async fn begin_term<D: Disk, R: Runtime>(
+    log: &Log<D, R>,
+    id: ReplicaId,
+    term: u64,
+) -> Result<(), Fatal> {
+    let ReplicaId { cluster, partition, node } = id;
+    let stopped = |error: &dyn std::fmt::Display| Fatal::new(Reason::Disk, error.to_string());
+    let last = log.last();
+    let state = HardState {
+        term,
+        voted_for: Some(node),
+        vote_committed: true,
+        commit_index: last.index,
+        durable_index: log.durable_index(),
+    };
+    log.save_hard_state(state).await.map_err(|error| stopped(&error))?;
+    let meta = EntryMeta {
+        cluster,
+        partition,
+        kind: EntryKind::Blank,
+        term,
+        leader_node: node,
+        index: last.index + 1,
+        base_offset: last.next_offset,
+        records: 0,
+        timestamp: last.timestamp,
+    };
+    log.append(&meta, &[]).map_err(|error| stopped(&error))?;
+    log.flush();
+    log.wait_durable(meta.index).await.map_err(|error| stopped(&error))
+}

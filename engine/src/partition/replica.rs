@@ -1,0 +1,356 @@
+//! One replica of a partition's ledger: what is committed, and behind it what this node has decided
+//! and not seen committed yet. Lives on the partition's shard; no I/O.
+//!
+//! A leader decides against the state at the tail, its own proposals included. If they are never
+//! committed they are taken back, and what another leader made of the same requests is applied in
+//! their place. Every entry that this node did not decide itself is decided again while it is
+//! applied, and each verdict compared. A node that serves alone leads from its start to its end.
+//!
+//! ```text
+//!  offset  0 ─────────── committed ─────────── sealed ──────────── tail
+//!          │  final         │  decided: sealed,  │  open draft      │
+//!          │                │  on their way      │                  │
+//!  apply/settle move ───────▶      seal moves ───▶   deciding moves ▶
+//!  taking back moves the tail to the left, never past `committed`
+//! ```
+
+use std::collections::VecDeque;
+use std::rc::Rc;
+
+use walengine_net::entry::{EntryKind, EventsBody, RecordHead, access_events, access_records};
+use walengine_net::model::{EventBytes, Offset, ResolvedBytes, Timestamp};
+use walengine_replication::types::Batch;
+
+use super::drafts::{DraftHead, Drafts};
+use super::taken::Taken;
+use crate::ledger::{Disagreement, Ledger, Outcomes, SnapshotCut};
+use crate::planted::{Bug, is_planted};
+
+/// See the module.
+///
+/// Invariant: the records of `decided` and behind them those of `open` are the newest of `ledger`,
+/// in order; below them everything is committed.
+pub struct Replica {
+    /// The state at the tail. Invariant: `committed <= ledger.next_offset()`.
+    ledger: Ledger,
+    /// Sealed batches on their way, oldest first. Invariant: without gaps, from `committed` on.
+    decided: VecDeque<Decided>,
+    /// Invariant: the sum of `body_bytes` over `decided`.
+    decided_bytes: usize,
+    open: Drafts,
+    /// Term in which this node decides.
+    leads: Option<u64>,
+    /// Never moves back.
+    committed: Offset,
+    /// Lowest tail that taking back has left since [`Self::take_cut`].
+    cut: Option<Offset>,
+    /// An entry could not be applied: the state is that of no offset, for good.
+    broken: bool,
+}
+
+/// A sealed batch of this node's with what taking it back needs.
+struct Decided {
+    head: DraftHead,
+    body_bytes: usize,
+    /// `None` on a node that serves alone, where nothing is ever taken back.
+    kept: Option<Batch>,
+}
+
+impl Decided {
+    fn is(&self, batch: &Batch) -> bool {
+        self.kept.as_ref() == Some(batch)
+    }
+}
+
+/// Why an entry can't be applied. This replica must stop serving: it knows no state any more.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum ApplyError {
+    /// The body is not one of a batch.
+    #[error("the body of the batch at offset {0} can't be read")]
+    Malformed(Offset),
+    /// This replica comes to other verdicts than the leader did.
+    #[error("this replica and the log disagree: {0}")]
+    Disagreement(#[from] Disagreement),
+}
+
+impl Replica {
+    /// A replica that has applied what `ledger` holds.
+    pub fn new(ledger: Ledger) -> Self {
+        Self {
+            committed: ledger.next_offset(),
+            ledger,
+            decided: VecDeque::new(),
+            decided_bytes: 0,
+            open: Drafts::default(),
+            leads: None,
+            cut: None,
+            broken: false,
+        }
+    }
+
+    /// State at the tail; only what is below [`Self::committed`] is visible to clients.
+    pub fn ledger(&self) -> &Ledger {
+        &self.ledger
+    }
+
+    /// Everything below this offset is committed and applied.
+    pub fn committed(&self) -> Offset {
+        self.committed
+    }
+
+    /// Term in which this node decides, if it does.
+    pub fn leads(&self) -> Option<u64> {
+        self.leads
+    }
+
+    /// If anything was taken back since the last call: the lowest offset behind which it was.
+    /// Whoever waits for something behind it will not be told, whatever comes in its place.
+    pub fn take_cut(&mut self) -> Option<Offset> {
+        self.cut.take()
+    }
+
+    /// Batches that are sealed and not committed.
+    pub fn decided(&self) -> usize {
+        self.decided.len()
+    }
+
+    /// Bytes of their bodies.
+    pub fn decided_bytes(&self) -> usize {
+        self.decided_bytes
+    }
+
+    /// What is decided and not sealed.
+    pub fn open(&self) -> &Drafts {
+        &self.open
+    }
+
+    /// This node leads in `term`, and has applied everything before that term's first entry.
+    pub fn lead(&mut self, term: u64) {
+        if self.leads != Some(term) && !self.broken {
+            self.take_back();
+            self.leads = Some(term);
+        }
+    }
+
+    /// This node does not lead any more: what it decided and did not see committed is taken back.
+    pub fn follow(&mut self) {
+        self.leads = None;
+        if is_planted(Bug::DecisionsNotTakenBack) {
+            self.open.clear();
+            self.decided_bytes = 0;
+            return self.decided.clear();
+        }
+        self.take_back();
+    }
+
+    /// Decides events in order, into the open draft, which must take them. `None` if this node does
+    /// not lead.
+    pub fn decide_events(
+        &mut self,
+        events: &[EventBytes],
+        now: Timestamp,
+        outcomes: &mut Outcomes,
+    ) -> Option<Taken> {
+        self.leads?;
+        let fresh_from = self.ledger.next_offset();
+        let draft = &mut self.open.events;
+        self.ledger.submit(events, draft, now, outcomes);
+        let (base_offset, base_timestamp) = (draft.base_offset, draft.timestamp);
+        Some(Taken { fresh_from, base_offset, base_timestamp })
+    }
+
+    /// Decides opaque records in order, as [`Self::decide_events`] does events.
+    pub fn decide_records(
+        &mut self,
+        heads: &[RecordHead],
+        blob: &[u8],
+        now: Timestamp,
+        outcomes: &mut Outcomes,
+    ) -> Option<Taken> {
+        self.leads?;
+        let fresh_from = self.ledger.next_offset();
+        let draft = &mut self.open.records;
+        self.ledger.append_records(heads, blob, draft, now, outcomes);
+        let (base_offset, base_timestamp) = (draft.base_offset, draft.timestamp);
+        Some(Taken { fresh_from, base_offset, base_timestamp })
+    }
+
+    /// Ends reservations whose time is over, into the open draft, which must take an event. True if
+    /// there were any, and this node leads.
+    pub fn expire(&mut self, now: Timestamp) -> bool {
+        let due = self.leads.is_some() && self.ledger.next_expiry().is_some_and(|at| at <= now);
+        if due {
+            self.ledger.expire(&mut self.open.events, now);
+        }
+        due
+    }
+
+    /// Hands the open draft to `propose` as a batch of the current term, and keeps what that returns.
+    /// `None` if the draft is empty or this node does not lead.
+    ///
+    /// # Errors
+    /// What `propose` says. The draft stays open then.
+    pub fn seal<E>(
+        &mut self,
+        propose: impl FnOnce(u64, &DraftHead, &Drafts) -> Result<Option<Batch>, E>,
+    ) -> Result<Option<DraftHead>, E> {
+        let (Some(term), Some(head)) = (self.leads, self.open.head()) else { return Ok(None) };
+        let body_bytes = self.open.body_bytes();
+        let kept = propose(term, &head, &self.open)?;
+        let follows = self.decided.back().map_or(self.committed, |last| last.head.end());
+        assert!(follows == head.base_offset, "{head:?} sealed behind {follows}");
+        self.open.clear();
+        self.decided_bytes += body_bytes;
+        self.decided.push_back(Decided { head, body_bytes, kept });
+        Ok(Some(head))
+    }
+
+    /// This node's own batches are committed up to `end`.
+    pub fn commit_own(&mut self, end: Offset) {
+        if end == self.committed {
+            return;
+        }
+        assert!(end > self.committed, "committed moved back: {end} < {}", self.committed);
+        while let Some(one) = self.decided.pop_front_if(|one| one.head.end() <= end) {
+            self.decided_bytes -= one.body_bytes;
+        }
+        let next = self.decided.front().map(|one| one.head.base_offset);
+        assert!(next.is_none_or(|next| next == end), "{end} is inside a batch");
+        self.ledger.release(end);
+        self.committed = end;
+    }
+
+    /// Consensus has refused a batch of this node's: it is taken back with all that was decided
+    /// behind it. Those before it may still be committed. False if it was taken back already.
+    pub fn refused(&mut self, batch: &Batch) -> bool {
+        let same = |decided: &Decided| {
+            decided.kept.as_ref().is_some_and(|kept| Rc::ptr_eq(&kept.body, &batch.body))
+        };
+        let place = self.decided.iter().position(same);
+        if let Some(place) = place {
+            self.take_back_from(place);
+        }
+        place.is_some()
+    }
+
+    /// Applies a committed batch: this node's own, which it has decided already, or another's, whose
+    /// verdicts it derives again. After an error the replica leads no more and must not be shown.
+    pub fn apply(&mut self, batch: &Batch) -> Result<(), ApplyError> {
+        let applied = self.apply_whole(batch);
+        if applied.is_err() {
+            (self.broken, self.leads) = (true, None);
+            self.forget_decided();
+        }
+        applied
+    }
+
+    fn apply_whole(&mut self, batch: &Batch) -> Result<(), ApplyError> {
+        let end = batch.base_offset.plus(u64::from(batch.records));
+        if self.decided.front().is_some_and(|decided| decided.is(batch)) {
+            self.commit_own(end);
+            return Ok(());
+        }
+        // Another leader's: ours behind the same offset will never be committed.
+        self.take_back();
+        let malformed = |_| ApplyError::Malformed(batch.base_offset);
+        match batch.kind {
+            EntryKind::Events => {
+                let body = access_events(&batch.body).map_err(malformed)?;
+                self.ledger.apply_events(batch.base_offset, batch.timestamp, body)?;
+            }
+            EntryKind::Records => {
+                let body = access_records(&batch.body).map_err(malformed)?;
+                self.ledger.apply_records(batch.base_offset, batch.timestamp, body)?;
+            }
+            EntryKind::Blank | EntryKind::Membership => {
+                return Err(ApplyError::Malformed(batch.base_offset));
+            }
+        }
+        assert!(end > self.committed, "committed moved back: {end} < {}", self.committed);
+        self.committed = end;
+        Ok(())
+    }
+
+    /// Cuts a snapshot at the tail. It counts once everything below the tail is committed.
+    pub fn cut(&mut self) -> SnapshotCut {
+        self.ledger.snapshot()
+    }
+
+    /// The committed state as the chunks of a snapshot, each of about `chunk_bytes`. What is decided
+    /// and not committed is taken back first, as when leadership ends.
+    pub fn committed_chunks(&mut self, chunk_bytes: usize) -> Vec<Vec<u8>> {
+        self.follow();
+        let mut cut = self.ledger.snapshot();
+        std::iter::from_fn(|| cut.next_chunk(&self.ledger, chunk_bytes)).collect()
+    }
+
+    /// Takes another state, that of a snapshot.
+    pub fn replace(&mut self, ledger: Ledger) {
+        self.leads = None;
+        self.forget_decided();
+        self.committed = ledger.next_offset();
+        self.ledger = ledger;
+    }
+
+    fn forget_decided(&mut self) {
+        self.cut_at(self.committed);
+        self.decided.clear();
+        self.decided_bytes = 0;
+        self.open.clear();
+    }
+
+    fn cut_at(&mut self, tail: Offset) {
+        self.cut = Some(self.cut.map_or(tail, |cut| cut.min(tail)));
+    }
+
+    fn take_back(&mut self) {
+        self.take_back_from(0);
+        assert!(
+            self.broken || self.ledger.next_offset() == self.committed,
+            "{} is left where {} is committed",
+            self.ledger.next_offset(),
+            self.committed
+        );
+    }
+
+    fn take_back_from(&mut self, place: usize) {
+        if place >= self.decided.len() && self.open.is_empty() {
+            return;
+        }
+        if let Some(head) = self.open.head() {
+            let (base_offset, previous) = (head.base_offset, head.previous_timestamp);
+            if head.kind == EntryKind::Events {
+                let EventsBody { events, verdicts, resolved } = &self.open.events.body;
+                self.ledger.undo_events(base_offset, previous, events, verdicts, resolved);
+            } else {
+                let ids = self.open.records.body.heads.iter().map(|head| head.id);
+                self.ledger.undo_records(base_offset, previous, ids);
+            }
+            self.open.clear();
+        }
+        for Decided { head, body_bytes, kept } in self.decided.drain(place..).rev() {
+            let own = "a body that this node has encoded";
+            let batch = kept.expect("a node that serves alone takes nothing back");
+            let DraftHead { base_offset, previous_timestamp, .. } = head;
+            self.decided_bytes -= body_bytes;
+            if batch.kind == EntryKind::Events {
+                let body = access_events(&batch.body).expect(own);
+                let resolved: &[ResolvedBytes] = body.resolved.as_slice();
+                let (events, verdicts) = (body.events.as_slice(), body.verdicts.as_slice());
+                self.ledger.undo_events(
+                    base_offset,
+                    previous_timestamp,
+                    events,
+                    verdicts,
+                    resolved,
+                );
+            } else {
+                let body = access_records(&batch.body).expect(own);
+                let ids = body.heads.as_slice().iter().map(|head| head.id.to_native());
+                self.ledger.undo_records(base_offset, previous_timestamp, ids);
+            }
+        }
+        self.cut_at(self.ledger.next_offset());
+    }
+}

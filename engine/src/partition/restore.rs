@@ -1,0 +1,181 @@
+//! The state of a partition from its disk: the newest snapshot that is whole, and the log behind it.
+
+use walengine_net::entry::{EntryHeader, EntryKind, access_events, access_records};
+use walengine_net::message::Entries;
+use walengine_net::model::PartitionId;
+
+use super::group::members::Members;
+use crate::fatal::{Fatal, Reason};
+use crate::ledger::{Disagreement, Ledger, RestoreError, Restorer};
+use crate::limits::{REPLAY_BYTES, SNAPSHOT_CHUNK_BYTES_MAX};
+use crate::runtime::Runtime;
+use crate::storage::disk::Disk;
+use crate::storage::layout::{Superblock, Tail};
+use crate::storage::log::Log;
+use crate::storage::snapshot::SnapshotStore;
+
+/// What a partition goes on from.
+pub struct Restored {
+    /// The state.
+    pub ledger: Ledger,
+    /// It is that behind this point of the log.
+    pub from: Tail,
+    /// The members of the partition's group there.
+    pub members: Members,
+}
+
+/// The newest snapshot that is whole, or the empty state.
+///
+/// # Errors
+/// The disk's, or a snapshot is of another cluster.
+pub async fn restore<D: Disk>(
+    store: &SnapshotStore<D>,
+    superblock: &Superblock,
+    partition: PartitionId,
+) -> Result<Restored, Fatal> {
+    let unread = |error| {
+        Fatal::new(Reason::Disk, format!("partition {partition}: reading snapshots: {error}"))
+    };
+    for index in store.indexes().await.map_err(unread)?.into_iter().rev() {
+        let path = store.path(index);
+        match restore_one(store, index, superblock, partition).await {
+            Ok(restored) => return Ok(restored),
+            // The log still holds everything: slower, and right.
+            Err(Unusable::Damaged(why)) => {
+                let path = path.display();
+                tracing::error!("snapshot {path} can't be used, passing it over: {why}");
+            }
+            Err(Unusable::Foreign) => {
+                let message = format!("{} is of another cluster or partition", path.display());
+                return Err(Fatal::new(Reason::DataDirectory, message));
+            }
+            Err(Unusable::Io(error)) => return Err(unread(error)),
+        }
+    }
+    let ledger = Ledger::new(partition, superblock.partitions);
+    Ok(Restored { ledger, from: Tail::default(), members: Members::default() })
+}
+
+/// Why a snapshot gives no ledger.
+enum Unusable {
+    Damaged(String),
+    Foreign,
+    Io(std::io::Error),
+}
+
+impl From<std::io::Error> for Unusable {
+    fn from(error: std::io::Error) -> Self {
+        match error.kind() {
+            std::io::ErrorKind::InvalidData => Self::Damaged(error.to_string()),
+            _ => Self::Io(error),
+        }
+    }
+}
+
+impl From<RestoreError> for Unusable {
+    fn from(error: RestoreError) -> Self {
+        Self::Damaged(error.to_string())
+    }
+}
+
+/// Reads a snapshot once: it is checked while it is restored, and only a whole one gives a ledger.
+async fn restore_one<D: Disk>(
+    store: &SnapshotStore<D>,
+    index: u64,
+    superblock: &Superblock,
+    partition: PartitionId,
+) -> Result<Restored, Unusable> {
+    let mut snapshot = store.read(index).await?;
+    let meta = *snapshot.meta();
+    if meta.cluster != superblock.cluster || meta.partition != partition {
+        return Err(Unusable::Foreign);
+    }
+    let mut restorer = Restorer::new(partition, superblock.partitions);
+    let mut members = (!superblock.replicated).then(Members::default);
+    let mut pending: Vec<u8> = Vec::new();
+    while let Some(bytes) = snapshot.next_chunk().await? {
+        pending.extend_from_slice(bytes);
+        let mut at = 0;
+        while let Some(length) = pending[at..].first_chunk::<4>() {
+            let length = u32::from_le_bytes(*length) as usize;
+            if length > SNAPSHOT_CHUNK_BYTES_MAX {
+                return Err(Unusable::Damaged(format!("a chunk of {length} bytes")));
+            }
+            let Some(chunk) = pending.get(at + 4..at + 4 + length) else { break };
+            if members.is_some() {
+                restorer.push(chunk)?;
+            } else {
+                let found = Members::decode(chunk);
+                let damaged = || Unusable::Damaged("its members can't be read".to_owned());
+                members = Some(found.ok_or_else(damaged)?);
+            }
+            at += 4 + length;
+        }
+        pending.drain(..at);
+    }
+    if !pending.is_empty() {
+        return Err(Unusable::Damaged("it ends inside a chunk".to_owned()));
+    }
+    let ledger = restorer.finish()?;
+    if ledger.next_offset() != meta.applied.next_offset {
+        return Err(Unusable::Damaged("its state is not that of its log position".to_owned()));
+    }
+    Ok(Restored { ledger, from: meta.applied, members: members.unwrap_or_default() })
+}
+
+/// Applies every entry behind `index`, comparing each verdict with the logged one. Gives the bytes of
+/// those entries.
+///
+/// # Errors
+/// An entry is damaged, or this program derives another verdict.
+pub async fn replay<D: Disk, R: Runtime>(
+    log: &Log<D, R>,
+    index: u64,
+    ledger: &mut Ledger,
+) -> Result<u64, Fatal> {
+    let (mut next, mut replayed_bytes) = (index + 1, 0);
+    while next <= log.last().index {
+        let bytes = log.read(next, REPLAY_BYTES).await.map_err(|error| {
+            Fatal::new(Reason::Damaged, format!("replaying entry {next}: {error}"))
+        })?;
+        replayed_bytes += bytes.len() as u64;
+        for entry in Entries::new(&bytes) {
+            let (header, body) = entry.map_err(|error| {
+                Fatal::new(Reason::Damaged, format!("replaying entry {next}: {error}"))
+            })?;
+            apply(ledger, &header, body)?;
+            next += 1;
+        }
+    }
+    ledger.release(ledger.next_offset());
+    Ok(replayed_bytes)
+}
+
+/// Applies one entry to a ledger, deriving its verdicts again.
+///
+/// # Errors
+/// The body is malformed, or this program derives another verdict.
+pub fn apply(
+    ledger: &mut Ledger,
+    header: &EntryHeader,
+    body: &[u8],
+) -> Result<(), Fatal> {
+    let meta = &header.meta;
+    let malformed =
+        |error| Fatal::new(Reason::Damaged, format!("entry {} can't be read: {error}", meta.index));
+    let differs = |error: Disagreement| {
+        let message = format!("entry {}: the log and this program disagree: {error}", meta.index);
+        Fatal::new(Reason::Disagreement, message)
+    };
+    match meta.kind {
+        EntryKind::Events => {
+            let body = access_events(body).map_err(malformed)?;
+            ledger.apply_events(meta.base_offset, meta.timestamp, body).map_err(differs)
+        }
+        EntryKind::Records => {
+            let body = access_records(body).map_err(malformed)?;
+            ledger.apply_records(meta.base_offset, meta.timestamp, body).map_err(differs)
+        }
+        EntryKind::Blank | EntryKind::Membership => Ok(()),
+    }
+}

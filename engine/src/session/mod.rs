@@ -1,0 +1,303 @@
+//! What a server does with the frames of one connection. No sockets: frames in, answers into the
+//! [`Outbox`]. Lives on the shard core of the connection's partition; not `Send`.
+
+pub mod admin;
+pub mod log_reads;
+pub mod node_facts;
+pub mod reads;
+pub mod replies;
+mod status;
+
+use std::cell::RefCell;
+use std::rc::Rc;
+use std::sync::atomic::Ordering;
+
+use walengine_net::entry::{ANY_OFFSET, RecordHead};
+use walengine_net::frame::{Frame, FrameHead, Kind};
+use walengine_net::limits::{BODY_BYTES_MAX, EVENTS_MAX, INFLIGHT_MAX};
+use walengine_net::message::{
+    AdminReply, AdminState, Append, ClusterStatus, Credit, ErrorCode, Hello, HelloReply, Leave,
+    MessageError, NO_NODE, OutcomeRuns, RemoveNode, ServerStatus, Submit, SubmitReply,
+    TransferLeadership, Unsubscribe, offset_number, open_frame,
+};
+use walengine_net::model::{Offset, PartitionId};
+
+use crate::connection::errors::{put_message_error, put_no_subscription};
+use crate::connection::outbox::Outbox;
+use crate::ledger::{Ledger, Outcomes};
+use crate::partition::Partition;
+use crate::partition::taken::Taken;
+use crate::refused::Refused;
+use crate::version::SERVER_VERSION;
+use admin::{GroupOrder, Operated};
+use node_facts::NodeFacts;
+use reads::{ReadScratch, Reads};
+use replies::Replies;
+
+/// Memory that the sessions of a shard share, since they run one at a time.
+#[derive(Default)]
+pub struct Scratch {
+    outcomes: Outcomes,
+    runs: OutcomeRuns,
+    heads: Vec<RecordHead>,
+    reads: Rc<RefCell<ReadScratch>>,
+}
+
+/// One connection's requests.
+pub struct Session<C: Operated> {
+    replies: Replies<C>,
+    reads: Reads<C>,
+    scratch: Rc<RefCell<Scratch>>,
+    has_greeted: bool,
+}
+
+/// What became of a frame.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Handled {
+    /// It was acted on.
+    Here,
+    /// It begins a subscription: the connection, with this frame, belongs on the feed.
+    Subscribes,
+    /// The connection must close.
+    Close,
+}
+
+/// Why a frame was not acted on.
+enum Unhandled {
+    Message(MessageError),
+    Refused(Refused),
+}
+
+impl From<MessageError> for Unhandled {
+    fn from(error: MessageError) -> Self {
+        Self::Message(error)
+    }
+}
+
+impl From<Refused> for Unhandled {
+    fn from(refused: Refused) -> Self {
+        Self::Refused(refused)
+    }
+}
+
+impl<C: Operated> Session<C> {
+    /// A session on the partition that the connection named.
+    pub fn new(
+        partition: Partition<C>,
+        node: Rc<NodeFacts<C>>,
+        outbox: Rc<Outbox>,
+        scratch: Rc<RefCell<Scratch>>,
+    ) -> Self {
+        let replies = Replies { partition, node, outbox };
+        let reads = Reads::new(replies.clone(), scratch.borrow().reads.clone());
+        Self { replies, reads, scratch, has_greeted: false }
+    }
+
+    /// The partition that it is on.
+    pub fn partition(&self) -> &Partition<C> {
+        &self.replies.partition
+    }
+
+    /// Its number.
+    pub fn partition_id(&self) -> PartitionId {
+        self.partition().id().partition
+    }
+
+    fn outbox(&self) -> &Outbox {
+        &self.replies.outbox
+    }
+
+    /// Acts on a frame whose checksum has been verified.
+    pub fn handle(&mut self, frame: &Frame<'_>) -> Handled {
+        self.try_handle(frame).unwrap_or_else(|refused| {
+            self.partition().count_busy();
+            self.replies.put_refused(self.reply_head(frame), &refused);
+            Handled::Here
+        })
+    }
+
+    /// As [`Self::handle`], but a write that the partition is too busy for is left as it is, to be
+    /// handled again.
+    pub fn try_handle(&mut self, frame: &Frame<'_>) -> Result<Handled, Refused> {
+        let head = self.reply_head(frame);
+        if frame.head.partition != head.partition {
+            let message = "this connection is for another partition: open one for each";
+            self.outbox().put_error(head, ErrorCode::WrongPartition, message);
+            return Ok(Handled::Here);
+        }
+        if !self.has_greeted && frame.kind != Kind::Hello {
+            self.outbox().put_error(head, ErrorCode::Malformed, "the first frame must be a hello");
+            return Ok(Handled::Close);
+        }
+        if self.outbox().unanswered() >= INFLIGHT_MAX {
+            self.outbox().put_busy(head);
+            return Ok(Handled::Here);
+        }
+        if frame.kind == Kind::Subscribe {
+            return Ok(Handled::Subscribes);
+        }
+        match self.dispatch(frame, head) {
+            Ok(()) => {}
+            Err(Unhandled::Message(error)) => put_message_error(self.outbox(), head, &error),
+            Err(Unhandled::Refused(refused @ Refused::Busy { .. })) => return Err(refused),
+            Err(Unhandled::Refused(refused)) => {
+                self.replies.put_refused(head, &refused);
+            }
+        }
+        Ok(Handled::Here)
+    }
+
+    fn reply_head(&self, frame: &Frame<'_>) -> FrameHead {
+        FrameHead::reply(self.partition_id(), frame.head.request)
+    }
+
+    fn dispatch(&mut self, frame: &Frame<'_>, head: FrameHead) -> Result<(), Unhandled> {
+        match frame.kind {
+            Kind::Hello => {
+                open_frame::<Hello<'_>>(frame)?;
+                self.hello(head);
+            }
+            Kind::Submit => {
+                let request = open_frame::<Submit<'_>>(frame)?;
+                self.write(Kind::SubmitReply, head, |partition, outcomes, _| {
+                    partition.submit(&request.events, outcomes)
+                })?;
+            }
+            Kind::Append => {
+                let request = open_frame::<Append<'_>>(frame)?;
+                let expected = request.expected_offset.to_native();
+                self.write(Kind::AppendReply, head, |partition, outcomes, heads| {
+                    heads.clear();
+                    heads.extend(request.heads.iter().zip(0..).map(|(head, place)| RecordHead {
+                        id: head.id.to_native(),
+                        expected_offset: expected_at(expected, place),
+                        bytes: head.bytes.to_native(),
+                    }));
+                    partition.append_records(heads, &request.blob, outcomes)
+                })?;
+            }
+            Kind::LookupAccounts
+            | Kind::ListAccounts
+            | Kind::Status
+            | Kind::LookupTransfers
+            | Kind::ReadLog => self.reads.take(frame, head)?,
+            // One that has ended; its last frame is on its way.
+            Kind::Credit => drop(open_frame::<Credit>(frame)?),
+            Kind::Unsubscribe => {
+                open_frame::<Unsubscribe>(frame)?;
+                put_no_subscription(self.outbox(), head);
+            }
+            Kind::ServerStatus => {
+                open_frame::<ServerStatus>(frame)?;
+                status::answer(&self.replies.node, self.outbox(), head);
+            }
+            Kind::ClusterStatus => {
+                open_frame::<ClusterStatus>(frame)?;
+                admin::cluster_status(&self.replies.node, self.outbox(), head);
+            }
+            Kind::TransferLeadership => {
+                let to = open_frame::<TransferLeadership>(frame)?.to.to_native();
+                let order = GroupOrder::Transfer((to != NO_NODE).then_some(to));
+                self.order(Kind::TransferLeadershipReply, head, order);
+            }
+            Kind::RemoveNode => {
+                let node = open_frame::<RemoveNode>(frame)?.node.to_native();
+                self.order(Kind::RemoveNodeReply, head, GroupOrder::Remove(node));
+            }
+            Kind::Leave => {
+                let node = open_frame::<Leave>(frame)?.node.to_native();
+                self.leave(head, node);
+            }
+            reply => return Err(MessageError::Kind { expected: Kind::Hello, found: reply }.into()),
+        }
+        Ok(())
+    }
+
+    fn hello(&mut self, head: FrameHead) {
+        self.has_greeted = true;
+        let id = self.partition().id();
+        let is_leader = self.partition().leads();
+        let leader = match self.partition().leader() {
+            Some(leader) if !is_leader => self.replies.node.client_address(leader),
+            _ => String::new(),
+        };
+        let reply = HelloReply {
+            cluster: id.cluster.0,
+            node: id.node,
+            next_offset: self.partition().with_ledger(Ledger::next_offset).0,
+            durable_offset: self.partition().visible_offset().0,
+            partitions: self.partition().with_ledger(Ledger::partitions),
+            is_leader: u8::from(is_leader),
+            body_bytes_max: BODY_BYTES_MAX as u32,
+            events_max: EVENTS_MAX as u32,
+            inflight_max: INFLIGHT_MAX as u32,
+            server_version: SERVER_VERSION,
+            leader: &leader,
+        };
+        self.outbox().put(Kind::HelloReply, head, &reply);
+    }
+
+    /// Has an operator's order carried out in the background.
+    fn order(&self, kind: Kind, head: FrameHead, order: GroupOrder) {
+        let replies = self.replies.clone();
+        self.replies.spawn(async move { admin::obey(&replies, kind, head, order).await });
+    }
+
+    fn leave(&self, head: FrameHead, node: u64) {
+        let NodeFacts { state: node_state, .. } = &*self.replies.node;
+        let me = node_state.superblock.node;
+        let (state, message) = if node != me {
+            (AdminState::Refused, format!("this is node {me}: ask the one that shall leave"))
+        } else if !node_state.superblock.replicated {
+            (AdminState::Refused, "this node serves alone: stop it with SIGTERM".to_owned())
+        } else if node_state.is_leaving.swap(true, Ordering::Relaxed) {
+            (AdminState::Unchanged, "it is leaving already".to_owned())
+        } else {
+            (AdminState::Started, "it ends when others have taken its place".to_owned())
+        };
+        self.outbox().put(Kind::LeaveReply, head, &AdminReply::new(state, &message));
+    }
+
+    fn write(
+        &self,
+        kind: Kind,
+        head: FrameHead,
+        decide: impl FnOnce(
+            &Partition<C>,
+            &mut Outcomes,
+            &mut Vec<RecordHead>,
+        ) -> Result<Taken, Refused>,
+    ) -> Result<(), Refused> {
+        let Scratch { outcomes, runs, heads, .. } = &mut *self.scratch.borrow_mut();
+        outcomes.clear();
+        let taken = decide(self.partition(), outcomes, heads)?;
+        runs.clear();
+        // Fresh records have growing offsets; a repeat points at or below one already seen.
+        let mut fresh_from = taken.fresh_from;
+        for outcome in &*outcomes {
+            let fresh = outcome.offset.is_none_or(|offset| offset >= fresh_from);
+            let timestamp = outcome.offset.map_or_else(Default::default, |at| taken.time_of(at));
+            runs.push(outcome.verdict, outcome.offset, fresh, timestamp);
+            if let (true, Some(offset)) = (fresh, outcome.offset) {
+                fresh_from = offset.plus(1);
+            }
+        }
+        let next = self.partition().with_ledger(Ledger::next_offset);
+        let reply = SubmitReply {
+            token_offset: offset_number(next.0.checked_sub(1).map(Offset)),
+            runs: runs.as_slice(),
+        };
+        self.replies.put_when_visible(kind, head, &reply);
+        Ok(())
+    }
+}
+
+/// Offset that record `place` of a conditional batch must get.
+fn expected_at(expected: u64, place: u64) -> u64 {
+    // Saturating at `ANY_OFFSET` would turn a condition off; no log gets that far.
+    if expected == ANY_OFFSET {
+        ANY_OFFSET
+    } else {
+        expected.saturating_add(place).min(ANY_OFFSET - 1)
+    }
+}

@@ -1,0 +1,72 @@
+//! How a session answers: at once, or when what it says is visible. Lives on the connection's core;
+//! not `Send`.
+
+use std::rc::Rc;
+
+use walengine_net::frame::{self, FrameHead, Kind};
+use walengine_net::message::{ErrorCode, Message};
+
+use super::node_facts::NodeFacts;
+use crate::connection::outbox::Outbox;
+use crate::limits::HELD_ANSWER_BYTES;
+use crate::partition::Partition;
+use crate::partition::commit::Commit;
+use crate::refused::Refused;
+
+/// The answers of one connection on one partition. Clones answer on the same connection.
+pub struct Replies<C: Commit> {
+    /// The partition.
+    pub partition: Partition<C>,
+    /// Its node.
+    pub node: Rc<NodeFacts<C>>,
+    /// Where answers go.
+    pub outbox: Rc<Outbox>,
+}
+
+impl<C: Commit> Clone for Replies<C> {
+    fn clone(&self) -> Self {
+        let Self { partition, node, outbox } = self;
+        Self { partition: partition.clone(), node: node.clone(), outbox: outbox.clone() }
+    }
+}
+
+impl<C: Commit> Replies<C> {
+    /// Says why a request has no outcome, and who leads if this node does not.
+    pub fn put_refused(&self, head: FrameHead, refused: &Refused) {
+        let leader = match refused {
+            Refused::NotLeader(Some(leader)) => self.node.client_address(*leader),
+            _ => String::new(),
+        };
+        self.outbox.put_refused(head, refused, &leader);
+    }
+
+    /// Encodes an answer now and sends it when the state that it shows is visible.
+    pub fn put_when_visible<M: Message>(&self, kind: Kind, head: FrameHead, reply: &M) {
+        let mut encoded = Vec::new();
+        if frame::encode_as(&mut encoded, kind, head, reply).is_err() {
+            let message = "the answer does not fit in a frame: ask for less at once";
+            return self.outbox.put_error(head, ErrorCode::TooLarge, message);
+        }
+        self.outbox.begin();
+        let replies = self.clone();
+        let bytes = HELD_ANSWER_BYTES + encoded.len();
+        let answer = move |result: Result<(), &Refused>| {
+            match result {
+                Ok(()) => replies.outbox.put_frame(&encoded),
+                Err(refused) => replies.put_refused(head, refused),
+            }
+            replies.outbox.finish();
+        };
+        self.partition.when_visible(bytes, Box::new(answer));
+    }
+
+    /// Has a request answered in the background.
+    pub fn spawn(&self, answering: impl Future<Output = ()> + 'static) {
+        let outbox = self.outbox.clone();
+        outbox.begin();
+        self.partition.spawn(|_| async move {
+            answering.await;
+            outbox.finish();
+        });
+    }
+}

@@ -1,0 +1,106 @@
+//! The server's account of itself, as named numbers. Each shard tells of its own partitions.
+
+use std::sync::atomic::Ordering;
+
+use walengine_net::frame::{FrameHead, Kind};
+use walengine_net::message::{NO_PARTITION, NumberRow, ServerStatusReply, TextRow};
+use walengine_replication::tcp::accept::Refusals;
+use walengine_replication::tcp::dial::{Dialer, Traffic};
+use walengine_replication::types::NodeId;
+
+use super::node_facts::NodeFacts;
+use crate::connection::outbox::Outbox;
+use crate::partition::Partition;
+use crate::partition::commit::Commit;
+use crate::refused::Refused;
+use crate::runtime::Runtime;
+use crate::version::SERVER_VERSION;
+
+/// Answers [`Kind::ServerStatus`].
+pub fn answer<C: Commit>(node: &NodeFacts<C>, outbox: &Outbox, head: FrameHead) {
+    let state = &*node.state;
+    let mut numbers = Vec::new();
+    let mut texts = Vec::new();
+    let mut of_node = |name, value| {
+        numbers.push(NumberRow { partition: NO_PARTITION, value, name });
+    };
+    of_node("uptime_seconds", state.started.elapsed().as_secs());
+    of_node("cores", state.config.cores as u64);
+    of_node("partitions", u64::from(state.superblock.partitions));
+    of_node("free_bytes", state.free_bytes.load(Ordering::Relaxed));
+    of_node("reserve_bytes", state.config.reserve_bytes);
+    of_node("connections_of_shard", node.connections.get() as u64);
+    if state.config.cluster.is_some() {
+        let Refusals { hellos, broken, requests } = &*node.refusals;
+        of_node("peers_refused_of_shard_since_start", hellos.get());
+        of_node("peer_connections_broken_of_shard_since_start", broken.get());
+        of_node("peer_requests_refused_of_shard_since_start", requests.get());
+    }
+    let dropped: Vec<_> = state.gossip_dropped.each().filter(|(_, count)| *count > 0).collect();
+    let names: Vec<_> = dropped
+        .iter()
+        .map(|(reason, _)| format!("datagrams_dropped_{reason}_since_start"))
+        .collect();
+    for ((_, count), name) in dropped.iter().zip(&names) {
+        numbers.push(NumberRow { partition: NO_PARTITION, value: *count, name });
+    }
+    let states: Vec<_> = node.partitions.iter().map(|partition| state_of(partition)).collect();
+    let peers = traffic_by_peer(&node.dialers);
+    for (number, (partition, text)) in node.partitions.iter().zip(&states).enumerate() {
+        let id = partition.id().partition.0;
+        let counters = partition.counters();
+        let mut of_partition = |name, value| {
+            numbers.push(NumberRow { partition: id, value, name });
+        };
+        partition.with_ledger(|ledger| {
+            of_partition("next_offset", ledger.next_offset().0);
+            of_partition("accounts", u64::from(ledger.accounts_len()));
+            of_partition("remembered_ids", ledger.ids_len() as u64);
+            of_partition("open_pendings", ledger.pendings_len() as u64);
+        });
+        of_partition("durable_offset", partition.visible_offset().0);
+        of_partition("term", partition.term());
+        of_partition("last_index", partition.log().last().index);
+        of_partition("durable_index", partition.log().durable_index());
+        of_partition("entries_since_start", counters.entries);
+        of_partition("records_since_start", counters.records);
+        of_partition("refused_busy_since_start", counters.refused_busy);
+        of_partition("refused_full_since_start", counters.refused_full);
+        let flushed = partition.log().flush_counts();
+        of_partition("flushes_since_start", flushed.flushes);
+        of_partition("flush_bytes_since_start", flushed.bytes);
+        of_partition("flushes_inflight_max", flushed.inflight_max as u64);
+        for (name, value) in peers.get(number).into_iter().flatten() {
+            of_partition(name, *value);
+        }
+        texts.push(TextRow { partition: id, name: "state", text });
+    }
+    texts.push(TextRow { partition: NO_PARTITION, name: "version", text: SERVER_VERSION });
+    let reply = ServerStatusReply { numbers: &numbers, texts: &texts };
+    outbox.put(Kind::ServerStatusReply, head, &reply);
+}
+
+/// What went to each peer, partition by partition.
+fn traffic_by_peer<R: Runtime>(dialers: &[Dialer<R>]) -> Vec<Vec<(String, u64)>> {
+    let of_peer = |(node, traffic): (NodeId, Traffic)| {
+        let Traffic { appends, append_bytes, appends_inflight_max } = traffic;
+        [
+            (format!("appends_to_node_{node}"), appends),
+            (format!("append_bytes_to_node_{node}"), append_bytes),
+            (format!("appends_inflight_max_to_node_{node}"), appends_inflight_max as u64),
+        ]
+    };
+    dialers.iter().map(|dialer| dialer.traffic().into_iter().flat_map(of_peer).collect()).collect()
+}
+
+fn state_of<C: Commit>(partition: &Partition<C>) -> String {
+    let text = match partition.stopped() {
+        Some(Refused::Stopped(reason)) => format!("stopped: {reason}"),
+        Some(_) => "shutting down".into(),
+        None if partition.is_full() => "refusing writes: disk nearly full".into(),
+        None if !partition.is_readable() => "catching up".into(),
+        None if !partition.leads() => "following".into(),
+        None => "serving".into(),
+    };
+    walengine_net::message::bounded(&text, walengine_net::limits::LABEL_BYTES_MAX).to_owned()
+}

@@ -1,0 +1,161 @@
+//! What a shard does differently for a partition that it serves alone, and for one that a Raft group
+//! keeps. Everything else about a shard exists once.
+
+use std::rc::Rc;
+use std::time::Duration;
+
+use glommio::net::TcpStream;
+use walengine_replication::membership::Policy;
+use walengine_replication::received::Received;
+use walengine_replication::tcp::Identity as PeerIdentity;
+use walengine_replication::tcp::dial::Dialer;
+
+use super::{Shard, ShardStart, membership, peers};
+use crate::config::Config;
+use crate::fatal::{Fatal, Reason};
+use crate::limits::HEARTBEATS_PER_ELECTION;
+use crate::orders::ControlOrder;
+use crate::partition::Partition;
+use crate::partition::alone::Alone;
+use crate::partition::group::opening::{GroupBeginning, serve_in_group};
+use crate::partition::group::{Consensus, Group, GroupTiming, compare};
+use crate::partition::opening::Opened;
+use crate::partition::replica_id::ReplicaId;
+use crate::runtime_glommio::GlommioRuntime;
+use crate::session::admin::Operated;
+use crate::session::node_facts::NodeFacts;
+use crate::storage::glommio_disk::GlommioDisk;
+
+/// A partition that a shard hosts.
+pub(super) struct Hosting<C: Hosted> {
+    /// It serves.
+    pub partition: Partition<C>,
+    /// Its connections to peers, if a group keeps it.
+    pub dialer: Option<Dialer<GlommioRuntime>>,
+}
+
+/// See the module.
+pub(super) trait Hosted: Operated<Disk = GlommioDisk, Runtime = GlommioRuntime> {
+    /// Makes an opened partition serve.
+    async fn host(
+        opened: Opened<GlommioDisk, GlommioRuntime>,
+        start: &ShardStart,
+    ) -> Result<Hosting<Self>, Fatal>;
+
+    /// Starts the background tasks of the partition at `place`, besides its snapshots.
+    fn look_after(
+        node: &Rc<NodeFacts<Self>>,
+        place: usize,
+        control: Option<&flume::Sender<ControlOrder>>,
+    );
+
+    /// Serves a peer of the partition at `place` in the background.
+    fn serve_peer(shard: &Shard<Self>, place: usize, stream: TcpStream, received: Received);
+
+    /// This node leads the partition's group.
+    fn leads_group(partition: &Partition<Self>) -> bool;
+
+    /// The newest membership of the partition's group keeps this node.
+    fn is_kept(partition: &Partition<Self>) -> bool;
+
+    /// Lets another node take over before the partition stops taking writes.
+    async fn before_stop(partition: &Partition<Self>);
+}
+
+impl Hosted for Alone<GlommioDisk, GlommioRuntime> {
+    async fn host(
+        opened: Opened<GlommioDisk, GlommioRuntime>,
+        _: &ShardStart,
+    ) -> Result<Hosting<Self>, Fatal> {
+        Ok(Hosting { partition: opened.serve_alone().await?, dialer: None })
+    }
+
+    fn look_after(
+        _: &Rc<NodeFacts<Self>>,
+        _: usize,
+        _: Option<&flume::Sender<ControlOrder>>,
+    ) {
+    }
+
+    /// A node that serves alone listens for no peers.
+    fn serve_peer(_: &Shard<Self>, _: usize, _: TcpStream, _: Received) {}
+
+    fn leads_group(_: &Partition<Self>) -> bool {
+        false
+    }
+
+    fn is_kept(_: &Partition<Self>) -> bool {
+        false
+    }
+
+    async fn before_stop(_: &Partition<Self>) {}
+}
+
+impl Hosted for Consensus<GlommioDisk, GlommioRuntime> {
+    async fn host(
+        opened: Opened<GlommioDisk, GlommioRuntime>,
+        start: &ShardStart,
+    ) -> Result<Hosting<Self>, Fatal> {
+        let timing = timing(&start.state.config)?;
+        let ReplicaId { cluster, partition, node } = opened.id;
+        let partitions = start.state.superblock.partitions;
+        let identity = PeerIdentity { cluster, node, partition, partitions };
+        let dialer = Dialer::new(identity, opened.runtime);
+        let beginning = GroupBeginning {
+            founders: &start.beginning.founders,
+            sources: &start.beginning.sources,
+        };
+        let partition = serve_in_group(opened, dialer.clone(), beginning, timing).await?;
+        Ok(Hosting { partition, dialer: Some(dialer) })
+    }
+
+    fn look_after(
+        node: &Rc<NodeFacts<Self>>,
+        place: usize,
+        control: Option<&flume::Sender<ControlOrder>>,
+    ) {
+        let (group, dialer) = (&node.partitions[place], node.dialers[place].clone());
+        let (facts, policy, control) = (node.clone(), policy(&node.state.config), control.cloned());
+        group.spawn(|group| membership::run(group, facts, policy, control));
+        group.spawn(|group| compare::run(group, dialer));
+    }
+
+    fn serve_peer(shard: &Shard<Self>, place: usize, stream: TcpStream, received: Received) {
+        peers::serve(shard, place, stream, received);
+    }
+
+    fn leads_group(group: &Group<GlommioDisk, GlommioRuntime>) -> bool {
+        group.leads()
+    }
+
+    fn is_kept(group: &Group<GlommioDisk, GlommioRuntime>) -> bool {
+        group.is_named()
+    }
+
+    async fn before_stop(group: &Group<GlommioDisk, GlommioRuntime>) {
+        group.hand_over(None).await;
+    }
+}
+
+fn timing(config: &Config) -> Result<GroupTiming, Fatal> {
+    let Some(cluster) = &config.cluster else {
+        return Err(Fatal::new(
+            Reason::DataDirectory,
+            "this data directory is of a cluster's node: give it --peer-listen and --join",
+        ));
+    };
+    let millis = cluster.election.as_millis() as u64;
+    Ok(GroupTiming {
+        heartbeat_millis: (millis / HEARTBEATS_PER_ELECTION).max(1),
+        // A follower stands this long after its leader's lease has run out, which is as long as the
+        // greater of the two: within the setting, and not before three quarters of it.
+        election_millis: (millis / 4, millis / 2),
+    })
+}
+
+/// What the operator wants of groups.
+fn policy(config: &Config) -> Policy {
+    let dead_after = config.cluster.as_ref().map_or(Duration::MAX, |cluster| cluster.dead_after);
+    let replicas = config.cluster.as_ref().map_or(1, |cluster| cluster.replicas);
+    Policy { replicas, dead_after }
+}

@@ -1,0 +1,49 @@
+//! What a shard looks at now and then: free space, due reservations, connections that take too long,
+//! and what the control thread wants to know.
+
+use std::rc::Rc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use super::Shard;
+use super::host::Hosted;
+use crate::limits::{CONNECTIONS_LOOK_EVERY, EXPIRE_EVERY};
+use crate::orders::ControlOrder;
+use crate::runtime::Runtime as _;
+
+/// Looks until it is cancelled.
+pub(super) async fn run<C: Hosted>(shard: Rc<Shard<C>>) {
+    let mut looked = Duration::ZERO;
+    loop {
+        let is_full = shard.node.state.is_full.load(Ordering::Relaxed);
+        for partition in &shard.node.partitions {
+            if partition.is_full() != is_full {
+                partition.set_full(is_full);
+            }
+            partition.expire();
+        }
+        let now = shard.runtime.elapsed();
+        if now.saturating_sub(looked) >= CONNECTIONS_LOOK_EVERY {
+            looked = now;
+            shard.live.borrow_mut().end_overdue(now);
+        }
+        tell_leads(&shard);
+        count_kept(&shard);
+        shard.runtime.sleep(EXPIRE_EVERY).await;
+    }
+}
+
+/// Tells the control thread what this shard leads. If its queue is full, next time.
+fn tell_leads<C: Hosted>(shard: &Shard<C>) {
+    let Some(control) = &shard.control else { return };
+    let led = shard.node.partitions.iter().filter(|partition| C::leads_group(partition));
+    let led = led.map(|partition| (partition.id().partition, partition.term()));
+    let _ = control.try_send(ControlOrder::Leads(shard.number, led.collect()));
+}
+
+fn count_kept<C: Hosted>(shard: &Shard<C>) {
+    let kept = shard.node.partitions.iter().filter(|partition| C::is_kept(partition)).count();
+    let before = shard.groups_kept.replace(kept);
+    // Wraps around: the sum over all shards is right.
+    shard.node.state.groups_kept.fetch_add(kept.wrapping_sub(before), Ordering::Relaxed);
+}

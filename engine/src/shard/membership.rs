@@ -1,0 +1,115 @@
+//! What the leader of a group sees to about once a second: who should be in it, and who should
+//! lead. The rules are `walengine_replication::membership`; here they are fed and carried out.
+
+use std::net::SocketAddr;
+use std::rc::Rc;
+
+use walengine_replication::membership::{GroupView, Policy, Step, next_step};
+use walengine_replication::types::{Member, NodeId};
+
+use crate::limits::MEMBERSHIP_EVERY;
+use crate::orders::ControlOrder;
+use crate::partition::group::membership::GroupReport;
+use crate::partition::group::{Consensus, Group};
+use crate::runtime::Runtime;
+use crate::session::node_facts::NodeFacts;
+use crate::storage::disk::Disk;
+
+/// Sees to one group until the node ends.
+pub async fn run<D: Disk, R: Runtime>(
+    group: Group<D, R>,
+    node: Rc<NodeFacts<Consensus<D, R>>>,
+    policy: Policy,
+    control: Option<flume::Sender<ControlOrder>>,
+) {
+    let runtime = group.runtime().clone();
+    loop {
+        runtime.sleep(MEMBERSHIP_EVERY).await;
+        let report = group.report();
+        introduce(&report, &node, control.as_ref());
+        if !group.leads() {
+            continue;
+        }
+        let cluster = node.cluster.borrow().clone();
+        let view = view(&group, &report);
+        let partition = view.partition;
+        let Some(step) = next_step(&view, &cluster.nodes, &policy, cluster.now()) else {
+            continue;
+        };
+        tracing::info!("partition {partition}: {}", in_words(&step));
+        if let Err(why) = take(&group, step).await {
+            // The next look shows what came of it, and tries again.
+            tracing::warn!("partition {partition}: that did not work out: {why}");
+        }
+    }
+}
+
+/// Members that gossip has not heard of are told to it, so that their death is timed.
+fn introduce<D: Disk, R: Runtime>(
+    report: &GroupReport,
+    node: &NodeFacts<Consensus<D, R>>,
+    control: Option<&flume::Sender<ControlOrder>>,
+) {
+    let Some(control) = control else { return };
+    let cluster = node.cluster.borrow();
+    for (&id, progress) in &report.members {
+        let Ok(address) = progress.member.peer_address.parse::<SocketAddr>() else { continue };
+        if cluster.node(id).is_none() {
+            // If its queue is full, next time.
+            let _ = control.try_send(ControlOrder::Introduce(id, address));
+        }
+    }
+}
+
+fn view<D: Disk, R: Runtime>(group: &Group<D, R>, report: &GroupReport) -> GroupView {
+    let id = group.id();
+    let others = report.members.iter().filter(|(node, _)| **node != id.node);
+    GroupView {
+        cluster: id.cluster,
+        partition: id.partition,
+        me: id.node,
+        term: report.term,
+        voters: report.voters.iter().copied().collect(),
+        learners: report
+            .members
+            .keys()
+            .filter(|node| !report.voters.contains(node))
+            .copied()
+            .collect(),
+        removed: group.removed_members(),
+        changing: report.is_changing,
+        matched: others
+            .filter_map(|(node, progress)| Some((*node, progress.matched_index?)))
+            .collect(),
+        last: report.last_index,
+        committed: report.last_index, // what is behind it is little; the rules ask for the lag
+    }
+}
+
+async fn take<D: Disk, R: Runtime>(group: &Group<D, R>, step: Step) -> Result<(), String> {
+    match step {
+        Step::AddLearner { node, address } => {
+            group.add_learner(node, Member { peer_address: address.to_string() }).await
+        }
+        Step::Promote { voters } | Step::Replace { voters } => group.set_voters(voters).await,
+        Step::RemoveLearner(node) => group.remove_learner(node).await,
+        Step::TransferLeadership { to } => {
+            if group.hand_over(Some(to)).await {
+                Ok(())
+            } else {
+                Err(format!("node {to} did not take over in time"))
+            }
+        }
+    }
+}
+
+fn in_words(step: &Step) -> String {
+    let list = |voters: &std::collections::BTreeSet<NodeId>| format!("{voters:?}");
+    match step {
+        Step::AddLearner { node, address } => format!("node {node} at {address} begins to learn"),
+        Step::Promote { voters } => format!("learners begin to vote: {}", list(voters)),
+        Step::Replace { voters } => format!("a voter goes; those that stay: {}", list(voters)),
+        Step::RemoveLearner(node) => format!("learner {node} goes"),
+        Step::TransferLeadership { to } => format!("node {to} is to lead"),
+    }
+}

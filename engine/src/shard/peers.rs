@@ -1,0 +1,81 @@
+//! What other nodes may ask of the groups on this shard.
+
+use std::rc::Rc;
+
+use glommio::net::TcpStream;
+use walengine_replication::gossip::NodeStanding;
+use walengine_replication::peer::{LogPage, LogRead, Refusal};
+use walengine_replication::received::Received;
+use walengine_replication::runtime::within;
+use walengine_replication::tcp::Identity as PeerIdentity;
+use walengine_replication::tcp::accept::{self, Answering};
+use walengine_replication::transport::{AppendReceiver, Request, Response, ResultSender};
+use walengine_replication::types::NodeId;
+
+use super::Shard;
+use crate::partition::group::{Consensus, Group, copying};
+use crate::partition::replica_id::ReplicaId;
+use crate::runtime::Runtime as _;
+use crate::runtime_glommio::GlommioRuntime;
+use crate::session::node_facts::NodeFacts;
+use crate::storage::glommio_disk::GlommioDisk;
+
+type LocalConsensus = Consensus<GlommioDisk, GlommioRuntime>;
+type LocalGroup = Group<GlommioDisk, GlommioRuntime>;
+
+/// Serves a peer of the group at `place` in the background.
+pub(super) fn serve(
+    shard: &Shard<LocalConsensus>,
+    place: usize,
+    stream: TcpStream,
+    received: Received,
+) {
+    let group = shard.node.partitions[place].clone();
+    let ReplicaId { cluster, partition, node } = group.id();
+    let partitions = shard.node.state.superblock.partitions;
+    let identity = PeerIdentity { cluster, node, partition, partitions };
+    let gate = Gate { group, node: shard.node.clone() };
+    let (runtime, refusals) = (shard.runtime, shard.node.refusals.clone());
+    let served = accept::serve(stream, received, identity, gate, runtime, refusals);
+    runtime.spawn(within(runtime, served));
+}
+
+/// What peers of a group may ask of it.
+#[derive(Clone)]
+struct Gate {
+    group: LocalGroup,
+    node: Rc<NodeFacts<LocalConsensus>>,
+}
+
+impl Answering for Gate {
+    fn answer(&self, request: Request) -> impl Future<Output = Result<Response, String>> + 'static {
+        let group = self.group.clone();
+        async move { group.commit().answer(request).await }
+    }
+
+    fn take_appends(
+        &self,
+        requests: AppendReceiver,
+        results: ResultSender,
+    ) -> impl Future<Output = ()> + 'static {
+        let group = self.group.clone();
+        async move { group.commit().take_appends(requests, results).await }
+    }
+
+    fn read_log(&self, read: LogRead) -> impl Future<Output = Result<LogPage, String>> + 'static {
+        let group = self.group.clone();
+        async move { copying::page(&group, read).await.map_err(|error| error.to_string()) }
+    }
+
+    /// Members may, and whom this node, which may be behind, knows as a node of the cluster.
+    fn admits(&self, node: NodeId) -> Result<(), Refusal> {
+        let known = self.node.cluster.borrow().node(node).map(|view| view.standing);
+        let has_left = known == Some(NodeStanding::Left);
+        let is_member = self.group.is_member(node);
+        if is_member || known.is_some() && !has_left || self.group.knows_no_members() {
+            Ok(())
+        } else {
+            Err(Refusal::NotMember)
+        }
+    }
+}

@@ -1,0 +1,117 @@
+//! The life of a shard: opens its partitions, serves, and stops in order.
+
+use std::cell::{Cell, RefCell};
+use std::rc::Rc;
+use std::time::Duration;
+
+use super::accept::{Port, accept, take_handed};
+use super::host::{Hosted, Hosting};
+use super::publisher::Publisher;
+use super::{Shard, ShardStart, housekeeping};
+use crate::fatal::{Fatal, Reason};
+use crate::limits::LINGER;
+use crate::orders::ShardOrder;
+use crate::os;
+use crate::partition::{opening, snapshots};
+use crate::runtime::Runtime as _;
+use crate::runtime_glommio::GlommioRuntime;
+use crate::session::node_facts::NodeFacts;
+use crate::storage::glommio_disk::GlommioDisk;
+
+/// Runs a shard to its end.
+pub(super) async fn run<C: Hosted>(mut start: ShardStart) -> Result<(), Fatal> {
+    let shard = open::<C>(&mut start).await?;
+    let mut tasks = vec![glommio::spawn_local(take_handed(shard.clone(), start.handed))];
+    if let Some(listener) = start.peer_listener.take() {
+        let accepting = accept(shard.clone(), os::glommio_listener(listener), Port::Peers);
+        tasks.push(glommio::spawn_local(accepting));
+    }
+    // The main thread may have given up on another shard's failure; the order tells.
+    let _ = start.report.send(Ok(()));
+    let mut listener = Some(start.listener);
+    loop {
+        match start.orders.recv_async().await {
+            Ok(ShardOrder::Serve) => {
+                let Some(listener) = listener.take() else { continue };
+                let accepting = accept(shard.clone(), os::glommio_listener(listener), Port::Clients);
+                tasks.push(glommio::spawn_local(accepting));
+                tasks.push(glommio::spawn_local(housekeeping::run(shard.clone())));
+            }
+            Ok(ShardOrder::Cluster(view)) => drop(shard.node.cluster.replace(view)),
+            Ok(ShardOrder::Stop) | Err(_) => break,
+        }
+    }
+    let every_bytes = shard.node.state.config.snapshot_bytes;
+    for (partition, store) in shard.node.partitions.iter().zip(&shard.stores) {
+        C::before_stop(partition).await;
+        partition.stop_taking();
+        snapshots::take_last(partition, store, every_bytes).await;
+    }
+    for task in tasks {
+        task.cancel().await;
+    }
+    stop(&shard).await
+}
+
+async fn open<C: Hosted>(start: &mut ShardStart) -> Result<Rc<Shard<C>>, Fatal> {
+    let runtime = GlommioRuntime::new();
+    let config = &start.state.config;
+    let disk = GlommioDisk::new(&config.data);
+    let (mut partitions, mut stores, mut dialers) = (Vec::new(), Vec::new(), Vec::new());
+    for number in start.state.partitions_of(start.shard) {
+        let (disk, superblock) = (disk.clone(), &start.state.superblock);
+        let flushes = config.flush_inflight_max;
+        let opened =
+            opening::open(disk, runtime, &config.data, superblock, number, flushes).await?;
+        stores.push(opened.store.clone());
+        let Hosting { partition, dialer } = C::host(opened, start).await?;
+        partitions.push(partition);
+        dialers.extend(dialer);
+    }
+    let node = Rc::new(NodeFacts::new(start.state.clone(), partitions, dialers));
+    let publish = |partition: &crate::partition::Partition<C>| {
+        let way = start.feed[usize::from(partition.id().partition.0)].clone();
+        let publisher = Rc::new(Publisher::new(partition.clone(), way));
+        runtime.spawn(publisher.clone().run());
+        publisher
+    };
+    let publishers = node.partitions.iter().map(publish).collect();
+    for (place, (partition, store)) in node.partitions.iter().zip(&stores).enumerate() {
+        let (store, every_bytes) = (store.clone(), config.snapshot_bytes);
+        partition.spawn(|partition| snapshots::run(partition, store, every_bytes));
+        C::look_after(&node, place, start.control.as_ref());
+    }
+    Ok(Rc::new(Shard {
+        node,
+        stores,
+        publishers,
+        others: std::mem::take(&mut start.others),
+        control: start.control.take(),
+        number: start.shard,
+        scratch: Rc::default(),
+        runtime,
+        live: RefCell::default(),
+        groups_kept: Cell::new(0),
+    }))
+}
+
+/// Finishes what is in flight: first the partitions, then the answers.
+async fn stop<C: Hosted>(shard: &Shard<C>) -> Result<(), Fatal> {
+    let mut result = Ok(());
+    for partition in &shard.node.partitions {
+        if let Err(refused) = partition.close().await {
+            let id = partition.id().partition;
+            let message = format!("partition {id} did not stop cleanly: {refused:?}");
+            result = Err(Fatal::new(Reason::Disk, message));
+        }
+    }
+    shard.publishers.iter().for_each(|publisher| publisher.publish());
+    for dialer in &shard.node.dialers {
+        dialer.close();
+    }
+    let deadline = shard.runtime.elapsed() + LINGER;
+    while shard.live.borrow().is_busy() && shard.runtime.elapsed() < deadline {
+        shard.runtime.sleep(Duration::from_millis(1)).await;
+    }
+    result
+}

@@ -1,0 +1,239 @@
+//! One client connection on its shard: bytes in, frames to the session, answers out. From its first
+//! subscription on, the bytes of a connection come and go by the feed.
+
+use std::rc::Rc;
+use std::time::Duration;
+
+use glommio::net::TcpStream;
+use walengine_net::frame;
+use walengine_replication::received::Received;
+
+use super::Shard;
+use super::host::Hosted;
+use super::publisher::Publisher;
+use crate::connection::errors::put_frame_error;
+use crate::connection::outbox::Outbox;
+use crate::connection::timing::Timing;
+use crate::connection::writer;
+use crate::feed::published::Subscriber;
+use crate::limits::{FEED_FRAMES_MAX, ROOM_WITHIN};
+use crate::os::{self, SocketReader};
+use crate::partition::Partition;
+use crate::partition::commit::Commit;
+use crate::runtime::Runtime;
+use crate::session::admin::Operated;
+use crate::session::{Handled, Session};
+
+/// Serves a client of the partition at `place` until it goes, breaks the protocol, or its outbox is
+/// ended by somebody else.
+pub(super) async fn serve_client<C: Hosted>(
+    shard: &Rc<Shard<C>>,
+    place: usize,
+    stream: TcpStream,
+    received: Received,
+) {
+    let node = &shard.node;
+    let (outbox, timing) = (Rc::<Outbox>::default(), Rc::<Timing>::default());
+    shard.live.borrow_mut().add(&outbox, &timing);
+    let partition = node.partitions[place].clone();
+    let session = Session::new(partition, node.clone(), outbox.clone(), shard.scratch.clone());
+    node.connections.set(node.connections.get() + 1);
+    let connection = Connection { session, outbox, timing, runtime: shard.runtime };
+    connection.serve(stream, received, &shard.publishers[place]).await;
+    node.connections.set(node.connections.get() - 1);
+}
+
+/// A connection and what serves it.
+struct Connection<C: Operated> {
+    session: Session<C>,
+    outbox: Rc<Outbox>,
+    timing: Rc<Timing>,
+    runtime: C::Runtime,
+}
+
+impl<C: Operated> Connection<C>
+where
+    C::Runtime: Copy,
+{
+    async fn serve(mut self, stream: TcpStream, received: Received, publisher: &Publisher<C>) {
+        let outbox = self.outbox.clone();
+        let (reader, writer) = os::split(stream);
+        // A task of its own, so that an answer does not also wake what reads.
+        let sending = writer::write(writer, outbox.clone(), self.timing.clone(), self.runtime);
+        self.runtime.spawn(sending);
+        let serving = async {
+            let mut incoming = Incoming { reader, received };
+            if self.read(&mut incoming).await == ReadEnd::Subscribes {
+                self.timing.frame_since.set(None);
+                outbox.move_away().await;
+                let socket = incoming.reader.try_clone_socket();
+                let received = incoming.received.into_filled();
+                drop(incoming.reader);
+                match socket {
+                    Ok(socket) => self.serve_from_feed(publisher, socket, received).await,
+                    Err(error) => {
+                        tracing::warn!("cannot hand a connection to the feed: {error}");
+                        return;
+                    }
+                }
+            }
+            // What was taken is still answered.
+            while !outbox.has_ended() && (outbox.unanswered() > 0 || !outbox.is_empty()) {
+                outbox.changed().changed().await;
+            }
+        };
+        futures_lite::future::or(serving, outbox.ended()).await;
+        outbox.end();
+    }
+
+    /// Hands the connection to the feed, and serves what comes back from there.
+    async fn serve_from_feed(
+        &mut self,
+        publisher: &Publisher<C>,
+        socket: std::net::TcpStream,
+        received: Vec<u8>,
+    ) {
+        let (passed_on, frames) = flume::bounded::<Vec<u8>>(FEED_FRAMES_MAX);
+        let (sent_back, answers) = flume::bounded(FEED_FRAMES_MAX);
+        let partition = self.session.partition_id();
+        let subscriber = Subscriber { socket, received, partition, frames: passed_on, answers };
+        let outbox = &self.outbox;
+        let Some(_handed_over) = publisher.hand_over(subscriber) else {
+            return outbox.end(); // the client sees the connection close and comes again
+        };
+        let answered = outbox.clone();
+        self.runtime.spawn(async move {
+            while !answered.has_ended() {
+                let changed = answered.changed().changed();
+                if answered.is_empty() {
+                    changed.await;
+                } else if sent_back.send_async(answered.take(Vec::new())).await.is_err() {
+                    answered.end();
+                }
+            }
+        });
+        while let Ok(bytes) = frames.recv_async().await {
+            let Ok(Some(frame)) = frame::peek(&bytes) else { break };
+            if self.session.handle(&frame) == Handled::Close {
+                break;
+            }
+            while outbox.is_full() && !outbox.has_ended() {
+                outbox.changed().changed().await;
+            }
+        }
+    }
+
+    /// Reads and handles frames until the connection ends or subscribes.
+    async fn read(&mut self, incoming: &mut Incoming) -> ReadEnd {
+        let mut patience = Patience::default();
+        let timing = self.timing.clone();
+        loop {
+            let wanted = match self.handle_frames(&mut incoming.received, &mut patience) {
+                Ok(Next::Bytes(wanted)) => wanted,
+                Ok(Next::Room) => {
+                    timing.frame_since.set(None);
+                    patience.wait(self.session.partition()).await;
+                    continue;
+                }
+                Err(end) => return end,
+            };
+            if self.outbox.is_full() {
+                timing.frame_since.set(None);
+                self.outbox.changed().changed().await;
+                continue;
+            }
+            timing.frame(!incoming.received.filled().is_empty(), &self.runtime);
+            match incoming.received.fill(&mut incoming.reader, wanted).await {
+                Ok(0) | Err(_) => return ReadEnd::Gone, // nobody to tell
+                Ok(_) => {}
+            }
+        }
+    }
+
+    /// Hands every whole frame to the session. What the connection then needs, or why no further
+    /// frame is taken.
+    fn handle_frames(
+        &mut self,
+        received: &mut Received,
+        patience: &mut Patience,
+    ) -> Result<Next, ReadEnd> {
+        let session = &mut self.session;
+        while !self.outbox.is_full() {
+            let filled = received.filled();
+            let consumed = match frame::peek(filled) {
+                Ok(Some(frame)) => {
+                    let handled = match session.try_handle(&frame) {
+                        Ok(handled) => handled,
+                        Err(_) if patience.is_over => session.handle(&frame),
+                        Err(_) => return Ok(Next::Room),
+                    };
+                    *patience = Patience::default();
+                    match handled {
+                        Handled::Here => frame.frame_bytes(),
+                        Handled::Subscribes => return Err(ReadEnd::Subscribes),
+                        Handled::Close => return Err(ReadEnd::Gone),
+                    }
+                }
+                Ok(None) => {
+                    let wanted = frame::peek_bytes(filled).ok().flatten().unwrap_or(0);
+                    return Ok(Next::Bytes(wanted));
+                }
+                Err(error) => put_frame_error(&self.outbox, session.partition_id(), &error)
+                    .ok_or(ReadEnd::Gone)?,
+            };
+            received.consume(consumed);
+        }
+        Ok(Next::Bytes(0))
+    }
+}
+
+/// Why nothing more is read from a connection.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum ReadEnd {
+    /// The client is gone, or must go.
+    Gone,
+    /// It subscribes; the frame that says so is the next.
+    Subscribes,
+}
+
+/// What comes in.
+struct Incoming {
+    reader: SocketReader,
+    received: Received,
+}
+
+/// What a connection needs to go on.
+enum Next {
+    /// Bytes of the next frame: so many in all.
+    Bytes(usize),
+    /// A write is there, and no room for it.
+    Room,
+}
+
+/// How long the write in front has waited for room.
+#[derive(Default)]
+struct Patience {
+    since: Option<Duration>,
+    is_over: bool,
+}
+
+impl Patience {
+    /// Waits until the partition may have room, or the time is over.
+    async fn wait<C: Commit>(&mut self, partition: &Partition<C>) {
+        let runtime = partition.runtime();
+        let by = *self.since.get_or_insert_with(|| runtime.elapsed()) + ROOM_WITHIN;
+        loop {
+            let changed = partition.changed();
+            let changed = changed.changed();
+            let left = by.saturating_sub(runtime.elapsed());
+            if left.is_zero() {
+                self.is_over = true;
+                return;
+            }
+            futures_lite::future::or(changed, runtime.sleep(left)).await;
+            if !partition.is_busy() {
+                return;
+            }
+        }
+    }
+}
