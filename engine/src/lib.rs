@@ -2,6 +2,8 @@
 //!
 //! The library behind the `walengine` binary. ARCHITECTURE.md has the map.
 
+#![deny(unsafe_code)]
+
 pub mod cli;
 pub mod config;
 pub mod control;
@@ -11,6 +13,8 @@ pub mod ledger;
 pub mod limits;
 pub mod lock;
 pub mod node;
+#[allow(unsafe_code, reason = "the only place; each use says why it is sound")]
+mod os;
 pub mod planted;
 pub mod preflight;
 pub mod raft_apply;

@@ -4,7 +4,6 @@
 //! has been recovered. A signal stops them: nothing new is taken, what is in flight is finished.
 
 use std::net::{SocketAddr, TcpListener};
-use std::os::fd::AsRawFd;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
@@ -22,6 +21,7 @@ use crate::limits::{
     COMMANDS_MAX, HANDOVERS_MAX, LEAVE_WITHIN, LISTEN_BACKLOG, LISTEN_WITHIN, SPACE_EVERY,
 };
 use crate::lock::{self, DirectoryLock};
+use crate::os;
 use crate::preflight;
 use crate::runtime::Runtime;
 use crate::shard::{self, Beginning, Command, ShardStart};
@@ -224,11 +224,7 @@ fn warn_of_other_settings(config: &Config, superblock: &Superblock) {
 fn listen(address: SocketAddr, flag: &str) -> Result<TcpListener, Fatal> {
     let failed = |error: std::io::Error| cannot_listen(flag, address, &error);
     let listener = bind_within(address, LISTEN_WITHIN).map_err(failed)?;
-    // SAFETY: the descriptor is open as long as `listener` lives; listen(2) again only sets the
-    // length of the queue.
-    if unsafe { libc::listen(listener.as_raw_fd(), LISTEN_BACKLOG) } != 0 {
-        return Err(failed(std::io::Error::last_os_error()));
-    }
+    os::set_backlog(&listener, LISTEN_BACKLOG).map_err(failed)?;
     Ok(listener)
 }
 
@@ -403,7 +399,7 @@ fn announce(shared: &Shared, listener: &TcpListener) {
 }
 
 fn look_at_space(shared: &Shared) {
-    match preflight::free_bytes(&shared.config.data) {
+    match os::free_bytes(&shared.config.data) {
         Ok(free) => {
             let full = free < shared.config.reserve_bytes;
             shared.free_bytes.store(free, Ordering::Relaxed);

@@ -1,7 +1,6 @@
 //! One connection on the feed: subscriptions are served here, everything else goes on to the session
 //! on the partition's shard, and its answers come back this way.
 
-use std::os::fd::{FromRawFd, IntoRawFd};
 use std::rc::Rc;
 
 use futures_lite::io::{ReadHalf, split};
@@ -14,6 +13,7 @@ use walengine_replication::received::Received;
 use super::published::Subscriber;
 use super::source::Source;
 use super::subscriptions::Subscriptions;
+use crate::os;
 use crate::runtime::Runtime;
 use crate::shard::connection::{self, Timing};
 use crate::shard::outbox::Outbox;
@@ -49,9 +49,7 @@ impl<D: Disk, R: Runtime> Connection<D, R> {
         runtime: R,
     ) {
         let Subscriber { socket, received, partition, frames, answers } = subscriber;
-        // SAFETY: the descriptor is this socket's own and is given up by it here.
-        let stream = unsafe { TcpStream::from_raw_fd(socket.into_raw_fd()) };
-        let (reader, writer) = split(stream);
+        let (reader, writer) = split(os::glommio_stream(socket));
         runtime.spawn(connection::write(writer, outbox.clone(), timing.clone(), runtime.clone()));
         let this = Self::new(partition, source, outbox.clone(), runtime);
         let reading = async {

@@ -3,12 +3,11 @@
 
 use std::cell::Cell;
 use std::io;
-use std::os::fd::{AsRawFd, BorrowedFd};
 use std::rc::{Rc, Weak};
 use std::time::Duration;
 
 use futures_lite::AsyncWriteExt;
-use futures_lite::io::{ReadHalf, WriteHalf, split};
+use futures_lite::io::WriteHalf;
 use glommio::net::TcpStream;
 use walengine_net::frame::{self, FrameError, FrameHead};
 use walengine_net::message::ErrorCode;
@@ -21,6 +20,7 @@ use super::session::{Handled, Session};
 use crate::feed::published::Subscriber;
 use crate::feed::publisher::Publisher;
 use crate::limits::{FEED_FRAMES_MAX, FRAME_WITHIN, ROOM_WITHIN, WRITE_WITHIN};
+use crate::os::{self, SocketReader};
 use crate::runtime::Runtime;
 use crate::storage::disk::Disk;
 
@@ -163,8 +163,7 @@ impl Stream {
         timing: Rc<Timing>,
         runtime: R,
     ) {
-        let socket = self.0.as_raw_fd();
-        let (reader, writer) = split(self.0);
+        let (reader, writer) = os::split(self.0);
         // A task of its own, so that an answer does not also wake what reads.
         runtime.spawn(write(writer, outbox.clone(), timing.clone(), runtime.clone()));
         let mut connection = Incoming { reader, received };
@@ -172,13 +171,11 @@ impl Stream {
             if connection.read(&mut session, &outbox, &timing, &runtime).await == End::Subscribes {
                 timing.frame_since.set(None);
                 outbox.move_away().await;
-                // SAFETY: `connection` holds the socket open.
-                let socket = unsafe { BorrowedFd::borrow_raw(socket) }.try_clone_to_owned();
+                let socket = connection.reader.try_clone_socket();
                 let received = connection.received.into_filled();
                 drop(connection.reader);
                 match socket {
                     Ok(socket) => {
-                        let socket = socket.into();
                         serve_remotely(
                             &mut session,
                             publisher,
@@ -254,7 +251,7 @@ enum End {
 
 /// What comes in.
 struct Incoming {
-    reader: ReadHalf<TcpStream>,
+    reader: SocketReader,
     received: Received,
 }
 

@@ -30,7 +30,6 @@ pub mod waiters;
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::net::TcpListener;
-use std::os::fd::{FromRawFd, IntoRawFd};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -53,6 +52,7 @@ use crate::feed::published::Way;
 use crate::feed::publisher::Publisher;
 use crate::limits::{EXPIRE_EVERY, FRAME_WITHIN, LINGER, LOOK_EVERY};
 use crate::node::Shared;
+use crate::os;
 use crate::runtime::Runtime;
 use crate::runtime_glommio::GlommioRuntime;
 use crate::storage::glommio_disk::GlommioDisk;
@@ -245,7 +245,7 @@ async fn run(mut start: ShardStart) -> Result<(), Fatal> {
     }
     let mut tasks = vec![glommio::spawn_local(take_handed(shard.clone(), start.handed))];
     if let Some(listener) = start.peer_listener.take() {
-        let accepting = groups::accept_peers(shard.clone(), adopt(listener));
+        let accepting = groups::accept_peers(shard.clone(), os::glommio_listener(listener));
         tasks.push(glommio::spawn_local(accepting));
     }
     // The control thread may have given up on another shard's failure; the command tells.
@@ -255,7 +255,7 @@ async fn run(mut start: ShardStart) -> Result<(), Fatal> {
         match start.commands.recv_async().await {
             Ok(Command::Serve) => {
                 let Some(listener) = listener.take() else { continue };
-                let accepting = accept(shard.clone(), adopt(listener));
+                let accepting = accept(shard.clone(), os::glommio_listener(listener));
                 tasks.push(glommio::spawn_local(accepting));
                 tasks.push(glommio::spawn_local(look_around(shard.clone())));
             }
@@ -298,12 +298,6 @@ fn policy(config: &Config) -> Policy {
     let dead_after = config.cluster.as_ref().map_or(Duration::MAX, |cluster| cluster.dead_after);
     let replicas = config.cluster.as_ref().map_or(1, |cluster| cluster.replicas);
     Policy { replicas, dead_after }
-}
-
-/// A listening socket on this shard's executor.
-fn adopt(listener: TcpListener) -> glommio::net::TcpListener {
-    // SAFETY: the descriptor is this listener's own and is given up by it here.
-    unsafe { glommio::net::TcpListener::from_raw_fd(listener.into_raw_fd()) }
 }
 
 async fn open_partitions(
