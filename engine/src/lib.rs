@@ -2,6 +2,8 @@
 //!
 //! The library behind the `walengine` binary. ARCHITECTURE.md has the map.
 
+#![deny(unsafe_code)]
+
 pub mod cli;
 pub mod cluster_view;
 pub mod config;
@@ -17,6 +19,8 @@ pub mod listen;
 pub mod node;
 pub mod node_state;
 pub mod orders;
+#[allow(unsafe_code, reason = "the only place; each use says why it is sound")]
+mod os;
 pub mod partition;
 pub mod planted;
 pub mod preflight;

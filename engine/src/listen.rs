@@ -1,11 +1,11 @@
 //! Sockets that the node listens on.
 
 use std::net::{SocketAddr, TcpListener};
-use std::os::fd::AsRawFd;
 use std::time::{Duration, Instant};
 
 use crate::fatal::{Fatal, Reason};
 use crate::limits::{LISTEN_BACKLOG, LISTEN_WITHIN};
+use crate::os;
 
 /// Listens on an address; `flag` is the setting that names it. Without `SO_REUSEPORT`: a second server on
 /// the address gets an error, and not half of the connections.
@@ -15,11 +15,7 @@ use crate::limits::{LISTEN_BACKLOG, LISTEN_WITHIN};
 pub fn listen(address: SocketAddr, flag: &str) -> Result<TcpListener, Fatal> {
     let failed = |error: std::io::Error| cannot_listen(flag, address, &error);
     let listener = bind_within(address, LISTEN_WITHIN).map_err(failed)?;
-    // SAFETY: the descriptor is open as long as `listener` lives; listen(2) again only sets the
-    // length of the queue.
-    if unsafe { libc::listen(listener.as_raw_fd(), LISTEN_BACKLOG) } != 0 {
-        return Err(failed(std::io::Error::last_os_error()));
-    }
+    os::set_backlog(&listener, LISTEN_BACKLOG).map_err(failed)?;
     Ok(listener)
 }
 

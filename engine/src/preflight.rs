@@ -2,12 +2,12 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io;
-use std::os::fd::AsRawFd;
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::Path;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use crate::fatal::{Fatal, Reason};
+use crate::os;
 use crate::storage::disk::BLOCK_BYTES;
 
 /// Oldest kernel on which all operations that the executor submits exist.
@@ -44,7 +44,7 @@ pub fn check_directory(dir: &Path, room_bytes: u64) -> Result<(), Fatal> {
             },
         )
     })?;
-    let free = free_bytes(dir).map_err(|error| {
+    let free = os::free_bytes(dir).map_err(|error| {
         Fatal::new(Reason::Preflight, format!("cannot ask for free space: {error}"))
     })?;
     if free < room_bytes {
@@ -56,22 +56,6 @@ pub fn check_directory(dir: &Path, room_bytes: u64) -> Result<(), Fatal> {
         return Err(Fatal::new(Reason::Preflight, message));
     }
     Ok(())
-}
-
-/// Bytes that an unprivileged process can still allocate in the file system of `dir`.
-pub fn free_bytes(dir: &Path) -> io::Result<u64> {
-    use std::os::unix::ffi::OsStrExt;
-    let path = std::ffi::CString::new(dir.as_os_str().as_bytes())?;
-    let mut stat = std::mem::MaybeUninit::<libc::statvfs>::uninit();
-    // SAFETY: `path` is NUL-terminated and lives through the call; statvfs fills `stat` when it
-    // returns 0, and only then is it read.
-    let stat = unsafe {
-        if libc::statvfs(path.as_ptr(), stat.as_mut_ptr()) != 0 {
-            return Err(io::Error::last_os_error());
-        }
-        stat.assume_init()
-    };
-    Ok(stat.f_bavail.saturating_mul(stat.f_frsize))
 }
 
 fn check_kernel(release: &str) -> Result<(), Fatal> {
@@ -92,16 +76,7 @@ fn check_kernel(release: &str) -> Result<(), Fatal> {
 }
 
 fn check_io_uring() -> Result<(), Fatal> {
-    let mut params = [0u8; 120];
-    // SAFETY: io_uring_setup reads and writes 120 bytes of parameters, which is what `params` has;
-    // all zero asks for the defaults.
-    let fd = unsafe { libc::syscall(libc::SYS_io_uring_setup, 1, params.as_mut_ptr()) };
-    if fd >= 0 {
-        // SAFETY: `fd` was just opened, nobody else knows it.
-        unsafe { libc::close(fd as i32) };
-        return Ok(());
-    }
-    let error = io::Error::last_os_error();
+    let Err(error) = os::try_io_uring() else { return Ok(()) };
     let fix = match error.raw_os_error() {
         Some(libc::ENOSYS) => "use a kernel with CONFIG_IO_URING",
         Some(libc::EPERM | libc::EACCES) => {
@@ -115,16 +90,12 @@ fn check_io_uring() -> Result<(), Fatal> {
 }
 
 fn check_memlock(cores: usize) -> Result<(), Fatal> {
-    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
-    // SAFETY: getrlimit writes one rlimit to the address given.
-    if unsafe { libc::getrlimit(libc::RLIMIT_MEMLOCK, &raw mut limit) } != 0 {
-        return Ok(()); // can't be asked for: the executor will tell
-    }
     let needed = MEMLOCK_BYTES_PER_EXECUTOR * (cores as u64 + 1);
-    if limit.rlim_cur >= needed {
+    let allowed = os::memlock_bytes_max().unwrap_or(u64::MAX);
+    if allowed >= needed {
         return Ok(());
     }
-    let (have, need) = (limit.rlim_cur >> 10, needed >> 10);
+    let (have, need) = (allowed >> 10, needed >> 10);
     let message = format!(
         "only {have} KiB may be locked in memory, {cores} cores need {need} KiB; raise it with \
          `ulimit -l {need}`, LimitMEMLOCK= in the systemd unit, or --ulimit memlock= for Docker"
@@ -132,17 +103,10 @@ fn check_memlock(cores: usize) -> Result<(), Fatal> {
     Err(Fatal::new(Reason::Preflight, message))
 }
 
-/// Each connection is an open file: raises this process's own limit as far as it may.
+/// Raises the limit of open files; says so if it can't.
 pub fn raise_open_files() {
-    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
-    // SAFETY: getrlimit writes one rlimit to the address given.
-    if unsafe { libc::getrlimit(libc::RLIMIT_NOFILE, &raw mut limit) } != 0 {
-        return;
-    }
-    limit.rlim_cur = limit.rlim_max;
-    // SAFETY: setrlimit reads one rlimit from the address given.
-    if unsafe { libc::setrlimit(libc::RLIMIT_NOFILE, &raw const limit) } != 0 {
-        tracing::warn!("cannot raise the limit of open files: {}", io::Error::last_os_error());
+    if let Err(error) = os::raise_open_files() {
+        tracing::warn!("cannot raise the limit of open files: {error}");
     }
 }
 
@@ -175,10 +139,7 @@ fn try_direct_io(path: &Path) -> io::Result<()> {
     let block = &mut memory[aligned..aligned + BLOCK_BYTES];
     block.fill(0x5a);
     file.write_all_at(block, 0)?;
-    // SAFETY: the descriptor is open as long as `file` lives.
-    if unsafe { libc::fdatasync(file.as_raw_fd()) } != 0 {
-        return Err(io::Error::last_os_error());
-    }
+    file.sync_data()?;
     block.fill(0);
     file.read_exact_at(block, 0)?;
     if block.iter().all(|&byte| byte == 0x5a) {

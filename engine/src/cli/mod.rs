@@ -23,6 +23,7 @@ use crate::config::{ADDRESS_DEFAULT, Config, ServeOptions};
 use crate::data_dir;
 use crate::fatal::{Fatal, Reason};
 use crate::node;
+use crate::os;
 use output::Format;
 
 /// A distributed write-ahead log for a ledger of money transactions.
@@ -134,7 +135,7 @@ pub fn arguments() -> Result<Arguments, ExitCode> {
 /// Runs the command and gives the process's exit code; an error goes to stderr in one line.
 pub fn run(arguments: Arguments) -> ExitCode {
     if arguments.command.is_some() {
-        end_with_the_pipe();
+        os::end_with_the_pipe(); // not a server: that its log lines go nowhere is no reason to stop
     }
     let result = match arguments.command {
         None => serve(arguments.serve),
@@ -157,13 +158,6 @@ pub fn run(arguments: Arguments) -> ExitCode {
             ExitCode::from(reason as u8)
         }
     }
-}
-
-/// A command whose reader has seen enough, such as `head`, ends quietly. A server does not: its log
-/// lines going nowhere is no reason to stop.
-fn end_with_the_pipe() {
-    // SAFETY: called before any other thread is there; the default action needs no handler.
-    unsafe { libc::signal(libc::SIGPIPE, libc::SIG_DFL) };
 }
 
 impl ServeArguments {

@@ -3,9 +3,9 @@
 use walengine_net::model::{Account, AccountId};
 
 use super::ids::hash_of_id;
-use super::prefetch::prefetch;
 use super::slab::Slab;
 use super::table::Table;
+use crate::os::prefetch;
 
 /// All accounts: 128 bytes each and about 15 for the index.
 pub(super) struct Accounts {

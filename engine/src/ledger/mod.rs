@@ -25,7 +25,6 @@ mod draft;
 mod effects;
 mod ids;
 mod pendings;
-mod prefetch;
 mod records;
 mod restore;
 mod slab;

@@ -16,7 +16,7 @@
 //!
 //! The table stores values; keys, hashes and equality are the caller's.
 
-use super::prefetch::prefetch;
+use crate::os::prefetch;
 
 /// Slots that are looked at together.
 const GROUP_SLOTS: usize = 16;

@@ -3,11 +3,11 @@
 use std::sync::atomic::Ordering;
 
 use crate::node_state::NodeState;
-use crate::preflight;
+use crate::os;
 
 /// Asks for the free space, and refuses or takes writes accordingly.
 pub fn look(state: &NodeState) {
-    match preflight::free_bytes(&state.config.data) {
+    match os::free_bytes(&state.config.data) {
         Ok(free) => {
             let full = free < state.config.reserve_bytes;
             state.free_bytes.store(free, Ordering::Relaxed);

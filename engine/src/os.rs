@@ -1,0 +1,137 @@
+//! Calls to the operating system and the processor that the standard library does not have.
+//! All `unsafe` of this crate stands here, behind safe functions.
+
+use std::ffi::c_long;
+use std::io;
+use std::net;
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, IntoRawFd, OwnedFd, RawFd};
+use std::path::Path;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use futures_lite::AsyncRead;
+use futures_lite::io::{ReadHalf, WriteHalf};
+use glommio::net::{TcpListener, TcpStream};
+use rustix::process::{Resource, Rlimit};
+
+/// Bytes of `struct io_uring_params` (`linux/io_uring.h`).
+const IO_URING_PARAMS_BYTES: usize = 120;
+
+/// Starts to load the cache line in which `place` begins, without waiting for it. Unlike a read it
+/// holds nothing up behind it: many can be under way. Does nothing on other processors than x86-64.
+#[inline(always)]
+pub fn prefetch<T>(place: &T) {
+    #[cfg(target_arch = "x86_64")]
+    // SAFETY: a prefetch changes no state that a program can see and never faults, whatever the
+    // address (Intel SDM, volume 2, PREFETCHh); this one is that of a live reference.
+    unsafe {
+        use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
+        _mm_prefetch::<_MM_HINT_T0>(std::ptr::from_ref(place).cast());
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = place;
+}
+
+/// Bytes that an unprivileged process can still allocate in the file system of `path`. Blocks.
+pub fn free_bytes(path: &Path) -> io::Result<u64> {
+    let stat = rustix::fs::statvfs(path)?;
+    Ok(stat.f_bavail.saturating_mul(stat.f_frsize))
+}
+
+/// Bytes that this process may lock in memory; `None` if there is no limit.
+pub fn memlock_bytes_max() -> Option<u64> {
+    rustix::process::getrlimit(Resource::Memlock).current
+}
+
+/// Raises this process's own limit of open files as far as it may. Each connection is one.
+pub fn raise_open_files() -> io::Result<()> {
+    let maximum = rustix::process::getrlimit(Resource::Nofile).maximum;
+    Ok(rustix::process::setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum })?)
+}
+
+/// Opens an `io_uring` of one entry and closes it again.
+///
+/// # Errors
+/// Why this process can't have one.
+pub fn try_io_uring() -> io::Result<()> {
+    const ENTRIES: c_long = 1;
+    let mut params = [0u8; IO_URING_PARAMS_BYTES];
+    // SAFETY: io_uring_setup reads and writes `IO_URING_PARAMS_BYTES` bytes, which is what `params`
+    // has, and keeps no pointer to them; all zero asks for the defaults.
+    let result = unsafe { libc::syscall(libc::SYS_io_uring_setup, ENTRIES, params.as_mut_ptr()) };
+    match RawFd::try_from(result) {
+        Ok(descriptor) if descriptor >= 0 => {
+            // SAFETY: the kernel has just opened `descriptor`, and nobody else knows it.
+            drop(unsafe { OwnedFd::from_raw_fd(descriptor) });
+            Ok(())
+        }
+        _ => Err(io::Error::last_os_error()),
+    }
+}
+
+/// Ends this process quietly when what it prints has no reader any more, as `head` leaves it. Rust
+/// ignores the signal by default.
+pub fn end_with_the_pipe() {
+    // SAFETY: the default action needs no handler, so no code runs in a signal's context.
+    unsafe { libc::signal(libc::SIGPIPE, libc::SIG_DFL) };
+}
+
+/// Sets how many connections the kernel holds for a listening socket until they are accepted; the
+/// standard library's choice is 128.
+pub fn set_backlog(listener: &net::TcpListener, connections_max: i32) -> io::Result<()> {
+    Ok(rustix::net::listen(listener, connections_max)?)
+}
+
+/// The listening socket on the executor of this thread.
+///
+/// # Panics
+/// Outside an executor.
+pub fn glommio_listener(listener: net::TcpListener) -> TcpListener {
+    // SAFETY: `into_raw_fd` gives the descriptor up, so the result is its only owner.
+    unsafe { TcpListener::from_raw_fd(listener.into_raw_fd()) }
+}
+
+/// The connected socket on the executor of this thread.
+///
+/// # Panics
+/// Outside an executor.
+pub fn glommio_stream(stream: net::TcpStream) -> TcpStream {
+    // SAFETY: `into_raw_fd` gives the descriptor up, so the result is its only owner.
+    unsafe { TcpStream::from_raw_fd(stream.into_raw_fd()) }
+}
+
+/// The two halves of a connection.
+pub fn split(stream: TcpStream) -> (SocketReader, WriteHalf<TcpStream>) {
+    let descriptor = stream.as_raw_fd();
+    let (half, writer) = futures_lite::io::split(stream);
+    (SocketReader { half, descriptor }, writer)
+}
+
+/// The reading half of a connection. It can give another handle of the socket, which the halves of
+/// `futures_lite` can't.
+pub struct SocketReader {
+    /// Keeps the stream alive. Nobody can take the stream out of it or of the other half.
+    half: ReadHalf<TcpStream>,
+    /// Invariant: the descriptor of the stream in `half`.
+    descriptor: RawFd,
+}
+
+impl SocketReader {
+    /// Another handle of the same socket, for another executor. Both are open until both are dropped.
+    pub fn try_clone_socket(&self) -> io::Result<net::TcpStream> {
+        // SAFETY: `descriptor` is that of the stream that `half` keeps alive. The stream closes it
+        // when it is dropped and not before: glommio's `close` only shuts down the writing side.
+        let socket = unsafe { BorrowedFd::borrow_raw(self.descriptor) };
+        Ok(socket.try_clone_to_owned()?.into())
+    }
+}
+
+impl AsyncRead for SocketReader {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        bytes: &mut [u8],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.half).poll_read(context, bytes)
+    }
+}
