@@ -20,7 +20,7 @@ pub mod node;
 pub mod node_state;
 pub mod orders;
 #[allow(unsafe_code, reason = "the only place; each use says why it is sound")]
-mod os;
+pub mod os;
 pub mod partition;
 pub mod planted;
 pub mod preflight;

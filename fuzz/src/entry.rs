@@ -4,7 +4,7 @@
 use std::hash::{DefaultHasher, Hash, Hasher};
 
 use walengine::ledger::{Draft, Ledger, RecordsDraft};
-use walengine::shard::opening;
+use walengine::partition::restore;
 use walengine_net::entry::{
     self, EntryKind, HEADER_BYTES, RecordHead, access_events, access_records,
 };
@@ -37,7 +37,7 @@ impl Fuzz for Replica {
             (header.meta.kind as u16).hash(&mut signature);
             let _ = header.follows(header.chain, body);
             follows = follows && {
-                let applied = opening::apply(&mut ledger, &header, body);
+                let applied = restore::apply(&mut ledger, &header, body);
                 applied.as_ref().err().map(|fatal| fatal.reason as u8).hash(&mut signature);
                 applied.is_ok()
             };

@@ -1,27 +1,27 @@
 //! Frames: what a client may send, through the codec and through a whole server's session, and
 //! what a client reads of a server.
 
-use std::cell::{Cell, RefCell};
+use std::cell::RefCell;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize};
 use std::time::{Duration, Instant};
 
 use walengine::config::ServeOptions;
+use walengine::connection::outbox::Outbox;
+use walengine::data_dir;
 use walengine::feed::connection::Connection;
 use walengine::feed::published::Published;
 use walengine::feed::source::Source;
-use walengine::node::Shared;
+use walengine::node_state::NodeState;
+use walengine::partition::Partition;
+use walengine::partition::alone::Alone;
+use walengine::partition::opening;
+use walengine::partition::replica_id::ReplicaId;
 use walengine::runtime::Runtime;
-use walengine::shard::opening;
-use walengine::shard::outbox::Outbox;
-use walengine::shard::partition::Partition;
-use walengine::shard::request::Identity;
-use walengine::shard::served::Served;
-use walengine::shard::session::{Handled, Scratch, Session};
-use walengine::shard::status::NodeFacts;
+use walengine::session::node_facts::NodeFacts;
+use walengine::session::{Handled, Scratch, Session};
 use walengine::storage::archive::Archive;
 use walengine::storage::layout::Superblock;
 use walengine::storage::partition_dir;
@@ -49,8 +49,8 @@ const SEGMENT_BYTES: u64 = 8 << 20;
 pub struct Server {
     executor: SimExecutor,
     disk: MemoryDisk,
-    partition: Partition<MemoryDisk, SimRuntime>,
-    node: Rc<NodeFacts<MemoryDisk, SimRuntime>>,
+    partition: Partition<Alone<MemoryDisk, SimRuntime>>,
+    node: Rc<NodeFacts<Alone<MemoryDisk, SimRuntime>>>,
     scratch: Rc<RefCell<Scratch>>,
     inputs: u32,
 }
@@ -72,38 +72,25 @@ impl Server {
         let opened_on = disk.clone();
         let opened = executor.block_on(async {
             let dir = Path::new("data");
-            opening::open(opened_on, runtime.clone(), dir, &superblock, PartitionId(0), 4).await
+            let (id, create) = (PartitionId(0), data_dir::create_partition);
+            create(&opened_on, runtime.clone(), dir, &superblock, id).await.expect("an empty disk");
+            let opened = opening::open(opened_on, runtime.clone(), dir, &superblock, id, 4).await?;
+            opened.serve_alone().await
         });
-        let Ok(Ok((partition, _store, _))) = opened else { panic!("an empty directory opens") };
-        let running = partition.clone();
-        runtime.spawn(async move { running.run().await });
+        let Ok(Ok(partition)) = opened else { panic!("an empty partition opens") };
         let options = ServeOptions { data: Some(PathBuf::from("data")), ..Default::default() };
-        let shared = Shared {
-            config: options.resolve().expect("the defaults are right"),
-            superblock,
-            full: AtomicBool::new(false),
-            leaving: AtomicBool::new(false),
-            named_by: AtomicUsize::new(0),
-            gossip_dropped: walengine::control::dropped::Dropped::default(),
-            free_bytes: AtomicU64::new(0),
-            started: Instant::now(),
-        };
-        let node = NodeFacts {
-            shared: Arc::new(shared),
-            partitions: vec![Served::Alone(partition.clone())],
-            dialers: Vec::new(),
-            cluster: RefCell::default(),
-            connections: Cell::new(1),
-            refusals: Rc::default(),
-        };
+        let config = options.resolve().expect("the defaults are right");
+        let state = Arc::new(NodeState::new(config, superblock, Instant::now()));
+        let node = NodeFacts::new(state, vec![partition.clone()], Vec::new());
+        node.connections.set(1);
         Self { executor, disk, partition, node: Rc::new(node), scratch: Rc::default(), inputs: 0 }
     }
 
     /// What the connection would be on the feed.
     fn feed(&self, outbox: &Rc<Outbox>) -> Connection<MemoryDisk, SimRuntime> {
         let published = Arc::new(Published::default());
-        published.tell(self.partition.told_entry(), self.partition.log().last_segment());
-        let Identity { cluster, partition, .. } = self.partition.identity();
+        published.tell(self.partition.visible(), self.partition.log().last_segment());
+        let ReplicaId { cluster, partition, .. } = self.partition.id();
         let dir = partition_dir(Path::new("data"), partition);
         let archive = Archive::new(self.disk.clone(), dir, cluster, partition, SEGMENT_BYTES);
         let source = Rc::new(Source::new(published, archive));
@@ -114,7 +101,7 @@ impl Server {
     fn serve(&self, input: &[u8], signature: &mut DefaultHasher) {
         let outbox = Rc::new(Outbox::default());
         let mut session = Session::new(
-            Served::Alone(self.partition.clone()),
+            self.partition.clone(),
             self.node.clone(),
             outbox.clone(),
             self.scratch.clone(),

@@ -81,7 +81,7 @@ impl LoopDisk {
     /// # Panics
     /// If the file can't be made for another reason than lack of room.
     pub fn fill(&self, left_bytes: u64) {
-        let free = walengine::preflight::free_bytes(&self.mount).unwrap();
+        let free = walengine::os::free_bytes(&self.mount).unwrap();
         let take = free.saturating_sub(left_bytes).to_string();
         let filler = self.mount.join("filler");
         if left_bytes > 0 {

@@ -3,9 +3,9 @@
 use std::time::Duration;
 
 use walengine::ledger::Outcomes;
+use walengine::partition::replica::Replica;
+use walengine::refused::Refused;
 use walengine::runtime::Runtime;
-use walengine::shard::replica::Replica;
-use walengine::shard::request::Refused;
 use walengine_tests::cluster::{Counts, Profile, Ran, Scene, leader_loses_its_tail, play, run};
 use walengine_tests::seeds::{each_of, each_seed};
 use walengine_tests::sim::OpClass;
@@ -53,7 +53,7 @@ fn a_leader_whose_disk_has_failed_steps_down_also_when_nobody_writes() {
         let scene = Scene { nodes: Some(3), clients: 0, reads: false };
         play(seed, scene, async |cluster, root, mut rng| {
             let leader = cluster.leader().expect("it has served");
-            let log = cluster.partition(leader).unwrap().log().log().clone();
+            let log = cluster.partition(leader).unwrap().log().clone();
             // What is written now is zeros ahead of the log, or a segment for later.
             cluster.fail(leader, OpClass::WritesAndSyncs, 1);
             log.prepare_again();

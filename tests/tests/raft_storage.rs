@@ -7,9 +7,9 @@ use std::rc::Rc;
 use openraft::StorageError;
 use openraft::testing::log::{StoreBuilder, Suite};
 use walengine::ledger::Ledger;
-use walengine::raft_apply::RaftApply;
-use walengine::raft_log::RaftLog;
-use walengine::shard::replica::Replica;
+use walengine::partition::group::raft_apply::RaftApply;
+use walengine::partition::group::raft_log::RaftLog;
+use walengine::partition::replica::Replica;
 use walengine::storage::layout::Tail;
 use walengine::storage::log::Log;
 use walengine_net::model::PartitionId;
@@ -39,7 +39,7 @@ impl StoreBuilder<Types, RaftLog<SimDisk, SimRuntime>, RaftApply> for Builder {
         let opened = Log::open(disk, runtime.clone(), dir(), config(), Tail::default()).await;
         let log = opened.expect("a healthy disk").log;
         let log = RaftLog::new(0, log, &config(), runtime, &Tail::default());
-        let replica = Rc::new(RefCell::new(Replica::new(1, Ledger::new(PartitionId(0), 1))));
+        let replica = Rc::new(RefCell::new(Replica::new(Ledger::new(PartitionId(0), 1))));
         Ok(((), log, RaftApply::new(replica)))
     }
 }

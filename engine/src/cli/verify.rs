@@ -5,11 +5,11 @@ use std::path::{Path, PathBuf};
 use walengine_net::entry::decode_entry;
 use walengine_net::model::PartitionId;
 
-use crate::fatal::{Fatal, Reason};
-use crate::ledger::Ledger;
 use crate::data_dir::lock::DirectoryLock;
 use crate::data_dir::{self, open_failed};
 use crate::executor::on_executor;
+use crate::fatal::{Fatal, Reason};
+use crate::ledger::Ledger;
 use crate::partition::restore;
 use crate::storage::glommio_disk::GlommioDisk;
 use crate::storage::layout::{

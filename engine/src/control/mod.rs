@@ -14,9 +14,8 @@ use std::time::{Duration, Instant};
 use walengine_net::model::{ClusterId, PartitionId};
 use walengine_replication::executor::Runtime as _;
 use walengine_replication::gossip::{
-    Founding, Gossip, NodeMeta, NodeView, Output, Settings, Standing, Warning,
+    Gossip, NodeMeta, NodeView, Output, Settings, Standing, Warning,
 };
-use walengine_replication::types::NodeId;
 
 use crate::cluster_view::ClusterView;
 use crate::config::{ClusterConfig, Config};

@@ -20,7 +20,7 @@ use crate::config::Config;
 use crate::executor::on_executor;
 use crate::fatal::{Fatal, Reason};
 use crate::preflight;
-use crate::runtime::Runtime as _;
+use crate::runtime::Runtime;
 use crate::runtime_glommio::GlommioRuntime;
 use crate::storage::disk::Disk;
 use crate::storage::error::OpenError;
@@ -156,15 +156,21 @@ fn create_partitions(data: &Path, superblock: &Superblock) -> Result<(), Fatal> 
     let create = async {
         let disk = GlommioDisk::new(data);
         for number in 0..superblock.partitions {
-            create_partition(&disk, data, superblock, PartitionId(number)).await?;
+            let partition = PartitionId(number);
+            create_partition(&disk, GlommioRuntime::new(), data, superblock, partition).await?;
         }
         Ok(())
     };
     on_executor(create)?.map_err(|error: OpenError| open_failed(&error))
 }
 
-async fn create_partition(
-    disk: &GlommioDisk,
+/// Creates the empty log of a partition; again, if a crash came before it was whole.
+///
+/// # Errors
+/// The disk's, or there is something that is not an empty log.
+pub async fn create_partition<D: Disk, R: Runtime>(
+    disk: &D,
+    runtime: R,
     data: &Path,
     superblock: &Superblock,
     partition: PartitionId,
@@ -172,8 +178,7 @@ async fn create_partition(
     let dir = partition_dir(data, partition);
     disk.create_dir(&dir).await.map_err(OpenError::io("creating the partition"))?;
     let config = LogConfig { create: true, ..log_config(superblock, partition) };
-    let opened =
-        Log::open(disk.clone(), GlommioRuntime::new(), dir, config, Tail::default()).await?;
+    let opened = Log::open(disk.clone(), runtime, dir, config, Tail::default()).await?;
     let closed = opened.log.close().await;
     closed.map_err(|error| {
         OpenError::io("creating the log")(std::io::Error::other(error.to_string()))

@@ -96,12 +96,10 @@ impl<D: Disk, R: Runtime> Connection<D, R> {
                     (bytes, (!is_own).then(|| filled[..bytes].to_vec()))
                 }
                 Ok(None) => (0, None),
-                Err(error) => {
-                    match put_frame_error(&self.outbox, self.partition, &error) {
-                        Some(bytes) => (bytes, None),
-                        None => return,
-                    }
-                }
+                Err(error) => match put_frame_error(&self.outbox, self.partition, &error) {
+                    Some(bytes) => (bytes, None),
+                    None => return,
+                },
             };
             if let Some(frame) = passed_on
                 && frames.send_async(frame).await.is_err()

@@ -228,4 +228,3 @@ fn announce(state: &NodeState, listener: &TcpListener) {
          {seconds:.2} s"
     );
 }
-

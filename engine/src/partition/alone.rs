@@ -146,7 +146,8 @@ impl<D: Disk, R: Runtime> Commit for Alone<D, R> {
     fn committed(&self) -> Visible {
         let durable = self.log.durable_index();
         let mut in_flight = self.in_flight.borrow_mut();
-        while let Some((index, next_offset)) = in_flight.pop_front_if(|(index, _)| *index <= durable)
+        while let Some((index, next_offset)) =
+            in_flight.pop_front_if(|(index, _)| *index <= durable)
         {
             assert!(next_offset > self.visible.get().next_offset, "visible moved back");
             self.visible.set(Visible { index, next_offset });

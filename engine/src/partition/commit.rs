@@ -50,8 +50,12 @@ pub trait Commit: 'static {
     ///
     /// # Errors
     /// There is no room, or the log has stopped. Nothing was taken.
-    fn propose(&self, term: u64, head: &DraftHead, draft: &Drafts)
-    -> Result<Option<Batch>, Refused>;
+    fn propose(
+        &self,
+        term: u64,
+        head: &DraftHead,
+        draft: &Drafts,
+    ) -> Result<Option<Batch>, Refused>;
 
     /// Sends what was proposed on its way. True if it is worth another call: something was sent, and
     /// there may be more.

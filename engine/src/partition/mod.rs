@@ -34,6 +34,7 @@ use crate::ledger::{Ledger, Outcomes, SnapshotCut};
 use crate::limits::CLOSE_WITHIN;
 use crate::local::Notify;
 use crate::refused::{BUSY, Refused};
+use crate::runtime::Runtime;
 use crate::storage::log::Log;
 use crate::visible::Visible;
 use commit::Commit;

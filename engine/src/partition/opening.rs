@@ -108,21 +108,20 @@ impl<D: Disk, R: Runtime> Opened<D, R> {
     /// # Errors
     /// The log is damaged, this program derives another verdict, or the disk fails.
     pub async fn serve_alone(mut self) -> Result<Partition<Alone<D, R>>, Fatal> {
-        let Self { id, log, restored, runtime, .. } = &mut self;
+        let id = self.id;
         let failed = |fatal: Fatal| of_partition(id.partition, &fatal);
-        let first = restored.ledger.next_offset();
-        let replayed = replay(log, restored.from.index, &mut restored.ledger).await;
-        let replayed_bytes = replayed.map_err(failed)?;
+        let Restored { ledger, from, .. } = &mut self.restored;
+        let first = ledger.next_offset();
+        let replayed_bytes = replay(&self.log, from.index, ledger).await.map_err(failed)?;
+        let next_offset = ledger.next_offset();
         let term = self.hard_state.term + 1;
-        begin_term(log, *id, term).await.map_err(failed)?;
-        let next_offset = restored.ledger.next_offset();
-        let alone =
-            Alone::new(*id, term, log.clone(), next_offset, replayed_bytes, runtime.clone());
-        let records = next_offset.0 - first.0;
-        self.log_opening(&format!("{records} records replayed"));
-        let mut replica = Replica::new(self.restored.ledger);
+        begin_term(&self.log, id, term).await.map_err(failed)?;
+        self.log_opening(&format!("{} records replayed", next_offset.0 - first.0));
+        let Self { log, restored, runtime, .. } = self;
+        let alone = Alone::new(id, term, log, next_offset, replayed_bytes, runtime);
+        let mut replica = Replica::new(restored.ledger);
         replica.lead(term);
-        let partition = Partition::start(self.id, alone, Rc::new(RefCell::new(replica)));
+        let partition = Partition::start(id, alone, Rc::new(RefCell::new(replica)));
         partition.spawn(|partition| async move {
             partition.commit().watch_idle(|| partition.is_ending()).await;
         });

@@ -155,11 +155,7 @@ pub async fn replay<D: Disk, R: Runtime>(
 ///
 /// # Errors
 /// The body is malformed, or this program derives another verdict.
-pub fn apply(
-    ledger: &mut Ledger,
-    header: &EntryHeader,
-    body: &[u8],
-) -> Result<(), Fatal> {
+pub fn apply(ledger: &mut Ledger, header: &EntryHeader, body: &[u8]) -> Result<(), Fatal> {
     let meta = &header.meta;
     let malformed =
         |error| Fatal::new(Reason::Damaged, format!("entry {} can't be read: {error}", meta.index));

@@ -11,8 +11,8 @@
 
 use std::io;
 
-use super::commit::{Commit, Point};
 use super::Partition;
+use super::commit::{Commit, Point};
 use super::replica_id::ReplicaId;
 use crate::ledger::{Ledger, SnapshotCut};
 use crate::limits::{
@@ -51,7 +51,8 @@ pub async fn run<C: Commit>(
         }
         let written_bytes = partition.commit().written_bytes();
         let idle = std::mem::replace(&mut seen_bytes, written_bytes) == written_bytes;
-        let due_bytes = if idle { every_bytes / SNAPSHOT_IDLE_SHARE } else { every_bytes.max(last_bytes) };
+        let due_bytes =
+            if idle { every_bytes / SNAPSHOT_IDLE_SHARE } else { every_bytes.max(last_bytes) };
         if since_last(&partition) < due_bytes || partition.is_full() {
             continue;
         }

@@ -6,8 +6,8 @@
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 
-use crate::refused::Refused;
 use crate::limits::{WAITING_BYTES_MAX, WAITING_MAX};
+use crate::refused::Refused;
 
 /// Called once, when what was waited for is there, or never will be.
 pub type Answer = Box<dyn FnOnce(Result<(), &Refused>)>;

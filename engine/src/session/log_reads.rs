@@ -70,11 +70,7 @@ pub async fn log_page<C: Commit>(
 }
 
 /// Answers [`Kind::LookupTransfers`].
-pub async fn lookup_events<C: Commit>(
-    replies: &Replies<C>,
-    head: FrameHead,
-    ids: &[u128],
-) {
+pub async fn lookup_events<C: Commit>(replies: &Replies<C>, head: FrameHead, ids: &[u128]) {
     let Replies { partition, outbox, .. } = replies;
     let next_offset = partition.with_ledger(Ledger::next_offset);
     if let Err(refused) = partition.until_visible().await {

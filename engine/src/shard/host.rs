@@ -70,12 +70,7 @@ impl Hosted for Alone<GlommioDisk, GlommioRuntime> {
         Ok(Hosting { partition: opened.serve_alone().await?, dialer: None })
     }
 
-    fn look_after(
-        _: &Rc<NodeFacts<Self>>,
-        _: usize,
-        _: Option<&flume::Sender<ControlOrder>>,
-    ) {
-    }
+    fn look_after(_: &Rc<NodeFacts<Self>>, _: usize, _: Option<&flume::Sender<ControlOrder>>) {}
 
     /// A node that serves alone listens for no peers.
     fn serve_peer(_: &Shard<Self>, _: usize, _: TcpStream, _: Received) {}

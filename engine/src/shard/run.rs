@@ -33,7 +33,8 @@ pub(super) async fn run<C: Hosted>(mut start: ShardStart) -> Result<(), Fatal> {
         match start.orders.recv_async().await {
             Ok(ShardOrder::Serve) => {
                 let Some(listener) = listener.take() else { continue };
-                let accepting = accept(shard.clone(), os::glommio_listener(listener), Port::Clients);
+                let accepting =
+                    accept(shard.clone(), os::glommio_listener(listener), Port::Clients);
                 tasks.push(glommio::spawn_local(accepting));
                 tasks.push(glommio::spawn_local(housekeeping::run(shard.clone())));
             }

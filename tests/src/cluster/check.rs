@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use walengine::ledger::LedgerTotals;
+use walengine::partition::replica::Replica;
 use walengine::runtime::Runtime;
-use walengine::shard::replica::Replica;
 use walengine_net::entry::ChainHash;
 use walengine_net::message::Entries;
 use walengine_net::model::{AccountId, EventId};
@@ -51,9 +51,9 @@ impl Observer {
         for id in cluster.ids() {
             self.look_at_failure(cluster, id);
             let Some(partition) = cluster.partition(id) else { continue };
-            let stopped = partition.machine().stopped();
+            let stopped = partition.commit().machine().stopped();
             assert!(stopped.is_none(), "node {id} has stopped: {stopped:?}");
-            if !partition.log().log().no_room() {
+            if !partition.log().no_room() {
                 self.full.remove(&id);
             } else if self.full.insert(id) {
                 self.stalls += 1;
@@ -63,7 +63,7 @@ impl Observer {
                 let first = *self.leaders.entry(term).or_insert(id);
                 assert!(first == id, "nodes {first} and {id} both lead in term {term}");
             }
-            cluster.media.borrow_mut().note_applied(id, partition.applied());
+            cluster.media.borrow_mut().note_applied(id, partition.commit().applied());
             let totals = partition.with_replica(|replica| replica.ledger().totals());
             assert!(totals.values().all(LedgerTotals::balanced), "node {id} has lost money");
             if !self.looks.is_multiple_of(DIGEST_EVERY) {
@@ -137,7 +137,7 @@ impl Observer {
 }
 
 async fn chains(partition: &super::node::SimPartition) -> Vec<ChainHash> {
-    let log = partition.log().log();
+    let log = partition.log();
     let mut chains = Vec::new();
     let mut next = log.first_index();
     while next <= log.last().index {

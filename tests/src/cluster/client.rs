@@ -9,10 +9,9 @@ use std::time::Duration;
 use openraft::AsyncRuntime;
 use openraft::async_runtime::{Oneshot, OneshotSender};
 use walengine::ledger::{Outcome, Outcomes};
+use walengine::partition::replica::Replica;
+use walengine::refused::Refused;
 use walengine::runtime::Runtime;
-use walengine::shard::replica::Replica;
-use walengine::shard::request::Refused;
-use walengine::shard::served::Served;
 use walengine_net::model::{EventBytes, Offset, PartitionId, event_id};
 use walengine_replication::runtime::{LocalRuntime, within};
 use walengine_replication::types::NodeId;
@@ -164,7 +163,7 @@ impl Client {
             let mut outcomes = Outcomes::new();
             let mut answer = partition.submit(&events, &mut outcomes).map(|_| ());
             if answer.is_ok() {
-                answer = Served::Group(partition).told().await;
+                answer = partition.until_visible().await;
             }
             let _ = sender.send(answer.map(|()| outcomes));
         };

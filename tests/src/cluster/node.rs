@@ -7,13 +7,13 @@ use std::rc::Rc;
 
 use openraft::AsyncRuntime;
 use openraft::async_runtime::{Oneshot, OneshotSender, WatchReceiver};
-use walengine::raft_apply::RaftApply;
-use walengine::raft_log::{RaftLog, log_id_of};
+use walengine::partition::group::raft_apply::RaftApply;
+use walengine::partition::group::raft_log::{RaftLog, log_id_of};
+use walengine::partition::group::{Group, GroupTiming, join};
+use walengine::partition::replica::Replica;
+use walengine::partition::replica_id::ReplicaId;
+use walengine::partition::restore::Restored;
 use walengine::runtime::Runtime;
-use walengine::shard::opening::Restored;
-use walengine::shard::replica::Replica;
-use walengine::shard::replicated::{GroupTiming, Replicated};
-use walengine::shard::request::Identity;
 use walengine::storage::error::ReadError;
 use walengine::storage::layout::Tail;
 use walengine::storage::log::{Log, LogConfig};
@@ -28,7 +28,7 @@ use crate::partition::{DATA, config, dir};
 use crate::sim::{Effect, OpClass, Rng, SimDisk, SimRuntime};
 
 /// A partition of a simulated node.
-pub type SimPartition = Replicated<SimDisk, SimRuntime>;
+pub type SimPartition = Group<SimDisk, SimRuntime>;
 
 /// Timing of simulated groups.
 const TIMING: GroupTiming = GroupTiming { heartbeat_millis: 50, election_millis: (150, 300) };
@@ -80,7 +80,8 @@ impl Cluster {
             (1..=nodes).map(|id| (id, Member { peer_address: format!("node-{id}") })).collect();
         let first = cluster.partition(1).expect("it was just started");
         let runtime = cluster.nodes.borrow()[&1].runtime.clone();
-        let formed = within(runtime, async move { first.raft().initialize(members).await });
+        let formed =
+            within(runtime, async move { first.commit().raft().initialize(members).await });
         formed.await.expect("a new group");
         Rc::new(cluster)
     }
@@ -156,7 +157,7 @@ impl Cluster {
     pub fn make_room(&self, id: NodeId) {
         self.nodes.borrow()[&id].disk.set_faults(|faults| faults.capacity_bytes = u64::MAX);
         if let Some(partition) = self.partition(id) {
-            partition.log().log().prepare_again();
+            partition.log().prepare_again();
         }
     }
 
@@ -190,9 +191,9 @@ impl Cluster {
     /// The node's disk or log has failed, and consensus must have stopped on it.
     pub fn has_failed(&self, id: NodeId) -> bool {
         self.partition(id).is_some_and(|partition| {
-            let metrics = partition.raft().metrics();
+            let metrics = partition.commit().raft().metrics();
             let failed = metrics.borrow_watched().running_state.is_err();
-            failed || partition.log().log().stopped().is_some()
+            failed || partition.log().stopped().is_some()
         })
     }
 
@@ -264,7 +265,7 @@ impl Cluster {
         let runtime = self.runtime(id);
         let (sender, given) = <LocalRuntime as AsyncRuntime>::Oneshot::channel();
         let asked = async move {
-            let log = partition.log().log();
+            let log = partition.log();
             for index in rotten {
                 let read = log.read(index, 1).await;
                 let refused = matches!(read, Err(ReadError::Corrupt { .. }));
@@ -332,9 +333,9 @@ async fn start(
     let log = Log::open(disk, runtime.clone(), dir(), config.clone(), from).await;
     let log = log.map_err(|error| error.to_string())?.log;
     let log = RaftLog::new(id, log, &config, runtime.clone(), &Tail::default());
-    let replica = Rc::new(RefCell::new(Replica::new(id, ledger)));
+    let replica = Rc::new(RefCell::new(Replica::new(ledger)));
     let apply = RaftApply::restored(replica, log_id_of(&from), members);
-    let identity = Identity { cluster: config.cluster, partition: config.partition, node: id };
-    let partition = Replicated::open(identity, log, apply, runtime, transport, TIMING).await?;
+    let replica_id = ReplicaId { cluster: config.cluster, partition: config.partition, node: id };
+    let partition = join(replica_id, log, apply, runtime, transport, TIMING).await?;
     Ok((partition, from))
 }

@@ -6,8 +6,8 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use openraft::async_runtime::WatchReceiver;
+use walengine::partition::replica::Replica;
 use walengine::runtime::Runtime;
-use walengine::shard::replica::Replica;
 use walengine_replication::runtime::within;
 use walengine_replication::types::NodeId;
 
@@ -198,11 +198,11 @@ fn at_rest(cluster: &Cluster) -> bool {
     let ids = cluster.ids_in();
     let partitions = ids.iter().filter_map(|id| cluster.partition(*id));
     let tails: Vec<_> = partitions
-        .map(|one| (one.log().log().last(), one.log().log().durable_index(), one.applied()))
+        .map(|one| (one.log().last(), one.log().durable_index(), one.commit().applied()))
         .collect();
     let same = tails.windows(2).all(|pair| pair[0] == pair[1]);
     let applied = |(tail, durable, applied): &(walengine::storage::layout::Tail, u64, _)| {
-        tail.index == *durable && walengine::raft_log::log_id_of(tail) == *applied
+        tail.index == *durable && walengine::partition::group::raft_log::log_id_of(tail) == *applied
     };
     tails.len() == ids.len() && same && tails.iter().all(applied)
 }
@@ -212,9 +212,9 @@ fn describe(cluster: &Cluster) -> String {
     let node = |id: NodeId| match cluster.partition(id) {
         None => format!("{id}: down"),
         Some(one) => {
-            let (log, applied) = (one.log().log(), one.applied().map(|id| id.index));
+            let (log, applied) = (one.log(), one.commit().applied().map(|id| id.index));
             let (tail, durable) = (log.last(), log.durable_index());
-            let metrics = one.raft().metrics();
+            let metrics = one.commit().raft().metrics();
             let metrics = metrics.borrow_watched();
             let (state, term, leader) =
                 (metrics.state, metrics.current_term, metrics.current_leader);

@@ -3,9 +3,9 @@
 use std::io;
 use std::path::Path;
 
+use walengine::partition::restore::{Restored, restore};
+use walengine::partition::snapshots;
 use walengine::runtime::Runtime;
-use walengine::shard::opening::{Restored, restore};
-use walengine::shard::snapshots;
 use walengine::storage::disk::Disk;
 use walengine::storage::layout::Superblock;
 use walengine::storage::snapshot::SnapshotStore;

@@ -78,8 +78,7 @@ pub async fn copy<D: Disk, R: Runtime>(
     let partition = id.partition;
     let (started, last_vote) = (runtime.elapsed(), None);
     let (log, runtime) = (log.clone(), runtime.clone());
-    let mut copy =
-        Copy { log, runtime, id, restored, last_vote, started, told: started, bytes: 0 };
+    let mut copy = Copy { log, runtime, id, restored, last_vote, started, told: started, bytes: 0 };
     for _ in 0..ROUNDS {
         for source in in_order(sources, partition) {
             match copy.copy_from(dialer, source).await {

@@ -36,13 +36,15 @@ use walengine_replication::transport::{
 };
 use walengine_replication::types::{Batch, LogId, NodeId, Types};
 
-use super::commit::{Commit, Point};
 use super::Partition;
+use super::commit::{Commit, Point};
 use super::drafts::{DraftHead, Drafts};
 use super::replica::Replica;
 use super::replica_id::ReplicaId;
 use crate::ledger::SnapshotCut;
-use crate::limits::{APPEND_ENTRIES_MAX, CUT_LOOK_EVERY, FLUSH_PARALLEL_BYTES_MIN, PROPOSED_BYTES_MAX};
+use crate::limits::{
+    APPEND_ENTRIES_MAX, CUT_LOOK_EVERY, FLUSH_PARALLEL_BYTES_MIN, PROPOSED_BYTES_MAX,
+};
 use crate::local::Notify;
 use crate::planted::{Bug, is_planted};
 use crate::refused::Refused;
