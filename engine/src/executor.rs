@@ -1,9 +1,7 @@
-//! Executors of this process, and what each of them may use of the machine.
+//! Executors for short tasks of the main thread.
 
 use crate::fatal::{Fatal, Reason};
-
-/// Memory that an executor registers with the kernel, in bytes; counts against memlock.
-pub const IO_MEMORY_BYTES: usize = 256 << 10;
+use crate::limits::IO_MEMORY_BYTES;
 
 /// Runs a task to its end on an executor of the calling thread.
 ///

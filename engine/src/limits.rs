@@ -1,4 +1,6 @@
-//! Every bound of the engine, with its relations. Bounds of the protocol are in `net::limits`.
+//! Every bound of partitions, sessions, shards, feed, control and node, with its relations. Elsewhere: the
+//! protocol's are in `net::limits`, the log's defaults beside `storage::log::LogConfig`, and the sizes of
+//! the ledger's tables in `ledger`.
 
 use std::time::Duration;
 
@@ -111,6 +113,39 @@ pub const HAND_OVER_LOOK_EVERY: Duration = Duration::from_millis(1);
 pub const MEMBERSHIP_EVERY: Duration = Duration::from_secs(1);
 /// How often a replica compares the chain hash of an entry with the other voters'.
 pub const COMPARE_EVERY: Duration = Duration::from_secs(5);
+/// Longest wait for a datagram before what the rest of the node wants is looked at.
+pub const CONTROL_WAIT_MAX: Duration = Duration::from_millis(20);
+/// Datagrams that are taken before it is.
+pub const DATAGRAMS_AT_ONCE_MAX: usize = 256;
+/// How often this node's own facts are told anew.
+pub const GOSSIP_TELL_EVERY: Duration = Duration::from_millis(500);
+/// How long a node that joins waits to hear of others. It can do without.
+pub const MEET_WITHIN: Duration = Duration::from_secs(1);
+/// How long saying goodbye may take.
+pub const FAREWELL_WITHIN: Duration = Duration::from_secs(2);
+/// Longest datagram, and a byte more to tell one that is longer.
+pub const DATAGRAM_BYTES_MAX: usize = 1500;
+/// Every node is asked this many times before consensus has to send the log.
+pub const COPY_ROUNDS_MAX: usize = 20;
+/// Between two rounds. Others may not have heard yet that this node is one of theirs.
+pub const COPY_RETRY_AFTER: Duration = Duration::from_millis(250);
+/// A copy that is this many entries behind has caught up: under load there are always some.
+pub const COPY_NEAR_ENTRIES_MAX: u64 = 4;
+/// Pages that have come and are not taken yet.
+pub const COPY_PAGES_AHEAD_MAX: usize = 4;
+/// How often it is told how far the copy is.
+pub const COPY_TELL_EVERY: Duration = Duration::from_secs(2);
+/// Bytes of bodies that openraft's newest entries keep in memory; the newest entry is kept whatever
+/// it has.
+pub const RECENT_BYTES_MAX: usize = 32 << 20;
+/// Entries among them.
+pub const RECENT_ENTRIES_MAX: usize = 8192;
+/// Bytes of entries that openraft gets at once to send to a follower, beyond the first entry.
+pub const RAFT_READ_BYTES_MAX: usize = 1 << 20;
+/// Bytes of one chunk of an in-memory snapshot.
+pub const RAFT_SNAPSHOT_CHUNK_BYTES: usize = 1 << 20;
+/// Memory that an executor registers with the kernel, in bytes; counts against memlock.
+pub const IO_MEMORY_BYTES: usize = 256 << 10;
 
 const _: () = {
     assert!(PAGE_BYTES_MAX < PAGE_BODY_BYTES_MAX);

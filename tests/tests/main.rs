@@ -13,6 +13,7 @@ mod hostile;
 mod input;
 mod join;
 mod kill;
+mod missing;
 #[cfg(feature = "planted")]
 mod planted;
 mod power;
@@ -29,3 +30,4 @@ mod scripts;
 mod serve;
 mod sick_disk;
 mod truncate;
+mod upgrade;

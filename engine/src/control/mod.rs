@@ -21,23 +21,14 @@ use crate::cluster_view::ClusterView;
 use crate::config::{ClusterConfig, Config};
 use crate::data_dir::forming::FormingFile;
 use crate::fatal::{Fatal, Reason};
+use crate::limits::{
+    CONTROL_WAIT_MAX, DATAGRAM_BYTES_MAX, DATAGRAMS_AT_ONCE_MAX, FAREWELL_WITHIN,
+    GOSSIP_TELL_EVERY, MEET_WITHIN,
+};
 use crate::node_state::NodeState;
 use crate::orders::{ClusterEvent, ControlOrder, ShardOrder};
 use crate::runtime_glommio::GlommioRuntime;
 use crate::version::SERVER_VERSION;
-
-/// Longest wait for a datagram before what the rest of the node wants is looked at.
-const WAIT_MAX: Duration = Duration::from_millis(20);
-/// Datagrams that are taken before it is.
-const DATAGRAMS_AT_ONCE: usize = 256;
-/// How often this node's own facts are told anew.
-const TELL_EVERY: Duration = Duration::from_millis(500);
-/// How long a node that joins waits to hear of others. It can do without.
-const MEET_WITHIN: Duration = Duration::from_secs(1);
-/// How long saying goodbye may take.
-const FAREWELL_MAX: Duration = Duration::from_secs(2);
-/// Longest datagram, and a byte more to tell one that is longer.
-const DATAGRAM_BYTES: usize = 1500;
 
 /// Handle to the control thread.
 pub struct Control {
@@ -155,7 +146,7 @@ impl ControlThread {
     }
 
     fn serve(&mut self) -> Result<(), Fatal> {
-        let mut datagram = vec![0; DATAGRAM_BYTES];
+        let mut datagram = vec![0; DATAGRAM_BYTES_MAX];
         loop {
             while let Ok(order) = self.orders.try_recv() {
                 match order {
@@ -177,7 +168,7 @@ impl ControlThread {
             self.put_out()?;
             self.tell_joined();
             self.show();
-            let wait = self.gossip.next_wake().saturating_sub(self.now()).min(WAIT_MAX);
+            let wait = self.gossip.next_wake().saturating_sub(self.now()).min(CONTROL_WAIT_MAX);
             self.receive(&mut datagram, wait)?;
         }
     }
@@ -189,7 +180,7 @@ impl ControlThread {
         };
         let wait = wait.max(Duration::from_micros(100)); // zero would be for ever
         self.socket.set_read_timeout(Some(wait)).map_err(failed)?;
-        for _ in 0..DATAGRAMS_AT_ONCE {
+        for _ in 0..DATAGRAMS_AT_ONCE_MAX {
             match self.socket.recv_from(datagram) {
                 Ok((bytes, from)) => {
                     let now = self.now();
@@ -262,7 +253,7 @@ impl ControlThread {
     fn tell(&mut self) {
         let now = self.now();
         let Some((state, _)) = &self.serving else { return };
-        if now.saturating_sub(self.told) < TELL_EVERY {
+        if now.saturating_sub(self.told) < GOSSIP_TELL_EVERY {
             return;
         }
         self.told = now;
@@ -297,12 +288,12 @@ impl ControlThread {
 
     fn say_goodbye(&mut self) -> Result<(), Fatal> {
         self.gossip.leave(self.now());
-        let until = self.now() + FAREWELL_MAX;
-        let mut datagram = vec![0; DATAGRAM_BYTES];
+        let until = self.now() + FAREWELL_WITHIN;
+        let mut datagram = vec![0; DATAGRAM_BYTES_MAX];
         while !self.gossip.has_left() && self.now() < until {
             self.gossip.tick(self.now());
             self.put_out()?;
-            self.receive(&mut datagram, WAIT_MAX)?;
+            self.receive(&mut datagram, CONTROL_WAIT_MAX)?;
         }
         Ok(())
     }

@@ -20,9 +20,10 @@ use walengine_replication::runtime::within;
 use crate::config::Config;
 use crate::connection::outbox::Outbox;
 use crate::connection::timing::{LiveConnections, Timing};
-use crate::executor::IO_MEMORY_BYTES;
 use crate::fatal::{Fatal, Reason};
-use crate::limits::{CONNECTIONS_LOOK_EVERY, FEED_NOTICES_MAX, FEED_SUBSCRIBERS_MAX, LINGER};
+use crate::limits::{
+    CONNECTIONS_LOOK_EVERY, FEED_NOTICES_MAX, FEED_SUBSCRIBERS_MAX, IO_MEMORY_BYTES, LINGER,
+};
 use crate::runtime::Runtime as _;
 use crate::runtime_glommio::GlommioRuntime;
 use crate::storage;

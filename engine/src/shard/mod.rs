@@ -28,10 +28,9 @@ use glommio::{LocalExecutorBuilder, Placement};
 use walengine_replication::runtime::within;
 
 use crate::connection::timing::LiveConnections;
-use crate::executor::IO_MEMORY_BYTES;
 use crate::fatal::{Fatal, Reason};
 use crate::feed::published::Way;
-use crate::limits::RING_DEPTH;
+use crate::limits::{IO_MEMORY_BYTES, RING_DEPTH};
 use crate::node_state::NodeState;
 use crate::orders::{Beginning, ControlOrder, ShardOrder};
 use crate::partition::alone::Alone;

@@ -21,6 +21,9 @@ use walengine_replication::types::{Member, Vote};
 use super::Group;
 use super::raft_log::log_id_of;
 use crate::fatal::{Fatal, Reason};
+use crate::limits::{
+    COPY_NEAR_ENTRIES_MAX, COPY_PAGES_AHEAD_MAX, COPY_RETRY_AFTER, COPY_ROUNDS_MAX, COPY_TELL_EVERY,
+};
 use crate::partition::replica_id::ReplicaId;
 use crate::partition::restore::{Restored, apply};
 use crate::runtime::Runtime;
@@ -28,17 +31,6 @@ use crate::storage::disk::Disk;
 use crate::storage::error::{AppendError, ReadError};
 use crate::storage::layout::{HardState, Tail};
 use crate::storage::log::Log;
-
-/// Every node is asked this many times before consensus has to send the log.
-const ROUNDS: usize = 20;
-/// Between two rounds. Others may not have heard yet that this node is one of theirs.
-const AGAIN_AFTER: Duration = Duration::from_millis(250);
-/// A copy that is this many entries behind has caught up: under load there are always some.
-const NEAR_ENTRIES: u64 = 4;
-/// Pages that have come and are not taken yet.
-const PAGES_AHEAD: usize = 4;
-/// How often it is told how far the copy is.
-const TELL_EVERY: Duration = Duration::from_secs(2);
 
 /// Committed entries of this replica's log, for one that copies it.
 ///
@@ -79,7 +71,7 @@ pub async fn copy<D: Disk, R: Runtime>(
     let (started, last_vote) = (runtime.elapsed(), None);
     let (log, runtime) = (log.clone(), runtime.clone());
     let mut copy = Copy { log, runtime, id, restored, last_vote, started, told: started, bytes: 0 };
-    for _ in 0..ROUNDS {
+    for _ in 0..COPY_ROUNDS_MAX {
         for source in in_order(sources, partition) {
             match copy.copy_from(dialer, source).await {
                 Ok(()) => return copy.finish().await,
@@ -89,7 +81,7 @@ pub async fn copy<D: Disk, R: Runtime>(
                 Err(Failed::Here(fatal)) => return Err(fatal),
             }
         }
-        copy.runtime.sleep(AGAIN_AFTER).await;
+        copy.runtime.sleep(COPY_RETRY_AFTER).await;
     }
     tracing::warn!("partition {partition}: no node gives its log to copy; consensus will send it");
     copy.finish().await
@@ -127,7 +119,7 @@ async fn read_all<R: Runtime>(
         let page = dialer.read_log(source.node, member.clone(), read).await;
         let page = page.map_err(|error| Failed::There(error.to_string()))?;
         let last = last_index(&page).unwrap_or(from - 1);
-        let ends = page.committed.saturating_sub(last) <= NEAR_ENTRIES;
+        let ends = page.committed.saturating_sub(last) <= COPY_NEAR_ENTRIES_MAX;
         if last < from && !ends {
             return Err(Failed::There("it has less than it said".to_owned()));
         }
@@ -154,7 +146,7 @@ struct Copy<D: Disk, R: Runtime> {
 impl<D: Disk, R: Runtime> Copy<D, R> {
     async fn copy_from(&mut self, dialer: &Dialer<R>, source: &NodeView) -> Result<(), Failed> {
         let first = self.log.last().index + 1;
-        let (pages, taken) = flume::bounded(PAGES_AHEAD);
+        let (pages, taken) = flume::bounded(COPY_PAGES_AHEAD_MAX);
         // Pages come while those before them are taken.
         let taking = async {
             while let Ok(page) = taken.recv_async().await {
@@ -252,7 +244,7 @@ impl<D: Disk, R: Runtime> Copy<D, R> {
 
     fn tell(&mut self, source: &NodeView, committed: u64) {
         let now = self.runtime.elapsed();
-        if now.saturating_sub(self.told) < TELL_EVERY {
+        if now.saturating_sub(self.told) < COPY_TELL_EVERY {
             return;
         }
         self.told = now;

@@ -22,11 +22,9 @@ use walengine_replication::types::{
 
 use super::members::Members;
 use crate::ledger::Ledger;
+use crate::limits::RAFT_SNAPSHOT_CHUNK_BYTES;
 use crate::local::Notify;
 use crate::partition::replica::Replica;
-
-/// Bytes of one chunk of an in-memory snapshot.
-const CHUNK_BYTES: usize = 1 << 20;
 
 /// See the module. Clones are the same state machine.
 #[derive(Clone)]
@@ -156,7 +154,7 @@ impl RaftApply {
     fn snapshot(&self) -> RaftSnapshot {
         let mut replica = self.replica.borrow_mut();
         let mut state = self.state.borrow_mut();
-        let chunks = replica.committed_chunks(CHUNK_BYTES);
+        let chunks = replica.committed_chunks(RAFT_SNAPSHOT_CHUNK_BYTES);
         let meta = RaftSnapshotMeta {
             last_log_id: state.applied,
             last_membership: state.members.stored.clone(),

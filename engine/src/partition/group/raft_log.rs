@@ -27,15 +27,13 @@ use walengine_replication::membership_codec;
 use walengine_replication::types::{Batch, Entry, LogId, NodeId, Types, Vote};
 
 use super::recent::RecentEntries;
+use crate::limits::RAFT_READ_BYTES_MAX;
 use crate::planted::{Bug, is_planted};
 use crate::runtime::Runtime;
 use crate::storage::disk::Disk;
 use crate::storage::error::{AppendError, ReadError};
 use crate::storage::layout::{HardState, Tail};
 use crate::storage::log::{Log, LogConfig};
-
-/// Bytes of entries that openraft gets at once to send to a follower, beyond the first entry.
-const READ_BYTES: usize = 1 << 20;
 
 /// See the module. Clones are the same log.
 pub struct RaftLog<D: Disk, R: Runtime> {
@@ -198,7 +196,7 @@ impl<D: Disk, R: Runtime> RaftLog<D, R> {
         let mut next = from;
         let mut read_bytes = 0;
         while next < to && ours(next) <= self.log.last().index && read_bytes < bytes_max {
-            let bytes = match self.log.read(ours(next), READ_BYTES.min(bytes_max)).await {
+            let bytes = match self.log.read(ours(next), RAFT_READ_BYTES_MAX.min(bytes_max)).await {
                 Ok(bytes) => bytes,
                 // A truncation, or before the first entry: openraft looks at what it gets.
                 Err(ReadError::NoEntry { first, .. }) if ours(next) < first => {
@@ -290,7 +288,7 @@ impl<D: Disk, R: Runtime> RaftLogReader<Types> for RaftLog<D, R> {
     }
 
     async fn limited_get_log_entries(&mut self, start: u64, end: u64) -> io::Result<Vec<Entry>> {
-        self.read(start, end, READ_BYTES).await
+        self.read(start, end, RAFT_READ_BYTES_MAX).await
     }
 
     async fn read_vote(&mut self) -> Result<Option<Vote>, io::Error> {

@@ -6,10 +6,7 @@ use std::collections::VecDeque;
 
 use walengine_replication::types::{Entry, Payload};
 
-/// Bytes of bodies that are kept; the newest entry is kept whatever it has.
-const BYTES_MAX: usize = 32 << 20;
-/// Entries that are kept.
-const ENTRIES_MAX: usize = 8192;
+use crate::limits::{RECENT_BYTES_MAX, RECENT_ENTRIES_MAX};
 
 /// See the module.
 ///
@@ -29,7 +26,8 @@ impl RecentEntries {
         }
         self.bytes += body_bytes(&entry);
         self.entries.push_back(entry);
-        while self.entries.len() > 1 && (self.bytes > BYTES_MAX || self.entries.len() > ENTRIES_MAX)
+        while self.entries.len() > 1
+            && (self.bytes > RECENT_BYTES_MAX || self.entries.len() > RECENT_ENTRIES_MAX)
         {
             let oldest = self.entries.pop_front();
             self.bytes -= oldest.as_ref().map_or(0, body_bytes);
