@@ -186,11 +186,8 @@ impl Asking {
     }
 
     fn connect_to_read(&self, freshly: &Freshly) -> Result<Client, Fatal> {
-        let mut client = self.connect()?;
-        if freshly.linearizable {
-            client.read_from(ReadFrom::Linearizable);
-        }
-        Ok(client)
+        let client = self.connect()?;
+        Ok(if freshly.linearizable { client.reading(ReadFrom::Linearizable) } else { client })
     }
 }
 
