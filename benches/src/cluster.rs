@@ -167,12 +167,12 @@ impl Cluster {
     pub fn ask<T, E: std::fmt::Display>(
         &self,
         place: usize,
-        question: impl FnOnce(&mut Client) -> std::result::Result<T, E>,
+        question: impl FnOnce(&Client) -> std::result::Result<T, E>,
     ) -> Result<T> {
         let address = self.nodes[place].client.to_string();
         let config = Config { deadline: ASK_WITHIN, ..Config::new(&address) };
-        let mut client = Client::connect(config).during(&address)?;
-        question(&mut client).during(&address)
+        let client = Client::connect(config).during(&address)?;
+        question(&client).during(&address)
     }
 
     /// What a node's status says.

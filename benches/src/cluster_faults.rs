@@ -386,7 +386,7 @@ fn kill_leader(cluster: &mut Cluster, leader: usize) -> Result<Duration> {
 /// Writes, one transfer after the other, until one that was sent after the kill is answered.
 fn wait(addresses: &str, killed: &Mutex<Option<Instant>>) -> Result<Duration> {
     let config = Config { deadline: FAILOVER_WITHIN, ..Config::new(addresses) };
-    let mut client = Client::connect(config).during("connecting")?;
+    let client = Client::connect(config).during("connecting")?;
     let since = Instant::now();
     let accounts = load::accounts(client.info().partitions);
     while since.elapsed() < FAILOVER_WITHIN {

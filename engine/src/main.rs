@@ -3,8 +3,5 @@
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    match walengine::cli::arguments() {
-        Ok(arguments) => walengine::cli::run(arguments),
-        Err(code) => code,
-    }
+    walengine_net::cli::arguments().map_or_else(|code| code, walengine::cli::run)
 }

@@ -31,7 +31,7 @@ fn main() {
 
 fn run() -> Result<(), Box<dyn Error>> {
     let address = std::env::args().nth(1).unwrap_or_else(|| ADDRESS_DEFAULT.to_owned());
-    let mut client = Client::connect(Config::new(address))?;
+    let client = Client::connect(Config::new(address))?;
     let info = client.info().clone();
     println!("{}, {} partitions", info.server_version, info.partitions);
 

@@ -5,6 +5,7 @@
 
 use std::fmt;
 
+use num_enum::TryFromPrimitive;
 use rkyv::rancor;
 
 use crate::model::{ClusterId, EventBytes, Offset, PartitionId, ResolvedBytes, Timestamp, Verdict};
@@ -47,7 +48,7 @@ impl fmt::Debug for ChainHash {
 }
 
 /// What the body holds.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, TryFromPrimitive)]
 #[repr(u16)]
 pub enum EntryKind {
     /// Nothing: the first entry of a leader's term.
@@ -242,13 +243,8 @@ impl EntryHeader {
         if version != FORMAT_VERSION {
             return Err(EntryError::Version(version));
         }
-        let kind = match u16::from_le_bytes(array(bytes, 10)) {
-            0 => EntryKind::Blank,
-            1 => EntryKind::Events,
-            2 => EntryKind::Records,
-            3 => EntryKind::Membership,
-            unknown => return Err(EntryError::Kind(unknown)),
-        };
+        let kind = EntryKind::try_from(u16::from_le_bytes(array(bytes, 10)))
+            .map_err(|unknown| EntryError::Kind(unknown.number))?;
         let body_bytes = u32::from_le_bytes(array(bytes, 12));
         if body_bytes as usize > BODY_BYTES_MAX {
             return Err(EntryError::BodyBytes(body_bytes));

@@ -5,6 +5,8 @@
 //! [`client`] is what an application uses. Nothing here knows an executor of the engine or a consensus library.
 #![forbid(unsafe_code)]
 
+#[cfg(feature = "cli")]
+pub mod cli;
 pub mod client;
 pub mod entry;
 pub mod frame;

@@ -3,6 +3,7 @@
 
 mod fake;
 
+use std::sync::{Arc, Barrier};
 use std::time::{Duration, Instant};
 
 use fake::{Fake, Health, PARTITIONS};
@@ -62,10 +63,7 @@ impl Face {
     fn knows(&mut self, read_from: ReadFrom, id: u128) -> Result<bool, ClientError> {
         let ids = [EventId(id)];
         let found = match self {
-            Self::Blocking(client) => {
-                client.read_from(read_from);
-                client.lookup_transfers(&ids, &[])
-            }
+            Self::Blocking(client) => client.reading(read_from).lookup_transfers(&ids, &[]),
             Self::Tokio(runtime, client) => {
                 runtime.block_on(client.reading(read_from).lookup_transfers(&ids, &[]))
             }
@@ -76,10 +74,7 @@ impl Face {
     /// Reads something of one partition alone.
     fn list(&mut self) {
         let page = match self {
-            Self::Blocking(client) => {
-                client.read_from(ReadFrom::Any);
-                client.list_accounts(HOME, None, 10, &[])
-            }
+            Self::Blocking(client) => client.list_accounts(HOME, None, 10, &[]),
             Self::Tokio(runtime, client) => {
                 runtime.block_on(client.list_accounts(HOME, None, 10, &[]))
             }
@@ -90,7 +85,7 @@ impl Face {
     fn status(&mut self, id: u128) -> Option<Verdict> {
         let read = match self {
             Self::Blocking(client) => {
-                client.read_from(ReadFrom::Linearizable);
+                let client = client.reading(ReadFrom::Linearizable);
                 client.status(IdNamespace::Event, &[id], &[])
             }
             Self::Tokio(runtime, client) => {
@@ -113,7 +108,7 @@ impl Face {
         let next = match self {
             Self::Blocking(client) => {
                 let mut log = client.subscribe(HOME, Offset(from));
-                log.next(Duration::from_secs(20)).unwrap().unwrap().next_offset
+                log.next_within(Duration::from_secs(20)).unwrap().unwrap().next_offset
             }
             Self::Tokio(runtime, client) => {
                 let mut log = client.subscribe(HOME, Offset(from));
@@ -402,5 +397,31 @@ fn a_subscription_is_a_followers_and_survives_it() {
         for _ in 0..6 {
             assert_eq!(client.page(1), 2);
         }
+    });
+}
+
+#[test]
+fn all_partitions_are_asked_at_once() {
+    Face::each(|connect| {
+        let nodes = Fake::cluster(1);
+        let mut client = connect(config(&[&nodes[0]]));
+        // Nobody is answered before the last partition has been asked.
+        let together = Arc::new(Barrier::new(usize::from(PARTITIONS)));
+        nodes[0].node(|node| node.together = Some(together));
+        assert!(!client.knows(ReadFrom::Any, 1).unwrap());
+        assert_eq!(reads(&nodes), [usize::from(PARTITIONS)]);
+    });
+}
+
+#[test]
+fn a_subscription_that_is_dropped_ends_at_the_server_too() {
+    Face::each(|connect| {
+        let nodes = Fake::cluster(1);
+        let mut client = connect(config(&[&nodes[0]]));
+        client.submit(1).unwrap();
+        assert_eq!(client.page(0), 1);
+        // The log does not grow, so no page tells that nobody reads it.
+        assert_eq!(client.status(1), Some(Verdict::Ok));
+        assert_eq!(nodes[0].node(|node| node.unsubscribed), 1);
     });
 }

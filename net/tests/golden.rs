@@ -22,7 +22,7 @@ fn every_kind_has_the_bytes_it_always_had() {
         let frame = peek(&golden).unwrap().unwrap();
         kinds.insert(frame.kind.number());
     }
-    assert_eq!(kinds, Kind::ALL.iter().map(|kind| kind.number()).collect());
+    assert_eq!(kinds, Kind::all().map(Kind::number).collect());
 }
 
 #[test]

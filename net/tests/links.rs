@@ -452,9 +452,8 @@ fn what_is_for_the_named_node_goes_to_no_other() {
 fn an_open_outcome_is_asked_of_the_leader_linearizably() {
     let plan =
         operation::resolve(&info(), &WriteIds::of_records(HOME, &[(EventId(5), b"")])).unwrap();
-    let (calls, _) = plan.into_parts();
-    assert_eq!(calls.len(), 1);
-    for call in calls {
+    assert_eq!(plan.calls.len(), 1);
+    for call in plan.calls {
         assert_eq!((call.route, call.kind), (Route::Leader, Status::KIND));
         let status = open::<Status>(&call.frame[walengine_net::frame::HEADER_BYTES..]).unwrap();
         assert_eq!(status.freshness(), Freshness::Linearizable);

@@ -119,7 +119,7 @@ macro_rules! conversation {
 #[test]
 fn the_blocking_client_converses() {
     let fake = Fake::start();
-    let mut client = blocking::Client::connect(config(&fake)).unwrap();
+    let client = blocking::Client::connect(config(&fake)).unwrap();
     conversation!(client, sync);
 }
 
@@ -157,9 +157,9 @@ fn check_all(results: &[(usize, Submitted)], count: usize) {
 fn lost_replies_and_busy_servers_cost_nothing_but_time_blocking() {
     let fake = Fake::start();
     fake.mischief(|mischief| (mischief.drop_replies, mischief.busy) = (3, 5));
-    let mut client = blocking::Client::connect(config(&fake)).unwrap();
+    let client = blocking::Client::connect(config(&fake)).unwrap();
     let mut results = Vec::new();
-    client.submit_many(batches(40), 8, |index, result| results.push((index, result.unwrap())));
+    client.submit_pipelined(batches(40), 8, |index, result| results.push((index, result.unwrap())));
     check_all(&results, 40);
     assert!(fake.state.lock().unwrap().connections >= 4);
 }
@@ -182,7 +182,7 @@ fn an_answer_that_never_comes_is_asked_for_blocking() {
     let fake = Fake::start();
     fake.mischief(|mischief| mischief.swallow_replies = 1);
     let config = Config { deadline: Duration::from_millis(500), ..config(&fake) };
-    let mut client = blocking::Client::connect(config).unwrap();
+    let client = blocking::Client::connect(config).unwrap();
     let submitted = client.submit(home(7), &[transfer(7, 1).to_bytes()]).unwrap();
     let outcome = submitted.outcomes().next().unwrap();
     assert_eq!(
@@ -208,16 +208,16 @@ async fn an_answer_that_never_comes_is_asked_for_tokio() {
 #[test]
 fn a_subscription_goes_on_after_a_lost_connection_blocking() {
     let fake = Fake::start();
-    let mut client = blocking::Client::connect(config(&fake)).unwrap();
+    let client = blocking::Client::connect(config(&fake)).unwrap();
     client.submit(home(7), &batches(1)[0].events).unwrap();
     fake.mischief(|mischief| mischief.drop_after_page = 1);
     let mut log = client.subscribe(home(7), Offset(0));
-    let page = log.next(Duration::from_secs(10)).unwrap().unwrap();
+    let page = log.next_within(Duration::from_secs(10)).unwrap().unwrap();
     assert_eq!(page.next_offset, Offset(50));
-    assert_eq!(log.next(Duration::from_millis(50)).unwrap(), None);
+    assert_eq!(log.next_within(Duration::from_millis(50)).unwrap(), None);
     drop(log);
     client.submit(home(7), &batches(2)[1].events).unwrap();
-    let page = client.subscribe(home(7), Offset(50)).next(Duration::from_secs(10)).unwrap();
+    let page = client.subscribe(home(7), Offset(50)).next_within(Duration::from_secs(10)).unwrap();
     assert_eq!(page.unwrap().entries().count(), 1);
 }
 

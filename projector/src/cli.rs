@@ -6,6 +6,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
+use walengine_net::cli;
 use walengine_net::client::tokio::Client;
 use walengine_net::client::{ADDRESS_DEFAULT, Config as ClientConfig};
 use walengine_net::model::{Offset, PartitionId, Token};
@@ -21,12 +22,15 @@ use crate::rebuild;
 use crate::service::{self, Service, Signals};
 use crate::status;
 
+/// The program, in its messages.
+const NAME: &str = "walengine-projector";
+
 /// Keeps PostgreSQL exactly equal to walengine's log.
 ///
 /// Without a command it projects, from where it left off, until it is stopped. PostgreSQL is named
 /// by --postgres, or by the usual PG* variables, or started privately with --managed-postgres.
 #[derive(Debug, clap::Parser)]
-#[command(name = "walengine-projector", version, args_conflicts_with_subcommands = true)]
+#[command(name = NAME, version, args_conflicts_with_subcommands = true)]
 #[command(max_term_width = 100)]
 #[command(after_help = "Examples:\n  walengine-projector --managed-postgres ./postgres\n  \
     walengine-projector --postgres postgres://ledger@db.example/ledger --password-file /run/secret")]
@@ -126,33 +130,6 @@ struct WaitArguments {
     sides: Sides,
 }
 
-/// Reads the command line. Help and version are printed here; a mistake is told in one line, as all
-/// errors are, with what was probably meant.
-///
-/// # Errors
-/// The exit code, once all is said.
-pub fn arguments() -> Result<Arguments, ExitCode> {
-    use clap::Parser as _;
-    let error = match Arguments::try_parse() {
-        Ok(arguments) => return Ok(arguments),
-        Err(error) => error,
-    };
-    if !error.use_stderr() {
-        // Help that nobody reads is no failure.
-        let _ = error.print();
-        return Err(ExitCode::SUCCESS);
-    }
-    let said = error.to_string();
-    let told = said.lines().map(str::trim).filter(|line| {
-        let noise = ["Usage:", "walengine-projector ", "For more information"];
-        !line.is_empty() && !noise.iter().any(|start| line.starts_with(start))
-    });
-    let told = told.collect::<Vec<_>>().join(" ");
-    let told = told.trim_start_matches("error: ").replace(" tip: ", "; ");
-    eprintln!("walengine-projector: {told} (see --help)");
-    Err(ExitCode::from(Reason::Usage as u8))
-}
-
 /// Runs the command and gives the process's exit code; an error goes to stderr in one line.
 pub fn run(arguments: Arguments) -> ExitCode {
     let lines = tracing_subscriber::fmt().with_writer(std::io::stderr).with_target(false);
@@ -162,13 +139,7 @@ pub fn run(arguments: Arguments) -> ExitCode {
         Ok(runtime) => runtime.block_on(dispatch(arguments)),
         Err(error) => Err(Fatal::new(Reason::File, format!("cannot start threads: {error}"))),
     };
-    match result {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(Fatal { reason, message }) => {
-            eprintln!("walengine-projector: {message}");
-            ExitCode::from(reason as u8)
-        }
-    }
+    cli::end(NAME, result)
 }
 
 async fn dispatch(arguments: Arguments) -> Result<(), Fatal> {

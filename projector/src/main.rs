@@ -4,8 +4,5 @@
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    match walengine_projector::cli::arguments() {
-        Ok(arguments) => walengine_projector::cli::run(arguments),
-        Err(code) => code,
-    }
+    walengine_net::cli::arguments().map_or_else(|code| code, walengine_projector::cli::run)
 }

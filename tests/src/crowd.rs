@@ -108,7 +108,7 @@ impl Crowd {
     pub fn create_accounts(&self) -> Notes {
         let mut notes = self.notes();
         let events: Vec<_> = self.accounts.iter().map(Account::to_bytes).collect();
-        let mut client = self.client(END_WITHIN);
+        let client = self.client(END_WITHIN);
         notes.sends(&events);
         let submitted = client.submit(PartitionId(0), &events).unwrap();
         let outcomes: Vec<_> = submitted.outcomes().collect();
@@ -149,7 +149,7 @@ impl Crowd {
     fn write(&self, seed: u64) -> Notes {
         let (mut rng, mut notes) = (Rng::new(seed), self.notes());
         let mut writer = Writer::new(rng.next_u64(), &self.accounts);
-        let mut client = self.client(DEADLINE);
+        let client = self.client(DEADLINE);
         let mut reader = Asker::new(self, rng.next_u64());
         let mut again: Option<Vec<EventBytes>> = None;
         let mut end_by = None;

@@ -76,7 +76,7 @@ fn forge(dir: &Path, id: u128) {
 fn a_replica_with_another_history_stops_and_leaves_the_others_unharmed() {
     let mut nodes = Nodes::start("divergence", 3, |launch| launch);
     let config = Config { deadline: PATIENCE, ..Config::new(nodes.addresses()) };
-    let mut client = Client::connect(config).unwrap();
+    let client = Client::connect(config).unwrap();
     let accounts = accounts_of(PartitionId(0), 1);
     assert!(client.create_accounts(&accounts).unwrap().all_ok());
     let mut writer = Writer::new(11, &accounts);

@@ -48,7 +48,7 @@ impl Served {
     fn new(mut nodes: Nodes) -> Self {
         nodes.form(3);
         let config = Config { deadline: PATIENCE, ..Config::new(nodes.addresses()) };
-        let mut client = Client::connect(config).unwrap();
+        let client = Client::connect(config).unwrap();
         let accounts = accounts_of(PartitionId(0), 1);
         assert!(client.create_accounts(&accounts).unwrap().all_ok());
         let before = wait_until_well(&nodes);

@@ -33,7 +33,7 @@ fn a_new_node_copies_the_log_and_takes_a_dead_voters_place() {
     let mut nodes = Nodes::prepare("join", 3, 1, |launch, _| launch.set("--dead-after", "2"));
     nodes.form(3);
     let config = Config { deadline: PATIENCE, ..Config::new(nodes.addresses()) };
-    let mut client = Client::connect(config).unwrap();
+    let client = Client::connect(config).unwrap();
     let accounts = accounts_of(PartitionId(0), 1);
     assert!(client.create_accounts(&accounts).unwrap().all_ok());
     let mut writer = Writer::new(7, &accounts);

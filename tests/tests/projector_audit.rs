@@ -261,7 +261,7 @@ fn readers_read_and_change_nothing_and_wait_for_their_writes() {
     );
     assert_eq!(silent, "", "tables and columns without a comment");
 
-    let mut client = bench.server.client();
+    let client = bench.server.client();
     let partition = PartitionId(1);
     let mut mixed = Mixed::new(0x5eed_0500, partition, PARTITIONS);
     for round in 0..20 {

@@ -131,7 +131,7 @@ fn sql_shows_a_banks_balances_and_statements() {
     let arguments = ["import", file.to_str().unwrap(), "--create-accounts"];
     let output = run_command(Some(&server), dir.path(), &arguments);
     assert_eq!(output.status.code(), Some(0), "{}", String::from_utf8_lossy(&output.stderr));
-    let mut client = server.client();
+    let client = server.client();
     let ends: Vec<u64> = client
         .info()
         .clone()

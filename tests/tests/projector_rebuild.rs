@@ -23,7 +23,7 @@ const BATCHES: usize = 30;
 
 /// Loads until it is told to end.
 fn load(address: &str, seed: u64, ends: &AtomicBool) {
-    let mut client = Client::connect(Config::new(address)).unwrap();
+    let client = Client::connect(Config::new(address)).unwrap();
     let mut mixed = Mixed::new(seed, PARTITION, 1);
     client.submit(PARTITION, &mixed.accounts()).unwrap();
     while !ends.load(Ordering::Relaxed) {
@@ -107,7 +107,7 @@ fn a_rebuild_from_a_later_position_keeps_what_stands_before_it_and_proves_it() {
     let address = server.address().to_string();
     let projecting = Projecting::new(dir.path(), &address, &postgres.url());
     let mut projector = projecting.spawn();
-    let mut client = server.client();
+    let client = server.client();
     let mut mixed = Mixed::new(seed, PARTITION, 1);
     client.submit(PARTITION, &mixed.accounts()).unwrap();
     for _ in 0..BATCHES {

@@ -52,7 +52,7 @@ impl Bench {
     fn at(address: Ipv4Addr, dir: &TestDir, seed: u64, postgres: Postgres) -> Self {
         let launch = Launch::new(dir.path()).set("--partitions", "1");
         let server = launch.set("--listen", &format!("{address}:0")).serve();
-        let mut client = server.client();
+        let client = server.client();
         let mixed = Mixed::new(seed, PARTITION, 1);
         client.submit(PARTITION, &mixed.accounts()).unwrap();
         let projecting =
@@ -326,7 +326,7 @@ fn another_log_is_not_taken_for_the_one_that_the_database_is_derived_from() {
     assert!(line.contains("restored") && line.contains("rebuild"), "{line}");
 
     // It has grown past the database's position, with another history.
-    let mut client = server.client();
+    let client = server.client();
     let mut mixed = Mixed::new(0x5eed_0c01, PARTITION, 1);
     for _ in 0..4 {
         client.submit(PARTITION, &mixed.batch(500)).unwrap();

@@ -79,7 +79,7 @@ impl Rows {
     /// Reads a log whose first `accounts` records create accounts; it has `records` of them all.
     pub fn read(server: SocketAddr, accounts: u64, records: u64) -> Result<Self> {
         let what = "reading the log";
-        let mut client = Client::connect(Config::new(server.to_string())).during(what)?;
+        let client = Client::connect(Config::new(server.to_string())).during(what)?;
         let cluster = client.info().clone();
         let mut history = History::from(cluster.cluster, PARTITION, &Position::START);
         let mut builder = Builder::new(PARTITION, Position::START);

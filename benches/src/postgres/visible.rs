@@ -99,7 +99,7 @@ impl Bench {
 
 fn round(server: SocketAddr, database: &Database, time: Duration) -> Result<Round> {
     let (poller, waiter) = (Sql::connect(database)?, Sql::connect(database)?);
-    let mut client = Client::connect(Config::new(server.to_string())).during("connecting")?;
+    let client = Client::connect(Config::new(server.to_string())).during("connecting")?;
     // Past this offset nobody needs to ask; known when everything is sent.
     let end = &AtomicU64::new(u64::MAX);
     let (tokens_in, tokens) = channel();
@@ -107,7 +107,7 @@ fn round(server: SocketAddr, database: &Database, time: Duration) -> Result<Roun
         let polling = scope
             .spawn(move || poller.watch(POLL_EVERY, |next| Ok(next > end.load(Ordering::Relaxed))));
         let waiting = scope.spawn(move || wait_for_each(&waiter, &tokens));
-        let sent = send(&mut client, time, &tokens_in);
+        let sent = send(&client, time, &tokens_in);
         drop(tokens_in);
         // Without a last one the others end at once.
         let last = sent.as_ref().ok().and_then(|sent| sent.last()).map_or(0, |sent| sent.offset);
@@ -119,7 +119,7 @@ fn round(server: SocketAddr, database: &Database, time: Duration) -> Result<Roun
 }
 
 /// Sends a batch each interval, as if the answers took no time.
-fn send(client: &mut Client, time: Duration, tokens: &Sender<Token>) -> Result<Vec<Sent>> {
+fn send(client: &Client, time: Duration, tokens: &Sender<Token>) -> Result<Vec<Sent>> {
     let mut transfers = Transfers::between(ACCOUNTS, client.info().partitions);
     let start = Instant::now();
     let mut sent = Vec::new();

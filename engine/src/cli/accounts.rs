@@ -67,11 +67,11 @@ pub struct OneArguments {
 /// Prints all accounts, or those named in a file.
 pub fn run(arguments: &Arguments) -> Result<(), Fatal> {
     let names = arguments.from.as_ref().map(super::import::open_csv).transpose()?;
-    let mut client = arguments.asking.connect_to_read(&arguments.freshly)?;
+    let client = arguments.asking.connect_to_read(&arguments.freshly)?;
     let tokens = &arguments.freshly.at;
     let mut output = Output::new(arguments.asking.format, COLUMNS)?;
     match names {
-        None => all(&mut client, &mut output, tokens)?,
+        None => all(&client, &mut output, tokens)?,
         Some(mut reader) => {
             let book = Book(arguments.book);
             let mut missing = 0u64;
@@ -80,11 +80,11 @@ pub fn run(arguments: &Arguments) -> Result<(), Fatal> {
                 let record = record.map_err(|error| super::import::csv_failed(&error))?;
                 page.push(record.get(0).unwrap_or_default().to_owned());
                 if page.len() == LOOKUP_IDS_MAX {
-                    missing += named(&mut client, &mut output, book, &page, tokens)?;
+                    missing += named(&client, &mut output, book, &page, tokens)?;
                     page.clear();
                 }
             }
-            missing += named(&mut client, &mut output, book, &page, tokens)?;
+            missing += named(&client, &mut output, book, &page, tokens)?;
             output.flush()?;
             if missing > 0 {
                 let message = format!("{missing} names have no account in book {}", book.0);
@@ -97,7 +97,7 @@ pub fn run(arguments: &Arguments) -> Result<(), Fatal> {
 
 /// Prints one account, or says that there is none.
 pub fn run_one(arguments: &OneArguments) -> Result<(), Fatal> {
-    let mut client = arguments.asking.connect_to_read(&arguments.freshly)?;
+    let client = arguments.asking.connect_to_read(&arguments.freshly)?;
     let id = names::account_id(Book(arguments.book), &arguments.account);
     let found = client.lookup_accounts(&[id], &arguments.freshly.at)?;
     let Some(account) = found.into_iter().flatten().next() else {
@@ -110,7 +110,7 @@ pub fn run_one(arguments: &OneArguments) -> Result<(), Fatal> {
     output.flush()
 }
 
-fn all(client: &mut Client, output: &mut Output, tokens: &[Token]) -> Result<(), Fatal> {
+fn all(client: &Client, output: &mut Output, tokens: &[Token]) -> Result<(), Fatal> {
     let mut tokens = tokens.to_vec();
     for partition in client.info().partitions() {
         let mut after = None;
@@ -131,7 +131,7 @@ fn all(client: &mut Client, output: &mut Output, tokens: &[Token]) -> Result<(),
 
 /// Prints a row for each name; returns how many have no account.
 fn named(
-    client: &mut Client,
+    client: &Client,
     output: &mut Output,
     book: Book,
     names: &[String],

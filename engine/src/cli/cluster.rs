@@ -111,7 +111,7 @@ pub fn run(arguments: &Arguments) -> Result<(), Fatal> {
 }
 
 fn show(asking: &Asking) -> Result<(), Fatal> {
-    let mut client = asking.connect()?;
+    let client = asking.connect()?;
     let cluster = client.cluster_status()?;
     if asking.format == Format::Text {
         let id = client.info().cluster.0;
@@ -241,7 +241,7 @@ fn flat_rows(cluster: &ClusterReport) -> Vec<Vec<String>> {
 }
 
 fn transfer(arguments: &TransferArguments) -> Result<(), Fatal> {
-    let mut client = arguments.asking.connect()?;
+    let client = arguments.asking.connect()?;
     let partition = PartitionId(arguments.partition);
     let partitions = client.info().partitions;
     if partition.0 >= partitions {
@@ -255,7 +255,7 @@ fn transfer(arguments: &TransferArguments) -> Result<(), Fatal> {
 fn remove(arguments: &RemoveArguments) -> Result<(), Fatal> {
     let node = arguments.node;
     may_ask(arguments.yes)?;
-    let mut client = arguments.asking.connect()?;
+    let client = arguments.asking.connect()?;
     let cluster = client.cluster_status()?;
     let of_node = cluster.replicas.keys().filter(|(_, of)| *of == node);
     let partitions: Vec<PartitionId> = of_node.map(|(partition, _)| *partition).collect();
@@ -275,11 +275,11 @@ fn remove(arguments: &RemoveArguments) -> Result<(), Fatal> {
         partitions.len()
     );
     confirm(arguments.yes, &question, node)?;
-    remove_from(&mut client, node, &partitions)
+    remove_from(&client, node, &partitions)
 }
 
 /// One partition after the other; a refusal does not keep the others from being tried.
-fn remove_from(client: &mut Client, node: u64, from: &[PartitionId]) -> Result<(), Fatal> {
+fn remove_from(client: &Client, node: u64, from: &[PartitionId]) -> Result<(), Fatal> {
     let mut failed = Ok(());
     for &partition in from {
         let outcome = client.remove_node(partition, node)?;
@@ -296,7 +296,7 @@ pub fn run_leave(arguments: &LeaveArguments) -> Result<(), Fatal> {
         let message = format!("one node leaves at a time: name it alone, not {server}");
         return Err(Fatal::new(Reason::Usage, message));
     }
-    let mut client = arguments.asking.connect()?;
+    let client = arguments.asking.connect()?;
     let node = client.home_node()?;
     let question = format!("node {node} at {server} is to leave its cluster for good");
     confirm(arguments.yes, &question, node)?;

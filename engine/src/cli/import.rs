@@ -118,7 +118,7 @@ pub fn run(arguments: &Arguments) -> Result<(), Fatal> {
     let (mut reader, read, total) = open_counted(&arguments.file)?;
     let header = reader.headers().map_err(|error| csv_failed(&error))?.clone();
     let columns = Columns::find(&header)?;
-    let mut client = arguments.asking.connect()?;
+    let client = arguments.asking.connect()?;
     let interrupted = Arc::new(AtomicBool::new(false));
     for signal in [signal_hook::consts::SIGINT, signal_hook::consts::SIGTERM] {
         signal_hook::flag::register(signal, interrupted.clone()).map_err(|error| {
@@ -137,9 +137,9 @@ pub fn run(arguments: &Arguments) -> Result<(), Fatal> {
             break;
         }
         if arguments.create_accounts {
-            create_accounts(arguments, &mut client, &rows, &mut created, &mut summary)?;
+            create_accounts(arguments, &client, &rows, &mut created, &mut summary)?;
         }
-        submit(&mut client, &rows, &mut refused, &mut summary)?;
+        submit(&client, &rows, &mut refused, &mut summary)?;
         rows.clear();
         bar.set_position(read.load(Ordering::Relaxed).min(total));
         bar.set_message(rate(summary.rows, started.elapsed()));
@@ -320,7 +320,7 @@ fn unreadable(
 
 fn create_accounts(
     arguments: &Arguments,
-    client: &mut Client,
+    client: &Client,
     rows: &[Row],
     created: &mut HashSet<AccountId>,
     summary: &mut Summary,
@@ -352,7 +352,7 @@ fn create_accounts(
 }
 
 fn submit(
-    client: &mut Client,
+    client: &Client,
     rows: &[Row],
     refused: &mut RefusedFile,
     summary: &mut Summary,

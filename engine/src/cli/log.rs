@@ -76,7 +76,7 @@ pub struct TransferArguments {
 
 /// Prints the log.
 pub fn run(arguments: &Arguments) -> Result<(), Fatal> {
-    let mut client = arguments.asking.connect_to_read(&arguments.freshly)?;
+    let client = arguments.asking.connect_to_read(&arguments.freshly)?;
     let partition = PartitionId(arguments.partition);
     let partitions = client.info().partitions;
     if partition.0 >= partitions {
@@ -90,7 +90,7 @@ pub fn run(arguments: &Arguments) -> Result<(), Fatal> {
         left: arguments.limit.unwrap_or(u64::MAX),
     };
     if arguments.follow {
-        return follow(&mut client, &mut printer);
+        return follow(&client, &mut printer);
     }
     let mut tokens = arguments.freshly.at.clone();
     while printer.left > 0 {
@@ -105,10 +105,10 @@ pub fn run(arguments: &Arguments) -> Result<(), Fatal> {
     printer.output.flush()
 }
 
-fn follow(client: &mut Client, printer: &mut Printer) -> Result<(), Fatal> {
+fn follow(client: &Client, printer: &mut Printer) -> Result<(), Fatal> {
     let mut subscription = client.subscribe(printer.partition, printer.from);
     while printer.left > 0 {
-        if let Some(page) = subscription.next(FOLLOW_WAIT)? {
+        if let Some(page) = subscription.next_within(FOLLOW_WAIT)? {
             printer.page(&page)?;
         }
         printer.output.flush()?;
@@ -118,7 +118,7 @@ fn follow(client: &mut Client, printer: &mut Printer) -> Result<(), Fatal> {
 
 /// Prints one event, or says that there is none.
 pub fn run_transfer(arguments: &TransferArguments) -> Result<(), Fatal> {
-    let mut client = arguments.asking.connect_to_read(&arguments.freshly)?;
+    let client = arguments.asking.connect_to_read(&arguments.freshly)?;
     let id = names::event_id(&arguments.transfer);
     let found = client.lookup_transfers(&[id], &arguments.freshly.at)?;
     let Some(found) = found.into_iter().flatten().next() else {

@@ -15,22 +15,26 @@ use tracing::Level;
 use tracing_subscriber::filter::Targets;
 use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::util::SubscriberInitExt as _;
+use walengine_net::cli;
 use walengine_net::client::blocking::Client;
-use walengine_net::client::{ClientError, Config as ClientConfig, ReadFrom};
+use walengine_net::client::{Config as ClientConfig, ReadFrom};
 use walengine_net::model::{Offset, PartitionId, Token};
 
 use crate::config::{ADDRESS_DEFAULT, Config, ServeOptions};
 use crate::data_dir;
-use crate::fatal::{Fatal, Reason};
+use crate::fatal::Fatal;
 use crate::node;
 use crate::os;
 use output::Format;
+
+/// The program, in its messages.
+const NAME: &str = "walengine";
 
 /// A distributed write-ahead log for a ledger of money transactions.
 ///
 /// Without a command it serves; the commands ask a running server, or look at files.
 #[derive(Debug, clap::Parser)]
-#[command(name = "walengine", version, args_conflicts_with_subcommands = true)]
+#[command(name = NAME, version, args_conflicts_with_subcommands = true)]
 #[command(max_term_width = 100)]
 pub struct Arguments {
     #[command(flatten)]
@@ -105,33 +109,6 @@ enum Command {
     Dump(verify::DumpArguments),
 }
 
-/// Reads the command line. Help and version are printed here; a mistake is told in one line, as all
-/// errors are, with what was probably meant.
-///
-/// # Errors
-/// The exit code, once all is said.
-pub fn arguments() -> Result<Arguments, ExitCode> {
-    use clap::Parser;
-    let error = match Arguments::try_parse() {
-        Ok(arguments) => return Ok(arguments),
-        Err(error) => error,
-    };
-    if !error.use_stderr() {
-        // Help that nobody reads is no failure.
-        let _ = error.print();
-        return Err(ExitCode::SUCCESS);
-    }
-    let said = error.to_string();
-    let told = said.lines().map(str::trim).filter(|line| {
-        let noise = ["Usage:", "walengine ", "For more information"];
-        !line.is_empty() && !noise.iter().any(|start| line.starts_with(start))
-    });
-    let told = told.collect::<Vec<_>>().join(" ");
-    let told = told.trim_start_matches("error: ").replace(" tip: ", "; ");
-    eprintln!("walengine: {told} (see --help)");
-    Err(ExitCode::from(Reason::Usage as u8))
-}
-
 /// Runs the command and gives the process's exit code; an error goes to stderr in one line.
 pub fn run(arguments: Arguments) -> ExitCode {
     if arguments.command.is_some() {
@@ -151,13 +128,7 @@ pub fn run(arguments: Arguments) -> ExitCode {
         Some(Command::Verify(arguments)) => verify::run(&arguments),
         Some(Command::Dump(arguments)) => verify::run_dump(&arguments),
     };
-    match result {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(Fatal { reason, message }) => {
-            eprintln!("walengine: {message}");
-            ExitCode::from(reason as u8)
-        }
-    }
+    cli::end(NAME, result)
 }
 
 impl ServeArguments {
@@ -181,11 +152,8 @@ impl Asking {
     }
 
     fn connect_to_read(&self, freshly: &Freshly) -> Result<Client, Fatal> {
-        let mut client = self.connect()?;
-        if freshly.linearizable {
-            client.read_from(ReadFrom::Linearizable);
-        }
-        Ok(client)
+        let client = self.connect()?;
+        Ok(if freshly.linearizable { client.reading(ReadFrom::Linearizable) } else { client })
     }
 }
 
@@ -198,12 +166,6 @@ fn seen(tokens: &mut Vec<Token>, client: &Client, partition: PartitionId, next_o
     };
     tokens.retain(|known| !is_covered(known));
     tokens.push(seen);
-}
-
-impl From<ClientError> for Fatal {
-    fn from(error: ClientError) -> Self {
-        Self::new(Reason::Server, error.to_string())
-    }
 }
 
 fn serve(arguments: ServeArguments) -> Result<(), Fatal> {

@@ -17,7 +17,7 @@ pub struct Arguments {
 
 /// Prints the server's account of itself. Each shard tells of its own partitions, so all are asked.
 pub fn run(arguments: &Arguments) -> Result<(), Fatal> {
-    let mut client = arguments.asking.connect()?;
+    let client = arguments.asking.connect()?;
     let info = client.info().clone();
     let mut rows = BTreeMap::new();
     for partition in info.partitions() {

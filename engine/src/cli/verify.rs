@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use walengine_net::cli;
 use walengine_net::entry::decode_entry;
 use walengine_net::model::PartitionId;
 
@@ -49,7 +50,7 @@ pub fn run(arguments: &Arguments) -> Result<(), Fatal> {
     for number in 0..superblock.partitions {
         let task = partition(dir.clone(), superblock, PartitionId(number));
         if let Err(fatal) = on_executor(task)? {
-            eprintln!("walengine: {fatal}");
+            cli::print(super::NAME, &fatal);
             worst = worst.or(Some(fatal));
         }
     }

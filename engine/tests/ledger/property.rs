@@ -297,6 +297,6 @@ fn a_million_random_events_are_decided_as_the_model_says() {
     }
     println!("{events} events, {snapshots} snapshots, {undone} times undone");
     assert!(events >= 1_000_000 && snapshots > 100 && undone > 1000);
-    let missing: Vec<_> = Verdict::ALL.iter().filter(|verdict| !seen.contains(verdict)).collect();
+    let missing: Vec<_> = Verdict::all().filter(|verdict| !seen.contains(verdict)).collect();
     assert!(missing.is_empty(), "never occurred: {missing:?}");
 }

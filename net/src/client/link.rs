@@ -128,6 +128,12 @@ impl<T> Link<T> {
         self.has_given_up
     }
 
+    /// The error of a connection that was taken and then not greeted.
+    pub fn not_greeted(&self) -> ClientError {
+        let reason = "it took the connection, but did not greet".to_owned();
+        ClientError::Unreachable { address: self.address.clone(), reason }
+    }
+
     /// The node has greeted.
     pub fn is_ready(&self) -> bool {
         self.session.is_ready()
@@ -388,9 +394,7 @@ impl<T> Link<T> {
             if now < self.greeted_by {
                 return Ok(());
             }
-            let reason = "it took the connection, but did not greet".to_owned();
-            let address = self.address.clone();
-            return Err(self.fail(now, ClientError::Unreachable { address, reason }));
+            return Err(self.fail(now, self.not_greeted()));
         }
         if !self.session.has_elsewhere() {
             return Ok(());

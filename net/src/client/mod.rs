@@ -17,6 +17,7 @@ mod chance;
 pub mod directory;
 mod error;
 pub mod link;
+mod methods;
 pub mod operation;
 pub mod session;
 pub mod shared;

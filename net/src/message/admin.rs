@@ -1,6 +1,7 @@
 //! Requests of operators: move a leadership, remove a node, leave. Each is answered with an
 //! [`AdminReply`] of its own kind.
 
+use num_enum::TryFromPrimitive;
 use rkyv::with::InlineAsBox;
 
 use super::{Message, MessageError, NO_NODE, at_most};
@@ -32,7 +33,7 @@ pub struct Leave {
 }
 
 /// What came of an operator's request.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, TryFromPrimitive)]
 #[repr(u8)]
 pub enum AdminState {
     /// It is so now.
@@ -43,15 +44,6 @@ pub enum AdminState {
     Unchanged = 2,
     /// It would do harm, or can't be. Nothing was changed; the message says why.
     Refused = 3,
-}
-
-impl AdminState {
-    /// State of this number.
-    pub fn from_number(number: u8) -> Option<Self> {
-        [Self::Done, Self::Started, Self::Unchanged, Self::Refused]
-            .get(usize::from(number))
-            .copied()
-    }
 }
 
 /// Answer to [`TransferLeadership`], [`RemoveNode`] and [`Leave`].
@@ -104,9 +96,9 @@ impl Message for AdminReply<'_> {
 
     fn check(view: &Self::View) -> Result<(), MessageError> {
         at_most("the message", view.message.len(), ERROR_TEXT_BYTES_MAX)?;
-        match AdminState::from_number(view.state) {
-            Some(_) => Ok(()),
-            None => Err(MessageError::Contradiction("an answer in no such state")),
+        match AdminState::try_from(view.state) {
+            Ok(_) => Ok(()),
+            Err(_) => Err(MessageError::Contradiction("an answer in no such state")),
         }
     }
 }
@@ -128,6 +120,6 @@ impl ArchivedTransferLeadership {
 impl ArchivedAdminReply<'_> {
     /// What came of it. What is not known counts as refused; opening has refused it before.
     pub fn state(&self) -> AdminState {
-        AdminState::from_number(self.state).unwrap_or(AdminState::Refused)
+        AdminState::try_from(self.state).unwrap_or(AdminState::Refused)
     }
 }

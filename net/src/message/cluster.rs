@@ -1,5 +1,6 @@
 //! The cluster as one node sees it: nodes, groups and how far each replica is.
 
+use num_enum::TryFromPrimitive;
 use rkyv::with::InlineAsBox;
 
 use super::{Message, MessageError, at_most, label};
@@ -17,7 +18,7 @@ pub struct ClusterStatus {
 }
 
 /// How a node is, as gossip has it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, TryFromPrimitive)]
 #[repr(u8)]
 pub enum NodeHealth {
     /// It answers.
@@ -31,11 +32,6 @@ pub enum NodeHealth {
 }
 
 impl NodeHealth {
-    /// Health of this number.
-    pub fn from_number(number: u8) -> Option<Self> {
-        [Self::Alive, Self::Suspect, Self::Dead, Self::Left].get(usize::from(number)).copied()
-    }
-
     /// Name for people, in lower case.
     pub fn name(self) -> &'static str {
         match self {
@@ -48,7 +44,7 @@ impl NodeHealth {
 }
 
 /// What a replica is in its group.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, TryFromPrimitive)]
 #[repr(u8)]
 pub enum ReplicaRole {
     /// Counts for a majority, and may lead.
@@ -58,11 +54,6 @@ pub enum ReplicaRole {
 }
 
 impl ReplicaRole {
-    /// Role of this number.
-    pub fn from_number(number: u8) -> Option<Self> {
-        [Self::Voter, Self::Learner].get(usize::from(number)).copied()
-    }
-
     /// Name for people, in lower case.
     pub fn name(self) -> &'static str {
         match self {
@@ -167,11 +158,11 @@ impl Message for ClusterStatusReply<'_> {
             label("a client address", &row.client_address)?;
             label("a peer address", &row.peer_address)?;
             label("a version", &row.version)?;
-            if row.node.to_native() == NO_NODE || NodeHealth::from_number(row.state).is_none() {
+            if row.node.to_native() == NO_NODE || NodeHealth::try_from(row.state).is_err() {
                 return Err(MessageError::Contradiction("a node without an id, or no such state"));
             }
         }
-        if view.replicas.iter().any(|row| ReplicaRole::from_number(row.role).is_none()) {
+        if view.replicas.iter().any(|row| ReplicaRole::try_from(row.role).is_err()) {
             return Err(MessageError::Contradiction("a replica in no such role"));
         }
         if ascending(&view.nodes, |row| row.node.to_native())
@@ -192,13 +183,13 @@ fn ascending<R, K: Ord>(rows: &[R], key: impl Fn(&R) -> K) -> bool {
 impl ArchivedNodeRow<'_> {
     /// How the node is. What is not known counts as alive; opening has refused it before.
     pub fn health(&self) -> NodeHealth {
-        NodeHealth::from_number(self.state).unwrap_or(NodeHealth::Alive)
+        NodeHealth::try_from(self.state).unwrap_or(NodeHealth::Alive)
     }
 }
 
 impl ArchivedReplicaRow {
     /// What the replica is. What is not known counts as learner; opening has refused it before.
     pub fn role(&self) -> ReplicaRole {
-        ReplicaRole::from_number(self.role).unwrap_or(ReplicaRole::Learner)
+        ReplicaRole::try_from(self.role).unwrap_or(ReplicaRole::Learner)
     }
 }

@@ -1,103 +1,96 @@
 //! The answer to a request that failed. Business refusals are verdicts and never come this way.
 
+use num_enum::TryFromPrimitive;
 use rkyv::with::InlineAsBox;
 
 use super::{Message, MessageError, at_most, label};
 use crate::frame::Kind;
 use crate::limits::ERROR_TEXT_BYTES_MAX;
 
-macro_rules! codes {
-    ($($(#[$doc:meta])* $variant:ident = $number:literal $name:literal $changed:ident $retry:ident,)*) => {
-        /// Why a request failed. Says two things besides: whether anything may have been changed,
-        /// and whether the same bytes may help when they are sent again.
-        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-        #[repr(u16)]
-        pub enum ErrorCode {
-            $($(#[$doc])* $variant = $number,)*
-        }
-
-        impl ErrorCode {
-            /// Every code, in order of number.
-            pub const ALL: &[Self] = &[$(Self::$variant,)*];
-
-            /// Code of this number; `None` if a newer version sent it.
-            pub fn from_number(number: u16) -> Option<Self> {
-                match number {
-                    $($number => Some(Self::$variant),)*
-                    _ => None,
-                }
-            }
-
-            /// Stable name in `snake_case`.
-            pub fn name(self) -> &'static str {
-                match self {
-                    $(Self::$variant => $name,)*
-                }
-            }
-
-            /// The request may have taken effect nevertheless: ask for the ids' verdicts, or send
-            /// the same bytes again.
-            pub fn may_have_changed(self) -> bool {
-                match self {
-                    $(Self::$variant => codes!(@ $changed),)*
-                }
-            }
-
-            /// Sending the same bytes again, here or where the answer points, may succeed.
-            pub fn may_retry(self) -> bool {
-                match self {
-                    $(Self::$variant => codes!(@ $retry),)*
-                }
-            }
-        }
-    };
-    (@ unchanged) => { false };
-    (@ unknown) => { true };
-    (@ retry) => { true };
-    (@ final) => { false };
-}
-
-codes! {
+/// Why a request failed, and whether anything may have been changed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, TryFromPrimitive)]
+#[repr(u16)]
+pub enum ErrorCode {
     /// A queue is full. Nothing was changed; come back after `retry_after_millis`.
-    Busy = 1 "busy" unchanged retry,
+    Busy = 1,
     /// Another node leads the partition; `leader` says which if it is known. Nothing was changed.
-    NotLeader = 2 "not_leader" unchanged retry,
+    NotLeader = 2,
     /// The body is not what its kind says. Nothing was changed; the sender is at fault.
-    Malformed = 3 "malformed" unchanged final,
+    Malformed = 3,
     /// Body or list past a limit. Nothing was changed; send smaller batches.
-    TooLarge = 4 "too_large" unchanged final,
+    TooLarge = 4,
     /// The protocol version is not spoken here. Nothing was changed; the connection is closed.
-    UnsupportedVersion = 5 "unsupported_version" unchanged final,
+    UnsupportedVersion = 5,
     /// No such kind of request. Nothing was changed.
-    UnknownKind = 6 "unknown_kind" unchanged final,
+    UnknownKind = 6,
     /// The connection was opened for another partition, or not opened by a `Hello`. Nothing was
     /// changed; open one for this partition.
-    WrongPartition = 7 "wrong_partition" unchanged final,
+    WrongPartition = 7,
     /// The cluster has no such partition. Nothing was changed.
-    NoSuchPartition = 8 "no_such_partition" unchanged final,
+    NoSuchPartition = 8,
     /// The deadline passed before the answer was there. A write may have taken effect.
-    DeadlineExceeded = 9 "deadline_exceeded" unknown retry,
+    DeadlineExceeded = 9,
     /// The disk is nearly full. Nothing was changed; writes are taken again when there is room.
-    StorageFull = 10 "storage_full" unchanged retry,
+    StorageFull = 10,
     /// The shard has stopped; the message says why. A write may have taken effect.
-    Stopped = 11 "stopped" unknown final,
+    Stopped = 11,
     /// The state does not include the wanted offset yet. Nothing was changed.
-    NotYet = 12 "not_yet" unchanged retry,
+    NotYet = 12,
     /// The server ends. A write may have taken effect; another node, or this one later, takes it.
-    ShuttingDown = 13 "shutting_down" unknown retry,
+    ShuttingDown = 13,
     /// What was asked for is damaged on this server's disk. Nothing was changed.
-    Corrupt = 14 "corrupt" unchanged final,
+    Corrupt = 14,
     /// The server is at fault. A write may have taken effect.
-    Internal = 15 "internal" unknown final,
+    Internal = 15,
     /// Leadership ended before the outcome was known. A write may have taken effect: ask for the
     /// ids' verdicts where the partition is led now, or send the same bytes again.
-    LeadershipLost = 16 "leadership_lost" unknown retry,
+    LeadershipLost = 16,
 }
 
 impl ErrorCode {
+    /// Code of this number; `None` if a newer version sent it.
+    pub fn from_number(number: u16) -> Option<Self> {
+        Self::try_from(number).ok()
+    }
+
     /// The number in the body.
     pub fn number(self) -> u16 {
         self as u16
+    }
+
+    /// Stable name in `snake_case`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Busy => "busy",
+            Self::NotLeader => "not_leader",
+            Self::Malformed => "malformed",
+            Self::TooLarge => "too_large",
+            Self::UnsupportedVersion => "unsupported_version",
+            Self::UnknownKind => "unknown_kind",
+            Self::WrongPartition => "wrong_partition",
+            Self::NoSuchPartition => "no_such_partition",
+            Self::DeadlineExceeded => "deadline_exceeded",
+            Self::StorageFull => "storage_full",
+            Self::Stopped => "stopped",
+            Self::NotYet => "not_yet",
+            Self::ShuttingDown => "shutting_down",
+            Self::Corrupt => "corrupt",
+            Self::Internal => "internal",
+            Self::LeadershipLost => "leadership_lost",
+        }
+    }
+
+    /// The request may have taken effect all the same: ask for the ids' verdicts, or send the same
+    /// bytes again.
+    pub fn may_have_changed(self) -> bool {
+        matches!(
+            self,
+            Self::DeadlineExceeded
+                | Self::Stopped
+                | Self::ShuttingDown
+                | Self::Internal
+                | Self::LeadershipLost
+        )
     }
 }
 

@@ -3,6 +3,7 @@
 //! Every read says what it asks of the state ([`super::Freshness`]). Every answer says which
 //! offset it reflects.
 
+use num_enum::TryFromPrimitive;
 use rkyv::with::InlineAsBox;
 
 use super::{Message, MessageError, at_most};
@@ -96,7 +97,7 @@ pub struct LookupTransfersReply<'a> {
 }
 
 /// Which ids are meant: accounts and events are named apart.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, TryFromPrimitive)]
 #[repr(u8)]
 pub enum IdNamespace {
     /// Transfers, guards, closes and opaque records.
@@ -108,11 +109,7 @@ pub enum IdNamespace {
 impl IdNamespace {
     /// Namespace of this number.
     pub fn from_number(number: u8) -> Option<Self> {
-        match number {
-            0 => Some(Self::Event),
-            1 => Some(Self::Account),
-            _ => None,
-        }
+        Self::try_from(number).ok()
     }
 }
 

@@ -4,6 +4,8 @@
 //! `timestamp` (120), little-endian. Bits 12–15 of `flags` are the kind, so that a batch is an
 //! array of equal cells. FORMAT.md, section 3, has the tables.
 
+use num_enum::TryFromPrimitive;
+
 use super::ids::{AccountId, Amount, Code, EventId, LedgerId, Offset, Timestamp};
 
 /// Size of every event in bytes.
@@ -21,7 +23,7 @@ const FLAGS_MASK: u16 = (1 << KIND_SHIFT) - 1;
 pub const FLAG_LINKED: u16 = 1;
 
 /// What an event asks for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, TryFromPrimitive)]
 #[repr(u8)]
 pub enum EventKind {
     /// Move money, reserve it, or resolve a reservation.
@@ -261,14 +263,8 @@ pub fn event_id(bytes: &EventBytes) -> u128 {
 
 /// Kind of an event; `Err` holds the unknown number.
 pub fn event_kind(bytes: &EventBytes) -> Result<EventKind, u8> {
-    match (u16_at(bytes, 118) >> KIND_SHIFT) as u8 {
-        0 => Ok(EventKind::Transfer),
-        1 => Ok(EventKind::Account),
-        2 => Ok(EventKind::Guard),
-        3 => Ok(EventKind::Expire),
-        4 => Ok(EventKind::Close),
-        unknown => Err(unknown),
-    }
+    let number = (u16_at(bytes, 118) >> KIND_SHIFT) as u8;
+    EventKind::try_from(number).map_err(|unknown| unknown.number)
 }
 
 /// Flags of an event without its kind.

@@ -5,7 +5,7 @@
 use std::collections::HashMap;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Barrier, Mutex};
 use std::time::Duration;
 
 use walengine_net::entry::{ChainHash, EntryKind, EntryMeta, EventsBody};
@@ -71,6 +71,10 @@ pub struct Node {
     pub hint: Option<String>,
     /// Does not know `ClusterStatus`.
     pub is_old: bool,
+    /// Answers reads only once as many partitions have been asked.
+    pub together: Option<Arc<Barrier>>,
+    /// Subscriptions that were ended.
+    pub unsubscribed: usize,
     pub connections: usize,
     pub writes: usize,
     pub reads: usize,
@@ -155,6 +159,10 @@ impl Fake {
         let (mut buffer, mut chunk) = (Vec::new(), vec![0; 1 << 16]);
         while !self.node(|node| node.health == Health::Down) {
             while let Some(frame) = peek(&buffer).unwrap() {
+                let together = self.node(|node| node.together.clone());
+                if let (Kind::LookupTransfers, Some(together)) = (frame.kind, together) {
+                    together.wait();
+                }
                 let mut out = Vec::new();
                 let goes_on = self.answer(&frame, &mut out);
                 let bytes = frame.frame_bytes();
@@ -237,6 +245,10 @@ impl Fake {
                     state.leader = None;
                     return false;
                 }
+            }
+            Kind::Unsubscribe => {
+                node.unsubscribed += 1;
+                partition.read(frame, head, out);
             }
             Kind::Subscribe => {
                 partition.read(frame, head, out);

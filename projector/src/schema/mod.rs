@@ -150,9 +150,9 @@ async fn migrate(
 
 /// Verdicts that this program knows; a newer one adds its own.
 async fn name_verdicts(client: &Client) -> Result<(), Trouble> {
-    let numbers: Vec<i16> = Verdict::ALL.iter().map(|verdict| verdict.number().into()).collect();
-    let names: Vec<&str> = Verdict::ALL.iter().map(|verdict| verdict.name()).collect();
-    let reasons: Vec<&str> = Verdict::ALL.iter().map(|verdict| verdict.meaning()).collect();
+    let numbers: Vec<i16> = Verdict::all().map(|verdict| verdict.number().into()).collect();
+    let names: Vec<&str> = Verdict::all().map(Verdict::name).collect();
+    let reasons: Vec<&str> = Verdict::all().map(Verdict::meaning).collect();
     let insert = "INSERT INTO verdicts SELECT * FROM unnest($1::smallint[], $2::text[], $3::text[])
                   ON CONFLICT (number) DO NOTHING";
     within(client.execute(insert, &[&numbers, &names, &reasons])).await?;

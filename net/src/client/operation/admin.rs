@@ -9,8 +9,8 @@ use crate::message::{
 };
 use crate::model::{Offset, PartitionId};
 
-use super::super::ClientError;
 use super::super::directory::Route;
+use super::super::{ClientError, ClusterInfo};
 use super::{Plan, call, first};
 
 /// The server's account of itself. `None` for the partition: about the whole node.
@@ -191,15 +191,27 @@ pub fn unasked_leaders(views: &[ClusterView]) -> Vec<PartitionId> {
     merged.groups.keys().copied().filter(is_unasked).collect()
 }
 
-/// What a node knows of the cluster, by the shard that serves `partition`.
-pub fn cluster_status(
-    partition: PartitionId,
-    route: Route,
-) -> Result<Plan<ClusterView>, ClientError> {
-    let request = call(partition, route, &ClusterStatus::default())?;
-    Ok(Plan::new(vec![request], |answers| {
-        Ok(ClusterView::from(open::<ClusterStatusReply>(first(&answers)?)?))
-    }))
+fn view(answer: &[u8]) -> Result<ClusterView, ClientError> {
+    Ok(ClusterView::from(open::<ClusterStatusReply>(answer)?))
+}
+
+/// The cluster as the caller's node knows it, one view from each of its shards.
+pub fn home_views(info: &ClusterInfo) -> Result<Plan<Vec<ClusterView>>, ClientError> {
+    let ask = |partition| call(partition, Route::Home, &ClusterStatus::default());
+    let calls = info.partitions().map(ask).collect::<Result<_, _>>()?;
+    Ok(Plan::new(calls, |answers| answers.iter().map(|answer| view(answer)).collect()))
+}
+
+/// The cluster as the partition's leader knows it.
+pub fn leader_view(partition: PartitionId) -> Result<Plan<ClusterView>, ClientError> {
+    let request = call(partition, Route::Leader, &ClusterStatus::default())?;
+    Ok(Plan::new(vec![request], |answers| view(first(&answers)?)))
+}
+
+/// The id of the caller's node.
+pub fn home_node() -> Result<Plan<u64>, ClientError> {
+    let request = call(PartitionId(0), Route::Home, &ClusterStatus::default())?;
+    Ok(Plan::new(vec![request], |answers| Ok(view(first(&answers)?)?.node)))
 }
 
 fn administer<M: Message>(

@@ -14,8 +14,8 @@ use super::{ClientError, ClusterInfo};
 
 pub use admin::{
     AdminOutcome, ClusterReport, ClusterView, GroupReport, NodeReport, ReplicaReport, ServerReport,
-    cluster_status, leave, merge_views, remove_node, server_status, transfer_leadership,
-    unasked_leaders,
+    home_node, home_views, leader_view, leave, merge_views, remove_node, server_status,
+    transfer_leadership, unasked_leaders,
 };
 pub use read::{
     AccountsPage, EventDecision, IdVerdict, Page, Reading, list_accounts, lookup_accounts,
@@ -41,11 +41,15 @@ pub struct Call {
 /// A request's answer, kept: the kind is the one that the request is answered with.
 pub type Answer = Vec<u8>;
 
-/// Requests, and what makes one result of their answers, which are given in the same order.
+/// Makes one result of the answers to a plan's calls, given in the order of the calls.
+pub type Finish<R> = Box<dyn FnOnce(Vec<Answer>) -> Result<R, ClientError> + Send>;
+
+/// An operation: the requests to send, and how to read their answers.
 pub struct Plan<R> {
-    /// To be sent at once, in this order.
+    /// Sent at once, in this order.
     pub calls: Vec<Call>,
-    finish: Box<dyn FnOnce(Vec<Answer>) -> Result<R, ClientError> + Send>,
+    /// Reads the answers.
+    pub finish: Finish<R>,
 }
 
 impl<R> Plan<R> {
@@ -54,13 +58,6 @@ impl<R> Plan<R> {
         finish: impl FnOnce(Vec<Answer>) -> Result<R, ClientError> + Send + 'static,
     ) -> Self {
         Self { calls, finish: Box::new(finish) }
-    }
-
-    /// Takes the bodies of the answers apart from the calls, once these are sent.
-    pub fn into_parts(
-        self,
-    ) -> (Vec<Call>, impl FnOnce(Vec<Answer>) -> Result<R, ClientError> + Send) {
-        (self.calls, self.finish)
     }
 }
 

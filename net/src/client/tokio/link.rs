@@ -1,5 +1,5 @@
-//! The task that owns one connection: moves bytes and commands between the socket, the [`Link`] and
-//! those who wait. Ends when the last handle is gone.
+//! The task of one connection. Moves bytes and commands between the socket, the [`Link`] and the
+//! callers that wait. Ends with the last handle.
 
 use std::convert::Infallible;
 use std::io::ErrorKind;
@@ -22,15 +22,17 @@ use super::Common;
 
 /// What handles ask of a link.
 pub(super) enum Command {
-    /// Say when the connection is open, or that it can't be.
-    Greet(oneshot::Sender<Result<(), ClientError>>),
+    /// Say when the connection is open, or why it is not by the deadline.
+    Greet { deadline: Duration, waiter: oneshot::Sender<Result<(), ClientError>> },
     /// Send a request.
     Call { kind: Kind, frame: Vec<u8>, deadline: Duration, waiter: Waiter },
     /// Give a subscription more credit.
     Credit { request: RequestId, bytes: u64 },
+    /// End the subscriptions whose receiver is closed.
+    Unsubscribe,
 }
 
-/// Who waits for a request.
+/// The caller that waits for a request.
 pub(super) enum Waiter {
     Once(oneshot::Sender<Result<Answer, ClientError>>),
     /// Bounded by the credit of the subscription.
@@ -66,7 +68,10 @@ pub(super) struct LinkTask {
     common: Arc<Common>,
     inbox: mpsc::Receiver<Command>,
     link: Link<Waiter>,
-    greeters: Vec<oneshot::Sender<Result<(), ClientError>>>,
+    /// Callers that wait for the connection to open, each with its deadline.
+    greeters: Vec<(Duration, oneshot::Sender<Result<(), ClientError>>)>,
+    /// Subscriptions that have been taken; some may have ended.
+    streams: Vec<RequestId>,
 }
 
 impl LinkTask {
@@ -77,7 +82,7 @@ impl LinkTask {
         inbox: mpsc::Receiver<Command>,
     ) -> Self {
         let link = Link::new(common.shared.clone(), partition, lane);
-        Self { common, inbox, link, greeters: Vec::new() }
+        Self { common, inbox, link, greeters: Vec::new(), streams: Vec::new() }
     }
 
     pub(super) async fn run(mut self) {
@@ -92,6 +97,12 @@ impl LinkTask {
             }
             self.tell();
         }
+    }
+
+    /// When to look at deadlines and silence again.
+    fn wake_at(&self) -> Instant {
+        let greet_by = self.greeters.iter().map(|&(deadline, _)| deadline);
+        self.instant(greet_by.chain(self.link.wake_at()).min().unwrap_or(Duration::MAX))
     }
 
     fn instant(&self, time: Duration) -> Instant {
@@ -134,7 +145,7 @@ impl LinkTask {
         let mut future = std::pin::pin!(future);
         loop {
             self.check()?;
-            let wake_at = self.instant(self.link.wake_at().unwrap_or(Duration::MAX));
+            let wake_at = self.wake_at();
             ::tokio::select! {
                 output = &mut future => return Ok(output),
                 command = self.inbox.recv(), if !self.link.is_full() => {
@@ -172,7 +183,7 @@ impl LinkTask {
                 ::tokio::task::yield_now().await;
                 continue;
             }
-            let wake_at = self.instant(self.link.wake_at().unwrap_or(Duration::MAX));
+            let wake_at = self.wake_at();
             if timer.deadline() != wake_at {
                 timer.as_mut().reset(wake_at);
             }
@@ -235,17 +246,31 @@ impl LinkTask {
         let now = self.common.now();
         let refreshed = self.link.refresh(now);
         match command {
-            Command::Greet(greeter) => self.greeters.push(greeter),
+            Command::Greet { deadline, waiter } => self.greeters.push((deadline, waiter)),
+            Command::Unsubscribe => self.unsubscribe(),
             Command::Credit { request, bytes } => self.link.credit(request, bytes),
             Command::Call { kind, frame, deadline, waiter } => {
-                self.link.take(now, kind, frame, deadline, waiter);
+                let request = self.link.take(now, kind, frame, deadline, waiter);
+                self.streams.extend(request.filter(|_| kind == Kind::Subscribe));
             }
         }
         self.tell();
         Ok(refreshed?)
     }
 
-    /// Tells those who wait what has happened. Who no longer waits does not want to know.
+    /// Ends the subscriptions that nobody reads any more.
+    fn unsubscribe(&mut self) {
+        let Self { link, streams, .. } = self;
+        streams.retain(|&request| match link.context(request) {
+            Some(Waiter::Stream(sender)) if sender.is_closed() => {
+                link.forget(request);
+                false
+            }
+            context => context.is_some(),
+        });
+    }
+
+    /// Tells the callers what has happened; one that has stopped waiting is not told.
     fn tell(&mut self) {
         while let Some(event) = self.link.next_event() {
             match event {
@@ -270,16 +295,22 @@ impl LinkTask {
                 }
             }
         }
-        if self.greeters.is_empty() {
-            return;
-        }
-        let greeting = match self.link.trouble() {
-            _ if self.link.is_ready() => Ok(()),
-            Some(trouble) if self.link.has_given_up() => Err(trouble.clone()),
-            _ => return,
-        };
-        for greeter in self.greeters.drain(..) {
-            drop(greeter.send(greeting.clone()));
+        self.tell_greeters();
+    }
+
+    fn tell_greeters(&mut self) {
+        let (now, link) = (self.common.now(), &self.link);
+        for (deadline, waiter) in std::mem::take(&mut self.greeters) {
+            let greeting = match link.trouble() {
+                _ if link.is_ready() => Ok(()),
+                Some(trouble) if link.has_given_up() || deadline <= now => Err(trouble.clone()),
+                None if deadline <= now => Err(link.not_greeted()),
+                _ => {
+                    self.greeters.push((deadline, waiter));
+                    continue;
+                }
+            };
+            drop(waiter.send(greeting));
         }
     }
 }

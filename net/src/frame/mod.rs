@@ -3,14 +3,18 @@
 //! 32 bytes of header and an rkyv body. Layout: PROTOCOL.md, section 2. A frame is parsed straight
 //! out of the receive buffer, and written, body and all, into a buffer that is used again.
 
+mod kind;
+
 use rkyv::api::serialize_using;
 use rkyv::rancor::Failure;
 use rkyv::ser::{Serializer, allocator::ArenaHandle};
 use rkyv::util::with_arena;
 
-use crate::limits::{BODY_BYTES_MAX, PAGE_BODY_BYTES_MAX};
+use crate::limits::BODY_BYTES_MAX;
 use crate::message::Message;
 use crate::model::PartitionId;
+
+pub use kind::Kind;
 
 /// Size of the header in bytes.
 pub const HEADER_BYTES: usize = 32;
@@ -25,127 +29,10 @@ pub const CONNECTION: RequestId = RequestId(0);
 
 const CRC_AT: usize = 4;
 const CRC_END: usize = 8;
-const REPLY_BIT: u16 = 0x80;
 
 /// Names a request on its connection; chosen by the client, 1 and up, not used twice.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct RequestId(pub u64);
-
-macro_rules! kinds {
-    ($($(#[$doc:meta])* $variant:ident = $number:literal,)*) => {
-        /// What a frame's body is. A reply has the number of its request plus 128.
-        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-        #[repr(u16)]
-        pub enum Kind {
-            $($(#[$doc])* $variant = $number,)*
-        }
-
-        impl Kind {
-            /// Every kind, in order of number.
-            pub const ALL: &[Self] = &[$(Self::$variant,)*];
-
-            /// Kind of this number; `None` if this version does not know it.
-            pub const fn from_number(number: u16) -> Option<Self> {
-                match number {
-                    $($number => Some(Self::$variant),)*
-                    _ => None,
-                }
-            }
-        }
-    };
-}
-
-kinds! {
-    /// First request of every connection: [`crate::message::Hello`].
-    Hello = 1,
-    /// A batch of events: [`crate::message::Submit`].
-    Submit = 2,
-    /// A batch of opaque records: [`crate::message::Append`].
-    Append = 3,
-    /// Accounts by id: [`crate::message::LookupAccounts`].
-    LookupAccounts = 4,
-    /// Accounts, all: [`crate::message::ListAccounts`].
-    ListAccounts = 5,
-    /// Events by id: [`crate::message::LookupTransfers`].
-    LookupTransfers = 6,
-    /// Verdicts by id: [`crate::message::Status`].
-    Status = 7,
-    /// A page of the log: [`crate::message::ReadLog`].
-    ReadLog = 8,
-    /// The log as it grows: [`crate::message::Subscribe`].
-    Subscribe = 9,
-    /// More credit for a subscription: [`crate::message::Credit`]; has no answer of its own.
-    Credit = 10,
-    /// End of a subscription: [`crate::message::Unsubscribe`].
-    Unsubscribe = 11,
-    /// The server's account of itself: [`crate::message::ServerStatus`].
-    ServerStatus = 12,
-    /// The cluster as a node sees it: [`crate::message::ClusterStatus`].
-    ClusterStatus = 13,
-    /// Another voter is to lead: [`crate::message::TransferLeadership`].
-    TransferLeadership = 14,
-    /// A node is to leave the group: [`crate::message::RemoveNode`].
-    RemoveNode = 15,
-    /// The node is to leave the cluster: [`crate::message::Leave`].
-    Leave = 16,
-    /// Answer to [`Kind::Hello`].
-    HelloReply = 129,
-    /// Answer to [`Kind::Submit`]: [`crate::message::SubmitReply`].
-    SubmitReply = 130,
-    /// Answer to [`Kind::Append`]: a [`crate::message::SubmitReply`] too.
-    AppendReply = 131,
-    /// Answer to [`Kind::LookupAccounts`].
-    LookupAccountsReply = 132,
-    /// Answer to [`Kind::ListAccounts`].
-    ListAccountsReply = 133,
-    /// Answer to [`Kind::LookupTransfers`].
-    LookupTransfersReply = 134,
-    /// Answer to [`Kind::Status`].
-    StatusReply = 135,
-    /// Answer to [`Kind::ReadLog`]: a [`crate::message::LogPage`].
-    LogPage = 136,
-    /// One of the answers to [`Kind::Subscribe`]: a [`crate::message::LogPage`] too.
-    Feed = 137,
-    /// Answer to [`Kind::Unsubscribe`], and the subscription's last.
-    UnsubscribeReply = 139,
-    /// Answer to [`Kind::ServerStatus`].
-    ServerStatusReply = 140,
-    /// Answer to [`Kind::ClusterStatus`].
-    ClusterStatusReply = 141,
-    /// Answer to [`Kind::TransferLeadership`]: a [`crate::message::AdminReply`].
-    TransferLeadershipReply = 142,
-    /// Answer to [`Kind::RemoveNode`]: a [`crate::message::AdminReply`] too.
-    RemoveNodeReply = 143,
-    /// Answer to [`Kind::Leave`]: a [`crate::message::AdminReply`] too.
-    LeaveReply = 144,
-    /// Answer to any request that failed: [`crate::message::ErrorReply`].
-    Error = 255,
-}
-
-impl Kind {
-    /// The number in the header.
-    pub const fn number(self) -> u16 {
-        self as u16
-    }
-
-    /// Goes from server to client.
-    pub const fn is_reply(self) -> bool {
-        self.number() & REPLY_BIT != 0
-    }
-
-    /// Kind of the answer if all goes well; `None` for replies and for [`Kind::Credit`].
-    pub const fn reply(self) -> Option<Self> {
-        if self.is_reply() { None } else { Self::from_number(self.number() | REPLY_BIT) }
-    }
-
-    /// Largest body in bytes.
-    pub const fn body_bytes_max(self) -> usize {
-        match self {
-            Self::LogPage | Self::Feed => PAGE_BODY_BYTES_MAX,
-            _ => BODY_BYTES_MAX,
-        }
-    }
-}
 
 /// What a sender says about a frame; length and checksum come from the body.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

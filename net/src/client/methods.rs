@@ -1,0 +1,276 @@
+//! Every method of the clients that asks a server for something, written once.
+//!
+//! [`methods`] hands the table to a face. [`tokio`](super::tokio) takes it as it stands;
+//! [`blocking`](super::blocking) makes a function of each method that waits for its end. What a
+//! method asks, and what the answers mean, is an [`operation`](super::operation).
+
+macro_rules! methods {
+    ($face:ident) => { $face! {
+
+impl Client {
+    /// Submits one batch to one partition. Sent again with the same ids when a connection is
+    /// lost; a repeat gets the first verdict.
+    pub async fn submit(
+        &self,
+        partition: PartitionId,
+        events: &[EventBytes],
+    ) -> Result<Submitted, ClientError> {
+        let plan = operation::submit(self.info(), partition, events)?;
+        self.write(plan, || WriteIds::of_events(partition, events)).await
+    }
+
+    /// Submits events of any partitions, and any number of them. They are split at partitions and
+    /// limits, never inside a chain, and the batches are sent at once. An error says nothing about
+    /// the other batches.
+    pub async fn submit_all(&self, events: &[EventBytes]) -> Result<Submitted, ClientError> {
+        let split = operation::split_by_partition(self.info(), events)?;
+        let mut results = vec![Submitted::default(); split.batches.len()];
+        let mut failed = None;
+        let batches = split.batches.iter().cloned();
+        let done = |index: usize, result| match result {
+            Ok(result) => results[index] = result,
+            Err(error) => failed = Some(error),
+        };
+        self.submit_pipelined(batches, PIPELINE_DEPTH_DEFAULT, done).await;
+        match failed {
+            Some(error) => Err(error),
+            None => Ok(operation::merge(&split, &results)),
+        }
+    }
+
+    /// Creates accounts. An account that exists with the same fields is a repeat.
+    pub async fn create_accounts(&self, accounts: &[Account]) -> Result<Submitted, ClientError> {
+        let events: Vec<_> = accounts.iter().map(Account::to_bytes).collect();
+        self.submit_all(&events).await
+    }
+
+    /// Submits many batches with up to `depth` in flight, and calls `done` for each in order.
+    /// Batches of a partition are decided in order, unless the server was busy in between.
+    pub async fn submit_pipelined(
+        &self,
+        batches: impl IntoIterator<Item = Batch>,
+        depth: usize,
+        done: impl FnMut(usize, Result<Submitted, ClientError>),
+    ) {
+        let mut done = done;
+        let mut flying = VecDeque::new();
+        for (index, batch) in batches.into_iter().enumerate() {
+            if flying.len() >= depth.max(1)
+                && let Some((index, batch, flight)) = flying.pop_front()
+            {
+                done(index, self.land_batch(&batch, flight).await);
+            }
+            let flight = self.launch_batch(&batch).await;
+            flying.push_back((index, batch, flight));
+        }
+        for (index, batch, flight) in flying {
+            done(index, self.land_batch(&batch, flight).await);
+        }
+    }
+
+    /// Appends opaque records to one partition. With `expected`, the first must get that offset,
+    /// the second the next, and so on.
+    pub async fn append_records(
+        &self,
+        partition: PartitionId,
+        records: &[(EventId, &[u8])],
+        expected: Option<Offset>,
+    ) -> Result<Submitted, ClientError> {
+        let plan = operation::append_records(self.info(), partition, records, expected)?;
+        self.write(plan, || WriteIds::of_records(partition, records)).await
+    }
+
+    /// Accounts by id, in the order of `ids`. The state includes `tokens`.
+    pub async fn lookup_accounts(
+        &self,
+        ids: &[AccountId],
+        tokens: &[Token],
+    ) -> Result<Vec<Option<Account>>, ClientError> {
+        self.run(operation::lookup_accounts(self.info(), ids, self.wants(tokens))?).await
+    }
+
+    /// Transfers, guards and closes by id, in the order of `ids`. Asks every partition.
+    pub async fn lookup_transfers(
+        &self,
+        ids: &[EventId],
+        tokens: &[Token],
+    ) -> Result<Vec<Option<EventDecision>>, ClientError> {
+        self.run(operation::lookup_transfers(self.info(), ids, self.wants(tokens))?).await
+    }
+
+    /// Verdicts by id, in the order of `ids`. `None` says that the node which answered does not
+    /// know the id. It may have been decided all the same: a linearizable read tells.
+    pub async fn status(
+        &self,
+        namespace: IdNamespace,
+        ids: &[u128],
+        tokens: &[Token],
+    ) -> Result<Vec<Option<IdVerdict>>, ClientError> {
+        self.run(operation::status(self.info(), namespace, ids, self.wants(tokens))?).await
+    }
+
+    /// A page of a partition's accounts. `after` is `None` for the first page.
+    pub async fn list_accounts(
+        &self,
+        partition: PartitionId,
+        after: Option<u64>,
+        limit: usize,
+        tokens: &[Token],
+    ) -> Result<AccountsPage, ClientError> {
+        let reading = self.wants(tokens);
+        self.run(operation::list_accounts(self.info(), partition, after, limit, reading)?).await
+    }
+
+    /// A page of a partition's log: the entry that holds `from`, and those after it.
+    pub async fn read_log(
+        &self,
+        partition: PartitionId,
+        from: Offset,
+        bytes_max: usize,
+        tokens: &[Token],
+    ) -> Result<Page, ClientError> {
+        let reading = self.wants(tokens);
+        self.run(operation::read_log(self.info(), partition, from, bytes_max, reading)?).await
+    }
+
+    /// What the server reports of itself, from the shard that serves `partition`.
+    pub async fn server_status(&self, partition: PartitionId) -> Result<ServerReport, ClientError> {
+        self.run(operation::server_status(partition)?).await
+    }
+
+    /// The cluster as the caller's node and all leaders report it. Fails only if that node does
+    /// not answer.
+    pub async fn cluster_status(&self) -> Result<ClusterReport, ClientError> {
+        let mut views = self.run(operation::home_views(self.info())?).await?;
+        let wait = CLUSTER_STATUS_WAIT.min(self.deadline());
+        let mut flights = Vec::new();
+        for partition in operation::unasked_leaders(&views) {
+            flights.extend(self.launch(operation::leader_view(partition)?, wait).await);
+        }
+        for flight in flights {
+            views.extend(flight.land().await);
+        }
+        Ok(operation::merge_views(&views))
+    }
+
+    /// Asks the partition's leader to hand leadership to `to`, or to the node that it prefers.
+    pub async fn transfer_leadership(
+        &self,
+        partition: PartitionId,
+        to: Option<u64>,
+    ) -> Result<AdminOutcome, ClientError> {
+        self.run(operation::transfer_leadership(partition, to)?).await
+    }
+
+    /// Asks the partition's leader to remove a node's replica from the group.
+    pub async fn remove_node(
+        &self,
+        partition: PartitionId,
+        node: u64,
+    ) -> Result<AdminOutcome, ClientError> {
+        self.run(operation::remove_node(partition, node)?).await
+    }
+
+    /// Asks the caller's node to leave the cluster. Refused if its id is not `node`.
+    pub async fn leave(&self, node: u64) -> Result<AdminOutcome, ClientError> {
+        self.run(operation::leave(node)?).await
+    }
+
+    /// The id of the node at the caller's address.
+    pub async fn home_node(&self) -> Result<u64, ClientError> {
+        self.run(operation::home_node()?).await
+    }
+}
+
+impl Subscription {
+    /// Waits for the next page; for ever if the log does not grow.
+    #[allow(clippy::should_implement_trait, reason = "an error ends no iteration")]
+    pub async fn next(&mut self) -> Result<Page, ClientError> {
+        self.next_page().await
+    }
+
+    /// Waits for the next page, at most for `wait`. `None` if the log did not grow.
+    pub async fn next_within(&mut self, wait: Duration) -> Result<Option<Page>, ClientError> {
+        match timeout(wait, self.next_page()).await {
+            Ok(page) => page.map(Some),
+            Err(_) => Ok(None),
+        }
+    }
+}
+
+    }};
+}
+
+pub(super) use methods;
+
+/// The two faces are the same: this does not compile if one lacks a row of the table or gives it
+/// another signature, and the test looks at what stands beside the table.
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use crate::client::{
+        AccountsPage, AdminOutcome, Batch, ClientError, ClusterReport, EventDecision, IdVerdict,
+        Page, ServerReport, Submitted, blocking, tokio as on_tokio,
+    };
+    use crate::message::IdNamespace;
+    use crate::model::{Account, AccountId, EventBytes, EventId, Offset, PartitionId, Token};
+
+    macro_rules! calls {
+        ($(impl $type:ident {
+            $(
+                $(#[$attribute:meta])*
+                pub async fn $name:ident(
+                    &$($receiver:ident)+ $(, $argument:ident: $class:ty)* $(,)?
+                ) $(-> $output:ty)? $body:block
+            )*
+        })*) => {
+            mod of_tokio {
+                use super::*;
+                $($(
+                    pub async fn $name(face: &mut on_tokio::$type, $($argument: $class),*) $(-> $output)? {
+                        face.$name($($argument),*).await
+                    }
+                )*)*
+            }
+            mod of_blocking {
+                use super::*;
+                $($(
+                    pub fn $name(face: &mut blocking::$type, $($argument: $class),*) $(-> $output)? {
+                        face.$name($($argument),*)
+                    }
+                )*)*
+            }
+        };
+    }
+
+    #[expect(dead_code, reason = "that it compiles is the test")]
+    mod rows {
+        use super::*;
+        super::super::methods!(calls);
+    }
+
+    /// Signatures of public functions in a source file, without `async`, in order of name.
+    fn signatures(source: &str) -> Vec<String> {
+        let starts = source.match_indices("\n    pub ").map(|(at, _)| at);
+        let signature = |at: usize| {
+            let words: Vec<_> = source[at..].split_whitespace().collect();
+            let words = words.into_iter().take_while(|&word| word != "{");
+            words.filter(|&word| word != "async").collect::<Vec<_>>().join(" ")
+        };
+        let mut signatures: Vec<_> = starts.map(signature).collect();
+        signatures.sort_unstable();
+        signatures
+    }
+
+    #[test]
+    fn the_faces_are_the_same_beside_the_table() {
+        let on_tokio = signatures(include_str!("tokio.rs"));
+        assert_eq!(on_tokio, signatures(include_str!("blocking.rs")));
+        let names = ["connect", "info", "next_offset", "reading", "subscribe"];
+        assert_eq!(on_tokio.len(), names.len(), "a method that asks belongs into the table");
+        for (signature, name) in on_tokio.iter().zip(names) {
+            assert!(signature.starts_with(&format!("pub fn {name}(")), "{signature}");
+        }
+    }
+}
