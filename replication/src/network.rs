@@ -141,19 +141,14 @@ impl<T: Transport> RaftNetworkV2<Types> for Peer<T> {
 
     async fn full_snapshot(
         &mut self,
-        vote: Vote,
-        snapshot: RaftSnapshot,
-        cancel: impl Future<Output = ReplicationClosed> + 'static,
-        option: RPCOption,
+        _vote: Vote,
+        _snapshot: RaftSnapshot,
+        _cancel: impl Future<Output = ReplicationClosed> + 'static,
+        _option: RPCOption,
     ) -> Result<SnapshotResponse<Types>, StreamingError<Types>> {
-        let request = Request::Snapshot(vote, snapshot);
-        let sent = async {
-            match self.call(RPCTypes::InstallSnapshot, option.hard_ttl(), request).await? {
-                Response::Snapshot(response) => Ok(response),
-                _ => Err(other_answer().into()),
-            }
-        };
-        futures_lite::future::or(sent, async { Err(cancel.await.into()) }).await
+        // The log is never purged, so openraft has no reason to ask for it.
+        let why = "snapshots are not sent: a new replica copies the log";
+        Err(Unreachable::from_string(why).into())
     }
 
     async fn transfer_leader(

@@ -27,10 +27,6 @@ where
             let answered = raft.handle_transfer_leader(rpc).await;
             Response::TransferLeader(answered.map_err(|error| stopped(&error))?)
         }
-        Request::Snapshot(vote, snapshot) => {
-            let answered = raft.install_full_snapshot(vote, snapshot).await;
-            Response::Snapshot(answered.map_err(|error| stopped(&error))?)
-        }
     })
 }
 

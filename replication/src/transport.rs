@@ -5,11 +5,11 @@ use std::future::Future;
 
 use openraft::alias::{MpscReceiverOf, MpscSenderOf};
 use openraft::raft::{
-    AppendEntriesRequest, AppendEntriesResponse, SnapshotResponse, StreamAppendResult,
-    TransferLeaderRequest, TransferLeaderResponse, VoteRequest, VoteResponse,
+    AppendEntriesRequest, AppendEntriesResponse, StreamAppendResult, TransferLeaderRequest,
+    TransferLeaderResponse, VoteRequest, VoteResponse,
 };
 
-use crate::types::{Member, NodeId, RaftSnapshot, Types, Vote};
+use crate::types::{Member, NodeId, Types};
 
 /// What is asked of a peer and answered once.
 #[derive(Clone, Debug)]
@@ -22,8 +22,6 @@ pub enum Request {
     PreVote(VoteRequest<Types>),
     /// To become leader.
     TransferLeader(TransferLeaderRequest<Types>),
-    /// To take a snapshot from the leader of this vote.
-    Snapshot(Vote, RaftSnapshot),
 }
 
 /// Answer to the [`Request`] of the same name.
@@ -34,7 +32,6 @@ pub enum Response {
     Vote(VoteResponse<Types>),
     PreVote(VoteResponse<Types>),
     TransferLeader(TransferLeaderResponse<Types>),
-    Snapshot(SnapshotResponse<Types>),
 }
 
 /// Why there is no answer. Whether the peer has done what it was asked is unknown.

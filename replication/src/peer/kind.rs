@@ -1,38 +1,20 @@
 //! Kinds of frames, their numbers and their limits.
 
+use num_enum::TryFromPrimitive;
+
 use super::limits::{
     APPEND_BODY_BYTES_MAX, CONTROL_BODY_BYTES_MAX, HELLO_BODY_BYTES_MAX, LOG_PAGE_BYTES_MAX,
-    LOG_PAGE_HEAD_BYTES, PEER_BIT, REPLY_BIT, SNAPSHOT_CHUNK_BYTES_MAX, SNAPSHOT_CHUNK_HEAD_BYTES,
+    LOG_PAGE_HEAD_BYTES, PEER_BIT,
 };
 
-macro_rules! kinds {
-    ($($(#[$doc:meta])* $variant:ident = $number:literal,)*) => {
-        /// What a frame's body is. An answer has the number of its request plus 128.
-        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-        #[repr(u16)]
-        pub enum Kind {
-            $($(#[$doc])* $variant = $number,)*
-        }
-
-        impl Kind {
-            /// Every kind, in order of number.
-            pub const ALL: &[Self] = &[$(Self::$variant,)*];
-
-            /// Kind of this number; `None` if this version does not know it.
-            pub const fn from_number(number: u16) -> Option<Self> {
-                match number {
-                    $($number => Some(Self::$variant),)*
-                    _ => None,
-                }
-            }
-        }
-    };
-}
-
-kinds! {
+/// What a frame's body is. An answer has the number of its request plus 128. The numbers that are
+/// reserved are listed in PEER.md, section 4.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, TryFromPrimitive)]
+#[repr(u16)]
+pub enum Kind {
     /// First frame of every connection: [`super::Hello`].
     Hello = 0x8001,
-    /// Entries for a follower, or none to be heard.
+    /// Entries for a follower, or a heartbeat without any.
     Append = 0x8002,
     /// A candidate asks for a vote.
     Vote = 0x8003,
@@ -40,12 +22,6 @@ kinds! {
     PreVote = 0x8004,
     /// A leader hands over.
     TransferLeader = 0x8005,
-    /// A snapshot starts: [`super::SnapshotBegin`]. Answered only if it fails.
-    SnapshotBegin = 0x8006,
-    /// A piece of it: [`super::SnapshotChunk`]. Answered only if it fails.
-    SnapshotChunk = 0x8007,
-    /// It is complete: [`super::SnapshotEnd`].
-    SnapshotEnd = 0x8008,
     /// A new replica copies the log: [`super::LogRead`].
     LogRead = 0x8009,
     /// Answer to [`Kind::Hello`]: [`super::HelloReply`].
@@ -58,28 +34,38 @@ kinds! {
     PreVoteReply = 0x8084,
     /// Answer to [`Kind::TransferLeader`].
     TransferLeaderReply = 0x8085,
-    /// Answer to [`Kind::SnapshotEnd`], and to the whole snapshot.
-    SnapshotReply = 0x8088,
     /// Answer to [`Kind::LogRead`]: [`super::LogPage`].
     LogPage = 0x8089,
-    /// Answer to anything that failed: [`super::PeerError`].
+    /// Answer to any request that failed: [`super::PeerError`].
     Error = 0x80ff,
 }
 
 impl Kind {
+    /// Every kind, in order of number.
+    pub const ALL: &[Self] = &[
+        Self::Hello,
+        Self::Append,
+        Self::Vote,
+        Self::PreVote,
+        Self::TransferLeader,
+        Self::LogRead,
+        Self::HelloReply,
+        Self::AppendReply,
+        Self::VoteReply,
+        Self::PreVoteReply,
+        Self::TransferLeaderReply,
+        Self::LogPage,
+        Self::Error,
+    ];
+
     /// The number in the header.
     pub const fn number(self) -> u16 {
         self as u16
     }
 
-    /// Goes back to the node that dialled.
-    pub const fn is_reply(self) -> bool {
-        self.number() & REPLY_BIT != 0
-    }
-
-    /// Kind of the answer if all goes well; `None` for answers and for what has none of its own.
-    pub const fn reply(self) -> Option<Self> {
-        if self.is_reply() { None } else { Self::from_number(self.number() | REPLY_BIT) }
+    /// Kind of this number; `None` if this version does not know it.
+    pub fn from_number(number: u16) -> Option<Self> {
+        Self::try_from(number).ok()
     }
 
     /// Largest body in bytes.
@@ -88,7 +74,6 @@ impl Kind {
             Self::Hello | Self::HelloReply => HELLO_BODY_BYTES_MAX,
             Self::Append => APPEND_BODY_BYTES_MAX,
             Self::LogPage => LOG_PAGE_HEAD_BYTES + LOG_PAGE_BYTES_MAX,
-            Self::SnapshotChunk => SNAPSHOT_CHUNK_HEAD_BYTES + SNAPSHOT_CHUNK_BYTES_MAX,
             _ => CONTROL_BODY_BYTES_MAX,
         }
     }
@@ -97,7 +82,20 @@ impl Kind {
 const _: () = {
     let mut at = 0;
     while at < Kind::ALL.len() {
-        assert!(Kind::ALL[at].number() & PEER_BIT != 0);
+        let number = Kind::ALL[at].number();
+        assert!(number & PEER_BIT != 0);
+        assert!(at == 0 || Kind::ALL[at - 1].number() < number);
         at += 1;
     }
 };
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_list_of_kinds_holds_every_number_that_is_known() {
+        let known: Vec<_> = (0..=u16::MAX).filter_map(Kind::from_number).collect();
+        assert_eq!(known, Kind::ALL);
+    }
+}

@@ -18,7 +18,7 @@ pub const PEER_BIT: u16 = 0x8000;
 
 /// Largest body of a [`super::Kind::Hello`] and its answer in bytes: what a stranger may send.
 pub const HELLO_BODY_BYTES_MAX: usize = 64;
-/// Largest body in bytes of all that carries neither entries nor pieces of a snapshot.
+/// Largest body in bytes of all that carries no entries.
 pub const CONTROL_BODY_BYTES_MAX: usize = 32 << 10;
 /// Largest body of a frame with entries in bytes.
 pub const APPEND_BODY_BYTES_MAX: usize = 4 << 20;
@@ -30,8 +30,6 @@ pub const BODY_BYTES_MAX: usize = APPEND_BODY_BYTES_MAX;
 pub const READ_BYTES_MAX: usize = 1 << 20;
 /// Entries in one frame.
 pub const APPEND_ENTRIES_MAX: usize = 2 * READ_BYTES_MAX / entry::HEADER_BYTES;
-/// Largest piece of a snapshot in bytes.
-pub const SNAPSHOT_CHUNK_BYTES_MAX: usize = 1 << 20;
 /// Largest page of the log in bytes: as much as is read at once, and one entry more.
 pub const LOG_PAGE_BYTES_MAX: usize = READ_BYTES_MAX + entry::HEADER_BYTES + entry::BODY_BYTES_MAX;
 /// Bytes of a [`super::PeerError`]'s text.
@@ -54,8 +52,6 @@ pub const BATCH_HEAD_BYTES: usize = ENTRY_BYTES_MIN + 8 + 8 + 8 + 4 + 4;
 pub const ENTRY_BYTES_MAX: usize = BATCH_HEAD_BYTES + entry::BODY_BYTES_MAX;
 /// A page of the log but for its entries: vote, committed index.
 pub const LOG_PAGE_HEAD_BYTES: usize = VOTE_BYTES + 8;
-/// A piece of a snapshot but for its bytes: sequence number.
-pub const SNAPSHOT_CHUNK_HEAD_BYTES: usize = 8;
 
 const _: () = {
     // Any one entry can be sent, and whatever a leader reads within its bounds.
@@ -69,8 +65,8 @@ const _: () = {
     assert!(APPEND_BODY_BYTES_MAX >= limits::BODY_BYTES_MAX);
     assert!(APPEND_BODY_BYTES_MAX >= limits::PAGE_BODY_BYTES_MAX);
     assert!(LOG_PAGE_HEAD_BYTES + LOG_PAGE_BYTES_MAX <= BODY_BYTES_MAX);
-    assert!(SNAPSHOT_CHUNK_HEAD_BYTES + SNAPSHOT_CHUNK_BYTES_MAX <= BODY_BYTES_MAX);
-    assert!(VOTE_BYTES + 2 * LOG_ID_BYTES_MAX + 4 + MEMBERSHIP_BYTES_MAX <= CONTROL_BODY_BYTES_MAX);
+    // Requests for votes, transfers and their answers.
+    assert!(2 * (VOTE_BYTES + LOG_ID_BYTES_MAX + 8) <= CONTROL_BODY_BYTES_MAX);
     assert!(2 + 4 + 2 + ERROR_TEXT_BYTES_MAX <= CONTROL_BODY_BYTES_MAX);
     assert!(ERROR_TEXT_BYTES_MAX <= u16::MAX as usize);
     assert!(HELLO_BODY_BYTES_MAX <= CONTROL_BODY_BYTES_MAX);

@@ -1,8 +1,8 @@
 //! Everything that replicas say to each other, and its body.
 
 use openraft::raft::{
-    AppendEntriesRequest, SnapshotResponse, StreamAppendResult, TransferLeaderRequest,
-    TransferLeaderResponse, VoteRequest, VoteResponse,
+    AppendEntriesRequest, StreamAppendResult, TransferLeaderRequest, TransferLeaderResponse,
+    VoteRequest, VoteResponse,
 };
 
 use super::bytes::Reader;
@@ -11,8 +11,7 @@ use super::hello::{Hello, HelloReply};
 use super::kind::Kind;
 use super::log_page::{LogPage, LogRead};
 use super::peer_error::PeerError;
-use super::snapshot::{SnapshotBegin, SnapshotChunk, SnapshotEnd};
-use super::{append, election, hello, log_page, peer_error, raft, snapshot};
+use super::{append, election, hello, log_page, peer_error};
 use crate::types::Types;
 
 /// One message; a variant for each [`Kind`].
@@ -38,14 +37,6 @@ pub enum Message {
     TransferLeader(TransferLeaderRequest<Types>),
     /// See [`Kind::TransferLeaderReply`].
     TransferLeaderReply(TransferLeaderResponse<Types>),
-    /// See [`Kind::SnapshotBegin`].
-    SnapshotBegin(SnapshotBegin),
-    /// See [`Kind::SnapshotChunk`].
-    SnapshotChunk(SnapshotChunk),
-    /// See [`Kind::SnapshotEnd`].
-    SnapshotEnd(SnapshotEnd),
-    /// See [`Kind::SnapshotReply`].
-    SnapshotReply(SnapshotResponse<Types>),
     /// See [`Kind::LogRead`].
     LogRead(LogRead),
     /// See [`Kind::LogPage`].
@@ -68,10 +59,6 @@ impl Message {
             Self::PreVoteReply(_) => Kind::PreVoteReply,
             Self::TransferLeader(_) => Kind::TransferLeader,
             Self::TransferLeaderReply(_) => Kind::TransferLeaderReply,
-            Self::SnapshotBegin(_) => Kind::SnapshotBegin,
-            Self::SnapshotChunk(_) => Kind::SnapshotChunk,
-            Self::SnapshotEnd(_) => Kind::SnapshotEnd,
-            Self::SnapshotReply(_) => Kind::SnapshotReply,
             Self::LogRead(_) => Kind::LogRead,
             Self::LogPage(_) => Kind::LogPage,
             Self::Error(_) => Kind::Error,
@@ -96,10 +83,6 @@ impl Message {
             }
             Self::TransferLeader(message) => election::put_transfer(out, message),
             Self::TransferLeaderReply(message) => election::put_transfer_reply(out, message),
-            Self::SnapshotBegin(message) => snapshot::put_begin(out, message),
-            Self::SnapshotChunk(message) => snapshot::put_chunk(out, message)?,
-            Self::SnapshotEnd(message) => snapshot::put_end(out, *message),
-            Self::SnapshotReply(message) => raft::put_vote(out, &message.vote),
             Self::LogRead(message) => log_page::put_read(out, *message),
             Self::LogPage(message) => log_page::put_page(out, message)?,
             Self::Error(message) => peer_error::put_error(out, message)?,
@@ -123,12 +106,6 @@ impl Message {
             Kind::PreVoteReply => Self::PreVoteReply(election::vote_response(from)?),
             Kind::TransferLeader => Self::TransferLeader(election::transfer(from)?),
             Kind::TransferLeaderReply => Self::TransferLeaderReply(election::transfer_reply(from)?),
-            Kind::SnapshotBegin => Self::SnapshotBegin(snapshot::begin(from)?),
-            Kind::SnapshotChunk => Self::SnapshotChunk(snapshot::chunk(from)?),
-            Kind::SnapshotEnd => Self::SnapshotEnd(snapshot::end(from)?),
-            Kind::SnapshotReply => {
-                Self::SnapshotReply(SnapshotResponse { vote: raft::vote(from)? })
-            }
             Kind::LogRead => Self::LogRead(log_page::read(from)?),
             Kind::LogPage => Self::LogPage(log_page::page(from)?),
             Kind::Error => Self::Error(peer_error::error(from)?),

@@ -19,7 +19,6 @@ mod log_page;
 mod message;
 mod peer_error;
 mod raft;
-mod snapshot;
 
 pub use append::fitting;
 pub use error::{DecodeError, EncodeError};
@@ -28,4 +27,3 @@ pub use kind::Kind;
 pub use log_page::{LogPage, LogRead};
 pub use message::Message;
 pub use peer_error::{PeerError, PeerErrorCode};
-pub use snapshot::{SnapshotBegin, SnapshotChunk, SnapshotEnd, SnapshotMeta};

@@ -1,35 +1,16 @@
 //! Answer to a request that failed before, or beside, what openraft would say to it.
 
+use num_enum::TryFromPrimitive;
+
 use super::bytes::Reader;
 use super::error::{DecodeError, EncodeError, at_most};
 use super::limits::ERROR_TEXT_BYTES_MAX;
 
-macro_rules! codes {
-    ($($(#[$doc:meta])* $variant:ident = $number:literal,)*) => {
-        /// What went wrong, and so who acts.
-        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-        #[non_exhaustive]
-        #[repr(u16)]
-        pub enum PeerErrorCode {
-            $($(#[$doc])* $variant = $number,)*
-        }
-
-        impl PeerErrorCode {
-            /// Every code, in order of number.
-            pub const ALL: &[Self] = &[$(Self::$variant,)*];
-
-            /// Code of this number; `None` if this version does not know it.
-            pub const fn from_number(number: u16) -> Option<Self> {
-                match number {
-                    $($number => Some(Self::$variant),)*
-                    _ => None,
-                }
-            }
-        }
-    };
-}
-
-codes! {
+/// What went wrong, and so who acts. 9 is reserved: PEER.md, section 4.5.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, TryFromPrimitive)]
+#[non_exhaustive]
+#[repr(u16)]
+pub enum PeerErrorCode {
     /// A queue is full. Nothing was changed; come back after the hint.
     Busy = 1,
     /// The body is not what its kind says. Nothing was changed; the sender is at fault.
@@ -46,16 +27,37 @@ codes! {
     NotIntroduced = 7,
     /// The deadline passed first; the request may still take effect.
     DeadlineExceeded = 8,
-    /// A piece of a snapshot is missing, or none has begun. The snapshot is dropped: send it anew.
-    SnapshotOrder = 9,
     /// The replica's disk failed or is full. The replica stops or is about to.
     Storage = 10,
     /// The replica has stopped; its node's log says why. A person acts.
     Stopped = 11,
-    /// The node ends. Come back later.
+    /// The node is shutting down. Come back later.
     ShuttingDown = 12,
     /// A fault in the program that answers.
     Internal = 13,
+}
+
+impl PeerErrorCode {
+    /// Every code, in order of number.
+    pub const ALL: &[Self] = &[
+        Self::Busy,
+        Self::Malformed,
+        Self::TooLarge,
+        Self::UnsupportedVersion,
+        Self::UnknownKind,
+        Self::WrongPartition,
+        Self::NotIntroduced,
+        Self::DeadlineExceeded,
+        Self::Storage,
+        Self::Stopped,
+        Self::ShuttingDown,
+        Self::Internal,
+    ];
+
+    /// Code of this number; `None` if this version does not know it.
+    pub fn from_number(number: u16) -> Option<Self> {
+        Self::try_from(number).ok()
+    }
 }
 
 /// Answer to a request that failed.
@@ -100,4 +102,16 @@ pub(super) fn error(reader: &mut Reader<'_>) -> Result<PeerError, DecodeError> {
     }
     let message = std::str::from_utf8(reader.take(TEXT, found)?).map_err(|_| DecodeError::Text)?;
     Ok(PeerError { code, retry_after_millis, message: message.to_owned() })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_list_of_codes_holds_every_number_that_is_known() {
+        let known: Vec<_> = (0..=u16::MAX).filter_map(PeerErrorCode::from_number).collect();
+        assert_eq!(known, PeerErrorCode::ALL);
+        assert!(known.is_sorted_by_key(|code| *code as u16));
+    }
 }

@@ -15,18 +15,15 @@ use openraft::async_runtime::{Mpsc, MpscReceiver, MpscSender};
 use openraft::raft::AppendEntriesRequest;
 
 use super::outgoing::Outgoing;
-use super::{APPENDS_TAKEN_MAX, IDLE_MAX, Identity, SILENT_MAX, SNAPSHOT_BYTES_MAX};
+use super::{APPENDS_TAKEN_MAX, IDLE_MAX, Identity, SILENT_MAX};
 use crate::executor::Runtime;
 use crate::peer::frame::{FrameError, peek, peek_bytes, peek_hello};
 use crate::peer::limits::PEER_VERSION;
-use crate::peer::{
-    HelloReply, Kind, LogPage, LogRead, Message, PeerError, PeerErrorCode, Refusal, SnapshotBegin,
-    SnapshotChunk, SnapshotEnd,
-};
+use crate::peer::{HelloReply, Kind, LogPage, LogRead, Message, PeerError, PeerErrorCode, Refusal};
 use crate::received::Received;
 use crate::runtime::{LocalRuntime, within};
 use crate::transport::{AppendReceiver, AppendSender, Request, Response, ResultSender};
-use crate::types::{NodeId, RaftSnapshot, Types};
+use crate::types::{NodeId, Types};
 
 type Channels = <LocalRuntime as AsyncRuntime>::Mpsc;
 
@@ -78,20 +75,10 @@ pub async fn serve<S, G, R>(
     let sends = out.clone();
     runtime.spawn(async move { sends.send_all(writer).await });
     let (appends, taken) = (RefCell::default(), RefCell::default());
-    let (snapshot, answering) = (RefCell::default(), Cell::new(0));
+    let answering = Cell::new(0);
     let heard = Cell::new(runtime.elapsed());
-    let peer = Rc::new(Peer {
-        identity,
-        group,
-        out,
-        appends,
-        taken,
-        snapshot,
-        answering,
-        heard,
-        runtime,
-        refusals,
-    });
+    let peer =
+        Rc::new(Peer { identity, group, out, appends, taken, answering, heard, runtime, refusals });
     let reading = async {
         if let Err(why) = peer.clone().read(reader, received).await {
             tracing::debug!("a peer's connection: {why}");
@@ -110,21 +97,12 @@ struct Peer<G, R> {
     appends: RefCell<Option<AppendSender>>,
     /// Ids of appends that were taken and not answered.
     taken: RefCell<VecDeque<u64>>,
-    snapshot: RefCell<Option<Gathering>>,
     /// Single requests that are being answered.
     answering: Cell<usize>,
     /// When bytes came last.
     heard: Cell<Duration>,
     runtime: R,
     refusals: Rc<Refusals>,
-}
-
-/// A snapshot on its way.
-struct Gathering {
-    request: u64,
-    begin: SnapshotBegin,
-    chunks: u64,
-    bytes: Vec<u8>,
 }
 
 /// Single requests of one connection that may be unanswered.
@@ -263,12 +241,6 @@ impl<G: Answering, R: Runtime> Peer<G, R> {
             Message::TransferLeader(transfer) => {
                 self.answer(request, Request::TransferLeader(transfer));
             }
-            Message::SnapshotBegin(begin) => {
-                let gathering = Gathering { request, begin, chunks: 0, bytes: Vec::new() };
-                self.snapshot.replace(Some(gathering));
-            }
-            Message::SnapshotChunk(chunk) => self.snapshot_chunk(request, &chunk),
-            Message::SnapshotEnd(end) => self.snapshot_end(request, end),
             _ => {
                 self.refuse(
                     request,
@@ -286,7 +258,6 @@ impl<G: Answering, R: Runtime> Peer<G, R> {
                 Response::Vote(vote) => Message::VoteReply(vote),
                 Response::PreVote(vote) => Message::PreVoteReply(vote),
                 Response::TransferLeader(transfer) => Message::TransferLeaderReply(transfer),
-                Response::Snapshot(snapshot) => Message::SnapshotReply(snapshot),
                 // Appends go through streams only.
                 Response::Append(_) => {
                     Message::Error(PeerError::new(PeerErrorCode::Internal, "a single append"))
@@ -363,48 +334,4 @@ impl<G: Answering, R: Runtime> Peer<G, R> {
         runtime.spawn(within(runtime.clone(), answered));
         sender
     }
-
-    fn snapshot_chunk(&self, request: u64, chunk: &SnapshotChunk) {
-        let mut gathering = self.snapshot.borrow_mut();
-        let place = gathering.as_mut().filter(|one| {
-            one.request == request
-                && one.chunks == chunk.sequence
-                && one.bytes.len() + chunk.bytes.len() <= SNAPSHOT_BYTES_MAX
-        });
-        if let Some(one) = place {
-            one.chunks += 1;
-            one.bytes.extend_from_slice(&chunk.bytes);
-            return;
-        }
-        // What comes of a snapshot behind its error is dropped without another.
-        if gathering.take_if(|one| one.request == request).is_some() {
-            self.refuse(request, PeerErrorCode::SnapshotOrder, "a chunk is missing");
-        }
-    }
-
-    fn snapshot_end(self: Rc<Self>, request: u64, end: SnapshotEnd) {
-        let Some(gathered) = self.snapshot.take().filter(|one| one.request == request) else {
-            return;
-        };
-        let whole = gathered.chunks == end.chunks && gathered.bytes.len() as u64 == end.bytes;
-        match chunks_of(&gathered.bytes).filter(|_| whole) {
-            Some(chunks) => {
-                let SnapshotBegin { vote, meta } = gathered.begin;
-                let snapshot = RaftSnapshot { meta, snapshot: Rc::new(chunks) };
-                self.answer(request, Request::Snapshot(vote, snapshot));
-            }
-            None => self.refuse(request, PeerErrorCode::SnapshotOrder, "the end does not agree"),
-        }
-    }
-}
-
-/// The ledger's chunks, each behind its length; `None` if they do not fill the bytes.
-fn chunks_of(mut bytes: &[u8]) -> Option<Vec<Vec<u8>>> {
-    let mut chunks = Vec::new();
-    while let Some((length, rest)) = bytes.split_first_chunk() {
-        let (chunk, rest) = rest.split_at_checked(u32::from_le_bytes(*length) as usize)?;
-        chunks.push(chunk.to_vec());
-        bytes = rest;
-    }
-    bytes.is_empty().then_some(chunks)
 }

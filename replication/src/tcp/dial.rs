@@ -22,17 +22,13 @@ use super::{
 };
 use crate::executor::Runtime;
 use crate::local::Notify;
-use crate::peer::limits::SNAPSHOT_CHUNK_BYTES_MAX;
-use crate::peer::{
-    Hello, HelloReply, LogPage, LogRead, Message, SnapshotBegin, SnapshotChunk, SnapshotEnd,
-    fitting, frame,
-};
+use crate::peer::{Hello, HelloReply, LogPage, LogRead, Message, fitting, frame};
 use crate::received::Received;
 use crate::runtime::{LocalRuntime, within};
 use crate::transport::{
     AppendReceiver, AppendStream, Request, Response, ResultSender, Transport, TransportError,
 };
-use crate::types::{Member, NodeId, RaftSnapshot, Types, Vote};
+use crate::types::{Member, NodeId, Types};
 
 type Channels = <LocalRuntime as AsyncRuntime>::Mpsc;
 type Oneshots = <LocalRuntime as AsyncRuntime>::Oneshot;
@@ -365,47 +361,6 @@ impl<R: Runtime> Dialer<R> {
         answer.await.map_err(|_| TransportError::Broken(target))?
     }
 
-    async fn send_snapshot(
-        &self,
-        connection: &Rc<Connection>,
-        target: NodeId,
-        vote: Vote,
-        snapshot: RaftSnapshot,
-    ) -> Answered {
-        let (asked, answer) = Oneshots::channel();
-        let request = connection.request_id();
-        connection.pending.borrow_mut().insert(request, Pending::Call(asked));
-        let put = async |message: Message| {
-            connection.out.room().await;
-            let waited_for = connection.pending.borrow().contains_key(&request);
-            // Without anybody who waits, it has failed already.
-            !connection.out.has_ended()
-                && waited_for
-                && connection.out.put(request, &message).is_ok()
-        };
-        let send = async {
-            let begin = SnapshotBegin { vote, meta: snapshot.meta.clone() };
-            let mut whole = put(Message::SnapshotBegin(begin)).await;
-            let (mut chunks, mut bytes) = (0, 0);
-            for chunk in snapshot.snapshot.iter() {
-                // A chunk of the ledger goes whole, behind its length, cut where the limit says.
-                let length = (chunk.len() as u32).to_le_bytes();
-                for piece in
-                    std::iter::once(&length[..]).chain(chunk.chunks(SNAPSHOT_CHUNK_BYTES_MAX))
-                {
-                    let message = SnapshotChunk { sequence: chunks, bytes: piece.into() };
-                    whole = whole && put(Message::SnapshotChunk(message)).await;
-                    (chunks, bytes) = (chunks + 1, bytes + piece.len() as u64);
-                }
-            }
-            whole && put(Message::SnapshotEnd(SnapshotEnd { chunks, bytes })).await
-        };
-        if !send.await && connection.out.has_ended() {
-            return Err(TransportError::Broken(target));
-        }
-        answer.await.map_err(|_| TransportError::Broken(target))?
-    }
-
     /// Carries a stream's requests into the connection until either ends.
     async fn pump(
         &self,
@@ -522,10 +477,6 @@ impl<R: Runtime> Transport for Dialer<R> {
                 Request::Vote(vote) => Message::Vote(vote),
                 Request::PreVote(vote) => Message::PreVote(vote),
                 Request::TransferLeader(transfer) => Message::TransferLeader(transfer),
-                Request::Snapshot(vote, snapshot) => {
-                    let sent = dialer.send_snapshot(&connection, target, vote, snapshot).await?;
-                    return response(target, sent);
-                }
             };
             response(target, dialer.ask(&connection, target, &message).await?)
         }
@@ -558,7 +509,6 @@ fn response(target: NodeId, message: Message) -> Result<Response, TransportError
         Message::VoteReply(vote) => Response::Vote(vote),
         Message::PreVoteReply(vote) => Response::PreVote(vote),
         Message::TransferLeaderReply(transfer) => Response::TransferLeader(transfer),
-        Message::SnapshotReply(snapshot) => Response::Snapshot(snapshot),
         Message::Error(error) => {
             return Err(TransportError::Stopped(target, error.message));
         }

@@ -34,8 +34,6 @@ pub const STREAM_REQUESTS: usize = 32;
 pub const STREAM_RESULTS: usize = 1024;
 /// Appends of one connection that a replica may have taken and not answered.
 pub const APPENDS_TAKEN_MAX: usize = 64;
-/// Bytes of a snapshot that a replica gathers before it takes it.
-pub const SNAPSHOT_BYTES_MAX: usize = 4 << 30;
 
 /// Who this end of a connection is.
 #[derive(Clone, Copy, Debug)]

@@ -2,17 +2,16 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use openraft::EntryPayload;
 use openraft::raft::{
-    AppendEntriesRequest, SnapshotResponse, StreamAppendError, TransferLeaderError,
-    TransferLeaderRequest, VoteRequest, VoteResponse,
+    AppendEntriesRequest, StreamAppendError, TransferLeaderError, TransferLeaderRequest,
+    VoteRequest, VoteResponse,
 };
-use openraft::{EntryPayload, StoredMembership};
 use walengine_net::entry::EntryKind;
 use walengine_net::frame::{FrameHead, RequestId};
 use walengine_net::model::{ClusterId, Offset, PartitionId, Timestamp};
 use walengine_replication::peer::{
-    Hello, HelloReply, LogPage, LogRead, Message, PeerError, PeerErrorCode, Refusal, SnapshotBegin,
-    SnapshotChunk, SnapshotEnd, SnapshotMeta, frame,
+    Hello, HelloReply, LogPage, LogRead, Message, PeerError, PeerErrorCode, Refusal, frame,
 };
 use walengine_replication::types::{Batch, Entry, LogId, Member, Membership, Vote};
 
@@ -73,10 +72,6 @@ fn messages() -> Vec<(&'static str, Message)> {
     };
     let request =
         |leadership_transfer, last| VoteRequest { vote, last_log_id: last, leadership_transfer };
-    let meta = SnapshotMeta {
-        last_log_id: Some(log_id(6, 40)),
-        last_membership: StoredMembership::new(Some(log_id(5, 12)), membership()),
-    };
     let changed = TransferLeaderError::VoteChanged { expected: elected, actual: vote };
     let behind = TransferLeaderError::LogNotFlushed { expected: Some(log_id(7, 44)), actual: None };
     vec![
@@ -105,12 +100,6 @@ fn messages() -> Vec<(&'static str, Message)> {
             "8005_transfer_leader",
             Message::TransferLeader(TransferLeaderRequest::new(elected, 3, Some(log_id(7, 44)))),
         ),
-        ("8006_snapshot_begin", Message::SnapshotBegin(SnapshotBegin { vote: elected, meta })),
-        (
-            "8007_snapshot_chunk",
-            Message::SnapshotChunk(SnapshotChunk { sequence: 1, bytes: (*b"snapshot").into() }),
-        ),
-        ("8008_snapshot_end", Message::SnapshotEnd(SnapshotEnd { chunks: 2, bytes: 0x0010_0008 })),
         ("8009_log_read", Message::LogRead(LogRead { from: 41, bytes_max: 0x0010_0000 })),
         ("8081_hello_reply", Message::HelloReply(HelloReply::Accepted { node: 1 })),
         (
@@ -152,7 +141,6 @@ fn messages() -> Vec<(&'static str, Message)> {
         ("8085_transfer_reply", Message::TransferLeaderReply(Ok(()))),
         ("8085_transfer_changed", Message::TransferLeaderReply(Err(changed))),
         ("8085_transfer_behind", Message::TransferLeaderReply(Err(behind))),
-        ("8088_snapshot_reply", Message::SnapshotReply(SnapshotResponse { vote: elected })),
         (
             "8089_log_page",
             Message::LogPage(LogPage {

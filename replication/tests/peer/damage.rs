@@ -1,8 +1,6 @@
 //! Is whatever is not a message told to be none, without a panic?
 
-use walengine_replication::peer::limits::{
-    BODY_BYTES_MAX, LOG_PAGE_HEAD_BYTES, SNAPSHOT_CHUNK_HEAD_BYTES,
-};
+use walengine_replication::peer::limits::{BODY_BYTES_MAX, LOG_PAGE_HEAD_BYTES};
 use walengine_replication::peer::{DecodeError, Kind, frame};
 
 use crate::frames::frames;
@@ -22,7 +20,6 @@ fn a_truncated_frame_waits_for_more_at_every_byte() {
 /// Bytes of a body behind which any bytes may follow.
 fn fixed_bytes(kind: Kind) -> usize {
     match kind {
-        Kind::SnapshotChunk => SNAPSHOT_CHUNK_HEAD_BYTES,
         Kind::LogPage => LOG_PAGE_HEAD_BYTES,
         _ => usize::MAX,
     }
@@ -36,7 +33,7 @@ fn a_truncated_message_is_refused_at_every_byte() {
             let mut cut = bytes[..length].to_vec();
             reseal(&mut cut);
             let frame = frame::peek(&cut).unwrap().unwrap();
-            // What is left of a piece of a snapshot, or of a page of the log, is a shorter one.
+            // What is left of a page of the log is a shorter page.
             if frame.body.len() < fixed_bytes(frame.kind) {
                 let found = frame.open();
                 assert!(

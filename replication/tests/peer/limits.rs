@@ -6,11 +6,9 @@ use walengine_replication::peer::frame::FrameError;
 use walengine_replication::peer::limits::{
     APPEND_BODY_BYTES_MAX, APPEND_ENTRIES_MAX, BODY_BYTES_MAX, CONTROL_BODY_BYTES_MAX,
     ERROR_TEXT_BYTES_MAX, HELLO_BODY_BYTES_MAX, MEMBERSHIP_BYTES_MAX, READ_BYTES_MAX,
-    SNAPSHOT_CHUNK_BYTES_MAX,
 };
 use walengine_replication::peer::{
-    DecodeError, EncodeError, Kind, Message, PeerError, PeerErrorCode, SnapshotChunk, fitting,
-    frame,
+    DecodeError, EncodeError, Kind, Message, PeerError, PeerErrorCode, fitting, frame,
 };
 use walengine_replication::types::{Entry, LogId};
 
@@ -52,9 +50,8 @@ fn every_kind_has_its_own_limit() {
             match frame::peek(&bytes) {
                 Ok(Some(frame)) => {
                     assert!(length <= kind.body_bytes_max(), "{kind:?} with {length}");
-                    // 0xff is no flag, no code, no kind; a piece of a snapshot is any bytes.
-                    let chunk = kind == Kind::SnapshotChunk && length > 0;
-                    assert_eq!(frame.open().is_ok(), chunk, "{kind:?} with {length}");
+                    // 0xff is no flag, no code, no kind.
+                    assert!(frame.open().is_err(), "{kind:?} with {length}");
                 }
                 Err(FrameError::KindLength { .. }) => assert!(length > kind.body_bytes_max()),
                 Err(FrameError::Length { .. }) => assert!(length > BODY_BYTES_MAX),
@@ -132,10 +129,6 @@ fn an_encoding_that_fails_leaves_the_buffer_as_it_was() {
         append_of(two(ENTRY_BODY_BYTES_MAX)),
         // The last byte is the frame's alone to tell: the entries without the rest would fit.
         append_of(two(APPEND_BODY_BYTES_MAX - ENTRY_BODY_BYTES_MAX - 2 * 50 - 55 + 1)),
-        Message::SnapshotChunk(SnapshotChunk {
-            sequence: 0,
-            bytes: vec![0; SNAPSHOT_CHUNK_BYTES_MAX + 1].into(),
-        }),
         Message::Error(PeerError {
             message: "x".repeat(ERROR_TEXT_BYTES_MAX + 1),
             ..PeerError::new(PeerErrorCode::Internal, "")
@@ -174,5 +167,5 @@ fn as_many_entries_fit_as_a_frame_takes() {
 fn only_large_messages_may_be_large() {
     let large = |kind: &&Kind| kind.body_bytes_max() > CONTROL_BODY_BYTES_MAX;
     let kinds: Vec<_> = Kind::ALL.iter().filter(large).collect();
-    assert_eq!(kinds, [&Kind::Append, &Kind::SnapshotChunk, &Kind::LogPage]);
+    assert_eq!(kinds, [&Kind::Append, &Kind::LogPage]);
 }

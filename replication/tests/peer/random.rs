@@ -3,20 +3,19 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use openraft::EntryPayload;
 use openraft::raft::{
-    AppendEntriesRequest, SnapshotResponse, StreamAppendError, TransferLeaderError,
-    TransferLeaderRequest, VoteRequest, VoteResponse,
+    AppendEntriesRequest, StreamAppendError, TransferLeaderError, TransferLeaderRequest,
+    VoteRequest, VoteResponse,
 };
-use openraft::{EntryPayload, StoredMembership};
 use walengine_net::entry::{BODY_BYTES_MAX, EntryKind};
 use walengine_net::model::{ClusterId, Offset, PartitionId, Timestamp};
 use walengine_replication::membership_codec::{ADDRESS_BYTES_MAX, CONFIGS_MAX, NODES_MAX};
 use walengine_replication::peer::limits::{
-    APPEND_ENTRIES_MAX, ERROR_TEXT_BYTES_MAX, READ_BYTES_MAX, SNAPSHOT_CHUNK_BYTES_MAX,
+    APPEND_ENTRIES_MAX, ERROR_TEXT_BYTES_MAX, READ_BYTES_MAX,
 };
 use walengine_replication::peer::{
     Hello, HelloReply, Kind, LogPage, LogRead, Message, PeerError, PeerErrorCode, Refusal,
-    SnapshotBegin, SnapshotChunk, SnapshotEnd, SnapshotMeta,
 };
 use walengine_replication::types::{Batch, Entry, LogId, Member, Membership, Payload, Vote};
 
@@ -194,24 +193,6 @@ impl Random {
                     actual: self.optional(Self::log_id),
                 }),
             }),
-            Kind::SnapshotBegin => Message::SnapshotBegin(SnapshotBegin {
-                vote: self.vote(),
-                meta: SnapshotMeta {
-                    last_log_id: self.optional(Self::log_id),
-                    last_membership: StoredMembership::new(
-                        self.optional(Self::log_id),
-                        self.membership(),
-                    ),
-                },
-            }),
-            Kind::SnapshotChunk => Message::SnapshotChunk(SnapshotChunk {
-                sequence: self.number(),
-                bytes: self.bytes(500).into(),
-            }),
-            Kind::SnapshotEnd => {
-                Message::SnapshotEnd(SnapshotEnd { chunks: self.number(), bytes: self.number() })
-            }
-            Kind::SnapshotReply => Message::SnapshotReply(SnapshotResponse { vote: self.vote() }),
             Kind::LogRead => {
                 Message::LogRead(LogRead { from: self.number(), bytes_max: self.number() as u32 })
             }
@@ -279,20 +260,6 @@ pub fn largest() -> Vec<Message> {
         append_of(vec![batch_entry(1, READ_BYTES_MAX), batch_entry(2, BODY_BYTES_MAX)]),
         append_of((1..=APPEND_ENTRIES_MAX as u64).map(blank).collect()),
         append_of(vec![blank(1), member]),
-        Message::SnapshotBegin(SnapshotBegin {
-            vote: Vote::new(u64::MAX, u64::MAX),
-            meta: SnapshotMeta {
-                last_log_id: Some(LogId::new_term_index(u64::MAX, u64::MAX)),
-                last_membership: StoredMembership::new(
-                    Some(LogId::new_term_index(u64::MAX, u64::MAX)),
-                    largest_membership(),
-                ),
-            },
-        }),
-        Message::SnapshotChunk(SnapshotChunk {
-            sequence: u64::MAX,
-            bytes: vec![1; SNAPSHOT_CHUNK_BYTES_MAX].into(),
-        }),
         Message::Error(PeerError::new(
             PeerErrorCode::Internal,
             "x".repeat(ERROR_TEXT_BYTES_MAX + 1),

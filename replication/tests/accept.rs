@@ -1,0 +1,147 @@
+//! What does the answering end of a connection do with frames that it does not take?
+
+use std::future::{poll_fn, ready};
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::rc::Rc;
+use std::thread;
+use std::time::Duration;
+
+use walengine_net::frame::{FrameHead, RequestId};
+use walengine_net::model::{ClusterId, PartitionId};
+use walengine_replication::peer::{
+    Hello, HelloReply, LogPage, LogRead, Message, PeerErrorCode, Refusal, frame,
+};
+use walengine_replication::received::Received;
+use walengine_replication::runtime::enter;
+use walengine_replication::runtime_glommio::GlommioRuntime;
+use walengine_replication::tcp::Identity;
+use walengine_replication::tcp::accept::{Answering, Refusals, serve};
+use walengine_replication::transport::{AppendReceiver, Request, Response, ResultSender};
+use walengine_replication::types::{NodeId, Vote};
+
+const PARTITION: PartitionId = PartitionId(0);
+const HELLO: Hello = Hello { cluster: ClusterId(7), node: 2, partition: PARTITION, partitions: 1 };
+
+/// A group that answers reads of the log and nothing else.
+#[derive(Clone)]
+struct OnlyReads;
+
+impl Answering for OnlyReads {
+    fn answer(&self, request: Request) -> impl Future<Output = Result<Response, String>> + 'static {
+        poll_fn(move |_| panic!("the group was asked: {request:?}"))
+    }
+
+    fn take_appends(
+        &self,
+        _requests: AppendReceiver,
+        _results: ResultSender,
+    ) -> impl Future<Output = ()> + 'static {
+        poll_fn(|_| panic!("the group was handed appends"))
+    }
+
+    fn read_log(&self, read: LogRead) -> impl Future<Output = Result<LogPage, String>> + 'static {
+        let page = LogPage { vote: Vote::new(1, 1), committed: read.from, entries: [].into() };
+        ready(Ok(page))
+    }
+
+    fn admits(&self, _node: NodeId) -> Result<(), Refusal> {
+        Ok(())
+    }
+}
+
+/// Serves one connection, lets `ask` use it from a thread, and returns what was refused on it.
+fn served(ask: impl FnOnce(SocketAddr) + Send + 'static) -> Rc<Refusals> {
+    glommio::LocalExecutor::default().run(async move {
+        let runtime = GlommioRuntime::new();
+        let _entered = enter(runtime);
+        let listener = glommio::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        let asking = thread::spawn(move || ask(address));
+        let stream = listener.accept().await.unwrap();
+        let (node, partitions) = (1, 1);
+        let identity = Identity { cluster: HELLO.cluster, node, partition: PARTITION, partitions };
+        let refusals = Rc::new(Refusals::default());
+        let (received, counted) = (Received::default(), refusals.clone());
+        serve(stream, received, identity, OnlyReads, runtime, counted).await;
+        asking.join().unwrap();
+        refusals
+    })
+}
+
+fn framed(request: u64, message: &Message) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    frame::encode(&mut bytes, FrameHead::reply(PARTITION, RequestId(request)), message).unwrap();
+    bytes
+}
+
+/// A frame of any kind, with the checksum that belongs to it.
+fn raw_frame(request: u64, kind: u16, body: &[u8]) -> Vec<u8> {
+    let mut bytes = framed(request, &Message::LogRead(LogRead { from: 1, bytes_max: 1 }));
+    bytes.truncate(32);
+    bytes.extend_from_slice(body);
+    bytes[10..12].copy_from_slice(&kind.to_le_bytes());
+    bytes[24..28].copy_from_slice(&u32::try_from(body.len()).unwrap().to_le_bytes());
+    let crc = crc32c::crc32c(&bytes[8..]);
+    bytes[4..8].copy_from_slice(&crc.to_le_bytes());
+    bytes
+}
+
+struct Dialled {
+    stream: TcpStream,
+    received: Vec<u8>,
+}
+
+impl Dialled {
+    fn new(address: SocketAddr) -> Self {
+        let stream = TcpStream::connect(address).unwrap();
+        stream.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
+        let mut dialled = Self { stream, received: Vec::new() };
+        dialled.stream.write_all(&framed(1, &Message::Hello(HELLO))).unwrap();
+        let (_, reply) = dialled.next();
+        assert!(matches!(reply, Message::HelloReply(HelloReply::Accepted { node: 1 })));
+        dialled
+    }
+
+    fn next(&mut self) -> (u64, Message) {
+        loop {
+            if let Some(found) = frame::peek(&self.received).unwrap() {
+                let next = (found.head.request.0, found.open().unwrap());
+                let bytes = found.frame_bytes();
+                self.received.drain(..bytes);
+                return next;
+            }
+            let mut piece = [0; 4096];
+            let read = self.stream.read(&mut piece).unwrap();
+            assert!(read > 0, "the connection was closed");
+            self.received.extend_from_slice(&piece[..read]);
+        }
+    }
+}
+
+/// A stranger could once erase a ledger with these: a snapshot without chunks, behind no entry, in
+/// the name of a leader of the highest term.
+#[test]
+fn a_snapshot_is_an_unknown_kind_and_the_connection_goes_on() {
+    let refusals = served(|address| {
+        let mut dialled = Dialled::new(address);
+        let mut begin = [u64::MAX.to_le_bytes(), 2_u64.to_le_bytes()].concat();
+        begin.extend_from_slice(&[1, 0, 0]); // a committed vote, no last entry, no membership's entry
+        begin.extend_from_slice(&[4, 0, 0, 0, 0, 0, 0, 0]); // a membership without nodes
+        let frames =
+            [(0x8006, begin), (0x8007, vec![0; 8]), (0x8008, vec![0; 16]), (0x8088, vec![0; 17])];
+        for (request, (kind, body)) in (2..).zip(frames) {
+            dialled.stream.write_all(&raw_frame(request, kind, &body)).unwrap();
+            let (answered, reply) = dialled.next();
+            let Message::Error(error) = reply else { panic!("{kind:#x} was answered: {reply:?}") };
+            assert_eq!((answered, error.code), (request, PeerErrorCode::UnknownKind), "{kind:#x}");
+        }
+        let read = Message::LogRead(LogRead { from: 41, bytes_max: 1 });
+        dialled.stream.write_all(&framed(6, &read)).unwrap();
+        let (answered, reply) = dialled.next();
+        assert_eq!(answered, 6);
+        assert!(matches!(reply, Message::LogPage(page) if page.committed == 41));
+    });
+    assert_eq!(refusals.requests.get(), 4);
+    assert_eq!((refusals.hellos.get(), refusals.broken.get()), (0, 0));
+}
