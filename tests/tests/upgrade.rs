@@ -33,7 +33,9 @@ fn a_lone_node_of_release_0_1_goes_on() {
     let data = unpack("alone-0.1.tar.gz", dir.path());
     for _ in 0..2 {
         let said = verify(&data);
-        [(0, 0, 0), (1, 460, 60), (2, 0, 0)].map(|(p, offset, n)| holds(&said, p, offset, n));
+        for (partition, offset, accounts) in [(0, 0, 0), (1, 460, 60), (2, 0, 0)] {
+            holds(&said, partition, offset, accounts);
+        }
         Launch::new(dir.path()).serve().stop();
     }
 }
@@ -45,7 +47,9 @@ fn a_node_of_a_group_of_release_0_1_goes_on() {
     let launch = Launch::new(dir.path()).set("--peer-listen", "127.0.0.1:0");
     for _ in 0..2 {
         let said = verify(&data);
-        [(0, 420, 20), (1, 420, 20)].map(|(p, offset, n)| holds(&said, p, offset, n));
+        for (partition, offset, accounts) in [(0, 420, 20), (1, 420, 20)] {
+            holds(&said, partition, offset, accounts);
+        }
         launch.serve().stop();
     }
 }
