@@ -11,7 +11,7 @@ use walengine_replication::peer::{LogPage, LogRead, Refusal, frame};
 use walengine_replication::received::Received;
 use walengine_replication::runtime::within;
 use walengine_replication::tcp::accept::{self, Answering};
-use walengine_replication::tcp::{Identity as PeerIdentity, dial::Dialer};
+use walengine_replication::tcp::{PeerIdentity, dial::Dialer};
 use walengine_replication::transport::{AppendReceiver, Request, Response, ResultSender};
 use walengine_replication::types::NodeId;
 

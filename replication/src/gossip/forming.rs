@@ -36,7 +36,7 @@ pub(super) struct Candidate {
 
 /// What forming wants done.
 #[derive(Debug)]
-pub(super) enum Event {
+pub(super) enum FormingEvent {
     Send { to: NodeId, address: SocketAddr, message: FormingMessage },
     Save(Promise),
     Formed(Founding),
@@ -66,11 +66,11 @@ pub(super) struct Forming {
     warned: Option<Warning>,
     rng: SmallRng,
     salt: u64,
-    events: VecDeque<Event>,
+    events: VecDeque<FormingEvent>,
 }
 
 /// What a node knows at construction.
-pub(super) struct Start {
+pub(super) struct FormingStart {
     pub me: NodeId,
     pub peer_address: SocketAddr,
     pub expect: Option<usize>,
@@ -83,7 +83,7 @@ pub(super) struct Start {
 }
 
 impl Forming {
-    pub(super) fn new(start: Start) -> Self {
+    pub(super) fn new(start: FormingStart) -> Self {
         let mut held = start.promise.filter(|promise| promise.state != PromiseState::Released);
         if let Some(cluster) = start.cluster {
             // A data directory of a cluster says more than any promise.
@@ -116,12 +116,12 @@ impl Forming {
             && held.state == PromiseState::Formed
         {
             forming.cluster = Some(held.founding.cluster);
-            forming.events.push_back(Event::Formed(held.founding.clone()));
+            forming.events.push_back(FormingEvent::Formed(held.founding.clone()));
         }
         forming
     }
 
-    pub(super) fn next_event(&mut self) -> Option<Event> {
+    pub(super) fn next_event(&mut self) -> Option<FormingEvent> {
         self.events.pop_front()
     }
 
@@ -207,7 +207,7 @@ impl Forming {
         let warning = self.wrong(candidates, expect);
         if warning != self.warned {
             self.warned.clone_from(&warning);
-            self.events.extend(warning.clone().map(Event::Warn));
+            self.events.extend(warning.clone().map(FormingEvent::Warn));
         }
         let nodes: BTreeSet<NodeId> = candidates.iter().map(|each| each.member.node).collect();
         if nodes != self.sight.0 {
@@ -279,8 +279,10 @@ impl Forming {
                 if self.undecided(cluster) {
                     let founding = self.held.as_ref().map(|held| &held.founding);
                     if founding.is_some_and(|it| it.members.iter().any(|m| m.node == from)) {
-                        self.events
-                            .push_back(Event::Warn(Warning::Refused { node: from, because }));
+                        self.events.push_back(FormingEvent::Warn(Warning::Refused {
+                            node: from,
+                            because,
+                        }));
                         self.give_up(now);
                     }
                 }
@@ -425,7 +427,7 @@ impl Forming {
         assert!(self.saving.is_none(), "two promises are being saved");
         assert!(self.cluster.is_none(), "a promise where there is a cluster");
         self.saving = Some(promise.clone());
-        self.events.push_back(Event::Save(promise));
+        self.events.push_back(FormingEvent::Save(promise));
     }
 
     /// What was to be saved is durable.
@@ -459,7 +461,7 @@ impl Forming {
             }
             PromiseState::Formed => {
                 self.cluster = Some(cluster);
-                self.events.push_back(Event::Formed(promise.founding.clone()));
+                self.events.push_back(FormingEvent::Formed(promise.founding.clone()));
                 self.held = Some(promise);
                 FormingMessage::Committed(cluster)
             }
@@ -473,6 +475,6 @@ impl Forming {
     }
 
     fn send(&mut self, to: NodeId, address: SocketAddr, message: FormingMessage) {
-        self.events.push_back(Event::Send { to, address, message });
+        self.events.push_back(FormingEvent::Send { to, address, message });
     }
 }

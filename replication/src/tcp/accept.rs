@@ -15,7 +15,7 @@ use openraft::async_runtime::{Mpsc, MpscReceiver, MpscSender};
 use openraft::raft::AppendEntriesRequest;
 
 use super::outgoing::Outgoing;
-use super::{APPENDS_TAKEN_MAX, IDLE_MAX, Identity, SILENT_MAX};
+use super::{APPENDS_TAKEN_MAX, IDLE_MAX, PeerIdentity, SILENT_MAX};
 use crate::executor::Runtime;
 use crate::peer::frame::{FrameError, peek, peek_bytes, peek_hello};
 use crate::peer::limits::PEER_VERSION;
@@ -61,7 +61,7 @@ pub struct Refusals {
 pub async fn serve<S, G, R>(
     stream: S,
     received: Received,
-    identity: Identity,
+    identity: PeerIdentity,
     group: G,
     runtime: R,
     refusals: Rc<Refusals>,
@@ -77,8 +77,17 @@ pub async fn serve<S, G, R>(
     let (appends, taken) = (RefCell::default(), RefCell::default());
     let answering = Cell::new(0);
     let heard = Cell::new(runtime.elapsed());
-    let peer =
-        Rc::new(Peer { identity, group, out, appends, taken, answering, heard, runtime, refusals });
+    let peer = Rc::new(AcceptedPeer {
+        identity,
+        group,
+        out,
+        appends,
+        taken,
+        answering,
+        heard,
+        runtime,
+        refusals,
+    });
     let reading = async {
         if let Err(why) = peer.clone().read(reader, received).await {
             tracing::debug!("a peer's connection: {why}");
@@ -89,8 +98,8 @@ pub async fn serve<S, G, R>(
     peer.out.end();
 }
 
-struct Peer<G, R> {
-    identity: Identity,
+struct AcceptedPeer<G, R> {
+    identity: PeerIdentity,
     group: G,
     out: Rc<Outgoing>,
     /// To the stream of appends that is open.
@@ -108,7 +117,7 @@ struct Peer<G, R> {
 /// Single requests of one connection that may be unanswered.
 const ANSWERING_MAX: usize = 64;
 
-impl<G: Answering, R: Runtime> Peer<G, R> {
+impl<G: Answering, R: Runtime> AcceptedPeer<G, R> {
     /// Completes when nothing has come for so long that the other end is taken for gone.
     async fn idle(&self) {
         loop {
@@ -212,7 +221,7 @@ impl<G: Answering, R: Runtime> Peer<G, R> {
     }
 
     fn greet(&self, hello: &crate::peer::Hello) -> HelloReply {
-        let Identity { cluster, node, partition, partitions } = self.identity;
+        let PeerIdentity { cluster, node, partition, partitions } = self.identity;
         let refusal = if hello.cluster != cluster {
             Refusal::OtherCluster { cluster }
         } else if hello.partitions != partitions {

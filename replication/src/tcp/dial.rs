@@ -17,7 +17,7 @@ use openraft::raft::{AppendEntriesResponse, StreamAppendResult};
 
 use super::outgoing::Outgoing;
 use super::{
-    AGAIN_AFTER, APPEND_BYTES_MAX, CONNECT_WITHIN, Identity, SILENT_MAX, STREAM_REQUESTS,
+    AGAIN_AFTER, APPEND_BYTES_MAX, CONNECT_WITHIN, PeerIdentity, SILENT_MAX, STREAM_REQUESTS,
     STREAM_RESULTS,
 };
 use crate::executor::Runtime;
@@ -41,7 +41,7 @@ pub struct Dialer<R: Runtime> {
 }
 
 struct Inner<R: Runtime> {
-    identity: Identity,
+    identity: PeerIdentity,
     runtime: R,
     links: RefCell<BTreeMap<NodeId, Rc<Link>>>,
 }
@@ -97,7 +97,7 @@ enum Pending {
 }
 
 impl Connection {
-    fn new(identity: Identity, traffic: Rc<Cell<Traffic>>) -> Self {
+    fn new(identity: PeerIdentity, traffic: Rc<Cell<Traffic>>) -> Self {
         Self {
             out: Outgoing::new(identity.partition),
             next_request: Cell::new(1),
@@ -194,7 +194,7 @@ impl Connection {
 
 impl<R: Runtime> Dialer<R> {
     /// For a group's replica on this node.
-    pub fn new(identity: Identity, runtime: R) -> Self {
+    pub fn new(identity: PeerIdentity, runtime: R) -> Self {
         Self { inner: Rc::new(Inner { identity, runtime, links: RefCell::default() }) }
     }
 
@@ -303,7 +303,7 @@ impl<R: Runtime> Dialer<R> {
             member.peer_address.parse().map_err(|error| format!("its address: {error}"))?;
         let stream = TcpStream::connect(address).await.map_err(|error| error.to_string())?;
         let _ = stream.set_nodelay(true); // slower without, and right
-        let Identity { cluster, node, partition, partitions } = self.inner.identity;
+        let PeerIdentity { cluster, node, partition, partitions } = self.inner.identity;
         let connection = Rc::new(Connection::new(self.inner.identity, link.traffic.clone()));
         let hello = Message::Hello(Hello { cluster, node, partition, partitions });
         let request = connection.request_id();

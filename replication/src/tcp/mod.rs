@@ -37,7 +37,7 @@ pub const APPENDS_TAKEN_MAX: usize = 64;
 
 /// Who this end of a connection is.
 #[derive(Clone, Copy, Debug)]
-pub struct Identity {
+pub struct PeerIdentity {
     /// The cluster.
     pub cluster: ClusterId,
     /// The node.
