@@ -23,4 +23,4 @@ pub mod service;
 pub mod tcp;
 pub mod transport;
 pub mod types;
-mod waiters;
+mod wait_queue;

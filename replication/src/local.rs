@@ -6,7 +6,7 @@ use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll};
 
-use crate::waiters::{Ticket, Waiters};
+use crate::wait_queue::{Ticket, WaitQueue};
 
 /// Tells any number of waiting tasks that something has changed; they look for themselves what.
 ///
@@ -19,7 +19,7 @@ pub struct Notify {
 #[derive(Default)]
 struct Inner {
     generation: Cell<u64>,
-    waiters: RefCell<Waiters<()>>,
+    waiters: RefCell<WaitQueue<()>>,
 }
 
 impl Notify {
@@ -81,7 +81,7 @@ impl Drop for Changed {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::waiters::testing::{Woken, poll_once};
+    use crate::wait_queue::testing::{Woken, poll_once};
 
     #[test]
     fn waiters_are_woken_in_the_order_in_which_they_began() {

@@ -15,7 +15,7 @@ use walengine_replication::peer::{
 use walengine_replication::received::Received;
 use walengine_replication::runtime::enter;
 use walengine_replication::runtime_glommio::GlommioRuntime;
-use walengine_replication::tcp::Identity;
+use walengine_replication::tcp::PeerIdentity;
 use walengine_replication::tcp::accept::{Answering, Refusals, serve};
 use walengine_replication::transport::{AppendReceiver, Request, Response, ResultSender};
 use walengine_replication::types::{NodeId, Vote};
@@ -60,7 +60,8 @@ fn served(ask: impl FnOnce(SocketAddr) + Send + 'static) -> Rc<Refusals> {
         let asking = thread::spawn(move || ask(address));
         let stream = listener.accept().await.unwrap();
         let (node, partitions) = (1, 1);
-        let identity = Identity { cluster: HELLO.cluster, node, partition: PARTITION, partitions };
+        let identity =
+            PeerIdentity { cluster: HELLO.cluster, node, partition: PARTITION, partitions };
         let refusals = Rc::new(Refusals::default());
         let (received, counted) = (Received::default(), refusals.clone());
         serve(stream, received, identity, OnlyReads, runtime, counted).await;

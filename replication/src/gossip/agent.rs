@@ -11,16 +11,16 @@ use walengine_net::model::ClusterId;
 
 use super::bytes::canonical;
 use super::counters::Counters;
-use super::envelope::{OpenError, Seal};
-use super::forming::{Forming, Start};
-use super::identity::Identity;
+use super::envelope::{DatagramError, Seal};
+use super::forming::{Forming, FormingStart};
+use super::identity::SwimIdentity;
 use super::limits::{LEAVE_TIMES, META_PERIOD, NODES_MAX, SEEDS_MAX};
 use super::meta::{MetaError, NodeMeta};
 use super::output::{Output, Settings, Standing, Warning};
 use super::senders::Senders;
 use super::spread::OwnPages;
 use super::swim::Swim;
-use super::view::{NodeStanding, NodeView, Table};
+use super::view::{NodeStanding, NodeTable, NodeView};
 use crate::types::NodeId;
 
 /// A node's gossip. Lives on the control core; owns no socket and no clock.
@@ -41,7 +41,7 @@ pub struct Gossip {
     seal: Seal,
     swim: Swim,
     senders: Senders,
-    table: Table,
+    table: NodeTable,
     pages: OwnPages,
     meta: NodeMeta,
     own_since: Duration,
@@ -71,9 +71,9 @@ impl Gossip {
         settings.meta.check()?;
         let address = canonical(settings.peer_address);
         let boot = settings.boot.0.max(1);
-        let identity = Identity { node: settings.node, bump: boot, address };
+        let identity = SwimIdentity { node: settings.node, bump: boot, address };
         let (cluster, partitions) = standing.cluster.unwrap_or((ClusterId(0), settings.partitions));
-        let forming = Forming::new(Start {
+        let forming = Forming::new(FormingStart {
             me: settings.node,
             peer_address: address,
             expect: settings.expect,
@@ -100,7 +100,7 @@ impl Gossip {
             seal: Seal::new(settings.key.as_ref()),
             swim: Swim::new(identity, seed, now),
             senders: Senders::default(),
-            table: Table::default(),
+            table: NodeTable::default(),
             pages: OwnPages::new(settings.node, boot),
             meta: settings.meta,
             own_since: now,
@@ -129,13 +129,13 @@ impl Gossip {
             Ok(opened) => opened,
             Err(error) => {
                 let counter = match error {
-                    OpenError::Foreign => &mut self.counters.foreign,
-                    OpenError::Oversized => &mut self.counters.oversized,
-                    OpenError::Short => &mut self.counters.short,
-                    OpenError::OtherVersion => &mut self.counters.other_version,
-                    OpenError::Unauthenticated => &mut self.counters.unauthenticated,
-                    OpenError::Damaged => &mut self.counters.damaged,
-                    OpenError::Malformed => &mut self.counters.malformed,
+                    DatagramError::Foreign => &mut self.counters.foreign,
+                    DatagramError::Oversized => &mut self.counters.oversized,
+                    DatagramError::Short => &mut self.counters.short,
+                    DatagramError::OtherVersion => &mut self.counters.other_version,
+                    DatagramError::Unauthenticated => &mut self.counters.unauthenticated,
+                    DatagramError::Damaged => &mut self.counters.damaged,
+                    DatagramError::Malformed => &mut self.counters.malformed,
                 };
                 *counter += 1;
                 return;

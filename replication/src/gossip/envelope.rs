@@ -15,7 +15,7 @@ use crate::types::NodeId;
 
 /// What a datagram is about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Kind {
+pub(super) enum DatagramKind {
     /// Who are you? Changes nothing at the receiver.
     Hello,
     /// Answer to a hello, or to a datagram that was meant for an earlier life.
@@ -30,13 +30,19 @@ pub(super) enum Kind {
     Leave,
 }
 
-const KINDS: [Kind; 6] =
-    [Kind::Hello, Kind::Welcome, Kind::Refused, Kind::Swim, Kind::Forming, Kind::Leave];
+const KINDS: [DatagramKind; 6] = [
+    DatagramKind::Hello,
+    DatagramKind::Welcome,
+    DatagramKind::Refused,
+    DatagramKind::Swim,
+    DatagramKind::Forming,
+    DatagramKind::Leave,
+];
 
 /// The header but for magic, version and authenticator.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Head {
-    pub kind: Kind,
+pub(super) struct DatagramHead {
+    pub kind: DatagramKind,
     /// The sender's cluster, 0 while it has none.
     pub cluster: ClusterId,
     pub node: NodeId,
@@ -52,7 +58,7 @@ pub(super) struct Head {
 
 /// Why a datagram was not opened.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum OpenError {
+pub(super) enum DatagramError {
     Foreign,
     Oversized,
     Short,
@@ -89,7 +95,7 @@ impl Seal {
     }
 
     /// A whole datagram.
-    pub(super) fn seal(&self, head: &Head, body: &[u8]) -> Vec<u8> {
+    pub(super) fn seal(&self, head: &DatagramHead, body: &[u8]) -> Vec<u8> {
         let mut out = Vec::with_capacity(HEADER_BYTES + body.len());
         out.extend_from_slice(&MAGIC);
         out.extend_from_slice(&GOSSIP_VERSION.to_le_bytes());
@@ -112,37 +118,44 @@ impl Seal {
     }
 
     /// Header and body of a datagram that is whole and authentic.
-    pub(super) fn open<'a>(&self, datagram: &'a [u8]) -> Result<(Head, &'a [u8]), OpenError> {
+    pub(super) fn open<'a>(
+        &self,
+        datagram: &'a [u8],
+    ) -> Result<(DatagramHead, &'a [u8]), DatagramError> {
         if datagram.first_chunk() != Some(&MAGIC) {
-            return Err(OpenError::Foreign);
+            return Err(DatagramError::Foreign);
         }
         if datagram.len() > DATAGRAM_BYTES_MAX {
-            return Err(OpenError::Oversized);
+            return Err(DatagramError::Oversized);
         }
         let Some((header, body)) = datagram.split_first_chunk::<HEADER_BYTES>() else {
-            return Err(OpenError::Short);
+            return Err(DatagramError::Short);
         };
         if u16::from_le_bytes([header[4], header[5]]) != GOSSIP_VERSION {
-            return Err(OpenError::OtherVersion);
+            return Err(DatagramError::OtherVersion);
         }
         if header[7] != u8::from(self.key.is_some()) {
-            return Err(OpenError::Unauthenticated);
+            return Err(DatagramError::Unauthenticated);
         }
         let (found, due) =
             (&header[AUTHENTICATOR_AT..][..AUTHENTICATOR_BYTES], self.authenticator(datagram));
         // Every byte is compared, so that time does not tell how many were right.
         if found.iter().zip(due).fold(0, |differ, (a, b)| differ | (a ^ b)) != 0 {
             let keyed = self.key.is_some();
-            return Err(if keyed { OpenError::Unauthenticated } else { OpenError::Damaged });
+            return Err(if keyed {
+                DatagramError::Unauthenticated
+            } else {
+                DatagramError::Damaged
+            });
         }
-        let head = Self::head(header).ok_or(OpenError::Malformed)?;
+        let head = Self::head(header).ok_or(DatagramError::Malformed)?;
         Ok((head, body))
     }
 
-    fn head(header: &[u8; HEADER_BYTES]) -> Option<Head> {
+    fn head(header: &[u8; HEADER_BYTES]) -> Option<DatagramHead> {
         let kind = *KINDS.get(usize::from(header[6]).checked_sub(1)?)?;
         let mut reader = Reader(&header[AUTHENTICATOR_AT + AUTHENTICATOR_BYTES..]);
-        let head = Head {
+        let head = DatagramHead {
             kind,
             cluster: ClusterId(reader.u128()?),
             node: reader.u64()?,
@@ -160,9 +173,9 @@ impl Seal {
 mod tests {
     use super::*;
 
-    fn head() -> Head {
-        Head {
-            kind: Kind::Swim,
+    fn head() -> DatagramHead {
+        DatagramHead {
+            kind: DatagramKind::Swim,
             cluster: ClusterId(7),
             node: 3,
             boot: 1_000,

@@ -1,32 +1,66 @@
 //! Forms a cluster exactly once from N nodes that have none.
 //!
-//! The lowest node id of exactly N nodes that see each other asks all of them, itself first, for a
-//! promise. A node holds at most one, durably, from before it says so until the founder lets it go.
-//! Only when all N have promised does the founder make the decision durable; then it tells them.
-//! So two clusters with a common member cannot both be formed: that member's promise would have
-//! been given twice. Until it has decided, the founder may give up: it makes that durable first,
-//! and never decides for that cluster afterwards; only then does it let the others go.
-//! Every question is repeated until it is answered, so loss and repetition of datagrams change
-//! nothing. A founder that is lost for good before it has decided holds up those that promised it:
-//! no other node can know that it did not decide. Messages: GOSSIP.md, section 7.
+//! The node with the lowest id of exactly N nodes that see each other is the founder. It asks all of
+//! them, itself first, for a promise, and decides once all N have promised. What is durable before
+//! what is sent:
+//!
+//! ```text
+//! founder                                          member
+//!
+//! save Promised
+//!   durable
+//! Request ---------------------------------------> has no promise and no cluster, agrees:
+//!                                                  save Promised
+//!                                                    durable
+//!   <--------------------------------------------- Promised
+//! all N promised:
+//! save Formed               <- the decision
+//!   durable
+//! tell the caller: Formed
+//! Commit ----------------------------------------> save Formed
+//!                                                    durable
+//!                                                  tell the caller: Formed
+//!   <--------------------------------------------- Committed
+//! caller: empty logs of all partitions, then the superblock, on each node by itself
+//!
+//! somebody refuses, or ten seconds pass, before the decision:
+//! save Released
+//!   durable
+//! Release ---------------------------------------> save Released
+//!                                                    durable: free for another promise
+//! ```
+//!
+//! - Two clusters with a common member cannot both be formed: that member would have had to give its
+//!   promise twice, and a node holds at most one.
+//! - A founder that has given up can never decide for that cluster again, because giving up is
+//!   durable before anybody is released.
+//! - Every request is repeated until it is answered, so lost and repeated datagrams change nothing.
+//! - After a crash a node goes on from the last promise that was durable. The caller is told
+//!   `Formed` again until its superblock names the cluster: it is written last, so formatting that
+//!   was interrupted starts over.
+//! - A founder that is lost for good before its decision got out blocks those that promised: no
+//!   other node can know that it did not decide.
+//!
+//! Messages: GOSSIP.md, section 7. The founder's part is in `founder.rs`, a member's in `member.rs`.
+
+mod founder;
+mod member;
 
 use std::collections::{BTreeSet, VecDeque};
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use rand::SeedableRng;
 use rand::rngs::SmallRng;
-use rand::{RngExt, SeedableRng};
 use walengine_net::model::ClusterId;
 
-use super::forming_message::{FormingMessage, RefusedBecause};
-use super::limits::{
-    FORMING_BACKOFF, FORMING_PATIENCE, FORMING_PERIOD, FORMING_SETTLE, FOUNDERS_MAX,
-};
+use super::forming_message::FormingMessage;
+use super::limits::{FORMING_PATIENCE, FORMING_PERIOD};
 use super::output::Warning;
 use super::promise::{Founding, FoundingMember, Promise, PromiseState};
 use crate::types::NodeId;
 
-/// A node in sight that wants to form a cluster.
+/// A node, alive in this node's view, that wants to form a cluster.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Candidate {
     pub member: FoundingMember,
@@ -34,9 +68,9 @@ pub(super) struct Candidate {
     pub partitions: u16,
 }
 
-/// What forming wants done.
+/// What the caller has to do, in this order.
 #[derive(Debug)]
-pub(super) enum Event {
+pub(super) enum FormingEvent {
     Send { to: NodeId, address: SocketAddr, message: FormingMessage },
     Save(Promise),
     Formed(Founding),
@@ -49,28 +83,29 @@ pub(super) struct Forming {
     peer_address: SocketAddr,
     expect: Option<usize>,
     partitions: u16,
-    /// Set once; then nothing but answers.
+    /// Set once and never changed. From then on this node only answers.
     cluster: Option<ClusterId>,
-    /// Durable: promised or formed. A released promise is none.
+    /// The durable promise. Invariant: promised or formed, never released.
     held: Option<Promise>,
-    /// Given to the caller, not durable yet. Until then nothing else changes.
+    /// Handed to the caller, not durable yet. Invariant: while it is set, nothing else changes.
     saving: Option<Promise>,
-    /// As founder: who has promised, or, once decided, who knows.
+    /// On the founder: who has promised; after the decision: who has made it durable. Invariant:
+    /// this node, and members of `held`.
     answered: BTreeSet<NodeId>,
     attempt_since: Duration,
     next_ask: Duration,
     ask_period: Duration,
     not_before: Duration,
-    /// Who was in sight, and since when.
+    /// The candidates when they last changed, and when that was.
     sight: (BTreeSet<NodeId>, Duration),
     warned: Option<Warning>,
     rng: SmallRng,
     salt: u64,
-    events: VecDeque<Event>,
+    events: VecDeque<FormingEvent>,
 }
 
 /// What a node knows at construction.
-pub(super) struct Start {
+pub(super) struct FormingStart {
     pub me: NodeId,
     pub peer_address: SocketAddr,
     pub expect: Option<usize>,
@@ -83,10 +118,10 @@ pub(super) struct Start {
 }
 
 impl Forming {
-    pub(super) fn new(start: Start) -> Self {
+    pub(super) fn new(start: FormingStart) -> Self {
         let mut held = start.promise.filter(|promise| promise.state != PromiseState::Released);
         if let Some(cluster) = start.cluster {
-            // A data directory of a cluster says more than any promise.
+            // The data directory outweighs the promise.
             held = held
                 .filter(|promise| promise.founding.cluster == cluster)
                 .map(|promise| Promise { state: PromiseState::Formed, ..promise });
@@ -110,39 +145,40 @@ impl Forming {
             salt: start.boot,
             events: VecDeque::new(),
         };
-        // The caller may have stopped between the decision and what it does about it.
+        // The process may have ended after the decision and before the caller had formatted.
         if forming.cluster.is_none()
             && let Some(held) = &forming.held
             && held.state == PromiseState::Formed
         {
             forming.cluster = Some(held.founding.cluster);
-            forming.events.push_back(Event::Formed(held.founding.clone()));
+            forming.events.push_back(FormingEvent::Formed(held.founding.clone()));
         }
         forming
     }
 
-    pub(super) fn next_event(&mut self) -> Option<Event> {
+    pub(super) fn next_event(&mut self) -> Option<FormingEvent> {
         self.events.pop_front()
     }
 
-    /// Neither bound by a promise nor about to be.
+    /// No promise binds this node, and none is being saved.
     pub(super) fn is_free(&self) -> bool {
         self.held.is_none() && self.saving.is_none()
     }
 
-    /// What binds this node is about that cluster.
+    /// A promise about that cluster binds this node, or is being saved.
     pub(super) fn is_about(&self, cluster: ClusterId) -> bool {
         let bound = self.held.iter().chain(&self.saving);
         bound.into_iter().any(|promise| promise.founding.cluster == cluster)
     }
 
-    /// This node is of a cluster now, by joining it.
+    /// This node has joined a cluster.
     pub(super) fn joined(&mut self, cluster: ClusterId) {
         assert!(self.is_free(), "joined {cluster} while bound by a promise");
+        assert!(self.cluster.is_none(), "joined {cluster} from another cluster");
         self.cluster = Some(cluster);
     }
 
-    /// When there is something to do by time alone.
+    /// When [`Self::tick`] has something to do.
     pub(super) fn next_wake(&self) -> Option<Duration> {
         match (&self.held, &self.saving) {
             (_, Some(_)) => None,
@@ -175,6 +211,7 @@ impl Forming {
         }
     }
 
+    /// Repeats what a held promise asks of the others.
     fn ask(&mut self, held: &Promise, now: Duration) {
         let cluster = held.founding.cluster;
         let founder = held.founder() == self.me;
@@ -187,7 +224,7 @@ impl Forming {
             }
             PromiseState::Promised => FormingMessage::Inquire { cluster, founder: held.founder() },
             PromiseState::Formed if founder => {
-                // Somebody who is lost for good is not asked every half second for ever.
+                // A member that is lost for good is asked ever more rarely.
                 self.ask_period = (self.ask_period * 2).min(20 * FORMING_PERIOD);
                 FormingMessage::Commit(cluster)
             }
@@ -201,64 +238,6 @@ impl Forming {
         }
     }
 
-    /// Whether those in sight are exactly the right ones and it is for this node to found.
-    fn look(&mut self, candidates: &[Candidate], now: Duration) {
-        let Some(expect) = self.expect else { return };
-        let warning = self.wrong(candidates, expect);
-        if warning != self.warned {
-            self.warned.clone_from(&warning);
-            self.events.extend(warning.clone().map(Event::Warn));
-        }
-        let nodes: BTreeSet<NodeId> = candidates.iter().map(|each| each.member.node).collect();
-        if nodes != self.sight.0 {
-            self.sight = (nodes, now);
-        }
-        let settled = now.saturating_sub(self.sight.1) >= FORMING_SETTLE;
-        let mine = self.sight.0.first() == Some(&self.me);
-        if warning.is_some()
-            || candidates.len() != expect
-            || !settled
-            || !mine
-            || now < self.not_before
-            || self.partitions == 0
-        {
-            return;
-        }
-        let mut members: Vec<_> = candidates.iter().map(|each| each.member.clone()).collect();
-        members.sort_by_key(|member| member.node);
-        let founding =
-            Founding { cluster: self.new_cluster(now), partitions: self.partitions, members };
-        self.save(Promise { state: PromiseState::Promised, founding });
-    }
-
-    fn wrong(&self, candidates: &[Candidate], expect: usize) -> Option<Warning> {
-        for Candidate { member, expect: theirs, partitions } in candidates {
-            if *theirs != expect {
-                return Some(Warning::OtherExpect { node: member.node, expect: *theirs });
-            }
-            if *partitions != self.partitions {
-                return Some(Warning::OtherPartitions {
-                    node: member.node,
-                    partitions: *partitions,
-                });
-            }
-        }
-        let found = candidates.len();
-        let most = expect.min(FOUNDERS_MAX);
-        (found > most).then_some(Warning::TooManyCandidates { expect, found })
-    }
-
-    /// A name that no attempt had before, of this node or another, even with an equal seed.
-    fn new_cluster(&mut self, now: Duration) -> ClusterId {
-        let mut hasher = blake3::Hasher::new_derive_key("walengine gossip 1 cluster id");
-        hasher.update(&self.me.to_le_bytes()).update(&self.salt.to_le_bytes());
-        hasher.update(&self.rng.random::<u128>().to_le_bytes());
-        hasher.update(&now.as_nanos().to_le_bytes());
-        let mut bytes = [0; 16];
-        hasher.finalize_xof().fill(&mut bytes);
-        ClusterId(u128::from_le_bytes(bytes).max(1))
-    }
-
     pub(super) fn handle(
         &mut self,
         from: NodeId,
@@ -268,7 +247,7 @@ impl Forming {
         now: Duration,
     ) {
         if self.saving.is_some() {
-            return; // it will be asked again
+            return; // the sender repeats it
         }
         match message {
             FormingMessage::Request(founding) => {
@@ -276,33 +255,11 @@ impl Forming {
             }
             FormingMessage::Promised(cluster) => self.promised(from, cluster),
             FormingMessage::Refused { cluster, because } => {
-                if self.undecided(cluster) {
-                    let founding = self.held.as_ref().map(|held| &held.founding);
-                    if founding.is_some_and(|it| it.members.iter().any(|m| m.node == from)) {
-                        self.events
-                            .push_back(Event::Warn(Warning::Refused { node: from, because }));
-                        self.give_up(now);
-                    }
-                }
+                self.refused(from, cluster, because, now);
             }
-            FormingMessage::Release(cluster) => {
-                if let Some(held) = &self.held
-                    && held.founding.cluster == cluster
-                    && held.state == PromiseState::Promised
-                    && held.founder() == from
-                    && from != self.me
-                {
-                    let state = PromiseState::Released;
-                    self.save(Promise { state, founding: held.founding.clone() });
-                }
-            }
+            FormingMessage::Release(cluster) => self.released(from, cluster),
             FormingMessage::Inquire { cluster, founder } => {
-                if self.cluster == Some(cluster) {
-                    self.send(from, address, FormingMessage::Commit(cluster));
-                } else if founder == self.me && !self.holds(cluster) {
-                    // It is not durable here, so it was never decided and never will be.
-                    self.send(from, address, FormingMessage::Release(cluster));
-                }
+                self.inquired(from, address, cluster, founder);
             }
             FormingMessage::Commit(cluster) => {
                 self.heard_formed(cluster);
@@ -311,21 +268,10 @@ impl Forming {
                 }
             }
             FormingMessage::Committed(cluster) => {
-                if self.cluster == Some(cluster) {
+                if self.cluster == Some(cluster) && self.is_member(from) {
                     self.answered.insert(from);
                 }
             }
-        }
-    }
-
-    /// A member of a cluster has spoken. If this node has promised to form it, it is formed.
-    pub(super) fn heard_formed(&mut self, cluster: ClusterId) {
-        if self.saving.is_none()
-            && let Some(held) = &self.held
-            && held.founding.cluster == cluster
-            && held.state == PromiseState::Promised
-        {
-            self.save(Promise { state: PromiseState::Formed, founding: held.founding.clone() });
         }
     }
 
@@ -333,7 +279,13 @@ impl Forming {
         self.held.as_ref().is_some_and(|held| held.founding.cluster == cluster)
     }
 
-    /// This node founds that cluster and has not decided.
+    /// A founding member of the cluster that the held promise is about.
+    fn is_member(&self, node: NodeId) -> bool {
+        let held = self.held.as_ref();
+        held.is_some_and(|held| held.founding.members.iter().any(|member| member.node == node))
+    }
+
+    /// This node is the founder of that cluster and has not decided.
     fn undecided(&self, cluster: ClusterId) -> bool {
         self.held.as_ref().is_some_and(|held| {
             held.founding.cluster == cluster
@@ -342,93 +294,20 @@ impl Forming {
         })
     }
 
-    fn requested(
-        &mut self,
-        from: NodeId,
-        address: SocketAddr,
-        founding: Founding,
-        candidates: &[Candidate],
-    ) {
-        let cluster = founding.cluster;
-        let answer = match (&self.held, self.cluster) {
-            (_, Some(known)) if known == cluster => FormingMessage::Commit(cluster),
-            (_, Some(_)) => {
-                FormingMessage::Refused { cluster, because: RefusedBecause::HasCluster }
-            }
-            (Some(held), None) if held.founding == founding => FormingMessage::Promised(cluster),
-            (Some(_), None) => {
-                FormingMessage::Refused { cluster, because: RefusedBecause::Promised }
-            }
-            (None, None) => match self.objection(from, &founding, candidates) {
-                Some(because) => FormingMessage::Refused { cluster, because },
-                None => return self.save(Promise { state: PromiseState::Promised, founding }),
-            },
-        };
-        self.send(from, address, answer);
-    }
-
-    fn objection(
-        &self,
-        from: NodeId,
-        founding: &Founding,
-        candidates: &[Candidate],
-    ) -> Option<RefusedBecause> {
-        let members = &founding.members;
-        let is_me = |member: &FoundingMember| {
-            member.node == self.me && member.peer_address == self.peer_address
-        };
-        let outsider = |each: &Candidate| !members.iter().any(|m| m.node == each.member.node);
-        if self.expect != Some(members.len()) {
-            Some(RefusedBecause::OtherExpect)
-        } else if self.partitions != founding.partitions {
-            Some(RefusedBecause::OtherPartitions)
-        } else if members.first().map(|member| member.node) != Some(from)
-            || !members.iter().any(is_me)
-            || candidates.iter().any(outsider)
-        {
-            Some(RefusedBecause::OtherMembers)
-        } else {
-            None
-        }
-    }
-
-    fn promised(&mut self, from: NodeId, cluster: ClusterId) {
-        if !self.undecided(cluster) {
-            return;
-        }
-        let Some(held) = &self.held else { return };
-        if !held.founding.members.iter().any(|member| member.node == from) {
-            return;
-        }
-        self.answered.insert(from);
-        self.decide_if_all();
-    }
-
-    fn decide_if_all(&mut self) {
-        let Some(held) = &self.held else { return };
-        if held.founding.members.iter().all(|member| self.answered.contains(&member.node)) {
-            self.save(Promise { state: PromiseState::Formed, founding: held.founding.clone() });
-        }
-    }
-
-    /// As founder, before the decision.
-    fn give_up(&mut self, now: Duration) {
-        let Some(held) = &self.held else { return };
-        assert!(held.state == PromiseState::Promised, "gave up what was decided");
-        let backoff = FORMING_BACKOFF.as_millis() as u64;
-        let pause = Duration::from_millis(self.rng.random_range(backoff..=3 * backoff));
-        self.not_before = now + pause;
-        self.save(Promise { state: PromiseState::Released, founding: held.founding.clone() });
-    }
-
     fn save(&mut self, promise: Promise) {
         assert!(self.saving.is_none(), "two promises are being saved");
+        if let Some(held) = &self.held {
+            assert!(held.founding == promise.founding, "a second promise beside {held:?}");
+            assert!(held.state == PromiseState::Promised, "{held:?} is decided");
+        } else {
+            assert!(promise.state == PromiseState::Promised, "{promise:?} without a promise");
+        }
         assert!(self.cluster.is_none(), "a promise where there is a cluster");
         self.saving = Some(promise.clone());
-        self.events.push_back(Event::Save(promise));
+        self.events.push_back(FormingEvent::Save(promise));
     }
 
-    /// What was to be saved is durable.
+    /// The promise of [`FormingEvent::Save`] is durable.
     pub(super) fn saved(&mut self, now: Duration) {
         let Some(promise) = self.saving.take() else { return };
         let (founder, cluster) = (promise.founder(), promise.founding.cluster);
@@ -440,7 +319,7 @@ impl Forming {
                 self.attempt_since = now;
                 self.held = Some(promise);
                 if founder == self.me {
-                    self.decide_if_all(); // it may be the only one
+                    self.decide_if_all(); // the founder may be the only member
                 }
                 FormingMessage::Promised(cluster)
             }
@@ -458,8 +337,9 @@ impl Forming {
                 return;
             }
             PromiseState::Formed => {
+                assert!(self.cluster.is_none(), "formed {cluster} from within another cluster");
                 self.cluster = Some(cluster);
-                self.events.push_back(Event::Formed(promise.founding.clone()));
+                self.events.push_back(FormingEvent::Formed(promise.founding.clone()));
                 self.held = Some(promise);
                 FormingMessage::Committed(cluster)
             }
@@ -467,12 +347,12 @@ impl Forming {
         if founder != self.me
             && let Some(address) = founder_address
         {
-            self.next_ask = now + FORMING_PERIOD; // the answer comes first
+            self.next_ask = now + FORMING_PERIOD; // send the answer before any inquiry
             self.send(founder, address, answer);
         }
     }
 
     fn send(&mut self, to: NodeId, address: SocketAddr, message: FormingMessage) {
-        self.events.push_back(Event::Send { to, address, message });
+        self.events.push_back(FormingEvent::Send { to, address, message });
     }
 }

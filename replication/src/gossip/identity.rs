@@ -11,14 +11,14 @@ use crate::types::NodeId;
 
 /// One life of a node. Of two lives of a node the one with the higher bump counts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Identity {
+pub(super) struct SwimIdentity {
     pub node: NodeId,
     /// Boot time in nanoseconds, and one more for each time that the node was thought dead.
     pub bump: u64,
     pub address: SocketAddr,
 }
 
-impl foca::Identity for Identity {
+impl foca::Identity for SwimIdentity {
     type Addr = NodeId;
 
     fn renew(&self) -> Option<Self> {
@@ -34,7 +34,7 @@ impl foca::Identity for Identity {
     }
 }
 
-impl Identity {
+impl SwimIdentity {
     pub(super) fn put(&self, out: &mut Vec<u8>) {
         out.extend_from_slice(&self.bytes());
     }
@@ -60,12 +60,12 @@ pub(super) struct CodecError;
 /// Bytes of foca's messages.
 pub(super) struct Codec;
 
-impl foca::Codec<Identity> for Codec {
+impl foca::Codec<SwimIdentity> for Codec {
     type Error = CodecError;
 
     fn encode_header(
         &mut self,
-        header: &Header<Identity>,
+        header: &Header<SwimIdentity>,
         mut buf: impl BufMut,
     ) -> Result<(), CodecError> {
         let mut out = Vec::with_capacity(3 * IDENTITY_BYTES + 4);
@@ -76,13 +76,13 @@ impl foca::Codec<Identity> for Codec {
         put_whole(&out, &mut buf)
     }
 
-    fn decode_header(&mut self, buf: impl Buf) -> Result<Header<Identity>, CodecError> {
+    fn decode_header(&mut self, buf: impl Buf) -> Result<Header<SwimIdentity>, CodecError> {
         read_whole(buf, read_header)
     }
 
     fn encode_member(
         &mut self,
-        member: &Member<Identity>,
+        member: &Member<SwimIdentity>,
         mut buf: impl BufMut,
     ) -> Result<(), CodecError> {
         let mut out = Vec::with_capacity(MEMBER_BYTES);
@@ -96,7 +96,7 @@ impl foca::Codec<Identity> for Codec {
         put_whole(&out, &mut buf)
     }
 
-    fn decode_member(&mut self, buf: impl Buf) -> Result<Member<Identity>, CodecError> {
+    fn decode_member(&mut self, buf: impl Buf) -> Result<Member<SwimIdentity>, CodecError> {
         read_whole(buf, read_member)
     }
 }
@@ -121,8 +121,8 @@ fn read_whole<T>(
     Ok(value)
 }
 
-fn put_message(out: &mut Vec<u8>, message: &Message<Identity>) {
-    let mut with = |tag: u8, probe: u8, about: Option<&Identity>| {
+fn put_message(out: &mut Vec<u8>, message: &Message<SwimIdentity>) {
+    let mut with = |tag: u8, probe: u8, about: Option<&SwimIdentity>| {
         out.extend_from_slice(&[tag, probe]);
         if let Some(about) = about {
             about.put(out);
@@ -143,15 +143,15 @@ fn put_message(out: &mut Vec<u8>, message: &Message<Identity>) {
     }
 }
 
-fn read_message(reader: &mut Reader<'_>) -> Option<Message<Identity>> {
+fn read_message(reader: &mut Reader<'_>) -> Option<Message<SwimIdentity>> {
     let (tag, probe_number) = (reader.u8()?, reader.u8()?);
     let message = match tag {
         1 => Message::Ping(probe_number),
         2 => Message::Ack(probe_number),
-        3 => Message::PingReq { target: Identity::read(reader)?, probe_number },
-        4 => Message::IndirectPing { origin: Identity::read(reader)?, probe_number },
-        5 => Message::IndirectAck { target: Identity::read(reader)?, probe_number },
-        6 => Message::ForwardedAck { origin: Identity::read(reader)?, probe_number },
+        3 => Message::PingReq { target: SwimIdentity::read(reader)?, probe_number },
+        4 => Message::IndirectPing { origin: SwimIdentity::read(reader)?, probe_number },
+        5 => Message::IndirectAck { target: SwimIdentity::read(reader)?, probe_number },
+        6 => Message::ForwardedAck { origin: SwimIdentity::read(reader)?, probe_number },
         7 => Message::Announce,
         8 => Message::Feed,
         9 => Message::Gossip,
@@ -162,17 +162,17 @@ fn read_message(reader: &mut Reader<'_>) -> Option<Message<Identity>> {
     (tag < 7 || probe_number == 0).then_some(message)
 }
 
-pub(super) fn read_header(reader: &mut Reader<'_>) -> Option<Header<Identity>> {
+pub(super) fn read_header(reader: &mut Reader<'_>) -> Option<Header<SwimIdentity>> {
     Some(Header {
-        src: Identity::read(reader)?,
+        src: SwimIdentity::read(reader)?,
         src_incarnation: reader.u16()?,
-        dst: Identity::read(reader)?,
+        dst: SwimIdentity::read(reader)?,
         message: read_message(reader)?,
     })
 }
 
-pub(super) fn read_member(reader: &mut Reader<'_>) -> Option<Member<Identity>> {
-    let (id, incarnation) = (Identity::read(reader)?, reader.u16()?);
+pub(super) fn read_member(reader: &mut Reader<'_>) -> Option<Member<SwimIdentity>> {
+    let (id, incarnation) = (SwimIdentity::read(reader)?, reader.u16()?);
     let state = match reader.u8()? {
         0 => State::Alive,
         1 => State::Suspect,

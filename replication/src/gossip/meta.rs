@@ -105,9 +105,9 @@ impl PageHead {
     }
 }
 
-/// Page 0.
+/// Page 0: what the node is.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) struct Base {
+pub(super) struct BasePage {
     /// Bump of the identity that says so.
     pub bump: u64,
     /// This life of the node ends.
@@ -124,7 +124,7 @@ pub(super) struct Base {
     pub version: String,
 }
 
-impl Base {
+impl BasePage {
     pub(super) fn content(&self) -> Vec<u8> {
         let mut out = Vec::with_capacity(64);
         out.extend_from_slice(&self.bump.to_le_bytes());
@@ -160,29 +160,29 @@ impl Base {
 }
 
 /// Partitions of one page and their terms.
-pub(super) type Led = Vec<(PartitionId, u64)>;
+pub(super) type LedPage = Vec<(PartitionId, u64)>;
 
 /// What a page holds.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum PageBody {
-    Base(Base),
-    Led(Led),
+    Base(BasePage),
+    Led(LedPage),
 }
 
 /// A page that came.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Page {
+pub(super) struct MetaPage {
     pub head: PageHead,
     pub body: PageBody,
 }
 
-impl Page {
+impl MetaPage {
     /// `None` unless the bytes are exactly one page.
     pub(super) fn decode(bytes: &[u8]) -> Option<Self> {
         let mut reader = Reader(bytes);
         let head = PageHead::read(&mut reader)?;
         let body = match head.page {
-            0 => PageBody::Base(Base::read(&mut reader)?),
+            0 => PageBody::Base(BasePage::read(&mut reader)?),
             page => PageBody::Led(read_led(&mut reader, page)?),
         };
         reader.end()?;
@@ -206,7 +206,7 @@ pub(super) fn led_content(led: &BTreeMap<PartitionId, u64>, block: usize) -> Vec
     out
 }
 
-fn read_led(reader: &mut Reader<'_>, page: u8) -> Option<Led> {
+fn read_led(reader: &mut Reader<'_>, page: u8) -> Option<LedPage> {
     let first = (usize::from(page) - 1) * PAGE_PARTITIONS;
     let bits = reader.u64()?;
     (0..PAGE_PARTITIONS)
@@ -228,7 +228,7 @@ mod tests {
             PageHead { node: 1, since: 5, sequence: 9, page: block as u8 + 1 }.put(&mut bytes);
             bytes.extend(led_content(&led, block));
             assert!(bytes.len() <= super::super::limits::PAGE_BYTES_MAX);
-            let Some(Page { body: PageBody::Led(part), .. }) = Page::decode(&bytes) else {
+            let Some(MetaPage { body: PageBody::Led(part), .. }) = MetaPage::decode(&bytes) else {
                 panic!("page {block}");
             };
             found.extend(part);

@@ -4,17 +4,17 @@
 use foca::Message;
 
 use super::bytes::Reader;
-use super::identity::{Identity, read_header, read_member};
+use super::identity::{SwimIdentity, read_header, read_member};
 use super::limits::{BODY_BYTES_MAX, MEMBER_BYTES};
-use super::meta::Page;
+use super::meta::MetaPage;
 use crate::types::NodeId;
 
 /// What a message names.
 pub(super) struct Scan {
-    pub source: Identity,
+    pub source: SwimIdentity,
     /// Every identity besides the source that the message tells something about.
-    pub members: Vec<Identity>,
-    pub pages: Vec<Page>,
+    pub members: Vec<SwimIdentity>,
+    pub pages: Vec<MetaPage>,
 }
 
 impl Scan {
@@ -38,7 +38,7 @@ impl Scan {
         }
         while reader.end().is_none() {
             let length = u16::from_be_bytes(reader.array()?);
-            scan.pages.push(Page::decode(reader.take(usize::from(length))?)?);
+            scan.pages.push(MetaPage::decode(reader.take(usize::from(length))?)?);
         }
         Some(scan)
     }

@@ -8,12 +8,12 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use super::envelope::Head;
+use super::envelope::DatagramHead;
 use super::limits::{ID_SILENCE, SENDERS_MAX, WINDOW};
 use crate::types::NodeId;
 
 #[derive(Debug)]
-pub(super) struct Sender {
+pub(super) struct KnownSender {
     pub address: SocketAddr,
     pub boot: u64,
     highest: u64,
@@ -32,15 +32,15 @@ pub(super) enum Stale {
 }
 
 #[derive(Debug, Default)]
-pub(super) struct Senders(BTreeMap<NodeId, Sender>);
+pub(super) struct Senders(BTreeMap<NodeId, KnownSender>);
 
 impl Senders {
-    pub(super) fn get(&self, node: NodeId) -> Option<&Sender> {
+    pub(super) fn get(&self, node: NodeId) -> Option<&KnownSender> {
         self.0.get(&node)
     }
 
     /// Another address has the node id. `active`: the member that has it lives.
-    pub(super) fn id_in_use(&self, head: &Head, active: bool, now: Duration) -> bool {
+    pub(super) fn id_in_use(&self, head: &DatagramHead, active: bool, now: Duration) -> bool {
         self.0.get(&head.node).is_some_and(|sender| {
             sender.address != head.peer_address
                 && (active || now.saturating_sub(sender.heard) < ID_SILENCE)
@@ -48,11 +48,16 @@ impl Senders {
     }
 
     /// Takes an authentic datagram that names this node's boot, or tells why not.
-    pub(super) fn take(&mut self, head: &Head, active: bool, now: Duration) -> Result<(), Stale> {
+    pub(super) fn take(
+        &mut self,
+        head: &DatagramHead,
+        active: bool,
+        now: Duration,
+    ) -> Result<(), Stale> {
         if self.id_in_use(head, active, now) {
             return Err(Stale::IdInUse);
         }
-        let fresh = Sender {
+        let fresh = KnownSender {
             address: head.peer_address,
             boot: head.boot,
             highest: head.sequence,
@@ -94,14 +99,14 @@ impl Senders {
 mod tests {
     use walengine_net::model::ClusterId;
 
-    use super::super::envelope::Kind;
+    use super::super::envelope::DatagramKind;
     use super::*;
 
     const NOW: Duration = Duration::from_secs(100);
 
-    fn head(boot: u64, sequence: u64) -> Head {
-        Head {
-            kind: Kind::Swim,
+    fn head(boot: u64, sequence: u64) -> DatagramHead {
+        DatagramHead {
+            kind: DatagramKind::Swim,
             cluster: ClusterId(7),
             node: 3,
             boot,
@@ -137,7 +142,7 @@ mod tests {
     fn a_node_id_moves_to_another_address_only_when_it_is_silent_and_dead() {
         let mut senders = Senders::default();
         assert_eq!(senders.take(&head(9, 1), false, NOW), Ok(()));
-        let moved = Head { peer_address: "10.0.0.4:7451".parse().unwrap(), ..head(10, 1) };
+        let moved = DatagramHead { peer_address: "10.0.0.4:7451".parse().unwrap(), ..head(10, 1) };
         assert_eq!(senders.take(&moved, false, NOW), Err(Stale::IdInUse));
         assert_eq!(senders.take(&moved, true, NOW + ID_SILENCE), Err(Stale::IdInUse));
         assert_eq!(senders.take(&moved, false, NOW + ID_SILENCE), Ok(()));

@@ -6,9 +6,9 @@ use std::convert::Infallible;
 use foca::{BroadcastHandler, Invalidates};
 
 use super::bytes::Reader;
-use super::identity::Identity;
+use super::identity::SwimIdentity;
 use super::limits::{NODES_MAX, PAGES_MAX};
-use super::meta::{Base, NodeMeta, PageHead, led_content};
+use super::meta::{BasePage, NodeMeta, PageHead, led_content};
 use crate::types::NodeId;
 
 /// This node's own pages as they are told now.
@@ -38,7 +38,7 @@ impl OwnPages {
     }
 
     /// Takes the metadata. Returns the pages that are new, encoded.
-    pub(super) fn set(&mut self, base: &Base, meta: &NodeMeta) -> Vec<Vec<u8>> {
+    pub(super) fn set(&mut self, base: &BasePage, meta: &NodeMeta) -> Vec<Vec<u8>> {
         self.bump = base.bump;
         let mut contents = vec![base.content()];
         contents.extend((0..PAGES_MAX).map(|block| led_content(&meta.led, block)));
@@ -110,14 +110,14 @@ impl Invalidates for Key {
     }
 }
 
-impl BroadcastHandler<Identity> for Relay {
+impl BroadcastHandler<SwimIdentity> for Relay {
     type Key = Key;
     type Error = Infallible;
 
     fn receive_item(
         &mut self,
         data: &[u8],
-        sender: Option<&Identity>,
+        sender: Option<&SwimIdentity>,
     ) -> Result<Option<Key>, Infallible> {
         // What came was decoded before foca saw it.
         let Some(head) = PageHead::read(&mut Reader(data)) else { return Ok(None) };

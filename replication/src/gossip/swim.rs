@@ -11,7 +11,7 @@ use foca::{
 use rand::SeedableRng;
 use rand::rngs::SmallRng;
 
-use super::identity::{Codec, Identity};
+use super::identity::{Codec, SwimIdentity};
 use super::limits::{
     ANNOUNCE_PERIOD, BODY_BYTES_MAX, DEAD_PERIOD, FANOUT, GOSSIP_PERIOD, PROBE_ANSWER,
     PROBE_PERIOD, SLEEP_MIN, SUSPECT_TO_DEAD, TRANSMISSIONS,
@@ -22,7 +22,7 @@ use crate::types::NodeId;
 /// SWIM of one node. Errors of foca's are not passed on: what comes was looked at before, and what
 /// remains are timers that became pointless.
 pub(super) struct Swim {
-    foca: Foca<Identity, Codec, SmallRng, Relay>,
+    foca: Foca<SwimIdentity, Codec, SmallRng, Relay>,
     sink: Sink,
     last_tick: Duration,
     next_told: Duration,
@@ -36,13 +36,13 @@ struct Sink {
     slept: Duration,
     timers: BinaryHeap<Reverse<Due>>,
     scheduled: u64,
-    sends: Vec<(Identity, Vec<u8>)>,
-    ups: Vec<Identity>,
+    sends: Vec<(SwimIdentity, Vec<u8>)>,
+    ups: Vec<SwimIdentity>,
 }
 
 struct Due {
     at: Duration,
-    timer: Timer<Identity>,
+    timer: Timer<SwimIdentity>,
     order: u64,
 }
 
@@ -69,18 +69,18 @@ impl PartialEq for Due {
 
 impl Eq for Due {}
 
-impl foca::Runtime<Identity> for &mut Sink {
-    fn notify(&mut self, notification: Notification<'_, Identity>) {
+impl foca::Runtime<SwimIdentity> for &mut Sink {
+    fn notify(&mut self, notification: Notification<'_, SwimIdentity>) {
         if let Notification::MemberUp(identity) = notification {
             self.ups.push(*identity);
         }
     }
 
-    fn send_to(&mut self, to: Identity, data: &[u8]) {
+    fn send_to(&mut self, to: SwimIdentity, data: &[u8]) {
         self.sends.push((to, data.to_vec()));
     }
 
-    fn submit_after(&mut self, timer: Timer<Identity>, after: Duration) {
+    fn submit_after(&mut self, timer: Timer<SwimIdentity>, after: Duration) {
         self.scheduled += 1;
         let due = Due { at: self.now + after, timer, order: self.scheduled };
         self.timers.push(Reverse(due));
@@ -108,7 +108,7 @@ fn config() -> Config {
 }
 
 /// A message of gossip with one update. An incarnation of 0 claims nothing about the source.
-fn suspicion(own: Identity, suspect: &Member<Identity>) -> Vec<u8> {
+fn suspicion(own: SwimIdentity, suspect: &Member<SwimIdentity>) -> Vec<u8> {
     let message = Message::Gossip;
     let header = Header { src: own, src_incarnation: 0, dst: *suspect.id(), message };
     let mut body = Vec::new();
@@ -119,7 +119,7 @@ fn suspicion(own: Identity, suspect: &Member<Identity>) -> Vec<u8> {
 }
 
 impl Swim {
-    pub(super) fn new(identity: Identity, seed: u64, now: Duration) -> Self {
+    pub(super) fn new(identity: SwimIdentity, seed: u64, now: Duration) -> Self {
         let relay = Relay::new(identity.node);
         let rng = SmallRng::seed_from_u64(seed);
         Self {
@@ -137,12 +137,12 @@ impl Swim {
         }
     }
 
-    pub(super) fn identity(&self) -> Identity {
+    pub(super) fn identity(&self) -> SwimIdentity {
         *self.foca.identity()
     }
 
     /// Every other member, dead ones included.
-    pub(super) fn members(&self) -> impl Iterator<Item = (Identity, State)> {
+    pub(super) fn members(&self) -> impl Iterator<Item = (SwimIdentity, State)> {
         let own = self.foca.identity().node;
         let members = self.foca.iter_membership_state();
         members.map(|member| (*member.id(), member.state())).filter(move |(id, _)| id.node != own)
@@ -195,7 +195,7 @@ impl Swim {
         self.sink.timers.peek().map(|Reverse(due)| due.at + self.sink.slept)
     }
 
-    pub(super) fn announce(&mut self, to: Identity, now: Duration) {
+    pub(super) fn announce(&mut self, to: SwimIdentity, now: Duration) {
         self.advance(now);
         let _ = self.foca.announce(to, &mut self.sink);
     }
@@ -206,24 +206,24 @@ impl Swim {
     }
 
     /// A member has left.
-    pub(super) fn down(&mut self, identity: Identity, now: Duration) {
+    pub(super) fn down(&mut self, identity: SwimIdentity, now: Duration) {
         self.advance(now);
         let _ = self.foca.apply_many([Member::down(identity)].into_iter(), true, &mut self.sink);
     }
 
-    pub(super) fn forget(&mut self, identity: Identity) {
+    pub(super) fn forget(&mut self, identity: SwimIdentity) {
         let _ = self.foca.handle_timer(Timer::RemoveDown(identity), &mut self.sink);
     }
 
     /// Another life of this node begins.
     pub(super) fn rename(&mut self, bump: u64, now: Duration) {
         self.advance(now);
-        let identity = Identity { bump, ..*self.foca.identity() };
+        let identity = SwimIdentity { bump, ..*self.foca.identity() };
         let _ = self.foca.change_identity(identity, &mut self.sink);
     }
 
     /// Messages to be sent, without those to this node's own earlier lives.
-    pub(super) fn take_sends(&mut self) -> Vec<(Identity, Vec<u8>)> {
+    pub(super) fn take_sends(&mut self) -> Vec<(SwimIdentity, Vec<u8>)> {
         let own: NodeId = self.foca.identity().node;
         let mut sends = std::mem::take(&mut self.sink.sends);
         sends.retain(|(to, _)| to.node != own);
@@ -231,7 +231,7 @@ impl Swim {
     }
 
     /// Members that came up since the last call.
-    pub(super) fn take_ups(&mut self) -> Vec<Identity> {
+    pub(super) fn take_ups(&mut self) -> Vec<SwimIdentity> {
         std::mem::take(&mut self.sink.ups)
     }
 

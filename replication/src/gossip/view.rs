@@ -7,9 +7,9 @@ use std::time::Duration;
 use foca::State;
 use walengine_net::model::ClusterId;
 
-use super::identity::Identity;
+use super::identity::SwimIdentity;
 use super::limits::NODES_MAX;
-use super::meta::{Base, Led, NodeMeta, Page, PageBody};
+use super::meta::{BasePage, LedPage, MetaPage, NodeMeta, PageBody};
 use crate::types::NodeId;
 
 /// What is believed about a node's life.
@@ -43,8 +43,8 @@ pub struct NodeView {
 }
 
 #[derive(Debug)]
-pub(super) struct Known {
-    pub identity: Identity,
+pub(super) struct KnownNode {
+    pub identity: SwimIdentity,
     /// What foca says; `None`: introduced by the caller, never heard.
     state: Option<State>,
     pub standing: NodeStanding,
@@ -53,46 +53,47 @@ pub(super) struct Known {
 
 /// Newest pages of a node.
 #[derive(Debug, Default)]
-struct Pages {
+struct NodePages {
     since: u64,
-    base: Option<(u64, Base)>,
-    led: BTreeMap<u8, (u64, Led)>,
+    base: Option<(u64, BasePage)>,
+    led: BTreeMap<u8, (u64, LedPage)>,
 }
 
 /// Nodes and their pages.
 #[derive(Debug, Default)]
-pub(super) struct Table {
-    nodes: BTreeMap<NodeId, Known>,
-    pages: BTreeMap<NodeId, Pages>,
+pub(super) struct NodeTable {
+    nodes: BTreeMap<NodeId, KnownNode>,
+    pages: BTreeMap<NodeId, NodePages>,
 }
 
-impl Table {
-    pub(super) fn get(&self, node: NodeId) -> Option<&Known> {
+impl NodeTable {
+    pub(super) fn get(&self, node: NodeId) -> Option<&KnownNode> {
         self.nodes.get(&node)
     }
 
-    pub(super) fn base(&self, node: NodeId) -> Option<&Base> {
+    pub(super) fn base(&self, node: NodeId) -> Option<&BasePage> {
         self.pages.get(&node)?.base.as_ref().map(|(_, base)| base)
     }
 
-    pub(super) fn iter(&self) -> impl Iterator<Item = &Known> {
+    pub(super) fn iter(&self) -> impl Iterator<Item = &KnownNode> {
         self.nodes.values()
     }
 
     pub(super) fn is_active(&self, node: NodeId) -> bool {
-        let active =
-            |known: &Known| matches!(known.standing, NodeStanding::Alive | NodeStanding::Suspect);
+        let active = |known: &KnownNode| {
+            matches!(known.standing, NodeStanding::Alive | NodeStanding::Suspect)
+        };
         self.nodes.get(&node).is_some_and(active)
     }
 
     /// Whether these nodes can be remembered besides those that are. Makes room if it can; returns
     /// what it has forgotten for that.
-    pub(super) fn admit(&mut self, named: &[NodeId]) -> Option<Vec<Identity>> {
+    pub(super) fn admit(&mut self, named: &[NodeId]) -> Option<Vec<SwimIdentity>> {
         let fresh = named.iter().filter(|node| !self.pages.contains_key(node)).count();
         let fresh = fresh.max(named.iter().filter(|node| !self.nodes.contains_key(node)).count());
         let mut forgotten = Vec::new();
         while self.nodes.len().max(self.pages.len()) + fresh > NODES_MAX {
-            let dead = |known: &&Known| {
+            let dead = |known: &&KnownNode| {
                 matches!(known.standing, NodeStanding::Dead | NodeStanding::Left)
                     && !named.contains(&known.identity.node)
             };
@@ -110,22 +111,22 @@ impl Table {
         Some(forgotten)
     }
 
-    pub(super) fn forget(&mut self, node: NodeId) -> Option<Identity> {
+    pub(super) fn forget(&mut self, node: NodeId) -> Option<SwimIdentity> {
         self.pages.remove(&node);
         self.nodes.remove(&node).map(|known| known.identity)
     }
 
     /// A node that the caller knows of. Dead until it is heard.
     pub(super) fn introduce(&mut self, node: NodeId, address: SocketAddr, now: Duration) {
-        let identity = Identity { node, bump: 0, address };
+        let identity = SwimIdentity { node, bump: 0, address };
         let standing = NodeStanding::Dead;
-        self.nodes.entry(node).or_insert(Known { identity, state: None, standing, since: now });
+        self.nodes.entry(node).or_insert(KnownNode { identity, state: None, standing, since: now });
     }
 
     /// What foca says. Returns whether anything that is seen from outside has changed.
-    pub(super) fn set(&mut self, identity: Identity, state: State, now: Duration) -> bool {
+    pub(super) fn set(&mut self, identity: SwimIdentity, state: State, now: Duration) -> bool {
         let standing = self.standing(&identity, state);
-        let fresh = Known { identity, state: Some(state), standing, since: now };
+        let fresh = KnownNode { identity, state: Some(state), standing, since: now };
         let Some(known) = self.nodes.get_mut(&identity.node) else {
             self.nodes.insert(identity.node, fresh);
             return true;
@@ -133,11 +134,11 @@ impl Table {
         let address_changed = known.identity.address != identity.address;
         let since = if known.standing == standing { known.since } else { now };
         let changed = address_changed || known.standing != standing;
-        *known = Known { since, ..fresh };
+        *known = KnownNode { since, ..fresh };
         changed
     }
 
-    fn standing(&self, identity: &Identity, state: State) -> NodeStanding {
+    fn standing(&self, identity: &SwimIdentity, state: State) -> NodeStanding {
         match self.base(identity.node) {
             Some(base) if base.left && identity.bump <= base.bump => NodeStanding::Left,
             _ => match state {
@@ -149,14 +150,14 @@ impl Table {
     }
 
     /// A page that came. Returns whether it is news.
-    pub(super) fn set_page(&mut self, page: Page, now: Duration) -> bool {
+    pub(super) fn set_page(&mut self, page: MetaPage, now: Duration) -> bool {
         let head = page.head;
         let pages = self.pages.entry(head.node).or_default();
         if head.since < pages.since {
             return false;
         }
         if head.since > pages.since {
-            *pages = Pages { since: head.since, ..Pages::default() };
+            *pages = NodePages { since: head.since, ..NodePages::default() };
         }
         match page.body {
             PageBody::Base(base) => {
@@ -181,7 +182,7 @@ impl Table {
         true
     }
 
-    pub(super) fn view(&self, known: &Known) -> NodeView {
+    pub(super) fn view(&self, known: &KnownNode) -> NodeView {
         let pages = self.pages.get(&known.identity.node);
         let base = self.base(known.identity.node);
         let meta = base.map(|base| NodeMeta {

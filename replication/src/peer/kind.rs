@@ -4,7 +4,7 @@ use num_enum::TryFromPrimitive;
 
 use super::limits::{
     APPEND_BODY_BYTES_MAX, CONTROL_BODY_BYTES_MAX, HELLO_BODY_BYTES_MAX, LOG_PAGE_BYTES_MAX,
-    LOG_PAGE_HEAD_BYTES, PEER_BIT,
+    LOG_PAGE_HEAD_BYTES, PEER_BIT, REPLY_BIT,
 };
 
 /// What a frame's body is. An answer has the number of its request plus 128. The numbers that are
@@ -84,6 +84,8 @@ const _: () = {
     while at < Kind::ALL.len() {
         let number = Kind::ALL[at].number();
         assert!(number & PEER_BIT != 0);
+        // Requests come first in the list, then the answers.
+        assert!(at == 0 || Kind::ALL[at - 1].number() & REPLY_BIT <= number & REPLY_BIT);
         assert!(at == 0 || Kind::ALL[at - 1].number() < number);
         at += 1;
     }

@@ -11,7 +11,7 @@ use openraft::rt::{
     Mpsc, MpscReceiver, MpscSender, MpscWeakSender, OptionalSend, SendError, TryRecvError,
 };
 
-use crate::waiters::{Ticket, Waiters};
+use crate::wait_queue::{Ticket, WaitQueue};
 
 /// Names the channel to openraft.
 #[derive(Debug)]
@@ -39,7 +39,7 @@ struct State<T> {
     /// Invariant: no longer than `capacity`.
     queue: VecDeque<T>,
     /// Senders who found no room, with their messages. Invariant: empty unless the queue is full.
-    waiting: Waiters<T>,
+    waiting: WaitQueue<T>,
     receiver: Option<Waker>,
     receiver_gone: bool,
     senders: usize,
@@ -51,7 +51,7 @@ fn channel<T>(capacity: usize) -> (Sender<T>, Receiver<T>) {
     let shared = Rc::new(RefCell::new(State {
         capacity,
         queue: VecDeque::new(),
-        waiting: Waiters::default(),
+        waiting: WaitQueue::default(),
         receiver: None,
         receiver_gone: false,
         senders: 1,
@@ -235,7 +235,7 @@ mod tests {
     use std::pin::pin;
 
     use super::*;
-    use crate::waiters::testing::{Woken, poll_once};
+    use crate::wait_queue::testing::{Woken, poll_once};
 
     fn sent<T>(sender: &Sender<T>, message: T) -> bool {
         poll_once(&mut sender.sending(message)).is_ready()

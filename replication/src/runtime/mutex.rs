@@ -7,7 +7,7 @@ use std::task::{Context, Poll};
 
 use openraft::rt::{Mutex, OptionalSend};
 
-use crate::waiters::{Ticket, Waiters};
+use crate::wait_queue::{Ticket, WaitQueue};
 
 /// Hands the lock to whoever has waited longest; nobody overtakes. Never poisoned.
 pub struct LocalMutex<T> {
@@ -15,7 +15,7 @@ pub struct LocalMutex<T> {
     /// For whom the value lies ready. Invariant: some only if `value` is some.
     handed_to: Cell<Option<Ticket>>,
     /// Invariant: empty if `value` is some and `handed_to` none.
-    waiters: RefCell<Waiters<()>>,
+    waiters: RefCell<WaitQueue<()>>,
 }
 
 /// Owns the value until it is dropped; no borrow lives in here.
@@ -120,7 +120,7 @@ impl<T> Drop for Guard<'_, T> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::waiters::testing::{Woken, poll_once};
+    use crate::wait_queue::testing::{Woken, poll_once};
 
     fn locked<'a>(lock: &mut Lock<'a, u32>) -> Guard<'a, u32> {
         match poll_once(lock) {

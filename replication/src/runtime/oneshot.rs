@@ -106,7 +106,7 @@ impl<T> Drop for Receiver<T> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::waiters::testing::{Woken, poll_once};
+    use crate::wait_queue::testing::{Woken, poll_once};
 
     #[test]
     fn value_sent_before_or_after_the_first_poll_arrives_once() {

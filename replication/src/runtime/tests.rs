@@ -14,7 +14,7 @@ use walengine_net::model::Timestamp;
 
 use super::*;
 use crate::executor::Runtime;
-use crate::waiters::testing::{Woken, poll_once};
+use crate::wait_queue::testing::{Woken, poll_once};
 
 type BoxedTask = Pin<Box<dyn Future<Output = ()>>>;
 

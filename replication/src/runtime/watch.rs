@@ -152,7 +152,7 @@ mod tests {
     use std::task::Poll;
 
     use super::*;
-    use crate::waiters::testing::{Woken, poll_once};
+    use crate::wait_queue::testing::{Woken, poll_once};
 
     fn poll_changed<T>(receiver: &mut Receiver<T>) -> Poll<Result<(), RecvError>> {
         poll_once(&mut pin!(receiver.changed()))

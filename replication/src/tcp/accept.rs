@@ -1,4 +1,4 @@
-//! The answering end: takes a peer's connection, checks who it is, and hands what it asks to the
+//! The answering end: accepts a peer's connection, checks its hello, and hands its requests to the
 //! group.
 
 use std::cell::{Cell, RefCell};
@@ -15,11 +15,13 @@ use openraft::async_runtime::{Mpsc, MpscReceiver, MpscSender};
 use openraft::raft::AppendEntriesRequest;
 
 use super::outgoing::Outgoing;
-use super::{APPENDS_TAKEN_MAX, IDLE_MAX, Identity, SILENT_MAX};
+use super::{APPENDS_TAKEN_MAX, IDLE_MAX, PeerIdentity, SILENT_MAX};
 use crate::executor::Runtime;
-use crate::peer::frame::{FrameError, peek, peek_bytes, peek_hello};
+use crate::peer::frame::{Frame, FrameError, peek, peek_bytes, peek_hello};
 use crate::peer::limits::PEER_VERSION;
-use crate::peer::{HelloReply, Kind, LogPage, LogRead, Message, PeerError, PeerErrorCode, Refusal};
+use crate::peer::{
+    Hello, HelloReply, Kind, LogPage, LogRead, Message, PeerError, PeerErrorCode, Refusal,
+};
 use crate::received::Received;
 use crate::runtime::{LocalRuntime, within};
 use crate::transport::{AppendReceiver, AppendSender, Request, Response, ResultSender};
@@ -27,7 +29,7 @@ use crate::types::{NodeId, Types};
 
 type Channels = <LocalRuntime as AsyncRuntime>::Mpsc;
 
-/// What a connection hands its requests to. Clones are the same group.
+/// The group that answers a connection's requests. Clones are the same group.
 pub trait Answering: Clone + 'static {
     /// Answers one request; the error says why the group has stopped here.
     fn answer(&self, request: Request) -> impl Future<Output = Result<Response, String>> + 'static;
@@ -39,17 +41,18 @@ pub trait Answering: Clone + 'static {
         results: ResultSender,
     ) -> impl Future<Output = ()> + 'static;
 
-    /// Gives committed entries of the log; the error says why they can't be read.
+    /// Reads committed entries of the log; the error says why they can't be read.
     fn read_log(&self, read: LogRead) -> impl Future<Output = Result<LogPage, String>> + 'static;
 
-    /// The node may talk to this one.
+    /// Whether the node may talk to this one.
     fn admits(&self, node: NodeId) -> Result<(), Refusal>;
 }
 
-/// What was refused since the start, by reason.
+/// Counts of what was refused since the start.
 #[derive(Debug, Default)]
 pub struct Refusals {
-    /// Hellos that were refused: another cluster, version, partition count, node id, or no member.
+    /// Hellos that were refused: wrong cluster, version, partition or number of partitions, a node
+    /// id in use, or no member.
     pub hellos: Cell<u64>,
     /// Connections that broke the protocol.
     pub broken: Cell<u64>,
@@ -61,7 +64,7 @@ pub struct Refusals {
 pub async fn serve<S, G, R>(
     stream: S,
     received: Received,
-    identity: Identity,
+    identity: PeerIdentity,
     group: G,
     runtime: R,
     refusals: Rc<Refusals>,
@@ -77,8 +80,17 @@ pub async fn serve<S, G, R>(
     let (appends, taken) = (RefCell::default(), RefCell::default());
     let answering = Cell::new(0);
     let heard = Cell::new(runtime.elapsed());
-    let peer =
-        Rc::new(Peer { identity, group, out, appends, taken, answering, heard, runtime, refusals });
+    let peer = Rc::new(AcceptedPeer {
+        identity,
+        group,
+        out,
+        appends,
+        taken,
+        answering,
+        heard,
+        runtime,
+        refusals,
+    });
     let reading = async {
         if let Err(why) = peer.clone().read(reader, received).await {
             tracing::debug!("a peer's connection: {why}");
@@ -89,27 +101,27 @@ pub async fn serve<S, G, R>(
     peer.out.end();
 }
 
-struct Peer<G, R> {
-    identity: Identity,
+struct AcceptedPeer<G, R> {
+    identity: PeerIdentity,
     group: G,
     out: Rc<Outgoing>,
-    /// To the stream of appends that is open.
+    /// Into the open stream of appends.
     appends: RefCell<Option<AppendSender>>,
-    /// Ids of appends that were taken and not answered.
+    /// Ids of appends that the stream was handed and has not answered, oldest first.
     taken: RefCell<VecDeque<u64>>,
     /// Single requests that are being answered.
     answering: Cell<usize>,
-    /// When bytes came last.
+    /// When bytes arrived last.
     heard: Cell<Duration>,
     runtime: R,
     refusals: Rc<Refusals>,
 }
 
-/// Single requests of one connection that may be unanswered.
+/// Single requests of one connection that may be unanswered at the same time.
 const ANSWERING_MAX: usize = 64;
 
-impl<G: Answering, R: Runtime> Peer<G, R> {
-    /// Completes when nothing has come for so long that the other end is taken for gone.
+impl<G: Answering, R: Runtime> AcceptedPeer<G, R> {
+    /// Completes when nothing has arrived for so long that the peer counts as gone.
     async fn idle(&self) {
         loop {
             let quiet = self.runtime.elapsed().saturating_sub(self.heard.get());
@@ -131,34 +143,8 @@ impl<G: Answering, R: Runtime> Peer<G, R> {
                 if introduced { peek(received.filled()) } else { peek_hello(received.filled()) };
             let consumed = match found {
                 Ok(Some(frame)) => {
-                    let (head, bytes) = (frame.head, frame.frame_bytes());
-                    if !introduced && frame.kind != Kind::Hello {
-                        self.refuse(head.request.0, PeerErrorCode::NotIntroduced, "hello first");
-                        return Err("it began without a hello".to_owned());
-                    }
-                    if introduced && head.partition != self.identity.partition {
-                        let code = PeerErrorCode::WrongPartition;
-                        self.refuse(head.request.0, code, "this connection is for another one");
-                    } else {
-                        match frame.open() {
-                            Ok(Message::Hello(hello)) => {
-                                let reply = self.greet(&hello);
-                                let is_refused = matches!(reply, HelloReply::Refused(_));
-                                let _ = self.out.put(head.request.0, &Message::HelloReply(reply));
-                                if is_refused {
-                                    self.refusals.hellos.set(self.refusals.hellos.get() + 1);
-                                    return Err(format!("{hello:?} was refused: {reply:?}"));
-                                }
-                                introduced = true;
-                            }
-                            Ok(message) => self.clone().take(head.request.0, message).await,
-                            Err(error) => {
-                                let code = PeerErrorCode::Malformed;
-                                self.refuse(head.request.0, code, &error.to_string());
-                            }
-                        }
-                    }
-                    bytes
+                    self.clone().take_frame(&frame, &mut introduced).await?;
+                    frame.frame_bytes()
                 }
                 Ok(None) => {
                     let wanted = peek_bytes(received.filled()).ok().flatten().unwrap_or(0);
@@ -177,7 +163,40 @@ impl<G: Answering, R: Runtime> Peer<G, R> {
         }
     }
 
-    /// Answers a frame that can't be opened; how many bytes to skip, or why the connection ends.
+    /// Takes a whole frame. The error says why the connection ends.
+    async fn take_frame(
+        self: Rc<Self>,
+        frame: &Frame<'_>,
+        introduced: &mut bool,
+    ) -> Result<(), String> {
+        let request = frame.head.request.0;
+        if !*introduced && frame.kind != Kind::Hello {
+            self.refuse(request, PeerErrorCode::NotIntroduced, "hello first");
+            return Err("it began without a hello".to_owned());
+        }
+        if *introduced && frame.head.partition != self.identity.partition {
+            let why = "this connection is for another one";
+            self.refuse(request, PeerErrorCode::WrongPartition, why);
+            return Ok(());
+        }
+        match frame.open() {
+            Ok(Message::Hello(hello)) => {
+                let reply = self.greet(&hello);
+                let _ = self.out.put(request, &Message::HelloReply(reply));
+                if matches!(reply, HelloReply::Refused(_)) {
+                    self.refusals.hellos.set(self.refusals.hellos.get() + 1);
+                    return Err(format!("{hello:?} was refused: {reply:?}"));
+                }
+                *introduced = true;
+            }
+            Ok(message) => self.take(request, message).await,
+            Err(error) => self.refuse(request, PeerErrorCode::Malformed, &error.to_string()),
+        }
+        Ok(())
+    }
+
+    /// Answers a frame that can't be opened. Returns how many bytes to skip, or why the connection
+    /// ends.
     fn bad_frame(&self, error: &FrameError) -> Result<usize, String> {
         let (code, bytes) = match *error {
             FrameError::Flags { frame_bytes, .. } => (PeerErrorCode::Malformed, Some(frame_bytes)),
@@ -202,6 +221,7 @@ impl<G: Answering, R: Runtime> Peer<G, R> {
                 return Err(error.to_string());
             }
         };
+        assert!(bytes.is_none() == error.closes(), "{error:?} is handled in another way");
         self.refuse(error.request().0, code, &error.to_string());
         bytes.ok_or_else(|| error.to_string())
     }
@@ -211,8 +231,8 @@ impl<G: Answering, R: Runtime> Peer<G, R> {
         let _ = self.out.put(request, &Message::Error(PeerError::new(code, message)));
     }
 
-    fn greet(&self, hello: &crate::peer::Hello) -> HelloReply {
-        let Identity { cluster, node, partition, partitions } = self.identity;
+    fn greet(&self, hello: &Hello) -> HelloReply {
+        let PeerIdentity { cluster, node, partition, partitions } = self.identity;
         let refusal = if hello.cluster != cluster {
             Refusal::OtherCluster { cluster }
         } else if hello.partitions != partitions {
@@ -287,7 +307,7 @@ impl<G: Answering, R: Runtime> Peer<G, R> {
         runtime.spawn(within(runtime.clone(), answered));
     }
 
-    /// Hands an append to the stream that is open, or to a new one.
+    /// Hands an append to the open stream, or to a new one.
     async fn append(self: Rc<Self>, request: u64, append: AppendEntriesRequest<Types>) {
         self.taken.borrow_mut().push_back(request);
         let open = self.appends.borrow().clone();
@@ -295,17 +315,17 @@ impl<G: Answering, R: Runtime> Peer<G, R> {
             Some(sender) => sender,
             None => self.clone().begin_appends(),
         };
-        // If the stream has just ended, this append was sent before the leader knew: it is not
+        // If the stream has just ended, the leader sent this append before it knew. It is not
         // answered.
         let _ = sender.send(append).await;
     }
 
     fn begin_appends(self: Rc<Self>) -> AppendSender {
         let (sender, requests) = Channels::channel(APPENDS_TAKEN_MAX);
-        let (told, mut results) = Channels::channel(APPENDS_TAKEN_MAX);
+        let (answers, mut results) = Channels::channel(APPENDS_TAKEN_MAX);
         self.appends.replace(Some(sender.clone()));
         let runtime = self.runtime.clone();
-        let taking = self.group.take_appends(requests, told);
+        let taking = self.group.take_appends(requests, answers);
         runtime.spawn(within(runtime.clone(), taking));
         let peer = self;
         let answered = async move {
@@ -313,7 +333,7 @@ impl<G: Answering, R: Runtime> Peer<G, R> {
                 let request = peer.taken.borrow_mut().pop_front();
                 let ends = result.is_err();
                 if ends {
-                    // What was taken behind it is dropped with the stream; the next one is new.
+                    // Later appends are dropped with the stream; the next one opens a new stream.
                     peer.appends.take();
                     peer.taken.borrow_mut().clear();
                 }

@@ -12,12 +12,13 @@ use crate::local::Notify;
 use crate::peer::{EncodeError, Message, frame};
 use crate::received::RECEIVE_BYTES_KEPT;
 
-/// Encoded frames that wait to be sent.
+/// The queue of frames that wait to be sent on a connection, encoded.
 pub(super) struct Outgoing {
     partition: PartitionId,
     bytes: RefCell<Vec<u8>>,
+    /// The connection has ended or must end. Never unset.
     ended: Cell<bool>,
-    /// What is put in is not sent any more either.
+    /// Whatever is queued is not sent. Invariant: only if `ended`.
     cut: Cell<bool>,
     changed: Notify,
 }
@@ -28,7 +29,7 @@ impl Outgoing {
         Self { partition, bytes, ended: Cell::new(false), cut: Cell::new(false), changed }
     }
 
-    /// Puts a frame in; after an error nothing was put in.
+    /// Queues a frame. After an error nothing was queued.
     pub(super) fn put(&self, request: u64, message: &Message) -> Result<(), EncodeError> {
         let head = FrameHead {
             partition: self.partition,
@@ -40,7 +41,7 @@ impl Outgoing {
         Ok(())
     }
 
-    /// Completes when more may be put in, or the connection is gone.
+    /// Completes when more may be queued, or the connection has ended.
     pub(super) async fn room(&self) {
         loop {
             let changed = self.changed.changed();
@@ -51,13 +52,13 @@ impl Outgoing {
         }
     }
 
-    /// The connection is gone, or must go.
+    /// Ends the connection after what is queued was sent.
     pub(super) fn end(&self) {
         self.ended.set(true);
         self.changed.notify_all();
     }
 
-    /// As [`Self::end`], at once: the other end takes nothing any more.
+    /// Ends the connection at once: the peer takes nothing any more.
     pub(super) fn cut(&self) {
         self.cut.set(true);
         self.end();
@@ -73,12 +74,12 @@ impl Outgoing {
         }
     }
 
-    /// The connection is gone, or must go.
+    /// The connection has ended, or must end.
     pub(super) fn has_ended(&self) -> bool {
         self.ended.get()
     }
 
-    /// Completes when the connection is gone, or must go.
+    /// Completes when the connection has ended, or must end.
     pub(super) async fn ended(&self) {
         loop {
             let changed = self.changed.changed();
@@ -89,7 +90,7 @@ impl Outgoing {
         }
     }
 
-    /// Sends what is put in until the connection ends; what was put in before that is still sent.
+    /// Sends what is queued until the connection ends. What was queued before that is still sent.
     pub(super) async fn send_all<W: AsyncWrite + Unpin>(&self, mut writer: W) {
         let mut spare = Vec::new();
         loop {

@@ -3,12 +3,12 @@
 use std::net::SocketAddr;
 
 use super::super::bytes::Reader;
-use super::super::envelope::{Head, Kind};
+use super::super::envelope::{DatagramHead, DatagramKind};
 use super::super::forming::Candidate;
 use super::super::forming_message::FormingMessage;
-use super::super::identity::Identity;
+use super::super::identity::SwimIdentity;
 use super::super::limits::{OUTBID_NANOS_MAX, OUTBID_PERIOD};
-use super::super::meta::{Page, PageBody};
+use super::super::meta::{MetaPage, PageBody};
 use super::super::output::{Output, Warning};
 use super::super::promise::FoundingMember;
 use super::super::scan::Scan;
@@ -20,7 +20,7 @@ use crate::types::NodeId;
 impl Gossip {
     /// Whether a datagram that is authentic is to be believed: of this cluster, meant for this life
     /// of this node, from the newest life of its sender, and new.
-    pub(super) fn admit(&mut self, from: SocketAddr, head: &Head) -> bool {
+    pub(super) fn admit(&mut self, from: SocketAddr, head: &DatagramHead) -> bool {
         if head.node == self.node {
             self.hear_namesake(from, head);
             return false;
@@ -30,17 +30,17 @@ impl Gossip {
             return false;
         }
         let active = self.table.is_active(head.node);
-        if head.kind == Kind::Hello || head.to_boot != self.boot {
+        if head.kind == DatagramKind::Hello || head.to_boot != self.boot {
             let counter = match head.kind {
-                Kind::Hello => &mut self.counters.accepted,
+                DatagramKind::Hello => &mut self.counters.accepted,
                 _ => &mut self.counters.not_for_this_boot,
             };
             *counter += 1;
             if self.senders.id_in_use(head, active, self.now) {
                 self.counters.node_id_in_use += 1;
-                self.answer(from, head, Kind::Refused);
-            } else if !matches!(head.kind, Kind::Welcome | Kind::Refused) {
-                self.answer(from, head, Kind::Welcome);
+                self.answer(from, head, DatagramKind::Refused);
+            } else if !matches!(head.kind, DatagramKind::Welcome | DatagramKind::Refused) {
+                self.answer(from, head, DatagramKind::Welcome);
             }
             return false;
         }
@@ -54,11 +54,11 @@ impl Gossip {
                     Stale::Replayed => self.counters.replayed += 1,
                     Stale::OldBoot => {
                         self.counters.old_boot += 1;
-                        self.answer(from, head, Kind::Welcome);
+                        self.answer(from, head, DatagramKind::Welcome);
                     }
                     Stale::IdInUse => {
                         self.counters.node_id_in_use += 1;
-                        self.answer(from, head, Kind::Refused);
+                        self.answer(from, head, DatagramKind::Refused);
                     }
                     Stale::Full => self.counters.nodes_full += 1,
                 }
@@ -69,7 +69,7 @@ impl Gossip {
 
     /// Two nodes run from copies of one directory, unless the datagram is this node's own. Whoever is
     /// among others stays, and tells the newcomer; a mere claim ends nobody.
-    fn hear_namesake(&mut self, from: SocketAddr, head: &Head) {
+    fn hear_namesake(&mut self, from: SocketAddr, head: &DatagramHead) {
         if head.peer_address == self.address {
             self.counters.own += 1;
             return;
@@ -78,31 +78,31 @@ impl Gossip {
         let is_among_others =
             self.table.iter().any(|known| self.table.is_active(known.identity.node));
         if is_among_others {
-            self.answer(from, head, Kind::Refused);
-        } else if head.kind == Kind::Refused && head.to_boot == self.boot {
+            self.answer(from, head, DatagramKind::Refused);
+        } else if head.kind == DatagramKind::Refused && head.to_boot == self.boot {
             self.warn(Warning::NodeIdInUse { address: head.peer_address });
         }
     }
 
-    pub(super) fn believe(&mut self, from: SocketAddr, head: &Head, body: &[u8]) {
+    pub(super) fn believe(&mut self, from: SocketAddr, head: &DatagramHead, body: &[u8]) {
         if head.cluster.0 != 0 && self.cluster.0 == 0 {
             self.heard_formed(from, head);
         }
         let same = head.cluster == self.cluster;
         let taken = match head.kind {
-            Kind::Hello => Some(()),
-            Kind::Welcome => self.welcomed(head, body, same),
-            Kind::Refused => {
+            DatagramKind::Hello => Some(()),
+            DatagramKind::Welcome => self.welcomed(head, body, same),
+            DatagramKind::Refused => {
                 self.warn(Warning::NodeIdInUse { address: head.peer_address });
                 Some(())
             }
-            Kind::Forming => self.form(head, body),
-            Kind::Swim if same => self.gossip(head, body),
-            Kind::Leave if same => self.left(head, body),
-            Kind::Swim | Kind::Leave => {
+            DatagramKind::Forming => self.form(head, body),
+            DatagramKind::Swim if same => self.gossip(head, body),
+            DatagramKind::Leave if same => self.left(head, body),
+            DatagramKind::Swim | DatagramKind::Leave => {
                 self.counters.unformed += 1;
                 if self.cluster.0 != 0 {
-                    self.answer(from, head, Kind::Welcome);
+                    self.answer(from, head, DatagramKind::Welcome);
                 }
                 Some(())
             }
@@ -113,10 +113,10 @@ impl Gossip {
     }
 
     /// A member of a cluster speaks to this node, which has none.
-    pub(super) fn heard_formed(&mut self, from: SocketAddr, head: &Head) {
+    pub(super) fn heard_formed(&mut self, from: SocketAddr, head: &DatagramHead) {
         self.forming.heard_formed(head.cluster);
         let seed = [head.peer_address, from].into_iter().find(|at| self.seeds.contains(at));
-        if head.kind != Kind::Welcome || head.partitions == 0 {
+        if head.kind != DatagramKind::Welcome || head.partitions == 0 {
             return;
         }
         let Some(seed) = seed else { return };
@@ -131,14 +131,14 @@ impl Gossip {
         }
     }
 
-    pub(super) fn welcomed(&mut self, head: &Head, body: &[u8], same: bool) -> Option<()> {
+    pub(super) fn welcomed(&mut self, head: &DatagramHead, body: &[u8], same: bool) -> Option<()> {
         let mut reader = Reader(body);
         let (bump, known) = (reader.u64()?, reader.u64()?);
         reader.end()?;
         if known > self.boot.max(self.swim.identity().bump) {
             self.outbid(known);
         }
-        let identity = Identity { node: head.node, bump, address: head.peer_address };
+        let identity = SwimIdentity { node: head.node, bump, address: head.peer_address };
         let table = self.table.get(head.node);
         let is_known = table.is_some_and(|it| it.identity == identity);
         if same && !(is_known && self.table.is_active(head.node)) && self.make_room(&[head.node]) {
@@ -147,7 +147,7 @@ impl Gossip {
         Some(())
     }
 
-    pub(super) fn gossip(&mut self, head: &Head, body: &[u8]) -> Option<()> {
+    pub(super) fn gossip(&mut self, head: &DatagramHead, body: &[u8]) -> Option<()> {
         let scan = Scan::of(body)?;
         if scan.source.node != head.node || scan.source.address != head.peer_address {
             return None;
@@ -168,8 +168,8 @@ impl Gossip {
         Some(())
     }
 
-    pub(super) fn left(&mut self, head: &Head, body: &[u8]) -> Option<()> {
-        let page = Page::decode(body)?;
+    pub(super) fn left(&mut self, head: &DatagramHead, body: &[u8]) -> Option<()> {
+        let page = MetaPage::decode(body)?;
         if page.head.node != head.node || !matches!(&page.body, PageBody::Base(it) if it.left) {
             return None;
         }
@@ -181,14 +181,14 @@ impl Gossip {
         Some(())
     }
 
-    pub(super) fn form(&mut self, head: &Head, body: &[u8]) -> Option<()> {
+    pub(super) fn form(&mut self, head: &DatagramHead, body: &[u8]) -> Option<()> {
         let message = FormingMessage::decode(body)?;
         let candidates = self.candidates();
         self.forming.handle(head.node, head.peer_address, message, &candidates, self.now);
         Some(())
     }
 
-    pub(super) fn take_page(&mut self, page: Page) {
+    pub(super) fn take_page(&mut self, page: MetaPage) {
         if page.head.node == self.node {
             if page.head.age() > self.pages.age() {
                 self.outbid(page.head.sequence);

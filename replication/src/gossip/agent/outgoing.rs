@@ -3,13 +3,13 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use super::super::envelope::{Head, Kind};
-use super::super::forming::Event;
+use super::super::envelope::{DatagramHead, DatagramKind};
+use super::super::forming::FormingEvent;
 use super::super::limits::{
     BODY_BYTES_MAX, GREET_PERIOD, LEAVE_PERIOD, META_PERIOD, OUTPUTS_MAX, SEED_PERIOD,
     SEED_PERIOD_ALONE, SEEDS_MAX, SENDERS_MAX, WELCOMES_PER_SECOND,
 };
-use super::super::meta::Base;
+use super::super::meta::BasePage;
 use super::super::output::{Output, Warning};
 use super::Gossip;
 use crate::types::NodeId;
@@ -19,17 +19,17 @@ impl Gossip {
     pub(super) fn settle(&mut self) {
         while let Some(event) = self.forming.next_event() {
             match event {
-                Event::Send { to, address, message } => {
-                    self.send_to(to, address, Kind::Forming, &message.encode());
+                FormingEvent::Send { to, address, message } => {
+                    self.send_to(to, address, DatagramKind::Forming, &message.encode());
                 }
-                Event::Save(promise) => self.push(Output::SavePromise(promise)),
-                Event::Formed(founding) => {
+                FormingEvent::Save(promise) => self.push(Output::SavePromise(promise)),
+                FormingEvent::Formed(founding) => {
                     (self.cluster, self.partitions) = (founding.cluster, founding.partitions);
                     self.push(Output::Formed(founding));
                     self.publish();
                     self.next_seeds = self.now;
                 }
-                Event::Warn(warning) => self.push(Output::Warning(warning)),
+                FormingEvent::Warn(warning) => self.push(Output::Warning(warning)),
             }
         }
         let ups = self.swim.take_ups();
@@ -42,7 +42,7 @@ impl Gossip {
             self.tell_all();
         }
         for (to, body) in self.swim.take_sends() {
-            self.send_to(to.node, to.address, Kind::Swim, &body);
+            self.send_to(to.node, to.address, DatagramKind::Swim, &body);
         }
         let members: Vec<_> = self.swim.members().collect();
         let mut changed = false;
@@ -58,7 +58,13 @@ impl Gossip {
     }
 
     /// Sends, or greets if the receiver's boot is not known: what is said is said again later.
-    pub(super) fn send_to(&mut self, to: NodeId, address: SocketAddr, kind: Kind, body: &[u8]) {
+    pub(super) fn send_to(
+        &mut self,
+        to: NodeId,
+        address: SocketAddr,
+        kind: DatagramKind,
+        body: &[u8],
+    ) {
         match self.senders.get(to) {
             Some(sender) if sender.address == address => {
                 let to_boot = sender.boot;
@@ -78,7 +84,7 @@ impl Gossip {
         let due = self.greeted.get(&address).is_none_or(|&at| self.now >= at + GREET_PERIOD);
         if due {
             self.greeted.insert(address, self.now);
-            self.send(address, Kind::Hello, 0, &[]);
+            self.send(address, DatagramKind::Hello, 0, &[]);
         }
     }
 
@@ -96,7 +102,7 @@ impl Gossip {
         }
     }
 
-    pub(super) fn answer(&mut self, to: SocketAddr, head: &Head, kind: Kind) {
+    pub(super) fn answer(&mut self, to: SocketAddr, head: &DatagramHead, kind: DatagramKind) {
         if self.now.saturating_sub(self.welcomes.0) >= Duration::from_secs(1) {
             self.welcomes = (self.now, 0);
         }
@@ -106,7 +112,7 @@ impl Gossip {
         }
         self.welcomes.1 += 1;
         let mut body = Vec::new();
-        if kind == Kind::Welcome {
+        if kind == DatagramKind::Welcome {
             let boot = self.senders.get(head.node).map_or(0, |sender| sender.boot);
             let bump = self.table.get(head.node).map_or(0, |known| known.identity.bump);
             body.extend_from_slice(&self.swim.identity().bump.to_le_bytes());
@@ -115,14 +121,14 @@ impl Gossip {
         self.send(to, kind, head.boot, &body);
     }
 
-    pub(super) fn send(&mut self, to: SocketAddr, kind: Kind, to_boot: u64, body: &[u8]) {
+    pub(super) fn send(&mut self, to: SocketAddr, kind: DatagramKind, to_boot: u64, body: &[u8]) {
         assert!(body.len() <= BODY_BYTES_MAX, "body of {} bytes", body.len());
         if self.outputs.len() >= OUTPUTS_MAX {
             self.counters.outputs_full += 1;
             return;
         }
         self.sequence += 1;
-        let head = Head {
+        let head = DatagramHead {
             kind,
             cluster: self.cluster,
             node: self.node,
@@ -139,7 +145,7 @@ impl Gossip {
 
     /// Tells what this node says about itself, as far as it is new.
     pub(super) fn publish(&mut self) {
-        let base = Base {
+        let base = BasePage {
             bump: self.swim.identity().bump,
             left: self.leaving.is_some(),
             leaving: self.meta.leaving,
@@ -178,7 +184,7 @@ impl Gossip {
         let others: Vec<_> = self.table.iter().map(|known| known.identity).collect();
         for other in others {
             if self.table.is_active(other.node) {
-                self.send_to(other.node, other.address, Kind::Leave, &page);
+                self.send_to(other.node, other.address, DatagramKind::Leave, &page);
             }
         }
     }

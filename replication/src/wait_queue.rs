@@ -11,7 +11,7 @@ use std::task::Waker;
 pub(crate) struct Ticket(u64);
 
 /// The queue; each waiter brings a `T` along.
-pub(crate) struct Waiters<T> {
+pub(crate) struct WaitQueue<T> {
     ticket_next: u64,
     queue: VecDeque<Waiter<T>>, // invariant: tickets ascend
 }
@@ -23,13 +23,13 @@ pub(crate) struct Waiter<T> {
     pub(crate) waker: Waker,
 }
 
-impl<T> Default for Waiters<T> {
+impl<T> Default for WaitQueue<T> {
     fn default() -> Self {
         Self { ticket_next: 0, queue: VecDeque::new() }
     }
 }
 
-impl<T> Waiters<T> {
+impl<T> WaitQueue<T> {
     /// Takes the last place.
     pub(crate) fn push(&mut self, brought: T, waker: Waker) -> Ticket {
         let ticket = Ticket(self.ticket_next);
@@ -117,7 +117,7 @@ mod tests {
 
     #[test]
     fn waiters_go_in_order_and_their_tickets_are_never_given_out_twice() {
-        let mut waiters = Waiters::default();
+        let mut waiters = WaitQueue::default();
         let tickets: Vec<_> = (0..4).map(|n| waiters.push(n, Waker::noop().clone())).collect();
         assert_eq!(waiters.remove(tickets[1]).map(|waiter| waiter.brought), Some(1));
         assert!(waiters.remove(tickets[1]).is_none(), "the place is given up");
