@@ -7,7 +7,7 @@ use std::time::Duration;
 use glommio::net::TcpStream;
 use walengine_replication::membership::Policy;
 use walengine_replication::received::Received;
-use walengine_replication::tcp::Identity as PeerIdentity;
+use walengine_replication::tcp::PeerIdentity;
 use walengine_replication::tcp::dial::Dialer;
 
 use super::{Shard, ShardStart, membership, peers};

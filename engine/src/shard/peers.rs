@@ -7,7 +7,7 @@ use walengine_replication::gossip::NodeStanding;
 use walengine_replication::peer::{LogPage, LogRead, Refusal};
 use walengine_replication::received::Received;
 use walengine_replication::runtime::within;
-use walengine_replication::tcp::Identity as PeerIdentity;
+use walengine_replication::tcp::PeerIdentity;
 use walengine_replication::tcp::accept::{self, Answering};
 use walengine_replication::transport::{AppendReceiver, Request, Response, ResultSender};
 use walengine_replication::types::NodeId;
