@@ -199,6 +199,7 @@ fn format_directory(config: &Config) -> Result<Superblock, Fatal> {
         segment_bytes: config.segment_bytes,
         created: crate::runtime_glommio::GlommioRuntime::new().now(),
         replicated: false,
+        logs_created: false,
     };
     write_superblock(config, superblock)
 }

@@ -148,6 +148,7 @@ fn format(
         segment_bytes: config.segment_bytes,
         created: GlommioRuntime::new().now(),
         replicated: true,
+        logs_created: false,
     };
     let (disk, data) = (GlommioDisk::new(&config.data), config.data.clone());
     on_executor(async move { shard::groups::format(&disk, &data, &superblock).await })?

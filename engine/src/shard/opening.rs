@@ -80,7 +80,9 @@ pub async fn open<D: Disk, R: Runtime>(
 pub fn open_failed(error: &OpenError) -> Fatal {
     let reason = match error {
         OpenError::Missing(_) | OpenError::Version { .. } => Reason::DataDirectory,
-        OpenError::File { .. } | OpenError::Damaged { .. } => Reason::Damaged,
+        OpenError::File { .. } | OpenError::Damaged { .. } | OpenError::Incomplete(_) => {
+            Reason::Damaged
+        }
         _ => Reason::Disk,
     };
     let advice = match reason {

@@ -334,7 +334,8 @@ async fn start(
     let log = RaftLog::new(id, log, &config, runtime.clone(), &Tail::default());
     let replica = Rc::new(RefCell::new(Replica::new(id, ledger)));
     let apply = RaftApply::restored(replica, log_id_of(&from), members);
-    let identity = Identity { cluster: config.cluster, partition: config.partition, node: id };
+    let identity =
+        Identity { cluster: config.ids.cluster, partition: config.ids.partition, node: id };
     let partition = Replicated::open(identity, log, apply, runtime, transport, TIMING).await?;
     Ok((partition, from))
 }
