@@ -8,6 +8,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use crate::fatal::{Fatal, Reason};
 use crate::os;
+pub use crate::os::free_bytes;
 use crate::storage::disk::BLOCK_BYTES;
 
 /// Oldest kernel on which all operations that the executor submits exist.
@@ -44,7 +45,7 @@ pub fn check_directory(dir: &Path, room_bytes: u64) -> Result<(), Fatal> {
             },
         )
     })?;
-    let free = os::free_bytes(dir).map_err(|error| {
+    let free = free_bytes(dir).map_err(|error| {
         Fatal::new(Reason::Preflight, format!("cannot ask for free space: {error}"))
     })?;
     if free < room_bytes {

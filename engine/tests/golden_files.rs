@@ -6,6 +6,7 @@ use std::rc::Rc;
 
 use glommio::LocalExecutorBuilder;
 use walengine::storage::glommio_disk::GlommioDisk;
+use walengine::storage::ids::Ids;
 use walengine::storage::layout::{HardStateSlot, SegmentHeader};
 use walengine::storage::snapshot::SnapshotStore;
 use walengine::storage::{superblock, verify};
@@ -66,10 +67,9 @@ async fn check(dir: &Path, partition: &Path) {
         seen.borrow_mut().push((entry.header.meta.kind, body, entry.header.meta.records));
     };
     let header = values::segment_header();
-    let (cluster, number) = (header.cluster, header.partition);
-    let bytes = header.segment_bytes;
-    let report =
-        verify::scan(disk.clone(), partition, cluster, number, bytes, visit).await.unwrap();
+    let ids = Ids { cluster: header.cluster, partition: header.partition };
+    let (bytes, snapshot) = (header.segment_bytes, values::snapshot().applied);
+    let report = verify::scan(disk.clone(), partition, ids, bytes, snapshot, visit).await.unwrap();
     assert_eq!(report.damage, []);
     assert_eq!(*seen.borrow(), values::entries());
     for (kind, body, _) in seen.borrow().iter() {

@@ -67,6 +67,7 @@ impl Server {
             segment_bytes: SEGMENT_BYTES,
             created: Timestamp(1),
             replicated: false,
+            logs_created: false,
         };
         let disk = MemoryDisk::new([]);
         let opened_on = disk.clone();

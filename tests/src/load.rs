@@ -203,8 +203,8 @@ impl<D: Disk, R: Runtime> Load<D, R> {
     ) -> Result<(), LogStopped> {
         let (config, partition) = (config(), &self.partition);
         let meta = EntryMeta {
-            cluster: config.cluster,
-            partition: config.partition,
+            cluster: config.ids.cluster,
+            partition: config.ids.partition,
             kind,
             term: self.term,
             leader_node: 1,

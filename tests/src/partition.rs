@@ -146,8 +146,8 @@ impl<D: Disk, R: Runtime> Partition<D, R> {
     async fn write_snapshot(&self, applied: Tail, mut cut: SnapshotCut) -> io::Result<bool> {
         let config = config();
         let meta = SnapshotMeta {
-            cluster: config.cluster,
-            partition: config.partition,
+            cluster: config.ids.cluster,
+            partition: config.ids.partition,
             created: self.runtime.now(),
             applied,
         };

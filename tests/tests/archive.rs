@@ -61,7 +61,7 @@ async fn one(runtime: SimRuntime, seed: u64) -> (u64, u64, u64) {
     let log = opened.await.expect("a healthy disk").log;
     log.tap().set_open(true);
     let account = Rc::new(Account::default());
-    let (cluster, partition) = (config.cluster, config.partition);
+    let (cluster, partition) = (config.ids.cluster, config.ids.partition);
     let archive = Archive::new(disk, dir(), cluster, partition, config.segment_bytes);
     let archive = Rc::new(archive);
     let readers = Rc::new(Cell::new(READERS));
@@ -120,8 +120,8 @@ async fn append(
     let last = log.last();
     let records = rng.below(4) as u32;
     let meta = EntryMeta {
-        cluster: config.cluster,
-        partition: config.partition,
+        cluster: config.ids.cluster,
+        partition: config.ids.partition,
         kind: if records == 0 { EntryKind::Blank } else { EntryKind::Records },
         term: 1,
         leader_node: 1,

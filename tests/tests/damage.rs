@@ -75,18 +75,12 @@ impl Sample {
         let config = config();
         let executor = SimExecutor::new(1, Order::Fifo);
         let (mut entries, dir) = (0, dir());
-        let scan = verify::scan(
-            disk.clone(),
-            &dir,
-            config.cluster,
-            config.partition,
-            SEGMENT_BYTES,
-            |entry| {
+        let scan =
+            verify::scan(disk.clone(), &dir, config.ids, SEGMENT_BYTES, Tail::default(), |entry| {
                 let from = entry.position as usize;
                 visit(from..from + entry.bytes.len(), entry.header, entry.bytes);
                 entries += 1;
-            },
-        );
+            });
         match executor.block_on(scan).expect("a scan waits for nothing") {
             Ok(report) if report.damage.is_empty() => {
                 Outcome::Served { entries, torn_bytes: report.torn_bytes }
@@ -169,8 +163,8 @@ async fn fill(disk: MemoryDisk, runtime: SimRuntime, idle: bool) {
         rng.fill(&mut body);
         let tail = log.last();
         let meta = EntryMeta {
-            cluster: config.cluster,
-            partition: config.partition,
+            cluster: config.ids.cluster,
+            partition: config.ids.partition,
             kind: EntryKind::Records,
             term: 1 + tail.index / 20,
             leader_node: 1,

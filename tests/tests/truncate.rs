@@ -46,8 +46,8 @@ async fn one(runtime: SimRuntime, seed: u64) -> bool {
     for index in 1..=ENTRIES {
         let last = log.last();
         let meta = EntryMeta {
-            cluster: config.cluster,
-            partition: config.partition,
+            cluster: config.ids.cluster,
+            partition: config.ids.partition,
             kind: EntryKind::Blank,
             term: 1,
             leader_node: 1,

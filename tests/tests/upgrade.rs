@@ -6,7 +6,7 @@ use std::process::Command;
 use walengine_tests::server::{Launch, TestDir, binary};
 
 /// Unpacks a directory of an earlier release into `dir/data`.
-fn unpack(name: &str, dir: &Path) -> PathBuf {
+pub fn unpack(name: &str, dir: &Path) -> PathBuf {
     let archive = Path::new(env!("CARGO_MANIFEST_DIR")).join("golden/directories").join(name);
     let unpacked = Command::new("tar").arg("xzf").arg(&archive).arg("-C").arg(dir).status();
     assert!(unpacked.unwrap().success(), "{} can't be unpacked", archive.display());

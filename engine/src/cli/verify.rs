@@ -13,10 +13,11 @@ use crate::fatal::{Fatal, Reason};
 use crate::ledger::Ledger;
 use crate::partition::restore;
 use crate::storage::glommio_disk::GlommioDisk;
+use crate::storage::ids::Ids;
 use crate::storage::layout::{
-    BLOCK, Block, HardStateSlot, SegmentHeader, SnapshotMeta, Superblock,
+    BLOCK, Block, HardStateSlot, SegmentHeader, SnapshotMeta, Superblock, Tail,
 };
-use crate::storage::snapshot::SnapshotStore;
+use crate::storage::snapshot::{Newest, SnapshotStore};
 use crate::storage::{partition_dir, superblock, verify};
 
 /// Changes nothing. Exit code: 0 whole, 6 damaged, 10 if the ledger derives other verdicts than the
@@ -45,10 +46,22 @@ pub fn run(arguments: &Arguments) -> Result<(), Fatal> {
     }
     let _lock = DirectoryLock::take(dir)?;
     let superblock = data_dir::read_superblock(dir)?;
-    data_dir::check_contents(dir, &superblock)?;
+    let found = data_dir::look(dir, &superblock)?;
     let mut worst: Option<Fatal> = None;
+    for fault in &found.faults {
+        let fatal = data_dir::incomplete(fault, &superblock);
+        cli::print(super::NAME, &fatal);
+        worst = worst.or(Some(fatal));
+    }
     for number in 0..superblock.partitions {
-        let task = partition(dir.clone(), superblock, PartitionId(number));
+        let id = PartitionId(number);
+        if !partition_dir(dir, id).exists() {
+            if found.is_never_started {
+                println!("partition {id}: not used yet");
+            }
+            continue;
+        }
+        let task = partition(dir.clone(), superblock, id);
         if let Err(fatal) = on_executor(task)? {
             cli::print(super::NAME, &fatal);
             worst = worst.or(Some(fatal));
@@ -69,10 +82,9 @@ pub fn run(arguments: &Arguments) -> Result<(), Fatal> {
 async fn partition(dir: PathBuf, superblock: Superblock, id: PartitionId) -> Result<(), Fatal> {
     let disk = GlommioDisk::new(&dir);
     let path = partition_dir(&dir, id);
-    if !path.exists() {
-        println!("partition {id}: not used yet");
-        return Ok(());
-    }
+    let ids = Ids { cluster: superblock.cluster, partition: id };
+    let newest = snapshots(disk.clone(), &path, ids).await?;
+    let snapshot = newest.snapshot.as_ref().map_or(Tail::default(), |found| found.meta().applied);
     let mut ledger = Ledger::new(id, superblock.partitions);
     let mut disagreement = None;
     let bytes = superblock.segment_bytes;
@@ -85,8 +97,7 @@ async fn partition(dir: PathBuf, superblock: Superblock, id: PartitionId) -> Res
         }
         ledger.release(ledger.next_offset());
     };
-    let cluster = superblock.cluster;
-    let report = verify::scan(disk.clone(), &path, cluster, id, bytes, visit)
+    let report = verify::scan(disk, &path, ids, bytes, snapshot, visit)
         .await
         .map_err(|error| open_failed(&error))?;
     println!(
@@ -105,12 +116,26 @@ async fn partition(dir: PathBuf, superblock: Superblock, id: PartitionId) -> Res
             String::new()
         }
     );
-    snapshots(disk, &path, id).await?;
+    if newest.snapshot.is_some() {
+        let Tail { index, next_offset, .. } = snapshot;
+        println!("  snapshot at entry {index}, offset {next_offset}: whole");
+    }
+    for (path, why) in &newest.skipped {
+        // The log has everything, so this costs time at the next start and nothing else.
+        println!("  snapshot {} can't be used: {why}", path.display());
+    }
     for (place, why) in &report.damage {
         println!("  damage in {place}: {why}");
     }
     if !report.damage.is_empty() {
         let message = format!("partition {id}: {} places are damaged", report.damage.len());
+        return Err(Fatal::new(Reason::Damaged, message));
+    }
+    if report.hard_state_slot_lost {
+        let message = format!(
+            "partition {id}: one of the two slots of {} can't be read: the newest vote may be lost",
+            path.join("hard-state").display()
+        );
         return Err(Fatal::new(Reason::Damaged, message));
     }
     if let Some(fatal) = disagreement {
@@ -123,21 +148,19 @@ async fn partition(dir: PathBuf, superblock: Superblock, id: PartitionId) -> Res
     Ok(())
 }
 
-async fn snapshots(disk: GlommioDisk, path: &Path, id: PartitionId) -> Result<(), Fatal> {
-    let failed = |error: &dyn std::fmt::Display| {
+/// The newest whole snapshot, and those that can't be used.
+async fn snapshots(disk: GlommioDisk, path: &Path, ids: Ids) -> Result<Newest<GlommioDisk>, Fatal> {
+    let id = ids.partition;
+    let newest = SnapshotStore::read_only(disk, path).newest().await.map_err(|error| {
         Fatal::new(Reason::Disk, format!("partition {id}: reading snapshots: {error}"))
-    };
-    let store = SnapshotStore::open(disk, path).await.map_err(|error| failed(&error))?;
-    let newest = store.newest().await.map_err(|error| failed(&error))?;
-    if let Some(snapshot) = &newest.snapshot {
-        let applied = snapshot.meta().applied;
-        println!("  snapshot at entry {}, offset {}: whole", applied.index, applied.next_offset);
+    })?;
+    if let Some(found) = &newest.snapshot
+        && (found.meta().cluster, found.meta().partition) != (ids.cluster, id)
+    {
+        let message = format!("{} is of another cluster or partition", found.path().display());
+        return Err(Fatal::new(Reason::DataDirectory, message));
     }
-    for (path, why) in &newest.skipped {
-        // The log has everything, so this costs time at the next start and nothing else.
-        println!("  snapshot {} can't be used: {why}", path.display());
-    }
-    Ok(())
+    Ok(newest)
 }
 
 /// Describes one file.

@@ -22,6 +22,7 @@ use crate::fatal::{Fatal, Reason};
 use crate::preflight;
 use crate::runtime::Runtime;
 use crate::runtime_glommio::GlommioRuntime;
+use crate::storage::contents::{self, Contents, Fault};
 use crate::storage::disk::Disk;
 use crate::storage::error::OpenError;
 use crate::storage::glommio_disk::GlommioDisk;
@@ -29,9 +30,6 @@ use crate::storage::layout::{Superblock, Tail};
 use crate::storage::log::{Log, LogConfig};
 use crate::storage::{partition_dir, superblock};
 use lock::DirectoryLock;
-
-/// A file that each partition has from its creation on.
-const PARTITION_FILE: &str = "hard-state";
 
 /// Whose directory is formatted.
 #[derive(Clone, Copy, Debug)]
@@ -77,9 +75,8 @@ pub fn prepare(config: &Config) -> Result<bool, Fatal> {
     let entries = std::fs::read_dir(dir).map_err(|error| failed("read", error))?;
     for entry in entries {
         let name = entry.map_err(|error| failed("read", error))?.file_name();
-        if ![lock::NAME, forming::NAME, forming::NAME_NEW].iter().any(|known| name == *known)
-            && !is_unfinished_partition(&name)
-        {
+        let is_own = [lock::NAME, forming::NAME, forming::NAME_NEW].iter().any(|own| name == *own);
+        if !is_own && !contents::is_partition_name(Path::new(&name)) {
             let message = format!(
                 "{} has no superblock but holds {}: it is not a walengine data directory, or its \
                  format was cut short; name another --data, or empty it",
@@ -89,14 +86,11 @@ pub fn prepare(config: &Config) -> Result<bool, Fatal> {
             return Err(Fatal::new(Reason::DataDirectory, message));
         }
     }
+    // A crash between the first partition and the superblock leaves partitions that nobody used. Others
+    // belong to a superblock that is lost.
+    let unfinished = async { contents::unfinished(&GlommioDisk::new(dir), dir).await };
+    on_executor(unfinished)?.map_err(|error| open_failed(&error))?;
     Ok(true)
-}
-
-/// A crash between the first partition and the superblock leaves such; nothing was promised with them
-/// yet.
-fn is_unfinished_partition(name: &std::ffi::OsStr) -> bool {
-    let name = name.to_string_lossy();
-    name.strip_prefix('p').is_some_and(|rest| rest.bytes().all(|byte| byte.is_ascii_digit()))
 }
 
 /// Formats a directory that [`prepare`] found to be new, for a node that will serve alone, without
@@ -112,21 +106,23 @@ pub fn format_alone(config: &Config) -> Result<Superblock, Fatal> {
     }
     preflight::check_machine(1)?;
     let is_new = prepare(config)?;
-    let found = if is_new { None } else { Some(read_superblock(&config.data)?) };
-    if found.is_some_and(|found| found.replicated || !is_without_partitions(&config.data, &found)) {
+    let _lock = DirectoryLock::take(&config.data)?;
+    preflight::check_directory(&config.data, 0)?;
+    if is_new {
+        return format(config, Owner::alone(config));
+    }
+    let found = read_superblock(&config.data)?;
+    let absent = absent_partitions(&config.data, &found);
+    if absent.is_empty() || !look(&config.data, &found)?.is_never_started {
         let message = format!(
             "{} is formatted already; name another --data, or remove it if its log is not needed",
             config.data.display()
         );
         return Err(Fatal::new(Reason::DataDirectory, message));
     }
-    let _lock = DirectoryLock::take(&config.data)?;
-    preflight::check_directory(&config.data, 0)?;
-    match found {
-        // Releases before 0.2 created the partitions at the first start.
-        Some(found) => create_partitions(&config.data, &found).map(|()| found),
-        None => format(config, Owner::alone(config)),
-    }
+    // Releases before 0.2 left the partitions to the first start.
+    create_partitions(&config.data, &found, &absent)?;
+    Ok(found)
 }
 
 /// Creates what a new data directory holds: the empty log of each partition, then the superblock.
@@ -142,8 +138,10 @@ pub fn format(config: &Config, owner: Owner) -> Result<Superblock, Fatal> {
         segment_bytes: config.segment_bytes,
         created: GlommioRuntime::new().now(),
         replicated: owner.replicated,
+        logs_created: !owner.replicated, // what a group keeps was always created before
     };
-    create_partitions(&config.data, &superblock)?;
+    let all: Vec<_> = (0..owner.partitions).map(PartitionId).collect();
+    create_partitions(&config.data, &superblock, &all)?;
     let dir = config.data.clone();
     on_executor(
         async move { superblock::write(&GlommioDisk::new(&dir), &dir, &superblock).await },
@@ -152,11 +150,17 @@ pub fn format(config: &Config, owner: Owner) -> Result<Superblock, Fatal> {
     Ok(superblock)
 }
 
-fn create_partitions(data: &Path, superblock: &Superblock) -> Result<(), Fatal> {
+fn create_partitions(
+    data: &Path,
+    superblock: &Superblock,
+    partitions: &[PartitionId],
+) -> Result<(), Fatal> {
     let create = async {
         let disk = GlommioDisk::new(data);
-        for number in 0..superblock.partitions {
-            let partition = PartitionId(number);
+        if !data.join(superblock::NAME).exists() {
+            contents::clear_unfinished(&disk, data).await?;
+        }
+        for &partition in partitions {
             create_partition(&disk, GlommioRuntime::new(), data, superblock, partition).await?;
         }
         Ok(())
@@ -204,54 +208,67 @@ pub fn read_superblock(data: &Path) -> Result<Superblock, Fatal> {
         .map_err(|error| open_failed(&error))
 }
 
+/// Compares what a data directory holds with what its superblock promises.
+///
+/// # Errors
+/// The disk's.
+pub fn look(data: &Path, superblock: &Superblock) -> Result<Contents, Fatal> {
+    let look = async { contents::look(&GlommioDisk::new(data), data, superblock).await };
+    on_executor(look)?.map_err(|error| open_failed(&error))
+}
+
 /// Everything that the superblock promises is there; what is in it is another question.
 ///
 /// # Errors
-/// `DataDirectory`, with the path of what is missing and what to do. Nothing was changed.
+/// `Damaged`, with the path of the first part that is missing and what to do; `DataDirectory` if an old
+/// release formatted the directory and it never served. Nothing was changed.
 pub fn check_contents(data: &Path, superblock: &Superblock) -> Result<(), Fatal> {
-    if !superblock.replicated && is_without_partitions(data, superblock) {
-        let message = format!(
-            "{at} holds none of its {} partitions: if a release before 0.2 formatted it and it never \
-             served, run `walengine format --data {at}` once; otherwise its log is lost: restore it \
-             from a copy",
-            superblock.partitions,
-            at = data.display()
-        );
-        return Err(Fatal::new(Reason::DataDirectory, message));
+    let found = look(data, superblock)?;
+    if let Some(fault) = found.faults.first() {
+        return Err(incomplete(fault, superblock));
     }
-    for number in 0..superblock.partitions {
-        let partition = PartitionId(number);
-        let dir = partition_dir(data, partition);
-        for path in [dir.join(PARTITION_FILE), dir.clone()] {
-            if !path.exists() {
-                let missing = if dir.exists() { path } else { dir };
-                return Err(of_partition(partition, &lost(&missing, superblock.replicated)));
-            }
+    let absent = absent_partitions(data, superblock);
+    if absent.is_empty() {
+        return Ok(());
+    }
+    // Such a directory looks like one that has lost all its partitions, so that nothing is made here.
+    let message = format!(
+        "{} is missing: if a release before 0.2 formatted this directory and it never served, run \
+         `walengine format --data {}` once; otherwise its log is lost: restore it from a copy",
+        partition_dir(data, absent[0]).display(),
+        data.display()
+    );
+    Err(Fatal::new(Reason::DataDirectory, message))
+}
+
+fn absent_partitions(data: &Path, superblock: &Superblock) -> Vec<PartitionId> {
+    let all = (0..superblock.partitions).map(PartitionId);
+    all.filter(|&partition| !partition_dir(data, partition).exists()).collect()
+}
+
+/// What a part of a data directory that is missing or too many means for the process.
+pub fn incomplete(fault: &Fault, superblock: &Superblock) -> Fatal {
+    let advice = match fault {
+        Fault::Missing(_) if superblock.replicated => {
+            "this node is a known member, and starting without it could undo what it has promised; \
+             restore it, or empty the whole data directory, so that it comes back as a new node"
         }
-    }
-    Ok(())
-}
-
-fn is_without_partitions(data: &Path, superblock: &Superblock) -> bool {
-    (0..superblock.partitions).all(|number| !partition_dir(data, PartitionId(number)).exists())
-}
-
-fn lost(path: &Path, replicated: bool) -> Fatal {
-    let advice = if replicated {
-        "this node is a known member, and starting without its log could undo what it has promised; \
-         restore it, or empty the whole data directory, so that it comes back as a new node"
-    } else {
-        "this node serves alone, and starting without it would forget records and ids that it has \
-         acknowledged; restore it from a copy"
+        Fault::Missing(_) => {
+            "starting without it would forget records and ids that this node has acknowledged; \
+             restore it from a copy"
+        }
+        Fault::Unexpected(_) => "it may be a copy of another part",
     };
-    Fatal::new(Reason::DataDirectory, format!("{} is missing: {advice}", path.display()))
+    Fatal::new(Reason::Damaged, format!("{fault}: {advice}; nothing was changed"))
 }
 
 /// What a failure to open storage means for the process.
 pub fn open_failed(error: &OpenError) -> Fatal {
     let reason = match error {
         OpenError::Missing(_) | OpenError::Version { .. } => Reason::DataDirectory,
-        OpenError::File { .. } | OpenError::Damaged { .. } => Reason::Damaged,
+        OpenError::File { .. } | OpenError::Damaged { .. } | OpenError::Incomplete(_) => {
+            Reason::Damaged
+        }
         _ => Reason::Disk,
     };
     let advice = match reason {

@@ -10,8 +10,8 @@ use walengine_net::model::{ClusterId, Offset, PartitionId};
 
 use super::disk::{BLOCK_BYTES, Disk, DiskFile};
 use super::error::ReadError;
+use super::ids::Ids;
 use super::layout::{self, BLOCK, SegmentHeader, Tail};
-use super::log::Ids;
 use super::read::Reader;
 use super::segment;
 use super::window::{WINDOW_BYTES, Window};

@@ -26,6 +26,26 @@ impl fmt::Display for Place {
     }
 }
 
+/// A part of a data directory that is not as its superblock promises.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Fault {
+    /// It should be there.
+    Missing(PathBuf),
+    /// It looks like a part of a data directory and is none of this one.
+    Unexpected(PathBuf),
+}
+
+impl fmt::Display for Fault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Missing(path) => write!(f, "{} is missing", path.display()),
+            Self::Unexpected(path) => {
+                write!(f, "{} is no part of this data directory, move it away", path.display())
+            }
+        }
+    }
+}
+
 /// Why a data directory or a partition could not be opened. No variant has modified acknowledged
 /// bytes.
 #[derive(Debug, thiserror::Error)]
@@ -34,6 +54,9 @@ pub enum OpenError {
     /// Nothing is there, and it was not asked to be created.
     #[error("{} is not formatted: run `walengine format` first", .0.display())]
     Missing(PathBuf),
+    /// Parts of it are not there, or are there twice. Nothing was modified.
+    #[error("{}", .0.iter().map(Fault::to_string).collect::<Vec<_>>().join("; "))]
+    Incomplete(Vec<Fault>),
     /// Written by another version of the program.
     #[error(
         "{} has format version {found}, this program reads version {known}: use the program that \

@@ -3,14 +3,15 @@
 
 use std::cell::{Cell, RefCell};
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
+use super::cases::SlotsCase;
 use super::disk::{BLOCK_BYTES, Disk, DiskFile};
 use super::error::OpenError;
-use super::layout::{BLOCK, BlockError, HARD_STATE_SLOTS, HardState, HardStateSlot};
-use super::log::Ids;
-use super::superblock::replace_file;
+use super::files;
+use super::ids::Ids;
+use super::layout::{BLOCK, HARD_STATE_SLOTS, HardState, HardStateSlot};
 use crate::local::Notify;
 
 const NAME: &str = "hard-state";
@@ -30,7 +31,7 @@ pub(super) struct HardStateFile<D: Disk> {
 pub(super) struct OpenedHardState<D: Disk> {
     pub file: HardStateFile<D>,
     pub slot: HardStateSlot,
-    /// One slot could not be read: normal if a save was under way, worth telling otherwise.
+    /// One slot could not be read, and may have held the newest save.
     pub slot_lost: bool,
 }
 
@@ -47,7 +48,28 @@ pub(super) async fn create<D: Disk>(disk: &D, dir: &Path, ids: Ids) -> io::Resul
     for copy in buffer.as_mut().chunks_exact_mut(BLOCK_BYTES) {
         copy.copy_from_slice(&slot.to_block());
     }
-    replace_file(disk, dir, NAME_NEW, NAME, buffer).await
+    files::replace(disk, dir, NAME_NEW, NAME, buffer).await
+}
+
+/// The file in the directory of a partition.
+pub(super) fn path(dir: &Path) -> PathBuf {
+    dir.join(NAME)
+}
+
+/// Nothing was ever saved: the file is absent, or as it was created.
+pub(super) async fn is_unsaved<D: Disk>(disk: &D, dir: &Path) -> io::Result<bool> {
+    if !exists(disk, dir).await? {
+        return Ok(true);
+    }
+    let file = disk.open(&path(dir)).await?;
+    if file.len().await? != HARD_STATE_SLOTS * BLOCK {
+        return Ok(false);
+    }
+    let buffer = file.read(disk.buffer(HARD_STATE_SLOTS as usize * BLOCK_BYTES), 0).await?;
+    let (blocks, _) = buffer.as_ref().as_chunks::<BLOCK_BYTES>();
+    Ok(blocks
+        .iter()
+        .all(|block| HardStateSlot::from_block(block).is_ok_and(|slot| slot.sequence == 0)))
 }
 
 /// A partition directory is there and whole.
@@ -62,7 +84,7 @@ pub(super) async fn exists<D: Disk>(disk: &D, dir: &Path) -> io::Result<bool> {
 impl<D: Disk> HardStateFile<D> {
     /// Opens the file and reads the slot that counts.
     pub async fn open(disk: D, dir: &Path, ids: Ids) -> Result<OpenedHardState<D>, OpenError> {
-        let path = dir.join(NAME);
+        let path = path(dir);
         let failed = || OpenError::io("reading the hard state");
         let file = disk.open(&path).await.map_err(failed())?;
         let bytes = file.len().await.map_err(failed())?;
@@ -72,27 +94,20 @@ impl<D: Disk> HardStateFile<D> {
         let buffer = disk.buffer(HARD_STATE_SLOTS as usize * BLOCK_BYTES);
         let buffer = file.read(buffer, 0).await.map_err(failed())?;
         let (blocks, _) = buffer.as_ref().as_chunks::<BLOCK_BYTES>();
-        let mut newest: Option<HardStateSlot> = None;
-        let mut error = None;
-        for block in blocks {
-            match HardStateSlot::from_block(block) {
-                Ok(slot) if slot.cluster != ids.cluster || slot.partition != ids.partition => {
-                    let why = "it is of another cluster or partition".to_owned();
-                    return Err(OpenError::File { path, why });
-                }
-                Ok(slot) if newest.is_none_or(|other| other.sequence < slot.sequence) => {
-                    newest = Some(slot);
-                }
-                Ok(_) => {}
-                Err(version @ BlockError::Version { .. }) => {
-                    return Err(OpenError::block(path, version));
-                }
-                Err(other) => error = Some(other),
+        let Ok(slots) = <[_; HARD_STATE_SLOTS as usize]>::try_from(blocks) else {
+            return Err(failed()(io::ErrorKind::UnexpectedEof.into()));
+        };
+        let slots = slots.map(|block| HardStateSlot::from_block(&block));
+        let (slot, slot_lost) = match SlotsCase::of(slots, ids) {
+            SlotsCase::Whole(slot) => (slot, false),
+            SlotsCase::OneLost(slot) => (slot, true),
+            SlotsCase::Foreign => {
+                let why = "it is of another cluster or partition".to_owned();
+                return Err(OpenError::File { path, why });
             }
-        }
-        let slot_lost = error.is_some();
-        let Some(slot) = newest else {
-            return Err(OpenError::block(path, error.unwrap_or(BlockError::Blank)));
+            SlotsCase::Version(error) | SlotsCase::BothLost(error) => {
+                return Err(OpenError::block(path, error));
+            }
         };
         let (last, busy) = (RefCell::new(slot), Cell::new(false));
         let abandoned = Cell::new(false);

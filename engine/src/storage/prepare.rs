@@ -8,9 +8,10 @@
 use std::io;
 use std::rc::Rc;
 
+use super::config::ZERO_PAUSE;
 use super::disk::{Disk, DiskFile};
-use super::log::{Inner, State, ZERO_PAUSE};
 use super::segment::{self, Prepared, Zeroing};
+use super::state::{Inner, State};
 use crate::runtime::Runtime;
 
 enum Job<D: Disk> {

@@ -5,13 +5,15 @@ use std::rc::Rc;
 use walengine_net::entry::{EntryError, EntryHeader, HEADER_BYTES};
 use walengine_net::model::Offset;
 
+use super::buffers::Slice;
 use super::disk::Disk;
 use super::error::{Place, ReadError};
-use super::flush::Slice;
+use super::ids::Ids;
 use super::index::{MARK_EVERY_BYTES, Mark, Marks};
 use super::layout::{self, BLOCK, Tail};
-use super::log::{Inner, Log, State};
+use super::log::Log;
 use super::segment;
+use super::state::{Inner, State};
 use super::window::{WINDOW_BYTES, Window};
 use crate::runtime::Runtime;
 
@@ -265,7 +267,7 @@ impl<D: Disk, R: Runtime> Inner<D, R> {
         let bytes = self.config.segment_bytes;
         Reader {
             window: Window::new(self.disk.clone(), file, bytes, read_bytes),
-            ids: self.ids,
+            ids: self.config.ids,
             sequence: spot.sequence,
             index: spot.mark.map_or(spot.first, |mark| mark.index),
             position: spot.mark.map_or(BLOCK, |mark| mark.position),
@@ -278,7 +280,7 @@ impl<D: Disk, R: Runtime> Inner<D, R> {
 /// Reads the entries of one segment in order.
 pub(super) struct Reader<D: Disk> {
     pub window: Window<D>,
-    pub ids: super::log::Ids,
+    pub ids: Ids,
     pub sequence: u64,
     /// The entry that comes next, and where it is looked for.
     pub index: u64,

@@ -5,15 +5,16 @@ use std::collections::VecDeque;
 use std::path::Path;
 use std::rc::Rc;
 
+use super::buffers::BufferPool;
+use super::cases::{Behind, EndCase, Verdict, Witness, Witnesses};
+use super::config::LogConfig;
 use super::disk::{BLOCK_BYTES, Disk, DiskFile};
 use super::error::OpenError;
-use super::flush::BufferPool;
 use super::hard_state::OpenedHardState;
-use super::layout::{self, BLOCK, Tail};
-use super::log::{FlushCounts, Ids, LogConfig, State};
+use super::layout::{self, BLOCK, BlockError, Tail};
 use super::segment::{self, Prepared, Segment};
+use super::state::{FlushCounts, State};
 use super::survey::{self, Head, Remains, Site, Walk, damaged};
-use super::window::{WINDOW_BYTES, Window};
 use crate::planted::{Bug, is_planted};
 
 /// Bytes copied at once when the tail is flushed again.
@@ -99,15 +100,14 @@ pub(super) async fn recover<D: Disk>(
     from: Tail,
     zeros: &Rc<D::Buffer>,
 ) -> Result<Repaired<D>, OpenError> {
-    let ids = Ids { cluster: config.cluster, partition: config.partition };
-    let site =
-        Site { disk: disk.clone(), dir: dir.to_owned(), ids, segment_bytes: config.segment_bytes };
+    let LogConfig { ids, segment_bytes, .. } = *config;
+    let site = Site { disk: disk.clone(), dir: dir.to_owned(), ids, segment_bytes };
     let cut_after = hard_state.slot.cut_after;
     let heads = site.heads().await?;
     let plan = survey::plan(&heads, from, cut_after)?;
     let walk = site.walk(&heads, plan, |_, _, _, _| {}).await?;
-    let remains = judge(&site, &heads, &walk, hard_state.slot.state.durable_index, from, cut_after);
-    let remains = remains.await?;
+    let durable = hard_state.slot.state.durable_index;
+    let remains = judge(&site, &heads, &walk, durable, from.index, cut_after).await?;
 
     // From here on the disk is changed.
     let mut facts = Recovered {
@@ -138,33 +138,50 @@ pub(super) async fn recover<D: Disk>(
     arrange(disk, dir, config, &heads, walk, facts).await
 }
 
-/// Decides whether what stands behind the end of the log is a torn tail.
+/// Decides about the end of the log, and gives what stands behind it: nothing, or what is to be cut.
+/// `snapshot_index`: the index that a snapshot of this log stands for.
 pub(super) async fn judge<D: Disk>(
     site: &Site<D>,
     heads: &[Head],
     walk: &Walk<D>,
     hard_state_durable: u64,
-    from: Tail,
+    snapshot_index: u64,
     cut_after: Option<u64>,
 ) -> Result<Remains, OpenError> {
-    let index = walk.tail.index + 1;
+    let index = walk.tail.index + 1; // of the entry that should follow
     let remains = site.remains(heads, walk.number, walk.position, &walk.tail).await?;
-    let witness = remains.witness.max(hard_state_durable).max(from.index);
-    let is_torn = witness < index || is_planted(Bug::MidLogCut);
-    if cut_after == Some(walk.tail.index) || is_torn {
-        return Ok(remains);
+    let witnesses = Witnesses {
+        entry: remains.witness,
+        hard_state: hard_state_durable,
+        snapshot: snapshot_index,
+    };
+    let witness = if is_planted(Bug::MidLogCut) { Witness::None } else { witnesses.of(index) };
+    let is_cut_point = cut_after == Some(walk.tail.index);
+    let next = heads.get(walk.number + 1);
+    let (place, why) =
+        match EndCase::of(is_cut_point, behind(&remains, walk, next), witness).verdict() {
+            Verdict::Keep | Verdict::Cut => return Ok(remains),
+            Verdict::Damaged => ((heads[walk.number].sequence, walk.position), walk.why.clone()),
+            Verdict::DamagedHeader => {
+                let Some(Head { sequence, header: Err(error) }) = next else {
+                    unreachable!("a bad header is that of the next segment")
+                };
+                ((*sequence, 0), error.to_string())
+            }
+        };
+    let why = format!("{why}; entries up to {} were durable", witnesses.greatest());
+    Err(damaged(place.0, place.1, index, &why))
+}
+
+/// `next`: the segment behind the one in which the log ends.
+fn behind<D: Disk>(remains: &Remains, walk: &Walk<D>, next: Option<&Head>) -> Behind {
+    let Some(&(number, _, _)) = remains.content.first() else { return Behind::Nothing };
+    match next.map(|head| head.header) {
+        Some(Err(error)) if number != walk.number && error != BlockError::Blank => {
+            Behind::BadHeader
+        }
+        _ => Behind::Bytes,
     }
-    let (mut sequence, mut position) = (heads[walk.number].sequence, walk.position);
-    let mut why = walk.why.clone();
-    let here = remains.content.first().is_some_and(|content| content.0 == walk.number);
-    if let (false, Some(head)) = (here, heads.get(walk.number + 1))
-        && let Err(error) = head.header
-        && error != layout::BlockError::Blank
-    {
-        (sequence, position, why) = (head.sequence, 0, error.to_string());
-    }
-    let why = format!("{why}; entries up to {witness} were durable");
-    Err(damaged(sequence, position, index, &why))
 }
 
 /// Writes zeros over `start` to `end`, durably. Bytes before `start` in its block stay as they are,
@@ -266,12 +283,4 @@ async fn arrange<D: Disk>(
         repaired.prepared.push_back(Prepared { sequence: head.sequence, file, zeroed });
     }
     Ok(repaired)
-}
-
-/// Nothing was ever written to this file.
-pub(super) async fn is_unused<D: Disk>(disk: &D, path: &Path) -> std::io::Result<bool> {
-    let file = disk.open(path).await?;
-    let bytes = layout::block_down(file.len().await?);
-    let mut window = Window::new(disk.clone(), Rc::new(file), bytes, WINDOW_BYTES);
-    window.is_zero(0, bytes).await
 }

@@ -5,14 +5,16 @@ use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
 use super::disk::{Disk, DiskFile};
+use super::files::remove_if_there;
 use super::index::Marks;
 use super::layout::Tail;
-use super::superblock::remove_if_there;
 
 const DIR: &str = "segments";
 const EXTENSION: &str = "seg";
 const EXTENSION_NEW: &str = "new";
 const NAME_DIGITS: usize = 8;
+/// Number of the first segment of a log.
+pub(super) const SEQUENCE_MIN: u64 = 1;
 
 /// A segment that holds entries.
 pub(super) struct Segment<D: Disk> {
@@ -58,6 +60,22 @@ pub(super) async fn list<D: Disk>(disk: &D, partition: &Path) -> io::Result<Vec<
         .collect();
     sequences.sort_unstable();
     Ok(sequences)
+}
+
+/// The segments there, in order.
+pub(super) async fn paths<D: Disk>(disk: &D, partition: &Path) -> io::Result<Vec<PathBuf>> {
+    let sequences = list(disk, partition).await?;
+    Ok(sequences.into_iter().map(|sequence| path(partition, sequence)).collect())
+}
+
+/// Files with the extension of a segment that have no segment's name.
+pub(super) async fn foreign<D: Disk>(disk: &D, partition: &Path) -> io::Result<Vec<PathBuf>> {
+    let names = disk.list(&dir(partition)).await?;
+    let has_extension = |name: &PathBuf| name.extension().is_some_and(|found| found == EXTENSION);
+    let foreign = names
+        .into_iter()
+        .filter(|name| has_extension(name) && name.to_str().and_then(parse).is_none());
+    Ok(foreign.map(|name| dir(partition).join(name)).collect())
 }
 
 fn parse(file_name: &str) -> Option<u64> {

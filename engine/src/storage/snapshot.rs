@@ -9,11 +9,11 @@ use std::rc::Rc;
 
 use super::disk::{BLOCK_BYTES, Disk, DiskFile};
 use super::error::OpenError;
+use super::files::remove_if_there;
 use super::layout::{
     self, BLOCK, BlockError, SNAPSHOT_CHUNK_BYTES, SNAPSHOT_DATA_BYTES, SNAPSHOT_FRAME_BYTES,
     SnapshotFrame, SnapshotMeta,
 };
-use super::superblock::remove_if_there;
 use super::window::{WINDOW_BYTES, Window};
 
 const DIR: &str = "snapshots";
@@ -82,6 +82,12 @@ impl<D: Disk> SnapshotStore<D> {
             }
         }
         Ok(Self { disk, dir })
+    }
+
+    /// The snapshots in the partition directory `partition`, to be read only. Changes nothing, and the
+    /// directory of the snapshots may be absent.
+    pub fn read_only(disk: D, partition: &Path) -> Self {
+        Self { disk, dir: partition.join(DIR) }
     }
 
     /// Begins a snapshot of at most `bytes_max` bytes; their space is allocated at once.
@@ -161,7 +167,11 @@ impl<D: Disk> SnapshotStore<D> {
 
     /// Applied indexes of the snapshots there, oldest first.
     pub async fn indexes(&self) -> io::Result<Vec<u64>> {
-        let names = self.disk.list(&self.dir).await?;
+        let names = match self.disk.list(&self.dir).await {
+            Ok(names) => names,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+            Err(error) => return Err(error),
+        };
         let mut indexes: Vec<u64> =
             names.iter().filter_map(|name| parse(name.file_name()?.to_str()?)).collect();
         indexes.sort_unstable();
@@ -321,6 +331,23 @@ fn position(chunk: u32) -> u64 {
 
 fn path(dir: &Path, index: u64) -> PathBuf {
     dir.join(format!("{index:0NAME_DIGITS$}.{EXTENSION}"))
+}
+
+/// The snapshots in the directory of a partition, oldest first.
+pub(super) async fn paths<D: Disk>(disk: &D, partition: &Path) -> io::Result<Vec<PathBuf>> {
+    let store = SnapshotStore::read_only(disk.clone(), partition);
+    Ok(store.indexes().await?.into_iter().map(|index| store.path(index)).collect())
+}
+
+/// Files with the extension of a snapshot that have no snapshot's name.
+pub(super) async fn foreign<D: Disk>(disk: &D, partition: &Path) -> io::Result<Vec<PathBuf>> {
+    let dir = partition.join(DIR);
+    let names = disk.list(&dir).await?;
+    let has_extension = |name: &PathBuf| name.extension().is_some_and(|found| found == EXTENSION);
+    let foreign = names
+        .into_iter()
+        .filter(|name| has_extension(name) && name.to_str().and_then(parse).is_none());
+    Ok(foreign.map(|name| dir.join(name)).collect())
 }
 
 fn parse(file_name: &str) -> Option<u64> {

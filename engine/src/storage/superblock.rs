@@ -1,10 +1,10 @@
 //! The file that says what a data directory is.
 
 use std::path::Path;
-use std::rc::Rc;
 
 use super::disk::{BLOCK_BYTES, Disk, DiskFile};
 use super::error::OpenError;
+use super::files;
 use super::layout::{BLOCK, Block, BlockError, SUPERBLOCK_COPIES, Superblock};
 
 /// Name of the file in the data directory.
@@ -26,11 +26,27 @@ pub async fn write<D: Disk>(
     if names.iter().any(|name| name.as_os_str() == NAME) {
         return Err(OpenError::File { path, why: "the directory is formatted already".to_owned() });
     }
+    put(disk, dir, superblock).await
+}
+
+/// Takes note that the logs of all partitions are there, in a directory whose superblock does not say
+/// so yet: from now on one that is missing is lost. The caller has opened all of them.
+pub async fn promise_logs<D: Disk>(
+    disk: &D,
+    dir: &Path,
+    superblock: &Superblock,
+) -> Result<Superblock, OpenError> {
+    let superblock = Superblock { logs_created: true, ..*superblock };
+    put(disk, dir, &superblock).await?;
+    Ok(superblock)
+}
+
+async fn put<D: Disk>(disk: &D, dir: &Path, superblock: &Superblock) -> Result<(), OpenError> {
     let mut buffer = disk.buffer(SUPERBLOCK_COPIES * BLOCK_BYTES);
     for copy in buffer.as_mut().chunks_exact_mut(BLOCK_BYTES) {
         copy.copy_from_slice(&superblock.to_block());
     }
-    let written = replace_file(disk, dir, NAME_NEW, NAME, buffer).await;
+    let written = files::replace(disk, dir, NAME_NEW, NAME, buffer).await;
     written.map_err(OpenError::io("writing the superblock"))
 }
 
@@ -64,30 +80,5 @@ fn choose(copies: &[Block]) -> Result<Superblock, BlockError> {
         (Some(Ok(good)), _) | (_, Some(Ok(good))) => Ok(good),
         (Some(Err(error)), _) => Err(error),
         _ => Err(BlockError::Blank),
-    }
-}
-
-/// Creates a file whole or not at all: durable under its name when this returns.
-pub(super) async fn replace_file<D: Disk>(
-    disk: &D,
-    dir: &Path,
-    name_new: &str,
-    name: &str,
-    content: D::Buffer,
-) -> std::io::Result<()> {
-    let new = dir.join(name_new);
-    remove_if_there(disk, &new).await?;
-    let file = disk.create(&new, content.as_ref().len() as u64).await?;
-    file.write_durable(Rc::new(content), 0).await?;
-    file.sync().await?;
-    disk.rename(&new, &dir.join(name)).await?;
-    disk.sync_dir(dir).await
-}
-
-/// Removes a file that a crash may have left.
-pub(super) async fn remove_if_there<D: Disk>(disk: &D, path: &Path) -> std::io::Result<()> {
-    match disk.remove(path).await {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(error),
-        _ => Ok(()),
     }
 }

@@ -7,11 +7,12 @@ use std::rc::Rc;
 
 use walengine_net::entry::{EntryHeader, MAGIC};
 
+use super::cases::{HeaderCase, OrderCase};
 use super::disk::{BLOCK_BYTES, Disk, DiskFile};
-use super::error::{OpenError, Place};
+use super::error::{Fault, OpenError, Place};
+use super::ids::Ids;
 use super::index::Marks;
 use super::layout::{self, BLOCK, BlockError, ENTRY_ALIGN_BYTES, SegmentHeader, Tail};
-use super::log::Ids;
 use super::segment;
 use super::window::{Step, WINDOW_BYTES, Window};
 
@@ -98,12 +99,19 @@ impl<D: Disk> Site<D> {
     /// `Damaged` if a segment is missing, has the wrong length, or is in the wrong place.
     pub async fn heads(&self) -> Result<Vec<Head>, OpenError> {
         let listed = segment::list(&self.disk, self.dir()).await;
-        let listed = listed.map_err(OpenError::io("listing the segments"))?;
-        let Some(&first) = listed.first() else {
-            return Err(damaged(1, 0, 1, "the segment is missing"));
+        let listed = match listed {
+            Ok(listed) => listed,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+                let missing = Fault::Missing(segment::dir(self.dir()));
+                return Err(OpenError::Incomplete(vec![missing]));
+            }
+            Err(error) => return Err(OpenError::io("listing the segments")(error)),
         };
+        if listed.is_empty() {
+            return Err(damaged(segment::SEQUENCE_MIN, 0, 1, "the segment is missing"));
+        }
         let mut heads: Vec<Head> = Vec::with_capacity(listed.len());
-        for (sequence, &found) in (first..).zip(&listed) {
+        for (sequence, &found) in (segment::SEQUENCE_MIN..).zip(&listed) {
             let index = heads.iter().rev().find_map(|head| head.header.ok());
             let index = index.map_or(1, |header| header.before.index + 1);
             if sequence != found {
@@ -133,18 +141,16 @@ impl<D: Disk> Site<D> {
             return Err(failed()(std::io::ErrorKind::UnexpectedEof.into()));
         };
         let header = SegmentHeader::from_block(block);
-        match header {
-            Err(version @ BlockError::Version { .. }) => {
-                Err(OpenError::block(segment::path(self.dir(), sequence), version))
+        let why = match HeaderCase::of(&header, self.ids, sequence, self.segment_bytes) {
+            HeaderCase::Own | HeaderCase::Unreadable => return Ok(header),
+            HeaderCase::Version => {
+                let Err(version) = header else { unreachable!("a version is an error") };
+                return Err(OpenError::block(segment::path(self.dir(), sequence), version));
             }
-            Ok(good) if !self.ids.began(&good) => {
-                Err(damaged(sequence, 0, index, "it is of another cluster or partition"))
-            }
-            Ok(good) if good.sequence != sequence || good.segment_bytes != self.segment_bytes => {
-                Err(damaged(sequence, 0, index, "its header is that of another segment"))
-            }
-            other => Ok(other),
-        }
+            HeaderCase::Foreign => "it is of another cluster or partition",
+            HeaderCase::Misplaced => "its header is that of another segment",
+        };
+        Err(damaged(sequence, 0, index, why))
     }
 
     /// Reads from the planned segment on, as long as each entry continues the one before, and shows
@@ -277,24 +283,14 @@ pub(super) fn plan(heads: &[Head], from: Tail, cut_after: Option<u64>) -> Result
     let start = heads.iter().rposition(good).unwrap_or(0);
     let mut before = None;
     for head in &heads[..=start] {
-        let index = before.map_or(from.index, |tail: Tail| tail.index) + 1;
-        let bad = |why: &str| Err(damaged(head.sequence, 0, index, why));
-        let Ok(header) = head.header else {
-            if from.index == 0 && start == 0 {
-                break; // nothing was ever written, or the very first flush is torn
-            }
-            return bad("the header of the segment can't be read");
-        };
-        if header.before.index == 0 && header.before != Tail::default() {
-            return bad("the first segment does not begin with the first entry");
+        let is_start = from.index == 0 && start == 0;
+        let named = head.header.ok().map(|header| header.before);
+        let case = OrderCase::of(named, before, from, is_start);
+        if let Some(why) = case.damage() {
+            let index = before.map_or(from.index, |tail: Tail| tail.index) + 1;
+            return Err(damaged(head.sequence, 0, index, why));
         }
-        if header.before.index > from.index {
-            return bad("entries before the segment are missing");
-        }
-        if before.is_some_and(|before| before.index >= header.before.index) {
-            return bad("the header contradicts the segment before");
-        }
-        before = Some(header.before);
+        before = named;
     }
     Ok(Plan { start, from, cut_after })
 }

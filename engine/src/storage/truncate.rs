@@ -5,9 +5,10 @@ use std::rc::Rc;
 use super::disk::Disk;
 use super::error::{LogStopped, ReadError};
 use super::layout::{self, BLOCK, Tail};
-use super::log::{Inner, Log, State};
+use super::log::Log;
 use super::recover;
 use super::segment::{self, Prepared};
+use super::state::{Inner, State};
 use crate::runtime::Runtime;
 
 /// Why a truncation did not happen, or not to its end.

@@ -4,13 +4,12 @@
 use std::path::Path;
 
 use walengine_net::entry::EntryHeader;
-use walengine_net::model::{ClusterId, PartitionId};
 
 use super::disk::Disk;
 use super::error::{OpenError, Place};
 use super::hard_state::HardStateFile;
+use super::ids::Ids;
 use super::layout::Tail;
-use super::log::Ids;
 use super::recover;
 use super::segment;
 use super::survey::{Plan, Site, damaged};
@@ -48,19 +47,19 @@ pub struct Report {
 }
 
 /// Checks the log in the partition directory `dir` and shows every right entry to `visit`, in order.
-/// Behind damage it goes on with the next segment that has a header.
+/// Behind damage it goes on with the next segment that has a header. `snapshot` is the point of the
+/// newest whole snapshot, which the log must hold; `Tail::default()` without one.
 ///
 /// # Errors
 /// When the disk fails or a file has another version. Damage is no error: it is in the report.
 pub async fn scan<D: Disk>(
     disk: D,
     dir: &Path,
-    cluster: ClusterId,
-    partition: PartitionId,
+    ids: Ids,
     segment_bytes: u64,
+    snapshot: Tail,
     mut visit: impl FnMut(Checked<'_>),
 ) -> Result<Report, OpenError> {
-    let ids = Ids { cluster, partition };
     let hard_state = HardStateFile::open(disk.clone(), dir, ids).await?;
     let mut report = Report { hard_state_slot_lost: hard_state.slot_lost, ..Report::default() };
     let site = Site { disk, dir: dir.to_owned(), ids, segment_bytes };
@@ -76,6 +75,8 @@ pub async fn scan<D: Disk>(
             let why = "the first segment does not begin with the first entry";
             report = report.with(damaged(1, 0, 1, why))?;
         }
+        let is_ahead = snapshot.index > from.index;
+        let from = if is_ahead { snapshot } else { from };
         let plan = Plan { start, from, cut_after: slot.cut_after };
         let mut seen = Seen::default();
         let walk = site
@@ -92,7 +93,7 @@ pub async fn scan<D: Disk>(
                     report.tail = walk.tail;
                 }
                 let durable = slot.state.durable_index;
-                recover::judge(&site, &heads, &walk, durable, from, slot.cut_after).await
+                recover::judge(&site, &heads, &walk, durable, from.index, slot.cut_after).await
             }
             Err(error) => Err(error),
         };

@@ -6,8 +6,8 @@ use std::rc::Rc;
 use walengine_net::entry::{self, EntryError, EntryHeader, HEADER_BYTES};
 
 use super::disk::{Disk, DiskFile};
+use super::ids::Ids;
 use super::layout::{self, Tail};
-use super::log::Ids;
 use crate::planted::{Bug, is_planted};
 
 /// Bytes read at once when a whole segment is read.

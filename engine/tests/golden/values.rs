@@ -27,6 +27,7 @@ pub fn superblock() -> Superblock {
         segment_bytes: SEGMENT_BYTES,
         created: Timestamp(1_700_000_000_000_000_001),
         replicated: false,
+        logs_created: false,
     }
 }
 

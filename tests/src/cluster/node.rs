@@ -15,6 +15,7 @@ use walengine::partition::replica_id::ReplicaId;
 use walengine::partition::restore::Restored;
 use walengine::runtime::Runtime;
 use walengine::storage::error::ReadError;
+use walengine::storage::ids::Ids;
 use walengine::storage::layout::Tail;
 use walengine::storage::log::{Log, LogConfig};
 use walengine_net::model::Offset;
@@ -335,7 +336,8 @@ async fn start(
     let log = RaftLog::new(id, log, &config, runtime.clone(), &Tail::default());
     let replica = Rc::new(RefCell::new(Replica::new(ledger)));
     let apply = RaftApply::restored(replica, log_id_of(&from), members);
-    let replica_id = ReplicaId { cluster: config.cluster, partition: config.partition, node: id };
+    let Ids { cluster, partition } = config.ids;
+    let replica_id = ReplicaId { cluster, partition, node: id };
     let partition = join(replica_id, log, apply, runtime, transport, TIMING).await?;
     Ok((partition, from))
 }

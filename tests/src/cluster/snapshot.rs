@@ -29,12 +29,13 @@ pub async fn write(partition: &SimPartition, disk: SimDisk) -> io::Result<()> {
 pub async fn newest(node: NodeId, disk: SimDisk) -> Result<Restored, String> {
     let created = disk.runtime().now();
     let superblock = Superblock {
-        cluster: config().cluster,
+        cluster: config().ids.cluster,
         node,
         partitions: 1,
         segment_bytes: SEGMENT_BYTES,
         created,
         replicated: true,
+        logs_created: false,
     };
     let store = open(disk).await.map_err(|error| error.to_string())?;
     let newest = store.indexes().await.map_err(|error| error.to_string())?.pop();

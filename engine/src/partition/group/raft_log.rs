@@ -96,7 +96,7 @@ impl<D: Disk, R: Runtime> RaftLog<D, R> {
         // is the tail's.
         let committed = if committed == last.index { log_id_of(&last) } else { None };
         let state = Rc::new(RefCell::new(State { purged, committed, unsaved_vote: None }));
-        let (ids, recent) = ((config.cluster, config.partition), Rc::default());
+        let (ids, recent) = ((config.ids.cluster, config.ids.partition), Rc::default());
         Self { node, log, runtime, ids, state, recent }
     }
 

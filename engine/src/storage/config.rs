@@ -1,0 +1,92 @@
+//! How a log works: its identity, and the sizes that bound it.
+
+use std::time::Duration;
+
+use walengine_net::model::{ClusterId, PartitionId};
+
+use super::ids::Ids;
+use super::layout;
+
+/// Default length of a segment in bytes.
+pub const SEGMENT_BYTES: u64 = 128 << 20;
+/// Default most flushes in flight: past eight this class of device gains nothing.
+pub const FLUSH_INFLIGHT_MAX: usize = 4;
+/// Default size past which a flush takes no further entry, in bytes.
+pub const FLUSH_BYTES_MAX: usize = 4 << 20;
+/// Default most bytes that wait to be written.
+pub const BACKLOG_BYTES_MAX: usize = 64 << 20;
+/// Default distance that zeros are written ahead of the entries, in bytes.
+pub const ZERO_AHEAD_BYTES: u64 = 8 << 20;
+/// Default size of one write of zeros in bytes: small enough not to be felt by the flush behind it.
+pub const ZERO_CHUNK_BYTES: usize = 256 << 10;
+/// Default largest flush that zeros are written ahead of, in bytes: past it their bandwidth, which is
+/// the flushes' own, costs more than the change of metadata that they spare.
+pub const ZERO_AHEAD_FLUSH_BYTES_MAX: usize = 64 << 10;
+/// Default number of segments kept ready behind the last one. They are zeroed while there is time,
+/// so that bursts of their length run at the speed of overwriting.
+pub const PREPARED_SEGMENTS: usize = 3;
+/// Pause between two pieces of zeros while flushes are in flight: zeroing takes at most
+/// `ZERO_CHUNK_BYTES` in this time from them.
+pub const ZERO_PAUSE: Duration = Duration::from_millis(1);
+/// Default most sealed segments that are kept open and indexed for readers.
+pub const INDEXED_SEGMENTS_MAX: usize = 16;
+
+/// How a log works. Bytes on disk depend on `ids` and `segment_bytes` only.
+#[derive(Clone, Debug)]
+pub struct LogConfig {
+    /// Whose log it is.
+    pub ids: Ids,
+    /// Length of a segment in bytes, whole blocks; as in the superblock.
+    pub segment_bytes: u64,
+    /// Create the partition if its directory is new.
+    pub create: bool,
+    /// Most flushes in flight.
+    pub flush_inflight_max: usize,
+    /// Each entry begins on a block of its own. Then a truncation, as Raft asks for, never writes a
+    /// block again that holds an entry which stays; small entries take more room.
+    pub entries_on_blocks: bool,
+    /// Size past which a flush takes no further entry, in bytes.
+    pub flush_bytes_max: usize,
+    /// Most bytes that wait to be written.
+    pub backlog_bytes_max: usize,
+    /// Distance that zeros are written ahead of the entries, in bytes.
+    pub zero_ahead_bytes: u64,
+    /// Size of one write of zeros in bytes, whole blocks.
+    pub zero_chunk_bytes: usize,
+    /// Largest flush, on the average, that zeros are written ahead of, in bytes.
+    pub zero_ahead_flush_bytes_max: usize,
+    /// Segments kept ready behind the last one; at least 1. Each has its first `zero_ahead_bytes`
+    /// zero-written before it is used.
+    pub prepared_segments: usize,
+    /// Segments found at open are taken as zeroed to their end, as the preparer leaves them unless it
+    /// is in a hurry. Wrong, it costs time; `false` writes their zeros once more.
+    pub recovered_are_zeroed: bool,
+    /// Most sealed segments that are kept open and indexed.
+    pub indexed_segments_max: usize,
+}
+
+impl LogConfig {
+    /// The defaults.
+    pub fn new(cluster: ClusterId, partition: PartitionId) -> Self {
+        Self {
+            ids: Ids { cluster, partition },
+            segment_bytes: SEGMENT_BYTES,
+            create: false,
+            flush_inflight_max: FLUSH_INFLIGHT_MAX,
+            entries_on_blocks: false,
+            flush_bytes_max: FLUSH_BYTES_MAX,
+            backlog_bytes_max: BACKLOG_BYTES_MAX,
+            zero_ahead_bytes: ZERO_AHEAD_BYTES,
+            zero_chunk_bytes: ZERO_CHUNK_BYTES,
+            zero_ahead_flush_bytes_max: ZERO_AHEAD_FLUSH_BYTES_MAX,
+            prepared_segments: PREPARED_SEGMENTS,
+            recovered_are_zeroed: true,
+            indexed_segments_max: INDEXED_SEGMENTS_MAX,
+        }
+    }
+
+    /// Where an entry begins that is written behind `position`.
+    pub(super) fn entry_start(&self, position: u64) -> u64 {
+        if self.entries_on_blocks { layout::block_up(position) } else { layout::entry_up(position) }
+    }
+}
