@@ -36,7 +36,7 @@ use walengine_net::message::{
     Unsubscribe, UnsubscribeReply, open,
 };
 use walengine_net::model::{ClusterId, PartitionId, Timestamp};
-use walengine_tests::memory::MemoryDisk;
+use walengine_tests::memory_disk::MemoryDisk;
 use walengine_tests::sim::{Order, SimExecutor, SimRuntime};
 
 use crate::Fuzz;

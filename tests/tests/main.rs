@@ -28,4 +28,5 @@ mod room;
 mod scripts;
 mod serve;
 mod sick_disk;
+mod tidy;
 mod truncate;
