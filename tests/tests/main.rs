@@ -27,6 +27,7 @@ mod replicas;
 mod room;
 mod scripts;
 mod serve;
+mod session;
 mod sick_disk;
 mod tidy;
 mod truncate;
