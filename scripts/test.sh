@@ -1,55 +1,93 @@
 #!/usr/bin/env bash
-# Passes all tests: formatting, lints, unit, property, simulation, fault and end-to-end tests.
-#   scripts/test.sh          the tests that need no root and finish in a few minutes
-#   scripts/test.sh --all    all of them, as .ci/run does: needs root, to cut power and networks and fill disks
-#   scripts/test.sh FILTER   only the integration tests whose name contains FILTER
+# Runs the tests: formatting, lints, unit, property, simulation, fault and end-to-end tests.
+#   scripts/test.sh          those that need no root and finish within ten minutes
+#   scripts/test.sh --all    all of them; needs root, to cut power and networks and to fill disks
+#   scripts/test.sh FILTER   only the integration tests whose names contain FILTER, whatever they need
+# WALENGINE_TEST_DATA names the folder that has the bank's transactions in berka/. Without it, the
+# tests that need them are left out, and named at the end. scripts/check.sh takes less than a minute.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 . scripts/lib.sh
+
+# What tests need, by a part of their names. The rest needs no more than PostgreSQL and openssl.
+needs_data=(berka:: projector_bank::)
+needs_root=(
+  power:: full_disk a_cluster_comes replicas:: hostile:: join:: divergence:: scripts::a_local_cluster
+  projector_kill:: every_nodes_feed whose_host_vanished room::
+)
+# Simulated clusters take the processor for minutes: they run alone, beside no server under test.
+clusters=cluster::nothing_acknowledged
+data_files=(transfers.csv.gz expected_balances.csv.gz trans.asc.gz)
 
 all=false
 filter=""
 for argument in "$@"; do
   case "$argument" in
     --all) all=true ;;
-    -h | --help) sed -n '2,5s/^# \{0,1\}//p' "$0"; exit 0 ;;
+    -h | --help) sed -n '2,7s/^# \{0,1\}//p' "$0"; exit 0 ;;
     -*) fail "no such option: $argument (see --help)" ;;
     *) filter="$argument" ;;
   esac
 done
 
-need_rust
-if [ -z "${WALENGINE_TEST_DATA:-}" ]; then
-  fail "set WALENGINE_TEST_DATA to the folder with berka/ (the bank's transactions) in it"
+# Names of the integration tests that match any of the arguments, one a line.
+names() {
+  local line pattern
+  for line in $known; do
+    for pattern in "$@"; do
+      [[ "$line" != *"$pattern"* ]] || { echo "$line"; break; }
+    done
+  done
+}
+list_tests() {
+  cargo test --package walengine-tests --test walengine -- --list | sed -n 's/: test$//p'
+}
+
+data="${WALENGINE_TEST_DATA:-}"
+if [ -n "$data" ]; then
+  for file in "${data_files[@]}"; do
+    [ -r "$data/berka/$file" ] || fail "WALENGINE_TEST_DATA is $data, but $data/berka/$file cannot be read"
+  done
 fi
+need_rust
 if $all; then
   [ "$(id -u)" -eq 0 ] || fail "--all cuts the power of loop-mounted disks and fills them: run it as root"
   need_commands xfs_io:xfsprogs mkfs.ext4:e2fsprogs losetup:mount ip:iproute2
 fi
 
-if [ -z "$filter" ]; then
-  cargo fmt --all --check
-  cargo clippy --workspace --all-targets -- -D warnings
+if [ -n "$filter" ]; then
+  cargo build --package walengine --package walengine-projector
+  known=$(list_tests)
+  [ -n "$(names "$filter")" ] || fail "no integration test has $filter in its name"
+  if names "$filter" | grep -q '^projector_'; then
+    need_postgres
+    need_commands openssl:openssl
+  fi
+  exec cargo test --package walengine-tests --test walengine -- "$filter"
 fi
+
+cargo fmt --all --check
+cargo clippy --workspace --all-targets -- -D warnings
 need_postgres
 need_commands openssl:openssl
 cargo build --package walengine --package walengine-projector
-if [ -n "$filter" ]; then
-  exec cargo test --package walengine-tests --test walengine -- "$filter"
-fi
-# Simulated clusters take the processor for minutes: by themselves, beside no server under test.
-clusters=cluster::nothing_acknowledged
+known=$(list_tests)
+
+left_out=()
+[ -n "$data" ] || left_out+=("${needs_data[@]}")
+$all || left_out+=("${needs_root[@]}")
 skip=(--skip "$clusters")
-# What needs root: loop-mounted disks, network namespaces, frozen processes.
-$all || for test in power full_disk a_cluster_comes replicas:: hostile:: join:: divergence:: scripts:: projector_kill every_nodes_feed whose_host_vanished room::; do
-  skip+=(--skip "$test")
+for pattern in "${left_out[@]}"; do
+  [ -n "$(names "$pattern")" ] || fail "no integration test has $pattern in its name: correct this script"
+  skip+=(--skip "$pattern")
 done
 cluster_seeds=100
 $all && cluster_seeds=1500
 cargo test --workspace --exclude walengine-tests
 # Projectors, servers and PostgreSQL die under load: all of it counts in an acceptance run only.
 $all && export WALENGINE_PROJECTOR_KILLS_PERCENT="${WALENGINE_PROJECTOR_KILLS_PERCENT:-100}"
-cargo test --package walengine-tests -- "${skip[@]}"
+cargo test --package walengine-tests --lib
+cargo test --package walengine-tests --test walengine -- "${skip[@]}"
 WALENGINE_SIM_SEEDS="${WALENGINE_SIM_SEEDS:-$cluster_seeds}" \
   cargo test --package walengine-tests --test walengine -- "$clusters" --nocapture
 if $all; then
@@ -59,3 +97,12 @@ fi
 for target in frame entry; do
   cargo run --quiet --package walengine-fuzz -- "$target" --seconds "${WALENGINE_FUZZ_SECONDS:-30}"
 done
+
+if ! $all; then
+  echo "left out, since they need root or minutes (--all runs them):"
+  names "${needs_root[@]}" | sed 's/^/  /'
+fi
+if [ -z "$data" ]; then
+  echo "left out, since they need the bank's transactions (set WALENGINE_TEST_DATA):"
+  names "${needs_data[@]}" | sed 's/^/  /'
+fi

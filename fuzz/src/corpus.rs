@@ -15,7 +15,7 @@ use walengine_net::model::{
     Account, AccountFlags, AccountId, Amount, Close, CloseFlags, ClusterId, Code, EventBytes,
     EventId, Guard, GuardFlags, LedgerId, Offset, PartitionId, Timestamp, Transfer, TransferFlags,
 };
-use walengine_tests::oracle::encode;
+use walengine_tests::log_oracle::encode;
 
 const NOW: Timestamp = Timestamp(1_800_000_000_000_000_000);
 

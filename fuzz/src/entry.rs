@@ -10,7 +10,7 @@ use walengine_net::entry::{
 };
 use walengine_net::message::Entries;
 use walengine_net::model::{EventBytes, PartitionId, Timestamp};
-use walengine_tests::oracle::encode;
+use walengine_tests::log_oracle::encode;
 
 use crate::Fuzz;
 

@@ -36,7 +36,7 @@ use walengine_net::message::{
     Unsubscribe, UnsubscribeReply, open,
 };
 use walengine_net::model::{ClusterId, PartitionId, Timestamp};
-use walengine_tests::memory::MemoryDisk;
+use walengine_tests::memory_disk::MemoryDisk;
 use walengine_tests::sim::{Order, SimExecutor, SimRuntime};
 
 use crate::Fuzz;
@@ -49,8 +49,8 @@ const SEGMENT_BYTES: u64 = 8 << 20;
 pub struct Server {
     executor: SimExecutor,
     disk: MemoryDisk,
-    partition: Partition<Alone<MemoryDisk, SimRuntime>>,
-    node: Rc<NodeFacts<Alone<MemoryDisk, SimRuntime>>>,
+    partition: Partition<LoneCommit<MemoryDisk>>,
+    node: Rc<NodeFacts<LoneCommit<MemoryDisk>>>,
     scratch: Rc<RefCell<Scratch>>,
     inputs: u32,
 }
@@ -59,32 +59,9 @@ impl Server {
     /// An empty one.
     pub fn new() -> Self {
         let executor = SimExecutor::new(1, Order::Fifo);
-        let runtime = executor.runtime();
-        let superblock = Superblock {
-            cluster: ClusterId(0xc1),
-            node: 1,
-            partitions: 1,
-            segment_bytes: SEGMENT_BYTES,
-            created: Timestamp(1),
-            replicated: false,
-            logs_created: false,
-        };
         let disk = MemoryDisk::new([]);
-        let opened_on = disk.clone();
-        let opened = executor.block_on(async {
-            let dir = Path::new("data");
-            let (id, create) = (PartitionId(0), data_dir::create_partition);
-            create(&opened_on, runtime.clone(), dir, &superblock, id).await.expect("an empty disk");
-            let opened = opening::open(opened_on, runtime.clone(), dir, &superblock, id, 4).await?;
-            opened.serve_alone().await
-        });
-        let Ok(Ok(partition)) = opened else { panic!("an empty partition opens") };
-        let options = ServeOptions { data: Some(PathBuf::from("data")), ..Default::default() };
-        let config = options.resolve().expect("the defaults are right");
-        let state = Arc::new(NodeState::new(config, superblock, Instant::now()));
-        let node = NodeFacts::new(state, vec![partition.clone()], Vec::new());
-        node.connections.set(1);
-        Self { executor, disk, partition, node: Rc::new(node), scratch: Rc::default(), inputs: 0 }
+        let (partition, node) = start(&executor, &disk);
+        Self { executor, disk, partition, node, scratch: Rc::default(), inputs: 0 }
     }
 
     /// What the connection would be on the feed.
@@ -92,7 +69,7 @@ impl Server {
         let published = Arc::new(Published::default());
         published.tell(self.partition.visible(), self.partition.log().last_segment());
         let ReplicaId { cluster, partition, .. } = self.partition.id();
-        let dir = partition_dir(Path::new("data"), partition);
+        let dir = partition_dir(Path::new(DATA), partition);
         let archive = Archive::new(self.disk.clone(), dir, cluster, partition, SEGMENT_BYTES);
         let source = Rc::new(Source::new(published, archive));
         Connection::new(partition, source, outbox.clone(), self.executor.runtime())

@@ -1,27 +1,26 @@
-//! Harness of the integration tests: the simulator that storage runs on under faults, and real
-//! server processes with the clients that watch them.
-//!
-//! The tests themselves are modules of the one binary `tests/main.rs`, named after the question
-//! that each answers.
+//! Harness of the integration tests: a simulator with faults, and real server processes with the
+//! clients that watch them. The tests are modules of the binary `tests/main.rs`; README.md lists
+//! both.
 #![forbid(unsafe_code)]
 
+pub mod checked_partition;
 pub mod cluster;
-pub mod crowd;
-pub mod folded;
-pub mod linear;
-pub mod load;
-pub mod memory;
-pub mod mixed;
-pub mod mount;
+pub mod cluster_clients;
+pub mod crash_witness;
+pub mod linearizability;
+pub mod log_fold;
+pub mod log_oracle;
+pub mod lone_partition;
+pub mod loop_disk;
+pub mod memory_disk;
+pub mod mixed_events;
 pub mod network;
 pub mod nodes;
-pub mod oracle;
-pub mod partition;
+pub mod noted_writes;
+pub mod partition_load;
 pub mod postgres;
-pub mod press;
 pub mod projector;
 pub mod seeds;
 pub mod server;
 pub mod sim;
 pub mod wire;
-pub mod witness;

@@ -1,10 +1,10 @@
-//! A network of the test's own on this machine: a namespace for each node, tied together by a
-//! bridge that the test's clients reach, too. Needs root, and fails without: a test of cut links
-//! that cuts none proves nothing.
+//! A network on this machine for one test: a namespace for each node, and a bridge between them that
+//! the test's clients reach, too. Needs root, and fails without it: a test of cut links that cuts
+//! none proves nothing.
 //!
-//! A link is cut one way at its sender, by an address that no card has: frames leave and nobody
-//! takes them, without an error anywhere, as on a broken wire. Everything is removed at the end;
-//! what a killed test left behind, by the next one.
+//! A link is cut one way, at its sender, by a neighbour address that no card has: frames leave,
+//! nobody takes them and nobody gets an error, as on a broken wire. Everything is removed at the
+//! end; the next test removes what a killed one left behind.
 
 use std::net::Ipv4Addr;
 use std::path::Path;
@@ -105,7 +105,7 @@ impl Network {
         self.send_to(from, to, NOBODY);
     }
 
-    /// From now on nobody hears a node, nor it anybody.
+    /// From now on a node neither hears nor is heard.
     pub fn unplug(&self, node: usize) {
         ip(&["link", "set", &self.outer(node), "down"]);
     }

@@ -1,4 +1,4 @@
-//! Real nodes of one cluster, each in its own network namespace, with faults: killed, paused, cut
+//! Real nodes of one cluster, each in its own network namespace, which tests kill, pause and cut
 //! off. Clients of the test reach all of them at any time.
 
 use std::net::SocketAddr;
@@ -19,7 +19,7 @@ const CLIENT_PORT: u16 = 7450;
 pub const PEER_PORT: u16 = 7550;
 /// How long a cluster may take to form, or to have a leader again.
 const PATIENCE: Duration = Duration::from_mins(1);
-/// How long a node may take to tell of itself.
+/// How long a node may take to answer about itself.
 const ANSWER_WITHIN: Duration = Duration::from_millis(500);
 const LOOK_EVERY: Duration = Duration::from_millis(5);
 
@@ -62,8 +62,7 @@ impl Nodes {
         nodes
     }
 
-    /// As [`Self::start`], without starting any; and `spare` further places for nodes that would
-    /// join the first.
+    /// As [`Self::start`], but starts none; with `spare` more places for nodes that join later.
     pub fn prepare(
         test: &str,
         count: usize,
@@ -111,7 +110,7 @@ impl Nodes {
         self.servers.len()
     }
 
-    /// A place for the test's own files.
+    /// A directory for the test's own files.
     pub fn dir(&self) -> PathBuf {
         self.dir.path().to_owned()
     }
@@ -256,7 +255,7 @@ impl Nodes {
         view_of(self.address(node))
     }
 
-    /// Who leads now, if anybody takes itself for the leader: the one of the newest term.
+    /// The node that takes itself for the leader, in the newest term; `None` if none does.
     pub fn find_leader(&self) -> Option<usize> {
         let asked = (0..self.count()).filter(|node| self.runs(*node) && !self.paused[*node]);
         let leads = |node: usize| {

@@ -1,4 +1,4 @@
-//! Do a bank's real transactions come to the balances that its own table gives? By the command line.
+//! Do a bank's real transactions come to the balances in its own table? By the command line.
 
 use std::fs::{self, File};
 use std::io::{Read, Write};
@@ -111,9 +111,9 @@ fn a_banks_transactions_come_to_its_balances_once_and_survive_a_kill() {
     server.stop();
 }
 
-/// Rows that are fed at a time: about as many as the import sends at once.
+/// Rows fed at a time: about as many as the import sends at once.
 const FED_ROWS: usize = 7000;
-/// Between them, so that there is time to kill leaders.
+/// Pause between them, so that there is time to kill leaders.
 const FEED_EVERY: Duration = Duration::from_millis(150);
 /// Records in the log at which the leader is killed.
 const KILL_AT: [u64; 2] = [9000, 30_000];
@@ -130,7 +130,7 @@ fn feed(pipe: &Path, text: &str) {
     }
 }
 
-/// How far a node's own state reaches.
+/// The offset that a node's own state reaches.
 fn reaches(nodes: &Nodes, node: usize, freshness: Freshness) -> Option<u64> {
     let list = ListAccounts { at_least: freshness.number(), after: 0, limit: 1 };
     let reply = nodes.wire(node).call(&list).ok()?;
@@ -138,7 +138,7 @@ fn reaches(nodes: &Nodes, node: usize, freshness: Freshness) -> Option<u64> {
     (!refused).then(|| reply.open::<ListAccountsReply<'_>>().next_offset.to_native())
 }
 
-/// Each account has what the table says, by the answer of this node from its own state.
+/// This node's own state has the balances of the table.
 fn node_has_expected_balances(nodes: &Nodes, node: usize, end: u64) {
     let expected = unpacked(&data("expected_balances.csv.gz"));
     let rows: Vec<Vec<&str>> =

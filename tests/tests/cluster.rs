@@ -1,4 +1,4 @@
-//! Does a cluster lose, double or reorder nothing that was acknowledged, whatever fails?
+//! Does a simulated cluster lose, double or reorder anything acknowledged, whatever fails?
 
 use std::time::Duration;
 
@@ -38,15 +38,15 @@ fn nothing_acknowledged_is_lost_or_decided_twice() {
     );
 }
 
-/// openraft lets a leader that restarts lead again in the same term, if it is not told otherwise.
-/// Entries go to followers before they are durable here, so this leader has lost some that they
-/// have, and would give their log ids to other bytes.
+/// By default openraft lets a restarted leader lead again in the same term. Entries go to followers
+/// before they are durable here, so this leader has lost some that they have, and would give their
+/// log ids to other bytes.
 #[test]
 fn a_leader_that_has_lost_its_tail_gives_no_log_id_twice() {
     each_of("cluster::a_leader_that_has_lost_its_tail", 40, leader_loses_its_tail);
 }
 
-/// A leader whose disk erred while nobody wrote was only found out at the next write.
+/// The fault: a leader whose disk failed while nobody wrote was found out only by the next write.
 #[test]
 fn a_leader_whose_disk_has_failed_steps_down_also_when_nobody_writes() {
     each_of("cluster::a_leader_whose_disk_has_failed", 20, |seed| {
@@ -54,7 +54,7 @@ fn a_leader_whose_disk_has_failed_steps_down_also_when_nobody_writes() {
         play(seed, scene, async |cluster, root, mut rng| {
             let leader = cluster.leader().expect("it has served");
             let log = cluster.partition(leader).unwrap().log().clone();
-            // What is written now is zeros ahead of the log, or a segment for later.
+            // These writes are zeros ahead of the log, or a segment for later.
             cluster.fail(leader, OpClass::WritesAndSyncs, 1);
             log.prepare_again();
             let _ = log.mark_idle().await;

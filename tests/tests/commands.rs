@@ -1,4 +1,4 @@
-//! Does a command that can't do its work say why, in one line and by its exit code?
+//! Does a command that cannot do its work say why, in one line and by its exit code?
 
 use std::fs;
 
@@ -37,7 +37,7 @@ fn a_file_that_cant_be_imported_is_one_line_and_nothing_is_lost() {
 #[test]
 fn an_address_without_a_server_is_one_line_that_names_it() {
     let dir = TestDir::new("wrong-address");
-    // Port 1 is nobody's.
+    // Nobody listens on port 1.
     let arguments = ["status", "--server", "127.0.0.1:1"];
     let output = run_command(None, dir.path(), &arguments);
     let text = said(&output);

@@ -10,9 +10,9 @@ use std::path::Path;
 use std::rc::Rc;
 
 use walengine::storage::log::LogConfig;
-use walengine_tests::load::Load;
-use walengine_tests::oracle::Oracle;
-use walengine_tests::partition::{DATA, Partition, config};
+use walengine_tests::checked_partition::{DATA, Partition, config};
+use walengine_tests::log_oracle::Oracle;
+use walengine_tests::partition_load::Load;
 use walengine_tests::seeds::{each_seed, first_failure};
 use walengine_tests::sim::{
     CrashSite, OpKind, Order, Rng, SimDisk, SimExecutor, SimRuntime, Stopped,

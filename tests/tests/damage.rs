@@ -15,8 +15,8 @@ use walengine::storage::log::Log;
 use walengine::storage::verify;
 use walengine_net::entry::{EntryHeader, EntryKind, EntryMeta, HEADER_BYTES};
 use walengine_net::model::Timestamp;
-use walengine_tests::memory::MemoryDisk;
-use walengine_tests::partition::{SEGMENT_BYTES, config, dir};
+use walengine_tests::checked_partition::{SEGMENT_BYTES, config, dir};
+use walengine_tests::memory_disk::MemoryDisk;
 use walengine_tests::seeds::each_of;
 use walengine_tests::sim::{Order, Rng, SECTOR_BYTES, SimExecutor, SimRuntime};
 

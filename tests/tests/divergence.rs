@@ -1,4 +1,4 @@
-//! Does a replica whose history is not that of the others stop serving, and only that one?
+//! Does a replica whose history differs from the others' stop serving, and only that one?
 
 use std::fs::{self, OpenOptions};
 use std::os::unix::fs::FileExt;
@@ -12,7 +12,7 @@ use walengine_net::entry::{EntryHeader, EntryKind, HEADER_BYTES, decode_entry};
 use walengine_net::message::{ErrorCode, Freshness, LookupAccounts};
 use walengine_net::model::{EVENT_BYTES, Offset, PartitionId, Transfer, event_id};
 use walengine_tests::nodes::Nodes;
-use walengine_tests::press::{Writer, accounts_of};
+use walengine_tests::noted_writes::{Writer, accounts_of};
 
 const PATIENCE: Duration = Duration::from_mins(1);
 /// Entries of a cluster's node begin on these.
@@ -49,8 +49,8 @@ fn entries_below(dir: &Path) -> Vec<Found> {
     found
 }
 
-/// Changes what nobody can derive again in the newest entry, with checksum and chain hash as they
-/// would be: only the others know better.
+/// Changes something in the newest entry that no replay can derive, and recomputes checksum and
+/// chain hash: only comparing with the others finds it.
 fn forge(dir: &Path, id: u128) {
     let mut entries = entries_below(dir);
     let mut last = entries.pop().unwrap();

@@ -1,5 +1,5 @@
-//! Do subscriptions get the whole log once and in order, near its end and far behind it, and does
-//! nobody wait for them?
+//! Do subscriptions get the whole log once and in order, near its end and far behind it, without
+//! delaying anybody?
 
 use std::collections::BTreeMap;
 use std::thread;
@@ -14,7 +14,7 @@ use walengine_net::message::{
 };
 use walengine_net::model::{Account, EventBytes, Offset, PartitionId};
 use walengine_tests::nodes::Nodes;
-use walengine_tests::press::accounts_of;
+use walengine_tests::noted_writes::accounts_of;
 use walengine_tests::server::{Launch, TestDir};
 use walengine_tests::wire::{Reply, Wire};
 
@@ -144,7 +144,7 @@ fn a_connection_that_subscribes_answers_everything_else() {
         accounts_of(PartitionId(0), 1).iter().map(Account::to_bytes).collect();
     let ids = [accounts_of(PartitionId(0), 1)[0].id.0];
     let lookup = LookupAccounts { at_least: Freshness::Any.number(), ids: &ids };
-    // All at once: what stands before, and behind, the frame with which the connection moves.
+    // All at once: requests before and after the frame that moves the connection to the feed.
     let frames = [
         wire.frame(&Submit { events: &accounts[..8] }),
         wire.frame(&lookup),
@@ -184,7 +184,7 @@ fn a_connection_that_subscribes_answers_everything_else() {
     wire.send_as(subscription, &Unsubscribe::default()).unwrap();
     let end = wire.receive().unwrap();
     assert_eq!(end.open::<UnsubscribeReply>().next_offset.to_native(), 16);
-    // Nothing more of it, and a new one begins where it is told to.
+    // It sends nothing more, and a new one begins where it is told to.
     let next = write_records(&mut wire, 0);
     let again = subscribe(&mut wire, Offset(16));
     let mut rest = Collected { next: Offset(16), ..Collected::default() };

@@ -1,5 +1,5 @@
-//! Does anything that comes to the ports of a cluster's nodes, or that wants to be one of them,
-//! move leadership, membership or service?
+//! Can anything that reaches the ports of a cluster's nodes, or claims to be one of them, move
+//! leadership, membership or service?
 
 use std::collections::BTreeMap;
 use std::io::{Read, Write};
@@ -16,12 +16,12 @@ use walengine_net::model::{ClusterId, PartitionId};
 use walengine_replication::peer::{Hello, HelloReply, Message, PeerErrorCode, Refusal, frame};
 use walengine_tests::network::Network;
 use walengine_tests::nodes::{Nodes, PEER_PORT, View};
-use walengine_tests::press::{Writer, accounts_of};
+use walengine_tests::noted_writes::{Writer, accounts_of};
 use walengine_tests::server::Launch;
 use walengine_tests::sim::Rng;
 use walengine_tests::wire::Wire;
 
-/// Long, so that whatever else the machine does ends no leadership meanwhile.
+/// Long, so that a busy machine ends no leadership.
 const ELECTION_MILLIS: &str = "6000";
 const PATIENCE: Duration = Duration::from_mins(1);
 /// How long a peer's answer is waited for.
@@ -29,14 +29,14 @@ const ANSWER_WITHIN: Duration = Duration::from_secs(5);
 const FLOOD: Duration = Duration::from_secs(4);
 const FLOOD_PER_SECOND: usize = 20_000;
 const FLOOD_STEP: Duration = Duration::from_millis(5);
-/// Where the test listens for what nodes say to a stranger.
+/// Where the test listens to what nodes send to a stranger.
 const STRANGER_PORT: u16 = 7999;
 /// Where the checksum, or the authenticator, of a datagram stands.
 const AUTHENTICATOR: std::ops::Range<usize> = 8..24;
 /// Where the sender's id stands.
 const NODE_AT: usize = 40;
 
-/// A cluster, how it was, and somebody who uses it.
+/// A cluster, its view at the start, and a client that uses it.
 struct Served {
     nodes: Nodes,
     client: Client,
@@ -61,7 +61,7 @@ impl Served {
         assert_eq!(written.outcomes().count(), 1);
     }
 
-    /// Nobody else leads, and the same nodes are members, by every node's account.
+    /// By every node's account the leader and the members are those of the start.
     fn is_unchanged(&mut self) {
         self.still_serves();
         let now = wait_until_well(&self.nodes);
@@ -74,7 +74,7 @@ impl Served {
         }
     }
 
-    /// A number of a node's own account of itself; 0 if it does not tell it.
+    /// A number of a node's server status; 0 if it is not there.
     fn number(&self, node: usize, name: &str) -> u64 {
         numbers(&mut self.nodes.wire(node)).get(name).copied().unwrap_or(0)
     }
@@ -147,7 +147,7 @@ fn peer_frame(message: &Message) -> Vec<u8> {
     bytes
 }
 
-/// The same frame in another version of the protocol, under the checksum that belongs to it.
+/// The same frame in another version of the protocol, with the right checksum.
 fn of_version(mut bytes: Vec<u8>, version: u16) -> Vec<u8> {
     bytes[8..10].copy_from_slice(&version.to_le_bytes());
     let crc = crc32c::crc32c(&bytes[8..]);
@@ -186,7 +186,7 @@ fn each_wrong_peer_is_told_why_and_counted() {
     assert_eq!(served.number(target, "peers_refused_of_shard_since_start"), before + 6);
     served.is_unchanged();
 
-    // Before it has said who it is, a peer is asked that, whatever it wants.
+    // A peer that has not introduced itself is asked to, whatever it sends.
     let early = peer_frame(&Message::HelloReply(HelloReply::Accepted { node: member }));
     match peer_says(address, &early) {
         Some(Message::Error(error)) => assert_eq!(error.code, PeerErrorCode::NotIntroduced),
@@ -221,8 +221,8 @@ fn each_ports_frames_are_refused_at_the_other() {
     served.end();
 }
 
-/// A copy of a node's directory, started at another address, ends with a reason; the node that it
-/// was copied from does not notice. It once ended, too, if the copy asked it itself.
+/// A copy of a node's directory, started at another address, ends with a reason, and its original
+/// goes on. The fault: the original ended, too, if the copy asked it itself.
 #[test]
 fn a_copy_of_a_data_directory_ends_and_its_original_goes_on() {
     let mut served = cluster("copy", 1);
@@ -279,8 +279,8 @@ fn overheard(stranger: &UdpSocket) -> Vec<Vec<u8>> {
     heard
 }
 
-/// Nonsense, damaged datagrams, true ones again, and, where no key keeps them from it, hellos of
-/// nodes that do not exist.
+/// Nonsense, damaged datagrams, replayed ones and, where no key is used, hellos of nodes that do not
+/// exist.
 fn bad_datagram(rng: &mut Rng, heard: &[Vec<u8>], forges: bool) -> Vec<u8> {
     let mut datagram = heard[rng.index(heard.len())].clone();
     match rng.below(if forges { 4 } else { 3 }) {
@@ -332,7 +332,7 @@ fn flood(test: &str, with_key: bool) {
             while began.elapsed() < FLOOD {
                 let millis = began.elapsed().as_millis() as usize;
                 while sent < millis * FLOOD_PER_SECOND / 1000 {
-                    // It may be lost, as any datagram.
+                    // It may be lost, like any datagram.
                     let _ = stranger.send_to(&bad[sent % bad.len()], target);
                     sent += 1;
                 }

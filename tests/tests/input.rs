@@ -13,7 +13,7 @@ use walengine_net::message::{
     StatusReply, Submit, SubmitReply,
 };
 use walengine_net::model::PartitionId;
-use walengine_tests::press::{Writer, accounts_of};
+use walengine_tests::noted_writes::{Writer, accounts_of};
 use walengine_tests::server::{Launch, Server, TestDir};
 use walengine_tests::sim::Rng;
 use walengine_tests::wire::Wire;
@@ -25,7 +25,7 @@ const GROWTH_BYTES_MAX: u64 = 96 << 20;
 const PATIENCE: Duration = Duration::from_mins(1);
 const IDLE: usize = 1000;
 
-/// A server with accounts, and somebody else who uses it.
+/// A server with accounts, and another client that uses it.
 struct Served {
     server: Server,
     other: Wire,
@@ -46,7 +46,7 @@ impl Served {
         served
     }
 
-    /// Somebody else's transfer succeeds.
+    /// The other client's transfer succeeds.
     fn still_serves(&mut self) {
         let events = [self.writer.transfer().to_bytes()];
         let reply = self.other.call(&Submit { events: &events }).unwrap();
@@ -65,7 +65,7 @@ impl Served {
     }
 }
 
-/// A frame with any header, under the checksum that belongs to it.
+/// A frame with any header, and the right checksum.
 fn any_frame(kind: u16, flags: u16, request: u64, body: &[u8]) -> Vec<u8> {
     let head = FrameHead::reply(PartitionId(0), RequestId(request));
     let header = FrameHeader { crc: 0, kind, flags, body_bytes: body.len() as u32, head };
@@ -81,7 +81,7 @@ fn sealed(mut bytes: Vec<u8>) -> Vec<u8> {
     bytes
 }
 
-/// A frame that says it has `body_bytes`, without any.
+/// A header that announces `body_bytes`, without a body.
 fn announced(body_bytes: u32) -> Vec<u8> {
     let mut bytes = any_frame(Kind::Submit.number(), 0, 9, &[]);
     bytes[24..28].copy_from_slice(&body_bytes.to_le_bytes());
@@ -194,7 +194,7 @@ fn a_connection_that_begins_wrong_is_told_why_and_closed() {
     let mut wire = served.connect();
     assert_eq!(wire.call(&ServerStatus::default()).unwrap().error(), Some(ErrorCode::Malformed));
     assert!(wire.until_closed().is_empty());
-    // Speaks another protocol, in few bytes and without an end.
+    // Another protocol, in a few bytes that never end.
     let mut wire = served.connect();
     wire.send_bytes(b"GET / HTTP/1.1\r\n\r\n").unwrap();
     let replies = wire.until_closed();

@@ -1,4 +1,4 @@
-//! Does a node that joins a cluster get all of its log, and can it take the place of a voter?
+//! Does a node that joins a cluster get the whole log, and can it take a dead voter's place?
 
 use std::thread;
 use std::time::{Duration, Instant};
@@ -8,7 +8,7 @@ use walengine_net::client::blocking::Client;
 use walengine_net::message::ReplicaRole;
 use walengine_net::model::{Offset, PartitionId};
 use walengine_tests::nodes::Nodes;
-use walengine_tests::press::{Writer, accounts_of};
+use walengine_tests::noted_writes::{Writer, accounts_of};
 use walengine_tests::server::run_command;
 
 use crate::replicas::{log_of, logs_are_equal};
@@ -63,7 +63,7 @@ fn a_new_node_copies_the_log_and_takes_a_dead_voters_place() {
     wait_until(&nodes, "it never takes the dead node's place", |members| {
         members.contains(&(new, ReplicaRole::Voter)) && members.iter().all(|(id, _)| *id != dead)
     });
-    // Of the first three one is left now: without the new one's vote nothing is committed.
+    // One of the first three is left: without the new node's vote nothing is committed.
     let other = (0..3).find(|node| *node != victim && *node != nodes.leader()).unwrap();
     nodes.kill(other);
     let end = write(20);

@@ -5,10 +5,10 @@ use std::time::Duration;
 
 use walengine_net::message::SubmitReply;
 use walengine_net::model::PartitionId;
-use walengine_tests::press::{Told, Writer, accounts_of, press};
+use walengine_tests::crash_witness::Witness;
+use walengine_tests::noted_writes::{Told, Writer, accounts_of, write_until_broken};
 use walengine_tests::server::{Launch, Server, TestDir};
 use walengine_tests::sim::Rng;
-use walengine_tests::witness::Witness;
 
 const CYCLES: u64 = 100;
 const PARTITIONS: u16 = 2;
@@ -16,7 +16,7 @@ const PARTITIONS: u16 = 2;
 const CLIENTS: u64 = 2;
 /// Longest time from the first request to the kill.
 const LOAD_MICROS_MAX: u64 = 30_000;
-/// Every so many cycles the whole history is compared, not only what is new.
+/// Once in so many cycles the whole history is compared, not only its new part.
 const CHECK_ALL_EVERY: u64 = 50;
 
 /// Creates the accounts of each partition, and tells the witness.
@@ -34,7 +34,7 @@ pub fn create_accounts(server: &Server, partitions: u16) -> Vec<Told> {
     (0..partitions).map(create).collect()
 }
 
-/// Puts load on a server until `end` has ended it, and gives what the clients were told.
+/// Loads a server until `end` has ended it; returns what the clients were told.
 pub fn load(server: &mut Server, rng: &mut Rng, end: impl FnOnce(&mut Server)) -> Vec<Told> {
     let address = server.address();
     thread::scope(|scope| {
@@ -44,7 +44,9 @@ pub fn load(server: &mut Server, rng: &mut Rng, end: impl FnOnce(&mut Server)) -
                 let partition = PartitionId(number);
                 let accounts = accounts_of(partition, PARTITIONS);
                 let writer = Writer::new(rng.next_u64(), &accounts);
-                clients.push(scope.spawn(move || press(address, partition, writer, || true)));
+                clients.push(
+                    scope.spawn(move || write_until_broken(address, partition, writer, || true)),
+                );
             }
         }
         thread::sleep(Duration::from_micros(rng.below(LOAD_MICROS_MAX)));
@@ -53,7 +55,7 @@ pub fn load(server: &mut Server, rng: &mut Rng, end: impl FnOnce(&mut Server)) -
     })
 }
 
-/// What is common to crashes of all kinds: two partitions, small segments, frequent snapshots.
+/// Settings for crashes of all kinds: two partitions, small segments, frequent snapshots.
 pub fn launch(dir: &std::path::Path) -> Launch {
     Launch::new(dir).set("--partitions", "2").set("--snapshot-mib", "1")
 }
@@ -71,7 +73,7 @@ fn nothing_acknowledged_is_lost_repeated_or_reordered_by_a_hundred_kills() {
     for cycle in 1..=CYCLES {
         told.extend(load(&mut server, &mut rng, Server::kill));
         if rng.percent(20) {
-            // Killed again while it recovers, wherever that is.
+            // Killed again during recovery, at any point of it.
             let mut half = launch.spawn();
             thread::sleep(Duration::from_micros(rng.below(40_000)));
             half.kill();

@@ -28,6 +28,8 @@ mod replicas;
 mod room;
 mod scripts;
 mod serve;
+mod session;
 mod sick_disk;
+mod tidy;
 mod truncate;
 mod upgrade;

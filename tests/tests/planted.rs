@@ -10,8 +10,8 @@ use walengine_tests::seeds::{count, first_failure};
 
 /// A bug must be found in so many seeds.
 const SEEDS_MAX: u64 = 500;
-/// Seeds of each profile that must find nothing where nothing is planted, if `WALENGINE_SIM_SEEDS`
-/// does not say another number.
+/// Seeds of each profile that must find nothing when nothing is planted, unless
+/// `WALENGINE_SIM_SEEDS` says another number.
 const CLEAN_SEEDS_DEFAULT: u64 = 50;
 const THREADS: u64 = 2;
 
@@ -30,7 +30,7 @@ const ELECTIONS: Profile = Profile {
 const BLACKOUTS: Profile = Profile { blackout: 8, crash: 3, ..Profile::CALM };
 const CUTS: Profile =
     Profile { cut: 8, heal: 4, pause: 4, resume: 3, crash: 1, weather: 1, ..Profile::CALM };
-/// One node's disk rots while others lag, and need from it what they have missed.
+/// One node's disk rots while others lag and need what they missed from it.
 const ROT: Profile =
     Profile { flip: 4, crash: 4, pause: 4, resume: 2, cut: 4, heal: 2, ..Profile::CALM };
 const SNAPSHOTS: Profile = Profile { snapshot: 6, crash: 4, blackout: 1, ..Profile::CALM };
@@ -90,8 +90,7 @@ fn every_planted_bug_is_found() {
     assert!(found.iter().all(|(_, found)| found.is_some()), "a bug was not found");
 }
 
-/// The divergence that openraft's default leads to, by the schedule that a test without planted bugs
-/// runs clean.
+/// openraft's default leads to divergence under the schedule that a test in `cluster` passes.
 #[test]
 fn leader_restore_gives_a_log_id_to_other_bytes() {
     plant(Some(Bug::LeaderRestore));
@@ -104,7 +103,7 @@ fn leader_restore_gives_a_log_id_to_other_bytes() {
     assert!(why.contains("has other bytes in entry"), "{why}");
 }
 
-/// What finds the bugs must find nothing without them.
+/// The profiles that find the bugs must find nothing without them.
 #[test]
 fn nothing_is_found_where_nothing_is_planted() {
     for profile in [ELECTIONS, BLACKOUTS, CUTS, ROT, SNAPSHOTS, SICK_DISKS] {

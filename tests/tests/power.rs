@@ -3,10 +3,10 @@
 use std::thread;
 use std::time::Duration;
 
-use walengine_tests::mount::LoopDisk;
+use walengine_tests::crash_witness::Witness;
+use walengine_tests::loop_disk::LoopDisk;
 use walengine_tests::server::TestDir;
 use walengine_tests::sim::Rng;
-use walengine_tests::witness::Witness;
 
 use crate::kill::{create_accounts, launch, load};
 

@@ -6,8 +6,8 @@ use std::time::{Duration, Instant};
 
 use walengine_net::client::blocking::Client;
 use walengine_net::model::{EventId, PartitionId};
-use walengine_tests::folded::Folded;
-use walengine_tests::mixed::Mixed;
+use walengine_tests::log_fold::Folded;
+use walengine_tests::mixed_events::Mixed;
 use walengine_tests::postgres::Postgres;
 use walengine_tests::projector::{Projecting, Projector};
 use walengine_tests::server::{Launch, Server, TestDir};

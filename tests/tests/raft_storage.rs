@@ -15,7 +15,7 @@ use walengine::storage::log::Log;
 use walengine_net::model::PartitionId;
 use walengine_replication::runtime::within;
 use walengine_replication::types::Types;
-use walengine_tests::partition::{DATA, config, dir};
+use walengine_tests::checked_partition::{DATA, config, dir};
 use walengine_tests::seeds::each_seed;
 use walengine_tests::sim::{Order, Rng, SimDisk, SimExecutor, SimRuntime};
 

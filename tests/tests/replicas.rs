@@ -10,10 +10,10 @@ use walengine_net::entry::HEADER_BYTES;
 use walengine_net::frame::Kind;
 use walengine_net::message::{Entries, ErrorCode, Freshness, LogPage, ReadLog};
 use walengine_net::model::{Offset, PartitionId};
-use walengine_tests::crowd::{Crowd, ask_for};
-use walengine_tests::linear::{self, Demand};
+use walengine_tests::cluster_clients::{Crowd, ask_for};
+use walengine_tests::linearizability::{self, Demand};
 use walengine_tests::nodes::Nodes;
-use walengine_tests::press::accounts_of;
+use walengine_tests::noted_writes::accounts_of;
 use walengine_tests::server::{Launch, run_command};
 use walengine_tests::sim::Rng;
 use walengine_tests::wire::Wire;
@@ -33,10 +33,10 @@ const PAGE_BYTES: u32 = 1 << 20;
 /// How long a node may take to reach what the others hold.
 const APPLIED_WITHIN: Duration = Duration::from_mins(1);
 
-/// Each takes the whole machine.
+/// One at a time: each test takes the whole machine.
 static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
 
-/// What is done to nodes.
+/// The fault that nodes suffer.
 #[derive(Clone, Copy)]
 enum Fault {
     Kill,
@@ -44,7 +44,7 @@ enum Fault {
     Cut,
 }
 
-/// What a trial is.
+/// The parameters of a trial.
 #[derive(Clone, Copy)]
 struct Load {
     fault: Fault,
@@ -54,7 +54,7 @@ struct Load {
     operations_min: u64,
 }
 
-/// A cluster under load, and what is done to it.
+/// A cluster under load and faults.
 struct Trial<'a> {
     nodes: Nodes,
     crowd: &'a Crowd,
@@ -112,7 +112,7 @@ impl Trial<'_> {
         self.nodes.kill(victim);
         self.crowd.wait_for_answers(ANSWERS_BETWEEN, || self.nodes.logs());
         if cycle.is_multiple_of(5) {
-            // Killed again while it recovers, wherever that is.
+            // Killed again during recovery, at any point of it.
             self.nodes.spawn(victim);
             thread::sleep(Duration::from_millis(self.rng.below(300)));
             self.nodes.kill(victim);
@@ -130,7 +130,7 @@ impl Trial<'_> {
             thread::sleep(3 * ELECTION);
         }
         self.crowd.wait_for_answers(ANSWERS_BETWEEN, || self.nodes.logs());
-        // It finds the question when it wakes, and nobody has told it anything yet.
+        // The question waits for it when it wakes, before anybody has told it anything.
         let known = self.crowd.told();
         let asked = thread::scope(|scope| {
             let asked = scope.spawn(|| ask(&mut wire));
@@ -152,7 +152,7 @@ impl Trial<'_> {
             1 => self.nodes.mute(victim),
             _ => self.nodes.deafen(victim),
         }
-        // A leader that is deaf and not mute goes on showing itself: nobody stands for election
+        // A leader that is deaf but not mute still sends heartbeats: nobody stands for election
         // until it notices that nobody answers.
         if leads {
             self.nodes.leader_but(Some(victim));
@@ -166,7 +166,7 @@ impl Trial<'_> {
         self.settle();
     }
 
-    /// What a node answered that was asked when `known` was acknowledged already.
+    /// Checks what a node answered that was asked after `known` was acknowledged.
     fn not_stale(&mut self, node: usize, known: Offset, asked: Option<Offset>) {
         self.stale_asked += 1;
         if let Some(shown) = asked {
@@ -183,8 +183,8 @@ fn ask(wire: &mut Wire) -> Option<Offset> {
     Some(answer.0)
 }
 
-/// The entries with records below `end` by a node's own answer. What stands behind them may differ
-/// from node to node: by the time that the next one is asked, a new leader may have written there.
+/// A node's entries with records below `end`. Later entries may differ from node to node: a new
+/// leader may have written there before the next node is asked.
 pub fn log_of(nodes: &Nodes, node: usize, end: Offset) -> Vec<u8> {
     let mut wire = nodes.wire(node);
     let (mut log, mut from) = (Vec::new(), Offset(0));
@@ -194,7 +194,7 @@ pub fn log_of(nodes: &Nodes, node: usize, end: Offset) -> Vec<u8> {
         let read = ReadLog { at_least, from: from.0, bytes_max: PAGE_BYTES };
         let reply = wire.call(&read).unwrap();
         if reply.error() == Some(ErrorCode::NotYet) {
-            // It was killed a moment ago, and applies its log again.
+            // It was killed a moment ago, and is replaying its log.
             assert!(Instant::now() < by, "node {node} never reaches {end}:\n{}", nodes.log(node));
             thread::sleep(Duration::from_millis(10));
             continue;
@@ -212,7 +212,7 @@ pub fn log_of(nodes: &Nodes, node: usize, end: Offset) -> Vec<u8> {
     log
 }
 
-/// The replicas hold the same: each entry is the same but for what its writer knew to be durable.
+/// Replicas hold the same entries, but for the durable index in each.
 pub fn logs_are_equal(logs: &[Vec<u8>]) -> usize {
     let entries = |log: &[u8]| -> Vec<_> {
         let entries = Entries::new(log).map(|entry| {
@@ -232,8 +232,8 @@ pub fn logs_are_equal(logs: &[Vec<u8>]) -> usize {
     first.len()
 }
 
-/// Puts a cluster under load, lets faults break it again and again, and compares all that any
-/// client was told with what the replicas hold.
+/// Loads a cluster, harms it again and again, and compares everything that clients were told with
+/// the replicas' logs.
 fn try_out(test: &str, seed: u64, load: Load) {
     let alone = ONE_AT_A_TIME.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
     println!("seed {seed:#x}");
@@ -254,7 +254,7 @@ fn try_out(test: &str, seed: u64, load: Load) {
             stale_asked: 0,
             stale_answered: 0,
         };
-        // Clients must end whatever becomes of the trial, or nobody learns why it failed.
+        // Clients must end whether the trial fails or not, or it would hang instead of failing.
         let tried = std::panic::catch_unwind(AssertUnwindSafe(|| {
             (0..load.cycles).for_each(|cycle| trial.suffer(load.fault, cycle));
         }));
@@ -273,11 +273,11 @@ fn try_out(test: &str, seed: u64, load: Load) {
     let end = crowd.told();
     let logs: Vec<_> = (0..3).map(|node| log_of(&nodes, node, end)).collect();
     let entries = logs_are_equal(&logs);
-    let checked = linear::check(&logs[0], &notes);
+    let checked = linearizability::check(&logs[0], &notes);
     println!("{checked:?}, {} operations; {entries} entries, {end} records", checked.operations());
     println!("{stale_asked} nodes asked that might be stale, {stale_answered} answered");
     if !leader_kills.is_empty() {
-        failover(&linear::resumed_after(&notes, &leader_kills));
+        failover(&linearizability::resumed_after(&notes, &leader_kills));
     }
     assert!(checked.operations() >= load.operations_min, "too little was done: {checked:?}");
     for node in 0..3 {

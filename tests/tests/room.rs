@@ -1,5 +1,5 @@
-//! Does a write that finds no room wait for it before it is told to come back, and is nothing lost or
-//! repeated by either?
+//! Does a write that finds no room wait before it is told to come back, and is nothing lost or
+//! repeated either way?
 
 use std::sync::mpsc;
 use std::thread;
@@ -12,7 +12,7 @@ use walengine_net::model::Offset;
 use walengine_tests::nodes::Nodes;
 use walengine_tests::wire::{Reply, Wire};
 
-/// More than a leader takes while nothing is committed.
+/// More than a leader accepts while nothing is committed.
 const WRITERS: u64 = 24;
 const RECORDS: u64 = 1000;
 const RECORD_BYTES: usize = 1024;

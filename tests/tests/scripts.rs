@@ -37,8 +37,8 @@ impl Script {
         said
     }
 
-    /// Its status, when it finds nothing wrong any more: a partition is without a leader for a
-    /// moment after its nodes are back, which it tells by its exit code.
+    /// Its status once nothing is wrong: for a moment after its nodes are back a partition has no
+    /// leader, and the exit code says so.
     fn status_when_well(&self) -> String {
         let by = Instant::now() + PATIENCE;
         while !self.run(&["status"]).status.success() && Instant::now() < by {
@@ -69,7 +69,7 @@ fn a_local_cluster_goes_up_loses_nodes_heals_and_goes_down() {
     let said = script.status_when_well();
     assert!(said.contains("node 1 ") && said.contains("does not run"), "{said}");
     script.says(&["pause", "2"]);
-    // Of three one is dead and one is paused: nobody leads, and that is told.
+    // Of three nodes one is dead and one is paused: nobody leads, and the script says so.
     let paused = script.run(&["status"]);
     assert!(String::from_utf8_lossy(&paused.stdout).contains(": paused, process"), "{paused:?}");
     script.says(&["heal"]);

@@ -10,12 +10,12 @@ use std::time::{Duration, Instant};
 use walengine_net::frame::Kind;
 use walengine_net::message::{ErrorCode, LookupAccounts, LookupAccountsReply, NO_OFFSET, Submit};
 use walengine_net::model::PartitionId;
-use walengine_tests::mount::LoopDisk;
-use walengine_tests::press::{Told, Writer, accounts_of, press};
+use walengine_tests::crash_witness::Witness;
+use walengine_tests::loop_disk::LoopDisk;
+use walengine_tests::noted_writes::{Told, Writer, accounts_of, write_until_broken};
 use walengine_tests::server::{Launch, Server, TestDir, binary};
 use walengine_tests::sim::Rng;
 use walengine_tests::wire::Wire;
-use walengine_tests::witness::Witness;
 
 use crate::kill::{create_accounts, launch, load};
 
@@ -57,8 +57,8 @@ fn a_stop_answers_all_that_it_took_and_forgets_the_rest() {
     server.stop();
 }
 
-/// A snapshot that a stop cut short counted as taken: the next start replayed everything behind the
-/// one before it, which is more than 5 MiB here, a stop's reason to take one more.
+/// The fault: a snapshot that a stop cut short counted as taken, and the next start replayed
+/// everything after the one before it. Here that is more than 5 MiB, at which a stop takes another.
 #[test]
 fn a_stop_in_a_snapshot_leaves_little_to_replay() {
     const BATCH: usize = 8190;
@@ -117,7 +117,7 @@ fn a_second_server_is_told_who_has_the_directory_or_the_port() {
     first.stop();
 }
 
-/// Changes a copy of the superblock, and gives it the checksum that belongs to it if `seals`.
+/// Changes a copy of the superblock, and corrects its checksum if `seals`.
 fn change_superblock(data: &Path, copy: usize, seals: bool, change: impl FnOnce(&mut [u8])) {
     let path = data.join("superblock");
     let file = fs::File::options().read(true).write(true).open(path).unwrap();
@@ -168,7 +168,7 @@ fn a_directory_of_somebody_else_is_left_alone() {
     assert_eq!(left, [data.join("holiday.jpg")], "nothing was added");
 }
 
-/// Newer kernels take direct I/O on tmpfs, older ones do not: there the fix is named.
+/// Older kernels refuse direct I/O on tmpfs: there the message names the fix.
 #[test]
 fn a_file_system_without_direct_io_is_refused_with_a_fix() {
     use std::os::unix::fs::OpenOptionsExt;
@@ -263,7 +263,8 @@ fn a_full_disk_under_load_loses_nothing() {
             let clients: Vec<_> = (0..4)
                 .map(|number| {
                     let writer = Writer::new(seed + round * 10 + number, &accounts);
-                    scope.spawn(move || press(address, PartitionId(0), writer, || true))
+                    scope
+                        .spawn(move || write_until_broken(address, PartitionId(0), writer, || true))
                 })
                 .collect();
             disk.fill(0);

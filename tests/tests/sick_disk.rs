@@ -8,9 +8,9 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use walengine::runtime::Runtime;
-use walengine_tests::load::Load;
-use walengine_tests::oracle::Oracle;
-use walengine_tests::partition::{DATA, Partition, config};
+use walengine_tests::checked_partition::{DATA, Partition, config};
+use walengine_tests::log_oracle::Oracle;
+use walengine_tests::partition_load::Load;
 use walengine_tests::seeds::each_of;
 use walengine_tests::sim::{
     Effect, Op, OpClass, OpKind, Order, Rng, SimDisk, SimExecutor, SimRuntime,

@@ -13,7 +13,7 @@ use walengine::storage::error::ReadError;
 use walengine::storage::layout::Tail;
 use walengine::storage::log::{Log, LogConfig};
 use walengine_net::entry::{EntryKind, EntryMeta};
-use walengine_tests::partition::{DATA, config, dir};
+use walengine_tests::checked_partition::{DATA, config, dir};
 use walengine_tests::seeds::each_of;
 use walengine_tests::sim::{Order, Rng, SimDisk, SimExecutor, SimRuntime};
 

@@ -1,4 +1,4 @@
-//! What must never happen in a cluster, looked at while it runs and at its end.
+//! Checks what must never happen in a cluster, while it runs and at its end.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -16,12 +16,12 @@ use super::node::Cluster;
 
 /// Bytes of log that are read at a time.
 const READ_BYTES: usize = 64 << 10;
-/// States are compared at every so many looks: a digest walks all of a state.
+/// States are compared at one look in so many: a digest walks the whole state.
 const DIGEST_EVERY: u64 = 8;
 /// A node whose log has failed must have stepped down by then.
 const STEPS_DOWN_WITHIN: Duration = Duration::from_secs(1);
 
-/// Remembers what was seen of the cluster.
+/// What was seen of the cluster so far.
 #[derive(Default)]
 pub struct Observer {
     /// Who led in each term.
@@ -69,7 +69,7 @@ impl Observer {
             if !self.looks.is_multiple_of(DIGEST_EVERY) {
                 continue;
             }
-            // With nothing decided beyond it, the ledger is the committed state.
+            // If nothing is decided beyond it, the ledger is the committed state.
             let state = partition.with_replica(|replica| {
                 let offset = replica.committed();
                 (replica.ledger().next_offset() == offset)
@@ -104,8 +104,8 @@ impl Observer {
         self.leaders.len()
     }
 
-    /// Looks at a cluster that has come to rest: all nodes alive but those whose log the test has
-    /// damaged, nothing in flight.
+    /// Looks at a cluster at rest: nothing in flight, and all nodes alive but those whose log the
+    /// test has damaged.
     ///
     /// # Panics
     /// If logs or states differ, money was made or lost, or an answer is not in the log.

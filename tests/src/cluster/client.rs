@@ -1,5 +1,5 @@
-//! A client of a simulated cluster: sends batches to any node, asks again by the same ids until it
-//! is told, and remembers what it was told.
+//! A client of a simulated cluster: sends each batch to any node, under the same ids until it is
+//! answered, and remembers the answers.
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
@@ -17,14 +17,14 @@ use walengine_replication::runtime::{LocalRuntime, within};
 use walengine_replication::types::NodeId;
 
 use super::node::Cluster;
-use crate::press::{Writer, accounts_of};
+use crate::noted_writes::{Writer, accounts_of};
 use crate::sim::{Rng, SimRuntime};
 
 /// How long an answer is waited for.
 const ANSWER_WITHIN: Duration = Duration::from_millis(400);
-/// Pause before a batch is sent again, up to.
+/// Longest pause before a batch is sent again.
 const AGAIN_MICROS_MAX: u64 = 60_000;
-/// Batches are sent to the end of the run this much smaller than the wire allows.
+/// Events in a batch: far fewer than the wire allows.
 const EVENTS_MAX: usize = 24;
 
 /// What clients were told: each id's first verdict and offset.

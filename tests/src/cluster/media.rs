@@ -1,5 +1,5 @@
-//! What the media of a cluster's nodes hold, whatever the nodes say: the entries that no power loss
-//! takes away. Knows which of them are committed, and compares.
+//! The entries on the disks of a cluster's nodes that survive any power loss, whatever the nodes
+//! say. Knows which are committed, and compares them.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -10,12 +10,12 @@ use walengine_net::entry::{ChainHash, EntryKind, decode_entry};
 use walengine_net::model::Offset;
 use walengine_replication::types::{LogId, NodeId};
 
-use crate::partition::dir;
+use crate::checked_partition::dir;
 use crate::sim::{Rng, SimDisk};
 
 /// Where the chain hash stands in an entry.
 const CHAIN_AT: usize = 80;
-/// Damage that is to be met soon is among so many of the newest committed entries.
+/// Damage is put among so many of the newest committed entries, so that it is soon met.
 const RECENT: u64 = 30;
 
 /// An entry on a medium.

@@ -22,9 +22,9 @@ use crate::sim::{Rng, SimRuntime};
 
 /// Messages of a stream that are on their way at once.
 const STREAM_MESSAGES: usize = 16;
-/// How often a stream that is cut looks whether it goes on.
+/// How often a cut stream checks whether it may go on.
 const CUT_LOOK: Duration = Duration::from_millis(5);
-/// A stream that is cut for longer breaks.
+/// A stream that stays cut for longer breaks.
 const CUT_LOOKS_MAX: u32 = 400;
 
 /// How bad the network is.
@@ -154,7 +154,7 @@ impl SimNet {
                 breaks.await;
                 None
             };
-            // It has ended, or is broken already; the other direction goes on, or knows.
+            // It has ended or is broken already; the other direction goes on or has noticed.
             let Some(Some(message)) = futures_lite::future::or(next, breaks).await else { return };
             self.delay().await;
             let mut looks = 0;

@@ -1,4 +1,4 @@
-//! The nodes of a simulated cluster: started, crashed, paused, harmed and started again.
+//! The nodes of a simulated cluster: starts, crashes, pauses and harms them.
 
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
@@ -25,7 +25,7 @@ use walengine_replication::types::{Member, NodeId};
 use super::media::Media;
 use super::net::{SimNet, SimTransport};
 use super::snapshot;
-use crate::partition::{DATA, config, dir};
+use crate::checked_partition::{DATA, config, dir};
 use crate::sim::{Effect, OpClass, Rng, SimDisk, SimRuntime};
 
 /// A partition of a simulated node.
@@ -154,7 +154,7 @@ impl Cluster {
         disk.set_faults(|faults| faults.capacity_bytes = bytes);
     }
 
-    /// The node's disk has room again, and whoever watches over it says so.
+    /// The node's disk has room again, and the node is told.
     pub fn make_room(&self, id: NodeId) {
         self.nodes.borrow()[&id].disk.set_faults(|faults| faults.capacity_bytes = u64::MAX);
         if let Some(partition) = self.partition(id) {
@@ -189,7 +189,7 @@ impl Cluster {
         assert!(copies >= quorum, "offset {offset} was acknowledged and is on {copies} disks only");
     }
 
-    /// The node's disk or log has failed, and consensus must have stopped on it.
+    /// The node's disk or log has failed, so consensus must have stopped there.
     pub fn has_failed(&self, id: NodeId) -> bool {
         self.partition(id).is_some_and(|partition| {
             let metrics = partition.commit().raft().metrics();
@@ -256,7 +256,7 @@ impl Cluster {
         self.open(id).await;
     }
 
-    /// Makes sure that the node gives nobody what the test has damaged, and takes it out.
+    /// Checks that the node serves none of the entries that the test has damaged, and takes it out.
     ///
     /// # Panics
     /// If it does.

@@ -1,4 +1,4 @@
-//! Schedules that lead where a certain bug shows.
+//! Schedules of faults that expose one certain bug each.
 
 use std::time::Duration;
 

@@ -13,7 +13,7 @@ use walengine_net::model::PartitionId;
 use walengine_replication::types::NodeId;
 
 use super::node::SimPartition;
-use crate::partition::{DATA, SEGMENT_BYTES, config, dir};
+use crate::checked_partition::{DATA, SEGMENT_BYTES, config, dir};
 use crate::sim::SimDisk;
 
 /// Writes the state of a node; nothing, if one is being written, or the state is taken back.

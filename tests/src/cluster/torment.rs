@@ -1,4 +1,4 @@
-//! What is done to a simulated cluster: crashes, pauses, cuts, a bad network, bad and full disks.
+//! Harms a simulated cluster: crashes, pauses, cuts, a bad network, bad and full disks.
 
 use std::ops::Add;
 use std::time::Duration;
@@ -18,7 +18,7 @@ const OPERATIONS_MAX: u64 = 60;
 /// A disk that fills up has at most this much room left, in bytes.
 const LEFT_BYTES_MAX: u64 = 300 << 10;
 
-/// Which faults come how often: shares of all, in no unit.
+/// How often each fault comes: weights.
 #[derive(Clone, Copy, Debug)]
 pub struct Profile {
     /// A node loses power at once.

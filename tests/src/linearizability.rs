@@ -1,10 +1,10 @@
-//! What clients of a cluster did, when, and what they were told; and whether one log explains it.
+//! Notes of what clients of a cluster did and were told, and whether one log explains them.
 //!
-//! Every answer names a position in the partition's log: a write the offset of its record, a read
-//! the offset behind the last record that it shows. So the order of operations is not searched for
-//! but given, and what remains is to compare: an operation that began after another had ended must
-//! not stand before it. That, what the log holds at those offsets, and what a ledger that is folded
-//! from the log shows at the positions of the reads. One sort, one pass: n log n.
+//! Every answer names a position in the partition's log: a write names the offset of its record, a
+//! read the offset after the last record that it shows. So the order of operations is given and need
+//! not be searched for. Three things are compared: an operation that began after another had ended
+//! stands after it; the log holds what writes were told; reads show the fold of the log at their
+//! positions. One sort and one pass: n log n.
 
 use std::collections::HashMap;
 use std::time::Instant;
@@ -12,7 +12,7 @@ use std::time::Instant;
 use walengine_net::message::EventOutcome;
 use walengine_net::model::{AccountId, EventBytes, Offset, Resolved, Verdict};
 
-use crate::witness::{History, Name, Record, name_of, records_of};
+use crate::crash_witness::{History, Name, Record, name_of, records_of};
 use walengine_net::message::Entries;
 
 /// An event that was answered. Times are nanoseconds since the test began.
@@ -66,7 +66,7 @@ pub struct Notes {
 }
 
 impl Notes {
-    /// Of a client of the test that began at `started`.
+    /// Empty, for a client of a test that began at `started`.
     pub fn new(started: Instant) -> Self {
         let (writes, reads) = (Vec::new(), Vec::new());
         Self { started, first_sent: HashMap::new(), writes, reads, requests: 0 }

@@ -1,4 +1,4 @@
-//! A disk that is only memory and takes no time: for checks that open the same bytes many times.
+//! A disk in memory that takes no time: for checks that open the same bytes many times.
 
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
@@ -26,7 +26,7 @@ pub struct MemoryFile {
 }
 
 impl MemoryDisk {
-    /// A disk with these files; every directory above them is there.
+    /// A disk with these files and the directories above them.
     pub fn new(files: impl IntoIterator<Item = (PathBuf, Vec<u8>)>) -> Self {
         let files = files.into_iter().map(|(path, bytes)| (path, Rc::new(RefCell::new(bytes))));
         Self { files: Rc::new(RefCell::new(files.collect())), changes: Rc::default() }

@@ -1,4 +1,4 @@
-//! Load from a client that notes everything it was told, until its connection breaks.
+//! A client that writes until its connection breaks, and notes everything that it was told.
 
 use std::collections::VecDeque;
 use std::net::SocketAddr;
@@ -20,7 +20,7 @@ const ACCOUNTS: u64 = 16;
 const INFLIGHT: usize = 4;
 const BATCH_EVENTS_MAX: u64 = 64;
 
-/// What a client was told, and what not.
+/// What a client sent and was told.
 #[derive(Debug, Default)]
 pub struct Told {
     /// Partition that it wrote to.
@@ -54,7 +54,7 @@ pub fn accounts_of(partition: PartitionId, partitions: u16) -> Vec<Account> {
     (1..=ACCOUNTS).map(account).collect()
 }
 
-/// Writes of one client: transfers, reservations and what becomes of them, and repeats.
+/// Writes of one client: transfers, reservations with their ends, and repeats.
 #[derive(Debug)]
 pub struct Writer {
     rng: Rng,
@@ -126,12 +126,12 @@ impl Writer {
     }
 }
 
-/// Writes until the connection breaks, a batch is refused, or `goes_on` says no more; then waits for
+/// Writes until the connection breaks, a batch is refused, or `goes_on` is false; then waits for
 /// what is in flight.
 ///
 /// # Panics
 /// If an answer does not fit its request.
-pub fn press(
+pub fn write_until_broken(
     address: SocketAddr,
     partition: PartitionId,
     mut writer: Writer,
@@ -146,7 +146,7 @@ pub fn press(
         while !ends && flying.len() < INFLIGHT && goes_on() {
             let events = writer.batch();
             let sent = wire.send(&Submit { events: &events });
-            // What could not be sent whole may have arrived nevertheless.
+            // A batch that could not be sent whole may have arrived all the same.
             ends = sent.is_err();
             let request = sent.unwrap_or(RequestId(u64::MAX));
             flying.push_back(Flight { request, events });

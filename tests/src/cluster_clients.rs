@@ -1,5 +1,5 @@
-//! Clients of a cluster under faults: some write through the client library, some read from nodes
-//! of their own choice, and all note what they were told.
+//! Clients of a cluster under faults. Some write through the client library, some read from nodes
+//! of their own choice; all note what they were told.
 
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -16,11 +16,11 @@ use walengine_net::model::{
     Account, AccountId, EventBytes, Offset, PartitionId, Verdict, event_id,
 };
 
-use crate::linear::{Demand, Notes, Shown};
-use crate::press::Writer;
+use crate::crash_witness::balances;
+use crate::linearizability::{Demand, Notes, Shown};
+use crate::noted_writes::Writer;
 use crate::sim::Rng;
 use crate::wire::Wire;
-use crate::witness::balances;
 
 /// How long a write may take before its client gives up and sends the same again.
 const DEADLINE: Duration = Duration::from_secs(3);
@@ -28,14 +28,14 @@ const DEADLINE: Duration = Duration::from_secs(3);
 const READ_WITHIN: Duration = Duration::from_millis(700);
 /// How long the end may take, when all nodes are well again.
 const END_WITHIN: Duration = Duration::from_mins(1);
-/// Writes that are batches, in percent; the others are single transfers.
+/// Share of writes that are batches, in percent; the others are single transfers.
 const BATCHES_PERCENT: u64 = 12;
 /// Ids that a client asks for at once.
 const IDS: usize = 4;
-/// A client that reads rests this long between two, so that writers have the processor, too.
+/// Pause of a reading client between two reads, so that writers get the processor, too.
 const REST: Duration = Duration::from_micros(200);
 
-/// What the clients share with who faults the nodes.
+/// What the clients share with the code that harms the nodes.
 #[derive(Debug)]
 pub struct Crowd {
     started: Instant,
@@ -64,12 +64,12 @@ impl Crowd {
         }
     }
 
-    /// Notes on this crowd's clock.
+    /// Empty notes whose times count from this crowd's beginning.
     pub fn notes(&self) -> Notes {
         Notes::new(self.started)
     }
 
-    /// Nanoseconds since it began.
+    /// Nanoseconds since the crowd began.
     pub fn now(&self) -> u64 {
         self.started.elapsed().as_nanos() as u64
     }
@@ -88,7 +88,7 @@ impl Crowd {
         wait_for(&self.answers, wanted, why_not);
     }
 
-    /// Waits until `operations` events and reads in all were answered.
+    /// Waits until `operations` events and reads were answered in total.
     ///
     /// # Panics
     /// If they are not; the message is the caller's.
@@ -101,7 +101,7 @@ impl Crowd {
         self.ends.store(true, Ordering::Relaxed);
     }
 
-    /// Creates the accounts; the notes of that.
+    /// Creates the accounts; returns the notes of it.
     ///
     /// # Panics
     /// If it does not succeed.
@@ -224,7 +224,7 @@ struct Asker<'a> {
     crowd: &'a Crowd,
     rng: Rng,
     wires: Vec<Option<Wire>>,
-    /// Who answered linearizable reads last.
+    /// The node that answered the last linearizable read.
     leader: usize,
 }
 
@@ -263,7 +263,7 @@ impl<'a> Asker<'a> {
         let accounts = &self.crowd.accounts;
         let two = [0; 2].map(|_| accounts[self.rng.index(accounts.len())].id);
         match ask_for(wire, demand, ids, &two) {
-            // What comes late would be taken for the answer to another question.
+            // A late answer would be taken for the answer to the next question.
             Err(_) => {
                 *place = None;
                 None

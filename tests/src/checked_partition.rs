@@ -1,5 +1,5 @@
-//! One partition as a shard keeps it: log, ledger and snapshots together, opened from a disk and
-//! compared with the oracle.
+//! One partition as a shard keeps it (log, ledger, snapshots), compared with the oracle whenever it
+//! is opened from its disk.
 
 use std::cell::{Cell, RefCell};
 use std::io;
@@ -17,7 +17,7 @@ use walengine::storage::snapshot::SnapshotStore;
 use walengine_net::entry::EntryHeader;
 use walengine_net::model::{ClusterId, PartitionId};
 
-use crate::oracle::{Oracle, apply, split};
+use crate::log_oracle::{Oracle, apply, split};
 
 /// Data directory on the simulated disk.
 pub const DATA: &str = "/data";
@@ -59,7 +59,7 @@ pub fn config() -> LogConfig {
         backlog_bytes_max: 96 << 10,
         zero_ahead_bytes: 32 << 10,
         zero_chunk_bytes: 8 << 10,
-        // Zeros beside flushes are rare otherwise, and their race is what is tried here.
+        // Zeroing beside flushes is rare otherwise, and their race is what is tested here.
         recovered_are_zeroed: false,
         indexed_segments_max: 2,
         ..LogConfig::new(ClusterId(0xfeed), PartitionId(0))

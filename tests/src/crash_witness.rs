@@ -1,4 +1,4 @@
-//! Remembers what clients were told, and compares it with what a server says after a crash: nothing
+//! Remembers what clients were told and compares it with a server after a crash: nothing
 //! acknowledged is lost, nothing is there twice, the order is kept, and balances are the fold of
 //! the log.
 
@@ -12,7 +12,7 @@ use walengine_net::model::{
     Resolved, Timestamp, Transfer, TransferFlags, Verdict, event_id, event_kind,
 };
 
-use crate::press::Told;
+use crate::noted_writes::Told;
 use crate::server::Server;
 
 /// Ids in one question.
@@ -56,7 +56,7 @@ pub(crate) fn name_of(event: &EventBytes) -> Name {
 }
 
 impl Witness {
-    /// Of a new data directory.
+    /// Of a new data directory: nothing.
     pub fn new(partitions: u16) -> Self {
         let history = |number| History { partition: PartitionId(number), ..History::default() };
         let histories = (0..partitions).map(history).collect();
@@ -68,7 +68,7 @@ impl Witness {
         self.acknowledged
     }
 
-    /// Events that were there after a crash although their client was not answered.
+    /// Events that survived a crash although their client had no answer.
     pub fn survived(&self) -> u64 {
         self.survived
     }
@@ -252,9 +252,8 @@ impl History {
         }
     }
 
-    /// Of what was not answered, the first batches may be there, whole, and none behind a missing
-    /// one; of what was refused, nothing is there. How many events were not answered, and how many
-    /// of them are there.
+    /// Unanswered batches survive whole, and only a prefix of them; refused ones do not. Returns how
+    /// many events were not answered, and how many of those survived.
     fn holds_a_prefix(&self, told: &Told) -> (u64, u64) {
         // A repeat says nothing about the batch that it stands in.
         let answered = told.answered.iter().flat_map(|(events, _)| events);

@@ -1,5 +1,5 @@
-//! A file system of its own for a test: ext4 in an image file, mounted through a loop device. Its
-//! power can be cut, and it can be filled. Needs root; unmounted when it is dropped.
+//! A file system for one test: ext4 in an image file, mounted through a loop device. Its power can
+//! be cut, and it can be filled. Needs root; unmounted when dropped.
 
 use std::fs::File;
 use std::path::{Path, PathBuf};
@@ -58,8 +58,7 @@ impl LoopDisk {
         self.is_mounted = true;
     }
 
-    /// From now on nothing reaches the disk, not even what the file system had finished and not
-    /// written.
+    /// From now on nothing reaches the disk, not even what the file system holds in memory.
     ///
     /// # Panics
     /// If `xfs_io` can't do it.
@@ -87,7 +86,7 @@ impl LoopDisk {
         if left_bytes > 0 {
             run("fallocate", &["-l", &take, path(&filler)]);
         } else {
-            // To the last block, however much of it others take meanwhile.
+            // To the last block, however much others take meanwhile.
             let filler = format!("of={}", path(&filler));
             let _ = Command::new("dd").args(["if=/dev/zero", &filler, "bs=1M"]).output();
         }
@@ -105,7 +104,7 @@ impl LoopDisk {
 impl Drop for LoopDisk {
     fn drop(&mut self) {
         if self.is_mounted {
-            // After a failed test something may still hold it: lazily then.
+            // After a failed test something may still use it: detach it then.
             let _ = Command::new("umount").args(["-l", path(&self.mount)]).status();
         }
         let _ = std::fs::remove_file(&self.image);

@@ -15,8 +15,8 @@ use walengine_net::model::{
     Timestamp, Transfer, TransferFlags,
 };
 
-use crate::oracle::encode;
-use crate::partition::{Partition, config};
+use crate::checked_partition::{Partition, config};
+use crate::log_oracle::encode;
 use crate::sim::Rng;
 
 /// Accounts that money moves between.
@@ -24,7 +24,7 @@ const ACCOUNTS: u64 = 12;
 const EVENTS_MAX: u64 = 40;
 const RECORD_BYTES_MAX: u64 = 6000;
 
-/// How often each thing happens, in relation to the others.
+/// How often each thing happens: weights.
 #[derive(Clone, Copy, Debug)]
 pub struct Mix {
     /// Entries.
@@ -67,7 +67,7 @@ pub struct Load<D: Disk, R: Runtime> {
 }
 
 impl<D: Disk, R: Runtime> Load<D, R> {
-    /// Load on `partition`, in a term past all before.
+    /// Load on `partition`, in a term after all earlier ones.
     pub fn new(partition: Rc<Partition<D, R>>, mut rng: Rng) -> Self {
         let term = partition.log.last().term.max(partition.log.hard_state().term) + 1;
         let mix = Mix::draw(&mut rng);
@@ -142,7 +142,7 @@ impl<D: Disk, R: Runtime> Load<D, R> {
     async fn append(&mut self) -> Result<(), LogStopped> {
         match self.rng.below(20) {
             0 => {
-                // The time of the last record: the ledger knows of no other.
+                // The time of the last record: the ledger knows no other.
                 let at = self.partition.log.last();
                 let time = at.timestamp;
                 self.append_entry(EntryKind::Blank, at.next_offset, 0, time, &[]).await
@@ -254,7 +254,7 @@ impl<D: Disk, R: Runtime> Load<D, R> {
         let last = partition.log.last().index;
         // A snapshot holds committed entries only, and those are never cut.
         let least = partition.oracle.borrow().snapshot.max(last.saturating_sub(self.rng.below(30)));
-        // One that was refused by a stopped log may still come about at the next open.
+        // An entry that a stopped log refused may still be there at the next open.
         let refused = partition.oracle.borrow().is_cutting();
         if least >= last || refused || partition.snapshotting.get() {
             return Ok(());

@@ -1,5 +1,5 @@
-//! What the log comes to by rules of the test's own, and whether SQL has the same. Nothing of the
-//! projector takes part: entries are read by the client library, tables by psql.
+//! Folds the log by rules of the test's own, and compares the result with SQL. Independent of the
+//! projector: the client library reads the entries, psql the tables.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
@@ -169,8 +169,7 @@ impl Folded {
         self.change(credit, 3, posted);
     }
 
-    /// Every table has exactly this: each record once, every balance, every state, and debits are
-    /// credits.
+    /// Compares every table: each record once, every balance, every state, and debits equal credits.
     ///
     /// # Panics
     /// If not.
@@ -240,7 +239,7 @@ fn uuid(text: &str) -> u128 {
     if text.is_empty() { 0 } else { u128::from_str_radix(&text.replace('-', ""), 16).unwrap() }
 }
 
-/// Tells the first difference instead of everything.
+/// Compares, and shows only the first difference.
 fn same<K: Ord + std::fmt::Debug, V: PartialEq + std::fmt::Debug>(
     what: &str,
     found: &BTreeMap<K, V>,

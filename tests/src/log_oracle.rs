@@ -1,4 +1,4 @@
-//! What the log has promised, kept outside the machine that crashes, and compared after each crash.
+//! What a log has promised. Kept outside the simulated machine, and compared after each crash.
 
 use std::rc::Rc;
 
@@ -24,13 +24,13 @@ pub struct Written {
 pub struct Oracle {
     /// Every entry that was appended and not cut, in order; index 1 first.
     pub entries: Vec<Written>,
-    /// What they were before a truncation whose end nobody has seen.
+    /// The entries before a truncation that has not been seen to end.
     before_cut: Option<Vec<Written>>,
     /// Newest index that was acknowledged.
     pub acknowledged: u64,
-    /// What was saved last, by what `save_hard_state` said.
+    /// The newest hard state whose save has returned.
     saved: HardState,
-    /// Saves whose end nobody has seen.
+    /// Saves that have not been seen to end.
     saving: Vec<HardState>,
     /// Applied index of the newest snapshot that was finished.
     pub snapshot: u64,
@@ -82,8 +82,8 @@ impl Oracle {
         }
     }
 
-    /// Compares a reopened log, and takes what it holds for the truth from now on: an open log has
-    /// made all that it holds durable.
+    /// Compares a reopened log, and takes its entries as the truth from now on: an open log has made
+    /// all of them durable.
     ///
     /// # Panics
     /// If a promise is broken; the message says which.

@@ -1,6 +1,6 @@
-//! Events of every kind that a ledger takes: accounts with limits, transfers, reservations that are
-//! posted whole and in part, voided and left to expire, balancing transfers, chains with guards,
-//! closings, opaque records, repeats, and much that is refused.
+//! Random events of every kind that a ledger takes: accounts with limits, transfers, reservations
+//! that are posted whole or in part, voided or left to expire, balancing transfers, chains with
+//! guards, closings, opaque records, repeats, and many that are refused.
 
 use walengine_net::model::{
     Account, AccountFlags, AccountId, Amount, Book, Close, CloseFlags, Code, EventBytes, EventId,
@@ -110,7 +110,7 @@ impl Mixed {
                 let part = if posts && self.rng.percent(50) { amount / 2 } else { 0 };
                 let (id, amount) = (transfer.id, Amount(part.into()));
                 transfer = Transfer { id, pending_id, flags, amount, ..Transfer::default() };
-                // The event names no account of its own; the partition is told by the connection.
+                // The event names no account; the connection names the partition.
             }
             10 => transfer.flags = TransferFlags::BALANCING_DEBIT,
             11 => {

@@ -1,0 +1,18 @@
+#!/usr/bin/env bash
+# Checks what every commit must keep: formatting, lints, the tidiness of the tree, unit tests.
+# Takes less than a minute after a build. scripts/test.sh runs all tests.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+. scripts/lib.sh
+
+case "${1:-}" in
+  "") ;;
+  -h | --help) sed -n '2,3s/^# \{0,1\}//p' "$0"; exit 0 ;;
+  *) fail "takes no arguments (see --help)" ;;
+esac
+need_rust
+cargo fmt --all --check
+cargo clippy --workspace --all-targets -- -D warnings
+cargo test --package walengine-tests --test walengine -- tidy::
+# Those of walengine-tests run its simulator at length: scripts/test.sh has them.
+cargo test --workspace --exclude walengine-tests --lib --bins

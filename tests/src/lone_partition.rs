@@ -1,0 +1,67 @@
+//! A partition that a simulated node serves alone, with what a session of it needs: no sockets.
+
+use std::path::{Path, PathBuf};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Instant;
+
+use walengine::config::ServeOptions;
+use walengine::data_dir;
+use walengine::node_state::NodeState;
+use walengine::partition::alone::Alone;
+use walengine::partition::{Partition, opening};
+use walengine::session::node_facts::NodeFacts;
+use walengine::storage::disk::Disk;
+use walengine::storage::layout::Superblock;
+use walengine_net::model::{ClusterId, PartitionId, Timestamp};
+
+use crate::sim::{SimExecutor, SimRuntime};
+
+/// Its cluster.
+pub const CLUSTER: ClusterId = ClusterId(0xc1);
+/// Its node.
+pub const NODE: u64 = 7;
+/// The one partition.
+pub const PARTITION: PartitionId = PartitionId(0);
+/// Data directory on the simulated disk.
+pub const DATA: &str = "/data";
+/// Length of a segment in bytes.
+pub const SEGMENT_BYTES: u64 = 1 << 20;
+
+/// What makes its decisions final.
+pub type LoneCommit<D> = Alone<D, SimRuntime>;
+
+/// Formats an empty disk and serves its one partition.
+///
+/// # Panics
+/// If the disk is not empty, or fails.
+pub fn start<D: Disk>(
+    executor: &SimExecutor,
+    disk: &D,
+) -> (Partition<LoneCommit<D>>, Rc<NodeFacts<LoneCommit<D>>>) {
+    let runtime = executor.runtime();
+    let superblock = Superblock {
+        cluster: CLUSTER,
+        node: NODE,
+        partitions: 1,
+        segment_bytes: SEGMENT_BYTES,
+        created: Timestamp(1),
+        replicated: false,
+        logs_created: true,
+    };
+    let opening = async {
+        let data = Path::new(DATA);
+        let create = data_dir::create_partition;
+        create(disk, runtime.clone(), data, &superblock, PARTITION).await.expect("an empty disk");
+        let opened =
+            opening::open(disk.clone(), runtime.clone(), data, &superblock, PARTITION, 4).await?;
+        opened.serve_alone().await
+    };
+    let Ok(Ok(partition)) = executor.block_on(opening) else { panic!("an empty log opens") };
+    let options = ServeOptions { data: Some(PathBuf::from(DATA)), ..Default::default() };
+    let config = options.resolve().expect("the defaults are right");
+    let state = Arc::new(NodeState::new(config, superblock, Instant::now()));
+    let facts = NodeFacts::new(state, vec![partition.clone()], Vec::new());
+    facts.connections.set(1);
+    (partition, Rc::new(facts))
+}

@@ -1,0 +1,453 @@
+//! Does a session answer each request as the protocol says? Without a socket: frames in, answers
+//! out, on the simulated disk and in virtual time.
+
+use std::cell::RefCell;
+use std::rc::Rc;
+use std::time::Duration;
+
+use walengine::connection::outbox::Outbox;
+use walengine::ledger::Ledger;
+use walengine::limits::READS_INFLIGHT_MAX;
+use walengine::partition::Partition;
+use walengine::runtime::Runtime;
+use walengine::session::node_facts::NodeFacts;
+use walengine::session::{Handled, Scratch, Session};
+use walengine_net::frame::{self, FrameHead, FrameHeader, Kind, RequestId};
+use walengine_net::limits::{BODY_BYTES_MAX, EVENTS_MAX, INFLIGHT_MAX};
+use walengine_net::message::{
+    AdminReply, AdminState, Append, AppendHead, Credit, ErrorCode, EventOutcome, Freshness, Hello,
+    HelloReply, IdNamespace, Leave, ListAccounts, ListAccountsReply, LookupAccounts,
+    LookupAccountsReply, LookupTransfers, LookupTransfersReply, Message, NO_NODE, NO_OFFSET,
+    RemoveNode, ServerStatus, Status, StatusReply, Submit, SubmitReply, Subscribe,
+    TransferLeadership, Unsubscribe,
+};
+use walengine_net::model::{
+    Account, AccountId, Amount, ClusterId, Code, EventBytes, EventId, LedgerId, Offset,
+    PartitionId, Timestamp, Transfer, Verdict,
+};
+use walengine_tests::lone_partition::{CLUSTER, LoneCommit, NODE, PARTITION, start};
+use walengine_tests::sim::{Order, SimDisk, SimExecutor};
+use walengine_tests::wire::Reply;
+
+/// Virtual time in which every flush ends that was begun.
+const A_WHILE: Duration = Duration::from_millis(50);
+
+/// A node that serves one partition alone.
+struct Node {
+    executor: SimExecutor,
+    partition: Partition<LoneCommit<SimDisk>>,
+    facts: Rc<NodeFacts<LoneCommit<SimDisk>>>,
+    scratch: Rc<RefCell<Scratch>>,
+}
+
+/// One connection to it.
+struct Connection<'a> {
+    node: &'a Node,
+    session: Session<LoneCommit<SimDisk>>,
+    outbox: Rc<Outbox>,
+    requests: u64,
+}
+
+impl Node {
+    fn new() -> Self {
+        let executor = SimExecutor::new(1, Order::Fifo);
+        let disk = SimDisk::new(&executor.runtime(), 1);
+        let (partition, facts) = start(&executor, &disk);
+        Self { executor, partition, facts, scratch: Rc::default() }
+    }
+
+    fn connect(&self) -> Connection<'_> {
+        let outbox = Rc::new(Outbox::default());
+        let served = self.partition.clone();
+        let (facts, scratch) = (self.facts.clone(), self.scratch.clone());
+        let session = Session::new(served, facts, outbox.clone(), scratch);
+        Connection { node: self, session, outbox, requests: 0 }
+    }
+
+    /// A connection that has been greeted.
+    fn greeted(&self) -> Connection<'_> {
+        let mut connection = self.connect();
+        let reply = connection.ask(&hello());
+        assert_eq!(reply.kind, Kind::HelloReply);
+        connection
+    }
+
+    /// A greeted connection to a node that has two accounts, 1 and 2.
+    fn with_accounts(&self) -> Connection<'_> {
+        let mut connection = self.greeted();
+        let reply = connection.ask(&Submit { events: &[account(1), account(2)] });
+        assert!(outcomes(&reply).iter().all(|one| one.verdict.is_ok() && one.fresh));
+        connection
+    }
+
+    fn wait(&self, time: Duration) {
+        let runtime = self.executor.runtime();
+        self.executor.block_on(async { runtime.sleep(time).await }).unwrap();
+    }
+
+    fn next_offset(&self) -> u64 {
+        self.partition.with_ledger(Ledger::next_offset).0
+    }
+}
+
+impl Connection<'_> {
+    /// Gives the session a message; nothing else runs meanwhile.
+    fn say<M: Message>(&mut self, message: &M) -> Handled {
+        self.say_to(PARTITION, message)
+    }
+
+    fn say_to<M: Message>(&mut self, partition: PartitionId, message: &M) -> Handled {
+        self.requests += 1;
+        let head = FrameHead::reply(partition, RequestId(self.requests));
+        let mut bytes = Vec::new();
+        frame::encode(&mut bytes, head, message).unwrap();
+        self.session.handle(&frame::peek(&bytes).unwrap().unwrap())
+    }
+
+    /// Gives it a body that may be no message, under a header that is right.
+    fn say_bytes(&mut self, kind: Kind, body: &[u8]) -> Handled {
+        self.requests += 1;
+        let head = FrameHead::reply(PARTITION, RequestId(self.requests));
+        let body_bytes = body.len() as u32;
+        let header = FrameHeader { crc: 0, kind: kind as u16, flags: 0, body_bytes, head };
+        let mut bytes = header.to_bytes().to_vec();
+        bytes.extend_from_slice(body);
+        frame::seal(&mut bytes, head.request, 0);
+        self.session.handle(&frame::peek(&bytes).unwrap().unwrap())
+    }
+
+    /// What is answered already.
+    fn answers_now(&self) -> Vec<Reply> {
+        let bytes = self.outbox.take(Vec::new());
+        let mut rest = bytes.as_slice();
+        let mut replies = Vec::new();
+        while let Some(found) = frame::peek(rest).unwrap() {
+            let (kind, request) = (found.kind, found.head.request);
+            assert_eq!(found.head.partition, PARTITION);
+            replies.push(Reply { kind, request, body: found.body.to_vec() });
+            rest = &rest[found.frame_bytes()..];
+        }
+        assert!(rest.is_empty(), "answers are whole frames");
+        replies
+    }
+
+    /// What is answered once everything has had its time.
+    fn answers(&self) -> Vec<Reply> {
+        self.node.wait(A_WHILE);
+        self.answers_now()
+    }
+
+    /// The one answer to the newest request.
+    fn answer(&self) -> Reply {
+        let mut replies = self.answers();
+        assert_eq!(replies.len(), 1, "one request has one answer");
+        let reply = replies.remove(0);
+        assert_eq!(reply.request, RequestId(self.requests));
+        reply
+    }
+
+    fn ask<M: Message>(&mut self, message: &M) -> Reply {
+        assert_eq!(self.say(message), Handled::Here);
+        self.answer()
+    }
+}
+
+fn hello() -> Hello<'static> {
+    Hello { partition: PARTITION.0, client_name: "tests" }
+}
+
+fn account(id: u128) -> EventBytes {
+    let (ledger, code) = (LedgerId(978), Code(1));
+    Account { id: AccountId(id), ledger, code, ..Account::default() }.to_bytes()
+}
+
+fn transfer(id: u128, amount: u128) -> EventBytes {
+    let transfer = Transfer {
+        id: EventId(id),
+        debit_account_id: AccountId(1),
+        credit_account_id: AccountId(2),
+        amount: Amount(amount),
+        ledger: LedgerId(978),
+        code: Code(1),
+        ..Transfer::default()
+    };
+    transfer.to_bytes()
+}
+
+fn outcomes(reply: &Reply) -> Vec<EventOutcome> {
+    reply.open::<SubmitReply<'_>>().outcomes().collect()
+}
+
+fn list(freshness: Freshness) -> ListAccounts {
+    ListAccounts { at_least: freshness.number(), after: 0, limit: 10 }
+}
+
+#[test]
+fn nothing_is_done_before_a_hello() {
+    let node = Node::new();
+    let mut connection = node.connect();
+    assert_eq!(connection.say(&Submit { events: &[account(1)] }), Handled::Close);
+    assert_eq!(connection.answer().error(), Some(ErrorCode::Malformed));
+    assert_eq!(node.next_offset(), 0);
+
+    // A hello that is none does not greet.
+    let mut connection = node.connect();
+    assert_eq!(connection.say_bytes(Kind::Hello, &[0xff; 3]), Handled::Here);
+    assert_eq!(connection.answer().error(), Some(ErrorCode::Malformed));
+    assert_eq!(connection.say(&ServerStatus { reserved: 0 }), Handled::Close);
+}
+
+#[test]
+fn a_hello_is_answered_with_who_serves_and_what_it_takes() {
+    let node = Node::new();
+    let mut connection = node.with_accounts();
+    let reply = connection.ask(&hello());
+    let reply = reply.open::<HelloReply<'_>>();
+    assert_eq!((reply.cluster.to_native(), reply.node.to_native()), (CLUSTER.0, NODE));
+    assert_eq!((reply.partitions.to_native(), reply.is_leader), (1, 1));
+    assert_eq!((reply.next_offset.to_native(), reply.durable_offset.to_native()), (2, 2));
+    assert_eq!(reply.body_bytes_max.to_native() as usize, BODY_BYTES_MAX);
+    assert_eq!(reply.events_max.to_native() as usize, EVENTS_MAX);
+    assert_eq!(reply.inflight_max.to_native() as usize, INFLIGHT_MAX);
+    assert!(reply.server_version.starts_with("walengine "));
+    assert!(reply.leader.is_empty(), "who leads has nobody to name");
+}
+
+#[test]
+fn a_frame_for_another_partition_is_refused_and_the_next_is_served() {
+    let node = Node::new();
+    let mut connection = node.connect();
+    let elsewhere = PartitionId(1);
+    assert_eq!(connection.say_to(elsewhere, &hello()), Handled::Here);
+    assert_eq!(connection.answer().error(), Some(ErrorCode::WrongPartition));
+    assert_eq!(connection.say(&ServerStatus { reserved: 0 }), Handled::Close, "that was no hello");
+
+    let mut connection = node.with_accounts();
+    assert_eq!(connection.say_to(elsewhere, &Submit { events: &[transfer(9, 5)] }), Handled::Here);
+    assert_eq!(connection.answer().error(), Some(ErrorCode::WrongPartition));
+    assert_eq!(node.next_offset(), 2);
+    let reply = connection.ask(&Submit { events: &[transfer(9, 5)] });
+    assert_eq!(outcomes(&reply)[0].offset, Some(Offset(2)));
+}
+
+#[test]
+fn a_malformed_body_of_each_kind_is_told_and_harms_nothing() {
+    let node = Node::new();
+    let mut connection = node.with_accounts();
+    let requests = Kind::ALL.iter().filter(|kind| (**kind as u16) < 0x80);
+    for kind in requests {
+        // What begins a subscription is judged on the feed.
+        if *kind == Kind::Subscribe {
+            continue;
+        }
+        // Too short for any.
+        for body in [&[][..], &[0], &[0xff; 3]] {
+            assert_eq!(connection.say_bytes(*kind, body), Handled::Here, "{kind:?}");
+            assert_eq!(connection.answer().error(), Some(ErrorCode::Malformed), "{kind:?}");
+        }
+    }
+    // Whole, and still not what the kind means.
+    let namespace = Status { at_least: NO_OFFSET, namespace: 2, ids: &[1] };
+    assert_eq!(connection.ask(&namespace).error(), Some(ErrorCode::Malformed));
+    let lengths = Append {
+        expected_offset: NO_OFFSET,
+        heads: &[AppendHead { id: 5, bytes: 4 }],
+        blob: b"abc",
+    };
+    let mut bytes = Vec::new();
+    assert!(frame::encode(&mut bytes, FrameHead::reply(PARTITION, RequestId(1)), &lengths).is_ok());
+    let body = frame::peek(&bytes).unwrap().unwrap().body.to_vec();
+    assert_eq!(connection.say_bytes(Kind::Append, &body), Handled::Here);
+    assert_eq!(connection.answer().error(), Some(ErrorCode::Malformed));
+
+    assert_eq!(node.next_offset(), 2, "nothing was decided");
+    let reply = connection.ask(&Submit { events: &[transfer(9, 5)] });
+    assert!(outcomes(&reply)[0].verdict.is_ok());
+}
+
+#[test]
+fn an_answer_is_no_request() {
+    let node = Node::new();
+    let mut connection = node.greeted();
+    for kind in Kind::ALL.iter().filter(|kind| (**kind as u16) >= 0x80) {
+        assert_eq!(connection.say_bytes(*kind, &[]), Handled::Here, "{kind:?}");
+        assert_eq!(connection.answer().error(), Some(ErrorCode::UnknownKind), "{kind:?}");
+    }
+}
+
+#[test]
+fn a_write_is_answered_once_durable_and_a_repeat_gets_the_first_verdict() {
+    let node = Node::new();
+    let mut connection = node.with_accounts();
+    let events = [transfer(9, 5), transfer(10, 0), transfer(9, 5), transfer(9, 6)];
+    assert_eq!(connection.say(&Submit { events: &events }), Handled::Here);
+    assert!(connection.answers_now().is_empty(), "what is not durable is not acknowledged");
+    assert_eq!(connection.outbox.unanswered(), 1);
+    let reply = connection.answer();
+    assert_eq!(reply.kind, Kind::SubmitReply);
+    assert_eq!(
+        reply.open::<SubmitReply<'_>>().token_offset(),
+        Some(Offset(node.next_offset() - 1))
+    );
+    let found = outcomes(&reply);
+    assert!(found[0].verdict.is_ok() && found[0].fresh && found[0].offset == Some(Offset(2)));
+    assert!(!found[1].verdict.is_ok(), "nothing is moved by a transfer of nothing");
+    assert_eq!((found[2].verdict, found[2].fresh), (found[0].verdict, false));
+    assert_eq!(found[2].offset, found[0].offset);
+    assert_eq!(found[3].verdict, Verdict::IdReused);
+
+    // On another connection, as after a loss of the first.
+    let before = node.next_offset();
+    let again = outcomes(&node.greeted().ask(&Submit { events: &events[..1] }));
+    assert_eq!((again[0].verdict, again[0].offset), (found[0].verdict, found[0].offset));
+    assert!(!again[0].fresh);
+    assert_eq!(node.next_offset(), before);
+}
+
+#[test]
+fn records_go_where_they_are_expected_or_nowhere() {
+    let node = Node::new();
+    let mut connection = node.greeted();
+    let heads = [AppendHead { id: 5, bytes: 2 }, AppendHead { id: 6, bytes: 1 }];
+    let reply = connection.ask(&Append { expected_offset: 0, heads: &heads, blob: b"abc" });
+    assert_eq!(reply.kind, Kind::AppendReply);
+    let found = outcomes(&reply);
+    assert_eq!((found[0].offset, found[1].offset), (Some(Offset(0)), Some(Offset(1))));
+    let late = [AppendHead { id: 7, bytes: 3 }];
+    let reply = connection.ask(&Append { expected_offset: 1, heads: &late, blob: b"abc" });
+    assert!(!outcomes(&reply)[0].verdict.is_ok(), "something else stands there");
+}
+
+#[test]
+fn past_the_limit_of_unanswered_requests_a_client_is_told_to_come_back() {
+    let node = Node::new();
+    let mut connection = node.with_accounts();
+    for id in 0..INFLIGHT_MAX {
+        let events = [transfer(100 + id as u128, 1)];
+        assert_eq!(connection.say(&Submit { events: &events }), Handled::Here);
+    }
+    assert!(connection.answers_now().is_empty());
+    let before = node.next_offset();
+    assert_eq!(connection.say(&Submit { events: &[transfer(9, 1)] }), Handled::Here);
+    let refused = connection.answers_now();
+    assert_eq!((refused.len(), refused[0].error()), (1, Some(ErrorCode::Busy)));
+    assert_eq!(refused[0].request, RequestId(connection.requests));
+    assert_eq!(node.next_offset(), before, "it was not decided");
+
+    let answers = connection.answers();
+    assert_eq!(answers.len(), INFLIGHT_MAX);
+    assert!(answers.iter().all(|reply| outcomes(reply)[0].verdict.is_ok()));
+    assert_eq!(connection.outbox.unanswered(), 0);
+    assert!(outcomes(&connection.ask(&Submit { events: &[transfer(9, 1)] }))[0].verdict.is_ok());
+}
+
+#[test]
+fn reads_from_disk_have_a_limit_of_their_own() {
+    let node = Node::new();
+    let mut connection = node.with_accounts();
+    let look = LookupTransfers { at_least: NO_OFFSET, ids: &[9] };
+    for _ in 0..READS_INFLIGHT_MAX {
+        assert_eq!(connection.say(&look), Handled::Here);
+    }
+    assert!(connection.answers_now().is_empty());
+    assert_eq!(connection.say(&look), Handled::Here);
+    let refused = connection.answers_now();
+    assert_eq!((refused.len(), refused[0].error()), (1, Some(ErrorCode::Busy)));
+    assert_eq!(connection.answers().len(), READS_INFLIGHT_MAX);
+    assert_eq!(connection.ask(&look).error(), None);
+}
+
+#[test]
+fn a_read_shows_what_is_durable_at_the_freshness_that_it_asks_for() {
+    let node = Node::new();
+    let mut writer = node.with_accounts();
+    let mut reader = node.greeted();
+    assert_eq!(writer.say(&Submit { events: &[account(3)] }), Handled::Here);
+    for freshness in [Freshness::Any, Freshness::AtLeast(Offset(2)), Freshness::Linearizable] {
+        assert_eq!(reader.say(&list(freshness)), Handled::Here);
+    }
+    assert!(reader.answers_now().is_empty(), "a power cut could still take it back");
+    let replies = reader.answers();
+    assert_eq!(replies.len(), 3);
+    for reply in &replies {
+        let page = reply.open::<ListAccountsReply<'_>>();
+        assert_eq!((page.next_offset.to_native(), page.accounts.len()), (3, 3));
+    }
+    assert_eq!(writer.answers().len(), 1);
+
+    // This node alone decides: what it has not reached never was.
+    let ahead = list(Freshness::AtLeast(Offset(3)));
+    assert_eq!(reader.say(&ahead), Handled::Here);
+    let refused = reader.answers_now();
+    assert_eq!((refused.len(), refused[0].error()), (1, Some(ErrorCode::NotYet)));
+}
+
+#[test]
+fn each_read_finds_what_was_written() {
+    let node = Node::new();
+    let mut connection = node.with_accounts();
+    connection.ask(&Submit { events: &[transfer(9, 5)] });
+    let at_least = NO_OFFSET;
+    let reply = connection.ask(&LookupAccounts { at_least, ids: &[2, 77, 1] });
+    let reply = reply.open::<LookupAccountsReply<'_>>();
+    let found: Vec<_> =
+        reply.accounts().map(|(place, bytes)| (place, Account::from_bytes(bytes))).collect();
+    assert_eq!(found.iter().map(|(place, _)| *place).collect::<Vec<_>>(), [0, 2]);
+    assert_eq!((found[0].1.credits_posted, found[1].1.debits_posted), (Amount(5), Amount(5)));
+
+    let namespace = IdNamespace::Event as u8;
+    let reply = connection.ask(&Status { at_least, namespace, ids: &[9, 10] });
+    let states = &reply.open::<StatusReply<'_>>().states;
+    assert_eq!((states[0].known, states[0].offset.to_native(), states[1].known), (1, 2, 0));
+    let namespace = IdNamespace::Account as u8;
+    let reply = connection.ask(&Status { at_least, namespace, ids: &[1] });
+    assert_eq!(reply.open::<StatusReply<'_>>().states[0].offset.to_native(), 0);
+
+    let reply = connection.ask(&LookupTransfers { at_least, ids: &[9] });
+    assert_eq!(reply.open::<LookupTransfersReply<'_>>().states.len(), 1);
+}
+
+#[test]
+fn a_full_disk_refuses_writes_and_serves_reads() {
+    let node = Node::new();
+    let mut connection = node.with_accounts();
+    node.partition.set_full(true);
+    let write = Submit { events: &[transfer(9, 5)] };
+    assert_eq!(connection.ask(&write).error(), Some(ErrorCode::StorageFull));
+    let page = connection.ask(&list(Freshness::Any));
+    assert_eq!(page.open::<ListAccountsReply<'_>>().accounts.len(), 2);
+    node.partition.set_full(false);
+    assert!(outcomes(&connection.ask(&write))[0].verdict.is_ok());
+}
+
+#[test]
+fn a_subscription_goes_to_the_feed_and_there_is_none_here() {
+    let node = Node::new();
+    let mut connection = node.greeted();
+    let subscribe = Subscribe { from: 0, credit_bytes: 1 << 20 };
+    assert_eq!(connection.say(&subscribe), Handled::Subscribes);
+    assert!(connection.answers().is_empty(), "the feed answers");
+    let unsubscribe = Unsubscribe { reserved: 0 };
+    assert_eq!(connection.ask(&unsubscribe).error(), Some(ErrorCode::Malformed));
+    // The last credit of a subscription that has ended may still come.
+    assert_eq!(connection.say(&Credit { bytes: 1 }), Handled::Here);
+    assert!(connection.answers().is_empty());
+}
+
+#[test]
+fn a_lone_node_neither_leaves_nor_hands_over() {
+    let node = Node::new();
+    let mut connection = node.greeted();
+    let refused = |reply: Reply| {
+        let reply = reply.open::<AdminReply<'_>>();
+        assert_eq!(reply.state(), AdminState::Refused, "{}", &*reply.message);
+        reply.message.to_string()
+    };
+    assert!(refused(connection.ask(&Leave { node: NODE })).contains("serves alone"));
+    assert!(refused(connection.ask(&Leave { node: NODE + 1 })).contains("this is node 7"));
+    refused(connection.ask(&RemoveNode { node: NODE + 1 }));
+    refused(connection.ask(&TransferLeadership { to: NO_NODE }));
+    assert_eq!(connection.ask(&Leave { node: NO_NODE }).error(), Some(ErrorCode::Malformed));
+    let writes = connection.ask(&Submit { events: &[account(1)] });
+    assert!(outcomes(&writes)[0].verdict.is_ok(), "it serves on");
+}
