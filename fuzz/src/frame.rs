@@ -3,27 +3,21 @@
 
 use std::cell::RefCell;
 use std::hash::{DefaultHasher, Hash, Hasher};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use walengine::config::ServeOptions;
 use walengine::connection::outbox::Outbox;
-use walengine::data_dir;
 use walengine::feed::connection::Connection;
 use walengine::feed::published::Published;
 use walengine::feed::source::Source;
-use walengine::node_state::NodeState;
 use walengine::partition::Partition;
-use walengine::partition::alone::Alone;
-use walengine::partition::opening;
 use walengine::partition::replica_id::ReplicaId;
 use walengine::runtime::Runtime;
 use walengine::session::node_facts::NodeFacts;
 use walengine::session::{Handled, Scratch, Session};
 use walengine::storage::archive::Archive;
-use walengine::storage::layout::Superblock;
 use walengine::storage::partition_dir;
 use walengine_net::frame::{self, Frame, FrameError, HEADER_BYTES};
 use walengine_net::message::{
@@ -35,7 +29,7 @@ use walengine_net::message::{
     ServerStatus, ServerStatusReply, Status, StatusReply, Submit, SubmitReply, Subscribe,
     Unsubscribe, UnsubscribeReply, open,
 };
-use walengine_net::model::{ClusterId, PartitionId, Timestamp};
+use walengine_tests::lone_partition::{DATA, LoneCommit, SEGMENT_BYTES, start};
 use walengine_tests::memory_disk::MemoryDisk;
 use walengine_tests::sim::{Order, SimExecutor, SimRuntime};
 
@@ -43,7 +37,6 @@ use crate::Fuzz;
 
 /// Inputs after which the server is made anew, so that its memory stays small.
 const INPUTS_PER_SERVER: u32 = 1000;
-const SEGMENT_BYTES: u64 = 8 << 20;
 
 /// A server with one partition on a disk in memory.
 pub struct Server {

@@ -25,8 +25,8 @@ pub const NODE: u64 = 7;
 pub const PARTITION: PartitionId = PartitionId(0);
 /// Data directory on the simulated disk.
 pub const DATA: &str = "/data";
-/// Length of a segment in bytes.
-pub const SEGMENT_BYTES: u64 = 1 << 20;
+/// Length of a segment in bytes: full frames fit.
+pub const SEGMENT_BYTES: u64 = 8 << 20;
 
 /// What makes its decisions final.
 pub type LoneCommit<D> = Alone<D, SimRuntime>;

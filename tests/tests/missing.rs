@@ -7,9 +7,9 @@ use std::process::{Command, Output};
 
 use walengine_net::message::Submit;
 use walengine_net::model::PartitionId;
+use walengine_tests::crash_witness::Witness;
 use walengine_tests::noted_writes::{Writer, accounts_of};
 use walengine_tests::server::{Launch, Server, TestDir, binary};
-use walengine_tests::crash_witness::Witness;
 
 use crate::kill::create_accounts;
 use crate::upgrade::unpack;

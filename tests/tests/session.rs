@@ -2,6 +2,7 @@
 //! out, on the simulated disk and in virtual time.
 
 use std::cell::RefCell;
+use std::ops::Range;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -22,8 +23,8 @@ use walengine_net::message::{
     TransferLeadership, Unsubscribe,
 };
 use walengine_net::model::{
-    Account, AccountId, Amount, ClusterId, Code, EventBytes, EventId, LedgerId, Offset,
-    PartitionId, Timestamp, Transfer, Verdict,
+    Account, AccountId, Amount, Code, EventBytes, EventId, LedgerId, Offset, PartitionId, Transfer,
+    Verdict,
 };
 use walengine_tests::lone_partition::{CLUSTER, LoneCommit, NODE, PARTITION, start};
 use walengine_tests::sim::{Order, SimDisk, SimExecutor};
@@ -230,19 +231,25 @@ fn a_frame_for_another_partition_is_refused_and_the_next_is_served() {
     assert_eq!(outcomes(&reply)[0].offset, Some(Offset(2)));
 }
 
+/// Kinds of frames whose numbers are in a range.
+fn kinds(numbers: Range<u16>) -> Vec<Kind> {
+    let kinds: Vec<_> = numbers.filter_map(|number| Kind::try_from(number).ok()).collect();
+    assert!(kinds.len() > 10, "{kinds:?}");
+    kinds
+}
+
 #[test]
 fn a_malformed_body_of_each_kind_is_told_and_harms_nothing() {
     let node = Node::new();
     let mut connection = node.with_accounts();
-    let requests = Kind::ALL.iter().filter(|kind| (**kind as u16) < 0x80);
-    for kind in requests {
+    for kind in kinds(0..0x80) {
         // What begins a subscription is judged on the feed.
-        if *kind == Kind::Subscribe {
+        if kind == Kind::Subscribe {
             continue;
         }
         // Too short for any.
         for body in [&[][..], &[0], &[0xff; 3]] {
-            assert_eq!(connection.say_bytes(*kind, body), Handled::Here, "{kind:?}");
+            assert_eq!(connection.say_bytes(kind, body), Handled::Here, "{kind:?}");
             assert_eq!(connection.answer().error(), Some(ErrorCode::Malformed), "{kind:?}");
         }
     }
@@ -269,8 +276,8 @@ fn a_malformed_body_of_each_kind_is_told_and_harms_nothing() {
 fn an_answer_is_no_request() {
     let node = Node::new();
     let mut connection = node.greeted();
-    for kind in Kind::ALL.iter().filter(|kind| (**kind as u16) >= 0x80) {
-        assert_eq!(connection.say_bytes(*kind, &[]), Handled::Here, "{kind:?}");
+    for kind in kinds(0x80..0x100) {
+        assert_eq!(connection.say_bytes(kind, &[]), Handled::Here, "{kind:?}");
         assert_eq!(connection.answer().error(), Some(ErrorCode::UnknownKind), "{kind:?}");
     }
 }
