@@ -1,4 +1,4 @@
-//! The corpus: one well-formed input of each kind, and conversations that lead somewhere.
+//! The corpus: one well-formed input of each kind, and whole conversations.
 
 use std::fs;
 use std::path::Path;
@@ -152,7 +152,7 @@ fn frames() -> Vec<(String, Vec<u8>)> {
     inputs
 }
 
-/// Entries as a leader writes them: alone, and one behind the other.
+/// Entries as a leader writes them: single ones and a whole log.
 fn entries() -> Vec<(String, Vec<u8>)> {
     let mut ledger = Ledger::new(PartitionId(0), 1);
     let (mut log, mut inputs) = (Log::default(), Vec::new());

@@ -1,5 +1,5 @@
-//! Entries: what a disk or a peer may hold, through the codec and into a ledger; and that what one
-//! ledger decides about any events another derives again.
+//! Entries from a disk or a peer, through the codec and into a ledger. Also checks that a second
+//! ledger derives every decision of the first.
 
 use std::hash::{DefaultHasher, Hash, Hasher};
 
@@ -16,7 +16,7 @@ use crate::Fuzz;
 
 const NOW: Timestamp = Timestamp(1_800_000_000_000_000_000);
 
-/// Replays inputs from the empty ledger.
+/// Replays inputs into an empty ledger.
 #[derive(Default)]
 pub struct Replica;
 

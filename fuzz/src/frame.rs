@@ -1,5 +1,5 @@
-//! Frames: what a client may send, through the codec and through a whole server's session, and
-//! what a client reads of a server.
+//! Frames from a client, through the codec and a server's session, and a server's frames through
+//! the client.
 
 use std::cell::RefCell;
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -35,7 +35,7 @@ use walengine_tests::sim::{Order, SimExecutor, SimRuntime};
 
 use crate::Fuzz;
 
-/// Inputs after which the server is made anew, so that its memory stays small.
+/// Inputs after which the server is replaced, so that its memory stays small.
 const INPUTS_PER_SERVER: u32 = 1000;
 
 /// A server with one partition on a disk in memory.
@@ -57,7 +57,7 @@ impl Server {
         Self { executor, disk, partition, node, scratch: Rc::default(), inputs: 0 }
     }
 
-    /// What the connection would be on the feed.
+    /// The connection's part on the feed.
     fn feed(&self, outbox: &Rc<Outbox>) -> Connection<MemoryDisk, SimRuntime> {
         let published = Arc::new(Published::default());
         published.tell(self.partition.visible(), self.partition.log().last_segment());
@@ -68,7 +68,7 @@ impl Server {
         Connection::new(partition, source, outbox.clone(), self.executor.runtime())
     }
 
-    /// One connection's whole life.
+    /// Runs one connection from start to end.
     fn serve(&self, input: &[u8], signature: &mut DefaultHasher) {
         let outbox = Rc::new(Outbox::default());
         let mut session = Session::new(
@@ -158,7 +158,7 @@ impl Fuzz for Server {
     }
 }
 
-/// What any reader does with frames: each body as every message, whatever its kind.
+/// Opens each frame's body as every message, whatever its kind.
 fn read(input: &[u8], signature: &mut DefaultHasher) {
     let mut rest = input;
     loop {
@@ -218,7 +218,7 @@ fn open_as_its_kind(frame: &Frame<'_>) -> Result<(), ()> {
     }
 }
 
-/// Opens a body as each message that has more to it than fields, and walks through it.
+/// Opens a body as each message with lists or texts, and walks through it.
 fn open_as_all(body: &[u8]) {
     if let Ok(append) = open::<Append<'_>>(body) {
         assert_eq!(append.records().count(), append.heads.len(), "each head has its record");

@@ -1,7 +1,8 @@
-//! Throws mutated bytes at what reads bytes of others: frames from sockets, entries from disks.
+//! Feeds mutated bytes to the code that reads untrusted bytes: frames from sockets, entries from
+//! disks.
 //!
-//! Runs on the stable toolchain, without instrumented code. In place of coverage each target gives
-//! a signature of what came of an input; an input with a new one is mutated further.
+//! Runs on the stable toolchain, without instrumented code. In place of coverage, each target
+//! returns a signature of an input's effects. An input with a new signature is mutated further.
 //!
 //!   cargo run --package walengine-fuzz -- frame --seconds 30 [--seed N]
 //!   cargo run --package walengine-fuzz -- frame --replay FILE
@@ -25,16 +26,16 @@ use mutate::Mutator;
 
 /// Inputs kept for further mutation.
 const KEPT_MAX: usize = 8192;
-/// Longer than any input may take, on a busy machine too.
+/// Longer than any input may take, even on a busy machine.
 const INPUT_WITHIN: Duration = Duration::from_secs(5);
 const SEED_DEFAULT: u64 = 0x5eed_f022;
 
-/// What is fuzzed.
+/// Fuzz target.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 enum Target {
-    /// Frames of a client, up to what a server answers.
+    /// Frames of a client, up to a server's answers.
     Frame,
-    /// Entries of a log, up to what a ledger makes of them.
+    /// Entries of a log, up to a ledger's decisions.
     Entry,
     /// Not a target: writes the corpus of both.
     Corpus,
@@ -44,22 +45,22 @@ enum Target {
 struct Arguments {
     #[arg(value_enum)]
     target: Target,
-    /// How long.
+    /// How long to run.
     #[arg(long, default_value_t = 30)]
     seconds: u64,
-    /// Draws the mutations.
+    /// Seed of the mutations.
     #[arg(long, default_value_t = SEED_DEFAULT)]
     seed: u64,
-    /// Runs this input alone.
+    /// Runs only this input.
     #[arg(long)]
     replay: Option<PathBuf>,
 }
 
-/// Something that takes any bytes.
+/// Code that accepts any bytes.
 trait Fuzz {
-    /// Takes an input, and gives a signature of what came of it.
+    /// Takes an input and returns a signature of its effects.
     fn take(&mut self, input: &[u8]) -> u64;
-    /// Makes checksums and lengths right, so that what lies behind them is reached.
+    /// Corrects checksums and lengths, so that the code after these checks is reached.
     fn repair(input: &mut Vec<u8>);
 }
 
@@ -91,7 +92,7 @@ fn run<F: Fuzz>(arguments: &Arguments, name: &str, new: impl Fn() -> F) -> ExitC
     let (began, seconds) = (Instant::now(), Duration::from_secs(arguments.seconds));
     let mut inputs = 0_u64;
     while began.elapsed() < seconds {
-        // The corpus itself first, as it is.
+        // First the corpus itself, unchanged.
         let input = match kept.get(inputs as usize) {
             Some(whole) if (inputs as usize) < corpus => whole.clone(),
             _ => {
@@ -124,7 +125,7 @@ fn run<F: Fuzz>(arguments: &Arguments, name: &str, new: impl Fn() -> F) -> ExitC
     ExitCode::SUCCESS
 }
 
-/// Keeps an input that did harm, and says how to see it again.
+/// Keeps a harmful input, and prints how to replay it.
 fn found(name: &str, input: &[u8], what: &str) -> ExitCode {
     let path = PathBuf::from(format!("fuzz-{name}-{:08x}", crc32c::crc32c(input)));
     if let Err(error) = fs::write(&path, input) {

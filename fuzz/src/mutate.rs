@@ -1,10 +1,10 @@
-//! Mutations: small damage, numbers that matter, pieces of other inputs.
+//! Mutations: small damage, boundary numbers, pieces of other inputs.
 
 use walengine_tests::sim::Rng;
 
-/// Longest input that is made.
+/// Longest input.
 const INPUT_BYTES_MAX: usize = 64 << 10;
-/// Numbers at which code changes its mind.
+/// Numbers at which code behaves differently.
 const EDGES: [u64; 12] = [
     0,
     1,
@@ -20,7 +20,7 @@ const EDGES: [u64; 12] = [
     u64::MAX,
 ];
 
-/// Makes new inputs of old ones; the same seed makes the same.
+/// Makes new inputs from old ones. The same seed makes the same inputs.
 pub struct Mutator(Rng);
 
 impl Mutator {
@@ -29,7 +29,7 @@ impl Mutator {
         Self(Rng::new(seed))
     }
 
-    /// The next input is to be repaired.
+    /// Whether the next input is to be repaired.
     pub fn repairs(&mut self) -> bool {
         self.0.percent(75)
     }

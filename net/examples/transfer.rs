@@ -1,5 +1,5 @@
-//! A first conversation with a local server: two accounts, a transfer, a guarded chain, a repeat,
-//! and the balances.
+//! First steps with a local server: two accounts, a transfer, a guarded chain, a repeat, and the
+//! balances.
 //!
 //! ```sh
 //! walengine --data /tmp/walengine &
@@ -15,9 +15,9 @@ use walengine_net::model::{
 };
 use walengine_net::{names, partition};
 
-/// Accounts of one book live on one partition, so money can move between them.
+/// Accounts of one book live on one partition, so that transfers between them can be chained.
 const BOOK: Book = Book(1);
-/// The user's own numbering: here ISO 4217's number of the euro, in cents.
+/// Chosen by the user: here ISO 4217's number of the euro, in cents.
 const EURO: LedgerId = LedgerId(978);
 /// Amounts are whole numbers of the smallest unit.
 const CENTS: u128 = 100;
@@ -35,7 +35,7 @@ fn run() -> Result<(), Box<dyn Error>> {
     let info = client.info().clone();
     println!("{}, {} partitions", info.server_version, info.partitions);
 
-    // Any text names an account; the same text is the same account every time.
+    // Any text names an account. The same text always means the same account.
     let bank = names::account_id(BOOK, "bank");
     let alice = names::account_id(BOOK, "alice");
     let home = partition::of_account(alice, info.partitions);
@@ -77,7 +77,7 @@ fn run() -> Result<(), Box<dyn Error>> {
     let too_much = transfer(alice, bank, 1_000_000 * CENTS).to_bytes();
     show("pay 1,000,000.00", &client.submit(home, &[too_much])?);
 
-    // The tokens make sure that the balances include what was answered above.
+    // The tokens make sure that the balances include the writes above.
     let ids = [("bank", bank), ("alice", alice)];
     let found = client.lookup_accounts(&ids.map(|(_, id)| id), &paid.tokens)?;
     println!("\n{:<8}{:>14}{:>14}{:>9}", "account", "debits", "credits", "version");

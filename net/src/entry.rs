@@ -1,7 +1,7 @@
 //! One entry: the log's unit, the same on disk, between replicas and on the feed.
 //!
 //! 128 bytes of header and an rkyv body. Layout: `engine/src/storage/FORMAT.md`, section 2. No I/O.
-//! A decoded header is only believed after [`EntryHeader::check`] has seen the body.
+//! A decoded header counts only after [`EntryHeader::check`] has passed with the body.
 
 use std::fmt;
 
@@ -14,11 +14,11 @@ use crate::model::{ClusterId, EventBytes, Offset, PartitionId, ResolvedBytes, Ti
 pub const HEADER_BYTES: usize = 128;
 /// First four bytes of every entry: "WALE".
 pub const MAGIC: u32 = u32::from_le_bytes(*b"WALE");
-/// Version of header and bodies that this code writes.
+/// Version of header and bodies that this program writes.
 pub const FORMAT_VERSION: u16 = 1;
 /// Largest body of an entry in bytes: a full frame of events with their verdicts and resolutions.
 pub const BODY_BYTES_MAX: usize = 2 << 20;
-/// A head that expects no particular offset.
+/// Expected offset of a record that may get any.
 pub const ANY_OFFSET: u64 = u64::MAX;
 
 const CRC_AT: usize = 4;
@@ -30,7 +30,7 @@ const CHAIN_END: usize = 112;
 const RESERVED_AT: usize = 120;
 const _: () = assert!(CHAIN_END + 16 == HEADER_BYTES && DURABLE_END <= CHAIN_AT);
 
-/// Links an entry to the one before it; equal hashes mean equal history.
+/// Links an entry to the one before it. Equal hashes mean equal history.
 #[derive(Clone, Copy, Default, PartialEq, Eq, Hash)]
 pub struct ChainHash(pub [u8; 32]);
 
@@ -57,7 +57,7 @@ pub enum EntryKind {
     Events = 1,
     /// A [`RecordsBody`].
     Records = 2,
-    /// Members of the group; opaque to all but the consensus library.
+    /// Members of the group. Opaque to all but the consensus library.
     Membership = 3,
 }
 
@@ -76,18 +76,18 @@ pub struct EntryMeta {
     pub leader_node: u64,
     /// Raft index: 1, 2, 3, … without gaps.
     pub index: u64,
-    /// Offset of its first record; with no records, that of the next one.
+    /// Offset of its first record; without records, the next offset.
     pub base_offset: Offset,
     /// Number of records.
     pub records: u32,
-    /// Log time of its first record; record `i` has this plus `i`.
+    /// Log time of its first record. Record `i` has this plus `i`.
     pub timestamp: Timestamp,
 }
 
 /// A header as it stands in front of a body.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct EntryHeader {
-    /// What it is about.
+    /// The other fields.
     pub meta: EntryMeta,
     /// Length of the body in bytes.
     pub body_bytes: u32,
@@ -99,7 +99,7 @@ pub struct EntryHeader {
     pub chain: ChainHash,
 }
 
-/// Why bytes are not an entry. Nothing has been changed.
+/// Why bytes are not an entry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum EntryError {
@@ -111,13 +111,13 @@ pub enum EntryError {
         /// Bytes there.
         found: usize,
     },
-    /// All zero: nothing was ever written here.
+    /// All zero: nothing was written here.
     #[error("nothing was written here")]
     Blank,
     /// Not the first four bytes of an entry.
     #[error("magic {0:#010x} is not that of an entry")]
     Magic(u32),
-    /// Written by a version that this one does not know.
+    /// Written by a version that this program does not know.
     #[error("format version {0} is not known to this program")]
     Version(u16),
     /// No such kind of entry.
@@ -137,12 +137,12 @@ pub enum EntryError {
         /// What the bytes give.
         found: u32,
     },
-    /// The body is not what its kind says.
+    /// The body does not fit its kind.
     #[error("the body is malformed")]
     Body,
 }
 
-/// Body of [`EntryKind::Events`]: what was asked and what was decided, in order of offset.
+/// Body of [`EntryKind::Events`]: requests and decisions, in order of offset.
 #[derive(
     Clone, Debug, Default, PartialEq, Eq, rkyv::Archive, rkyv::Serialize, rkyv::Deserialize,
 )]
@@ -151,7 +151,7 @@ pub struct EventsBody {
     pub events: Vec<EventBytes>,
     /// Number of each event's [`Verdict`].
     pub verdicts: Vec<u8>,
-    /// Effective accounts and amounts where the event does not say, in order of `index`.
+    /// Effective accounts and amounts that the events do not tell, in order of `index`.
     pub resolved: Vec<ResolvedBytes>,
 }
 
@@ -164,16 +164,16 @@ pub struct RecordsBody {
     pub heads: Vec<RecordHead>,
     /// Number of each record's [`Verdict`].
     pub verdicts: Vec<u8>,
-    /// The records' bytes, one behind the other.
+    /// The records' bytes, concatenated.
     pub blob: Vec<u8>,
 }
 
-/// Name and length of an opaque record.
+/// Id and length of an opaque record.
 #[derive(
     Clone, Copy, Debug, Default, PartialEq, Eq, rkyv::Archive, rkyv::Serialize, rkyv::Deserialize,
 )]
 pub struct RecordHead {
-    /// Name; one verdict for ever.
+    /// Its id, which has one verdict for ever.
     pub id: u128,
     /// Offset that the writer expected, or [`ANY_OFFSET`].
     pub expected_offset: u64,
@@ -229,7 +229,7 @@ impl EntryHeader {
         bytes
     }
 
-    /// Decodes the first [`HEADER_BYTES`] of `bytes`. The checksum is not looked at yet.
+    /// Decodes the first [`HEADER_BYTES`] of `bytes`. The checksum is not checked yet.
     pub fn decode(bytes: &[u8]) -> Result<Self, EntryError> {
         let Some(bytes) = bytes.first_chunk::<HEADER_BYTES>() else {
             return Err(EntryError::Short { needed: HEADER_BYTES, found: bytes.len() });
@@ -271,7 +271,7 @@ impl EntryHeader {
         })
     }
 
-    /// The body is complete and the checksum over both matches.
+    /// Checks that the body is complete and that the checksum over both matches.
     pub fn check(&self, body: &[u8]) -> Result<(), EntryError> {
         if body.len() != self.body_bytes as usize {
             return Err(EntryError::Short { needed: self.body_bytes as usize, found: body.len() });
@@ -280,19 +280,19 @@ impl EntryHeader {
         if found == self.crc { Ok(()) } else { Err(EntryError::Crc { expected: self.crc, found }) }
     }
 
-    /// This entry follows one whose chain hash is `previous`.
+    /// Whether this entry follows one whose chain hash is `previous`.
     pub fn follows(&self, previous: ChainHash, body: &[u8]) -> bool {
         chain_hash(previous, &self.to_bytes(), body) == self.chain
     }
 
-    /// Offset behind this entry's last record.
+    /// Offset after this entry's last record.
     pub fn next_offset(&self) -> Offset {
         self.meta.base_offset.plus(u64::from(self.meta.records))
     }
 }
 
-/// Decodes header and body of the entry at the start of `bytes`, checksum included; the rest of
-/// `bytes` is not looked at.
+/// Decodes header and body of the entry at the start of `bytes`, and checks the checksum. The rest
+/// of `bytes` is ignored.
 pub fn decode_entry(bytes: &[u8]) -> Result<(EntryHeader, &[u8]), EntryError> {
     let header = EntryHeader::decode(bytes)?;
     let Some(body) = bytes.get(HEADER_BYTES..header.entry_bytes()) else {
@@ -302,8 +302,8 @@ pub fn decode_entry(bytes: &[u8]) -> Result<(EntryHeader, &[u8]), EntryError> {
     Ok((header, body))
 }
 
-/// Checks and opens a body of [`EntryKind::Events`] without copying it. Every verdict is known, and
-/// every resolution names a record.
+/// Checks and opens a body of [`EntryKind::Events`] without copying it. In the result every verdict
+/// is known, and every resolution names a record.
 pub fn access_events(body: &[u8]) -> Result<&ArchivedEventsBody, EntryError> {
     let body =
         rkyv::access::<ArchivedEventsBody, rancor::Failure>(body).map_err(|_| EntryError::Body)?;
@@ -320,8 +320,8 @@ pub fn access_events(body: &[u8]) -> Result<&ArchivedEventsBody, EntryError> {
     }
 }
 
-/// Checks and opens a body of [`EntryKind::Records`] without copying it. Every verdict is known,
-/// and the lengths add up to the blob.
+/// Checks and opens a body of [`EntryKind::Records`] without copying it. In the result every
+/// verdict is known, and the lengths add up to that of the blob.
 pub fn access_records(body: &[u8]) -> Result<&ArchivedRecordsBody, EntryError> {
     let body =
         rkyv::access::<ArchivedRecordsBody, rancor::Failure>(body).map_err(|_| EntryError::Body)?;
@@ -336,8 +336,8 @@ fn crc(header: &[u8; HEADER_BYTES], body: &[u8]) -> u32 {
     crc32c::crc32c_append(crc32c::crc32c(&header[CRC_END..]), body)
 }
 
-/// Leaves out what may differ between replicas or depends on the hash itself: checksum, durable
-/// index, chain hash.
+/// The hash leaves out what may differ between replicas or depends on the hash itself: checksum,
+/// durable index, chain hash.
 fn chain_hash(previous: ChainHash, header: &[u8; HEADER_BYTES], body: &[u8]) -> ChainHash {
     let mut hasher = blake3::Hasher::new();
     hasher.update(&previous.0);

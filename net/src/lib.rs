@@ -1,8 +1,8 @@
 //! Vocabulary, wire protocol and client library of walengine.
 //!
-//! The bottom of the workspace: [`model`] is data only, [`partition`] says where a thing lives,
-//! [`entry`] is the log's unit on disk and on the feed, [`frame`] and [`message`] are the wire.
-//! [`client`] is what an application uses. Nothing here knows an executor of the engine or a consensus library.
+//! The bottom of the workspace. [`model`] is data only, [`partition`] is the routing, [`entry`] is
+//! the log's unit on disk and on the feed, [`frame`] and [`message`] are the wire. [`client`] is
+//! for applications. Nothing here depends on the engine's executor or on a consensus library.
 #![forbid(unsafe_code)]
 
 #[cfg(feature = "cli")]

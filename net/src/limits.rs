@@ -1,12 +1,12 @@
-//! Every bound of the protocol, and how the bounds relate. A value here is part of the protocol.
+//! Every limit of the protocol, and how the limits relate. Their values are part of the protocol.
 
 use crate::entry;
 use crate::frame;
 use crate::model::EVENT_BYTES;
 
-/// Largest body of a frame in bytes, but for pages of the log.
+/// Largest body of a frame in bytes, except pages of the log.
 pub const BODY_BYTES_MAX: usize = 1 << 20;
-/// Largest body of a frame that carries a page of the log: at least one whole entry fits.
+/// Largest body in bytes of a frame with a page of the log: at least one whole entry fits.
 pub const PAGE_BODY_BYTES_MAX: usize = 2 * BODY_BYTES_MAX + 4096;
 /// Events in one batch.
 pub const EVENTS_MAX: usize = 8190;
@@ -20,7 +20,7 @@ pub const RECORD_BYTES_MAX: usize = RECORDS_BLOB_BYTES_MAX;
 pub const LOOKUP_IDS_MAX: usize = 4096;
 /// Accounts on one page of a listing.
 pub const LIST_ACCOUNTS_MAX: usize = 4096;
-/// Ids in one question for verdicts: those of a whole batch.
+/// Ids in one request for verdicts: those of a whole batch.
 pub const STATUS_IDS_MAX: usize = EVENTS_MAX;
 /// Bytes of a client's name.
 pub const CLIENT_NAME_BYTES_MAX: usize = 64;
@@ -28,21 +28,21 @@ pub const CLIENT_NAME_BYTES_MAX: usize = 64;
 pub const LABEL_BYTES_MAX: usize = 256;
 /// Bytes of an error's text.
 pub const ERROR_TEXT_BYTES_MAX: usize = 1024;
-/// Rows in a server's account of itself.
+/// Rows in a server's status.
 pub const STATUS_ROWS_MAX: usize = 4096;
-/// Nodes that an answer about the cluster names.
+/// Nodes in an answer about the cluster.
 pub const CLUSTER_NODES_MAX: usize = 256;
-/// Partitions that an answer about the cluster names.
+/// Partitions in an answer about the cluster.
 pub const CLUSTER_GROUPS_MAX: usize = 1024;
-/// Replicas that an answer about the cluster names.
+/// Replicas in an answer about the cluster.
 pub const CLUSTER_REPLICAS_MAX: usize = 16 * CLUSTER_GROUPS_MAX;
-/// Requests that one connection may have unanswered. Past it the server answers `Busy`.
+/// Unanswered requests on one connection. Past it the server answers `Busy`.
 pub const INFLIGHT_MAX: usize = 1024;
 /// Subscriptions on one connection.
 pub const SUBSCRIPTIONS_MAX: usize = 16;
-/// Credit in bytes that a subscriber may have given and not used.
+/// Unused credit of a subscription in bytes.
 pub const CREDIT_BYTES_MAX: u64 = 1 << 30;
-/// Longest deadline in milliseconds that a server honours; a longer one is cut to it.
+/// Longest deadline in milliseconds; a server cuts a longer one to it.
 pub const DEADLINE_MILLIS_MAX: u32 = 600_000;
 
 /// Root of a body with one list: a pointer and a length.

@@ -1,18 +1,18 @@
-//! Human text to 128-bit ids, the same in every client: PROTOCOL.md, section 6. Deterministic,
-//! and never 0 or 2^128 − 1, which no event and no account may have.
+//! Turns text into 128-bit ids, in the same way in every client: PROTOCOL.md, section 6. The result
+//! depends on the text alone, and is never 0 or 2^128 − 1, which no event and no account may have.
 
 use crate::model::{AccountId, Book, EventId};
 
-/// Goes before a text that is hashed.
+/// Put before a text that is hashed.
 const DOMAIN: &[u8] = b"walengine.name.v1\0";
 const LOW_96: u128 = (1 << 96) - 1;
 
-/// Id of an event, or of anything that is not an account. The first rule that fits:
+/// Id of an event, or of anything that is not an account. The first rule that applies counts:
 ///
-/// 1. a UUID in its 36-character form, in either case, is its 128 bits, the first digit highest;
-/// 2. a decimal number from 1 to 2^128 − 2, without sign or leading zeros, is itself;
-/// 3. any other text is a hash: the first 16 bytes, highest first, of BLAKE3 over
-///    `walengine.name.v1`, a zero byte, and the text's UTF-8.
+/// 1. a UUID in its 36-character form, in either case: its 128 bits, the first digit highest;
+/// 2. a decimal number from 1 to 2^128 − 2, without sign or leading zeros: that number;
+/// 3. any other text: the first 16 bytes, highest first, of BLAKE3 over `walengine.name.v1`, a zero
+///    byte, and the text in UTF-8.
 pub fn id_of_text(text: &str) -> u128 {
     uuid_of_text(text).or_else(|| number_of_text(text)).unwrap_or_else(|| hash(text, usable))
 }
@@ -24,10 +24,10 @@ pub fn event_id(text: &str) -> EventId {
 
 /// Id of an account in `book`. The upper 32 bits of the id are its book, so
 ///
-/// 1. a UUID is itself and carries its own book;
+/// 1. a UUID is taken as it is, with its own book;
 /// 2. so is a decimal number of 2^96 and above;
 /// 3. a smaller number becomes the lower 96 bits, under `book`;
-/// 4. of any other text the hash's lower 96 bits are taken, under `book`.
+/// 4. any other text gives the lower 96 bits of its hash, under `book`.
 pub fn account_id(book: Book, text: &str) -> AccountId {
     if let Some(id) = uuid_of_text(text) {
         return AccountId(id);
@@ -63,7 +63,7 @@ fn number_of_text(text: &str) -> Option<u128> {
     if plain { text.parse().ok().filter(|&id| usable(id)) } else { None }
 }
 
-/// Takes the first 16 bytes of the hash's output that `wanted` accepts; the output has no end.
+/// The first 16 bytes of the hash's output that `wanted` accepts. The output is endless.
 fn hash(text: &str, wanted: impl Fn(u128) -> bool) -> u128 {
     let mut hasher = blake3::Hasher::new();
     hasher.update(DOMAIN);

@@ -1,4 +1,4 @@
-//! Where a thing lives: the one routing function, the same in every client. PROTOCOL.md, section 5.
+//! The one routing function, the same in every client: PROTOCOL.md, section 5.
 
 use crate::model::{AccountId, Book, PartitionId};
 

@@ -1,5 +1,5 @@
-//! Does a client find the leader, and go elsewhere when a node fails? Over real sockets, with both
-//! faces.
+//! Does a client find the leader, and go to another node when one fails? Over real sockets, with
+//! both faces.
 
 mod fake;
 
@@ -24,7 +24,7 @@ enum Face {
 }
 
 impl Face {
-    /// Both, one after the other.
+    /// Runs a test with both, one after the other.
     fn each(test: impl Fn(fn(Config) -> Self)) {
         test(|config| Self::Blocking(blocking::Client::connect(config).unwrap()));
         test(|config| {
@@ -35,7 +35,7 @@ impl Face {
         });
     }
 
-    /// Lets time pass, in which the client may do as it likes.
+    /// Lets time pass while the client may do anything.
     fn pause(&mut self, pause: Duration) {
         match self {
             Self::Blocking(_) => std::thread::sleep(pause),
@@ -71,7 +71,7 @@ impl Face {
         Ok(found?[0].is_some())
     }
 
-    /// Reads something of one partition alone.
+    /// Reads from a single partition.
     fn list(&mut self) {
         let page = match self {
             Self::Blocking(client) => client.list_accounts(HOME, None, 10, &[]),
@@ -119,7 +119,7 @@ impl Face {
     }
 }
 
-/// The addresses of these nodes, as on a command line.
+/// Settings with the addresses of these nodes.
 fn config(nodes: &[&Fake]) -> Config {
     let addresses: Vec<_> = nodes.iter().map(|node| node.address.to_string()).collect();
     Config { deadline: Duration::from_secs(20), ..Config::new(addresses.join(",")) }
@@ -420,7 +420,7 @@ fn a_subscription_that_is_dropped_ends_at_the_server_too() {
         let mut client = connect(config(&[&nodes[0]]));
         client.submit(1).unwrap();
         assert_eq!(client.page(0), 1);
-        // The log does not grow, so no page tells that nobody reads it.
+        // The log does not grow, so the server can't find out by sending a page.
         assert_eq!(client.status(1), Some(Verdict::Ok));
         assert_eq!(nodes[0].node(|node| node.unsubscribed), 1);
     });

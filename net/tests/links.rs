@@ -1,5 +1,5 @@
-//! Do a client's connections go where they should, and no more often? In virtual time, with
-//! scripted servers and without sockets.
+//! Do a client's connections go to the right nodes, and no more often than needed? In virtual time,
+//! with scripted servers and no sockets.
 
 use std::collections::{BTreeMap, HashMap};
 use std::io::ErrorKind;
@@ -26,11 +26,11 @@ const MILLI: Duration = Duration::from_millis(1);
 enum Script {
     /// Refuses connections.
     Down,
-    /// Takes connections, and does not greet.
+    /// Accepts connections and does not greet.
     Silent,
-    /// Leads; answers what is sent after this time.
+    /// Leads, and answers requests that are sent after this time.
     Leads { from: Duration },
-    /// Greets as a follower that names this leader, and refuses what is sent.
+    /// Greets as a follower that names this leader, and refuses requests.
     Follows { leader: &'static str },
     /// Greets as leader, and answers requests with this code.
     Fails { code: ErrorCode },
@@ -39,9 +39,9 @@ enum Script {
 struct World {
     now: Duration,
     nodes: BTreeMap<&'static str, Script>,
-    /// When, by which client, over which lane, to which address.
+    /// Connections: time, client, lane, address.
     attempts: Vec<(Duration, usize, Lane, String)>,
-    /// Contents of submissions in the order in which a node got them.
+    /// Contents of submissions, in the order in which a node received them.
     got: Vec<(&'static str, u8)>,
 }
 
@@ -75,7 +75,7 @@ impl Client {
         self.ended.iter().find(|(ended, _)| *ended == mark).map(|(_, result)| result)
     }
 
-    /// Does what there is to do; when it wants to go on.
+    /// Does what is due. Returns when to be called again.
     fn turn(&mut self, world: &mut World) -> Option<Duration> {
         let mut wake_at = None;
         let lanes: Vec<Lane> = self.links.keys().copied().collect();
@@ -198,7 +198,7 @@ impl World {
     }
 }
 
-/// What a client knows that was connected before.
+/// Knowledge of a client that was connected before.
 fn info() -> ClusterInfo {
     ClusterInfo { cluster: ClusterId(1), partitions: 1, server_version: String::new() }
 }
@@ -228,7 +228,7 @@ fn a_redirect_keeps_the_order_of_requests_and_takes_no_pause() {
     (1..=5).for_each(|mark| client.submit(SECOND, mark, SECOND * 9));
     world.run(std::slice::from_mut(&mut client), SECOND + MILLI);
     assert_eq!(world.got, [1, 2, 3, 4, 5].map(|mark| ("c:1", mark)));
-    // It leads no more, and says so only when it is asked.
+    // It no longer leads, and says so only when it is asked.
     world.nodes.insert("c:1", Script::Follows { leader: "a:1" });
     world.nodes.insert("a:1", Script::Leads { from: Duration::ZERO });
     world.got.clear();
@@ -296,7 +296,7 @@ fn a_silent_server_is_left_only_for_another() {
     let mut client = Client::new(0, "a:1,b:1");
     client.submit(SECOND, 1, SECOND * 32);
     world.run(std::slice::from_mut(&mut client), SECOND * 33);
-    // After 1, 2, 4, 8 and 8 seconds; whoever is that slow is not sent the same ever faster.
+    // After 1, 2, 4, 8 and 8 seconds: a slow server is not sent the same request ever faster.
     assert!((5..=7).contains(&world.got.len()), "{:?}", world.got);
 }
 
@@ -354,7 +354,7 @@ fn a_first_connection_fails_when_every_address_has_been_tried() {
     assert_eq!(asked, ["a:1", "b:1", "c:1"]);
 }
 
-/// A leader dies with 500 clients, and the next leads three seconds later.
+/// A leader with 500 clients dies, and the next one leads three seconds later.
 #[test]
 fn clients_do_not_come_back_as_a_herd() {
     const CLIENTS: usize = 500;
@@ -388,7 +388,7 @@ fn clients_do_not_come_back_as_a_herd() {
     assert!(clients.iter().all(|client| matches!(client.ended(2), Some(Ok(())))));
     let total = world.attempts.len();
     assert!(total <= CLIENTS * 16, "{total} attempts");
-    // In the second before the next leader is there, no 50 ms have more than a fifth of them.
+    // In the second before the next leader, no 50 ms have more than a fifth of them.
     let mut bins: HashMap<u128, usize> = HashMap::new();
     for (at, ..) in &world.attempts {
         let since = at.saturating_sub(died);
@@ -410,7 +410,7 @@ fn a_node_that_came_back_is_forgiven() {
     world.nodes.insert("b:1", Script::Leads { from: Duration::ZERO });
     world.run(std::slice::from_mut(&mut client), SECOND * 80);
     assert!(client.ended(1).unwrap().is_ok());
-    // One lost connection after it has served is the first failure again.
+    // After it has served, a lost connection counts as a first failure again.
     let now = world.now;
     let link = client.link(Lane::Leader);
     link.broken(now, &ErrorKind::ConnectionReset.into());
@@ -421,7 +421,7 @@ fn a_node_that_came_back_is_forgiven() {
     assert!(matches!(client.ended(2), Some(Ok(()))));
 }
 
-/// A node is asked to leave over this lane: it must not be another.
+/// Requests to leave go over this lane: they must not reach another node.
 #[test]
 fn what_is_for_the_named_node_goes_to_no_other() {
     let mut world = World::new(&[

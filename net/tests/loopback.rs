@@ -1,4 +1,4 @@
-//! Do both clients do what they say, over a real socket?
+//! Do both clients keep their promises over a real socket?
 
 mod fake;
 
@@ -229,7 +229,7 @@ async fn a_subscription_goes_on_after_a_lost_connection_tokio() {
     fake.mischief(|mischief| mischief.drop_after_page = 1);
     let mut log = client.subscribe(home(7), Offset(0));
     assert_eq!(log.next().await.unwrap().next_offset, Offset(50));
-    // Grows before the subscription comes back, which then starts where it was.
+    // The log grows before the subscription returns, which then resumes where it was.
     client.submit(home(7), &batches(2)[1].events).await.unwrap();
     let page = log.next().await.unwrap();
     assert_eq!((page.next_offset, page.entries().count()), (Offset(100), 1));

@@ -1,4 +1,4 @@
-//! Does the session keep its promises when replies are lost, late, double or nonsense?
+//! Does the session keep its promises when replies are lost, late, doubled or nonsense? No sockets.
 
 use std::time::Duration;
 
@@ -66,7 +66,7 @@ fn hello_reply() -> HelloReply<'static> {
     }
 }
 
-/// What came of the frame: the name of the request that ended, or what happened instead.
+/// Effect of a frame: the name of the request that ended, or what happened instead.
 fn receive(session: &mut Session<&'static str>, now: Duration, bytes: &[u8]) -> String {
     match session.receive(now, bytes) {
         Ok(Some((length, received))) => {
@@ -325,7 +325,7 @@ fn subscriptions_are_bounded_by_credit_and_end_with_the_connection() {
     session.credit(request, 10);
     assert_eq!(sent(&mut session, now), [(Kind::Credit, request)]);
     assert_eq!(receive(&mut session, now, &feed), "feed");
-    // Sixteen bytes of ten, and eight of four: the next credit pays for what was too much.
+    // Sixteen bytes for a credit of ten, eight for four: the next credit pays for the excess.
     session.credit(request, 3);
     assert_eq!(sent(&mut session, now), [(Kind::Credit, request)]);
     assert!(receive(&mut session, now, &feed).starts_with("closed"), "it only pays the debt");

@@ -21,7 +21,7 @@ use walengine_net::message::{
 use walengine_net::message::{Credit, EventState, NumberRow, TextRow, UnsubscribeReply};
 use walengine_net::model::{EventBytes, Offset, PartitionId, Timestamp, Verdict};
 
-/// A small generator; the seed is all that a failure needs.
+/// A small random generator. Its seed is enough to reproduce a failure.
 struct Random(u64);
 
 impl Random {
@@ -229,7 +229,7 @@ fn a_read_says_how_fresh_its_answer_must_be() {
     );
 }
 
-/// Whether an answer about the cluster would be opened.
+/// Whether an answer about the cluster can be opened.
 fn is_cluster_status(status: &ClusterStatusReply<'_>) -> Result<(), MessageError> {
     let bytes = frame_of(status);
     open::<ClusterStatusReply>(peek(&bytes).unwrap().unwrap().body).map(|_| ())
@@ -314,7 +314,7 @@ fn every_flipped_bit_of_a_frame_is_detected() {
     let mut bytes = frame_of(&Submit { events: &[[7; 128]] });
     for bit in 0..bytes.len() * 8 {
         bytes[bit / 8] ^= 1 << (bit % 8);
-        // A longer length waits for bytes that never come, and the deadline ends it.
+        // With a larger length the reader waits for bytes that never come, until its deadline.
         assert!(!matches!(peek(&bytes), Ok(Some(_))), "bit {bit}");
         bytes[bit / 8] ^= 1 << (bit % 8);
     }
@@ -530,7 +530,7 @@ fn replies_that_claim_more_than_a_batch_are_refused() {
     assert!(matches!(open::<SubmitReply>(body), Err(MessageError::TooMany { .. })));
 }
 
-/// Asserts no time: PROTOCOL.md, section 8, says what was measured in a release build.
+/// Asserts no time: PROTOCOL.md, section 8, has what was measured in a release build.
 #[test]
 fn opening_a_full_batch_succeeds_and_prints_its_cost() {
     let events: Vec<EventBytes> = vec![[9; 128]; EVENTS_MAX];

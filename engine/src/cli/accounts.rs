@@ -24,18 +24,18 @@ const COLUMNS: &[(&str, usize)] = &[
 
 /// Accounts of a server.
 ///
-/// Amounts are minor units. Without --from, the column `account` repeats the id: names are not
-/// stored, only the ids that they become.
+/// Amounts are in minor units. Without --from, the column `account` repeats the id, because the log
+/// stores ids, not names.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:\n  walengine accounts --format csv\n  \
     walengine accounts --from expected_balances.csv --format csv")]
 pub struct Arguments {
     /// Print a row for each name in the first column of this CSV file, in its order; a name without
-    /// an account has empty fields, and makes the exit code 1
+    /// an account has empty fields and makes the exit code 1
     #[arg(long, value_name = "FILE")]
     from: Option<PathBuf>,
 
-    /// Book that names and small numbers belong to
+    /// Book of names and small numbers
     #[arg(long, value_name = "N", default_value_t = 0)]
     book: u32,
 
@@ -49,11 +49,11 @@ pub struct Arguments {
 /// One account of a server.
 #[derive(Debug, clap::Args)]
 pub struct OneArguments {
-    /// Its name, number or UUID
+    /// Name, number or UUID of the account
     #[arg(value_name = "ID|NAME")]
     account: String,
 
-    /// Book that names and small numbers belong to
+    /// Book of names and small numbers
     #[arg(long, value_name = "N", default_value_t = 0)]
     book: u32,
 
@@ -95,7 +95,7 @@ pub fn run(arguments: &Arguments) -> Result<(), Fatal> {
     output.flush()
 }
 
-/// Prints one account, or says that there is none.
+/// Prints one account, or fails if there is none.
 pub fn run_one(arguments: &OneArguments) -> Result<(), Fatal> {
     let client = arguments.asking.connect_to_read(&arguments.freshly)?;
     let id = names::account_id(Book(arguments.book), &arguments.account);
@@ -129,7 +129,7 @@ fn all(client: &Client, output: &mut Output, tokens: &[Token]) -> Result<(), Fat
     Ok(())
 }
 
-/// Prints a row for each name; returns how many have no account.
+/// Prints a row for each name. Returns how many have no account.
 fn named(
     client: &Client,
     output: &mut Output,

@@ -1,4 +1,4 @@
-//! `cluster` and `leave`: who is there, who leads what, and changing it.
+//! `cluster` and `leave`: nodes and leaders, and how to change them.
 
 use std::io::{self, BufRead, IsTerminal, Write};
 
@@ -11,7 +11,7 @@ use super::Asking;
 use super::output::{Format, Output, write_table};
 use crate::fatal::{Fatal, Reason};
 
-/// One set of columns for nodes, partitions and replicas; what does not apply is empty.
+/// One set of columns for nodes, partitions and replicas. Columns that do not apply are empty.
 const COLUMNS: &[(&str, usize)] = &[
     ("row", 9),
     ("node", 6),
@@ -36,8 +36,8 @@ const PARTITION_HEADING: [&str; 5] = ["partition", "leader", "term", "committed"
 
 /// Nodes with their health, and partitions with their leaders.
 ///
-/// Lag is in entries of the log; one entry is a batch. Only a partition's leader knows it, so it is
-/// missing while there is none. The exit code is 1 if a partition has no leader.
+/// Lag is in log entries; an entry is a batch. Only a partition's leader knows it, so without a
+/// leader it is missing. The exit code is 1 if a partition has no leader.
 #[derive(Debug, clap::Args)]
 #[command(args_conflicts_with_subcommands = true)]
 #[command(after_help = "Examples:\n  walengine cluster\n  \
@@ -52,20 +52,20 @@ pub struct Arguments {
 
 #[derive(Debug, clap::Subcommand)]
 enum Action {
-    /// Let another node lead a partition
+    /// Move the leadership of a partition to another node
     Transfer(TransferArguments),
-    /// Take a node that will not come back out of all partitions
+    /// Remove a node that will not return from all partitions
     Remove(RemoveArguments),
 }
 
-/// Leadership moves without a gap in service.
+/// The partition is served without a gap.
 #[derive(Debug, clap::Args)]
 struct TransferArguments {
-    /// Partition whose leader is to change
+    /// Partition whose leadership moves
     #[arg(long, value_name = "N")]
     partition: u16,
 
-    /// Id of the node that is to lead [default: the one that the partition prefers]
+    /// Id of the new leader [default: the one that the partition prefers]
     #[arg(long, value_name = "NODE", value_parser = clap::value_parser!(u64).range(1..))]
     to: Option<u64>,
 
@@ -73,15 +73,15 @@ struct TransferArguments {
     asking: Asking,
 }
 
-/// Its replicas count no more, and its data is not used again: the same machine comes back as a new
-/// node, with an empty directory. Refused where no majority would remain.
+/// Its replicas no longer count and its data is not used again. The same machine can return as a
+/// new node with an empty directory. A partition refuses if no majority would remain.
 #[derive(Debug, clap::Args)]
 struct RemoveArguments {
     /// Id of the node
     #[arg(value_name = "NODE", value_parser = clap::value_parser!(u64).range(1..))]
     node: u64,
 
-    /// Do not ask
+    /// Do not ask for confirmation
     #[arg(long)]
     yes: bool,
 
@@ -89,11 +89,11 @@ struct RemoveArguments {
     asking: Asking,
 }
 
-/// Asks the server at --server to leave its cluster: it hands over what it leads and holds, says
-/// goodbye and ends.
+/// Asks the server at --server to leave its cluster. It hands over its leaderships and replicas,
+/// announces that it leaves, and stops.
 #[derive(Debug, clap::Args)]
 pub struct LeaveArguments {
-    /// Do not ask
+    /// Do not ask for confirmation
     #[arg(long)]
     yes: bool,
 
@@ -278,7 +278,7 @@ fn remove(arguments: &RemoveArguments) -> Result<(), Fatal> {
     remove_from(&client, node, &partitions)
 }
 
-/// One partition after the other; a refusal does not keep the others from being tried.
+/// Asks one partition after the other, even if one refuses.
 fn remove_from(client: &Client, node: u64, from: &[PartitionId]) -> Result<(), Fatal> {
     let mut failed = Ok(());
     for &partition in from {
@@ -303,7 +303,7 @@ pub fn run_leave(arguments: &LeaveArguments) -> Result<(), Fatal> {
     told(&format!("node {node}"), &client.leave(node)?)
 }
 
-/// Prints what came of a request; a refusal is an error.
+/// Prints the result of a request. A refusal is an error.
 fn told(what: &str, outcome: &AdminOutcome) -> Result<(), Fatal> {
     let state = match outcome.state {
         AdminState::Done => "done",
@@ -321,7 +321,7 @@ fn told(what: &str, outcome: &AdminOutcome) -> Result<(), Fatal> {
     Ok(())
 }
 
-/// Before anything is asked of a server: nobody is there to answer.
+/// Fails, before a server is asked, if there is no terminal to confirm on.
 fn may_ask(yes: bool) -> Result<(), Fatal> {
     if yes || io::stdin().is_terminal() {
         return Ok(());
@@ -335,7 +335,7 @@ fn confirm(yes: bool, question: &str, node: u64) -> Result<(), Fatal> {
         return Ok(());
     }
     eprint!("{question}.\nType the node's id to go on: ");
-    let _ = io::stderr().flush(); // without the question there is still the answer
+    let _ = io::stderr().flush(); // the answer counts even if the question is not shown
     let mut answer = String::new();
     let read = io::stdin().lock().read_line(&mut answer);
     if read.is_ok() && is_confirmed(&answer, node) {
@@ -353,7 +353,7 @@ fn shown(text: &str) -> String {
     if text.is_empty() { "-".to_owned() } else { text.to_owned() }
 }
 
-/// In the largest unit that leaves at least one, with a tenth.
+/// Formats bytes in the largest unit that gives at least one, with one decimal.
 fn bytes(bytes: u64) -> String {
     const UNITS: [(&str, u64); 4] =
         [("TiB", 1 << 40), ("GiB", 1 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10)];
@@ -366,7 +366,7 @@ fn bytes(bytes: u64) -> String {
     }
 }
 
-/// In the largest unit that leaves at least two.
+/// Formats seconds in the largest unit that gives at least two.
 fn duration(seconds: u64) -> String {
     match seconds {
         172_800.. => format!("{} d", seconds / 86_400),

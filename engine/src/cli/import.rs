@@ -1,4 +1,4 @@
-//! `import`: transfers from a CSV file, each decided once however often the file is imported.
+//! `import`: transfers from a CSV file. Each is decided once, however often the file is imported.
 
 use std::collections::{BTreeMap, HashSet};
 use std::fs::File;
@@ -22,10 +22,10 @@ use super::Asking;
 use crate::fatal::{Fatal, Reason};
 
 /// Rows that are sent at a time: one batch for a partition, with room for the end of a chain. The
-/// next goes when it is answered: after a lost connection a later batch could be decided before an
-/// earlier one that it depends on, and a refusal is for ever.
+/// next rows are sent when these are answered. Otherwise, after a lost connection, a batch could be
+/// decided before an earlier one that it depends on, and a refusal is for ever.
 const CHUNK_ROWS: usize = EVENTS_MAX - 1024;
-/// Account ids remembered as created; past it they are forgotten and created again, which changes
+/// Account ids remembered as created. Past it they are forgotten and created again, which changes
 /// nothing.
 const CREATED_MAX: usize = 1 << 20;
 
@@ -33,22 +33,22 @@ const REQUIRED: [&str; 6] = ["id", "debit_account", "credit_account", "amount", 
 const OPTIONAL: [&str; 6] =
     ["pending_id", "user_data_128", "user_data_64", "user_data_32", "timeout_seconds", "flags"];
 
-/// Columns: id, `debit_account`, `credit_account`, amount (minor units), ledger, code; optional:
-/// `pending_id`, `user_data_128`, `user_data_64`, `user_data_32`, `timeout_seconds`, flags (names
-/// joined by |). Others are ignored.
+/// Columns: id, `debit_account`, `credit_account`, amount (minor units), ledger, code. Optional
+/// columns: `pending_id`, `user_data_128`, `user_data_64`, `user_data_32`, `timeout_seconds`, flags
+/// (names joined by |). Other columns are ignored.
 ///
-/// Ids and accounts are UUIDs, numbers or any text; text becomes an id that never changes. A row
-/// that was imported before is a repeat, and changes nothing.
+/// Ids and accounts are UUIDs, numbers or any text. The same text always becomes the same id. A row
+/// that was imported before is a repeat and changes nothing.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:\n  walengine import transfers.csv.gz --create-accounts\n  \
     walengine import june.csv --book 7 --refused june.refused.csv\n\n\
     Exit code: 0 if every row was accepted, now or before; 1 if some were refused.")]
 pub struct Arguments {
-    /// CSV file with a header; .gz is unpacked
+    /// CSV file with a header; a .gz file is unpacked
     #[arg(value_name = "FILE")]
     file: PathBuf,
 
-    /// Create accounts that are missing, on the ledger of the row that names them first
+    /// Create missing accounts, on the ledger of the first row that names them
     #[arg(long)]
     create_accounts: bool,
 
@@ -56,11 +56,12 @@ pub struct Arguments {
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..))]
     account_code: u16,
 
-    /// Book that names and small numbers belong to; accounts of one book share a partition
+    /// Book of names and small numbers; accounts of one book share a partition
     #[arg(long, value_name = "N", default_value_t = 0)]
     book: u32,
 
-    /// Where refused rows go, with their reasons [default: FILE's name with .refused.csv, here]
+    /// File for refused rows with their reasons [default: FILE's name with .refused.csv, in this
+    /// directory]
     #[arg(long, value_name = "FILE")]
     refused: Option<PathBuf>,
 
@@ -72,7 +73,7 @@ pub struct Arguments {
     asking: Asking,
 }
 
-/// Where each column stands.
+/// Place of each column.
 struct Columns {
     required: [usize; REQUIRED.len()],
     optional: [Option<usize>; OPTIONAL.len()],
@@ -84,7 +85,7 @@ struct Row {
     transfer: Transfer,
 }
 
-/// What came of the rows so far.
+/// Results of the rows so far.
 #[derive(Default)]
 struct Summary {
     rows: u64,
@@ -95,7 +96,7 @@ struct Summary {
     accounts: u64,
 }
 
-/// Rows that were not accepted, on their way to a file that exists only if there are any.
+/// Rows that were not accepted, for a file that is created only if there are any.
 struct RefusedFile {
     path: PathBuf,
     header: StringRecord,
@@ -107,7 +108,7 @@ pub fn open_csv(path: &PathBuf) -> Result<csv::Reader<Box<dyn Read>>, Fatal> {
     Ok(open_counted(path)?.0)
 }
 
-/// What a malformed CSV file means for the command.
+/// The error of a malformed CSV file.
 pub fn csv_failed(error: &csv::Error) -> Fatal {
     Fatal::new(Reason::File, format!("the file can't be read as CSV: {error}"))
 }
@@ -179,7 +180,7 @@ fn open_counted(path: &PathBuf) -> Result<Counted, Fatal> {
     Ok((reader, read, total))
 }
 
-/// Counts what was read of a file, for the progress bar.
+/// Counts the bytes read from a file, for the progress bar.
 struct Counting {
     file: File,
     read: Arc<AtomicU64>,
@@ -268,7 +269,7 @@ fn flags(text: &str) -> Result<TransferFlags, String> {
     })
 }
 
-/// Reads the next rows; what can't be read is a refused row. A chain is not cut.
+/// Reads the next rows. A row that can't be read counts as refused. A chain is not cut.
 fn read_rows(
     arguments: &Arguments,
     columns: &Columns,
@@ -285,7 +286,7 @@ fn read_rows(
         summary.rows += 1;
         let record = match record {
             Ok(record) => record,
-            // The bytes behind it can't be trusted to be rows.
+            // The bytes after it may not be rows.
             Err(error) if error.is_io_error() => return Err(csv_failed(&error)),
             Err(error) => {
                 unreadable(arguments, &StringRecord::new(), 0, &error.to_string(), refused)?;
@@ -344,7 +345,7 @@ fn create_accounts(
     if wanted.is_empty() {
         return Ok(());
     }
-    // Refusals show where they matter: in the transfers that need the account.
+    // A refusal shows in the transfers that need the account.
     let submitted = client.create_accounts(&wanted)?;
     let fresh = submitted.outcomes().filter(|one| one.fresh && one.verdict.is_ok()).count();
     summary.accounts += fresh as u64;
@@ -401,7 +402,7 @@ impl RefusedFile {
         let writer = match &mut self.writer {
             Some(writer) => writer,
             none => {
-                // A row may be short or long; it is copied as it came.
+                // A row may be short or long. It is copied as it is.
                 let mut builder = csv::WriterBuilder::new();
                 let mut writer = builder.flexible(true).from_path(path).map_err(failed)?;
                 let head = ["line", "verdict", "reason"].into_iter().chain(&self.header);
@@ -465,7 +466,7 @@ fn progress_bar(total: u64) -> ProgressBar {
 }
 
 fn rate(rows: u64, took: Duration) -> String {
-    // In whole rows a second; a float is near enough for a display.
+    // Whole rows per second.
     let millis = took.as_millis().max(1);
     format!("{} rows/s", u128::from(rows) * 1000 / millis)
 }

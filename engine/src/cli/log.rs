@@ -1,4 +1,4 @@
-//! `log` and `transfer`: records as they stand in the log.
+//! `log` and `transfer`: records of the log.
 
 use std::time::Duration;
 
@@ -27,12 +27,12 @@ const COLUMNS: &[(&str, usize)] = &[
     ("flags", 0),
 ];
 const PAGE_BYTES: usize = 256 << 10;
-/// How long one wait for the log to grow is, so that Ctrl-C and a closed pipe are noticed.
+/// Longest wait for the log to grow, so that output is flushed and a closed pipe is noticed.
 const FOLLOW_WAIT: Duration = Duration::from_secs(1);
 
-/// Records of a partition's log, one a line, refusals included. Timestamps are nanoseconds since
-/// 1970; amounts minor units. Where a post, void, expiry or balancing transfer leaves accounts or
-/// amount open, what it came to is printed.
+/// Records of a partition's log, one per line, refusals included. Timestamps are nanoseconds since
+/// 1970, amounts are in minor units. For a post, void, expiry or balancing transfer the effective
+/// accounts and amount are printed.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:\n  walengine log --limit 10\n  \
     walengine log --from 1000 --format json\n  walengine log --follow")]
@@ -49,7 +49,7 @@ pub struct Arguments {
     #[arg(long, value_name = "N")]
     limit: Option<u64>,
 
-    /// Wait for more, until interrupted
+    /// Wait for more records until interrupted
     #[arg(long)]
     follow: bool,
 
@@ -63,7 +63,7 @@ pub struct Arguments {
 /// One transfer, guard or close. Asks every partition.
 #[derive(Debug, clap::Args)]
 pub struct TransferArguments {
-    /// Its name, number or UUID
+    /// Name, number or UUID of the transfer
     #[arg(value_name = "ID|NAME")]
     transfer: String,
 
@@ -95,7 +95,7 @@ pub fn run(arguments: &Arguments) -> Result<(), Fatal> {
     let mut tokens = arguments.freshly.at.clone();
     while printer.left > 0 {
         let page = client.read_log(partition, printer.from, PAGE_BYTES, &tokens)?;
-        // Another node may answer next: it must have what this one knew of.
+        // Another node may answer next. Its state must include what this one has shown.
         seen(&mut tokens, &client, partition, page.durable_offset);
         if page.next_offset <= printer.from {
             break;
@@ -116,7 +116,7 @@ fn follow(client: &Client, printer: &mut Printer) -> Result<(), Fatal> {
     Ok(())
 }
 
-/// Prints one event, or says that there is none.
+/// Prints one event, or fails if there is none.
 pub fn run_transfer(arguments: &TransferArguments) -> Result<(), Fatal> {
     let client = arguments.asking.connect_to_read(&arguments.freshly)?;
     let id = names::event_id(&arguments.transfer);
@@ -139,12 +139,12 @@ pub fn run_transfer(arguments: &TransferArguments) -> Result<(), Fatal> {
 struct Printer {
     output: Output,
     partition: PartitionId,
-    /// First offset that is still to be printed.
+    /// Next offset to print.
     from: Offset,
     left: u64,
 }
 
-/// What every record has.
+/// Fields that every record has.
 struct Record {
     partition: PartitionId,
     offset: Offset,
@@ -204,7 +204,7 @@ impl Printer {
             partition: self.partition,
             offset: header.meta.base_offset.plus(u64::from(index)),
             timestamp: Timestamp(header.meta.timestamp.0.saturating_add(u64::from(index))),
-            // Opening the body has refused numbers that are not known.
+            // Unknown numbers were refused when the body was opened.
             verdict: Verdict::from_number(verdict).unwrap_or(Verdict::Ok),
         }
     }

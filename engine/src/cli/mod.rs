@@ -1,4 +1,4 @@
-//! The command line: `walengine` serves, its subcommands ask a server or look at files.
+//! The command line: `walengine` serves, its subcommands ask a server or read files.
 
 mod accounts;
 mod cluster;
@@ -32,7 +32,7 @@ const NAME: &str = "walengine";
 
 /// A distributed write-ahead log for a ledger of money transactions.
 ///
-/// Without a command it serves; the commands ask a running server, or look at files.
+/// Without a command it serves. The commands ask a running server, or read files.
 #[derive(Debug, clap::Parser)]
 #[command(name = NAME, version, args_conflicts_with_subcommands = true)]
 #[command(max_term_width = 100)]
@@ -46,8 +46,8 @@ pub struct Arguments {
 
 #[derive(Debug, clap::Args)]
 struct ServeArguments {
-    /// TOML file with settings of the same names, `segment_mib` for --segment-mib; flags and
-    /// environment win over it
+    /// TOML file with settings of the same names, such as `segment_mib` for --segment-mib; flags
+    /// and environment take precedence
     #[arg(long, value_name = "FILE", env = "WALENGINE_CONFIG")]
     config: Option<std::path::PathBuf>,
 
@@ -55,10 +55,10 @@ struct ServeArguments {
     options: ServeOptions,
 }
 
-/// Where the servers are, and how to print.
+/// Where the servers are, and how to print answers.
 #[derive(Debug, clap::Args)]
 struct Asking {
-    /// Address of a server, or of several of one cluster with commas between; the others are found
+    /// Addresses of one or more servers of a cluster, separated by commas; the others are found
     #[arg(long, value_name = "ADDR:PORT", env = "WALENGINE_SERVER", default_value = ADDRESS_DEFAULT)]
     server: String,
 
@@ -71,14 +71,14 @@ struct Asking {
     format: Format,
 }
 
-/// How fresh the state must be that a read shows. Any node answers unless it must be the newest.
+/// How fresh the state must be. Any node answers, unless the newest state is wanted.
 #[derive(Debug, clap::Args)]
 struct Freshly {
-    /// Show everything that any client was told before; the leaders answer
+    /// Show every write that was acknowledged before; only leaders answer
     #[arg(long)]
     linearizable: bool,
 
-    /// Show a state that includes these writes, by their tokens with commas between; waits for it
+    /// Wait for a state that includes these writes, named by their tokens, separated by commas
     #[arg(long, value_name = "TOKEN", value_delimiter = ',')]
     at: Vec<Token>,
 }
@@ -87,29 +87,29 @@ struct Freshly {
 enum Command {
     /// Format a data directory without serving it
     Format(Box<ServeArguments>),
-    /// Import transfers from a CSV file; running it again changes nothing
+    /// Import transfers from a CSV file; importing it again changes nothing
     Import(import::Arguments),
     /// Print accounts with their balances in minor units
     Accounts(accounts::Arguments),
     /// Print one account
     Account(accounts::OneArguments),
-    /// Print one transfer: its verdict and its place in the log
+    /// Print one transfer with its verdict and its place in the log
     Transfer(log::TransferArguments),
     /// Print the log, or follow it
     Log(log::Arguments),
-    /// Print what the server says about itself
+    /// Print the status of a server
     Status(status::Arguments),
-    /// Print the nodes, who leads what and how far each is; change who leads and who is there
+    /// Print nodes, leaders and progress; move leaderships and remove nodes
     Cluster(cluster::Arguments),
     /// Ask a server to leave its cluster
     Leave(cluster::LeaveArguments),
-    /// Check a data directory offline: every checksum, the chain, the ledger
+    /// Check a data directory offline: every checksum, the hash chain, the ledger
     Verify(verify::Arguments),
     /// Describe one file of a data directory
     Dump(verify::DumpArguments),
 }
 
-/// Runs the command and gives the process's exit code; an error goes to stderr in one line.
+/// Runs the command and returns the exit code. An error goes to stderr in one line.
 pub fn run(arguments: Arguments) -> ExitCode {
     if arguments.command.is_some() {
         os::end_with_the_pipe(); // not a server: that its log lines go nowhere is no reason to stop
@@ -157,7 +157,7 @@ impl Asking {
     }
 }
 
-/// So that the next page of a listing is from the same state or a newer one, whoever answers.
+/// Makes sure that the next page of a listing shows the same state or a newer one, from any node.
 fn seen(tokens: &mut Vec<Token>, client: &Client, partition: PartitionId, next_offset: Offset) {
     let Some(offset) = next_offset.0.checked_sub(1).map(Offset) else { return };
     let seen = Token { cluster: client.info().cluster, partition, offset };
@@ -170,7 +170,7 @@ fn seen(tokens: &mut Vec<Token>, client: &Client, partition: PartitionId, next_o
 
 fn serve(arguments: ServeArguments) -> Result<(), Fatal> {
     let config = arguments.resolve()?;
-    // What openraft says is for its developers; what it comes to is said by the engine.
+    // openraft's messages are for its developers. The engine reports their consequences.
     let said = Targets::new().with_default(Level::INFO).with_target("openraft", Level::ERROR);
     let lines = tracing_subscriber::fmt().with_writer(std::io::stderr).with_target(false);
     lines.finish().with(said).init();

@@ -10,13 +10,13 @@ pub enum Format {
     /// Aligned columns with a heading.
     #[default]
     Text,
-    /// One object a line; values are strings, since ids and amounts have 128 bits.
+    /// One JSON object per line; values are strings, because ids and amounts have 128 bits.
     Json,
     /// Comma-separated with a header.
     Csv,
 }
 
-/// Prints rows to standard output as they come.
+/// Prints rows to standard output one by one.
 pub struct Output {
     columns: &'static [(&'static str, usize)],
     sink: Sink,
@@ -29,7 +29,7 @@ enum Sink {
 }
 
 impl Output {
-    /// Starts with the heading. A column is its name and its width in text, 0 for the last.
+    /// Prints the heading. A column is its name and its width in text, 0 for the last.
     pub fn new(format: Format, columns: &'static [(&'static str, usize)]) -> Result<Self, Fatal> {
         let stdout = io::stdout();
         let sink = match format {
@@ -45,7 +45,7 @@ impl Output {
         Ok(output)
     }
 
-    /// Prints one row, a value for each column.
+    /// Prints one row with a value for each column.
     pub fn row(&mut self, values: &[String]) -> Result<(), Fatal> {
         let columns = self.columns;
         let written = match &mut self.sink {
@@ -63,7 +63,7 @@ impl Output {
         told(written)
     }
 
-    /// Makes everything printed visible, as before a pause.
+    /// Flushes standard output.
     pub fn flush(&mut self) -> Result<(), Fatal> {
         told(match &mut self.sink {
             Sink::Text(out) | Sink::Json(out) => out.flush(),
@@ -72,7 +72,7 @@ impl Output {
     }
 }
 
-/// Prints a whole table at once, its columns as wide as they need to be.
+/// Prints a whole table at once, with columns as wide as needed.
 pub fn write_table(heading: &[&str], rows: &[Vec<String>]) -> Result<(), Fatal> {
     let mut out = BufWriter::new(io::stdout());
     let widest = |column: usize| {

@@ -1,4 +1,4 @@
-//! `status`: what the server says about itself, partition by partition.
+//! `status`: the status of a server, partition by partition.
 
 use std::collections::BTreeMap;
 
@@ -8,14 +8,14 @@ use crate::fatal::Fatal;
 
 const COLUMNS: &[(&str, usize)] = &[("scope", 12), ("name", 28), ("value", 0)];
 
-/// Numbers and texts; the unit is in the name.
+/// Numbers and texts. A name ends in its unit.
 #[derive(Debug, clap::Args)]
 pub struct Arguments {
     #[command(flatten)]
     asking: Asking,
 }
 
-/// Prints the server's account of itself. Each shard tells of its own partitions, so all are asked.
+/// Prints the server's status. Each shard reports its own partitions, so all are asked.
 pub fn run(arguments: &Arguments) -> Result<(), Fatal> {
     let client = arguments.asking.connect()?;
     let info = client.info().clone();

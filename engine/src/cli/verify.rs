@@ -1,4 +1,4 @@
-//! `verify` and `dump`: what stands in the files, without a server.
+//! `verify` and `dump`: the contents of files, without a server.
 
 use std::path::{Path, PathBuf};
 
@@ -20,8 +20,8 @@ use crate::storage::layout::{
 use crate::storage::snapshot::{Newest, SnapshotStore};
 use crate::storage::{partition_dir, superblock, verify};
 
-/// Changes nothing. Exit code: 0 whole, 6 damaged, 10 if the ledger derives other verdicts than the
-/// log holds, 5 if it is not a data directory.
+/// Changes nothing. Exit code: 0 if all is well, 6 if something is damaged, 10 if the ledger
+/// derives other verdicts than the log holds, 5 if it is not a data directory.
 #[derive(Debug, clap::Args)]
 pub struct Arguments {
     /// Data directory; no server may be using it
@@ -32,7 +32,7 @@ pub struct Arguments {
 /// One line for each structure in the file, with its position in bytes.
 #[derive(Debug, clap::Args)]
 pub struct DumpArguments {
-    /// superblock, hard-state, a segment (.seg) or a snapshot (.snap)
+    /// A superblock, hard-state, segment (.seg) or snapshot (.snap) file
     #[arg(value_name = "FILE")]
     file: PathBuf,
 }
@@ -223,7 +223,7 @@ fn dump_segment(bytes: &[u8]) {
             at = (at + header.entry_bytes()).next_multiple_of(8);
             continue;
         }
-        // Padding up to the next block, or something that is no entry.
+        // Padding up to the next block, or bytes that are no entry.
         let end = (at + 1).next_multiple_of(BLOCK as usize).min(bytes.len());
         if bytes[at..end].iter().any(|&byte| byte != 0) {
             println!("{at:>10}  bytes that are no entry");

@@ -4,37 +4,21 @@
 use std::rc::Rc;
 
 use futures_lite::AsyncWriteExt;
-use glommio::net::{AcceptedTcpStream, TcpListener, TcpStream};
+use glommio::net::{TcpListener, TcpStream};
 use walengine_net::frame::{self, FrameHead, FrameHeader};
 use walengine_net::message::ErrorCode;
 use walengine_net::model::PartitionId;
 use walengine_replication::peer::frame::peek_hello;
 use walengine_replication::received::Received;
 
-use super::Shard;
+use super::handed::{HandedConnection, Port};
 use super::host::Hosted;
 use super::serve::serve_client;
+use super::state::Shard;
 use crate::connection::errors::put_frame_error;
 use crate::connection::outbox::Outbox;
 use crate::limits::{ACCEPT_RETRY_AFTER, FRAME_WITHIN};
 use crate::runtime::Runtime as _;
-
-/// Which port a connection came to.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Port {
-    /// Clients.
-    Clients,
-    /// Other nodes.
-    Peers,
-}
-
-/// A connection on its way to the shard that owns its partition.
-pub struct HandedConnection {
-    stream: AcceptedTcpStream,
-    received: Vec<u8>,
-    partition: PartitionId,
-    port: Port,
-}
 
 /// Accepts connections until it is cancelled.
 pub(super) async fn accept<C: Hosted>(shard: Rc<Shard<C>>, listener: TcpListener, port: Port) {
@@ -158,7 +142,7 @@ fn serve<C: Hosted>(
 ) {
     let Some(place) = shard.node.place_of(partition) else { return };
     match port {
-        Port::Peers => C::serve_peer(shard, place, stream, received),
+        Port::Peers => C::serve_peer(&shard.node, place, stream, received),
         Port::Clients => {
             let (served, runtime) = (shard.clone(), shard.runtime);
             runtime.spawn(async move { serve_client(&served, place, stream, received).await });

@@ -10,11 +10,12 @@ use walengine_replication::received::Received;
 use walengine_replication::tcp::PeerIdentity;
 use walengine_replication::tcp::dial::Dialer;
 
-use super::{Shard, ShardStart, membership, peers};
+use super::{membership, peers};
 use crate::config::Config;
 use crate::fatal::{Fatal, Reason};
 use crate::limits::HEARTBEATS_PER_ELECTION;
-use crate::orders::ControlOrder;
+use crate::node_state::NodeState;
+use crate::orders::{Beginning, ControlOrder};
 use crate::partition::Partition;
 use crate::partition::alone::Alone;
 use crate::partition::group::opening::{GroupBeginning, serve_in_group};
@@ -39,7 +40,8 @@ pub(super) trait Hosted: Operated<Disk = GlommioDisk, Runtime = GlommioRuntime> 
     /// Makes an opened partition serve.
     async fn host(
         opened: Opened<GlommioDisk, GlommioRuntime>,
-        start: &ShardStart,
+        state: &NodeState,
+        beginning: &Beginning,
     ) -> Result<Hosting<Self>, Fatal>;
 
     /// Starts the background tasks of the partition at `place`, besides its snapshots.
@@ -50,7 +52,12 @@ pub(super) trait Hosted: Operated<Disk = GlommioDisk, Runtime = GlommioRuntime> 
     );
 
     /// Serves a peer of the partition at `place` in the background.
-    fn serve_peer(shard: &Shard<Self>, place: usize, stream: TcpStream, received: Received);
+    fn serve_peer(
+        node: &Rc<NodeFacts<Self>>,
+        place: usize,
+        stream: TcpStream,
+        received: Received,
+    );
 
     /// This node leads the partition's group.
     fn leads_group(partition: &Partition<Self>) -> bool;
@@ -65,7 +72,8 @@ pub(super) trait Hosted: Operated<Disk = GlommioDisk, Runtime = GlommioRuntime> 
 impl Hosted for Alone<GlommioDisk, GlommioRuntime> {
     async fn host(
         opened: Opened<GlommioDisk, GlommioRuntime>,
-        _: &ShardStart,
+        _: &NodeState,
+        _: &Beginning,
     ) -> Result<Hosting<Self>, Fatal> {
         Ok(Hosting { partition: opened.serve_alone().await?, dialer: None })
     }
@@ -73,7 +81,7 @@ impl Hosted for Alone<GlommioDisk, GlommioRuntime> {
     fn look_after(_: &Rc<NodeFacts<Self>>, _: usize, _: Option<&flume::Sender<ControlOrder>>) {}
 
     /// A node that serves alone listens for no peers.
-    fn serve_peer(_: &Shard<Self>, _: usize, _: TcpStream, _: Received) {}
+    fn serve_peer(_: &Rc<NodeFacts<Self>>, _: usize, _: TcpStream, _: Received) {}
 
     fn leads_group(_: &Partition<Self>) -> bool {
         false
@@ -89,16 +97,17 @@ impl Hosted for Alone<GlommioDisk, GlommioRuntime> {
 impl Hosted for Consensus<GlommioDisk, GlommioRuntime> {
     async fn host(
         opened: Opened<GlommioDisk, GlommioRuntime>,
-        start: &ShardStart,
+        state: &NodeState,
+        beginning: &Beginning,
     ) -> Result<Hosting<Self>, Fatal> {
-        let timing = timing(&start.state.config)?;
+        let timing = timing(&state.config)?;
         let ReplicaId { cluster, partition, node } = opened.id;
-        let partitions = start.state.superblock.partitions;
+        let partitions = state.superblock.partitions;
         let identity = PeerIdentity { cluster, node, partition, partitions };
         let dialer = Dialer::new(identity, opened.runtime);
         let beginning = GroupBeginning {
-            founders: &start.beginning.founders,
-            sources: &start.beginning.sources,
+            founders: &beginning.founders,
+            sources: &beginning.sources,
         };
         let partition = serve_in_group(opened, dialer.clone(), beginning, timing).await?;
         Ok(Hosting { partition, dialer: Some(dialer) })
@@ -115,8 +124,13 @@ impl Hosted for Consensus<GlommioDisk, GlommioRuntime> {
         group.spawn(|group| compare::run(group, dialer));
     }
 
-    fn serve_peer(shard: &Shard<Self>, place: usize, stream: TcpStream, received: Received) {
-        peers::serve(shard, place, stream, received);
+    fn serve_peer(
+        node: &Rc<NodeFacts<Self>>,
+        place: usize,
+        stream: TcpStream,
+        received: Received,
+    ) {
+        peers::serve(node, place, stream, received);
     }
 
     fn leads_group(group: &Group<GlommioDisk, GlommioRuntime>) -> bool {

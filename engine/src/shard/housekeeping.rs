@@ -5,8 +5,8 @@ use std::rc::Rc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use super::Shard;
 use super::host::Hosted;
+use super::state::Shard;
 use crate::limits::{CONNECTIONS_LOOK_EVERY, EXPIRE_EVERY};
 use crate::orders::ControlOrder;
 use crate::runtime::Runtime as _;

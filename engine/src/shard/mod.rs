@@ -1,6 +1,6 @@
 //! A shard: one core, one executor, the partitions that live there and their connections.
 //!
-//! Shards share nothing but [`NodeState`]. What crosses between them is a connection, once, on its
+//! Shards share nothing but [`crate::node_state::NodeState`]. What crosses between them is a connection, once, on its
 //! way to the partition that its first frame names.
 //!
 //! ```text
@@ -10,6 +10,7 @@
 //! ```
 
 mod accept;
+mod handed;
 mod host;
 mod housekeeping;
 mod membership;
@@ -17,58 +18,22 @@ mod peers;
 pub mod publisher;
 mod run;
 mod serve;
+mod start;
+mod state;
 
-use std::cell::{Cell, RefCell};
-use std::net::TcpListener;
-use std::rc::Rc;
-use std::sync::Arc;
 use std::time::Duration;
 
 use glommio::{LocalExecutorBuilder, Placement};
 use walengine_replication::runtime::within;
 
-use crate::connection::timing::LiveConnections;
 use crate::fatal::{Fatal, Reason};
-use crate::feed::published::Way;
 use crate::limits::{IO_MEMORY_BYTES, RING_DEPTH};
-use crate::node_state::NodeState;
-use crate::orders::{Beginning, ControlOrder, ShardOrder};
 use crate::partition::alone::Alone;
 use crate::partition::group::Consensus;
 use crate::runtime_glommio::GlommioRuntime;
-use crate::session::Scratch;
-use crate::session::node_facts::NodeFacts;
 use crate::storage::glommio_disk::GlommioDisk;
-use crate::storage::snapshot::SnapshotStore;
-use accept::HandedConnection;
-use host::Hosted;
-use publisher::Publisher;
 
-/// What a shard starts with.
-pub struct ShardStart {
-    /// Its number.
-    pub shard: usize,
-    /// What all threads of the node share.
-    pub state: Arc<NodeState>,
-    /// The socket that all shards accept clients from.
-    pub listener: TcpListener,
-    /// The socket that all shards accept peers from, in a cluster.
-    pub peer_listener: Option<TcpListener>,
-    /// What new groups begin with.
-    pub beginning: Beginning,
-    /// To the control thread of a node in a cluster.
-    pub control: Option<flume::Sender<ControlOrder>>,
-    /// To the feed, for each partition by number.
-    pub feed: Vec<Way>,
-    /// Connections from other shards.
-    pub handed: flume::Receiver<HandedConnection>,
-    /// Ways to all shards, by number.
-    pub others: Vec<flume::Sender<HandedConnection>>,
-    /// From the main thread and the control thread.
-    pub orders: flume::Receiver<ShardOrder>,
-    /// To the main thread: ready, or why not.
-    pub report: flume::Sender<Result<(), Fatal>>,
-}
+pub use start::ShardStart;
 
 /// A running shard.
 pub struct ShardThread {
@@ -125,21 +90,4 @@ fn run_thread(start: ShardStart) -> Result<(), Fatal> {
         let _ = report.send(Err(Fatal::new(fatal.reason, fatal.message.clone())));
     }
     result
-}
-
-/// What the tasks of a shard share.
-struct Shard<C: Hosted> {
-    node: Rc<NodeFacts<C>>,
-    /// Snapshots of the partitions, in the order of `node.partitions`.
-    stores: Vec<SnapshotStore<GlommioDisk>>,
-    /// What tells the feed of them, in the same order.
-    publishers: Vec<Rc<Publisher<C>>>,
-    others: Vec<flume::Sender<HandedConnection>>,
-    control: Option<flume::Sender<ControlOrder>>,
-    number: usize,
-    scratch: Rc<RefCell<Scratch>>,
-    runtime: GlommioRuntime,
-    live: RefCell<LiveConnections>,
-    /// This shard's share of [`NodeState::groups_kept`].
-    groups_kept: Cell<usize>,
 }

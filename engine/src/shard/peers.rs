@@ -12,7 +12,6 @@ use walengine_replication::tcp::accept::{self, Answering};
 use walengine_replication::transport::{AppendReceiver, Request, Response, ResultSender};
 use walengine_replication::types::NodeId;
 
-use super::Shard;
 use crate::partition::group::{Consensus, Group, copying};
 use crate::partition::replica_id::ReplicaId;
 use crate::runtime::Runtime as _;
@@ -25,17 +24,17 @@ type LocalGroup = Group<GlommioDisk, GlommioRuntime>;
 
 /// Serves a peer of the group at `place` in the background.
 pub(super) fn serve(
-    shard: &Shard<LocalConsensus>,
+    node: &Rc<NodeFacts<LocalConsensus>>,
     place: usize,
     stream: TcpStream,
     received: Received,
 ) {
-    let group = shard.node.partitions[place].clone();
-    let ReplicaId { cluster, partition, node } = group.id();
-    let partitions = shard.node.state.superblock.partitions;
-    let identity = PeerIdentity { cluster, node, partition, partitions };
-    let gate = Gate { group, node: shard.node.clone() };
-    let (runtime, refusals) = (shard.runtime, shard.node.refusals.clone());
+    let group = node.partitions[place].clone();
+    let ReplicaId { cluster, partition, node: own } = group.id();
+    let partitions = node.state.superblock.partitions;
+    let identity = PeerIdentity { cluster, node: own, partition, partitions };
+    let gate = Gate { group, node: node.clone() };
+    let (runtime, refusals) = (GlommioRuntime::new(), node.refusals.clone());
     let served = accept::serve(stream, received, identity, gate, runtime, refusals);
     runtime.spawn(within(runtime, served));
 }

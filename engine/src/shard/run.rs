@@ -4,15 +4,18 @@ use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::time::Duration;
 
-use super::accept::{Port, accept, take_handed};
+use super::accept::{accept, take_handed};
+use super::handed::Port;
 use super::host::{Hosted, Hosting};
+use super::housekeeping;
 use super::publisher::Publisher;
-use super::{Shard, ShardStart, housekeeping};
+use super::start::ShardStart;
+use super::state::Shard;
 use crate::fatal::{Fatal, Reason};
 use crate::limits::LINGER;
 use crate::orders::ShardOrder;
 use crate::os;
-use crate::partition::{opening, snapshots};
+use crate::partition::{Partition, opening, snapshots};
 use crate::runtime::Runtime as _;
 use crate::runtime_glommio::GlommioRuntime;
 use crate::session::node_facts::NodeFacts;
@@ -65,12 +68,12 @@ async fn open<C: Hosted>(start: &mut ShardStart) -> Result<Rc<Shard<C>>, Fatal> 
         let opened =
             opening::open(disk, runtime, &config.data, superblock, number, flushes).await?;
         stores.push(opened.store.clone());
-        let Hosting { partition, dialer } = C::host(opened, start).await?;
+        let Hosting { partition, dialer } = C::host(opened, &start.state, &start.beginning).await?;
         partitions.push(partition);
         dialers.extend(dialer);
     }
     let node = Rc::new(NodeFacts::new(start.state.clone(), partitions, dialers));
-    let publish = |partition: &crate::partition::Partition<C>| {
+    let publish = |partition: &Partition<C>| {
         let way = start.feed[usize::from(partition.id().partition.0)].clone();
         let publisher = Rc::new(Publisher::new(partition.clone(), way));
         runtime.spawn(publisher.clone().run());

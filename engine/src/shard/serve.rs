@@ -8,9 +8,9 @@ use glommio::net::TcpStream;
 use walengine_net::frame;
 use walengine_replication::received::Received;
 
-use super::Shard;
 use super::host::Hosted;
 use super::publisher::Publisher;
+use super::state::Shard;
 use crate::connection::errors::put_frame_error;
 use crate::connection::outbox::Outbox;
 use crate::connection::timing::Timing;

@@ -1,4 +1,4 @@
-//! Batches: events gathered, kept in chains, split by partition, and what came of them.
+//! Batches: chains of events, splitting by partition, and results.
 
 use crate::limits::EVENTS_MAX;
 use crate::message::{EventOutcome, OutcomeRuns};
@@ -10,10 +10,10 @@ use crate::partition;
 
 use super::ClientError;
 
-/// Where the flags stand in an event: FORMAT.md, section 3.
+/// Place of the flags in an event: FORMAT.md, section 3.
 const FLAGS_AT: usize = 118;
 
-/// Events for one partition, sent and decided together, each on its own but for chains.
+/// Events for one partition, sent together. Each is decided on its own, except in a chain.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Batch {
     /// The partition.
@@ -22,7 +22,7 @@ pub struct Batch {
     pub events: Vec<EventBytes>,
 }
 
-/// Events that succeed or fail together. The linked flags are set by [`Chain::events`].
+/// Events that succeed or fail together. [`Chain::events`] sets their linked flags.
 ///
 /// ```
 /// use walengine_net::client::Chain;
@@ -42,32 +42,32 @@ impl Chain {
         Self::default()
     }
 
-    /// Only if this holds.
+    /// Adds a condition.
     #[must_use]
     pub fn guard(self, guard: Guard) -> Self {
         self.event(Event::Guard(guard))
     }
 
-    /// Moves money.
+    /// Adds a transfer.
     #[must_use]
     pub fn transfer(self, transfer: Transfer) -> Self {
         self.event(Event::Transfer(transfer))
     }
 
-    /// Closes or reopens an account.
+    /// Adds the closing or reopening of an account.
     #[must_use]
     pub fn close(self, close: Close) -> Self {
         self.event(Event::Close(close))
     }
 
-    /// Any other event.
+    /// Adds any other event.
     #[must_use]
     pub fn event(mut self, event: Event) -> Self {
         self.events.push(event);
         self
     }
 
-    /// The events in their 128-byte form: all but the last are linked to the next.
+    /// The events in their 128-byte form. All but the last are linked to the next.
     pub fn events(&self) -> Vec<EventBytes> {
         let mut events: Vec<_> = self.events.iter().map(Event::to_bytes).collect();
         let last = events.len().saturating_sub(1);
@@ -84,10 +84,10 @@ fn set_linked(event: &mut EventBytes, linked: bool) {
     event[FLAGS_AT..FLAGS_AT + 2].copy_from_slice(&flags.to_le_bytes());
 }
 
-/// What came of one or more batches.
+/// Result of one or more batches.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Submitted {
-    /// One for each partition that logged anything: what a reader must have seen.
+    /// One token for each partition that logged anything.
     pub tokens: Vec<Token>,
     /// Outcomes in the order of the request.
     pub outcomes: OutcomeRuns,
@@ -99,12 +99,12 @@ impl Submitted {
         self.outcomes.iter()
     }
 
-    /// Every event was accepted, now or before.
+    /// Whether every event was accepted, now or before.
     pub fn all_ok(&self) -> bool {
         self.outcomes().all(|outcome| outcome.verdict.is_ok())
     }
 
-    /// Of several tokens for a partition only the newest says anything.
+    /// Keeps the newest token of each partition.
     pub(super) fn add_token(&mut self, token: Token) {
         match self.tokens.iter_mut().find(|known| known.partition == token.partition) {
             Some(known) if known.offset < token.offset => *known = token,
@@ -114,16 +114,16 @@ impl Submitted {
     }
 }
 
-/// Events of a request by partition, with their places in the request.
+/// A request split by partition.
 #[derive(Clone, Debug)]
 pub struct Split {
-    /// Batches, each within the limits; no chain is cut.
+    /// Batches within the limits. No chain is cut.
     pub batches: Vec<Batch>,
-    /// For each batch, where its events stood in the request.
+    /// For each batch, the places of its events in the request.
     pub places: Vec<Vec<usize>>,
 }
 
-/// Partition of one event, as far as it names an account.
+/// Partition of one event; `None` if it names no account.
 fn partition_of(event: &EventBytes, partitions: u16) -> Option<PartitionId> {
     let account = match Event::from_bytes(event) {
         Ok(Event::Account(account)) => account.id,
@@ -133,7 +133,7 @@ fn partition_of(event: &EventBytes, partitions: u16) -> Option<PartitionId> {
         Ok(Event::Transfer(transfer)) => transfer.credit_account_id,
         Ok(Event::Guard(guard)) => guard.account_id,
         Ok(Event::Close(close)) => close.account_id,
-        // The server finds it malformed wherever it goes.
+        // Malformed: any partition refuses it.
         Ok(Event::Expire(_)) | Err(_) => return Some(PartitionId(0)),
     };
     (account != AccountId(0)).then(|| partition::of_account(account, partitions))
@@ -143,8 +143,8 @@ fn is_linked(event: &EventBytes) -> bool {
     event_flags(event) & FLAG_LINKED != 0
 }
 
-/// Splits a request by partition. A chain goes where its first event with an account lives; if
-/// another of it lives elsewhere, the server refuses the chain.
+/// Splits a request by partition. A chain goes to the partition of its first event that names an
+/// account. If another of its events lives elsewhere, the server refuses the chain.
 pub fn split(events: &[EventBytes], partitions: u16) -> Result<Split, ClientError> {
     let mut split = Split { batches: Vec::new(), places: Vec::new() };
     let mut open: Vec<Option<usize>> = vec![None; usize::from(partitions)];
@@ -182,7 +182,7 @@ pub fn split(events: &[EventBytes], partitions: u16) -> Result<Split, ClientErro
     Ok(split)
 }
 
-/// Ids of a batch as the server names them apart: events, then accounts, each with its place.
+/// Ids of a batch by namespace: events, then accounts, each with its place.
 pub(super) fn ids_by_namespace(events: &[EventBytes]) -> [Vec<(usize, u128)>; 2] {
     let mut ids = [Vec::new(), Vec::new()];
     for (place, event) in events.iter().enumerate() {

@@ -1,11 +1,11 @@
-//! Receive buffer: grows to the frame that is arriving, and is used again for all that follow.
+//! Receive buffer: grows to the size of the arriving frame, and is reused.
 
 use crate::frame::peek_bytes;
 
 /// Smallest room for a read in bytes.
 const READ_BYTES_MIN: usize = 64 << 10;
 
-/// Bytes received and not yet taken.
+/// Bytes received and not yet consumed.
 #[derive(Debug, Default)]
 pub(super) struct ReceiveBuffer {
     bytes: Vec<u8>,
@@ -14,7 +14,7 @@ pub(super) struct ReceiveBuffer {
 }
 
 impl ReceiveBuffer {
-    /// What has been received.
+    /// Bytes received.
     pub(super) fn data(&self) -> &[u8] {
         &self.bytes[self.start..self.end]
     }
@@ -24,7 +24,7 @@ impl ReceiveBuffer {
         (self.start, self.end) = (0, 0);
     }
 
-    /// `bytes` at the start have been dealt with.
+    /// Drops `bytes` at the start.
     pub(super) fn consume(&mut self, bytes: usize) {
         self.start += bytes;
         assert!(self.start <= self.end, "more consumed than received");
@@ -33,8 +33,7 @@ impl ReceiveBuffer {
         }
     }
 
-    /// Room for the next read: the rest of the frame that is arriving, whose length is bounded by
-    /// the frame's own limit.
+    /// Room for the next read: at least the rest of the arriving frame, whose length is limited.
     pub(super) fn room(&mut self) -> &mut [u8] {
         let frame_bytes = peek_bytes(self.data()).ok().flatten().unwrap_or(0);
         let missing = frame_bytes.saturating_sub(self.end - self.start).max(READ_BYTES_MIN);

@@ -1,18 +1,18 @@
-//! Pauses with some chance in them, so that clients which lost the same server do not all come
-//! back at once. Seeded: the same seed gives the same pauses.
+//! Jittered pauses, so that clients that lost the same server do not all return at once. The same
+//! seed gives the same pauses.
 
 use std::time::Duration;
 
-/// When to come back, and when to give a silent server up.
+/// When to retry, and when to give up on a silent server.
 #[derive(Clone, Copy, Debug)]
 pub struct RetryPolicy {
     /// First pause after a lost connection, and after a `Busy` without a hint.
     pub pause_min: Duration,
-    /// Longest pause; each is twice the one before, and between half and whole by chance.
+    /// Longest pause. Each is twice the one before, then shortened by up to half at random.
     pub pause_max: Duration,
-    /// How long a server may leave every request unanswered while another node could be asked.
+    /// How long a server may answer no request while another node could be asked.
     pub stall_min: Duration,
-    /// The same, once it has doubled with every stall in a row.
+    /// Longest such time. It doubles with every consecutive stall.
     pub stall_max: Duration,
 }
 
@@ -33,13 +33,13 @@ impl RetryPolicy {
         jittered(doubled(self.pause_min, attempt, self.pause_max), random)
     }
 
-    /// Silence that counts as the `stall`-th in a row (from 0).
+    /// Silence that counts as the `stall`-th consecutive stall (from 0).
     pub(super) fn stall(&self, stall: u32) -> Duration {
         doubled(self.stall_min, stall, self.stall_max)
     }
 }
 
-/// `least`, doubled so many times, at most `most`.
+/// `least`, doubled `times` times, at most `most`.
 pub(super) fn doubled(least: Duration, times: u32, most: Duration) -> Duration {
     least.saturating_mul(1 << times.min(16)).min(most)
 }

@@ -1,8 +1,9 @@
-//! What a client knows of the cluster: nodes, how they are, who leads which partition; and where
-//! each of its connections goes next. Without I/O; shared by all connections of a client.
+//! What a client knows of the cluster: its nodes, their health, the leader of each partition; and
+//! where each connection goes next. No I/O. Shared by all connections of a client.
 //!
-//! It is a cache, and may be wrong: a server that is asked in error says who leads, and a node that
-//! does not answer is avoided for a while. The nodes that the caller named are never forgotten.
+//! It is a cache and may be wrong. A server that is asked in error names the leader, and a node
+//! that does not answer is avoided for a while. The nodes that the caller named are never
+//! forgotten.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -15,27 +16,27 @@ use crate::model::PartitionId;
 
 use super::chance::{Chance, doubled, jittered};
 
-/// How long a node is avoided after its first failure; twice as long after each further one.
+/// How long a node is avoided after its first failure. It doubles with each further one.
 pub const AVOID_MIN: Duration = Duration::from_millis(250);
-/// How long a node is avoided at most.
+/// Longest time for which a node is avoided.
 pub const AVOID_MAX: Duration = Duration::from_secs(8);
-/// Connections of a partition that only read, each to another node.
+/// Most connections of a partition to followers, each to another node.
 pub const READERS_MAX: usize = 8;
-/// Age at which the cluster is asked again who is there.
+/// Age at which knowledge of the cluster is refreshed.
 const REFRESH_AFTER: Duration = Duration::from_secs(15);
-/// The same after trouble, when it is likely that something has changed.
+/// The same after a failure, when something has probably changed.
 const REFRESH_AFTER_TROUBLE: Duration = Duration::from_secs(1);
-/// Nodes that are remembered besides those that the caller named.
+/// Most nodes that are remembered.
 const NODES_MAX: usize = 2 * CLUSTER_NODES_MAX;
-/// Turns below it are given by chance to nodes that were not asked yet.
+/// Nodes that were not asked yet have random turns below it.
 const FIRST_TURN: u64 = 1024;
 
-/// Whom a request is for.
+/// The node that a request is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Route {
-    /// The partition's leader: writes, and reads that must be linearizable.
+    /// The partition's leader: for writes and linearizable reads.
     Leader,
-    /// Any node, a follower if there is one: each request another, in turn.
+    /// Any node, a follower if there is one. Requests take turns.
     Any,
     /// The node that the caller named.
     Home,
@@ -44,27 +45,27 @@ pub enum Route {
 /// One of a client's connections for a partition.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Lane {
-    /// To the leader. The only one while one node is known.
+    /// To the leader. The only one while a single node is known.
     Leader,
     /// To a follower.
     Reader(u8),
-    /// To a node that the caller named, and to no other.
+    /// To a node that the caller named, never to another.
     Home,
 }
 
 #[derive(Clone, Debug)]
 struct Node {
     address: String,
-    /// From its greeting, or from the cluster's own account.
+    /// From its greeting, or from a cluster status.
     id: Option<u64>,
     /// Place among the addresses that the caller named.
     seed: Option<usize>,
-    /// A connection to this address has been greeted, and none has failed since.
+    /// A connection to this address was greeted, and none has failed since.
     is_proven: bool,
     failures: u32,
     avoid_until: Duration,
     health: NodeHealth,
-    /// When a connection was last made, for turns.
+    /// Order of the last connection, for turns.
     turn: u64,
 }
 
@@ -81,7 +82,7 @@ struct Use {
 pub struct Directory {
     nodes: Vec<Node>,
     leaders: HashMap<PartitionId, String>,
-    /// Newest term in which a leader was told by the cluster's own account.
+    /// Newest term in which a cluster status named a leader.
     terms: HashMap<PartitionId, u64>,
     uses: Vec<Use>,
     next_reader: usize,
@@ -91,7 +92,7 @@ pub struct Directory {
 }
 
 impl Directory {
-    /// Knows these addresses. The first connection goes to any of them, by chance.
+    /// Knows these addresses. The first connection goes to a random one.
     pub fn new(addresses: &[String], seed: u64) -> Self {
         let mut directory = Self {
             nodes: Vec::new(),
@@ -115,7 +116,7 @@ impl Directory {
         self.nodes.iter().position(|node| node.address == address)
     }
 
-    /// Remembers an address that a server named; whether it is known now.
+    /// Remembers an address. `None` if there is no room for it.
     fn learn_address(&mut self, address: &str) -> Option<usize> {
         if let Some(place) = self.place(address) {
             return Some(place);
@@ -137,12 +138,12 @@ impl Directory {
         Some(self.nodes.len() - 1)
     }
 
-    /// Two addresses of one node.
+    /// Whether both addresses are of one node.
     fn is_same_node(&self, a: usize, b: usize) -> bool {
         a == b || (self.nodes[a].id.is_some() && self.nodes[a].id == self.nodes[b].id)
     }
 
-    /// The node has another address that serves better.
+    /// Whether the node has another address that serves better.
     fn is_shadowed(&self, place: usize, now: Duration) -> bool {
         let rank = |place: usize| {
             let node = &self.nodes[place];
@@ -165,7 +166,7 @@ impl Directory {
         node.avoid_until <= now && node.health == NodeHealth::Alive
     }
 
-    /// Nodes that may answer, each counted once.
+    /// Nodes that may answer, each once.
     fn known(&self, now: Duration) -> impl Iterator<Item = usize> {
         let gone = |place: &usize| {
             let node = &self.nodes[*place];
@@ -174,12 +175,12 @@ impl Directory {
         (0..self.nodes.len()).filter(move |&place| !gone(&place) && !self.is_shadowed(place, now))
     }
 
-    /// One node is known, or none.
+    /// Whether at most one node is known.
     pub fn is_alone(&self, now: Duration) -> bool {
         self.known(now).nth(1).is_none()
     }
 
-    /// None of the named addresses has ever served, and all have been tried.
+    /// Whether all addresses have been tried and none has ever served.
     pub fn is_hopeless(&self) -> bool {
         self.nodes.iter().all(|node| !node.is_proven && node.failures > 0)
     }
@@ -187,7 +188,7 @@ impl Directory {
     /// The connection that a request goes over. Plain reads take turns among the healthy followers.
     pub fn lane(&mut self, partition: PartitionId, route: Route, now: Duration) -> Lane {
         match route {
-            // Never shared with the leader's, which goes elsewhere when it is told to.
+            // Not shared with the leader's connection, which changes its node.
             Route::Home => Lane::Home,
             Route::Leader => Lane::Leader,
             Route::Any if self.is_alone(now) => Lane::Leader,
@@ -205,8 +206,8 @@ impl Directory {
         }
     }
 
-    /// How well an address suits a connection; the least is best. `None`: not now, because another
-    /// connection of the partition is being made to it.
+    /// How badly an address suits a connection. `None`: not now, because another connection of the
+    /// partition is being made to it.
     fn cost(&self, place: usize, partition: PartitionId, lane: Lane, now: Duration) -> Option<u32> {
         let node = &self.nodes[place];
         let of_others = |one: &&Use| one.partition == partition && one.lane != lane;
@@ -217,7 +218,7 @@ impl Directory {
         }
         let health = match node.health {
             _ if node.avoid_until > now => 40,
-            // Whoever leads, leads: a rumour does not end it.
+            // A leader leads, whatever gossip says of its health.
             _ if lane == Lane::Leader && self.leads(place, partition) => 0,
             NodeHealth::Dead | NodeHealth::Left => 30,
             NodeHealth::Suspect => 20,
@@ -241,8 +242,8 @@ impl Directory {
         })
     }
 
-    /// Where a connection is to be made now. Until [`Directory::greeted`] or [`Directory::ended`]
-    /// no other of the partition is made to the same address.
+    /// Where to connect now. Until [`Directory::greeted`] or [`Directory::ended`], no other
+    /// connection of the partition is made to the same address.
     pub fn pick(&mut self, partition: PartitionId, lane: Lane, now: Duration) -> Option<String> {
         let (_, place) = self.best(partition, lane, now)?;
         self.ended(partition, lane);
@@ -254,7 +255,7 @@ impl Directory {
         Some(address)
     }
 
-    /// Another node would suit this connection better, now that more is known.
+    /// Whether another node would now suit this connection better.
     pub fn is_misplaced(&self, partition: PartitionId, lane: Lane, now: Duration) -> bool {
         let mine = |one: &&Use| one.partition == partition && one.lane == lane;
         let Some(used) = self.uses.iter().find(mine) else { return false };
@@ -264,8 +265,8 @@ impl Directory {
         matches!((cost, best), (Some(cost), Some(best)) if best < cost)
     }
 
-    /// A connection was greeted. Whether the partition's leader is another node, and a better one
-    /// to go to.
+    /// A connection was greeted. Returns whether another node leads the partition and should be
+    /// asked instead.
     pub fn greeted(
         &mut self,
         partition: PartitionId,
@@ -281,7 +282,7 @@ impl Directory {
             let node = &mut self.nodes[place];
             node.id = Some(hello.node.to_native()).filter(|&id| id != NO_NODE);
             (node.is_proven, node.failures, node.avoid_until) = (true, 0, Duration::ZERO);
-            // It answers, whatever was last heard of it.
+            // It answers, whatever gossip says.
             node.health = NodeHealth::Alive;
         }
         if hello.is_leader == 1 {
@@ -291,8 +292,8 @@ impl Directory {
         self.not_leader(partition, &address, &hello.leader, now)
     }
 
-    /// The node at `address` does not lead the partition, and perhaps knows who does. Whether there
-    /// is a leader to go to now.
+    /// The node at `address` does not lead the partition, and may have named the leader. Returns
+    /// whether there is a leader to ask now.
     pub fn not_leader(
         &mut self,
         partition: PartitionId,
@@ -305,7 +306,7 @@ impl Directory {
         if let Some(place) = self.learn_address(leader)
             && !asked.is_some_and(|asked| self.is_same_node(asked, place))
         {
-            // It may have failed a moment ago, and those who point there do not know yet.
+            // It may have failed a moment ago, and the node that names it does not know yet.
             if self.nodes[place].avoid_until <= now {
                 self.leaders.insert(partition, leader.to_owned());
                 return true;
@@ -317,7 +318,8 @@ impl Directory {
         false
     }
 
-    /// The node did not connect, not answer, or not make sense: others are asked first for a while.
+    /// The node did not accept a connection, did not answer, or sent nonsense. Others are asked
+    /// first for a while.
     pub fn failed(&mut self, address: &str, now: Duration) {
         self.refresh_by(now + REFRESH_AFTER_TROUBLE);
         let random = self.chance.next();
@@ -325,7 +327,7 @@ impl Directory {
         let Some(place) = self.place(address) else { return };
         let node = &mut self.nodes[place];
         node.is_proven = false;
-        // All connections to a node fail together: that is one failure.
+        // All connections to a node fail together. That counts as one failure.
         if node.avoid_until <= now {
             let whole = doubled(AVOID_MIN, node.failures, AVOID_MAX);
             node.avoid_until = now + jittered(whole, random);
@@ -333,19 +335,19 @@ impl Directory {
         }
     }
 
-    /// A connection, or the attempt at one, has ended.
+    /// A connection, or an attempt to connect, has ended.
     pub fn ended(&mut self, partition: PartitionId, lane: Lane) {
         self.uses.retain(|one| (one.partition, one.lane) != (partition, lane));
     }
 
-    /// Takes in what a node knows of the cluster.
+    /// Learns from a cluster status.
     pub fn learn(&mut self, status: &ArchivedClusterStatusReply<'static>) {
         for row in status.nodes.iter() {
             let Some(place) = self.learn_address(&row.client_address) else { continue };
             let node = &mut self.nodes[place];
             (node.id, node.health) = (Some(row.node.to_native()), row.health());
         }
-        // What the caller named is asked whatever the others say of it.
+        // A node that the caller named stays, whatever the others report.
         let told =
             |id: Option<u64>| status.nodes.iter().find(|row| Some(row.node.to_native()) == id);
         for node in self.nodes.iter_mut().filter(|node| node.seed.is_some()) {
@@ -369,7 +371,8 @@ impl Directory {
         }
     }
 
-    /// Whether it is time to ask who is there; the caller does it, and no other for a while.
+    /// Whether it is time to ask about the cluster. If so, the caller must, and no other does for a
+    /// while.
     pub fn claim_refresh(&mut self, now: Duration) -> bool {
         let is_due = self.refresh_at <= now;
         if is_due {

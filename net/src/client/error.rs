@@ -1,4 +1,4 @@
-//! What can go wrong for a caller, and what to do about it.
+//! Errors of calls, and what to do about them.
 
 use std::time::Duration;
 
@@ -8,28 +8,28 @@ use crate::model::PartitionId;
 
 use super::session::LinkError;
 
-/// Why a call failed. Business refusals are verdicts and not here.
+/// Why a call failed. Business refusals are verdicts, never errors.
 ///
-/// Only [`ClientError::OutcomeUnknown`] and, where [`ErrorCode::may_have_changed`] says so,
+/// Only [`ClientError::OutcomeUnknown`] and, if [`ErrorCode::may_have_changed`] says so,
 /// [`ClientError::Refused`] leave open whether a write took effect. All others changed nothing.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum ClientError {
-    /// No connection came about.
+    /// Connecting failed.
     #[error(
         "no server at {address} ({reason}): start one with `walengine --data DIR`, or name \
          another with --server"
     )]
     Unreachable {
-        /// Where.
+        /// Address of the server.
         address: String,
-        /// What the system said.
+        /// The system's error.
         reason: String,
     },
-    /// Something else listens there, or the stream was damaged.
+    /// Another program listens there, or the stream was damaged.
     #[error("{address} does not speak walengine's protocol ({reason}): is the port right?")]
     NotWalengine {
-        /// Where.
+        /// Address of the server.
         address: String,
         /// What was wrong.
         reason: String,
@@ -40,7 +40,7 @@ pub enum ClientError {
          use a client of the server's release"
     )]
     Version {
-        /// Where.
+        /// Address of the server.
         address: String,
         /// The server's version.
         theirs: u16,
@@ -50,9 +50,9 @@ pub enum ClientError {
     Refused {
         /// Its code; `None` if this version does not know it.
         code: Option<ErrorCode>,
-        /// The reason, with what to do.
+        /// The reason and what to do.
         message: String,
-        /// When to come back; zero: no hint.
+        /// When to retry; zero: no hint.
         retry_after: Duration,
     },
     /// No node that leads the partition was found. Nothing was changed.
@@ -63,22 +63,22 @@ pub enum ClientError {
     NoLeader {
         /// The partition.
         partition: PartitionId,
-        /// Who was asked last.
+        /// The node that was asked last.
         address: String,
-        /// What it said.
+        /// Its answer.
         reason: String,
         /// How long the call waited.
         waited: Duration,
     },
-    /// The deadline passed. Nothing was changed: the request was never taken, or was a read.
+    /// The deadline passed. Nothing was changed: the request was never sent, or was a read.
     #[error("no answer within {waited:?}; nothing was changed ({reason})")]
     Deadline {
         /// How long the call waited.
         waited: Duration,
-        /// What kept it.
+        /// What was in the way.
         reason: String,
     },
-    /// A write was sent and not answered, and its verdicts could not be asked for either.
+    /// A write was sent and not answered, and its verdicts could not be found out either.
     #[error(
         "no answer within {waited:?}, and the outcome is not known: ask for the ids' status, or \
          send the same events again, which is safe"
@@ -109,12 +109,12 @@ pub enum ClientError {
     /// A token or a server belongs to another cluster.
     #[error("this is cluster {found:032x}, not {expected:032x}")]
     WrongCluster {
-        /// The cluster that was meant.
+        /// The expected cluster.
         expected: u128,
-        /// The cluster that is there.
+        /// The cluster found.
         found: u128,
     },
-    /// The answer does not fit the request: the server is at fault.
+    /// The answer does not fit the request. The server is at fault.
     #[error("the server's answer makes no sense: {0}")]
     Answer(String),
     /// The client has been shut down, or its runtime has ended.
@@ -148,7 +148,7 @@ impl ClientError {
         }
     }
 
-    /// What the end of a connection means to those who wait.
+    /// What the end of a connection means for the requests that wait.
     pub(super) fn of_link(address: &str, partition: PartitionId, error: &LinkError) -> Self {
         match error {
             LinkError::Frame(error) => Self::of_frame(address, *error),
@@ -176,9 +176,9 @@ impl ClientError {
     }
 }
 
-/// Why a request ended without an answer. `was_sent` leaves open whether a write took effect;
-/// `refusal` is the last repetition that a server asked for; `link` is what is wrong with the
-/// connection, if anything.
+/// Why a request ended without an answer. A write with `was_sent` may have taken effect. `refusal`
+/// is the last code with which a server asked for a repetition. `link` is the trouble with the
+/// connection, if any.
 pub(super) fn explain(
     kind: Kind,
     was_sent: bool,
@@ -205,7 +205,7 @@ pub(super) fn explain(
     ClientError::Deadline { waited, reason }
 }
 
-/// An I/O error in few words, without the system's number.
+/// An I/O error in a few words, without the system's number.
 fn reason_of(error: &std::io::Error) -> String {
     match error.kind() {
         std::io::ErrorKind::ConnectionRefused => "connection refused".to_owned(),

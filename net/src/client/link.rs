@@ -1,7 +1,8 @@
 //! One of a client's connections for a partition, without I/O: where to connect, what to send, what
-//! came in, when to go elsewhere. The faces move its bytes and tell the time.
+//! was received, when to change to another node. Its owner moves the bytes and passes the time.
 //!
-//! A link outlives connections and nodes: what was not answered goes to the next, same bytes.
+//! A link outlives connections and nodes: unanswered requests go to the next one with the same
+//! bytes. Its tests, in `net/tests/links.rs`, run in virtual time and need no socket.
 
 use std::collections::VecDeque;
 use std::io;
@@ -22,20 +23,20 @@ use super::{
     CONNECT_TIMEOUT, CONNECT_TIMEOUT_ELSEWHERE, ClientError, ClusterInfo, OUT_BYTES_WANTED,
 };
 
-/// Timers look at silence this often, so that they are not set anew by every answer.
+/// Silence is checked at multiples of this, so that not every answer sets a timer anew.
 const SILENCE_GRAIN: Duration = Duration::from_millis(100);
 
-/// What happened to those who wait.
+/// What happened to a request.
 #[derive(Debug)]
 pub enum Event<T> {
-    /// A request has ended.
+    /// It has ended.
     End {
-        /// As given with the request.
+        /// As passed with the request.
         context: T,
         /// Its answer, or why there is none.
         result: Result<Answer, ClientError>,
     },
-    /// A page of a subscription, which goes on.
+    /// A page of a subscription, which continues.
     Page {
         /// The subscription.
         request: RequestId,
@@ -44,22 +45,22 @@ pub enum Event<T> {
     },
     /// A subscription has ended with its connection: subscribe again.
     StreamLost {
-        /// As given with the request.
+        /// As passed with the request.
         context: T,
     },
 }
 
-/// The connection is of no use any more: close it, and tell [`Link::lost`].
+/// The connection is of no use any more: close it and call [`Link::lost`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Hangup;
 
-/// Who waits for a request, and since when.
+/// The owner's context of a request, and when it was taken.
 struct Waiting<T> {
     context: T,
     since: Duration,
 }
 
-/// See the module. `T` is the owner's own: given with a request, and given back with its end.
+/// See the module. `T` belongs to the owner: passed with a request and returned when it ends.
 pub struct Link<T> {
     shared: Arc<Shared>,
     lane: Lane,
@@ -67,11 +68,11 @@ pub struct Link<T> {
     address: String,
     /// What is wrong with the connection; `None` while it is open.
     trouble: Option<ClientError>,
-    /// The connection ends because the server has said who leads.
+    /// The connection ends because the server has named the leader.
     is_redirected: bool,
-    /// What was in flight has been given up; another attempt may go better.
+    /// The requests in flight have been given up. A later attempt may succeed.
     has_given_up: bool,
-    /// How long connecting, and being greeted, may take.
+    /// How long connecting may take, and then being greeted.
     patience: Duration,
     greeted_by: Duration,
     buffer: ReceiveBuffer,
@@ -107,23 +108,23 @@ impl<T> Link<T> {
         }
     }
 
-    /// The partition that it serves.
+    /// Its partition.
     pub fn partition(&self) -> PartitionId {
         self.session.partition()
     }
 
-    /// Where it is connected, or was last.
+    /// Address of the connection, or of the last one.
     pub fn address(&self) -> &str {
         &self.address
     }
 
-    /// What keeps it from being open.
+    /// Why it is not open.
     pub fn trouble(&self) -> Option<&ClientError> {
         self.trouble.as_ref()
     }
 
-    /// What was in flight has been given up, because another attempt would end the same way, or all
-    /// addresses have been tried.
+    /// Whether the requests in flight have been given up, because another attempt would end the
+    /// same way or all addresses have been tried.
     pub fn has_given_up(&self) -> bool {
         self.has_given_up
     }
@@ -134,22 +135,22 @@ impl<T> Link<T> {
         ClientError::Unreachable { address: self.address.clone(), reason }
     }
 
-    /// The node has greeted.
+    /// Whether the node has greeted.
     pub fn is_ready(&self) -> bool {
         self.session.is_ready()
     }
 
-    /// No further request is taken.
+    /// Whether no further request is taken.
     pub fn is_full(&self) -> bool {
         self.session.is_full()
     }
 
-    /// Requests without an answer.
+    /// Number of requests without an answer.
     pub fn inflight(&self) -> usize {
         self.session.inflight()
     }
 
-    /// The owner's part of a request that is in flight.
+    /// The owner's context of a request in flight.
     pub fn context(&self, request: RequestId) -> Option<&T> {
         self.session.context(request).map(|waiting| &waiting.context)
     }
@@ -159,8 +160,8 @@ impl<T> Link<T> {
         self.session.connect_at()
     }
 
-    /// Where to connect, now that it is time, and how long that may take. Tell
-    /// [`Link::connected`] or [`Link::broken`]. `None`: nowhere now, tell [`Link::lost`].
+    /// Where to connect now, and how long that may take. Then call [`Link::connected`] or
+    /// [`Link::broken`]. `None`: nowhere now, call [`Link::lost`].
     pub fn attempt(&mut self, now: Duration) -> Option<(String, Duration)> {
         let (partition, lane) = (self.partition(), self.lane);
         self.has_given_up = false;
@@ -170,7 +171,7 @@ impl<T> Link<T> {
         drop(directory);
         self.session.set_elsewhere(!is_alone);
         let Some(address) = picked else {
-            // Another connection of the partition is being made there, or no address is known.
+            // Another link of the partition is connecting there, or no address is known.
             if self.shared.config.addresses.is_empty() {
                 let reason = "no address was given".to_owned();
                 self.trouble = Some(ClientError::Unreachable { address: "?".to_owned(), reason });
@@ -178,18 +179,18 @@ impl<T> Link<T> {
             return None;
         };
         self.address.clone_from(&address);
-        // A process that is stopped still has its connections taken by the system.
+        // The system accepts connections for a process that is stopped.
         self.patience = if is_alone { CONNECT_TIMEOUT } else { CONNECT_TIMEOUT_ELSEWHERE };
         Some((address, self.patience))
     }
 
-    /// A connection is there.
+    /// There is a connection.
     pub fn connected(&mut self, now: Duration) {
         self.greeted_by = now + self.patience;
         self.session.connected(now, self.greeted_by);
     }
 
-    /// The connection does not come about, or breaks: tell [`Link::lost`] next.
+    /// Connecting failed, or the connection broke. Call [`Link::lost`] next.
     pub fn broken(&mut self, now: Duration, error: &io::Error) -> Hangup {
         self.fail(now, ClientError::unreachable(&self.address, error))
     }
@@ -200,8 +201,8 @@ impl<T> Link<T> {
         Hangup
     }
 
-    /// There is no connection any more. What was sent and not answered goes to the next; who has
-    /// never had one is told once all addresses have been tried.
+    /// There is no connection any more. Unanswered requests go to the next one. If there never was
+    /// one, they fail once all addresses have been tried.
     pub fn lost(&mut self, now: Duration) {
         self.buffer.clear();
         self.out.clear();
@@ -225,7 +226,7 @@ impl<T> Link<T> {
         }
     }
 
-    /// Takes a request that is to be answered by `deadline`.
+    /// Takes a request with a deadline.
     pub fn take(
         &mut self,
         now: Duration,
@@ -261,7 +262,7 @@ impl<T> Link<T> {
         self.session.forget(request);
     }
 
-    /// Bytes to send; tell how many were with [`Link::sent`].
+    /// Bytes to send. Report progress with [`Link::sent`].
     pub fn outgoing(&mut self, now: Duration) -> &[u8] {
         if self.out_sent == self.out.len() {
             self.out.clear();
@@ -271,23 +272,23 @@ impl<T> Link<T> {
         &self.out[self.out_sent..]
     }
 
-    /// Some of [`Link::outgoing`] is waiting for the socket.
+    /// Whether some of [`Link::outgoing`] waits for the socket.
     pub fn has_outgoing(&self) -> bool {
         self.out_sent < self.out.len()
     }
 
-    /// So many of [`Link::outgoing`] are sent.
+    /// `bytes` of [`Link::outgoing`] have been sent.
     pub fn sent(&mut self, bytes: usize) {
         self.out_sent += bytes;
         assert!(self.out_sent <= self.out.len(), "more was sent than there was");
     }
 
-    /// Room for bytes that come in; tell how many did with [`Link::received`].
+    /// Room for received bytes. Report their number with [`Link::received`].
     pub fn room(&mut self) -> &mut [u8] {
         self.buffer.room()
     }
 
-    /// Takes in bytes that are in [`Link::room`]; none means that the server has closed.
+    /// Takes in `bytes` of [`Link::room`]. 0 means that the server has closed the connection.
     pub fn received(&mut self, now: Duration, bytes: usize) -> Result<(), Hangup> {
         if bytes == 0 {
             return Err(self.broken(now, &io::ErrorKind::ConnectionAborted.into()));
@@ -305,7 +306,7 @@ impl<T> Link<T> {
         result
     }
 
-    /// Acts on the frame at `start` of the buffer; its length, 0 if it is not whole yet.
+    /// Acts on the frame at `start` of the buffer. Returns its length; 0 if it is not whole yet.
     fn next_frame(&mut self, now: Duration, start: usize) -> Result<usize, Hangup> {
         let Self { session, buffer, events, shared, .. } = self;
         let (bytes, received) = match session.receive(now, &buffer.data()[start..]) {
@@ -356,7 +357,7 @@ impl<T> Link<T> {
         Ok(bytes)
     }
 
-    /// The server, or what it said, ends the connection.
+    /// A frame or an error from the server ends the connection.
     fn refused(&mut self, now: Duration, error: &LinkError) -> Hangup {
         let partition = self.partition();
         let trouble = ClientError::of_link(&self.address, partition, error);
@@ -381,8 +382,8 @@ impl<T> Link<T> {
         Hangup
     }
 
-    /// To be called when it is [`Link::wake_at`]: ends what has passed its deadline, and finds out
-    /// whether the connection is of use still.
+    /// To be called at [`Link::wake_at`]. Ends requests past their deadline, and checks whether the
+    /// connection is still of use.
     pub fn check(&mut self, now: Duration) -> Result<(), Hangup> {
         while let Some(lost) = self.session.expire(now) {
             self.explain_to(lost, now);
@@ -410,8 +411,8 @@ impl<T> Link<T> {
         Ok(())
     }
 
-    /// To be called before a request is taken: asks who is there when that is long ago, and leaves
-    /// a node that is not the best one any more while nobody waits for it.
+    /// To be called before a request is taken. Asks about the cluster if the last answer is old,
+    /// and leaves a node that is no longer the best if no request is in flight.
     pub fn refresh(&mut self, now: Duration) -> Result<(), Hangup> {
         if !self.session.is_ready() {
             return Ok(());
@@ -444,12 +445,12 @@ impl<T> Link<T> {
         wake_at
     }
 
-    /// The next thing that happened to those who wait.
+    /// The next event.
     pub fn next_event(&mut self) -> Option<Event<T>> {
         self.events.pop_front()
     }
 
-    /// Ends all that is in flight: another attempt would end the same way.
+    /// Ends all requests in flight: another attempt would end the same way.
     fn give_up(&mut self, now: Duration) {
         self.has_given_up = true;
         while let Some(lost) = self.session.give_up() {
@@ -475,7 +476,7 @@ fn same_cluster(known: &ClusterInfo, found: &ClusterInfo) -> Result<(), LinkErro
     Err(LinkError::Refused { code: None, message })
 }
 
-/// The next time at which silence is looked at.
+/// The next time at which silence is checked.
 fn grained(time: Duration) -> Duration {
     let grain = SILENCE_GRAIN.as_nanos() as u64;
     Duration::from_nanos((time.as_nanos() as u64).div_ceil(grain) * grain)

@@ -133,7 +133,7 @@ impl Client {
         self.run(operation::read_log(self.info(), partition, from, bytes_max, reading)?).await
     }
 
-    /// What the server reports of itself, from the shard that serves `partition`.
+    /// Status of the server, from the shard that serves `partition`.
     pub async fn server_status(&self, partition: PartitionId) -> Result<ServerReport, ClientError> {
         self.run(operation::server_status(partition)?).await
     }
@@ -228,7 +228,9 @@ mod tests {
             mod of_tokio {
                 use super::*;
                 $($(
-                    pub async fn $name(face: &mut on_tokio::$type, $($argument: $class),*) $(-> $output)? {
+                    pub async fn $name(
+                        face: &mut on_tokio::$type, $($argument: $class),*
+                    ) $(-> $output)? {
                         face.$name($($argument),*).await
                     }
                 )*)*
@@ -236,7 +238,9 @@ mod tests {
             mod of_blocking {
                 use super::*;
                 $($(
-                    pub fn $name(face: &mut blocking::$type, $($argument: $class),*) $(-> $output)? {
+                    pub fn $name(
+                        face: &mut blocking::$type, $($argument: $class),*
+                    ) $(-> $output)? {
                         face.$name($($argument),*)
                     }
                 )*)*

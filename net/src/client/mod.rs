@@ -1,14 +1,14 @@
-//! Client library. [`operation`], [`directory`], [`link`] and [`session`] decide everything and do
-//! no I/O; [`tokio`] and [`blocking`] are thin faces over them, with the same methods.
+//! Client library. [`operation`], [`directory`], [`link`] and [`session`] make all decisions and do
+//! no I/O. [`tokio`] and [`blocking`] are thin faces over them with the same methods.
 //!
-//! A client is given the address of any node, or of several. It finds the others, sends writes to
-//! the partition's leader and plain reads to followers in turn, and goes elsewhere when a node does
-//! not answer or leads no more.
+//! A client is given the addresses of one or more nodes and finds the others. It sends writes to
+//! the partition's leader and plain reads to followers in turn, and goes to another node when one
+//! does not answer or no longer leads.
 //!
-//! Every call has a deadline. A write is sent again with the same ids when a connection is lost,
-//! which is safe because an id has one verdict for ever. What is still not answered near the
-//! deadline is cleared up by asking for the ids' verdicts; only if that fails too does the caller
-//! get [`ClientError::OutcomeUnknown`], and may send the same bytes again at any time.
+//! Every call has a deadline. When a connection is lost, a write is sent again with the same ids,
+//! which is safe because an id has one verdict for ever. If there is no answer shortly before the
+//! deadline, the client asks for the ids' verdicts. Only if that fails too does the caller get
+//! [`ClientError::OutcomeUnknown`], and may send the same bytes again at any time.
 
 pub mod batch;
 pub mod blocking;
@@ -35,48 +35,49 @@ pub use operation::{
     ServerReport,
 };
 
-/// Where servers listen unless told otherwise.
+/// Default address of a server.
 pub const ADDRESS_DEFAULT: &str = "127.0.0.1:7450";
-/// How long a call waits unless told otherwise.
+/// Default deadline of a call.
 pub const DEADLINE_DEFAULT: Duration = Duration::from_secs(10);
-/// Credit in bytes that a subscription gives ahead.
+/// Credit in bytes with which a subscription starts.
 pub const SUBSCRIPTION_CREDIT_BYTES: u64 = 8 << 20;
-/// Batches that a pipelined submission has in flight unless told otherwise.
+/// Default number of batches in flight in a pipelined submission.
 pub const PIPELINE_DEPTH_DEFAULT: usize = 8;
 
-/// How long connecting, and being greeted, may take.
+/// How long connecting may take, and then being greeted.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
-/// How long each of them may take while another node could be tried.
+/// The same while another node could be tried.
 const CONNECT_TIMEOUT_ELSEWHERE: Duration = Duration::from_secs(1);
-/// How long a leader's account of its partition is waited for; without it less is told.
+/// How long to wait for a leader's cluster status. The report has less in it without.
 const CLUSTER_STATUS_WAIT: Duration = Duration::from_secs(2);
-/// Bytes of frames gathered for one write to a socket; one frame may be larger.
+/// Bytes of frames gathered for one write to a socket. One frame may be larger.
 const OUT_BYTES_WANTED: usize = 256 << 10;
 
-/// Where reads are answered. Tokens hold wherever it is.
+/// Which nodes answer reads. Tokens hold at all of them.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum ReadFrom {
-    /// By followers in turn, with the state that they have.
+    /// Followers in turn, with the state that they have.
     #[default]
     Any,
-    /// By the node that takes itself for the leader, with the state that it has.
+    /// The node that believes it leads, with the state that it has.
     Leader,
-    /// By the leader, with a state that includes everything acknowledged anywhere before the read.
+    /// The leader, with a state that includes everything that any node acknowledged before the
+    /// read.
     Linearizable,
 }
 
-/// How a client finds and treats a cluster.
+/// Settings of a client.
 #[derive(Clone, Debug)]
 pub struct Config {
-    /// `host:port` of any nodes; the others are found.
+    /// `host:port` of one or more nodes. The others are found.
     pub addresses: Vec<String>,
-    /// Shown by the server to its operator. At most 64 bytes.
+    /// Name of the client, for the server's operator. At most 64 bytes.
     pub client_name: String,
-    /// How long a call waits, all repetitions included.
+    /// How long a call waits, repetitions included.
     pub deadline: Duration,
-    /// Unanswered requests on one connection; past it a call waits for room.
+    /// Most unanswered requests on one connection. Past it a call waits for room.
     pub inflight_max: usize,
-    /// Where reads are answered.
+    /// Which nodes answer reads.
     pub read_from: ReadFrom,
 }
 
@@ -101,12 +102,12 @@ impl Default for Config {
     }
 }
 
-/// What a client learns from a `Hello`, and keeps.
+/// What a client learns from its first greeting.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ClusterInfo {
-    /// The cluster; stands in every token.
+    /// The cluster. It is part of every token.
     pub cluster: ClusterId,
-    /// Partitions; fixed when the cluster was formatted.
+    /// Number of partitions, fixed when the cluster was formatted.
     pub partitions: u16,
     /// Name and version of the server.
     pub server_version: String,
@@ -129,13 +130,13 @@ impl From<&ArchivedHelloReply<'static>> for ClusterInfo {
     }
 }
 
-/// A new id for an event: a `UUIDv7`, so that ids made later are mostly larger, which the server's
-/// memory of ids likes. Unique without asking anybody.
+/// A new id for an event: a `UUIDv7`. Later ids are mostly larger, which makes the server's
+/// look-ups cheap. Unique without asking a server.
 pub fn new_event_id() -> EventId {
     EventId(uuid::Uuid::now_v7().as_u128())
 }
 
-/// Seed for the jitter of retries; not for secrets.
+/// Seed for the jitter of retries, not for secrets.
 fn jitter_seed() -> u64 {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     now.as_nanos() as u64 ^ (u64::from(std::process::id()) << 32)

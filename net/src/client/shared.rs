@@ -1,4 +1,4 @@
-//! What all connections of one client share, whichever face it has.
+//! What all connections of one client share.
 
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
@@ -11,7 +11,7 @@ use super::{ClusterInfo, Config, jitter_seed};
 /// Shared by the links of a client.
 #[derive(Debug)]
 pub struct Shared {
-    /// As the caller gave it.
+    /// The caller's settings.
     pub config: Config,
     /// What the cluster is; set by the first greeting.
     pub info: OnceLock<ClusterInfo>,
@@ -25,7 +25,7 @@ impl Shared {
         Self::seeded(config, jitter_seed())
     }
 
-    /// The same with a given start of the chance in turns and pauses.
+    /// The same with a given seed of turns and pauses.
     pub fn seeded(config: Config, seed: u64) -> Self {
         let directory = Mutex::new(Directory::new(&config.addresses, seed));
         Self { config, info: OnceLock::new(), seed, directory }
@@ -36,12 +36,12 @@ impl Shared {
         self.directory().lane(partition, route, now)
     }
 
-    /// Never held while anything is waited for.
+    /// The lock must not be held across a wait.
     pub(super) fn directory(&self) -> MutexGuard<'_, Directory> {
         self.directory.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Start of the chance of one connection.
+    /// Seed of one connection.
     pub(super) fn seed(&self, partition: PartitionId, lane: Lane) -> u64 {
         let lane = match lane {
             Lane::Leader => 0,

@@ -25,7 +25,7 @@ use super::{
     SUBSCRIPTION_CREDIT_BYTES, ServerReport, Submitted,
 };
 
-/// Commands that wait for a link's task.
+/// Most commands that wait for a link's task.
 const COMMANDS_MAX: usize = 64;
 
 /// What handles and links share.

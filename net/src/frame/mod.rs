@@ -1,7 +1,7 @@
-//! Frames: what travels between client and server. Sans I/O: bytes in, views out.
+//! Frames between client and server. No I/O: bytes in, views out.
 //!
-//! 32 bytes of header and an rkyv body. Layout: PROTOCOL.md, section 2. A frame is parsed straight
-//! out of the receive buffer, and written, body and all, into a buffer that is used again.
+//! 32 bytes of header and an rkyv body. Layout: PROTOCOL.md, section 2. A frame is parsed in the
+//! receive buffer, and encoded with its body into a buffer that is reused.
 
 mod kind;
 
@@ -20,28 +20,28 @@ pub use kind::Kind;
 pub const HEADER_BYTES: usize = 32;
 /// First four bytes of every frame: "WALF".
 pub const MAGIC: u32 = u32::from_le_bytes(*b"WALF");
-/// First four bytes of what replicas say to each other, "WALP": not spoken here, but recognised.
+/// First four bytes of frames between replicas, "WALP". Recognised here, but not spoken.
 pub const PEER_MAGIC: u32 = u32::from_le_bytes(*b"WALP");
-/// Version of the protocol that this code speaks.
+/// Version of the protocol that this program speaks.
 pub const PROTOCOL_VERSION: u16 = 1;
-/// Request id of an answer that belongs to the connection and not to one request.
+/// Request id of an answer about the connection instead of one request.
 pub const CONNECTION: RequestId = RequestId(0);
 
 const CRC_AT: usize = 4;
 const CRC_END: usize = 8;
 
-/// Names a request on its connection; chosen by the client, 1 and up, not used twice.
+/// Id of a request on its connection. Chosen by the client, 1 and up, never used twice.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct RequestId(pub u64);
 
-/// What a sender says about a frame; length and checksum come from the body.
+/// The sender's part of a header. Length and checksum come from the body.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct FrameHead {
-    /// Partition that the request is for, or that answers.
+    /// Partition that is asked, or that answers.
     pub partition: PartitionId,
-    /// Which request, or the answer to which.
+    /// Id of the request.
     pub request: RequestId,
-    /// How long the caller still waits; 0 in replies, and in requests without a limit of their own.
+    /// How long the caller will still wait; 0 in replies, and in requests without a limit.
     pub deadline_millis: u32,
 }
 
@@ -57,21 +57,21 @@ impl FrameHead {
 pub struct FrameHeader {
     /// Checksum over bytes 8–31 and the body.
     pub crc: u32,
-    /// Number of the [`Kind`], known to this version or not.
+    /// Number of the [`Kind`], which this version may not know.
     pub kind: u16,
     /// Reserved; 0 in this version.
     pub flags: u16,
     /// Length of the body in bytes.
     pub body_bytes: u32,
-    /// The rest.
+    /// The other fields.
     pub head: FrameHead,
 }
 
-/// Why bytes are not a frame. [`FrameError::closes`] says whether the connection can go on.
+/// Why bytes are not a frame. [`FrameError::closes`] says whether the connection must be closed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum FrameError {
-    /// Fewer bytes than a header or its body needs. Only for callers that claim to have all.
+    /// Fewer bytes than a header or its body needs. Only where all bytes should be there.
     #[error("a frame needs {needed} bytes, {found} are there")]
     Short {
         /// Bytes needed.
@@ -79,11 +79,11 @@ pub enum FrameError {
         /// Bytes there.
         found: usize,
     },
-    /// Not the first four bytes of a frame. The other side speaks something else: close.
+    /// Not the first four bytes of a frame. The other side speaks another protocol: close.
     #[error("magic {0:#010x} is not that of a frame: the other side does not speak this protocol")]
     Magic(u32),
-    /// A replica has dialled the port for clients: its configuration is wrong. Answer
-    /// `Malformed`, which it recognises in turn, and close.
+    /// A replica has connected to the port for clients: its configuration is wrong. Answer
+    /// `Malformed`, which it recognises, and close.
     #[error("a frame between replicas, where clients are served: wrong port")]
     PeerFrame,
     /// The other side speaks another version: answer `UnsupportedVersion` and close.
@@ -104,7 +104,7 @@ pub enum FrameError {
         /// The request, as far as the header can be believed.
         request: RequestId,
     },
-    /// Damaged on the way; where the next frame starts is not known: close.
+    /// Damaged on the way. The start of the next frame is not known: close.
     #[error("checksum is {found:#010x}, expected {expected:#010x}")]
     Crc {
         /// What the header says.
@@ -113,7 +113,7 @@ pub enum FrameError {
         found: u32,
     },
     /// A whole frame of a kind that this version does not know: answer `UnknownKind`, skip
-    /// `frame_bytes`, go on.
+    /// `frame_bytes`, and continue.
     #[error("frame kind {kind} is not known to this program")]
     Kind {
         /// Its number.
@@ -124,7 +124,7 @@ pub enum FrameError {
         frame_bytes: usize,
     },
     /// A whole frame with flags that this version does not know: answer `Malformed`, skip
-    /// `frame_bytes`, go on.
+    /// `frame_bytes`, and continue.
     #[error("frame flags {flags:#06x} are not known to this program")]
     Flags {
         /// The flags.
@@ -137,12 +137,12 @@ pub enum FrameError {
 }
 
 impl FrameError {
-    /// The connection must be closed, after an error frame if there is one to send.
+    /// Whether the connection must be closed, after an error frame if there is one to send.
     pub fn closes(&self) -> bool {
         !matches!(self, Self::Kind { .. } | Self::Flags { .. })
     }
 
-    /// The request to answer; [`CONNECTION`] if none can be told.
+    /// The request to answer; [`CONNECTION`] if it is not known.
     pub fn request(&self) -> RequestId {
         match *self {
             Self::Version { request, .. }
@@ -154,38 +154,38 @@ impl FrameError {
     }
 }
 
-/// Why a message was not encoded. The buffer is as it was.
+/// Why a message was not encoded. The buffer is unchanged.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("a body of {body_bytes} bytes is larger than the limit of {limit_bytes}")]
 pub struct EncodeError {
-    /// What it came to.
+    /// Length of the body.
     pub body_bytes: usize,
     /// The limit.
     pub limit_bytes: usize,
 }
 
-/// A whole frame in a receive buffer, its checksum verified. The body is not checked yet:
+/// A whole frame in a receive buffer with a correct checksum. The body is not checked yet:
 /// [`crate::message::open`] does that.
 #[derive(Clone, Copy, Debug)]
 pub struct Frame<'a> {
-    /// What it is.
+    /// What the body is.
     pub kind: Kind,
-    /// Whose it is.
+    /// Partition, request and deadline.
     pub head: FrameHead,
     /// The rkyv body.
     pub body: &'a [u8],
 }
 
 impl Frame<'_> {
-    /// Bytes of header and body together: what to drop from the buffer when done.
+    /// Bytes of header and body: drop as many from the buffer when done.
     pub fn frame_bytes(&self) -> usize {
         HEADER_BYTES + self.body.len()
     }
 }
 
 impl FrameHeader {
-    /// Decodes the first [`HEADER_BYTES`] of `bytes`. Magic, version and length are checked; the
-    /// checksum waits for the body, and kind and flags mean nothing before that.
+    /// Decodes the first [`HEADER_BYTES`] of `bytes`. Checks magic, version and length. The
+    /// checksum needs the body, and kind and flags mean nothing before that.
     pub fn decode(bytes: &[u8]) -> Result<Self, FrameError> {
         let Some(bytes) = bytes.first_chunk::<HEADER_BYTES>() else {
             return Err(FrameError::Short { needed: HEADER_BYTES, found: bytes.len() });
@@ -232,7 +232,7 @@ impl FrameHeader {
         bytes
     }
 
-    /// Bytes of header and body together.
+    /// Bytes of header and body.
     pub fn frame_bytes(&self) -> usize {
         HEADER_BYTES + self.body_bytes as usize
     }
@@ -259,7 +259,7 @@ impl FrameHeader {
 }
 
 /// The frame at the start of a receive buffer; `None` if more bytes are needed. Nothing is copied.
-/// A wrong start, version or length is told as soon as the header is there.
+/// A wrong magic, version or length is an error as soon as the header is there.
 pub fn peek(bytes: &[u8]) -> Result<Option<Frame<'_>>, FrameError> {
     if bytes.len() < HEADER_BYTES {
         return peek_partial_header(bytes);
@@ -272,7 +272,7 @@ pub fn peek(bytes: &[u8]) -> Result<Option<Frame<'_>>, FrameError> {
     Ok(Some(Frame { kind, head: header.head, body }))
 }
 
-/// Bytes of the frame at the start of `bytes`, as soon as its header is there: how much to read.
+/// Length of the frame at the start of `bytes`; `None` if its header is not there yet.
 pub fn peek_bytes(bytes: &[u8]) -> Result<Option<usize>, FrameError> {
     if bytes.len() < HEADER_BYTES {
         return peek_partial_header(bytes).map(|_| None);
@@ -280,7 +280,8 @@ pub fn peek_bytes(bytes: &[u8]) -> Result<Option<usize>, FrameError> {
     Ok(Some(FrameHeader::decode(bytes)?.frame_bytes()))
 }
 
-/// A peer that speaks something else is told after four bytes, and not left waiting for 32.
+/// The magic is checked after four bytes, so that a peer that speaks another protocol does not
+/// wait.
 fn peek_partial_header(bytes: &[u8]) -> Result<Option<Frame<'_>>, FrameError> {
     if let Some(magic) = bytes.first_chunk::<4>() {
         check_magic(u32::from_le_bytes(*magic))?;
@@ -296,8 +297,8 @@ fn check_magic(magic: u32) -> Result<(), FrameError> {
     }
 }
 
-/// Appends a whole frame to `out`; several may stand behind each other. The body is serialized
-/// in place behind its header: one copy, and no allocation once `out` has grown.
+/// Appends a whole frame to `out`. The body is serialized in place after its header: one copy, and
+/// no allocation once `out` has grown.
 pub fn encode<M: Message>(
     out: &mut Vec<u8>,
     head: FrameHead,
@@ -319,8 +320,8 @@ pub fn encode_as<M: Message>(
     Ok(())
 }
 
-/// As [`encode_as`], but without request id, deadline and checksum: [`seal`] adds them when the
-/// frame is sent, and again when it is sent again.
+/// As [`encode_as`], but without request id, deadline and checksum: [`seal`] adds them each time
+/// that the frame is sent.
 pub fn encode_unsealed<M: Message>(
     out: &mut Vec<u8>,
     kind: Kind,

@@ -1,5 +1,5 @@
-//! Requests of operators: move a leadership, remove a node, leave. Each is answered with an
-//! [`AdminReply`] of its own kind.
+//! Administration: move a leadership, remove a node, leave. Each is answered with an [`AdminReply`]
+//! of its own kind.
 
 use num_enum::TryFromPrimitive;
 use rkyv::with::InlineAsBox;
@@ -12,11 +12,11 @@ use crate::limits::ERROR_TEXT_BYTES_MAX;
 /// nodes answer `NotLeader`.
 #[derive(Clone, Copy, Debug, rkyv::Archive, rkyv::Serialize)]
 pub struct TransferLeadership {
-    /// The node; [`NO_NODE`]: the one that the partition prefers.
+    /// The node. [`NO_NODE`] means the one that the partition prefers.
     pub to: u64,
 }
 
-/// Asks the leader of the connection's partition to take a node's replica out of the group. Other
+/// Asks the leader of the connection's partition to remove a node's replica from the group. Other
 /// nodes answer `NotLeader`. A removal that would leave no majority is refused.
 #[derive(Clone, Copy, Debug, rkyv::Archive, rkyv::Serialize)]
 pub struct RemoveNode {
@@ -24,25 +24,25 @@ pub struct RemoveNode {
     pub node: u64,
 }
 
-/// Asks the node to move its leaderships away, hand over its replicas, say goodbye and end.
-/// Whatever partition the connection is for.
+/// Asks the node to move its leaderships away, hand over its replicas, announce that it leaves, and
+/// stop. The connection may be for any partition.
 #[derive(Clone, Copy, Debug, rkyv::Archive, rkyv::Serialize)]
 pub struct Leave {
-    /// The node that is meant, as it stood in the greeting: another one refuses.
+    /// The node's id, from its greeting. A node with another id refuses.
     pub node: u64,
 }
 
-/// What came of an operator's request.
+/// Result of an administrative request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, TryFromPrimitive)]
 #[repr(u8)]
 pub enum AdminState {
-    /// It is so now.
+    /// It is done.
     Done = 0,
-    /// It is under way; `ClusterStatus` shows how far.
+    /// It is under way; `ClusterStatus` shows the progress.
     Started = 1,
-    /// It was so already.
+    /// There was nothing to do.
     Unchanged = 2,
-    /// It would do harm, or can't be. Nothing was changed; the message says why.
+    /// It would do harm or is impossible. Nothing was changed; the message says why.
     Refused = 3,
 }
 
@@ -51,13 +51,13 @@ pub enum AdminState {
 pub struct AdminReply<'a> {
     /// Number of the [`AdminState`].
     pub state: u8,
-    /// The same in words, for people; may be empty.
+    /// Details for people; may be empty.
     #[rkyv(with = InlineAsBox)]
     pub message: &'a str,
 }
 
 impl<'a> AdminReply<'a> {
-    /// A state, and what to say about it.
+    /// A state with its details.
     pub fn new(state: AdminState, message: &'a str) -> Self {
         Self { state: state as u8, message: super::bounded(message, ERROR_TEXT_BYTES_MAX) }
     }
@@ -111,14 +111,14 @@ fn names_a_node(node: u64) -> Result<(), MessageError> {
 }
 
 impl ArchivedTransferLeadership {
-    /// The node that is to lead; `None`: the one that the partition prefers.
+    /// The node that is to lead. `None` means the one that the partition prefers.
     pub fn to(&self) -> Option<u64> {
         Some(self.to.to_native()).filter(|&node| node != NO_NODE)
     }
 }
 
 impl ArchivedAdminReply<'_> {
-    /// What came of it. What is not known counts as refused; opening has refused it before.
+    /// The state. An unknown number counts as refused, but opening does not let it through.
     pub fn state(&self) -> AdminState {
         AdminState::try_from(self.state).unwrap_or(AdminState::Refused)
     }

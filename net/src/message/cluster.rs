@@ -1,4 +1,4 @@
-//! The cluster as one node sees it: nodes, groups and how far each replica is.
+//! The cluster as one node sees it: nodes, groups and the progress of each replica.
 
 use num_enum::TryFromPrimitive;
 use rkyv::with::InlineAsBox;
@@ -17,17 +17,17 @@ pub struct ClusterStatus {
     pub reserved: u32,
 }
 
-/// How a node is, as gossip has it.
+/// Health of a node according to gossip.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, TryFromPrimitive)]
 #[repr(u8)]
 pub enum NodeHealth {
     /// It answers.
     Alive = 0,
-    /// It did not answer lately, and may refute that it is gone.
+    /// It did not answer lately. It may still refute that it is gone.
     Suspect = 1,
-    /// It is taken for gone.
+    /// It is considered gone.
     Dead = 2,
-    /// It has said goodbye.
+    /// It has announced that it leaves.
     Left = 3,
 }
 
@@ -43,11 +43,11 @@ impl NodeHealth {
     }
 }
 
-/// What a replica is in its group.
+/// Role of a replica in its group.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, TryFromPrimitive)]
 #[repr(u8)]
 pub enum ReplicaRole {
-    /// Counts for a majority, and may lead.
+    /// Counts towards a majority and may lead.
     Voter = 0,
     /// Follows the log and answers reads.
     Learner = 1,
@@ -74,7 +74,7 @@ pub struct NodeRow<'a> {
     pub cores: u16,
     /// Free space of its data directory's file system.
     pub free_bytes: u64,
-    /// For how long it has been in that state.
+    /// How long it has been in that state.
     pub heard_seconds: u64,
     /// Where it serves clients, as `host:port`; empty if not known.
     #[rkyv(with = InlineAsBox)]
@@ -92,18 +92,18 @@ pub struct NodeRow<'a> {
 pub struct GroupRow {
     /// The partition.
     pub partition: u16,
-    /// Who leads it; [`NO_NODE`] if not known.
+    /// Its leader; [`NO_NODE`] if not known.
     pub leader: u64,
-    /// The newest term that the answering node knows of.
+    /// The newest term that the answering node knows.
     pub term: u64,
-    /// Next offset behind what is committed, as far as the answering node knows.
+    /// Everything below is committed, as far as the answering node knows.
     pub committed_offset: u64,
     /// 1 while its membership is being changed, else 0.
     pub is_changing: u8,
 }
 
-/// A replica of a partition. Only the leader knows how far the others are; other nodes tell of
-/// their own replica.
+/// A replica of a partition. Only the leader knows the progress of the others; any other node
+/// reports its own replica.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, rkyv::Archive, rkyv::Serialize)]
 pub struct ReplicaRow {
     /// The partition.
@@ -112,19 +112,19 @@ pub struct ReplicaRow {
     pub node: u64,
     /// Number of its [`ReplicaRole`].
     pub role: u8,
-    /// Newest entry that it is known to hold as the leader does; 0: none.
+    /// Newest entry known to match the leader's; 0: none.
     pub matched_index: u64,
-    /// Newest entry of the log of whoever tells this: the lag is the difference.
+    /// Newest entry in the log of the answering node. The lag is the difference.
     pub last_index: u64,
 }
 
-/// What the answering node knows. It tells of every partition of the answering shard, and by
-/// gossip who leads the others.
+/// What the answering node knows: every partition of the answering shard and, from gossip, the
+/// leaders of the others.
 #[derive(Clone, Copy, Debug, rkyv::Archive, rkyv::Serialize)]
 pub struct ClusterStatusReply<'a> {
     /// The cluster.
     pub cluster: u128,
-    /// Who answers.
+    /// The node that answers.
     pub node: u64,
     /// The nodes, itself included, ascending.
     #[rkyv(with = InlineAsBox)]
@@ -181,14 +181,15 @@ fn ascending<R, K: Ord>(rows: &[R], key: impl Fn(&R) -> K) -> bool {
 }
 
 impl ArchivedNodeRow<'_> {
-    /// How the node is. What is not known counts as alive; opening has refused it before.
+    /// The node's health. An unknown number counts as alive, but opening does not let it through.
     pub fn health(&self) -> NodeHealth {
         NodeHealth::try_from(self.state).unwrap_or(NodeHealth::Alive)
     }
 }
 
 impl ArchivedReplicaRow {
-    /// What the replica is. What is not known counts as learner; opening has refused it before.
+    /// The replica's role. An unknown number counts as learner, but opening does not let it
+    /// through.
     pub fn role(&self) -> ReplicaRole {
         ReplicaRole::try_from(self.role).unwrap_or(ReplicaRole::Learner)
     }

@@ -1,4 +1,4 @@
-//! The answer to a request that failed. Business refusals are verdicts and never come this way.
+//! The answer to a request that failed. Business refusals are verdicts, never errors.
 
 use num_enum::TryFromPrimitive;
 use rkyv::with::InlineAsBox;
@@ -11,39 +11,40 @@ use crate::limits::ERROR_TEXT_BYTES_MAX;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, TryFromPrimitive)]
 #[repr(u16)]
 pub enum ErrorCode {
-    /// A queue is full. Nothing was changed; come back after `retry_after_millis`.
+    /// A queue is full. Nothing was changed; retry after `retry_after_millis`.
     Busy = 1,
-    /// Another node leads the partition; `leader` says which if it is known. Nothing was changed.
+    /// Another node leads the partition: `leader`, if it is known. Nothing was changed.
     NotLeader = 2,
-    /// The body is not what its kind says. Nothing was changed; the sender is at fault.
+    /// The body does not fit its kind. Nothing was changed; the sender is at fault.
     Malformed = 3,
     /// Body or list past a limit. Nothing was changed; send smaller batches.
     TooLarge = 4,
-    /// The protocol version is not spoken here. Nothing was changed; the connection is closed.
+    /// The server does not speak this protocol version. Nothing was changed; the connection is
+    /// closed.
     UnsupportedVersion = 5,
     /// No such kind of request. Nothing was changed.
     UnknownKind = 6,
-    /// The connection was opened for another partition, or not opened by a `Hello`. Nothing was
+    /// The connection is for another partition, or did not begin with a `Hello`. Nothing was
     /// changed; open one for this partition.
     WrongPartition = 7,
     /// The cluster has no such partition. Nothing was changed.
     NoSuchPartition = 8,
-    /// The deadline passed before the answer was there. A write may have taken effect.
+    /// The deadline passed before there was an answer. A write may have taken effect.
     DeadlineExceeded = 9,
-    /// The disk is nearly full. Nothing was changed; writes are taken again when there is room.
+    /// The disk is nearly full. Nothing was changed; writes are accepted again when there is room.
     StorageFull = 10,
     /// The shard has stopped; the message says why. A write may have taken effect.
     Stopped = 11,
     /// The state does not include the wanted offset yet. Nothing was changed.
     NotYet = 12,
-    /// The server ends. A write may have taken effect; another node, or this one later, takes it.
+    /// The server is stopping. A write may have taken effect; retry at another node, or here later.
     ShuttingDown = 13,
-    /// What was asked for is damaged on this server's disk. Nothing was changed.
+    /// The data asked for is damaged on this server's disk. Nothing was changed.
     Corrupt = 14,
     /// The server is at fault. A write may have taken effect.
     Internal = 15,
-    /// Leadership ended before the outcome was known. A write may have taken effect: ask for the
-    /// ids' verdicts where the partition is led now, or send the same bytes again.
+    /// Leadership ended before the outcome was known. A write may have taken effect: ask the new
+    /// leader for the ids' verdicts, or send the same bytes again.
     LeadershipLost = 16,
 }
 
@@ -105,12 +106,12 @@ impl std::fmt::Display for ErrorCode {
 pub struct ErrorReply<'a> {
     /// Number of the [`ErrorCode`].
     pub code: u16,
-    /// When to come back; 0: no hint.
+    /// When to retry; 0: no hint.
     pub retry_after_millis: u32,
-    /// Address of the node that leads, as `host:port`; empty if not known.
+    /// Address of the leader, as `host:port`; empty if not known.
     #[rkyv(with = InlineAsBox)]
     pub leader: &'a str,
-    /// The reason in words, with what to do; for people.
+    /// The reason and what to do, for people.
     #[rkyv(with = InlineAsBox)]
     pub message: &'a str,
 }
@@ -122,13 +123,13 @@ impl<'a> ErrorReply<'a> {
         Self { code: code.number(), retry_after_millis: 0, leader: "", message }
     }
 
-    /// The same with a time to come back.
+    /// The same with a hint when to retry.
     #[must_use]
     pub fn retry_after_millis(self, retry_after_millis: u32) -> Self {
         Self { retry_after_millis, ..self }
     }
 
-    /// The same with the node that leads.
+    /// The same with the leader's address.
     #[must_use]
     pub fn leader(self, leader: &'a str) -> Self {
         Self { leader, ..self }

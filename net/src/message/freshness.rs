@@ -1,4 +1,4 @@
-//! How much of the log the state that a read shows must include: `at_least` in a request.
+//! How much of the log a read's state must include: `at_least` in a request.
 
 use super::{
     ArchivedListAccounts, ArchivedLookupAccounts, ArchivedLookupTransfers, ArchivedReadLog,
@@ -6,25 +6,25 @@ use super::{
 };
 use crate::model::Offset;
 
-/// Stands in `at_least` for [`Freshness::Linearizable`]. No log gets that far.
+/// [`Freshness::Linearizable`] in `at_least`. No log has such an offset.
 pub const LINEARIZABLE: u64 = u64::MAX - 1;
 
-/// What a read asks of the state that it shows. Every answer says which offset it reflects.
+/// How fresh a read's state must be. Every answer says which offset it reflects.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum Freshness {
     /// Any state; a replica answers with what it has applied.
     #[default]
     Any,
-    /// A state that includes this offset. A replica that is not there by the deadline answers
+    /// A state that includes this offset. A replica that has not applied it by the deadline answers
     /// `NotYet`.
     AtLeast(Offset),
-    /// A state that includes everything that was acknowledged anywhere before the request. The
-    /// leader answers; others say `NotLeader`, and who leads.
+    /// A state that includes everything that any node acknowledged before the request. The leader
+    /// answers; others answer `NotLeader` and name the leader.
     Linearizable,
 }
 
 impl Freshness {
-    /// What this number asks for in a message.
+    /// Freshness of this number in a message.
     pub fn from_number(number: u64) -> Self {
         match number {
             NO_OFFSET => Self::Any,
@@ -33,7 +33,7 @@ impl Freshness {
         }
     }
 
-    /// The number that stands for it in a message.
+    /// Its number in a message.
     pub fn number(self) -> u64 {
         match self {
             Self::Any => NO_OFFSET,
@@ -54,13 +54,13 @@ impl Freshness {
 macro_rules! reads {
     ($($view:ty),*) => {
         $(impl $view {
-            /// What is asked of the state.
+            /// How fresh the state must be.
             pub fn freshness(&self) -> Freshness {
                 Freshness::from_number(self.at_least.to_native())
             }
 
-            /// Offset that the state must include, if one is named. A server that is alone needs
-            /// no more: all that it has acknowledged, it shows.
+            /// Offset that the state must include, if one is named. A lone server needs no more:
+            /// its state includes everything that it has acknowledged.
             pub fn at_least(&self) -> Option<Offset> {
                 self.freshness().offset()
             }

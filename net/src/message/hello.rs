@@ -1,4 +1,4 @@
-//! How a connection starts: the client names a partition, the server says what it is.
+//! How a connection starts: the client names a partition, the server introduces itself.
 
 use rkyv::with::InlineAsBox;
 
@@ -6,18 +6,18 @@ use super::{Message, MessageError, at_most, label};
 use crate::frame::Kind;
 use crate::limits::CLIENT_NAME_BYTES_MAX;
 
-/// First request of every connection. The header's partition is the one that the connection is
-/// for; a server without it answers `NoSuchPartition`.
+/// First request of every connection. The header names the partition that the connection is for. If
+/// the cluster does not have it, the server answers `NoSuchPartition`.
 #[derive(Clone, Copy, Debug, rkyv::Archive, rkyv::Serialize)]
 pub struct Hello<'a> {
-    /// The partition once more, so that the two can be compared.
+    /// The partition again; it must be the header's.
     pub partition: u16,
-    /// What the client calls itself; shown by the server to its operator.
+    /// Name of the client, for the server's operator.
     #[rkyv(with = InlineAsBox)]
     pub client_name: &'a str,
 }
 
-/// What the server is, and what it takes.
+/// What the server is, and its limits.
 #[derive(Clone, Copy, Debug, rkyv::Archive, rkyv::Serialize)]
 pub struct HelloReply<'a> {
     /// The cluster; stands in every token.
@@ -30,18 +30,18 @@ pub struct HelloReply<'a> {
     pub durable_offset: u64,
     /// Partitions of the cluster; fixed when it was formatted.
     pub partitions: u16,
-    /// 1 if this node leads the partition and takes writes, else 0.
+    /// 1 if this node leads the partition and accepts writes, else 0.
     pub is_leader: u8,
     /// Largest body of a request in bytes.
     pub body_bytes_max: u32,
-    /// Events in a batch.
+    /// Most events in a batch.
     pub events_max: u32,
-    /// Requests of this connection that may be unanswered.
+    /// Most unanswered requests on this connection.
     pub inflight_max: u32,
     /// Name and version of the server, for people.
     #[rkyv(with = InlineAsBox)]
     pub server_version: &'a str,
-    /// Address of the node that leads, when it is another and known; else empty.
+    /// Address of the leader if that is another node and known, else empty.
     #[rkyv(with = InlineAsBox)]
     pub leader: &'a str,
 }

@@ -1,4 +1,4 @@
-//! Reading the log: a page from an offset, or a subscription that goes on as the log grows.
+//! Reading the log: a page from an offset, or a subscription that follows the log as it grows.
 
 use rkyv::with::InlineAsBox;
 
@@ -12,31 +12,31 @@ use crate::limits::{CREDIT_BYTES_MAX, PAGE_BODY_BYTES_MAX};
 pub struct ReadLog {
     /// As in [`super::LookupAccounts::at_least`].
     pub at_least: u64,
-    /// The first record wanted. The first entry holds it, and may start before it.
+    /// The first record wanted. The first entry contains it and may start before it.
     pub from: u64,
-    /// Bytes of entries wanted. One entry comes even if it is larger.
+    /// Bytes of entries wanted. One entry is sent even if it is larger.
     pub bytes_max: u32,
 }
 
-/// Asks for the entries from an offset on, and for those to come. Answered by any number of
+/// Asks for the entries from an offset on, those to come included. Answered by any number of
 /// frames of [`Kind::Feed`] with this request's id.
 #[derive(Clone, Copy, Debug, rkyv::Archive, rkyv::Serialize)]
 pub struct Subscribe {
     /// The first record wanted, as in [`ReadLog::from`].
     pub from: u64,
-    /// Bytes of entries that the server may send before it waits for [`Credit`]. An entry is sent
-    /// when any credit is left.
+    /// Bytes of entries that the server may send before it waits for [`Credit`]. A page is sent
+    /// while any credit is left.
     pub credit_bytes: u64,
 }
 
-/// Gives a subscription more credit. Has the subscription's request id, and no answer.
+/// Gives a subscription more credit. Carries the subscription's request id and has no answer.
 #[derive(Clone, Copy, Debug, rkyv::Archive, rkyv::Serialize)]
 pub struct Credit {
-    /// Bytes more.
+    /// Bytes added.
     pub bytes: u64,
 }
 
-/// Ends a subscription. Has the subscription's request id; the answer is the last with that id.
+/// Ends a subscription. Carries the subscription's request id; its answer is the last with that id.
 #[derive(Clone, Copy, Debug, Default, rkyv::Archive, rkyv::Serialize)]
 pub struct Unsubscribe {
     /// 0.
@@ -46,18 +46,18 @@ pub struct Unsubscribe {
 /// The subscription has ended.
 #[derive(Clone, Copy, Debug, rkyv::Archive, rkyv::Serialize)]
 pub struct UnsubscribeReply {
-    /// First record that was not sent: where to go on.
+    /// First record that was not sent: where to continue.
     pub next_offset: u64,
 }
 
 /// Entries of the log, verbatim.
 #[derive(Clone, Copy, Debug, rkyv::Archive, rkyv::Serialize)]
 pub struct LogPage<'a> {
-    /// Where to read on: the offset behind the last entry; `from` if there is none.
+    /// Where to continue: the offset after the last entry; `from` if there is none.
     pub next_offset: u64,
     /// Everything below this offset is durable. Only durable entries are sent.
     pub durable_offset: u64,
-    /// Whole entries, one behind the other, without padding: [`crate::entry`].
+    /// Whole entries, concatenated without padding: [`crate::entry`].
     #[rkyv(with = InlineAsBox)]
     pub entries: &'a [u8],
 }
@@ -114,7 +114,7 @@ impl ArchivedLogPage<'_> {
     }
 }
 
-/// Entries that stand one behind the other. Ends after the first bad one.
+/// Concatenated entries. Ends after the first bad one.
 #[derive(Clone, Debug)]
 pub struct Entries<'a> {
     rest: &'a [u8],

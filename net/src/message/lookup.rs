@@ -1,6 +1,6 @@
 //! Reads by id: accounts, transfers and other events, verdicts.
 //!
-//! Every read says what it asks of the state ([`super::Freshness`]). Every answer says which
+//! Every read says how fresh the state must be ([`super::Freshness`]). Every answer says which
 //! offset it reflects.
 
 use num_enum::TryFromPrimitive;
@@ -14,19 +14,19 @@ use crate::model::{EventBytes, Offset, ResolvedBytes, Verdict};
 /// Asks for accounts by id.
 #[derive(Clone, Copy, Debug, rkyv::Archive, rkyv::Serialize)]
 pub struct LookupAccounts<'a> {
-    /// Number of the [`super::Freshness`] that is asked for.
+    /// Number of the [`super::Freshness`] asked for.
     pub at_least: u64,
     /// The accounts' ids.
     #[rkyv(with = InlineAsBox)]
     pub ids: &'a [u128],
 }
 
-/// Those accounts that exist.
+/// The accounts that exist.
 #[derive(Clone, Copy, Debug, rkyv::Archive, rkyv::Serialize)]
 pub struct LookupAccountsReply<'a> {
     /// The state includes everything below this offset and nothing else.
     pub next_offset: u64,
-    /// For each account its place in the request, ascending.
+    /// The place of each account in the request, ascending.
     #[rkyv(with = InlineAsBox)]
     pub found: &'a [u32],
     /// The accounts, each in its 128-byte form.
@@ -50,7 +50,7 @@ pub struct ListAccounts {
 pub struct ListAccountsReply<'a> {
     /// As in [`LookupAccountsReply::next_offset`].
     pub next_offset: u64,
-    /// Where the next page starts; 0 when this was the last.
+    /// Where the next page starts; 0 on the last page.
     pub next_cursor: u64,
     /// The accounts, each in its 128-byte form.
     #[rkyv(with = InlineAsBox)]
@@ -74,19 +74,19 @@ pub struct EventState {
     pub index: u32,
     /// Number of its [`Verdict`].
     pub verdict: u8,
-    /// 1 if `resolved` says what it came to, else 0.
+    /// 1 if `resolved` is set, else 0.
     pub has_resolved: u8,
-    /// Its record.
+    /// Offset of its record.
     pub offset: u64,
     /// Log time of its record.
     pub timestamp: u64,
     /// As the client sent it.
     pub event: EventBytes,
-    /// Effective accounts and amount; zero without.
+    /// Effective accounts and amount; zero if not set.
     pub resolved: ResolvedBytes,
 }
 
-/// Those events that were decided on this partition, in the order of the request.
+/// The events that were decided on this partition, in the order of the request.
 #[derive(Clone, Copy, Debug, rkyv::Archive, rkyv::Serialize)]
 pub struct LookupTransfersReply<'a> {
     /// As in [`LookupAccountsReply::next_offset`].
@@ -96,7 +96,7 @@ pub struct LookupTransfersReply<'a> {
     pub states: &'a [EventState],
 }
 
-/// Which ids are meant: accounts and events are named apart.
+/// Accounts and events have separate ids: which of them are meant.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, TryFromPrimitive)]
 #[repr(u8)]
 pub enum IdNamespace {
@@ -113,7 +113,7 @@ impl IdNamespace {
     }
 }
 
-/// Asks for the verdicts of ids: what became of a request that was not answered.
+/// Asks for the verdicts of ids, such as those of a request that was not answered.
 #[derive(Clone, Copy, Debug, rkyv::Archive, rkyv::Serialize)]
 pub struct Status<'a> {
     /// As in [`LookupAccounts::at_least`].
@@ -132,7 +132,7 @@ pub struct VerdictState {
     pub known: u8,
     /// Number of its [`Verdict`]; 0 if not known.
     pub verdict: u8,
-    /// Its record; 0 if not known.
+    /// Offset of its record; 0 if not known.
     pub offset: u64,
 }
 
@@ -171,7 +171,7 @@ impl Message for LookupAccountsReply<'_> {
 }
 
 impl ArchivedLookupAccountsReply<'_> {
-    /// Each account found with its place in the request, ascending.
+    /// The accounts found, each with its place in the request, ascending.
     pub fn accounts(&self) -> impl Iterator<Item = (usize, &EventBytes)> {
         self.found.iter().map(|index| index.to_native() as usize).zip(self.accounts.iter())
     }
@@ -254,7 +254,7 @@ impl Message for StatusReply<'_> {
 }
 
 impl ArchivedVerdictState {
-    /// Verdict and record; `None` if the partition does not know the id.
+    /// Verdict and offset; `None` if the partition does not know the id.
     pub fn decided(&self) -> Option<(Verdict, Offset)> {
         let verdict = Verdict::from_number(self.verdict)?;
         (self.known == 1).then(|| (verdict, Offset(self.offset.to_native())))

@@ -105,22 +105,21 @@ pub trait Message:
 {
     /// Kind of the frames that carry it.
     const KIND: Kind;
-    /// The archived form, checked and used where it lies.
+    /// The archived form, checked and used in place.
     type View: rkyv::Portable + for<'a> CheckBytes<LowValidator<'a, Failure>> + 'static;
 
-    /// Checks what the archive's own check can't: limits, and that the parts agree.
+    /// Checks what the archive's own check can't: limits, and that the parts agree with each other.
     fn check(view: &Self::View) -> Result<(), MessageError>;
 }
 
-/// Checks a body and opens it without copying. Whatever the bytes are, there is no panic and no
-/// allocation.
+/// Checks a body and opens it without copying. No bytes make it panic or allocate.
 pub fn open<M: Message>(body: &[u8]) -> Result<&M::View, MessageError> {
     let view = rkyv::api::low::access::<M::View, Failure>(body).map_err(|_| MessageError::Body)?;
     M::check(view)?;
     Ok(view)
 }
 
-/// As [`open`], for a frame that must be of the message's kind.
+/// As [`open`], for a frame that must have the message's kind.
 pub fn open_frame<'a, M: Message>(frame: &Frame<'a>) -> Result<&'a M::View, MessageError> {
     if frame.kind == M::KIND {
         open::<M>(frame.body)
@@ -129,17 +128,17 @@ pub fn open_frame<'a, M: Message>(frame: &Frame<'a>) -> Result<&'a M::View, Mess
     }
 }
 
-/// A list or text is within its limit.
+/// Checks that a list or text is within its limit.
 fn at_most(what: &'static str, found: usize, limit: usize) -> Result<(), MessageError> {
     if found <= limit { Ok(()) } else { Err(MessageError::TooMany { what, found, limit }) }
 }
 
-/// A short text is within the common limit.
+/// Checks that a short text is within the common limit.
 fn label(what: &'static str, text: &str) -> Result<(), MessageError> {
     at_most(what, text.len(), LABEL_BYTES_MAX)
 }
 
-/// As much of `text` as fits in `bytes_max` without splitting a character.
+/// The start of `text` that fits in `bytes_max` without splitting a character.
 pub fn bounded(text: &str, bytes_max: usize) -> &str {
     let mut end = text.len().min(bytes_max);
     while !text.is_char_boundary(end) {

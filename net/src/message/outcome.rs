@@ -1,4 +1,4 @@
-//! Outcomes of a batch, run-length encoded: a fresh batch of 8,190 is one run.
+//! Outcomes of a batch, run-length encoded: a new batch of 8,190 events is one run.
 
 use crate::model::{Offset, Timestamp, Verdict};
 
@@ -7,19 +7,19 @@ use crate::model::{Offset, Timestamp, Verdict};
 pub struct EventOutcome {
     /// What was decided.
     pub verdict: Verdict,
-    /// Its record; `None` when malformed, which is not logged.
+    /// Offset of its record; `None` for a malformed event, which is not logged.
     pub offset: Option<Offset>,
-    /// Decided by this request; `false` for the verdict of an earlier one with the same id.
+    /// `true` if this request decided it; `false` if an earlier one with the same id did.
     pub fresh: bool,
     /// Log time of the record; 0 for repeats and malformed events.
     pub timestamp: Timestamp,
 }
 
-/// Equal outcomes of neighbours: same verdict, same marks, and where they have them offsets and
-/// timestamps that grow by one from event to event.
+/// Consecutive events with the same verdict and marks. Offsets and timestamps, if they have any,
+/// grow by one from event to event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, rkyv::Archive, rkyv::Serialize)]
 pub struct OutcomeRun {
-    /// How many events.
+    /// Number of events.
     pub count: u32,
     /// Number of the [`Verdict`].
     pub verdict: u8,
@@ -36,7 +36,7 @@ impl OutcomeRun {
     pub const HAS_OFFSET: u8 = 1;
     /// The events had been decided before.
     pub const REPEAT: u8 = 2;
-    /// Every mark of this version.
+    /// Every mark that this version knows.
     pub const MARKS: u8 = Self::HAS_OFFSET | Self::REPEAT;
 
     fn extended_by(&self, next: &Self) -> bool {
@@ -57,19 +57,19 @@ impl OutcomeRun {
     }
 }
 
-/// Builds the runs of a reply. Kept and cleared between batches, it does not allocate.
+/// Builds the runs of a reply. Does not allocate if it is kept and cleared between batches.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct OutcomeRuns {
     runs: Vec<OutcomeRun>,
 }
 
 impl OutcomeRuns {
-    /// Forgets the batch, keeps the memory.
+    /// Forgets the batch and keeps the memory.
     pub fn clear(&mut self) {
         self.runs.clear();
     }
 
-    /// Adds the outcome of the next event. `timestamp` counts for fresh events with a record.
+    /// Adds the outcome of the next event. `timestamp` is used for fresh events with a record.
     pub fn push(
         &mut self,
         verdict: Verdict,
@@ -105,7 +105,7 @@ impl OutcomeRuns {
         self.runs.extend(runs);
     }
 
-    /// How many events.
+    /// Number of events.
     pub fn events(&self) -> usize {
         self.runs.iter().map(|run| run.count as usize).sum()
     }
@@ -117,7 +117,7 @@ impl OutcomeRuns {
 }
 
 impl ArchivedOutcomeRun {
-    /// The run in the machine's own numbers.
+    /// The run in native numbers.
     pub fn to_native(&self) -> OutcomeRun {
         OutcomeRun {
             count: self.count.to_native(),
@@ -129,7 +129,7 @@ impl ArchivedOutcomeRun {
     }
 }
 
-/// Outcomes of a batch, one for each event, expanded from its runs.
+/// Outcomes of a batch, one for each event.
 #[derive(Clone, Debug)]
 pub struct Outcomes<Runs> {
     runs: Runs,

@@ -1,15 +1,14 @@
-//! The server's account of itself: named numbers and texts, so that it can grow without a new
-//! version.
+//! The server's status: named numbers and texts, so that it can grow without a new version.
 
 use super::{Message, MessageError, at_most, label};
 use crate::frame::Kind;
 use crate::limits::STATUS_ROWS_MAX;
 use rkyv::with::InlineAsBox;
 
-/// Partition of a row that is about the whole node.
+/// Partition of a row about the whole node.
 pub const NO_PARTITION: u16 = u16::MAX;
 
-/// Asks the server for its account of itself.
+/// Asks the server for its status.
 #[derive(Clone, Copy, Debug, Default, rkyv::Archive, rkyv::Serialize)]
 pub struct ServerStatus {
     /// 0.
@@ -41,7 +40,7 @@ pub struct TextRow<'a> {
     pub text: &'a str,
 }
 
-/// Everything that the server says about itself. A client shows names that it does not know, too.
+/// Status of the server. A client also shows names that it does not know.
 #[derive(Clone, Copy, Debug, rkyv::Archive, rkyv::Serialize)]
 pub struct ServerStatusReply<'a> {
     /// Numbers.

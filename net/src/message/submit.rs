@@ -1,4 +1,4 @@
-//! Writes: batches of events, batches of opaque records, and what came of them.
+//! Writes: batches of events, batches of opaque records, and their outcomes.
 
 use rkyv::with::InlineAsBox;
 
@@ -8,7 +8,7 @@ use crate::frame::Kind;
 use crate::limits::{EVENTS_MAX, RECORD_BYTES_MAX, RECORDS_BLOB_BYTES_MAX, RECORDS_MAX};
 use crate::model::{EventBytes, Offset, Verdict};
 
-/// A batch of events for one partition. Decided in order; each gets one outcome.
+/// A batch of events for one partition. They are decided in order; each gets one outcome.
 #[derive(Clone, Copy, Debug, rkyv::Archive, rkyv::Serialize)]
 pub struct Submit<'a> {
     /// The events, each in its 128-byte form.
@@ -16,10 +16,10 @@ pub struct Submit<'a> {
     pub events: &'a [EventBytes],
 }
 
-/// Name and length of an opaque record.
+/// Id and length of an opaque record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, rkyv::Archive, rkyv::Serialize)]
 pub struct AppendHead {
-    /// Name; one verdict for ever.
+    /// Its id, which has one verdict for ever.
     pub id: u128,
     /// Length in bytes.
     pub bytes: u32,
@@ -28,24 +28,24 @@ pub struct AppendHead {
 /// A batch of opaque records for one partition.
 #[derive(Clone, Copy, Debug, rkyv::Archive, rkyv::Serialize)]
 pub struct Append<'a> {
-    /// Offset that the first record must get, and record `i` this plus `i`, or
-    /// [`crate::entry::ANY_OFFSET`].
+    /// Offset that the first record must get, or [`crate::entry::ANY_OFFSET`]. Record `i` must get
+    /// this plus `i`.
     pub expected_offset: u64,
     /// One for each record.
     #[rkyv(with = InlineAsBox)]
     pub heads: &'a [AppendHead],
-    /// The records' bytes, one behind the other.
+    /// The records' bytes, concatenated.
     #[rkyv(with = InlineAsBox)]
     pub blob: &'a [u8],
 }
 
-/// What came of a batch. Sent when every record that it rests on is durable on a majority.
+/// Outcomes of a batch. Sent when every record that they depend on is durable on a majority.
 #[derive(Clone, Copy, Debug, rkyv::Archive, rkyv::Serialize)]
 pub struct SubmitReply<'a> {
-    /// A state that includes this offset includes everything that was answered;
+    /// A state that includes this offset includes everything answered here.
     /// [`super::NO_OFFSET`] if nothing was logged.
     pub token_offset: u64,
-    /// Outcomes in the order of the request, equal neighbours folded.
+    /// Outcomes in the order of the request, run-length encoded.
     #[rkyv(with = InlineAsBox)]
     pub runs: &'a [OutcomeRun],
 }
@@ -118,7 +118,7 @@ impl ArchivedSubmitReply<'_> {
         offset_of(self.token_offset.to_native())
     }
 
-    /// How many outcomes there are: as many as the request had events.
+    /// Number of outcomes: as many as the request had events.
     pub fn events(&self) -> usize {
         self.runs.iter().map(|run| run.count.to_native() as usize).sum()
     }

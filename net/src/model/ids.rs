@@ -1,4 +1,4 @@
-//! Newtypes for everything that is counted, named or measured.
+//! Newtypes for ids, counts and amounts.
 
 use std::fmt;
 
@@ -23,11 +23,11 @@ macro_rules! newtype {
 }
 
 newtype! {
-    /// Names one cluster for ever; drawn at random when its first data directory is formatted.
+    /// Id of a cluster, for ever. Drawn at random when its first data directory is formatted.
     ClusterId(u128)
 }
 newtype! {
-    /// Number of a partition, counted from 0; fixed at format.
+    /// Number of a partition, from 0. Their count is fixed at format.
     PartitionId(u16)
 }
 newtype! {
@@ -35,7 +35,7 @@ newtype! {
     Offset(u64)
 }
 newtype! {
-    /// Log time in nanoseconds since the Unix epoch, given by the leader, strictly increasing in a
+    /// Log time in nanoseconds since the Unix epoch. Given by the leader; strictly increasing in a
     /// partition.
     Timestamp(u64)
 }
@@ -44,35 +44,36 @@ newtype! {
     Amount(u128)
 }
 newtype! {
-    /// Name of an account. Its upper 32 bits are the [`Book`], which decides the partition.
+    /// Id of an account. Its upper 32 bits are the [`Book`], which decides the partition.
     AccountId(u128)
 }
 newtype! {
-    /// Name of a transfer, guard, close or opaque record; `UUIDv7` advised. One verdict, for ever.
+    /// Id of a transfer, guard, close or opaque record; `UUIDv7` advised. It has one verdict, for
+    /// ever.
     EventId(u128)
 }
 newtype! {
-    /// Accounts of one book share a partition, so they can be moved between and chained.
+    /// Accounts of one book share a partition, so that transfers between them can be chained.
     Book(u32)
 }
 newtype! {
-    /// Asset and scale, such as the ISO 4217 number of a currency; chosen by the user.
+    /// Asset and scale, chosen by the user, such as the ISO 4217 number of a currency.
     LedgerId(u32)
 }
 newtype! {
-    /// Kind of account or reason of transfer; chosen by the user.
+    /// Kind of account or reason of transfer, chosen by the user.
     Code(u16)
 }
 
 impl AccountId {
-    /// Book that this account belongs to: the upper 32 bits of its id.
+    /// Book of this account: the upper 32 bits of its id.
     pub fn book(self) -> Book {
         Book((self.0 >> 96) as u32)
     }
 }
 
 impl Offset {
-    /// Offset `records` further on.
+    /// The offset `records` later.
     ///
     /// # Panics
     /// Past 2^64, which 1 M records/s reach in 584,000 years.
@@ -82,13 +83,13 @@ impl Offset {
     }
 }
 
-/// What an acknowledgement carries, so that any reader given it answers with a state that includes
-/// it: everything in `partition` of `cluster` below and at `offset`.
+/// Carried by an acknowledgement. A reader that is given the token answers with a state that
+/// includes everything in `partition` of `cluster` up to and including `offset`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Token {
     /// The cluster that acknowledged.
     pub cluster: ClusterId,
-    /// The partition that the write went to.
+    /// The partition of the write.
     pub partition: PartitionId,
     /// The newest record that the reader must have seen.
     pub offset: Offset,

@@ -1,4 +1,4 @@
-//! Data that every part of walengine speaks: ids, events, verdicts. No behaviour beyond encoding.
+//! Data that every part of walengine uses: ids, events, verdicts. No behaviour beyond encoding.
 
 mod event;
 mod ids;

@@ -156,12 +156,150 @@ impl Verdict {
 
     /// Stable name in `snake_case`, for programs.
     pub fn name(self) -> &'static str {
-        self.texts().0
+        match self {
+            Self::Ok => "ok",
+            Self::LinkedEventChainOpen => "linked_event_chain_open",
+            Self::LinkedEventMalformed => "linked_event_malformed",
+            Self::KindUnknown => "kind_unknown",
+            Self::FlagsUnknown => "flags_unknown",
+            Self::ReservedNotZero => "reserved_not_zero",
+            Self::IdZero => "id_zero",
+            Self::IdMax => "id_max",
+            Self::IdRepeatedInChain => "id_repeated_in_chain",
+            Self::FlagsExclusive => "flags_exclusive",
+            Self::DebitAccountIdZero => "debit_account_id_zero",
+            Self::CreditAccountIdZero => "credit_account_id_zero",
+            Self::AccountIdZero => "account_id_zero",
+            Self::AccountsSame => "accounts_same",
+            Self::AmountZero => "amount_zero",
+            Self::LedgerZero => "ledger_zero",
+            Self::CodeZero => "code_zero",
+            Self::PendingIdZero => "pending_id_zero",
+            Self::PendingIdNotZero => "pending_id_not_zero",
+            Self::PendingIdSame => "pending_id_same",
+            Self::TimeoutWithoutPending => "timeout_without_pending",
+            Self::GuardOutsideChain => "guard_outside_chain",
+            Self::GuardEmpty => "guard_empty",
+            Self::CrossPartition => "cross_partition",
+            Self::WrongPartition => "wrong_partition",
+            Self::RecordTooLarge => "record_too_large",
+            Self::LinkedEventFailed => "linked_event_failed",
+            Self::IdReused => "id_reused",
+            Self::IdDecidedBefore => "id_decided_before",
+            Self::DebitAccountNotFound => "debit_account_not_found",
+            Self::CreditAccountNotFound => "credit_account_not_found",
+            Self::AccountsOnDifferentLedgers => "accounts_on_different_ledgers",
+            Self::LedgerDiffersFromAccounts => "ledger_differs_from_accounts",
+            Self::PendingNotFound => "pending_not_found",
+            Self::PendingNotPending => "pending_not_pending",
+            Self::PendingAlreadyPosted => "pending_already_posted",
+            Self::PendingAlreadyVoided => "pending_already_voided",
+            Self::PendingExpired => "pending_expired",
+            Self::PendingDebitAccountDiffers => "pending_debit_account_differs",
+            Self::PendingCreditAccountDiffers => "pending_credit_account_differs",
+            Self::PendingLedgerDiffers => "pending_ledger_differs",
+            Self::PendingCodeDiffers => "pending_code_differs",
+            Self::PendingAmountExceeded => "pending_amount_exceeded",
+            Self::PendingAmountDiffers => "pending_amount_differs",
+            Self::DebitAccountClosed => "debit_account_closed",
+            Self::CreditAccountClosed => "credit_account_closed",
+            Self::OverflowsDebitsPending => "overflows_debits_pending",
+            Self::OverflowsCreditsPending => "overflows_credits_pending",
+            Self::OverflowsDebitsPosted => "overflows_debits_posted",
+            Self::OverflowsCreditsPosted => "overflows_credits_posted",
+            Self::OverflowsDebits => "overflows_debits",
+            Self::OverflowsCredits => "overflows_credits",
+            Self::ExceedsCredits => "exceeds_credits",
+            Self::ExceedsDebits => "exceeds_debits",
+            Self::GuardAccountNotFound => "guard_account_not_found",
+            Self::GuardVersionDiffers => "guard_version_differs",
+            Self::GuardBalanceTooLow => "guard_balance_too_low",
+            Self::CloseAccountNotFound => "close_account_not_found",
+            Self::AccountAlreadyClosed => "account_already_closed",
+            Self::AccountNotClosed => "account_not_closed",
+            Self::OffsetDiffers => "offset_differs",
+        }
     }
 
     /// The reason in words, for people.
     pub fn meaning(self) -> &'static str {
-        self.texts().1
+        match self {
+            Self::Ok => "accepted",
+            Self::LinkedEventChainOpen => "the batch ends inside a linked chain",
+            Self::LinkedEventMalformed => "another event of the linked chain is malformed",
+            Self::KindUnknown => "no such kind of event",
+            Self::FlagsUnknown => "a flag is set that this kind of event does not have",
+            Self::ReservedNotZero => {
+                "a field that this kind of event does not use, or that walengine fills, is not zero"
+            }
+            Self::IdZero => "the id is zero",
+            Self::IdMax => "the id is 2^128 - 1",
+            Self::IdRepeatedInChain => "the linked chain holds the same id twice",
+            Self::FlagsExclusive => "two flags are set that exclude each other",
+            Self::DebitAccountIdZero => "the debit account id is zero",
+            Self::CreditAccountIdZero => "the credit account id is zero",
+            Self::AccountIdZero => "the account id is zero",
+            Self::AccountsSame => "debit and credit account are the same",
+            Self::AmountZero => "the amount is zero",
+            Self::LedgerZero => "the ledger is zero",
+            Self::CodeZero => "the code is zero",
+            Self::PendingIdZero => "posting or voiding needs the id of a pending transfer",
+            Self::PendingIdNotZero => "only posting or voiding takes a pending id",
+            Self::PendingIdSame => "the pending id is the transfer's own id",
+            Self::TimeoutWithoutPending => "only a pending transfer takes a timeout",
+            Self::GuardOutsideChain => "a guard stands alone instead of in a linked chain",
+            Self::GuardEmpty => "the guard has no condition",
+            Self::CrossPartition => "the accounts live on different partitions",
+            Self::WrongPartition => "the account lives on another partition",
+            Self::RecordTooLarge => "the opaque record is larger than the limit",
+            Self::LinkedEventFailed => "another event of the linked chain was refused",
+            Self::IdReused => "the id was used before with another body",
+            Self::IdDecidedBefore => {
+                "part of the linked chain was decided before, in another chain"
+            }
+            Self::DebitAccountNotFound => "no such debit account",
+            Self::CreditAccountNotFound => "no such credit account",
+            Self::AccountsOnDifferentLedgers => "the accounts are on different ledgers",
+            Self::LedgerDiffersFromAccounts => "the transfer's ledger is not that of the accounts",
+            Self::PendingNotFound => "no such pending transfer",
+            Self::PendingNotPending => "the transfer to post or void was not a pending one",
+            Self::PendingAlreadyPosted => "the pending transfer was posted before",
+            Self::PendingAlreadyVoided => "the pending transfer was voided before",
+            Self::PendingExpired => "the pending transfer has expired",
+            Self::PendingDebitAccountDiffers => "the pending transfer has another debit account",
+            Self::PendingCreditAccountDiffers => "the pending transfer has another credit account",
+            Self::PendingLedgerDiffers => "the pending transfer has another ledger",
+            Self::PendingCodeDiffers => "the pending transfer has another code",
+            Self::PendingAmountExceeded => "more than the pending amount",
+            Self::PendingAmountDiffers => "voiding takes the whole pending amount",
+            Self::DebitAccountClosed => "the debit account is closed",
+            Self::CreditAccountClosed => "the credit account is closed",
+            Self::OverflowsDebitsPending => {
+                "the debit account's pending debits would pass 2^128 - 1"
+            }
+            Self::OverflowsCreditsPending => {
+                "the credit account's pending credits would pass 2^128 - 1"
+            }
+            Self::OverflowsDebitsPosted => "the debit account's posted debits would pass 2^128 - 1",
+            Self::OverflowsCreditsPosted => {
+                "the credit account's posted credits would pass 2^128 - 1"
+            }
+            Self::OverflowsDebits => {
+                "the debit account's debits, pending and posted, would pass 2^128 - 1"
+            }
+            Self::OverflowsCredits => {
+                "the credit account's credits, pending and posted, would pass 2^128 - 1"
+            }
+            Self::ExceedsCredits => "the debit account has not that much available",
+            Self::ExceedsDebits => "the credit account may not receive that much",
+            Self::GuardAccountNotFound => "no such account to guard",
+            Self::GuardVersionDiffers => "the account has changed since the guarded version",
+            Self::GuardBalanceTooLow => "the guarded account has less available",
+            Self::CloseAccountNotFound => "no such account to close or reopen",
+            Self::AccountAlreadyClosed => "the account is closed already",
+            Self::AccountNotClosed => "the account to reopen is not closed",
+            Self::OffsetDiffers => "the log's next offset is not the expected one",
+        }
     }
 
     /// The event took effect.
@@ -172,76 +310,6 @@ impl Verdict {
     /// Answered without a record in the log: the event can't be accepted in any state.
     pub fn is_malformed(self) -> bool {
         !self.is_ok() && self.number() < Self::REFUSAL_MIN
-    }
-
-    /// Name and meaning.
-    #[rustfmt::skip]
-    fn texts(self) -> (&'static str, &'static str) {
-        match self {
-            Self::Ok => ("ok", "accepted"),
-
-            Self::LinkedEventChainOpen => ("linked_event_chain_open", "the batch ends inside a linked chain"),
-            Self::LinkedEventMalformed => ("linked_event_malformed", "another event of the linked chain is malformed"),
-            Self::KindUnknown => ("kind_unknown", "no such kind of event"),
-            Self::FlagsUnknown => ("flags_unknown", "a flag is set that this kind of event does not have"),
-            Self::ReservedNotZero => ("reserved_not_zero", "a field that this kind of event does not use, or that walengine fills, is not zero"),
-            Self::IdZero => ("id_zero", "the id is zero"),
-            Self::IdMax => ("id_max", "the id is 2^128 - 1"),
-            Self::IdRepeatedInChain => ("id_repeated_in_chain", "the linked chain holds the same id twice"),
-            Self::FlagsExclusive => ("flags_exclusive", "two flags are set that exclude each other"),
-            Self::DebitAccountIdZero => ("debit_account_id_zero", "the debit account id is zero"),
-            Self::CreditAccountIdZero => ("credit_account_id_zero", "the credit account id is zero"),
-            Self::AccountIdZero => ("account_id_zero", "the account id is zero"),
-            Self::AccountsSame => ("accounts_same", "debit and credit account are the same"),
-            Self::AmountZero => ("amount_zero", "the amount is zero"),
-            Self::LedgerZero => ("ledger_zero", "the ledger is zero"),
-            Self::CodeZero => ("code_zero", "the code is zero"),
-            Self::PendingIdZero => ("pending_id_zero", "posting or voiding needs the id of a pending transfer"),
-            Self::PendingIdNotZero => ("pending_id_not_zero", "only posting or voiding takes a pending id"),
-            Self::PendingIdSame => ("pending_id_same", "the pending id is the transfer's own id"),
-            Self::TimeoutWithoutPending => ("timeout_without_pending", "only a pending transfer takes a timeout"),
-            Self::GuardOutsideChain => ("guard_outside_chain", "a guard stands alone instead of in a linked chain"),
-            Self::GuardEmpty => ("guard_empty", "the guard has no condition"),
-            Self::CrossPartition => ("cross_partition", "the accounts live on different partitions"),
-            Self::WrongPartition => ("wrong_partition", "the account lives on another partition"),
-            Self::RecordTooLarge => ("record_too_large", "the opaque record is larger than the limit"),
-
-            Self::LinkedEventFailed => ("linked_event_failed", "another event of the linked chain was refused"),
-            Self::IdReused => ("id_reused", "the id was used before with another body"),
-            Self::IdDecidedBefore => ("id_decided_before", "part of the linked chain was decided before, in another chain"),
-            Self::DebitAccountNotFound => ("debit_account_not_found", "no such debit account"),
-            Self::CreditAccountNotFound => ("credit_account_not_found", "no such credit account"),
-            Self::AccountsOnDifferentLedgers => ("accounts_on_different_ledgers", "the accounts are on different ledgers"),
-            Self::LedgerDiffersFromAccounts => ("ledger_differs_from_accounts", "the transfer's ledger is not that of the accounts"),
-            Self::PendingNotFound => ("pending_not_found", "no such pending transfer"),
-            Self::PendingNotPending => ("pending_not_pending", "the transfer to post or void was not a pending one"),
-            Self::PendingAlreadyPosted => ("pending_already_posted", "the pending transfer was posted before"),
-            Self::PendingAlreadyVoided => ("pending_already_voided", "the pending transfer was voided before"),
-            Self::PendingExpired => ("pending_expired", "the pending transfer has expired"),
-            Self::PendingDebitAccountDiffers => ("pending_debit_account_differs", "the pending transfer has another debit account"),
-            Self::PendingCreditAccountDiffers => ("pending_credit_account_differs", "the pending transfer has another credit account"),
-            Self::PendingLedgerDiffers => ("pending_ledger_differs", "the pending transfer has another ledger"),
-            Self::PendingCodeDiffers => ("pending_code_differs", "the pending transfer has another code"),
-            Self::PendingAmountExceeded => ("pending_amount_exceeded", "more than the pending amount"),
-            Self::PendingAmountDiffers => ("pending_amount_differs", "voiding takes the whole pending amount"),
-            Self::DebitAccountClosed => ("debit_account_closed", "the debit account is closed"),
-            Self::CreditAccountClosed => ("credit_account_closed", "the credit account is closed"),
-            Self::OverflowsDebitsPending => ("overflows_debits_pending", "the debit account's pending debits would pass 2^128 - 1"),
-            Self::OverflowsCreditsPending => ("overflows_credits_pending", "the credit account's pending credits would pass 2^128 - 1"),
-            Self::OverflowsDebitsPosted => ("overflows_debits_posted", "the debit account's posted debits would pass 2^128 - 1"),
-            Self::OverflowsCreditsPosted => ("overflows_credits_posted", "the credit account's posted credits would pass 2^128 - 1"),
-            Self::OverflowsDebits => ("overflows_debits", "the debit account's debits, pending and posted, would pass 2^128 - 1"),
-            Self::OverflowsCredits => ("overflows_credits", "the credit account's credits, pending and posted, would pass 2^128 - 1"),
-            Self::ExceedsCredits => ("exceeds_credits", "the debit account has not that much available"),
-            Self::ExceedsDebits => ("exceeds_debits", "the credit account may not receive that much"),
-            Self::GuardAccountNotFound => ("guard_account_not_found", "no such account to guard"),
-            Self::GuardVersionDiffers => ("guard_version_differs", "the account has changed since the guarded version"),
-            Self::GuardBalanceTooLow => ("guard_balance_too_low", "the guarded account has less available"),
-            Self::CloseAccountNotFound => ("close_account_not_found", "no such account to close or reopen"),
-            Self::AccountAlreadyClosed => ("account_already_closed", "the account is closed already"),
-            Self::AccountNotClosed => ("account_not_closed", "the account to reopen is not closed"),
-            Self::OffsetDiffers => ("offset_differs", "the log's next offset is not the expected one"),
-        }
     }
 }
 

@@ -1,4 +1,4 @@
-//! Tiny servers in memory, for the clients' tests: they know ids and offsets, and no rules. The
+//! Small servers in memory for the tests of clients. They know ids and offsets, but no rules. The
 //! nodes of a cluster share one state, so that all replicas are equal at all times.
 #![allow(dead_code, reason = "each test uses a part of it")]
 
@@ -32,12 +32,12 @@ struct Partition {
     next_offset: u64,
 }
 
-/// What goes wrong, each so many times.
+/// Faults, and how many times each happens.
 #[derive(Default)]
 pub struct Mischief {
     /// Takes effect, then closes the connection instead of answering.
     pub drop_replies: usize,
-    /// As before, but goes on and never answers.
+    /// The same, but keeps the connection and never answers.
     pub swallow_replies: usize,
     /// Answers `Busy`.
     pub busy: usize,
@@ -49,16 +49,16 @@ pub struct Mischief {
     pub drop_after_page: usize,
 }
 
-/// How a node is.
+/// Health of a node.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Health {
     #[default]
     Well,
-    /// Takes connections and closes them.
+    /// Accepts connections and closes them.
     Down,
-    /// Takes connections and frames, and never says anything.
+    /// Accepts connections and frames, and never answers.
     Mute,
-    /// Greets and answers, but writes and linearizable reads never.
+    /// Greets and answers, but never a write or a linearizable read.
     Stuck,
 }
 
@@ -71,7 +71,7 @@ pub struct Node {
     pub hint: Option<String>,
     /// Does not know `ClusterStatus`.
     pub is_old: bool,
-    /// Answers reads only once as many partitions have been asked.
+    /// Answers look-ups of transfers only once this many partitions have been asked.
     pub together: Option<Arc<Barrier>>,
     /// Subscriptions that were ended.
     pub unsubscribed: usize,
@@ -111,7 +111,7 @@ pub struct Fake {
     node: usize,
 }
 
-/// How often a node looks whether it is down.
+/// How often a node checks whether it is down.
 const LOOK_EVERY: Duration = Duration::from_millis(10);
 
 impl Fake {
@@ -146,7 +146,7 @@ impl Fake {
         change(&mut self.state.lock().unwrap().mischief);
     }
 
-    /// Looks at this node, or changes it.
+    /// Reads or changes this node.
     pub fn node<R>(&self, change: impl FnOnce(&mut Node) -> R) -> R {
         change(&mut self.state.lock().unwrap().nodes[self.node])
     }
@@ -183,7 +183,7 @@ impl Fake {
         }
     }
 
-    /// Whether the connection goes on.
+    /// Returns whether the connection stays open.
     fn answer(&self, frame: &Frame<'_>, out: &mut Vec<u8>) -> bool {
         let head = FrameHead::reply(frame.head.partition, frame.head.request);
         let number = frame.head.partition.0;
@@ -389,7 +389,7 @@ impl Partition {
         self.entries.extend_from_slice(&body);
     }
 
-    /// Entries from the one that holds `from`.
+    /// Entries from the one that contains `from`.
     fn entries_from(&self, from: u64) -> &[u8] {
         let mut rest = self.entries.as_slice();
         while let Ok((header, _)) = walengine_net::entry::decode_entry(rest) {

@@ -8,7 +8,7 @@ use super::tree::Tree;
 const MARKS: [&str; 5] = ["///", "//!", "//", "#", "--"];
 
 /// Files with references that do not resolve yet. The list only gets shorter.
-pub const KNOWN: &[&str] = &["engine/src/shard/replicated.rs"];
+pub const KNOWN: &[&str] = &[];
 
 /// What does not resolve, in all files but those that are known to have such references.
 pub fn violations(tree: &Tree, known: &[&str]) -> Vec<String> {

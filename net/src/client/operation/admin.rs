@@ -1,4 +1,4 @@
-//! What operators ask: how servers and the cluster are, and to change who leads and who is there.
+//! Administration: the status of servers and of the cluster, leaders and members.
 
 use std::collections::BTreeMap;
 
@@ -13,7 +13,7 @@ use super::super::directory::Route;
 use super::super::{ClientError, ClusterInfo};
 use super::{Plan, call, first};
 
-/// The server's account of itself. `None` for the partition: about the whole node.
+/// Status of a server. Rows without a partition are about the whole node.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ServerReport {
     /// Numbers, with their units in their names.
@@ -27,9 +27,9 @@ pub struct ServerReport {
 pub struct NodeReport {
     /// Its id.
     pub node: u64,
-    /// How it is.
+    /// Its health.
     pub health: NodeHealth,
-    /// For how many seconds it has been so.
+    /// Seconds in that state.
     pub heard_seconds: u64,
     /// Cores that it serves on.
     pub cores: u16,
@@ -46,7 +46,7 @@ pub struct NodeReport {
 /// The group of a partition.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct GroupReport {
-    /// Who leads; `None` if not known.
+    /// The leader; `None` if not known.
     pub leader: Option<u64>,
     /// The newest term known.
     pub term: u64,
@@ -59,21 +59,21 @@ pub struct GroupReport {
 /// A replica of a partition.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ReplicaReport {
-    /// What it is.
+    /// Its role.
     pub role: ReplicaRole,
-    /// Entries of the log that it is not known to hold.
+    /// Log entries that it is not known to have.
     pub lag_entries: u64,
 }
 
 /// What one node knows of the cluster.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ClusterView {
-    /// Who answered.
+    /// The node that answered.
     pub node: u64,
     report: ClusterReport,
 }
 
-/// The cluster, by the account of those who know best.
+/// The cluster, merged from the views of several nodes.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ClusterReport {
     /// The nodes, by id.
@@ -84,12 +84,12 @@ pub struct ClusterReport {
     pub replicas: BTreeMap<(PartitionId, u64), ReplicaReport>,
 }
 
-/// What came of an operator's request.
+/// Result of an administrative request.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AdminOutcome {
-    /// Whether it was done.
+    /// What happened.
     pub state: AdminState,
-    /// The same in words; may be empty.
+    /// Details for people; may be empty.
     pub message: String,
 }
 
@@ -130,7 +130,7 @@ impl From<&ArchivedClusterStatusReply<'static>> for ClusterView {
 }
 
 impl ClusterReport {
-    /// Where the leader of a partition serves clients, if it is known and alive.
+    /// The leader of a partition, if it is known and not dead.
     fn leader_of(&self, partition: PartitionId) -> Option<u64> {
         let leader = self.groups.get(&partition)?.leader?;
         let is_there = |node: &NodeReport| node.health <= NodeHealth::Suspect;
@@ -138,8 +138,9 @@ impl ClusterReport {
     }
 }
 
-/// One account of several. Of a group the newest term counts, and in it who knows the leader; of
-/// its replicas the leader's account, which alone knows how far the others are. Of nodes, the first.
+/// Merges several views. The newest term of a group counts, and in it a view that knows the leader.
+/// Its replicas are taken from the leader, which alone knows their progress. Nodes are taken from
+/// the first view that has them.
 pub fn merge_views(views: &[ClusterView]) -> ClusterReport {
     let mut merged = ClusterReport::default();
     let rank = |group: &GroupReport, teller: u64| {
@@ -177,7 +178,7 @@ pub fn merge_views(views: &[ClusterView]) -> ClusterReport {
     merged
 }
 
-/// Partitions whose leader knows more than was told so far: it is there, and has not answered.
+/// Partitions whose leader is alive and is not among `views`.
 pub fn unasked_leaders(views: &[ClusterView]) -> Vec<PartitionId> {
     let merged = merge_views(views);
     let is_unasked = |partition: &PartitionId| {
@@ -225,7 +226,7 @@ fn administer<M: Message>(
     }))
 }
 
-/// Asks the partition's leader to let another node lead: `to`, or the one that it prefers.
+/// Asks the partition's leader to hand leadership to `to`, or to the node that it prefers.
 pub fn transfer_leadership(
     partition: PartitionId,
     to: Option<u64>,
@@ -234,17 +235,17 @@ pub fn transfer_leadership(
     administer(partition, Route::Leader, &TransferLeadership { to })
 }
 
-/// Asks the partition's leader to take a node's replica out of the group.
+/// Asks the partition's leader to remove a node's replica from the group.
 pub fn remove_node(partition: PartitionId, node: u64) -> Result<Plan<AdminOutcome>, ClientError> {
     administer(partition, Route::Leader, &RemoveNode { node })
 }
 
-/// Asks the node at the caller's address to leave the cluster. Refused if it is not `node`.
+/// Asks the node at the caller's address to leave the cluster. Refused if its id is not `node`.
 pub fn leave(node: u64) -> Result<Plan<AdminOutcome>, ClientError> {
     administer(PartitionId(0), Route::Home, &Leave { node })
 }
 
-/// The server's account of itself, by the shard that serves `partition`.
+/// Status of the server, from the shard that serves `partition`.
 pub fn server_status(partition: PartitionId) -> Result<Plan<ServerReport>, ClientError> {
     let request = call(partition, Route::Home, &ServerStatus::default())?;
     Ok(Plan::new(vec![request], |answers| {

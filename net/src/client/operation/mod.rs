@@ -1,4 +1,4 @@
-//! Every method of the clients, without I/O: which requests to send, where they go, and what their
+//! The operations of the clients, without I/O: which requests to send, where to, and what their
 //! answers mean.
 
 mod admin;
@@ -25,12 +25,12 @@ pub use write::{
     WriteIds, append_records, is_open, merge, resolve, split_by_partition, submit, write_share,
 };
 
-/// One request: a frame without request id, deadline and checksum.
+/// One request, as a frame without request id, deadline and checksum.
 #[derive(Clone, Debug)]
 pub struct Call {
-    /// Whose connection it goes over.
+    /// The partition that it is for.
     pub partition: PartitionId,
-    /// Whom it is for.
+    /// The node that it is for.
     pub route: Route,
     /// Its kind.
     pub kind: Kind,
@@ -38,7 +38,7 @@ pub struct Call {
     pub frame: Vec<u8>,
 }
 
-/// A request's answer, kept: the kind is the one that the request is answered with.
+/// Body of a request's answer. Its kind is the reply of the request's kind.
 pub type Answer = Vec<u8>;
 
 /// Makes one result of the answers to a plan's calls, given in the order of the calls.
@@ -75,7 +75,7 @@ fn within(what: &'static str, found: usize, limit: usize) -> Result<(), ClientEr
     if found <= limit { Ok(()) } else { Err(ClientError::TooMany { what, found, limit }) }
 }
 
-/// The partition exists, so that no connection is opened in vain.
+/// Checks that the partition exists, so that no connection is opened in vain.
 fn known(info: &ClusterInfo, partition: PartitionId) -> Result<(), ClientError> {
     within("the partition's number plus one", usize::from(partition.0) + 1, info.partitions.into())
 }

@@ -1,4 +1,4 @@
-//! Reads: by whom they are answered, how fresh, and what the answers say.
+//! Reads: which nodes answer, how fresh the state is, and what the answers mean.
 
 use crate::limits::{
     BODY_BYTES_MAX, LIST_ACCOUNTS_MAX, LOOKUP_IDS_MAX, PAGE_BODY_BYTES_MAX, STATUS_IDS_MAX,
@@ -16,17 +16,17 @@ use super::super::directory::Route;
 use super::super::{ClientError, ClusterInfo, ReadFrom};
 use super::{Plan, as_many, call, first, known};
 
-/// What is asked of the state that a read shows.
+/// Which nodes answer a read, and how fresh the state must be.
 #[derive(Clone, Copy, Debug)]
 pub struct Reading<'a> {
-    /// Who answers.
+    /// Which nodes answer.
     pub from: ReadFrom,
-    /// What the state must include.
+    /// Writes that the state must include.
     pub tokens: &'a [Token],
 }
 
 impl Reading<'_> {
-    /// Whom the requests are for.
+    /// The nodes that the requests are for.
     pub fn route(&self) -> Route {
         match self.from {
             ReadFrom::Any => Route::Any,
@@ -34,7 +34,7 @@ impl Reading<'_> {
         }
     }
 
-    /// The number that asks for it: the newest offset that the tokens name for a partition.
+    /// `at_least` for a partition: the newest offset that the tokens name.
     fn at_least(&self, info: &ClusterInfo, partition: PartitionId) -> Result<u64, ClientError> {
         if let Some(token) = self.tokens.iter().find(|token| token.cluster != info.cluster) {
             let (expected, found) = (token.cluster.0, info.cluster.0);
@@ -43,7 +43,7 @@ impl Reading<'_> {
         let of_partition = self.tokens.iter().filter(|token| token.partition == partition);
         let newest = of_partition.map(|token| token.offset).max();
         let freshness = match self.from {
-            // What a token names was acknowledged before.
+            // Includes what the tokens name, because that was acknowledged before.
             ReadFrom::Linearizable => Freshness::Linearizable,
             _ => newest.map_or(Freshness::Any, Freshness::AtLeast),
         };
@@ -54,28 +54,28 @@ impl Reading<'_> {
 /// An event that was decided.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct EventDecision {
-    /// Where.
+    /// The partition that decided it.
     pub partition: PartitionId,
     /// The verdict.
     pub verdict: Verdict,
-    /// Its record.
+    /// Offset of its record.
     pub offset: Offset,
     /// Log time of its record.
     pub timestamp: Timestamp,
     /// As it was sent.
     pub event: Event,
-    /// Effective accounts and amount, where the event does not say.
+    /// Effective accounts and amount, if the event does not tell.
     pub resolved: Option<Resolved>,
 }
 
 /// What is known about an id.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct IdVerdict {
-    /// Where it was decided.
+    /// The partition that decided it.
     pub partition: PartitionId,
     /// The verdict.
     pub verdict: Verdict,
-    /// Its record.
+    /// Offset of its record.
     pub offset: Offset,
 }
 
@@ -84,7 +84,7 @@ pub struct IdVerdict {
 pub struct AccountsPage {
     /// The accounts.
     pub accounts: Vec<Account>,
-    /// Where the next page starts; `None` when this was the last.
+    /// Where the next page starts; `None` on the last page.
     pub next_cursor: Option<u64>,
     /// The state includes everything below this offset and nothing else.
     pub next_offset: Offset,
@@ -93,7 +93,7 @@ pub struct AccountsPage {
 /// A page of the log.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Page {
-    /// Where to read on.
+    /// Where to continue.
     pub next_offset: Offset,
     /// Everything below is durable.
     pub durable_offset: Offset,
@@ -117,7 +117,7 @@ impl Page {
     }
 }
 
-/// Accounts by id; each is asked of its own partition. Results in the order of `ids`.
+/// Accounts by id, each from its own partition. Results are in the order of `ids`.
 pub fn lookup_accounts(
     info: &ClusterInfo,
     ids: &[AccountId],
@@ -152,8 +152,8 @@ pub fn lookup_accounts(
     }))
 }
 
-/// Transfers, guards and closes by id. An id does not tell its partition, so all are asked; the
-/// decision with an accepted verdict wins over a refusal elsewhere.
+/// Transfers, guards and closes by id. An id does not tell its partition, so all are asked. An
+/// accepted verdict wins over a refusal by another partition.
 pub fn lookup_transfers(
     info: &ClusterInfo,
     ids: &[EventId],
@@ -204,7 +204,7 @@ fn event_decision(
     })
 }
 
-/// Verdicts of ids. Accounts are asked of their own partition, events of all.
+/// Verdicts of ids: of accounts from their own partition, of events from all.
 pub fn status(
     info: &ClusterInfo,
     namespace: IdNamespace,

@@ -1,4 +1,4 @@
-//! Writes: submitting, and finding out what became of what was not answered.
+//! Writes: submitting, and finding out the outcome of an unanswered write.
 
 use std::time::Duration;
 
@@ -50,7 +50,7 @@ pub fn submit(
     }))
 }
 
-/// Merges what came of the batches of a [`Split`] into the order of the request.
+/// Merges the results of the batches of a [`Split`] in the order of the request.
 pub fn merge(split: &Split, results: &[Submitted]) -> Submitted {
     let total = split.places.iter().map(Vec::len).sum();
     let mut in_order = vec![None; total];
@@ -73,7 +73,8 @@ pub fn split_by_partition(info: &ClusterInfo, events: &[EventBytes]) -> Result<S
     split(events, info.partitions)
 }
 
-/// One batch of opaque records. With `expected`, the first must get that offset, and so on.
+/// One batch of opaque records. With `expected`, the first must get that offset, the second the
+/// next, and so on.
 pub fn append_records(
     info: &ClusterInfo,
     partition: PartitionId,
@@ -96,7 +97,7 @@ pub fn append_records(
     }))
 }
 
-/// Ids of a write, to be asked for when it was not answered.
+/// Ids of a write, whose verdicts are asked for if it is not answered.
 #[derive(Clone, Debug)]
 pub struct WriteIds {
     partition: PartitionId,
@@ -116,9 +117,9 @@ impl WriteIds {
     }
 }
 
-/// What became of a write that was not answered, by the leader's account: another node may not have
-/// it yet. `None` if not all of its ids are known, because it may still be on its way. An id that had been used for another event shows that event's
-/// verdict: only sending the same bytes again tells `id_reused`.
+/// The outcome of an unanswered write, from the leader: another node may not have it yet. `None` if
+/// not all of its ids are known, because it may still be in flight. If an id was used for another
+/// event, this is that event's verdict: only sending the same bytes again tells `id_reused`.
 pub fn resolve(
     info: &ClusterInfo,
     write: &WriteIds,
@@ -157,12 +158,13 @@ pub fn resolve(
     }))
 }
 
-/// How long a write waits before its ids are asked for: four fifths of the caller's deadline.
+/// How long a write waits before its ids' verdicts are asked for: four fifths of the deadline.
 pub fn write_share(deadline: Duration) -> Duration {
     deadline / 5 * 4
 }
 
-/// A write's error leaves open whether it took effect: ask for its ids.
+/// Whether an error leaves open if a write took effect, so that its ids' verdicts must be asked
+/// for.
 pub fn is_open(error: &ClientError) -> bool {
     match error {
         ClientError::OutcomeUnknown { .. } => true,

@@ -1,10 +1,11 @@
-//! One connection's side of the conversation, without I/O: request ids, what is in flight,
-//! deadlines, matching of replies, what is sent again and when.
+//! The client's side of one connection, without I/O: request ids, requests in flight, deadlines,
+//! matching of replies, and repetitions. Its tests, in `net/tests/session.rs`, need no socket.
 //!
-//! The owner moves bytes and tells the time; `now` is a monotonic time since any fixed point. A
-//! session outlives connections: what was not answered is sent again, same bytes, on the next.
+//! The owner moves bytes and passes the time. `now` is monotonic, since any fixed point. A session
+//! outlives connections: unanswered requests are sent again, with the same bytes, on the next one.
 
 mod receive;
+mod time;
 
 use std::collections::{HashMap, VecDeque};
 use std::time::Duration;
@@ -19,23 +20,21 @@ use super::chance::Chance;
 pub use super::chance::RetryPolicy;
 pub use receive::{LinkError, Received};
 
-/// Frames whose memory is kept for the next requests.
+/// Frames whose memory is reused for later requests.
 const SPARE_FRAMES_MAX: usize = 16;
-/// Quiet after which the server of a subscription is asked whether it is still there.
-const PROBE_AFTER: Duration = Duration::from_secs(5);
 
-/// What a session is for.
+/// Settings of a session.
 #[derive(Clone, Debug)]
 pub struct SessionConfig {
-    /// The partition that its connection is opened for.
+    /// The partition of its connection.
     pub partition: PartitionId,
-    /// What the client calls itself.
+    /// Name of the client, for the server's operator.
     pub client_name: String,
-    /// Requests that may be unanswered.
+    /// Most requests in flight.
     pub inflight_max: usize,
-    /// When to come back.
+    /// Pauses and timeouts.
     pub policy: RetryPolicy,
-    /// Start of the chance in pauses; the same seed and times give the same conversation.
+    /// Seed of the jitter in pauses. The same seed and times give the same conversation.
     pub seed: u64,
 }
 
@@ -53,58 +52,60 @@ struct Pending<T> {
     kind: Kind,
     frame: Vec<u8>,
     deadline: Duration,
-    /// Sent on this connection, and not answered.
+    /// Sent on this connection and not answered.
     is_out: bool,
-    /// This sending was refused without effect: the next connection repeats it.
+    /// The server refused it without effect: the next connection repeats it.
     is_untouched: bool,
-    /// Was out when a connection was lost: a write may have taken effect.
+    /// Sent and unanswered when a connection was lost: a write may have taken effect.
     was_lost: bool,
-    /// Not before this time, after a `Busy`.
+    /// Not sent again before this time, after a `Busy`.
     send_at: Option<Duration>,
     attempts: u32,
-    /// Times that a server could not answer for a reason of its own.
+    /// How often a server could not answer it for a reason of the server's.
     refusals: u32,
-    /// Bytes that a subscription may still get; below zero by what the last page was too large.
+    /// Bytes that the server may still send to a subscription. Negative after a page that exceeds
+    /// the credit.
     credit_bytes: i64,
     context: T,
 }
 
-/// One partition's conversation with a server. `T` is the owner's own: given with a request, and
-/// given back with its end.
+/// The conversation with a server about one partition. `T` belongs to the owner: passed with a
+/// request and returned when it ends.
 pub struct Session<T> {
     config: SessionConfig,
     link: Link,
     attempts: u32,
-    /// Stalls in a row, without an answer in between.
+    /// Consecutive stalls without an answer in between.
     stalls: u32,
     chance: Chance,
     next_request: u64,
     hello: Option<RequestId>,
-    /// The question about the cluster, and when it was asked.
+    /// The open question about the cluster, and when it was asked.
     question: Option<(RequestId, Duration)>,
-    /// Requests but subscriptions, and subscriptions, that are out.
+    /// Sent and unanswered, without subscriptions.
     outs: usize,
+    /// Subscriptions that are sent and have not ended.
     streams: usize,
-    /// When the last of them was answered, or the first of them sent.
+    /// When the last of `outs` was answered, or the first of them sent.
     quiet_since: Duration,
-    /// When anything came in.
+    /// When anything was last received.
     heard_at: Duration,
-    /// There is another node to go to.
+    /// Another node could be asked.
     has_elsewhere: bool,
     inflight: HashMap<u64, Pending<T>>,
     queue: VecDeque<u64>,
-    /// Frames without an answer, and the `Hello`.
+    /// Frames that have no answer, the `Hello`, and questions about the cluster.
     oneway: Vec<u8>,
-    /// No deadline and no `send_at` is earlier; may lag behind.
+    /// No deadline and no `send_at` is earlier. May be too early.
     wake_at: Option<Duration>,
     spare: Vec<Vec<u8>>,
     last_refusal: Option<ErrorCode>,
 }
 
-/// Why a request was not taken; it comes back.
+/// Why a request was not taken. The owner's context is returned.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum NotTaken {
-    /// As many are unanswered as may be: wait for one.
+    /// As many are in flight as allowed: wait for one.
     #[error("too many requests are in flight")]
     Full,
     /// Larger than a frame.
@@ -115,13 +116,13 @@ pub enum NotTaken {
 /// A request ended without an answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Lost<T> {
-    /// As given with the request.
+    /// As passed with the request.
     pub context: T,
     /// Its kind.
     pub kind: Kind,
-    /// It was sent, and neither answered nor put off: a write may have taken effect.
+    /// It was sent, and neither answered nor refused: a write may have taken effect.
     pub was_sent: bool,
-    /// The last repetition that the server asked for.
+    /// The last code with which the server asked for a repetition.
     pub refusal: Option<ErrorCode>,
 }
 
@@ -164,32 +165,32 @@ impl<T> Session<T> {
         }
     }
 
-    /// Requests go out: there is a connection and its `Hello` was answered.
+    /// Whether requests are sent: there is a connection, and its `Hello` was answered.
     pub fn is_ready(&self) -> bool {
         self.link == Link::Ready
     }
 
-    /// There is another node to go to.
+    /// Whether another node could be asked.
     pub fn has_elsewhere(&self) -> bool {
         self.has_elsewhere
     }
 
-    /// Whether there is another node to go to: some refusals are then worth a repetition.
+    /// Sets whether another node could be asked. Some refusals are then worth a repetition.
     pub fn set_elsewhere(&mut self, has_elsewhere: bool) {
         self.has_elsewhere = has_elsewhere;
     }
 
-    /// Requests without an answer.
+    /// Number of requests without an answer.
     pub fn inflight(&self) -> usize {
         self.inflight.len()
     }
 
-    /// No further request is taken.
+    /// Whether no further request is taken.
     pub fn is_full(&self) -> bool {
         self.inflight.len() >= self.config.inflight_max
     }
 
-    /// A connection is there. Its first frame is a `Hello`; requests follow when it is answered.
+    /// There is a connection. Its first frame is a `Hello`; requests follow once it is answered.
     pub fn connected(&mut self, now: Duration, hello_deadline: Duration) {
         assert!(matches!(self.link, Link::Down { .. }), "connected twice");
         self.link = Link::Greeting;
@@ -205,16 +206,16 @@ impl<T> Session<T> {
         frame::encode(&mut self.oneway, head, &hello).expect("a Hello is small");
     }
 
-    /// The connection, or the attempt at one, is lost. What was sent and not answered is sent
-    /// again on the next. Gives back the subscriptions, which are not: their owner knows best
-    /// where to go on.
+    /// The connection, or an attempt to connect, failed. Unanswered requests are sent again on the
+    /// next one. Subscriptions are not: they are returned, because their owner knows where to
+    /// resume.
     pub fn disconnected(&mut self, now: Duration) -> Vec<Lost<T>> {
         let pause = self.config.policy.pause(self.attempts, self.chance.next());
         self.hang_up(now + pause)
     }
 
-    /// As [`Session::disconnected`], when the server has said where to go instead: the first time
-    /// without a pause. Servers that send a client in circles are asked with growing ones.
+    /// As [`Session::disconnected`], when the server has named another: the first time without a
+    /// pause. The pauses grow, so that servers that point to each other are not flooded.
     pub fn redirected(&mut self, now: Duration) -> Vec<Lost<T>> {
         if self.attempts == 0 { self.hang_up(now) } else { self.disconnected(now) }
     }
@@ -239,7 +240,7 @@ impl<T> Session<T> {
             out.push(request);
         }
         (self.outs, self.streams) = (0, 0);
-        // The oldest go first, and before all that were never sent.
+        // In the order in which they were taken, and before those that were never sent.
         out.sort_unstable();
         for &request in out.iter().rev() {
             self.queue.push_front(request);
@@ -247,7 +248,7 @@ impl<T> Session<T> {
         lost
     }
 
-    /// Takes a request that is to be answered by `deadline`.
+    /// Takes a request with a deadline.
     pub fn request<M: Message>(
         &mut self,
         deadline: Duration,
@@ -301,7 +302,7 @@ impl<T> Session<T> {
         Ok(request)
     }
 
-    /// Gives a subscription more credit; nothing if it has ended.
+    /// Gives a subscription more credit. Does nothing if it has ended.
     pub fn credit(&mut self, request: RequestId, bytes: u64) {
         let Some(pending) = self.inflight.get_mut(&request.0) else { return };
         if !pending.is_out || self.link != Link::Ready {
@@ -312,7 +313,7 @@ impl<T> Session<T> {
         frame::encode(&mut self.oneway, head, &Credit { bytes }).expect("a Credit is small");
     }
 
-    /// Nobody waits for this request any more; its answer will be dropped.
+    /// Nobody waits for this request any more. Its answer will be dropped.
     pub fn forget(&mut self, request: RequestId) {
         let Some(pending) = self.remove(request.0) else { return };
         if pending.kind == Kind::Subscribe && pending.is_out && self.link == Link::Ready {
@@ -322,8 +323,8 @@ impl<T> Session<T> {
         }
     }
 
-    /// Asks what the server knows of the cluster; the answer is [`Received::Cluster`]. Nothing if
-    /// there is no connection, or it was asked already.
+    /// Asks what the server knows of the cluster. The answer is [`Received::Cluster`]. Does nothing
+    /// without a connection, or while the question is open.
     pub fn ask_cluster(&mut self, now: Duration) {
         if self.link != Link::Ready || self.question.is_some() {
             return;
@@ -335,38 +336,12 @@ impl<T> Session<T> {
             .expect("a ClusterStatus is small");
     }
 
-    /// When the server counts as stalled: requests are out, and none has been answered for long;
-    /// or it did not answer a question about the cluster.
-    pub fn stalled_at(&self) -> Option<Duration> {
-        if self.link != Link::Ready {
-            return None;
-        }
-        let requests = (self.outs > 0).then_some(self.quiet_since);
-        let question = self.question.map(|(_, asked_at)| asked_at.max(self.heard_at));
-        let since = requests.into_iter().chain(question).min()?;
-        Some(since + self.config.policy.stall(self.stalls))
-    }
-
-    /// Whether the server has stalled; the next stall in a row is given twice the time.
-    pub fn has_stalled(&mut self, now: Duration) -> bool {
-        let has_stalled = self.stalled_at().is_some_and(|stalled_at| stalled_at <= now);
-        self.stalls = self.stalls.saturating_add(u32::from(has_stalled));
-        has_stalled
-    }
-
-    /// When to ask the server of a subscription whether it is still there: a log that does not grow
-    /// is as quiet as a server that is gone.
-    pub fn probe_at(&self) -> Option<Duration> {
-        let is_quiet = self.link == Link::Ready && self.question.is_none() && self.streams > 0;
-        is_quiet.then_some(self.heard_at + PROBE_AFTER)
-    }
-
-    /// Something is to be sent.
+    /// Whether there is something to send.
     pub fn has_outgoing(&self) -> bool {
         !self.oneway.is_empty() || (self.link == Link::Ready && !self.queue.is_empty())
     }
 
-    /// Appends frames to `out` until it holds `bytes_wanted` or more, or nothing is to be sent.
+    /// Appends frames to `out` until it holds `bytes_wanted` or more, or there is nothing to send.
     pub fn fill(&mut self, now: Duration, out: &mut Vec<u8>, bytes_wanted: usize) {
         if matches!(self.link, Link::Down { .. }) {
             return;
@@ -390,44 +365,7 @@ impl<T> Session<T> {
         }
     }
 
-    /// The next request whose deadline has passed; call until there is none. Also brings back
-    /// into the queue what a `Busy` had put off.
-    pub fn expire(&mut self, now: Duration) -> Option<Lost<T>> {
-        if self.wake_at.is_none_or(|wake_at| wake_at > now) {
-            return None;
-        }
-        let passed =
-            self.inflight.iter().find(|(_, pending)| pending.deadline <= now).map(|(&id, _)| id);
-        if let Some(request) = passed {
-            return self.lose(request);
-        }
-        let mut due: Vec<u64> = Vec::new();
-        self.wake_at = None;
-        for (&request, pending) in &mut self.inflight {
-            if pending.send_at.is_some_and(|send_at| send_at <= now) {
-                pending.send_at = None;
-                due.push(request);
-            }
-            let next = pending.send_at.unwrap_or(pending.deadline).min(pending.deadline);
-            self.wake_at = Some(self.wake_at.map_or(next, |wake_at| wake_at.min(next)));
-        }
-        due.sort_unstable();
-        self.queue.extend(due);
-        None
-    }
-
-    /// Gives up the next request in flight; call until there is none.
-    pub fn give_up(&mut self) -> Option<Lost<T>> {
-        let request = *self.inflight.keys().min()?;
-        self.lose(request)
-    }
-
-    /// When [`Session::expire`] has something to do.
-    pub fn wake_at(&self) -> Option<Duration> {
-        self.wake_at
-    }
-
-    /// The owner's part of a request that is in flight.
+    /// The owner's context of a request in flight.
     pub fn context(&self, request: RequestId) -> Option<&T> {
         self.inflight.get(&request.0).map(|pending| &pending.context)
     }
@@ -438,7 +376,7 @@ impl<T> Session<T> {
         Some(pending)
     }
 
-    /// A request of this kind is no longer out, if it was.
+    /// Counts a request of this kind as no longer out, if it was.
     fn came_in(&mut self, kind: Kind, was_out: bool) {
         let count = if kind == Kind::Subscribe { &mut self.streams } else { &mut self.outs };
         *count -= usize::from(was_out);
@@ -467,10 +405,6 @@ impl<T> Session<T> {
         self.next_request += 1;
         request
     }
-
-    fn wake_by(&mut self, time: Duration) {
-        self.wake_at = Some(self.wake_at.map_or(time, |wake_at| wake_at.min(time)));
-    }
 }
 
 /// Whole milliseconds until `deadline`, at least 1, because 0 means no limit.
@@ -479,7 +413,7 @@ fn millis_until(now: Duration, deadline: Duration) -> u32 {
     u32::try_from(millis).unwrap_or(u32::MAX).clamp(1, DEADLINE_MILLIS_MAX)
 }
 
-/// Credit as a number that can go below zero; limits.rs bounds it far below the largest.
+/// Credit as a signed number. limits.rs bounds it far below the largest.
 fn signed(bytes: u64) -> i64 {
     i64::try_from(bytes).unwrap_or(i64::MAX)
 }

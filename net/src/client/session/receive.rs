@@ -1,4 +1,4 @@
-//! What a frame from the server means to those who wait.
+//! Received frames, and what they mean for the requests in flight.
 
 use std::time::Duration;
 
@@ -11,28 +11,28 @@ use crate::message::{
 use super::super::chance::jittered;
 use super::{Link, Session, signed};
 
-/// Times that a request goes elsewhere because a server can't answer it, before it fails.
+/// How often a request goes to another node because one can't answer it, before it fails.
 const REFUSALS_MAX: u32 = 8;
 
-/// What came in.
+/// A received frame.
 pub enum Received<'a, T> {
-    /// The connection is open for requests.
+    /// The greeting: the connection is open for requests.
     Ready(&'a ArchivedHelloReply<'static>),
-    /// A request's answer, and its end.
+    /// A request has ended with its answer.
     Reply {
-        /// As given with the request.
+        /// As passed with the request.
         context: T,
         /// The answer.
         frame: Frame<'a>,
     },
-    /// A request failed, and its end. What is worth repeating has been repeated before.
+    /// A request has failed. It was repeated before if that could help.
     Failed {
-        /// As given with the request.
+        /// As passed with the request.
         context: T,
         /// Why.
         error: &'a ArchivedErrorReply<'static>,
     },
-    /// A page of a subscription, which goes on.
+    /// A page of a subscription, which continues.
     Feed {
         /// The subscription.
         request: RequestId,
@@ -41,11 +41,11 @@ pub enum Received<'a, T> {
     },
     /// What the server knows of the cluster.
     Cluster(&'a ArchivedClusterStatusReply<'static>),
-    /// Nothing for the owner: a repetition was put off, or nobody waits for this answer any more.
+    /// Nothing for the owner: a request waits to be repeated, or nobody waits for this answer.
     Nothing,
 }
 
-/// The connection can't go on: close it, tell [`Session::disconnected`].
+/// Why the connection must be closed. Call [`Session::disconnected`].
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum LinkError {
     /// Not a frame.
@@ -54,10 +54,10 @@ pub enum LinkError {
     /// Not a message.
     #[error(transparent)]
     Message(#[from] MessageError),
-    /// A frame that does not belong here.
+    /// A frame that is not expected.
     #[error("{0}")]
     OutOfTurn(&'static str),
-    /// The server refuses the connection; it will refuse the next one, too.
+    /// The server refuses the connection, and would refuse the next one too.
     #[error("{message}")]
     Refused {
         /// Why.
@@ -65,12 +65,12 @@ pub enum LinkError {
         /// The reason in words.
         message: String,
     },
-    /// The server asks to come back, or to go elsewhere.
+    /// The server asks to retry, here or at another node.
     #[error("{message}")]
     ComeBack {
         /// Why.
         code: Option<ErrorCode>,
-        /// Address of the node that leads; empty if the server does not say.
+        /// Address of the leader; empty if the server does not name it.
         leader: String,
         /// The reason in words.
         message: String,
@@ -78,15 +78,16 @@ pub enum LinkError {
 }
 
 impl LinkError {
-    /// Another attempt would end the same way: give up what is in flight.
+    /// Whether another attempt would end the same way, so that requests in flight should be given
+    /// up.
     pub fn is_final(&self) -> bool {
         !matches!(self, Self::ComeBack { .. } | Self::Frame(FrameError::Crc { .. }))
     }
 }
 
 impl<T> Session<T> {
-    /// Takes the frame at the start of `buffer`, if it is whole, with its length in bytes. Call
-    /// again with the rest. After an error the connection is of no use any more.
+    /// Takes the frame at the start of `buffer`, if it is whole, and returns its length in bytes.
+    /// Call again with the rest. After an error the connection is of no use.
     pub fn receive<'a>(
         &mut self,
         now: Duration,
@@ -120,7 +121,7 @@ impl<T> Session<T> {
         Ok(Received::Ready(hello))
     }
 
-    /// An answer about the cluster. A server that does not know the question is there all the same.
+    /// An answer about the cluster. An error is an answer too: the server is there.
     fn told<'a>(&mut self, frame: &Frame<'a>) -> Result<Received<'a, T>, LinkError> {
         self.question = None;
         match frame.kind {

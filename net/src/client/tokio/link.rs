@@ -22,7 +22,7 @@ use super::Common;
 
 /// What handles ask of a link.
 pub(super) enum Command {
-    /// Say when the connection is open, or why it is not by the deadline.
+    /// Report when the connection is open, or why it is not open by the deadline.
     Greet { deadline: Duration, waiter: oneshot::Sender<Result<(), ClientError>> },
     /// Send a request.
     Call { kind: Kind, frame: Vec<u8>, deadline: Duration, waiter: Waiter },
@@ -39,20 +39,20 @@ pub(super) enum Waiter {
     Stream(mpsc::UnboundedSender<FeedItem>),
 }
 
-/// What a subscription gets.
+/// News for a subscription.
 pub(super) enum FeedItem {
     Page {
         request: RequestId,
         body: Vec<u8>,
     },
-    /// The connection is gone: subscribe again.
+    /// The connection is lost: subscribe again.
     Lost,
     Failed(ClientError),
 }
 
 /// Why a phase of the connection ended.
 enum End {
-    /// All handles are gone.
+    /// The last handle was dropped.
     Closed,
     /// The connection is lost.
     Lost,
@@ -106,12 +106,12 @@ impl LinkTask {
     }
 
     fn instant(&self, time: Duration) -> Instant {
-        // A subscription waits for ever; a day is long enough to look again.
+        // A subscription waits for ever. Once a day is often enough to wake up for it.
         let day = Duration::from_hours(24);
         self.common.started + time.min(self.common.now() + day)
     }
 
-    /// Waits until it is time, and for the system to connect; takes commands meanwhile.
+    /// Waits until it is time to connect, and for the connection. Takes commands meanwhile.
     async fn connect(&mut self) -> Result<TcpStream, End> {
         // Nobody waits: no connection is needed.
         while self.link.inflight() == 0 && self.greeters.is_empty() {
@@ -131,7 +131,7 @@ impl LinkTask {
         };
         match self.meanwhile(attempt).await? {
             Ok(stream) => {
-                // Small frames are sent at once; without it they'd only be slower.
+                // Sends small frames at once. If it fails they are only slower.
                 let _ = stream.set_nodelay(true);
                 self.link.connected(self.common.now());
                 Ok(stream)
@@ -140,7 +140,8 @@ impl LinkTask {
         }
     }
 
-    /// Waits for something without a connection; takes commands, and ends what has waited too long.
+    /// Waits for something while there is no connection. Takes commands, and ends requests past
+    /// their deadline.
     async fn meanwhile<F: Future>(&mut self, future: F) -> Result<F::Output, End> {
         let mut future = std::pin::pin!(future);
         loop {
@@ -156,7 +157,7 @@ impl LinkTask {
         }
     }
 
-    /// Until the connection or the last handle is gone.
+    /// Runs until the connection is lost or the last handle is dropped.
     async fn converse(&mut self, stream: &TcpStream) -> End {
         match self.exchange(stream).await {
             Ok(never) => match never {},
@@ -176,10 +177,10 @@ impl LinkTask {
             }
             self.write(stream)?;
             let has_received = self.read(stream)?;
-            // Only now: what has come in while this task did not run is no silence.
+            // Only now: bytes that arrived while this task did not run must not count as silence.
             self.check()?;
             if has_received {
-                // Those who got their answers may have the next request ready.
+                // Callers that got their answers may send their next requests.
                 ::tokio::task::yield_now().await;
                 continue;
             }
@@ -206,7 +207,7 @@ impl LinkTask {
         }
     }
 
-    /// Sends what the socket takes.
+    /// Sends as much as the socket accepts.
     fn write(&mut self, stream: &TcpStream) -> Result<(), End> {
         let now = self.common.now();
         loop {
@@ -222,7 +223,7 @@ impl LinkTask {
         }
     }
 
-    /// Takes what the socket has, once; whether it had anything.
+    /// Reads from the socket once. Returns whether there was anything.
     fn read(&mut self, stream: &TcpStream) -> Result<bool, End> {
         let now = self.common.now();
         match stream.try_read(self.link.room()) {
@@ -258,7 +259,7 @@ impl LinkTask {
         Ok(refreshed?)
     }
 
-    /// Ends the subscriptions that nobody reads any more.
+    /// Ends the subscriptions whose receiver is closed.
     fn unsubscribe(&mut self) {
         let Self { link, streams, .. } = self;
         streams.retain(|&request| match link.context(request) {

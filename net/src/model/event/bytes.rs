@@ -1,267 +1,20 @@
-//! Events and their 128-byte form, the same on the wire, in the log and in memory.
-//!
-//! All kinds share the place of `id` (0), `ledger` (112), `code` (116), `flags` (118) and
-//! `timestamp` (120), little-endian. Bits 12–15 of `flags` are the kind, so that a batch is an
-//! array of equal cells. FORMAT.md, section 3, has the tables.
+//! Events to bytes and back.
 
-use num_enum::TryFromPrimitive;
-
-use super::ids::{AccountId, Amount, Code, EventId, LedgerId, Offset, Timestamp};
-
-/// Size of every event in bytes.
-pub const EVENT_BYTES: usize = 128;
-/// An event as it travels and as it is stored.
-pub type EventBytes = [u8; EVENT_BYTES];
-/// Size of a [`Resolved`] in bytes.
-pub const RESOLVED_BYTES: usize = 64;
-/// A [`Resolved`] as it travels and as it is stored.
-pub type ResolvedBytes = [u8; RESOLVED_BYTES];
+use super::{
+    Account, AccountFlags, Close, CloseFlags, EVENT_BYTES, Event, EventBytes, EventKind, Expire,
+    Guard, GuardFlags, RESOLVED_BYTES, Resolved, ResolvedBytes, Transfer, TransferFlags,
+};
+use crate::model::{AccountId, Amount, Code, EventId, LedgerId, Timestamp};
 
 const KIND_SHIFT: u32 = 12;
 const FLAGS_MASK: u16 = (1 << KIND_SHIFT) - 1;
-/// Flag of every kind of event: this one and the next succeed or fail together.
-pub const FLAG_LINKED: u16 = 1;
-
-/// What an event asks for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, TryFromPrimitive)]
-#[repr(u8)]
-pub enum EventKind {
-    /// Move money, reserve it, or resolve a reservation.
-    Transfer = 0,
-    /// Create an account.
-    Account = 1,
-    /// Condition on an account, in a linked chain.
-    Guard = 2,
-    /// A pending transfer's time is over. Written by the leader only.
-    Expire = 3,
-    /// Close or reopen an account.
-    Close = 4,
-}
-
-macro_rules! flags {
-    ($(#[$doc:meta])* $name:ident { $($(#[$flag_doc:meta])* $flag:ident = $bit:expr,)* }) => {
-        $(#[$doc])*
-        #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-        pub struct $name(pub u16);
-
-        impl $name {
-            $($(#[$flag_doc])* pub const $flag: Self = Self(1 << $bit);)*
-            /// Every flag that this kind of event has.
-            pub const ALL: Self = Self($((1 << $bit))|*);
-            /// Names of the flags that are set, in order of bit.
-            pub fn names(self) -> Vec<&'static str> {
-                let mut names = Vec::new();
-                $(if self.contains(Self::$flag) { names.push(stringify!($flag)); })*
-                names
-            }
-            /// All flags of `other` are set here.
-            pub const fn contains(self, other: Self) -> bool {
-                self.0 & other.0 == other.0
-            }
-            /// At least one flag of `other` is set here.
-            pub const fn intersects(self, other: Self) -> bool {
-                self.0 & other.0 != 0
-            }
-            /// The flags of both.
-            #[must_use]
-            pub const fn with(self, other: Self) -> Self {
-                Self(self.0 | other.0)
-            }
-            /// These flags without those of `other`.
-            #[must_use]
-            pub const fn without(self, other: Self) -> Self {
-                Self(self.0 & !other.0)
-            }
-        }
-    };
-}
-
-flags! {
-    /// Flags of an account.
-    AccountFlags {
-        /// Succeeds or fails together with the next event of the batch.
-        LINKED = 0,
-        /// `debits_pending + debits_posted <= credits_posted`, as of a customer's deposit.
-        DEBITS_MUST_NOT_EXCEED_CREDITS = 1,
-        /// `credits_pending + credits_posted <= debits_posted`, as of a cash desk.
-        CREDITS_MUST_NOT_EXCEED_DEBITS = 2,
-        /// Takes no new transfers; reservations on it can only be voided or expire.
-        CLOSED = 3,
-    }
-}
-flags! {
-    /// Flags of a transfer.
-    TransferFlags {
-        /// Succeeds or fails together with the next event of the batch.
-        LINKED = 0,
-        /// Reserves the amount until it is posted, voided, or the timeout is over.
-        PENDING = 1,
-        /// Posts the pending transfer `pending_id`, whole (amount 0) or in part.
-        POST_PENDING = 2,
-        /// Voids the pending transfer `pending_id`.
-        VOID_PENDING = 3,
-        /// The amount is an upper limit: moves at most what the debit account's limit leaves.
-        BALANCING_DEBIT = 4,
-        /// The amount is an upper limit: moves at most what the credit account's limit leaves.
-        BALANCING_CREDIT = 5,
-    }
-}
-flags! {
-    /// Conditions of a guard; all that are set must hold.
-    GuardFlags {
-        /// Succeeds or fails together with the next event of the batch.
-        LINKED = 0,
-        /// `account.version == version`.
-        VERSION = 1,
-        /// `credits_posted - debits_posted - debits_pending >= available`.
-        AVAILABLE_TO_DEBIT = 2,
-        /// `debits_posted - credits_posted - credits_pending >= available`.
-        AVAILABLE_TO_CREDIT = 3,
-    }
-}
-flags! {
-    /// Flags of a close.
-    CloseFlags {
-        /// Succeeds or fails together with the next event of the batch.
-        LINKED = 0,
-        /// Reopens the account instead of closing it.
-        REOPEN = 1,
-    }
-}
-
-/// An account: what a creation asks for (balances, version and timestamp zero) and its state.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-pub struct Account {
-    /// Name; the upper 32 bits are the book.
-    pub id: AccountId,
-    /// Reserved by pending transfers from this account.
-    pub debits_pending: Amount,
-    /// Moved out of this account.
-    pub debits_posted: Amount,
-    /// Reserved by pending transfers to this account.
-    pub credits_pending: Amount,
-    /// Moved into this account.
-    pub credits_posted: Amount,
-    /// The user's own.
-    pub user_data_128: u128,
-    /// The user's own.
-    pub user_data_64: u64,
-    /// Changes so far: 0 after creation, one more with each event that changed the account.
-    pub version: u64,
-    /// Asset and scale.
-    pub ledger: LedgerId,
-    /// Kind of account.
-    pub code: Code,
-    /// Limits and state.
-    pub flags: AccountFlags,
-    /// Log time of creation.
-    pub timestamp: Timestamp,
-}
-
-/// A transfer of `amount` from `debit_account_id` to `credit_account_id`.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-pub struct Transfer {
-    /// Name; one verdict for ever.
-    pub id: EventId,
-    /// Account that is debited. Zero when posting or voiding: as the pending transfer.
-    pub debit_account_id: AccountId,
-    /// Account that is credited. Zero when posting or voiding: as the pending transfer.
-    pub credit_account_id: AccountId,
-    /// Minor units; an upper limit when balancing; zero when posting or voiding: all of it.
-    pub amount: Amount,
-    /// The pending transfer to post or void.
-    pub pending_id: EventId,
-    /// The user's own.
-    pub user_data_128: u128,
-    /// The user's own.
-    pub user_data_64: u64,
-    /// The user's own.
-    pub user_data_32: u32,
-    /// How long a pending transfer reserves, in seconds; zero: until it is resolved.
-    pub timeout_seconds: u32,
-    /// Asset; that of both accounts. Zero when posting or voiding: as the pending transfer.
-    pub ledger: LedgerId,
-    /// Reason. Zero when posting or voiding: as the pending transfer.
-    pub code: Code,
-    /// What kind of transfer.
-    pub flags: TransferFlags,
-    /// Log time of the decision; zero in a request.
-    pub timestamp: Timestamp,
-}
-
-/// A condition on an account. If it does not hold, its whole chain is refused.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-pub struct Guard {
-    /// Name; one verdict for ever.
-    pub id: EventId,
-    /// The account that is looked at.
-    pub account_id: AccountId,
-    /// Least available amount, with one of the `AVAILABLE` flags.
-    pub available: Amount,
-    /// Expected version, with [`GuardFlags::VERSION`].
-    pub version: u64,
-    /// Which conditions count.
-    pub flags: GuardFlags,
-}
-
-/// The end of a pending transfer's time. Only the leader writes it; it has no id of its own.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-pub struct Expire {
-    /// The pending transfer whose reservation ends.
-    pub pending_id: EventId,
-}
-
-/// Closes an account, or reopens it.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-pub struct Close {
-    /// Name; one verdict for ever.
-    pub id: EventId,
-    /// The account to close or reopen.
-    pub account_id: AccountId,
-    /// Close or reopen.
-    pub flags: CloseFlags,
-}
-
-/// One event, decoded. An event of a kind that this version does not know has no decoded form.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Event {
-    /// Create an account.
-    Account(Account),
-    /// Move money.
-    Transfer(Transfer),
-    /// Check a condition.
-    Guard(Guard),
-    /// End a reservation.
-    Expire(Expire),
-    /// Close or reopen an account.
-    Close(Close),
-}
-
-/// What an accepted event came to, where the event alone does not say: the effective accounts and
-/// amount of a post, void, expiry or balancing transfer. Stands in the entry beside the events, so
-/// that a reader of the log needs no state.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-pub struct Resolved {
-    /// Account whose debits changed.
-    pub debit_account_id: AccountId,
-    /// Account whose credits changed.
-    pub credit_account_id: AccountId,
-    /// Amount that was posted, reserved or released.
-    pub amount: Amount,
-    /// Which record of the entry: counted from 0.
-    pub index: u32,
-    /// Ledger of the accounts.
-    pub ledger: LedgerId,
-    /// Code of the pending transfer.
-    pub code: Code,
-}
 
 /// Id of an event, without decoding the rest.
 pub fn event_id(bytes: &EventBytes) -> u128 {
     u128_at(bytes, 0)
 }
 
-/// Kind of an event; `Err` holds the unknown number.
+/// Kind of an event. `Err` holds an unknown number.
 pub fn event_kind(bytes: &EventBytes) -> Result<EventKind, u8> {
     let number = (u16_at(bytes, 118) >> KIND_SHIFT) as u8;
     EventKind::try_from(number).map_err(|unknown| unknown.number)
@@ -293,7 +46,7 @@ impl Account {
         bytes
     }
 
-    /// Decodes; the kind in the flags is not looked at.
+    /// Decodes. The kind in the flags is ignored.
     pub fn from_bytes(bytes: &EventBytes) -> Self {
         Self {
             id: AccountId(u128_at(bytes, 0)),
@@ -330,7 +83,7 @@ impl Transfer {
         bytes
     }
 
-    /// Decodes; the kind in the flags is not looked at.
+    /// Decodes. The kind in the flags is ignored.
     pub fn from_bytes(bytes: &EventBytes) -> Self {
         Self {
             id: EventId(u128_at(bytes, 0)),
@@ -351,7 +104,7 @@ impl Transfer {
 }
 
 impl Guard {
-    /// Encodes; bytes that a guard does not use are zero.
+    /// Encodes. Bytes that a guard does not use are zero.
     pub fn to_bytes(&self) -> EventBytes {
         let mut bytes = [0; EVENT_BYTES];
         put(&mut bytes, 0, &self.id.0.to_le_bytes());
@@ -362,7 +115,7 @@ impl Guard {
         bytes
     }
 
-    /// Decodes; bytes that a guard does not use are ignored.
+    /// Decodes. Bytes that a guard does not use are ignored.
     pub fn from_bytes(bytes: &EventBytes) -> Self {
         Self {
             id: EventId(u128_at(bytes, 0)),
@@ -375,7 +128,7 @@ impl Guard {
 }
 
 impl Expire {
-    /// Encodes; the id is zero, and so is all that an expiry does not use.
+    /// Encodes. The id and the bytes that an expiry does not use are zero.
     pub fn to_bytes(&self) -> EventBytes {
         let mut bytes = [0; EVENT_BYTES];
         put(&mut bytes, 64, &self.pending_id.0.to_le_bytes());
@@ -383,14 +136,14 @@ impl Expire {
         bytes
     }
 
-    /// Decodes; bytes that an expiry does not use are ignored.
+    /// Decodes. Bytes that an expiry does not use are ignored.
     pub fn from_bytes(bytes: &EventBytes) -> Self {
         Self { pending_id: EventId(u128_at(bytes, 64)) }
     }
 }
 
 impl Close {
-    /// Encodes; bytes that a close does not use are zero.
+    /// Encodes. Bytes that a close does not use are zero.
     pub fn to_bytes(&self) -> EventBytes {
         let mut bytes = [0; EVENT_BYTES];
         put(&mut bytes, 0, &self.id.0.to_le_bytes());
@@ -399,7 +152,7 @@ impl Close {
         bytes
     }
 
-    /// Decodes; bytes that a close does not use are ignored.
+    /// Decodes. Bytes that a close does not use are ignored.
     pub fn from_bytes(bytes: &EventBytes) -> Self {
         Self {
             id: EventId(u128_at(bytes, 0)),
@@ -422,7 +175,7 @@ impl Resolved {
         bytes
     }
 
-    /// Decodes; the last six bytes are ignored.
+    /// Decodes. The last six bytes are ignored.
     pub fn from_bytes(bytes: &ResolvedBytes) -> Self {
         Self {
             debit_account_id: AccountId(u128_at(bytes, 0)),
@@ -447,7 +200,7 @@ impl Event {
         }
     }
 
-    /// Decodes; `Err` holds the number of an unknown kind.
+    /// Decodes. `Err` holds the number of an unknown kind.
     pub fn from_bytes(bytes: &EventBytes) -> Result<Self, u8> {
         Ok(match event_kind(bytes)? {
             EventKind::Account => Self::Account(Account::from_bytes(bytes)),
@@ -457,15 +210,6 @@ impl Event {
             EventKind::Close => Self::Close(Close::from_bytes(bytes)),
         })
     }
-}
-
-/// Where an event's record stands, with what was decided.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Decided {
-    /// The verdict.
-    pub verdict: super::Verdict,
-    /// Its record; `None` when malformed, which is not logged.
-    pub offset: Option<Offset>,
 }
 
 fn put(bytes: &mut [u8], at: usize, value: &[u8]) {

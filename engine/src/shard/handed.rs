@@ -1,0 +1,25 @@
+//! A connection on its way to the shard that owns its partition.
+
+use glommio::net::AcceptedTcpStream;
+use walengine_net::model::PartitionId;
+
+/// Which port a connection came to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Port {
+    /// Clients.
+    Clients,
+    /// Other nodes.
+    Peers,
+}
+
+/// See the module.
+pub struct HandedConnection {
+    /// The socket, on no executor.
+    pub stream: AcceptedTcpStream,
+    /// What came over it and was not acted on.
+    pub received: Vec<u8>,
+    /// The partition that its first frame names.
+    pub partition: PartitionId,
+    /// Which port it came to.
+    pub port: Port,
+}
