@@ -52,12 +52,7 @@ pub(super) trait Hosted: Operated<Disk = GlommioDisk, Runtime = GlommioRuntime> 
     );
 
     /// Serves a peer of the partition at `place` in the background.
-    fn serve_peer(
-        node: &Rc<NodeFacts<Self>>,
-        place: usize,
-        stream: TcpStream,
-        received: Received,
-    );
+    fn serve_peer(node: &Rc<NodeFacts<Self>>, place: usize, stream: TcpStream, received: Received);
 
     /// This node leads the partition's group.
     fn leads_group(partition: &Partition<Self>) -> bool;
@@ -105,10 +100,8 @@ impl Hosted for Consensus<GlommioDisk, GlommioRuntime> {
         let partitions = state.superblock.partitions;
         let identity = PeerIdentity { cluster, node, partition, partitions };
         let dialer = Dialer::new(identity, opened.runtime);
-        let beginning = GroupBeginning {
-            founders: &beginning.founders,
-            sources: &beginning.sources,
-        };
+        let beginning =
+            GroupBeginning { founders: &beginning.founders, sources: &beginning.sources };
         let partition = serve_in_group(opened, dialer.clone(), beginning, timing).await?;
         Ok(Hosting { partition, dialer: Some(dialer) })
     }
@@ -124,12 +117,7 @@ impl Hosted for Consensus<GlommioDisk, GlommioRuntime> {
         group.spawn(|group| compare::run(group, dialer));
     }
 
-    fn serve_peer(
-        node: &Rc<NodeFacts<Self>>,
-        place: usize,
-        stream: TcpStream,
-        received: Received,
-    ) {
+    fn serve_peer(node: &Rc<NodeFacts<Self>>, place: usize, stream: TcpStream, received: Received) {
         peers::serve(node, place, stream, received);
     }
 
