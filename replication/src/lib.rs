@@ -1,12 +1,12 @@
 //! Replication of a partition by Raft, on the executor of the partition's shard.
 //!
-//! Above `net`, below `engine`, which re-exports what its shards use of it: the seam to the
+//! Above `net` and below `engine`, which re-exports the parts that its shards use: the seam to the
 //! executor ([`executor`], [`runtime_glommio`]) and [`local`] wake-ups. [`runtime`] is openraft's
-//! runtime on that seam, the same in production and in simulation. [`types`] is what consensus is
-//! about; [`network`] and [`service`] are its two sides towards peers, over the seam [`transport`];
-//! [`peer`] is what replicas say to each other, as bytes; [`gossip`] is how nodes find each other,
-//! [`membership`] which of them a group should have. One thread each; no value that lives on one is
-//! handed to another.
+//! runtime on that seam, the same in production and in simulation. [`types`] instantiates openraft.
+//! [`network`] asks peers and [`service`] answers them, over the seam [`transport`]; [`tcp`] is
+//! that seam over TCP, and [`peer`] the bytes on it. [`gossip`] is how nodes find each other;
+//! [`membership`] says which of them a group should have. Everything here stays on the thread that
+//! made it.
 #![forbid(unsafe_code)]
 
 pub mod executor;

@@ -1,5 +1,5 @@
-//! Wake-ups between tasks of one thread. Not `Send`; first come, first woken, the same in
-//! production and in simulation.
+//! Wake-ups between tasks of one thread. Not `Send`. Tasks are woken in the order in which they
+//! began to wait, in production and in simulation.
 
 use std::cell::{Cell, RefCell};
 use std::pin::Pin;
@@ -8,9 +8,10 @@ use std::task::{Context, Poll};
 
 use crate::wait_queue::{Ticket, WaitQueue};
 
-/// Tells any number of waiting tasks that something has changed; they look for themselves what.
+/// Tells any number of waiting tasks that something has changed. What has changed, they look up
+/// themselves.
 ///
-/// To miss nothing, look at the condition and then await [`Notify::changed`] with no await between.
+/// To miss nothing, call [`Notify::changed`], look at the condition, and then await the future.
 #[derive(Clone, Default)]
 pub struct Notify {
     inner: Rc<Inner>,
@@ -23,12 +24,12 @@ struct Inner {
 }
 
 impl Notify {
-    /// Nobody waits yet.
+    /// A new one, for which no task waits.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Wakes everybody who waits, in the order in which they began to.
+    /// Wakes all waiting tasks, in the order in which they began to wait.
     pub fn notify_all(&self) {
         self.inner.generation.set(self.inner.generation.get() + 1);
         let waiters = self.inner.waiters.borrow_mut().take_all();

@@ -1,31 +1,32 @@
 //! Which nodes a Raft group should have and who should lead it. Pure: no I/O, no clock.
 //!
-//! The leader of a group asks [`next_step`] about once a second and carries out what it says; what
-//! was done is seen in the next [`GroupView`]. What gossip says proposes here and decides nothing:
-//! whatever the views are, no step leaves a configuration without a majority of live voters, old
-//! and new ([`keeps_quorum`]).
+//! The leader of a group calls [`next_step`] about once a second and executes the step; the next
+//! [`GroupView`] shows the result. Gossip proposes here and decides nothing: whatever the views
+//! say, no step leaves the old or the new configuration without a majority of live voters
+//! ([`keeps_quorum`]).
 //!
-//! Rules, the first that applies:
+//! Rules; the first that applies counts:
 //!
-//! 1. Nothing while a change is under way, or when the leader is no voter.
-//! 2. A leader that is leaving hands leadership to a voter that can take it. The only voter first
-//!    has a learner promoted beside it.
+//! 1. No step while a change is under way, or when the leader is not a voter.
+//! 2. A leader that is leaving transfers leadership to a voter that can take it. If it is the only
+//!    voter, a learner is promoted first.
 //! 3. A voter that has left or is leaving is replaced by a caught-up live learner. Without one it
-//!    is removed; but while it lives and a live learner is catching up, that one is waited for.
-//! 4. A voter that is dead for longer than `dead_after` is replaced by a caught-up live learner.
-//!    Without one it stays: of an odd number, removing it lets no more nodes fail than before. Of
-//!    an even number it is removed, because then one more may fail.
+//!    is removed; but while it is alive and a live learner is catching up, it stays.
+//! 4. A voter that has been dead for longer than `dead_after` is replaced by a caught-up live
+//!    learner. Without one it stays if the number of voters is odd: removing it would not let more
+//!    nodes fail. If the number is even, it is removed, because then one more node may fail.
 //! 5. A learner that has left or is leaving is removed.
 //! 6. Caught-up live learners are promoted while there are fewer voters than `replicas`: two at a
-//!    time from an odd number, one from an even one. So the number becomes odd and stays odd: an
-//!    even number tolerates no more failures than the odd one below it, and loses quorum sooner.
-//! 7. A live node of the cluster is added as a learner, unless it was a member before. When the
-//!    group is full, a learner that is dead for longer than `dead_after` makes room.
-//! 8. Leadership moves to the preferred voter: of partition p the one at p modulo the number of
-//!    voters, ascending by id, if it is alive for ten seconds and caught up.
+//!    time if the number of voters is odd, one if it is even. So the number becomes odd and stays
+//!    odd: an even number tolerates no more failures than the odd one below it, and loses its
+//!    quorum sooner.
+//! 7. A live node of the cluster is added as a learner, unless it was a member before. If the group
+//!    is full, a learner that has been dead for longer than `dead_after` makes room.
+//! 8. Leadership moves to the preferred voter if it has been alive for ten seconds and is caught
+//!    up. For partition p it is the voter at p modulo the number of voters, ascending by id.
 //!
-//! A voter that gossip has never heard of is neither live nor dead here: the caller introduces the
-//! members of its groups ([`crate::gossip::Gossip::introduce`]), so that their death is timed.
+//! A voter that gossip has never heard of counts neither as live nor as dead. The caller introduces
+//! the members of its groups ([`crate::gossip::Gossip::introduce`]), so that their death is timed.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
@@ -37,20 +38,20 @@ use crate::gossip::{NodeStanding, NodeView};
 use crate::membership_codec::NODES_MAX;
 use crate::types::NodeId;
 
-/// Entries that a member may lack and still count as caught up: a second of small batches, and
-/// little beside what is in flight anyway.
+/// A member that lacks at most this many entries counts as caught up: a second of small batches,
+/// and few compared with those in flight.
 pub const CAUGHT_UP_ENTRIES: u64 = 1_000;
-/// How long a node must have been alive before leadership is given to it unasked.
+/// How long a node must have been alive before leadership moves to it as the preferred voter.
 pub const STABLE_AFTER: Duration = Duration::from_secs(10);
 
 /// A group as its leader sees it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct GroupView {
-    /// The cluster; nodes of another, or of none, do not count.
+    /// The cluster. Nodes of another cluster, or of none, do not count.
     pub cluster: ClusterId,
     /// Which group.
     pub partition: PartitionId,
-    /// The leader: who asks.
+    /// The leader, which asks.
     pub me: NodeId,
     /// Its term.
     pub term: u64,
@@ -58,12 +59,12 @@ pub struct GroupView {
     pub voters: BTreeSet<NodeId>,
     /// Members that do not vote.
     pub learners: BTreeSet<NodeId>,
-    /// Members that were removed, ever. Their ids are not added again. To be kept with the group's
-    /// state, so that every later leader has them.
+    /// All members that were ever removed. Their ids are not added again. They are kept with the
+    /// group's state, so that every later leader has them.
     pub removed: BTreeSet<NodeId>,
     /// A change of the membership is under way: joint, or not committed yet.
     pub changing: bool,
-    /// Highest index that each other member is known to hold. Absent: not known.
+    /// Highest index that each other member is known to hold. Absent if not known.
     pub matched: BTreeMap<NodeId, u64>,
     /// Last index of the leader's log.
     pub last: u64,
@@ -74,43 +75,43 @@ pub struct GroupView {
 /// What the operator wants.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Policy {
-    /// Voters of a group: 3 or 5. An even number counts as the odd one below it.
+    /// Wanted voters of a group: 3 or 5. An even number counts as the odd one below it.
     pub replicas: usize,
-    /// How long a voter is dead before another takes its place.
+    /// How long a voter must be dead before another node replaces it.
     pub dead_after: Duration,
 }
 
-/// One change. To be carried out with the leader's term, so that a later leader's view is not
-/// changed by an earlier one's step.
+/// One change. It is executed only in the leader's own term, so that an earlier leader's step can't
+/// change what a later leader sees.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Step {
-    /// A node begins to receive the log.
+    /// A node starts to receive the log.
     AddLearner {
         /// Which.
         node: NodeId,
         /// Where.
         address: SocketAddr,
     },
-    /// Learners begin to vote.
+    /// Learners become voters.
     Promote {
         /// All voters from then on.
         voters: BTreeSet<NodeId>,
     },
-    /// A voter goes, and is no member any more; a learner may vote in its place.
+    /// A voter is removed from the group; a learner may replace it.
     Replace {
         /// All voters from then on.
         voters: BTreeSet<NodeId>,
     },
-    /// A learner is no member any more.
+    /// A learner is removed from the group.
     RemoveLearner(NodeId),
-    /// Another voter is to lead.
+    /// Leadership moves to another voter.
     TransferLeadership {
         /// Which.
         to: NodeId,
     },
 }
 
-/// A majority of `old` and a majority of `new` are among `live`.
+/// True if a majority of `old` and a majority of `new` are in `live`.
 pub fn keeps_quorum(
     old: &BTreeSet<NodeId>,
     new: &BTreeSet<NodeId>,
@@ -120,7 +121,7 @@ pub fn keeps_quorum(
     majority(old) && majority(new)
 }
 
-/// What the leader should do now, if anything. `now` is on the clock of the views' `since`.
+/// The next step, if there is one. `now` is on the same clock as the views' `since`.
 pub fn next_step(
     group: &GroupView,
     nodes: &[NodeView],
@@ -150,18 +151,18 @@ struct Decision<'a> {
     nodes: BTreeMap<NodeId, &'a NodeView>,
     policy: &'a Policy,
     now: Duration,
-    /// The leader, and those that answer.
+    /// The leader, and the nodes that are alive.
     live: BTreeSet<NodeId>,
-    /// Those that have left or want to.
+    /// The nodes that have left or are leaving.
     going: BTreeSet<NodeId>,
-    /// Caught-up live learners that stay, ascending.
+    /// Caught-up live learners that are not leaving, ascending.
     ready: Vec<NodeId>,
 }
 
 impl<'a> Decision<'a> {
     fn new(group: &'a GroupView, nodes: &'a [NodeView], policy: &'a Policy, now: Duration) -> Self {
         let of_cluster = nodes.iter().filter(|view| {
-            // A node that was introduced and never heard has not told its cluster.
+            // The cluster of a member that was introduced and never heard is not known.
             let member = group.voters.contains(&view.node) || group.learners.contains(&view.node);
             view.cluster == Some(group.cluster) || (member && view.cluster.is_none())
         });
@@ -198,12 +199,12 @@ impl<'a> Decision<'a> {
         })
     }
 
-    /// The configuration, if it may be changed to.
+    /// Returns the voters if the configuration may be changed to them.
     fn allowed(&self, voters: BTreeSet<NodeId>) -> Option<BTreeSet<NodeId>> {
         keeps_quorum(&self.group.voters, &voters, &self.live).then_some(voters)
     }
 
-    /// Voters with some out and some in.
+    /// The voters without `out` and with `into`.
     fn voters(&self, out: Option<NodeId>, into: &[NodeId]) -> BTreeSet<NodeId> {
         let stay = self.group.voters.iter().copied().filter(|&node| Some(node) != out);
         stay.chain(into.iter().copied()).collect()

@@ -2,15 +2,15 @@
 //!
 //! All numbers little-endian: u16 number of configurations; for each u16 number of voters and their
 //! ids, u64, ascending; u16 number of nodes; for each id u64, ascending, u16 length of its peer
-//! address and the address in UTF-8. Nothing behind it.
+//! address and the address in UTF-8. Nothing follows.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::types::{Member, Membership, NodeId};
 
-/// Most nodes, voters and learners, that a membership names.
+/// Most nodes in a membership, voters and learners together.
 pub const NODES_MAX: usize = 64;
-/// Most configurations: two while voters change, one otherwise; a change on a change has three.
+/// Most configurations: two while voters change, three for a change during a change, otherwise one.
 pub const CONFIGS_MAX: usize = 4;
 /// Longest peer address in bytes: a host name of 253, a colon and a port.
 pub const ADDRESS_BYTES_MAX: usize = 259;
@@ -18,7 +18,7 @@ pub const ADDRESS_BYTES_MAX: usize = 259;
 /// Encodes.
 ///
 /// # Panics
-/// If a limit of this module is passed: whoever changes a membership keeps to them.
+/// If a limit of this module is exceeded. The code that changes memberships checks them.
 pub fn encode(membership: &Membership) -> Vec<u8> {
     let mut bytes = Vec::new();
     let configs = membership.get_joint_config();

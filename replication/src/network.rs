@@ -1,5 +1,5 @@
-//! A peer as openraft's network. One for each use that openraft makes of a peer; all share the
-//! transport. Lives on the group's shard.
+//! A peer as openraft's network. openraft makes one for each task that talks to a peer; all of them
+//! share the transport. Lives on the group's shard.
 
 use std::cell::Cell;
 use std::future::Future;
@@ -75,7 +75,7 @@ fn rpc_error(error: &TransportError) -> RPCError<Types> {
     }
 }
 
-/// A peer that gives another kind of answer than it was asked for.
+/// The peer has answered with another kind of message than the request asks for.
 fn other_answer() -> RPCError<Types> {
     NetworkError::from_string("the peer answered another question").into()
 }
@@ -167,15 +167,15 @@ impl<T: Transport> RaftNetworkV2<Types> for Peer<T> {
 type Pump = Pin<Box<dyn Future<Output = ()>>>;
 type Results = Pin<Box<dyn Stream<Item = StreamAppendResult<Types>>>>;
 
-/// Results of a stream of appends, which it pumps out while it is polled: several are on their way
-/// at once. Ends when the input has ended and every result is there.
+/// The results of a stream of appends. Polling it also sends the requests; several may be
+/// unanswered at the same time. Ends when the input has ended and every result has arrived.
 struct Appends {
     /// `None` once the input has ended.
     pump: Option<Pump>,
     results: Results,
-    /// Sent and not answered.
+    /// Requests that were sent and not answered.
     pending: Rc<Cell<usize>>,
-    /// While something is pending: the time by which the next result must come.
+    /// While something is pending: when the next result must have arrived.
     deadline: Option<Pin<Box<SleepOf<Types>>>>,
     ttl: Duration,
     /// `None` once the stream has ended.
@@ -196,7 +196,7 @@ impl Appends {
             while let Some(request) = input.next().await {
                 sent.set(sent.get() + 1);
                 if requests.send(request).await.is_err() {
-                    // It broke: the results end without those that are pending.
+                    // The stream broke: the results end without the pending ones.
                     return std::future::pending().await;
                 }
             }

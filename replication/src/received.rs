@@ -1,41 +1,43 @@
-//! What a connection has received and nobody has acted on yet: one buffer, read into and consumed
-//! from the front.
+//! The bytes that a connection has received and not consumed yet: one buffer, filled at the back
+//! and consumed from the front.
 
 use std::io;
 
 use futures_lite::{AsyncRead, AsyncReadExt};
 
-/// Buffer that a connection starts with and keeps while it is idle.
+/// Size of the buffer of a new or idle connection.
 pub const RECEIVE_BYTES_MIN: usize = 4 << 10;
-/// Buffer above which an idle connection gives memory back.
+/// An idle connection frees a buffer above this size.
 pub const RECEIVE_BYTES_KEPT: usize = 64 << 10;
 
 /// See the module.
 #[derive(Default)]
 pub struct Received {
     bytes: Vec<u8>,
+    /// Invariant: `start <= end <= bytes.len()`.
     start: usize,
     end: usize,
 }
 
 impl Received {
-    /// Bytes that were received elsewhere.
+    /// A buffer that holds bytes which were received elsewhere.
     pub fn from_bytes(bytes: Vec<u8>) -> Self {
         Self { start: 0, end: bytes.len(), bytes }
     }
 
-    /// What is there.
+    /// The bytes that are there.
     pub fn filled(&self) -> &[u8] {
         &self.bytes[self.start..self.end]
     }
 
-    /// Takes what is there out.
+    /// The bytes that are there, as a vector.
     pub fn into_filled(self) -> Vec<u8> {
         self.filled().to_vec()
     }
 
     /// Drops bytes from the front.
     pub fn consume(&mut self, bytes: usize) {
+        assert!(bytes <= self.end - self.start, "{bytes} bytes of {}", self.end - self.start);
         self.start += bytes;
         if self.start == self.end {
             (self.start, self.end) = (0, 0);
@@ -45,7 +47,7 @@ impl Received {
         }
     }
 
-    /// Reads once, with place for at least `wanted` bytes in all. 0 at the end of the stream.
+    /// Reads once, into a buffer of at least `wanted` bytes in total. 0 at the end of the stream.
     pub async fn fill<S: AsyncRead + Unpin>(
         &mut self,
         stream: &mut S,

@@ -24,10 +24,11 @@ impl GlommioRuntime {
     }
 }
 
-/// Ends at its deadline. Whoever waits for several things polls it at each of them, and glommio's
-/// timer registers itself anew at each poll, for as long as the first would have lasted: a second
-/// of frames on a connection with a patience of a minute left thousands, and every turn of the
-/// executor looks at all of them. So there is a new timer for each poll, and the old one goes first.
+/// Completes at its deadline. A task that waits for several things polls it for each of them. At
+/// each poll, glommio's timer registers itself again, and each registration stays until the
+/// deadline: one second of frames on a connection with an idle timeout of a minute left thousands,
+/// and every turn of the executor looks at all of them. So each poll drops the old timer and makes
+/// a new one.
 struct Alarm {
     deadline: Instant,
     timer: Option<Timer>,

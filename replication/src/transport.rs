@@ -1,4 +1,4 @@
-//! The seam to the peers of a group. Production: one connection for each pair of shard and node;
+//! The seam to the peers of a group. Production: one TCP connection for each partition and peer;
 //! tests: a simulated network.
 
 use std::future::Future;
@@ -11,16 +11,16 @@ use openraft::raft::{
 
 use crate::types::{Member, NodeId, Types};
 
-/// What is asked of a peer and answered once.
+/// A request to a peer that has one answer.
 #[derive(Clone, Debug)]
 pub enum Request {
-    /// To take these entries; outside of a stream.
+    /// Take these entries, outside of a stream.
     Append(AppendEntriesRequest<Types>),
-    /// For its vote.
+    /// Vote for this candidate.
     Vote(VoteRequest<Types>),
-    /// Whether it would vote.
+    /// Would you vote for this candidate?
     PreVote(VoteRequest<Types>),
-    /// To become leader.
+    /// Become leader.
     TransferLeader(TransferLeaderRequest<Types>),
 }
 
@@ -34,11 +34,11 @@ pub enum Response {
     TransferLeader(TransferLeaderResponse<Types>),
 }
 
-/// Why there is no answer. Whether the peer has done what it was asked is unknown.
+/// Why there is no answer. It is unknown whether the peer has executed the request.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum TransportError {
-    /// Nobody answers at its address.
+    /// Nothing answers at the peer's address.
     #[error("node {0} can't be reached")]
     Unreachable(NodeId),
     /// The connection broke.
@@ -49,17 +49,17 @@ pub enum TransportError {
     Stopped(NodeId, String),
 }
 
-/// Requests of a stream on their way to a peer.
+/// Requests of a stream, on the leader.
 pub type AppendSender = MpscSenderOf<Types, AppendEntriesRequest<Types>>;
-/// Requests of a stream as the peer gets them.
+/// Requests of a stream, on the peer.
 pub type AppendReceiver = MpscReceiverOf<Types, AppendEntriesRequest<Types>>;
-/// Results of a stream on their way back.
+/// Results of a stream, on the peer.
 pub type ResultSender = MpscSenderOf<Types, StreamAppendResult<Types>>;
-/// Results of a stream as the leader gets them.
+/// Results of a stream, on the leader.
 pub type ResultReceiver = MpscReceiverOf<Types, StreamAppendResult<Types>>;
 
-/// A stream of appends: requests go out in order, results come back in the same order. It ends by
-/// dropping the sender; if it breaks, the results end.
+/// A stream of appends: requests are sent in order, and results return in the same order. Dropping
+/// the sender ends it. If it breaks, the results end.
 pub struct AppendStream {
     /// Requests to the peer.
     pub requests: AppendSender,
@@ -70,9 +70,9 @@ pub struct AppendStream {
 /// How a group reaches its peers. Clones share connections.
 ///
 /// To ensure correctness, an implementation delivers the requests of one stream in order, each at
-/// most once, and nothing of it after a gap.
+/// most once, and nothing after a request that was lost.
 pub trait Transport: Clone + 'static {
-    /// Asks a peer.
+    /// Sends a request and waits for its answer.
     fn call(
         &self,
         target: NodeId,

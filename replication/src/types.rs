@@ -1,6 +1,6 @@
-//! The types that consensus is about: entries that are whole batches, numbered nodes.
+//! The types that openraft is instantiated with. An entry is a whole batch; a node has a number.
 //!
-//! One leader a term: a committed leader is known by its term alone, as in the Raft paper.
+//! A term has one leader, so the term alone names a committed leader, as in the Raft paper.
 
 use std::fmt;
 use std::rc::Rc;
@@ -12,7 +12,7 @@ use walengine_net::model::{Offset, Timestamp};
 
 use crate::runtime::LocalRuntime;
 
-/// Numbers a node, for ever: never used twice, not even for a node whose disk was lost.
+/// The number of a node. Never used twice, not even after a lost disk: then the node is a new one.
 pub type NodeId = u64;
 
 openraft::declare_raft_types!(
@@ -35,31 +35,31 @@ pub type Payload = EntryPayload<Batch, NodeId, Member>;
 pub type LogId = openraft::alias::LogIdOf<Types>;
 /// A candidate or an elected leader.
 pub type Vote = openraft::alias::VoteOf<Types>;
-/// Voters, learners and where they are.
+/// Voters, learners and their addresses.
 pub type Membership = openraft::Membership<NodeId, Member>;
 /// A membership and the entry that set it.
 pub type StoredMembership = openraft::alias::StoredMembershipOf<Types>;
 
-/// Chunks of a ledger's snapshot, in order; opaque here.
+/// The chunks of a ledger's snapshot, in order. Opaque here.
 pub type SnapshotData = Rc<Vec<Vec<u8>>>;
-/// A snapshot: its chunks, and which entry and membership it stands for.
+/// A snapshot: its chunks, its last entry and the membership at that entry.
 pub type RaftSnapshot = openraft::alias::SnapshotOf<Types, SnapshotData>;
-/// What a snapshot stands for.
+/// The last entry of a snapshot and the membership at it.
 pub type RaftSnapshotMeta = openraft::alias::SnapshotMetaOf<Types>;
 
-/// Where a node takes frames from its peers.
+/// A member of a group: where its peers reach it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Member {
     /// Address and port.
     pub peer_address: String,
 }
 
-/// Events or records that a leader has decided together. Opaque here: the ledger gives it meaning.
+/// Events or records that a leader has decided together. Opaque here; the ledger knows its meaning.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Batch {
     /// [`EntryKind::Events`] or [`EntryKind::Records`].
     pub kind: EntryKind,
-    /// Term in which it was decided: it is never appended in another.
+    /// Term in which it was decided. It is never appended in another term.
     pub term: u64,
     /// The leader that decided it.
     pub leader_node: NodeId,

@@ -1,22 +1,22 @@
-//! Who waits for something on this thread, first come, first served.
+//! A queue of tasks of one thread that wait for something, first come, first served.
 //!
-//! Nothing that was handed in is dropped in here: dropping a waker or a message may run foreign
-//! code, which may come back. Callers drop what they are given after their borrow has ended.
+//! It drops no waker and no message itself: dropping one may run foreign code that calls the queue
+//! again. Callers drop what they get back after their borrow has ended.
 
 use std::collections::VecDeque;
 use std::task::Waker;
 
-/// A place in the queue. Never given out twice.
+/// A place in the queue. Never issued twice.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Ticket(u64);
 
-/// The queue; each waiter brings a `T` along.
+/// See the module. Each waiter brings a `T` along.
 pub(crate) struct WaitQueue<T> {
     ticket_next: u64,
     queue: VecDeque<Waiter<T>>, // invariant: tickets ascend
 }
 
-/// One who waits.
+/// A waiting task.
 pub(crate) struct Waiter<T> {
     pub(crate) ticket: Ticket,
     pub(crate) brought: T,
@@ -30,7 +30,7 @@ impl<T> Default for WaitQueue<T> {
 }
 
 impl<T> WaitQueue<T> {
-    /// Takes the last place.
+    /// Appends a waiter.
     pub(crate) fn push(&mut self, brought: T, waker: Waker) -> Ticket {
         let ticket = Ticket(self.ticket_next);
         self.ticket_next += 1;
@@ -38,27 +38,27 @@ impl<T> WaitQueue<T> {
         ticket
     }
 
-    /// Whose turn it is.
+    /// Removes the first waiter.
     pub(crate) fn pop(&mut self) -> Option<Waiter<T>> {
         self.queue.pop_front()
     }
 
-    /// Everybody, in order; the queue is empty afterwards.
+    /// Removes all waiters, in order.
     pub(crate) fn take_all(&mut self) -> VecDeque<Waiter<T>> {
         std::mem::take(&mut self.queue)
     }
 
-    /// Everybody's waker, in order; they stay in the queue.
+    /// The wakers of all waiters, in order. The waiters stay in the queue.
     pub(crate) fn wakers(&self) -> Vec<Waker> {
         self.queue.iter().map(|waiter| waiter.waker.clone()).collect()
     }
 
-    /// Gives the place up, if it is still held.
+    /// Removes a waiter, if it is still in the queue.
     pub(crate) fn remove(&mut self, ticket: Ticket) -> Option<Waiter<T>> {
         self.queue.remove(self.position(ticket)?)
     }
 
-    /// Replaces the waker and returns the former one; none if the place is no longer held.
+    /// Replaces a waker and returns the former one. `None` if the waiter is no longer in the queue.
     pub(crate) fn renew(&mut self, ticket: Ticket, waker: Waker) -> Option<Waker> {
         let position = self.position(ticket)?;
         Some(std::mem::replace(&mut self.queue[position].waker, waker))
@@ -69,7 +69,7 @@ impl<T> WaitQueue<T> {
     }
 }
 
-/// For the tests of whatever has waiters: wakers that note in which order they were woken.
+/// For tests: wakers that record the order in which they were woken.
 #[cfg(test)]
 pub(crate) mod testing {
     use std::pin::Pin;
@@ -89,7 +89,7 @@ pub(crate) mod testing {
     }
 
     impl Woken {
-        /// Polls `future` once, with a waker that notes `number` here.
+        /// Polls `future` once, with a waker that records `number` here.
         pub(crate) fn poll<F: Future + Unpin>(
             &self,
             number: usize,
@@ -99,13 +99,13 @@ pub(crate) mod testing {
             Pin::new(future).poll(&mut Context::from_waker(&waker))
         }
 
-        /// What was woken since the last call.
+        /// The numbers that were woken since the last call.
         pub(crate) fn take(&self) -> Vec<usize> {
             std::mem::take(&mut self.0.lock().unwrap())
         }
     }
 
-    /// Polls `future` once, with a waker that nobody hears.
+    /// Polls `future` once, with a waker that does nothing.
     pub(crate) fn poll_once<F: Future + Unpin>(future: &mut F) -> Poll<F::Output> {
         Pin::new(future).poll(&mut Context::from_waker(Waker::noop()))
     }

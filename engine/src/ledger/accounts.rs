@@ -1,4 +1,4 @@
-//! Accounts in order of creation, and the way from an id to its slot.
+//! Accounts in order of creation, and an index from id to slot.
 
 use walengine_net::model::{Account, AccountId};
 
@@ -10,19 +10,19 @@ use crate::os::prefetch;
 /// All accounts: 128 bytes each and about 15 for the index.
 pub(super) struct Accounts {
     pub slab: Slab<Account>,
-    index: Table<Entry>,
+    index: Table<IndexEntry>,
 }
 
-/// Holds the hash, or growing the index would have to wait for each account's memory: that took
-/// longer than all else in creating an account. In halves, because they need no padding.
+/// Holds the hash: without it, growing the index would read each account's memory, which took
+/// longer than everything else in creating an account. The hash is in halves to avoid padding.
 #[derive(Clone, Copy, Default)]
-struct Entry {
+struct IndexEntry {
     hash_low: u32,
     hash_high: u32,
     slot: u32,
 }
 
-impl Entry {
+impl IndexEntry {
     fn hash(&self) -> u64 {
         u64::from(self.hash_high) << 32 | u64::from(self.hash_low)
     }
@@ -44,7 +44,7 @@ impl Accounts {
         entry.map(|entry| entry.slot)
     }
 
-    /// As [`Self::slot`], faster if the account is in slot `hint`.
+    /// Like [`Self::slot`], but faster if the account is in slot `hint`.
     #[inline]
     pub(super) fn slot_near(&self, id: AccountId, hint: u32) -> Option<u32> {
         if hint < self.slab.len() && self.slab.get(hint).id == id {
@@ -71,8 +71,8 @@ impl Accounts {
         self.index.prefetch_slot(hash);
     }
 
-    /// Starts to load the account with this hash and says in which slot it is likely to be;
-    /// `u32::MAX` if there is none.
+    /// Starts to load the account with this hash. Returns the slot that it is likely to be in, or
+    /// `u32::MAX`.
     #[inline]
     pub(super) fn prefetch(&self, hash: u64) -> u32 {
         let Some(entry) = self.index.get(hash, |entry| entry.hash() == hash) else {
@@ -102,11 +102,11 @@ impl Accounts {
     pub(super) fn push(&mut self, account: Account) {
         let slot = self.slab.push(account);
         let hash = hash_of_id(account.id.0, true);
-        let entry = Entry { hash_low: hash as u32, hash_high: (hash >> 32) as u32, slot };
-        self.index.insert(hash, entry, Entry::hash);
+        let entry = IndexEntry { hash_low: hash as u32, hash_high: (hash >> 32) as u32, slot };
+        self.index.insert(hash, entry, IndexEntry::hash);
     }
 
-    /// Takes back the newest account, which must be `id`.
+    /// Removes the newest account, which must be `id`.
     pub(super) fn pop(&mut self, id: AccountId) {
         let slot = self.slab.len() - 1;
         let removed = self.index.remove(hash_of_id(id.0, true), |entry| entry.slot == slot);

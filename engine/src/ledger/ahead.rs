@@ -1,8 +1,8 @@
-//! Looking ahead: what deciding an event will read is on its way before its turn comes. Waiting for
-//! memory, one event after the other, would cost more than deciding does.
+//! Looking ahead: starts to load what deciding an event will read before its turn comes. Waiting
+//! for memory at each event would take longer than deciding it.
 //!
-//! Events go through in windows. While one window is decided, the next ones are each a step behind:
-//! a step only starts loads whose addresses the step before it has fetched.
+//! Events are grouped into windows. While one window is decided, each of the next ones is one step
+//! behind the one before it: a step only starts loads whose addresses the step before has loaded.
 //!
 //! | step | reads | starts to load |
 //! |---|---|---|
@@ -18,19 +18,20 @@ use super::accounts::Accounts;
 use super::decide::key_of;
 use super::ids::{Ids, hash_of_id};
 
-/// Events in a window: with 8 or 16 what was loaded is often gone again before it is used (measured).
+/// Events in a window. With 8 or 16, loaded lines are often evicted before they are used
+/// (measured).
 const WINDOW: usize = 4;
 /// See the module.
 const STEPS: usize = 4;
 /// The current window, and one for each step.
 const WINDOWS: usize = STEPS + 1;
 
-/// Where the debit and the credit account of a transfer were seen; a hint, not a promise.
+/// Likely slots of the debit and the credit account of a transfer: a hint, not a promise.
 pub(super) type Near = (u32, u32);
 /// No hint.
 pub(super) const NOWHERE: Near = (u32::MAX, u32::MAX);
 
-/// What is known of an event that is not decided yet.
+/// What is known about an event that is not decided yet.
 #[derive(Clone, Copy)]
 struct Hint {
     id: u64,
@@ -41,10 +42,10 @@ struct Hint {
 
 /// Progress through the events of one call.
 pub(super) struct Ahead {
-    /// Windows that went through each step; none before the current one counts.
+    /// Windows that are through each step.
     done: [usize; STEPS],
     hints: [[Hint; WINDOW]; WINDOWS],
-    /// First event behind the current window.
+    /// First event after the current window.
     end: usize,
 }
 
@@ -61,8 +62,7 @@ impl Ledger {
         (self.ahead.done, self.ahead.end) = ([0; STEPS], 0);
     }
 
-    /// Hints for the event at `next`, which never goes back; keeps loads for those behind it under
-    /// way.
+    /// Hints for the event at `next`, which never decreases. Starts loads for the events after it.
     #[inline]
     pub(super) fn near(&mut self, events: &[EventBytes], next: usize) -> Near {
         if next >= self.ahead.end {
@@ -74,7 +74,7 @@ impl Ledger {
     fn look_ahead(&mut self, events: &[EventBytes], current: usize) {
         self.ahead.end = (current + 1) * WINDOW;
         for step in 0..STEPS {
-            // A long chain leaps over windows: they need no step any more.
+            // A long chain skips windows; they need no step any more.
             let from = self.ahead.done[step].max(current);
             let to = current + WINDOWS - step;
             for window in from..to {

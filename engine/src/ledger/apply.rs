@@ -1,4 +1,4 @@
-//! Replay: every verdict and resolution of a logged entry is derived again and compared.
+//! Replay: derives every verdict and resolution of a logged entry again and compares them.
 
 use walengine_net::entry::{ArchivedEventsBody, ArchivedRecordsBody, RecordHead};
 use walengine_net::model::{
@@ -6,12 +6,12 @@ use walengine_net::model::{
 };
 
 use super::ahead::Near;
-use super::decide::{Log, chain_at};
+use super::decide::{EntryParts, chain_at};
 use super::ids::OFFSET_MAX;
 use super::{At, Ledger, Outcomes, TIMESTAMP_MAX, TIMESTAMP_SLACK};
 
-/// This ledger and the log do not agree. The entry is applied in part: stop serving from this
-/// ledger, and rebuild it.
+/// The ledger and the log disagree. The entry was applied in part: stop serving from this ledger
+/// and rebuild it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum Disagreement {
@@ -30,24 +30,23 @@ pub enum Disagreement {
         /// Log time of the ledger's newest record.
         last_timestamp: Timestamp,
     },
-    /// Another verdict than the logged one.
+    /// The ledger derives another verdict than the logged one.
     #[error("offset {offset}: the log says {}, this replica {}", name(*logged), name(*derived))]
     Verdict {
         /// The record.
         offset: Offset,
         /// What the log says; `None` if no verdict has that number.
         logged: Option<Verdict>,
-        /// What this ledger comes to. If it equals `logged`, the record should not have been logged
-        /// again.
+        /// What this ledger derives. If it equals `logged`, the record was logged a second time.
         derived: Option<Verdict>,
     },
-    /// The same verdicts, but other effective accounts or amounts.
+    /// The verdicts agree, but the effective accounts or amounts differ.
     #[error("offset {offset}: the log has another resolution than this replica")]
     Resolved {
         /// The first record whose resolution differs.
         offset: Offset,
     },
-    /// The body is not one that a leader writes.
+    /// No leader writes such a body.
     #[error("offset {offset}: the entry's body contradicts itself")]
     Body {
         /// The first record of the entry.
@@ -59,15 +58,15 @@ fn name(verdict: Option<Verdict>) -> &'static str {
     verdict.map_or("nothing known", Verdict::name)
 }
 
-/// What replaying an entry comes to; the memory is kept from one to the next.
+/// What replaying an entry derives. The memory is kept between entries.
 #[derive(Default)]
-pub(super) struct Scratch {
+pub(super) struct ReplayScratch {
     verdicts: Vec<u8>,
     resolved: Vec<ResolvedBytes>,
     outcomes: Outcomes,
 }
 
-impl Scratch {
+impl ReplayScratch {
     fn clear(&mut self) {
         self.verdicts.clear();
         self.resolved.clear();
@@ -107,7 +106,7 @@ impl Ledger {
         events: &[EventBytes],
         verdicts: &[u8],
         mut at: At,
-        scratch: &mut Scratch,
+        scratch: &mut ReplayScratch,
     ) -> Result<(), Disagreement> {
         let mut next = 0;
         self.look_ahead_anew();
@@ -115,7 +114,7 @@ impl Ledger {
             let near = self.near(events, next);
             let (length, logs) = self.replay_group(&events[next..], near, at, scratch);
             for (index, &number) in verdicts[next..next + length].iter().enumerate() {
-                // What would not be logged has an outcome instead: a repeat, or malformed.
+                // A repeat or a malformed event is not logged: its verdict is in the outcomes.
                 let derived = if logs {
                     Verdict::from_number(scratch.verdicts[next + index])
                 } else {
@@ -135,13 +134,14 @@ impl Ledger {
         Ok(())
     }
 
-    /// Decides the group at the start of `events`: its length, and whether it would be logged.
+    /// Decides the event or chain at the start of `events`. Returns its length, and whether it
+    /// would be logged.
     fn replay_group(
         &mut self,
         events: &[EventBytes],
         near: Near,
         at: At,
-        scratch: &mut Scratch,
+        scratch: &mut ReplayScratch,
     ) -> (usize, bool) {
         let expire = Expire::from_bytes(&events[0]);
         if event_kind(&events[0]) == Ok(EventKind::Expire) && expire.to_bytes() == events[0] {
@@ -150,7 +150,8 @@ impl Ledger {
             return (1, true);
         }
         let (length, closed) = chain_at(events);
-        let mut log = Log { verdicts: &mut scratch.verdicts, resolved: &mut scratch.resolved };
+        let mut log =
+            EntryParts { verdicts: &mut scratch.verdicts, resolved: &mut scratch.resolved };
         (length, self.decide(&events[..length], closed, near, at, &mut log, &mut scratch.outcomes))
     }
 

@@ -1,4 +1,4 @@
-//! Static checks: what makes an event impossible in any state. In order of verdict number.
+//! Static checks: what makes an event malformed in any state. In order of verdict number.
 
 use walengine_net::model::{
     Account, AccountFlags, AccountId, Amount, Close, CloseFlags, Code, EventBytes, EventKind,
@@ -27,7 +27,7 @@ impl Routing {
     }
 }
 
-/// Where an event stands in its request.
+/// Place of an event in its request.
 #[derive(Clone, Copy)]
 pub(super) struct Chained {
     /// In a linked chain.
@@ -39,11 +39,12 @@ pub(super) struct Chained {
 /// Not in a chain.
 pub(super) const SINGLE: Chained = Chained { linked: false, repeated: false };
 
-fn refuse_if(condition: bool, verdict: Verdict) -> Result<(), Verdict> {
+#[inline]
+pub(super) fn refuse_if(condition: bool, verdict: Verdict) -> Result<(), Verdict> {
     if condition { Err(verdict) } else { Ok(()) }
 }
 
-/// `Err` holds the malformed event's verdict, the lowest that applies.
+/// `Err` holds the verdict on a malformed event, the lowest that applies.
 #[inline]
 pub(super) fn check(bytes: &EventBytes, routing: Routing, chained: Chained) -> Result<(), Verdict> {
     match event_kind(bytes) {
@@ -150,7 +151,7 @@ fn close(bytes: &EventBytes, routing: Routing, chained: Chained) -> Result<(), V
     routing.check(close.account_id)
 }
 
-/// Bytes are set that decoding and encoding again lost.
+/// True if the event has bytes set that decoding and encoding it again lose.
 fn has_more_than(bytes: &EventBytes, canonical: &EventBytes) -> bool {
     bytes != canonical
 }

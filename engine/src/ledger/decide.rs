@@ -11,25 +11,25 @@ use super::checks::{self, Chained, Routing, SINGLE};
 use super::ids::{Key, PendingState, Slot};
 use super::{At, Draft, Ledger, Outcome, Outcomes};
 
-/// Most expiries that one call logs; the rest are due at the next call.
+/// Most expiries that one call logs. The next call logs the rest.
 pub const EXPIRIES_MAX: usize = 1024;
 
-/// Where verdicts and resolutions of logged records go.
-pub(super) struct Log<'a> {
+/// The parts of an entry that deciding fills: verdicts and resolutions of logged records.
+pub(super) struct EntryParts<'a> {
     pub verdicts: &'a mut Vec<u8>,
     pub resolved: &'a mut Vec<ResolvedBytes>,
 }
 
 /// Buffers kept between calls.
 #[derive(Default)]
-pub(super) struct Scratch {
-    members: Vec<Member>,
+pub(super) struct DecideScratch {
+    members: Vec<ChainMember>,
     ids: Vec<(u128, bool, u32)>,
-    pub replay: super::apply::Scratch,
+    pub replay: super::apply::ReplayScratch,
 }
 
 /// One event of a chain.
-struct Member {
+struct ChainMember {
     key: Key,
     fingerprint: u64,
     known: Option<Slot>,
@@ -65,10 +65,10 @@ fn malformed(verdict: Verdict) -> Outcome {
 }
 
 impl Ledger {
-    /// Decides a request's events in order against the tail, after the expiries that are due. Fresh
-    /// events are appended to `draft`; one outcome for each event is appended to `outcomes`.
+    /// Logs the expiries that are due, then decides a request's events in order against the tail.
+    /// Appends fresh events to `draft`, and one outcome for each event to `outcomes`.
     ///
-    /// `now` counts for an empty draft only: records of one draft are a nanosecond apart.
+    /// `now` is used for an empty draft only: records of one draft are one nanosecond apart.
     ///
     /// # Panics
     /// If `draft` is not empty and does not end at the ledger's tail.
@@ -87,8 +87,10 @@ impl Ledger {
             let rest = &events[next..];
             let (length, closed) = if is_linked(&rest[0]) { chain_at(rest) } else { (1, true) };
             let group = &rest[..length];
-            let mut log =
-                Log { verdicts: &mut draft.body.verdicts, resolved: &mut draft.body.resolved };
+            let mut log = EntryParts {
+                verdicts: &mut draft.body.verdicts,
+                resolved: &mut draft.body.resolved,
+            };
             let near = self.near(events, next);
             if self.decide(group, closed, near, at, &mut log, outcomes) {
                 draft.body.events.extend_from_slice(group);
@@ -122,7 +124,8 @@ impl Ledger {
         (at.index - first) as usize
     }
 
-    /// Decides one event or one chain; `near` is of a single event. True if it was logged, with a verdict for each member.
+    /// Decides one event or one chain. True if it was logged, with a verdict for each member.
+    /// `near` is the hint for a single event.
     #[inline]
     pub(super) fn decide(
         &mut self,
@@ -130,7 +133,7 @@ impl Ledger {
         closed: bool,
         near: Near,
         at: At,
-        log: &mut Log<'_>,
+        log: &mut EntryParts<'_>,
         outcomes: &mut Outcomes,
     ) -> bool {
         if let ([bytes], true) = (group, closed) {
@@ -155,7 +158,7 @@ impl Ledger {
         bytes: &EventBytes,
         near: Near,
         at: At,
-        log: &mut Log<'_>,
+        log: &mut EntryParts<'_>,
     ) -> (Outcome, bool) {
         if let Err(verdict) = checks::check(bytes, self.routing(), SINGLE) {
             return (malformed(verdict), false);
@@ -178,9 +181,9 @@ impl Ledger {
         &mut self,
         group: &[EventBytes],
         closed: bool,
-        members: &mut Vec<Member>,
+        members: &mut Vec<ChainMember>,
         at: At,
-        log: &mut Log<'_>,
+        log: &mut EntryParts<'_>,
         outcomes: &mut Outcomes,
     ) -> bool {
         if let Some((culprit, verdict)) = self.malformed_member(group, closed) {
@@ -191,7 +194,7 @@ impl Ledger {
         }
         members.extend(group.iter().map(|bytes| {
             let key = key_of(bytes);
-            Member { key, fingerprint: xxh3_64(bytes), known: self.ids.get(&key).copied() }
+            ChainMember { key, fingerprint: xxh3_64(bytes), known: self.ids.get(&key).copied() }
         }));
         let known = members.iter().filter(|member| member.known.is_some()).count();
         if known == members.len() {
@@ -221,7 +224,7 @@ impl Ledger {
             (key.id, key.account, index)
         }));
         ids.sort_unstable();
-        // All but the first of each id; then in order of index, so that one pass finds them.
+        // Keep all but the first of each id, in order of index, so that one pass finds them.
         let mut previous = None;
         ids.retain(|&(id, account, _)| previous.replace((id, account)) == Some((id, account)));
         ids.sort_unstable_by_key(|&(.., index)| index);
@@ -234,12 +237,12 @@ impl Ledger {
         })
     }
 
-    /// Some members were decided before: the chain can't be decided as a whole any more.
+    /// Some members were decided before, so the chain can't be decided as a whole any more.
     fn refuse_known_in_part(
         &mut self,
-        members: &[Member],
+        members: &[ChainMember],
         at: At,
-        log: &mut Log<'_>,
+        log: &mut EntryParts<'_>,
         outcomes: &mut Outcomes,
     ) {
         for (index, member) in members.iter().enumerate() {
@@ -258,18 +261,24 @@ impl Ledger {
         }
     }
 
-    fn remember(&mut self, member: &Member, offset: u64, verdict: Verdict, state: PendingState) {
+    fn remember(
+        &mut self,
+        member: &ChainMember,
+        offset: u64,
+        verdict: Verdict,
+        state: PendingState,
+    ) {
         let slot = Slot::new(&member.key, member.fingerprint, offset, verdict, state);
         self.ids.insert(&member.key, slot);
     }
 
-    /// Carries out all members, or none.
+    /// Executes all members, or none.
     fn execute_chain(
         &mut self,
         group: &[EventBytes],
-        members: &[Member],
+        members: &[ChainMember],
         at: At,
-        log: &mut Log<'_>,
+        log: &mut EntryParts<'_>,
         outcomes: &mut Outcomes,
     ) {
         let mut failed = None;
@@ -298,11 +307,12 @@ impl Ledger {
         }
     }
 
-    /// Takes back what the members before the culprit did; remembers all members as refused.
+    /// Takes back the effects of the members before the culprit, and remembers all members as
+    /// refused.
     fn fail_chain(
         &mut self,
         group: &[EventBytes],
-        members: &[Member],
+        members: &[ChainMember],
         culprit: usize,
         verdict: Verdict,
         at: At,

@@ -1,4 +1,4 @@
-//! The whole state in 32 bytes, and the sums that must balance.
+//! A digest of the whole state, and the sums that must balance.
 
 use std::collections::BTreeMap;
 
@@ -8,10 +8,10 @@ use xxhash_rust::xxh3::xxh3_128;
 use super::Ledger;
 use super::pendings::Pending;
 
-/// A sum of amounts that may pass 2^128.
+/// A sum of amounts that may exceed 2^128.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct WideSum {
-    /// How often the sum passed 2^128.
+    /// How often the sum overflowed 2^128.
     pub high: u32,
     /// The rest.
     pub low: u128,
@@ -39,7 +39,7 @@ pub struct LedgerTotals {
 }
 
 impl LedgerTotals {
-    /// Debits are credits, pending and posted alike.
+    /// Debits equal credits, pending and posted.
     pub fn balanced(&self) -> bool {
         self.debits_pending == self.credits_pending && self.debits_posted == self.credits_posted
     }
@@ -59,7 +59,7 @@ impl Ledger {
         totals
     }
 
-    /// Equal digests mean equal state, however the tables are laid out. Walks everything. For
+    /// Equal states have equal digests, whatever the layout of their tables. Walks everything. For
     /// comparing replicas, not against forgery.
     pub fn digest(&self) -> [u8; 32] {
         let mut hasher = blake3::Hasher::new();

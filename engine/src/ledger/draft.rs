@@ -1,4 +1,4 @@
-//! What was decided and is not an entry yet.
+//! What was decided and is not yet an entry.
 
 use std::ops::Deref;
 
@@ -12,13 +12,13 @@ macro_rules! draft {
         $(#[$doc])*
         #[derive(Debug, Default)]
         pub struct $name {
-            /// The body of the entry-to-be; also reached through `Deref`.
+            /// The body of the future entry; also reachable through `Deref`.
             pub body: $body,
             /// Offset of its first record.
             pub base_offset: Offset,
             /// Log time of its first record; record `i` has this plus `i`.
             pub timestamp: Timestamp,
-            /// Log time of the record before the first; what undoing this draft needs.
+            /// Log time of the record before the first, for undoing this draft.
             pub previous_timestamp: Timestamp,
         }
 
@@ -45,7 +45,7 @@ macro_rules! draft {
                 self.body.$items.is_empty()
             }
 
-            /// An empty draft is opened at the ledger's tail; a filled one must end there.
+            /// Opens an empty draft at the ledger's tail. A filled draft must end there.
             pub(super) fn open(&mut self, ledger: &Ledger, now: Timestamp) -> At {
                 if self.is_empty() {
                     self.base_offset = ledger.next_offset();
@@ -94,7 +94,7 @@ impl Draft {
         self.body.resolved.clear();
     }
 
-    /// Takes the body out and leaves an empty draft with as much memory.
+    /// Takes the body out and leaves an empty draft of the same capacity.
     pub fn take(&mut self) -> EventsBody {
         let empty = EventsBody {
             events: Vec::with_capacity(self.body.events.capacity()),
@@ -120,7 +120,7 @@ impl RecordsDraft {
         self.body.blob.clear();
     }
 
-    /// Takes the body out and leaves an empty draft with as much memory.
+    /// Takes the body out and leaves an empty draft of the same capacity.
     pub fn take(&mut self) -> RecordsBody {
         let empty = RecordsBody {
             heads: Vec::with_capacity(self.body.heads.capacity()),

@@ -1,6 +1,6 @@
-//! What an event does to accounts and reservations, and how that is taken back.
+//! What an event does to accounts and reservations. [`super::undo`] takes it back.
 //!
-//! `execute` changes nothing when it refuses. `revert` needs only the record: event and resolution.
+//! `execute` changes nothing when it refuses.
 
 use walengine_net::model::{
     Account, AccountFlags, AccountId, Amount, Close, CloseFlags, Code, EventBytes, EventId,
@@ -9,27 +9,15 @@ use walengine_net::model::{
 };
 
 use super::ahead::Near;
+use super::balances::{
+    available_to_credit, available_to_debit, balanced_amount, check_balances, is_balancing,
+};
+use super::checks::refuse_if;
 use super::ids::{Key, PendingState};
 use super::pendings::{NEVER, Pending};
 use super::{At, Ledger};
 
 const NANOS_PER_SECOND: u64 = 1_000_000_000;
-
-fn refuse_if(condition: bool, verdict: Verdict) -> Result<(), Verdict> {
-    if condition { Err(verdict) } else { Ok(()) }
-}
-
-/// What may still be debited before debits would exceed credits.
-fn available_to_debit(account: &Account) -> u128 {
-    let posted = account.credits_posted.0.saturating_sub(account.debits_posted.0);
-    posted.saturating_sub(account.debits_pending.0)
-}
-
-/// What may still be credited before credits would exceed debits.
-fn available_to_credit(account: &Account) -> u128 {
-    let posted = account.debits_posted.0.saturating_sub(account.credits_posted.0);
-    posted.saturating_sub(account.credits_pending.0)
-}
 
 fn add(to: &mut Amount, amount: u128) {
     to.0 = to.0.checked_add(amount).expect("overflow was checked before");
@@ -39,40 +27,9 @@ fn subtract(from: &mut Amount, amount: u128) {
     from.0 = from.0.checked_sub(amount).expect("what is taken back was added before");
 }
 
-/// Verdicts 80 to 87, in order of number.
-#[inline]
-fn check_balances(
-    debit: &Account,
-    credit: &Account,
-    amount: u128,
-    pending: bool,
-) -> Result<(), Verdict> {
-    let overflows = |balance: Amount| balance.0.checked_add(amount).is_none();
-    if pending {
-        refuse_if(overflows(debit.debits_pending), Verdict::OverflowsDebitsPending)?;
-        refuse_if(overflows(credit.credits_pending), Verdict::OverflowsCreditsPending)?;
-    } else {
-        refuse_if(overflows(debit.debits_posted), Verdict::OverflowsDebitsPosted)?;
-        refuse_if(overflows(credit.credits_posted), Verdict::OverflowsCreditsPosted)?;
-    }
-    let sum = |pending: Amount, posted: Amount| {
-        pending.0.checked_add(posted.0).and_then(|sum| sum.checked_add(amount))
-    };
-    let debits = sum(debit.debits_pending, debit.debits_posted);
-    let credits = sum(credit.credits_pending, credit.credits_posted);
-    let debits = debits.ok_or(Verdict::OverflowsDebits)?;
-    let credits = credits.ok_or(Verdict::OverflowsCredits)?;
-    let limited = AccountFlags::DEBITS_MUST_NOT_EXCEED_CREDITS;
-    let exceeds = debit.flags.contains(limited) && debits > debit.credits_posted.0;
-    refuse_if(exceeds, Verdict::ExceedsCredits)?;
-    let limited = AccountFlags::CREDITS_MUST_NOT_EXCEED_DEBITS;
-    let exceeds = credit.flags.contains(limited) && credits > credit.debits_posted.0;
-    refuse_if(exceeds, Verdict::ExceedsDebits)
-}
-
 impl Ledger {
-    /// Carries out a well-formed event whose id is new. Returns what becomes of it as a
-    /// reservation; a resolution is pushed where the event does not say it all.
+    /// Executes a well-formed event whose id is new. Returns its state as a reservation. Pushes a
+    /// resolution if the effective accounts and amount are not those of the event.
     #[inline]
     pub(super) fn execute(
         &mut self,
@@ -199,6 +156,7 @@ impl Ledger {
         Ok(())
     }
 
+    /// The verdict on posting or voiding a reservation that is not open.
     fn why_not_open(&self, id: EventId) -> Verdict {
         match self.ids.get(&Key::new(id.0, false)) {
             Some(slot) if slot.verdict().is_ok() => match slot.state() {
@@ -281,61 +239,7 @@ impl Ledger {
         Ok(())
     }
 
-    /// Takes back an accepted event, the newest of those that are not taken back yet.
-    pub(super) fn revert(&mut self, bytes: &EventBytes, offset: u64, resolved: Option<&Resolved>) {
-        match event_kind(bytes) {
-            Ok(EventKind::Transfer) => {
-                self.revert_transfer(&Transfer::from_bytes(bytes), offset, resolved);
-            }
-            Ok(EventKind::Account) => self.accounts.pop(Account::from_bytes(bytes).id),
-            Ok(EventKind::Close) => {
-                let close = Close::from_bytes(bytes);
-                let slot = self.accounts.slot(close.account_id).expect("it was closed");
-                let account = self.accounts.get_mut(slot);
-                account.flags = if close.flags.contains(CloseFlags::REOPEN) {
-                    account.flags.with(AccountFlags::CLOSED)
-                } else {
-                    account.flags.without(AccountFlags::CLOSED)
-                };
-                account.version -= 1;
-            }
-            Ok(EventKind::Expire) => self.unresolve(offset, None),
-            Ok(EventKind::Guard) | Err(_) => {}
-        }
-    }
-
-    fn revert_transfer(&mut self, transfer: &Transfer, offset: u64, resolved: Option<&Resolved>) {
-        let flags = transfer.flags;
-        if flags.contains(TransferFlags::VOID_PENDING) {
-            return self.unresolve(offset, None);
-        }
-        if flags.contains(TransferFlags::POST_PENDING) {
-            let posted = resolved.expect("a post has a resolution").amount.0;
-            return self.unresolve(offset, Some(posted));
-        }
-        let amount = resolved.map_or(transfer.amount, |resolved| resolved.amount).0;
-        let slot = |id| self.accounts.slot(id).expect("money was moved");
-        let (debit, credit) = (slot(transfer.debit_account_id), slot(transfer.credit_account_id));
-        if flags.contains(TransferFlags::PENDING) {
-            self.pendings.remove(transfer.id.0);
-            self.change_back(debit, credit, amount, release);
-        } else {
-            self.change_back(debit, credit, amount, move_money_back);
-        }
-    }
-
-    /// Opens again what the record at `offset` resolved.
-    fn unresolve(&mut self, offset: u64, posted: Option<u128>) {
-        let pending = self.pendings.unresolve(offset);
-        let (debit, credit) = (pending.debit, pending.credit);
-        if let Some(amount) = posted {
-            self.change_again(debit, credit, amount, move_money_back);
-        }
-        self.change_back(debit, credit, pending.amount, reserve);
-        self.ids.set_state(pending.id, PendingState::Open);
-    }
-
-    /// Changes both accounts of a transfer, and counts it.
+    /// Changes both accounts and counts the change in their versions.
     #[inline]
     fn change(&mut self, debit: u32, credit: u32, amount: u128, change: Change) {
         self.change_again(debit, credit, amount, change);
@@ -343,15 +247,9 @@ impl Ledger {
         self.accounts.get_mut(credit).version += 1;
     }
 
-    /// Changes both accounts, and takes it out of the count.
-    fn change_back(&mut self, debit: u32, credit: u32, amount: u128, change: Change) {
-        self.change_again(debit, credit, amount, change);
-        self.accounts.get_mut(debit).version -= 1;
-        self.accounts.get_mut(credit).version -= 1;
-    }
-
+    /// Changes both accounts without counting.
     #[inline]
-    fn change_again(&mut self, debit: u32, credit: u32, amount: u128, change: Change) {
+    pub(super) fn change_again(&mut self, debit: u32, credit: u32, amount: u128, change: Change) {
         let account = self.accounts.get_mut(debit);
         change(&mut account.debits_pending, &mut account.debits_posted, amount);
         let account = self.accounts.get_mut(credit);
@@ -360,49 +258,25 @@ impl Ledger {
 }
 
 /// Changes one side's pending and posted balance.
-type Change = fn(&mut Amount, &mut Amount, u128);
+pub(super) type Change = fn(&mut Amount, &mut Amount, u128);
 
 fn move_money(_: &mut Amount, posted: &mut Amount, amount: u128) {
     add(posted, amount);
 }
 
-fn move_money_back(_: &mut Amount, posted: &mut Amount, amount: u128) {
+pub(super) fn move_money_back(_: &mut Amount, posted: &mut Amount, amount: u128) {
     subtract(posted, amount);
 }
 
-fn reserve(pending: &mut Amount, _: &mut Amount, amount: u128) {
+pub(super) fn reserve(pending: &mut Amount, _: &mut Amount, amount: u128) {
     add(pending, amount);
 }
 
-fn release(pending: &mut Amount, _: &mut Amount, amount: u128) {
+pub(super) fn release(pending: &mut Amount, _: &mut Amount, amount: u128) {
     subtract(pending, amount);
 }
 
-fn is_balancing(transfer: &Transfer) -> bool {
-    let balancing = TransferFlags::BALANCING_DEBIT.with(TransferFlags::BALANCING_CREDIT);
-    transfer.flags.intersects(balancing)
-}
-
-/// What is moved: the amount, or what of it the limits leave.
-#[inline]
-fn balanced_amount(
-    transfer: &Transfer,
-    debit: &Account,
-    credit: &Account,
-) -> Result<u128, Verdict> {
-    let mut amount = transfer.amount.0;
-    if transfer.flags.contains(TransferFlags::BALANCING_DEBIT) {
-        amount = amount.min(available_to_debit(debit));
-        refuse_if(amount == 0, Verdict::ExceedsCredits)?;
-    }
-    if transfer.flags.contains(TransferFlags::BALANCING_CREDIT) {
-        amount = amount.min(available_to_credit(credit));
-        refuse_if(amount == 0, Verdict::ExceedsDebits)?;
-    }
-    Ok(amount)
-}
-
-/// A time past 2^64 nanoseconds never comes.
+/// When a reservation is due. A time past 2^64 nanoseconds never comes.
 fn expires_at(timestamp: u64, timeout_seconds: u32) -> u64 {
     if timeout_seconds == 0 {
         return NEVER;

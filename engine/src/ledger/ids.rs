@@ -4,7 +4,7 @@ use walengine_net::model::{Decided, Offset, Verdict};
 
 use super::table::Table;
 
-/// What became of a transfer that was accepted as pending.
+/// State of a transfer as a reservation.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[repr(u8)]
 pub enum PendingState {
@@ -17,7 +17,7 @@ pub enum PendingState {
     Posted = 2,
     /// Was voided.
     Voided = 3,
-    /// Its time was over.
+    /// Has expired.
     Expired = 4,
 }
 
@@ -29,7 +29,7 @@ impl PendingState {
     }
 }
 
-/// An id with all that finding it again takes. Accounts and events are two namespaces.
+/// An id with its namespace and hash. Accounts and events are two namespaces.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Key {
     pub id: u128,
@@ -43,7 +43,7 @@ impl Key {
     }
 }
 
-/// Two folded multiplications; sequential, random and `UUIDv7` ids all spread over all 64 bits.
+/// Two folded multiplications. Sequential, random and `UUIDv7` ids all spread over all 64 bits.
 #[inline]
 pub(super) fn hash_of_id(id: u128, account: bool) -> u64 {
     let space = if account { 0xa076_1d64_78bd_642f } else { 0xe703_7ed1_a0b4_28db };
@@ -126,7 +126,7 @@ impl Slot {
         self.packed = self.packed & !STATE_MASK | (state as u64) << STATE_AT;
     }
 
-    /// What whoever sends this id again with the same body is told.
+    /// The answer to a sender that repeats this id with the same body.
     pub(super) fn decided(&self) -> Decided {
         Decided { verdict: self.verdict(), offset: Some(Offset(self.offset())) }
     }
@@ -197,7 +197,8 @@ impl Ids {
         self.table.insert(key.hash, slot, Slot::hash);
     }
 
-    /// Remembers an id unless it is known; false if it is. Only while nothing was ever forgotten.
+    /// Remembers an id unless it is known; false if it is. Only for ids of which none was ever
+    /// forgotten.
     #[inline]
     pub(super) fn insert_if_new(&mut self, key: &Key, slot: Slot) -> bool {
         self.table.insert_if_new(key.hash, slot, |known| known.is(key), Slot::hash)
@@ -223,7 +224,7 @@ impl Ids {
         self.table.values()
     }
 
-    /// First hash behind the part of the table that `hash` falls in.
+    /// First hash after the part of the table that `hash` falls in.
     pub(super) fn part_end(&self, hash: u64) -> u128 {
         self.table.part_end(hash)
     }

@@ -1,23 +1,24 @@
 //! The ledger of one partition: decides each event once, against the state at the tail of the log.
 //!
-//! Lives on the partition's shard core; not `Send`. Pure: no I/O, no clock, no randomness, nothing
-//! asynchronous. The same entries give the same state everywhere. What each verdict means and when
-//! it is given: RULES.md, beside this file.
+//! Lives on the partition's shard core; not `Send`. Pure: no I/O, no clock, no randomness, no
+//! async. The same entries give the same state everywhere. RULES.md beside this file says what each
+//! verdict means and when it is given.
 //!
 //! - [`Ledger::submit`] and [`Ledger::append_records`] decide and fill a draft, which becomes an
-//!   entry; [`Ledger::undo_events`] takes it back if the entry was never committed.
+//!   entry. [`Ledger::undo_events`] takes the entry back if it was never committed.
 //! - [`Ledger::apply_events`] replays an entry and compares each verdict with the logged one.
 //! - [`Ledger::snapshot`] makes a cut that is written out piece by piece while the ledger goes on.
 //!
 //! To ensure correctness, a caller
-//! - makes one entry of one draft, appends entries in the order in which the drafts were opened,
-//!   and finishes a draft before it opens another one;
-//! - calls [`Ledger::release`] as entries commit, or what can be undone piles up;
-//! - stops serving after a [`Disagreement`]: the entry is then applied in part.
+//! - makes one entry of each draft, appends entries in the order in which their drafts were opened,
+//!   and finishes a draft before it opens the next one;
+//! - calls [`Ledger::release`] as entries commit; otherwise the memory for undoing grows;
+//! - stops serving after a [`Disagreement`]: the entry was then applied in part.
 
 mod accounts;
 mod ahead;
 mod apply;
+mod balances;
 mod checks;
 mod decide;
 mod digest;
@@ -49,27 +50,30 @@ use accounts::Accounts;
 use ids::{Ids, Key};
 use pendings::{NEVER, Pendings};
 
-/// What one event came to: for a repeat the first verdict and its offset, for
-/// [`IdReused`](walengine_net::model::Verdict::IdReused) the original's offset, for a malformed event no offset.
+/// Outcome of one event: for a repeat the first verdict and its offset; for
+/// [`IdReused`](walengine_net::model::Verdict::IdReused) the original's offset; for a malformed
+/// event no offset.
 pub type Outcome = Decided;
 /// One for each event of a request, in its order.
 pub type Outcomes = Vec<Outcome>;
 
-/// Latest log time in nanoseconds, in the year 2262; a clock beyond it is taken as this.
+/// Latest log time in nanoseconds, in the year 2262. A later clock counts as this.
 pub const TIMESTAMP_MAX: Timestamp = Timestamp(u64::MAX / 2);
-/// How far records may run past it: 2^60 of them.
+/// How far records may run past it, a nanosecond each.
 const TIMESTAMP_SLACK: u64 = 1 << 60;
 
 /// State of one partition at the tail of its log.
 pub struct Ledger {
     partition: PartitionId,
     partitions: u16,
+    /// Invariant: at most [`ids::OFFSET_MAX`].
     next_offset: u64,
+    /// Invariant: every record has a higher timestamp than the record before it.
     last_timestamp: u64,
     ids: Ids,
     accounts: Accounts,
     pendings: Pendings,
-    scratch: decide::Scratch,
+    scratch: decide::DecideScratch,
     ahead: ahead::Ahead,
     undo: undo::UndoMarks,
 }
@@ -89,18 +93,18 @@ pub struct OpenPending {
     pub ledger: LedgerId,
     /// Code of the pending transfer.
     pub code: Code,
-    /// Log time from which on it is due; `None` without a timeout.
+    /// Log time at which it becomes due; `None` without a timeout.
     pub expires_at: Option<Timestamp>,
     /// Its record.
     pub offset: Offset,
 }
 
-/// Where the next record will stand.
+/// Position of the next record.
 #[derive(Clone, Copy)]
 struct At {
     offset: u64,
     timestamp: u64,
-    /// In its entry.
+    /// Its index in its entry.
     index: u32,
 }
 
@@ -129,13 +133,13 @@ impl Ledger {
             ids: Ids::new(),
             accounts: Accounts::new(),
             pendings: Pendings::new(),
-            scratch: decide::Scratch::default(),
+            scratch: decide::DecideScratch::default(),
             ahead: ahead::Ahead::default(),
             undo: undo::UndoMarks::default(),
         }
     }
 
-    /// The partition that this ledger is of.
+    /// The partition of this ledger.
     pub fn partition(&self) -> PartitionId {
         self.partition
     }
@@ -181,12 +185,12 @@ impl Ledger {
         self.ids.get(&Key::new(id.0, true)).map(ids::Slot::decided)
     }
 
-    /// What became of a transfer as a reservation; `None` if its id is unknown.
+    /// State of a transfer as a reservation; `None` if its id is unknown.
     pub fn pending_state(&self, id: EventId) -> Option<PendingState> {
         self.ids.get(&Key::new(id.0, false)).map(ids::Slot::state)
     }
 
-    /// A reservation that is still open.
+    /// An open reservation.
     pub fn pending(&self, id: EventId) -> Option<OpenPending> {
         let pending = self.pendings.get(id.0)?;
         let debit = self.accounts.get(pending.debit);
@@ -212,18 +216,21 @@ impl Ledger {
         self.ids.len()
     }
 
-    /// Log time at which the first reservation is due.
+    /// Log time at which the next reservation becomes due.
     pub fn next_expiry(&self) -> Option<Timestamp> {
         self.pendings.next_expiry().map(Timestamp)
     }
 
-    /// Records below `offset` are committed and will not be undone. Frees what undoing would need.
+    /// Records below `offset` are committed and will not be undone. Frees the memory for undoing
+    /// them.
     pub fn release(&mut self, offset: Offset) {
         self.pendings.release(offset.0);
     }
 
-    /// Records up to `at` (exclusive) now stand in the log.
+    /// All records before `at` are logged.
     fn advance_to(&mut self, at: At) {
+        debug_assert!(at.offset > self.next_offset, "the log did not grow");
+        debug_assert!(at.timestamp > self.last_timestamp + 1, "log time did not increase");
         self.next_offset = at.offset;
         self.last_timestamp = at.timestamp - 1;
     }

@@ -1,4 +1,4 @@
-//! Open pending transfers, when they expire, and those resolved a moment ago, which may come back.
+//! Open reservations, when they expire, and recently resolved ones, which undoing may open again.
 
 use std::collections::{BTreeSet, VecDeque};
 
@@ -6,7 +6,7 @@ use super::ids::hash_of_id;
 use super::slab::Slab;
 use super::table::Table;
 
-/// Expiry of a pending transfer without a timeout.
+/// Expiry of a reservation without a timeout.
 pub(super) const NEVER: u64 = u64::MAX;
 
 /// A reservation. The ledger is that of its accounts.
@@ -14,7 +14,7 @@ pub(super) const NEVER: u64 = u64::MAX;
 pub(super) struct Pending {
     pub id: u128,
     pub amount: u128,
-    /// Log time from which on it is due, or [`NEVER`].
+    /// Log time at which it becomes due, or [`NEVER`].
     pub expires_at: u64,
     /// Its record.
     pub offset: u64,
@@ -25,15 +25,19 @@ pub(super) struct Pending {
     pub code: u16,
 }
 
-/// See the module. A free slot of the slab has the id 0.
+/// See the module.
 pub(super) struct Pendings {
+    /// Invariant: a free slot has the id 0, all others hold an open reservation.
     pub slab: Slab<Pending>,
     free: Vec<u32>,
+    /// Slots of the open reservations by id.
     index: Table<u32>,
-    /// Expiry, offset and slot: the order in which expiries are logged.
+    /// Expiry, offset and slot, in the order in which expiries are logged. Invariant: the open
+    /// reservations with a timeout.
     due: BTreeSet<(u64, u64, u32)>,
-    /// Offset of the resolving record, and what it resolved: taking back a post needs the
-    /// reservation, which the record of the post does not hold. Emptied by [`Self::release`].
+    /// Offset of the resolving record, and the reservation: taking back a post needs it, and the
+    /// record of the post does not hold it. Emptied by [`Self::release`]. Invariant: offsets
+    /// ascend.
     resolved: VecDeque<(u64, Pending)>,
 }
 
@@ -75,27 +79,30 @@ impl Pendings {
         }
     }
 
-    /// Removes a reservation as if it had never been.
+    /// Removes a reservation, as if it had never existed.
     pub(super) fn remove(&mut self, id: u128) -> Pending {
         let hash = hash_of_id(id, false);
         let slot = self.index.remove(hash, |&slot| self.slab.get(slot).id == id);
         let slot = slot.expect("the reservation is open");
         let pending = std::mem::take(self.slab.get_mut(slot));
         self.free.push(slot);
+        debug_assert!(self.free.len() + self.index.len() == self.slab.len() as usize);
         if pending.expires_at != NEVER {
             self.due.remove(&(pending.expires_at, pending.offset, slot));
         }
         pending
     }
 
-    /// Ends a reservation by the record at `offset`; it can come back until released.
+    /// Ends a reservation by the record at `offset`. It can be opened again until released.
     pub(super) fn resolve(&mut self, id: u128, offset: u64) -> Pending {
+        let newest = self.resolved.back().map(|(newest, _)| *newest);
+        debug_assert!(newest.is_none_or(|newest| newest < offset), "{offset} after {newest:?}");
         let pending = self.remove(id);
         self.resolved.push_back((offset, pending));
         pending
     }
 
-    /// Takes back what [`Self::resolve`] did for the record at `offset`, the newest that resolved.
+    /// Opens again what the record at `offset` resolved, the newest one that resolved anything.
     pub(super) fn unresolve(&mut self, offset: u64) -> Pending {
         let (resolved_at, pending) = self.resolved.pop_back().expect("not released yet");
         assert!(resolved_at == offset, "undo of {offset}, but the newest is {resolved_at}");
@@ -103,14 +110,14 @@ impl Pendings {
         pending
     }
 
-    /// Records below `offset` will not be taken back.
+    /// Records below `offset` will not be undone.
     pub(super) fn release(&mut self, offset: u64) {
         while self.resolved.front().is_some_and(|(resolved_at, _)| *resolved_at < offset) {
             self.resolved.pop_front();
         }
     }
 
-    /// Id of the reservation that is due first, if it is at `timestamp`.
+    /// Id of the reservation that is due first, if it is due at `timestamp`.
     pub(super) fn due(&self, timestamp: u64) -> Option<u128> {
         let (expires_at, _, slot) = self.due.first()?;
         (*expires_at <= timestamp).then(|| self.slab.get(*slot).id)

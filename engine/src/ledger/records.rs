@@ -1,4 +1,4 @@
-//! Opaque records: bytes for the log's other uses, with the same rules of ids.
+//! Opaque records: bytes for other uses of the log, under the same rules for ids.
 
 use walengine_net::entry::{ANY_OFFSET, RecordHead};
 use walengine_net::model::{Offset, Timestamp, Verdict};
@@ -7,10 +7,11 @@ use xxhash_rust::xxh3::{xxh3_64, xxh3_64_with_seed};
 use super::ids::{Key, PendingState, Slot};
 use super::{Ledger, Outcome, Outcomes, RecordsDraft};
 
-/// Largest opaque record in bytes: that of the protocol, for records that come another way.
+/// Largest opaque record in bytes: the protocol's limit, also for records that arrive in another
+/// way.
 pub const RECORD_BYTES_MAX: u32 = walengine_net::limits::RECORD_BYTES_MAX as u32;
 
-/// Of the head's fields in the order of their declaration, little-endian, then of the bytes.
+/// Hash of the head's fields in the order of their declaration, little-endian, then of the bytes.
 fn fingerprint(head: &RecordHead, bytes: &[u8]) -> u64 {
     let mut fixed = [0; 28];
     fixed[..16].copy_from_slice(&head.id.to_le_bytes());
@@ -29,8 +30,8 @@ fn check(head: &RecordHead) -> Result<(), Verdict> {
 }
 
 impl Ledger {
-    /// Decides opaque records in order; `blob` holds their bytes, one behind the other. Fresh ones
-    /// are appended to `draft`; one outcome for each record is appended to `outcomes`.
+    /// Decides opaque records in order; `blob` holds their bytes, one after the other. Appends
+    /// fresh records to `draft`, and one outcome for each record to `outcomes`.
     ///
     /// # Panics
     /// If `draft` is not empty and does not end at the ledger's tail, or if the lengths do not add
@@ -62,7 +63,7 @@ impl Ledger {
         }
     }
 
-    /// The outcome, and whether it stands in the log at `offset`.
+    /// Returns the outcome, and whether the record is to be logged at `offset`.
     pub(super) fn decide_record(
         &mut self,
         head: &RecordHead,

@@ -1,5 +1,5 @@
-//! A ledger from the chunks of a snapshot. Nothing in them is believed: what does not fit together
-//! is an error, and memory grows only with what was read.
+//! Restores a ledger from the chunks of a snapshot. Nothing in them is trusted: a contradiction is
+//! an error, and memory grows only with what was read.
 
 use std::collections::HashMap;
 
@@ -12,11 +12,11 @@ use walengine_net::partition;
 use super::digest::PENDING_BYTES;
 use super::ids::{Ids, Key, OFFSET_MAX, PendingState, SLOT_BYTES, Slot};
 use super::pendings::Pending;
-use super::snapshot::{CHUNK_HEADER_BYTES, HEAD_BYTES, Head, MAGIC, Section, VERSION};
+use super::snapshot::{CHUNK_HEADER_BYTES, HEAD_BYTES, MAGIC, Section, SnapshotHead, VERSION};
 use super::{Ledger, LedgerTotals, TIMESTAMP_MAX, TIMESTAMP_SLACK};
 use crate::planted::{Bug, is_planted};
 
-/// Why chunks are not a snapshot. There is no ledger then.
+/// Why chunks are not a snapshot. No ledger is returned.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum RestoreError {
@@ -43,7 +43,7 @@ pub enum RestoreError {
         /// The snapshot's number of partitions.
         partitions: u16,
     },
-    /// An item that no ledger has, or one that is there twice.
+    /// An item that no ledger has, or a duplicate.
     #[error("item {item} of chunk {chunk} is impossible")]
     Item {
         /// Which chunk, counted from 0.
@@ -73,7 +73,7 @@ pub struct Restorer {
 /// The ledger so far.
 struct Partial {
     ledger: Ledger,
-    head: Head,
+    head: SnapshotHead,
     section: Section,
 }
 
@@ -98,7 +98,7 @@ impl Restorer {
         Self { partition, partitions, chunks: 0, partial: None }
     }
 
-    /// Takes the next chunk. After an error the rest is of no use.
+    /// Takes the next chunk. After an error the restorer is useless.
     pub fn push(&mut self, chunk: &[u8]) -> Result<(), RestoreError> {
         let number = self.chunks;
         self.chunks += 1;
@@ -120,14 +120,14 @@ impl Restorer {
         }
     }
 
-    /// The ledger, if all of the snapshot was there.
+    /// The ledger, if the snapshot is complete.
     pub fn finish(self) -> Result<Ledger, RestoreError> {
         self.partial.ok_or(RestoreError::Incomplete)?.finish()
     }
 }
 
 impl Partial {
-    fn new(head: Head) -> Self {
+    fn new(head: SnapshotHead) -> Self {
         let mut ledger = Ledger::new(PartitionId(head.partition), head.partitions);
         ledger.ids = Ids::with_room_for(head.ids);
         ledger.next_offset = head.next_offset;
@@ -281,7 +281,7 @@ fn open_chunk(number: usize, bytes: &[u8]) -> Result<(Section, &[u8]), RestoreEr
         5 => (Section::End, HEAD_BYTES),
         _ => return Err(bad),
     };
-    // The upper half of the second word is reserved: anything there makes the count too large.
+    // The upper half of the second word is reserved: any bit there makes the count too large.
     let bytes_told = word(header, 8).checked_mul(item_bytes as u64);
     if bytes_told == Some(items.len() as u64) { Ok((section, items)) } else { Err(bad) }
 }
@@ -298,10 +298,10 @@ fn each<const N: usize>(
     Ok(())
 }
 
-fn one_head(chunk: usize, items: &[u8]) -> Result<Head, RestoreError> {
+fn one_head(chunk: usize, items: &[u8]) -> Result<SnapshotHead, RestoreError> {
     let bad = RestoreError::Item { chunk, item: 0 };
     let bytes: &[u8; HEAD_BYTES] = items.try_into().map_err(|_| bad)?;
-    let head = Head {
+    let head = SnapshotHead {
         partition: word(bytes, 0) as u16,
         partitions: (word(bytes, 0) >> 16) as u16,
         next_offset: word(bytes, 8),

@@ -1,10 +1,10 @@
-//! Growing array in chunks that a snapshot shares: whoever writes to a shared chunk copies it first.
+//! Growing array in chunks that a snapshot can share: writing to a shared chunk copies it first.
 
 use std::rc::Rc;
 
 const CHUNK: usize = 256;
 
-/// Items start on pairs of cache lines: an account of 128 bytes then takes two lines, not three.
+/// Aligned to pairs of cache lines: an account of 128 bytes then takes two lines, not three.
 #[derive(Clone)]
 #[repr(align(128))]
 struct Chunk<T>([T; CHUNK]);
@@ -12,6 +12,7 @@ struct Chunk<T>([T; CHUNK]);
 /// See the module. Cloning copies one pointer for each 256 items.
 #[derive(Clone)]
 pub(super) struct Slab<T> {
+    /// Invariant: as many as `len` items need.
     chunks: Vec<Rc<Chunk<T>>>,
     len: u32,
 }
@@ -25,13 +26,13 @@ impl<T: Copy + Default> Slab<T> {
         self.len
     }
 
-    /// Item in a slot that is there.
+    /// Item in a slot below [`Self::len`].
     #[inline]
     pub(super) fn get(&self, slot: u32) -> &T {
         &self.chunks[slot as usize / CHUNK].0[slot as usize % CHUNK]
     }
 
-    /// Item in a slot that is there; copies its chunk if a snapshot holds it.
+    /// Item in a slot below [`Self::len`]. Copies its chunk if a snapshot shares it.
     #[inline]
     pub(super) fn get_mut(&mut self, slot: u32) -> &mut T {
         &mut Rc::make_mut(&mut self.chunks[slot as usize / CHUNK]).0[slot as usize % CHUNK]
@@ -48,7 +49,7 @@ impl<T: Copy + Default> Slab<T> {
         slot
     }
 
-    /// Takes back the newest item.
+    /// Removes the newest item.
     pub(super) fn pop(&mut self) -> T {
         self.len -= 1;
         let item = std::mem::take(self.get_mut(self.len));

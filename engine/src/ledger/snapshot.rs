@@ -1,11 +1,11 @@
 //! The state at one offset, written out piece by piece while the ledger goes on.
 //!
-//! Accounts and open reservations are shared with the ledger chunk by chunk and copied when it
-//! writes to them. Ids only ever get added, so they are read from the live table, in order of hash:
-//! those decided at or past the cut are left out.
+//! Accounts and open reservations are shared with the ledger chunk by chunk; the ledger copies a
+//! chunk before it writes to it. Ids are only ever added, so they are read from the live table in
+//! order of hash, without those decided at or after the cut.
 //!
-//! A snapshot is a sequence of chunks, each complete in itself, all numbers little-endian. Whoever
-//! stores them adds checksums.
+//! A snapshot is a sequence of chunks, each complete in itself, all numbers little-endian. The
+//! store adds checksums.
 //!
 //! | at | bytes | field of every chunk |
 //! |---|---|---|
@@ -24,11 +24,11 @@
 //! | head, end | 48 | partition u16, partitions u16, zero u32, next offset u64, last timestamp u64, accounts u64, reservations u64, ids u64 |
 //! | account | 128 | FORMAT.md, section 3, in order of creation |
 //! | reservation | 64 | id u128, amount u128, expires at u64 (2^64 - 1: never), offset u64, debit and credit account u32 (counted from 0), code u16, zero |
-//! | id | 32 | id u128, fingerprint u64, u64 of: bits 0–47 offset, 48–55 verdict, 56 account, 57–59 what became of a reservation |
+//! | id | 32 | id u128, fingerprint u64, u64 of: bits 0–47 offset, 48–55 verdict, 56 account, 57–59 state of a reservation |
 //!
-//! An id's bits 57–59 may be newer than the cut; which reservations are open, section 3 says. The
-//! fingerprint is `XXH3` (64 bits) of the event's 128 bytes; of an opaque record, `XXH3` of its bytes
-//! seeded with that of id, expected offset and length.
+//! Bits 57–59 of an id may be newer than the cut; section 3 says which reservations are open. The
+//! fingerprint is `XXH3` (64 bits) of the event's 128 bytes; of an opaque record, `XXH3` of its
+//! bytes seeded with that of id, expected offset and length.
 
 use walengine_net::model::{Account, EVENT_BYTES, Offset, Timestamp};
 
@@ -42,7 +42,7 @@ use super::slab::Slab;
 pub(super) const MAGIC: u32 = u32::from_le_bytes(*b"WALS");
 /// Version of the chunks that this code writes.
 pub(super) const VERSION: u16 = 1;
-/// Bytes in front of a chunk's items.
+/// Bytes before a chunk's items.
 pub(super) const CHUNK_HEADER_BYTES: usize = 16;
 /// Smallest chunk that can be asked for in bytes.
 const CHUNK_BYTES_MIN: usize = 4096;
@@ -60,9 +60,9 @@ pub(super) enum Section {
     End = 5,
 }
 
-/// Where and how large the state is.
+/// Position and size of the state.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Head {
+pub(super) struct SnapshotHead {
     pub partition: u16,
     pub partitions: u16,
     pub next_offset: u64,
@@ -72,7 +72,7 @@ pub(super) struct Head {
     pub ids: u64,
 }
 
-impl Head {
+impl SnapshotHead {
     fn to_bytes(self) -> [u8; HEAD_BYTES] {
         let mut bytes = [0; HEAD_BYTES];
         bytes[..2].copy_from_slice(&self.partition.to_le_bytes());
@@ -85,24 +85,25 @@ impl Head {
     }
 }
 
-/// A snapshot on its way out. Only the newest cut of a ledger can go on being written.
+/// A snapshot that is being written. Only the newest cut of a ledger can be continued.
 ///
-/// Taken at the tail: it counts once everything below [`SnapshotCut::next_offset`] is committed.
+/// It is cut at the tail, and valid once everything below [`SnapshotCut::next_offset`] is
+/// committed.
 pub struct SnapshotCut {
-    head: Head,
+    head: SnapshotHead,
     accounts: Slab<Account>,
     pendings: Slab<Pending>,
     number: u64,
     section: Option<Section>,
-    /// Next slot, or next hash; 2^64 behind the last.
+    /// Next slot, or next hash; 2^64 after the last.
     next: u128,
 }
 
 impl Ledger {
-    /// Cuts a snapshot at the tail. Ends an older cut that is still being written.
+    /// Cuts a snapshot at the tail. An older cut that is still being written becomes void.
     pub fn snapshot(&mut self) -> SnapshotCut {
         SnapshotCut {
-            head: Head {
+            head: SnapshotHead {
                 partition: self.partition.0,
                 partitions: self.partitions,
                 next_offset: self.next_offset,
@@ -131,19 +132,21 @@ impl SnapshotCut {
         Timestamp(self.head.last_timestamp)
     }
 
-    /// All chunks were handed out.
+    /// All chunks were returned.
     pub fn is_complete(&self) -> bool {
         self.section.is_none()
     }
 
-    /// Nothing that it holds was undone, and no newer cut was made: it can go on.
+    /// True while the cut can be continued: nothing that it holds was undone, and no newer cut was
+    /// made.
     pub fn holds(&self, ledger: &Ledger) -> bool {
         ledger.undo.hold(self.number, self.head.next_offset)
     }
 
-    /// The next chunk, of at most `max_bytes` (or 4 KiB, if that is more); `None` behind the last,
-    /// see [`SnapshotCut::is_complete`], and when the snapshot no longer [`holds`](Self::holds) and
-    /// is to be thrown away. `ledger` is the one that was cut; it may have changed meanwhile.
+    /// The next chunk, of at most `max_bytes` (or 4 KiB, if that is more). `None` after the last
+    /// one, see [`SnapshotCut::is_complete`], and when the snapshot no longer
+    /// [`holds`](Self::holds) and must be discarded. `ledger` is the one that was cut; it may have
+    /// changed meanwhile.
     pub fn next_chunk(&mut self, ledger: &Ledger, max_bytes: usize) -> Option<Vec<u8>> {
         if !self.holds(ledger) {
             return None;
@@ -193,7 +196,7 @@ impl SnapshotCut {
         }
     }
 
-    /// What is written out need not be copied any more when the ledger writes to it.
+    /// Stops sharing a section that is written, so that the ledger need not copy it any more.
     fn let_go(&mut self, written: Section) {
         match written {
             Section::Accounts => self.accounts = Slab::new(),
@@ -233,12 +236,13 @@ fn chunk(section: Section, item_bytes: usize, items: &[u8]) -> Vec<u8> {
     chunk
 }
 
-/// Ids below the cut, from the hash `from` on, about as many as fit; returns the hash to go on from.
-/// Takes the share of all hashes that held as many ids at the cut, however many there are by now.
-/// More ids than fit share one hash only if somebody made them to: then the chunk is longer.
+/// Appends ids below the cut from the hash `from` on, about as many as fit. Returns the hash to
+/// continue from. Covers the share of all hashes that held that many ids at the cut, however many
+/// there are now. More ids than fit have one and the same hash only if somebody made them so; then
+/// the chunk is longer.
 fn ids_chunk(
     ledger: &Ledger,
-    head: &Head,
+    head: &SnapshotHead,
     from: u128,
     bytes_max: usize,
     items: &mut Vec<u8>,

@@ -1,12 +1,17 @@
-//! Taking back what was logged and never committed, newest first, from the records themselves.
+//! Undoing entries that were never committed, newest first. Needs only the records: events,
+//! verdicts and resolutions.
 
-use walengine_net::model::{EventBytes, Offset, Resolved, ResolvedBytes, Timestamp, Verdict};
+use walengine_net::model::{
+    Account, AccountFlags, Close, CloseFlags, EventBytes, EventKind, Offset, Resolved,
+    ResolvedBytes, Timestamp, Transfer, TransferFlags, Verdict, event_kind,
+};
 
 use super::Ledger;
 use super::decide::key_of;
-use super::ids::Key;
+use super::effects::{Change, move_money_back, release, reserve};
+use super::ids::{Key, PendingState};
 
-/// Tells the newest snapshot whether what it holds was taken back.
+/// Tells whether anything that the newest snapshot holds was undone.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct UndoMarks {
     /// Snapshots so far.
@@ -16,22 +21,22 @@ pub(super) struct UndoMarks {
 }
 
 impl UndoMarks {
-    /// A new snapshot, the only one that is watched from now on.
+    /// A new snapshot. Only the newest one is watched.
     pub(super) fn cut(&mut self) -> u64 {
         self.lowest = None;
         self.cuts += 1;
         self.cuts
     }
 
-    /// `cut` is the newest, and nothing below `offset` was taken back since.
+    /// True if `cut` is the newest snapshot, and nothing below `offset` was undone since.
     pub(super) fn hold(&self, cut: u64, offset: u64) -> bool {
         cut == self.cuts && self.lowest.is_none_or(|lowest| lowest >= offset)
     }
 }
 
 impl Ledger {
-    /// Takes back the newest entry: the ledger is then what it was before. `previous_timestamp` is
-    /// the log time of the record before it, as the draft told.
+    /// Undoes the newest entry: the ledger is then as it was before. `previous_timestamp` is the
+    /// log time of the record before it, from its draft.
     ///
     /// # Panics
     /// If the entry is not the newest, or was released.
@@ -56,7 +61,7 @@ impl Ledger {
         self.step_back(base_offset, previous_timestamp);
     }
 
-    /// Takes back the newest entry of opaque records, whose ids are `ids`.
+    /// Undoes the newest entry, of opaque records with these ids.
     ///
     /// # Panics
     /// If the entry is not the newest.
@@ -73,6 +78,8 @@ impl Ledger {
         self.step_back(base_offset, previous_timestamp);
     }
 
+    /// # Panics
+    /// If the entry does not end at the tail.
     fn check_newest(&self, base_offset: Offset, records: usize) {
         let end = base_offset.plus(records as u64);
         assert!(end == self.next_offset(), "undo up to {end}, the tail is {}", self.next_offset);
@@ -83,5 +90,66 @@ impl Ledger {
         self.last_timestamp = previous_timestamp.0;
         let lowest = self.undo.lowest.map_or(base_offset.0, |lowest| lowest.min(base_offset.0));
         self.undo.lowest = Some(lowest);
+    }
+
+    /// Takes back an accepted event, the newest one that was not taken back yet.
+    pub(super) fn revert(&mut self, bytes: &EventBytes, offset: u64, resolved: Option<&Resolved>) {
+        match event_kind(bytes) {
+            Ok(EventKind::Transfer) => {
+                self.revert_transfer(&Transfer::from_bytes(bytes), offset, resolved);
+            }
+            Ok(EventKind::Account) => self.accounts.pop(Account::from_bytes(bytes).id),
+            Ok(EventKind::Close) => {
+                let close = Close::from_bytes(bytes);
+                let slot = self.accounts.slot(close.account_id).expect("it was closed");
+                let account = self.accounts.get_mut(slot);
+                account.flags = if close.flags.contains(CloseFlags::REOPEN) {
+                    account.flags.with(AccountFlags::CLOSED)
+                } else {
+                    account.flags.without(AccountFlags::CLOSED)
+                };
+                account.version -= 1;
+            }
+            Ok(EventKind::Expire) => self.unresolve(offset, None),
+            Ok(EventKind::Guard) | Err(_) => {}
+        }
+    }
+
+    fn revert_transfer(&mut self, transfer: &Transfer, offset: u64, resolved: Option<&Resolved>) {
+        let flags = transfer.flags;
+        if flags.contains(TransferFlags::VOID_PENDING) {
+            return self.unresolve(offset, None);
+        }
+        if flags.contains(TransferFlags::POST_PENDING) {
+            let posted = resolved.expect("a post has a resolution").amount.0;
+            return self.unresolve(offset, Some(posted));
+        }
+        let amount = resolved.map_or(transfer.amount, |resolved| resolved.amount).0;
+        let slot = |id| self.accounts.slot(id).expect("money was moved");
+        let (debit, credit) = (slot(transfer.debit_account_id), slot(transfer.credit_account_id));
+        if flags.contains(TransferFlags::PENDING) {
+            self.pendings.remove(transfer.id.0);
+            self.change_back(debit, credit, amount, release);
+        } else {
+            self.change_back(debit, credit, amount, move_money_back);
+        }
+    }
+
+    /// Opens again what the record at `offset` resolved.
+    fn unresolve(&mut self, offset: u64, posted: Option<u128>) {
+        let pending = self.pendings.unresolve(offset);
+        let (debit, credit) = (pending.debit, pending.credit);
+        if let Some(amount) = posted {
+            self.change_again(debit, credit, amount, move_money_back);
+        }
+        self.change_back(debit, credit, pending.amount, reserve);
+        self.ids.set_state(pending.id, PendingState::Open);
+    }
+
+    /// Changes both accounts and takes one change out of their versions.
+    fn change_back(&mut self, debit: u32, credit: u32, amount: u128, change: Change) {
+        self.change_again(debit, credit, amount, change);
+        self.accounts.get_mut(debit).version -= 1;
+        self.accounts.get_mut(credit).version -= 1;
     }
 }

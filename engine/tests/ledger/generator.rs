@@ -1,4 +1,4 @@
-//! Random requests that meet every rule: few accounts and small numbers, so that events collide.
+//! Random requests that exercise every rule: few accounts and small numbers, so that events collide.
 
 use walengine_net::entry::{ANY_OFFSET, RecordHead};
 use walengine_net::model::{
@@ -111,7 +111,7 @@ impl Generator {
             bytes[96] ^= 1; // user data, or a byte that must be zero
         }
         if self.random.chance(100) {
-            bytes[118] ^= 1; // in a chain, or no longer: another body
+            bytes[118] ^= 1; // into or out of a chain: another body
         }
         bytes
     }
@@ -263,7 +263,7 @@ impl Generator {
         Close { id: self.fresh_id(), account_id: self.account_id(), flags }.to_bytes()
     }
 
-    /// Sets something that a well-formed event does not have, or clears what it must have.
+    /// Sets something that a well-formed event must not have, or clears what it must have.
     fn damage(&mut self, bytes: &mut EventBytes) {
         let at = match self.random.below(16) {
             0 => {

@@ -1,6 +1,6 @@
-//! Does the ledger decide as its rules say, and is what it leaves behind enough to rebuild it?
+//! Does the ledger decide as RULES.md says, and can it be rebuilt from its log and its snapshots?
 //!
-//! A naive model decides the same random events; everything that can be seen must be equal.
+//! A naive model decides the same random events; everything visible must be equal.
 //! `WALENGINE_TEST_SEED` sets the seed of the first run.
 
 mod documents;

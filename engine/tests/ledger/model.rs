@@ -1,6 +1,6 @@
-//! The rules once more, as plainly as possible and in another way: every verdict that applies is
-//! collected and the lowest number wins; chains work on a copy. Slow, and shares no code with the
-//! ledger but the decoding of events.
+//! The rules again, written as plainly as possible and in another way: it collects every verdict
+//! that applies and takes the lowest number; chains work on a copy. Slow, and shares no code with
+//! the ledger except the decoding of events.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
@@ -39,7 +39,7 @@ pub struct Reservation {
     pub fate: Fate,
 }
 
-/// What chains copy.
+/// The state that a chain copies.
 #[derive(Clone, Default)]
 pub struct State {
     pub accounts: HashMap<u128, Account>,

@@ -1,4 +1,4 @@
-//! A million random events: ledger, replica and model agree, money is conserved, undo is exact.
+//! A million random events: do ledger, replica and model agree, is money conserved, is undo exact?
 
 use std::collections::BTreeSet;
 

@@ -115,7 +115,7 @@ fn garbage_is_refused_and_never_a_panic() {
             let length = random.below(chunks[chunk].len());
             chunks[chunk].truncate(length);
         }
-        // A flipped bit of a fingerprint or user data can't be told: checksums are for that.
+        // A flipped bit in a fingerprint or in user data can't be detected here: checksums do that.
         survived += u32::from(restore(&chunks).is_ok());
     }
     println!("{survived} of 20,000 went unnoticed");

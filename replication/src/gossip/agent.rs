@@ -25,9 +25,9 @@ use crate::types::NodeId;
 
 /// A node's gossip. Lives on the control core; owns no socket and no clock.
 ///
-/// `now` is time since any fixed point, the same one in all calls; it never goes back. After each
-/// call the caller takes every [`Gossip::next_output`]; it calls [`Gossip::tick`] at
-/// [`Gossip::next_wake`], or soon after, having handed in what had come before.
+/// `now` is time since a fixed point, the same one in all calls; it never goes back. After each
+/// call the caller takes every [`Gossip::next_output`]. It calls [`Gossip::tick`] at
+/// [`Gossip::next_wake`] or soon after, and hands in all datagrams that arrived earlier first.
 pub struct Gossip {
     node: NodeId,
     address: SocketAddr,
@@ -35,8 +35,11 @@ pub struct Gossip {
     introduced: BTreeMap<NodeId, SocketAddr>,
     expect: Option<usize>,
     partitions: u16,
+    /// 0 while there is none. Set once and never changed.
     cluster: ClusterId,
+    /// Name of this life. Invariant: not 0, and only increases.
     boot: u64,
+    /// Of the newest datagram that was sent in this boot. Invariant: never decreases in a boot.
     sequence: u64,
     seal: Seal,
     swim: Swim,
@@ -54,7 +57,7 @@ pub struct Gossip {
     greeted: BTreeMap<SocketAddr, Duration>,
     /// Welcomes sent in the second that started then.
     welcomes: (Duration, u32),
-    /// Times to say so, and when next.
+    /// How often leaving is still to be told, and when next.
     leaving: Option<(u32, Duration)>,
     warned: Vec<Warning>,
     now: Duration,
@@ -121,7 +124,7 @@ impl Gossip {
         Ok(gossip)
     }
 
-    /// A datagram that came. Whatever it is, it is dropped and counted, or believed.
+    /// Takes a datagram. It is either believed, or dropped and counted.
     pub fn handle(&mut self, from: SocketAddr, datagram: &[u8], now: Duration) {
         self.now = self.now.max(now);
         self.counters.received += 1;
@@ -142,7 +145,7 @@ impl Gossip {
             }
         };
         if self.leaving.is_some() {
-            return; // nothing that is said changes that
+            return; // this node listens no more
         }
         if self.admit(from, &head) {
             self.believe(from, &head, body);
@@ -150,7 +153,7 @@ impl Gossip {
         self.settle();
     }
 
-    /// Does what is due.
+    /// Does everything that is due.
     pub fn tick(&mut self, now: Duration) {
         self.now = self.now.max(now);
         if self.leaving.is_some() {
@@ -179,12 +182,12 @@ impl Gossip {
         wakes.into_iter().flatten().fold(own, Duration::min)
     }
 
-    /// What the caller is to do next; `None` when that was all.
+    /// What the caller has to do next; `None` if there is nothing left.
     pub fn next_output(&mut self) -> Option<Output> {
         self.outputs.pop_front()
     }
 
-    /// Tells other metadata from now on. Once a second at most is enough.
+    /// Changes what this node tells about itself. Once a second is often enough.
     pub fn set_meta(&mut self, meta: NodeMeta) -> Result<(), MetaError> {
         meta.check()?;
         if meta != self.meta {
@@ -201,7 +204,7 @@ impl Gossip {
         self.settle();
     }
 
-    /// A member of the cluster that the caller knows of from its log. It is greeted like a seed,
+    /// Adds a member of the cluster that the caller knows from its log. It is greeted like a seed,
     /// and counts as dead since `now` until it is heard.
     pub fn introduce(&mut self, node: NodeId, peer_address: SocketAddr, now: Duration) {
         self.now = self.now.max(now);
@@ -219,8 +222,8 @@ impl Gossip {
         }
     }
 
-    /// A node that is dead, or has left, is seen no more. Returns whether it was. Should it speak
-    /// again it is seen again; which nodes belong to a group is not decided here.
+    /// Forgets a node that is dead or has left; true if it was known. If it is heard again it
+    /// appears again. Which nodes belong to a group is not decided here.
     pub fn forget(&mut self, node: NodeId) -> bool {
         self.introduced.remove(&node);
         if self.table.is_active(node) {
@@ -232,8 +235,8 @@ impl Gossip {
         true
     }
 
-    /// This node leaves for good: everybody is told, three times within a third of a second. From
-    /// now on nothing is heard. The caller sends what comes out, calls `tick` until
+    /// This node leaves for good: tells all others, three times within a third of a second, and
+    /// takes no more datagrams. The caller sends the outputs, calls `tick` until
     /// [`Gossip::has_left`], and stops.
     pub fn leave(&mut self, now: Duration) {
         self.now = self.now.max(now);
@@ -244,17 +247,17 @@ impl Gossip {
         }
     }
 
-    /// Leaving was told often enough.
+    /// True once leaving was told often enough.
     pub fn has_left(&self) -> bool {
         matches!(self.leaving, Some((0, _)))
     }
 
-    /// The cluster that this node belongs to.
+    /// The cluster of this node.
     pub fn cluster(&self) -> Option<ClusterId> {
         (self.cluster.0 != 0).then_some(self.cluster)
     }
 
-    /// Every node that is known, this one among them, ascending by id.
+    /// All known nodes, including this one, ascending by id.
     pub fn nodes(&self) -> impl Iterator<Item = NodeView> {
         let own = NodeView {
             node: self.node,
@@ -273,7 +276,7 @@ impl Gossip {
         nodes.into_iter()
     }
 
-    /// What came, and why it was dropped.
+    /// Counts of what arrived, and why it was dropped.
     pub fn counters(&self) -> &Counters {
         &self.counters
     }

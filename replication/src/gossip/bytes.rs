@@ -2,7 +2,7 @@
 
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 
-/// What is left of a body. Each read takes what it gives, or gives nothing.
+/// The rest of a body. Each read returns a value and consumes its bytes, or returns `None`.
 #[derive(Clone)]
 pub(super) struct Reader<'a>(pub(super) &'a [u8]);
 
@@ -35,7 +35,7 @@ impl<'a> Reader<'a> {
         self.array().map(u128::from_le_bytes)
     }
 
-    /// A length of `limit` at most and that much UTF-8.
+    /// A length of at most `limit` and that many bytes of UTF-8.
     pub(super) fn text(&mut self, limit: usize) -> Option<&'a str> {
         let length = usize::from(self.u16()?);
         if length > limit {
@@ -49,20 +49,20 @@ impl<'a> Reader<'a> {
         Some(SocketAddr::new(ip, self.u16()?))
     }
 
-    /// Nothing is left.
+    /// `Some` if nothing is left.
     pub(super) fn end(&self) -> Option<()> {
         self.0.is_empty().then_some(())
     }
 }
 
-/// As [`Reader::text`] takes it. The caller has looked at the length.
+/// Appends a text as [`Reader::text`] reads it. The caller has checked its length.
 pub(super) fn put_text(out: &mut Vec<u8>, text: &str) {
     let length = u16::try_from(text.len()).expect("lengths are checked before");
     out.extend_from_slice(&length.to_le_bytes());
     out.extend_from_slice(text.as_bytes());
 }
 
-/// As [`Reader::address`] takes it.
+/// An address as [`Reader::address`] reads it.
 pub(super) fn address_bytes(address: SocketAddr) -> [u8; super::limits::ADDRESS_BYTES] {
     let ip = match address.ip() {
         IpAddr::V4(ip) => ip.to_ipv6_mapped(),
@@ -74,7 +74,7 @@ pub(super) fn address_bytes(address: SocketAddr) -> [u8; super::limits::ADDRESS_
     bytes
 }
 
-/// The form that an address has after it was sent: IPv4 as such, no flow, no scope.
+/// The form of an address after encoding and decoding: plain IPv4, no flow label, no scope.
 pub(super) fn canonical(address: SocketAddr) -> SocketAddr {
     SocketAddr::new(address.ip().to_canonical(), address.port())
 }

@@ -1,6 +1,6 @@
-//! What came and what was not taken, by reason.
+//! Counts of datagrams, and of dropped ones by reason.
 
-/// Counts since construction. What is dropped changes nothing else.
+/// Counts since construction. A dropped datagram changes nothing else.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Counters {
@@ -18,31 +18,31 @@ pub struct Counters {
     pub short: u64,
     /// Dropped: another version of the protocol.
     pub other_version: u64,
-    /// Dropped: no MAC where one is due, one where none can be checked, or the wrong one.
+    /// Dropped: the MAC is missing, wrong, or can't be checked because there is no key.
     pub unauthenticated: u64,
     /// Dropped: no key is used and the checksum differs.
     pub damaged: u64,
-    /// Dropped: authentic, but not what the protocol says.
+    /// Dropped: authentic, but not a datagram of the protocol.
     pub malformed: u64,
-    /// Dropped: of another cluster.
+    /// Dropped: from another cluster.
     pub other_cluster: u64,
-    /// Dropped, and answered: of a node without a cluster, where members of one talk.
+    /// Dropped, and answered: a message between members, from a node without a cluster.
     pub unformed: u64,
     /// Dropped: from this node itself.
     pub own: u64,
-    /// Dropped: a sequence number taken before, or too old to tell.
+    /// Dropped: the sequence number was taken before, or is too old to tell.
     pub replayed: u64,
-    /// Dropped, and answered: from before the sender's last start.
+    /// Dropped, and answered: from an earlier life of the sender.
     pub old_boot: u64,
     /// Dropped, and answered: meant for another life of this node. Normal once after each start.
     pub not_for_this_boot: u64,
     /// Dropped, and answered: the node id belongs to another address.
     pub node_id_in_use: u64,
-    /// Dropped: names more nodes than are remembered.
+    /// Dropped: names more nodes than there is room for.
     pub nodes_full: u64,
-    /// Not answered: more strangers in a second than are answered.
+    /// Not answered: the limit of answers per second was reached.
     pub unanswered: u64,
-    /// Not sent: nobody took the outputs.
+    /// Not sent: the caller did not take the outputs.
     pub outputs_full: u64,
 }
 

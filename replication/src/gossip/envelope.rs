@@ -1,7 +1,7 @@
-//! The outside of every datagram: who, to which life of whom, in which cluster, and a proof.
+//! The header of every datagram: sender, the life of the receiver, cluster, and a proof.
 //!
-//! Cheapest check first: magic, length, version, authenticator. Nothing behind the authenticator
-//! is looked at before it is right. Layout: GOSSIP.md, section 2.
+//! The cheapest checks come first: magic, length, version, authenticator. Nothing after the
+//! authenticator is read before it has been verified. Layout: GOSSIP.md, section 2.
 
 use std::net::SocketAddr;
 
@@ -13,14 +13,14 @@ use super::limits::{
 };
 use crate::types::NodeId;
 
-/// What a datagram is about.
+/// What a datagram is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum DatagramKind {
-    /// Who are you? Changes nothing at the receiver.
+    /// Asks who the receiver is. Changes nothing there.
     Hello,
-    /// Answer to a hello, or to a datagram that was meant for an earlier life.
+    /// Answer to a hello, or to a datagram for an earlier life.
     Welcome,
-    /// The node id belongs to another.
+    /// The node id belongs to another node.
     Refused,
     /// A message of SWIM, foca's.
     Swim,
@@ -39,7 +39,7 @@ const KINDS: [DatagramKind; 6] = [
     DatagramKind::Leave,
 ];
 
-/// The header but for magic, version and authenticator.
+/// The header without magic, version and authenticator.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct DatagramHead {
     pub kind: DatagramKind,
@@ -48,9 +48,9 @@ pub(super) struct DatagramHead {
     pub node: NodeId,
     /// When the sender started.
     pub boot: u64,
-    /// Counts the sender's datagrams since then, to whomever.
+    /// Counts the sender's datagrams since then, to all receivers.
     pub sequence: u64,
-    /// When the receiver started, as it has told the sender; 0: not known.
+    /// When the receiver started, as far as the sender knows; 0: not known.
     pub to_boot: u64,
     pub peer_address: SocketAddr,
     pub partitions: u16,
@@ -68,13 +68,13 @@ pub(super) enum DatagramError {
     Malformed,
 }
 
-/// Proves that a datagram is whole, and with a key that it is from somebody who has it.
+/// Proves that a datagram is undamaged; with a key, also that its sender has the key.
 pub(super) struct Seal {
     key: Option<[u8; 32]>,
 }
 
 impl Seal {
-    /// The key of the file is not used itself: other uses of it have nothing to do with this one.
+    /// The key in the file is not used itself, so that other uses of it are independent.
     pub(super) fn new(key: Option<&[u8; 32]>) -> Self {
         Self { key: key.map(|key| blake3::derive_key("walengine gossip 1 datagram", key)) }
     }
@@ -139,7 +139,7 @@ impl Seal {
         }
         let (found, due) =
             (&header[AUTHENTICATOR_AT..][..AUTHENTICATOR_BYTES], self.authenticator(datagram));
-        // Every byte is compared, so that time does not tell how many were right.
+        // Compares every byte, so that the time taken does not reveal how many were right.
         if found.iter().zip(due).fold(0, |differ, (a, b)| differ | (a ^ b)) != 0 {
             let keyed = self.key.is_some();
             return Err(if keyed {

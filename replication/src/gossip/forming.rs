@@ -1,8 +1,8 @@
 //! Forms a cluster exactly once from N nodes that have none.
 //!
-//! The node with the lowest id of exactly N nodes that see each other is the founder. It asks all of
-//! them, itself first, for a promise, and decides once all N have promised. What is durable before
-//! what is sent:
+//! The node with the lowest id of exactly N nodes that see each other is the founder. It asks all
+//! of them, itself first, for a promise, and decides once all N have promised. What is durable
+//! before what is sent:
 //!
 //! ```text
 //! founder                                          member
@@ -30,8 +30,8 @@
 //!                                                    durable: free for another promise
 //! ```
 //!
-//! - Two clusters with a common member cannot both be formed: that member would have had to give its
-//!   promise twice, and a node holds at most one.
+//! - Two clusters with a common member cannot both be formed: that member would have had to give
+//!   its promise twice, and a node holds at most one.
 //! - A founder that has given up can never decide for that cluster again, because giving up is
 //!   durable before anybody is released.
 //! - Every request is repeated until it is answered, so lost and repeated datagrams change nothing.
@@ -41,7 +41,8 @@
 //! - A founder that is lost for good before its decision got out blocks those that promised: no
 //!   other node can know that it did not decide.
 //!
-//! Messages: GOSSIP.md, section 7. The founder's part is in `founder.rs`, a member's in `member.rs`.
+//! Messages: GOSSIP.md, section 7. The founder's part is in `founder.rs`, a member's in
+//! `member.rs`.
 
 mod founder;
 mod member;

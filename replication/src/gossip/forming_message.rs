@@ -14,11 +14,12 @@ pub enum RefusedBecause {
     Promised,
     /// It belongs to a cluster.
     HasCluster,
-    /// It waits for another number of nodes, or does not form at all.
+    /// It expects another number of nodes, or does not form a cluster at all.
     OtherExpect,
     /// It wants another number of partitions.
     OtherPartitions,
-    /// It sees others, has another address than the founder knows, or another is the founder.
+    /// It sees other candidates, has another address than the founding says, or sees another
+    /// founder.
     OtherMembers,
 }
 
@@ -32,19 +33,19 @@ const REASONS: [RefusedBecause; 5] = [
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum FormingMessage {
-    /// Founder: promise to form this.
+    /// Founder: asks for a promise to form this.
     Request(Founding),
-    /// Member: it is durable.
+    /// Member: the promise is durable.
     Promised(ClusterId),
-    /// Member: no.
+    /// Member: does not promise.
     Refused { cluster: ClusterId, because: RefusedBecause },
-    /// Founder: it will never be.
+    /// Founder: the cluster will never be formed.
     Release(ClusterId),
-    /// Member to all: what became of it?
+    /// Member to all: what became of the promise?
     Inquire { cluster: ClusterId, founder: NodeId },
-    /// Anybody who belongs to it: it is formed.
+    /// Any node of the cluster: it is formed.
     Commit(ClusterId),
-    /// Member: that is durable.
+    /// Member: the decision is durable here.
     Committed(ClusterId),
 }
 

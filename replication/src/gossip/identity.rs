@@ -1,4 +1,4 @@
-//! A node as SWIM knows it, and its bytes.
+//! A node as SWIM knows it, and foca's codec.
 
 use std::net::SocketAddr;
 
@@ -9,11 +9,11 @@ use super::bytes::{Reader, address_bytes};
 use super::limits::{IDENTITY_BYTES, MEMBER_BYTES};
 use crate::types::NodeId;
 
-/// One life of a node. Of two lives of a node the one with the higher bump counts.
+/// One life of a node. Of two lives of a node, the one with the higher bump is newer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct SwimIdentity {
     pub node: NodeId,
-    /// Boot time in nanoseconds, and one more for each time that the node was thought dead.
+    /// The boot, plus one for each time that the node was declared dead.
     pub bump: u64,
     pub address: SocketAddr,
 }
@@ -52,12 +52,12 @@ impl SwimIdentity {
     }
 }
 
-/// Why foca's bytes were not read or written: too few of them, or a number of no meaning.
+/// foca's bytes could not be read or written: too few of them, or an unknown number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("a message of SWIM is malformed or does not fit")]
 pub(super) struct CodecError;
 
-/// Bytes of foca's messages.
+/// Encodes and decodes foca's messages.
 pub(super) struct Codec;
 
 impl foca::Codec<SwimIdentity> for Codec {
@@ -113,7 +113,7 @@ fn read_whole<T>(
     mut buf: impl Buf,
     read: impl Fn(&mut Reader<'_>) -> Option<T>,
 ) -> Result<T, CodecError> {
-    let mut reader = Reader(buf.chunk()); // contiguous, foca promises
+    let mut reader = Reader(buf.chunk()); // foca promises that it is contiguous
     let before = reader.0.len();
     let value = read(&mut reader).ok_or(CodecError)?;
     let taken = before - reader.0.len();

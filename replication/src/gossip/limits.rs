@@ -1,4 +1,4 @@
-//! Every constant of gossip: those of the bytes are part of the protocol, those of time are not.
+//! Every constant of gossip. Those about bytes are part of the protocol, those about time are not.
 
 use std::time::Duration;
 
@@ -10,7 +10,7 @@ pub const GOSSIP_VERSION: u16 = 1;
 pub const DATAGRAM_BYTES_MAX: usize = 1400;
 /// Size of the envelope's header in bytes.
 pub const HEADER_BYTES: usize = 92;
-/// Where the authenticator lies in the header, and its size in bytes.
+/// Position of the authenticator in the header in bytes.
 pub const AUTHENTICATOR_AT: usize = 8;
 /// Size of the authenticator in bytes.
 pub const AUTHENTICATOR_BYTES: usize = 16;
@@ -23,16 +23,16 @@ pub const IDENTITY_BYTES: usize = 8 + 8 + ADDRESS_BYTES;
 /// Identity, incarnation, state.
 pub const MEMBER_BYTES: usize = IDENTITY_BYTES + 2 + 1;
 
-/// Nodes that are remembered, dead ones included. Past it the longest dead makes room; when none is
-/// dead, a newcomer is not taken.
+/// Nodes that are remembered, dead ones included. Beyond it, the node that has been dead for
+/// longest makes room; if no node is dead, a newcomer is not taken.
 pub const NODES_MAX: usize = 256;
-/// Senders whose boot and sequence are remembered; never forgotten before the process ends.
+/// Senders whose boot and sequence numbers are remembered until the process ends.
 pub const SENDERS_MAX: usize = 1024;
-/// Seeds that are tried.
+/// Most seeds that are greeted.
 pub const SEEDS_MAX: usize = 64;
-/// Nodes that form a cluster.
+/// Most nodes that form a cluster.
 pub const FOUNDERS_MAX: usize = 7;
-/// Partitions whose leadership is told.
+/// Partitions whose leadership can be told.
 pub const PARTITIONS_MAX: usize = 1024;
 /// Partitions in one page of metadata.
 pub const PAGE_PARTITIONS: usize = 64;
@@ -44,58 +44,58 @@ pub const PAGE_BYTES_MAX: usize = 3 * 8 + 1 + 8 + 8 * PAGE_PARTITIONS;
 pub const CLIENT_ADDRESS_BYTES_MAX: usize = 128;
 /// Longest version text in bytes.
 pub const VERSION_BYTES_MAX: usize = 64;
-/// Datagrams and events that wait for [`super::Gossip::next_output`]; past it, datagrams are lost
-/// as the network may lose them.
+/// Datagrams and events that may wait for [`super::Gossip::next_output`]. Beyond it, datagrams are
+/// lost, as the network may lose them.
 pub const OUTPUTS_MAX: usize = 4096;
-/// Sequence numbers behind the highest one that are still taken, once each.
+/// Size of the window of sequence numbers, up to the highest one, that are still taken once each.
 pub const WINDOW: u64 = 128;
-/// Answers to strangers and to those that name another boot, in one second.
+/// Answers in one second to datagrams that are not believed.
 pub const WELCOMES_PER_SECOND: u32 = 100;
 
-/// How often one other node is probed.
+/// Pause between two probes, each of one other node.
 pub const PROBE_PERIOD: Duration = Duration::from_secs(1);
-/// How long an answer to a probe is waited for before others are asked to probe.
+/// Wait for the answer to a probe before others are asked to probe.
 pub const PROBE_ANSWER: Duration = Duration::from_millis(300);
-/// How long a suspect may take to refute.
+/// Time that a suspect has to refute the suspicion.
 pub const SUSPECT_TO_DEAD: Duration = Duration::from_secs(3);
-/// How often news is told besides probes.
+/// Pause between two messages of news that are sent beside probes.
 pub const GOSSIP_PERIOD: Duration = Duration::from_millis(200);
-/// How often any node is asked whom it knows.
+/// Pause between two requests for a node's whole list of live nodes.
 pub const ANNOUNCE_PERIOD: Duration = Duration::from_secs(15);
-/// How often dead nodes are tried.
+/// Pause between two attempts to reach dead nodes.
 pub const DEAD_PERIOD: Duration = Duration::from_secs(5);
-/// Times that a piece of news is told.
+/// How many times a piece of news is sent.
 pub const TRANSMISSIONS: u8 = 8;
-/// Nodes that one piece of gossip or indirect probe goes to.
+/// Nodes that one message of news, or one request to probe, is sent to.
 pub const FANOUT: usize = 3;
-/// How often a node without others, or without a cluster, greets its seeds.
+/// Pause between greetings of the seeds, for a node that sees no other or has no cluster.
 pub const SEED_PERIOD_ALONE: Duration = Duration::from_secs(1);
-/// How often any other node greets its seeds, so that halves that lost each other meet again.
+/// The same for all other nodes, so that halves of a cluster that lost each other meet again.
 pub const SEED_PERIOD: Duration = Duration::from_secs(10);
-/// How often a node that cannot be reached yet is greeted at most.
+/// Shortest pause between two greetings of the same address.
 pub const GREET_PERIOD: Duration = Duration::from_millis(200);
-/// How often a node's metadata is told again to those that may have missed it.
+/// How often a node spreads its pages again, for nodes that missed them.
 pub const META_PERIOD: Duration = Duration::from_secs(10);
-/// Silence after which another address may claim a node id that no member has.
+/// Silence after which another address may claim the id of a node that is not alive.
 pub const ID_SILENCE: Duration = Duration::from_secs(5);
-/// How often a node makes itself newer than what is said about an earlier life of it, at most.
+/// Shortest pause between two new names that a node takes because others know a newer life of it.
 pub const OUTBID_PERIOD: Duration = Duration::from_secs(2);
-/// Furthest that a node follows others' word about its earlier life: ten years, in nanoseconds.
+/// How far ahead of its own boot such a name may be: ten years, in nanoseconds.
 pub const OUTBID_NANOS_MAX: u64 = 10 * 365 * 24 * 3600 * 1_000_000_000;
-/// A gap between two ticks past which this process has slept, not the others.
+/// A longer gap between two ticks means that this process was stopped.
 pub const SLEEP_MIN: Duration = Duration::from_secs(2);
-/// Leaving is told this many times.
+/// How many times leaving is told.
 pub const LEAVE_TIMES: u32 = 3;
 /// Pause between them.
 pub const LEAVE_PERIOD: Duration = Duration::from_millis(100);
 
-/// How often a question about forming is repeated until it is answered.
+/// Pause before a request about forming is repeated.
 pub const FORMING_PERIOD: Duration = Duration::from_millis(500);
-/// How long the same candidates must be in sight before one of them founds.
+/// How long the candidates must be the same before one of them founds.
 pub const FORMING_SETTLE: Duration = Duration::from_secs(1);
 /// How long a founder tries before it gives up and starts over.
 pub const FORMING_PATIENCE: Duration = Duration::from_secs(10);
-/// Shortest pause behind an attempt that was given up; the longest is three times that.
+/// Shortest pause after an attempt that was given up; the longest is three times as long.
 pub const FORMING_BACKOFF: Duration = Duration::from_secs(1);
 
 const _: () = {

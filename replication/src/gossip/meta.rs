@@ -1,4 +1,4 @@
-//! What a node tells about itself, and the pages that it travels in.
+//! What a node tells about itself, and the pages that carry it.
 //!
 //! Page 0 says what the node is; page 1 + k which of the partitions 64 k to 64 k + 63 it leads, in
 //! which terms. Each page is one broadcast and fits a datagram. Of two pages of the same number the
@@ -14,7 +14,7 @@ use super::limits::{
 };
 use crate::types::NodeId;
 
-/// What a node tells about itself. Everybody's word for it is its own.
+/// What a node tells about itself. Only the node itself can change it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct NodeMeta {
     /// Where clients connect: host and port, 128 bytes at most.
@@ -27,12 +27,12 @@ pub struct NodeMeta {
     pub led: BTreeMap<PartitionId, u64>,
     /// Free space of its data directory in bytes.
     pub free_bytes: u64,
-    /// It lives and serves, and wants its groups to do without it: the first half of leaving. When
-    /// no group names it any more, it calls [`super::Gossip::leave`].
+    /// The node still serves, and wants its groups to remove it: the first half of leaving. Once no
+    /// group has it as a member, it calls [`super::Gossip::leave`].
     pub leaving: bool,
 }
 
-/// Why metadata is not told. Nothing has changed.
+/// Why metadata was not taken. Nothing has changed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum MetaError {
@@ -52,7 +52,7 @@ pub enum MetaError {
 }
 
 impl NodeMeta {
-    /// Whether it can be told.
+    /// Checks that it fits the protocol.
     pub fn check(&self) -> Result<(), MetaError> {
         for (what, text, limit) in [
             ("client address", &self.client_address, CLIENT_ADDRESS_BYTES_MAX),
@@ -71,18 +71,18 @@ impl NodeMeta {
     }
 }
 
-/// Which page, of which life, how new.
+/// Which page it is, of which life, and how new.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct PageHead {
     pub node: NodeId,
-    /// First sequence of the node's life that the page is of: nanoseconds of its start.
+    /// First sequence of the node's life that the page is of: its boot.
     pub since: u64,
     pub sequence: u64,
     pub page: u8,
 }
 
 impl PageHead {
-    /// Compares pages of one node and number.
+    /// Orders pages of the same node and number.
     pub(super) fn age(&self) -> (u64, u64) {
         (self.since, self.sequence)
     }
@@ -108,14 +108,14 @@ impl PageHead {
 /// Page 0: what the node is.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct BasePage {
-    /// Bump of the identity that says so.
+    /// Bump of the identity that has made the page.
     pub bump: u64,
-    /// This life of the node ends.
+    /// The node has left.
     pub left: bool,
     /// [`NodeMeta::leaving`].
     pub leaving: bool,
     pub cluster: ClusterId,
-    /// Nodes that it waits for to form a cluster; 0: it does not.
+    /// Number of nodes that it wants to form a cluster of; 0: it does not want to.
     pub expect: u16,
     pub partitions: u16,
     pub cores: u16,
@@ -169,7 +169,7 @@ pub(super) enum PageBody {
     Led(LedPage),
 }
 
-/// A page that came.
+/// A page.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct MetaPage {
     pub head: PageHead,

@@ -1,10 +1,10 @@
-//! Who is there: nodes find each other, tell what they are, notice who is gone, and form a cluster.
+//! Nodes find each other, describe themselves, detect failed nodes, and form a cluster.
 //!
-//! SWIM (the crate foca) over UDP datagrams, sans I/O: [`Gossip`] takes datagrams and time and
-//! gives out datagrams and events. It lives on the control core. It proposes and never decides:
-//! which nodes a Raft group has is the group's affair (`crate::membership`). With a key nothing is
-//! believed that was not made with it; whatever comes, there is a count and no panic, and memory
-//! stays within the limits of [`limits`]. Bytes and rules: GOSSIP.md beside this file.
+//! SWIM (the crate foca) over UDP datagrams, sans I/O: [`Gossip`] takes datagrams and time, and
+//! returns datagrams and events. It lives on the control core. It proposes and never decides: a
+//! Raft group itself decides which nodes it has (`crate::membership`). With a key, only datagrams
+//! made with that key are believed. Bad datagrams are counted; none causes a panic, and memory
+//! stays within [`limits`]. Bytes and rules: GOSSIP.md beside this file.
 
 mod agent;
 mod bytes;

@@ -1,4 +1,4 @@
-//! What gossip wants done, and what it is told at construction.
+//! What gossip is told at construction, and what it asks its caller to do.
 
 use std::net::SocketAddr;
 
@@ -9,29 +9,29 @@ use super::meta::NodeMeta;
 use super::promise::{Founding, Promise};
 use crate::types::NodeId;
 
-/// What stays as it is while the process runs.
+/// What stays the same while the process runs.
 #[derive(Clone, Debug)]
 pub struct Settings {
-    /// This node. Never used by another, nor again behind a lost disk.
+    /// This node. The id is never used by another node, nor again after a lost disk.
     pub node: NodeId,
-    /// Where others reach it, by TCP and UDP: an address of its own, not 0.0.0.0.
+    /// Where others reach it, by TCP and UDP: a specific address, not 0.0.0.0.
     pub peer_address: SocketAddr,
-    /// Addresses to greet; this node's own among them does no harm. The first 64 count.
+    /// Addresses to greet. This node's own address may be among them. The first 64 count.
     pub seeds: Vec<SocketAddr>,
-    /// Shared by all nodes of the cluster. With it, nothing else is believed.
+    /// Shared by all nodes of the cluster. If it is set, only datagrams made with it are believed.
     pub key: Option<[u8; 32]>,
     /// Form a new cluster of this many nodes, 7 at most, unless the seeds have one. `None`: join.
     pub expect: Option<usize>,
     /// Partitions of a cluster to be formed; a member takes [`Standing::cluster`]'s.
     pub partitions: u16,
-    /// The wall clock at the start of this process, in nanoseconds: the life's name. Should be
-    /// later than at any start before; if the clock went back, the others' word corrects it.
+    /// The wall clock at the start of this process, in nanoseconds: the name of this life. Should
+    /// be later than at any earlier start; if the clock went back, the other nodes correct it.
     pub boot: Timestamp,
-    /// What the node tells about itself at first.
+    /// What the node tells about itself until [`super::Gossip::set_meta`].
     pub meta: NodeMeta,
 }
 
-/// What a node's disk says.
+/// What a node has on its disk at its start.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Standing {
     /// The cluster that its data directory belongs to, and the number of partitions.
@@ -40,7 +40,7 @@ pub struct Standing {
     pub promise: Option<Promise>,
 }
 
-/// What the caller is to do, in this order.
+/// What the caller has to do, in this order.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Output {
@@ -51,26 +51,26 @@ pub enum Output {
         /// These bytes, at most 1,400.
         bytes: Vec<u8>,
     },
-    /// [`super::Gossip::nodes`] gives another answer than before.
+    /// The answer of [`super::Gossip::nodes`] has changed.
     Changed,
     /// Make this durable in place of any earlier promise, then call
-    /// [`super::Gossip::promise_saved`]. If it cannot be, stop the process: do not call it.
+    /// [`super::Gossip::promise_saved`]. If saving fails, do not call it: stop the process.
     SavePromise(Promise),
-    /// The cluster is formed, with this node in it. Comes again behind a restart until
-    /// [`Standing::cluster`] says so.
+    /// The cluster is formed, with this node in it. Comes again after a restart until
+    /// [`Standing::cluster`] names it.
     Formed(Founding),
-    /// A cluster exists and this node belongs to it from now on, as a learner at first.
+    /// This node has joined an existing cluster, as a learner at first.
     Joined {
         /// The cluster.
         cluster: ClusterId,
         /// Its number of partitions.
         partitions: u16,
     },
-    /// Something that a person should know. Each one comes when it starts to be so.
+    /// Something that a person should know. Comes once, when the condition begins.
     Warning(Warning),
 }
 
-/// What keeps a node from forming or joining, or seems wrong.
+/// What keeps a node from forming or joining a cluster, or looks wrong.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum Warning {

@@ -1,4 +1,4 @@
-//! What a node has promised about forming a cluster, as it is kept in a small file.
+//! What a node has promised about forming a cluster, and its encoding in a small file.
 
 use std::net::SocketAddr;
 
@@ -20,7 +20,7 @@ pub struct FoundingMember {
     pub node: NodeId,
     /// Its address for replicas and gossip.
     pub peer_address: SocketAddr,
-    /// Where clients connect, as it has said.
+    /// Where clients connect, as the node has told.
     pub client_address: String,
 }
 
@@ -35,21 +35,22 @@ pub struct Founding {
     pub members: Vec<FoundingMember>,
 }
 
-/// How far a promise has come.
+/// State of a promise.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PromiseState {
-    /// This node forms this cluster and no other until the founder lets it go.
+    /// This node forms this cluster and no other, until the founder releases it.
     Promised,
-    /// The founder let it go: nothing is promised. The cluster will never be.
+    /// The founder released this node: it has promised nothing. The cluster will never be formed.
     Released,
-    /// Decided: the cluster is.
+    /// Decided: the cluster is formed.
     Formed,
 }
 
-/// A node's one promise. To be durable before [`super::Gossip::promise_saved`] is called.
+/// A node's only promise. The caller makes it durable before it calls
+/// [`super::Gossip::promise_saved`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Promise {
-    /// How far it has come.
+    /// Its state.
     pub state: PromiseState,
     /// The cluster that it is about.
     pub founding: Founding,
@@ -62,7 +63,7 @@ pub enum PromiseError {
     /// Not the file of a promise.
     #[error("not a promise: the magic is missing")]
     Magic,
-    /// Of a later version.
+    /// Written by a later version.
     #[error("a promise of version {found}; this program knows {PROMISE_VERSION}")]
     Version {
         /// Which.
@@ -76,13 +77,13 @@ pub enum PromiseError {
         /// In the file.
         found: u32,
     },
-    /// Whole, but not what a promise says.
+    /// Undamaged, but not a promise.
     #[error("the promise is malformed")]
     Malformed,
 }
 
 impl Promise {
-    /// The node that alone decides.
+    /// The only node that can decide.
     pub fn founder(&self) -> NodeId {
         self.founding.members.first().map_or(0, |member| member.node)
     }
@@ -100,7 +101,7 @@ impl Promise {
         [&PROMISE_MAGIC[..], &crc.to_le_bytes(), &rest].concat()
     }
 
-    /// The promise that was encoded. Nothing may follow it.
+    /// Decodes a promise. Nothing may follow it.
     pub fn decode(bytes: &[u8]) -> Result<Self, PromiseError> {
         let mut reader = Reader(bytes);
         if reader.array() != Some(PROMISE_MAGIC) {
@@ -138,7 +139,7 @@ pub(super) fn put_founding(out: &mut Vec<u8>, founding: &Founding) {
     }
 }
 
-/// Members ascend, one at least; the cluster has a name and a partition.
+/// `None` unless members ascend and there is one at least, and cluster and partitions are not 0.
 pub(super) fn read_founding(reader: &mut Reader<'_>) -> Option<Founding> {
     let (cluster, partitions) = (ClusterId(reader.u128()?), reader.u16()?);
     let count = usize::from(reader.u8()?);

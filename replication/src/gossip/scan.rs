@@ -1,4 +1,4 @@
-//! Looks at a whole message of SWIM before foca sees any of it, so that a malformed one changes
+//! Parses a whole message of SWIM before foca sees any of it, so that a malformed message changes
 //! nothing.
 
 use foca::Message;
@@ -9,10 +9,10 @@ use super::limits::{BODY_BYTES_MAX, MEMBER_BYTES};
 use super::meta::MetaPage;
 use crate::types::NodeId;
 
-/// What a message names.
+/// The nodes and pages in a message.
 pub(super) struct Scan {
     pub source: SwimIdentity,
-    /// Every identity besides the source that the message tells something about.
+    /// The identities that the message says something about, besides the source.
     pub members: Vec<SwimIdentity>,
     pub pages: Vec<MetaPage>,
 }
@@ -43,7 +43,7 @@ impl Scan {
         Some(scan)
     }
 
-    /// Every node that it names but `own`, each once.
+    /// Every node that the message names, except `own`, each once.
     pub(super) fn named(&self, own: NodeId) -> Vec<NodeId> {
         let members = self.members.iter().map(|identity| identity.node);
         let pages = self.pages.iter().map(|page| page.head.node);

@@ -1,8 +1,8 @@
-//! Which datagrams of a sender were taken, so that none is taken twice.
+//! Which datagrams of each sender were taken, so that none is taken twice.
 //!
-//! A datagram counts only if it names this node's present boot, so none that was recorded before a
-//! restart of this node is ever taken. Of a sender's boots only the newest counts, and of its
-//! datagrams each one once: a window of 128 sequence numbers moves with the highest.
+//! A datagram counts only if it names this node's current boot, so datagrams that were recorded
+//! before this node restarted are never taken. Only the newest boot of a sender counts, and each of
+//! its datagrams counts once: a window of 128 sequence numbers moves with the highest one.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -17,7 +17,7 @@ pub(super) struct KnownSender {
     pub address: SocketAddr,
     pub boot: u64,
     highest: u64,
-    /// Bit k: `highest` - k was taken.
+    /// Bit k is set if `highest` - k was taken. Invariant: bit 0 is set.
     taken: u128,
     heard: Duration,
 }
@@ -39,7 +39,7 @@ impl Senders {
         self.0.get(&node)
     }
 
-    /// Another address has the node id. `active`: the member that has it lives.
+    /// Another address holds the node id. `active`: the node is alive or suspect.
     pub(super) fn id_in_use(&self, head: &DatagramHead, active: bool, now: Duration) -> bool {
         self.0.get(&head.node).is_some_and(|sender| {
             sender.address != head.peer_address
@@ -47,7 +47,7 @@ impl Senders {
         })
     }
 
-    /// Takes an authentic datagram that names this node's boot, or tells why not.
+    /// Takes an authentic datagram that names this node's boot, or says why not.
     pub(super) fn take(
         &mut self,
         head: &DatagramHead,
@@ -90,6 +90,7 @@ impl Senders {
             }
             sender.taken |= 1 << back;
         }
+        assert!(sender.taken & 1 == 1, "the highest sequence number was not taken");
         (sender.heard, sender.address) = (now, head.peer_address);
         Ok(())
     }
@@ -125,7 +126,7 @@ mod tests {
             let again = senders.take(&head(9, sequence), true, NOW);
             assert_eq!(again, Err(Stale::Replayed), "{sequence}");
         }
-        // Too far behind to tell.
+        // Too old to tell.
         assert_eq!(senders.take(&head(9, 4_000 - 128), true, NOW), Err(Stale::Replayed));
         assert_eq!(senders.take(&head(9, 4_000 - 127), true, NOW), Ok(()));
     }

@@ -1,4 +1,4 @@
-//! Pages of metadata on their way: this node's own, and whose to pass on.
+//! Spreading pages of metadata: this node's own pages, and which pages of others to pass on.
 
 use std::collections::BTreeMap;
 use std::convert::Infallible;
@@ -11,33 +11,34 @@ use super::limits::{NODES_MAX, PAGES_MAX};
 use super::meta::{BasePage, NodeMeta, PageHead, led_content};
 use crate::types::NodeId;
 
-/// This node's own pages as they are told now.
+/// This node's own pages, as they are now.
 pub(super) struct OwnPages {
     node: NodeId,
     since: u64,
     sequence: u64,
     bump: u64,
-    /// Content and sequence by number. A page that never held anything is not told.
+    /// Content and sequence by page number. A page that never held anything is not spread.
+    /// Invariant: no sequence is higher than `sequence`.
     pages: BTreeMap<u8, (Vec<u8>, u64)>,
 }
 
 impl OwnPages {
-    /// `since` is later than any before in the node's life: its boot.
+    /// `since` is the node's boot, later than in all its earlier lives.
     pub(super) fn new(node: NodeId, since: u64) -> Self {
         Self { node, since, sequence: since, bump: 0, pages: BTreeMap::new() }
     }
 
-    /// How new the newest page is.
+    /// The age of the newest page.
     pub(super) fn age(&self) -> (u64, u64) {
         (self.since, self.sequence)
     }
 
-    /// Bump of the identity that the pages speak of.
+    /// Bump of the identity that the pages are about.
     pub(super) fn bump(&self) -> u64 {
         self.bump
     }
 
-    /// Takes the metadata. Returns the pages that are new, encoded.
+    /// Takes new metadata. Returns the pages that have changed, encoded.
     pub(super) fn set(&mut self, base: &BasePage, meta: &NodeMeta) -> Vec<Vec<u8>> {
         self.bump = base.bump;
         let mut contents = vec![base.content()];
@@ -57,18 +58,19 @@ impl OwnPages {
         fresh
     }
 
-    /// Every page as it is.
+    /// All pages, encoded.
     pub(super) fn all(&self) -> Vec<Vec<u8>> {
         self.pages.keys().filter_map(|&page| self.encoded(page)).collect()
     }
 
-    /// The page that says what the node is.
+    /// Page 0, encoded.
     pub(super) fn base(&self) -> Option<Vec<u8>> {
         self.encoded(0)
     }
 
-    /// Makes every page newer than all that others may know of an earlier life.
+    /// Makes every page newer than what others may know from an earlier life.
     pub(super) fn restart(&mut self, since: u64) {
+        assert!(since > self.since, "the pages went back from {} to {since}", self.since);
         (self.since, self.sequence) = (since, since);
         for (_, sequence) in self.pages.values_mut() {
             self.sequence += 1;
@@ -86,10 +88,10 @@ impl OwnPages {
     }
 }
 
-/// Pages whose age is remembered: twice those of all nodes that may be remembered.
+/// Pages whose age is remembered: twice as many as all known nodes can have.
 const RELAYED_MAX: usize = 2 * NODES_MAX * (1 + PAGES_MAX);
 
-/// Tells foca which pages are news.
+/// Tells foca which pages are new.
 pub(super) struct Relay {
     own: NodeId,
     known: BTreeMap<(NodeId, u8), (u64, u64)>,
@@ -101,37 +103,37 @@ impl Relay {
     }
 }
 
-/// A page on its way.
-pub(super) struct Key(PageHead);
+/// A page that is being spread.
+pub(super) struct PageKey(PageHead);
 
-impl Invalidates for Key {
+impl Invalidates for PageKey {
     fn invalidates(&self, other: &Self) -> bool {
         self.0.node == other.0.node && (self.0.page == other.0.page || self.0.since > other.0.since)
     }
 }
 
 impl BroadcastHandler<SwimIdentity> for Relay {
-    type Key = Key;
+    type Key = PageKey;
     type Error = Infallible;
 
     fn receive_item(
         &mut self,
         data: &[u8],
         sender: Option<&SwimIdentity>,
-    ) -> Result<Option<Key>, Infallible> {
-        // What came was decoded before foca saw it.
+    ) -> Result<Option<PageKey>, Infallible> {
+        // Pages from others were decoded before foca saw them.
         let Some(head) = PageHead::read(&mut Reader(data)) else { return Ok(None) };
         if head.node == self.own {
-            return Ok(sender.is_none().then_some(Key(head)));
+            return Ok(sender.is_none().then_some(PageKey(head)));
         }
         if self.known.len() > RELAYED_MAX {
-            self.known.clear(); // of nodes long forgotten; the rest is told once more
+            self.known.clear(); // mostly of forgotten nodes; the others are spread once more
         }
         let known = self.known.entry((head.node, head.page)).or_default();
         if head.age() <= *known {
             return Ok(None);
         }
         *known = head.age();
-        Ok(Some(Key(head)))
+        Ok(Some(PageKey(head)))
     }
 }

@@ -1,4 +1,4 @@
-//! foca with its timers: what is due, what is to be sent, who came up.
+//! foca with its timers: what is due, what has to be sent, which nodes came up.
 
 use std::cmp::{Ordering, Reverse};
 use std::collections::BinaryHeap;
@@ -19,8 +19,8 @@ use super::limits::{
 use super::spread::Relay;
 use crate::types::NodeId;
 
-/// SWIM of one node. Errors of foca's are not passed on: what comes was looked at before, and what
-/// remains are timers that became pointless.
+/// SWIM of one node. foca's errors are ignored: messages were checked before, so only timers that
+/// became pointless are left.
 pub(super) struct Swim {
     foca: Foca<SwimIdentity, Codec, SmallRng, Relay>,
     sink: Sink,
@@ -28,11 +28,11 @@ pub(super) struct Swim {
     next_told: Duration,
 }
 
-/// Takes what foca wants done.
+/// Collects what foca wants done.
 struct Sink {
-    /// Time that this process was awake; foca's timers run on it.
+    /// How long this process has been awake. foca's timers run on this time.
     now: Duration,
-    /// Time that it slept.
+    /// How long it was stopped.
     slept: Duration,
     timers: BinaryHeap<Reverse<Due>>,
     scheduled: u64,
@@ -159,14 +159,14 @@ impl Swim {
     }
 
     pub(super) fn tick(&mut self, now: Duration) {
-        // A process that was stopped has heard nobody; that says nothing about the others.
+        // A process that was stopped heard nothing. That says nothing about the other nodes.
         let gap = now.saturating_sub(self.last_tick);
         if gap > SLEEP_MIN {
             self.sink.slept += gap;
         }
         self.last_tick = self.last_tick.max(now);
         self.advance(now);
-        // What a timer schedules anew is later than now, so this ends.
+        // A timer schedules new ones later than now, so this loop ends.
         while let Some(Reverse(due)) = self.sink.timers.peek()
             && due.at <= self.sink.now
         {
@@ -180,8 +180,8 @@ impl Swim {
         }
     }
 
-    /// Tells every suspect that it is one, so that it refutes. foca tells a suspicion a few times
-    /// only; if the suspect has not heard it by then, it would stay one though it answers.
+    /// Tells every suspect that it is suspected, so that it can refute. foca tells a suspicion only
+    /// a few times; a suspect that missed all of them would stay suspect although it answers.
     fn tell_suspects(&mut self) {
         let own = self.identity();
         for member in self.foca.iter_members() {
@@ -200,7 +200,7 @@ impl Swim {
         let _ = self.foca.announce(to, &mut self.sink);
     }
 
-    /// A page to be told, this node's own or another's.
+    /// Spreads a page, this node's own or another's.
     pub(super) fn spread(&mut self, page: &[u8]) {
         let _ = self.foca.add_broadcast(page);
     }
@@ -222,7 +222,7 @@ impl Swim {
         let _ = self.foca.change_identity(identity, &mut self.sink);
     }
 
-    /// Messages to be sent, without those to this node's own earlier lives.
+    /// Messages to send, without those to this node's own earlier lives.
     pub(super) fn take_sends(&mut self) -> Vec<(SwimIdentity, Vec<u8>)> {
         let own: NodeId = self.foca.identity().node;
         let mut sends = std::mem::take(&mut self.sink.sends);

@@ -1,4 +1,4 @@
-//! The nodes that this node has heard of, dead ones included.
+//! The nodes that this node knows of, dead ones included.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -12,14 +12,14 @@ use super::limits::NODES_MAX;
 use super::meta::{BasePage, LedPage, MetaPage, NodeMeta, PageBody};
 use crate::types::NodeId;
 
-/// What is believed about a node's life.
+/// Whether a node is believed to be alive.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum NodeStanding {
     /// It answers.
     Alive,
-    /// Somebody got no answer; it has a few seconds to be heard.
+    /// It did not answer some node; it has a few seconds to refute that.
     Suspect,
-    /// It did not refute the suspicion, or was never heard since it was introduced.
+    /// It did not refute the suspicion, or was introduced and never heard.
     Dead,
     /// It said that it leaves for good.
     Left,
@@ -34,9 +34,9 @@ pub struct NodeView {
     pub peer_address: SocketAddr,
     /// Whether it lives.
     pub standing: NodeStanding,
-    /// The caller's time at which `standing` was noticed here.
+    /// The caller's time at which this node noticed `standing`.
     pub since: Duration,
-    /// What it tells about itself, once it was heard.
+    /// What it tells about itself; `None` until it was heard.
     pub meta: Option<NodeMeta>,
     /// Its cluster. `None`: it has none, or was not heard yet.
     pub cluster: Option<ClusterId>,
@@ -86,8 +86,8 @@ impl NodeTable {
         self.nodes.get(&node).is_some_and(active)
     }
 
-    /// Whether these nodes can be remembered besides those that are. Makes room if it can; returns
-    /// what it has forgotten for that.
+    /// Makes room for these nodes beside the known ones. Returns the nodes that were forgotten for
+    /// it; `None` if there is no room.
     pub(super) fn admit(&mut self, named: &[NodeId]) -> Option<Vec<SwimIdentity>> {
         let fresh = named.iter().filter(|node| !self.pages.contains_key(node)).count();
         let fresh = fresh.max(named.iter().filter(|node| !self.nodes.contains_key(node)).count());
@@ -116,14 +116,14 @@ impl NodeTable {
         self.nodes.remove(&node).map(|known| known.identity)
     }
 
-    /// A node that the caller knows of. Dead until it is heard.
+    /// Adds a node that the caller knows of. It counts as dead until it is heard.
     pub(super) fn introduce(&mut self, node: NodeId, address: SocketAddr, now: Duration) {
         let identity = SwimIdentity { node, bump: 0, address };
         let standing = NodeStanding::Dead;
         self.nodes.entry(node).or_insert(KnownNode { identity, state: None, standing, since: now });
     }
 
-    /// What foca says. Returns whether anything that is seen from outside has changed.
+    /// Takes what foca says about a node. True if anything visible outside has changed.
     pub(super) fn set(&mut self, identity: SwimIdentity, state: State, now: Duration) -> bool {
         let standing = self.standing(&identity, state);
         let fresh = KnownNode { identity, state: Some(state), standing, since: now };
@@ -149,7 +149,7 @@ impl NodeTable {
         }
     }
 
-    /// A page that came. Returns whether it is news.
+    /// Takes a page that arrived. True if it is news.
     pub(super) fn set_page(&mut self, page: MetaPage, now: Duration) -> bool {
         let head = page.head;
         let pages = self.pages.entry(head.node).or_default();

@@ -1,7 +1,7 @@
-//! Entries for a follower, and what it says to them.
+//! Appends to a follower, and its replies.
 //!
-//! openraft has two answers to an append. Only the streamed one travels: the other is made of it
-//! by `AppendEntriesResponse::from`, and says less.
+//! openraft has two types of reply to an append. Only the one for streams is sent;
+//! `AppendEntriesResponse::from` makes the other from it.
 
 use openraft::raft::{AppendEntriesRequest, StreamAppendError, StreamAppendResult};
 
@@ -14,7 +14,7 @@ use super::limits::{
 use super::raft::{log_id, optional_log_id, put_log_id, put_optional_log_id, put_vote, vote};
 use crate::types::{Entry, LogId, Types};
 
-/// How many of these entries, from the first on, go into one frame: at least one, if there is one
+/// How many of these entries, from the first on, fit into one frame: at least one, if the first is
 /// within the protocol's limits.
 pub fn fitting(entries: &[Entry]) -> usize {
     let mut left = APPEND_BODY_BYTES_MAX - APPEND_HEAD_BYTES_MAX;
@@ -36,7 +36,7 @@ pub(super) fn put_append(
     at_most("number of entries", entries.len(), APPEND_ENTRIES_MAX)?;
     entries.iter().try_for_each(check_entry)?;
     let entries_bytes = entries.iter().map(entry_bytes).sum();
-    at_most("append", entries_bytes, APPEND_BODY_BYTES_MAX)?; // the frame's end tells exactly
+    at_most("append", entries_bytes, APPEND_BODY_BYTES_MAX)?; // the frame checks the exact length
     check_order(prev_log_id.as_ref(), entries).map_err(EncodeError::Contradiction)?;
     out.reserve(APPEND_HEAD_BYTES_MAX + entries_bytes);
     put_vote(out, vote);
@@ -64,7 +64,7 @@ fn entries(reader: &mut Reader<'_>) -> Result<Vec<Entry>, DecodeError> {
     if found > APPEND_ENTRIES_MAX {
         return Err(DecodeError::TooMany { what: WHAT, found, limit: APPEND_ENTRIES_MAX });
     }
-    // Before anything is set aside for entries that are not there.
+    // Check before allocating memory for entries that are not there.
     let needed = found * ENTRY_BYTES_MIN;
     if needed > reader.left() {
         return Err(DecodeError::Short { what: "entries", needed, found: reader.left() });
@@ -76,7 +76,7 @@ fn entries(reader: &mut Reader<'_>) -> Result<Vec<Entry>, DecodeError> {
     Ok(entries)
 }
 
-/// Entries follow what they say they follow, and each other: a gap would reach the log.
+/// Entries must follow the preceding log id and each other, or the log would have a gap.
 fn check_order(prev: Option<&LogId>, entries: &[Entry]) -> Result<(), &'static str> {
     let mut next = prev.map_or(Some(0), |prev| prev.index.checked_add(1));
     let mut term = prev.map_or(0, |prev| prev.leader_id.term);

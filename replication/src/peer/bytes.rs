@@ -1,8 +1,8 @@
-//! Reads a body from its start to its end. Every number little-endian, nothing padded.
+//! Reads a body from start to end. Numbers are little-endian; there is no padding.
 
 use super::error::DecodeError;
 
-/// What is left of a body. Takes, or tells why not and takes nothing.
+/// The rest of a body. A read consumes what it returns; after an error nothing was consumed.
 pub(super) struct Reader<'a> {
     rest: &'a [u8],
 }
@@ -12,7 +12,7 @@ impl<'a> Reader<'a> {
         Self { rest: body }
     }
 
-    /// Bytes not taken yet.
+    /// Bytes that are left.
     pub(super) fn left(&self) -> usize {
         self.rest.len()
     }
@@ -31,7 +31,7 @@ impl<'a> Reader<'a> {
         Ok(taken)
     }
 
-    /// A length of `limit` at most, and that many bytes.
+    /// A length of at most `limit`, and that many bytes.
     pub(super) fn take_u32_bytes(
         &mut self,
         what: &'static str,
@@ -70,7 +70,7 @@ impl<'a> Reader<'a> {
         Ok(u128::from_le_bytes(self.array(what)?))
     }
 
-    /// 0 or 1, so that a message has one form only.
+    /// 0 or 1 and nothing else, so that a message has exactly one encoding.
     pub(super) fn flag(&mut self, what: &'static str) -> Result<bool, DecodeError> {
         match self.u8(what)? {
             0 => Ok(false),
@@ -79,7 +79,7 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// Nothing is left.
+    /// Checks that nothing is left.
     pub(super) fn end(self) -> Result<(), DecodeError> {
         match self.rest.len() {
             0 => Ok(()),

@@ -1,4 +1,4 @@
-//! Who leads: votes, votes on trial, and the leader's handing over.
+//! Elections: votes, pre-votes, and the transfer of leadership.
 
 use openraft::raft::{
     TransferLeaderError, TransferLeaderRequest, TransferLeaderResponse, VoteRequest, VoteResponse,

@@ -1,4 +1,4 @@
-//! An entry between replicas: what it is on disk, without what each replica works out for itself.
+//! An entry as it is sent between replicas: as on disk, without what each replica computes itself.
 
 use openraft::EntryPayload;
 use walengine_net::entry::{BODY_BYTES_MAX, EntryKind};
@@ -11,7 +11,7 @@ use super::raft::{log_id, membership, put_log_id, put_membership};
 use crate::membership_codec;
 use crate::types::{Batch, Entry};
 
-/// Length of an entry's bytes.
+/// Length of an encoded entry in bytes.
 pub(super) fn entry_bytes(entry: &Entry) -> usize {
     match &entry.payload {
         EntryPayload::Blank => ENTRY_BYTES_MIN,
@@ -22,7 +22,7 @@ pub(super) fn entry_bytes(entry: &Entry) -> usize {
     }
 }
 
-/// The entry can be said: a batch is of the term it is in, and of a kind that batches have.
+/// Checks that an entry can be encoded: a batch has the term of its entry, and a kind of batch.
 pub(super) fn check_entry(entry: &Entry) -> Result<(), EncodeError> {
     let EntryPayload::Normal(batch) = &entry.payload else {
         return Ok(());
@@ -60,7 +60,7 @@ fn put_batch(out: &mut Vec<u8>, batch: &Batch) {
     out.extend_from_slice(&batch.body);
 }
 
-/// Takes one entry. The body of a batch is copied, once.
+/// Reads one entry. The body of a batch is copied once.
 pub(super) fn entry(reader: &mut Reader<'_>) -> Result<Entry, DecodeError> {
     const WHAT: &str = "kind of entry";
     let number = reader.u16(WHAT)?;

@@ -1,7 +1,7 @@
-//! What can be wrong with a body, on either side.
+//! What can be wrong with a body, in decoding and encoding.
 
-/// Why a body is not the message that its kind promises. The frame came as it was sent, so its
-/// sender is at fault: answer [`super::PeerErrorCode::Malformed`] and go on.
+/// Why a body is not a message of its kind. The checksum is right, so the sender is at fault:
+/// answer [`super::PeerErrorCode::Malformed`] and keep the connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum DecodeError {
@@ -21,10 +21,10 @@ pub enum DecodeError {
         /// How many.
         bytes: usize,
     },
-    /// A number that stands for nothing in this version.
+    /// A number that has no meaning in this version.
     #[error("{found} is no {what} of this version")]
     Unknown {
-        /// What it should say.
+        /// What it should be.
         what: &'static str,
         /// What is there.
         found: u64,
@@ -50,11 +50,11 @@ pub enum DecodeError {
     Contradiction(&'static str),
 }
 
-/// Why a message was not encoded. The buffer is as it was, and the caller is at fault.
+/// Why a message was not encoded. The buffer is unchanged, and the caller is at fault.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum EncodeError {
-    /// Past a limit of the protocol; of entries, [`super::fitting`] tells how many to send.
+    /// Above a limit of the protocol. For entries, [`super::fitting`] says how many to send.
     #[error("{what} has a length of {found}, the limit is {limit}")]
     TooLarge {
         /// What.
@@ -64,12 +64,12 @@ pub enum EncodeError {
         /// The limit.
         limit: usize,
     },
-    /// Parts of the message contradict each other: the other side would refuse it.
+    /// Parts of the message contradict each other: the peer would refuse it.
     #[error("{0}")]
     Contradiction(&'static str),
 }
 
-/// `found` is within `limit`.
+/// Checks that `found` is at most `limit`.
 pub(super) fn at_most(what: &'static str, found: usize, limit: usize) -> Result<(), EncodeError> {
     if found <= limit { Ok(()) } else { Err(EncodeError::TooLarge { what, found, limit }) }
 }

@@ -1,9 +1,9 @@
 //! Frames: a header of 32 bytes and the body of a [`Message`]. Sans I/O: bytes in, views out.
 //!
-//! Fields lie where a client's frame has them, behind another magic: each protocol has versions,
-//! kinds and limits of its own, and either port tells at once who has dialled the wrong one. Unlike
-//! there, version and kind are looked at only when the checksum is right, so that what is damaged
-//! is never taken for what is new.
+//! The fields are where a client's frame has them, after another magic: each protocol has versions,
+//! kinds and limits of its own, and each port recognises at once that the dialling side has the
+//! wrong port. Unlike in a client's frame, version and kind are read only after the checksum was
+//! verified, so that a damaged frame is never mistaken for one of a newer version.
 
 use walengine_net::frame::{CONNECTION, FrameHead, MAGIC as CLIENT_MAGIC, RequestId};
 use walengine_net::model::PartitionId;
@@ -17,31 +17,31 @@ const CRC_AT: usize = 4;
 const CRC_END: usize = 8;
 const BODY_BYTES_AT: usize = 24;
 
-/// Why bytes are not a frame that can be opened. Nothing was taken from the buffer;
-/// [`FrameError::closes`] says whether the connection can go on.
+/// Why bytes are not a frame that can be opened. Nothing was consumed; [`FrameError::closes`] says
+/// whether the connection must be closed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum FrameError {
     /// A client has dialled the port for replicas: its configuration is wrong. Close.
     #[error("a client's frame, where replicas are served: wrong port")]
     ClientFrame,
-    /// Not the first four bytes of a frame. The other side speaks something else: close.
+    /// Not the first four bytes of a frame. The other side speaks another protocol: close.
     #[error("magic {0:#010x} is not that of a frame: the other side does not speak this protocol")]
     Magic(u32),
-    /// The body is past the limit, if the header can be believed: close.
+    /// The body is above the limit, if the header can be believed: close.
     #[error("a body of {body_bytes} bytes is larger than the limit of {limit_bytes}")]
     Length {
         /// What the header says.
         body_bytes: u32,
-        /// The limit of what may come now.
+        /// The limit that applies now.
         limit_bytes: usize,
     },
-    /// Damaged on the way; where the next frame starts is not known: close.
+    /// Damaged. Where the next frame starts is not known: close.
     #[error("checksum is {found:#010x}, expected {expected:#010x}")]
     Crc {
-        /// What the header says.
+        /// The checksum in the header.
         expected: u32,
-        /// What the bytes give.
+        /// The checksum of the bytes.
         found: u32,
     },
     /// A whole frame of another version: refuse a hello, answer anything else with
@@ -55,8 +55,7 @@ pub enum FrameError {
         /// The request.
         request: RequestId,
     },
-    /// A whole frame with flags that this version does not know: answer `Malformed`, skip
-    /// `frame_bytes`, go on.
+    /// A whole frame with unknown flags: answer `Malformed`, skip `frame_bytes`, go on.
     #[error("frame flags {flags:#06x} are not known to this program")]
     Flags {
         /// The flags.
@@ -66,8 +65,7 @@ pub enum FrameError {
         /// Length of the frame.
         frame_bytes: usize,
     },
-    /// A whole frame of a kind that this version does not know: answer `UnknownKind`, skip
-    /// `frame_bytes`, go on.
+    /// A whole frame of an unknown kind: answer `UnknownKind`, skip `frame_bytes`, go on.
     #[error("frame kind {kind:#06x} is not known to this program")]
     Kind {
         /// Its number.
@@ -77,8 +75,7 @@ pub enum FrameError {
         /// Length of the frame.
         frame_bytes: usize,
     },
-    /// A whole frame that is past the limit of its kind: answer `TooLarge`, skip `frame_bytes`, go
-    /// on.
+    /// A whole frame above the limit of its kind: answer `TooLarge`, skip `frame_bytes`, go on.
     #[error("a body of {body_bytes} bytes is too large for {kind:?}")]
     KindLength {
         /// What it is.
@@ -93,12 +90,12 @@ pub enum FrameError {
 }
 
 impl FrameError {
-    /// The connection must be closed, after an answer if there is one to send.
+    /// The connection must be closed, after the answer if there is one.
     pub fn closes(&self) -> bool {
         !matches!(self, Self::Flags { .. } | Self::Kind { .. } | Self::KindLength { .. })
     }
 
-    /// The request to answer; [`CONNECTION`] if none can be told.
+    /// The request to answer; [`CONNECTION`] if it is not known.
     pub fn request(&self) -> RequestId {
         match *self {
             Self::Version { request, .. }
@@ -112,14 +109,14 @@ impl FrameError {
     }
 }
 
-/// A whole frame in a receive buffer, its checksum verified.
+/// A whole frame in a receive buffer, with a verified checksum.
 #[derive(Clone, Copy, Debug)]
 pub struct Frame<'a> {
     /// What it is.
     pub kind: Kind,
     /// Whose it is.
     pub head: FrameHead,
-    /// Not looked at yet: [`Frame::open`] does that.
+    /// Not decoded yet: [`Frame::open`] does that.
     pub body: &'a [u8],
 }
 
@@ -138,18 +135,18 @@ impl Frame<'_> {
 }
 
 /// The frame at the start of a receive buffer; `None` if more bytes are needed. Nothing is copied.
-/// A wrong start or length is told as soon as it is there.
+/// A wrong magic or length is reported as soon as it is there.
 pub fn peek(bytes: &[u8]) -> Result<Option<Frame<'_>>, FrameError> {
     peek_within(bytes, BODY_BYTES_MAX)
 }
 
-/// As [`peek`], before the hello was answered: a stranger gets no more memory than a hello needs.
+/// Like [`peek`], before a hello was accepted: a stranger gets no more memory than a hello needs.
 pub fn peek_hello(bytes: &[u8]) -> Result<Option<Frame<'_>>, FrameError> {
     peek_within(bytes, HELLO_BODY_BYTES_MAX)
 }
 
 /// Bytes of the frame at the start of `bytes`, as soon as its header is there: how much to read.
-/// Only the frame's checksum will tell whether it is true.
+/// The header is not verified yet.
 pub fn peek_bytes(bytes: &[u8]) -> Result<Option<usize>, FrameError> {
     let body_bytes = peek_body_bytes(bytes, BODY_BYTES_MAX)?;
     Ok(body_bytes.map(|body_bytes| HEADER_BYTES + body_bytes))
@@ -189,8 +186,8 @@ fn peek_within(bytes: &[u8], limit_bytes: usize) -> Result<Option<Frame<'_>>, Fr
     Ok(Some(Frame { kind, head, body: &frame[HEADER_BYTES..] }))
 }
 
-/// What the header says of the body's length, once it is there. A wrong magic is told after four
-/// bytes, so that nobody is left waiting for 32.
+/// Length of the body from the header, once the header is there. A wrong magic is reported after
+/// four bytes, so that nobody waits for 32.
 fn peek_body_bytes(bytes: &[u8], limit_bytes: usize) -> Result<Option<usize>, FrameError> {
     match bytes.first_chunk().map(|magic| u32::from_le_bytes(*magic)) {
         None => return Ok(None),
@@ -208,8 +205,7 @@ fn peek_body_bytes(bytes: &[u8], limit_bytes: usize) -> Result<Option<usize>, Fr
     Ok(Some(body_bytes as usize))
 }
 
-/// Appends a whole frame to `out`; several may stand behind each other. After an error `out` is as
-/// it was.
+/// Appends a whole frame to `out`, which may hold other frames. After an error `out` is unchanged.
 ///
 /// # Panics
 /// If a membership is past the limits of [`crate::membership_codec`].
@@ -239,7 +235,7 @@ pub fn encode(out: &mut Vec<u8>, head: FrameHead, message: &Message) -> Result<(
     Ok(())
 }
 
-/// A hello names the partition that its frame is for.
+/// A hello names the same partition as its frame.
 fn check_partition(partition: PartitionId, message: &Message) -> Result<(), &'static str> {
     match message {
         Message::Hello(hello) if hello.partition != partition => {

@@ -1,5 +1,5 @@
-//! How a connection between replicas starts: the one that dials says who it is, the other whether
-//! it may stay. The version is the header's.
+//! How a connection between replicas starts: the dialling node says who it is, the other whether it
+//! is accepted. The version is in the header.
 
 use walengine_net::model::{ClusterId, PartitionId};
 
@@ -14,7 +14,7 @@ pub struct Hello {
     pub cluster: ClusterId,
     /// The dialling node.
     pub node: NodeId,
-    /// The partition that the connection is for: the header's, on this frame and all that follow.
+    /// The partition of the connection, the same as in the header of this and every later frame.
     pub partition: PartitionId,
     /// Partitions of the cluster as the dialling node knows it.
     pub partitions: u16,
@@ -25,15 +25,15 @@ pub struct Hello {
 pub enum HelloReply {
     /// Go on.
     Accepted {
-        /// The node that answers. Another than the one that was meant: close.
+        /// The node that answers. If it is not the expected one, close.
         node: NodeId,
     },
-    /// Nothing else is taken on this connection: close.
+    /// The connection is closed.
     Refused(Refusal),
 }
 
-/// Why a node is not talked to. Only [`Refusal::NotMember`] and [`Refusal::UnknownPartition`] may
-/// pass by themselves: the answering node may be behind. The rest is for a person.
+/// Why a node is refused. [`Refusal::NotMember`] and [`Refusal::UnknownPartition`] may go away by
+/// themselves, because the answering node may lag. The rest needs a person.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Refusal {

@@ -8,12 +8,12 @@ use super::limits::LOG_PAGE_BYTES_MAX;
 use super::raft::{put_vote, vote};
 use crate::types::Vote;
 
-/// Asks for committed entries.
+/// A request for committed entries.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct LogRead {
-    /// Index on disk of the first; entries count from 1 there.
+    /// Index of the first one, as on disk, where entries count from 1.
     pub from: u64,
-    /// Bytes of entries wanted; one entry comes even if it is larger.
+    /// Bytes of entries wanted. One entry is sent even if it is larger.
     pub bytes_max: u32,
 }
 
@@ -22,10 +22,10 @@ pub struct LogRead {
 pub struct LogPage {
     /// The answering replica's.
     pub vote: Vote,
-    /// Index on disk up to which it has entries to give.
+    /// Highest index, as on disk, that it can give.
     pub committed: u64,
-    /// Whole entries with their headers, one behind the other, without padding; none if nothing is
-    /// committed from there on. At most [`LOG_PAGE_BYTES_MAX`].
+    /// Whole entries with their headers, one after the other, without padding; none if nothing is
+    /// committed from the requested index on. At most [`LOG_PAGE_BYTES_MAX`].
     pub entries: Rc<[u8]>,
 }
 
@@ -46,7 +46,7 @@ pub(super) fn put_page(out: &mut Vec<u8>, page: &LogPage) -> Result<(), EncodeEr
     Ok(())
 }
 
-/// The entries are all that is left of the body; the frame's limit is theirs.
+/// The entries are the rest of the body, so the frame's limit bounds them.
 pub(super) fn page(reader: &mut Reader<'_>) -> Result<LogPage, DecodeError> {
     let (vote, committed) = (vote(reader)?, reader.u64("committed index")?);
     let entries = reader.take("page of the log", reader.left())?.into();

@@ -1,4 +1,4 @@
-//! Everything that replicas say to each other, and its body.
+//! The messages between replicas, and their bodies.
 
 use openraft::raft::{
     AppendEntriesRequest, StreamAppendResult, TransferLeaderRequest, TransferLeaderResponse,
@@ -14,7 +14,7 @@ use super::peer_error::PeerError;
 use super::{append, election, hello, log_page, peer_error};
 use crate::types::Types;
 
-/// One message; a variant for each [`Kind`].
+/// A message. There is a variant for each [`Kind`].
 #[derive(Clone, Debug)]
 pub enum Message {
     /// See [`Kind::Hello`].
@@ -46,7 +46,7 @@ pub enum Message {
 }
 
 impl Message {
-    /// Kind of the frame that carries it.
+    /// Kind of its frame.
     pub const fn kind(&self) -> Kind {
         match self {
             Self::Hello(_) => Kind::Hello,
@@ -65,10 +65,10 @@ impl Message {
         }
     }
 
-    /// Appends the body. After an error `out` may hold a part of it.
+    /// Appends the body. After an error, `out` may hold a part of it.
     ///
     /// # Panics
-    /// If a membership is past the limits of [`crate::membership_codec`].
+    /// If a membership is above the limits of [`crate::membership_codec`].
     pub(super) fn put_body(&self, out: &mut Vec<u8>) -> Result<(), EncodeError> {
         match self {
             Self::Hello(message) => hello::put_hello(out, message),
@@ -90,8 +90,8 @@ impl Message {
         Ok(())
     }
 
-    /// The message in a body whose checksum was right. Has one form only: what it is encoded to
-    /// again are these bytes.
+    /// Decodes a body whose checksum was verified. A message has exactly one encoding: encoding it
+    /// again gives the same bytes.
     pub(super) fn decode(kind: Kind, body: &[u8]) -> Result<Self, DecodeError> {
         let mut reader = Reader::new(body);
         let from = &mut reader;

@@ -1,10 +1,10 @@
-//! What replicas of a partition say to each other, as bytes. Sans I/O: bytes in, messages out.
+//! The protocol between the replicas of a partition, as bytes. Sans I/O: bytes in, messages out.
 //!
-//! Below the transport, which owns sockets, time and request ids; on a partition's shard. A frame
-//! is believed only when its checksum is right ([`frame`]); its body is decoded by hand into
-//! openraft's own types ([`Message`]). Whatever the bytes are, there is an error and no panic, and
-//! memory stays within a small multiple of the frame's length. Never decides anything: what a
-//! message means to the group is openraft's business. Layout: `replication/PEER.md`.
+//! Below the transport, which owns sockets, time and request ids. Lives on the partition's shard. A
+//! frame is believed only if its checksum is right ([`frame`]); its body is decoded by hand into
+//! openraft's own types ([`Message`]). No bytes cause a panic, and memory stays within a small
+//! multiple of the frame's length. Decides nothing: openraft knows what a message means. Layout:
+//! `replication/PEER.md`.
 
 mod append;
 mod bytes;

@@ -1,4 +1,4 @@
-//! Answer to a request that failed before, or beside, what openraft would say to it.
+//! The answer to a request that failed without an answer from openraft.
 
 use num_enum::TryFromPrimitive;
 
@@ -6,16 +6,16 @@ use super::bytes::Reader;
 use super::error::{DecodeError, EncodeError, at_most};
 use super::limits::ERROR_TEXT_BYTES_MAX;
 
-/// What went wrong, and so who acts. 9 is reserved: PEER.md, section 4.5.
+/// What went wrong, and who has to act. 9 is reserved: PEER.md, section 4.5.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, TryFromPrimitive)]
 #[non_exhaustive]
 #[repr(u16)]
 pub enum PeerErrorCode {
     /// A queue is full. Nothing was changed; come back after the hint.
     Busy = 1,
-    /// The body is not what its kind says. Nothing was changed; the sender is at fault.
+    /// The body does not match its kind. Nothing was changed; the sender is at fault.
     Malformed = 2,
-    /// Frame or list past a limit. Nothing was changed; the sender is at fault.
+    /// Frame or list above a limit. Nothing was changed; the sender is at fault.
     TooLarge = 3,
     /// The version is not spoken here. Nothing was changed; the connection is closed.
     UnsupportedVersion = 4,
@@ -23,13 +23,13 @@ pub enum PeerErrorCode {
     UnknownKind = 5,
     /// The frame is for another partition than its connection. Nothing was changed.
     WrongPartition = 6,
-    /// The connection has not begun with a hello that was accepted; it is closed.
+    /// The connection did not begin with a hello that was accepted; it is closed.
     NotIntroduced = 7,
     /// The deadline passed first; the request may still take effect.
     DeadlineExceeded = 8,
-    /// The replica's disk failed or is full. The replica stops or is about to.
+    /// The replica's disk failed or is full. The replica has stopped or will stop.
     Storage = 10,
-    /// The replica has stopped; its node's log says why. A person acts.
+    /// The replica has stopped; its node's log says why. A person has to act.
     Stopped = 11,
     /// The node is shutting down. Come back later.
     ShuttingDown = 12,
@@ -72,7 +72,7 @@ pub struct PeerError {
 }
 
 impl PeerError {
-    /// An error without a hint. A text that is too long is cut.
+    /// An error without a hint. A text that is too long is truncated.
     pub fn new(code: PeerErrorCode, message: impl Into<String>) -> Self {
         let mut message = message.into();
         message.truncate(message.floor_char_boundary(ERROR_TEXT_BYTES_MAX));

@@ -1,4 +1,4 @@
-//! The parts that most messages share: votes, log ids, memberships.
+//! Building blocks of messages: votes, log ids, memberships.
 
 use openraft::vote::leader_id_std::LeaderId;
 
@@ -40,7 +40,7 @@ pub(super) fn optional_log_id(reader: &mut Reader<'_>) -> Result<Option<LogId>, 
 }
 
 /// # Panics
-/// As [`membership_codec::encode`].
+/// Like [`membership_codec::encode`].
 pub(super) fn put_membership(out: &mut Vec<u8>, membership: &Membership) {
     let bytes = membership_codec::encode(membership);
     out.extend_from_slice(&(bytes.len() as u32).to_le_bytes());

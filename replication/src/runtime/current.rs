@@ -1,8 +1,8 @@
-//! The executor that the code of this thread runs on, for those who cannot be handed it.
+//! The executor of the code that runs on this thread, for code that can't be handed one.
 //!
-//! openraft calls its runtime by type, not by value. So whoever runs it enters an executor, and
-//! every task that is spawned while it is entered takes it along: the task is polled and dropped
-//! with the same executor entered, whatever else runs on the thread.
+//! openraft calls its runtime by type, not by value. So its caller enters an executor. Every task
+//! that is spawned meanwhile keeps it: the task is polled and dropped with the same executor
+//! entered, whatever else runs on the thread.
 
 use std::cell::RefCell;
 use std::pin::Pin;
@@ -44,11 +44,11 @@ impl<R: Runtime> Executor for R {
     }
 }
 
-/// Makes `runtime` the executor of this thread until the guard is dropped; the one before returns
-/// then.
+/// Makes `runtime` the executor of this thread until the guard is dropped; then the previous one is
+/// restored.
 ///
-/// In production a shard enters once, for as long as its thread lives. Where several runtimes take
-/// turns on a thread, their root futures go [`within`] them instead.
+/// In production a shard enters once, for the life of its thread. Where several runtimes take turns
+/// on a thread, their root futures run [`within`] them instead.
 #[must_use = "the executor is left when the guard is dropped"]
 pub fn enter(runtime: impl Runtime) -> Entered {
     enter_executor(Rc::new(runtime))
@@ -77,7 +77,7 @@ fn enter_executor(executor: Rc<dyn Executor>) -> Entered {
     Entered { depth, _executor: executor }
 }
 
-/// Guard of [`enter`]; leaves on the thread that entered, innermost first.
+/// Guard of [`enter`]. Guards are dropped on the thread that entered, innermost first.
 pub struct Entered {
     depth: usize,
     _executor: Rc<dyn Executor>, // also keeps the guard on its thread
@@ -86,7 +86,7 @@ pub struct Entered {
 impl Drop for Entered {
     fn drop(&mut self) {
         let (depth, left) = ENTERED.with_borrow_mut(|entered| (entered.len(), entered.pop()));
-        // A second panic would end the process before the first one is told.
+        // A second panic would abort the process before the first one is reported.
         assert!(
             depth == self.depth || std::thread::panicking(),
             "executors are left in another order than they were entered"
@@ -102,7 +102,7 @@ pub struct Within<F> {
 }
 
 impl<F> Within<F> {
-    /// With the executor of the caller.
+    /// Runs `future` with the executor of the caller.
     #[track_caller]
     pub(super) fn current(future: F) -> Self {
         Self { executor: current(), future: Some(Box::pin(future)) }
@@ -112,7 +112,7 @@ impl<F> Within<F> {
         self.executor.clone()
     }
 
-    /// Drops the future where it stands.
+    /// Drops the future before its end.
     pub(super) fn cut(&mut self) {
         let _entered = enter_executor(self.executor.clone());
         self.future = None;

@@ -1,18 +1,18 @@
 //! How [`LocalRuntime::block_on`](super::LocalRuntime) starts an executor. Only conformance suites
-//! need it: everywhere else the executor runs first and the code on it.
+//! need it: all other code already runs on an executor.
 
 use std::cell::RefCell;
 use std::pin::Pin;
 use std::rc::Rc;
 
-/// Runs the future to its end on an executor that it has entered.
+/// Starts an executor, enters it, and runs the future to its end.
 type Drive = Rc<dyn Fn(Pin<&mut dyn Future<Output = ()>>)>;
 
 thread_local! {
     static DRIVE: RefCell<Option<Drive>> = const { RefCell::new(None) };
 }
 
-/// Lets `block_on` of this thread call `drive` until the guard is dropped. `drive` starts an
+/// Makes `block_on` on this thread call `drive` until the guard is dropped. `drive` starts an
 /// executor, enters it and runs the given future to its end.
 #[must_use = "`block_on` forgets it when the guard is dropped"]
 pub fn drive_by(drive: impl Fn(Pin<&mut dyn Future<Output = ()>>) + 'static) -> Driven {
@@ -34,7 +34,7 @@ impl Drop for Driven {
 /// Runs `future` to its end on a new executor.
 ///
 /// # Panics
-/// If nothing says how to start one.
+/// If [`drive_by`] was not called.
 #[track_caller]
 pub(super) fn block_on<T>(future: impl Future<Output = T>) -> T {
     let drive = DRIVE.with_borrow(Option::clone);

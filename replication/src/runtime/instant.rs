@@ -7,10 +7,10 @@ use openraft::rt::Instant;
 
 use super::current::{Executor, current};
 
-/// Nanoseconds since the executor's zero; only comparable on one executor.
+/// Nanoseconds since the executor's zero. Instants of different executors can't be compared.
 ///
-/// Signed, because openraft also asks for points before the zero; arithmetic stops at the ends,
-/// 292 years away.
+/// Signed, because openraft also computes points before zero. Arithmetic saturates at the ends, 292
+/// years away.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct LocalInstant {
     nanos: i64,

@@ -1,9 +1,9 @@
 //! openraft's runtime on the [`Runtime`](crate::executor::Runtime) seam: tasks, time, randomness
 //! and channels of one thread, the same on glommio and in a seeded simulation.
 //!
-//! Whoever runs openraft first [`enter`]s an executor. Channels and locks are our own, so that
-//! everything that waits is woken in a fixed order: first come, first served. No borrow lives
-//! across an await, and none while a waker or somebody's drop runs.
+//! Code that runs openraft [`enter`]s an executor first. Channels and locks are our own, so that
+//! waiting tasks are woken in a fixed order: first come, first served. No borrow lives across an
+//! await, nor while a waker or a foreign drop runs.
 
 mod current;
 mod driver;
@@ -37,8 +37,8 @@ pub use task::{JoinError, JoinHandle};
 pub use timeout::{TimedOut, Timeout};
 pub use watch::LocalWatch;
 
-/// The entered executor, as openraft names it in its type configuration. Every call panics if none
-/// is entered.
+/// The entered executor, as a type for openraft's configuration. Every call panics if none is
+/// entered.
 #[derive(Clone, Copy, Debug)]
 pub struct LocalRuntime;
 
@@ -105,8 +105,8 @@ impl AsyncRuntime for LocalRuntime {
         driver::block_on(future)
     }
 
-    /// Refuses: a thread of its own would answer at a time that no seed replays. openraft itself
-    /// asks for none.
+    /// Refuses: another thread would answer at a time that no seed can replay. openraft itself
+    /// never calls it.
     fn spawn_blocking<F, T>(_work: F) -> impl Future<Output = Result<T, io::Error>> + Send
     where
         F: FnOnce() -> T + Send + 'static,

@@ -38,7 +38,7 @@ struct State<T> {
     capacity: usize,
     /// Invariant: no longer than `capacity`.
     queue: VecDeque<T>,
-    /// Senders who found no room, with their messages. Invariant: empty unless the queue is full.
+    /// Senders that found no room, with their messages. Invariant: empty unless the queue is full.
     waiting: WaitQueue<T>,
     receiver: Option<Waker>,
     receiver_gone: bool,
@@ -76,8 +76,8 @@ impl<T> Sender<T> {
 }
 
 impl<T: OptionalSend> MpscSender<LocalMpsc, T> for Sender<T> {
-    /// Waits for room behind those who wait already. Dropped while it waits, it sends nothing;
-    /// but the queue may have taken the message before the waiting task has noticed.
+    /// Waits for room after those that wait already. If it is dropped while it waits, it sends
+    /// nothing; but the queue may have taken the message before the waiting task noticed.
     fn send(&self, message: T) -> impl Future<Output = Result<(), SendError<T>>> {
         self.sending(message)
     }

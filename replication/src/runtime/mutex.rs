@@ -1,4 +1,4 @@
-//! Exclusive use of a value over awaits, for tasks of one thread.
+//! Exclusive use of a value across awaits, for tasks of one thread.
 
 use std::cell::{Cell, RefCell};
 use std::ops::{Deref, DerefMut};
@@ -9,10 +9,10 @@ use openraft::rt::{Mutex, OptionalSend};
 
 use crate::wait_queue::{Ticket, WaitQueue};
 
-/// Hands the lock to whoever has waited longest; nobody overtakes. Never poisoned.
+/// Hands the lock to the task that has waited longest. Never poisoned.
 pub struct LocalMutex<T> {
     value: Cell<Option<T>>, // none while a guard has it
-    /// For whom the value lies ready. Invariant: some only if `value` is some.
+    /// The waiter that may take the value. Invariant: some only if `value` is some.
     handed_to: Cell<Option<Ticket>>,
     /// Invariant: empty if `value` is some and `handed_to` none.
     waiters: RefCell<WaitQueue<()>>,
@@ -30,7 +30,7 @@ struct Lock<'a, T> {
 }
 
 impl<T> LocalMutex<T> {
-    /// Gives the lock to the next who waits, if any does.
+    /// Hands the lock to the next waiter, if there is one.
     fn pass_on(&self) {
         let next = self.waiters.borrow_mut().pop();
         self.handed_to.set(next.as_ref().map(|waiter| waiter.ticket));
@@ -65,7 +65,7 @@ impl<'a, T> Future for Lock<'a, T> {
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Guard<'a, T>> {
         let mutex = self.mutex;
-        // Equal if it is our turn, or if it is nobody's and we have not begun to wait.
+        // Equal if it is our turn, or if nobody waits and neither do we.
         if mutex.handed_to.get() == self.ticket
             && let Some(value) = mutex.value.take()
         {

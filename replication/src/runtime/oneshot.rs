@@ -22,7 +22,7 @@ pub struct Receiver<T> {
     shared: Rc<Shared<T>>,
 }
 
-/// The sender was dropped without sending, or the value was taken before.
+/// The sender was dropped without sending, or the value was already taken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SenderDropped;
 

@@ -6,7 +6,7 @@ use rand::TryRng;
 
 use super::current::current;
 
-/// Draws from whatever executor is entered at the time of the draw. Never for secrets.
+/// Draws from the executor that is entered at the time of the draw. Never for secrets.
 #[derive(Clone, Copy, Debug)]
 pub struct LocalRng;
 

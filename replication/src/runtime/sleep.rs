@@ -10,13 +10,13 @@ use openraft::rt::Instant as _;
 use super::current::{Executor, current};
 use super::instant::LocalInstant;
 
-/// What is left at most when a sleep yields until its deadline instead of setting an alarm:
-/// glommio's alarm of 1 us rings after 30 us (median of 200 on the development machine), and
-/// openraft sleeps 1 us between two reports of a flush.
+/// A sleep with at most this much left yields until its deadline instead of setting an alarm.
+/// glommio's alarm for 1 us rings after 30 us (median of 200 on the development machine), and
+/// openraft sleeps for 1 us between two reports of a flush.
 const YIELDED_MAX: Duration = Duration::from_micros(5);
 
-/// Ends at its deadline, never before, and never at its first poll: whoever sleeps in a loop lets
-/// others run even if every deadline has passed already.
+/// Completes at its deadline, never earlier, and never at its first poll: a task that sleeps in a
+/// loop lets others run even if every deadline has already passed.
 pub struct Sleep {
     executor: Rc<dyn Executor>,
     deadline: LocalInstant,
@@ -40,7 +40,7 @@ impl Future for Sleep {
     type Output = ();
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<()> {
-        // The old alarm goes first: an executor may keep one for each poll and each waker.
+        // Drop the old alarm first: an executor may keep one for each poll and each waker.
         self.alarm = None;
         let left = self.deadline - LocalInstant::at(&*self.executor);
         let polled = std::mem::replace(&mut self.polled, true);
@@ -53,7 +53,7 @@ impl Future for Sleep {
         }
         let mut alarm = self.executor.sleep(left);
         if alarm.as_mut().poll(context).is_ready() {
-            context.waker().wake_by_ref(); // the clock is looked at again
+            context.waker().wake_by_ref(); // reads the clock again
         }
         self.alarm = Some(alarm);
         Poll::Pending

@@ -1,4 +1,4 @@
-//! Tasks and the handles by which others wait for their end.
+//! Tasks, and handles to wait for their end.
 
 use std::fmt;
 use std::pin::Pin;
@@ -16,13 +16,13 @@ pub struct JoinHandle<T> {
 
 /// Why a task has no output.
 ///
-/// A panic is not held back: it unwinds through the executor and ends the shard, or the simulation
-/// with its seed. Whoever still waits is told.
+/// A panic is not caught: it unwinds through the executor and ends the shard or the simulation.
+/// Tasks that still wait get this error.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum JoinError {
     /// The task panicked.
     Panicked,
-    /// The executor dropped the task before its end, or took none any more.
+    /// The executor dropped the task before its end, or took no more tasks.
     Dropped,
 }
 
@@ -50,7 +50,7 @@ pub(super) fn spawn<F: Future + 'static>(future: F) -> JoinHandle<F::Output> {
 /// Tells the handle how the future ended.
 struct Task<F: Future> {
     future: Within<F>,
-    sender: Option<Sender<Result<F::Output, JoinError>>>, // none once the handle was told
+    sender: Option<Sender<Result<F::Output, JoinError>>>, // none once the outcome was sent
     polling: bool,                                        // stays set if the poll panics
 }
 
@@ -65,7 +65,7 @@ impl<F: Future> Future for Task<F> {
         self.polling = false;
         poll.map(|output| {
             if let Some(sender) = self.sender.take() {
-                let _ = sender.send(Ok(output)); // nobody may wait for it
+                let _ = sender.send(Ok(output)); // the handle may be dropped
             }
         })
     }
@@ -74,9 +74,9 @@ impl<F: Future> Future for Task<F> {
 impl<F: Future> Drop for Task<F> {
     fn drop(&mut self) {
         if let Some(sender) = self.sender.take() {
-            self.future.cut(); // whoever is told may rely on the future being gone
+            self.future.cut(); // the receiver may rely on the future being gone
             let error = if self.polling { JoinError::Panicked } else { JoinError::Dropped };
-            let _ = sender.send(Err(error)); // nobody may wait for it
+            let _ = sender.send(Err(error)); // the handle may be dropped
         }
     }
 }

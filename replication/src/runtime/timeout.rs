@@ -6,14 +6,14 @@ use std::task::{Context, Poll};
 
 use super::sleep::Sleep;
 
-/// Ends with the future's output, or with [`TimedOut`] at the deadline. A future that ends at its
-/// deadline counts as ended.
+/// Completes with the future's output, or with [`TimedOut`] at the deadline. If both happen at the
+/// same time, the output counts.
 pub struct Timeout<F> {
     future: Pin<Box<F>>,
     sleep: Sleep,
 }
 
-/// The deadline has passed first. The future goes no further than it came.
+/// The deadline passed first. The future is not polled any more.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TimedOut;
 

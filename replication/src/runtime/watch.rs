@@ -17,7 +17,7 @@ pub struct Sender<T> {
     shared: Rc<Shared<T>>,
 }
 
-/// Sees the latest value; values between may go by unseen.
+/// Sees the latest value; earlier ones may be missed.
 pub struct Receiver<T> {
     shared: Rc<Shared<T>>,
     seen: u64,
@@ -60,7 +60,7 @@ impl<T> Shared<T> {
 }
 
 /// # Panics
-/// In sending while a [`Ref`] is alive: whoever looks holds it over an await.
+/// When sending while a [`Ref`] is alive: somebody holds it across an await.
 impl<T: OptionalSend + OptionalSync> WatchSender<LocalWatch, T> for Sender<T> {
     fn send(&self, value: T) -> Result<(), SendError<T>> {
         if self.shared.receivers.get() == 0 {
@@ -133,7 +133,7 @@ impl<T> Drop for Sender<T> {
 }
 
 impl<T> Clone for Receiver<T> {
-    /// Has seen what the original has seen.
+    /// The clone has seen what the original has seen.
     fn clone(&self) -> Self {
         self.shared.receivers.set(self.shared.receivers.get() + 1);
         Self { shared: self.shared.clone(), seen: self.seen }

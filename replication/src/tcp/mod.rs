@@ -25,9 +25,9 @@ pub const AGAIN_AFTER: (Duration, Duration) =
     (Duration::from_millis(20), Duration::from_millis(500));
 /// Bytes that may wait to be sent on a connection; past it, senders wait.
 pub const OUT_BYTES_MAX: usize = 8 << 20;
-/// Bytes of batch bodies that may be sent to a peer and unanswered; one append may pass it. Whatever
-/// is sent after them, heartbeats included, waits until the peer has written them: a sixth of a
-/// second on a disk that takes 100 MB/s.
+/// Bytes of batch bodies that may be sent to a peer and unanswered; one append may pass it.
+/// Whatever is sent after them, heartbeats included, waits until the peer has written them: a sixth
+/// of a second on a disk that takes 100 MB/s.
 pub const APPEND_BYTES_MAX: u64 = 16 << 20;
 /// Requests of a stream that may be queued between the group and the connection.
 pub const STREAM_REQUESTS: usize = 32;

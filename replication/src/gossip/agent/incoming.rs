@@ -1,4 +1,4 @@
-//! What comes in: whether it is believed, and what follows.
+//! Incoming datagrams: whether they are believed, and what follows.
 
 use std::net::SocketAddr;
 
@@ -18,8 +18,8 @@ use super::Gossip;
 use crate::types::NodeId;
 
 impl Gossip {
-    /// Whether a datagram that is authentic is to be believed: of this cluster, meant for this life
-    /// of this node, from the newest life of its sender, and new.
+    /// Whether to believe an authentic datagram: it must be from this cluster, for this life of
+    /// this node, from the newest life of its sender, and new.
     pub(super) fn admit(&mut self, from: SocketAddr, head: &DatagramHead) -> bool {
         if head.node == self.node {
             self.hear_namesake(from, head);
@@ -67,8 +67,9 @@ impl Gossip {
         }
     }
 
-    /// Two nodes run from copies of one directory, unless the datagram is this node's own. Whoever is
-    /// among others stays, and tells the newcomer; a mere claim ends nobody.
+    /// A datagram with this node's id. If it is not this node's own, two nodes run from copies of
+    /// one data directory. The one that sees other live nodes stays and refuses the newcomer; a
+    /// mere claim ends no node.
     fn hear_namesake(&mut self, from: SocketAddr, head: &DatagramHead) {
         if head.peer_address == self.address {
             self.counters.own += 1;
@@ -112,7 +113,7 @@ impl Gossip {
         }
     }
 
-    /// A member of a cluster speaks to this node, which has none.
+    /// A member of a cluster speaks to this node, which has no cluster.
     pub(super) fn heard_formed(&mut self, from: SocketAddr, head: &DatagramHead) {
         self.forming.heard_formed(head.cluster);
         let seed = [head.peer_address, from].into_iter().find(|at| self.seeds.contains(at));
@@ -198,15 +199,17 @@ impl Gossip {
         }
     }
 
-    /// Somebody remembers a life of this node that is newer than this one: the clock went back.
-    /// This life takes a newer name.
+    /// Another node remembers a newer life of this node: the clock went back. This life takes a
+    /// newer name.
     pub(super) fn outbid(&mut self, known: u64) {
         let far = known.saturating_sub(self.boot) > OUTBID_NANOS_MAX;
         if self.now < self.next_outbid || far {
             return;
         }
         self.next_outbid = self.now + OUTBID_PERIOD;
+        let before = self.boot;
         self.boot = known.max(self.boot).max(self.swim.identity().bump) + 1;
+        assert!(self.boot > before, "boot {before} became {}", self.boot);
         self.sequence = 0;
         self.swim.rename(self.boot, self.now);
         self.pages.restart(self.boot);
@@ -214,7 +217,8 @@ impl Gossip {
         self.tell_all();
     }
 
-    /// Room for these nodes, at the cost of the longest dead.
+    /// Makes room for these nodes by forgetting those that have been dead for longest. False if
+    /// there is none.
     pub(super) fn make_room(&mut self, named: &[NodeId]) -> bool {
         let Some(forgotten) = self.table.admit(named) else { return false };
         for identity in forgotten {

@@ -1,4 +1,4 @@
-//! What goes out: foca's messages, greetings, this node's own pages, and events for the caller.
+//! Outgoing: foca's messages, greetings, this node's own pages, and events for the caller.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -15,7 +15,7 @@ use super::Gossip;
 use crate::types::NodeId;
 
 impl Gossip {
-    /// Carries on what a call has started: foca's messages, those who came up, forming.
+    /// Does what a call has left to do: forming's events, nodes that came up, foca's messages.
     pub(super) fn settle(&mut self) {
         while let Some(event) = self.forming.next_event() {
             match event {
@@ -57,7 +57,7 @@ impl Gossip {
         }
     }
 
-    /// Sends, or greets if the receiver's boot is not known: what is said is said again later.
+    /// Sends, or greets if the receiver's boot is not known. What is lost is sent again later.
     pub(super) fn send_to(
         &mut self,
         to: NodeId,
@@ -143,7 +143,7 @@ impl Gossip {
         self.outputs.push_back(Output::Send { to, bytes });
     }
 
-    /// Tells what this node says about itself, as far as it is new.
+    /// Spreads those of this node's own pages that have changed.
     pub(super) fn publish(&mut self) {
         let base = BasePage {
             bump: self.swim.identity().bump,
@@ -166,7 +166,7 @@ impl Gossip {
         self.changed();
     }
 
-    /// Tells all of it again: somebody may have missed it.
+    /// Spreads all of this node's own pages again: a node may have missed them.
     pub(super) fn tell_all(&mut self) {
         self.next_meta = self.now + META_PERIOD;
         for page in self.pages.all() {

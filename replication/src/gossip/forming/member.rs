@@ -90,7 +90,8 @@ impl Forming {
         }
     }
 
-    /// A node of a cluster has spoken: if this node has promised to form that cluster, it is formed.
+    /// A node of a cluster has spoken: if this node has promised to form that cluster, it is
+    /// formed.
     pub(in super::super) fn heard_formed(&mut self, cluster: ClusterId) {
         if self.saving.is_none()
             && let Some(held) = &self.held
