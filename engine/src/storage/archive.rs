@@ -1,5 +1,5 @@
-//! A partition's segments, read from another core than the one that writes them. Only entries that
-//! can't be cut any more are asked for, so nothing that is read here ever changes.
+//! A partition's segments, read on another core than the one that writes them. Only entries that can't
+//! be cut any more are read, so nothing that is read here ever changes.
 
 use std::cell::RefCell;
 use std::path::PathBuf;
@@ -73,9 +73,9 @@ impl<D: Disk> Archive<D> {
         Self { disk, dir, ids, segment_bytes, heads: RefCell::default() }
     }
 
-    /// Whole entries from the one that holds the record at `from` on, one behind the other without
-    /// padding, and no further one once there are `bytes_max` bytes; and where to go on. None if
-    /// `extent` ends before.
+    /// Whole entries from the one that holds the record at `from` on, without padding between them, and
+    /// no more once there are `bytes_max` bytes; and where to go on. No entry if `extent` ends before
+    /// `from`.
     ///
     /// # Errors
     /// See [`ReadError`]; every entry was checked before it is returned.
@@ -155,7 +155,7 @@ impl<D: Disk> Archive<D> {
         }
     }
 
-    /// Takes note of the segments up to the end of `extent`.
+    /// Reads the headers of new segments, up to the end of `extent`.
     async fn look_for_segments(&self, extent: Extent) -> Result<(), ReadError> {
         let known = self.heads.borrow().last().map(|head| head.sequence);
         let mut sequence = match known {
@@ -170,7 +170,7 @@ impl<D: Disk> Archive<D> {
             let buffer = file.read(self.disk.buffer(BLOCK_BYTES), 0).await?;
             let block = buffer.as_ref().first_chunk::<BLOCK_BYTES>();
             let header = block.and_then(|block| SegmentHeader::from_block(block).ok());
-            // One whose first entry may still be cut may change altogether.
+            // A segment whose first entry may still be cut may get another header.
             let Some(header) = header.filter(|header| header.before.index < extent.index) else {
                 return Ok(());
             };

@@ -14,7 +14,7 @@ pub(super) struct Slice {
     pub bytes: usize,
 }
 
-/// Entries that are not handed to a flush yet.
+/// Entries that gather for the next flush.
 pub(super) struct Staged<D: Disk> {
     pub buffer: D::Buffer,
     /// Bytes in use; what is behind them in the buffer is unspecified.

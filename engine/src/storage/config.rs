@@ -9,7 +9,7 @@ use super::layout;
 
 /// Default length of a segment in bytes.
 pub const SEGMENT_BYTES: u64 = 128 << 20;
-/// Default most flushes in flight: past eight this class of device gains nothing.
+/// Default most flushes in flight. More than eight gain nothing on this class of device.
 pub const FLUSH_INFLIGHT_MAX: usize = 4;
 /// Default size past which a flush takes no further entry, in bytes.
 pub const FLUSH_BYTES_MAX: usize = 4 << 20;
@@ -17,10 +17,10 @@ pub const FLUSH_BYTES_MAX: usize = 4 << 20;
 pub const BACKLOG_BYTES_MAX: usize = 64 << 20;
 /// Default distance that zeros are written ahead of the entries, in bytes.
 pub const ZERO_AHEAD_BYTES: u64 = 8 << 20;
-/// Default size of one write of zeros in bytes: small enough not to be felt by the flush behind it.
+/// Default size of one write of zeros in bytes: small enough not to delay the flush behind it.
 pub const ZERO_CHUNK_BYTES: usize = 256 << 10;
-/// Default largest flush that zeros are written ahead of, in bytes: past it their bandwidth, which is
-/// the flushes' own, costs more than the change of metadata that they spare.
+/// Default largest flush ahead of which zeros are written, in bytes. With larger ones the zeros take
+/// more bandwidth from the flushes than the changes of metadata would that they spare.
 pub const ZERO_AHEAD_FLUSH_BYTES_MAX: usize = 64 << 10;
 /// Default number of segments kept ready behind the last one. They are zeroed while there is time,
 /// so that bursts of their length run at the speed of overwriting.
@@ -58,8 +58,8 @@ pub struct LogConfig {
     /// Segments kept ready behind the last one; at least 1. Each has its first `zero_ahead_bytes`
     /// zero-written before it is used.
     pub prepared_segments: usize,
-    /// Segments found at open are taken as zeroed to their end, as the preparer leaves them unless it
-    /// is in a hurry. Wrong, it costs time; `false` writes their zeros once more.
+    /// Segments found at open count as zeroed to their end, as the preparer leaves them unless it is in
+    /// a hurry. If they are not, flushes are slower; `false` writes their zeros once more.
     pub recovered_are_zeroed: bool,
     /// Most sealed segments that are kept open and indexed.
     pub indexed_segments_max: usize,

@@ -1,7 +1,7 @@
 //! The seam to the disk. Production: glommio and direct I/O; tests: a simulated disk.
 //!
 //! Lives on one shard's core; nothing here is `Send`. Offsets and lengths of reads and writes are
-//! multiples of [`BLOCK_BYTES`]. No implementation retries: an error is told once, as it came.
+//! multiples of [`BLOCK_BYTES`]. No implementation retries: an error is returned once, as it came.
 
 use std::future::Future;
 use std::io;
@@ -39,7 +39,7 @@ pub trait Disk: Clone + 'static {
     /// exists. The name survives power loss only after [`Disk::sync_dir`].
     fn create(&self, path: &Path, bytes: u64) -> impl Future<Output = io::Result<Self::File>>;
 
-    /// Creates a directory and those above it; no error if it is there.
+    /// Creates a directory and its parents; no error if it exists.
     fn create_dir(&self, path: &Path) -> impl Future<Output = io::Result<()>>;
 
     /// Renames, replacing `to`. Survives power loss only after [`Disk::sync_dir`].
@@ -62,7 +62,7 @@ pub trait Disk: Clone + 'static {
 ///
 /// To ensure correctness, `write_durable` and `sync` return `Ok` only once the bytes would survive
 /// power loss; after any error, which bytes of that operation are on disk is unknown.
-#[allow(clippy::len_without_is_empty, reason = "a file is asked for its length, once")]
+#[allow(clippy::len_without_is_empty, reason = "nobody asks whether a file is empty")]
 pub trait DiskFile: 'static {
     /// Memory that the device can read and write.
     type Buffer: AsRef<[u8]> + AsMut<[u8]> + 'static;

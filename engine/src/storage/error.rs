@@ -51,7 +51,7 @@ impl fmt::Display for Fault {
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum OpenError {
-    /// Nothing is there, and it was not asked to be created.
+    /// Nothing is there, and nothing was to be created.
     #[error("{} is not formatted: run `walengine format` first", .0.display())]
     Missing(PathBuf),
     /// Parts of it are not there, or are there twice. Nothing was modified.
@@ -70,7 +70,7 @@ pub enum OpenError {
         /// What this program reads.
         known: u16,
     },
-    /// A file in front of the log can't be believed. Nothing was modified.
+    /// A file other than a segment can't be used. Nothing was modified.
     #[error("{} is damaged: {why}", .path.display())]
     File {
         /// The file.
@@ -86,7 +86,7 @@ pub enum OpenError {
         /// What is wrong.
         why: String,
     },
-    /// The disk failed; what had been begun can be begun again by opening again.
+    /// The disk failed. Opening again begins anew.
     #[error("{what}: {error}")]
     Io {
         /// What was tried.

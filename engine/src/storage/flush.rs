@@ -1,4 +1,5 @@
-//! Staging and writing: from an entry to durable blocks. One copy of the body, one write a flush.
+//! Staging and writing: from an entry to durable blocks. The body is copied once, and a flush is one
+//! write. The order of things is drawn in [`super::log`].
 
 use std::io;
 use std::rc::Rc;
@@ -85,8 +86,8 @@ impl<D: Disk> State<D> {
         });
     }
 
-    /// Takes note that a flush is on disk; moves the durable index over all that have no gap before
-    /// them.
+    /// A flush is on disk. Moves the durable index over all flushes that are on disk and have no gap
+    /// before them.
     fn written(&mut self, first_index: u64) {
         let done = self.flushes.iter_mut().find(|flush| flush.first_index == first_index);
         let Some(done) = done else { unreachable!("a flush is kept until it is durable") };
@@ -159,8 +160,7 @@ impl<D: Disk, R: Runtime> Inner<D, R> {
         })
     }
 
-    /// Writes, but not while zeros are on their way to the same blocks: the zeros were begun before
-    /// these blocks were handed to a flush, and none are begun there afterwards.
+    /// Writes, but not while zeros are on their way to the same blocks: see [`super::prepare`].
     async fn write(&self, write: Write<D>) -> io::Result<()> {
         let end = write.position + (*write.buffer).as_ref().len() as u64;
         loop {
@@ -184,7 +184,9 @@ impl<D: Disk, R: Runtime> Inner<D, R> {
     }
 
     fn ended(self: &Rc<Self>, first_index: u64, result: io::Result<()>) {
-        self.state.borrow_mut().in_flight -= 1;
+        let in_flight = self.state.borrow().in_flight;
+        assert!(in_flight > 0, "a write ended that had not begun");
+        self.state.borrow_mut().in_flight = in_flight - 1;
         match result {
             Ok(()) => {
                 let mut state = self.state.borrow_mut();

@@ -42,7 +42,7 @@ impl GlommioFile {
             .custom_flags(libc::O_DSYNC)
             .dma_open(path)
             .await;
-        Ok(Self { plain: plain.map_err(told)?, durable: durable.map_err(told)? })
+        Ok(Self { plain: plain.map_err(io_error)?, durable: durable.map_err(io_error)? })
     }
 }
 
@@ -72,11 +72,11 @@ impl Disk for GlommioDisk {
             .mode(0o640)
             .dma_open(path)
             .await
-            .map_err(told)?;
+            .map_err(io_error)?;
         if bytes > 0 {
-            created.pre_allocate(bytes, false).await.map_err(told)?;
+            created.pre_allocate(bytes, false).await.map_err(io_error)?;
         }
-        created.close().await.map_err(told)?;
+        created.close().await.map_err(io_error)?;
         GlommioFile::open(path).await
     }
 
@@ -135,7 +135,7 @@ impl DiskFile for GlommioFile {
         while done < buffer.len() {
             let bytes = buffer.len() - done;
             let read = self.plain.read_at_aligned(offset + done as u64, bytes).await;
-            let read = read.map_err(told)?;
+            let read = read.map_err(io_error)?;
             if read.is_empty() || !read.len().is_multiple_of(BLOCK_BYTES) {
                 return Err(io::ErrorKind::UnexpectedEof.into());
             }
@@ -146,34 +146,34 @@ impl DiskFile for GlommioFile {
     }
 
     async fn sync(&self) -> io::Result<()> {
-        self.plain.fdatasync().await.map_err(told)
+        self.plain.fdatasync().await.map_err(io_error)
     }
 
     async fn len(&self) -> io::Result<u64> {
-        self.plain.file_size().await.map_err(told)
+        self.plain.file_size().await.map_err(io_error)
     }
 }
 
-/// A short write is an error: the rest is not tried, because what made it short is not known.
+/// A short write is an error. The rest is not tried, since nobody knows why it was short.
 async fn write(file: &DmaFile, buffer: Rc<DmaBuffer>, offset: u64) -> io::Result<()> {
     let bytes = buffer.len();
-    let written = file.write_rc_at(buffer, offset).await.map_err(told)?;
+    let written = file.write_rc_at(buffer, offset).await.map_err(io_error)?;
     if written == bytes {
         return Ok(());
     }
-    let told = format!("wrote {written} of {bytes} bytes");
-    Err(io::Error::new(io::ErrorKind::WriteZero, told))
+    let message = format!("wrote {written} of {bytes} bytes");
+    Err(io::Error::new(io::ErrorKind::WriteZero, message))
 }
 
-/// Runs on glommio's helper thread, so that the shard goes on.
+/// Runs `call` on glommio's helper thread, so that the shard goes on.
 async fn blocking<T: Send + 'static>(
     call: impl FnOnce() -> io::Result<T> + Send + 'static,
 ) -> io::Result<T> {
     glommio::executor().spawn_blocking(call).await
 }
 
-/// The error as the system told it, with its kind and number.
-fn told(error: GlommioError<()>) -> io::Error {
+/// The operating system's error, with its kind and number.
+fn io_error(error: GlommioError<()>) -> io::Error {
     match error {
         GlommioError::IoError(source) | GlommioError::EnhancedIoError { source, .. } => source,
         other => io::Error::other(other.to_string()),

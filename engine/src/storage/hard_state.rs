@@ -1,5 +1,13 @@
 //! The hard-state file: two slots, written alternately, one save at a time. Lives on the partition's
-//! core. A save is durable when it returns; the slot that counts until then is not touched.
+//! core. A save is durable when it returns, and never touches the slot that counts until then:
+//!
+//! ```text
+//! save      n           n + 1        n + 2
+//! slot      n mod 2     the other    n mod 2
+//! counts    n - 1 ----> n ---------> n + 1      each at the moment its write is durable
+//! ```
+//! A save whose end is unknown (an error, a dropped future) is the last one: the next would overwrite
+//! the slot that may be the only good one.
 
 use std::cell::{Cell, RefCell};
 use std::io;
@@ -21,8 +29,11 @@ const NAME_NEW: &str = "hard-state.new";
 pub(super) struct HardStateFile<D: Disk> {
     disk: D,
     file: D::File,
+    /// The slot that counts: durable.
     last: RefCell<HardStateSlot>,
+    /// A save is under way.
     busy: Cell<bool>,
+    /// A save has begun and not ended well.
     abandoned: Cell<bool>,
     freed: Notify,
 }
@@ -72,7 +83,7 @@ pub(super) async fn is_unsaved<D: Disk>(disk: &D, dir: &Path) -> io::Result<bool
         .all(|block| HardStateSlot::from_block(block).is_ok_and(|slot| slot.sequence == 0)))
 }
 
-/// A partition directory is there and whole.
+/// The hard state is there, and so the partition.
 pub(super) async fn exists<D: Disk>(disk: &D, dir: &Path) -> io::Result<bool> {
     match disk.list(dir).await {
         Ok(names) => Ok(names.iter().any(|name| name.as_os_str() == NAME)),
@@ -120,11 +131,11 @@ impl<D: Disk> HardStateFile<D> {
         self.last.borrow().state
     }
 
-    /// Saves what `change` makes of the last state, after all saves that were begun before.
+    /// Saves the last state with `change` made to it, after all saves that were begun before.
     ///
     /// # Errors
-    /// The disk's; or an earlier save failed or its future was dropped. Which of the two states a
-    /// restart finds is then unknown, and no further save is tried.
+    /// The disk's; or an earlier save failed or its future was dropped. Then nobody knows which state a
+    /// restart finds, and no further save is tried.
     pub async fn save(&self, change: impl FnOnce(&mut HardStateSlot)) -> io::Result<()> {
         while self.busy.get() {
             self.freed.changed().await;
@@ -138,6 +149,8 @@ impl<D: Disk> HardStateFile<D> {
         let mut slot = *self.last.borrow();
         change(&mut slot);
         slot.sequence += 1;
+        let (counts, ids) = (*self.last.borrow(), (slot.cluster, slot.partition));
+        assert!(ids == (counts.cluster, counts.partition), "a hard state stays its partition's");
         let mut buffer = self.disk.buffer(BLOCK_BYTES);
         buffer.as_mut().copy_from_slice(&slot.to_block());
         let position = (slot.sequence % HARD_STATE_SLOTS) * BLOCK;

@@ -19,7 +19,7 @@ pub(super) struct Mark {
 pub(super) struct Marks(Vec<Mark>);
 
 impl Marks {
-    /// Takes note of the next entry; keeps it if the last mark is far enough away.
+    /// Adds a mark for the next entry if the last mark is far enough away.
     pub fn note(&mut self, header: &EntryHeader, position: u64) {
         if self.0.last().is_none_or(|last| position - last.position >= MARK_EVERY_BYTES) {
             let (index, offset) = (header.meta.index, header.meta.base_offset);

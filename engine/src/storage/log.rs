@@ -1,12 +1,19 @@
 //! Append-only log of one partition. Lives on that partition's shard core; not `Send`.
 //!
-//! An entry is readable once [`Log::append`] returns and survives power loss once
-//! [`Log::durable_index`] has reached it. Entries are staged in memory, flushed in groups, and
-//! several flushes may be in flight; the durable index only passes what is durable without a gap.
-//! Never interprets bodies, never removes entries but by [`Log::truncate_after`].
+//! An entry is readable once [`Log::append`] returns, and survives power loss once
+//! [`Log::durable_index`] has reached it:
 //!
-//! After a failed write or flush the log is stopped for good: which bytes are on disk is unknown
-//! then, and only reading them again, at the next open, tells.
+//! ```text
+//! append ---> staged ---> flush: one write with O_DSYNC ---> written ---> durable
+//!             readable    several in flight, in any order                 it and all before it
+//!                                                                         are written: waiters wake
+//! ```
+//! The next entry names the durable index of that moment, so each entry is a witness for those before
+//! it; the hard state is the witness for the last ones ([`Log::mark_idle`]). Never interprets bodies,
+//! and removes entries only in [`Log::truncate_after`].
+//!
+//! After a failed write or flush the log is stopped for good: nobody knows which bytes are on disk
+//! until they are read again, at the next open.
 
 use std::cell::RefCell;
 use std::io;
@@ -146,8 +153,8 @@ impl<D: Disk, R: Runtime> Log<D, R> {
         Ok(header)
     }
 
-    /// Begins to write what is staged; if as many flushes are in flight as may be, as soon as one
-    /// of them has ended.
+    /// Begins to write what is staged, or does so as soon as fewer than `flush_inflight_max` flushes
+    /// are in flight.
     pub fn flush(&self) {
         let mut state = self.inner.state.borrow_mut();
         state.flush_wanted = state.staged.is_some();
@@ -191,7 +198,7 @@ impl<D: Disk, R: Runtime> Log<D, R> {
         self.inner.state.borrow().segments.last().map_or(0, |segment| segment.sequence)
     }
 
-    /// Entries as they are appended, for who hands them on.
+    /// Copies of entries as they are appended, for the feed.
     pub fn tap(&self) -> &Tap {
         &self.inner.tap
     }
@@ -304,6 +311,9 @@ impl<D: Disk, R: Runtime> Inner<D, R> {
             let sequence = sealed.sequence;
             state.keep_indexed(sequence, self.config.indexed_segments_max);
         }
+        assert!(state.staged.is_none(), "a segment ends with a flush");
+        let last = state.segments.last().map_or(0, |segment| segment.sequence);
+        assert!(last == 0 || prepared.sequence == last + 1, "segments have no gaps");
         state.write_position = 0;
         state.zeroed = prepared.zeroed;
         state.segments.push(Segment {

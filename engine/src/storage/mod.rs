@@ -1,7 +1,8 @@
 //! What a shard keeps on disk: segments, hard state, snapshots. Layout and recovery: FORMAT.md.
 //!
-//! [`log::Log`] is the log of one partition, [`snapshot::SnapshotStore`] its snapshots, and
-//! [`superblock`] what the data directory is. [`verify`] checks a partition without changing it.
+//! [`log::Log`] is the log of one partition, [`snapshot::SnapshotStore`] its snapshots. [`superblock`]
+//! says what the data directory is, [`contents`] what it must hold, and `cases` what recovery makes of
+//! what it finds. [`verify`] checks a partition without changing it.
 
 use std::path::{Path, PathBuf};
 

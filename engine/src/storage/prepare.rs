@@ -1,16 +1,22 @@
-//! The preparer: creates the next segment and writes zeros ahead of the entries, so that a commit
-//! changes no file metadata. In the background; one piece at a time.
+//! The preparer: creates the next segments and writes zeros ahead of the entries, so that a commit
+//! changes no file metadata. Runs in the background, one piece at a time.
 //!
-//! Why zeros never meet entries: a piece of zeros begins behind everything that was handed to a
-//! flush, and a flush that is handed out while the piece is in flight waits for it to be durable.
-//! Both steps happen on one thread without an await between looking and marking.
+//! Zeros and entries never meet, since a write that would meet zeros waits for them:
+//!
+//! ```text
+//! preparer     look: `from` >= write_position -> mark `zeroing` -> write zeros -> durable -> unmark
+//!              \______ one step, no await ______/
+//! flush        seal: takes blocks from write_position on -> meets `zeroing`? wait -> write
+//!              \_ moves write_position: no new zeros there _/
+//! ```
+//! A segment has its name once it is allocated, zeroed as far as it is going to be, and synced.
 
 use std::io;
 use std::rc::Rc;
 
 use super::config::ZERO_PAUSE;
 use super::disk::{Disk, DiskFile};
-use super::segment::{self, Prepared, Zeroing};
+use super::segment::{self, Zeroing};
 use super::state::{Inner, State};
 use crate::runtime::Runtime;
 
@@ -20,7 +26,7 @@ enum Job<D: Disk> {
 }
 
 impl<D: Disk, R: Runtime> Inner<D, R> {
-    /// Wakes the preparer if it rests and something is to do.
+    /// Starts the preparer if it rests and has something to do.
     pub fn prepare(self: &Rc<Self>) {
         if self.state.borrow().preparing {
             return;
@@ -52,9 +58,7 @@ impl<D: Disk, R: Runtime> Inner<D, R> {
         let job = if state.stopped.is_some() || state.truncating || state.closing {
             None
         } else if state.prepared.len() < self.config.prepared_segments && !state.no_room {
-            let last = state.prepared.back().map(|prepared| prepared.sequence);
-            let last = last.or_else(|| state.segments.last().map(|segment| segment.sequence));
-            Some(Job::Create(last.unwrap_or(0) + 1))
+            Some(Job::Create(state.last_sequence() + 1))
         } else {
             self.next_zeros(&mut state)
         };
@@ -103,7 +107,7 @@ impl<D: Disk, R: Runtime> Inner<D, R> {
         let zeroing = Zeroing { zeros: &self.zeros, bytes: self.config.segment_bytes, go_on };
         let bytes = self.config.segment_bytes;
         match segment::create(&self.disk, &self.dir, sequence, bytes, zeroing).await {
-            Ok(prepared) => self.prepared(prepared),
+            Ok(prepared) => self.state.borrow_mut().add_prepared(prepared),
             Err(error) if is_full(&error) => self.state.borrow_mut().no_room = true,
             Err(error) => {
                 self.stop("preparing the next segment", error);
@@ -111,9 +115,9 @@ impl<D: Disk, R: Runtime> Inner<D, R> {
         }
     }
 
-    /// A segment that nobody needs yet is zeroed to its end, slowly beside flushes. When none is
-    /// ready and the last one fills, it is needed soon: then the rest is only allocated, which is
-    /// slower to write to than zeros but quicker to have.
+    /// A segment that is not needed yet is zeroed to its end, slowly while flushes are in flight. If
+    /// none is ready and the last one is half full, the rest of it is only allocated: that is slower to
+    /// write to later, but it is ready sooner.
     async fn may_zero(&self) -> bool {
         let (needed, busy) = {
             let state = self.state.borrow();
@@ -125,10 +129,6 @@ impl<D: Disk, R: Runtime> Inner<D, R> {
             self.runtime.sleep(ZERO_PAUSE).await;
         }
         !needed
-    }
-
-    fn prepared(&self, prepared: Prepared<D>) {
-        self.state.borrow_mut().prepared.push_back(prepared);
     }
 }
 

@@ -1,4 +1,4 @@
-//! Reading back: from memory what is on its way to disk, from the segments the rest, checked.
+//! Reads entries back: those on their way to disk from memory, the others from the segments, checked.
 
 use std::rc::Rc;
 
@@ -47,8 +47,8 @@ struct Found {
 }
 
 impl<D: Disk, R: Runtime> Log<D, R> {
-    /// Whole entries from `from_index` on, one behind the other without padding: at least one, and
-    /// no further one once there are `bytes_max` bytes. It may be fewer than there are.
+    /// Whole entries from `from_index` on, without padding between them: at least one, and no more once
+    /// there are `bytes_max` bytes. The log may hold more.
     ///
     /// # Errors
     /// See [`ReadError`]; every entry was checked before it is returned.
@@ -96,9 +96,8 @@ impl<D: Disk, R: Runtime> Log<D, R> {
 }
 
 impl<D: Disk, R: Runtime> Inner<D, R> {
-    /// Whether a read that began after so many `cuts` was not disturbed by a truncation. One that
-    /// failed while a truncation is under way may have met its zeros: waits for its end, to read
-    /// again.
+    /// No truncation has disturbed a read that began after so many `cuts`. A read that failed while
+    /// one is under way may have met its zeros: this waits for its end, and the caller reads again.
     async fn was_undisturbed(&self, cuts: u64, succeeded: bool) -> bool {
         let changed = {
             let state = self.state.borrow();

@@ -1,5 +1,15 @@
-//! Brings a partition's log back after any end of the process: reads it, judges its end, cuts a torn
-//! tail, and makes what it keeps durable once more. FORMAT.md, section 7.
+//! Brings a partition's log back after any end of the process. FORMAT.md, section 7.
+//!
+//! ```text
+//! read the headers, then the entries behind the snapshot, then what stands behind the last one
+//!   -> judge (cases.rs): whole, torn tail or damage      up to here nothing is changed
+//!   -> zeros over the torn tail                          stale entries would come back behind new ones
+//!   -> write again what nobody knows to be durable       it may be in a cache only
+//!   -> hard state: durable index, no truncation          a witness for what was written just now
+//!   -> the log is open
+//! ```
+//! A crash between two steps leaves a log that comes to the same end: the hard state names an entry
+//! durable only when it is, and keeps the mark of a truncation until the cut is done.
 
 use std::collections::VecDeque;
 use std::path::Path;
@@ -30,11 +40,11 @@ pub struct Recovered {
     pub entry_bytes: u64,
     /// Bytes of a torn tail that were cut.
     pub cut_bytes: u64,
-    /// Entries that no other entry and no hard state knew to be durable: they were flushed again.
+    /// Entries that no later entry and no hard state names durable. They were written again.
     pub flushed_again: u64,
-    /// A truncation that a crash had ended was brought to its end.
+    /// A crash had interrupted a truncation, which is finished now.
     pub truncation_resumed: bool,
-    /// One slot of the hard state could not be read: normal if a save was under way.
+    /// One slot of the hard state could not be read. It may have held the newest save.
     pub hard_state_slot_lost: bool,
 }
 
@@ -119,6 +129,7 @@ pub(super) async fn recover<D: Disk>(
     };
     let failed = || OpenError::io("cutting the torn tail");
     for &(number, start, end) in &remains.content {
+        assert!(start >= walk.position || number > walk.number, "cut before the end of the log");
         let path = segment::path(dir, heads[number].sequence);
         let file = disk.open(&path).await.map_err(failed())?;
         zero(disk, &file, start, end, zeros).await.map_err(failed())?;
@@ -219,9 +230,9 @@ pub(super) async fn zero<D: Disk>(
     Ok(())
 }
 
-/// Writes again, durably and with the same bytes, what nobody has known to be durable: it was read
-/// back, but perhaps from a cache that a lost flush has left believing that it is on the medium. A
-/// flush alone would then do nothing. Rewriting whole sectors with what they hold can't tear them.
+/// Writes again, durably and with the same bytes, every entry that nobody knows to be durable. It was
+/// read back, but perhaps from a cache that believes it to be on the medium since a flush was lost; a
+/// flush alone would do nothing then. Writing the bytes that are there can't tear anything.
 async fn flush_again<D: Disk>(disk: &D, walk: &Walk<D>, witnessed: u64) -> std::io::Result<()> {
     let Some(first) = walk.unwitnessed.iter().find(|standing| standing.index > witnessed) else {
         // The header of a segment whose first flush is torn was written with it.

@@ -83,7 +83,7 @@ fn parse(file_name: &str) -> Option<u64> {
     (name(sequence) == file_name).then_some(sequence)
 }
 
-/// How much of a new segment is zeroed, in what pieces, and whether to go on before each of them.
+/// How much of a new segment is zeroed, and in what pieces. `go_on` is asked before each piece.
 pub(super) struct Zeroing<'a, B, G: AsyncFn() -> bool> {
     pub zeros: &'a Rc<B>,
     pub bytes: u64,
@@ -103,7 +103,7 @@ pub(super) async fn create<D: Disk, G: AsyncFn() -> bool>(
     remove_if_there(disk, &new).await?;
     let result = create_as(disk, partition, &new, sequence, segment_bytes, zeroing).await;
     if result.is_err() {
-        // Gives back the space; that the file is in nobody's way is known from its name.
+        // Frees the space. If that fails, too, the file is harmless: its name says that it is unfinished.
         let _ = disk.remove(&new).await;
     }
     result

@@ -1,7 +1,14 @@
 //! Snapshots of a partition's state: what a restart begins with instead of the whole log.
 //!
-//! A snapshot has its name only when it is whole and durable. One that is damaged is skipped for the
-//! one before it, never half believed. Contents are opaque here. Layout: FORMAT.md, section 6.
+//! A snapshot has its name only when it is whole and durable. A damaged one is skipped for the one
+//! before it, never half believed. Contents are opaque here. Layout: FORMAT.md, section 6.
+//!
+//! ```text
+//! the entries that it stands for are durable
+//!   -> INDEX.new: header, chunks, trailer -> sync -> rename to INDEX.snap -> sync the directory
+//!   -> older snapshots are removed
+//! ```
+//! A snapshot is a witness: a log that ends before it is damaged. So the log comes first.
 
 use std::io;
 use std::path::{Path, PathBuf};

@@ -18,16 +18,18 @@ use super::tap::Tap;
 use crate::local::Notify;
 use crate::runtime::Runtime;
 
+/// What all handles of a log share.
 pub(super) struct Inner<D: Disk, R: Runtime> {
     pub disk: D,
     pub runtime: R,
     pub dir: PathBuf,
     pub config: LogConfig,
     pub hard_state: HardStateFile<D>,
-    /// Zeros, `zero_chunk_bytes` of them.
+    /// `zero_chunk_bytes` zeros.
     pub zeros: Rc<D::Buffer>,
     pub changed: Notify,
     pub tap: Tap,
+    /// Never borrowed across an await.
     pub state: RefCell<State<D>>,
 }
 
@@ -42,38 +44,62 @@ pub struct FlushCounts {
     pub inflight_max: usize,
 }
 
-/// Invariants: `durable <= tail.index`; `flushes` and then `staged` hold exactly the entries behind
-/// `durable`, in order; `staged` begins at `write_position` of the last segment, and nothing was
-/// handed to a flush behind it.
+/// Where every entry of the log is.
+///
+/// ```text
+/// entries      1 ......... durable | durable + 1 .............. | ......... tail.index
+/// they are in  segments            | flushes, oldest first      | staged
+/// on disk      yes                 | in any order, with gaps    | no
+///
+/// last segment 0 ................................ write_position ......... segment_bytes
+///              handed to flushes                | staged goes here; zeros up to `zeroed`
+/// ```
 #[allow(clippy::struct_excessive_bools, reason = "independent facts, not one state")]
 pub(super) struct State<D: Disk> {
+    /// The end of the log, staged entries included. Invariant: `tail.index >= durable`.
     pub tail: Tail,
+    /// Newest entry that is durable with all before it. Moves forward, except in a truncation.
     pub durable: u64,
+    /// Segments with entries. Invariant: their numbers have no gaps, and each begins behind the
+    /// entries of the one before. All but the last are full and are never written again.
     pub segments: Vec<Segment<D>>,
+    /// Where the next flush goes in the last segment. Invariant: whole blocks, at most
+    /// `segment_bytes`; nothing was handed to a flush at or behind it.
     pub write_position: u64,
+    /// Entries that gather for the next flush. Invariant: they go to `write_position`.
     pub staged: Option<Staged<D>>,
+    /// Invariant: with `staged`, exactly the entries behind `durable`, in order.
     pub flushes: VecDeque<Flush<D>>,
+    /// What is staged is to be written as soon as a flush may begin.
     pub flush_wanted: bool,
+    /// Writes that have begun and not ended. Invariant: at most `flush_inflight_max`.
     pub in_flight: usize,
     pub counts: FlushCounts,
+    /// Bytes in `flushes`.
     pub queued_bytes: usize,
     pub pool: BufferPool<D>,
+    /// Empty segments for later. Invariant: their numbers follow that of the last segment.
     pub prepared: VecDeque<Prepared<D>>,
+    /// The preparer works.
     pub preparing: bool,
+    /// The disk was full when the next segment was prepared.
     pub no_room: bool,
     /// Zeros are written up to here in the last segment.
     pub zeroed: u64,
-    /// Where zeros are being written: segment, from, to.
+    /// Where zeros are being written: segment, from, to. Invariant: a write to these blocks waits
+    /// until the zeros are durable.
     pub zeroing: Option<(u64, u64, u64)>,
     /// Sliding average of a flush's size in bytes.
     pub flush_bytes_recent: usize,
+    /// A truncation is under way: nothing is appended or prepared.
     pub truncating: bool,
     /// Nothing is prepared any more.
     pub closing: bool,
-    /// Counts truncations, so that a read notices one.
+    /// Counts truncations. A read that sees it change begins again.
     pub cuts: u64,
-    /// Sealed segments that are open and indexed, last used last.
+    /// Full segments that are open and indexed, least recently used first.
     pub indexed: VecDeque<u64>,
+    /// Why nothing is written any more. Set once.
     pub stopped: Option<StopReason>,
 }
 
@@ -100,6 +126,20 @@ impl<D: Disk> State<D> {
         let staged = self.staged.as_ref().map_or(0, |staged| layout::block_up(staged.used as u64));
         let end = self.write_position + staged + layout::block_up(entry_bytes as u64);
         if end <= config.segment_bytes { Place::NewFlush } else { Place::NewSegment }
+    }
+
+    /// Puts an empty segment behind those that are ready.
+    pub fn add_prepared(&mut self, prepared: Prepared<D>) {
+        let last = self.last_sequence();
+        assert!(prepared.sequence == last + 1, "segment {} behind {last}", prepared.sequence);
+        self.prepared.push_back(prepared);
+    }
+
+    /// Number of the last segment, used or prepared; 0 if there is none.
+    pub fn last_sequence(&self) -> u64 {
+        let prepared = self.prepared.back().map(|prepared| prepared.sequence);
+        let last = prepared.or_else(|| self.segments.last().map(|segment| segment.sequence));
+        last.unwrap_or(0)
     }
 
     /// First index that can be read.
@@ -132,9 +172,12 @@ impl<D: Disk, R: Runtime> Inner<D, R> {
         self.running()?;
         let saved = self.hard_state.save(|slot| {
             change(slot);
+            let state = self.state.borrow();
+            assert!(state.durable <= state.tail.index, "durable past the tail");
+            // What a truncation removes must not be called durable by the hard state.
             slot.state.durable_index = match slot.cut_after {
-                Some(index) => self.state.borrow().durable.min(index),
-                None => self.state.borrow().durable,
+                Some(index) => state.durable.min(index),
+                None => state.durable,
             };
         });
         if let Err(error) = saved.await {

@@ -1,4 +1,10 @@
-//! The file that says what a data directory is.
+//! The file that says what a data directory is. It is written last, so a directory with a superblock is
+//! whole:
+//!
+//! ```text
+//! each partition: segment, then hard state (create.rs) -> superblock.new -> sync -> rename -> sync
+//! ```
+//! Earlier programs wrote it first on a node that serves alone. Its flags tell: [`super::contents`].
 
 use std::path::Path;
 
@@ -11,7 +17,7 @@ use super::layout::{BLOCK, Block, BlockError, SUPERBLOCK_COPIES, Superblock};
 pub const NAME: &str = "superblock";
 const NAME_NEW: &str = "superblock.new";
 
-/// Formats a data directory: its last step, so that a directory with a superblock is whole.
+/// The last step of formatting a data directory.
 ///
 /// # Errors
 /// `File` if there is one already.

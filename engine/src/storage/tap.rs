@@ -1,5 +1,5 @@
-//! Entries as they were appended, in memory until they are taken: who hands committed entries on need
-//! not read them back. Bounded; what does not fit is in the segments.
+//! Copies of entries as they are appended, in memory until they are taken, so that the feed need not
+//! read committed entries back. Bounded: what does not fit is read from the segments.
 
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
@@ -7,7 +7,7 @@ use std::collections::VecDeque;
 use walengine_net::entry::EntryHeader;
 use walengine_net::model::Offset;
 
-/// Most bytes that wait to be taken. Past it those that wait are dropped.
+/// Most bytes that wait to be taken; past it all of them are dropped.
 pub const TAP_BYTES_MAX: usize = 16 << 20;
 
 /// One entry, whole.
@@ -33,14 +33,14 @@ pub struct Tap {
 }
 
 impl Tap {
-    /// From now on entries are kept, or none is.
+    /// Begins to keep entries, or stops and drops those that wait.
     pub fn set_open(&self, is_open: bool) {
         if self.is_open.replace(is_open) && !is_open {
             self.drop_all();
         }
     }
 
-    /// Takes the entries up to `index` out.
+    /// Removes and returns the entries up to `index`.
     pub fn take_to(&self, index: u64) -> Vec<Tapped> {
         let mut waiting = self.waiting.borrow_mut();
         let until = waiting.partition_point(|entry| entry.index <= index);
@@ -69,7 +69,7 @@ impl Tap {
         });
     }
 
-    /// Entries behind `index` are not in the log any more.
+    /// The log no longer has the entries behind `index`.
     pub(super) fn cut_after(&self, index: u64) {
         let mut waiting = self.waiting.borrow_mut();
         let stays = waiting.partition_point(|entry| entry.index <= index);

@@ -1,4 +1,16 @@
 //! Removing a tail that was never committed, as Raft asks for.
+//!
+//! ```text
+//! wait until nothing is in flight, staged or being prepared
+//!   -> find the last entry that stays                                (an error changes nothing)
+//!   -> hard state: cut_after = it, durable index lowered to it       from here on a restart finishes
+//!   -> zeros over everything behind it, durably, segment by segment
+//!   -> memory: tail, durable, segments; emptied segments are prepared ones
+//!   -> hard state: cut_after = none                                  done
+//! ```
+//! The mark comes first, since the entries that go call each other durable: without it, half of them
+//! would look like damage. The durable index goes back with it, or the hard state would be a witness
+//! for entries that are gone.
 
 use std::rc::Rc;
 
@@ -33,8 +45,8 @@ struct Kept {
 }
 
 impl<D: Disk, R: Runtime> Log<D, R> {
-    /// Removes every entry behind `index`, durably: bytes that are cut never come back. Waits for
-    /// flushes in flight first. Nothing may be appended meanwhile.
+    /// Removes every entry behind `index`, durably: what is cut never comes back. Waits for flushes in
+    /// flight first. The caller appends nothing meanwhile.
     ///
     /// # Panics
     /// If `index` is before the first entry: purged entries can't be the end of a log.
@@ -129,6 +141,8 @@ impl<D: Disk, R: Runtime> Inner<D, R> {
         self.tap.cut_after(kept.tail.index);
         let mut state = self.state.borrow_mut();
         let state = &mut *state;
+        assert!(state.flushes.is_empty() && state.staged.is_none(), "cut what is being written");
+        assert!(state.in_flight == 0 && !state.preparing, "cut beside other writes");
         state.cuts += 1;
         state.tail = kept.tail;
         state.durable = kept.tail.index;

@@ -2,7 +2,7 @@
 //! one size, with one tag byte for each slot. A probe starts at the group that the hash names, and
 //! ends at the first group with an empty slot.
 
-use crate::ledger::prefetch::prefetch;
+use crate::os::prefetch;
 
 /// Slots that a probe looks at together.
 const GROUP_SLOTS: usize = 16;

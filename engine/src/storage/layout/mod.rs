@@ -1,4 +1,4 @@
-//! Where each byte of the data directory stands. FORMAT.md tells the same in words; the golden files
+//! Where each byte of the data directory stands. FORMAT.md says the same in words; the golden files
 //! in `engine/tests/golden` pin it. No I/O. Entries are in `walengine_net::entry`.
 //!
 //! Superblock, segment header, hard state and snapshot header are *blocks*: 4096 bytes with magic,

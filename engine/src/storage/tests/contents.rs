@@ -287,6 +287,21 @@ fn every_part_that_is_lost_is_told() {
     });
 }
 
+/// The fault: the log was opened without its first segments if a snapshot stood for their entries.
+/// Their ids were known, and their records were gone.
+#[test]
+fn first_segment_is_missed_behind_a_snapshot() {
+    run(async {
+        let (dir, _) = whole().await;
+        std::fs::remove_file(dir.segment(1)).unwrap();
+        let error = try_open(&dir, newest_snapshot(&dir).await).await.err().unwrap();
+        assert!(error.to_string().contains("00000001.seg at byte 0"), "{error}");
+        let (partition, none) = (dir.partition(), Tail::default());
+        let report = verify::scan(dir.disk(), &partition, IDS, SEGMENT_BYTES, none, |_| {}).await;
+        assert_eq!(report.unwrap().damage.len(), 1);
+    });
+}
+
 #[test]
 fn snapshot_is_a_witness_for_verify_too() {
     run(async {
