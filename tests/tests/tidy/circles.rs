@@ -33,11 +33,16 @@ pub const INSIDE: &[(&[&str], &str)] = &[
         "the command line runs its commands, and they share its arguments",
     ),
     (
+        &["net/src/client/tokio.rs", "net/src/client/tokio/link.rs"],
+        "the client spawns links, and a link speaks of the client's commands",
+    ),
+    (
         &[
             "engine/src/ledger/ahead.rs",
             "engine/src/ledger/apply.rs",
             "engine/src/ledger/decide.rs",
             "engine/src/ledger/draft.rs",
+            "engine/src/ledger/effects.rs",
             "engine/src/ledger/mod.rs",
             "engine/src/ledger/undo.rs",
         ],

@@ -83,7 +83,7 @@ pub fn stray_bounds(tree: &Tree, known: &[(&str, &str)]) -> Vec<String> {
             match allowed {
                 Some(at) => used[at] = true,
                 None => {
-                    wrong.push(format!("{path}:{line}: {name} is a bound: move it to {limits}"))
+                    wrong.push(format!("{path}:{line}: {name} is a bound: move it to {limits}"));
                 }
             }
         });
