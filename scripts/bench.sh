@@ -1,6 +1,6 @@
 #!/bin/sh
-# Builds the server and the benchmark, and runs the whole of it: floor and engine in turn, a table on
-# the way, what must be reached at the end, JSON and SVG in bench-results/. Arguments are passed on.
+# Builds server and benchmark, and measures floor and engine in turn. Prints a table and, at the
+# end, the targets; writes JSON and SVG to bench-results/. Arguments are passed on.
 set -eu
 
 cd "$(dirname "$0")/.."
@@ -11,10 +11,10 @@ scripts/bench.sh [OPTIONS]      measure everything (about a quarter of an hour)
 scripts/bench.sh --quick        a first look (about a minute)
 scripts/bench.sh --case NAME    only cases whose name contains NAME
 scripts/bench.sh --nodes 3      a cluster on this machine: the same table, its targets, and faults
-scripts/bench.sh --memory       memory and restart, too
-scripts/bench.sh --peers        Redis Streams, etcd and PostgreSQL, too, where installed
+scripts/bench.sh --memory       also memory and restart
+scripts/bench.sh --peers        also Redis Streams, etcd and PostgreSQL, if installed
 scripts/bench.sh --postgres [OPTIONS]   the projector beside a bare COPY, its latency, its cost
-scripts/bench.sh load|log|memory|cluster-faults|postgres|peers [OPTIONS]   a part of it (load wants a running server)
+scripts/bench.sh load|log|memory|cluster-faults|postgres|peers [OPTIONS]   a part (load needs a running server)
 
 HELP
 fi

@@ -1,5 +1,6 @@
-//! A cluster of walengine servers on this machine that the benchmark starts, asks and torments.
-//! Nodes share the cores in turn; each has its own data directory under one scratch directory.
+//! A cluster of walengine servers on this machine, which the benchmark starts, queries and
+//! disturbs. Nodes share the cores in turn. Each has its own data directory under one scratch
+//! directory.
 
 use std::fs::File;
 use std::net::{SocketAddr, TcpListener};
@@ -7,22 +8,24 @@ use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
+use rustix::process::Signal;
 use walengine_net::client::blocking::Client;
 use walengine_net::client::{ClusterReport, Config};
 use walengine_net::model::PartitionId;
 
-use crate::error::{During, Failed, Result, failed};
+use crate::error::{During, Result, failed};
 use crate::server::{Program, Scratch};
+use crate::system;
 
 /// How long forming, or electing a leader, may take.
 const PATIENCE: Duration = Duration::from_secs(30);
-/// Pause between two questions.
-const STEP: Duration = Duration::from_millis(10);
-/// How long one question may wait for its answer.
+/// Pause between two status requests.
+const STATUS_INTERVAL: Duration = Duration::from_millis(10);
+/// How long one request may take.
 const ASK_WITHIN: Duration = Duration::from_secs(2);
 /// A cluster is whole when every follower is behind by at most this many entries.
 const LAG_MAX: u64 = 64;
-/// The only partition: figures are for one group.
+/// The only partition: figures are of one Raft group.
 pub const PARTITION: PartitionId = PartitionId(0);
 
 /// A server of a cluster; killed when dropped.
@@ -37,33 +40,33 @@ pub struct Node {
     core: usize,
 }
 
-/// Its nodes.
+/// The nodes of a cluster.
 pub struct Cluster {
     program: Program,
     election: Duration,
-    /// In the order in which they were started; a place is not a node's id. They end before their
-    /// directories go.
+    /// In the order in which they were added; the place is not the node's id. Declared before the
+    /// scratch directory, so that nodes end before their directories are removed.
     pub nodes: Vec<Node>,
     scratch: Scratch,
 }
 
-/// What the leader's status says of its log and its peers since it was started.
+/// Counters of the leader's log and of its peers since it was started, from its status.
 #[derive(Clone, Debug, Default)]
 pub struct LeaderCounts {
     /// Flushes begun.
     pub flushes: u64,
     /// Most flushes in flight at once.
     pub flushes_inflight_max: u64,
-    /// Requests to take entries, to all peers.
+    /// Append requests to all peers.
     pub appends: u64,
-    /// Bytes of bodies in them.
+    /// Bytes of entry bodies in them.
     pub append_bytes: u64,
-    /// Most appends in flight at once, for each peer.
+    /// Most append requests in flight at once, for each peer.
     pub appends_inflight_max: Vec<u64>,
 }
 
 impl Cluster {
-    /// Starts so many nodes and waits until they have formed a cluster and one leads.
+    /// Starts `nodes` nodes and waits until they have formed a cluster and one leads.
     pub fn form(
         program: &Program,
         scratch: Scratch,
@@ -82,7 +85,7 @@ impl Cluster {
         Ok(cluster)
     }
 
-    /// Moves leadership to the node that will have it anyway, so that it does not move later.
+    /// Moves leadership to the node that the engine prefers, so that it does not move later.
     fn settle(&mut self, nodes: usize) -> Result<usize> {
         let Some((leader, report)) = self.look()? else { return self.wait_whole(nodes) };
         let first = report.nodes.keys().next().copied();
@@ -93,7 +96,7 @@ impl Cluster {
         self.wait_whole(nodes)
     }
 
-    /// Makes place for another node, without starting it.
+    /// Adds a node without starting it.
     pub fn add(&mut self) -> Result<usize> {
         let machine = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
         let place = self.nodes.len();
@@ -126,7 +129,8 @@ impl Cluster {
         Ok(())
     }
 
-    /// Waits until one node leads and `nodes` replicas hold nearly all of its log. Its place.
+    /// Waits until one node leads and `nodes` replicas hold nearly all of its log. Returns its
+    /// place.
     pub fn wait_whole(&mut self, nodes: usize) -> Result<usize> {
         let since = Instant::now();
         loop {
@@ -140,11 +144,11 @@ impl Cluster {
             if since.elapsed() > PATIENCE {
                 return failed(format!("no whole cluster of {nodes} nodes; {}", self.last_words()));
             }
-            std::thread::sleep(STEP);
+            std::thread::sleep(STATUS_INTERVAL);
         }
     }
 
-    /// The leader's place and what it says of the cluster, if there is one.
+    /// The leader's place and its report of the cluster, if there is a leader.
     pub fn look(&mut self) -> Result<Option<(usize, ClusterReport)>> {
         for place in 0..self.nodes.len() {
             let Some(child) = &mut self.nodes[place].child else { continue };
@@ -163,7 +167,7 @@ impl Cluster {
         Ok(None)
     }
 
-    /// Asks one node, over a connection of its own.
+    /// Asks one node over a new connection.
     pub fn ask<T, E: std::fmt::Display>(
         &self,
         place: usize,
@@ -175,7 +179,7 @@ impl Cluster {
         question(&client).during(&address)
     }
 
-    /// What a node's status says.
+    /// Counters from a node's status.
     pub fn counts(&self, place: usize) -> Result<LeaderCounts> {
         let report = self.ask(place, |client| client.server_status(PARTITION))?;
         let mut counts = LeaderCounts::default();
@@ -197,7 +201,7 @@ impl Cluster {
         Ok(counts)
     }
 
-    /// Bytes of entries that a node says it has sent to another, by that one's id.
+    /// Bytes of entries that a node has sent to the node with this id.
     pub fn bytes_to(&self, place: usize, node: u64) -> Result<u64> {
         let wanted = format!("append_bytes_to_node_{node}");
         let report = self.ask(place, |client| client.server_status(PARTITION))?;
@@ -205,23 +209,18 @@ impl Cluster {
         Ok(found.map_or(0, |&(_, _, value)| value))
     }
 
-    /// Process ids of the nodes that run.
+    /// Process ids of the running nodes.
     pub fn pids(&self) -> Vec<u32> {
         self.nodes.iter().filter_map(|node| node.child.as_ref()).map(Child::id).collect()
     }
 
     /// Sends a signal to a node.
-    pub fn signal(&self, place: usize, signal: i32) -> Result<()> {
-        let Some(child) = &self.nodes[place].child else {
-            return failed("the node is not running");
-        };
-        let pid = i32::try_from(child.id()).map_err(|error| Failed(error.to_string()))?;
-        // SAFETY: two numbers; the process is our child and has not been waited for.
-        let result = unsafe { libc::kill(pid, signal) };
-        if result == 0 { Ok(()) } else { failed("the node can't be signalled") }
+    pub fn signal(&self, place: usize, signal: Signal) -> Result<()> {
+        let Some(pid) = self.pid(place) else { return failed("the node is not running") };
+        system::signal(pid, signal)
     }
 
-    /// Ends a node without notice.
+    /// Kills a node.
     pub fn kill(&mut self, place: usize) -> Result<()> {
         let Some(mut child) = self.nodes[place].child.take() else { return Ok(()) };
         child.kill().during("killing a node")?;
@@ -247,7 +246,7 @@ impl Cluster {
 impl Drop for Node {
     fn drop(&mut self) {
         if let Some(child) = &mut self.child {
-            // It has ended already, or ends now.
+            // Fails only if it has ended already.
             let _ = child.kill();
             let _ = child.wait();
         }
@@ -255,7 +254,7 @@ impl Drop for Node {
 }
 
 impl LeaderCounts {
-    /// What was counted since `earlier`; maxima stay as they are.
+    /// Counts since `earlier`; maxima stay as they are.
     pub fn since(self, earlier: &Self) -> Self {
         Self {
             flushes: self.flushes.saturating_sub(earlier.flushes),
@@ -266,8 +265,8 @@ impl LeaderCounts {
     }
 }
 
-/// An address of loopback that nobody listens on.
-fn free_address() -> Result<SocketAddr> {
+/// An unused address on loopback.
+pub fn free_address() -> Result<SocketAddr> {
     let free = TcpListener::bind("127.0.0.1:0").and_then(|socket| socket.local_addr());
     free.during("looking for a free port")
 }

@@ -1,8 +1,8 @@
-//! What ends a measurement: one line for a person.
+//! The reason that ends a measurement: one line for a person.
 
 use std::fmt;
 
-/// Why a measurement could not be taken, or must not be believed.
+/// Why a measurement could not be taken, or must not be trusted.
 #[derive(Debug)]
 pub struct Failed(pub String);
 
@@ -15,7 +15,7 @@ impl fmt::Display for Failed {
     }
 }
 
-/// Says what was being done when an error came.
+/// Adds to an error what was being done.
 pub trait During<T> {
     /// Turns the error into [`Failed`], with `what` in front.
     fn during(self, what: &str) -> Result<T>;
@@ -27,7 +27,7 @@ impl<T, E: fmt::Display> During<T> for std::result::Result<T, E> {
     }
 }
 
-/// Ends with a message.
+/// An error with this message.
 pub fn failed<T>(message: impl Into<String>) -> Result<T> {
     Err(Failed(message.into()))
 }

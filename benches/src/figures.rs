@@ -1,4 +1,4 @@
-//! What a part of the benchmark has measured: figures by name, what must be reached, and their file.
+//! Results of a part of the benchmark: figures by name, targets, and the file that holds them.
 
 use std::path::Path;
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -9,17 +9,17 @@ use crate::error::{During, Result};
 use crate::stats::Spread;
 use crate::targets::{self, Target};
 
-/// Everything that was measured, by name, and the targets.
+/// Figures by name, and targets.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct Figures {
-    /// Latencies, rates, ratios and so on: name and value of each round.
+    /// Name and value in each round, of latencies, rates, ratios and so on.
     pub figures: Vec<(String, Vec<f64>)>,
-    /// What must be reached, and what was.
+    /// What must be reached, beside what was.
     pub targets: Vec<Target>,
 }
 
 impl Figures {
-    /// Keeps a figure of each round, and prints its median with the least and the greatest.
+    /// Keeps a figure with its value in each round, and prints median, least and greatest.
     pub fn figure(&mut self, name: &str, values: Vec<f64>) -> Spread {
         let spread = Spread::of(values.iter().copied());
         let [median, min, max] = [spread.median, spread.min, spread.max].map(targets::figure);
@@ -28,7 +28,7 @@ impl Figures {
         spread
     }
 
-    /// Keeps what must be reached; `None`: it was not measured.
+    /// Keeps a target; `reached` is `None` if it was not measured.
     pub fn target(
         &mut self,
         what: &str,
@@ -42,7 +42,7 @@ impl Figures {
         self.targets.push(Target { what, wanted, reached, at_most, from });
     }
 
-    /// Prints the targets, and writes all of it to a file in `out` whose name begins with `name`.
+    /// Prints the targets, and writes everything to a file in `out` whose name begins with `name`.
     pub fn finish(&self, out: &Path, name: &str) -> Result<()> {
         println!("\nMust reach");
         for target in &self.targets {

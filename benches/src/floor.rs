@@ -1,7 +1,7 @@
-//! The floor: what disk and network do without the engine.
+//! The floor: disk and network without the engine.
 //!
-//! Raw commits are direct writes with `O_DSYNC` into a file that was written with zeros before, by as
-//! many threads as there may be writes in flight. Round trips are blocking sockets on loopback.
+//! Raw commits are direct writes with `O_DSYNC` into a file that was filled with zeros before, by
+//! one thread for each write in flight. Round trips use blocking sockets on loopback.
 
 use std::fs::{File, OpenOptions};
 use std::io::{Read, Write};
@@ -11,16 +11,19 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
+use rustix::fs::OFlags;
 use serde::{Deserialize, Serialize};
 
 use crate::error::{During, Failed, Result, failed};
 use crate::stats::{Latencies, Percentiles};
 
-/// Unit of direct writes in bytes.
+/// Unit of direct I/O in bytes.
 pub const BLOCK_BYTES: usize = 4096;
-/// Length of the file that is written to.
+/// Length of the answer to a batch that was accepted whole: header, token, list of one run.
+pub const REPLY_BYTES: usize = 70;
+/// Length of the file.
 const FILE_BYTES: usize = 256 << 20;
-/// Size of one write while the file is prepared.
+/// Size of a write while the file is prepared.
 const PREPARE_BYTES: usize = 4 << 20;
 
 /// A file for raw commits; removed when dropped.
@@ -28,7 +31,7 @@ pub struct RawFile {
     path: PathBuf,
 }
 
-/// What raw commits of one size reached.
+/// Results of raw commits of one size.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct RawReport {
     /// Size of a commit in bytes.
@@ -41,7 +44,7 @@ pub struct RawReport {
     pub latency_micros: Percentiles,
 }
 
-/// A buffer that starts at a block's boundary.
+/// A buffer that starts at a block boundary.
 struct Aligned {
     bytes: Vec<u8>,
     start: usize,
@@ -61,7 +64,7 @@ impl Aligned {
 }
 
 impl RawFile {
-    /// Creates it in `dir` and writes it full of zeros.
+    /// Creates it in `dir` and fills it with zeros.
     pub fn create(dir: &Path) -> Result<Self> {
         static FILES: AtomicU32 = AtomicU32::new(0);
         let number = FILES.fetch_add(1, Ordering::Relaxed);
@@ -78,16 +81,16 @@ impl RawFile {
     }
 
     fn open(&self, create: bool) -> std::io::Result<File> {
-        let durable = if create { 0 } else { libc::O_DSYNC };
+        let durable = if create { OFlags::empty() } else { OFlags::DSYNC };
         OpenOptions::new()
             .write(true)
             .create(create)
             .truncate(create)
-            .custom_flags(libc::O_DIRECT | durable)
+            .custom_flags((OFlags::DIRECT | durable).bits().cast_signed())
             .open(&self.path)
     }
 
-    /// Commits of `bytes`, rounded up to blocks, with `depth` in flight, for `time`.
+    /// Commits `bytes`, rounded up to blocks, with `depth` writes in flight, for `time`.
     pub fn commits(&self, bytes: usize, depth: usize, time: Duration) -> Result<RawReport> {
         let bytes = bytes.next_multiple_of(BLOCK_BYTES);
         let region = FILE_BYTES / depth / bytes * bytes;
@@ -132,13 +135,13 @@ impl RawFile {
 
 impl Drop for RawFile {
     fn drop(&mut self) {
-        // It may never have come to be.
+        // Fails only if it was never created.
         let _ = std::fs::remove_file(&self.path);
     }
 }
 
-/// Round trips on loopback, one at a time, for `time`: a request of `request_bytes` is read whole
-/// before `reply_bytes` come back.
+/// Round trips on loopback, one at a time, for `time`. A request of `request_bytes` is read whole
+/// before `reply_bytes` are sent back.
 pub fn round_trips(
     request_bytes: usize,
     reply_bytes: usize,
@@ -166,10 +169,10 @@ pub fn round_trips(
     })
 }
 
-/// Answers until the other side goes.
+/// Answers until the client disconnects.
 fn echo(listener: &TcpListener, request_bytes: usize, reply_bytes: usize) {
     let Ok((mut stream, _)) = listener.accept() else { return };
-    // Without it the measurement would only be slower.
+    // Without it the floor is only slower.
     let _ = stream.set_nodelay(true);
     let (mut request, reply) = (vec![0; request_bytes], vec![1; reply_bytes]);
     while stream.read_exact(&mut request).is_ok() {

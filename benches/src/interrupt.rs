@@ -1,5 +1,5 @@
-//! Ctrl-C in a part that starts servers which a terminal does not reach: ends every process that this
-//! one has started, removes what they wrote, and then exits.
+//! Ctrl-C in a measurement whose servers are not in the terminal's process group: ends every child
+//! process, removes the scratch directories, and exits.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -7,24 +7,25 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
+use rustix::process::Signal;
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
 use crate::error::{During, Result};
+use crate::limits::SAMPLE_INTERVAL;
 use crate::server::Scratch;
 use crate::system;
 
-/// How long the processes may take before they are killed.
+/// How long the children may take before they are killed.
 const PATIENCE: Duration = Duration::from_secs(30);
-/// How long what has ended may go without being waited for.
-const WAITED_FOR_WITHIN: Duration = Duration::from_secs(1);
-const LOOK_EVERY: Duration = Duration::from_millis(20);
+/// How long an ended child may remain a zombie before it is left to init.
+const REAPED_WITHIN: Duration = Duration::from_secs(1);
 
-/// That signals are watched for.
-pub struct Watch(Arc<AtomicBool>);
+/// Watches for signals.
+pub struct InterruptWatch(Arc<AtomicBool>);
 
-impl Watch {
-    /// From now on SIGINT and SIGTERM clean up; scratch directories are in `dirs`.
+impl InterruptWatch {
+    /// From now on SIGINT and SIGTERM clean up. Scratch directories are in `dirs`.
     pub fn begin(dirs: &[&Path]) -> Result<Self> {
         let mut signals = Signals::new([SIGINT, SIGTERM]).during("watching for signals")?;
         let dirs: Vec<PathBuf> = dirs.iter().map(|&dir| dir.to_owned()).collect();
@@ -44,7 +45,7 @@ impl Watch {
         Ok(watch)
     }
 
-    /// What fails because its servers were interrupted is not told: the process ends.
+    /// Passes the result on. After an interrupt errors are not reported: this waits for the exit.
     pub fn settle<T>(&self, result: Result<T>) -> Result<T> {
         while self.0.load(Ordering::Relaxed) {
             std::thread::park();
@@ -53,38 +54,39 @@ impl Watch {
     }
 }
 
-/// All of them take SIGINT for an orderly end; to PostgreSQL it says not to wait for clients.
+/// Sends SIGINT, on which every child shuts down in order; PostgreSQL does not wait for its
+/// clients.
 ///
-/// Who started them waits for them when that fails; those that nobody waits for are left to init.
+/// The threads that started the children reap them. Children that no thread reaps are left to init.
 fn end_children() {
     let since = Instant::now();
-    let mut told = Vec::new();
+    let mut signalled = Vec::new();
     let mut waits_until = None;
     loop {
         let children = children();
         let living: Vec<u32> =
             children.iter().filter(|child| child.lives).map(|child| child.pid).collect();
         if living.is_empty() {
-            let until = *waits_until.get_or_insert_with(|| Instant::now() + WAITED_FOR_WITHIN);
+            let until = *waits_until.get_or_insert_with(|| Instant::now() + REAPED_WITHIN);
             if children.is_empty() || Instant::now() > until {
                 return;
             }
         }
         let is_late = since.elapsed() > PATIENCE;
         for pid in living {
-            if is_late || !told.contains(&pid) {
-                told.push(pid);
-                // It may have ended by itself.
-                let _ = system::signal(pid, if is_late { libc::SIGKILL } else { SIGINT });
+            if is_late || !signalled.contains(&pid) {
+                signalled.push(pid);
+                // Fails only if it has ended already.
+                let _ = system::signal(pid, if is_late { Signal::KILL } else { Signal::INT });
             }
         }
-        std::thread::sleep(LOOK_EVERY);
+        std::thread::sleep(SAMPLE_INTERVAL);
     }
 }
 
 struct Child {
     pid: u32,
-    /// It has not ended.
+    /// Not a zombie.
     lives: bool,
 }
 
@@ -95,7 +97,7 @@ fn children() -> Vec<Child> {
     numbers
         .filter_map(|pid: u32| {
             let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-            // Behind the name: state and parent, proc_pid_stat(5).
+            // The name is followed by state and parent, proc_pid_stat(5).
             let mut fields = stat.rsplit_once(") ")?.1.split(' ');
             let (state, parent) = (fields.next()?, fields.next()?);
             let is_own = parent.parse() == Ok(own);
@@ -111,7 +113,7 @@ fn remove_scratch(dir: &Path) {
         path.file_name().is_some_and(|name| name.to_string_lossy().starts_with(&prefix))
     };
     for path in entries.map(|entry| entry.path()).filter(own) {
-        // What can't be removed is left for the user to see.
+        // Whatever can't be removed is left for the user to see.
         let _ = fs::remove_dir_all(path);
     }
 }

@@ -1,4 +1,4 @@
-//! The log without the network and the ledger: the engine's own storage against raw writes.
+//! The log without network and ledger: the engine's storage against raw writes.
 
 use std::collections::VecDeque;
 use std::path::{Path, PathBuf};
@@ -21,18 +21,18 @@ use crate::load::RECORD_BYTES;
 use crate::server::Scratch;
 use crate::stats::{Latencies, Percentiles, Spread};
 
-/// Two floors of a round may differ by this part; past it the round does not count.
+/// A round counts if its two floors differ by at most this part.
 pub const FLOORS_DIFFER_MAX: f64 = 0.15;
-/// Flushes in flight of the small ones.
+/// Flushes in flight in the cases with several.
 const SMALL_INFLIGHT: usize = 4;
-/// Bytes of a body that fills one block with its header, nearly.
+/// Bytes of a body that nearly fills one block together with its header.
 const SMALL_BODY_BYTES: usize = 3072;
-/// Memory of an executor for direct I/O.
+/// Memory of an executor for direct I/O, in bytes.
 const IO_MEMORY_BYTES: usize = 64 << 20;
-/// How long an idle executor spins, as the server's do.
+/// How long an idle executor spins; the same as in the server.
 const SPIN: Duration = Duration::from_micros(20);
 
-/// What to measure.
+/// Extent of the measurement.
 #[derive(Clone, Debug, clap::Args)]
 pub struct LogArguments {
     /// Directory on the disk to measure
@@ -48,10 +48,10 @@ pub struct LogArguments {
     pub seconds: f64,
 }
 
-/// One kind of entry, in flight on one or two logs.
+/// A kind of entry, and how many are in flight on how many logs.
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 pub struct LogCase {
-    /// Records of 1 KiB in an entry; 0: an entry of one block.
+    /// Records of 1 KiB in an entry; 0 for an entry of one block.
     pub records: usize,
     /// Flushes in flight on each log.
     pub inflight: usize,
@@ -59,20 +59,20 @@ pub struct LogCase {
     pub logs: usize,
 }
 
-/// What the engine's log reached beside the floor, over all rounds.
+/// The engine's log beside the floor, over all rounds.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct LogReport {
-    /// Which entries.
+    /// The case.
     pub case: LogCase,
     /// Length of an entry on disk in bytes.
     pub entry_bytes: usize,
     /// Entries a second.
     pub entries_per_second: Spread,
-    /// Raw writes of the same size and number in flight, a second.
+    /// Raw writes a second of the same size, with as many in flight.
     pub floor_per_second: Spread,
-    /// The one over the other, round by round.
+    /// The engine's rate over the floor's, round by round.
     pub part_of_floor: Spread,
-    /// Append to durable, in microseconds: the round in the middle.
+    /// From append to durable, in microseconds, of the middle round.
     pub latency_micros: Percentiles,
     /// Rounds that count.
     pub rounds: usize,
@@ -80,7 +80,7 @@ pub struct LogReport {
     pub thrown_away: usize,
 }
 
-struct Written {
+struct LogRound {
     entries_per_second: f64,
     latencies: Latencies,
 }
@@ -121,7 +121,7 @@ pub fn measure(case: LogCase, dir: &Path, rounds: usize, time: Duration) -> Resu
         .next_multiple_of(crate::floor::BLOCK_BYTES);
     let depth = case.inflight * case.logs;
     let (mut calm, mut thrown_away) = (Vec::new(), Vec::new());
-    // At most twice as many again: a restless machine must not keep us for ever.
+    // At most twice as many extra rounds, so that a restless machine does not keep us for ever.
     while calm.len() < rounds && thrown_away.len() < 2 * rounds {
         let before = raw.commits(entry_bytes, depth, time / 2)?.commits_per_second;
         let written = write(case, &body, dir, time)?;
@@ -144,20 +144,20 @@ pub fn measure(case: LogCase, dir: &Path, rounds: usize, time: Duration) -> Resu
     })
 }
 
-/// The two floors of a round are too far apart to believe what is between them.
+/// Whether the two floors of a round are too far apart to trust what was measured between them.
 pub fn differ(before: f64, after: f64) -> bool {
     (before - after).abs() > FLOORS_DIFFER_MAX * before.max(after)
 }
 
 impl LogReport {
-    /// Names of the columns.
+    /// Column names.
     pub fn heading() -> String {
         "log only, no network         entries/s  [min - max]                floor/s   of floor \
          [min - max]         MB/s    p50 us    p99 us  rounds (thrown away)"
             .to_owned()
     }
 
-    /// The figures under them.
+    /// The figures, below [`Self::heading`].
     pub fn to_line(&self) -> String {
         let what = if self.case.records == 0 {
             format!("{} B", self.entry_bytes)
@@ -200,8 +200,8 @@ fn body(case: LogCase) -> Result<Vec<u8>> {
     Ok(bytes.to_vec())
 }
 
-/// Writes with the engine's log for `time`.
-fn write(case: LogCase, body: &[u8], dir: &Path, time: Duration) -> Result<Written> {
+/// Writes to the engine's log for `time`.
+fn write(case: LogCase, body: &[u8], dir: &Path, time: Duration) -> Result<LogRound> {
     let scratch = Scratch::create(dir, "log")?;
     let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
     let written = std::thread::scope(|scope| {
@@ -219,7 +219,7 @@ fn write(case: LogCase, body: &[u8], dir: &Path, time: Duration) -> Result<Writt
                 })
             })
             .collect();
-        let mut all = Written { entries_per_second: 0.0, latencies: Latencies::new() };
+        let mut all = LogRound { entries_per_second: 0.0, latencies: Latencies::new() };
         for thread in threads {
             let one = thread.join().map_err(|_| Failed("a log's thread panicked".into()))??;
             all.entries_per_second += one.entries_per_second;
@@ -236,7 +236,7 @@ async fn write_one(
     data: PathBuf,
     partition: u16,
     time: Duration,
-) -> Result<Written> {
+) -> Result<LogRound> {
     let runtime = GlommioRuntime::new();
     let config = LogConfig {
         create: true,
@@ -251,7 +251,7 @@ async fn write_one(
     let start = Instant::now();
     let mut durable = 0;
     while start.elapsed() < time {
-        // Registered before looking, so that no change is missed.
+        // Registered before the look, so that no change is missed.
         let changed = log.changed().changed();
         let appending = append(&log, case, body, partition, &mut appended, &runtime)?;
         durable = log.durable_index();
@@ -271,10 +271,10 @@ async fn write_one(
     #[expect(clippy::cast_precision_loss, reason = "a figure for people")]
     let entries_per_second = durable as f64 / start.elapsed().as_secs_f64();
     log.close().await.during("closing a log")?;
-    Ok(Written { entries_per_second, latencies })
+    Ok(LogRound { entries_per_second, latencies })
 }
 
-/// Appends one entry and has it flushed, if a flush can begin at once. Whether it could.
+/// Appends one entry and flushes it, if a flush can begin at once. Returns whether it could.
 fn append(
     log: &Log<GlommioDisk, GlommioRuntime>,
     case: LogCase,

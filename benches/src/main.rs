@@ -1,5 +1,6 @@
 //! `walengine-bench`: drives a walengine server and measures it against the bare disk and network.
 
+#![forbid(unsafe_code)]
 #![allow(
     clippy::doc_markdown,
     reason = "doc comments of arguments are shown to people as they are"
@@ -9,12 +10,15 @@ use std::process::ExitCode;
 
 use clap::Parser as _;
 
+mod arguments;
+mod chart;
 mod cluster;
 mod cluster_faults;
 mod error;
 mod figures;
 mod floor;
 mod interrupt;
+mod limits;
 mod load;
 mod log_only;
 mod memory;
@@ -25,12 +29,11 @@ mod report;
 mod run;
 mod server;
 mod stats;
-mod svg;
 mod system;
 mod targets;
 mod throttle;
 
-/// Benchmarks of walengine. `run` is the whole of it; the others are its parts.
+/// Benchmarks of walengine. `run` is the whole benchmark; the other commands are parts of it.
 #[derive(Debug, clap::Parser)]
 #[command(name = "walengine-bench", version, max_term_width = 100)]
 struct Arguments {
@@ -40,17 +43,17 @@ struct Arguments {
 
 #[derive(Debug, clap::Subcommand)]
 enum Command {
-    /// Measure everything: all cases, floor and engine in turn, and compare with what must be reached
+    /// Measure all cases, floor and engine in turn, and compare with the targets
     Run(run::RunArguments),
-    /// Load one running server and report what came of it
+    /// Load one running server and report the results
     Load(load::LoadArguments),
     /// Measure the log alone, without network and ledger, against raw writes
     Log(log_only::LogArguments),
-    /// Measure memory for each account and remembered id, and how long a restart takes
+    /// Measure memory for each account and remembered id, and the time of a restart
     Memory(memory::MemoryArguments),
-    /// Measure what a slow follower, a node that joins and a dead leader cost a cluster of three
+    /// Measure the cost of a slow follower, a joining node and a dead leader in a cluster of three
     ClusterFaults(cluster_faults::FaultsArguments),
-    /// Measure the projector beside a bare COPY: rows a second, latency, and what it costs the engine
+    /// Measure the projector: rows a second beside a bare COPY, latency, and its cost to the engine
     Postgres(postgres::PostgresArguments),
     /// Measure Redis Streams, etcd and PostgreSQL, as far as they are installed
     Peers(peers::PeersArguments),

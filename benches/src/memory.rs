@@ -1,11 +1,12 @@
-//! Memory for each account and each remembered id, and the time that a restart takes with them.
+//! Memory for each account and each remembered id, and the time that a restart with them takes.
 
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use serde::{Deserialize, Serialize};
 
 use crate::error::Result;
+use crate::limits::SETTLE;
 use crate::load::{self, LoadArguments};
 use crate::server::{Program, Scratch, Server};
 use crate::stats::ratio;
@@ -13,10 +14,8 @@ use crate::system;
 
 /// Transfers in a request: divides the usual counts.
 const BATCH: usize = 8000;
-/// How long the server may settle before its memory is read.
-const SETTLE: Duration = Duration::from_millis(1500);
 
-/// What to measure.
+/// Extent of the measurement.
 #[derive(Clone, Debug, clap::Args)]
 pub struct MemoryArguments {
     /// Directory on the disk to use
@@ -43,7 +42,7 @@ impl Default for MemoryArguments {
     }
 }
 
-/// What was measured.
+/// Results.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct MemoryReport {
     /// Accounts created.
@@ -52,11 +51,11 @@ pub struct MemoryReport {
     pub transfers: u64,
     /// Resident bytes of the empty server, with the accounts, and with the transfers.
     pub resident_bytes: [u64; 3],
-    /// What an account adds.
+    /// Memory that an account adds.
     pub bytes_per_account: f64,
-    /// What a remembered transfer adds.
+    /// Memory that a remembered transfer adds.
     pub bytes_per_id: f64,
-    /// From start to first answer after an orderly end.
+    /// From start to first answer after an orderly stop.
     pub restart_seconds: f64,
     /// From start to first answer after `kill -9`.
     pub restart_after_kill_seconds: f64,
@@ -98,7 +97,7 @@ pub fn command(arguments: &MemoryArguments) -> Result<MemoryReport> {
     Ok(report)
 }
 
-/// Creates the accounts that are missing, then sends so many requests.
+/// Creates the missing accounts, then sends `requests` requests.
 fn send(server: &Server, accounts: u32, requests: u64) -> Result<()> {
     load::run(&LoadArguments {
         batch: BATCH,

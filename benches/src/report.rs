@@ -1,14 +1,14 @@
-//! One case of the benchmark: its rounds, and how they are summed up for people.
+//! One case of the benchmark: its rounds, and their summary for people.
 
 use std::fmt::Write as _;
 
 use serde::{Deserialize, Serialize};
 
 use crate::floor::RawReport;
-use crate::load::{LoadReport, Replication, What};
+use crate::load::{LoadReport, Replication, RequestKind};
 use crate::stats::{Percentiles, Spread};
 
-/// What is sent, and to how large a server.
+/// A load, and the size of the server that takes it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Case {
     /// Opaque records of 1 KiB instead of transfers.
@@ -21,43 +21,43 @@ pub struct Case {
     pub inflight: u16,
     /// Cores of the server.
     pub cores: usize,
-    /// Nodes of it; each has that many cores.
+    /// Nodes of the cluster; each has that many cores.
     #[serde(default = "one")]
     pub nodes: usize,
 }
 
-/// The machine without the engine.
+/// The machine's own speed, without the engine.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct Floor {
-    /// Direct writes with a flush, of the entry's size and as many in flight.
+    /// Durable direct writes of the entry's size, with as many in flight.
     pub raw: RawReport,
-    /// Round trips of the request's and answer's size, in microseconds.
+    /// Round trips with requests and answers of the same size, in microseconds.
     pub loopback_micros: Percentiles,
 }
 
-/// Floor, engine, floor.
+/// The engine, measured between two floors.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Round {
-    /// Before the engine.
+    /// Floor before the engine.
     pub before: Floor,
-    /// Closed loop: as fast as it goes.
+    /// Closed loop: as fast as possible.
     pub peak: LoadReport,
     /// Open loop at a fixed rate; latency from the intended send time.
     pub paced: LoadReport,
-    /// After the engine.
+    /// Floor after the engine.
     pub after: Floor,
 }
 
-/// A case, measured.
+/// A measured case.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct CaseReport {
-    /// Which.
+    /// The case.
     pub case: Case,
     /// The rounds that count.
     pub rounds: Vec<Round>,
     /// Rounds that were thrown away because their floors differed.
     pub thrown_away: usize,
-    /// No round was calm; those that are shown had floors that differed.
+    /// No round was calm: those shown are rounds whose floors differed.
     pub restless: bool,
 }
 
@@ -69,14 +69,18 @@ impl Case {
         format!("{what}-{}-c{}-n{}{nodes}", self.batch, self.connections, self.cores)
     }
 
-    /// Round trips on loopback that a request takes at least: a cluster asks its followers, too.
+    /// Fewest round trips on loopback that a request takes: a cluster also asks its followers.
     pub fn round_trips(self) -> f64 {
         if self.nodes > 1 { 2.0 } else { 1.0 }
     }
 
-    /// What a request holds.
-    pub fn what(self) -> What {
-        if self.records { What::Records(self.batch) } else { What::Transfers(self.batch) }
+    /// Content of a request.
+    pub fn request_kind(self) -> RequestKind {
+        if self.records {
+            RequestKind::Records(self.batch)
+        } else {
+            RequestKind::Transfers(self.batch)
+        }
     }
 
     /// Bytes of the entry that one request becomes, without padding.
@@ -87,13 +91,13 @@ impl Case {
     }
 }
 
-/// Nodes of a case in results from before there were clusters.
+/// Nodes of a case in results that are older than clusters.
 fn one() -> usize {
     1
 }
 
 impl Round {
-    /// The floors are close enough to believe what is between them.
+    /// The two floors are close enough to trust what was measured between them.
     pub fn is_calm(&self) -> bool {
         let (before, after) = (&self.before.raw, &self.after.raw);
         !crate::log_only::differ(before.commits_per_second, after.commits_per_second)
@@ -106,7 +110,7 @@ impl Round {
         f64::midpoint(before.commits_per_second, after.commits_per_second) * case.batch as f64
     }
 
-    /// A percentile of raw commit and so many loopback round trips, added up, in microseconds.
+    /// A percentile of a raw commit plus that of `trips` loopback round trips, in microseconds.
     pub fn floor_micros(&self, trips: f64, of: impl Fn(&Percentiles) -> f64) -> f64 {
         let sum =
             |floor: &Floor| of(&floor.raw.latency_micros) + trips * of(&floor.loopback_micros);
@@ -115,12 +119,12 @@ impl Round {
 }
 
 impl CaseReport {
-    /// A figure over the rounds.
+    /// Spread of a figure over the rounds.
     pub fn spread(&self, of: impl Fn(&Round) -> f64) -> Spread {
         Spread::of(self.rounds.iter().map(of))
     }
 
-    /// Names of the columns.
+    /// Column names.
     pub fn heading() -> String {
         format!(
             "{:<24} {:<16} {:>11} {:<21} {:>9} {:<19} {:>9} {:>9} {:<19} {:>9} {:>9} {:>7} {:>7} {:>8} {:>8}",
@@ -145,39 +149,23 @@ impl CaseReport {
         )
     }
 
-    /// Floor, peak and paced load, a line each.
+    /// One line each for raw disk, loopback, peak and paced load.
     pub fn to_lines(&self) -> String {
         let mut lines = String::new();
         let name = self.case.name();
-        let floor = |of: fn(&Percentiles) -> f64| {
+        let raw = Latency::new(|of| {
             self.spread(|round| {
-                f64::midpoint(
-                    of(&round.before.raw.latency_micros),
-                    of(&round.after.raw.latency_micros),
-                )
+                let (before, after) = (&round.before.raw, &round.after.raw);
+                f64::midpoint(of(&before.latency_micros), of(&after.latency_micros))
             })
-        };
-        let raw = Latency {
-            p50: floor(|p| p.p50),
-            p90: floor(|p| p.p90),
-            p99: floor(|p| p.p99),
-            p999: floor(|p| p.p999),
-            max: floor(|p| p.max),
-        };
+        });
         let rate = self.spread(|round| round.floor_events_per_second(self.case));
         line(&mut lines, &name, "raw disk", rate, &raw, "");
-        let loopback = |of: fn(&Percentiles) -> f64| {
+        let trips = Latency::new(|of| {
             self.spread(|round| {
                 f64::midpoint(of(&round.before.loopback_micros), of(&round.after.loopback_micros))
             })
-        };
-        let trips = Latency {
-            p50: loopback(|p| p.p50),
-            p90: loopback(|p| p.p90),
-            p99: loopback(|p| p.p99),
-            p999: loopback(|p| p.p999),
-            max: loopback(|p| p.max),
-        };
+        });
         line(&mut lines, "", "loopback", Spread::default(), &trips, "");
         self.load(&mut lines, "peak", |round| &round.peak);
         let paced = Spread::of(self.rounds.iter().map(|round| round.paced.events_per_second));
@@ -195,7 +183,7 @@ impl CaseReport {
         lines
     }
 
-    /// What the leader did for each batch, and what it had in flight.
+    /// The leader's work for each batch, and its most in flight.
     fn replication(&self, lines: &mut String) {
         let peaks = || self.rounds.iter().filter_map(|round| round.peak.replication.as_ref());
         if peaks().next().is_none() {
@@ -216,7 +204,7 @@ impl CaseReport {
             lines,
             "{:<24} {:<16} {:.0} B/batch to followers [{:.0} - {:.0}]; per batch {:.3} flushes \
              [{:.3} - {:.3}] and {:.3} appends; most in flight: {disk} flushes, {} appends to the \
-             followers; {busy} requests put off",
+             followers; {busy} requests refused as busy",
             "",
             "replication",
             bytes.median,
@@ -232,13 +220,8 @@ impl CaseReport {
 
     fn load(&self, lines: &mut String, label: &str, of: impl Fn(&Round) -> &LoadReport) {
         let spread = |figure: fn(&LoadReport) -> f64| self.spread(|round| figure(of(round)));
-        let latency = Latency {
-            p50: spread(|load| load.latency_micros.p50),
-            p90: spread(|load| load.latency_micros.p90),
-            p99: spread(|load| load.latency_micros.p99),
-            p999: spread(|load| load.latency_micros.p999),
-            max: spread(|load| load.latency_micros.max),
-        };
+        let latency =
+            Latency::new(|percentile| self.spread(|round| percentile(&of(round).latency_micros)));
         let rest = format!(
             " {:>7.3} {:>7.3} {:>8.1} {:>8.3}",
             spread(|load| load.server_cpu_micros_per_event.unwrap_or(0.0)).median,
@@ -256,6 +239,19 @@ struct Latency {
     p99: Spread,
     p999: Spread,
     max: Spread,
+}
+
+impl Latency {
+    /// `spread` gives the spread of one percentile over the rounds.
+    fn new(spread: impl Fn(fn(&Percentiles) -> f64) -> Spread) -> Self {
+        Self {
+            p50: spread(|percentiles| percentiles.p50),
+            p90: spread(|percentiles| percentiles.p90),
+            p99: spread(|percentiles| percentiles.p99),
+            p999: spread(|percentiles| percentiles.p999),
+            max: spread(|percentiles| percentiles.max),
+        }
+    }
 }
 
 fn line(lines: &mut String, name: &str, label: &str, rate: Spread, of: &Latency, rest: &str) {
@@ -278,7 +274,7 @@ fn line(lines: &mut String, name: &str, label: &str, rate: Spread, of: &Latency,
     );
 }
 
-/// A count a second in few characters.
+/// A rate in few characters.
 pub fn short(per_second: f64) -> String {
     match per_second {
         rate if rate >= 1e6 => format!("{:.2} M/s", rate / 1e6),

@@ -1,17 +1,18 @@
-//! A walengine server that the benchmark starts, and stops when it is dropped.
+//! A single walengine server, which is killed when it is dropped.
 
 use std::fs::File;
-use std::net::{SocketAddr, TcpListener};
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
+use rustix::process::Signal;
+
+use crate::cluster::free_address;
 use crate::error::{During, Result, failed};
+use crate::limits::{POLL_INTERVAL, SERVER_PATIENCE};
 use crate::load;
 use crate::system;
-
-/// How long a server may take to answer for the first time, and to end.
-const PATIENCE: Duration = Duration::from_mins(2);
 
 /// A running server.
 pub struct Server {
@@ -22,7 +23,7 @@ pub struct Server {
     pub data: PathBuf,
 }
 
-/// How to start servers.
+/// The server's binary.
 #[derive(Clone, Debug)]
 pub struct Program {
     /// The `walengine` binary.
@@ -32,24 +33,13 @@ pub struct Program {
 impl Program {
     /// The one that was named, or the one beside this binary.
     pub fn find(named: Option<&Path>) -> Result<Self> {
-        let path = match named {
-            Some(path) => path.to_owned(),
-            None => {
-                std::env::current_exe().during("looking for walengine")?.with_file_name("walengine")
-            }
-        };
-        if !path.exists() {
-            let path = path.display();
-            return failed(format!("{path} is missing: cargo build --release -p walengine"));
-        }
-        Ok(Self { path })
+        Ok(Self { path: find_binary(named, "walengine")? })
     }
 
-    /// Starts a server and waits until it answers. Its log goes to `data` with `.log` behind it.
+    /// Starts a server and waits until it answers. Its log file is `data` with the extension `log`.
     pub fn start(&self, data: &Path, cores: usize) -> Result<Server> {
         let what = format!("starting {}", self.path.display());
-        let free = TcpListener::bind("127.0.0.1:0").and_then(|socket| socket.local_addr());
-        let address = free.during(&what)?;
+        let address = free_address()?;
         let log = data.with_extension("log");
         let child = Command::new(&self.path)
             .args(["--cores", &cores.to_string(), "--listen", &address.to_string()])
@@ -64,12 +54,12 @@ impl Program {
         let since = Instant::now();
         while let Err(error) = load::probe(address) {
             let ended = server.child.try_wait().during(&what)?;
-            if ended.is_some() || since.elapsed() > PATIENCE {
+            if ended.is_some() || since.elapsed() > SERVER_PATIENCE {
                 let log = std::fs::read_to_string(&log).unwrap_or_default();
                 let last = log.lines().last().unwrap_or("its log is empty");
                 return failed(format!("{what}: {error}; {last}"));
             }
-            std::thread::sleep(Duration::from_millis(2));
+            std::thread::sleep(POLL_INTERVAL);
         }
         Ok(server)
     }
@@ -81,20 +71,20 @@ impl Server {
         self.child.id()
     }
 
-    /// Asks it to end, and waits.
+    /// Stops it with SIGTERM and waits for its end.
     pub fn stop(mut self) -> Result<()> {
-        system::signal(self.pid(), libc::SIGTERM)?;
+        system::signal(self.pid(), Signal::TERM)?;
         let since = Instant::now();
         while self.child.try_wait().during("stopping the server")?.is_none() {
-            if since.elapsed() > PATIENCE {
+            if since.elapsed() > SERVER_PATIENCE {
                 return failed("the server does not end");
             }
-            std::thread::sleep(Duration::from_millis(2));
+            std::thread::sleep(POLL_INTERVAL);
         }
         Ok(())
     }
 
-    /// Ends it without notice.
+    /// Kills it.
     pub fn kill(mut self) -> Result<()> {
         self.child.kill().during("killing the server")?;
         self.child.wait().during("killing the server")?;
@@ -104,10 +94,25 @@ impl Server {
 
 impl Drop for Server {
     fn drop(&mut self) {
-        // It has ended already, or ends now.
+        // Fails only if it has ended already.
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
+}
+
+/// The binary that was named, or the one with this name beside this program.
+pub fn find_binary(named: Option<&Path>, package: &str) -> Result<PathBuf> {
+    let path = match named {
+        Some(path) => path.to_owned(),
+        None => std::env::current_exe()
+            .during(&format!("looking for {package}"))?
+            .with_file_name(package),
+    };
+    if !path.exists() {
+        let path = path.display();
+        return failed(format!("{path} is missing: cargo build --release -p {package}"));
+    }
+    Ok(path)
 }
 
 /// A directory for one measurement; removed when dropped.
@@ -121,7 +126,7 @@ impl Scratch {
         Ok(Self(path))
     }
 
-    /// What the names of all of this process's begin with.
+    /// Prefix of the names of all scratch directories of this process.
     pub fn prefix() -> String {
         format!("walengine-bench-{}-", std::process::id())
     }
@@ -129,7 +134,7 @@ impl Scratch {
 
 impl Drop for Scratch {
     fn drop(&mut self) {
-        // What can't be removed is left for the user to see.
+        // Whatever can't be removed is left for the user to see.
         let _ = std::fs::remove_dir_all(&self.0);
     }
 }

@@ -1,9 +1,9 @@
-//! Latencies and their summaries. Recorded in nanoseconds, shown in microseconds.
+//! Latencies and their summaries: recorded in nanoseconds, shown in microseconds.
 
 use hdrhistogram::Histogram;
 use serde::{Deserialize, Serialize};
 
-/// Longest latency that is told apart, in nanoseconds.
+/// Longest latency that is recorded as it is, in nanoseconds.
 const LATENCY_NANOS_MAX: u64 = 120_000_000_000;
 /// Percentiles of the plots: dense where the tail is.
 const CURVE: [f64; 14] =
@@ -16,9 +16,9 @@ pub struct Latencies(Histogram<u64>);
 /// The usual percentiles in microseconds, and the curve for plots.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct Percentiles {
-    /// Half are faster.
+    /// Half of them are faster.
     pub p50: f64,
-    /// Nine in ten are faster.
+    /// 90 in 100 are faster.
     pub p90: f64,
     /// 99 in 100 are faster.
     pub p99: f64,
@@ -26,9 +26,9 @@ pub struct Percentiles {
     pub p999: f64,
     /// The slowest.
     pub max: f64,
-    /// How many.
+    /// Number of latencies.
     pub count: u64,
-    /// Percentile and microseconds.
+    /// Pairs of percentile and microseconds.
     pub curve: Vec<(f64, f64)>,
 }
 
@@ -39,17 +39,17 @@ impl Latencies {
         Self(bounds.expect("the bounds are constants that fit"))
     }
 
-    /// One more; past the longest it counts as the longest.
+    /// Adds a latency; longer ones than the longest count as the longest.
     pub fn record(&mut self, nanos: u64) {
         self.0.saturating_record(nanos);
     }
 
-    /// Those of another thread or round, too.
+    /// Adds the latencies of another thread or round.
     pub fn add(&mut self, other: &Self) {
         self.0.add(&other.0).expect("both have the same bounds");
     }
 
-    /// Sums up.
+    /// Computes the percentiles.
     pub fn percentiles(&self) -> Percentiles {
         let at = |percentile| micros(self.0.value_at_percentile(percentile));
         Percentiles {
@@ -64,10 +64,10 @@ impl Latencies {
     }
 }
 
-/// Median with its least and greatest, over the rounds.
+/// Median, least and greatest of a figure over the rounds.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Spread {
-    /// The middle one; the mean of two middle ones.
+    /// The middle value, or the mean of the two middle ones.
     pub median: f64,
     /// The least.
     pub min: f64,
@@ -76,7 +76,7 @@ pub struct Spread {
 }
 
 impl Spread {
-    /// Of these values; zeros if there are none.
+    /// Spread of these values; zeros if there are none.
     pub fn of(values: impl IntoIterator<Item = f64>) -> Self {
         let mut values: Vec<f64> = values.into_iter().collect();
         values.sort_by(f64::total_cmp);
@@ -93,12 +93,19 @@ impl Spread {
     }
 }
 
+impl From<f64> for Spread {
+    /// Spread of a single value.
+    fn from(value: f64) -> Self {
+        Self { median: value, min: value, max: value }
+    }
+}
+
 /// Nanoseconds as microseconds.
 pub fn micros(nanos: u64) -> f64 {
     ratio(nanos, 1000)
 }
 
-/// One count over another; 0 if there is nothing to divide by.
+/// A quotient of counts; 0 if the divisor is 0.
 #[expect(clippy::cast_precision_loss, reason = "figures for people; 53 bits are plenty")]
 pub fn ratio(count: u64, over: u64) -> f64 {
     if over == 0 { 0.0 } else { count as f64 / over as f64 }

@@ -1,20 +1,22 @@
-//! What the kernel counts: CPU time and memory of processes, writes and flushes of block devices.
+//! Counters of the kernel: CPU time and memory of processes, writes and flushes of block devices.
 
 use std::fs;
-use std::mem::MaybeUninit;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-use crate::error::{During, Failed, Result, failed};
+use rustix::process::{Pid, Signal, kill_process};
+use rustix::time::{ClockId, clock_gettime};
 
-/// The unit of sectors in the kernel's counters, whatever the device's own.
+use crate::error::{During, Result, failed};
+
+/// Unit of sectors in the kernel's counters, for every device.
 const SECTOR_BYTES: u64 = 512;
 /// Places in `/sys/block/DEV/stat`, counted from 0: `Documentation/block/stat.rst`.
 const WRITES_AT: usize = 4;
 const WRITE_SECTORS_AT: usize = 6;
 const FLUSHES_AT: usize = 15;
 
-/// What a block device has done since it came.
+/// Counts of a block device since it appeared.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct DeviceCounters {
     /// Bytes written.
@@ -26,7 +28,7 @@ pub struct DeviceCounters {
 }
 
 impl DeviceCounters {
-    /// What was done since `earlier`.
+    /// Counts since `earlier`.
     pub fn since(self, earlier: Self) -> Self {
         Self {
             write_bytes: self.write_bytes.saturating_sub(earlier.write_bytes),
@@ -47,18 +49,22 @@ impl Device {
     pub fn of(path: &Path) -> Result<Self> {
         let at = format!("looking for the device under {}", path.display());
         let device = fs::metadata(path).during(&at)?.dev();
-        let (major, minor) = (libc::major(device), libc::minor(device));
-        let stat = PathBuf::from(format!("/sys/dev/block/{major}:{minor}/stat"));
+        let stat = PathBuf::from(format!("/sys/dev/block/{}/stat", device_number(device)));
         let device = Self { stat };
         device.counters().during(&at)?;
         Ok(device)
     }
 
-    /// What it has done so far.
+    /// Reads the counters.
     pub fn counters(&self) -> Result<DeviceCounters> {
         let at = self.stat.display().to_string();
         parse_device(&fs::read_to_string(&self.stat).during(&at)?).during(&at)
     }
+}
+
+/// `major:minor`, as the kernel names devices.
+pub fn device_number(device: u64) -> String {
+    format!("{}:{}", rustix::fs::major(device), rustix::fs::minor(device))
 }
 
 fn parse_device(text: &str) -> Result<DeviceCounters> {
@@ -71,36 +77,24 @@ fn parse_device(text: &str) -> Result<DeviceCounters> {
     Ok(DeviceCounters { write_bytes: sectors * SECTOR_BYTES, writes, flushes })
 }
 
-/// CPU time of a process so far, user and system, with all its threads, in microseconds. The kernel
+/// CPU time of a process so far, user and system, over all threads, in microseconds. The kernel
 /// counts in ticks of 10 ms.
 pub fn cpu_micros_of(pid: u32) -> Result<u64> {
     let path = format!("/proc/{pid}/stat");
     let text = fs::read_to_string(&path).during(&path)?;
-    // The name in parentheses may hold spaces; what follows it does not.
+    // Only the name, which stands in parentheses, may hold spaces.
     let Some((_, fields)) = text.rsplit_once(") ") else {
         return failed(format!("{path} is not as expected"));
     };
-    // Field 14 and 15 of proc_pid_stat(5); the first one here is field 3.
+    // Fields 14 and 15 of proc_pid_stat(5); the first one here is field 3.
     let ticks: u64 = fields.split_whitespace().skip(11).take(2).flat_map(str::parse::<u64>).sum();
-    // SAFETY: takes a number, gives a number.
-    let ticks_per_second = unsafe { libc::sysconf(libc::_SC_CLK_TCK) };
-    let ticks_per_second = u64::try_from(ticks_per_second).unwrap_or(100).max(1);
-    Ok(ticks * 1_000_000 / ticks_per_second)
+    Ok(ticks * 1_000_000 / rustix::param::clock_ticks_per_second())
 }
 
 /// CPU time of this process so far, user and system, in microseconds.
 pub fn own_cpu_micros() -> u64 {
-    let mut usage = MaybeUninit::<libc::rusage>::zeroed();
-    // SAFETY: `usage` is memory for one rusage, and outlives the call.
-    let result = unsafe { libc::getrusage(libc::RUSAGE_SELF, usage.as_mut_ptr()) };
-    assert_eq!(result, 0, "getrusage of this process never fails");
-    // SAFETY: all zeros is a valid rusage, and the call has filled it in.
-    let usage = unsafe { usage.assume_init() };
-    let micros = |time: libc::timeval| {
-        u64::try_from(time.tv_sec).unwrap_or(0) * 1_000_000
-            + u64::try_from(time.tv_usec).unwrap_or(0)
-    };
-    micros(usage.ru_utime) + micros(usage.ru_stime)
+    let used = clock_gettime(ClockId::ProcessCPUTime);
+    used.tv_sec.cast_unsigned() * 1_000_000 + used.tv_nsec.cast_unsigned() / 1_000
 }
 
 /// Resident memory of a process in bytes.
@@ -115,12 +109,12 @@ pub fn resident_bytes_of(pid: u32) -> Result<u64> {
     }
 }
 
-/// Sends a signal to a process that this one has started and not waited for.
-pub fn signal(pid: u32, signal: i32) -> Result<()> {
-    let pid = i32::try_from(pid).map_err(|error| Failed(error.to_string()))?;
-    // SAFETY: two numbers; the process is our child and has not been waited for.
-    let result = unsafe { libc::kill(pid, signal) };
-    if result == 0 { Ok(()) } else { failed(format!("process {pid} can't be signalled")) }
+/// Sends a signal to a child of this process that has not been waited for.
+pub fn signal(pid: u32, signal: Signal) -> Result<()> {
+    let what = format!("signalling process {pid}");
+    let pid = i32::try_from(pid).during(&what)?;
+    let Some(pid) = Pid::from_raw(pid) else { return failed(format!("{what}: no such process")) };
+    kill_process(pid, signal).during(&what)
 }
 
 #[cfg(test)]

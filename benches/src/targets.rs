@@ -1,6 +1,7 @@
-//! What must be reached, beside what was. What falls short is shown, not hidden.
+//! Figures that must be reached, beside those that were. Shortfalls are shown, not hidden.
 
 use serde::{Deserialize, Serialize};
+use walengine_net::limits::EVENTS_MAX;
 
 use crate::load::Replication;
 use crate::log_only::LogReport;
@@ -8,22 +9,22 @@ use crate::memory::MemoryReport;
 use crate::report::{Case, CaseReport, Round};
 use crate::run::ScalingReport;
 
-/// One target.
+/// A figure that must be reached.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Target {
-    /// What it asks for.
+    /// Name of the figure.
     pub what: String,
-    /// The figure that it asks for.
+    /// The wanted value.
     pub wanted: f64,
-    /// The figure that was reached, and its least and greatest; `None` if it was not measured.
+    /// Median, least and greatest of what was reached; `None` if it was not measured.
     pub reached: Option<(f64, f64, f64)>,
-    /// The figure must be at most that wanted, rather than at least.
+    /// The wanted value is the most that is allowed, rather than the least.
     pub at_most: bool,
-    /// Case that it comes from.
+    /// Case that the figure comes from.
     pub from: String,
 }
 
-/// What the targets look at.
+/// The results that targets are computed from.
 #[derive(Default)]
 pub struct Measured<'a> {
     /// The cases.
@@ -37,7 +38,7 @@ pub struct Measured<'a> {
 }
 
 impl Target {
-    /// Met, or not; `None` if it was not measured.
+    /// Whether it is met; `None` if it was not measured.
     pub fn is_met(&self) -> Option<bool> {
         self.reached.map(
             |(reached, _, _)| {
@@ -62,12 +63,12 @@ impl Target {
     }
 }
 
-/// A figure for people, as exact as its size asks for.
+/// A figure for people, with as many digits as its size needs.
 pub fn figure(value: f64) -> String {
     if value >= 1000.0 { format!("{value:.0}") } else { format!("{value:.3}") }
 }
 
-/// Every target of the project that a benchmark can show.
+/// The project's targets for a single node.
 pub fn all(measured: &Measured<'_>) -> Vec<Target> {
     let mut targets = speed(measured.cases);
     targets.extend(logs(measured.logs));
@@ -93,50 +94,69 @@ pub fn all(measured: &Measured<'_>) -> Vec<Target> {
     targets
 }
 
+/// Cases with this batch size and, if named, this many connections.
+fn transfers(
+    cases: &[CaseReport],
+    batch: usize,
+    connections: Option<usize>,
+) -> impl Iterator<Item = &CaseReport> {
+    cases.iter().filter(move |report| {
+        let case = report.case;
+        let fits = connections.is_none_or(|connections| case.connections == connections);
+        !case.records && case.batch == batch && fits
+    })
+}
+
+fn fastest<'a>(reports: impl Iterator<Item = &'a CaseReport>) -> Option<&'a CaseReport> {
+    let rate = |report: &CaseReport| report.spread(events_per_second).median;
+    reports.max_by(|one, other| rate(one).total_cmp(&rate(other)))
+}
+
+fn events_per_second(round: &Round) -> f64 {
+    round.peak.events_per_second
+}
+
+/// A target that a figure of a case is to reach.
+fn of_case(
+    what: &str,
+    wanted: f64,
+    at_most: bool,
+    of: Option<&CaseReport>,
+    value: fn(&Round) -> f64,
+) -> Target {
+    Target {
+        what: what.into(),
+        wanted,
+        reached: of.map(|report| ends(report.spread(value))),
+        at_most,
+        from: of.map_or(String::new(), name),
+    }
+}
+
 fn speed(cases: &[CaseReport]) -> Vec<Target> {
-    let transfers = |batch: usize, connections: Option<usize>| {
-        cases.iter().filter(move |report| {
-            let case = report.case;
-            let same = connections.is_none_or(|connections| case.connections == connections);
-            !case.records && case.batch == batch && same
-        })
-    };
-    let rate = |report: &CaseReport| report.spread(|round| round.peak.events_per_second);
-    let best = |reports: &mut dyn Iterator<Item = &CaseReport>| -> Option<CaseReport> {
-        reports.max_by(|a, b| rate(a).median.total_cmp(&rate(b).median)).cloned()
-    };
-    let large = best(&mut transfers(8190, None));
-    let shared = best(&mut transfers(1, Some(64)));
-    let single = transfers(1, Some(1)).min_by_key(|report| report.case.cores).cloned();
-    let target =
-        |what: &str, wanted, at_most, of: Option<&CaseReport>, value: fn(&Round) -> f64| Target {
-            what: what.into(),
-            wanted,
-            reached: of.map(|report| ends(report.spread(value))),
-            at_most,
-            from: of.map_or(String::new(), name),
-        };
-    let (large, shared, single) = (large.as_ref(), shared.as_ref(), single.as_ref());
+    let large = fastest(transfers(cases, EVENTS_MAX, None));
+    let shared = fastest(transfers(cases, 1, Some(64)));
+    let single = transfers(cases, 1, Some(1)).min_by_key(|report| report.case.cores);
     vec![
-        target("batch 8,190: transfers/s", 1e6, false, large, |round| round.peak.events_per_second),
-        target("batch 8,190: server CPU, us per transfer", 0.45, true, large, |round| {
+        of_case("batch 8,190: transfers/s", 1e6, false, large, events_per_second),
+        of_case("batch 8,190: server CPU, us per transfer", 0.45, true, large, |round| {
             round.peak.server_cpu_micros_per_event.unwrap_or(f64::INFINITY)
         }),
-        target(
+        of_case(
             "64 connections, one transfer each: transfers/s",
             150_000.0,
             false,
             shared,
-            |round| round.peak.events_per_second,
+            events_per_second,
         ),
-        target(
+        of_case(
             "one transfer at a time: p50 over raw commit + round trip",
             1.25,
             true,
             single,
             |round| round.peak.latency_micros.p50 / round.floor_micros(1.0, |micros| micros.p50),
         ),
-        target(
+        of_case(
             "one transfer at a time: p99 over raw commit + round trip",
             1.5,
             true,
@@ -148,26 +168,7 @@ fn speed(cases: &[CaseReport]) -> Vec<Target> {
 
 /// Targets of a cluster of three nodes that share this machine.
 pub fn of_clusters(measured: &Measured<'_>) -> Vec<Target> {
-    let find = |batch, connections: Option<usize>| {
-        let fits = move |report: &&CaseReport| {
-            let case = report.case;
-            let same = connections.is_none_or(|wanted| case.connections == wanted);
-            !case.records && case.batch == batch && same
-        };
-        let rate = |report: &CaseReport| report.spread(|round| round.peak.events_per_second).median;
-        let fitting = measured.cases.iter().filter(fits);
-        fitting.max_by(|a, b| rate(a).total_cmp(&rate(b)))
-    };
-    let target =
-        |what: &str, wanted, at_most, of: Option<&CaseReport>, value: fn(&Round) -> f64| Target {
-            what: what.into(),
-            wanted,
-            reached: of.map(|report| ends(report.spread(value))),
-            at_most,
-            from: of.map_or(String::new(), name),
-        };
-    let rate: fn(&Round) -> f64 = |round| round.peak.events_per_second;
-    let large = find(8190, None);
+    let find = |batch, connections| fastest(transfers(measured.cases, batch, connections));
     let inflight = |of: fn(&Replication) -> u64| {
         let seen = measured.cases.iter().flat_map(|report| &report.rounds);
         let most = seen.filter_map(|round| round.peak.replication.as_ref()).map(of).max();
@@ -182,15 +183,21 @@ pub fn of_clusters(measured: &Measured<'_>) -> Vec<Target> {
         from: "all cases".into(),
     };
     vec![
-        target("batch 8,190: transfers/s", 400_000.0, false, large, rate),
-        target(
+        of_case(
+            "batch 8,190: transfers/s",
+            400_000.0,
+            false,
+            find(EVENTS_MAX, None),
+            events_per_second,
+        ),
+        of_case(
             "64 connections, one transfer each: transfers/s",
             40_000.0,
             false,
             find(1, Some(64)),
-            rate,
+            events_per_second,
         ),
-        target(
+        of_case(
             "one transfer at a time: p50 over raw commit + 2 round trips",
             2.0,
             true,
@@ -237,9 +244,9 @@ fn ends(spread: crate::stats::Spread) -> (f64, f64, f64) {
     (spread.median, spread.min, spread.max)
 }
 
-/// The cases that the scaling is measured with: the same load, on one core and on two.
+/// The case that scaling is measured with, on this many cores.
 pub fn scaling_case(cores: usize) -> Case {
-    Case { records: false, batch: 8190, connections: 64, inflight: 1, cores, nodes: 1 }
+    Case { records: false, batch: EVENTS_MAX, connections: 64, inflight: 1, cores, nodes: 1 }
 }
 
 #[cfg(test)]

@@ -1,17 +1,18 @@
-//! A slow disk for one process: a limit on the writes a second of a control group, on the device
-//! under the data directory. Needs root and the blkio controller of cgroup v1, or io of v2.
+//! A slow disk for one process: a control group with a limit of writes a second on the device under
+//! the data directory. Needs root and the blkio controller of cgroup v1 or the io controller of v2.
 
 use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use crate::error::{During, Failed, Result, failed};
+use crate::system::device_number;
 
-/// Where controllers are mounted.
+/// Mount points of the controllers.
 const V1: &str = "/sys/fs/cgroup/blkio";
 const V2: &str = "/sys/fs/cgroup";
 
-/// A control group; its members leave it and it goes when it is dropped.
+/// A control group. When it is dropped, its members leave it and it is removed.
 pub struct SlowDisk {
     dir: PathBuf,
     /// `major:minor`.
@@ -20,10 +21,10 @@ pub struct SlowDisk {
 }
 
 impl SlowDisk {
-    /// A group without a limit yet, for the device under `path`.
+    /// Creates a group without a limit, for the device under `path`.
     pub fn create(path: &Path) -> Result<Self> {
         let device = fs::metadata(path).during("looking for the device")?.dev();
-        let device = format!("{}:{}", libc::major(device), libc::minor(device));
+        let device = device_number(device);
         let is_v1 = Path::new(V1).join("blkio.throttle.write_iops_device").exists();
         let root = Path::new(if is_v1 { V1 } else { V2 });
         if !is_v1 {
@@ -39,7 +40,7 @@ impl SlowDisk {
         Ok(Self { dir, device, is_v1 })
     }
 
-    /// From now on so many writes a second; 0: as many as the disk takes.
+    /// Sets the limit; 0 removes it.
     pub fn limit(&self, writes_per_second: u64) -> Result<()> {
         let (file, line) = if self.is_v1 {
             let line = format!("{} {writes_per_second}", self.device);
@@ -52,20 +53,19 @@ impl SlowDisk {
         fs::write(self.dir.join(file), line).during("limiting writes")
     }
 
-    /// Puts a process with all its threads in.
+    /// Adds a process with all its threads.
     pub fn add(&self, pid: u32) -> Result<()> {
         fs::write(self.dir.join("cgroup.procs"), pid.to_string()).during("limiting a process")
     }
 
-    /// Runs `what` on a thread inside the group, where that is possible for a single thread.
+    /// Runs `what` on a thread inside the group. Only cgroup v1 can move a single thread.
     pub fn run<T: Send>(&self, what: impl FnOnce() -> Result<T> + Send) -> Result<T> {
         if !self.is_v1 {
             return failed("a single thread can't be moved");
         }
         std::thread::scope(|scope| {
             let inside = scope.spawn(|| {
-                // SAFETY: takes nothing, gives a number.
-                let thread = unsafe { libc::gettid() };
+                let thread = rustix::thread::gettid().as_raw_nonzero();
                 let moved = fs::write(self.dir.join("tasks"), thread.to_string());
                 moved.during("limiting a thread")?;
                 what()
@@ -77,7 +77,7 @@ impl SlowDisk {
 
 impl Drop for SlowDisk {
     fn drop(&mut self) {
-        // Without a limit first: whoever waits for a slow write would keep the group busy.
+        // The limit goes first: a thread in a slow write would keep the group busy.
         let _ = self.limit(0);
         let root = if self.is_v1 { V1 } else { V2 };
         let members = fs::read_to_string(self.dir.join("cgroup.procs")).unwrap_or_default();

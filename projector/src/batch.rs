@@ -1,5 +1,5 @@
-//! What one transaction writes: rows, changed accounts, ended reservations, and the position before
-//! and after. Pure.
+//! The content of one transaction: rows, changes of accounts, ends of reservations, and the
+//! position before and after. Pure.
 
 use std::collections::HashMap;
 
@@ -17,37 +17,37 @@ use crate::tables::{
     Reservation, Resolution, TRANSFERS, Table,
 };
 
-/// A batch that is complete. Writing it twice is harmless: the position is compared.
+/// A complete batch. Writing it twice is harmless, because the position is compared.
 #[derive(Clone, Debug)]
 pub struct Batch {
-    /// The position that it goes on from.
+    /// The position before it.
     pub from: Position,
-    /// The position that it comes to.
+    /// The position after it.
     pub to: Position,
-    /// The rows of each table that has new ones, as COPY takes them, without header and trailer.
+    /// New rows of each table that has any, in COPY format without header and trailer.
     pub copies: Vec<(Table, Bytes)>,
-    /// Rows in all of them.
+    /// Number of rows in all tables.
     pub rows: u64,
-    /// Accounts that were there before, and how they change.
+    /// Changes of accounts that earlier batches created.
     pub changes: Fold,
-    /// Reservations that were there before, and how they end.
-    pub ends: Vec<End>,
+    /// Ends of reservations that earlier batches created.
+    pub ends: Vec<ReservationEnd>,
 }
 
-/// The end of a reservation of an earlier batch.
+/// The end of a reservation that an earlier batch created.
 #[derive(Clone, Copy, Debug)]
-pub struct End {
-    /// The reservation.
+pub struct ReservationEnd {
+    /// Id of the reservation.
     pub id: u128,
-    /// Its accounts.
+    /// Account whose debits it reserved.
     pub debit: u128,
-    /// See `debit`.
+    /// Account whose credits it reserved.
     pub credit: u128,
     /// How it ended.
     pub resolution: Resolution,
 }
 
-/// An account of this batch.
+/// An account that this batch creates.
 #[derive(Clone, Copy, Debug)]
 struct Created {
     offset: Offset,
@@ -70,11 +70,11 @@ pub struct Builder {
     reservations: Vec<Reservation>,
     reservation_places: HashMap<u128, usize>,
     changes: Fold,
-    ends: Vec<End>,
+    ends: Vec<ReservationEnd>,
 }
 
 impl Builder {
-    /// Goes on from a position.
+    /// Starts at a position.
     pub fn new(partition: PartitionId, from: Position) -> Self {
         Self {
             partition,
@@ -93,12 +93,12 @@ impl Builder {
         }
     }
 
-    /// Nothing was added.
+    /// Whether nothing was added.
     pub fn is_empty(&self) -> bool {
         self.to.next_offset == self.from.next_offset
     }
 
-    /// The next entry belongs to the next batch.
+    /// Whether the next entry belongs to the next batch.
     pub fn is_full(&self) -> bool {
         let rows =
             [&self.transfers, &self.account_events, &self.refused_events, &self.opaque_records];
@@ -107,8 +107,8 @@ impl Builder {
             || self.to.next_offset.0 - self.from.next_offset.0 >= BATCH_RECORDS_MAX
     }
 
-    /// Adds an entry that follows what is here; see [`crate::history::History`]. After an error the
-    /// batch is not to be used.
+    /// Adds the entry that follows; see [`crate::history::History`]. After an error the batch must
+    /// not be used.
     pub fn add(&mut self, header: &EntryHeader, body: &[u8]) -> Result<(), HistoryError> {
         if header.meta.records == 0 {
             return Ok(());
@@ -172,15 +172,15 @@ impl Builder {
                     reservation.resolution = Some(resolution);
                     self.changes.release(debit, credit, reservation.amount.0)?;
                 } else {
-                    // What it held stands in the database.
-                    self.ends.push(End { id, debit, credit, resolution });
+                    // The reserved amount is in the database.
+                    self.ends.push(ReservationEnd { id, debit, credit, resolution });
                 }
             }
         }
         Ok(())
     }
 
-    /// Gives the batch away; this one goes on behind it.
+    /// Completes the batch. The builder continues after it.
     pub fn seal(&mut self) -> Result<Batch, HistoryError> {
         let full = std::mem::replace(self, Self::new(self.partition, self.to));
         let partition = full.partition;
@@ -209,7 +209,7 @@ impl Builder {
         Ok(Batch { from: full.from, to: full.to, copies, rows, changes, ends: full.ends })
     }
 
-    /// An account that was created in this batch, as it is at its end.
+    /// State of an account that this batch created, at its end.
     fn state_of(&self, created: &Created) -> Result<AccountState, HistoryError> {
         let mut state = AccountState {
             closed: created.account.flags.contains(AccountFlags::CLOSED),

@@ -17,7 +17,7 @@ use crate::database::Database;
 use crate::fatal::{Fatal, Reason};
 use crate::managed::Managed;
 use crate::metrics::PartitionMetrics;
-use crate::progress::Progress;
+use crate::progress::ProjectorProgress;
 use crate::rebuild;
 use crate::service::{self, Service, Signals};
 use crate::status;
@@ -263,7 +263,7 @@ pub async fn with_progress<T>(
     let partitions = client.info().partitions();
     let metrics: Vec<_> =
         partitions.map(|partition| Arc::new(PartitionMetrics::new(partition))).collect();
-    let bar = Progress::task(title).follow(metrics.clone());
+    let bar = ProjectorProgress::task(title).follow(metrics.clone());
     tokio::select! {
         result = work(&metrics) => result,
         never = bar => Err(never.err().unwrap_or_else(|| {

@@ -1,5 +1,5 @@
-//! Where PostgreSQL is: from the usual `PG*` variables, a `postgres://` URL or a `key=value` line,
-//! a password file, and files with certificates. What is named later wins.
+//! How to reach PostgreSQL: from the usual `PG*` variables, a `postgres://` URL or a `key=value`
+//! line, a password file, and certificate files. Later sources override earlier ones.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -8,9 +8,9 @@ use tokio_postgres::config::SslMode;
 
 use crate::fatal::{Fatal, Reason};
 use crate::limits::{CONNECT_TIMEOUT, HOST_SILENT_MAX, KEEPALIVE_EVERY, KEEPALIVE_IDLE};
-use crate::tls::{Mode, Settings as TlsSettings};
+use crate::tls::{TlsMode, TlsSettings};
 
-/// Variables of libpq, and what libpq calls them in a connection string.
+/// Variables of libpq, and their names in a connection string.
 const VARIABLES: [(&str, &str); 16] = [
     ("PGHOST", "host"),
     ("PGHOSTADDR", "hostaddr"),
@@ -29,9 +29,9 @@ const VARIABLES: [(&str, &str); 16] = [
     ("PGTARGETSESSIONATTRS", "target_session_attrs"),
     ("PGCHANNELBINDING", "channel_binding"),
 ];
-/// What tokio-postgres is not told, because it does not know it.
+/// Settings that tokio-postgres does not know.
 const OURS: [&str; 5] = ["passfile", "sslmode", "sslrootcert", "sslcert", "sslkey"];
-/// Where Debian's and the default build's servers have their sockets.
+/// Socket directories of Debian's servers and of default builds.
 const SOCKET_DIRECTORIES: [&str; 2] = ["/var/run/postgresql", "/tmp"];
 
 type Settings = BTreeMap<String, String>;
@@ -39,15 +39,15 @@ type Settings = BTreeMap<String, String>;
 /// How to connect to PostgreSQL.
 #[derive(Clone, Debug)]
 pub struct Target {
-    /// For the library.
+    /// Settings for tokio-postgres.
     pub config: tokio_postgres::Config,
-    /// `None` over Unix sockets and without TLS.
+    /// `None` for Unix sockets and without TLS.
     pub tls: Option<TlsSettings>,
-    /// Database and host, for people; no password.
+    /// Database and host for people, without the password.
     pub shown: String,
 }
 
-/// What the command line says about it.
+/// Settings from the command line.
 #[derive(Clone, Debug, Default)]
 pub struct Given {
     /// URL or `key=value` line.
@@ -57,7 +57,7 @@ pub struct Given {
 }
 
 impl Target {
-    /// Puts all sources together.
+    /// Combines all sources.
     pub fn resolve(
         given: &Given,
         variable: impl Fn(&str) -> Option<String>,
@@ -127,11 +127,11 @@ impl Target {
         config.tcp_user_timeout(HOST_SILENT_MAX);
         let is_local = settings.get("host").is_some_and(|host| host.starts_with('/'));
         let mode = mode_of(settings.get("sslmode").map_or("prefer", String::as_str))?;
-        let tls = if is_local || mode == Mode::Disable {
+        let tls = if is_local || mode == TlsMode::Disable {
             config.ssl_mode(SslMode::Disable);
             None
         } else {
-            let prefers = mode == Mode::Prefer;
+            let prefers = mode == TlsMode::Prefer;
             config.ssl_mode(if prefers { SslMode::Prefer } else { SslMode::Require });
             Some(tls_of(settings, mode, home)?)
         };
@@ -141,7 +141,7 @@ impl Target {
         Ok(Self { config, tls, shown })
     }
 
-    /// A server of one's own: by its socket, as its owner.
+    /// A server on this machine, by its socket.
     pub fn of_socket(directory: &Path, user: &str, database: &str) -> Self {
         let mut config = tokio_postgres::Config::new();
         config.host_path(directory).user(user).dbname(database).ssl_mode(SslMode::Disable);
@@ -151,13 +151,13 @@ impl Target {
     }
 }
 
-fn mode_of(name: &str) -> Result<Mode, Fatal> {
+fn mode_of(name: &str) -> Result<TlsMode, Fatal> {
     Ok(match name {
-        "disable" => Mode::Disable,
-        "allow" | "prefer" => Mode::Prefer,
-        "require" => Mode::Require,
-        "verify-ca" => Mode::VerifyCa,
-        "verify-full" => Mode::VerifyFull,
+        "disable" => TlsMode::Disable,
+        "allow" | "prefer" => TlsMode::Prefer,
+        "require" => TlsMode::Require,
+        "verify-ca" => TlsMode::VerifyCa,
+        "verify-full" => TlsMode::VerifyFull,
         other => {
             let message = format!(
                 "sslmode is {other:?}, not one of disable, prefer, require, verify-ca, verify-full"
@@ -167,8 +167,8 @@ fn mode_of(name: &str) -> Result<Mode, Fatal> {
     })
 }
 
-/// As libpq: files in `~/.postgresql` count if they are there.
-fn tls_of(settings: &Settings, mode: Mode, home: Option<&Path>) -> Result<TlsSettings, Fatal> {
+/// As libpq does: files in `~/.postgresql` are used if they exist.
+fn tls_of(settings: &Settings, mode: TlsMode, home: Option<&Path>) -> Result<TlsSettings, Fatal> {
     let usual = |name: &str| {
         let path = home?.join(".postgresql").join(name);
         path.exists().then_some(path)
@@ -182,7 +182,7 @@ fn tls_of(settings: &Settings, mode: Mode, home: Option<&Path>) -> Result<TlsSet
         (Some(certificate), Some(key)) => Some((certificate, key)),
         (None, _) => None,
         (Some(_), None) => {
-            let message = "sslcert is set without sslkey: name the key of the certificate, too";
+            let message = "sslcert is set without sslkey: also name the key of the certificate";
             return Err(Fatal::new(Reason::Usage, message));
         }
     };
@@ -226,7 +226,7 @@ fn parse_url(text: &str) -> Result<Settings, String> {
     Ok(settings)
 }
 
-/// An IPv6 address stands in brackets.
+/// Splits host and port; an IPv6 address is in brackets.
 fn host_and_port(text: &str) -> (&str, &str) {
     if let Some((host, behind)) = text.strip_prefix('[').and_then(|text| text.split_once(']')) {
         return (host, behind.trim_start_matches(':'));
@@ -250,7 +250,7 @@ fn decoded(text: &str) -> Result<String, String> {
     String::from_utf8(bytes).map_err(|_| wrong())
 }
 
-/// `key=value key='va lue'`, a backslash before what is taken as it is.
+/// `key=value key='va lue'`; a backslash escapes the next character.
 fn parse_line(text: &str) -> Result<Settings, String> {
     let mut settings = Settings::new();
     let mut rest = text.trim_start();
@@ -292,8 +292,8 @@ fn password_of(path: &Path) -> Result<String, Fatal> {
     Ok(text.lines().next().unwrap_or_default().to_owned())
 }
 
-/// The first line of `host:port:database:user:password` that fits; `*` fits all. A file that can't
-/// be read counts as none, as it does for libpq.
+/// The password of the first line `host:port:database:user:password` that fits; `*` fits
+/// everything. An unreadable file is ignored, as libpq does.
 fn from_passfile(path: &Path, settings: &Settings) -> Option<String> {
     let text = std::fs::read_to_string(path).ok()?;
     let host = settings.get("host").or(settings.get("hostaddr")).map_or("", String::as_str);
@@ -330,7 +330,7 @@ mod tests {
     }
 
     #[test]
-    fn urls_and_lines_say_the_same() {
+    fn urls_and_lines_mean_the_same() {
         let url = "postgres://us%40er:p%3Aw@[::1]:5433,b/data?sslmode=verify-full&sslrootcert=/r";
         let expected = settings(&[
             ("user", "us@er"),
@@ -353,7 +353,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_named_later_wins() {
+    fn later_sources_override_earlier_ones() {
         let variable = |name: &str| match name {
             "PGHOST" => Some("one".to_owned()),
             "PGUSER" => Some("u".to_owned()),
@@ -364,7 +364,7 @@ mod tests {
         let target = Target::resolve(&given, variable).unwrap();
         assert_eq!(target.shown, "database u at two");
         assert_eq!(target.config.get_password(), Some(b"it's \\ secret".as_slice()));
-        assert_eq!(target.tls.map(|tls| tls.mode), Some(Mode::Prefer));
+        assert_eq!(target.tls.map(|tls| tls.mode), Some(TlsMode::Prefer));
         let given = Given {
             postgres: Some("host=/run dbname=d sslmode=require".into()),
             password_file: None,

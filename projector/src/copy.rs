@@ -1,26 +1,26 @@
 //! Rows in PostgreSQL's binary COPY format. Pure: values to bytes.
 //!
-//! The format is that of PostgreSQL's manual, COPY, "Binary Format"; those of the values are what the
-//! types' receive functions take and, because every value has one canonical form, byte for byte what
-//! their send functions give. The audit compares by that.
+//! The format is described in PostgreSQL's manual, COPY, "Binary Format". Values are in the form
+//! that the types' receive functions take. Each value has one canonical form, so these are also,
+//! byte for byte, the results of the send functions. The audit relies on that.
 
 use walengine_net::model::Timestamp;
 
-/// "PGCOPY", flags, length of the header's extension.
+/// Signature, flags, and length of the header extension.
 pub const HEADER: [u8; 19] = *b"PGCOPY\n\xff\r\n\0\0\0\0\0\0\0\0\0";
-/// Stands where the next row's number of fields would.
+/// Takes the place of the next row's number of fields.
 pub const TRAILER: [u8; 2] = (-1i16).to_be_bytes();
 
-/// Seconds from 1970 to 2000, where PostgreSQL's time begins.
+/// Seconds from 1970 to 2000, at which PostgreSQL's time begins.
 const EPOCH_SECONDS: i64 = 946_684_800;
-/// PostgreSQL's numerics have digits of this base.
+/// Base of the digits of PostgreSQL's numerics.
 const NUMERIC_BASE: u128 = 10_000;
-/// Such digits of 2^128 - 1.
+/// Number of such digits of 2^128 - 1.
 const NUMERIC_DIGITS_MAX: usize = 10;
-/// Sign word of a numeric below zero.
+/// Sign word of a negative numeric.
 const NUMERIC_NEGATIVE: u16 = 0x4000;
 
-/// Rows of one table, one behind the other, without header and trailer.
+/// Rows of one table, one after another, without header and trailer.
 #[derive(Clone, Debug, Default)]
 pub struct Rows {
     bytes: Vec<u8>,
@@ -28,7 +28,7 @@ pub struct Rows {
 }
 
 impl Rows {
-    /// Begins a row of `columns` fields; exactly as many are put behind.
+    /// Begins a row. Exactly `columns` fields must follow.
     pub fn begin(&mut self, columns: usize) -> &mut Self {
         self.bytes.extend_from_slice(&(columns as i16).to_be_bytes());
         self.count += 1;
@@ -40,7 +40,7 @@ impl Rows {
         self.count
     }
 
-    /// There are none.
+    /// Whether there are no rows.
     pub fn is_empty(&self) -> bool {
         self.count == 0
     }
@@ -50,12 +50,12 @@ impl Rows {
         &self.bytes
     }
 
-    /// Gives the bytes away.
+    /// The rows' bytes, by value.
     pub fn into_bytes(self) -> Vec<u8> {
         self.bytes
     }
 
-    /// Forgets the rows and keeps the memory.
+    /// Removes the rows and keeps the memory.
     pub fn clear(&mut self) {
         self.bytes.clear();
         self.count = 0;
@@ -108,7 +108,7 @@ impl Rows {
         if value == 0 { self.null() } else { self.uuid(value) }
     }
 
-    /// `text`, or an enumeration by its label.
+    /// `text`, or the label of an enum.
     pub fn text(&mut self, value: &str) -> &mut Self {
         self.field(value.as_bytes())
     }
@@ -139,19 +139,19 @@ impl Rows {
     }
 }
 
-/// Microseconds since 2000, as PostgreSQL counts.
+/// Microseconds since 2000, as PostgreSQL counts time.
 pub fn micros_of(time: Timestamp) -> i64 {
-    // At most 2^64 / 1000, which fits; the difference does, too.
+    // At most 2^64 / 1000, which fits, and so does the difference.
     (time.0 / 1_000) as i64 - EPOCH_SECONDS * 1_000_000
 }
 
-/// The binary form of a `numeric` without its length: number of digits, weight of the first, sign,
-/// scale, digits to the base 10,000 without zeros at either end.
+/// Appends the binary form of a `numeric` without its length: number of digits, weight of the first
+/// digit, sign, scale, and digits to the base 10,000 without zeros at either end.
 pub fn put_numeric(bytes: &mut Vec<u8>, negative: bool, value: u128) {
     let mut digits = [0u16; NUMERIC_DIGITS_MAX];
     let mut count = 0;
     let mut rest = value;
-    // Division of 128 bits is slow, and most amounts are short.
+    // Dividing 128 bits is slow, and most amounts are small.
     while rest > u128::from(u64::MAX) {
         digits[count] = (rest % NUMERIC_BASE) as u16;
         rest /= NUMERIC_BASE;

@@ -1,4 +1,4 @@
-//! Connections to PostgreSQL, and the names of things in it.
+//! Connections to PostgreSQL, and names of tables.
 
 use std::time::Duration;
 
@@ -9,12 +9,12 @@ use walengine_net::model::PartitionId;
 
 use crate::config::Target;
 use crate::fatal::{Fatal, Reason};
-use crate::limits::STATEMENT_TIMEOUT;
+use crate::limits::{SCHEMA_NAME_BYTES_MAX, STATEMENT_TIMEOUT};
 use crate::tables::Table;
 use crate::tls;
 use crate::trouble::Trouble;
 
-/// A database, and the schema in it that is projected to.
+/// A database, and the schema that is projected to.
 #[derive(Clone)]
 pub struct Database {
     target: Target,
@@ -24,7 +24,7 @@ pub struct Database {
 
 /// A connection; closed when it is dropped.
 pub struct Connection {
-    /// For statements.
+    /// Runs statements.
     pub client: Client,
     driver: JoinHandle<()>,
 }
@@ -44,13 +44,13 @@ impl std::ops::Deref for Connection {
 }
 
 impl Database {
-    /// Nothing is connected yet.
+    /// Does not connect yet.
     pub fn new(target: Target, schema: &str) -> Result<Self, Fatal> {
         let plain = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_';
-        if schema.is_empty() || schema.len() > 40 || !schema.bytes().all(plain) {
+        if schema.is_empty() || schema.len() > SCHEMA_NAME_BYTES_MAX || !schema.bytes().all(plain) {
             let message = format!(
-                "the schema's name {schema:?} has other letters than a-z, 0-9 and _, or is longer \
-                 than 40"
+                "the schema's name {schema:?} has characters other than a-z, 0-9 and _, or more \
+                 than {SCHEMA_NAME_BYTES_MAX} of them"
             );
             return Err(Fatal::new(Reason::Usage, message));
         }
@@ -58,13 +58,13 @@ impl Database {
         Ok(Self { target, tls, schema: schema.to_owned() })
     }
 
-    /// The same database, another schema. The name is the program's own.
+    /// The same database with another schema. The name is not checked.
     #[must_use]
     pub fn with_schema(&self, schema: &str) -> Self {
         Self { schema: schema.to_owned(), ..self.clone() }
     }
 
-    /// Name of the schema: letters that need no quotes.
+    /// Name of the schema; it needs no quotes.
     pub fn schema(&self) -> &str {
         &self.schema
     }
@@ -74,22 +74,22 @@ impl Database {
         &self.target.shown
     }
 
-    /// A table's part for one partition, by its full name.
+    /// Full name of a partition's table.
     pub fn part(&self, table: &str, partition: PartitionId) -> String {
         format!("\"{}\".\"{table}_{}\"", self.schema, suffix(partition))
     }
 
-    /// A name in the schema.
+    /// Full name of something in the schema.
     pub fn name(&self, name: &str) -> String {
         format!("\"{}\".\"{name}\"", self.schema)
     }
 
-    /// Connects. A server that does not answer is a passing trouble.
+    /// Connects. A server that does not answer is [`Trouble::Passing`].
     pub async fn connect(&self) -> Result<Connection, Trouble> {
         let connection = match &self.tls {
             None => {
                 let (client, driver) = self.target.config.connect(NoTls).await?;
-                // Its error reaches every statement that waits.
+                // Its error reaches every waiting statement.
                 Connection { client, driver: tokio::spawn(async move { drop(driver.await) }) }
             }
             Some(tls) => {
@@ -108,7 +108,7 @@ impl Database {
     }
 }
 
-/// Ends a partition's table name.
+/// Suffix of a partition's tables.
 pub fn suffix(partition: PartitionId) -> String {
     format!("p{:04}", partition.0)
 }
@@ -119,7 +119,7 @@ pub fn columns(table: &Table) -> String {
     names.join(", ")
 }
 
-/// Gives up on a server that does not answer: its host may be gone without a word.
+/// Gives up on a server that does not answer, because its host may have vanished.
 pub async fn within<T>(
     work: impl Future<Output = Result<T, tokio_postgres::Error>>,
 ) -> Result<T, Trouble> {

@@ -1,5 +1,5 @@
-//! What the records of an entry say happened. Pure; needs no state, because verdicts and effective
-//! amounts stand in the log.
+//! What happened, record by record of an entry. Pure. Needs no state, because verdicts and
+//! effective amounts are in the log.
 
 use walengine_net::entry::{EntryError, EntryHeader, EntryKind, access_events, access_records};
 use walengine_net::model::{
@@ -7,12 +7,12 @@ use walengine_net::model::{
     Timestamp, Transfer, TransferFlags, Verdict, event_id, event_kind,
 };
 
-/// One record of the log.
+/// A record of the log.
 #[derive(Clone, Copy, Debug)]
 pub struct Record<'a> {
     /// Its partition.
     pub partition: PartitionId,
-    /// Its place there.
+    /// Its offset there.
     pub offset: Offset,
     /// Its log time.
     pub time: Timestamp,
@@ -31,49 +31,49 @@ pub enum Fact<'a> {
     Guarded(Guard),
     /// An account was closed or reopened.
     Closed(Close),
-    /// An opaque record was taken.
+    /// An opaque record was accepted.
     Opaque {
-        /// Its name.
+        /// Its id.
         id: u128,
         /// Its bytes.
         data: &'a [u8],
     },
-    /// Nothing: it was refused.
+    /// An event was refused, and changed nothing.
     Refused(Refusal<'a>),
 }
 
-/// An event that was refused.
+/// A refused event.
 #[derive(Clone, Copy, Debug)]
 pub struct Refusal<'a> {
-    /// Its name; 0 without.
+    /// Its id; 0 if it has none.
     pub id: u128,
     /// Its kind in one word.
     pub kind: &'static str,
     /// Why.
     pub verdict: Verdict,
-    /// As it was sent.
+    /// Its bytes as they were sent.
     pub body: &'a [u8],
     /// Decoded, if it is a transfer.
     pub transfer: Option<Transfer>,
 }
 
-/// What a movement did.
+/// Kind of a movement.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum MovementKind {
     /// Money moved.
     Transfer,
     /// Money was reserved.
     Pending,
-    /// A reservation ended, and money moved.
+    /// A reservation was posted: money moved.
     Post,
-    /// A reservation was taken back.
+    /// A reservation was voided.
     Void,
-    /// A reservation's time was over.
+    /// A reservation expired.
     Expire,
 }
 
 impl MovementKind {
-    /// As the type `transfer_kind` has it.
+    /// Its name in the SQL type `transfer_kind`.
     pub fn name(self) -> &'static str {
         match self {
             Self::Transfer => "transfer",
@@ -88,24 +88,24 @@ impl MovementKind {
 /// Money that was moved, reserved or released.
 #[derive(Clone, Copy, Debug)]
 pub struct Movement {
-    /// What happened to it.
+    /// Its kind.
     pub kind: MovementKind,
-    /// The event; of an expiry only `pending_id` counts.
+    /// The event; an expiry has only the `pending_id`.
     pub transfer: Transfer,
     /// Account whose debits changed.
     pub debit: u128,
     /// Account whose credits changed.
     pub credit: u128,
-    /// How much.
+    /// The amount.
     pub amount: Amount,
     /// Ledger of both accounts.
     pub ledger: LedgerId,
-    /// Reason.
+    /// The user's code.
     pub code: Code,
 }
 
-/// Calls `each` for every record of an entry, in order of offset. The body was checked against its
-/// header before.
+/// Calls `each` for every record of an entry, in order of offset. The caller has checked the body
+/// against the header.
 pub fn for_each<'a, E: From<EntryError>>(
     header: &EntryHeader,
     body: &'a [u8],
@@ -131,7 +131,7 @@ pub fn for_each<'a, E: From<EntryError>>(
                 let verdict = Verdict::from_number(number).ok_or(EntryError::Body)?;
                 each(record(index, fact_of(event, verdict, effective)?))?;
             }
-            // Out of order, or beyond the events.
+            // A resolution out of order, or past the last event.
             if resolved.next().is_some() {
                 return Err(EntryError::Body.into());
             }
@@ -217,28 +217,19 @@ fn movement(transfer: Transfer, effective: Option<Resolved>) -> Result<Movement,
     };
     match effective {
         Some(effective) => Ok(resolved(kind, transfer, effective)),
-        // Only what says it all itself has no resolution.
+        // Only a transfer whose own fields say everything has no resolution.
         None if matches!(kind, MovementKind::Post | MovementKind::Void) => Err(EntryError::Body),
-        None => Ok(Movement {
-            kind,
-            transfer,
-            debit: transfer.debit_account_id.0,
-            credit: transfer.credit_account_id.0,
-            amount: transfer.amount,
-            ledger: transfer.ledger,
-            code: transfer.code,
-        }),
+        None => {
+            let Transfer { debit_account_id, credit_account_id, amount, ledger, code, .. } =
+                transfer;
+            let (debit, credit) = (debit_account_id.0, credit_account_id.0);
+            Ok(Movement { kind, transfer, debit, credit, amount, ledger, code })
+        }
     }
 }
 
 fn resolved(kind: MovementKind, transfer: Transfer, effective: Resolved) -> Movement {
-    Movement {
-        kind,
-        transfer,
-        debit: effective.debit_account_id.0,
-        credit: effective.credit_account_id.0,
-        amount: effective.amount,
-        ledger: effective.ledger,
-        code: effective.code,
-    }
+    let Resolved { debit_account_id, credit_account_id, amount, ledger, code, .. } = effective;
+    let (debit, credit) = (debit_account_id.0, credit_account_id.0);
+    Movement { kind, transfer, debit, credit, amount, ledger, code }
 }

@@ -1,5 +1,5 @@
-//! The log of one partition, page by page, from a position on, whatever becomes of connections and
-//! nodes; and what is asked of the log before it is believed to be the one.
+//! The log of one partition from a position on, page by page, across lost connections and nodes;
+//! and the check that it is the log that the database was derived from.
 
 use std::sync::Arc;
 
@@ -15,15 +15,15 @@ use crate::limits::{FEED_BYTES_MAX, FEED_PAGES_MAX};
 use crate::metrics::PartitionMetrics;
 use crate::trouble::Herald;
 
-/// A page and its share of the queue's bytes, which is free again when it is dropped.
+/// A page with its share of the queue's bytes, which is released when it is dropped.
 #[derive(Debug)]
-pub struct Held {
+pub struct QueuedPage {
     /// The page.
     pub page: Page,
     _share: OwnedSemaphorePermit,
 }
 
-/// Where pages come from.
+/// Source of pages.
 pub struct Feed {
     client: Client,
     partition: PartitionId,
@@ -36,12 +36,12 @@ impl Feed {
         Self { client, partition, metrics }
     }
 
-    /// Makes sure that the log holds what the database says was projected: the leader's log reaches
-    /// the position, and the entry before it has the chain hash that was written down.
+    /// Checks that the log contains everything that was projected: the leader's log reaches the
+    /// position, and the entry before it has the chain hash that the database recorded.
     pub async fn check(&self, position: &Position) -> Result<(), Fatal> {
         let mut herald = Herald::new(format!("walengine, partition {}", self.partition));
         let leader = self.client.reading(ReadFrom::Linearizable);
-        // Offset 0 is asked for as well: it tells where the log ends.
+        // Read at offset 0, too: the page also carries the end of the log.
         let last = Offset(position.next_offset.0.saturating_sub(1));
         let page = loop {
             match leader.read_log(self.partition, last, 1, &[]).await {
@@ -59,8 +59,8 @@ impl Feed {
         if page.durable_offset < next {
             let message = format!(
                 "partition {partition}: the database is at position {next}, the log ends at {}: \
-                 the log was restored from an older copy, or is another one; start from the log \
-                 that the database was derived from, or run `walengine-projector rebuild`",
+                 the log was restored from an older copy, or is another one; use the log that the \
+                 database was derived from, or run `walengine-projector rebuild`",
                 page.durable_offset
             );
             return Err(Fatal::new(Reason::OtherLog, message));
@@ -80,15 +80,15 @@ impl Feed {
         }
         let message = format!(
             "partition {partition}: the log's history up to position {next} is not the one that \
-             the database was derived from (chain hash {}, in the database {}): start from that \
-             log, or run `walengine-projector rebuild`",
+             the database was derived from (chain hash {}, in the database {}): use that log, or \
+             run `walengine-projector rebuild`",
             header.chain, position.chain
         );
         Err(Fatal::new(Reason::OtherLog, message))
     }
 
-    /// Sends pages from `from` on until nobody takes them.
-    pub async fn run(self, from: Offset, pages: flume::Sender<Held>) -> Result<(), Fatal> {
+    /// Sends pages from `from` on until the receiver is dropped.
+    pub async fn run(self, from: Offset, pages: flume::Sender<QueuedPage>) -> Result<(), Fatal> {
         let mut herald = Herald::new(format!("walengine, partition {}", self.partition));
         let room = Arc::new(Semaphore::new(FEED_BYTES_MAX));
         let mut subscription = self.client.subscribe(self.partition, from);
@@ -104,23 +104,23 @@ impl Feed {
             };
             herald.works();
             self.metrics.log_reaches(page.durable_offset);
-            // A page is smaller than the queue, see limits.rs.
+            // A page is smaller than the queue; see limits.rs.
             let share = page.bytes.len().min(FEED_BYTES_MAX) as u32;
             let Ok(share) = room.clone().acquire_many_owned(share).await else { return Ok(()) };
-            if pages.send_async(Held { page, _share: share }).await.is_err() {
+            if pages.send_async(QueuedPage { page, _share: share }).await.is_err() {
                 return Ok(());
             }
         }
     }
 }
 
-/// A queue of pages, bounded in pages here and in bytes by [`Feed::run`].
-pub fn queue() -> (flume::Sender<Held>, flume::Receiver<Held>) {
+/// A queue of pages, bounded here in pages and by [`Feed::run`] in bytes.
+pub fn queue() -> (flume::Sender<QueuedPage>, flume::Receiver<QueuedPage>) {
     flume::bounded(FEED_PAGES_MAX)
 }
 
-/// Whether an error of the client may pass by itself: nodes come and go, and a busy one is asked
-/// again. What a server says wrongly stays wrong.
+/// Whether an error of the client may pass by itself: nodes come and go, and a busy node is asked
+/// again. A malformed answer does not pass.
 pub fn passes(error: &ClientError) -> bool {
     match error {
         ClientError::Unreachable { .. }

@@ -1,15 +1,15 @@
-//! What the records of a batch come to for accounts: one change for each account. Pure.
+//! The records of a batch, folded into one change for each account. Pure.
 
 use std::collections::HashMap;
 
-/// A difference of two balances. Balances are below 2^128, so their difference fits.
+/// A difference of two balances. Balances are below 2^128, so their differences fit.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Difference {
     plus: u128,
     minus: u128,
 }
 
-/// A log in which balances pass 2^128 was not written by walengine.
+/// A balance of 2^128 or more, which no log of walengine contains.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("a balance passes 2^128")]
 pub struct Overflow;
@@ -37,12 +37,12 @@ impl Difference {
         self.minus -= both;
     }
 
-    /// Whether it is below zero, and how far it is from zero.
+    /// Whether it is negative, and its magnitude.
     pub fn sign_and_magnitude(self) -> (bool, u128) {
         (self.minus > self.plus, self.plus.abs_diff(self.minus))
     }
 
-    /// `balance` changed by it; `None` if that is below zero or past 2^128.
+    /// `balance` plus the difference; `None` if that is negative or reaches 2^128.
     pub fn applied_to(self, balance: u128) -> Option<u128> {
         match self.sign_and_magnitude() {
             (false, magnitude) => balance.checked_add(magnitude),
@@ -51,24 +51,27 @@ impl Difference {
     }
 }
 
-/// How an account changes.
+/// Change of an account.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Change {
-    /// Of what is reserved from it.
+    /// Change of its pending debits.
     pub debits_pending: Difference,
-    /// Of what was moved out of it.
+    /// Change of its posted debits.
     pub debits_posted: Difference,
-    /// Of what is reserved for it.
+    /// Change of its pending credits.
     pub credits_pending: Difference,
-    /// Of what was moved into it.
+    /// Change of its posted credits.
     pub credits_posted: Difference,
-    /// Events that changed it.
+    /// Number of events that changed it.
     pub versions: u64,
-    /// Closed or open afterwards; `None`: as it was.
+    /// Closed or open afterwards; `None` if that does not change.
     pub closed: Option<bool>,
 }
 
-/// Changes of accounts, each account once, in order of their first change.
+/// Selects one of an account's balances.
+type Balance = fn(&mut Change) -> &mut Difference;
+
+/// Changes of accounts: each account once, in the order of their first changes.
 #[derive(Clone, Debug, Default)]
 pub struct Fold {
     places: HashMap<u128, usize>,
@@ -86,17 +89,17 @@ impl Fold {
         self.changes.len()
     }
 
-    /// No account changes.
+    /// Whether no account changes.
     pub fn is_empty(&self) -> bool {
         self.changes.is_empty()
     }
 
-    /// Change of an account, if it changes.
+    /// Change of an account, if there is one.
     pub fn get(&self, account: u128) -> Option<&Change> {
         self.places.get(&account).map(|&place| &self.changes[place].1)
     }
 
-    /// Forgets the changes of accounts that are not wanted.
+    /// Removes the changes of accounts that are not wanted.
     pub fn retain(&mut self, wanted: impl Fn(u128) -> bool) {
         if self.changes.iter().all(|(account, _)| wanted(*account)) {
             return;
@@ -115,40 +118,39 @@ impl Fold {
         &mut changes[place].1
     }
 
-    /// Money moves.
+    /// Adds an event that adds `amount` to a balance of an account.
+    fn add(&mut self, account: u128, amount: u128, to: Balance) -> Result<(), Overflow> {
+        let change = self.of(account);
+        to(change).add(amount)?;
+        change.versions += 1;
+        Ok(())
+    }
+
+    /// Adds a transfer.
     pub fn transfer(&mut self, debit: u128, credit: u128, amount: u128) -> Result<(), Overflow> {
-        let from = self.of(debit);
-        from.debits_posted.add(amount)?;
-        from.versions += 1;
-        let to = self.of(credit);
-        to.credits_posted.add(amount)?;
-        to.versions += 1;
-        Ok(())
+        self.add(debit, amount, |change| &mut change.debits_posted)?;
+        self.add(credit, amount, |change| &mut change.credits_posted)
     }
 
-    /// Money is reserved.
+    /// Adds a reservation.
     pub fn reserve(&mut self, debit: u128, credit: u128, amount: u128) -> Result<(), Overflow> {
-        let from = self.of(debit);
-        from.debits_pending.add(amount)?;
-        from.versions += 1;
-        let to = self.of(credit);
-        to.credits_pending.add(amount)?;
-        to.versions += 1;
-        Ok(())
+        self.add(debit, amount, |change| &mut change.debits_pending)?;
+        self.add(credit, amount, |change| &mut change.credits_pending)
     }
 
-    /// A reservation ends; `posted` of it moves. What it held is taken off by [`Fold::release`].
+    /// Adds the end of a reservation, of which `posted` moves. [`Fold::release`] takes off what it
+    /// held.
     pub fn resolve(&mut self, debit: u128, credit: u128, posted: u128) -> Result<(), Overflow> {
         self.transfer(debit, credit, posted)
     }
 
-    /// What a reservation held is free again. Part of its resolution, so not counted by itself.
+    /// Releases the amount that a reservation held. Part of its end, so not counted as an event.
     pub fn release(&mut self, debit: u128, credit: u128, amount: u128) -> Result<(), Overflow> {
         self.of(debit).debits_pending.subtract(amount)?;
         self.of(credit).credits_pending.subtract(amount)
     }
 
-    /// An account is closed or reopened.
+    /// Adds a closing or reopening.
     pub fn close(&mut self, account: u128, closed: bool) {
         let change = self.of(account);
         change.closed = Some(closed);
@@ -180,7 +182,7 @@ mod tests {
     }
 
     #[test]
-    fn sums_past_2_to_the_128_cancel_and_real_overflow_is_told() {
+    fn sums_past_2_to_the_128_cancel_and_real_overflow_is_an_error() {
         let mut difference = Difference::default();
         for _ in 0..3 {
             difference.add(u128::MAX).unwrap();

@@ -1,5 +1,5 @@
-//! That the log goes on where the database left off: the same cluster and partition, no gap, and the
-//! chain of hashes unbroken. Pure.
+//! Checks that the log continues where the database left off: the same cluster and partition, no
+//! gap, an unbroken chain of hashes. Pure.
 
 use walengine_net::entry::{ChainHash, EntryError, EntryHeader};
 use walengine_net::model::{ClusterId, Offset, PartitionId, Timestamp};
@@ -7,7 +7,7 @@ use walengine_net::model::{ClusterId, Offset, PartitionId, Timestamp};
 /// How far a partition is projected.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Position {
-    /// First record that is not projected.
+    /// Offset of the first record that is not projected.
     pub next_offset: Offset,
     /// Index of the newest projected entry that holds records; 0 before the first.
     pub index: u64,
@@ -23,34 +23,34 @@ impl Position {
         Self { next_offset: Offset(0), index: 0, chain: ChainHash([0; 32]), time: None };
 }
 
-/// Why an entry can't be what comes next.
+/// Why an entry can't be the next one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum HistoryError {
-    /// The bytes are no entry.
+    /// The bytes are not an entry.
     #[error("{0}")]
     Entry(#[from] EntryError),
-    /// Of another cluster.
+    /// It belongs to another cluster.
     #[error("the entry is of cluster {0:032x}")]
     Cluster(u128),
-    /// Of another partition.
+    /// It belongs to another partition.
     #[error("the entry is of partition {0}")]
     Partition(PartitionId),
-    /// A record is missing, or an entry begins before the position and ends behind it.
+    /// A record is missing, or the entry begins before the position and ends after it.
     #[error("the entry begins at offset {found}, expected {expected}")]
     Offset {
-        /// Where the log goes on.
+        /// Where the log continues.
         expected: Offset,
         /// Where the entry begins.
         found: Offset,
     },
-    /// Another entry came before it than the one that was projected.
+    /// The entry before it is not the one that was projected.
     #[error("entry {index} does not follow the one before it: its chain hash differs")]
     Chain {
         /// Its index.
         index: u64,
     },
-    /// A balance that no ledger has.
+    /// A balance that no ledger allows.
     #[error("{0}")]
     Overflow(#[from] crate::fold::Overflow),
 }
@@ -66,21 +66,21 @@ pub struct History {
 }
 
 impl History {
-    /// Goes on from a position.
+    /// Continues from a position.
     pub fn from(cluster: ClusterId, partition: PartitionId, position: &Position) -> Self {
         let Position { next_offset, index, chain, .. } = *position;
         Self { cluster, partition, next_offset, index, chain }
     }
 
-    /// Where the next record belongs.
+    /// Offset of the next record.
     pub fn next_offset(&self) -> Offset {
         self.next_offset
     }
 
-    /// Checks an entry and counts it. False: it was projected before.
+    /// Checks an entry and advances past it. False if it was projected before.
     ///
-    /// Entries without records may be missing, since a subscription starts at a record; then the
-    /// entry behind them is not compared with the one before, whose hash is not known.
+    /// Entries without records may be missing, because a subscription starts at a record. Then the
+    /// entry after them can't be compared with the one before it, whose hash is not known.
     pub fn take(&mut self, header: &EntryHeader, body: &[u8]) -> Result<bool, HistoryError> {
         let meta = &header.meta;
         if meta.cluster != self.cluster {
@@ -147,7 +147,7 @@ mod tests {
     }
 
     #[test]
-    fn another_history_of_the_same_offsets_is_told() {
+    fn another_history_of_the_same_offsets_is_found() {
         let first = entry(1, 0, 3, ChainHash::default());
         let position = Position {
             next_offset: Offset(3),

@@ -1,22 +1,24 @@
-//! Metrics over HTTP/1: one page, whatever is asked for. Not for the open network.
+//! Metrics over HTTP/1, one request a connection. Without authentication: not for the open network.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Duration;
 
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::{TcpListener, TcpStream};
+use axum::Router;
+use axum::http::StatusCode;
+use axum::http::header::CONTENT_TYPE;
+use axum::response::IntoResponse;
+use axum::routing::get;
+use hyper::server::conn::http1;
+use hyper_util::rt::TokioIo;
+use hyper_util::service::TowerToHyperService;
+use prometheus_client::encoding::prometheus_text;
+use prometheus_client::registry::Registry;
+use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 
 use crate::fatal::{Fatal, Reason};
-use crate::metrics::{PartitionMetrics, prometheus};
-
-/// Bytes of a request's head; the rest is not read.
-const HEAD_BYTES_MAX: usize = 8 << 10;
-/// How long one question may take.
-const PATIENCE: Duration = Duration::from_secs(5);
-/// Connections that are answered at once; others wait.
-const CONNECTIONS_MAX: usize = 16;
+use crate::limits::{HTTP_CONNECTION_WITHIN, HTTP_CONNECTIONS_MAX, HTTP_HEAD_BYTES_MAX};
+use crate::metrics::{self, PartitionMetrics};
 
 /// Listens.
 pub async fn bind(address: SocketAddr) -> Result<TcpListener, Fatal> {
@@ -34,43 +36,87 @@ pub async fn serve(
     listener: TcpListener,
     partitions: Vec<Arc<PartitionMetrics>>,
 ) -> Result<(), Fatal> {
-    let room = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+    let service = TowerToHyperService::new(router(&partitions));
+    let mut http = http1::Builder::new();
+    http.keep_alive(false).max_buf_size(HTTP_HEAD_BYTES_MAX);
+    let room = Arc::new(Semaphore::new(HTTP_CONNECTIONS_MAX));
     loop {
         let Ok(place) = room.clone().acquire_owned().await else { return Ok(()) };
         let Ok((stream, _)) = listener.accept().await else {
-            tokio::time::sleep(PATIENCE).await; // out of descriptors
+            tokio::time::sleep(HTTP_CONNECTION_WITHIN).await; // out of descriptors
             continue;
         };
-        let partitions = partitions.clone();
+        let connection = http.serve_connection(TokioIo::new(stream), service.clone());
         tokio::spawn(async move {
-            // A scraper that does not listen gets nothing.
-            let _ = tokio::time::timeout(PATIENCE, answer(stream, &partitions)).await;
+            // A client that sends no request, or takes no answer, gets none.
+            let _ = tokio::time::timeout(HTTP_CONNECTION_WITHIN, connection).await;
             drop(place);
         });
     }
 }
 
-async fn answer(
-    mut stream: TcpStream,
-    partitions: &[Arc<PartitionMetrics>],
-) -> std::io::Result<()> {
-    let mut head = Vec::new();
-    while !head.windows(4).any(|end| end == b"\r\n\r\n") && head.len() < HEAD_BYTES_MAX {
-        if stream.read_buf(&mut head).await? == 0 {
-            return Ok(());
-        }
+fn router(partitions: &[Arc<PartitionMetrics>]) -> Router {
+    let registry = Arc::new(metrics::registry(partitions));
+    let metrics = get(async move || page(&registry));
+    let elsewhere = async || (StatusCode::NOT_FOUND, "ask for /metrics\n");
+    Router::new().route("/metrics", metrics).fallback(elsewhere)
+}
+
+fn page(registry: &Registry) -> Result<impl IntoResponse + use<>, StatusCode> {
+    let mut text = String::new();
+    prometheus_text::encode(&mut text, registry).map_err(|_| StatusCode::INTERNAL_SERVER_ERROR)?;
+    Ok(([(CONTENT_TYPE, prometheus_text::CONTENT_TYPE)], text))
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    use tokio::net::TcpStream;
+    use walengine_net::model::PartitionId;
+
+    use super::*;
+
+    async fn asked(address: SocketAddr, request: &str) -> String {
+        let mut stream = TcpStream::connect(address).await.unwrap();
+        stream.write_all(request.as_bytes()).await.unwrap();
+        let mut answer = Vec::new();
+        // A server that refuses a request may reset the connection, because part of it is unread.
+        let _ = stream.read_to_end(&mut answer).await;
+        String::from_utf8(answer).unwrap()
     }
-    let (status, body) = if head.starts_with(b"GET /metrics") {
-        ("200 OK", prometheus(partitions))
-    } else {
-        ("404 Not Found", "ask for /metrics\n".to_owned())
-    };
-    let head = format!(
-        "HTTP/1.1 {status}\r\nContent-Type: text/plain; version=0.0.4\r\nContent-Length: {}\r\n\
-         Connection: close\r\n\r\n",
-        body.len()
-    );
-    stream.write_all(head.as_bytes()).await?;
-    stream.write_all(body.as_bytes()).await?;
-    stream.shutdown().await
+
+    #[tokio::test]
+    async fn metrics_are_served_and_nothing_else_is() {
+        let listener = bind(SocketAddr::from(([127, 0, 0, 1], 0))).await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let partitions = vec![Arc::new(PartitionMetrics::new(PartitionId(0)))];
+        tokio::spawn(serve(listener, partitions));
+        let answer = asked(address, "GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n").await;
+        let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+        assert!(head.starts_with("HTTP/1.1 200 OK"), "{head}");
+        assert!(head.contains("content-type: text/plain; version=0.0.4"), "{head}");
+        assert!(head.contains("connection: close"), "{head}");
+        assert!(body.contains("walengine_projector_lag_records{partition=\"0\"} 0\n"), "{body}");
+        let head = asked(address, "HEAD /metrics HTTP/1.1\r\nHost: x\r\n\r\n").await;
+        assert!(head.starts_with("HTTP/1.1 200 OK") && head.ends_with("\r\n\r\n"), "{head}");
+        let old = asked(address, "GET /metrics HTTP/1.0\r\n\r\n").await;
+        assert!(old.starts_with("HTTP/1.0 200 OK") && old.ends_with(body), "{old}");
+        let elsewhere = asked(address, "GET / HTTP/1.1\r\nHost: x\r\n\r\n").await;
+        assert!(elsewhere.starts_with("HTTP/1.1 404"), "{elsewhere}");
+        assert!(elsewhere.ends_with("ask for /metrics\n"), "{elsewhere}");
+        let post = asked(address, "POST /metrics HTTP/1.1\r\nHost: x\r\n\r\n").await;
+        assert!(post.starts_with("HTTP/1.1 405"), "{post}");
+        let long =
+            format!("GET /{} HTTP/1.1\r\nHost: x\r\n\r\n", "x".repeat(2 * HTTP_HEAD_BYTES_MAX));
+        let refused = asked(address, &long).await;
+        assert!(refused.is_empty() || refused.starts_with("HTTP/1.1 4"), "{refused}");
+    }
+
+    #[tokio::test]
+    async fn a_port_that_is_taken_is_named_with_what_to_do() {
+        let taken = bind(SocketAddr::from(([127, 0, 0, 1], 0))).await.unwrap();
+        let fatal = bind(taken.local_addr().unwrap()).await.unwrap_err();
+        assert_eq!(fatal.reason, Reason::Listen);
+        assert!(fatal.message.contains("name another with --metrics"), "{}", fatal.message);
+    }
 }

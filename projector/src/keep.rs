@@ -1,6 +1,6 @@
-//! What a rebuild that begins at a later position keeps of the old tables: rows of records below it,
-//! and accounts and reservations as they were there, summed up from those rows. Whether all of it is
-//! what the log says is for the audit that follows.
+//! A rebuild from a later position keeps a part of the old tables: rows of records before the
+//! position, and accounts and reservations as they were there, summed up from those rows. The audit
+//! that follows checks all of it against the log.
 
 use tokio_postgres::Client as Postgres;
 use walengine_net::client::ReadFrom;
@@ -57,8 +57,8 @@ async fn entry_at(
     })
 }
 
-/// Puts what `old` holds of the records before `begin` into `fresh`, which then is at that position.
-/// Leaves it alone if it is further than its start: a rebuild that was interrupted goes on.
+/// Copies the rows of records before `begin` from `old` to `fresh`, which is then at that position.
+/// Does nothing if `fresh` has left its start: then an interrupted rebuild continues.
 pub async fn keep(
     old: &Database,
     fresh: &Database,
@@ -76,7 +76,7 @@ pub async fn keep(
         );
         return Err(Fatal::new(Reason::Usage, message));
     }
-    // Reservations end while this reads; all of it is of one moment.
+    // Reservations may end during the copy, so everything is read from one snapshot.
     let start = "BEGIN ISOLATION LEVEL REPEATABLE READ; SET LOCAL statement_timeout = 0";
     within(connection.batch_execute(start)).await?;
     let kept = copy(old, fresh, &connection, partition, begin).await;
@@ -84,12 +84,12 @@ pub async fn keep(
     let ended = within(connection.batch_execute(end)).await;
     if kept? {
         ended?;
-        tracing::info!("partition {partition}: kept what stands before {}", begin.next_offset);
+        tracing::info!("partition {partition}: kept the rows before {}", begin.next_offset);
     }
     Ok(())
 }
 
-/// False if it goes on with what is there.
+/// False if `fresh` is not at its start.
 async fn copy(
     old: &Database,
     fresh: &Database,
@@ -97,7 +97,7 @@ async fn copy(
     partition: PartitionId,
     begin: &Position,
 ) -> Result<bool, Trouble> {
-    // First: nobody else writes from here on.
+    // First, because this keeps other writers out.
     let advance = position::prepare(fresh, connection).await?;
     let start = &Position::START;
     if !position::advance(connection, &advance, partition, start, begin).await? {
@@ -142,8 +142,9 @@ fn reservations(old: &Database, fresh: &Database, partition: PartitionId, end: O
     format!("INSERT INTO {to} ({columns}) SELECT {values} FROM {from} WHERE log_offset < {end}")
 }
 
-/// Whether an account is closed that was not switched before the position: switched later, it is set
-/// again when that is replayed; never switched, it is as it was made.
+/// An account that was not closed or reopened before the position keeps its present flag. If it was
+/// closed or reopened later, the replay sets the flag again; if never, the flag is that of its
+/// creation.
 fn accounts(old: &Database, fresh: &Database, partition: PartitionId, end: Offset) -> String {
     let part = |database: &Database, name| database.part(name, partition);
     let (from, to) = (part(old, ACCOUNTS.name), part(fresh, ACCOUNTS.name));

@@ -1,8 +1,8 @@
-//! Derives PostgreSQL from walengine's log, exactly once: a process of its own, on tokio.
+//! Derives PostgreSQL tables from walengine's log, exactly once. A process of its own, on tokio.
 //!
-//! Per partition: [`feed`] receives the log, [`batch`] makes rows and folded balances of it, and
-//! [`writer`] writes them in one transaction with the position, which is compared and advanced. The
-//! tables at position P are what the log says up to P, whatever dies in between;
+//! For each partition, [`feed`] receives the log, [`batch`] turns it into rows and folded balances,
+//! and [`writer`] writes them in one transaction that also compares and advances the position. So
+//! the tables at position P are exactly what the log says up to P, whichever process dies;
 //! [`audit`] proves it.
 //!
 //! [`copy`], [`fold`], [`facts`], [`tables`], [`batch`] and [`history`] are pure.

@@ -1,36 +1,35 @@
-//! A private PostgreSQL server from the installed binaries: in a directory of its own, by socket only,
-//! as an unprivileged user when the projector is root, and stopped with it.
+//! A private PostgreSQL server from the installed binaries. It has its own directory, listens on a
+//! socket only, runs as an unprivileged user if the projector is root, and stops with the
+//! projector.
 
 use std::fs;
 use std::os::unix::fs::{MetadataExt as _, chown};
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use crate::config::Target;
 use crate::fatal::{Fatal, Reason};
+use crate::limits::{MANAGED_WITHIN, POLL_INTERVAL};
 
-/// Oldest release that is used.
+/// Oldest supported release.
 const RELEASE_MIN: u32 = 15;
-/// Where distributions keep the binaries of each release.
+/// Where distributions install the releases.
 const INSTALLED: [&str; 2] = ["/usr/lib/postgresql", "/opt/postgresql"];
-/// Unprivileged users that are tried in this order.
+/// Unprivileged users, in the order of preference.
 const USERS: [&str; 2] = ["postgres", "nobody"];
-/// How long it may take to start, recovery included, and to stop.
-const PATIENCE: Duration = Duration::from_mins(5);
-const LOOK_EVERY: Duration = Duration::from_millis(20);
-/// Longest path of a socket, less the name that the server gives it.
+/// Longest path of a socket, minus the file name that the server chooses.
 const SOCKET_PATH_MAX: usize = 107 - 18;
-/// Its superuser, and the database that is projected to.
+/// Name of its superuser and of the database.
 const OWNER: &str = "walengine";
 
 /// A running server; stopped when it is dropped.
 #[derive(Debug)]
 pub struct Managed {
-    /// `None`: it was left running by a projector that was killed.
+    /// `None` if a killed projector left it running.
     child: Option<Child>,
-    /// Held while this lives, so that no other projector takes or stops the server.
+    /// Held, so that no other projector uses or stops the server.
     _lock: fs::File,
     directory: PathBuf,
     owner: Option<(u32, u32)>,
@@ -38,7 +37,7 @@ pub struct Managed {
 }
 
 impl Managed {
-    /// Starts the server in `directory`, and makes it first if it is not there.
+    /// Starts the server in `directory`. Creates it first if it does not exist.
     pub fn start(directory: &Path) -> Result<Self, Fatal> {
         let binaries = binaries()?;
         fs::create_dir_all(directory).map_err(|error| unusable(directory, &error))?;
@@ -93,7 +92,8 @@ impl Managed {
         postgres.args(["-c", "listen_addresses=", "-c", "unix_socket_permissions=0700"]);
         postgres.args(["-c", "max_wal_size=4GB", "-c", "shared_buffers=256MB"]);
         postgres.args(["-c", "wal_compression=on", "-c", "autovacuum_naptime=20s"]);
-        // A group of its own: a terminal's Ctrl-C stops the projector first, and it stops the server.
+        // Its own process group: a terminal's Ctrl-C stops the projector, which then stops the
+        // server.
         postgres.process_group(0).stdout(Stdio::null()).stderr(log);
         postgres.spawn().map_err(|error| {
             Fatal::new(Reason::Postgres, format!("cannot start PostgreSQL: {error}"))
@@ -105,7 +105,7 @@ impl Managed {
         Target::of_socket(&self.directory, OWNER, OWNER)
     }
 
-    /// For commands: starts the server, or uses the one that another process manages.
+    /// For commands: starts the server, or uses it while another process manages it.
     pub fn start_or_join(directory: &Path) -> Result<(Option<Self>, Target), Fatal> {
         let there = fs::canonicalize(directory).map_err(|error| unusable(directory, &error))?;
         if !there.join("data/PG_VERSION").exists() {
@@ -127,7 +127,7 @@ impl Managed {
     }
 
     fn wait_until_ready(&mut self) -> Result<(), Fatal> {
-        let by = Instant::now() + PATIENCE;
+        let by = Instant::now() + MANAGED_WITHIN;
         loop {
             if self.is_ready()? {
                 return Ok(());
@@ -142,7 +142,7 @@ impl Managed {
                 let message = format!("PostgreSQL does not start ({}): {said}", log.display());
                 return Err(Fatal::new(Reason::Postgres, message));
             }
-            std::thread::sleep(LOOK_EVERY);
+            std::thread::sleep(POLL_INTERVAL);
         }
     }
 
@@ -158,20 +158,21 @@ impl Managed {
 }
 
 impl Drop for Managed {
-    /// A fast shutdown: connections end, everything is on disk. Killed only if that takes too long.
+    /// A fast shutdown: closes connections and flushes everything. Kills the server only if that
+    /// takes too long.
     fn drop(&mut self) {
         let mut stop = command(&self.binaries.join("pg_ctl"), self.owner, &self.directory);
         stop.arg("-D").arg(self.directory.join("data")).args(["-m", "fast", "stop"]);
-        let seconds = PATIENCE.as_secs().to_string();
-        let _ = run(stop.args(["-w", "-t", &seconds])); // it may have ended
+        let seconds = MANAGED_WITHIN.as_secs().to_string();
+        let _ = run(stop.args(["-w", "-t", &seconds])); // fails if the server has ended
         if let Some(child) = &mut self.child {
-            let _ = child.kill(); // has ended, or did not in time and recovers at the next start
+            let _ = child.kill(); // if it is still running, it recovers at the next start
             let _ = child.wait();
         }
     }
 }
 
-/// `None`: another process has it.
+/// Locks the directory. `None` if another process holds the lock.
 fn lock(directory: &Path) -> Result<Option<fs::File>, Fatal> {
     let path = directory.join("lock");
     let file = fs::File::options().create(true).append(true).open(&path);
@@ -183,7 +184,7 @@ fn lock(directory: &Path) -> Result<Option<fs::File>, Fatal> {
     }
 }
 
-/// The newest installed release, or what the path has.
+/// Binaries of the newest installed release, or those on the path.
 fn binaries() -> Result<PathBuf, Fatal> {
     let mut releases: Vec<(u32, PathBuf)> = Vec::new();
     for parent in INSTALLED {
@@ -208,9 +209,10 @@ fn binaries() -> Result<PathBuf, Fatal> {
     })
 }
 
-/// Whom the server runs as: oneself, or an unprivileged user for root, which PostgreSQL refuses.
+/// The user that the server runs as: `None` for the current one, or an unprivileged user instead of
+/// root, which PostgreSQL refuses.
 fn unprivileged(directory: &Path) -> Result<Option<(u32, u32)>, Fatal> {
-    // The owner of what this process made is its effective user.
+    // A new file belongs to the effective user of this process.
     let probe = directory.join(".owner");
     fs::write(&probe, []).map_err(|error| unusable(directory, &error))?;
     let user = fs::metadata(&probe).map(|metadata| metadata.uid());
@@ -232,7 +234,7 @@ fn unprivileged(directory: &Path) -> Result<Option<(u32, u32)>, Fatal> {
     })
 }
 
-/// The unprivileged user gets to the directory.
+/// Checks that the unprivileged user can enter the directory.
 fn reachable(directory: &Path, binaries: &Path, owner: Option<(u32, u32)>) -> Result<(), Fatal> {
     let mut look = command(&binaries.join("postgres"), owner, directory);
     look.arg("--version");
@@ -273,7 +275,7 @@ fn succeeded(name: &str, output: &Output) -> Result<(), Fatal> {
         return Ok(());
     }
     let said = String::from_utf8_lossy(&output.stderr);
-    let said = said.lines().last().unwrap_or("it said nothing");
+    let said = said.lines().last().unwrap_or("it printed nothing");
     Err(Fatal::new(Reason::Postgres, format!("{name} failed: {said}")))
 }
 

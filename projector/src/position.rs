@@ -1,4 +1,5 @@
-//! The position of a partition: read, and advanced in the transaction that writes what it covers.
+//! The position of a partition, which is advanced in the transaction that writes the records before
+//! it.
 
 use tokio_postgres::{Client, Statement};
 use walengine_net::entry::ChainHash;
@@ -10,11 +11,11 @@ use crate::history::Position;
 use crate::trouble::Trouble;
 use crate::values::Time;
 
-/// First key of the advisory lock that the writer of a partition holds: a hash of this and the
-/// schema. The second is the partition.
+/// The writer of a partition holds an advisory lock. Its first key is a hash of this and the
+/// schema, its second key the partition.
 const WRITER: &str = "walengine-projector ";
 
-/// Reads it.
+/// Reads the position.
 pub async fn read(
     database: &Database,
     client: &Client,
@@ -27,24 +28,24 @@ pub async fn read(
     let row = within(client.query_opt(&statement, &[&i32::from(partition.0)])).await?;
     let damaged = |what: &str| {
         let message = format!(
-            "{what} of partition {partition} in table {}: it was changed by hand; \
-             `walengine-projector rebuild` makes the tables anew",
+            "{what} partition {partition} in table {}: it was changed by hand; \
+             `walengine-projector rebuild` recreates the tables",
             database.name("positions")
         );
         Fatal::new(Reason::Schema, message)
     };
-    let row = row.ok_or_else(|| damaged("there is no row"))?;
+    let row = row.ok_or_else(|| damaged("there is no row for"))?;
     let (next_offset, index): (i64, i64) = (row.try_get(0)?, row.try_get(1)?);
     let chain: Vec<u8> = row.try_get(2)?;
     Ok(Position {
-        next_offset: Offset(next_offset.try_into().map_err(|_| damaged("the offset"))?),
-        index: index.try_into().map_err(|_| damaged("the index"))?,
-        chain: ChainHash(chain.try_into().map_err(|_| damaged("the chain hash"))?),
+        next_offset: Offset(next_offset.try_into().map_err(|_| damaged("bad offset of"))?),
+        index: index.try_into().map_err(|_| damaged("bad index of"))?,
+        chain: ChainHash(chain.try_into().map_err(|_| damaged("bad chain hash of"))?),
         time: row.try_get::<_, Option<Time>>(3)?.map(|time| time.0),
     })
 }
 
-/// Prepares the comparison and the step.
+/// Prepares the statement that compares and advances the position.
 pub async fn prepare(database: &Database, client: &Client) -> Result<Statement, Trouble> {
     let statement = format!(
         "UPDATE {} SET next_offset = $1, entry_index = $2, chain_hash = $3, log_time = $4,
@@ -55,7 +56,7 @@ pub async fn prepare(database: &Database, client: &Client) -> Result<Statement, 
     within(client.prepare(&statement)).await
 }
 
-/// Advances it if it is `from`; false if it is another, and nothing was changed.
+/// Advances the position to `to` if it is `from`. Otherwise returns false and changes nothing.
 pub async fn advance(
     client: &Client,
     statement: &Statement,
@@ -80,8 +81,8 @@ pub async fn advance(
     Ok(changed == 1)
 }
 
-/// Takes the lock of a partition's writer for as long as the connection lasts; false if another has
-/// it. The comparison of positions makes a second writer harmless; the lock spares its work.
+/// Takes the lock of a partition's writer for as long as the connection lasts. False if another
+/// writer holds it. Comparing positions makes a second writer harmless; the lock saves its work.
 pub async fn try_lock(
     database: &Database,
     client: &Client,

@@ -1,48 +1,43 @@
-//! The progress bar, where a person looks: how far, how fast, how long still.
+//! The progress bar on a terminal: how far, how fast, how much longer.
 
 use std::io::IsTerminal as _;
 use std::sync::Arc;
-use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressStyle};
 
 use crate::fatal::Fatal;
+use crate::limits::{DRAW_INTERVAL, SHOWN_LAG_RECORDS_MIN};
 use crate::metrics::PartitionMetrics;
 
-/// Less lag than this is no catching up.
-const LAG_SHOWN_RECORDS: u64 = 50_000;
-/// How often it is drawn.
-const DRAW_EVERY: Duration = Duration::from_millis(250);
-
 /// A bar over all partitions.
-pub struct Progress {
+pub struct ProjectorProgress {
     title: &'static str,
     shows_small_lag: bool,
 }
 
-impl Progress {
-    /// Of a projector that is far behind; not drawn otherwise.
+impl ProjectorProgress {
+    /// For a projector; drawn only while it is far behind.
     pub fn catch_up() -> Self {
         Self { title: "catching up", shows_small_lag: false }
     }
 
-    /// Of a task with an end; always drawn.
+    /// For a task with an end; always drawn.
     pub fn task(title: &'static str) -> Self {
         Self { title, shows_small_lag: true }
     }
 
-    /// Draws until it is dropped. Does nothing where nobody looks.
+    /// Draws until it is dropped. Does nothing if stderr is not a terminal.
     pub async fn follow(self, partitions: Vec<Arc<PartitionMetrics>>) -> Result<(), Fatal> {
         if !std::io::stderr().is_terminal() {
             return std::future::pending().await;
         }
         let mut bar: Option<ProgressBar> = None;
         loop {
-            tokio::time::sleep(DRAW_EVERY).await;
+            tokio::time::sleep(DRAW_INTERVAL).await;
             let sum = |of: fn(&PartitionMetrics) -> u64| partitions.iter().map(|one| of(one)).sum();
             let (done, end): (u64, u64) =
                 (sum(PartitionMetrics::next_offset), sum(PartitionMetrics::log_end));
-            let is_far = self.shows_small_lag || end.saturating_sub(done) > LAG_SHOWN_RECORDS;
+            let is_far = self.shows_small_lag || end.saturating_sub(done) > SHOWN_LAG_RECORDS_MIN;
             match &bar {
                 None if is_far => bar = Some(new_bar(self.title, done, end)),
                 Some(drawn) if done >= end => {

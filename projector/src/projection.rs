@@ -1,8 +1,8 @@
-//! Projects one partition: feed, then builder, then writer, each a task, so that the next batch is
-//! received and encoded while the one before is in its transaction.
+//! Projects one partition with three tasks: feed, batcher and writer. So the next batch is received
+//! and encoded while the previous one is in its transaction.
 //!
-//! Batches are as large as what arrives during a transaction: a lone record goes at once, a backlog
-//! goes in full batches. No timer.
+//! A batch holds what arrives during a transaction: a lone record is written at once, a backlog in
+//! full batches. There is no timer.
 
 use std::sync::Arc;
 
@@ -13,25 +13,25 @@ use walengine_net::model::{Offset, PartitionId};
 use crate::batch::{Batch, Builder};
 use crate::database::Database;
 use crate::fatal::{Fatal, Reason};
-use crate::feed::{self, Feed, Held};
+use crate::feed::{self, Feed, QueuedPage};
 use crate::history::{History, HistoryError, Position};
 use crate::metrics::PartitionMetrics;
-use crate::writer::{Outcome, Writer};
+use crate::writer::{WriteOutcome, Writer};
 
-/// What one partition is projected with.
+/// Everything that the projection of one partition needs.
 pub struct Projection {
     /// The cluster.
     pub client: Client,
     /// The partition.
     pub partition: PartitionId,
-    /// Where to.
+    /// The database that is projected to.
     pub database: Database,
-    /// What is told about it.
+    /// Its metrics.
     pub metrics: Arc<PartitionMetrics>,
 }
 
 impl Projection {
-    /// Projects until something lasting goes wrong, or, with `until`, up to that offset at least.
+    /// Projects until something fails for good or, with `until`, to at least that offset.
     pub async fn run(self, until: Option<Offset>) -> Result<Position, Fatal> {
         let Self { client, partition, database, metrics } = self;
         let mut writer = Writer::new(database, partition, metrics.clone());
@@ -43,16 +43,16 @@ impl Projection {
             if until.is_some_and(|until| position.next_offset >= until) {
                 return Ok(position);
             }
-            let mut tasks = JoinSet::new(); // ends its tasks when it is dropped
+            let mut tasks = JoinSet::new(); // aborts its tasks when it is dropped
             let (pages_in, pages) = feed::queue();
             tasks.spawn(feed.run(position.next_offset, pages_in));
             let history = History::from(client.info().cluster, partition, &position);
             let builder = Builder::new(partition, position);
-            // The writer asks for a batch when it has none, so none waits in a queue.
+            // The writer asks for a batch when it has none, so that no batch waits in a queue.
             let (asks, asked) = flume::bounded(1);
             let (batches_in, batches) = flume::bounded(1);
-            let gathering = Gathering { partition, history, builder, pages, asked, batches_in };
-            tasks.spawn(gathering.run());
+            let batcher = Batcher { partition, history, builder, pages, asked, batches_in };
+            tasks.spawn(batcher.run());
             loop {
                 let batch = tokio::select! {
                     batch = ask(&asks, &batches) => batch,
@@ -62,16 +62,16 @@ impl Projection {
                     return Err(why_ended(partition, tasks.join_next().await));
                 };
                 match writer.write(&batch).await? {
-                    Outcome::Written
+                    WriteOutcome::Written
                         if until.is_some_and(|until| batch.to.next_offset >= until) =>
                     {
                         return Ok(batch.to);
                     }
-                    Outcome::Written => {}
-                    Outcome::Moved(position) => {
+                    WriteOutcome::Written => {}
+                    WriteOutcome::Moved(position) => {
                         tracing::warn!(
                             "partition {partition}: the database is at position {}, not {}: \
-                             going on from there",
+                             continuing from there",
                             position.next_offset,
                             batch.from.next_offset
                         );
@@ -84,7 +84,7 @@ impl Projection {
 }
 
 async fn ask(asks: &flume::Sender<()>, batches: &flume::Receiver<Batch>) -> Option<Batch> {
-    // Full: it was asked before, and the answer is on its way.
+    // If the queue is full, an earlier request is still unanswered.
     if let Err(flume::TrySendError::Disconnected(())) = asks.try_send(()) {
         return None;
     }
@@ -106,17 +106,17 @@ fn why_ended(partition: PartitionId, ended: Ended) -> Fatal {
     }
 }
 
-/// Makes batches of pages.
-struct Gathering {
+/// Turns pages into batches.
+struct Batcher {
     partition: PartitionId,
     history: History,
     builder: Builder,
-    pages: flume::Receiver<Held>,
+    pages: flume::Receiver<QueuedPage>,
     asked: flume::Receiver<()>,
     batches_in: flume::Sender<Batch>,
 }
 
-impl Gathering {
+impl Batcher {
     async fn run(mut self) -> Result<(), Fatal> {
         let mut is_asked = false;
         loop {
@@ -137,15 +137,15 @@ impl Gathering {
                     is_asked = true;
                 }
                 page = self.pages.recv_async(), if wants_more => {
-                    let Ok(held) = page else { return Ok(()) };
-                    self.take(&held)?;
+                    let Ok(queued) = page else { return Ok(()) };
+                    self.take(&queued)?;
                 }
             }
         }
     }
 
-    fn take(&mut self, held: &Held) -> Result<(), Fatal> {
-        for entry in held.page.entries() {
+    fn take(&mut self, queued: &QueuedPage) -> Result<(), Fatal> {
+        for entry in queued.page.entries() {
             let (header, body) = entry.map_err(|error| self.damaged(&error.into()))?;
             let is_new = self.history.take(&header, body).map_err(|error| self.damaged(&error))?;
             if is_new {
@@ -158,8 +158,8 @@ impl Gathering {
     fn damaged(&self, error: &HistoryError) -> Fatal {
         let message = format!(
             "partition {}, after offset {}: what the server sent does not continue the log \
-             ({error}); nothing of it was written. Check the nodes with `walengine verify`, and \
-             start again",
+             ({error}); none of it was written. Check the nodes with `walengine verify` and start \
+             again",
             self.partition,
             self.history.next_offset()
         );

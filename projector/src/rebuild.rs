@@ -1,6 +1,6 @@
-//! Makes the tables anew: replays the log, or its end, into a schema beside the old one, which serves
-//! meanwhile, audits it, and puts it in its place by renaming both in one transaction. Interrupted at any point,
-//! the next run goes on: the new schema has positions of its own.
+//! Recreates the tables. Replays the log, or its end, into a new schema while the old one serves,
+//! audits the new schema, and renames both in one transaction. After an interruption at any point
+//! the next run continues, because the new schema has its own positions.
 
 use std::sync::Arc;
 
@@ -11,20 +11,19 @@ use walengine_net::model::{Offset, PartitionId};
 use crate::audit::{self, PartitionReport};
 use crate::database::{Database, within};
 use crate::fatal::{Fatal, Reason};
+use crate::limits::REBUILD_LAG_RECORDS_MAX;
 use crate::metrics::PartitionMetrics;
 use crate::trouble::Trouble;
 use crate::{keep, position, schema, service};
 
-/// Ends the name of the schema that is being made.
+/// Suffix of the new schema's name.
 const FRESH: &str = "_rebuild";
-/// Ends the name of the schema that was replaced, until the next rebuild.
+/// Suffix of the replaced schema's name; it is kept until the next rebuild.
 const REPLACED: &str = "_old";
-/// Less than this is caught up while writers wait.
-const NEAR_RECORDS: u64 = 100_000;
 
-/// Rebuilds; `metrics` are told how far it is. What stands before the positions in `from` is kept as
-/// it is and audited; partitions that are not named are replayed from the first record. With `anew`,
-/// what an interrupted rebuild has left is thrown away first.
+/// Rebuilds, and reports progress to `metrics`. Rows before the positions in `from` are kept and
+/// audited; partitions without a position there are replayed from the first record. With `anew`,
+/// the remains of an interrupted rebuild are dropped first.
 pub async fn rebuild(
     database: &Database,
     client: &Client,
@@ -48,7 +47,7 @@ pub async fn rebuild(
         service::catch_up(&fresh, client, metrics, &ends).await?;
         let reached = std::mem::replace(&mut ends, log_ends(client).await?);
         let left: u64 = ends.iter().zip(&reached).map(|(end, was)| end.0 - was.0.min(end.0)).sum();
-        if left < NEAR_RECORDS {
+        if left < REBUILD_LAG_RECORDS_MAX {
             break;
         }
     }
@@ -75,7 +74,7 @@ async fn drop_schema(database: &Database) -> Result<(), Fatal> {
     Ok(within(connection.batch_execute(&drop)).await?)
 }
 
-/// Puts the fresh schema in the place of the old one.
+/// Replaces the old schema by the new one.
 async fn swap(
     old: &Database,
     fresh: &Database,
@@ -92,7 +91,7 @@ async fn swap(
     swapped?;
     ended?;
     tracing::info!(
-        "schema {0} is the new one; the old one is {1}, to be dropped when nobody needs it: DROP \
+        "schema {0} is the new one; the old one is now {1}: when it is no longer needed, DROP \
          SCHEMA {1} CASCADE",
         old.schema(),
         replaced.schema()
@@ -108,15 +107,15 @@ async fn swap_within(
     client: &Client,
     metrics: &[Arc<PartitionMetrics>],
 ) -> Result<(), Fatal> {
-    // Writers wait for this lock before they look which table the name means, so the first statement
-    // of their next transaction finds the new one.
+    // Writers wait for this lock before they resolve the table's name, so their next transaction
+    // finds the new table.
     if schema::version(old, connection).await?.is_some() {
         let lock = format!("LOCK TABLE {} IN ACCESS EXCLUSIVE MODE", old.name("positions"));
         let locked = within(connection.batch_execute(&lock)).await;
         if let Err(trouble) = locked {
             return Err(unlockable(old, trouble));
         }
-        // Nobody shall see an older state than before.
+        // Readers must not see an older state than before.
         let mut reached = Vec::new();
         for partition in client.info().partitions() {
             let position = position::read(old, connection, partition).await;
@@ -137,8 +136,8 @@ async fn swap_within(
 fn unlockable(old: &Database, trouble: Trouble) -> Fatal {
     let why = Fatal::from(trouble).message;
     let message = format!(
-        "cannot replace schema {}: {why}; if its tables are damaged beyond that, rename it by hand \
-         (ALTER SCHEMA {0} RENAME TO ...) and run rebuild again",
+        "cannot replace schema {}: {why}; if its tables are too damaged for that, rename it by \
+         hand (ALTER SCHEMA {0} RENAME TO ...) and run rebuild again",
         old.schema()
     );
     Fatal::new(Reason::Schema, message)

@@ -1,5 +1,5 @@
-//! The whole projector: connects to both sides, makes the schema, projects every partition, and tells
-//! how far it is.
+//! The whole projector: connects to both sides, creates the schema, projects every partition, and
+//! reports progress.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -13,25 +13,25 @@ use walengine_net::model::{Offset, PartitionId};
 use crate::database::Database;
 use crate::fatal::{Fatal, Reason};
 use crate::feed;
-use crate::limits::LAG_EVERY;
+use crate::limits::LAG_INTERVAL;
 use crate::metrics::PartitionMetrics;
-use crate::progress::Progress;
+use crate::progress::ProjectorProgress;
 use crate::projection::Projection;
 use crate::schema;
 use crate::trouble::{Herald, Trouble};
 
-/// What the program is started with.
+/// Settings of the program.
 #[derive(Clone)]
 pub struct Service {
     /// Addresses of the cluster's servers.
     pub servers: ClientConfig,
-    /// Where to.
+    /// The database that is projected to.
     pub database: Database,
-    /// Where metrics are asked for.
+    /// Where metrics are served.
     pub metrics: Option<SocketAddr>,
 }
 
-/// Connects to the cluster, waiting for it if nobody answers.
+/// Connects to the cluster. Waits for it while no server answers.
 pub async fn connect(config: &ClientConfig) -> Result<Client, Fatal> {
     let mut herald = Herald::new("walengine");
     loop {
@@ -46,7 +46,7 @@ pub async fn connect(config: &ClientConfig) -> Result<Client, Fatal> {
     }
 }
 
-/// Makes or upgrades the schema, waiting for PostgreSQL if it does not answer.
+/// Creates or upgrades the schema. Waits for PostgreSQL while it does not answer.
 pub async fn prepare(database: &Database, client: &Client) -> Result<(), Fatal> {
     let mut herald = Herald::new("PostgreSQL");
     loop {
@@ -66,7 +66,7 @@ pub async fn prepare(database: &Database, client: &Client) -> Result<(), Fatal> 
 }
 
 impl Service {
-    /// Runs until something lasting goes wrong.
+    /// Runs until something fails for good.
     pub async fn run(self) -> Result<(), Fatal> {
         let client = connect(&self.servers).await?;
         let info = client.info().clone();
@@ -95,7 +95,7 @@ impl Service {
             tasks.spawn(async move { projection.run(None).await.map(|_| ()) });
         }
         tasks.spawn(follow_end(client, partitions.clone()));
-        tasks.spawn(Progress::catch_up().follow(partitions));
+        tasks.spawn(ProjectorProgress::catch_up().follow(partitions));
         match tasks.join_next().await {
             Some(Ok(result)) => result,
             Some(Err(error)) if error.is_panic() => std::panic::resume_unwind(error.into_panic()),
@@ -104,7 +104,7 @@ impl Service {
     }
 }
 
-/// Projects every partition up to where its log ends now, or further.
+/// Projects every partition to at least its offset in `ends`.
 pub async fn catch_up(
     database: &Database,
     client: &Client,
@@ -132,25 +132,25 @@ pub async fn catch_up(
     Ok(())
 }
 
-/// Where the log of a partition ends, by the answer of any node.
+/// End of a partition's log as some node knows it.
 pub async fn log_end(client: &Client, partition: PartitionId) -> Result<Offset, Fatal> {
     Ok(client.list_accounts(partition, None, 1, &[]).await?.next_offset)
 }
 
-/// Keeps the end of the log, so that the lag is known while the feed waits for PostgreSQL.
+/// Keeps reading the end of the log, so that the lag is known while the feed waits for PostgreSQL.
 async fn follow_end(client: Client, partitions: Vec<Arc<PartitionMetrics>>) -> Result<(), Fatal> {
     loop {
         for metrics in &partitions {
-            // Who is asked may be away; the projection says so.
+            // An unreachable server is reported by the projection.
             if let Ok(end) = log_end(&client, metrics.partition).await {
                 metrics.log_reaches(end);
             }
         }
-        tokio::time::sleep(LAG_EVERY).await;
+        tokio::time::sleep(LAG_INTERVAL).await;
     }
 }
 
-/// SIGTERM and SIGINT, watched from the moment this is made.
+/// SIGTERM and SIGINT, watched from its creation on.
 pub struct Signals {
     term: Signal,
     int: Signal,
@@ -167,7 +167,7 @@ impl Signals {
         Ok(Self { term: watch(SignalKind::terminate())?, int: watch(SignalKind::interrupt())? })
     }
 
-    /// Waits for the first; its name.
+    /// Waits for a signal. Returns its name.
     pub async fn next(&mut self) -> &'static str {
         tokio::select! {
             _ = self.term.recv() => "SIGTERM",

@@ -1,4 +1,4 @@
-//! `status` and `wait-for`: how far the database is.
+//! The commands `status` and `wait-for`: how far the database is.
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -53,7 +53,7 @@ pub async fn wait(sides: &Sides, token: Token, timeout: Duration) -> Result<(), 
     let text = token.to_string();
     let answer = connection.query_one(&call, &[&text, &timeout.as_secs_f64()]).await;
     let row = answer.map_err(|error| match error.as_db_error() {
-        // What the function itself refuses: another cluster's token, mostly.
+        // Refused by the function itself, mostly another cluster's token.
         Some(refusal) if refusal.hint().is_some() => {
             let (message, hint) = (refusal.message(), refusal.hint().unwrap_or_default());
             Fatal::new(Reason::OtherLog, format!("{message}: {hint}"))

@@ -1,5 +1,5 @@
-//! The tables' columns, and what of a record stands in them. The one place that knows both; the SQL
-//! beside it (`schema/`) has the same names and types, which is checked at every start.
+//! The columns of the tables, and the rows that records become. The SQL in `schema/` has the same
+//! names and types, which is checked at every start.
 
 use walengine_net::model::{
     Account, AccountFlags, Amount, Close, CloseFlags, Code, Guard, GuardFlags, LedgerId, Offset,
@@ -10,12 +10,12 @@ use crate::copy::Rows;
 use crate::facts::{Movement, MovementKind, Record, Refusal};
 use crate::fold::{Change, Overflow};
 
-/// A table that rows are derived for.
+/// A table that the projector writes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Table {
-    /// Its name; the partition's has a suffix.
+    /// Its name; that of a partition's table has a suffix.
     pub name: &'static str,
-    /// Columns with their types as `format_type` names them, in the order of the fields of a row.
+    /// Columns with their types as `format_type` names them, in the order of a row's fields.
     pub columns: &'static [(&'static str, &'static str)],
 }
 
@@ -76,7 +76,7 @@ pub const TRANSFERS: Table = Table {
     ],
 };
 
-/// State of pending transfers.
+/// Pending transfers and their states.
 pub const RESERVATIONS: Table = Table {
     name: "reservations",
     columns: &[
@@ -97,7 +97,7 @@ pub const RESERVATIONS: Table = Table {
     ],
 };
 
-/// Guards that held, closings and reopenings.
+/// Guards that held, closings and reopenings of accounts.
 pub const ACCOUNT_EVENTS: Table = Table {
     name: "account_events",
     columns: &[
@@ -113,7 +113,7 @@ pub const ACCOUNT_EVENTS: Table = Table {
     ],
 };
 
-/// What was refused, and why.
+/// Refused events with their verdicts.
 pub const REFUSED_EVENTS: Table = Table {
     name: "refused_events",
     columns: &[
@@ -132,7 +132,7 @@ pub const REFUSED_EVENTS: Table = Table {
     ],
 };
 
-/// Records that walengine does not interpret.
+/// Opaque records.
 pub const OPAQUE_RECORDS: Table = Table {
     name: "opaque_records",
     columns: &[
@@ -144,24 +144,24 @@ pub const OPAQUE_RECORDS: Table = Table {
     ],
 };
 
-/// All of them.
+/// All tables.
 pub const TABLES: [Table; 6] =
     [ACCOUNTS, TRANSFERS, RESERVATIONS, ACCOUNT_EVENTS, REFUSED_EVENTS, OPAQUE_RECORDS];
 
 /// Balances and state of an account.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct AccountState {
-    /// Reserved from it.
+    /// Reserved by pending transfers from it.
     pub debits_pending: u128,
     /// Moved out of it.
     pub debits_posted: u128,
-    /// Reserved for it.
+    /// Reserved by pending transfers to it.
     pub credits_pending: u128,
     /// Moved into it.
     pub credits_posted: u128,
     /// Changes since its creation.
     pub version: u64,
-    /// Takes no new transfers.
+    /// Accepts no new transfers.
     pub closed: bool,
 }
 
@@ -183,60 +183,60 @@ impl AccountState {
     }
 }
 
-/// A pending transfer and what has become of it.
+/// A pending transfer and its resolution.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Reservation {
-    /// The pending transfer.
+    /// Id of the pending transfer.
     pub id: u128,
-    /// Reserved from.
+    /// Account whose debits are reserved.
     pub debit: u128,
-    /// Reserved for.
+    /// Account whose credits are reserved.
     pub credit: u128,
-    /// Its record.
+    /// Offset of its record.
     pub offset: Offset,
-    /// Log time of that.
+    /// Log time of that record.
     pub time: Timestamp,
-    /// How long it reserves; 0: for ever.
+    /// How long it reserves; 0 for ever.
     pub timeout_seconds: u32,
     /// Ledger of both accounts.
     pub ledger: LedgerId,
-    /// Reason.
+    /// The user's code.
     pub code: Code,
-    /// What was reserved.
+    /// The reserved amount.
     pub amount: Amount,
-    /// What ended it.
+    /// How it ended; `None` while it is pending.
     pub resolution: Option<Resolution>,
 }
 
 /// The end of a reservation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Resolution {
-    /// How it ended: by post, void or expiry.
+    /// Posted, voided or expired.
     pub kind: MovementKind,
-    /// Its record.
+    /// Offset of the record that ended it.
     pub offset: Offset,
-    /// Log time of that.
+    /// Log time of that record.
     pub time: Timestamp,
-    /// What was moved.
+    /// The amount that moved.
     pub posted: u128,
 }
 
 impl Resolution {
-    /// As the type `reservation_state` has it.
+    /// Its name in the SQL type `reservation_state`.
     pub fn state(&self) -> &'static str {
         match self.kind {
             MovementKind::Post => "posted",
             MovementKind::Void => "voided",
             MovementKind::Expire => "expired",
             MovementKind::Transfer | MovementKind::Pending => {
-                unreachable!("these end no reservation")
+                unreachable!("these do not end a reservation")
             }
         }
     }
 }
 
 impl Reservation {
-    /// Of a movement that reserves.
+    /// The reservation that a movement makes.
     pub fn of(record: &Record<'_>, movement: &Movement) -> Self {
         Self {
             id: movement.transfer.id.0,
@@ -252,7 +252,7 @@ impl Reservation {
         }
     }
 
-    /// Puts its row.
+    /// Appends its row.
     pub fn put(&self, rows: &mut Rows, partition: PartitionId) {
         let row = rows.begin(RESERVATIONS.columns.len());
         row.uuid(self.id).uuid(self.debit).uuid(self.credit);
@@ -275,7 +275,7 @@ impl Reservation {
     }
 }
 
-/// Puts the row of an account that the record created.
+/// Appends the row of an account.
 pub fn put_account(
     rows: &mut Rows,
     partition: PartitionId,
@@ -295,7 +295,7 @@ pub fn put_account(
     row.uuid_or_null(created.user_data_128).numeric_or_null(created.user_data_64.into());
 }
 
-/// Puts the row of a movement.
+/// Appends the row of a movement.
 pub fn put_transfer(rows: &mut Rows, record: &Record<'_>, movement: &Movement) {
     let balancing = TransferFlags::BALANCING_DEBIT.with(TransferFlags::BALANCING_CREDIT);
     let transfer = &movement.transfer;
@@ -314,7 +314,7 @@ pub fn put_transfer(rows: &mut Rows, record: &Record<'_>, movement: &Movement) {
     row.int8_or_null(transfer.user_data_32);
 }
 
-/// Puts the row of a guard that held.
+/// Appends the row of a guard that held.
 pub fn put_guard(rows: &mut Rows, record: &Record<'_>, guard: &Guard) {
     let row = rows.begin(ACCOUNT_EVENTS.columns.len());
     row.uuid(guard.id.0).uuid(guard.account_id.0);
@@ -333,7 +333,7 @@ pub fn put_guard(rows: &mut Rows, record: &Record<'_>, guard: &Guard) {
     }
 }
 
-/// Puts the row of a closing or reopening.
+/// Appends the row of a closing or reopening.
 pub fn put_close(rows: &mut Rows, record: &Record<'_>, close: &Close) {
     let reopens = close.flags.contains(CloseFlags::REOPEN);
     let row = rows.begin(ACCOUNT_EVENTS.columns.len());
@@ -342,7 +342,7 @@ pub fn put_close(rows: &mut Rows, record: &Record<'_>, close: &Close) {
     row.int4(close.flags.0.into()).text(if reopens { "reopen" } else { "close" }).null().null();
 }
 
-/// Puts the row of a refusal.
+/// Appends the row of a refusal.
 pub fn put_refused(rows: &mut Rows, record: &Record<'_>, refusal: &Refusal<'_>) {
     let row = rows.begin(REFUSED_EVENTS.columns.len());
     row.uuid_or_null(refusal.id).int8(record.offset.0 as i64).time(record.time);
@@ -358,7 +358,7 @@ pub fn put_refused(rows: &mut Rows, record: &Record<'_>, refusal: &Refusal<'_>) 
     row.bytea(refusal.body);
 }
 
-/// Puts the row of an opaque record.
+/// Appends the row of an opaque record.
 pub fn put_opaque(rows: &mut Rows, record: &Record<'_>, id: u128, data: &[u8]) {
     let row = rows.begin(OPAQUE_RECORDS.columns.len());
     row.uuid(id).int8(record.offset.0 as i64).time(record.time);

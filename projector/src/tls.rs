@@ -5,7 +5,9 @@ use std::sync::Arc;
 
 use rustls::client::WebPkiServerVerifier;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
-use rustls::crypto::{CryptoProvider, ring, verify_tls12_signature, verify_tls13_signature};
+use rustls::crypto::{
+    WebPkiSupportedAlgorithms, ring, verify_tls12_signature, verify_tls13_signature,
+};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
 use rustls::{
@@ -15,54 +17,56 @@ use tokio_postgres_rustls::MakeRustlsConnect;
 
 use crate::fatal::{Fatal, Reason};
 
-/// What is asked of the server's certificate; libpq's `sslmode`.
+/// Demands on the server's certificate; libpq's `sslmode`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Mode {
+pub enum TlsMode {
     /// No TLS.
     Disable,
-    /// TLS if the server has it.
+    /// TLS if the server supports it.
     Prefer,
-    /// TLS, whoever the server is.
+    /// TLS with any certificate.
     Require,
-    /// TLS, and a certificate that a known authority has signed.
+    /// TLS with a certificate signed by a known authority.
     VerifyCa,
-    /// The same, and for the host that was asked for.
+    /// The same, and the certificate names the host.
     VerifyFull,
 }
 
-/// Files and mode as the settings name them.
+/// Mode and files from the settings.
 #[derive(Clone, Debug)]
-pub struct Settings {
-    /// What is asked.
-    pub mode: Mode,
-    /// Certificates of authorities; `None`: the system's.
+pub struct TlsSettings {
+    /// Demands on the server.
+    pub mode: TlsMode,
+    /// File with certificates of authorities; `None` for the system's.
     pub roots: Option<PathBuf>,
-    /// Certificate and key of the client.
+    /// Files with certificate and key of the client.
     pub identity: Option<(PathBuf, PathBuf)>,
 }
 
-/// What a connection is made with.
-pub fn connector(settings: &Settings) -> Result<MakeRustlsConnect, Fatal> {
+/// Makes TLS connections as the settings ask.
+pub fn connector(settings: &TlsSettings) -> Result<MakeRustlsConnect, Fatal> {
     let provider = Arc::new(ring::default_provider());
     let builder = ClientConfig::builder_with_provider(provider.clone())
         .with_safe_default_protocol_versions()
         .map_err(|error| unusable(&error))?;
     // As libpq: `require` with a file of authorities is `verify-ca`.
     let mode = match (settings.mode, &settings.roots) {
-        (Mode::Require, Some(_)) => Mode::VerifyCa,
+        (TlsMode::Require, Some(_)) => TlsMode::VerifyCa,
         (mode, _) => mode,
     };
+    let algorithms = provider.signature_verification_algorithms;
+    let lenient = |authority| Arc::new(LenientVerifier { authority, algorithms });
     let builder = match mode {
-        Mode::Disable | Mode::Prefer | Mode::Require => {
-            builder.dangerous().with_custom_certificate_verifier(Arc::new(AnyServer { provider }))
+        TlsMode::Disable | TlsMode::Prefer | TlsMode::Require => {
+            builder.dangerous().with_custom_certificate_verifier(lenient(None))
         }
-        Mode::VerifyFull => builder.with_root_certificates(roots(settings.roots.as_deref())?),
-        Mode::VerifyCa => {
+        TlsMode::VerifyFull => builder.with_root_certificates(roots(settings.roots.as_deref())?),
+        TlsMode::VerifyCa => {
             let roots = Arc::new(roots(settings.roots.as_deref())?);
-            let inner = WebPkiServerVerifier::builder_with_provider(roots, provider)
+            let authority = WebPkiServerVerifier::builder_with_provider(roots, provider)
                 .build()
                 .map_err(|error| Fatal::new(Reason::Usage, error.to_string()))?;
-            builder.dangerous().with_custom_certificate_verifier(Arc::new(AnyName { inner }))
+            builder.dangerous().with_custom_certificate_verifier(lenient(Some(authority)))
         }
     };
     let config = match &settings.identity {
@@ -103,63 +107,23 @@ fn roots(file: Option<&Path>) -> Result<RootCertStore, Fatal> {
             }
         }
         None => {
-            // Those that can't be read are not trusted, which is all that can be done about them.
+            // Certificates that can't be read are not trusted.
             store.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
         }
     }
     Ok(store)
 }
 
-/// Takes any certificate: the mode asks for encryption only.
+/// Checks less than rustls does by default: libpq's modes below `verify-full`. The server still
+/// proves that it holds the certificate's key.
 #[derive(Debug)]
-struct AnyServer {
-    provider: Arc<CryptoProvider>,
+struct LenientVerifier {
+    /// Checks the certificate, but not its name; `None` accepts any certificate.
+    authority: Option<Arc<WebPkiServerVerifier>>,
+    algorithms: WebPkiSupportedAlgorithms,
 }
 
-impl ServerCertVerifier for AnyServer {
-    fn verify_server_cert(
-        &self,
-        _: &CertificateDer<'_>,
-        _: &[CertificateDer<'_>],
-        _: &ServerName<'_>,
-        _: &[u8],
-        _: UnixTime,
-    ) -> Result<ServerCertVerified, Error> {
-        Ok(ServerCertVerified::assertion())
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signature: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, Error> {
-        let algorithms = &self.provider.signature_verification_algorithms;
-        verify_tls12_signature(message, certificate, signature, algorithms)
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signature: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, Error> {
-        let algorithms = &self.provider.signature_verification_algorithms;
-        verify_tls13_signature(message, certificate, signature, algorithms)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.provider.signature_verification_algorithms.supported_schemes()
-    }
-}
-
-/// Takes a certificate of a known authority, whatever name is in it.
-#[derive(Debug)]
-struct AnyName {
-    inner: Arc<WebPkiServerVerifier>,
-}
-
-impl ServerCertVerifier for AnyName {
+impl ServerCertVerifier for LenientVerifier {
     fn verify_server_cert(
         &self,
         certificate: &CertificateDer<'_>,
@@ -168,8 +132,9 @@ impl ServerCertVerifier for AnyName {
         ocsp: &[u8],
         now: UnixTime,
     ) -> Result<ServerCertVerified, Error> {
-        // The name is looked at last, so everything else is in order.
-        match self.inner.verify_server_cert(certificate, intermediates, name, ocsp, now) {
+        let Some(authority) = &self.authority else { return Ok(ServerCertVerified::assertion()) };
+        // The name is checked last: if only the name is wrong, everything else is in order.
+        match authority.verify_server_cert(certificate, intermediates, name, ocsp, now) {
             Err(Error::InvalidCertificate(
                 CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. },
             )) => Ok(ServerCertVerified::assertion()),
@@ -183,7 +148,7 @@ impl ServerCertVerifier for AnyName {
         certificate: &CertificateDer<'_>,
         signature: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
-        self.inner.verify_tls12_signature(message, certificate, signature)
+        verify_tls12_signature(message, certificate, signature, &self.algorithms)
     }
 
     fn verify_tls13_signature(
@@ -192,10 +157,10 @@ impl ServerCertVerifier for AnyName {
         certificate: &CertificateDer<'_>,
         signature: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
-        self.inner.verify_tls13_signature(message, certificate, signature)
+        verify_tls13_signature(message, certificate, signature, &self.algorithms)
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.inner.supported_verify_schemes()
+        self.algorithms.supported_schemes()
     }
 }

@@ -1,4 +1,4 @@
-//! What goes wrong with PostgreSQL: what passes by itself, and what a person must mend.
+//! Failures of PostgreSQL: those that pass by themselves, and those that a person must fix.
 
 use std::error::Error as _;
 use std::time::{Duration, Instant};
@@ -9,17 +9,17 @@ use tokio_postgres::error::DbError;
 use crate::fatal::{Fatal, Reason};
 use crate::limits::{BACKOFF_MAX, BACKOFF_MIN};
 
-/// A failure. The transaction that it met has changed nothing, unless it was the COMMIT.
+/// A failure. Its transaction has changed nothing, unless the COMMIT failed.
 #[derive(Debug)]
 pub enum Trouble {
-    /// It may pass: try again.
+    /// It may pass by itself: try again.
     Passing(String),
     /// It does not pass by itself.
     Lasting(Fatal),
 }
 
 impl Trouble {
-    /// There is no connection.
+    /// The connection was lost.
     pub fn gone() -> Self {
         Self::Passing("the connection is gone".to_owned())
     }
@@ -41,19 +41,21 @@ impl From<Error> for Trouble {
 }
 
 impl From<Trouble> for Fatal {
-    /// For commands that don't try again.
+    /// For commands that don't retry.
     fn from(trouble: Trouble) -> Self {
         match trouble {
             Trouble::Passing(why) => Self::new(
                 Reason::Postgres,
-                format!("PostgreSQL: {why}: see whether it runs, or name another with --postgres"),
+                format!(
+                    "PostgreSQL: {why}: check that it runs, or name another server with --postgres"
+                ),
             ),
             Trouble::Lasting(fatal) => fatal,
         }
     }
 }
 
-/// Classes and codes are those of the manual's appendix "PostgreSQL Error Codes".
+/// For classes and codes see the manual's appendix "PostgreSQL Error Codes".
 fn of_refusal(refusal: &DbError) -> Trouble {
     let (code, said) = (refusal.code().code(), refusal.message());
     let lasting = |reason, message: String| Trouble::Lasting(Fatal::new(reason, message));
@@ -66,7 +68,8 @@ fn of_refusal(refusal: &DbError) -> Trouble {
                 "PostgreSQL's files are damaged ({said}): restore it, or `rebuild` from the log"
             ),
         ),
-        // A statement was prepared before its tables were replaced; the next connection is new.
+        // The tables were replaced after the statement was prepared. A new connection prepares it
+        // again.
         (_, "0A000") if said.contains("cached plan") => Trouble::Passing(said.to_owned()),
         ("28", _) => lasting(
             Reason::Postgres,
@@ -94,7 +97,8 @@ fn of_refusal(refusal: &DbError) -> Trouble {
                 Reason::Schema,
                 format!(
                     "PostgreSQL: {said} (code {code}{table}): the tables were changed by hand; \
-                     `walengine-projector audit` shows rows that differ, `rebuild` makes them anew"
+                     `walengine-projector audit` shows rows that differ, `rebuild` recreates the \
+                     tables"
                 ),
             )
         }
@@ -140,7 +144,7 @@ fn is_tls_inside(cause: &(dyn std::error::Error + 'static)) -> bool {
         .is_some_and(<dyn std::error::Error + Send + Sync>::is::<rustls::Error>)
 }
 
-/// Pauses between attempts, each about twice the one before.
+/// Pauses between attempts, each about twice the previous one.
 #[derive(Debug)]
 pub struct Backoff(Duration);
 
@@ -151,7 +155,7 @@ impl Default for Backoff {
 }
 
 impl Backoff {
-    /// Waits for the next pause: between half of it and all of it, by chance.
+    /// Waits for a random time between half of the next pause and all of it.
     pub async fn pause(&mut self) {
         let chance = std::time::UNIX_EPOCH.elapsed().map_or(0, |since| since.subsec_nanos());
         let part = 0.5 + f64::from(chance % 1_000) / 2_000.0;
@@ -160,22 +164,22 @@ impl Backoff {
     }
 }
 
-/// Says that something fails, once, and that it works again.
+/// Logs once that something fails, and once that it works again.
 #[derive(Debug)]
 pub struct Herald {
-    /// Who fails, for the sentence "... does not ...".
+    /// What fails; begins the message.
     whom: String,
     since: Option<Instant>,
     backoff: Backoff,
 }
 
 impl Herald {
-    /// Nothing has failed yet.
+    /// For something that has not failed yet.
     pub fn new(whom: impl Into<String>) -> Self {
         Self { whom: whom.into(), since: None, backoff: Backoff::default() }
     }
 
-    /// It has failed: says so if it did not before, and pauses.
+    /// Logs the first of a series of failures, and pauses.
     pub async fn failed(&mut self, why: &str) {
         if self.since.is_none() {
             self.since = Some(Instant::now());
@@ -184,7 +188,7 @@ impl Herald {
         self.backoff.pause().await;
     }
 
-    /// It works.
+    /// Logs the end of a series of failures.
     pub fn works(&mut self) {
         if let Some(since) = self.since.take() {
             tracing::info!(
@@ -194,10 +198,5 @@ impl Herald {
             );
             self.backoff = Backoff::default();
         }
-    }
-
-    /// It has failed and not worked since.
-    pub fn is_failing(&self) -> bool {
-        self.since.is_some()
     }
 }

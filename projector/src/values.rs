@@ -1,4 +1,4 @@
-//! Values of the types that the tables have, for parameters and results of statements.
+//! Values of the column types, for parameters and results of statements.
 
 use std::error::Error;
 
@@ -9,14 +9,14 @@ use walengine_net::model::Timestamp;
 use crate::copy::{micros_of, put_numeric};
 use crate::fold::Difference;
 
-type Failed = Box<dyn Error + Sync + Send>;
+type BoxedError = Box<dyn Error + Sync + Send>;
 
 /// A `uuid`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Uuid(pub u128);
 
 impl ToSql for Uuid {
-    fn to_sql(&self, _: &Type, out: &mut BytesMut) -> Result<IsNull, Failed> {
+    fn to_sql(&self, _: &Type, out: &mut BytesMut) -> Result<IsNull, BoxedError> {
         out.extend_from_slice(&self.0.to_be_bytes());
         Ok(IsNull::No)
     }
@@ -29,7 +29,7 @@ impl ToSql for Uuid {
 }
 
 impl<'a> FromSql<'a> for Uuid {
-    fn from_sql(_: &Type, raw: &'a [u8]) -> Result<Self, Failed> {
+    fn from_sql(_: &Type, raw: &'a [u8]) -> Result<Self, BoxedError> {
         Ok(Self(u128::from_be_bytes(raw.try_into()?)))
     }
 
@@ -41,9 +41,9 @@ impl<'a> FromSql<'a> for Uuid {
 /// A `numeric` of scale 0.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Numeric {
-    /// Below zero.
+    /// Whether it is below zero.
     pub negative: bool,
-    /// How far from zero.
+    /// Its absolute value.
     pub magnitude: u128,
 }
 
@@ -61,7 +61,7 @@ impl From<Difference> for Numeric {
 }
 
 impl ToSql for Numeric {
-    fn to_sql(&self, _: &Type, out: &mut BytesMut) -> Result<IsNull, Failed> {
+    fn to_sql(&self, _: &Type, out: &mut BytesMut) -> Result<IsNull, BoxedError> {
         let mut bytes = Vec::with_capacity(32);
         put_numeric(&mut bytes, self.negative, self.magnitude);
         out.extend_from_slice(&bytes);
@@ -76,12 +76,12 @@ impl ToSql for Numeric {
 }
 
 impl<'a> FromSql<'a> for Numeric {
-    fn from_sql(_: &Type, raw: &'a [u8]) -> Result<Self, Failed> {
+    fn from_sql(_: &Type, raw: &'a [u8]) -> Result<Self, BoxedError> {
         let mut words = raw.chunks_exact(2).map(|pair| i16::from_be_bytes([pair[0], pair[1]]));
         let mut word = || words.next().ok_or("a numeric is too short");
         let (count, weight, sign, scale) = (word()?, word()?, word()?, word()?);
         if scale != 0 || (sign != 0 && sign != 0x4000) {
-            return Err("a numeric is no whole number".into());
+            return Err("a numeric is not a whole number".into());
         }
         let mut magnitude = 0u128;
         for place in 0..=i32::from(weight).min(if count == 0 { -1 } else { i32::MAX }) {
@@ -102,7 +102,7 @@ impl<'a> FromSql<'a> for Numeric {
 pub struct Time(pub Timestamp);
 
 impl ToSql for Time {
-    fn to_sql(&self, _: &Type, out: &mut BytesMut) -> Result<IsNull, Failed> {
+    fn to_sql(&self, _: &Type, out: &mut BytesMut) -> Result<IsNull, BoxedError> {
         out.extend_from_slice(&micros_of(self.0).to_be_bytes());
         Ok(IsNull::No)
     }
@@ -115,7 +115,7 @@ impl ToSql for Time {
 }
 
 impl<'a> FromSql<'a> for Time {
-    fn from_sql(_: &Type, raw: &'a [u8]) -> Result<Self, Failed> {
+    fn from_sql(_: &Type, raw: &'a [u8]) -> Result<Self, BoxedError> {
         let since_2000 = i64::from_be_bytes(raw.try_into()?);
         let zero = micros_of(Timestamp(0));
         let micros = u64::try_from(since_2000.checked_sub(zero).ok_or("a time out of range")?)?;

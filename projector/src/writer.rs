@@ -1,5 +1,6 @@
-//! Writes the batches of one partition, each in one transaction with its position, and tries again
-//! until PostgreSQL has it. Knows after every failure whether the transaction took place.
+//! Writes the batches of one partition, each in one transaction with its position, and retries
+//! until PostgreSQL has committed it. After every failure it finds out whether the transaction took
+//! place.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -10,7 +11,7 @@ use futures_util::SinkExt as _;
 use tokio_postgres::{CopyInSink, Statement};
 use walengine_net::model::PartitionId;
 
-use crate::batch::{Batch, End};
+use crate::batch::{Batch, ReservationEnd};
 use crate::copy::{HEADER, TRAILER};
 use crate::database::{Connection, Database, columns, within};
 use crate::fatal::{Fatal, Reason};
@@ -26,27 +27,27 @@ use crate::tables::{TABLES, Table};
 use crate::trouble::{Herald, Trouble};
 use crate::values::{Numeric, Time, Uuid};
 
-/// What came of a batch.
+/// Result of writing a batch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Outcome {
-    /// It is committed: now, or by the transaction whose answer was lost.
+pub enum WriteOutcome {
+    /// Committed, now or by an earlier attempt whose answer was lost.
     Written,
-    /// The position is elsewhere, because someone else wrote or the server lost what it had
-    /// committed. Nothing was written; go on from there.
+    /// Not written, because the position is another one: another projector wrote, or the server
+    /// lost committed transactions. Continue from this position.
     Moved(Position),
 }
 
-/// Writer of one partition. One task; holds one connection.
+/// Writer of one partition. Used by one task; holds one connection.
 pub struct Writer {
     database: Database,
     partition: PartitionId,
     metrics: Arc<PartitionMetrics>,
-    session: Option<Session>,
+    session: Option<WriterSession>,
     herald: Herald,
 }
 
-/// A connection with its statements, which has the partition's lock.
-struct Session {
+/// A connection that holds the partition's lock, with its prepared statements.
+struct WriterSession {
     connection: Connection,
     copies: Vec<(Table, Statement)>,
     changes: Statement,
@@ -61,7 +62,7 @@ impl Writer {
         Self { database, partition, metrics, session: None, herald }
     }
 
-    /// The position in the database, once it answers and no other projector is at work.
+    /// The position in the database. Waits until it answers and no other projector writes.
     pub async fn position(&mut self) -> Result<Position, Fatal> {
         loop {
             match self.try_position().await {
@@ -80,9 +81,9 @@ impl Writer {
         position::read(&self.database, &session.connection, self.partition).await
     }
 
-    async fn session(&mut self) -> Result<&Session, Trouble> {
+    async fn session(&mut self) -> Result<&WriterSession, Trouble> {
         if self.session.is_none() {
-            self.session = Some(Session::open(&self.database, self.partition).await?);
+            self.session = Some(WriterSession::open(&self.database, self.partition).await?);
         }
         self.session.as_ref().ok_or_else(Trouble::gone)
     }
@@ -99,14 +100,14 @@ impl Writer {
         }
     }
 
-    /// Writes a batch, however long it takes.
-    pub async fn write(&mut self, batch: &Batch) -> Result<Outcome, Fatal> {
+    /// Writes a batch. Retries without limit.
+    pub async fn write(&mut self, batch: &Batch) -> Result<WriteOutcome, Fatal> {
         loop {
             let started = Instant::now();
             match self.attempt(batch).await {
                 Ok(outcome) => {
                     self.herald.works();
-                    if outcome == Outcome::Written {
+                    if outcome == WriteOutcome::Written {
                         self.metrics.committed(batch, started.elapsed());
                     }
                     return Ok(outcome);
@@ -116,28 +117,28 @@ impl Writer {
         }
     }
 
-    async fn attempt(&mut self, batch: &Batch) -> Result<Outcome, Trouble> {
+    async fn attempt(&mut self, batch: &Batch) -> Result<WriteOutcome, Trouble> {
         if self.session.is_none() {
-            // After a failure the answer of a COMMIT may be what was lost.
+            // The failure may have lost the answer to a COMMIT.
             let position = self.try_position().await?;
             if same(&position, &batch.to) {
-                return Ok(Outcome::Written);
+                return Ok(WriteOutcome::Written);
             }
             if !same(&position, &batch.from) {
-                return Ok(Outcome::Moved(position));
+                return Ok(WriteOutcome::Moved(position));
             }
         }
         let partition = self.partition;
         let session = self.session().await?;
         if within_transaction(session.transact(partition, batch)).await? {
-            return Ok(Outcome::Written);
+            return Ok(WriteOutcome::Written);
         }
         let position = self.try_position().await?;
-        Ok(Outcome::Moved(position))
+        Ok(WriteOutcome::Moved(position))
     }
 }
 
-/// The time was cut to microseconds on its way through the database, and is told by the rest.
+/// Compares without the time, which the database cuts to microseconds; the offset implies it.
 fn same(one: &Position, other: &Position) -> bool {
     (one.next_offset, one.chain) == (other.next_offset, other.chain)
 }
@@ -152,11 +153,11 @@ async fn within_transaction(
     }
 }
 
-impl Session {
-    /// Connects, waits for the lock, checks the tables, prepares the statements.
+impl WriterSession {
+    /// Connects, waits for the lock, checks the tables, and prepares the statements.
     async fn open(database: &Database, partition: PartitionId) -> Result<Self, Trouble> {
         let connection = database.connect().await?;
-        // Its transaction and its lock must not outlive a host that is gone without a word.
+        // If this host vanishes, PostgreSQL must soon end its transaction and release its lock.
         let (idle, every) = (KEEPALIVE_IDLE.as_secs(), KEEPALIVE_EVERY.as_secs());
         let silent = HOST_SILENT_MAX.as_millis();
         let setup = format!(
@@ -164,21 +165,21 @@ impl Session {
              SET tcp_user_timeout = {silent}"
         );
         within(connection.batch_execute(&setup)).await?;
-        let mut told = false;
+        let mut has_warned = false;
         while !position::try_lock(database, &connection, partition).await? {
-            if !told {
-                told = true;
+            if !has_warned {
+                has_warned = true;
                 tracing::warn!(
                     "another projector writes partition {partition} of {}, schema {}: waiting \
-                     until it is gone",
+                     for its end",
                     database.shown(),
                     database.schema()
                 );
             }
             tokio::time::sleep(LOCK_RETRY).await;
         }
-        if told {
-            tracing::info!("the other projector is gone from partition {partition}");
+        if has_warned {
+            tracing::info!("partition {partition}: the other projector has ended, taking over");
         }
         schema::check_columns(database, &connection, partition).await?;
         let mut copies = Vec::new();
@@ -219,10 +220,10 @@ impl Session {
         Ok(Self { connection, copies, changes, ends, advance })
     }
 
-    /// One transaction; false if the position is not the batch's, and nothing was written.
+    /// Runs the transaction. False if the position is not the batch's; then nothing was written.
     async fn transact(&self, partition: PartitionId, batch: &Batch) -> Result<bool, Trouble> {
-        // Both are on their way at once; the first thing that the transaction does is to take the
-        // row of the position, so that two writers meet there and nowhere else.
+        // Both statements are sent at once. The transaction locks the position's row first, so that
+        // two writers meet there and nowhere else.
         let (begun, advanced) = tokio::join!(
             biased;
             self.connection.batch_execute("BEGIN"),
@@ -266,8 +267,12 @@ impl Session {
         Ok(())
     }
 
-    /// Ends reservations of earlier batches, and takes off what they held.
-    async fn end_reservations(&self, ends: &[End], changes: &mut Fold) -> Result<(), Trouble> {
+    /// Ends reservations of earlier batches, and releases the amounts that they held.
+    async fn end_reservations(
+        &self,
+        ends: &[ReservationEnd],
+        changes: &mut Fold,
+    ) -> Result<(), Trouble> {
         let ids: Vec<Uuid> = ends.iter().map(|end| Uuid(end.id)).collect();
         let states: Vec<&str> = ends.iter().map(|end| end.resolution.state()).collect();
         let offsets: Vec<i64> = ends.iter().map(|end| end.resolution.offset.0 as i64).collect();
@@ -292,7 +297,7 @@ impl Session {
         Ok(())
     }
 
-    /// Changes the balances: one statement, each account once.
+    /// Updates the balances: one statement, each account once.
     async fn merge(&self, changes: &Fold) -> Result<(), Trouble> {
         if changes.is_empty() {
             return Ok(());
@@ -331,11 +336,11 @@ impl Session {
     }
 }
 
-/// What the log knows is not in the table.
+/// The error for rows that the log changes and the table lacks.
 fn missing(table: &str, expected: usize, found: usize) -> Fatal {
     let message = format!(
         "{} of {expected} rows of {table} that the log changes are missing: the tables were \
-         changed by hand; `walengine-projector audit` names them, `rebuild` makes them anew",
+         changed by hand; `walengine-projector audit` lists them, `rebuild` recreates the tables",
         expected - found.min(expected)
     );
     Fatal::new(Reason::Schema, message)

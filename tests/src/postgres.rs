@@ -1,6 +1,6 @@
-//! A real PostgreSQL server of the test's own: in a directory of the test, by socket only, as an
-//! unprivileged user if the test is root. It can be stopped and killed in every way, and is asked by
-//! psql, so that nothing of what is tested takes part in the asking.
+//! A real PostgreSQL server for one test: in a directory of the test, on a socket only, as an
+//! unprivileged user if the test is root. It can be stopped and killed in every way. Queries go
+//! through psql, so that none of the tested code takes part in them.
 
 use std::fs::{self, File};
 use std::net::Ipv4Addr;
@@ -10,10 +10,11 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
-/// How long it may take to start and to stop; generous, recovery included.
+/// How long it may take to start, including recovery, and to stop.
 const PATIENCE: Duration = Duration::from_mins(1);
-const LOOK_EVERY: Duration = Duration::from_millis(10);
-/// Its superuser and its database.
+/// Pause between two looks at a process that starts or ends.
+pub(crate) const POLL_INTERVAL: Duration = Duration::from_millis(10);
+/// Name of its superuser and of its database.
 pub const OWNER: &str = "owner";
 
 /// A server; killed when it is dropped.
@@ -33,14 +34,14 @@ pub struct Postgres {
 pub enum Stop {
     /// Connections end, everything is written.
     Fast,
-    /// At once, without writing; the next start recovers.
+    /// At once, without flushing; the next start recovers.
     Immediate,
     /// `kill -9` of the postmaster; its children follow when they notice.
     Kill,
 }
 
 impl Postgres {
-    /// Makes one in `directory` and starts it.
+    /// Creates a server in `directory` and starts it.
     ///
     /// # Panics
     /// If PostgreSQL is not installed, or does not start.
@@ -48,7 +49,7 @@ impl Postgres {
         Self::start_in(directory, &directory.join("data"))
     }
 
-    /// The same with data elsewhere.
+    /// The same with its data in another directory.
     ///
     /// # Panics
     /// As [`Self::start`].
@@ -95,7 +96,7 @@ impl Postgres {
         self.program(name).args(arguments).output().unwrap()
     }
 
-    /// Starts it, again, and waits until it serves.
+    /// Starts it, also after a stop, and waits until it serves.
     ///
     /// # Panics
     /// If it does not.
@@ -122,15 +123,15 @@ impl Postgres {
                     break;
                 }
                 assert!(Instant::now() < by, "PostgreSQL does not start: {}", self.log());
-                std::thread::sleep(LOOK_EVERY);
+                std::thread::sleep(POLL_INTERVAL);
             }
             assert!(Instant::now() < by, "PostgreSQL does not start: {}", self.log());
-            std::thread::sleep(LOOK_EVERY);
+            std::thread::sleep(POLL_INTERVAL);
         }
     }
 
-    /// Restarts it with a port on an address of this machine, where its owner gets in unasked; gives
-    /// how to connect.
+    /// Restarts it with a port on an address of this machine, where its owner needs no password.
+    /// Returns how to connect.
     ///
     /// # Panics
     /// If it does not start.
@@ -143,9 +144,9 @@ impl Postgres {
         format!("host={address} port={} user={OWNER} dbname={OWNER} sslmode=disable", self.port)
     }
 
-    /// Restarts it on a port of the loopback interface, with TLS by a certificate for `localhost`
-    /// that an authority of its own has signed; gives the port and the authority's file. The user
-    /// gets in by password.
+    /// Restarts it on a port of the loopback interface with TLS. Its certificate is for
+    /// `localhost`, signed by a new authority. The user needs a password. Returns the port and the
+    /// authority's file.
     ///
     /// # Panics
     /// If openssl is missing, or the server does not start.
@@ -185,7 +186,7 @@ impl Postgres {
         (port, self.directory.join("ca.crt"))
     }
 
-    /// Ends it.
+    /// Stops it.
     ///
     /// # Panics
     /// If it does not end.
@@ -201,49 +202,49 @@ impl Postgres {
         child.wait().unwrap();
     }
 
-    /// Ends what is left of it.
+    /// Kills it if it still runs.
     ///
     /// # Panics
     /// If it does not end.
     pub fn stop_if_it_runs(&mut self) {
         if let Some(mut child) = self.child.take() {
-            let _ = child.kill(); // it may have ended
+            let _ = child.kill(); // fails if it has ended
             child.wait().unwrap();
         }
     }
 
-    /// Directory of its socket: what `host` is set to.
+    /// Directory of its socket, the value of `host`.
     ///
     /// # Panics
-    /// If the path is no UTF-8.
+    /// If the path is not UTF-8.
     pub fn host(&self) -> &str {
         self.directory.to_str().unwrap()
     }
 
-    /// How its owner connects.
+    /// Connection string of its owner.
     pub fn url(&self) -> String {
         self.url_of(OWNER, OWNER)
     }
 
-    /// How another connects.
+    /// Connection string of any user.
     pub fn url_of(&self, user: &str, database: &str) -> String {
         format!("host={} user={user} dbname={database}", self.host())
     }
 
-    /// Where its files are.
+    /// Directory of its data.
     pub fn data(&self) -> &Path {
         &self.data
     }
 
-    /// What it has said.
+    /// Its log.
     pub fn log(&self) -> String {
         fs::read_to_string(self.directory.join("log")).unwrap_or_default()
     }
 
-    /// Runs statements as a user: rows as CSV without a heading, or what the server said.
+    /// Runs statements as a user. Returns rows as CSV without a heading.
     ///
     /// # Errors
-    /// What psql said.
+    /// psql's message.
     ///
     /// # Panics
     /// If psql can't be run.
@@ -266,7 +267,7 @@ impl Postgres {
         self.ask_as(OWNER, sql).unwrap_or_else(|why| panic!("{sql}: {why}"))
     }
 
-    /// Rows of a question, split at commas.
+    /// Rows of a query, split at commas.
     ///
     /// # Panics
     /// If it fails.
@@ -279,7 +280,7 @@ impl Postgres {
 impl Drop for Postgres {
     fn drop(&mut self) {
         if let Some(mut child) = self.child.take() {
-            // At once: nothing of it is needed any more.
+            // At once, because its data is no longer needed.
             let id = child.id().to_string();
             let _ = Command::new("kill").args(["-QUIT", &id]).status();
             let _ = child.wait();
@@ -296,7 +297,7 @@ fn binaries() -> PathBuf {
     found.expect("PostgreSQL is missing: apt-get install postgresql")
 }
 
-/// PostgreSQL does not run as root.
+/// The user to run PostgreSQL as, because it refuses to run as root.
 fn unprivileged(directory: &Path) -> Option<(u32, u32)> {
     if directory.metadata().unwrap().uid() != 0 {
         return None;

@@ -1,18 +1,18 @@
-//! A real `walengine-projector` process, killed when it is dropped.
+//! A real `walengine-projector` process, which is killed when it is dropped.
 
 use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use crate::postgres::Postgres;
+use crate::postgres::{POLL_INTERVAL, Postgres};
 use crate::server;
 
 /// How long it may take to catch up, or to end.
 const PATIENCE: Duration = Duration::from_mins(2);
-const LOOK_EVERY: Duration = Duration::from_millis(10);
 
-/// The binary, which is built beside the tests.
+/// The binary, which is beside the tests.
 ///
 /// # Panics
 /// If it has not been built.
@@ -27,7 +27,7 @@ pub fn binary() -> PathBuf {
     path
 }
 
-/// How it is started.
+/// How to start it.
 #[derive(Clone, Debug)]
 pub struct Projecting {
     log: PathBuf,
@@ -37,35 +37,35 @@ pub struct Projecting {
 }
 
 impl Projecting {
-    /// From these servers to this database; what it says goes to `dir/projector.log`.
+    /// From these servers to this database. Its messages go to `dir/projector.log`.
     pub fn new(dir: &Path, servers: &str, postgres: &str) -> Self {
         let arguments = ["--server", servers, "--postgres", postgres].map(str::to_owned).to_vec();
         let log = dir.join("projector.log");
         Self { log, through: Vec::new(), arguments, variables: Vec::new() }
     }
 
-    /// In a network namespace.
+    /// Runs it in a network namespace.
     #[must_use]
     pub fn inside(mut self, namespace: &str) -> Self {
         self.through = ["ip", "netns", "exec", namespace].map(str::to_owned).to_vec();
         self
     }
 
-    /// With one more flag.
+    /// Adds a flag.
     #[must_use]
     pub fn set(mut self, flag: &str, value: &str) -> Self {
         self.arguments.extend([flag.to_owned(), value.to_owned()]);
         self
     }
 
-    /// With a variable of the environment.
+    /// Sets a variable of its environment.
     #[must_use]
     pub fn variable(mut self, name: &str, value: &str) -> Self {
         self.variables.push((name.to_owned(), value.to_owned()));
         self
     }
 
-    /// With another file for what it says.
+    /// Sends its messages to another file.
     #[must_use]
     pub fn log_to(mut self, log: &Path) -> Self {
         log.clone_into(&mut self.log);
@@ -109,8 +109,8 @@ impl Projecting {
         Projector { child, log: self.log.clone() }
     }
 
-    /// Runs a command to its end: `audit`, `rebuild`, `status`, `wait-for`; without any, the
-    /// projector itself, which is expected to end by an error.
+    /// Runs a command to its end: `audit`, `rebuild`, `status` or `wait-for`; without a command the
+    /// projector itself, which is expected to fail.
     ///
     /// # Panics
     /// If the process can't be started, or does not end.
@@ -124,15 +124,15 @@ impl Projecting {
                 let _ = child.kill();
                 panic!("it does not end: {:?}", child.wait_with_output());
             }
-            std::thread::sleep(LOOK_EVERY);
+            std::thread::sleep(POLL_INTERVAL);
         }
         child.wait_with_output().unwrap()
     }
 
-    /// Audits: whether all is equal, and what was printed.
+    /// Runs an audit. Returns whether everything is equal, and the printed report.
     ///
     /// # Panics
-    /// If it ends otherwise.
+    /// If the audit fails.
     pub fn audit(&self) -> (bool, String) {
         let output = self.run(&["audit"]);
         let said = String::from_utf8_lossy(&output.stdout).into_owned();
@@ -144,10 +144,20 @@ impl Projecting {
         }
     }
 
-    /// Runs the projector, which must end by itself with this code; gives its last line.
+    /// Runs an audit that must find no difference. Returns the printed report.
     ///
     /// # Panics
-    /// If it does not.
+    /// If it finds one, or fails.
+    pub fn audit_finds_no_difference(&self) -> String {
+        let (equal, report) = self.audit();
+        assert!(equal, "{report}");
+        report
+    }
+
+    /// Runs the projector, which must end by itself with this code. Returns its last line.
+    ///
+    /// # Panics
+    /// If it ends otherwise.
     pub fn fails_with(&self, code: i32) -> String {
         let output = self.run(&[]);
         let error = String::from_utf8_lossy(&output.stderr).into_owned();
@@ -157,7 +167,7 @@ impl Projecting {
     }
 }
 
-/// A running one.
+/// A running projector.
 #[derive(Debug)]
 pub struct Projector {
     child: Child,
@@ -165,12 +175,12 @@ pub struct Projector {
 }
 
 impl Projector {
-    /// What it has said.
+    /// Its messages.
     pub fn log(&self) -> String {
         std::fs::read_to_string(&self.log).unwrap_or_default()
     }
 
-    /// Waits until it has said something.
+    /// Waits for a message that contains `what`.
     ///
     /// # Panics
     /// If it does not.
@@ -180,7 +190,7 @@ impl Projector {
             let ended = self.child.try_wait().unwrap();
             let is_late = ended.is_some() || Instant::now() > by;
             assert!(!is_late, "it does not say {what:?}: {ended:?}\n{}", self.log());
-            std::thread::sleep(LOOK_EVERY);
+            std::thread::sleep(POLL_INTERVAL);
         }
     }
 
@@ -200,11 +210,11 @@ impl Projector {
     /// # Panics
     /// If it can't be waited for.
     pub fn kill(&mut self) {
-        let _ = self.child.kill(); // it may have ended
+        let _ = self.child.kill(); // fails if it has ended
         self.child.wait().unwrap();
     }
 
-    /// Whether it runs; if it ended, how.
+    /// Its exit status, if it has ended.
     ///
     /// # Panics
     /// If it can't be asked.
@@ -212,7 +222,7 @@ impl Projector {
         self.child.try_wait().unwrap()
     }
 
-    /// Stops it with SIGTERM and checks that it ends well.
+    /// Stops it with SIGTERM and checks that it ends in order.
     ///
     /// # Panics
     /// If not.
@@ -222,15 +232,15 @@ impl Projector {
         let by = Instant::now() + PATIENCE;
         while self.child.try_wait().unwrap().is_none() {
             assert!(Instant::now() < by, "it does not stop:\n{}", self.log());
-            std::thread::sleep(LOOK_EVERY);
+            std::thread::sleep(POLL_INTERVAL);
         }
         assert!(!self.log().contains("panicked"), "{}", self.log());
     }
 
-    /// Waits until the database holds everything below these offsets, by partition.
+    /// Waits until the database holds everything below these offsets, one for each partition.
     ///
     /// # Panics
-    /// If it does not come to that.
+    /// If that takes too long, or the projector ends.
     pub fn wait_until_at(&mut self, postgres: &Postgres, ends: &[u64]) {
         let by = Instant::now() + PATIENCE;
         let ask = "SELECT next_offset FROM walengine.positions ORDER BY partition";
@@ -244,7 +254,7 @@ impl Projector {
             let ended = self.ended();
             let is_late = ended.is_some() || Instant::now() > by;
             assert!(!is_late, "{found:?} instead of {ends:?}, {ended:?}:\n{}", self.log());
-            std::thread::sleep(LOOK_EVERY);
+            std::thread::sleep(POLL_INTERVAL);
         }
     }
 }
@@ -252,5 +262,15 @@ impl Projector {
 impl Drop for Projector {
     fn drop(&mut self) {
         self.kill();
+    }
+}
+
+/// Ends a load when it is dropped, so also when its test fails.
+#[derive(Debug)]
+pub struct EndsLoad<'a>(pub &'a AtomicBool);
+
+impl Drop for EndsLoad<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
     }
 }

@@ -1,4 +1,5 @@
-//! Does the audit find what was changed behind its back, and nothing else? And may anybody change it?
+//! Does the audit find every manual change and nothing else? Are readers kept from changing
+//! anything?
 
 use std::io::{Read as _, Write as _};
 use std::thread;
@@ -17,11 +18,11 @@ const PATIENCE: Duration = Duration::from_mins(1);
 const PARTITIONS: u16 = 2;
 const BATCHES: usize = 12;
 const BATCH_EVENTS: usize = 1_000;
-/// The longest timeout of a reservation in the load, and some more.
+/// More than the longest timeout of a reservation in the load.
 const EXPIRED_AFTER: Duration = Duration::from_millis(2_500);
 
 /// A server, a database, and a projector between them.
-struct Bench {
+struct Setup {
     /// Removed at the end.
     _dir: TestDir,
     postgres: Postgres,
@@ -30,7 +31,7 @@ struct Bench {
     projector: Projector,
 }
 
-impl Bench {
+impl Setup {
     fn start(test: &str) -> Self {
         let dir = TestDir::new(test);
         let postgres = Postgres::start(&dir.path().join("pg"));
@@ -44,7 +45,7 @@ impl Bench {
     fn load(&mut self, seed: u64) -> Folded {
         let mut client = self.server.client();
         load(&mut client, seed);
-        // What is due expires by itself; then the log stands still.
+        // Pending transfers expire. Then the log does not change any more.
         thread::sleep(EXPIRED_AFTER);
         let folded = Folded::read(&mut client);
         self.projector.wait_until_at(&self.postgres, &folded.ends);
@@ -69,31 +70,30 @@ fn load(client: &mut Client, seed: u64) {
 
 #[test]
 fn tables_are_an_independent_fold_of_a_log_with_events_of_every_kind() {
-    let mut bench = Bench::start("projector-kinds");
-    let folded = bench.load(0x5eed_0100);
-    folded.agrees_with(&bench.postgres);
-    let kinds = bench.postgres.ask("SELECT count(DISTINCT kind) FROM walengine.transfers");
-    let states = bench.postgres.ask("SELECT count(DISTINCT state) FROM walengine.reservations");
+    let mut setup = Setup::start("projector-kinds");
+    let folded = setup.load(0x5eed_0100);
+    folded.agrees_with(&setup.postgres);
+    let kinds = setup.postgres.ask("SELECT count(DISTINCT kind) FROM walengine.transfers");
+    let states = setup.postgres.ask("SELECT count(DISTINCT state) FROM walengine.reservations");
     let refusals =
-        bench.postgres.ask("SELECT count(DISTINCT verdict) FROM walengine.refused_events");
+        setup.postgres.ask("SELECT count(DISTINCT verdict) FROM walengine.refused_events");
     println!("{} transfers, {} refused, {refusals} verdicts", folded.transfers(), folded.refused());
     assert!(kinds.parse::<u64>().unwrap() >= 4, "{kinds} kinds");
     assert!(states.parse::<u64>().unwrap() >= 3, "{states} states");
     assert!(refusals.parse::<u64>().unwrap() >= 4, "{refusals} verdicts");
     let expired = "SELECT count(*) > 0 FROM walengine.transfers WHERE kind = 'expire'";
-    assert_eq!(bench.postgres.ask(expired), "t", "some have expired");
-    let (equal, said) = bench.projecting.audit();
-    assert!(equal, "{said}");
-    bench.projector.stop();
-    bench.server.stop();
+    assert_eq!(setup.postgres.ask(expired), "t", "some have expired");
+    setup.projecting.audit_finds_no_difference();
+    setup.projector.stop();
+    setup.server.stop();
 }
 
 #[test]
 fn audit_names_every_kind_of_change() {
-    let mut bench = Bench::start("projector-audit");
-    bench.load(0x5eed_0300);
-    bench.projector.stop();
-    let some = |sql: &str| bench.postgres.ask(sql);
+    let mut setup = Setup::start("projector-audit");
+    setup.load(0x5eed_0300);
+    setup.projector.stop();
+    let some = |sql: &str| setup.postgres.ask(sql);
     let offset = some("SELECT log_offset FROM walengine.transfers_p0001 ORDER BY random() LIMIT 1");
     let changes: &[(&str, String, String, &str)] = &[
         (
@@ -157,27 +157,27 @@ fn audit_names_every_kind_of_change() {
         ),
     ];
     for (what, change, mend, words) in changes {
-        bench.postgres.ask(change);
-        let (equal, said) = bench.projecting.audit();
+        setup.postgres.ask(change);
+        let (equal, said) = setup.projecting.audit();
         assert!(!equal && said.contains(words), "{what}: {said}");
         let named = said.lines().filter(|line| line.starts_with("  ")).count();
         assert_eq!(named, 1, "{what} is one difference: {said}");
-        bench.postgres.ask(mend);
-        let (equal, said) = bench.projecting.audit();
+        setup.postgres.ask(mend);
+        let (equal, said) = setup.projecting.audit();
         assert!(equal, "{what}, mended: {said}");
     }
-    bench.server.stop();
+    setup.server.stop();
 }
 
-fn metrics_tell_how_far_it_is(bench: &Bench) {
-    let log = bench.projector.log();
+fn metrics_tell_how_far_it_is(setup: &Setup) {
+    let log = setup.projector.log();
     let (_, behind) = log.split_once("metrics on http://").expect("it says where");
     let address = behind.split('/').next().unwrap();
-    // A reservation may expire at any moment, and the log goes on by it.
+    // A reservation may expire at any moment, which adds to the log.
     let by = Instant::now() + PATIENCE;
     loop {
         let text = scraped(address);
-        let missing = missing_metrics(bench, &text);
+        let missing = missing_metrics(setup, &text);
         if missing.is_empty() {
             return;
         }
@@ -195,12 +195,12 @@ fn scraped(address: &str) -> String {
     text
 }
 
-/// What the metrics must say of where PostgreSQL is now, and do not.
-fn missing_metrics(bench: &Bench, text: &str) -> Vec<String> {
+/// Lines that the metrics must have for the present position of PostgreSQL, and lack.
+fn missing_metrics(setup: &Setup, text: &str) -> Vec<String> {
     let mut missing = Vec::new();
     for partition in 0..PARTITIONS {
         let next = "SELECT next_offset FROM walengine.positions WHERE partition =";
-        let next = bench.postgres.ask(&format!("{next} {partition}"));
+        let next = setup.postgres.ask(&format!("{next} {partition}"));
         for (name, value) in
             [("next_offset", next.as_str()), ("lag_records", "0"), ("lag_seconds", "0")]
         {
@@ -220,12 +220,12 @@ fn missing_metrics(bench: &Bench, text: &str) -> Vec<String> {
 
 #[test]
 fn readers_read_and_change_nothing_and_wait_for_their_writes() {
-    let mut bench = Bench::start("projector-readers");
-    bench.load(0x5eed_0400);
-    bench
+    let mut setup = Setup::start("projector-readers");
+    setup.load(0x5eed_0400);
+    setup
         .postgres
         .ask("CREATE ROLE reader LOGIN IN ROLE walengine_reader; CREATE ROLE stranger LOGIN");
-    let ask = |user: &str, sql: &str| bench.postgres.ask_as(user, sql);
+    let ask = |user: &str, sql: &str| setup.postgres.ask_as(user, sql);
     assert!(ask("reader", "SELECT * FROM walengine.balances LIMIT 1").is_ok());
     assert!(ask("reader", "SELECT * FROM walengine.transfer_states LIMIT 1").is_ok());
     for table in [
@@ -250,8 +250,8 @@ fn readers_read_and_change_nothing_and_wait_for_their_writes() {
         }
         assert!(ask("stranger", &format!("SELECT * FROM walengine.{table}")).is_err(), "{table}");
     }
-    // Everything explains itself.
-    let silent = bench.postgres.ask(
+    // Every table and column has a comment.
+    let silent = setup.postgres.ask(
         "SELECT string_agg(c.relname || coalesce('.' || a.attname, ''), ' ')
            FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
            LEFT JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0
@@ -261,7 +261,7 @@ fn readers_read_and_change_nothing_and_wait_for_their_writes() {
     );
     assert_eq!(silent, "", "tables and columns without a comment");
 
-    let client = bench.server.client();
+    let client = setup.server.client();
     let partition = PartitionId(1);
     let mut mixed = Mixed::new(0x5eed_0500, partition, PARTITIONS);
     for round in 0..20 {
@@ -272,7 +272,7 @@ fn readers_read_and_change_nothing_and_wait_for_their_writes() {
             ask("reader", &format!("SELECT walengine.walengine_wait_for('{token}')")).unwrap();
         assert_eq!(seen, "t", "round {round}");
         let next =
-            bench.postgres.ask("SELECT next_offset FROM walengine.positions WHERE partition = 1");
+            setup.postgres.ask("SELECT next_offset FROM walengine.positions WHERE partition = 1");
         let offset: u64 = token.rsplit('-').next().unwrap().parse().unwrap();
         assert!(next.parse::<u64>().unwrap() > offset, "{next} {offset}");
     }
@@ -289,13 +289,13 @@ fn readers_read_and_change_nothing_and_wait_for_their_writes() {
     let blind = "BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT walengine.walengine_wait_for(";
     assert!(answer(format!("{blind}'{far}')")).unwrap_err().contains("can't see"));
 
-    let run = bench.projecting.run(&["wait-for", &far, "--timeout", "1"]);
+    let run = setup.projecting.run(&["wait-for", &far, "--timeout", "1"]);
     let waited = String::from_utf8_lossy(&run.stderr);
     assert_eq!(run.status.code(), Some(1), "{waited}");
-    let status = bench.projecting.run(&["status"]);
+    let status = setup.projecting.run(&["status"]);
     let status = String::from_utf8_lossy(&status.stdout).into_owned();
     assert_eq!(status.lines().count(), 1 + usize::from(PARTITIONS), "{status}");
-    metrics_tell_how_far_it_is(&bench);
-    bench.projector.stop();
-    bench.server.stop();
+    metrics_tell_how_far_it_is(&setup);
+    setup.projector.stop();
+    setup.server.stop();
 }

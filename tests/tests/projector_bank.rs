@@ -1,4 +1,4 @@
-//! Does SQL show a bank's real transactions as the bank's own tables do? By psql alone.
+//! Does SQL show a bank's real transactions as the bank's own tables do? Asked through psql alone.
 
 use std::collections::{BTreeMap, HashMap};
 use std::fs::File;
@@ -14,10 +14,10 @@ use walengine_tests::server::{Launch, TestDir, run_command};
 
 const VARIABLE: &str = "WALENGINE_TEST_DATA";
 const TRANSFERS: usize = 49_102;
-/// Hellers: the bank's amounts are rounded to tenths of a crown, its balances are sums of what they
-/// were before, so each transaction adds half a tenth at most.
+/// Hellers. The bank's amounts are rounded to tenths of a crown, its balances are sums of the exact
+/// amounts, so each transaction adds at most half a tenth.
 const ROUNDING: i128 = 5;
-/// Accounts whose running balances must agree throughout, of a hundred.
+/// Percentage of accounts whose running balances must agree throughout.
 const AGREEING_PERCENT: usize = 95;
 
 fn data(name: &str) -> PathBuf {
@@ -30,7 +30,7 @@ fn data(name: &str) -> PathBuf {
 fn unpacked(path: &Path) -> String {
     let mut bytes = Vec::new();
     GzDecoder::new(File::open(path).unwrap()).read_to_end(&mut bytes).unwrap();
-    // Latin-1 in the bank's own file; only codes are not ASCII, and they are not looked at.
+    // The bank's file is Latin-1. Only codes are not ASCII, and they are not used.
     String::from_utf8_lossy(&bytes).into_owned()
 }
 
@@ -40,7 +40,7 @@ fn uuid(id: u128) -> String {
     parts.join("-")
 }
 
-/// Crowns with a point to hellers.
+/// Hellers from crowns with a decimal point.
 fn hellers(text: &str) -> i128 {
     let (whole, part) = text.split_once('.').unwrap_or((text, "0"));
     let sign = if whole.starts_with('-') { -1 } else { 1 };
@@ -66,7 +66,7 @@ fn balances_are_as_expected(postgres: &Postgres) {
     assert_eq!(checked, found.len(), "no other accounts");
 }
 
-/// One account's statement, in order, folded here.
+/// Compares an account's statement with a fold of its rows.
 fn a_statement_shows_the_running_balance(postgres: &Postgres) {
     let account = uuid(names::account_id(Book(0), "account:1005").0);
     let rows = postgres.rows(&format!(
@@ -82,8 +82,9 @@ fn a_statement_shows_the_running_balance(postgres: &Postgres) {
     }
 }
 
-/// The bank's own column `balance` against the statement's. The file has dates and no times, and not
-/// the bank's order within a day: so at the end of each day, and with any balance of that day.
+/// Compares the bank's column `balance` with the statement's. The file has dates without times, and
+/// not in the bank's order, so the balance at the end of a day is compared with any balance of that
+/// day.
 fn running_balances_are_the_banks(postgres: &Postgres) {
     let statements = postgres.rows(
         "SELECT account_id, transfer_id, balance FROM walengine.account_statements
@@ -97,7 +98,8 @@ fn running_balances_are_the_banks(postgres: &Postgres) {
         })
         .collect();
     assert_eq!(found.len(), 2 * TRANSFERS, "two sides each");
-    // By account and day, in the file's order, which is also the log's: ours and the bank's.
+    // Our balance and the bank's by account and day, in the order of the file, which is that of the
+    // log.
     let mut days = BTreeMap::<(String, String), Vec<(i128, i128)>>::new();
     for line in unpacked(&data("trans.asc.gz")).lines().skip(1) {
         let fields: Vec<&str> = line.split(';').map(|field| field.trim_matches('"')).collect();
@@ -142,8 +144,7 @@ fn sql_shows_a_banks_balances_and_statements() {
     balances_are_as_expected(&postgres);
     a_statement_shows_the_running_balance(&postgres);
     running_balances_are_the_banks(&postgres);
-    let (equal, said) = projecting.audit();
-    assert!(equal, "{said}");
+    projecting.audit_finds_no_difference();
     projector.stop();
     server.stop();
 }

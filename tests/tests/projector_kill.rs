@@ -12,11 +12,11 @@ use walengine_tests::log_fold::Folded;
 use walengine_tests::mixed_events::Mixed;
 use walengine_tests::nodes::Nodes;
 use walengine_tests::postgres::{Postgres, Stop};
-use walengine_tests::projector::{Projecting, Projector};
+use walengine_tests::projector::{EndsLoad, Projecting, Projector};
 use walengine_tests::server::Launch;
 use walengine_tests::sim::Rng;
 
-/// All kills and events, as in an acceptance run. Fewer, in percent, by this variable.
+/// Percentage of the kills and events below; an acceptance run has all of them.
 const VARIABLE: &str = "WALENGINE_PROJECTOR_KILLS_PERCENT";
 const PERCENT_DEFAULT: u64 = 10;
 const PROJECTOR_KILLS: u64 = 100;
@@ -25,7 +25,7 @@ const POSTGRES_KILLS: u64 = 30;
 const EVENTS: u64 = 1_000_000;
 const BATCH_EVENTS: usize = 4_000;
 const LOADERS: u64 = 2;
-/// Pauses between kills are drawn up to this.
+/// Longest pause between kills; the pauses are random.
 const PAUSE_MILLIS_MAX: u64 = 300;
 const DEADLINE: Duration = Duration::from_mins(1);
 const ELECTION_MILLIS: &str = "300";
@@ -43,7 +43,7 @@ fn client(addresses: &str) -> Client {
     Client::connect(config).unwrap()
 }
 
-/// How much is sent, so that there is load at every kill and not much more in all.
+/// Limits the load, so that there is some at every kill and not much more altogether.
 #[derive(Debug, Default)]
 struct Pace {
     ends: AtomicBool,
@@ -51,7 +51,7 @@ struct Pace {
     allowed: AtomicU64,
 }
 
-/// Sends batches until told to end, each again until it is answered; the ids that were accepted.
+/// Sends batches until the load ends, each again until it is answered. Returns the accepted ids.
 fn load(addresses: &str, seed: u64, pace: &Pace) -> Vec<u128> {
     let mut client = client(addresses);
     let mut mixed = Mixed::new(seed, PARTITION, 1);
@@ -107,15 +107,6 @@ fn kill(victim: Victim, rng: &mut Rng, nodes: &mut Nodes, world: &mut World) {
     }
 }
 
-/// Ends the load, also when the test fails.
-struct Ending<'a>(&'a AtomicBool);
-
-impl Drop for Ending<'_> {
-    fn drop(&mut self) {
-        self.0.store(true, Ordering::Relaxed);
-    }
-}
-
 struct World {
     postgres: Postgres,
     projecting: Projecting,
@@ -153,7 +144,7 @@ fn every_acknowledged_transfer_is_in_postgresql_once_whoever_is_killed() {
         let (addresses, pace) = (&addresses, &pace);
         let loader = |number| scope.spawn(move || load(addresses, seed + number, pace));
         let loaders: Vec<_> = (0..LOADERS).map(loader).collect();
-        let ending = Ending(&pace.ends);
+        let ending = EndsLoad(&pace.ends);
         for victim in victims {
             println!("{:?}: {victim:?}", started.elapsed());
             pace.allowed.fetch_add(share, Ordering::Relaxed);
@@ -167,7 +158,7 @@ fn every_acknowledged_transfer_is_in_postgresql_once_whoever_is_killed() {
         drop(ending);
         loaders.into_iter().flat_map(|loader| loader.join().unwrap()).collect()
     });
-    // What has a timeout expires by itself; then the log stands still.
+    // Pending transfers with a timeout expire. Then the log does not change any more.
     thread::sleep(Duration::from_millis(2_500));
     let folded = Folded::read(&mut client(&addresses));
     println!(
@@ -182,9 +173,7 @@ fn every_acknowledged_transfer_is_in_postgresql_once_whoever_is_killed() {
     let there: HashSet<u128> = folded.ids().collect();
     let lost = accepted.iter().find(|id| !there.contains(id));
     assert_eq!(lost, None, "acknowledged and not in the log");
-    let (equal, said) = world.projecting.audit();
-    assert!(equal, "{said}");
-    println!("{said}");
+    println!("{}", world.projecting.audit_finds_no_difference());
     world.projector.stop();
     for node in 0..nodes.count() {
         nodes.server(node).stop();

@@ -1,4 +1,5 @@
-//! Can the tables be made anew while the old ones serve and the log grows, and can that be interrupted?
+//! Can the tables be recreated while the old ones serve and the log grows, and can that be
+//! interrupted?
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
@@ -10,18 +11,18 @@ use walengine_net::model::PartitionId;
 use walengine_tests::log_fold::Folded;
 use walengine_tests::mixed_events::Mixed;
 use walengine_tests::postgres::{OWNER, Postgres};
-use walengine_tests::projector::Projecting;
+use walengine_tests::projector::{EndsLoad, Projecting};
 use walengine_tests::server::{Launch, TestDir};
 use walengine_tests::sim::Rng;
 
 const PARTITION: PartitionId = PartitionId(0);
-/// Rebuilds that are killed before one may finish.
+/// Rebuilds that are killed before one is let finish.
 const KILLS: u32 = 5;
 const BATCH_EVENTS: usize = 500;
 /// Batches before a rebuild that begins at a later position.
 const BATCHES: usize = 30;
 
-/// Loads until it is told to end.
+/// Sends batches until the load ends.
 fn load(address: &str, seed: u64, ends: &AtomicBool) {
     let client = Client::connect(Config::new(address)).unwrap();
     let mut mixed = Mixed::new(seed, PARTITION, 1);
@@ -32,7 +33,7 @@ fn load(address: &str, seed: u64, ends: &AtomicBool) {
     }
 }
 
-/// Never a table that is missing, and never an older state than before.
+/// Checks that the table is never missing and never shows an older state than before.
 fn watch(postgres: &Postgres, ends: &AtomicBool) -> u32 {
     let (mut newest, mut asked) = (0, 0);
     while !ends.load(Ordering::Relaxed) {
@@ -47,7 +48,7 @@ fn watch(postgres: &Postgres, ends: &AtomicBool) -> u32 {
 }
 
 #[test]
-fn tables_are_made_anew_beside_live_ones_and_put_in_their_place() {
+fn tables_are_recreated_beside_live_ones_and_replace_them() {
     let seed = 0x5eed_0d00;
     println!("seed {seed:#x}");
     let mut rng = Rng::new(seed);
@@ -62,7 +63,7 @@ fn tables_are_made_anew_beside_live_ones_and_put_in_their_place() {
     thread::scope(|scope| {
         let loader = scope.spawn(|| load(&address, seed, &ends));
         let watcher = scope.spawn(|| watch(&postgres, &ends));
-        let ending = Ending(&ends);
+        let ending = EndsLoad(&ends);
         thread::sleep(Duration::from_secs(2));
         let damage = "UPDATE walengine.accounts SET credits_posted = credits_posted + 1
                        WHERE log_offset = 3";
@@ -82,12 +83,11 @@ fn tables_are_made_anew_beside_live_ones_and_put_in_their_place() {
         assert!(watcher.join().unwrap() > 20, "somebody looked");
     });
     assert_eq!(projector.ended(), None, "{}", projector.log());
-    thread::sleep(Duration::from_millis(2_500)); // what is due expires
+    thread::sleep(Duration::from_millis(2_500)); // pending transfers expire
     let folded = Folded::read(&mut server.client());
     projector.wait_until_at(&postgres, &folded.ends);
     folded.agrees_with(&postgres);
-    let (equal, said) = projecting.audit();
-    assert!(equal, "{said}");
+    projecting.audit_finds_no_difference();
     let cluster = server.client().info().cluster;
     let wait = format!("SELECT walengine.walengine_wait_for('{:032x}-0-0')", cluster.0);
     assert_eq!(postgres.ask(&wait), "t", "the function looks at the new tables");
@@ -113,7 +113,7 @@ fn a_rebuild_from_a_later_position_keeps_what_stands_before_it_and_proves_it() {
     for _ in 0..BATCHES {
         client.submit(PARTITION, &mixed.batch(BATCH_EVENTS)).unwrap();
     }
-    thread::sleep(Duration::from_millis(2_500)); // what is due expires
+    thread::sleep(Duration::from_millis(2_500)); // pending transfers expire
     let folded = Folded::read(&mut server.client());
     projector.wait_until_at(&postgres, &folded.ends);
     for switched in ["close", "reopen"] {
@@ -134,11 +134,11 @@ fn a_rebuild_from_a_later_position_keeps_what_stands_before_it_and_proves_it() {
         let output = projecting.run(&["rebuild", "--from", &format!("0-{from}")]);
         let error = String::from_utf8_lossy(&output.stderr);
         assert_eq!(output.status.code(), Some(0), "from {from}: {error}");
-        assert!(error.contains("kept what stands before"), "from {from}: {error}");
+        assert!(error.contains("kept the rows before"), "from {from}: {error}");
         folded.agrees_with(&postgres);
         assert!(projecting.audit().0, "from {from}");
     }
-    // What is kept is not believed.
+    // Kept rows are audited, too.
     let damage = "UPDATE walengine.transfers SET amount = amount + 1
                    WHERE log_offset = (SELECT min(log_offset) FROM walengine.transfers)";
     postgres.ask(damage);
@@ -156,13 +156,4 @@ fn a_rebuild_from_a_later_position_keeps_what_stands_before_it_and_proves_it() {
     }
     projector.stop();
     server.stop();
-}
-
-/// Ends the load, also when the test fails.
-struct Ending<'a>(&'a AtomicBool);
-
-impl Drop for Ending<'_> {
-    fn drop(&mut self) {
-        self.0.store(true, Ordering::Relaxed);
-    }
 }

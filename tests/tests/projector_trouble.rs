@@ -1,5 +1,5 @@
-//! Does the projector wait for what passes, and say plainly what does not? Nothing may be lost, and
-//! no transaction left half done, whatever PostgreSQL or the log does.
+//! Does the projector wait for failures that pass, and explain those that don't? Nothing may be
+//! lost, and no transaction may be left half done, whatever PostgreSQL or the log does.
 
 use std::fs;
 use std::io::{Read as _, Write as _};
@@ -23,7 +23,7 @@ use walengine_tests::server::{Launch, Server, TestDir};
 
 const PARTITION: PartitionId = PartitionId(0);
 const MIB: u64 = 1 << 20;
-/// What the projector may hold while PostgreSQL is away, besides what it needs to run.
+/// Most growth of the projector's memory while PostgreSQL is away.
 const HELD_BYTES_MAX: u64 = 128 * MIB;
 /// Exit codes; see projector/src/fatal.rs.
 const POSTGRES: i32 = 12;
@@ -32,7 +32,7 @@ const OTHER_LOG: i32 = 14;
 const DAMAGED_FEED: i32 = 15;
 const SERVER: i32 = 9;
 
-struct Bench {
+struct Setup {
     postgres: Postgres,
     server: Server,
     client: Client,
@@ -40,7 +40,7 @@ struct Bench {
     projecting: Projecting,
 }
 
-impl Bench {
+impl Setup {
     fn start(dir: &TestDir, seed: u64) -> Self {
         Self::with(dir, seed, Postgres::start(&dir.path().join("pg")))
     }
@@ -60,6 +60,20 @@ impl Bench {
         Self { postgres, server, client, mixed, projecting }
     }
 
+    /// With a projector that has projected a load.
+    fn projected(dir: &TestDir, seed: u64, batches: usize, events: usize) -> (Self, Projector) {
+        let mut setup = Self::start(dir, seed);
+        let mut projector = setup.projecting.spawn();
+        setup.load(batches, events);
+        setup.comes_to_the_end(&mut projector);
+        (setup, projector)
+    }
+
+    fn stop(&mut self, projector: &mut Projector) {
+        projector.stop();
+        self.server.stop();
+    }
+
     fn load(&mut self, batches: usize, events: usize) {
         for _ in 0..batches {
             let batch = self.mixed.batch(events);
@@ -74,7 +88,7 @@ impl Bench {
     fn comes_to_the_end(&mut self, projector: &mut Projector) {
         let end = self.end();
         projector.wait_until_at(&self.postgres, &[end]);
-        // What is due expires meanwhile.
+        // Pending transfers expire meanwhile.
         thread::sleep(Duration::from_millis(2_500));
         let folded = Folded::read(&mut self.client);
         projector.wait_until_at(&self.postgres, &folded.ends);
@@ -89,47 +103,38 @@ fn said(log: &str, what: &str) -> usize {
 #[test]
 fn a_postgresql_that_is_away_is_waited_for_with_bounded_memory() {
     let dir = TestDir::new("projector-away");
-    let mut bench = Bench::start(&dir, 0x5eed_0700);
-    let mut projector = bench.projecting.spawn();
-    bench.load(2, 1_000);
-    bench.comes_to_the_end(&mut projector);
+    let (mut setup, mut projector) = Setup::projected(&dir, 0x5eed_0700, 2, 1_000);
     let before = projector.resident_bytes();
-    bench.postgres.stop(Stop::Fast);
+    setup.postgres.stop(Stop::Fast);
     // 75 MiB of events, far more than the projector may hold.
-    bench.load(75, 8_000);
+    setup.load(75, 8_000);
     thread::sleep(Duration::from_secs(2));
     let held = projector.resident_bytes().saturating_sub(before);
     println!("{} MiB held while PostgreSQL is away", held / MIB);
     assert!(held < HELD_BYTES_MAX, "{} MiB held", held / MIB);
     assert_eq!(said(&projector.log(), "trying again"), 1, "said once: {}", projector.log());
-    bench.postgres.serve();
-    bench.comes_to_the_end(&mut projector);
+    setup.postgres.serve();
+    setup.comes_to_the_end(&mut projector);
     assert_eq!(said(&projector.log(), "works again"), 1, "{}", projector.log());
-    let (equal, report) = bench.projecting.audit();
-    assert!(equal, "{report}");
-    projector.stop();
-    bench.server.stop();
+    setup.projecting.audit_finds_no_difference();
+    setup.stop(&mut projector);
 }
 
 #[test]
 fn a_read_only_postgresql_is_waited_for() {
     let dir = TestDir::new("projector-read-only");
-    let mut bench = Bench::start(&dir, 0x5eed_0800);
-    let mut projector = bench.projecting.spawn();
-    bench.load(2, 500);
-    bench.comes_to_the_end(&mut projector);
-    bench.postgres.ask("ALTER SYSTEM SET default_transaction_read_only = on");
-    bench.postgres.ask("SELECT pg_reload_conf()");
+    let (mut setup, mut projector) = Setup::projected(&dir, 0x5eed_0800, 2, 500);
+    setup.postgres.ask("ALTER SYSTEM SET default_transaction_read_only = on");
+    setup.postgres.ask("SELECT pg_reload_conf()");
     thread::sleep(Duration::from_millis(300));
-    bench.load(2, 500);
+    setup.load(2, 500);
     projector.wait_to_say("read-only transaction");
     thread::sleep(Duration::from_secs(1));
     assert_eq!(said(&projector.log(), "trying again"), 1, "said once: {}", projector.log());
-    bench.postgres.ask("ALTER SYSTEM RESET default_transaction_read_only");
-    bench.postgres.ask("SELECT pg_reload_conf()");
-    bench.comes_to_the_end(&mut projector);
-    projector.stop();
-    bench.server.stop();
+    setup.postgres.ask("ALTER SYSTEM RESET default_transaction_read_only");
+    setup.postgres.ask("SELECT pg_reload_conf()");
+    setup.comes_to_the_end(&mut projector);
+    setup.stop(&mut projector);
 }
 
 #[test]
@@ -138,57 +143,54 @@ fn a_full_disk_of_postgresql_is_waited_for() {
     let mut disk = LoopDisk::new(dir.path(), 300);
     fs::create_dir(disk.path().join("pg")).unwrap();
     let postgres = Postgres::start_in(&dir.path().join("pg"), &disk.path().join("pg/data"));
-    let mut bench = Bench::with(&dir, 0x5eed_0900, postgres);
-    // The log's own directory is for the write-ahead log, which would end the server.
-    bench.postgres.ask("ALTER SYSTEM SET max_wal_size = '64MB'");
-    let mut projector = bench.projecting.spawn();
-    bench.load(2, 500);
-    bench.comes_to_the_end(&mut projector);
+    let mut setup = Setup::with(&dir, 0x5eed_0900, postgres);
+    // With a small write-ahead log the tables fill the disk first: a full write-ahead log ends the
+    // server.
+    setup.postgres.ask("ALTER SYSTEM SET max_wal_size = '64MB'");
+    let mut projector = setup.projecting.spawn();
+    setup.load(2, 500);
+    setup.comes_to_the_end(&mut projector);
     disk.fill(0);
-    bench.load(40, 4_000);
+    setup.load(40, 4_000);
     projector.wait_to_say("trying again");
     thread::sleep(Duration::from_secs(2));
     assert_eq!(projector.ended(), None, "{}", projector.log());
     disk.make_room();
-    // A server that could not write its log has ended and is started again by its keeper.
-    if bench.postgres.ask_as(OWNER, "SELECT 1").is_err() {
-        bench.postgres.stop_if_it_runs();
-        bench.postgres.serve();
+    // A server that could not write its write-ahead log has ended, and is restarted as a supervisor
+    // would.
+    if setup.postgres.ask_as(OWNER, "SELECT 1").is_err() {
+        setup.postgres.stop_if_it_runs();
+        setup.postgres.serve();
     }
-    bench.comes_to_the_end(&mut projector);
+    setup.comes_to_the_end(&mut projector);
     projector.stop();
-    bench.server.stop();
-    bench.postgres.stop(Stop::Fast);
+    setup.server.stop();
+    setup.postgres.stop(Stop::Fast);
     disk.unmount();
 }
 
 #[test]
 fn connections_that_are_cut_lose_nothing_and_a_second_projector_waits_its_turn() {
     let dir = TestDir::new("projector-second");
-    let mut bench = Bench::start(&dir, 0x5eed_0a00);
-    let mut first = bench.projecting.spawn();
-    bench.load(2, 500);
-    bench.comes_to_the_end(&mut first);
-    let other = bench.projecting.clone().log_to(&dir.path().join("second.log"));
+    let (mut setup, mut first) = Setup::projected(&dir, 0x5eed_0a00, 2, 500);
+    let other = setup.projecting.clone().log_to(&dir.path().join("second.log"));
     let mut second = other.spawn();
     second.wait_to_say("another projector writes partition 0");
     let cut = "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity
                 WHERE application_name = 'walengine-projector'";
     for _ in 0..30 {
-        bench.load(1, 400);
-        bench.postgres.ask(cut);
+        setup.load(1, 400);
+        setup.postgres.ask(cut);
     }
-    let end = bench.end();
-    first.wait_until_at(&bench.postgres, &[end]);
-    // Whichever has the turn: both are there, and the tables are right.
+    let end = setup.end();
+    first.wait_until_at(&setup.postgres, &[end]);
+    // Both still run, whichever of them writes, and the tables are right.
     assert_eq!((first.ended(), second.ended()), (None, None), "{}{}", first.log(), second.log());
     first.kill();
-    bench.load(3, 400);
-    bench.comes_to_the_end(&mut second);
-    let (equal, report) = bench.projecting.audit();
-    assert!(equal, "{report}");
-    second.stop();
-    bench.server.stop();
+    setup.load(3, 400);
+    setup.comes_to_the_end(&mut second);
+    setup.projecting.audit_finds_no_difference();
+    setup.stop(&mut second);
 }
 
 #[test]
@@ -197,86 +199,84 @@ fn a_projector_whose_host_vanished_gives_its_turn_to_another() {
     let network = Network::new(1);
     let mut postgres = Postgres::start(&dir.path().join("pg"));
     let url = postgres.serve_on(network.host());
-    let mut bench = Bench::at(network.host(), &dir, 0x5eed_0f00, postgres);
-    let servers = bench.server.address().to_string();
+    let mut setup = Setup::at(network.host(), &dir, 0x5eed_0f00, postgres);
+    let servers = setup.server.address().to_string();
     let far = Projecting::new(dir.path(), &servers, &url).inside(&network.namespace(0));
     let mut first = far.log_to(&dir.path().join("far.log")).spawn();
     first.wait_to_say("projecting 1 partitions");
-    bench.load(2, 500);
-    let end = bench.end();
-    first.wait_until_at(&bench.postgres, &[end]);
-    let mut second = bench.projecting.spawn();
+    setup.load(2, 500);
+    let end = setup.end();
+    first.wait_until_at(&setup.postgres, &[end]);
+    let mut second = setup.projecting.spawn();
     second.wait_to_say("another projector writes partition 0");
-    bench.load(5, 500);
+    setup.load(5, 500);
     network.unplug(0);
-    // PostgreSQL is told nothing of it.
+    // PostgreSQL does not see its end.
     first.kill();
-    bench.comes_to_the_end(&mut second);
-    let (equal, report) = bench.projecting.audit();
-    assert!(equal, "{report}");
-    second.stop();
-    bench.server.stop();
+    setup.comes_to_the_end(&mut second);
+    setup.projecting.audit_finds_no_difference();
+    setup.stop(&mut second);
 }
 
 #[test]
-fn what_does_not_pass_by_itself_is_told_in_one_line_that_says_what_to_do() {
-    let dir = TestDir::new("projector-told");
-    let mut bench = Bench::start(&dir, 0x5eed_0b00);
-    let servers = bench.server.address().to_string();
+fn a_lasting_failure_ends_in_one_line_that_says_what_to_do() {
+    let dir = TestDir::new("projector-lasting");
+    let mut setup = Setup::start(&dir, 0x5eed_0b00);
+    let servers = setup.server.address().to_string();
     let with = |postgres: &str| Projecting::new(dir.path(), &servers, postgres);
 
-    bench
+    setup
         .postgres
         .ask("CREATE ROLE guest LOGIN PASSWORD 'right'; GRANT CREATE ON DATABASE owner TO guest");
-    let rules = bench.postgres.data().join("pg_hba.conf");
+    let rules = setup.postgres.data().join("pg_hba.conf");
     let old = fs::read_to_string(&rules).unwrap();
     fs::write(&rules, format!("local all guest scram-sha-256\n{old}")).unwrap();
-    bench.postgres.ask("SELECT pg_reload_conf()");
+    setup.postgres.ask("SELECT pg_reload_conf()");
     thread::sleep(Duration::from_millis(300));
-    let guest = with(&bench.postgres.url_of("guest", OWNER));
+    let guest = with(&setup.postgres.url_of("guest", OWNER));
     let line = guest.clone().variable("PGPASSWORD", "wrong").fails_with(POSTGRES);
     assert!(line.contains("refuses the login") && line.contains("--password-file"), "{line}");
     let line = guest.variable("HOME", "/nonexistent").fails_with(POSTGRES);
     assert!(line.contains("asks for what is not set") && line.contains("PGPASSWORD"), "{line}");
 
-    let line = with(&bench.postgres.url_of(OWNER, "nowhere")).fails_with(POSTGRES);
+    let line = with(&setup.postgres.url_of(OWNER, "nowhere")).fails_with(POSTGRES);
     assert!(line.contains("nowhere") && line.contains("createdb"), "{line}");
 
-    bench.postgres.ask("CREATE ROLE poor LOGIN");
-    let line = with(&bench.postgres.url_of("poor", OWNER)).fails_with(POSTGRES);
+    setup.postgres.ask("CREATE ROLE poor LOGIN");
+    let line = with(&setup.postgres.url_of("poor", OWNER)).fails_with(POSTGRES);
     assert!(line.contains("permission denied") && line.contains("CREATE"), "{line}");
 
-    let mut projector = bench.projecting.spawn();
-    bench.load(3, 500);
-    bench.comes_to_the_end(&mut projector);
+    let mut projector = setup.projecting.spawn();
+    setup.load(3, 500);
+    setup.comes_to_the_end(&mut projector);
     projector.stop();
 
     let versions = "walengine.schema_versions";
-    bench.postgres.ask(&format!("INSERT INTO {versions} VALUES (99, 'the future')"));
-    let line = bench.projecting.fails_with(SCHEMA);
+    setup.postgres.ask(&format!("INSERT INTO {versions} VALUES (99, 'the future')"));
+    let line = setup.projecting.fails_with(SCHEMA);
     assert!(line.contains("version 99") && line.contains("newer walengine-projector"), "{line}");
-    bench.postgres.ask(&format!("DELETE FROM {versions} WHERE version = 99"));
+    setup.postgres.ask(&format!("DELETE FROM {versions} WHERE version = 99"));
 
-    bench.postgres.ask("ALTER TABLE walengine.transfers RENAME COLUMN amount TO sum");
-    let line = bench.projecting.fails_with(SCHEMA);
+    setup.postgres.ask("ALTER TABLE walengine.transfers RENAME COLUMN amount TO sum");
+    let line = setup.projecting.fails_with(SCHEMA);
     assert!(line.contains("column amount") && line.contains("changed by hand"), "{line}");
-    bench.postgres.ask("ALTER TABLE walengine.transfers RENAME COLUMN sum TO amount");
+    setup.postgres.ask("ALTER TABLE walengine.transfers RENAME COLUMN sum TO amount");
 
-    bench.postgres.ask("ALTER TABLE walengine.accounts_p0000 RENAME TO gone");
-    let line = bench.projecting.fails_with(SCHEMA);
+    setup.postgres.ask("ALTER TABLE walengine.accounts_p0000 RENAME TO gone");
+    let line = setup.projecting.fails_with(SCHEMA);
     assert!(line.contains("accounts_p0000") && line.contains("missing"), "{line}");
-    bench.postgres.ask("ALTER TABLE walengine.gone RENAME TO accounts_p0000");
+    setup.postgres.ask("ALTER TABLE walengine.gone RENAME TO accounts_p0000");
 
-    // While it runs, too, and without half a transaction.
-    let mut projector = bench.projecting.spawn();
+    // Also while it runs, and without half a transaction.
+    let mut projector = setup.projecting.spawn();
     projector.wait_to_say("projecting 1 partitions");
-    bench
+    setup
         .postgres
         .ask("ALTER TABLE walengine.refused_events ADD COLUMN more text NOT NULL DEFAULT 'x'");
-    bench.postgres.ask("ALTER TABLE walengine.refused_events ALTER COLUMN more DROP DEFAULT");
-    let before = bench.postgres.ask("SELECT next_offset FROM walengine.positions");
-    let rows = bench.postgres.ask("SELECT count(*) FROM walengine.transfers");
-    bench.load(1, 500);
+    setup.postgres.ask("ALTER TABLE walengine.refused_events ALTER COLUMN more DROP DEFAULT");
+    let before = setup.postgres.ask("SELECT next_offset FROM walengine.positions");
+    let rows = setup.postgres.ask("SELECT count(*) FROM walengine.transfers");
+    setup.load(1, 500);
     let by = Instant::now() + Duration::from_secs(20);
     while projector.ended().is_none() && Instant::now() < by {
         thread::sleep(Duration::from_millis(20));
@@ -284,37 +284,33 @@ fn what_does_not_pass_by_itself_is_told_in_one_line_that_says_what_to_do() {
     let log = projector.log();
     assert_eq!(projector.ended().and_then(|status| status.code()), Some(SCHEMA), "{log}");
     assert!(log.lines().last().unwrap().contains("changed by hand"), "{log}");
-    assert_eq!(bench.postgres.ask("SELECT next_offset FROM walengine.positions"), before);
-    assert_eq!(bench.postgres.ask("SELECT count(*) FROM walengine.transfers"), rows);
-    bench.postgres.ask("ALTER TABLE walengine.refused_events DROP COLUMN more");
-    let mut projector = bench.projecting.spawn();
-    bench.comes_to_the_end(&mut projector);
-    projector.stop();
-    bench.server.stop();
+    assert_eq!(setup.postgres.ask("SELECT next_offset FROM walengine.positions"), before);
+    assert_eq!(setup.postgres.ask("SELECT count(*) FROM walengine.transfers"), rows);
+    setup.postgres.ask("ALTER TABLE walengine.refused_events DROP COLUMN more");
+    let mut projector = setup.projecting.spawn();
+    setup.comes_to_the_end(&mut projector);
+    setup.stop(&mut projector);
 }
 
 #[test]
 fn another_log_is_not_taken_for_the_one_that_the_database_is_derived_from() {
     let dir = TestDir::new("projector-other-log");
-    let mut bench = Bench::start(&dir, 0x5eed_0c00);
-    let mut projector = bench.projecting.spawn();
-    bench.load(3, 500);
-    bench.comes_to_the_end(&mut projector);
-    bench.server.stop();
+    let (mut setup, mut projector) = Setup::projected(&dir, 0x5eed_0c00, 3, 500);
+    setup.server.stop();
     let kept = dir.path().join("kept");
     copy(&dir.path().join("data"), &kept);
-    bench.server = Launch::new(dir.path()).set("--partitions", "1").serve();
-    bench.client = bench.server.client();
+    setup.server = Launch::new(dir.path()).set("--partitions", "1").serve();
+    setup.client = setup.server.client();
     projector.stop();
     let servers = |server: &Server| server.address().to_string();
     let from =
-        |server: &Server| Projecting::new(dir.path(), &servers(server), &bench.postgres.url());
-    let mut projector = from(&bench.server).spawn();
-    let batch = bench.mixed.batch(500);
-    bench.client.submit(PARTITION, &batch).unwrap();
-    let end = bench.client.list_accounts(PARTITION, None, 1, &[]).unwrap().next_offset.0;
-    projector.wait_until_at(&bench.postgres, &[end]);
-    thread::sleep(Duration::from_millis(2_500)); // what is due expires
+        |server: &Server| Projecting::new(dir.path(), &servers(server), &setup.postgres.url());
+    let mut projector = from(&setup.server).spawn();
+    let batch = setup.mixed.batch(500);
+    setup.client.submit(PARTITION, &batch).unwrap();
+    let end = setup.client.list_accounts(PARTITION, None, 1, &[]).unwrap().next_offset.0;
+    projector.wait_until_at(&setup.postgres, &[end]);
+    thread::sleep(Duration::from_millis(2_500)); // pending transfers expire
     projector.stop();
 
     // The log was restored from an older copy.
@@ -325,7 +321,7 @@ fn another_log_is_not_taken_for_the_one_that_the_database_is_derived_from() {
     let line = from(&server).fails_with(OTHER_LOG);
     assert!(line.contains("restored") && line.contains("rebuild"), "{line}");
 
-    // It has grown past the database's position, with another history.
+    // The log has grown past the database's position, with another history.
     let client = server.client();
     let mut mixed = Mixed::new(0x5eed_0c01, PARTITION, 1);
     for _ in 0..4 {
@@ -341,7 +337,7 @@ fn another_log_is_not_taken_for_the_one_that_the_database_is_derived_from() {
     let line = from(&stranger).fails_with(OTHER_LOG);
     assert!(line.contains("derived from cluster") && line.contains("--server"), "{line}");
     stranger.stop();
-    bench.server.stop();
+    setup.server.stop();
 }
 
 fn copy(from: &Path, to: &Path) {
@@ -349,7 +345,7 @@ fn copy(from: &Path, to: &Path) {
     assert!(status.success());
 }
 
-/// What a server that is none sends after it was greeted.
+/// Starts a false server, which answers a greeting and sends these bytes as its log.
 fn false_server(entries: Vec<u8>) -> std::net::SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
@@ -406,7 +402,7 @@ fn hello() -> HelloReply<'static> {
 }
 
 #[test]
-fn garbage_on_the_feed_is_told_and_nothing_of_it_is_written() {
+fn garbage_on_the_feed_is_reported_and_none_of_it_is_written() {
     let dir = TestDir::new("projector-garbage");
     let postgres = Postgres::start(&dir.path().join("pg"));
     let garbage: Vec<u8> = (0..400u32).map(|number| (number * 37 % 251) as u8).collect();
@@ -416,7 +412,7 @@ fn garbage_on_the_feed_is_told_and_nothing_of_it_is_written() {
     assert_eq!(postgres.ask("SELECT next_offset FROM walengine.positions"), "0");
     assert_eq!(postgres.ask("SELECT count(*) FROM walengine.transfers"), "0");
 
-    // Not even frames: another protocol altogether.
+    // Another protocol altogether.
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap().to_string();
     thread::spawn(move || {
@@ -431,13 +427,13 @@ fn garbage_on_the_feed_is_told_and_nothing_of_it_is_written() {
 #[test]
 fn tls_is_spoken_and_the_servers_certificate_is_verified() {
     let dir = TestDir::new("projector-tls");
-    let mut bench = Bench::start(&dir, 0x5eed_0e00);
-    bench.postgres.ask("CREATE ROLE ledger LOGIN PASSWORD 'se cret'");
-    bench.postgres.ask("CREATE DATABASE ledger OWNER ledger");
-    let (port, authority) = bench.postgres.serve_tls("ledger");
+    let mut setup = Setup::start(&dir, 0x5eed_0e00);
+    setup.postgres.ask("CREATE ROLE ledger LOGIN PASSWORD 'se cret'");
+    setup.postgres.ask("CREATE DATABASE ledger OWNER ledger");
+    let (port, authority) = setup.postgres.serve_tls("ledger");
     let password = dir.path().join("password");
     fs::write(&password, "se cret\n").unwrap();
-    let servers = bench.server.address().to_string();
+    let servers = setup.server.address().to_string();
     let with = |host: &str, more: &str| {
         let url = format!("postgres://ledger@{host}:{port}/ledger?{more}");
         Projecting::new(dir.path(), &servers, &url)
@@ -447,9 +443,9 @@ fn tls_is_spoken_and_the_servers_certificate_is_verified() {
     let verified = with("localhost", &format!("sslmode=verify-full&{authority}"));
     let mut projector = verified.spawn();
     projector.wait_to_say("projecting 1 partitions");
-    bench.load(2, 100);
-    let end = bench.end();
-    let token = format!("{:032x}-0-{}", bench.client.info().cluster.0, end - 1);
+    setup.load(2, 100);
+    let end = setup.end();
+    let token = format!("{:032x}-0-{}", setup.client.info().cluster.0, end - 1);
     let waited = verified.run(&["wait-for", &token]);
     assert_eq!(waited.status.code(), Some(0), "{}", String::from_utf8_lossy(&waited.stderr));
     let stranger = verified.run(&["wait-for", "1-0-1"]);
@@ -469,6 +465,5 @@ fn tls_is_spoken_and_the_servers_certificate_is_verified() {
         .log_to(&dir.path().join("verify-ca.log"))
         .spawn();
     projector.wait_to_say("projecting 1 partitions");
-    projector.stop();
-    bench.server.stop();
+    setup.stop(&mut projector);
 }

@@ -1,4 +1,4 @@
-//! One connection of the load generator: slots for requests in flight, and two buffers used again.
+//! One connection of the load generator: slots for requests in flight, and two reused buffers.
 
 use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -8,47 +8,47 @@ use walengine_net::frame::{self, Frame, Kind, RequestId};
 use walengine_net::message::{ErrorCode, ErrorReply, HelloReply, SubmitReply, open};
 use walengine_net::model::PartitionId;
 
-use super::payload::{self, Accounts, Random, Template, What};
+use super::payload::{self, Accounts, Random, RequestKind, Template};
 use crate::error::{During, Result, failed};
 
-/// Frames are sent together up to this many bytes.
+/// Frames are sent together, up to this many bytes.
 const SEND_BYTES: usize = 64 << 10;
 /// Size of the receive buffer; answers are small.
 const RECEIVE_BYTES: usize = 256 << 10;
-/// Lower bits of a request id: the slot.
+/// Lower bits of a request id, which hold the slot.
 const SLOT_BITS: u32 = 16;
 /// How long the setup waits for an answer.
 const SETUP_WITHIN: Duration = Duration::from_mins(1);
 
-/// An answer came.
+/// An answer.
 #[derive(Clone, Copy, Debug)]
 pub struct Answered {
-    /// When the request was, or should have been, sent.
+    /// When the request should have been sent.
     pub intended: Instant,
     /// Length of the answer in bytes.
     pub reply_bytes: usize,
-    /// The server was too busy. The request keeps its slot until [`Connection::release`].
+    /// Set if the server was busy. The request keeps its slot until [`Connection::release`].
     pub busy: Option<PutOff>,
 }
 
-/// A request that the server was too busy for.
+/// A request that the server refused as busy.
 #[derive(Clone, Copy, Debug)]
 pub struct PutOff {
-    /// It wants to be asked again after this time.
+    /// Pause that the server asks for.
     pub after: Duration,
     /// The slot of the request.
     pub slot: u16,
 }
 
-/// A connection that has been greeted.
+/// A connection after the greeting.
 pub struct Connection {
     /// The socket.
     pub stream: TcpStream,
-    /// The socket is full; the rest waits for room.
+    /// The socket is full, and the rest of the output waits for room.
     pub blocked: bool,
-    what: What,
+    request_kind: RequestKind,
     accounts: Accounts,
-    /// Frames side by side, all copies of the template.
+    /// Frames side by side; each began as a copy of the template.
     out: Vec<u8>,
     frame_bytes: usize,
     out_end: usize,
@@ -66,14 +66,14 @@ struct Slot {
     intended: Instant,
 }
 
-/// What a server says of itself.
+/// The server's greeting.
 #[derive(Clone, Copy, Debug)]
 pub struct Greeting {
     /// Partitions of the cluster.
     pub partitions: u16,
 }
 
-/// Connects and greets. The socket waits when it is read or written.
+/// Connects and greets. The socket is blocking.
 pub fn connect(server: SocketAddr, partition: PartitionId) -> Result<(TcpStream, Greeting)> {
     let at = format!("connecting to {server}");
     let mut stream = TcpStream::connect(server).during(&at)?;
@@ -87,7 +87,7 @@ pub fn connect(server: SocketAddr, partition: PartitionId) -> Result<(TcpStream,
     Ok((stream, greeting))
 }
 
-/// Creates what is missing of the accounts, a full batch at a time.
+/// Creates the missing accounts, in full batches.
 pub fn create_accounts(
     stream: &mut TcpStream,
     accounts: Accounts,
@@ -102,7 +102,7 @@ pub fn create_accounts(
         stream.write_all(&frame).during("creating accounts")?;
         let reply = read_frame(stream, &mut received)?;
         let repeats_too = true;
-        check_reply(&reply, What::Transfers((end - start) as usize), repeats_too)?;
+        check_reply(&reply, RequestKind::Transfers((end - start) as usize), repeats_too)?;
         let consumed = reply.frame_bytes();
         received.drain(..consumed);
         (start, request) = (end, request + 1);
@@ -111,11 +111,11 @@ pub fn create_accounts(
 }
 
 impl Connection {
-    /// Takes over a greeted socket; `inflight` requests may be unanswered.
+    /// Takes over a socket after the greeting; `inflight` requests may be unanswered.
     pub fn new(
         stream: TcpStream,
         template: &Template,
-        what: What,
+        request_kind: RequestKind,
         accounts: Accounts,
         inflight: u16,
     ) -> Self {
@@ -125,7 +125,7 @@ impl Connection {
         Self {
             stream,
             blocked: false,
-            what,
+            request_kind,
             accounts,
             out: template.frame.repeat(frames),
             frame_bytes,
@@ -139,30 +139,30 @@ impl Connection {
         }
     }
 
-    /// Another request can be built now.
+    /// Whether another request can be built now.
     pub fn has_room(&self) -> bool {
         !self.free.is_empty() && self.has_space()
     }
 
-    /// Another request could be built if a slot were free.
+    /// Whether another request could be built if a slot were free.
     pub fn has_space(&self) -> bool {
         !self.blocked && self.out_end + self.frame_bytes <= self.out.len()
     }
 
-    /// Frees the slot of a request that was put off.
+    /// Frees the slot of a request that was refused as busy.
     pub fn release(&mut self, slot: u16) {
         self.free.push(slot);
     }
 
-    /// Nothing is unanswered or unsent.
+    /// Whether nothing is unanswered or unsent.
     pub fn is_idle(&self) -> bool {
         self.free.len() == self.slots.len()
     }
 
-    /// Builds the next request behind those that wait to be sent. Only after [`Self::has_room`].
+    /// Appends the next request to the output. Call only when [`Self::has_room`].
     pub fn push(&mut self, template: &Template, intended: Instant, rng: &mut Random) {
         let Some(slot) = self.free.pop() else {
-            unreachable!("the caller has asked for room");
+            unreachable!("the caller has checked for room");
         };
         let request = RequestId((self.next << SLOT_BITS) | u64::from(slot));
         self.next += 1;
@@ -172,7 +172,7 @@ impl Connection {
         self.out_end += self.frame_bytes;
     }
 
-    /// Sends what was built, as far as the socket takes it; then [`Self::blocked`] says if it did.
+    /// Sends as much of the output as the socket takes. If some is left, [`Self::blocked`] is set.
     pub fn send(&mut self) -> Result<()> {
         while self.out_sent < self.out_end {
             match self.stream.write(&self.out[self.out_sent..self.out_end]) {
@@ -189,7 +189,7 @@ impl Connection {
         Ok(())
     }
 
-    /// Reads once and hands on every answer; each has been checked. None if nothing is there.
+    /// Reads once, checks every answer, and passes it on.
     pub fn receive(&mut self, mut answered: impl FnMut(Answered)) -> Result<()> {
         match self.stream.read(&mut self.received[self.received_end..]) {
             Ok(0) => return failed("the server closed the connection"),
@@ -204,7 +204,7 @@ impl Connection {
         {
             let busy_for = busy_for(&frame)?;
             if busy_for.is_none() {
-                check_reply(&frame, self.what, false)?;
+                check_reply(&frame, self.request_kind, false)?;
             }
             let number = (frame.head.request.0 & ((1 << SLOT_BITS) - 1)) as u16;
             let slot = self.slots.get(usize::from(number));
@@ -226,7 +226,7 @@ impl Connection {
     }
 }
 
-/// How long to wait, if the server was too busy.
+/// The pause that the server asks for, if it was busy.
 fn busy_for(frame: &Frame<'_>) -> Result<Option<Duration>> {
     if frame.kind != Kind::Error {
         return Ok(None);
@@ -237,11 +237,11 @@ fn busy_for(frame: &Frame<'_>) -> Result<Option<Duration>> {
     Ok(is_busy.then_some(after))
 }
 
-/// Every event was accepted, and for the first time.
-fn check_reply(frame: &Frame<'_>, what: What, repeats_too: bool) -> Result<()> {
-    let reply = expect::<SubmitReply>(frame, what.reply())?;
-    if reply.events() != what.events() {
-        return failed(format!("{} outcomes for {} events", reply.events(), what.events()));
+/// Checks that every event was accepted and, unless `repeats_too`, for the first time.
+fn check_reply(frame: &Frame<'_>, request_kind: RequestKind, repeats_too: bool) -> Result<()> {
+    let reply = expect::<SubmitReply>(frame, request_kind.reply())?;
+    if reply.events() != request_kind.events() {
+        return failed(format!("{} outcomes for {} events", reply.events(), request_kind.events()));
     }
     let refused = reply.runs.iter().any(|run| run.to_native().verdict != 0);
     let repeated = reply
@@ -255,7 +255,7 @@ fn check_reply(frame: &Frame<'_>, what: What, repeats_too: bool) -> Result<()> {
     Ok(())
 }
 
-/// Opens the body of an answer of this kind; an error answer is told in words.
+/// Opens the body of an answer of this kind. An error answer becomes an error.
 fn expect<'a, Reply>(frame: &Frame<'a>, kind: Kind) -> Result<&'a Reply::View>
 where
     Reply: walengine_net::message::Message,
@@ -302,7 +302,7 @@ mod tests {
 
     fn checked(run: OutcomeRun) -> Result<()> {
         let bytes = reply(run);
-        check_reply(&frame::peek(&bytes).unwrap().unwrap(), What::Transfers(64), false)
+        check_reply(&frame::peek(&bytes).unwrap().unwrap(), RequestKind::Transfers(64), false)
     }
 
     #[test]
@@ -324,6 +324,6 @@ mod tests {
     fn a_reply_has_the_length_that_the_floor_assumes() {
         let run =
             OutcomeRun { count: 1, verdict: 0, marks: 1, first_offset: 5, first_timestamp: 1 };
-        assert_eq!(reply(run).len(), crate::run::REPLY_BYTES);
+        assert_eq!(reply(run).len(), crate::floor::REPLY_BYTES);
     }
 }

@@ -1,5 +1,5 @@
-//! Requests: a frame is built once, and for each request only ids, accounts, amounts and checksum are
-//! put into it. Lives on one worker's thread.
+//! Requests. A frame is built once; for each request only ids, accounts, amounts and checksum are
+//! replaced in it. Lives on one worker's thread.
 
 use walengine_net::entry::ANY_OFFSET;
 use walengine_net::frame::{self, FrameHead, HEADER_BYTES, Kind, RequestId};
@@ -12,32 +12,32 @@ use walengine_net::partition;
 
 use crate::error::{During, Result, failed};
 
-/// Ledger of every account here.
+/// Ledger of every account.
 const LEDGER: LedgerId = LedgerId(1);
 /// Length of an opaque record in bytes.
 pub const RECORD_BYTES: usize = 1024;
-/// Amounts are 1 up to this.
+/// Amounts are 1 to this plus 1.
 const AMOUNT_MASK: u64 = 63;
-/// How long a request may take, as the server is told.
+/// Deadline that each request carries.
 const DEADLINE_MILLIS: u32 = 30_000;
 /// Length of an archived [`AppendHead`]: id and length.
 const HEAD_BYTES: usize = 20;
 
-/// Places in a transfer, as in FORMAT.md, section 3.
+/// Places of fields in a transfer; see FORMAT.md, section 3.
 const DEBIT_AT: usize = 16;
 const CREDIT_AT: usize = 32;
 const AMOUNT_AT: usize = 48;
 
-/// What a request holds.
+/// Content of a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum What {
-    /// So many transfers between random accounts.
+pub enum RequestKind {
+    /// A number of transfers between random accounts.
     Transfers(usize),
-    /// So many opaque records of [`RECORD_BYTES`].
+    /// A number of opaque records of [`RECORD_BYTES`].
     Records(usize),
 }
 
-impl What {
+impl RequestKind {
     /// Events or records in a request.
     pub fn events(self) -> usize {
         match self {
@@ -54,7 +54,7 @@ impl What {
     }
 }
 
-/// Random numbers that are not worth a crate: Steele and others, `SplitMix64` (2014).
+/// `SplitMix64` (Steele and others, 2014): fast, and good enough for ids and amounts.
 #[derive(Clone, Debug)]
 pub struct Random(u64);
 
@@ -91,17 +91,17 @@ impl Accounts {
         Self { book, count }
     }
 
-    /// How many.
+    /// Number of accounts.
     pub fn count(self) -> u32 {
         self.count
     }
 
-    /// Account of this number, counted from 0.
+    /// Id of the account with this number, counted from 0.
     pub fn id(self, number: u32) -> AccountId {
         AccountId((u128::from(self.book.0) << 96) | (u128::from(number) + 1))
     }
 
-    /// The event that creates the account of this number.
+    /// The event that creates the account with this number.
     pub fn creation(self, number: u32) -> EventBytes {
         Account { id: self.id(number), ledger: LEDGER, code: Code(1), ..Account::default() }
             .to_bytes()
@@ -123,7 +123,7 @@ impl Accounts {
         .to_bytes()
     }
 
-    /// Two different accounts' numbers.
+    /// The numbers of two different accounts.
     fn pair(self, random: u64) -> (u32, u32) {
         let scale = |half: u64, below: u32| ((half * u64::from(below)) >> 32) as u32;
         let debit = scale(random >> 32, self.count);
@@ -133,21 +133,21 @@ impl Accounts {
     }
 }
 
-/// A whole frame, and where the parts that change stand in it.
+/// A whole frame, and the place of the parts that change.
 #[derive(Clone, Debug)]
 pub struct Template {
     /// The frame, without request id and checksum.
     pub frame: Vec<u8>,
-    what: What,
+    kind: RequestKind,
     cells_at: usize,
 }
 
 impl Template {
-    /// A request of `what` to `partition`.
-    pub fn new(what: What, partition: PartitionId, accounts: Accounts) -> Result<Self> {
+    /// A request of this kind to `partition`.
+    pub fn new(kind: RequestKind, partition: PartitionId, accounts: Accounts) -> Result<Self> {
         let mut frame = Vec::new();
-        let cells_at = match what {
-            What::Transfers(events) => {
+        let cells_at = match kind {
+            RequestKind::Transfers(events) => {
                 let transfer = Transfer {
                     id: EventId(1),
                     debit_account_id: accounts.id(0),
@@ -165,7 +165,7 @@ impl Template {
                 let view = open::<Submit>(&frame[HEADER_BYTES..]).during("building the request")?;
                 view.events.as_ptr().addr() - frame.as_ptr().addr()
             }
-            What::Records(records) => {
+            RequestKind::Records(records) => {
                 let heads = vec![AppendHead { id: 1, bytes: RECORD_BYTES as u32 }; records];
                 let mut random = Random::new(1);
                 let mut blob = vec![0; records * RECORD_BYTES];
@@ -179,26 +179,26 @@ impl Template {
                 view.heads.as_ptr().addr() - frame.as_ptr().addr()
             }
         };
-        let cell_bytes = match what {
-            What::Transfers(_) => EVENT_BYTES,
-            What::Records(_) => HEAD_BYTES,
+        let cell_bytes = match kind {
+            RequestKind::Transfers(_) => EVENT_BYTES,
+            RequestKind::Records(_) => HEAD_BYTES,
         };
-        if cells_at + what.events() * cell_bytes > frame.len() {
+        if cells_at + kind.events() * cell_bytes > frame.len() {
             return failed("the request is not laid out as expected");
         }
-        Ok(Self { frame, what, cells_at })
+        Ok(Self { frame, kind, cells_at })
     }
 
-    /// Makes a copy of the template the next request: fresh ids, other accounts, other amounts.
+    /// Turns a copy of the template into the next request: fresh ids, accounts and amounts.
     pub fn fill(&self, frame: &mut [u8], request: RequestId, accounts: Accounts, rng: &mut Random) {
         let cells = &mut frame[self.cells_at..];
-        match self.what {
-            What::Transfers(events) => {
+        match self.kind {
+            RequestKind::Transfers(events) => {
                 for cell in cells.chunks_exact_mut(EVENT_BYTES).take(events) {
                     fill_transfer(cell, accounts, rng);
                 }
             }
-            What::Records(records) => {
+            RequestKind::Records(records) => {
                 for cell in cells.chunks_exact_mut(HEAD_BYTES).take(records) {
                     put_id(cell, rng);
                 }
@@ -217,7 +217,7 @@ fn fill_transfer(cell: &mut [u8], accounts: Accounts, rng: &mut Random) {
     cell[AMOUNT_AT] = (1 + (amount_bits & AMOUNT_MASK)) as u8;
 }
 
-/// Puts a random id at the start of the cell; gives bits that are random, too.
+/// Puts a random id at the start of the cell. Returns random bits.
 fn put_id(cell: &mut [u8], rng: &mut Random) -> u64 {
     let (low, high) = (rng.next(), rng.next());
     cell[..8].copy_from_slice(&low.to_le_bytes());
@@ -235,7 +235,7 @@ pub fn hello(partition: PartitionId) -> Result<Vec<u8>> {
     Ok(frame)
 }
 
-/// A frame that creates the accounts of these numbers.
+/// A frame that creates the accounts with these numbers.
 pub fn creations(
     accounts: Accounts,
     numbers: std::ops::Range<u32>,
@@ -256,7 +256,7 @@ mod tests {
     #[test]
     fn a_filled_frame_holds_fresh_valid_transfers() {
         let accounts = Accounts::of(PartitionId(1), 2, 10_000);
-        let template = Template::new(What::Transfers(64), PartitionId(1), accounts).unwrap();
+        let template = Template::new(RequestKind::Transfers(64), PartitionId(1), accounts).unwrap();
         let mut rng = Random::new(7);
         let mut frame = template.frame.clone();
         template.fill(&mut frame, RequestId(9), accounts, &mut rng);
@@ -279,7 +279,7 @@ mod tests {
     #[test]
     fn a_filled_frame_holds_fresh_records() {
         let accounts = Accounts::of(PartitionId(0), 1, 2);
-        let template = Template::new(What::Records(3), PartitionId(0), accounts).unwrap();
+        let template = Template::new(RequestKind::Records(3), PartitionId(0), accounts).unwrap();
         let mut frame = template.frame.clone();
         template.fill(&mut frame, RequestId(2), accounts, &mut Random::new(1));
         let parsed = frame::peek(&frame).unwrap().unwrap();

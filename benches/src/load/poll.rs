@@ -1,88 +1,65 @@
-//! A thin layer over epoll: which connections can go on. Level-triggered.
+//! A thin layer over epoll: tells which connections can be read or written. Level-triggered.
 
 use std::io;
-use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
-use std::ptr;
+use std::num::NonZeroU64;
+use std::os::fd::{AsFd, OwnedFd};
 use std::time::Duration;
 
-/// Connections told of in one call.
-const EVENTS_MAX: u8 = 255;
+use rustix::event::epoll::{self, CreateFlags, Event, EventData, EventFlags};
+use rustix::io::Errno;
+use rustix::time::Timespec;
+
+/// Connections that one call can report.
+const EVENTS_MAX: usize = 255;
 
 /// Watches sockets; each has a number.
 pub struct Poll {
     epoll: OwnedFd,
-    events: Vec<libc::epoll_event>,
+    events: Vec<Event>,
 }
 
 impl Poll {
     /// Watches nothing yet.
     pub fn new() -> io::Result<Self> {
-        // SAFETY: takes a flag, gives a descriptor or -1.
-        let epoll = check(unsafe { libc::epoll_create1(libc::EPOLL_CLOEXEC) })?;
-        // SAFETY: the descriptor is new, and nobody else has it.
-        let epoll = unsafe { OwnedFd::from_raw_fd(epoll) };
-        Ok(Self {
-            epoll,
-            events: vec![libc::epoll_event { events: 0, u64: 0 }; usize::from(EVENTS_MAX)],
-        })
+        let none = Event { flags: EventFlags::empty(), data: EventData::new_u64(0) };
+        Ok(Self { epoll: epoll::create(CreateFlags::CLOEXEC)?, events: vec![none; EVENTS_MAX] })
     }
 
-    /// Tells from now on when there is something to read.
-    pub fn add(&self, socket: &impl AsRawFd, number: usize) -> io::Result<()> {
-        self.control(libc::EPOLL_CTL_ADD, socket.as_raw_fd(), number, libc::EPOLLIN)
+    /// Reports from now on when the socket can be read.
+    pub fn add(&self, socket: &impl AsFd, number: usize) -> io::Result<()> {
+        let data = EventData::new_u64(number as u64);
+        Ok(epoll::add(&self.epoll, socket, data, EventFlags::IN)?)
     }
 
-    /// Tells from now on when there is something to read, and if `writing` also when there is room.
-    pub fn change(&self, socket: &impl AsRawFd, number: usize, writing: bool) -> io::Result<()> {
-        let room = if writing { libc::EPOLLOUT } else { 0 };
-        self.control(libc::EPOLL_CTL_MOD, socket.as_raw_fd(), number, libc::EPOLLIN | room)
+    /// Reports from now on when the socket can be read and, with `writing`, when it can be written.
+    pub fn change(&self, socket: &impl AsFd, number: usize, writing: bool) -> io::Result<()> {
+        let room = if writing { EventFlags::OUT } else { EventFlags::empty() };
+        let data = EventData::new_u64(number as u64);
+        Ok(epoll::modify(&self.epoll, socket, data, EventFlags::IN | room)?)
     }
 
-    fn control(&self, call: i32, socket: RawFd, number: usize, wanted: i32) -> io::Result<()> {
-        let mut event = libc::epoll_event { events: wanted.cast_unsigned(), u64: number as u64 };
-        // SAFETY: `event` outlives the call, which keeps a copy; both descriptors are open.
-        check(unsafe { libc::epoll_ctl(self.epoll.as_raw_fd(), call, socket, &raw mut event) })?;
-        Ok(())
-    }
-
-    /// Waits until a socket can go on or `timeout` is over; `None` is for ever. How many can.
-    pub fn wait(&mut self, timeout: Option<Duration>) -> io::Result<usize> {
-        let timeout = timeout.map(|timeout| libc::timespec {
+    /// Waits until a socket is ready or `timeout` is over. Returns how many are ready.
+    pub fn wait(&mut self, timeout: Duration) -> io::Result<usize> {
+        let timeout = Timespec {
             tv_sec: timeout.as_secs().cast_signed(),
-            tv_nsec: i64::from(timeout.subsec_nanos()),
-        });
-        let timeout = timeout.as_ref().map_or(ptr::null(), ptr::from_ref);
-        // SAFETY: `events` is memory for EVENTS_MAX events, `timeout` is null or lives on; no signal
-        // mask is given.
-        let found = unsafe {
-            libc::epoll_pwait2(
-                self.epoll.as_raw_fd(),
-                self.events.as_mut_ptr(),
-                i32::from(EVENTS_MAX),
-                timeout,
-                ptr::null(),
-            )
+            tv_nsec: timeout.subsec_nanos().into(),
         };
-        match check(found) {
-            Ok(found) => Ok(usize::try_from(found).unwrap_or(0)),
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => Ok(0),
-            Err(error) => Err(error),
+        match epoll::wait(&self.epoll, &mut self.events[..], Some(&timeout)) {
+            Ok(ready) => Ok(ready),
+            Err(Errno::INTR) => Ok(0),
+            Err(error) => Err(error.into()),
         }
     }
 
-    /// Number of the `place`-th socket of the last [`Poll::wait`], and whether it has room.
+    /// Number of the `place`-th socket of the last [`Poll::wait`], and whether it can be written.
     pub fn ready(&self, place: usize) -> (usize, bool) {
-        let event = self.events[place];
-        (event.u64 as usize, event.events & libc::EPOLLOUT.cast_unsigned() != 0)
+        let Event { flags, data } = self.events[place];
+        (data.u64() as usize, flags.contains(EventFlags::OUT))
     }
 }
 
-/// Lets this thread's timeouts end when they should, and not up to 50 us later.
+/// Lets this thread's timeouts end on time; by default they may end 50 us late.
 pub fn sharpen_timers() {
-    // SAFETY: sets a number of the calling thread. If it is refused, timeouts are only less sharp.
-    let _ = unsafe { libc::prctl(libc::PR_SET_TIMERSLACK, 1_u64) };
-}
-
-fn check(result: i32) -> io::Result<i32> {
-    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(result) }
+    // If it is refused, timeouts are only less sharp.
+    let _ = rustix::thread::set_current_timer_slack(NonZeroU64::new(1));
 }

@@ -1,7 +1,7 @@
 //! A thread of the load generator: some connections, one loop.
 //!
-//! With a single connection and no fixed rate the socket is simply read and written: no epoll call
-//! stands between the answer and the next request.
+//! With a single connection and no fixed rate the socket is read and written without epoll, so that
+//! no call stands between an answer and the next request.
 
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
@@ -12,93 +12,94 @@ use super::poll::{self, Poll};
 use crate::error::{During, Result, failed};
 use crate::stats::Latencies;
 
-/// Without an answer for so long the server counts as stuck.
+/// A server that has not answered for this long counts as stuck.
 const STUCK_AFTER: Duration = Duration::from_secs(30);
 
 /// When a worker sends.
 #[derive(Clone, Copy, Debug)]
 pub enum Pace {
-    /// As soon as there is a free slot.
+    /// As soon as a slot is free.
     Closed,
-    /// One each interval, whatever has been answered.
+    /// One request each interval, whether or not earlier ones were answered.
     Open(Duration),
 }
 
-/// How long a worker goes on.
+/// When a worker sends, and how much.
 #[derive(Clone, Copy, Debug)]
-pub struct Plan {
-    /// When it begins.
+pub struct LoadPlan {
+    /// When to begin.
     pub start: Instant,
-    /// What is answered before this does not count.
+    /// Answers before this do not count.
     pub measure_from: Instant,
-    /// What is answered after this does not count, and nothing is sent.
+    /// Answers after this do not count, and nothing is sent any more.
     pub until: Option<Instant>,
-    /// Most requests; with this, all of them count.
+    /// Most requests.
     pub requests_max: u64,
     /// When to send.
     pub pace: Pace,
 }
 
-/// What a worker saw while it counted.
+/// Counts of a worker over the measured time.
 #[derive(Clone, Debug)]
-pub struct Seen {
+pub struct WorkerCounts {
     /// Requests answered.
     pub requests: u64,
     /// Times from intended send to answer.
     pub latencies: Latencies,
     /// Length of the last answer in bytes.
     pub reply_bytes: usize,
-    /// Requests that the server was too busy for.
+    /// Requests that the server refused as busy.
     pub busy: u64,
 }
 
-impl Seen {
+impl WorkerCounts {
     /// Nothing yet.
     pub fn new() -> Self {
         Self { requests: 0, latencies: Latencies::new(), reply_bytes: 0, busy: 0 }
     }
 }
 
-/// Connections of a worker, each with the template of its partition.
+/// A worker's connections, each with the template of its partition.
 pub struct Worker {
-    /// The connections, greeted.
+    /// The connections, after the greeting.
     pub connections: Vec<Connection>,
-    /// Which template a connection uses.
+    /// Each connection's template, by place.
     pub template_of: Vec<usize>,
-    /// One for each partition.
+    /// A template for each partition.
     pub templates: Vec<Template>,
-    /// Random ids come from here.
+    /// Source of random ids.
     pub rng: Random,
 }
 
 struct Run {
     worker: Worker,
-    plan: Plan,
+    plan: LoadPlan,
     sent: u64,
-    seen: Seen,
-    /// Where the search for room begins, so that connections take turns.
+    seen: WorkerCounts,
+    /// Connection at which the search for room begins, so that they take turns.
     turn: usize,
-    /// What the server was too busy for. It keeps its slot, so that no other request takes its turn.
-    put_off: VecDeque<Waiting>,
+    /// Requests that the server refused as busy. Each keeps its slot, so that no other request
+    /// takes its turn.
+    put_off: VecDeque<PutOffRequest>,
 }
 
-/// A request that is to be sent again.
-struct Waiting {
+/// A request that will be sent again.
+struct PutOffRequest {
     when: Instant,
     connection: usize,
     slot: u16,
-    /// When it should have been sent first.
+    /// When it should have been sent the first time.
     intended: Instant,
 }
 
 impl Worker {
-    /// Sends and receives until the plan is fulfilled and everything is answered.
-    pub fn run(self, plan: Plan) -> Result<Seen> {
+    /// Sends and receives until the plan is done and everything is answered.
+    pub fn run(self, plan: LoadPlan) -> Result<WorkerCounts> {
         let mut run = Run {
             worker: self,
             plan,
             sent: 0,
-            seen: Seen::new(),
+            seen: WorkerCounts::new(),
             turn: 0,
             put_off: VecDeque::new(),
         };
@@ -155,11 +156,11 @@ impl Run {
                 self.note_room(&poll, number, false)?;
             }
             let mut timeout = self.send_due(&poll, now)?;
-            // One that is due waits for room on its connection, of which epoll tells.
+            // A request that is due waits for room on its connection, which epoll reports.
             if let Some(waiting) = self.put_off.front().filter(|waiting| waiting.when > now) {
                 timeout = timeout.min(waiting.when - now);
             }
-            let ready = poll.wait(Some(timeout)).during("waiting")?;
+            let ready = poll.wait(timeout).during("waiting")?;
             if ready == 0 && timeout >= STUCK_AFTER {
                 return failed("the server has not answered for 30 s");
             }
@@ -181,17 +182,17 @@ impl Run {
         self.put_off.is_empty() && self.worker.connections.iter().all(Connection::is_idle)
     }
 
-    /// Sends again what the server was too busy for, with fresh ids; to which connections.
+    /// Sends refused requests again, with fresh ids. Returns the connections that they went to.
     fn send_put_off(&mut self, now: Instant) -> Result<Vec<usize>> {
         let mut to = Vec::new();
-        while let Some(&Waiting { when, connection, slot, intended }) = self.put_off.front()
+        while let Some(&PutOffRequest { when, connection, slot, intended }) = self.put_off.front()
             && when <= now
             && self.worker.connections[connection].has_space()
         {
             self.put_off.pop_front();
             self.worker.connections[connection].release(slot);
             self.push(connection, intended);
-            self.sent -= 1; // it is not one more
+            self.sent -= 1; // it was counted before
             self.worker.connections[connection].send()?;
             to.push(connection);
         }
@@ -202,7 +203,7 @@ impl Run {
         self.sent < self.plan.requests_max && self.plan.until.is_none_or(|until| now < until)
     }
 
-    /// Sends what a fixed rate has made due; how long until the next is.
+    /// Sends the requests that a fixed rate has made due. Returns the time until the next one is.
     fn send_due(&mut self, poll: &Poll, now: Instant) -> Result<Duration> {
         let Pace::Open(interval) = self.plan.pace else {
             return Ok(STUCK_AFTER);
@@ -213,7 +214,7 @@ impl Run {
                 return Ok(intended - now);
             }
             let Some(number) = self.next_with_room() else {
-                break; // it waits, and its latency grows
+                break; // the request waits, and its latency grows
             };
             self.push(number, intended);
             self.send(poll, number)?;
@@ -261,7 +262,7 @@ impl Run {
         self.note_room(poll, number, was_blocked)
     }
 
-    /// Has epoll tell of room only while something waits for it.
+    /// Has epoll report room only while something waits for it.
     fn note_room(&self, poll: &Poll, number: usize, was_blocked: bool) -> Result<()> {
         let connection = &self.worker.connections[number];
         if connection.blocked != was_blocked {
@@ -278,7 +279,7 @@ impl Run {
             if let Some(PutOff { after, slot }) = answered.busy {
                 seen.busy += 1;
                 let (when, intended) = (Instant::now() + after, answered.intended);
-                put_off.push_back(Waiting { when, connection: number, slot, intended });
+                put_off.push_back(PutOffRequest { when, connection: number, slot, intended });
                 return;
             }
             let now = *now.get_or_insert_with(Instant::now);
@@ -307,14 +308,14 @@ mod tests {
     use walengine_net::message::{ErrorCode, ErrorReply, OutcomeRun, SubmitReply};
     use walengine_net::model::PartitionId;
 
-    use super::super::payload::{Accounts, What};
+    use super::super::payload::{Accounts, RequestKind};
     use super::*;
 
     const PARTITION: PartitionId = PartitionId(0);
     const RETRY: Duration = Duration::from_millis(40);
 
-    /// Is too busy for the first request, and takes all others. How long after having said so the
-    /// next one came, and how many it took.
+    /// Refuses the first request as busy, and takes all others. Returns how long after the refusal
+    /// the next request came, and how many it took.
     fn serve(mut stream: TcpStream) -> (Duration, u32) {
         let (mut received, mut piece) = (Vec::new(), [0; 4096]);
         let (mut refused, mut waited, mut taken) = (None::<Instant>, Duration::ZERO, 0);
@@ -356,15 +357,15 @@ mod tests {
     #[test]
     fn a_request_that_is_put_off_keeps_its_turn() {
         let accounts = Accounts::of(PARTITION, 1, 2);
-        let template = Template::new(What::Transfers(1), PARTITION, accounts).unwrap();
+        let template = Template::new(RequestKind::Transfers(1), PARTITION, accounts).unwrap();
         for count in [1, 2] {
             let listener = TcpListener::bind("127.0.0.1:0").unwrap();
             let address = listener.local_addr().unwrap();
             let connect = |_| {
                 let stream = TcpStream::connect(address).unwrap();
                 let server = listener.accept().unwrap().0;
-                let what = What::Transfers(1);
-                let connection = Connection::new(stream, &template, what, accounts, 1);
+                let kind = RequestKind::Transfers(1);
+                let connection = Connection::new(stream, &template, kind, accounts, 1);
                 (connection, thread::spawn(move || serve(server)))
             };
             let (connections, servers): (Vec<_>, Vec<_>) = (0..count).map(connect).unzip();
@@ -376,7 +377,7 @@ mod tests {
             };
             let start = Instant::now();
             let (pace, requests_max) = (Pace::Closed, 3 * count as u64);
-            let plan = Plan { start, measure_from: start, until: None, requests_max, pace };
+            let plan = LoadPlan { start, measure_from: start, until: None, requests_max, pace };
             let seen = worker.run(plan).unwrap();
             assert_eq!((seen.requests, seen.busy), (3 * count as u64, count as u64));
             let served: Vec<_> = servers.into_iter().map(|server| server.join().unwrap()).collect();

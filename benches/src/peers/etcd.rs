@@ -1,4 +1,4 @@
-//! etcd: puts of 128 bytes through its HTTP gateway, on connections that stay open.
+//! etcd: puts of 128 bytes through its HTTP gateway, over connections that stay open.
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
@@ -67,14 +67,14 @@ fn load(port: u16, clients: usize, time: Duration) -> Result<PeerReport> {
     })
 }
 
-/// Puts one after the other, at least one.
+/// Puts one value after another, at least one.
 fn put_for(port: u16, client: usize, time: Duration) -> Result<Latencies> {
     let what = "putting to etcd";
     let stream = TcpStream::connect(("127.0.0.1", port)).during(what)?;
     stream.set_nodelay(true).during(what)?;
     let mut reader = BufReader::new(stream.try_clone().during(what)?);
     let mut stream = stream;
-    // Digits and letters in fours are valid base64.
+    // Any multiple of four letters is valid base64.
     let value = "x".repeat(172);
     let mut latencies = Latencies::new();
     let until = Instant::now() + time;

@@ -1,22 +1,23 @@
-//! Other programs at the same durability, where they are installed: Redis Streams, etcd, PostgreSQL.
+//! Other programs with the same durability, if they are installed: Redis Streams, etcd, PostgreSQL.
 
 mod etcd;
 mod postgres;
 mod redis;
 
-use std::net::{TcpListener, TcpStream};
+use std::net::TcpStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output};
 use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 
+use crate::cluster::free_address;
 use crate::error::{During, Result, failed};
 
-/// How long a server may take to come up.
+/// How long a server may take to start.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// What to measure.
+/// Extent of the measurement.
 #[derive(Clone, Debug, clap::Args)]
 pub struct PeersArguments {
     /// Directory on the disk to measure; an unprivileged user must be able to reach it
@@ -28,12 +29,12 @@ pub struct PeersArguments {
     pub seconds: f64,
 }
 
-/// One load of another program.
+/// A load of another program.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct PeerReport {
     /// Program and load.
     pub name: String,
-    /// Why it was not run, with what to do.
+    /// Why it was not run, and what to do about it.
     pub not_run: Option<String>,
     /// Records or transfers a second.
     pub events_per_second: f64,
@@ -66,7 +67,7 @@ impl PeerReport {
     }
 }
 
-/// Measures one program; an error says why it could not be.
+/// Measures a program; an error says why that was not possible.
 type Measure = fn(&PeersArguments) -> Result<Vec<PeerReport>>;
 
 /// Measures and prints.
@@ -94,18 +95,18 @@ pub fn command(arguments: &PeersArguments) -> Vec<PeerReport> {
     reports
 }
 
-/// A server that ends when it is dropped.
+/// A server, killed when it is dropped.
 struct Running(Child);
 
 impl Drop for Running {
     fn drop(&mut self) {
-        // It has ended already, or ends now.
+        // Fails only if it has ended already.
         let _ = self.0.kill();
         let _ = self.0.wait();
     }
 }
 
-/// Finds a program on the path, or in a directory where Debian keeps it.
+/// Finds a program on the path, or where Debian keeps PostgreSQL.
 fn find(program: &str) -> Option<PathBuf> {
     let path = std::env::var_os("PATH").unwrap_or_default();
     let mut dirs: Vec<PathBuf> = std::env::split_paths(&path).collect();
@@ -116,8 +117,7 @@ fn find(program: &str) -> Option<PathBuf> {
 }
 
 fn free_port() -> Result<u16> {
-    let address = TcpListener::bind("127.0.0.1:0").and_then(|socket| socket.local_addr());
-    Ok(address.during("looking for a free port")?.port())
+    Ok(free_address()?.port())
 }
 
 fn wait_for_port(port: u16, what: &str) -> Result<()> {
@@ -131,14 +131,14 @@ fn wait_for_port(port: u16, what: &str) -> Result<()> {
     Ok(())
 }
 
-/// Runs to the end; its output, or its last words.
+/// Runs a command to its end. Returns its output, or the last line of its errors.
 fn output(command: &mut Command, what: &str) -> Result<Output> {
     let output = command.output().during(what)?;
     if output.status.success() {
         return Ok(output);
     }
     let words = String::from_utf8_lossy(&output.stderr);
-    failed(format!("{what}: {}", words.lines().last().unwrap_or("it failed without a word")))
+    failed(format!("{what}: {}", words.lines().last().unwrap_or("it failed without a message")))
 }
 
 fn path_text(path: &Path) -> String {

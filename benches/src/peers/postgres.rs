@@ -1,7 +1,7 @@
-//! A ledger in PostgreSQL: one function call for each batch inserts the transfers and updates the
+//! A ledger in PostgreSQL. One function call for each batch inserts the transfers and updates the
 //! balances, set-based, with `fsync` and `synchronous_commit` on.
 //!
-//! The batch is made inside the function, so PostgreSQL is spared receiving and parsing it.
+//! The function generates the batch, so PostgreSQL does not have to receive and parse it.
 
 use std::fs;
 use std::os::unix::fs::{MetadataExt, chown};
@@ -46,7 +46,7 @@ BEGIN
                    1 + floor(random() * 9999)::bigint AS step,
                    1 + floor(random() * 64)::numeric AS minor
               FROM generate_series(1, transfers)) AS batch;
-    -- In one order, so that connections don't lock each other out.
+    -- In a fixed order, so that connections don't deadlock.
     PERFORM 1 FROM account WHERE id = ANY (from_ids || to_ids) ORDER BY id FOR UPDATE;
     WITH inserted AS (
         INSERT INTO transfer (id, debit, credit, amount)
@@ -104,18 +104,19 @@ pub fn measure(arguments: &PeersArguments) -> Result<Vec<PeerReport>> {
         std::thread::sleep(std::time::Duration::from_millis(50));
     }
     query(SCHEMA)?;
-    let load = Load { user: &user, pgbench: &pgbench, dir: &scratch.0, seconds: arguments.seconds };
+    let load =
+        PgbenchLoad { user: &user, pgbench: &pgbench, dir: &scratch.0, seconds: arguments.seconds };
     LOADS.iter().map(|&(batch, clients)| load.run(batch, clients)).collect()
 }
 
-struct Load<'a> {
+struct PgbenchLoad<'a> {
     user: &'a User,
     pgbench: &'a Path,
     dir: &'a Path,
     seconds: f64,
 }
 
-impl Load<'_> {
+impl PgbenchLoad<'_> {
     fn run(&self, batch: usize, clients: usize) -> Result<PeerReport> {
         let script = self.dir.join("script.sql");
         fs::write(&script, format!("SELECT post({batch});\n")).during("writing the script")?;
@@ -152,7 +153,7 @@ impl Load<'_> {
     }
 }
 
-/// A line for each call: client, number, microseconds, and more.
+/// Reads a log with a line for each call: client, number, microseconds, and more.
 fn read_log(path: &Path, latencies: &mut Latencies) -> Result<()> {
     let text = fs::read_to_string(path).during("reading pgbench's log")?;
     for line in text.lines() {
@@ -163,13 +164,13 @@ fn read_log(path: &Path, latencies: &mut Latencies) -> Result<()> {
     Ok(())
 }
 
-/// Whom PostgreSQL runs as: it refuses to run as root.
+/// The user that PostgreSQL runs as, because it refuses to run as root.
 struct User {
     ids: Option<(u32, u32)>,
 }
 
 impl User {
-    /// The caller, or if that is root the user `postgres`, who gets `dir`.
+    /// The caller; for root the user `postgres`, which becomes the owner of `dir`.
     fn unprivileged(dir: &Path) -> Result<Self> {
         if fs::metadata("/proc/self").during("looking for the user")?.uid() != 0 {
             return Ok(Self { ids: None });

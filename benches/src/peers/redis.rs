@@ -8,7 +8,7 @@ use super::{
 use crate::error::{During, Result, failed};
 use crate::server::Scratch;
 
-/// Clients, and requests in all.
+/// Number of clients, and of requests altogether.
 const LOADS: [(usize, usize); 2] = [(1, 10_000), (64, 300_000)];
 
 pub fn measure(arguments: &PeersArguments) -> Result<Vec<PeerReport>> {

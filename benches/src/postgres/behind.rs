@@ -1,24 +1,21 @@
-//! A projector that was stopped while millions of transfers were written: how it catches up, and what
-//! becomes of the engine's memory.
+//! A projector that was stopped while millions of transfers were written: how it catches up, and
+//! how the engine's memory changes.
 
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use super::sql::Sql;
-use super::{ACCOUNTS, Bench, number};
+use super::{ACCOUNTS, PostgresBench, number};
 use crate::error::{Result, failed};
+use crate::limits::{SAMPLE_INTERVAL, SETTLE};
 use crate::stats::{Spread, ratio};
 use crate::system::resident_bytes_of;
 
-/// Pause between two looks at position and memory.
-const LOOK_EVERY: Duration = Duration::from_millis(20);
-/// How long the engine may settle before its memory is read.
-const SETTLE: Duration = Duration::from_millis(1500);
-/// What the engine's memory may grow by while a reader catches up: pages in flight on its connection
-/// and in the kernel, a few times the credit of 8 MiB that a subscription gives.
+/// Most growth of the engine's memory while a reader catches up: pages in flight on its connection
+/// and in the kernel, a few times the 8 MiB of credit that a subscription gives.
 const GROWTH_MIB_MAX: f64 = 32.0;
 
-impl Bench {
-    /// Once: it is long.
+impl PostgresBench {
+    /// A single round, because it is long.
     pub fn behind(&mut self) -> Result<()> {
         let never = self.grown_without_projector()?;
         let home = self.home("behind")?;
@@ -26,7 +23,7 @@ impl Bench {
         let database = home.schema("behind")?;
         let projector = self.project(&engine, &home, "behind")?;
         let sql = Sql::connect_when_ready(&database)?;
-        sql.wait(LOOK_EVERY, ACCOUNTS.into())?;
+        sql.wait(SAMPLE_INTERVAL, ACCOUNTS.into())?;
         projector.stop()?;
         std::thread::sleep(SETTLE);
         let resident = || resident_bytes_of(engine.server.pid());
@@ -38,7 +35,7 @@ impl Bench {
         let mut most = written;
         let started = Instant::now();
         let projector = self.project(&engine, &home, "behind")?;
-        sql.watch(LOOK_EVERY, |next| {
+        sql.watch(SAMPLE_INTERVAL, |next| {
             most = most.max(resident()?);
             Ok(next >= end)
         })?;
@@ -53,32 +50,33 @@ impl Bench {
         let mib = |bytes: u64| ratio(bytes, 1 << 20);
         let figures = &mut self.figures;
         println!("\n{transfers} transfers were written while the projector was stopped");
-        figures.figure("engine's MiB before they were written", vec![mib(before)]);
-        figures.figure("engine's MiB when they were written", vec![mib(written)]);
+        figures.figure("engine's MiB before the writes", vec![mib(before)]);
+        figures.figure("engine's MiB after the writes", vec![mib(written)]);
         let grown = written.saturating_sub(before);
         let per_transfer = vec![ratio(grown, transfers)];
-        figures.figure("the growth in bytes a transfer: its id is remembered", per_transfer);
+        figures.figure("growth in bytes a transfer, whose id is remembered", per_transfer);
         let per_transfer = vec![ratio(never, transfers)];
-        figures.figure("that of an engine which never had a projector", per_transfer);
-        figures.figure("engine's MiB while the projector catches up, most", vec![mib(most)]);
-        figures.figure("engine's MiB when it has caught up", vec![mib(after)]);
+        figures.figure("the same for an engine that never had a projector", per_transfer);
+        figures.figure("engine's MiB while the projector catches up, peak", vec![mib(most)]);
+        figures.figure("engine's MiB after it has caught up", vec![mib(after)]);
         figures.figure("seconds from the projector's start until caught up", vec![seconds]);
         figures.figure("rows/s, start included", vec![number(transfers) / seconds]);
         let growth = vec![mib(most.saturating_sub(written))];
-        let growth = figures.figure("MiB by which the engine grew meanwhile", growth);
+        let growth =
+            figures.figure("engine's growth in MiB while the projector catches up", growth);
         let from = format!("{transfers} transfers");
-        let what = "a stopped projector catches up: part of the rows that it has";
+        let what = "a stopped projector catches up: part of the rows that arrive";
         let all = Some(Spread::of([ratio(found.cast_unsigned(), transfers)]));
         figures.target(what, 1.0, false, all, &from);
-        let what = "a projector catches up: MiB by which the engine grows";
+        let what = "a projector catches up: engine's growth in MiB";
         figures.target(what, GROWTH_MIB_MAX, true, Some(growth), &from);
         let more = Some(Spread::of([mib(grown.saturating_sub(never))]));
-        let what = "a projector is stopped: MiB that the engine grows by more";
+        let what = "a projector is stopped: engine's extra growth in MiB";
         figures.target(what, GROWTH_MIB_MAX, true, more, &from);
         Ok(())
     }
 
-    /// What the same transfers add to an engine's memory without anybody who has read its log.
+    /// Growth of an engine's memory by the same transfers when nothing reads its log.
     fn grown_without_projector(&self) -> Result<u64> {
         let engine = self.engine("never")?;
         std::thread::sleep(SETTLE);

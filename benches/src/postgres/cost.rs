@@ -1,16 +1,17 @@
-//! What an attached projector costs the engine: the same load with and without it, in turn.
+//! The cost of an attached projector to the engine: the same load with and without it, in turn.
 //!
-//! The engine has a core to itself, which it is pinned to. Projector and PostgreSQL run when another
-//! is idle (`SCHED_IDLE`), so that what is measured is the engine's work for a reader, and not that
-//! machines with few cores are shared: a process at nice 19 that only spins costs the engine a sixth
-//! here. The disk has no such priority: PostgreSQL is on the engine's once, and once in memory, which
-//! is as if it had its own.
+//! The engine is pinned to a core that nothing else uses. Projector and PostgreSQL run on the
+//! others while they are idle (`SCHED_IDLE`). So the engine's work for a reader is measured, rather
+//! than the sharing of a small machine: here, a process at nice 19 that only spins costs the engine
+//! a sixth. The disk has no such priority, so PostgreSQL is measured on the engine's disk and in
+//! memory, as if it had its own.
 
 use std::path::Path;
 
 use super::sql::{self, Sql};
-use super::{ACCOUNTS, Bench, Engine, FILL_BATCH, LOOK_EVERY, MEMORY, Postgres, number};
+use super::{ACCOUNTS, Engine, MEMORY, Postgres, PostgresBench, number};
 use crate::error::Result;
+use crate::limits::{FILL_BATCH, POLL_INTERVAL};
 use crate::load::{self, LoadArguments, LoadReport};
 use crate::run::wait_for_quiet;
 use crate::server::Scratch;
@@ -20,17 +21,17 @@ use crate::stats::Spread;
 const INFLIGHT: u16 = 4;
 /// Requests that may be unanswered at a fixed rate.
 const PACED_INFLIGHT: u16 = 8;
-/// Load before it is measured, as a part of what is.
+/// Unmeasured load before the measured one, as a part of it.
 const WARMUP_PART: f64 = 0.25;
 const SCHEMA: &str = "cost";
 
-/// A load, and what was projected in the meantime.
-struct Loaded {
+/// A load with an attached projector.
+struct AttachedLoad {
     load: LoadReport,
     projected_per_second: f64,
 }
 
-/// All rounds of one kind of load.
+/// All rounds of a kind of load.
 #[derive(Default)]
 struct Costs {
     alone: Vec<LoadReport>,
@@ -38,7 +39,7 @@ struct Costs {
     in_memory: Attached,
 }
 
-/// Rounds with a projector, each between two without.
+/// Rounds with a projector, each between two rounds without.
 #[derive(Default)]
 struct Attached {
     loads: Vec<LoadReport>,
@@ -47,20 +48,20 @@ struct Attached {
     p99_ratios: Vec<f64>,
 }
 
-/// What they come to: rate and p99 over those of the engine alone.
+/// Rate and p99 with a projector over those of the engine alone.
 struct Ratios {
     rate: Spread,
     p99: Spread,
 }
 
-impl Bench {
-    /// Rounds of peak and half load: alone, attached, alone, attached, alone.
+impl PostgresBench {
+    /// Rounds of peak and half load. Each is: alone, attached, alone, attached, alone.
     pub fn cost(&mut self) -> Result<()> {
         let (mut peak, mut half) = (Costs::default(), Costs::default());
         let mut rate = None;
         for _ in 0..self.arguments.rounds {
             self.round(&mut peak, None)?;
-            // Half of what the first one reached.
+            // Half of the first peak.
             let first = peak.alone.first().map_or(0.0, |load| load.events_per_second);
             let rate = *rate.get_or_insert(first / 2.0 / number(FILL_BATCH as u64));
             self.round(&mut half, Some(rate))?;
@@ -85,7 +86,7 @@ impl Bench {
         Ok(())
     }
 
-    /// Those on disk and those in memory.
+    /// Ratios with PostgreSQL on disk and in memory.
     fn summary(&mut self, load: &str, costs: Costs) -> [Ratios; 2] {
         self.loads(&format!("{load}, engine alone"), &costs.alone);
         let places = [("on its disk", costs.on_disk), ("in memory", costs.in_memory)];
@@ -130,15 +131,15 @@ impl Bench {
         load::run(&self.cost_load(&engine, rate))
     }
 
-    /// With a PostgreSQL of its own in `place`: while none is attached, nothing of it is there.
-    fn attached(&self, rate: Option<f64>, place: &Path) -> Result<Loaded> {
+    /// With a PostgreSQL in `place` that exists only for this load.
+    fn attached(&self, rate: Option<f64>, place: &Path) -> Result<AttachedLoad> {
         let postgres = Scratch::create(place, "cost-pg")?;
         let directory = postgres.0.join("pg");
         let engine = self.engine("attached")?;
         let (to, log) = (Postgres::ManagedAndIdle(&directory), postgres.0.join("projector.log"));
         let mut projector = self.projector.start(engine.server.address, to, SCHEMA, &log)?;
         let sql = Sql::connect_when_ready(&sql::schema_of(&directory, SCHEMA)?)?;
-        sql.wait(LOOK_EVERY, ACCOUNTS.into())?;
+        sql.wait(POLL_INTERVAL, ACCOUNTS.into())?;
         wait_for_quiet(engine.data())?;
         let load = load::run(&self.cost_load(&engine, rate))?;
         projector.check()?;
@@ -147,7 +148,7 @@ impl Bench {
         drop(sql);
         projector.stop()?;
         let seconds = load.seconds * (1.0 + WARMUP_PART);
-        Ok(Loaded { load, projected_per_second: number(projected) / seconds })
+        Ok(AttachedLoad { load, projected_per_second: number(projected) / seconds })
     }
 
     fn cost_load(&self, engine: &Engine, rate: Option<f64>) -> LoadArguments {
@@ -165,8 +166,8 @@ impl Bench {
 }
 
 impl Attached {
-    /// One more, with those without before and after it.
-    fn add(&mut self, attached: Loaded, alone: [&LoadReport; 2]) {
+    /// Adds a round, with the rounds without a projector before and after it.
+    fn add(&mut self, attached: AttachedLoad, alone: [&LoadReport; 2]) {
         let part = |of: fn(&LoadReport) -> f64| {
             of(&attached.load) / f64::midpoint(of(alone[0]), of(alone[1]))
         };

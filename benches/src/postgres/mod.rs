@@ -1,7 +1,7 @@
-//! The projector, measured beside what PostgreSQL takes by itself: rows a second, latency until a
-//! write is visible in SQL, what it costs the engine, and how it catches up.
+//! Measures the projector: rows a second beside a bare COPY, latency until a write is visible in
+//! SQL, its cost to the engine, and how it catches up.
 //!
-//! PostgreSQL is the private server that the projector manages, with its settings; fsync is on.
+//! PostgreSQL is the private server that the projector manages, with its settings. `fsync` is on.
 
 mod behind;
 mod cost;
@@ -13,14 +13,15 @@ mod visible;
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::time::Duration;
 
 use walengine_projector::database::Database;
 use walengine_projector::managed::Managed;
 
+use crate::arguments::{PlaceArguments, wants};
 use crate::error::{During, Result, failed};
 use crate::figures::Figures;
-use crate::interrupt::Watch;
+use crate::interrupt::InterruptWatch;
+use crate::limits::FILL_BATCH;
 use crate::load::{self, LoadArguments};
 use crate::run::wait_for_quiet;
 use crate::server::{Program, Scratch, Server};
@@ -29,20 +30,15 @@ use sql::Sql;
 
 /// Accounts that transfers move between.
 const ACCOUNTS: u32 = 10_000;
-/// Transfers in a batch that fills a log, and in one of the engine's peak.
-const FILL_BATCH: usize = 8190;
 /// A directory in memory.
 const MEMORY: &str = "/dev/shm";
-/// Pause between two looks at a position where milliseconds don't matter.
-const LOOK_EVERY: Duration = Duration::from_millis(2);
 
-/// What to run.
+/// Extent of the measurements.
 #[derive(Clone, Debug, clap::Args)]
 pub struct PostgresArguments {
-    /// Directory on the disk to use; what is written there is removed again. An unprivileged user
-    /// must be able to reach it, if this is run by root
-    #[arg(long, value_name = "DIR", default_value = ".")]
-    pub dir: PathBuf,
+    /// Directory, server and results
+    #[command(flatten)]
+    pub place: PlaceArguments,
 
     /// Only this: `speed`, `visible`, `cost` or `behind`
     #[arg(long, value_name = "NAME")]
@@ -64,40 +60,33 @@ pub struct PostgresArguments {
     #[arg(long, value_name = "N", default_value_t = 5_000_000)]
     pub catch_up_transfers: u64,
 
-    /// The server to measure [default: the one beside this program]
-    #[arg(long, value_name = "FILE")]
-    pub server: Option<PathBuf>,
-
     /// The projector to measure [default: the one beside this program]
     #[arg(long, value_name = "FILE")]
     pub projector: Option<PathBuf>,
-
-    /// Where JSON goes
-    #[arg(long, value_name = "DIR", default_value = "bench-results")]
-    pub out: PathBuf,
 }
 
-/// Measures one part.
-type Measure = fn(&mut Bench) -> Result<()>;
+/// Measures a part.
+type Measure = fn(&mut PostgresBench) -> Result<()>;
 
-/// What every part needs.
-struct Bench {
+/// Everything that the parts need.
+struct PostgresBench {
     arguments: PostgresArguments,
-    /// `--dir` without detours: PostgreSQL's user looks from elsewhere.
+    /// `--dir`, absolute: PostgreSQL runs in another directory.
     dir: PathBuf,
     server: Program,
     projector: ProjectorProgram,
     figures: Figures,
 }
 
-/// A PostgreSQL for one part. It ends before its directory goes.
-struct Home {
+/// A PostgreSQL for one part. Fields are in this order so that it ends before its directory is
+/// removed.
+struct PostgresHome {
     _managed: Managed,
     scratch: Scratch,
 }
 
-/// An engine on one core with the accounts, and nothing else in its log. It ends before its directory
-/// goes.
+/// An engine on one core, with nothing but the accounts in its log. Fields are in this order so
+/// that it ends before its directory is removed.
 struct Engine {
     server: Server,
     _scratch: Scratch,
@@ -108,35 +97,35 @@ pub fn command(arguments: &PostgresArguments) -> Result<()> {
     if arguments.rounds == 0 {
         return failed("--rounds must be at least 1");
     }
-    std::fs::create_dir_all(&arguments.dir).during("creating --dir")?;
-    let dir = std::fs::canonicalize(&arguments.dir).during("looking for --dir")?;
-    let server = Program::find(arguments.server.as_deref())?;
+    std::fs::create_dir_all(&arguments.place.dir).during("creating --dir")?;
+    let dir = std::fs::canonicalize(&arguments.place.dir).during("looking for --dir")?;
+    let server = Program::find(arguments.place.server.as_deref())?;
     let projector = ProjectorProgram::find(arguments.projector.as_deref())?;
-    let watch = Watch::begin(&[&dir, Path::new(MEMORY)])?;
+    let watch = InterruptWatch::begin(&[&dir, Path::new(MEMORY)])?;
     let (arguments, figures) = (arguments.clone(), Figures::default());
-    let mut bench = Bench { arguments, dir, server, projector, figures };
+    let mut bench = PostgresBench { arguments, dir, server, projector, figures };
     let parts: [(&str, Measure); 4] = [
-        ("speed", Bench::speed),
-        ("visible", Bench::visible),
-        ("cost", Bench::cost),
-        ("behind", Bench::behind),
+        ("speed", PostgresBench::speed),
+        ("visible", PostgresBench::visible),
+        ("cost", PostgresBench::cost),
+        ("behind", PostgresBench::behind),
     ];
     for (name, measure) in parts {
-        if bench.arguments.case.as_ref().is_none_or(|case| name.contains(&**case)) {
+        if wants(bench.arguments.case.as_ref(), name) {
             watch.settle(measure(&mut bench))?;
         }
     }
-    bench.figures.finish(&bench.arguments.out, "postgres")
+    bench.figures.finish(&bench.arguments.place.out, "postgres")
 }
 
-impl Bench {
-    fn home(&self, part: &str) -> Result<Home> {
+impl PostgresBench {
+    fn home(&self, part: &str) -> Result<PostgresHome> {
         let scratch = Scratch::create(&self.dir, &format!("{part}-pg"))?;
         let managed = Managed::start(&scratch.0.join("pg")).during("starting PostgreSQL")?;
-        Ok(Home { _managed: managed, scratch })
+        Ok(PostgresHome { _managed: managed, scratch })
     }
 
-    /// Starts it when all that was written before is on disk.
+    /// Starts an engine once all earlier writes are on disk.
     fn engine(&self, part: &str) -> Result<Engine> {
         Command::new("sync").status().during("running sync")?;
         let scratch = Scratch::create(&self.dir, part)?;
@@ -147,7 +136,7 @@ impl Bench {
         Ok(engine)
     }
 
-    fn project(&self, engine: &Engine, home: &Home, schema: &str) -> Result<Projector> {
+    fn project(&self, engine: &Engine, home: &PostgresHome, schema: &str) -> Result<Projector> {
         let postgres = home.directory();
         let log = home.scratch.0.join("projector.log");
         let postgres = Postgres::Running(&postgres);
@@ -155,7 +144,7 @@ impl Bench {
     }
 }
 
-impl Home {
+impl PostgresHome {
     fn directory(&self) -> PathBuf {
         self.scratch.0.join("pg")
     }
@@ -164,7 +153,7 @@ impl Home {
         sql::schema_of(&self.directory(), name)
     }
 
-    /// Removes a schema that was measured, and has everything on disk before the next one.
+    /// Removes a measured schema, and waits until everything is on disk.
     fn clear(&self, schema: &str) -> Result<()> {
         let sql = Sql::connect(&self.schema(schema)?)?;
         sql.run(&format!("DROP SCHEMA {schema} CASCADE"))?;
@@ -177,7 +166,7 @@ impl Engine {
         LoadArguments { accounts: ACCOUNTS, ..LoadArguments::to(self.server.address) }
     }
 
-    /// Fills the log with whole batches; how many transfers they are.
+    /// Fills the log with whole batches. Returns the number of transfers in them.
     fn fill(&self, transfers: u64) -> Result<u64> {
         let requests = transfers.div_ceil(FILL_BATCH as u64);
         let batch = FILL_BATCH;

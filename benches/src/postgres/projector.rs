@@ -1,31 +1,32 @@
-//! A projector that the benchmark starts, and stops when it is dropped.
+//! A projector process, which is stopped when it is dropped.
 
 use std::fs::File;
 use std::io::{Read as _, Write as _};
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::{SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::time::{Duration, Instant};
+use std::time::Instant;
+
+use rustix::process::Signal;
 
 use super::sql::OWNER;
+use crate::cluster::free_address;
 use crate::error::{During, Result, failed};
+use crate::limits::{POLL_INTERVAL, SERVER_PATIENCE};
+use crate::server::find_binary;
 use crate::system;
-
-/// How long it may take to stop, with a PostgreSQL that it manages.
-const PATIENCE: Duration = Duration::from_mins(2);
-const LOOK_EVERY: Duration = Duration::from_millis(5);
 
 /// The `walengine-projector` binary.
 #[derive(Clone, Debug)]
 pub struct ProjectorProgram(PathBuf);
 
-/// Which PostgreSQL it projects to.
+/// The PostgreSQL that it projects to.
 #[derive(Clone, Copy, Debug)]
 pub enum Postgres<'a> {
-    /// One that runs, with its socket in this directory.
+    /// A running one, with its socket in this directory.
     Running(&'a Path),
-    /// One of its own in this directory. Both keep off the engine's core, the first, and run only when
-    /// nothing else wants the others.
+    /// One that the projector manages in this directory. Both stay off the engine's core, which is
+    /// the first, and run only while the others are idle.
     ManagedAndIdle(&'a Path),
 }
 
@@ -39,22 +40,10 @@ pub struct Projector {
 impl ProjectorProgram {
     /// The one that was named, or the one beside this binary.
     pub fn find(named: Option<&Path>) -> Result<Self> {
-        let path = match named {
-            Some(path) => path.to_owned(),
-            None => std::env::current_exe()
-                .during("looking for the projector")?
-                .with_file_name("walengine-projector"),
-        };
-        if !path.exists() {
-            let path = path.display();
-            return failed(format!(
-                "{path} is missing: cargo build --release -p walengine-projector"
-            ));
-        }
-        Ok(Self(path))
+        Ok(Self(find_binary(named, "walengine-projector")?))
     }
 
-    /// Starts it. What it says goes to `log`.
+    /// Starts it. Its messages go to `log`.
     pub fn start(
         &self,
         server: SocketAddr,
@@ -63,8 +52,7 @@ impl ProjectorProgram {
         log: &Path,
     ) -> Result<Projector> {
         let what = format!("starting {}", self.0.display());
-        let free = TcpListener::bind("127.0.0.1:0").and_then(|socket| socket.local_addr());
-        let metrics = free.during(&what)?;
+        let metrics = free_address()?;
         let mut command = match postgres {
             Postgres::Running(directory) => {
                 let mut command = Command::new(&self.0);
@@ -97,7 +85,7 @@ impl ProjectorProgram {
 }
 
 impl Projector {
-    /// An error with its last words if it has ended.
+    /// Fails with the last line of its log if it has ended.
     pub fn check(&mut self) -> Result<()> {
         if self.child.try_wait().during("looking at the projector")?.is_none() {
             return Ok(());
@@ -106,7 +94,7 @@ impl Projector {
         failed(format!("the projector has ended: {}", log.lines().last().unwrap_or_default()))
     }
 
-    /// How many transactions partition 0 has had, and how many seconds they took.
+    /// Number of partition 0's transactions, and the seconds that they took.
     pub fn transactions(&self) -> Result<(f64, f64)> {
         let what = "asking the projector for metrics";
         let mut stream = TcpStream::connect(self.metrics).during(what)?;
@@ -122,33 +110,33 @@ impl Projector {
         Ok((value("count")?, value("sum")?))
     }
 
-    /// Asks it to end, and waits.
+    /// Stops it with SIGTERM and waits for its end.
     pub fn stop(mut self) -> Result<()> {
         self.check()?;
-        system::signal(self.child.id(), libc::SIGTERM)?;
+        system::signal(self.child.id(), Signal::TERM)?;
         if self.ends() { Ok(()) } else { failed("the projector does not end") }
     }
 
     fn ends(&mut self) -> bool {
         let since = Instant::now();
         while self.child.try_wait().is_ok_and(|ended| ended.is_none()) {
-            if since.elapsed() > PATIENCE {
+            if since.elapsed() > SERVER_PATIENCE {
                 return false;
             }
-            std::thread::sleep(LOOK_EVERY);
+            std::thread::sleep(POLL_INTERVAL);
         }
         true
     }
 }
 
 impl Drop for Projector {
-    /// It gets the time to stop a PostgreSQL of its own.
+    /// Gives it time to stop the PostgreSQL that it manages.
     fn drop(&mut self) {
         let has_ended = self.child.try_wait().is_ok_and(|ended| ended.is_some());
-        if !has_ended && system::signal(self.child.id(), libc::SIGTERM).is_ok() && self.ends() {
+        if !has_ended && system::signal(self.child.id(), Signal::TERM).is_ok() && self.ends() {
             return;
         }
-        // It has ended already, or ends now.
+        // Fails only if it has ended already.
         let _ = self.child.kill();
         let _ = self.child.wait();
     }

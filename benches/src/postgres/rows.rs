@@ -1,5 +1,5 @@
-//! The rows of a log as the projector would write them, and two ways to write them: by bare COPY, and
-//! by the projector's own writer. Rows and transactions are the same for both.
+//! The rows of a log as the projector writes them, and two ways to write them: a bare COPY, and the
+//! projector's own writer. Rows and transactions are the same for both.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -20,37 +20,38 @@ use walengine_projector::limits::COPY_CHUNK_BYTES;
 use walengine_projector::metrics::PartitionMetrics;
 use walengine_projector::schema;
 use walengine_projector::tables::Table;
-use walengine_projector::writer::{Outcome, Writer};
+use walengine_projector::writer::{WriteOutcome, Writer};
 
 use super::sql::Sql;
 use crate::cluster::PARTITION;
 use crate::error::{During, Result, failed};
 use crate::stats::ratio;
 
-/// Bytes of log that are asked for at once.
+/// Bytes of log in one page.
 const PAGE_BYTES: usize = 1 << 20;
 
-/// Rows of a log, encoded.
-pub struct Rows {
+/// Encoded rows of a log.
+pub struct LogRows {
     cluster: walengine_net::client::ClusterInfo,
-    /// The accounts, which are there before the clock starts.
+    /// The accounts, which are written before the clock starts.
     accounts: Batch,
-    /// The transfers, in transactions as large as a projector's that is behind.
+    /// The transfers, in transactions as large as those of a projector that is far behind.
     pub transfers: Vec<Batch>,
 }
 
-/// A bare COPY: rows of each transaction, and when it was over since the start.
+/// A bare COPY: the rows of each transaction, and when it ended since the start.
 #[derive(Clone, Debug, Default)]
 pub struct Copied(Vec<(u64, Duration)>);
 
 impl Copied {
-    /// Rows a second of all transactions.
+    /// Rows a second over all transactions.
     pub fn per_second(&self) -> f64 {
         let rows = self.0.iter().map(|(rows, _)| rows).sum();
         self.0.last().map_or(0.0, |(_, took)| ratio(rows, 1) / took.as_secs_f64())
     }
 
-    /// Rows a second behind the transaction that reaches the first `rows`; of all if there is none.
+    /// Rows a second after the transaction that completes the first `rows`; over all if there is
+    /// none.
     pub fn per_second_behind(&self, rows: u64) -> f64 {
         let (mut before, mut from) = (0, Duration::ZERO);
         for (place, &(of_transaction, at)) in self.0.iter().enumerate() {
@@ -66,7 +67,7 @@ impl Copied {
     }
 }
 
-/// What the projector's writer does besides the COPY.
+/// The work of the projector's writer besides the COPY.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Merge {
     /// It advances the position.
@@ -75,8 +76,8 @@ pub enum Merge {
     Balances,
 }
 
-impl Rows {
-    /// Reads a log whose first `accounts` records create accounts; it has `records` of them all.
+impl LogRows {
+    /// Reads a log of `records` records, of which the first `accounts` create accounts.
     pub fn read(server: SocketAddr, accounts: u64, records: u64) -> Result<Self> {
         let what = "reading the log";
         let client = Client::connect(Config::new(server.to_string())).during(what)?;
@@ -109,12 +110,12 @@ impl Rows {
         }
     }
 
-    /// How many transfers.
+    /// Number of transfers.
     pub fn count(&self) -> u64 {
         self.transfers.iter().map(|batch| batch.rows).sum()
     }
 
-    /// Bare COPY BINARY into the tables of a fresh schema, accounts apart.
+    /// Writes everything by bare COPY BINARY into a fresh schema; the accounts are not timed.
     pub fn copy(&self, database: &Database) -> Result<Copied> {
         let sql = self.fresh_schema(database)?;
         sql.runtime.block_on(async {
@@ -124,7 +125,8 @@ impl Rows {
         })
     }
 
-    /// How long the projector's writer takes into a fresh schema, accounts apart.
+    /// Writes everything with the projector's writer into a fresh schema. Returns its time without
+    /// that for the accounts.
     pub fn write(&self, database: &Database, merge: Merge) -> Result<Duration> {
         let sql = self.fresh_schema(database)?;
         let batches: Vec<Batch> = self.transfers.iter().map(|batch| with(batch, merge)).collect();
@@ -137,7 +139,7 @@ impl Rows {
             sql.connection.batch_execute("CHECKPOINT").await.during("CHECKPOINT")?;
             let started = Instant::now();
             for batch in &batches {
-                if writer.write(batch).await.during(what)? != Outcome::Written {
+                if writer.write(batch).await.during(what)? != WriteOutcome::Written {
                     return failed(format!("{what}: the position has moved"));
                 }
             }
@@ -160,7 +162,7 @@ fn with(batch: &Batch, merge: Merge) -> Batch {
     }
 }
 
-/// Each batch in a transaction, and nothing else in it.
+/// Copies each batch in a transaction with nothing else in it.
 async fn copy(connection: &Connection, database: &Database, batches: &[Batch]) -> Result<Copied> {
     let what = "bare COPY";
     let (started, mut copied) = (Instant::now(), Copied::default());

@@ -1,36 +1,40 @@
-//! Rows a second: the projector that catches up, and the one that is attached while more is written
-//! than it takes, each between two bare COPYs of the same rows into the same indexed tables.
+//! Rows a second of a projector that catches up, and of one that is attached while more is written
+//! than it can take. Each is measured between two bare COPYs of the same rows into the same indexed
+//! tables.
 //!
-//! An attached projector begins with small transactions and, as it falls behind, comes to full ones.
-//! It is steady from the first third of the rows on; the COPY's last two thirds are beside it then.
+//! An attached projector begins with small transactions; as it falls behind, they become full. It
+//! counts as steady after the first third of the rows, and is then compared with the COPY's last
+//! two thirds.
 //!
-//! Where the projector loses against the COPY is shown by its writer without feed and encoding, with
-//! and without the merge of balances, and by a COPY that shares the machine with the same load.
+//! Further cases show where the projector loses against the COPY: its writer without feed and
+//! encoding, with and without the merge of balances, and a COPY that shares the machine with the
+//! same load.
 
 use std::time::Duration;
 
 use super::projector::Projector;
-use super::rows::{Copied, Merge, Rows};
-use super::sql::{Moved, Sql};
-use super::{ACCOUNTS, Bench, Engine, Home, LOOK_EVERY, number};
+use super::rows::{Copied, LogRows, Merge};
+use super::sql::{PositionMove, Sql};
+use super::{ACCOUNTS, Engine, PostgresBench, PostgresHome, number};
 use crate::error::{Failed, Result, failed};
+use crate::limits::POLL_INTERVAL;
 use crate::load::{self, LoadArguments};
 use crate::stats::Spread;
 
-/// The load on an attached projector is so many times what a bare COPY takes.
+/// The load on an attached projector, as a multiple of a bare COPY's rate.
 const OVERLOAD: f64 = 1.5;
-/// It goes on so many times longer than a bare COPY of the rows takes.
+/// The load's duration, as a multiple of the time that a bare COPY of the rows takes.
 const LOAD_TIMES: f64 = 1.5;
-/// Transfers in a batch of it.
+/// Transfers in a batch of the load.
 const LOAD_BATCH: usize = 1000;
-/// An attached projector is steady when it has this part of the rows.
+/// An attached projector is steady once it has one in this many of the rows.
 const STEADY_FROM: u64 = 3;
-/// Requests of it that may be unanswered.
+/// Requests of the load that may be unanswered.
 const LOAD_INFLIGHT: u16 = 64;
 
-/// What is measured in a round, each between two bare COPYs.
+/// The measurements of a round, each between two bare COPYs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Way {
+enum SpeedCase {
     CatchUp,
     Steady,
     CopyBesideLoad,
@@ -38,46 +42,46 @@ enum Way {
     WriterWithMerge,
 }
 
-/// Each with its name, and what it includes.
-const WAYS: [(Way, &str, &str); 5] = [
-    (Way::CatchUp, "catching up", "the whole projector, engine idle"),
-    (Way::Steady, "steady", "attached, 1.5 times the load that a COPY takes"),
-    (Way::CopyBesideLoad, "bare COPY beside that load", "engine and client, no projector"),
-    (Way::WriterWithoutMerge, "without balance merge", "projector's writer: COPY, position"),
-    (Way::WriterWithMerge, "with balance merge", "its writer: COPY, position, balances"),
+/// Each with its name and its content.
+const SPEED_CASES: [(SpeedCase, &str, &str); 5] = [
+    (SpeedCase::CatchUp, "catching up", "the whole projector, engine idle"),
+    (SpeedCase::Steady, "steady", "attached, 1.5 times the load that a COPY takes"),
+    (SpeedCase::CopyBesideLoad, "bare COPY beside that load", "engine and client, no projector"),
+    (SpeedCase::WriterWithoutMerge, "without balance merge", "projector's writer: COPY, position"),
+    (SpeedCase::WriterWithMerge, "with balance merge", "its writer: COPY, position, balances"),
 ];
 
 struct Speed<'a> {
-    bench: &'a Bench,
-    home: Home,
-    /// Holds the rows.
+    bench: &'a PostgresBench,
+    home: PostgresHome,
+    /// Its log holds the rows.
     engine: Engine,
-    rows: Rows,
-    /// Schemas are numbered, so that none is used twice.
+    rows: LogRows,
+    /// Schemas used so far; they are numbered, so that none is used twice.
     schemas: usize,
     catching_up: Transactions,
     steady: Transactions,
-    /// Rows a second of an attached projector, from its first row on.
+    /// Rows a second of an attached projector from its first row on.
     from_first_row: Vec<f64>,
 }
 
-/// The projector's transactions, for each round.
+/// The projector's transactions in each round.
 #[derive(Default)]
 struct Transactions {
-    /// Rows in one, on average.
+    /// Mean number of rows in a transaction.
     rows: Vec<f64>,
-    /// The part of the time that was spent in them. Of the rest PostgreSQL knows nothing.
+    /// Part of the time that was spent in transactions; PostgreSQL has no share in the rest.
     part: Vec<f64>,
 }
 
-impl Bench {
-    /// Rounds of all ways.
+impl PostgresBench {
+    /// Rounds of all cases.
     pub fn speed(&mut self) -> Result<()> {
         let home = self.home("speed")?;
         let engine = self.engine("speed")?;
         let transfers = engine.fill(self.arguments.transfers)?;
         let accounts = u64::from(ACCOUNTS);
-        let rows = Rows::read(engine.server.address, accounts, accounts + transfers)?;
+        let rows = LogRows::read(engine.server.address, accounts, accounts + transfers)?;
         let per_transaction = number(transfers) / number(rows.transfers.len() as u64);
         let changed = rows.transfers.iter().map(|batch| number(batch.changes.len() as u64));
         let merged = Spread::of(changed).median;
@@ -92,17 +96,17 @@ impl Bench {
             from_first_row: Vec::new(),
         };
         let mut bare = Vec::new();
-        let mut rates = WAYS.map(|_| Vec::new());
-        let mut ratios = WAYS.map(|_| Vec::new());
+        let mut rates = SPEED_CASES.map(|_| Vec::new());
+        let mut ratios = SPEED_CASES.map(|_| Vec::new());
         for _ in 0..speed.bench.arguments.rounds {
             let mut before = speed.bare()?;
             bare.push(before.per_second());
-            for (place, (way, ..)) in WAYS.into_iter().enumerate() {
+            for (place, (way, ..)) in SPEED_CASES.into_iter().enumerate() {
                 let rate = speed.measure(way, before.per_second())?;
                 let after = speed.bare()?;
                 bare.push(after.per_second());
                 rates[place].push(rate);
-                let from = if way == Way::Steady { speed.steady_from() } else { 0 };
+                let from = if way == SpeedCase::Steady { speed.steady_from() } else { 0 };
                 let beside = [&before, &after].map(|bare| bare.per_second_behind(from));
                 ratios[place].push(rate / f64::midpoint(beside[0], beside[1]));
                 before = after;
@@ -114,7 +118,7 @@ impl Bench {
         figures.figure("rows in a transaction of a backlog", vec![per_transaction]);
         figures.figure("accounts that such a transaction changes", vec![merged]);
         figures.figure("rows/s, bare COPY BINARY: same rows, tables, transactions", bare);
-        for ((_, name, what), rates) in WAYS.iter().zip(rates) {
+        for ((_, name, what), rates) in SPEED_CASES.iter().zip(rates) {
             figures.figure(&format!("rows/s, {name}: {what}"), rates);
         }
         let name = "rows/s, steady and before: from its first, small transactions on";
@@ -124,11 +128,11 @@ impl Bench {
             figures.figure(&format!("{name}: part of the time in transactions"), transactions.part);
         }
         let from = format!("{transfers} transfers, {} rounds", self.arguments.rounds);
-        for ((way, name, _), ratios) in WAYS.iter().zip(ratios) {
+        for ((way, name, _), ratios) in SPEED_CASES.iter().zip(ratios) {
             let reached = figures.figure(&format!("part of bare COPY's, {name}"), ratios);
             let what = match way {
-                Way::CatchUp => "catching up: rows/s, part of a bare COPY's",
-                Way::Steady => "steady projection: rows/s, part of a bare COPY's",
+                SpeedCase::CatchUp => "catching up: rows/s, part of a bare COPY's",
+                SpeedCase::Steady => "steady projection: rows/s, part of a bare COPY's",
                 _ => continue,
             };
             figures.target(what, 0.85, false, Some(reached), &from);
@@ -138,13 +142,13 @@ impl Bench {
 }
 
 impl Speed<'_> {
-    fn measure(&mut self, way: Way, bare: f64) -> Result<f64> {
+    fn measure(&mut self, way: SpeedCase, bare: f64) -> Result<f64> {
         match way {
-            Way::CatchUp => self.catch_up(),
-            Way::Steady => self.steady(bare),
-            Way::CopyBesideLoad => self.copy_beside_load(bare),
-            Way::WriterWithoutMerge => self.writer(Merge::PositionOnly),
-            Way::WriterWithMerge => self.writer(Merge::Balances),
+            SpeedCase::CatchUp => self.catch_up(),
+            SpeedCase::Steady => self.steady(bare),
+            SpeedCase::CopyBesideLoad => self.copy_beside_load(bare),
+            SpeedCase::WriterWithoutMerge => self.writer(Merge::PositionOnly),
+            SpeedCase::WriterWithMerge => self.writer(Merge::Balances),
         }
     }
 
@@ -153,7 +157,7 @@ impl Speed<'_> {
         format!("speed_{}", self.schemas)
     }
 
-    /// Transfers that an attached projector has before it counts as steady.
+    /// Transfers that an attached projector writes before it counts as steady.
     fn steady_from(&self) -> u64 {
         self.rows.count() / STEADY_FROM
     }
@@ -177,8 +181,9 @@ impl Speed<'_> {
         let schema = self.next_schema();
         let projector = self.bench.project(&self.engine, &self.home, &schema)?;
         let sql = Sql::connect_when_ready(&self.home.schema(&schema)?)?;
-        // The first transaction holds what came first, which is little; the clock starts behind it.
-        sql.wait(LOOK_EVERY, 1)?;
+        // The first transaction is small, because it holds what arrived first. The clock starts
+        // after it.
+        sql.wait(POLL_INTERVAL, 1)?;
         let end = u64::from(ACCOUNTS) + self.rows.count();
         let projected = project_until(&projector, &sql, end)?;
         projector.stop()?;
@@ -193,11 +198,11 @@ impl Speed<'_> {
         let projector = self.bench.project(&engine, &self.home, &schema)?;
         let sql = Sql::connect_when_ready(&self.home.schema(&schema)?)?;
         let accounts = u64::from(ACCOUNTS);
-        sql.wait(LOOK_EVERY, accounts)?;
+        sql.wait(POLL_INTERVAL, accounts)?;
         let end = accounts + self.rows.count();
         let (whole, steady) = self.beside_load(&engine, bare, || {
-            let first = newest(&sql.wait(LOOK_EVERY, accounts + 1)?)?;
-            sql.wait(LOOK_EVERY, accounts + self.steady_from())?;
+            let first = newest(&sql.wait(POLL_INTERVAL, accounts + 1)?)?;
+            sql.wait(POLL_INTERVAL, accounts + self.steady_from())?;
             let steady = project_until(&projector, &sql, end)?;
             let (rows, took) =
                 (steady.last.next_offset - first.next_offset, steady.last.at - first.at);
@@ -218,7 +223,7 @@ impl Speed<'_> {
         Ok(copied.per_second())
     }
 
-    /// Does something while an engine takes the load that an attached projector is measured with.
+    /// Does `work` while an engine takes the load that an attached projector is measured with.
     fn beside_load<T>(
         &self,
         engine: &Engine,
@@ -241,25 +246,25 @@ impl Speed<'_> {
     }
 }
 
-/// What was projected from one transaction's end to another's.
+/// Rows projected from the end of one transaction to the end of another.
 struct Projected {
     rows: u64,
     took: Duration,
     /// The last move of the position.
-    last: Moved,
+    last: PositionMove,
     transactions: f64,
-    /// Seconds that they took.
+    /// Seconds that the transactions took.
     in_transactions: f64,
 }
 
-fn newest(moves: &[Moved]) -> Result<Moved> {
+fn newest(moves: &[PositionMove]) -> Result<PositionMove> {
     moves.last().copied().map_or_else(|| failed("nothing was projected"), Ok)
 }
 
-/// From now on, when something was committed just now, to the transaction that passes `end`.
+/// Measures from now, right after a commit, to the transaction that passes `end`.
 fn project_until(projector: &Projector, sql: &Sql, end: u64) -> Result<Projected> {
     let (count, seconds) = projector.transactions()?;
-    let moves = sql.wait(LOOK_EVERY, end)?;
+    let moves = sql.wait(POLL_INTERVAL, end)?;
     let (count_after, seconds_after) = projector.transactions()?;
     let last = newest(&moves)?;
     let first = moves.first().map_or(last, |first| *first);
@@ -272,7 +277,7 @@ fn project_until(projector: &Projector, sql: &Sql, end: u64) -> Result<Projected
 }
 
 impl Transactions {
-    /// Notes a round; its rows a second.
+    /// Notes a round. Returns its rows a second.
     fn take(&mut self, projected: &Projected) -> f64 {
         let Projected { rows, took, transactions, in_transactions, .. } = projected;
         let seconds = took.as_secs_f64();

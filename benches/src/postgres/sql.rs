@@ -1,4 +1,4 @@
-//! A connection to PostgreSQL for one thread of the benchmark, and how the position moves.
+//! A connection to PostgreSQL for one thread of the benchmark, and the moves of the position.
 
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -10,33 +10,32 @@ use walengine_projector::database::{Connection, Database};
 use walengine_projector::fatal::Fatal;
 
 use crate::error::{During, Result, failed};
+use crate::limits::POLL_INTERVAL;
 
 /// Superuser and database of a server that the projector manages.
 pub const OWNER: &str = "walengine";
-/// How long a server, and a projector that has just been started, may take.
+/// How long a new server and a new projector may take.
 const PATIENCE: Duration = Duration::from_mins(1);
-/// Pause between two questions whether something is there.
-const LOOK_EVERY: Duration = Duration::from_millis(5);
-/// Without a move for so long the projector counts as stuck.
+/// A projector whose position has not moved for this long counts as stuck.
 const STUCK_AFTER: Duration = Duration::from_mins(2);
 
-/// Schema `name` of the server whose socket is in `directory`.
+/// Schema `name` on the server whose socket is in `directory`.
 pub fn schema_of(directory: &Path, name: &str) -> Result<Database> {
     Database::new(Target::of_socket(directory, OWNER, OWNER), name).during("naming a schema")
 }
 
-/// A connection with a runtime of its own.
+/// A connection with its own runtime.
 pub struct Sql {
-    /// Drives the connection while something is asked.
+    /// Drives the connection during a query.
     pub runtime: Runtime,
     /// The connection; its search path is the schema.
     pub connection: Connection,
 }
 
-/// The position was first seen there.
+/// The first sight of a position.
 #[derive(Clone, Copy, Debug)]
-pub struct Moved {
-    /// When the answer was here.
+pub struct PositionMove {
+    /// When the answer arrived.
     pub at: Instant,
     /// First record that is not visible.
     pub next_offset: u64,
@@ -50,7 +49,7 @@ impl Sql {
         Ok(Self { connection: connection.during("connecting to PostgreSQL")?, runtime })
     }
 
-    /// Connects to a server, and to a schema, that is being made.
+    /// Connects once server and tables exist.
     pub fn connect_when_ready(database: &Database) -> Result<Self> {
         let since = Instant::now();
         loop {
@@ -61,7 +60,7 @@ impl Sql {
             match ready {
                 Ok(sql) => return Ok(sql),
                 Err(error) if since.elapsed() > PATIENCE => return Err(error),
-                Err(_) => std::thread::sleep(LOOK_EVERY),
+                Err(_) => std::thread::sleep(POLL_INTERVAL),
             }
         }
     }
@@ -81,23 +80,23 @@ impl Sql {
         row.and_then(|row| row.try_get(0)).during(statement)
     }
 
-    /// Looks at partition 0's position, with a pause between two looks, until `is_over` says so of
-    /// what was seen; every move.
+    /// Reads partition 0's position, with a pause between two reads, until `is_over` returns true
+    /// for it. Returns every move.
     pub fn watch(
         &self,
         pause: Duration,
         mut is_over: impl FnMut(u64) -> Result<bool>,
-    ) -> Result<Vec<Moved>> {
+    ) -> Result<Vec<PositionMove>> {
         let select = "SELECT next_offset FROM positions WHERE partition = 0";
         let prepared = self.runtime.block_on(self.connection.prepare(select)).during(select)?;
-        let mut moves: Vec<Moved> = Vec::new();
+        let mut moves: Vec<PositionMove> = Vec::new();
         let mut last = Instant::now();
         loop {
             let row = self.runtime.block_on(self.connection.query_one(&prepared, &[]));
             let next: i64 = row.and_then(|row| row.try_get(0)).during(select)?;
             let (at, next_offset) = (Instant::now(), next.cast_unsigned());
             if moves.last().is_none_or(|moved| moved.next_offset < next_offset) {
-                moves.push(Moved { at, next_offset });
+                moves.push(PositionMove { at, next_offset });
                 last = at;
             }
             if is_over(next_offset)? {
@@ -110,8 +109,8 @@ impl Sql {
         }
     }
 
-    /// Waits until everything below `offset` is visible; every move.
-    pub fn wait(&self, pause: Duration, offset: u64) -> Result<Vec<Moved>> {
+    /// Waits until everything below `offset` is visible. Returns every move.
+    pub fn wait(&self, pause: Duration, offset: u64) -> Result<Vec<PositionMove>> {
         self.watch(pause, |next| Ok(next >= offset))
     }
 }

@@ -1,8 +1,8 @@
-//! From a client's send until SQL sees the rows, at a fixed rate, and how soon after that
-//! `walengine_wait_for` answers.
+//! Time from a client's send until the rows are visible in SQL, at a fixed rate, and from then
+//! until `walengine_wait_for` answers.
 //!
-//! One thread sends, one asks for the position again and again, one waits with the function for what
-//! was acknowledged last. They only note times; what these come to is worked out afterwards.
+//! One thread sends, one polls the position, one calls the function for the newest acknowledged
+//! write. They only note times; the results are computed afterwards.
 
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -14,22 +14,23 @@ use walengine_net::client::blocking::Client;
 use walengine_net::model::Token;
 use walengine_projector::database::Database;
 
-use super::sql::{Moved, Sql};
-use super::{ACCOUNTS, Bench, LOOK_EVERY};
+use super::sql::{PositionMove, Sql};
+use super::{ACCOUNTS, PostgresBench};
 use crate::cluster::PARTITION;
 use crate::error::{During, Failed, Result, failed};
+use crate::limits::POLL_INTERVAL;
 use crate::load::Transfers;
 use crate::stats::{Latencies, Percentiles, Spread};
 
 /// Transfers in a batch.
 const BATCH: usize = 100;
-/// A batch each; makes 10,000 transfers a second.
+/// Time between two batches: 10,000 transfers a second.
 const INTERVAL: Duration = Duration::from_millis(10);
-/// Pause of who asks for the position: what is seen is late by at most this and a round trip.
-const POLL_EVERY: Duration = Duration::from_micros(250);
-/// What is sent before this does not count.
+/// Pause between two reads of the position: it is seen at most this and a round trip late.
+const POSITION_INTERVAL: Duration = Duration::from_micros(250);
+/// Batches sent during this time do not count.
 const WARMUP: Duration = Duration::from_secs(1);
-/// What the function may wait for a row.
+/// Timeout of the function.
 const TIMEOUT: &str = "60 seconds";
 
 /// A batch that was acknowledged.
@@ -37,40 +38,40 @@ const TIMEOUT: &str = "60 seconds";
 struct Sent {
     /// When it should have been sent.
     intended: Instant,
-    /// When its acknowledgement was here.
+    /// When its acknowledgement arrived.
     acknowledged: Instant,
-    /// Its last record.
+    /// Offset of its last record.
     offset: u64,
 }
 
-/// The function has answered.
+/// An answer of the function.
 #[derive(Clone, Copy, Debug)]
-struct Answered {
+struct WaitAnswer {
     at: Instant,
     offset: u64,
 }
 
-/// What a round comes to.
-struct Round {
+/// Results of a round.
+struct VisibleRound {
     acknowledged: Percentiles,
     visible: Percentiles,
     waited: Percentiles,
 }
 
-impl Bench {
+impl PostgresBench {
     /// Rounds at 10,000 transfers/s, with one projector.
     pub fn visible(&mut self) -> Result<()> {
         let home = self.home("visible")?;
         let engine = self.engine("visible")?;
         let projector = self.project(&engine, &home, "visible")?;
         let database = home.schema("visible")?;
-        Sql::connect_when_ready(&database)?.wait(LOOK_EVERY, ACCOUNTS.into())?;
+        Sql::connect_when_ready(&database)?.wait(POLL_INTERVAL, ACCOUNTS.into())?;
         let time = WARMUP + Duration::from_secs_f64(self.arguments.seconds);
-        let rounds: Vec<Round> = (0..self.arguments.rounds)
+        let rounds: Vec<VisibleRound> = (0..self.arguments.rounds)
             .map(|_| round(engine.server.address, &database, time))
             .collect::<Result<_>>()?;
         projector.stop()?;
-        let mut figure = |name: &str, of: fn(&Round) -> f64| {
+        let mut figure = |name: &str, of: fn(&VisibleRound) -> f64| {
             self.figures.figure(name, rounds.iter().map(of).collect())
         };
         println!("\n10,000 transfers/s in batches of {BATCH}, all on one machine");
@@ -97,28 +98,30 @@ impl Bench {
     }
 }
 
-fn round(server: SocketAddr, database: &Database, time: Duration) -> Result<Round> {
+fn round(server: SocketAddr, database: &Database, time: Duration) -> Result<VisibleRound> {
     let (poller, waiter) = (Sql::connect(database)?, Sql::connect(database)?);
     let client = Client::connect(Config::new(server.to_string())).during("connecting")?;
-    // Past this offset nobody needs to ask; known when everything is sent.
+    // The last offset that matters, once everything is sent.
     let end = &AtomicU64::new(u64::MAX);
     let (tokens_in, tokens) = channel();
     std::thread::scope(|scope| {
-        let polling = scope
-            .spawn(move || poller.watch(POLL_EVERY, |next| Ok(next > end.load(Ordering::Relaxed))));
+        let polling = scope.spawn(move || {
+            poller.watch(POSITION_INTERVAL, |next| Ok(next > end.load(Ordering::Relaxed)))
+        });
         let waiting = scope.spawn(move || wait_for_each(&waiter, &tokens));
         let sent = send(&client, time, &tokens_in);
         drop(tokens_in);
-        // Without a last one the others end at once.
+        // If nothing was sent, the other threads end at once.
         let last = sent.as_ref().ok().and_then(|sent| sent.last()).map_or(0, |sent| sent.offset);
         end.store(last, Ordering::Relaxed);
-        let moves = polling.join().map_err(|_| Failed("who asks has panicked".into()))?;
-        let answers = waiting.join().map_err(|_| Failed("who waits has panicked".into()))?;
+        let moves = polling.join().map_err(|_| Failed("the polling thread has panicked".into()))?;
+        let answers =
+            waiting.join().map_err(|_| Failed("the waiting thread has panicked".into()))?;
         sum_up(&sent?, &moves?, &answers?)
     })
 }
 
-/// Sends a batch each interval, as if the answers took no time.
+/// Sends a batch each interval, on schedule even if answers are late.
 fn send(client: &Client, time: Duration, tokens: &Sender<Token>) -> Result<Vec<Sent>> {
     let mut transfers = Transfers::between(ACCOUNTS, client.info().partitions);
     let start = Instant::now();
@@ -136,15 +139,15 @@ fn send(client: &Client, time: Duration, tokens: &Sender<Token>) -> Result<Vec<S
         if after >= WARMUP {
             sent.push(Sent { intended, acknowledged, offset: token.offset.0 });
         }
-        // Nobody takes it if the other side has failed, which is told later.
+        // Fails only if the waiting thread has failed, which is reported later.
         let _ = tokens.send(token);
         after += INTERVAL;
     }
     Ok(sent)
 }
 
-/// Calls the function for the newest token, again and again, until there are no more.
-fn wait_for_each(sql: &Sql, tokens: &Receiver<Token>) -> Result<Vec<Answered>> {
+/// Calls the function for the newest token, until there are no more tokens.
+fn wait_for_each(sql: &Sql, tokens: &Receiver<Token>) -> Result<Vec<WaitAnswer>> {
     let statement = format!("SELECT walengine_wait_for($1, '{TIMEOUT}')");
     let mut answers = Vec::new();
     while let Ok(first) = tokens.recv() {
@@ -152,12 +155,12 @@ fn wait_for_each(sql: &Sql, tokens: &Receiver<Token>) -> Result<Vec<Answered>> {
         if !sql.one::<bool>(&statement, &[&newest.to_string()])? {
             return failed(format!("{newest} was not visible within {TIMEOUT}"));
         }
-        answers.push(Answered { at: Instant::now(), offset: newest.offset.0 });
+        answers.push(WaitAnswer { at: Instant::now(), offset: newest.offset.0 });
     }
     Ok(answers)
 }
 
-fn sum_up(sent: &[Sent], moves: &[Moved], answers: &[Answered]) -> Result<Round> {
+fn sum_up(sent: &[Sent], moves: &[PositionMove], answers: &[WaitAnswer]) -> Result<VisibleRound> {
     let (mut acknowledged, mut visible, mut waited) =
         (Latencies::new(), Latencies::new(), Latencies::new());
     for one in sent {
@@ -169,11 +172,11 @@ fn sum_up(sent: &[Sent], moves: &[Moved], answers: &[Answered]) -> Result<Round>
     }
     for answer in answers {
         if let Some(seen) = seen_at(moves, answer.offset) {
-            // It may have seen the row before who asks for the position.
+            // The function may see the row before the polling thread does.
             waited.record(nanos(answer.at.saturating_duration_since(seen)));
         }
     }
-    Ok(Round {
+    Ok(VisibleRound {
         acknowledged: acknowledged.percentiles(),
         visible: visible.percentiles(),
         waited: waited.percentiles(),
@@ -181,7 +184,7 @@ fn sum_up(sent: &[Sent], moves: &[Moved], answers: &[Answered]) -> Result<Round>
 }
 
 /// When a record was first seen.
-fn seen_at(moves: &[Moved], offset: u64) -> Option<Instant> {
+fn seen_at(moves: &[PositionMove], offset: u64) -> Option<Instant> {
     let place = moves.partition_point(|moved| moved.next_offset <= offset);
     moves.get(place).map(|moved| moved.at)
 }
@@ -198,7 +201,10 @@ mod tests {
     fn a_record_is_seen_with_the_first_position_behind_it() {
         let start = Instant::now();
         let at = |millis| start + Duration::from_millis(millis);
-        let moves = [Moved { at: at(1), next_offset: 10 }, Moved { at: at(2), next_offset: 20 }];
+        let moves = [
+            PositionMove { at: at(1), next_offset: 10 },
+            PositionMove { at: at(2), next_offset: 20 },
+        ];
         assert_eq!(seen_at(&moves, 9), Some(at(1)));
         assert_eq!(seen_at(&moves, 10), Some(at(2)));
         assert_eq!(seen_at(&moves, 20), None);

@@ -1,5 +1,5 @@
-//! Compares the rows that the log gives with those of a table, in order of offset, and names what
-//! differs.
+//! Compares the rows derived from the log with those of a table, in order of offset, and describes
+//! the differences.
 
 use std::fmt::Write as _;
 
@@ -7,37 +7,34 @@ use tokio_postgres::types::{FromSql as _, Type};
 
 use super::rows::{Row, TableRows, fields};
 use crate::copy::Rows;
-use crate::limits::DIFFERENCES_MAX;
+use crate::limits::{DIFFERENCES_MAX, SHOWN_BYTES_MAX};
 use crate::tables::Table;
 use crate::trouble::Trouble;
 use crate::values::Numeric;
 
-/// Bytes of a value that are shown.
-const SHOWN_BYTES_MAX: usize = 32;
-
-/// What a comparison came to.
+/// Result of a comparison.
 #[derive(Clone, Debug)]
 pub struct TableReport {
     /// Name of the table.
     pub table: &'static str,
-    /// Rows by the log.
+    /// Number of rows derived from the log.
     pub rows: u64,
-    /// Hash of the rows by the log, in order.
+    /// Hash of the rows derived from the log.
     pub log_digest: [u8; 32],
-    /// Hash of the rows in the table, in order of offset.
+    /// Hash of the rows in the table.
     pub table_digest: [u8; 32],
-    /// The first differences, in words.
+    /// Descriptions of the first differences.
     pub differences: Vec<String>,
 }
 
 impl TableReport {
-    /// The table is what the log says.
+    /// Whether the table equals the log.
     pub fn is_equal(&self) -> bool {
         self.differences.is_empty() && self.log_digest == self.table_digest
     }
 }
 
-/// One table of one partition.
+/// The comparison of one table of one partition.
 pub struct Comparison {
     table: Table,
     actual: TableRows,
@@ -49,7 +46,7 @@ pub struct Comparison {
 }
 
 impl Comparison {
-    /// With the rows of the table.
+    /// Starts with the rows of the table.
     pub fn new(table: Table, actual: TableRows) -> Self {
         Self {
             table,
@@ -62,7 +59,7 @@ impl Comparison {
         }
     }
 
-    /// Enough was found.
+    /// Whether enough differences were found.
     pub fn is_full(&self) -> bool {
         self.differences.len() >= DIFFERENCES_MAX
     }
@@ -82,14 +79,14 @@ impl Comparison {
     fn extra(&mut self) {
         let Some(row) = self.take_actual() else { return };
         let what = if row.offset == self.last_offset {
-            "the row stands in the table more than once"
+            "the row is in the table more than once"
         } else {
-            "the row is in the table, the log has none there"
+            "the row is in the table, but not in the log"
         };
         self.differs(row.offset, what);
     }
 
-    /// The log says that the next row is this one.
+    /// Compares the next row derived from the log.
     pub async fn expect(&mut self, offset: u64, expected: &Rows) -> Result<(), Trouble> {
         let offset = offset as i64;
         let expected = expected.bytes();
@@ -117,7 +114,7 @@ impl Comparison {
         }
     }
 
-    /// The log has no more rows.
+    /// Ends the comparison: there are no more rows in the log.
     pub async fn finish(mut self) -> Result<TableReport, Trouble> {
         while self.actual.peek().await?.is_some() {
             self.extra();
@@ -132,7 +129,7 @@ impl Comparison {
     }
 }
 
-/// Columns that differ, with both values.
+/// Describes the columns that differ, with both values.
 fn difference(table: &Table, expected: &[u8], found: &[u8]) -> String {
     let mut text = String::new();
     let columns = table.columns.iter().zip(fields(expected).zip(fields(found)));
@@ -142,7 +139,7 @@ fn difference(table: &Table, expected: &[u8], found: &[u8]) -> String {
         // Writing to a String does not fail.
         let _ = write!(text, "{separator}{name} is {found}, by the log {expected}");
     }
-    if text.is_empty() { "the row has another form".to_owned() } else { text }
+    if text.is_empty() { "the row is encoded differently".to_owned() } else { text }
 }
 
 fn shown(kind: &str, value: Option<&[u8]>) -> String {
@@ -172,7 +169,7 @@ fn shown(kind: &str, value: Option<&[u8]>) -> String {
     })
 }
 
-/// Two digits for each byte.
+/// Hexadecimal, two digits a byte.
 pub fn hex(bytes: &[u8]) -> String {
     bytes.iter().fold(String::new(), |mut text, byte| {
         let _ = write!(text, "{byte:02x}"); // to a String

@@ -1,8 +1,9 @@
-//! Proves that the tables are what the log says, at the position that they claim.
+//! Proves that the tables equal the log at the position that they claim.
 //!
-//! One repeatable-read snapshot, shared by a connection for each table; the log is read from its
-//! start, its chain verified, every record made a row and compared with the table's, byte for byte.
-//! Memory: accounts and reservations. Projection goes on meanwhile.
+//! Each table is read over its own connection, all from one repeatable-read snapshot. The log is
+//! read from its start and its chain is verified; every record is encoded as a row and compared
+//! with the table's row, byte for byte. Accounts and reservations are held in memory. Projection
+//! continues meanwhile.
 
 mod compare;
 mod rows;
@@ -16,7 +17,7 @@ use walengine_net::model::{Offset, PartitionId};
 
 use self::compare::{Comparison, TableReport, hex};
 use self::rows::TableRows;
-use self::state::{Contradiction, State};
+use self::state::{Contradiction, LedgerState};
 use crate::copy::Rows;
 use crate::database::{Connection, Database, within};
 use crate::facts::{self, Fact, Record};
@@ -32,25 +33,25 @@ use crate::tables::{
 };
 use crate::trouble::{Herald, Trouble};
 
-/// What an audit of a partition came to.
+/// Result of the audit of a partition.
 #[derive(Clone, Debug)]
 pub struct PartitionReport {
     /// The partition.
     pub partition: PartitionId,
-    /// First record that the tables don't claim to hold.
+    /// First record that the tables don't claim to contain.
     pub position: Offset,
-    /// Every table.
+    /// Result for each table.
     pub tables: Vec<TableReport>,
 }
 
 impl PartitionReport {
-    /// All tables are what the log says.
+    /// Whether all tables equal the log.
     pub fn is_equal(&self) -> bool {
         self.tables.iter().all(TableReport::is_equal)
     }
 }
 
-/// Connections that see the same moment.
+/// A snapshot that several connections share.
 struct Snapshot {
     database: Database,
     first: Connection,
@@ -78,7 +79,7 @@ impl Snapshot {
     }
 }
 
-/// Audits every partition; `metrics` are told how far it is.
+/// Audits every partition, and reports progress to `metrics`.
 pub async fn audit(
     database: &Database,
     client: &Client,
@@ -98,7 +99,8 @@ pub async fn audit(
     Ok(reports)
 }
 
-/// Rows that no partition's table has would be seen by everybody but the audit.
+/// Checks that there are no further partitions of the tables: readers would see their rows, the
+/// audit would not.
 async fn check_parts(snapshot: &Snapshot, partitions: usize) -> Result<(), Trouble> {
     for table in TABLES {
         let name = snapshot.database.name(table.name);
@@ -108,7 +110,7 @@ async fn check_parts(snapshot: &Snapshot, partitions: usize) -> Result<(), Troub
         if usize::try_from(found) != Ok(partitions) {
             let message = format!(
                 "table {name} has {found} parts, the log {partitions} partitions: the tables were \
-                 changed by hand; `walengine-projector rebuild` makes them anew"
+                 changed by hand; `walengine-projector rebuild` recreates them"
             );
             return Err(Fatal::new(Reason::Schema, message).into());
         }
@@ -128,7 +130,7 @@ async fn audit_partition(
     let mut log = LogSide {
         partition,
         position,
-        state: State::default(),
+        state: LedgerState::default(),
         row: Rows::default(),
         streams: Streams::begin(snapshot, partition).await?,
     };
@@ -140,13 +142,13 @@ async fn audit_partition(
     Ok(PartitionReport { partition, position: position.next_offset, tables })
 }
 
-/// Tables whose rows follow from single records, each on a connection of its own.
+/// Tables whose rows come from single records, each with its own connection.
 struct Streams {
     transfers: Comparison,
     account_events: Comparison,
     refused_events: Comparison,
     opaque_records: Comparison,
-    /// Closed when the streams are at their ends.
+    /// Kept open until the streams have ended.
     _connections: Vec<Connection>,
 }
 
@@ -192,11 +194,11 @@ async fn begin(
     Ok((Comparison::new(table, rows), connection))
 }
 
-/// The log's side of the comparison.
+/// The side of the log in the comparison.
 struct LogSide {
     partition: PartitionId,
     position: Position,
-    state: State,
+    state: LedgerState,
     row: Rows,
     streams: Streams,
 }
@@ -248,7 +250,7 @@ impl LogSide {
         let Self { row, streams, .. } = self;
         row.clear();
         let comparison = match &record.fact {
-            Fact::Created(_) => return Ok(()), // compared at the end, with their balances
+            Fact::Created(_) => return Ok(()), // compared at the end, with the balances
             Fact::Moved(movement) => {
                 tables::put_transfer(row, record, movement);
                 &mut streams.transfers
@@ -286,35 +288,45 @@ impl LogSide {
 async fn compare_accounts(
     snapshot: &Snapshot,
     partition: PartitionId,
-    state: &State,
+    state: &LedgerState,
 ) -> Result<TableReport, Trouble> {
-    let (mut comparison, _connection) = begin(snapshot, partition, ACCOUNTS).await?;
-    let mut row = Rows::default();
-    for known in state.accounts() {
-        row.clear();
+    let rows = state.accounts().iter().map(|known| {
+        let mut row = Rows::default();
         let (offset, time) = (known.offset, known.time);
         tables::put_account(&mut row, partition, offset, time, &known.created, &known.state);
-        comparison.expect(offset.0, &row).await?;
-    }
-    comparison.finish().await
+        (offset, row)
+    });
+    compare_table(snapshot, partition, ACCOUNTS, rows).await
 }
 
 async fn compare_reservations(
     snapshot: &Snapshot,
     partition: PartitionId,
-    state: &State,
+    state: &LedgerState,
 ) -> Result<TableReport, Trouble> {
-    let (mut comparison, _connection) = begin(snapshot, partition, RESERVATIONS).await?;
-    let mut row = Rows::default();
-    for reservation in state.reservations() {
-        row.clear();
+    let rows = state.reservations().iter().map(|reservation| {
+        let mut row = Rows::default();
         reservation.put(&mut row, partition);
-        comparison.expect(reservation.offset.0, &row).await?;
+        (reservation.offset, row)
+    });
+    compare_table(snapshot, partition, RESERVATIONS, rows).await
+}
+
+/// Compares a table with the rows that it should have, in order of offset.
+async fn compare_table(
+    snapshot: &Snapshot,
+    partition: PartitionId,
+    table: Table,
+    rows: impl Iterator<Item = (Offset, Rows)>,
+) -> Result<TableReport, Trouble> {
+    let (mut comparison, _connection) = begin(snapshot, partition, table).await?;
+    for (offset, row) in rows {
+        comparison.expect(offset.0, &row).await?;
     }
     comparison.finish().await
 }
 
-/// Prints what was found.
+/// Prints the reports.
 pub fn print(reports: &[PartitionReport]) {
     println!("{:<10}{:<16}{:>12}  {:<18}result", "partition", "table", "rows", "digest");
     for report in reports {
@@ -343,12 +355,12 @@ pub fn print(reports: &[PartitionReport]) {
     }
 }
 
-/// What a difference means for the command.
+/// An error if anything differs.
 pub fn verdict(reports: &[PartitionReport]) -> Result<(), Fatal> {
     if reports.iter().all(PartitionReport::is_equal) {
         return Ok(());
     }
-    let message = "PostgreSQL is not what the log says: the first rows that differ are above; \
-                   `walengine-projector rebuild` makes the tables anew";
+    let message = "PostgreSQL differs from the log: the first differences are listed above; \
+                   `walengine-projector rebuild` recreates the tables";
     Err(Fatal::new(Reason::Findings, message))
 }

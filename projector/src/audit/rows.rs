@@ -1,4 +1,4 @@
-//! Rows of a table in order of offset, as COPY sends them.
+//! Reads rows of a table in order of offset, as COPY sends them.
 
 use std::pin::Pin;
 
@@ -13,20 +13,20 @@ use crate::fatal::{Fatal, Reason};
 use crate::tables::Table;
 use crate::trouble::Trouble;
 
-/// Bytes of the number of fields, and of a field's length.
+/// Bytes of the number of fields, and of the length of a field.
 const COUNT_BYTES: usize = 2;
 const LENGTH_BYTES: usize = 4;
 
-/// A row as it came.
+/// A row as it was received.
 #[derive(Clone, Debug)]
 pub struct Row {
-    /// Its bytes, number of fields included.
+    /// Its bytes, including the number of fields.
     pub bytes: Bytes,
-    /// Its record.
+    /// Offset of its record.
     pub offset: i64,
 }
 
-/// Streams one table's part of a partition.
+/// Stream of the rows of one table of one partition.
 pub struct TableRows {
     stream: Pin<Box<CopyOutStream>>,
     buffer: BytesMut,
@@ -36,7 +36,7 @@ pub struct TableRows {
 }
 
 impl TableRows {
-    /// Begins. The connection is in the transaction whose snapshot is to be read.
+    /// Begins to read. The connection is in the transaction whose snapshot is read.
     pub async fn begin(
         database: &Database,
         client: &Client,
@@ -53,7 +53,7 @@ impl TableRows {
         Ok(Self { stream, buffer, table, has_begun: false, next: None })
     }
 
-    /// The next row without taking it.
+    /// The next row, without taking it.
     pub async fn peek(&mut self) -> Result<Option<&Row>, Trouble> {
         if self.next.is_none() {
             self.next = self.read().await?;
@@ -61,7 +61,7 @@ impl TableRows {
         Ok(self.next.as_ref())
     }
 
-    /// Takes the row that was peeked at.
+    /// Takes the row that [`Self::peek`] returned.
     pub fn take(&mut self) -> Option<Row> {
         self.next.take()
     }
@@ -103,7 +103,7 @@ impl TableRows {
 }
 
 enum Found {
-    /// A row of so many bytes.
+    /// A row with this number of bytes.
     Row(usize),
     /// The trailer.
     End,
@@ -119,13 +119,13 @@ fn row_bytes(buffer: &[u8]) -> Found {
         let Some(length) = buffer.get(end..).and_then(<[u8]>::first_chunk::<LENGTH_BYTES>) else {
             return Found::Part;
         };
-        // Below zero: null, which has no bytes.
+        // A negative length means null, which has no bytes.
         end += LENGTH_BYTES + usize::try_from(i32::from_be_bytes(*length)).unwrap_or(0);
     }
     if end <= buffer.len() { Found::Row(end) } else { Found::Part }
 }
 
-/// Fields of a whole row; `None` is null.
+/// Fields of a complete row; `None` is null.
 pub fn fields(row: &[u8]) -> impl Iterator<Item = Option<&[u8]>> {
     let mut rest = row.get(COUNT_BYTES..).unwrap_or_default();
     std::iter::from_fn(move || {

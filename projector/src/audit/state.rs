@@ -1,5 +1,5 @@
-//! Accounts and reservations as the log says that they are at its end: folded record by record, in
-//! memory, by none of the code that folds batches.
+//! Accounts and reservations at the end of the log, folded in memory record by record. Shares no
+//! code with the fold of batches, so that the audit is independent of it.
 
 use std::collections::HashMap;
 
@@ -8,34 +8,34 @@ use walengine_net::model::{Account, AccountFlags, CloseFlags, Offset, Timestamp}
 use crate::facts::{Fact, Movement, MovementKind, Record};
 use crate::tables::{AccountState, Reservation, Resolution};
 
-/// An account by the log.
+/// An account according to the log.
 #[derive(Clone, Copy, Debug)]
 pub struct KnownAccount {
-    /// Record that created it.
+    /// Offset of the record that created it.
     pub offset: Offset,
-    /// Log time of that.
+    /// Log time of that record.
     pub time: Timestamp,
-    /// As it was created.
+    /// The account as it was created.
     pub created: Account,
-    /// As it is.
+    /// Its present state.
     pub state: AccountState,
 }
 
 /// All accounts and reservations of a partition, in order of offset.
 #[derive(Debug, Default)]
-pub struct State {
+pub struct LedgerState {
     accounts: Vec<KnownAccount>,
     account_places: HashMap<u128, usize>,
     reservations: Vec<Reservation>,
     reservation_places: HashMap<u128, usize>,
 }
 
-/// The log moves what is not there, or below zero; no engine writes that.
+/// The log moves money of an unknown account or reservation, or below zero. No engine writes that.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("offset {0}: the log contradicts itself")]
 pub struct Contradiction(pub Offset);
 
-impl State {
+impl LedgerState {
     /// Accounts in order of offset.
     pub fn accounts(&self) -> &[KnownAccount] {
         &self.accounts

@@ -1,22 +1,22 @@
--- Version 2: what people ask. Views, read-your-writes, and who may read.
+-- Version 2: views for common questions, read-your-writes, and the role of readers.
 
 CREATE VIEW balances AS
 SELECT id AS account_id, ledger, code, credits_posted - debits_posted AS balance,
        credits_posted - debits_posted - debits_pending AS available,
        debits_posted, credits_posted, debits_pending, credits_pending, version, closed
   FROM accounts;
-COMMENT ON VIEW balances IS 'Accounts by what is on them: credits less debits, in minor units.';
-COMMENT ON COLUMN balances.account_id IS 'The account.';
-COMMENT ON COLUMN balances.ledger IS 'Asset and scale.';
-COMMENT ON COLUMN balances.code IS 'Kind of account.';
-COMMENT ON COLUMN balances.balance IS 'Posted credits less posted debits.';
-COMMENT ON COLUMN balances.available IS 'The balance less what is reserved from it.';
-COMMENT ON COLUMN balances.debits_posted IS 'Moved out.';
-COMMENT ON COLUMN balances.credits_posted IS 'Moved in.';
-COMMENT ON COLUMN balances.debits_pending IS 'Reserved from it.';
-COMMENT ON COLUMN balances.credits_pending IS 'Reserved for it.';
-COMMENT ON COLUMN balances.version IS 'Changes since its creation.';
-COMMENT ON COLUMN balances.closed IS 'Takes no new transfers.';
+COMMENT ON VIEW balances IS 'Balances of accounts: credits minus debits, in minor units.';
+COMMENT ON COLUMN balances.account_id IS 'Id of the account.';
+COMMENT ON COLUMN balances.ledger IS 'Ledger: asset and scale.';
+COMMENT ON COLUMN balances.code IS 'Kind of account, defined by the user.';
+COMMENT ON COLUMN balances.balance IS 'Posted credits minus posted debits.';
+COMMENT ON COLUMN balances.available IS 'Balance minus pending debits.';
+COMMENT ON COLUMN balances.debits_posted IS 'Moved out of the account.';
+COMMENT ON COLUMN balances.credits_posted IS 'Moved into the account.';
+COMMENT ON COLUMN balances.debits_pending IS 'Reserved by pending transfers from the account.';
+COMMENT ON COLUMN balances.credits_pending IS 'Reserved by pending transfers to the account.';
+COMMENT ON COLUMN balances.version IS 'Number of changes since its creation.';
+COMMENT ON COLUMN balances.closed IS 'Whether it is closed to new transfers.';
 
 CREATE VIEW account_statements AS
 SELECT account_id, log_offset, time, transfer_id, kind, code, other_account_id, debit, credit,
@@ -32,42 +32,42 @@ SELECT account_id, log_offset, time, transfer_id, kind, code, other_account_id, 
                amount, ledger, partition
           FROM transfers WHERE kind IN ('transfer', 'post')) AS sides;
 COMMENT ON VIEW account_statements IS
-    'Money that was moved, account by account, with the balance after each row. Ask with WHERE account_id = ..., ORDER BY log_offset.';
-COMMENT ON COLUMN account_statements.account_id IS 'Whose statement it is.';
-COMMENT ON COLUMN account_statements.log_offset IS 'Order of the rows.';
+    'Moved money by account, with the balance after each row. Query it with WHERE account_id = ... ORDER BY log_offset.';
+COMMENT ON COLUMN account_statements.account_id IS 'Account of the statement.';
+COMMENT ON COLUMN account_statements.log_offset IS 'Offset of the record: the order of the rows.';
 COMMENT ON COLUMN account_statements.time IS 'Log time.';
-COMMENT ON COLUMN account_statements.transfer_id IS 'The transfer or posting.';
-COMMENT ON COLUMN account_statements.kind IS 'transfer or post.';
-COMMENT ON COLUMN account_statements.code IS 'Reason.';
-COMMENT ON COLUMN account_statements.other_account_id IS 'Where it went to or came from.';
-COMMENT ON COLUMN account_statements.debit IS 'Moved out, else 0.';
-COMMENT ON COLUMN account_statements.credit IS 'Moved in, else 0.';
-COMMENT ON COLUMN account_statements.balance IS 'Credits less debits up to and with this row.';
-COMMENT ON COLUMN account_statements.ledger IS 'Asset and scale.';
+COMMENT ON COLUMN account_statements.transfer_id IS 'Id of the transfer or posting.';
+COMMENT ON COLUMN account_statements.kind IS 'Kind: transfer or post.';
+COMMENT ON COLUMN account_statements.code IS 'Reason, defined by the user.';
+COMMENT ON COLUMN account_statements.other_account_id IS 'Account on the other side.';
+COMMENT ON COLUMN account_statements.debit IS 'Amount moved out, or 0.';
+COMMENT ON COLUMN account_statements.credit IS 'Amount moved in, or 0.';
+COMMENT ON COLUMN account_statements.balance IS 'Credits minus debits up to this row.';
+COMMENT ON COLUMN account_statements.ledger IS 'Ledger: asset and scale.';
 COMMENT ON COLUMN account_statements.partition IS 'Partition of the log.';
 
 CREATE VIEW pending_transfers AS
 SELECT id, debit_account_id, credit_account_id, amount, ledger, code, time, expires_at,
        partition, log_offset
   FROM reservations WHERE state = 'pending';
-COMMENT ON VIEW pending_transfers IS 'Reservations that are neither posted nor voided nor expired.';
-COMMENT ON COLUMN pending_transfers.id IS 'The pending transfer.';
-COMMENT ON COLUMN pending_transfers.debit_account_id IS 'Reserved from.';
-COMMENT ON COLUMN pending_transfers.credit_account_id IS 'Reserved for.';
-COMMENT ON COLUMN pending_transfers.amount IS 'Minor units.';
-COMMENT ON COLUMN pending_transfers.ledger IS 'Asset and scale.';
-COMMENT ON COLUMN pending_transfers.code IS 'Reason.';
+COMMENT ON VIEW pending_transfers IS 'Reservations that are not posted, voided or expired.';
+COMMENT ON COLUMN pending_transfers.id IS 'Id of the pending transfer.';
+COMMENT ON COLUMN pending_transfers.debit_account_id IS 'Account that the amount is reserved from.';
+COMMENT ON COLUMN pending_transfers.credit_account_id IS 'Account that the amount is reserved for.';
+COMMENT ON COLUMN pending_transfers.amount IS 'Reserved amount in minor units.';
+COMMENT ON COLUMN pending_transfers.ledger IS 'Ledger: asset and scale.';
+COMMENT ON COLUMN pending_transfers.code IS 'Reason, defined by the user.';
 COMMENT ON COLUMN pending_transfers.time IS 'Log time.';
-COMMENT ON COLUMN pending_transfers.expires_at IS 'When it is due; null: never.';
+COMMENT ON COLUMN pending_transfers.expires_at IS 'When it expires; null if never.';
 COMMENT ON COLUMN pending_transfers.partition IS 'Partition of the log.';
-COMMENT ON COLUMN pending_transfers.log_offset IS 'Its record.';
+COMMENT ON COLUMN pending_transfers.log_offset IS 'Offset of its record.';
 
 CREATE VIEW transfer_states AS
 SELECT t.*, r.state, r.amount_posted, r.resolved_at, r.resolved_offset
   FROM transfers t LEFT JOIN reservations r
     ON t.kind = 'pending' AND r.partition = t.partition AND r.id = t.id;
 COMMENT ON VIEW transfer_states IS
-    'Transfers; for pending ones with what has become of them. Columns as in tables transfers and reservations.';
+    'Transfers, with the state of pending ones. For the columns see tables transfers and reservations.';
 
 CREATE FUNCTION walengine_wait_for(token text, timeout interval DEFAULT '10 seconds')
 RETURNS boolean LANGUAGE plpgsql VOLATILE SET search_path FROM CURRENT AS $$
@@ -103,18 +103,18 @@ BEGIN
     END LOOP;
 END $$;
 COMMENT ON FUNCTION walengine_wait_for IS
-    'Waits until this database includes the write that the token was given for. True: the next statement sees it. False: not within the timeout.';
+    'Waits until this database includes the write that the token was given for. True: the next statement sees it. False: it did not arrive within the timeout.';
 
 DO $$
 BEGIN
     IF NOT EXISTS (SELECT FROM pg_roles WHERE rolname = 'walengine_reader') THEN
         CREATE ROLE walengine_reader NOLOGIN;
         COMMENT ON ROLE walengine_reader IS
-            'May read what walengine-projector writes. Give it to people and programs: GRANT walengine_reader TO ...';
+            'May read the tables of walengine-projector. Grant it to people and programs: GRANT walengine_reader TO ...';
     END IF;
 EXCEPTION
     WHEN duplicate_object OR unique_violation THEN NULL;
     WHEN insufficient_privilege THEN
-        RAISE WARNING 'the role walengine_reader is missing and may not be created by %', current_user
+        RAISE WARNING 'the role walengine_reader is missing, and % may not create it', current_user
             USING HINT = 'Have an administrator run CREATE ROLE walengine_reader, and start again.';
 END $$;

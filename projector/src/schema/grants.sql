@@ -1,5 +1,5 @@
--- Run at every start, so that a role that was made later gets its rights. Writing stays with the
--- owner of the tables, which is the role that the projector connects as.
+-- Run at every start, so that a role that is created later gets its rights. Only the owner of the
+-- tables, the role that the projector connects as, can write to them.
 DO $$
 BEGIN
     IF EXISTS (SELECT FROM pg_roles WHERE rolname = 'walengine_reader') THEN

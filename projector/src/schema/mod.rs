@@ -1,5 +1,6 @@
-//! The tables: made, upgraded and checked. Migrations are numbered SQL files, each run once, in one
-//! transaction with its number. They may only go forward: a newer database is left alone.
+//! Creates, upgrades and checks the tables. Migrations are numbered SQL files; each runs once, in
+//! one transaction with the record of its number. They only go forward: a newer database is not
+//! touched.
 
 use tokio_postgres::Client;
 use walengine_net::client::ClusterInfo;
@@ -11,7 +12,7 @@ use crate::tables::TABLES;
 use crate::trouble::Trouble;
 use crate::values::Uuid;
 
-/// Every version, in order: number, name, statements.
+/// All versions in order: number, name, statements.
 const MIGRATIONS: [(i32, &str, &str); 2] = [
     (1, "tables", include_str!("001_tables.sql")),
     (2, "questions", include_str!("002_questions.sql")),
@@ -24,10 +25,10 @@ pub const VERSION: i32 = MIGRATIONS[MIGRATIONS.len() - 1].0;
 /// First key of the advisory lock under which the schema is changed.
 const MIGRATION_LOCK: i32 = 0x5741_4c45;
 
-/// Makes or upgrades the schema for a cluster. Two at once wait for each other.
+/// Creates or upgrades the schema for a cluster. Two projectors at once wait for each other.
 ///
 /// # Errors
-/// Lasting: the schema is newer, of another cluster, or may not be made.
+/// [`Trouble::Lasting`] if the schema is newer, belongs to another cluster, or can't be created.
 pub async fn prepare(
     database: &Database,
     connection: &Connection,
@@ -46,16 +47,16 @@ pub async fn prepare(
         done.and(ended)?;
     }
     check_cluster(database, connection, cluster).await?;
-    // Without it people can't read, but the projection goes on.
+    // If this fails, readers lack rights, but the projection can continue.
     let grants = GRANTS.replace("{schema}", &format!("\"{schema}\""));
     if let Err(error) = within(connection.batch_execute(&grants)).await {
         let why = Fatal::from(error).message;
-        tracing::warn!("walengine_reader was not granted to read schema {schema}: {why}");
+        tracing::warn!("walengine_reader may not read schema {schema}: {why}");
     }
     Ok(())
 }
 
-/// Checks that the schema is there and fits this program and the cluster, without changing it.
+/// Checks that the schema exists and fits this program and the cluster. Changes nothing.
 pub async fn check(
     database: &Database,
     client: &Client,
@@ -78,8 +79,8 @@ fn refuse_newer(schema: &str, found: Option<i32>) -> Result<(), Fatal> {
     match found {
         Some(newer) if newer > VERSION => {
             let message = format!(
-                "schema {schema} has version {newer}, this program knows {VERSION}: use the newer \
-                 walengine-projector, or another schema with --schema"
+                "schema {schema} has version {newer}, this program supports {VERSION}: use the \
+                 newer walengine-projector, or another schema with --schema"
             );
             Err(Fatal::new(Reason::Schema, message))
         }
@@ -87,7 +88,7 @@ fn refuse_newer(schema: &str, found: Option<i32>) -> Result<(), Fatal> {
     }
 }
 
-/// Version of a schema; `None` if there is none.
+/// Version of the schema; `None` if it does not exist.
 pub async fn version(database: &Database, client: &Client) -> Result<Option<i32>, Trouble> {
     let table = database.name("schema_versions");
     let there = within(client.query_one("SELECT to_regclass($1) IS NOT NULL", &[&table])).await?;
@@ -127,10 +128,10 @@ async fn migrate(
              name text NOT NULL,
              applied_at timestamptz NOT NULL DEFAULT now()
          );
-         COMMENT ON TABLE schema_versions IS 'Migrations that were run.';
+         COMMENT ON TABLE schema_versions IS 'Migrations that have run.';
          COMMENT ON COLUMN schema_versions.version IS 'Number of the migration.';
-         COMMENT ON COLUMN schema_versions.name IS 'What it was about.';
-         COMMENT ON COLUMN schema_versions.applied_at IS 'When it was run.';"
+         COMMENT ON COLUMN schema_versions.name IS 'Name of the migration.';
+         COMMENT ON COLUMN schema_versions.applied_at IS 'When it ran.';"
     );
     within(client.batch_execute(&first)).await?;
     let found = version(database, client).await?;
@@ -148,7 +149,7 @@ async fn migrate(
     begin_log(client, cluster).await
 }
 
-/// Verdicts that this program knows; a newer one adds its own.
+/// Adds the verdicts that this program knows. A newer program adds its own.
 async fn name_verdicts(client: &Client) -> Result<(), Trouble> {
     let numbers: Vec<i16> = Verdict::all().map(|verdict| verdict.number().into()).collect();
     let names: Vec<&str> = Verdict::all().map(Verdict::name).collect();
@@ -162,7 +163,7 @@ async fn name_verdicts(client: &Client) -> Result<(), Trouble> {
 async fn begin_log(client: &Client, cluster: &ClusterInfo) -> Result<(), Trouble> {
     let known = within(client.query_opt("SELECT FROM log", &[])).await?;
     if known.is_some() {
-        return Ok(()); // whether it is the right one is checked by `check_cluster`
+        return Ok(()); // `check_cluster` checks that it is the right one
     }
     let (id, count) = (Uuid(cluster.cluster.0), i32::from(cluster.partitions));
     let insert = "INSERT INTO log (cluster, partitions) VALUES ($1, $2)";
@@ -187,8 +188,8 @@ async fn check_cluster(
     let statement = format!("SELECT cluster, partitions FROM {}", database.name("log"));
     let row = within(client.query_opt(&statement, &[])).await?.ok_or_else(|| {
         let message = format!(
-            "table {} is empty: it was changed by hand; `walengine-projector rebuild` makes the \
-             tables anew",
+            "table {} is empty: it was changed by hand; `walengine-projector rebuild` recreates \
+             the tables",
             database.name("log")
         );
         Fatal::new(Reason::Schema, message)
@@ -198,8 +199,8 @@ async fn check_cluster(
         return Ok(());
     }
     let message = format!(
-        "schema {} of {} is derived from cluster {id:032x} ({count} partitions), the server is of \
-         cluster {:032x} ({} partitions): name that cluster's server with --server, or another \
+        "schema {} of {} is derived from cluster {id:032x} ({count} partitions), the server \
+         belongs to cluster {:032x} ({} partitions): name that cluster's server with --server, or another \
          schema with --schema",
         database.schema(),
         database.shown(),
@@ -209,7 +210,7 @@ async fn check_cluster(
     Err(Fatal::new(Reason::OtherLog, message).into())
 }
 
-/// Every column that is written has the name and the type that this program writes.
+/// Checks that every column has the name and the type that this program writes.
 pub async fn check_columns(
     database: &Database,
     client: &Client,
@@ -217,8 +218,8 @@ pub async fn check_columns(
 ) -> Result<(), Trouble> {
     let changed = |what: String| {
         let message = format!(
-            "{what}: the tables were changed by hand; put it back as it was, or make them anew \
-             with `walengine-projector rebuild`"
+            "{what}: the tables were changed by hand; undo the change, or recreate them with \
+             `walengine-projector rebuild`"
         );
         Trouble::from(Fatal::new(Reason::Schema, message))
     };
@@ -238,7 +239,8 @@ pub async fn check_columns(
         for (column, expected) in table.columns {
             match found.get(*column) {
                 None => return Err(changed(format!("column {column} of {name} is missing"))),
-                // A type of the schema is named with it unless it is in the search path.
+                // The name of a type in the schema is qualified, unless the schema is in the search
+                // path.
                 Some(kind) if kind.rsplit('.').next() != Some(expected) => {
                     let what = format!("column {column} of {name} is {kind}, not {expected}");
                     return Err(changed(what));

@@ -1,5 +1,5 @@
--- Tables of partition {number}. The projector writes to them directly, so that its transactions
--- need no routing; keys are of one partition, because an offset is.
+-- Tables of partition {number}. The projector writes to them directly, so that PostgreSQL need not
+-- route rows. Keys cover a single partition, because offsets are unique only there.
 
 CREATE TABLE accounts_{suffix} PARTITION OF accounts FOR VALUES IN ({number}) WITH (fillfactor = 50);
 ALTER TABLE accounts_{suffix} ADD PRIMARY KEY (id);
