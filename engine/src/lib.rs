@@ -25,6 +25,7 @@ pub mod partition;
 pub mod planted;
 pub mod preflight;
 pub mod refused;
+pub mod sample;
 pub mod session;
 pub mod shard;
 pub mod storage;

@@ -5,6 +5,7 @@ mod cluster;
 mod import;
 mod log;
 mod output;
+mod sample;
 mod status;
 mod verify;
 
@@ -89,6 +90,8 @@ enum Command {
     Format(Box<ServeArguments>),
     /// Import transfers from a CSV file; importing it again changes nothing
     Import(import::Arguments),
+    /// Write transactions of a bank that does not exist, for `import`
+    Sample(sample::Arguments),
     /// Print accounts with their balances in minor units
     Accounts(accounts::Arguments),
     /// Print one account
@@ -118,6 +121,7 @@ pub fn run(arguments: Arguments) -> ExitCode {
         None => serve(arguments.serve),
         Some(Command::Format(arguments)) => format(*arguments),
         Some(Command::Import(arguments)) => import::run(&arguments),
+        Some(Command::Sample(arguments)) => sample::run(&arguments),
         Some(Command::Accounts(arguments)) => accounts::run(&arguments),
         Some(Command::Account(arguments)) => accounts::run_one(&arguments),
         Some(Command::Transfer(arguments)) => log::run_transfer(&arguments),
