@@ -1,15 +1,15 @@
 #!/usr/bin/env bash
 # A cluster on this machine, to look at and to break. Nodes are numbered from 1.
-#   scripts/cluster.sh up            starts three nodes, or with NODES=5 five; again: those missing
-#   scripts/cluster.sh status        what runs, and the cluster as its nodes see it
-#   scripts/cluster.sh kill N        kill -9
-#   scripts/cluster.sh pause N       stops node N's clock; it keeps its connections
+#   scripts/cluster.sh up            starts three nodes, or five with NODES=5; later, those missing
+#   scripts/cluster.sh status        shows what runs, and the cluster as its nodes see it
+#   scripts/cluster.sh kill N        kills node N with kill -9
+#   scripts/cluster.sh pause N       stops node N's process; it keeps its connections
 #   scripts/cluster.sh partition N   cuts node N off from the other nodes; clients still reach it
-#   scripts/cluster.sh heal          starts the killed, wakes the paused, joins what was cut
+#   scripts/cluster.sh heal          starts killed nodes, resumes paused ones, reconnects cut ones
 #   scripts/cluster.sh down          stops all nodes and removes their data
-# As root each node gets a network namespace; else they share this one's loopback and there is no
-# partition. State is kept under WALENGINE_CLUSTER_DIR (default ./walengine-cluster);
-# WALENGINE_BINARY names another binary than the one that is built here.
+# As root, each node gets a network namespace. Otherwise all share the loopback interface, and
+# "partition" is not available. State is kept in WALENGINE_CLUSTER_DIR (default
+# ./walengine-cluster); WALENGINE_BINARY names another binary than the one that is built here.
 set -euo pipefail
 here=$(cd "$(dirname "$0")/.." && pwd)
 . "$here/scripts/lib.sh"
@@ -22,7 +22,7 @@ peer_port=7550
 form_seconds=30
 stop_seconds=20
 
-# Namespaces, bridge and addresses are this directory's own, so that clusters do not meet.
+# Names of namespaces, bridge and addresses depend on the directory, so that clusters do not meet.
 name_network() {
   number=$(($(printf '%s' "$(cd "$dir" && pwd)" | cksum | cut -d' ' -f1) % 50000))
   name="wc$number"
@@ -59,7 +59,7 @@ process() {
   local id
   id=$(cat "$dir/node$1/pid" 2>/dev/null) || return 1
   [ "$(cat "/proc/$id/comm" 2>/dev/null)" = walengine ] || return 1
-  # One that has ended and that nobody has asked about yet does not run.
+  # A zombie does not run.
   ! grep -q '^State:[[:space:]]*[ZX]' "/proc/$id/status" 2>/dev/null && echo "$id"
 }
 
@@ -78,7 +78,7 @@ node() {
     fail "name a node from 1 to $count"
 }
 
-# link FROM TO CARD: what FROM sends to TO goes to that card.
+# link FROM TO CARD: sends frames from FROM to TO to this card.
 link() {
   ip -n "$(space "$1")" neigh replace "$(host "$2")" lladdr "$3" dev eth0 nud permanent
 }
@@ -127,7 +127,7 @@ start() {
   cores=$(nproc)
   [ "$mode" = namespaces ] && through=(ip netns exec "$(space "$node")")
   mkdir -p "$dir/node$node"
-  # In a session of its own: an interrupt at the terminal is not for the nodes.
+  # In a session of its own, so that an interrupt at the terminal does not reach the nodes.
   setsid "${through[@]}" "$binary" --data "$dir/node$node/data" --cores 1 \
     --first-core $(((node - 1) % cores)) --partitions 3 --reserve-mib 64 --segment-mib 16 \
     --listen "$(client_address "$node")" --peer-listen "$(peer_address "$node")" \

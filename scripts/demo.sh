@@ -2,7 +2,7 @@
 # Shows what walengine does: starts a server, a private PostgreSQL and the projector between them,
 # imports transactions, asks both for balances, imports again (nothing changes), kills server and
 # projector, starts them again, audits PostgreSQL against the log, and verifies every checksum.
-#   scripts/demo.sh [FILE.csv[.gz]]   with your own transactions, or with some that it makes
+#   scripts/demo.sh [FILE.csv[.gz]]   with your own transactions; without, with a made-up bank's
 set -euo pipefail
 cd "$(dirname "$0")/.."
 . scripts/lib.sh
@@ -63,22 +63,42 @@ catch_up() {
 }
 
 sql() {
-  psql -X -h "$postgres" -U walengine walengine -c "SET search_path = walengine" -c "$1" | sed 1d
+  psql -X -q -h "$postgres" -U walengine walengine -c "SET search_path = walengine" -c "$1"
+}
+
+# Imports the file. Some rows are refused, as in most files; the exit code then is 1.
+import() {
+  "$walengine" import "$file" --create-accounts --refused "$work/refused.csv" || [ $? -eq 1 ]
+}
+
+# Names of the accounts in the file, those with most rows first. The log knows ids only.
+list_names() {
+  local cat=cat
+  [[ "$file" != *.gz ]] || cat="gzip -cd"
+  echo account
+  $cat "$file" | awk -F, '
+    NR == 1 { for (i = 1; i <= NF; i++) if ($i == "debit_account" || $i == "credit_account") side[i] }
+    NR > 1 { for (i in side) rows[$i]++ }
+    END { for (name in rows) print rows[name] "\t" name }' | sort -t "$(printf '\t')" -k1,1nr -k2 | cut -f2
+}
+
+# An account's id as SQL has it: the number's hexadecimal digits.
+uuid="(lpad(to_hex(div(id, 2::numeric ^ 96)::bigint), 8, '0')
+    || lpad(to_hex(mod(div(id, 2::numeric ^ 64), 2::numeric ^ 32)::bigint), 8, '0')
+    || lpad(to_hex(mod(div(id, 2::numeric ^ 32), 2::numeric ^ 32)::bigint), 8, '0')
+    || lpad(to_hex(mod(id, 2::numeric ^ 32)::bigint), 8, '0'))::uuid"
+
+# money AMOUNT: euros and dollars for the ledgers that have their numbers, minor units for others.
+money() {
+  echo "CASE WHEN ledger IN (978, 840) THEN to_char($1 / 100, 'FM999G999G990D00') ELSE ($1)::text END"
 }
 
 file="${1:-}"
+booked=time
 if [ -z "$file" ]; then
-  file="$work/transactions.csv"
-  # Salaries come in, rents and shopping go out: 20,000 transfers of 500 customers.
-  awk 'BEGIN {
-    srand(7); print "id,debit_account,credit_account,amount,ledger,code"
-    for (i = 1; i <= 20000; i++) {
-      customer = "customer:" int(rand() * 500); kind = rand()
-      if (i <= 5000) print i ",bank:cash," customer "," int(100000 + rand() * 400000) ",978,1"
-      else if (kind < 0.3) print i "," customer ",landlord:" int(rand() * 20) "," int(40000 + rand() * 60000) ",978,2"
-      else print i "," customer ",shop:" int(rand() * 100) "," int(100 + rand() * 9900) ",978,3"
-    }
-  }' >"$file"
+  file="$work/bank.csv"
+  booked="to_timestamp(user_data_64)" # when the bank booked it; time is when the log has it
+  "$walengine" sample --accounts 500 --transfers 20000 >"$file"
 fi
 
 say "1. A server on $WALENGINE_SERVER, and the projector with a private PostgreSQL in $postgres"
@@ -86,24 +106,41 @@ start
 project
 "$walengine" status | sed -n '1,12p'
 
-say "2. Import: each transfer decided once, and flushed to disk before it is answered"
-"$walengine" import "$file" --create-accounts
+say "2. Import: each transfer is decided once, and flushed to disk before it is answered"
+sed -n '1,4p' "$file" 2>/dev/null | cut -c 1-100 | grep -a '^[[:print:]]*$' || true
+import
+[ ! -f "$work/refused.csv" ] || sed -n '1,4p' "$work/refused.csv" | cut -d, -f 1-6
 
-say "3. Balances, from the log's own state"
-"$walengine" accounts | sed -n '1,6p'
+say "3. Balances, from the log's own state: the busiest accounts"
+list_names >"$work/names.csv"
+head -n 7 "$work/names.csv" >"$work/busiest.csv"
+"$walengine" accounts --from "$work/busiest.csv" | cut -c 1-24,65-
 
 say "   and from SQL: the same, by itself"
 catch_up
-sql "SELECT id, ledger, debits_pending, debits_posted, credits_pending, credits_posted, version
-       FROM accounts ORDER BY log_offset LIMIT 5"
+sql "CREATE SCHEMA demo; CREATE TABLE demo.accounts (name text, id numeric, uuid uuid)"
+"$walengine" accounts --from "$work/names.csv" --format csv |
+  psql -X -q -h "$postgres" -U walengine walengine -c "CREATE TEMP TABLE listed (name text, id numeric, c3
+    text, c4 text, c5 text, c6 text, c7 text, c8 text)" -c "COPY listed FROM STDIN CSV HEADER" \
+    -c "INSERT INTO demo.accounts SELECT name, id, $uuid FROM listed"
+sql "SELECT name, ledger, $(money debits_posted) AS debits, $(money credits_posted) AS credits,
+            $(money "(debits_pending + credits_pending)") AS reserved
+       FROM balances JOIN demo.accounts ON uuid = account_id ORDER BY version DESC, name LIMIT 6"
 
 say "4. An account's statement, with the balance after each row"
-sql "SELECT time, debit, credit, balance FROM account_statements
-      WHERE account_id = (SELECT debit_account_id FROM transfers ORDER BY log_offset DESC LIMIT 1)
-      ORDER BY log_offset LIMIT 8"
+sql "WITH whose AS (SELECT debit_account_id AS account_id FROM transfers WHERE kind = 'transfer'
+                     ORDER BY log_offset DESC LIMIT 1),
+          statement AS (SELECT s.*, t.user_data_64
+                          FROM account_statements s JOIN transfers t USING (partition, log_offset)
+                         WHERE s.account_id = (SELECT account_id FROM whose))
+     SELECT whose.name AS account, $booked::date AS booked, other.name AS with,
+            $(money debit) AS out, $(money credit) AS in, $(money balance) AS balance
+       FROM statement LEFT JOIN demo.accounts whose ON whose.uuid = account_id
+       LEFT JOIN demo.accounts other ON other.uuid = other_account_id
+      ORDER BY log_offset LIMIT 10"
 
 say "5. The same file again: every row gets its first verdict, nothing changes"
-"$walengine" import "$file" --create-accounts
+import
 
 say "6. kill -9 of the server and of the projector, and start both again"
 kill -9 "$projecting" "$server"
