@@ -44,3 +44,30 @@ fn an_address_without_a_server_is_one_line_that_names_it() {
     assert_eq!((output.status.code(), text.lines().count()), (Some(9), 1), "{text}");
     assert!(text.contains("no server at 127.0.0.1:1"), "{text}");
 }
+
+#[test]
+fn a_sample_can_be_imported_and_importing_it_again_changes_nothing() {
+    let dir = TestDir::new("sample");
+    let mut server = Launch::new(dir.path()).serve();
+    let arguments = ["sample", "--accounts", "100", "--transfers", "5000", "--seed", "3"];
+    let output = run_command(None, dir.path(), &arguments);
+    assert_eq!(output.status.code(), Some(0), "{}", said(&output));
+    assert_eq!(output.stdout.iter().filter(|byte| **byte == b'\n').count(), 5001);
+    fs::write(dir.path().join("bank.csv"), &output.stdout).unwrap();
+    let import = || {
+        let output =
+            run_command(Some(&server), dir.path(), &["import", "bank.csv", "--create-accounts"]);
+        assert_eq!(output.status.code(), Some(1), "some rows are to be refused: {}", said(&output));
+        let summary = String::from_utf8(output.stdout).unwrap();
+        let number = |name: &str| {
+            let line = summary.lines().find(|line| line.starts_with(name)).unwrap();
+            line[name.len()..].trim().parse::<u64>().unwrap()
+        };
+        ["rows", "accepted", "repeats", "refused"].map(number)
+    };
+    let [rows, accepted, repeats, refused] = import();
+    assert_eq!(rows, 5000);
+    assert!(accepted > 4800 && repeats > 5 && refused > 0, "{accepted} {repeats} {refused}");
+    assert_eq!(import(), [5000, 0, 5000, refused], "every row has its verdict");
+    server.stop();
+}
