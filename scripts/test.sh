@@ -9,11 +9,13 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 . scripts/lib.sh
 
-# What tests need, by a part of their names. The rest needs no more than PostgreSQL and openssl.
+# What tests need, by the beginnings of their names. The rest needs no more than PostgreSQL and
+# openssl.
 needs_data=(berka:: projector_bank::)
 needs_root=(
-  power:: full_disk a_cluster_comes replicas:: hostile:: join:: divergence:: scripts::a_local_cluster
-  projector_kill:: every_nodes_feed whose_host_vanished room::
+  berka::a_cluster_comes divergence:: feed::every_nodes_feed hostile:: join:: power::
+  projector_kill:: projector_trouble::a_full_disk projector_trouble::a_projector_whose_host_vanished
+  replicas:: room:: scripts::a_local_cluster serve::a_full_disk serve::a_nearly_full_disk
 )
 # Simulated clusters take the processor for minutes: they run alone, beside no server under test.
 clusters=cluster::nothing_acknowledged

@@ -1,5 +1,6 @@
 //! Do the scripts do what their first lines say?
 
+use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::thread;
@@ -15,10 +16,14 @@ struct Script {
     dir: TestDir,
 }
 
+/// A file of the workspace.
+fn file(path: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("..").join(path)
+}
+
 impl Script {
     fn run(&self, arguments: &[&str]) -> Output {
-        let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../scripts/cluster.sh");
-        let mut command = Command::new(script);
+        let mut command = Command::new(file("scripts/cluster.sh"));
         command.args(arguments).env("WALENGINE_CLUSTER_DIR", self.cluster());
         command.env("WALENGINE_BINARY", binary()).env_remove("NODES");
         command.output().unwrap()
@@ -86,4 +91,40 @@ fn a_local_cluster_goes_up_loses_nodes_heals_and_goes_down() {
     }
     script.says(&["down"]);
     assert!(!script.cluster().exists());
+}
+
+#[test]
+fn data_that_is_not_where_it_should_be_ends_the_tests_before_they_begin() {
+    let dir = TestDir::new("no-data");
+    let mut command = Command::new(file("scripts/test.sh"));
+    let output = command.env("WALENGINE_TEST_DATA", dir.path()).output().unwrap();
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.code(), Some(1), "{said}");
+    assert!(said.contains("berka/transfers.csv.gz cannot be read"), "{said}");
+}
+
+/// A test that needs the data fails without it, so the script must know each of them.
+#[test]
+fn whatever_needs_the_data_is_left_out_by_name() {
+    let script = fs::read_to_string(file("scripts/test.sh")).unwrap();
+    let list = script.lines().find(|line| line.starts_with("needs_data=")).unwrap();
+    for entry in fs::read_dir(file("tests/tests")).unwrap() {
+        let path = entry.unwrap().path();
+        let module = path.file_stem().unwrap().to_str().unwrap();
+        let is_other = path.is_dir() || module == "scripts";
+        if !is_other && fs::read_to_string(&path).unwrap().contains("WALENGINE_TEST_DATA") {
+            assert!(list.contains(&format!("{module}::")), "{module} is not in {list}");
+        }
+    }
+}
+
+#[test]
+fn each_script_says_what_it_is_for() {
+    for script in ["check.sh", "cluster.sh", "demo.sh", "test.sh"] {
+        let mut command = Command::new(file("scripts").join(script));
+        let output = command.arg("--help").output().unwrap();
+        let said = String::from_utf8(output.stdout).unwrap();
+        assert!(said.lines().count() >= 2 && !said.contains("set -euo"), "{script}: {said}");
+        assert!(said.lines().all(|line| !line.starts_with('#')), "{script}: {said}");
+    }
 }
