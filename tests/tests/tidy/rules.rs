@@ -30,13 +30,7 @@ pub const KNOWN_BOUNDS: &[(&str, &str)] = &[
     ("engine/src", "TAP_BYTES_MAX"),
     ("engine/src", "TIMESTAMP_MAX"),
     ("engine/src", "ZERO_AHEAD_FLUSH_BYTES_MAX"),
-    ("projector/src", "CONNECTIONS_MAX"),
-    ("projector/src", "DRAW_EVERY"),
-    ("projector/src", "HEAD_BYTES_MAX"),
-    ("projector/src", "LOOK_EVERY"),
     ("projector/src", "NUMERIC_DIGITS_MAX"),
-    ("projector/src", "PATIENCE"),
-    ("projector/src", "SHOWN_BYTES_MAX"),
     ("projector/src", "SOCKET_PATH_MAX"),
     ("replication/src/gossip", "RELAYED_MAX"),
 ];
