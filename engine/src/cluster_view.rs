@@ -47,7 +47,7 @@ impl ClusterView {
         meta.map_or("", |meta| meta.client_address.as_str())
     }
 
-    /// Who leads a partition, and in which term, as gossip has it.
+    /// The leader of a partition and its term, as gossip has it.
     pub fn leader(&self, partition: PartitionId) -> Option<(NodeId, u64)> {
         let claim = |view: &NodeView| {
             let term = *view.meta.as_ref()?.led.get(&partition)?;

@@ -51,7 +51,7 @@ pub const LISTEN_BACKLOG: i32 = 1024;
 pub const LISTEN_WITHIN: Duration = Duration::from_secs(3);
 /// How long a stopping partition waits for what it has decided to become durable.
 pub const CLOSE_WITHIN: Duration = Duration::from_secs(10);
-/// How long moving leadership may take, writes being told to come back meanwhile.
+/// How long moving leadership may take; writes are refused as busy meanwhile.
 pub const HAND_OVER_WITHIN: Duration = Duration::from_secs(2);
 /// Bytes of answers that one connection may leave unread; past it its requests are not read.
 pub const CONNECTION_OUT_BYTES_MAX: usize = 8 << 20;

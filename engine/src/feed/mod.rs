@@ -1,8 +1,8 @@
 //! The feed: serves subscriptions of all partitions on a thread of its own, beside the shards.
 //!
-//! A shard hands a connection over when it subscribes. While somebody is near the end of the log,
-//! committed entries come from the shard in memory; who is behind is served from the segments,
-//! which are read here. Nobody here is waited for by a shard.
+//! A shard hands a connection over when it subscribes. While a subscriber is near the end of the log,
+//! committed entries come from the shard in memory. A subscriber older than that in-memory tail is
+//! served from segment files, which the feed reads itself. A shard never waits for the feed.
 
 pub mod connection;
 pub mod published;
@@ -31,13 +31,13 @@ use crate::storage::archive::Archive;
 use crate::storage::glommio_disk::GlommioDisk;
 use crate::storage::layout::Superblock;
 use connection::Connection;
-use published::{Notice, Published, Subscriber, Way};
+use published::{FeedChannels, Notice, Published, Subscriber};
 use source::Source;
 
 /// The running feed.
 pub struct Feed {
     /// For each partition, by number.
-    pub ways: Vec<Way>,
+    pub channels: Vec<FeedChannels>,
     stop: flume::Sender<()>,
     thread: std::thread::JoinHandle<()>,
 }
@@ -53,13 +53,14 @@ impl Feed {
     pub fn start(config: &Config, superblock: &Superblock) -> Result<Self, Fatal> {
         let (subscribers, arriving) = flume::bounded(FEED_SUBSCRIBERS_MAX);
         let (stop, stopping) = flume::bounded(1);
-        let (ways, ends): (Vec<_>, Vec<_>) = (0..superblock.partitions)
+        let (channels, ends): (Vec<_>, Vec<_>) = (0..superblock.partitions)
             .map(|_| {
                 let (sender, notices) = flume::bounded(FEED_NOTICES_MAX);
                 let published = Arc::<Published>::default();
                 let subscribers = subscribers.clone();
-                let way = Way { published: published.clone(), notices: sender, subscribers };
-                (way, FeedEnd { published, notices })
+                let own =
+                    FeedChannels { published: published.clone(), notices: sender, subscribers };
+                (own, FeedEnd { published, notices })
             })
             .unzip();
         let (config, superblock) = (config.clone(), *superblock);
@@ -83,7 +84,7 @@ impl Feed {
         let thread = std::thread::Builder::new().name("feed".to_owned()).spawn(run);
         let thread = thread.map_err(|error| failed(error.to_string()))?;
         match started.recv() {
-            Ok(Ok(())) => Ok(Self { ways, stop, thread }),
+            Ok(Ok(())) => Ok(Self { channels, stop, thread }),
             Ok(Err(why)) => Err(failed(why)),
             Err(_) => Err(failed("it panicked; its message is above".to_owned())),
         }
@@ -91,7 +92,7 @@ impl Feed {
 
     /// Ends it once the shards have ended: last pages still go out, for a moment.
     pub fn stop(self) {
-        drop(self.ways);
+        drop(self.channels);
         let _ = self.stop.send(()); // it has ended already if nobody listens
         if self.thread.join().is_err() {
             tracing::error!("the feed panicked; its message is above");

@@ -1,5 +1,5 @@
-//! What a shard and the feed share of one partition: how far it may be told, and the way on which
-//! entries come. The shard never waits for the feed.
+//! What a shard and the feed share of one partition: how far it is visible, and the channels that
+//! carry its entries. The shard never waits for the feed.
 
 use std::net::TcpStream;
 use std::sync::Arc;
@@ -26,7 +26,7 @@ impl Published {
     /// The shard: everything up to here is visible, and is on this node's disk; the log writes to
     /// the segment `sequence`.
     pub fn tell(&self, visible: Visible, sequence: u64) {
-        // The offset last: who sees it finds the entries before it.
+        // The offset last: a reader that sees it finds the entries before it.
         self.sequence.store(sequence, Ordering::SeqCst);
         self.index.store(visible.index, Ordering::SeqCst);
         self.next_offset.store(visible.next_offset.0, Ordering::SeqCst);
@@ -44,7 +44,7 @@ impl Published {
         Extent { index, sequence: self.sequence.load(Ordering::SeqCst) }
     }
 
-    /// The shard: the partition serves no more. False if that was known.
+    /// For the shard: the partition serves no more. False if that was known.
     pub fn stop(&self) -> bool {
         !self.stopped.swap(true, Ordering::SeqCst)
     }
@@ -54,12 +54,12 @@ impl Published {
         self.stopped.load(Ordering::SeqCst)
     }
 
-    /// The feed: send what is committed from now on, or nothing.
+    /// For the feed: send entries as they are committed from now on, or none.
     pub fn set_wanted(&self, wanted: bool) {
         self.wanted.store(wanted, Ordering::SeqCst);
     }
 
-    /// Somebody waits for what is committed next.
+    /// A subscriber waits for the next entries.
     pub fn is_wanted(&self) -> bool {
         self.wanted.load(Ordering::SeqCst)
     }
@@ -80,31 +80,31 @@ impl Published {
     }
 }
 
-/// Entries that were committed; none if there is only something to look at.
+/// Entries that were committed. An empty list only wakes the feed.
 pub type Notice = Vec<Tapped>;
 
-/// A connection on its way to the feed, from where it is served from now on. What is not of
-/// subscriptions goes on to the session on the shard, and its answers come back.
+/// A connection on its way to the feed, which serves it from now on. Frames of other requests than
+/// subscriptions go on to the session on the shard, and its answers come back.
 #[derive(Debug)]
 pub struct Subscriber {
     /// The connection.
     pub socket: TcpStream,
-    /// What came over it and was not acted on.
+    /// Received bytes that were not acted on yet.
     pub received: Vec<u8>,
     /// Its partition.
     pub partition: PartitionId,
     /// Whole frames for the session.
     pub frames: flume::Sender<Vec<u8>>,
-    /// Whole frames of the session's.
+    /// Whole frames from the session.
     pub answers: flume::Receiver<Vec<u8>>,
 }
 
-/// From one partition to the feed.
+/// A partition's channels to the feed.
 #[derive(Clone, Debug)]
-pub struct Way {
-    /// What is shared.
+pub struct FeedChannels {
+    /// Shared positions.
     pub published: Arc<Published>,
-    /// Entries. Bounded; a full one is left alone.
+    /// Entries. Bounded: what does not fit is dropped.
     pub notices: flume::Sender<Notice>,
     /// Connections. Bounded, for all partitions.
     pub subscribers: flume::Sender<Subscriber>,

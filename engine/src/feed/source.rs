@@ -22,7 +22,7 @@ pub struct Source<D: Disk> {
     archive: Archive<D>,
     recent: RefCell<Recent>,
     changed: Notify,
-    /// Subscriptions that have everything and wait for more.
+    /// Subscriptions that have all visible entries and wait for more.
     waiting: Cell<usize>,
     /// Something was served from memory since the last look.
     used: Cell<bool>,
@@ -45,7 +45,7 @@ impl<D: Disk> Source<D> {
         Self { published, archive, recent, changed, waiting, used }
     }
 
-    /// Takes in what the shard sends, for as long as it does.
+    /// Takes in the shard's entries until the shard ends.
     pub async fn follow(self: Rc<Self>, notices: flume::Receiver<Notice>) {
         while let Ok(entries) = notices.recv_async().await {
             let bytes = entries.iter().map(|entry| entry.bytes.len()).sum();
@@ -67,13 +67,13 @@ impl<D: Disk> Source<D> {
         self.published.is_stopped()
     }
 
-    /// Completes when there may be records from `offset` on, or never will be.
+    /// Completes when records from `offset` on may be visible, or never will be.
     pub async fn grown(&self, offset: Offset) {
         let waits = Waits::begin(&self.waiting);
         loop {
             let changed = self.changed.changed();
             self.published.set_wanted(true);
-            // What was committed before the shard saw that is not sent.
+            // The shard does not send entries that it committed before it saw that.
             if offset < self.visible_offset() || self.is_stopped() {
                 return drop(waits);
             }
@@ -81,8 +81,7 @@ impl<D: Disk> Source<D> {
         }
     }
 
-    /// Has the shard send nothing while nobody is near the end of the log. To be called now and
-    /// then.
+    /// Has the shard send nothing while no subscription is near the end of the log. Call it regularly.
     pub fn look(&self) {
         if self.waiting.get() == 0 && !self.used.replace(false) {
             self.published.set_wanted(false);
@@ -105,7 +104,7 @@ impl<D: Disk> Source<D> {
     }
 }
 
-/// Counts one who waits, until it is dropped.
+/// Counts a waiting subscription until it is dropped.
 struct Waits<'a>(&'a Cell<usize>);
 
 impl<'a> Waits<'a> {

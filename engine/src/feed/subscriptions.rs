@@ -25,7 +25,7 @@ pub struct Subscriptions {
 
 #[derive(Default)]
 struct Subscription {
-    /// Below zero by what the last page was larger than the credit: the next credit pays for it.
+    /// Below zero if the last page was larger than the credit; the next credit pays for it.
     credit_bytes: Cell<i64>,
     next_offset: Cell<Offset>,
     ended: Cell<bool>,
@@ -33,7 +33,7 @@ struct Subscription {
 }
 
 impl Subscriptions {
-    /// Starts one; it lives until it is closed, the connection ends, or the log can't be read.
+    /// Starts a subscription. It lives until it is closed, the connection ends, or the log can't be read.
     pub fn open<D: Disk, R: Runtime>(
         &self,
         source: &Rc<Source<D>>,
@@ -59,7 +59,7 @@ impl Subscriptions {
         });
     }
 
-    /// Lets one send more. One that is not there has ended; its last frame is on its way.
+    /// Lets a subscription send more. An unknown one has ended, and its last frame is on its way.
     pub fn credit(&self, request: RequestId, bytes: u64) {
         if let Some(subscription) = self.open.borrow().get(&request) {
             let credit = subscription.credit_bytes.get() + bounded(bytes);
@@ -68,7 +68,7 @@ impl Subscriptions {
         }
     }
 
-    /// Ends one and says where to go on.
+    /// Ends a subscription and says where to go on.
     pub fn close(&self, outbox: &Outbox, head: FrameHead) {
         let Some(subscription) = self.open.borrow_mut().remove(&head.request) else {
             return put_no_subscription(outbox, head);
@@ -102,7 +102,7 @@ impl Subscription {
                     outbox.put_error(head, ErrorCode::Stopped, "the partition has stopped");
                     return;
                 }
-                // Whether the connection has ended is told by its outbox.
+                // The outbox knows whether the connection has ended.
                 let ended = futures_lite::future::or(changed, outbox.ended());
                 futures_lite::future::or(source.grown(place.offset), ended).await;
                 continue;

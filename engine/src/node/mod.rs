@@ -129,7 +129,7 @@ fn run(
             listener: share(&sockets.clients)?,
             peer_listener: sockets.peers.as_ref().map(share).transpose()?,
             beginning: beginning.clone(),
-            feed: feed.ways.clone(),
+            feed: feed.channels.clone(),
             handed,
             others: handover_in.clone(),
             orders,

@@ -73,11 +73,11 @@ struct Inner<C: Commit> {
     id: ReplicaId,
     commit: C,
     replica: Rc<RefCell<Replica>>,
-    /// Who waits for which offset to be visible.
+    /// Answers that wait for an offset to be visible.
     waiters: Waiters,
     /// There is something to seal, or a reason to stop.
     work: Notify,
-    /// What is visible has moved, or the partition has stopped.
+    /// The visible offset has moved, or the partition has stopped.
     changed: Notify,
     /// The data directory has less free space than is kept in reserve.
     is_full: Cell<bool>,
@@ -141,7 +141,7 @@ impl<C: Commit> Partition<C> {
         self.inner.counters.get()
     }
 
-    /// Counts a write that was told to come back.
+    /// Counts a write that was refused as busy.
     pub fn count_busy(&self) {
         self.count(|counters| counters.refused_busy += 1);
     }
@@ -216,7 +216,7 @@ impl<C: Commit> Partition<C> {
         self.inner.is_full.get() || self.log().no_room()
     }
 
-    /// A write would be told to come back. One may be although it is not.
+    /// A write would be refused as busy now. A write may be refused for another reason all the same.
     pub fn is_busy(&self) -> bool {
         let inner = &*self.inner;
         inner.waiters.is_full() || !inner.commit.has_room(&inner.replica.borrow())
@@ -328,7 +328,7 @@ impl<C: Commit> Partition<C> {
         closed
     }
 
-    /// It has stopped or is about to: whoever closes it takes the last snapshot.
+    /// It has stopped or is about to. The caller of [`Self::close`] takes the last snapshot.
     pub fn is_ending(&self) -> bool {
         self.inner.is_closing.get() || self.stopped().is_some()
     }

@@ -42,7 +42,7 @@ pub struct Replica {
     leads: Option<u64>,
     /// Never moves back.
     committed: Offset,
-    /// Lowest tail that taking back has left since [`Self::take_cut`].
+    /// The lowest tail that taking back has left since [`Self::take_cut`].
     cut: Option<Offset>,
     /// An entry could not be applied: the state is that of no offset, for good.
     broken: bool,
@@ -105,7 +105,7 @@ impl Replica {
     }
 
     /// If anything was taken back since the last call: the lowest offset behind which it was.
-    /// Whoever waits for something behind it will not be told, whatever comes in its place.
+    /// Requests that wait for a later offset will not get their outcome, whatever comes in its place.
     pub fn take_cut(&mut self) -> Option<Offset> {
         self.cut.take()
     }
@@ -120,7 +120,7 @@ impl Replica {
         self.decided_bytes
     }
 
-    /// What is decided and not sealed.
+    /// The draft: decided and not sealed.
     pub fn open(&self) -> &Drafts {
         &self.open
     }

@@ -1,4 +1,4 @@
-//! Who waits for what to be told. Lives on the partition's shard; not `Send`.
+//! Answers that wait for a place in the log. Lives on the partition's shard; not `Send`.
 //!
 //! Answers are encoded when a request is decided and called when the place in the log that they
 //! wait for is reached. Places ascend; what a place is, is the owner's: an index or an offset.
@@ -9,7 +9,7 @@ use std::collections::VecDeque;
 use crate::limits::{WAITING_BYTES_MAX, WAITING_MAX};
 use crate::refused::Refused;
 
-/// Called once, when what was waited for is there, or never will be.
+/// Called once: when the place is visible, or with the reason why it never will be.
 pub type Answer = Box<dyn FnOnce(Result<(), &Refused>)>;
 
 /// See the module.
@@ -26,12 +26,12 @@ struct Waiting {
 }
 
 impl Waiters {
-    /// No more may be taken.
+    /// No more answers may wait.
     pub fn is_full(&self) -> bool {
         self.queue.borrow().len() >= WAITING_MAX || self.bytes.get() >= WAITING_BYTES_MAX
     }
 
-    /// Nobody waits.
+    /// No answer waits.
     pub fn is_empty(&self) -> bool {
         self.queue.borrow().is_empty()
     }
@@ -47,21 +47,21 @@ impl Waiters {
         queue.push_back(Waiting { place, bytes, answer });
     }
 
-    /// Everything up to `place` is there.
+    /// Every place up to this one is visible.
     pub fn reached(&self, place: u64) {
         while let Some(waiting) = self.take(|queue| queue.pop_front_if(|one| one.place <= place)) {
             (waiting.answer)(Ok(()));
         }
     }
 
-    /// What lies behind `place` will never be there.
+    /// No place behind this one will become visible.
     pub fn lost_behind(&self, place: u64, refused: &Refused) {
         while let Some(waiting) = self.take(|queue| queue.pop_back_if(|one| one.place > place)) {
             (waiting.answer)(Err(refused));
         }
     }
 
-    /// Nothing more will be there.
+    /// No further place will become visible.
     pub fn lost(&self, refused: &Refused) {
         while let Some(waiting) = self.take(VecDeque::pop_front) {
             (waiting.answer)(Err(refused));

@@ -110,8 +110,8 @@ fn client_partition(bytes: &[u8], partitions: u16) -> Result<Option<PartitionId>
     Err(outbox)
 }
 
-/// The partition of a peer's hello, once it is there. If it is none, any that is near: whoever serves
-/// the connection says what is wrong with it.
+/// The partition of a peer's hello, once it is there. If the bytes are no hello, any partition of this
+/// shard will do: its group says what is wrong with them.
 fn peer_partition(bytes: &[u8], shard: usize, partitions: u16) -> Option<PartitionId> {
     let partition = match peek_hello(bytes) {
         Ok(hello) => hello?.head.partition,

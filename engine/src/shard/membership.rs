@@ -1,5 +1,6 @@
-//! What the leader of a group sees to about once a second: who should be in it, and who should
-//! lead. The rules are `walengine_replication::membership`; here they are fed and carried out.
+//! Looks after the membership of a group once a second, on its leader: which nodes should be in it, and
+//! which should lead. `walengine_replication::membership` has the rules; this feeds them and carries
+//! out what they say.
 
 use std::net::SocketAddr;
 use std::rc::Rc;
@@ -15,7 +16,7 @@ use crate::runtime::Runtime;
 use crate::session::node_facts::NodeFacts;
 use crate::storage::disk::Disk;
 
-/// Sees to one group until the node ends.
+/// Looks after one group until the node ends.
 pub async fn run<D: Disk, R: Runtime>(
     group: Group<D, R>,
     node: Rc<NodeFacts<Consensus<D, R>>>,
@@ -38,13 +39,13 @@ pub async fn run<D: Disk, R: Runtime>(
         };
         tracing::info!("partition {partition}: {}", in_words(&step));
         if let Err(why) = take(&group, step).await {
-            // The next look shows what came of it, and tries again.
+            // The next look shows what became of it, and tries again.
             tracing::warn!("partition {partition}: that did not work out: {why}");
         }
     }
 }
 
-/// Members that gossip has not heard of are told to it, so that their death is timed.
+/// Introduces members that gossip has not heard of to it, so that it times their death.
 fn introduce<D: Disk, R: Runtime>(
     report: &GroupReport,
     node: &NodeFacts<Consensus<D, R>>,

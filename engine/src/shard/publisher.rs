@@ -4,7 +4,7 @@
 use std::cell::Cell;
 use std::rc::Rc;
 
-use crate::feed::published::{Subscriber, Way};
+use crate::feed::published::{FeedChannels, Subscriber};
 use crate::limits::FEED_QUEUE_BYTES_MAX;
 use crate::local::Notify;
 use crate::partition::Partition;
@@ -14,7 +14,7 @@ use crate::visible::Visible;
 /// See the module.
 pub struct Publisher<C: Commit> {
     partition: Partition<C>,
-    way: Way,
+    channels: FeedChannels,
     /// What the feed was told last.
     told: Cell<Visible>,
     /// Connections that were handed over and live.
@@ -24,16 +24,16 @@ pub struct Publisher<C: Commit> {
 
 impl<C: Commit> Publisher<C> {
     /// Of one partition.
-    pub fn new(partition: Partition<C>, way: Way) -> Self {
+    pub fn new(partition: Partition<C>, channels: FeedChannels) -> Self {
         let (told, subscribers, begun) = (Cell::default(), Cell::new(0), Notify::new());
-        Self { partition, way, told, subscribers, begun }
+        Self { partition, channels, told, subscribers, begun }
     }
 
     /// Hands a connection over; keep what is returned for as long as it lives. `None` if the feed has
     /// too much to do, or has ended.
     pub fn hand_over(&self, subscriber: Subscriber) -> Option<HandedOver<'_, C>> {
         self.publish();
-        self.way.subscribers.try_send(subscriber).ok()?;
+        self.channels.subscribers.try_send(subscriber).ok()?;
         self.subscribers.set(self.subscribers.get() + 1);
         self.begun.notify_all();
         Some(HandedOver(self))
@@ -56,7 +56,7 @@ impl<C: Commit> Publisher<C> {
 
     /// Tells what is new.
     pub fn publish(&self) {
-        let Way { published, .. } = &self.way;
+        let FeedChannels { published, .. } = &self.channels;
         let (visible, log) = (self.partition.visible(), self.partition.log());
         if visible.index > self.told.get().index && visible.index <= log.durable_index() {
             self.told.set(visible);
@@ -68,18 +68,18 @@ impl<C: Commit> Publisher<C> {
             }
         }
         if self.partition.stopped().is_some() && published.stop() {
-            let _ = self.way.notices.try_send(Vec::new()); // a full queue wakes the feed as well
+            let _ = self.channels.notices.try_send(Vec::new()); // a full queue wakes the feed as well
         }
     }
 
     fn send(&self) {
         let mut entries = self.partition.log().tap().take_to(self.told.get().index);
         let bytes = entries.iter().map(|entry| entry.bytes.len()).sum();
-        let published = &self.way.published;
+        let published = &self.channels.published;
         if !published.take_room(bytes, FEED_QUEUE_BYTES_MAX) {
             entries = Vec::new(); // they are in the segments
         }
-        if let Err(error) = self.way.notices.try_send(entries) {
+        if let Err(error) = self.channels.notices.try_send(entries) {
             let lost = error.into_inner();
             published.give_room(lost.iter().map(|entry| entry.bytes.len()).sum());
         }
@@ -91,10 +91,10 @@ pub struct HandedOver<'a, C: Commit>(&'a Publisher<C>);
 
 impl<C: Commit> Drop for HandedOver<'_, C> {
     fn drop(&mut self) {
-        let Publisher { subscribers, way, partition, .. } = self.0;
+        let Publisher { subscribers, channels, partition, .. } = self.0;
         subscribers.set(subscribers.get() - 1);
         if subscribers.get() == 0 {
-            way.published.set_wanted(false);
+            channels.published.set_wanted(false);
             partition.log().tap().set_open(false);
         }
     }

@@ -74,8 +74,8 @@ async fn open<C: Hosted>(start: &mut ShardStart) -> Result<Rc<Shard<C>>, Fatal> 
     }
     let node = Rc::new(NodeFacts::new(start.state.clone(), partitions, dialers));
     let publish = |partition: &Partition<C>| {
-        let way = start.feed[usize::from(partition.id().partition.0)].clone();
-        let publisher = Rc::new(Publisher::new(partition.clone(), way));
+        let channels = start.feed[usize::from(partition.id().partition.0)].clone();
+        let publisher = Rc::new(Publisher::new(partition.clone(), channels));
         runtime.spawn(publisher.clone().run());
         publisher
     };

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::handed::HandedConnection;
 use crate::fatal::Fatal;
-use crate::feed::published::Way;
+use crate::feed::published::FeedChannels;
 use crate::node_state::NodeState;
 use crate::orders::{Beginning, ControlOrder, ShardOrder};
 
@@ -24,7 +24,7 @@ pub struct ShardStart {
     /// To the control thread of a node in a cluster.
     pub control: Option<flume::Sender<ControlOrder>>,
     /// To the feed, for each partition by number.
-    pub feed: Vec<Way>,
+    pub feed: Vec<FeedChannels>,
     /// Connections from other shards.
     pub handed: flume::Receiver<HandedConnection>,
     /// Ways to all shards, by number.

@@ -1,5 +1,5 @@
-//! Do the replicas of a partition hold the same history? Every node asks the other voters now and
-//! then for the chain hash of one entry; a node that a majority contradicts stops serving.
+//! Compares the histories of a partition's replicas. Every node regularly asks the other voters for the
+//! chain hash of one entry. A node that a majority contradicts stops serving.
 
 use walengine_net::entry::EntryHeader;
 use walengine_net::message::Entries;
@@ -26,7 +26,7 @@ pub async fn run<D: Disk, R: Runtime>(group: Group<D, R>, dialer: Dialer<R>) {
             continue;
         }
         let read = LogRead { from: index, bytes_max: 1 };
-        // What can't be read is told by whoever needs it.
+        // An entry that can't be read is reported by its next reader.
         let Ok(own) = copying::page(&group, read).await else { continue };
         let Some(own) = first(&own) else { continue };
         let (others, voters) = ask(&group, &dialer, read).await;
@@ -46,7 +46,7 @@ pub async fn run<D: Disk, R: Runtime>(group: Group<D, R>, dialer: Dialer<R>) {
                  directory, and start it as a new one"
             );
             group.commit().machine().stop(why);
-            // Whoever waits for consensus is told the same.
+            // Requests that wait for consensus end with the same reason.
             let _ = group.commit().raft().shutdown().await;
             return;
         }

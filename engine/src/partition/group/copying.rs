@@ -1,8 +1,8 @@
-//! How a new replica gets the log of its partition: it copies what is committed from another one,
-//! entry by entry as it stands on disk there, before it joins the group. On the way it derives the
-//! state, and compares every verdict and every chain hash: nothing has to be believed.
+//! How a new replica gets the log of its partition. Before it joins the group it copies the committed
+//! entries of another replica, as they stand on disk there. On the way it derives the state and
+//! compares every verdict and every chain hash, so that it has to believe nothing.
 //!
-//! What it has not copied when this ends, consensus sends.
+//! Consensus sends the entries that it has not copied when this ends.
 
 use std::time::Duration;
 
@@ -32,7 +32,7 @@ use crate::storage::error::{AppendError, ReadError};
 use crate::storage::layout::{HardState, Tail};
 use crate::storage::log::Log;
 
-/// Committed entries of this replica's log, for one that copies it.
+/// Committed entries of this replica's log, for a new replica that copies them.
 ///
 /// # Errors
 /// The disk's, or the entries are damaged here.
@@ -99,7 +99,7 @@ fn in_order(sources: &[NodeView], partition: PartitionId) -> Vec<&NodeView> {
 
 /// Why a copy did not go on.
 enum Failed {
-    /// The other node gives nothing, or nothing that can be used.
+    /// The other node gives nothing that can be used.
     There(String),
     /// This node can't go on.
     Here(Fatal),
@@ -124,7 +124,7 @@ async fn read_all<R: Runtime>(
             return Err(Failed::There("it has less than it said".to_owned()));
         }
         from = last + 1;
-        let _ = pages.send_async(page).await; // whoever takes no more says why
+        let _ = pages.send_async(page).await; // the receiver says why it takes no more
         if ends {
             return Ok(());
         }

@@ -1,4 +1,4 @@
-//! Who the members of a group are at one point of its log, and who they were before.
+//! The members of a group at one point of its log, and its former members.
 
 use std::collections::BTreeSet;
 
@@ -13,7 +13,7 @@ use crate::storage::layout::Tail;
 pub struct Members {
     /// The newest membership.
     pub stored: StoredMembership,
-    /// Who was a member once and is none any more.
+    /// Former members.
     pub removed: BTreeSet<NodeId>,
 }
 

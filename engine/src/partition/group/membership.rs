@@ -1,4 +1,5 @@
-//! Who is in a group, and who leads it: what is known, and how it is changed. Only through Raft.
+//! The members and the leader of a group: what this node knows of them, and how they are changed.
+//! They change only through Raft.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -16,11 +17,11 @@ use crate::storage::disk::Disk;
 /// A group as this node sees it.
 #[derive(Clone, Debug)]
 pub struct GroupReport {
-    /// Who leads, as far as is known here.
+    /// The leader that this node knows of.
     pub leader: Option<NodeId>,
     /// Newest term known here.
     pub term: u64,
-    /// Everything below is committed, as far as is known here.
+    /// Every record below is committed, as far as this node knows.
     pub committed: Offset,
     /// Its members are being changed.
     pub is_changing: bool,
@@ -28,17 +29,16 @@ pub struct GroupReport {
     pub last_index: u64,
     /// Voters, in order.
     pub voters: Vec<NodeId>,
-    /// Everybody, with how far it has the log: from a leader all, from others their own.
+    /// All members, with how much of the log each has. A leader knows that of all, others only their own.
     pub members: BTreeMap<NodeId, MemberProgress>,
 }
 
 /// A member, and how far it has the log.
 #[derive(Clone, Debug)]
 pub struct MemberProgress {
-    /// Where it takes peers.
+    /// Its address for peers.
     pub member: Member,
-    /// Index of the newest entry that it is known to have as the leader has it; `None`: not known
-    /// here.
+    /// Index of its newest entry that is the same as the leader's; `None` if this node does not know.
     pub matched_index: Option<u64>,
 }
 
@@ -76,13 +76,13 @@ impl<D: Disk, R: Runtime> Group<D, R> {
         }
     }
 
-    /// Nodes that were members once and are none any more.
+    /// Former members.
     pub fn removed_members(&self) -> BTreeSet<NodeId> {
         self.commit().apply.removed()
     }
 
-    /// The group will go on with this node. One that is taken out hears of the change that begins
-    /// it, and seldom of its end.
+    /// The newest membership of the group keeps this node. A node that is taken out hears of the change
+    /// that begins its removal, and seldom of the one that ends it.
     pub fn is_named(&self) -> bool {
         let me = self.id().node;
         let metrics = self.commit().raft.metrics();
@@ -103,8 +103,7 @@ impl<D: Disk, R: Runtime> Group<D, R> {
         added.map(|_| ()).map_err(|error| error.to_string())
     }
 
-    /// Makes these the voters; each must be a member already. Who is none any more leaves the
-    /// group.
+    /// Makes these the voters; each must be a member already. A former voter leaves the group.
     ///
     /// # Errors
     /// As [`Self::add_learner`].
@@ -123,23 +122,22 @@ impl<D: Disk, R: Runtime> Group<D, R> {
         removed.map(|_| ()).map_err(|error| error.to_string())
     }
 
-    /// The node is in the group, as far as this one knows.
+    /// The node is a member, as far as this node knows.
     pub fn is_member(&self, node: NodeId) -> bool {
         let metrics = self.commit().raft.metrics();
         let metrics = metrics.borrow_watched();
         metrics.membership_config.membership().get_node(&node).is_some()
     }
 
-    /// Nobody has told this node yet who is in the group.
+    /// This node does not know any member of the group yet.
     pub fn knows_no_members(&self) -> bool {
         let metrics = self.commit().raft.metrics();
         let metrics = metrics.borrow_watched();
         metrics.membership_config.membership().nodes().next().is_none()
     }
 
-    /// Gives leadership to another voter: to `to`, or else to one that has the most of the log.
-    /// New writes are told to come back while those before them are finished. True if this node
-    /// does not lead any more.
+    /// Gives leadership to another voter: to `to`, or to one that has the most of the log. Meanwhile new
+    /// writes are refused as busy, and earlier ones are finished. True if this node leads no more.
     pub async fn hand_over(&self, to: Option<NodeId>) -> bool {
         if !self.leads() {
             return true;
@@ -161,7 +159,7 @@ impl<D: Disk, R: Runtime> Group<D, R> {
         asked && !self.leads()
     }
 
-    /// Another voter, one that has as much of the log as any.
+    /// Another voter that has as much of the log as any.
     fn most_advanced(&self) -> Option<NodeId> {
         let metrics = self.commit().raft.metrics();
         let metrics = metrics.borrow_watched();

@@ -108,13 +108,13 @@ fn config(timing: GroupTiming) -> Config {
         election_timeout_min: timing.election_millis.0,
         election_timeout_max: timing.election_millis.1,
         max_payload_entries: APPEND_ENTRIES_MAX,
-        // The whole log is kept, so nobody ever needs a snapshot to catch up.
+        // The whole log is kept, so no replica ever needs a snapshot to catch up.
         snapshot_policy: SnapshotPolicy::Never,
         // With it, a leader that lost its unflushed tail would lead again in the same term and give
         // the same log id to other bytes.
         enable_leader_restore: Some(is_planted(Bug::LeaderRestore)),
         enable_pre_vote: Some(true),
-        // A leader that is heard and hears nobody falls silent, so that another can be elected.
+        // A leader that is heard but hears no other node falls silent, so that another can be elected.
         quorum_loss_probe_interval: Some(2 * timing.election_millis.1),
         ..Config::default()
     }
@@ -191,7 +191,7 @@ impl<D: Disk, R: Runtime> Consensus<D, R> {
     /// leader that can't write must not keep others from leading.
     async fn stop_with_log(&self) {
         self.log.log().wait_stopped().await;
-        let _ = self.raft.shutdown().await; // whoever waits for it sees the log's error
+        let _ = self.raft.shutdown().await; // its callers see the log's error
     }
 
     /// Lets the replica decide while this node leads: from when the first entry of its term is
@@ -360,7 +360,7 @@ impl<D: Disk, R: Runtime> Commit for Consensus<D, R> {
         disagrees.or_else(failed).or_else(consensus).map(Refused::Stopped)
     }
 
-    /// Leaves the group for good. What is not committed may still be committed by the next leader.
+    /// Leaves the group for good. The next leader may still commit what is not committed yet.
     async fn close(&self, _is_finished: bool) -> Result<(), Refused> {
         self.is_closing.set(true);
         let stopped = self.stopped();

@@ -5,9 +5,17 @@
 //! from 0, the log from 1. Vote and entries keep their order: a vote is saved when everything
 //! appended before it is durable, and openraft appends nothing before the save has ended.
 //!
-//! openraft refuses a leader's write while its lease has expired and may take the next one, which
-//! this leader had decided on top of the refused one. Such a batch does not follow the log: the
+//! openraft refuses a leader's write while its lease has expired, and may take the next one, which
+//! this leader had decided on top of the refused one. Such a batch does not follow the log. The
 //! leader writes a blank entry in its place, and its replica has taken the batch back.
+//!
+//! ```text
+//!  append(entries)   staged ─ flush begins ─────────────── durable ─ callback: counts for the quorum
+//!  save_vote(vote)              waits for all of that ──────┴─ slot written ─ durable ─ returns
+//!  append(newer)                                                                        └─ staged ...
+//!  apply             only what openraft says is committed; an entry may be applied before it is
+//!                    durable here, when a majority of other nodes has it
+//! ```
 //!
 //! A purge hides entries from openraft and removes none: what is committed stays.
 
