@@ -63,14 +63,6 @@ impl<D: Disk, R: Runtime> Alone<D, R> {
         }
     }
 
-    /// One small flush at a time gathers what arrives meanwhile; large ones go side by side.
-    fn is_flush_due(&self, open_bytes: usize) -> bool {
-        let waiting_bytes = open_bytes + self.log.backlog_bytes();
-        let is_idle = self.log.inflight() == 0;
-        waiting_bytes > 0
-            && (is_idle || (waiting_bytes >= FLUSH_PARALLEL_BYTES_MIN && self.log.can_flush()))
-    }
-
     /// Records the durable index while nothing is written, so that the newest entries have a
     /// witness; ends when the log does, or `is_closing` says so.
     pub async fn watch_idle(&self, is_closing: impl Fn() -> bool) {
@@ -95,8 +87,12 @@ impl<D: Disk, R: Runtime> Commit for Alone<D, R> {
         &self.log
     }
 
+    /// One small flush at a time gathers what arrives meanwhile; large ones go side by side.
     fn wants_batch(&self, replica: &Replica) -> bool {
-        self.is_flush_due(replica.open().body_bytes())
+        let waiting_bytes = replica.open().body_bytes() + self.log.backlog_bytes();
+        let is_idle = self.log.inflight() == 0;
+        waiting_bytes > 0
+            && (is_idle || (waiting_bytes >= FLUSH_PARALLEL_BYTES_MIN && self.log.can_flush()))
     }
 
     /// The log says so itself when it takes no more.
@@ -136,10 +132,11 @@ impl<D: Disk, R: Runtime> Commit for Alone<D, R> {
         Ok(None)
     }
 
+    fn flush(&self) {
+        self.log.flush();
+    }
+
     async fn push(&self) -> bool {
-        if self.is_flush_due(0) {
-            self.log.flush();
-        }
         false
     }
 

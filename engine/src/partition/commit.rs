@@ -19,9 +19,10 @@ use crate::visible::Visible;
 /// Makes what one replica decides final. Lives on the partition's shard core; not `Send`.
 ///
 /// ```text
-///  Partition   decide ── seal ──────────────────────────── settle ─── answer
-///                          │                                  ▲
-///  Commit               propose ── push ── write ── durable ── committed
+///  Partition   decide ── seal ───────────────────────────── settle ─── answer
+///                          │                                   ▲
+///  Alone                propose ── flush ── durable here ── committed
+///  Consensus            propose ── push ── on a majority ── committed
 /// ```
 ///
 /// To ensure correctness, an implementation
@@ -57,8 +58,11 @@ pub trait Commit: 'static {
         draft: &Drafts,
     ) -> Result<Option<Batch>, Refused>;
 
-    /// Sends what was proposed on its way. True if it is worth another call: something was sent, and
-    /// there may be more.
+    /// Begins to write what was proposed, if that needs no waiting.
+    fn flush(&self);
+
+    /// Hands what was proposed on, if that needs waiting. True if it is worth another call: something
+    /// was handed on, and there may be more.
     fn push(&self) -> impl Future<Output = bool>;
 
     /// The newest entry that is visible.

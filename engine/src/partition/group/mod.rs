@@ -274,6 +274,9 @@ impl<D: Disk, R: Runtime> Commit for Consensus<D, R> {
         Ok(Some(batch))
     }
 
+    /// openraft is handed batches by [`Commit::push`].
+    fn flush(&self) {}
+
     async fn push(&self) -> bool {
         let next = self.proposals.borrow_mut().pop_front();
         match next {
