@@ -24,7 +24,7 @@ use walengine_net::model::{ClusterId, PartitionId, Timestamp};
 
 const ROUNDS: usize = 5;
 
-/// Flushes of one size, so many in flight.
+/// Flushes of one size, `inflight` of them at a time.
 #[derive(Clone, Copy)]
 struct Load {
     body_bytes: usize,
@@ -135,7 +135,7 @@ async fn raw(path: &Path, load: Load) -> Measured {
     summary(seconds, micros)
 }
 
-/// One entry a flush, the next as soon as one may begin.
+/// One entry per flush; the next as soon as a flush may begin.
 async fn log(dir: &Path, load: Load) -> Measured {
     let disk = GlommioDisk::new(dir.parent().expect("a directory in a directory"));
     let config = LogConfig {

@@ -18,7 +18,7 @@ use rustix::process::{Resource, Rlimit};
 const IO_URING_PARAMS_BYTES: usize = 120;
 
 /// Starts to load the cache line in which `place` begins, without waiting for it. Unlike a read it
-/// holds nothing up behind it: many can be under way. Does nothing on other processors than x86-64.
+/// delays nothing, so many can be under way. Does nothing on other processors than x86-64.
 #[inline(always)]
 pub fn prefetch<T>(place: &T) {
     #[cfg(target_arch = "x86_64")]

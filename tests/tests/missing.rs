@@ -99,9 +99,10 @@ fn a_directory_that_was_formatted_and_never_served_is_finished_by_format_alone()
     for partition in ["p0000", "p0001", "p0002"] {
         fs::remove_dir_all(data.join(partition)).unwrap();
     }
-    let output = launch.fails();
-    assert_eq!(output.status.code(), Some(DATA_DIRECTORY), "{}", said(&output));
-    assert!(said(&output).contains("walengine format"), "{}", said(&output));
+    for output in [launch.fails(), verify(&data)] {
+        assert_eq!(output.status.code(), Some(DATA_DIRECTORY), "{}", said(&output));
+        assert!(said(&output).contains("walengine format"), "{}", said(&output));
+    }
     assert!(!data.join("p0000").exists(), "a start makes nothing anew");
     let format = || Command::new(binary()).arg("format").arg("--data").arg(&data).output().unwrap();
     assert_eq!(format().status.code(), Some(0));

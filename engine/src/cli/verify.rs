@@ -53,13 +53,16 @@ pub fn run(arguments: &Arguments) -> Result<(), Fatal> {
         cli::print(super::NAME, &fatal);
         worst = worst.or(Some(fatal));
     }
+    if found.faults.is_empty()
+        && let Err(fatal) = data_dir::check_contents(dir, &superblock)
+    {
+        cli::print(super::NAME, &fatal);
+        worst = Some(fatal);
+    }
     for number in 0..superblock.partitions {
         let id = PartitionId(number);
         if !partition_dir(dir, id).exists() {
-            if found.is_never_started {
-                println!("partition {id}: not used yet");
-            }
-            continue;
+            continue; // said already
         }
         let task = partition(dir.clone(), superblock, id);
         if let Err(fatal) = on_executor(task)? {

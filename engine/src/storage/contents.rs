@@ -19,8 +19,9 @@ use super::{partition_dir, segment, snapshot};
 /// What a data directory holds.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Contents {
-    /// It was formatted by a program that left its partitions to the first start, and that start has
-    /// not come so far that a client was served: what is absent is to be created.
+    /// It was formatted by a program that left its partitions to the first start, and no partition that
+    /// is there has begun a term: what is absent may never have been there. A person decides that, since
+    /// a directory that has lost all partitions looks the same.
     pub is_never_started: bool,
     /// What is not as it should be, in the order of the partitions.
     pub faults: Vec<Fault>,

@@ -14,7 +14,7 @@ use super::state::{Inner, State};
 use crate::planted::{Bug, is_planted};
 use crate::runtime::Runtime;
 
-/// The newest flush counts for one part in this many in the average of their sizes.
+/// Weight of the newest flush in the average size: one part in this many.
 const RECENT_FLUSHES: usize = 8;
 
 impl<D: Disk> State<D> {

@@ -32,22 +32,6 @@ pub async fn write<D: Disk>(
     if names.iter().any(|name| name.as_os_str() == NAME) {
         return Err(OpenError::File { path, why: "the directory is formatted already".to_owned() });
     }
-    put(disk, dir, superblock).await
-}
-
-/// Takes note that the logs of all partitions are there, in a directory whose superblock does not say
-/// so yet: from now on one that is missing is lost. The caller has opened all of them.
-pub async fn promise_logs<D: Disk>(
-    disk: &D,
-    dir: &Path,
-    superblock: &Superblock,
-) -> Result<Superblock, OpenError> {
-    let superblock = Superblock { logs_created: true, ..*superblock };
-    put(disk, dir, &superblock).await?;
-    Ok(superblock)
-}
-
-async fn put<D: Disk>(disk: &D, dir: &Path, superblock: &Superblock) -> Result<(), OpenError> {
     let mut buffer = disk.buffer(SUPERBLOCK_COPIES * BLOCK_BYTES);
     for copy in buffer.as_mut().chunks_exact_mut(BLOCK_BYTES) {
         copy.copy_from_slice(&superblock.to_block());

@@ -16,7 +16,7 @@ use super::layout::{self, BLOCK, BlockError, ENTRY_ALIGN_BYTES, SegmentHeader, T
 use super::segment;
 use super::window::{Step, WINDOW_BYTES, Window};
 
-/// Where to look.
+/// The partition that is read.
 pub(super) struct Site<D: Disk> {
     pub disk: D,
     pub dir: PathBuf,
@@ -54,7 +54,7 @@ pub(super) struct Walk<D: Disk> {
     pub walked: Vec<Walked<D>>,
     /// Greatest durable index that an entry names.
     pub witnessed: u64,
-    /// Entries behind that.
+    /// The entries behind it, in order.
     pub unwitnessed: VecDeque<Standing>,
     pub entries: u64,
     pub bytes: u64,

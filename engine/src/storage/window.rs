@@ -29,7 +29,7 @@ pub(super) enum Step {
     Entry { position: u64, header: EntryHeader, tail: Tail },
     /// A valid entry that continues the log, behind padding that is not zero.
     DirtyPadding { position: u64 },
-    /// None. `why` tells of the first bytes that are not zero.
+    /// No entry. `why` says what is wrong with the first bytes that are not zero.
     End { position: u64, why: String },
 }
 
