@@ -1,4 +1,4 @@
-//! What does the answering end of a connection do with frames that it does not take?
+//! What does the answering end of a connection do with frames of unknown kinds?
 
 use std::future::{poll_fn, ready};
 use std::io::{Read, Write};
@@ -127,7 +127,7 @@ fn a_snapshot_is_an_unknown_kind_and_the_connection_goes_on() {
     let refusals = served(|address| {
         let mut dialled = Dialled::new(address);
         let mut begin = [u64::MAX.to_le_bytes(), 2_u64.to_le_bytes()].concat();
-        begin.extend_from_slice(&[1, 0, 0]); // a committed vote, no last entry, no membership's entry
+        begin.extend_from_slice(&[1, 0, 0]); // committed; no last entry, no entry of a membership
         begin.extend_from_slice(&[4, 0, 0, 0, 0, 0, 0, 0]); // a membership without nodes
         let frames =
             [(0x8006, begin), (0x8007, vec![0; 8]), (0x8008, vec![0; 16]), (0x8088, vec![0; 17])];

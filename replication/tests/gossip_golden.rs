@@ -1,5 +1,5 @@
-//! Are the datagrams still those of version 1? The files are written by
-//! `examples/golden_gossip.rs`, never from here.
+//! Are the datagrams still those of version 1? `examples/golden_gossip.rs` writes the files; the
+//! tests never do.
 
 #[path = "golden_gossip/datagrams.rs"]
 mod datagrams;

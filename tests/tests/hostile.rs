@@ -140,6 +140,25 @@ fn peer_says(address: SocketAddr, bytes: &[u8]) -> Option<Message> {
     }
 }
 
+/// The answers to two frames on one connection.
+fn two_answers(address: SocketAddr, bytes: &[u8]) -> [Message; 2] {
+    let mut stream = TcpStream::connect(address).unwrap();
+    stream.set_read_timeout(Some(ANSWER_WITHIN)).unwrap();
+    stream.write_all(bytes).unwrap();
+    let mut received = Vec::new();
+    loop {
+        if let Some(first) = frame::peek(&received).unwrap()
+            && let Some(second) = frame::peek(&received[first.frame_bytes()..]).unwrap()
+        {
+            return [first.open().unwrap(), second.open().unwrap()];
+        }
+        let mut piece = [0; 4096];
+        let read = stream.read(&mut piece).unwrap();
+        assert!(read > 0, "the node has closed the connection");
+        received.extend_from_slice(&piece[..read]);
+    }
+}
+
 fn peer_frame(message: &Message) -> Vec<u8> {
     let mut bytes = Vec::new();
     let head = FrameHead::reply(PartitionId(0), RequestId(1));
@@ -192,6 +211,45 @@ fn each_wrong_peer_is_told_why_and_counted() {
         Some(Message::Error(error)) => assert_eq!(error.code, PeerErrorCode::NotIntroduced),
         other => panic!("an early frame was answered with {other:?}"),
     }
+    served.end();
+}
+
+/// A frame of any kind, with the checksum that belongs to it.
+fn raw_frame(kind: u16, body: &[u8]) -> Vec<u8> {
+    let hello = Hello { cluster: ClusterId(1), node: 1, partition: PartitionId(0), partitions: 1 };
+    let mut bytes = peer_frame(&Message::Hello(hello));
+    bytes.truncate(32);
+    bytes.extend_from_slice(body);
+    bytes[10..12].copy_from_slice(&kind.to_le_bytes());
+    bytes[24..28].copy_from_slice(&u32::try_from(body.len()).unwrap().to_le_bytes());
+    of_version(bytes, 1)
+}
+
+/// Fault: these three frames, an empty snapshot under a high term, once erased a ledger.
+#[test]
+fn a_snapshot_from_a_member_is_refused_and_erases_nothing() {
+    let served = cluster("peer-snapshot", 0);
+    let leader = served.nodes.leader();
+    let target = (leader + 1) % 3;
+    let own = served.nodes.view(target).unwrap();
+    let member = own.nodes.iter().map(|(id, ..)| *id).find(|id| *id != own.node).unwrap();
+    let cluster = ClusterId(served.before.cluster);
+    let hello = Hello { cluster, node: member, partition: PartitionId(0), partitions: 1 };
+    let refused = "peer_requests_refused_of_shard_since_start";
+    let before = served.number(target, refused);
+    let mut begin = [u64::MAX.to_le_bytes(), member.to_le_bytes()].concat();
+    begin.extend_from_slice(&[1, 0, 0]); // a committed vote, no last entry, no membership's entry
+    begin.extend_from_slice(&[4, 0, 0, 0, 0, 0, 0, 0]); // a membership without nodes
+    for (kind, body) in [(0x8006, begin), (0x8007, vec![0; 8]), (0x8008, vec![0; 16])] {
+        let bytes = [peer_frame(&Message::Hello(hello)), raw_frame(kind, &body)].concat();
+        match &two_answers(served.nodes.peer_address(target), &bytes) {
+            [Message::HelloReply(HelloReply::Accepted { .. }), Message::Error(error)] => {
+                assert_eq!(error.code, PeerErrorCode::UnknownKind);
+            }
+            other => panic!("{kind:#x} was answered with {other:?}"),
+        }
+    }
+    assert_eq!(served.number(target, refused), before + 3);
     served.end();
 }
 

@@ -1,4 +1,4 @@
-//! Each rule by name, and random groups: no step costs a quorum, and steps come to an end.
+//! Each rule by name, and random groups: does no step cost a quorum, and do the steps end?
 
 use rand::rngs::SmallRng;
 use rand::seq::IndexedRandom;
@@ -39,14 +39,14 @@ fn leaving(id: NodeId) -> NodeView {
     NodeView { meta, ..node(id, NodeStanding::Alive, 1_000) }
 }
 
-/// Everybody alive but these.
+/// All nodes alive except these.
 fn with(nodes: &[NodeId], others: &[NodeView]) -> Vec<NodeView> {
     let mut views = alive(nodes);
     views.extend_from_slice(others);
     views
 }
 
-/// Led by the first voter; every member caught up. Partition 0, so leadership is in its place.
+/// A group of partition 0, led by its preferred voter, with every member caught up.
 fn group(voters: &[NodeId], learners: &[NodeId]) -> GroupView {
     GroupView {
         cluster: CLUSTER,
@@ -220,10 +220,10 @@ fn a_leaving_leader_hands_over_first() {
     assert_eq!(step(&three, &nodes), Some(Step::TransferLeadership { to: 2 }));
     three.matched.insert(2, 0);
     assert_eq!(step(&three, &nodes), Some(Step::TransferLeadership { to: 3 }));
-    // The next leader lets it go, and it does not lead again meanwhile.
+    // The next leader removes it, and it does not lead again until then.
     let led = GroupView { me: 2, ..group(&[1, 2, 3], &[4]) };
     assert_eq!(step(&led, &nodes), replace(&[2, 3, 4]));
-    // Alone, it has a learner promoted first, even to an even number.
+    // The only voter promotes a learner first, even to an even number of voters.
     assert_eq!(step(&group(&[1], &[2]), &with(&[2], &[leaving(1)])), promote(&[1, 2]));
 }
 
@@ -295,7 +295,7 @@ fn random_group(rng: &mut SmallRng) -> (GroupView, Vec<NodeView>, Policy) {
     (group, nodes, Policy { replicas, ..POLICY })
 }
 
-/// Carries a step out as Raft would.
+/// Executes a step as Raft would.
 fn apply(group: &mut GroupView, step: &Step) {
     match step {
         Step::AddLearner { node, .. } => {
@@ -330,7 +330,7 @@ fn whatever_gossip_says_no_step_costs_a_quorum_and_steps_come_to_an_end() {
         };
         let mut steps = Vec::new();
         while let Some(step) = next_step(&group, &nodes, &policy, NOW) {
-            // Counted here once more, in other words than the code's.
+            // Counted here again, in another way than in the code.
             let live = |voters: &BTreeSet<NodeId>| {
                 voters.iter().filter(|&&id| alive(id) || id == group.me).count()
             };

@@ -1,4 +1,4 @@
-//! Facts about tasks and the entered executor, on an executor that stands still.
+//! Do tasks, sleeps and the entered executor behave as they must, on an executor run by hand?
 
 use std::cell::{Cell, RefCell};
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -18,7 +18,7 @@ use crate::wait_queue::testing::{Woken, poll_once};
 
 type BoxedTask = Pin<Box<dyn Future<Output = ()>>>;
 
-/// Keeps tasks until they are polled by hand; its clock is set by hand. It draws its number.
+/// Tasks are polled by hand and the clock is set by hand. Its random number is its own number.
 #[derive(Clone, Default)]
 struct Still {
     number: u64,
@@ -74,7 +74,7 @@ impl Still {
     }
 }
 
-/// Draws when it is dropped.
+/// Draws a random number when it is dropped.
 struct DrawsAtTheEnd(Rc<Cell<u64>>);
 
 impl Drop for DrawsAtTheEnd {

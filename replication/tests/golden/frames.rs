@@ -1,4 +1,4 @@
-//! One frame of every kind and of every form that a kind has: what the golden files hold.
+//! One frame of every form of every kind: the contents of the golden files.
 
 use std::collections::{BTreeMap, BTreeSet};
 

@@ -1,5 +1,5 @@
-//! Conversations of two nodes, and the first datagram of every form that is said in them: what the
-//! golden files hold. Nothing here is random.
+//! Conversations of two nodes, and the first datagram of every form in them: the contents of the
+//! golden files. Nothing here is random.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -26,7 +26,7 @@ pub fn datagrams() -> BTreeMap<String, Vec<u8>> {
     said
 }
 
-/// Kind, and for SWIM and forming the message.
+/// The kind; for SWIM and forming also the message.
 fn name(bytes: &[u8]) -> String {
     let (kind, body) = (bytes[6], &bytes[92..]);
     match kind {
@@ -129,7 +129,7 @@ fn formed(key: Option<[u8; 32]>) -> Vec<Vec<u8>> {
     talk(&mut nodes, &[address(1), address(2)], Duration::from_secs(5))
 }
 
-/// The founder knows nothing of what it once began.
+/// The founder has lost everything about the cluster that it began to form.
 fn released(key: Option<[u8; 32]>) -> Vec<Vec<u8>> {
     let mut nodes = [
         start(settings(1, key, None), Standing::default()),

@@ -1,4 +1,4 @@
-//! Is whatever is not a message told to be none, without a panic?
+//! Are bytes that are no message refused, without a panic?
 
 use walengine_replication::peer::limits::{BODY_BYTES_MAX, LOG_PAGE_HEAD_BYTES};
 use walengine_replication::peer::{DecodeError, Kind, frame};
@@ -17,7 +17,7 @@ fn a_truncated_frame_waits_for_more_at_every_byte() {
     }
 }
 
-/// Bytes of a body behind which any bytes may follow.
+/// Bytes of a body after which any bytes may follow.
 fn fixed_bytes(kind: Kind) -> usize {
     match kind {
         Kind::LogPage => LOG_PAGE_HEAD_BYTES,
@@ -25,7 +25,7 @@ fn fixed_bytes(kind: Kind) -> usize {
     }
 }
 
-/// The sender cut it: length and checksum are right.
+/// Cut by the sender: length and checksum are right.
 #[test]
 fn a_truncated_message_is_refused_at_every_byte() {
     for (name, bytes) in frames() {
@@ -57,7 +57,7 @@ fn a_byte_too_much_is_refused() {
     }
 }
 
-/// With so many bytes behind the frame that a longer length has its bytes.
+/// Enough bytes follow the frame for any changed length.
 #[test]
 fn every_flipped_bit_is_detected() {
     for (name, bytes) in frames() {
@@ -72,8 +72,8 @@ fn every_flipped_bit_is_detected() {
     }
 }
 
-/// A sender at fault, or a hostile one: the checksum is right, the rest is chance. What is taken
-/// has one form only, the bytes that came.
+/// A faulty or hostile sender: the checksum is right, the rest is random. Whatever decodes is
+/// encoded to the same bytes again.
 #[test]
 fn whatever_the_bytes_there_is_an_error_or_a_message_with_these_bytes() {
     const EDGES: [u64; 6] = [0, 1, 0xff, 0x7fff_ffff, 0xffff_ffff, u64::MAX];
@@ -81,7 +81,7 @@ fn whatever_the_bytes_there_is_an_error_or_a_message_with_these_bytes() {
     let (mut opened, mut refused) = (0, 0);
     for _ in 0..100_000 {
         let kind = Kind::ALL[random.below(Kind::ALL.len())];
-        // Most of what can be wrong is in an append.
+        // Most of what can be wrong is in appends.
         let kind = if random.below(2) == 0 { Kind::Append } else { kind };
         let message = random.message(kind);
         let mut bytes = encoded(head_of(&message), &message);

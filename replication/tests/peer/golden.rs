@@ -1,5 +1,5 @@
-//! Are the bytes between replicas still those of version 1? The files are written by
-//! `examples/golden_peer_frames.rs`, never from here.
+//! Are the bytes between replicas still those of version 1? `examples/golden_peer_frames.rs` writes
+//! the files; the tests never do.
 
 use std::collections::BTreeSet;
 use std::path::Path;

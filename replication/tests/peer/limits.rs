@@ -1,4 +1,4 @@
-//! Are lengths held to their limits before anything is done with them, on both sides?
+//! Are lengths checked against their limits before they are used, on both sides?
 
 use openraft::EntryPayload;
 use walengine_net::entry::BODY_BYTES_MAX as ENTRY_BODY_BYTES_MAX;
@@ -61,7 +61,7 @@ fn every_kind_has_its_own_limit() {
     }
 }
 
-/// What comes of a frame whose length of something, u32 at `at`, is another.
+/// Decodes the message with another length, a u32, at `at`.
 fn with_length(message: &Message, at: usize, length: usize) -> Result<Message, DecodeError> {
     let mut bytes = encoded(head(0), message);
     put(&mut bytes, HEADER + at, &(length as u32).to_le_bytes());
@@ -69,7 +69,7 @@ fn with_length(message: &Message, at: usize, length: usize) -> Result<Message, D
     frame::peek(&bytes).unwrap().unwrap().open()
 }
 
-/// What is past a limit is so whatever else is there; what is within it has to be there.
+/// A length above the limit is refused as such. A length within it needs its bytes.
 fn assert_limit(message: &Message, at: usize, limit: usize) {
     for length in [limit + 1, u32::MAX as usize] {
         let found = with_length(message, at, length).err();
@@ -117,7 +117,7 @@ fn the_text_of_an_error_is_held_to_its_limit() {
     }
 }
 
-/// What is too large is not encoded, and what stands in the buffer stays.
+/// A message that is too large is not encoded, and the buffer is unchanged.
 #[test]
 fn an_encoding_that_fails_leaves_the_buffer_as_it_was() {
     let blank =
@@ -127,7 +127,7 @@ fn an_encoding_that_fails_leaves_the_buffer_as_it_was() {
         append_of((1..=APPEND_ENTRIES_MAX as u64 + 1).map(blank).collect()),
         append_of(vec![batch_entry(1, ENTRY_BODY_BYTES_MAX + 1)]),
         append_of(two(ENTRY_BODY_BYTES_MAX)),
-        // The last byte is the frame's alone to tell: the entries without the rest would fit.
+        // One byte too many for the frame, although the entries alone would fit.
         append_of(two(APPEND_BODY_BYTES_MAX - ENTRY_BODY_BYTES_MAX - 2 * 50 - 55 + 1)),
         Message::Error(PeerError {
             message: "x".repeat(ERROR_TEXT_BYTES_MAX + 1),

@@ -1,4 +1,4 @@
-//! Does everything that replicas say arrive as it was said, and nothing else arrive at all?
+//! Do all messages between replicas arrive unchanged, and is everything else refused?
 
 #[path = "../golden/frames.rs"]
 mod frames;

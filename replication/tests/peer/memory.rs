@@ -1,4 +1,4 @@
-//! Does a frame get no more memory than a small multiple of its length?
+//! Does decoding a frame take no more memory than a small multiple of its length?
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
@@ -12,9 +12,10 @@ use walengine_replication::types::{Entry, LogId, Member, Membership};
 use crate::random::{Random, append_of, batch_entry, largest};
 use crate::support::{HEADER, encoded, head, head_of, put, reseal};
 
-/// Bytes of memory for a byte of a frame. Measured: 14, in entries with a membership of one node.
+/// Bytes of memory for each byte of a frame. Measured: 14, for entries with a membership of one
+/// node.
 const FACTOR: usize = 16;
-/// And a little for what a frame without a body needs.
+/// For a frame without a body.
 const BASE_BYTES: usize = 1024;
 
 thread_local! {
@@ -49,7 +50,7 @@ unsafe impl GlobalAlloc for Counting {
 #[global_allocator]
 static COUNTING: Counting = Counting;
 
-/// Most memory that was held at once while `bytes` were opened.
+/// The most memory that was held at any time while `bytes` were decoded.
 fn peak_bytes(bytes: &[u8]) -> (usize, Result<Message, String>) {
     let before = LIVE.get();
     PEAK.set(before);
@@ -78,7 +79,7 @@ fn a_frame_gets_a_small_multiple_of_its_length() {
         .map(|&kind| random.message(kind))
         .chain(largest())
         .collect();
-    // Small memberships cost most for what they say.
+    // Small memberships take the most memory for their length.
     let member = |index: usize| {
         let nodes = [(1, Member { peer_address: String::new() })];
         let membership = Membership::new(vec![[1].into()], std::collections::BTreeMap::from(nodes));
@@ -93,7 +94,7 @@ fn a_frame_gets_a_small_multiple_of_its_length() {
     }
 }
 
-/// A body is copied once: what is held besides is not of its size.
+/// A body is copied once; everything else is small.
 #[test]
 fn the_body_of_a_batch_is_copied_once() {
     let bytes = encoded(head(0), &append_of(vec![batch_entry(1, ENTRY_BODY_BYTES_MAX)]));

@@ -1,4 +1,4 @@
-//! Messages by chance, and the largest there are.
+//! Random messages, and the largest ones.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -47,7 +47,7 @@ impl Random {
         self.next() & 1 == 1
     }
 
-    /// Any number; those at the ends more often than others.
+    /// Any number; the extremes more often than others.
     fn number(&mut self) -> u64 {
         match self.below(6) {
             0 => 0,
@@ -234,7 +234,7 @@ pub fn batch_entry(index: u64, body_bytes: usize) -> Entry {
     Entry { log_id: LogId::new_term_index(u64::MAX, index), payload }
 }
 
-/// An append with these entries behind an entry before the first of them.
+/// An append with these entries, and a preceding log id that fits.
 pub fn append_of(entries: Vec<Entry>) -> Message {
     let first = entries.first().map_or(1, |entry| entry.log_id.index);
     Message::Append(AppendEntriesRequest {
@@ -245,7 +245,7 @@ pub fn append_of(entries: Vec<Entry>) -> Message {
     })
 }
 
-/// One of each kind that can be large.
+/// The largest message of each kind that can be large.
 pub fn largest() -> Vec<Message> {
     let blank = |index| Entry {
         log_id: LogId::new_term_index(u64::MAX, index),

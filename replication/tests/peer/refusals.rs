@@ -1,4 +1,4 @@
-//! Are strangers, other versions and contradictions told apart, and from damage?
+//! Are strangers, other versions, contradictions and damage told apart?
 
 use openraft::EntryPayload;
 use openraft::raft::AppendEntriesRequest;
@@ -108,7 +108,7 @@ fn a_hello_for_another_partition_than_its_frame_is_refused() {
     assert_eq!(found, Some(DecodeError::Contradiction(contradiction)));
 }
 
-/// The log would stop at them, on either side.
+/// They would stop the log, on both sides.
 #[test]
 fn entries_that_do_not_follow_each_other_are_refused() {
     let blank = |term, index| Entry {
@@ -123,7 +123,7 @@ fn entries_that_do_not_follow_each_other_are_refused() {
     let good = append(Some((2, 5)), vec![blank(2, 6), blank(3, 7)]);
     let bytes = encoded(head(0), &good);
     let first = HEADER + 17 + 17 + 17 + 4;
-    // Each changes one number of `good`: prev's term and index, the second entry's.
+    // Each changes one number of `good`: term or index of the preceding log id or of entry two.
     let prev = HEADER + 17 + 1;
     let second = first + 18 + 2;
     for (at, number) in [(prev, 3u64), (prev + 8, 4), (second, 1), (second + 8, 8), (second + 8, 6)]

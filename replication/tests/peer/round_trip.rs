@@ -1,4 +1,4 @@
-//! Does every message come back as it was?
+//! Is every message the same after encoding and decoding?
 
 use walengine_replication::peer::limits::REPLY_BIT;
 use walengine_replication::peer::{Kind, Message, frame};

@@ -1,11 +1,11 @@
-//! What the tests share: frames by hand, and whether two messages are the same.
+//! Shared by the tests: building frames by hand, and comparing messages.
 
 use openraft::raft::AppendEntriesRequest;
 use walengine_net::frame::{FrameHead, RequestId};
 use walengine_net::model::PartitionId;
 use walengine_replication::peer::{Message, frame};
 
-/// Where the header has what.
+/// Positions in the header.
 pub const CRC_AT: usize = 4;
 pub const VERSION_AT: usize = 8;
 pub const KIND_AT: usize = 10;
@@ -21,7 +21,7 @@ pub fn head(partition: u16) -> FrameHead {
     }
 }
 
-/// Head of a frame for this message: a hello's must agree with it.
+/// Head of a frame for this message. That of a hello must name the same partition.
 pub fn head_of(message: &Message) -> FrameHead {
     match message {
         Message::Hello(hello) => head(hello.partition.0),
@@ -39,7 +39,7 @@ pub fn put(bytes: &mut [u8], at: usize, value: &[u8]) {
     bytes[at..at + value.len()].copy_from_slice(value);
 }
 
-/// Makes length and checksum right again.
+/// Corrects length and checksum.
 pub fn reseal(bytes: &mut [u8]) {
     let length = u32::try_from(bytes.len() - HEADER).unwrap();
     put(bytes, LENGTH_AT, &length.to_le_bytes());
@@ -47,7 +47,7 @@ pub fn reseal(bytes: &mut [u8]) {
     put(bytes, CRC_AT, &crc.to_le_bytes());
 }
 
-/// Every field is the same. openraft's request has no equality of its own.
+/// Compares every field. openraft's request has no equality of its own.
 pub fn same(one: &Message, other: &Message) -> bool {
     use Message as M;
     match (one, other) {

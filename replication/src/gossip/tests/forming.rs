@@ -1,6 +1,6 @@
-//! Is a cluster formed exactly once, whatever fails meanwhile?
+//! Is a cluster formed exactly once, whatever fails?
 //!
-//! Bugs put in by hand that these tests have found are listed in GOSSIP.md, section 10.
+//! GOSSIP.md, section 10, lists bugs that were put in by hand and found by these tests.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -9,15 +9,19 @@ use rand::RngExt;
 use rand::seq::IndexedRandom;
 use walengine_net::model::ClusterId;
 
-use super::super::{NodeStanding, PromiseState, Standing, Warning};
-use super::sim::{Faults, Sim, settings};
+use super::super::forming::{Forming, FormingStart};
+use super::super::forming_message::FormingMessage;
+use super::super::{
+    Founding, FoundingMember, NodeStanding, Promise, PromiseState, Standing, Warning,
+};
+use super::sim::{Faults, Sim, address, settings};
 use crate::types::NodeId;
 
 const SOON: Duration = Duration::from_secs(15);
 
-/// Clusters that anybody believes in: on disk, or told to a caller.
+/// The clusters that any node knows: on disk, or told to its caller.
 fn clusters(sim: &Sim) -> BTreeSet<ClusterId> {
-    let formed = |promise: &super::super::Promise| {
+    let formed = |promise: &Promise| {
         (promise.state == PromiseState::Formed).then_some(promise.founding.cluster)
     };
     sim.nodes
@@ -31,7 +35,7 @@ fn clusters(sim: &Sim) -> BTreeSet<ClusterId> {
         .collect()
 }
 
-/// At most one cluster, and nobody formed it without all of its members having promised it.
+/// At most one cluster, and it was formed only with the promises of all its members.
 fn check(sim: &Sim, seed: u64, expect: usize) {
     let clusters = clusters(sim);
     assert!(clusters.len() <= 1, "seed {seed}: {clusters:?}");
@@ -53,7 +57,7 @@ fn check(sim: &Sim, seed: u64, expect: usize) {
     }
 }
 
-/// Runs of five nodes of which each three would do.
+/// Runs of five nodes of which any three may form a cluster.
 const OVERLAPPING_SEEDS: u64 = 300;
 
 fn chaos(seed: u64, nodes: u64, expect: usize) -> Sim {
@@ -73,9 +77,9 @@ fn chaos(seed: u64, nodes: u64, expect: usize) -> Sim {
     }
     let all: Vec<NodeId> = (1..=nodes).collect();
     for _ in 0..sim.rng.random_range(5..60) {
-        // Between any two steps: most crashes come while something is under way.
+        // Stop between any two steps, so that most crashes hit something unfinished.
         if sim.rng.random_bool(0.1) {
-            // Long enough for a founder to lose patience.
+            // Long enough for a founder to give up.
             let secs = sim.rng.random_range(5..25);
             sim.run(Duration::from_secs(secs));
         } else if sim.rng.random_bool(0.5) {
@@ -86,7 +90,7 @@ fn chaos(seed: u64, nodes: u64, expect: usize) -> Sim {
                 sim.step(sim.now + Duration::from_secs(1));
             }
         }
-        // Best of all where a promise would be lost, and its node out of sight behind that.
+        // Preferably crash a node that is saving a promise, and hide it from the others after that.
         let saving = sim.saving();
         if let Some(&node) = saving.choose(&mut sim.rng)
             && sim.rng.random_bool(0.3)
@@ -116,7 +120,7 @@ fn chaos(seed: u64, nodes: u64, expect: usize) -> Sim {
     sim
 }
 
-/// Into two groups that do not hear each other, in place of any before.
+/// Splits the nodes into two groups that do not hear each other. Removes earlier cuts.
 fn split(sim: &mut Sim, all: &[NodeId]) {
     sim.cut.clear();
     let (left, right): (Vec<_>, Vec<_>) = all.iter().partition(|_| sim.rng.random_bool(0.5));
@@ -152,12 +156,12 @@ fn at_most_one_cluster_is_formed_and_all_are_in_it_when_faults_stop() {
         assert_eq!(foundings.len(), 1, "seed {seed}");
         sim.until(Duration::from_mins(1), &format!("seed {seed}: all alive"), Sim::all_alive);
     }
-    // Otherwise the faults are too few or too many to say anything.
+    // Otherwise there are too few or too many faults for a result.
     assert!((50..=350).contains(&formed_amid), "{formed_amid} of 400 formed amid faults");
 }
 
-/// More nodes than expected, of which some are out of sight by turns: founding sets overlap, and
-/// only promises keep them apart.
+/// More nodes than expected, with different ones cut off in turn: founding sets overlap, and only
+/// promises keep them apart.
 #[test]
 fn at_most_one_cluster_is_formed_by_overlapping_sets() {
     let mut formed_amid: u64 = 0;
@@ -183,7 +187,7 @@ fn a_founder_that_crashes_after_its_decision_tells_it_when_it_is_back() {
             let others: Vec<_> = (2..=nodes).collect();
             let saving = sim.nodes.values().all(|node| node.disk.promise.is_some());
             if saving && sim.cut.is_empty() {
-                // Its word does not get out any more, theirs still gets in.
+                // Its datagrams are lost from now on, theirs still arrive.
                 sim.cut.extend(others.iter().map(|&node| (1, node)));
             }
             sim.step(sim.now + SOON);
@@ -208,7 +212,7 @@ fn a_node_that_missed_the_decision_learns_it_from_any_member() {
         sim.step(sim.now + SOON);
     }
     sim.partition(&[3], &[1, 2]);
-    // 3 has promised durably; its answer may be lost, so let it through one way.
+    // 3 has promised durably. Its answer may be lost, so let its datagrams through.
     sim.cut.retain(|&(from, _)| from != 3);
     sim.until(SOON, "formed without 3", |sim| !sim.nodes[&2].formed.is_empty());
     assert!(sim.nodes[&3].formed.is_empty());
@@ -240,7 +244,7 @@ fn more_candidates_than_expected_form_nothing_and_say_so() {
         let warning = Warning::TooManyCandidates { expect: 3, found: 4 };
         assert!(node.warnings.contains(&warning), "{:?}", node.warnings);
     }
-    // The person takes one away: it forms.
+    // A person removes one: the cluster forms.
     sim.crash(4);
     sim.until(2 * SOON, "formed", |sim| (1..=3).all(|node| !sim.nodes[&node].formed.is_empty()));
 }
@@ -288,4 +292,30 @@ fn a_formed_cluster_takes_no_member_of_another() {
     }
     assert_eq!(sim.standing(12, 13), Some(NodeStanding::Alive));
     assert!(sim.gossip(1).counters().other_cluster > 0);
+}
+
+#[test]
+fn only_members_acknowledge_the_founders_decision() {
+    let cluster = ClusterId(77);
+    let member =
+        |node| FoundingMember { node, peer_address: address(node), client_address: String::new() };
+    let founding = Founding { cluster, partitions: 8, members: vec![member(1), member(2)] };
+    let mut founder = Forming::new(FormingStart {
+        me: 1,
+        peer_address: address(1),
+        expect: Some(2),
+        partitions: 8,
+        cluster: Some(cluster),
+        promise: Some(Promise { state: PromiseState::Formed, founding }),
+        seed: 1,
+        boot: 1,
+        now: SOON,
+    });
+    let mut committed = |from| {
+        let message = FormingMessage::Committed(cluster);
+        founder.handle(from, address(from), message, &[], SOON);
+        founder.next_wake().is_none()
+    };
+    assert!(!committed(9), "a node that is no member ended the repetition");
+    assert!(committed(2));
 }

@@ -1,4 +1,4 @@
-//! Do nodes find each other, notice who is gone, and find each other again?
+//! Do nodes find each other, detect failed nodes, and find each other again?
 
 use std::time::Duration;
 
@@ -107,12 +107,12 @@ fn a_false_suspicion_is_refuted() {
     let mut sim = Sim::cluster(3, 3);
     sim.until(SOON, "all alive", Sim::all_alive);
     sim.run(SOON);
-    // 2 hears nobody for a moment: too short to be dead.
+    // 2 hears nothing for a moment, not long enough to count as dead.
     sim.cut = vec![(1, 2), (3, 2)];
     sim.until(SOON, "suspect", |sim| sim.standing(1, 2) == Some(NodeStanding::Suspect));
     sim.cut.clear();
     sim.until(SOON, "refuted", Sim::all_alive);
-    // And one that was long enough: it comes back as another life of the same node.
+    // Now long enough: it comes back as a new life of the same node.
     sim.cut = vec![(1, 2), (3, 2)];
     sim.until(2 * SOON, "dead", |sim| sim.standing(1, 2) == Some(NodeStanding::Dead));
     sim.cut.clear();
@@ -188,7 +188,7 @@ fn metadata_reaches_everybody_and_newcomers_too() {
     sim.until(SOON, "much", |sim| (1..=5).all(|at| knows(sim, at, &much)));
     sim.add(settings(6, &[1], None), Standing::default());
     sim.until(2 * SOON, "at the newcomer", |sim| knows(sim, 6, &much));
-    // Led no more: an empty page is news as well. A new life leads nothing.
+    // It leads nothing any more: an empty page is news, too. A new life leads nothing.
     sim.gossip(3).set_meta(meta(3)).unwrap();
     sim.drain(3);
     sim.until(SOON, "little", |sim| (1..=6).all(|at| knows(sim, at, &meta(3))));
@@ -207,7 +207,7 @@ fn a_process_that_slept_takes_nobody_else_for_dead() {
         let mut sim = Sim::cluster(seed, 3);
         sim.until(SOON, "all alive", Sim::all_alive);
         sim.run(SOON);
-        // Asleep in the midst of suspecting somebody.
+        // Stopped while it suspects a node.
         sim.cut = vec![(2, 1), (3, 1)];
         sim.run(Duration::from_millis(1_500 + 75 * seed));
         let others = [2, 3].map(|node| sim.standing(1, node));
@@ -246,7 +246,7 @@ fn a_dead_node_is_forgotten_on_request_only() {
 fn a_second_node_with_an_id_in_use_is_refused_and_told() {
     let mut sim = Sim::cluster(10, 3);
     sim.until(SOON, "all alive", Sim::all_alive);
-    // Kept under another number by the harness; on the wire it is node 2 again.
+    // The simulation knows it under another number; on the wire it is a second node 2.
     let impostor = super::super::Settings {
         node: 2,
         peer_address: super::sim::address(99),
@@ -270,7 +270,7 @@ fn a_second_node_with_an_id_in_use_is_refused_and_told() {
     assert!(matches!(warned[..], [Warning::NodeIdInUse { .. }, ..]), "{warned:?}");
 }
 
-/// Fault: a node that was greeted by a copy of itself took the copy's word for it and ended.
+/// Fault: a node that was greeted by a copy of itself believed the copy and ended.
 #[test]
 fn a_copy_that_asks_its_original_is_told_by_it_and_the_original_stays() {
     let mut sim = Sim::cluster(12, 3);
@@ -294,8 +294,8 @@ fn a_copy_that_asks_its_original_is_told_by_it_and_the_original_stays() {
     assert!(sim.gossip(2).counters().node_id_in_use > 0);
 }
 
-/// Fault: both others suspected 3, then lost each other, which made foca drop the timers that
-/// would have declared it dead; nobody told it any more, and it stayed suspect for ever though it
+/// Fault: both others suspected 3, then lost each other, which made foca drop the timers that would
+/// have declared 3 dead. Nobody told 3 any more, and it stayed suspect for ever although it
 /// answered.
 #[test]
 fn nobody_stays_suspect_who_answers() {

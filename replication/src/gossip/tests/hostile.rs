@@ -1,4 +1,4 @@
-//! Does anything change membership that was not said by a member, to this node, in this life?
+//! Can a datagram change membership that no member sent to this node in this life?
 
 use std::time::{Duration, Instant};
 
@@ -68,7 +68,7 @@ fn random_and_mutated_datagrams_change_nothing_with_a_key() {
 
 #[test]
 fn without_a_key_whatever_passes_the_checksum_makes_no_panic() {
-    // The checksum is made right again, so that the parsers see what was changed.
+    // The checksum is corrected, so that the parsers see the change.
     let mut sim = Sim::new(1);
     for node in 1..=3 {
         let settings = super::super::Settings { key: None, ..settings(node, &[1, 2], Some(3)) };
@@ -79,13 +79,13 @@ fn without_a_key_whatever_passes_the_checksum_makes_no_panic() {
     let mut rng = SmallRng::seed_from_u64(1);
     let mut sequence = 1_u64 << 32;
     for _ in 0..60_000 {
-        // Of late: a node may have taken another boot by what it was told.
+        // Recent ones only: a node may have taken another boot because of earlier datagrams.
         let recorded = sim.record.as_ref().unwrap();
         let latest = &recorded[recorded.len().saturating_sub(200)..];
         let (from, to, original) = latest.choose(&mut rng).unwrap().clone();
         let node = sim.nodes.values().find(|state| state.settings.peer_address == to);
         let Some(node) = node.map(|state| state.settings.node) else { continue };
-        // Mostly the body; of the header anything but what makes every later datagram an old one.
+        // Mostly change the body; in the header anything that does not make later datagrams old.
         let mut bytes = if rng.random_bool(0.9) {
             [&original[..92], &mutated(&mut rng, &original[92..])].concat()
         } else {
@@ -132,7 +132,7 @@ fn a_replay_behind_a_restart_resurrects_and_kills_nobody() {
     let mut sim = Sim::cluster(3, 4);
     sim.record = Some(Vec::new());
     sim.until(SOON, "all alive", Sim::all_alive);
-    // 2 dies, 3 is thought dead for a while and comes back, 1 restarts: all of that is recorded.
+    // Record this: 2 dies, 3 counts as dead for a while and comes back. Then 1 restarts.
     sim.crash(2);
     sim.cut = vec![(1, 3), (4, 3), (3, 1), (3, 4)];
     sim.until(3 * SOON, "3 is thought dead", |sim| sim.standing(1, 3) == Some(NodeStanding::Dead));
@@ -142,7 +142,7 @@ fn a_replay_behind_a_restart_resurrects_and_kills_nobody() {
     let recorded = sim.record.take().unwrap();
     sim.crash(1);
     sim.start(1);
-    // At once, when it knows nobody, and again later.
+    // At once, when it knows no node, and again later.
     for _ in 0..2 {
         let before = views(&sim, 1);
         for (from, to, bytes) in &recorded {

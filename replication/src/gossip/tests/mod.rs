@@ -1,5 +1,4 @@
-//! Gossip of whole nodes on a simulated network, with virtual time and disks that lose what was not
-//! saved.
+//! Whole nodes gossip on a simulated network, with virtual time and disks that lose unsaved data.
 
 mod forming;
 mod health;

@@ -30,12 +30,12 @@ pub struct Node {
     pub settings: Settings,
     /// What survives a crash.
     pub disk: Standing,
-    /// What is on its way to the disk, and when it is there.
+    /// What is being saved, and when it is durable.
     saving: Option<(Duration, Promise)>,
     pub formed: Vec<Founding>,
     pub joined: Vec<ClusterId>,
     pub warnings: Vec<Warning>,
-    /// A clock that went back by this much.
+    /// How far the clock went back.
     pub clock_behind: Duration,
     pub save_millis_max: u64,
 }
@@ -44,7 +44,7 @@ pub struct Sim {
     pub now: Duration,
     pub nodes: BTreeMap<NodeId, Node>,
     pub faults: Faults,
-    /// Pairs that do not hear each other: from, to.
+    /// Cut directions: from, to.
     pub cut: Vec<(NodeId, NodeId)>,
     pub rng: SmallRng,
     /// Every datagram that was sent, if wanted.
@@ -144,7 +144,7 @@ impl Sim {
         self.drain(node);
     }
 
-    /// Stops a node at once. What is not saved may be lost, or not.
+    /// Stops a node at once. What is being saved is lost or not, by chance.
     pub fn crash(&mut self, node: NodeId) {
         let lost = self.rng.random_bool(0.5);
         let state = self.nodes.get_mut(&node).unwrap();
@@ -156,9 +156,8 @@ impl Sim {
         }
     }
 
-    /// A promise reaches the disk. Two rules hold for every node whatever happens: a promise is
-    /// followed by itself, released or formed; and it is released only by a founder who is not
-    /// bound by it any more.
+    /// A promise reaches the disk. Checks two rules: a promise is followed only by itself, released
+    /// or formed; and a member's is released only after its founder is not bound by it any more.
     fn write(&mut self, node: NodeId, promise: Promise) {
         let founder = &self.nodes[&promise.founder()].disk.promise;
         let bound = |it: &Promise| {
@@ -175,7 +174,7 @@ impl Sim {
         *disk = Some(promise);
     }
 
-    /// Nodes with a promise on its way to the disk.
+    /// Nodes that are saving a promise.
     pub fn saving(&self) -> Vec<NodeId> {
         let saving = self.nodes.iter().filter(|(_, state)| state.saving.is_some());
         saving.map(|(&node, _)| node).collect()
@@ -215,7 +214,7 @@ impl Sim {
         self.now = until;
     }
 
-    /// Runs until it is so.
+    /// Runs until the condition holds.
     pub fn until(&mut self, most: Duration, what: &str, is_so: impl Fn(&Self) -> bool) -> Duration {
         let start = self.now;
         while !is_so(self) {
@@ -225,7 +224,7 @@ impl Sim {
         self.now.saturating_sub(start)
     }
 
-    /// The next thing that happens before `until`.
+    /// Runs the next event before `until`; false if there is none.
     pub fn step(&mut self, until: Duration) -> bool {
         let flight = self.flights.peek().map(|flight| flight.order.0.0);
         let wake = |(&node, state): (&NodeId, &Node)| {
@@ -274,7 +273,7 @@ impl Sim {
         }
     }
 
-    /// Hands in a datagram that the network did not carry.
+    /// Delivers a datagram that no node sent.
     pub fn inject(&mut self, node: NodeId, from: SocketAddr, bytes: &[u8]) {
         let now = self.now;
         self.gossip(node).handle(from, bytes, now);
