@@ -1,6 +1,5 @@
-//! Every bound of partitions, sessions, shards, feed, control and node, with its relations. Elsewhere: the
-//! protocol's are in `net::limits`, the log's defaults beside `storage::log::LogConfig`, and the sizes of
-//! the ledger's tables in `ledger`.
+//! Every bound of the engine outside of its log and ledger, with its relations. Those are in
+//! `storage::limits` and `ledger::limits`, and the protocol's in `net::limits`.
 
 use std::time::Duration;
 
@@ -146,6 +145,9 @@ pub const RAFT_READ_BYTES_MAX: usize = 1 << 20;
 pub const RAFT_SNAPSHOT_CHUNK_BYTES: usize = 1 << 20;
 /// Memory that an executor registers with the kernel, in bytes; counts against memlock.
 pub const IO_MEMORY_BYTES: usize = 256 << 10;
+/// Account ids remembered as created. Past it they are forgotten and created again, which changes
+/// nothing.
+pub const IMPORT_CREATED_MAX: usize = 1 << 20;
 
 const _: () = {
     assert!(PAGE_BYTES_MAX < PAGE_BODY_BYTES_MAX);

@@ -6,6 +6,8 @@
 
 use walengine_net::model::Timestamp;
 
+use crate::limits::NUMERIC_DIGITS_MAX;
+
 /// Signature, flags, and length of the header extension.
 pub const HEADER: [u8; 19] = *b"PGCOPY\n\xff\r\n\0\0\0\0\0\0\0\0\0";
 /// Takes the place of the next row's number of fields.
@@ -15,8 +17,6 @@ pub const TRAILER: [u8; 2] = (-1i16).to_be_bytes();
 const EPOCH_SECONDS: i64 = 946_684_800;
 /// Base of the digits of PostgreSQL's numerics.
 const NUMERIC_BASE: u128 = 10_000;
-/// Number of such digits of 2^128 - 1.
-const NUMERIC_DIGITS_MAX: usize = 10;
 /// Sign word of a negative numeric.
 const NUMERIC_NEGATIVE: u16 = 0x4000;
 

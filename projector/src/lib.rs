@@ -34,7 +34,6 @@ pub mod projection;
 pub mod rebuild;
 pub mod schema;
 pub mod service;
-mod status;
 pub mod tables;
 pub mod tls;
 pub mod trouble;

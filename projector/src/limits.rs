@@ -64,6 +64,11 @@ pub const HTTP_CONNECTION_WITHIN: Duration = Duration::from_secs(5);
 /// Connections for metrics at a time; further ones wait in the listener's queue.
 pub const HTTP_CONNECTIONS_MAX: usize = 16;
 
+/// Longest path of a socket, minus the file name that the server chooses.
+pub const SOCKET_PATH_MAX: usize = 107 - 18;
+/// Number of such digits of 2^128 - 1.
+pub const NUMERIC_DIGITS_MAX: usize = 10;
+
 const _: () = {
     assert!(FEED_BYTES_MAX >= 2 * PAGE_BODY_BYTES_MAX, "a page fits while another is encoded");
     assert!(BATCH_BYTES_MAX < 1 << 29, "PostgreSQL takes messages of 1 GiB");

@@ -11,7 +11,7 @@ use std::time::Instant;
 
 use crate::config::Target;
 use crate::fatal::{Fatal, Reason};
-use crate::limits::{MANAGED_WITHIN, POLL_INTERVAL};
+use crate::limits::{MANAGED_WITHIN, POLL_INTERVAL, SOCKET_PATH_MAX};
 
 /// Oldest supported release.
 const RELEASE_MIN: u32 = 15;
@@ -19,8 +19,6 @@ const RELEASE_MIN: u32 = 15;
 const INSTALLED: [&str; 2] = ["/usr/lib/postgresql", "/opt/postgresql"];
 /// Unprivileged users, in the order of preference.
 const USERS: [&str; 2] = ["postgres", "nobody"];
-/// Longest path of a socket, minus the file name that the server chooses.
-const SOCKET_PATH_MAX: usize = 107 - 18;
 /// Name of its superuser and of the database.
 const OWNER: &str = "walengine";
 

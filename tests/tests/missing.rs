@@ -89,7 +89,7 @@ fn lost_snapshots_lose_nothing() {
     server.stop();
 }
 
-/// A release before 0.2 created a lone node's partitions at its first start. Such a directory looks
+/// An earlier release created a lone node's partitions at its first start. Such a directory looks
 /// like one that has lost all of them, so that a start leaves it alone.
 #[test]
 fn a_directory_that_was_formatted_and_never_served_is_finished_by_format_alone() {

@@ -20,14 +20,12 @@ use walengine_net::names;
 
 use super::Asking;
 use crate::fatal::{Fatal, Reason};
+use crate::limits::IMPORT_CREATED_MAX;
 
 /// Rows that are sent at a time: one batch for a partition, with room for the end of a chain. The
 /// next rows are sent when these are answered. Otherwise, after a lost connection, a batch could be
 /// decided before an earlier one that it depends on, and a refusal is for ever.
 const CHUNK_ROWS: usize = EVENTS_MAX - 1024;
-/// Account ids remembered as created. Past it they are forgotten and created again, which changes
-/// nothing.
-const CREATED_MAX: usize = 1 << 20;
 
 const REQUIRED: [&str; 6] = ["id", "debit_account", "credit_account", "amount", "ledger", "code"];
 const OPTIONAL: [&str; 6] =
@@ -326,7 +324,7 @@ fn create_accounts(
     created: &mut HashSet<AccountId>,
     summary: &mut Summary,
 ) -> Result<(), Fatal> {
-    if created.len() > CREATED_MAX {
+    if created.len() > IMPORT_CREATED_MAX {
         created.clear();
     }
     let mut wanted = Vec::new();

@@ -120,7 +120,7 @@ pub fn format_alone(config: &Config) -> Result<Superblock, Fatal> {
         );
         return Err(Fatal::new(Reason::DataDirectory, message));
     }
-    // Releases before 0.2 left the partitions to the first start.
+    // Earlier releases left the partitions to the first start.
     create_partitions(&config.data, &found, &absent)?;
     Ok(found)
 }
@@ -233,7 +233,7 @@ pub fn check_contents(data: &Path, superblock: &Superblock) -> Result<(), Fatal>
     }
     // Such a directory looks like one that has lost all its partitions, so that nothing is made here.
     let message = format!(
-        "{} is missing: if a release before 0.2 formatted this directory and it never served, run \
+        "{} is missing: if an earlier release formatted this directory and it never served, run \
          `walengine format --data {}` once; otherwise its log is lost: restore it from a copy",
         partition_dir(data, absent[0]).display(),
         data.display()

@@ -7,8 +7,8 @@ use walengine_net::model::{
 
 use super::ahead::Near;
 use super::decide::{EntryParts, chain_at};
-use super::ids::OFFSET_MAX;
-use super::{At, Ledger, Outcomes, TIMESTAMP_MAX, TIMESTAMP_SLACK};
+use super::limits::{OFFSET_MAX, TIMESTAMP_MAX};
+use super::{At, Ledger, Outcomes, TIMESTAMP_SLACK};
 
 /// The ledger and the log disagree. The entry was applied in part: stop serving from this ledger
 /// and rebuild it.

@@ -9,10 +9,8 @@ use xxhash_rust::xxh3::xxh3_64;
 use super::ahead::{NOWHERE, Near};
 use super::checks::{self, Chained, Routing, SINGLE};
 use super::ids::{Key, PendingState, Slot};
+use super::limits::EXPIRIES_MAX;
 use super::{At, Draft, Ledger, Outcome, Outcomes};
-
-/// Most expiries that one call logs. The next call logs the rest.
-pub const EXPIRIES_MAX: usize = 1024;
 
 /// The parts of an entry that deciding fills: verdicts and resolutions of logged records.
 pub(super) struct EntryParts<'a> {

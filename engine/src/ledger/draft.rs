@@ -5,7 +5,8 @@ use std::ops::Deref;
 use walengine_net::entry::{EventsBody, RecordsBody};
 use walengine_net::model::{Offset, Timestamp};
 
-use super::{At, Ledger, TIMESTAMP_MAX};
+use super::limits::TIMESTAMP_MAX;
+use super::{At, Ledger};
 
 macro_rules! draft {
     ($(#[$doc:meta])* $name:ident($body:ident, $items:ident)) => {

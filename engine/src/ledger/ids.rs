@@ -2,6 +2,7 @@
 
 use walengine_net::model::{Decided, Offset, Verdict};
 
+use super::limits::OFFSET_MAX;
 use super::table::Table;
 
 /// State of a transfer as a reservation.
@@ -60,8 +61,6 @@ fn fold(a: u64, b: u64) -> u64 {
 /// Size of a slot in bytes, in memory and in a snapshot.
 pub(super) const SLOT_BYTES: usize = 32;
 const _: () = assert!(size_of::<Slot>() == SLOT_BYTES);
-/// Offsets are kept in 48 bits: 2.8e14 records, nine years at a million a second.
-pub(super) const OFFSET_MAX: u64 = (1 << 48) - 1;
 const VERDICT_AT: u32 = 48;
 const ACCOUNT_BIT: u64 = 1 << 56;
 const STATE_AT: u32 = 57;

@@ -25,6 +25,7 @@ mod digest;
 mod draft;
 mod effects;
 mod ids;
+mod limits;
 mod pendings;
 mod records;
 mod restore;
@@ -38,11 +39,10 @@ use walengine_net::model::{
 };
 
 pub use apply::Disagreement;
-pub use decide::EXPIRIES_MAX;
 pub use digest::{LedgerTotals, WideSum};
 pub use draft::{Draft, RecordsDraft};
 pub use ids::PendingState;
-pub use records::RECORD_BYTES_MAX;
+pub use limits::{EXPIRIES_MAX, RECORD_BYTES_MAX, TIMESTAMP_MAX};
 pub use restore::{RestoreError, Restorer};
 pub use snapshot::SnapshotCut;
 
@@ -57,8 +57,6 @@ pub type Outcome = Decided;
 /// One for each event of a request, in its order.
 pub type Outcomes = Vec<Outcome>;
 
-/// Latest log time in nanoseconds, in the year 2262. A later clock counts as this.
-pub const TIMESTAMP_MAX: Timestamp = Timestamp(u64::MAX / 2);
 /// How far records may run past it, a nanosecond each.
 const TIMESTAMP_SLACK: u64 = 1 << 60;
 
@@ -66,7 +64,7 @@ const TIMESTAMP_SLACK: u64 = 1 << 60;
 pub struct Ledger {
     partition: PartitionId,
     partitions: u16,
-    /// Invariant: at most [`ids::OFFSET_MAX`].
+    /// Invariant: at most [`limits::OFFSET_MAX`].
     next_offset: u64,
     /// Invariant: every record has a higher timestamp than the record before it.
     last_timestamp: u64,

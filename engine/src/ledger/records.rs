@@ -5,11 +5,8 @@ use walengine_net::model::{Offset, Timestamp, Verdict};
 use xxhash_rust::xxh3::{xxh3_64, xxh3_64_with_seed};
 
 use super::ids::{Key, PendingState, Slot};
+use super::limits::RECORD_BYTES_MAX;
 use super::{Ledger, Outcome, Outcomes, RecordsDraft};
-
-/// Largest opaque record in bytes: the protocol's limit, also for records that arrive in another
-/// way.
-pub const RECORD_BYTES_MAX: u32 = walengine_net::limits::RECORD_BYTES_MAX as u32;
 
 /// Hash of the head's fields in the order of their declaration, little-endian, then of the bytes.
 fn fingerprint(head: &RecordHead, bytes: &[u8]) -> u64 {

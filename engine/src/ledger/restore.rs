@@ -10,10 +10,11 @@ use walengine_net::model::{
 use walengine_net::partition;
 
 use super::digest::PENDING_BYTES;
-use super::ids::{Ids, Key, OFFSET_MAX, PendingState, SLOT_BYTES, Slot};
+use super::ids::{Ids, Key, PendingState, SLOT_BYTES, Slot};
+use super::limits::{OFFSET_MAX, TIMESTAMP_MAX};
 use super::pendings::Pending;
 use super::snapshot::{CHUNK_HEADER_BYTES, HEAD_BYTES, MAGIC, Section, SnapshotHead, VERSION};
-use super::{Ledger, LedgerTotals, TIMESTAMP_MAX, TIMESTAMP_SLACK};
+use super::{Ledger, LedgerTotals, TIMESTAMP_SLACK};
 use crate::planted::{Bug, is_planted};
 
 /// Why chunks are not a snapshot. No ledger is returned.

@@ -70,6 +70,12 @@ pub async fn open<D: Disk, R: Runtime>(
     let log_config = LogConfig { flush_inflight_max, ..log_config(superblock, partition) };
     let opened = Log::open(disk, runtime.clone(), dir, log_config.clone(), restored.from).await;
     let opened = opened.map_err(failed)?;
+    if opened.recovered.hard_state_slot_lost {
+        // Normal after a power cut in the middle of a save; otherwise the newest vote may be lost.
+        tracing::warn!(
+            "partition {partition}: one of the two copies of its vote can't be read; the other one is used"
+        );
+    }
     let Superblock { cluster, node, .. } = *superblock;
     Ok(Opened {
         id: ReplicaId { cluster, partition, node },

@@ -6,30 +6,23 @@ use walengine_net::model::{ClusterId, PartitionId};
 
 use super::ids::Ids;
 use super::layout;
+use super::limits::{
+    BACKLOG_BYTES_MAX, FLUSH_BYTES_MAX, FLUSH_INFLIGHT_MAX, INDEXED_SEGMENTS_MAX,
+    ZERO_AHEAD_FLUSH_BYTES_MAX,
+};
 
 /// Default length of a segment in bytes.
 pub const SEGMENT_BYTES: u64 = 128 << 20;
-/// Default most flushes in flight. More than eight gain nothing on this class of device.
-pub const FLUSH_INFLIGHT_MAX: usize = 4;
-/// Default size past which a flush takes no further entry, in bytes.
-pub const FLUSH_BYTES_MAX: usize = 4 << 20;
-/// Default most bytes that wait to be written.
-pub const BACKLOG_BYTES_MAX: usize = 64 << 20;
 /// Default distance that zeros are written ahead of the entries, in bytes.
 pub const ZERO_AHEAD_BYTES: u64 = 8 << 20;
 /// Default size of one write of zeros in bytes: small enough not to delay the flush behind it.
 pub const ZERO_CHUNK_BYTES: usize = 256 << 10;
-/// Default largest flush ahead of which zeros are written, in bytes. With larger ones the zeros take
-/// more bandwidth from the flushes than the changes of metadata would that they spare.
-pub const ZERO_AHEAD_FLUSH_BYTES_MAX: usize = 64 << 10;
 /// Default number of segments kept ready behind the last one. They are zeroed while there is time,
 /// so that bursts of their length run at the speed of overwriting.
 pub const PREPARED_SEGMENTS: usize = 3;
 /// Pause between two pieces of zeros while flushes are in flight: zeroing takes at most
 /// `ZERO_CHUNK_BYTES` in this time from them.
 pub const ZERO_PAUSE: Duration = Duration::from_millis(1);
-/// Default most sealed segments that are kept open and indexed for readers.
-pub const INDEXED_SEGMENTS_MAX: usize = 16;
 
 /// How a log works. Bytes on disk depend on `ids` and `segment_bytes` only.
 #[derive(Clone, Debug)]

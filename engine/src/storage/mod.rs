@@ -23,6 +23,7 @@ mod hard_state;
 pub mod ids;
 mod index;
 pub mod layout;
+mod limits;
 pub mod log;
 mod prepare;
 mod read;

@@ -11,14 +11,12 @@ use super::error::{Place, ReadError};
 use super::ids::Ids;
 use super::index::{MARK_EVERY_BYTES, Mark, Marks};
 use super::layout::{self, BLOCK, Tail};
+use super::limits::READ_BYTES_MAX;
 use super::log::Log;
 use super::segment;
 use super::state::{Inner, State};
 use super::window::{WINDOW_BYTES, Window};
 use crate::runtime::Runtime;
-
-/// Most bytes read from disk at once for a reader, beyond an entry that is larger.
-const READ_BYTES_MAX: usize = 1 << 20;
 
 /// What a reader looks for.
 #[derive(Clone, Copy)]

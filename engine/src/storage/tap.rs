@@ -7,8 +7,7 @@ use std::collections::VecDeque;
 use walengine_net::entry::EntryHeader;
 use walengine_net::model::Offset;
 
-/// Most bytes that wait to be taken; past it all of them are dropped.
-pub const TAP_BYTES_MAX: usize = 16 << 20;
+use super::limits::TAP_BYTES_MAX;
 
 /// One entry, whole.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -11,7 +11,6 @@ use super::hard_state::HardStateFile;
 use super::ids::Ids;
 use super::layout::Tail;
 use super::recover;
-use super::segment;
 use super::survey::{Plan, Site, damaged};
 
 /// An entry that was checked, and where it stands.
@@ -147,9 +146,4 @@ impl Report {
             other => Err(other),
         }
     }
-}
-
-/// File name of a segment, for messages.
-pub fn segment_name(sequence: u64) -> String {
-    segment::name(sequence)
 }

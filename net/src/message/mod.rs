@@ -3,6 +3,7 @@
 
 mod admin;
 mod cluster;
+pub(crate) mod encode;
 mod error;
 mod freshness;
 mod hello;

@@ -5,7 +5,7 @@
 //! with the table's row, byte for byte. Accounts and reservations are held in memory. Projection
 //! continues meanwhile.
 
-mod compare;
+pub mod compare;
 mod rows;
 mod state;
 
@@ -15,7 +15,7 @@ use walengine_net::client::tokio::Client;
 use walengine_net::entry::EntryError;
 use walengine_net::model::{Offset, PartitionId};
 
-use self::compare::{Comparison, TableReport, hex};
+use self::compare::{Comparison, TableReport};
 use self::rows::TableRows;
 use self::state::{Contradiction, LedgerState};
 use crate::copy::Rows;
@@ -324,35 +324,6 @@ async fn compare_table(
         comparison.expect(offset.0, &row).await?;
     }
     comparison.finish().await
-}
-
-/// Prints the reports.
-pub fn print(reports: &[PartitionReport]) {
-    println!("{:<10}{:<16}{:>12}  {:<18}result", "partition", "table", "rows", "digest");
-    for report in reports {
-        for table in &report.tables {
-            let short = |digest: &[u8; 32]| hex(&digest[..8]);
-            let result = if table.is_equal() {
-                "equal".to_owned()
-            } else {
-                format!("differs: {} in the table", short(&table.table_digest))
-            };
-            println!(
-                "{:<10}{:<16}{:>12}  {:<18}{result}",
-                report.partition.to_string(),
-                table.table,
-                table.rows,
-                short(&table.log_digest)
-            );
-            for difference in &table.differences {
-                println!("  {difference}");
-            }
-        }
-    }
-    for report in reports {
-        let verdict = if report.is_equal() { "equal" } else { "different" };
-        println!("partition {}: {verdict} at position {}", report.partition, report.position);
-    }
 }
 
 /// An error if anything differs.

@@ -98,6 +98,9 @@ pub const FORMING_PATIENCE: Duration = Duration::from_secs(10);
 /// Shortest pause after an attempt that was given up; the longest is three times as long.
 pub const FORMING_BACKOFF: Duration = Duration::from_secs(1);
 
+/// Pages whose age is remembered: twice as many as all known nodes can have.
+pub const RELAYED_MAX: usize = 2 * NODES_MAX * (1 + PAGES_MAX);
+
 const _: () = {
     assert!(HEADER_BYTES == 8 + AUTHENTICATOR_BYTES + 16 + 8 + 8 + 8 + 8 + ADDRESS_BYTES + 2);
     // A page and the head of the datagram that carries it: source, destination, number of updates.

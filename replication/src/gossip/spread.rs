@@ -7,7 +7,7 @@ use foca::{BroadcastHandler, Invalidates};
 
 use super::bytes::Reader;
 use super::identity::SwimIdentity;
-use super::limits::{NODES_MAX, PAGES_MAX};
+use super::limits::{PAGES_MAX, RELAYED_MAX};
 use super::meta::{BasePage, NodeMeta, PageHead, led_content};
 use crate::types::NodeId;
 
@@ -87,9 +87,6 @@ impl OwnPages {
         Some(out)
     }
 }
-
-/// Pages whose age is remembered: twice as many as all known nodes can have.
-const RELAYED_MAX: usize = 2 * NODES_MAX * (1 + PAGES_MAX);
 
 /// Tells foca which pages are new.
 pub(super) struct Relay {

@@ -18,15 +18,13 @@
 
 mod part;
 
+use super::limits::{DEPTH_AHEAD_MAX, DEPTH_MAX};
+
 use part::{BLOCK_SLOTS, PART_BLOCKS_MIN, Part, blocks_for};
 
 /// A directory of `n` entries needs this many times `n` values, so that hostile keys that share a
 /// prefix cannot blow it up.
 const VALUES_PER_PART_MIN: usize = 1024;
-/// Largest directory that [`Table::with_parts_for`] allocates: 2^16 entries.
-const DEPTH_AHEAD_MAX: u32 = 16;
-/// The directory's prefix ends above the bits that tag and group use.
-const DEPTH_MAX: u32 = 24;
 const _: () = assert!(DEPTH_AHEAD_MAX <= DEPTH_MAX && 64 - DEPTH_MAX >= 40);
 
 /// See the module.
@@ -221,7 +219,7 @@ fn prefix(hash: u64, depth: u32) -> u64 {
 mod tests {
     use super::*;
     use crate::ledger::ids::hash_of_id;
-    use crate::ledger::table::part::PART_BLOCKS_MAX;
+    use crate::ledger::limits::PART_BLOCKS_MAX;
 
     fn hash(value: u64) -> u64 {
         hash_of_id(u128::from(value), false)

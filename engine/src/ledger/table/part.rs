@@ -2,6 +2,7 @@
 //! one size, with one tag byte for each slot. A probe starts at the group that the hash names, and
 //! ends at the first group with an empty slot.
 
+use crate::ledger::limits::PART_BLOCKS_MAX;
 use crate::os::prefetch;
 
 /// Slots that a probe looks at together.
@@ -12,8 +13,6 @@ const BLOCK_GROUPS: usize = 16;
 pub(super) const BLOCK_SLOTS: usize = GROUP_SLOTS * BLOCK_GROUPS;
 /// A part splits at a size between this and [`PART_BLOCKS_MAX`]; which one depends on its prefix.
 pub(super) const PART_BLOCKS_MIN: usize = 48;
-/// Largest part in blocks (24,576 slots), except where a part may not split.
-pub(super) const PART_BLOCKS_MAX: usize = 96;
 /// Blocks that must be full before the rest of the announced blocks are allocated: memory stays
 /// within twelve times what was read.
 const AHEAD_BLOCKS_MIN: usize = 8;

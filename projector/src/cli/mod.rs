@@ -1,5 +1,8 @@
 //! The command line: `walengine-projector` projects, its subcommands ask or mend.
 
+mod reports;
+mod status;
+
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -20,7 +23,6 @@ use crate::metrics::PartitionMetrics;
 use crate::progress::ProjectorProgress;
 use crate::rebuild;
 use crate::service::{self, Service, Signals};
-use crate::status;
 
 /// The program, in its messages.
 const NAME: &str = "walengine-projector";
@@ -231,7 +233,7 @@ async fn run_rebuild(arguments: &RebuildArguments) -> Result<(), Fatal> {
         rebuild::rebuild(&database, &client, metrics, from, *anew).await
     });
     let reports = reports.await?;
-    audit::print(&reports);
+    reports::print(&reports);
     audit::verdict(&reports)
 }
 
@@ -250,7 +252,7 @@ async fn run_audit(sides: &Sides) -> Result<(), Fatal> {
         audit::audit(&database, &client, metrics).await
     });
     let reports = reports.await?;
-    audit::print(&reports);
+    reports::print(&reports);
     audit::verdict(&reports)
 }
 

@@ -1,0 +1,19 @@
+//! Every bound of the ledger: what a request, a log or a table can come to.
+
+use walengine_net::model::Timestamp;
+
+/// Most expiries that one call logs. The next call logs the rest.
+pub const EXPIRIES_MAX: usize = 1024;
+/// Largest opaque record in bytes: the protocol's limit, also for records that arrive in another
+/// way.
+pub const RECORD_BYTES_MAX: u32 = walengine_net::limits::RECORD_BYTES_MAX as u32;
+/// Latest log time in nanoseconds, in the year 2262. A later clock counts as this.
+pub const TIMESTAMP_MAX: Timestamp = Timestamp(u64::MAX / 2);
+/// Offsets are kept in 48 bits: 2.8e14 records, nine years at a million a second.
+pub const OFFSET_MAX: u64 = (1 << 48) - 1;
+/// Largest directory that [`Table::with_parts_for`] allocates: 2^16 entries.
+pub const DEPTH_AHEAD_MAX: u32 = 16;
+/// The directory's prefix ends above the bits that tag and group use.
+pub const DEPTH_MAX: u32 = 24;
+/// Largest part in blocks (24,576 slots), except where a part may not split.
+pub const PART_BLOCKS_MAX: usize = 96;

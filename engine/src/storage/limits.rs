@@ -1,0 +1,17 @@
+//! Every bound of the log, with its unit. Those of [`super::config::LogConfig`] are its defaults.
+
+/// Default most flushes in flight. More than eight gain nothing on this class of device.
+pub const FLUSH_INFLIGHT_MAX: usize = 4;
+/// Default size past which a flush takes no further entry, in bytes.
+pub const FLUSH_BYTES_MAX: usize = 4 << 20;
+/// Default most bytes that wait to be written.
+pub const BACKLOG_BYTES_MAX: usize = 64 << 20;
+/// Default largest flush ahead of which zeros are written, in bytes. With larger ones the zeros take
+/// more bandwidth from the flushes than the changes of metadata would that they spare.
+pub const ZERO_AHEAD_FLUSH_BYTES_MAX: usize = 64 << 10;
+/// Default most sealed segments that are kept open and indexed for readers.
+pub const INDEXED_SEGMENTS_MAX: usize = 16;
+/// Most bytes read from disk at once for a reader, beyond an entry that is larger.
+pub const READ_BYTES_MAX: usize = 1 << 20;
+/// Most bytes that wait to be taken; past it all of them are dropped.
+pub const TAP_BYTES_MAX: usize = 16 << 20;
