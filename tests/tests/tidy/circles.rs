@@ -24,6 +24,10 @@ pub const INSIDE: &[(&[&str], &str)] = &[
         "the command line runs its commands, and they share its arguments",
     ),
     (
+        &["projector/src/cli/mod.rs", "projector/src/cli/status.rs"],
+        "the command line runs its commands, and they share its arguments",
+    ),
+    (
         &["net/src/client/tokio.rs", "net/src/client/tokio/link.rs"],
         "the client spawns links, and a link speaks of the client's commands",
     ),
