@@ -10,6 +10,7 @@
 //! Generic over disk and executor, so that the same code runs in simulation.
 
 pub mod alone;
+pub mod apply;
 pub mod commit;
 pub mod drafts;
 pub mod group;

@@ -31,7 +31,7 @@ use crate::storage::partition_dir;
 use crate::storage::snapshot::SnapshotStore;
 
 /// A partition's disk, opened: everything that it starts from.
-pub struct Opened<D: Disk, R: Runtime> {
+pub struct OpenedPartition<D: Disk, R: Runtime> {
     /// Which replica it is.
     pub id: ReplicaId,
     /// Its log, recovered.
@@ -61,7 +61,7 @@ pub async fn open<D: Disk, R: Runtime>(
     superblock: &Superblock,
     partition: PartitionId,
     flush_inflight_max: usize,
-) -> Result<Opened<D, R>, Fatal> {
+) -> Result<OpenedPartition<D, R>, Fatal> {
     let started = runtime.elapsed();
     let dir = partition_dir(data, partition);
     let failed = |error| of_partition(partition, &open_failed(&error));
@@ -77,7 +77,7 @@ pub async fn open<D: Disk, R: Runtime>(
         );
     }
     let Superblock { cluster, node, .. } = *superblock;
-    Ok(Opened {
+    Ok(OpenedPartition {
         id: ReplicaId { cluster, partition, node },
         log: opened.log,
         log_config,
@@ -90,7 +90,7 @@ pub async fn open<D: Disk, R: Runtime>(
     })
 }
 
-impl<D: Disk, R: Runtime> Opened<D, R> {
+impl<D: Disk, R: Runtime> OpenedPartition<D, R> {
     /// Nothing was ever written to its log, and it has not voted.
     pub fn is_new(&self) -> bool {
         self.log.last().index == 0 && self.hard_state.voted_for.is_none()

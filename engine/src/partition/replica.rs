@@ -21,9 +21,10 @@ use walengine_net::entry::{EntryKind, EventsBody, RecordHead, access_events, acc
 use walengine_net::model::{EventBytes, Offset, ResolvedBytes, Timestamp};
 use walengine_replication::types::Batch;
 
+use super::apply::{ApplyError, apply_body};
 use super::drafts::{DraftHead, Drafts};
 use super::taken::Taken;
-use crate::ledger::{Disagreement, Ledger, Outcomes, SnapshotCut};
+use crate::ledger::{Ledger, Outcomes, SnapshotCut};
 use crate::planted::{Bug, is_planted};
 
 /// See the module.
@@ -60,18 +61,6 @@ impl Decided {
     fn is(&self, batch: &Batch) -> bool {
         self.kept.as_ref() == Some(batch)
     }
-}
-
-/// Why an entry can't be applied. This replica must stop serving: it knows no state any more.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[non_exhaustive]
-pub enum ApplyError {
-    /// The body is not one of a batch.
-    #[error("the body of the batch at offset {0} can't be read")]
-    Malformed(Offset),
-    /// This replica comes to other verdicts than the leader did.
-    #[error("this replica and the log disagree: {0}")]
-    Disagreement(#[from] Disagreement),
 }
 
 impl Replica {
@@ -253,20 +242,11 @@ impl Replica {
         }
         // Another leader's: ours behind the same offset will never be committed.
         self.take_back();
-        let malformed = |_| ApplyError::Malformed(batch.base_offset);
-        match batch.kind {
-            EntryKind::Events => {
-                let body = access_events(&batch.body).map_err(malformed)?;
-                self.ledger.apply_events(batch.base_offset, batch.timestamp, body)?;
-            }
-            EntryKind::Records => {
-                let body = access_records(&batch.body).map_err(malformed)?;
-                self.ledger.apply_records(batch.base_offset, batch.timestamp, body)?;
-            }
-            EntryKind::Blank | EntryKind::Membership => {
-                return Err(ApplyError::Malformed(batch.base_offset));
-            }
+        if matches!(batch.kind, EntryKind::Blank | EntryKind::Membership) {
+            return Err(ApplyError::Malformed(batch.base_offset));
         }
+        let Batch { kind, base_offset, timestamp, .. } = *batch;
+        apply_body(&mut self.ledger, kind, base_offset, timestamp, &batch.body)?;
         assert!(end > self.committed, "committed moved back: {end} < {}", self.committed);
         self.committed = end;
         Ok(())

@@ -1,12 +1,13 @@
 //! The state of a partition from its disk: the newest snapshot that is whole, and the log behind it.
 
-use walengine_net::entry::{EntryHeader, EntryKind, access_events, access_records};
+use walengine_net::entry::{EntryHeader, EntryMeta};
 use walengine_net::message::Entries;
 use walengine_net::model::PartitionId;
 
+use super::apply::{ApplyError, apply_body};
 use super::group::members::Members;
 use crate::fatal::{Fatal, Reason};
-use crate::ledger::{Disagreement, Ledger, RestoreError, Restorer};
+use crate::ledger::{Ledger, RestoreError, Restorer};
 use crate::limits::{REPLAY_BYTES, SNAPSHOT_CHUNK_BYTES_MAX};
 use crate::runtime::Runtime;
 use crate::storage::disk::Disk;
@@ -156,22 +157,12 @@ pub async fn replay<D: Disk, R: Runtime>(
 /// # Errors
 /// The body is malformed, or this program derives another verdict.
 pub fn apply(ledger: &mut Ledger, header: &EntryHeader, body: &[u8]) -> Result<(), Fatal> {
-    let meta = &header.meta;
-    let malformed =
-        |error| Fatal::new(Reason::Damaged, format!("entry {} can't be read: {error}", meta.index));
-    let differs = |error: Disagreement| {
-        let message = format!("entry {}: the log and this program disagree: {error}", meta.index);
-        Fatal::new(Reason::Disagreement, message)
-    };
-    match meta.kind {
-        EntryKind::Events => {
-            let body = access_events(body).map_err(malformed)?;
-            ledger.apply_events(meta.base_offset, meta.timestamp, body).map_err(differs)
+    let EntryMeta { kind, base_offset, timestamp, index, .. } = header.meta;
+    apply_body(ledger, kind, base_offset, timestamp, body).map_err(|error| match error {
+        ApplyError::Malformed(_) => Fatal::new(Reason::Damaged, format!("entry {index}: {error}")),
+        ApplyError::Disagreement(why) => {
+            let message = format!("entry {index}: the log and this program disagree: {why}");
+            Fatal::new(Reason::Disagreement, message)
         }
-        EntryKind::Records => {
-            let body = access_records(body).map_err(malformed)?;
-            ledger.apply_records(meta.base_offset, meta.timestamp, body).map_err(differs)
-        }
-        EntryKind::Blank | EntryKind::Membership => Ok(()),
-    }
+    })
 }

@@ -17,7 +17,7 @@ use crate::connection::outbox::Outbox;
 use crate::partition::Partition;
 use crate::partition::alone::Alone;
 use crate::partition::commit::Commit;
-use crate::partition::group::membership::{GroupReport, preferred};
+use crate::partition::group::changes::{GroupReport, preferred};
 use crate::partition::group::{Consensus, Group};
 use crate::refused::Refused;
 use crate::runtime::Runtime;
@@ -283,7 +283,7 @@ mod tests {
     use walengine_replication::types::Member;
 
     use super::*;
-    use crate::partition::group::membership::MemberProgress;
+    use crate::partition::group::changes::MemberProgress;
 
     fn group(voters: &[NodeId], learners: &[NodeId]) -> GroupReport {
         let progress = MemberProgress { member: Member::default(), matched_index: Some(1) };

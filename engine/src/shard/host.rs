@@ -10,7 +10,7 @@ use walengine_replication::received::Received;
 use walengine_replication::tcp::PeerIdentity;
 use walengine_replication::tcp::dial::Dialer;
 
-use super::{membership, peers};
+use super::{caretaker, peers};
 use crate::config::Config;
 use crate::fatal::{Fatal, Reason};
 use crate::limits::HEARTBEATS_PER_ELECTION;
@@ -20,7 +20,7 @@ use crate::partition::Partition;
 use crate::partition::alone::Alone;
 use crate::partition::group::opening::{GroupBeginning, serve_in_group};
 use crate::partition::group::{Consensus, Group, GroupTiming, compare};
-use crate::partition::opening::Opened;
+use crate::partition::opening::OpenedPartition;
 use crate::partition::replica_id::ReplicaId;
 use crate::runtime_glommio::GlommioRuntime;
 use crate::session::admin::Operated;
@@ -39,7 +39,7 @@ pub(super) struct Hosting<C: Hosted> {
 pub(super) trait Hosted: Operated<Disk = GlommioDisk, Runtime = GlommioRuntime> {
     /// Makes an opened partition serve.
     async fn host(
-        opened: Opened<GlommioDisk, GlommioRuntime>,
+        opened: OpenedPartition<GlommioDisk, GlommioRuntime>,
         state: &NodeState,
         beginning: &Beginning,
     ) -> Result<Hosting<Self>, Fatal>;
@@ -66,7 +66,7 @@ pub(super) trait Hosted: Operated<Disk = GlommioDisk, Runtime = GlommioRuntime> 
 
 impl Hosted for Alone<GlommioDisk, GlommioRuntime> {
     async fn host(
-        opened: Opened<GlommioDisk, GlommioRuntime>,
+        opened: OpenedPartition<GlommioDisk, GlommioRuntime>,
         _: &NodeState,
         _: &Beginning,
     ) -> Result<Hosting<Self>, Fatal> {
@@ -91,7 +91,7 @@ impl Hosted for Alone<GlommioDisk, GlommioRuntime> {
 
 impl Hosted for Consensus<GlommioDisk, GlommioRuntime> {
     async fn host(
-        opened: Opened<GlommioDisk, GlommioRuntime>,
+        opened: OpenedPartition<GlommioDisk, GlommioRuntime>,
         state: &NodeState,
         beginning: &Beginning,
     ) -> Result<Hosting<Self>, Fatal> {
@@ -113,7 +113,7 @@ impl Hosted for Consensus<GlommioDisk, GlommioRuntime> {
     ) {
         let (group, dialer) = (&node.partitions[place], node.dialers[place].clone());
         let (facts, policy, control) = (node.clone(), policy(&node.state.config), control.cloned());
-        group.spawn(|group| membership::run(group, facts, policy, control));
+        group.spawn(|group| caretaker::run(group, facts, policy, control));
         group.spawn(|group| compare::run(group, dialer));
     }
 

@@ -10,10 +10,10 @@
 //! ```
 
 mod accept;
+mod caretaker;
 mod handed;
 mod host;
 mod housekeeping;
-mod membership;
 mod peers;
 pub mod publisher;
 mod run;

@@ -8,10 +8,10 @@
 //!                                                                              settle ◀─ commit_own ─┘
 //! ```
 
+pub mod changes;
 pub mod compare;
 pub mod copying;
 pub mod members;
-pub mod membership;
 pub mod opening;
 mod proposals;
 pub mod raft_apply;

@@ -13,7 +13,7 @@ use super::raft_log::{RaftLog, log_id_of};
 use super::{Group, GroupTiming, copying, join};
 use crate::data_dir::of_partition;
 use crate::fatal::{Fatal, Reason};
-use crate::partition::opening::Opened;
+use crate::partition::opening::OpenedPartition;
 use crate::partition::replica::Replica;
 use crate::partition::restore::Restored;
 use crate::runtime::Runtime;
@@ -36,7 +36,7 @@ pub struct GroupBeginning<'a> {
 /// The disk fails, log and hard state contradict each other, or this program derives another
 /// verdict than the log holds.
 pub async fn serve_in_group<D: Disk, R: Runtime>(
-    mut opened: Opened<D, R>,
+    mut opened: OpenedPartition<D, R>,
     dialer: Dialer<R>,
     beginning: GroupBeginning<'_>,
     timing: GroupTiming,
@@ -52,7 +52,7 @@ pub async fn serve_in_group<D: Disk, R: Runtime>(
     }
     let entries = opened.log.last().index - opened.restored.from.index;
     opened.log_opening(&format!("{entries} entries"));
-    let Opened { log, log_config, restored, runtime, .. } = opened;
+    let OpenedPartition { log, log_config, restored, runtime, .. } = opened;
     let Restored { ledger, from, members } = restored;
     let log = RaftLog::new(id.node, log, &log_config, runtime.clone(), &Tail::default());
     let replica = Rc::new(RefCell::new(Replica::new(ledger)));

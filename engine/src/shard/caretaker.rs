@@ -10,7 +10,7 @@ use walengine_replication::types::{Member, NodeId};
 
 use crate::limits::MEMBERSHIP_EVERY;
 use crate::orders::ControlOrder;
-use crate::partition::group::membership::GroupReport;
+use crate::partition::group::changes::GroupReport;
 use crate::partition::group::{Consensus, Group};
 use crate::runtime::Runtime;
 use crate::session::node_facts::NodeFacts;
