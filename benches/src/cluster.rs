@@ -3,7 +3,7 @@
 //! directory.
 
 use std::fs::File;
-use std::net::{SocketAddr, TcpListener};
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -14,8 +14,9 @@ use walengine_net::client::{ClusterReport, Config};
 use walengine_net::model::PartitionId;
 
 use crate::error::{During, Result, failed};
+use crate::leader_counts::LeaderCounts;
 use crate::server::{Program, Scratch};
-use crate::system;
+use crate::system::{self, free_address};
 
 /// How long forming, or electing a leader, may take.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -48,21 +49,6 @@ pub struct Cluster {
     /// scratch directory, so that nodes end before their directories are removed.
     pub nodes: Vec<Node>,
     scratch: Scratch,
-}
-
-/// Counters of the leader's log and of its peers since it was started, from its status.
-#[derive(Clone, Debug, Default)]
-pub struct LeaderCounts {
-    /// Flushes begun.
-    pub flushes: u64,
-    /// Most flushes in flight at once.
-    pub flushes_inflight_max: u64,
-    /// Append requests to all peers.
-    pub appends: u64,
-    /// Bytes of entry bodies in them.
-    pub append_bytes: u64,
-    /// Most append requests in flight at once, for each peer.
-    pub appends_inflight_max: Vec<u64>,
 }
 
 impl Cluster {
@@ -251,22 +237,4 @@ impl Drop for Node {
             let _ = child.wait();
         }
     }
-}
-
-impl LeaderCounts {
-    /// Counts since `earlier`; maxima stay as they are.
-    pub fn since(self, earlier: &Self) -> Self {
-        Self {
-            flushes: self.flushes.saturating_sub(earlier.flushes),
-            appends: self.appends.saturating_sub(earlier.appends),
-            append_bytes: self.append_bytes.saturating_sub(earlier.append_bytes),
-            ..self
-        }
-    }
-}
-
-/// An unused address on loopback.
-pub fn free_address() -> Result<SocketAddr> {
-    let free = TcpListener::bind("127.0.0.1:0").and_then(|socket| socket.local_addr());
-    free.during("looking for a free port")
 }

@@ -8,11 +8,11 @@ use std::time::Instant;
 
 use rustix::process::Signal;
 
-use crate::cluster::free_address;
 use crate::error::{During, Result, failed};
 use crate::limits::{POLL_INTERVAL, SERVER_PATIENCE};
 use crate::load;
 use crate::system;
+use crate::system::free_address;
 
 /// A running server.
 pub struct Server {

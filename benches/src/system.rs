@@ -1,6 +1,7 @@
 //! Counters of the kernel: CPU time and memory of processes, writes and flushes of block devices.
 
 use std::fs;
+use std::net::{SocketAddr, TcpListener};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
@@ -115,6 +116,12 @@ pub fn signal(pid: u32, signal: Signal) -> Result<()> {
     let pid = i32::try_from(pid).during(&what)?;
     let Some(pid) = Pid::from_raw(pid) else { return failed(format!("{what}: no such process")) };
     kill_process(pid, signal).during(&what)
+}
+
+/// An unused address on loopback.
+pub fn free_address() -> Result<SocketAddr> {
+    let free = TcpListener::bind("127.0.0.1:0").and_then(|socket| socket.local_addr());
+    free.during("looking for a free port")
 }
 
 #[cfg(test)]

@@ -7,7 +7,7 @@ use crate::load::Replication;
 use crate::log_only::LogReport;
 use crate::memory::MemoryReport;
 use crate::report::{Case, CaseReport, Round};
-use crate::run::ScalingReport;
+use crate::scaling::ScalingReport;
 
 /// A figure that must be reached.
 #[derive(Clone, Debug, Serialize, Deserialize)]

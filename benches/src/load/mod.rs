@@ -19,8 +19,8 @@ pub use self::payload::{RECORD_BYTES, RequestKind};
 use self::report::Counters;
 pub use self::report::{LoadReport, Replication};
 use self::worker::{LoadPlan, Pace, Worker, WorkerCounts};
-use crate::cluster::LeaderCounts;
 use crate::error::{Failed, Result, failed};
+use crate::leader_counts::LeaderCounts;
 use crate::limits::SAMPLE_INTERVAL;
 use crate::system::Device;
 

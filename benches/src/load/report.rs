@@ -4,8 +4,8 @@ use serde::{Deserialize, Serialize};
 
 use super::payload::RequestKind;
 use super::worker::WorkerCounts;
-use crate::cluster::LeaderCounts;
 use crate::error::Result;
+use crate::leader_counts::LeaderCounts;
 use crate::stats::{Percentiles, ratio};
 use crate::system::{self, Device, DeviceCounters};
 

@@ -11,8 +11,8 @@ use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 
-use crate::cluster::free_address;
 use crate::error::{During, Result, failed};
+use crate::system::free_address;
 
 /// How long a server may take to start.
 const PATIENCE: Duration = Duration::from_secs(30);

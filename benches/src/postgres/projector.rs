@@ -10,11 +10,11 @@ use std::time::Instant;
 use rustix::process::Signal;
 
 use super::sql::OWNER;
-use crate::cluster::free_address;
 use crate::error::{During, Result, failed};
 use crate::limits::{POLL_INTERVAL, SERVER_PATIENCE};
 use crate::server::find_binary;
 use crate::system;
+use crate::system::free_address;
 
 /// The `walengine-projector` binary.
 #[derive(Clone, Debug)]

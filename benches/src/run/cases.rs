@@ -2,7 +2,6 @@
 
 use std::time::Duration;
 
-use serde::{Deserialize, Serialize};
 use walengine_net::limits::EVENTS_MAX;
 
 use super::{CaseRunner, ELECTION, wait_for_quiet};
@@ -12,6 +11,7 @@ use crate::floor;
 use crate::load::{self, LoadArguments, LoadReport};
 use crate::log_only;
 use crate::report::{Case, CaseReport, Floor, Round};
+use crate::scaling::ScalingReport;
 use crate::server::Scratch;
 use crate::stats::Spread;
 use crate::targets;
@@ -25,21 +25,6 @@ const PACED_PART: f64 = 0.5;
 /// Loads whose requests in flight take longer than half a second are measured this many times
 /// longer.
 const HEAVY_TIMES: f64 = 4.0;
-
-/// The gain from a second core, beside the gain from a second raw writer.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct ScalingReport {
-    /// Events/s on two cores over those on one.
-    pub engine_gain: Spread,
-    /// Raw commits/s of two writers over those of one.
-    pub raw_gain: Spread,
-    /// The engine's gain over that of raw writers.
-    pub part_of_raw_gain: Spread,
-    /// The load that it was measured with.
-    pub from: String,
-    /// Rounds that were thrown away.
-    pub thrown_away: usize,
-}
 
 impl CaseRunner {
     pub(super) fn measure(&self, case: Case) -> Result<CaseReport> {

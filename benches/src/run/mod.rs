@@ -8,7 +8,6 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use serde::{Deserialize, Serialize};
 
-pub use self::cases::ScalingReport;
 use crate::arguments::{PlaceArguments, wants};
 use crate::error::{During, Result, failed};
 use crate::floor::RawFile;
@@ -17,6 +16,7 @@ use crate::memory::{self, MemoryArguments, MemoryReport};
 use crate::peers::{self, PeerReport, PeersArguments};
 use crate::plots;
 use crate::report::{Case, CaseReport};
+use crate::scaling::ScalingReport;
 use crate::server::Program;
 use crate::system::Device;
 use crate::targets::{self, Measured, Target};
