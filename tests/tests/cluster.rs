@@ -43,14 +43,16 @@ fn nothing_acknowledged_is_lost_or_decided_twice() {
 /// log ids to other bytes.
 #[test]
 fn a_leader_that_has_lost_its_tail_gives_no_log_id_twice() {
-    each_of("cluster::a_leader_that_has_lost_its_tail", 40, leader_loses_its_tail);
+    each_of("cluster::a_leader_that_has_lost_its_tail", 40, |seed| {
+        leader_loses_its_tail(None, seed)
+    });
 }
 
 /// The fault: a leader whose disk failed while nobody wrote was found out only by the next write.
 #[test]
 fn a_leader_whose_disk_has_failed_steps_down_also_when_nobody_writes() {
     each_of("cluster::a_leader_whose_disk_has_failed", 20, |seed| {
-        let scene = Scene { nodes: Some(3), clients: 0, reads: false };
+        let scene = Scene { nodes: Some(3), clients: 0, reads: false, bug: None };
         play(seed, scene, async |cluster, root, mut rng| {
             let leader = cluster.leader().expect("it has served");
             let log = cluster.partition(leader).unwrap().log().clone();

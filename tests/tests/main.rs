@@ -14,7 +14,6 @@ mod input;
 mod join;
 mod kill;
 mod missing;
-#[cfg(feature = "planted")]
 mod planted;
 mod power;
 mod projector_audit;

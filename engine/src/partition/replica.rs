@@ -25,7 +25,7 @@ use super::apply::{ApplyError, apply_body};
 use super::drafts::{DraftHead, Drafts};
 use super::taken::Taken;
 use crate::ledger::{Ledger, Outcomes, SnapshotCut};
-use crate::planted::{Bug, is_planted};
+use crate::planted;
 
 /// See the module.
 ///
@@ -125,7 +125,7 @@ impl Replica {
     /// This node does not lead any more: what it decided and did not see committed is taken back.
     pub fn follow(&mut self) {
         self.leads = None;
-        if is_planted(Bug::DecisionsNotTakenBack) {
+        if planted::may_keep_decisions() {
             self.open.clear();
             self.decided_bytes = 0;
             return self.decided.clear();

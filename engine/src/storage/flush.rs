@@ -11,7 +11,6 @@ use super::config::LogConfig;
 use super::disk::{BLOCK_BYTES, Disk, DiskFile};
 use super::layout::{self, Block, Tail};
 use super::state::{Inner, State};
-use crate::planted::{Bug, is_planted};
 use crate::runtime::Runtime;
 
 /// Weight of the newest flush in the average size: one part in this many.
@@ -176,11 +175,7 @@ impl<D: Disk, R: Runtime> Inner<D, R> {
             };
             changed.await;
         }
-        let written = write.file.write_durable(write.buffer, write.position).await;
-        if written.is_err() && is_planted(Bug::FlushRetried) {
-            return write.file.sync().await;
-        }
-        written
+        write.file.write_durable(write.buffer, write.position).await
     }
 
     fn ended(self: &Rc<Self>, first_index: u64, result: io::Result<()>) {

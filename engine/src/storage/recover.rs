@@ -16,7 +16,7 @@ use std::path::Path;
 use std::rc::Rc;
 
 use super::buffers::BufferPool;
-use super::cases::{Behind, EndCase, Verdict, Witness, Witnesses};
+use super::cases::{Behind, EndCase, Verdict, Witnesses};
 use super::config::LogConfig;
 use super::disk::{BLOCK_BYTES, Disk, DiskFile};
 use super::error::OpenError;
@@ -25,7 +25,6 @@ use super::layout::{self, BLOCK, BlockError, Tail};
 use super::segment::{self, Prepared, Segment};
 use super::state::{FlushCounts, State};
 use super::survey::{self, Head, Remains, Site, Walk, damaged};
-use crate::planted::{Bug, is_planted};
 
 /// Bytes copied at once when the tail is flushed again.
 const COPY_BYTES: u64 = 1 << 20;
@@ -166,20 +165,19 @@ pub(super) async fn judge<D: Disk>(
         hard_state: hard_state_durable,
         snapshot: snapshot_index,
     };
-    let witness = if is_planted(Bug::MidLogCut) { Witness::None } else { witnesses.of(index) };
     let is_cut_point = cut_after == Some(walk.tail.index);
     let next = heads.get(walk.number + 1);
-    let (place, why) =
-        match EndCase::of(is_cut_point, behind(&remains, walk, next), witness).verdict() {
-            Verdict::Keep | Verdict::Cut => return Ok(remains),
-            Verdict::Damaged => ((heads[walk.number].sequence, walk.position), walk.why.clone()),
-            Verdict::DamagedHeader => {
-                let Some(Head { sequence, header: Err(error) }) = next else {
-                    unreachable!("a bad header is that of the next segment")
-                };
-                ((*sequence, 0), error.to_string())
-            }
-        };
+    let end = EndCase::of(is_cut_point, behind(&remains, walk, next), witnesses.of(index));
+    let (place, why) = match end.verdict() {
+        Verdict::Keep | Verdict::Cut => return Ok(remains),
+        Verdict::Damaged => ((heads[walk.number].sequence, walk.position), walk.why.clone()),
+        Verdict::DamagedHeader => {
+            let Some(Head { sequence, header: Err(error) }) = next else {
+                unreachable!("a bad header is that of the next segment")
+            };
+            ((*sequence, 0), error.to_string())
+        }
+    };
     let why = format!("{why}; entries up to {} were durable", witnesses.greatest());
     Err(damaged(place.0, place.1, index, &why))
 }

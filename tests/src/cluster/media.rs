@@ -220,6 +220,29 @@ fn entry_at(
     disk.with_durable(path, look).flatten()
 }
 
+/// Cuts a log at the first bad entry, whatever stands behind it, and gives the index of the last entry
+/// that is left.
+pub(super) fn cut_at_first_bad_entry(disk: &SimDisk) -> u64 {
+    let mut good = Medium::default();
+    while let Some((standing, _)) = good.next(disk) {
+        good.entries.push(standing);
+    }
+    let last = good.entries.last();
+    let (index, mut segment, mut position) = last.map_or((0, 1, BLOCK_BYTES), |last| {
+        (last.tail.index, last.segment, last.position + last.bytes)
+    });
+    loop {
+        let path = segment_path(segment);
+        let is_clean = |bytes: &[u8]| bytes[position.min(bytes.len())..].iter().all(|&b| b == 0);
+        match disk.with_durable(&path, is_clean) {
+            None => return index,
+            Some(true) => {}
+            Some(false) => disk.edit(&path, |bytes| bytes[position..].fill(0)),
+        }
+        (segment, position) = (segment + 1, 0);
+    }
+}
+
 fn segment_path(sequence: u64) -> PathBuf {
     dir().join("segments").join(format!("{sequence:08}.seg"))
 }

@@ -1,6 +1,8 @@
 //! A simulated cluster: several nodes with the real ledger, log and Raft storage on one thread, a
 //! network between them that fails, and an observer that knows what must never happen.
 
+mod buggy_disk;
+mod bugs;
 mod check;
 mod client;
 mod media;
@@ -11,11 +13,13 @@ mod schedules;
 mod snapshot;
 mod torment;
 
+pub use buggy_disk::{BuggyDisk, BuggyFile};
+pub use bugs::Bug;
 pub use check::Observer;
 pub use client::{Client, Told};
 pub use media::Media;
 pub use net::{NetFaults, SimNet, SimTransport};
 pub use node::{Cluster, SimPartition};
-pub use run::{Ran, Scene, play, run};
+pub use run::{Ran, Scene, play, run, run_with};
 pub use schedules::leader_loses_its_tail;
 pub use torment::{Counts, Profile};

@@ -5,11 +5,11 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::rc::Rc;
 
-use openraft::AsyncRuntime;
 use openraft::async_runtime::{Oneshot, OneshotSender, WatchReceiver};
+use openraft::{AsyncRuntime, Config};
 use walengine::partition::group::raft_apply::RaftApply;
 use walengine::partition::group::raft_log::{RaftLog, log_id_of};
-use walengine::partition::group::{Group, GroupTiming, join};
+use walengine::partition::group::{Group, GroupTiming, join, raft_config};
 use walengine::partition::replica::Replica;
 use walengine::partition::replica_id::ReplicaId;
 use walengine::partition::restore::Restored;
@@ -22,6 +22,8 @@ use walengine_net::model::Offset;
 use walengine_replication::runtime::{LocalRuntime, within};
 use walengine_replication::types::{Member, NodeId};
 
+use super::buggy_disk::BuggyDisk;
+use super::bugs::{self, Bug};
 use super::media::Media;
 use super::net::{SimNet, SimTransport};
 use super::snapshot;
@@ -29,7 +31,7 @@ use crate::checked_partition::{DATA, config, dir};
 use crate::sim::{Effect, OpClass, Rng, SimDisk, SimRuntime};
 
 /// A partition of a simulated node.
-pub type SimPartition = Group<SimDisk, SimRuntime>;
+pub type SimPartition = Group<BuggyDisk, SimRuntime>;
 
 /// Timing of simulated groups.
 const TIMING: GroupTiming = GroupTiming { heartbeat_millis: 50, election_millis: (150, 300) };
@@ -51,6 +53,8 @@ pub struct Cluster {
     pub net: SimNet,
     /// What the nodes' disks hold.
     pub media: Rc<RefCell<Media>>,
+    /// The bug that its nodes and clients have, if any.
+    pub bug: Option<Bug>,
     /// Starts from a snapshot.
     pub restored: Cell<u64>,
     rng: RefCell<Rng>,
@@ -62,13 +66,13 @@ impl Cluster {
     ///
     /// # Panics
     /// If a node can't start on its healthy disk.
-    pub async fn form(root: &SimRuntime, nodes: u64, seed: u64) -> Rc<Self> {
+    pub async fn form(root: &SimRuntime, nodes: u64, seed: u64, bug: Option<Bug>) -> Rc<Self> {
         let mut rng = Rng::new(seed);
         let net = SimNet::new(root, rng.next_u64());
         let nodes_empty = RefCell::default();
         let (root, media, rng) = (root.clone(), Rc::default(), RefCell::new(rng));
         let restored = Cell::default();
-        let cluster = Self { root, net, media, restored, rng, nodes: nodes_empty };
+        let cluster = Self { root, net, media, bug, restored, rng, nodes: nodes_empty };
         for id in 1..=nodes {
             let runtime = cluster.root.node();
             let disk = SimDisk::new(&runtime, cluster.rng.borrow_mut().next_u64());
@@ -201,13 +205,14 @@ impl Cluster {
     /// Begins to write a snapshot of a node.
     pub fn snapshot(&self, id: NodeId) {
         let Some(partition) = self.partition(id) else { return };
+        let bug = self.bug;
         let (runtime, disk) = {
             let nodes = self.nodes.borrow();
             (nodes[&id].runtime.clone(), nodes[&id].disk.clone())
         };
         let written = async move {
             // Without it the node starts from the one before.
-            let _ = snapshot::write(&partition, disk).await;
+            let _ = snapshot::write(&partition, BuggyDisk::new(disk, bug)).await;
         };
         runtime.spawn(within(runtime.clone(), written));
     }
@@ -291,9 +296,14 @@ impl Cluster {
         };
         let transport = self.net.transport(id);
         let (sender, opened) = <LocalRuntime as AsyncRuntime>::Oneshot::channel();
-        let life = runtime.clone();
+        if self.bug == Some(Bug::MidLogCut) {
+            bugs::cut_at_first_bad_entry(&disk);
+        }
+        let (life, disk) = (runtime.clone(), BuggyDisk::new(disk, self.bug));
+        let restores_leader = self.bug == Some(Bug::LeaderRestore);
+        let raft = Config { enable_leader_restore: Some(restores_leader), ..raft_config(TIMING) };
         let open = async move {
-            let _ = sender.send(start(id, life, disk, transport).await);
+            let _ = sender.send(start(id, life, disk, transport, raft).await);
         };
         runtime.spawn(within(runtime.clone(), open));
         let Ok(opened) = opened.await else { return }; // it lost power meanwhile
@@ -326,8 +336,9 @@ impl Cluster {
 async fn start(
     id: NodeId,
     runtime: SimRuntime,
-    disk: SimDisk,
+    disk: BuggyDisk,
     transport: SimTransport,
+    raft: Config,
 ) -> Result<(SimPartition, Tail), String> {
     let Restored { ledger, from, members } = snapshot::newest(id, disk.clone()).await?;
     let config = LogConfig { entries_on_blocks: true, ..config() };
@@ -338,6 +349,6 @@ async fn start(
     let apply = RaftApply::restored(replica, log_id_of(&from), members);
     let Ids { cluster, partition } = config.ids;
     let replica_id = ReplicaId { cluster, partition, node: id };
-    let partition = join(replica_id, log, apply, runtime, transport, TIMING).await?;
+    let partition = join(replica_id, log, apply, runtime, transport, raft).await?;
     Ok((partition, from))
 }

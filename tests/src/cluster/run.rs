@@ -11,6 +11,7 @@ use walengine::runtime::Runtime;
 use walengine_replication::runtime::within;
 use walengine_replication::types::NodeId;
 
+use super::bugs::Bug;
 use super::torment::{Counts, Profile, torment};
 use super::{Client, Cluster, NetFaults, Observer, Told};
 use crate::sim::{Order, Rng, SimExecutor, SimRuntime};
@@ -67,6 +68,8 @@ pub struct Scene {
     pub clients: u64,
     /// They and another read linearizably, too.
     pub reads: bool,
+    /// What is wrong with the cluster.
+    pub bug: Option<Bug>,
 }
 
 /// Runs a cluster whose every fault follows from `seed`.
@@ -74,7 +77,15 @@ pub struct Scene {
 /// # Panics
 /// If a promise is broken; the message says which.
 pub fn run(seed: u64, profile: Profile) -> Ran {
-    let scene = Scene { nodes: None, clients: CLIENTS, reads: true };
+    run_with(None, seed, profile)
+}
+
+/// Runs a cluster that has a bug.
+///
+/// # Panics
+/// As [`run`].
+pub fn run_with(bug: Option<Bug>, seed: u64, profile: Profile) -> Ran {
+    let scene = Scene { nodes: None, clients: CLIENTS, reads: true, bug };
     play(seed, scene, async |cluster, root, mut rng| {
         torment(cluster, root, &mut rng, profile).await
     })
@@ -89,6 +100,8 @@ pub fn play(
     scene: Scene,
     harm: impl AsyncFnOnce(&Cluster, &SimRuntime, Rng) -> Counts,
 ) -> Ran {
+    #[cfg(feature = "planted")]
+    super::bugs::plant_in_engine(scene.bug);
     let mut rng = Rng::new(seed);
     let executor = SimExecutor::new(rng.next_u64(), Order::Random);
     let root = executor.runtime();
@@ -108,7 +121,7 @@ async fn live(
 ) -> Ran {
     let drawn = [3, 3, 3, 3, 3, 3, 5, 5, 5, 7][rng.index(10)];
     let nodes = scene.nodes.unwrap_or(drawn);
-    let cluster = Cluster::form(&root, nodes, rng.next_u64()).await;
+    let cluster = Cluster::form(&root, nodes, rng.next_u64(), scene.bug).await;
     let told = Rc::new(RefCell::new(Told::default()));
     let observer = Rc::new(RefCell::new(Observer::default()));
     let ends = Rc::new(Cell::new(false));

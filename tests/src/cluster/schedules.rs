@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use walengine::runtime::Runtime;
 
+use super::bugs::Bug;
 use super::run::{Ran, Scene, play};
 use super::torment::Counts;
 
@@ -17,8 +18,8 @@ const SLOW_TIMES: u32 = 200;
 ///
 /// # Panics
 /// If a promise is broken; the message says which.
-pub fn leader_loses_its_tail(seed: u64) -> Ran {
-    let scene = Scene { nodes: Some(3), clients: 3, reads: false };
+pub fn leader_loses_its_tail(bug: Option<Bug>, seed: u64) -> Ran {
+    let scene = Scene { nodes: Some(3), clients: 3, reads: false, bug };
     play(seed, scene, async |cluster, root, mut rng| {
         let mut crashes = 0;
         for _ in 0..ROUNDS {

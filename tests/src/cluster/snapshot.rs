@@ -12,12 +12,12 @@ use walengine::storage::snapshot::SnapshotStore;
 use walengine_net::model::PartitionId;
 use walengine_replication::types::NodeId;
 
+use super::buggy_disk::BuggyDisk;
 use super::node::SimPartition;
 use crate::checked_partition::{DATA, SEGMENT_BYTES, config, dir};
-use crate::sim::SimDisk;
 
 /// Writes the state of a node; nothing, if one is being written, or the state is taken back.
-pub async fn write(partition: &SimPartition, disk: SimDisk) -> io::Result<()> {
+pub async fn write(partition: &SimPartition, disk: BuggyDisk) -> io::Result<()> {
     let store = open(disk).await?;
     snapshots::take(partition, &store).await.map(drop)
 }
@@ -26,7 +26,7 @@ pub async fn write(partition: &SimPartition, disk: SimDisk) -> io::Result<()> {
 ///
 /// # Panics
 /// If a snapshot is there and can't be read: nothing damages them here.
-pub async fn newest(node: NodeId, disk: SimDisk) -> Result<Restored, String> {
+pub async fn newest(node: NodeId, disk: BuggyDisk) -> Result<Restored, String> {
     let created = disk.runtime().now();
     let superblock = Superblock {
         cluster: config().ids.cluster,
@@ -45,7 +45,7 @@ pub async fn newest(node: NodeId, disk: SimDisk) -> Result<Restored, String> {
     Ok(restored)
 }
 
-async fn open(disk: SimDisk) -> io::Result<SnapshotStore<SimDisk>> {
+async fn open(disk: BuggyDisk) -> io::Result<SnapshotStore<BuggyDisk>> {
     disk.create_dir(&dir()).await?;
     disk.sync_dir(Path::new(DATA)).await?;
     SnapshotStore::open(disk, &dir()).await.map_err(io::Error::other)

@@ -46,7 +46,6 @@ use crate::limits::{
     APPEND_ENTRIES_MAX, CUT_LOOK_EVERY, FLUSH_PARALLEL_BYTES_MIN, PROPOSED_BYTES_MAX,
 };
 use crate::local::Notify;
-use crate::planted::{Bug, is_planted};
 use crate::refused::Refused;
 use crate::runtime::Runtime;
 use crate::storage::disk::Disk;
@@ -101,8 +100,8 @@ pub struct Consensus<D: Disk, R: Runtime> {
 /// Tells whether consensus took a batch.
 type ProposalOutcome = OneshotReceiverOf<Types, ClientWriteResult<Types>>;
 
-/// How groups are run.
-fn config(timing: GroupTiming) -> Config {
+/// How groups are run: the configuration that every group on a node gets.
+pub fn raft_config(timing: GroupTiming) -> Config {
     Config {
         heartbeat_interval: timing.heartbeat_millis,
         election_timeout_min: timing.election_millis.0,
@@ -112,7 +111,7 @@ fn config(timing: GroupTiming) -> Config {
         snapshot_policy: SnapshotPolicy::Never,
         // With it, a leader that lost its unflushed tail would lead again in the same term and give
         // the same log id to other bytes.
-        enable_leader_restore: Some(is_planted(Bug::LeaderRestore)),
+        enable_leader_restore: Some(false),
         enable_pre_vote: Some(true),
         // A leader that is heard but hears no other node falls silent, so that another can be elected.
         quorum_loss_probe_interval: Some(2 * timing.election_millis.1),
@@ -121,7 +120,7 @@ fn config(timing: GroupTiming) -> Config {
 }
 
 /// Joins a recovered log to its group, on the state that `apply` begins with and the log goes on
-/// from. The executor must be entered.
+/// from. `config` is [`raft_config`]'s. The executor must be entered.
 ///
 /// # Errors
 /// What contradicts itself in log and hard state, in words.
@@ -131,10 +130,10 @@ pub async fn join<D: Disk, R: Runtime>(
     apply: RaftApply,
     runtime: R,
     transport: impl Transport,
-    timing: GroupTiming,
+    config: Config,
 ) -> Result<Group<D, R>, String> {
     let replica = apply.replica().clone();
-    let config = config(timing).validate().map_err(|error| error.to_string())?;
+    let config = config.validate().map_err(|error| error.to_string())?;
     let peers = Peers { node: id.node, transport };
     let raft = Raft::new(id.node, Arc::new(config), peers, log.clone(), apply.clone()).await;
     let raft = raft.map_err(|error| error.to_string())?;
@@ -320,9 +319,6 @@ impl<D: Disk, R: Runtime> Commit for Consensus<D, R> {
     }
 
     async fn barrier(&self) -> Result<(), Refused> {
-        if is_planted(Bug::StaleLeaderRead) && self.replica.borrow().leads().is_some() {
-            return Ok(());
-        }
         let barrier = self.raft.ensure_linearizable(ReadPolicy::ReadIndex).await;
         let refused =
             |_| self.stopped().unwrap_or_else(|| Refused::NotLeader(Commit::leader(self)));

@@ -10,7 +10,7 @@ use walengine_replication::types::{Member, NodeId};
 
 use super::raft_apply::RaftApply;
 use super::raft_log::{RaftLog, log_id_of};
-use super::{Group, GroupTiming, copying, join};
+use super::{Group, GroupTiming, copying, join, raft_config};
 use crate::data_dir::of_partition;
 use crate::fatal::{Fatal, Reason};
 use crate::partition::opening::OpenedPartition;
@@ -57,7 +57,8 @@ pub async fn serve_in_group<D: Disk, R: Runtime>(
     let log = RaftLog::new(id.node, log, &log_config, runtime.clone(), &Tail::default());
     let replica = Rc::new(RefCell::new(Replica::new(ledger)));
     let apply = RaftApply::restored(replica, log_id_of(&from), members);
-    let group = join(id, log, apply, runtime, dialer, timing).await.map_err(contradicts)?;
+    let config = raft_config(timing);
+    let group = join(id, log, apply, runtime, dialer, config).await.map_err(contradicts)?;
     if is_new && !beginning.founders.is_empty() {
         let founded = group.commit().raft().initialize(beginning.founders.clone()).await;
         founded.map_err(|error| contradicts(error.to_string()))?;

@@ -29,14 +29,13 @@ use openraft::storage::{IOFlushed, LogState, RaftLogReader, RaftLogStorage};
 use openraft::vote::RaftLeaderId;
 use openraft::vote::leader_id_std::LeaderId;
 use openraft::{EntryPayload, OptionalSend};
-use walengine_net::entry::{EntryError, EntryHeader, EntryKind, EntryMeta, HEADER_BYTES};
+use walengine_net::entry::{EntryHeader, EntryKind, EntryMeta};
 use walengine_net::message::Entries;
 use walengine_replication::membership_codec;
 use walengine_replication::types::{Batch, Entry, LogId, NodeId, Types, Vote};
 
 use super::recent::RecentEntries;
 use crate::limits::RAFT_READ_BYTES_MAX;
-use crate::planted::{Bug, is_planted};
 use crate::runtime::Runtime;
 use crate::storage::disk::Disk;
 use crate::storage::error::{AppendError, ReadError};
@@ -57,8 +56,6 @@ pub struct RaftLog<D: Disk, R: Runtime> {
 struct State {
     purged: Option<LogId>,
     committed: Option<LogId>,
-    /// Only ever set by [`Bug::VoteNotFlushed`].
-    unsaved_vote: Option<Vote>,
 }
 
 impl<D: Disk, R: Runtime> Clone for RaftLog<D, R> {
@@ -103,7 +100,7 @@ impl<D: Disk, R: Runtime> RaftLog<D, R> {
         // The term of an entry in the middle is not at hand; the commit position counts only if it
         // is the tail's.
         let committed = if committed == last.index { log_id_of(&last) } else { None };
-        let state = Rc::new(RefCell::new(State { purged, committed, unsaved_vote: None }));
+        let state = Rc::new(RefCell::new(State { purged, committed }));
         let (ids, recent) = ((config.ids.cluster, config.ids.partition), Rc::default());
         Self { node, log, runtime, ids, state, recent }
     }
@@ -191,7 +188,7 @@ impl<D: Disk, R: Runtime> RaftLog<D, R> {
     /// Only this node can have led in this term.
     fn leads_in(&self, term: u64) -> bool {
         let hard = self.log.hard_state();
-        hard.term == term && hard.voted_for == Some(self.node) || is_planted(Bug::VoteNotFlushed)
+        hard.term == term && hard.voted_for == Some(self.node)
     }
 
     async fn read(&self, from: u64, to: u64, bytes_max: usize) -> io::Result<Vec<Entry>> {
@@ -215,7 +212,7 @@ impl<D: Disk, R: Runtime> RaftLog<D, R> {
                 Err(error) => return Err(failed(error)),
             };
             read_bytes += bytes.len();
-            for entry in entries_in(&bytes) {
+            for entry in Entries::new(&bytes) {
                 let (header, body) = entry.map_err(|error| invalid(&error.to_string()))?;
                 if header.meta.index > to {
                     break;
@@ -226,21 +223,6 @@ impl<D: Disk, R: Runtime> RaftLog<D, R> {
         }
         Ok(entries)
     }
-}
-
-/// Entries that stand one behind the other, each checked.
-fn entries_in(bytes: &[u8]) -> impl Iterator<Item = Result<(EntryHeader, &[u8]), EntryError>> {
-    let mut checked = Entries::new(bytes);
-    let mut rest = bytes;
-    std::iter::from_fn(move || {
-        if !is_planted(Bug::ChecksumSkipped) {
-            return checked.next();
-        }
-        let header = EntryHeader::decode(rest).ok()?;
-        let (entry, behind) = rest.split_at_checked(header.entry_bytes())?;
-        rest = behind;
-        Some(Ok((header, &entry[HEADER_BYTES..])))
-    })
 }
 
 /// An entry of the log as openraft's.
@@ -300,10 +282,6 @@ impl<D: Disk, R: Runtime> RaftLogReader<Types> for RaftLog<D, R> {
     }
 
     async fn read_vote(&mut self) -> Result<Option<Vote>, io::Error> {
-        let unsaved = self.state.borrow().unsaved_vote;
-        if unsaved.is_some() {
-            return Ok(unsaved);
-        }
         let HardState { term, voted_for, vote_committed, .. } = self.log.hard_state();
         Ok(voted_for
             .map(|node| Vote { leader_id: LeaderId::new(term, node), committed: vote_committed }))
@@ -324,10 +302,6 @@ impl<D: Disk, R: Runtime> RaftLogStorage<Types> for RaftLog<D, R> {
     }
 
     async fn save_vote(&mut self, vote: &Vote) -> Result<(), io::Error> {
-        if is_planted(Bug::VoteNotFlushed) {
-            self.state.borrow_mut().unsaved_vote = Some(*vote);
-            return Ok(());
-        }
         self.log.flush();
         self.log.wait_durable(self.log.last().index).await.map_err(failed)?;
         let state = HardState {
@@ -360,10 +334,6 @@ impl<D: Disk, R: Runtime> RaftLogStorage<Types> for RaftLog<D, R> {
             self.append_one(entry).await?;
         }
         self.log.flush();
-        if is_planted(Bug::AcknowledgeBeforeFlush) {
-            callback.io_completed(Ok(()));
-            return Ok(());
-        }
         let (log, last) = (self.log.clone(), self.log.last().index);
         self.runtime.spawn(async move {
             let durable = log.wait_durable(last).await;
