@@ -28,6 +28,19 @@ pub const INSIDE: &[(&[&str], &str)] = &[
         "the command line runs its commands, and they share its arguments",
     ),
     (
+        &[
+            "benches/src/peers/etcd.rs",
+            "benches/src/peers/mod.rs",
+            "benches/src/peers/postgres.rs",
+            "benches/src/peers/redis.rs",
+        ],
+        "each peer implements the trait that mod.rs runs",
+    ),
+    (
+        &["benches/src/run/cases.rs", "benches/src/run/mod.rs"],
+        "the runner's type is in mod.rs, its cases in a file of their own",
+    ),
+    (
         &["fuzz/src/entry.rs", "fuzz/src/frame.rs", "fuzz/src/main.rs"],
         "each target implements the trait that main.rs runs",
     ),
