@@ -9,6 +9,7 @@
 use std::time::{Duration, Instant};
 
 use walengine::ledger::{Draft, Ledger, Outcomes};
+use walengine::sample::chance::Chance;
 use walengine_net::model::{
     Account, AccountId, Amount, Code, EventBytes, EventId, LedgerId, Offset, PartitionId,
     Timestamp, Transfer,
@@ -20,21 +21,8 @@ const CHUNK_BYTES: usize = 1 << 20;
 /// `getconf PAGESIZE` on x86-64.
 const PAGE_BYTES: usize = 4096;
 
-/// `SplitMix64` (Steele, Lea and Flood, 2014).
-struct Random(u64);
-
-impl Random {
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut mixed = self.0;
-        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        mixed ^ (mixed >> 31)
-    }
-
-    fn id(&mut self) -> u128 {
-        u128::from(self.next()) << 64 | u128::from(self.next())
-    }
+fn id(random: &mut Chance) -> u128 {
+    u128::from(random.bits()) << 64 | u128::from(random.bits())
 }
 
 fn resident_bytes() -> usize {
@@ -89,19 +77,19 @@ impl Bench {
 
 /// An id in book 0, as all accounts of this program have.
 fn account_id(number: u64) -> AccountId {
-    AccountId(u128::from(Random(number).next()) | 1 << 64)
+    AccountId(u128::from(Chance(number).bits()) | 1 << 64)
 }
 
-fn transfers(random: &mut Random, batch: &mut Vec<EventBytes>, accounts: u64) {
+fn transfers(random: &mut Chance, batch: &mut Vec<EventBytes>, accounts: u64) {
     batch.clear();
     for _ in 0..BATCH {
-        let debit = random.next() % accounts;
-        let credit = (debit + 1 + random.next() % (accounts - 1)) % accounts;
+        let debit = random.bits() % accounts;
+        let credit = (debit + 1 + random.bits() % (accounts - 1)) % accounts;
         let transfer = Transfer {
-            id: EventId(random.id()),
+            id: EventId(id(random)),
             debit_account_id: account_id(debit),
             credit_account_id: account_id(credit),
-            amount: Amount(u128::from(random.next() % 1000 + 1)),
+            amount: Amount(u128::from(random.bits() % 1000 + 1)),
             ledger: LedgerId(1),
             code: Code(1),
             ..Transfer::default()
@@ -114,7 +102,7 @@ fn main() {
     let mut arguments = std::env::args().skip(1).filter_map(|text| text.parse::<u64>().ok());
     let accounts = arguments.next().unwrap_or(1_000_000);
     let count = arguments.next().unwrap_or(10_000_000);
-    let mut random = Random(42);
+    let mut random = Chance(42);
     let mut bench = Bench {
         ledger: Ledger::new(PartitionId(0), 1),
         draft: Draft::new(),
@@ -168,7 +156,7 @@ fn main() {
 
 fn measure_snapshot(
     bench: &mut Bench,
-    random: &mut Random,
+    random: &mut Chance,
     batch: &mut Vec<EventBytes>,
     accounts: u64,
 ) {

@@ -8,7 +8,7 @@
 //! Rows are in order of time. As in real files, some rows stand there twice, and some are to be
 //! refused: more than the account has, a closed account, another currency, a hold that is gone.
 
-mod chance;
+pub mod chance;
 mod names;
 mod rows;
 

@@ -46,18 +46,10 @@ pub fn run(arguments: &Arguments) -> Result<(), Fatal> {
     }
     let _lock = DirectoryLock::take(dir)?;
     let superblock = data_dir::read_superblock(dir)?;
-    let found = data_dir::look(dir, &superblock)?;
     let mut worst: Option<Fatal> = None;
-    for fault in &found.faults {
-        let fatal = data_dir::incomplete(fault, &superblock);
+    for fatal in data_dir::complaints(dir, &superblock)? {
         cli::print(super::NAME, &fatal);
         worst = worst.or(Some(fatal));
-    }
-    if found.faults.is_empty()
-        && let Err(fatal) = data_dir::check_contents(dir, &superblock)
-    {
-        cli::print(super::NAME, &fatal);
-        worst = Some(fatal);
     }
     for number in 0..superblock.partitions {
         let id = PartitionId(number);

@@ -61,7 +61,7 @@ impl Owner {
 ///
 /// # Errors
 /// `DataDirectory` if it is something else's, or can't be used.
-pub fn prepare(config: &Config) -> Result<bool, Fatal> {
+fn prepare(config: &Config) -> Result<bool, Fatal> {
     let dir = &config.data;
     let failed = |what: &str, error: std::io::Error| {
         let at = dir.display();
@@ -86,15 +86,30 @@ pub fn prepare(config: &Config) -> Result<bool, Fatal> {
             return Err(Fatal::new(Reason::DataDirectory, message));
         }
     }
+    Ok(true)
+}
+
+/// Locks the data directory, which is created if need be, and reads its superblock; `None` if it is to be
+/// formatted.
+///
+/// # Errors
+/// `Locked`; `DataDirectory` if it is something else's, or can't be used; `Damaged` if its superblock is
+/// lost or can't be read.
+pub fn enter(config: &Config) -> Result<(DirectoryLock, Option<Superblock>), Fatal> {
+    let is_new = prepare(config)?;
+    let dir = &config.data;
+    let lock = DirectoryLock::take(dir)?;
+    if !is_new {
+        return Ok((lock, Some(read_superblock(dir)?)));
+    }
     // A crash between the first partition and the superblock leaves partitions that nobody used. Others
     // belong to a superblock that is lost.
     let unfinished = async { contents::unfinished(&GlommioDisk::new(dir), dir).await };
     on_executor(unfinished)?.map_err(|error| open_failed(&error))?;
-    Ok(true)
+    Ok((lock, None))
 }
 
-/// Formats a directory that [`prepare`] found to be new, for a node that will serve alone, without
-/// serving it.
+/// Formats a directory for a node that will serve alone, without serving it.
 ///
 /// # Errors
 /// `DataDirectory` if it is formatted already; the disk's.
@@ -105,13 +120,9 @@ pub fn format_alone(config: &Config) -> Result<Superblock, Fatal> {
         return Err(Fatal::new(Reason::Usage, message));
     }
     preflight::check_machine(1)?;
-    let is_new = prepare(config)?;
-    let _lock = DirectoryLock::take(&config.data)?;
+    let (_lock, found) = enter(config)?;
     preflight::check_directory(&config.data, 0)?;
-    if is_new {
-        return format(config, Owner::alone(config));
-    }
-    let found = read_superblock(&config.data)?;
+    let Some(found) = found else { return format(config, Owner::alone(config)) };
     let absent = absent_partitions(&config.data, &found);
     if absent.is_empty() || !look(&config.data, &found)?.is_never_started {
         let message = format!(
@@ -212,33 +223,31 @@ pub fn read_superblock(data: &Path) -> Result<Superblock, Fatal> {
 ///
 /// # Errors
 /// The disk's.
-pub fn look(data: &Path, superblock: &Superblock) -> Result<Contents, Fatal> {
+fn look(data: &Path, superblock: &Superblock) -> Result<Contents, Fatal> {
     let look = async { contents::look(&GlommioDisk::new(data), data, superblock).await };
     on_executor(look)?.map_err(|error| open_failed(&error))
 }
 
-/// Everything that the superblock promises is there; what is in it is another question.
+/// What a data directory lacks of what its superblock promises, or has too much: each with its path and
+/// what to do. `Damaged`, or `DataDirectory` if an earlier release formatted it and it may never have
+/// served. What is in the parts is another question.
 ///
 /// # Errors
-/// `Damaged`, with the path of the first part that is missing and what to do; `DataDirectory` if an old
-/// release formatted the directory and it never served. Nothing was changed.
-pub fn check_contents(data: &Path, superblock: &Superblock) -> Result<(), Fatal> {
+/// The disk's.
+pub fn complaints(data: &Path, superblock: &Superblock) -> Result<Vec<Fatal>, Fatal> {
     let found = look(data, superblock)?;
-    if let Some(fault) = found.faults.first() {
-        return Err(incomplete(fault, superblock));
+    if !found.faults.is_empty() {
+        return Ok(found.faults.iter().map(|fault| incomplete(fault, superblock)).collect());
     }
-    let absent = absent_partitions(data, superblock);
-    if absent.is_empty() {
-        return Ok(());
-    }
+    let Some(&absent) = absent_partitions(data, superblock).first() else { return Ok(Vec::new()) };
     // Such a directory looks like one that has lost all its partitions, so that nothing is made here.
     let message = format!(
         "{} is missing: if an earlier release formatted this directory and it never served, run \
          `walengine format --data {}` once; otherwise its log is lost: restore it from a copy",
-        partition_dir(data, absent[0]).display(),
+        partition_dir(data, absent).display(),
         data.display()
     );
-    Err(Fatal::new(Reason::DataDirectory, message))
+    Ok(vec![Fatal::new(Reason::DataDirectory, message)])
 }
 
 fn absent_partitions(data: &Path, superblock: &Superblock) -> Vec<PartitionId> {
@@ -247,7 +256,7 @@ fn absent_partitions(data: &Path, superblock: &Superblock) -> Vec<PartitionId> {
 }
 
 /// What a part of a data directory that is missing or too many means for the process.
-pub fn incomplete(fault: &Fault, superblock: &Superblock) -> Fatal {
+fn incomplete(fault: &Fault, superblock: &Superblock) -> Fatal {
     let advice = match fault {
         Fault::Missing(_) if superblock.replicated => {
             "this node is a known member, and starting without it could undo what it has promised; \

@@ -16,7 +16,6 @@ use std::time::Instant;
 use crate::config::Config;
 use crate::control::Control;
 use crate::control::joining::{self, Entered};
-use crate::data_dir::lock::DirectoryLock;
 use crate::data_dir::{self, Owner};
 use crate::fatal::{Fatal, Reason};
 use crate::feed::Feed;
@@ -49,13 +48,15 @@ pub fn serve(config: Config) -> Result<(), Fatal> {
     preflight::check_machine(config.cores)?;
     preflight::raise_open_files();
     let started = Instant::now();
-    let is_new = data_dir::prepare(&config)?;
-    let _lock = DirectoryLock::take(&config.data)?;
-    let found = if is_new { None } else { Some(data_dir::read_superblock(&config.data)?) };
+    let (_lock, found) = data_dir::enter(&config)?;
     let room = 2 * found.map_or(config.segment_bytes, |found| found.segment_bytes);
-    preflight::check_directory(&config.data, if is_new { room + config.reserve_bytes } else { 0 })?;
-    if let Some(found) = &found {
-        data_dir::check_contents(&config.data, found)?;
+    preflight::check_directory(
+        &config.data,
+        if found.is_none() { room + config.reserve_bytes } else { 0 },
+    )?;
+    if let Some(superblock) = &found {
+        let complaints = data_dir::complaints(&config.data, superblock)?;
+        complaints.into_iter().next().map_or(Ok(()), Err)?;
     }
     let peers = config.cluster.as_ref().map(|cluster| listen(cluster.peer_listen, "--peer-listen"));
     let sockets =
