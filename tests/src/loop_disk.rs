@@ -13,6 +13,10 @@ static MOUNTING: Mutex<()> = Mutex::new(());
 #[derive(Debug)]
 pub struct LoopDisk {
     image: PathBuf,
+    /// A mount of its own around the file system's, which tells other mount namespaces when that is
+    /// unmounted. Without it, nodes that another test runs in a network namespace would keep the file
+    /// system mounted that was there when they started: after a power cut it could not be mounted afresh.
+    shared: PathBuf,
     mount: PathBuf,
     is_mounted: bool,
 }
@@ -34,11 +38,14 @@ impl LoopDisk {
         }
         let user = Command::new("id").arg("-u").output().unwrap().stdout;
         assert_eq!(user, b"0\n", "mounting needs root: run the tests as root, or --skip them");
-        let (image, mount) = (dir.join("disk.img"), dir.join("disk"));
+        let (image, shared) = (dir.join("disk.img"), dir.join("disk"));
+        let mount = shared.join("ext4");
         File::create(&image).unwrap().set_len(mib << 20).unwrap();
-        std::fs::create_dir(&mount).unwrap();
+        std::fs::create_dir_all(&mount).unwrap();
         run("mkfs.ext4", &["-q", "-F", "-m", "0", path(&image)]);
-        let mut disk = Self { image, mount, is_mounted: false };
+        run("mount", &["--bind", path(&shared), path(&shared)]);
+        let mut disk = Self { image, shared, mount, is_mounted: false };
+        run("mount", &["--make-shared", path(&disk.shared)]);
         disk.mount();
         disk
     }
@@ -107,6 +114,7 @@ impl Drop for LoopDisk {
             // After a failed test something may still use it: detach it then.
             let _ = Command::new("umount").args(["-l", path(&self.mount)]).status();
         }
+        let _ = Command::new("umount").args(["-l", path(&self.shared)]).status();
         let _ = std::fs::remove_file(&self.image);
     }
 }
