@@ -24,7 +24,7 @@ pub const PROPOSED_BYTES_MAX: usize = 16 << 20;
 /// Least bytes of an entry that is flushed while another flush is in flight. Below it, what arrives
 /// is gathered: a flush costs the same for one block as for sixteen.
 pub const FLUSH_PARALLEL_BYTES_MIN: usize = 64 << 10;
-/// After this time without a write a partition records its durable index.
+/// After this time without a write a partition records its durable and its commit index.
 pub const IDLE_AFTER: Duration = Duration::from_millis(500);
 /// How often due reservations are looked for.
 pub const EXPIRE_EVERY: Duration = Duration::from_millis(200);

@@ -24,7 +24,8 @@
 //!                         send e1 to the peers at once, count itself only when
 //!                           e1 durable
 //!                         a majority has e1 durable: committed, apply it, answer the client
-//!                         keep the commit position in memory, write it with the next vote
+//!                         keep the commit position in memory, write it with the next vote,
+//!                         when the partition falls idle, and at shutdown
 //! ```
 //!
 //! - A vote is durable before it is granted, and before any entry of its term is appended.

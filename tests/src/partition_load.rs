@@ -239,7 +239,7 @@ impl<D: Disk, R: Runtime> Load<D, R> {
             term: self.term,
             voted_for: self.rng.percent(50).then_some(1),
             vote_committed: self.rng.percent(50),
-            commit_index: self.partition.log.durable_index(),
+            commit_index: self.partition.oracle.borrow().snapshot,
             durable_index: 0,
         };
         self.partition.oracle.borrow_mut().saving(state);

@@ -72,6 +72,26 @@ fn a_leader_whose_disk_has_failed_steps_down_also_when_nobody_writes() {
     });
 }
 
+/// The fault: a replica recorded nothing when it fell idle, so that its last entry had no witness. A
+/// flipped bit in it was taken for the torn tail of a crash, and what was acknowledged was cut.
+#[test]
+fn a_last_entry_that_rots_while_the_cluster_is_idle_is_told_and_never_cut() {
+    each_of("cluster::a_last_entry_that_rots", 20, |seed| {
+        let scene = Scene { nodes: Some(3), clients: 0, reads: false, bug: None };
+        play(seed, scene, async |cluster, root, mut rng| {
+            root.sleep(Duration::from_millis(rng.between(1200, 3000))).await;
+            let victim = rng.between(1, 3);
+            cluster.ids().into_iter().for_each(|id| cluster.crash(id));
+            cluster.flip_last(victim, &mut rng);
+            for id in cluster.ids() {
+                cluster.restart(id).await; // it panics if the node serves what is damaged
+            }
+            assert!(!cluster.ids_in().contains(&victim), "it does not start");
+            Counts { crashes: 3, flips: 1, ..Counts::default() }
+        })
+    });
+}
+
 /// The other process runs this test for one seed; it prints the trace.
 #[test]
 fn same_seed_replays_the_same_run_in_another_process() {

@@ -13,7 +13,7 @@ use super::drafts::{DraftHead, Drafts};
 use super::replica::Replica;
 use super::replica_id::ReplicaId;
 use crate::ledger::SnapshotCut;
-use crate::limits::{FLUSH_PARALLEL_BYTES_MIN, IDLE_AFTER};
+use crate::limits::FLUSH_PARALLEL_BYTES_MIN;
 use crate::local::Notify;
 use crate::refused::{BUSY, Refused};
 use crate::runtime::Runtime;
@@ -60,21 +60,6 @@ impl<D: Disk, R: Runtime> Alone<D, R> {
             in_flight: RefCell::default(),
             visible: Cell::new(visible),
             appended_bytes: Cell::new(replayed_bytes),
-        }
-    }
-
-    /// Records the durable index while nothing is written, so that the newest entries have a
-    /// witness; ends when the log does, or `is_closing` says so.
-    pub async fn watch_idle(&self, is_closing: impl Fn() -> bool) {
-        let mut seen = self.log.durable_index();
-        let mut marked = seen;
-        while self.log.stopped().is_none() && !is_closing() {
-            self.runtime.sleep(IDLE_AFTER).await;
-            let durable = self.log.durable_index();
-            if durable == seen && durable != marked && self.log.mark_idle().await.is_ok() {
-                marked = durable;
-            }
-            seen = durable;
         }
     }
 }

@@ -32,7 +32,7 @@ use walengine_net::model::{EVENT_BYTES, EventBytes, Offset};
 use walengine_replication::types::NodeId;
 
 use crate::ledger::{Ledger, Outcomes, SnapshotCut};
-use crate::limits::CLOSE_WITHIN;
+use crate::limits::{CLOSE_WITHIN, IDLE_AFTER};
 use crate::local::Notify;
 use crate::refused::{BUSY, Refused};
 use crate::runtime::Runtime;
@@ -109,6 +109,7 @@ impl<C: Commit> Partition<C> {
         };
         let partition = Self { inner: Rc::new(inner) };
         partition.spawn(|partition| async move { partition.run().await });
+        partition.spawn(|partition| async move { partition.watch_idle().await });
         partition
     }
 
@@ -350,6 +351,21 @@ impl<C: Commit> Partition<C> {
     pub(super) fn is_finished(&self) -> bool {
         let replica = self.inner.replica.borrow();
         replica.decided() == 0 && replica.open().is_empty() && self.inner.waiters.is_empty()
+    }
+
+    /// Records durable and commit index while nothing is written, so that the newest entries have a
+    /// witness: a lone node and a replica alike. Ends with the partition.
+    async fn watch_idle(&self) {
+        let (log, mut seen) = (self.log().clone(), None);
+        while !self.is_ending() {
+            self.runtime().sleep(IDLE_AFTER).await;
+            log.note_committed(self.visible().index);
+            let now = Some((log.durable_index(), log.committed_index()));
+            if seen == now && log.mark_idle().await.is_err() {
+                return; // the log has stopped, and says why
+            }
+            seen = now;
+        }
     }
 
     /// Seals batches and sends them on their way until the partition has closed; the only task that

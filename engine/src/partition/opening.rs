@@ -127,11 +127,7 @@ impl<D: Disk, R: Runtime> OpenedPartition<D, R> {
         let alone = Alone::new(id, term, log, next_offset, replayed_bytes, runtime);
         let mut replica = Replica::new(restored.ledger);
         replica.lead(term);
-        let partition = Partition::start(id, alone, Rc::new(RefCell::new(replica)));
-        partition.spawn(|partition| async move {
-            partition.commit().watch_idle(|| partition.is_ending()).await;
-        });
-        Ok(partition)
+        Ok(Partition::start(id, alone, Rc::new(RefCell::new(replica))))
     }
 }
 

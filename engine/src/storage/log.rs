@@ -93,6 +93,7 @@ impl<D: Disk, R: Runtime> Log<D, R> {
         let hard_state = HardStateFile::open(disk.clone(), &dir, config.ids).await?;
         let repaired = recover::recover(&disk, &dir, &config, &hard_state, from, &zeros).await?;
         let recovered = repaired.facts.clone();
+        let committed = hard_state.slot.state.commit_index;
         let inner = Rc::new(Inner {
             disk,
             runtime,
@@ -101,7 +102,7 @@ impl<D: Disk, R: Runtime> Log<D, R> {
             zeros,
             changed: Notify::new(),
             tap: Tap::default(),
-            state: RefCell::new(repaired.into_state(&config)),
+            state: RefCell::new(repaired.into_state(&config, committed)),
             config,
         });
         inner.prepare();
@@ -264,8 +265,21 @@ impl<D: Disk, R: Runtime> Log<D, R> {
         self.inner.hard_state.last()
     }
 
-    /// Saves vote and commit position; durable when it returns. `state.durable_index` is not looked
-    /// at: the log's own is saved. Saves happen one after the other, in the order of the calls.
+    /// Newest index that is known to be committed.
+    pub fn committed_index(&self) -> u64 {
+        self.inner.state.borrow().committed
+    }
+
+    /// Everything up to `index` is committed: from now on it is never cut, and the next save of the hard
+    /// state records it as far as it is durable here.
+    pub fn note_committed(&self, index: u64) {
+        let mut state = self.inner.state.borrow_mut();
+        state.committed = state.committed.max(index);
+    }
+
+    /// Saves the vote; durable when it returns. `state.durable_index` is not looked at: the log's own is
+    /// saved. So is the log's commit index, if it is greater than that of `state`. Saves happen one after
+    /// the other, in the order of the calls.
     ///
     /// # Errors
     /// The log stops if the save fails. A dropped future makes the next save fail.
@@ -273,10 +287,13 @@ impl<D: Disk, R: Runtime> Log<D, R> {
         self.inner.save(|saved| *saved = state).await
     }
 
-    /// Saves the durable index, so that the last entries are not without a witness while the
+    /// Saves durable and commit index, so that the last entries are not without a witness while the
     /// partition is idle or down.
     pub async fn mark_idle(&self) -> Result<(), LogStopped> {
-        if self.inner.hard_state.last().durable_index == self.durable_index() {
+        let (saved, durable) = (self.inner.hard_state.last(), self.durable_index());
+        if saved.durable_index == durable
+            && saved.commit_index >= self.committed_index().min(durable)
+        {
             return Ok(());
         }
         self.inner.save(|_| {}).await

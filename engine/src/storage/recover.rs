@@ -62,10 +62,12 @@ fn recovered_zeroed(config: &LogConfig) -> u64 {
 }
 
 impl<D: Disk> Repaired<D> {
-    pub fn into_state(self, config: &LogConfig) -> State<D> {
+    /// `committed`: what the hard state says.
+    pub fn into_state(self, config: &LogConfig, committed: u64) -> State<D> {
         State {
             tail: self.tail,
             durable: self.tail.index,
+            committed,
             write_position: self.write_position,
             staged: None,
             flushes: VecDeque::new(),
@@ -115,7 +117,7 @@ pub(super) async fn recover<D: Disk>(
     let heads = site.heads().await?;
     let plan = survey::plan(&heads, from, cut_after)?;
     let walk = site.walk(&heads, plan, |_, _, _, _| {}).await?;
-    let durable = hard_state.slot.state.durable_index;
+    let durable = hard_state.slot.state.promised_index();
     let remains = judge(&site, &heads, &walk, durable, from.index, cut_after).await?;
 
     // From here on the disk is changed.

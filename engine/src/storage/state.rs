@@ -63,6 +63,9 @@ pub(super) struct State<D: Disk> {
     /// Segments with entries. Invariant: their numbers have no gaps, and each begins behind the
     /// entries of the one before. All but the last are full and are never written again.
     pub segments: Vec<Segment<D>>,
+    /// Newest index that is known to be committed. Invariant: nothing at or below it is cut, and it
+    /// never moves back. It may be past `durable`, when other nodes have the entry.
+    pub committed: u64,
     /// Where the next flush goes in the last segment. Invariant: whole blocks, at most
     /// `segment_bytes`; nothing was handed to a flush at or behind it.
     pub write_position: u64,
@@ -159,7 +162,7 @@ impl<D: Disk> State<D> {
 }
 
 impl<D: Disk, R: Runtime> Inner<D, R> {
-    /// Saves the hard state with the durable index of now.
+    /// Saves the hard state with the durable index and the commit index of now.
     pub async fn save(&self, change: impl FnOnce(&mut HardState)) -> Result<(), LogStopped> {
         self.save_slot(|slot| change(&mut slot.state)).await
     }
@@ -179,6 +182,8 @@ impl<D: Disk, R: Runtime> Inner<D, R> {
                 Some(index) => state.durable.min(index),
                 None => state.durable,
             };
+            let committed = state.committed.min(slot.state.durable_index);
+            slot.state.commit_index = slot.state.commit_index.max(committed);
         });
         if let Err(error) = saved.await {
             return Err(self.stop("saving the hard state", error));

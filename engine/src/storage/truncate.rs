@@ -30,6 +30,14 @@ pub enum TruncateError {
     /// The log has stopped. The truncation may have begun; the next open brings it to its end.
     #[error(transparent)]
     Stopped(#[from] LogStopped),
+    /// Entries that are committed would have gone. Nothing was changed.
+    #[error("entries behind {index} were to be removed, and those up to {committed} are committed")]
+    Committed {
+        /// The last entry that was to stay.
+        index: u64,
+        /// The last entry that is committed.
+        committed: u64,
+    },
     /// The last entry to keep could not be read. Nothing was changed.
     #[error(transparent)]
     Read(#[from] ReadError),
@@ -48,6 +56,9 @@ impl<D: Disk, R: Runtime> Log<D, R> {
     /// Removes every entry behind `index`, durably: what is cut never comes back. Waits for flushes in
     /// flight first. The caller appends nothing meanwhile.
     ///
+    /// # Errors
+    /// See [`TruncateError`]; what is committed stays.
+    ///
     /// # Panics
     /// If `index` is before the first entry: purged entries can't be the end of a log.
     pub async fn truncate_after(&self, index: u64) -> Result<(), TruncateError> {
@@ -56,6 +67,10 @@ impl<D: Disk, R: Runtime> Log<D, R> {
             return Ok(());
         }
         assert!(index + 1 >= self.first_index(), "truncated before the first entry");
+        let committed = self.committed_index();
+        if index < committed {
+            return Err(TruncateError::Committed { index, committed });
+        }
         inner.truncate(index, None).await
     }
 

@@ -91,7 +91,7 @@ pub async fn scan<D: Disk>(
                 if whole_before {
                     report.tail = walk.tail;
                 }
-                let durable = slot.state.durable_index;
+                let durable = slot.state.promised_index();
                 recover::judge(&site, &heads, &walk, durable, from.index, slot.cut_after).await
             }
             Err(error) => Err(error),

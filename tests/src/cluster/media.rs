@@ -142,6 +142,22 @@ impl Media {
         Some(index)
     }
 
+    /// Flips one bit in the newest entry on the node's medium, which all nodes have applied.
+    ///
+    /// # Panics
+    /// If there is none.
+    pub fn flip_last(&mut self, node: NodeId, disk: &SimDisk, rng: &mut Rng) -> u64 {
+        self.look(node, disk);
+        let medium = self.nodes.get_mut(&node).expect("it was looked at");
+        let entry = medium.entries.last().expect("something was written");
+        let bit = rng.index(entry.bytes * 8);
+        let at = entry.position + bit / 8;
+        disk.edit(&entry.path, |bytes| bytes[at] ^= 1 << (bit % 8));
+        let index = entry.tail.index;
+        medium.rotten.insert(index);
+        index
+    }
+
     /// Entries of the node's log that the test has damaged.
     pub fn rotten(&self, node: NodeId) -> Vec<u64> {
         self.nodes.get(&node).map_or(Vec::new(), |medium| medium.rotten.iter().copied().collect())

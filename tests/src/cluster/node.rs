@@ -172,6 +172,12 @@ impl Cluster {
         self.media.borrow_mut().flip(id, &disk, rng).is_some()
     }
 
+    /// Flips a bit in the newest entry on the node's disk.
+    pub fn flip_last(&self, id: NodeId, rng: &mut Rng) {
+        let disk = self.nodes.borrow()[&id].disk.clone();
+        self.media.borrow_mut().flip_last(id, &disk, rng);
+    }
+
     /// Looks at what the nodes' disks hold.
     ///
     /// # Panics
@@ -345,6 +351,7 @@ async fn start(
     let log = Log::open(disk, runtime.clone(), dir(), config.clone(), from).await;
     let log = log.map_err(|error| error.to_string())?.log;
     let log = RaftLog::new(id, log, &config, runtime.clone(), &Tail::default());
+    log.recall_committed(&from).await.map_err(|error| error.to_string())?;
     let replica = Rc::new(RefCell::new(Replica::new(ledger)));
     let apply = RaftApply::restored(replica, log_id_of(&from), members);
     let Ids { cluster, partition } = config.ids;

@@ -270,6 +270,8 @@ impl<D: Disk, R: Runtime> Copy<D, R> {
         if last.index > 0 {
             self.log.flush();
             self.log.wait_durable(last.index).await.map_err(|error| stopped(&error))?;
+            self.log.note_committed(last.index); // nothing else was copied
+            self.log.mark_idle().await.map_err(|error| stopped(&error))?;
             tracing::info!(
                 "partition {}: copied {} entries, {} MiB, at {} MiB/s",
                 self.id.partition,

@@ -367,11 +367,12 @@ impl<D: Disk, R: Runtime> Commit for Consensus<D, R> {
         self.is_closed.set(true);
         self.replica.borrow_mut().follow();
         self.handed_changed.notify_all();
+        // A log that is well is marked also when this replica may not serve: what it holds is held.
+        let closed = self.log.log().clone().close().await;
         if let Some(refused) = stopped {
             return Err(refused);
         }
         ended.map_err(|error| Refused::Stopped(error.to_string()))?;
-        let closed = self.log.log().clone().close().await;
         closed.map_err(|error| Refused::Stopped(error.to_string()))
     }
 

@@ -55,6 +55,8 @@ pub async fn serve_in_group<D: Disk, R: Runtime>(
     let OpenedPartition { log, log_config, restored, runtime, .. } = opened;
     let Restored { ledger, from, members } = restored;
     let log = RaftLog::new(id.node, log, &log_config, runtime.clone(), &Tail::default());
+    let unread = |error: std::io::Error| failed(Fatal::new(Reason::Damaged, error.to_string()));
+    log.recall_committed(&from).await.map_err(unread)?;
     let replica = Rc::new(RefCell::new(Replica::new(ledger)));
     let apply = RaftApply::restored(replica, log_id_of(&from), members);
     let config = raft_config(timing);

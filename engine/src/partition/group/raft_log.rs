@@ -41,6 +41,7 @@ use crate::storage::disk::Disk;
 use crate::storage::error::{AppendError, ReadError};
 use crate::storage::layout::{HardState, Tail};
 use crate::storage::log::{Log, LogConfig};
+use crate::storage::truncate::TruncateError;
 
 /// See the module. Clones are the same log.
 pub struct RaftLog<D: Disk, R: Runtime> {
@@ -93,16 +94,28 @@ impl<D: Disk, R: Runtime> RaftLog<D, R> {
         runtime: R,
         first_before: &Tail,
     ) -> Self {
-        let hard = log.hard_state();
-        let last = log.last();
-        let committed = hard.commit_index.min(last.index);
         let purged = log_id_of(first_before);
-        // The term of an entry in the middle is not at hand; the commit position counts only if it
-        // is the tail's.
-        let committed = if committed == last.index { log_id_of(&last) } else { None };
-        let state = Rc::new(RefCell::new(State { purged, committed }));
+        let state = Rc::new(RefCell::new(State { purged, committed: None }));
         let (ids, recent) = ((config.ids.cluster, config.ids.partition), Rc::default());
         Self { node, log, runtime, ids, state, recent }
+    }
+
+    /// Tells openraft, when it starts, how far the log was committed: as the hard state says, or the
+    /// snapshot at `from`, which holds nothing else.
+    ///
+    /// # Errors
+    /// The entry can't be read.
+    pub async fn recall_committed(&self, from: &Tail) -> io::Result<()> {
+        self.log.note_committed(from.index);
+        let committed = self.log.committed_index();
+        if committed == 0 || committed < self.log.first_index() {
+            return Ok(());
+        }
+        let bytes = self.log.read(committed, 1).await.map_err(failed)?;
+        let entry = Entries::new(&bytes).next().ok_or_else(|| invalid("no entry was read"))?;
+        let (header, _) = entry.map_err(|error| invalid(&error.to_string()))?;
+        self.state.borrow_mut().committed = log_id_of(&Tail::of(&header));
+        Ok(())
     }
 
     /// The log below.
@@ -308,15 +321,16 @@ impl<D: Disk, R: Runtime> RaftLogStorage<Types> for RaftLog<D, R> {
             term: vote.leader_id.term,
             voted_for: Some(vote.leader_id.voted_for),
             vote_committed: vote.committed,
-            commit_index: self.state.borrow().committed.map_or(0, |id| ours(id.index)),
-            durable_index: 0, // the log saves its own
+            commit_index: 0, // the log saves its own
+            durable_index: 0,
         };
         self.log.save_hard_state(state).await.map_err(failed)
     }
 
-    /// Kept in memory, and written with the next vote: a flush of its own for each batch would cost
-    /// as much as the batch.
+    /// Kept in memory, and written with the next vote or when the partition falls idle: a flush of its
+    /// own for each batch would cost as much as the batch.
     async fn save_committed(&mut self, committed: Option<LogId>) -> Result<(), io::Error> {
+        self.log.note_committed(committed.map_or(0, |id| ours(id.index)));
         self.state.borrow_mut().committed = committed;
         Ok(())
     }
@@ -345,8 +359,19 @@ impl<D: Disk, R: Runtime> RaftLogStorage<Types> for RaftLog<D, R> {
     async fn truncate_after(&mut self, last_log_id: Option<LogId>) -> Result<(), io::Error> {
         let index = last_log_id.map_or(0, |id| ours(id.index));
         let index = index.max(self.log.first_index() - 1);
+        let cut = self.log.truncate_after(index).await;
+        if let Err(error @ TruncateError::Committed { .. }) = &cut {
+            tracing::error!(
+                "partition {}: the leader of term {} has another history: {error}; this node stops \
+                 serving the partition: keep its data directory, which holds what was acknowledged and \
+                 is missing there, and find out which node was set back to an older copy",
+                self.ids.1,
+                self.log.hard_state().term
+            );
+        }
+        cut.map_err(failed)?;
         self.recent.borrow_mut().cut(index); // ours is one more
-        self.log.truncate_after(index).await.map_err(failed)
+        Ok(())
     }
 
     async fn purge(&mut self, upto: LogId) -> Result<(), io::Error> {

@@ -23,6 +23,13 @@ pub struct HardState {
     pub durable_index: u64,
 }
 
+impl HardState {
+    /// Newest index that must be in the log: it was durable here, or committed.
+    pub fn promised_index(&self) -> u64 {
+        self.durable_index.max(self.commit_index)
+    }
+}
+
 /// A slot of the hard-state file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct HardStateSlot {

@@ -1,7 +1,8 @@
 //! Truncation.
 
 use super::*;
-use crate::storage::layout::BLOCK;
+use crate::storage::layout::{BLOCK, HardState};
+use crate::storage::truncate::TruncateError;
 
 #[test]
 fn truncation_removes_the_tail_for_good() {
@@ -30,6 +31,49 @@ fn truncation_removes_the_tail_for_good() {
             assert_eq!(opened.log.last(), end, "kept {keep}");
             assert_eq!(read_all(&opened.log, 1, 1 << 20).await.len() as u64, keep + 10);
         }
+    });
+}
+
+#[test]
+fn what_is_committed_is_never_cut_nor_after_a_restart() {
+    run(async {
+        let dir = Dir::new();
+        let log = open(&dir).await.log;
+        for _ in 0..6 {
+            append_durable(&log, 5000).await;
+        }
+        log.note_committed(4);
+        log.note_committed(2); // never back
+        let refused = log.truncate_after(3).await;
+        assert!(
+            matches!(refused, Err(TruncateError::Committed { index: 3, committed: 4 })),
+            "{refused:?}"
+        );
+        log.truncate_after(5).await.unwrap();
+        log.mark_idle().await.unwrap();
+        assert_eq!(log.hard_state().commit_index, 4);
+        abandon(log).await;
+        let log = open(&dir).await.log;
+        assert_eq!((log.last().index, log.committed_index()), (5, 4));
+        assert!(log.truncate_after(3).await.is_err(), "the hard state remembers");
+        log.truncate_after(4).await.unwrap();
+        assert_eq!(log.last().index, 4);
+    });
+}
+
+#[test]
+fn what_is_committed_and_not_durable_here_yet_is_not_promised() {
+    run(async {
+        let dir = Dir::new();
+        let log = open(&dir).await.log;
+        append_durable(&log, 600).await;
+        append(&log, 600).await; // not flushed; a majority of other nodes has it
+        log.note_committed(2);
+        log.save_hard_state(HardState { term: 1, ..HardState::default() }).await.unwrap();
+        let saved = log.hard_state();
+        assert_eq!((saved.commit_index, saved.durable_index), (1, 1));
+        abandon(log).await;
+        assert_eq!(open(&dir).await.log.last().index, 1);
     });
 }
 
