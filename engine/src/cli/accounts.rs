@@ -7,7 +7,7 @@ use walengine_net::limits::{LIST_ACCOUNTS_MAX, LOOKUP_IDS_MAX};
 use walengine_net::model::{Account, AccountId, Book, Token};
 use walengine_net::names;
 
-use super::output::Output;
+use super::output::{Format, Output};
 use super::{Asking, Freshly, seen};
 use crate::fatal::{Fatal, Reason};
 
@@ -20,12 +20,19 @@ const COLUMNS: &[(&str, usize)] = &[
     ("credits_pending", 16),
     ("credits_posted", 16),
     ("version", 0),
+    ("code", 0),
+    ("flags", 0),
+    ("user_data_128", 0),
+    ("user_data_64", 0),
+    ("created", 0),
 ];
+/// Columns of text: a line that a person can read. CSV and JSON have all.
+const TEXT_COLUMNS: &[(&str, usize)] = COLUMNS.split_at(8).0;
 
 /// Accounts of a server.
 ///
 /// Amounts are in minor units. Without --from, the column `account` repeats the id, because the log
-/// stores ids, not names.
+/// stores ids, not names. CSV and JSON have every field of an account.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:\n  walengine accounts --format csv\n  \
     walengine accounts --from expected_balances.csv --format csv")]
@@ -69,7 +76,7 @@ pub fn run(arguments: &Arguments) -> Result<(), Fatal> {
     let names = arguments.from.as_ref().map(super::import::open_csv).transpose()?;
     let client = arguments.asking.connect_to_read(&arguments.freshly)?;
     let tokens = &arguments.freshly.at;
-    let mut output = Output::new(arguments.asking.format, COLUMNS)?;
+    let mut output = Rows::new(arguments.asking.format)?;
     match names {
         None => all(&client, &mut output, tokens)?,
         Some(mut reader) => {
@@ -85,14 +92,14 @@ pub fn run(arguments: &Arguments) -> Result<(), Fatal> {
                 }
             }
             missing += named(&client, &mut output, book, &page, tokens)?;
-            output.flush()?;
+            output.rows.flush()?;
             if missing > 0 {
                 let message = format!("{missing} names have no account in book {}", book.0);
                 return Err(Fatal::new(Reason::Findings, message));
             }
         }
     }
-    output.flush()
+    output.rows.flush()
 }
 
 /// Prints one account, or fails if there is none.
@@ -105,12 +112,12 @@ pub fn run_one(arguments: &OneArguments) -> Result<(), Fatal> {
         let message = format!("no account {name} in book {book} (id {id})");
         return Err(Fatal::new(Reason::Findings, message));
     };
-    let mut output = Output::new(arguments.asking.format, COLUMNS)?;
+    let mut output = Rows::new(arguments.asking.format)?;
     output.row(&row(&arguments.account, &account))?;
-    output.flush()
+    output.rows.flush()
 }
 
-fn all(client: &Client, output: &mut Output, tokens: &[Token]) -> Result<(), Fatal> {
+fn all(client: &Client, output: &mut Rows, tokens: &[Token]) -> Result<(), Fatal> {
     let mut tokens = tokens.to_vec();
     for partition in client.info().partitions() {
         let mut after = None;
@@ -132,7 +139,7 @@ fn all(client: &Client, output: &mut Output, tokens: &[Token]) -> Result<(), Fat
 /// Prints a row for each name. Returns how many have no account.
 fn named(
     client: &Client,
-    output: &mut Output,
+    output: &mut Rows,
     book: Book,
     names: &[String],
     tokens: &[Token],
@@ -155,7 +162,24 @@ fn named(
     Ok(missing)
 }
 
-fn row(name: &str, account: &Account) -> [String; 8] {
+/// Prints rows with the columns of their format.
+struct Rows {
+    rows: Output,
+    columns: usize,
+}
+
+impl Rows {
+    fn new(format: Format) -> Result<Self, Fatal> {
+        let columns = if format == Format::Text { TEXT_COLUMNS } else { COLUMNS };
+        Ok(Self { rows: Output::new(format, columns)?, columns: columns.len() })
+    }
+
+    fn row(&mut self, values: &[String]) -> Result<(), Fatal> {
+        self.rows.row(&values[..self.columns])
+    }
+}
+
+fn row(name: &str, account: &Account) -> [String; COLUMNS.len()] {
     [
         name.to_owned(),
         account.id.to_string(),
@@ -165,5 +189,10 @@ fn row(name: &str, account: &Account) -> [String; 8] {
         account.credits_pending.to_string(),
         account.credits_posted.to_string(),
         account.version.to_string(),
+        account.code.to_string(),
+        account.flags.names().join("|").to_lowercase(),
+        account.user_data_128.to_string(),
+        account.user_data_64.to_string(),
+        account.timestamp.to_string(),
     ]
 }

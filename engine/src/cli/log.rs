@@ -2,13 +2,15 @@
 
 use std::time::Duration;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD as BASE64;
 use walengine_net::client::Page;
 use walengine_net::client::blocking::Client;
-use walengine_net::entry::{EntryHeader, EntryKind, access_events, access_records};
-use walengine_net::model::{Event, Offset, PartitionId, Resolved, Timestamp, Verdict};
+use walengine_net::entry::{ANY_OFFSET, EntryHeader, EntryKind, access_events, access_records};
+use walengine_net::model::{Event, GuardFlags, Offset, PartitionId, Resolved, Timestamp, Verdict};
 use walengine_net::names;
 
-use super::output::Output;
+use super::output::{Format, Output};
 use super::{Asking, Freshly, seen};
 use crate::fatal::{Fatal, Reason};
 
@@ -25,7 +27,23 @@ const COLUMNS: &[(&str, usize)] = &[
     ("ledger", 6),
     ("code", 5),
     ("flags", 0),
+    ("pending_id", 0),
+    ("user_data_128", 0),
+    ("user_data_64", 0),
+    ("user_data_32", 0),
+    ("timeout_seconds", 0),
+    ("version", 0),
+    ("sent_debit_account", 0),
+    ("sent_credit_account", 0),
+    ("sent_amount", 0),
+    ("sent_ledger", 0),
+    ("sent_code", 0),
+    ("bytes", 0),
+    ("expected_offset", 0),
+    ("data", 0),
 ];
+/// Columns of text: a line that a person can read. CSV and JSON have all.
+const TEXT_COLUMNS: &[(&str, usize)] = COLUMNS.split_at(12).0;
 const PAGE_BYTES: usize = 256 << 10;
 /// Longest wait for the log to grow, so that output is flushed and a closed pipe is noticed.
 const FOLLOW_WAIT: Duration = Duration::from_secs(1);
@@ -33,6 +51,10 @@ const FOLLOW_WAIT: Duration = Duration::from_secs(1);
 /// Records of a partition's log, one per line, refusals included. Timestamps are nanoseconds since
 /// 1970, amounts are in minor units. For a post, void, expiry or balancing transfer the effective
 /// accounts and amount are printed.
+///
+/// CSV and JSON have every field of an event. What a transfer named itself is in the columns that
+/// begin with `sent_`; the bytes of an opaque record are in `data`, as base64. This is a report:
+/// what another cluster is to take over is written by `walengine export`.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:\n  walengine log --limit 10\n  \
     walengine log --from 1000 --format json\n  walengine log --follow")]
@@ -84,7 +106,7 @@ pub fn run(arguments: &Arguments) -> Result<(), Fatal> {
         return Err(Fatal::new(Reason::Usage, message));
     }
     let mut printer = Printer {
-        output: Output::new(arguments.asking.format, COLUMNS)?,
+        rows: Rows::new(arguments.asking.format)?,
         partition,
         from: Offset(arguments.from),
         left: arguments.limit.unwrap_or(u64::MAX),
@@ -102,7 +124,7 @@ pub fn run(arguments: &Arguments) -> Result<(), Fatal> {
         }
         printer.page(&page)?;
     }
-    printer.output.flush()
+    printer.rows.output.flush()
 }
 
 fn follow(client: &Client, printer: &mut Printer) -> Result<(), Fatal> {
@@ -111,7 +133,7 @@ fn follow(client: &Client, printer: &mut Printer) -> Result<(), Fatal> {
         if let Some(page) = subscription.next_within(FOLLOW_WAIT)? {
             printer.page(&page)?;
         }
-        printer.output.flush()?;
+        printer.rows.output.flush()?;
     }
     Ok(())
 }
@@ -125,19 +147,36 @@ pub fn run_transfer(arguments: &TransferArguments) -> Result<(), Fatal> {
         let message = format!("no transfer {} (id {id}) was ever decided", arguments.transfer);
         return Err(Fatal::new(Reason::Findings, message));
     };
-    let mut output = Output::new(arguments.asking.format, COLUMNS)?;
+    let mut rows = Rows::new(arguments.asking.format)?;
     let record = Record {
         partition: found.partition,
         offset: found.offset,
         timestamp: found.timestamp,
         verdict: found.verdict,
     };
-    output.row(&event_row(&record, Ok(found.event), found.resolved.as_ref()))?;
-    output.flush()
+    rows.put(&event_row(&record, Ok(found.event), found.resolved.as_ref()))?;
+    rows.output.flush()
+}
+
+/// Prints rows with the columns of their format.
+struct Rows {
+    output: Output,
+    columns: usize,
+}
+
+impl Rows {
+    fn new(format: Format) -> Result<Self, Fatal> {
+        let columns = if format == Format::Text { TEXT_COLUMNS } else { COLUMNS };
+        Ok(Self { output: Output::new(format, columns)?, columns: columns.len() })
+    }
+
+    fn put(&mut self, row: &Row) -> Result<(), Fatal> {
+        self.output.row(&row.0[..self.columns])
+    }
 }
 
 struct Printer {
-    output: Output,
+    rows: Rows,
     partition: PartitionId,
     /// Next offset to print.
     from: Offset,
@@ -183,14 +222,23 @@ impl Printer {
             }
             EntryKind::Records => {
                 let body = access_records(body).map_err(bad)?;
+                let mut blob = body.blob.as_slice();
                 for ((head, verdict), index) in
                     body.heads.iter().zip(body.verdicts.iter()).zip(0u32..)
                 {
                     let record = self.record(header, index, *verdict);
+                    // The lengths add up to the blob's: the body was opened.
+                    let (data, behind) = blob.split_at(head.bytes.to_native() as usize);
+                    blob = behind;
                     self.row(&record, || {
-                        let mut values = record.row("record", head.id.to_native());
-                        values[11] = format!("{} bytes", head.bytes);
-                        values
+                        let mut row = record.row("record", head.id.to_native());
+                        row.set("flags", &format!("{} bytes", head.bytes));
+                        row.set("bytes", &head.bytes);
+                        row.set("data", &BASE64.encode(data));
+                        if head.expected_offset != ANY_OFFSET {
+                            row.set("expected_offset", &head.expected_offset);
+                        }
+                        row
                     })?;
                 }
             }
@@ -214,66 +262,212 @@ impl Printer {
             return Ok(());
         }
         self.left -= 1;
-        self.output.row(&values())
+        self.rows.put(&values())
     }
 }
 
-type Row = [String; 12];
+/// One value for each of [`COLUMNS`].
+#[derive(Debug, Default)]
+struct Row([String; COLUMNS.len()]);
+
+impl Row {
+    /// Fills a column.
+    ///
+    /// # Panics
+    /// If there is no such column.
+    fn set(&mut self, column: &str, value: &impl ToString) {
+        let place = COLUMNS.iter().position(|(name, _)| *name == column);
+        self.0[place.expect("a column of the list")] = value.to_string();
+    }
+
+    /// As [`Self::set`], if the value is not zero: not every event has such a field.
+    fn set_if_any<T: Default + PartialEq + ToString>(&mut self, column: &str, value: &T) {
+        if *value != T::default() {
+            self.set(column, value);
+        }
+    }
+
+    fn flags(&mut self, names: &[&str]) {
+        self.set("flags", &names.join("|").to_lowercase());
+    }
+}
 
 impl Record {
     fn row(&self, kind: &str, id: u128) -> Row {
-        let mut values = Row::default();
-        values[0] = self.partition.to_string();
-        values[1] = self.offset.to_string();
-        values[2] = self.timestamp.to_string();
-        kind.clone_into(&mut values[3]);
-        self.verdict.name().clone_into(&mut values[4]);
-        values[5] = id.to_string();
-        values
+        let mut row = Row::default();
+        row.set("partition", &self.partition);
+        row.set("offset", &self.offset);
+        row.set("timestamp", &self.timestamp);
+        row.set("kind", &kind);
+        row.set("verdict", &self.verdict.name());
+        row.set("id", &id);
+        row
     }
 }
 
 fn event_row(record: &Record, event: Result<Event, u8>, effective: Option<&Resolved>) -> Row {
-    let mut values = match event {
+    let mut row = match event {
         Ok(Event::Transfer(transfer)) => {
-            let mut values = record.row("transfer", transfer.id.0);
-            values[6] = transfer.debit_account_id.to_string();
-            values[7] = transfer.credit_account_id.to_string();
-            values[8] = transfer.amount.to_string();
-            values[9] = transfer.ledger.to_string();
-            values[10] = transfer.code.to_string();
-            values[11] = transfer.flags.names().join("|").to_lowercase();
-            values
+            let mut row = record.row("transfer", transfer.id.0);
+            let (debit, credit) = (transfer.debit_account_id, transfer.credit_account_id);
+            for prefix in ["", "sent_"] {
+                row.set(&format!("{prefix}debit_account"), &debit);
+                row.set(&format!("{prefix}credit_account"), &credit);
+                row.set(&format!("{prefix}amount"), &transfer.amount);
+                row.set(&format!("{prefix}ledger"), &transfer.ledger);
+                row.set(&format!("{prefix}code"), &transfer.code);
+            }
+            row.flags(&transfer.flags.names());
+            row.set_if_any("pending_id", &transfer.pending_id);
+            row.set_if_any("user_data_128", &transfer.user_data_128);
+            row.set_if_any("user_data_64", &transfer.user_data_64);
+            row.set_if_any("user_data_32", &transfer.user_data_32);
+            row.set_if_any("timeout_seconds", &transfer.timeout_seconds);
+            row
         }
         Ok(Event::Account(account)) => {
-            let mut values = record.row("account", account.id.0);
-            values[9] = account.ledger.to_string();
-            values[10] = account.code.to_string();
-            values[11] = account.flags.names().join("|").to_lowercase();
-            values
+            let mut row = record.row("account", account.id.0);
+            row.set("ledger", &account.ledger);
+            row.set("code", &account.code);
+            row.flags(&account.flags.names());
+            row.set_if_any("user_data_128", &account.user_data_128);
+            row.set_if_any("user_data_64", &account.user_data_64);
+            row
         }
         Ok(Event::Guard(guard)) => {
-            let mut values = record.row("guard", guard.id.0);
-            values[6] = guard.account_id.to_string();
-            values[8] = guard.available.to_string();
-            values[11] = guard.flags.names().join("|").to_lowercase();
-            values
+            let mut row = record.row("guard", guard.id.0);
+            row.set("debit_account", &guard.account_id);
+            row.set("amount", &guard.available);
+            row.flags(&guard.flags.names());
+            if guard.flags.contains(GuardFlags::VERSION) {
+                row.set("version", &guard.version);
+            }
+            row
         }
         Ok(Event::Close(close)) => {
-            let mut values = record.row("close", close.id.0);
-            values[6] = close.account_id.to_string();
-            values[11] = close.flags.names().join("|").to_lowercase();
-            values
+            let mut row = record.row("close", close.id.0);
+            row.set("debit_account", &close.account_id);
+            row.flags(&close.flags.names());
+            row
         }
-        Ok(Event::Expire(expire)) => record.row("expire", expire.pending_id.0),
+        Ok(Event::Expire(expire)) => {
+            let mut row = record.row("expire", expire.pending_id.0);
+            row.set("pending_id", &expire.pending_id);
+            row
+        }
         Err(number) => record.row(&format!("kind {number}"), 0),
     };
     if let Some(effective) = effective {
-        values[6] = effective.debit_account_id.to_string();
-        values[7] = effective.credit_account_id.to_string();
-        values[8] = effective.amount.to_string();
-        values[9] = effective.ledger.to_string();
-        values[10] = effective.code.to_string();
+        row.set("debit_account", &effective.debit_account_id);
+        row.set("credit_account", &effective.credit_account_id);
+        row.set("amount", &effective.amount);
+        row.set("ledger", &effective.ledger);
+        row.set("code", &effective.code);
     }
-    values
+    row
+}
+
+#[cfg(test)]
+mod tests {
+    use walengine_net::model::{Account, AccountFlags, Guard, TransferFlags};
+    use walengine_net::model::{AccountId, Amount, Code, EventId, LedgerId, Transfer};
+
+    use super::*;
+
+    const RECORD: Record = Record {
+        partition: PartitionId(1),
+        offset: Offset(2),
+        timestamp: Timestamp(3),
+        verdict: Verdict::Ok,
+    };
+
+    fn value(row: &Row, column: &str) -> String {
+        row.0[COLUMNS.iter().position(|(name, _)| *name == column).unwrap()].clone()
+    }
+
+    /// A column for each field was missing once, and what was made of such rows lost reservations,
+    /// time limits and limits of accounts.
+    #[test]
+    fn a_row_has_every_field_of_its_event() {
+        let transfer = Transfer {
+            id: EventId(11),
+            debit_account_id: AccountId(12),
+            credit_account_id: AccountId(13),
+            amount: Amount(14),
+            pending_id: EventId(15),
+            user_data_128: 16,
+            user_data_64: 17,
+            user_data_32: 18,
+            timeout_seconds: 19,
+            ledger: LedgerId(20),
+            code: Code(21),
+            flags: TransferFlags::PENDING.with(TransferFlags::LINKED),
+            timestamp: Timestamp(0),
+        };
+        let effective = Resolved {
+            debit_account_id: AccountId(112),
+            credit_account_id: AccountId(113),
+            amount: Amount(114),
+            index: 0,
+            ledger: LedgerId(120),
+            code: Code(121),
+        };
+        let row = event_row(&RECORD, Ok(Event::Transfer(transfer)), Some(&effective));
+        let all: Vec<_> = row.0.iter().map(String::as_str).collect();
+        let expected = [
+            "1",
+            "2",
+            "3",
+            "transfer",
+            "ok",
+            "11",
+            "112",
+            "113",
+            "114",
+            "120",
+            "121",
+            "linked|pending",
+            "15",
+            "16",
+            "17",
+            "18",
+            "19",
+            "",
+            "12",
+            "13",
+            "14",
+            "20",
+            "21",
+            "",
+            "",
+            "",
+        ];
+        assert_eq!(all, expected);
+
+        let account = Account {
+            id: AccountId(1),
+            user_data_128: 2,
+            user_data_64: 3,
+            ledger: LedgerId(4),
+            code: Code(5),
+            flags: AccountFlags::CLOSED,
+            ..Account::default()
+        };
+        let row = event_row(&RECORD, Ok(Event::Account(account)), None);
+        let columns = ["id", "user_data_128", "user_data_64", "ledger", "code", "flags"];
+        let found = columns.map(|column| value(&row, column));
+        assert_eq!(found, ["1", "2", "3", "4", "5", "closed"]);
+
+        let guard = Guard {
+            id: EventId(1),
+            account_id: AccountId(2),
+            available: Amount(3),
+            version: 0,
+            flags: GuardFlags::VERSION.with(GuardFlags::AVAILABLE_TO_DEBIT),
+        };
+        let row = event_row(&RECORD, Ok(Event::Guard(guard)), None);
+        let columns = ["debit_account", "amount", "version", "flags"];
+        let found = columns.map(|column| value(&row, column));
+        assert_eq!(found, ["2", "3", "0", "version|available_to_debit"]);
+    }
 }

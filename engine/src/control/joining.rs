@@ -40,7 +40,8 @@ pub fn enter(
 ) -> Result<Option<Entered>, Fatal> {
     if found.is_some_and(|found| !found.replicated) {
         let message = "this data directory was formatted to serve alone; name another --data for \
-                       a node of a cluster, and import what this one holds";
+                       a node of a cluster; `walengine export` from this one and `walengine \
+                       import` into the cluster take over what it holds";
         return Err(Fatal::new(Reason::DataDirectory, message));
     }
     let gossip = UdpSocket::bind(cluster.peer_listen)
