@@ -21,7 +21,8 @@ use walengine::storage::archive::Archive;
 use walengine::storage::partition_dir;
 use walengine_net::frame::{self, Frame, FrameError, HEADER_BYTES};
 use walengine_net::message::{
-    AdminReply, ClusterStatus, ClusterStatusReply, Leave, RemoveNode, TransferLeadership,
+    AdminReply, ClusterStatus, ClusterStatusReply, ImportLog, ImportLogReply, Leave, RemoveNode,
+    StateDigest, StateDigestReply, TransferLeadership,
 };
 use walengine_net::message::{
     Append, Credit, ErrorReply, Hello, HelloReply, ListAccounts, ListAccountsReply, LogPage,
@@ -201,6 +202,10 @@ fn open_as_its_kind(frame: &Frame<'_>) -> Result<(), ()> {
         Kind::TransferLeadership => opens::<TransferLeadership>(body),
         Kind::RemoveNode => opens::<RemoveNode>(body),
         Kind::Leave => opens::<Leave>(body),
+        Kind::StateDigest => opens::<StateDigest>(body),
+        Kind::ImportLog => opens::<ImportLog<'_>>(body),
+        Kind::StateDigestReply => opens::<StateDigestReply>(body),
+        Kind::ImportLogReply => opens::<ImportLogReply<'_>>(body),
         Kind::HelloReply => opens::<HelloReply<'_>>(body),
         Kind::SubmitReply | Kind::AppendReply => opens::<SubmitReply<'_>>(body),
         Kind::LookupAccountsReply => opens::<LookupAccountsReply<'_>>(body),

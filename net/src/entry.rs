@@ -21,6 +21,16 @@ pub const BODY_BYTES_MAX: usize = 2 << 20;
 /// Expected offset of a record that may get any.
 pub const ANY_OFFSET: u64 = u64::MAX;
 
+/// The first bytes of a body whose entry was imported, and is not the import's last: see
+/// [`is_amid_import`]. The lists of the body stand behind them.
+pub const IMPORT_MARK: [u8; 8] = *b"imported";
+/// Size of a body's root, whose first vector is that of the events, or heads.
+const BODY_ROOT_BYTES: usize = 24;
+const _: () = assert!(
+    size_of::<ArchivedEventsBody>() == BODY_ROOT_BYTES
+        && size_of::<ArchivedRecordsBody>() == BODY_ROOT_BYTES
+);
+
 const CRC_AT: usize = 4;
 const CRC_END: usize = 8;
 const DURABLE_AT: usize = 64;
@@ -332,6 +342,19 @@ pub fn access_records(body: &[u8]) -> Result<&ArchivedRecordsBody, EntryError> {
     if verdicts_known && lengths_agree { Ok(body) } else { Err(EntryError::Body) }
 }
 
+/// Whether the body of an entry with records says that its entry was imported and more is to come.
+/// While the newest entry says so, its partition takes an import and nothing else.
+///
+/// No id can be mistaken for the mark: the first list begins behind it.
+pub fn is_amid_import(body: &[u8]) -> bool {
+    let first_list = || {
+        let root = body.len().checked_sub(BODY_ROOT_BYTES)?;
+        let distance = i32::from_le_bytes(*body.get(root..)?.first_chunk()?);
+        root.checked_add_signed(distance as isize)
+    };
+    body.starts_with(&IMPORT_MARK) && first_list() == Some(IMPORT_MARK.len())
+}
+
 fn crc(header: &[u8; HEADER_BYTES], body: &[u8]) -> u32 {
     crc32c::crc32c_append(crc32c::crc32c(&header[CRC_END..]), body)
 }
@@ -392,6 +415,25 @@ mod tests {
         assert!(decoded.follows(ChainHash([9; 32]), found));
         assert!(!decoded.follows(ChainHash([8; 32]), found));
         assert_eq!(access_events(found).unwrap().events.as_slice(), &[[7; 128], [8; 128]]);
+    }
+
+    #[test]
+    fn only_the_mark_in_front_of_the_lists_says_that_an_import_is_under_way() {
+        let plain = events_body();
+        assert!(!is_amid_import(&plain));
+        let marked = [&IMPORT_MARK[..], &plain].concat();
+        assert!(is_amid_import(&marked));
+        let (opened, body) = (access_events(&marked).unwrap(), access_events(&plain).unwrap());
+        assert_eq!(opened.events.as_slice(), body.events.as_slice());
+        // An event whose id begins with the same bytes.
+        let mut event = [7; 128];
+        event[..8].copy_from_slice(&IMPORT_MARK);
+        let body = EventsBody { events: vec![event], verdicts: vec![0], resolved: Vec::new() };
+        let bytes = rkyv::to_bytes::<rancor::Error>(&body).unwrap();
+        assert!(bytes.starts_with(&IMPORT_MARK) && !is_amid_import(&bytes));
+        for length in 0..40 {
+            assert!(!is_amid_import(&marked[..length.min(marked.len())]), "{length}");
+        }
     }
 
     #[test]

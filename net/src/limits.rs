@@ -5,7 +5,8 @@ use crate::model::EVENT_BYTES;
 
 /// Largest body of a frame in bytes, except pages of the log.
 pub const BODY_BYTES_MAX: usize = 1 << 20;
-/// Largest body in bytes of a frame with a page of the log: at least one whole entry fits.
+/// Largest body in bytes of a frame with a page of the log, or with entries to import: at least one
+/// whole entry fits.
 pub const PAGE_BODY_BYTES_MAX: usize = 2 * BODY_BYTES_MAX + 4096;
 /// Events in one batch.
 pub const EVENTS_MAX: usize = 8190;
@@ -15,6 +16,8 @@ pub const RECORDS_MAX: usize = 8190;
 pub const RECORDS_BLOB_BYTES_MAX: usize = 1_040_000;
 /// Largest opaque record in bytes.
 pub const RECORD_BYTES_MAX: usize = RECORDS_BLOB_BYTES_MAX;
+/// Entries in one request that imports some.
+pub const IMPORT_ENTRIES_MAX: usize = EVENTS_MAX;
 /// Ids in one look-up of accounts or transfers.
 pub const LOOKUP_IDS_MAX: usize = 4096;
 /// Accounts on one page of a listing.

@@ -16,7 +16,8 @@ use crate::model::{Account, AccountId, EventBytes, EventId, Offset, PartitionId,
 use super::methods::methods;
 use super::{
     AccountsPage, AdminOutcome, Batch, ClientError, ClusterInfo, ClusterReport, Config,
-    EventDecision, IdVerdict, Page, ReadFrom, ServerReport, Submitted, tokio as on_tokio,
+    EntriesToImport, EventDecision, IdVerdict, ImportedSome, Page, ReadFrom, ServerReport,
+    StateSummary, Submitted, tokio as on_tokio,
 };
 
 /// Handle to a cluster. Clones share its connections; the last one closes them.

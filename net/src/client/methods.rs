@@ -133,6 +133,22 @@ impl Client {
         self.run(operation::read_log(self.info(), partition, from, bytes_max, reading)?).await
     }
 
+    /// The state of a partition at the end of its log, with a digest to compare: that of the leader,
+    /// which includes everything that was acknowledged before.
+    pub async fn state_digest(&self, partition: PartitionId) -> Result<StateSummary, ClientError> {
+        self.run(operation::state_digest(self.info(), partition)?).await
+    }
+
+    /// Has a partition take entries of another cluster's log, with their log times and verdicts. Sent
+    /// again when a connection is lost; the state then says that they are there.
+    pub async fn import_log(
+        &self,
+        partition: PartitionId,
+        entries: &EntriesToImport,
+    ) -> Result<ImportedSome, ClientError> {
+        self.run(operation::import_log(self.info(), partition, entries)?).await
+    }
+
     /// Status of the server, from the shard that serves `partition`.
     pub async fn server_status(&self, partition: PartitionId) -> Result<ServerReport, ClientError> {
         self.run(operation::server_status(partition)?).await
@@ -210,8 +226,9 @@ mod tests {
     use std::time::Duration;
 
     use crate::client::{
-        AccountsPage, AdminOutcome, Batch, ClientError, ClusterReport, EventDecision, IdVerdict,
-        Page, ServerReport, Submitted, blocking, tokio as on_tokio,
+        AccountsPage, AdminOutcome, Batch, ClientError, ClusterReport, EntriesToImport,
+        EventDecision, IdVerdict, ImportedSome, Page, ServerReport, StateSummary, Submitted,
+        blocking, tokio as on_tokio,
     };
     use crate::message::IdNamespace;
     use crate::model::{Account, AccountId, EventBytes, EventId, Offset, PartitionId, Token};

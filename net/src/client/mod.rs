@@ -31,8 +31,8 @@ use crate::model::{ClusterId, EventId, PartitionId};
 pub use batch::{Batch, Chain, Submitted};
 pub use error::ClientError;
 pub use operation::{
-    AccountsPage, AdminOutcome, ClusterReport, EventDecision, IdVerdict, NodeReport, Page,
-    ServerReport,
+    AccountsPage, AdminOutcome, ClusterReport, EntriesToImport, EventDecision, IdVerdict,
+    ImportedSome, NodeReport, Page, ServerReport, StateSummary,
 };
 
 /// Default address of a server.

@@ -21,8 +21,9 @@ use super::operation::{self, Answer, Call, Finish, Plan, Reading, WriteIds};
 use super::shared::Shared;
 use super::{
     AccountsPage, AdminOutcome, Batch, CLUSTER_STATUS_WAIT, ClientError, ClusterInfo,
-    ClusterReport, Config, EventDecision, IdVerdict, PIPELINE_DEPTH_DEFAULT, Page, ReadFrom,
-    SUBSCRIPTION_CREDIT_BYTES, ServerReport, Submitted,
+    ClusterReport, Config, EntriesToImport, EventDecision, IdVerdict, ImportedSome,
+    PIPELINE_DEPTH_DEFAULT, Page, ReadFrom, SUBSCRIPTION_CREDIT_BYTES, ServerReport, StateSummary,
+    Submitted,
 };
 
 /// Most commands that wait for a link's task.

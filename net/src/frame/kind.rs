@@ -42,6 +42,10 @@ pub enum Kind {
     RemoveNode = 15,
     /// The node is to leave the cluster: [`crate::message::Leave`].
     Leave = 16,
+    /// A digest of the partition's state: [`crate::message::StateDigest`].
+    StateDigest = 20,
+    /// Entries of another cluster's log: [`crate::message::ImportLog`].
+    ImportLog = 21,
     /// Answer to [`Kind::Hello`].
     HelloReply = 129,
     /// Answer to [`Kind::Submit`]: [`crate::message::SubmitReply`].
@@ -72,6 +76,10 @@ pub enum Kind {
     RemoveNodeReply = 143,
     /// Answer to [`Kind::Leave`]: a [`crate::message::AdminReply`] too.
     LeaveReply = 144,
+    /// Answer to [`Kind::StateDigest`].
+    StateDigestReply = 148,
+    /// Answer to [`Kind::ImportLog`].
+    ImportLogReply = 149,
     /// Answer to any request that failed: [`crate::message::ErrorReply`].
     Error = 255,
 }
@@ -105,7 +113,7 @@ impl Kind {
     /// Largest body in bytes.
     pub const fn body_bytes_max(self) -> usize {
         match self {
-            Self::LogPage | Self::Feed => PAGE_BODY_BYTES_MAX,
+            Self::LogPage | Self::Feed | Self::ImportLog => PAGE_BODY_BYTES_MAX,
             _ => BODY_BYTES_MAX,
         }
     }

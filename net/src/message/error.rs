@@ -46,6 +46,9 @@ pub enum ErrorCode {
     /// Leadership ended before the outcome was known. A write may have taken effect: ask the new
     /// leader for the ids' verdicts, or send the same bytes again.
     LeadershipLost = 16,
+    /// The partition takes an import of another cluster's log, and nothing else until that is
+    /// finished. Nothing was changed.
+    Importing = 20,
 }
 
 impl ErrorCode {
@@ -78,6 +81,7 @@ impl ErrorCode {
             Self::Corrupt => "corrupt",
             Self::Internal => "internal",
             Self::LeadershipLost => "leadership_lost",
+            Self::Importing => "importing",
         }
     }
 

@@ -7,6 +7,7 @@ pub(crate) mod encode;
 mod error;
 mod freshness;
 mod hello;
+mod import_log;
 mod log;
 mod lookup;
 mod outcome;
@@ -34,6 +35,11 @@ pub use cluster::{
 pub use error::{ArchivedErrorReply, ErrorCode, ErrorReply};
 pub use freshness::{Freshness, LINEARIZABLE};
 pub use hello::{ArchivedHello, ArchivedHelloReply, Hello, HelloReply};
+pub use import_log::{
+    ArchivedImportLog, ArchivedImportLogReply, ArchivedStateDigestReply, ContentToImport,
+    EntryToImport, ImportLog, ImportLogReply, ImportState, ImportedEntry, StateDigest,
+    StateDigestReply,
+};
 pub use log::{
     ArchivedCredit, ArchivedLogPage, ArchivedReadLog, ArchivedSubscribe, ArchivedUnsubscribe,
     ArchivedUnsubscribeReply, Credit, Entries, LogPage, ReadLog, Subscribe, Unsubscribe,

@@ -1,15 +1,15 @@
 //! One frame of every kind, with contents that never change.
 
-use walengine_net::entry::ANY_OFFSET;
+use walengine_net::entry::{ANY_OFFSET, RecordHead};
 use walengine_net::frame::{FrameHead, Kind, RequestId, encode, encode_as};
 use walengine_net::message::{
     AdminReply, AdminState, Append, AppendHead, ClusterStatus, ClusterStatusReply, Credit,
-    ErrorCode, ErrorReply, EventState, GroupRow, Hello, HelloReply, LINEARIZABLE, Leave,
-    ListAccounts, ListAccountsReply, LogPage, LookupAccounts, LookupAccountsReply, LookupTransfers,
-    LookupTransfersReply, Message, NO_OFFSET, NO_PARTITION, NodeRow, NumberRow, OutcomeRun,
-    ReadLog, RemoveNode, ReplicaRow, ServerStatus, ServerStatusReply, Status, StatusReply, Submit,
-    SubmitReply, Subscribe, TextRow, TransferLeadership, Unsubscribe, UnsubscribeReply,
-    VerdictState,
+    ErrorCode, ErrorReply, EventState, GroupRow, Hello, HelloReply, ImportLog, ImportLogReply,
+    ImportedEntry, LINEARIZABLE, Leave, ListAccounts, ListAccountsReply, LogPage, LookupAccounts,
+    LookupAccountsReply, LookupTransfers, LookupTransfersReply, Message, NO_OFFSET, NO_PARTITION,
+    NodeRow, NumberRow, OutcomeRun, ReadLog, RemoveNode, ReplicaRow, ServerStatus,
+    ServerStatusReply, StateDigest, StateDigestReply, Status, StatusReply, Submit, SubmitReply,
+    Subscribe, TextRow, TransferLeadership, Unsubscribe, UnsubscribeReply, VerdictState,
 };
 use walengine_net::model::{
     Account, AccountId, Amount, Code, EventId, LedgerId, PartitionId, Transfer,
@@ -80,6 +80,24 @@ fn requests(all: &mut Frames, account: &Account, transfer: &Transfer) {
     all.add("transfer_leadership", &TransferLeadership { to: 2 });
     all.add("remove_node", &RemoveNode { node: 3 });
     all.add("leave", &Leave { node: 1 });
+    all.add("state_digest", &StateDigest::default());
+    let entry = |timestamp: u64, records, resolved, kind| {
+        let timestamp = 1_700_000_000_000_000_000 + timestamp;
+        ImportedEntry { timestamp, records, resolved, kind }
+    };
+    all.add(
+        "import_log",
+        &ImportLog {
+            base_offset: 3,
+            is_last: 1,
+            entries: &[entry(0, 2, 1, 1), entry(9, 1, 0, 2)],
+            events: &[account.to_bytes(), transfer.to_bytes()],
+            resolved: &[[0; 64]],
+            heads: &[RecordHead { id: 5, expected_offset: ANY_OFFSET, bytes: 3 }],
+            blob: b"one",
+            verdicts: &[0, 51, 0],
+        },
+    );
     let ids = &[transfer.id.0];
     all.add("status_linearizable", &Status { at_least: LINEARIZABLE, namespace: 0, ids });
 }
@@ -181,4 +199,19 @@ fn cluster(all: &mut Frames) {
     all.add("transfer_leadership_reply", &reply);
     all.add_as(Kind::RemoveNodeReply, "remove_node_reply", &reply);
     all.add_as(Kind::LeaveReply, "leave_reply", &AdminReply::new(AdminState::Done, ""));
+    all.add(
+        "state_digest_reply",
+        &StateDigestReply {
+            next_offset: 13,
+            last_timestamp: 1_700_000_000_000_000_001,
+            accounts: 2,
+            pendings: 1,
+            ids: 12,
+            is_importing: 0,
+            digest: std::array::from_fn(|place| place as u8),
+        },
+    );
+    let now = 1_700_000_001_000_000_000;
+    let message = "offset 5: the log says ok, this replica exceeds_credits";
+    all.add("import_log_reply", &ImportLogReply { next_offset: 4, now, state: 3, message });
 }

@@ -2,6 +2,7 @@
 //! answers mean.
 
 mod admin;
+mod import;
 mod read;
 mod write;
 
@@ -17,6 +18,7 @@ pub use admin::{
     home_node, home_views, leader_view, leave, merge_views, remove_node, server_status,
     transfer_leadership, unasked_leaders,
 };
+pub use import::{EntriesToImport, ImportedSome, StateSummary, import_log, state_digest};
 pub use read::{
     AccountsPage, EventDecision, IdVerdict, Page, Reading, list_accounts, lookup_accounts,
     lookup_transfers, read_log, status,
