@@ -61,13 +61,13 @@ fn name(verdict: Option<Verdict>) -> &'static str {
 /// What replaying an entry derives. The memory is kept between entries.
 #[derive(Default)]
 pub(super) struct ReplayScratch {
-    verdicts: Vec<u8>,
-    resolved: Vec<ResolvedBytes>,
+    pub verdicts: Vec<u8>,
+    pub resolved: Vec<ResolvedBytes>,
     outcomes: Outcomes,
 }
 
 impl ReplayScratch {
-    fn clear(&mut self) {
+    pub(super) fn clear(&mut self) {
         self.verdicts.clear();
         self.resolved.clear();
         self.outcomes.clear();
@@ -101,7 +101,9 @@ impl Ledger {
         result
     }
 
-    fn replay(
+    /// Decides records of an entry again, and compares. After an error, everything below the tail was
+    /// applied, and `scratch` holds its verdicts and resolutions.
+    pub(super) fn replay(
         &mut self,
         events: &[EventBytes],
         verdicts: &[u8],
@@ -122,6 +124,10 @@ impl Ledger {
                 };
                 let logged = Verdict::from_number(number);
                 if !logs || derived != logged {
+                    if logs {
+                        // So that all that was applied lies below the tail.
+                        self.advance_to(at.plus(length));
+                    }
                     let offset = Offset(at.offset + index as u64);
                     return Err(Disagreement::Verdict { offset, logged, derived });
                 }
@@ -191,7 +197,7 @@ impl Ledger {
         Ok(())
     }
 
-    fn check_position(
+    pub(super) fn check_position(
         &self,
         base_offset: Offset,
         timestamp: Timestamp,
@@ -217,7 +223,7 @@ impl Ledger {
 }
 
 /// Index of the first record whose resolution is not the same on both sides.
-fn first_difference(derived: &[ResolvedBytes], logged: &[ResolvedBytes]) -> Option<u64> {
+pub(super) fn first_difference(derived: &[ResolvedBytes], logged: &[ResolvedBytes]) -> Option<u64> {
     let same = derived.iter().zip(logged).take_while(|(derived, logged)| derived == logged).count();
     let rest = [&derived[same..], &logged[same..]];
     let indexes = rest.iter().filter_map(|rest| rest.first());

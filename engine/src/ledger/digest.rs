@@ -60,29 +60,70 @@ impl Ledger {
     }
 
     /// Equal states have equal digests, whatever the layout of their tables. Walks everything. For
-    /// comparing replicas, not against forgery.
+    /// comparing replicas and clusters, not against forgery.
     pub fn digest(&self) -> [u8; 32] {
-        let mut hasher = blake3::Hasher::new();
-        hasher.update(&self.partition.0.to_le_bytes());
-        hasher.update(&self.partitions.to_le_bytes());
-        hasher.update(&self.next_offset.to_le_bytes());
-        hasher.update(&self.last_timestamp.to_le_bytes());
+        let (next_offset, last_timestamp) = (self.next_offset, self.last_timestamp);
+        let mut digest =
+            Digest::new(self.partition.0, self.partitions, next_offset, last_timestamp);
         for account in self.accounts.slab.iter_from(0) {
-            hasher.update(&account.to_bytes());
+            digest.accounts.update(&account.to_bytes());
         }
-        // Sets: a sum of hashes does not depend on the order.
-        let ids = sum(self.ids.slots().map(|slot| xxh3_128(&slot.to_bytes())));
-        let pendings = sum(self.pendings.iter().map(|pending| xxh3_128(&pending.to_bytes())));
-        let counts = [self.ids.len() as u128, self.pendings.len() as u128];
-        for part in [ids, pendings].into_iter().chain(counts) {
-            hasher.update(&part.to_le_bytes());
+        for pending in self.pendings.iter() {
+            digest.pendings.add(&pending.to_bytes());
         }
-        *hasher.finalize().as_bytes()
+        for slot in self.ids.slots() {
+            digest.ids.add(&slot.to_bytes());
+        }
+        digest.finish()
     }
 }
 
-fn sum(hashes: impl Iterator<Item = u128>) -> u128 {
-    hashes.fold(0, u128::wrapping_add)
+/// What goes into a digest.
+pub(super) struct Digest {
+    /// Where the state is, and then all accounts in order of creation.
+    pub accounts: blake3::Hasher,
+    /// What is remembered of each id.
+    pub ids: Set,
+    /// Open reservations.
+    pub pendings: Set,
+}
+
+/// A sum of hashes, which does not depend on the order, and how many.
+#[derive(Default)]
+pub(super) struct Set {
+    sum: u128,
+    count: u128,
+}
+
+impl Set {
+    pub(super) fn add(&mut self, item: &[u8]) {
+        self.sum = self.sum.wrapping_add(xxh3_128(item));
+        self.count += 1;
+    }
+}
+
+impl Digest {
+    pub(super) fn new(
+        partition: u16,
+        partitions: u16,
+        next_offset: u64,
+        last_timestamp: u64,
+    ) -> Self {
+        let mut hasher = blake3::Hasher::new();
+        hasher.update(&partition.to_le_bytes());
+        hasher.update(&partitions.to_le_bytes());
+        hasher.update(&next_offset.to_le_bytes());
+        hasher.update(&last_timestamp.to_le_bytes());
+        Self { accounts: hasher, ids: Set::default(), pendings: Set::default() }
+    }
+
+    pub(super) fn finish(mut self) -> [u8; 32] {
+        let Self { ids, pendings, .. } = &self;
+        for part in [ids.sum, pendings.sum, ids.count, pendings.count] {
+            self.accounts.update(&part.to_le_bytes());
+        }
+        *self.accounts.finalize().as_bytes()
+    }
 }
 
 /// Size of an open reservation in a snapshot in bytes.

@@ -125,6 +125,15 @@ impl Slot {
         self.packed = self.packed & !STATE_MASK | (state as u64) << STATE_AT;
     }
 
+    /// As it was when the reservations in `open`, in order of id, were the open ones: a reservation may
+    /// have been ended since, and one that was ended is not opened again.
+    pub(super) fn as_at_cut(mut self, open: &[u128]) -> Self {
+        if self.state() != PendingState::None && open.binary_search(&self.id).is_ok() {
+            self.set_state(PendingState::Open);
+        }
+        self
+    }
+
     /// The answer to a sender that repeats this id with the same body.
     pub(super) fn decided(&self) -> Decided {
         Decided { verdict: self.verdict(), offset: Some(Offset(self.offset())) }

@@ -6,6 +6,8 @@
 //!
 //! - [`Ledger::submit`] and [`Ledger::append_records`] decide and fill a draft, which becomes an
 //!   entry. [`Ledger::undo_events`] takes the entry back if it was never committed.
+//! - [`Ledger::import_events`] fills a draft with what another ledger has decided, if this one decides
+//!   the same.
 //! - [`Ledger::apply_events`] replays an entry and compares each verdict with the logged one.
 //! - [`Ledger::snapshot`] makes a cut that is written out piece by piece while the ledger goes on.
 //!
@@ -25,12 +27,14 @@ mod digest;
 mod draft;
 mod effects;
 mod ids;
+mod import;
 mod limits;
 mod pendings;
 mod records;
 mod restore;
 mod slab;
 mod snapshot;
+mod state_digest;
 mod table;
 mod undo;
 
@@ -45,6 +49,7 @@ pub use ids::PendingState;
 pub use limits::{EXPIRIES_MAX, RECORD_BYTES_MAX, TIMESTAMP_MAX};
 pub use restore::{RestoreError, Restorer};
 pub use snapshot::SnapshotCut;
+pub use state_digest::StateDigester;
 
 use accounts::Accounts;
 use ids::{Ids, Key};

@@ -264,7 +264,7 @@ fn check_reservations(ledger: &Ledger) -> Result<(), RestoreError> {
     if agree { Ok(()) } else { Err(RestoreError::Reservations) }
 }
 
-fn open_chunk(number: usize, bytes: &[u8]) -> Result<(Section, &[u8]), RestoreError> {
+pub(super) fn open_chunk(number: usize, bytes: &[u8]) -> Result<(Section, &[u8]), RestoreError> {
     let bad = RestoreError::Chunk { chunk: number };
     let (header, items) = bytes.split_first_chunk::<CHUNK_HEADER_BYTES>().ok_or(bad)?;
     if word(header, 0) as u32 != MAGIC {
@@ -299,7 +299,7 @@ fn each<const N: usize>(
     Ok(())
 }
 
-fn one_head(chunk: usize, items: &[u8]) -> Result<SnapshotHead, RestoreError> {
+pub(super) fn one_head(chunk: usize, items: &[u8]) -> Result<SnapshotHead, RestoreError> {
     let bad = RestoreError::Item { chunk, item: 0 };
     let bytes: &[u8; HEAD_BYTES] = items.try_into().map_err(|_| bad)?;
     let head = SnapshotHead {

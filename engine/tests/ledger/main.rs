@@ -5,6 +5,7 @@
 
 mod documents;
 mod generator;
+mod imports;
 mod model;
 mod property;
 mod snapshots;

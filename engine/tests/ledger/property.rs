@@ -7,10 +7,11 @@ use walengine_net::entry::{EventsBody, RecordsBody, access_events, access_record
 use walengine_net::model::{AccountId, EventId, Offset, PartitionId, Timestamp, Verdict};
 
 use walengine::ledger::{
-    Draft, Ledger, LedgerTotals, Outcomes, PendingState, RecordsDraft, SnapshotCut,
+    Draft, Ledger, LedgerTotals, Outcomes, PendingState, RecordsDraft, SnapshotCut, StateDigester,
 };
 
 use crate::generator::Generator;
+use crate::imports::Importer;
 use crate::model::{Fate, Model};
 use crate::{Random, first_seed};
 
@@ -52,6 +53,7 @@ struct Run {
     model: Model,
     leader: Ledger,
     replica: Ledger,
+    importer: Importer,
     draft: Draft,
     records: RecordsDraft,
     outcomes: Outcomes,
@@ -72,6 +74,7 @@ impl Run {
             model: Model::new(PARTITION, PARTITIONS),
             leader: Ledger::new(PARTITION, PARTITIONS),
             replica: Ledger::new(PARTITION, PARTITIONS),
+            importer: Importer::new(PARTITION, PARTITIONS, Random::new(seed ^ 0x1517)),
             draft: Draft::new(),
             records: RecordsDraft::new(),
             outcomes: Outcomes::new(),
@@ -130,6 +133,7 @@ impl Run {
         self.check_log(&log);
         if !self.draft.is_empty() {
             let (base, timestamp) = (self.draft.base_offset, self.draft.timestamp);
+            self.importer.events(base, timestamp, &self.draft.body);
             let entry = Entry::Events(base, timestamp, self.draft.take());
             apply(&mut self.replica, &entry);
             self.entries.push(entry);
@@ -200,6 +204,7 @@ impl Run {
         assert_eq!(self.records.verdicts, verdicts);
         if !self.records.is_empty() {
             let (base, timestamp) = (self.records.base_offset, self.records.timestamp);
+            self.importer.records(base, timestamp, &self.records.body);
             let entry = Entry::Records(base, timestamp, self.records.take());
             apply(&mut self.replica, &entry);
             self.entries.push(entry);
@@ -249,6 +254,8 @@ impl Run {
         }
         assert_eq!(self.leader.pendings_len(), open);
         assert_eq!(self.leader.digest(), self.replica.digest(), "a replica has the same state");
+        let imported = self.importer.ledger.digest();
+        assert_eq!(imported, self.leader.digest(), "what was taken over is the same");
     }
 
     /// A cut now and then, written in small pieces between requests.
@@ -273,6 +280,10 @@ impl Run {
         let snapshot = self.snapshot.take().unwrap();
         let mut restored = Ledger::restore(PARTITION, PARTITIONS, &snapshot.chunks).unwrap();
         assert_eq!(restored.digest(), snapshot.digest, "restored is what was cut");
+        let mut digester = StateDigester::default();
+        snapshot.chunks.iter().for_each(|chunk| digester.push(chunk));
+        let digest = digester.finish();
+        assert_eq!(digest, Some(snapshot.digest), "though the ledger has gone on meanwhile");
         for entry in &self.entries[snapshot.entries..] {
             apply(&mut restored, entry);
         }
@@ -285,7 +296,7 @@ impl Run {
 fn a_million_random_events_are_decided_as_the_model_says() {
     let first = first_seed();
     let mut seen = BTreeSet::new();
-    let (mut events, mut snapshots, mut undone) = (0, 0, 0);
+    let [mut events, mut snapshots, mut undone, mut refused] = [0; 4];
     for seed in first..first + RUNS {
         println!("run with seed {seed}");
         let mut run = Run::new(seed);
@@ -294,9 +305,12 @@ fn a_million_random_events_are_decided_as_the_model_says() {
         events += run.events;
         snapshots += run.snapshots;
         undone += run.undone;
+        refused += run.importer.refused;
     }
-    println!("{events} events, {snapshots} snapshots, {undone} times undone");
-    assert!(events >= 1_000_000 && snapshots > 100 && undone > 1000);
+    println!(
+        "{events} events, {snapshots} snapshots, {undone} times undone, {refused} changes refused"
+    );
+    assert!(events >= 1_000_000 && snapshots > 100 && undone > 1000 && refused > 1000);
     let missing: Vec<_> = Verdict::all().filter(|verdict| !seen.contains(verdict)).collect();
     assert!(missing.is_empty(), "never occurred: {missing:?}");
 }
