@@ -11,6 +11,7 @@ pub mod connection;
 pub mod control;
 pub mod data_dir;
 pub mod executor;
+pub mod export;
 pub mod fatal;
 pub mod feed;
 pub mod ledger;

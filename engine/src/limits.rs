@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use walengine_net::entry::BODY_BYTES_MAX;
-use walengine_net::limits::{EVENTS_MAX, PAGE_BODY_BYTES_MAX};
+use walengine_net::limits::{EVENTS_MAX, PAGE_BODY_BYTES_MAX, RECORD_BYTES_MAX};
 use walengine_net::model::{EVENT_BYTES, RESOLVED_BYTES};
 
 /// Bytes decided into one entry; a request that would pass it begins another.
@@ -32,6 +32,8 @@ pub const EXPIRE_EVERY: Duration = Duration::from_millis(200);
 pub const SPACE_EVERY: Duration = Duration::from_millis(500);
 /// Bytes of one piece of a snapshot; between pieces other tasks run.
 pub const SNAPSHOT_PIECE_BYTES: usize = 2 << 20;
+/// Bytes of one piece of the state that a digest takes in; between pieces other tasks run.
+pub const DIGEST_PIECE_BYTES: usize = 256 << 10;
 /// Snapshots kept, so that a damaged newest one can be passed over.
 pub const SNAPSHOTS_KEPT: usize = 2;
 /// Connections on their way from one shard to another.
@@ -145,6 +147,10 @@ pub const RAFT_READ_BYTES_MAX: usize = 1 << 20;
 pub const RAFT_SNAPSHOT_CHUNK_BYTES: usize = 1 << 20;
 /// Memory that an executor registers with the kernel, in bytes; counts against memlock.
 pub const IO_MEMORY_BYTES: usize = 256 << 10;
+/// Longest line of an export in bytes: the largest opaque record, as base64, and its fields.
+pub const EXPORT_LINE_BYTES_MAX: usize = RECORD_BYTES_MAX / 3 * 4 + 4096;
+/// Longest wait of an import for log times that are still to come by the leader's clock.
+pub const IMPORT_CLOCK_WAIT_MAX: Duration = Duration::from_mins(1);
 /// Account ids remembered as created. Past it they are forgotten and created again, which changes
 /// nothing.
 pub const IMPORT_CREATED_MAX: usize = 1 << 20;

@@ -18,6 +18,8 @@ pub enum Refused {
     ShuttingDown,
     /// Another node leads; this one last heard of this leader. Nothing was decided.
     NotLeader(Option<NodeId>),
+    /// An import is under way, and the partition takes nothing else. Nothing was decided.
+    Importing,
     /// Leadership ended before the outcome was known: ask for it by the same ids.
     LeadershipLost,
     /// The replica does not know yet how far the log is committed.

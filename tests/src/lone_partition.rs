@@ -31,6 +31,36 @@ pub const SEGMENT_BYTES: u64 = 8 << 20;
 /// What makes its decisions final.
 pub type LoneCommit<D> = Alone<D, SimRuntime>;
 
+fn superblock() -> Superblock {
+    Superblock {
+        cluster: CLUSTER,
+        node: NODE,
+        partitions: 1,
+        segment_bytes: SEGMENT_BYTES,
+        created: Timestamp(1),
+        replicated: false,
+        logs_created: true,
+    }
+}
+
+/// Serves the partition of a disk that was formatted before, such as one that has lost power.
+///
+/// # Panics
+/// If it can't be opened.
+pub fn open_again<D: Disk>(
+    executor: &SimExecutor,
+    runtime: &SimRuntime,
+    disk: &D,
+) -> Partition<LoneCommit<D>> {
+    let opening = async {
+        let (data, superblock) = (Path::new(DATA), superblock());
+        let opened = opening::open(disk.clone(), runtime.clone(), data, &superblock, PARTITION, 4);
+        opened.await?.serve_alone().await
+    };
+    let Ok(opened) = executor.block_on(opening) else { panic!("the machine has stopped") };
+    opened.unwrap_or_else(|fatal| panic!("the partition does not open: {fatal}"))
+}
+
 /// Formats an empty disk and serves its one partition.
 ///
 /// # Panics
@@ -39,20 +69,26 @@ pub fn start<D: Disk>(
     executor: &SimExecutor,
     disk: &D,
 ) -> (Partition<LoneCommit<D>>, Rc<NodeFacts<LoneCommit<D>>>) {
-    let runtime = executor.runtime();
-    let superblock = Superblock {
-        cluster: CLUSTER,
-        node: NODE,
-        partitions: 1,
-        segment_bytes: SEGMENT_BYTES,
-        created: Timestamp(1),
-        replicated: false,
-        logs_created: true,
-    };
+    start_on(executor, &executor.runtime(), disk)
+}
+
+/// As [`start`], on a machine of its own, which can lose power without the others.
+///
+/// # Panics
+/// As [`start`].
+pub fn start_on<D: Disk>(
+    executor: &SimExecutor,
+    runtime: &SimRuntime,
+    disk: &D,
+) -> (Partition<LoneCommit<D>>, Rc<NodeFacts<LoneCommit<D>>>) {
+    let superblock = superblock();
     let opening = async {
         let data = Path::new(DATA);
         let create = data_dir::create_partition;
         create(disk, runtime.clone(), data, &superblock, PARTITION).await.expect("an empty disk");
+        // As the superblock's writer does.
+        disk.sync_dir(data).await.expect("the disk is well");
+        disk.sync_dir(Path::new("/")).await.expect("the disk is well");
         let opened =
             opening::open(disk.clone(), runtime.clone(), data, &superblock, PARTITION, 4).await?;
         opened.serve_alone().await

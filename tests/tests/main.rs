@@ -8,6 +8,7 @@ mod commands;
 mod crash;
 mod damage;
 mod divergence;
+mod export;
 mod feed;
 mod hostile;
 mod input;

@@ -18,7 +18,7 @@ use walengine_net::model::{
 };
 use walengine_net::names;
 
-use super::Asking;
+use super::{Asking, take_over};
 use crate::fatal::{Fatal, Reason};
 use crate::limits::IMPORT_CREATED_MAX;
 
@@ -113,6 +113,9 @@ pub fn csv_failed(error: &csv::Error) -> Fatal {
 
 /// Imports a file.
 pub fn run(arguments: &Arguments) -> Result<(), Fatal> {
+    if take_over::is_export(&arguments.file) {
+        return take_over::run(&arguments.file, &arguments.asking, false);
+    }
     let started = Instant::now();
     let (mut reader, read, total) = open_counted(&arguments.file)?;
     let header = reader.headers().map_err(|error| csv_failed(&error))?.clone();

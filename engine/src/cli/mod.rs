@@ -2,11 +2,13 @@
 
 mod accounts;
 mod cluster;
+mod export;
 mod import;
 mod log;
 mod output;
 mod sample;
 mod status;
+mod take_over;
 mod verify;
 
 use std::process::ExitCode;
@@ -88,8 +90,13 @@ struct Freshly {
 enum Command {
     /// Format a data directory without serving it
     Format(Box<ServeArguments>),
-    /// Import transfers from a CSV file; importing it again changes nothing
+    /// Import transfers from a CSV file, or the log of another cluster from an export; importing it
+    /// again changes nothing
     Import(import::Arguments),
+    /// Write the whole log to a file, for `import` into another cluster
+    Export(export::Arguments),
+    /// Print a digest of each partition's state, to compare nodes or clusters
+    Digest(export::DigestArguments),
     /// Write transactions of a bank that does not exist, for `import`
     Sample(sample::Arguments),
     /// Print accounts with their balances in minor units
@@ -121,6 +128,8 @@ pub fn run(arguments: Arguments) -> ExitCode {
         None => serve(arguments.serve),
         Some(Command::Format(arguments)) => format(*arguments),
         Some(Command::Import(arguments)) => import::run(&arguments),
+        Some(Command::Export(arguments)) => export::run(&arguments),
+        Some(Command::Digest(arguments)) => export::run_digest(&arguments),
         Some(Command::Sample(arguments)) => sample::run(&arguments),
         Some(Command::Accounts(arguments)) => accounts::run(&arguments),
         Some(Command::Account(arguments)) => accounts::run_one(&arguments),
@@ -147,9 +156,14 @@ impl ServeArguments {
 
 impl Asking {
     fn connect(&self) -> Result<Client, Fatal> {
+        self.connect_within(Duration::from_secs(self.timeout))
+    }
+
+    /// With another deadline than --timeout says.
+    fn connect_within(&self, deadline: Duration) -> Result<Client, Fatal> {
         let config = ClientConfig {
             client_name: "walengine command line".to_owned(),
-            deadline: Duration::from_secs(self.timeout),
+            deadline,
             ..ClientConfig::new(self.server.clone())
         };
         Ok(Client::connect(config)?)

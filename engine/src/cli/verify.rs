@@ -111,6 +111,9 @@ async fn partition(dir: PathBuf, superblock: Superblock, id: PartitionId) -> Res
             String::new()
         }
     );
+    if disagreement.is_none() {
+        println!("  digest of the state: {}", super::export::digest_text(&ledger.digest()));
+    }
     if newest.snapshot.is_some() {
         let Tail { index, next_offset, .. } = snapshot;
         println!("  snapshot at entry {index}, offset {next_offset}: whole");

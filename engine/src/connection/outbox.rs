@@ -172,6 +172,11 @@ impl Outbox {
             ),
             Refused::ShuttingDown => (ErrorCode::ShuttingDown, "the server is shutting down"),
             Refused::NotLeader(_) => (ErrorCode::NotLeader, "another node leads the partition"),
+            Refused::Importing => (
+                ErrorCode::Importing,
+                "the partition takes an import and nothing else: finish that first, by running \
+                 `walengine import` with the same file again; reads go on",
+            ),
             Refused::LeadershipLost => (
                 ErrorCode::LeadershipLost,
                 "leadership ended first: ask for the ids' verdicts, or send the same again",

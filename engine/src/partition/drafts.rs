@@ -1,6 +1,6 @@
 //! What a partition has decided and not sealed into an entry yet.
 
-use walengine_net::entry::EntryKind;
+use walengine_net::entry::{EntryKind, IMPORT_MARK};
 use walengine_net::model::{Offset, Timestamp};
 
 use crate::ledger::{Draft, RecordsDraft};
@@ -13,6 +13,10 @@ pub struct Drafts {
     pub events: Draft,
     /// Decided opaque records.
     pub records: RecordsDraft,
+    /// They are an entry that was imported: nothing is added to it.
+    pub is_imported: bool,
+    /// It is not the import's last: its body will say so.
+    pub is_amid_import: bool,
 }
 
 /// What an entry says about the records in it.
@@ -28,6 +32,8 @@ pub struct DraftHead {
     pub previous_timestamp: Timestamp,
     /// How many.
     pub records: u32,
+    /// It was imported, and more is to come.
+    pub is_amid_import: bool,
 }
 
 impl DraftHead {
@@ -54,7 +60,8 @@ impl Drafts {
             EntryKind::Events => self.records.is_empty(),
             _ => self.events.is_empty(),
         };
-        self.is_empty() || same_kind && self.body_bytes() + bytes <= DRAFT_BYTES_MAX
+        self.is_empty()
+            || !self.is_imported && same_kind && self.body_bytes() + bytes <= DRAFT_BYTES_MAX
     }
 
     /// What its entry will say; `None` if it is empty.
@@ -67,6 +74,7 @@ impl Drafts {
                     timestamp: $draft.timestamp,
                     previous_timestamp: $draft.previous_timestamp,
                     records: $draft.len() as u32, // bounded by `DRAFT_BYTES_MAX`
+                    is_amid_import: self.is_amid_import,
                 }
             };
         }
@@ -83,11 +91,15 @@ impl Drafts {
     pub fn clear(&mut self) {
         self.events.clear();
         self.records.clear();
+        (self.is_imported, self.is_amid_import) = (false, false);
     }
 
     /// Encodes its body into reused memory.
     pub fn encode(&self, mut memory: rkyv::util::AlignedVec) -> rkyv::util::AlignedVec {
         memory.clear();
+        if self.is_amid_import {
+            memory.extend_from_slice(&IMPORT_MARK);
+        }
         if self.records.is_empty() {
             encode(&self.events.body, memory)
         } else {

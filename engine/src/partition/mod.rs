@@ -12,8 +12,10 @@
 pub mod alone;
 pub mod apply;
 pub mod commit;
+pub mod digest;
 pub mod drafts;
 pub mod group;
+pub mod importing;
 pub mod opening;
 pub mod replica;
 pub mod replica_id;
@@ -260,6 +262,7 @@ impl<C: Commit> Partition<C> {
         let now = self.runtime().now();
         let due = self.with_ledger(|ledger| ledger.next_expiry().is_some_and(|at| at <= now));
         if due
+            && !self.is_importing()
             && self.admit(EntryKind::Events, EVENT_BYTES).is_ok()
             && self.inner.replica.borrow_mut().expire(now)
         {
@@ -402,6 +405,18 @@ impl<C: Commit> Partition<C> {
 
     /// Checks bounds and makes place in the draft before anything is decided.
     fn admit(&self, kind: EntryKind, bytes: usize) -> Result<(), Refused> {
+        self.admit_any()?;
+        if self.is_importing() {
+            return Err(Refused::Importing);
+        }
+        if self.with_replica(|replica| replica.open().takes(kind, bytes)) {
+            return Ok(());
+        }
+        self.seal()
+    }
+
+    /// Checks whether anything may be decided now.
+    fn admit_any(&self) -> Result<(), Refused> {
         self.settle();
         if let Some(refused) = self.stopped() {
             return Err(refused);
@@ -419,10 +434,7 @@ impl<C: Commit> Partition<C> {
         if self.is_busy() {
             return Err(BUSY);
         }
-        if self.with_replica(|replica| replica.open().takes(kind, bytes)) {
-            return Ok(());
-        }
-        self.seal()
+        Ok(())
     }
 
     /// Makes a batch of the open draft and proposes it.

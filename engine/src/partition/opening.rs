@@ -17,6 +17,7 @@ use walengine_net::model::PartitionId;
 
 use super::Partition;
 use super::alone::Alone;
+use super::importing::was_importing;
 use super::replica::Replica;
 use super::replica_id::ReplicaId;
 use super::restore::{Restored, replay, restore};
@@ -25,6 +26,7 @@ use crate::fatal::{Fatal, Reason};
 use crate::runtime::Runtime;
 use crate::storage::Recovered;
 use crate::storage::disk::Disk;
+use crate::storage::error::ReadError;
 use crate::storage::layout::{HardState, Superblock};
 use crate::storage::log::{Log, LogConfig};
 use crate::storage::partition_dir;
@@ -120,15 +122,22 @@ impl<D: Disk, R: Runtime> OpenedPartition<D, R> {
         let first = ledger.next_offset();
         let replayed_bytes = replay(&self.log, from.index, ledger).await.map_err(failed)?;
         let next_offset = ledger.next_offset();
+        let is_amid_import = was_importing(&self.log, next_offset).await;
+        let is_amid_import = is_amid_import.map_err(|error| failed(unreadable(&error)))?;
         let term = self.hard_state.term + 1;
         begin_term(&self.log, id, term).await.map_err(failed)?;
         self.log_opening(&format!("{} records replayed", next_offset.0 - first.0));
         let Self { log, restored, runtime, .. } = self;
         let alone = Alone::new(id, term, log, next_offset, replayed_bytes, runtime);
-        let mut replica = Replica::new(restored.ledger);
+        let mut replica = Replica::new(restored.ledger).amid_import(is_amid_import);
         replica.lead(term);
         Ok(Partition::start(id, alone, Rc::new(RefCell::new(replica))))
     }
+}
+
+/// The newest entry can't be read again.
+pub(super) fn unreadable(error: &ReadError) -> Fatal {
+    Fatal::new(Reason::Damaged, format!("reading the newest entry: {error}"))
 }
 
 /// Votes for this node alone, and writes the first entry of its term.

@@ -17,14 +17,17 @@
 use std::collections::VecDeque;
 use std::rc::Rc;
 
-use walengine_net::entry::{EntryKind, EventsBody, RecordHead, access_events, access_records};
+use walengine_net::entry::{
+    EntryKind, EventsBody, RecordHead, access_events, access_records, is_amid_import,
+};
+use walengine_net::message::{ContentToImport, EntryToImport};
 use walengine_net::model::{EventBytes, Offset, ResolvedBytes, Timestamp};
 use walengine_replication::types::Batch;
 
 use super::apply::{ApplyError, apply_body};
 use super::drafts::{DraftHead, Drafts};
 use super::taken::Taken;
-use crate::ledger::{Ledger, Outcomes, SnapshotCut};
+use crate::ledger::{Disagreement, Ledger, Outcomes, SnapshotCut};
 use crate::planted;
 
 /// See the module.
@@ -43,6 +46,8 @@ pub struct Replica {
     leads: Option<u64>,
     /// Never moves back.
     committed: Offset,
+    /// The newest committed entry with records says that an import is under way.
+    committed_amid_import: bool,
     /// The lowest tail that taking back has left since [`Self::take_cut`].
     cut: Option<Offset>,
     /// An entry could not be applied: the state is that of no offset, for good.
@@ -73,9 +78,24 @@ impl Replica {
             decided_bytes: 0,
             open: Drafts::default(),
             leads: None,
+            committed_amid_import: false,
             cut: None,
             broken: false,
         }
+    }
+
+    /// The same; `is_amid_import` is what the newest entry that it has applied says.
+    #[must_use]
+    pub fn amid_import(self, is_amid_import: bool) -> Self {
+        Self { committed_amid_import: is_amid_import, ..self }
+    }
+
+    /// The newest entry at the tail says that an import is under way: nothing else is decided.
+    pub fn is_importing(&self) -> bool {
+        if !self.open.is_empty() {
+            return self.open.is_amid_import;
+        }
+        self.decided.back().map_or(self.committed_amid_import, |last| last.head.is_amid_import)
     }
 
     /// State at the tail; only what is below [`Self::committed`] is visible to clients.
@@ -165,9 +185,40 @@ impl Replica {
         Some(Taken { fresh_from, base_offset, base_timestamp })
     }
 
+    /// Decides an entry of another cluster's log again, into the open draft, which must be empty.
+    /// `None` if this node does not lead.
+    ///
+    /// # Errors
+    /// This ledger decides otherwise. Nothing was decided.
+    pub fn decide_import(
+        &mut self,
+        entry: &EntryToImport<'_>,
+        is_last: bool,
+    ) -> Option<Result<(), Disagreement>> {
+        self.leads?;
+        let (ledger, timestamp) = (&mut self.ledger, Timestamp(entry.timestamp));
+        let imported = match entry.content {
+            ContentToImport::Events(events, resolved) => {
+                let draft = &mut self.open.events;
+                ledger.import_events(timestamp, events, entry.verdicts, resolved, draft)
+            }
+            ContentToImport::Records(heads, blob) => {
+                let draft = &mut self.open.records;
+                ledger.import_records(timestamp, heads, blob, entry.verdicts, draft)
+            }
+        };
+        self.open.is_imported = imported.is_ok();
+        self.open.is_amid_import = imported.is_ok() && !is_last;
+        Some(imported)
+    }
+
     /// Ends reservations whose time is over, into the open draft, which must take an event. True if
-    /// there were any, and this node leads.
+    /// there were any, and this node leads. Not while an import is under way: its log says what ended
+    /// when.
     pub fn expire(&mut self, now: Timestamp) -> bool {
+        if self.is_importing() {
+            return false;
+        }
         let due = self.leads.is_some() && self.ledger.next_expiry().is_some_and(|at| at <= now);
         if due {
             self.ledger.expire(&mut self.open.events, now);
@@ -203,6 +254,7 @@ impl Replica {
         assert!(end > self.committed, "committed moved back: {end} < {}", self.committed);
         while let Some(one) = self.decided.pop_front_if(|one| one.head.end() <= end) {
             self.decided_bytes -= one.body_bytes;
+            self.committed_amid_import = one.head.is_amid_import;
         }
         let next = self.decided.front().map(|one| one.head.base_offset);
         assert!(next.is_none_or(|next| next == end), "{end} is inside a batch");
@@ -249,6 +301,7 @@ impl Replica {
         apply_body(&mut self.ledger, kind, base_offset, timestamp, &batch.body)?;
         assert!(end > self.committed, "committed moved back: {end} < {}", self.committed);
         self.committed = end;
+        self.committed_amid_import = is_amid_import(&batch.body);
         Ok(())
     }
 
@@ -270,6 +323,7 @@ impl Replica {
         self.leads = None;
         self.forget_decided();
         self.committed = ledger.next_offset();
+        self.committed_amid_import = false;
         self.ledger = ledger;
     }
 

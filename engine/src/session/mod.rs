@@ -2,6 +2,7 @@
 //! [`Outbox`]. Lives on the shard core of the connection's partition; not `Send`.
 
 pub mod admin;
+mod imports;
 pub mod log_reads;
 pub mod node_facts;
 pub mod reads;
@@ -16,9 +17,9 @@ use walengine_net::entry::{ANY_OFFSET, RecordHead};
 use walengine_net::frame::{Frame, FrameHead, Kind};
 use walengine_net::limits::{BODY_BYTES_MAX, EVENTS_MAX, INFLIGHT_MAX};
 use walengine_net::message::{
-    AdminReply, AdminState, Append, ClusterStatus, Credit, ErrorCode, Hello, HelloReply, Leave,
-    MessageError, NO_NODE, OutcomeRuns, RemoveNode, ServerStatus, Submit, SubmitReply,
-    TransferLeadership, Unsubscribe, offset_number, open_frame,
+    AdminReply, AdminState, Append, ClusterStatus, Credit, ErrorCode, Hello, HelloReply, ImportLog,
+    Leave, MessageError, NO_NODE, OutcomeRuns, RemoveNode, ServerStatus, StateDigest, Submit,
+    SubmitReply, TransferLeadership, Unsubscribe, offset_number, open_frame,
 };
 use walengine_net::model::{Offset, PartitionId};
 
@@ -207,6 +208,13 @@ impl<C: Operated> Session<C> {
             Kind::Leave => {
                 let node = open_frame::<Leave>(frame)?.node.to_native();
                 self.leave(head, node);
+            }
+            Kind::StateDigest => {
+                open_frame::<StateDigest>(frame)?;
+                imports::state_digest(&self.replies, head);
+            }
+            Kind::ImportLog => {
+                imports::import_log(&self.replies, head, open_frame::<ImportLog<'_>>(frame)?)?;
             }
             reply => return Err(MessageError::Kind { expected: Kind::Hello, found: reply }.into()),
         }

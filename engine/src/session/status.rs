@@ -58,6 +58,7 @@ pub fn answer<C: Commit>(node: &NodeFacts<C>, outbox: &Outbox, head: FrameHead) 
             of_partition("remembered_ids", ledger.ids_len() as u64);
             of_partition("open_pendings", ledger.pendings_len() as u64);
         });
+        of_partition("importing", u64::from(partition.is_importing()));
         of_partition("durable_offset", partition.visible_offset().0);
         of_partition("term", partition.term());
         of_partition("last_index", partition.log().last().index);
@@ -100,6 +101,9 @@ fn state_of<C: Commit>(partition: &Partition<C>) -> String {
         None if partition.is_full() => "refusing writes: disk nearly full".into(),
         None if !partition.is_readable() => "catching up".into(),
         None if !partition.leads() => "following".into(),
+        None if partition.is_importing() => {
+            "taking an import, and nothing else until it is finished".into()
+        }
         None => "serving".into(),
     };
     walengine_net::message::bounded(&text, walengine_net::limits::LABEL_BYTES_MAX).to_owned()

@@ -1,0 +1,311 @@
+//! `export` and `digest`: the whole log as a file that another cluster can take over, and what its
+//! state comes to.
+
+use std::fs::{File, OpenOptions};
+use std::io::{self, BufWriter, IsTerminal, Write};
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use indicatif::{ProgressBar, ProgressStyle};
+use walengine_net::client::StateSummary;
+use walengine_net::client::blocking::Client;
+use walengine_net::limits::{BODY_BYTES_MAX, DEADLINE_MILLIS_MAX};
+use walengine_net::model::{Offset, PartitionId, Timestamp, Token};
+
+use super::Asking;
+use super::output::Output;
+use crate::export::{Header, PartitionEnd, Writer};
+use crate::fatal::{Fatal, Reason};
+
+const COLUMNS: &[(&str, usize)] = &[
+    ("partition", 9),
+    ("next_offset", 12),
+    ("accounts", 10),
+    ("reservations", 12),
+    ("ids", 12),
+    ("state", 9),
+    ("digest", 0),
+];
+/// Stands for standard output.
+const STDOUT: &str = "-";
+
+/// The whole log of a cluster, for `walengine import` into another one: every record with its log time
+/// and its verdict, so that accounts, balances, reservations and the answers to repeats are the same
+/// there. Includes everything that was acknowledged before. The cluster goes on meanwhile; what comes
+/// in is left out.
+///
+/// The file is text, a line for each record; EXPORT.md describes it. It is never written over.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:\n  walengine export bank.walexport\n  \
+    walengine export - | zstd > bank.walexport.zst\n  \
+    walengine import bank.walexport --server other-cluster:7450")]
+pub struct Arguments {
+    /// File to write, which must not exist yet; - for standard output
+    #[arg(value_name = "FILE")]
+    file: PathBuf,
+
+    #[command(flatten)]
+    asking: Asking,
+}
+
+/// The state of each partition at the end of its log, with a digest: equal states have equal digests,
+/// on every node and in every cluster. `walengine verify` prints that of a data directory.
+#[derive(Debug, clap::Args)]
+pub struct DigestArguments {
+    #[command(flatten)]
+    asking: Asking,
+}
+
+/// Prints digests.
+pub fn run_digest(arguments: &DigestArguments) -> Result<(), Fatal> {
+    let states = states(&arguments.asking)?;
+    let mut output = Output::new(arguments.asking.format, COLUMNS)?;
+    for (state, partition) in states.iter().zip(0u16..) {
+        output.row(&[
+            partition.to_string(),
+            state.next_offset.to_string(),
+            state.accounts.to_string(),
+            state.pendings.to_string(),
+            state.ids.to_string(),
+            if state.is_importing { "importing" } else { "whole" }.to_owned(),
+            digest_text(&state.digest),
+        ])?;
+    }
+    output.flush()
+}
+
+/// A digest as it is printed everywhere.
+pub(super) fn digest_text(digest: &[u8; 32]) -> String {
+    blake3::Hash::from_bytes(*digest).to_hex().to_string()
+}
+
+/// The state of every partition. Going through a large one takes longer than other requests may.
+pub(super) fn states(asking: &Asking) -> Result<Vec<StateSummary>, Fatal> {
+    let client = asking.connect_within(Duration::from_millis(DEADLINE_MILLIS_MAX.into()))?;
+    let partitions = client.info().partitions();
+    Ok(partitions.map(|partition| client.state_digest(partition)).collect::<Result<_, _>>()?)
+}
+
+/// Exports the log.
+pub fn run(arguments: &Arguments) -> Result<(), Fatal> {
+    let interrupted = watch_for_signals()?;
+    let client = arguments.asking.connect()?;
+    let mut target = Target::create(&arguments.file)?;
+    let exported = (|| {
+        let states = states(&arguments.asking)?;
+        if let Some(partition) = states.iter().position(|state| state.is_importing) {
+            let message = format!(
+                "partition {partition} takes an import that is not finished, so its log is a part of \
+                 one: finish the import, and export then"
+            );
+            return Err(Fatal::new(Reason::Findings, message));
+        }
+        write(&client, &states, &mut target, &interrupted)?;
+        Ok(states)
+    })();
+    let states = match exported {
+        Ok(states) => states,
+        Err(fatal) => return Err(target.give_up(fatal)),
+    };
+    target.keep()?;
+    let records: u64 = states.iter().map(|state| state.next_offset.0).sum();
+    let (partitions, file) = (states.len(), arguments.file.display());
+    eprintln!("exported {records} records of {partitions} partitions to {file}");
+    Ok(())
+}
+
+/// Where an export goes.
+struct Target {
+    path: PathBuf,
+    /// `None` for standard output.
+    file: Option<File>,
+    out: BufWriter<Box<dyn Write>>,
+}
+
+impl Target {
+    fn create(path: &Path) -> Result<Self, Fatal> {
+        let shown = path.display();
+        if path == Path::new(STDOUT) {
+            let out: Box<dyn Write> = Box::new(io::stdout());
+            return Ok(Self { path: path.to_owned(), file: None, out: BufWriter::new(out) });
+        }
+        let mut options = OpenOptions::new();
+        // A whole ledger is nobody else's business.
+        let opened = options.write(true).create_new(true).mode(0o600).open(path);
+        let file = opened.map_err(|error| {
+            let what = if error.kind() == io::ErrorKind::AlreadyExists {
+                "it exists, and an export never writes over a file: name another".to_owned()
+            } else {
+                error.to_string()
+            };
+            Fatal::new(Reason::File, format!("cannot write {shown}: {what}"))
+        })?;
+        let out = file.try_clone().map_err(|error| failed(path, &error))?;
+        let out: Box<dyn Write> = Box::new(out);
+        let out = BufWriter::with_capacity(BODY_BYTES_MAX, out);
+        Ok(Self { path: path.to_owned(), file: Some(file), out })
+    }
+
+    /// Makes it durable under its name.
+    fn keep(mut self) -> Result<(), Fatal> {
+        let kept = self.out.flush().and_then(|()| {
+            let Some(file) = &self.file else { return Ok(()) };
+            file.sync_all()?;
+            let folder = self.path.parent().filter(|folder| *folder != Path::new(""));
+            File::open(folder.unwrap_or(Path::new(".")))?.sync_all()
+        });
+        kept.map_err(|error| {
+            let fatal = failed(&self.path, &error);
+            self.give_up(fatal)
+        })
+    }
+
+    /// Removes what is not whole; it was made by this program.
+    fn give_up(self, fatal: Fatal) -> Fatal {
+        let Self { path, file, out } = self;
+        drop(out.into_parts()); // without a last attempt to write
+        if file.is_some() && std::fs::remove_file(&path).is_err() {
+            let message = format!("{}; what is in {} is not whole", fatal.message, path.display());
+            return Fatal::new(fatal.reason, message);
+        }
+        fatal
+    }
+}
+
+fn failed(path: &Path, error: &io::Error) -> Fatal {
+    let shown = path.display();
+    let to =
+        if path == Path::new(STDOUT) { "standard output".to_owned() } else { shown.to_string() };
+    Fatal::new(Reason::File, format!("cannot write to {to}: {error}"))
+}
+
+/// What stops a command that takes long, and what it has done until then.
+pub(super) fn watch_for_signals() -> Result<Arc<AtomicBool>, Fatal> {
+    let interrupted = Arc::new(AtomicBool::new(false));
+    for signal in [signal_hook::consts::SIGINT, signal_hook::consts::SIGTERM] {
+        signal_hook::flag::register(signal, interrupted.clone()).map_err(|error| {
+            Fatal::new(Reason::File, format!("cannot watch for signals: {error}"))
+        })?;
+    }
+    Ok(interrupted)
+}
+
+pub(super) fn progress_bar(total: u64, what: &str) -> ProgressBar {
+    if !io::stderr().is_terminal() {
+        return ProgressBar::hidden();
+    }
+    let template = format!("{what} {{bar:40}} {{percent}}%, {{eta}} left");
+    let style = ProgressStyle::with_template(&template);
+    let style = style.unwrap_or_else(|_| ProgressStyle::default_bar());
+    ProgressBar::new(total).with_style(style)
+}
+
+/// Writes the partitions' logs in turn, a page of each at a time, so that whoever takes them over can
+/// begin with all of them.
+fn write(
+    client: &Client,
+    states: &[StateSummary],
+    target: &mut Target,
+    interrupted: &AtomicBool,
+) -> Result<(), Fatal> {
+    let path = target.path.clone();
+    let failed = |error: io::Error| failed(&path, &error);
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    let header = Header {
+        cluster: client.info().cluster,
+        created: Timestamp(now.as_nanos() as u64),
+        program: env!("CARGO_PKG_VERSION").to_owned(),
+        ends: states.iter().map(|state| state.next_offset).collect(),
+    };
+    let mut writer = Writer::new(&mut target.out, &header).map_err(failed)?;
+    let bar = progress_bar(header.ends.iter().map(|end| end.0).sum(), "exporting");
+    let mut reached = vec![Offset(0); states.len()];
+    while reached != header.ends {
+        for ((next, &end), partition) in reached.iter_mut().zip(&header.ends).zip(0u16..) {
+            if *next < end {
+                *next = page(client, PartitionId(partition), *next, end, &mut writer)
+                    .map_err(|error| error.into_fatal(failed))?;
+            }
+            if interrupted.load(Ordering::Relaxed) {
+                bar.finish_and_clear();
+                return Err(Fatal::new(Reason::Interrupted, "interrupted; nothing was kept"));
+            }
+        }
+        bar.set_position(writer.records());
+    }
+    bar.finish_and_clear();
+    let ends: Vec<_> = states
+        .iter()
+        .map(|state| PartitionEnd {
+            next_offset: state.next_offset,
+            last_timestamp: state.last_timestamp,
+            accounts: state.accounts,
+            pendings: state.pendings,
+            ids: state.ids,
+            digest: state.digest,
+        })
+        .collect();
+    writer.finish(&ends).map(|_| ()).map_err(failed)
+}
+
+enum PageError {
+    Write(io::Error),
+    Other(Fatal),
+}
+
+impl PageError {
+    fn into_fatal(self, of_file: impl FnOnce(io::Error) -> Fatal) -> Fatal {
+        match self {
+            Self::Write(error) => of_file(error),
+            Self::Other(fatal) => fatal,
+        }
+    }
+}
+
+/// Writes a page of a partition's log up to `end`. Where the next one begins.
+fn page<W: Write>(
+    client: &Client,
+    partition: PartitionId,
+    from: Offset,
+    end: Offset,
+    writer: &mut Writer<W>,
+) -> Result<Offset, PageError> {
+    let cluster = client.info().cluster;
+    // Any node that has what is wanted: the leader has other things to do.
+    let token = Token { cluster, partition, offset: Offset(end.0 - 1) };
+    let page = client.read_log(partition, from, BODY_BYTES_MAX, &[token]);
+    let page = page.map_err(|error| PageError::Other(error.into()))?;
+    let bad = |why: String| {
+        let message = format!("partition {partition}: the server sent a log that {why}");
+        PageError::Other(Fatal::new(Reason::DamagedFeed, message))
+    };
+    let mut next = from;
+    for entry in page.entries() {
+        let (header, body) = entry.map_err(|error| bad(format!("can't be read: {error}")))?;
+        if header.meta.records == 0 {
+            continue;
+        }
+        if header.meta.base_offset >= end {
+            break;
+        }
+        if header.meta.base_offset != next || header.next_offset() > end {
+            return Err(bad(format!(
+                "has an entry from offset {} to {}, where {next} to {end} was wanted",
+                header.meta.base_offset,
+                header.next_offset()
+            )));
+        }
+        writer.entry(&header, body).map_err(|error| match error.kind() {
+            io::ErrorKind::InvalidData => bad(format!("can't be read: {error}")),
+            _ => PageError::Write(error),
+        })?;
+        next = header.next_offset();
+    }
+    if next == from {
+        return Err(bad(format!("ends at offset {from}, though it had reached {end}")));
+    }
+    Ok(next)
+}

@@ -1,0 +1,346 @@
+//! One record as a line of JSON, and back. A field that is zero is left out. Numbers of up to 32 bits
+//! are numbers, all longer ones are text: most readers of JSON know 53 bits only.
+
+use std::fmt::Write as _;
+use std::str::FromStr;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD as BASE64;
+use serde::{Deserialize, Deserializer, de};
+use walengine_net::entry::{ANY_OFFSET, RecordHead};
+use walengine_net::model::{
+    Account, AccountFlags, AccountId, Amount, Close, CloseFlags, Code, Event, EventBytes, EventId,
+    Expire, Guard, GuardFlags, LedgerId, Resolved, Transfer, TransferFlags, Verdict,
+};
+
+use super::{from_hex, hex};
+
+/// How the first line of an export begins, and no other file.
+pub const FIRST_KEY: &str = "{\"walengine_export\":";
+
+/// Where a record stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Place {
+    pub partition: u16,
+    pub offset: u64,
+    pub time: u64,
+}
+
+/// A record.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Recorded {
+    /// `Resolved::index` does not count: the line's place in its entry does.
+    Event(EventBytes, Option<Resolved>),
+    Opaque(RecordHead, Vec<u8>),
+}
+
+/// A number that stands as text.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Long<T>(pub T);
+
+impl<'de, T: FromStr> Deserialize<'de> for Long<T> {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        let text = <&str>::deserialize(from)?;
+        let number = text.bytes().all(|digit| digit.is_ascii_digit()).then(|| text.parse().ok());
+        number.flatten().map(Self).ok_or_else(|| de::Error::custom("a number is out of range"))
+    }
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RecordLine<'a> {
+    partition: u16,
+    offset: Long<u64>,
+    time: Long<u64>,
+    kind: &'a str,
+    verdict: &'a str,
+    id: Option<Long<u128>>,
+    account: Option<Long<u128>>,
+    debit_account: Option<Long<u128>>,
+    credit_account: Option<Long<u128>>,
+    amount: Option<Long<u128>>,
+    #[serde(default)]
+    ledger: u32,
+    #[serde(default)]
+    code: u16,
+    #[serde(default)]
+    flags: &'a str,
+    pending_id: Option<Long<u128>>,
+    user_data_128: Option<Long<u128>>,
+    user_data_64: Option<Long<u64>>,
+    #[serde(default)]
+    user_data_32: u32,
+    #[serde(default)]
+    timeout_seconds: u32,
+    available: Option<Long<u128>>,
+    version: Option<Long<u64>>,
+    expected_offset: Option<Long<u64>>,
+    data: Option<&'a str>,
+    event: Option<&'a str>,
+    effective: Option<EffectiveLine>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct EffectiveLine {
+    debit_account: Long<u128>,
+    credit_account: Long<u128>,
+    amount: Long<u128>,
+    ledger: u32,
+    code: u16,
+}
+
+/// Appends a record's line to `out`, with the line break.
+pub(super) fn put_event(
+    out: &mut String,
+    place: Place,
+    verdict: Verdict,
+    bytes: &EventBytes,
+    effective: Option<&Resolved>,
+) {
+    match Event::from_bytes(bytes) {
+        Ok(event) if carried(event).to_bytes() == *bytes && has_known_flags(&event) => {
+            put_known(out, place, verdict, &event);
+        }
+        // Nothing that a ledger logs today; a line must not lose a bit of it all the same.
+        _ => {
+            put_head(out, place, "bytes", verdict, 0);
+            text(out, "event", hex(bytes));
+        }
+    }
+    if let Some(effective) = effective {
+        out.push_str(",\"effective\":{");
+        let start = out.len();
+        text(out, "debit_account", effective.debit_account_id);
+        text(out, "credit_account", effective.credit_account_id);
+        text(out, "amount", effective.amount);
+        number(out, "ledger", effective.ledger.0);
+        number(out, "code", effective.code.0);
+        out.remove(start); // the first comma
+        out.push('}');
+    }
+    out.push_str("}\n");
+}
+
+fn put_known(out: &mut String, place: Place, verdict: Verdict, event: &Event) {
+    match event {
+        Event::Transfer(transfer) => {
+            put_head(out, place, "transfer", verdict, transfer.id.0);
+            text_unless_zero(out, "debit_account", transfer.debit_account_id.0);
+            text_unless_zero(out, "credit_account", transfer.credit_account_id.0);
+            text_unless_zero(out, "amount", transfer.amount.0);
+            number(out, "ledger", transfer.ledger.0);
+            number(out, "code", transfer.code.0);
+            flags(out, &transfer.flags.names());
+            text_unless_zero(out, "pending_id", transfer.pending_id.0);
+            text_unless_zero(out, "user_data_128", transfer.user_data_128);
+            text_unless_zero(out, "user_data_64", transfer.user_data_64.into());
+            number(out, "user_data_32", transfer.user_data_32);
+            number(out, "timeout_seconds", transfer.timeout_seconds);
+        }
+        Event::Account(account) => {
+            put_head(out, place, "account", verdict, account.id.0);
+            number(out, "ledger", account.ledger.0);
+            number(out, "code", account.code.0);
+            flags(out, &account.flags.names());
+            text_unless_zero(out, "user_data_128", account.user_data_128);
+            text_unless_zero(out, "user_data_64", account.user_data_64.into());
+        }
+        Event::Guard(guard) => {
+            put_head(out, place, "guard", verdict, guard.id.0);
+            text(out, "account", guard.account_id);
+            flags(out, &guard.flags.names());
+            text_unless_zero(out, "available", guard.available.0);
+            text_unless_zero(out, "version", guard.version.into());
+        }
+        Event::Expire(expire) => {
+            put_head(out, place, "expire", verdict, 0);
+            text(out, "pending_id", expire.pending_id);
+        }
+        Event::Close(close) => {
+            put_head(out, place, "close", verdict, close.id.0);
+            text(out, "account", close.account_id);
+            flags(out, &close.flags.names());
+        }
+    }
+}
+
+/// As [`put_event`], for an opaque record.
+pub(super) fn put_record(
+    out: &mut String,
+    place: Place,
+    verdict: Verdict,
+    head: &RecordHead,
+    data: &[u8],
+) {
+    put_head(out, place, "record", verdict, head.id);
+    if head.expected_offset != ANY_OFFSET {
+        text(out, "expected_offset", head.expected_offset);
+    }
+    out.push_str(",\"data\":\"");
+    BASE64.encode_string(data, out);
+    out.push_str("\"}\n");
+}
+
+fn put_head(out: &mut String, place: Place, kind: &str, verdict: Verdict, id: u128) {
+    let (Place { partition, offset, time }, verdict) = (place, verdict.name());
+    // To a string it never fails.
+    let _ = write!(
+        out,
+        "{{\"partition\":{partition},\"offset\":\"{offset}\",\"time\":\"{time}\",\
+         \"kind\":\"{kind}\",\"verdict\":\"{verdict}\""
+    );
+    text_unless_zero(out, "id", id);
+}
+
+fn text(out: &mut String, name: &str, value: impl std::fmt::Display) {
+    let _ = write!(out, ",\"{name}\":\"{value}\"");
+}
+
+fn text_unless_zero(out: &mut String, name: &str, value: u128) {
+    if value != 0 {
+        text(out, name, value);
+    }
+}
+
+fn number(out: &mut String, name: &str, value: impl Into<u32>) {
+    let value = value.into();
+    if value != 0 {
+        let _ = write!(out, ",\"{name}\":{value}");
+    }
+}
+
+fn flags(out: &mut String, names: &[&str]) {
+    if !names.is_empty() {
+        text(out, "flags", names.join("|").to_lowercase());
+    }
+}
+
+/// The event as its line carries it: without what walengine fills.
+fn carried(event: Event) -> Event {
+    match event {
+        Event::Account(Account {
+            id, user_data_128, user_data_64, ledger, code, flags, ..
+        }) => {
+            let zero = Account::default();
+            let account = Account { id, user_data_128, user_data_64, ledger, code, flags, ..zero };
+            Event::Account(account)
+        }
+        Event::Transfer(transfer) => {
+            Event::Transfer(Transfer { timestamp: Transfer::default().timestamp, ..transfer })
+        }
+        other => other,
+    }
+}
+
+fn has_known_flags(event: &Event) -> bool {
+    match event {
+        Event::Transfer(transfer) => TransferFlags::ALL.contains(transfer.flags),
+        Event::Account(account) => AccountFlags::ALL.contains(account.flags),
+        Event::Guard(guard) => GuardFlags::ALL.contains(guard.flags),
+        Event::Close(close) => CloseFlags::ALL.contains(close.flags),
+        Event::Expire(_) => true,
+    }
+}
+
+/// The bits of flags by their names.
+fn bits(names: &str, all: u16, of: impl Fn(u16) -> Vec<&'static str>) -> Result<u16, String> {
+    if names.is_empty() {
+        return Ok(0);
+    }
+    names.split('|').try_fold(0, |flags, name| {
+        let is_it = |bit: &u16| {
+            all & bit != 0 && of(*bit).first().is_some_and(|known| known.eq_ignore_ascii_case(name))
+        };
+        let bit = (0..16).map(|place| 1 << place).find(is_it);
+        bit.map(|bit| flags | bit).ok_or_else(|| format!("there is no flag {name:?}"))
+    })
+}
+
+/// Reads a record's line.
+pub(super) fn read(line: &[u8]) -> Result<(Place, Verdict, Recorded), String> {
+    let line: RecordLine<'_> = serde_json::from_slice(line).map_err(|error| error.to_string())?;
+    let place = Place { partition: line.partition, offset: line.offset.0, time: line.time.0 };
+    let verdict = match line.verdict {
+        "ok" => Verdict::Ok,
+        name => {
+            let known = Verdict::all().find(|verdict| verdict.name() == name);
+            known.ok_or_else(|| format!("there is no verdict {name:?}"))?
+        }
+    };
+    if line.kind == "record" {
+        let data = line.data.ok_or("a record without data")?;
+        let data = BASE64.decode(data).map_err(|error| format!("data: {error}"))?;
+        let head = RecordHead {
+            id: long(line.id.as_ref()),
+            expected_offset: line.expected_offset.map_or(ANY_OFFSET, |offset| offset.0),
+            bytes: u32::try_from(data.len()).map_err(|_| "data is too long")?,
+        };
+        return Ok((place, verdict, Recorded::Opaque(head, data)));
+    }
+    let effective = line.effective.as_ref().map(|effective| Resolved {
+        debit_account_id: AccountId(effective.debit_account.0),
+        credit_account_id: AccountId(effective.credit_account.0),
+        amount: Amount(effective.amount.0),
+        index: 0,
+        ledger: LedgerId(effective.ledger),
+        code: Code(effective.code),
+    });
+    Ok((place, verdict, Recorded::Event(event(&line)?, effective)))
+}
+
+fn long(number: Option<&Long<u128>>) -> u128 {
+    number.map_or(0, |number| number.0)
+}
+
+fn event(line: &RecordLine<'_>) -> Result<EventBytes, String> {
+    let (ledger, code) = (LedgerId(line.ledger), Code(line.code));
+    let id = EventId(long(line.id.as_ref()));
+    let account_id = AccountId(long(line.account.as_ref()));
+    let user_data_128 = long(line.user_data_128.as_ref());
+    let user_data_64 = line.user_data_64.map_or(0, |number| number.0);
+    Ok(match line.kind {
+        "transfer" => {
+            let all = TransferFlags::ALL.0;
+            let flags = bits(line.flags, all, |bit| TransferFlags(bit).names())?;
+            let transfer = Transfer {
+                id,
+                debit_account_id: AccountId(long(line.debit_account.as_ref())),
+                credit_account_id: AccountId(long(line.credit_account.as_ref())),
+                amount: Amount(long(line.amount.as_ref())),
+                pending_id: EventId(long(line.pending_id.as_ref())),
+                user_data_128,
+                user_data_64,
+                user_data_32: line.user_data_32,
+                timeout_seconds: line.timeout_seconds,
+                ledger,
+                code,
+                flags: TransferFlags(flags),
+                ..Transfer::default()
+            };
+            transfer.to_bytes()
+        }
+        "account" => {
+            let flags = bits(line.flags, AccountFlags::ALL.0, |bit| AccountFlags(bit).names())?;
+            let (id, flags) = (AccountId(id.0), AccountFlags(flags));
+            let zero = Account::default();
+            Account { id, user_data_128, user_data_64, ledger, code, flags, ..zero }.to_bytes()
+        }
+        "guard" => {
+            let flags = bits(line.flags, GuardFlags::ALL.0, |bit| GuardFlags(bit).names())?;
+            let version = line.version.map_or(0, |version| version.0);
+            let available = Amount(long(line.available.as_ref()));
+            Guard { id, account_id, available, version, flags: GuardFlags(flags) }.to_bytes()
+        }
+        "close" => {
+            let flags = bits(line.flags, CloseFlags::ALL.0, |bit| CloseFlags(bit).names())?;
+            Close { id, account_id, flags: CloseFlags(flags) }.to_bytes()
+        }
+        "expire" => Expire { pending_id: EventId(long(line.pending_id.as_ref())) }.to_bytes(),
+        "bytes" => {
+            let event = line.event.and_then(from_hex);
+            event.ok_or("an event's bytes are 256 hexadecimal digits")?
+        }
+        kind => return Err(format!("there is no kind of record {kind:?}")),
+    })
+}
