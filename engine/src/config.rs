@@ -1,12 +1,14 @@
 //! Settings of the server: flags, then environment, then a TOML file, then defaults.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use serde::Deserialize;
 
+use crate::addresses::{HostPort, resolve};
 use crate::fatal::{Fatal, Reason};
+use crate::os;
 
 /// Address that the server listens on, and that commands look for, unless told otherwise.
 pub const ADDRESS_DEFAULT: &str = "127.0.0.1:7450";
@@ -17,11 +19,12 @@ const MIB: u64 = 1 << 20;
 #[derive(Clone, Debug, Default, clap::Args, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct ServeOptions {
-    /// Cores to run on, one shard each [default: all of them]
+    /// Cores to run on, one shard each [default: all that this process may use]
     #[arg(long, value_name = "N", env = "WALENGINE_CORES")]
     pub cores: Option<usize>,
 
-    /// Core of the first shard; the others follow. For several nodes on one machine [default: 0]
+    /// Of the cores that this process may use, the one of the first shard, counted from 0; the others
+    /// follow. For several nodes on one machine [default: 0]
     #[arg(long, value_name = "N", env = "WALENGINE_FIRST_CORE")]
     pub first_core: Option<usize>,
 
@@ -29,9 +32,9 @@ pub struct ServeOptions {
     #[arg(long, value_name = "DIR", env = "WALENGINE_DATA")]
     pub data: Option<PathBuf>,
 
-    /// Address and port for clients [default: 127.0.0.1:7450]
-    #[arg(long, value_name = "ADDR:PORT", env = "WALENGINE_LISTEN")]
-    pub listen: Option<SocketAddr>,
+    /// Address or host name, and port, for clients [default: 127.0.0.1:7450]
+    #[arg(long, value_name = "HOST:PORT", env = "WALENGINE_LISTEN")]
+    pub listen: Option<String>,
 
     /// Partitions of a new data directory; fixed from then on [default: one a core]
     #[arg(long, value_name = "N", env = "WALENGINE_PARTITIONS")]
@@ -65,17 +68,23 @@ pub struct ServeOptions {
 
     /// Address and port for the other nodes of a cluster, TCP and UDP; without it this node serves
     /// alone [default: none]
-    #[arg(long, value_name = "ADDR:PORT", env = "WALENGINE_PEER_LISTEN")]
-    pub peer_listen: Option<SocketAddr>,
+    #[arg(long, value_name = "HOST:PORT", env = "WALENGINE_PEER_LISTEN")]
+    pub peer_listen: Option<String>,
 
-    /// IP address that other nodes and clients reach this one by, if it listens on all of its own
+    /// Host that other nodes and clients reach this one by, if it listens on all of its addresses or
+    /// behind another one; with a port if clients reach it by another than it listens on
     /// [default: the addresses that it listens on]
-    #[arg(long, value_name = "ADDR", env = "WALENGINE_ADVERTISE")]
-    pub advertise: Option<IpAddr>,
+    #[arg(long, value_name = "HOST[:PORT]", env = "WALENGINE_ADVERTISE")]
+    pub advertise: Option<String>,
+
+    /// Host and port that other nodes reach this one by, TCP and UDP, if not by --advertise and the port
+    /// of --peer-listen [default: those]
+    #[arg(long, value_name = "HOST[:PORT]", env = "WALENGINE_ADVERTISE_PEER")]
+    pub advertise_peer: Option<String>,
 
     /// Peer addresses of nodes of the cluster to join or form, separated by commas [default: none]
-    #[arg(long, value_name = "ADDR:PORT,..", env = "WALENGINE_JOIN", value_delimiter = ',')]
-    pub join: Option<Vec<SocketAddr>>,
+    #[arg(long, value_name = "HOST:PORT,..", env = "WALENGINE_JOIN", value_delimiter = ',')]
+    pub join: Option<Vec<String>>,
 
     /// Form a new cluster, once, from this many new nodes that name each other in --join; without
     /// it a new node joins an existing one [default: join]
@@ -97,6 +106,15 @@ pub struct ServeOptions {
     #[arg(long, value_name = "MILLIS", env = "WALENGINE_ELECTION_MILLIS")]
     pub election_millis: Option<u64>,
 
+    /// Take this machine's clock as right, though it is more than a year ahead of the log
+    #[arg(long, num_args = 0..=1, default_missing_value = "true", value_name = "BOOL", env = "WALENGINE_TRUST_CLOCK")]
+    pub trust_clock: Option<bool>,
+
+    /// Most memory that the server may take, in MiB: before it is used up, writes are refused
+    /// [default: what the control group or the machine has]
+    #[arg(long, value_name = "MIB", env = "WALENGINE_MEMORY_MIB")]
+    pub memory_mib: Option<u64>,
+
     /// File of 32 random bytes, the same on every node, that authenticates gossip [default: none]
     #[arg(long, value_name = "FILE", env = "WALENGINE_KEY_FILE")]
     pub key_file: Option<PathBuf>,
@@ -107,8 +125,8 @@ pub struct ServeOptions {
 pub struct Config {
     /// Shards to start.
     pub cores: usize,
-    /// Core of the first.
-    pub first_core: usize,
+    /// The core of each, as the system numbers them.
+    pub shard_cores: Vec<usize>,
     /// Data directory.
     pub data: PathBuf,
     /// Where clients connect.
@@ -127,6 +145,10 @@ pub struct Config {
     pub spin_micros: u64,
     /// Most client connections, per core.
     pub connections_max: usize,
+    /// The clock is right however far it is ahead of the log.
+    pub trust_clock: bool,
+    /// Most memory to take; `None`: what the system allows.
+    pub memory_bytes: Option<u64>,
     /// How it is part of a cluster; `None`: it serves alone.
     pub cluster: Option<ClusterConfig>,
 }
@@ -136,8 +158,10 @@ pub struct Config {
 pub struct ClusterConfig {
     /// Where peers and gossip connect.
     pub peer_listen: SocketAddr,
-    /// How others reach this node, if not by the addresses that it listens on.
-    pub advertise: Option<IpAddr>,
+    /// How clients reach this node, if not by the address that it listens on.
+    pub advertise: Option<HostPort>,
+    /// Where other nodes reach this one.
+    pub peer_address: SocketAddr,
     /// Peer addresses of other nodes.
     pub join: Vec<SocketAddr>,
     /// Nodes to form a new cluster from; `None`: join one.
@@ -153,9 +177,12 @@ pub struct ClusterConfig {
 }
 
 impl ClusterConfig {
-    /// An address of this node as others reach it.
-    pub fn advertised(&self, address: SocketAddr) -> SocketAddr {
-        SocketAddr::new(self.advertise.unwrap_or(address.ip()), address.port())
+    /// Where clients reach this node, which listens on `address`.
+    pub fn client_address(&self, address: SocketAddr) -> String {
+        match &self.advertise {
+            Some(advertised) => advertised.shown(address.port()),
+            None => address.to_string(),
+        }
     }
 }
 
@@ -185,22 +212,21 @@ impl ServeOptions {
             connections: self.connections.or(file.connections),
             peer_listen: self.peer_listen.or(file.peer_listen),
             advertise: self.advertise.or(file.advertise),
+            advertise_peer: self.advertise_peer.or(file.advertise_peer),
             join: self.join.or(file.join),
             expect: self.expect.or(file.expect),
             replicas: self.replicas.or(file.replicas),
             dead_after: self.dead_after.or(file.dead_after),
             election_millis: self.election_millis.or(file.election_millis),
+            trust_clock: self.trust_clock.or(file.trust_clock),
+            memory_mib: self.memory_mib.or(file.memory_mib),
             key_file: self.key_file.or(file.key_file),
         })
     }
 
     /// Settings in force, after checking that they make sense together.
     pub fn resolve(self) -> Result<Config, Fatal> {
-        let machine = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
-        let first_core = self.first_core.unwrap_or(0);
-        within("first-core", first_core as u64, 0, machine as u64 - 1)?;
-        let cores = self.cores.unwrap_or(machine - first_core);
-        within("cores", cores as u64, 1, (machine - first_core) as u64)?;
+        let shard_cores = self.shard_cores(&os::allowed_cores())?;
         let segment_mib = self.segment_mib.unwrap_or(128);
         within("segment-mib", segment_mib, 8, 4096)?;
         let flushes = self.flushes.unwrap_or(4);
@@ -216,13 +242,14 @@ impl ServeOptions {
         if let Some(partitions) = self.partitions {
             within("partitions", u64::from(partitions), 1, 1024)?;
         }
-        let listen = self.listen.unwrap_or_else(|| {
-            ADDRESS_DEFAULT.parse().expect("the default address is well-formed")
-        });
+        if let Some(memory_mib) = self.memory_mib {
+            within("memory-mib", memory_mib, 64, 1 << 24)?;
+        }
+        let listen = resolve(self.listen.as_deref().unwrap_or(ADDRESS_DEFAULT), "--listen")?;
         let cluster = self.cluster(listen)?;
         Ok(Config {
-            cores,
-            first_core,
+            cores: shard_cores.len(),
+            shard_cores,
             data: self.data.unwrap_or_else(|| PathBuf::from("walengine-data")),
             listen,
             partitions: self.partitions,
@@ -232,22 +259,60 @@ impl ServeOptions {
             flush_inflight_max: flushes,
             spin_micros,
             connections_max: connections,
+            trust_clock: self.trust_clock.unwrap_or(false),
+            memory_bytes: self.memory_mib.map(|mib| mib * MIB),
             cluster,
         })
     }
 
+    /// The cores to run on, of those that this process may use.
+    fn shard_cores(&self, allowed: &[usize]) -> Result<Vec<usize>, Fatal> {
+        let first = self.first_core.unwrap_or(0);
+        let left = allowed.get(first..).unwrap_or_default();
+        let quota = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+        let cores = self.cores.unwrap_or(left.len().min(quota));
+        if cores >= 1 && cores <= left.len() {
+            return Ok(left[..cores].to_vec());
+        }
+        let asked = match (self.cores, self.first_core) {
+            (Some(cores), None) => format!("--cores is {cores}"),
+            (None, _) => format!("--first-core is {first}"),
+            (Some(cores), Some(first)) => {
+                format!("--cores is {cores} from --first-core {first} on")
+            }
+        };
+        let (count, list) = (allowed.len(), in_ranges(allowed));
+        let message = format!(
+            "{asked}: this process may use {count} of the machine's cores, {list} (taskset, a cpuset \
+             or a container confines it); --first-core counts them from 0, and at least one must be left"
+        );
+        Err(Fatal::new(Reason::Usage, message))
+    }
+
     fn cluster(&self, listen: SocketAddr) -> Result<Option<ClusterConfig>, Fatal> {
         let usage = |message: &str| Err(Fatal::new(Reason::Usage, message));
-        let Some(peer_listen) = self.peer_listen else {
+        let Some(peer_listen) = &self.peer_listen else {
             if self.join.is_some() || self.expect.is_some() {
                 return usage("--join and --expect need --peer-listen, where other nodes connect");
             }
             return Ok(None);
         };
+        let peer_listen = resolve(peer_listen, "--peer-listen")?;
         let unspecified = |address: SocketAddr| address.ip().is_unspecified();
         if self.advertise.is_none() && (unspecified(peer_listen) || unspecified(listen)) {
             return usage("a node that listens on all addresses must be told which to --advertise");
         }
+        let advertise = advertised(self.advertise.as_deref(), "--advertise")?;
+        let of_peer = advertised(self.advertise_peer.as_deref(), "--advertise-peer")?;
+        let peer_address = match (&of_peer, &advertise) {
+            (Some(of_peer), _) => of_peer.resolve(peer_listen.port(), "--advertise-peer")?,
+            (None, Some(host)) => {
+                let host = HostPort { port: None, ..host.clone() };
+                host.resolve(peer_listen.port(), "--advertise")?
+            }
+            (None, None) => peer_listen,
+        };
+        let join = self.join.iter().flatten().map(|text| resolve(text, "--join"));
         let replicas = self.replicas.unwrap_or(3);
         if ![1, 3, 5].contains(&replicas) {
             let message = format!("--replicas is {replicas}; it must be 1, 3 or 5");
@@ -263,8 +328,9 @@ impl ServeOptions {
         let key = self.key_file.as_deref().map(read_key).transpose()?;
         Ok(Some(ClusterConfig {
             peer_listen,
-            advertise: self.advertise,
-            join: self.join.clone().unwrap_or_default(),
+            advertise,
+            peer_address,
+            join: join.collect::<Result<_, _>>()?,
             expect: self.expect,
             replicas,
             dead_after: Duration::from_secs(dead_after),
@@ -272,6 +338,30 @@ impl ServeOptions {
             key,
         }))
     }
+}
+
+fn advertised(text: Option<&str>, flag: &str) -> Result<Option<HostPort>, Fatal> {
+    let Some(text) = text else { return Ok(None) };
+    let found = HostPort::parse(text).ok_or_else(|| {
+        let message = format!("{flag} is '{text}': it must be HOST or HOST:PORT");
+        Fatal::new(Reason::Usage, message)
+    })?;
+    Ok(Some(found))
+}
+
+/// Ascending numbers as people write them: `0-3,8`.
+fn in_ranges(numbers: &[usize]) -> String {
+    let mut ranges: Vec<(usize, usize)> = Vec::new();
+    for &number in numbers {
+        match ranges.last_mut() {
+            Some((_, last)) if *last + 1 == number => *last = number,
+            _ => ranges.push((number, number)),
+        }
+    }
+    let shown = ranges.iter().map(|(first, last)| {
+        if first == last { first.to_string() } else { format!("{first}-{last}") }
+    });
+    shown.collect::<Vec<_>>().join(",")
 }
 
 fn read_key(path: &Path) -> Result<[u8; 32], Fatal> {
@@ -313,6 +403,58 @@ mod tests {
         let error = ServeOptions::default().or_file(&path).unwrap_err();
         assert!(error.message.contains("line 2") && error.message.contains("flusses"), "{error}");
         std::fs::remove_dir_all(&dir).unwrap();
+    }
+
+    #[test]
+    fn shards_run_on_the_cores_that_the_process_may_use() {
+        let options = |cores, first_core| ServeOptions { cores, first_core, ..Default::default() };
+        for (cores, first, allowed, expected) in [
+            (1, None, vec![1], vec![1]), // taskset -c 1
+            (2, None, vec![3, 5, 6], vec![3, 5]),
+            (2, Some(1), vec![3, 5, 6], vec![5, 6]),
+        ] {
+            assert_eq!(options(Some(cores), first).shard_cores(&allowed).unwrap(), expected);
+        }
+        for (cores, first, allowed) in [
+            (Some(2), None, vec![1]),
+            (Some(0), None, vec![1]),
+            (None, Some(1), vec![1]),
+            (Some(2), Some(2), vec![3, 5, 6]),
+        ] {
+            let error = options(cores, first).shard_cores(&allowed).unwrap_err();
+            assert_eq!(error.reason, Reason::Usage);
+            assert!(error.message.contains("may use"), "{error}");
+        }
+        assert_eq!(in_ranges(&[0, 1, 2, 8, 10, 11]), "0-2,8,10-11");
+    }
+
+    #[test]
+    fn an_advertised_port_is_the_clients_and_hosts_may_have_names() {
+        let options = |advertise: Option<&str>, advertise_peer: Option<&str>| ServeOptions {
+            listen: Some("0.0.0.0:7450".to_owned()),
+            peer_listen: Some("0.0.0.0:7451".to_owned()),
+            advertise: advertise.map(str::to_owned),
+            advertise_peer: advertise_peer.map(str::to_owned),
+            join: Some(vec!["localhost:7461".to_owned()]),
+            ..Default::default()
+        };
+        for (advertise, advertise_peer, client, peer) in [
+            ("10.0.0.7", None, "10.0.0.7:7450", "10.0.0.7:7451"),
+            ("localhost", None, "localhost:7450", "127.0.0.1:7451"),
+            ("10.0.0.7:30450", None, "10.0.0.7:30450", "10.0.0.7:7451"),
+            ("10.0.0.7:30450", Some("10.0.0.7:30451"), "10.0.0.7:30450", "10.0.0.7:30451"),
+            ("localhost:1", Some("10.0.0.8"), "localhost:1", "10.0.0.8:7451"),
+        ] {
+            let config = options(Some(advertise), advertise_peer).resolve().unwrap();
+            let (listen, cluster) = (config.listen, config.cluster.unwrap());
+            assert_eq!(cluster.client_address(listen), client);
+            assert_eq!(cluster.peer_address.to_string(), peer);
+            assert_eq!(cluster.join[0].port(), 7461);
+        }
+        let error = options(None, None).resolve().unwrap_err();
+        assert!(error.message.contains("--advertise"), "{error}");
+        let error = options(Some("not a host"), None).resolve().unwrap_err();
+        assert!(error.message.contains("HOST:PORT"), "{error}");
     }
 
     #[test]

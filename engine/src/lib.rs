@@ -4,6 +4,7 @@
 
 #![deny(unsafe_code)]
 
+pub mod addresses;
 pub mod cli;
 pub mod cluster_view;
 pub mod config;
@@ -17,6 +18,7 @@ pub mod feed;
 pub mod ledger;
 pub mod limits;
 pub mod listen;
+pub mod memory;
 pub mod node;
 pub mod node_state;
 pub mod orders;

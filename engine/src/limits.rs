@@ -28,6 +28,15 @@ pub const FLUSH_PARALLEL_BYTES_MIN: usize = 64 << 10;
 pub const IDLE_AFTER: Duration = Duration::from_millis(500);
 /// How often due reservations are looked for.
 pub const EXPIRE_EVERY: Duration = Duration::from_millis(200);
+/// How often it is looked how much memory is used.
+pub const MEMORY_EVERY: Duration = Duration::from_millis(100);
+/// Writes are refused while one part in this many of the allowed memory is left, within the two bounds
+/// that follow: answers, look-ups and reads on their way need it.
+pub const MEMORY_RESERVE_SHARE: u64 = 8;
+/// See [`MEMORY_RESERVE_SHARE`].
+pub const MEMORY_RESERVE_BYTES_MIN: u64 = 32 << 20;
+/// See [`MEMORY_RESERVE_SHARE`].
+pub const MEMORY_RESERVE_BYTES_MAX: u64 = 512 << 20;
 /// How often the free space of the data directory is asked for.
 pub const SPACE_EVERY: Duration = Duration::from_millis(500);
 /// Bytes of one piece of a snapshot; between pieces other tasks run.
@@ -36,6 +45,21 @@ pub const SNAPSHOT_PIECE_BYTES: usize = 2 << 20;
 pub const DIGEST_PIECE_BYTES: usize = 256 << 10;
 /// Snapshots kept, so that a damaged newest one can be passed over.
 pub const SNAPSHOTS_KEPT: usize = 2;
+/// Descriptors of the process: streams, sockets that listen, lock, signals, gossip, and what libraries
+/// open for a moment.
+pub const DESCRIPTORS_OF_PROCESS: u64 = 48;
+/// Descriptors of an executor: its rings, timers and events.
+pub const DESCRIPTORS_OF_EXECUTOR: u64 = 16;
+/// Descriptors of a partition: segments that are indexed, written or prepared, each open twice; hard
+/// state; snapshots.
+pub const DESCRIPTORS_OF_PARTITION: u64 = 64;
+/// Descriptors of a partition's connections to its peers and from them.
+pub const DESCRIPTORS_OF_PEERS: u64 = 32;
+/// Descriptors of a connection: its socket, and another while the feed takes it over, or reads a segment
+/// for it.
+pub const DESCRIPTORS_OF_CONNECTION: u64 = 2;
+/// How often it is told that no connection can be accepted.
+pub const ACCEPT_TELL_EVERY: Duration = Duration::from_secs(30);
 /// Connections on their way from one shard to another.
 pub const HANDOVERS_MAX: usize = 256;
 /// Orders on their way to a shard.
@@ -80,6 +104,16 @@ pub const FEED_FRAMES_MAX: usize = 32;
 pub const READ_WAIT_MAX: Duration = Duration::from_secs(30);
 /// Look-ups and pages of the log that one connection may have in work.
 pub const READS_INFLIGHT_MAX: usize = 32;
+/// A step of the clock that log time follows at once.
+pub const CLOCK_STEP_MAX: Duration = Duration::from_secs(5);
+/// A larger step, up to this, is followed slowly; one past it is not followed.
+pub const CLOCK_SLEW_MAX: Duration = Duration::from_hours(1);
+/// Log time goes faster or slower by one part in this many while it follows slowly.
+pub const CLOCK_SLEW_SHARE: u32 = 8;
+/// How often the clock is taken anew as what the next step is measured from.
+pub const CLOCK_ANCHOR_EVERY: Duration = Duration::from_mins(1);
+/// How far the clock may be ahead of the newest record at a start.
+pub const CLOCK_GAP_MAX: Duration = Duration::from_hours(366 * 24);
 
 /// Bytes of entries in one answer to a read of the log; one entry comes even if it is larger.
 pub const PAGE_BYTES_MAX: usize = 1 << 20;

@@ -20,6 +20,12 @@ pub struct NodeState {
     pub is_full: AtomicBool,
     /// Bytes free at the last look. Written by the main thread.
     pub free_bytes: AtomicU64,
+    /// Memory is nearly used up: writes are refused. Written by the main thread.
+    pub is_short_of_memory: AtomicBool,
+    /// Bytes of memory used at the last look, and allowed. Written by the main thread.
+    pub memory_used_bytes: AtomicU64,
+    /// See [`Self::memory_used_bytes`].
+    pub memory_limit_bytes: AtomicU64,
     /// An operator has asked this node to leave its cluster. Written by shards, never reset.
     pub is_leaving: AtomicBool,
     /// Raft groups whose newest membership keeps this node. Written by shards, each its own share.
@@ -38,6 +44,9 @@ impl NodeState {
             superblock,
             is_full: AtomicBool::new(false),
             free_bytes: AtomicU64::new(0),
+            is_short_of_memory: AtomicBool::new(false),
+            memory_used_bytes: AtomicU64::new(0),
+            memory_limit_bytes: AtomicU64::new(0),
             is_leaving: AtomicBool::new(false),
             groups_kept: AtomicUsize::new(0),
             gossip_dropped: DroppedDatagrams::default(),

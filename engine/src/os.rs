@@ -38,6 +38,11 @@ pub fn free_bytes(path: &Path) -> io::Result<u64> {
     Ok(stat.f_bavail.saturating_mul(stat.f_frsize))
 }
 
+/// The number by which Linux knows the kind of file system that `path` is on: `statfs(2)`.
+pub fn file_system_magic(path: &Path) -> io::Result<i64> {
+    Ok(rustix::fs::statfs(path)?.f_type)
+}
+
 /// Bytes that this process may lock in memory; `None` if there is no limit.
 pub fn memlock_bytes_max() -> Option<u64> {
     rustix::process::getrlimit(Resource::Memlock).current
@@ -47,6 +52,11 @@ pub fn memlock_bytes_max() -> Option<u64> {
 pub fn raise_open_files() -> io::Result<()> {
     let maximum = rustix::process::getrlimit(Resource::Nofile).maximum;
     Ok(rustix::process::setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum })?)
+}
+
+/// Files that this process may have open; `None` if there is no limit.
+pub fn open_files_max() -> Option<u64> {
+    rustix::process::getrlimit(Resource::Nofile).current
 }
 
 /// Opens an `io_uring` of one entry and closes it again.
@@ -69,11 +79,13 @@ pub fn try_io_uring() -> io::Result<()> {
     }
 }
 
-/// Ends this process quietly when what it prints has no reader any more, as `head` leaves it. Rust
-/// ignores the signal by default.
-pub fn end_with_the_pipe() {
-    // SAFETY: the default action needs no handler, so no code runs in a signal's context.
-    unsafe { libc::signal(libc::SIGPIPE, libc::SIG_DFL) };
+/// Cores that this process may run on, ascending: fewer than the machine has if it is confined by a
+/// cpuset or by `taskset`.
+pub fn allowed_cores() -> Vec<usize> {
+    let Ok(allowed) = rustix::thread::sched_getaffinity(None) else {
+        return (0..std::thread::available_parallelism().map_or(1, usize::from)).collect();
+    };
+    (0..rustix::thread::CpuSet::MAX_CPU).filter(|&core| allowed.is_set(core)).collect()
 }
 
 /// Sets how many connections the kernel holds for a listening socket until they are accepted; the

@@ -1,5 +1,6 @@
 //! What must be true of this machine before a shard starts; each failure names its fix.
 
+use std::ffi::OsStr;
 use std::fs::{self, File, OpenOptions};
 use std::io;
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
@@ -16,6 +17,8 @@ const KERNEL_MIN: (u32, u32) = (5, 8);
 /// Locked memory that the rings of one executor take, in bytes. There is one for each shard, and the
 /// feed's.
 const MEMLOCK_BYTES_PER_EXECUTOR: u64 = 512 << 10;
+/// What the names of files begin with that are written to try direct I/O.
+const PROBE: &str = ".preflight-";
 /// 2026-01-01, in seconds: a clock before it was never set.
 const CLOCK_SECONDS_MIN: u64 = 1_767_225_600;
 
@@ -27,9 +30,15 @@ pub fn check_machine(cores: usize) -> Result<(), Fatal> {
     check_clock(SystemTime::now())
 }
 
-/// Checks that direct I/O works in `dir`, which exists, and that there is room to start.
-pub fn check_directory(dir: &Path, room_bytes: u64) -> Result<(), Fatal> {
-    check_direct_io(dir).map_err(|error| {
+/// Checks that direct I/O works in `dir`, which exists, and that there is room to start. What was
+/// formatted before needs none: a full disk is no reason not to show what it holds.
+pub fn check_directory(dir: &Path, room_bytes: u64, is_new: bool) -> Result<(), Fatal> {
+    remove_probes(dir);
+    let checked = match check_direct_io(dir) {
+        Err(error) if !is_new && is_full(&error) => Ok(()),
+        checked => checked,
+    };
+    checked.map_err(|error| {
         let at = dir.display();
         Fatal::new(
             Reason::Preflight,
@@ -57,6 +66,38 @@ pub fn check_directory(dir: &Path, room_bytes: u64) -> Result<(), Fatal> {
         return Err(Fatal::new(Reason::Preflight, message));
     }
     Ok(())
+}
+
+/// Says what is wrong with the file system of `dir` for a log, if it is known to be.
+pub fn warn_of_file_system(dir: &Path) {
+    let why = os::file_system_magic(dir).ok().and_then(unfit_file_system);
+    if let Some((name, why)) = why {
+        let at = dir.display();
+        tracing::warn!(
+            "{at} is on {name}: {why}; put --data on ext4 or XFS on a disk of this machine"
+        );
+    }
+}
+
+/// Kinds of file systems on which the promises of a log do not hold, or hold at a price, and why.
+fn unfit_file_system(magic: i64) -> Option<(&'static str, &'static str)> {
+    const MEMORY: &str = "what it holds is memory, and is gone after a reboot or a power cut";
+    const NETWORK: &str = "what a flush promises there depends on a server and its settings, and another \
+                           machine may open the same directory";
+    const LAYERED: &str = "it is the layer of a container that is thrown away with it, and files are \
+                           copied up when they are written; mount a volume";
+    const PROGRAM: &str = "what a flush promises there is up to the program behind it";
+    match magic {
+        0x0102_1994 => Some(("tmpfs", MEMORY)),
+        0x8584_58f6 => Some(("ramfs", MEMORY)),
+        0x794c_7630 => Some(("overlayfs", LAYERED)),
+        0x6969 => Some(("NFS", NETWORK)),
+        0xff53_4d42 | 0xfe53_4d42 => Some(("SMB", NETWORK)),
+        0x00c3_6400 => Some(("CephFS", NETWORK)),
+        0x0102_1997 => Some(("9p", NETWORK)),
+        0x6573_5546 => Some(("FUSE", PROGRAM)),
+        _ => None,
+    }
 }
 
 fn check_kernel(release: &str) -> Result<(), Fatal> {
@@ -104,13 +145,6 @@ fn check_memlock(cores: usize) -> Result<(), Fatal> {
     Err(Fatal::new(Reason::Preflight, message))
 }
 
-/// Raises the limit of open files; says so if it can't.
-pub fn raise_open_files() {
-    if let Err(error) = os::raise_open_files() {
-        tracing::warn!("cannot raise the limit of open files: {error}");
-    }
-}
-
 fn check_clock(now: SystemTime) -> Result<(), Fatal> {
     let seconds = now.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
     if seconds >= CLOCK_SECONDS_MIN {
@@ -120,8 +154,25 @@ fn check_clock(now: SystemTime) -> Result<(), Fatal> {
     Err(Fatal::new(Reason::Preflight, message))
 }
 
+/// The name of a file that this check writes, and that a kill may leave behind.
+pub fn is_probe(name: &OsStr) -> bool {
+    name.to_str().is_some_and(|name| name.starts_with(PROBE))
+}
+
+/// The caller has the directory to itself, so they are of processes that are gone.
+fn remove_probes(dir: &Path) {
+    let names = fs::read_dir(dir).into_iter().flatten().flatten().map(|entry| entry.file_name());
+    for name in names.filter(|name| is_probe(name)) {
+        let _ = fs::remove_file(dir.join(name)); // it is harmless
+    }
+}
+
+fn is_full(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
+}
+
 fn check_direct_io(dir: &Path) -> io::Result<()> {
-    let path = dir.join(format!(".preflight-{}", std::process::id()));
+    let path = dir.join(format!("{PROBE}{}", std::process::id()));
     let result = try_direct_io(&path);
     let _ = fs::remove_file(&path); // absent if it could not even be created
     result
@@ -164,6 +215,22 @@ mod tests {
     }
 
     #[test]
+    fn file_systems_that_keep_no_promise_are_known() {
+        for (magic, name) in [
+            (0x0102_1994, "tmpfs"),
+            (0x794c_7630, "overlayfs"),
+            (0x6969, "NFS"),
+            (0x6573_5546, "FUSE"),
+        ] {
+            assert_eq!(unfit_file_system(magic).map(|(name, _)| name), Some(name));
+        }
+        for magic in [0xef53, 0x5846_5342, 0x9123_683e] {
+            assert_eq!(unfit_file_system(magic), None, "ext4, XFS and Btrfs");
+        }
+        assert_eq!(os::file_system_magic(Path::new("/dev/shm")).unwrap(), 0x0102_1994);
+    }
+
+    #[test]
     fn a_clock_that_was_never_set_is_refused() {
         assert!(check_clock(UNIX_EPOCH).is_err());
         assert!(check_clock(SystemTime::now()).is_ok());
@@ -172,10 +239,10 @@ mod tests {
     #[test]
     fn memory_file_systems_and_full_disks_are_refused_with_a_fix() {
         let here = std::env::current_dir().unwrap();
-        check_directory(&here, 0).unwrap();
-        let error = check_directory(&here, u64::MAX).unwrap_err();
+        check_directory(&here, 0, true).unwrap();
+        let error = check_directory(&here, u64::MAX, true).unwrap_err();
         assert!(error.message.contains("make room"), "{error}");
-        let error = check_directory(Path::new("/proc"), 0).unwrap_err();
+        let error = check_directory(Path::new("/proc"), 0, true).unwrap_err();
         assert_eq!(error.reason, Reason::Preflight);
     }
 }

@@ -14,6 +14,8 @@ pub enum Refused {
     },
     /// The disk is nearly full; reads go on. Nothing was decided.
     StorageFull,
+    /// Memory is nearly used up; reads go on. Nothing was decided.
+    MemoryFull,
     /// The server is shutting down. Nothing was decided.
     ShuttingDown,
     /// Another node leads; this one last heard of this leader. Nothing was decided.

@@ -459,3 +459,29 @@ fn an_open_outcome_is_asked_of_the_leader_linearizably() {
         assert_eq!(status.freshness(), Freshness::Linearizable);
     }
 }
+
+/// The fault: "no server at" an address that the caller had never named, with advice to start one there.
+#[test]
+fn a_leader_that_cant_be_reached_is_told_with_who_names_it() {
+    let mut world = World::new(&[
+        ("a:1", Script::Follows { leader: "far:1" }),
+        ("b:1", Script::Follows { leader: "far:1" }),
+        ("far:1", Script::Down),
+    ]);
+    let mut client = Client::new(0, "a:1,b:1");
+    client.submit(SECOND, 1, SECOND * 9);
+    world.run(std::slice::from_mut(&mut client), SECOND * 10);
+    let Some(Err(error)) = client.ended(1) else { panic!("{:?}", client.ended(1)) };
+    let text = error.to_string();
+    assert!(matches!(error, ClientError::NoLeader { .. }), "{text}");
+    assert!(text.contains("names far:1 as the leader") && text.contains("--advertise"), "{text}");
+    assert!(text.contains("connection refused") && text.contains("last asked"), "{text}");
+    let asked = |name: &str| world.attempts.iter().filter(|(.., address)| address == name).count();
+    assert!(asked("a:1") >= 2 && asked("b:1") >= 2, "those that were given are tried again");
+
+    // It is reached after all: nothing is left of the trouble.
+    world.nodes.insert("far:1", Script::Leads { from: Duration::ZERO });
+    client.submit(world.now, 2, SECOND * 40);
+    world.run(std::slice::from_mut(&mut client), SECOND * 40);
+    assert!(matches!(client.ended(2), Some(Ok(()))), "{:?}", client.ended(2));
+}

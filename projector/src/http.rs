@@ -1,6 +1,5 @@
 //! Metrics over HTTP/1, one request a connection. Without authentication: not for the open network.
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 
 use axum::Router;
@@ -20,13 +19,13 @@ use crate::fatal::{Fatal, Reason};
 use crate::limits::{HTTP_CONNECTION_WITHIN, HTTP_CONNECTIONS_MAX, HTTP_HEAD_BYTES_MAX};
 use crate::metrics::{self, PartitionMetrics};
 
-/// Listens.
-pub async fn bind(address: SocketAddr) -> Result<TcpListener, Fatal> {
+/// Listens on `host:port`.
+pub async fn bind(address: &str) -> Result<TcpListener, Fatal> {
     let listener = TcpListener::bind(address).await.map_err(|error| {
         let message = format!("cannot listen on {address}: {error}; name another with --metrics");
         Fatal::new(Reason::Listen, message)
     })?;
-    let address = listener.local_addr().unwrap_or(address);
+    let address = listener.local_addr().map_or(address.to_owned(), |bound| bound.to_string());
     tracing::info!("metrics on http://{address}/metrics");
     Ok(listener)
 }
@@ -70,6 +69,8 @@ fn page(registry: &Registry) -> Result<impl IntoResponse + use<>, StatusCode> {
 
 #[cfg(test)]
 mod tests {
+    use std::net::SocketAddr;
+
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
     use tokio::net::TcpStream;
     use walengine_net::model::PartitionId;
@@ -87,7 +88,7 @@ mod tests {
 
     #[tokio::test]
     async fn metrics_are_served_and_nothing_else_is() {
-        let listener = bind(SocketAddr::from(([127, 0, 0, 1], 0))).await.unwrap();
+        let listener = bind("localhost:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let partitions = vec![Arc::new(PartitionMetrics::new(PartitionId(0)))];
         tokio::spawn(serve(listener, partitions));
@@ -114,8 +115,8 @@ mod tests {
 
     #[tokio::test]
     async fn a_port_that_is_taken_is_named_with_what_to_do() {
-        let taken = bind(SocketAddr::from(([127, 0, 0, 1], 0))).await.unwrap();
-        let fatal = bind(taken.local_addr().unwrap()).await.unwrap_err();
+        let taken = bind("localhost:0").await.unwrap();
+        let fatal = bind(&taken.local_addr().unwrap().to_string()).await.unwrap_err();
         assert_eq!(fatal.reason, Reason::Listen);
         assert!(fatal.message.contains("name another with --metrics"), "{}", fatal.message);
     }

@@ -1,7 +1,6 @@
 //! The whole projector: connects to both sides, creates the schema, projects every partition, and
 //! reports progress.
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -27,8 +26,8 @@ pub struct Service {
     pub servers: ClientConfig,
     /// The database that is projected to.
     pub database: Database,
-    /// Where metrics are served.
-    pub metrics: Option<SocketAddr>,
+    /// Where metrics are served: host and port.
+    pub metrics: Option<String>,
 }
 
 /// Connects to the cluster. Waits for it while no server answers.
@@ -74,7 +73,7 @@ impl Service {
         let partitions: Vec<_> =
             info.partitions().map(|partition| Arc::new(PartitionMetrics::new(partition))).collect();
         let mut tasks = JoinSet::new();
-        if let Some(address) = self.metrics {
+        if let Some(address) = &self.metrics {
             let server = crate::http::bind(address).await?;
             tasks.spawn(crate::http::serve(server, partitions.clone()));
         }

@@ -14,14 +14,22 @@ use crate::executor::Runtime;
 /// The executor of the calling thread.
 #[derive(Clone, Copy, Debug)]
 pub struct GlommioRuntime {
-    start: Instant,
+    /// What the steady clock showed.
+    start: Duration,
 }
 
 impl GlommioRuntime {
     /// The executor of the calling thread; monotonic time counts from here.
     pub fn new() -> Self {
-        Self { start: Instant::now() }
+        Self { start: steady() }
     }
+}
+
+/// Time since the machine was booted, in which it slept included: what nobody can set, and what a wall
+/// clock is held against. Asked of the kernel itself, and not of a library that can be replaced.
+fn steady() -> Duration {
+    let now = rustix::time::clock_gettime(rustix::time::ClockId::Boottime);
+    Duration::try_from(now).unwrap_or_default()
 }
 
 /// Completes at its deadline. A task that waits for several things polls it for each of them. At
@@ -73,7 +81,7 @@ impl Runtime for GlommioRuntime {
     }
 
     fn elapsed(&self) -> Duration {
-        self.start.elapsed()
+        steady().saturating_sub(self.start)
     }
 
     fn random_u64(&self) -> u64 {

@@ -17,6 +17,7 @@ mod kill;
 mod missing;
 mod planted;
 mod power;
+mod process;
 mod projector_audit;
 mod projector_bank;
 mod projector_kill;

@@ -1,11 +1,13 @@
 //! `cluster` and `leave`: nodes and leaders, and how to change them.
 
-use std::io::{self, BufRead, IsTerminal, Write};
+use std::io::{self, BufRead, IsTerminal};
 
+use walengine_net::cli;
 use walengine_net::client::blocking::Client;
 use walengine_net::client::{AdminOutcome, ClusterReport, NodeReport};
 use walengine_net::message::{AdminState, NodeHealth, ReplicaRole};
 use walengine_net::model::PartitionId;
+use walengine_net::say;
 
 use super::Asking;
 use super::output::{Format, Output, write_table};
@@ -115,9 +117,9 @@ fn show(asking: &Asking) -> Result<(), Fatal> {
     let cluster = client.cluster_status()?;
     if asking.format == Format::Text {
         let id = client.info().cluster.0;
-        println!("cluster {id:032x}\n");
+        say!("cluster {id:032x}\n");
         write_table(&NODE_HEADING, &node_table(&cluster))?;
-        println!();
+        say!("");
         write_table(&PARTITION_HEADING, &partition_table(&cluster))?;
     } else {
         let mut output = Output::new(asking.format, COLUMNS)?;
@@ -315,8 +317,8 @@ fn told(what: &str, outcome: &AdminOutcome) -> Result<(), Fatal> {
         }
     };
     match outcome.message.as_str() {
-        "" => println!("{what}: {state}"),
-        message => println!("{what}: {state} ({message})"),
+        "" => say!("{what}: {state}"),
+        message => say!("{what}: {state} ({message})"),
     }
     Ok(())
 }
@@ -334,8 +336,7 @@ fn confirm(yes: bool, question: &str, node: u64) -> Result<(), Fatal> {
     if yes {
         return Ok(());
     }
-    eprint!("{question}.\nType the node's id to go on: ");
-    let _ = io::stderr().flush(); // the answer counts even if the question is not shown
+    cli::ask(&format!("{question}.\nType the node's id to go on: "));
     let mut answer = String::new();
     let read = io::stdin().lock().read_line(&mut answer);
     if read.is_ok() && is_confirmed(&answer, node) {

@@ -14,6 +14,7 @@ use walengine_net::client::StateSummary;
 use walengine_net::client::blocking::Client;
 use walengine_net::limits::{BODY_BYTES_MAX, DEADLINE_MILLIS_MAX};
 use walengine_net::model::{Offset, PartitionId, Timestamp, Token};
+use walengine_net::say_aside;
 
 use super::Asking;
 use super::output::Output;
@@ -113,7 +114,7 @@ pub fn run(arguments: &Arguments) -> Result<(), Fatal> {
     target.keep()?;
     let records: u64 = states.iter().map(|state| state.next_offset.0).sum();
     let (partitions, file) = (states.len(), arguments.file.display());
-    eprintln!("exported {records} records of {partitions} partitions to {file}");
+    say_aside!("exported {records} records of {partitions} partitions to {file}");
     Ok(())
 }
 

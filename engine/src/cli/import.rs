@@ -17,6 +17,7 @@ use walengine_net::model::{
     Verdict,
 };
 use walengine_net::names;
+use walengine_net::{say, say_aside};
 
 use super::{Asking, take_over};
 use crate::fatal::{Fatal, Reason};
@@ -209,7 +210,7 @@ impl Columns {
         let known = |name: &&str| !REQUIRED.contains(name) && !OPTIONAL.contains(name);
         let ignored: Vec<_> = header.iter().filter(known).collect();
         if !ignored.is_empty() {
-            eprintln!("ignoring columns: {}", ignored.join(", "));
+            say_aside!("ignoring columns: {}", ignored.join(", "));
         }
         Ok(Self { required, optional: OPTIONAL.map(place) })
     }
@@ -430,19 +431,19 @@ impl Summary {
     }
 
     fn print(&self, took: Duration) {
-        println!("rows              {:>12}", self.rows);
-        println!("accepted          {:>12}", self.accepted);
-        println!("repeats           {:>12}", self.repeats);
-        println!("refused           {:>12}", self.refused_total());
+        say!("rows              {:>12}", self.rows);
+        say!("accepted          {:>12}", self.accepted);
+        say!("repeats           {:>12}", self.repeats);
+        say!("refused           {:>12}", self.refused_total());
         for (reason, count) in &self.refused {
-            println!("  {reason:<28} {count}");
+            say!("  {reason:<28} {count}");
         }
         if self.unreadable > 0 {
-            println!("  {:<28} {}", "unreadable", self.unreadable);
+            say!("  {:<28} {}", "unreadable", self.unreadable);
         }
-        println!("accounts created  {:>12}", self.accounts);
-        println!("time              {:>12}", format!("{:.2} s", took.as_secs_f64()));
-        println!("rate              {:>12}", rate(self.rows, took));
+        say!("accounts created  {:>12}", self.accounts);
+        say!("time              {:>12}", format!("{:.2} s", took.as_secs_f64()));
+        say!("rate              {:>12}", rate(self.rows, took));
     }
 
     fn result(&self, refused: &RefusedFile) -> Result<(), Fatal> {

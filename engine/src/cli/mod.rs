@@ -18,16 +18,16 @@ use tracing::Level;
 use tracing_subscriber::filter::Targets;
 use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::util::SubscriberInitExt as _;
-use walengine_net::cli;
+use walengine_net::cli::{self, LogLines};
 use walengine_net::client::blocking::Client;
 use walengine_net::client::{Config as ClientConfig, ReadFrom};
 use walengine_net::model::{Offset, PartitionId, Token};
+use walengine_net::say;
 
 use crate::config::{ADDRESS_DEFAULT, Config, ServeOptions};
 use crate::data_dir;
-use crate::fatal::Fatal;
+use crate::fatal::{Fatal, Reason};
 use crate::node;
-use crate::os;
 use output::Format;
 
 /// The program, in its messages.
@@ -121,9 +121,7 @@ enum Command {
 
 /// Runs the command and returns the exit code. An error goes to stderr in one line.
 pub fn run(arguments: Arguments) -> ExitCode {
-    if arguments.command.is_some() {
-        os::end_with_the_pipe(); // not a server: that its log lines go nowhere is no reason to stop
-    }
+    cli::end_on_panic(NAME);
     let result = match arguments.command {
         None => serve(arguments.serve),
         Some(Command::Format(arguments)) => format(*arguments),
@@ -188,17 +186,26 @@ fn seen(tokens: &mut Vec<Token>, client: &Client, partition: PartitionId, next_o
 
 fn serve(arguments: ServeArguments) -> Result<(), Fatal> {
     let config = arguments.resolve()?;
+    keep_private()?;
     // openraft's messages are for its developers. The engine reports their consequences.
     let said = Targets::new().with_default(Level::INFO).with_target("openraft", Level::ERROR);
-    let lines = tracing_subscriber::fmt().with_writer(std::io::stderr).with_target(false);
+    let lines = tracing_subscriber::fmt().with_writer(|| LogLines).with_target(false);
     lines.finish().with(said).init();
     node::serve(config)
 }
 
+/// For what keeps the books: see [`cli::keep_private`].
+fn keep_private() -> Result<(), Fatal> {
+    cli::keep_private().map_err(|error| {
+        Fatal::new(Reason::Preflight, format!("cannot forbid core dumps: {error}"))
+    })
+}
+
 fn format(arguments: ServeArguments) -> Result<(), Fatal> {
     let config = arguments.resolve()?;
+    keep_private()?;
     let superblock = data_dir::format_alone(&config)?;
-    println!(
+    say!(
         "formatted {}: cluster {:032x}, {} partitions, segments of {} MiB",
         config.data.display(),
         superblock.cluster.0,

@@ -2,7 +2,9 @@
 
 use std::io::{self, BufWriter, Stdout, Write};
 
-use crate::fatal::{Fatal, Reason};
+use walengine_net::cli;
+
+use crate::fatal::Fatal;
 
 /// How rows are printed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
@@ -58,7 +60,7 @@ impl Output {
                     .collect();
                 writeln!(out, "{}", serde_json::Value::Object(object))
             }
-            Sink::Csv(out) => out.write_record(values).map_err(io::Error::from),
+            Sink::Csv(out) => out.write_record(values).map_err(io_error),
         };
         told(written)
     }
@@ -105,8 +107,14 @@ fn write_text(
     writeln!(out, "{}", line.trim_end())
 }
 
+/// The system's error in one of the CSV library's, whose own conversion hides what kind it is.
+pub fn io_error(error: csv::Error) -> io::Error {
+    match error.into_kind() {
+        csv::ErrorKind::Io(error) => error,
+        other => io::Error::other(format!("{other:?}")),
+    }
+}
+
 fn told(result: io::Result<()>) -> Result<(), Fatal> {
-    result.map_err(|error| {
-        Fatal::new(Reason::File, format!("cannot write to standard output: {error}"))
-    })
+    result.map_err(|error| cli::unwritten(&error))
 }

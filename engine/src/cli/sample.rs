@@ -2,7 +2,10 @@
 
 use std::io::{self, BufWriter};
 
-use crate::fatal::{Fatal, Reason};
+use walengine_net::cli;
+
+use super::output;
+use crate::fatal::Fatal;
 use crate::sample::{Bank, Row, Shape};
 
 /// Transactions of a bank that does not exist, as CSV on standard output.
@@ -50,9 +53,8 @@ pub fn run(arguments: &Arguments) -> Result<(), Fatal> {
         accounts: arguments.accounts as usize,
         transfers: arguments.transfers,
     };
-    write(shape, BufWriter::new(io::stdout().lock())).map_err(|error| {
-        Fatal::new(Reason::File, format!("cannot write to standard output: {error}"))
-    })
+    write(shape, BufWriter::new(io::stdout().lock()))
+        .map_err(|error| cli::unwritten(&output::io_error(error)))
 }
 
 fn write(shape: Shape, output: impl io::Write) -> Result<(), csv::Error> {

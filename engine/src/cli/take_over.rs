@@ -23,6 +23,7 @@ use walengine_net::entry::{EntryKind, EventsBody, RecordsBody, access_events, ac
 use walengine_net::limits::{BODY_BYTES_MAX, IMPORT_ENTRIES_MAX};
 use walengine_net::message::{ImportState, ImportedEntry};
 use walengine_net::model::{ClusterId, Offset, PartitionId, Timestamp, Token};
+use walengine_net::say;
 
 use super::Asking;
 use super::export::{digest_text, progress_bar, states, watch_for_signals};
@@ -460,9 +461,7 @@ fn report(
         let there = end.next_offset.0 - missing;
         let id = PartitionId(partition);
         if dry_run {
-            println!(
-                "partition {id}: {missing} records would be imported, {there} are there already"
-            );
+            say!("partition {id}: {missing} records would be imported, {there} are there already");
             continue;
         }
         let compared = if now.next_offset != end.next_offset {
@@ -475,12 +474,12 @@ fn report(
             "another state".to_owned()
         };
         let next_offset = end.next_offset;
-        println!(
+        say!(
             "partition {id}: {missing} records imported, {there} were there, next offset \
              {next_offset}: {compared}"
         );
         if let Some(offset) = end.next_offset.0.checked_sub(1).map(Offset) {
-            println!("token {}", Token { cluster, partition: id, offset });
+            say!("token {}", Token { cluster, partition: id, offset });
         }
     }
     if different.is_empty() {

@@ -2,21 +2,24 @@
 
 use std::path::{Path, PathBuf};
 
+use futures_lite::future::block_on;
 use walengine_net::cli;
 use walengine_net::entry::decode_entry;
 use walengine_net::model::PartitionId;
+use walengine_net::say;
 
 use crate::data_dir::lock::DirectoryLock;
 use crate::data_dir::{self, open_failed};
-use crate::executor::on_executor;
 use crate::fatal::{Fatal, Reason};
 use crate::ledger::Ledger;
+use crate::limits::REPLAY_BYTES;
+use crate::memory;
 use crate::partition::restore;
-use crate::storage::glommio_disk::GlommioDisk;
 use crate::storage::ids::Ids;
 use crate::storage::layout::{
     BLOCK, Block, HardStateSlot, SegmentHeader, SnapshotMeta, Superblock, Tail,
 };
+use crate::storage::read_only_disk::ReadOnlyDisk;
 use crate::storage::snapshot::{Newest, SnapshotStore};
 use crate::storage::{partition_dir, superblock, verify};
 
@@ -27,6 +30,10 @@ pub struct Arguments {
     /// Data directory; no server may be using it
     #[arg(value_name = "DIR")]
     dir: PathBuf,
+
+    /// Most memory to take, in MiB [default: what the control group or the machine has]
+    #[arg(long, value_name = "MIB")]
+    memory_mib: Option<u64>,
 }
 
 /// One line for each structure in the file, with its position in bytes.
@@ -44,7 +51,8 @@ pub fn run(arguments: &Arguments) -> Result<(), Fatal> {
         let message = format!("{} is not a walengine data directory", dir.display());
         return Err(Fatal::new(Reason::DataDirectory, message));
     }
-    let _lock = DirectoryLock::take(dir)?;
+    let _lock = DirectoryLock::share(dir)?;
+    memory::set_limit(arguments.memory_mib.map(|mib| mib << 20));
     let superblock = data_dir::read_superblock(dir)?;
     let mut worst: Option<Fatal> = None;
     for fatal in data_dir::complaints(dir, &superblock)? {
@@ -57,14 +65,14 @@ pub fn run(arguments: &Arguments) -> Result<(), Fatal> {
             continue; // said already
         }
         let task = partition(dir.clone(), superblock, id);
-        if let Err(fatal) = on_executor(task)? {
+        if let Err(fatal) = block_on(task) {
             cli::print(super::NAME, &fatal);
             worst = worst.or(Some(fatal));
         }
     }
     match worst {
         None => {
-            println!("whole: {} partitions", superblock.partitions);
+            say!("whole: {} partitions", superblock.partitions);
             Ok(())
         }
         Some(Fatal { reason, .. }) => {
@@ -75,15 +83,25 @@ pub fn run(arguments: &Arguments) -> Result<(), Fatal> {
 }
 
 async fn partition(dir: PathBuf, superblock: Superblock, id: PartitionId) -> Result<(), Fatal> {
-    let disk = GlommioDisk::new(&dir);
+    let disk = ReadOnlyDisk::new(&dir);
     let path = partition_dir(&dir, id);
     let ids = Ids { cluster: superblock.cluster, partition: id };
     let newest = snapshots(disk.clone(), &path, ids).await?;
     let snapshot = newest.snapshot.as_ref().map_or(Tail::default(), |found| found.meta().applied);
     let mut ledger = Ledger::new(id, superblock.partitions);
     let mut disagreement = None;
+    let mut unweighed_bytes = 0;
     let bytes = superblock.segment_bytes;
     let visit = |checked: verify::Checked<'_>| {
+        unweighed_bytes += checked.bytes.len();
+        if unweighed_bytes >= REPLAY_BYTES && disagreement.is_none() {
+            unweighed_bytes = 0;
+            if let Err(fatal) = memory::require_room() {
+                // Checksums and chain are checked to the end all the same.
+                ledger = Ledger::new(id, superblock.partitions);
+                disagreement = Some(fatal);
+            }
+        }
         if disagreement.is_none()
             && let Ok((header, body)) = decode_entry(checked.bytes)
             && let Err(fatal) = restore::apply(&mut ledger, &header, body)
@@ -95,7 +113,7 @@ async fn partition(dir: PathBuf, superblock: Superblock, id: PartitionId) -> Res
     let report = verify::scan(disk, &path, ids, bytes, snapshot, visit)
         .await
         .map_err(|error| open_failed(&error))?;
-    println!(
+    say!(
         "partition {id}: {} entries in {} segments, {} bytes, next offset {}, chain {}, {} accounts, \
          {} ids{}",
         report.entries,
@@ -112,18 +130,18 @@ async fn partition(dir: PathBuf, superblock: Superblock, id: PartitionId) -> Res
         }
     );
     if disagreement.is_none() {
-        println!("  digest of the state: {}", super::export::digest_text(&ledger.digest()));
+        say!("  digest of the state: {}", super::export::digest_text(&ledger.digest()));
     }
     if newest.snapshot.is_some() {
         let Tail { index, next_offset, .. } = snapshot;
-        println!("  snapshot at entry {index}, offset {next_offset}: whole");
+        say!("  snapshot at entry {index}, offset {next_offset}: whole");
     }
     for (path, why) in &newest.skipped {
         // The log has everything, so this costs time at the next start and nothing else.
-        println!("  snapshot {} can't be used: {why}", path.display());
+        say!("  snapshot {} can't be used: {why}", path.display());
     }
     for (place, why) in &report.damage {
-        println!("  damage in {place}: {why}");
+        say!("  damage in {place}: {why}");
     }
     if !report.damage.is_empty() {
         let message = format!("partition {id}: {} places are damaged", report.damage.len());
@@ -147,7 +165,11 @@ async fn partition(dir: PathBuf, superblock: Superblock, id: PartitionId) -> Res
 }
 
 /// The newest whole snapshot, and those that can't be used.
-async fn snapshots(disk: GlommioDisk, path: &Path, ids: Ids) -> Result<Newest<GlommioDisk>, Fatal> {
+async fn snapshots(
+    disk: ReadOnlyDisk,
+    path: &Path,
+    ids: Ids,
+) -> Result<Newest<ReadOnlyDisk>, Fatal> {
     let id = ids.partition;
     let newest = SnapshotStore::read_only(disk, path).newest().await.map_err(|error| {
         Fatal::new(Reason::Disk, format!("partition {id}: reading snapshots: {error}"))
@@ -193,8 +215,8 @@ fn blocks<T: std::fmt::Debug, E: std::fmt::Display>(
     for (block, number) in bytes.chunks_exact(BLOCK as usize).zip(0u64..) {
         let Ok(block) = Block::try_from(block) else { continue };
         match decode(&block) {
-            Ok(decoded) => println!("{:>10}  {decoded:?}", number * BLOCK),
-            Err(error) => println!("{:>10}  bad: {error}", number * BLOCK),
+            Ok(decoded) => say!("{:>10}  {decoded:?}", number * BLOCK),
+            Err(error) => say!("{:>10}  bad: {error}", number * BLOCK),
         }
     }
 }
@@ -205,7 +227,7 @@ fn dump_segment(bytes: &[u8]) {
     while at < bytes.len() {
         if let Ok((header, body)) = decode_entry(&bytes[at..]) {
             let meta = &header.meta;
-            println!(
+            say!(
                 "{at:>10}  entry {} term {} {:?}: offsets {}+{}, time {}, body {} bytes, durable {}, \
                  chain {}",
                 meta.index,
@@ -224,7 +246,7 @@ fn dump_segment(bytes: &[u8]) {
         // Padding up to the next block, or bytes that are no entry.
         let end = (at + 1).next_multiple_of(BLOCK as usize).min(bytes.len());
         if bytes[at..end].iter().any(|&byte| byte != 0) {
-            println!("{at:>10}  bytes that are no entry");
+            say!("{at:>10}  bytes that are no entry");
         }
         at = end;
     }

@@ -170,6 +170,11 @@ impl Outbox {
                 ErrorCode::StorageFull,
                 "the server's disk is nearly full: make room there; reads go on",
             ),
+            Refused::MemoryFull => (
+                ErrorCode::StorageFull,
+                "the server's memory is nearly used up: give it more (its control group's limit, or \
+                 --memory-mib) and start it again; reads go on",
+            ),
             Refused::ShuttingDown => (ErrorCode::ShuttingDown, "the server is shutting down"),
             Refused::NotLeader(_) => (ErrorCode::NotLeader, "another node leads the partition"),
             Refused::Importing => (

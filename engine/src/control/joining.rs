@@ -50,7 +50,7 @@ pub fn enter(
     let (node, mut founding) = (forming.node(), forming.founding().cloned());
     let known = found.map(|found| (found.cluster, found.partitions));
     let control =
-        Control::start(config, cluster, forming, known, gossip, cluster.advertised(clients))?;
+        Control::start(config, cluster, forming, known, gossip, cluster.client_address(clients))?;
     let owner = |cluster, partitions| Owner { cluster, node, partitions, replicated: true };
     let mut sources = Vec::new();
     let superblock = match found {

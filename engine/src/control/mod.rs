@@ -6,7 +6,7 @@ pub mod joining;
 
 use std::collections::BTreeMap;
 use std::io::ErrorKind;
-use std::net::{SocketAddr, UdpSocket};
+use std::net::UdpSocket;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
@@ -46,12 +46,12 @@ impl Control {
         forming: FormingFile,
         cluster: Option<(ClusterId, u16)>,
         socket: UdpSocket,
-        client_address: SocketAddr,
+        client_address: String,
     ) -> Result<Self, Fatal> {
         let now = GlommioRuntime::new().now();
         let node = forming.node();
         let meta = NodeMeta {
-            client_address: client_address.to_string(),
+            client_address,
             cores: config.cores as u16,
             version: SERVER_VERSION.to_owned(),
             led: BTreeMap::new(),
@@ -60,7 +60,7 @@ impl Control {
         };
         let settings = Settings {
             node,
-            peer_address: settings.advertised(settings.peer_listen),
+            peer_address: settings.peer_address,
             seeds: settings.join.clone(),
             key: settings.key,
             expect: settings.expect,

@@ -11,8 +11,10 @@
 pub mod forming;
 pub mod lock;
 
+use std::ffi::OsStr;
 use std::path::Path;
 
+use futures_lite::future::block_on;
 use walengine_net::model::{ClusterId, PartitionId};
 use walengine_replication::types::NodeId;
 
@@ -28,6 +30,7 @@ use crate::storage::error::OpenError;
 use crate::storage::glommio_disk::GlommioDisk;
 use crate::storage::layout::{Superblock, Tail};
 use crate::storage::log::{Log, LogConfig};
+use crate::storage::read_only_disk::ReadOnlyDisk;
 use crate::storage::{partition_dir, superblock};
 use lock::DirectoryLock;
 
@@ -75,8 +78,7 @@ fn prepare(config: &Config) -> Result<bool, Fatal> {
     let entries = std::fs::read_dir(dir).map_err(|error| failed("read", error))?;
     for entry in entries {
         let name = entry.map_err(|error| failed("read", error))?.file_name();
-        let is_own = [lock::NAME, forming::NAME, forming::NAME_NEW].iter().any(|own| name == *own);
-        if !is_own && !contents::is_partition_name(Path::new(&name)) {
+        if !is_own(&name) && !contents::is_partition_name(Path::new(&name)) {
             let message = format!(
                 "{} has no superblock but holds {}: it is not a walengine data directory, or its \
                  format was cut short; name another --data, or empty it",
@@ -87,6 +89,13 @@ fn prepare(config: &Config) -> Result<bool, Fatal> {
         }
     }
     Ok(true)
+}
+
+/// What may stand in a directory that is to be formatted: what the engine itself has left there, and
+/// what `mkfs` puts into every file system.
+fn is_own(name: &OsStr) -> bool {
+    let names = [lock::NAME, forming::NAME, forming::NAME_NEW, superblock::NAME_NEW, "lost+found"];
+    names.iter().any(|own| name == *own) || preflight::is_probe(name)
 }
 
 /// Locks the data directory, which is created if need be, and reads its superblock; `None` if it is to be
@@ -121,7 +130,7 @@ pub fn format_alone(config: &Config) -> Result<Superblock, Fatal> {
     }
     preflight::check_machine(1)?;
     let (_lock, found) = enter(config)?;
-    preflight::check_directory(&config.data, 0)?;
+    preflight::check_directory(&config.data, 0, found.is_none())?;
     let Some(found) = found else { return format(config, Owner::alone(config)) };
     let absent = absent_partitions(&config.data, &found);
     if absent.is_empty() || !look(&config.data, &found)?.is_never_started {
@@ -214,9 +223,8 @@ pub fn log_config(superblock: &Superblock, partition: PartitionId) -> LogConfig 
 /// # Errors
 /// `DataDirectory` if it is not formatted; `Damaged`, or the disk's.
 pub fn read_superblock(data: &Path) -> Result<Superblock, Fatal> {
-    let dir = data.to_path_buf();
-    on_executor(async move { superblock::read(&GlommioDisk::new(&dir), &dir).await })?
-        .map_err(|error| open_failed(&error))
+    let disk = ReadOnlyDisk::new(data);
+    block_on(superblock::read(&disk, data)).map_err(|error| open_failed(&error))
 }
 
 /// Compares what a data directory holds with what its superblock promises.
@@ -224,8 +232,8 @@ pub fn read_superblock(data: &Path) -> Result<Superblock, Fatal> {
 /// # Errors
 /// The disk's.
 fn look(data: &Path, superblock: &Superblock) -> Result<Contents, Fatal> {
-    let look = async { contents::look(&GlommioDisk::new(data), data, superblock).await };
-    on_executor(look)?.map_err(|error| open_failed(&error))
+    let disk = ReadOnlyDisk::new(data);
+    block_on(contents::look(&disk, data, superblock)).map_err(|error| open_failed(&error))
 }
 
 /// What a data directory lacks of what its superblock promises, or has too much: each with its path and

@@ -121,6 +121,14 @@ impl Restorer {
         }
     }
 
+    /// Bytes that the state takes in memory at least, as the head of the snapshot counts it; 0 before the
+    /// first chunk.
+    pub fn bytes_least(&self) -> u64 {
+        let Some(Partial { head, .. }) = &self.partial else { return 0 };
+        let of = |items: u64, bytes: usize| items.saturating_mul(bytes as u64);
+        of(head.ids, SLOT_BYTES).saturating_add(of(head.accounts, EVENT_BYTES))
+    }
+
     /// The ledger, if the snapshot is complete.
     pub fn finish(self) -> Result<Ledger, RestoreError> {
         self.partial.ok_or(RestoreError::Incomplete)?.finish()

@@ -5,6 +5,7 @@
 //!  stop    signal ─ shards: nothing new, finish, snapshot, close ─ feed ─ control
 //! ```
 
+mod descriptors;
 mod signals;
 mod space;
 
@@ -19,8 +20,9 @@ use crate::control::joining::{self, Entered};
 use crate::data_dir::{self, Owner};
 use crate::fatal::{Fatal, Reason};
 use crate::feed::Feed;
-use crate::limits::{HANDOVERS_MAX, LEAVE_WITHIN, SHARD_ORDERS_MAX, SPACE_EVERY};
+use crate::limits::{HANDOVERS_MAX, LEAVE_WITHIN, MEMORY_EVERY, SHARD_ORDERS_MAX, SPACE_EVERY};
 use crate::listen::listen;
+use crate::memory;
 use crate::node_state::NodeState;
 use crate::orders::{Beginning, ClusterEvent, ControlOrder, ShardOrder};
 use crate::preflight;
@@ -46,14 +48,17 @@ enum NodeEnd {
 /// Serves until a signal comes. Returns `Ok` after a clean stop.
 pub fn serve(config: Config) -> Result<(), Fatal> {
     preflight::check_machine(config.cores)?;
-    preflight::raise_open_files();
     let started = Instant::now();
+    memory::set_limit(config.memory_bytes);
     let (_lock, found) = data_dir::enter(&config)?;
     let room = 2 * found.map_or(config.segment_bytes, |found| found.segment_bytes);
+    let is_new = found.is_none();
     preflight::check_directory(
         &config.data,
-        if found.is_none() { room + config.reserve_bytes } else { 0 },
+        if is_new { room + config.reserve_bytes } else { 0 },
+        is_new,
     )?;
+    preflight::warn_of_file_system(&config.data);
     if let Some(superblock) = &found {
         let complaints = data_dir::complaints(&config.data, superblock)?;
         complaints.into_iter().next().map_or(Ok(()), Err)?;
@@ -108,8 +113,11 @@ fn run(
     beginning: &Beginning,
 ) -> Result<NodeEnd, Fatal> {
     warn_of_other_settings(&config, &superblock);
+    let connections_max = descriptors::connections_max(&config, superblock.partitions);
+    let config = Config { connections_max, ..config };
     let state = Arc::new(NodeState::new(config, superblock, started));
     space::look(&state);
+    space::look_at_memory(&state);
     let cores = state.config.cores;
     let (handover_in, handover_out): (Vec<_>, Vec<_>) =
         (0..cores).map(|_| flume::bounded(HANDOVERS_MAX)).unzip();
@@ -180,13 +188,16 @@ fn wait_for_end(
     control: Option<&Control>,
 ) -> Result<NodeEnd, Fatal> {
     let mut leaving_since = None;
+    let mut space_looked = Instant::now();
     loop {
-        match signals.recv_timeout(SPACE_EVERY) {
-            Ok(signal) => {
-                tracing::info!("signal {signal}: finishing what is in flight");
-                return Ok(NodeEnd::Signal);
-            }
-            Err(_) => space::look(state),
+        if let Ok(signal) = signals.recv_timeout(MEMORY_EVERY) {
+            tracing::info!("signal {signal}: finishing what is in flight");
+            return Ok(NodeEnd::Signal);
+        }
+        space::look_at_memory(state);
+        if space_looked.elapsed() >= SPACE_EVERY {
+            space_looked = Instant::now();
+            space::look(state);
         }
         if let Ok(report) = reports.try_recv() {
             report?;

@@ -1,7 +1,8 @@
-//! Free space of the data directory.
+//! Free space of the data directory, and memory.
 
 use std::sync::atomic::Ordering;
 
+use crate::memory;
 use crate::node_state::NodeState;
 use crate::os;
 
@@ -21,5 +22,27 @@ pub fn look(state: &NodeState) {
             }
         }
         Err(error) => tracing::error!("cannot ask for free space: {error}"),
+    }
+}
+
+/// Asks how much memory is used, and refuses or takes writes accordingly.
+pub fn look_at_memory(state: &NodeState) {
+    let Some(used) = memory::look() else { return };
+    state.memory_used_bytes.store(used.used_bytes, Ordering::Relaxed);
+    state.memory_limit_bytes.store(used.limit_bytes, Ordering::Relaxed);
+    let was_short = state.is_short_of_memory.load(Ordering::Relaxed);
+    let is_short = used.is_short(was_short);
+    if is_short == was_short {
+        return;
+    }
+    state.is_short_of_memory.store(is_short, Ordering::Relaxed);
+    let (left, limit) = (used.left_bytes() >> 20, used.limit_bytes >> 20);
+    if is_short {
+        tracing::error!(
+            "{left} MiB of {limit} MiB of memory are left: writes are refused; allow more (the limit \
+             of its control group, or --memory-mib) and start again"
+        );
+    } else {
+        tracing::info!("{left} MiB of {limit} MiB of memory are left: writes are taken again");
     }
 }

@@ -51,6 +51,7 @@ impl<C: Commit> Partition<C> {
     /// # Errors
     /// See [`Refused`]; nothing was taken.
     pub fn import_log(&self, request: &ArchivedImportLog<'_>) -> Result<ImportReport, Refused> {
+        self.require_memory()?;
         self.admit_any()?;
         if !self.with_replica(|replica| replica.open().is_empty()) {
             self.seal()?;

@@ -16,6 +16,7 @@ pub mod digest;
 pub mod drafts;
 pub mod group;
 pub mod importing;
+pub mod log_clock;
 pub mod opening;
 pub mod replica;
 pub mod replica_id;
@@ -30,7 +31,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use walengine_net::entry::{EntryKind, RecordHead};
-use walengine_net::model::{EVENT_BYTES, EventBytes, Offset};
+use walengine_net::model::{EVENT_BYTES, EventBytes, Offset, Timestamp};
 use walengine_replication::types::NodeId;
 
 use crate::ledger::{Ledger, Outcomes, SnapshotCut};
@@ -42,6 +43,7 @@ use crate::storage::log::Log;
 use crate::visible::Visible;
 use commit::Commit;
 use drafts::Drafts;
+use log_clock::{ClockStanding, LogClock};
 use replica::Replica;
 use replica_id::ReplicaId;
 use snapshot_progress::SnapshotProgress;
@@ -59,6 +61,8 @@ pub struct Counters {
     pub refused_busy: u64,
     /// Requests refused because the disk was nearly full.
     pub refused_full: u64,
+    /// Requests refused because memory was nearly used up.
+    pub refused_memory: u64,
 }
 
 /// See the module. Clones are handles to the same partition.
@@ -84,11 +88,14 @@ struct Inner<C: Commit> {
     changed: Notify,
     /// The data directory has less free space than is kept in reserve.
     is_full: Cell<bool>,
+    /// The process has nearly used up its memory.
+    is_short_of_memory: Cell<bool>,
     /// Nothing new is taken. Never reset.
     is_closing: Cell<bool>,
     /// The commit has ended. Never reset.
     is_closed: Cell<bool>,
     counters: Cell<Counters>,
+    clock: Cell<LogClock>,
     snapshots: SnapshotProgress,
 }
 
@@ -104,9 +111,11 @@ impl<C: Commit> Partition<C> {
             work: Notify::new(),
             changed: Notify::new(),
             is_full: Cell::new(false),
+            is_short_of_memory: Cell::new(false),
             is_closing: Cell::new(false),
             is_closed: Cell::new(false),
             counters: Cell::default(),
+            clock: Cell::default(),
             snapshots: SnapshotProgress::default(),
         };
         let partition = Self { inner: Rc::new(inner) };
@@ -220,6 +229,16 @@ impl<C: Commit> Partition<C> {
         self.inner.is_full.get() || self.log().no_room()
     }
 
+    /// Writes are refused for want of memory, or taken again. Reservations still end: that takes none.
+    pub fn set_short_of_memory(&self, is_short: bool) {
+        self.inner.is_short_of_memory.set(is_short);
+    }
+
+    /// Writes are refused for want of memory.
+    pub fn is_short_of_memory(&self) -> bool {
+        self.inner.is_short_of_memory.get()
+    }
+
     /// A write would be refused as busy now. A write may be refused for another reason all the same.
     pub fn is_busy(&self) -> bool {
         let inner = &*self.inner;
@@ -232,9 +251,10 @@ impl<C: Commit> Partition<C> {
     /// # Errors
     /// See [`Refused`]; nothing was decided.
     pub fn submit(&self, events: &[EventBytes], outcomes: &mut Outcomes) -> Result<Taken, Refused> {
+        self.require_memory()?;
         // An accepted post needs its resolution beside it.
         self.admit(EntryKind::Events, std::mem::size_of_val(events) * 2)?;
-        let now = self.runtime().now();
+        let now = self.log_time();
         let taken = self.inner.replica.borrow_mut().decide_events(events, now, outcomes);
         self.inner.work.notify_all();
         taken.ok_or_else(|| self.not_leader())
@@ -250,16 +270,60 @@ impl<C: Commit> Partition<C> {
         blob: &[u8],
         outcomes: &mut Outcomes,
     ) -> Result<Taken, Refused> {
+        self.require_memory()?;
         self.admit(EntryKind::Records, std::mem::size_of_val(heads) + blob.len())?;
-        let now = self.runtime().now();
+        let now = self.log_time();
         let taken = self.inner.replica.borrow_mut().decide_records(heads, blob, now, outcomes);
         self.inner.work.notify_all();
         taken.ok_or_else(|| self.not_leader())
     }
 
+    /// The time of the next record, as the log's clock has it: see [`log_clock`].
+    fn log_time(&self) -> Timestamp {
+        let inner = &*self.inner;
+        let (wall, steady) = (self.runtime().now(), self.runtime().elapsed());
+        let last = self.with_ledger(Ledger::last_timestamp);
+        let mut clock = inner.clock.get();
+        let before = clock.standing();
+        let now = clock.read(wall, steady, last);
+        inner.clock.set(clock);
+        self.tell_clock(before, clock.standing());
+        now
+    }
+
+    /// Says when the wall clock is no longer followed, and when it is again.
+    fn tell_clock(&self, before: ClockStanding, now: ClockStanding) {
+        let partition = self.id().partition;
+        match (before, now) {
+            (ClockStanding::Agrees, ClockStanding::Ahead(by)) => tracing::error!(
+                "partition {partition}: this machine's clock is {by:.0?} ahead of the log's: it is not \
+                 followed, so that no reservation ends too early; set it right, for example with \
+                 chrony; if it is right, start with --trust-clock"
+            ),
+            (ClockStanding::Agrees, ClockStanding::Behind(by)) => tracing::error!(
+                "partition {partition}: this machine's clock is {by:.0?} behind the log's: it is not \
+                 followed, and log time goes on by itself; set it right, for example with chrony"
+            ),
+            (ClockStanding::Ahead(_) | ClockStanding::Behind(_), ClockStanding::Agrees) => {
+                tracing::info!("partition {partition}: this machine's clock is followed again");
+            }
+            _ => {}
+        }
+    }
+
+    /// How the machine's clock stands to the log's.
+    pub fn clock(&self) -> ClockStanding {
+        self.inner.clock.get().standing()
+    }
+
+    /// Begins anew to compare the machine's clock with the log's. `trusted`: the machine's is right.
+    pub fn set_clock(&self, trusted: bool) {
+        self.inner.clock.set(LogClock::new(trusted));
+    }
+
     /// Ends reservations whose time is over, if this node decides.
     pub fn expire(&self) {
-        let now = self.runtime().now();
+        let now = self.log_time();
         let due = self.with_ledger(|ledger| ledger.next_expiry().is_some_and(|at| at <= now));
         if due
             && !self.is_importing()
@@ -401,6 +465,14 @@ impl<C: Commit> Partition<C> {
         if wants_batch && self.seal().is_ok() {
             commit.flush();
         }
+    }
+
+    fn require_memory(&self) -> Result<(), Refused> {
+        if !self.is_short_of_memory() || !self.leads() || self.stopped().is_some() {
+            return Ok(()); // or another reason stands
+        }
+        self.count(|counters| counters.refused_memory += 1);
+        Err(Refused::MemoryFull)
     }
 
     /// Checks bounds and makes place in the draft before anything is decided.

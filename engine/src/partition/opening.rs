@@ -26,7 +26,7 @@ use crate::fatal::{Fatal, Reason};
 use crate::runtime::Runtime;
 use crate::storage::Recovered;
 use crate::storage::disk::Disk;
-use crate::storage::error::ReadError;
+use crate::storage::error::{AppendError, ReadError};
 use crate::storage::layout::{HardState, Superblock};
 use crate::storage::log::{Log, LogConfig};
 use crate::storage::partition_dir;
@@ -168,7 +168,18 @@ async fn begin_term<D: Disk, R: Runtime>(
         records: 0,
         timestamp: last.timestamp,
     };
-    log.append(&meta, &[]).map_err(|error| stopped(&error))?;
+    loop {
+        let changed = log.changed();
+        let changed = changed.changed();
+        match log.append(&meta, &[]) {
+            Ok(_) => break,
+            // The disk is full to the last block. What the log holds is shown all the same; once there is
+            // room, the first write is the first entry of the term.
+            Err(AppendError::Full) if log.no_room() => return Ok(()),
+            Err(AppendError::Full) => changed.await,
+            Err(error) => return Err(stopped(&error)),
+        }
+    }
     log.flush();
     log.wait_durable(meta.index).await.map_err(|error| stopped(&error))
 }

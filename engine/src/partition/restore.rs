@@ -9,6 +9,7 @@ use super::group::members::Members;
 use crate::fatal::{Fatal, Reason};
 use crate::ledger::{Ledger, RestoreError, Restorer};
 use crate::limits::{REPLAY_BYTES, SNAPSHOT_CHUNK_BYTES_MAX};
+use crate::memory;
 use crate::runtime::Runtime;
 use crate::storage::disk::Disk;
 use crate::storage::layout::{Superblock, Tail};
@@ -51,6 +52,7 @@ pub async fn restore<D: Disk>(
                 return Err(Fatal::new(Reason::DataDirectory, message));
             }
             Err(Unusable::Io(error)) => return Err(unread(error)),
+            Err(Unusable::TooLarge(fatal)) => return Err(fatal),
         }
     }
     let ledger = Ledger::new(partition, superblock.partitions);
@@ -62,6 +64,8 @@ enum Unusable {
     Damaged(String),
     Foreign,
     Io(std::io::Error),
+    /// There is no memory for it.
+    TooLarge(Fatal),
 }
 
 impl From<std::io::Error> for Unusable {
@@ -94,7 +98,9 @@ async fn restore_one<D: Disk>(
     let mut restorer = Restorer::new(partition, superblock.partitions);
     let mut members = (!superblock.replicated).then(Members::default);
     let mut pending: Vec<u8> = Vec::new();
+    let mut is_weighed = false;
     while let Some(bytes) = snapshot.next_chunk().await? {
+        memory::require_room().map_err(Unusable::TooLarge)?;
         pending.extend_from_slice(bytes);
         let mut at = 0;
         while let Some(length) = pending[at..].first_chunk::<4>() {
@@ -105,6 +111,10 @@ async fn restore_one<D: Disk>(
             let Some(chunk) = pending.get(at + 4..at + 4 + length) else { break };
             if members.is_some() {
                 restorer.push(chunk)?;
+                if !is_weighed {
+                    memory::require_room_for(restorer.bytes_least()).map_err(Unusable::TooLarge)?;
+                    is_weighed = true;
+                }
             } else {
                 let found = Members::decode(chunk);
                 let damaged = || Unusable::Damaged("its members can't be read".to_owned());
@@ -136,6 +146,7 @@ pub async fn replay<D: Disk, R: Runtime>(
 ) -> Result<u64, Fatal> {
     let (mut next, mut replayed_bytes) = (index + 1, 0);
     while next <= log.last().index {
+        memory::require_room()?;
         let bytes = log.read(next, REPLAY_BYTES).await.map_err(|error| {
             Fatal::new(Reason::Damaged, format!("replaying entry {next}: {error}"))
         })?;

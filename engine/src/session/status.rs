@@ -12,6 +12,7 @@ use super::node_facts::NodeFacts;
 use crate::connection::outbox::Outbox;
 use crate::partition::Partition;
 use crate::partition::commit::Commit;
+use crate::partition::log_clock::ClockStanding;
 use crate::refused::Refused;
 use crate::runtime::Runtime;
 use crate::version::SERVER_VERSION;
@@ -29,6 +30,11 @@ pub fn answer<C: Commit>(node: &NodeFacts<C>, outbox: &Outbox, head: FrameHead) 
     of_node("partitions", u64::from(state.superblock.partitions));
     of_node("free_bytes", state.free_bytes.load(Ordering::Relaxed));
     of_node("reserve_bytes", state.config.reserve_bytes);
+    let used = state.memory_used_bytes.load(Ordering::Relaxed);
+    let limit = state.memory_limit_bytes.load(Ordering::Relaxed);
+    of_node("memory_used_bytes", used);
+    of_node("memory_limit_bytes", limit);
+    of_node("memory_left_bytes", limit.saturating_sub(used));
     of_node("connections_of_shard", node.connections.get() as u64);
     if state.config.cluster.is_some() {
         let Refusals { hellos, broken, requests } = &*node.refusals;
@@ -59,6 +65,13 @@ pub fn answer<C: Commit>(node: &NodeFacts<C>, outbox: &Outbox, head: FrameHead) 
             of_partition("open_pendings", ledger.pendings_len() as u64);
         });
         of_partition("importing", u64::from(partition.is_importing()));
+        let (ahead, behind) = match partition.clock() {
+            ClockStanding::Agrees => (0, 0),
+            ClockStanding::Ahead(by) => (by.as_secs(), 0),
+            ClockStanding::Behind(by) => (0, by.as_secs()),
+        };
+        of_partition("clock_ahead_not_followed_seconds", ahead);
+        of_partition("clock_behind_not_followed_seconds", behind);
         of_partition("durable_offset", partition.visible_offset().0);
         of_partition("term", partition.term());
         of_partition("last_index", partition.log().last().index);
@@ -67,6 +80,7 @@ pub fn answer<C: Commit>(node: &NodeFacts<C>, outbox: &Outbox, head: FrameHead) 
         of_partition("records_since_start", counters.records);
         of_partition("refused_busy_since_start", counters.refused_busy);
         of_partition("refused_full_since_start", counters.refused_full);
+        of_partition("refused_memory_since_start", counters.refused_memory);
         let flushed = partition.log().flush_counts();
         of_partition("flushes_since_start", flushed.flushes);
         of_partition("flush_bytes_since_start", flushed.bytes);
@@ -99,6 +113,7 @@ fn state_of<C: Commit>(partition: &Partition<C>) -> String {
         Some(Refused::Stopped(reason)) => format!("stopped: {reason}"),
         Some(_) => "shutting down".into(),
         None if partition.is_full() => "refusing writes: disk nearly full".into(),
+        None if partition.is_short_of_memory() => "refusing writes: memory nearly used up".into(),
         None if !partition.is_readable() => "catching up".into(),
         None if !partition.leads() => "following".into(),
         None if partition.is_importing() => {

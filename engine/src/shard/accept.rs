@@ -2,6 +2,7 @@
 //! partition that the first frame names.
 
 use std::rc::Rc;
+use std::time::Duration;
 
 use futures_lite::AsyncWriteExt;
 use glommio::net::{TcpListener, TcpStream};
@@ -17,33 +18,61 @@ use super::serve::serve_client;
 use super::state::Shard;
 use crate::connection::errors::put_frame_error;
 use crate::connection::outbox::Outbox;
-use crate::limits::{ACCEPT_RETRY_AFTER, FRAME_WITHIN};
+use crate::limits::{ACCEPT_RETRY_AFTER, ACCEPT_TELL_EVERY, FRAME_WITHIN};
 use crate::runtime::Runtime as _;
 
 /// Accepts connections until it is cancelled.
 pub(super) async fn accept<C: Hosted>(shard: Rc<Shard<C>>, listener: TcpListener, port: Port) {
+    let mut told = None;
     loop {
         let stream = match listener.accept().await {
             Ok(stream) => stream,
             Err(error) => {
                 // Out of descriptors, most likely: others may close meanwhile.
-                tracing::warn!("cannot accept a connection: {error}");
+                let now = shard.runtime.elapsed();
+                let is_due = |told: Duration| now.saturating_sub(told) >= ACCEPT_TELL_EVERY;
+                if told.is_none_or(is_due) {
+                    told = Some(now);
+                    tracing::warn!("cannot accept connections, which is tried again: {error}");
+                }
                 shard.runtime.sleep(ACCEPT_RETRY_AFTER).await;
                 continue;
             }
         };
-        let node = &shard.node;
-        if port == Port::Clients && node.connections.get() >= node.state.config.connections_max {
-            drop(stream); // the client sees the connection close and backs off
+        // What is dropped here sees its connection close and backs off.
+        let greeting = Greeting::begin(&shard);
+        if greeting.is_none() && port == Port::Clients {
             continue;
         }
         let (greeted, runtime) = (shard.clone(), shard.runtime);
         runtime.spawn(async move {
+            let _greeting = greeting;
             let late = async {
                 greeted.runtime.sleep(FRAME_WITHIN).await;
             };
             futures_lite::future::or(greet(&greeted, stream, port), late).await;
         });
+    }
+}
+
+/// A connection that has not named its partition yet. It takes a descriptor, too.
+struct Greeting<C: Hosted>(Rc<Shard<C>>);
+
+impl<C: Hosted> Greeting<C> {
+    /// `None` if there are as many connections as there may be.
+    fn begin(shard: &Rc<Shard<C>>) -> Option<Self> {
+        let open = shard.greeting.get() + shard.node.connections.get();
+        if open >= shard.node.state.config.connections_max {
+            return None;
+        }
+        shard.greeting.set(shard.greeting.get() + 1);
+        Some(Self(shard.clone()))
+    }
+}
+
+impl<C: Hosted> Drop for Greeting<C> {
+    fn drop(&mut self) {
+        self.0.greeting.set(self.0.greeting.get() - 1);
     }
 }
 

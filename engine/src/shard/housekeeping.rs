@@ -16,7 +16,9 @@ pub(super) async fn run<C: Hosted>(shard: Rc<Shard<C>>) {
     let mut looked = Duration::ZERO;
     loop {
         let is_full = shard.node.state.is_full.load(Ordering::Relaxed);
+        let is_short = shard.node.state.is_short_of_memory.load(Ordering::Relaxed);
         for partition in &shard.node.partitions {
+            partition.set_short_of_memory(is_short);
             if partition.is_full() != is_full {
                 partition.set_full(is_full);
             }

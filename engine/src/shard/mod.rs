@@ -59,7 +59,7 @@ pub fn spawn(start: ShardStart) -> Result<ShardThread, Fatal> {
 }
 
 fn run_thread(start: ShardStart) -> Result<(), Fatal> {
-    let core = start.state.config.first_core + start.shard;
+    let core = start.state.config.shard_cores[start.shard];
     let report = start.report.clone();
     let executor = LocalExecutorBuilder::new(Placement::Fixed(core))
         .name(&format!("shard-{}", start.shard))

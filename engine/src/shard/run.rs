@@ -82,6 +82,7 @@ async fn open<C: Hosted>(start: &mut ShardStart) -> Result<Rc<Shard<C>>, Fatal> 
     let publishers = node.partitions.iter().map(publish).collect();
     for (place, (partition, store)) in node.partitions.iter().zip(&stores).enumerate() {
         let (store, every_bytes) = (store.clone(), config.snapshot_bytes);
+        partition.set_clock(config.trust_clock);
         partition.spawn(|partition| snapshots::run(partition, store, every_bytes));
         C::look_after(&node, place, start.control.as_ref());
     }
@@ -94,6 +95,7 @@ async fn open<C: Hosted>(start: &mut ShardStart) -> Result<Rc<Shard<C>>, Fatal> 
         number: start.shard,
         scratch: Rc::default(),
         runtime,
+        greeting: Cell::default(),
         live: RefCell::default(),
         groups_kept: Cell::new(0),
     }))

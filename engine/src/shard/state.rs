@@ -26,6 +26,8 @@ pub(super) struct Shard<C: Hosted> {
     pub number: usize,
     pub scratch: Rc<RefCell<Scratch>>,
     pub runtime: GlommioRuntime,
+    /// Connections that have not named their partition yet.
+    pub greeting: Cell<usize>,
     pub live: RefCell<LiveConnections>,
     /// This shard's share of [`crate::node_state::NodeState::groups_kept`].
     pub groups_kept: Cell<usize>,

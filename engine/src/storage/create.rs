@@ -40,7 +40,7 @@ pub(super) async fn create<D: Disk>(
     let go_on = async || true;
     let zeroing = Zeroing { zeros, bytes: config.segment_bytes, go_on };
     let created = segment::create(disk, dir, segment::SEQUENCE_MIN, config.segment_bytes, zeroing);
-    created.await.map_err(failed())?;
+    created.await.map_err(|error| failed()(error.into()))?;
     disk.sync_dir(dir).await.map_err(failed())?;
     if let Some(parent) = dir.parent() {
         disk.sync_dir(parent).await.map_err(failed())?;

@@ -69,7 +69,7 @@ impl Disk for GlommioDisk {
             .read(true)
             .write(true)
             .create_new(true)
-            .mode(0o640)
+            .mode(0o600)
             .dma_open(path)
             .await
             .map_err(io_error)?;

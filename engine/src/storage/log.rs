@@ -248,8 +248,8 @@ impl<D: Disk, R: Runtime> Log<D, R> {
         self.inner.state.borrow().stopped.clone()
     }
 
-    /// The next segment could not be prepared because the disk is full. What is prepared already can
-    /// still be used.
+    /// The next segment could not be prepared for want of something that passes: room on the disk,
+    /// descriptors, memory. What is prepared already can still be used.
     pub fn no_room(&self) -> bool {
         self.inner.state.borrow().no_room
     }

@@ -27,6 +27,7 @@ mod limits;
 pub mod log;
 mod prepare;
 mod read;
+pub mod read_only_disk;
 mod recover;
 mod segment;
 pub mod snapshot;

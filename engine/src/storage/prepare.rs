@@ -11,12 +11,11 @@
 //! ```
 //! A segment has its name once it is allocated, zeroed as far as it is going to be, and synced.
 
-use std::io;
 use std::rc::Rc;
 
 use super::config::ZERO_PAUSE;
 use super::disk::{Disk, DiskFile};
-use super::segment::{self, Zeroing};
+use super::segment::{self, CreateError, Zeroing};
 use super::state::{Inner, State};
 use crate::runtime::Runtime;
 
@@ -107,9 +106,24 @@ impl<D: Disk, R: Runtime> Inner<D, R> {
         let zeroing = Zeroing { zeros: &self.zeros, bytes: self.config.segment_bytes, go_on };
         let bytes = self.config.segment_bytes;
         match segment::create(&self.disk, &self.dir, sequence, bytes, zeroing).await {
-            Ok(prepared) => self.state.borrow_mut().add_prepared(prepared),
-            Err(error) if is_full(&error) => self.state.borrow_mut().no_room = true,
-            Err(error) => {
+            Ok(prepared) => {
+                let mut state = self.state.borrow_mut();
+                state.told_no_room = false;
+                state.add_prepared(prepared);
+            }
+            Err(CreateError::Wanting(error)) => {
+                let first = !self.state.borrow().no_room && !self.state.borrow().told_no_room;
+                let mut state = self.state.borrow_mut();
+                (state.no_room, state.told_no_room) = (true, true);
+                drop(state);
+                if first {
+                    let at = self.dir.display();
+                    tracing::warn!(
+                        "{at}: the next segment can't be prepared, which is tried again: {error}"
+                    );
+                }
+            }
+            Err(CreateError::Failed(error)) => {
                 self.stop("preparing the next segment", error);
             }
         }
@@ -130,8 +144,4 @@ impl<D: Disk, R: Runtime> Inner<D, R> {
         }
         !needed
     }
-}
-
-fn is_full(error: &io::Error) -> bool {
-    matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
 }

@@ -79,6 +79,7 @@ impl<D: Disk> Repaired<D> {
             prepared: self.prepared,
             preparing: false,
             no_room: false,
+            told_no_room: false,
             zeroed: self.write_position.max(recovered_zeroed(config)),
             zeroing: None,
             flush_bytes_recent: 0,

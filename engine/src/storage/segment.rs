@@ -90,6 +90,53 @@ pub(super) struct Zeroing<'a, B, G: AsyncFn() -> bool> {
     pub go_on: G,
 }
 
+/// Why a segment was not created. Nothing was written to one that is in use.
+#[derive(Debug)]
+pub(super) enum CreateError {
+    /// For want of something that passes, before anything was promised: it may be tried again, from the
+    /// beginning.
+    Wanting(io::Error),
+    /// The device failed. What it has of the file is unknown; nothing is tried again.
+    Failed(io::Error),
+}
+
+impl From<CreateError> for io::Error {
+    fn from(error: CreateError) -> Self {
+        match error {
+            CreateError::Wanting(error) | CreateError::Failed(error) => error,
+        }
+    }
+}
+
+impl CreateError {
+    /// Of a step that only takes: room, descriptors, memory.
+    fn of_taking(error: io::Error) -> Self {
+        let passes = matches!(
+            error.raw_os_error(),
+            Some(libc::EMFILE | libc::ENFILE | libc::ENOMEM | libc::ENOBUFS | libc::EAGAIN)
+        );
+        if passes { Self::Wanting(error) } else { Self::of_promising(error) }
+    }
+
+    /// Of making names durable, for which the directory is opened. If that is not possible nothing was
+    /// flushed: the next attempt replaces the segment, which nobody uses, by another empty one.
+    fn of_naming(error: io::Error) -> Self {
+        match error.raw_os_error() {
+            Some(libc::EMFILE | libc::ENFILE) => Self::Wanting(error),
+            _ => Self::of_promising(error),
+        }
+    }
+
+    /// Of a step that makes durable. A full disk is told here, too, where space is given late; any other
+    /// failure must not be tried again.
+    fn of_promising(error: io::Error) -> Self {
+        match error.kind() {
+            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => Self::Wanting(error),
+            _ => Self::Failed(error),
+        }
+    }
+}
+
 /// Creates an empty segment. It has its name only when it is whole, so that a segment of the wrong
 /// length is damage and never the trace of a crash.
 pub(super) async fn create<D: Disk, G: AsyncFn() -> bool>(
@@ -98,9 +145,9 @@ pub(super) async fn create<D: Disk, G: AsyncFn() -> bool>(
     sequence: u64,
     segment_bytes: u64,
     zeroing: Zeroing<'_, D::Buffer, G>,
-) -> io::Result<Prepared<D>> {
+) -> Result<Prepared<D>, CreateError> {
     let new = path(partition, sequence).with_extension(EXTENSION_NEW);
-    remove_if_there(disk, &new).await?;
+    remove_if_there(disk, &new).await.map_err(CreateError::of_taking)?;
     let result = create_as(disk, partition, &new, sequence, segment_bytes, zeroing).await;
     if result.is_err() {
         // Frees the space. If that fails, too, the file is harmless: its name says that it is unfinished.
@@ -116,17 +163,19 @@ async fn create_as<D: Disk, G: AsyncFn() -> bool>(
     sequence: u64,
     segment_bytes: u64,
     zeroing: Zeroing<'_, D::Buffer, G>,
-) -> io::Result<Prepared<D>> {
-    let file = disk.create(new, segment_bytes).await?;
+) -> Result<Prepared<D>, CreateError> {
+    let file = disk.create(new, segment_bytes).await.map_err(CreateError::of_taking)?;
     let chunk = (*zeroing.zeros).as_ref().as_ref().len() as u64;
     let mut zeroed = 0;
     while zeroed < zeroing.bytes && zeroed + chunk <= segment_bytes && (zeroing.go_on)().await {
-        file.write(zeroing.zeros.clone(), zeroed).await?;
+        let written = file.write(zeroing.zeros.clone(), zeroed).await;
+        written.map_err(CreateError::of_taking)?;
         zeroed += chunk;
     }
-    file.sync().await?;
-    disk.rename(new, &path(partition, sequence)).await?;
-    disk.sync_dir(&dir(partition)).await?;
+    file.sync().await.map_err(CreateError::of_promising)?;
+    let renamed = disk.rename(new, &path(partition, sequence)).await;
+    renamed.map_err(CreateError::of_promising)?;
+    disk.sync_dir(&dir(partition)).await.map_err(CreateError::of_naming)?;
     Ok(Prepared { sequence, file: Rc::new(file), zeroed })
 }
 

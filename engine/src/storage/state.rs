@@ -85,8 +85,11 @@ pub(super) struct State<D: Disk> {
     pub prepared: VecDeque<Prepared<D>>,
     /// The preparer works.
     pub preparing: bool,
-    /// The disk was full when the next segment was prepared.
+    /// The next segment could not be prepared for want of something that passes: room, descriptors,
+    /// memory.
     pub no_room: bool,
+    /// That was told, and no segment has been prepared since.
+    pub told_no_room: bool,
     /// Zeros are written up to here in the last segment.
     pub zeroed: u64,
     /// Where zeros are being written: segment, from, to. Invariant: a write to these blocks waits

@@ -15,7 +15,8 @@ use super::layout::{BLOCK, Block, BlockError, SUPERBLOCK_COPIES, Superblock};
 
 /// Name of the file in the data directory.
 pub const NAME: &str = "superblock";
-const NAME_NEW: &str = "superblock.new";
+/// Name while it is being written.
+pub const NAME_NEW: &str = "superblock.new";
 
 /// The last step of formatting a data directory.
 ///

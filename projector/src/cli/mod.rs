@@ -3,13 +3,12 @@
 mod reports;
 mod status;
 
-use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
-use walengine_net::cli;
+use walengine_net::cli::{self, LogLines};
 use walengine_net::client::tokio::Client;
 use walengine_net::client::{ADDRESS_DEFAULT, Config as ClientConfig};
 use walengine_net::model::{Offset, PartitionId, Token};
@@ -80,9 +79,9 @@ struct RunArguments {
     #[command(flatten)]
     sides: Sides,
 
-    /// Serve metrics for Prometheus at this address, under /metrics
-    #[arg(long, value_name = "ADDR:PORT", env = "WALENGINE_METRICS")]
-    metrics: Option<SocketAddr>,
+    /// Serve metrics for Prometheus at this address or host name, under /metrics
+    #[arg(long, value_name = "HOST:PORT", env = "WALENGINE_METRICS")]
+    metrics: Option<String>,
 }
 
 #[derive(Debug, clap::Subcommand)]
@@ -134,8 +133,12 @@ struct WaitArguments {
 
 /// Runs the command and gives the process's exit code; an error goes to stderr in one line.
 pub fn run(arguments: Arguments) -> ExitCode {
-    let lines = tracing_subscriber::fmt().with_writer(std::io::stderr).with_target(false);
-    lines.init();
+    cli::end_on_panic(NAME);
+    if let Err(error) = cli::keep_private() {
+        let message = format!("cannot forbid core dumps: {error}");
+        return cli::end(NAME, Err(Fatal::new(Reason::File, message)));
+    }
+    tracing_subscriber::fmt().with_writer(|| LogLines).with_target(false).init();
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
     let result = match runtime {
         Ok(runtime) => runtime.block_on(dispatch(arguments)),

@@ -1,11 +1,13 @@
 //! The reports of an audit, for people.
 
+use walengine_net::say;
+
 use crate::audit::PartitionReport;
 use crate::audit::compare::hex;
 
 /// Prints the reports.
 pub fn print(reports: &[PartitionReport]) {
-    println!("{:<10}{:<16}{:>12}  {:<18}result", "partition", "table", "rows", "digest");
+    say!("{:<10}{:<16}{:>12}  {:<18}result", "partition", "table", "rows", "digest");
     for report in reports {
         for table in &report.tables {
             let short = |digest: &[u8; 32]| hex(&digest[..8]);
@@ -14,7 +16,7 @@ pub fn print(reports: &[PartitionReport]) {
             } else {
                 format!("differs: {} in the table", short(&table.table_digest))
             };
-            println!(
+            say!(
                 "{:<10}{:<16}{:>12}  {:<18}{result}",
                 report.partition.to_string(),
                 table.table,
@@ -22,12 +24,12 @@ pub fn print(reports: &[PartitionReport]) {
                 short(&table.log_digest)
             );
             for difference in &table.differences {
-                println!("  {difference}");
+                say!("  {difference}");
             }
         }
     }
     for report in reports {
         let verdict = if report.is_equal() { "equal" } else { "different" };
-        println!("partition {}: {verdict} at position {}", report.partition, report.position);
+        say!("partition {}: {verdict} at position {}", report.partition, report.position);
     }
 }

@@ -3,6 +3,7 @@
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use walengine_net::model::{Timestamp, Token};
+use walengine_net::say;
 
 use crate::cli::Sides;
 use crate::database::within;
@@ -18,9 +19,14 @@ pub async fn run(sides: &Sides) -> Result<(), Fatal> {
     let connection = database.connect().await?;
     let client = service::connect(&sides.servers()).await?;
     schema::check(&database, &connection, client.info()).await?;
-    println!(
+    say!(
         "{:<10}{:>14}{:>14}{:>14}{:>14}{:>18}",
-        "partition", "position", "log_end", "lag_records", "lag_seconds", "written_ago_s"
+        "partition",
+        "position",
+        "log_end",
+        "lag_records",
+        "lag_seconds",
+        "written_ago_s"
     );
     let written =
         format!("SELECT written_at FROM {} WHERE partition = $1", database.name("positions"));
@@ -35,7 +41,7 @@ pub async fn run(sides: &Sides) -> Result<(), Fatal> {
         let behind = lag_seconds(lag, position.time.unwrap_or(Timestamp(0)));
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         let ago = now.saturating_sub(Duration::from_nanos(written_at.0)).as_secs_f64();
-        println!(
+        say!(
             "{:<10}{:>14}{end:>14}{lag:>14}{behind:>14.3}{ago:>18.3}",
             partition.to_string(),
             position.next_offset.to_string()

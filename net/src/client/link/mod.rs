@@ -5,6 +5,7 @@
 //! bytes. Its tests, in `net/tests/links.rs`, run in virtual time and need no socket.
 
 mod receive;
+mod redirect;
 
 use std::collections::VecDeque;
 use std::io;
@@ -20,6 +21,8 @@ use super::error::explain;
 use super::operation::Answer;
 use super::session::{Lost, NotTaken, RetryPolicy, Session, SessionConfig};
 use super::shared::Shared;
+use redirect::Redirect;
+
 use super::{CONNECT_TIMEOUT, CONNECT_TIMEOUT_ELSEWHERE, ClientError, OUT_BYTES_WANTED};
 
 /// Silence is checked at multiples of this, so that not every answer sets a timer anew.
@@ -69,6 +72,8 @@ pub struct Link<T> {
     trouble: Option<ClientError>,
     /// The connection ends because the server has named the leader.
     is_redirected: bool,
+    /// The leader that a server has named last.
+    redirect: Option<Redirect>,
     /// The requests in flight have been given up. A later attempt may succeed.
     has_given_up: bool,
     /// How long connecting may take, and then being greeted.
@@ -97,6 +102,7 @@ impl<T> Link<T> {
             address: String::new(),
             trouble: None,
             is_redirected: false,
+            redirect: None,
             has_given_up: false,
             patience: CONNECT_TIMEOUT,
             greeted_by: Duration::ZERO,
@@ -195,6 +201,9 @@ impl<T> Link<T> {
     }
 
     fn fail(&mut self, now: Duration, trouble: ClientError) -> Hangup {
+        if let Some(redirect) = &mut self.redirect {
+            redirect.failed(&self.address, &trouble);
+        }
         self.trouble = Some(trouble);
         self.shared.directory().failed(&self.address, now);
         Hangup
@@ -366,6 +375,10 @@ impl<T> Link<T> {
     fn explain_to(&mut self, lost: Lost<Waiting<T>>, now: Duration) {
         let waited = now.saturating_sub(lost.context.since);
         let error = explain(lost.kind, lost.was_sent, lost.refusal, waited, self.trouble.as_ref());
+        let error = match &self.redirect {
+            Some(redirect) => redirect.explain(self.partition(), waited, error),
+            None => error,
+        };
         self.events.push_back(Event::End { context: lost.context.context, result: Err(error) });
     }
 }

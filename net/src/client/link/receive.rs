@@ -8,6 +8,7 @@ use crate::client::session::{LinkError, Received};
 use crate::client::{ClientError, ClusterInfo};
 use crate::message::ErrorCode;
 
+use super::redirect::Redirect;
 use super::{Event, Hangup, Link, Waiting};
 
 impl<T> Link<T> {
@@ -50,6 +51,11 @@ impl<T> Link<T> {
                 let leads_away = directory.greeted(partition, lane, hello, now);
                 session.set_elsewhere(!directory.is_alone(now));
                 self.trouble = None;
+                if hello.is_leader == 1 {
+                    self.redirect = None;
+                } else {
+                    Redirect::note(&mut self.redirect, &self.address, &hello.leader);
+                }
                 if directory.claim_refresh(now) {
                     session.ask_cluster(now);
                 }
@@ -91,6 +97,7 @@ impl<T> Link<T> {
                 leader,
                 ..
             } => {
+                Redirect::note(&mut self.redirect, &self.address, leader);
                 self.is_redirected = directory.not_leader(partition, &self.address, leader, now);
             }
             LinkError::ComeBack { code: Some(ErrorCode::Busy), .. } => {}
