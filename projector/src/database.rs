@@ -3,16 +3,38 @@
 use std::time::Duration;
 
 use tokio::task::JoinHandle;
-use tokio_postgres::{Client, NoTls};
+use tokio_postgres::{Client, NoTls, SimpleQueryMessage};
 use tokio_postgres_rustls::MakeRustlsConnect;
 use walengine_net::model::PartitionId;
 
 use crate::config::Target;
 use crate::fatal::{Fatal, Reason};
-use crate::limits::{SCHEMA_NAME_BYTES_MAX, STATEMENT_TIMEOUT};
+use crate::limits::{LOCK_TIMEOUT, SCHEMA_NAME_BYTES_MAX, STATEMENT_TIMEOUT};
 use crate::tables::Table;
 use crate::tls;
 use crate::trouble::Trouble;
+
+/// Settings of every session, whatever is set for the role, the database or the server: how names and
+/// values are written and read, that what is committed can be seen, that no session is ended because
+/// it is idle, and that no row is hidden from its owner.
+const SESSION: [(&str, &str); 16] = [
+    ("client_min_messages", "warning"),
+    ("TimeZone", "UTC"),
+    ("DateStyle", "ISO, MDY"),
+    ("IntervalStyle", "postgres"),
+    ("bytea_output", "hex"),
+    ("extra_float_digits", "1"),
+    ("standard_conforming_strings", "on"),
+    ("backslash_quote", "safe_encoding"),
+    ("array_nulls", "on"),
+    ("transform_null_equals", "off"),
+    ("quote_all_identifiers", "off"),
+    ("row_security", "off"),
+    ("default_transaction_isolation", "read committed"),
+    ("idle_in_transaction_session_timeout", "0"),
+    ("idle_session_timeout", "0"),
+    ("transaction_timeout", "0"),
+];
 
 /// A database, and the schema that is projected to.
 #[derive(Clone)]
@@ -20,12 +42,18 @@ pub struct Database {
     target: Target,
     tls: Option<MakeRustlsConnect>,
     schema: String,
+    /// Schema of the columns' types.
+    types: String,
 }
 
 /// A connection; closed when it is dropped.
 pub struct Connection {
     /// Runs statements.
     pub client: Client,
+    /// Number of the server's process, by which others see what it waits for.
+    pub pid: i32,
+    /// Why it takes no writes, and what to do about it.
+    pub read_only: Option<String>,
     driver: JoinHandle<()>,
 }
 
@@ -54,14 +82,38 @@ impl Database {
             );
             return Err(Fatal::new(Reason::Usage, message));
         }
+        if schema.starts_with("pg_") || schema == "information_schema" {
+            let message = format!(
+                "the schema's name {schema:?} is reserved: PostgreSQL keeps names that begin with pg_ \
+                 for itself; name another with --schema"
+            );
+            return Err(Fatal::new(Reason::Usage, message));
+        }
         let tls = target.tls.as_ref().map(tls::connector).transpose()?;
-        Ok(Self { target, tls, schema: schema.to_owned() })
+        let schema = schema.to_owned();
+        Ok(Self { target, tls, types: schema.clone(), schema })
     }
 
     /// The same database with another schema. The name is not checked.
     #[must_use]
     pub fn with_schema(&self, schema: &str) -> Self {
+        Self { schema: schema.to_owned(), types: schema.to_owned(), ..self.clone() }
+    }
+
+    /// The same with a further schema, whose tables have this one's types.
+    #[must_use]
+    pub fn with_schema_of_same_types(&self, schema: &str) -> Self {
         Self { schema: schema.to_owned(), ..self.clone() }
+    }
+
+    /// Name of the schema of the columns' types.
+    pub fn types(&self) -> &str {
+        &self.types
+    }
+
+    /// Full name of a type.
+    pub fn type_name(&self, name: &str) -> String {
+        format!("\"{}\".\"{name}\"", self.types)
     }
 
     /// Name of the schema; it needs no quotes.
@@ -86,25 +138,70 @@ impl Database {
 
     /// Connects. A server that does not answer is [`Trouble::Passing`].
     pub async fn connect(&self) -> Result<Connection, Trouble> {
-        let connection = match &self.tls {
+        let (client, driver) = match &self.tls {
             None => {
                 let (client, driver) = self.target.config.connect(NoTls).await?;
                 // Its error reaches every waiting statement.
-                Connection { client, driver: tokio::spawn(async move { drop(driver.await) }) }
+                (client, tokio::spawn(async move { drop(driver.await) }))
             }
             Some(tls) => {
                 let (client, driver) = self.target.config.connect(tls.clone()).await?;
-                Connection { client, driver: tokio::spawn(async move { drop(driver.await) }) }
+                (client, tokio::spawn(async move { drop(driver.await) }))
             }
         };
-        let timeout = STATEMENT_TIMEOUT.as_millis();
-        let setup = format!(
-            "SET statement_timeout = {timeout}; SET client_min_messages = warning; \
-             SET search_path = \"{}\", pg_temp; SET timezone = 'UTC'",
-            self.schema
-        );
-        within(connection.batch_execute(&setup)).await?;
+        let mut connection = Connection { client, pid: 0, read_only: None, driver };
+        self.set_up(&mut connection).await?;
         Ok(connection)
+    }
+
+    /// Sets for the session whatever a role, a database or a server may have set otherwise, and
+    /// that changes what our statements do or how they are answered.
+    async fn set_up(&self, connection: &mut Connection) -> Result<(), Trouble> {
+        // First and alone, because a role's own timeout may be shorter than what follows takes.
+        within(connection.batch_execute("SET statement_timeout = 0")).await?;
+        let path = format!("\"{}\", pg_temp", self.schema);
+        let (statement, lock) =
+            (STATEMENT_TIMEOUT.as_millis().to_string(), LOCK_TIMEOUT.as_millis().to_string());
+        let ours = [("search_path", path.as_str()), ("statement_timeout", &statement), ("lock_timeout", &lock)];
+        let values: Vec<String> = SESSION
+            .iter()
+            .chain(&ours)
+            .map(|(name, value)| format!("('{name}', '{value}')"))
+            .collect();
+        // A release may lack some of them. With simple statements, since a pooler may be between.
+        let set = format!(
+            "SELECT count(set_config(s.name, v.value, false)) FROM (VALUES {}) AS v (name, value)
+               JOIN pg_catalog.pg_settings s ON s.name = v.name",
+            values.join(", ")
+        );
+        within(connection.batch_execute(&set)).await?;
+        let look = "SELECT pg_backend_pid(), pg_is_in_recovery(), setting, source, current_user
+                      FROM pg_catalog.pg_settings WHERE name = 'default_transaction_read_only'";
+        for message in within(connection.simple_query(look)).await? {
+            let SimpleQueryMessage::Row(row) = message else { continue };
+            connection.pid = row.get(0).and_then(|pid| pid.parse().ok()).unwrap_or_default();
+            connection.read_only = match (row.get(1), row.get(2), row.get(3)) {
+                (Some("t"), ..) => Some(
+                    "this server is a standby, which takes no writes: name the primary with \
+                     --postgres, several hosts with target_session_attrs=read-write, or promote it"
+                        .to_owned(),
+                ),
+                (_, Some("on"), Some("user" | "database user")) => {
+                    // What is set for the role alone is meant for people who share it.
+                    let set = "SET default_transaction_read_only = off";
+                    within(connection.batch_execute(set)).await?;
+                    None
+                }
+                (_, Some("on"), source) => Some(format!(
+                    "default_transaction_read_only is on ({}): it is a read-only transaction until \
+                     that is taken back (ALTER DATABASE ... or ALTER SYSTEM RESET \
+                     default_transaction_read_only)",
+                    source.unwrap_or("unknown source")
+                )),
+                _ => None,
+            };
+        }
+        Ok(())
     }
 }
 

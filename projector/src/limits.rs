@@ -40,6 +40,21 @@ pub const KEEPALIVE_EVERY: Duration = Duration::from_secs(5);
 pub const HOST_SILENT_MAX: Duration = Duration::from_secs(30);
 /// How often the end of the log is read, to know the lag.
 pub const LAG_INTERVAL: Duration = Duration::from_secs(1);
+/// How long a statement may wait for a lock before it is tried again, on a new connection.
+pub const LOCK_TIMEOUT: Duration = Duration::from_secs(20);
+/// A wait in PostgreSQL that lasts longer than this is told, with what it waits for.
+pub const WAIT_TOLD_AFTER: Duration = Duration::from_secs(3);
+/// Longest time that a rebuild holds locks on tables that are in use: to get the others, and to
+/// catch up.
+pub const SWAP_LOCK_WITHIN: Duration = Duration::from_secs(3);
+/// See [`SWAP_LOCK_WITHIN`].
+pub const SWAP_CATCH_UP_WITHIN: Duration = Duration::from_secs(15);
+/// Time between two attempts to lock those tables; others use them meanwhile.
+pub const SWAP_RETRY_EVERY: Duration = Duration::from_secs(2);
+/// How long a rebuild tries to put its tables in place before it ends. Run again, it goes on.
+pub const SWAP_WITHIN: Duration = Duration::from_mins(2);
+/// How many objects an error names.
+pub const LISTED_MAX: usize = 12;
 /// Time between two looks at a managed PostgreSQL that starts or stops.
 pub const POLL_INTERVAL: Duration = Duration::from_millis(20);
 /// Differences that an audit reports for each table.
@@ -55,6 +70,8 @@ pub const SHOWN_LAG_RECORDS_MIN: u64 = 50_000;
 pub const DRAW_INTERVAL: Duration = Duration::from_millis(250);
 /// Bytes of a schema's name: PostgreSQL's limit is 63, and a rebuild appends to it.
 pub const SCHEMA_NAME_BYTES_MAX: usize = 40;
+/// Bytes of the end of a managed PostgreSQL's log that an error is taken from.
+pub const LOG_TAIL_BYTES_MAX: u64 = 8 << 10;
 /// How long a managed PostgreSQL may take to start, including recovery, and to stop.
 pub const MANAGED_WITHIN: Duration = Duration::from_mins(5);
 /// Bytes of the head of a request for metrics.

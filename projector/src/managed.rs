@@ -2,12 +2,15 @@
 //! socket only, runs as an unprivileged user if the projector is root, and stops with the
 //! projector.
 
+mod directory;
+
 use std::fs;
-use std::os::unix::fs::{MetadataExt as _, chown};
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::time::Instant;
+
+use self::directory::Directory;
 
 use crate::config::Target;
 use crate::fatal::{Fatal, Reason};
@@ -30,6 +33,7 @@ pub struct Managed {
     /// Held, so that no other projector uses or stops the server.
     _lock: fs::File,
     directory: PathBuf,
+    files: Directory,
     owner: Option<(u32, u32)>,
     binaries: PathBuf,
 }
@@ -37,7 +41,6 @@ pub struct Managed {
 impl Managed {
     /// Starts the server in `directory`. Creates it first if it does not exist.
     pub fn start(directory: &Path) -> Result<Self, Fatal> {
-        let binaries = binaries()?;
         fs::create_dir_all(directory).map_err(|error| unusable(directory, &error))?;
         let directory = fs::canonicalize(directory).map_err(|error| unusable(directory, &error))?;
         if directory.as_os_str().len() > SOCKET_PATH_MAX {
@@ -47,7 +50,10 @@ impl Managed {
             );
             return Err(Fatal::new(Reason::Usage, message));
         }
-        let lock = lock(&directory)?.ok_or_else(|| {
+        let owner = unprivileged()?;
+        let files = Directory::open(&directory, owner)?;
+        let binaries = binaries(files.release()?, &directory)?;
+        let lock = files.lock()?.ok_or_else(|| {
             let message = format!(
                 "another projector manages {0}: name another directory, or its server with \
                  --postgres \"host={0} user={OWNER} dbname={OWNER}\"",
@@ -55,20 +61,18 @@ impl Managed {
             );
             Fatal::new(Reason::Postgres, message)
         })?;
-        let owner = unprivileged(&directory)?;
-        if let Some((user, group)) = owner {
-            chown(&directory, Some(user), Some(group))
-                .map_err(|error| unusable(&directory, &error))?;
+        if owner.is_some() {
+            files.give_away()?;
             reachable(&directory, &binaries, owner)?;
         }
         let data = directory.join("data");
-        if !data.join("PG_VERSION").exists() {
+        if files.release()?.is_none() {
             let mut initdb = command(&binaries.join("initdb"), owner, &directory);
             initdb.args(["--auth=trust", "--encoding=UTF8", "--locale=C", "--data-checksums"]);
             initdb.arg(format!("--username={OWNER}")).arg("-D").arg(&data);
             succeeded("initdb", &run(&mut initdb)?)?;
         }
-        let mut managed = Self { child: None, _lock: lock, directory, owner, binaries };
+        let mut managed = Self { child: None, _lock: lock, directory, files, owner, binaries };
         if !managed.is_ready()? {
             managed.child = Some(managed.spawn()?);
             managed.wait_until_ready()?;
@@ -82,9 +86,8 @@ impl Managed {
     }
 
     fn spawn(&self) -> Result<Child, Fatal> {
-        let Self { directory, owner, binaries, .. } = self;
-        let log = fs::File::options().create(true).append(true).open(directory.join("log"));
-        let log = log.map_err(|error| unusable(directory, &error))?;
+        let Self { directory, owner, binaries, files, .. } = self;
+        let log = files.log()?;
         let mut postgres = command(&binaries.join("postgres"), *owner, directory);
         postgres.arg("-D").arg(directory.join("data")).arg("-k").arg(directory);
         postgres.args(["-c", "listen_addresses=", "-c", "unix_socket_permissions=0700"]);
@@ -106,11 +109,12 @@ impl Managed {
     /// For commands: starts the server, or uses it while another process manages it.
     pub fn start_or_join(directory: &Path) -> Result<(Option<Self>, Target), Fatal> {
         let there = fs::canonicalize(directory).map_err(|error| unusable(directory, &error))?;
-        if !there.join("data/PG_VERSION").exists() {
+        let files = Directory::open(&there, unprivileged()?)?;
+        if files.release()?.is_none() {
             let message = format!("there is no managed PostgreSQL in {}", there.display());
             return Err(Fatal::new(Reason::Postgres, message));
         }
-        if lock(&there)?.is_none() {
+        if files.lock()?.is_none() {
             return Ok((None, Target::of_socket(&there, OWNER, OWNER)));
         }
         let managed = Self::start(&there)?;
@@ -133,7 +137,7 @@ impl Managed {
             let child = self.child.as_mut();
             let ended = child.and_then(|child| child.try_wait().ok().flatten());
             if ended.is_some() || Instant::now() > by {
-                let log = fs::read_to_string(self.directory.join("log")).unwrap_or_default();
+                let log = self.files.end_of_log();
                 let lines: Vec<&str> = log.lines().rev().take(3).collect();
                 let said = lines.into_iter().rev().collect::<Vec<_>>().join(" / ");
                 let log = self.directory.join("log");
@@ -170,20 +174,9 @@ impl Drop for Managed {
     }
 }
 
-/// Locks the directory. `None` if another process holds the lock.
-fn lock(directory: &Path) -> Result<Option<fs::File>, Fatal> {
-    let path = directory.join("lock");
-    let file = fs::File::options().create(true).append(true).open(&path);
-    let file = file.map_err(|error| unusable(directory, &error))?;
-    match file.try_lock() {
-        Ok(()) => Ok(Some(file)),
-        Err(fs::TryLockError::Error(error)) => Err(unusable(directory, &error)),
-        Err(fs::TryLockError::WouldBlock) => Ok(None),
-    }
-}
-
-/// Binaries of the newest installed release, or those on the path.
-fn binaries() -> Result<PathBuf, Fatal> {
+/// Binaries of the release that made the data; for a new server those of the newest one, or those on
+/// the path.
+fn binaries(release: Option<u32>, directory: &Path) -> Result<PathBuf, Fatal> {
     let mut releases: Vec<(u32, PathBuf)> = Vec::new();
     for parent in INSTALLED {
         let found = fs::read_dir(parent).into_iter().flatten().flatten();
@@ -193,29 +186,49 @@ fn binaries() -> Result<PathBuf, Fatal> {
         }));
     }
     releases.retain(|(release, path)| *release >= RELEASE_MIN && path.join("initdb").exists());
-    if let Some((_, newest)) = releases.into_iter().max() {
-        return Ok(newest);
-    }
     let on_path = std::env::var_os("PATH").unwrap_or_default();
-    let found = std::env::split_paths(&on_path).find(|path| path.join("initdb").exists());
-    found.ok_or_else(|| {
-        let message = format!(
-            "PostgreSQL {RELEASE_MIN} or newer is not installed here: install it (Debian: apt-get \
-             install postgresql), or name a server with --postgres"
-        );
+    let on_path = std::env::split_paths(&on_path).find(|path| path.join("initdb").exists());
+    let on_path = on_path.and_then(|path| Some((release_of(&path)?, path)));
+    choose(release, &releases, on_path).ok_or_else(|| {
+        let message = match release {
+            Some(release) => format!(
+                "PostgreSQL {release} made the data in {0}, and is not installed here: install it \
+                 (Debian: apt-get install postgresql-{release}), or bring the data to another release \
+                 with pg_upgrade, or name a new directory, which is filled from the log",
+                directory.display()
+            ),
+            None => format!(
+                "PostgreSQL {RELEASE_MIN} or newer is not installed here: install it (Debian: apt-get \
+                 install postgresql), or name a server with --postgres"
+            ),
+        };
         Fatal::new(Reason::Postgres, message)
     })
 }
 
+/// The release that made the data, or the newest one where there is none yet.
+fn choose(
+    release: Option<u32>,
+    installed: &[(u32, PathBuf)],
+    on_path: Option<(u32, PathBuf)>,
+) -> Option<PathBuf> {
+    let fits = |found: &u32| release.map_or(*found >= RELEASE_MIN, |release| *found == release);
+    let newest = installed.iter().filter(|(found, _)| fits(found)).max().cloned();
+    newest.or(on_path.filter(|(found, _)| fits(found))).map(|(_, path)| path)
+}
+
+/// The release of the binaries in a directory.
+fn release_of(path: &Path) -> Option<u32> {
+    let output = Command::new(path.join("postgres")).arg("--version").output().ok()?;
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    let version = text.split_whitespace().find(|word| word.starts_with(|c: char| c.is_ascii_digit()))?;
+    version.split(|c: char| !c.is_ascii_digit()).next()?.parse().ok()
+}
+
 /// The user that the server runs as: `None` for the current one, or an unprivileged user instead of
 /// root, which PostgreSQL refuses.
-fn unprivileged(directory: &Path) -> Result<Option<(u32, u32)>, Fatal> {
-    // A new file belongs to the effective user of this process.
-    let probe = directory.join(".owner");
-    fs::write(&probe, []).map_err(|error| unusable(directory, &error))?;
-    let user = fs::metadata(&probe).map(|metadata| metadata.uid());
-    let _ = fs::remove_file(&probe);
-    if user.map_err(|error| unusable(directory, &error))? != 0 {
+fn unprivileged() -> Result<Option<(u32, u32)>, Fatal> {
+    if !rustix::process::geteuid().is_root() {
         return Ok(None);
     }
     let known = fs::read_to_string("/etc/passwd").unwrap_or_default();
@@ -280,4 +293,27 @@ fn succeeded(name: &str, output: &Output) -> Result<(), Fatal> {
 fn unusable(directory: &Path, error: &std::io::Error) -> Fatal {
     let message = format!("cannot use {} for PostgreSQL: {error}", directory.display());
     Fatal::new(Reason::File, message)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_release_that_made_the_data_is_started_and_the_newest_makes_new_data() {
+        let installed: Vec<_> = [15, 16, 17].map(|n| (n, PathBuf::from(format!("/{n}")))).to_vec();
+        let path = |release, on_path| {
+            choose(release, &installed, on_path).map(|path| path.display().to_string())
+        };
+        assert_eq!(path(None, None).as_deref(), Some("/17"));
+        assert_eq!(path(Some(15), None).as_deref(), Some("/15"));
+        assert_eq!(path(Some(18), None), None, "never another one than that");
+        let on_path = Some((18, PathBuf::from("/local")));
+        assert_eq!(path(Some(18), on_path.clone()).as_deref(), Some("/local"));
+        assert_eq!(path(Some(14), on_path), None);
+        let fatal = binaries(Some(3), Path::new("/there")).unwrap_err();
+        for what in ["PostgreSQL 3 made the data in /there", "postgresql-3", "pg_upgrade"] {
+            assert!(fatal.message.contains(what), "{}", fatal.message);
+        }
+    }
 }

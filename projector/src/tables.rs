@@ -10,6 +10,10 @@ use crate::copy::Rows;
 use crate::facts::{Movement, MovementKind, Record, Refusal};
 use crate::fold::{Change, Overflow};
 
+/// Constraint of a rebuild's tables: proves to PostgreSQL, without reading them, that all rows are of
+/// their partition.
+pub const PART: &str = "walengine_part";
+
 /// A table that the projector writes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Table {

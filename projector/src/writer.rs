@@ -205,14 +205,14 @@ impl WriterSession {
         );
         let ends = format!(
             "UPDATE {} AS r SET
-                 state = e.state::text::\"{}\".reservation_state, resolved_offset = e.resolved_offset,
+                 state = e.state::text::{}, resolved_offset = e.resolved_offset,
                  resolved_at = e.resolved_at, amount_posted = e.amount_posted
                FROM unnest($1::uuid[], $2::text[], $3::bigint[], $4::timestamptz[], $5::numeric[])
                  AS e (id, state, resolved_offset, resolved_at, amount_posted)
               WHERE r.id = e.id AND r.state = 'pending'
              RETURNING r.id, r.amount",
             database.part("reservations", partition),
-            database.schema()
+            database.type_name("reservation_state")
         );
         let changes = within(connection.prepare(&changes)).await?;
         let ends = within(connection.prepare(&ends)).await?;

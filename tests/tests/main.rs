@@ -20,6 +20,7 @@ mod power;
 mod process;
 mod projector_audit;
 mod projector_bank;
+mod projector_dependents;
 mod projector_kill;
 mod projector_rebuild;
 mod projector_trouble;

@@ -113,6 +113,15 @@ struct RebuildArguments {
     #[arg(long)]
     anew: bool,
 
+    /// Go on although something hangs on replaced tables that can't be carried over, such as a trigger
+    /// or a foreign key: it stays with them, in the schema whose name ends with _old
+    #[arg(long)]
+    leave_behind: bool,
+
+    /// Replace tables that are derived from another cluster, whose log was restored to this one
+    #[arg(long)]
+    other_cluster: bool,
+
     #[command(flatten)]
     sides: Sides,
 }
@@ -223,7 +232,13 @@ impl std::ops::Deref for Opened {
 }
 
 async fn run_rebuild(arguments: &RebuildArguments) -> Result<(), Fatal> {
-    let RebuildArguments { from, anew, sides } = arguments;
+    let RebuildArguments { from, anew, leave_behind, other_cluster, sides } = arguments;
+    let choices = rebuild::Choices {
+        from: from.clone(),
+        anew: *anew,
+        leaves_behind: *leave_behind,
+        other_cluster: *other_cluster,
+    };
     let database = sides.database()?;
     let client = service::connect(&sides.servers()).await?;
     let partitions = client.info().partitions;
@@ -233,7 +248,7 @@ async fn run_rebuild(arguments: &RebuildArguments) -> Result<(), Fatal> {
         return Err(Fatal::new(Reason::Usage, message));
     }
     let reports = with_progress("rebuilding", &client, async |metrics| {
-        rebuild::rebuild(&database, &client, metrics, from, *anew).await
+        rebuild::rebuild(&database, &client, metrics, &choices).await
     });
     let reports = reports.await?;
     reports::print(&reports);

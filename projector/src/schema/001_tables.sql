@@ -2,13 +2,6 @@
 -- Run with search_path set to the projector's schema. Tables are partitioned by partition of the log;
 -- keys and indexes are created for each partition (partition.sql).
 
-CREATE TYPE transfer_kind AS ENUM ('transfer', 'pending', 'post', 'void', 'expire');
-COMMENT ON TYPE transfer_kind IS
-    'Effect of a record: it moved money, reserved it, or ended a reservation by posting, voiding or expiry.';
-
-CREATE TYPE reservation_state AS ENUM ('pending', 'posted', 'voided', 'expired');
-COMMENT ON TYPE reservation_state IS 'State of a pending transfer.';
-
 CREATE TABLE log (
     cluster    uuid PRIMARY KEY,
     partitions integer NOT NULL,

@@ -2,21 +2,27 @@
 //! one transaction with the record of its number. They only go forward: a newer database is not
 //! touched.
 
+pub mod own;
+
 use tokio_postgres::Client;
 use walengine_net::client::ClusterInfo;
 use walengine_net::model::{PartitionId, Verdict};
 
 use crate::database::{Connection, Database, suffix, within};
 use crate::fatal::{Fatal, Reason};
-use crate::tables::TABLES;
+use crate::tables::{PART, TABLES};
 use crate::trouble::Trouble;
 use crate::values::Uuid;
+use crate::waits;
 
 /// All versions in order: number, name, statements.
-const MIGRATIONS: [(i32, &str, &str); 2] = [
+const MIGRATIONS: [(i32, &str, &str); 3] = [
     (1, "tables", include_str!("001_tables.sql")),
     (2, "questions", include_str!("002_questions.sql")),
+    (3, "what is known of the log", include_str!("003_log_ends.sql")),
 ];
+/// Belongs to version 1; left out where the types of another schema are used.
+const COLUMN_TYPES: &str = include_str!("001_types.sql");
 const PARTITION: &str = include_str!("partition.sql");
 const GRANTS: &str = include_str!("grants.sql");
 /// The version that this program writes.
@@ -40,11 +46,12 @@ pub async fn prepare(
     let is_current = found == Some(VERSION)
         && partitions(connection, schema).await? == Some(cluster.partitions.into());
     if !is_current {
-        within(connection.batch_execute("BEGIN")).await?;
-        let done = migrate(database, connection, cluster).await;
-        let end = if done.is_ok() { "COMMIT" } else { "ROLLBACK" };
-        let ended = within(connection.batch_execute(end)).await;
-        done.and(ended)?;
+        if found.is_none() {
+            own::refuse_to_share(connection, schema).await?;
+        }
+        let what = format!("preparing schema {schema}");
+        let work = upgrade(database, connection, cluster);
+        waits::told(database, connection.pid, &what, work).await.0?;
     }
     check_cluster(database, connection, cluster).await?;
     // If this fails, readers lack rights, but the projection can continue.
@@ -54,6 +61,19 @@ pub async fn prepare(
         tracing::warn!("walengine_reader may not read schema {schema}: {why}");
     }
     Ok(())
+}
+
+/// Brings the schema to this program's version, in one transaction.
+pub async fn upgrade(
+    database: &Database,
+    connection: &Connection,
+    cluster: &ClusterInfo,
+) -> Result<(), Trouble> {
+    within(connection.batch_execute("BEGIN")).await?;
+    let done = migrate(database, connection, cluster).await;
+    let end = if done.is_ok() { "COMMIT" } else { "ROLLBACK" };
+    let ended = within(connection.batch_execute(end)).await;
+    done.and(ended)
 }
 
 /// Checks that the schema exists and fits this program and the cluster. Changes nothing.
@@ -75,7 +95,8 @@ pub async fn check(
     check_cluster(database, client, cluster).await
 }
 
-fn refuse_newer(schema: &str, found: Option<i32>) -> Result<(), Fatal> {
+/// An error if the schema is of a later release.
+pub fn refuse_newer(schema: &str, found: Option<i32>) -> Result<(), Fatal> {
     match found {
         Some(newer) if newer > VERSION => {
             let message = format!(
@@ -88,10 +109,22 @@ fn refuse_newer(schema: &str, found: Option<i32>) -> Result<(), Fatal> {
     }
 }
 
+/// Whether there is such a schema.
+pub async fn exists(client: &Client, schema: &str) -> Result<bool, Trouble> {
+    let statement = "SELECT FROM pg_namespace WHERE nspname = $1";
+    Ok(within(client.query_opt(statement, &[&schema])).await?.is_some())
+}
+
 /// Version of the schema; `None` if it does not exist.
 pub async fn version(database: &Database, client: &Client) -> Result<Option<i32>, Trouble> {
     let table = database.name("schema_versions");
-    let there = within(client.query_one("SELECT to_regclass($1) IS NOT NULL", &[&table])).await?;
+    // Other programs have a table of this name, too.
+    let statement = "SELECT count(*) = 3 FROM pg_attribute
+                      WHERE attrelid = to_regclass($1)
+                        AND attname IN ('version', 'name', 'applied_at')
+                        AND to_regclass($2) IS NOT NULL";
+    let positions = database.name("positions");
+    let there = within(client.query_one(statement, &[&table, &positions])).await?;
     if !there.try_get::<_, bool>(0)? {
         return Ok(None);
     }
@@ -116,13 +149,18 @@ async fn migrate(
             .execute("SELECT pg_advisory_xact_lock($1, hashtext($2))", &[&MIGRATION_LOCK, &schema]),
     )
     .await?;
-    let exists = "SELECT FROM pg_namespace WHERE nspname = $1";
-    if within(client.query_opt(exists, &[&schema])).await?.is_none() {
+    if !exists(client, schema).await? {
         within(client.batch_execute(&format!("CREATE SCHEMA \"{schema}\""))).await?;
     }
+    let path = if database.types() == schema {
+        format!("\"{schema}\", pg_temp")
+    } else {
+        format!("\"{schema}\", \"{}\", pg_temp", database.types())
+    };
+    let comment = own::mark(schema, "read only.");
     let first = format!(
-        "SET LOCAL search_path = \"{schema}\", pg_temp;
-         COMMENT ON SCHEMA \"{schema}\" IS 'Derived from a walengine log by walengine-projector; read only.';
+        "SET LOCAL search_path = {path};
+         {comment};
          CREATE TABLE IF NOT EXISTS schema_versions (
              version integer PRIMARY KEY,
              name text NOT NULL,
@@ -140,13 +178,29 @@ async fn migrate(
         if found.is_some_and(|found| found >= number) {
             continue;
         }
+        if number == 1 && database.types() == schema {
+            within(client.batch_execute(COLUMN_TYPES)).await?;
+        }
         within(client.batch_execute(statements)).await?;
         let insert = "INSERT INTO schema_versions (version, name) VALUES ($1, $2)";
         within(client.execute(insert, &[&number, &name])).await?;
         tracing::info!("schema {schema}: version {number}, {name}");
     }
     name_verdicts(client).await?;
-    begin_log(client, cluster).await
+    if begin_log(client, cluster).await? && database.types() != schema {
+        // Proves later, without reading them, that all rows are of their partition.
+        for partition in cluster.partitions() {
+            for table in TABLES {
+                let add = format!(
+                    "ALTER TABLE {} ADD CONSTRAINT {PART} CHECK (partition = {})",
+                    database.part(table.name, partition),
+                    partition.0
+                );
+                within(client.batch_execute(&add)).await?;
+            }
+        }
+    }
+    Ok(())
 }
 
 /// Adds the verdicts that this program knows. A newer program adds its own.
@@ -160,10 +214,11 @@ async fn name_verdicts(client: &Client) -> Result<(), Trouble> {
     Ok(())
 }
 
-async fn begin_log(client: &Client, cluster: &ClusterInfo) -> Result<(), Trouble> {
+/// False if it had begun before.
+async fn begin_log(client: &Client, cluster: &ClusterInfo) -> Result<bool, Trouble> {
     let known = within(client.query_opt("SELECT FROM log", &[])).await?;
     if known.is_some() {
-        return Ok(()); // `check_cluster` checks that it is the right one
+        return Ok(false); // `check_cluster` checks that it is the right one
     }
     let (id, count) = (Uuid(cluster.cluster.0), i32::from(cluster.partitions));
     let insert = "INSERT INTO log (cluster, partitions) VALUES ($1, $2)";
@@ -177,7 +232,7 @@ async fn begin_log(client: &Client, cluster: &ClusterInfo) -> Result<(), Trouble
                       VALUES ($1, 0, 0, decode(repeat('00', 32), 'hex'))";
         within(client.execute(insert, &[&i32::from(partition.0)])).await?;
     }
-    Ok(())
+    Ok(true)
 }
 
 async fn check_cluster(
@@ -201,7 +256,8 @@ async fn check_cluster(
     let message = format!(
         "schema {} of {} is derived from cluster {id:032x} ({count} partitions), the server \
          belongs to cluster {:032x} ({} partitions): name that cluster's server with --server, or another \
-         schema with --schema",
+         schema with --schema; if the log was restored and has a new id for that reason, \
+         `walengine-projector rebuild --other-cluster` replaces the tables by what it says",
         database.schema(),
         database.shown(),
         cluster.cluster.0,

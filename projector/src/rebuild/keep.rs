@@ -120,8 +120,8 @@ async fn copy(
 
 fn transfers(old: &Database, fresh: &Database, partition: PartitionId, end: Offset) -> String {
     let (from, to) = (old.part(TRANSFERS.name, partition), fresh.part(TRANSFERS.name, partition));
-    let (columns, kind) = (columns(&TRANSFERS), fresh.name("transfer_kind"));
-    // Each schema has its own type.
+    let (columns, kind) = (columns(&TRANSFERS), fresh.type_name("transfer_kind"));
+    // Each schema may have its own type.
     let values = columns.replace("\"kind\"", &format!("kind::text::{kind}"));
     format!("INSERT INTO {to} ({columns}) SELECT {values} FROM {from} WHERE log_offset < {end}")
 }
@@ -129,7 +129,7 @@ fn transfers(old: &Database, fresh: &Database, partition: PartitionId, end: Offs
 fn reservations(old: &Database, fresh: &Database, partition: PartitionId, end: Offset) -> String {
     let name = RESERVATIONS.name;
     let (from, to) = (old.part(name, partition), fresh.part(name, partition));
-    let (columns, state) = (columns(&RESERVATIONS), fresh.name("reservation_state"));
+    let (columns, state) = (columns(&RESERVATIONS), fresh.type_name("reservation_state"));
     let ended = format!("resolved_offset < {end}");
     let values = columns
         .replace("\"resolved_offset\"", &format!("CASE WHEN {ended} THEN resolved_offset END"))

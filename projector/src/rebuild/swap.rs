@@ -1,0 +1,242 @@
+//! Puts the new tables in place, in one transaction and with bounded waits.
+//!
+//! Usually only the partitions change places: the tables, their views, grants and whatever somebody
+//! has attached to them stay as they are. Where the tables are not what this program makes, all of
+//! them are replaced.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use tokio_postgres::Client as Postgres;
+use walengine_net::client::tokio::Client;
+use walengine_net::model::Offset;
+
+use super::Rebuild;
+use super::dependents::{self, Extent, Pair};
+use crate::database::{Connection, Database, within};
+use crate::fatal::{Fatal, Reason};
+use crate::limits::{SWAP_CATCH_UP_WITHIN, SWAP_LOCK_WITHIN, SWAP_RETRY_EVERY, SWAP_WITHIN};
+use crate::metrics::PartitionMetrics;
+use crate::schema::{self, own};
+use crate::tables::{PART, TABLES};
+use crate::trouble::Trouble;
+use crate::{position, service, waits};
+
+/// Tries until the new tables are in place, or until what is in the way has stayed for too long.
+pub async fn swap(
+    rebuild: &Rebuild<'_>,
+    client: &Client,
+    metrics: &[Arc<PartitionMetrics>],
+    extent: Option<Extent>,
+) -> Result<(), Fatal> {
+    let begun = Instant::now();
+    loop {
+        let connection = rebuild.old.connect().await?;
+        let lock = format!("SET lock_timeout = {}", SWAP_LOCK_WITHIN.as_millis());
+        within(connection.batch_execute(&lock)).await?;
+        let what = format!("replacing the tables of schema {}", rebuild.old.schema());
+        let attempt = attempt(rebuild, &connection, client, metrics, extent);
+        let (done, waited) = waits::told(&rebuild.old, connection.pid, &what, attempt).await;
+        let why = match done {
+            Ok(()) => return Ok(()),
+            Err(Trouble::Lasting(fatal)) => return Err(fatal),
+            Err(Trouble::Passing(why)) => waited.unwrap_or(why),
+        };
+        drop(connection);
+        if begun.elapsed() > SWAP_WITHIN {
+            let message = format!(
+                "the new tables are ready, but schema {} stayed in use for {SWAP_WITHIN:?} ({why}): \
+                 nothing was changed; end that session, or wait for it, and run rebuild again, which \
+                 goes on from here",
+                rebuild.old.schema()
+            );
+            return Err(Fatal::new(Reason::Postgres, message));
+        }
+        tracing::warn!("{what}: {why}; trying again until {SWAP_WITHIN:?} have passed");
+        tokio::time::sleep(SWAP_RETRY_EVERY).await;
+        // What was written meanwhile is caught up without a lock.
+        let reached = rebuild.reached(client).await?;
+        service::catch_up(&rebuild.fresh, client, metrics, &reached).await?;
+    }
+}
+
+async fn attempt(
+    rebuild: &Rebuild<'_>,
+    connection: &Connection,
+    client: &Client,
+    metrics: &[Arc<PartitionMetrics>],
+    extent: Option<Extent>,
+) -> Result<(), Trouble> {
+    within(connection.batch_execute("BEGIN")).await?;
+    let done = replace(rebuild, connection, client, metrics, extent).await;
+    let end = if done.is_ok() { "COMMIT" } else { "ROLLBACK" };
+    let ended = within(connection.batch_execute(end)).await;
+    done.and(ended)
+}
+
+async fn replace(
+    rebuild: &Rebuild<'_>,
+    connection: &Postgres,
+    client: &Client,
+    metrics: &[Arc<PartitionMetrics>],
+    extent: Option<Extent>,
+) -> Result<(), Trouble> {
+    let Rebuild { old, fresh, replaced, .. } = rebuild;
+    own::drop_schema(connection, replaced.schema()).await?;
+    let Some(extent) = extent else {
+        create_schema(connection, old.schema(), "read only.").await?;
+        move_everything(connection, fresh.schema(), old.schema(), true).await?;
+        return own::drop_schema(connection, fresh.schema()).await;
+    };
+    // Writers wait for this lock before they look at any other table.
+    let lock = format!("LOCK TABLE {} IN ACCESS EXCLUSIVE MODE", old.name("positions"));
+    within(connection.batch_execute(&lock)).await?;
+    // Readers must not see an older state than before.
+    let mut reached = Vec::new();
+    for partition in client.info().partitions() {
+        let position = position::read(old, connection, partition).await;
+        let is_same = rebuild.is_same_history(partition);
+        let next = position.map_or(Offset(0), |position| position.next_offset);
+        reached.push(if is_same { next } else { Offset(0) });
+    }
+    let caught_up = service::catch_up(fresh, client, metrics, &reached);
+    match tokio::time::timeout(SWAP_CATCH_UP_WITHIN, caught_up).await {
+        Ok(result) => result?,
+        Err(_) => {
+            let why = format!(
+                "the log was not read to position {reached:?} within {SWAP_CATCH_UP_WITHIN:?}"
+            );
+            return Err(Trouble::Passing(why));
+        }
+    }
+    let pairs = dependents::pairs(old, fresh, connection, extent).await?;
+    within(connection.batch_execute(&locks(old, &pairs))).await?;
+    let settings =
+        dependents::settings(connection, old.schema(), replaced.schema(), &pairs).await?;
+    create_schema(connection, replaced.schema(), "tables that a rebuild has replaced.").await?;
+    match extent {
+        Extent::Parts => exchange_parts(old, fresh, replaced, connection).await?,
+        Extent::Everything => {
+            let with_types = fresh.types() == fresh.schema();
+            move_everything(connection, old.schema(), replaced.schema(), with_types).await?;
+            move_everything(connection, fresh.schema(), old.schema(), with_types).await?;
+            own::drop_schema(connection, fresh.schema()).await?;
+        }
+    }
+    for statement in settings {
+        within(connection.batch_execute(&statement)).await?;
+    }
+    Ok(())
+}
+
+fn locks(old: &Database, pairs: &[Pair]) -> String {
+    let parts = pairs.iter().map(|pair| pair.name.as_str());
+    let tables = TABLES.iter().map(|table| table.name).chain(["log"]).chain(parts);
+    let views = own::VIEWS;
+    let lock = |name: &str| {
+        // A table that is missing is not locked. A view is replaced with its tables.
+        let place = old.name(name);
+        format!(
+            "IF to_regclass('{place}') IS NOT NULL THEN LOCK TABLE {place} IN ACCESS EXCLUSIVE MODE; \
+             END IF; "
+        )
+    };
+    let all: String = tables.filter(|name| !views.contains(name)).map(lock).collect();
+    format!("DO $$ BEGIN {all} END $$")
+}
+
+async fn create_schema(connection: &Postgres, name: &str, what: &str) -> Result<(), Trouble> {
+    if !schema::exists(connection, name).await? {
+        within(connection.batch_execute(&format!("CREATE SCHEMA \"{name}\""))).await?;
+    }
+    within(connection.batch_execute(&own::mark(name, what))).await
+}
+
+/// The partitions of both schemas change places; the old ones are then no partitions any more.
+async fn exchange_parts(
+    old: &Database,
+    fresh: &Database,
+    replaced: &Database,
+    connection: &Postgres,
+) -> Result<(), Trouble> {
+    let mut statements = String::new();
+    for table in TABLES {
+        let (place, from) = (old.name(table.name), fresh.name(table.name));
+        for part in children(connection, &place).await? {
+            statements += &format!(
+                "ALTER TABLE {place} DETACH PARTITION {0};
+                 ALTER TABLE {0} SET SCHEMA \"{1}\";\n",
+                old.name(&part),
+                replaced.schema()
+            );
+        }
+        for part in children(connection, &from).await? {
+            // As `suffix` makes it.
+            let number = part.rsplit_once("_p").map_or("", |(_, number)| number);
+            let number = number.trim_start_matches('0');
+            let number = if number.is_empty() { "0" } else { number };
+            statements += &format!(
+                "ALTER TABLE {from} DETACH PARTITION {0};
+                 ALTER TABLE {0} SET SCHEMA \"{1}\";
+                 ALTER TABLE {place} ATTACH PARTITION {2} FOR VALUES IN ({number});
+                 ALTER TABLE {2} DROP CONSTRAINT {PART};\n",
+                fresh.name(&part),
+                old.schema(),
+                old.name(&part)
+            );
+        }
+    }
+    for table in ["log", "positions"] {
+        let (place, from) = (old.name(table), fresh.name(table));
+        statements += &format!("DELETE FROM {place}; INSERT INTO {place} SELECT * FROM {from};\n");
+    }
+    statements += &format!("DELETE FROM {};\n", old.name("log_ends"));
+    within(connection.batch_execute(&statements)).await?;
+    own::drop_schema(connection, fresh.schema()).await
+}
+
+async fn children(connection: &Postgres, table: &str) -> Result<Vec<String>, Trouble> {
+    let statement = "SELECT c.relname::text FROM pg_inherits i JOIN pg_class c ON c.oid = i.inhrelid
+                      WHERE i.inhparent = to_regclass($1) ORDER BY 1";
+    let rows = within(connection.query(statement, &[&table])).await?;
+    rows.iter().map(|row| Ok(row.try_get(0)?)).collect()
+}
+
+/// Moves all that the projector has made to another schema.
+async fn move_everything(
+    connection: &Postgres,
+    from: &str,
+    to: &str,
+    with_types: bool,
+) -> Result<(), Trouble> {
+    let statement = "SELECT CASE relkind WHEN 'v' THEN 'VIEW' ELSE 'TABLE' END, relname::text,
+                            EXISTS (SELECT FROM pg_constraint WHERE conrelid = c.oid AND conname = $4)
+                       FROM pg_class c
+                      WHERE relnamespace = (SELECT oid FROM pg_namespace WHERE nspname = $1)
+                        AND relkind IN ('r', 'p', 'v') AND (relname ~ $2 OR relname = ANY ($3))";
+    let (parts, names) = (own::parts(), own::relations());
+    let mut statements = String::new();
+    for row in within(connection.query(statement, &[&from, &parts, &names, &PART])).await? {
+        let (kind, name, has_constraint): (String, String, bool) =
+            (row.try_get(0)?, row.try_get(1)?, row.try_get(2)?);
+        if has_constraint {
+            statements += &format!("ALTER TABLE \"{from}\".\"{name}\" DROP CONSTRAINT {PART};\n");
+        }
+        statements += &format!("ALTER {kind} \"{from}\".\"{name}\" SET SCHEMA \"{to}\";\n");
+    }
+    let (function, arguments) = own::FUNCTION;
+    statements += &format!(
+        "DO $$ BEGIN IF to_regprocedure('\"{from}\".{function}{arguments}') IS NOT NULL THEN
+             ALTER FUNCTION \"{from}\".{function}{arguments} SET SCHEMA \"{to}\";
+             ALTER FUNCTION \"{to}\".{function}{arguments} SET search_path = \"{to}\", pg_temp;
+         END IF; END $$;\n"
+    );
+    for kind in own::TYPES.iter().filter(|_| with_types) {
+        statements += &format!(
+            "DO $$ BEGIN IF to_regtype('\"{from}\".{kind}') IS NOT NULL THEN
+                 ALTER TYPE \"{from}\".{kind} SET SCHEMA \"{to}\";
+             END IF; END $$;\n"
+        );
+    }
+    within(connection.batch_execute(&statements)).await
+}

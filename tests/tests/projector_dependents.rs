@@ -1,0 +1,288 @@
+//! Does a rebuild leave alone what the projector did not make: objects in its schema, and what hangs
+//! on its tables?
+
+use walengine_net::client::blocking::Client;
+use walengine_net::model::PartitionId;
+use walengine_tests::log_fold::Folded;
+use walengine_tests::mixed_events::Mixed;
+use walengine_tests::postgres::Postgres;
+use walengine_tests::projector::{Projecting, Projector};
+use walengine_tests::server::{Launch, Server, TestDir};
+
+const PARTITION: PartitionId = PartitionId(0);
+/// Exit code of [`walengine_net::cli::Reason::Schema`].
+const SCHEMA: i32 = 13;
+const EVENTS: usize = 300;
+
+struct Setup {
+    postgres: Postgres,
+    server: Server,
+    client: Client,
+    mixed: Mixed,
+    projecting: Projecting,
+}
+
+impl Setup {
+    fn start(dir: &TestDir, seed: u64) -> Self {
+        let postgres = Postgres::start(&dir.path().join("pg"));
+        let server = Launch::new(dir.path()).set("--partitions", "1").serve();
+        let address = server.address().to_string();
+        let projecting = Projecting::new(dir.path(), &address, &postgres.url());
+        let client = server.client();
+        let mixed = Mixed::new(seed, PARTITION, 1);
+        client.submit(PARTITION, &mixed.accounts()).unwrap();
+        Self { postgres, server, client, mixed, projecting }
+    }
+
+    fn projected(dir: &TestDir, seed: u64) -> (Self, Projector) {
+        let mut setup = Self::start(dir, seed);
+        let mut projector = setup.projecting.spawn();
+        setup.load_and_compare(&mut projector);
+        (setup, projector)
+    }
+
+    fn load_and_compare(&mut self, projector: &mut Projector) {
+        self.client.submit(PARTITION, &self.mixed.batch(EVENTS)).unwrap();
+        std::thread::sleep(std::time::Duration::from_millis(2_500)); // pending transfers expire
+        let folded = Folded::read(&mut self.client);
+        projector.wait_until_at(&self.postgres, &folded.ends);
+        folded.agrees_with(&self.postgres);
+    }
+
+    /// Runs a rebuild. Returns its exit code and what it said.
+    fn rebuild(&self, more: &[&str]) -> (Option<i32>, String) {
+        let arguments = [&["rebuild"], more].concat();
+        let output = self.projecting.run(&arguments);
+        (output.status.code(), String::from_utf8_lossy(&output.stderr).into_owned())
+    }
+
+    fn rebuilds(&self, more: &[&str]) -> String {
+        let (code, said) = self.rebuild(more);
+        assert_eq!(code, Some(0), "{said}");
+        said
+    }
+
+    fn refuses(&self, more: &[&str]) -> String {
+        let (code, said) = self.rebuild(more);
+        assert_eq!(code, Some(SCHEMA), "{said}");
+        said
+    }
+}
+
+/// Everything that a user can see of what hangs on the tables, in a form that does not change when
+/// a table is replaced by an equal one.
+const INVENTORY: &str = "
+SELECT 'view', schemaname || '.' || viewname, definition FROM pg_views WHERE schemaname IN ('mine', 'walengine')
+UNION ALL SELECT 'matview', schemaname || '.' || matviewname, definition FROM pg_matviews
+UNION ALL SELECT 'index', schemaname || '.' || indexname, indexdef FROM pg_indexes
+           WHERE schemaname IN ('mine', 'walengine')
+UNION ALL SELECT 'grant', c.oid::regclass::text, a::text FROM pg_class c, unnest(c.relacl) a
+           WHERE c.relnamespace IN ('mine'::regnamespace, 'walengine'::regnamespace)
+UNION ALL SELECT 'column grant', t.attrelid::regclass::text || '.' || t.attname, a::text
+            FROM pg_attribute t JOIN pg_class c ON c.oid = t.attrelid, unnest(t.attacl) a
+           WHERE c.relnamespace = 'walengine'::regnamespace
+UNION ALL SELECT 'schema grant', nspname, nspacl::text FROM pg_namespace WHERE nspname = 'walengine'
+UNION ALL SELECT 'published', pubname, format('%s.%s %s %s', schemaname, tablename, attnames, rowfilter)
+            FROM pg_publication_tables
+UNION ALL SELECT 'comment', d.objoid::regclass::text || '.' || d.objsubid, d.description FROM pg_description d
+           JOIN pg_class c ON c.oid = d.objoid WHERE d.classoid = 'pg_class'::regclass
+            AND c.relnamespace = 'walengine'::regnamespace
+UNION ALL SELECT 'policy', tablename || '.' || policyname, qual FROM pg_policies WHERE schemaname = 'walengine'
+UNION ALL SELECT 'trigger', tgrelid::regclass::text || '.' || tgname, tgenabled::text FROM pg_trigger
+           WHERE NOT tgisinternal
+UNION ALL SELECT 'column', a.attrelid::regclass::text || '.' || a.attname, format_type(atttypid, atttypmod)
+            FROM pg_attribute a WHERE a.attrelid = 'mine.kept'::regclass AND attnum > 0
+UNION ALL SELECT 'option', oid::regclass::text, reloptions::text || relreplident FROM pg_class
+           WHERE relnamespace = 'walengine'::regnamespace AND relkind IN ('r', 'p')
+UNION ALL SELECT 'data', 'mine.kept', count(*)::text FROM mine.kept
+ORDER BY 1, 2, 3";
+
+#[test]
+fn views_grants_publications_and_indexes_survive_two_rebuilds() {
+    let dir = TestDir::new("projector-dependents");
+    let (mut setup, mut projector) = Setup::projected(&dir, 0x5eed_1100);
+    setup.postgres.ask(
+        "CREATE ROLE alice; CREATE ROLE bob; CREATE SCHEMA mine;
+         CREATE VIEW mine.daily AS SELECT date(time) AS day, kind, sum(amount) FROM walengine.transfers GROUP BY 1, 2;
+         CREATE VIEW mine.rich AS SELECT * FROM walengine.balances WHERE balance > 0;
+         CREATE VIEW walengine.inside AS SELECT id, a AS whole FROM walengine.accounts a;
+         CREATE MATERIALIZED VIEW mine.counted AS SELECT count(*) FROM walengine.refused_events;
+         CREATE TABLE mine.kept (account walengine.accounts, kind walengine.transfer_kind);
+         INSERT INTO mine.kept SELECT a, 'post' FROM walengine.accounts a LIMIT 3;
+         CREATE FUNCTION mine.of(walengine.accounts) RETURNS text LANGUAGE sql AS 'SELECT ($1).id::text';
+         GRANT USAGE ON SCHEMA walengine TO alice;
+         GRANT SELECT ON mine.daily, walengine.balances, walengine.transfers TO alice;
+         GRANT SELECT ON ALL TABLES IN SCHEMA walengine TO bob;
+         GRANT SELECT ON walengine.transfers_p0000 TO alice WITH GRANT OPTION;
+         GRANT SELECT (id, time), REFERENCES (id) ON walengine.accounts_p0000 TO alice;
+         CREATE PUBLICATION whole FOR TABLE walengine.transfers, walengine.accounts
+           WITH (publish_via_partition_root = true);
+         CREATE PUBLICATION part FOR TABLE walengine.refused_events_p0000 (log_offset, name) WHERE (log_offset > 5);
+         CREATE INDEX by_code ON walengine.transfers (code) WHERE kind <> 'expire';
+         CREATE INDEX by_time ON walengine.accounts_p0000 (time DESC, code) INCLUDE (ledger);
+         CREATE UNIQUE INDEX only_one ON walengine.opaque_records_p0000 (log_offset, id);
+         ALTER TABLE walengine.opaque_records_p0000 REPLICA IDENTITY FULL;
+         ALTER TABLE walengine.transfers_p0000 SET (autovacuum_enabled = false);
+         CREATE POLICY own ON walengine.accounts TO alice USING (code = 1);
+         CREATE FUNCTION mine.noted() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NULL; END';
+         CREATE TRIGGER noted AFTER INSERT ON walengine.transfers FOR EACH ROW EXECUTE FUNCTION mine.noted();
+         COMMENT ON TABLE walengine.transfers_p0000 IS 'Mine, too.';
+         COMMENT ON COLUMN walengine.transfers.code IS 'See the handbook.'",
+    );
+    let before = setup.postgres.rows(INVENTORY);
+    assert!(before.len() > 100, "{} things", before.len());
+    for _ in 0..2 {
+        let said = setup.rebuilds(&[]);
+        for what in ["index by_time", "publication part", "grant of SELECT to bob", "view mine.daily"] {
+            assert!(said.contains(what), "{what} is not told: {said}");
+        }
+        let after = setup.postgres.rows(INVENTORY);
+        let lost: Vec<_> = before.iter().filter(|row| !after.contains(row)).collect();
+        let new: Vec<_> = after.iter().filter(|row| !before.contains(row)).collect();
+        assert!(lost.is_empty() && new.is_empty(), "lost {lost:#?}, new {new:#?}");
+        // Views show the new rows, also those that are written afterwards.
+        setup.load_and_compare(&mut projector);
+        let counted = "SELECT (SELECT sum(sum) FROM mine.daily) = (SELECT sum(amount) FROM walengine.transfers)
+                          AND (SELECT count(*) FROM walengine.inside) = (SELECT count(*) FROM walengine.accounts)";
+        assert_eq!(setup.postgres.ask(counted), "t");
+        setup.projecting.audit_finds_no_difference();
+    }
+    projector.stop();
+    setup.server.stop();
+}
+
+#[test]
+fn what_cannot_be_carried_over_stops_a_rebuild_before_it_begins() {
+    let dir = TestDir::new("projector-stopping");
+    let (mut setup, mut projector) = Setup::projected(&dir, 0x5eed_1101);
+    let cases = [
+        ("CREATE VIEW mine.part AS SELECT * FROM walengine.transfers_p0000", "view mine.part", "DROP VIEW mine.part"),
+        (
+            "CREATE TABLE mine.rows (one walengine.accounts_p0000)",
+            "table column mine.rows.one",
+            "DROP TABLE mine.rows",
+        ),
+        (
+            "CREATE TABLE mine.keyed (id uuid REFERENCES walengine.accounts_p0000 (id))",
+            "table constraint keyed_id_fkey on mine.keyed",
+            "DROP TABLE mine.keyed",
+        ),
+        (
+            "CREATE TRIGGER mine AFTER INSERT ON walengine.accounts_p0000 FOR EACH ROW EXECUTE FUNCTION mine.noted()",
+            "trigger mine on walengine.accounts_p0000",
+            "DROP TRIGGER mine ON walengine.accounts_p0000",
+        ),
+        (
+            "CREATE POLICY mine ON walengine.accounts_p0000 USING (true)",
+            "policy mine on walengine.accounts_p0000",
+            "DROP POLICY mine ON walengine.accounts_p0000",
+        ),
+        (
+            "CREATE RULE mine AS ON DELETE TO walengine.accounts_p0000 DO ALSO NOTHING",
+            "rule mine on walengine.accounts_p0000",
+            "DROP RULE mine ON walengine.accounts_p0000",
+        ),
+        (
+            "ALTER TABLE walengine.transfers ADD CONSTRAINT small CHECK (amount < 1e38)",
+            "table constraint small on walengine.transfers",
+            "ALTER TABLE walengine.transfers DROP CONSTRAINT small",
+        ),
+    ];
+    setup.postgres.ask(
+        "CREATE SCHEMA mine;
+         CREATE FUNCTION mine.noted() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NULL; END'",
+    );
+    for (make, name, unmake) in cases {
+        setup.postgres.ask(make);
+        let said = setup.refuses(&[]);
+        assert!(said.contains(name) && said.contains("--leave-behind"), "{name}: {said}");
+        setup.postgres.ask(unmake);
+    }
+    setup.load_and_compare(&mut projector);
+
+    // Left behind on purpose, it stays with the old tables, and nothing drops it later.
+    setup.postgres.ask(cases[0].0);
+    let rows = setup.postgres.ask("SELECT count(*) FROM mine.part");
+    setup.rebuilds(&["--leave-behind"]);
+    assert_eq!(setup.postgres.ask("SELECT count(*) FROM mine.part"), rows);
+    let said = setup.refuses(&[]);
+    assert!(said.contains("walengine_old") && said.contains("mine.part"), "{said}");
+    setup.postgres.ask("DROP VIEW mine.part");
+    setup.rebuilds(&[]);
+
+    // Tables that are changed by hand are replaced as a whole, unless something hangs on them.
+    setup.postgres.ask("CREATE VIEW mine.all AS SELECT id FROM walengine.transfers; GRANT SELECT ON walengine.transfers TO PUBLIC");
+    projector.stop();
+    setup.postgres.ask("ALTER TABLE walengine.transfers RENAME COLUMN amount TO sum");
+    let said = setup.refuses(&[]);
+    assert!(said.contains("view mine.all") && said.contains("transfers.sum differs"), "{said}");
+    setup.postgres.ask("DROP VIEW mine.all");
+    setup.rebuilds(&[]);
+    let granted = "SELECT has_table_privilege('public', 'walengine.transfers', 'SELECT')";
+    assert_eq!(setup.postgres.ask(granted), "t");
+    let mut projector = setup.projecting.spawn();
+    setup.load_and_compare(&mut projector);
+    setup.rebuilds(&[]);
+    setup.projecting.audit_finds_no_difference();
+    projector.stop();
+    setup.server.stop();
+}
+
+#[test]
+fn a_schema_that_is_not_the_projectors_own_is_refused() {
+    let dir = TestDir::new("projector-public");
+    let mut setup = Setup::start(&dir, 0x5eed_1102);
+    let data = "SELECT count(*) FROM public.accounts";
+    setup.postgres.ask(
+        "CREATE EXTENSION citext;
+         CREATE TABLE accounts (id citext PRIMARY KEY); INSERT INTO accounts VALUES ('a'), ('b')",
+    );
+    let public = setup.projecting.clone().set("--schema", "public");
+    let line = public.fails_with(SCHEMA);
+    assert!(line.contains("extension citext") && line.contains("--schema"), "{line}");
+    setup.postgres.ask("ALTER EXTENSION citext SET SCHEMA pg_catalog");
+    let line = public.fails_with(SCHEMA);
+    assert!(line.contains("table accounts"), "{line}");
+    for _ in 0..2 {
+        let output = public.run(&["rebuild"]);
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!(output.status.code(), Some(SCHEMA), "{said}");
+        assert!(said.contains("table accounts"), "{said}");
+        assert_eq!(setup.postgres.ask(data), "2");
+    }
+
+    // An empty schema is taken, and what is put there afterwards is safe.
+    setup.postgres.ask("CREATE SCHEMA theirs; ALTER TABLE accounts SET SCHEMA theirs");
+    let mut projector = public.clone().log_to(&dir.path().join("public.log")).spawn();
+    projector.wait_to_say("projecting 1 partitions");
+    setup.postgres.ask("CREATE TABLE public.mine AS SELECT 1 AS one; CREATE EXTENSION hstore");
+    for _ in 0..2 {
+        let output = public.run(&["rebuild"]);
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!(output.status.code(), Some(SCHEMA), "{said}");
+        for what in ["table public.mine", "extension hstore"] {
+            assert!(said.contains(what), "{what}: {said}");
+        }
+        assert_eq!(setup.postgres.ask("SELECT one FROM public.mine"), "1");
+    }
+    projector.stop();
+
+    // So are schemas whose names a rebuild uses.
+    setup.postgres.ask("CREATE SCHEMA walengine_old; CREATE TABLE walengine_old.mine AS SELECT 1 AS one");
+    let mut projector = setup.projecting.spawn();
+    setup.load_and_compare(&mut projector);
+    let said = setup.refuses(&[]);
+    assert!(said.contains("walengine_old.mine"), "{said}");
+    setup.postgres.ask("ALTER SCHEMA walengine_old RENAME TO walengine_rebuild");
+    for more in [&[][..], &["--anew"]] {
+        let said = setup.refuses(more);
+        assert!(said.contains("walengine_rebuild.mine"), "{said}");
+        assert_eq!(setup.postgres.ask("SELECT one FROM walengine_rebuild.mine"), "1");
+    }
+    for name in ["pg_foo", "information_schema"] {
+        let line = setup.projecting.clone().set("--schema", name).fails_with(2);
+        assert!(line.contains("reserved"), "{line}");
+    }
+    projector.stop();
+    setup.server.stop();
+}
