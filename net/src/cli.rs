@@ -27,7 +27,8 @@ pub fn arguments<A: clap::Parser>() -> Result<A, ExitCode> {
     }
     let command = A::command();
     let program = command.get_name();
-    say_last(format_args!("{program}: {} (see --help)", one_line(program, &error.to_string())));
+    let told = redacted(&one_line(program, &error.to_string()));
+    say_last(format_args!("{program}: {told} (see --help)"));
     Err(ExitCode::from(Reason::Usage as u8))
 }
 
@@ -40,6 +41,44 @@ fn one_line(program: &str, text: &str) -> String {
     });
     let told = told.collect::<Vec<_>>().join(" ");
     told.trim_start_matches("error: ").replace(" tip: ", "; ")
+}
+
+/// A text without the passwords in it: those of URLs, and values of settings that are called so.
+pub fn redacted(text: &str) -> String {
+    let mut safe = String::with_capacity(text.len());
+    let mut rest = text;
+    while let Some(at) = rest.find("://") {
+        let (before, behind) = rest.split_at(at + 3);
+        safe.push_str(before);
+        // A password may hold anything, so the login ends at the last @ of the word.
+        let word = behind.find(|letter: char| letter.is_whitespace()).unwrap_or(behind.len());
+        let end = behind[..word].rfind('@').unwrap_or(0);
+        let (login, further) = behind.split_at(end);
+        match login.split_once(':') {
+            Some((user, _)) => safe.extend([user, ":***"]),
+            None => safe.push_str(login),
+        }
+        rest = further;
+    }
+    safe.push_str(rest);
+    for name in ["password=", "password =", "sslpassword="] {
+        let mut from = 0;
+        while let Some(at) = safe[from..].find(name) {
+            let begin = from + at + name.len();
+            let value = &safe[begin..];
+            let spaces = value.len() - value.trim_start().len();
+            let quoted = value[spaces..].starts_with('\'');
+            let end = if quoted {
+                value[spaces + 1..].rfind('\'').map_or(value.len(), |at| spaces + 1 + at + 1)
+            } else {
+                let ends = |letter: char| letter.is_whitespace() || letter == '&';
+                value[spaces..].find(ends).map_or(value.len(), |at| spaces + at)
+            };
+            safe.replace_range(begin..begin + end, "***");
+            from = begin + 3;
+        }
+    }
+    safe
 }
 
 /// Prints the error of a program in one line.
@@ -81,5 +120,21 @@ mod tests {
             one_line("program", &error.to_string()),
             "unexpected argument '--servr' found; a similar argument exists: '--server'"
         );
+    }
+
+    #[test]
+    fn no_password_is_repeated() {
+        for (text, safe) in [
+            ("'postgres://u:hunter2@h/d' found", "'postgres://u:***@h/d' found"),
+            ("postgres://u:hun@ter2@h:1/d?x=y and", "postgres://u:***@h:1/d?x=y and"),
+            ("postgres://u@h/d http://h/", "postgres://u@h/d http://h/"),
+            ("host=h password=hunter2 user=u", "host=h password=*** user=u"),
+            ("password='hun ter2' user=u", "password=*** user=u"),
+            ("password = hunter2", "password =***"),
+            ("postgres://h/d?password=hunter2&x=y", "postgres://h/d?password=***&x=y"),
+            ("plain", "plain"),
+        ] {
+            assert_eq!(redacted(text), safe);
+        }
     }
 }

@@ -1,17 +1,23 @@
 //! How to reach PostgreSQL: from the usual `PG*` variables, a `postgres://` URL or a `key=value`
 //! line, a password file, and certificate files. Later sources override earlier ones.
 
-use std::collections::BTreeMap;
+pub mod hosts;
+pub mod secret;
+mod text;
+
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use tokio_postgres::config::SslMode;
+use walengine_net::cli::redacted;
 
+use self::hosts::{Attempt, Place};
+use self::text::Settings;
 use crate::fatal::{Fatal, Reason};
 use crate::limits::{CONNECT_TIMEOUT, HOST_SILENT_MAX, KEEPALIVE_EVERY, KEEPALIVE_IDLE};
-use crate::tls::{TlsMode, TlsSettings};
 
 /// Variables of libpq, and their names in a connection string.
-const VARIABLES: [(&str, &str); 16] = [
+const VARIABLES: [(&str, &str); 28] = [
     ("PGHOST", "host"),
     ("PGHOSTADDR", "hostaddr"),
     ("PGPORT", "port"),
@@ -25,25 +31,75 @@ const VARIABLES: [(&str, &str); 16] = [
     ("PGSSLROOTCERT", "sslrootcert"),
     ("PGSSLCERT", "sslcert"),
     ("PGSSLKEY", "sslkey"),
+    ("PGSSLCERTMODE", "sslcertmode"),
+    ("PGSSLNEGOTIATION", "sslnegotiation"),
+    ("PGSSLMINPROTOCOLVERSION", "ssl_min_protocol_version"),
+    ("PGSSLMAXPROTOCOLVERSION", "ssl_max_protocol_version"),
+    ("PGSSLSNI", "sslsni"),
+    ("PGSSLCRL", "sslcrl"),
+    ("PGSSLCRLDIR", "sslcrldir"),
+    ("PGREQUIREAUTH", "require_auth"),
+    ("PGREQUIREPEER", "requirepeer"),
+    ("PGGSSENCMODE", "gssencmode"),
+    ("PGSERVICE", "service"),
     ("PGCONNECT_TIMEOUT", "connect_timeout"),
     ("PGTARGETSESSIONATTRS", "target_session_attrs"),
+    ("PGLOADBALANCEHOSTS", "load_balance_hosts"),
     ("PGCHANNELBINDING", "channel_binding"),
 ];
-/// Settings that tokio-postgres does not know.
-const OURS: [&str; 5] = ["passfile", "sslmode", "sslrootcert", "sslcert", "sslkey"];
+/// Settings that tokio-postgres does not get: it does not know them, or they are of one host.
+const OURS: [&str; 14] = [
+    "host",
+    "hostaddr",
+    "port",
+    "password",
+    "passfile",
+    "sslmode",
+    "sslrootcert",
+    "sslcert",
+    "sslkey",
+    "sslcertmode",
+    "sslsni",
+    "ssl_min_protocol_version",
+    "ssl_max_protocol_version",
+    "load_balance_hosts",
+];
+/// Settings of libpq that change nothing here.
+const WITHOUT_EFFECT: [&str; 8] = [
+    "client_encoding",
+    "fallback_application_name",
+    "sslcompression",
+    "krbsrvname",
+    "gsslib",
+    "gssdelegation",
+    "keepalives_count",
+    "replication",
+];
+/// Settings of libpq that demand what this program can't do.
+const DEMANDS: [&str; 6] =
+    ["sslcrl", "sslcrldir", "require_auth", "requirepeer", "service", "sslpassword"];
 /// Socket directories of Debian's servers and of default builds.
 const SOCKET_DIRECTORIES: [&str; 2] = ["/var/run/postgresql", "/tmp"];
-
-type Settings = BTreeMap<String, String>;
 
 /// How to connect to PostgreSQL.
 #[derive(Clone, Debug)]
 pub struct Target {
-    /// Settings for tokio-postgres.
+    /// Hosts, in the order in which they are tried.
+    pub hosts: Vec<Host>,
+    /// Database and hosts for people, without the password.
+    pub shown: String,
+}
+
+/// How to connect to one host.
+#[derive(Clone, Debug)]
+pub struct Host {
+    /// Settings for tokio-postgres, with this host only.
     pub config: tokio_postgres::Config,
-    /// `None` for Unix sockets and without TLS.
-    pub tls: Option<TlsSettings>,
-    /// Database and host for people, without the password.
+    /// What is tried, one after the other.
+    pub attempts: Vec<Attempt>,
+    /// How long each attempt may take.
+    pub within: Duration,
+    /// The host for people.
     pub shown: String,
 }
 
@@ -69,19 +125,17 @@ impl Target {
             }
         }
         if let Some(text) = &given.postgres {
-            let is_url = text.starts_with("postgres://") || text.starts_with("postgresql://");
-            let parsed = if is_url { parse_url(text) } else { parse_line(text) };
-            settings.extend(parsed.map_err(|why| {
-                let message = format!(
+            settings.extend(text::parse(text).map_err(|why| {
+                usage(format!(
                     "--postgres can't be read: {why}; it is postgres://user@host/database or \
                      \"host=... dbname=...\""
-                );
-                Fatal::new(Reason::Usage, message)
+                ))
             })?);
         }
         if let Some(path) = &given.password_file {
-            settings.insert("password".into(), password_of(path)?);
+            settings.insert("password".into(), secret::read_password(path)?);
         }
+        refuse_demands(&settings)?;
         let home = variable("HOME").map(PathBuf::from);
         if !settings.contains_key("user") {
             let user = variable("USER").or_else(|| variable("LOGNAME"));
@@ -99,46 +153,47 @@ impl Target {
             let host = there(port).map_or("localhost", |path| *path);
             settings.insert("host".into(), host.to_owned());
         }
-        if !settings.contains_key("password") {
-            let named = settings.get("passfile").map(PathBuf::from);
-            let path = named.or_else(|| home.as_ref().map(|home| home.join(".pgpass")));
-            let found = path.and_then(|path| from_passfile(&path, &settings));
-            settings.extend(found.map(|password| ("password".to_owned(), password)));
-        }
         Self::build(&settings, home.as_deref())
     }
 
     fn build(settings: &Settings, home: Option<&Path>) -> Result<Self, Fatal> {
-        let theirs = settings.iter().filter(|(key, _)| !OURS.contains(&key.as_str()));
+        let skipped = |key: &str| OURS.contains(&key) || WITHOUT_EFFECT.contains(&key);
+        let theirs = settings.iter().filter(|(key, _)| !skipped(key) && *key != "gssencmode");
         let pairs: Vec<_> = theirs.map(|(key, value)| format!("{key}={}", quoted(value))).collect();
-        let mut config: tokio_postgres::Config = pairs.join(" ").parse().map_err(|error| {
+        let mut common: tokio_postgres::Config = pairs.join(" ").parse().map_err(|error| {
             let cause = std::error::Error::source(&error).map(ToString::to_string);
             let why = cause.unwrap_or_else(|| tokio_postgres::Error::to_string(&error));
-            let message = format!("the settings of PostgreSQL can't be used: {why}");
-            Fatal::new(Reason::Usage, message)
+            // A word with = in it may be the end of a password with a space.
+            let is_secret = why.contains("unknown option") && settings.contains_key("password");
+            let why = if is_secret {
+                "one of them is unknown; quote a password with spaces"
+            } else {
+                &why
+            };
+            usage(format!("the settings of PostgreSQL can't be used: {why}"))
         })?;
-        if config.get_connect_timeout().is_none() {
-            config.connect_timeout(CONNECT_TIMEOUT);
+        let within = *common.get_connect_timeout().unwrap_or(&CONNECT_TIMEOUT);
+        common.connect_timeout(within);
+        if common.get_application_name().is_none() {
+            common.application_name("walengine-projector");
         }
-        if config.get_application_name().is_none() {
-            config.application_name("walengine-projector");
+        common.keepalives_idle(KEEPALIVE_IDLE).keepalives_interval(KEEPALIVE_EVERY);
+        common.tcp_user_timeout(HOST_SILENT_MAX);
+        let places = hosts::places(settings)?;
+        let mut hosts = Vec::new();
+        for place in &places {
+            let config = config_of(&common, place, settings, home)?;
+            let attempts = hosts::attempts(place, settings, home)?;
+            hosts.push(Host { config, attempts, within, shown: place.shown() });
         }
-        config.keepalives_idle(KEEPALIVE_IDLE).keepalives_interval(KEEPALIVE_EVERY);
-        config.tcp_user_timeout(HOST_SILENT_MAX);
-        let is_local = settings.get("host").is_some_and(|host| host.starts_with('/'));
-        let mode = mode_of(settings.get("sslmode").map_or("prefer", String::as_str))?;
-        let tls = if is_local || mode == TlsMode::Disable {
-            config.ssl_mode(SslMode::Disable);
-            None
-        } else {
-            let prefers = mode == TlsMode::Prefer;
-            config.ssl_mode(if prefers { SslMode::Prefer } else { SslMode::Require });
-            Some(tls_of(settings, mode, home)?)
-        };
-        let (host, database) =
-            (settings.get("host").or(settings.get("hostaddr")), &settings["dbname"]);
-        let shown = format!("database {database} at {}", host.map_or("localhost", String::as_str));
-        Ok(Self { config, tls, shown })
+        if settings.get("load_balance_hosts").is_some_and(|how| how == "random") {
+            let chance = std::time::UNIX_EPOCH.elapsed().map_or(0, |since| since.subsec_nanos());
+            let first = chance as usize % hosts.len().max(1);
+            hosts.rotate_left(first);
+        }
+        let names: Vec<_> = places.iter().map(Place::shown).collect();
+        let shown = redacted(&format!("database {} at {}", settings["dbname"], names.join(" or ")));
+        Ok(Self { hosts, shown })
     }
 
     /// A server on this machine, by its socket.
@@ -146,248 +201,174 @@ impl Target {
         let mut config = tokio_postgres::Config::new();
         config.host_path(directory).user(user).dbname(database).ssl_mode(SslMode::Disable);
         config.connect_timeout(CONNECT_TIMEOUT).application_name("walengine-projector");
-        let shown = format!("database {database} at {}", directory.display());
-        Self { config, tls: None, shown }
+        let place = directory.display().to_string();
+        let shown = format!("database {database} at {place}");
+        let attempts = vec![Attempt::Plain];
+        let host = Host { config, attempts, within: CONNECT_TIMEOUT, shown: place };
+        Self { hosts: vec![host], shown }
     }
 }
 
-fn mode_of(name: &str) -> Result<TlsMode, Fatal> {
-    Ok(match name {
-        "disable" => TlsMode::Disable,
-        "allow" | "prefer" => TlsMode::Prefer,
-        "require" => TlsMode::Require,
-        "verify-ca" => TlsMode::VerifyCa,
-        "verify-full" => TlsMode::VerifyFull,
-        other => {
-            let message = format!(
-                "sslmode is {other:?}, not one of disable, prefer, require, verify-ca, verify-full"
-            );
-            return Err(Fatal::new(Reason::Usage, message));
-        }
-    })
+impl Place {
+    fn shown(&self) -> String {
+        let host = self.host.as_ref().or(self.hostaddr.as_ref()).map_or("", String::as_str);
+        redacted(host)
+    }
 }
 
-/// As libpq does: files in `~/.postgresql` are used if they exist.
-fn tls_of(settings: &Settings, mode: TlsMode, home: Option<&Path>) -> Result<TlsSettings, Fatal> {
-    let usual = |name: &str| {
-        let path = home?.join(".postgresql").join(name);
-        path.exists().then_some(path)
-    };
-    let file = |key: &str, name| settings.get(key).map(PathBuf::from).or_else(|| usual(name));
-    let roots = match settings.get("sslrootcert").map(String::as_str) {
-        Some("system") => None,
-        _ => file("sslrootcert", "root.crt"),
-    };
-    let identity = match (file("sslcert", "postgresql.crt"), file("sslkey", "postgresql.key")) {
-        (Some(certificate), Some(key)) => Some((certificate, key)),
-        (None, _) => None,
-        (Some(_), None) => {
-            let message = "sslcert is set without sslkey: also name the key of the certificate";
-            return Err(Fatal::new(Reason::Usage, message));
+/// Refuses what would silently be less safe than it was asked for.
+fn refuse_demands(settings: &Settings) -> Result<(), Fatal> {
+    for key in DEMANDS {
+        if settings.contains_key(key) {
+            let message = format!(
+                "the setting {key} is libpq's and not supported here: remove it (also from the PG* \
+                 variables), or project through a server or tunnel that does it"
+            );
+            return Err(usage(message));
         }
+    }
+    if settings.get("gssencmode").is_some_and(|mode| mode == "require") {
+        return Err(usage("gssencmode=require is not supported: use TLS".to_owned()));
+    }
+    let one_of = |key: &str, known: &[&str]| match settings.get(key) {
+        Some(value) if !known.contains(&value.as_str()) => {
+            Err(usage(format!("{key} is not one of {}", known.join(", "))))
+        }
+        _ => Ok(()),
     };
-    Ok(TlsSettings { mode, roots, identity })
+    one_of("sslnegotiation", &["postgres", "direct"])?;
+    one_of("sslcertmode", &["disable", "allow", "require"])?;
+    one_of("sslsni", &["0", "1"])?;
+    one_of("load_balance_hosts", &["disable", "random"])?;
+    one_of("channel_binding", &["disable", "prefer", "require"])?;
+    one_of("target_session_attrs", &["any", "read-write", "read-only"])
+}
+
+fn config_of(
+    common: &tokio_postgres::Config,
+    place: &Place,
+    settings: &Settings,
+    home: Option<&Path>,
+) -> Result<tokio_postgres::Config, Fatal> {
+    let mut config = common.clone();
+    if let Some(address) = place.hostaddr.as_ref().and_then(|text| text.parse().ok()) {
+        config.hostaddr(address);
+    }
+    // Without a name, the address stands for it: tokio-postgres makes no TLS without one.
+    let name =
+        place.host.as_ref().filter(|host| place.hostaddr.is_none() || !host.starts_with('/'));
+    let name = name.or(place.hostaddr.as_ref());
+    config.host(name.map_or("localhost", String::as_str));
+    let port = place.port.parse().map_err(|_| usage("port is not a port number".to_owned()))?;
+    config.port(port);
+    if let Some(password) = settings.get("password") {
+        config.password(password);
+        return Ok(config);
+    }
+    let named = settings.get("passfile").map(PathBuf::from);
+    let is_named = named.is_some();
+    if let Some(path) = named.or_else(|| home.map(|home| home.join(".pgpass"))) {
+        // As libpq: the usual sockets are "localhost" there.
+        let host = place.host.as_ref().or(place.hostaddr.as_ref()).map_or("", String::as_str);
+        let host = if SOCKET_DIRECTORIES.contains(&host) { "localhost" } else { host };
+        let found = secret::of_passfile(&path, is_named, host, &place.port, settings)?;
+        if let Some(password) = found {
+            config.password(password);
+        }
+    }
+    Ok(config)
 }
 
 fn quoted(value: &str) -> String {
     format!("'{}'", value.replace('\\', "\\\\").replace('\'', "\\'"))
 }
 
-/// `postgres://user:password@host:port,host:port/database?key=value`, percent-encoded.
-fn parse_url(text: &str) -> Result<Settings, String> {
-    let mut settings = Settings::new();
-    let (_, rest) = text.split_once("://").ok_or("there is no ://")?;
-    let (rest, query) = rest.split_once('?').unwrap_or((rest, ""));
-    let (authority, database) = rest.split_once('/').unwrap_or((rest, ""));
-    let (login, hosts) = authority.rsplit_once('@').unwrap_or(("", authority));
-    let (user, password) = login.split_once(':').unwrap_or((login, ""));
-    let mut put = |key: &str, value: &str| {
-        if !value.is_empty() {
-            settings.insert(key.to_owned(), decoded(value)?);
-        }
-        Ok::<_, String>(())
-    };
-    put("user", user)?;
-    put("password", password)?;
-    put("dbname", database)?;
-    let split: Vec<(&str, &str)> = hosts.split(',').map(host_and_port).collect();
-    let join =
-        |part: fn(&(&str, &str)) -> String| split.iter().map(part).collect::<Vec<_>>().join(",");
-    put("host", &join(|(host, _)| (*host).to_owned()))?;
-    if split.iter().any(|(_, port)| !port.is_empty()) {
-        let or_usual =
-            |(_, port): &(&str, &str)| if port.is_empty() { "5432" } else { port }.to_owned();
-        put("port", &join(or_usual))?;
-    }
-    for pair in query.split('&').filter(|pair| !pair.is_empty()) {
-        let (key, value) = pair.split_once('=').ok_or_else(|| format!("{pair:?} has no ="))?;
-        put(&decoded(key)?, value)?;
-    }
-    Ok(settings)
-}
-
-/// Splits host and port; an IPv6 address is in brackets.
-fn host_and_port(text: &str) -> (&str, &str) {
-    if let Some((host, behind)) = text.strip_prefix('[').and_then(|text| text.split_once(']')) {
-        return (host, behind.trim_start_matches(':'));
-    }
-    text.rsplit_once(':').unwrap_or((text, ""))
-}
-
-fn decoded(text: &str) -> Result<String, String> {
-    let wrong = || format!("{text:?} is not percent-encoded UTF-8");
-    let mut bytes = Vec::with_capacity(text.len());
-    let mut rest = text.bytes();
-    while let Some(byte) = rest.next() {
-        if byte != b'%' {
-            bytes.push(byte);
-            continue;
-        }
-        let mut digit = || rest.next().and_then(|byte| char::from(byte).to_digit(16));
-        let (high, low) = (digit().ok_or_else(wrong)?, digit().ok_or_else(wrong)?);
-        bytes.push((high << 4 | low) as u8);
-    }
-    String::from_utf8(bytes).map_err(|_| wrong())
-}
-
-/// `key=value key='va lue'`; a backslash escapes the next character.
-fn parse_line(text: &str) -> Result<Settings, String> {
-    let mut settings = Settings::new();
-    let mut rest = text.trim_start();
-    while !rest.is_empty() {
-        let (key, behind) = rest.split_once('=').ok_or_else(|| format!("{rest:?} has no ="))?;
-        let behind = behind.trim_start();
-        let is_quoted = behind.starts_with('\'');
-        let mut value = String::new();
-        let mut letters = behind.char_indices().skip(usize::from(is_quoted));
-        let mut end = None;
-        while let Some((at, letter)) = letters.next() {
-            match letter {
-                '\\' => value.extend(letters.next().map(|(_, letter)| letter)),
-                '\'' if is_quoted => {
-                    end = Some(at + 1);
-                    break;
-                }
-                letter if letter.is_whitespace() && !is_quoted => {
-                    end = Some(at);
-                    break;
-                }
-                letter => value.push(letter),
-            }
-        }
-        if is_quoted && end.is_none() {
-            return Err("a quote is not closed".to_owned());
-        }
-        settings.insert(key.trim().to_owned(), value);
-        rest = behind[end.unwrap_or(behind.len())..].trim_start();
-    }
-    Ok(settings)
-}
-
-fn password_of(path: &Path) -> Result<String, Fatal> {
-    let text = std::fs::read_to_string(path).map_err(|error| {
-        let message = format!("cannot read the password from {}: {error}", path.display());
-        Fatal::new(Reason::File, message)
-    })?;
-    Ok(text.lines().next().unwrap_or_default().to_owned())
-}
-
-/// The password of the first line `host:port:database:user:password` that fits; `*` fits
-/// everything. An unreadable file is ignored, as libpq does.
-fn from_passfile(path: &Path, settings: &Settings) -> Option<String> {
-    let text = std::fs::read_to_string(path).ok()?;
-    let host = settings.get("host").or(settings.get("hostaddr")).map_or("", String::as_str);
-    let host = if host.starts_with('/') { "localhost" } else { host };
-    let port = settings.get("port").map_or("5432", String::as_str);
-    let wanted = [host, port, settings.get("dbname")?, settings.get("user")?];
-    text.lines().filter(|line| !line.starts_with('#')).find_map(|line| {
-        let fields = passfile_fields(line)?;
-        let fits = fields.iter().zip(wanted).all(|(field, wanted)| field == "*" || field == wanted);
-        fits.then(|| fields[4].clone())
-    })
-}
-
-fn passfile_fields(line: &str) -> Option<[String; 5]> {
-    let mut fields: [String; 5] = Default::default();
-    let mut at = 0;
-    let mut letters = line.chars();
-    while let Some(letter) = letters.next() {
-        match letter {
-            ':' if at < 4 => at += 1,
-            '\\' => fields[at].extend(letters.next()),
-            letter => fields[at].push(letter),
-        }
-    }
-    (at == 4).then_some(fields)
+fn usage(message: String) -> Fatal {
+    Fatal::new(Reason::Usage, message)
 }
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::PermissionsExt as _;
+
     use super::*;
 
-    fn settings(pairs: &[(&str, &str)]) -> Settings {
-        pairs.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect()
-    }
-
-    #[test]
-    fn urls_and_lines_mean_the_same() {
-        let url = "postgres://us%40er:p%3Aw@[::1]:5433,b/data?sslmode=verify-full&sslrootcert=/r";
-        let expected = settings(&[
-            ("user", "us@er"),
-            ("password", "p:w"),
-            ("host", "::1,b"),
-            ("port", "5433,5432"),
-            ("dbname", "data"),
-            ("sslmode", "verify-full"),
-            ("sslrootcert", "/r"),
-        ]);
-        assert_eq!(parse_url(url), Ok(expected.clone()));
-        let line = r"user=us@er password = 'p:w' host=::1,b port=5433,5432 dbname=data
-            sslmode=verify-full sslrootcert='/r'";
-        assert_eq!(parse_line(line), Ok(expected));
-        assert_eq!(parse_url("postgres:///d"), Ok(settings(&[("dbname", "d")])));
-        let socket = "postgresql://%2Fvar%2Frun/d";
-        assert_eq!(parse_url(socket), Ok(settings(&[("host", "/var/run"), ("dbname", "d")])));
-        assert!(parse_line("host").is_err() && parse_line("host='x").is_err());
-        assert!(parse_url("postgres://h/d?x").is_err() && parse_url("postgres://%zz/").is_err());
+    fn resolved(text: &str, variables: &[(&str, &str)]) -> Result<Target, Fatal> {
+        let given = Given { postgres: Some(text.to_owned()), password_file: None };
+        Target::resolve(&given, |name| {
+            let found = variables.iter().find(|(known, _)| *known == name);
+            found.map(|(_, value)| (*value).to_owned())
+        })
     }
 
     #[test]
     fn later_sources_override_earlier_ones() {
-        let variable = |name: &str| match name {
-            "PGHOST" => Some("one".to_owned()),
-            "PGUSER" => Some("u".to_owned()),
-            "PGPASSWORD" => Some("it's \\ secret".to_owned()),
-            _ => None,
-        };
-        let given = Given { postgres: Some("host=two".into()), password_file: None };
-        let target = Target::resolve(&given, variable).unwrap();
+        let variables = [("PGHOST", "one"), ("PGUSER", "u"), ("PGPASSWORD", "it's \\ secret")];
+        let target = resolved("host=two", &variables).unwrap();
         assert_eq!(target.shown, "database u at two");
-        assert_eq!(target.config.get_password(), Some(b"it's \\ secret".as_slice()));
-        assert_eq!(target.tls.map(|tls| tls.mode), Some(TlsMode::Prefer));
-        let given = Given {
-            postgres: Some("host=/run dbname=d sslmode=require".into()),
-            password_file: None,
-        };
-        assert!(Target::resolve(&given, variable).unwrap().tls.is_none());
-        for bad in ["sslmode=x", "port=x", "nonsense=1"] {
-            let given = Given { postgres: Some(bad.into()), password_file: None };
-            assert_eq!(
-                Target::resolve(&given, variable).unwrap_err().reason,
-                Reason::Usage,
-                "{bad}"
-            );
+        let host = &target.hosts[0];
+        assert_eq!(host.config.get_password(), Some(b"it's \\ secret".as_slice()));
+        assert!(matches!(host.attempts[..], [Attempt::Tls(_)]));
+        let target = resolved("host=two", &[("PGSSLMODE", "disable")]).unwrap();
+        assert_eq!(target.hosts[0].attempts, [Attempt::Plain]);
+        let socket = resolved("host=/run dbname=d sslmode=require", &variables).unwrap();
+        assert_eq!(socket.hosts[0].attempts, [Attempt::Plain]);
+        for bad in ["sslmode=x", "host=h port=x", "nonsense=1", "channel_binding=x", "sslsni=2"] {
+            assert_eq!(resolved(bad, &[]).unwrap_err().reason, Reason::Usage, "{bad}");
         }
     }
 
     #[test]
-    fn password_files_are_read_as_libpq_does() {
-        let path = std::env::temp_dir().join(format!("walengine-passfile-{}", std::process::id()));
-        std::fs::write(&path, "# all\nh:1:d:u:no\n*:5432:d:u:a\\:b\n").unwrap();
-        let asked = settings(&[("host", "h"), ("dbname", "d"), ("user", "u")]);
-        assert_eq!(from_passfile(&path, &asked).as_deref(), Some("a:b"));
-        let other = settings(&[("host", "h"), ("dbname", "d"), ("user", "x")]);
-        assert_eq!(from_passfile(&path, &other), None);
+    fn what_would_be_less_safe_than_asked_for_is_refused() {
+        for (name, value) in [
+            ("PGSSLCRL", "/c"),
+            ("PGSSLCRLDIR", "/c"),
+            ("PGREQUIREAUTH", "scram-sha-256"),
+            ("PGREQUIREPEER", "postgres"),
+            ("PGSERVICE", "s"),
+            ("PGGSSENCMODE", "require"),
+        ] {
+            let fatal = resolved("host=h sslmode=disable", &[(name, value)]).unwrap_err();
+            assert_eq!(fatal.reason, Reason::Usage, "{name}");
+        }
+        resolved("host=h sslmode=disable gssencmode=prefer client_encoding=UTF8", &[]).unwrap();
+    }
+
+    #[test]
+    fn each_host_has_its_own_password_and_port() {
+        let path = std::env::temp_dir().join(format!("walengine-pgpass-{}", std::process::id()));
+        std::fs::write(&path, "a:1:*:*:of-a\nb:2:*:*:of-b\nlocalhost:*:*:*:of-socket\n").unwrap();
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600)).unwrap();
+        let passfile = [("PGPASSFILE", path.to_str().unwrap())];
+        let target =
+            resolved("host=a,b,/tmp port=1,2,3 sslmode=disable user=u", &passfile).unwrap();
+        let found: Vec<_> = target
+            .hosts
+            .iter()
+            .map(|host| {
+                (host.config.get_password().unwrap_or_default(), host.config.get_ports()[0])
+            })
+            .collect();
+        assert_eq!(found, [(&b"of-a"[..], 1), (b"of-b", 2), (b"of-socket", 3)]);
         std::fs::remove_file(&path).unwrap();
+        let fatal = resolved("host=a sslmode=disable", &passfile).unwrap_err();
+        assert!(fatal.message.contains("cannot read"), "{}", fatal.message);
+    }
+
+    #[test]
+    fn no_error_and_no_name_for_people_has_the_password() {
+        for text in [
+            "postgres://u:hunter2@h:port/d",
+            "host=h password=hunter2 port=x",
+            "host=h password=hunter2 nonsense=1",
+            "host=h password=my hunter2=x",
+            "host=h password=hunter2 sslmode=x",
+            "host=h password=hunter2 hostaddr=x",
+        ] {
+            let fatal = resolved(text, &[]).unwrap_err();
+            assert!(!fatal.message.contains("hunter2"), "{text}: {}", fatal.message);
+        }
+        let target = resolved("dbname=postgres://u:hunter2@h/d host=/run", &[]).unwrap();
+        assert!(!target.shown.contains("hunter2"), "{}", target.shown);
     }
 }

@@ -3,11 +3,13 @@
 use std::time::Duration;
 
 use tokio::task::JoinHandle;
+use tokio_postgres::config::SslMode;
 use tokio_postgres::{Client, NoTls, SimpleQueryMessage};
 use tokio_postgres_rustls::MakeRustlsConnect;
 use walengine_net::model::PartitionId;
 
-use crate::config::Target;
+use crate::config::hosts::Attempt;
+use crate::config::{Host, Target};
 use crate::fatal::{Fatal, Reason};
 use crate::limits::{LOCK_TIMEOUT, SCHEMA_NAME_BYTES_MAX, STATEMENT_TIMEOUT};
 use crate::tables::Table;
@@ -39,11 +41,19 @@ const SESSION: [(&str, &str); 16] = [
 /// A database, and the schema that is projected to.
 #[derive(Clone)]
 pub struct Database {
-    target: Target,
-    tls: Option<MakeRustlsConnect>,
+    hosts: Vec<Reach>,
+    shown: String,
     schema: String,
     /// Schema of the columns' types.
     types: String,
+}
+
+/// One host, and what is tried with it.
+#[derive(Clone)]
+struct Reach {
+    host: Host,
+    /// In the order of the host's attempts.
+    ways: Vec<(SslMode, Option<MakeRustlsConnect>)>,
 }
 
 /// A connection; closed when it is dropped.
@@ -89,9 +99,20 @@ impl Database {
             );
             return Err(Fatal::new(Reason::Usage, message));
         }
-        let tls = target.tls.as_ref().map(tls::connector).transpose()?;
+        let reach = |host: Host| {
+            let way = |attempt: &Attempt| {
+                Ok(match attempt {
+                    Attempt::Plain => (SslMode::Disable, None),
+                    Attempt::TlsIfThere(tls) => (SslMode::Prefer, Some(tls::connector(tls)?)),
+                    Attempt::Tls(tls) => (SslMode::Require, Some(tls::connector(tls)?)),
+                })
+            };
+            let ways = host.attempts.iter().map(way).collect::<Result<_, Fatal>>()?;
+            Ok::<_, Fatal>(Reach { host, ways })
+        };
+        let hosts = target.hosts.into_iter().map(reach).collect::<Result<_, _>>()?;
         let schema = schema.to_owned();
-        Ok(Self { target, tls, types: schema.clone(), schema })
+        Ok(Self { hosts, shown: target.shown, types: schema.clone(), schema })
     }
 
     /// The same database with another schema. The name is not checked.
@@ -123,7 +144,7 @@ impl Database {
 
     /// Database and host, for people.
     pub fn shown(&self) -> &str {
-        &self.target.shown
+        &self.shown
     }
 
     /// Full name of a partition's table.
@@ -136,22 +157,20 @@ impl Database {
         format!("\"{}\".\"{name}\"", self.schema)
     }
 
-    /// Connects. A server that does not answer is [`Trouble::Passing`].
+    /// Connects to the first host that lets us in. If none answers, that is [`Trouble::Passing`].
     pub async fn connect(&self) -> Result<Connection, Trouble> {
-        let (client, driver) = match &self.tls {
-            None => {
-                let (client, driver) = self.target.config.connect(NoTls).await?;
-                // Its error reaches every waiting statement.
-                (client, tokio::spawn(async move { drop(driver.await) }))
-            }
-            Some(tls) => {
-                let (client, driver) = self.target.config.connect(tls.clone()).await?;
-                (client, tokio::spawn(async move { drop(driver.await) }))
-            }
-        };
-        let mut connection = Connection { client, pid: 0, read_only: None, driver };
-        self.set_up(&mut connection).await?;
-        Ok(connection)
+        let mut troubles = Vec::new();
+        for reach in &self.hosts {
+            let trouble = match reach.connect().await {
+                Ok(mut connection) => match self.set_up(&mut connection).await {
+                    Ok(()) => return Ok(connection),
+                    Err(trouble) => trouble,
+                },
+                Err(trouble) => trouble,
+            };
+            troubles.push((reach.host.shown.as_str(), trouble));
+        }
+        Err(Trouble::of_all(troubles))
     }
 
     /// Sets for the session whatever a role, a database or a server may have set otherwise, and
@@ -162,7 +181,11 @@ impl Database {
         let path = format!("\"{}\", pg_temp", self.schema);
         let (statement, lock) =
             (STATEMENT_TIMEOUT.as_millis().to_string(), LOCK_TIMEOUT.as_millis().to_string());
-        let ours = [("search_path", path.as_str()), ("statement_timeout", &statement), ("lock_timeout", &lock)];
+        let ours = [
+            ("search_path", path.as_str()),
+            ("statement_timeout", &statement),
+            ("lock_timeout", &lock),
+        ];
         let values: Vec<String> = SESSION
             .iter()
             .chain(&ours)
@@ -203,6 +226,57 @@ impl Database {
         }
         Ok(())
     }
+}
+
+impl Reach {
+    /// Tries one way after the other. What one of them is refused for, the next may be let in for.
+    async fn connect(&self) -> Result<Connection, Trouble> {
+        let mut refused: Option<Trouble> = None;
+        for (mode, tls) in &self.ways {
+            let mut config = self.host.config.clone();
+            config.ssl_mode(*mode);
+            match tokio::time::timeout(self.host.within, connect(&config, tls.as_ref())).await {
+                Ok(Ok(connection)) => return Ok(connection),
+                // Nobody answers: neither will they in another way.
+                Ok(Err(error)) if !is_answer(&error) => return Err(error.into()),
+                Ok(Err(error)) => {
+                    let trouble = Trouble::from(error);
+                    refused = Some(match refused {
+                        Some(first) => first.and_also("without TLS or with it", &trouble),
+                        None => trouble,
+                    });
+                }
+                Err(_) => {
+                    let why = format!("it did not let us in within {:?}", self.host.within);
+                    return Err(Trouble::Passing(why));
+                }
+            }
+        }
+        Err(refused.unwrap_or_else(Trouble::gone))
+    }
+}
+
+/// Whether somebody has answered: the server by a refusal, or by a handshake that failed.
+fn is_answer(error: &tokio_postgres::Error) -> bool {
+    error.as_db_error().is_some() || crate::trouble::is_tls(error)
+}
+
+async fn connect(
+    config: &tokio_postgres::Config,
+    tls: Option<&MakeRustlsConnect>,
+) -> Result<Connection, tokio_postgres::Error> {
+    let (client, driver) = match tls {
+        None => {
+            let (client, driver) = config.connect(NoTls).await?;
+            // Its error reaches every waiting statement.
+            (client, tokio::spawn(async move { drop(driver.await) }))
+        }
+        Some(tls) => {
+            let (client, driver) = config.connect(tls.clone()).await?;
+            (client, tokio::spawn(async move { drop(driver.await) }))
+        }
+    };
+    Ok(Connection { client, pid: 0, read_only: None, driver })
 }
 
 /// Suffix of a partition's tables.

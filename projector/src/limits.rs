@@ -40,14 +40,22 @@ pub const KEEPALIVE_EVERY: Duration = Duration::from_secs(5);
 pub const HOST_SILENT_MAX: Duration = Duration::from_secs(30);
 /// How often the end of the log is read, to know the lag.
 pub const LAG_INTERVAL: Duration = Duration::from_secs(1);
+/// How long a server of walengine may take to say how far its log reaches. After that it is gone.
+pub const ENGINE_ANSWERS_WITHIN: Duration = Duration::from_secs(5);
+/// How often what is known of the log is noted in the database.
+pub const NOTE_EVERY: Duration = Duration::from_secs(5);
+/// How long a command looks for a server of walengine before it ends.
+pub const COMMAND_CONNECTS_WITHIN: Duration = Duration::from_secs(30);
+/// Bytes of a file with a password or a key.
+pub const SECRET_BYTES_MAX: u64 = 64 << 10;
 /// How long a statement may wait for a lock before it is tried again, on a new connection.
 pub const LOCK_TIMEOUT: Duration = Duration::from_secs(20);
 /// A wait in PostgreSQL that lasts longer than this is told, with what it waits for.
 pub const WAIT_TOLD_AFTER: Duration = Duration::from_secs(3);
-/// Longest time that a rebuild holds locks on tables that are in use: to get the others, and to
-/// catch up.
-pub const SWAP_LOCK_WITHIN: Duration = Duration::from_secs(3);
-/// See [`SWAP_LOCK_WITHIN`].
+/// How long a rebuild waits for each lock on tables that are in use, while it may hold others. Shorter
+/// than PostgreSQL's `deadlock_timeout`, so that it is the rebuild that gives way and not a reader.
+pub const SWAP_LOCK_WITHIN: Duration = Duration::from_millis(700);
+/// How long a rebuild may take to catch up while it holds a lock that writers wait for.
 pub const SWAP_CATCH_UP_WITHIN: Duration = Duration::from_secs(15);
 /// Time between two attempts to lock those tables; others use them meanwhile.
 pub const SWAP_RETRY_EVERY: Duration = Duration::from_secs(2);

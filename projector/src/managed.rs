@@ -5,6 +5,7 @@
 mod directory;
 
 use std::fs;
+use std::os::unix::fs::DirBuilderExt as _;
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
@@ -41,7 +42,8 @@ pub struct Managed {
 impl Managed {
     /// Starts the server in `directory`. Creates it first if it does not exist.
     pub fn start(directory: &Path) -> Result<Self, Fatal> {
-        fs::create_dir_all(directory).map_err(|error| unusable(directory, &error))?;
+        let made = fs::DirBuilder::new().recursive(true).mode(0o700).create(directory);
+        made.map_err(|error| unusable(directory, &error))?;
         let directory = fs::canonicalize(directory).map_err(|error| unusable(directory, &error))?;
         if directory.as_os_str().len() > SOCKET_PATH_MAX {
             let message = format!(
@@ -221,7 +223,8 @@ fn choose(
 fn release_of(path: &Path) -> Option<u32> {
     let output = Command::new(path.join("postgres")).arg("--version").output().ok()?;
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
-    let version = text.split_whitespace().find(|word| word.starts_with(|c: char| c.is_ascii_digit()))?;
+    let version =
+        text.split_whitespace().find(|word| word.starts_with(|c: char| c.is_ascii_digit()))?;
     version.split(|c: char| !c.is_ascii_digit()).next()?.parse().ok()
 }
 

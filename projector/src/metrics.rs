@@ -3,7 +3,7 @@
 #![allow(clippy::cast_precision_loss, reason = "Prometheus takes floating point")]
 
 use std::fmt;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -26,6 +26,15 @@ const PREFIX: &str = "walengine_projector";
 /// Quantiles of transaction times, as label values.
 const QUANTILES: [(f64, &str); 4] = [(0.5, "0.5"), (0.9, "0.9"), (0.99, "0.99"), (1.0, "1")];
 
+/// What a server says of the log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LogSeen {
+    /// Offset after the newest committed record.
+    pub end: Offset,
+    /// Log time of the record that was asked for, if it is there.
+    pub time: Option<Timestamp>,
+}
+
 /// Numbers of one partition. Its tasks write them, any thread reads them.
 #[derive(Debug)]
 pub struct PartitionMetrics {
@@ -33,7 +42,18 @@ pub struct PartitionMetrics {
     pub partition: PartitionId,
     next_offset: AtomicU64,
     log_end: AtomicU64,
+    /// Log time of the newest projected record.
     log_time: AtomicU64,
+    /// Log time of the oldest record that was not projected, when a server was asked last.
+    waiting_time: AtomicU64,
+    /// When the log got ahead of the database; 0 while that is not known.
+    behind_since: AtomicU64,
+    /// When the log's end was last heard of; 0 for never.
+    seen_at: AtomicU64,
+    /// Since when no server answers; 0 while one does.
+    gone_since: AtomicU64,
+    /// Whether the writer has a connection to PostgreSQL.
+    has_postgres: AtomicBool,
     rows: AtomicU64,
     transactions: AtomicU64,
     retries: AtomicU64,
@@ -50,6 +70,11 @@ impl PartitionMetrics {
             next_offset: AtomicU64::new(0),
             log_end: AtomicU64::new(0),
             log_time: AtomicU64::new(0),
+            waiting_time: AtomicU64::new(0),
+            behind_since: AtomicU64::new(0),
+            seen_at: AtomicU64::new(0),
+            gone_since: AtomicU64::new(0),
+            has_postgres: AtomicBool::new(false),
             rows: AtomicU64::new(0),
             transactions: AtomicU64::new(0),
             retries: AtomicU64::new(0),
@@ -83,7 +108,54 @@ impl PartitionMetrics {
 
     /// Notes a known end of the log; an earlier end than the known one is ignored.
     pub fn log_reaches(&self, end: Offset) {
-        self.log_end.fetch_max(end.0, Ordering::Relaxed);
+        let now = now_nanos();
+        let was = self.log_end.fetch_max(end.0, Ordering::Relaxed);
+        let next = self.next_offset();
+        if was <= next && end.0 > next && self.seen_at.load(Ordering::Relaxed) != 0 {
+            self.behind_since.store(now, Ordering::Relaxed);
+        }
+        self.seen_at.store(now, Ordering::Relaxed);
+        self.gone_since.store(0, Ordering::Relaxed);
+    }
+
+    /// Notes what a server said of the log, and of the record at `next`.
+    pub fn engine_answers(&self, next: Offset, seen: LogSeen) {
+        self.log_reaches(seen.end);
+        if let Some(time) = seen.time
+            && next.0 >= self.next_offset()
+        {
+            self.waiting_time.store(time.0, Ordering::Relaxed);
+        }
+    }
+
+    /// Notes that no server answers.
+    pub fn engine_is_gone(&self) {
+        self.retried();
+        let now = now_nanos();
+        // Keeps the beginning. Nobody else sets it.
+        let _ = self.gone_since.compare_exchange(0, now, Ordering::Relaxed, Ordering::Relaxed);
+    }
+
+    /// Notes whether the writer has a connection.
+    pub fn has_postgres(&self, has: bool) {
+        self.has_postgres.store(has, Ordering::Relaxed);
+    }
+
+    /// Whether the log's end was ever heard of.
+    pub fn was_seen(&self) -> bool {
+        self.seen_at.load(Ordering::Relaxed) != 0
+    }
+
+    /// For how long no server has answered; `None` while one does.
+    pub fn engine_gone_seconds(&self) -> Option<f64> {
+        let since = self.gone_since.load(Ordering::Relaxed);
+        (since != 0).then(|| seconds_since(since))
+    }
+
+    /// Age of what is known of the log's end; 0 before anything is known.
+    pub fn log_end_age_seconds(&self) -> f64 {
+        let seen = self.seen_at.load(Ordering::Relaxed);
+        if seen == 0 { 0.0 } else { seconds_since(seen) }
     }
 
     /// Offset of the first record that is not in the database.
@@ -101,20 +173,29 @@ impl PartitionMetrics {
         self.log_end().saturating_sub(self.next_offset())
     }
 
-    /// See [`lag_seconds`].
+    /// For how long the oldest record that is not in the database has been in the log; 0 if there is
+    /// none. The time in which nothing was written does not count.
     pub fn lag_seconds(&self) -> f64 {
-        let newest = Timestamp(self.log_time.load(Ordering::Relaxed));
-        lag_seconds(self.lag_records(), newest)
+        if self.lag_records() == 0 {
+            return 0.0;
+        }
+        // The record is not older than the newest projected one, and was not there while the log
+        // had no more than the database.
+        let since = [&self.waiting_time, &self.log_time, &self.behind_since]
+            .map(|time| time.load(Ordering::Relaxed));
+        since.into_iter().max().filter(|since| *since != 0).map_or(0.0, seconds_since)
     }
 }
 
-/// Age of the newest projected record; 0 if the log has no newer one.
-pub fn lag_seconds(lag_records: u64, newest: Timestamp) -> f64 {
-    if lag_records == 0 || newest.0 == 0 {
-        return 0.0;
-    }
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    now.saturating_sub(Duration::from_nanos(newest.0)).as_secs_f64()
+/// The clock of this machine, in nanoseconds since 1970.
+pub fn now_nanos() -> u64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_nanos()).unwrap_or(u64::MAX)
+}
+
+/// Seconds since a time in nanoseconds since 1970; 0 if that is ahead.
+pub fn seconds_since(nanos: u64) -> f64 {
+    Duration::from_nanos(now_nanos().saturating_sub(nanos)).as_secs_f64()
 }
 
 /// A registry that reads the numbers of these partitions at every scrape.
@@ -204,19 +285,30 @@ impl AllPartitions {
 impl Collector for AllPartitions {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
         let to = &mut encoder;
-        let gauges: [(&str, &str, Value); 4] = [
+        let gauges: [(&str, &str, Value); 7] = [
             ("next_offset", "First record that is not in PostgreSQL", |metrics| {
                 metrics.next_offset() as f64
             }),
-            ("log_end", "End of the log", |metrics| metrics.log_end() as f64),
+            ("log_end", "End of the log as last known", |metrics| metrics.log_end() as f64),
             ("lag_records", "Records in the log that are not in PostgreSQL", |metrics| {
                 metrics.lag_records() as f64
             }),
             (
                 "lag_seconds",
-                "Age of the newest projected record while there are newer ones",
+                "How long the oldest record that is not in PostgreSQL has been in the log",
                 PartitionMetrics::lag_seconds,
             ),
+            (
+                "log_end_age_seconds",
+                "Time since the end of the log was last heard of",
+                PartitionMetrics::log_end_age_seconds,
+            ),
+            ("engine_connected", "Whether a server of walengine answers: 1 or 0", |metrics| {
+                f64::from(metrics.was_seen() && metrics.engine_gone_seconds().is_none())
+            }),
+            ("postgres_connected", "Whether the writer is connected: 1 or 0", |metrics| {
+                f64::from(metrics.has_postgres.load(Ordering::Relaxed))
+            }),
         ];
         for (name, help, value) in gauges {
             self.values(to, MetricType::Gauge, name, help, value)?;
@@ -250,11 +342,16 @@ mod tests {
             "walengine_projector_log_end{partition=\"3\"} 7",
             "walengine_projector_lag_records{partition=\"3\"} 7",
             "walengine_projector_lag_seconds{partition=\"3\"} 0",
+            "walengine_projector_log_end_age_seconds{partition=\"3\"} ",
+            "walengine_projector_engine_connected{partition=\"3\"} 1",
+            "walengine_projector_postgres_connected{partition=\"3\"} 0",
             "walengine_projector_rows_total{partition=\"3\"} 0",
             "walengine_projector_transactions_total{partition=\"3\"} 0",
             "walengine_projector_retries_total{partition=\"3\"} 1",
         ];
-        assert_eq!(samples[..expected.len()], expected);
+        for (sample, expected) in samples.iter().zip(expected) {
+            assert!(sample.starts_with(expected), "{sample}");
+        }
         let names: Vec<&str> =
             samples[expected.len()..].iter().filter_map(|line| line.split(' ').next()).collect();
         let name = "walengine_projector_transaction_seconds";
@@ -264,5 +361,50 @@ mod tests {
             .chain(["sum", "count"].map(|part| format!("{name}_{part}{{partition=\"3\"}}")))
             .collect();
         assert_eq!(names, expected);
+    }
+
+    fn found_at(next: u64, time: u64) -> PartitionMetrics {
+        let metrics = PartitionMetrics::new(PartitionId(0));
+        let time = Some(Timestamp(time));
+        metrics.found(&Position { next_offset: Offset(next), time, ..Position::START });
+        metrics
+    }
+
+    #[test]
+    fn the_time_without_writes_is_no_lag() {
+        let minutes = 600_000_000_000;
+        let metrics = found_at(5, now_nanos() - minutes);
+        metrics.engine_answers(Offset(5), LogSeen { end: Offset(5), time: None });
+        assert!(metrics.lag_seconds().abs() < f64::EPSILON, "nothing is missing");
+        metrics.log_reaches(Offset(6));
+        assert_eq!(metrics.lag_records(), 1);
+        assert!(
+            metrics.lag_seconds() < 60.0,
+            "{} s: it was written just now",
+            metrics.lag_seconds()
+        );
+        // A projector that was away for ten minutes knows the age of what it has missed.
+        let metrics = found_at(5, now_nanos() - 10 * minutes);
+        let time = Some(Timestamp(now_nanos() - minutes));
+        metrics.engine_answers(Offset(5), LogSeen { end: Offset(9), time });
+        assert_eq!(metrics.lag_records(), 4);
+        assert!((599.0..700.0).contains(&metrics.lag_seconds()), "{}", metrics.lag_seconds());
+    }
+
+    #[test]
+    fn a_dead_engine_is_seen_and_what_was_known_stays() {
+        let metrics = found_at(5, 7);
+        assert!(!metrics.was_seen());
+        metrics.log_reaches(Offset(8));
+        assert!(metrics.engine_gone_seconds().is_none());
+        metrics.engine_is_gone();
+        std::thread::sleep(Duration::from_millis(2));
+        metrics.engine_is_gone();
+        assert!(metrics.engine_gone_seconds().unwrap() > 0.001, "since the first failure");
+        assert!(metrics.log_end_age_seconds() > 0.001);
+        assert_eq!((metrics.log_end(), metrics.lag_records()), (8, 3));
+        assert_eq!(metrics.retries.load(Ordering::Relaxed), 2);
+        metrics.log_reaches(Offset(8));
+        assert!(metrics.engine_gone_seconds().is_none());
     }
 }

@@ -10,10 +10,12 @@ use walengine_net::client::tokio::Client;
 use walengine_net::model::{Offset, PartitionId};
 
 use crate::database::Database;
+use crate::engine;
 use crate::fatal::{Fatal, Reason};
 use crate::feed;
-use crate::limits::LAG_INTERVAL;
+use crate::limits::COMMAND_CONNECTS_WITHIN;
 use crate::metrics::PartitionMetrics;
+use crate::pooler;
 use crate::progress::ProjectorProgress;
 use crate::projection::Projection;
 use crate::schema;
@@ -45,12 +47,29 @@ pub async fn connect(config: &ClientConfig) -> Result<Client, Fatal> {
     }
 }
 
+/// Connects to the cluster for a command, which ends if no server answers for a while.
+pub async fn connect_soon(config: &ClientConfig) -> Result<Client, Fatal> {
+    if let Ok(result) = tokio::time::timeout(COMMAND_CONNECTS_WITHIN, connect(config)).await {
+        return result;
+    }
+    let message = format!(
+        "no server of walengine answers at {} for {COMMAND_CONNECTS_WITHIN:?}: start one, or name \
+         another with --server",
+        config.addresses.join(",")
+    );
+    Err(Fatal::new(Reason::Server, message))
+}
+
 /// Creates or upgrades the schema. Waits for PostgreSQL while it does not answer.
 pub async fn prepare(database: &Database, client: &Client) -> Result<(), Fatal> {
     let mut herald = Herald::new("PostgreSQL");
     loop {
         let prepared = async {
             let connection = database.connect().await?;
+            if let Some(why) = &connection.read_only {
+                return Err(Trouble::Passing(why.clone()));
+            }
+            pooler::refuse(database).await?;
             schema::prepare(database, &connection, client.info()).await
         };
         match prepared.await {
@@ -93,7 +112,7 @@ impl Service {
             };
             tasks.spawn(async move { projection.run(None).await.map(|_| ()) });
         }
-        tasks.spawn(follow_end(client, partitions.clone()));
+        tasks.spawn(engine::watch(client, self.database.clone(), partitions.clone()));
         tasks.spawn(ProjectorProgress::catch_up().follow(partitions));
         match tasks.join_next().await {
             Some(Ok(result)) => result,
@@ -134,19 +153,6 @@ pub async fn catch_up(
 /// End of a partition's log as some node knows it.
 pub async fn log_end(client: &Client, partition: PartitionId) -> Result<Offset, Fatal> {
     Ok(client.list_accounts(partition, None, 1, &[]).await?.next_offset)
-}
-
-/// Keeps reading the end of the log, so that the lag is known while the feed waits for PostgreSQL.
-async fn follow_end(client: Client, partitions: Vec<Arc<PartitionMetrics>>) -> Result<(), Fatal> {
-    loop {
-        for metrics in &partitions {
-            // An unreachable server is reported by the projection.
-            if let Ok(end) = log_end(&client, metrics.partition).await {
-                metrics.log_reaches(end);
-            }
-        }
-        tokio::time::sleep(LAG_INTERVAL).await;
-    }
 }
 
 /// SIGTERM and SIGINT, watched from its creation on.

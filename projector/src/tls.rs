@@ -15,70 +15,97 @@ use rustls::{
 };
 use tokio_postgres_rustls::MakeRustlsConnect;
 
+use crate::config::secret::read_key;
 use crate::fatal::{Fatal, Reason};
 
-/// Demands on the server's certificate; libpq's `sslmode`.
+/// Demands on the server's certificate.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TlsMode {
-    /// No TLS.
-    Disable,
-    /// TLS if the server supports it.
-    Prefer,
-    /// TLS with any certificate.
+    /// Any certificate.
     Require,
-    /// TLS with a certificate signed by a known authority.
+    /// A certificate signed by a known authority.
     VerifyCa,
     /// The same, and the certificate names the host.
     VerifyFull,
 }
 
-/// Mode and files from the settings.
-#[derive(Clone, Debug)]
+/// Who may sign certificates.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Roots {
+    /// Nobody is asked.
+    None,
+    /// The system's authorities.
+    System,
+    /// Those in a file.
+    File(PathBuf),
+}
+
+/// Versions of TLS.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Versions {
+    /// 1.2 and 1.3.
+    Both,
+    /// 1.2 and nothing newer.
+    Only12,
+    /// 1.3 and nothing older.
+    Only13,
+}
+
+/// Mode, files and limits from the settings.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TlsSettings {
     /// Demands on the server.
     pub mode: TlsMode,
-    /// File with certificates of authorities; `None` for the system's.
-    pub roots: Option<PathBuf>,
+    /// Who may sign its certificate.
+    pub roots: Roots,
     /// Files with certificate and key of the client.
     pub identity: Option<(PathBuf, PathBuf)>,
+    /// Versions that are spoken.
+    pub versions: Versions,
+    /// The server is told which name is asked for.
+    pub names_host: bool,
+    /// TLS begins at once, without asking whether the server has it.
+    pub is_direct: bool,
 }
 
 /// Makes TLS connections as the settings ask.
 pub fn connector(settings: &TlsSettings) -> Result<MakeRustlsConnect, Fatal> {
     let provider = Arc::new(ring::default_provider());
-    let builder = ClientConfig::builder_with_provider(provider.clone())
-        .with_safe_default_protocol_versions()
-        .map_err(|error| unusable(&error))?;
-    // As libpq: `require` with a file of authorities is `verify-ca`.
-    let mode = match (settings.mode, &settings.roots) {
-        (TlsMode::Require, Some(_)) => TlsMode::VerifyCa,
-        (mode, _) => mode,
+    let versions: &[_] = match settings.versions {
+        Versions::Only13 => &[&rustls::version::TLS13],
+        Versions::Only12 => &[&rustls::version::TLS12],
+        Versions::Both => rustls::DEFAULT_VERSIONS,
     };
+    let builder = ClientConfig::builder_with_provider(provider.clone())
+        .with_protocol_versions(versions)
+        .map_err(|error| unusable(&error))?;
     let algorithms = provider.signature_verification_algorithms;
     let lenient = |authority| Arc::new(LenientVerifier { authority, algorithms });
-    let builder = match mode {
-        TlsMode::Disable | TlsMode::Prefer | TlsMode::Require => {
-            builder.dangerous().with_custom_certificate_verifier(lenient(None))
-        }
-        TlsMode::VerifyFull => builder.with_root_certificates(roots(settings.roots.as_deref())?),
+    let builder = match settings.mode {
+        TlsMode::Require => builder.dangerous().with_custom_certificate_verifier(lenient(None)),
+        TlsMode::VerifyFull => builder.with_root_certificates(roots(&settings.roots)?),
         TlsMode::VerifyCa => {
-            let roots = Arc::new(roots(settings.roots.as_deref())?);
+            let roots = Arc::new(roots(&settings.roots)?);
             let authority = WebPkiServerVerifier::builder_with_provider(roots, provider)
                 .build()
                 .map_err(|error| Fatal::new(Reason::Usage, error.to_string()))?;
             builder.dangerous().with_custom_certificate_verifier(lenient(Some(authority)))
         }
     };
-    let config = match &settings.identity {
+    let mut config = match &settings.identity {
         None => builder.with_no_client_auth(),
         Some((certificate, key)) => {
-            let key_der = PrivateKeyDer::from_pem_file(key)
+            let key_der = PrivateKeyDer::from_pem_slice(read_key(key)?.as_bytes())
                 .map_err(|error| unreadable(key, &error.to_string()))?;
             builder
                 .with_client_auth_cert(certificates(certificate)?, key_der)
                 .map_err(|error| unusable(&error))?
         }
     };
+    config.enable_sni = settings.names_host;
+    if settings.is_direct {
+        config.alpn_protocols = vec![b"postgresql".to_vec()];
+    }
     Ok(MakeRustlsConnect::new(config))
 }
 
@@ -95,10 +122,10 @@ fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, Fatal> {
     read.map_err(|error| unreadable(path, &error.to_string()))
 }
 
-fn roots(file: Option<&Path>) -> Result<RootCertStore, Fatal> {
+fn roots(from: &Roots) -> Result<RootCertStore, Fatal> {
     let mut store = RootCertStore::empty();
-    match file {
-        Some(path) => {
+    match from {
+        Roots::File(path) => {
             for certificate in certificates(path)? {
                 store.add(certificate).map_err(|error| unreadable(path, &error.to_string()))?;
             }
@@ -106,9 +133,15 @@ fn roots(file: Option<&Path>) -> Result<RootCertStore, Fatal> {
                 return Err(unreadable(path, "there is no certificate in it"));
             }
         }
-        None => {
+        Roots::System | Roots::None => {
             // Certificates that can't be read are not trusted.
             store.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
+            if store.is_empty() {
+                let message = "the system has no authorities to verify PostgreSQL's certificate with: \
+                               install them (Debian: apt-get install ca-certificates), or name a file \
+                               with sslrootcert=FILE";
+                return Err(Fatal::new(Reason::File, message));
+            }
         }
     }
     Ok(store)

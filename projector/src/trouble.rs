@@ -23,6 +23,44 @@ impl Trouble {
     pub fn gone() -> Self {
         Self::Passing("the connection is gone".to_owned())
     }
+
+    /// What it says.
+    fn message(&self) -> &str {
+        match self {
+            Self::Passing(why) => why,
+            Self::Lasting(fatal) => &fatal.message,
+        }
+    }
+
+    /// With the reason of a further attempt, if that is another one.
+    #[must_use]
+    pub fn and_also(self, how: &str, other: &Self) -> Self {
+        if self.message() == other.message() {
+            return self;
+        }
+        let both = format!("{}; {how}: {}", self.message(), other.message());
+        match (self, other) {
+            (Self::Lasting(fatal), Self::Lasting(_)) => Fatal::new(fatal.reason, both).into(),
+            _ => Self::Passing(both),
+        }
+    }
+
+    /// Of all hosts together. While one of them may come back, that is waited for.
+    pub fn of_all(troubles: Vec<(&str, Self)>) -> Self {
+        let is_one = troubles.len() == 1;
+        let mut all = troubles.into_iter().map(|(host, trouble)| {
+            if is_one {
+                return trouble;
+            }
+            let said = format!("{host}: {}", trouble.message());
+            match trouble {
+                Self::Passing(_) => Self::Passing(said),
+                Self::Lasting(fatal) => Fatal::new(fatal.reason, said).into(),
+            }
+        });
+        let first = all.next().unwrap_or_else(Self::gone);
+        all.fold(first, |so_far, next| so_far.and_also("and", &next))
+    }
 }
 
 impl From<Fatal> for Trouble {
@@ -69,8 +107,35 @@ fn of_refusal(refusal: &DbError) -> Trouble {
             ),
         ),
         // The tables were replaced after the statement was prepared. A new connection prepares it
-        // again.
-        (_, "0A000") if said.contains("cached plan") => Trouble::Passing(said.to_owned()),
+        // again. The name of the routine is the same in every language.
+        (_, "0A000") if refusal.routine() == Some("RevalidateCachedQuery") => {
+            Trouble::Passing(said.to_owned())
+        }
+        // Statements and settings of a session are gone: it was another session.
+        ("26", _) | (_, "42P05") => lasting(Reason::Postgres, pooled(said)),
+        // No PostgreSQL says this to a well-formed message, but poolers do.
+        (_, "08P01") if said.contains("pool") || said.contains("startup parameter") => {
+            lasting(Reason::Postgres, pooled(said))
+        }
+        (_, "25006") => Trouble::Passing(format!(
+            "{said}: the server is a standby or is set to default_transaction_read_only"
+        )),
+        (_, "42939") => {
+            lasting(Reason::Usage, format!("PostgreSQL: {said}: name another schema with --schema"))
+        }
+        // A lock was not given in time.
+        (_, "55P03") => Trouble::Passing(format!("{said} (another session holds it)")),
+        (_, "57014") => Trouble::Passing(format!("{said} (code {code})")),
+        ("2B", _) => {
+            let detail = refusal.detail().unwrap_or_default().replace('\n', ", ");
+            lasting(
+                Reason::Schema,
+                format!(
+                    "{said} ({detail}): nothing was dropped; drop that first, or move it to other \
+                     tables, and run this again"
+                ),
+            )
+        }
         ("28", _) => lasting(
             Reason::Postgres,
             format!(
@@ -84,6 +149,13 @@ fn of_refusal(refusal: &DbError) -> Trouble {
                 "PostgreSQL: {said}: create it with `createdb`, or name another with --postgres"
             ),
         ),
+        (_, "42501") if refusal.routine() == Some("check_enable_rls") => lasting(
+            Reason::Schema,
+            format!(
+                "PostgreSQL: {said}: policies must not hide rows from the projector; ALTER TABLE ... NO \
+                 FORCE ROW LEVEL SECURITY, and connect as the role that owns the tables"
+            ),
+        ),
         (_, "42501") => lasting(
             Reason::Postgres,
             format!(
@@ -91,7 +163,15 @@ fn of_refusal(refusal: &DbError) -> Trouble {
                  CREATE on the database to make it"
             ),
         ),
-        ("42" | "3F" | "22" | "23" | "2B", _) => {
+        // Not said of a table: our statements and this server do not go together.
+        (_, "42601" | "42P02" | "42P18" | "42846") if refusal.table().is_none() => lasting(
+            Reason::Postgres,
+            format!(
+                "PostgreSQL: {said} (code {code}): this server does not do what PostgreSQL 15 does; \
+                 check what --postgres names"
+            ),
+        ),
+        ("42" | "3F" | "22" | "23", _) => {
             let table = refusal.table().map_or(String::new(), |table| format!(", table {table}"));
             lasting(
                 Reason::Schema,
@@ -109,12 +189,32 @@ fn of_refusal(refusal: &DbError) -> Trouble {
     }
 }
 
+/// What to say of a pooler that lends its sessions out for a transaction only.
+pub fn pooled(found: &str) -> String {
+    format!(
+        "between the projector and PostgreSQL is a pooler that gives each transaction another session \
+         ({found}), and the projector needs a session of its own for its locks and statements: connect \
+         to PostgreSQL itself, or to a database of the pooler with pool_mode=session"
+    )
+}
+
+/// Whether TLS failed, on either side.
+pub fn is_tls(error: &Error) -> bool {
+    let mut source = error.source();
+    let mut found = error.to_string().contains("TLS");
+    while let Some(cause) = source {
+        found |= cause.is::<rustls::Error>() || is_tls_inside(cause);
+        found |= cause.to_string().contains("does not support TLS");
+        source = cause.source();
+    }
+    found
+}
+
 fn of_connection(error: &Error) -> Trouble {
     let mut said = error.to_string();
     let mut source = error.source();
-    let mut is_tls = said.contains("does not support TLS");
+    let is_tls = is_tls(error);
     while let Some(cause) = source {
-        is_tls |= cause.is::<rustls::Error>() || is_tls_inside(cause);
         let more = cause.to_string();
         if !said.contains(&more) {
             said = format!("{said}: {more}");
@@ -123,7 +223,9 @@ fn of_connection(error: &Error) -> Trouble {
     }
     if is_tls {
         let message = format!(
-            "no TLS with PostgreSQL ({said}): check sslmode and sslrootcert (PGSSLMODE, PGSSLROOTCERT)"
+            "no TLS with PostgreSQL ({said}): a host that is not this machine needs a certificate with \
+             its name, signed by an authority of the system or of sslrootcert, unless sslmode says \
+             otherwise (PGSSLROOTCERT, PGSSLMODE)"
         );
         return Trouble::Lasting(Fatal::new(Reason::Postgres, message));
     }

@@ -61,10 +61,31 @@ async fn reason(database: &Database, pid: i32) -> Result<Option<String>, Trouble
             standbys.unwrap_or_default()
         )),
         (_, Some(blockers)) => Some(format!("a lock that is held by {blockers}")),
-        (Some(event), None) if event.starts_with("BufferPin") => Some(format!("PostgreSQL's {event}")),
+        (Some(event), None) if event.starts_with("BufferPin") => {
+            Some(format!("PostgreSQL's {event}"))
+        }
         _ => None,
     })
 }
+
+/// Sessions that hold locks on tables of the schema, for people; `None` if there is none.
+pub async fn holders(database: &Database) -> Result<Option<String>, Trouble> {
+    let connection = database.connect().await?;
+    let row = within(connection.query_one(HOLDERS, &[&database.schema()])).await?;
+    Ok(row.try_get(0)?)
+}
+
+const HOLDERS: &str = "
+SELECT string_agg(format('session %s (%s, user %s, %s)', b.pid,
+            coalesce(nullif(b.application_name, ''), b.backend_type, 'of another user'),
+            coalesce(b.usename::text, 'unknown'), coalesce(b.state, 'state unknown')), ' and '
+            ORDER BY b.pid)
+  FROM pg_stat_activity b
+ WHERE b.pid <> pg_backend_pid()
+   AND b.pid IN (SELECT l.pid FROM pg_locks l JOIN pg_class c ON c.oid = l.relation
+                  WHERE l.granted AND c.relnamespace =
+                        (SELECT oid FROM pg_namespace WHERE nspname = $1)
+                    AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database()))";
 
 const REASON: &str = "
 SELECT a.wait_event,

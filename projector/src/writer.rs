@@ -26,6 +26,7 @@ use crate::schema;
 use crate::tables::{TABLES, Table};
 use crate::trouble::{Herald, Trouble};
 use crate::values::{Numeric, Time, Uuid};
+use crate::waits;
 
 /// Result of writing a batch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -84,12 +85,14 @@ impl Writer {
     async fn session(&mut self) -> Result<&WriterSession, Trouble> {
         if self.session.is_none() {
             self.session = Some(WriterSession::open(&self.database, self.partition).await?);
+            self.metrics.has_postgres(true);
         }
         self.session.as_ref().ok_or_else(Trouble::gone)
     }
 
     async fn pause(&mut self, trouble: Trouble) -> Result<(), Fatal> {
         self.session = None;
+        self.metrics.has_postgres(false);
         match trouble {
             Trouble::Lasting(fatal) => Err(fatal),
             Trouble::Passing(why) => {
@@ -129,8 +132,18 @@ impl Writer {
             }
         }
         let partition = self.partition;
-        let session = self.session().await?;
-        if within_transaction(session.transact(partition, batch)).await? {
+        self.session().await?;
+        let Some(session) = &self.session else { return Err(Trouble::gone()) };
+        let what = format!("PostgreSQL, partition {partition}: a transaction");
+        let work = within_transaction(session.transact(partition, batch));
+        let (done, waited) = waits::told(&self.database, session.connection.pid, &what, work).await;
+        let done = done.map_err(|trouble| match (trouble, waited) {
+            (Trouble::Passing(why), Some(waited)) => {
+                Trouble::Passing(format!("{why}; it has waited for {waited}"))
+            }
+            (trouble, _) => trouble,
+        });
+        if done? {
             return Ok(WriteOutcome::Written);
         }
         let position = self.try_position().await?;
@@ -157,6 +170,9 @@ impl WriterSession {
     /// Connects, waits for the lock, checks the tables, and prepares the statements.
     async fn open(database: &Database, partition: PartitionId) -> Result<Self, Trouble> {
         let connection = database.connect().await?;
+        if let Some(why) = &connection.read_only {
+            return Err(Trouble::Passing(why.clone()));
+        }
         // If this host vanishes, PostgreSQL must soon end its transaction and release its lock.
         let (idle, every) = (KEEPALIVE_IDLE.as_secs(), KEEPALIVE_EVERY.as_secs());
         let silent = HOST_SILENT_MAX.as_millis();

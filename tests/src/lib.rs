@@ -18,6 +18,7 @@ pub mod network;
 pub mod nodes;
 pub mod noted_writes;
 pub mod partition_load;
+pub mod pooler;
 pub mod postgres;
 pub mod projector;
 pub mod seeds;

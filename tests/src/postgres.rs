@@ -145,8 +145,9 @@ impl Postgres {
     }
 
     /// Restarts it on a port of the loopback interface with TLS. Its certificate is for
-    /// `localhost`, signed by a new authority. The user needs a password. Returns the port and the
-    /// authority's file.
+    /// `localhost`, signed by a new authority. The user needs TLS and a password; a user `plain` may
+    /// have no TLS, and a user `either` does as he likes, neither with a password. Its log tells of
+    /// connections. Returns the port and the authority's file.
     ///
     /// # Panics
     /// If openssl is missing, or the server does not start.
@@ -159,7 +160,9 @@ impl Postgres {
              openssl x509 -req -in tls.csr -CA ca.crt -CAkey ca.key -CAcreateserial -out tls.crt \
                  -days 9 -extfile tls.ext
              printf 'local all all trust\nhostssl all {user} 127.0.0.1/32 scram-sha-256\n' \
-                 >{}/pg_hba.conf",
+                 >{0}/pg_hba.conf
+             printf 'hostnossl all plain 127.0.0.1/32 trust\nhost all either 127.0.0.1/32 trust\n' \
+                 >>{0}/pg_hba.conf",
             self.data.display()
         );
         let mut shell = Command::new("sh");
@@ -178,6 +181,7 @@ impl Postgres {
             "listen_addresses=127.0.0.1".to_owned(),
             format!("port={port}"),
             "ssl=on".to_owned(),
+            "log_connections=on".to_owned(),
             format!("ssl_cert_file={}", file("tls.crt")),
             format!("ssl_key_file={}", file("tls.key")),
         ];

@@ -44,6 +44,13 @@ impl Projecting {
         Self { log, through: Vec::new(), arguments, variables: Vec::new() }
     }
 
+    /// From these servers to a PostgreSQL of its own in `home`.
+    pub fn managed(dir: &Path, servers: &str, home: &Path) -> Self {
+        let home = home.to_str().unwrap();
+        let arguments = ["--server", servers, "--managed-postgres", home].map(str::to_owned);
+        Self { arguments: arguments.to_vec(), ..Self::new(dir, servers, "") }
+    }
+
     /// Runs it in a network namespace.
     #[must_use]
     pub fn inside(mut self, namespace: &str) -> Self {

@@ -4,6 +4,7 @@
 use std::fs;
 use std::io::{Read as _, Write as _};
 use std::net::{Ipv4Addr, TcpListener};
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::process::Command;
 use std::thread;
@@ -433,6 +434,7 @@ fn tls_is_spoken_and_the_servers_certificate_is_verified() {
     let (port, authority) = setup.postgres.serve_tls("ledger");
     let password = dir.path().join("password");
     fs::write(&password, "se cret\n").unwrap();
+    fs::set_permissions(&password, fs::Permissions::from_mode(0o600)).unwrap();
     let servers = setup.server.address().to_string();
     let with = |host: &str, more: &str| {
         let url = format!("postgres://ledger@{host}:{port}/ledger?{more}");
@@ -457,7 +459,7 @@ fn tls_is_spoken_and_the_servers_certificate_is_verified() {
     let other_name = with("127.0.0.1", &format!("sslmode=verify-full&{authority}"));
     let line = other_name.fails_with(POSTGRES);
     assert!(line.contains("no TLS") && line.contains("not valid for name"), "{line}");
-    let line = with("localhost", "sslmode=verify-full").fails_with(POSTGRES);
+    let line = with("localhost", "sslmode=verify-full&sslrootcert=system").fails_with(POSTGRES);
     assert!(line.contains("no TLS") && line.contains("UnknownIssuer"), "{line}");
     let line = with("localhost", "sslmode=disable").fails_with(POSTGRES);
     assert!(line.contains("no encryption"), "{line}");

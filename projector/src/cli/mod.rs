@@ -56,11 +56,12 @@ pub struct Sides {
         long,
         value_name = "URL",
         env = "WALENGINE_POSTGRES",
+        hide_env_values = true,
         conflicts_with = "managed_postgres"
     )]
     postgres: Option<String>,
 
-    /// File whose first line is the password
+    /// File whose first line is the password; nobody else may be able to read it
     #[arg(long, value_name = "FILE", env = "WALENGINE_POSTGRES_PASSWORD_FILE")]
     password_file: Option<PathBuf>,
 
@@ -213,7 +214,17 @@ impl Sides {
     fn target(&self) -> Result<Target, Fatal> {
         let given =
             Given { postgres: self.postgres.clone(), password_file: self.password_file.clone() };
-        Target::resolve(&given, |name| std::env::var(name).ok())
+        let target = Target::resolve(&given, |name| std::env::var(name).ok())?;
+        let is_argument = |text: &String| std::env::args().any(|argument| argument.contains(text));
+        if self.postgres.as_ref().is_some_and(is_argument)
+            && given.postgres.is_some_and(|text| cli::redacted(&text) != text)
+        {
+            tracing::warn!(
+                "everybody on this machine can see the password in --postgres: use --password-file, \
+                 PGPASSWORD or ~/.pgpass"
+            );
+        }
+        Ok(target)
     }
 }
 
@@ -240,7 +251,7 @@ async fn run_rebuild(arguments: &RebuildArguments) -> Result<(), Fatal> {
         other_cluster: *other_cluster,
     };
     let database = sides.database()?;
-    let client = service::connect(&sides.servers()).await?;
+    let client = service::connect_soon(&sides.servers()).await?;
     let partitions = client.info().partitions;
     if let Some((partition, _)) = from.iter().find(|(partition, _)| partition.0 >= partitions) {
         let message =
@@ -265,7 +276,7 @@ fn position(text: &str) -> Result<(PartitionId, Offset), &'static str> {
 
 async fn run_audit(sides: &Sides) -> Result<(), Fatal> {
     let database = sides.database()?;
-    let client = service::connect(&sides.servers()).await?;
+    let client = service::connect_soon(&sides.servers()).await?;
     let reports = with_progress("auditing", &client, async |metrics| {
         audit::audit(&database, &client, metrics).await
     });

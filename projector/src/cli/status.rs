@@ -1,53 +1,167 @@
 //! The commands `status` and `wait-for`: how far the database is.
 
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
-use walengine_net::model::{Timestamp, Token};
+use walengine_net::client::tokio::Client;
+use walengine_net::client::{Config as ClientConfig, ReadFrom};
+use walengine_net::model::{PartitionId, Token};
 use walengine_net::say;
 
 use crate::cli::Sides;
-use crate::database::within;
+use crate::database::{Connection, Database, within};
 use crate::fatal::{Fatal, Reason};
-use crate::metrics::lag_seconds;
+use crate::limits::ENGINE_ANSWERS_WITHIN;
+use crate::metrics::seconds_since;
 use crate::trouble::Trouble;
 use crate::values::Time;
-use crate::{position, schema, service};
+use crate::{engine, position, schema};
 
-/// Prints a line for each partition.
+/// Prints a line for each partition. Without a server, the log's end is what the projector last saw,
+/// and the command fails.
 pub async fn run(sides: &Sides) -> Result<(), Fatal> {
     let database = sides.database()?;
     let connection = database.connect().await?;
-    let client = service::connect(&sides.servers()).await?;
-    schema::check(&database, &connection, client.info()).await?;
+    let engine = connect(&sides.servers()).await;
+    match &engine {
+        Ok(client) => schema::check(&database, &connection, client.info()).await?,
+        Err(_) if schema::version(&database, &connection).await?.is_some() => {}
+        Err(why) => return Err(gone(sides, why)),
+    }
     say!(
-        "{:<10}{:>14}{:>14}{:>14}{:>14}{:>18}",
+        "{:<10}{:>14}{:>14}{:>14}{:>14}{:>18}{:>12}{:>20}{:>18}",
         "partition",
         "position",
         "log_end",
         "lag_records",
         "lag_seconds",
-        "written_ago_s"
+        "written_ago_s",
+        "end_age_s",
+        "engine",
+        "projector_ago_s"
     );
-    let written =
-        format!("SELECT written_at FROM {} WHERE partition = $1", database.name("positions"));
-    for partition in client.info().partitions() {
-        let position = position::read(&database, &connection, partition).await?;
-        let end = service::log_end(&client, partition).await?;
-        let end = end.0.max(position.next_offset.0);
-        let row = within(connection.query_one(&written, &[&i32::from(partition.0)])).await?;
-        let Time(written_at): Time =
-            row.try_get(0).map_err(|error| Fatal::from(Trouble::from(error)))?;
-        let lag = end - position.next_offset.0;
-        let behind = lag_seconds(lag, position.time.unwrap_or(Timestamp(0)));
-        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        let ago = now.saturating_sub(Duration::from_nanos(written_at.0)).as_secs_f64();
+    let mut failed = engine.as_ref().err().cloned();
+    for row in Row::read(&database, &connection).await? {
+        let position = position::read(&database, &connection, row.partition).await?;
+        let next = position.next_offset;
+        let mut has_leader = true;
+        let seen = match &engine {
+            // The leader knows the end. A follower tells what it has, if there is no leader.
+            Ok(client) => {
+                let leader = client.reading(ReadFrom::Linearizable);
+                match engine::look(&leader, row.partition, next).await {
+                    Err(why) => match engine::look(client, row.partition, next).await {
+                        Ok(seen) => {
+                            failed.get_or_insert(why);
+                            has_leader = false;
+                            Ok(seen)
+                        }
+                        Err(why) => Err(why),
+                    },
+                    seen => seen,
+                }
+            }
+            Err(why) => Err(why.clone()),
+        };
+        let (end, lag_seconds, age, state) = match &seen {
+            Ok(seen) => {
+                let end = seen.end.0.max(next.0);
+                let lag =
+                    seen.time.filter(|_| end > next.0).map_or(0.0, |time| seconds_since(time.0));
+                let state = if has_leader { "connected" } else { "no leader" };
+                (Some(end), Some(lag), Some(0.0), state.to_owned())
+            }
+            Err(why) => {
+                failed.get_or_insert_with(|| why.clone());
+                let gone =
+                    row.gone_since.map(|since| format!("gone {:.0} s", seconds_since(since)));
+                let end = row.log_end.map(|end| end.max(next.0));
+                let age = row.seen_at.map(seconds_since);
+                // What was there then waits since then at least.
+                let lag = end.and_then(|end| if end > next.0 { age } else { Some(0.0) });
+                (end, lag, age, gone.unwrap_or_else(|| "no answer".to_owned()))
+            }
+        };
+        let number =
+            |value: Option<u64>| value.map_or("unknown".to_owned(), |value| value.to_string());
+        let seconds =
+            |value: Option<f64>| value.map_or("unknown".to_owned(), |value| format!("{value:.3}"));
         say!(
-            "{:<10}{:>14}{end:>14}{lag:>14}{behind:>14.3}{ago:>18.3}",
-            partition.to_string(),
-            position.next_offset.to_string()
+            "{:<10}{:>14}{:>14}{:>14}{:>14}{:>18}{:>12}{state:>20}{:>18}",
+            row.partition.to_string(),
+            next.to_string(),
+            number(end),
+            number(end.map(|end| end - next.0)),
+            seconds(lag_seconds),
+            seconds(Some(seconds_since(row.written_at))),
+            seconds(age),
+            seconds(row.noted_at.map(seconds_since)),
         );
     }
-    Ok(())
+    failed.map_or(Ok(()), |why| Err(gone(sides, &why)))
+}
+
+/// What the database knows of a partition, beside its position. Times in nanoseconds since 1970.
+struct Row {
+    partition: PartitionId,
+    written_at: u64,
+    log_end: Option<u64>,
+    seen_at: Option<u64>,
+    gone_since: Option<u64>,
+    noted_at: Option<u64>,
+}
+
+impl Row {
+    async fn read(database: &Database, connection: &Connection) -> Result<Vec<Self>, Trouble> {
+        // The schema may be of a release that does not note it.
+        let notes = database.name("log_ends");
+        let there = "SELECT to_regclass($1) IS NOT NULL";
+        let row = within(connection.query_one(there, &[&notes])).await?;
+        let columns = if row.try_get(0)? {
+            format!(
+                "n.log_end, n.seen_at, n.gone_since, n.noted_at
+                   FROM {} p LEFT JOIN {notes} n USING (partition)",
+                database.name("positions")
+            )
+        } else {
+            let none = "null::timestamptz";
+            format!("null::bigint, {none}, {none}, {none} FROM {} p", database.name("positions"))
+        };
+        let statement = format!("SELECT p.partition, p.written_at, {columns} ORDER BY 1");
+        let mut rows = Vec::new();
+        for row in within(connection.query(&statement, &[])).await? {
+            let time = |at: usize| {
+                row.try_get::<_, Option<Time>>(at).map(|time| time.map(|time| time.0.0))
+            };
+            let partition: i32 = row.try_get(0)?;
+            rows.push(Self {
+                partition: PartitionId(u16::try_from(partition).unwrap_or_default()),
+                written_at: time(1)?.unwrap_or_default(),
+                log_end: row.try_get::<_, Option<i64>>(2)?.map(i64::unsigned_abs),
+                seen_at: time(3)?,
+                gone_since: time(4)?,
+                noted_at: time(5)?,
+            });
+        }
+        Ok(rows)
+    }
+}
+
+/// Connects, or tells why not, in a few seconds.
+async fn connect(config: &ClientConfig) -> Result<Client, String> {
+    match tokio::time::timeout(ENGINE_ANSWERS_WITHIN, Client::connect(config.clone())).await {
+        Ok(Ok(client)) => Ok(client),
+        Ok(Err(error)) => Err(error.to_string()),
+        Err(_) => Err(format!("no answer within {ENGINE_ANSWERS_WITHIN:?}")),
+    }
+}
+
+fn gone(sides: &Sides, why: &str) -> Fatal {
+    let message = format!(
+        "no answer from walengine at {} ({why}): the position is right, but how far the log reaches is \
+         only what the projector last saw; `walengine status` asks the servers",
+        sides.servers().addresses.join(",")
+    );
+    Fatal::new(Reason::Server, message)
 }
 
 /// Waits until the database includes the token's write.

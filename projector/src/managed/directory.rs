@@ -11,7 +11,7 @@ use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{Mode, OFlags};
-use rustix::process::{geteuid, Gid, Uid};
+use rustix::process::{Gid, Uid, geteuid};
 
 use crate::fatal::{Fatal, Reason};
 use crate::limits::LOG_TAIL_BYTES_MAX;
@@ -66,23 +66,20 @@ impl Directory {
     pub fn release(&self) -> Result<Option<u32>, Fatal> {
         let path = self.path.join("data/PG_VERSION");
         let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK;
-        let file = match rustix::fs::openat(&self.descriptor, "data/PG_VERSION", flags, Mode::empty())
-        {
-            Ok(file) => File::from(file),
-            Err(rustix::io::Errno::NOENT) => return Ok(None),
-            Err(error) => return Err(unusable(&path, &error.into())),
-        };
+        let file =
+            match rustix::fs::openat(&self.descriptor, "data/PG_VERSION", flags, Mode::empty()) {
+                Ok(file) => File::from(file),
+                Err(rustix::io::Errno::NOENT) => return Ok(None),
+                Err(error) => return Err(unusable(&path, &error.into())),
+            };
         let mut text = String::new();
         let read = file.take(16).read_to_string(&mut text);
         let number = text.trim().split('.').next().and_then(|text| text.parse().ok());
-        match (read, number) {
-            (Ok(_), Some(number)) => Ok(Some(number)),
-            _ => {
-                let message =
-                    format!("{} does not name a release of PostgreSQL", path.display());
-                Err(Fatal::new(Reason::File, message))
-            }
+        if let (Ok(_), Some(number)) = (read, number) {
+            return Ok(Some(number));
         }
+        let message = format!("{} does not name a release of PostgreSQL", path.display());
+        Err(Fatal::new(Reason::File, message))
     }
 
     /// Opens a file of the projector's, which is made if it is missing.
@@ -95,10 +92,8 @@ impl Directory {
             | OFlags::NONBLOCK
             | OFlags::CLOEXEC;
         let refused = |why: &str| {
-            let message = format!(
-                "{} {why}: it is not followed; remove it and start again",
-                path.display()
-            );
+            let message =
+                format!("{} {why}: it is not followed; remove it and start again", path.display());
             Fatal::new(Reason::File, message)
         };
         let opened = rustix::fs::openat(&self.descriptor, name, flags, Mode::from_raw_mode(0o600));

@@ -42,11 +42,11 @@ pub async fn pairs(
            AND n.relnamespace = (SELECT oid FROM pg_namespace WHERE nspname = $2)
            AND (o.relname ~ $3 OR $4 AND o.relname = ANY ($5)) ORDER BY 1";
     let all = extent == Extent::Everything;
-    let (schema, to, parts, names) =
-        (old.schema(), fresh.schema(), own::parts(), own::relations());
+    let (schema, to, parts, names) = (old.schema(), fresh.schema(), own::parts(), own::relations());
     let rows = within(client.query(statement, &[&schema, &to, &parts, &all, &names])).await?;
-    let pair =
-        |row: &tokio_postgres::Row| Ok(Pair { name: row.try_get(0)?, old: row.try_get(1)?, new: row.try_get(2)? });
+    let pair = |row: &tokio_postgres::Row| {
+        Ok(Pair { name: row.try_get(0)?, old: row.try_get(1)?, new: row.try_get(2)? })
+    };
     rows.iter().map(pair).collect()
 }
 
@@ -87,6 +87,9 @@ impl Dependents {
             stopping.extend(staying.iter().filter(|what| is_bound(what)).cloned());
             staying.retain(|what| !is_bound(what));
         }
+        for row in within(client.query(PUBLISHED_BY_OTHERS, &[&replaced])).await? {
+            stopping.push(row.try_get(0)?);
+        }
         let mut carried = Vec::new();
         for pair in pairs {
             carried.extend(carried_of(client, old, pair).await?);
@@ -122,7 +125,7 @@ impl Dependents {
     }
 }
 
-/// Everything that the projector has made, as numbers of pg_class.
+/// Everything that the projector has made, as numbers of `pg_class`.
 const OURS: &str = "SELECT oid FROM pg_class
      WHERE relnamespace = (SELECT oid FROM pg_namespace WHERE nspname = $1)
        AND (relname ~ $2 OR relname = ANY ($3))";
@@ -177,6 +180,13 @@ SELECT DISTINCT i.type || ' ' || i.identity
 UNION
 SELECT 'row security of table ' || oid::regclass::text FROM pg_class
  WHERE oid = ANY ($1::oid[]) AND (relrowsecurity OR relforcerowsecurity)
+ ORDER BY 1";
+
+/// Publications of single tables that only another role can change.
+const PUBLISHED_BY_OTHERS: &str = "
+SELECT DISTINCT format('publication %I, which belongs to role %I', p.pubname, pg_get_userbyid(p.pubowner))
+  FROM pg_publication_rel r JOIN pg_publication p ON p.oid = r.prpubid
+ WHERE r.prrelid = ANY ($1::oid[]) AND NOT pg_has_role(p.pubowner, 'USAGE')
  ORDER BY 1";
 
 /// What is carried over from one table to its successor, for people.
@@ -267,14 +277,16 @@ SELECT 'grant of ' || a.privilege_type || ' (' || t.attname || ') to ' || w.who,
        LATERAL (SELECT CASE a.grantee WHEN 0 THEN 'PUBLIC'
                        ELSE quote_ident(pg_get_userbyid(a.grantee)) END AS who) w
  WHERE t.attrelid = o.oid AND t.attnum > 0 AND NOT t.attisdropped
+   AND EXISTS (SELECT FROM pg_attribute m WHERE m.attrelid = $2 AND m.attname = t.attname)
 UNION ALL
 SELECT 'publication ' || quote_ident(p.pubname),
-       format('ALTER PUBLICATION %I DROP TABLE %s; ALTER PUBLICATION %1$I ADD TABLE %s%s%s',
+       format('ALTER PUBLICATION %1$I DROP TABLE %2$s; ALTER PUBLICATION %1$I ADD TABLE %3$s%4$s%5$s',
               p.pubname, format('%I.%I', $4::text, o.relname), o.place,
               (SELECT ' (' || string_agg(quote_ident(t.attname), ', ' ORDER BY t.attnum) || ')'
                  FROM pg_attribute t WHERE t.attrelid = o.oid AND t.attnum = ANY (r.prattrs)),
               ' WHERE (' || pg_get_expr(r.prqual, r.prrelid) || ')')
   FROM o JOIN pg_publication_rel r ON r.prrelid = o.oid JOIN pg_publication p ON p.oid = r.prpubid
+ WHERE pg_has_role(p.pubowner, 'USAGE')
 UNION ALL
 SELECT CASE WHEN d.objsubid = 0 THEN 'comment' ELSE 'comment on column ' || t.attname END,
        CASE WHEN d.objsubid = 0 THEN format('COMMENT ON %s %s IS %L',
@@ -282,7 +294,8 @@ SELECT CASE WHEN d.objsubid = 0 THEN 'comment' ELSE 'comment on column ' || t.at
             ELSE format('COMMENT ON COLUMN %s.%I IS %L', o.place, t.attname, d.description) END
   FROM o JOIN pg_description d ON d.classoid = 'pg_class'::regclass AND d.objoid = o.oid
   LEFT JOIN pg_attribute t ON t.attrelid = o.oid AND t.attnum = d.objsubid AND d.objsubid > 0
- WHERE d.description IS DISTINCT FROM CASE WHEN d.objsubid = 0 THEN obj_description($2, 'pg_class')
+ WHERE (d.objsubid = 0 OR EXISTS (SELECT FROM pg_attribute m WHERE m.attrelid = $2 AND m.attname = t.attname))
+   AND d.description IS DISTINCT FROM CASE WHEN d.objsubid = 0 THEN obj_description($2, 'pg_class')
            ELSE (SELECT col_description($2, m.attnum) FROM pg_attribute m
                   WHERE m.attrelid = $2 AND m.attname = t.attname) END
 UNION ALL

@@ -11,8 +11,8 @@ use tokio_postgres::Client as Postgres;
 use walengine_net::client::tokio::Client;
 use walengine_net::model::Offset;
 
-use super::Rebuild;
 use super::dependents::{self, Extent, Pair};
+use super::plan::Rebuild;
 use crate::database::{Connection, Database, within};
 use crate::fatal::{Fatal, Reason};
 use crate::limits::{SWAP_CATCH_UP_WITHIN, SWAP_LOCK_WITHIN, SWAP_RETRY_EVERY, SWAP_WITHIN};
@@ -36,13 +36,17 @@ pub async fn swap(
         within(connection.batch_execute(&lock)).await?;
         let what = format!("replacing the tables of schema {}", rebuild.old.schema());
         let attempt = attempt(rebuild, &connection, client, metrics, extent);
-        let (done, waited) = waits::told(&rebuild.old, connection.pid, &what, attempt).await;
+        let (done, _) = waits::told(&rebuild.old, connection.pid, &what, attempt).await;
         let why = match done {
             Ok(()) => return Ok(()),
             Err(Trouble::Lasting(fatal)) => return Err(fatal),
-            Err(Trouble::Passing(why)) => waited.unwrap_or(why),
+            Err(Trouble::Passing(why)) => why,
         };
         drop(connection);
+        let why = match waits::holders(&rebuild.old).await? {
+            Some(holders) => format!("{why}: its tables are held by {holders}"),
+            None => why,
+        };
         if begun.elapsed() > SWAP_WITHIN {
             let message = format!(
                 "the new tables are ready, but schema {} stayed in use for {SWAP_WITHIN:?} ({why}): \
@@ -88,9 +92,10 @@ async fn replace(
         move_everything(connection, fresh.schema(), old.schema(), true).await?;
         return own::drop_schema(connection, fresh.schema()).await;
     };
-    // Writers wait for this lock before they look at any other table.
-    let lock = format!("LOCK TABLE {} IN ACCESS EXCLUSIVE MODE", old.name("positions"));
-    within(connection.batch_execute(&lock)).await?;
+    // Writers wait for the lock on positions before they look at any other table; those who wait for
+    // a token look at the table log before that.
+    let log = if extent == Extent::Everything { "log" } else { "positions" };
+    within(connection.batch_execute(&lock_all(old, [log, "positions"].into_iter()))).await?;
     // Readers must not see an older state than before.
     let mut reached = Vec::new();
     for partition in client.info().partitions() {
@@ -100,15 +105,12 @@ async fn replace(
         reached.push(if is_same { next } else { Offset(0) });
     }
     let caught_up = service::catch_up(fresh, client, metrics, &reached);
-    match tokio::time::timeout(SWAP_CATCH_UP_WITHIN, caught_up).await {
-        Ok(result) => result?,
-        Err(_) => {
-            let why = format!(
-                "the log was not read to position {reached:?} within {SWAP_CATCH_UP_WITHIN:?}"
-            );
-            return Err(Trouble::Passing(why));
-        }
-    }
+    let Ok(caught_up) = tokio::time::timeout(SWAP_CATCH_UP_WITHIN, caught_up).await else {
+        let why =
+            format!("the log was not read to position {reached:?} within {SWAP_CATCH_UP_WITHIN:?}");
+        return Err(Trouble::Passing(why));
+    };
+    caught_up?;
     let pairs = dependents::pairs(old, fresh, connection, extent).await?;
     within(connection.batch_execute(&locks(old, &pairs))).await?;
     let settings =
@@ -129,20 +131,24 @@ async fn replace(
     Ok(())
 }
 
-fn locks(old: &Database, pairs: &[Pair]) -> String {
-    let parts = pairs.iter().map(|pair| pair.name.as_str());
-    let tables = TABLES.iter().map(|table| table.name).chain(["log"]).chain(parts);
-    let views = own::VIEWS;
+/// Locks the tables among these that are there.
+fn lock_all<'a>(old: &Database, names: impl Iterator<Item = &'a str>) -> String {
     let lock = |name: &str| {
-        // A table that is missing is not locked. A view is replaced with its tables.
         let place = old.name(name);
         format!(
             "IF to_regclass('{place}') IS NOT NULL THEN LOCK TABLE {place} IN ACCESS EXCLUSIVE MODE; \
              END IF; "
         )
     };
-    let all: String = tables.filter(|name| !views.contains(name)).map(lock).collect();
+    let all: String = names.map(lock).collect();
     format!("DO $$ BEGIN {all} END $$")
+}
+
+/// Locks what is replaced. A view is not locked, but all tables below it are.
+fn locks(old: &Database, pairs: &[Pair]) -> String {
+    let tables = TABLES.iter().map(|table| table.name);
+    let parts = pairs.iter().map(|pair| pair.name.as_str());
+    lock_all(old, tables.chain(parts.filter(|name| !own::VIEWS.contains(name))))
 }
 
 async fn create_schema(connection: &Postgres, name: &str, what: &str) -> Result<(), Trouble> {
@@ -159,23 +165,23 @@ async fn exchange_parts(
     replaced: &Database,
     connection: &Postgres,
 ) -> Result<(), Trouble> {
-    let mut statements = String::new();
+    let mut statements = Vec::new();
     for table in TABLES {
         let (place, from) = (old.name(table.name), fresh.name(table.name));
         for part in children(connection, &place).await? {
-            statements += &format!(
+            statements.push(format!(
                 "ALTER TABLE {place} DETACH PARTITION {0};
                  ALTER TABLE {0} SET SCHEMA \"{1}\";\n",
                 old.name(&part),
                 replaced.schema()
-            );
+            ));
         }
         for part in children(connection, &from).await? {
             // As `suffix` makes it.
             let number = part.rsplit_once("_p").map_or("", |(_, number)| number);
             let number = number.trim_start_matches('0');
             let number = if number.is_empty() { "0" } else { number };
-            statements += &format!(
+            statements.push(format!(
                 "ALTER TABLE {from} DETACH PARTITION {0};
                  ALTER TABLE {0} SET SCHEMA \"{1}\";
                  ALTER TABLE {place} ATTACH PARTITION {2} FOR VALUES IN ({number});
@@ -183,20 +189,22 @@ async fn exchange_parts(
                 fresh.name(&part),
                 old.schema(),
                 old.name(&part)
-            );
+            ));
         }
     }
     for table in ["log", "positions"] {
         let (place, from) = (old.name(table), fresh.name(table));
-        statements += &format!("DELETE FROM {place}; INSERT INTO {place} SELECT * FROM {from};\n");
+        statements
+            .push(format!("DELETE FROM {place}; INSERT INTO {place} SELECT * FROM {from};\n"));
     }
-    statements += &format!("DELETE FROM {};\n", old.name("log_ends"));
-    within(connection.batch_execute(&statements)).await?;
+    statements.push(format!("DELETE FROM {};\n", old.name("log_ends")));
+    within(connection.batch_execute(&statements.concat())).await?;
     own::drop_schema(connection, fresh.schema()).await
 }
 
 async fn children(connection: &Postgres, table: &str) -> Result<Vec<String>, Trouble> {
-    let statement = "SELECT c.relname::text FROM pg_inherits i JOIN pg_class c ON c.oid = i.inhrelid
+    let statement =
+        "SELECT c.relname::text FROM pg_inherits i JOIN pg_class c ON c.oid = i.inhrelid
                       WHERE i.inhparent = to_regclass($1) ORDER BY 1";
     let rows = within(connection.query(statement, &[&table])).await?;
     rows.iter().map(|row| Ok(row.try_get(0)?)).collect()
@@ -215,28 +223,28 @@ async fn move_everything(
                       WHERE relnamespace = (SELECT oid FROM pg_namespace WHERE nspname = $1)
                         AND relkind IN ('r', 'p', 'v') AND (relname ~ $2 OR relname = ANY ($3))";
     let (parts, names) = (own::parts(), own::relations());
-    let mut statements = String::new();
+    let mut statements = Vec::new();
     for row in within(connection.query(statement, &[&from, &parts, &names, &PART])).await? {
         let (kind, name, has_constraint): (String, String, bool) =
             (row.try_get(0)?, row.try_get(1)?, row.try_get(2)?);
         if has_constraint {
-            statements += &format!("ALTER TABLE \"{from}\".\"{name}\" DROP CONSTRAINT {PART};\n");
+            statements.push(format!("ALTER TABLE \"{from}\".\"{name}\" DROP CONSTRAINT {PART};\n"));
         }
-        statements += &format!("ALTER {kind} \"{from}\".\"{name}\" SET SCHEMA \"{to}\";\n");
+        statements.push(format!("ALTER {kind} \"{from}\".\"{name}\" SET SCHEMA \"{to}\";\n"));
     }
     let (function, arguments) = own::FUNCTION;
-    statements += &format!(
+    statements.push(format!(
         "DO $$ BEGIN IF to_regprocedure('\"{from}\".{function}{arguments}') IS NOT NULL THEN
              ALTER FUNCTION \"{from}\".{function}{arguments} SET SCHEMA \"{to}\";
              ALTER FUNCTION \"{to}\".{function}{arguments} SET search_path = \"{to}\", pg_temp;
          END IF; END $$;\n"
-    );
+    ));
     for kind in own::TYPES.iter().filter(|_| with_types) {
-        statements += &format!(
+        statements.push(format!(
             "DO $$ BEGIN IF to_regtype('\"{from}\".{kind}') IS NOT NULL THEN
                  ALTER TYPE \"{from}\".{kind} SET SCHEMA \"{to}\";
              END IF; END $$;\n"
-        );
+        ));
     }
-    within(connection.batch_execute(&statements)).await
+    within(connection.batch_execute(&statements.concat())).await
 }

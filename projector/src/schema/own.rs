@@ -51,8 +51,8 @@ pub async fn foreign(client: &Client, schema: &str) -> Result<Vec<String>, Troub
            AND NOT coalesce(p.proname = $5, false)
          ORDER BY 1";
     let (relations, parts, types) = (relations(), parts(), TYPES.to_vec());
-    let rows =
-        within(client.query(statement, &[&schema, &relations, &parts, &types, &FUNCTION.0])).await?;
+    let rows = within(client.query(statement, &[&schema, &relations, &parts, &types, &FUNCTION.0]))
+        .await?;
     rows.iter().map(|row| Ok(row.try_get(0)?)).collect()
 }
 
@@ -121,20 +121,18 @@ async fn drops(client: &Client, schema: &str) -> Result<String, Trouble> {
                       WHERE c.relnamespace = (SELECT oid FROM pg_namespace WHERE nspname = $1)
                         AND c.relkind IN ('r', 'p', 'v')
                       GROUP BY 1 ORDER BY 1 DESC";
-    let mut statements = String::new();
+    let mut statements = Vec::new();
     for row in within(client.query(statement, &[&schema])).await? {
         let (kind, names): (String, String) = (row.try_get(0)?, row.try_get(1)?);
-        statements += &format!("DROP {kind} {names};\n");
-        if kind == "VIEW" {
-            continue;
-        }
+        statements.push(format!("DROP {kind} {names};\n"));
     }
     let (function, arguments) = FUNCTION;
-    statements += &format!("DROP FUNCTION IF EXISTS \"{schema}\".{function}{arguments};\n");
+    statements.push(format!("DROP FUNCTION IF EXISTS \"{schema}\".{function}{arguments};\n"));
     for kind in TYPES {
-        statements += &format!("DROP TYPE IF EXISTS \"{schema}\".{kind};\n");
+        statements.push(format!("DROP TYPE IF EXISTS \"{schema}\".{kind};\n"));
     }
-    Ok(statements + &format!("DROP SCHEMA \"{schema}\";"))
+    statements.push(format!("DROP SCHEMA \"{schema}\";"));
+    Ok(statements.concat())
 }
 
 /// Marks a schema as the projector's, so that a later rebuild may drop it.
