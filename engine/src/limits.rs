@@ -185,9 +185,26 @@ pub const IO_MEMORY_BYTES: usize = 256 << 10;
 pub const EXPORT_LINE_BYTES_MAX: usize = RECORD_BYTES_MAX / 3 * 4 + 4096;
 /// Longest wait of an import for log times that are still to come by the leader's clock.
 pub const IMPORT_CLOCK_WAIT_MAX: Duration = Duration::from_mins(1);
-/// Account ids remembered as created. Past it they are forgotten and created again, which changes
-/// nothing.
-pub const IMPORT_CREATED_MAX: usize = 1 << 20;
+/// Bytes of a user's file that are read, and compared with an earlier reading, at a time.
+pub const CSV_BLOCK_BYTES: usize = 256 << 10;
+/// Longest row of a CSV file in bytes. A quote that is never closed makes one that is longer.
+pub const CSV_RECORD_BYTES_MAX: usize = 1 << 20;
+/// Rows that an import sends at a time: one batch for a partition, with room for the end of a chain.
+/// The next are sent when these are answered. Otherwise, after a lost connection, a batch could be
+/// decided before an earlier one that it depends on, and a refusal is for ever.
+pub const IMPORT_BATCH_ROWS_MAX: usize = EVENTS_MAX - 1024;
+/// Bytes of the rows of one batch of an import; a longer chain is refused.
+pub const IMPORT_BATCH_BYTES_MAX: usize = 64 << 20;
+/// Names of accounts that an import remembers with their ids; others are made into ids again.
+pub const IMPORT_NAMES_MAX: usize = 1 << 20;
+/// Rows of an import that may be unreadable. With more, the file is not what it is taken for.
+pub const IMPORT_HELD_MAX: usize = 1 << 20;
+/// Bytes of the table by which an import finds the ids that may stand in a file twice.
+pub const IMPORT_SEEN_BYTES_MAX: u64 = 128 << 20;
+/// Names, lines and reasons that one message of an import lists.
+pub const IMPORT_TOLD_MAX: usize = 20;
+/// How long an import that is told to end may take to end the batch that is on its way.
+pub const IMPORT_END_WITHIN: Duration = Duration::from_millis(500);
 
 const _: () = {
     assert!(PAGE_BYTES_MAX < PAGE_BODY_BYTES_MAX);

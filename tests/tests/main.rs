@@ -11,6 +11,7 @@ mod divergence;
 mod export;
 mod feed;
 mod hostile;
+mod imports;
 mod input;
 mod join;
 mod kill;

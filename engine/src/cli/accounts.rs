@@ -7,8 +7,9 @@ use walengine_net::limits::{LIST_ACCOUNTS_MAX, LOOKUP_IDS_MAX};
 use walengine_net::model::{Account, AccountId, Book, Token};
 use walengine_net::names;
 
+use super::asking::{Asking, Freshly, seen};
+use super::csv_file::first_column;
 use super::output::{Format, Output};
-use super::{Asking, Freshly, seen};
 use crate::fatal::{Fatal, Reason};
 
 const COLUMNS: &[(&str, usize)] = &[
@@ -73,25 +74,18 @@ pub struct OneArguments {
 
 /// Prints all accounts, or those named in a file.
 pub fn run(arguments: &Arguments) -> Result<(), Fatal> {
-    let names = arguments.from.as_ref().map(super::import::open_csv).transpose()?;
+    let names = arguments.from.as_deref().map(first_column).transpose()?;
     let client = arguments.asking.connect_to_read(&arguments.freshly)?;
     let tokens = &arguments.freshly.at;
     let mut output = Rows::new(arguments.asking.format)?;
     match names {
         None => all(&client, &mut output, tokens)?,
-        Some(mut reader) => {
+        Some(names) => {
             let book = Book(arguments.book);
             let mut missing = 0u64;
-            let mut page = Vec::with_capacity(LOOKUP_IDS_MAX);
-            for record in reader.records() {
-                let record = record.map_err(|error| super::import::csv_failed(&error))?;
-                page.push(record.get(0).unwrap_or_default().to_owned());
-                if page.len() == LOOKUP_IDS_MAX {
-                    missing += named(&client, &mut output, book, &page, tokens)?;
-                    page.clear();
-                }
+            for page in names.chunks(LOOKUP_IDS_MAX) {
+                missing += named(&client, &mut output, book, page, tokens)?;
             }
-            missing += named(&client, &mut output, book, &page, tokens)?;
             output.rows.flush()?;
             if missing > 0 {
                 let message = format!("{missing} names have no account in book {}", book.0);
@@ -144,9 +138,6 @@ fn named(
     names: &[String],
     tokens: &[Token],
 ) -> Result<u64, Fatal> {
-    if names.is_empty() {
-        return Ok(0);
-    }
     let ids: Vec<AccountId> = names.iter().map(|name| names::account_id(book, name)).collect();
     let mut missing = 0;
     for ((name, id), found) in names.iter().zip(&ids).zip(client.lookup_accounts(&ids, tokens)?) {

@@ -9,7 +9,7 @@ use walengine_net::message::{AdminState, NodeHealth, ReplicaRole};
 use walengine_net::model::PartitionId;
 use walengine_net::say;
 
-use super::Asking;
+use super::asking::Asking;
 use super::output::{Format, Output, write_table};
 use crate::fatal::{Fatal, Reason};
 

@@ -16,7 +16,7 @@ use walengine_net::limits::{BODY_BYTES_MAX, DEADLINE_MILLIS_MAX};
 use walengine_net::model::{Offset, PartitionId, Timestamp, Token};
 use walengine_net::say_aside;
 
-use super::Asking;
+use super::asking::Asking;
 use super::output::Output;
 use crate::export::{Header, PartitionEnd, Writer};
 use crate::fatal::{Fatal, Reason};

@@ -10,8 +10,8 @@ use walengine_net::entry::{ANY_OFFSET, EntryHeader, EntryKind, access_events, ac
 use walengine_net::model::{Event, GuardFlags, Offset, PartitionId, Resolved, Timestamp, Verdict};
 use walengine_net::names;
 
+use super::asking::{Asking, Freshly, seen};
 use super::output::{Format, Output};
-use super::{Asking, Freshly, seen};
 use crate::fatal::{Fatal, Reason};
 
 const COLUMNS: &[(&str, usize)] = &[

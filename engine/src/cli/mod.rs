@@ -1,7 +1,9 @@
 //! The command line: `walengine` serves, its subcommands ask a server or read files.
 
 mod accounts;
+mod asking;
 mod cluster;
+mod csv_file;
 mod export;
 mod import;
 mod log;
@@ -12,23 +14,18 @@ mod take_over;
 mod verify;
 
 use std::process::ExitCode;
-use std::time::Duration;
 
 use tracing::Level;
 use tracing_subscriber::filter::Targets;
 use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::util::SubscriberInitExt as _;
 use walengine_net::cli::{self, LogLines};
-use walengine_net::client::blocking::Client;
-use walengine_net::client::{Config as ClientConfig, ReadFrom};
-use walengine_net::model::{Offset, PartitionId, Token};
 use walengine_net::say;
 
-use crate::config::{ADDRESS_DEFAULT, Config, ServeOptions};
+use crate::config::{Config, ServeOptions};
 use crate::data_dir;
 use crate::fatal::{Fatal, Reason};
 use crate::node;
-use output::Format;
 
 /// The program, in its messages.
 const NAME: &str = "walengine";
@@ -56,34 +53,6 @@ struct ServeArguments {
 
     #[command(flatten)]
     options: ServeOptions,
-}
-
-/// Where the servers are, and how to print answers.
-#[derive(Debug, clap::Args)]
-struct Asking {
-    /// Addresses of one or more servers of a cluster, separated by commas; the others are found
-    #[arg(long, value_name = "ADDR:PORT", env = "WALENGINE_SERVER", default_value = ADDRESS_DEFAULT)]
-    server: String,
-
-    /// How long to wait for an answer, in seconds
-    #[arg(long, value_name = "SECONDS", default_value_t = 10, value_parser = clap::value_parser!(u64).range(1..=600))]
-    timeout: u64,
-
-    /// How to print rows
-    #[arg(long, value_enum, default_value_t)]
-    format: Format,
-}
-
-/// How fresh the state must be. Any node answers, unless the newest state is wanted.
-#[derive(Debug, clap::Args)]
-struct Freshly {
-    /// Show every write that was acknowledged before; only leaders answer
-    #[arg(long)]
-    linearizable: bool,
-
-    /// Wait for a state that includes these writes, named by their tokens, separated by commas
-    #[arg(long, value_name = "TOKEN", value_delimiter = ',')]
-    at: Vec<Token>,
 }
 
 #[derive(Debug, clap::Subcommand)]
@@ -150,38 +119,6 @@ impl ServeArguments {
         };
         options.resolve()
     }
-}
-
-impl Asking {
-    fn connect(&self) -> Result<Client, Fatal> {
-        self.connect_within(Duration::from_secs(self.timeout))
-    }
-
-    /// With another deadline than --timeout says.
-    fn connect_within(&self, deadline: Duration) -> Result<Client, Fatal> {
-        let config = ClientConfig {
-            client_name: "walengine command line".to_owned(),
-            deadline,
-            ..ClientConfig::new(self.server.clone())
-        };
-        Ok(Client::connect(config)?)
-    }
-
-    fn connect_to_read(&self, freshly: &Freshly) -> Result<Client, Fatal> {
-        let client = self.connect()?;
-        Ok(if freshly.linearizable { client.reading(ReadFrom::Linearizable) } else { client })
-    }
-}
-
-/// Makes sure that the next page of a listing shows the same state or a newer one, from any node.
-fn seen(tokens: &mut Vec<Token>, client: &Client, partition: PartitionId, next_offset: Offset) {
-    let Some(offset) = next_offset.0.checked_sub(1).map(Offset) else { return };
-    let seen = Token { cluster: client.info().cluster, partition, offset };
-    let is_covered = |known: &Token| {
-        (known.cluster, known.partition) == (seen.cluster, partition) && known.offset <= offset
-    };
-    tokens.retain(|known| !is_covered(known));
-    tokens.push(seen);
 }
 
 fn serve(arguments: ServeArguments) -> Result<(), Fatal> {

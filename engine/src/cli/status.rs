@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::Asking;
+use super::asking::Asking;
 use super::output::Output;
 use crate::fatal::Fatal;
 

@@ -25,7 +25,7 @@ use walengine_net::message::{ImportState, ImportedEntry};
 use walengine_net::model::{ClusterId, Offset, PartitionId, Timestamp, Token};
 use walengine_net::say;
 
-use super::Asking;
+use super::asking::Asking;
 use super::export::{digest_text, progress_bar, states, watch_for_signals};
 use crate::export::{Content, ExportedEntry, FIRST_KEY, PartitionEnd, Reader};
 use crate::fatal::{Fatal, Reason};

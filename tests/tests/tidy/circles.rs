@@ -12,18 +12,8 @@ pub const KNOWN: &[&str] = &[];
 /// Circles within one folder that are meant, and why. All files of the circle, in order of name.
 pub const INSIDE: &[(&[&str], &str)] = &[
     (
-        &[
-            "engine/src/cli/accounts.rs",
-            "engine/src/cli/cluster.rs",
-            "engine/src/cli/export.rs",
-            "engine/src/cli/import.rs",
-            "engine/src/cli/log.rs",
-            "engine/src/cli/mod.rs",
-            "engine/src/cli/status.rs",
-            "engine/src/cli/take_over.rs",
-            "engine/src/cli/verify.rs",
-        ],
-        "the command line runs its commands, and they share its arguments",
+        &["engine/src/cli/mod.rs", "engine/src/cli/verify.rs"],
+        "the command line runs its commands, and they say the program's name",
     ),
     (
         &["projector/src/cli/mod.rs", "projector/src/cli/status.rs"],

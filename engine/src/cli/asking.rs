@@ -1,0 +1,73 @@
+//! What the commands that ask a server share: where it is, how fresh its answer must be.
+
+use std::time::Duration;
+
+use walengine_net::client::blocking::Client;
+use walengine_net::client::{Config as ClientConfig, ReadFrom};
+use walengine_net::model::{Offset, PartitionId, Token};
+
+use super::output::Format;
+use crate::config::ADDRESS_DEFAULT;
+use crate::fatal::Fatal;
+
+/// Where the servers are, and how to print answers.
+#[derive(Clone, Debug, clap::Args)]
+pub struct Asking {
+    /// Addresses of one or more servers of a cluster, separated by commas; the others are found
+    #[arg(long, value_name = "ADDR:PORT", env = "WALENGINE_SERVER", default_value = ADDRESS_DEFAULT)]
+    pub server: String,
+
+    /// How long to wait for an answer, in seconds
+    #[arg(long, value_name = "SECONDS", default_value_t = 10, value_parser = clap::value_parser!(u64).range(1..=600))]
+    timeout: u64,
+
+    /// How to print rows
+    #[arg(long, value_enum, default_value_t)]
+    pub format: Format,
+}
+
+/// How fresh the state must be. Any node answers, unless the newest state is wanted.
+#[derive(Debug, clap::Args)]
+pub struct Freshly {
+    /// Show every write that was acknowledged before; only leaders answer
+    #[arg(long)]
+    linearizable: bool,
+
+    /// Wait for a state that includes these writes, named by their tokens, separated by commas
+    #[arg(long, value_name = "TOKEN", value_delimiter = ',')]
+    pub at: Vec<Token>,
+}
+
+impl Asking {
+    /// Connects to the servers.
+    pub fn connect(&self) -> Result<Client, Fatal> {
+        self.connect_within(Duration::from_secs(self.timeout))
+    }
+
+    /// Connects, with another deadline than --timeout says.
+    pub fn connect_within(&self, deadline: Duration) -> Result<Client, Fatal> {
+        let config = ClientConfig {
+            client_name: "walengine command line".to_owned(),
+            deadline,
+            ..ClientConfig::new(self.server.clone())
+        };
+        Ok(Client::connect(config)?)
+    }
+
+    /// Connects, for reads that are as fresh as is wanted.
+    pub fn connect_to_read(&self, freshly: &Freshly) -> Result<Client, Fatal> {
+        let client = self.connect()?;
+        Ok(if freshly.linearizable { client.reading(ReadFrom::Linearizable) } else { client })
+    }
+}
+
+/// Makes sure that the next page of a listing shows the same state or a newer one, from any node.
+pub fn seen(tokens: &mut Vec<Token>, client: &Client, partition: PartitionId, next_offset: Offset) {
+    let Some(offset) = next_offset.0.checked_sub(1).map(Offset) else { return };
+    let seen = Token { cluster: client.info().cluster, partition, offset };
+    let is_covered = |known: &Token| {
+        (known.cluster, known.partition) == (seen.cluster, partition) && known.offset <= offset
+    };
+    tokens.retain(|known| !is_covered(known));
+    tokens.push(seen);
+}
