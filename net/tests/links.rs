@@ -13,7 +13,8 @@ use walengine_net::client::shared::Shared;
 use walengine_net::client::{ClientError, ClusterInfo, Config};
 use walengine_net::frame::{Frame, FrameHead, Kind, encode, encode_unsealed, peek};
 use walengine_net::message::{
-    ErrorCode, ErrorReply, Freshness, HelloReply, Message, Status, Submit, SubmitReply, open,
+    ErrorCode, ErrorReply, Freshness, HelloReply, Message, Status, Submit, SubmitReply, Subscribe,
+    open,
 };
 use walengine_net::model::{ClusterId, EventId, PartitionId};
 
@@ -32,6 +33,8 @@ enum Script {
     Leads { from: Duration },
     /// Greets as a follower that names this leader, and refuses requests.
     Follows { leader: &'static str },
+    /// Its host has vanished: connections stay and nothing answers; new ones are not made.
+    Vanished,
     /// Greets as leader, and answers requests with this code.
     Fails { code: ErrorCode },
 }
@@ -102,7 +105,7 @@ impl Client {
                 Some((address, _)) => {
                     world.attempts.push((now, self.number, lane, address.clone()));
                     let (name, script) = world.nodes.get_key_value(address.as_str()).unwrap();
-                    if matches!(script, Script::Down) {
+                    if matches!(script, Script::Down | Script::Vanished) {
                         link.broken(now, &ErrorKind::ConnectionRefused.into());
                         hangs_up = true;
                     } else {
@@ -151,7 +154,7 @@ impl World {
         let head = FrameHead::reply(HOME, frame.head.request);
         let mut say = |message: &ErrorReply<'_>| encode(&mut out, head, message).unwrap();
         match (frame.kind, script) {
-            (_, Script::Silent | Script::Down) => {}
+            (_, Script::Silent | Script::Down | Script::Vanished) | (Kind::Subscribe, _) => {}
             (Kind::Hello, script) => {
                 let (is_leader, leader) = match script {
                     Script::Follows { leader } => (0, leader),
@@ -298,6 +301,40 @@ fn a_silent_server_is_left_only_for_another() {
     world.run(std::slice::from_mut(&mut client), SECOND * 33);
     // After 1, 2, 4, 8 and 8 seconds: a slow server is not sent the same request ever faster.
     assert!((5..=7).contains(&world.got.len()), "{:?}", world.got);
+}
+
+/// The fault: a subscriber to the only server waited for ever when that server's host vanished, and
+/// later calls went into the same dead connection.
+#[test]
+fn a_vanished_host_is_noticed_within_a_minute_by_whoever_waits_for_it() {
+    for kind in [Kind::Subscribe, Kind::Submit] {
+        let leads = Script::Leads { from: Duration::MAX };
+        let mut world = World::new(&[("a:1", leads.clone())]);
+        let mut client = Client::new(0, "a:1");
+        let mut frame = Vec::new();
+        match kind {
+            Kind::Subscribe => {
+                let subscribe = Subscribe { from: 0, credit_bytes: 1 << 20 };
+                encode_unsealed(&mut frame, kind, HOME, &subscribe).unwrap();
+            }
+            _ => encode_unsealed(&mut frame, kind, HOME, &Submit { events: &[[1; 128]] }).unwrap(),
+        }
+        client.link(Lane::Leader).take(SECOND, kind, frame.clone(), SECOND * 600, 1).unwrap();
+        // A log that does not grow, and a write that takes long, end no connection.
+        world.run(std::slice::from_mut(&mut client), SECOND * 120);
+        assert_eq!(world.attempts.len(), 1, "{kind:?}");
+        assert_eq!(client.shared.trouble(HOME, Lane::Leader), None);
+        world.nodes.insert("a:1", Script::Vanished);
+        world.run(std::slice::from_mut(&mut client), SECOND * 180);
+        assert!(client.shared.trouble(HOME, Lane::Leader).is_some(), "{kind:?}: nobody noticed");
+        world.nodes.insert("a:1", leads);
+        if kind == Kind::Subscribe {
+            // Its owner subscribes again, where it was.
+            client.link(Lane::Leader).take(world.now, kind, frame, SECOND * 600, 1).unwrap();
+        }
+        world.run(std::slice::from_mut(&mut client), SECOND * 190);
+        assert_eq!(client.shared.trouble(HOME, Lane::Leader), None, "{kind:?}: it is back");
+    }
 }
 
 #[test]

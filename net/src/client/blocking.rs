@@ -69,6 +69,11 @@ impl Subscription {
     pub fn next_offset(&self) -> Offset {
         self.inner.next_offset()
     }
+
+    /// Why there is no connection now. It is made anew all the time; `None` while it is open.
+    pub fn trouble(&self) -> Option<ClientError> {
+        self.inner.trouble()
+    }
 }
 
 /// Each method as a function that waits for its end.

@@ -40,6 +40,10 @@ pub enum Route {
     Any,
     /// The node that the caller named.
     Home,
+    /// The node at an address that the caller named, by its place among them.
+    Named(u8),
+    /// The node with this id, if its address is known: see [`Directory::know`].
+    Node(u64),
 }
 
 /// One of a client's connections for a partition.
@@ -51,6 +55,17 @@ pub enum Lane {
     Reader(u8),
     /// To a node that the caller named, never to another.
     Home,
+    /// To the address at this place among those that the caller named.
+    Named(u8),
+    /// To the node with this id.
+    Node(u64),
+}
+
+impl Lane {
+    /// It goes to whichever node suits best, and may change.
+    pub fn may_move(self) -> bool {
+        matches!(self, Self::Leader | Self::Reader(_))
+    }
 }
 
 #[derive(Clone, Debug)]
@@ -190,6 +205,8 @@ impl Directory {
         match route {
             // Not shared with the leader's connection, which changes its node.
             Route::Home => Lane::Home,
+            Route::Named(place) => Lane::Named(place),
+            Route::Node(id) => Lane::Node(id),
             Route::Leader => Lane::Leader,
             Route::Any if self.is_alone(now) => Lane::Leader,
             Route::Any => {
@@ -210,6 +227,14 @@ impl Directory {
     /// partition is being made to it.
     fn cost(&self, place: usize, partition: PartitionId, lane: Lane, now: Duration) -> Option<u32> {
         let node = &self.nodes[place];
+        let is_meant = match lane {
+            Lane::Named(named) => node.seed == Some(usize::from(named)),
+            Lane::Node(id) => node.id == Some(id),
+            _ => true,
+        };
+        if !is_meant {
+            return None;
+        }
         let of_others = |one: &&Use| one.partition == partition && one.lane != lane;
         let mut others =
             self.uses.iter().filter(of_others).filter(|one| one.address == node.address);
@@ -227,6 +252,7 @@ impl Directory {
         let role = match lane {
             Lane::Leader => u32::from(!self.leads(place, partition)),
             Lane::Home => node.seed?.min(9) as u32,
+            Lane::Named(_) | Lane::Node(_) => 0,
             Lane::Reader(_) if self.leads(place, partition) => 10,
             Lane::Reader(_) => u32::from(others.any(|one| matches!(one.lane, Lane::Reader(_)))),
         };
@@ -368,6 +394,13 @@ impl Directory {
                 self.leaders.insert(partition, address);
                 self.terms.insert(partition, term);
             }
+        }
+    }
+
+    /// The node with this id is at this address, as another node says.
+    pub fn know(&mut self, id: u64, address: &str) {
+        if let Some(place) = self.learn_address(address) {
+            self.nodes[place].id.get_or_insert(id);
         }
     }
 

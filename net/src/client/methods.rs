@@ -80,33 +80,59 @@ impl Client {
         self.write(plan, || WriteIds::of_records(partition, records)).await
     }
 
-    /// Accounts by id, in the order of `ids`. The state includes `tokens`.
+    /// Accounts by id, in the order of `ids`. The state includes `tokens`. An id that is not found is
+    /// asked of the leader: there was no such account when this was called.
     pub async fn lookup_accounts(
         &self,
         ids: &[AccountId],
         tokens: &[Token],
     ) -> Result<Vec<Option<Account>>, ClientError> {
-        self.run(operation::lookup_accounts(self.info(), ids, self.wants(tokens))?).await
+        let since = Instant::now();
+        let plan = operation::lookup_accounts(self.info(), ids, self.wants(tokens))?;
+        let mut found = self.run(plan).await?;
+        let missing = operation::missing(ids, &found);
+        if let (false, Some(reading)) = (missing.is_empty(), self.confirming(tokens)) {
+            let plan = operation::lookup_accounts(self.info(), &missing, reading)?;
+            operation::fill(&mut found, self.run_since(since, plan).await?);
+        }
+        Ok(found)
     }
 
-    /// Transfers, guards and closes by id, in the order of `ids`. Asks every partition.
+    /// Transfers, guards and closes by id, in the order of `ids`. Asks every partition. An id that is
+    /// not found is asked of the leaders: it was not decided when this was called.
     pub async fn lookup_transfers(
         &self,
         ids: &[EventId],
         tokens: &[Token],
     ) -> Result<Vec<Option<EventDecision>>, ClientError> {
-        self.run(operation::lookup_transfers(self.info(), ids, self.wants(tokens))?).await
+        let since = Instant::now();
+        let plan = operation::lookup_transfers(self.info(), ids, self.wants(tokens))?;
+        let mut found = self.run(plan).await?;
+        let missing = operation::missing(ids, &found);
+        if let (false, Some(reading)) = (missing.is_empty(), self.confirming(tokens)) {
+            let plan = operation::lookup_transfers(self.info(), &missing, reading)?;
+            operation::fill(&mut found, self.run_since(since, plan).await?);
+        }
+        Ok(found)
     }
 
-    /// Verdicts by id, in the order of `ids`. `None` says that the node which answered does not
-    /// know the id. It may have been decided all the same: a linearizable read tells.
+    /// Verdicts by id, in the order of `ids`. `None`, which is asked of the leaders, says that the id
+    /// was not decided when this was called. A request in flight may decide it yet.
     pub async fn status(
         &self,
         namespace: IdNamespace,
         ids: &[u128],
         tokens: &[Token],
     ) -> Result<Vec<Option<IdVerdict>>, ClientError> {
-        self.run(operation::status(self.info(), namespace, ids, self.wants(tokens))?).await
+        let since = Instant::now();
+        let plan = operation::status(self.info(), namespace, ids, self.wants(tokens))?;
+        let mut found = self.run(plan).await?;
+        let missing = operation::missing(ids, &found);
+        if let (false, Some(reading)) = (missing.is_empty(), self.confirming(tokens)) {
+            let plan = operation::status(self.info(), namespace, &missing, reading)?;
+            operation::fill(&mut found, self.run_since(since, plan).await?);
+        }
+        Ok(found)
     }
 
     /// A page of a partition's accounts. `after` is `None` for the first page.
@@ -154,19 +180,23 @@ impl Client {
         self.run(operation::server_status(partition)?).await
     }
 
-    /// The cluster as the caller's node and all leaders report it. Fails only if that node does
-    /// not answer.
+    /// The cluster as the nodes at all of the caller's addresses and all leaders report it; as all
+    /// nodes do, if a leader is not found otherwise. Of each partition the highest term counts. Fails
+    /// only if none of the caller's addresses answers.
     pub async fn cluster_status(&self) -> Result<ClusterReport, ClientError> {
-        let mut views = self.run(operation::home_views(self.info())?).await?;
-        let wait = CLUSTER_STATUS_WAIT.min(self.deadline());
-        let mut flights = Vec::new();
-        for partition in operation::unasked_leaders(&views) {
-            flights.extend(self.launch(operation::leader_view(partition)?, wait).await);
+        let mut views = Views::default();
+        self.ask_nodes(&operation::named_routes(self.info(), self.addresses()), &mut views).await;
+        if views.found.is_empty() {
+            return Err(views.failed.unwrap_or(ClientError::Closed));
         }
-        for flight in flights {
-            views.extend(flight.land().await);
-        }
-        Ok(operation::merge_views(&views))
+        let leaders = operation::unasked_leaders(&views.found);
+        let leaders: Vec<_> = leaders.into_iter().map(|one| (one, Route::Leader)).collect();
+        self.ask_nodes(&leaders, &mut views).await;
+        // A leader that is cut off names none, or itself, and takes the others for dead.
+        let unasked = operation::unasked_nodes(&views.found);
+        self.know(&unasked.nodes);
+        self.ask_nodes(&unasked.routes, &mut views).await;
+        Ok(operation::merge_views(&views.found))
     }
 
     /// Asks the partition's leader to hand leadership to `to`, or to the node that it prefers.
@@ -288,7 +318,7 @@ mod tests {
     fn the_faces_are_the_same_beside_the_table() {
         let on_tokio = signatures(include_str!("tokio.rs"));
         assert_eq!(on_tokio, signatures(include_str!("blocking.rs")));
-        let names = ["connect", "info", "next_offset", "reading", "subscribe"];
+        let names = ["connect", "info", "next_offset", "reading", "subscribe", "trouble"];
         assert_eq!(on_tokio.len(), names.len(), "a method that asks belongs into the table");
         for (signature, name) in on_tokio.iter().zip(names) {
             assert!(signature.starts_with(&format!("pub fn {name}(")), "{signature}");

@@ -32,7 +32,7 @@ pub use batch::{Batch, Chain, Submitted};
 pub use error::ClientError;
 pub use operation::{
     AccountsPage, AdminOutcome, ClusterReport, EntriesToImport, EventDecision, IdVerdict,
-    ImportedSome, NodeReport, Page, ServerReport, StateSummary,
+    ImportedSome, NodeReport, Page, ServerReport, StateSummary, Trouble,
 };
 
 /// Default address of a server.

@@ -99,6 +99,19 @@ impl Client {
         self.inner.common.shared.config.deadline
     }
 
+    /// How many addresses the caller named.
+    fn addresses(&self) -> usize {
+        self.inner.common.shared.config.addresses.len()
+    }
+
+    /// Remembers where nodes are.
+    fn know(&self, nodes: &[(u64, String)]) {
+        let mut directory = self.inner.common.shared.directory();
+        for (id, address) in nodes {
+            directory.know(*id, address);
+        }
+    }
+
     fn lane(&self, partition: PartitionId, route: Route) -> Lane {
         let common = &self.inner.common;
         common.shared.lane(partition, route, common.now())
@@ -145,6 +158,51 @@ impl Client {
 
     async fn run<R>(&self, plan: Plan<R>) -> Result<R, ClientError> {
         self.launch(plan, self.deadline()).await?.land().await
+    }
+
+    /// As [`Self::run`], by the deadline of a call that began at `since`.
+    async fn run_since<R>(&self, since: Instant, plan: Plan<R>) -> Result<R, ClientError> {
+        let rest = self.deadline().saturating_sub(since.elapsed());
+        self.launch(plan, rest).await?.land().await
+    }
+
+    /// How to ask again for what was not found: that a node does not know an id says only that it may
+    /// lag. `None`: the leader has just been asked, and it was sure.
+    fn confirming<'a>(&self, tokens: &'a [Token]) -> Option<Reading<'a>> {
+        let from = ReadFrom::Linearizable;
+        (self.read_from != from).then_some(Reading { from, tokens })
+    }
+
+    /// Asks nodes what they know of the cluster, all at once. Those that do not answer are left out.
+    async fn ask_nodes(&self, routes: &[(PartitionId, Route)], views: &mut Views) {
+        let wait = CLUSTER_STATUS_WAIT.min(self.deadline());
+        let mut flights = Vec::new();
+        for &(partition, route) in routes {
+            let status = match operation::view_of(partition, route) {
+                Ok(plan) => self.launch(plan, wait).await,
+                Err(error) => Err(error),
+            };
+            let troubles = match operation::troubles_of(partition, route) {
+                Ok(plan) => self.launch(plan, wait).await.ok(),
+                Err(_) => None,
+            };
+            flights.push((status, troubles));
+        }
+        for (status, troubles) in flights {
+            let view = match status {
+                Ok(flight) => flight.land().await,
+                Err(error) => Err(error),
+            };
+            match view {
+                Ok(mut view) => {
+                    if let Some(flight) = troubles {
+                        view.set_troubles(flight.land().await.unwrap_or_default());
+                    }
+                    views.found.push(view);
+                }
+                Err(error) => views.failed = views.failed.take().or(Some(error)),
+            }
+        }
     }
 
     /// A write has most of the deadline to be answered. Its ids' verdicts are asked for in the
@@ -205,6 +263,14 @@ methods!(as_written);
 
 type Waiting = oneshot::Receiver<Result<Answer, ClientError>>;
 
+/// What nodes said of the cluster.
+#[derive(Default)]
+struct Views {
+    found: Vec<operation::ClusterView>,
+    /// The first error.
+    failed: Option<ClientError>,
+}
+
 /// A plan whose calls are sent and not yet answered.
 struct Flight<R> {
     waiting: Vec<Waiting>,
@@ -234,6 +300,7 @@ pub struct Subscription {
 
 /// A subscription on one connection.
 struct Feed {
+    lane: Lane,
     link: mpsc::Sender<Command>,
     items: mpsc::UnboundedReceiver<FeedItem>,
     /// Credit for the page that was given out last.
@@ -244,6 +311,12 @@ impl Subscription {
     /// Where the next page starts.
     pub fn next_offset(&self) -> Offset {
         self.next
+    }
+
+    /// Why there is no connection now. It is made anew all the time; `None` while it is open.
+    pub fn trouble(&self) -> Option<ClientError> {
+        let feed = self.feed.as_ref()?;
+        self.client.inner.common.shared.trouble(self.partition, feed.lane)
     }
 
     async fn next_page(&mut self) -> Result<Page, ClientError> {
@@ -287,9 +360,10 @@ async fn start(client: &Client, partition: PartitionId, from: Offset) -> Result<
         deadline: Duration::MAX,
         waiter: Waiter::Stream(sender),
     };
-    let link = client.link(partition, client.lane(partition, client.wants(&[]).route()));
+    let lane = client.lane(partition, client.wants(&[]).route());
+    let link = client.link(partition, lane);
     link.send(command).await.map_err(|_| ClientError::Closed)?;
-    Ok(Feed { link, items, owed: None })
+    Ok(Feed { lane, link, items, owed: None })
 }
 
 impl Drop for Subscription {

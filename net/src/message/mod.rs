@@ -55,7 +55,7 @@ pub use lookup::{
 pub use outcome::{ArchivedOutcomeRun, EventOutcome, OutcomeRun, OutcomeRuns, Outcomes};
 pub use server_status::{
     ArchivedNumberRow, ArchivedServerStatus, ArchivedServerStatusReply, ArchivedTextRow,
-    NO_PARTITION, NumberRow, ServerStatus, ServerStatusReply, TextRow,
+    NO_PARTITION, NumberRow, ServerStatus, ServerStatusReply, TROUBLE, TextRow,
 };
 pub use submit::{
     Append, AppendHead, ArchivedAppend, ArchivedAppendHead, ArchivedSubmit, ArchivedSubmitReply,

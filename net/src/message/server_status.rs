@@ -5,6 +5,9 @@ use crate::frame::Kind;
 use crate::limits::STATUS_ROWS_MAX;
 use rkyv::with::InlineAsBox;
 
+/// What the names of texts begin with that a person should look at.
+pub const TROUBLE: &str = "trouble_";
+
 /// Partition of a row about the whole node.
 pub const NO_PARTITION: u16 = u16::MAX;
 

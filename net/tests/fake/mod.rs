@@ -41,6 +41,8 @@ pub struct Mischief {
     pub swallow_replies: usize,
     /// Answers `Busy`.
     pub busy: usize,
+    /// When to come back after that.
+    pub busy_millis: u32,
     /// Takes effect, then another node leads.
     pub lose_leadership: usize,
     /// Takes effect, then the node is down and nobody leads.
@@ -73,6 +75,10 @@ pub struct Node {
     pub is_old: bool,
     /// Answers look-ups of transfers only once this many partitions have been asked.
     pub together: Option<Arc<Barrier>>,
+    /// Has applied nothing yet: what it is asked for in any state, it does not know.
+    pub is_behind: bool,
+    /// Counts itself as the leader, in this term, and the others as dead.
+    pub cut_off_in: Option<u64>,
     /// Subscriptions that were ended.
     pub unsubscribed: usize,
     pub connections: usize,
@@ -218,11 +224,17 @@ impl Fake {
             return true;
         }
         *(if is_write { &mut node.writes } else { &mut node.reads }) += 1;
-        let partition = partitions.entry(number).or_default();
+        let mut nothing = Partition::default();
+        let partition = if node.is_behind && !for_leader {
+            &mut nothing
+        } else {
+            partitions.entry(number).or_default()
+        };
         match frame.kind {
             Kind::Submit | Kind::Append => {
                 if take(&mut mischief.busy) {
-                    let busy = ErrorReply::new(ErrorCode::Busy, "queue full").retry_after_millis(1);
+                    let busy = ErrorReply::new(ErrorCode::Busy, "queue full")
+                        .retry_after_millis(mischief.busy_millis.max(1));
                     encode(out, head, &busy).unwrap();
                     return true;
                 }
@@ -268,7 +280,11 @@ impl Fake {
             .zip(&state.nodes)
             .map(|(node, known)| NodeRow {
                 node,
-                state: if known.health == Health::Down { 2 } else { 0 },
+                state: match state.nodes[self.node].cut_off_in {
+                    Some(_) if node != self.node as u64 + 1 => 2,
+                    _ if known.health == Health::Down => 2,
+                    _ => 0,
+                },
                 cores: 1,
                 free_bytes: 1 << 30,
                 heard_seconds: 1,
@@ -278,7 +294,10 @@ impl Fake {
             })
             .collect();
         let leader = state.leader.map_or(0, |leader| leader as u64 + 1);
-        let term = leader + 1;
+        let (leader, term) = match state.nodes[self.node].cut_off_in {
+            Some(term) => (self.node as u64 + 1, term),
+            None => (leader, leader + 1),
+        };
         let groups: Vec<_> = (0..PARTITIONS)
             .map(|partition| GroupRow {
                 partition,

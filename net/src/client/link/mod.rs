@@ -204,9 +204,14 @@ impl<T> Link<T> {
         if let Some(redirect) = &mut self.redirect {
             redirect.failed(&self.address, &trouble);
         }
-        self.trouble = Some(trouble);
+        self.in_trouble(trouble);
         self.shared.directory().failed(&self.address, now);
         Hangup
+    }
+
+    fn in_trouble(&mut self, trouble: ClientError) {
+        self.shared.set_trouble(self.partition(), self.lane, Some(trouble.clone()));
+        self.trouble = Some(trouble);
     }
 
     /// There is no connection any more. Unanswered requests go to the next one. If there never was
@@ -285,6 +290,11 @@ impl<T> Link<T> {
         self.out_sent < self.out.len()
     }
 
+    /// Whether [`Link::outgoing`] has something new to say, and the socket takes it.
+    pub fn has_queued(&self) -> bool {
+        !self.has_outgoing() && self.session.has_outgoing()
+    }
+
     /// `bytes` of [`Link::outgoing`] have been sent.
     pub fn sent(&mut self, bytes: usize) {
         self.out_sent += bytes;
@@ -311,9 +321,6 @@ impl<T> Link<T> {
             }
             return Err(self.fail(now, self.not_greeted()));
         }
-        if !self.session.has_elsewhere() {
-            return Ok(());
-        }
         if self.session.has_stalled(now) {
             let reason = "it does not answer".to_owned();
             let address = self.address.clone();
@@ -335,7 +342,7 @@ impl<T> Link<T> {
         if directory.claim_refresh(now) {
             self.session.ask_cluster(now);
         }
-        let is_idle = self.session.inflight() == 0 && self.lane != Lane::Home;
+        let is_idle = self.session.inflight() == 0 && self.lane.may_move();
         if is_idle && directory.is_misplaced(self.session.partition(), self.lane, now) {
             self.is_redirected = true;
             return Err(Hangup);
@@ -352,10 +359,8 @@ impl<T> Link<T> {
         if self.session.connect_at().is_none() && !self.session.is_ready() {
             also(Some(self.greeted_by));
         }
-        if self.session.has_elsewhere() {
-            also(self.session.stalled_at().map(grained));
-            also(self.session.probe_at().map(grained));
-        }
+        also(self.session.stalled_at().map(grained));
+        also(self.session.probe_at().map(grained));
         wake_at
     }
 

@@ -51,6 +51,7 @@ impl<T> Link<T> {
                 let leads_away = directory.greeted(partition, lane, hello, now);
                 session.set_elsewhere(!directory.is_alone(now));
                 self.trouble = None;
+                shared.set_trouble(partition, lane, None);
                 if hello.is_leader == 1 {
                     self.redirect = None;
                 } else {
@@ -105,7 +106,7 @@ impl<T> Link<T> {
         }
         let is_final = error.is_final() && directory.is_alone(now);
         drop(directory);
-        self.trouble = Some(trouble);
+        self.in_trouble(trouble);
         if is_final {
             self.give_up(now);
         }

@@ -1,7 +1,8 @@
 //! Administration: the status of servers and of the cluster, leaders and members.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
+use crate::message::TROUBLE;
 use crate::message::{
     AdminReply, AdminState, ArchivedClusterStatusReply, ClusterStatus, ClusterStatusReply, Leave,
     Message, NO_NODE, NO_PARTITION, NodeHealth, RemoveNode, ReplicaRole, ServerStatus,
@@ -65,6 +66,15 @@ pub struct ReplicaReport {
     pub lag_entries: u64,
 }
 
+/// Something that a person should look at, as a node tells it.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Trouble {
+    /// The partition that it is about; `None`: the whole node or cluster.
+    pub partition: Option<PartitionId>,
+    /// What it is, for people.
+    pub text: String,
+}
+
 /// What one node knows of the cluster.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ClusterView {
@@ -82,6 +92,8 @@ pub struct ClusterReport {
     pub groups: BTreeMap<PartitionId, GroupReport>,
     /// The replicas, by partition and node.
     pub replicas: BTreeMap<(PartitionId, u64), ReplicaReport>,
+    /// What a person should look at, each once.
+    pub troubles: BTreeSet<Trouble>,
 }
 
 /// Result of an administrative request.
@@ -129,6 +141,34 @@ impl From<&ArchivedClusterStatusReply<'static>> for ClusterView {
     }
 }
 
+impl ClusterView {
+    /// What the same node says that a person should look at.
+    pub fn set_troubles(&mut self, troubles: Vec<Trouble>) {
+        self.report.troubles.extend(troubles);
+    }
+
+    /// It leads the group by its own account.
+    fn leads(&self, group: &GroupReport) -> bool {
+        group.leader == Some(self.node)
+    }
+
+    /// It takes most voters of a partition for alive. One that does not is cut off, and others may have
+    /// elected another leader.
+    fn sees_majority(&self, partition: PartitionId) -> bool {
+        let replicas = self.report.replicas.range((partition, 0)..=(partition, u64::MAX));
+        let voters = replicas.filter(|(_, replica)| replica.role == ReplicaRole::Voter);
+        let mut voters: Vec<u64> = voters.map(|((_, voter), _)| *voter).collect();
+        if voters.is_empty() {
+            voters.extend(self.report.nodes.keys());
+        }
+        let is_alive = |voter: &&u64| {
+            let node = self.report.nodes.get(*voter);
+            node.is_some_and(|node| node.health <= NodeHealth::Suspect)
+        };
+        2 * voters.iter().filter(is_alive).count() > voters.len()
+    }
+}
+
 impl ClusterReport {
     /// The leader of a partition, if it is known and not dead.
     fn leader_of(&self, partition: PartitionId) -> Option<u64> {
@@ -139,8 +179,9 @@ impl ClusterReport {
 }
 
 /// Merges several views. The newest term of a group counts, and in it a view that knows the leader.
-/// Its replicas are taken from the leader, which alone knows their progress. Nodes are taken from
-/// the first view that has them.
+/// Its replicas are taken from the leader, which alone knows their progress. Nodes are taken from the
+/// view of the node that leads most; then from the one that sees most nodes alive: one that is cut off
+/// takes the living for dead.
 pub fn merge_views(views: &[ClusterView]) -> ClusterReport {
     let mut merged = ClusterReport::default();
     let rank = |group: &GroupReport, teller: u64| {
@@ -148,9 +189,7 @@ pub fn merge_views(views: &[ClusterView]) -> ClusterReport {
     };
     let mut tellers: BTreeMap<PartitionId, u64> = BTreeMap::new();
     for view in views {
-        for (&id, node) in &view.report.nodes {
-            merged.nodes.entry(id).or_insert_with(|| node.clone());
-        }
+        merged.troubles.extend(view.report.troubles.iter().cloned());
         for (&partition, &group) in &view.report.groups {
             let known = merged.groups.get(&partition).zip(tellers.get(&partition));
             if known.is_none_or(|(known, &teller)| rank(&group, view.node) > rank(known, teller)) {
@@ -175,38 +214,107 @@ pub fn merge_views(views: &[ClusterView]) -> ClusterReport {
         }
     }
     merged.replicas = replicas;
+    let weight = |view: &ClusterView| {
+        let leads = merged.groups.values().filter(|group| view.leads(group)).count();
+        let alive = view.report.nodes.values().filter(|node| node.health == NodeHealth::Alive);
+        (leads, alive.count())
+    };
+    let mut by_weight: Vec<_> = views.iter().collect();
+    by_weight.sort_by_key(|view| std::cmp::Reverse(weight(view)));
+    let mut nodes = BTreeMap::new();
+    for view in by_weight {
+        for (&id, node) in &view.report.nodes {
+            nodes.entry(id).or_insert_with(|| node.clone());
+        }
+    }
+    merged.nodes = nodes;
     merged
+}
+
+/// Whether the leader of a partition has been asked, and says so itself.
+fn is_told(merged: &ClusterReport, views: &[ClusterView], partition: PartitionId) -> bool {
+    let group = merged.groups.get(&partition);
+    group.and_then(|group| group.leader).is_some_and(|leader| {
+        let says_so = |view: &ClusterView| {
+            let group = view.report.groups.get(&partition);
+            view.node == leader
+                && group.is_some_and(|group| view.leads(group))
+                && view.sees_majority(partition)
+        };
+        views.iter().any(says_so)
+    })
 }
 
 /// Partitions whose leader is alive and is not among `views`.
 pub fn unasked_leaders(views: &[ClusterView]) -> Vec<PartitionId> {
     let merged = merge_views(views);
     let is_unasked = |partition: &PartitionId| {
-        let told = |leader| {
-            views
-                .iter()
-                .any(|view| view.node == leader && view.report.groups.contains_key(partition))
-        };
-        merged.leader_of(*partition).is_some_and(|leader| !told(leader))
+        merged.leader_of(*partition).is_some() && !is_told(&merged, views, *partition)
     };
     merged.groups.keys().copied().filter(is_unasked).collect()
+}
+
+/// Most nodes that are asked because a leader is not known otherwise.
+const UNASKED_NODES_MAX: usize = 16;
+/// Most questions to them.
+const UNASKED_ROUTES_MAX: usize = 256;
+
+/// Nodes that have not answered.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Unasked {
+    /// Their ids and addresses.
+    pub nodes: Vec<(u64, String)>,
+    /// What to ask of them.
+    pub routes: Vec<(PartitionId, Route)>,
+}
+
+/// Whom to ask, and what, if a partition has no leader that says so itself.
+pub fn unasked_nodes(views: &[ClusterView]) -> Unasked {
+    let merged = merge_views(views);
+    let partitions = merged.groups.keys().copied();
+    let open: Vec<_> = partitions.filter(|one| !is_told(&merged, views, *one)).collect();
+    let is_unasked = |node: &&NodeReport| {
+        let has_answered = views.iter().any(|view| view.node == node.node);
+        !has_answered && !node.client_address.is_empty() && node.health != NodeHealth::Left
+    };
+    let nodes = merged.nodes.values().filter(is_unasked).take(UNASKED_NODES_MAX);
+    let nodes: Vec<_> = nodes.map(|node| (node.node, node.client_address.clone())).collect();
+    let to =
+        |partition: PartitionId| nodes.iter().map(move |(id, _)| (partition, Route::Node(*id)));
+    let routes = open.into_iter().flat_map(to).take(UNASKED_ROUTES_MAX).collect();
+    Unasked { nodes, routes }
 }
 
 fn view(answer: &[u8]) -> Result<ClusterView, ClientError> {
     Ok(ClusterView::from(open::<ClusterStatusReply>(answer)?))
 }
 
-/// The cluster as the caller's node knows it, one view from each of its shards.
-pub fn home_views(info: &ClusterInfo) -> Result<Plan<Vec<ClusterView>>, ClientError> {
-    let ask = |partition| call(partition, Route::Home, &ClusterStatus::default());
-    let calls = info.partitions().map(ask).collect::<Result<_, _>>()?;
-    Ok(Plan::new(calls, |answers| answers.iter().map(|answer| view(answer)).collect()))
+/// Every partition at every one of so many addresses that the caller named: each shard of a node
+/// knows its own partitions.
+pub fn named_routes(info: &ClusterInfo, addresses: usize) -> Vec<(PartitionId, Route)> {
+    let named = |partition| {
+        (0..addresses.min(usize::from(u8::MAX))).map(move |at| (partition, Route::Named(at as u8)))
+    };
+    info.partitions().flat_map(named).collect()
 }
 
-/// The cluster as the partition's leader knows it.
-pub fn leader_view(partition: PartitionId) -> Result<Plan<ClusterView>, ClientError> {
-    let request = call(partition, Route::Leader, &ClusterStatus::default())?;
+/// The cluster as a node knows it.
+pub fn view_of(partition: PartitionId, route: Route) -> Result<Plan<ClusterView>, ClientError> {
+    let request = call(partition, route, &ClusterStatus::default())?;
     Ok(Plan::new(vec![request], |answers| view(first(&answers)?)))
+}
+
+/// What a node says that a person should look at.
+pub fn troubles_of(
+    partition: PartitionId,
+    route: Route,
+) -> Result<Plan<Vec<Trouble>>, ClientError> {
+    let request = call(partition, route, &ServerStatus::default())?;
+    Ok(Plan::new(vec![request], |answers| {
+        let report = server_report(first(&answers)?)?;
+        let troubles = report.texts.into_iter().filter(|(_, name, _)| name.starts_with(TROUBLE));
+        Ok(troubles.map(|(partition, _, text)| Trouble { partition, text }).collect())
+    }))
 }
 
 /// The id of the caller's node.
@@ -248,18 +356,20 @@ pub fn leave(node: u64) -> Result<Plan<AdminOutcome>, ClientError> {
 /// Status of the server, from the shard that serves `partition`.
 pub fn server_status(partition: PartitionId) -> Result<Plan<ServerReport>, ClientError> {
     let request = call(partition, Route::Home, &ServerStatus::default())?;
-    Ok(Plan::new(vec![request], |answers| {
-        let reply = open::<ServerStatusReply>(first(&answers)?)?;
-        let about = |number: u16| (number != NO_PARTITION).then_some(PartitionId(number));
-        let mut report = ServerReport::default();
-        for row in reply.numbers.iter() {
-            let partition = about(row.partition.to_native());
-            report.numbers.push((partition, row.name.to_string(), row.value.to_native()));
-        }
-        for row in reply.texts.iter() {
-            let partition = about(row.partition.to_native());
-            report.texts.push((partition, row.name.to_string(), row.text.to_string()));
-        }
-        Ok(report)
-    }))
+    Ok(Plan::new(vec![request], |answers| server_report(first(&answers)?)))
+}
+
+fn server_report(answer: &[u8]) -> Result<ServerReport, ClientError> {
+    let reply = open::<ServerStatusReply>(answer)?;
+    let about = |number: u16| (number != NO_PARTITION).then_some(PartitionId(number));
+    let mut report = ServerReport::default();
+    for row in reply.numbers.iter() {
+        let partition = about(row.partition.to_native());
+        report.numbers.push((partition, row.name.to_string(), row.value.to_native()));
+    }
+    for row in reply.texts.iter() {
+        let partition = about(row.partition.to_native());
+        report.texts.push((partition, row.name.to_string(), row.text.to_string()));
+    }
+    Ok(report)
 }

@@ -15,8 +15,8 @@ use super::{ClientError, ClusterInfo};
 
 pub use admin::{
     AdminOutcome, ClusterReport, ClusterView, GroupReport, NodeReport, ReplicaReport, ServerReport,
-    home_node, home_views, leader_view, leave, merge_views, remove_node, server_status,
-    transfer_leadership, unasked_leaders,
+    Trouble, Unasked, home_node, leave, merge_views, named_routes, remove_node, server_status,
+    transfer_leadership, troubles_of, unasked_leaders, unasked_nodes, view_of,
 };
 pub use import::{EntriesToImport, ImportedSome, StateSummary, import_log, state_digest};
 pub use read::{
@@ -91,5 +91,19 @@ fn as_many(found: usize, expected: usize) -> Result<(), ClientError> {
         Ok(())
     } else {
         Err(ClientError::Answer(format!("{found} answers to {expected} questions")))
+    }
+}
+
+/// The ids that were not found, in order.
+pub fn missing<I: Copy, R>(ids: &[I], found: &[Option<R>]) -> Vec<I> {
+    let found = ids.iter().zip(found);
+    found.filter(|(_, found)| found.is_none()).map(|(id, _)| *id).collect()
+}
+
+/// Puts what was found at the second asking, by [`missing`], to the rest.
+pub fn fill<R>(found: &mut [Option<R>], missing: Vec<Option<R>>) {
+    let places = found.iter_mut().filter(|found| found.is_none());
+    for (place, found) in places.zip(missing) {
+        *place = found;
     }
 }

@@ -6,6 +6,9 @@ use super::{Link, Lost, Session};
 
 /// Silence after which the server of a subscription is asked whether it is still there.
 const PROBE_AFTER: Duration = Duration::from_secs(5);
+/// How long the only server that is known may leave that question unanswered. There is nobody else to
+/// ask, but its host may have vanished, or a firewall may have forgotten the connection.
+const ALONE_STALL: Duration = Duration::from_secs(20);
 
 impl<T> Session<T> {
     /// When the server counts as stalled: it has not answered any request for too long, or not a
@@ -14,8 +17,12 @@ impl<T> Session<T> {
         if self.link != Link::Ready {
             return None;
         }
-        let requests = (self.outs > 0).then_some(self.quiet_since);
         let question = self.question.map(|(_, asked_at)| asked_at.max(self.heard_at));
+        if !self.has_elsewhere {
+            // A request may take as long as its caller is patient; the question is answered at once.
+            return Some(question? + ALONE_STALL);
+        }
+        let requests = (self.outs > 0).then_some(self.quiet_since);
         let since = requests.into_iter().chain(question).min()?;
         Some(since + self.config.policy.stall(self.stalls))
     }
@@ -27,10 +34,11 @@ impl<T> Session<T> {
         has_stalled
     }
 
-    /// When to ask the server of a subscription whether it is still there. A log that does not grow
-    /// is as silent as a server that is gone.
+    /// When to ask a silent server whether it is still there. A log that does not grow is as silent as
+    /// a server that is gone, and so is a request that takes long.
     pub fn probe_at(&self) -> Option<Duration> {
-        let is_quiet = self.link == Link::Ready && self.question.is_none() && self.streams > 0;
+        let waits = self.streams > 0 || self.outs > 0 && !self.has_elsewhere;
+        let is_quiet = self.link == Link::Ready && self.question.is_none() && waits;
         is_quiet.then_some(self.heard_at + PROBE_AFTER)
     }
 

@@ -11,6 +11,8 @@ use ::tokio::net::TcpStream;
 use ::tokio::sync::{mpsc, oneshot};
 use ::tokio::time::{Instant, sleep_until, timeout};
 
+use socket2::{SockRef, TcpKeepalive};
+
 use crate::client::ClientError;
 use crate::client::directory::Lane;
 use crate::client::link::{Event, Hangup, Link};
@@ -19,6 +21,15 @@ use crate::frame::{Kind, RequestId};
 use crate::model::PartitionId;
 
 use super::Common;
+
+/// Silence on an idle connection after which the other host is asked whether it is there.
+const IDLE_PROBE_AFTER: Duration = Duration::from_secs(15);
+/// How often it is asked.
+const IDLE_PROBE_EVERY: Duration = Duration::from_secs(5);
+/// After so many questions without an answer the connection is lost.
+const IDLE_PROBES: u32 = 3;
+/// How long the other host may take nothing of what is sent.
+const UNTAKEN_MAX: Duration = Duration::from_secs(30);
 
 /// What handles ask of a link.
 pub(super) enum Command {
@@ -62,6 +73,17 @@ impl From<Hangup> for End {
     fn from(_: Hangup) -> Self {
         Self::Lost
     }
+}
+
+/// Lets the system notice a host that has vanished while nothing is being said, and one that takes
+/// nothing of what is sent. If it can't, only later calls are slower.
+fn keep_alive(stream: &TcpStream) {
+    let socket = SockRef::from(stream);
+    let keepalive = TcpKeepalive::new().with_time(IDLE_PROBE_AFTER);
+    let keepalive = keepalive.with_interval(IDLE_PROBE_EVERY).with_retries(IDLE_PROBES);
+    let _ = socket.set_tcp_keepalive(&keepalive);
+    #[cfg(target_os = "linux")]
+    let _ = socket.set_tcp_user_timeout(Some(UNTAKEN_MAX));
 }
 
 pub(super) struct LinkTask {
@@ -133,6 +155,7 @@ impl LinkTask {
             Ok(stream) => {
                 // Sends small frames at once. If it fails they are only slower.
                 let _ = stream.set_nodelay(true);
+                keep_alive(&stream);
                 self.link.connected(self.common.now());
                 Ok(stream)
             }
@@ -183,6 +206,9 @@ impl LinkTask {
                 // Callers that got their answers may send their next requests.
                 ::tokio::task::yield_now().await;
                 continue;
+            }
+            if self.link.has_queued() {
+                continue; // the check has put something in: a repetition, or a question
             }
             let wake_at = self.wake_at();
             if timer.deadline() != wake_at {
