@@ -1,6 +1,7 @@
 //! What this node knows of the others, as gossip tells it. Made by the control thread; every shard
 //! has its own handle to the newest.
 
+use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use walengine_net::message::NodeHealth;
@@ -13,15 +14,28 @@ use walengine_replication::types::NodeId;
 pub struct ClusterView {
     /// Ascending by id.
     pub nodes: Vec<NodeView>,
+    /// Nodes whose id was lately used from two addresses.
+    pub twins: Vec<Twin>,
     /// When this was so, on gossip's clock.
     pub at: Duration,
     /// The same moment on the machine's.
     pub taken: Instant,
 }
 
+/// A node whose id is used from two addresses.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Twin {
+    /// Which.
+    pub node: NodeId,
+    /// Where it is known to be.
+    pub known: SocketAddr,
+    /// Where its id is used, too.
+    pub claimed_by: SocketAddr,
+}
+
 impl Default for ClusterView {
     fn default() -> Self {
-        Self { nodes: Vec::new(), at: Duration::ZERO, taken: Instant::now() }
+        Self { nodes: Vec::new(), twins: Vec::new(), at: Duration::ZERO, taken: Instant::now() }
     }
 }
 
@@ -39,6 +53,14 @@ impl ClusterView {
     /// The node answers.
     pub fn is_alive(&self, node: NodeId) -> bool {
         self.node(node).is_some_and(|view| view.standing == NodeStanding::Alive)
+    }
+
+    /// Another node than this is alive, and its disk takes writes as far as is known.
+    pub fn has_fit_node_but(&self, but: NodeId) -> bool {
+        self.nodes.iter().any(|view| {
+            let is_fit = view.condition.is_none_or(|condition| condition.is_fit());
+            view.node != but && view.standing == NodeStanding::Alive && is_fit
+        })
     }
 
     /// Where a node takes clients; empty if that is not known.

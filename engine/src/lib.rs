@@ -11,6 +11,7 @@ pub mod config;
 pub mod connection;
 pub mod control;
 pub mod data_dir;
+pub mod disk_health;
 pub mod executor;
 pub mod export;
 pub mod fatal;
@@ -32,6 +33,7 @@ pub mod sample;
 pub mod session;
 pub mod shard;
 pub mod storage;
+pub mod trouble;
 pub mod version;
 pub mod visible;
 

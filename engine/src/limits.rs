@@ -144,6 +144,27 @@ pub const HEARTBEATS_PER_ELECTION: u64 = 10;
 pub const CUT_LOOK_EVERY: Duration = Duration::from_millis(100);
 /// How often it is looked whether leadership has moved.
 pub const HAND_OVER_LOOK_EVERY: Duration = Duration::from_millis(1);
+/// A member of a group that has not answered its leader for so long does not answer; with long
+/// election timeouts it takes longer.
+pub const CONTACT_WITHIN_MIN: Duration = Duration::from_secs(2);
+/// A write to the disk that takes so long makes the disk a slow one.
+pub const SLOW_WRITE_AFTER: Duration = Duration::from_millis(400);
+/// A write to the disk that takes so long is stuck.
+pub const STUCK_WRITE_AFTER: Duration = Duration::from_secs(5);
+/// How long a disk that was full, slow or stuck is told to be, after it is in order again: leadership
+/// must not come and go with it.
+pub const UNFIT_HOLD: Duration = Duration::from_secs(30);
+/// How long a leader whose disk is full tells writers to come back, and not that it is full: another
+/// node is about to lead.
+pub const GIVE_WAY_WITHIN: Duration = Duration::from_secs(10);
+/// When they shall come back.
+pub const GIVE_WAY_LOOK_MILLIS: u32 = 200;
+/// How long a node must have been heard by one way and not by the other before that is said.
+pub const ONE_WAY_AFTER: Duration = Duration::from_secs(10);
+/// A clock that is so far from this node's is said to be far off.
+pub const CLOCK_FAR_NANOS: u64 = 1_000_000_000;
+/// How long it is shown that a node's id is used twice.
+pub const TWIN_SHOWN: Duration = Duration::from_mins(5);
 /// How often the leader of a group looks at its members.
 pub const MEMBERSHIP_EVERY: Duration = Duration::from_secs(1);
 /// How often a replica compares the chain hash of an entry with the other voters'.

@@ -7,6 +7,7 @@ use walengine_net::model::PartitionId;
 use walengine_replication::gossip::Counters;
 
 use crate::config::Config;
+use crate::disk_health::DiskHealth;
 use crate::storage::layout::Superblock;
 
 /// What all shards and the control thread look at.
@@ -26,6 +27,8 @@ pub struct NodeState {
     pub memory_used_bytes: AtomicU64,
     /// See [`Self::memory_used_bytes`].
     pub memory_limit_bytes: AtomicU64,
+    /// How the disk does. Written by all threads.
+    pub disk: DiskHealth,
     /// An operator has asked this node to leave its cluster. Written by shards, never reset.
     pub is_leaving: AtomicBool,
     /// Raft groups whose newest membership keeps this node. Written by shards, each its own share.
@@ -47,6 +50,7 @@ impl NodeState {
             is_short_of_memory: AtomicBool::new(false),
             memory_used_bytes: AtomicU64::new(0),
             memory_limit_bytes: AtomicU64::new(0),
+            disk: DiskHealth::default(),
             is_leaving: AtomicBool::new(false),
             groups_kept: AtomicUsize::new(0),
             gossip_dropped: DroppedDatagrams::default(),

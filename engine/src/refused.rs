@@ -16,6 +16,8 @@ pub enum Refused {
     StorageFull,
     /// Memory is nearly used up; reads go on. Nothing was decided.
     MemoryFull,
+    /// A write to the disk has not come back for seconds; nothing new is taken. Nothing was decided.
+    DiskStuck,
     /// The server is shutting down. Nothing was decided.
     ShuttingDown,
     /// Another node leads; this one last heard of this leader. Nothing was decided.

@@ -9,6 +9,7 @@
 //! made it.
 #![forbid(unsafe_code)]
 
+pub mod contacts;
 pub mod executor;
 pub mod gossip;
 pub mod local;

@@ -5,15 +5,20 @@
 //! say, no step leaves the old or the new configuration without a majority of live voters
 //! ([`keeps_quorum`]).
 //!
+//! Whether a member lives is judged by what consensus itself hears of it ([`Contact`]), not by gossip
+//! alone: a firewall may shut UDP and leave TCP open, or the other way round. Gossip tells of nodes
+//! that are no members, of nodes that leave, and of disks in trouble ([`NodeCondition`]).
+//!
 //! Rules; the first that applies counts:
 //!
 //! 1. No step while a change is under way, or when the leader is not a voter.
 //! 2. A leader that is leaving transfers leadership to a voter that can take it. If it is the only
-//!    voter, a learner is promoted first.
+//!    voter, a learner is promoted first. A leader whose disk is full or stuck transfers leadership
+//!    to a voter whose disk is in order, if there is one.
 //! 3. A voter that has left or is leaving is replaced by a caught-up live learner. Without one it
 //!    is removed; but while it is alive and a live learner is catching up, it stays.
-//! 4. A voter that has been dead for longer than `dead_after` is replaced by a caught-up live
-//!    learner. Without one it stays if the number of voters is odd: removing it would not let more
+//! 4. A voter that does not answer consensus, and has not for longer than `dead_after` or has been
+//!    dead to gossip for that long, is replaced by a caught-up live learner. Without one it stays if the number of voters is odd: removing it would not let more
 //!    nodes fail. If the number is even, it is removed, because then one more node may fail.
 //! 5. A learner that has left or is leaving is removed.
 //! 6. Caught-up live learners are promoted while there are fewer voters than `replicas`: two at a
@@ -22,11 +27,14 @@
 //!    quorum sooner.
 //! 7. A live node of the cluster is added as a learner, unless it was a member before. If the group
 //!    is full, a learner that has been dead for longer than `dead_after` makes room.
-//! 8. Leadership moves to the preferred voter if it has been alive for ten seconds and is caught
-//!    up. For partition p it is the voter at p modulo the number of voters, ascending by id.
+//! 8. Leadership moves to the preferred voter once it has answered consensus for ten seconds without
+//!    a break, is caught up, and its disk is neither full nor slow nor stuck. The preferred voter is
+//!    the one that an operator chose; otherwise, for partition p, the voter at p modulo the number
+//!    of voters, ascending by id ([`preferred`]).
 //!
-//! A voter that gossip has never heard of counts neither as live nor as dead. The caller introduces
-//! the members of its groups ([`crate::gossip::Gossip::introduce`]), so that their death is timed.
+//! A new leader has no memory of what the last one heard. A voter that gossip has timed as dead is
+//! replaced without another wait, if it does not answer the new leader either. The caller introduces
+//! the members of its groups to gossip ([`crate::gossip::Gossip::introduce`]) for that.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
@@ -34,15 +42,25 @@ use std::time::Duration;
 
 use walengine_net::model::{ClusterId, PartitionId};
 
-use crate::gossip::{NodeStanding, NodeView};
+use crate::gossip::{NodeCondition, NodeStanding, NodeView};
 use crate::membership_codec::NODES_MAX;
 use crate::types::NodeId;
 
 /// A member that lacks at most this many entries counts as caught up: a second of small batches,
 /// and few compared with those in flight.
 pub const CAUGHT_UP_ENTRIES: u64 = 1_000;
-/// How long a node must have been alive before leadership moves to it as the preferred voter.
+/// How long a voter must have answered without a break before leadership moves to it as the preferred
+/// one.
 pub const STABLE_AFTER: Duration = Duration::from_secs(10);
+
+/// What consensus hears of a member, on the leader.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Contact {
+    /// Time since its last answer; before the first one, since this leadership began.
+    pub silent: Duration,
+    /// How long it has answered without a break. `None`: it does not answer now.
+    pub steady: Option<Duration>,
+}
 
 /// A group as its leader sees it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -70,6 +88,12 @@ pub struct GroupView {
     pub last: u64,
     /// Highest committed index.
     pub committed: u64,
+    /// What consensus hears of each other member. Absent: nothing yet.
+    pub contact: BTreeMap<NodeId, Contact>,
+    /// The voter that an operator chose to lead.
+    pub chosen: Option<NodeId>,
+    /// The leader's own disk takes no writes: it is full or stuck.
+    pub must_give_way: bool,
 }
 
 /// What the operator wants.
@@ -79,6 +103,8 @@ pub struct Policy {
     pub replicas: usize,
     /// How long a voter must be dead before another node replaces it.
     pub dead_after: Duration,
+    /// A member that has not answered consensus for so long does not answer: several heartbeats.
+    pub contact_within: Duration,
 }
 
 /// One change. It is executed only in the leader's own term, so that an earlier leader's step can't
@@ -109,6 +135,20 @@ pub enum Step {
         /// Which.
         to: NodeId,
     },
+}
+
+/// The voter that should lead a partition: the one that an operator chose, if it votes. Otherwise one
+/// by the partition's number, so that leaders are spread.
+pub fn preferred(
+    partition: PartitionId,
+    voters: &BTreeSet<NodeId>,
+    chosen: Option<NodeId>,
+) -> Option<NodeId> {
+    if let Some(chosen) = chosen.filter(|node| voters.contains(node)) {
+        return Some(chosen);
+    }
+    let place = usize::from(partition.0) % voters.len().max(1);
+    voters.iter().nth(place).copied()
 }
 
 /// True if a majority of `old` and a majority of `new` are in `live`.
@@ -151,7 +191,7 @@ struct Decision<'a> {
     nodes: BTreeMap<NodeId, &'a NodeView>,
     policy: &'a Policy,
     now: Duration,
-    /// The leader, and the nodes that are alive.
+    /// The leader, the members that answer consensus, and the other nodes that are alive to gossip.
     live: BTreeSet<NodeId>,
     /// The nodes that have left or are leaving.
     going: BTreeSet<NodeId>,
@@ -170,9 +210,14 @@ impl<'a> Decision<'a> {
         let with = |is: &dyn Fn(&NodeView) -> bool| -> BTreeSet<NodeId> {
             nodes.values().filter(|view| is(view)).map(|view| view.node).collect()
         };
+        let is_member =
+            |node: &NodeId| group.voters.contains(node) || group.learners.contains(node);
         let mut live = with(&|view| {
-            view.standing == NodeStanding::Alive && view.cluster == Some(group.cluster)
+            let is_alive = view.standing == NodeStanding::Alive;
+            is_alive && view.cluster == Some(group.cluster) && !is_member(&view.node)
         });
+        let answering = group.contact.iter().filter(|(_, contact)| contact.steady.is_some());
+        live.extend(answering.map(|(node, _)| *node).filter(is_member));
         live.insert(group.me);
         let going = with(&|view| {
             view.standing == NodeStanding::Left || view.meta.as_ref().is_some_and(|it| it.leaving)
@@ -192,11 +237,25 @@ impl<'a> Decision<'a> {
         matched.is_some_and(|matched| self.group.last.saturating_sub(*matched) <= CAUGHT_UP_ENTRIES)
     }
 
+    /// How long a member has been dead; `None` if it answers, or has not been silent for long.
+    fn dead_for(&self, node: NodeId) -> Option<Duration> {
+        let contact = self.group.contact.get(&node).copied().unwrap_or_default();
+        if contact.steady.is_some() || contact.silent <= self.policy.contact_within {
+            return None;
+        }
+        let view = self.nodes.get(&node).filter(|view| view.standing == NodeStanding::Dead);
+        let to_gossip = view.map_or(Duration::ZERO, |view| self.now.saturating_sub(view.since));
+        Some(contact.silent.max(to_gossip))
+    }
+
     fn is_long_dead(&self, node: NodeId) -> bool {
-        self.nodes.get(&node).is_some_and(|view| {
-            view.standing == NodeStanding::Dead
-                && self.now.saturating_sub(view.since) > self.policy.dead_after
-        })
+        self.dead_for(node).is_some_and(|dead| dead > self.policy.dead_after)
+    }
+
+    /// Its disk takes writes, as far as is known.
+    fn is_fit(&self, node: NodeId) -> bool {
+        let condition = self.nodes.get(&node).and_then(|view| view.condition.as_ref());
+        condition.is_none_or(NodeCondition::is_fit)
     }
 
     /// Returns the voters if the configuration may be changed to them.
@@ -212,19 +271,25 @@ impl<'a> Decision<'a> {
 
     fn hand_over(&self) -> Option<Step> {
         let group = self.group;
-        if !self.going.contains(&group.me) {
+        let is_going = self.going.contains(&group.me);
+        if !is_going && !group.must_give_way {
             return None;
         }
-        let heir = |node: &NodeId| {
+        let can_lead = |node: &NodeId| {
             *node != group.me
                 && self.live.contains(node)
                 && !self.going.contains(node)
                 && self.is_caught_up(*node)
         };
-        if let Some(to) = group.voters.iter().copied().find(heir) {
+        let heirs = || group.voters.iter().copied().filter(can_lead);
+        let fit = || heirs().filter(|node| self.is_fit(*node));
+        let preferred = preferred(group.partition, &group.voters, group.chosen);
+        let heir = fit().find(|node| Some(*node) == preferred).or_else(|| fit().next());
+        let heir = heir.or_else(|| heirs().next().filter(|_| is_going));
+        if let Some(to) = heir {
             return Some(Step::TransferLeadership { to });
         }
-        if group.voters.len() == 1 {
+        if is_going && group.voters.len() == 1 {
             let voters = self.allowed(self.voters(None, self.ready.get(..1)?))?;
             return Some(Step::Promote { voters });
         }
@@ -250,7 +315,7 @@ impl<'a> Decision<'a> {
     fn replace_dead(&self) -> Option<Step> {
         let others = self.group.voters.iter().copied().filter(|&node| node != self.group.me);
         let dead = others.filter(|&node| self.is_long_dead(node));
-        let out = dead.min_by_key(|node| self.nodes.get(node).map(|view| view.since))?;
+        let out = dead.max_by_key(|node| self.dead_for(*node))?;
         let into = self.ready.get(..1).unwrap_or_default();
         if into.is_empty() && !self.group.voters.len().is_multiple_of(2) {
             return None;
@@ -292,19 +357,19 @@ impl<'a> Decision<'a> {
             return Some(Step::AddLearner { node: fresh.node, address: fresh.peer_address });
         }
         let dead = group.learners.iter().copied().filter(|&node| self.is_long_dead(node));
-        dead.min_by_key(|node| self.nodes.get(node).map(|view| view.since)).map(Step::RemoveLearner)
+        dead.max_by_key(|node| self.dead_for(*node)).map(Step::RemoveLearner)
     }
 
     fn place_leader(&self) -> Option<Step> {
         let group = self.group;
-        let place = usize::from(group.partition.0) % group.voters.len();
-        let preferred = *group.voters.iter().nth(place)?;
-        let view = self.nodes.get(&preferred)?;
+        let preferred = preferred(group.partition, &group.voters, group.chosen)?;
+        let steady = group.contact.get(&preferred).and_then(|contact| contact.steady);
         let can = preferred != group.me
             && self.live.contains(&preferred)
             && !self.going.contains(&preferred)
             && self.is_caught_up(preferred)
-            && self.now.saturating_sub(view.since) >= STABLE_AFTER;
+            && self.is_fit(preferred)
+            && steady.is_some_and(|steady| steady >= STABLE_AFTER);
         can.then_some(Step::TransferLeadership { to: preferred })
     }
 }

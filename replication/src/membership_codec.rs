@@ -2,7 +2,8 @@
 //!
 //! All numbers little-endian: u16 number of configurations; for each u16 number of voters and their
 //! ids, u64, ascending; u16 number of nodes; for each id u64, ascending, u16 length of its peer
-//! address and the address in UTF-8. Nothing follows.
+//! address and the address in UTF-8. If an operator has chosen one of the nodes to lead, its id, u64.
+//! Nothing follows.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -39,6 +40,9 @@ pub fn encode(membership: &Membership) -> Vec<u8> {
         put_count(&mut bytes, address.len());
         bytes.extend_from_slice(address);
     }
+    let mut chosen = membership.nodes().filter(|(_, member)| member.is_chosen);
+    bytes.extend(chosen.next().into_iter().flat_map(|(id, _)| id.to_le_bytes()));
+    assert!(chosen.next().is_none(), "two nodes are chosen to lead");
     bytes
 }
 
@@ -58,7 +62,10 @@ pub fn decode(bytes: &[u8]) -> Option<Membership> {
         let (address, behind) = rest.split_at_checked(length)?;
         rest = behind;
         let peer_address = std::str::from_utf8(address).ok()?.to_owned();
-        nodes.insert(id, Member { peer_address });
+        nodes.insert(id, Member { peer_address, is_chosen: false });
+    }
+    if !rest.is_empty() {
+        nodes.get_mut(&id(&mut rest)?)?.is_chosen = true;
     }
     let membership = if configs.is_empty() && nodes.is_empty() {
         Membership::default()
@@ -91,7 +98,7 @@ mod tests {
     use super::*;
 
     fn memberships() -> Vec<Membership> {
-        let node = |id: u64| (id, Member { peer_address: format!("10.0.0.{id}:7451") });
+        let node = |id: u64| (id, Member::at(format!("10.0.0.{id}:7451")));
         let nodes: BTreeMap<_, _> = (1..=5).map(node).collect();
         let voters = |ids: &[u64]| ids.iter().copied().collect::<BTreeSet<_>>();
         vec![
@@ -106,6 +113,23 @@ mod tests {
         for membership in memberships() {
             assert_eq!(decode(&encode(&membership)), Some(membership));
         }
+    }
+
+    #[test]
+    fn the_node_that_an_operator_chose_comes_back_and_old_bytes_have_none() {
+        let member = |id: u64, is_chosen| (id, Member { is_chosen, ..Member::at("10.0.0.9:7451") });
+        let voters = BTreeSet::from([1, 2, 3]);
+        let with = |chosen: u64| {
+            let nodes = (1..=3).map(|id| member(id, id == chosen)).collect::<BTreeMap<_, _>>();
+            Membership::new(vec![voters.clone()], nodes).unwrap()
+        };
+        let (chosen, nobody) = (encode(&with(2)), encode(&with(0)));
+        assert_eq!(decode(&chosen), Some(with(2)));
+        assert_eq!(decode(&nobody), Some(with(0)));
+        assert_eq!(chosen[..nobody.len()], nobody, "it stands behind what was there before");
+        assert_eq!(decode(&[&nobody[..], &4_u64.to_le_bytes()].concat()), None, "no such node");
+        assert_eq!(decode(&[&chosen[..], &[0]].concat()), None);
+        assert_eq!(decode(&chosen[..chosen.len() - 1]), None);
     }
 
     #[test]

@@ -52,6 +52,15 @@ pub type RaftSnapshotMeta = openraft::alias::SnapshotMetaOf<Types>;
 pub struct Member {
     /// Address and port.
     pub peer_address: String,
+    /// An operator has chosen this node to lead. At most one member is.
+    pub is_chosen: bool,
+}
+
+impl Member {
+    /// A member at this address, which nobody has chosen to lead.
+    pub fn at(peer_address: impl Into<String>) -> Self {
+        Self { peer_address: peer_address.into(), is_chosen: false }
+    }
 }
 
 /// Events or records that a leader has decided together. Opaque here; the ledger knows its meaning.

@@ -30,8 +30,10 @@ fn no_golden_file_is_forgotten_and_every_kind_has_one() {
         .filter(|name| name != "datagrams.rs")
         .collect();
     assert_eq!(found, expected);
-    for kind in
-        ["1_hello", "2_welcome", "3_refused", "6_leave"].into_iter().map(str::to_owned).chain(
+    for kind in ["1_hello", "2_welcome", "3_refused", "6_leave", "7_condition"]
+        .into_iter()
+        .map(str::to_owned)
+        .chain(
             (1..=7)
                 .map(|message| format!("5_forming_{message}"))
                 .chain([1, 2, 7, 8, 9].into_iter().map(|message| format!("4_swim_{message:02}"))),

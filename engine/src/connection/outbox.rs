@@ -175,6 +175,10 @@ impl Outbox {
                 "the server's memory is nearly used up: give it more (its control group's limit, or \
                  --memory-mib) and start it again; reads go on",
             ),
+            Refused::DiskStuck => (
+                ErrorCode::StorageFull,
+                "disk stuck: a write to the server's disk does not come back; look at that disk",
+            ),
             Refused::ShuttingDown => (ErrorCode::ShuttingDown, "the server is shutting down"),
             Refused::NotLeader(_) => (ErrorCode::NotLeader, "another node leads the partition"),
             Refused::Importing => (

@@ -98,7 +98,7 @@ fn founders(
     let voters = members
         .into_iter()
         .take(replicas)
-        .map(|founder| (founder.node, Member { peer_address: founder.peer_address.to_string() }));
+        .map(|founder| (founder.node, Member::at(founder.peer_address.to_string())));
     voters.collect()
 }
 

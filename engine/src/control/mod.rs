@@ -14,20 +14,21 @@ use std::time::{Duration, Instant};
 use walengine_net::model::{ClusterId, PartitionId};
 use walengine_replication::executor::Runtime as _;
 use walengine_replication::gossip::{
-    Gossip, NodeMeta, NodeView, Output, Settings, Standing, Warning,
+    Gossip, NodeMeta, NodeView, Output, OwnCondition, Settings, Standing, Warning,
 };
 
-use crate::cluster_view::ClusterView;
+use crate::cluster_view::{ClusterView, Twin};
 use crate::config::{ClusterConfig, Config};
 use crate::data_dir::forming::FormingFile;
 use crate::fatal::{Fatal, Reason};
 use crate::limits::{
     CONTROL_WAIT_MAX, DATAGRAM_BYTES_MAX, DATAGRAMS_AT_ONCE_MAX, FAREWELL_WITHIN,
-    GOSSIP_TELL_EVERY, MEET_WITHIN,
+    GOSSIP_TELL_EVERY, MEET_WITHIN, TWIN_SHOWN,
 };
 use crate::node_state::NodeState;
 use crate::orders::{ClusterEvent, ControlOrder, ShardOrder};
 use crate::runtime_glommio::GlommioRuntime;
+use crate::trouble::{self, Said};
 use crate::version::SERVER_VERSION;
 
 /// Handle to the control thread.
@@ -89,6 +90,8 @@ impl Control {
             told: Duration::ZERO,
             changed: true,
             unheard: None,
+            twins: Vec::new(),
+            said: Said::default(),
         };
         let handle = std::thread::Builder::new()
             .name("control".to_owned())
@@ -129,6 +132,10 @@ struct ControlThread {
     changed: bool,
     /// A view that not every shard has taken.
     unheard: Option<Arc<ClusterView>>,
+    /// Nodes whose id was used twice, and when.
+    twins: Vec<(Twin, Duration)>,
+    /// Troubles of nodes that were said.
+    said: Said,
 }
 
 impl ControlThread {
@@ -225,6 +232,11 @@ impl ControlThread {
                         ),
                     ));
                 }
+                Output::Warning(Warning::NodeIdUsedTwice { node, known, claimed_by }) => {
+                    self.twins.retain(|(twin, _)| twin.node != node);
+                    self.twins.push((Twin { node, known, claimed_by }, self.now()));
+                    self.changed = true;
+                }
                 Output::Warning(warning) => tracing::warn!("{warning}"),
                 _ => {}
             }
@@ -267,6 +279,17 @@ impl ControlThread {
         if let Err(error) = self.gossip.set_meta(meta) {
             tracing::error!("this node's facts do not fit gossip: {error}");
         }
+        let running = state.started.elapsed();
+        let condition = OwnCondition {
+            is_full: state.disk.is_full(running),
+            is_stuck: state.disk.is_stuck(running),
+            is_slow: state.disk.is_slow(running),
+            clock: GlommioRuntime::new().now(),
+        };
+        self.gossip.tell_condition(condition, now);
+        let before = self.twins.len();
+        self.twins.retain(|(_, since)| now.saturating_sub(*since) < TWIN_SHOWN);
+        self.changed |= self.twins.len() != before;
     }
 
     /// Tells the shards of the cluster, if it looks different. One whose queue is full is told
@@ -276,7 +299,16 @@ impl ControlThread {
         if self.changed {
             self.changed = false;
             let (nodes, at) = (self.gossip.nodes().collect(), self.now());
-            self.unheard = Some(Arc::new(ClusterView { nodes, at, taken: Instant::now() }));
+            let twins = self.twins.iter().map(|(twin, _)| *twin).collect();
+            let view = ClusterView { nodes, twins, at, taken: Instant::now() };
+            let (begins, ends) = self.said.news(&trouble::of_nodes(&view, self.forming.node()));
+            for text in begins {
+                tracing::warn!("{text}");
+            }
+            for text in ends {
+                tracing::info!("over: {text}");
+            }
+            self.unheard = Some(Arc::new(view));
         }
         let Some(view) = self.unheard.take() else { return };
         for shard in shards {

@@ -90,6 +90,10 @@ struct Inner<C: Commit> {
     is_full: Cell<bool>,
     /// The process has nearly used up its memory.
     is_short_of_memory: Cell<bool>,
+    /// Since when, if it has.
+    full_since: Cell<Option<Duration>>,
+    /// A write to the disk does not come back.
+    is_stuck: Cell<bool>,
     /// Nothing new is taken. Never reset.
     is_closing: Cell<bool>,
     /// The commit has ended. Never reset.
@@ -112,6 +116,8 @@ impl<C: Commit> Partition<C> {
             changed: Notify::new(),
             is_full: Cell::new(false),
             is_short_of_memory: Cell::new(false),
+            full_since: Cell::new(None),
+            is_stuck: Cell::new(false),
             is_closing: Cell::new(false),
             is_closed: Cell::new(false),
             counters: Cell::default(),
@@ -218,6 +224,7 @@ impl<C: Commit> Partition<C> {
     /// Writes are refused for want of room, or taken again.
     pub fn set_full(&self, is_full: bool) {
         self.inner.is_full.set(is_full);
+        self.inner.full_since.set(is_full.then(|| self.runtime().elapsed()));
         if !is_full && self.log().no_room() {
             self.log().prepare_again();
         }
@@ -237,6 +244,23 @@ impl<C: Commit> Partition<C> {
     /// Writes are refused for want of memory.
     pub fn is_short_of_memory(&self) -> bool {
         self.inner.is_short_of_memory.get()
+    }
+
+    /// For how long writes have been refused because the data directory has no room; without an end if
+    /// it is for another reason.
+    pub fn full_for(&self) -> Duration {
+        let since = self.inner.full_since.get();
+        since.map_or(Duration::MAX, |since| self.runtime().elapsed().saturating_sub(since))
+    }
+
+    /// A write to the disk does not come back; nothing new is taken until it does.
+    pub fn set_stuck(&self, is_stuck: bool) {
+        self.inner.is_stuck.set(is_stuck);
+    }
+
+    /// A write to the disk does not come back.
+    pub fn is_stuck(&self) -> bool {
+        self.inner.is_stuck.get()
     }
 
     /// A write would be refused as busy now. A write may be refused for another reason all the same.
@@ -498,6 +522,9 @@ impl<C: Commit> Partition<C> {
         }
         if self.inner.is_closing.get() {
             return Err(Refused::ShuttingDown);
+        }
+        if self.is_stuck() {
+            return Err(Refused::DiskStuck);
         }
         if self.is_full() {
             self.count(|counters| counters.refused_full += 1);

@@ -1,6 +1,7 @@
 //! Requests of operators, and the cluster as this node sees it.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 use walengine_net::frame::{FrameHead, Kind};
 use walengine_net::message::{
@@ -8,16 +9,19 @@ use walengine_net::message::{
     ReplicaRole, ReplicaRow,
 };
 use walengine_net::model::PartitionId;
+use walengine_replication::gossip::NodeCondition;
+use walengine_replication::membership::{CAUGHT_UP_ENTRIES, preferred};
 use walengine_replication::types::NodeId;
 
 use super::node_facts::NodeFacts;
 use super::replies::Replies;
-use crate::cluster_view::health_of;
+use crate::cluster_view::{ClusterView, health_of};
 use crate::connection::outbox::Outbox;
+use crate::limits::CONTACT_WITHIN_MIN;
 use crate::partition::Partition;
 use crate::partition::alone::Alone;
 use crate::partition::commit::Commit;
-use crate::partition::group::changes::{GroupReport, preferred};
+use crate::partition::group::changes::GroupReport;
 use crate::partition::group::{Consensus, Group};
 use crate::refused::Refused;
 use crate::runtime::Runtime;
@@ -31,11 +35,18 @@ pub fn cluster_status<C: Operated>(node: &NodeFacts<C>, outbox: &Outbox, head: F
     let cluster = node.cluster.borrow().clone();
     let addresses: Vec<_> = cluster.nodes.iter().map(|one| one.peer_address.to_string()).collect();
     let now = cluster.now();
+    let answering = answering(node);
     let rows = cluster.nodes.iter().zip(&addresses).map(|(one, peer_address)| {
         let meta = one.meta.as_ref();
         NodeRow {
             node: one.node,
-            state: health_of(one) as u8,
+            state: match health_of(one) {
+                // Its datagrams do not come through; consensus knows better.
+                NodeHealth::Suspect | NodeHealth::Dead if answering.contains(&one.node) => {
+                    NodeHealth::Alive as u8
+                }
+                health => health as u8,
+            },
             cores: meta.map_or(0, |meta| meta.cores),
             free_bytes: meta.map_or(0, |meta| meta.free_bytes),
             heard_seconds: now.saturating_sub(one.since).as_secs(),
@@ -87,6 +98,18 @@ pub fn cluster_status<C: Operated>(node: &NodeFacts<C>, outbox: &Outbox, head: F
     outbox.put(Kind::ClusterStatusReply, head, &reply);
 }
 
+/// Nodes that answer consensus, in any group that this shard leads.
+fn answering<C: Operated>(node: &NodeFacts<C>) -> BTreeSet<NodeId> {
+    let mut answering = BTreeSet::new();
+    for report in node.partitions.iter().map(C::report) {
+        let is_recent = |ago: Duration| ago <= CONTACT_WITHIN_MIN;
+        let members = report.members.iter();
+        let members = members.filter(|(_, progress)| progress.answered.is_some_and(is_recent));
+        answering.extend(members.map(|(member, _)| *member));
+    }
+    answering
+}
+
 fn replica_rows(
     partition: PartitionId,
     report: &GroupReport,
@@ -121,14 +144,14 @@ pub trait Operated: Commit + Sized {
     /// The partition as this node sees it.
     fn report(partition: &Partition<Self>) -> GroupReport;
 
-    /// Carries out an order. `is_alive` tells which nodes answer.
+    /// Carries out an order. `cluster` tells which nodes there are, and how they are.
     ///
     /// # Errors
     /// Another node leads.
     fn obey(
         partition: &Partition<Self>,
         order: GroupOrder,
-        is_alive: impl Fn(NodeId) -> bool,
+        cluster: &ClusterView,
     ) -> impl Future<Output = Result<Obeyed, Refused>>;
 }
 
@@ -142,14 +165,11 @@ impl<D: Disk, R: Runtime> Operated for Alone<D, R> {
             last_index: partition.log().last().index,
             voters: Vec::new(),
             members: BTreeMap::new(),
+            chosen: None,
         }
     }
 
-    async fn obey(
-        _: &Partition<Self>,
-        _: GroupOrder,
-        _: impl Fn(NodeId) -> bool,
-    ) -> Result<Obeyed, Refused> {
+    async fn obey(_: &Partition<Self>, _: GroupOrder, _: &ClusterView) -> Result<Obeyed, Refused> {
         let message = "this node serves alone: there is nobody to take its place";
         Ok((AdminState::Refused, message.to_owned()))
     }
@@ -163,14 +183,14 @@ impl<D: Disk, R: Runtime> Operated for Consensus<D, R> {
     async fn obey(
         group: &Group<D, R>,
         order: GroupOrder,
-        is_alive: impl Fn(NodeId) -> bool,
+        cluster: &ClusterView,
     ) -> Result<Obeyed, Refused> {
         if !group.leads() {
             return Err(Refused::NotLeader(group.leader()));
         }
         match order {
-            GroupOrder::Transfer(to) => Ok(transfer(group, to).await),
-            GroupOrder::Remove(node) => remove(group, node, is_alive).await,
+            GroupOrder::Transfer(to) => Ok(transfer(group, to, cluster).await),
+            GroupOrder::Remove(node) => remove(group, node, cluster).await,
         }
     }
 }
@@ -183,34 +203,104 @@ pub async fn obey<C: Operated>(
     order: GroupOrder,
 ) {
     let Replies { partition, node, outbox } = replies;
-    match C::obey(partition, order, |id| node.cluster.borrow().is_alive(id)).await {
+    let cluster = node.cluster.borrow().clone();
+    match C::obey(partition, order, &cluster).await {
         Ok((state, message)) => outbox.put(kind, head, &AdminReply::new(state, &message)),
         Err(refused) => replies.put_refused(head, &refused),
     }
 }
 
-async fn transfer<D: Disk, R: Runtime>(group: &Group<D, R>, to: Option<NodeId>) -> Obeyed {
-    let (report, id) = (Group::report(group), group.id());
-    let (state, message) = match to.or_else(|| preferred(id.partition, &report.voters)) {
-        Some(to) if to == id.node => (AdminState::Unchanged, "it leads already"),
-        Some(to) if !report.voters.contains(&to) => {
-            (AdminState::Refused, "that node is no voter of the partition")
-        }
-        None => (AdminState::Refused, "that node is no voter of the partition"),
-        Some(to) if group.hand_over(Some(to)).await => (AdminState::Done, ""),
-        Some(_) => {
-            (AdminState::Refused, "the other node did not take over in time; it is as it was")
-        }
+/// Moves leadership, and keeps it there: the voter that an operator names is the one that leads from
+/// then on, whenever it can. Without a name that ends, and the voter leads that the partition prefers
+/// by its number.
+async fn transfer<D: Disk, R: Runtime>(
+    group: &Group<D, R>,
+    to: Option<NodeId>,
+    cluster: &ClusterView,
+) -> Obeyed {
+    let (report, me) = (Group::report(group), group.id().node);
+    let voters = report.voters.iter().copied().collect();
+    let Some(heir) = to.or_else(|| preferred(group.id().partition, &voters, None)) else {
+        return (AdminState::Refused, "the group has no voters".to_owned());
     };
-    (state, message.to_owned())
+    if let Err(why) = can_lead(&report, heir, me, cluster, group.contact_within()) {
+        return (AdminState::Refused, why);
+    }
+    if let Err(why) = group.choose(to).await {
+        return (AdminState::Refused, why);
+    }
+    let stays = match to {
+        Some(_) => "it leads whenever it can until told otherwise: `cluster transfer` without --to",
+        None => "",
+    };
+    if heir == me {
+        let unchanged = to == report.chosen;
+        let state = if unchanged { AdminState::Unchanged } else { AdminState::Done };
+        return (state, format!("it leads already{}{stays}", if to.is_some() { "; " } else { "" }));
+    }
+    if group.hand_over(Some(heir)).await {
+        return (AdminState::Done, stays.to_owned());
+    }
+    // Only this leader can take back what it noted.
+    let undone = group.choose(report.chosen).await;
+    let message = match undone {
+        Ok(()) => format!("node {heir} did not take over in time; it is as it was"),
+        Err(why) => format!("node {heir} did not take over in time, and may yet: {why}"),
+    };
+    (AdminState::Refused, message)
+}
+
+/// Whether leadership can move to a node.
+///
+/// # Errors
+/// Why it can't, in words.
+fn can_lead(
+    report: &GroupReport,
+    node: NodeId,
+    me: NodeId,
+    cluster: &ClusterView,
+    within: Duration,
+) -> Result<(), String> {
+    if !report.voters.contains(&node) {
+        let voters: Vec<_> = report.voters.iter().map(ToString::to_string).collect();
+        return Err(format!("node {node} is no voter of the partition; {} are", voters.join(", ")));
+    }
+    if node == me {
+        return Ok(());
+    }
+    let progress = report.members.get(&node);
+    if progress.and_then(|progress| progress.answered).is_none_or(|ago| ago > within) {
+        return Err(format!("node {node} does not answer the partition's leader"));
+    }
+    let matched = progress.and_then(|progress| progress.matched_index).unwrap_or(0);
+    let lag = report.last_index.saturating_sub(matched);
+    if lag > CAUGHT_UP_ENTRIES {
+        return Err(format!("node {node} lacks {lag} entries: ask again when it has caught up"));
+    }
+    let condition = cluster.node(node).and_then(|view| view.condition).unwrap_or_default();
+    let trouble = match condition {
+        NodeCondition { is_stuck: true, .. } => "is stuck, or was a moment ago",
+        NodeCondition { is_full: true, .. } => {
+            "is full, or was a moment ago: make room there first"
+        }
+        NodeCondition { is_slow: true, .. } => "is slow, or was a moment ago",
+        _ => return Ok(()),
+    };
+    Err(format!("the disk of node {node} {trouble}; leadership would come back at once"))
 }
 
 async fn remove<D: Disk, R: Runtime>(
     group: &Group<D, R>,
     removed: NodeId,
-    is_alive: impl Fn(NodeId) -> bool,
+    cluster: &ClusterView,
 ) -> Result<Obeyed, Refused> {
-    let removal = match removal(&Group::report(group), removed, is_alive) {
+    let report = Group::report(group);
+    // Consensus knows better than gossip which of its members answer.
+    let is_alive = |node: NodeId| match report.members.get(&node) {
+        Some(progress) => progress.answered.is_some_and(|ago| ago <= group.contact_within()),
+        None => cluster.is_alive(node),
+    };
+    let removal = match removal(&report, removed, is_alive) {
         Err(why) => return Ok((AdminState::Refused, why)),
         Ok(Removal::Nothing) => {
             return Ok((AdminState::Unchanged, "it is not in the group".to_owned()));
@@ -278,6 +368,7 @@ fn removal(
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeMap;
+    use std::time::Duration;
 
     use walengine_net::model::Offset;
     use walengine_replication::types::Member;
@@ -286,7 +377,9 @@ mod tests {
     use crate::partition::group::changes::MemberProgress;
 
     fn group(voters: &[NodeId], learners: &[NodeId]) -> GroupReport {
-        let progress = MemberProgress { member: Member::default(), matched_index: Some(1) };
+        let answered = Some(Duration::ZERO);
+        let progress =
+            MemberProgress { member: Member::default(), matched_index: Some(1), answered };
         let members = voters.iter().chain(learners).map(|node| (*node, progress.clone()));
         GroupReport {
             leader: voters.first().copied(),
@@ -296,6 +389,7 @@ mod tests {
             last_index: 1,
             voters: voters.to_vec(),
             members: members.collect::<BTreeMap<_, _>>(),
+            chosen: None,
         }
     }
 
@@ -310,12 +404,5 @@ mod tests {
         assert!(removal(&group(&[1], &[]), 1, all).is_err(), "nobody would be left");
         let changing = GroupReport { is_changing: true, ..three };
         assert!(removal(&changing, 3, all).is_err());
-    }
-
-    #[test]
-    fn partitions_prefer_voters_in_turn() {
-        let leads = |partition| preferred(PartitionId(partition), &[9, 4, 7]);
-        assert_eq!([0, 1, 2, 3].map(leads), [4, 7, 9, 4].map(Some));
-        assert_eq!(preferred(PartitionId(0), &[]), None);
     }
 }

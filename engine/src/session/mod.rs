@@ -224,11 +224,16 @@ impl<C: Operated> Session<C> {
     fn hello(&mut self, head: FrameHead) {
         self.has_greeted = true;
         let id = self.partition().id();
-        let is_leader = self.partition().leads();
+        // With a stuck disk it may not have heard that another leads.
+        let is_stuck = self.partition().is_stuck();
+        let is_leader = self.partition().leads() && !is_stuck;
         let leader = match self.partition().leader() {
-            Some(leader) if !is_leader => self.replies.node.client_address(leader),
-            _ => String::new(),
+            _ if is_stuck => self.replies.node.leader_but_this(id.partition),
+            Some(leader) if !is_leader => Some(leader),
+            _ => None,
         };
+        let leader = leader.map(|leader| self.replies.node.client_address(leader));
+        let leader = leader.unwrap_or_default();
         let reply = HelloReply {
             cluster: id.cluster.0,
             node: id.node,
@@ -261,7 +266,10 @@ impl<C: Operated> Session<C> {
         } else if node_state.is_leaving.swap(true, Ordering::Relaxed) {
             (AdminState::Unchanged, "it is leaving already".to_owned())
         } else {
-            (AdminState::Started, "it ends when others have taken its place".to_owned())
+            (
+                AdminState::Started,
+                "it hands over what it leads, and ends when its groups go on without it".to_owned(),
+            )
         };
         self.outbox().put(Kind::LeaveReply, head, &AdminReply::new(state, &message));
     }

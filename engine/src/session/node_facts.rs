@@ -1,6 +1,7 @@
 //! What the sessions of a shard know of their node. Lives on the shard's core; not `Send`.
 
 use std::cell::{Cell, RefCell};
+use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -13,6 +14,7 @@ use crate::cluster_view::ClusterView;
 use crate::node_state::NodeState;
 use crate::partition::Partition;
 use crate::partition::commit::Commit;
+use crate::trouble::Trouble;
 
 /// See the module.
 pub struct NodeFacts<C: Commit> {
@@ -24,6 +26,8 @@ pub struct NodeFacts<C: Commit> {
     pub dialers: Vec<Dialer<C::Runtime>>,
     /// The cluster as it was last heard of.
     pub cluster: RefCell<Arc<ClusterView>>,
+    /// What is wrong in the groups, for each of `partitions`; empty until it was looked at.
+    pub troubles: RefCell<BTreeMap<PartitionId, Vec<Trouble>>>,
     /// Connections open on this shard.
     pub connections: Cell<usize>,
     /// What this shard has refused of peers.
@@ -42,6 +46,7 @@ impl<C: Commit> NodeFacts<C> {
             partitions,
             dialers,
             cluster: RefCell::default(),
+            troubles: RefCell::default(),
             connections: Cell::new(0),
             refusals: Rc::default(),
         }
@@ -50,6 +55,12 @@ impl<C: Commit> NodeFacts<C> {
     /// Place of a partition among those of this shard.
     pub fn place_of(&self, partition: PartitionId) -> Option<usize> {
         self.partitions.iter().position(|one| one.id().partition == partition)
+    }
+
+    /// The node that leads a partition as gossip has it, if that is another one.
+    pub fn leader_but_this(&self, partition: PartitionId) -> Option<NodeId> {
+        let leader = self.cluster.borrow().leader(partition).map(|(leader, _)| leader);
+        leader.filter(|leader| *leader != self.state.superblock.node)
     }
 
     /// Where a node takes clients; empty if that is not known.

@@ -8,7 +8,7 @@ use walengine_net::message::{ErrorCode, Message};
 
 use super::node_facts::NodeFacts;
 use crate::connection::outbox::Outbox;
-use crate::limits::HELD_ANSWER_BYTES;
+use crate::limits::{GIVE_WAY_LOOK_MILLIS, GIVE_WAY_WITHIN, HELD_ANSWER_BYTES};
 use crate::partition::Partition;
 use crate::partition::commit::Commit;
 use crate::refused::Refused;
@@ -33,11 +33,30 @@ impl<C: Commit> Clone for Replies<C> {
 impl<C: Commit> Replies<C> {
     /// Says why a request has no outcome, and who leads if this node does not.
     pub fn put_refused(&self, head: FrameHead, refused: &Refused) {
+        let refused = &self.elsewhere(refused).unwrap_or_else(|| refused.clone());
         let leader = match refused {
             Refused::NotLeader(Some(leader)) => self.node.client_address(*leader),
             _ => String::new(),
         };
         self.outbox.put_refused(head, refused, &leader);
+    }
+
+    /// What to say instead of a refusal for the disk's sake, if the write can be taken elsewhere: this
+    /// node's leadership is about to move, or has moved and it could not be told.
+    fn elsewhere(&self, refused: &Refused) -> Option<Refused> {
+        let cluster = self.node.cluster.borrow();
+        let (partition, me) = (self.partition.id().partition, self.partition.id().node);
+        match refused {
+            Refused::DiskStuck if self.node.state.config.cluster.is_some() => {
+                Some(Refused::NotLeader(self.node.leader_but_this(partition)))
+            }
+            Refused::StorageFull
+                if self.partition.full_for() <= GIVE_WAY_WITHIN && cluster.has_fit_node_but(me) =>
+            {
+                Some(Refused::Busy { retry_after_millis: GIVE_WAY_LOOK_MILLIS })
+            }
+            _ => None,
+        }
     }
 
     /// Encodes an answer now and sends it when the state that it shows is visible.

@@ -3,7 +3,10 @@
 use std::sync::atomic::Ordering;
 
 use walengine_net::frame::{FrameHead, Kind};
-use walengine_net::message::{NO_PARTITION, NumberRow, ServerStatusReply, TextRow};
+use walengine_net::limits::LABEL_BYTES_MAX;
+use walengine_net::message::{
+    NO_PARTITION, NumberRow, ServerStatusReply, TROUBLE, TextRow, bounded,
+};
 use walengine_replication::tcp::accept::Refusals;
 use walengine_replication::tcp::dial::{Dialer, Traffic};
 use walengine_replication::types::NodeId;
@@ -15,6 +18,7 @@ use crate::partition::commit::Commit;
 use crate::partition::log_clock::ClockStanding;
 use crate::refused::Refused;
 use crate::runtime::Runtime;
+use crate::trouble::{self, Trouble};
 use crate::version::SERVER_VERSION;
 
 /// Answers [`Kind::ServerStatus`].
@@ -91,8 +95,29 @@ pub fn answer<C: Commit>(node: &NodeFacts<C>, outbox: &Outbox, head: FrameHead) 
         texts.push(TextRow { partition: id, name: "state", text });
     }
     texts.push(TextRow { partition: NO_PARTITION, name: "version", text: SERVER_VERSION });
+    let troubles = troubles(node);
+    texts.extend(troubles.iter().map(|(partition, name, text)| TextRow {
+        partition: *partition,
+        name,
+        text,
+    }));
     let reply = ServerStatusReply { numbers: &numbers, texts: &texts };
     outbox.put(Kind::ServerStatusReply, head, &reply);
+}
+
+/// What a person should look at: about nodes, and in this shard's groups.
+fn troubles<C: Commit>(node: &NodeFacts<C>) -> Vec<(u16, String, String)> {
+    let row = |partition: u16, one: &Trouble| {
+        let text = bounded(&one.text, LABEL_BYTES_MAX).to_owned();
+        (partition, format!("{TROUBLE}{}", one.key), text)
+    };
+    let of_nodes = trouble::of_nodes(&node.cluster.borrow(), node.state.superblock.node);
+    let of_nodes = of_nodes.iter().map(|one| row(NO_PARTITION, one));
+    let of_groups = node.troubles.borrow();
+    let of_groups = of_groups
+        .iter()
+        .flat_map(|(partition, troubles)| troubles.iter().map(|one| row(partition.0, one)));
+    of_nodes.chain(of_groups).collect()
 }
 
 /// What went to each peer, partition by partition.
@@ -112,6 +137,7 @@ fn state_of<C: Commit>(partition: &Partition<C>) -> String {
     let text = match partition.stopped() {
         Some(Refused::Stopped(reason)) => format!("stopped: {reason}"),
         Some(_) => "shutting down".into(),
+        None if partition.is_stuck() => "refusing writes: disk stuck".into(),
         None if partition.is_full() => "refusing writes: disk nearly full".into(),
         None if partition.is_short_of_memory() => "refusing writes: memory nearly used up".into(),
         None if !partition.is_readable() => "catching up".into(),

@@ -2,12 +2,18 @@
 //! which should lead. `walengine_replication::membership` has the rules; this feeds them and carries
 //! out what they say.
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::rc::Rc;
 
-use walengine_replication::membership::{GroupView, Policy, Step, next_step};
+use walengine_net::model::PartitionId;
+use walengine_replication::contacts::Contacts;
+use walengine_replication::membership::{Contact, GroupView, Policy, Step, next_step};
+use walengine_replication::peer::Refusal;
+use walengine_replication::tcp::dial::Dialer;
 use walengine_replication::types::{Member, NodeId};
 
+use crate::cluster_view::ClusterView;
 use crate::limits::MEMBERSHIP_EVERY;
 use crate::orders::ControlOrder;
 use crate::partition::group::changes::GroupReport;
@@ -15,24 +21,35 @@ use crate::partition::group::{Consensus, Group};
 use crate::runtime::Runtime;
 use crate::session::node_facts::NodeFacts;
 use crate::storage::disk::Disk;
+use crate::trouble::{self, GroupFacts, Said, Trouble};
 
 /// Looks after one group until the node ends.
 pub async fn run<D: Disk, R: Runtime>(
     group: Group<D, R>,
     node: Rc<NodeFacts<Consensus<D, R>>>,
-    policy: Policy,
+    dialer: Dialer<R>,
+    mut policy: Policy,
     control: Option<flume::Sender<ControlOrder>>,
 ) {
     let runtime = group.runtime().clone();
+    let (mut contacts, mut said) = (Contacts::default(), Said::default());
+    policy.contact_within = group.contact_within();
     loop {
         runtime.sleep(MEMBERSHIP_EVERY).await;
         let report = group.report();
         introduce(&report, &node, control.as_ref());
+        let cluster = node.cluster.borrow().clone();
+        let answered = report.members.iter().filter(|(member, _)| **member != group.id().node);
+        let answered = answered.map(|(member, progress)| (*member, progress.answered));
+        let now = runtime.elapsed();
+        let contact = contacts.look(report.term, answered, policy.contact_within, now);
+        let troubles = troubles(&group, &report, &contact, &cluster, &dialer);
+        say(group.id().partition, &mut said, &troubles);
+        node.troubles.borrow_mut().insert(group.id().partition, troubles);
         if !group.leads() {
             continue;
         }
-        let cluster = node.cluster.borrow().clone();
-        let view = view(&group, &report);
+        let view = GroupView { contact, ..view(&group, &report) };
         let partition = view.partition;
         let Some(step) = next_step(&view, &cluster.nodes, &policy, cluster.now()) else {
             continue;
@@ -43,6 +60,42 @@ pub async fn run<D: Disk, R: Runtime>(
             tracing::warn!("partition {partition}: that did not work out: {why}");
         }
     }
+}
+
+fn say(partition: PartitionId, said: &mut Said, troubles: &[Trouble]) {
+    let (begins, ends) = said.news(troubles);
+    for text in begins {
+        tracing::warn!("partition {partition}: {text}");
+    }
+    for text in ends {
+        tracing::info!("partition {partition}: over: {text}");
+    }
+}
+
+fn troubles<D: Disk, R: Runtime>(
+    group: &Group<D, R>,
+    report: &GroupReport,
+    contact: &BTreeMap<NodeId, Contact>,
+    cluster: &ClusterView,
+    dialer: &Dialer<R>,
+) -> Vec<Trouble> {
+    let me = group.id().node;
+    let others = report.voters.iter().filter(|voter| **voter != me);
+    let leads = group.leads() && report.leader == Some(me);
+    let refused =
+        |voter: &&NodeId| !group.leads() && dialer.refused(**voter) == Some(Refusal::NotMember);
+    trouble::of_group(&GroupFacts {
+        me,
+        leads,
+        cut_off: group.leads() && report.leader.is_none(),
+        contact,
+        removed: &group.removed_members(),
+        chosen: report.chosen,
+        others: others.clone().count(),
+        refused_by: others.filter(refused).count(),
+        nodes: &cluster.nodes,
+        now: cluster.now(),
+    })
 }
 
 /// Introduces members that gossip has not heard of to it, so that it times their death.
@@ -84,13 +137,16 @@ fn view<D: Disk, R: Runtime>(group: &Group<D, R>, report: &GroupReport) -> Group
             .collect(),
         last: report.last_index,
         committed: report.last_index, // what is behind it is little; the rules ask for the lag
+        contact: BTreeMap::new(),
+        chosen: report.chosen,
+        must_give_way: group.is_full() || group.is_stuck(),
     }
 }
 
 async fn take<D: Disk, R: Runtime>(group: &Group<D, R>, step: Step) -> Result<(), String> {
     match step {
         Step::AddLearner { node, address } => {
-            group.add_learner(node, Member { peer_address: address.to_string() }).await
+            group.add_learner(node, Member::at(address.to_string())).await
         }
         Step::Promote { voters } | Step::Replace { voters } => group.set_voters(voters).await,
         Step::RemoveLearner(node) => group.remove_learner(node).await,

@@ -13,7 +13,7 @@ use walengine_replication::tcp::dial::Dialer;
 use super::{caretaker, peers};
 use crate::config::Config;
 use crate::fatal::{Fatal, Reason};
-use crate::limits::HEARTBEATS_PER_ELECTION;
+use crate::limits::{CONTACT_WITHIN_MIN, HEARTBEATS_PER_ELECTION};
 use crate::node_state::NodeState;
 use crate::orders::{Beginning, ControlOrder};
 use crate::partition::Partition;
@@ -113,7 +113,8 @@ impl Hosted for Consensus<GlommioDisk, GlommioRuntime> {
     ) {
         let (group, dialer) = (&node.partitions[place], node.dialers[place].clone());
         let (facts, policy, control) = (node.clone(), policy(&node.state.config), control.cloned());
-        group.spawn(|group| caretaker::run(group, facts, policy, control));
+        let dialled = dialer.clone();
+        group.spawn(|group| caretaker::run(group, facts, dialled, policy, control));
         group.spawn(|group| compare::run(group, dialer));
     }
 
@@ -154,5 +155,6 @@ fn timing(config: &Config) -> Result<GroupTiming, Fatal> {
 fn policy(config: &Config) -> Policy {
     let dead_after = config.cluster.as_ref().map_or(Duration::MAX, |cluster| cluster.dead_after);
     let replicas = config.cluster.as_ref().map_or(1, |cluster| cluster.replicas);
-    Policy { replicas, dead_after }
+    let contact_within = CONTACT_WITHIN_MIN; // each group knows its own
+    Policy { replicas, dead_after, contact_within }
 }

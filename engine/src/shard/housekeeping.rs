@@ -7,8 +7,9 @@ use std::time::Duration;
 
 use super::host::Hosted;
 use super::state::Shard;
-use crate::limits::{CONNECTIONS_LOOK_EVERY, EXPIRE_EVERY};
+use crate::limits::{CONNECTIONS_LOOK_EVERY, EXPIRE_EVERY, SLOW_WRITE_AFTER, STUCK_WRITE_AFTER};
 use crate::orders::ControlOrder;
+use crate::partition::Partition;
 use crate::runtime::Runtime as _;
 
 /// Looks until it is cancelled.
@@ -22,6 +23,7 @@ pub(super) async fn run<C: Hosted>(shard: Rc<Shard<C>>) {
             if partition.is_full() != is_full {
                 partition.set_full(is_full);
             }
+            look_at_disk(&shard, partition);
             partition.expire();
         }
         let now = shard.runtime.elapsed();
@@ -32,6 +34,37 @@ pub(super) async fn run<C: Hosted>(shard: Rc<Shard<C>>) {
         tell_leads(&shard);
         count_kept(&shard);
         shard.runtime.sleep(EXPIRE_EVERY).await;
+    }
+}
+
+/// Notices a disk that is full or slow, or from which a write does not come back.
+fn look_at_disk<C: Hosted>(shard: &Shard<C>, partition: &Partition<C>) {
+    let (state, id) = (&shard.node.state, partition.id().partition);
+    let now = state.started.elapsed();
+    if partition.is_full() {
+        state.disk.note_full(now);
+    }
+    let takes = partition.log().write_takes().unwrap_or_default();
+    if takes >= SLOW_WRITE_AFTER {
+        state.disk.note_slow(now);
+    }
+    let is_stuck = takes >= STUCK_WRITE_AFTER;
+    if is_stuck == partition.is_stuck() {
+        return;
+    }
+    partition.set_stuck(is_stuck);
+    if is_stuck {
+        state.disk.stuck(now);
+        tracing::error!(
+            "partition {id}: disk stuck: a write to {} has not come back for {} s; writes are \
+             refused here until it does, and another node leads if there is one: look at the disk \
+             and its cable, controller or network",
+            state.config.data.display(),
+            takes.as_secs()
+        );
+    } else {
+        state.disk.moves_again(now);
+        tracing::info!("partition {id}: the disk moves again: writes are taken again");
     }
 }
 

@@ -71,6 +71,10 @@ impl Answering for Gate {
         let known = self.node.cluster.borrow().node(node).map(|view| view.standing);
         let has_left = known == Some(NodeStanding::Left);
         let is_member = self.group.is_member(node);
+        if !is_member && self.group.removed_members().contains(&node) {
+            // It left, or was replaced while it was away. Told so, it can say so.
+            return Err(Refusal::NotMember);
+        }
         if is_member || known.is_some() && !has_left || self.group.knows_no_members() {
             Ok(())
         } else {

@@ -1,6 +1,7 @@
 //! Entries on their way to disk: staged, then in a flush, each in one buffer.
 
 use std::rc::Rc;
+use std::time::Duration;
 
 use super::disk::{BLOCK_BYTES, Disk};
 
@@ -41,6 +42,8 @@ pub(super) struct Flush<D: Disk> {
     pub file: Rc<D::File>,
     pub sequence: u64,
     pub position: u64,
+    /// When its write began.
+    pub began: Duration,
 }
 
 /// Buffers between two uses.

@@ -3,6 +3,7 @@
 
 use std::io;
 use std::rc::Rc;
+use std::time::Duration;
 
 use walengine_net::entry::{EntryHeader, HEADER_BYTES};
 
@@ -82,6 +83,7 @@ impl<D: Disk> State<D> {
             file,
             sequence: segment.sequence,
             position: staged.position,
+            began: Duration::ZERO,
         });
     }
 
@@ -146,6 +148,7 @@ impl<D: Disk, R: Runtime> Inner<D, R> {
         }
         let flush = state.flushes.iter_mut().find(|one| one.progress == Progress::Waiting)?;
         flush.progress = Progress::Writing;
+        flush.began = self.runtime.elapsed();
         state.in_flight += 1;
         state.counts.flushes += 1;
         state.counts.bytes += (*flush.buffer).as_ref().len() as u64;

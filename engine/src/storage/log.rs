@@ -19,9 +19,11 @@ use std::cell::RefCell;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
+use std::time::Duration;
 
 use walengine_net::entry::{EntryHeader, EntryMeta, HEADER_BYTES};
 
+use super::buffers::Progress;
 use super::cases::PartitionCase;
 pub use super::config::LogConfig;
 use super::create::create;
@@ -246,6 +248,14 @@ impl<D: Disk, R: Runtime> Log<D, R> {
     /// Why the log has stopped, if it has.
     pub fn stopped(&self) -> Option<StopReason> {
         self.inner.state.borrow().stopped.clone()
+    }
+
+    /// How long the oldest write that is on its way to the disk has taken so far.
+    pub fn write_takes(&self) -> Option<Duration> {
+        let state = self.inner.state.borrow();
+        let writing = state.flushes.iter().filter(|flush| flush.progress == Progress::Writing);
+        let began = writing.map(|flush| flush.began).min()?;
+        Some(self.inner.runtime.elapsed().saturating_sub(began))
     }
 
     /// The next segment could not be prepared for want of something that passes: room on the disk,

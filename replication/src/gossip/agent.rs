@@ -10,8 +10,9 @@ use std::time::Duration;
 use walengine_net::model::ClusterId;
 
 use super::bytes::canonical;
+use super::condition::OwnCondition;
 use super::counters::Counters;
-use super::envelope::{DatagramError, Seal};
+use super::envelope::{DatagramError, DatagramKind, Seal};
 use super::forming::{Forming, FormingStart};
 use super::identity::SwimIdentity;
 use super::limits::{LEAVE_TIMES, META_PERIOD, NODES_MAX, SEEDS_MAX};
@@ -60,6 +61,10 @@ pub struct Gossip {
     /// How often leaving is still to be told, and when next.
     leaving: Option<(u32, Duration)>,
     warned: Vec<Warning>,
+    /// When it was told last that a node's id is used twice.
+    twins_told: BTreeMap<NodeId, Duration>,
+    /// This node's own condition, and when it was so.
+    condition: Option<(OwnCondition, Duration)>,
     now: Duration,
 }
 
@@ -117,6 +122,8 @@ impl Gossip {
             welcomes: (now, 0),
             leaving: None,
             warned: Vec::new(),
+            twins_told: BTreeMap::new(),
+            condition: None,
             now,
         };
         gossip.publish();
@@ -197,6 +204,22 @@ impl Gossip {
         Ok(())
     }
 
+    /// Tells the other nodes of the cluster how this node is. Once a second is often enough.
+    pub fn tell_condition(&mut self, condition: OwnCondition, now: Duration) {
+        self.now = self.now.max(now);
+        self.condition = Some((condition, self.now));
+        if self.cluster.0 == 0 || self.leaving.is_some() {
+            return;
+        }
+        let body = condition.encode();
+        let others: Vec<_> = self.table.iter().map(|known| known.identity).collect();
+        for other in others {
+            if self.table.is_active(other.node) {
+                self.send_to(other.node, other.address, DatagramKind::Condition, &body);
+            }
+        }
+    }
+
     /// The promise of [`Output::SavePromise`] is durable.
     pub fn promise_saved(&mut self, now: Duration) {
         self.now = self.now.max(now);
@@ -269,6 +292,7 @@ impl Gossip {
             since: self.own_since,
             meta: Some(self.meta.clone()),
             cluster: self.cluster(),
+            condition: self.condition.map(|(own, at)| own.seen(own.clock, at, at)),
         };
         let mut nodes: Vec<_> = self.table.iter().map(|known| self.table.view(known)).collect();
         nodes.push(own);

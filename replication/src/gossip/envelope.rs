@@ -28,15 +28,18 @@ pub(super) enum DatagramKind {
     Forming,
     /// The sender is about to stop for good.
     Leave,
+    /// How the sender's disk and clock are.
+    Condition,
 }
 
-const KINDS: [DatagramKind; 6] = [
+const KINDS: [DatagramKind; 7] = [
     DatagramKind::Hello,
     DatagramKind::Welcome,
     DatagramKind::Refused,
     DatagramKind::Swim,
     DatagramKind::Forming,
     DatagramKind::Leave,
+    DatagramKind::Condition,
 ];
 
 /// The header without magic, version and authenticator.

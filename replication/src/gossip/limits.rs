@@ -82,6 +82,8 @@ pub const ID_SILENCE: Duration = Duration::from_secs(5);
 pub const OUTBID_PERIOD: Duration = Duration::from_secs(2);
 /// How far ahead of its own boot such a name may be: ten years, in nanoseconds.
 pub const OUTBID_NANOS_MAX: u64 = 10 * 365 * 24 * 3600 * 1_000_000_000;
+/// How often it is told that a node's id is used twice.
+pub const TWIN_PERIOD: Duration = Duration::from_mins(1);
 /// A longer gap between two ticks means that this process was stopped.
 pub const SLEEP_MIN: Duration = Duration::from_secs(2);
 /// How many times leaving is told.

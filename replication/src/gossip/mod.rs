@@ -8,6 +8,7 @@
 
 mod agent;
 mod bytes;
+mod condition;
 mod counters;
 mod envelope;
 mod forming;
@@ -26,6 +27,7 @@ mod tests;
 mod view;
 
 pub use agent::Gossip;
+pub use condition::{NodeCondition, OwnCondition};
 pub use counters::Counters;
 pub use forming_message::RefusedBecause;
 pub use meta::{MetaError, NodeMeta};

@@ -112,6 +112,20 @@ pub enum Warning {
         /// Who says so, or who has it.
         address: SocketAddr,
     },
+    /// A node's id is claimed from another address while the node is there.
+    #[error(
+        "node {node} is at {known}, and its id is also used from {claimed_by}: two nodes run from \
+         copies of one data directory, or it has just moved; stop the one that is a copy, empty its \
+         data directory, and it joins as a new node"
+    )]
+    NodeIdUsedTwice {
+        /// Which.
+        node: NodeId,
+        /// Where it is known to be.
+        known: SocketAddr,
+        /// Where else its id is used.
+        claimed_by: SocketAddr,
+    },
     /// A seed belongs to another cluster than this node, or than the promise that it gave.
     #[error("the seed {seed} belongs to another cluster, {cluster}")]
     SeedOfOtherCluster {

@@ -7,6 +7,7 @@ use std::time::Duration;
 use foca::State;
 use walengine_net::model::ClusterId;
 
+use super::condition::NodeCondition;
 use super::identity::SwimIdentity;
 use super::limits::NODES_MAX;
 use super::meta::{BasePage, LedPage, MetaPage, NodeMeta, PageBody};
@@ -40,6 +41,8 @@ pub struct NodeView {
     pub meta: Option<NodeMeta>,
     /// Its cluster. `None`: it has none, or was not heard yet.
     pub cluster: Option<ClusterId>,
+    /// How its disk and clock are, while it is alive; `None` until it has told.
+    pub condition: Option<NodeCondition>,
 }
 
 #[derive(Debug)]
@@ -49,6 +52,7 @@ pub(super) struct KnownNode {
     state: Option<State>,
     pub standing: NodeStanding,
     pub since: Duration,
+    condition: Option<NodeCondition>,
 }
 
 /// Newest pages of a node.
@@ -57,6 +61,10 @@ struct NodePages {
     since: u64,
     base: Option<(u64, BasePage)>,
     led: BTreeMap<u8, (u64, LedPage)>,
+}
+
+fn is_active(standing: NodeStanding) -> bool {
+    matches!(standing, NodeStanding::Alive | NodeStanding::Suspect)
 }
 
 /// Nodes and their pages.
@@ -80,10 +88,7 @@ impl NodeTable {
     }
 
     pub(super) fn is_active(&self, node: NodeId) -> bool {
-        let active = |known: &KnownNode| {
-            matches!(known.standing, NodeStanding::Alive | NodeStanding::Suspect)
-        };
-        self.nodes.get(&node).is_some_and(active)
+        self.nodes.get(&node).is_some_and(|known| is_active(known.standing))
     }
 
     /// Makes room for these nodes beside the known ones. Returns the nodes that were forgotten for
@@ -120,13 +125,20 @@ impl NodeTable {
     pub(super) fn introduce(&mut self, node: NodeId, address: SocketAddr, now: Duration) {
         let identity = SwimIdentity { node, bump: 0, address };
         let standing = NodeStanding::Dead;
-        self.nodes.entry(node).or_insert(KnownNode { identity, state: None, standing, since: now });
+        self.nodes.entry(node).or_insert(KnownNode {
+            identity,
+            state: None,
+            standing,
+            since: now,
+            condition: None,
+        });
     }
 
     /// Takes what foca says about a node. True if anything visible outside has changed.
     pub(super) fn set(&mut self, identity: SwimIdentity, state: State, now: Duration) -> bool {
         let standing = self.standing(&identity, state);
-        let fresh = KnownNode { identity, state: Some(state), standing, since: now };
+        let fresh =
+            KnownNode { identity, state: Some(state), standing, since: now, condition: None };
         let Some(known) = self.nodes.get_mut(&identity.node) else {
             self.nodes.insert(identity.node, fresh);
             return true;
@@ -134,8 +146,22 @@ impl NodeTable {
         let address_changed = known.identity.address != identity.address;
         let since = if known.standing == standing { known.since } else { now };
         let changed = address_changed || known.standing != standing;
-        *known = KnownNode { since, ..fresh };
+        let condition = known.condition.filter(|_| is_active(standing));
+        *known = KnownNode { since, condition, ..fresh };
         changed
+    }
+
+    /// Takes what a node tells of its disk and clock. True if that is news.
+    pub(super) fn set_condition(&mut self, node: NodeId, condition: NodeCondition) -> bool {
+        let Some(known) = self.nodes.get_mut(&node).filter(|known| is_active(known.standing))
+        else {
+            return false;
+        };
+        if known.condition.is_some_and(|before| !condition.differs(&before)) {
+            return false;
+        }
+        known.condition = Some(condition);
+        true
     }
 
     fn standing(&self, identity: &SwimIdentity, state: State) -> NodeStanding {
@@ -204,6 +230,7 @@ impl NodeTable {
             since: known.since,
             meta,
             cluster: base.map(|base| base.cluster).filter(|cluster| cluster.0 != 0),
+            condition: known.condition,
         }
     }
 }

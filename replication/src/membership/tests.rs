@@ -9,7 +9,14 @@ use crate::gossip::NodeMeta;
 
 const CLUSTER: ClusterId = ClusterId(7);
 const NOW: Duration = Duration::from_secs(10_000);
-const POLICY: Policy = Policy { replicas: 3, dead_after: Duration::from_mins(5) };
+const POLICY: Policy = Policy {
+    replicas: 3,
+    dead_after: Duration::from_mins(5),
+    contact_within: Duration::from_secs(2),
+};
+/// What consensus hears of a member that answers, and has for long.
+const STEADY: Contact =
+    Contact { silent: Duration::ZERO, steady: Some(Duration::from_secs(1_000)) };
 
 fn address(node: NodeId) -> SocketAddr {
     format!("10.0.0.{node}:7451").parse().unwrap()
@@ -27,7 +34,26 @@ fn node(node: NodeId, standing: NodeStanding, for_secs: u64) -> NodeView {
         since: NOW.saturating_sub(Duration::from_secs(for_secs)),
         meta: Some(NodeMeta::default()),
         cluster: Some(CLUSTER),
+        condition: None,
     }
+}
+
+fn silent_for(seconds: u64) -> Contact {
+    Contact { silent: Duration::from_secs(seconds), steady: None }
+}
+
+/// Consensus hears what gossip hears: the case in which UDP and TCP are both open, or both shut.
+fn heard_alike(group: &GroupView, nodes: &[NodeView]) -> GroupView {
+    let heard = |view: &NodeView| {
+        let since = NOW.saturating_sub(view.since);
+        let contact = match view.standing {
+            NodeStanding::Alive => Contact { silent: Duration::ZERO, steady: Some(since) },
+            _ => Contact { silent: since, steady: None },
+        };
+        (view.node, contact)
+    };
+    let contact = nodes.iter().map(heard).collect();
+    GroupView { contact, ..group.clone() }
 }
 
 fn alive(nodes: &[NodeId]) -> Vec<NodeView> {
@@ -62,7 +88,18 @@ fn group(voters: &[NodeId], learners: &[NodeId]) -> GroupView {
 }
 
 fn step(group: &GroupView, nodes: &[NodeView]) -> Option<Step> {
-    next_step(group, nodes, &POLICY, NOW)
+    next_step(&heard_alike(group, nodes), nodes, &POLICY, NOW)
+}
+
+/// With what consensus hears of some members told apart.
+fn step_with(group: &GroupView, nodes: &[NodeView], heard: &[(NodeId, Contact)]) -> Option<Step> {
+    let mut group = heard_alike(group, nodes);
+    group.contact.extend(heard.iter().copied());
+    next_step(&group, nodes, &POLICY, NOW)
+}
+
+fn sick(id: NodeId, condition: NodeCondition) -> NodeView {
+    NodeView { condition: Some(condition), ..node(id, NodeStanding::Alive, 1_000) }
 }
 
 #[expect(clippy::unnecessary_wraps, reason = "what it is compared with is an option")]
@@ -111,7 +148,9 @@ fn from_an_odd_number_two_learners_are_promoted_together() {
     assert_eq!(step(&group(&[1], &[2]), &alive(&[1, 2])), None);
     assert_eq!(step(&group(&[1], &[2, 3]), &alive(&[1, 2, 3])), promote(&[1, 2, 3]));
     let policy = Policy { replicas: 5, ..POLICY };
-    let five = next_step(&group(&[1, 2, 3], &[4, 5, 6]), &alive(&[1, 2, 3, 4, 5, 6]), &policy, NOW);
+    let nodes = alive(&[1, 2, 3, 4, 5, 6]);
+    let six = heard_alike(&group(&[1, 2, 3], &[4, 5, 6]), &nodes);
+    let five = next_step(&six, &nodes, &policy, NOW);
     assert_eq!(five, promote(&[1, 2, 3, 4, 5]));
 }
 
@@ -161,6 +200,42 @@ fn a_voter_that_was_never_heard_counts_from_when_it_was_introduced() {
     let group = group(&[1, 2, 3], &[4]);
     assert_eq!(step(&group, &with(&[1, 2, 4], &[unheard])), replace(&[1, 2, 4]));
     assert_eq!(step(&group, &alive(&[1, 2, 4])), None, "not even introduced");
+}
+
+/// The fault: death was judged by gossip alone.
+#[test]
+fn with_only_udp_shut_a_voter_that_answers_consensus_stays() {
+    let dead_to_gossip = with(&[1, 2, 4], &[node(3, NodeStanding::Dead, 9_000)]);
+    let group = group(&[1, 2, 3], &[4]);
+    assert_eq!(step_with(&group, &dead_to_gossip, &[(3, STEADY)]), None);
+    assert_eq!(step(&group, &dead_to_gossip), replace(&[1, 2, 4]), "with both shut it goes");
+    // It counts towards the majority, too: 1 and 3 may take a new node in.
+    let nodes = with(&[1, 5], &[node(2, NodeStanding::Dead, 9), node(3, NodeStanding::Dead, 9)]);
+    let learns = Some(Step::AddLearner { node: 5, address: address(5) });
+    assert_eq!(step_with(&group, &nodes, &[(3, STEADY)]), learns);
+    assert_eq!(step(&group, &nodes), None);
+}
+
+/// The fault: death was judged by gossip alone.
+#[test]
+fn with_only_tcp_shut_a_voter_that_does_not_answer_consensus_is_replaced_in_time() {
+    let (group, nodes) = (group(&[1, 2, 3], &[4]), alive(&[1, 2, 3, 4]));
+    assert_eq!(step_with(&group, &nodes, &[(3, silent_for(300))]), None);
+    assert_eq!(step_with(&group, &nodes, &[(3, silent_for(301))]), replace(&[1, 2, 4]));
+    // Nor does it count towards a majority, nor is a learner promoted that does not answer.
+    let silent = [(2, silent_for(3)), (3, silent_for(301))];
+    assert_eq!(step_with(&group, &nodes, &silent), None);
+    let silent = [(4, silent_for(3)), (3, silent_for(301))];
+    assert_eq!(step_with(&group, &nodes, &silent), None);
+}
+
+#[test]
+fn a_new_leader_waits_until_a_voter_had_time_to_answer_it_and_no_longer() {
+    let nodes = with(&[1, 2, 4], &[node(3, NodeStanding::Dead, 9_000)]);
+    let group = group(&[1, 2, 3], &[4]);
+    assert_eq!(step_with(&group, &nodes, &[(3, silent_for(2))]), None);
+    assert_eq!(step_with(&group, &nodes, &[(3, silent_for(3))]), replace(&[1, 2, 4]));
+    assert_eq!(step_with(&group, &nodes, &[(2, silent_for(1))]), None, "2 has not answered yet");
 }
 
 #[test]
@@ -254,6 +329,86 @@ fn leadership_is_not_given_to_who_lags_or_is_not_stable_or_is_leaving() {
     assert_eq!(step(&group, &alive(&[1, 2, 3])), None);
 }
 
+/// The fault: leadership went back every second to the preferred leader, whose TCP was shut.
+#[test]
+fn leadership_is_not_given_to_who_is_cut_off_or_was_a_moment_ago() {
+    let group = GroupView { partition: PartitionId(1), ..group(&[1, 2, 3], &[]) };
+    let nodes = alive(&[1, 2, 3]);
+    let steady = |seconds| Contact { steady: Some(Duration::from_secs(seconds)), ..STEADY };
+    for heard in [silent_for(0), silent_for(9_000), Contact::default(), steady(9)] {
+        assert_eq!(step_with(&group, &nodes, &[(2, heard)]), None, "{heard:?}");
+    }
+    let due = Some(Step::TransferLeadership { to: 2 });
+    assert_eq!(step_with(&group, &nodes, &[(2, steady(10))]), due);
+    // Whatever gossip says: only its UDP is shut.
+    let nodes = with(&[1, 3], &[node(2, NodeStanding::Dead, 9_000)]);
+    assert_eq!(step_with(&group, &nodes, &[(2, steady(10))]), due);
+}
+
+fn sicknesses() -> [NodeCondition; 3] {
+    let well = NodeCondition::default();
+    [
+        NodeCondition { is_full: true, ..well },
+        NodeCondition { is_slow: true, ..well },
+        NodeCondition { is_stuck: true, ..well },
+    ]
+}
+
+#[test]
+fn leadership_is_not_given_to_a_full_slow_or_stuck_disk() {
+    let group = GroupView { partition: PartitionId(1), ..group(&[1, 2, 3], &[]) };
+    for condition in sicknesses() {
+        assert_eq!(step(&group, &with(&[1, 3], &[sick(2, condition)])), None, "{condition:?}");
+    }
+    let due = Some(Step::TransferLeadership { to: 2 });
+    assert_eq!(step(&group, &with(&[1, 3], &[sick(2, NodeCondition::default())])), due);
+}
+
+/// The fault: a leader whose disk was full refused writes while its followers had room.
+#[test]
+fn a_leader_whose_disk_takes_no_writes_gives_way_to_one_that_takes_them() {
+    let full = GroupView { must_give_way: true, ..group(&[1, 2, 3], &[]) };
+    let to = |to| Some(Step::TransferLeadership { to });
+    assert_eq!(step(&full, &alive(&[1, 2, 3])), to(2));
+    for condition in sicknesses() {
+        assert_eq!(step(&full, &with(&[1, 3], &[sick(2, condition)])), to(3));
+        let both = [sick(2, condition), sick(3, condition)];
+        assert_eq!(step(&full, &with(&[1], &both)), None, "there is nobody better");
+    }
+    assert_eq!(step_with(&full, &alive(&[1, 2, 3]), &[(2, silent_for(3))]), to(3));
+    let mut behind = full.clone();
+    behind.matched.insert(2, 0);
+    assert_eq!(step(&behind, &alive(&[1, 2, 3])), to(3));
+    let chosen = GroupView { chosen: Some(3), ..full.clone() };
+    assert_eq!(step(&chosen, &alive(&[1, 2, 3])), to(3));
+    // One that leaves goes whatever the others' disks are like.
+    let nodes = [leaving(1), sick(2, sicknesses()[0]), sick(3, sicknesses()[0])];
+    assert_eq!(step(&full, &nodes), to(2));
+}
+
+/// The fault: what an operator had moved went back within a second.
+#[test]
+fn whom_an_operator_chose_leads_and_nobody_else_is_preferred() {
+    for (me, due) in [(1, Some(3)), (2, Some(3)), (3, None)] {
+        let group = GroupView { me, chosen: Some(3), ..group(&[1, 2, 3], &[]) };
+        let due = due.map(|to| Step::TransferLeadership { to });
+        assert_eq!(step(&group, &alive(&[1, 2, 3])), due, "led by {me}");
+    }
+    // While the chosen one can't lead, leadership stays where it is.
+    let group = GroupView { me: 2, chosen: Some(3), ..group(&[1, 2, 3], &[]) };
+    assert_eq!(step(&group, &with(&[1, 2], &[node(3, NodeStanding::Dead, 100)])), None);
+    // One that is no voter any more is not waited for.
+    let gone = GroupView { chosen: Some(9), ..group };
+    assert_eq!(step(&gone, &alive(&[1, 2, 3])), Some(Step::TransferLeadership { to: 1 }));
+}
+
+#[test]
+fn partitions_prefer_voters_in_turn() {
+    let leads = |partition| preferred(PartitionId(partition), &ids(&[9, 4, 7]), None);
+    assert_eq!([0, 1, 2, 3].map(leads), [4, 7, 9, 4].map(Some));
+    assert_eq!(preferred(PartitionId(0), &ids(&[]), None), None);
+}
+
 fn random_group(rng: &mut SmallRng) -> (GroupView, Vec<NodeView>, Policy) {
     let standings =
         [NodeStanding::Alive, NodeStanding::Alive, NodeStanding::Alive, NodeStanding::Suspect]
@@ -283,7 +438,17 @@ fn random_group(rng: &mut SmallRng) -> (GroupView, Vec<NodeView>, Policy) {
     if voters.is_empty() {
         voters.push(10);
     }
-    let mut group = group(&voters, &learners);
+    let mut group = heard_alike(&group(&voters, &learners), &nodes);
+    for contact in group.contact.values_mut() {
+        // A firewall between them lets the one or the other through.
+        match rng.random_range(0..10) {
+            0 => *contact = STEADY,
+            1 => *contact = silent_for(rng.random_range(0..1_000)),
+            _ => {}
+        }
+    }
+    group.must_give_way = rng.random_bool(0.1);
+    group.chosen = rng.random_bool(0.2).then(|| rng.random_range(1..=9));
     group.partition = PartitionId(rng.random_range(0..5));
     group.me = *voters.choose(rng).unwrap();
     for matched in group.matched.values_mut() {
@@ -312,7 +477,10 @@ fn apply(group: &mut GroupView, step: &Step) {
             group.learners.remove(node);
             group.removed.insert(*node);
         }
-        Step::TransferLeadership { to } => group.me = *to,
+        Step::TransferLeadership { to } => {
+            group.must_give_way = false; // the heir's disk is in order
+            group.me = *to;
+        }
     }
 }
 
@@ -321,13 +489,8 @@ fn whatever_gossip_says_no_step_costs_a_quorum_and_steps_come_to_an_end() {
     for seed in 0..20_000 {
         let mut rng = SmallRng::seed_from_u64(seed);
         let (mut group, nodes, policy) = random_group(&mut rng);
-        let alive = |id: NodeId| {
-            nodes.iter().any(|view| {
-                view.node == id
-                    && view.standing == NodeStanding::Alive
-                    && view.cluster == Some(CLUSTER)
-            })
-        };
+        let contact = group.contact.clone();
+        let alive = |id: NodeId| contact.get(&id).is_some_and(|heard| heard.steady.is_some());
         let mut steps = Vec::new();
         while let Some(step) = next_step(&group, &nodes, &policy, NOW) {
             // Counted here again, in another way than in the code.

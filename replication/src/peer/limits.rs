@@ -37,7 +37,7 @@ pub const LOG_PAGE_BYTES_MAX: usize = READ_BYTES_MAX + entry::HEADER_BYTES + ent
 pub const ERROR_TEXT_BYTES_MAX: usize = 1024;
 /// Largest membership in bytes.
 pub const MEMBERSHIP_BYTES_MAX: usize =
-    2 + CONFIGS_MAX * (2 + NODES_MAX * 8) + 2 + NODES_MAX * (8 + 2 + ADDRESS_BYTES_MAX);
+    2 + CONFIGS_MAX * (2 + NODES_MAX * 8) + 2 + NODES_MAX * (8 + 2 + ADDRESS_BYTES_MAX) + 8;
 
 /// A vote: term, node, committed flag.
 pub const VOTE_BYTES: usize = 8 + 8 + 1;

@@ -21,6 +21,12 @@ fn nanos(duration: Duration) -> i64 {
 }
 
 impl LocalInstant {
+    /// The time from the executor's zero to this point, on the clock of [`crate::executor::Runtime`]'s
+    /// `elapsed`; zero for points before.
+    pub fn since_zero(self) -> Duration {
+        Duration::from_nanos(u64::try_from(self.nanos).unwrap_or(0))
+    }
+
     /// Now, on the clock of `executor`.
     pub(super) fn at(executor: &dyn Executor) -> Self {
         Self { nanos: nanos(executor.elapsed()) }

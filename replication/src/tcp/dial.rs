@@ -20,7 +20,7 @@ use super::dialled::{Dialled, greeting};
 use super::{AGAIN_AFTER, CONNECT_WITHIN, PeerIdentity, STREAM_REQUESTS, STREAM_RESULTS};
 use crate::executor::Runtime;
 use crate::local::Notify;
-use crate::peer::{Hello, LogPage, LogRead, Message, fitting};
+use crate::peer::{Hello, LogPage, LogRead, Message, Refusal, fitting};
 use crate::received::Received;
 use crate::runtime::{LocalRuntime, within};
 use crate::transport::{
@@ -48,6 +48,8 @@ struct Link {
     state: RefCell<LinkState>,
     changed: Notify,
     traffic: Rc<Cell<Traffic>>,
+    /// What it answered to the last hello, if it refused that.
+    refused: Cell<Option<Refusal>>,
 }
 
 enum LinkState {
@@ -65,7 +67,8 @@ impl Link {
     fn new(target: NodeId) -> Self {
         let state = LinkState::Down { until: Duration::ZERO, pause: AGAIN_AFTER.0 };
         let (state, traffic) = (RefCell::new(state), Rc::default());
-        Self { target, state, changed: Notify::new(), traffic }
+        let refused = Cell::new(None);
+        Self { target, state, changed: Notify::new(), traffic, refused }
     }
 
     fn set(&self, state: LinkState) {
@@ -84,6 +87,11 @@ impl<R: Runtime> Dialer<R> {
     pub fn traffic(&self) -> Vec<(NodeId, Traffic)> {
         let links = self.inner.links.borrow();
         links.iter().map(|(&target, link)| (target, link.traffic.get())).collect()
+    }
+
+    /// Why a peer does not talk to this node, if it said so when it was dialled last.
+    pub fn refused(&self, target: NodeId) -> Option<Refusal> {
+        self.inner.links.borrow().get(&target)?.refused.get()
     }
 
     /// Reads committed entries from a peer's log.
@@ -190,7 +198,7 @@ impl<R: Runtime> Dialer<R> {
         let (sends, runtime) = (connection.clone(), self.inner.runtime.clone());
         runtime.spawn(async move { sends.out.send_all(writer).await });
         let mut received = Received::default();
-        let greeted = greeting(&mut reader, &mut received, link.target).await;
+        let greeted = greeting(&mut reader, &mut received, link.target, &link.refused).await;
         if let Err(why) = greeted {
             connection.out.end();
             return Err(why);

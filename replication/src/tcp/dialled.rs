@@ -16,7 +16,7 @@ use super::outgoing::Outgoing;
 use super::{APPEND_BYTES_MAX, PeerIdentity, SILENT_MAX};
 use crate::executor::Runtime;
 use crate::local::Notify;
-use crate::peer::{HelloReply, Message, frame};
+use crate::peer::{HelloReply, Message, Refusal, frame};
 use crate::received::Received;
 use crate::runtime::LocalRuntime;
 use crate::transport::{ResultSender, TransportError};
@@ -238,11 +238,12 @@ impl Dialled {
     }
 }
 
-/// Waits for the answer to the hello.
+/// Waits for the answer to the hello. A refusal is noted, and said once.
 pub(super) async fn greeting<S: AsyncRead + Unpin>(
     reader: &mut S,
     received: &mut Received,
     target: NodeId,
+    refused: &Cell<Option<Refusal>>,
 ) -> Result<(), String> {
     loop {
         let frame = frame::peek_hello(received.filled()).map_err(|error| error.to_string())?;
@@ -251,12 +252,17 @@ pub(super) async fn greeting<S: AsyncRead + Unpin>(
             let message = frame.open().map_err(|error| error.to_string())?;
             received.consume(bytes);
             return match message {
-                Message::HelloReply(HelloReply::Accepted { node }) if node == target => Ok(()),
+                Message::HelloReply(HelloReply::Accepted { node }) if node == target => {
+                    refused.set(None);
+                    Ok(())
+                }
                 Message::HelloReply(HelloReply::Accepted { node }) => {
                     Err(format!("node {node} answers in its place"))
                 }
                 Message::HelloReply(HelloReply::Refused(refusal)) => {
-                    tracing::warn!("node {target} does not talk to this node: {refusal:?}");
+                    if refused.replace(Some(refusal)) != Some(refusal) {
+                        tracing::warn!("node {target} does not talk to this node: {refusal:?}");
+                    }
                     Err(format!("{refusal:?}"))
                 }
                 _ => Err("its answer to a hello is of another kind".to_owned()),

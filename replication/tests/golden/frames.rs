@@ -36,7 +36,7 @@ fn log_id(term: u64, index: u64) -> LogId {
 }
 
 fn membership() -> Membership {
-    let node = |id: u64| (id, Member { peer_address: format!("10.0.0.{id}:7451") });
+    let node = |id: u64| (id, Member::at(format!("10.0.0.{id}:7451")));
     let nodes: BTreeMap<_, _> = (1..=4).map(node).collect();
     let configs = vec![BTreeSet::from([1, 2, 3]), BTreeSet::from([2, 3, 4])];
     Membership::new(configs, nodes).unwrap()

@@ -7,7 +7,8 @@ use std::time::Duration;
 
 use walengine_net::model::{ClusterId, PartitionId, Timestamp};
 use walengine_replication::gossip::{
-    Founding, FoundingMember, Gossip, NodeMeta, Output, Promise, PromiseState, Settings, Standing,
+    Founding, FoundingMember, Gossip, NodeMeta, Output, OwnCondition, Promise, PromiseState,
+    Settings, Standing,
 };
 
 const CLUSTER: ClusterId = ClusterId(0x000f_0e0d_0c0b_0a09_0807_0605_0403_0201);
@@ -17,7 +18,7 @@ const BOOT_NANOS: u64 = 1_700_000_000_000_000_000;
 pub fn datagrams() -> BTreeMap<String, Vec<u8>> {
     let mut said = BTreeMap::new();
     for (proof, key) in [("crc", None), ("mac", Some([0x4b; 32]))] {
-        for conversation in [formed, released, refused, id_in_use, left] {
+        for conversation in [formed, released, refused, id_in_use, left, condition] {
             for bytes in conversation(key) {
                 said.entry(format!("{}_{proof}", name(&bytes))).or_insert(bytes);
             }
@@ -35,7 +36,8 @@ fn name(bytes: &[u8]) -> String {
         3 => "3_refused".into(),
         4 => format!("4_swim_{:02}", body[34 + 2 + 34]),
         5 => format!("5_forming_{}", body[0]),
-        _ => "6_leave".into(),
+        6 => "6_leave".into(),
+        _ => "7_condition".into(),
     }
 }
 
@@ -165,6 +167,18 @@ fn left(key: Option<[u8; 32]>) -> Vec<Vec<u8>> {
     let addresses = [address(1), address(2)];
     let mut said = talk(&mut nodes, &addresses, Duration::from_secs(2));
     nodes[1].leave(Duration::from_secs(2));
+    said.extend(talk(&mut nodes, &addresses, Duration::from_millis(2_050)));
+    said
+}
+
+fn condition(key: Option<[u8; 32]>) -> Vec<Vec<u8>> {
+    let mut nodes =
+        [start(settings(1, key, None), member()), start(settings(2, key, None), member())];
+    let addresses = [address(1), address(2)];
+    let mut said = talk(&mut nodes, &addresses, Duration::from_secs(2));
+    let clock = Timestamp(BOOT_NANOS + 2_000_000_000);
+    let own = OwnCondition { is_full: true, is_stuck: false, is_slow: true, clock };
+    nodes[1].tell_condition(own, Duration::from_secs(2));
     said.extend(talk(&mut nodes, &addresses, Duration::from_millis(2_050)));
     said
 }

@@ -81,7 +81,7 @@ fn a_frame_gets_a_small_multiple_of_its_length() {
         .collect();
     // Small memberships take the most memory for their length.
     let member = |index: usize| {
-        let nodes = [(1, Member { peer_address: String::new() })];
+        let nodes = [(1, Member::at(String::new()))];
         let membership = Membership::new(vec![[1].into()], std::collections::BTreeMap::from(nodes));
         Entry {
             log_id: LogId::new_term_index(1, index as u64),

@@ -76,9 +76,8 @@ impl Random {
     }
 
     fn membership(&mut self) -> Membership {
-        let nodes: BTreeMap<_, _> = (0..self.below(5))
-            .map(|_| (self.number(), Member { peer_address: self.text(20) }))
-            .collect();
+        let nodes: BTreeMap<_, _> =
+            (0..self.below(5)).map(|_| (self.number(), Member::at(self.text(20)))).collect();
         let ids: Vec<_> = nodes.keys().copied().collect();
         if ids.is_empty() {
             return Membership::default();
@@ -213,9 +212,11 @@ impl Random {
 /// The largest membership that the codec takes.
 pub fn largest_membership() -> Membership {
     let address = "a".repeat(ADDRESS_BYTES_MAX);
-    let nodes: BTreeMap<_, _> = (1..=NODES_MAX as u64)
-        .map(|id| (u64::MAX - id, Member { peer_address: address.clone() }))
-        .collect();
+    let member = |id: u64| {
+        let (is_chosen, peer_address) = (id == 1, address.clone());
+        (u64::MAX - id, Member { peer_address, is_chosen })
+    };
+    let nodes: BTreeMap<_, _> = (1..=NODES_MAX as u64).map(member).collect();
     let voters: BTreeSet<_> = nodes.keys().copied().collect();
     Membership::new(vec![voters; CONFIGS_MAX], nodes).unwrap()
 }

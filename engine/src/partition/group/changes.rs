@@ -6,18 +6,20 @@ use std::time::Duration;
 
 use openraft::ChangeMembers;
 use openraft::async_runtime::WatchReceiver;
-use walengine_net::model::{Offset, PartitionId};
+use walengine_net::model::Offset;
+use walengine_replication::runtime::LocalInstant;
 use walengine_replication::types::{Member, NodeId};
 
 use super::Group;
-use crate::limits::{HAND_OVER_LOOK_EVERY, HAND_OVER_WITHIN};
+use crate::limits::{CONTACT_WITHIN_MIN, HAND_OVER_LOOK_EVERY, HAND_OVER_WITHIN};
 use crate::runtime::Runtime;
 use crate::storage::disk::Disk;
 
 /// A group as this node sees it.
 #[derive(Clone, Debug)]
 pub struct GroupReport {
-    /// The leader that this node knows of.
+    /// The leader that this node knows of. A leader that has not heard a majority for a while does not
+    /// count itself: others may have elected another.
     pub leader: Option<NodeId>,
     /// Newest term known here.
     pub term: u64,
@@ -31,6 +33,8 @@ pub struct GroupReport {
     pub voters: Vec<NodeId>,
     /// All members, with how much of the log each has. A leader knows that of all, others only their own.
     pub members: BTreeMap<NodeId, MemberProgress>,
+    /// The voter that an operator chose to lead.
+    pub chosen: Option<NodeId>,
 }
 
 /// A member, and how far it has the log.
@@ -40,6 +44,9 @@ pub struct MemberProgress {
     pub member: Member,
     /// Index of its newest entry that is the same as the leader's; `None` if this node does not know.
     pub matched_index: Option<u64>,
+    /// How long ago it last answered consensus here; `None` if it has not in this leadership, or this
+    /// node does not lead.
+    pub answered: Option<Duration>,
 }
 
 impl<D: Disk, R: Runtime> Group<D, R> {
@@ -60,20 +67,66 @@ impl<D: Disk, R: Runtime> Group<D, R> {
             None if node == me => Some(metrics.last_applied.map_or(0, |applied| applied.index + 1)),
             None => None,
         };
+        let now = self.runtime().elapsed();
+        let ago = |at: LocalInstant| now.saturating_sub(at.since_zero());
+        let answered = |node: NodeId| match &metrics.heartbeat {
+            Some(_) if node == me => Some(Duration::ZERO),
+            Some(all) => all.get(&node).copied().flatten().map(|at| ago(at.into_inner())),
+            None => None,
+        };
         let members = membership.nodes().map(|(node, member)| {
-            (*node, MemberProgress { member: member.clone(), matched_index: of(*node) })
+            let (matched_index, answered) = (of(*node), answered(*node));
+            (*node, MemberProgress { member: member.clone(), matched_index, answered })
         });
+        let voters: Vec<_> = membership.voter_ids().collect();
+        let acked = metrics.last_quorum_acked.map(|at| ago(at.into_inner()));
+        let is_cut_off = metrics.current_leader == Some(me)
+            && voters.iter().any(|voter| *voter != me)
+            && acked.is_some_and(|acked| acked > self.contact_within());
+        let chosen = membership.nodes().find(|(_, member)| member.is_chosen).map(|(node, _)| node);
         let is_joint = membership.get_joint_config().len() > 1;
         let is_committed = metrics.membership_config == metrics.committed_membership_config;
         GroupReport {
-            leader: metrics.current_leader,
+            leader: metrics.current_leader.filter(|_| !is_cut_off),
             term: metrics.current_term,
             committed: self.visible_offset(),
             is_changing: is_joint || !is_committed,
             last_index,
-            voters: membership.voter_ids().collect(),
+            voters,
             members: members.collect(),
+            chosen: chosen.copied(),
         }
+    }
+
+    /// A member that has not answered for so long does not answer: four heartbeats may be lost, and two
+    /// elections may have taken place.
+    pub fn contact_within(&self) -> Duration {
+        let election = Duration::from_millis(self.commit().raft().config().election_timeout_max);
+        CONTACT_WITHIN_MIN.max(4 * election)
+    }
+
+    /// Notes for every later leader that an operator chose this voter to lead, or nobody.
+    ///
+    /// # Errors
+    /// As [`Self::add_learner`].
+    pub async fn choose(&self, chosen: Option<NodeId>) -> Result<(), String> {
+        let changed: BTreeMap<NodeId, Member> = {
+            let metrics = self.commit().raft().metrics();
+            let metrics = metrics.borrow_watched();
+            let nodes = metrics.membership_config.membership().nodes();
+            let nodes = nodes.filter(|(node, member)| member.is_chosen != (Some(**node) == chosen));
+            let change = |(node, member): (&NodeId, &Member)| {
+                (*node, Member { is_chosen: !member.is_chosen, ..member.clone() })
+            };
+            nodes.map(change).collect()
+        };
+        if changed.is_empty() {
+            return Ok(());
+        }
+        // Only the note changes: the addresses stay as they are.
+        let change = ChangeMembers::SetNodes(changed);
+        let changed = self.commit().raft.change_membership(change, false).await;
+        changed.map(|_| ()).map_err(|error| error.to_string())
     }
 
     /// Former members.
@@ -169,12 +222,4 @@ impl<D: Disk, R: Runtime> Group<D, R> {
         let others = progress.filter(|(node, _)| **node != me && voters.contains(*node));
         others.max_by_key(|(_, matched)| **matched).map(|(node, _)| *node)
     }
-}
-
-/// The voter that should lead a partition, so that leaders are spread.
-pub fn preferred(partition: PartitionId, voters: &[NodeId]) -> Option<NodeId> {
-    let mut voters = voters.to_vec();
-    voters.sort_unstable();
-    let place = usize::from(partition.0) % voters.len().max(1);
-    voters.get(place).copied()
 }

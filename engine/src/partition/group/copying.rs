@@ -112,7 +112,7 @@ async fn read_all<R: Runtime>(
     first: u64,
     pages: flume::Sender<LogPage>,
 ) -> Result<(), Failed> {
-    let member = Member { peer_address: source.peer_address.to_string() };
+    let member = Member::at(source.peer_address.to_string());
     let mut from = first;
     loop {
         let read = LogRead { from, bytes_max: READ_BYTES_MAX as u32 };

@@ -65,7 +65,7 @@ mod tests {
     use super::*;
 
     fn membership(nodes: &[u64]) -> Membership {
-        let member = |id: u64| (id, Member { peer_address: format!("10.0.0.{id}:7550") });
+        let member = |id: u64| (id, Member::at(format!("10.0.0.{id}:7550")));
         let all: BTreeMap<_, _> = nodes.iter().copied().map(member).collect();
         Membership::new(vec![nodes.iter().copied().collect()], all).unwrap()
     }

@@ -3,11 +3,12 @@
 use std::net::SocketAddr;
 
 use super::super::bytes::Reader;
+use super::super::condition::OwnCondition;
 use super::super::envelope::{DatagramHead, DatagramKind};
 use super::super::forming::Candidate;
 use super::super::forming_message::FormingMessage;
 use super::super::identity::SwimIdentity;
-use super::super::limits::{OUTBID_NANOS_MAX, OUTBID_PERIOD};
+use super::super::limits::{OUTBID_NANOS_MAX, OUTBID_PERIOD, TWIN_PERIOD};
 use super::super::meta::{MetaPage, PageBody};
 use super::super::output::{Output, Warning};
 use super::super::promise::FoundingMember;
@@ -38,6 +39,7 @@ impl Gossip {
             *counter += 1;
             if self.senders.id_in_use(head, active, self.now) {
                 self.counters.node_id_in_use += 1;
+                self.note_twin(head);
                 self.answer(from, head, DatagramKind::Refused);
             } else if !matches!(head.kind, DatagramKind::Welcome | DatagramKind::Refused) {
                 self.answer(from, head, DatagramKind::Welcome);
@@ -58,6 +60,7 @@ impl Gossip {
                     }
                     Stale::IdInUse => {
                         self.counters.node_id_in_use += 1;
+                        self.note_twin(head);
                         self.answer(from, head, DatagramKind::Refused);
                     }
                     Stale::Full => self.counters.nodes_full += 1,
@@ -79,10 +82,39 @@ impl Gossip {
         let is_among_others =
             self.table.iter().any(|known| self.table.is_active(known.identity.node));
         if is_among_others {
+            self.note_twin(head);
             self.answer(from, head, DatagramKind::Refused);
         } else if head.kind == DatagramKind::Refused && head.to_boot == self.boot {
             self.warn(Warning::NodeIdInUse { address: head.peer_address });
         }
+    }
+
+    /// A node's id is claimed by another address while the node is there.
+    fn note_twin(&mut self, head: &DatagramHead) {
+        let known = if head.node == self.node {
+            Some(self.address)
+        } else {
+            self.table.get(head.node).map(|known| known.identity.address)
+        };
+        let told = self.twins_told.get(&head.node).copied();
+        let is_news = told.is_none_or(|told| self.now.saturating_sub(told) >= TWIN_PERIOD);
+        let Some(known) = known.filter(|known| *known != head.peer_address && is_news) else {
+            return;
+        };
+        self.twins_told.insert(head.node, self.now);
+        let (node, claimed_by) = (head.node, head.peer_address);
+        self.push(Output::Warning(Warning::NodeIdUsedTwice { node, known, claimed_by }));
+    }
+
+    fn heard_condition(&mut self, node: NodeId, body: &[u8]) -> Option<()> {
+        let told = OwnCondition::decode(body)?;
+        if let Some((own, own_at)) = &self.condition {
+            let seen = told.seen(own.clock, *own_at, self.now);
+            if self.table.set_condition(node, seen) {
+                self.changed();
+            }
+        }
+        Some(())
     }
 
     pub(super) fn believe(&mut self, from: SocketAddr, head: &DatagramHead, body: &[u8]) {
@@ -100,7 +132,8 @@ impl Gossip {
             DatagramKind::Forming => self.form(head, body),
             DatagramKind::Swim if same => self.gossip(head, body),
             DatagramKind::Leave if same => self.left(head, body),
-            DatagramKind::Swim | DatagramKind::Leave => {
+            DatagramKind::Condition if same => self.heard_condition(head.node, body),
+            DatagramKind::Swim | DatagramKind::Leave | DatagramKind::Condition => {
                 self.counters.unformed += 1;
                 if self.cluster.0 != 0 {
                     self.answer(from, head, DatagramKind::Welcome);

@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use walengine_net::model::{ClusterId, PartitionId};
+use walengine_net::model::{ClusterId, PartitionId, Timestamp};
 
-use super::super::{NodeMeta, NodeStanding, Standing, Warning};
+use super::super::{NodeMeta, NodeStanding, OwnCondition, Standing, Warning};
 use super::sim::{Sim, meta, settings};
 
 const SOON: Duration = Duration::from_secs(10);
@@ -268,6 +268,50 @@ fn a_second_node_with_an_id_in_use_is_refused_and_told() {
     assert!(sim.gossip(1).counters().node_id_in_use > 0);
     let warned = &sim.nodes[&99].warnings;
     assert!(matches!(warned[..], [Warning::NodeIdInUse { .. }, ..]), "{warned:?}");
+    // The others tell, too, once a minute at most: the copy's process may have ended by then.
+    let told = Warning::NodeIdUsedTwice {
+        node: 2,
+        known: super::sim::address(2),
+        claimed_by: super::sim::address(99),
+    };
+    for at in [1, 3] {
+        let warned = &sim.nodes[&at].warnings;
+        assert_eq!(warned.first(), Some(&told), "node {at}");
+        assert!(warned.len() <= 2, "{warned:?}");
+    }
+}
+
+#[test]
+fn each_node_knows_the_others_disks_and_clocks_while_they_live() {
+    let mut sim = Sim::cluster(14, 3);
+    sim.until(SOON, "all alive", Sim::all_alive);
+    let second = Duration::from_secs(1);
+    let tell = |sim: &mut Sim, is_full: bool| {
+        let now = sim.now;
+        for node in sim.running() {
+            // The clock of node 3 is ten seconds ahead.
+            let ahead = if node == 3 { 10 * second } else { Duration::ZERO };
+            let clock = Timestamp((now + ahead).as_nanos() as u64);
+            let is_full = is_full && node == 2;
+            let condition = OwnCondition { is_full, clock, ..OwnCondition::default() };
+            sim.gossip(node).tell_condition(condition, now);
+            sim.drain(node);
+        }
+        sim.run(second);
+    };
+    assert_eq!(sim.view(1, 2).unwrap().condition, None, "not told yet");
+    (0..3).for_each(|_| tell(&mut sim, true));
+    let seen = |sim: &Sim, at, node| sim.view(at, node).unwrap().condition.unwrap();
+    assert!(seen(&sim, 1, 2).is_full && !seen(&sim, 1, 2).is_fit() && seen(&sim, 1, 3).is_fit());
+    for (at, node, ahead) in [(1, 2, 0), (1, 3, 10), (3, 1, -10), (3, 3, 0)] {
+        let off = seen(&sim, at, node).clock_ahead_nanos - ahead * 1_000_000_000;
+        assert!(off.abs() < 10_000_000, "node {at} sees node {node} off by {off} ns");
+    }
+    (0..2).for_each(|_| tell(&mut sim, false));
+    assert!(seen(&sim, 1, 2).is_fit());
+    sim.crash(3);
+    sim.until(10 * second, "dead", |sim| sim.standing(1, 3) == Some(NodeStanding::Dead));
+    assert_eq!(sim.view(1, 3).unwrap().condition, None, "that was long ago");
 }
 
 /// Fault: a node that was greeted by a copy of itself believed the copy and ended.
