@@ -82,6 +82,29 @@ impl LoopDisk {
         self.is_mounted = false;
     }
 
+    /// From now on writes do not come back, as from a disk whose controller hangs, until
+    /// [`LoopDisk::move_again`].
+    ///
+    /// # Panics
+    /// If `fsfreeze` can't do it.
+    pub fn hang(&self) {
+        run("fsfreeze", &["-f", path(&self.mount)]);
+    }
+
+    /// What hung goes on.
+    ///
+    /// # Panics
+    /// If `fsfreeze` can't do it.
+    pub fn move_again(&self) {
+        run("fsfreeze", &["-u", path(&self.mount)]);
+    }
+
+    /// The same, if it hangs.
+    pub fn try_to_move_again(&self) -> bool {
+        let output = Command::new("fsfreeze").args(["-u", path(&self.mount)]).output();
+        output.is_ok_and(|output| output.status.success())
+    }
+
     /// Takes all room but `left_bytes`, until [`LoopDisk::make_room`].
     ///
     /// # Panics
@@ -110,6 +133,7 @@ impl LoopDisk {
 
 impl Drop for LoopDisk {
     fn drop(&mut self) {
+        let _ = self.try_to_move_again();
         if self.is_mounted {
             // After a failed test something may still use it: detach it then.
             let _ = Command::new("umount").args(["-l", path(&self.mount)]).status();

@@ -132,6 +132,25 @@ impl Network {
         ]);
     }
 
+    /// From now on a node neither gets nor sends anything by a protocol, `tcp` or `udp`, from or to a
+    /// port of its own, as behind a firewall that drops it. Needs `nft`.
+    pub fn shut(&self, node: usize, protocol: &str, port: u16) {
+        let rules = format!(
+            "table inet shut {{
+                chain comes {{ type filter hook input priority 0; {protocol} dport {port} drop; {protocol} sport {port} drop; }}
+                chain goes {{ type filter hook output priority 0; {protocol} dport {port} drop; {protocol} sport {port} drop; }}
+            }}"
+        );
+        self.open(node);
+        said("ip", &["netns", "exec", &self.namespace(node), "nft", &rules]);
+    }
+
+    /// Opens what [`Network::shut`] shut at a node.
+    pub fn open(&self, node: usize) {
+        let remove = "add table inet shut; delete table inet shut";
+        said("ip", &["netns", "exec", &self.namespace(node), "nft", remove]);
+    }
+
     /// Joins all that was cut.
     pub fn heal(&self) {
         for from in 0..self.nodes {

@@ -120,6 +120,11 @@ impl Nodes {
         &self.launches[node]
     }
 
+    /// Has a node that does not run keep its data elsewhere.
+    pub fn set_data(&mut self, node: usize, data: &std::path::Path) {
+        self.launches[node] = self.launches[node].clone().data(data);
+    }
+
     /// Their network.
     pub fn network(&self) -> &Network {
         &self.network

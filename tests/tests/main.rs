@@ -10,6 +10,7 @@ mod damage;
 mod divergence;
 mod export;
 mod feed;
+mod health;
 mod hostile;
 mod imports;
 mod input;

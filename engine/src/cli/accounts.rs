@@ -2,12 +2,13 @@
 
 use std::path::PathBuf;
 
+use walengine_net::client::ReadFrom;
 use walengine_net::client::blocking::Client;
 use walengine_net::limits::{LIST_ACCOUNTS_MAX, LOOKUP_IDS_MAX};
 use walengine_net::model::{Account, AccountId, Book, Token};
 use walengine_net::names;
 
-use super::asking::{Asking, Freshly, seen};
+use super::asking::{Asking, Freshly, seen, unconfirmed};
 use super::csv_file::first_column;
 use super::output::{Format, Output};
 use crate::fatal::{Fatal, Reason};
@@ -113,7 +114,14 @@ pub fn run_one(arguments: &OneArguments) -> Result<(), Fatal> {
 
 fn all(client: &Client, output: &mut Rows, tokens: &[Token]) -> Result<(), Fatal> {
     let mut tokens = tokens.to_vec();
+    let mut unsure = Ok(());
     for partition in client.info().partitions() {
+        // A node that lags ends its list sooner. So the leader is asked how far a list must reach.
+        let sure = client.reading(ReadFrom::Linearizable);
+        match sure.list_accounts(partition, None, 1, &tokens) {
+            Ok(end) => seen(&mut tokens, client, partition, end.next_offset),
+            Err(error) => unsure = unsure.and(Err(unconfirmed("accounts", partition, error))),
+        }
         let mut after = None;
         loop {
             let page = client.list_accounts(partition, after, LIST_ACCOUNTS_MAX, &tokens)?;
@@ -127,7 +135,8 @@ fn all(client: &Client, output: &mut Rows, tokens: &[Token]) -> Result<(), Fatal
             }
         }
     }
-    Ok(())
+    output.rows.flush()?;
+    unsure
 }
 
 /// Prints a row for each name. Returns how many have no account.

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use walengine_net::client::blocking::Client;
-use walengine_net::client::{Config as ClientConfig, ReadFrom};
+use walengine_net::client::{ClientError, Config as ClientConfig, ReadFrom};
 use walengine_net::model::{Offset, PartitionId, Token};
 
 use super::output::Format;
@@ -31,7 +31,7 @@ pub struct Asking {
 pub struct Freshly {
     /// Show every write that was acknowledged before; only leaders answer
     #[arg(long)]
-    linearizable: bool,
+    pub linearizable: bool,
 
     /// Wait for a state that includes these writes, named by their tokens, separated by commas
     #[arg(long, value_name = "TOKEN", value_delimiter = ',')]
@@ -70,4 +70,15 @@ pub fn seen(tokens: &mut Vec<Token>, client: &Client, partition: PartitionId, ne
     };
     tokens.retain(|known| !is_covered(known));
     tokens.push(seen);
+}
+
+/// The end of a list could not be confirmed at the leader.
+pub fn unconfirmed(what: &str, partition: PartitionId, error: ClientError) -> Fatal {
+    let fatal = Fatal::from(error);
+    let message = format!(
+        "these are the {what} of partition {partition} as far as a follower knows; there may be newer \
+         ones: {}",
+        fatal.message
+    );
+    Fatal::new(fatal.reason, message)
 }

@@ -1,10 +1,10 @@
-//! `cluster` and `leave`: nodes and leaders, and how to change them.
+//! `cluster`: nodes and leaders, and how to change them.
 
 use std::io::{self, BufRead, IsTerminal};
 
 use walengine_net::cli;
 use walengine_net::client::blocking::Client;
-use walengine_net::client::{AdminOutcome, ClusterReport, NodeReport};
+use walengine_net::client::{AdminOutcome, ClusterReport, NodeReport, Trouble};
 use walengine_net::message::{AdminState, NodeHealth, ReplicaRole};
 use walengine_net::model::PartitionId;
 use walengine_net::say;
@@ -30,7 +30,8 @@ const COLUMNS: &[(&str, usize)] = &[
     ("committed_offset", 16),
     ("is_changing", 11),
     ("role", 7),
-    ("lag_entries", 0),
+    ("lag_entries", 11),
+    ("trouble", 0),
 ];
 const NODE_HEADING: [&str; 10] =
     ["node", "health", "for", "leads", "lag", "cores", "free", "version", "clients", "peers"];
@@ -60,7 +61,9 @@ enum Action {
     Remove(RemoveArguments),
 }
 
-/// The partition is served without a gap.
+/// The partition is served without a gap. The node named with --to leads from then on, whenever it
+/// can: after an outage, leadership returns to it. Without --to that ends, and the partition is led by
+/// the node that it prefers by its number.
 #[derive(Debug, clap::Args)]
 struct TransferArguments {
     /// Partition whose leadership moves
@@ -91,18 +94,6 @@ struct RemoveArguments {
     asking: Asking,
 }
 
-/// Asks the server at --server to leave its cluster. It hands over its leaderships and replicas,
-/// announces that it leaves, and stops.
-#[derive(Debug, clap::Args)]
-pub struct LeaveArguments {
-    /// Do not ask for confirmation
-    #[arg(long)]
-    yes: bool,
-
-    #[command(flatten)]
-    asking: Asking,
-}
-
 /// Prints the cluster, or changes it.
 pub fn run(arguments: &Arguments) -> Result<(), Fatal> {
     match &arguments.action {
@@ -121,6 +112,10 @@ fn show(asking: &Asking) -> Result<(), Fatal> {
         write_table(&NODE_HEADING, &node_table(&cluster))?;
         say!("");
         write_table(&PARTITION_HEADING, &partition_table(&cluster))?;
+        if !cluster.troubles.is_empty() {
+            say!("");
+            write_table(&["trouble"], &trouble_table(&cluster))?;
+        }
     } else {
         let mut output = Output::new(asking.format, COLUMNS)?;
         for row in flat_rows(&cluster) {
@@ -198,6 +193,14 @@ fn partition_table(cluster: &ClusterReport) -> Vec<Vec<String>> {
     rows
 }
 
+fn trouble_table(cluster: &ClusterReport) -> Vec<Vec<String>> {
+    let row = |trouble: &Trouble| match trouble.partition {
+        Some(partition) => vec![format!("partition {partition}: {}", trouble.text)],
+        None => vec![trouble.text.clone()],
+    };
+    cluster.troubles.iter().map(row).collect()
+}
+
 fn flat_rows(cluster: &ClusterReport) -> Vec<Vec<String>> {
     let row = |values: &[(&str, String)]| -> Vec<String> {
         let value = |column: &str| values.iter().find(|(name, _)| *name == column);
@@ -239,6 +242,14 @@ fn flat_rows(cluster: &ClusterReport) -> Vec<Vec<String>> {
             ("lag_entries", replica.lag_entries.to_string()),
         ]));
     }
+    for trouble in &cluster.troubles {
+        let partition = trouble.partition.map(|partition| partition.to_string());
+        rows.push(row(&[
+            ("row", "trouble".to_owned()),
+            ("partition", partition.unwrap_or_default()),
+            ("trouble", trouble.text.clone()),
+        ]));
+    }
     rows
 }
 
@@ -261,10 +272,23 @@ fn remove(arguments: &RemoveArguments) -> Result<(), Fatal> {
     let cluster = client.cluster_status()?;
     let of_node = cluster.replicas.keys().filter(|(_, of)| *of == node);
     let partitions: Vec<PartitionId> = of_node.map(|(partition, _)| *partition).collect();
+    let (leaderless, partitions): (Vec<_>, Vec<_>) = {
+        // Only a leader knows all members: of a partition without one nothing is known.
+        let has_leader = |partition: &PartitionId| {
+            cluster.groups.get(partition).is_some_and(|group| group.leader.is_some())
+        };
+        let leaderless = client.info().partitions().filter(|one| !has_leader(one));
+        (leaderless.collect(), partitions.into_iter().filter(has_leader).collect())
+    };
     let known = cluster.nodes.get(&node);
-    if known.is_none() && partitions.is_empty() {
+    if known.is_none() && partitions.is_empty() && leaderless.is_empty() {
         let message = format!("there is no node {node}: `walengine cluster` shows who is there");
         return Err(Fatal::new(Reason::Findings, message));
+    }
+    if partitions.is_empty() {
+        without_leader(node, &leaderless)?;
+        say!("node {node}: it is in no partition: there is nothing to do");
+        return Ok(());
     }
     let state = known.map_or("not known to the others".to_owned(), |known| {
         let is_alive = known.health <= NodeHealth::Suspect;
@@ -277,36 +301,36 @@ fn remove(arguments: &RemoveArguments) -> Result<(), Fatal> {
         partitions.len()
     );
     confirm(arguments.yes, &question, node)?;
-    remove_from(&client, node, &partitions)
+    remove_from(&client, node, &partitions).and(without_leader(node, &leaderless))
+}
+
+/// Fails if a partition has no leader: nobody can remove a node from it.
+fn without_leader(node: u64, leaderless: &[PartitionId]) -> Result<(), Fatal> {
+    if leaderless.is_empty() {
+        return Ok(());
+    }
+    let list: Vec<String> = leaderless.iter().map(ToString::to_string).collect();
+    let message = format!(
+        "partition {} has no leader, so node {node} can't be removed from it and nothing was changed \
+         there: bring back a majority of its voters first; `walengine cluster` shows who is there",
+        list.join(", ")
+    );
+    Err(Fatal::new(Reason::Findings, message))
 }
 
 /// Asks one partition after the other, even if one refuses.
 fn remove_from(client: &Client, node: u64, from: &[PartitionId]) -> Result<(), Fatal> {
     let mut failed = Ok(());
     for &partition in from {
-        let outcome = client.remove_node(partition, node)?;
-        failed = failed.and(told(&format!("partition {partition}"), &outcome));
+        let outcome = client.remove_node(partition, node).map_err(Fatal::from);
+        let outcome = outcome.and_then(|outcome| told(&format!("partition {partition}"), &outcome));
+        failed = failed.and(outcome);
     }
     failed
 }
 
-/// Asks the server at the caller's address to leave.
-pub fn run_leave(arguments: &LeaveArguments) -> Result<(), Fatal> {
-    may_ask(arguments.yes)?;
-    let server = &arguments.asking.server;
-    if server.contains(',') {
-        let message = format!("one node leaves at a time: name it alone, not {server}");
-        return Err(Fatal::new(Reason::Usage, message));
-    }
-    let client = arguments.asking.connect()?;
-    let node = client.home_node()?;
-    let question = format!("node {node} at {server} is to leave its cluster for good");
-    confirm(arguments.yes, &question, node)?;
-    told(&format!("node {node}"), &client.leave(node)?)
-}
-
 /// Prints the result of a request. A refusal is an error.
-fn told(what: &str, outcome: &AdminOutcome) -> Result<(), Fatal> {
+pub(super) fn told(what: &str, outcome: &AdminOutcome) -> Result<(), Fatal> {
     let state = match outcome.state {
         AdminState::Done => "done",
         AdminState::Started => "under way, see `walengine cluster`",
@@ -324,7 +348,7 @@ fn told(what: &str, outcome: &AdminOutcome) -> Result<(), Fatal> {
 }
 
 /// Fails, before a server is asked, if there is no terminal to confirm on.
-fn may_ask(yes: bool) -> Result<(), Fatal> {
+pub(super) fn may_ask(yes: bool) -> Result<(), Fatal> {
     if yes || io::stdin().is_terminal() {
         return Ok(());
     }
@@ -332,7 +356,7 @@ fn may_ask(yes: bool) -> Result<(), Fatal> {
     Err(Fatal::new(Reason::Usage, message))
 }
 
-fn confirm(yes: bool, question: &str, node: u64) -> Result<(), Fatal> {
+pub(super) fn confirm(yes: bool, question: &str, node: u64) -> Result<(), Fatal> {
     if yes {
         return Ok(());
     }

@@ -4,13 +4,13 @@ use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
-use walengine_net::client::Page;
 use walengine_net::client::blocking::Client;
+use walengine_net::client::{Page, ReadFrom};
 use walengine_net::entry::{ANY_OFFSET, EntryHeader, EntryKind, access_events, access_records};
 use walengine_net::model::{Event, GuardFlags, Offset, PartitionId, Resolved, Timestamp, Verdict};
-use walengine_net::names;
+use walengine_net::{names, say_aside};
 
-use super::asking::{Asking, Freshly, seen};
+use super::asking::{Asking, Freshly, seen, unconfirmed};
 use super::output::{Format, Output};
 use crate::fatal::{Fatal, Reason};
 
@@ -115,22 +115,45 @@ pub fn run(arguments: &Arguments) -> Result<(), Fatal> {
         return follow(&client, &mut printer);
     }
     let mut tokens = arguments.freshly.at.clone();
+    let (mut client, mut is_sure) = (client, arguments.freshly.linearizable);
     while printer.left > 0 {
-        let page = client.read_log(partition, printer.from, PAGE_BYTES, &tokens)?;
+        let page = client.read_log(partition, printer.from, PAGE_BYTES, &tokens);
+        let page = match page {
+            Err(error) if is_sure && !arguments.freshly.linearizable => {
+                printer.rows.output.flush()?;
+                return Err(unconfirmed("records", partition, error));
+            }
+            page => page?,
+        };
         // Another node may answer next. Its state must include what this one has shown.
         seen(&mut tokens, &client, partition, page.durable_offset);
-        if page.next_offset <= printer.from {
+        if page.next_offset > printer.from {
+            printer.page(&page)?;
+        } else if is_sure {
             break;
+        } else {
+            // A node that lags is at its end sooner. Only the leader knows where the log ends.
+            printer.rows.output.flush()?;
+            (client, is_sure) = (client.reading(ReadFrom::Linearizable), true);
         }
-        printer.page(&page)?;
     }
     printer.rows.output.flush()
 }
 
 fn follow(client: &Client, printer: &mut Printer) -> Result<(), Fatal> {
     let mut subscription = client.subscribe(printer.partition, printer.from);
+    let mut was_lost = false;
     while printer.left > 0 {
-        if let Some(page) = subscription.next_within(FOLLOW_WAIT)? {
+        let page = subscription.next_within(FOLLOW_WAIT)?;
+        let trouble = subscription.trouble();
+        if trouble.is_some() != was_lost {
+            was_lost = trouble.is_some();
+            match trouble {
+                Some(trouble) => say_aside!("connection lost: {trouble}; trying again"),
+                None => say_aside!("connected again; nothing was left out"),
+            }
+        }
+        if let Some(page) = page {
             printer.page(&page)?;
         }
         printer.rows.output.flush()?;

@@ -6,6 +6,7 @@ mod cluster;
 mod csv_file;
 mod export;
 mod import;
+mod leave;
 mod log;
 mod output;
 mod sample;
@@ -81,7 +82,7 @@ enum Command {
     /// Print nodes, leaders and progress; move leaderships and remove nodes
     Cluster(cluster::Arguments),
     /// Ask a server to leave its cluster
-    Leave(cluster::LeaveArguments),
+    Leave(leave::LeaveArguments),
     /// Check a data directory offline: every checksum, the hash chain, the ledger
     Verify(verify::Arguments),
     /// Describe one file of a data directory
@@ -104,7 +105,7 @@ pub fn run(arguments: Arguments) -> ExitCode {
         Some(Command::Log(arguments)) => log::run(&arguments),
         Some(Command::Status(arguments)) => status::run(&arguments),
         Some(Command::Cluster(arguments)) => cluster::run(&arguments),
-        Some(Command::Leave(arguments)) => cluster::run_leave(&arguments),
+        Some(Command::Leave(arguments)) => leave::run(&arguments),
         Some(Command::Verify(arguments)) => verify::run(&arguments),
         Some(Command::Dump(arguments)) => verify::run_dump(&arguments),
     };

@@ -82,7 +82,7 @@ impl Cluster {
             cluster.open(id).await;
         }
         let members: BTreeMap<NodeId, Member> =
-            (1..=nodes).map(|id| (id, Member { peer_address: format!("node-{id}") })).collect();
+            (1..=nodes).map(|id| (id, Member::at(format!("node-{id}")))).collect();
         let first = cluster.partition(1).expect("it was just started");
         let runtime = cluster.nodes.borrow()[&1].runtime.clone();
         let formed =
