@@ -5,6 +5,7 @@
 #![deny(unsafe_code)]
 
 pub mod addresses;
+pub mod admission;
 pub mod cli;
 pub mod cluster_view;
 pub mod config;
@@ -37,4 +38,4 @@ pub mod trouble;
 pub mod version;
 pub mod visible;
 
-pub use walengine_replication::{executor as runtime, local, runtime_glommio};
+pub use walengine_replication::{budget, executor as runtime, local, runtime_glommio};

@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use walengine_net::entry::BODY_BYTES_MAX;
-use walengine_net::limits::{EVENTS_MAX, PAGE_BODY_BYTES_MAX, RECORD_BYTES_MAX};
+use walengine_net::limits::{EVENTS_MAX, INFLIGHT_MAX, PAGE_BODY_BYTES_MAX, RECORD_BYTES_MAX};
 use walengine_net::model::{EVENT_BYTES, RESOLVED_BYTES};
 
 /// Bytes decided into one entry; a request that would pass it begins another.
@@ -12,7 +12,7 @@ pub const DRAFT_BYTES_MAX: usize = BODY_BYTES_MAX - 4096;
 /// Answers that may wait in one partition; past it callers are told `Busy`.
 pub const WAITING_MAX: usize = 65_536;
 /// Bytes of answers that may wait in one partition.
-pub const WAITING_BYTES_MAX: usize = 64 << 20;
+pub const WAITING_BYTES_MAX: usize = 16 << 20;
 /// How long a write that is there waits for a partition that is too busy for it, before it is told so:
 /// sending it again costs more. Shorter than a client's patience with a silent server.
 pub const ROOM_WITHIN: Duration = Duration::from_millis(500);
@@ -26,7 +26,11 @@ pub const PROPOSED_BYTES_MAX: usize = 16 << 20;
 pub const FLUSH_PARALLEL_BYTES_MIN: usize = 64 << 10;
 /// After this time without a write a partition records its durable and its commit index.
 pub const IDLE_AFTER: Duration = Duration::from_millis(500);
-/// How often due reservations are looked for.
+/// Expiries that are logged into one entry.
+pub const EXPIRIES_AT_ONCE_MAX: usize = 4096;
+/// How often that is done before others get their turn.
+pub const EXPIRY_ROUNDS_MAX: usize = 2;
+/// How often due reservations are looked for where nothing else happens.
 pub const EXPIRE_EVERY: Duration = Duration::from_millis(200);
 /// How often it is looked how much memory is used.
 pub const MEMORY_EVERY: Duration = Duration::from_millis(100);
@@ -48,8 +52,8 @@ pub const SNAPSHOTS_KEPT: usize = 2;
 /// Descriptors of the process: streams, sockets that listen, lock, signals, gossip, and what libraries
 /// open for a moment.
 pub const DESCRIPTORS_OF_PROCESS: u64 = 48;
-/// Descriptors of an executor: its rings, timers and events.
-pub const DESCRIPTORS_OF_EXECUTOR: u64 = 16;
+/// Descriptors of an executor: its rings, timers and events, and the connections kept for operators.
+pub const DESCRIPTORS_OF_EXECUTOR: u64 = 48;
 /// Descriptors of a partition: segments that are indexed, written or prepared, each open twice; hard
 /// state; snapshots.
 pub const DESCRIPTORS_OF_PARTITION: u64 = 64;
@@ -79,29 +83,96 @@ pub const CLOSE_WITHIN: Duration = Duration::from_secs(10);
 /// How long moving leadership may take; writes are refused as busy meanwhile.
 pub const HAND_OVER_WITHIN: Duration = Duration::from_secs(2);
 /// Bytes of answers that one connection may leave unread; past it its requests are not read.
-pub const CONNECTION_OUT_BYTES_MAX: usize = 8 << 20;
-/// How long a connection may take to name its partition, and a frame to arrive whole.
+pub const CONNECTION_OUT_BYTES_MAX: usize = 4 << 20;
+/// Bytes of answers that a connection may hold outside of any budget.
+pub const OUT_BYTES_KEPT: usize = 4 << 10;
+/// Bytes that the connections of all shards together may hold above the little that each of them
+/// has: frames that arrive, answers that wait, reads that are under way. Each shard has its share.
+pub const CONNECTIONS_BYTES_MAX: usize = 80 << 20;
+/// The least share of a shard.
+pub const CONNECTIONS_BYTES_MIN: usize = 32 << 20;
+/// As [`CONNECTIONS_BYTES_MAX`], of the connections that the feed serves.
+pub const FEED_CONNECTIONS_BYTES_MAX: usize = 24 << 20;
+/// Bytes on their way between the connections that the feed serves and their sessions, in both
+/// directions together.
+pub const FEED_PASSING_BYTES_MAX: usize = 8 << 20;
+/// How often it is looked whether there is room for more of them.
+pub const FEED_PASSING_EVERY: Duration = Duration::from_millis(2);
+/// A request with its answer below this is taken without asking whether there is memory for it.
+pub const SMALL_READ_BYTES: usize = 4 << 10;
+/// Reads of entries from disk that the connections of a shard, or of the feed, have under way.
+pub const DISK_READS_MAX: usize = 6;
+/// How long a connection may take to send its hello, from when it was accepted.
+pub const HELLO_WITHIN: Duration = Duration::from_secs(10);
+/// Largest body of a connection's first frame in bytes.
+pub const HELLO_BODY_BYTES_MAX: usize = 1 << 10;
+/// Connections beyond the limit that are served what operators ask, and nothing else.
+pub const OPERATOR_CONNECTIONS_MAX: usize = 16;
+/// Such a connection makes room for the next one when it has been silent for this long.
+pub const OPERATOR_IDLE_AFTER: Duration = Duration::from_secs(2);
+/// The same for one that has not said hello yet.
+pub const OPERATOR_HELLO_WITHIN: Duration = Duration::from_millis(250);
+/// When a request that finds no connection free may come back.
+pub const CONNECTIONS_RETRY_MILLIS: u32 = 1000;
+/// Connections from one address, as a share of all: so many of [`ADDRESS_SHARE_OF`].
+pub const ADDRESS_SHARE: usize = 3;
+/// See [`ADDRESS_SHARE`].
+pub const ADDRESS_SHARE_OF: usize = 4;
+/// Connections from other nodes, and from what says that it is one, on one shard.
+pub const PEER_CONNECTIONS_MAX: usize = 256;
+/// Bytes that the peers' connections of a shard may hold.
+pub const PEERS_BYTES_MAX: usize = 16 << 20;
+/// A peer that is not heard of is asked by the kernel after this time, so often, at this distance:
+/// within a minute a vanished one is known to be gone.
+pub const KEEPALIVE_AFTER: Duration = Duration::from_secs(30);
+/// See [`KEEPALIVE_AFTER`].
+pub const KEEPALIVE_EVERY: Duration = Duration::from_secs(10);
+/// See [`KEEPALIVE_AFTER`].
+pub const KEEPALIVE_PROBES_MAX: u32 = 3;
+/// How long a frame may take to arrive whole. What a server waits for itself does not count.
 pub const FRAME_WITHIN: Duration = Duration::from_secs(30);
-/// How long a client may leave its answers unread.
+/// How long a client may take none of its answers.
 pub const WRITE_WITHIN: Duration = Duration::from_secs(30);
+/// Both of them, for a connection that holds memory which others wait for.
+pub const PRESSED_WITHIN: Duration = Duration::from_secs(1);
+/// Answers are sent in steps of so many bytes, each with its own time.
+pub const WRITE_STEP_BYTES: usize = 256 << 10;
+/// Memory is given back to the system when a budget has fallen to this share of its peak, which was
+/// at least [`GIVE_BACK_BYTES_MIN`].
+pub const GIVE_BACK_SHARE: usize = 4;
+/// See [`GIVE_BACK_SHARE`].
+pub const GIVE_BACK_BYTES_MIN: usize = 8 << 20;
 /// How often connections are looked at that take too long.
 pub const CONNECTIONS_LOOK_EVERY: Duration = Duration::from_secs(1);
 /// How long a stopping shard waits for its connections' last answers to leave.
 pub const LINGER: Duration = Duration::from_secs(1);
 /// Bytes of entries in one frame of a subscription.
 pub const FEED_PAGE_BYTES: u64 = 256 << 10;
-/// Lists of committed entries, and bytes in them, on their way from a partition to the feed.
+/// Lists of committed entries, and bytes in them, on their way from a partition to the feed; all
+/// partitions share the bytes.
 pub const FEED_NOTICES_MAX: usize = 256;
 /// See [`FEED_NOTICES_MAX`].
 pub const FEED_QUEUE_BYTES_MAX: usize = 16 << 20;
-/// Bytes of a partition's newest entries that the feed keeps while somebody is near the end.
+/// Bytes of the partitions' newest entries that the feed keeps while somebody is near the end.
 pub const FEED_RECENT_BYTES_MAX: usize = 16 << 20;
+/// The least share of a partition in each of the two: two of the largest entries.
+pub const FEED_SHARE_BYTES_MIN: usize = 4 << 20;
 /// Connections on their way to the feed.
 pub const FEED_SUBSCRIBERS_MAX: usize = 64;
-/// Frames on their way between a connection on the feed and its session, in each direction.
+/// Frames on their way from a connection on the feed to its session.
 pub const FEED_FRAMES_MAX: usize = 32;
+/// Lists of answers on their way back.
+pub const FEED_ANSWERS_MAX: usize = 1;
 /// How long a read waits at most for the state that it asks for.
 pub const READ_WAIT_MAX: Duration = Duration::from_secs(30);
+/// Bytes of entries that a look-up of events reads at a time, beyond the entry that it needs.
+pub const LOOKUP_PAGE_BYTES: usize = 64 << 10;
+/// Bytes of entries that one look-up of events may read.
+pub const LOOKUP_READ_BYTES_MAX: usize = 1 << 30;
+/// Runs of request ids that a connection remembers to have used.
+pub const ID_RUNS_MAX: usize = 1024;
+/// How long requests that were taken are still answered when the client has closed its side.
+pub const ANSWER_AFTER_END_WITHIN: Duration = Duration::from_secs(5);
 /// Look-ups and pages of the log that one connection may have in work.
 pub const READS_INFLIGHT_MAX: usize = 32;
 /// A step of the clock that log time follows at once.
@@ -228,10 +299,15 @@ pub const IMPORT_TOLD_MAX: usize = 20;
 pub const IMPORT_END_WITHIN: Duration = Duration::from_millis(500);
 
 const _: () = {
-    assert!(PAGE_BYTES_MAX < PAGE_BODY_BYTES_MAX);
+    assert!(PAGE_BYTES_MAX < PAGE_BODY_BYTES_MAX && ID_RUNS_MAX >= INFLIGHT_MAX);
+    assert!(2 * PAGE_BODY_BYTES_MAX < CONNECTIONS_BYTES_MIN && PEERS_BYTES_MAX >= 16 << 20);
+    assert!(FEED_SHARE_BYTES_MIN >= 2 * (BODY_BYTES_MAX - 4096));
+    assert!(CONNECTION_OUT_BYTES_MAX + PAGE_BODY_BYTES_MAX < FEED_CONNECTIONS_BYTES_MAX);
+    assert!(ADDRESS_SHARE < ADDRESS_SHARE_OF && OPERATOR_CONNECTIONS_MAX >= 1);
     assert!(SNAPSHOT_PIECE_BYTES <= SNAPSHOT_CHUNK_BYTES_MAX);
     // A full batch in which every event is resolved fits in one entry.
     assert!(EVENTS_MAX * (EVENT_BYTES + RESOLVED_BYTES + 1) <= DRAFT_BYTES_MAX);
+    assert!(EXPIRIES_AT_ONCE_MAX * (EVENT_BYTES + RESOLVED_BYTES + 1) <= DRAFT_BYTES_MAX);
     assert!(PROPOSED_BYTES_MAX >= 2 * DRAFT_BYTES_MAX);
     assert!(WAITING_MAX >= 1 && SNAPSHOTS_KEPT >= 2);
 };

@@ -6,6 +6,7 @@ use std::time::Instant;
 use walengine_net::model::PartitionId;
 use walengine_replication::gossip::Counters;
 
+use crate::admission::Admission;
 use crate::config::Config;
 use crate::disk_health::DiskHealth;
 use crate::storage::layout::Superblock;
@@ -35,6 +36,11 @@ pub struct NodeState {
     pub groups_kept: AtomicUsize,
     /// Datagrams that gossip has dropped. Written by the control thread.
     pub gossip_dropped: DroppedDatagrams,
+    /// Much memory was freed: the main thread shall give it back to the system. Written by shards and
+    /// the feed.
+    pub gives_back: AtomicBool,
+    /// Connections of clients that are open, by address.
+    pub admission: Admission,
     /// When the process began.
     pub started: Instant,
 }
@@ -42,6 +48,7 @@ pub struct NodeState {
 impl NodeState {
     /// Of a node that has just started.
     pub fn new(config: Config, superblock: Superblock, started: Instant) -> Self {
+        let connections_max = config.connections_max * config.cores;
         Self {
             config,
             superblock,
@@ -54,6 +61,8 @@ impl NodeState {
             is_leaving: AtomicBool::new(false),
             groups_kept: AtomicUsize::new(0),
             gossip_dropped: DroppedDatagrams::default(),
+            gives_back: AtomicBool::new(false),
+            admission: Admission::new(connections_max),
             started,
         }
     }

@@ -8,6 +8,7 @@ use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, IntoRawFd, OwnedFd, RawFd};
 use std::path::Path;
 use std::pin::Pin;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use futures_lite::AsyncRead;
 use futures_lite::io::{ReadHalf, WriteHalf};
@@ -57,6 +58,35 @@ pub fn raise_open_files() -> io::Result<()> {
 /// Files that this process may have open; `None` if there is no limit.
 pub fn open_files_max() -> Option<u64> {
     rustix::process::getrlimit(Resource::Nofile).current
+}
+
+/// Gives memory that was freed back to the system. The allocator keeps it otherwise, for the next
+/// time. Takes milliseconds, during which others who allocate wait.
+pub fn give_back_memory() {
+    #[cfg(target_env = "gnu")]
+    // SAFETY: takes no pointer, and glibc's allocator locks each of its arenas while it is at work.
+    unsafe {
+        libc::malloc_trim(0);
+    }
+}
+
+/// Has the kernel find out that the other side is gone: it asks after `after` without a word, and
+/// then every `every`, `probes` times. What was sent and not confirmed by then ends the connection too.
+pub fn keep_alive(
+    stream: &TcpStream,
+    after: Duration,
+    every: Duration,
+    probes: u32,
+) -> io::Result<()> {
+    use rustix::net::sockopt;
+    // SAFETY: the descriptor is that of `stream`, which is borrowed for as long as this one is used.
+    let socket = unsafe { BorrowedFd::borrow_raw(stream.as_raw_fd()) };
+    sockopt::set_socket_keepalive(socket, true)?;
+    sockopt::set_tcp_keepidle(socket, after)?;
+    sockopt::set_tcp_keepintvl(socket, every)?;
+    sockopt::set_tcp_keepcnt(socket, probes)?;
+    let all = after + every * probes;
+    Ok(sockopt::set_tcp_user_timeout(socket, all.as_millis().try_into().unwrap_or(u32::MAX))?)
 }
 
 /// Opens an `io_uring` of one entry and closes it again.

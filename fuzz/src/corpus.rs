@@ -9,7 +9,7 @@ use walengine_net::entry::{ANY_OFFSET, ChainHash, EntryKind, EntryMeta, RecordHe
 use walengine_net::frame::{self, FrameHead, RequestId};
 use walengine_net::message::{
     Append, AppendHead, Credit, Hello, IdNamespace, ListAccounts, LookupAccounts, LookupTransfers,
-    Message, NO_OFFSET, ReadLog, ServerStatus, Status, Submit, Subscribe, Unsubscribe,
+    Message, NO_OFFSET, ReadEntries, ReadLog, ServerStatus, Status, Submit, Subscribe, Unsubscribe,
 };
 use walengine_net::model::{
     Account, AccountFlags, AccountId, Amount, Close, CloseFlags, ClusterId, Code, EventBytes,
@@ -131,6 +131,7 @@ fn frames() -> Vec<(String, Vec<u8>)> {
         "lookup-transfers" LookupTransfers { at_least: NO_OFFSET, ids: &ids },
         "status" Status { at_least: NO_OFFSET, namespace, ids: &ids },
         "read-log" ReadLog { at_least: NO_OFFSET, from: 0, bytes_max: 4096 },
+        "read-entries" ReadEntries { at_least: NO_OFFSET, from_index: 1, bytes_max: 4096 },
         "subscribe" Subscribe { from: 0, credit_bytes: 1 << 20 },
         "credit" Credit { bytes: 4096 },
         "unsubscribe" Unsubscribe::default(),

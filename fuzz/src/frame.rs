@@ -8,7 +8,9 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
+use walengine::budget::Budget;
 use walengine::connection::outbox::Outbox;
+use walengine::connection::request_ids::RequestIds;
 use walengine::feed::connection::Connection;
 use walengine::feed::published::Published;
 use walengine::feed::source::Source;
@@ -26,9 +28,9 @@ use walengine_net::message::{
 };
 use walengine_net::message::{
     Append, Credit, ErrorReply, Hello, HelloReply, ListAccounts, ListAccountsReply, LogPage,
-    LookupAccounts, LookupAccountsReply, LookupTransfers, LookupTransfersReply, Message, ReadLog,
-    ServerStatus, ServerStatusReply, Status, StatusReply, Submit, SubmitReply, Subscribe,
-    Unsubscribe, UnsubscribeReply, open,
+    LookupAccounts, LookupAccountsReply, LookupTransfers, LookupTransfersReply, Message,
+    ReadEntries, ReadLog, ServerStatus, ServerStatusReply, Status, StatusReply, Submit,
+    SubmitReply, Subscribe, Unsubscribe, UnsubscribeReply, open,
 };
 use walengine_tests::lone_partition::{DATA, LoneCommit, SEGMENT_BYTES, start};
 use walengine_tests::memory_disk::MemoryDisk;
@@ -65,8 +67,9 @@ impl Server {
         let ReplicaId { cluster, partition, .. } = self.partition.id();
         let dir = partition_dir(Path::new(DATA), partition);
         let archive = Archive::new(self.disk.clone(), dir, cluster, partition, SEGMENT_BYTES);
-        let source = Rc::new(Source::new(published, archive));
-        Connection::new(partition, source, outbox.clone(), self.executor.runtime())
+        let source = Rc::new(Source::new(published, archive, 1 << 20, Budget::default()));
+        let ids = RequestIds::default();
+        Connection::new(partition, source, outbox.clone(), ids, self.executor.runtime())
     }
 
     /// Runs one connection from start to end.
@@ -194,6 +197,7 @@ fn open_as_its_kind(frame: &Frame<'_>) -> Result<(), ()> {
         Kind::LookupTransfers => opens::<LookupTransfers<'_>>(body),
         Kind::Status => opens::<Status<'_>>(body),
         Kind::ReadLog => opens::<ReadLog>(body),
+        Kind::ReadEntries => opens::<ReadEntries>(body),
         Kind::Subscribe => opens::<Subscribe>(body),
         Kind::Credit => opens::<Credit>(body),
         Kind::Unsubscribe => opens::<Unsubscribe>(body),
@@ -212,7 +216,7 @@ fn open_as_its_kind(frame: &Frame<'_>) -> Result<(), ()> {
         Kind::ListAccountsReply => opens::<ListAccountsReply<'_>>(body),
         Kind::LookupTransfersReply => opens::<LookupTransfersReply<'_>>(body),
         Kind::StatusReply => opens::<StatusReply<'_>>(body),
-        Kind::LogPage | Kind::Feed => opens::<LogPage<'_>>(body),
+        Kind::LogPage | Kind::Feed | Kind::EntriesPage => opens::<LogPage<'_>>(body),
         Kind::UnsubscribeReply => opens::<UnsubscribeReply>(body),
         Kind::ServerStatusReply => opens::<ServerStatusReply<'_>>(body),
         Kind::ClusterStatusReply => opens::<ClusterStatusReply<'_>>(body),

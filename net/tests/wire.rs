@@ -15,8 +15,9 @@ use walengine_net::message::{
 use walengine_net::message::{
     Append, AppendHead, ErrorCode, ErrorReply, EventOutcome, Hello, HelloReply, ListAccounts,
     ListAccountsReply, LogPage, LookupAccounts, LookupAccountsReply, LookupTransfers,
-    LookupTransfersReply, Message, MessageError, NO_OFFSET, OutcomeRuns, ReadLog, ServerStatus,
-    ServerStatusReply, Status, StatusReply, Submit, SubmitReply, Subscribe, Unsubscribe, open,
+    LookupTransfersReply, Message, MessageError, NO_OFFSET, OutcomeRuns, ReadEntries, ReadLog,
+    ServerStatus, ServerStatusReply, Status, StatusReply, Submit, SubmitReply, Subscribe,
+    Unsubscribe, open,
 };
 use walengine_net::message::{Credit, EventState, NumberRow, TextRow, UnsubscribeReply};
 use walengine_net::model::{EventBytes, Offset, PartitionId, Timestamp, Verdict};
@@ -414,6 +415,7 @@ fn open_all(body: &[u8]) -> usize {
         LookupTransfersReply,
         Status,
         StatusReply,
+        ReadEntries,
         ReadLog,
         Subscribe,
         Credit,

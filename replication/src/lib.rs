@@ -9,6 +9,7 @@
 //! made it.
 #![forbid(unsafe_code)]
 
+pub mod budget;
 pub mod contacts;
 pub mod executor;
 pub mod gossip;

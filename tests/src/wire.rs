@@ -59,7 +59,20 @@ impl Wire {
     /// # Errors
     /// Nobody listens.
     pub fn connect(address: SocketAddr, partition: u16) -> io::Result<Self> {
-        let stream = TcpStream::connect(address)?;
+        Self::on(TcpStream::connect(address)?, partition)
+    }
+
+    /// As [`Self::greeted`], over a socket that is connected.
+    ///
+    /// # Errors
+    /// The connection was lost.
+    pub fn over(stream: TcpStream, partition: u16) -> io::Result<Self> {
+        let mut wire = Self::on(stream, partition)?;
+        wire.greet()?;
+        Ok(wire)
+    }
+
+    fn on(stream: TcpStream, partition: u16) -> io::Result<Self> {
         stream.set_nodelay(true)?;
         stream.set_read_timeout(Some(PATIENCE))?;
         stream.set_write_timeout(Some(PATIENCE))?;

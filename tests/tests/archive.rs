@@ -175,9 +175,18 @@ async fn read(
             _ => {}
         }
         let bytes_max = rng.below(PAGE_BYTES_MAX) as usize;
-        let read = archive.read(offset, cursor, extent, bytes_max).await;
+        let read = archive.read(offset, None, cursor, extent, bytes_max).await;
         let (page, place) = read.expect("a healthy log");
-        let first = account.entries.borrow().iter().position(|entry| entry.1 > offset);
+        // Behind the last page, or from the entries without records on that stand before the one wanted.
+        let first = if let Some(cursor) = cursor {
+            Some(cursor.index() as usize - 1)
+        } else {
+            let mut before = Offset(0);
+            account.entries.borrow().iter().position(|entry| {
+                let is_blank = std::mem::replace(&mut before, entry.1) == entry.1;
+                entry.1 > offset || is_blank && entry.1 == offset
+            })
+        };
         let entries = account.entries.borrow();
         let (mut number, mut rest) = (first.expect("it was committed"), page.as_slice());
         assert!(!rest.is_empty(), "records up to {told} are committed, {offset} is wanted");

@@ -5,12 +5,13 @@ use std::collections::BTreeMap;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use walengine_net::entry::{ANY_OFFSET, HEADER_BYTES};
-use walengine_net::frame::{Kind, RequestId};
+use walengine_net::entry::{ANY_OFFSET, ChainHash, HEADER_BYTES};
+use walengine_net::frame::{self, FrameHead, FrameHeader, Kind, RequestId};
+use walengine_net::limits::{CREDIT_BYTES_MAX, SUBSCRIPTIONS_MAX};
 use walengine_net::message::{
     Append, AppendHead, ClusterStatus, Credit, Entries, ErrorCode, Freshness, LogPage,
-    LookupAccounts, ReadLog, ServerStatus, Submit, SubmitReply, Subscribe, Unsubscribe,
-    UnsubscribeReply,
+    LookupAccounts, ReadEntries, ReadLog, ServerStatus, Submit, SubmitReply, Subscribe,
+    Unsubscribe, UnsubscribeReply,
 };
 use walengine_net::model::{Account, EventBytes, Offset, PartitionId};
 use walengine_tests::nodes::Nodes;
@@ -86,6 +87,20 @@ fn write_records(wire: &mut Wire, batch: u64) -> Offset {
     }
 }
 
+/// Those of the entries that have records; a page of the log need not have the others.
+fn with_records(entries: &[u8]) -> Vec<u8> {
+    let (mut rest, mut kept) = (entries, Vec::new());
+    for entry in Entries::new(entries) {
+        let (header, _) = entry.unwrap();
+        let (one, behind) = rest.split_at(header.entry_bytes());
+        if header.meta.records > 0 {
+            kept.extend_from_slice(one);
+        }
+        rest = behind;
+    }
+    kept
+}
+
 /// The log as [`ReadLog`] gives it, from the partition's shard.
 fn log_to(wire: &mut Wire, end: Offset) -> Vec<u8> {
     let (mut log, mut from) = (Vec::new(), Offset(0));
@@ -122,7 +137,8 @@ fn who_falls_behind_is_served_from_segments_and_holds_up_nobody() {
     slow.read_to(&mut far, far_request, end);
     let (mut near, fast) = near.join().unwrap();
     let log = log_to(&mut writer, end);
-    assert!(fast.entries == log && slow.entries == log, "both got what the log holds");
+    let (fast_records, slow_records) = (with_records(&fast.entries), with_records(&slow.entries));
+    assert!(fast_records == log && slow_records == log, "both got what the log holds");
     // Both are at the end now: what comes next reaches them without a read.
     let (mut fast, mut last) = (fast, Offset(0));
     for batch in BATCHES..BATCHES + 5 {
@@ -131,7 +147,8 @@ fn who_falls_behind_is_served_from_segments_and_holds_up_nobody() {
         slow.read_to(&mut far, far_request, last);
     }
     assert!(fast.entries == slow.entries && fast.next == last);
-    assert_eq!(fast.entries.len(), log.len() + 5 * log.len() / BATCHES as usize);
+    let bytes = with_records(&fast.entries).len();
+    assert_eq!(bytes, log.len() + 5 * log.len() / BATCHES as usize);
     server.stop();
 }
 
@@ -191,6 +208,160 @@ fn a_connection_that_subscribes_answers_everything_else() {
     rest.read_to(&mut wire, again, next);
     assert_eq!(rest.next, Offset(16 + RECORDS));
     assert!(rest.entries.len() > HEADER_BYTES + RECORDS as usize * RECORD_BYTES);
+    server.stop();
+}
+
+/// Follows the chain of hashes through entries, from the first one on.
+#[derive(Default)]
+struct Chain {
+    index: u64,
+    hash: ChainHash,
+    blanks: usize,
+}
+
+impl Chain {
+    fn follow(&mut self, entries: &[u8]) {
+        for entry in Entries::new(entries) {
+            let (header, body) = entry.unwrap();
+            assert_eq!(header.meta.index, self.index + 1, "no entry is left out or comes twice");
+            assert!(header.follows(self.hash, body), "entry {}", header.meta.index);
+            (self.index, self.hash) = (header.meta.index, header.chain);
+            self.blanks += usize::from(header.meta.records == 0);
+        }
+    }
+}
+
+/// Reads entries by index, from the first one on, in pages of so many bytes.
+fn chain_by_index(wire: &mut Wire, bytes_max: u32) -> Chain {
+    let mut chain = Chain::default();
+    loop {
+        let at_least = Freshness::Any.number();
+        let from_index = chain.index + 1;
+        let reply = wire.call(&ReadEntries { at_least, from_index, bytes_max }).unwrap();
+        assert_eq!(reply.kind, Kind::EntriesPage, "{:?}", reply.error());
+        let page = reply.open::<LogPage<'_>>();
+        if page.entries.is_empty() {
+            return chain;
+        }
+        chain.follow(&page.entries);
+    }
+}
+
+#[test]
+fn the_chain_can_be_followed_from_the_first_entry_on_and_over_restarts() {
+    let dir = TestDir::new("feed-chain");
+    let mut server = Launch::new(dir.path()).serve();
+    let mut end = Offset(0);
+    for start in 0..3 {
+        let mut wire = server.wire(0);
+        for batch in 0..4 {
+            end = write_records(&mut wire, 10 * start + batch);
+        }
+        server.stop();
+        server = Launch::new(dir.path()).serve();
+    }
+    // A subscription from the start, in small steps, and one that began before the last restart's end.
+    let mut wire = server.wire(0);
+    let request = wire.send(&Subscribe { from: 0, credit_bytes: 1 }).unwrap();
+    let (mut collected, mut chain) = (Collected::default(), Chain::default());
+    while collected.next < end {
+        let reply = wire.receive().unwrap();
+        let before = collected.entries.len();
+        collected.take(&reply);
+        chain.follow(&collected.entries[before..]);
+        wire.send_as(request, &Credit { bytes: (collected.entries.len() - before) as u64 })
+            .unwrap();
+    }
+    // What comes now is behind the blank entry of this start.
+    let mut writer = server.wire(0);
+    for batch in 100..103 {
+        end = write_records(&mut writer, batch);
+        while collected.next < end {
+            let reply = wire.receive().unwrap();
+            let before = collected.entries.len();
+            collected.take(&reply);
+            chain.follow(&collected.entries[before..]);
+            let bytes = (collected.entries.len() - before) as u64;
+            wire.send_as(request, &Credit { bytes }).unwrap();
+        }
+    }
+    assert!(chain.blanks >= 3, "{} entries without records", chain.blanks);
+    for bytes_max in [1, 300, 1 << 20] {
+        let by_index = chain_by_index(&mut writer, bytes_max);
+        assert_eq!((by_index.index, by_index.hash), (chain.index, chain.hash));
+        assert_eq!(by_index.blanks, chain.blanks);
+    }
+    server.stop();
+}
+
+#[test]
+fn an_error_is_the_last_frame_of_a_subscription() {
+    let dir = TestDir::new("feed-errors");
+    let mut server = Launch::new(dir.path()).serve();
+    let (mut wire, mut writer) = (server.wire(0), server.wire(0));
+    let mut next = write_records(&mut writer, 0);
+    // A second one with a living id, too much credit in one frame, and a body that is none.
+    for wrong in 0..3 {
+        let request = subscribe(&mut wire, Offset(0));
+        let mut collected = Collected::default();
+        collected.read_to(&mut wire, request, next);
+        let code = match wrong {
+            0 => {
+                let again = Subscribe { from: 0, credit_bytes: CREDIT_BYTES };
+                wire.send_as(request, &again).unwrap();
+                ErrorCode::Malformed
+            }
+            1 => {
+                wire.send_as(request, &Credit { bytes: CREDIT_BYTES_MAX + 1 }).unwrap();
+                ErrorCode::TooLarge
+            }
+            _ => {
+                let head = FrameHead::reply(PartitionId(0), request);
+                let kind = Kind::Credit.number();
+                let header = FrameHeader { crc: 0, kind, flags: 0, body_bytes: 3, head };
+                let mut bytes = header.to_bytes().to_vec();
+                bytes.extend_from_slice(&[1; 3]);
+                frame::seal(&mut bytes, request, 0);
+                wire.send_bytes(&bytes).unwrap();
+                ErrorCode::Malformed
+            }
+        };
+        let reply = wire.receive().unwrap();
+        assert_eq!((reply.request, reply.error()), (request, Some(code)), "case {wrong}");
+        // It is over: nothing comes of what is written next, nor of credit, which has no answer.
+        wire.send_as(request, &Credit { bytes: CREDIT_BYTES }).unwrap();
+        next = write_records(&mut writer, wrong + 1);
+        let reply = wire.call(&ServerStatus::default()).unwrap();
+        assert_eq!(reply.kind, Kind::ServerStatusReply, "case {wrong}");
+    }
+    // Credit past what may be unused is dropped, and the subscription goes on.
+    let request = subscribe(&mut wire, Offset(0));
+    for _ in 0..3 {
+        wire.send_as(request, &Credit { bytes: CREDIT_BYTES_MAX }).unwrap();
+    }
+    Collected::default().read_to(&mut wire, request, next);
+    server.stop();
+}
+
+#[test]
+fn a_connection_has_so_many_subscriptions_and_one_more_is_told() {
+    let dir = TestDir::new("feed-many");
+    let mut server = Launch::new(dir.path()).serve();
+    let mut wire = server.wire(0);
+    let requests: Vec<_> =
+        (0..SUBSCRIPTIONS_MAX).map(|_| subscribe(&mut wire, Offset(0))).collect();
+    let more = subscribe(&mut wire, Offset(0));
+    let reply = wire.receive().unwrap();
+    assert_eq!((reply.request, reply.error()), (more, Some(ErrorCode::TooLarge)));
+    wire.send_as(requests[0], &Unsubscribe::default()).unwrap();
+    assert_eq!(wire.receive().unwrap().kind, Kind::UnsubscribeReply);
+    let again = subscribe(&mut wire, Offset(0));
+    let mut writer = server.wire(0);
+    write_records(&mut writer, 0);
+    let mut fed: Vec<_> = (0..SUBSCRIPTIONS_MAX).map(|_| wire.receive().unwrap()).collect();
+    fed.retain(|reply| reply.kind == Kind::Feed);
+    assert_eq!(fed.len(), SUBSCRIPTIONS_MAX, "each living one has its page");
+    assert!(fed.iter().any(|reply| reply.request == again));
     server.stop();
 }
 

@@ -180,19 +180,25 @@ fn each_wrong_field_gets_its_own_error_and_closes_only_what_must_be_closed() {
 #[test]
 fn a_connection_that_begins_wrong_is_told_why_and_closed() {
     let mut served = Served::new("wrong-start", |launch| launch);
-    for (what, bytes, _, closes) in bad_frames() {
+    for (what, bytes, code, closes) in bad_frames() {
         let mut wire = served.connect();
         wire.send_bytes(&bytes).unwrap();
         let reply = wire.receive().unwrap_or_else(|error| panic!("wrong {what}: {error}"));
-        assert!(reply.error().is_some(), "wrong {what}: {reply:?}");
-        if closes {
-            assert!(wire.until_closed().is_empty(), "wrong {what}: more than one answer");
-        }
+        // What is no frame is told as such; whatever else it is, it is no hello.
+        let known = [ErrorCode::Malformed, ErrorCode::UnsupportedVersion, ErrorCode::TooLarge];
+        let expected = if closes && known.contains(&code) && what != "checksum" && what != "body" {
+            code
+        } else {
+            ErrorCode::WrongPartition
+        };
+        assert_eq!(reply.error(), Some(expected), "wrong {what}");
+        assert!(wire.until_closed().is_empty(), "wrong {what}: more than one answer");
         served.still_serves();
     }
     // Well-formed, and out of turn.
     let mut wire = served.connect();
-    assert_eq!(wire.call(&ServerStatus::default()).unwrap().error(), Some(ErrorCode::Malformed));
+    let reply = wire.call(&ServerStatus::default()).unwrap();
+    assert_eq!(reply.error(), Some(ErrorCode::WrongPartition));
     assert!(wire.until_closed().is_empty());
     // Another protocol, in a few bytes that never end.
     let mut wire = served.connect();
@@ -200,6 +206,32 @@ fn a_connection_that_begins_wrong_is_told_why_and_closed() {
     let replies = wire.until_closed();
     assert_eq!(replies.len(), 1);
     assert_eq!(replies[0].error(), Some(ErrorCode::Malformed));
+    served.end();
+}
+
+#[test]
+fn a_hello_for_no_partition_is_answered_by_its_own_id() {
+    let served = Served::new("no-partition", |launch| launch);
+    let mut wire = Wire::connect(served.server.address(), 7).unwrap();
+    wire.send_as(RequestId(41), &Hello { partition: 7, client_name: "far" }).unwrap();
+    let reply = wire.receive().unwrap();
+    assert_eq!(reply.request, RequestId(41));
+    assert_eq!(reply.error(), Some(ErrorCode::NoSuchPartition));
+    assert!(wire.until_closed().is_empty());
+    // Header and body that name different ones.
+    let mut wire = served.connect();
+    wire.send_as(RequestId(42), &Hello { partition: 1, client_name: "torn" }).unwrap();
+    let reply = wire.receive().unwrap();
+    assert_eq!((reply.request, reply.error()), (RequestId(42), Some(ErrorCode::WrongPartition)));
+    assert!(wire.until_closed().is_empty());
+    // A hello that announces too much is told before it has come.
+    let mut wire = served.connect();
+    let mut bytes = any_frame(Kind::Hello.number(), 0, 43, &[]);
+    bytes[24..28].copy_from_slice(&(1_u32 << 20).to_le_bytes());
+    wire.send_bytes(&bytes).unwrap();
+    let reply = wire.receive().unwrap();
+    assert_eq!((reply.request, reply.error()), (RequestId(43), Some(ErrorCode::TooLarge)));
+    assert!(wire.until_closed().is_empty());
     served.end();
 }
 
@@ -233,8 +265,9 @@ fn random_bodies_get_typed_answers() {
         wire.send_bytes(&any_frame(kind.number(), 0, 1000 + round, &body)).unwrap();
         wire.send_bytes(&any_frame(Kind::ServerStatus.number(), 0, mark, &[0; 4])).unwrap();
         loop {
-            let reply =
-                wire.receive().unwrap_or_else(|error| panic!("{kind:?} {body:x?}: {error}"));
+            let reply = wire.receive().unwrap_or_else(|error| {
+                panic!("{kind:?} {body:x?}: {error}\n{}", served.server.log())
+            });
             let _ = reply.error(); // panics if the error itself is malformed
             if reply.request == RequestId(mark) {
                 break;
@@ -269,7 +302,7 @@ fn a_frame_in_drips_delays_nobody_and_is_answered_when_whole() {
 }
 
 /// Lets this process have `files` open.
-fn raise_open_files(files: usize) {
+pub fn raise_open_files(files: usize) {
     let id = std::process::id().to_string();
     let limit = format!("--nofile={files}:");
     let status = Command::new("prlimit").args(["--pid", &id, &limit]).status().unwrap();

@@ -3,6 +3,7 @@
 
 mod archive;
 mod berka;
+mod bounds;
 mod cluster;
 mod commands;
 mod crash;

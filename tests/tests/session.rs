@@ -6,6 +6,7 @@ use std::ops::Range;
 use std::rc::Rc;
 use std::time::Duration;
 
+use walengine::budget::Budget;
 use walengine::connection::outbox::Outbox;
 use walengine::ledger::Ledger;
 use walengine::limits::READS_INFLIGHT_MAX;
@@ -14,7 +15,7 @@ use walengine::runtime::Runtime;
 use walengine::session::node_facts::NodeFacts;
 use walengine::session::{Handled, Scratch, Session};
 use walengine_net::frame::{self, FrameHead, FrameHeader, Kind, RequestId};
-use walengine_net::limits::{BODY_BYTES_MAX, EVENTS_MAX, INFLIGHT_MAX};
+use walengine_net::limits::{BODY_BYTES_MAX, EVENTS_MAX, INFLIGHT_MAX, LOOKUP_IDS_MAX};
 use walengine_net::message::{
     AdminReply, AdminState, Append, AppendHead, Credit, ErrorCode, EventOutcome, Freshness, Hello,
     HelloReply, IdNamespace, Leave, ListAccounts, ListAccountsReply, LookupAccounts,
@@ -23,11 +24,11 @@ use walengine_net::message::{
     TransferLeadership, Unsubscribe,
 };
 use walengine_net::model::{
-    Account, AccountId, Amount, Code, EventBytes, EventId, LedgerId, Offset, PartitionId, Transfer,
-    Verdict,
+    Account, AccountFlags, AccountId, Amount, Code, EventBytes, EventId, LedgerId, Offset,
+    PartitionId, Transfer, TransferFlags, Verdict,
 };
 use walengine_tests::lone_partition::{CLUSTER, LoneCommit, NODE, PARTITION, start};
-use walengine_tests::sim::{Order, SimDisk, SimExecutor};
+use walengine_tests::sim::{OpClass, Order, SimDisk, SimExecutor};
 use walengine_tests::wire::Reply;
 
 /// Virtual time in which every flush ends that was begun.
@@ -37,6 +38,7 @@ const A_WHILE: Duration = Duration::from_millis(50);
 struct Node {
     executor: SimExecutor,
     partition: Partition<LoneCommit<SimDisk>>,
+    disk: SimDisk,
     facts: Rc<NodeFacts<LoneCommit<SimDisk>>>,
     scratch: Rc<RefCell<Scratch>>,
 }
@@ -54,11 +56,15 @@ impl Node {
         let executor = SimExecutor::new(1, Order::Fifo);
         let disk = SimDisk::new(&executor.runtime(), 1);
         let (partition, facts) = start(&executor, &disk);
-        Self { executor, partition, facts, scratch: Rc::default() }
+        Self { executor, partition, disk, facts, scratch: Rc::default() }
     }
 
     fn connect(&self) -> Connection<'_> {
-        let outbox = Rc::new(Outbox::default());
+        self.connect_within(&Budget::default())
+    }
+
+    fn connect_within(&self, budget: &Budget) -> Connection<'_> {
+        let outbox = Rc::new(Outbox::new(budget));
         let served = self.partition.clone();
         let (facts, scratch) = (self.facts.clone(), self.scratch.clone());
         let session = Session::new(served, facts, outbox.clone(), scratch);
@@ -98,8 +104,17 @@ impl Connection<'_> {
     }
 
     fn say_to<M: Message>(&mut self, partition: PartitionId, message: &M) -> Handled {
+        self.say_with(FrameHead::reply(partition, RequestId(0)), message)
+    }
+
+    fn say_within<M: Message>(&mut self, deadline_millis: u32, message: &M) -> Handled {
+        let head = FrameHead::reply(PARTITION, RequestId(0));
+        self.say_with(FrameHead { deadline_millis, ..head }, message)
+    }
+
+    fn say_with<M: Message>(&mut self, head: FrameHead, message: &M) -> Handled {
         self.requests += 1;
-        let head = FrameHead::reply(partition, RequestId(self.requests));
+        let head = FrameHead { request: RequestId(self.requests), ..head };
         let mut bytes = Vec::new();
         frame::encode(&mut bytes, head, message).unwrap();
         self.session.handle(&frame::peek(&bytes).unwrap().unwrap())
@@ -188,8 +203,17 @@ fn nothing_is_done_before_a_hello() {
     let node = Node::new();
     let mut connection = node.connect();
     assert_eq!(connection.say(&Submit { events: &[account(1)] }), Handled::Close);
-    assert_eq!(connection.answer().error(), Some(ErrorCode::Malformed));
+    assert_eq!(connection.answer().error(), Some(ErrorCode::WrongPartition));
     assert_eq!(node.next_offset(), 0);
+
+    // A hello whose header and body name different partitions does not say which is meant.
+    let mut connection = node.connect();
+    let other = Hello { partition: PARTITION.0 + 1, client_name: "tests" };
+    assert_eq!(connection.say(&other), Handled::Close);
+    assert_eq!(connection.answer().error(), Some(ErrorCode::WrongPartition));
+    let mut connection = node.greeted();
+    assert_eq!(connection.ask(&other).error(), Some(ErrorCode::WrongPartition));
+    assert_eq!(connection.ask(&ServerStatus { reserved: 0 }).error(), None, "it goes on");
 
     // A hello that is none does not greet.
     let mut connection = node.connect();
@@ -219,9 +243,8 @@ fn a_frame_for_another_partition_is_refused_and_the_next_is_served() {
     let node = Node::new();
     let mut connection = node.connect();
     let elsewhere = PartitionId(1);
-    assert_eq!(connection.say_to(elsewhere, &hello()), Handled::Here);
+    assert_eq!(connection.say_to(elsewhere, &hello()), Handled::Close, "that was no hello");
     assert_eq!(connection.answer().error(), Some(ErrorCode::WrongPartition));
-    assert_eq!(connection.say(&ServerStatus { reserved: 0 }), Handled::Close, "that was no hello");
 
     let mut connection = node.with_accounts();
     assert_eq!(connection.say_to(elsewhere, &Submit { events: &[transfer(9, 5)] }), Handled::Here);
@@ -381,12 +404,143 @@ fn a_read_shows_what_is_durable_at_the_freshness_that_it_asks_for() {
         assert_eq!((page.next_offset.to_native(), page.accounts.len()), (3, 3));
     }
     assert_eq!(writer.answers().len(), 1);
+}
 
-    // This node alone decides: what it has not reached never was.
+#[test]
+fn a_state_that_is_not_there_yet_is_waited_for_until_the_deadline() {
+    let node = Node::new();
+    let (mut writer, mut reader) = (node.with_accounts(), node.greeted());
+    let ahead = list(Freshness::AtLeast(Offset(2)));
+    assert_eq!(reader.say_within(1000, &ahead), Handled::Here);
+    assert!(reader.answers().is_empty(), "it may come yet, also where it is decided");
+    writer.ask(&Submit { events: &[account(3)] });
+    let page = reader.answer();
+    assert_eq!(page.open::<ListAccountsReply<'_>>().accounts.len(), 3);
+
     let ahead = list(Freshness::AtLeast(Offset(3)));
-    assert_eq!(reader.say(&ahead), Handled::Here);
-    let refused = reader.answers_now();
-    assert_eq!((refused.len(), refused[0].error()), (1, Some(ErrorCode::NotYet)));
+    assert_eq!(reader.say_within(1000, &ahead), Handled::Here);
+    node.wait(Duration::from_millis(900));
+    assert!(reader.answers_now().is_empty());
+    node.wait(Duration::from_millis(200));
+    assert_eq!(reader.answer().error(), Some(ErrorCode::NotYet));
+}
+
+#[test]
+fn a_request_id_is_used_once_and_is_not_zero() {
+    let node = Node::new();
+    let mut connection = node.greeted();
+    for (last, what) in [(u64::MAX, "zero"), (0, "the hello's"), (4, "one that was answered")] {
+        if last == 4 {
+            connection.requests = 4;
+            assert_eq!(connection.ask(&Submit { events: &[account(1)] }).error(), None);
+        }
+        connection.requests = last;
+        connection.requests = connection.requests.wrapping_add(1);
+        let before = node.next_offset();
+        let head = FrameHead::reply(PARTITION, RequestId(connection.requests));
+        let mut bytes = Vec::new();
+        frame::encode(&mut bytes, head, &Submit { events: &[account(2)] }).unwrap();
+        connection.session.handle(&frame::peek(&bytes).unwrap().unwrap());
+        assert_eq!(connection.answer().error(), Some(ErrorCode::Malformed), "{what}");
+        assert_eq!(node.next_offset(), before, "{what}");
+    }
+    // One that is not answered yet.
+    connection.requests = 8;
+    assert_eq!(connection.say(&Submit { events: &[account(3)] }), Handled::Here);
+    connection.requests = 8;
+    assert_eq!(connection.say(&Submit { events: &[account(4)] }), Handled::Here);
+    let answers = connection.answers();
+    let errors: Vec<_> = answers.iter().map(Reply::error).collect();
+    assert_eq!(errors, [Some(ErrorCode::Malformed), None]);
+    // One that was answered busy, since then nothing was done: clients send the same bytes again.
+    let budget = Budget::new(1 << 20);
+    let mut busy = node.connect_within(&budget);
+    busy.ask(&hello());
+    let held = budget.try_take(1 << 20).unwrap();
+    let ids = vec![1; LOOKUP_IDS_MAX];
+    let large = LookupAccounts { at_least: NO_OFFSET, ids: &ids };
+    assert_eq!(busy.ask(&large).error(), Some(ErrorCode::Busy));
+    drop(held);
+    busy.requests -= 1;
+    assert_eq!(busy.ask(&large).error(), None);
+    busy.requests -= 1;
+    assert_eq!(busy.ask(&large).error(), Some(ErrorCode::Malformed));
+    // Ids in any order are as good as ascending ones.
+    for id in [1000, 20, 999] {
+        connection.requests = id;
+        assert_eq!(connection.ask(&ServerStatus { reserved: 0 }).error(), None, "{id}");
+    }
+}
+
+#[test]
+fn a_token_names_what_was_answered_and_is_missing_where_nothing_was_logged() {
+    let node = Node::new();
+    let mut connection = node.with_accounts();
+    let token = |reply: &Reply| reply.open::<SubmitReply<'_>>().token_offset();
+    let malformed = connection.ask(&Submit { events: &[transfer(10, 0)] });
+    assert_eq!(token(&malformed), None, "nothing was logged, though the log has records");
+    assert_eq!(token(&connection.ask(&Submit { events: &[] })), None);
+    let written = connection.ask(&Submit { events: &[transfer(9, 5), transfer(11, 0)] });
+    assert_eq!(token(&written), Some(Offset(2)));
+    connection.ask(&Submit { events: &[account(3)] });
+    let repeat = connection.ask(&Submit { events: &[transfer(9, 5), account(1)] });
+    assert_eq!(token(&repeat), Some(Offset(2)), "the newest of the first records");
+}
+
+#[test]
+fn reads_are_refused_where_memory_is_short_and_leave_none_behind() {
+    let node = Node::new();
+    node.with_accounts();
+    let budget = Budget::new(100 << 10);
+    let ids = vec![1; LOOKUP_IDS_MAX];
+    let large = LookupAccounts { at_least: NO_OFFSET, ids: &ids };
+    let small = LookupAccounts { at_least: NO_OFFSET, ids: &[1] };
+    let mut connection = node.connect_within(&budget);
+    connection.ask(&hello());
+    // What somebody else holds.
+    let held = budget.try_take(90 << 10).unwrap();
+    assert_eq!(connection.ask(&large).error(), Some(ErrorCode::Busy));
+    assert_eq!(connection.ask(&small).error(), None, "little is always there");
+    drop(held);
+    assert_eq!(connection.ask(&large).error(), None, "more than the limit, alone");
+
+    // Answers that wait for the log go with their connection.
+    let mut writer = node.greeted();
+    assert_eq!(writer.say(&Submit { events: &[account(3)] }), Handled::Here);
+    connection.outbox.keeps(0);
+    assert_eq!(connection.say(&large), Handled::Here);
+    assert!(budget.used() > 500 << 10);
+    connection.outbox.end();
+    assert_eq!(budget.used(), 0);
+    assert_eq!(writer.answers().len(), 1);
+}
+
+#[test]
+fn a_look_up_reads_each_entry_once_whatever_it_asks_for() {
+    let node = Node::new();
+    let mut connection = node.with_accounts();
+    let batch: Vec<_> = (0..EVENTS_MAX as u128).map(|id| transfer(100 + id, 1)).collect();
+    for number in 0..3 {
+        let events: Vec<_> =
+            (0..EVENTS_MAX as u128).map(|id| transfer(10_000 * (number + 1) + id, 1)).collect();
+        connection.ask(&Submit { events: &events });
+    }
+    connection.ask(&Submit { events: &batch });
+    // Of two entries, in no order, one of them twice, and one that is not known.
+    let mut ids: Vec<_> = (0..4000).map(|id| 100 + (id * 7919) % 8190).collect();
+    ids.extend([10_000, 77, 18_189, 100]);
+    let look = LookupTransfers { at_least: NO_OFFSET, ids: &ids };
+    connection.ask(&look); // indexes the segments
+    let before = node.disk.count(OpClass::Reads);
+    let reply = connection.ask(&look);
+    let reads = node.disk.count(OpClass::Reads) - before;
+    let states = &reply.open::<LookupTransfersReply<'_>>().states;
+    assert_eq!(states.len(), ids.len() - 1);
+    for state in states.iter() {
+        let id = ids[state.index.to_native() as usize];
+        assert_eq!(Transfer::from_bytes(&state.event).id, EventId(id));
+    }
+    assert!(reads <= 12, "{reads} reads for the records of two entries");
 }
 
 #[test]
@@ -412,6 +566,72 @@ fn each_read_finds_what_was_written() {
 
     let reply = connection.ask(&LookupTransfers { at_least, ids: &[9] });
     assert_eq!(reply.open::<LookupTransfersReply<'_>>().states.len(), 1);
+}
+
+/// An account that may not spend more than it has.
+fn limited(id: u128) -> EventBytes {
+    let (ledger, code) = (LedgerId(978), Code(1));
+    let flags = AccountFlags::DEBITS_MUST_NOT_EXCEED_CREDITS;
+    Account { id: AccountId(id), ledger, code, flags, ..Account::default() }.to_bytes()
+}
+
+/// A node on which account 3 has as much as `reservations`, and all of it is reserved for a second.
+fn with_reservations(node: &Node, reservations: u128) -> Connection<'_> {
+    let mut connection = node.with_accounts();
+    let fund = Transfer {
+        credit_account_id: AccountId(3),
+        ..Transfer::from_bytes(&transfer(5, reservations))
+    };
+    connection.ask(&Submit { events: &[limited(3), fund.to_bytes()] });
+    let reserve = |id| Transfer {
+        debit_account_id: AccountId(3),
+        timeout_seconds: 1,
+        flags: TransferFlags::PENDING,
+        ..Transfer::from_bytes(&transfer(id, 1))
+    };
+    let ids: Vec<u128> = (1000..1000 + reservations).collect();
+    for ids in ids.chunks(EVENTS_MAX) {
+        let events: Vec<_> = ids.iter().map(|id| reserve(*id).to_bytes()).collect();
+        let reply = connection.ask(&Submit { events: &events });
+        assert!(outcomes(&reply).iter().all(|outcome| outcome.verdict.is_ok()));
+    }
+    connection
+}
+
+#[test]
+fn what_is_due_ends_before_an_event_that_needs_it_however_much_is_due() {
+    let node = Node::new();
+    let all = 30_000;
+    let mut connection = with_reservations(&node, all);
+    let spend = |id, amount| {
+        let spend = Transfer::from_bytes(&transfer(id, amount));
+        Transfer { debit_account_id: AccountId(3), ..spend }.to_bytes()
+    };
+    let refused = connection.ask(&Submit { events: &[spend(6, 1)] });
+    assert_eq!(outcomes(&refused)[0].verdict, Verdict::ExceedsCredits, "all of it is reserved");
+    node.wait(Duration::from_secs(2));
+    // Nothing has looked for what is due meanwhile but this request.
+    let mut tries = 0;
+    let reply = loop {
+        let reply = connection.ask(&Submit { events: &[spend(7, all)] });
+        if reply.error() != Some(ErrorCode::Busy) {
+            break reply;
+        }
+        tries += 1;
+        assert!(tries < 100, "it gets its turn");
+    };
+    assert!(outcomes(&reply)[0].verdict.is_ok(), "{:?}", outcomes(&reply));
+    assert_eq!(node.partition.with_ledger(Ledger::pendings_len), 0);
+}
+
+#[test]
+fn a_backlog_of_due_reservations_ends_by_itself() {
+    let node = Node::new();
+    with_reservations(&node, 30_000);
+    node.wait(Duration::from_secs(2));
+    node.partition.expire(); // as the shard does a few times a second
+    node.wait(Duration::from_secs(1));
+    assert_eq!(node.partition.with_ledger(Ledger::pendings_len), 0, "one look was enough");
 }
 
 #[test]

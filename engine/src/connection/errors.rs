@@ -1,10 +1,11 @@
 //! Answers to frames and messages that can't be acted on.
 
-use walengine_net::frame::{FrameError, FrameHead};
-use walengine_net::message::{ErrorCode, MessageError};
+use walengine_net::frame::{FrameError, FrameHead, Kind};
+use walengine_net::message::{ErrorCode, ErrorReply, MessageError};
 use walengine_net::model::PartitionId;
 
 use super::outbox::Outbox;
+use crate::limits::CONNECTIONS_RETRY_MILLIS;
 use crate::storage::error::ReadError;
 
 /// Answers that a frame is none that this server knows: its length, or that nothing behind it can be
@@ -37,6 +38,19 @@ pub fn put_message_error(outbox: &Outbox, head: FrameHead, error: &MessageError)
         _ => ErrorCode::Malformed,
     };
     outbox.put_error(head, code, &error.to_string());
+}
+
+/// Answers that the id of a request is none, or was used before.
+pub fn put_bad_request_id(outbox: &Outbox, head: FrameHead) {
+    let message = "request ids begin at 1, and each may be used once on a connection";
+    outbox.put_error(head, ErrorCode::Malformed, message);
+}
+
+/// Answers that the node has as many connections as it takes. This one is there for operators.
+pub fn put_too_many_connections(outbox: &Outbox, head: FrameHead) {
+    let message = "too many connections: this one is answered status and administration only";
+    let reply = ErrorReply::new(ErrorCode::Busy, message);
+    outbox.put(Kind::Error, head, &reply.retry_after_millis(CONNECTIONS_RETRY_MILLIS));
 }
 
 /// Answers that there is no such subscription.

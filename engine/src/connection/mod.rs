@@ -2,6 +2,8 @@
 //! sends, and answers to what can't be understood.
 
 pub mod errors;
+pub mod memory;
 pub mod outbox;
+pub mod request_ids;
 pub mod timing;
 pub mod writer;

@@ -1,18 +1,29 @@
 //! Answers on their way to one connection. Lives on the connection's shard core; not `Send`.
 
 use std::cell::{Cell, RefCell};
+use std::collections::BTreeMap;
 
-use walengine_net::frame::{self, FrameHead, Kind};
+use walengine_net::frame::{self, FrameHead, Kind, RequestId};
 use walengine_net::message::{ErrorCode, ErrorReply, Message};
+use walengine_replication::budget::{Budget, Held};
 
-use crate::limits::CONNECTION_OUT_BYTES_MAX;
+use crate::limits::{CONNECTION_OUT_BYTES_MAX, OUT_BYTES_KEPT};
 use crate::local::Notify;
 use crate::refused::{BUSY_READING, Refused};
 
 /// Encoded answers that wait to be sent, and how many more are to come.
-#[derive(Default)]
 pub struct Outbox {
     bytes: RefCell<Vec<u8>>,
+    /// Memory of what was taken and is not sent yet.
+    sending_bytes: Cell<usize>,
+    budget: Budget,
+    /// Invariant: the memory of `bytes`, and `sending_bytes`, above [`OUT_BYTES_KEPT`].
+    held: RefCell<Held>,
+    /// Answers that may not be sent yet, by number, with their memory.
+    parked: RefCell<BTreeMap<u64, (Vec<u8>, Held)>>,
+    next_parked: Cell<u64>,
+    /// Requests that were answered busy since somebody asked: their ids are free again.
+    freed: RefCell<Vec<RequestId>>,
     /// Requests that were taken and not answered.
     unanswered: Cell<usize>,
     /// Those of them that read from disk.
@@ -26,7 +37,40 @@ pub struct Outbox {
     end: Notify,
 }
 
+impl Default for Outbox {
+    /// One whose budget has no limit.
+    fn default() -> Self {
+        Self::new(&Budget::default())
+    }
+}
+
 impl Outbox {
+    /// An empty one, within the budget of its executor.
+    pub fn new(budget: &Budget) -> Self {
+        Self {
+            bytes: RefCell::default(),
+            sending_bytes: Cell::new(0),
+            budget: budget.clone(),
+            held: RefCell::new(budget.hold()),
+            parked: RefCell::default(),
+            next_parked: Cell::new(0),
+            freed: RefCell::default(),
+            unanswered: Cell::new(0),
+            reads: Cell::new(0),
+            ended: Cell::new(false),
+            cut: Cell::new(false),
+            moving: Cell::new(false),
+            released: Cell::new(false),
+            changed: Notify::new(),
+            end: Notify::new(),
+        }
+    }
+
+    /// The memory that the connections of its executor may hold.
+    pub fn budget(&self) -> &Budget {
+        &self.budget
+    }
+
     /// Something was put in, taken out, or ended.
     pub fn changed(&self) -> &Notify {
         &self.changed
@@ -36,8 +80,22 @@ impl Outbox {
     pub fn take(&self, spare: Vec<u8>) -> Vec<u8> {
         debug_assert!(spare.is_empty(), "the memory left behind must be empty");
         let taken = self.bytes.replace(spare);
+        self.count();
         self.changed.notify_all();
         taken
+    }
+
+    /// So much memory of what was taken is still held: it is on its way, or kept to be used again.
+    pub fn keeps(&self, bytes: usize) {
+        if self.sending_bytes.replace(bytes) != bytes {
+            self.count();
+            self.changed.notify_all();
+        }
+    }
+
+    fn count(&self) {
+        let bytes = self.bytes.borrow().capacity() + self.sending_bytes.get();
+        self.held.borrow_mut().set(bytes.saturating_sub(OUT_BYTES_KEPT));
     }
 
     /// Nothing waits to be sent.
@@ -45,9 +103,16 @@ impl Outbox {
         self.bytes.borrow().is_empty()
     }
 
-    /// The client leaves its answers unread: its requests must wait.
+    /// The client leaves its answers unread: its requests must wait. Where memory is short, few are
+    /// enough.
     pub fn is_full(&self) -> bool {
-        self.bytes.borrow().len() >= CONNECTION_OUT_BYTES_MAX
+        let waits = self.bytes.borrow().len() + self.sending_bytes.get();
+        waits >= CONNECTION_OUT_BYTES_MAX || waits > OUT_BYTES_KEPT && self.budget.is_short()
+    }
+
+    /// It holds memory that others may wait for.
+    pub fn holds_much(&self) -> bool {
+        self.held.borrow().bytes() > 0
     }
 
     /// Requests that were taken and not answered.
@@ -86,6 +151,7 @@ impl Outbox {
     /// The connection is gone, or must go: nothing is put in any more.
     pub fn end(&self) {
         self.ended.set(true);
+        drop(self.parked.take());
         self.end.notify_all();
         self.changed.notify_all();
     }
@@ -135,10 +201,31 @@ impl Outbox {
         self.changed.notify_all();
     }
 
+    /// Takes one of the requests that were answered busy.
+    pub fn take_freed(&self) -> Option<RequestId> {
+        self.freed.borrow_mut().pop()
+    }
+
+    /// Keeps an answer that may not be sent yet. It goes when the connection does.
+    pub fn park(&self, answer: Vec<u8>, held: Held) -> u64 {
+        let number = self.next_parked.get();
+        self.next_parked.set(number + 1);
+        if !self.ended.get() {
+            self.parked.borrow_mut().insert(number, (answer, held));
+        }
+        number
+    }
+
+    /// Takes a kept answer; `None` if the connection is gone.
+    pub fn unpark(&self, number: u64) -> Option<(Vec<u8>, Held)> {
+        self.parked.borrow_mut().remove(&number)
+    }
+
     /// Puts an encoded frame in.
     pub fn put_frame(&self, frame: &[u8]) {
         if !self.ended.get() {
             self.bytes.borrow_mut().extend_from_slice(frame);
+            self.count();
             self.changed.notify_all();
         }
     }
@@ -153,6 +240,7 @@ impl Outbox {
             tracing::error!("an answer of kind {kind:?} could not be encoded: {error}");
             self.put_error(head, ErrorCode::Internal, "the answer could not be encoded");
         }
+        self.count();
         self.changed.notify_all();
     }
 
@@ -195,7 +283,12 @@ impl Outbox {
         };
         let reply = ErrorReply::new(code, message);
         let reply = match refused {
-            Refused::Busy { retry_after_millis } => reply.retry_after_millis(*retry_after_millis),
+            Refused::Busy { retry_after_millis } => {
+                if !self.ended.get() {
+                    self.freed.borrow_mut().push(head.request);
+                }
+                reply.retry_after_millis(*retry_after_millis)
+            }
             Refused::NotLeader(_) => reply.leader(leader_address),
             _ => reply,
         };

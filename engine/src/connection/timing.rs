@@ -5,7 +5,7 @@ use std::rc::{Rc, Weak};
 use std::time::Duration;
 
 use super::outbox::Outbox;
-use crate::limits::{FRAME_WITHIN, WRITE_WITHIN};
+use crate::limits::{FRAME_WITHIN, PRESSED_WITHIN, WRITE_WITHIN};
 use crate::runtime::Runtime;
 
 /// Since when a connection owes something.
@@ -15,11 +15,14 @@ pub struct Timing {
     pub frame_since: Cell<Option<Duration>>,
     /// Since when answers have been unread.
     pub write_since: Cell<Option<Duration>>,
+    /// That frame holds memory which others may wait for.
+    frame_is_large: Cell<bool>,
 }
 
 impl Timing {
-    /// Whether a part of a frame is there, and nothing else.
-    pub fn frame<R: Runtime>(&self, is_partial: bool, runtime: &R) {
+    /// Whether a part of a frame is there, and nothing else; and whether it holds much memory.
+    pub fn frame<R: Runtime>(&self, is_partial: bool, is_large: bool, runtime: &R) {
+        self.frame_is_large.set(is_large);
         if !is_partial {
             self.frame_since.set(None);
         } else if self.frame_since.get().is_none() {
@@ -27,9 +30,18 @@ impl Timing {
         }
     }
 
-    /// What has taken too long, if anything.
-    pub fn overdue(&self, now: Duration) -> Option<&'static str> {
-        let passed = |since: &Cell<Option<Duration>>, limit| {
+    /// Waits for something of this server's, which does not count against the client.
+    pub async fn waits<R: Runtime>(&self, waiting: impl Future<Output = ()>, runtime: &R) {
+        let (since, began) = (self.frame_since.take(), runtime.elapsed());
+        waiting.await;
+        let waited = runtime.elapsed().saturating_sub(began);
+        self.frame_since.set(since.map(|since| since + waited));
+    }
+
+    /// What has taken too long, if anything. `is_pressed`: others wait for the memory that is held.
+    pub fn overdue(&self, now: Duration, is_pressed: bool) -> Option<&'static str> {
+        let passed = |since: &Cell<Option<Duration>>, limit: Duration| {
+            let limit = if is_pressed { limit.min(PRESSED_WITHIN) } else { limit };
             since.get().is_some_and(|since| now.saturating_sub(since) > limit)
         };
         if passed(&self.frame_since, FRAME_WITHIN) {
@@ -52,13 +64,15 @@ impl LiveConnections {
         self.0.push((Rc::downgrade(outbox), Rc::downgrade(timing)));
     }
 
-    /// Closes those that take too long, and forgets those that are gone.
-    pub fn end_overdue(&mut self, now: Duration) {
+    /// Closes those that take too long, and forgets those that are gone. Where memory is short, those
+    /// that hold much of it have little time.
+    pub fn end_overdue(&mut self, now: Duration, is_short: bool) {
         self.0.retain(|(outbox, timing)| {
             let (Some(outbox), Some(timing)) = (outbox.upgrade(), timing.upgrade()) else {
                 return false;
             };
-            if let Some(why) = timing.overdue(now) {
+            let is_pressed = is_short && (timing.frame_is_large.get() || outbox.holds_much());
+            if let Some(why) = timing.overdue(now, is_pressed) {
                 tracing::info!("closing a connection: {why}");
                 outbox.cut();
             }
@@ -85,14 +99,17 @@ mod tests {
     #[test]
     fn a_frame_and_a_write_have_their_time_and_idling_has_no_end() {
         let timing = Timing::default();
-        assert_eq!(timing.overdue(FRAME_WITHIN * 100), None, "nothing has begun");
+        assert_eq!(timing.overdue(FRAME_WITHIN * 100, true), None, "nothing has begun");
         let begun = Duration::from_secs(7);
         timing.frame_since.set(Some(begun));
-        assert_eq!(timing.overdue(begun + FRAME_WITHIN), None);
-        assert!(timing.overdue(begun + FRAME_WITHIN + Duration::from_millis(1)).is_some());
+        assert_eq!(timing.overdue(begun + FRAME_WITHIN, false), None);
+        assert!(timing.overdue(begun + PRESSED_WITHIN * 2, true).is_some());
+        assert!(timing.overdue(begun + FRAME_WITHIN + Duration::from_millis(1), false).is_some());
         timing.frame_since.set(None);
         timing.write_since.set(Some(begun));
-        assert_eq!(timing.overdue(begun + WRITE_WITHIN), None);
-        assert!(timing.overdue(begun + WRITE_WITHIN + Duration::from_millis(1)).is_some());
+        assert_eq!(timing.overdue(begun + WRITE_WITHIN, false), None);
+        assert_eq!(timing.overdue(begun + PRESSED_WITHIN, true), None);
+        assert!(timing.overdue(begun + PRESSED_WITHIN * 2, true).is_some());
+        assert!(timing.overdue(begun + WRITE_WITHIN + Duration::from_millis(1), false).is_some());
     }
 }

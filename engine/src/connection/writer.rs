@@ -4,12 +4,14 @@ use std::io;
 use std::rc::Rc;
 
 use futures_lite::AsyncWriteExt;
+use futures_lite::future::or;
 use futures_lite::io::WriteHalf;
 use glommio::net::TcpStream;
 use walengine_replication::received::RECEIVE_BYTES_KEPT;
 
 use super::outbox::Outbox;
 use super::timing::Timing;
+use crate::limits::{OUT_BYTES_KEPT, WRITE_STEP_BYTES};
 use crate::runtime::Runtime;
 
 /// Sends what is put into the outbox until it has ended, or the connection moves away.
@@ -24,23 +26,35 @@ pub async fn write<R: Runtime>(
         let changed = outbox.changed().changed();
         if outbox.is_moving() {
             drop(writer);
+            outbox.keeps(0);
             return outbox.release();
         }
         if outbox.is_empty() {
             if outbox.has_ended() {
                 break;
             }
-            changed.await;
+            if spare.capacity() <= OUT_BYTES_KEPT {
+                changed.await;
+            } else if or(
+                async {
+                    changed.await;
+                    false
+                },
+                async {
+                    outbox.budget().reclaim().await;
+                    true
+                },
+            )
+            .await
+            {
+                spare = Vec::new();
+                outbox.keeps(0);
+            }
             continue;
         }
         let mut sending = outbox.take(std::mem::take(&mut spare));
-        timing.write_since.set(Some(runtime.elapsed()));
-        // A client that never reads would hold the write, and all that it keeps, for ever.
-        let cut = async {
-            outbox.until_cut().await;
-            Err(io::ErrorKind::TimedOut.into())
-        };
-        let sent = futures_lite::future::or(writer.write_all(&sending), cut).await;
+        outbox.keeps(sending.capacity());
+        let sent = send(&mut writer, &sending, &outbox, &timing, &runtime).await;
         timing.write_since.set(None);
         if sent.is_err() {
             outbox.end();
@@ -50,7 +64,28 @@ pub async fn write<R: Runtime>(
         if sending.capacity() <= RECEIVE_BYTES_KEPT {
             spare = sending;
         }
+        outbox.keeps(spare.capacity());
     }
     // The peer may be gone already.
     let _ = writer.close().await;
+}
+
+/// Sends bytes, in steps that each have their own time. A client that takes nothing would hold the
+/// write, and all that it keeps, for ever.
+async fn send<R: Runtime>(
+    writer: &mut WriteHalf<TcpStream>,
+    bytes: &[u8],
+    outbox: &Outbox,
+    timing: &Timing,
+    runtime: &R,
+) -> io::Result<()> {
+    for step in bytes.chunks(WRITE_STEP_BYTES) {
+        timing.write_since.set(Some(runtime.elapsed()));
+        let cut = async {
+            outbox.until_cut().await;
+            Err(io::ErrorKind::TimedOut.into())
+        };
+        or(writer.write_all(step), cut).await?;
+    }
+    Ok(())
 }

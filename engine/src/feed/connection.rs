@@ -1,6 +1,7 @@
 //! One connection on the feed: subscriptions are served here, everything else goes on to the session
 //! on the partition's shard, and its answers come back this way.
 
+use std::cell::RefCell;
 use std::rc::Rc;
 
 use futures_lite::io::{ReadHalf, split};
@@ -8,13 +9,14 @@ use glommio::net::TcpStream;
 use walengine_net::frame::{self, Frame, FrameHead, Kind};
 use walengine_net::message::{Credit, MessageError, Subscribe, Unsubscribe, open_frame};
 use walengine_net::model::{Offset, PartitionId};
-use walengine_replication::received::Received;
+use walengine_replication::received::{RECEIVE_BYTES_MIN, Received};
 
-use super::published::Subscriber;
+use super::published::{Passed, Passing, Subscriber};
 use super::source::Source;
 use super::subscriptions::Subscriptions;
-use crate::connection::errors::{put_frame_error, put_message_error};
+use crate::connection::errors::{put_bad_request_id, put_frame_error, put_message_error};
 use crate::connection::outbox::Outbox;
+use crate::connection::request_ids::RequestIds;
 use crate::connection::timing::Timing;
 use crate::connection::writer;
 use crate::os;
@@ -27,6 +29,7 @@ pub struct Connection<D: Disk, R: Runtime> {
     source: Rc<Source<D>>,
     subscriptions: Subscriptions,
     outbox: Rc<Outbox>,
+    ids: RefCell<RequestIds>,
     runtime: R,
 }
 
@@ -36,31 +39,36 @@ impl<D: Disk, R: Runtime> Connection<D, R> {
         partition: PartitionId,
         source: Rc<Source<D>>,
         outbox: Rc<Outbox>,
+        ids: RequestIds,
         runtime: R,
     ) -> Self {
-        Self { partition, source, subscriptions: Subscriptions::default(), outbox, runtime }
+        let (subscriptions, ids) = (Subscriptions::default(), RefCell::new(ids));
+        Self { partition, source, subscriptions, outbox, ids, runtime }
     }
 
     /// Serves until the client goes, breaks the protocol, or the session ends.
     pub async fn serve(
         subscriber: Subscriber,
         source: Rc<Source<D>>,
+        passing: Passing,
         outbox: Rc<Outbox>,
         timing: Rc<Timing>,
         runtime: R,
     ) {
-        let Subscriber { socket, received, partition, frames, answers } = subscriber;
+        let Subscriber { socket, received, partition, ids, frames, answers } = subscriber;
         let (reader, writer) = split(os::glommio_stream(socket));
         runtime.spawn(writer::write(writer, outbox.clone(), timing.clone(), runtime.clone()));
-        let this = Self::new(partition, source, outbox.clone(), runtime);
+        let this = Self::new(partition, source, outbox.clone(), ids, runtime);
         let reading = async {
-            this.read(reader, Received::from_bytes(received), &timing, frames).await;
+            let received = Received::from_bytes(received, outbox.budget());
+            this.read(reader, received, &timing, frames, &passing).await;
             this.subscriptions.close_all();
             std::future::pending::<()>().await; // what the session has taken is still answered
         };
         let answering = async {
             while let Ok(answer) = answers.recv_async().await {
-                outbox.put_frame(&answer);
+                outbox.put_frame(&answer.bytes);
+                drop(answer);
                 while outbox.is_full() && !outbox.has_ended() {
                     outbox.changed().changed().await;
                 }
@@ -81,7 +89,8 @@ impl<D: Disk, R: Runtime> Connection<D, R> {
         mut reader: ReadHalf<TcpStream>,
         mut received: Received,
         timing: &Timing,
-        frames: flume::Sender<Vec<u8>>,
+        frames: flume::Sender<Passed>,
+        passing: &Passing,
     ) {
         loop {
             while self.outbox.is_full() {
@@ -102,7 +111,7 @@ impl<D: Disk, R: Runtime> Connection<D, R> {
                 },
             };
             if let Some(frame) = passed_on
-                && frames.send_async(frame).await.is_err()
+                && frames.send_async(passing.pass(frame, &self.runtime).await).await.is_err()
             {
                 return; // the session has ended
             }
@@ -110,9 +119,12 @@ impl<D: Disk, R: Runtime> Connection<D, R> {
                 received.consume(consumed);
                 continue;
             }
-            timing.frame(!filled.is_empty(), &self.runtime);
             let wanted = frame::peek_bytes(filled).ok().flatten().unwrap_or(0);
-            match received.fill(&mut reader, wanted).await {
+            if wanted > RECEIVE_BYTES_MIN {
+                timing.waits(received.room(wanted), &self.runtime).await;
+            }
+            timing.frame(!received.filled().is_empty(), received.holds_much(), &self.runtime);
+            match received.read(&mut reader).await {
                 Ok(0) | Err(_) => return, // gone; nobody to tell
                 Ok(_) => {}
             }
@@ -126,15 +138,26 @@ impl<D: Disk, R: Runtime> Connection<D, R> {
             return false;
         }
         let result = match frame.kind {
+            Kind::Subscribe if !self.ids.borrow_mut().take(head.request) => {
+                self.subscriptions.end(head.request);
+                put_bad_request_id(&self.outbox, head);
+                return true;
+            }
             Kind::Subscribe => self.subscribe(frame, head),
             Kind::Credit => open_frame::<Credit>(frame).map(|credit| {
                 self.subscriptions.credit(head.request, credit.bytes.to_native());
             }),
             Kind::Unsubscribe => open_frame::<Unsubscribe>(frame)
                 .map(|_| self.subscriptions.close(&self.outbox, head)),
-            _ => return false,
+            _ => {
+                // The session judges it; no subscription may take the same id later.
+                let _ = self.ids.borrow_mut().take(head.request);
+                return false;
+            }
         };
         if let Err(error) = result {
+            // An error is the last frame with its id.
+            self.subscriptions.end(head.request);
             put_message_error(&self.outbox, head, &error);
         }
         true

@@ -15,15 +15,18 @@ use std::sync::Arc;
 
 use glommio::{LocalExecutorBuilder, Placement};
 use walengine_net::model::PartitionId;
+use walengine_replication::budget::Budget;
 use walengine_replication::runtime::within;
 
-use crate::config::Config;
+use crate::connection::memory::{HeldMemory, feed_share};
 use crate::connection::outbox::Outbox;
 use crate::connection::timing::{LiveConnections, Timing};
 use crate::fatal::{Fatal, Reason};
 use crate::limits::{
-    CONNECTIONS_LOOK_EVERY, FEED_NOTICES_MAX, FEED_SUBSCRIBERS_MAX, IO_MEMORY_BYTES, LINGER,
+    CONNECTIONS_LOOK_EVERY, DISK_READS_MAX, FEED_CONNECTIONS_BYTES_MAX, FEED_NOTICES_MAX,
+    FEED_RECENT_BYTES_MAX, FEED_SUBSCRIBERS_MAX, IO_MEMORY_BYTES, LINGER,
 };
+use crate::node_state::NodeState;
 use crate::runtime::Runtime as _;
 use crate::runtime_glommio::GlommioRuntime;
 use crate::storage;
@@ -31,7 +34,7 @@ use crate::storage::archive::Archive;
 use crate::storage::glommio_disk::GlommioDisk;
 use crate::storage::layout::Superblock;
 use connection::Connection;
-use published::{FeedChannels, Notice, Published, Subscriber};
+use published::{FeedChannels, Notice, Passing, Published, Subscriber};
 use source::Source;
 
 /// The running feed.
@@ -50,20 +53,22 @@ struct FeedEnd {
 
 impl Feed {
     /// Starts it, for all partitions of a data directory.
-    pub fn start(config: &Config, superblock: &Superblock) -> Result<Self, Fatal> {
+    pub fn start(state: &Arc<NodeState>) -> Result<Self, Fatal> {
+        let superblock = &state.superblock;
         let (subscribers, arriving) = flume::bounded(FEED_SUBSCRIBERS_MAX);
         let (stop, stopping) = flume::bounded(1);
+        let passing = Passing::default();
         let (channels, ends): (Vec<_>, Vec<_>) = (0..superblock.partitions)
             .map(|_| {
                 let (sender, notices) = flume::bounded(FEED_NOTICES_MAX);
                 let published = Arc::<Published>::default();
                 let subscribers = subscribers.clone();
-                let own =
-                    FeedChannels { published: published.clone(), notices: sender, subscribers };
+                let (own, passing) = (published.clone(), passing.clone());
+                let own = FeedChannels { published: own, notices: sender, subscribers, passing };
                 (own, FeedEnd { published, notices })
             })
             .unzip();
-        let (config, superblock) = (config.clone(), *superblock);
+        let state = state.clone();
         let (report, started) = flume::bounded(1);
         let failed =
             |why: String| Fatal::new(Reason::Preflight, format!("cannot start the feed: {why}"));
@@ -75,7 +80,7 @@ impl Feed {
             match executor {
                 Ok(executor) => {
                     let _ = report.send(Ok(())); // who starts it waits for that
-                    let serving = serve(config, superblock, ends, arriving, stopping);
+                    let serving = serve(state, passing, ends, arriving, stopping);
                     executor.run(within(GlommioRuntime::new(), serving));
                 }
                 Err(error) => drop(report.send(Err(error.to_string()))),
@@ -101,14 +106,17 @@ impl Feed {
 }
 
 async fn serve(
-    config: Config,
-    superblock: Superblock,
+    state: Arc<NodeState>,
+    passing: Passing,
     ends: Vec<FeedEnd>,
     arriving: flume::Receiver<Subscriber>,
     stopping: flume::Receiver<()>,
 ) {
     let runtime = GlommioRuntime::new();
+    let (config, superblock) = (state.config.clone(), state.superblock);
     let disk = GlommioDisk::new(&config.data);
+    let (budget, reads) = (Budget::new(FEED_CONNECTIONS_BYTES_MAX), Budget::new(DISK_READS_MAX));
+    let recent_bytes_max = feed_share(FEED_RECENT_BYTES_MAX, superblock.partitions);
     let sources: Vec<_> = (0..)
         .zip(ends)
         .map(|(number, FeedEnd { published, notices })| {
@@ -116,29 +124,34 @@ async fn serve(
             let dir = storage::partition_dir(&config.data, partition);
             let Superblock { cluster, segment_bytes, .. } = superblock;
             let archive = Archive::new(disk.clone(), dir, cluster, partition, segment_bytes);
-            let source = Rc::new(Source::new(published, archive));
+            let reads = reads.clone();
+            let source = Rc::new(Source::new(published, archive, recent_bytes_max, reads));
             runtime.spawn(source.clone().follow(notices));
             source
         })
         .collect();
     let live = Rc::<RefCell<LiveConnections>>::default();
-    let (looked, own) = (sources.clone(), live.clone());
+    let (looked, own, pressed) = (sources.clone(), live.clone(), budget.clone());
     runtime.spawn(async move {
+        let mut memory = HeldMemory::new(pressed, state);
         loop {
             runtime.sleep(CONNECTIONS_LOOK_EVERY).await;
             for source in &looked {
                 source.look();
             }
-            own.borrow_mut().end_overdue(runtime.elapsed());
+            let is_short = memory.look();
+            own.borrow_mut().end_overdue(runtime.elapsed(), is_short);
         }
     });
     let (served, own) = (sources, live.clone());
     let accepting = async {
         while let Ok(subscriber) = arriving.recv_async().await {
             let Some(source) = served.get(usize::from(subscriber.partition.0)) else { continue };
-            let (outbox, timing) = (Rc::<Outbox>::default(), Rc::<Timing>::default());
+            let outbox = Rc::new(Outbox::new(&budget));
+            let timing = Rc::<Timing>::default();
             own.borrow_mut().add(&outbox, &timing);
-            runtime.spawn(Connection::serve(subscriber, source.clone(), outbox, timing, runtime));
+            let (source, passing) = (source.clone(), passing.clone());
+            runtime.spawn(Connection::serve(subscriber, source, passing, outbox, timing, runtime));
         }
         std::future::pending::<()>().await;
     };

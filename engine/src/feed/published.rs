@@ -7,6 +7,9 @@ use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 
 use walengine_net::model::{Offset, PartitionId};
 
+use crate::connection::request_ids::RequestIds;
+use crate::limits::{FEED_PASSING_BYTES_MAX, FEED_PASSING_EVERY};
+use crate::runtime::Runtime;
 use crate::storage::archive::Extent;
 use crate::storage::tap::Tapped;
 use crate::visible::Visible;
@@ -93,10 +96,47 @@ pub struct Subscriber {
     pub received: Vec<u8>,
     /// Its partition.
     pub partition: PartitionId,
+    /// The request ids that it has used.
+    pub ids: RequestIds,
     /// Whole frames for the session.
-    pub frames: flume::Sender<Vec<u8>>,
+    pub frames: flume::Sender<Passed>,
     /// Whole frames from the session.
-    pub answers: flume::Receiver<Vec<u8>>,
+    pub answers: flume::Receiver<Passed>,
+}
+
+/// Bytes on their way between connections and sessions, in both directions, of the whole node.
+#[derive(Clone, Debug, Default)]
+pub struct Passing(Arc<AtomicUsize>);
+
+impl Passing {
+    /// Counts `bytes` as on their way, once there is room for them. Only an overloaded node waits
+    /// here, so it just looks again.
+    pub async fn pass<R: Runtime>(&self, bytes: Vec<u8>, runtime: &R) -> Passed {
+        let more = bytes.capacity();
+        loop {
+            let before = self.0.fetch_add(more, Ordering::SeqCst);
+            if before == 0 || before + more <= FEED_PASSING_BYTES_MAX {
+                return Passed { bytes, counted: more, passing: self.0.clone() };
+            }
+            self.0.fetch_sub(more, Ordering::SeqCst);
+            runtime.sleep(FEED_PASSING_EVERY).await;
+        }
+    }
+}
+
+/// Whole frames on their way. They count until this is dropped.
+#[derive(Debug)]
+pub struct Passed {
+    /// The frames.
+    pub bytes: Vec<u8>,
+    counted: usize,
+    passing: Arc<AtomicUsize>,
+}
+
+impl Drop for Passed {
+    fn drop(&mut self) {
+        self.passing.fetch_sub(self.counted, Ordering::SeqCst);
+    }
 }
 
 /// A partition's channels to the feed.
@@ -108,4 +148,6 @@ pub struct FeedChannels {
     pub notices: flume::Sender<Notice>,
     /// Connections. Bounded, for all partitions.
     pub subscribers: flume::Sender<Subscriber>,
+    /// What is on its way between them and their sessions.
+    pub passing: Passing,
 }

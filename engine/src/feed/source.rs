@@ -7,9 +7,9 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use walengine_net::model::Offset;
+use walengine_replication::budget::Budget;
 
 use super::published::{Notice, Published};
-use crate::limits::FEED_RECENT_BYTES_MAX;
 use crate::local::Notify;
 use crate::storage::archive::{Archive, Cursor};
 use crate::storage::disk::Disk;
@@ -21,6 +21,9 @@ pub struct Source<D: Disk> {
     published: Arc<Published>,
     archive: Archive<D>,
     recent: RefCell<Recent>,
+    recent_bytes_max: usize,
+    /// Reads of segments, of all partitions.
+    reads: Budget,
     changed: Notify,
     /// Subscriptions that have all visible entries and wait for more.
     waiting: Cell<usize>,
@@ -33,23 +36,32 @@ pub struct Source<D: Disk> {
 pub struct Place {
     /// The next record wanted.
     pub offset: Offset,
+    /// The next entry wanted, once there was one: entries without records are sent, too, so that the
+    /// chain of hashes can be followed.
+    pub index: Option<u64>,
     /// Where that is in the segments, if they served the last page.
     pub cursor: Option<Cursor>,
 }
 
 impl<D: Disk> Source<D> {
-    /// Of a partition.
-    pub fn new(published: Arc<Published>, archive: Archive<D>) -> Self {
+    /// Of a partition. Keeps so many bytes of its newest entries; `reads` bounds how many reads of
+    /// segments are under way.
+    pub fn new(
+        published: Arc<Published>,
+        archive: Archive<D>,
+        recent_bytes_max: usize,
+        reads: Budget,
+    ) -> Self {
         let (recent, changed) = (RefCell::default(), Notify::new());
         let (waiting, used) = (Cell::new(0), Cell::new(false));
-        Self { published, archive, recent, changed, waiting, used }
+        Self { published, archive, recent, recent_bytes_max, reads, changed, waiting, used }
     }
 
     /// Takes in the shard's entries until the shard ends.
     pub async fn follow(self: Rc<Self>, notices: flume::Receiver<Notice>) {
         while let Ok(entries) = notices.recv_async().await {
             let bytes = entries.iter().map(|entry| entry.bytes.len()).sum();
-            self.recent.borrow_mut().push(entries);
+            self.recent.borrow_mut().push(entries, self.recent_bytes_max);
             self.published.give_room(bytes);
             self.changed.notify_all();
         }
@@ -91,15 +103,17 @@ impl<D: Disk> Source<D> {
 
     /// Whole entries from the one that holds the next record on; `place` moves behind them.
     pub async fn page(&self, place: &mut Place, bytes_max: usize) -> Result<Vec<u8>, ReadError> {
-        if let Some((entries, next_offset)) = self.recent.borrow().copy(place.offset, bytes_max) {
+        if let Some((entries, next)) = self.recent.borrow().copy(*place, bytes_max) {
             self.used.set(true);
-            *place = Place { offset: next_offset, cursor: None };
+            *place = next;
             return Ok(entries);
         }
+        let _read = self.reads.take(1).await;
         let extent = self.published.extent();
-        let read = self.archive.read(place.offset, place.cursor, extent, bytes_max).await;
-        let (entries, cursor) = read?;
-        *place = Place { offset: cursor.offset(), cursor: Some(cursor) };
+        let Place { offset, index, cursor } = *place;
+        let (entries, cursor) = self.archive.read(offset, index, cursor, extent, bytes_max).await?;
+        let index = Some(cursor.index());
+        *place = Place { offset: cursor.offset(), index, cursor: Some(cursor) };
         Ok(entries)
     }
 }
@@ -128,7 +142,7 @@ struct Recent {
 }
 
 impl Recent {
-    fn push(&mut self, entries: Vec<Tapped>) {
+    fn push(&mut self, entries: Vec<Tapped>, bytes_max: usize) {
         for entry in entries {
             if self.entries.back().is_some_and(|last| last.index + 1 != entry.index) {
                 self.clear();
@@ -136,7 +150,7 @@ impl Recent {
             self.bytes += entry.bytes.len();
             self.entries.push_back(entry);
         }
-        while self.bytes > FEED_RECENT_BYTES_MAX {
+        while self.bytes > bytes_max {
             let Some(oldest) = self.entries.pop_front() else { return };
             self.bytes -= oldest.bytes.len();
         }
@@ -147,25 +161,42 @@ impl Recent {
         self.bytes = 0;
     }
 
-    /// Entries from the one that holds `from` on, and the offset behind them, if that one is here.
-    fn copy(&self, from: Offset, bytes_max: usize) -> Option<(Vec<u8>, Offset)> {
-        let first = self.entries.partition_point(|entry| entry.next_offset <= from);
-        self.entries.get(first).filter(|entry| entry.base_offset <= from)?;
-        let (mut page, mut next_offset) = (Vec::new(), from);
+    /// Entries from the one that is wanted on, and the place behind them, if that one is here.
+    fn copy(&self, place: Place, bytes_max: usize) -> Option<(Vec<u8>, Place)> {
+        let from = place.offset;
+        let first = match place.index {
+            Some(index) => self.entries.partition_point(|entry| entry.index < index),
+            None => self
+                .entries
+                .partition_point(|entry| entry.base_offset < from && entry.next_offset <= from),
+        };
+        let begins = self.entries.get(first)?;
+        let is_wanted = match place.index {
+            Some(index) => begins.index == index,
+            // Entries without records may stand before the first that is here.
+            None => begins.base_offset < from || first > 0 && begins.base_offset == from,
+        };
+        if !is_wanted {
+            return None;
+        }
+        let (mut page, mut next) = (Vec::new(), Place { cursor: None, ..place });
         for entry in self.entries.range(first..) {
-            if !page.is_empty() && page.len() + entry.bytes.len() > bytes_max {
+            // Entries without records come with the one behind them.
+            if next.offset > from && page.len() + entry.bytes.len() > bytes_max {
                 break;
             }
             page.extend_from_slice(&entry.bytes);
-            next_offset = entry.next_offset;
+            (next.offset, next.index) = (next.offset.max(entry.next_offset), Some(entry.index + 1));
         }
-        Some((page, next_offset))
+        Some((page, next))
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    const MAX: usize = 1 << 20;
 
     fn entry(index: u64, base: u64, records: u64) -> Tapped {
         Tapped {
@@ -179,27 +210,39 @@ mod tests {
     #[test]
     fn recent_entries_have_no_gap_and_give_only_what_they_hold() {
         let mut recent = Recent::default();
-        assert!(recent.copy(Offset(0), 1000).is_none());
-        recent.push(vec![entry(5, 40, 3), entry(6, 43, 0), entry(7, 43, 2)]);
-        assert!(recent.copy(Offset(39), 1000).is_none(), "it starts before");
-        let (bytes, next) = recent.copy(Offset(41), 1000).unwrap();
+        let copy = |recent: &Recent, from: u64, bytes_max| {
+            let place = Place { offset: Offset(from), index: None, cursor: None };
+            recent.copy(place, bytes_max).map(|(bytes, next)| (bytes, next.offset))
+        };
+        assert!(copy(&recent, 0, 1000).is_none());
+        recent.push(vec![entry(5, 40, 3), entry(6, 43, 0), entry(7, 43, 2)], MAX);
+        assert!(copy(&recent, 39, 1000).is_none(), "it starts before");
+        assert!(copy(&recent, 40, 1000).is_none(), "blank ones may stand before");
+        let (bytes, next) = copy(&recent, 41, 1000).unwrap();
         assert_eq!((bytes.len(), next), (300, Offset(45)));
-        let (bytes, next) = recent.copy(Offset(43), 1).unwrap();
+        let (bytes, next) = copy(&recent, 44, 1).unwrap();
         assert_eq!((bytes, next), (vec![7; 100], Offset(45)), "one comes even if it is larger");
-        assert!(recent.copy(Offset(45), 1000).is_none(), "nothing there yet");
-        recent.push(vec![entry(9, 50, 1)]);
-        assert!(recent.copy(Offset(44), 1000).is_none(), "entry 8 is missing");
-        assert!(recent.copy(Offset(50), 1000).is_some());
+        let (bytes, next) = copy(&recent, 43, 200).unwrap();
+        assert_eq!((bytes.len(), next), (200, Offset(45)), "with the blank one before it");
+        let at = |index| Place { offset: Offset(43), index: Some(index), cursor: None };
+        let (bytes, next) = recent.copy(at(7), 1000).unwrap();
+        assert_eq!((bytes, next.index), (vec![7; 100], Some(8)), "from an entry on");
+        assert!(recent.copy(at(4), 1000).is_none() && recent.copy(at(8), 1000).is_none());
+        assert!(copy(&recent, 45, 1000).is_none(), "nothing there yet");
+        recent.push(vec![entry(9, 50, 1)], MAX);
+        assert!(copy(&recent, 44, 1000).is_none(), "entry 8 is missing");
+        assert!(recent.copy(at(9), 1000).is_some());
     }
 
     #[test]
     fn recent_entries_are_bounded() {
         let mut recent = Recent::default();
         for index in 0..100 {
-            let bytes = vec![0; FEED_RECENT_BYTES_MAX / 10];
-            recent.push(vec![Tapped { bytes, ..entry(index, index, 1) }]);
-            assert!(recent.bytes <= FEED_RECENT_BYTES_MAX);
+            let bytes = vec![0; MAX / 10];
+            recent.push(vec![Tapped { bytes, ..entry(index, index, 1) }], MAX);
+            assert!(recent.bytes <= MAX);
         }
-        assert!(recent.copy(Offset(99), 1).is_some() && recent.copy(Offset(89), 1).is_none());
+        let at = |index| Place { offset: Offset(index), index: Some(index), cursor: None };
+        assert!(recent.copy(at(99), 1).is_some() && recent.copy(at(89), 1).is_none());
     }
 }

@@ -44,9 +44,9 @@ impl Subscriptions {
         credit_bytes: u64,
     ) {
         let mut open = self.open.borrow_mut();
-        if open.len() >= SUBSCRIPTIONS_MAX || open.contains_key(&head.request) {
-            let message = "too many subscriptions on one connection, or a request id used twice";
-            return outbox.put_error(head, ErrorCode::TooLarge, message);
+        if open.len() >= SUBSCRIPTIONS_MAX {
+            let message = format!("a connection has at most {SUBSCRIPTIONS_MAX} subscriptions");
+            return outbox.put_error(head, ErrorCode::TooLarge, &message);
         }
         let subscription = Rc::new(Subscription::default());
         subscription.credit_bytes.set(bounded(credit_bytes));
@@ -78,6 +78,13 @@ impl Subscriptions {
         outbox.put(Kind::UnsubscribeReply, head, &reply);
     }
 
+    /// Ends one, if it lives; what its client is told comes from elsewhere.
+    pub fn end(&self, request: RequestId) {
+        if let Some(subscription) = self.open.borrow_mut().remove(&request) {
+            subscription.end();
+        }
+    }
+
     /// Ends all of them: the connection is gone.
     pub fn close_all(&self) {
         for (_, subscription) in self.open.borrow_mut().drain() {
@@ -92,8 +99,19 @@ impl Subscription {
         self.changed.notify_all();
     }
 
+    /// Completes when nothing more is to be sent.
+    async fn until_over(&self, outbox: &Outbox) {
+        loop {
+            let changed = self.changed.changed();
+            if self.ended.get() || outbox.has_ended() {
+                return;
+            }
+            futures_lite::future::or(changed, outbox.ended()).await;
+        }
+    }
+
     async fn feed<D: Disk>(&self, source: &Source<D>, outbox: &Rc<Outbox>, head: FrameHead) {
-        let mut place = Place { offset: self.next_offset.get(), cursor: None };
+        let mut place = Place { offset: self.next_offset.get(), index: None, cursor: None };
         while !self.ended.get() && !outbox.has_ended() {
             let (changed, room) = (self.changed.changed(), outbox.changed().changed());
             let may_send = self.credit_bytes.get() > 0 && !outbox.is_full();
@@ -112,6 +130,13 @@ impl Subscription {
                 continue;
             }
             let bytes_max = self.credit_bytes.get().unsigned_abs().min(FEED_PAGE_BYTES) as usize;
+            let room = async { Some(outbox.budget().take(bytes_max).await) };
+            let over = async {
+                self.until_over(outbox).await;
+                None
+            };
+            // Held until the page is in the outbox, which counts it from then on.
+            let Some(mut held) = futures_lite::future::or(room, over).await else { return };
             let entries = match source.page(&mut place, bytes_max).await {
                 Ok(entries) => entries,
                 Err(error) => return put_read_error(outbox, head, &error),
@@ -119,6 +144,7 @@ impl Subscription {
             if self.ended.get() {
                 return;
             }
+            held.set(entries.capacity());
             if entries.is_empty() {
                 let message = "the log ends before what was committed";
                 return outbox.put_error(head, ErrorCode::Internal, message);

@@ -9,7 +9,6 @@ use xxhash_rust::xxh3::xxh3_64;
 use super::ahead::{NOWHERE, Near};
 use super::checks::{self, Chained, Routing, SINGLE};
 use super::ids::{Key, PendingState, Slot};
-use super::limits::EXPIRIES_MAX;
 use super::{At, Draft, Ledger, Outcome, Outcomes};
 
 /// The parts of an entry that deciding fills: verdicts and resolutions of logged records.
@@ -63,8 +62,9 @@ fn malformed(verdict: Verdict) -> Outcome {
 }
 
 impl Ledger {
-    /// Logs the expiries that are due, then decides a request's events in order against the tail.
-    /// Appends fresh events to `draft`, and one outcome for each event to `outcomes`.
+    /// Logs the expiries that are due, all of them, then decides a request's events in order against
+    /// the tail: what is due is not in their way. A caller with little room in the draft calls
+    /// [`Self::expire`] before, until nothing [`Self::is_due`]. Appends fresh events to `draft`, and one outcome for each event to `outcomes`.
     ///
     /// `now` is used for an empty draft only: records of one draft are one nanosecond apart.
     ///
@@ -77,7 +77,7 @@ impl Ledger {
         now: Timestamp,
         outcomes: &mut Outcomes,
     ) {
-        self.expire(draft, now);
+        self.expire(draft, now, usize::MAX);
         let mut at = draft.at();
         let mut next = 0;
         self.look_ahead_anew();
@@ -99,16 +99,21 @@ impl Ledger {
         }
     }
 
-    /// Logs the expiries that are due at the draft's next log time, at most [`EXPIRIES_MAX`], and
-    /// returns how many.
+    /// A reservation is due at the draft's next log time.
+    pub fn is_due(&self, draft: &Draft, now: Timestamp) -> bool {
+        self.pendings.next_expiry().is_some_and(|at| at <= draft.next_time(self, now).0)
+    }
+
+    /// Logs the expiries that are due at the draft's next log time, at most so many, and returns how
+    /// many.
     ///
     /// # Panics
     /// If `draft` is not empty and does not end at the ledger's tail.
-    pub fn expire(&mut self, draft: &mut Draft, now: Timestamp) -> usize {
+    pub fn expire(&mut self, draft: &mut Draft, now: Timestamp, expiries_max: usize) -> usize {
         let mut at = draft.open(self, now);
         let first = at.index;
         while let Some(id) = self.pendings.due(at.timestamp) {
-            if (at.index - first) as usize == EXPIRIES_MAX {
+            if (at.index - first) as usize == expiries_max {
                 break;
             }
             let expire = Expire { pending_id: EventId(id) };

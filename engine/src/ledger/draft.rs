@@ -46,13 +46,18 @@ macro_rules! draft {
                 self.body.$items.is_empty()
             }
 
+            /// Log time of its next record.
+            pub(super) fn next_time(&self, ledger: &Ledger, now: Timestamp) -> Timestamp {
+                let earliest = Timestamp(ledger.last_timestamp + 1);
+                if self.is_empty() { earliest.max(now.min(TIMESTAMP_MAX)) } else { earliest }
+            }
+
             /// Opens an empty draft at the ledger's tail. A filled draft must end there.
             pub(super) fn open(&mut self, ledger: &Ledger, now: Timestamp) -> At {
                 if self.is_empty() {
                     self.base_offset = ledger.next_offset();
                     self.previous_timestamp = ledger.last_timestamp();
-                    let earliest = Timestamp(ledger.last_timestamp + 1);
-                    self.timestamp = earliest.max(now.min(TIMESTAMP_MAX));
+                    self.timestamp = self.next_time(ledger, now);
                 }
                 let at = self.at();
                 assert!(

@@ -2,8 +2,6 @@
 
 use walengine_net::model::Timestamp;
 
-/// Most expiries that one call logs. The next call logs the rest.
-pub const EXPIRIES_MAX: usize = 1024;
 /// Largest opaque record in bytes: the protocol's limit, also for records that arrive in another
 /// way.
 pub const RECORD_BYTES_MAX: u32 = walengine_net::limits::RECORD_BYTES_MAX as u32;

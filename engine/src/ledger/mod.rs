@@ -46,7 +46,7 @@ pub use apply::Disagreement;
 pub use digest::{LedgerTotals, WideSum};
 pub use draft::{Draft, RecordsDraft};
 pub use ids::PendingState;
-pub use limits::{EXPIRIES_MAX, RECORD_BYTES_MAX, TIMESTAMP_MAX};
+pub use limits::{RECORD_BYTES_MAX, TIMESTAMP_MAX};
 pub use restore::{RestoreError, Restorer};
 pub use snapshot::SnapshotCut;
 pub use state_digest::StateDigester;

@@ -25,6 +25,7 @@ use crate::listen::listen;
 use crate::memory;
 use crate::node_state::NodeState;
 use crate::orders::{Beginning, ClusterEvent, ControlOrder, ShardOrder};
+use crate::os;
 use crate::preflight;
 use crate::shard::{self, ShardStart};
 use crate::storage::layout::Superblock;
@@ -122,7 +123,7 @@ fn run(
     let (handover_in, handover_out): (Vec<_>, Vec<_>) =
         (0..cores).map(|_| flume::bounded(HANDOVERS_MAX)).unzip();
     let (report, reports) = flume::bounded(2 * cores);
-    let feed = Feed::start(&state.config, &state.superblock)?;
+    let feed = Feed::start(&state)?;
     let mut shards = Vec::new();
     let mut threads = Vec::new();
     let share = |listener: &TcpListener| {
@@ -198,6 +199,9 @@ fn wait_for_end(
         if space_looked.elapsed() >= SPACE_EVERY {
             space_looked = Instant::now();
             space::look(state);
+        }
+        if state.gives_back.swap(false, Ordering::Relaxed) {
+            os::give_back_memory();
         }
         if let Ok(report) = reports.try_recv() {
             report?;

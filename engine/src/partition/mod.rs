@@ -31,11 +31,11 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use walengine_net::entry::{EntryKind, RecordHead};
-use walengine_net::model::{EVENT_BYTES, EventBytes, Offset, Timestamp};
+use walengine_net::model::{EVENT_BYTES, EventBytes, Offset, RESOLVED_BYTES, Timestamp};
 use walengine_replication::types::NodeId;
 
 use crate::ledger::{Ledger, Outcomes, SnapshotCut};
-use crate::limits::{CLOSE_WITHIN, IDLE_AFTER};
+use crate::limits::{CLOSE_WITHIN, EXPIRIES_AT_ONCE_MAX, EXPIRY_ROUNDS_MAX, IDLE_AFTER};
 use crate::local::Notify;
 use crate::refused::{BUSY, Refused};
 use crate::runtime::Runtime;
@@ -49,6 +49,9 @@ use replica_id::ReplicaId;
 use snapshot_progress::SnapshotProgress;
 use taken::Taken;
 use waiters::{Answer, Waiters};
+
+/// An expiry with its verdict and its resolution, in an entry's body.
+const EXPIRY_BYTES: usize = EVENT_BYTES + RESOLVED_BYTES + 1;
 
 /// What has happened since the start.
 #[derive(Clone, Copy, Debug, Default)]
@@ -269,6 +272,11 @@ impl<C: Commit> Partition<C> {
         inner.waiters.is_full() || !inner.commit.has_room(&inner.replica.borrow())
     }
 
+    /// So many answers wait that no more reads should.
+    pub fn has_too_many_waiting(&self) -> bool {
+        self.inner.waiters.is_half_full()
+    }
+
     /// Decides events in order; one outcome each is appended to `outcomes`. They may be told when
     /// the tail is visible.
     ///
@@ -276,9 +284,20 @@ impl<C: Commit> Partition<C> {
     /// See [`Refused`]; nothing was decided.
     pub fn submit(&self, events: &[EventBytes], outcomes: &mut Outcomes) -> Result<Taken, Refused> {
         self.require_memory()?;
-        // An accepted post needs its resolution beside it.
-        self.admit(EntryKind::Events, std::mem::size_of_val(events) * 2)?;
         let now = self.log_time();
+        loop {
+            // An accepted post needs its resolution beside it.
+            self.admit(EntryKind::Events, std::mem::size_of_val(events) * 2)?;
+            if !self.with_replica(|replica| replica.is_due(now)) {
+                break;
+            }
+            // What is due ends before the events are decided, in entries of its own if it is much. The
+            // request waits for that, as for any other want of room.
+            if self.expire_due(now) == 0 || self.with_replica(|replica| replica.is_due(now)) {
+                self.inner.work.notify_all();
+                return Err(BUSY);
+            }
+        }
         let taken = self.inner.replica.borrow_mut().decide_events(events, now, outcomes);
         self.inner.work.notify_all();
         taken.ok_or_else(|| self.not_leader())
@@ -345,17 +364,33 @@ impl<C: Commit> Partition<C> {
         self.inner.clock.set(LogClock::new(trusted));
     }
 
-    /// Ends reservations whose time is over, if this node decides.
+    /// Ends reservations whose time is over, if this node decides. What is left is ended as soon as
+    /// there is room.
     pub fn expire(&self) {
+        if self.with_ledger(|ledger| ledger.next_expiry().is_none()) {
+            return;
+        }
         let now = self.log_time();
         let due = self.with_ledger(|ledger| ledger.next_expiry().is_some_and(|at| at <= now));
-        if due
-            && !self.is_importing()
-            && self.admit(EntryKind::Events, EVENT_BYTES).is_ok()
-            && self.inner.replica.borrow_mut().expire(now)
-        {
+        if due && self.expire_due(now) > 0 {
             self.inner.work.notify_all();
         }
+    }
+
+    /// Ends as many of those that are due as there is room for in a few entries; how many.
+    fn expire_due(&self, now: Timestamp) -> usize {
+        let mut expired = 0;
+        for _ in 0..EXPIRY_ROUNDS_MAX {
+            if self.admit(EntryKind::Events, EXPIRIES_AT_ONCE_MAX * EXPIRY_BYTES).is_err() {
+                break;
+            }
+            let now_expired = self.inner.replica.borrow_mut().expire(now);
+            expired += now_expired;
+            if now_expired < EXPIRIES_AT_ONCE_MAX {
+                break;
+            }
+        }
+        expired
     }
 
     /// Calls `answer` when everything decided so far is visible, or never will be; at once if it is
@@ -466,6 +501,7 @@ impl<C: Commit> Partition<C> {
         loop {
             let (work, moved) = (inner.work.changed(), inner.commit.changed());
             let moved = moved.changed();
+            self.expire();
             self.seal_if_wanted();
             // Answers leave before consensus takes the next batch: what their clients send next then goes
             // into the batch behind it. The other way round, batches of small requests are smaller, and

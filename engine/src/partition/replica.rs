@@ -28,6 +28,7 @@ use super::apply::{ApplyError, apply_body};
 use super::drafts::{DraftHead, Drafts};
 use super::taken::Taken;
 use crate::ledger::{Disagreement, Ledger, Outcomes, SnapshotCut};
+use crate::limits::EXPIRIES_AT_ONCE_MAX;
 use crate::planted;
 
 /// See the module.
@@ -212,18 +213,21 @@ impl Replica {
         Some(imported)
     }
 
-    /// Ends reservations whose time is over, into the open draft, which must take an event. True if
-    /// there were any, and this node leads. Not while an import is under way: its log says what ended
-    /// when.
-    pub fn expire(&mut self, now: Timestamp) -> bool {
-        if self.is_importing() {
-            return false;
+    /// A reservation's time is over at the log time of the next event. Never while an import is under
+    /// way: its log says what ended when.
+    pub fn is_due(&self, now: Timestamp) -> bool {
+        !self.is_importing() && self.ledger.is_due(&self.open.events, now)
+    }
+
+    /// Ends reservations whose time is over, at most [`EXPIRIES_AT_ONCE_MAX`], into the open draft,
+    /// which must take as many events. Returns how many.
+    pub fn expire(&mut self, now: Timestamp) -> usize {
+        match self.leads {
+            Some(_) if !self.is_importing() => {
+                self.ledger.expire(&mut self.open.events, now, EXPIRIES_AT_ONCE_MAX)
+            }
+            _ => 0,
         }
-        let due = self.leads.is_some() && self.ledger.next_expiry().is_some_and(|at| at <= now);
-        if due {
-            self.ledger.expire(&mut self.open.events, now);
-        }
-        due
     }
 
     /// Hands the open draft to `propose` as a batch of the current term, and keeps what that returns.

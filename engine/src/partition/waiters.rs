@@ -31,6 +31,11 @@ impl Waiters {
         self.queue.borrow().len() >= WAITING_MAX || self.bytes.get() >= WAITING_BYTES_MAX
     }
 
+    /// Half of the answers wait that may. The other half is for writes.
+    pub fn is_half_full(&self) -> bool {
+        self.queue.borrow().len() >= WAITING_MAX / 2 || self.bytes.get() >= WAITING_BYTES_MAX / 2
+    }
+
     /// No answer waits.
     pub fn is_empty(&self) -> bool {
         self.queue.borrow().is_empty()

@@ -1,16 +1,25 @@
 //! Requests that read the log: events by id, and pages. Visible entries only.
+//!
+//! A look-up reads each entry once, whatever it asks for: its ids are sorted by where they stand. It
+//! takes its turn among the reads of the shard for each read, so that a long one delays no short one,
+//! and ends with its deadline or its client.
 
-use walengine_net::entry::{EntryKind, access_events};
+use std::time::Duration;
+
+use walengine_net::entry::{EntryHeader, EntryKind, access_events};
 use walengine_net::frame::{FrameHead, Kind};
-use walengine_net::message::{Entries, EventState, LogPage, LookupTransfersReply};
+use walengine_net::message::{Entries, ErrorCode, EventState, LogPage, LookupTransfersReply};
 use walengine_net::model::{EventId, Offset, RESOLVED_BYTES, Resolved};
+use walengine_replication::budget::Held;
 
+use super::disk_reads::DiskReads;
 use super::replies::Replies;
 use crate::connection::errors::put_read_error;
 use crate::ledger::Ledger;
-use crate::limits::PAGE_BYTES_MAX;
+use crate::limits::{LOOKUP_PAGE_BYTES, LOOKUP_READ_BYTES_MAX, PAGE_BYTES_MAX};
 use crate::partition::Partition;
 use crate::partition::commit::Commit;
+use crate::runtime::Runtime;
 use crate::storage::error::ReadError;
 
 /// Entries from the log, whole and visible, with the offset behind the last.
@@ -31,8 +40,7 @@ pub async fn read_page<C: Commit>(
     if from >= visible {
         return Ok(Page { entries: Vec::new(), next_offset: from });
     }
-    let index = partition.log().find_offset(from).await?;
-    let mut entries = partition.log().read(index, bytes_max.min(PAGE_BYTES_MAX)).await?;
+    let mut entries = partition.log().read_holding(from, bytes_max.min(PAGE_BYTES_MAX)).await?;
     let mut next_offset = from;
     let mut bytes = 0;
     for entry in Entries::new(&entries) {
@@ -48,16 +56,25 @@ pub async fn read_page<C: Commit>(
     Ok(Page { entries, next_offset })
 }
 
-/// Answers [`Kind::ReadLog`].
+/// Answers [`Kind::ReadLog`]. `held` is the memory for the page.
 pub async fn log_page<C: Commit>(
     replies: &Replies<C>,
+    disk: &DiskReads,
     head: FrameHead,
     from: Offset,
     bytes_max: u32,
+    mut held: Held,
 ) {
     let Replies { partition, outbox, .. } = replies;
-    match read_page(partition, from, bytes_max as usize).await {
+    let turn = disk.turn().await;
+    if outbox.has_ended() {
+        return;
+    }
+    let read = read_page(partition, from, bytes_max as usize).await;
+    drop(turn);
+    match read {
         Ok(page) => {
+            held.set(page.entries.capacity());
             let reply = LogPage {
                 next_offset: page.next_offset.0,
                 durable_offset: partition.visible_offset().0,
@@ -69,57 +86,139 @@ pub async fn log_page<C: Commit>(
     }
 }
 
-/// Answers [`Kind::LookupTransfers`].
-pub async fn lookup_events<C: Commit>(replies: &Replies<C>, head: FrameHead, ids: &[u128]) {
+/// Answers [`Kind::ReadEntries`]. `held` is the memory for the page.
+pub async fn entries_page<C: Commit>(
+    replies: &Replies<C>,
+    disk: &DiskReads,
+    head: FrameHead,
+    from_index: u64,
+    bytes_max: u32,
+    mut held: Held,
+) {
     let Replies { partition, outbox, .. } = replies;
+    let turn = disk.turn().await;
+    if outbox.has_ended() {
+        return;
+    }
+    let visible = partition.visible();
+    let (mut entries, mut next_offset) = (Vec::new(), visible.next_offset);
+    if (1..=visible.index).contains(&from_index) {
+        let bytes_max = (bytes_max as usize).min(PAGE_BYTES_MAX);
+        entries = match partition.log().read(from_index, bytes_max).await {
+            Ok(entries) => entries,
+            Err(error) => return put_read_error(outbox, head, &error),
+        };
+        let mut bytes = 0;
+        for entry in Entries::new(&entries) {
+            let Ok((header, _)) = entry else { break };
+            if header.meta.index > visible.index {
+                break;
+            }
+            bytes += header.entry_bytes();
+            next_offset = header.next_offset();
+        }
+        entries.truncate(bytes);
+    }
+    drop(turn);
+    held.set(entries.capacity());
+    let durable_offset = partition.visible_offset().0;
+    let reply = LogPage { next_offset: next_offset.0, durable_offset, entries: &entries };
+    outbox.put(Kind::EntriesPage, head, &reply);
+}
+
+/// Answers [`Kind::LookupTransfers`], within the time that the caller waits.
+pub async fn lookup_events<C: Commit>(
+    replies: &Replies<C>,
+    disk: &DiskReads,
+    head: FrameHead,
+    ids: &[u128],
+    within: Duration,
+) {
+    let Replies { partition, outbox, .. } = replies;
+    let by = partition.runtime().elapsed() + within;
     let next_offset = partition.with_ledger(Ledger::next_offset);
     if let Err(refused) = partition.until_visible().await {
         return replies.put_refused(head, &refused);
     }
-    let mut states = Vec::new();
-    for (&id, place) in ids.iter().zip(0..) {
-        let Some(decided) = partition.with_ledger(|ledger| ledger.decided(EventId(id))) else {
-            continue;
-        };
-        let Some(offset) = decided.offset.filter(|offset| *offset < next_offset) else { continue };
-        match event_at(partition, offset, place).await {
-            Ok(Some(state)) => states.push(state),
-            Ok(None) => {} // an opaque record: its bytes are in the log, not here
-            Err(error) => return put_read_error(outbox, head, &error),
+    let mut wanted = partition.with_ledger(|ledger| wanted(ledger, ids, next_offset));
+    wanted.sort_unstable();
+    let mut states = Vec::with_capacity(wanted.len());
+    let mut read_bytes = 0;
+    let mut rest = wanted.as_slice();
+    while let Some(&(offset, _)) = rest.first() {
+        let turn = disk.turn().await;
+        if outbox.has_ended() {
+            return;
         }
+        if partition.runtime().elapsed() >= by {
+            let message = "the look-up took too long: ask for fewer ids at once";
+            return outbox.put_error(head, ErrorCode::DeadlineExceeded, message);
+        }
+        if read_bytes > LOOKUP_READ_BYTES_MAX {
+            let message = "the ids stand too far apart in the log: ask for fewer at once";
+            return outbox.put_error(head, ErrorCode::TooLarge, message);
+        }
+        let bytes = match partition.log().read_holding(offset, LOOKUP_PAGE_BYTES).await {
+            Ok(bytes) => bytes,
+            Err(error) => return put_read_error(outbox, head, &error),
+        };
+        drop(turn);
+        read_bytes += bytes.len();
+        let before = rest.len();
+        for entry in Entries::new(&bytes) {
+            let Ok((header, body)) = entry else { break };
+            let inside = rest.partition_point(|(offset, _)| *offset < header.next_offset());
+            let (here, behind) = rest.split_at(inside);
+            states.extend(events_in(&header, body, here));
+            rest = behind;
+        }
+        if rest.len() == before {
+            let message = "the log does not hold what it should";
+            return outbox.put_error(head, ErrorCode::Internal, message);
+        }
+        partition.runtime().yield_now().await;
     }
+    states.sort_unstable_by_key(|state| state.index);
     let reply = LookupTransfersReply { next_offset: next_offset.0, states: &states };
     outbox.put(Kind::LookupTransfersReply, head, &reply);
 }
 
-async fn event_at<C: Commit>(
-    partition: &Partition<C>,
-    offset: Offset,
-    place: u32,
-) -> Result<Option<EventState>, ReadError> {
-    let index = partition.log().find_offset(offset).await?;
-    let bytes = partition.log().read(index, 1).await?;
-    let Some(Ok((header, body))) = Entries::new(&bytes).next() else { return Ok(None) };
-    if header.meta.kind != EntryKind::Events {
-        return Ok(None);
+/// Where the known ones of `ids` stand, each with its place in the request.
+fn wanted(ledger: &Ledger, ids: &[u128], below: Offset) -> Vec<(Offset, u32)> {
+    let decided = ids.iter().zip(0..).filter_map(|(&id, place)| {
+        let offset = ledger.decided(EventId(id))?.offset?;
+        (offset < below).then_some((offset, place))
+    });
+    decided.collect()
+}
+
+/// The events at these offsets, all in one entry; none of an entry of opaque records, whose bytes are
+/// in the log and not here.
+fn events_in(header: &EntryHeader, body: &[u8], wanted: &[(Offset, u32)]) -> Vec<EventState> {
+    if wanted.is_empty() || header.meta.kind != EntryKind::Events {
+        return Vec::new();
     }
-    let Ok(body) = access_events(body) else { return Ok(None) };
-    let record = offset.0.saturating_sub(header.meta.base_offset.0);
-    let at = record as usize;
-    let (Some(event), Some(verdict)) = (body.events.get(at), body.verdicts.get(at)) else {
-        return Ok(None);
-    };
-    let resolved = body
-        .resolved
-        .iter()
-        .find(|resolved| u64::from(Resolved::from_bytes(resolved).index) == record);
-    Ok(Some(EventState {
-        index: place,
-        verdict: *verdict,
-        has_resolved: u8::from(resolved.is_some()),
-        offset: offset.0,
-        timestamp: header.meta.timestamp.0.saturating_add(record),
-        event: *event,
-        resolved: resolved.copied().unwrap_or([0; RESOLVED_BYTES]),
-    }))
+    let Ok(body) = access_events(body) else { return Vec::new() };
+    // In the order of the records, as those that are wanted: one pass over both.
+    let mut resolutions = body.resolved.iter().map(|one| (Resolved::from_bytes(one).index, one));
+    let mut next = resolutions.next();
+    let found = wanted.iter().filter_map(|&(offset, place)| {
+        let record = offset.0.checked_sub(header.meta.base_offset.0)?;
+        let (event, verdict) =
+            (body.events.get(record as usize)?, body.verdicts.get(record as usize)?);
+        while next.is_some_and(|(index, _)| u64::from(index) < record) {
+            next = resolutions.next();
+        }
+        let resolved = next.filter(|(index, _)| u64::from(*index) == record).map(|(_, one)| one);
+        Some(EventState {
+            index: place,
+            verdict: *verdict,
+            has_resolved: u8::from(resolved.is_some()),
+            offset: offset.0,
+            timestamp: header.meta.timestamp.0.saturating_add(record),
+            event: *event,
+            resolved: resolved.copied().unwrap_or([0; RESOLVED_BYTES]),
+        })
+    });
+    found.collect()
 }

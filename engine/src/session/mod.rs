@@ -2,6 +2,7 @@
 //! [`Outbox`]. Lives on the shard core of the connection's partition; not `Send`.
 
 pub mod admin;
+pub mod disk_reads;
 mod imports;
 pub mod log_reads;
 pub mod node_facts;
@@ -21,10 +22,11 @@ use walengine_net::message::{
     Leave, MessageError, NO_NODE, OutcomeRuns, RemoveNode, ServerStatus, StateDigest, Submit,
     SubmitReply, TransferLeadership, Unsubscribe, offset_number, open_frame,
 };
-use walengine_net::model::{Offset, PartitionId};
+use walengine_net::model::PartitionId;
 
-use crate::connection::errors::{put_message_error, put_no_subscription};
+use crate::connection::errors::{put_bad_request_id, put_message_error, put_no_subscription};
 use crate::connection::outbox::Outbox;
+use crate::connection::request_ids::RequestIds;
 use crate::ledger::{Ledger, Outcomes};
 use crate::partition::Partition;
 use crate::partition::taken::Taken;
@@ -49,6 +51,7 @@ pub struct Session<C: Operated> {
     replies: Replies<C>,
     reads: Reads<C>,
     scratch: Rc<RefCell<Scratch>>,
+    ids: RequestIds,
     has_greeted: bool,
 }
 
@@ -66,6 +69,7 @@ pub enum Handled {
 /// Why a frame was not acted on.
 enum Unhandled {
     Message(MessageError),
+    OtherPartition,
     Refused(Refused),
 }
 
@@ -91,7 +95,7 @@ impl<C: Operated> Session<C> {
     ) -> Self {
         let replies = Replies { partition, node, outbox };
         let reads = Reads::new(replies.clone(), scratch.borrow().reads.clone());
-        Self { replies, reads, scratch, has_greeted: false }
+        Self { replies, reads, scratch, ids: RequestIds::default(), has_greeted: false }
     }
 
     /// The partition that it is on.
@@ -102,6 +106,11 @@ impl<C: Operated> Session<C> {
     /// Its number.
     pub fn partition_id(&self) -> PartitionId {
         self.partition().id().partition
+    }
+
+    /// The request ids that were used.
+    pub fn request_ids(&self) -> &RequestIds {
+        &self.ids
     }
 
     fn outbox(&self) -> &Outbox {
@@ -121,25 +130,44 @@ impl<C: Operated> Session<C> {
     /// handled again.
     pub fn try_handle(&mut self, frame: &Frame<'_>) -> Result<Handled, Refused> {
         let head = self.reply_head(frame);
+        if !self.has_greeted && frame.kind != Kind::Hello {
+            let message = "the first frame must be a hello, which names the partition";
+            self.outbox().put_error(head, ErrorCode::WrongPartition, message);
+            return Ok(Handled::Close);
+        }
         if frame.head.partition != head.partition {
             let message = "this connection is for another partition: open one for each";
             self.outbox().put_error(head, ErrorCode::WrongPartition, message);
-            return Ok(Handled::Here);
+            return Ok(self.unless_greeted(Handled::Close));
         }
-        if !self.has_greeted && frame.kind != Kind::Hello {
-            self.outbox().put_error(head, ErrorCode::Malformed, "the first frame must be a hello");
-            return Ok(Handled::Close);
+        while let Some(freed) = self.replies.outbox.take_freed() {
+            self.ids.free(freed);
+        }
+        // These two name a subscription.
+        let begins = !matches!(frame.kind, Kind::Credit | Kind::Unsubscribe);
+        if begins && self.ids.is_used(head.request) && frame.kind != Kind::Subscribe {
+            put_bad_request_id(self.outbox(), head);
+            return Ok(Handled::Here);
         }
         if self.outbox().unanswered() >= INFLIGHT_MAX {
             self.outbox().put_busy(head);
             return Ok(Handled::Here);
         }
         if frame.kind == Kind::Subscribe {
-            return Ok(Handled::Subscribes);
+            return Ok(Handled::Subscribes); // the feed judges its id, and takes it
         }
-        match self.dispatch(frame, head) {
+        let handled = self.dispatch(frame, head);
+        if begins && !matches!(handled, Err(Unhandled::Refused(Refused::Busy { .. }))) {
+            let _ = self.ids.take(head.request);
+        }
+        match handled {
             Ok(()) => {}
             Err(Unhandled::Message(error)) => put_message_error(self.outbox(), head, &error),
+            Err(Unhandled::OtherPartition) => {
+                let message = "the hello's header and body name different partitions";
+                self.outbox().put_error(head, ErrorCode::WrongPartition, message);
+                return Ok(self.unless_greeted(Handled::Close));
+            }
             Err(Unhandled::Refused(refused @ Refused::Busy { .. })) => return Err(refused),
             Err(Unhandled::Refused(refused)) => {
                 self.replies.put_refused(head, &refused);
@@ -148,14 +176,23 @@ impl<C: Operated> Session<C> {
         Ok(Handled::Here)
     }
 
-    fn reply_head(&self, frame: &Frame<'_>) -> FrameHead {
+    /// What becomes of a connection that goes on once it has been greeted.
+    fn unless_greeted(&self, otherwise: Handled) -> Handled {
+        if self.has_greeted { Handled::Here } else { otherwise }
+    }
+
+    /// Head of the answer to a frame.
+    pub fn reply_head(&self, frame: &Frame<'_>) -> FrameHead {
         FrameHead::reply(self.partition_id(), frame.head.request)
     }
 
     fn dispatch(&mut self, frame: &Frame<'_>, head: FrameHead) -> Result<(), Unhandled> {
         match frame.kind {
             Kind::Hello => {
-                open_frame::<Hello<'_>>(frame)?;
+                let hello = open_frame::<Hello<'_>>(frame)?;
+                if hello.partition.to_native() != self.partition_id().0 {
+                    return Err(Unhandled::OtherPartition);
+                }
                 self.hello(head);
             }
             Kind::Submit => {
@@ -181,7 +218,8 @@ impl<C: Operated> Session<C> {
             | Kind::ListAccounts
             | Kind::Status
             | Kind::LookupTransfers
-            | Kind::ReadLog => self.reads.take(frame, head)?,
+            | Kind::ReadLog
+            | Kind::ReadEntries => self.reads.take(frame, head)?,
             // One that has ended; its last frame is on its way.
             Kind::Credit => drop(open_frame::<Credit>(frame)?),
             Kind::Unsubscribe => {
@@ -290,19 +328,17 @@ impl<C: Operated> Session<C> {
         runs.clear();
         // Fresh records have growing offsets; a repeat points at or below one already seen.
         let mut fresh_from = taken.fresh_from;
+        let mut token = None;
         for outcome in &*outcomes {
             let fresh = outcome.offset.is_none_or(|offset| offset >= fresh_from);
             let timestamp = outcome.offset.map_or_else(Default::default, |at| taken.time_of(at));
             runs.push(outcome.verdict, outcome.offset, fresh, timestamp);
+            token = token.max(outcome.offset);
             if let (true, Some(offset)) = (fresh, outcome.offset) {
                 fresh_from = offset.plus(1);
             }
         }
-        let next = self.partition().with_ledger(Ledger::next_offset);
-        let reply = SubmitReply {
-            token_offset: offset_number(next.0.checked_sub(1).map(Offset)),
-            runs: runs.as_slice(),
-        };
+        let reply = SubmitReply { token_offset: offset_number(token), runs: runs.as_slice() };
         self.replies.put_when_visible(kind, head, &reply);
         Ok(())
     }

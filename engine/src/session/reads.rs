@@ -6,18 +6,22 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use walengine_net::frame::{Frame, FrameHead, Kind};
+use walengine_net::limits::DEADLINE_MILLIS_MAX;
 use walengine_net::message::{
-    Freshness, IdNamespace, ListAccounts, ListAccountsReply, LookupAccounts, LookupAccountsReply,
-    LookupTransfers, MessageError, ReadLog, Status, StatusReply, VerdictState, open_frame,
+    EventState, Freshness, IdNamespace, ListAccounts, ListAccountsReply, LookupAccounts,
+    LookupAccountsReply, LookupTransfers, MessageError, ReadEntries, ReadLog, Status, StatusReply,
+    VerdictState, open_frame,
 };
-use walengine_net::model::{AccountId, EventBytes, EventId, Offset};
+use walengine_net::model::{AccountId, EVENT_BYTES, EventBytes, EventId, Offset};
+use walengine_replication::budget::Held;
 
+use super::disk_reads::DiskReads;
 use super::log_reads;
 use super::replies::Replies;
 use crate::ledger::Ledger;
-use crate::limits::{READ_WAIT_MAX, READS_INFLIGHT_MAX};
+use crate::limits::{PAGE_BYTES_MAX, READ_WAIT_MAX, READS_INFLIGHT_MAX, SMALL_READ_BYTES};
 use crate::partition::commit::Commit;
-use crate::refused::Refused;
+use crate::refused::{BUSY, Refused};
 use crate::runtime::Runtime;
 
 /// Memory that the readers of a shard share, since they run one at a time.
@@ -26,6 +30,8 @@ pub struct ReadScratch {
     accounts: Vec<EventBytes>,
     found: Vec<u32>,
     verdicts: Vec<VerdictState>,
+    /// Reads of entries from disk that are under way.
+    disk: DiskReads,
 }
 
 /// See the module. Clones read for the same connection.
@@ -53,17 +59,25 @@ impl<C: Commit> Reads<C> {
         Self { replies, scratch }
     }
 
-    /// Answers a read, at once or when the state that it asks for is there.
+    /// Answers a read, at once or when the state that it asks for is there. The memory for it is taken
+    /// first.
     pub fn take(&self, frame: &Frame<'_>, head: FrameHead) -> Result<(), MessageError> {
-        let until = match self.until(freshness(frame)?) {
+        let Asked { freshness, answer_bytes } = Asked::of(frame)?;
+        let until = match self.until(freshness) {
             Ok(until) => until,
             Err(refused) => {
                 self.replies.put_refused(head, &refused);
                 return Ok(());
             }
         };
-        if matches!(until, Until::Nothing) {
-            return self.answer(frame, head);
+        let waits = !matches!(until, Until::Nothing);
+        let bytes = answer_bytes + if waits { frame.body.len() } else { 0 };
+        let Some(held) = self.memory(bytes) else {
+            self.replies.put_refused(head, &BUSY);
+            return Ok(());
+        };
+        if !waits {
+            return self.answer(frame, head, held);
         }
         if !self.may_wait(head) {
             return Ok(());
@@ -73,39 +87,40 @@ impl<C: Commit> Reads<C> {
         self.spawn_read(async move {
             match reads.wait(until, asked.deadline_millis).await {
                 // The body was opened before.
-                Ok(()) => drop(reads.answer(&Frame { kind, head: asked, body: &body }, head)),
+                Ok(()) => drop(reads.answer(&Frame { kind, head: asked, body: &body }, head, held)),
                 Err(refused) => reads.replies.put_refused(head, &refused),
             }
         });
         Ok(())
     }
 
-    fn until(&self, freshness: Freshness) -> Result<Until, Refused> {
-        if !self.replies.partition.is_readable() {
-            return Err(self.replies.partition.stopped().unwrap_or(Refused::NotYet));
-        }
-        match freshness {
-            Freshness::Any => Ok(Until::Nothing),
-            Freshness::Linearizable => Ok(Until::Barrier),
-            Freshness::AtLeast(offset) => {
-                let next = self.replies.partition.with_ledger(Ledger::next_offset);
-                if offset < next {
-                    Ok(Until::Nothing)
-                } else if self.replies.partition.leads() {
-                    // This node alone decides, so a state that it has not reached never was.
-                    Err(Refused::NotYet)
-                } else {
-                    Ok(Until::Offset(offset))
-                }
-            }
+    /// Takes memory for a read and its answer; `None` if others have it, and while too many answers wait
+    /// for the log.
+    fn memory(&self, bytes: usize) -> Option<Held> {
+        let budget = self.replies.outbox.budget();
+        if self.replies.partition.has_too_many_waiting() {
+            None
+        } else if bytes <= SMALL_READ_BYTES {
+            Some(budget.hold())
+        } else {
+            budget.try_take(bytes)
         }
     }
 
+    fn until(&self, freshness: Freshness) -> Result<Until, Refused> {
+        if let Freshness::AtLeast(offset) = freshness {
+            let next = self.replies.partition.with_ledger(Ledger::next_offset);
+            let is_there = offset < next && self.replies.partition.is_readable();
+            return Ok(if is_there { Until::Nothing } else { Until::Offset(offset) });
+        }
+        if !self.replies.partition.is_readable() {
+            return Err(self.replies.partition.stopped().unwrap_or(Refused::NotYet));
+        }
+        Ok(if freshness == Freshness::Any { Until::Nothing } else { Until::Barrier })
+    }
+
     async fn wait(&self, until: Until, deadline_millis: u32) -> Result<(), Refused> {
-        let wait = match deadline_millis {
-            0 => READ_WAIT_MAX,
-            millis => READ_WAIT_MAX.min(Duration::from_millis(millis.into())),
-        };
+        let wait = patience(deadline_millis).min(READ_WAIT_MAX);
         let runtime = self.replies.partition.runtime().clone();
         let late = async {
             runtime.sleep(wait).await;
@@ -118,7 +133,11 @@ impl<C: Commit> Reads<C> {
                 Until::Offset(offset) => self.reached(offset).await,
             }
         };
-        futures_lite::future::or(there, late).await
+        let gone = async {
+            self.replies.outbox.ended().await;
+            Err(Refused::NotYet) // nobody hears it
+        };
+        futures_lite::future::or(there, futures_lite::future::or(late, gone)).await
     }
 
     async fn reached(&self, offset: Offset) -> Result<(), Refused> {
@@ -128,46 +147,68 @@ impl<C: Commit> Reads<C> {
             if let Some(refused) = self.replies.partition.stopped() {
                 return Err(refused);
             }
-            if offset < self.replies.partition.visible_offset() {
+            let partition = &self.replies.partition;
+            if offset < partition.visible_offset() && partition.is_readable() {
                 return Ok(());
             }
             changed.await;
         }
     }
 
-    fn answer(&self, frame: &Frame<'_>, head: FrameHead) -> Result<(), MessageError> {
+    fn answer(&self, frame: &Frame<'_>, head: FrameHead, held: Held) -> Result<(), MessageError> {
         match frame.kind {
             Kind::LookupAccounts => {
                 let request = open_frame::<LookupAccounts<'_>>(frame)?;
-                self.lookup_accounts(head, request.ids.iter().map(|id| AccountId(id.to_native())));
+                self.lookup_accounts(
+                    head,
+                    held,
+                    request.ids.iter().map(|id| AccountId(id.to_native())),
+                );
             }
             Kind::ListAccounts => {
                 let request = open_frame::<ListAccounts>(frame)?;
-                self.list_accounts(head, request.after.to_native(), request.limit.to_native());
+                self.list_accounts(
+                    head,
+                    held,
+                    request.after.to_native(),
+                    request.limit.to_native(),
+                );
             }
             Kind::Status => {
                 let request = open_frame::<Status<'_>>(frame)?;
                 let namespace = IdNamespace::from_number(request.namespace)
                     .ok_or(MessageError::Contradiction("no such namespace of ids"))?;
-                self.status_of(head, namespace, request.ids.iter().map(|id| id.to_native()));
+                self.status_of(head, held, namespace, request.ids.iter().map(|id| id.to_native()));
             }
             Kind::LookupTransfers => {
                 let request = open_frame::<LookupTransfers<'_>>(frame)?;
                 let ids: Vec<u128> = request.ids.iter().map(|id| id.to_native()).collect();
-                let replies = self.replies.clone();
+                let (replies, disk) = (self.replies.clone(), self.scratch.borrow().disk.clone());
+                let within = patience(frame.head.deadline_millis);
                 if self.may_wait(head) {
                     self.spawn_read(async move {
-                        log_reads::lookup_events(&replies, head, &ids).await;
+                        log_reads::lookup_events(&replies, &disk, head, &ids, within).await;
+                        drop(held);
+                    });
+                }
+            }
+            Kind::ReadEntries => {
+                let request = open_frame::<ReadEntries>(frame)?;
+                let (from, bytes) = (request.from_index.to_native(), request.bytes_max.to_native());
+                let (replies, disk) = (self.replies.clone(), self.scratch.borrow().disk.clone());
+                if self.may_wait(head) {
+                    self.spawn_read(async move {
+                        log_reads::entries_page(&replies, &disk, head, from, bytes, held).await;
                     });
                 }
             }
             _ => {
                 let request = open_frame::<ReadLog>(frame)?;
                 let (from, bytes) = (request.from.to_native(), request.bytes_max.to_native());
-                let replies = self.replies.clone();
+                let (replies, disk) = (self.replies.clone(), self.scratch.borrow().disk.clone());
                 if self.may_wait(head) {
                     self.spawn_read(async move {
-                        log_reads::log_page(&replies, head, Offset(from), bytes).await;
+                        log_reads::log_page(&replies, &disk, head, Offset(from), bytes, held).await;
                     });
                 }
             }
@@ -175,7 +216,7 @@ impl<C: Commit> Reads<C> {
         Ok(())
     }
 
-    fn lookup_accounts(&self, head: FrameHead, ids: impl Iterator<Item = AccountId>) {
+    fn lookup_accounts(&self, head: FrameHead, held: Held, ids: impl Iterator<Item = AccountId>) {
         let ReadScratch { accounts, found, .. } = &mut *self.scratch.borrow_mut();
         accounts.clear();
         found.clear();
@@ -189,10 +230,10 @@ impl<C: Commit> Reads<C> {
             ledger.next_offset().0
         });
         let reply = LookupAccountsReply { next_offset, found, accounts };
-        self.replies.put_when_visible(Kind::LookupAccountsReply, head, &reply);
+        self.replies.put_read_when_visible(Kind::LookupAccountsReply, head, &reply, held);
     }
 
-    fn list_accounts(&self, head: FrameHead, after: u64, limit: u32) {
+    fn list_accounts(&self, head: FrameHead, held: Held, after: u64, limit: u32) {
         let accounts = &mut self.scratch.borrow_mut().accounts;
         accounts.clear();
         let (next_offset, total) = self.replies.partition.with_ledger(|ledger| {
@@ -204,10 +245,16 @@ impl<C: Commit> Reads<C> {
         let behind = after.saturating_add(accounts.len() as u64);
         let next_cursor = if behind < total && !accounts.is_empty() { behind } else { 0 };
         let reply = ListAccountsReply { next_offset, next_cursor, accounts };
-        self.replies.put_when_visible(Kind::ListAccountsReply, head, &reply);
+        self.replies.put_read_when_visible(Kind::ListAccountsReply, head, &reply, held);
     }
 
-    fn status_of(&self, head: FrameHead, namespace: IdNamespace, ids: impl Iterator<Item = u128>) {
+    fn status_of(
+        &self,
+        head: FrameHead,
+        held: Held,
+        namespace: IdNamespace,
+        ids: impl Iterator<Item = u128>,
+    ) {
         let verdicts = &mut self.scratch.borrow_mut().verdicts;
         verdicts.clear();
         let next_offset = self.replies.partition.with_ledger(|ledger| {
@@ -224,7 +271,7 @@ impl<C: Commit> Reads<C> {
             ledger.next_offset().0
         });
         let reply = StatusReply { next_offset, states: verdicts };
-        self.replies.put_when_visible(Kind::StatusReply, head, &reply);
+        self.replies.put_read_when_visible(Kind::StatusReply, head, &reply, held);
     }
 
     fn may_wait(&self, head: FrameHead) -> bool {
@@ -245,12 +292,54 @@ impl<C: Commit> Reads<C> {
     }
 }
 
-fn freshness(frame: &Frame<'_>) -> Result<Freshness, MessageError> {
-    Ok(match frame.kind {
-        Kind::LookupAccounts => open_frame::<LookupAccounts<'_>>(frame)?.freshness(),
-        Kind::ListAccounts => open_frame::<ListAccounts>(frame)?.freshness(),
-        Kind::Status => open_frame::<Status<'_>>(frame)?.freshness(),
-        Kind::LookupTransfers => open_frame::<LookupTransfers<'_>>(frame)?.freshness(),
-        _ => open_frame::<ReadLog>(frame)?.freshness(),
-    })
+/// What a read asks for.
+struct Asked {
+    freshness: Freshness,
+    /// The most that its answer takes, with what is needed to make it.
+    answer_bytes: usize,
+}
+
+impl Asked {
+    /// Opens the request for the first time.
+    fn of(frame: &Frame<'_>) -> Result<Self, MessageError> {
+        let (freshness, answer_bytes) = match frame.kind {
+            Kind::LookupAccounts => {
+                let request = open_frame::<LookupAccounts<'_>>(frame)?;
+                (request.freshness(), request.ids.len() * (EVENT_BYTES + 4))
+            }
+            Kind::ListAccounts => {
+                let request = open_frame::<ListAccounts>(frame)?;
+                (request.freshness(), request.limit.to_native() as usize * EVENT_BYTES)
+            }
+            Kind::Status => {
+                let request = open_frame::<Status<'_>>(frame)?;
+                (request.freshness(), request.ids.len() * size_of::<VerdictState>())
+            }
+            Kind::LookupTransfers => {
+                let request = open_frame::<LookupTransfers<'_>>(frame)?;
+                // Id, place and offset, and the state in two forms.
+                let each = 2 * size_of::<EventState>() + 48;
+                (request.freshness(), request.ids.len() * each)
+            }
+            Kind::ReadEntries => {
+                let request = open_frame::<ReadEntries>(frame)?;
+                let bytes = (request.bytes_max.to_native() as usize).min(PAGE_BYTES_MAX);
+                (request.freshness(), bytes.max(SMALL_READ_BYTES + 1))
+            }
+            _ => {
+                let request = open_frame::<ReadLog>(frame)?;
+                let bytes = (request.bytes_max.to_native() as usize).min(PAGE_BYTES_MAX);
+                (request.freshness(), bytes.max(SMALL_READ_BYTES + 1))
+            }
+        };
+        Ok(Self { freshness, answer_bytes })
+    }
+}
+
+/// How long a caller waits.
+fn patience(deadline_millis: u32) -> Duration {
+    match deadline_millis {
+        0 => READ_WAIT_MAX,
+        millis => Duration::from_millis(millis.min(DEADLINE_MILLIS_MAX).into()),
+    }
 }

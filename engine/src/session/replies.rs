@@ -5,6 +5,7 @@ use std::rc::Rc;
 
 use walengine_net::frame::{self, FrameHead, Kind};
 use walengine_net::message::{ErrorCode, Message};
+use walengine_replication::budget::Held;
 
 use super::node_facts::NodeFacts;
 use crate::connection::outbox::Outbox;
@@ -77,6 +78,36 @@ impl<C: Commit> Replies<C> {
             replies.outbox.finish();
         };
         self.partition.when_visible(bytes, Box::new(answer));
+    }
+
+    /// As [`Self::put_when_visible`], for an answer that changes nothing and may be large. It is kept
+    /// with the connection and goes with it, whatever the log does. `held` is its memory.
+    pub fn put_read_when_visible<M: Message>(
+        &self,
+        kind: Kind,
+        head: FrameHead,
+        reply: &M,
+        held: Held,
+    ) {
+        let mut encoded = Vec::new();
+        if frame::encode_as(&mut encoded, kind, head, reply).is_err() {
+            let message = "the answer does not fit in a frame: ask for less at once";
+            return self.outbox.put_error(head, ErrorCode::TooLarge, message);
+        }
+        let counted = if held.bytes() > 0 { 0 } else { encoded.len() };
+        self.outbox.begin();
+        let parked = self.outbox.park(encoded, held);
+        let replies = self.clone();
+        let answer = move |result: Result<(), &Refused>| {
+            let encoded = replies.outbox.unpark(parked);
+            match (result, encoded) {
+                (Ok(()), Some((encoded, _held))) => replies.outbox.put_frame(&encoded),
+                (Ok(()), None) => {} // the connection is gone
+                (Err(refused), _) => replies.put_refused(head, refused),
+            }
+            replies.outbox.finish();
+        };
+        self.partition.when_visible(HELD_ANSWER_BYTES + counted, Box::new(answer));
     }
 
     /// Has a request answered in the background.

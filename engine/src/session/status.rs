@@ -40,6 +40,9 @@ pub fn answer<C: Commit>(node: &NodeFacts<C>, outbox: &Outbox, head: FrameHead) 
     of_node("memory_limit_bytes", limit);
     of_node("memory_left_bytes", limit.saturating_sub(used));
     of_node("connections_of_shard", node.connections.get() as u64);
+    of_node("connections_of_node", state.admission.connections() as u64);
+    of_node("connection_bytes_of_shard", outbox.budget().used() as u64);
+    of_node("connection_bytes_max_of_shard", outbox.budget().bytes_max() as u64);
     if state.config.cluster.is_some() {
         let Refusals { hellos, broken, requests } = &*node.refusals;
         of_node("peers_refused_of_shard_since_start", hellos.get());

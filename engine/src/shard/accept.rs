@@ -1,12 +1,17 @@
 //! Connections as they come: accepted by any shard, and handed once to the shard that owns the
 //! partition that the first frame names.
+//!
+//! Until a client has said hello it costs a small buffer and is given little time, counted from when
+//! it was accepted. Beyond the limit of connections a few more are taken, for operators: they are told
+//! how the node is, and nothing else.
 
 use std::rc::Rc;
 use std::time::Duration;
 
 use futures_lite::AsyncWriteExt;
+use futures_lite::future::or;
 use glommio::net::{TcpListener, TcpStream};
-use walengine_net::frame::{self, FrameHead, FrameHeader};
+use walengine_net::frame::{self, FrameHead, FrameHeader, Kind};
 use walengine_net::message::ErrorCode;
 use walengine_net::model::PartitionId;
 use walengine_replication::peer::frame::peek_hello;
@@ -14,11 +19,16 @@ use walengine_replication::received::Received;
 
 use super::handed::{HandedConnection, Port};
 use super::host::Hosted;
+use super::operators::Place;
 use super::serve::serve_client;
 use super::state::Shard;
 use crate::connection::errors::put_frame_error;
 use crate::connection::outbox::Outbox;
-use crate::limits::{ACCEPT_RETRY_AFTER, ACCEPT_TELL_EVERY, FRAME_WITHIN};
+use crate::limits::{
+    ACCEPT_RETRY_AFTER, ACCEPT_TELL_EVERY, HELLO_BODY_BYTES_MAX, HELLO_WITHIN, KEEPALIVE_AFTER,
+    KEEPALIVE_EVERY, KEEPALIVE_PROBES_MAX, PEER_CONNECTIONS_MAX,
+};
+use crate::os;
 use crate::runtime::Runtime as _;
 
 /// Accepts connections until it is cancelled.
@@ -39,50 +49,60 @@ pub(super) async fn accept<C: Hosted>(shard: Rc<Shard<C>>, listener: TcpListener
                 continue;
             }
         };
-        // What is dropped here sees its connection close and backs off.
-        let greeting = Greeting::begin(&shard);
-        if greeting.is_none() && port == Port::Clients {
-            continue;
-        }
+        // The other side sees the connection close and backs off.
+        let Some(place) = place(&shard, &stream, port) else { continue };
         let (greeted, runtime) = (shard.clone(), shard.runtime);
         runtime.spawn(async move {
-            let _greeting = greeting;
             let late = async {
-                greeted.runtime.sleep(FRAME_WITHIN).await;
+                or(greeted.runtime.sleep(HELLO_WITHIN), place.given_up()).await;
+                None
             };
-            futures_lite::future::or(greet(&greeted, stream, port), late).await;
+            let greeting = greet(&greeted, stream, port);
+            if let Some(greeted_as) = or(greeting, late).await {
+                hand_on(&greeted, greeted_as, place, port);
+            }
         });
     }
 }
 
-/// A connection that has not named its partition yet. It takes a descriptor, too.
-struct Greeting<C: Hosted>(Rc<Shard<C>>);
-
-impl<C: Hosted> Greeting<C> {
-    /// `None` if there are as many connections as there may be.
-    fn begin(shard: &Rc<Shard<C>>) -> Option<Self> {
-        let open = shard.greeting.get() + shard.node.connections.get();
-        if open >= shard.node.state.config.connections_max {
-            return None;
+/// Room for one more connection; `None` if there is none.
+fn place<C: Hosted>(shard: &Shard<C>, stream: &TcpStream, port: Port) -> Option<Place> {
+    let kept = os::keep_alive(stream, KEEPALIVE_AFTER, KEEPALIVE_EVERY, KEEPALIVE_PROBES_MAX);
+    if let Err(error) = kept.and_then(|()| Ok(stream.set_nodelay(true)?)) {
+        tracing::debug!("a socket does not take its options: {error}"); // slower, and right
+    }
+    match port {
+        Port::Peers => {
+            let is_full = shard.peers.get() >= PEER_CONNECTIONS_MAX;
+            (!is_full).then(|| Place::of_peer(&shard.peers))
         }
-        shard.greeting.set(shard.greeting.get() + 1);
-        Some(Self(shard.clone()))
+        Port::Clients => {
+            let address = stream.peer_addr().ok()?.ip(); // gone already
+            let admitted = shard.node.state.admission.admit(address);
+            shard.operators.place(admitted, shard.runtime.elapsed())
+        }
     }
 }
 
-impl<C: Hosted> Drop for Greeting<C> {
-    fn drop(&mut self) {
-        self.0.greeting.set(self.0.greeting.get() - 1);
-    }
+/// A connection whose first frame is there.
+struct Greeted {
+    stream: TcpStream,
+    received: Received,
+    partition: PartitionId,
 }
 
-/// Finds out which partition a connection is for, and serves it there.
-async fn greet<C: Hosted>(shard: &Rc<Shard<C>>, mut stream: TcpStream, port: Port) {
-    if let Err(error) = stream.set_nodelay(true) {
-        tracing::debug!("no TCP_NODELAY: {error}"); // slower without, and right
-    }
+/// Finds out which partition a connection is for.
+async fn greet<C: Hosted>(
+    shard: &Rc<Shard<C>>,
+    mut stream: TcpStream,
+    port: Port,
+) -> Option<Greeted> {
     let partitions = shard.node.state.superblock.partitions;
-    let mut received = Received::default();
+    let budget = match port {
+        Port::Clients => &shard.budget,
+        Port::Peers => &shard.peers_budget,
+    };
+    let mut received = Received::new(budget);
     let partition = loop {
         let named = match port {
             Port::Clients => client_partition(received.filled(), partitions),
@@ -93,50 +113,68 @@ async fn greet<C: Hosted>(shard: &Rc<Shard<C>>, mut stream: TcpStream, port: Por
             Ok(None) => {}
             Err(refusal) => {
                 // The client may be gone; there is nothing more to tell it then.
-                let _ = stream.write_all(&refusal.take(Vec::new())).await;
+                let _ = stream.write_all(&refusal).await;
                 let _ = stream.close().await;
-                return;
+                return None;
             }
         }
         match received.fill(&mut stream, 0).await {
-            Ok(0) | Err(_) => return,
+            Ok(0) | Err(_) => return None,
             Ok(_) => {}
         }
     };
+    Some(Greeted { stream, received, partition })
+}
+
+/// Has a connection served where its partition lives.
+fn hand_on<C: Hosted>(shard: &Rc<Shard<C>>, greeted: Greeted, place: Place, port: Port) {
+    let Greeted { stream, received, partition } = greeted;
     let owner = shard.node.state.shard_of(partition);
     if owner == shard.number {
-        serve(shard, stream, received, partition, port);
+        serve(shard, stream, received, partition, port, place);
     } else {
         let (stream, received) = (stream.into_accepted(), received.into_filled());
-        let handed = HandedConnection { stream, received, partition, port };
+        let admitted = place.into_admitted();
+        let handed = HandedConnection { stream, received, partition, port, admitted };
         // A full queue: the other side sees the connection close and comes again.
         let _ = shard.others[owner].try_send(handed);
     }
 }
 
-/// The partition of a client's first frame, once its header is there.
+/// The partition of a client's first frame, once the frame is there. A whole hello is small, so what
+/// is announced as more is none.
 ///
 /// # Errors
 /// What to answer before closing.
-fn client_partition(bytes: &[u8], partitions: u16) -> Result<Option<PartitionId>, Outbox> {
+fn client_partition(bytes: &[u8], partitions: u16) -> Result<Option<PartitionId>, Vec<u8>> {
     let outbox = Outbox::default();
     let whole = frame::peek_bytes(bytes);
     let header = whole.and_then(|whole| whole.map(|_| FrameHeader::decode(bytes)).transpose());
-    let partition = match header {
+    let header = match header {
         Ok(None) => return Ok(None),
-        Ok(Some(header)) => header.head.partition,
+        Ok(Some(header)) => header,
         Err(error) => {
             put_frame_error(&outbox, PartitionId(0), &error);
-            return Err(outbox);
+            return Err(outbox.take(Vec::new()));
         }
     };
-    if partition.0 < partitions {
-        return Ok(Some(partition));
+    let head = FrameHead::reply(header.head.partition, header.head.request);
+    if header.kind != Kind::Hello.number() {
+        let message = "the first frame must be a hello, which names the partition";
+        outbox.put_error(head, ErrorCode::WrongPartition, message);
+        return Err(outbox.take(Vec::new()));
     }
-    let head = FrameHead::reply(partition, frame::RequestId(1));
-    let message = format!("there are partitions 0 to {}", partitions - 1);
-    outbox.put_error(head, ErrorCode::NoSuchPartition, &message);
-    Err(outbox)
+    if header.body_bytes as usize > HELLO_BODY_BYTES_MAX {
+        let message = format!("a hello has at most {HELLO_BODY_BYTES_MAX} bytes");
+        outbox.put_error(head, ErrorCode::TooLarge, &message);
+        return Err(outbox.take(Vec::new()));
+    }
+    if header.head.partition.0 >= partitions {
+        let message = format!("there are partitions 0 to {}", partitions - 1);
+        outbox.put_error(head, ErrorCode::NoSuchPartition, &message);
+        return Err(outbox.take(Vec::new()));
+    }
+    Ok((bytes.len() >= header.frame_bytes()).then_some(header.head.partition))
 }
 
 /// The partition of a peer's hello, once it is there. If the bytes are no hello, any partition of this
@@ -154,10 +192,22 @@ pub(super) async fn take_handed<C: Hosted>(
     shard: Rc<Shard<C>>,
     handed: flume::Receiver<HandedConnection>,
 ) {
-    while let Ok(HandedConnection { stream, received, partition, port }) = handed.recv_async().await
-    {
-        let (stream, received) = (stream.bind_to_executor(), Received::from_bytes(received));
-        serve(&shard, stream, received, partition, port);
+    while let Ok(handed) = handed.recv_async().await {
+        let HandedConnection { stream, received, partition, port, admitted } = handed;
+        let place = match admitted {
+            Some(admitted) => shard.operators.place(admitted, shard.runtime.elapsed()),
+            None => {
+                (shard.peers.get() < PEER_CONNECTIONS_MAX).then(|| Place::of_peer(&shard.peers))
+            }
+        };
+        let Some(place) = place else { continue };
+        let budget = match port {
+            Port::Clients => &shard.budget,
+            Port::Peers => &shard.peers_budget,
+        };
+        let (stream, received) =
+            (stream.bind_to_executor(), Received::from_bytes(received, budget));
+        serve(&shard, stream, received, partition, port, place);
     }
 }
 
@@ -168,13 +218,14 @@ fn serve<C: Hosted>(
     received: Received,
     partition: PartitionId,
     port: Port,
+    at: Place,
 ) {
     let Some(place) = shard.node.place_of(partition) else { return };
     match port {
-        Port::Peers => C::serve_peer(&shard.node, place, stream, received),
+        Port::Peers => C::serve_peer(&shard.node, place, stream, received, at),
         Port::Clients => {
             let (served, runtime) = (shard.clone(), shard.runtime);
-            runtime.spawn(async move { serve_client(&served, place, stream, received).await });
+            runtime.spawn(async move { serve_client(&served, place, stream, received, at).await });
         }
     }
 }

@@ -3,6 +3,8 @@
 use glommio::net::AcceptedTcpStream;
 use walengine_net::model::PartitionId;
 
+use crate::admission::Admitted;
+
 /// Which port a connection came to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Port {
@@ -22,4 +24,6 @@ pub struct HandedConnection {
     pub partition: PartitionId,
     /// Which port it came to.
     pub port: Port,
+    /// Counts it; `None` of a peer.
+    pub admitted: Option<Admitted>,
 }

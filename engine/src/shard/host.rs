@@ -10,6 +10,7 @@ use walengine_replication::received::Received;
 use walengine_replication::tcp::PeerIdentity;
 use walengine_replication::tcp::dial::Dialer;
 
+use super::operators::Place;
 use super::{caretaker, peers};
 use crate::config::Config;
 use crate::fatal::{Fatal, Reason};
@@ -52,7 +53,13 @@ pub(super) trait Hosted: Operated<Disk = GlommioDisk, Runtime = GlommioRuntime> 
     );
 
     /// Serves a peer of the partition at `place` in the background.
-    fn serve_peer(node: &Rc<NodeFacts<Self>>, place: usize, stream: TcpStream, received: Received);
+    fn serve_peer(
+        node: &Rc<NodeFacts<Self>>,
+        place: usize,
+        stream: TcpStream,
+        received: Received,
+        at: Place,
+    );
 
     /// This node leads the partition's group.
     fn leads_group(partition: &Partition<Self>) -> bool;
@@ -76,7 +83,7 @@ impl Hosted for Alone<GlommioDisk, GlommioRuntime> {
     fn look_after(_: &Rc<NodeFacts<Self>>, _: usize, _: Option<&flume::Sender<ControlOrder>>) {}
 
     /// A node that serves alone listens for no peers.
-    fn serve_peer(_: &Rc<NodeFacts<Self>>, _: usize, _: TcpStream, _: Received) {}
+    fn serve_peer(_: &Rc<NodeFacts<Self>>, _: usize, _: TcpStream, _: Received, _: Place) {}
 
     fn leads_group(_: &Partition<Self>) -> bool {
         false
@@ -118,8 +125,14 @@ impl Hosted for Consensus<GlommioDisk, GlommioRuntime> {
         group.spawn(|group| compare::run(group, dialer));
     }
 
-    fn serve_peer(node: &Rc<NodeFacts<Self>>, place: usize, stream: TcpStream, received: Received) {
-        peers::serve(node, place, stream, received);
+    fn serve_peer(
+        node: &Rc<NodeFacts<Self>>,
+        place: usize,
+        stream: TcpStream,
+        received: Received,
+        at: Place,
+    ) {
+        peers::serve(node, place, stream, received, at);
     }
 
     fn leads_group(group: &Group<GlommioDisk, GlommioRuntime>) -> bool {

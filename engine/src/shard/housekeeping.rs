@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use super::host::Hosted;
 use super::state::Shard;
+use crate::connection::memory::HeldMemory;
 use crate::limits::{CONNECTIONS_LOOK_EVERY, EXPIRE_EVERY, SLOW_WRITE_AFTER, STUCK_WRITE_AFTER};
 use crate::orders::ControlOrder;
 use crate::partition::Partition;
@@ -15,6 +16,9 @@ use crate::runtime::Runtime as _;
 /// Looks until it is cancelled.
 pub(super) async fn run<C: Hosted>(shard: Rc<Shard<C>>) {
     let mut looked = Duration::ZERO;
+    let state = &shard.node.state;
+    let mut memory = HeldMemory::new(shard.budget.clone(), state.clone());
+    let mut peers_memory = HeldMemory::new(shard.peers_budget.clone(), state.clone());
     loop {
         let is_full = shard.node.state.is_full.load(Ordering::Relaxed);
         let is_short = shard.node.state.is_short_of_memory.load(Ordering::Relaxed);
@@ -27,9 +31,12 @@ pub(super) async fn run<C: Hosted>(shard: Rc<Shard<C>>) {
             partition.expire();
         }
         let now = shard.runtime.elapsed();
-        if now.saturating_sub(looked) >= CONNECTIONS_LOOK_EVERY {
+        // Where memory is short, at once.
+        if now.saturating_sub(looked) >= CONNECTIONS_LOOK_EVERY || shard.budget.is_short() {
             looked = now;
-            shard.live.borrow_mut().end_overdue(now);
+            let is_short = memory.look();
+            peers_memory.look();
+            shard.live.borrow_mut().end_overdue(now, is_short);
         }
         tell_leads(&shard);
         count_kept(&shard);

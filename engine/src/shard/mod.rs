@@ -14,6 +14,7 @@ mod caretaker;
 mod handed;
 mod host;
 mod housekeeping;
+mod operators;
 mod peers;
 pub mod publisher;
 mod run;

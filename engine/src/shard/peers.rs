@@ -12,6 +12,7 @@ use walengine_replication::tcp::accept::{self, Answering};
 use walengine_replication::transport::{AppendReceiver, Request, Response, ResultSender};
 use walengine_replication::types::NodeId;
 
+use super::operators::Place;
 use crate::partition::group::{Consensus, Group, copying};
 use crate::partition::replica_id::ReplicaId;
 use crate::runtime::Runtime as _;
@@ -28,6 +29,7 @@ pub(super) fn serve(
     place: usize,
     stream: TcpStream,
     received: Received,
+    at: Place,
 ) {
     let group = node.partitions[place].clone();
     let ReplicaId { cluster, partition, node: own } = group.id();
@@ -36,7 +38,10 @@ pub(super) fn serve(
     let gate = Gate { group, node: node.clone() };
     let (runtime, refusals) = (GlommioRuntime::new(), node.refusals.clone());
     let served = accept::serve(stream, received, identity, gate, runtime, refusals);
-    runtime.spawn(within(runtime, served));
+    runtime.spawn(within(runtime, async move {
+        served.await;
+        drop(at);
+    }));
 }
 
 /// What peers of a group may ask of it.

@@ -4,7 +4,9 @@
 use std::cell::Cell;
 use std::rc::Rc;
 
-use crate::feed::published::{FeedChannels, Subscriber};
+use crate::connection::memory::feed_share;
+use crate::feed::published::{FeedChannels, Passing, Subscriber};
+use crate::ledger::Ledger;
 use crate::limits::FEED_QUEUE_BYTES_MAX;
 use crate::local::Notify;
 use crate::partition::Partition;
@@ -17,6 +19,8 @@ pub struct Publisher<C: Commit> {
     channels: FeedChannels,
     /// What the feed was told last.
     told: Cell<Visible>,
+    /// Bytes of entries that may be on their way.
+    queue_bytes_max: usize,
     /// Connections that were handed over and live.
     subscribers: Cell<usize>,
     begun: Notify,
@@ -26,7 +30,14 @@ impl<C: Commit> Publisher<C> {
     /// Of one partition.
     pub fn new(partition: Partition<C>, channels: FeedChannels) -> Self {
         let (told, subscribers, begun) = (Cell::default(), Cell::new(0), Notify::new());
-        Self { partition, channels, told, subscribers, begun }
+        let partitions = partition.with_ledger(Ledger::partitions);
+        let queue_bytes_max = feed_share(FEED_QUEUE_BYTES_MAX, partitions);
+        Self { partition, channels, told, queue_bytes_max, subscribers, begun }
+    }
+
+    /// What is on its way between connections on the feed and their sessions.
+    pub fn passing(&self) -> Passing {
+        self.channels.passing.clone()
     }
 
     /// Hands a connection over; keep what is returned for as long as it lives. `None` if the feed has
@@ -76,7 +87,7 @@ impl<C: Commit> Publisher<C> {
         let mut entries = self.partition.log().tap().take_to(self.told.get().index);
         let bytes = entries.iter().map(|entry| entry.bytes.len()).sum();
         let published = &self.channels.published;
-        if !published.take_room(bytes, FEED_QUEUE_BYTES_MAX) {
+        if !published.take_room(bytes, self.queue_bytes_max) {
             entries = Vec::new(); // they are in the segments
         }
         if let Err(error) = self.channels.notices.try_send(entries) {

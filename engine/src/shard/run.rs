@@ -4,15 +4,19 @@ use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::time::Duration;
 
+use walengine_replication::budget::Budget;
+
 use super::accept::{accept, take_handed};
 use super::handed::Port;
 use super::host::{Hosted, Hosting};
 use super::housekeeping;
+use super::operators::Operators;
 use super::publisher::Publisher;
 use super::start::ShardStart;
 use super::state::Shard;
+use crate::connection::memory::connections_share;
 use crate::fatal::{Fatal, Reason};
-use crate::limits::LINGER;
+use crate::limits::{LINGER, PEERS_BYTES_MAX};
 use crate::orders::ShardOrder;
 use crate::os;
 use crate::partition::{Partition, opening, snapshots};
@@ -95,8 +99,11 @@ async fn open<C: Hosted>(start: &mut ShardStart) -> Result<Rc<Shard<C>>, Fatal> 
         number: start.shard,
         scratch: Rc::default(),
         runtime,
-        greeting: Cell::default(),
         live: RefCell::default(),
+        budget: Budget::new(connections_share(config.cores)),
+        peers_budget: Budget::new(PEERS_BYTES_MAX),
+        peers: Rc::default(),
+        operators: Operators::default(),
         groups_kept: Cell::new(0),
     }))
 }

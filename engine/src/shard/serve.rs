@@ -6,17 +6,18 @@ use std::time::Duration;
 
 use glommio::net::TcpStream;
 use walengine_net::frame;
-use walengine_replication::received::Received;
+use walengine_replication::received::{RECEIVE_BYTES_MIN, Received};
 
 use super::host::Hosted;
+use super::operators::Place;
 use super::publisher::Publisher;
 use super::state::Shard;
-use crate::connection::errors::put_frame_error;
+use crate::connection::errors::{put_frame_error, put_too_many_connections};
 use crate::connection::outbox::Outbox;
 use crate::connection::timing::Timing;
 use crate::connection::writer;
-use crate::feed::published::Subscriber;
-use crate::limits::{FEED_FRAMES_MAX, ROOM_WITHIN};
+use crate::feed::published::{Passed, Subscriber};
+use crate::limits::{ANSWER_AFTER_END_WITHIN, FEED_ANSWERS_MAX, FEED_FRAMES_MAX, ROOM_WITHIN};
 use crate::os::{self, SocketReader};
 use crate::partition::Partition;
 use crate::partition::commit::Commit;
@@ -31,15 +32,22 @@ pub(super) async fn serve_client<C: Hosted>(
     place: usize,
     stream: TcpStream,
     received: Received,
+    at: Place,
 ) {
     let node = &shard.node;
-    let (outbox, timing) = (Rc::<Outbox>::default(), Rc::<Timing>::default());
+    let outbox = Rc::new(Outbox::new(&shard.budget));
+    let timing = Rc::<Timing>::default();
     shard.live.borrow_mut().add(&outbox, &timing);
     let partition = node.partitions[place].clone();
     let session = Session::new(partition, node.clone(), outbox.clone(), shard.scratch.clone());
     node.connections.set(node.connections.get() + 1);
-    let connection = Connection { session, outbox, timing, runtime: shard.runtime };
-    connection.serve(stream, received, &shard.publishers[place]).await;
+    let at = Rc::new(at);
+    let runtime = shard.runtime;
+    let connection =
+        Connection { session, outbox: outbox.clone(), timing, runtime, at: at.clone() };
+    let serving = connection.serve(stream, received, &shard.publishers[place]);
+    futures_lite::future::or(serving, at.given_up()).await;
+    outbox.end();
     node.connections.set(node.connections.get() - 1);
 }
 
@@ -49,6 +57,7 @@ struct Connection<C: Operated> {
     outbox: Rc<Outbox>,
     timing: Rc<Timing>,
     runtime: C::Runtime,
+    at: Rc<Place>,
 }
 
 impl<C: Operated> Connection<C>
@@ -77,10 +86,15 @@ where
                     }
                 }
             }
-            // What was taken is still answered.
-            while !outbox.has_ended() && (outbox.unanswered() > 0 || !outbox.is_empty()) {
-                outbox.changed().changed().await;
-            }
+            // What was taken is still answered, for a while: a client that is gone looks like one that has
+            // only closed its side.
+            let answering = async {
+                while !outbox.has_ended() && (outbox.unanswered() > 0 || !outbox.is_empty()) {
+                    outbox.changed().changed().await;
+                }
+            };
+            let late = self.runtime.sleep(ANSWER_AFTER_END_WITHIN);
+            futures_lite::future::or(answering, late).await;
         };
         futures_lite::future::or(serving, outbox.ended()).await;
         outbox.end();
@@ -93,27 +107,35 @@ where
         socket: std::net::TcpStream,
         received: Vec<u8>,
     ) {
-        let (passed_on, frames) = flume::bounded::<Vec<u8>>(FEED_FRAMES_MAX);
-        let (sent_back, answers) = flume::bounded(FEED_FRAMES_MAX);
+        let (passed_on, frames) = flume::bounded::<Passed>(FEED_FRAMES_MAX);
+        let (sent_back, answers) = flume::bounded(FEED_ANSWERS_MAX);
         let partition = self.session.partition_id();
-        let subscriber = Subscriber { socket, received, partition, frames: passed_on, answers };
+        let ids = self.session.request_ids().clone();
+        let subscriber =
+            Subscriber { socket, received, partition, ids, frames: passed_on, answers };
         let outbox = &self.outbox;
         let Some(_handed_over) = publisher.hand_over(subscriber) else {
             return outbox.end(); // the client sees the connection close and comes again
         };
-        let answered = outbox.clone();
+        let (answered, passing, runtime) = (outbox.clone(), publisher.passing(), self.runtime);
         self.runtime.spawn(async move {
             while !answered.has_ended() {
                 let changed = answered.changed().changed();
                 if answered.is_empty() {
                     changed.await;
-                } else if sent_back.send_async(answered.take(Vec::new())).await.is_err() {
+                    continue;
+                }
+                let answers = answered.take(Vec::new());
+                answered.keeps(answers.capacity());
+                let answers = passing.pass(answers, &runtime).await;
+                if sent_back.send_async(answers).await.is_err() {
                     answered.end();
                 }
+                answered.keeps(0);
             }
         });
-        while let Ok(bytes) = frames.recv_async().await {
-            let Ok(Some(frame)) = frame::peek(&bytes) else { break };
+        while let Ok(passed) = frames.recv_async().await {
+            let Ok(Some(frame)) = frame::peek(&passed.bytes) else { break };
             if self.session.handle(&frame) == Handled::Close {
                 break;
             }
@@ -142,8 +164,12 @@ where
                 self.outbox.changed().changed().await;
                 continue;
             }
-            timing.frame(!incoming.received.filled().is_empty(), &self.runtime);
-            match incoming.received.fill(&mut incoming.reader, wanted).await {
+            let Incoming { reader, received } = incoming;
+            if wanted > RECEIVE_BYTES_MIN {
+                timing.waits(received.room(wanted), &self.runtime).await;
+            }
+            timing.frame(!received.filled().is_empty(), received.holds_much(), &self.runtime);
+            match received.read(reader).await {
                 Ok(0) | Err(_) => return ReadEnd::Gone, // nobody to tell
                 Ok(_) => {}
             }
@@ -162,6 +188,11 @@ where
             let filled = received.filled();
             let consumed = match frame::peek(filled) {
                 Ok(Some(frame)) => {
+                    if self.at.refuses(frame.kind, || self.runtime.elapsed()) {
+                        put_too_many_connections(&self.outbox, session.reply_head(&frame));
+                        received.consume(frame.frame_bytes());
+                        continue;
+                    }
                     let handled = match session.try_handle(&frame) {
                         Ok(handled) => handled,
                         Err(_) if patience.is_over => session.handle(&frame),

@@ -3,8 +3,11 @@
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 
+use walengine_replication::budget::Budget;
+
 use super::handed::HandedConnection;
 use super::host::Hosted;
+use super::operators::Operators;
 use super::publisher::Publisher;
 use crate::connection::timing::LiveConnections;
 use crate::orders::ControlOrder;
@@ -26,9 +29,15 @@ pub(super) struct Shard<C: Hosted> {
     pub number: usize,
     pub scratch: Rc<RefCell<Scratch>>,
     pub runtime: GlommioRuntime,
-    /// Connections that have not named their partition yet.
-    pub greeting: Cell<usize>,
     pub live: RefCell<LiveConnections>,
+    /// What the clients' connections may hold.
+    pub budget: Budget,
+    /// What the peers' may.
+    pub peers_budget: Budget,
+    /// Open connections of peers.
+    pub peers: Rc<Cell<usize>>,
+    /// Places beyond the limit of connections.
+    pub operators: Operators,
     /// This shard's share of [`crate::node_state::NodeState::groups_kept`].
     pub groups_kept: Cell<usize>,
 }

@@ -58,6 +58,11 @@ impl Cursor {
     pub fn offset(&self) -> Offset {
         self.offset
     }
+
+    /// The entry that comes next.
+    pub fn index(&self) -> u64 {
+        self.index
+    }
 }
 
 impl<D: Disk> Archive<D> {
@@ -74,7 +79,8 @@ impl<D: Disk> Archive<D> {
     }
 
     /// Whole entries from the one that holds the record at `from` on, without padding between them, and
-    /// no more once there are `bytes_max` bytes; and where to go on. No entry if `extent` ends before
+    /// no more once there are `bytes_max` bytes; and where to go on. Those without records that stand
+    /// right before that one come, too, from `index` on if it is given. No entry if `extent` ends before
     /// `from`.
     ///
     /// # Errors
@@ -82,6 +88,7 @@ impl<D: Disk> Archive<D> {
     pub async fn read(
         &self,
         from: Offset,
+        index: Option<u64>,
         cursor: Option<Cursor>,
         extent: Extent,
         bytes_max: usize,
@@ -91,8 +98,8 @@ impl<D: Disk> Archive<D> {
             Some(cursor) => (cursor, layout::block_up(bytes_max as u64) as usize + BLOCK_BYTES),
             None => (self.segment_of(from)?, WINDOW_BYTES),
         };
-        let mut page = Vec::new();
-        while page.is_empty() && at.index <= extent.index {
+        let (mut page, mut has_records) = (Vec::new(), false);
+        while !has_records && at.index <= extent.index {
             let last = self.last_of(&mut at, extent.index);
             let file = self.disk.open(&segment::path(&self.dir, at.sequence)).await?;
             let mut reader = Reader {
@@ -112,15 +119,19 @@ impl<D: Disk> Archive<D> {
             while reader.index <= last {
                 let (position, header) = reader.next().await?;
                 let bytes = header.entry_bytes();
-                if !page.is_empty() && page.len() + bytes > bytes_max {
+                if has_records && page.len() + bytes > bytes_max {
                     break;
                 }
-                if !page.is_empty() || header.next_offset() > from {
+                let base_offset = header.meta.base_offset;
+                let is_before = base_offset < from && header.next_offset() <= from
+                    || index.is_some_and(|index| header.meta.index < index);
+                if !page.is_empty() || !is_before {
                     page.extend_from_slice(reader.window.slice(position, bytes));
                     at.offset = header.next_offset();
+                    has_records |= header.meta.records > 0;
                 }
                 (at.index, at.position) = (reader.index, reader.position);
-                if page.len() + HEADER_BYTES > bytes_max {
+                if has_records && page.len() + HEADER_BYTES > bytes_max {
                     break;
                 }
             }
@@ -131,8 +142,10 @@ impl<D: Disk> Archive<D> {
     /// The start of the segment that holds the record at `from`.
     fn segment_of(&self, from: Offset) -> Result<Cursor, ReadError> {
         let heads = self.heads.borrow();
-        let behind = heads.partition_point(|head| head.before.next_offset <= from);
-        let Some(head) = behind.checked_sub(1).map(|number| heads[number]) else {
+        // Entries without records may stand at the end of the segment before.
+        let behind = heads.partition_point(|head| head.before.next_offset < from).max(1);
+        let Some(head) = heads.get(behind - 1).filter(|head| head.before.next_offset <= from)
+        else {
             let next = heads.first().map_or(Offset(0), |head| head.before.next_offset);
             return Err(ReadError::NoOffset { offset: from, next });
         };

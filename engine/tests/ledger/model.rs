@@ -12,7 +12,7 @@ use walengine_net::model::{
 };
 use walengine_net::partition;
 
-use walengine::ledger::{EXPIRIES_MAX, RECORD_BYTES_MAX};
+use walengine::ledger::RECORD_BYTES_MAX;
 
 /// One logged record.
 #[derive(Clone, Debug)]
@@ -200,7 +200,7 @@ impl Model {
     }
 
     pub fn expire(&mut self, log: &mut Vec<Record>, now: u64) {
-        for _ in 0..EXPIRIES_MAX {
+        loop {
             let timestamp = self.next_timestamp(log.len(), now);
             let due = self.state.reservations.values().filter(|reservation| {
                 reservation.fate == Fate::Open

@@ -175,6 +175,22 @@ impl Client {
         self.run(operation::import_log(self.info(), partition, entries)?).await
     }
 
+    /// A page of a partition's log by index: the entry at `from_index`, counted from 1, and those after
+    /// it, also those without records. Every hash of the chain can be checked on them. Empty behind the
+    /// last one.
+    pub async fn read_entries(
+        &self,
+        partition: PartitionId,
+        from_index: u64,
+        bytes_max: usize,
+        tokens: &[Token],
+    ) -> Result<Page, ClientError> {
+        let reading = self.wants(tokens);
+        let plan =
+            operation::read_entries(self.info(), partition, from_index, bytes_max, reading)?;
+        self.run(plan).await
+    }
+
     /// Status of the server, from the shard that serves `partition`.
     pub async fn server_status(&self, partition: PartitionId) -> Result<ServerReport, ClientError> {
         self.run(operation::server_status(partition)?).await

@@ -42,6 +42,8 @@ pub enum Kind {
     RemoveNode = 15,
     /// The node is to leave the cluster: [`crate::message::Leave`].
     Leave = 16,
+    /// Entries of the log by index: [`crate::message::ReadEntries`].
+    ReadEntries = 17,
     /// A digest of the partition's state: [`crate::message::StateDigest`].
     StateDigest = 20,
     /// Entries of another cluster's log: [`crate::message::ImportLog`].
@@ -76,6 +78,8 @@ pub enum Kind {
     RemoveNodeReply = 143,
     /// Answer to [`Kind::Leave`]: a [`crate::message::AdminReply`] too.
     LeaveReply = 144,
+    /// Answer to [`Kind::ReadEntries`]: a [`crate::message::LogPage`] too.
+    EntriesPage = 145,
     /// Answer to [`Kind::StateDigest`].
     StateDigestReply = 148,
     /// Answer to [`Kind::ImportLog`].
@@ -113,7 +117,7 @@ impl Kind {
     /// Largest body in bytes.
     pub const fn body_bytes_max(self) -> usize {
         match self {
-            Self::LogPage | Self::Feed | Self::ImportLog => PAGE_BODY_BYTES_MAX,
+            Self::LogPage | Self::Feed | Self::EntriesPage | Self::ImportLog => PAGE_BODY_BYTES_MAX,
             _ => BODY_BYTES_MAX,
         }
     }

@@ -1,8 +1,8 @@
 //! How much of the log a read's state must include: `at_least` in a request.
 
 use super::{
-    ArchivedListAccounts, ArchivedLookupAccounts, ArchivedLookupTransfers, ArchivedReadLog,
-    ArchivedStatus, NO_OFFSET,
+    ArchivedListAccounts, ArchivedLookupAccounts, ArchivedLookupTransfers, ArchivedReadEntries,
+    ArchivedReadLog, ArchivedStatus, NO_OFFSET,
 };
 use crate::model::Offset;
 
@@ -72,5 +72,6 @@ reads!(
     ArchivedListAccounts,
     ArchivedLookupTransfers<'_>,
     ArchivedStatus<'_>,
+    ArchivedReadEntries,
     ArchivedReadLog
 );

@@ -18,6 +18,18 @@ pub struct ReadLog {
     pub bytes_max: u32,
 }
 
+/// Asks for the entries from an index on, those without records included: all that the chain of hashes
+/// goes through. Answered by [`Kind::EntriesPage`].
+#[derive(Clone, Copy, Debug, rkyv::Archive, rkyv::Serialize)]
+pub struct ReadEntries {
+    /// As in [`super::LookupAccounts::at_least`].
+    pub at_least: u64,
+    /// The first entry wanted; they are counted from 1.
+    pub from_index: u64,
+    /// Bytes of entries wanted. One entry is sent even if it is larger.
+    pub bytes_max: u32,
+}
+
 /// Asks for the entries from an offset on, those to come included. Answered by any number of
 /// frames of [`Kind::Feed`] with this request's id.
 #[derive(Clone, Copy, Debug, rkyv::Archive, rkyv::Serialize)]
@@ -74,7 +86,7 @@ macro_rules! any_content {
         })*
     };
 }
-any_content!(ReadLog ReadLog, Unsubscribe Unsubscribe, UnsubscribeReply UnsubscribeReply,);
+any_content!(ReadLog ReadLog, ReadEntries ReadEntries, Unsubscribe Unsubscribe, UnsubscribeReply UnsubscribeReply,);
 
 fn credit_is_bounded(bytes: u64) -> Result<(), MessageError> {
     at_most("the credit", bytes as usize, CREDIT_BYTES_MAX as usize)

@@ -41,9 +41,9 @@ pub use import_log::{
     StateDigestReply,
 };
 pub use log::{
-    ArchivedCredit, ArchivedLogPage, ArchivedReadLog, ArchivedSubscribe, ArchivedUnsubscribe,
-    ArchivedUnsubscribeReply, Credit, Entries, LogPage, ReadLog, Subscribe, Unsubscribe,
-    UnsubscribeReply,
+    ArchivedCredit, ArchivedLogPage, ArchivedReadEntries, ArchivedReadLog, ArchivedSubscribe,
+    ArchivedUnsubscribe, ArchivedUnsubscribeReply, Credit, Entries, LogPage, ReadEntries, ReadLog,
+    Subscribe, Unsubscribe, UnsubscribeReply,
 };
 pub use lookup::{
     ArchivedEventState, ArchivedListAccounts, ArchivedListAccountsReply, ArchivedLookupAccounts,

@@ -7,7 +7,7 @@ use walengine_net::message::{
     ErrorCode, ErrorReply, EventState, GroupRow, Hello, HelloReply, ImportLog, ImportLogReply,
     ImportedEntry, LINEARIZABLE, Leave, ListAccounts, ListAccountsReply, LogPage, LookupAccounts,
     LookupAccountsReply, LookupTransfers, LookupTransfersReply, Message, NO_OFFSET, NO_PARTITION,
-    NodeRow, NumberRow, OutcomeRun, ReadLog, RemoveNode, ReplicaRow, ServerStatus,
+    NodeRow, NumberRow, OutcomeRun, ReadEntries, ReadLog, RemoveNode, ReplicaRow, ServerStatus,
     ServerStatusReply, StateDigest, StateDigestReply, Status, StatusReply, Submit, SubmitReply,
     Subscribe, TextRow, TransferLeadership, Unsubscribe, UnsubscribeReply, VerdictState,
 };
@@ -98,6 +98,7 @@ fn requests(all: &mut Frames, account: &Account, transfer: &Transfer) {
             verdicts: &[0, 51, 0],
         },
     );
+    all.add("read_entries", &ReadEntries { at_least, from_index: 1, bytes_max: 65_536 });
     let ids = &[transfer.id.0];
     all.add("status_linearizable", &Status { at_least: LINEARIZABLE, namespace: 0, ids });
 }
@@ -151,6 +152,7 @@ fn replies(all: &mut Frames, account: &Account, transfer: &Transfer) {
     let page = LogPage { next_offset, durable_offset: 13, entries: b"(entries)" };
     all.add("log_page", &page);
     all.add_as(Kind::Feed, "feed", &page);
+    all.add_as(Kind::EntriesPage, "entries_page", &page);
     all.add("unsubscribe_reply", &UnsubscribeReply { next_offset });
     all.add(
         "server_status_reply",

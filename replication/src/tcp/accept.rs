@@ -15,10 +15,11 @@ use openraft::async_runtime::{Mpsc, MpscReceiver, MpscSender};
 use openraft::raft::AppendEntriesRequest;
 
 use super::outgoing::Outgoing;
-use super::{APPENDS_TAKEN_MAX, IDLE_MAX, PeerIdentity, SILENT_MAX};
+use super::{APPENDS_TAKEN_MAX, IDLE_MAX, LOG_READS_MAX, PeerIdentity, SILENT_MAX, UNREAD_MAX};
+use crate::budget::Budget;
 use crate::executor::Runtime;
 use crate::peer::frame::{Frame, FrameError, peek, peek_bytes, peek_hello};
-use crate::peer::limits::PEER_VERSION;
+use crate::peer::limits::{LOG_PAGE_BYTES_MAX, PEER_VERSION};
 use crate::peer::{
     Hello, HelloReply, Kind, LogPage, LogRead, Message, PeerError, PeerErrorCode, Refusal,
 };
@@ -74,11 +75,12 @@ pub async fn serve<S, G, R>(
     R: Runtime,
 {
     let (reader, writer) = split(stream);
-    let out = Rc::new(Outgoing::new(identity.partition));
-    let sends = out.clone();
-    runtime.spawn(async move { sends.send_all(writer).await });
+    let budget = received.budget().clone();
+    let out = Rc::new(Outgoing::new(identity.partition, &budget));
+    let (sends, own) = (out.clone(), runtime.clone());
+    runtime.spawn(async move { sends.send_all(writer, &own).await });
     let (appends, taken) = (RefCell::default(), RefCell::default());
-    let answering = Cell::new(0);
+    let (answering, log_reads) = (Cell::new(0), Cell::new(0));
     let heard = Cell::new(runtime.elapsed());
     let peer = Rc::new(AcceptedPeer {
         identity,
@@ -87,6 +89,8 @@ pub async fn serve<S, G, R>(
         appends,
         taken,
         answering,
+        log_reads,
+        budget,
         heard,
         runtime,
         refusals,
@@ -111,6 +115,10 @@ struct AcceptedPeer<G, R> {
     taken: RefCell<VecDeque<u64>>,
     /// Single requests that are being answered.
     answering: Cell<usize>,
+    /// Pages of the log among them.
+    log_reads: Cell<usize>,
+    /// What the connections of peers may hold on this executor.
+    budget: Budget,
     /// When bytes arrived last.
     heard: Cell<Duration>,
     runtime: R,
@@ -124,11 +132,13 @@ impl<G: Answering, R: Runtime> AcceptedPeer<G, R> {
     /// Completes when nothing has arrived for so long that the peer counts as gone.
     async fn idle(&self) {
         loop {
-            let quiet = self.runtime.elapsed().saturating_sub(self.heard.get());
-            match IDLE_MAX.checked_sub(quiet) {
-                Some(rest) => self.runtime.sleep(rest + SILENT_MAX).await,
-                None => return self.out.cut(),
+            let now = self.runtime.elapsed();
+            let quiet = now.saturating_sub(self.heard.get());
+            let stuck = self.out.stuck_since().map(|since| now.saturating_sub(since));
+            if quiet > IDLE_MAX || stuck.is_some_and(|stuck| stuck > UNREAD_MAX) {
+                return self.out.cut();
             }
+            self.runtime.sleep(SILENT_MAX).await;
         }
     }
 
@@ -139,6 +149,8 @@ impl<G: Answering, R: Runtime> AcceptedPeer<G, R> {
     ) -> Result<(), String> {
         let mut introduced = false;
         loop {
+            // A peer that leaves its answers unread gets no more of them.
+            self.out.room().await;
             let found =
                 if introduced { peek(received.filled()) } else { peek_hello(received.filled()) };
             let consumed = match found {
@@ -252,10 +264,7 @@ impl<G: Answering, R: Runtime> AcceptedPeer<G, R> {
     async fn take(self: Rc<Self>, request: u64, message: Message) {
         match message {
             Message::Append(append) => self.append(request, append).await,
-            Message::LogRead(read) => {
-                let read = self.group.read_log(read);
-                self.answer_by(request, async move { Ok(Message::LogPage(read.await?)) });
-            }
+            Message::LogRead(read) => self.read_log(request, read),
             Message::Vote(vote) => self.answer(request, Request::Vote(vote)),
             Message::PreVote(vote) => self.answer(request, Request::PreVote(vote)),
             Message::TransferLeader(transfer) => {
@@ -269,6 +278,22 @@ impl<G: Answering, R: Runtime> AcceptedPeer<G, R> {
                 );
             }
         }
+    }
+
+    /// Reads a page once there is memory for it. A copying peer asks for a few at a time.
+    fn read_log(self: Rc<Self>, request: u64, read: LogRead) {
+        if self.log_reads.get() >= LOG_READS_MAX {
+            return self.refuse(request, PeerErrorCode::Busy, "too many pages are asked for");
+        }
+        self.log_reads.set(self.log_reads.get() + 1);
+        let (budget, peer) = (self.budget.clone(), self.clone());
+        self.answer_by(request, async move {
+            let held = budget.take(LOG_PAGE_BYTES_MAX).await;
+            let page = peer.group.read_log(read).await;
+            peer.log_reads.set(peer.log_reads.get() - 1);
+            drop(held); // it counts as outgoing next
+            Ok(Message::LogPage(page?))
+        });
     }
 
     fn answer(self: Rc<Self>, request: u64, asked: Request) {

@@ -196,7 +196,7 @@ impl<R: Runtime> Dialer<R> {
         connection.out.put(request, &hello).map_err(|error| error.to_string())?;
         let (mut reader, writer) = split(stream);
         let (sends, runtime) = (connection.clone(), self.inner.runtime.clone());
-        runtime.spawn(async move { sends.out.send_all(writer).await });
+        self.inner.runtime.spawn(async move { sends.out.send_all(writer, &runtime).await });
         let mut received = Received::default();
         let greeted = greeting(&mut reader, &mut received, link.target, &link.refused).await;
         if let Err(why) = greeted {

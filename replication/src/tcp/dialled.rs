@@ -14,6 +14,7 @@ use openraft::async_runtime::{MpscSender, Oneshot, OneshotSender};
 
 use super::outgoing::Outgoing;
 use super::{APPEND_BYTES_MAX, PeerIdentity, SILENT_MAX};
+use crate::budget::Budget;
 use crate::executor::Runtime;
 use crate::local::Notify;
 use crate::peer::{HelloReply, Message, Refusal, frame};
@@ -63,7 +64,7 @@ enum PendingAnswer {
 impl Dialled {
     pub(super) fn new(identity: PeerIdentity, traffic: Rc<Cell<Traffic>>) -> Self {
         Self {
-            out: Outgoing::new(identity.partition),
+            out: Outgoing::new(identity.partition, &Budget::default()),
             next_request: Cell::new(1),
             next_stream: Cell::new(1),
             pending: RefCell::default(),

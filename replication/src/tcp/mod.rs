@@ -23,8 +23,15 @@ pub const IDLE_MAX: Duration = Duration::from_mins(1);
 /// Shortest and longest pause before a node is dialled again. The pause doubles with every failure.
 pub const AGAIN_AFTER: (Duration, Duration) =
     (Duration::from_millis(20), Duration::from_millis(500));
-/// Bytes that may wait to be sent on a connection; past it, senders wait.
+/// Bytes that may wait to be sent on a connection; past it, senders wait, and nothing more is read
+/// from a peer that is to be answered.
 pub const OUT_BYTES_MAX: usize = 8 << 20;
+/// Bytes are sent in steps of so many, each with its own time.
+pub const OUT_STEP_BYTES: usize = 256 << 10;
+/// How long a peer may take none of its answers.
+pub const UNREAD_MAX: Duration = Duration::from_secs(10);
+/// Pages of the log that one connection may have in work.
+pub const LOG_READS_MAX: usize = 4;
 /// Bytes of batch bodies that may be sent to a peer and unanswered; one append may pass it.
 /// Whatever is sent after them, heartbeats included, waits until the peer has written them: a sixth
 /// of a second on a disk that takes 100 MB/s.

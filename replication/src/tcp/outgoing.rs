@@ -1,13 +1,16 @@
 //! Frames on their way into a connection.
 
 use std::cell::{Cell, RefCell};
+use std::time::Duration;
 
 use futures_lite::future::or;
 use futures_lite::{AsyncWrite, AsyncWriteExt};
 use walengine_net::frame::{FrameHead, RequestId};
 use walengine_net::model::PartitionId;
 
-use super::OUT_BYTES_MAX;
+use super::{OUT_BYTES_MAX, OUT_STEP_BYTES};
+use crate::budget::{Budget, Held};
+use crate::executor::Runtime;
 use crate::local::Notify;
 use crate::peer::{EncodeError, Message, frame};
 use crate::received::RECEIVE_BYTES_KEPT;
@@ -16,6 +19,12 @@ use crate::received::RECEIVE_BYTES_KEPT;
 pub(super) struct Outgoing {
     partition: PartitionId,
     bytes: RefCell<Vec<u8>>,
+    /// Memory of what is being sent.
+    sending_bytes: Cell<usize>,
+    /// Since when it has been sent without the peer taking a step of it.
+    stuck_since: Cell<Option<Duration>>,
+    /// Invariant: the memory of `bytes`, and `sending_bytes`.
+    held: RefCell<Held>,
     /// The connection has ended or must end. Never unset.
     ended: Cell<bool>,
     /// Whatever is queued is not sent. Invariant: only if `ended`.
@@ -24,9 +33,28 @@ pub(super) struct Outgoing {
 }
 
 impl Outgoing {
-    pub(super) fn new(partition: PartitionId) -> Self {
-        let (bytes, changed) = (RefCell::default(), Notify::new());
-        Self { partition, bytes, ended: Cell::new(false), cut: Cell::new(false), changed }
+    /// Of a connection on the partition. What it holds counts against the budget.
+    pub(super) fn new(partition: PartitionId, budget: &Budget) -> Self {
+        Self {
+            partition,
+            bytes: RefCell::default(),
+            sending_bytes: Cell::new(0),
+            stuck_since: Cell::new(None),
+            held: RefCell::new(budget.hold()),
+            ended: Cell::new(false),
+            cut: Cell::new(false),
+            changed: Notify::new(),
+        }
+    }
+
+    fn count(&self) {
+        let bytes = self.bytes.borrow().capacity() + self.sending_bytes.get();
+        self.held.borrow_mut().set(bytes);
+    }
+
+    /// The peer has taken nothing since then.
+    pub(super) fn stuck_since(&self) -> Option<Duration> {
+        self.stuck_since.get()
     }
 
     /// Queues a frame. After an error nothing was queued.
@@ -37,6 +65,7 @@ impl Outgoing {
             deadline_millis: 0,
         };
         frame::encode(&mut self.bytes.borrow_mut(), head, message)?;
+        self.count();
         self.changed.notify_all();
         Ok(())
     }
@@ -45,7 +74,8 @@ impl Outgoing {
     pub(super) async fn room(&self) {
         loop {
             let changed = self.changed.changed();
-            if self.ended.get() || self.bytes.borrow().len() < OUT_BYTES_MAX {
+            let waits = self.bytes.borrow().len() + self.sending_bytes.get();
+            if self.ended.get() || waits < OUT_BYTES_MAX {
                 return;
             }
             changed.await;
@@ -91,7 +121,11 @@ impl Outgoing {
     }
 
     /// Sends what is queued until the connection ends. What was queued before that is still sent.
-    pub(super) async fn send_all<W: AsyncWrite + Unpin>(&self, mut writer: W) {
+    pub(super) async fn send_all<W: AsyncWrite + Unpin>(
+        &self,
+        mut writer: W,
+        runtime: &impl Runtime,
+    ) {
         let mut spare = Vec::new();
         loop {
             let changed = self.changed.changed();
@@ -103,16 +137,32 @@ impl Outgoing {
                 continue;
             }
             let mut sending = self.bytes.replace(std::mem::take(&mut spare));
+            self.sending_bytes.set(sending.capacity());
+            self.count();
             self.changed.notify_all();
-            if or(writer.write_all(&sending), self.was_cut()).await.is_err() {
+            let sends = async {
+                for step in sending.chunks(OUT_STEP_BYTES) {
+                    self.stuck_since.set(Some(runtime.elapsed()));
+                    writer.write_all(step).await?;
+                }
+                Ok(())
+            };
+            if or(sends, self.was_cut()).await.is_err() {
                 break; // the peer is gone
             }
+            self.stuck_since.set(None);
             sending.clear();
             if sending.capacity() <= 4 * RECEIVE_BYTES_KEPT {
                 spare = sending;
             }
+            self.sending_bytes.set(spare.capacity());
+            self.count();
+            self.changed.notify_all();
         }
         self.end();
+        drop(self.bytes.take());
+        self.sending_bytes.set(0);
+        self.count();
         if !self.cut.get() {
             // The peer may be gone already.
             let _ = writer.close().await;

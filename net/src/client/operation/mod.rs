@@ -21,7 +21,7 @@ pub use admin::{
 pub use import::{EntriesToImport, ImportedSome, StateSummary, import_log, state_digest};
 pub use read::{
     AccountsPage, EventDecision, IdVerdict, Page, Reading, list_accounts, lookup_accounts,
-    lookup_transfers, read_log, status,
+    lookup_transfers, read_entries, read_log, status,
 };
 pub use write::{
     WriteIds, append_records, is_open, merge, resolve, split_by_partition, submit, write_share,

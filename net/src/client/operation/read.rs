@@ -5,7 +5,8 @@ use crate::limits::{
 };
 use crate::message::{
     Entries, Freshness, IdNamespace, ListAccounts, ListAccountsReply, LogPage, LookupAccounts,
-    LookupAccountsReply, LookupTransfers, LookupTransfersReply, ReadLog, Status, StatusReply, open,
+    LookupAccountsReply, LookupTransfers, LookupTransfersReply, ReadEntries, ReadLog, Status,
+    StatusReply, open,
 };
 use crate::model::{
     Account, AccountId, Event, EventId, Offset, PartitionId, Resolved, Timestamp, Token, Verdict,
@@ -285,6 +286,23 @@ pub fn read_log(
     let at_least = reading.at_least(info, partition)?;
     let bytes_max = bytes_max.min(BODY_BYTES_MAX) as u32;
     let request = ReadLog { at_least, from: from.0, bytes_max };
+    Ok(Plan::new(vec![call(partition, reading.route(), &request)?], |answers| {
+        Page::from_body(first(&answers)?)
+    }))
+}
+
+/// A page of a partition's log by index.
+pub fn read_entries(
+    info: &ClusterInfo,
+    partition: PartitionId,
+    from_index: u64,
+    bytes_max: usize,
+    reading: Reading<'_>,
+) -> Result<Plan<Page>, ClientError> {
+    known(info, partition)?;
+    let at_least = reading.at_least(info, partition)?;
+    let bytes_max = bytes_max.min(BODY_BYTES_MAX) as u32;
+    let request = ReadEntries { at_least, from_index, bytes_max };
     Ok(Plan::new(vec![call(partition, reading.route(), &request)?], |answers| {
         Page::from_body(first(&answers)?)
     }))
