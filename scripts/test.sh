@@ -13,7 +13,8 @@ cd "$(dirname "$0")/.."
 # openssl.
 needs_data=(berka:: projector_bank::)
 needs_root=(
-  berka::a_cluster_comes divergence:: export::one_node_exports export::an_import_survives feed::every_nodes_feed health:: hostile:: join:: power::
+  berka::a_cluster_comes divergence:: export::servers::one_node export::servers::an_import_survives
+  feed::every_nodes_feed health:: hostile:: join:: power::
   projector_kill:: projector_trouble::a_full_disk projector_trouble::a_projector_whose_host_vanished
   process::disk::a_full_disk process::disk::verify_reads
   replicas:: room:: scripts::a_local_cluster serve::a_full_disk serve::a_nearly_full_disk

@@ -123,7 +123,9 @@ pub(super) fn run(path: &Path, asking: &Asking, dry_run: bool) -> Result<(), Fat
             return Err(Fatal::new(Reason::DataDirectory, message));
         }
     }
-    if !dry_run {
+    let is_there =
+        |(state, end): (&StateSummary, &PartitionEnd)| state.next_offset >= end.next_offset;
+    if !dry_run && !before.iter().zip(&ends).all(is_there) {
         let (source, read) = open(path)?;
         let again = self::reader(path, source)?;
         if *again.header() != header {
