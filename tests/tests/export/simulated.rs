@@ -206,6 +206,10 @@ fn what_was_exported_is_imported_with_the_same_state_and_answers() {
             let is_last = at + piece.len() == entries.len();
             let report = import(&target, piece, is_last).expect("there is room");
             assert_eq!(report.state, ImportState::Taken, "{}", report.message);
+            if is_last && report.next_offset == state.next_offset {
+                // Before anything else runs: what is due by the clock ends at once behind the last entry.
+                assert_eq!(target.with_ledger(Ledger::digest), state.digest, "the same state");
+            }
             run(&executor, target.until_visible()).unwrap();
             at += piece.iter().filter(|entry| entry.end() <= report.next_offset).count();
             assert_eq!(target.is_importing(), at < entries.len());
@@ -236,13 +240,13 @@ fn what_was_exported_is_imported_with_the_same_state_and_answers() {
             assert_eq!((again.state, again.next_offset), (ImportState::OtherOffset, before));
             assert_eq!(target.with_ledger(Ledger::next_offset), before);
         }
-        let imported = run(&executor, digest(&target)).unwrap();
-        assert_eq!(imported, state, "the state is the same, and so is its digest");
-        assert_eq!(target.with_ledger(Ledger::digest), state.digest);
         let (from, into) = (&source.partition, &target);
-        assert_eq!(told(&entries_of(&executor, from)), told(&entries_of(&executor, into)));
+        let [exported, imported] = [from, into].map(|of| told(&entries_of(&executor, of)));
+        assert!(
+            imported.starts_with(&exported[..entries.len()]),
+            "the same records at the same times"
+        );
 
-        let open = into.with_ledger(Ledger::pendings_len);
         // The same answers to everything that was ever sent, also where only a part was logged.
         for batch in &source.sent {
             assert_eq!(submit(from, batch), submit(into, batch), "{batch:?}");
@@ -258,7 +262,8 @@ fn what_was_exported_is_imported_with_the_same_state_and_answers() {
             partition.with_ledger(|ledger| (ledger.pendings_len(), ledger.next_expiry()))
         };
         assert_eq!(left(from), left(into), "what was due ends now, in both");
-        (open - into.with_ledger(Ledger::pendings_len), snapshots_taken)
+        let expired = state.pendings as usize - into.with_ledger(Ledger::pendings_len);
+        (expired, snapshots_taken)
     });
     let snapshots_taken: u64 = expired.iter().map(|(_, snapshots)| snapshots).sum();
     assert!(snapshots_taken > 5, "{snapshots_taken} snapshots in the middle of an import");
