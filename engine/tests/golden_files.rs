@@ -6,8 +6,8 @@ use std::rc::Rc;
 
 use glommio::LocalExecutorBuilder;
 use walengine::storage::glommio_disk::GlommioDisk;
-use walengine::storage::ids::Ids;
 use walengine::storage::layout::{HardStateSlot, SegmentHeader, Tail};
+use walengine::storage::log::LogConfig;
 use walengine::storage::snapshot::SnapshotStore;
 use walengine::storage::{superblock, verify};
 use walengine_net::entry::{EntryKind, access_events, access_records};
@@ -67,10 +67,12 @@ async fn check(dir: &Path, partition: &Path) {
         seen.borrow_mut().push((entry.header.meta.kind, body, entry.header.meta.records));
     };
     let header = values::segment_header();
-    let ids = Ids { cluster: header.cluster, partition: header.partition };
+    let log = LogConfig {
+        segment_bytes: header.segment_bytes,
+        ..LogConfig::new(header.cluster, header.partition)
+    };
     // The golden snapshot is of another log: its values were chosen to be told apart.
-    let (bytes, snapshot) = (header.segment_bytes, Tail::default());
-    let report = verify::scan(disk.clone(), partition, ids, bytes, snapshot, visit).await.unwrap();
+    let report = verify::scan(disk.clone(), partition, &log, Tail::default(), visit).await.unwrap();
     assert_eq!(report.damage, []);
     assert_eq!(*seen.borrow(), values::entries());
     for (kind, body, _) in seen.borrow().iter() {

@@ -14,6 +14,7 @@ pub mod lone_partition;
 pub mod loop_disk;
 pub mod memory_disk;
 pub mod mixed_events;
+pub mod moments;
 pub mod network;
 pub mod nodes;
 pub mod noted_writes;

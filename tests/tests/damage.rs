@@ -75,12 +75,11 @@ impl Sample {
         let config = config();
         let executor = SimExecutor::new(1, Order::Fifo);
         let (mut entries, dir) = (0, dir());
-        let scan =
-            verify::scan(disk.clone(), &dir, config.ids, SEGMENT_BYTES, Tail::default(), |entry| {
-                let from = entry.position as usize;
-                visit(from..from + entry.bytes.len(), entry.header, entry.bytes);
-                entries += 1;
-            });
+        let scan = verify::scan(disk.clone(), &dir, &config, Tail::default(), |entry| {
+            let from = entry.position as usize;
+            visit(from..from + entry.bytes.len(), entry.header, entry.bytes);
+            entries += 1;
+        });
         match executor.block_on(scan).expect("a scan waits for nothing") {
             Ok(report) if report.damage.is_empty() => {
                 Outcome::Served { entries, torn_bytes: report.torn_bytes }

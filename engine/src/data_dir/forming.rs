@@ -52,6 +52,14 @@ impl FormingFile {
         Ok(Self { dir: dir.to_owned(), node, promise })
     }
 
+    /// Checks that the file of a formatted directory, if there is one, is its node's. Changes nothing.
+    ///
+    /// # Errors
+    /// It can't be read, or is another node's.
+    pub fn check(dir: &Path, node: NodeId) -> Result<(), Fatal> {
+        if dir.join(NAME).exists() { Self::open(dir, Some(node)).map(drop) } else { Ok(()) }
+    }
+
     /// This node, for ever.
     pub fn node(&self) -> NodeId {
         self.node

@@ -11,6 +11,7 @@
 
 pub mod alone;
 pub mod apply;
+pub mod check;
 pub mod commit;
 pub mod digest;
 pub mod drafts;

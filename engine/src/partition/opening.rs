@@ -69,6 +69,10 @@ pub async fn open<D: Disk, R: Runtime>(
     let failed = |error| of_partition(partition, &open_failed(&error));
     let store = SnapshotStore::open(disk.clone(), &dir).await.map_err(failed)?;
     let restored = restore(&store, superblock, partition).await?;
+    for (path, why) in &restored.skipped {
+        let path = path.display();
+        tracing::error!("snapshot {path} can't be used, passing it over: {why}");
+    }
     let log_config = LogConfig { flush_inflight_max, ..log_config(superblock, partition) };
     let opened = Log::open(disk, runtime.clone(), dir, log_config.clone(), restored.from).await;
     let opened = opened.map_err(failed)?;

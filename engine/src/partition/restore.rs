@@ -1,5 +1,7 @@
 //! The state of a partition from its disk: the newest snapshot that is whole, and the log behind it.
 
+use std::path::PathBuf;
+
 use walengine_net::entry::{EntryHeader, EntryMeta};
 use walengine_net::message::Entries;
 use walengine_net::model::PartitionId;
@@ -24,6 +26,9 @@ pub struct Restored {
     pub from: Tail,
     /// The members of the partition's group there.
     pub members: Members,
+    /// Newer snapshots that can't be used, with the reason. The log holds everything that they hold:
+    /// slower, and right.
+    pub skipped: Vec<(PathBuf, String)>,
 }
 
 /// The newest snapshot that is whole, or the empty state.
@@ -38,15 +43,12 @@ pub async fn restore<D: Disk>(
     let unread = |error| {
         Fatal::new(Reason::Disk, format!("partition {partition}: reading snapshots: {error}"))
     };
+    let mut skipped = Vec::new();
     for index in store.indexes().await.map_err(unread)?.into_iter().rev() {
         let path = store.path(index);
         match restore_one(store, index, superblock, partition).await {
-            Ok(restored) => return Ok(restored),
-            // The log still holds everything: slower, and right.
-            Err(Unusable::Damaged(why)) => {
-                let path = path.display();
-                tracing::error!("snapshot {path} can't be used, passing it over: {why}");
-            }
+            Ok(restored) => return Ok(Restored { skipped, ..restored }),
+            Err(Unusable::Damaged(why)) => skipped.push((path, why)),
             Err(Unusable::Foreign) => {
                 let message = format!("{} is of another cluster or partition", path.display());
                 return Err(Fatal::new(Reason::DataDirectory, message));
@@ -56,7 +58,7 @@ pub async fn restore<D: Disk>(
         }
     }
     let ledger = Ledger::new(partition, superblock.partitions);
-    Ok(Restored { ledger, from: Tail::default(), members: Members::default() })
+    Ok(Restored { ledger, from: Tail::default(), members: Members::default(), skipped })
 }
 
 /// Why a snapshot gives no ledger.
@@ -131,7 +133,8 @@ async fn restore_one<D: Disk>(
     if ledger.next_offset() != meta.applied.next_offset {
         return Err(Unusable::Damaged("its state is not that of its log position".to_owned()));
     }
-    Ok(Restored { ledger, from: meta.applied, members: members.unwrap_or_default() })
+    let members = members.unwrap_or_default();
+    Ok(Restored { ledger, from: meta.applied, members, skipped: Vec::new() })
 }
 
 /// Applies every entry behind `index`, comparing each verdict with the logged one. Gives the bytes of

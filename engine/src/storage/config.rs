@@ -24,6 +24,19 @@ pub const PREPARED_SEGMENTS: usize = 3;
 /// `ZERO_CHUNK_BYTES` in this time from them.
 pub const ZERO_PAUSE: Duration = Duration::from_millis(1);
 
+/// What the votes in a log's hard state must say before the log is opened.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Votes {
+    /// Nothing: whoever appends keeps no votes there.
+    #[default]
+    Any,
+    /// A term is saved before the first entry of it is appended. So a hard state that knows only older
+    /// terms than the log is of an older moment.
+    Saved,
+    /// As [`Self::Saved`], and none may be lost: other nodes count on what this one has promised.
+    Promised,
+}
+
 /// How a log works. Bytes on disk depend on `ids` and `segment_bytes` only.
 #[derive(Clone, Debug)]
 pub struct LogConfig {
@@ -33,6 +46,8 @@ pub struct LogConfig {
     pub segment_bytes: u64,
     /// Create the partition if its directory is new.
     pub create: bool,
+    /// What its hard state must say.
+    pub votes: Votes,
     /// Most flushes in flight.
     pub flush_inflight_max: usize,
     /// Each entry begins on a block of its own. Then a truncation, as Raft asks for, never writes a
@@ -65,6 +80,7 @@ impl LogConfig {
             ids: Ids { cluster, partition },
             segment_bytes: SEGMENT_BYTES,
             create: false,
+            votes: Votes::Any,
             flush_inflight_max: FLUSH_INFLIGHT_MAX,
             entries_on_blocks: false,
             flush_bytes_max: FLUSH_BYTES_MAX,

@@ -17,10 +17,10 @@ use std::rc::Rc;
 
 use super::buffers::BufferPool;
 use super::cases::{Behind, EndCase, Verdict, Witnesses};
-use super::config::LogConfig;
+use super::config::{LogConfig, Votes};
 use super::disk::{BLOCK_BYTES, Disk, DiskFile};
 use super::error::OpenError;
-use super::hard_state::OpenedHardState;
+use super::hard_state::{self, OpenedHardState};
 use super::layout::{self, BLOCK, BlockError, Tail};
 use super::segment::{self, Prepared, Segment};
 use super::state::{FlushCounts, State};
@@ -103,6 +103,48 @@ impl<D: Disk> Repaired<D> {
     }
 }
 
+/// What a partition's files say when they are compared with each other.
+pub(super) struct Examined<D: Disk> {
+    heads: Vec<Head>,
+    walk: Walk<D>,
+    /// What is to be cut.
+    pub remains: Remains,
+}
+
+/// Compares hard state, snapshot and segments, and says whether the log can be opened. Changes nothing.
+/// The start and `verify` both ask here, so that they can't come to different answers. `from` is the
+/// point of the snapshot that the start would use.
+///
+/// # Errors
+/// Why it can't be opened.
+pub(super) async fn examine<D: Disk>(
+    site: &Site<D>,
+    votes: Votes,
+    hard_state: &OpenedHardState<D>,
+    from: Tail,
+) -> Result<Examined<D>, OpenError> {
+    let slot = hard_state.slot;
+    if votes == Votes::Promised && hard_state.slot_lost {
+        let path = hard_state::path(&site.dir);
+        let why = "one of its two slots can't be read, which may have held this node's newest vote";
+        return Err(OpenError::File { path, why: why.to_owned() });
+    }
+    let heads = site.heads().await?;
+    let plan = survey::plan(&heads, from, slot.cut_after)?;
+    site.check_ends(&heads[..=plan.start]).await?;
+    let walk = site.walk(&heads, plan, |_, _, _, _| {}).await?;
+    let durable = slot.state.promised_index();
+    let remains = judge(site, &heads, &walk, durable, from.index, slot.cut_after).await?;
+    if votes != Votes::Any && slot.state.term < walk.tail.term {
+        let why = format!(
+            "it is older than the log: it knows terms up to {}, the last entry is of term {}",
+            slot.state.term, walk.tail.term
+        );
+        return Err(OpenError::File { path: hard_state::path(&site.dir), why });
+    }
+    Ok(Examined { heads, walk, remains })
+}
+
 /// Recovers the log. Everything that it returns is durable.
 pub(super) async fn recover<D: Disk>(
     disk: &D,
@@ -112,14 +154,10 @@ pub(super) async fn recover<D: Disk>(
     from: Tail,
     zeros: &Rc<D::Buffer>,
 ) -> Result<Repaired<D>, OpenError> {
-    let LogConfig { ids, segment_bytes, .. } = *config;
+    let LogConfig { ids, segment_bytes, votes, .. } = *config;
     let site = Site { disk: disk.clone(), dir: dir.to_owned(), ids, segment_bytes };
     let cut_after = hard_state.slot.cut_after;
-    let heads = site.heads().await?;
-    let plan = survey::plan(&heads, from, cut_after)?;
-    let walk = site.walk(&heads, plan, |_, _, _, _| {}).await?;
-    let durable = hard_state.slot.state.promised_index();
-    let remains = judge(&site, &heads, &walk, durable, from.index, cut_after).await?;
+    let Examined { heads, walk, remains } = examine(&site, votes, hard_state, from).await?;
 
     // From here on the disk is changed.
     let mut facts = Recovered {

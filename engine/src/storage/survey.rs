@@ -16,6 +16,9 @@ use super::layout::{self, BLOCK, BlockError, ENTRY_ALIGN_BYTES, SegmentHeader, T
 use super::segment;
 use super::window::{Step, WINDOW_BYTES, Window};
 
+/// Bytes read at once when the last entry of a segment is looked for.
+const END_BYTES: u64 = 64 << 10;
+
 /// The partition that is read.
 pub(super) struct Site<D: Disk> {
     pub disk: D,
@@ -151,6 +154,55 @@ impl<D: Disk> Site<D> {
             HeaderCase::Misplaced => "its header is that of another segment",
         };
         Err(damaged(sequence, 0, index, why))
+    }
+
+    /// Checks that each of these segments but the last ends with the entry that the next one names. They
+    /// are not read otherwise when a snapshot stands for them; a segment of an older moment shows here.
+    ///
+    /// # Errors
+    /// `Damaged` if entries are missing.
+    pub async fn check_ends(&self, heads: &[Head]) -> Result<(), OpenError> {
+        for pair in heads.windows(2) {
+            let [head, Head { header: Ok(next), .. }] = pair else { continue };
+            let ends = self.ends_with(head.sequence, &next.before).await;
+            if !ends.map_err(OpenError::io(format!("reading {}", segment::name(head.sequence))))? {
+                let index = next.before.index;
+                let why = format!(
+                    "the segment does not hold entry {index}, which the next segment follows: they \
+                     are of different moments"
+                );
+                return Err(damaged(head.sequence, self.segment_bytes, index, &why));
+            }
+        }
+        Ok(())
+    }
+
+    /// Looks for the entry at the end of `tail`, from the end of the segment backwards.
+    async fn ends_with(&self, sequence: u64, tail: &Tail) -> std::io::Result<bool> {
+        let file = self.disk.open(&segment::path(self.dir(), sequence)).await?;
+        let mut end = self.segment_bytes;
+        while end > BLOCK {
+            let start = end.saturating_sub(END_BYTES).max(BLOCK);
+            // A header may stretch into the next piece.
+            let bytes = (end + BLOCK).min(self.segment_bytes) - start;
+            let buffer = file.read(self.disk.buffer(bytes as usize), start).await?;
+            let (pieces, _) = buffer.as_ref().as_chunks::<{ ENTRY_ALIGN_BYTES as usize }>();
+            let own = (end - start) / ENTRY_ALIGN_BYTES;
+            for number in (0..own as usize).rev() {
+                if pieces[number][..4] != MAGIC.to_le_bytes() {
+                    continue;
+                }
+                let at = number * ENTRY_ALIGN_BYTES as usize;
+                if let Ok(header) = EntryHeader::decode(&buffer.as_ref()[at..])
+                    && self.ids.wrote(&header)
+                    && (header.meta.index, header.chain) == (tail.index, tail.chain)
+                {
+                    return Ok(true);
+                }
+            }
+            end = start;
+        }
+        Ok(false)
     }
 
     /// Reads from the planned segment on, as long as each entry continues the one before, and shows

@@ -5,11 +5,11 @@ use std::path::Path;
 
 use walengine_net::entry::EntryHeader;
 
+use super::config::LogConfig;
 use super::disk::Disk;
 use super::error::{OpenError, Place};
 use super::hard_state::HardStateFile;
-use super::ids::Ids;
-use super::layout::Tail;
+use super::layout::{HardState, Tail};
 use super::recover;
 use super::survey::{Plan, Site, damaged};
 
@@ -39,29 +39,48 @@ pub struct Report {
     pub tail: Tail,
     /// Bytes that a crash left behind the end; the next start cuts them.
     pub torn_bytes: u64,
-    /// A slot of the hard state can't be read.
+    /// What the hard state says.
+    pub hard_state: HardState,
+    /// A slot of the hard state can't be read. The start goes on with the other one, and writes it anew.
     pub hard_state_slot_lost: bool,
+    /// Why the start would end; `None` if it would go on.
+    pub refused: Option<String>,
     /// Each place of damage.
     pub damage: Vec<(Place, String)>,
 }
 
 /// Checks the log in the partition directory `dir` and shows every right entry to `visit`, in order.
-/// Behind damage it goes on with the next segment that has a header. `snapshot` is the point of the
-/// newest whole snapshot, which the log must hold; `Tail::default()` without one.
+/// First it asks what the start asks ([`recover::examine`]). Then it reads everything, and goes on
+/// behind damage with the next segment that has a header. `snapshot` is the point of the snapshot that
+/// the start would use, which the log must hold; `Tail::default()` without one.
 ///
 /// # Errors
 /// When the disk fails or a file has another version. Damage is no error: it is in the report.
 pub async fn scan<D: Disk>(
     disk: D,
     dir: &Path,
-    ids: Ids,
-    segment_bytes: u64,
+    config: &LogConfig,
     snapshot: Tail,
     mut visit: impl FnMut(Checked<'_>),
 ) -> Result<Report, OpenError> {
+    let LogConfig { ids, segment_bytes, votes, .. } = *config;
     let hard_state = HardStateFile::open(disk.clone(), dir, ids).await?;
-    let mut report = Report { hard_state_slot_lost: hard_state.slot_lost, ..Report::default() };
+    let mut report = Report {
+        hard_state: hard_state.slot.state,
+        hard_state_slot_lost: hard_state.slot_lost,
+        ..Report::default()
+    };
     let site = Site { disk, dir: dir.to_owned(), ids, segment_bytes };
+    match recover::examine(&site, votes, &hard_state, snapshot).await {
+        Ok(_) => {}
+        Err(OpenError::Damaged { place, why }) => {
+            report.refused = Some(format!("{place}: {why}"));
+        }
+        Err(error @ (OpenError::File { .. } | OpenError::Incomplete(_))) => {
+            report.refused = Some(error.to_string());
+        }
+        Err(error) => return Err(error),
+    }
     let heads = match site.heads().await {
         Ok(heads) => heads,
         Err(error) => return report.with(error),

@@ -346,7 +346,7 @@ async fn start(
     transport: SimTransport,
     raft: Config,
 ) -> Result<(SimPartition, Tail), String> {
-    let Restored { ledger, from, members } = snapshot::newest(id, disk.clone()).await?;
+    let Restored { ledger, from, members, .. } = snapshot::newest(id, disk.clone()).await?;
     let config = LogConfig { entries_on_blocks: true, ..config() };
     let log = Log::open(disk, runtime.clone(), dir(), config.clone(), from).await;
     let log = log.map_err(|error| error.to_string())?.log;

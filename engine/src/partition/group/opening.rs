@@ -54,7 +54,7 @@ pub async fn serve_in_group<D: Disk, R: Runtime>(
     let entries = opened.log.last().index - opened.restored.from.index;
     opened.log_opening(&format!("{entries} entries"));
     let OpenedPartition { log, log_config, restored, runtime, .. } = opened;
-    let Restored { ledger, from, members } = restored;
+    let Restored { ledger, from, members, .. } = restored;
     let is_amid_import = was_importing(&log, ledger.next_offset()).await;
     let is_amid_import = is_amid_import.map_err(|error| failed(unreadable(&error)))?;
     let log = RaftLog::new(id.node, log, &log_config, runtime.clone(), &Tail::default());

@@ -2,6 +2,7 @@
 //! say of it.
 
 use super::*;
+use crate::storage::config::Votes;
 use crate::storage::contents::{self, Fault};
 use crate::storage::layout::{HardState, SnapshotMeta, Superblock};
 use crate::storage::snapshot::SnapshotStore;
@@ -108,17 +109,17 @@ async fn verify_all(dir: &Dir) -> Option<String> {
         let faults = contents::look(&dir.disk(), &dir.0, &found).await?.faults;
         said.extend(faults.iter().map(Fault::to_string));
         for number in 0..PARTITIONS {
-            let ids = config_of(number).ids;
-            let path = partition_dir(&dir.0, ids.partition);
+            let config = config_of(number);
+            let path = partition_dir(&dir.0, config.ids.partition);
             if !path.exists() {
                 continue;
             }
-            let is_last = ids.partition == PARTITION;
+            let is_last = config.ids.partition == PARTITION;
             let from = if is_last { newest_snapshot(dir).await } else { Tail::default() };
-            let report = verify::scan(dir.disk(), &path, ids, SEGMENT_BYTES, from, |_| {}).await?;
+            let report = verify::scan(dir.disk(), &path, &config, from, |_| {}).await?;
             said.extend(report.damage.iter().map(|(place, why)| format!("{place}: {why}")));
-            if report.hard_state_slot_lost {
-                said.push("a slot of the hard state is lost".to_owned());
+            if report.damage.is_empty() {
+                said.extend(report.refused);
             }
         }
         Ok::<(), OpenError>(())
@@ -212,7 +213,7 @@ const LOSSES: &[(&str, Harm, Said, Said)] = &[
     ("hard state cut", |dir, _| cut(&dir.partition().join("hard-state"), 4096),
         Refused("hard-state is damaged"), Refused("hard-state is damaged")),
     ("a slot of the hard state", |dir, _| flip(&dir.partition().join("hard-state"), 41),
-        Nothing, Refused("a slot of the hard state is lost")),
+        Nothing, Nothing),
     ("both slots of the hard state", |dir, _| {
             flip(&dir.partition().join("hard-state"), 41);
             flip(&dir.partition().join("hard-state"), 4096 + 41);
@@ -297,7 +298,7 @@ fn first_segment_is_missed_behind_a_snapshot() {
         let error = try_open(&dir, newest_snapshot(&dir).await).await.err().unwrap();
         assert!(error.to_string().contains("00000001.seg at byte 0"), "{error}");
         let (partition, none) = (dir.partition(), Tail::default());
-        let report = verify::scan(dir.disk(), &partition, IDS, SEGMENT_BYTES, none, |_| {}).await;
+        let report = verify::scan(dir.disk(), &partition, &config(), none, |_| {}).await;
         assert_eq!(report.unwrap().damage.len(), 1);
     });
 }
@@ -318,13 +319,13 @@ fn snapshot_is_a_witness_for_verify_too() {
         let opened = try_open(&dir, from).await;
         let error = opened.err().expect("the log ends before the snapshot").to_string();
         let partition = dir.partition();
-        let report = verify::scan(dir.disk(), &partition, IDS, SEGMENT_BYTES, from, |_| {}).await;
+        let report = verify::scan(dir.disk(), &partition, &config(), from, |_| {}).await;
         let damage = report.unwrap().damage;
         assert_eq!(damage.len(), 1, "{damage:?}");
         assert!(error.contains(&damage[0].1), "{error} is not {damage:?}");
         // A log that goes another way than the snapshot.
         let other = Tail { index: 2, ..from };
-        let report = verify::scan(dir.disk(), &partition, IDS, SEGMENT_BYTES, other, |_| {}).await;
+        let report = verify::scan(dir.disk(), &partition, &config(), other, |_| {}).await;
         let damage = report.unwrap().damage;
         assert!(damage[0].1.contains("contradicts the snapshot"), "{damage:?}");
     });
@@ -388,5 +389,65 @@ fn directory_without_superblock_is_cleared_only_if_nothing_was_in_it() {
         std::fs::remove_file(dir.partition().join("hard-state")).unwrap();
         let refused = contents::clear_unfinished(&dir.disk(), &dir.0).await.unwrap_err();
         assert!(refused.to_string().contains("superblock is missing"), "{refused}");
+    });
+}
+
+/// The fault: the start forgot what a lost slot may have held, and voted again.
+#[test]
+fn a_lost_slot_ends_the_start_of_a_groups_node() {
+    run(async {
+        let (dir, _) = whole().await;
+        flip(&dir.partition().join("hard-state"), 41);
+        let before = std::fs::read(dir.partition().join("hard-state")).unwrap();
+        let config = LogConfig { votes: Votes::Promised, create: false, ..config() };
+        let from = newest_snapshot(&dir).await;
+        let report = verify::scan(dir.disk(), &dir.partition(), &config, from, |_| {}).await;
+        let refused = report.unwrap().refused.unwrap();
+        let error = open_one(&dir, config, from).await.err().unwrap().to_string();
+        assert!(error.contains("newest vote"), "{error}");
+        assert_eq!(refused, error, "verify says what the start says");
+        assert!(before == std::fs::read(dir.partition().join("hard-state")).unwrap());
+    });
+}
+
+/// The fault: `verify` passed a hard state of an older moment than the log, and the start panicked when
+/// it began a term that the log had left behind.
+#[test]
+fn a_hard_state_of_an_older_moment_is_told() {
+    run(async {
+        let (dir, _) = whole().await;
+        let older = std::fs::read(dir.partition().join("hard-state")).unwrap();
+        let log = open(&dir).await.log;
+        let state = HardState { term: 7, voted_for: Some(9), ..HardState::default() };
+        log.save_hard_state(state).await.unwrap();
+        let meta = EntryMeta { term: 7, ..meta(log.last(), 2) };
+        log.append(&meta, &body(meta.index, 100)).unwrap();
+        log.close().await.unwrap();
+        std::fs::write(dir.partition().join("hard-state"), older).unwrap();
+        let config = LogConfig { votes: Votes::Saved, create: false, ..config() };
+        let from = newest_snapshot(&dir).await;
+        let report = verify::scan(dir.disk(), &dir.partition(), &config, from, |_| {}).await;
+        let refused = report.unwrap().refused.unwrap();
+        let error = open_one(&dir, config, from).await.err().unwrap().to_string();
+        assert!(error.contains("it knows terms up to 2, the last entry is of term 7"), "{error}");
+        assert_eq!(refused, error, "verify says what the start says");
+    });
+}
+
+/// The fault: the start read only headers in front of its snapshot, and served a log with a hole.
+#[test]
+fn a_segment_of_an_older_moment_is_told_behind_a_snapshot() {
+    run(async {
+        let (dir, _) = whole().await;
+        let places = standings(&dir).await;
+        let (segment, position, _) = *places.iter().rfind(|place| place.0 == 2).unwrap();
+        let rest = vec![0; (SEGMENT_BYTES - position) as usize / 4096 * 4096];
+        overwrite(&dir.segment(segment), SEGMENT_BYTES - rest.len() as u64, &rest);
+        let (from, config) = (newest_snapshot(&dir).await, config());
+        let report = verify::scan(dir.disk(), &dir.partition(), &config, from, |_| {}).await;
+        let refused = report.unwrap().refused.unwrap();
+        assert!(refused.contains("they are of different moments"), "{refused}");
+        let error = open_one(&dir, config, from).await.err().unwrap().to_string();
+        assert!(error.contains(&refused), "{error}");
     });
 }

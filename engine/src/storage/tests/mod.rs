@@ -173,7 +173,8 @@ async fn standings(dir: &Dir) -> Vec<(u64, u64, usize)> {
         standings.push((entry.segment, entry.position, entry.bytes.len()));
     };
     let none = Tail::default();
-    let report = verify::scan(dir.disk(), &partition, IDS, SEGMENT_BYTES, none, visit);
+    let config = config();
+    let report = verify::scan(dir.disk(), &partition, &config, none, visit);
     assert_eq!(report.await.unwrap().damage, []);
     standings
 }

@@ -15,16 +15,12 @@ fn verification_goes_on_behind_damage() {
         let (segment, position, _) = places[8];
         flip(&dir.segment(segment), position + HEADER_BYTES as u64);
         let mut seen = Vec::new();
-        let report = verify::scan(
-            dir.disk(),
-            &dir.partition(),
-            IDS,
-            SEGMENT_BYTES,
-            Tail::default(),
-            |entry| seen.push(entry.header.meta.index),
-        )
-        .await
-        .unwrap();
+        let report =
+            verify::scan(dir.disk(), &dir.partition(), &config(), Tail::default(), |entry| {
+                seen.push(entry.header.meta.index);
+            })
+            .await
+            .unwrap();
         assert_eq!(report.damage.len(), 1, "{:?}", report.damage);
         let (place, _) = &report.damage[0];
         assert_eq!((place.position, place.index), (position, 9));

@@ -1,0 +1,102 @@
+//! Checks a partition's directory without changing it: the answer of `verify`.
+//!
+//! ```text
+//!  as the start   newest usable snapshot ─ hard state, snapshot and segments against each other
+//!  beyond it      every entry from the first on ─ each verdict derived again ─ the snapshot's state
+//!                 against the one that the log gives
+//! ```
+//! The first line is the start's own code ([`restore`], [`verify::scan`]), so that what passes here can be
+//! started, and what the start refuses is refused here.
+
+use std::path::{Path, PathBuf};
+
+use walengine_net::entry::decode_entry;
+use walengine_net::model::PartitionId;
+
+use super::restore::{self, restore};
+use crate::data_dir::{log_config, of_partition, open_failed};
+use crate::fatal::{Fatal, Reason};
+use crate::ledger::{Ledger, LedgerTotals};
+use crate::storage::disk::Disk;
+use crate::storage::layout::{Superblock, Tail};
+use crate::storage::snapshot::SnapshotStore;
+use crate::storage::{partition_dir, verify};
+
+/// What was found in a partition's directory.
+pub struct Checked {
+    /// Its log.
+    pub log: verify::Report,
+    /// The point of the snapshot that a start would use.
+    pub snapshot: Tail,
+    /// Newer snapshots that can't be used, with the reason. The log has everything that they have.
+    pub skipped: Vec<(PathBuf, String)>,
+    /// Accounts that the log comes to.
+    pub accounts: u32,
+    /// Ids that the log comes to.
+    pub ids: usize,
+    /// What is wrong, the start's own reason first.
+    pub complaints: Vec<Fatal>,
+}
+
+/// Checks one partition of the data directory `data`.
+///
+/// # Errors
+/// Its files can't be compared at all: one that everything depends on is missing, damaged or another's.
+pub async fn check<D: Disk>(
+    disk: D,
+    data: &Path,
+    superblock: &Superblock,
+    partition: PartitionId,
+) -> Result<Checked, Fatal> {
+    let dir = partition_dir(data, partition);
+    let store = SnapshotStore::read_only(disk.clone(), &dir);
+    let restored = restore(&store, superblock, partition).await?;
+    let (snapshot, skipped) = (restored.from, restored.skipped);
+    let wanted = restored.ledger.digest();
+    drop(restored.ledger); // two states at once would be twice the memory
+    let mut ledger = Ledger::new(partition, superblock.partitions);
+    let (mut disagreement, mut found) = (None, None);
+    if snapshot.index == 0 {
+        found = Some(ledger.digest());
+    }
+    let visit = |entry: verify::Checked<'_>| {
+        if disagreement.is_none()
+            && let Ok((header, body)) = decode_entry(entry.bytes)
+            && let Err(fatal) = restore::apply(&mut ledger, &header, body)
+        {
+            disagreement = Some(fatal);
+        }
+        ledger.release(ledger.next_offset());
+        if entry.header.meta.index == snapshot.index {
+            found = Some(ledger.digest());
+        }
+    };
+    let config = log_config(superblock, partition);
+    let scanned = verify::scan(disk, &dir, &config, snapshot, visit).await;
+    let log = scanned.map_err(|error| of_partition(partition, &open_failed(&error)))?;
+    let mut complaints = Vec::new();
+    let mut complain = |reason, why: String| {
+        complaints.push(Fatal::new(reason, format!("partition {partition}: {why}")));
+    };
+    if let Some(why) = &log.refused {
+        complain(Reason::Damaged, format!("it can't be started: {why}"));
+    }
+    for (place, why) in &log.damage {
+        let why = format!("damage in {place}: {why}");
+        if !log.refused.as_ref().is_some_and(|refused| why.contains(refused)) {
+            complain(Reason::Damaged, why);
+        }
+    }
+    if let Some(fatal) = disagreement {
+        complain(fatal.reason, fatal.message);
+    } else if log.damage.is_empty() && found.is_some_and(|found| found != wanted) {
+        let why =
+            format!("the snapshot at entry {} holds another state than the log", snapshot.index);
+        complain(Reason::Disagreement, why);
+    }
+    if !ledger.totals().values().all(LedgerTotals::balanced) {
+        complain(Reason::Disagreement, "debits and credits differ".to_owned());
+    }
+    let (accounts, ids) = (ledger.accounts_len(), ledger.ids_len());
+    Ok(Checked { log, snapshot, skipped, accounts, ids, complaints })
+}
