@@ -6,6 +6,7 @@
 
 pub mod addresses;
 pub mod admission;
+pub mod backup;
 pub mod cli;
 pub mod cluster_view;
 pub mod config;

@@ -298,6 +298,11 @@ pub const IMPORT_TOLD_MAX: usize = 20;
 /// How long an import that is told to end may take to end the batch that is on its way.
 pub const IMPORT_END_WITHIN: Duration = Duration::from_millis(500);
 
+/// Bytes of one file of a backup; a run that is killed fetches at most the end of one again.
+pub const BACKUP_PART_BYTES: u64 = 64 << 20;
+/// Longest wait for a page of a backup before it is looked whether a person wants it to end.
+pub const BACKUP_WAIT: Duration = Duration::from_millis(200);
+
 const _: () = {
     assert!(PAGE_BYTES_MAX < PAGE_BODY_BYTES_MAX && ID_RUNS_MAX >= INFLIGHT_MAX);
     assert!(2 * PAGE_BODY_BYTES_MAX < CONNECTIONS_BYTES_MIN && PEERS_BYTES_MAX >= 16 << 20);

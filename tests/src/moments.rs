@@ -134,7 +134,7 @@ impl Life {
         log.save_hard_state(state).await.expect("a healthy disk");
         self.log = Some(log);
         if superblock.replicated && term == 1 {
-            let member = Member { peer_address: "127.0.0.1:1".to_owned() };
+            let member = Member { peer_address: "127.0.0.1:1".to_owned(), ..Member::default() };
             let nodes = BTreeMap::from([(NODE, member)]);
             let membership = Membership::new(vec![[NODE].into()], nodes).expect("one voter");
             let tail = self

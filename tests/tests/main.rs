@@ -2,10 +2,12 @@
 #![forbid(unsafe_code)]
 
 mod archive;
+mod backup;
 mod berka;
 mod bounds;
 mod cluster;
 mod commands;
+mod copies;
 mod crash;
 mod damage;
 mod divergence;

@@ -19,7 +19,7 @@ pub struct Asking {
 
     /// How long to wait for an answer, in seconds
     #[arg(long, value_name = "SECONDS", default_value_t = 10, value_parser = clap::value_parser!(u64).range(1..=600))]
-    timeout: u64,
+    pub timeout: u64,
 
     /// How to print rows
     #[arg(long, value_enum, default_value_t)]

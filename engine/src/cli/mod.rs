@@ -2,6 +2,7 @@
 
 mod accounts;
 mod asking;
+mod backup;
 mod cluster;
 mod csv_file;
 mod export;
@@ -9,6 +10,7 @@ mod import;
 mod leave;
 mod log;
 mod output;
+mod restore;
 mod sample;
 mod status;
 mod take_over;
@@ -83,7 +85,11 @@ enum Command {
     Cluster(cluster::Arguments),
     /// Ask a server to leave its cluster
     Leave(leave::LeaveArguments),
-    /// Check a data directory offline: every checksum, the hash chain, the ledger
+    /// Back up a running node or cluster; run again, it adds what has come since
+    Backup(backup::Arguments),
+    /// Make a new data directory of a backup, for a new cluster
+    Restore(restore::Arguments),
+    /// Check a data directory or a backup offline: every checksum, the hash chain, the ledger
     Verify(verify::Arguments),
     /// Describe one file of a data directory
     Dump(verify::DumpArguments),
@@ -106,6 +112,8 @@ pub fn run(arguments: Arguments) -> ExitCode {
         Some(Command::Status(arguments)) => status::run(&arguments),
         Some(Command::Cluster(arguments)) => cluster::run(&arguments),
         Some(Command::Leave(arguments)) => leave::run(&arguments),
+        Some(Command::Backup(arguments)) => backup::run(&arguments),
+        Some(Command::Restore(arguments)) => restore::run(&arguments),
         Some(Command::Verify(arguments)) => verify::run(&arguments),
         Some(Command::Dump(arguments)) => verify::run_dump(&arguments),
     };

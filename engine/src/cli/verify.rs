@@ -8,26 +8,25 @@ use walengine_net::entry::decode_entry;
 use walengine_net::model::PartitionId;
 use walengine_net::say;
 
+use super::backup;
+use super::restore::shown;
+use crate::backup::inspect;
+use crate::data_dir;
 use crate::data_dir::lock::DirectoryLock;
-use crate::data_dir::{self, open_failed};
 use crate::fatal::{Fatal, Reason};
-use crate::ledger::Ledger;
-use crate::limits::REPLAY_BYTES;
 use crate::memory;
-use crate::partition::restore;
-use crate::storage::ids::Ids;
+use crate::partition::check::{Checked, check};
 use crate::storage::layout::{
-    BLOCK, Block, HardStateSlot, SegmentHeader, SnapshotMeta, Superblock, Tail,
+    BLOCK, Block, HardState, HardStateSlot, SegmentHeader, SnapshotMeta, Superblock, Tail,
 };
 use crate::storage::read_only_disk::ReadOnlyDisk;
-use crate::storage::snapshot::{Newest, SnapshotStore};
-use crate::storage::{partition_dir, superblock, verify};
+use crate::storage::{partition_dir, superblock};
 
 /// Changes nothing. Exit code: 0 if all is well, 6 if something is damaged, 10 if the ledger
 /// derives other verdicts than the log holds, 5 if it is not a data directory.
 #[derive(Debug, clap::Args)]
 pub struct Arguments {
-    /// Data directory; no server may be using it
+    /// Data directory, which no server may be using, or backup
     #[arg(value_name = "DIR")]
     dir: PathBuf,
 
@@ -44,15 +43,28 @@ pub struct DumpArguments {
     file: PathBuf,
 }
 
-/// Verifies a data directory.
+/// Verifies a data directory or a backup.
 pub fn run(arguments: &Arguments) -> Result<(), Fatal> {
-    let dir = &arguments.dir;
+    memory::set_limit(arguments.memory_mib.map(|mib| mib << 20));
+    if inspect::is_backup(&arguments.dir) {
+        return backup::verify(&arguments.dir);
+    }
+    verify(&arguments.dir)
+}
+
+/// Verifies the data directory `dir`.
+pub fn verify(dir: &Path) -> Result<(), Fatal> {
     if !dir.join(superblock::NAME).exists() {
-        let message = format!("{} is not a walengine data directory", dir.display());
+        let why = if dir.join(data_dir::RESTORING).exists() {
+            "is not a data directory yet: a restore into it was cut short, run `walengine restore` \
+             into it again"
+        } else {
+            "is not a walengine data directory"
+        };
+        let message = format!("{} {why}", dir.display());
         return Err(Fatal::new(Reason::DataDirectory, message));
     }
     let _lock = DirectoryLock::share(dir)?;
-    memory::set_limit(arguments.memory_mib.map(|mib| mib << 20));
     let superblock = data_dir::read_superblock(dir)?;
     let mut worst: Option<Fatal> = None;
     for fatal in data_dir::complaints(dir, &superblock)? {
@@ -64,7 +76,7 @@ pub fn run(arguments: &Arguments) -> Result<(), Fatal> {
         if !partition_dir(dir, id).exists() {
             continue; // said already
         }
-        let task = partition(dir.clone(), superblock, id);
+        let task = partition(dir.to_owned(), superblock, id);
         if let Err(fatal) = block_on(task) {
             cli::print(super::NAME, &fatal);
             worst = worst.or(Some(fatal));
@@ -82,105 +94,49 @@ pub fn run(arguments: &Arguments) -> Result<(), Fatal> {
     }
 }
 
+/// Prints what a partition's files say, and gives the first complaint; the others are printed.
 async fn partition(dir: PathBuf, superblock: Superblock, id: PartitionId) -> Result<(), Fatal> {
-    let disk = ReadOnlyDisk::new(&dir);
-    let path = partition_dir(&dir, id);
-    let ids = Ids { cluster: superblock.cluster, partition: id };
-    let newest = snapshots(disk.clone(), &path, ids).await?;
-    let snapshot = newest.snapshot.as_ref().map_or(Tail::default(), |found| found.meta().applied);
-    let mut ledger = Ledger::new(id, superblock.partitions);
-    let mut disagreement = None;
-    let mut unweighed_bytes = 0;
-    let bytes = superblock.segment_bytes;
-    let visit = |checked: verify::Checked<'_>| {
-        unweighed_bytes += checked.bytes.len();
-        if unweighed_bytes >= REPLAY_BYTES && disagreement.is_none() {
-            unweighed_bytes = 0;
-            if let Err(fatal) = memory::require_room() {
-                // Checksums and chain are checked to the end all the same.
-                ledger = Ledger::new(id, superblock.partitions);
-                disagreement = Some(fatal);
-            }
-        }
-        if disagreement.is_none()
-            && let Ok((header, body)) = decode_entry(checked.bytes)
-            && let Err(fatal) = restore::apply(&mut ledger, &header, body)
-        {
-            disagreement = Some(fatal);
-        }
-        ledger.release(ledger.next_offset());
-    };
-    let report = verify::scan(disk, &path, ids, bytes, snapshot, visit)
-        .await
-        .map_err(|error| open_failed(&error))?;
+    let checked = check(ReadOnlyDisk::new(&dir), &dir, &superblock, id).await?;
+    let Checked { log, snapshot, accounts, ids, .. } = &checked;
     say!(
-        "partition {id}: {} entries in {} segments, {} bytes, next offset {}, chain {}, {} accounts, \
-         {} ids{}",
-        report.entries,
-        report.segments,
-        report.entry_bytes,
-        report.tail.next_offset,
-        report.tail.chain,
-        ledger.accounts_len(),
-        ledger.ids_len(),
-        if report.torn_bytes > 0 {
-            format!(", {} bytes of torn tail that the next start cuts", report.torn_bytes)
+        "partition {id}: {} entries in {} segments, {} bytes, next offset {}, log time {}, chain {}, \
+         {accounts} accounts, {ids} ids{}",
+        log.entries,
+        log.segments,
+        log.entry_bytes,
+        log.tail.next_offset,
+        shown(log.tail.timestamp),
+        log.tail.chain,
+        if log.torn_bytes > 0 {
+            format!(", {} bytes of torn tail that the next start cuts", log.torn_bytes)
         } else {
             String::new()
         }
     );
-    if disagreement.is_none() {
-        say!("  digest of the state: {}", super::export::digest_text(&ledger.digest()));
+    if let Some(digest) = &checked.digest {
+        say!("  digest of the state: {}", super::export::digest_text(digest));
     }
-    if newest.snapshot.is_some() {
+    let is_well = checked.complaints.is_empty();
+    let agrees = if is_well { ": agrees with the log" } else { "" };
+    let HardState { term, durable_index, .. } = log.hard_state;
+    say!("  hard state of term {term}, entries up to {durable_index} durable{agrees}");
+    if log.hard_state_slot_lost && is_well {
+        say!("  one of its two copies can't be read; the start goes on with the other one");
+    }
+    if snapshot.index > 0 {
         let Tail { index, next_offset, .. } = snapshot;
-        say!("  snapshot at entry {index}, offset {next_offset}: whole");
+        say!("  snapshot at entry {index}, offset {next_offset}{agrees}");
     }
-    for (path, why) in &newest.skipped {
+    for (path, why) in &checked.skipped {
         // The log has everything, so this costs time at the next start and nothing else.
         say!("  snapshot {} can't be used: {why}", path.display());
     }
-    for (place, why) in &report.damage {
-        say!("  damage in {place}: {why}");
+    let mut complaints = checked.complaints.into_iter();
+    let Some(first) = complaints.next() else { return Ok(()) };
+    for complaint in complaints {
+        say!("  {complaint}");
     }
-    if !report.damage.is_empty() {
-        let message = format!("partition {id}: {} places are damaged", report.damage.len());
-        return Err(Fatal::new(Reason::Damaged, message));
-    }
-    if report.hard_state_slot_lost {
-        let message = format!(
-            "partition {id}: one of the two slots of {} can't be read: the newest vote may be lost",
-            path.join("hard-state").display()
-        );
-        return Err(Fatal::new(Reason::Damaged, message));
-    }
-    if let Some(fatal) = disagreement {
-        return Err(Fatal::new(fatal.reason, format!("partition {id}: {}", fatal.message)));
-    }
-    if !ledger.totals().values().all(crate::ledger::LedgerTotals::balanced) {
-        let message = format!("partition {id}: debits and credits differ");
-        return Err(Fatal::new(Reason::Disagreement, message));
-    }
-    Ok(())
-}
-
-/// The newest whole snapshot, and those that can't be used.
-async fn snapshots(
-    disk: ReadOnlyDisk,
-    path: &Path,
-    ids: Ids,
-) -> Result<Newest<ReadOnlyDisk>, Fatal> {
-    let id = ids.partition;
-    let newest = SnapshotStore::read_only(disk, path).newest().await.map_err(|error| {
-        Fatal::new(Reason::Disk, format!("partition {id}: reading snapshots: {error}"))
-    })?;
-    if let Some(found) = &newest.snapshot
-        && (found.meta().cluster, found.meta().partition) != (ids.cluster, id)
-    {
-        let message = format!("{} is of another cluster or partition", found.path().display());
-        return Err(Fatal::new(Reason::DataDirectory, message));
-    }
-    Ok(newest)
+    Err(first)
 }
 
 /// Describes one file.

@@ -24,6 +24,7 @@ use crate::fatal::{Fatal, Reason};
 use crate::preflight;
 use crate::runtime::Runtime;
 use crate::runtime_glommio::GlommioRuntime;
+use crate::storage::config::Votes;
 use crate::storage::contents::{self, Contents, Fault};
 use crate::storage::disk::Disk;
 use crate::storage::error::OpenError;
@@ -33,6 +34,9 @@ use crate::storage::log::{Log, LogConfig};
 use crate::storage::read_only_disk::ReadOnlyDisk;
 use crate::storage::{partition_dir, superblock};
 use lock::DirectoryLock;
+
+/// Name of a file that a restore into the directory has not come to its end.
+pub const RESTORING: &str = "restoring";
 
 /// Whose directory is formatted.
 #[derive(Clone, Copy, Debug)]
@@ -74,6 +78,14 @@ fn prepare(config: &Config) -> Result<bool, Fatal> {
     std::fs::create_dir_all(dir).map_err(|error| failed("create", error))?;
     if dir.join(superblock::NAME).exists() {
         return Ok(false);
+    }
+    if dir.join(RESTORING).exists() {
+        let message = format!(
+            "a restore into {} was cut short, so that it is no data directory yet: run `walengine \
+             restore` into it again",
+            dir.display()
+        );
+        return Err(Fatal::new(Reason::DataDirectory, message));
     }
     let entries = std::fs::read_dir(dir).map_err(|error| failed("read", error))?;
     for entry in entries {
@@ -214,6 +226,7 @@ pub fn log_config(superblock: &Superblock, partition: PartitionId) -> LogConfig 
     LogConfig {
         segment_bytes: superblock.segment_bytes,
         entries_on_blocks: superblock.replicated,
+        votes: if superblock.replicated { Votes::Promised } else { Votes::Saved },
         ..LogConfig::new(superblock.cluster, partition)
     }
 }
@@ -244,8 +257,13 @@ fn look(data: &Path, superblock: &Superblock) -> Result<Contents, Fatal> {
 /// The disk's.
 pub fn complaints(data: &Path, superblock: &Superblock) -> Result<Vec<Fatal>, Fatal> {
     let found = look(data, superblock)?;
-    if !found.faults.is_empty() {
-        return Ok(found.faults.iter().map(|fault| incomplete(fault, superblock)).collect());
+    let mut complaints: Vec<_> =
+        found.faults.iter().map(|fault| incomplete(fault, superblock)).collect();
+    if superblock.replicated {
+        complaints.extend(forming::FormingFile::check(data, superblock.node).err());
+    }
+    if !complaints.is_empty() {
+        return Ok(complaints);
     }
     let Some(&absent) = absent_partitions(data, superblock).first() else { return Ok(Vec::new()) };
     // Such a directory looks like one that has lost all its partitions, so that nothing is made here.

@@ -17,6 +17,8 @@ use super::restore::{self, restore};
 use crate::data_dir::{log_config, of_partition, open_failed};
 use crate::fatal::{Fatal, Reason};
 use crate::ledger::{Ledger, LedgerTotals};
+use crate::limits::REPLAY_BYTES;
+use crate::memory;
 use crate::storage::disk::Disk;
 use crate::storage::layout::{Superblock, Tail};
 use crate::storage::snapshot::SnapshotStore;
@@ -34,6 +36,8 @@ pub struct Checked {
     pub accounts: u32,
     /// Ids that the log comes to.
     pub ids: usize,
+    /// Digest of that state; `None` if its verdicts can't be derived again.
+    pub digest: Option<[u8; 32]>,
     /// What is wrong, the start's own reason first.
     pub complaints: Vec<Fatal>,
 }
@@ -59,7 +63,17 @@ pub async fn check<D: Disk>(
     if snapshot.index == 0 {
         found = Some(ledger.digest());
     }
+    let mut unweighed_bytes = 0;
     let visit = |entry: verify::Checked<'_>| {
+        unweighed_bytes += entry.bytes.len();
+        if unweighed_bytes >= REPLAY_BYTES && disagreement.is_none() {
+            unweighed_bytes = 0;
+            if let Err(fatal) = memory::require_room() {
+                // Checksums and chain are checked to the end all the same.
+                ledger = Ledger::new(partition, superblock.partitions);
+                disagreement = Some(fatal);
+            }
+        }
         if disagreement.is_none()
             && let Ok((header, body)) = decode_entry(entry.bytes)
             && let Err(fatal) = restore::apply(&mut ledger, &header, body)
@@ -67,7 +81,7 @@ pub async fn check<D: Disk>(
             disagreement = Some(fatal);
         }
         ledger.release(ledger.next_offset());
-        if entry.header.meta.index == snapshot.index {
+        if entry.header.meta.index == snapshot.index && disagreement.is_none() {
             found = Some(ledger.digest());
         }
     };
@@ -87,6 +101,7 @@ pub async fn check<D: Disk>(
             complain(Reason::Damaged, why);
         }
     }
+    let digest = disagreement.is_none().then(|| ledger.digest());
     if let Some(fatal) = disagreement {
         complain(fatal.reason, fatal.message);
     } else if log.damage.is_empty() && found.is_some_and(|found| found != wanted) {
@@ -98,5 +113,5 @@ pub async fn check<D: Disk>(
         complain(Reason::Disagreement, "debits and credits differ".to_owned());
     }
     let (accounts, ids) = (ledger.accounts_len(), ledger.ids_len());
-    Ok(Checked { log, snapshot, skipped, accounts, ids, complaints })
+    Ok(Checked { log, snapshot, skipped, accounts, ids, digest, complaints })
 }

@@ -1,0 +1,194 @@
+//! `restore`: a new data directory from a backup.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use walengine_net::model::{PartitionId, Timestamp};
+use walengine_net::say;
+
+use super::export::digest_text;
+use super::{backup, verify};
+use crate::backup::inspect::Backup;
+use crate::backup::restore::{Wanted, restore};
+use crate::fatal::{Fatal, Reason};
+use crate::memory;
+
+/// Makes the data directory `NEW_DIR` of a backup, whole or up to a point, and verifies it.
+///
+/// The directory is of a new cluster, with a new id: tokens, nodes and projectors of the old one don't
+/// take it for theirs. Records keep their offsets, times and verdicts. A projector goes on
+/// from it after `rebuild`.
+///
+/// Without --peer-address it is a node that serves alone. With it, it is the first node of a new cluster:
+/// start it with --peer-listen, and others with --join and that address.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:\n  walengine restore /backups/ledger new-data\n  \
+    walengine restore /backups/ledger new-data --to-time 2026-11-26T07:30:00Z\n  \
+    walengine restore /backups/ledger new-data --to-offset 0:1200 --to-offset 1:800\n  \
+    walengine restore /backups/ledger new-data --peer-address 10.0.0.1:7550")]
+pub struct Arguments {
+    /// Directory of the backup
+    #[arg(value_name = "BACKUP")]
+    backup: PathBuf,
+
+    /// Directory to make; it must be empty or absent
+    #[arg(value_name = "NEW_DIR")]
+    dir: PathBuf,
+
+    /// Restore the records below this offset only; PARTITION:OFFSET if there are several partitions.
+    /// May be given once for each; the others are restored whole
+    #[arg(long, value_name = "[PARTITION:]OFFSET", value_delimiter = ',')]
+    to_offset: Vec<String>,
+
+    /// Restore the records up to this log time only, of all partitions: 2026-11-26T07:30:00Z, or
+    /// nanoseconds since 1970
+    #[arg(long, value_name = "TIME", value_parser = time)]
+    to_time: Option<Timestamp>,
+
+    /// Make it the first node of a new cluster, which other nodes reach at this address
+    #[arg(long, value_name = "ADDR:PORT", value_parser = peer_address)]
+    peer_address: Option<String>,
+
+    /// Segment size of the new directory, in MiB
+    #[arg(long, value_name = "MIB", default_value_t = 128, value_parser = clap::value_parser!(u64).range(8..=4096))]
+    segment_mib: u64,
+}
+
+/// Restores a backup.
+pub fn run(arguments: &Arguments) -> Result<(), Fatal> {
+    let source = Backup::open(&arguments.backup)?;
+    let wanted = Wanted {
+        to_offset: offsets(&arguments.to_offset, source.manifest.partitions())?,
+        to_time: arguments.to_time,
+        peer_address: arguments.peer_address.clone(),
+        segment_bytes: arguments.segment_mib << 20,
+    };
+    memory::set_limit(None);
+    let bar = backup::progress_bar();
+    let made = restore(&source, &arguments.dir, &wanted, |done, all| {
+        bar.set_length(all);
+        bar.set_position(done);
+    });
+    bar.finish_and_clear();
+    let made = made?;
+    for one in &made.partitions {
+        let digest = digest_text(&one.digest);
+        say!(
+            "partition {}: next offset {}, log time {}, state {digest}",
+            one.partition,
+            one.end.next_offset,
+            shown(one.end.timestamp)
+        );
+        if let Some(offset) = one.cut_before_chain {
+            say!(
+                "  offset {offset} is inside a chain, which takes effect whole or not at all: it is left \
+                 out from its beginning"
+            );
+        }
+    }
+    for one in made.partitions.iter().filter(|one| one.is_amid_import) {
+        say!(
+            "partition {} ends amid an import, and takes nothing else until that is finished: run \
+             `walengine import` with the same file again",
+            one.partition
+        );
+    }
+    if source.is_unfinished() {
+        say!("what stands in the backup behind its last finished run was left out");
+    }
+    verify::verify(&arguments.dir)?;
+    let (dir, cluster) = (arguments.dir.display(), made.superblock.cluster.0);
+    say!("restored into {dir}, the new cluster {cluster:032x}");
+    match &arguments.peer_address {
+        None => say!("start it: walengine --data {dir}"),
+        Some(address) => say!(
+            "start it: walengine --data {dir} --peer-listen {address}; others join it with --join \
+             {address} and an empty --data"
+        ),
+    }
+    Ok(())
+}
+
+fn offsets(given: &[String], partitions: u16) -> Result<BTreeMap<PartitionId, u64>, Fatal> {
+    let mut offsets = BTreeMap::new();
+    for text in given {
+        let wrong = |why: &str| Fatal::new(Reason::Usage, format!("--to-offset {text}: {why}"));
+        let (partition, offset) = match text.split_once(':') {
+            Some((partition, offset)) => (partition.parse().ok(), offset),
+            None if partitions == 1 => (Some(0), text.as_str()),
+            None => {
+                let why = format!("the backup has {partitions} partitions: say PARTITION:OFFSET");
+                return Err(wrong(&why));
+            }
+        };
+        let (Some(partition), Ok(offset)) = (partition, offset.parse()) else {
+            return Err(wrong("it must be OFFSET or PARTITION:OFFSET, in numbers"));
+        };
+        if offsets.insert(PartitionId(partition), offset).is_some() {
+            return Err(wrong("the partition was named before"));
+        }
+    }
+    Ok(offsets)
+}
+
+fn time(text: &str) -> Result<Timestamp, String> {
+    if let Ok(nanos) = text.parse() {
+        return Ok(Timestamp(nanos));
+    }
+    let wanted = "2026-11-26T07:30:00Z, with any zone, or nanoseconds since 1970";
+    let time = chrono::DateTime::parse_from_rfc3339(text);
+    let time = time.map_err(|error| format!("{error}; write {wanted}"))?;
+    let nanos = time.timestamp_nanos_opt().and_then(|nanos| u64::try_from(nanos).ok());
+    nanos.map(Timestamp).ok_or_else(|| format!("it is before 1970 or after 2262; write {wanted}"))
+}
+
+/// A log time as `--to-time` takes it.
+pub fn shown(time: Timestamp) -> String {
+    match i64::try_from(time.0) {
+        Ok(nanos) => {
+            let time = chrono::DateTime::from_timestamp_nanos(nanos);
+            time.to_rfc3339_opts(chrono::SecondsFormat::Nanos, true)
+        }
+        Err(_) => time.to_string(), // after 2262
+    }
+}
+
+fn peer_address(text: &str) -> Result<String, String> {
+    let address: std::net::SocketAddr =
+        text.parse().map_err(|_| "write ADDR:PORT, such as 10.0.0.1:7550".to_owned())?;
+    if address.ip().is_unspecified() || address.port() == 0 {
+        return Err("other nodes must be able to reach it: name one address and port".to_owned());
+    }
+    Ok(address.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_and_offsets_are_read_strictly() {
+        let at = Timestamp(1_764_142_200_000_000_000);
+        let expected = Ok(at);
+        assert_eq!(time("2025-11-26T07:30:00Z"), expected);
+        assert_eq!(time("2025-11-26T08:30:00+01:00"), expected);
+        assert_eq!(time("1764142200000000000"), expected);
+        assert_eq!(time(&shown(at)), expected);
+        assert_eq!(time("2025-11-26T07:30:00.000000001Z").unwrap().0, at.0 + 1);
+        for wrong in ["", "yesterday", "2025-11-26", "2025-11-26T07:30:00", "1960-01-01T00:00:00Z"]
+        {
+            assert!(time(wrong).is_err(), "{wrong}");
+        }
+        let read = |given: &[&str], partitions| {
+            let given: Vec<_> = given.iter().map(ToString::to_string).collect();
+            offsets(&given, partitions)
+        };
+        assert_eq!(read(&["7"], 1).unwrap(), BTreeMap::from([(PartitionId(0), 7)]));
+        let two = BTreeMap::from([(PartitionId(0), 7), (PartitionId(1), 9)]);
+        assert_eq!(read(&["0:7", "1:9"], 2).unwrap(), two);
+        for wrong in [&["7"][..], &["a:7"], &["0:x"], &["0:1", "0:2"], &["1:-1"]] {
+            assert!(read(wrong, 2).is_err(), "{wrong:?}");
+        }
+        assert!(peer_address("0.0.0.0:7550").is_err() && peer_address("host").is_err());
+    }
+}
