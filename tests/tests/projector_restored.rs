@@ -12,7 +12,7 @@ use walengine_tests::log_fold::Folded;
 use walengine_tests::mixed_events::Mixed;
 use walengine_tests::postgres::Postgres;
 use walengine_tests::projector::Projecting;
-use walengine_tests::server::{Launch, Server, TestDir};
+use walengine_tests::server::{Launch, Server, TestDir, run_command};
 
 const PARTITION: PartitionId = PartitionId(0);
 /// Exit code of [`walengine_net::cli::Reason::OtherLog`].
@@ -135,4 +135,45 @@ fn a_rebuild_from_an_older_or_another_log_ends_and_says_why() {
     projecting(&other).audit_finds_no_difference();
     projector.stop();
     other.stop();
+}
+
+/// Runs a command of walengine, which must succeed.
+fn run(server: Option<&Server>, dir: &Path, arguments: &[&str]) {
+    let output = run_command(server, dir, arguments);
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.code(), Some(0), "{arguments:?}: {said}");
+}
+
+#[test]
+fn a_projector_that_meets_a_restored_backup_says_what_to_do_and_that_works() {
+    let dir = TestDir::new("projector-backup");
+    let postgres = Postgres::start(&dir.path().join("pg"));
+    let mut server = Launch::new(dir.path()).set("--partitions", "1").serve();
+    let projecting = |server: &Server| {
+        Projecting::new(dir.path(), &server.address().to_string(), &postgres.url())
+    };
+    let mut mixed = Mixed::new(0x5eed_1402, PARTITION, 1);
+    server.client().submit(PARTITION, &mixed.accounts()).unwrap();
+    load(&server, &mut mixed, 2);
+    run(Some(&server), dir.path(), &["backup", "backup"]);
+    load(&server, &mut mixed, 1); // the restore loses these
+    let mut projector = projecting(&server).spawn();
+    projector.wait_until_at(&postgres, &Folded::read(&mut server.client()).ends);
+    projector.stop();
+    server.stop();
+
+    run(None, dir.path(), &["restore", "backup", "restored", "--segment-mib", "8"]);
+    let restored = Launch::new(dir.path()).data(&dir.path().join("restored")).serve();
+    let line = projecting(&restored).fails_with(OTHER_LOG);
+    assert!(line.contains("`walengine-projector rebuild --other-cluster`"), "{line}");
+    let output = projecting(&restored).run(&["rebuild", "--other-cluster"]);
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.code(), Some(0), "{said}");
+    let mut projector = projecting(&restored).log_to(&dir.path().join("restored.log")).spawn();
+    load(&restored, &mut mixed, 1);
+    let folded = Folded::read(&mut restored.client());
+    projector.wait_until_at(&postgres, &folded.ends);
+    folded.agrees_with(&postgres);
+    projecting(&restored).audit_finds_no_difference();
+    projector.stop();
 }

@@ -16,8 +16,8 @@ use crate::memory;
 /// Makes the data directory `NEW_DIR` of a backup, whole or up to a point, and verifies it.
 ///
 /// The directory is of a new cluster, with a new id: tokens, nodes and projectors of the old one don't
-/// take it for theirs. Records keep their offsets, times and verdicts. A projector goes on
-/// from it after `rebuild`.
+/// take it for theirs. Records keep their offsets, times and verdicts. A projector goes on from it
+/// after `walengine-projector rebuild --other-cluster`.
 ///
 /// Without --peer-address it is a node that serves alone. With it, it is the first node of a new cluster:
 /// start it with --peer-listen, and others with --join and that address.
