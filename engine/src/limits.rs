@@ -52,8 +52,11 @@ pub const SNAPSHOTS_KEPT: usize = 2;
 /// Descriptors of the process: streams, sockets that listen, lock, signals, gossip, and what libraries
 /// open for a moment.
 pub const DESCRIPTORS_OF_PROCESS: u64 = 48;
-/// Descriptors of an executor: its rings, timers and events, and the connections kept for operators.
-pub const DESCRIPTORS_OF_EXECUTOR: u64 = 48;
+/// Descriptors of an executor: its rings, timers and events.
+pub const DESCRIPTORS_OF_EXECUTOR: u64 = 16;
+/// Descriptors of a shard: the connections kept for operators.
+pub const DESCRIPTORS_OF_OPERATORS: u64 =
+    OPERATOR_CONNECTIONS_MAX as u64 * DESCRIPTORS_OF_CONNECTION;
 /// Descriptors of a partition: segments that are indexed, written or prepared, each open twice; hard
 /// state; snapshots.
 pub const DESCRIPTORS_OF_PARTITION: u64 = 64;

@@ -3,8 +3,8 @@
 
 use crate::config::Config;
 use crate::limits::{
-    DESCRIPTORS_OF_CONNECTION, DESCRIPTORS_OF_EXECUTOR, DESCRIPTORS_OF_PARTITION,
-    DESCRIPTORS_OF_PEERS, DESCRIPTORS_OF_PROCESS,
+    DESCRIPTORS_OF_CONNECTION, DESCRIPTORS_OF_EXECUTOR, DESCRIPTORS_OF_OPERATORS,
+    DESCRIPTORS_OF_PARTITION, DESCRIPTORS_OF_PEERS, DESCRIPTORS_OF_PROCESS,
 };
 use crate::os;
 
@@ -37,6 +37,7 @@ fn reserved(cores: usize, partitions: u16, is_clustered: bool) -> u64 {
     let peers = if is_clustered { DESCRIPTORS_OF_PEERS } else { 0 };
     DESCRIPTORS_OF_PROCESS
         + executors * DESCRIPTORS_OF_EXECUTOR
+        + cores as u64 * DESCRIPTORS_OF_OPERATORS
         + partitions * (DESCRIPTORS_OF_PARTITION + peers)
 }
 
