@@ -62,6 +62,11 @@ pub struct ServeOptions {
     #[arg(long, value_name = "MICROS", env = "WALENGINE_SPIN_MICROS")]
     pub spin_micros: Option<u64>,
 
+    /// Speed at which the log is read again in the background to find rot, in MiB per second and
+    /// partition; 0: not at all [default: 4]
+    #[arg(long, value_name = "N", env = "WALENGINE_SCRUB_MIB")]
+    pub scrub_mib: Option<u64>,
+
     /// Most client connections, per core [default: 4096]
     #[arg(long, value_name = "N", env = "WALENGINE_CONNECTIONS")]
     pub connections: Option<usize>,
@@ -143,6 +148,8 @@ pub struct Config {
     pub flush_inflight_max: usize,
     /// How long an idle core spins.
     pub spin_micros: u64,
+    /// Bytes of log that are read again to find rot, per second and partition; 0: none.
+    pub scrub_bytes: u64,
     /// Most client connections, per core.
     pub connections_max: usize,
     /// The clock is right however far it is ahead of the log.
@@ -209,6 +216,7 @@ impl ServeOptions {
             snapshot_mib: self.snapshot_mib.or(file.snapshot_mib),
             flushes: self.flushes.or(file.flushes),
             spin_micros: self.spin_micros.or(file.spin_micros),
+            scrub_mib: self.scrub_mib.or(file.scrub_mib),
             connections: self.connections.or(file.connections),
             peer_listen: self.peer_listen.or(file.peer_listen),
             advertise: self.advertise.or(file.advertise),
@@ -235,6 +243,8 @@ impl ServeOptions {
         within("connections", connections as u64, 1, 65_536)?;
         let spin_micros = self.spin_micros.unwrap_or(20);
         within("spin-micros", spin_micros, 0, 100)?;
+        let scrub_mib = self.scrub_mib.unwrap_or(4);
+        within("scrub-mib", scrub_mib, 0, 1024)?;
         let snapshot_mib = self.snapshot_mib.unwrap_or(256);
         within("snapshot-mib", snapshot_mib, 1, 1 << 20)?;
         let reserve_mib = self.reserve_mib.unwrap_or(512);
@@ -258,6 +268,7 @@ impl ServeOptions {
             snapshot_bytes: snapshot_mib * MIB,
             flush_inflight_max: flushes,
             spin_micros,
+            scrub_bytes: scrub_mib * MIB,
             connections_max: connections,
             trust_clock: self.trust_clock.unwrap_or(false),
             memory_bytes: self.memory_mib.map(|mib| mib * MIB),

@@ -274,6 +274,26 @@ pub const RECENT_ENTRIES_MAX: usize = 8192;
 pub const RAFT_READ_BYTES_MAX: usize = 1 << 20;
 /// Bytes of one chunk of an in-memory snapshot.
 pub const RAFT_SNAPSHOT_CHUNK_BYTES: usize = 1 << 20;
+/// How often it is looked how far the other members have the log.
+pub const REACHED_LOOK_EVERY: Duration = Duration::from_secs(1);
+/// What has changed of it is saved at most this often.
+pub const REACHED_SAVE_AFTER: Duration = Duration::from_secs(5);
+/// How long a start waits for other nodes that have what its own disk has lost.
+pub const MEND_WITHIN: Duration = Duration::from_secs(30);
+/// Between two times that they are asked.
+pub const MEND_RETRY_AFTER: Duration = Duration::from_millis(500);
+/// Bytes of entries that are asked for at once.
+pub const MEND_READ_BYTES: u32 = 256 << 10;
+/// Reading the log again for rot begins so long after the start.
+pub const SCRUB_BEGIN_AFTER: Duration = Duration::from_secs(5);
+/// And again so long after its end.
+pub const SCRUB_AGAIN_AFTER: Duration = Duration::from_hours(1);
+/// Longest that it waits for a flush at a time; between two tries to mend.
+pub const SCRUB_GIVE_WAY: Duration = Duration::from_secs(10);
+/// While it waits, it looks this often whether the partition ends.
+pub const SCRUB_LOOK_EVERY: Duration = Duration::from_millis(250);
+/// An entry is put into its place this many times.
+pub const SCRUB_TRIES_MAX: u32 = 2;
 /// Memory that an executor registers with the kernel, in bytes; counts against memlock.
 pub const IO_MEMORY_BYTES: usize = 256 << 10;
 /// Longest line of an export in bytes: the largest opaque record, as base64, and its fields.

@@ -21,6 +21,8 @@ pub enum ControlOrder {
     Leads(usize, Vec<(PartitionId, u64)>),
     /// A group has this member, at this peer address.
     Introduce(NodeId, SocketAddr),
+    /// Tell which nodes are known.
+    TellNodes(flume::Sender<Vec<NodeView>>),
     /// Tell the cluster that this node leaves, and end.
     Leave,
     /// End.

@@ -78,7 +78,7 @@ pub fn of_nodes(cluster: &ClusterView, me: NodeId) -> Vec<Trouble> {
         let (node, known, claimed_by) = (twin.node, twin.known, twin.claimed_by);
         let text = format!(
             "node {node} at {known} is in use twice: {claimed_by} runs from a copy of its data \
-             directory, or it has just moved; stop the copy and empty its directory"
+             directory; stop the copy and empty its directory"
         );
         Trouble::of_node(node, "twice", text)
     }));

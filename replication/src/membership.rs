@@ -18,7 +18,9 @@
 //! 3. A voter that has left or is leaving is replaced by a caught-up live learner. Without one it
 //!    is removed; but while it is alive and a live learner is catching up, it stays.
 //! 4. A voter that does not answer consensus, and has not for longer than `dead_after` or has been
-//!    dead to gossip for that long, is replaced by a caught-up live learner. Without one it stays if the number of voters is odd: removing it would not let more
+//!    dead to gossip for that long, is replaced by a caught-up live learner. So is one that is dead to
+//!    both and at whose address another node of the cluster lives since: its disk was lost, and it
+//!    does not come back. Without a learner it stays if the number of voters is odd: removing it would not let more
 //!    nodes fail. If the number is even, it is removed, because then one more node may fail.
 //! 5. A learner that has left or is leaving is removed.
 //! 6. Caught-up live learners are promoted while there are fewer voters than `replicas`: two at a
@@ -27,7 +29,8 @@
 //!    quorum sooner.
 //! 7. A live node of the cluster is added as a learner, unless it was a member before. If the group
 //!    is full, a learner that has been dead for longer than `dead_after` makes room.
-//! 8. Leadership moves to the preferred voter once it has answered consensus for ten seconds without
+//! 8. A live member that has announced another address than the group's log has is recorded there.
+//! 9. Leadership moves to the preferred voter once it has answered consensus for ten seconds without
 //!    a break, is caught up, and its disk is neither full nor slow nor stuck. The preferred voter is
 //!    the one that an operator chose; otherwise, for partition p, the voter at p modulo the number
 //!    of voters, ascending by id ([`preferred`]).
@@ -52,6 +55,8 @@ pub const CAUGHT_UP_ENTRIES: u64 = 1_000;
 /// How long a voter must have answered without a break before leadership moves to it as the preferred
 /// one.
 pub const STABLE_AFTER: Duration = Duration::from_secs(10);
+/// How long a node must have been alive before the group's log takes its address over.
+pub const SETTLED_AFTER: Duration = Duration::from_secs(3);
 
 /// What consensus hears of a member, on the leader.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -82,6 +87,8 @@ pub struct GroupView {
     pub removed: BTreeSet<NodeId>,
     /// A change of the membership is under way: joint, or not committed yet.
     pub changing: bool,
+    /// Where the group's log says that its members are.
+    pub addresses: BTreeMap<NodeId, SocketAddr>,
     /// Highest index that each other member is known to hold. Absent if not known.
     pub matched: BTreeMap<NodeId, u64>,
     /// Last index of the leader's log.
@@ -130,6 +137,13 @@ pub enum Step {
     },
     /// A learner is removed from the group.
     RemoveLearner(NodeId),
+    /// A member is at another address than the group's log says.
+    Move {
+        /// Which.
+        node: NodeId,
+        /// Where it is now.
+        address: SocketAddr,
+    },
     /// Leadership moves to another voter.
     TransferLeadership {
         /// Which.
@@ -179,6 +193,7 @@ pub fn next_step(
         .or_else(|| decision.remove_learner())
         .or_else(|| decision.promote())
         .or_else(|| decision.add_learner())
+        .or_else(|| decision.follow_address())
         .or_else(|| decision.place_leader());
     if let Some(Step::Promote { voters } | Step::Replace { voters }) = &step {
         assert!(keeps_quorum(&group.voters, voters, &decision.live), "{step:?} costs the quorum");
@@ -249,13 +264,22 @@ impl<'a> Decision<'a> {
     }
 
     fn is_long_dead(&self, node: NodeId) -> bool {
-        self.dead_for(node).is_some_and(|dead| dead > self.policy.dead_after)
+        let Some(dead) = self.dead_for(node) else { return false };
+        let view = self.nodes.get(&node).filter(|view| view.standing == NodeStanding::Dead);
+        dead > self.policy.dead_after || view.is_some_and(|view| self.is_taken_over(view))
     }
 
     /// Its disk takes writes, as far as is known.
     fn is_fit(&self, node: NodeId) -> bool {
         let condition = self.nodes.get(&node).and_then(|view| view.condition.as_ref());
         condition.is_none_or(NodeCondition::is_fit)
+    }
+
+    /// Another node lives at a dead one's address: its disk was lost or emptied, and it does not come
+    /// back.
+    fn is_taken_over(&self, dead: &NodeView) -> bool {
+        let mut heirs = self.nodes.values().filter(|view| view.node != dead.node);
+        heirs.any(|view| view.peer_address == dead.peer_address && self.live.contains(&view.node))
     }
 
     /// Returns the voters if the configuration may be changed to them.
@@ -358,6 +382,22 @@ impl<'a> Decision<'a> {
         }
         let dead = group.learners.iter().copied().filter(|&node| self.is_long_dead(node));
         dead.max_by_key(|node| self.dead_for(*node)).map(Step::RemoveLearner)
+    }
+
+    /// The address where a member has announced itself for a while, if the log has another.
+    fn follow_address(&self) -> Option<Step> {
+        let moved = self.group.addresses.iter().find_map(|(&node, &recorded)| {
+            let view = self.nodes.get(&node)?;
+            let is_settled = node == self.group.me
+                || view.standing == NodeStanding::Alive
+                    && self.live.contains(&node)
+                    && self.now.saturating_sub(view.since) >= SETTLED_AFTER;
+            let is_elsewhere = view.peer_address != recorded && !self.going.contains(&node);
+            (is_settled && is_elsewhere).then_some((node, view.peer_address))
+        });
+        let (node, address) = moved?;
+        self.allowed(self.group.voters.clone())?;
+        Some(Step::Move { node, address })
     }
 
     fn place_leader(&self) -> Option<Step> {

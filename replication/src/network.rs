@@ -17,11 +17,12 @@ use openraft::error::{
 };
 use openraft::network::{RPCOption, RPCTypes};
 use openraft::raft::{
-    AppendEntriesRequest, AppendEntriesResponse, SnapshotResponse, StreamAppendResult,
-    TransferLeaderRequest, TransferLeaderResponse, VoteRequest, VoteResponse,
+    AppendEntriesRequest, AppendEntriesResponse, SnapshotResponse, StreamAppendError,
+    StreamAppendResult, TransferLeaderRequest, TransferLeaderResponse, VoteRequest, VoteResponse,
 };
 use openraft::{AsyncRuntime, RaftNetworkFactory, RaftNetworkV2};
 
+use crate::reached::Reached;
 use crate::runtime::LocalRuntime;
 use crate::transport::{AppendStream, Request, Response, Transport, TransportError};
 use crate::types::{Member, NodeId, RaftSnapshot, SnapshotData, Types, Vote};
@@ -32,6 +33,8 @@ pub struct Peers<T> {
     pub node: NodeId,
     /// How peers are reached.
     pub transport: T,
+    /// What peers are known to have had.
+    pub reached: Reached,
 }
 
 /// See the module.
@@ -40,14 +43,15 @@ pub struct Peer<T> {
     target: NodeId,
     member: Member,
     transport: T,
+    reached: Reached,
 }
 
 impl<T: Transport> RaftNetworkFactory<Types> for Peers<T> {
     type Network = Peer<T>;
 
     async fn new_client(&mut self, target: NodeId, member: &Member) -> Peer<T> {
-        let transport = self.transport.clone();
-        Peer { node: self.node, target, member: member.clone(), transport }
+        let (transport, reached) = (self.transport.clone(), self.reached.clone());
+        Peer { node: self.node, target, member: member.clone(), transport, reached }
     }
 }
 
@@ -62,10 +66,19 @@ impl<T: Transport> Peer<T> {
         let call = self.transport.call(self.target, self.member.clone(), request);
         let answer: TimeoutOf<Types, _, _> = LocalRuntime::timeout(ttl, call);
         match answer.await {
+            Ok(Err(TransportError::SetBack(node, why))) => {
+                self.reached.told(format!("node {node} refuses this one: {why}"));
+                Err(rpc_error(&TransportError::SetBack(node, why)))
+            }
             Ok(answer) => answer.map_err(|error| rpc_error(&error)),
             Err(_) => Err(self.timed_out(action, ttl)),
         }
     }
+}
+
+/// A peer whose log has lost what it had counts as one that can't be reached.
+fn set_back(checked: Result<(), String>) -> RpcResult<()> {
+    checked.map_err(|why| Unreachable::from_string(why).into())
 }
 
 fn rpc_error(error: &TransportError) -> RPCError<Types> {
@@ -88,8 +101,16 @@ impl<T: Transport> RaftNetworkV2<Types> for Peer<T> {
         rpc: AppendEntriesRequest<Types>,
         option: RPCOption,
     ) -> RpcResult<AppendEntriesResponse<Types>> {
+        set_back(self.reached.admits(self.target))?;
+        // The peer lacks the entry at this index.
+        let conflict = rpc.prev_log_id.map_or(0, |lacks| lacks.index);
+        let term = rpc.vote.leader_id.term;
         let request = Request::Append(rpc);
         match self.call(RPCTypes::AppendEntries, option.hard_ttl(), request).await? {
+            Response::Append(AppendEntriesResponse::Conflict) => {
+                set_back(self.reached.check_conflict(self.target, term, conflict))?;
+                Ok(AppendEntriesResponse::Conflict)
+            }
             Response::Append(response) => Ok(response),
             _ => Err(other_answer()),
         }
@@ -104,6 +125,7 @@ impl<T: Transport> RaftNetworkV2<Types> for Peer<T> {
         S: Stream<Item = AppendEntriesRequest<Types>> + Unpin + 'static,
     {
         Box::pin(async move {
+            set_back(self.reached.admits(self.target))?;
             let ttl = option.hard_ttl();
             let open = self.transport.open(self.target, self.member.clone());
             let opened: TimeoutOf<Types, _, _> = LocalRuntime::timeout(ttl, open);
@@ -111,9 +133,26 @@ impl<T: Transport> RaftNetworkV2<Types> for Peer<T> {
                 return Err(self.timed_out(RPCTypes::AppendEntries, ttl));
             };
             let timed_out = self.timed_out(RPCTypes::AppendEntries, ttl);
-            let appends =
-                Appends::new(opened.map_err(|error| rpc_error(&error))?, input, ttl, timed_out);
-            Ok::<BoxStream<'s, _>, _>(Box::pin(appends))
+            // A stream is of one leader.
+            let term = Rc::new(Cell::new(0));
+            let of = term.clone();
+            let input = input.inspect(move |request| of.set(request.vote.leader_id.term));
+            let opened = opened.map_err(|error| rpc_error(&error))?;
+            let appends = Appends::new(opened, input, ttl, timed_out);
+            let (reached, target) = (self.reached.clone(), self.target);
+            let checked = appends.map(move |result| {
+                match &result {
+                    Ok(Ok(Some(last))) => {
+                        reached.acknowledged(target, term.get(), last.index + 1);
+                    }
+                    Ok(Err(StreamAppendError::Conflict(lacks))) => {
+                        set_back(reached.check_conflict(target, term.get(), lacks.index))?;
+                    }
+                    _ => {}
+                }
+                result
+            });
+            Ok::<BoxStream<'s, _>, _>(Box::pin(checked))
         })
     }
 
@@ -123,7 +162,10 @@ impl<T: Transport> RaftNetworkV2<Types> for Peer<T> {
         option: RPCOption,
     ) -> RpcResult<VoteResponse<Types>> {
         match self.call(RPCTypes::Vote, option.hard_ttl(), Request::Vote(rpc)).await? {
-            Response::Vote(response) => Ok(response),
+            Response::Vote(response) => {
+                set_back(self.reached.check(self.target, response.last_log_id))?;
+                Ok(response)
+            }
             _ => Err(other_answer()),
         }
     }
@@ -134,7 +176,10 @@ impl<T: Transport> RaftNetworkV2<Types> for Peer<T> {
         option: RPCOption,
     ) -> RpcResult<VoteResponse<Types>> {
         match self.call(RPCTypes::Vote, option.hard_ttl(), Request::PreVote(rpc)).await? {
-            Response::PreVote(response) => Ok(response),
+            Response::PreVote(response) => {
+                set_back(self.reached.check(self.target, response.last_log_id))?;
+                Ok(response)
+            }
             _ => Err(other_answer()),
         }
     }

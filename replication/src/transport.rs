@@ -47,6 +47,28 @@ pub enum TransportError {
     /// The peer's group has stopped.
     #[error("node {0} has stopped: {1}")]
     Stopped(NodeId, String),
+    /// The peer knows that this node has had more of the log than it has now.
+    #[error("node {0} refuses this node: {1}")]
+    SetBack(NodeId, String),
+}
+
+/// Why a group does not answer a peer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum NoAnswer {
+    /// It has stopped on this node; in words.
+    Stopped(String),
+    /// The peer was set back to an older copy of its data directory; in words.
+    SetBack(String),
+}
+
+impl NoAnswer {
+    /// As the peer learns it of `node`, which does not answer.
+    pub fn from_node(self, node: NodeId) -> TransportError {
+        match self {
+            Self::Stopped(why) => TransportError::Stopped(node, why),
+            Self::SetBack(why) => TransportError::SetBack(node, why),
+        }
+    }
 }
 
 /// Requests of a stream, on the leader.

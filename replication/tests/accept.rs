@@ -17,7 +17,7 @@ use walengine_replication::runtime::enter;
 use walengine_replication::runtime_glommio::GlommioRuntime;
 use walengine_replication::tcp::PeerIdentity;
 use walengine_replication::tcp::accept::{Answering, Refusals, serve};
-use walengine_replication::transport::{AppendReceiver, Request, Response, ResultSender};
+use walengine_replication::transport::{AppendReceiver, NoAnswer, Request, Response, ResultSender};
 use walengine_replication::types::{NodeId, Vote};
 
 const PARTITION: PartitionId = PartitionId(0);
@@ -28,7 +28,10 @@ const HELLO: Hello = Hello { cluster: ClusterId(7), node: 2, partition: PARTITIO
 struct OnlyReads;
 
 impl Answering for OnlyReads {
-    fn answer(&self, request: Request) -> impl Future<Output = Result<Response, String>> + 'static {
+    fn answer(
+        &self,
+        request: Request,
+    ) -> impl Future<Output = Result<Response, NoAnswer>> + 'static {
         poll_fn(move |_| panic!("the group was asked: {request:?}"))
     }
 

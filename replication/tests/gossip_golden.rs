@@ -30,7 +30,7 @@ fn no_golden_file_is_forgotten_and_every_kind_has_one() {
         .filter(|name| name != "datagrams.rs")
         .collect();
     assert_eq!(found, expected);
-    for kind in ["1_hello", "2_welcome", "3_refused", "6_leave", "7_condition"]
+    for kind in ["1_hello", "2_welcome", "3_refused", "3_refused_silence", "6_leave", "7_condition"]
         .into_iter()
         .map(str::to_owned)
         .chain(

@@ -92,6 +92,47 @@ fn a_last_entry_that_rots_while_the_cluster_is_idle_is_told_and_never_cut() {
     });
 }
 
+/// The fault: a node that was started on an older copy of its disk was counted for majorities as if it
+/// still had what it had acknowledged.
+#[test]
+fn a_node_that_was_set_back_is_refused_and_the_others_go_on() {
+    each_of("cluster::a_node_that_was_set_back", 20, |seed| {
+        let scene = Scene { nodes: Some(3), clients: 2, reads: false, bug: None };
+        play(seed, scene, async |cluster, root, mut rng| {
+            root.sleep(Duration::from_millis(rng.between(300, 900))).await;
+            let leads = cluster.leader().unwrap_or(1);
+            let victim = (leads + rng.between(0, 1)) % 3 + 1; // another one
+            let old = cluster.copy_of(victim);
+            cluster.restart(victim).await;
+            root.sleep(Duration::from_millis(rng.between(4000, 6000))).await;
+            let leader = cluster.leader().filter(|id| *id != victim);
+            let third = cluster.ids().into_iter().find(|id| *id != victim && Some(*id) != leader);
+            if let (Some(leader), Some(third), true) = (leader, third, rng.percent(50)) {
+                // The leader knows it from its disk, too, and has nobody else to vote for it.
+                root.sleep(Duration::from_secs(6)).await;
+                cluster.crash(third);
+                cluster.restart(leader).await;
+            }
+            cluster.set_back(victim, &old).await;
+            let by = root.elapsed() + Duration::from_secs(20);
+            loop {
+                let partition = cluster.partition(victim).expect("it has power");
+                let stopped = partition.commit().machine().stopped();
+                if stopped.is_some_and(|why| why.contains("set back to an older copy")) {
+                    break;
+                }
+                assert!(root.elapsed() < by, "it goes on as if nothing had happened");
+                root.sleep(Duration::from_millis(10)).await;
+            }
+            cluster.take_out(victim);
+            for id in cluster.ids_in().into_iter().filter(|id| cluster.is_down(*id)) {
+                cluster.restart(id).await;
+            }
+            Counts { crashes: 2, ..Counts::default() }
+        })
+    });
+}
+
 /// The other process runs this test for one seed; it prints the trace.
 #[test]
 fn same_seed_replays_the_same_run_in_another_process() {

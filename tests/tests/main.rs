@@ -11,6 +11,7 @@ mod copies;
 mod crash;
 mod damage;
 mod divergence;
+mod edges;
 mod export;
 mod feed;
 mod health;

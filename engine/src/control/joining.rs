@@ -110,7 +110,8 @@ fn await_cluster(
 ) -> Result<Option<ClusterEvent>, Fatal> {
     let wanted = match cluster.expect {
         Some(expect) => format!("{expect} nodes that name each other to form a cluster"),
-        None => "a node of a cluster to join".to_owned(),
+        None => "a node of a cluster to join (nodes that are to form a new one need --expect)"
+            .to_owned(),
     };
     tracing::info!("waiting for {wanted}; --join names {:?}", cluster.join);
     let mut said = Instant::now();

@@ -166,6 +166,10 @@ impl ControlThread {
                         let now = self.now();
                         self.gossip.introduce(node, address, now);
                     }
+                    ControlOrder::TellNodes(to) => {
+                        // Whoever asked may have gone.
+                        let _ = to.try_send(self.gossip.nodes().collect());
+                    }
                     ControlOrder::Leave => return self.say_goodbye(),
                     ControlOrder::Stop => return Ok(()),
                 }
@@ -236,6 +240,11 @@ impl ControlThread {
                     self.twins.retain(|(twin, _)| twin.node != node);
                     self.twins.push((Twin { node, known, claimed_by }, self.now()));
                     self.changed = true;
+                }
+                Output::Warning(warning @ Warning::FormsBesideCluster { .. })
+                    if self.serving.is_none() =>
+                {
+                    return Err(Fatal::new(Reason::Usage, warning.to_string()));
                 }
                 Output::Warning(warning) => tracing::warn!("{warning}"),
                 _ => {}

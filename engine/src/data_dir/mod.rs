@@ -297,6 +297,22 @@ fn incomplete(fault: &Fault, superblock: &Superblock) -> Fatal {
     Fatal::new(Reason::Damaged, format!("{fault}: {advice}; nothing was changed"))
 }
 
+/// What a failure to open a partition of this directory means for the process. A replica's is not
+/// restored from a copy, which would have forgotten what the node has promised since.
+pub fn partition_failed(error: &OpenError, superblock: &Superblock) -> Fatal {
+    let fatal = open_failed(error);
+    if fatal.reason != Reason::Damaged || !superblock.replicated {
+        return fatal;
+    }
+    let message = format!(
+        "{error}; nothing was cut: `walengine verify` lists all damage. Start this node while the others \
+         run, and it takes what is lost from them; or, if a majority of them is well, empty this data \
+         directory and start it again without --expect: it copies itself from the others. Do not restore \
+         it from a copy"
+    );
+    Fatal::new(Reason::Damaged, message)
+}
+
 /// What a failure to open storage means for the process.
 pub fn open_failed(error: &OpenError) -> Fatal {
     let reason = match error {
@@ -308,8 +324,8 @@ pub fn open_failed(error: &OpenError) -> Fatal {
     };
     let advice = match reason {
         Reason::Damaged => {
-            "; nothing was changed: `walengine verify` lists all damage; restore this directory \
-             from a copy, or rebuild it from a replica"
+            "; nothing was changed: `walengine verify` lists all damage. A node that serves alone is \
+             restored from a backup; a node of a cluster is emptied, and copies itself from the others"
         }
         Reason::Disk => "; see the kernel log, and start again when the disk is well",
         _ => "",

@@ -18,10 +18,12 @@ pub mod drafts;
 pub mod group;
 pub mod importing;
 pub mod log_clock;
+pub mod mending;
 pub mod opening;
 pub mod replica;
 pub mod replica_id;
 pub mod restore;
+pub mod scrub;
 mod snapshot_progress;
 pub mod snapshots;
 pub mod taken;
@@ -40,6 +42,7 @@ use crate::limits::{CLOSE_WITHIN, EXPIRIES_AT_ONCE_MAX, EXPIRY_ROUNDS_MAX, IDLE_
 use crate::local::Notify;
 use crate::refused::{BUSY, Refused};
 use crate::runtime::Runtime;
+use crate::storage::error::Place;
 use crate::storage::log::Log;
 use crate::visible::Visible;
 use commit::Commit;
@@ -67,6 +70,8 @@ pub struct Counters {
     pub refused_full: u64,
     /// Requests refused because memory was nearly used up.
     pub refused_memory: u64,
+    /// Entries that had rotted and were taken from another replica.
+    pub mended: u64,
 }
 
 /// See the module. Clones are handles to the same partition.
@@ -104,6 +109,10 @@ struct Inner<C: Commit> {
     is_closed: Cell<bool>,
     counters: Cell<Counters>,
     clock: Cell<LogClock>,
+    /// Places of the log that are damaged, as it was read again last.
+    rotten: Cell<u64>,
+    /// The place that was told last.
+    rot_told: RefCell<Option<Place>>,
     snapshots: SnapshotProgress,
 }
 
@@ -126,6 +135,8 @@ impl<C: Commit> Partition<C> {
             is_closed: Cell::new(false),
             counters: Cell::default(),
             clock: Cell::default(),
+            rotten: Cell::new(0),
+            rot_told: RefCell::default(),
             snapshots: SnapshotProgress::default(),
         };
         let partition = Self { inner: Rc::new(inner) };
@@ -167,6 +178,30 @@ impl<C: Commit> Partition<C> {
     /// Counts a write that was refused as busy.
     pub fn count_busy(&self) {
         self.count(|counters| counters.refused_busy += 1);
+    }
+
+    /// Counts an entry that was mended.
+    pub fn count_mended(&self) {
+        self.count(|counters| counters.mended += 1);
+    }
+
+    /// Places of the log that are damaged and were not mended.
+    pub fn rotten(&self) -> u64 {
+        self.inner.rotten.get()
+    }
+
+    /// The log was read again, and so many places of it are damaged.
+    pub fn note_rot(&self, places: u64) {
+        self.inner.rotten.set(places);
+        if places == 0 {
+            self.inner.rot_told.take();
+        }
+    }
+
+    /// Damage is found in this place for the first time.
+    pub fn is_rot_news(&self, place: &Place) -> bool {
+        self.inner.rotten.set(self.inner.rotten.get().max(1));
+        self.inner.rot_told.replace(Some(place.clone())).as_ref() != Some(place)
     }
 
     /// Looks at the replica; only what is below [`Replica::committed`] is visible to clients.

@@ -18,15 +18,16 @@ use walengine_net::model::PartitionId;
 use super::Partition;
 use super::alone::Alone;
 use super::importing::was_importing;
+use super::mending::{EntrySource, NoSource, Patient};
 use super::replica::Replica;
 use super::replica_id::ReplicaId;
 use super::restore::{Restored, replay, restore};
-use crate::data_dir::{log_config, of_partition, open_failed};
+use crate::data_dir::{log_config, of_partition, partition_failed};
 use crate::fatal::{Fatal, Reason};
 use crate::runtime::Runtime;
 use crate::storage::Recovered;
 use crate::storage::disk::Disk;
-use crate::storage::error::{AppendError, ReadError};
+use crate::storage::error::{AppendError, OpenError, ReadError};
 use crate::storage::layout::{HardState, Superblock};
 use crate::storage::log::{Log, LogConfig};
 use crate::storage::partition_dir;
@@ -64,9 +65,25 @@ pub async fn open<D: Disk, R: Runtime>(
     partition: PartitionId,
     flush_inflight_max: usize,
 ) -> Result<OpenedPartition<D, R>, Fatal> {
+    open_mended(disk, runtime, data, superblock, partition, flush_inflight_max, &NoSource).await
+}
+
+/// As [`open`]; what a replica's log has lost is taken from `source`.
+///
+/// # Errors
+/// As [`open`]; damage that `source` does not mend.
+pub async fn open_mended<D: Disk, R: Runtime>(
+    disk: D,
+    runtime: R,
+    data: &Path,
+    superblock: &Superblock,
+    partition: PartitionId,
+    flush_inflight_max: usize,
+    source: &impl EntrySource,
+) -> Result<OpenedPartition<D, R>, Fatal> {
     let started = runtime.elapsed();
     let dir = partition_dir(data, partition);
-    let failed = |error| of_partition(partition, &open_failed(&error));
+    let failed = |error| of_partition(partition, &partition_failed(&error, superblock));
     let store = SnapshotStore::open(disk.clone(), &dir).await.map_err(failed)?;
     let restored = restore(&store, superblock, partition).await?;
     for (path, why) in &restored.skipped {
@@ -74,7 +91,19 @@ pub async fn open<D: Disk, R: Runtime>(
         tracing::error!("snapshot {path} can't be used, passing it over: {why}");
     }
     let log_config = LogConfig { flush_inflight_max, ..log_config(superblock, partition) };
-    let opened = Log::open(disk, runtime.clone(), dir, log_config.clone(), restored.from).await;
+    let open = || {
+        let (disk, runtime, dir) = (disk.clone(), runtime.clone(), dir.clone());
+        Log::open(disk, runtime, dir, log_config.clone(), restored.from)
+    };
+    let opened = match open().await {
+        Err(damage @ OpenError::Damaged { .. }) if superblock.replicated => {
+            let (disk, runtime, dir, config) = (&disk, &runtime, &*dir, &log_config);
+            let patient = Patient { disk, runtime, dir, config, partition };
+            patient.mend(source, restored.from, damage).await.map_err(failed)?;
+            open().await
+        }
+        opened => opened,
+    };
     let opened = opened.map_err(failed)?;
     if opened.recovered.hard_state_slot_lost {
         // Normal after a power cut in the middle of a save; otherwise the newest vote may be lost.

@@ -88,6 +88,8 @@ pub fn answer<C: Commit>(node: &NodeFacts<C>, outbox: &Outbox, head: FrameHead) 
         of_partition("refused_busy_since_start", counters.refused_busy);
         of_partition("refused_full_since_start", counters.refused_full);
         of_partition("refused_memory_since_start", counters.refused_memory);
+        of_partition("rotten_places", partition.rotten());
+        of_partition("entries_mended_since_start", counters.mended);
         let flushed = partition.log().flush_counts();
         of_partition("flushes_since_start", flushed.flushes);
         of_partition("flush_bytes_since_start", flushed.bytes);
@@ -141,6 +143,7 @@ fn state_of<C: Commit>(partition: &Partition<C>) -> String {
         Some(Refused::Stopped(reason)) => format!("stopped: {reason}"),
         Some(_) => "shutting down".into(),
         None if partition.is_stuck() => "refusing writes: disk stuck".into(),
+        None if partition.rotten() > 0 => "damaged: the server's log says where".into(),
         None if partition.is_full() => "refusing writes: disk nearly full".into(),
         None if partition.is_short_of_memory() => "refusing writes: memory nearly used up".into(),
         None if !partition.is_readable() => "catching up".into(),

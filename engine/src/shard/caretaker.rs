@@ -132,6 +132,13 @@ fn view<D: Disk, R: Runtime>(group: &Group<D, R>, report: &GroupReport) -> Group
             .collect(),
         removed: group.removed_members(),
         changing: report.is_changing,
+        addresses: report
+            .members
+            .iter()
+            .filter_map(|(&node, progress)| {
+                Some((node, progress.member.peer_address.parse().ok()?))
+            })
+            .collect(),
         matched: others
             .filter_map(|(node, progress)| Some((*node, progress.matched_index?)))
             .collect(),
@@ -150,6 +157,7 @@ async fn take<D: Disk, R: Runtime>(group: &Group<D, R>, step: Step) -> Result<()
         }
         Step::Promote { voters } | Step::Replace { voters } => group.set_voters(voters).await,
         Step::RemoveLearner(node) => group.remove_learner(node).await,
+        Step::Move { node, address } => group.set_address(node, address).await,
         Step::TransferLeadership { to } => {
             if group.hand_over(Some(to)).await {
                 Ok(())
@@ -167,6 +175,7 @@ fn in_words(step: &Step) -> String {
         Step::Promote { voters } => format!("learners begin to vote: {}", list(voters)),
         Step::Replace { voters } => format!("a voter goes; those that stay: {}", list(voters)),
         Step::RemoveLearner(node) => format!("learner {node} goes"),
+        Step::Move { node, address } => format!("node {node} is at {address} now"),
         Step::TransferLeadership { to } => format!("node {to} is to lead"),
     }
 }

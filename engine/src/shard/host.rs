@@ -5,13 +5,14 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use glommio::net::TcpStream;
+use walengine_net::model::PartitionId;
 use walengine_replication::membership::Policy;
 use walengine_replication::received::Received;
 use walengine_replication::tcp::PeerIdentity;
 use walengine_replication::tcp::dial::Dialer;
 
 use super::operators::Place;
-use super::{caretaker, peers};
+use super::{ShardStart, caretaker, peers};
 use crate::config::Config;
 use crate::fatal::{Fatal, Reason};
 use crate::limits::{CONTACT_WITHIN_MIN, HEARTBEATS_PER_ELECTION};
@@ -20,13 +21,17 @@ use crate::orders::{Beginning, ControlOrder};
 use crate::partition::Partition;
 use crate::partition::alone::Alone;
 use crate::partition::group::opening::{GroupBeginning, serve_in_group};
+use crate::partition::group::sources::{HeardNodes, OtherMembers};
 use crate::partition::group::{Consensus, Group, GroupTiming, compare};
+use crate::partition::mending::{EntrySource, NoSource};
 use crate::partition::opening::OpenedPartition;
 use crate::partition::replica_id::ReplicaId;
+use crate::partition::scrub;
 use crate::runtime_glommio::GlommioRuntime;
 use crate::session::admin::Operated;
 use crate::session::node_facts::NodeFacts;
 use crate::storage::glommio_disk::GlommioDisk;
+use crate::storage::layout::Superblock;
 
 /// A partition that a shard hosts.
 pub(super) struct Hosting<C: Hosted> {
@@ -38,11 +43,15 @@ pub(super) struct Hosting<C: Hosted> {
 
 /// See the module.
 pub(super) trait Hosted: Operated<Disk = GlommioDisk, Runtime = GlommioRuntime> {
+    /// What the log of a partition has lost is taken from here before it is opened.
+    fn source(start: &ShardStart, partition: PartitionId) -> impl EntrySource + 'static;
+
     /// Makes an opened partition serve.
     async fn host(
         opened: OpenedPartition<GlommioDisk, GlommioRuntime>,
         state: &NodeState,
         beginning: &Beginning,
+        source: impl EntrySource + 'static,
     ) -> Result<Hosting<Self>, Fatal>;
 
     /// Starts the background tasks of the partition at `place`, besides its snapshots.
@@ -72,15 +81,27 @@ pub(super) trait Hosted: Operated<Disk = GlommioDisk, Runtime = GlommioRuntime> 
 }
 
 impl Hosted for Alone<GlommioDisk, GlommioRuntime> {
+    fn source(_: &ShardStart, _: PartitionId) -> impl EntrySource + 'static {
+        NoSource
+    }
+
     async fn host(
         opened: OpenedPartition<GlommioDisk, GlommioRuntime>,
         _: &NodeState,
         _: &Beginning,
+        _: impl EntrySource + 'static,
     ) -> Result<Hosting<Self>, Fatal> {
         Ok(Hosting { partition: opened.serve_alone().await?, dialer: None })
     }
 
-    fn look_after(_: &Rc<NodeFacts<Self>>, _: usize, _: Option<&flume::Sender<ControlOrder>>) {}
+    fn look_after(
+        node: &Rc<NodeFacts<Self>>,
+        place: usize,
+        _: Option<&flume::Sender<ControlOrder>>,
+    ) {
+        let bytes = node.state.config.scrub_bytes;
+        node.partitions[place].spawn(|partition| scrub::run(partition, None::<NoSource>, bytes));
+    }
 
     /// A node that serves alone listens for no peers.
     fn serve_peer(_: &Rc<NodeFacts<Self>>, _: usize, _: TcpStream, _: Received, _: Place) {}
@@ -97,10 +118,19 @@ impl Hosted for Alone<GlommioDisk, GlommioRuntime> {
 }
 
 impl Hosted for Consensus<GlommioDisk, GlommioRuntime> {
+    fn source(start: &ShardStart, partition: PartitionId) -> impl EntrySource + 'static {
+        let Superblock { cluster, node, partitions, .. } = start.state.superblock;
+        let identity = PeerIdentity { cluster, node, partition, partitions };
+        let dialer = Dialer::new(identity, GlommioRuntime::new());
+        let control = start.control.clone();
+        HeardNodes { own: node, dialer, control }
+    }
+
     async fn host(
         opened: OpenedPartition<GlommioDisk, GlommioRuntime>,
         state: &NodeState,
         beginning: &Beginning,
+        source: impl EntrySource + 'static,
     ) -> Result<Hosting<Self>, Fatal> {
         let timing = timing(&state.config)?;
         let ReplicaId { cluster, partition, node } = opened.id;
@@ -109,7 +139,7 @@ impl Hosted for Consensus<GlommioDisk, GlommioRuntime> {
         let dialer = Dialer::new(identity, opened.runtime);
         let beginning =
             GroupBeginning { founders: &beginning.founders, sources: &beginning.sources };
-        let partition = serve_in_group(opened, dialer.clone(), beginning, timing).await?;
+        let partition = serve_in_group(opened, dialer.clone(), beginning, timing, source).await?;
         Ok(Hosting { partition, dialer: Some(dialer) })
     }
 
@@ -122,6 +152,9 @@ impl Hosted for Consensus<GlommioDisk, GlommioRuntime> {
         let (facts, policy, control) = (node.clone(), policy(&node.state.config), control.cloned());
         let dialled = dialer.clone();
         group.spawn(|group| caretaker::run(group, facts, dialled, policy, control));
+        let members = OtherMembers { group: group.clone(), dialer: dialer.clone() };
+        let bytes = node.state.config.scrub_bytes;
+        group.spawn(|group| scrub::run(group, Some(members), bytes));
         group.spawn(|group| compare::run(group, dialer));
     }
 

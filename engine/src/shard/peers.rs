@@ -9,7 +9,7 @@ use walengine_replication::received::Received;
 use walengine_replication::runtime::within;
 use walengine_replication::tcp::PeerIdentity;
 use walengine_replication::tcp::accept::{self, Answering};
-use walengine_replication::transport::{AppendReceiver, Request, Response, ResultSender};
+use walengine_replication::transport::{AppendReceiver, NoAnswer, Request, Response, ResultSender};
 use walengine_replication::types::NodeId;
 
 use super::operators::Place;
@@ -52,7 +52,10 @@ struct Gate {
 }
 
 impl Answering for Gate {
-    fn answer(&self, request: Request) -> impl Future<Output = Result<Response, String>> + 'static {
+    fn answer(
+        &self,
+        request: Request,
+    ) -> impl Future<Output = Result<Response, NoAnswer>> + 'static {
         let group = self.group.clone();
         async move { group.commit().answer(request).await }
     }

@@ -5,6 +5,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use walengine_replication::budget::Budget;
+use walengine_replication::gossip::NodeStanding;
 
 use super::accept::{accept, take_handed};
 use super::handed::Port;
@@ -14,6 +15,7 @@ use super::operators::Operators;
 use super::publisher::Publisher;
 use super::start::ShardStart;
 use super::state::Shard;
+use crate::cluster_view::ClusterView;
 use crate::connection::memory::connections_share;
 use crate::fatal::{Fatal, Reason};
 use crate::limits::{LINGER, PEERS_BYTES_MAX};
@@ -45,7 +47,10 @@ pub(super) async fn run<C: Hosted>(mut start: ShardStart) -> Result<(), Fatal> {
                 tasks.push(glommio::spawn_local(accepting));
                 tasks.push(glommio::spawn_local(housekeeping::run(shard.clone())));
             }
-            Ok(ShardOrder::Cluster(view)) => drop(shard.node.cluster.replace(view)),
+            Ok(ShardOrder::Cluster(view)) => {
+                announce(&shard, &view);
+                drop(shard.node.cluster.replace(view));
+            }
             Ok(ShardOrder::Stop) | Err(_) => break,
         }
     }
@@ -61,6 +66,20 @@ pub(super) async fn run<C: Hosted>(mut start: ShardStart) -> Result<(), Fatal> {
     stop(&shard).await
 }
 
+/// Nodes are dialled where they say that they are.
+fn announce<C: Hosted>(shard: &Shard<C>, view: &ClusterView) {
+    let cluster = shard.node.state.superblock.cluster;
+    let living = view
+        .nodes
+        .iter()
+        .filter(|node| node.standing == NodeStanding::Alive && node.cluster == Some(cluster));
+    for node in living {
+        for dialer in &shard.node.dialers {
+            dialer.announce(node.node, node.peer_address);
+        }
+    }
+}
+
 async fn open<C: Hosted>(start: &mut ShardStart) -> Result<Rc<Shard<C>>, Fatal> {
     let runtime = GlommioRuntime::new();
     let config = &start.state.config;
@@ -69,10 +88,12 @@ async fn open<C: Hosted>(start: &mut ShardStart) -> Result<Rc<Shard<C>>, Fatal> 
     for number in start.state.partitions_of(start.shard) {
         let (disk, superblock) = (disk.clone(), &start.state.superblock);
         let flushes = config.flush_inflight_max;
+        let (data, source) = (&config.data, C::source(start, number));
         let opened =
-            opening::open(disk, runtime, &config.data, superblock, number, flushes).await?;
+            opening::open_mended(disk, runtime, data, superblock, number, flushes, &source).await?;
         stores.push(opened.store.clone());
-        let Hosting { partition, dialer } = C::host(opened, &start.state, &start.beginning).await?;
+        let Hosting { partition, dialer } =
+            C::host(opened, &start.state, &start.beginning, source).await?;
         partitions.push(partition);
         dialers.extend(dialer);
     }

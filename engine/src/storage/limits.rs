@@ -13,5 +13,9 @@ pub const ZERO_AHEAD_FLUSH_BYTES_MAX: usize = 64 << 10;
 pub const INDEXED_SEGMENTS_MAX: usize = 16;
 /// Most bytes read from disk at once for a reader, beyond an entry that is larger.
 pub const READ_BYTES_MAX: usize = 1 << 20;
+/// Other members of a group whose progress is remembered on disk: as many as fit in a block.
+pub const REACHED_NODES_MAX: usize = 253;
+/// Bytes that are read at once when a segment is read again for rot.
+pub const SCRUB_READ_BYTES: usize = 256 << 10;
 /// Most bytes that wait to be taken; past it all of them are dropped.
 pub const TAP_BYTES_MAX: usize = 16 << 20;

@@ -224,7 +224,7 @@ pub(super) async fn judge<D: Disk>(
 }
 
 /// `next`: the segment behind the one in which the log ends.
-fn behind<D: Disk>(remains: &Remains, walk: &Walk<D>, next: Option<&Head>) -> Behind {
+pub(super) fn behind<D: Disk>(remains: &Remains, walk: &Walk<D>, next: Option<&Head>) -> Behind {
     let Some(&(number, _, _)) = remains.content.first() else { return Behind::Nothing };
     match next.map(|head| head.header) {
         Some(Err(error)) if number != walk.number && error != BlockError::Blank => {

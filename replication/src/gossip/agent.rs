@@ -61,10 +61,16 @@ pub struct Gossip {
     /// How often leaving is still to be told, and when next.
     leaving: Option<(u32, Duration)>,
     warned: Vec<Warning>,
+    /// Since when an address claims the id of a node that is at another one, and when it did last.
+    claims: BTreeMap<(NodeId, SocketAddr), (Duration, Duration)>,
     /// When it was told last that a node's id is used twice.
     twins_told: BTreeMap<NodeId, Duration>,
     /// This node's own condition, and when it was so.
     condition: Option<(OwnCondition, Duration)>,
+    /// When this node's id was refused for the first time, and for the last.
+    refused: Option<(Duration, Duration)>,
+    /// Addresses that speak with another key, and when they were told of it.
+    strangers: BTreeMap<SocketAddr, Duration>,
     now: Duration,
 }
 
@@ -122,8 +128,11 @@ impl Gossip {
             welcomes: (now, 0),
             leaving: None,
             warned: Vec::new(),
+            claims: BTreeMap::new(),
             twins_told: BTreeMap::new(),
             condition: None,
+            refused: None,
+            strangers: BTreeMap::new(),
             now,
         };
         gossip.publish();
@@ -148,6 +157,9 @@ impl Gossip {
                     DatagramError::Malformed => &mut self.counters.malformed,
                 };
                 *counter += 1;
+                if error == DatagramError::Unauthenticated && self.leaving.is_none() {
+                    self.hear_stranger(from);
+                }
                 return;
             }
         };

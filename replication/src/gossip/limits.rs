@@ -78,10 +78,19 @@ pub const GREET_PERIOD: Duration = Duration::from_millis(200);
 pub const META_PERIOD: Duration = Duration::from_secs(10);
 /// Silence after which another address may claim the id of a node that is not alive.
 pub const ID_SILENCE: Duration = Duration::from_secs(5);
+/// A holder of this node's id that was heard so lately, after that much time, is alive: this is a copy.
+pub const HOLDER_HEARD: Duration = Duration::from_secs(3);
+/// A node whose id is refused for so long is a copy, whenever the holder was heard last.
+pub const REFUSED_MAX: Duration = Duration::from_secs(30);
+/// A stranger's address is answered at most this often.
+pub const STRANGER_PERIOD: Duration = Duration::from_secs(10);
 /// Shortest pause between two new names that a node takes because others know a newer life of it.
 pub const OUTBID_PERIOD: Duration = Duration::from_secs(2);
 /// How far ahead of its own boot such a name may be: ten years, in nanoseconds.
 pub const OUTBID_NANOS_MAX: u64 = 10 * 365 * 24 * 3600 * 1_000_000_000;
+/// A node that is heard so long after another address first claimed its id runs beside that one:
+/// longer than the network delays a datagram.
+pub const TWIN_MARGIN: Duration = Duration::from_secs(1);
 /// How often it is told that a node's id is used twice.
 pub const TWIN_PERIOD: Duration = Duration::from_mins(1);
 /// A longer gap between two ticks means that this process was stopped.
@@ -113,5 +122,7 @@ const _: () = {
     );
     assert!(PARTITIONS_MAX.is_multiple_of(PAGE_PARTITIONS) && WINDOW == 128);
     assert!(NODES_MAX <= SENDERS_MAX && FOUNDERS_MAX <= NODES_MAX);
+    // The others know of a copy before it ends.
+    assert!(TWIN_MARGIN.as_nanos() < HOLDER_HEARD.as_nanos());
     assert!(PROBE_ANSWER.as_nanos() * 3 <= PROBE_PERIOD.as_nanos());
 };

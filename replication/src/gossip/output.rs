@@ -112,11 +112,11 @@ pub enum Warning {
         /// Who says so, or who has it.
         address: SocketAddr,
     },
-    /// A node's id is claimed from another address while the node is there.
+    /// A node's id is claimed from another address while the node is heard where it was.
     #[error(
         "node {node} is at {known}, and its id is also used from {claimed_by}: two nodes run from \
-         copies of one data directory, or it has just moved; stop the one that is a copy, empty its \
-         data directory, and it joins as a new node"
+         copies of one data directory; stop the one that is a copy, empty its data directory, and it \
+         joins as a new node"
     )]
     NodeIdUsedTwice {
         /// Which.
@@ -125,6 +125,37 @@ pub enum Warning {
         known: SocketAddr,
         /// Where else its id is used.
         claimed_by: SocketAddr,
+    },
+    /// This node was started to form a new cluster, and a seed has one. It neither forms nor joins.
+    #[error(
+        "this node was started with --expect, to form a new cluster, and {seed} in --join belongs to \
+         cluster {cluster}: nothing was written. To form a new one, take that address out of --join; to \
+         join this one, also after a lost disk, start without --expect"
+    )]
+    FormsBesideCluster {
+        /// Which.
+        seed: SocketAddr,
+        /// Its cluster.
+        cluster: ClusterId,
+    },
+    /// Somebody's datagrams are not signed with this node's key.
+    #[error(
+        "{address} speaks to this node with another key, or without one: it is not heard; --key-file must \
+         be the same on every node of a cluster"
+    )]
+    OtherKey {
+        /// Who.
+        address: SocketAddr,
+    },
+    /// The others still hold this node's id for another address. They let it go when they are sure that
+    /// nobody answers there any more.
+    #[error(
+        "this node was at another address until now; {address} has not yet seen that it is gone from \
+         there, and hears it as soon as it has, within some ten seconds"
+    )]
+    AddressHeld {
+        /// Who says so.
+        address: SocketAddr,
     },
     /// A seed belongs to another cluster than this node, or than the promise that it gave.
     #[error("the seed {seed} belongs to another cluster, {cluster}")]

@@ -22,6 +22,13 @@ pub(super) struct KnownSender {
     heard: Duration,
 }
 
+impl KnownSender {
+    /// How long ago it was heard.
+    pub(super) fn silence(&self, now: Duration) -> Duration {
+        now.saturating_sub(self.heard)
+    }
+}
+
 /// Why a datagram is not taken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Stale {

@@ -113,6 +113,41 @@ fn promote(voters: &[NodeId]) -> Option<Step> {
 }
 
 #[test]
+fn a_lost_disk_at_the_same_address_is_replaced_at_once() {
+    let mut view = group(&[1, 2, 3], &[4]);
+    view.addresses = BTreeMap::from([(1, address(1)), (2, address(2)), (3, address(3))]);
+    let dead = node(3, NodeStanding::Dead, 5);
+    let heir = NodeView { peer_address: address(3), ..node(4, NodeStanding::Alive, 5) };
+    let all = with(&[1, 2], &[dead.clone(), heir.clone()]);
+    assert_eq!(step(&view, &all), replace(&[1, 2, 4]));
+    let elsewhere = with(&[1, 2, 4], &[dead]);
+    assert_eq!(step(&view, &elsewhere), None, "it may come back");
+    let lives = with(&[1, 2], &[node(3, NodeStanding::Suspect, 5), heir]);
+    assert_eq!(step(&view, &lives), None, "nobody is dead");
+    for contact in [STEADY, silent_for(1)] {
+        assert_eq!(step_with(&view, &all, &[(3, contact)]), None, "it answers consensus");
+    }
+    let unheard = step_with(&view, &all, &[(4, silent_for(5))]);
+    assert_eq!(unheard, None, "the heir does not answer consensus");
+}
+
+#[test]
+fn a_member_that_has_moved_is_recorded_where_it_is() {
+    let mut view = group(&[1, 2, 3], &[]);
+    view.addresses = (1..=3).map(|node| (node, address(node))).collect();
+    assert_eq!(step(&view, &alive(&[1, 2, 3])), None);
+    let moved = |secs| NodeView { peer_address: address(9), ..node(3, NodeStanding::Alive, secs) };
+    let found = step(&view, &with(&[1, 2], &[moved(5)]));
+    assert_eq!(found, Some(Step::Move { node: 3, address: address(9) }));
+    let fresh = step(&view, &with(&[1, 2], &[moved(1)]));
+    assert_eq!(fresh, None, "it may be gone again");
+    let dead = NodeView { standing: NodeStanding::Dead, ..moved(5) };
+    assert_eq!(step(&view, &with(&[1, 2], &[dead])), None);
+    let unheard = step_with(&view, &with(&[1, 2], &[moved(5)]), &[(3, silent_for(5))]);
+    assert_eq!(unheard, None, "it does not answer consensus there");
+}
+
+#[test]
 fn a_new_live_node_becomes_a_learner() {
     let found = step(&group(&[1, 2, 3], &[]), &alive(&[1, 2, 3, 4]));
     assert_eq!(found, Some(Step::AddLearner { node: 4, address: address(4) }));
@@ -477,6 +512,7 @@ fn apply(group: &mut GroupView, step: &Step) {
             group.learners.remove(node);
             group.removed.insert(*node);
         }
+        Step::Move { node, address } => drop(group.addresses.insert(*node, *address)),
         Step::TransferLeadership { to } => {
             group.must_give_way = false; // the heir's disk is in order
             group.me = *to;

@@ -35,6 +35,9 @@ pub enum PeerErrorCode {
     ShuttingDown = 12,
     /// A fault in the program that answers.
     Internal = 13,
+    /// The sender was set back to an older copy of its data directory. Nothing was changed; a person has
+    /// to act there.
+    SetBack = 14,
 }
 
 impl PeerErrorCode {
@@ -52,6 +55,7 @@ impl PeerErrorCode {
         Self::Stopped,
         Self::ShuttingDown,
         Self::Internal,
+        Self::SetBack,
     ];
 
     /// Code of this number; `None` if this version does not know it.

@@ -25,15 +25,18 @@ use crate::peer::{
 };
 use crate::received::Received;
 use crate::runtime::{LocalRuntime, within};
-use crate::transport::{AppendReceiver, AppendSender, Request, Response, ResultSender};
+use crate::transport::{AppendReceiver, AppendSender, NoAnswer, Request, Response, ResultSender};
 use crate::types::{NodeId, Types};
 
 type Channels = <LocalRuntime as AsyncRuntime>::Mpsc;
 
 /// The group that answers a connection's requests. Clones are the same group.
 pub trait Answering: Clone + 'static {
-    /// Answers one request; the error says why the group has stopped here.
-    fn answer(&self, request: Request) -> impl Future<Output = Result<Response, String>> + 'static;
+    /// Answers one request; the error says why not.
+    fn answer(
+        &self,
+        request: Request,
+    ) -> impl Future<Output = Result<Response, NoAnswer>> + 'static;
 
     /// Takes a stream of appends until it ends.
     fn take_appends(
@@ -292,7 +295,7 @@ impl<G: Answering, R: Runtime> AcceptedPeer<G, R> {
             let page = peer.group.read_log(read).await;
             peer.log_reads.set(peer.log_reads.get() - 1);
             drop(held); // it counts as outgoing next
-            Ok(Message::LogPage(page?))
+            Ok(Message::LogPage(page.map_err(NoAnswer::Stopped)?))
         });
     }
 
@@ -315,7 +318,7 @@ impl<G: Answering, R: Runtime> AcceptedPeer<G, R> {
     fn answer_by(
         self: Rc<Self>,
         request: u64,
-        answer: impl Future<Output = Result<Message, String>> + 'static,
+        answer: impl Future<Output = Result<Message, NoAnswer>> + 'static,
     ) {
         if self.answering.get() >= ANSWERING_MAX {
             return self.refuse(request, PeerErrorCode::Busy, "too much is unanswered");
@@ -324,8 +327,15 @@ impl<G: Answering, R: Runtime> AcceptedPeer<G, R> {
         let runtime = self.runtime.clone();
         let peer = self;
         let answered = async move {
-            let stopped = |why| Message::Error(PeerError::new(PeerErrorCode::Stopped, why));
-            let message = answer.await.unwrap_or_else(stopped);
+            let (code, why) = match answer.await {
+                Ok(message) => {
+                    let _ = peer.out.put(request, &message);
+                    return peer.answering.set(peer.answering.get() - 1);
+                }
+                Err(NoAnswer::Stopped(why)) => (PeerErrorCode::Stopped, why),
+                Err(NoAnswer::SetBack(why)) => (PeerErrorCode::SetBack, why),
+            };
+            let message = Message::Error(PeerError::new(code, why));
             let _ = peer.out.put(request, &message);
             peer.answering.set(peer.answering.get() - 1);
         };

@@ -20,7 +20,7 @@ use super::dialled::{Dialled, greeting};
 use super::{AGAIN_AFTER, CONNECT_WITHIN, PeerIdentity, STREAM_REQUESTS, STREAM_RESULTS};
 use crate::executor::Runtime;
 use crate::local::Notify;
-use crate::peer::{Hello, LogPage, LogRead, Message, Refusal, fitting};
+use crate::peer::{Hello, LogPage, LogRead, Message, PeerError, PeerErrorCode, Refusal, fitting};
 use crate::received::Received;
 use crate::runtime::{LocalRuntime, within};
 use crate::transport::{
@@ -40,6 +40,8 @@ struct Inner<R: Runtime> {
     identity: PeerIdentity,
     runtime: R,
     links: RefCell<BTreeMap<NodeId, Rc<Link>>>,
+    /// Where nodes have announced themselves last. It comes before what the group's log says of them.
+    announced: RefCell<BTreeMap<NodeId, SocketAddr>>,
 }
 
 /// The way to one peer, whether a connection is up or not.
@@ -80,7 +82,8 @@ impl Link {
 impl<R: Runtime> Dialer<R> {
     /// For a group's replica on this node.
     pub fn new(identity: PeerIdentity, runtime: R) -> Self {
-        Self { inner: Rc::new(Inner { identity, runtime, links: RefCell::default() }) }
+        let (links, announced) = (RefCell::default(), RefCell::default());
+        Self { inner: Rc::new(Inner { identity, runtime, links, announced }) }
     }
 
     /// What went to each peer since the start.
@@ -92,6 +95,26 @@ impl<R: Runtime> Dialer<R> {
     /// Why a peer does not talk to this node, if it said so when it was dialled last.
     pub fn refused(&self, target: NodeId) -> Option<Refusal> {
         self.inner.links.borrow().get(&target)?.refused.get()
+    }
+
+    /// A node has announced this address as its own: it is dialled there first from now on, and where the
+    /// group's log says only if it is not found there.
+    pub fn announce(&self, node: NodeId, address: SocketAddr) {
+        self.inner.announced.borrow_mut().insert(node, address);
+    }
+
+    /// Where to look for a peer, in order.
+    fn addresses(&self, target: NodeId, member: &Member) -> Result<Vec<SocketAddr>, String> {
+        let announced = self.inner.announced.borrow().get(&target).copied();
+        let recorded = member.peer_address.parse();
+        match (announced, recorded) {
+            (Some(announced), Ok(recorded)) if announced != recorded => {
+                Ok(vec![announced, recorded])
+            }
+            (Some(announced), _) => Ok(vec![announced]),
+            (None, Ok(recorded)) => Ok(vec![recorded]),
+            (None, Err(error)) => Err(format!("its address: {error}")),
+        }
     }
 
     /// Reads committed entries from a peer's log.
@@ -163,15 +186,22 @@ impl<R: Runtime> Dialer<R> {
     fn dial(&self, link: Rc<Link>, member: Member, pause: Duration) {
         let (dialer, runtime) = (self.clone(), self.inner.runtime.clone());
         let dialled = async move {
-            let late = async {
-                dialer.inner.runtime.sleep(CONNECT_WITHIN).await;
-                Err("no answer in time".to_owned())
-            };
-            let connected = or(dialer.connect(&link, &member), late).await;
-            if let Err(why) = &connected {
-                tracing::debug!("node {} at {}: {why}", link.target, member.peer_address);
-                dialer.down(&link, pause);
+            let addresses = dialer.addresses(link.target, &member).unwrap_or_else(|why| {
+                tracing::debug!("node {}: {why}", link.target);
+                Vec::new()
+            });
+            for address in &addresses {
+                let late = async {
+                    let within = CONNECT_WITHIN / addresses.len() as u32;
+                    dialer.inner.runtime.sleep(within).await;
+                    Err("no answer in time".to_owned())
+                };
+                match or(dialer.connect(&link, *address), late).await {
+                    Ok(()) => return,
+                    Err(why) => tracing::debug!("node {} at {address}: {why}", link.target),
+                }
             }
+            dialer.down(&link, pause);
         };
         self.inner.runtime.spawn(within(runtime, dialled));
     }
@@ -184,9 +214,7 @@ impl<R: Runtime> Dialer<R> {
     }
 
     /// Connects and introduces this node; from then on two tasks carry frames.
-    async fn connect(&self, link: &Rc<Link>, member: &Member) -> Result<(), String> {
-        let address: SocketAddr =
-            member.peer_address.parse().map_err(|error| format!("its address: {error}"))?;
+    async fn connect(&self, link: &Rc<Link>, address: SocketAddr) -> Result<(), String> {
         let stream = TcpStream::connect(address).await.map_err(|error| error.to_string())?;
         let _ = stream.set_nodelay(true); // without it the connection is slower, not wrong
         let PeerIdentity { cluster, node, partition, partitions } = self.inner.identity;
@@ -293,6 +321,9 @@ fn response(target: NodeId, message: Message) -> Result<Response, TransportError
         Message::VoteReply(vote) => Response::Vote(vote),
         Message::PreVoteReply(vote) => Response::PreVote(vote),
         Message::TransferLeaderReply(transfer) => Response::TransferLeader(transfer),
+        Message::Error(PeerError { code: PeerErrorCode::SetBack, message, .. }) => {
+            return Err(TransportError::SetBack(target, message));
+        }
         Message::Error(error) => {
             return Err(TransportError::Stopped(target, error.message));
         }

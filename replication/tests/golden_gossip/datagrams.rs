@@ -33,7 +33,8 @@ fn name(bytes: &[u8]) -> String {
     match kind {
         1 => "1_hello".into(),
         2 => "2_welcome".into(),
-        3 => "3_refused".into(),
+        3 if body.is_empty() => "3_refused".into(),
+        3 => "3_refused_silence".into(),
         4 => format!("4_swim_{:02}", body[34 + 2 + 34]),
         5 => format!("5_forming_{}", body[0]),
         6 => "6_leave".into(),

@@ -49,6 +49,9 @@ impl Observer {
         self.looks += 1;
         cluster.look_at_media();
         for id in cluster.ids() {
+            if cluster.is_set_back(id) {
+                continue;
+            }
             self.look_at_failure(cluster, id);
             let Some(partition) = cluster.partition(id) else { continue };
             let stopped = partition.commit().machine().stopped();

@@ -158,6 +158,11 @@ impl Media {
         index
     }
 
+    /// The node's disk is another from now on.
+    pub fn forget(&mut self, node: NodeId) {
+        self.nodes.remove(&node);
+    }
+
     /// Entries of the node's log that the test has damaged.
     pub fn rotten(&self, node: NodeId) -> Vec<u64> {
         self.nodes.get(&node).map_or(Vec::new(), |medium| medium.rotten.iter().copied().collect())

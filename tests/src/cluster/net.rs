@@ -215,7 +215,7 @@ impl Transport for SimTransport {
             runtime.spawn(within(runtime.clone(), asked));
             let answer = answer.await.map_err(|_| TransportError::Broken(target))?;
             net.pass(target, from).await;
-            answer.map_err(|why| TransportError::Stopped(target, why))
+            answer.map_err(|why| why.from_node(target))
         }
     }
 

@@ -9,7 +9,7 @@ use openraft::async_runtime::{Oneshot, OneshotSender, WatchReceiver};
 use openraft::{AsyncRuntime, Config};
 use walengine::partition::group::raft_apply::RaftApply;
 use walengine::partition::group::raft_log::{RaftLog, log_id_of};
-use walengine::partition::group::{Group, GroupTiming, join, raft_config};
+use walengine::partition::group::{Group, GroupTiming, join, raft_config, reach};
 use walengine::partition::replica::Replica;
 use walengine::partition::replica_id::ReplicaId;
 use walengine::partition::restore::Restored;
@@ -59,6 +59,8 @@ pub struct Cluster {
     pub restored: Cell<u64>,
     rng: RefCell<Rng>,
     nodes: RefCell<BTreeMap<NodeId, Node>>,
+    /// Was started on an older copy of its disk, and must stop by itself.
+    set_back: Cell<Option<NodeId>>,
 }
 
 impl Cluster {
@@ -69,10 +71,10 @@ impl Cluster {
     pub async fn form(root: &SimRuntime, nodes: u64, seed: u64, bug: Option<Bug>) -> Rc<Self> {
         let mut rng = Rng::new(seed);
         let net = SimNet::new(root, rng.next_u64());
-        let nodes_empty = RefCell::default();
         let (root, media, rng) = (root.clone(), Rc::default(), RefCell::new(rng));
         let restored = Cell::default();
-        let cluster = Self { root, net, media, bug, restored, rng, nodes: nodes_empty };
+        let (nodes_, set_back) = (RefCell::default(), Cell::default());
+        let cluster = Self { root, net, media, bug, restored, rng, nodes: nodes_, set_back };
         for id in 1..=nodes {
             let runtime = cluster.root.node();
             let disk = SimDisk::new(&runtime, cluster.rng.borrow_mut().next_u64());
@@ -267,6 +269,34 @@ impl Cluster {
         self.open(id).await;
     }
 
+    /// What the node's disk holds now, after a power loss.
+    pub fn copy_of(&self, id: NodeId) -> SimDisk {
+        self.crash(id);
+        let seed = self.rng.borrow_mut().next_u64();
+        let nodes = self.nodes.borrow();
+        let kept = nodes[&id].disk.crash(&self.root.node(), seed);
+        kept.copy(&self.root.node())
+    }
+
+    /// Starts a node on an older copy of its disk.
+    pub async fn set_back(&self, id: NodeId, copy: &SimDisk) {
+        self.crash(id);
+        self.set_back.set(Some(id));
+        self.media.borrow_mut().forget(id);
+        {
+            let mut nodes = self.nodes.borrow_mut();
+            let node = nodes.get_mut(&id).expect("it was there");
+            node.runtime = self.root.node();
+            node.disk = copy.copy(&node.runtime);
+        }
+        self.open(id).await;
+    }
+
+    /// The node was started on an older copy of its disk: what holds for all others does not for it.
+    pub fn is_set_back(&self, id: NodeId) -> bool {
+        self.set_back.get() == Some(id)
+    }
+
     /// Checks that the node serves none of the entries that the test has damaged, and takes it out.
     ///
     /// # Panics
@@ -290,7 +320,8 @@ impl Cluster {
         self.take_out(id);
     }
 
-    fn take_out(&self, id: NodeId) {
+    /// The node stays out from now on.
+    pub fn take_out(&self, id: NodeId) {
         self.crash(id);
         self.nodes.borrow_mut().get_mut(&id).expect("it was there").out = true;
     }
@@ -357,5 +388,6 @@ async fn start(
     let Ids { cluster, partition } = config.ids;
     let replica_id = ReplicaId { cluster, partition, node: id };
     let partition = join(replica_id, log, apply, runtime, transport, raft).await?;
+    reach::begin(&partition);
     Ok((partition, from))
 }

@@ -2,6 +2,7 @@
 //! They change only through Raft.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use openraft::ChangeMembers;
@@ -154,6 +155,24 @@ impl<D: Disk, R: Runtime> Group<D, R> {
     pub async fn add_learner(&self, node: NodeId, member: Member) -> Result<(), String> {
         let added = self.commit().raft.add_learner(node, member, false).await;
         added.map(|_| ()).map_err(|error| error.to_string())
+    }
+
+    /// Records that a member is at another address.
+    ///
+    /// # Errors
+    /// As [`Self::add_learner`].
+    pub async fn set_address(&self, node: NodeId, address: SocketAddr) -> Result<(), String> {
+        let known = {
+            let metrics = self.commit().raft.metrics();
+            let metrics = metrics.borrow_watched();
+            metrics.membership_config.membership().get_node(&node).cloned()
+        };
+        let Some(known) = known else { return Err(format!("node {node} is no member any more")) };
+        // What an operator chose stays.
+        let member = Member { peer_address: address.to_string(), ..known };
+        let moved = ChangeMembers::SetNodes(BTreeMap::from([(node, member)]));
+        let changed = self.commit().raft.change_membership(moved, true).await;
+        changed.map(|_| ()).map_err(|error| error.to_string())
     }
 
     /// Makes these the voters; each must be a member already. A former voter leaves the group.

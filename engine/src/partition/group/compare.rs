@@ -67,6 +67,9 @@ async fn ask<D: Disk, R: Runtime>(
             continue;
         }
         if let Ok(page) = dialer.read_log(node, progress.member.clone(), read).await {
+            // What is not committed here says nothing about what this node may rely on.
+            let committed = page.committed.min(group.visible().index);
+            group.commit().note_reached(node, committed);
             found.extend(first(&page));
         }
     }

@@ -16,7 +16,9 @@ pub mod opening;
 mod proposals;
 pub mod raft_apply;
 pub mod raft_log;
+pub mod reach;
 mod recent;
+pub mod sources;
 
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
@@ -29,10 +31,11 @@ use openraft::raft::ClientWriteResult;
 use openraft::{Config, Raft, ReadPolicy, SnapshotPolicy};
 use walengine_net::message::Entries;
 use walengine_replication::network::Peers;
+use walengine_replication::reached::Reached;
 use walengine_replication::runtime::within;
 use walengine_replication::service;
 use walengine_replication::transport::{
-    AppendReceiver, Request, Response, ResultSender, Transport,
+    AppendReceiver, NoAnswer, Request, Response, ResultSender, Transport,
 };
 use walengine_replication::types::{Batch, LogId, NodeId, Types};
 
@@ -80,6 +83,8 @@ pub struct Consensus<D: Disk, R: Runtime> {
     apply: RaftApply,
     log: RaftLog<D, R>,
     raft: GroupRaft,
+    /// How far the other members are known to have had the log.
+    reached: Reached,
     /// Sealed and not handed to openraft yet, in order. Invariant: all of the term in which this
     /// node leads; empty if it does not.
     proposals: RefCell<VecDeque<Batch>>,
@@ -134,7 +139,12 @@ pub async fn join<D: Disk, R: Runtime>(
 ) -> Result<Group<D, R>, String> {
     let replica = apply.replica().clone();
     let config = config.validate().map_err(|error| error.to_string())?;
-    let peers = Peers { node: id.node, transport };
+    let reached = Reached::default();
+    let remembered = log.log().read_reached().await.map_err(|error| error.to_string())?;
+    for (node, entries) in remembered {
+        reached.note(node, entries);
+    }
+    let peers = Peers { node: id.node, transport, reached: reached.clone() };
     let raft = Raft::new(id.node, Arc::new(config), peers, log.clone(), apply.clone()).await;
     let raft = raft.map_err(|error| error.to_string())?;
     let consensus = Consensus {
@@ -144,6 +154,7 @@ pub async fn join<D: Disk, R: Runtime>(
         apply,
         log,
         raft,
+        reached,
         proposals: RefCell::default(),
         handed: RefCell::default(),
         handed_changed: Notify::new(),
@@ -177,8 +188,15 @@ impl<D: Disk, R: Runtime> Consensus<D, R> {
     }
 
     /// Answers a peer.
-    pub async fn answer(&self, request: Request) -> Result<Response, String> {
-        service::answer(&self.raft, request).await
+    ///
+    /// # Errors
+    /// The group has stopped here; or the candidate has less of the log than it is known to have had.
+    pub async fn answer(&self, request: Request) -> Result<Response, NoAnswer> {
+        if let Request::Vote(vote) | Request::PreVote(vote) = &request {
+            let candidate = vote.vote.leader_id.voted_for;
+            self.reached.check(candidate, vote.last_log_id).map_err(NoAnswer::SetBack)?;
+        }
+        service::answer(&self.raft, request).await.map_err(NoAnswer::Stopped)
     }
 
     /// Takes a stream of appends from a leader.
@@ -367,6 +385,8 @@ impl<D: Disk, R: Runtime> Commit for Consensus<D, R> {
         self.is_closed.set(true);
         self.replica.borrow_mut().follow();
         self.handed_changed.notify_all();
+        // A memory only: the next start can do without.
+        let _ = self.log.log().save_reached(self.reached.all()).await;
         // A log that is well is marked also when this replica may not serve: what it holds is held.
         let closed = self.log.log().clone().close().await;
         if let Some(refused) = stopped {

@@ -10,10 +10,11 @@ use walengine_replication::types::{Member, NodeId};
 
 use super::raft_apply::RaftApply;
 use super::raft_log::{RaftLog, log_id_of};
-use super::{Group, GroupTiming, copying, join, raft_config};
+use super::{Group, GroupTiming, copying, join, raft_config, reach};
 use crate::data_dir::of_partition;
 use crate::fatal::{Fatal, Reason};
 use crate::partition::importing::was_importing;
+use crate::partition::mending::{EntrySource, mend_read};
 use crate::partition::opening::{OpenedPartition, unreadable};
 use crate::partition::replica::Replica;
 use crate::partition::restore::Restored;
@@ -41,6 +42,7 @@ pub async fn serve_in_group<D: Disk, R: Runtime>(
     dialer: Dialer<R>,
     beginning: GroupBeginning<'_>,
     timing: GroupTiming,
+    source: impl EntrySource + 'static,
 ) -> Result<Group<D, R>, Fatal> {
     let (id, is_new) = (opened.id, opened.is_new());
     let failed = |fatal: Fatal| of_partition(id.partition, &fatal);
@@ -57,13 +59,19 @@ pub async fn serve_in_group<D: Disk, R: Runtime>(
     let Restored { ledger, from, members, .. } = restored;
     let is_amid_import = was_importing(&log, ledger.next_offset()).await;
     let is_amid_import = is_amid_import.map_err(|error| failed(unreadable(&error)))?;
+    let (damaged, source) = (log.clone(), Rc::new(source));
     let log = RaftLog::new(id.node, log, &log_config, runtime.clone(), &Tail::default());
+    let log = log.mended_by(Rc::new(move |index| {
+        let (log, source) = (damaged.clone(), source.clone());
+        Box::pin(async move { mend_read(&log, id.partition, index, &*source).await })
+    }));
     let unread = |error: std::io::Error| failed(Fatal::new(Reason::Damaged, error.to_string()));
     log.recall_committed(&from).await.map_err(unread)?;
     let replica = Rc::new(RefCell::new(Replica::new(ledger).amid_import(is_amid_import)));
     let apply = RaftApply::restored(replica, log_id_of(&from), members);
     let config = raft_config(timing);
     let group = join(id, log, apply, runtime, dialer, config).await.map_err(contradicts)?;
+    reach::begin(&group);
     if is_new && !beginning.founders.is_empty() {
         let founded = group.commit().raft().initialize(beginning.founders.clone()).await;
         founded.map_err(|error| contradicts(error.to_string()))?;

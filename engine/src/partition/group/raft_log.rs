@@ -23,6 +23,7 @@ use std::cell::RefCell;
 use std::fmt::Debug;
 use std::io;
 use std::ops::{Bound, RangeBounds};
+use std::pin::Pin;
 use std::rc::Rc;
 
 use openraft::storage::{IOFlushed, LogState, RaftLogReader, RaftLogStorage};
@@ -51,7 +52,12 @@ pub struct RaftLog<D: Disk, R: Runtime> {
     ids: (walengine_net::model::ClusterId, walengine_net::model::PartitionId),
     state: Rc<RefCell<State>>,
     recent: Rc<RefCell<RecentEntries>>,
+    /// Mends an entry that can't be read.
+    mender: Option<Mender>,
 }
+
+/// Mends the entry at an index from other replicas; true if it is worth another try to read it.
+pub type Mender = Rc<dyn Fn(u64) -> Pin<Box<dyn Future<Output = bool>>>>;
 
 #[derive(Clone, Copy, Default)]
 struct State {
@@ -61,9 +67,10 @@ struct State {
 
 impl<D: Disk, R: Runtime> Clone for RaftLog<D, R> {
     fn clone(&self) -> Self {
-        let Self { node, log, runtime, ids, state, recent } = self;
+        let Self { node, log, runtime, ids, state, recent, mender } = self;
+        let mender = mender.clone();
         let (log, runtime, state) = (log.clone(), runtime.clone(), state.clone());
-        Self { node: *node, log, runtime, ids: *ids, state, recent: recent.clone() }
+        Self { node: *node, log, runtime, ids: *ids, state, recent: recent.clone(), mender }
     }
 }
 
@@ -97,7 +104,31 @@ impl<D: Disk, R: Runtime> RaftLog<D, R> {
         let purged = log_id_of(first_before);
         let state = Rc::new(RefCell::new(State { purged, committed: None }));
         let (ids, recent) = ((config.ids.cluster, config.ids.partition), Rc::default());
-        Self { node, log, runtime, ids, state, recent }
+        Self { node, log, runtime, ids, state, recent, mender: None }
+    }
+
+    /// With other replicas that have what this one's disk has lost.
+    #[must_use]
+    pub fn mended_by(mut self, mender: Mender) -> Self {
+        self.mender = Some(mender);
+        self
+    }
+
+    /// Entries from `from_index` on. What has rotted is mended, if that can be done.
+    async fn read_mended(&self, from_index: u64, bytes_max: usize) -> Result<Vec<u8>, ReadError> {
+        let mut last = None;
+        loop {
+            let read = self.log.read(from_index, bytes_max).await;
+            let (Err(ReadError::Corrupt { place, .. }), Some(mender)) = (&read, &self.mender)
+            else {
+                return read;
+            };
+            // Twice the same place: it is no use.
+            if last.as_ref() == Some(place) || !mender(place.index).await {
+                return read;
+            }
+            last = Some(place.clone());
+        }
     }
 
     /// Tells openraft, when it starts, how far the log was committed: as the hard state says, or the
@@ -111,7 +142,7 @@ impl<D: Disk, R: Runtime> RaftLog<D, R> {
         if committed == 0 || committed < self.log.first_index() {
             return Ok(());
         }
-        let bytes = self.log.read(committed, 1).await.map_err(failed)?;
+        let bytes = self.read_mended(committed, 1).await.map_err(failed)?;
         let entry = Entries::new(&bytes).next().ok_or_else(|| invalid("no entry was read"))?;
         let (header, _) = entry.map_err(|error| invalid(&error.to_string()))?;
         self.state.borrow_mut().committed = log_id_of(&Tail::of(&header));
@@ -214,7 +245,8 @@ impl<D: Disk, R: Runtime> RaftLog<D, R> {
         let mut next = from;
         let mut read_bytes = 0;
         while next < to && ours(next) <= self.log.last().index && read_bytes < bytes_max {
-            let bytes = match self.log.read(ours(next), RAFT_READ_BYTES_MAX.min(bytes_max)).await {
+            let bytes = match self.read_mended(ours(next), RAFT_READ_BYTES_MAX.min(bytes_max)).await
+            {
                 Ok(bytes) => bytes,
                 // A truncation, or before the first entry: openraft looks at what it gets.
                 Err(ReadError::NoEntry { first, .. }) if ours(next) < first => {

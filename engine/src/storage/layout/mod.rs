@@ -5,6 +5,7 @@
 //! checksum and version in the same place, checked whole before anything in them is believed.
 
 mod hard_state;
+mod reached;
 mod segment;
 mod snapshot;
 mod superblock;
@@ -15,6 +16,7 @@ use walengine_net::model::ClusterId;
 
 pub use super::disk::BLOCK_BYTES;
 pub use hard_state::{HardState, HardStateSlot};
+pub use reached::ReachedBlock;
 pub use segment::SegmentHeader;
 pub use snapshot::{SnapshotFrame, SnapshotMeta};
 pub use superblock::Superblock;
@@ -33,6 +35,8 @@ pub const SUPERBLOCK_MAGIC: u32 = u32::from_le_bytes(*b"WALB");
 pub const SEGMENT_MAGIC: u32 = u32::from_le_bytes(*b"WALG");
 /// "WALH": one slot of the hard state.
 pub const HARD_STATE_MAGIC: u32 = u32::from_le_bytes(*b"WALH");
+/// "WALK": how far other members had the log.
+pub const REACHED_MAGIC: u32 = u32::from_le_bytes(*b"WALK");
 /// "WALS": header of a snapshot.
 pub const SNAPSHOT_MAGIC: u32 = u32::from_le_bytes(*b"WALS");
 /// "WALC": chunk of a snapshot.
@@ -80,6 +84,11 @@ const COMMIT_AT: usize = VOTED_FOR_AT + 8;
 const DURABLE_AT: usize = COMMIT_AT + 8;
 const CUT_AFTER_AT: usize = DURABLE_AT + 8;
 const HARD_STATE_END: usize = CUT_AFTER_AT + 8;
+
+// How far other members had the log: number of nodes, then pairs of node and entries.
+const REACHED_COUNT_AT: usize = BLOCK_FIELDS_AT;
+const REACHED_AT: usize = REACHED_COUNT_AT + 16;
+
 /// Superblock: the partitions are kept by Raft groups.
 const FLAG_REPLICATED: u32 = 1;
 /// Superblock: the logs of the partitions were created before it was written.

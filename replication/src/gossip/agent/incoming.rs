@@ -1,6 +1,7 @@
 //! Incoming datagrams: whether they are believed, and what follows.
 
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use super::super::bytes::Reader;
 use super::super::condition::OwnCondition;
@@ -8,7 +9,10 @@ use super::super::envelope::{DatagramHead, DatagramKind};
 use super::super::forming::Candidate;
 use super::super::forming_message::FormingMessage;
 use super::super::identity::SwimIdentity;
-use super::super::limits::{OUTBID_NANOS_MAX, OUTBID_PERIOD, TWIN_PERIOD};
+use super::super::limits::{
+    HOLDER_HEARD, OUTBID_NANOS_MAX, OUTBID_PERIOD, REFUSED_MAX, SEEDS_MAX, SENDERS_MAX,
+    STRANGER_PERIOD, TWIN_MARGIN, TWIN_PERIOD,
+};
 use super::super::meta::{MetaPage, PageBody};
 use super::super::output::{Output, Warning};
 use super::super::promise::FoundingMember;
@@ -49,6 +53,7 @@ impl Gossip {
         match self.senders.take(head, active, self.now) {
             Ok(()) => {
                 self.counters.accepted += 1;
+                self.claims.remove(&(head.node, head.peer_address)); // it has moved
                 true
             }
             Err(stale) => {
@@ -89,21 +94,35 @@ impl Gossip {
         }
     }
 
-    /// A node's id is claimed by another address while the node is there.
+    /// A node's id is claimed by another address. If the node is heard where it was while that goes on,
+    /// two run from copies of one data directory. If it is silent there, it has moved.
     fn note_twin(&mut self, head: &DatagramHead) {
-        let known = if head.node == self.node {
-            Some(self.address)
-        } else {
-            self.table.get(head.node).map(|known| known.identity.address)
-        };
-        let told = self.twins_told.get(&head.node).copied();
-        let is_news = told.is_none_or(|told| self.now.saturating_sub(told) >= TWIN_PERIOD);
-        let Some(known) = known.filter(|known| *known != head.peer_address && is_news) else {
-            return;
-        };
-        self.twins_told.insert(head.node, self.now);
         let (node, claimed_by) = (head.node, head.peer_address);
-        self.push(Output::Warning(Warning::NodeIdUsedTwice { node, known, claimed_by }));
+        let (known, silence) = if node == self.node {
+            (self.address, Duration::ZERO)
+        } else {
+            let Some(holder) = self.senders.get(node) else { return };
+            (holder.address, holder.silence(self.now))
+        };
+        if known == claimed_by {
+            return;
+        }
+        if self.claims.len() >= SENDERS_MAX {
+            self.claims.clear();
+        }
+        let (first, last) = self.claims.entry((node, claimed_by)).or_insert((self.now, self.now));
+        // A claim after a long time is of another story.
+        if self.now.saturating_sub(*last) > REFUSED_MAX {
+            *first = self.now;
+        }
+        *last = self.now;
+        let runs_beside = self.now.saturating_sub(silence) >= *first + TWIN_MARGIN;
+        let told = self.twins_told.get(&node).copied();
+        let is_news = told.is_none_or(|told| self.now.saturating_sub(told) >= TWIN_PERIOD);
+        if runs_beside && is_news {
+            self.twins_told.insert(node, self.now);
+            self.push(Output::Warning(Warning::NodeIdUsedTwice { node, known, claimed_by }));
+        }
     }
 
     fn heard_condition(&mut self, node: NodeId, body: &[u8]) -> Option<()> {
@@ -126,7 +145,7 @@ impl Gossip {
             DatagramKind::Hello => Some(()),
             DatagramKind::Welcome => self.welcomed(head, body, same),
             DatagramKind::Refused => {
-                self.warn(Warning::NodeIdInUse { address: head.peer_address });
+                self.refused(head, body);
                 Some(())
             }
             DatagramKind::Forming => self.form(head, body),
@@ -154,7 +173,10 @@ impl Gossip {
             return;
         }
         let Some(seed) = seed else { return };
-        if self.forming.is_free() {
+        if self.forming.is_free() && self.expect.is_some() {
+            // What was meant is not what is there: nothing is written.
+            self.warn(Warning::FormsBesideCluster { seed, cluster: head.cluster });
+        } else if self.forming.is_free() {
             self.forming.joined(head.cluster);
             (self.cluster, self.partitions) = (head.cluster, head.partitions);
             let (cluster, partitions) = (self.cluster, self.partitions);
@@ -162,6 +184,44 @@ impl Gossip {
             self.publish();
         } else if !self.forming.is_about(head.cluster) {
             self.warn(Warning::SeedOfOtherCluster { seed, cluster: head.cluster });
+        }
+    }
+
+    /// The others hold this node's id for another address: it has moved there just now, or two nodes run
+    /// from copies of one data directory. The holder's silence tells which.
+    fn refused(&mut self, head: &DatagramHead, body: &[u8]) {
+        let address = head.peer_address;
+        let silence = Reader(body).u64().map_or(Duration::ZERO, Duration::from_millis);
+        let (first, last) = self.refused.unwrap_or((self.now, self.now));
+        // A refusal after a long time is of another story.
+        let first = if self.now.saturating_sub(last) > REFUSED_MAX { self.now } else { first };
+        self.refused = Some((first, self.now));
+        let since = self.now.saturating_sub(first);
+        if since >= REFUSED_MAX || since >= HOLDER_HEARD && silence < HOLDER_HEARD {
+            self.warn(Warning::NodeIdInUse { address });
+        } else if silence >= HOLDER_HEARD {
+            self.warn(Warning::AddressHeld { address });
+        }
+    }
+
+    /// A datagram that is not signed with this node's key: both nodes are told. Nothing in it is believed
+    /// but where it came from.
+    pub(super) fn hear_stranger(&mut self, from: SocketAddr) {
+        let is_well_known = self.table.iter().any(|known| {
+            known.identity.address == from && self.table.is_active(known.identity.node)
+        });
+        let heard = self.strangers.get(&from);
+        if is_well_known || heard.is_some_and(|&at| self.now < at + STRANGER_PERIOD) {
+            return; // a damaged datagram of a node that has the key, or it was told
+        }
+        if self.strangers.len() >= SEEDS_MAX {
+            self.strangers.clear();
+        }
+        self.strangers.insert(from, self.now);
+        self.warn(Warning::OtherKey { address: from });
+        // The other node sees by it that the keys differ; it is no longer than what it answers.
+        if self.may_answer() {
+            self.send(from, DatagramKind::Hello, 0, &[]);
         }
     }
 

@@ -102,16 +102,31 @@ impl Gossip {
         }
     }
 
-    pub(super) fn answer(&mut self, to: SocketAddr, head: &DatagramHead, kind: DatagramKind) {
+    /// One more datagram that is not believed may be answered now.
+    pub(super) fn may_answer(&mut self) -> bool {
         if self.now.saturating_sub(self.welcomes.0) >= Duration::from_secs(1) {
             self.welcomes = (self.now, 0);
         }
         if self.welcomes.1 >= WELCOMES_PER_SECOND {
             self.counters.unanswered += 1;
-            return;
+            return false;
         }
         self.welcomes.1 += 1;
+        true
+    }
+
+    pub(super) fn answer(&mut self, to: SocketAddr, head: &DatagramHead, kind: DatagramKind) {
+        if !self.may_answer() {
+            return;
+        }
         let mut body = Vec::new();
+        if kind == DatagramKind::Refused {
+            let silence = self.senders.get(head.node).map(|holder| holder.silence(self.now));
+            let millis = silence.unwrap_or_default().as_millis() as u64;
+            if millis > 0 {
+                body.extend_from_slice(&millis.to_le_bytes());
+            }
+        }
         if kind == DatagramKind::Welcome {
             let boot = self.senders.get(head.node).map_or(0, |sender| sender.boot);
             let bump = self.table.get(head.node).map_or(0, |known| known.identity.bump);

@@ -1,0 +1,430 @@
+//! Does a cluster keep what it has acknowledged, and find together again, when disks rot, are lost or set
+//! back, when nodes move, and when one is started for something else than what is there?
+
+use std::fs::{self, File, OpenOptions};
+use std::net::{SocketAddr, TcpListener, UdpSocket};
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use walengine::storage::layout::{BLOCK_BYTES, HardStateSlot};
+use walengine_net::client::Config;
+use walengine_net::client::blocking::Client;
+use walengine_net::entry::{EntryHeader, decode_entry};
+use walengine_net::message::ReplicaRole;
+use walengine_net::model::{EventBytes, Offset, PartitionId};
+use walengine_tests::nodes::{View, view_of};
+use walengine_tests::noted_writes::{Writer, accounts_of};
+use walengine_tests::server::{Launch, Server, TestDir, binary};
+
+const PATIENCE: Duration = Duration::from_mins(1);
+const LOOK_EVERY: Duration = Duration::from_millis(20);
+const PARTITION: PartitionId = PartitionId(0);
+/// Exit codes.
+const USAGE: i32 = 2;
+const DAMAGED: i32 = 6;
+
+/// Waits until something is so.
+fn wait_for(what: &str, mut is_so: impl FnMut() -> bool, say: impl Fn() -> String) {
+    let by = Instant::now() + PATIENCE;
+    while !is_so() {
+        assert!(Instant::now() < by, "{what}:\n{}", say());
+        thread::sleep(LOOK_EVERY);
+    }
+}
+
+/// An address of this machine that nobody uses, by TCP or UDP.
+fn free_address() -> SocketAddr {
+    loop {
+        let tcp = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = tcp.local_addr().unwrap();
+        if UdpSocket::bind(address).is_ok() {
+            return address;
+        }
+    }
+}
+
+/// Three nodes of one cluster on this machine, with one partition.
+struct Trio {
+    dir: TestDir,
+    clients: Vec<SocketAddr>,
+    peers: Vec<SocketAddr>,
+    servers: Vec<Option<Server>>,
+    flags: Vec<(&'static str, String)>,
+}
+
+impl Trio {
+    fn form(test: &str, flags: &[(&'static str, &str)]) -> Self {
+        let addresses = || (0..3).map(|_| free_address()).collect::<Vec<_>>();
+        let flags = flags.iter().map(|(flag, value)| (*flag, (*value).to_owned())).collect();
+        let (clients, peers) = (addresses(), addresses());
+        let mut trio = Self {
+            dir: TestDir::new(test),
+            clients,
+            peers,
+            servers: vec![None, None, None],
+            flags,
+        };
+        (0..3).for_each(|node| trio.spawn(node, true));
+        trio.wait_until_serving();
+        trio
+    }
+
+    fn home(&self, node: usize) -> PathBuf {
+        self.dir.path().join(format!("node{node}"))
+    }
+
+    fn data(&self, node: usize) -> PathBuf {
+        self.home(node).join("data")
+    }
+
+    fn launch(&self, node: usize, founds: bool) -> Launch {
+        fs::create_dir_all(self.home(node)).unwrap();
+        let peers: Vec<_> = self.peers.iter().map(ToString::to_string).collect();
+        let cores = thread::available_parallelism().map_or(1, std::num::NonZero::get);
+        let launch = Launch::new(&self.home(node))
+            .set("--listen", &self.clients[node].to_string())
+            .set("--peer-listen", &self.peers[node].to_string())
+            .set("--join", &peers.join(","))
+            .set("--first-core", &(node % cores).to_string())
+            .set("--partitions", "1");
+        let launch = if founds { launch.set("--expect", "3") } else { launch };
+        self.flags.iter().fold(launch, |launch, (flag, value)| launch.set(flag, value))
+    }
+
+    fn spawn(&mut self, node: usize, founds: bool) {
+        self.servers[node] = Some(self.launch(node, founds).spawn());
+    }
+
+    fn wait_until_serving(&mut self) {
+        self.servers.iter_mut().flatten().for_each(Server::wait_until_serving);
+        self.leader();
+    }
+
+    fn kill(&mut self, node: usize) {
+        self.servers[node].take().expect("it runs").kill();
+    }
+
+    fn stop(&mut self, node: usize) {
+        self.servers[node].take().expect("it runs").stop();
+    }
+
+    fn log(&self, node: usize) -> String {
+        self.servers[node].as_ref().map(Server::log).unwrap_or_default()
+    }
+
+    fn logs(&self) -> String {
+        let logs = (0..3).map(|node| format!("--- node {node}\n{}", self.log(node)));
+        logs.collect::<Vec<_>>().join("\n")
+    }
+
+    fn view(&self, node: usize) -> Option<View> {
+        view_of(self.clients[node])
+    }
+
+    /// Waits until a node leads, and gives its place.
+    fn leader(&self) -> usize {
+        let mut found = None;
+        let find = || {
+            found = (0..3).find(|node| {
+                let view = self.servers[*node].as_ref().and_then(|_| self.view(*node));
+                view.is_some_and(|view| view.leader == view.node)
+            });
+            found.is_some()
+        };
+        wait_for("nobody leads", find, || self.logs());
+        found.unwrap()
+    }
+
+    fn client(&self) -> Client {
+        let all: Vec<_> = self.clients.iter().map(ToString::to_string).collect();
+        Client::connect(Config { deadline: PATIENCE, ..Config::new(all.join(",")) }).unwrap()
+    }
+}
+
+/// A client that remembers what it was told, to ask for it again.
+struct Ledger {
+    client: Client,
+    writer: Writer,
+    told: Vec<(Vec<EventBytes>, Vec<Option<Offset>>)>,
+}
+
+impl Ledger {
+    fn of(trio: &Trio) -> Self {
+        let (client, accounts) = (trio.client(), accounts_of(PARTITION, 1));
+        assert!(client.create_accounts(&accounts).unwrap().all_ok());
+        Self { client, writer: Writer::new(5, &accounts), told: Vec::new() }
+    }
+
+    fn ask(&self, events: &[EventBytes]) -> Vec<Option<Offset>> {
+        let submitted = self.client.submit(PARTITION, events).unwrap();
+        submitted.outcomes().map(|outcome| outcome.offset).collect()
+    }
+
+    fn write(&mut self, batches: usize) {
+        self.write_large(batches, 1);
+    }
+
+    fn write_large(&mut self, batches: usize, events: usize) {
+        for _ in 0..batches {
+            let events: Vec<_> = (0..events).map(|_| self.writer.transfer().to_bytes()).collect();
+            let outcomes = self.ask(&events);
+            self.told.push((events, outcomes));
+        }
+    }
+
+    /// Everything that was acknowledged is where it was.
+    fn check(&mut self, trio: &Trio) {
+        self.client = trio.client(); // nodes may be elsewhere
+        for (events, told) in &self.told {
+            assert_eq!(&self.ask(events), told, "{}", trio.logs());
+        }
+    }
+}
+
+/// The newest slot of a node's hard state.
+fn hard_state(data: &Path) -> HardStateSlot {
+    let bytes = fs::read(data.join("p0000/hard-state")).unwrap();
+    let (blocks, _) = bytes.as_chunks::<BLOCK_BYTES>();
+    let slots = blocks.iter().filter_map(|block| HardStateSlot::from_block(block).ok());
+    slots.max_by_key(|slot| slot.sequence).unwrap()
+}
+
+/// The entries of a node's segments: file, position, header.
+fn entries(data: &Path) -> Vec<(PathBuf, u64, EntryHeader)> {
+    let mut found = Vec::new();
+    for file in fs::read_dir(data.join("p0000/segments")).unwrap() {
+        let path = file.unwrap().path();
+        let bytes = fs::read(&path).unwrap();
+        for at in (0..bytes.len()).step_by(BLOCK_BYTES) {
+            if let Ok((header, _)) = decode_entry(&bytes[at..]) {
+                found.push((path.clone(), at as u64, header));
+            }
+        }
+    }
+    found.sort_by_key(|(_, _, header)| header.meta.index);
+    found
+}
+
+fn flip(path: &Path, at: u64) {
+    let file = OpenOptions::new().read(true).write(true).open(path).unwrap();
+    let mut byte = [0];
+    file.read_exact_at(&mut byte, at).unwrap();
+    file.write_all_at(&[byte[0] ^ 4], at).unwrap();
+    file.sync_all().unwrap();
+}
+
+fn verify(data: &Path) -> Output {
+    Command::new(binary()).arg("verify").arg(data).output().unwrap()
+}
+
+fn copy_tree(from: &Path, to: &Path) {
+    fs::create_dir_all(to).unwrap();
+    for entry in fs::read_dir(from).unwrap() {
+        let entry = entry.unwrap();
+        let to = to.join(entry.file_name());
+        if entry.file_type().unwrap().is_dir() {
+            copy_tree(&entry.path(), &to);
+        } else {
+            fs::copy(entry.path(), &to).unwrap();
+            File::open(&to).unwrap().sync_all().unwrap();
+        }
+    }
+}
+
+/// The fault: the last entry of an idle replica had no witness. With one flipped byte it was cut as a
+/// torn tail on two nodes, and what it held was gone on all three.
+#[test]
+fn a_last_entry_that_rots_on_two_idle_nodes_is_told_and_taken_from_the_third() {
+    let mut trio = Trio::form("edges-idle", &[]);
+    let mut ledger = Ledger::of(&trio);
+    ledger.write(20);
+    let is_recorded = |node: usize| {
+        let last = entries(&trio.data(node)).last().unwrap().2.meta.index;
+        let state = hard_state(&trio.data(node)).state;
+        (state.commit_index, state.durable_index) == (last, last)
+    };
+    let all = || (0..3).all(is_recorded);
+    wait_for("idle nodes do not record where they are", all, || trio.logs());
+    (0..3).for_each(|node| trio.kill(node));
+    for node in [0, 2] {
+        let (path, at, header) = entries(&trio.data(node)).pop().unwrap();
+        flip(&path, at + header.entry_bytes() as u64 - 3);
+        let output = verify(&trio.data(node));
+        assert_eq!(output.status.code(), Some(DAMAGED), "{output:?}");
+    }
+    (0..3).for_each(|node| trio.spawn(node, false));
+    trio.wait_until_serving();
+    for node in [0, 2] {
+        assert!(trio.log(node).contains("the log is damaged in "), "{}", trio.log(node));
+        assert!(trio.log(node).contains("was taken from node "), "{}", trio.log(node));
+    }
+    ledger.check(&trio);
+    ledger.write(5);
+    (0..3).for_each(|node| trio.stop(node));
+    for node in 0..3 {
+        let output = verify(&trio.data(node));
+        assert_eq!(output.status.code(), Some(0), "{output:?}");
+    }
+}
+
+/// The fault: closed segments were never read again, so that rot was found when its last other copy
+/// was gone.
+#[test]
+fn rot_in_what_nobody_reads_is_found_and_mended_from_another_node() {
+    let mut trio = Trio::form("edges-rot", &[("--scrub-mib", "1024"), ("--snapshot-mib", "1")]);
+    let mut ledger = Ledger::of(&trio);
+    ledger.write_large(12, 8000); // more than a segment
+    let node = (trio.leader() + 1) % 3;
+    trio.stop(node); // with a snapshot: the next start does not read what is before it
+    let entries = entries(&trio.data(node));
+    let (path, at, header) = &entries[5];
+    assert_ne!(path, &entries.last().unwrap().0, "its segment is closed");
+    let before = fs::read(path).unwrap();
+    flip(path, at + header.entry_bytes() as u64 - 3);
+    trio.spawn(node, false);
+    trio.wait_until_serving();
+    let is_mended = || trio.log(node).contains("the entry was taken from node ");
+    wait_for("nobody finds it", is_mended, || trio.logs());
+    let index = header.meta.index;
+    assert!(trio.log(node).contains(&format!("entry {index}:")), "{}", trio.log(node));
+    let after = fs::read(path).unwrap();
+    let same = *at as usize + 8..*at as usize + header.entry_bytes();
+    let body = same.start + 120..same.end;
+    assert_eq!(after[body.clone()], before[body], "the bytes are what they were");
+    ledger.check(&trio);
+    trio.stop(node);
+    let output = verify(&trio.data(node));
+    assert_eq!(output.status.code(), Some(0), "{output:?}");
+}
+
+/// The fault: a node on an older copy of its directory was counted as if it had what it had acknowledged.
+#[test]
+fn a_node_on_an_older_copy_of_its_directory_is_refused_and_told_what_to_do() {
+    let mut trio = Trio::form("edges-copy", &[]);
+    let mut ledger = Ledger::of(&trio);
+    ledger.write(10);
+    let node = (trio.leader() + 1) % 3;
+    trio.stop(node);
+    let copy = trio.dir.path().join("copy");
+    copy_tree(&trio.data(node), &copy);
+    trio.spawn(node, false);
+    trio.wait_until_serving();
+    ledger.write(20);
+    let last = || entries(&trio.data(node)).last().unwrap().2.meta.index;
+    let reached = || trio.view(trio.leader()).is_some() && last() >= 30;
+    wait_for("it has everything", reached, || trio.logs());
+    thread::sleep(Duration::from_secs(2)); // the leader looks once a second
+    trio.stop(node);
+    fs::remove_dir_all(trio.data(node)).unwrap();
+    copy_tree(&copy, &trio.data(node));
+    trio.spawn(node, false);
+    let told = || trio.log(node).contains("it was set back to an older copy of its data directory");
+    wait_for("it is not told", told, || trio.logs());
+    assert!(trio.log(node).contains("empty its data directory"), "{}", trio.log(node));
+    let others = (0..3).filter(|other| *other != node);
+    let refused = others.filter(|other| trio.log(*other).contains("it is refused")).count();
+    assert!(refused > 0, "{}", trio.logs());
+    ledger.write(5);
+    // As advised.
+    trio.kill(node);
+    fs::remove_dir_all(trio.data(node)).unwrap();
+    trio.spawn(node, false);
+    trio.wait_until_serving();
+    ledger.check(&trio);
+}
+
+/// The fault: a node was shown at its new address and dialled at the old one.
+#[test]
+fn nodes_that_move_are_dialled_where_they_are() {
+    let mut trio = Trio::form("edges-move", &[]);
+    let mut ledger = Ledger::of(&trio);
+    ledger.write(10);
+    // One moves; the others know the old address.
+    let node = (trio.leader() + 1) % 3;
+    trio.stop(node);
+    let old = trio.peers[node];
+    (trio.peers[node], trio.clients[node]) = (free_address(), free_address());
+    trio.spawn(node, false);
+    trio.wait_until_serving();
+    ledger.write(10);
+    let (id, new) = (trio.view(node).unwrap().node, trio.peers[node].to_string());
+    let catches_up = || {
+        let leader = trio.leader();
+        let view = trio.view(leader).unwrap();
+        let is_there = view.nodes.iter().any(|(other, _, at)| (*other, at) == (id, &new));
+        let last = |at: usize| entries(&trio.data(at)).last().unwrap().2.meta.index;
+        is_there && last(node) == last(leader)
+    };
+    wait_for("it lags", catches_up, || trio.logs());
+    let recorded = || (0..3).any(|at| trio.log(at).contains(&format!("node {id} is at {new} now")));
+    wait_for("the group does not take note", recorded, || trio.logs());
+    assert_ne!(new, old.to_string());
+    // All move.
+    (0..3).for_each(|node| trio.stop(node));
+    for node in 0..3 {
+        (trio.peers[node], trio.clients[node]) = (free_address(), free_address());
+    }
+    (0..3).for_each(|node| trio.spawn(node, false));
+    trio.wait_until_serving();
+    ledger.check(&trio);
+    ledger.write(10);
+}
+
+/// The fault: a disk that was lost and came back empty waited for `--dead-after`, with two voters left.
+#[test]
+fn a_lost_disk_at_the_same_address_takes_its_dead_voters_place_at_once() {
+    let mut trio = Trio::form("edges-lost", &[]);
+    let mut ledger = Ledger::of(&trio);
+    ledger.write(10);
+    let node = (trio.leader() + 1) % 3;
+    let old = trio.view(node).unwrap().node;
+    trio.kill(node);
+    fs::remove_dir_all(trio.data(node)).unwrap();
+    // With the same flags as before it is told how to come back.
+    let output = trio.launch(node, true).fails();
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.code(), Some(USAGE), "{said}");
+    assert!(said.contains("also after a lost disk, start without --expect"), "{said}");
+    assert!(!trio.data(node).join("superblock").exists(), "{said}");
+    trio.spawn(node, false);
+    trio.wait_until_serving();
+    let new = trio.view(node).unwrap().node;
+    let replaced = || {
+        let members = trio.view(trio.leader()).unwrap().members;
+        members.contains(&(new, ReplicaRole::Voter)) && members.iter().all(|(id, _)| *id != old)
+    };
+    wait_for("the lost disk keeps its vote", replaced, || trio.logs());
+    ledger.check(&trio);
+}
+
+/// Nodes with different keys do not hear each other; each said nothing of it.
+#[test]
+fn different_keys_are_named_on_both_sides() {
+    let dir = TestDir::new("edges-keys");
+    let (one, other) = (free_address(), free_address());
+    let start = |name: &str, own: SocketAddr, seed: SocketAddr, byte: u8| {
+        let home = dir.path().join(name);
+        fs::create_dir_all(&home).unwrap();
+        let key = home.join("key");
+        fs::write(&key, [byte; 32]).unwrap();
+        std::process::Command::new("chmod").args(["600", key.to_str().unwrap()]).status().unwrap();
+        Launch::new(&home)
+            .set("--listen", &free_address().to_string())
+            .set("--peer-listen", &own.to_string())
+            .set("--join", &seed.to_string())
+            .set("--expect", "2")
+            .set("--key-file", key.to_str().unwrap())
+            .spawn()
+    };
+    let elsewhere = free_address();
+    // Only one names the other.
+    let (first, second) = (start("one", one, elsewhere, 1), start("other", other, one, 2));
+    let told = |log: &str, at: SocketAddr| {
+        log.contains(&format!("{at} speaks to this node with another key"))
+    };
+    let both = || told(&first.log(), other) && told(&second.log(), one);
+    wait_for("the keys are not named", both, || first.log() + &second.log());
+}
