@@ -298,6 +298,19 @@ fn rot_in_what_nobody_reads_is_found_and_mended_from_another_node() {
     trio.stop(node);
     let output = verify(&trio.data(node));
     assert_eq!(output.status.code(), Some(0), "{output:?}");
+    // A start looks for the last entry of each segment, and mends that before it serves.
+    let in_it = entries.iter().filter(|(other, ..)| other == path);
+    let (_, at, header) = in_it.max_by_key(|(_, _, header)| header.meta.index).unwrap();
+    flip(path, at + 40);
+    let output = verify(&trio.data(node));
+    assert_eq!(output.status.code(), Some(DAMAGED), "{output:?}");
+    trio.spawn(node, false);
+    trio.wait_until_serving();
+    let told = format!("entry {} was taken from node ", header.meta.index);
+    assert!(trio.log(node).contains(&told), "{}", trio.log(node));
+    trio.stop(node);
+    let output = verify(&trio.data(node));
+    assert_eq!(output.status.code(), Some(0), "{output:?}");
 }
 
 /// The fault: a node on an older copy of its directory was counted as if it had what it had acknowledged.

@@ -21,7 +21,7 @@ use super::hard_state::HardStateFile;
 use super::layout::{self, BLOCK, SegmentHeader, Tail};
 use super::recover;
 use super::segment;
-use super::survey::{self, Site};
+use super::survey::{self, Plan, Site};
 
 /// An entry that a log has lost, and where it belongs.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -67,7 +67,13 @@ pub async fn find_gap<D: Disk>(
     let slot = HardStateFile::open(disk.clone(), dir, ids).await?.slot;
     let site = Site { disk: disk.clone(), dir: dir.to_owned(), ids, segment_bytes };
     let heads = site.heads().await?;
-    let plan = survey::plan(&heads, from, slot.cut_after)?;
+    let mut plan = survey::plan(&heads, from, slot.cut_after)?;
+    // A start looks at the ends of the segments in front of the snapshot, too.
+    if let Some((number, _)) = site.broken_end(&heads[..=plan.start]).await?
+        && let Ok(header) = heads[number].header
+    {
+        plan = Plan { start: number, from: header.before, ..plan };
+    }
     let walk = site.walk(&heads, plan, |_, _, _, _| {}).await?;
     let remains = site.remains(&heads, walk.number, walk.position, &walk.tail).await?;
     let witnesses = Witnesses {

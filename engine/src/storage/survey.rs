@@ -162,19 +162,27 @@ impl<D: Disk> Site<D> {
     /// # Errors
     /// `Damaged` if entries are missing.
     pub async fn check_ends(&self, heads: &[Head]) -> Result<(), OpenError> {
-        for pair in heads.windows(2) {
+        let Some((number, index)) = self.broken_end(heads).await? else { return Ok(()) };
+        let why = format!(
+            "the segment does not hold entry {index}, which the next segment follows: they are of \
+             different moments"
+        );
+        Err(damaged(heads[number].sequence, self.segment_bytes, index, &why))
+    }
+
+    /// The first of these segments without the entry that the next one names as its last; and which.
+    ///
+    /// # Errors
+    /// The disk's.
+    pub async fn broken_end(&self, heads: &[Head]) -> Result<Option<(usize, u64)>, OpenError> {
+        for (number, pair) in heads.windows(2).enumerate() {
             let [head, Head { header: Ok(next), .. }] = pair else { continue };
             let ends = self.ends_with(head.sequence, &next.before).await;
             if !ends.map_err(OpenError::io(format!("reading {}", segment::name(head.sequence))))? {
-                let index = next.before.index;
-                let why = format!(
-                    "the segment does not hold entry {index}, which the next segment follows: they \
-                     are of different moments"
-                );
-                return Err(damaged(head.sequence, self.segment_bytes, index, &why));
+                return Ok(Some((number, next.before.index)));
             }
         }
-        Ok(())
+        Ok(None)
     }
 
     /// Looks for the entry at the end of `tail`, from the end of the segment backwards.
