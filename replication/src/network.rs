@@ -125,7 +125,12 @@ impl<T: Transport> RaftNetworkV2<Types> for Peer<T> {
         S: Stream<Item = AppendEntriesRequest<Types>> + Unpin + 'static,
     {
         Box::pin(async move {
-            set_back(self.reached.admits(self.target))?;
+            let mut input = input;
+            if let Err(why) = self.reached.admits(self.target) {
+                // Where openraft waits between two attempts: without it, it asks again at once.
+                let _ = input.next().await;
+                return Err(Unreachable::from_string(why).into());
+            }
             let ttl = option.hard_ttl();
             let open = self.transport.open(self.target, self.member.clone());
             let opened: TimeoutOf<Types, _, _> = LocalRuntime::timeout(ttl, open);
