@@ -107,6 +107,12 @@ pub const SMALL_READ_BYTES: usize = 4 << 10;
 pub const DISK_READS_MAX: usize = 6;
 /// How long a connection may take to send its hello, from when it was accepted.
 pub const HELLO_WITHIN: Duration = Duration::from_secs(10);
+/// How long a client that was refused may go on sending before its connection is closed.
+pub const DRAIN_WITHIN: Duration = Duration::from_secs(1);
+/// The most that is read of such a client in bytes: more than a whole frame.
+pub const DRAIN_BYTES_MAX: usize = 2 << 20;
+/// How much of it is read at a time in bytes.
+pub const DRAIN_STEP_BYTES: usize = 4096;
 /// Largest body of a connection's first frame in bytes.
 pub const HELLO_BODY_BYTES_MAX: usize = 1 << 10;
 /// Connections beyond the limit that are served what operators ask, and nothing else.
