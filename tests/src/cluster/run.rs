@@ -29,6 +29,8 @@ const CLIENTS: u64 = 3;
 /// When faults are over, the cluster must serve so many batches of a client and come to rest within
 /// [`SERVES_WITHIN`].
 const BATCHES_AT_END: u64 = 3;
+/// A disk that is spared has answered by then whatever it was asked before.
+const FAULTS_END_WITHIN: Duration = Duration::from_millis(200);
 /// See [`BATCHES_AT_END`].
 const SERVES_WITHIN: Duration = Duration::from_secs(20);
 
@@ -166,6 +168,9 @@ async fn live(
     cluster.net.set_faults(NetFaults::NONE);
     for id in cluster.ids() {
         cluster.spare(id);
+    }
+    root.sleep(FAULTS_END_WITHIN).await; // what was under way may still fail
+    for id in cluster.ids() {
         let rotten = !cluster.media.borrow().rotten(id).is_empty();
         if cluster.is_down(id) || cluster.has_failed(id) || rotten {
             cluster.restart(id).await;
