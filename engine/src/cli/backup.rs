@@ -1,20 +1,18 @@
 //! `backup`: the log of a running node or cluster into a directory, and `verify` of one.
 
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
-use indicatif::{ProgressBar, ProgressStyle};
 use walengine_net::model::{PartitionId, Timestamp};
 use walengine_net::say;
 
 use super::asking::Asking;
 use super::output::Output;
+use super::progress::{progress_bar, watch_for_signals};
 use super::restore::shown;
 use crate::backup::inspect::Backup;
 use crate::backup::take::{Taken, Taking};
-use crate::fatal::{Fatal, Reason};
+use crate::fatal::Fatal;
 use crate::runtime::Runtime as _;
 use crate::runtime_glommio::GlommioRuntime;
 
@@ -26,6 +24,9 @@ const COLUMNS: &[(&str, usize)] = &[
     ("log_time", 30),
     ("chain", 0),
 ];
+
+/// Progress in records, of a backup or a restore.
+pub const BAR: &str = "{bar:30} {percent:>3} %  {pos} of {len} records  {eta}";
 
 /// Copies the log of every partition into DIR, as a subscriber gets it: the server goes on meanwhile, and
 /// this may be another machine. All that was acknowledged before it began is in it.
@@ -56,13 +57,8 @@ pub struct Arguments {
 /// Takes a backup.
 pub fn run(arguments: &Arguments) -> Result<(), Fatal> {
     let client = arguments.asking.connect()?;
-    let interrupted = Arc::new(AtomicBool::new(false));
-    for signal in [signal_hook::consts::SIGINT, signal_hook::consts::SIGTERM] {
-        signal_hook::flag::register(signal, interrupted.clone()).map_err(|error| {
-            Fatal::new(Reason::File, format!("cannot watch for signals: {error}"))
-        })?;
-    }
-    let bar = progress_bar();
+    let interrupted = watch_for_signals()?;
+    let bar = progress_bar(0, BAR);
     let mut taking = Taking {
         backup: &arguments.dir,
         client: &client,
@@ -89,17 +85,6 @@ pub fn run(arguments: &Arguments) -> Result<(), Fatal> {
         ])?;
     }
     output.flush()
-}
-
-/// A bar for records, where a person looks.
-pub fn progress_bar() -> ProgressBar {
-    let style =
-        ProgressStyle::with_template("{bar:30} {percent:>3} %  {pos} of {len} records  {eta}");
-    let bar = ProgressBar::new(0);
-    if let Ok(style) = style {
-        bar.set_style(style);
-    }
-    bar
 }
 
 /// Checks all of a backup.

@@ -2,14 +2,13 @@
 //! state comes to.
 
 use std::fs::{File, OpenOptions};
-use std::io::{self, BufWriter, IsTerminal, Write};
+use std::io::{self, BufWriter, Write};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use indicatif::{ProgressBar, ProgressStyle};
+use indicatif::ProgressBar;
 use walengine_net::client::StateSummary;
 use walengine_net::client::blocking::Client;
 use walengine_net::limits::{BODY_BYTES_MAX, DEADLINE_MILLIS_MAX};
@@ -18,6 +17,7 @@ use walengine_net::say_aside;
 
 use super::asking::Asking;
 use super::output::Output;
+use super::progress::{progress_bar, watch_for_signals};
 use crate::export::{Header, PartitionEnd, Writer};
 use crate::fatal::{Fatal, Reason};
 
@@ -183,25 +183,9 @@ fn failed(path: &Path, error: &io::Error) -> Fatal {
     Fatal::new(Reason::File, format!("cannot write to {to}: {error}"))
 }
 
-/// What stops a command that takes long, and what it has done until then.
-pub(super) fn watch_for_signals() -> Result<Arc<AtomicBool>, Fatal> {
-    let interrupted = Arc::new(AtomicBool::new(false));
-    for signal in [signal_hook::consts::SIGINT, signal_hook::consts::SIGTERM] {
-        signal_hook::flag::register(signal, interrupted.clone()).map_err(|error| {
-            Fatal::new(Reason::File, format!("cannot watch for signals: {error}"))
-        })?;
-    }
-    Ok(interrupted)
-}
-
-pub(super) fn progress_bar(total: u64, what: &str) -> ProgressBar {
-    if !io::stderr().is_terminal() {
-        return ProgressBar::hidden();
-    }
-    let template = format!("{what} {{bar:40}} {{percent}}%, {{eta}} left");
-    let style = ProgressStyle::with_template(&template);
-    let style = style.unwrap_or_else(|_| ProgressStyle::default_bar());
-    ProgressBar::new(total).with_style(style)
+/// A bar with what is being done before it.
+pub(super) fn bar_of(total: u64, what: &str) -> ProgressBar {
+    progress_bar(total, &format!("{what} {{bar:40}} {{percent}}%, {{eta}} left"))
 }
 
 /// Writes the partitions' logs in turn, a page of each at a time, so that whoever takes them over can
@@ -222,7 +206,7 @@ fn write(
         ends: states.iter().map(|state| state.next_offset).collect(),
     };
     let mut writer = Writer::new(&mut target.out, &header).map_err(failed)?;
-    let bar = progress_bar(header.ends.iter().map(|end| end.0).sum(), "exporting");
+    let bar = bar_of(header.ends.iter().map(|end| end.0).sum(), "exporting");
     let mut reached = vec![Offset(0); states.len()];
     while reached != header.ends {
         for ((next, &end), partition) in reached.iter_mut().zip(&header.ends).zip(0u16..) {

@@ -10,6 +10,7 @@ mod import;
 mod leave;
 mod log;
 mod output;
+mod progress;
 mod restore;
 mod sample;
 mod status;

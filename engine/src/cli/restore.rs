@@ -7,6 +7,7 @@ use walengine_net::model::{PartitionId, Timestamp};
 use walengine_net::say;
 
 use super::export::digest_text;
+use super::progress::progress_bar;
 use super::{backup, verify};
 use crate::backup::inspect::Backup;
 use crate::backup::restore::{Wanted, restore};
@@ -64,7 +65,7 @@ pub fn run(arguments: &Arguments) -> Result<(), Fatal> {
         segment_bytes: arguments.segment_mib << 20,
     };
     memory::set_limit(None);
-    let bar = backup::progress_bar();
+    let bar = progress_bar(0, backup::BAR);
     let made = restore(&source, &arguments.dir, &wanted, |done, all| {
         bar.set_length(all);
         bar.set_position(done);

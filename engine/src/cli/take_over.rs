@@ -26,7 +26,8 @@ use walengine_net::model::{ClusterId, Offset, PartitionId, Timestamp, Token};
 use walengine_net::say;
 
 use super::asking::Asking;
-use super::export::{digest_text, progress_bar, states, watch_for_signals};
+use super::export::{bar_of, digest_text, states};
+use super::progress::watch_for_signals;
 use crate::export::{Content, ExportedEntry, FIRST_KEY, PartitionEnd, Reader};
 use crate::fatal::{Fatal, Reason};
 use crate::limits::IMPORT_CLOCK_WAIT_MAX;
@@ -100,7 +101,7 @@ pub(super) fn run(path: &Path, asking: &Asking, dry_run: bool) -> Result<(), Fat
         return Err(Fatal::new(Reason::DataDirectory, message));
     }
     let before = states(asking)?;
-    let bar = progress_bar(total, "checking");
+    let bar = bar_of(total, "checking");
     let mut there: Vec<_> = client
         .info()
         .partitions()
@@ -132,7 +133,7 @@ pub(super) fn run(path: &Path, asking: &Asking, dry_run: bool) -> Result<(), Fat
             return Err(changed(path));
         }
         let mut taking = Taking::new(&client, &before, &ends);
-        let bar = progress_bar(total, "importing");
+        let bar = bar_of(total, "importing");
         let taken = taking.all(path, again, &interrupted, || {
             bar.set_position(read.load(Ordering::Relaxed));
         });

@@ -26,7 +26,6 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
-use indicatif::{ProgressBar, ProgressStyle};
 use walengine_net::cli::ask;
 use walengine_net::client::ReadFrom;
 use walengine_net::model::{Book, Code};
@@ -34,6 +33,7 @@ use walengine_net::say_aside;
 
 use super::asking::Asking;
 use super::csv_file::source::Source;
+use super::progress::progress_bar;
 use super::take_over;
 use crate::fatal::{Fatal, Reason};
 use accounts::Agreeing;
@@ -111,6 +111,8 @@ pub struct Arguments {
     asking: Asking,
 }
 
+/// Progress in bytes that were read.
+const BAR: &str = "{bar:40} {percent}% {msg}, {eta} left";
 const AFTER_HELP: &str = "\
 Columns, in any order:
   id               of the transfer; it has one verdict for ever
@@ -247,7 +249,7 @@ impl Work {
         let source = Source::open(&arguments.file)?;
         let mut refused = Refused::new(&source, &arguments.file, arguments.refused.as_deref())?;
         let wanted = arguments.wanted();
-        let bar = progress_bar(source.bytes() * 2);
+        let bar = progress_bar(source.bytes() * 2, BAR);
         let mut checked = send::check(&source, &wanted, Book(arguments.book), self.stop)?;
         self.strictly(&checked.held)?;
         refused.like(&checked.header, checked.delimiter);
@@ -350,13 +352,4 @@ fn confirmed(question: &str) -> Result<bool, Fatal> {
         Fatal::new(Reason::File, format!("cannot read an answer from the terminal: {error}"))
     })?;
     Ok(matches!(answer.trim().to_lowercase().as_str(), "y" | "yes"))
-}
-
-fn progress_bar(total: u64) -> ProgressBar {
-    if !io::stderr().is_terminal() {
-        return ProgressBar::hidden();
-    }
-    let style = ProgressStyle::with_template("{bar:40} {percent}% {msg}, {eta} left")
-        .unwrap_or_else(|_| ProgressStyle::default_bar());
-    ProgressBar::new(total).with_style(style)
 }
