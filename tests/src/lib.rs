@@ -21,6 +21,7 @@ pub mod noted_writes;
 pub mod partition_load;
 pub mod pooler;
 pub mod postgres;
+pub mod projected_node;
 pub mod projector;
 pub mod seeds;
 pub mod server;

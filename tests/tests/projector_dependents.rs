@@ -1,72 +1,30 @@
 //! Does a rebuild leave alone what the projector did not make: objects in its schema, and what hangs
 //! on its tables?
 
-use walengine_net::client::blocking::Client;
-use walengine_net::model::PartitionId;
-use walengine_tests::log_fold::Folded;
-use walengine_tests::mixed_events::Mixed;
-use walengine_tests::postgres::Postgres;
-use walengine_tests::projector::{Projecting, Projector};
-use walengine_tests::server::{Launch, Server, TestDir};
+use walengine_tests::projected_node::ProjectedNode;
+use walengine_tests::server::TestDir;
 
-const PARTITION: PartitionId = PartitionId(0);
 /// Exit code of [`walengine_net::cli::Reason::Schema`].
 const SCHEMA: i32 = 13;
 const EVENTS: usize = 300;
 
-struct Setup {
-    postgres: Postgres,
-    server: Server,
-    client: Client,
-    mixed: Mixed,
-    projecting: Projecting,
+/// Runs a rebuild. Returns its exit code and what it said.
+fn rebuild(node: &ProjectedNode, more: &[&str]) -> (Option<i32>, String) {
+    let arguments = [&["rebuild"], more].concat();
+    let output = node.projecting.run(&arguments);
+    (output.status.code(), String::from_utf8_lossy(&output.stderr).into_owned())
 }
 
-impl Setup {
-    fn start(dir: &TestDir, seed: u64) -> Self {
-        let postgres = Postgres::start(&dir.path().join("pg"));
-        let server = Launch::new(dir.path()).set("--partitions", "1").serve();
-        let address = server.address().to_string();
-        let projecting = Projecting::new(dir.path(), &address, &postgres.url());
-        let client = server.client();
-        let mixed = Mixed::new(seed, PARTITION, 1);
-        client.submit(PARTITION, &mixed.accounts()).unwrap();
-        Self { postgres, server, client, mixed, projecting }
-    }
+fn rebuilds(node: &ProjectedNode, more: &[&str]) -> String {
+    let (code, said) = rebuild(node, more);
+    assert_eq!(code, Some(0), "{said}");
+    said
+}
 
-    fn projected(dir: &TestDir, seed: u64) -> (Self, Projector) {
-        let mut setup = Self::start(dir, seed);
-        let mut projector = setup.projecting.spawn();
-        setup.load_and_compare(&mut projector);
-        (setup, projector)
-    }
-
-    fn load_and_compare(&mut self, projector: &mut Projector) {
-        self.client.submit(PARTITION, &self.mixed.batch(EVENTS)).unwrap();
-        std::thread::sleep(std::time::Duration::from_millis(2_500)); // pending transfers expire
-        let folded = Folded::read(&mut self.client);
-        projector.wait_until_at(&self.postgres, &folded.ends);
-        folded.agrees_with(&self.postgres);
-    }
-
-    /// Runs a rebuild. Returns its exit code and what it said.
-    fn rebuild(&self, more: &[&str]) -> (Option<i32>, String) {
-        let arguments = [&["rebuild"], more].concat();
-        let output = self.projecting.run(&arguments);
-        (output.status.code(), String::from_utf8_lossy(&output.stderr).into_owned())
-    }
-
-    fn rebuilds(&self, more: &[&str]) -> String {
-        let (code, said) = self.rebuild(more);
-        assert_eq!(code, Some(0), "{said}");
-        said
-    }
-
-    fn refuses(&self, more: &[&str]) -> String {
-        let (code, said) = self.rebuild(more);
-        assert_eq!(code, Some(SCHEMA), "{said}");
-        said
-    }
+fn refuses(node: &ProjectedNode, more: &[&str]) -> String {
+    let (code, said) = rebuild(node, more);
+    assert_eq!(code, Some(SCHEMA), "{said}");
+    said
 }
 
 /// Everything that a user can see of what hangs on the tables, in a form that does not change when
@@ -100,7 +58,7 @@ ORDER BY 1, 2, 3";
 #[test]
 fn views_grants_publications_and_indexes_survive_two_rebuilds() {
     let dir = TestDir::new("projector-dependents");
-    let (mut setup, mut projector) = Setup::projected(&dir, 0x5eed_1100);
+    let (mut setup, mut projector) = ProjectedNode::projected(&dir, 0x5eed_1100, 1, EVENTS);
     setup.postgres.ask(
         "CREATE ROLE alice; CREATE ROLE bob; CREATE SCHEMA mine;
          CREATE VIEW mine.daily AS SELECT date(time) AS day, kind, sum(amount) FROM walengine.transfers GROUP BY 1, 2;
@@ -132,7 +90,7 @@ fn views_grants_publications_and_indexes_survive_two_rebuilds() {
     let before = setup.postgres.rows(INVENTORY);
     assert!(before.len() > 100, "{} things", before.len());
     for _ in 0..2 {
-        let said = setup.rebuilds(&[]);
+        let said = rebuilds(&setup, &[]);
         for what in
             ["index by_time", "publication part", "grant of SELECT to bob", "view mine.daily"]
         {
@@ -143,7 +101,8 @@ fn views_grants_publications_and_indexes_survive_two_rebuilds() {
         let new: Vec<_> = after.iter().filter(|row| !before.contains(row)).collect();
         assert!(lost.is_empty() && new.is_empty(), "lost {lost:#?}, new {new:#?}");
         // Views show the new rows, also those that are written afterwards.
-        setup.load_and_compare(&mut projector);
+        setup.load(1, EVENTS);
+        setup.comes_to_the_end(&mut projector);
         let counted = "SELECT (SELECT sum(sum) FROM mine.daily) = (SELECT sum(amount) FROM walengine.transfers)
                           AND (SELECT count(*) FROM walengine.inside) = (SELECT count(*) FROM walengine.accounts)";
         assert_eq!(setup.postgres.ask(counted), "t");
@@ -156,7 +115,7 @@ fn views_grants_publications_and_indexes_survive_two_rebuilds() {
 #[test]
 fn what_cannot_be_carried_over_stops_a_rebuild_before_it_begins() {
     let dir = TestDir::new("projector-stopping");
-    let (mut setup, mut projector) = Setup::projected(&dir, 0x5eed_1101);
+    let (mut setup, mut projector) = ProjectedNode::projected(&dir, 0x5eed_1101, 1, EVENTS);
     let cases = [
         (
             "CREATE VIEW mine.part AS SELECT * FROM walengine.transfers_p0000",
@@ -200,35 +159,37 @@ fn what_cannot_be_carried_over_stops_a_rebuild_before_it_begins() {
     );
     for (make, name, unmake) in cases {
         setup.postgres.ask(make);
-        let said = setup.refuses(&[]);
+        let said = refuses(&setup, &[]);
         assert!(said.contains(name) && said.contains("--leave-behind"), "{name}: {said}");
         setup.postgres.ask(unmake);
     }
-    setup.load_and_compare(&mut projector);
+    setup.load(1, EVENTS);
+    setup.comes_to_the_end(&mut projector);
 
     // Left behind on purpose, it stays with the old tables, and nothing drops it later.
     setup.postgres.ask(cases[0].0);
     let rows = setup.postgres.ask("SELECT count(*) FROM mine.part");
-    setup.rebuilds(&["--leave-behind"]);
+    rebuilds(&setup, &["--leave-behind"]);
     assert_eq!(setup.postgres.ask("SELECT count(*) FROM mine.part"), rows);
-    let said = setup.refuses(&[]);
+    let said = refuses(&setup, &[]);
     assert!(said.contains("walengine_old") && said.contains("mine.part"), "{said}");
     setup.postgres.ask("DROP VIEW mine.part");
-    setup.rebuilds(&[]);
+    rebuilds(&setup, &[]);
 
     // Tables that are changed by hand are replaced as a whole, unless something hangs on them.
     setup.postgres.ask("CREATE VIEW mine.every AS SELECT id FROM walengine.transfers; GRANT SELECT ON walengine.transfers TO PUBLIC");
     projector.stop();
     setup.postgres.ask("ALTER TABLE walengine.transfers RENAME COLUMN amount TO sum");
-    let said = setup.refuses(&[]);
+    let said = refuses(&setup, &[]);
     assert!(said.contains("view mine.every") && said.contains("transfers.sum differs"), "{said}");
     setup.postgres.ask("DROP VIEW mine.every");
-    setup.rebuilds(&[]);
+    rebuilds(&setup, &[]);
     let granted = "SELECT has_table_privilege('public', 'walengine.transfers', 'SELECT')";
     assert_eq!(setup.postgres.ask(granted), "t");
     let mut projector = setup.projecting.spawn();
-    setup.load_and_compare(&mut projector);
-    setup.rebuilds(&[]);
+    setup.load(1, EVENTS);
+    setup.comes_to_the_end(&mut projector);
+    rebuilds(&setup, &[]);
     setup.projecting.audit_finds_no_difference();
     projector.stop();
     setup.server.stop();
@@ -237,7 +198,7 @@ fn what_cannot_be_carried_over_stops_a_rebuild_before_it_begins() {
 #[test]
 fn a_schema_that_is_not_the_projectors_own_is_refused() {
     let dir = TestDir::new("projector-public");
-    let mut setup = Setup::start(&dir, 0x5eed_1102);
+    let mut setup = ProjectedNode::start(&dir, 0x5eed_1102);
     let data = "SELECT count(*) FROM public.accounts";
     setup.postgres.ask(
         "CREATE EXTENSION citext;
@@ -278,12 +239,13 @@ fn a_schema_that_is_not_the_projectors_own_is_refused() {
         .postgres
         .ask("CREATE SCHEMA walengine_old; CREATE TABLE walengine_old.mine AS SELECT 1 AS one");
     let mut projector = setup.projecting.spawn();
-    setup.load_and_compare(&mut projector);
-    let said = setup.refuses(&[]);
+    setup.load(1, EVENTS);
+    setup.comes_to_the_end(&mut projector);
+    let said = refuses(&setup, &[]);
     assert!(said.contains("walengine_old.mine"), "{said}");
     setup.postgres.ask("ALTER SCHEMA walengine_old RENAME TO walengine_rebuild");
     for more in [&[][..], &["--anew"]] {
-        let said = setup.refuses(more);
+        let said = refuses(&setup, more);
         assert!(said.contains("walengine_rebuild.mine"), "{said}");
         assert_eq!(setup.postgres.ask("SELECT one FROM walengine_rebuild.mine"), "1");
     }

@@ -4,55 +4,24 @@
 use std::thread;
 use std::time::Duration;
 
-use walengine_net::client::blocking::Client;
 use walengine_net::model::PartitionId;
 use walengine_tests::log_fold::Folded;
-use walengine_tests::mixed_events::Mixed;
 use walengine_tests::pooler;
-use walengine_tests::postgres::{OWNER, Postgres};
-use walengine_tests::projector::{Projecting, Projector};
-use walengine_tests::server::{Launch, Server, TestDir};
+use walengine_tests::postgres::OWNER;
+use walengine_tests::projected_node::ProjectedNode;
+use walengine_tests::projector::Projecting;
+use walengine_tests::server::TestDir;
 
 const PARTITION: PartitionId = PartitionId(0);
 /// Exit code of [`walengine_net::cli::Reason::Postgres`].
 const POSTGRES: i32 = 12;
-
-struct Setup {
-    postgres: Postgres,
-    server: Server,
-    client: Client,
-    mixed: Mixed,
-    projecting: Projecting,
-}
-
-impl Setup {
-    fn start(dir: &TestDir, seed: u64) -> Self {
-        let postgres = Postgres::start(&dir.path().join("pg"));
-        let server = Launch::new(dir.path()).set("--partitions", "1").serve();
-        let address = server.address().to_string();
-        let projecting = Projecting::new(dir.path(), &address, &postgres.url());
-        let client = server.client();
-        let mixed = Mixed::new(seed, PARTITION, 1);
-        client.submit(PARTITION, &mixed.accounts()).unwrap();
-        Self { postgres, server, client, mixed, projecting }
-    }
-
-    fn load(&mut self) {
-        self.client.submit(PARTITION, &self.mixed.batch(300)).unwrap();
-    }
-
-    fn compare(&mut self, projector: &mut Projector) {
-        thread::sleep(Duration::from_millis(2_500)); // pending transfers expire
-        let folded = Folded::read(&mut self.client);
-        projector.wait_until_at(&self.postgres, &folded.ends);
-        folded.agrees_with(&self.postgres);
-    }
-}
+/// Events of a load.
+const EVENTS: usize = 300;
 
 #[test]
 fn settings_of_the_role_change_nothing() {
     let dir = TestDir::new("projector-settings");
-    let mut setup = Setup::start(&dir, 0x5eed_1300);
+    let mut setup = ProjectedNode::start(&dir, 0x5eed_1300);
     for setting in [
         "quote_all_identifiers = on",
         "search_path = nowhere, public",
@@ -79,9 +48,9 @@ fn settings_of_the_role_change_nothing() {
         setup.postgres.ask(&format!("BEGIN READ WRITE; ALTER ROLE {OWNER} SET {setting}; COMMIT"));
     }
     let mut projector = setup.projecting.spawn();
-    setup.load();
+    setup.load(1, EVENTS);
     thread::sleep(Duration::from_secs(1)); // idle for longer than a session of the role may be
-    setup.load();
+    setup.load(1, EVENTS);
     thread::sleep(Duration::from_millis(2_500)); // pending transfers expire
     let folded = Folded::read(&mut setup.client);
     projector.wait_until_at(&setup.postgres, &folded.ends);
@@ -101,7 +70,7 @@ fn settings_of_the_role_change_nothing() {
 #[test]
 fn a_read_only_database_and_a_missing_standby_are_named_while_they_are_waited_for() {
     let dir = TestDir::new("projector-standby");
-    let mut setup = Setup::start(&dir, 0x5eed_1301);
+    let mut setup = ProjectedNode::start(&dir, 0x5eed_1301);
     let set = |name: &str, value: &str| {
         setup.postgres.ask(&format!("BEGIN READ WRITE; {name} {value}; COMMIT"));
     };
@@ -109,12 +78,12 @@ fn a_read_only_database_and_a_missing_standby_are_named_while_they_are_waited_fo
     let mut projector = setup.projecting.spawn();
     projector.wait_to_say("default_transaction_read_only is on (database)");
     set(&format!("ALTER DATABASE {OWNER} RESET"), "default_transaction_read_only");
-    setup.compare(&mut projector);
+    setup.comes_to_the_end(&mut projector);
 
     setup.postgres.ask("ALTER SYSTEM SET synchronous_standby_names = 'gone'");
     setup.postgres.ask("SELECT pg_reload_conf()");
     thread::sleep(Duration::from_millis(500));
-    setup.load();
+    setup.load(1, EVENTS);
     projector.wait_to_say("a synchronous standby, and none answers");
     assert!(
         projector.log().contains("synchronous_standby_names (now 'gone')"),
@@ -123,7 +92,7 @@ fn a_read_only_database_and_a_missing_standby_are_named_while_they_are_waited_fo
     );
     setup.postgres.ask("ALTER SYSTEM RESET synchronous_standby_names");
     setup.postgres.ask("SELECT pg_reload_conf()");
-    setup.compare(&mut projector);
+    setup.comes_to_the_end(&mut projector);
     projector.wait_to_say("and goes on");
 
     // A lock that somebody holds, and who that is.
@@ -139,7 +108,7 @@ fn a_read_only_database_and_a_missing_standby_are_named_while_they_are_waited_fo
         held.join().unwrap();
     });
     assert!(projector.log().contains("(psql, user owner, active)"), "{}", projector.log());
-    setup.compare(&mut projector);
+    setup.comes_to_the_end(&mut projector);
     projector.stop();
     setup.server.stop();
 }
@@ -147,7 +116,7 @@ fn a_read_only_database_and_a_missing_standby_are_named_while_they_are_waited_fo
 #[test]
 fn a_pooler_that_shares_sessions_is_named() {
     let dir = TestDir::new("projector-pooler");
-    let mut setup = Setup::start(&dir, 0x5eed_1302);
+    let mut setup = ProjectedNode::start(&dir, 0x5eed_1302);
     let servers = setup.server.address().to_string();
     let address = pooler::start(setup.postgres.host().as_ref(), OWNER);
     let url = format!("postgres://{OWNER}@{address}/{OWNER}?sslmode=disable");
@@ -155,8 +124,8 @@ fn a_pooler_that_shares_sessions_is_named() {
     assert!(line.contains("pooler") && line.contains("pool_mode=session"), "{line}");
     assert!(!line.contains("by hand"), "{line}");
     let mut projector = setup.projecting.spawn();
-    setup.load();
-    setup.compare(&mut projector);
+    setup.load(1, EVENTS);
+    setup.comes_to_the_end(&mut projector);
     projector.stop();
     setup.server.stop();
 }

@@ -3,23 +3,22 @@
 
 use std::fs;
 use std::io::{Read as _, Write as _};
-use std::net::{Ipv4Addr, TcpListener};
+use std::net::TcpListener;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::process::Command;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use walengine_net::client::blocking::Client;
 use walengine_net::frame::{FrameHead, HEADER_BYTES, Kind, RequestId, encode_as};
 use walengine_net::message::{HelloReply, LogPage};
 use walengine_net::model::PartitionId;
-use walengine_tests::log_fold::Folded;
 use walengine_tests::loop_disk::LoopDisk;
 use walengine_tests::mixed_events::Mixed;
 use walengine_tests::network::Network;
 use walengine_tests::postgres::{OWNER, Postgres, Stop};
-use walengine_tests::projector::{Projecting, Projector};
+use walengine_tests::projected_node::ProjectedNode;
+use walengine_tests::projector::Projecting;
 use walengine_tests::server::{Launch, Server, TestDir};
 
 const PARTITION: PartitionId = PartitionId(0);
@@ -33,70 +32,6 @@ const OTHER_LOG: i32 = 14;
 const DAMAGED_FEED: i32 = 15;
 const SERVER: i32 = 9;
 
-struct Setup {
-    postgres: Postgres,
-    server: Server,
-    client: Client,
-    mixed: Mixed,
-    projecting: Projecting,
-}
-
-impl Setup {
-    fn start(dir: &TestDir, seed: u64) -> Self {
-        Self::with(dir, seed, Postgres::start(&dir.path().join("pg")))
-    }
-
-    fn with(dir: &TestDir, seed: u64, postgres: Postgres) -> Self {
-        Self::at(Ipv4Addr::LOCALHOST, dir, seed, postgres)
-    }
-
-    fn at(address: Ipv4Addr, dir: &TestDir, seed: u64, postgres: Postgres) -> Self {
-        let launch = Launch::new(dir.path()).set("--partitions", "1");
-        let server = launch.set("--listen", &format!("{address}:0")).serve();
-        let client = server.client();
-        let mixed = Mixed::new(seed, PARTITION, 1);
-        client.submit(PARTITION, &mixed.accounts()).unwrap();
-        let projecting =
-            Projecting::new(dir.path(), &server.address().to_string(), &postgres.url());
-        Self { postgres, server, client, mixed, projecting }
-    }
-
-    /// With a projector that has projected a load.
-    fn projected(dir: &TestDir, seed: u64, batches: usize, events: usize) -> (Self, Projector) {
-        let mut setup = Self::start(dir, seed);
-        let mut projector = setup.projecting.spawn();
-        setup.load(batches, events);
-        setup.comes_to_the_end(&mut projector);
-        (setup, projector)
-    }
-
-    fn stop(&mut self, projector: &mut Projector) {
-        projector.stop();
-        self.server.stop();
-    }
-
-    fn load(&mut self, batches: usize, events: usize) {
-        for _ in 0..batches {
-            let batch = self.mixed.batch(events);
-            self.client.submit(PARTITION, &batch).unwrap();
-        }
-    }
-
-    fn end(&mut self) -> u64 {
-        self.client.list_accounts(PARTITION, None, 1, &[]).unwrap().next_offset.0
-    }
-
-    fn comes_to_the_end(&mut self, projector: &mut Projector) {
-        let end = self.end();
-        projector.wait_until_at(&self.postgres, &[end]);
-        // Pending transfers expire meanwhile.
-        thread::sleep(Duration::from_millis(2_500));
-        let folded = Folded::read(&mut self.client);
-        projector.wait_until_at(&self.postgres, &folded.ends);
-        folded.agrees_with(&self.postgres);
-    }
-}
-
 fn said(log: &str, what: &str) -> usize {
     log.lines().filter(|line| line.contains(what)).count()
 }
@@ -104,7 +39,7 @@ fn said(log: &str, what: &str) -> usize {
 #[test]
 fn a_postgresql_that_is_away_is_waited_for_with_bounded_memory() {
     let dir = TestDir::new("projector-away");
-    let (mut setup, mut projector) = Setup::projected(&dir, 0x5eed_0700, 2, 1_000);
+    let (mut setup, mut projector) = ProjectedNode::projected(&dir, 0x5eed_0700, 2, 1_000);
     let before = projector.resident_bytes();
     setup.postgres.stop(Stop::Fast);
     // 75 MiB of events, far more than the projector may hold.
@@ -124,7 +59,7 @@ fn a_postgresql_that_is_away_is_waited_for_with_bounded_memory() {
 #[test]
 fn a_read_only_postgresql_is_waited_for() {
     let dir = TestDir::new("projector-read-only");
-    let (mut setup, mut projector) = Setup::projected(&dir, 0x5eed_0800, 2, 500);
+    let (mut setup, mut projector) = ProjectedNode::projected(&dir, 0x5eed_0800, 2, 500);
     setup.postgres.ask("ALTER SYSTEM SET default_transaction_read_only = on");
     setup.postgres.ask("SELECT pg_reload_conf()");
     thread::sleep(Duration::from_millis(300));
@@ -144,7 +79,7 @@ fn a_full_disk_of_postgresql_is_waited_for() {
     let mut disk = LoopDisk::new(dir.path(), 300);
     fs::create_dir(disk.path().join("pg")).unwrap();
     let postgres = Postgres::start_in(&dir.path().join("pg"), &disk.path().join("pg/data"));
-    let mut setup = Setup::with(&dir, 0x5eed_0900, postgres);
+    let mut setup = ProjectedNode::with(&dir, 0x5eed_0900, postgres);
     // With a small write-ahead log the tables fill the disk first: a full write-ahead log ends the
     // server.
     setup.postgres.ask("ALTER SYSTEM SET max_wal_size = '64MB'");
@@ -173,7 +108,7 @@ fn a_full_disk_of_postgresql_is_waited_for() {
 #[test]
 fn connections_that_are_cut_lose_nothing_and_a_second_projector_waits_its_turn() {
     let dir = TestDir::new("projector-second");
-    let (mut setup, mut first) = Setup::projected(&dir, 0x5eed_0a00, 2, 500);
+    let (mut setup, mut first) = ProjectedNode::projected(&dir, 0x5eed_0a00, 2, 500);
     let other = setup.projecting.clone().log_to(&dir.path().join("second.log"));
     let mut second = other.spawn();
     second.wait_to_say("another projector writes partition 0");
@@ -200,7 +135,7 @@ fn a_projector_whose_host_vanished_gives_its_turn_to_another() {
     let network = Network::new(1);
     let mut postgres = Postgres::start(&dir.path().join("pg"));
     let url = postgres.serve_on(network.host());
-    let mut setup = Setup::at(network.host(), &dir, 0x5eed_0f00, postgres);
+    let mut setup = ProjectedNode::at(network.host(), &dir, 0x5eed_0f00, postgres);
     let servers = setup.server.address().to_string();
     let far = Projecting::new(dir.path(), &servers, &url).inside(&network.namespace(0));
     let mut first = far.log_to(&dir.path().join("far.log")).spawn();
@@ -222,7 +157,7 @@ fn a_projector_whose_host_vanished_gives_its_turn_to_another() {
 #[test]
 fn a_lasting_failure_ends_in_one_line_that_says_what_to_do() {
     let dir = TestDir::new("projector-lasting");
-    let mut setup = Setup::start(&dir, 0x5eed_0b00);
+    let mut setup = ProjectedNode::start(&dir, 0x5eed_0b00);
     let servers = setup.server.address().to_string();
     let with = |postgres: &str| Projecting::new(dir.path(), &servers, postgres);
 
@@ -296,7 +231,7 @@ fn a_lasting_failure_ends_in_one_line_that_says_what_to_do() {
 #[test]
 fn another_log_is_not_taken_for_the_one_that_the_database_is_derived_from() {
     let dir = TestDir::new("projector-other-log");
-    let (mut setup, mut projector) = Setup::projected(&dir, 0x5eed_0c00, 3, 500);
+    let (mut setup, mut projector) = ProjectedNode::projected(&dir, 0x5eed_0c00, 3, 500);
     setup.server.stop();
     let kept = dir.path().join("kept");
     copy(&dir.path().join("data"), &kept);
@@ -428,7 +363,7 @@ fn garbage_on_the_feed_is_reported_and_none_of_it_is_written() {
 #[test]
 fn tls_is_spoken_and_the_servers_certificate_is_verified() {
     let dir = TestDir::new("projector-tls");
-    let mut setup = Setup::start(&dir, 0x5eed_0e00);
+    let mut setup = ProjectedNode::start(&dir, 0x5eed_0e00);
     setup.postgres.ask("CREATE ROLE ledger LOGIN PASSWORD 'se cret'");
     setup.postgres.ask("CREATE DATABASE ledger OWNER ledger");
     let (port, authority) = setup.postgres.serve_tls("ledger");
