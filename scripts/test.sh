@@ -89,6 +89,9 @@ done
 cluster_seeds=100
 $all && cluster_seeds=1500
 cargo test --workspace --exclude walengine-tests
+for target in frame entry; do
+  cargo run --quiet --package walengine-fuzz -- "$target" --seconds "${WALENGINE_FUZZ_SECONDS:-30}"
+done
 # Projectors, servers and PostgreSQL die under load: all of it counts in an acceptance run only.
 $all && export WALENGINE_PROJECTOR_KILLS_PERCENT="${WALENGINE_PROJECTOR_KILLS_PERCENT:-100}"
 cargo test --package walengine-tests --lib
@@ -99,9 +102,6 @@ if $all; then
   # Bugs put in on purpose must be found, or the simulation proves nothing.
   cargo test --package walengine-tests --features planted --test walengine -- planted:: --nocapture
 fi
-for target in frame entry; do
-  cargo run --quiet --package walengine-fuzz -- "$target" --seconds "${WALENGINE_FUZZ_SECONDS:-30}"
-done
 
 if ! $all; then
   echo "left out, since they need root or minutes (--all runs them):"

@@ -8,8 +8,9 @@ use walengine::ledger::{Draft, Ledger, RecordsDraft};
 use walengine_net::entry::{ANY_OFFSET, ChainHash, EntryKind, EntryMeta, RecordHead};
 use walengine_net::frame::{self, FrameHead, RequestId};
 use walengine_net::message::{
-    Append, AppendHead, Credit, Hello, IdNamespace, ListAccounts, LookupAccounts, LookupTransfers,
-    Message, NO_OFFSET, ReadEntries, ReadLog, ServerStatus, Status, Submit, Subscribe, Unsubscribe,
+    Append, AppendHead, ClusterStatus, Credit, Hello, IdNamespace, ListAccounts, LookupAccounts,
+    LookupTransfers, Message, NO_OFFSET, ReadEntries, ReadLog, ServerStatus, StateDigest, Status,
+    Submit, Subscribe, Unsubscribe,
 };
 use walengine_net::model::{
     Account, AccountFlags, AccountId, Amount, Close, CloseFlags, ClusterId, Code, EventBytes,
@@ -127,6 +128,7 @@ fn frames() -> Vec<(String, Vec<u8>)> {
         "submit-events" Submit { events: &events },
         "append" append,
         "lookup-accounts" LookupAccounts { at_least: NO_OFFSET, ids: &ids },
+        "lookup-ahead" LookupAccounts { at_least: 1 << 40, ids: &ids },
         "list-accounts" ListAccounts { at_least: 0, after: 0, limit: 2 },
         "lookup-transfers" LookupTransfers { at_least: NO_OFFSET, ids: &ids },
         "status" Status { at_least: NO_OFFSET, namespace, ids: &ids },
@@ -136,6 +138,8 @@ fn frames() -> Vec<(String, Vec<u8>)> {
         "credit" Credit { bytes: 4096 },
         "unsubscribe" Unsubscribe::default(),
         "server-status" ServerStatus::default(),
+        "cluster-status" ClusterStatus::default(),
+        "state-digest" StateDigest::default(),
     }
     let mut hello = Vec::new();
     put(&mut hello, 1, &Hello { partition: 0, client_name: "fuzz" });

@@ -14,6 +14,7 @@ use walengine::connection::request_ids::RequestIds;
 use walengine::feed::connection::Connection;
 use walengine::feed::published::Published;
 use walengine::feed::source::Source;
+use walengine::limits::READ_WAIT_MAX;
 use walengine::partition::Partition;
 use walengine::partition::replica_id::ReplicaId;
 use walengine::runtime::Runtime;
@@ -40,6 +41,8 @@ use crate::Fuzz;
 
 /// Inputs after which the server is replaced, so that its memory stays small.
 const INPUTS_PER_SERVER: u32 = 1000;
+/// In which what needs no waiting is answered.
+const SETTLES_WITHIN: Duration = Duration::from_millis(3);
 
 /// A server with one partition on a disk in memory.
 pub struct Server {
@@ -106,9 +109,13 @@ impl Server {
             rest = &rest[consumed..];
         }
         let runtime = self.executor.runtime();
+        let answered = outbox.clone();
         let waited = self.executor.block_on(async move {
-            for _ in 0..3 {
-                runtime.sleep(Duration::from_millis(1)).await;
+            // Reads may wait for an offset that never comes.
+            let began = runtime.elapsed();
+            runtime.sleep(SETTLES_WITHIN).await;
+            while answered.unanswered() > 0 && runtime.elapsed() - began <= READ_WAIT_MAX {
+                runtime.sleep(Duration::from_secs(1)).await;
             }
         });
         assert!(waited.is_ok(), "the executor goes on");
