@@ -26,4 +26,5 @@ pub mod projector;
 pub mod seeds;
 pub mod server;
 pub mod sim;
+pub mod trio;
 pub mod wire;

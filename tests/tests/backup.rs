@@ -95,12 +95,12 @@ impl Source {
     /// The restored partitions are at states of this log.
     fn agrees(&self, made: &Made) {
         for one in &made.partitions {
-            let end = one.end.next_offset.0;
-            let state = self.0[usize::from(one.partition.0)].get(&end);
+            let end = one.log.end.next_offset.0;
+            let state = self.0[usize::from(one.log.partition.0)].get(&end);
             let (digest, chain) =
                 state.unwrap_or_else(|| panic!("offset {end} ends no entry of the log"));
-            assert_eq!(*digest, one.digest, "{:?} at {end}", one.partition);
-            assert!(end == 0 || *chain == one.source.chain, "{:?} at {end}", one.partition);
+            assert_eq!(*digest, one.log.digest, "{:?} at {end}", one.log.partition);
+            assert!(end == 0 || *chain == one.log.source.chain, "{:?} at {end}", one.log.partition);
         }
     }
 }
@@ -166,7 +166,7 @@ fn backups_restore(dir: &Path, addresses: &str, wanted: &Wanted) -> Vec<Made> {
     let partitions = usize::from(client.info().partitions);
     let mut offsets = vec![Vec::new(); partitions];
     for one in restored.iter().flat_map(|made| &made.partitions) {
-        offsets[usize::from(one.partition.0)].push(one.end.next_offset.0);
+        offsets[usize::from(one.log.partition.0)].push(one.log.end.next_offset.0);
     }
     let source = Source::read(&client, &offsets);
     for made in &restored {
@@ -203,13 +203,13 @@ fn backups_of_a_lone_node_under_load_restore_to_a_prefix_of_its_log() {
     assert_ne!(client.info().cluster, cluster);
     assert_eq!(client.info().cluster, last.superblock.cluster);
     // Reservations whose time has come meanwhile expire at once.
-    assert!(end_of(&client) >= last.partitions[0].end.next_offset.0);
+    assert!(end_of(&client) >= last.partitions[0].log.end.next_offset.0);
     let token = Token { cluster, partition: PartitionId(0), offset: Offset(0) }.to_string();
     let asked = run_command(Some(&server), dir.path(), &["accounts", "--at", &token]);
     assert!(!asked.status.success(), "a token of the old cluster is taken: {}", text(&asked));
     let mut mixed = Mixed::new(99, PartitionId(0), 2);
     client.submit(PartitionId(0), &mixed.batch(50)).unwrap();
-    assert!(end_of(&client) > last.partitions[0].end.next_offset.0);
+    assert!(end_of(&client) > last.partitions[0].log.end.next_offset.0);
 }
 
 #[test]

@@ -1,188 +1,21 @@
 //! Does a cluster keep what it has acknowledged, and find together again, when disks rot, are lost or set
 //! back, when nodes move, and when one is started for something else than what is there?
 
-use std::fs::{self, File, OpenOptions};
-use std::net::{SocketAddr, TcpListener, UdpSocket};
-use std::os::unix::fs::FileExt;
+use std::fs;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use walengine::storage::layout::{BLOCK_BYTES, HardStateSlot};
-use walengine_net::client::Config;
-use walengine_net::client::blocking::Client;
 use walengine_net::entry::{EntryHeader, decode_entry};
 use walengine_net::message::ReplicaRole;
-use walengine_net::model::{EventBytes, Offset, PartitionId};
-use walengine_tests::nodes::{View, view_of};
-use walengine_tests::noted_writes::{Writer, accounts_of};
-use walengine_tests::server::{Launch, Server, TestDir, binary};
+use walengine_tests::server::{Launch, TestDir};
+use walengine_tests::trio::{Ledger, Trio, copy_tree, flip, free_address, verify, wait_for};
 
-const PATIENCE: Duration = Duration::from_mins(1);
-const LOOK_EVERY: Duration = Duration::from_millis(20);
-const PARTITION: PartitionId = PartitionId(0);
 /// Exit codes.
 const USAGE: i32 = 2;
 const DAMAGED: i32 = 6;
-
-/// Waits until something is so.
-fn wait_for(what: &str, mut is_so: impl FnMut() -> bool, say: impl Fn() -> String) {
-    let by = Instant::now() + PATIENCE;
-    while !is_so() {
-        assert!(Instant::now() < by, "{what}:\n{}", say());
-        thread::sleep(LOOK_EVERY);
-    }
-}
-
-/// An address of this machine that nobody uses, by TCP or UDP.
-fn free_address() -> SocketAddr {
-    loop {
-        let tcp = TcpListener::bind("127.0.0.1:0").unwrap();
-        let address = tcp.local_addr().unwrap();
-        if UdpSocket::bind(address).is_ok() {
-            return address;
-        }
-    }
-}
-
-/// Three nodes of one cluster on this machine, with one partition.
-struct Trio {
-    dir: TestDir,
-    clients: Vec<SocketAddr>,
-    peers: Vec<SocketAddr>,
-    servers: Vec<Option<Server>>,
-    flags: Vec<(&'static str, String)>,
-}
-
-impl Trio {
-    fn form(test: &str, flags: &[(&'static str, &str)]) -> Self {
-        let addresses = || (0..3).map(|_| free_address()).collect::<Vec<_>>();
-        let flags = flags.iter().map(|(flag, value)| (*flag, (*value).to_owned())).collect();
-        let (clients, peers) = (addresses(), addresses());
-        let mut trio = Self {
-            dir: TestDir::new(test),
-            clients,
-            peers,
-            servers: vec![None, None, None],
-            flags,
-        };
-        (0..3).for_each(|node| trio.spawn(node, true));
-        trio.wait_until_serving();
-        trio
-    }
-
-    fn home(&self, node: usize) -> PathBuf {
-        self.dir.path().join(format!("node{node}"))
-    }
-
-    fn data(&self, node: usize) -> PathBuf {
-        self.home(node).join("data")
-    }
-
-    fn launch(&self, node: usize, founds: bool) -> Launch {
-        fs::create_dir_all(self.home(node)).unwrap();
-        let peers: Vec<_> = self.peers.iter().map(ToString::to_string).collect();
-        let cores = thread::available_parallelism().map_or(1, std::num::NonZero::get);
-        let launch = Launch::new(&self.home(node))
-            .set("--listen", &self.clients[node].to_string())
-            .set("--peer-listen", &self.peers[node].to_string())
-            .set("--join", &peers.join(","))
-            .set("--first-core", &(node % cores).to_string())
-            .set("--partitions", "1");
-        let launch = if founds { launch.set("--expect", "3") } else { launch };
-        self.flags.iter().fold(launch, |launch, (flag, value)| launch.set(flag, value))
-    }
-
-    fn spawn(&mut self, node: usize, founds: bool) {
-        self.servers[node] = Some(self.launch(node, founds).spawn());
-    }
-
-    fn wait_until_serving(&mut self) {
-        self.servers.iter_mut().flatten().for_each(Server::wait_until_serving);
-        self.leader();
-    }
-
-    fn kill(&mut self, node: usize) {
-        self.servers[node].take().expect("it runs").kill();
-    }
-
-    fn stop(&mut self, node: usize) {
-        self.servers[node].take().expect("it runs").stop();
-    }
-
-    fn log(&self, node: usize) -> String {
-        self.servers[node].as_ref().map(Server::log).unwrap_or_default()
-    }
-
-    fn logs(&self) -> String {
-        let logs = (0..3).map(|node| format!("--- node {node}\n{}", self.log(node)));
-        logs.collect::<Vec<_>>().join("\n")
-    }
-
-    fn view(&self, node: usize) -> Option<View> {
-        view_of(self.clients[node])
-    }
-
-    /// Waits until a node leads, and gives its place.
-    fn leader(&self) -> usize {
-        let mut found = None;
-        let find = || {
-            found = (0..3).find(|node| {
-                let view = self.servers[*node].as_ref().and_then(|_| self.view(*node));
-                view.is_some_and(|view| view.leader == view.node)
-            });
-            found.is_some()
-        };
-        wait_for("nobody leads", find, || self.logs());
-        found.unwrap()
-    }
-
-    fn client(&self) -> Client {
-        let all: Vec<_> = self.clients.iter().map(ToString::to_string).collect();
-        Client::connect(Config { deadline: PATIENCE, ..Config::new(all.join(",")) }).unwrap()
-    }
-}
-
-/// A client that remembers what it was told, to ask for it again.
-struct Ledger {
-    client: Client,
-    writer: Writer,
-    told: Vec<(Vec<EventBytes>, Vec<Option<Offset>>)>,
-}
-
-impl Ledger {
-    fn of(trio: &Trio) -> Self {
-        let (client, accounts) = (trio.client(), accounts_of(PARTITION, 1));
-        assert!(client.create_accounts(&accounts).unwrap().all_ok());
-        Self { client, writer: Writer::new(5, &accounts), told: Vec::new() }
-    }
-
-    fn ask(&self, events: &[EventBytes]) -> Vec<Option<Offset>> {
-        let submitted = self.client.submit(PARTITION, events).unwrap();
-        submitted.outcomes().map(|outcome| outcome.offset).collect()
-    }
-
-    fn write(&mut self, batches: usize) {
-        self.write_large(batches, 1);
-    }
-
-    fn write_large(&mut self, batches: usize, events: usize) {
-        for _ in 0..batches {
-            let events: Vec<_> = (0..events).map(|_| self.writer.transfer().to_bytes()).collect();
-            let outcomes = self.ask(&events);
-            self.told.push((events, outcomes));
-        }
-    }
-
-    /// Everything that was acknowledged is where it was.
-    fn check(&mut self, trio: &Trio) {
-        self.client = trio.client(); // nodes may be elsewhere
-        for (events, told) in &self.told {
-            assert_eq!(&self.ask(events), told, "{}", trio.logs());
-        }
-    }
-}
 
 /// The newest slot of a node's hard state.
 fn hard_state(data: &Path) -> HardStateSlot {
@@ -206,32 +39,6 @@ fn entries(data: &Path) -> Vec<(PathBuf, u64, EntryHeader)> {
     }
     found.sort_by_key(|(_, _, header)| header.meta.index);
     found
-}
-
-fn flip(path: &Path, at: u64) {
-    let file = OpenOptions::new().read(true).write(true).open(path).unwrap();
-    let mut byte = [0];
-    file.read_exact_at(&mut byte, at).unwrap();
-    file.write_all_at(&[byte[0] ^ 4], at).unwrap();
-    file.sync_all().unwrap();
-}
-
-fn verify(data: &Path) -> Output {
-    Command::new(binary()).arg("verify").arg(data).output().unwrap()
-}
-
-fn copy_tree(from: &Path, to: &Path) {
-    fs::create_dir_all(to).unwrap();
-    for entry in fs::read_dir(from).unwrap() {
-        let entry = entry.unwrap();
-        let to = to.join(entry.file_name());
-        if entry.file_type().unwrap().is_dir() {
-            copy_tree(&entry.path(), &to);
-        } else {
-            fs::copy(entry.path(), &to).unwrap();
-            File::open(&to).unwrap().sync_all().unwrap();
-        }
-    }
 }
 
 /// The fault: the last entry of an idle replica had no witness. With one flipped byte it was cut as a

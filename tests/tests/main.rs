@@ -37,6 +37,7 @@ mod projector_settings;
 mod projector_trouble;
 mod raft_runtime;
 mod raft_storage;
+mod recover;
 mod replicas;
 mod room;
 mod scripts;

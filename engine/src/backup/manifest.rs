@@ -8,8 +8,8 @@ use serde::{Deserialize, Serialize};
 use walengine_net::entry::ChainHash;
 use walengine_net::model::{ClusterId, Offset, Timestamp};
 
-use super::{create_file, file_failed, hex};
 use crate::fatal::{Fatal, Reason};
+use crate::private_files::{create_file, file_failed, hex};
 use crate::storage::layout::Tail;
 
 /// Name of the file in a backup.

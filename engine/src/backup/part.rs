@@ -8,8 +8,8 @@ use walengine_net::entry::{EntryHeader, HEADER_BYTES, decode_entry};
 
 use super::follow::follow;
 use super::manifest::{End, Part, name_of};
-use super::{create_file, file_failed, sync_parent};
 use crate::fatal::Fatal;
+use crate::private_files::{create_file, file_failed, sync_parent};
 use crate::storage::ids::Ids;
 use crate::storage::layout::Tail;
 

@@ -17,10 +17,11 @@ use walengine_net::model::{ClusterId, Offset, PartitionId, Timestamp};
 
 use super::manifest::{self, Manifest, Point};
 use super::part::{PartWriter, check_part};
-use super::{create_dir, file_failed, parts_dir};
+use super::parts_dir;
 use crate::data_dir::lock::{self, DirectoryLock};
 use crate::fatal::{Fatal, Reason};
 use crate::limits::{BACKUP_PART_BYTES, BACKUP_WAIT};
+use crate::private_files::{create_dir, file_failed};
 use crate::storage::contents::is_partition_name;
 use crate::storage::ids::Ids;
 use crate::storage::layout::Tail;

@@ -11,6 +11,7 @@ mod leave;
 mod log;
 mod output;
 mod progress;
+mod recover;
 mod restore;
 mod sample;
 mod status;
@@ -90,6 +91,8 @@ enum Command {
     Backup(backup::Arguments),
     /// Make a new data directory of a backup, for a new cluster
     Restore(restore::Arguments),
+    /// Go on with what is left of a node's directory, when the others are lost
+    Recover(recover::Arguments),
     /// Check a data directory or a backup offline: every checksum, the hash chain, the ledger
     Verify(verify::Arguments),
     /// Describe one file of a data directory
@@ -115,6 +118,7 @@ pub fn run(arguments: Arguments) -> ExitCode {
         Some(Command::Leave(arguments)) => leave::run(&arguments),
         Some(Command::Backup(arguments)) => backup::run(&arguments),
         Some(Command::Restore(arguments)) => restore::run(&arguments),
+        Some(Command::Recover(arguments)) => recover::run(&arguments),
         Some(Command::Verify(arguments)) => verify::run(&arguments),
         Some(Command::Dump(arguments)) => verify::run_dump(&arguments),
     };

@@ -1,7 +1,7 @@
 //! `restore`: a new data directory from a backup.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use walengine_net::model::{PartitionId, Timestamp};
 use walengine_net::say;
@@ -13,6 +13,7 @@ use crate::backup::inspect::Backup;
 use crate::backup::restore::{Wanted, restore};
 use crate::fatal::{Fatal, Reason};
 use crate::memory;
+use crate::rewrite::writer::Rewritten;
 
 /// Makes the data directory `NEW_DIR` of a backup, whole or up to a point, and verifies it.
 ///
@@ -73,13 +74,7 @@ pub fn run(arguments: &Arguments) -> Result<(), Fatal> {
     bar.finish_and_clear();
     let made = made?;
     for one in &made.partitions {
-        let digest = digest_text(&one.digest);
-        say!(
-            "partition {}: next offset {}, log time {}, state {digest}",
-            one.partition,
-            one.end.next_offset,
-            shown(one.end.timestamp)
-        );
+        rewritten(&one.log);
         if let Some(offset) = one.cut_before_chain {
             say!(
                 "  offset {offset} is inside a chain, which takes effect whole or not at all: it is left \
@@ -87,27 +82,49 @@ pub fn run(arguments: &Arguments) -> Result<(), Fatal> {
             );
         }
     }
-    for one in made.partitions.iter().filter(|one| one.is_amid_import) {
-        say!(
-            "partition {} ends amid an import, and takes nothing else until that is finished: run \
-             `walengine import` with the same file again",
-            one.partition
-        );
-    }
+    amid_imports(made.partitions.iter().map(|one| &one.log));
     if source.is_unfinished() {
         say!("what stands in the backup behind its last finished run was left out");
     }
     verify::verify(&arguments.dir)?;
     let (dir, cluster) = (arguments.dir.display(), made.superblock.cluster.0);
     say!("restored into {dir}, the new cluster {cluster:032x}");
-    match &arguments.peer_address {
+    how_to_start(&arguments.dir, arguments.peer_address.as_deref());
+    Ok(())
+}
+
+/// Says what a partition that was written again comes to.
+pub fn rewritten(one: &Rewritten) {
+    say!(
+        "partition {}: next offset {}, log time {}, state {}",
+        one.partition,
+        one.end.next_offset,
+        shown(one.end.timestamp),
+        digest_text(&one.digest)
+    );
+}
+
+/// Says which partitions end amid an import.
+pub fn amid_imports<'a>(partitions: impl Iterator<Item = &'a Rewritten>) {
+    for one in partitions.filter(|one| one.is_amid_import) {
+        say!(
+            "partition {} ends amid an import, and takes nothing else until that is finished: run \
+             `walengine import` with the same file again",
+            one.partition
+        );
+    }
+}
+
+/// Says how a directory that was made is started.
+pub fn how_to_start(dir: &Path, peer_address: Option<&str>) {
+    let dir = dir.display();
+    match peer_address {
         None => say!("start it: walengine --data {dir}"),
         Some(address) => say!(
             "start it: walengine --data {dir} --peer-listen {address}; others join it with --join \
              {address} and an empty --data"
         ),
     }
-    Ok(())
 }
 
 fn offsets(given: &[String], partitions: u16) -> Result<BTreeMap<PartitionId, u64>, Fatal> {
@@ -154,7 +171,8 @@ pub fn shown(time: Timestamp) -> String {
     }
 }
 
-fn peer_address(text: &str) -> Result<String, String> {
+/// A peer address of a node that others join.
+pub fn peer_address(text: &str) -> Result<String, String> {
     let address: std::net::SocketAddr =
         text.parse().map_err(|_| "write ADDR:PORT, such as 10.0.0.1:7550".to_owned())?;
     if address.ip().is_unspecified() || address.port() == 0 {

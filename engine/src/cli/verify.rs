@@ -56,8 +56,8 @@ pub fn run(arguments: &Arguments) -> Result<(), Fatal> {
 pub fn verify(dir: &Path) -> Result<(), Fatal> {
     if !dir.join(superblock::NAME).exists() {
         let why = if dir.join(data_dir::RESTORING).exists() {
-            "is not a data directory yet: a restore into it was cut short, run `walengine restore` \
-             into it again"
+            "is not a data directory yet: a restore or recovery into it was cut short, run the same \
+             command again"
         } else {
             "is not a walengine data directory"
         };

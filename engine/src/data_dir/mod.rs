@@ -35,7 +35,7 @@ use crate::storage::read_only_disk::ReadOnlyDisk;
 use crate::storage::{partition_dir, superblock};
 use lock::DirectoryLock;
 
-/// Name of a file that a restore into the directory has not come to its end.
+/// Name of a file that says that the directory is still being made of something else.
 pub const RESTORING: &str = "restoring";
 
 /// Whose directory is formatted.
@@ -81,8 +81,8 @@ fn prepare(config: &Config) -> Result<bool, Fatal> {
     }
     if dir.join(RESTORING).exists() {
         let message = format!(
-            "a restore into {} was cut short, so that it is no data directory yet: run `walengine \
-             restore` into it again",
+            "a restore or recovery into {} was cut short, so that it is no data directory yet: run the \
+             same command again",
             dir.display()
         );
         return Err(Fatal::new(Reason::DataDirectory, message));
@@ -325,7 +325,8 @@ pub fn open_failed(error: &OpenError) -> Fatal {
     let advice = match reason {
         Reason::Damaged => {
             "; nothing was changed: `walengine verify` lists all damage. A node that serves alone is \
-             restored from a backup; a node of a cluster is emptied, and copies itself from the others"
+             restored from a backup; a node of a cluster is emptied, and copies itself from the others. \
+             `walengine recover` says what is left where neither is there"
         }
         Reason::Disk => "; see the kernel log, and start again when the disk is well",
         _ => "",

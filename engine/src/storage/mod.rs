@@ -31,6 +31,7 @@ mod reached;
 mod read;
 pub mod read_only_disk;
 mod recover;
+pub mod salvage;
 pub mod scrub;
 mod segment;
 pub mod snapshot;

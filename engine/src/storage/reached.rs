@@ -40,7 +40,15 @@ impl<D: Disk, R: Runtime> Log<D, R> {
     }
 }
 
-async fn read<D: Disk>(disk: &D, dir: &Path, ids: Ids) -> io::Result<BTreeMap<u64, u64>> {
+/// What was saved last in the partition directory `dir`.
+///
+/// # Errors
+/// The disk's.
+pub(super) async fn read<D: Disk>(
+    disk: &D,
+    dir: &Path,
+    ids: Ids,
+) -> io::Result<BTreeMap<u64, u64>> {
     let names = disk.list(dir).await?;
     if !names.iter().any(|name| name.as_os_str() == NAME) {
         return Ok(BTreeMap::new());

@@ -38,6 +38,11 @@ impl<D: Disk> Window<D> {
         Self { disk, file, file_bytes, read_bytes, buffer: None, start: 0 }
     }
 
+    /// Bytes of the file that may be read.
+    pub fn bytes(&self) -> u64 {
+        self.file_bytes
+    }
+
     /// Makes `bytes` bytes at `position` available to [`Window::slice`].
     pub async fn fill(&mut self, position: u64, bytes: usize) -> io::Result<()> {
         let end = position + bytes as u64;

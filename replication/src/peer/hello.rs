@@ -34,31 +34,38 @@ pub enum HelloReply {
 
 /// Why a node is refused. [`Refusal::NotMember`] and [`Refusal::UnknownPartition`] may go away by
 /// themselves, because the answering node may lag. The rest needs a person.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum Refusal {
     /// It belongs to another cluster.
+    #[error("it belongs to another cluster, {:032x}", cluster.0)]
     OtherCluster {
         /// The cluster of the node that answers.
         cluster: ClusterId,
     },
     /// Its version is too old to be spoken here.
+    #[error("it speaks version {oldest} of the peer protocol at least: update this node")]
     OlderVersion {
         /// The oldest that is.
         oldest: u16,
     },
     /// Its version is not known here yet.
+    #[error("it speaks the peer protocol up to version {newest}: update that node")]
     NewerVersion {
         /// The newest that is.
         newest: u16,
     },
     /// Another node has this id: the one that answers, or one that is connected now.
+    #[error("another node has this one's id: two run with copies of one data directory")]
     NodeIdInUse,
     /// The node that answers has no replica of the partition.
+    #[error("it has no replica of the partition")]
     UnknownPartition,
     /// No member of the partition's group as far as the node that answers knows.
+    #[error("it does not know this node as a member of the partition's group")]
     NotMember,
     /// The cluster has another number of partitions.
+    #[error("its cluster has {partitions} partitions")]
     OtherPartitions {
         /// The right one.
         partitions: u16,

@@ -262,9 +262,9 @@ pub(super) async fn greeting<S: AsyncRead + Unpin>(
                 }
                 Message::HelloReply(HelloReply::Refused(refusal)) => {
                     if refused.replace(Some(refusal)) != Some(refusal) {
-                        tracing::warn!("node {target} does not talk to this node: {refusal:?}");
+                        tracing::warn!("node {target} does not talk to this node: {refusal}");
                     }
-                    Err(format!("{refusal:?}"))
+                    Err(refusal.to_string())
                 }
                 _ => Err("its answer to a hello is of another kind".to_owned()),
             };
