@@ -329,6 +329,8 @@ pub const IMPORT_END_WITHIN: Duration = Duration::from_millis(500);
 
 /// Bytes of one file of a backup; a run that is killed fetches at most the end of one again.
 pub const BACKUP_PART_BYTES: u64 = 64 << 20;
+/// How long a member of an old cluster has to answer before `recover` takes it for gone.
+pub const OLD_MEMBER_ANSWERS_WITHIN: Duration = Duration::from_secs(1);
 /// Longest wait for a page of a backup before it is looked whether a person wants it to end.
 pub const BACKUP_WAIT: Duration = Duration::from_millis(200);
 

@@ -112,9 +112,9 @@ impl Server {
         let answered = outbox.clone();
         let waited = self.executor.block_on(async move {
             // Reads may wait for an offset that never comes.
-            let began = runtime.elapsed();
+            let until = runtime.elapsed() + READ_WAIT_MAX;
             runtime.sleep(SETTLES_WITHIN).await;
-            while answered.unanswered() > 0 && runtime.elapsed() - began <= READ_WAIT_MAX {
+            while answered.unanswered() > 0 && runtime.elapsed() <= until {
                 runtime.sleep(Duration::from_secs(1)).await;
             }
         });

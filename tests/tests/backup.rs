@@ -542,7 +542,7 @@ fn a_killed_restore_is_no_data_directory_and_is_done_again() {
         killed += 1;
         let refused = Launch::new(dir.path()).data(&new).fails();
         assert_eq!(refused.status.code(), Some(DIRECTORY), "{}", text(&refused));
-        assert!(text(&refused).contains("walengine restore"), "{}", text(&refused));
+        assert!(text(&refused).contains("run the same command again"), "{}", text(&refused));
     }
     assert!(killed > 0, "no restore was killed before its end");
     if !new.join("superblock").exists() {

@@ -11,8 +11,9 @@ use super::cut;
 use super::inspect::Backup;
 use crate::executor::on_executor;
 use crate::fatal::{Fatal, Reason};
+use crate::rewrite::Rewritten;
 use crate::rewrite::directory::{NewDirectory, require_free};
-use crate::rewrite::writer::{Rewritten, Writer};
+use crate::rewrite::writer::Writer;
 use crate::storage::layout::Superblock;
 
 /// What is restored, and for whom.

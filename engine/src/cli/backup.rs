@@ -7,9 +7,10 @@ use walengine_net::model::{PartitionId, Timestamp};
 use walengine_net::say;
 
 use super::asking::Asking;
+use super::log_time::shown;
+use super::output::NAME;
 use super::output::Output;
-use super::progress::{progress_bar, watch_for_signals};
-use super::restore::shown;
+use super::progress::{RECORDS_BAR, progress_bar, watch_for_signals};
 use crate::backup::inspect::Backup;
 use crate::backup::take::{Taken, Taking};
 use crate::fatal::Fatal;
@@ -24,9 +25,6 @@ const COLUMNS: &[(&str, usize)] = &[
     ("log_time", 30),
     ("chain", 0),
 ];
-
-/// Progress in records, of a backup or a restore.
-pub const BAR: &str = "{bar:30} {percent:>3} %  {pos} of {len} records  {eta}";
 
 /// Copies the log of every partition into DIR, as a subscriber gets it: the server goes on meanwhile, and
 /// this may be another machine. All that was acknowledged before it began is in it.
@@ -58,7 +56,7 @@ pub struct Arguments {
 pub fn run(arguments: &Arguments) -> Result<(), Fatal> {
     let client = arguments.asking.connect()?;
     let interrupted = watch_for_signals()?;
-    let bar = progress_bar(0, BAR);
+    let bar = progress_bar(0, RECORDS_BAR);
     let mut taking = Taking {
         backup: &arguments.dir,
         client: &client,
@@ -95,7 +93,7 @@ pub fn verify(dir: &Path) -> Result<(), Fatal> {
         let checked = match backup.check(partition) {
             Ok(checked) => checked,
             Err(fatal) => {
-                walengine_net::cli::print(super::NAME, &fatal);
+                walengine_net::cli::print(NAME, &fatal);
                 worst = worst.or(Some(fatal));
                 continue;
             }

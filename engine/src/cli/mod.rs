@@ -9,6 +9,8 @@ mod export;
 mod import;
 mod leave;
 mod log;
+mod log_time;
+mod new_directory;
 mod output;
 mod progress;
 mod recover;
@@ -31,9 +33,7 @@ use crate::config::{Config, ServeOptions};
 use crate::data_dir;
 use crate::fatal::{Fatal, Reason};
 use crate::node;
-
-/// The program, in its messages.
-const NAME: &str = "walengine";
+use output::NAME;
 
 /// A distributed write-ahead log for a ledger of money transactions.
 ///

@@ -6,6 +6,9 @@ use walengine_net::cli;
 
 use crate::fatal::Fatal;
 
+/// The program, in its messages.
+pub const NAME: &str = "walengine";
+
 /// How rows are printed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
 pub enum Format {

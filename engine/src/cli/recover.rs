@@ -3,26 +3,23 @@
 use std::collections::BTreeMap;
 use std::net::{TcpStream, ToSocketAddrs};
 use std::path::PathBuf;
-use std::time::Duration;
 
 use walengine_net::model::PartitionId;
 use walengine_net::say;
 
-use super::backup::BAR;
 use super::export::digest_text;
-use super::progress::progress_bar;
-use super::restore::{amid_imports, how_to_start, peer_address, rewritten, shown};
+use super::log_time::shown;
+use super::new_directory::{amid_imports, how_to_start, peer_address, rewritten};
+use super::progress::{BYTES_BAR, progress_bar};
 use super::verify;
 use crate::data_dir;
 use crate::data_dir::lock::DirectoryLock;
 use crate::fatal::{Fatal, Reason};
+use crate::limits::OLD_MEMBER_ANSWERS_WITHIN;
 use crate::memory;
 use crate::recover::{Left, Wanted, examine, make};
 use crate::rewrite::directory::require_free;
 use crate::storage::layout::Superblock;
-
-/// How long a member of the old cluster has to answer.
-const ANSWERS_WITHIN: Duration = Duration::from_secs(1);
 
 /// Says what is left of a stopped node's data directory, and makes a new one of that. For when the disks
 /// of a majority are lost for good, or a log is damaged and there is no backup: what other nodes had
@@ -31,7 +28,7 @@ const ANSWERS_WITHIN: Duration = Duration::from_secs(1);
 /// Without --yes it only says what there is. Run it so for each node that is left, and go on with the one
 /// whose partitions end with the highest term, and of those the highest entry.
 ///
-/// OLD_DIR is only read. NEW_DIR is of a new cluster, with a new id: old members can't join it with their
+/// `OLD_DIR` is only read. `NEW_DIR` is of a new cluster, with a new id: old members can't join it with their
 /// directories, tokens of the old cluster are refused, and a projector goes on after
 /// `walengine-projector rebuild --other-cluster`. Records keep their offsets, times and verdicts.
 ///
@@ -72,7 +69,7 @@ pub fn run(arguments: &Arguments) -> Result<(), Fatal> {
     let superblock = data_dir::read_superblock(old)?;
     memory::set_limit(None);
     let mut left = Vec::new();
-    let (bar, mut bytes) = (progress_bar(0, BAR), 0);
+    let (bar, mut bytes) = (progress_bar(0, BYTES_BAR), 0);
     for partition in (0..superblock.partitions).map(PartitionId) {
         left.push(examine(old, &superblock, partition, |more| {
             bytes += more;
@@ -117,7 +114,7 @@ pub fn run(arguments: &Arguments) -> Result<(), Fatal> {
         peer_address: arguments.peer_address.as_deref(),
         segment_bytes: arguments.segment_mib << 20,
     };
-    let (bar, mut done) = (progress_bar(bytes, BAR), 0);
+    let (bar, mut done) = (progress_bar(bytes, BYTES_BAR), 0);
     let made = make(old, &superblock, &left, &wanted, |more| {
         done += more;
         bar.set_position(done);
@@ -188,7 +185,9 @@ fn tell_members(superblock: &Superblock, left: &[Left]) -> Vec<u64> {
 
 fn answers(address: &str) -> bool {
     let Ok(addresses) = address.to_socket_addrs() else { return false };
-    addresses.into_iter().any(|one| TcpStream::connect_timeout(&one, ANSWERS_WITHIN).is_ok())
+    addresses
+        .into_iter()
+        .any(|one| TcpStream::connect_timeout(&one, OLD_MEMBER_ANSWERS_WITHIN).is_ok())
 }
 
 /// A partition whose voters would have a majority if this node were started among those that answer.

@@ -1,19 +1,19 @@
 //! `restore`: a new data directory from a backup.
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use walengine_net::model::{PartitionId, Timestamp};
 use walengine_net::say;
 
-use super::export::digest_text;
-use super::progress::progress_bar;
-use super::{backup, verify};
+use super::log_time::time;
+use super::new_directory::{amid_imports, how_to_start, peer_address, rewritten};
+use super::progress::{RECORDS_BAR, progress_bar};
+use super::verify;
 use crate::backup::inspect::Backup;
 use crate::backup::restore::{Wanted, restore};
 use crate::fatal::{Fatal, Reason};
 use crate::memory;
-use crate::rewrite::writer::Rewritten;
 
 /// Makes the data directory `NEW_DIR` of a backup, whole or up to a point, and verifies it.
 ///
@@ -66,7 +66,7 @@ pub fn run(arguments: &Arguments) -> Result<(), Fatal> {
         segment_bytes: arguments.segment_mib << 20,
     };
     memory::set_limit(None);
-    let bar = progress_bar(0, backup::BAR);
+    let bar = progress_bar(0, RECORDS_BAR);
     let made = restore(&source, &arguments.dir, &wanted, |done, all| {
         bar.set_length(all);
         bar.set_position(done);
@@ -93,40 +93,6 @@ pub fn run(arguments: &Arguments) -> Result<(), Fatal> {
     Ok(())
 }
 
-/// Says what a partition that was written again comes to.
-pub fn rewritten(one: &Rewritten) {
-    say!(
-        "partition {}: next offset {}, log time {}, state {}",
-        one.partition,
-        one.end.next_offset,
-        shown(one.end.timestamp),
-        digest_text(&one.digest)
-    );
-}
-
-/// Says which partitions end amid an import.
-pub fn amid_imports<'a>(partitions: impl Iterator<Item = &'a Rewritten>) {
-    for one in partitions.filter(|one| one.is_amid_import) {
-        say!(
-            "partition {} ends amid an import, and takes nothing else until that is finished: run \
-             `walengine import` with the same file again",
-            one.partition
-        );
-    }
-}
-
-/// Says how a directory that was made is started.
-pub fn how_to_start(dir: &Path, peer_address: Option<&str>) {
-    let dir = dir.display();
-    match peer_address {
-        None => say!("start it: walengine --data {dir}"),
-        Some(address) => say!(
-            "start it: walengine --data {dir} --peer-listen {address}; others join it with --join \
-             {address} and an empty --data"
-        ),
-    }
-}
-
 fn offsets(given: &[String], partitions: u16) -> Result<BTreeMap<PartitionId, u64>, Fatal> {
     let mut offsets = BTreeMap::new();
     for text in given {
@@ -149,55 +115,12 @@ fn offsets(given: &[String], partitions: u16) -> Result<BTreeMap<PartitionId, u6
     Ok(offsets)
 }
 
-fn time(text: &str) -> Result<Timestamp, String> {
-    if let Ok(nanos) = text.parse() {
-        return Ok(Timestamp(nanos));
-    }
-    let wanted = "2026-11-26T07:30:00Z, with any zone, or nanoseconds since 1970";
-    let time = chrono::DateTime::parse_from_rfc3339(text);
-    let time = time.map_err(|error| format!("{error}; write {wanted}"))?;
-    let nanos = time.timestamp_nanos_opt().and_then(|nanos| u64::try_from(nanos).ok());
-    nanos.map(Timestamp).ok_or_else(|| format!("it is before 1970 or after 2262; write {wanted}"))
-}
-
-/// A log time as `--to-time` takes it.
-pub fn shown(time: Timestamp) -> String {
-    match i64::try_from(time.0) {
-        Ok(nanos) => {
-            let time = chrono::DateTime::from_timestamp_nanos(nanos);
-            time.to_rfc3339_opts(chrono::SecondsFormat::Nanos, true)
-        }
-        Err(_) => time.to_string(), // after 2262
-    }
-}
-
-/// A peer address of a node that others join.
-pub fn peer_address(text: &str) -> Result<String, String> {
-    let address: std::net::SocketAddr =
-        text.parse().map_err(|_| "write ADDR:PORT, such as 10.0.0.1:7550".to_owned())?;
-    if address.ip().is_unspecified() || address.port() == 0 {
-        return Err("other nodes must be able to reach it: name one address and port".to_owned());
-    }
-    Ok(address.to_string())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn times_and_offsets_are_read_strictly() {
-        let at = Timestamp(1_764_142_200_000_000_000);
-        let expected = Ok(at);
-        assert_eq!(time("2025-11-26T07:30:00Z"), expected);
-        assert_eq!(time("2025-11-26T08:30:00+01:00"), expected);
-        assert_eq!(time("1764142200000000000"), expected);
-        assert_eq!(time(&shown(at)), expected);
-        assert_eq!(time("2025-11-26T07:30:00.000000001Z").unwrap().0, at.0 + 1);
-        for wrong in ["", "yesterday", "2025-11-26", "2025-11-26T07:30:00", "1960-01-01T00:00:00Z"]
-        {
-            assert!(time(wrong).is_err(), "{wrong}");
-        }
+    fn offsets_are_read_strictly() {
         let read = |given: &[&str], partitions| {
             let given: Vec<_> = given.iter().map(ToString::to_string).collect();
             offsets(&given, partitions)
@@ -208,6 +131,5 @@ mod tests {
         for wrong in [&["7"][..], &["a:7"], &["0:x"], &["0:1", "0:2"], &["1:-1"]] {
             assert!(read(wrong, 2).is_err(), "{wrong:?}");
         }
-        assert!(peer_address("0.0.0.0:7550").is_err() && peer_address("host").is_err());
     }
 }

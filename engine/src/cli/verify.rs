@@ -9,7 +9,8 @@ use walengine_net::model::PartitionId;
 use walengine_net::say;
 
 use super::backup;
-use super::restore::shown;
+use super::log_time::shown;
+use super::output::NAME;
 use crate::backup::inspect;
 use crate::data_dir;
 use crate::data_dir::lock::DirectoryLock;
@@ -68,7 +69,7 @@ pub fn verify(dir: &Path) -> Result<(), Fatal> {
     let superblock = data_dir::read_superblock(dir)?;
     let mut worst: Option<Fatal> = None;
     for fatal in data_dir::complaints(dir, &superblock)? {
-        cli::print(super::NAME, &fatal);
+        cli::print(NAME, &fatal);
         worst = worst.or(Some(fatal));
     }
     for number in 0..superblock.partitions {
@@ -78,7 +79,7 @@ pub fn verify(dir: &Path) -> Result<(), Fatal> {
         }
         let task = partition(dir.to_owned(), superblock, id);
         if let Err(fatal) = block_on(task) {
-            cli::print(super::NAME, &fatal);
+            cli::print(NAME, &fatal);
             worst = worst.or(Some(fatal));
         }
     }

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use walengine_net::model::ClusterId;
 
-use super::writer::Rewritten;
+use super::Rewritten;
 use crate::data_dir::lock::{self, DirectoryLock};
 use crate::data_dir::{RESTORING, open_failed};
 use crate::executor::on_executor;

@@ -13,3 +13,22 @@
 
 pub mod directory;
 pub mod writer;
+
+use walengine_net::model::PartitionId;
+
+use crate::storage::layout::Tail;
+
+/// A partition that was written again.
+#[derive(Clone, Copy, Debug)]
+pub struct Rewritten {
+    /// Which one.
+    pub partition: PartitionId,
+    /// The end of its log, by the new chain.
+    pub end: Tail,
+    /// The last entry that was taken, by the old chain.
+    pub source: Tail,
+    /// Digest of the state.
+    pub digest: [u8; 32],
+    /// Its log ends amid an import, which has to be finished first.
+    pub is_amid_import: bool,
+}

@@ -7,6 +7,7 @@ use walengine_net::model::{Offset, PartitionId};
 use walengine_replication::membership_codec;
 use walengine_replication::types::{Member, Membership, NodeId};
 
+use super::Rewritten;
 use super::directory::NewDirectory;
 use crate::data_dir::{create_partition, log_config, of_partition, open_failed};
 use crate::fatal::{Fatal, Reason};
@@ -20,21 +21,6 @@ use crate::storage::glommio_disk::GlommioDisk;
 use crate::storage::layout::{HardState, Superblock, Tail};
 use crate::storage::log::{Log, LogConfig};
 use crate::storage::partition_dir;
-
-/// A partition that was written again.
-#[derive(Clone, Copy, Debug)]
-pub struct Rewritten {
-    /// Which one.
-    pub partition: PartitionId,
-    /// The end of its log, by the new chain.
-    pub end: Tail,
-    /// The last entry that was taken, by the old chain.
-    pub source: Tail,
-    /// Digest of the state.
-    pub digest: [u8; 32],
-    /// Its log ends amid an import, which has to be finished first.
-    pub is_amid_import: bool,
-}
 
 /// See the module. Lives on an executor of glommio.
 pub struct Writer {

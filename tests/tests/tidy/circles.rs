@@ -12,15 +12,6 @@ pub const KNOWN: &[&str] = &[];
 /// Circles within one folder that are meant, and why. All files of the circle, in order of name.
 pub const INSIDE: &[(&[&str], &str)] = &[
     (
-        &[
-            "engine/src/cli/backup.rs",
-            "engine/src/cli/mod.rs",
-            "engine/src/cli/restore.rs",
-            "engine/src/cli/verify.rs",
-        ],
-        "the command line runs its commands, and they say the program's name",
-    ),
-    (
         &["projector/src/cli/mod.rs", "projector/src/cli/status.rs"],
         "the command line runs its commands, and they share its arguments",
     ),
