@@ -76,7 +76,9 @@ fn the_last_of_three_goes_on_alone_and_then_with_new_ones_and_old_ones_stay_out(
     let said = text(&output);
     assert_eq!(output.status.code(), Some(FINDINGS), "{said}");
     assert!(said.contains("a majority of partition 0's voters could be there"), "{said}");
-    others.map(|node| trio.kill(node));
+    for node in others {
+        trio.kill(node);
+    }
 
     let untouched = files(&trio.data(left));
     let output = recover(&home, &[old]);
