@@ -167,7 +167,8 @@ fn remove_probes(dir: &Path) {
     }
 }
 
-fn is_full(error: &io::Error) -> bool {
+/// There is no room on the disk, or not for this user.
+pub fn is_full(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
 }
 

@@ -516,8 +516,9 @@ fn a_lone_writer_that_is_told_to_come_back_does() {
 #[test]
 fn an_idle_subscription_stays_where_it_is() {
     Face::each(|connect| {
-        let nodes = Fake::cluster(2);
-        let mut client = connect(config(&[&nodes[0], &nodes[1]]));
+        // With one follower it would go on over the leader's connection, which is there.
+        let nodes = Fake::cluster(3);
+        let mut client = connect(config(&[&nodes[0], &nodes[1], &nodes[2]]));
         client.submit(1).unwrap();
         let before = client.idle(Duration::ZERO, || connections(&nodes));
         let after = client.idle(Duration::from_secs(9), || connections(&nodes));

@@ -1,4 +1,5 @@
-//! What does the answering end of a connection do with frames of unknown kinds?
+//! What does the answering end of a connection do with frames of unknown kinds, and with a peer that
+//! takes no answers?
 
 use std::future::{poll_fn, ready};
 use std::io::{Read, Write};
@@ -9,23 +10,27 @@ use std::time::Duration;
 
 use walengine_net::frame::{FrameHead, RequestId};
 use walengine_net::model::{ClusterId, PartitionId};
+use walengine_replication::budget::Budget;
+use walengine_replication::executor::Runtime as _;
 use walengine_replication::peer::{
     Hello, HelloReply, LogPage, LogRead, Message, PeerErrorCode, Refusal, frame,
 };
 use walengine_replication::received::Received;
 use walengine_replication::runtime::enter;
 use walengine_replication::runtime_glommio::GlommioRuntime;
-use walengine_replication::tcp::PeerIdentity;
 use walengine_replication::tcp::accept::{Answering, Refusals, serve};
+use walengine_replication::tcp::{LOG_READS_MAX, OUT_BYTES_MAX, PeerIdentity};
 use walengine_replication::transport::{AppendReceiver, NoAnswer, Request, Response, ResultSender};
 use walengine_replication::types::{NodeId, Vote};
 
 const PARTITION: PartitionId = PartitionId(0);
 const HELLO: Hello = Hello { cluster: ClusterId(7), node: 2, partition: PARTITION, partitions: 1 };
 
-/// A group that answers reads of the log and nothing else.
+/// A group that answers reads of the log, with so many bytes, and nothing else.
 #[derive(Clone)]
-struct OnlyReads;
+struct OnlyReads {
+    page_bytes: usize,
+}
 
 impl Answering for OnlyReads {
     fn answer(
@@ -44,7 +49,8 @@ impl Answering for OnlyReads {
     }
 
     fn read_log(&self, read: LogRead) -> impl Future<Output = Result<LogPage, String>> + 'static {
-        let page = LogPage { vote: Vote::new(1, 1), committed: read.from, entries: [].into() };
+        let entries = vec![0; self.page_bytes].into();
+        let page = LogPage { vote: Vote::new(1, 1), committed: read.from, entries };
         ready(Ok(page))
     }
 
@@ -55,6 +61,14 @@ impl Answering for OnlyReads {
 
 /// Serves one connection, lets `ask` use it from a thread, and returns what was refused on it.
 fn served(ask: impl FnOnce(SocketAddr) + Send + 'static) -> Rc<Refusals> {
+    served_within(0, ask).0
+}
+
+/// As [`served`], with pages of so many bytes; and the most memory that the connection held.
+fn served_within(
+    page_bytes: usize,
+    ask: impl FnOnce(SocketAddr) + Send + 'static,
+) -> (Rc<Refusals>, usize) {
     glommio::LocalExecutor::default().run(async move {
         let runtime = GlommioRuntime::new();
         let _entered = enter(runtime);
@@ -66,10 +80,17 @@ fn served(ask: impl FnOnce(SocketAddr) + Send + 'static) -> Rc<Refusals> {
         let identity =
             PeerIdentity { cluster: HELLO.cluster, node, partition: PARTITION, partitions };
         let refusals = Rc::new(Refusals::default());
-        let (received, counted) = (Received::default(), refusals.clone());
-        serve(stream, received, identity, OnlyReads, runtime, counted).await;
+        let (budget, counted) = (Budget::default(), refusals.clone());
+        let (received, group) = (Received::new(&budget), OnlyReads { page_bytes });
+        serve(stream, received, identity, group, runtime, counted).await;
         asking.join().unwrap();
-        refusals
+        for _ in 0..1000 {
+            if budget.used() > 0 {
+                runtime.sleep(Duration::from_millis(10)).await; // what sends has not ended yet
+            }
+        }
+        assert_eq!(budget.used(), 0, "it is given back");
+        (refusals, budget.take_peak())
     })
 }
 
@@ -115,7 +136,7 @@ impl Dialled {
                 self.received.drain(..bytes);
                 return next;
             }
-            let mut piece = [0; 4096];
+            let mut piece = [0; 16 << 10];
             let read = self.stream.read(&mut piece).unwrap();
             assert!(read > 0, "the connection was closed");
             self.received.extend_from_slice(&piece[..read]);
@@ -148,4 +169,30 @@ fn a_snapshot_is_an_unknown_kind_and_the_connection_goes_on() {
     });
     assert_eq!(refusals.requests.get(), 4);
     assert_eq!((refusals.hellos.get(), refusals.broken.get()), (0, 0));
+}
+
+/// The fault: a peer that asked and took no answers had the node hold all of them, 550 MiB of them.
+#[test]
+fn a_peer_that_takes_no_answers_is_held_back_and_served_when_it_does() {
+    const ROUNDS: usize = 40;
+    const PAGE_BYTES: usize = 1 << 20;
+    let (_, peak) = served_within(PAGE_BYTES, |address| {
+        let mut dialled = Dialled::new(address);
+        let mut request = 1;
+        for _ in 0..ROUNDS {
+            for _ in 0..LOG_READS_MAX {
+                request += 1;
+                let read = Message::LogRead(LogRead { from: 1, bytes_max: u32::MAX });
+                dialled.stream.write_all(&framed(request, &read)).unwrap();
+            }
+            thread::sleep(Duration::from_millis(3)); // it has answered these, or has stopped to
+        }
+        let mut answers = 0;
+        while answers < ROUNDS * LOG_READS_MAX {
+            dialled.next();
+            answers += 1;
+        }
+    });
+    let most = 4 * OUT_BYTES_MAX;
+    assert!((PAGE_BYTES..most).contains(&peak), "{} KiB were held", peak >> 10);
 }

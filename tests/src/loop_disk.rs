@@ -119,6 +119,9 @@ impl LoopDisk {
             // To the last block, however much others take meanwhile.
             let filler = format!("of={}", path(&filler));
             let _ = Command::new("dd").args(["if=/dev/zero", &filler, "bs=1M"]).output();
+            // The file system keeps a few blocks from what is written by way of the cache.
+            let last = ["if=/dev/zero", &filler, "bs=4k", "oflag=append,direct", "conv=notrunc"];
+            let _ = Command::new("dd").args(last).output();
         }
     }
 

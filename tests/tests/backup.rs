@@ -18,6 +18,7 @@ use walengine::partition::restore::apply;
 use walengine_net::client::blocking::Client;
 use walengine_net::client::{Config, ReadFrom};
 use walengine_net::entry::{ChainHash, EntryHeader, EntryKind, EntryMeta};
+use walengine_net::message::Entries;
 use walengine_net::model::{ClusterId, Offset, PartitionId, Timestamp, Token};
 use walengine_tests::log_oracle::encode;
 use walengine_tests::loop_disk::LoopDisk;
@@ -377,6 +378,35 @@ fn a_killed_backup_is_continued() {
     assert!(text(&last).contains(&format!("partition 0: next offset {end},")), "{}", text(&last));
 }
 
+/// What a killed run has written counts as far as it is whole: a part that ends amid an entry, and one
+/// that has its name already and that the manifest does not know.
+#[test]
+fn what_a_killed_backup_has_left_counts_up_to_its_last_whole_entry() {
+    let dir = TestDir::new("backup-left");
+    let server = Launch::new(dir.path()).set("--partitions", "2").serve();
+    let (place, client) = (dir.path().join("backup"), server.client());
+    fill(&client, 7, 10);
+    backup(&server, dir.path(), &[]);
+    let before = (parts(&place), fs::read(place.join("manifest")).unwrap());
+    fill(&client, 8, 10);
+    backup(&server, dir.path(), &[]);
+    let whole = parts(&place);
+    fs::write(place.join("manifest"), before.1).unwrap();
+    let new: Vec<_> = whole.keys().filter(|path| !before.0.contains_key(*path)).collect();
+    assert_eq!(new.len(), 2, "{new:?}");
+    fs::remove_file(new[0]).unwrap();
+    let torn = &whole[new[0]][..whole[new[0]].len() - 7];
+    fs::write(new[0].with_extension("new"), torn).unwrap();
+    assert_eq!(verify(&place).status.code(), Some(0), "the first run's is whole all the same");
+    backup(&server, dir.path(), &[]);
+    assert_eq!(parts(&place), whole);
+    let verified = verify(&place);
+    assert_eq!(verified.status.code(), Some(0), "{}", text(&verified));
+    let restored = run(dir.path(), &["restore", "backup", "new", "--segment-mib", "8"]);
+    let end = format!("partition 0: next offset {},", end_of(&client));
+    assert!(text(&restored).contains(&end), "{}", text(&restored));
+}
+
 fn verify_taken(backup: &Path) -> usize {
     Backup::open(backup).unwrap().manifest.points.len()
 }
@@ -430,7 +460,7 @@ fn mistakes_are_told_and_harm_nothing() {
         assert_eq!(output.status.code(), Some(code), "{arguments:?}: {said}");
         assert!(said.contains(what), "{arguments:?}: {said}");
     };
-    says(&["backup", "backup", "--server", &address], OTHER_LOG, "another directory");
+    says(&["backup", "backup", "--server", &address], OTHER_LOG, "is a backup of cluster ");
     says(&["backup", "full", "--server", &own], 2, "notes");
     says(&["backup", "data", "--server", &own], 2, "is a data directory");
     says(&["backup", "backup", "--sever", &own], 2, "--server");
@@ -477,6 +507,11 @@ fn mistakes_are_told_and_harm_nothing() {
     let to = said.split("--to-offset ").nth(1).and_then(|rest| rest.split('`').next()).unwrap();
     says(&["restore", "backup", "new", "--to-offset", to, "--segment-mib", "8"], 0, "new cluster");
     fs::write(part, &bytes[..middle]).unwrap();
+    says(&["restore", "backup", "other"], DAMAGED, name);
+    // Whole entries, and too few of them: nothing but the manifest knows.
+    let last = Entries::new(&before[part]).last().unwrap().unwrap().0.entry_bytes();
+    fs::write(part, &before[part][..before[part].len() - last]).unwrap();
+    says(&["verify", "backup"], DAMAGED, name);
     says(&["restore", "backup", "other"], DAMAGED, name);
     fs::remove_file(part).unwrap();
     says(&["restore", "backup", "other"], DAMAGED, "is missing");
@@ -569,7 +604,9 @@ fn a_full_disk_ends_backup_and_restore_with_what_to_do() {
     let data = disk.path().join("data");
     let arguments = ["restore", "backup", data.to_str().unwrap(), "--segment-mib", "8"];
     let restored = run(dir.path(), &arguments);
-    assert!(!restored.status.success() && !data.join("superblock").exists());
+    assert!(!restored.status.success(), "{}", text(&restored));
+    assert!(text(&restored).contains("make room"), "{}", text(&restored));
+    assert!(!data.join("superblock").exists());
     disk.make_room();
     let taken = run_command(Some(&server), dir.path(), &["backup", there]);
     assert_eq!(taken.status.code(), Some(0), "{}", text(&taken));

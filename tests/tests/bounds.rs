@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use walengine::limits::{KEEPALIVE_AFTER, KEEPALIVE_EVERY, KEEPALIVE_PROBES_MAX};
 use walengine_net::entry::ANY_OFFSET;
 use walengine_net::frame::{self, FrameHead, FrameHeader, Kind, RequestId};
 use walengine_net::limits::{BODY_BYTES_MAX, CREDIT_BYTES_MAX, LIST_ACCOUNTS_MAX, LOOKUP_IDS_MAX};
@@ -280,5 +281,50 @@ fn a_connection_that_says_no_hello_is_closed_in_time() {
     half.send_bytes(&hello[..hello.len() - 1]).unwrap();
     assert!(silent.until_closed().is_empty() && half.until_closed().is_empty());
     assert!(began.elapsed() >= Duration::from_secs(9), "it has its time");
+    server.stop();
+}
+
+/// What the kernel has set for the server's end of a connection: which timer runs, and when it is due.
+fn timer(server: SocketAddr, client: SocketAddr) -> Option<(u8, Duration)> {
+    let port = |address: &str| u16::from_str_radix(address.rsplit(':').next()?, 16).ok();
+    let table = std::fs::read_to_string("/proc/net/tcp").unwrap();
+    let rows = table.lines().skip(1).map(|row| row.split_whitespace().collect::<Vec<_>>());
+    let ends = (Some(server.port()), Some(client.port()));
+    let row = rows.into_iter().find(|row| (port(row[1]), port(row[2])) == ends)?;
+    let (kind, hundredths) = row[5].split_once(':')?;
+    let due = Duration::from_millis(u64::from_str_radix(hundredths, 16).ok()? * 10);
+    Some((u8::from_str_radix(kind, 16).ok()?, due))
+}
+
+/// The fault: a client whose host had vanished held its place and its memory for ever. The kernel asks
+/// for it, and nothing but the socket's settings makes it.
+#[test]
+fn the_kernel_looks_for_clients_that_say_nothing_and_gives_them_up_within_a_minute() {
+    const KEEPALIVE: u8 = 2; // proc_net_tcp.txt
+    let all = KEEPALIVE_AFTER + KEEPALIVE_EVERY * KEEPALIVE_PROBES_MAX;
+    assert!(all <= Duration::from_mins(1), "{all:?}");
+    let dir = TestDir::new("keepalive");
+    let mut server = Launch::new(dir.path()).serve();
+    let connect = || TcpStream::connect(server.address()).unwrap();
+    let silent = connect();
+    let (greeted, subscribed) = (connect(), connect());
+    let ends = [&silent, &greeted, &subscribed].map(|stream| stream.local_addr().unwrap());
+    let (mut greeted, mut subscribed) =
+        (Wire::over(greeted, 0).unwrap(), Wire::over(subscribed, 0).unwrap());
+    assert_eq!(greeted.call(&ServerStatus::default()).unwrap().error(), None);
+    subscribed.send(&Subscribe { from: 0, credit_bytes: 1 }).unwrap();
+    assert_eq!(subscribed.call(&ServerStatus::default()).unwrap().error(), None);
+    for (what, client) in ["silent", "greeted", "subscribed"].iter().zip(ends) {
+        let by = Instant::now() + Duration::from_secs(20);
+        loop {
+            // Another timer runs until the client's kernel has confirmed what was sent.
+            let found = timer(server.address(), client);
+            if found.is_some_and(|(kind, due)| kind == KEEPALIVE && due <= KEEPALIVE_AFTER) {
+                break;
+            }
+            assert!(Instant::now() < by, "{what}: {found:?}");
+            thread::sleep(Duration::from_millis(20));
+        }
+    }
     server.stop();
 }

@@ -1,7 +1,7 @@
 //! Does any input on a socket harm the server or its other clients?
 
-use std::io::ErrorKind;
-use std::net::Shutdown;
+use std::io::{ErrorKind, Read as _, Write as _};
+use std::net::{Shutdown, TcpStream};
 use std::process::Command;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -206,6 +206,27 @@ fn a_connection_that_begins_wrong_is_told_why_and_closed() {
     let replies = wire.until_closed();
     assert_eq!(replies.len(), 1);
     assert_eq!(replies[0].error(), Some(ErrorCode::Malformed));
+    served.end();
+}
+
+/// The fault: a socket that is closed with bytes unread is reset, and its client may lose the answer.
+#[test]
+fn whatever_comes_behind_a_wrong_first_frame_its_answer_arrives_and_nothing_is_reset() {
+    let served = Served::new("wrong-and-more", |launch| launch);
+    for more in [1, 64 << 10, 1 << 20] {
+        let mut bytes = served.connect().frame(&ServerStatus::default());
+        bytes.resize(bytes.len() + more, 0);
+        let mut stream = TcpStream::connect(served.server.address()).unwrap();
+        stream.write_all(&bytes).unwrap();
+        let mut answer = Vec::new();
+        stream.read_to_end(&mut answer).unwrap();
+        let found = frame::peek(&answer).unwrap().unwrap();
+        assert_eq!((found.kind, found.frame_bytes()), (Kind::Error, answer.len()), "{more}");
+        for _ in 0..20 {
+            assert!(stream.take_error().unwrap().is_none(), "it was reset, with {more} more bytes");
+            thread::sleep(Duration::from_millis(10)); // a reset may be on its way
+        }
+    }
     served.end();
 }
 

@@ -9,10 +9,13 @@ use std::time::Duration;
 use walengine::budget::Budget;
 use walengine::connection::outbox::Outbox;
 use walengine::ledger::Ledger;
-use walengine::limits::READS_INFLIGHT_MAX;
+use walengine::limits::{LOOKUP_PAGE_BYTES, READS_INFLIGHT_MAX};
 use walengine::partition::Partition;
 use walengine::runtime::Runtime;
+use walengine::session::disk_reads::DiskReads;
+use walengine::session::log_reads::{self, LookupBounds};
 use walengine::session::node_facts::NodeFacts;
+use walengine::session::replies::Replies;
 use walengine::session::{Handled, Scratch, Session};
 use walengine_net::frame::{self, FrameHead, FrameHeader, Kind, RequestId};
 use walengine_net::limits::{BODY_BYTES_MAX, EVENTS_MAX, INFLIGHT_MAX, LOOKUP_IDS_MAX};
@@ -541,6 +544,53 @@ fn a_look_up_reads_each_entry_once_whatever_it_asks_for() {
         assert_eq!(Transfer::from_bytes(&state.event).id, EventId(id));
     }
     assert!(reads <= 12, "{reads} reads for the records of two entries");
+}
+
+#[test]
+fn a_look_up_ends_with_its_deadline_its_client_and_the_bytes_that_it_may_read() {
+    let node = Node::new();
+    let mut connection = node.with_accounts();
+    // Each in an entry of its own, and none beside another that is wanted.
+    let mut ids = Vec::new();
+    for number in 1..=24 {
+        let events: Vec<_> = (0..600).map(|id| transfer(1000 * number + id, 1)).collect();
+        connection.ask(&Submit { events: &events });
+        ids.push(1000 * number);
+    }
+    let look = LookupTransfers { at_least: NO_OFFSET, ids: &ids };
+    connection.ask(&look); // indexes the segments
+    let reads = || node.disk.count(OpClass::Reads);
+    let before = reads();
+    assert_eq!(connection.ask(&look).kind, Kind::LookupTransfersReply);
+    let whole = reads() - before;
+    assert!(whole >= 24, "{whole} reads: each is in an entry of its own");
+
+    let before = reads();
+    assert_eq!(connection.say_within(1, &look), Handled::Here);
+    assert_eq!(connection.answer().error(), Some(ErrorCode::DeadlineExceeded));
+    assert!(reads() - before < whole, "it reads on for nobody");
+
+    let mut gone = node.greeted();
+    let before = reads();
+    assert_eq!(gone.say(&look), Handled::Here);
+    gone.outbox.end();
+    node.wait(A_WHILE);
+    assert!(reads() - before < whole, "its client is gone");
+
+    // The bytes of three reads; what is wanted needs many more.
+    let (partition, facts) = (node.partition.clone(), node.facts.clone());
+    let replies = Replies { partition, node: facts, outbox: connection.outbox.clone() };
+    let head = FrameHead::reply(PARTITION, RequestId(connection.requests));
+    let within = Duration::from_secs(30);
+    for (read_bytes_max, error) in
+        [(3 * LOOKUP_PAGE_BYTES, Some(ErrorCode::TooLarge)), (usize::MAX, None)]
+    {
+        let bounds = LookupBounds { within, read_bytes_max };
+        let disk = DiskReads::default();
+        let looking = log_reads::lookup_events(&replies, &disk, head, &ids, bounds);
+        node.executor.block_on(looking).unwrap();
+        assert_eq!(connection.answer().error(), error, "{read_bytes_max} bytes");
+    }
 }
 
 #[test]

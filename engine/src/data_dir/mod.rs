@@ -322,12 +322,14 @@ pub fn open_failed(error: &OpenError) -> Fatal {
         }
         _ => Reason::Disk,
     };
+    let is_full = matches!(error, OpenError::Io { error, .. } if preflight::is_full(error));
     let advice = match reason {
         Reason::Damaged => {
             "; nothing was changed: `walengine verify` lists all damage. A node that serves alone is \
              restored from a backup; a node of a cluster is emptied, and copies itself from the others. \
              `walengine recover` says what is left where neither is there"
         }
+        Reason::Disk if is_full => "; make room there, and start again",
         Reason::Disk => "; see the kernel log, and start again when the disk is well",
         _ => "",
     };

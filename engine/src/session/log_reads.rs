@@ -16,7 +16,7 @@ use super::disk_reads::DiskReads;
 use super::replies::Replies;
 use crate::connection::errors::put_read_error;
 use crate::ledger::Ledger;
-use crate::limits::{LOOKUP_PAGE_BYTES, LOOKUP_READ_BYTES_MAX, PAGE_BYTES_MAX};
+use crate::limits::{LOOKUP_PAGE_BYTES, PAGE_BYTES_MAX};
 use crate::partition::Partition;
 use crate::partition::commit::Commit;
 use crate::runtime::Runtime;
@@ -126,16 +126,25 @@ pub async fn entries_page<C: Commit>(
     outbox.put(Kind::EntriesPage, head, &reply);
 }
 
-/// Answers [`Kind::LookupTransfers`], within the time that the caller waits.
+/// What a look-up of events may take.
+#[derive(Clone, Copy, Debug)]
+pub struct LookupBounds {
+    /// How long its caller waits.
+    pub within: Duration,
+    /// Bytes of entries that it may read.
+    pub read_bytes_max: usize,
+}
+
+/// Answers [`Kind::LookupTransfers`], within what it may take.
 pub async fn lookup_events<C: Commit>(
     replies: &Replies<C>,
     disk: &DiskReads,
     head: FrameHead,
     ids: &[u128],
-    within: Duration,
+    bounds: LookupBounds,
 ) {
     let Replies { partition, outbox, .. } = replies;
-    let by = partition.runtime().elapsed() + within;
+    let by = partition.runtime().elapsed() + bounds.within;
     let next_offset = partition.with_ledger(Ledger::next_offset);
     if let Err(refused) = partition.until_visible().await {
         return replies.put_refused(head, &refused);
@@ -154,7 +163,7 @@ pub async fn lookup_events<C: Commit>(
             let message = "the look-up took too long: ask for fewer ids at once";
             return outbox.put_error(head, ErrorCode::DeadlineExceeded, message);
         }
-        if read_bytes > LOOKUP_READ_BYTES_MAX {
+        if read_bytes > bounds.read_bytes_max {
             let message = "the ids stand too far apart in the log: ask for fewer at once";
             return outbox.put_error(head, ErrorCode::TooLarge, message);
         }

@@ -16,10 +16,12 @@ use walengine_net::model::{AccountId, EVENT_BYTES, EventBytes, EventId, Offset};
 use walengine_replication::budget::Held;
 
 use super::disk_reads::DiskReads;
-use super::log_reads;
+use super::log_reads::{self, LookupBounds};
 use super::replies::Replies;
 use crate::ledger::Ledger;
-use crate::limits::{PAGE_BYTES_MAX, READ_WAIT_MAX, READS_INFLIGHT_MAX, SMALL_READ_BYTES};
+use crate::limits::{
+    LOOKUP_READ_BYTES_MAX, PAGE_BYTES_MAX, READ_WAIT_MAX, READS_INFLIGHT_MAX, SMALL_READ_BYTES,
+};
 use crate::partition::commit::Commit;
 use crate::refused::{BUSY, Refused};
 use crate::runtime::Runtime;
@@ -185,9 +187,10 @@ impl<C: Commit> Reads<C> {
                 let ids: Vec<u128> = request.ids.iter().map(|id| id.to_native()).collect();
                 let (replies, disk) = (self.replies.clone(), self.scratch.borrow().disk.clone());
                 let within = patience(frame.head.deadline_millis);
+                let bounds = LookupBounds { within, read_bytes_max: LOOKUP_READ_BYTES_MAX };
                 if self.may_wait(head) {
                     self.spawn_read(async move {
-                        log_reads::lookup_events(&replies, &disk, head, &ids, within).await;
+                        log_reads::lookup_events(&replies, &disk, head, &ids, bounds).await;
                         drop(held);
                     });
                 }

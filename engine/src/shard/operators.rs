@@ -154,7 +154,9 @@ mod tests {
         }
         let next = place(3, later).expect("one has said nothing yet");
         assert!(kept[0].extra.as_ref().unwrap().must_go.get());
+        next.refuses(Kind::Hello, || later);
         assert!(place(3, later).is_none(), "the others have spoken");
+        assert!(place(3, later + OPERATOR_IDLE_AFTER).is_none(), "and have their time");
         assert!(place(3, later + OPERATOR_IDLE_AFTER * 2).is_some());
         drop(next);
     }

@@ -121,9 +121,15 @@ mod tests {
             assert_eq!(file.read(disk.buffer(4), 3).await.unwrap(), b"3456");
             let end = file.read(disk.buffer(4), 8).await.unwrap_err();
             assert_eq!(end.kind(), io::ErrorKind::UnexpectedEof);
+            assert!(file.write(Rc::new(vec![1]), 0).await.is_err());
             assert!(file.write_durable(Rc::new(vec![1]), 0).await.is_err());
+            assert!(file.sync().await.is_err());
             assert!(disk.create(&dir.join("b"), 0).await.is_err());
+            assert!(disk.create_dir(&dir.join("b")).await.is_err());
+            assert!(disk.rename(&dir.join("a"), &dir.join("b")).await.is_err());
             assert!(disk.remove(&dir.join("a")).await.is_err());
+            assert!(disk.sync_dir(&dir).await.is_err());
+            assert_eq!(std::fs::read(dir.join("a")).unwrap(), b"0123456789");
             assert_eq!(disk.list(&dir).await.unwrap(), [PathBuf::from("a")]);
         });
         std::fs::remove_dir_all(&dir).unwrap();

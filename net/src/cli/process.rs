@@ -43,3 +43,22 @@ pub fn keep_private() -> io::Result<()> {
     rustix::process::setrlimit(Resource::Core, none)?;
     Ok(rustix::process::set_dumpable_behavior(DumpableBehavior::NotDumpable)?)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt as _;
+
+    use super::*;
+
+    #[test]
+    fn what_a_process_writes_is_its_own_and_nobody_gets_its_memory() {
+        keep_private().unwrap(); // this process's; no other test minds
+        assert_eq!(rustix::process::dumpable_behavior().unwrap(), DumpableBehavior::NotDumpable);
+        let cores = rustix::process::getrlimit(Resource::Core);
+        assert_eq!((cores.current, cores.maximum), (Some(0), Some(0)));
+        let path = std::env::temp_dir().join(format!("walengine-own-{}", std::process::id()));
+        std::fs::write(&path, b"").unwrap();
+        assert_eq!(path.metadata().unwrap().permissions().mode() & 0o777, 0o600);
+        std::fs::remove_file(path).unwrap();
+    }
+}

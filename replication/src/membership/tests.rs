@@ -129,6 +129,11 @@ fn a_lost_disk_at_the_same_address_is_replaced_at_once() {
     }
     let unheard = step_with(&view, &all, &[(4, silent_for(5))]);
     assert_eq!(unheard, None, "the heir does not answer consensus");
+    // Nor does it let another learner take the place at once: its own disk may be the one that is lost.
+    view.learners.insert(5);
+    view.matched.insert(5, view.last);
+    let others = with(&[1, 2, 5], &[node(3, NodeStanding::Dead, 5), all[3].clone()]);
+    assert_eq!(step_with(&view, &others, &[(4, silent_for(5))]), None);
 }
 
 #[test]

@@ -1,6 +1,8 @@
 //! The process knows how much memory it may take. The fault: the kernel killed it at its limit, again at
 //! every start, and `verify` too.
 
+use std::fs;
+
 use walengine_net::frame::Kind;
 use walengine_net::message::{ErrorCode, LookupAccounts, NO_OFFSET, Submit};
 use walengine_net::model::PartitionId;
@@ -57,9 +59,18 @@ fn writes_are_refused_before_memory_ends_and_what_does_not_fit_is_told() {
     let said = String::from_utf8_lossy(&output.stderr);
     assert_eq!(output.status.code(), Some(17), "{said}");
     assert!(said.contains("do not fit in memory") && said.contains("--memory-mib"), "{said}");
+    assert!(said.contains("MiB at least"), "the snapshot says it before it is loaded: {said}");
     let verify = |mib| run_command(None, dir.path(), &["verify", "data", "--memory-mib", mib]);
     let output = verify("64");
     let said = String::from_utf8_lossy(&output.stderr);
     assert_eq!(output.status.code(), Some(17), "{said}");
     assert_eq!(verify("1024").status.code(), Some(0), "{said}");
+
+    // Nothing says beforehand how much a log without a snapshot comes to.
+    for snapshot in fs::read_dir(dir.path().join("data/p0000/snapshots")).unwrap() {
+        fs::remove_file(snapshot.unwrap().path()).unwrap();
+    }
+    let output = Launch::new(dir.path()).set("--memory-mib", "64").fails();
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(17), "{said}");
 }

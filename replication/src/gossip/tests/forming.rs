@@ -270,6 +270,25 @@ fn nodes_that_expect_different_things_form_nothing_and_say_so() {
     assert!(sim.nodes[&1].warnings.contains(&warning));
 }
 
+/// The other half of what was meant: a node that is to join one helps nobody to form one.
+#[test]
+fn nodes_that_are_to_join_a_cluster_never_form_one() {
+    let mut sim = Sim::new(9);
+    for node in 1..=4 {
+        let expect = (node <= 2).then_some(3);
+        sim.add(settings(node, &[1, 2, 3, 4], expect), Standing::default());
+    }
+    sim.run(Duration::from_mins(2));
+    assert!(clusters(&sim).is_empty(), "{:?}", clusters(&sim));
+    assert!(sim.nodes.values().all(|node| node.disk.promise.is_none() && node.joined.is_empty()));
+    // They do join it once it is there.
+    sim.add(settings(5, &[1, 2], Some(3)), Standing::default());
+    sim.until(2 * SOON, "formed", |sim| {
+        [1, 2, 5].iter().all(|id| !sim.nodes[id].formed.is_empty())
+    });
+    sim.until(2 * SOON, "joined", |sim| [3, 4].iter().all(|id| sim.nodes[id].joined.len() == 1));
+}
+
 #[test]
 fn one_node_may_form_a_cluster_of_one() {
     let mut sim = Sim::new(8);
