@@ -191,4 +191,26 @@ mod tests {
             assert_eq!(parse(other), None, "{other}");
         }
     }
+
+    /// The fault: want of a descriptor stopped a partition for good. A failed flush must stop it.
+    #[test]
+    fn what_passes_is_tried_again_and_a_device_that_failed_never() {
+        let wants = |of: fn(io::Error) -> CreateError, code| {
+            matches!(of(io::Error::from_raw_os_error(code)), CreateError::Wanting(_))
+        };
+        for (code, taking, naming, promising) in [
+            (libc::EMFILE, true, true, false),
+            (libc::ENFILE, true, true, false),
+            (libc::ENOMEM, true, false, false),
+            (libc::EAGAIN, true, false, false),
+            (libc::ENOSPC, true, true, true),
+            (libc::EDQUOT, true, true, true),
+            (libc::EIO, false, false, false),
+            (libc::EROFS, false, false, false),
+        ] {
+            assert_eq!(wants(CreateError::of_taking, code), taking, "{code} of taking");
+            assert_eq!(wants(CreateError::of_naming, code), naming, "{code} of naming");
+            assert_eq!(wants(CreateError::of_promising, code), promising, "{code} of promising");
+        }
+    }
 }
