@@ -13,7 +13,7 @@ cd "$(dirname "$0")/.."
 # openssl.
 needs_data=(berka:: projector_bank::)
 needs_root=(
-  backup::a_full_disk backup::a_restored_node backup::backups_of_a_cluster
+  backup::a_full_disk backup::a_restored_node backup::backups_of_a_cluster bounds::a_leader_without
   berka::a_cluster_comes divergence:: export::servers::one_node export::servers::an_import_survives
   feed::every_nodes_feed health:: hostile:: join:: power::
   projector_kill:: projector_trouble::a_full_disk projector_trouble::a_projector_whose_host_vanished

@@ -37,6 +37,7 @@ pub mod rewrite;
 pub mod sample;
 pub mod session;
 pub mod shard;
+mod shares;
 pub mod storage;
 pub mod trouble;
 pub mod version;

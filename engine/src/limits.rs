@@ -6,6 +6,7 @@ use std::time::Duration;
 use walengine_net::entry::BODY_BYTES_MAX;
 use walengine_net::limits::{EVENTS_MAX, INFLIGHT_MAX, PAGE_BODY_BYTES_MAX, RECORD_BYTES_MAX};
 use walengine_net::model::{EVENT_BYTES, RESOLVED_BYTES};
+use walengine_replication::peer::limits::APPEND_BODY_BYTES_MAX;
 
 /// Bytes decided into one entry; a request that would pass it begins another.
 pub const DRAFT_BYTES_MAX: usize = BODY_BYTES_MAX - 4096;
@@ -89,11 +90,21 @@ pub const HAND_OVER_WITHIN: Duration = Duration::from_secs(2);
 pub const CONNECTION_OUT_BYTES_MAX: usize = 4 << 20;
 /// Bytes of answers that a connection may hold outside of any budget.
 pub const OUT_BYTES_KEPT: usize = 4 << 10;
-/// Bytes that the connections of all shards together may hold above the little that each of them
-/// has: frames that arrive, answers that wait, reads that are under way. Each shard has its share.
-pub const CONNECTIONS_BYTES_MAX: usize = 80 << 20;
-/// The least share of a shard.
-pub const CONNECTIONS_BYTES_MIN: usize = 32 << 20;
+/// What all connections of a process together can make it hold, above the little that each of them
+/// has, stays below this on a node of up to [`HELD_CORES_MAX`] cores. The sum is at the end.
+pub const HELD_BYTES_MAX: usize = 256 << 20;
+/// See [`HELD_BYTES_MAX`].
+pub const HELD_CORES_MAX: usize = 16;
+/// A connection costs about so much memory, whatever it does.
+pub const CONNECTION_BYTES: usize = 14 << 10;
+/// Bytes that the connections of all shards together may hold above that: frames that arrive, answers
+/// that wait, reads that are under way.
+pub const CONNECTIONS_BYTES_MAX: usize = 72 << 20;
+/// A shard's own part of it, which the others can't use up: two of the largest pages of the log.
+pub const CONNECTIONS_OWN_BYTES: usize = 17 << 18;
+/// Bytes of reads with small answers that wait for the log or for what they ask for, on all shards.
+/// Apart from the rest, so that large ones leave them room.
+pub const SMALL_READS_BYTES_MAX: usize = 8 << 20;
 /// As [`CONNECTIONS_BYTES_MAX`], of the connections that the feed serves.
 pub const FEED_CONNECTIONS_BYTES_MAX: usize = 24 << 20;
 /// Bytes on their way between the connections that the feed serves and their sessions, in both
@@ -103,16 +114,13 @@ pub const FEED_PASSING_BYTES_MAX: usize = 8 << 20;
 pub const FEED_PASSING_EVERY: Duration = Duration::from_millis(2);
 /// A request with its answer below this is taken without asking whether there is memory for it.
 pub const SMALL_READ_BYTES: usize = 4 << 10;
-/// Reads of entries from disk that the connections of a shard, or of the feed, have under way.
+/// Reads of entries from disk that the connections of a shard, or of the feed, have under way. Each may
+/// hold an entry.
 pub const DISK_READS_MAX: usize = 6;
+/// The same of all shards together, but one at least of each.
+pub const DISK_READS_OF_SHARDS_MAX: usize = 16;
 /// How long a connection may take to send its hello, from when it was accepted.
 pub const HELLO_WITHIN: Duration = Duration::from_secs(10);
-/// How long a client that was refused may go on sending before its connection is closed.
-pub const DRAIN_WITHIN: Duration = Duration::from_secs(1);
-/// The most that is read of such a client in bytes: more than a whole frame.
-pub const DRAIN_BYTES_MAX: usize = 2 << 20;
-/// How much of it is read at a time in bytes.
-pub const DRAIN_STEP_BYTES: usize = 4096;
 /// Largest body of a connection's first frame in bytes.
 pub const HELLO_BODY_BYTES_MAX: usize = 1 << 10;
 /// Connections beyond the limit that are served what operators ask, and nothing else.
@@ -129,8 +137,10 @@ pub const ADDRESS_SHARE: usize = 3;
 pub const ADDRESS_SHARE_OF: usize = 4;
 /// Connections from other nodes, and from what says that it is one, on one shard.
 pub const PEER_CONNECTIONS_MAX: usize = 256;
-/// Bytes that the peers' connections of a shard may hold.
-pub const PEERS_BYTES_MAX: usize = 16 << 20;
+/// Bytes that the peers' connections of all shards may hold.
+pub const PEERS_BYTES_MAX: usize = 32 << 20;
+/// A shard's own part of it.
+pub const PEERS_OWN_BYTES: usize = 1 << 20;
 /// A peer that is not heard of is asked by the kernel after this time, so often, at this distance:
 /// within a minute a vanished one is known to be gone.
 pub const KEEPALIVE_AFTER: Duration = Duration::from_secs(30);
@@ -162,10 +172,8 @@ pub const FEED_PAGE_BYTES: u64 = 256 << 10;
 pub const FEED_NOTICES_MAX: usize = 256;
 /// See [`FEED_NOTICES_MAX`].
 pub const FEED_QUEUE_BYTES_MAX: usize = 16 << 20;
-/// Bytes of the partitions' newest entries that the feed keeps while somebody is near the end.
+/// Bytes of all partitions' newest entries that the feed keeps while somebody is near the end.
 pub const FEED_RECENT_BYTES_MAX: usize = 16 << 20;
-/// The least share of a partition in each of the two: two of the largest entries.
-pub const FEED_SHARE_BYTES_MIN: usize = 4 << 20;
 /// Connections on their way to the feed.
 pub const FEED_SUBSCRIBERS_MAX: usize = 64;
 /// Frames on their way from a connection on the feed to its session.
@@ -336,8 +344,25 @@ pub const BACKUP_WAIT: Duration = Duration::from_millis(200);
 
 const _: () = {
     assert!(PAGE_BYTES_MAX < PAGE_BODY_BYTES_MAX && ID_RUNS_MAX >= INFLIGHT_MAX);
-    assert!(2 * PAGE_BODY_BYTES_MAX < CONNECTIONS_BYTES_MIN && PEERS_BYTES_MAX >= 16 << 20);
-    assert!(FEED_SHARE_BYTES_MIN >= 2 * (BODY_BYTES_MAX - 4096));
+    assert!(2 * PAGE_BODY_BYTES_MAX < CONNECTIONS_OWN_BYTES);
+    assert!(HELD_CORES_MAX * CONNECTIONS_OWN_BYTES <= CONNECTIONS_BYTES_MAX);
+    assert!(HELD_CORES_MAX * PEERS_OWN_BYTES <= PEERS_BYTES_MAX);
+    assert!(HELD_CORES_MAX <= DISK_READS_OF_SHARDS_MAX);
+    // All connections, peers (and one frame of theirs that is larger than what is left), the feed, reads
+    // from disk, and as many connections as an attack may have.
+    assert!(
+        CONNECTIONS_BYTES_MAX
+            + SMALL_READS_BYTES_MAX
+            + PEERS_BYTES_MAX
+            + APPEND_BODY_BYTES_MAX
+            + FEED_CONNECTIONS_BYTES_MAX
+            + FEED_PASSING_BYTES_MAX
+            + FEED_QUEUE_BYTES_MAX
+            + FEED_RECENT_BYTES_MAX
+            + (DISK_READS_OF_SHARDS_MAX + DISK_READS_MAX) * BODY_BYTES_MAX
+            + 2048 * CONNECTION_BYTES
+            <= HELD_BYTES_MAX
+    );
     assert!(CONNECTION_OUT_BYTES_MAX + PAGE_BODY_BYTES_MAX < FEED_CONNECTIONS_BYTES_MAX);
     assert!(ADDRESS_SHARE < ADDRESS_SHARE_OF && OPERATOR_CONNECTIONS_MAX >= 1);
     assert!(SNAPSHOT_PIECE_BYTES <= SNAPSHOT_CHUNK_BYTES_MAX);

@@ -4,11 +4,13 @@ use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::time::Instant;
 
 use walengine_net::model::PartitionId;
+use walengine_replication::budget::Pool;
 use walengine_replication::gossip::Counters;
 
 use crate::admission::Admission;
 use crate::config::Config;
 use crate::disk_health::DiskHealth;
+use crate::shares::{connections_pool, peers_pool};
 use crate::storage::layout::Superblock;
 
 /// What all shards and the control thread look at.
@@ -41,6 +43,10 @@ pub struct NodeState {
     pub gives_back: AtomicBool,
     /// Connections of clients that are open, by address.
     pub admission: Admission,
+    /// Memory that the clients' connections of all shards share.
+    pub connections_pool: Pool,
+    /// Memory that their peers' share.
+    pub peers_pool: Pool,
     /// When the process began.
     pub started: Instant,
 }
@@ -49,6 +55,8 @@ impl NodeState {
     /// Of a node that has just started.
     pub fn new(config: Config, superblock: Superblock, started: Instant) -> Self {
         let connections_max = config.connections_max * config.cores;
+        let (connections_pool, peers_pool) =
+            (connections_pool(config.cores), peers_pool(config.cores));
         Self {
             config,
             superblock,
@@ -63,6 +71,8 @@ impl NodeState {
             gossip_dropped: DroppedDatagrams::default(),
             gives_back: AtomicBool::new(false),
             admission: Admission::new(connections_max),
+            connections_pool,
+            peers_pool,
             started,
         }
     }

@@ -70,7 +70,8 @@ impl Server {
         let ReplicaId { cluster, partition, .. } = self.partition.id();
         let dir = partition_dir(Path::new(DATA), partition);
         let archive = Archive::new(self.disk.clone(), dir, cluster, partition, SEGMENT_BYTES);
-        let source = Rc::new(Source::new(published, archive, 1 << 20, Budget::default()));
+        let source =
+            Rc::new(Source::new(published, archive, &Budget::new(1 << 20), Budget::default()));
         let ids = RequestIds::default();
         Connection::new(partition, source, outbox.clone(), ids, self.executor.runtime())
     }

@@ -1,5 +1,8 @@
 //! Memory that the connections of one executor hold together, against one limit. Not `Send`.
 //!
+//! The executors of a process share a [`Pool`]: each has a little of its own, which nobody can take
+//! from it, and above that takes from what all of them share.
+//!
 //! ```text
 //!   try_take, take     asks first: room is there, or it is waited for
 //!   Held::set          says what is held already; may pass the limit by what one answer takes
@@ -8,8 +11,56 @@
 
 use std::cell::Cell;
 use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use crate::local::{Changed, Notify};
+
+/// What the budgets of a process share. Clones are the same pool.
+#[derive(Clone, Debug)]
+pub struct Pool {
+    bytes_max: usize,
+    shared: Arc<Shared>,
+}
+
+#[derive(Debug, Default)]
+struct Shared {
+    used: AtomicUsize,
+    /// Who waits for room now, on any executor.
+    waiting: AtomicUsize,
+    /// How often somebody found no room.
+    misses: AtomicUsize,
+}
+
+impl Pool {
+    /// One of so many bytes.
+    pub fn new(bytes_max: usize) -> Self {
+        Self { bytes_max, shared: Arc::default() }
+    }
+
+    /// Bytes that were taken.
+    pub fn used(&self) -> usize {
+        self.shared.used.load(Ordering::Relaxed)
+    }
+
+    /// Takes `bytes`, if there is room for them. What is larger than the pool is taken when nothing
+    /// else is.
+    fn try_take(&self, bytes: usize) -> bool {
+        let taken = |used: usize| {
+            let fits = used == 0 || used.saturating_add(bytes) <= self.bytes_max;
+            fits.then(|| used.saturating_add(bytes))
+        };
+        self.shared.used.fetch_update(Ordering::Relaxed, Ordering::Relaxed, taken).is_ok()
+    }
+
+    fn change(&self, before: usize, now: usize) {
+        if now >= before {
+            self.shared.used.fetch_add(now - before, Ordering::Relaxed);
+        } else {
+            self.shared.used.fetch_sub(before - now, Ordering::Relaxed);
+        }
+    }
+}
 
 /// See the module. Clones are the same budget.
 #[derive(Clone)]
@@ -18,12 +69,17 @@ pub struct Budget {
 }
 
 struct Inner {
-    bytes_max: usize,
+    /// Without a pool the limit, with one the executor's own.
+    own_bytes: usize,
+    /// Invariant: what is used above `own_bytes` is taken from it.
+    pool: Option<Pool>,
     used: Cell<usize>,
     /// The most that was used since somebody asked.
     peak: Cell<usize>,
     /// Somebody has found no room since the last look.
     missed: Cell<bool>,
+    /// The pool's misses at the last look.
+    seen_misses: Cell<usize>,
     /// Who waits for room now.
     waiting: Cell<usize>,
     freed: Notify,
@@ -40,11 +96,22 @@ impl Default for Budget {
 impl Budget {
     /// One of so many bytes.
     pub fn new(bytes_max: usize) -> Self {
+        Self::of(bytes_max, None)
+    }
+
+    /// One of so many bytes of its own, and of what it can get from a pool above them.
+    pub fn with_pool(own_bytes: usize, pool: &Pool) -> Self {
+        Self::of(own_bytes, Some(pool.clone()))
+    }
+
+    fn of(own_bytes: usize, pool: Option<Pool>) -> Self {
         let inner = Inner {
-            bytes_max,
+            own_bytes,
+            pool,
             used: Cell::new(0),
             peak: Cell::new(0),
             missed: Cell::new(false),
+            seen_misses: Cell::new(0),
             waiting: Cell::new(0),
             freed: Notify::new(),
             reclaim: Notify::new(),
@@ -57,9 +124,10 @@ impl Budget {
         self.inner.used.get()
     }
 
-    /// The limit.
+    /// The limit: with a pool, what could be used if nobody else used the pool.
     pub fn bytes_max(&self) -> usize {
-        self.inner.bytes_max
+        let pool = self.inner.pool.as_ref().map_or(0, |pool| pool.bytes_max);
+        self.inner.own_bytes + pool
     }
 
     /// The most that was held since the last call.
@@ -86,15 +154,28 @@ impl Budget {
         held
     }
 
-    /// There was no room for somebody since the last look, or there is none for somebody now.
+    /// There was no room for somebody since the last look, or there is none for somebody now: on any
+    /// executor of the pool, since who holds much on one takes it from all.
     pub fn is_short(&self) -> bool {
-        self.inner.missed.get() || self.inner.waiting.get() > 0
+        let is_short = self.inner.missed.get() || self.inner.waiting.get() > 0;
+        is_short
+            || self.inner.pool.as_ref().is_some_and(|Pool { shared, .. }| {
+                shared.waiting.load(Ordering::Relaxed) > 0
+                    || shared.misses.load(Ordering::Relaxed) != self.inner.seen_misses.get()
+            })
     }
 
-    /// As [`Self::is_short`], and from here on only what comes counts. Has idle buffers given back.
+    /// As [`Self::is_short`], and from here on only what comes counts. Has idle buffers given back, and
+    /// who waits look at the pool again: other executors can't wake it.
     pub fn look(&self) -> bool {
         let is_short = self.is_short();
         self.inner.missed.set(false);
+        if let Some(pool) = &self.inner.pool {
+            self.inner.seen_misses.set(pool.shared.misses.load(Ordering::Relaxed));
+            if self.inner.waiting.get() > 0 {
+                self.inner.freed.notify_all();
+            }
+        }
         self.inner.reclaim.notify_all();
         is_short
     }
@@ -104,12 +185,25 @@ impl Budget {
         self.inner.reclaim.changed()
     }
 
-    fn has_room(&self, bytes: usize) -> bool {
-        let used = self.used();
-        used == 0 || used.saturating_add(bytes) <= self.inner.bytes_max
+    /// Uses so much more, if there is room. More than the limit is used when nothing else is.
+    fn try_use(&self, more: usize) -> bool {
+        let (used, own) = (self.used(), self.inner.own_bytes);
+        let now = used.saturating_add(more);
+        let fits = match &self.inner.pool {
+            None => used == 0 || now <= own,
+            Some(_) if now <= own => true,
+            Some(pool) => pool.try_take(now - used.max(own)),
+        };
+        if fits {
+            self.set_used(now);
+        }
+        fits
     }
 
     fn miss(&self) {
+        if let Some(pool) = &self.inner.pool {
+            pool.shared.misses.fetch_add(1, Ordering::Relaxed);
+        }
         if !self.inner.missed.replace(true) {
             self.inner.reclaim.notify_all();
         }
@@ -118,13 +212,21 @@ impl Budget {
     fn change(&self, before: usize, now: usize) {
         let used = self.used();
         assert!(used >= before, "{before} of {used} bytes were held");
-        let used = used - before + now;
+        let then = used - before + now;
+        if let Some(pool) = &self.inner.pool {
+            let above = |used: usize| used.saturating_sub(self.inner.own_bytes);
+            pool.change(above(used), above(then));
+        }
+        self.set_used(then);
+        if now < before && self.inner.waiting.get() > 0 {
+            self.inner.freed.notify_all();
+        }
+    }
+
+    fn set_used(&self, used: usize) {
         self.inner.used.set(used);
         if used > self.inner.peak.get() {
             self.inner.peak.set(used);
-        }
-        if now < before && self.inner.waiting.get() > 0 {
-            self.inner.freed.notify_all();
         }
     }
 }
@@ -141,6 +243,11 @@ impl Held {
         self.bytes
     }
 
+    /// More is held in all than there is room for.
+    pub fn is_beyond(&self) -> bool {
+        self.budget.used() > self.budget.bytes_max()
+    }
+
     /// It is as much as this, whether there is room or not: the memory is held already.
     pub fn set(&mut self, bytes: usize) {
         if bytes != self.bytes {
@@ -152,9 +259,9 @@ impl Held {
     /// Becomes as much as `bytes`, if there is room for the difference.
     pub fn try_grow(&mut self, bytes: usize) -> bool {
         let more = bytes.saturating_sub(self.bytes);
-        let fits = more == 0 || self.budget.has_room(more);
+        let fits = more == 0 || self.budget.try_use(more);
         if fits {
-            self.set(bytes.max(self.bytes));
+            self.bytes += more;
         } else {
             self.budget.miss();
         }
@@ -188,14 +295,20 @@ struct Waits(Budget);
 impl Waits {
     fn begin(budget: &Budget) -> Self {
         budget.inner.waiting.set(budget.inner.waiting.get() + 1);
+        if let Some(pool) = &budget.inner.pool {
+            pool.shared.waiting.fetch_add(1, Ordering::Relaxed);
+        }
         Self(budget.clone())
     }
 }
 
 impl Drop for Waits {
     fn drop(&mut self) {
-        let waiting = &self.0.inner.waiting;
+        let Inner { waiting, pool, .. } = &*self.0.inner;
         waiting.set(waiting.get() - 1);
+        if let Some(pool) = pool {
+            pool.shared.waiting.fetch_sub(1, Ordering::Relaxed);
+        }
     }
 }
 
@@ -240,6 +353,41 @@ mod tests {
         assert!(budget.try_take(1).is_none());
         drop(large);
         assert!(budget.try_take(1).is_some());
+    }
+
+    #[test]
+    fn executors_share_a_pool_and_each_keeps_its_own() {
+        let pool = Pool::new(100);
+        let (first, second) = (Budget::with_pool(20, &pool), Budget::with_pool(20, &pool));
+        let mut large = first.try_take(110).unwrap();
+        assert_eq!((pool.used(), first.bytes_max()), (90, 120));
+        let own = second.try_take(20).unwrap();
+        assert_eq!(pool.used(), 90, "its own is not the pool's");
+        let rest = second.try_take(10).unwrap();
+        assert!(second.try_take(1).is_none() && !large.try_grow(111), "the pool is used up");
+        let mut waits = Box::pin(second.take(5));
+        assert!(poll_once(&mut waits).is_pending());
+        assert!(first.look(), "who holds it on another executor has little time, too");
+        large.set(50);
+        assert_eq!(pool.used(), 40);
+        assert!(second.look() && poll_once(&mut waits).is_ready(), "it looks at the pool again");
+        large.set(200);
+        assert_eq!(pool.used(), 190, "what is held already counts, room or not");
+        drop((large, own, rest));
+        drop(waits);
+        assert_eq!((pool.used(), first.used(), second.used()), (0, 0, 0));
+        let (_, _) = (first.look(), second.look());
+        assert!(!first.is_short() && !second.is_short());
+    }
+
+    #[test]
+    fn more_than_the_pool_is_taken_when_it_is_free() {
+        let pool = Pool::new(100);
+        let (first, second) = (Budget::with_pool(20, &pool), Budget::with_pool(20, &pool));
+        let large = first.try_take(500).unwrap();
+        assert!(second.try_take(500).is_none() && second.try_take(20).is_some());
+        drop(large);
+        assert!(second.try_take(500).is_some());
     }
 
     #[test]

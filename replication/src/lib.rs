@@ -4,7 +4,7 @@
 //! executor ([`executor`], [`runtime_glommio`]) and [`local`] wake-ups. [`runtime`] is openraft's
 //! runtime on that seam, the same in production and in simulation. [`types`] instantiates openraft.
 //! [`network`] asks peers and [`service`] answers them, over the seam [`transport`]; [`tcp`] is
-//! that seam over TCP, and [`peer`] the bytes on it. [`reached`] remembers how far each
+//! that seam over TCP, and [`peer`] the bytes on it. [`read_out`] ends a connection. [`reached`] remembers how far each
 //! peer had the log. [`gossip`] is how nodes find each other; [`membership`] says which of them a group should have. Everything here stays on the thread that
 //! made it.
 #![forbid(unsafe_code)]
@@ -19,6 +19,7 @@ pub mod membership_codec;
 pub mod network;
 pub mod peer;
 pub mod reached;
+pub mod read_out;
 pub mod received;
 pub mod runtime;
 pub mod runtime_glommio;

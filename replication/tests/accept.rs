@@ -1,22 +1,23 @@
-//! What does the answering end of a connection do with frames of unknown kinds, and with a peer that
-//! takes no answers?
+//! What does the answering end of a connection do with frames of unknown kinds, with peers that break
+//! the protocol, and with those that leave their answers unread?
 
 use std::future::{poll_fn, ready};
-use std::io::{Read, Write};
+use std::io::{ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::rc::Rc;
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use walengine_net::frame::{FrameHead, RequestId};
 use walengine_net::model::{ClusterId, PartitionId};
 use walengine_replication::budget::Budget;
 use walengine_replication::executor::Runtime as _;
+use walengine_replication::peer::limits::LOG_PAGE_BYTES_MAX;
 use walengine_replication::peer::{
     Hello, HelloReply, LogPage, LogRead, Message, PeerErrorCode, Refusal, frame,
 };
 use walengine_replication::received::Received;
-use walengine_replication::runtime::enter;
+use walengine_replication::runtime::{enter, within};
 use walengine_replication::runtime_glommio::GlommioRuntime;
 use walengine_replication::tcp::accept::{Answering, Refusals, serve};
 use walengine_replication::tcp::{LOG_READS_MAX, OUT_BYTES_MAX, PeerIdentity};
@@ -26,11 +27,14 @@ use walengine_replication::types::{NodeId, Vote};
 const PARTITION: PartitionId = PartitionId(0);
 const HELLO: Hello = Hello { cluster: ClusterId(7), node: 2, partition: PARTITION, partitions: 1 };
 
-/// A group that answers reads of the log, with so many bytes, and nothing else.
+/// How long anything may take.
+const PATIENCE: Duration = Duration::from_mins(1);
+/// What the connections of peers may hold where that is tried.
+const HELD_BYTES_MAX: usize = 16 << 20;
+
+/// A group that answers reads of the log, with as many bytes as they ask for, and nothing else.
 #[derive(Clone)]
-struct OnlyReads {
-    page_bytes: usize,
-}
+struct OnlyReads;
 
 impl Answering for OnlyReads {
     fn answer(
@@ -49,7 +53,7 @@ impl Answering for OnlyReads {
     }
 
     fn read_log(&self, read: LogRead) -> impl Future<Output = Result<LogPage, String>> + 'static {
-        let entries = vec![0; self.page_bytes].into();
+        let entries = vec![0; read.bytes_max as usize & !0xff].into();
         let page = LogPage { vote: Vote::new(1, 1), committed: read.from, entries };
         ready(Ok(page))
     }
@@ -59,16 +63,16 @@ impl Answering for OnlyReads {
     }
 }
 
+const IDENTITY: PeerIdentity =
+    PeerIdentity { cluster: HELLO.cluster, node: 1, partition: PARTITION, partitions: 1 };
+
 /// Serves one connection, lets `ask` use it from a thread, and returns what was refused on it.
 fn served(ask: impl FnOnce(SocketAddr) + Send + 'static) -> Rc<Refusals> {
-    served_within(0, ask).0
+    served_and_held(ask).0
 }
 
-/// As [`served`], with pages of so many bytes; and the most memory that the connection held.
-fn served_within(
-    page_bytes: usize,
-    ask: impl FnOnce(SocketAddr) + Send + 'static,
-) -> (Rc<Refusals>, usize) {
+/// As [`served`], and the most memory that the connection held.
+fn served_and_held(ask: impl FnOnce(SocketAddr) + Send + 'static) -> (Rc<Refusals>, usize) {
     glommio::LocalExecutor::default().run(async move {
         let runtime = GlommioRuntime::new();
         let _entered = enter(runtime);
@@ -76,13 +80,9 @@ fn served_within(
         let address = listener.local_addr().unwrap();
         let asking = thread::spawn(move || ask(address));
         let stream = listener.accept().await.unwrap();
-        let (node, partitions) = (1, 1);
-        let identity =
-            PeerIdentity { cluster: HELLO.cluster, node, partition: PARTITION, partitions };
         let refusals = Rc::new(Refusals::default());
         let (budget, counted) = (Budget::default(), refusals.clone());
-        let (received, group) = (Received::new(&budget), OnlyReads { page_bytes });
-        serve(stream, received, identity, group, runtime, counted).await;
+        serve(stream, Received::new(&budget), IDENTITY, OnlyReads, runtime, counted).await;
         asking.join().unwrap();
         for _ in 0..1000 {
             if budget.used() > 0 {
@@ -120,7 +120,7 @@ struct Dialled {
 impl Dialled {
     fn new(address: SocketAddr) -> Self {
         let stream = TcpStream::connect(address).unwrap();
-        stream.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
         let mut dialled = Self { stream, received: Vec::new() };
         dialled.stream.write_all(&framed(1, &Message::Hello(HELLO))).unwrap();
         let (_, reply) = dialled.next();
@@ -176,14 +176,15 @@ fn a_snapshot_is_an_unknown_kind_and_the_connection_goes_on() {
 fn a_peer_that_takes_no_answers_is_held_back_and_served_when_it_does() {
     const ROUNDS: usize = 40;
     const PAGE_BYTES: usize = 1 << 20;
-    let (_, peak) = served_within(PAGE_BYTES, |address| {
+    let (_, peak) = served_and_held(|address| {
         let mut dialled = Dialled::new(address);
         let mut request = 1;
         for _ in 0..ROUNDS {
             for _ in 0..LOG_READS_MAX {
                 request += 1;
-                let read = Message::LogRead(LogRead { from: 1, bytes_max: u32::MAX });
-                dialled.stream.write_all(&framed(request, &read)).unwrap();
+                let read = LogRead { from: 1, bytes_max: PAGE_BYTES as u32 };
+                let bytes = framed(request, &Message::LogRead(read));
+                dialled.stream.write_all(&bytes).unwrap();
             }
             thread::sleep(Duration::from_millis(3)); // it has answered these, or has stopped to
         }
@@ -195,4 +196,90 @@ fn a_peer_that_takes_no_answers_is_held_back_and_served_when_it_does() {
     });
     let most = 4 * OUT_BYTES_MAX;
     assert!((PAGE_BYTES..most).contains(&peak), "{} KiB were held", peak >> 10);
+}
+
+/// The fault: the connection was closed with bytes unread, which resets it; the answer that says why may
+/// be lost with it.
+#[test]
+fn a_peer_that_breaks_the_protocol_reads_why_although_it_still_sends() {
+    let refusals = served(|address| {
+        let mut dialled = Dialled::new(address);
+        let mut bytes = framed(2, &Message::LogRead(LogRead { from: 1, bytes_max: 1 }));
+        bytes[8..10].copy_from_slice(&9_u16.to_le_bytes()); // of another version of the protocol
+        let crc = crc32c::crc32c(&bytes[8..]);
+        bytes[4..8].copy_from_slice(&crc.to_le_bytes());
+        bytes.resize(1 << 20, 0x5a);
+        let _ = dialled.stream.write_all(&bytes); // a reset is told below
+        let (answered, reply) = dialled.next();
+        let Message::Error(error) = reply else { panic!("answered with {reply:?}") };
+        assert_eq!((answered, error.code), (2, PeerErrorCode::UnsupportedVersion));
+        let _ = dialled.stream.write_all(&bytes);
+        let end = dialled.stream.read(&mut [0; 64]).map_err(|error| error.kind());
+        assert_eq!(end, Ok(0), "it is closed and not reset");
+    });
+    assert_eq!(refusals.requests.get(), 1);
+}
+
+/// Asks for large pages for as long as the node takes more requests, and reads none.
+fn ask_and_never_read(dialled: &mut Dialled) {
+    let timeout = Duration::from_millis(20);
+    dialled.stream.set_write_timeout(Some(timeout)).unwrap();
+    for request in 2..100 {
+        let read = Message::LogRead(LogRead { from: 1, bytes_max: 1 << 20 });
+        if let Err(error) = dialled.stream.write_all(&framed(request, &read)) {
+            let closed = [ErrorKind::BrokenPipe, ErrorKind::ConnectionReset];
+            let stuck = [ErrorKind::WouldBlock, ErrorKind::TimedOut];
+            assert!(closed.contains(&error.kind()) || stuck.contains(&error.kind()), "{error}");
+            return;
+        }
+        thread::sleep(Duration::from_millis(10)); // more than a few at a time are refused
+    }
+}
+
+/// The fault: each connection held what its peer left unread, 550 MiB together.
+#[test]
+fn unread_pages_hold_a_bounded_memory_and_another_peer_is_answered_meanwhile() {
+    glommio::LocalExecutor::default().run(async {
+        let runtime = GlommioRuntime::new();
+        let listener = glommio::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        let budget = Budget::new(HELD_BYTES_MAX);
+        let counted = budget.clone();
+        let accepting = glommio::spawn_local(async move {
+            loop {
+                let stream = listener.accept().await.unwrap();
+                let received = Received::new(&counted);
+                let serving = serve(stream, received, IDENTITY, OnlyReads, runtime, Rc::default());
+                glommio::spawn_local(within(runtime, serving)).detach();
+            }
+        });
+        let asking = thread::spawn(move || {
+            let mut silent: Vec<_> = (0..6).map(|_| Dialled::new(address)).collect();
+            thread::scope(|scope| {
+                for dialled in &mut silent {
+                    scope.spawn(|| ask_and_never_read(dialled));
+                }
+            });
+            let mut honest = Dialled::new(address);
+            let read = Message::LogRead(LogRead { from: 41, bytes_max: 1 << 20 });
+            honest.stream.write_all(&framed(7, &read)).unwrap();
+            let (answered, reply) = honest.next();
+            assert_eq!(answered, 7);
+            assert!(matches!(reply, Message::LogPage(page) if page.committed == 41));
+            drop(silent);
+        });
+        let by = Instant::now() + 2 * PATIENCE;
+        let mut peak = 0;
+        while !asking.is_finished() || budget.used() > 0 {
+            assert!(Instant::now() < by, "{} bytes are held for nobody", budget.used());
+            peak = peak.max(budget.take_peak());
+            budget.look(); // as a shard does
+            runtime.sleep(Duration::from_millis(50)).await;
+        }
+        asking.join().unwrap();
+        // An answer counts when it is there, room or not.
+        let most = HELD_BYTES_MAX + 2 * LOG_PAGE_BYTES_MAX;
+        assert!(peak > HELD_BYTES_MAX / 2 && peak <= most, "{peak} bytes were held");
+        drop(accepting);
+    });
 }

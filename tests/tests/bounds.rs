@@ -12,10 +12,13 @@ use walengine_net::entry::ANY_OFFSET;
 use walengine_net::frame::{self, FrameHead, FrameHeader, Kind, RequestId};
 use walengine_net::limits::{BODY_BYTES_MAX, CREDIT_BYTES_MAX, LIST_ACCOUNTS_MAX, LOOKUP_IDS_MAX};
 use walengine_net::message::{
-    Append, AppendHead, ErrorCode, Hello, ListAccounts, LookupAccounts, LookupTransfers, Message,
-    NO_OFFSET, ReadLog, ServerStatus, Submit, SubmitReply, Subscribe,
+    Append, AppendHead, ErrorCode, Hello, IdNamespace, ListAccounts, LookupAccounts,
+    LookupTransfers, Message, NO_OFFSET, ReadLog, ServerStatus, Status, Submit, SubmitReply,
+    Subscribe,
 };
-use walengine_net::model::PartitionId;
+use walengine_net::model::{Account, ClusterId, PartitionId, Transfer};
+use walengine_replication::peer;
+use walengine_tests::nodes::Nodes;
 use walengine_tests::noted_writes::{Writer, accounts_of};
 use walengine_tests::server::{Launch, Server, TestDir, run_command};
 use walengine_tests::wire::Wire;
@@ -28,33 +31,39 @@ const GROWTH_BYTES_MAX: u64 = 256 << 20;
 /// How much of that may stay once the attackers are gone.
 const KEPT_BYTES_MAX: u64 = 96 << 20;
 const PATIENCE: Duration = Duration::from_mins(2);
+/// Shards and partitions of the node that is attacked.
+const PARTITIONS: u16 = 2;
+const SILENT: usize = 1024;
 const HEADERS: usize = 500;
 const SUBSCRIBERS: usize = 200;
 const SUBSCRIPTIONS: usize = 16;
 const READERS: usize = 100;
 const READS: usize = 48;
 const HALVES: usize = 150;
+const PEERS: usize = 40;
+const PEER_READS: u64 = 60;
 /// Of the log that is there before, so that subscriptions have something to send.
 const LOG_BYTES: usize = 48 << 20;
 const RECORD_BYTES: usize = 1 << 10;
 
 /// The largest memory that a server was seen to have, while somebody uses it.
+#[derive(Default)]
 struct Watched {
     largest: AtomicU64,
     written: AtomicU64,
     ends: AtomicBool,
 }
 
-fn frame_of<M: Message>(request: u64, message: &M) -> Vec<u8> {
+fn frame_of<M: Message>(partition: u16, request: u64, message: &M) -> Vec<u8> {
     let mut bytes = Vec::new();
-    let head = FrameHead::reply(PartitionId(0), RequestId(request));
+    let head = FrameHead::reply(PartitionId(partition), RequestId(request));
     frame::encode(&mut bytes, head, message).unwrap();
     bytes
 }
 
 /// A header that announces the largest body.
-fn announcing(kind: Kind, request: u64) -> Vec<u8> {
-    let head = FrameHead::reply(PartitionId(0), RequestId(request));
+fn announcing(partition: u16, kind: Kind, request: u64) -> Vec<u8> {
+    let head = FrameHead::reply(PartitionId(partition), RequestId(request));
     let body_bytes = BODY_BYTES_MAX as u32;
     let header = FrameHeader { crc: 0, kind: kind.number(), flags: 0, body_bytes, head };
     header.to_bytes().to_vec()
@@ -77,16 +86,11 @@ fn push(mut stream: &TcpStream, bytes: &[u8]) {
     }
 }
 
-fn greeted(server: &Server) -> Option<TcpStream> {
-    let stream = TcpStream::connect(server.address()).ok()?;
-    push(&stream, &frame_of(1, &Hello { partition: 0, client_name: "attacker" }));
-    Some(stream)
-}
-
-fn write_log(server: &Server) {
-    let mut wire = server.wire(0);
+/// Opaque records in the log, so that subscriptions have something to send.
+fn write_log(address: SocketAddr, partition: u16, bytes: usize) {
+    let mut wire = Wire::greeted(address, partition).unwrap();
     let records = 1000;
-    for batch in 0..LOG_BYTES / (records * RECORD_BYTES) {
+    for batch in 0..bytes / (records * RECORD_BYTES) {
         let heads: Vec<_> = (0..records)
             .map(|record| AppendHead {
                 id: ((batch * records + record) as u128) << 64 | 1,
@@ -101,66 +105,120 @@ fn write_log(server: &Server) {
     }
 }
 
-/// Everything that a connection can ask for and leave lying, from many connections at once.
-fn attack(server: &Server) -> Vec<TcpStream> {
-    let mut streams = Vec::new();
-    // Nothing, a half hello, and a hello that is none.
-    for place in 0..HEADERS {
-        let Ok(stream) = TcpStream::connect(server.address()) else { continue };
-        match place % 3 {
-            0 => {}
-            1 => push(&stream, &frame_of(1, &Hello { partition: 0, client_name: "x" })[..40]),
-            _ => push(&stream, &announcing(Kind::Submit, 1)),
+/// Transfers of partition 0 that stand in one large entry; their ids.
+fn write_large_entry(address: SocketAddr, accounts: &[Account]) -> Vec<u128> {
+    let mut writer = Writer::new(3, accounts);
+    let transfers: Vec<_> = (0..LOOKUP_IDS_MAX).map(|_| writer.transfer()).collect();
+    let events: Vec<_> = transfers.iter().map(Transfer::to_bytes).collect();
+    let mut wire = Wire::greeted(address, 0).unwrap();
+    let reply = wire.call(&Submit { events: &events }).unwrap();
+    assert_eq!(reply.open::<SubmitReply<'_>>().events(), events.len());
+    transfers.iter().map(|transfer| transfer.id.0).collect()
+}
+
+/// Whom the attackers attack.
+struct Victim {
+    address: SocketAddr,
+    partitions: u16,
+    /// Of transfers of partition 0, all in one entry.
+    ids: Vec<u128>,
+}
+
+impl Victim {
+    /// A connection that has said hello, and the partition that it names.
+    fn greeted(&self, place: usize) -> Option<(TcpStream, u16)> {
+        let partition = place as u16 % self.partitions;
+        let stream = TcpStream::connect(self.address).ok()?;
+        push(&stream, &frame_of(partition, 1, &Hello { partition, client_name: "attacker" }));
+        Some((stream, partition))
+    }
+
+    /// What a client can begin and not end.
+    fn leave_frames_open(&self, streams: &mut Vec<TcpStream>) {
+        // Nothing at all.
+        streams.extend((0..SILENT).filter_map(|_| TcpStream::connect(self.address).ok()));
+        // A half hello, and a header that announces a mebibyte.
+        for place in 0..HEADERS {
+            let Some((stream, partition)) = self.greeted(place) else { continue };
+            push(&stream, &announcing(partition, Kind::Submit, 2));
+            streams.push(stream);
+            let Ok(stream) = TcpStream::connect(self.address) else { continue };
+            push(&stream, &frame_of(0, 1, &Hello { partition: 0, client_name: "x" })[..40]);
+            streams.push(stream);
         }
-        streams.push(stream);
-    }
-    // A header that announces a mebibyte.
-    for _ in 0..HEADERS {
-        let Some(stream) = greeted(server) else { continue };
-        push(&stream, &announcing(Kind::Submit, 2));
-        streams.push(stream);
-    }
-    // Most of that mebibyte, and never the end.
-    let most = vec![0x5a; BODY_BYTES_MAX - 1];
-    for _ in 0..HALVES {
-        let Some(stream) = greeted(server) else { continue };
-        push(&stream, &announcing(Kind::Submit, 2));
-        push(&stream, &most);
-        streams.push(stream);
-    }
-    // Subscriptions whose pages nobody takes.
-    for _ in 0..SUBSCRIBERS {
-        let Some(stream) = greeted(server) else { continue };
-        for number in 0..SUBSCRIPTIONS {
-            let subscribe = Subscribe { from: 0, credit_bytes: CREDIT_BYTES_MAX };
-            push(&stream, &frame_of(2 + number as u64, &subscribe));
+        // Most of that mebibyte, and never the end.
+        let most = vec![0x5a; BODY_BYTES_MAX - 1];
+        for place in 0..HALVES {
+            let Some((stream, partition)) = self.greeted(place) else { continue };
+            push(&stream, &announcing(partition, Kind::Submit, 2));
+            push(&stream, &most);
+            streams.push(stream);
         }
-        streams.push(stream);
     }
-    // Large reads whose answers nobody takes, of each kind.
-    let account = accounts_of(PartitionId(0), 1)[0].id.0;
-    let ids = vec![account; LOOKUP_IDS_MAX];
-    let limit = LIST_ACCOUNTS_MAX as u32;
-    for _ in 0..READERS {
-        let Some(stream) = greeted(server) else { continue };
-        for number in 0..READS as u64 {
-            let at_least = if number % 2 == 0 { NO_OFFSET } else { NO_OFFSET - 1 };
-            let bytes = match number % 4 {
-                0 => frame_of(2 + number, &LookupAccounts { at_least, ids: &ids }),
-                1 => frame_of(2 + number, &ListAccounts { at_least, after: 0, limit }),
-                2 => frame_of(2 + number, &ReadLog { at_least, from: 0, bytes_max: u32::MAX }),
-                _ => frame_of(2 + number, &LookupTransfers { at_least, ids: &ids }),
-            };
-            push(&stream, &bytes);
+
+    /// Subscriptions whose pages nobody takes.
+    fn subscribe(&self, streams: &mut Vec<TcpStream>) {
+        for place in 0..SUBSCRIBERS {
+            let Some((stream, partition)) = self.greeted(place) else { continue };
+            for number in 0..SUBSCRIPTIONS {
+                let subscribe = Subscribe { from: 0, credit_bytes: CREDIT_BYTES_MAX };
+                push(&stream, &frame_of(partition, 2 + number as u64, &subscribe));
+            }
+            streams.push(stream);
         }
-        streams.push(stream);
     }
-    streams
+
+    /// Large reads whose answers nobody takes, of each kind.
+    fn read(&self, streams: &mut Vec<TcpStream>) {
+        for place in 0..READERS {
+            let Some((stream, partition)) = self.greeted(place) else { continue };
+            let account = accounts_of(PartitionId(partition), self.partitions)[0].id.0;
+            let accounts = vec![account; LOOKUP_IDS_MAX];
+            let limit = LIST_ACCOUNTS_MAX as u32;
+            for request in 2..2 + READS as u64 {
+                let at_least = if request % 2 == 0 { NO_OFFSET } else { NO_OFFSET - 1 };
+                let bytes = match request % 5 {
+                    0 => {
+                        let lookup = LookupAccounts { at_least, ids: &accounts };
+                        frame_of(partition, request, &lookup)
+                    }
+                    1 => {
+                        let list = ListAccounts { at_least, after: 0, limit };
+                        frame_of(partition, request, &list)
+                    }
+                    2 => {
+                        let read = ReadLog { at_least, from: 0, bytes_max: u32::MAX };
+                        frame_of(partition, request, &read)
+                    }
+                    3 => {
+                        let lookup = LookupTransfers { at_least, ids: &self.ids };
+                        frame_of(partition, request, &lookup)
+                    }
+                    _ => {
+                        let namespace = IdNamespace::Event as u8;
+                        let status = Status { at_least, namespace, ids: &self.ids };
+                        frame_of(partition, request, &status)
+                    }
+                };
+                push(&stream, &bytes);
+            }
+            streams.push(stream);
+        }
+    }
+
+    /// Everything that a connection can ask for and leave lying, from many connections at once.
+    fn attack(&self) -> Vec<TcpStream> {
+        let mut streams = Vec::new();
+        self.leave_frames_open(&mut streams);
+        self.subscribe(&mut streams);
+        self.read(&mut streams);
+        streams
+    }
 }
 
 /// Writes and looks at the server's memory until it is told to end.
-fn watch(server: &Server, watched: &Watched) {
-    let mut writer = Writer::new(7, &accounts_of(PartitionId(0), 1));
+fn watch(server: &Server, accounts: &[Account], watched: &Watched) {
+    let mut writer = Writer::new(7, accounts);
     let mut wire = server.wire(0);
     while !watched.ends.load(Ordering::Relaxed) {
         let events = [writer.transfer().to_bytes()];
@@ -171,22 +229,38 @@ fn watch(server: &Server, watched: &Watched) {
     }
 }
 
+/// The attackers are gone: what the server holds of them goes, too.
+fn is_given_back(server: &Server, idle: u64) {
+    let by = Instant::now() + PATIENCE;
+    loop {
+        let kept = server.resident_bytes().saturating_sub(idle);
+        if kept <= KEPT_BYTES_MAX {
+            return println!("{} MiB were kept", kept >> 20);
+        }
+        assert!(Instant::now() < by, "{} MiB were never given back", kept >> 20);
+        thread::sleep(Duration::from_millis(100));
+    }
+}
+
 #[test]
 fn all_attacks_together_cost_a_bounded_memory_that_is_given_back() {
     raise_open_files(8000);
     let dir = TestDir::new("bounds");
-    let server = Launch::new(dir.path()).serve();
-    create_accounts(&server, 1);
-    write_log(&server);
+    let cores = PARTITIONS.to_string();
+    let launch = Launch::new(dir.path()).set("--cores", &cores).set("--partitions", &cores);
+    let mut server = launch.serve();
+    create_accounts(&server, PARTITIONS);
+    let accounts = accounts_of(PartitionId(0), PARTITIONS);
+    for partition in 0..PARTITIONS {
+        write_log(server.address(), partition, LOG_BYTES / usize::from(PARTITIONS));
+    }
+    let ids = write_large_entry(server.address(), &accounts);
+    let victim = Victim { address: server.address(), partitions: PARTITIONS, ids };
     let idle = server.resident_bytes();
-    let watched = Watched {
-        largest: AtomicU64::new(0),
-        written: AtomicU64::new(0),
-        ends: AtomicBool::new(false),
-    };
+    let watched = Watched::default();
     thread::scope(|scope| {
-        let watching = scope.spawn(|| watch(&server, &watched));
-        let streams = attack(&server);
+        let watching = scope.spawn(|| watch(&server, &accounts, &watched));
+        let streams = victim.attack();
         // Twice as long as memory that others wait for may be held.
         let by = Instant::now() + Duration::from_secs(4);
         let before = watched.written.load(Ordering::Relaxed);
@@ -209,18 +283,100 @@ fn all_attacks_together_cost_a_bounded_memory_that_is_given_back() {
         watched.written.load(Ordering::Relaxed)
     );
     assert!(grown <= GROWTH_BYTES_MAX, "the server grew by {} MiB", grown >> 20);
-    let by = Instant::now() + PATIENCE;
-    loop {
-        let kept = server.resident_bytes().saturating_sub(idle);
-        if kept <= KEPT_BYTES_MAX {
-            println!("{} MiB were kept", kept >> 20);
-            break;
-        }
-        assert!(Instant::now() < by, "{} MiB were never given back", kept >> 20);
-        thread::sleep(Duration::from_millis(100));
-    }
-    let mut server = server;
+    is_given_back(&server, idle);
     server.stop();
+}
+
+/// Connections to the port for peers that say they are a member, ask for pages of the log, and take
+/// none.
+fn attack_as_a_peer(address: SocketAddr, hello: peer::Hello, streams: &mut Vec<TcpStream>) {
+    let framed = |request, message: &peer::Message| {
+        let mut bytes = Vec::new();
+        let head = FrameHead::reply(PartitionId(0), RequestId(request));
+        peer::frame::encode(&mut bytes, head, message).unwrap();
+        bytes
+    };
+    let greeting = framed(1, &peer::Message::Hello(hello));
+    let peers: Vec<_> = (0..PEERS)
+        .map(|_| {
+            let stream = TcpStream::connect(address).unwrap();
+            push(&stream, &greeting);
+            stream
+        })
+        .collect();
+    // A few at a time are taken, so they come again and again.
+    for request in 2..2 + PEER_READS {
+        let read = peer::LogRead { from: 1 + request % 8, bytes_max: 1 << 20 };
+        let read = framed(request, &peer::Message::LogRead(read));
+        for stream in &peers {
+            push(stream, &read);
+        }
+    }
+    streams.extend(peers);
+}
+
+/// The fault: reads that wait for a majority were held without a bound, 2.1 GiB together, and what
+/// peers left unread, 550 MiB.
+#[test]
+fn a_leader_without_majority_holds_a_bounded_memory_and_gives_it_back() {
+    raise_open_files(8000);
+    let mut nodes = Nodes::start("bounds-minority", 3, |launch| launch);
+    let leader = nodes.leader();
+    let (address, peer_address) = (nodes.address(leader), nodes.peer_address(leader));
+    create_accounts(nodes.server(leader), 1);
+    let accounts = accounts_of(PartitionId(0), 1);
+    write_log(address, 0, LOG_BYTES / 4);
+    let ids = write_large_entry(address, &accounts);
+    let victim = Victim { address, partitions: 1, ids };
+    let view = nodes.view(leader).unwrap();
+    let member = view.nodes.iter().map(|(id, ..)| *id).find(|id| *id != view.node).unwrap();
+    let hello = peer::Hello {
+        cluster: ClusterId(view.cluster),
+        node: member,
+        partition: PartitionId(0),
+        partitions: 1,
+    };
+    let dir = nodes.dir();
+    let idle = nodes.server(leader).resident_bytes();
+    nodes.isolate(leader);
+    // A write that is not decided: whatever shows its effect waits for it.
+    let mut wire = nodes.wire(leader);
+    let events = [Writer::new(7, &accounts).transfer().to_bytes()];
+    wire.send(&Submit { events: &events }).unwrap();
+
+    let server: &Server = nodes.server(leader);
+    let watched = Watched::default();
+    let streams = thread::scope(|scope| {
+        scope.spawn(|| {
+            while !watched.ends.load(Ordering::Relaxed) {
+                watched.largest.fetch_max(server.resident_bytes(), Ordering::Relaxed);
+                thread::sleep(Duration::from_millis(5));
+            }
+        });
+        let mut streams = Vec::new();
+        victim.read(&mut streams);
+        attack_as_a_peer(peer_address, hello, &mut streams);
+        victim.subscribe(&mut streams);
+        let by = Instant::now() + Duration::from_secs(3);
+        let mut asked = 0;
+        while Instant::now() < by || asked < 3 {
+            let status = run_command(Some(server), &dir, &["status"]);
+            assert!(status.status.success(), "{status:?}");
+            asked += 1;
+        }
+        watched.ends.store(true, Ordering::Relaxed);
+        streams
+    });
+    let grown = watched.largest.load(Ordering::Relaxed).saturating_sub(idle);
+    println!("idle {} MiB, grew by {} MiB", idle >> 20, grown >> 20);
+    assert!(grown <= GROWTH_BYTES_MAX, "the leader grew by {} MiB", grown >> 20);
+    drop(streams);
+    nodes.heal();
+    nodes.leader();
+    is_given_back(nodes.server(leader), idle);
+    for node in 0..3 {
+        nodes.server(node).stop();
+    }
 }
 
 fn connect_from(last: u8, to: SocketAddr) -> TcpStream {

@@ -384,7 +384,8 @@ fn a_position_ahead_of_the_log_waits_for_it() {
 
 #[test]
 fn every_nodes_feed_shows_what_is_committed_without_a_write_behind_it() {
-    let nodes = Nodes::start("feed-nodes", 3, |launch| launch);
+    // Long, so that a busy machine ends no leadership.
+    let nodes = Nodes::start("feed-nodes", 3, |launch| launch.set("--election-millis", "6000"));
     let mut writer = nodes.wire(nodes.leader());
     let mut feeds: Vec<_> = (0..3)
         .map(|node| {

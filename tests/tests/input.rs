@@ -10,7 +10,7 @@ use walengine_net::frame::{self, FrameHead, FrameHeader, HEADER_BYTES, Kind, Req
 use walengine_net::limits::{BODY_BYTES_MAX, LOOKUP_IDS_MAX};
 use walengine_net::message::{
     ErrorCode, Hello, HelloReply, IdNamespace, LookupAccounts, NO_OFFSET, ServerStatus, Status,
-    StatusReply, Submit, SubmitReply,
+    StatusReply, Submit, SubmitReply, Subscribe,
 };
 use walengine_net::model::PartitionId;
 use walengine_tests::noted_writes::{Writer, accounts_of};
@@ -171,6 +171,36 @@ fn each_wrong_field_gets_its_own_error_and_closes_only_what_must_be_closed() {
         } else {
             let reply = wire.call(&ServerStatus::default()).unwrap();
             assert_eq!(reply.kind, Kind::ServerStatusReply, "wrong {what}");
+        }
+        served.still_serves();
+    }
+    served.end();
+}
+
+/// The fault: such a connection was closed with bytes unread, which resets it; the answer that says why
+/// may be lost with it.
+#[test]
+fn who_is_closed_for_a_bad_frame_reads_why_although_it_still_sends() {
+    let mut served = Served::new("still-sending", |launch| launch);
+    for subscribed in [false, true] {
+        for (what, mut bytes, code, closes) in bad_frames() {
+            if !closes {
+                continue;
+            }
+            let mut wire = served.server.wire(0);
+            if subscribed {
+                // From here on the feed serves it.
+                wire.send(&Subscribe { from: 1 << 40, credit_bytes: 1 }).unwrap();
+                let reply = wire.call(&ServerStatus::default()).unwrap();
+                assert_eq!(reply.kind, Kind::ServerStatusReply);
+            }
+            bytes.resize(1 << 20, 0x5a);
+            let _ = wire.send_bytes(&bytes); // a reset is told below
+            let reply = wire.receive().unwrap_or_else(|error| panic!("wrong {what}: {error}"));
+            assert_eq!(reply.error(), Some(code), "wrong {what}");
+            let _ = wire.send_bytes(&bytes);
+            let end = wire.receive().unwrap_err().kind();
+            assert_eq!(end, ErrorKind::UnexpectedEof, "wrong {what}: closed, and not reset");
         }
         served.still_serves();
     }

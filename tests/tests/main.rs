@@ -20,6 +20,7 @@ mod imports;
 mod input;
 mod join;
 mod kill;
+mod look_ups;
 mod missing;
 mod planted;
 mod power;

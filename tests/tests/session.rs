@@ -9,13 +9,10 @@ use std::time::Duration;
 use walengine::budget::Budget;
 use walengine::connection::outbox::Outbox;
 use walengine::ledger::Ledger;
-use walengine::limits::{LOOKUP_PAGE_BYTES, READS_INFLIGHT_MAX};
+use walengine::limits::READS_INFLIGHT_MAX;
 use walengine::partition::Partition;
 use walengine::runtime::Runtime;
-use walengine::session::disk_reads::DiskReads;
-use walengine::session::log_reads::{self, LookupBounds};
 use walengine::session::node_facts::NodeFacts;
-use walengine::session::replies::Replies;
 use walengine::session::{Handled, Scratch, Session};
 use walengine_net::frame::{self, FrameHead, FrameHeader, Kind, RequestId};
 use walengine_net::limits::{BODY_BYTES_MAX, EVENTS_MAX, INFLIGHT_MAX, LOOKUP_IDS_MAX};
@@ -31,31 +28,31 @@ use walengine_net::model::{
     PartitionId, Transfer, TransferFlags, Verdict,
 };
 use walengine_tests::lone_partition::{CLUSTER, LoneCommit, NODE, PARTITION, start};
-use walengine_tests::sim::{OpClass, Order, SimDisk, SimExecutor};
+use walengine_tests::sim::{Order, SimDisk, SimExecutor};
 use walengine_tests::wire::Reply;
 
 /// Virtual time in which every flush ends that was begun.
 const A_WHILE: Duration = Duration::from_millis(50);
 
 /// A node that serves one partition alone.
-struct Node {
-    executor: SimExecutor,
-    partition: Partition<LoneCommit<SimDisk>>,
-    disk: SimDisk,
-    facts: Rc<NodeFacts<LoneCommit<SimDisk>>>,
+pub struct Node {
+    pub executor: SimExecutor,
+    pub partition: Partition<LoneCommit<SimDisk>>,
+    pub disk: SimDisk,
+    pub facts: Rc<NodeFacts<LoneCommit<SimDisk>>>,
     scratch: Rc<RefCell<Scratch>>,
 }
 
 /// One connection to it.
-struct Connection<'a> {
+pub struct Connection<'a> {
     node: &'a Node,
     session: Session<LoneCommit<SimDisk>>,
-    outbox: Rc<Outbox>,
+    pub outbox: Rc<Outbox>,
     requests: u64,
 }
 
 impl Node {
-    fn new() -> Self {
+    pub fn new() -> Self {
         let executor = SimExecutor::new(1, Order::Fifo);
         let disk = SimDisk::new(&executor.runtime(), 1);
         let (partition, facts) = start(&executor, &disk);
@@ -66,7 +63,7 @@ impl Node {
         self.connect_within(&Budget::default())
     }
 
-    fn connect_within(&self, budget: &Budget) -> Connection<'_> {
+    pub fn connect_within(&self, budget: &Budget) -> Connection<'_> {
         let outbox = Rc::new(Outbox::new(budget));
         let served = self.partition.clone();
         let (facts, scratch) = (self.facts.clone(), self.scratch.clone());
@@ -75,7 +72,7 @@ impl Node {
     }
 
     /// A connection that has been greeted.
-    fn greeted(&self) -> Connection<'_> {
+    pub fn greeted(&self) -> Connection<'_> {
         let mut connection = self.connect();
         let reply = connection.ask(&hello());
         assert_eq!(reply.kind, Kind::HelloReply);
@@ -83,14 +80,14 @@ impl Node {
     }
 
     /// A greeted connection to a node that has two accounts, 1 and 2.
-    fn with_accounts(&self) -> Connection<'_> {
+    pub fn with_accounts(&self) -> Connection<'_> {
         let mut connection = self.greeted();
         let reply = connection.ask(&Submit { events: &[account(1), account(2)] });
         assert!(outcomes(&reply).iter().all(|one| one.verdict.is_ok() && one.fresh));
         connection
     }
 
-    fn wait(&self, time: Duration) {
+    pub fn wait(&self, time: Duration) {
         let runtime = self.executor.runtime();
         self.executor.block_on(async { runtime.sleep(time).await }).unwrap();
     }
@@ -102,7 +99,7 @@ impl Node {
 
 impl Connection<'_> {
     /// Gives the session a message; nothing else runs meanwhile.
-    fn say<M: Message>(&mut self, message: &M) -> Handled {
+    pub fn say<M: Message>(&mut self, message: &M) -> Handled {
         self.say_to(PARTITION, message)
     }
 
@@ -110,7 +107,7 @@ impl Connection<'_> {
         self.say_with(FrameHead::reply(partition, RequestId(0)), message)
     }
 
-    fn say_within<M: Message>(&mut self, deadline_millis: u32, message: &M) -> Handled {
+    pub fn say_within<M: Message>(&mut self, deadline_millis: u32, message: &M) -> Handled {
         let head = FrameHead::reply(PARTITION, RequestId(0));
         self.say_with(FrameHead { deadline_millis, ..head }, message)
     }
@@ -136,7 +133,7 @@ impl Connection<'_> {
     }
 
     /// What is answered already.
-    fn answers_now(&self) -> Vec<Reply> {
+    pub fn answers_now(&self) -> Vec<Reply> {
         let bytes = self.outbox.take(Vec::new());
         let mut rest = bytes.as_slice();
         let mut replies = Vec::new();
@@ -151,13 +148,13 @@ impl Connection<'_> {
     }
 
     /// What is answered once everything has had its time.
-    fn answers(&self) -> Vec<Reply> {
+    pub fn answers(&self) -> Vec<Reply> {
         self.node.wait(A_WHILE);
         self.answers_now()
     }
 
     /// The one answer to the newest request.
-    fn answer(&self) -> Reply {
+    pub fn answer(&self) -> Reply {
         let mut replies = self.answers();
         assert_eq!(replies.len(), 1, "one request has one answer");
         let reply = replies.remove(0);
@@ -165,22 +162,22 @@ impl Connection<'_> {
         reply
     }
 
-    fn ask<M: Message>(&mut self, message: &M) -> Reply {
+    pub fn ask<M: Message>(&mut self, message: &M) -> Reply {
         assert_eq!(self.say(message), Handled::Here);
         self.answer()
     }
 }
 
-fn hello() -> Hello<'static> {
+pub fn hello() -> Hello<'static> {
     Hello { partition: PARTITION.0, client_name: "tests" }
 }
 
-fn account(id: u128) -> EventBytes {
+pub fn account(id: u128) -> EventBytes {
     let (ledger, code) = (LedgerId(978), Code(1));
     Account { id: AccountId(id), ledger, code, ..Account::default() }.to_bytes()
 }
 
-fn transfer(id: u128, amount: u128) -> EventBytes {
+pub fn transfer(id: u128, amount: u128) -> EventBytes {
     let transfer = Transfer {
         id: EventId(id),
         debit_account_id: AccountId(1),
@@ -516,81 +513,6 @@ fn reads_are_refused_where_memory_is_short_and_leave_none_behind() {
     connection.outbox.end();
     assert_eq!(budget.used(), 0);
     assert_eq!(writer.answers().len(), 1);
-}
-
-#[test]
-fn a_look_up_reads_each_entry_once_whatever_it_asks_for() {
-    let node = Node::new();
-    let mut connection = node.with_accounts();
-    let batch: Vec<_> = (0..EVENTS_MAX as u128).map(|id| transfer(100 + id, 1)).collect();
-    for number in 0..3 {
-        let events: Vec<_> =
-            (0..EVENTS_MAX as u128).map(|id| transfer(10_000 * (number + 1) + id, 1)).collect();
-        connection.ask(&Submit { events: &events });
-    }
-    connection.ask(&Submit { events: &batch });
-    // Of two entries, in no order, one of them twice, and one that is not known.
-    let mut ids: Vec<_> = (0..4000).map(|id| 100 + (id * 7919) % 8190).collect();
-    ids.extend([10_000, 77, 18_189, 100]);
-    let look = LookupTransfers { at_least: NO_OFFSET, ids: &ids };
-    connection.ask(&look); // indexes the segments
-    let before = node.disk.count(OpClass::Reads);
-    let reply = connection.ask(&look);
-    let reads = node.disk.count(OpClass::Reads) - before;
-    let states = &reply.open::<LookupTransfersReply<'_>>().states;
-    assert_eq!(states.len(), ids.len() - 1);
-    for state in states.iter() {
-        let id = ids[state.index.to_native() as usize];
-        assert_eq!(Transfer::from_bytes(&state.event).id, EventId(id));
-    }
-    assert!(reads <= 12, "{reads} reads for the records of two entries");
-}
-
-#[test]
-fn a_look_up_ends_with_its_deadline_its_client_and_the_bytes_that_it_may_read() {
-    let node = Node::new();
-    let mut connection = node.with_accounts();
-    // Each in an entry of its own, and none beside another that is wanted.
-    let mut ids = Vec::new();
-    for number in 1..=24 {
-        let events: Vec<_> = (0..600).map(|id| transfer(1000 * number + id, 1)).collect();
-        connection.ask(&Submit { events: &events });
-        ids.push(1000 * number);
-    }
-    let look = LookupTransfers { at_least: NO_OFFSET, ids: &ids };
-    connection.ask(&look); // indexes the segments
-    let reads = || node.disk.count(OpClass::Reads);
-    let before = reads();
-    assert_eq!(connection.ask(&look).kind, Kind::LookupTransfersReply);
-    let whole = reads() - before;
-    assert!(whole >= 24, "{whole} reads: each is in an entry of its own");
-
-    let before = reads();
-    assert_eq!(connection.say_within(1, &look), Handled::Here);
-    assert_eq!(connection.answer().error(), Some(ErrorCode::DeadlineExceeded));
-    assert!(reads() - before < whole, "it reads on for nobody");
-
-    let mut gone = node.greeted();
-    let before = reads();
-    assert_eq!(gone.say(&look), Handled::Here);
-    gone.outbox.end();
-    node.wait(A_WHILE);
-    assert!(reads() - before < whole, "its client is gone");
-
-    // The bytes of three reads; what is wanted needs many more.
-    let (partition, facts) = (node.partition.clone(), node.facts.clone());
-    let replies = Replies { partition, node: facts, outbox: connection.outbox.clone() };
-    let head = FrameHead::reply(PARTITION, RequestId(connection.requests));
-    let within = Duration::from_secs(30);
-    for (read_bytes_max, error) in
-        [(3 * LOOKUP_PAGE_BYTES, Some(ErrorCode::TooLarge)), (usize::MAX, None)]
-    {
-        let bounds = LookupBounds { within, read_bytes_max };
-        let disk = DiskReads::default();
-        let looking = log_reads::lookup_events(&replies, &disk, head, &ids, bounds);
-        node.executor.block_on(looking).unwrap();
-        assert_eq!(connection.answer().error(), error, "{read_bytes_max} bytes");
-    }
 }
 
 #[test]

@@ -5,21 +5,8 @@ use std::sync::atomic::Ordering;
 
 use walengine_replication::budget::Budget;
 
-use crate::limits::{
-    CONNECTIONS_BYTES_MAX, CONNECTIONS_BYTES_MIN, FEED_SHARE_BYTES_MIN, GIVE_BACK_BYTES_MIN,
-    GIVE_BACK_SHARE,
-};
+use crate::limits::{GIVE_BACK_BYTES_MIN, GIVE_BACK_SHARE};
 use crate::node_state::NodeState;
-
-/// A partition's share of what the feed holds for all of them.
-pub fn feed_share(bytes: usize, partitions: u16) -> usize {
-    (bytes / usize::from(partitions.max(1))).max(FEED_SHARE_BYTES_MIN)
-}
-
-/// A shard's share of what all connections may hold.
-pub fn connections_share(cores: usize) -> usize {
-    (CONNECTIONS_BYTES_MAX / cores.max(1)).max(CONNECTIONS_BYTES_MIN)
-}
 
 /// See the module.
 pub struct HeldMemory {
@@ -44,20 +31,5 @@ impl HeldMemory {
             self.state.gives_back.store(true, Ordering::Relaxed);
         }
         self.budget.look()
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::limits::FEED_RECENT_BYTES_MAX;
-
-    #[test]
-    fn shares_add_up_to_the_whole_until_they_are_too_small() {
-        assert_eq!(connections_share(1), CONNECTIONS_BYTES_MAX);
-        assert_eq!(connections_share(2) * 2, CONNECTIONS_BYTES_MAX);
-        assert_eq!(connections_share(64), CONNECTIONS_BYTES_MIN);
-        assert_eq!(feed_share(FEED_RECENT_BYTES_MAX, 4) * 4, FEED_RECENT_BYTES_MAX);
-        assert_eq!(feed_share(FEED_RECENT_BYTES_MAX, 1024), FEED_SHARE_BYTES_MIN);
     }
 }

@@ -174,6 +174,11 @@ impl Outbox {
         self.end();
     }
 
+    /// The connection had to go at once: what waited to be sent was not.
+    pub fn is_cut(&self) -> bool {
+        self.cut.get()
+    }
+
     /// Resolves when the connection must go at once.
     pub async fn until_cut(&self) {
         while !self.cut.get() {
@@ -185,6 +190,11 @@ impl Outbox {
     pub async fn move_away(&self) {
         self.moving.set(true);
         self.changed.notify_all();
+        self.until_released().await;
+    }
+
+    /// Completes when nothing sends on the connection any more: all was sent that will be.
+    pub async fn until_released(&self) {
         while !self.released.get() {
             self.changed.changed().await;
         }

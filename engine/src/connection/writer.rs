@@ -1,12 +1,13 @@
-//! The sending half of a connection.
+//! The sending half of a connection, and how a connection ends.
 
 use std::io;
 use std::rc::Rc;
 
-use futures_lite::AsyncWriteExt;
 use futures_lite::future::or;
 use futures_lite::io::WriteHalf;
+use futures_lite::{AsyncRead, AsyncWriteExt};
 use glommio::net::TcpStream;
+use walengine_replication::read_out;
 use walengine_replication::received::RECEIVE_BYTES_KEPT;
 
 use super::outbox::Outbox;
@@ -16,18 +17,38 @@ use crate::runtime::Runtime;
 
 /// Sends what is put into the outbox until it has ended, or the connection moves away.
 pub async fn write<R: Runtime>(
-    mut writer: WriteHalf<TcpStream>,
+    writer: WriteHalf<TcpStream>,
     outbox: Rc<Outbox>,
     timing: Rc<Timing>,
     runtime: R,
+) {
+    write_until_end(writer, &outbox, &timing, &runtime).await;
+    outbox.release();
+}
+
+/// Reads what the client still sends, once the outbox has ended and until everything in it was sent: it
+/// shall find its answers, and an error among them, and not that its connection was reset.
+pub async fn read_out<S: AsyncRead + Unpin, R: Runtime>(
+    reader: &mut S,
+    outbox: &Outbox,
+    runtime: &R,
+) {
+    if !outbox.is_cut() {
+        read_out::read_out(reader, outbox.until_released(), runtime).await;
+    }
+}
+
+async fn write_until_end<R: Runtime>(
+    mut writer: WriteHalf<TcpStream>,
+    outbox: &Outbox,
+    timing: &Timing,
+    runtime: &R,
 ) {
     let mut spare = Vec::new();
     loop {
         let changed = outbox.changed().changed();
         if outbox.is_moving() {
-            drop(writer);
-            outbox.keeps(0);
-            return outbox.release();
+            return outbox.keeps(0);
         }
         if outbox.is_empty() {
             if outbox.has_ended() {
@@ -54,7 +75,7 @@ pub async fn write<R: Runtime>(
         }
         let mut sending = outbox.take(std::mem::take(&mut spare));
         outbox.keeps(sending.capacity());
-        let sent = send(&mut writer, &sending, &outbox, &timing, &runtime).await;
+        let sent = send(&mut writer, &sending, outbox, timing, runtime).await;
         timing.write_since.set(None);
         if sent.is_err() {
             outbox.end();

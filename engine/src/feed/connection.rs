@@ -56,12 +56,13 @@ impl<D: Disk, R: Runtime> Connection<D, R> {
         runtime: R,
     ) {
         let Subscriber { socket, received, partition, ids, frames, answers } = subscriber;
-        let (reader, writer) = split(os::glommio_stream(socket));
+        let (mut reader, writer) = split(os::glommio_stream(socket));
         runtime.spawn(writer::write(writer, outbox.clone(), timing.clone(), runtime.clone()));
         let this = Self::new(partition, source, outbox.clone(), ids, runtime);
         let reading = async {
             let received = Received::from_bytes(received, outbox.budget());
-            this.read(reader, received, &timing, frames, &passing).await;
+            this.read(&mut reader, received, &timing, frames, &passing).await;
+            timing.frame(false, false, &this.runtime); // no more of it is waited for
             this.subscriptions.close_all();
             std::future::pending::<()>().await; // what the session has taken is still answered
         };
@@ -82,11 +83,12 @@ impl<D: Disk, R: Runtime> Connection<D, R> {
         futures_lite::future::or(working, outbox.ended()).await;
         this.subscriptions.close_all();
         outbox.end();
+        writer::read_out(&mut reader, &outbox, &this.runtime).await;
     }
 
     async fn read(
         &self,
-        mut reader: ReadHalf<TcpStream>,
+        reader: &mut ReadHalf<TcpStream>,
         mut received: Received,
         timing: &Timing,
         frames: flume::Sender<Passed>,
@@ -124,7 +126,7 @@ impl<D: Disk, R: Runtime> Connection<D, R> {
                 timing.waits(received.room(wanted), &self.runtime).await;
             }
             timing.frame(!received.filled().is_empty(), received.holds_much(), &self.runtime);
-            match received.read(&mut reader).await {
+            match received.read(reader).await {
                 Ok(0) | Err(_) => return, // gone; nobody to tell
                 Ok(_) => {}
             }

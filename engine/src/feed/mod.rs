@@ -18,7 +18,7 @@ use walengine_net::model::PartitionId;
 use walengine_replication::budget::Budget;
 use walengine_replication::runtime::within;
 
-use crate::connection::memory::{HeldMemory, feed_share};
+use crate::connection::memory::HeldMemory;
 use crate::connection::outbox::Outbox;
 use crate::connection::timing::{LiveConnections, Timing};
 use crate::fatal::{Fatal, Reason};
@@ -57,11 +57,11 @@ impl Feed {
         let superblock = &state.superblock;
         let (subscribers, arriving) = flume::bounded(FEED_SUBSCRIBERS_MAX);
         let (stop, stopping) = flume::bounded(1);
-        let passing = Passing::default();
+        let (passing, queued) = (Passing::default(), Arc::default());
         let (channels, ends): (Vec<_>, Vec<_>) = (0..superblock.partitions)
             .map(|_| {
                 let (sender, notices) = flume::bounded(FEED_NOTICES_MAX);
-                let published = Arc::<Published>::default();
+                let published = Arc::new(Published::new(&queued));
                 let subscribers = subscribers.clone();
                 let (own, passing) = (published.clone(), passing.clone());
                 let own = FeedChannels { published: own, notices: sender, subscribers, passing };
@@ -116,7 +116,7 @@ async fn serve(
     let (config, superblock) = (state.config.clone(), state.superblock);
     let disk = GlommioDisk::new(&config.data);
     let (budget, reads) = (Budget::new(FEED_CONNECTIONS_BYTES_MAX), Budget::new(DISK_READS_MAX));
-    let recent_bytes_max = feed_share(FEED_RECENT_BYTES_MAX, superblock.partitions);
+    let recent = Budget::new(FEED_RECENT_BYTES_MAX);
     let sources: Vec<_> = (0..)
         .zip(ends)
         .map(|(number, FeedEnd { published, notices })| {
@@ -125,7 +125,7 @@ async fn serve(
             let Superblock { cluster, segment_bytes, .. } = superblock;
             let archive = Archive::new(disk.clone(), dir, cluster, partition, segment_bytes);
             let reads = reads.clone();
-            let source = Rc::new(Source::new(published, archive, recent_bytes_max, reads));
+            let source = Rc::new(Source::new(published, archive, &recent, reads));
             runtime.spawn(source.clone().follow(notices));
             source
         })

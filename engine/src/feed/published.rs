@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use walengine_net::model::{Offset, PartitionId};
 
 use crate::connection::request_ids::RequestIds;
-use crate::limits::{FEED_PASSING_BYTES_MAX, FEED_PASSING_EVERY};
+use crate::limits::{FEED_PASSING_BYTES_MAX, FEED_PASSING_EVERY, FEED_QUEUE_BYTES_MAX};
 use crate::runtime::Runtime;
 use crate::storage::archive::Extent;
 use crate::storage::tap::Tapped;
@@ -22,10 +22,16 @@ pub struct Published {
     sequence: AtomicU64,
     stopped: AtomicBool,
     wanted: AtomicBool,
-    queued_bytes: AtomicUsize,
+    /// Bytes of entries in the queues of all partitions.
+    queued_bytes: Arc<AtomicUsize>,
 }
 
 impl Published {
+    /// Of one of the partitions that share the room in the queues.
+    pub fn new(queued_bytes: &Arc<AtomicUsize>) -> Self {
+        Self { queued_bytes: queued_bytes.clone(), ..Self::default() }
+    }
+
     /// The shard: everything up to here is visible, and is on this node's disk; the log writes to
     /// the segment `sequence`.
     pub fn tell(&self, visible: Visible, sequence: u64) {
@@ -67,10 +73,10 @@ impl Published {
         self.wanted.load(Ordering::SeqCst)
     }
 
-    /// Takes room in the queue, if `bytes` fit within `bytes_max`.
-    pub fn take_room(&self, bytes: usize, bytes_max: usize) -> bool {
+    /// Takes room in the queue, if there is any.
+    pub fn take_room(&self, bytes: usize) -> bool {
         let before = self.queued_bytes.fetch_add(bytes, Ordering::SeqCst);
-        let fits = before + bytes <= bytes_max;
+        let fits = before + bytes <= FEED_QUEUE_BYTES_MAX;
         if !fits {
             self.give_room(bytes);
         }

@@ -7,7 +7,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use walengine_net::model::Offset;
-use walengine_replication::budget::Budget;
+use walengine_replication::budget::{Budget, Held};
 
 use super::published::{Notice, Published};
 use crate::local::Notify;
@@ -21,7 +21,6 @@ pub struct Source<D: Disk> {
     published: Arc<Published>,
     archive: Archive<D>,
     recent: RefCell<Recent>,
-    recent_bytes_max: usize,
     /// Reads of segments, of all partitions.
     reads: Budget,
     changed: Notify,
@@ -44,24 +43,24 @@ pub struct Place {
 }
 
 impl<D: Disk> Source<D> {
-    /// Of a partition. Keeps so many bytes of its newest entries; `reads` bounds how many reads of
-    /// segments are under way.
+    /// Of a partition. All partitions keep their newest entries within one budget, `recent`; `reads`
+    /// bounds how many reads of segments are under way.
     pub fn new(
         published: Arc<Published>,
         archive: Archive<D>,
-        recent_bytes_max: usize,
+        recent: &Budget,
         reads: Budget,
     ) -> Self {
-        let (recent, changed) = (RefCell::default(), Notify::new());
+        let (recent, changed) = (RefCell::new(Recent::new(recent)), Notify::new());
         let (waiting, used) = (Cell::new(0), Cell::new(false));
-        Self { published, archive, recent, recent_bytes_max, reads, changed, waiting, used }
+        Self { published, archive, recent, reads, changed, waiting, used }
     }
 
     /// Takes in the shard's entries until the shard ends.
     pub async fn follow(self: Rc<Self>, notices: flume::Receiver<Notice>) {
         while let Ok(entries) = notices.recv_async().await {
             let bytes = entries.iter().map(|entry| entry.bytes.len()).sum();
-            self.recent.borrow_mut().push(entries, self.recent_bytes_max);
+            self.recent.borrow_mut().push(entries);
             self.published.give_room(bytes);
             self.changed.notify_all();
         }
@@ -93,12 +92,16 @@ impl<D: Disk> Source<D> {
         }
     }
 
-    /// Has the shard send nothing while no subscription is near the end of the log. Call it regularly.
+    /// Has the shard send nothing while no subscription is near the end of the log, and keeps no entries
+    /// that nobody has wanted since the last call. Call it regularly.
     pub fn look(&self) {
-        if self.waiting.get() == 0 && !self.used.replace(false) {
-            self.published.set_wanted(false);
-            self.recent.borrow_mut().clear();
+        if self.used.replace(false) {
+            return;
         }
+        if self.waiting.get() == 0 {
+            self.published.set_wanted(false);
+        }
+        self.recent.borrow_mut().clear();
     }
 
     /// Whole entries from the one that holds the next record on; `place` moves behind them.
@@ -135,30 +138,34 @@ impl Drop for Waits<'_> {
 }
 
 /// The newest entries, without a gap. Bounded; the oldest are forgotten.
-#[derive(Debug, Default)]
 struct Recent {
     entries: VecDeque<Tapped>,
-    bytes: usize,
+    /// Invariant: the bytes of `entries`.
+    held: Held,
 }
 
 impl Recent {
-    fn push(&mut self, entries: Vec<Tapped>, bytes_max: usize) {
+    fn new(budget: &Budget) -> Self {
+        Self { entries: VecDeque::new(), held: budget.hold() }
+    }
+
+    fn push(&mut self, entries: Vec<Tapped>) {
         for entry in entries {
             if self.entries.back().is_some_and(|last| last.index + 1 != entry.index) {
                 self.clear();
             }
-            self.bytes += entry.bytes.len();
+            self.held.set(self.held.bytes() + entry.bytes.len());
             self.entries.push_back(entry);
         }
-        while self.bytes > bytes_max {
+        while self.held.is_beyond() {
             let Some(oldest) = self.entries.pop_front() else { return };
-            self.bytes -= oldest.bytes.len();
+            self.held.set(self.held.bytes() - oldest.bytes.len());
         }
     }
 
     fn clear(&mut self) {
         self.entries.clear();
-        self.bytes = 0;
+        self.held.set(0);
     }
 
     /// Entries from the one that is wanted on, and the place behind them, if that one is here.
@@ -209,13 +216,13 @@ mod tests {
 
     #[test]
     fn recent_entries_have_no_gap_and_give_only_what_they_hold() {
-        let mut recent = Recent::default();
+        let mut recent = Recent::new(&Budget::new(MAX));
         let copy = |recent: &Recent, from: u64, bytes_max| {
             let place = Place { offset: Offset(from), index: None, cursor: None };
             recent.copy(place, bytes_max).map(|(bytes, next)| (bytes, next.offset))
         };
         assert!(copy(&recent, 0, 1000).is_none());
-        recent.push(vec![entry(5, 40, 3), entry(6, 43, 0), entry(7, 43, 2)], MAX);
+        recent.push(vec![entry(5, 40, 3), entry(6, 43, 0), entry(7, 43, 2)]);
         assert!(copy(&recent, 39, 1000).is_none(), "it starts before");
         assert!(copy(&recent, 40, 1000).is_none(), "blank ones may stand before");
         let (bytes, next) = copy(&recent, 41, 1000).unwrap();
@@ -229,20 +236,27 @@ mod tests {
         assert_eq!((bytes, next.index), (vec![7; 100], Some(8)), "from an entry on");
         assert!(recent.copy(at(4), 1000).is_none() && recent.copy(at(8), 1000).is_none());
         assert!(copy(&recent, 45, 1000).is_none(), "nothing there yet");
-        recent.push(vec![entry(9, 50, 1)], MAX);
+        recent.push(vec![entry(9, 50, 1)]);
         assert!(copy(&recent, 44, 1000).is_none(), "entry 8 is missing");
         assert!(recent.copy(at(9), 1000).is_some());
     }
 
     #[test]
     fn recent_entries_are_bounded() {
-        let mut recent = Recent::default();
+        let budget = Budget::new(MAX);
+        let (mut recent, mut other) = (Recent::new(&budget), Recent::new(&budget));
+        let large = |index| Tapped { bytes: vec![0; MAX / 10], ..entry(index, index, 1) };
         for index in 0..100 {
-            let bytes = vec![0; MAX / 10];
-            recent.push(vec![Tapped { bytes, ..entry(index, index, 1) }], MAX);
-            assert!(recent.bytes <= MAX);
+            recent.push(vec![large(index)]);
+            assert!(budget.used() <= MAX);
         }
         let at = |index| Place { offset: Offset(index), index: Some(index), cursor: None };
         assert!(recent.copy(at(99), 1).is_some() && recent.copy(at(89), 1).is_none());
+        // Another partition finds no room, until this one's are wanted no more.
+        other.push(vec![large(0)]);
+        assert!(budget.used() <= MAX && other.copy(at(0), 1).is_none());
+        recent.clear();
+        other.push(vec![large(1)]);
+        assert!(other.copy(at(1), 1).is_some());
     }
 }

@@ -6,6 +6,7 @@
 
 use std::time::Duration;
 
+use futures_lite::future::or;
 use walengine_net::entry::{EntryHeader, EntryKind, access_events};
 use walengine_net::frame::{FrameHead, Kind};
 use walengine_net::message::{Entries, ErrorCode, EventState, LogPage, LookupTransfersReply};
@@ -19,6 +20,7 @@ use crate::ledger::Ledger;
 use crate::limits::{LOOKUP_PAGE_BYTES, PAGE_BYTES_MAX};
 use crate::partition::Partition;
 use crate::partition::commit::Commit;
+use crate::refused::Refused;
 use crate::runtime::Runtime;
 use crate::storage::error::ReadError;
 
@@ -126,51 +128,84 @@ pub async fn entries_page<C: Commit>(
     outbox.put(Kind::EntriesPage, head, &reply);
 }
 
-/// What a look-up of events may take.
+/// What a look-up of events may cost.
 #[derive(Clone, Copy, Debug)]
-pub struct LookupBounds {
-    /// How long its caller waits.
-    pub within: Duration,
+pub struct LookUp {
+    /// When its caller waits no more, by the clock of the partition's runtime.
+    pub by: Duration,
     /// Bytes of entries that it may read.
     pub read_bytes_max: usize,
 }
 
-/// Answers [`Kind::LookupTransfers`], within what it may take.
+/// Answers [`Kind::LookupTransfers`]. It ends with its caller's patience and with its connection,
+/// whatever it waits for then.
 pub async fn lookup_events<C: Commit>(
     replies: &Replies<C>,
     disk: &DiskReads,
     head: FrameHead,
     ids: &[u128],
-    bounds: LookupBounds,
+    look_up: LookUp,
 ) {
-    let Replies { partition, outbox, .. } = replies;
-    let by = partition.runtime().elapsed() + bounds.within;
-    let next_offset = partition.with_ledger(Ledger::next_offset);
-    if let Err(refused) = partition.until_visible().await {
-        return replies.put_refused(head, &refused);
+    let outbox = &replies.outbox;
+    match find_events(replies, disk, ids, look_up).await {
+        Ok((next_offset, states)) => {
+            let reply = LookupTransfersReply { next_offset: next_offset.0, states: &states };
+            outbox.put(Kind::LookupTransfersReply, head, &reply);
+        }
+        Err(NotFound::Gone) => {}
+        Err(NotFound::Late) => {
+            let message = "the look-up took too long: ask for fewer ids at once";
+            outbox.put_error(head, ErrorCode::DeadlineExceeded, message);
+        }
+        Err(NotFound::TooMuch) => {
+            let message = "the ids stand too far apart in the log: ask for fewer at once";
+            outbox.put_error(head, ErrorCode::TooLarge, message);
+        }
+        Err(NotFound::Missing) => {
+            let message = "the log does not hold what it should";
+            outbox.put_error(head, ErrorCode::Internal, message);
+        }
+        Err(NotFound::Refused(refused)) => replies.put_refused(head, &refused),
+        Err(NotFound::Unreadable(error)) => put_read_error(outbox, head, &error),
     }
+}
+
+/// Why a look-up has no answer.
+enum NotFound {
+    /// The client is gone.
+    Gone,
+    /// It has waited for as long as it would.
+    Late,
+    /// More of the log would have to be read than is allowed.
+    TooMuch,
+    /// The log has no record where the ledger says that one is.
+    Missing,
+    Refused(Refused),
+    Unreadable(ReadError),
+}
+
+async fn find_events<C: Commit>(
+    replies: &Replies<C>,
+    disk: &DiskReads,
+    ids: &[u128],
+    look_up: LookUp,
+) -> Result<(Offset, Vec<EventState>), NotFound> {
+    let partition = &replies.partition;
+    let next_offset = partition.with_ledger(Ledger::next_offset);
+    let visible = in_time(replies, look_up.by, partition.until_visible()).await?;
+    visible.map_err(NotFound::Refused)?;
     let mut wanted = partition.with_ledger(|ledger| wanted(ledger, ids, next_offset));
     wanted.sort_unstable();
     let mut states = Vec::with_capacity(wanted.len());
     let mut read_bytes = 0;
     let mut rest = wanted.as_slice();
     while let Some(&(offset, _)) = rest.first() {
-        let turn = disk.turn().await;
-        if outbox.has_ended() {
-            return;
+        let turn = in_time(replies, look_up.by, disk.turn()).await?;
+        if read_bytes > look_up.read_bytes_max {
+            return Err(NotFound::TooMuch);
         }
-        if partition.runtime().elapsed() >= by {
-            let message = "the look-up took too long: ask for fewer ids at once";
-            return outbox.put_error(head, ErrorCode::DeadlineExceeded, message);
-        }
-        if read_bytes > bounds.read_bytes_max {
-            let message = "the ids stand too far apart in the log: ask for fewer at once";
-            return outbox.put_error(head, ErrorCode::TooLarge, message);
-        }
-        let bytes = match partition.log().read_holding(offset, LOOKUP_PAGE_BYTES).await {
-            Ok(bytes) => bytes,
-            Err(error) => return put_read_error(outbox, head, &error),
-        };
+        let read = partition.log().read_holding(offset, LOOKUP_PAGE_BYTES).await;
+        let bytes = read.map_err(NotFound::Unreadable)?;
         drop(turn);
         read_bytes += bytes.len();
         let before = rest.len();
@@ -182,14 +217,36 @@ pub async fn lookup_events<C: Commit>(
             rest = behind;
         }
         if rest.len() == before {
-            let message = "the log does not hold what it should";
-            return outbox.put_error(head, ErrorCode::Internal, message);
+            return Err(NotFound::Missing);
         }
         partition.runtime().yield_now().await;
     }
     states.sort_unstable_by_key(|state| state.index);
-    let reply = LookupTransfersReply { next_offset: next_offset.0, states: &states };
-    outbox.put(Kind::LookupTransfersReply, head, &reply);
+    Ok((next_offset, states))
+}
+
+/// Waits, but not for longer than the caller does.
+async fn in_time<C: Commit, T>(
+    replies: &Replies<C>,
+    by: Duration,
+    waiting: impl Future<Output = T>,
+) -> Result<T, NotFound> {
+    let runtime = replies.partition.runtime();
+    let left = by.saturating_sub(runtime.elapsed());
+    if replies.outbox.has_ended() {
+        return Err(NotFound::Gone);
+    } else if left.is_zero() {
+        return Err(NotFound::Late);
+    }
+    let late = async {
+        runtime.sleep(left).await;
+        Err(NotFound::Late)
+    };
+    let gone = async {
+        replies.outbox.ended().await;
+        Err(NotFound::Gone)
+    };
+    or(async { Ok(waiting.await) }, or(late, gone)).await
 }
 
 /// Where the known ones of `ids` stand, each with its place in the request.

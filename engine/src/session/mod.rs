@@ -38,12 +38,26 @@ use reads::{ReadScratch, Reads};
 use replies::Replies;
 
 /// Memory that the sessions of a shard share, since they run one at a time.
-#[derive(Default)]
 pub struct Scratch {
     outcomes: Outcomes,
     runs: OutcomeRuns,
     heads: Vec<RecordHead>,
     reads: Rc<RefCell<ReadScratch>>,
+}
+
+impl Default for Scratch {
+    /// Of the only shard.
+    fn default() -> Self {
+        Self::new(1)
+    }
+}
+
+impl Scratch {
+    /// Of one of so many shards.
+    pub fn new(cores: usize) -> Self {
+        let (outcomes, runs, heads) = (Outcomes::default(), OutcomeRuns::default(), Vec::new());
+        Self { outcomes, runs, heads, reads: Rc::new(RefCell::new(ReadScratch::new(cores))) }
+    }
 }
 
 /// One connection's requests.

@@ -13,27 +13,38 @@ use walengine_net::message::{
     VerdictState, open_frame,
 };
 use walengine_net::model::{AccountId, EVENT_BYTES, EventBytes, EventId, Offset};
-use walengine_replication::budget::Held;
+use walengine_replication::budget::{Budget, Held};
 
 use super::disk_reads::DiskReads;
-use super::log_reads::{self, LookupBounds};
+use super::log_reads::{self, LookUp};
 use super::replies::Replies;
 use crate::ledger::Ledger;
 use crate::limits::{
-    LOOKUP_READ_BYTES_MAX, PAGE_BYTES_MAX, READ_WAIT_MAX, READS_INFLIGHT_MAX, SMALL_READ_BYTES,
+    HELD_ANSWER_BYTES, LOOKUP_READ_BYTES_MAX, PAGE_BYTES_MAX, READ_WAIT_MAX, READS_INFLIGHT_MAX,
+    SMALL_READ_BYTES,
 };
 use crate::partition::commit::Commit;
 use crate::refused::{BUSY, Refused};
 use crate::runtime::Runtime;
+use crate::shares::small_reads_share;
 
 /// Memory that the readers of a shard share, since they run one at a time.
-#[derive(Default)]
 pub struct ReadScratch {
     accounts: Vec<EventBytes>,
     found: Vec<u32>,
     verdicts: Vec<VerdictState>,
     /// Reads of entries from disk that are under way.
     disk: DiskReads,
+    /// What reads with small answers hold.
+    small: Budget,
+}
+
+impl ReadScratch {
+    /// Of one of so many shards.
+    pub fn new(cores: usize) -> Self {
+        let (disk, small) = (DiskReads::new(cores), Budget::new(small_reads_share(cores)));
+        Self { accounts: Vec::new(), found: Vec::new(), verdicts: Vec::new(), disk, small }
+    }
 }
 
 /// See the module. Clones read for the same connection.
@@ -78,8 +89,9 @@ impl<C: Commit> Reads<C> {
             self.replies.put_refused(head, &BUSY);
             return Ok(());
         };
+        let by = self.replies.partition.runtime().elapsed() + patience(frame.head.deadline_millis);
         if !waits {
-            return self.answer(frame, head, held);
+            return self.answer(frame, head, held, by);
         }
         if !self.may_wait(head) {
             return Ok(());
@@ -89,7 +101,9 @@ impl<C: Commit> Reads<C> {
         self.spawn_read(async move {
             match reads.wait(until, asked.deadline_millis).await {
                 // The body was opened before.
-                Ok(()) => drop(reads.answer(&Frame { kind, head: asked, body: &body }, head, held)),
+                Ok(()) => {
+                    let _ = reads.answer(&Frame { kind, head: asked, body: &body }, head, held, by);
+                }
                 Err(refused) => reads.replies.put_refused(head, &refused),
             }
         });
@@ -99,13 +113,12 @@ impl<C: Commit> Reads<C> {
     /// Takes memory for a read and its answer; `None` if others have it, and while too many answers wait
     /// for the log.
     fn memory(&self, bytes: usize) -> Option<Held> {
-        let budget = self.replies.outbox.budget();
         if self.replies.partition.has_too_many_waiting() {
             None
         } else if bytes <= SMALL_READ_BYTES {
-            Some(budget.hold())
+            self.scratch.borrow().small.try_take(HELD_ANSWER_BYTES + bytes)
         } else {
-            budget.try_take(bytes)
+            self.replies.outbox.budget().try_take(bytes)
         }
     }
 
@@ -157,7 +170,14 @@ impl<C: Commit> Reads<C> {
         }
     }
 
-    fn answer(&self, frame: &Frame<'_>, head: FrameHead, held: Held) -> Result<(), MessageError> {
+    /// The caller waits until `by`.
+    fn answer(
+        &self,
+        frame: &Frame<'_>,
+        head: FrameHead,
+        held: Held,
+        by: Duration,
+    ) -> Result<(), MessageError> {
         match frame.kind {
             Kind::LookupAccounts => {
                 let request = open_frame::<LookupAccounts<'_>>(frame)?;
@@ -186,11 +206,10 @@ impl<C: Commit> Reads<C> {
                 let request = open_frame::<LookupTransfers<'_>>(frame)?;
                 let ids: Vec<u128> = request.ids.iter().map(|id| id.to_native()).collect();
                 let (replies, disk) = (self.replies.clone(), self.scratch.borrow().disk.clone());
-                let within = patience(frame.head.deadline_millis);
-                let bounds = LookupBounds { within, read_bytes_max: LOOKUP_READ_BYTES_MAX };
+                let look_up = LookUp { by, read_bytes_max: LOOKUP_READ_BYTES_MAX };
                 if self.may_wait(head) {
                     self.spawn_read(async move {
-                        log_reads::lookup_events(&replies, &disk, head, &ids, bounds).await;
+                        log_reads::lookup_events(&replies, &disk, head, &ids, look_up).await;
                         drop(held);
                     });
                 }

@@ -94,7 +94,6 @@ impl<C: Commit> Replies<C> {
             let message = "the answer does not fit in a frame: ask for less at once";
             return self.outbox.put_error(head, ErrorCode::TooLarge, message);
         }
-        let counted = if held.bytes() > 0 { 0 } else { encoded.len() };
         self.outbox.begin();
         let parked = self.outbox.park(encoded, held);
         let replies = self.clone();
@@ -107,7 +106,7 @@ impl<C: Commit> Replies<C> {
             }
             replies.outbox.finish();
         };
-        self.partition.when_visible(HELD_ANSWER_BYTES + counted, Box::new(answer));
+        self.partition.when_visible(HELD_ANSWER_BYTES, Box::new(answer));
     }
 
     /// Has a request answered in the background.

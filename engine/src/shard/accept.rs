@@ -8,13 +8,14 @@
 use std::rc::Rc;
 use std::time::Duration;
 
+use futures_lite::AsyncWriteExt;
 use futures_lite::future::or;
-use futures_lite::{AsyncReadExt, AsyncWriteExt};
 use glommio::net::{TcpListener, TcpStream};
 use walengine_net::frame::{self, FrameHead, FrameHeader, Kind};
 use walengine_net::message::ErrorCode;
 use walengine_net::model::PartitionId;
 use walengine_replication::peer::frame::peek_hello;
+use walengine_replication::read_out::read_out;
 use walengine_replication::received::Received;
 
 use super::handed::{HandedConnection, Port};
@@ -25,9 +26,8 @@ use super::state::Shard;
 use crate::connection::errors::put_frame_error;
 use crate::connection::outbox::Outbox;
 use crate::limits::{
-    ACCEPT_RETRY_AFTER, ACCEPT_TELL_EVERY, DRAIN_BYTES_MAX, DRAIN_STEP_BYTES, DRAIN_WITHIN,
-    HELLO_BODY_BYTES_MAX, HELLO_WITHIN, KEEPALIVE_AFTER, KEEPALIVE_EVERY, KEEPALIVE_PROBES_MAX,
-    PEER_CONNECTIONS_MAX,
+    ACCEPT_RETRY_AFTER, ACCEPT_TELL_EVERY, HELLO_BODY_BYTES_MAX, HELLO_WITHIN, KEEPALIVE_AFTER,
+    KEEPALIVE_EVERY, KEEPALIVE_PROBES_MAX, PEER_CONNECTIONS_MAX,
 };
 use crate::os;
 use crate::runtime::Runtime;
@@ -116,7 +116,7 @@ async fn greet<C: Hosted>(
                 // The client may be gone; there is nothing more to tell it then.
                 let _ = stream.write_all(&refusal).await;
                 let _ = stream.close().await;
-                drain(&mut stream, &shard.runtime).await;
+                read_out(&mut stream, std::future::ready(()), &shard.runtime).await;
                 return None;
             }
         }
@@ -126,21 +126,6 @@ async fn greet<C: Hosted>(
         }
     };
     Some(Greeted { stream, received, partition })
-}
-
-/// Reads what a refused client still sends, for a while. A socket that is closed with bytes unread is
-/// reset, and the client may lose its answer.
-async fn drain(stream: &mut TcpStream, runtime: &impl Runtime) {
-    let reading = async {
-        let (mut bytes, mut left) = (vec![0; DRAIN_STEP_BYTES], DRAIN_BYTES_MAX);
-        while let Ok(read) = stream.read(&mut bytes).await
-            && read > 0
-            && left > 0
-        {
-            left = left.saturating_sub(read);
-        }
-    };
-    or(reading, runtime.sleep(DRAIN_WITHIN)).await;
 }
 
 /// Has a connection served where its partition lives.

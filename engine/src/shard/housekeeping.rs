@@ -32,7 +32,8 @@ pub(super) async fn run<C: Hosted>(shard: Rc<Shard<C>>) {
         }
         let now = shard.runtime.elapsed();
         // Where memory is short, at once.
-        if now.saturating_sub(looked) >= CONNECTIONS_LOOK_EVERY || shard.budget.is_short() {
+        let is_short = shard.budget.is_short() || shard.peers_budget.is_short();
+        if now.saturating_sub(looked) >= CONNECTIONS_LOOK_EVERY || is_short {
             looked = now;
             let is_short = memory.look();
             peers_memory.look();

@@ -4,10 +4,7 @@
 use std::cell::Cell;
 use std::rc::Rc;
 
-use crate::connection::memory::feed_share;
 use crate::feed::published::{FeedChannels, Passing, Subscriber};
-use crate::ledger::Ledger;
-use crate::limits::FEED_QUEUE_BYTES_MAX;
 use crate::local::Notify;
 use crate::partition::Partition;
 use crate::partition::commit::Commit;
@@ -19,8 +16,6 @@ pub struct Publisher<C: Commit> {
     channels: FeedChannels,
     /// What the feed was told last.
     told: Cell<Visible>,
-    /// Bytes of entries that may be on their way.
-    queue_bytes_max: usize,
     /// Connections that were handed over and live.
     subscribers: Cell<usize>,
     begun: Notify,
@@ -30,9 +25,7 @@ impl<C: Commit> Publisher<C> {
     /// Of one partition.
     pub fn new(partition: Partition<C>, channels: FeedChannels) -> Self {
         let (told, subscribers, begun) = (Cell::default(), Cell::new(0), Notify::new());
-        let partitions = partition.with_ledger(Ledger::partitions);
-        let queue_bytes_max = feed_share(FEED_QUEUE_BYTES_MAX, partitions);
-        Self { partition, channels, told, queue_bytes_max, subscribers, begun }
+        Self { partition, channels, told, subscribers, begun }
     }
 
     /// What is on its way between connections on the feed and their sessions.
@@ -87,7 +80,7 @@ impl<C: Commit> Publisher<C> {
         let mut entries = self.partition.log().tap().take_to(self.told.get().index);
         let bytes = entries.iter().map(|entry| entry.bytes.len()).sum();
         let published = &self.channels.published;
-        if !published.take_room(bytes, self.queue_bytes_max) {
+        if !published.take_room(bytes) {
             entries = Vec::new(); // they are in the segments
         }
         if let Err(error) = self.channels.notices.try_send(entries) {

@@ -16,14 +16,14 @@ use super::publisher::Publisher;
 use super::start::ShardStart;
 use super::state::Shard;
 use crate::cluster_view::ClusterView;
-use crate::connection::memory::connections_share;
 use crate::fatal::{Fatal, Reason};
-use crate::limits::{LINGER, PEERS_BYTES_MAX};
+use crate::limits::{CONNECTIONS_OWN_BYTES, LINGER, PEERS_OWN_BYTES};
 use crate::orders::ShardOrder;
 use crate::os;
 use crate::partition::{Partition, opening, snapshots};
 use crate::runtime::Runtime as _;
 use crate::runtime_glommio::GlommioRuntime;
+use crate::session::Scratch;
 use crate::session::node_facts::NodeFacts;
 use crate::storage::glommio_disk::GlommioDisk;
 
@@ -118,11 +118,11 @@ async fn open<C: Hosted>(start: &mut ShardStart) -> Result<Rc<Shard<C>>, Fatal> 
         others: std::mem::take(&mut start.others),
         control: start.control.take(),
         number: start.shard,
-        scratch: Rc::default(),
+        scratch: Rc::new(RefCell::new(Scratch::new(config.cores))),
         runtime,
         live: RefCell::default(),
-        budget: Budget::new(connections_share(config.cores)),
-        peers_budget: Budget::new(PEERS_BYTES_MAX),
+        budget: Budget::with_pool(CONNECTIONS_OWN_BYTES, &start.state.connections_pool),
+        peers_budget: Budget::with_pool(PEERS_OWN_BYTES, &start.state.peers_pool),
         peers: Rc::default(),
         operators: Operators::default(),
         groups_kept: Cell::new(0),

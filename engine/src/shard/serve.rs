@@ -70,34 +70,53 @@ where
         // A task of its own, so that an answer does not also wake what reads.
         let sending = writer::write(writer, outbox.clone(), self.timing.clone(), self.runtime);
         self.runtime.spawn(sending);
-        let serving = async {
-            let mut incoming = Incoming { reader, received };
-            if self.read(&mut incoming).await == ReadEnd::Subscribes {
-                self.timing.frame_since.set(None);
-                outbox.move_away().await;
-                let socket = incoming.reader.try_clone_socket();
-                let received = incoming.received.into_filled();
-                drop(incoming.reader);
-                match socket {
-                    Ok(socket) => self.serve_from_feed(publisher, socket, received).await,
-                    Err(error) => {
-                        tracing::warn!("cannot hand a connection to the feed: {error}");
-                        return;
-                    }
-                }
-            }
-            // What was taken is still answered, for a while: a client that is gone looks like one that has
-            // only closed its side.
-            let answering = async {
-                while !outbox.has_ended() && (outbox.unanswered() > 0 || !outbox.is_empty()) {
-                    outbox.changed().changed().await;
-                }
-            };
-            let late = self.runtime.sleep(ANSWER_AFTER_END_WITHIN);
-            futures_lite::future::or(answering, late).await;
+        let mut incoming = Incoming { reader, received };
+        let gone = async {
+            outbox.ended().await;
+            ReadEnd::Gone
         };
-        futures_lite::future::or(serving, outbox.ended()).await;
+        let end = futures_lite::future::or(self.read(&mut incoming), gone).await;
+        self.timing.frame(false, false, &self.runtime); // no more of it is waited for
+        let reader = match end {
+            ReadEnd::Gone => {
+                let Incoming { reader, received } = incoming;
+                drop(received);
+                Some(reader)
+            }
+            ReadEnd::Subscribes => {
+                let serving = self.hand_over(publisher, incoming);
+                futures_lite::future::or(serving, outbox.ended()).await;
+                None
+            }
+        };
+        // What was taken is still answered, for a while: a client that is gone looks like one that has
+        // only closed its side.
+        let answering = async {
+            while !outbox.has_ended() && (outbox.unanswered() > 0 || !outbox.is_empty()) {
+                outbox.changed().changed().await;
+            }
+        };
+        let late = self.runtime.sleep(ANSWER_AFTER_END_WITHIN);
+        futures_lite::future::or(answering, late).await;
         outbox.end();
+        if let Some(mut reader) = reader {
+            writer::read_out(&mut reader, &outbox, &self.runtime).await;
+        }
+    }
+
+    /// Has the sending half let go of the connection, and has it served from the feed.
+    async fn hand_over(&mut self, publisher: &Publisher<C>, incoming: Incoming) {
+        self.outbox.move_away().await;
+        let Incoming { reader, received } = incoming;
+        let (socket, received) = (reader.try_clone_socket(), received.into_filled());
+        drop(reader);
+        match socket {
+            Ok(socket) => self.serve_from_feed(publisher, socket, received).await,
+            Err(error) => {
+                tracing::warn!("cannot hand a connection to the feed: {error}");
+                self.outbox.end();
+            }
+        }
     }
 
     /// Hands the connection to the feed, and serves what comes back from there.

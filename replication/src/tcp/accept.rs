@@ -15,7 +15,9 @@ use openraft::async_runtime::{Mpsc, MpscReceiver, MpscSender};
 use openraft::raft::AppendEntriesRequest;
 
 use super::outgoing::Outgoing;
-use super::{APPENDS_TAKEN_MAX, IDLE_MAX, LOG_READS_MAX, PeerIdentity, SILENT_MAX, UNREAD_MAX};
+use super::{
+    APPENDS_TAKEN_MAX, IDLE_MAX, LOG_READS_MAX, PRESSED_MAX, PeerIdentity, SILENT_MAX, UNREAD_MAX,
+};
 use crate::budget::Budget;
 use crate::executor::Runtime;
 use crate::peer::frame::{Frame, FrameError, peek, peek_bytes, peek_hello};
@@ -23,6 +25,7 @@ use crate::peer::limits::{LOG_PAGE_BYTES_MAX, PEER_VERSION};
 use crate::peer::{
     Hello, HelloReply, Kind, LogPage, LogRead, Message, PeerError, PeerErrorCode, Refusal,
 };
+use crate::read_out::read_out;
 use crate::received::Received;
 use crate::runtime::{LocalRuntime, within};
 use crate::transport::{AppendReceiver, AppendSender, NoAnswer, Request, Response, ResultSender};
@@ -77,14 +80,14 @@ pub async fn serve<S, G, R>(
     G: Answering,
     R: Runtime,
 {
-    let (reader, writer) = split(stream);
+    let (mut reader, writer) = split(stream);
     let budget = received.budget().clone();
     let out = Rc::new(Outgoing::new(identity.partition, &budget));
     let (sends, own) = (out.clone(), runtime.clone());
     runtime.spawn(async move { sends.send_all(writer, &own).await });
     let (appends, taken) = (RefCell::default(), RefCell::default());
     let (answering, log_reads) = (Cell::new(0), Cell::new(0));
-    let heard = Cell::new(runtime.elapsed());
+    let (heard, awaits_much) = (Cell::new(runtime.elapsed()), Cell::new(false));
     let peer = Rc::new(AcceptedPeer {
         identity,
         group,
@@ -95,17 +98,21 @@ pub async fn serve<S, G, R>(
         log_reads,
         budget,
         heard,
+        awaits_much,
         runtime,
         refusals,
     });
     let reading = async {
-        if let Err(why) = peer.clone().read(reader, received).await {
+        if let Err(why) = peer.clone().read(&mut reader, received).await {
             tracing::debug!("a peer's connection: {why}");
         }
     };
     or(reading, or(peer.idle(), peer.out.ended())).await;
     peer.appends.take();
     peer.out.end();
+    if !peer.out.is_cut() {
+        read_out(&mut reader, peer.out.shut(), &peer.runtime).await;
+    }
 }
 
 struct AcceptedPeer<G, R> {
@@ -124,6 +131,8 @@ struct AcceptedPeer<G, R> {
     budget: Budget,
     /// When bytes arrived last.
     heard: Cell<Duration>,
+    /// The rest of a frame is to come, and what is there holds much memory.
+    awaits_much: Cell<bool>,
     runtime: R,
     refusals: Rc<Refusals>,
 }
@@ -138,16 +147,23 @@ impl<G: Answering, R: Runtime> AcceptedPeer<G, R> {
             let now = self.runtime.elapsed();
             let quiet = now.saturating_sub(self.heard.get());
             let stuck = self.out.stuck_since().map(|since| now.saturating_sub(since));
-            if quiet > IDLE_MAX || stuck.is_some_and(|stuck| stuck > UNREAD_MAX) {
+            let is_short = self.budget.is_short();
+            let within = |limit: Duration, holds_much: bool| {
+                if is_short && holds_much { PRESSED_MAX } else { limit }
+            };
+            let unread_max = within(UNREAD_MAX, self.out.holds_much());
+            if quiet > within(IDLE_MAX, self.awaits_much.get())
+                || stuck.is_some_and(|stuck| stuck > unread_max)
+            {
                 return self.out.cut();
             }
-            self.runtime.sleep(SILENT_MAX).await;
+            self.runtime.sleep(if is_short { PRESSED_MAX / 2 } else { SILENT_MAX }).await;
         }
     }
 
     async fn read<S: AsyncRead + Unpin>(
         self: Rc<Self>,
-        mut reader: S,
+        reader: &mut S,
         mut received: Received,
     ) -> Result<(), String> {
         let mut introduced = false;
@@ -163,7 +179,12 @@ impl<G: Answering, R: Runtime> AcceptedPeer<G, R> {
                 }
                 Ok(None) => {
                     let wanted = peek_bytes(received.filled()).ok().flatten().unwrap_or(0);
-                    match received.fill(&mut reader, wanted).await {
+                    received.room(wanted).await;
+                    self.heard.set(self.runtime.elapsed()); // until here this node kept it waiting
+                    self.awaits_much.set(received.holds_much() && wanted > 0);
+                    let read = received.read(reader).await;
+                    self.awaits_much.set(false);
+                    match read {
                         Ok(0) => return Ok(()),
                         Ok(_) => {
                             self.heard.set(self.runtime.elapsed());
@@ -291,8 +312,17 @@ impl<G: Answering, R: Runtime> AcceptedPeer<G, R> {
         self.log_reads.set(self.log_reads.get() + 1);
         let (budget, peer) = (self.budget.clone(), self.clone());
         self.answer_by(request, async move {
-            let held = budget.take(LOG_PAGE_BYTES_MAX).await;
-            let page = peer.group.read_log(read).await;
+            // As it is read, and as it is answered.
+            let taking = async { Some(budget.take(2 * LOG_PAGE_BYTES_MAX).await) };
+            let gone = async {
+                peer.out.ended().await;
+                None
+            };
+            let held = or(taking, gone).await;
+            let page = match &held {
+                Some(_) => peer.group.read_log(read).await,
+                None => Err("the connection has ended".to_owned()),
+            };
             peer.log_reads.set(peer.log_reads.get() - 1);
             drop(held); // it counts as outgoing next
             Ok(Message::LogPage(page.map_err(NoAnswer::Stopped)?))

@@ -30,6 +30,9 @@ pub const OUT_BYTES_MAX: usize = 8 << 20;
 pub const OUT_STEP_BYTES: usize = 256 << 10;
 /// How long a peer may take none of its answers.
 pub const UNREAD_MAX: Duration = Duration::from_secs(10);
+/// The same, and how long nothing of a large frame may arrive, while others wait for the memory that
+/// the connection holds.
+pub const PRESSED_MAX: Duration = Duration::from_secs(1);
 /// Pages of the log that one connection may have in work.
 pub const LOG_READS_MAX: usize = 4;
 /// Bytes of batch bodies that may be sent to a peer and unanswered; one append may pass it.

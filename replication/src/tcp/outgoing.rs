@@ -29,6 +29,8 @@ pub(super) struct Outgoing {
     ended: Cell<bool>,
     /// Whatever is queued is not sent. Invariant: only if `ended`.
     cut: Cell<bool>,
+    /// Nothing more is sent, and the sending side is closed. Never unset.
+    shut: Cell<bool>,
     changed: Notify,
 }
 
@@ -43,6 +45,7 @@ impl Outgoing {
             held: RefCell::new(budget.hold()),
             ended: Cell::new(false),
             cut: Cell::new(false),
+            shut: Cell::new(false),
             changed: Notify::new(),
         }
     }
@@ -55,6 +58,11 @@ impl Outgoing {
     /// The peer has taken nothing since then.
     pub(super) fn stuck_since(&self) -> Option<Duration> {
         self.stuck_since.get()
+    }
+
+    /// It holds memory that others may wait for.
+    pub(super) fn holds_much(&self) -> bool {
+        self.held.borrow().bytes() > RECEIVE_BYTES_KEPT
     }
 
     /// Queues a frame. After an error nothing was queued.
@@ -94,6 +102,11 @@ impl Outgoing {
         self.end();
     }
 
+    /// What was queued when it ended is not sent.
+    pub(super) fn is_cut(&self) -> bool {
+        self.cut.get()
+    }
+
     async fn was_cut(&self) -> std::io::Result<()> {
         loop {
             let changed = self.changed.changed();
@@ -107,6 +120,17 @@ impl Outgoing {
     /// The connection has ended, or must end.
     pub(super) fn has_ended(&self) -> bool {
         self.ended.get()
+    }
+
+    /// Completes when everything was sent that will be, and the sending side is closed.
+    pub(super) async fn shut(&self) {
+        loop {
+            let changed = self.changed.changed();
+            if self.shut.get() {
+                return;
+            }
+            changed.await;
+        }
     }
 
     /// Completes when the connection has ended, or must end.
@@ -167,5 +191,7 @@ impl Outgoing {
             // The peer may be gone already.
             let _ = writer.close().await;
         }
+        self.shut.set(true);
+        self.changed.notify_all();
     }
 }

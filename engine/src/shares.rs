@@ -1,0 +1,55 @@
+//! How the shards of a node share what all connections together may hold.
+
+use walengine_replication::budget::Pool;
+
+use crate::limits::{
+    CONNECTIONS_BYTES_MAX, CONNECTIONS_OWN_BYTES, DISK_READS_MAX, DISK_READS_OF_SHARDS_MAX,
+    PEERS_BYTES_MAX, PEERS_OWN_BYTES, SMALL_READS_BYTES_MAX,
+};
+
+/// What the connections of all shards share, beyond what each shard has of its own.
+pub fn connections_pool(cores: usize) -> Pool {
+    Pool::new(CONNECTIONS_BYTES_MAX.saturating_sub(cores * CONNECTIONS_OWN_BYTES))
+}
+
+/// The same for their peers' connections.
+pub fn peers_pool(cores: usize) -> Pool {
+    Pool::new(PEERS_BYTES_MAX.saturating_sub(cores * PEERS_OWN_BYTES))
+}
+
+/// What the reads with small answers may hold on one shard.
+pub fn small_reads_share(cores: usize) -> usize {
+    SMALL_READS_BYTES_MAX / cores.max(1)
+}
+
+/// How many reads of entries from disk one shard may have under way.
+pub fn disk_reads_share(cores: usize) -> usize {
+    (DISK_READS_OF_SHARDS_MAX / cores.max(1)).clamp(1, DISK_READS_MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use walengine_replication::budget::Budget;
+
+    use super::*;
+    use crate::limits::HELD_CORES_MAX;
+
+    #[test]
+    fn all_shards_together_may_hold_the_same_on_any_number_of_cores() {
+        for cores in 1..=HELD_CORES_MAX {
+            let pool = connections_pool(cores);
+            let shards: Vec<_> =
+                (0..cores).map(|_| Budget::with_pool(CONNECTIONS_OWN_BYTES, &pool)).collect();
+            // Each takes what it can, in small pieces and then in turn.
+            let mut held = Vec::new();
+            for shard in &shards {
+                held.extend(std::iter::from_fn(|| shard.try_take(64 << 10)));
+            }
+            let all: usize = shards.iter().map(Budget::used).sum();
+            assert!(all <= CONNECTIONS_BYTES_MAX, "{all} bytes on {cores} cores");
+            assert!(shards.iter().all(|shard| shard.used() >= CONNECTIONS_OWN_BYTES));
+            assert!(cores * small_reads_share(cores) <= SMALL_READS_BYTES_MAX);
+            assert!(cores * disk_reads_share(cores) <= DISK_READS_OF_SHARDS_MAX);
+        }
+    }
+}
