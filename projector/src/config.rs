@@ -48,7 +48,7 @@ const VARIABLES: [(&str, &str); 28] = [
     ("PGCHANNELBINDING", "channel_binding"),
 ];
 /// Settings that tokio-postgres does not get: it does not know them, or they are of one host.
-const OURS: [&str; 14] = [
+const OURS: [&str; 15] = [
     "host",
     "hostaddr",
     "port",
@@ -58,6 +58,7 @@ const OURS: [&str; 14] = [
     "sslrootcert",
     "sslcert",
     "sslkey",
+    "sslcrl",
     "sslcertmode",
     "sslsni",
     "ssl_min_protocol_version",
@@ -76,8 +77,7 @@ const WITHOUT_EFFECT: [&str; 8] = [
     "replication",
 ];
 /// Settings of libpq that demand what this program can't do.
-const DEMANDS: [&str; 6] =
-    ["sslcrl", "sslcrldir", "require_auth", "requirepeer", "service", "sslpassword"];
+const DEMANDS: [&str; 5] = ["sslcrldir", "require_auth", "requirepeer", "service", "sslpassword"];
 /// Socket directories of Debian's servers and of default builds.
 const SOCKET_DIRECTORIES: [&str; 2] = ["/var/run/postgresql", "/tmp"];
 
@@ -123,6 +123,10 @@ impl Target {
             if let Some(value) = variable(name).filter(|value| !value.is_empty()) {
                 settings.insert(key.to_owned(), value);
             }
+        }
+        // As libpq, for users of its old name.
+        if variable("PGREQUIRESSL").is_some_and(|value| value.starts_with('1')) {
+            settings.entry("sslmode".to_owned()).or_insert_with(|| "require".to_owned());
         }
         if let Some(text) = &given.postgres {
             settings.extend(text::parse(text).map_err(|why| {
@@ -311,6 +315,8 @@ mod tests {
         assert!(matches!(host.attempts[..], [Attempt::Tls(_)]));
         let target = resolved("host=two", &[("PGSSLMODE", "disable")]).unwrap();
         assert_eq!(target.hosts[0].attempts, [Attempt::Plain]);
+        let target = resolved("host=localhost", &[("PGREQUIRESSL", "1")]).unwrap();
+        assert!(matches!(target.hosts[0].attempts[..], [Attempt::Tls(_)]));
         let socket = resolved("host=/run dbname=d sslmode=require", &variables).unwrap();
         assert_eq!(socket.hosts[0].attempts, [Attempt::Plain]);
         for bad in ["sslmode=x", "host=h port=x", "nonsense=1", "channel_binding=x", "sslsni=2"] {
@@ -321,7 +327,6 @@ mod tests {
     #[test]
     fn what_would_be_less_safe_than_asked_for_is_refused() {
         for (name, value) in [
-            ("PGSSLCRL", "/c"),
             ("PGSSLCRLDIR", "/c"),
             ("PGREQUIREAUTH", "scram-sha-256"),
             ("PGREQUIREPEER", "postgres"),

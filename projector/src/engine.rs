@@ -3,19 +3,16 @@
 //! from one that has nothing to say.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-use tokio::task::{JoinHandle, JoinSet};
+use tokio::task::JoinSet;
 use walengine_net::client::tokio::Client;
 use walengine_net::model::{Offset, PartitionId, Timestamp};
 
-use crate::database::{Connection, Database, within};
 use crate::fatal::Fatal;
 use crate::feed::passes;
-use crate::limits::{ENGINE_ANSWERS_WITHIN, LAG_INTERVAL, NOTE_EVERY};
+use crate::limits::{ENGINE_ANSWERS_WITHIN, LAG_INTERVAL};
 use crate::metrics::{LogSeen, PartitionMetrics};
-use crate::trouble::Trouble;
-use crate::values::Time;
 
 /// Asks how far a partition's log reaches, and when the record at `next` was written.
 pub async fn look(
@@ -43,13 +40,8 @@ pub async fn look(
 }
 
 /// Looks once a second until the program ends.
-pub async fn watch(
-    client: Client,
-    database: Database,
-    partitions: Vec<Arc<PartitionMetrics>>,
-) -> Result<(), Fatal> {
+pub async fn watch(client: Client, partitions: Vec<Arc<PartitionMetrics>>) -> Result<(), Fatal> {
     let mut gone: Option<(Instant, usize)> = None;
-    let mut notes = Notes { database, last: None, task: None };
     loop {
         let failures = look_at_all(&client, &partitions).await;
         let was = gone.map_or(0, |(_, count)| count);
@@ -75,7 +67,6 @@ pub async fn watch(
                 state(&partitions)
             );
         }
-        notes.take(&partitions);
         tokio::time::sleep(LAG_INTERVAL).await;
     }
 }
@@ -129,73 +120,4 @@ fn state(partitions: &[Arc<PartitionMetrics>]) -> String {
         metrics.lag_records(),
         metrics.lag_seconds()
     )
-}
-
-/// Writes what is known to the database every few seconds, for `status` and for people. Nobody
-/// waits for it.
-struct Notes {
-    database: Database,
-    last: Option<Instant>,
-    task: Option<JoinHandle<Option<Connection>>>,
-}
-
-impl Notes {
-    fn take(&mut self, partitions: &[Arc<PartitionMetrics>]) {
-        let is_due = self.last.is_none_or(|last| last.elapsed() >= NOTE_EVERY);
-        if !is_due || self.task.as_ref().is_some_and(|task| !task.is_finished()) {
-            return;
-        }
-        self.last = Some(Instant::now());
-        let (database, partitions) = (self.database.clone(), partitions.to_vec());
-        let before = self.task.take();
-        self.task = Some(tokio::spawn(async move {
-            let kept = match before {
-                Some(task) => task.await.ok().flatten(),
-                None => None,
-            };
-            let connection = match kept {
-                Some(connection) => connection,
-                None => database.connect().await.ok()?,
-            };
-            // Its failures are those of the writer, which reports them.
-            note(&database, &connection, &partitions).await.ok()?;
-            Some(connection)
-        }));
-    }
-}
-
-impl Drop for Notes {
-    fn drop(&mut self) {
-        if let Some(task) = &self.task {
-            task.abort();
-        }
-    }
-}
-
-async fn note(
-    database: &Database,
-    connection: &Connection,
-    partitions: &[Arc<PartitionMetrics>],
-) -> Result<(), Trouble> {
-    let now = crate::metrics::now_nanos();
-    let before = |age: f64| {
-        Time(Timestamp(now.saturating_sub(Duration::from_secs_f64(age).as_nanos() as u64)))
-    };
-    let seen: Vec<_> = partitions.iter().filter(|metrics| metrics.was_seen()).collect();
-    let numbers: Vec<i32> = seen.iter().map(|metrics| metrics.partition.0.into()).collect();
-    let ends: Vec<i64> = seen.iter().map(|metrics| metrics.log_end() as i64).collect();
-    let times: Vec<Time> =
-        seen.iter().map(|metrics| before(metrics.log_end_age_seconds())).collect();
-    let gone: Vec<Option<Time>> =
-        seen.iter().map(|metrics| metrics.engine_gone_seconds().map(before)).collect();
-    let statement = format!(
-        "INSERT INTO {} AS known (partition, log_end, seen_at, gone_since, noted_at)
-         SELECT n.*, clock_timestamp()
-           FROM unnest($1::integer[], $2::bigint[], $3::timestamptz[], $4::timestamptz[]) AS n
-         ON CONFLICT (partition) DO UPDATE SET log_end = excluded.log_end,
-            seen_at = excluded.seen_at, gone_since = excluded.gone_since, noted_at = excluded.noted_at",
-        database.name("log_ends")
-    );
-    within(connection.execute(&statement, &[&numbers, &ends, &times, &gone])).await?;
-    Ok(())
 }

@@ -15,9 +15,10 @@ use prometheus_client::registry::Registry;
 use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 
+use crate::board::Board;
 use crate::fatal::{Fatal, Reason};
 use crate::limits::{HTTP_CONNECTION_WITHIN, HTTP_CONNECTIONS_MAX, HTTP_HEAD_BYTES_MAX};
-use crate::metrics::{self, PartitionMetrics};
+use crate::metrics;
 
 /// Listens on `host:port`.
 pub async fn bind(address: &str) -> Result<TcpListener, Fatal> {
@@ -31,11 +32,8 @@ pub async fn bind(address: &str) -> Result<TcpListener, Fatal> {
 }
 
 /// Answers until the program ends.
-pub async fn serve(
-    listener: TcpListener,
-    partitions: Vec<Arc<PartitionMetrics>>,
-) -> Result<(), Fatal> {
-    let service = TowerToHyperService::new(router(&partitions));
+pub async fn serve(listener: TcpListener, board: Board) -> Result<(), Fatal> {
+    let service = TowerToHyperService::new(router(board));
     let mut http = http1::Builder::new();
     http.keep_alive(false).max_buf_size(HTTP_HEAD_BYTES_MAX);
     let room = Arc::new(Semaphore::new(HTTP_CONNECTIONS_MAX));
@@ -54,8 +52,8 @@ pub async fn serve(
     }
 }
 
-fn router(partitions: &[Arc<PartitionMetrics>]) -> Router {
-    let registry = Arc::new(metrics::registry(partitions));
+fn router(board: Board) -> Router {
+    let registry = Arc::new(metrics::registry(board));
     let metrics = get(async move || page(&registry));
     let elsewhere = async || (StatusCode::NOT_FOUND, "ask for /metrics\n");
     Router::new().route("/metrics", metrics).fallback(elsewhere)
@@ -90,14 +88,18 @@ mod tests {
     async fn metrics_are_served_and_nothing_else_is() {
         let listener = bind("localhost:0").await.unwrap();
         let address = listener.local_addr().unwrap();
-        let partitions = vec![Arc::new(PartitionMetrics::new(PartitionId(0)))];
-        tokio::spawn(serve(listener, partitions));
+        let board = Board::default();
+        board.of(PartitionId(0));
+        tokio::spawn(serve(listener, board));
         let answer = asked(address, "GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n").await;
         let (head, body) = answer.split_once("\r\n\r\n").unwrap();
         assert!(head.starts_with("HTTP/1.1 200 OK"), "{head}");
         assert!(head.contains("content-type: text/plain; version=0.0.4"), "{head}");
         assert!(head.contains("connection: close"), "{head}");
-        assert!(body.contains("walengine_projector_lag_records{partition=\"0\"} 0\n"), "{body}");
+        assert!(
+            body.contains("walengine_projector_engine_connected{partition=\"0\"} 0\n"),
+            "{body}"
+        );
         let head = asked(address, "HEAD /metrics HTTP/1.1\r\nHost: x\r\n\r\n").await;
         assert!(head.starts_with("HTTP/1.1 200 OK") && head.ends_with("\r\n\r\n"), "{head}");
         let old = asked(address, "GET /metrics HTTP/1.0\r\n\r\n").await;

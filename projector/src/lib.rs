@@ -14,6 +14,7 @@
 
 pub mod audit;
 pub mod batch;
+pub mod board;
 pub mod cli;
 pub mod config;
 pub mod copy;
@@ -28,6 +29,7 @@ mod http;
 pub mod limits;
 pub mod managed;
 pub mod metrics;
+pub mod noted;
 pub mod pooler;
 pub mod position;
 mod progress;

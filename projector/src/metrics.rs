@@ -4,7 +4,7 @@
 
 use std::fmt;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use hdrhistogram::Histogram;
@@ -19,7 +19,9 @@ use prometheus_client::registry::Registry;
 use walengine_net::model::{Offset, PartitionId, Timestamp};
 
 use crate::batch::Batch;
+use crate::board::Board;
 use crate::history::Position;
+use crate::noted::Noted;
 
 /// Every metric's name begins with this and an underscore.
 const PREFIX: &str = "walengine_projector";
@@ -41,6 +43,8 @@ pub struct PartitionMetrics {
     /// The partition.
     pub partition: PartitionId,
     next_offset: AtomicU64,
+    /// Whether the position that the database is at is known.
+    is_found: AtomicBool,
     log_end: AtomicU64,
     /// Log time of the newest projected record.
     log_time: AtomicU64,
@@ -68,6 +72,7 @@ impl PartitionMetrics {
         Self {
             partition,
             next_offset: AtomicU64::new(0),
+            is_found: AtomicBool::new(false),
             log_end: AtomicU64::new(0),
             log_time: AtomicU64::new(0),
             waiting_time: AtomicU64::new(0),
@@ -86,6 +91,19 @@ impl PartitionMetrics {
     pub fn found(&self, position: &Position) {
         self.next_offset.store(position.next_offset.0, Ordering::Relaxed);
         self.log_time.store(position.time.map_or(0, |time| time.0), Ordering::Relaxed);
+        self.is_found.store(true, Ordering::Relaxed);
+    }
+
+    /// Notes what the database knows of earlier runs, while no server has answered in this one.
+    pub fn remembers(&self, position: &Position, noted: &Noted) {
+        self.found(position);
+        if let (Some(end), Some(at)) = (noted.log_end, noted.seen_at) {
+            self.log_end.fetch_max(end, Ordering::Relaxed);
+            self.seen_at.fetch_max(at, Ordering::Relaxed);
+        }
+        let since = noted.gone_since.unwrap_or_else(now_nanos);
+        // Keeps the beginning.
+        let _ = self.gone_since.compare_exchange(0, since, Ordering::Relaxed, Ordering::Relaxed);
     }
 
     /// Notes a committed batch, and how long its transaction took.
@@ -146,6 +164,16 @@ impl PartitionMetrics {
         self.seen_at.load(Ordering::Relaxed) != 0
     }
 
+    /// Whether the position of the database is known.
+    fn is_found(&self) -> bool {
+        self.is_found.load(Ordering::Relaxed)
+    }
+
+    /// Whether it is known how far the database is behind.
+    fn has_lag(&self) -> bool {
+        self.is_found() && self.was_seen()
+    }
+
     /// For how long no server has answered; `None` while one does.
     pub fn engine_gone_seconds(&self) -> Option<f64> {
         let since = self.gone_since.load(Ordering::Relaxed);
@@ -198,10 +226,10 @@ pub fn seconds_since(nanos: u64) -> f64 {
     Duration::from_nanos(now_nanos().saturating_sub(nanos)).as_secs_f64()
 }
 
-/// A registry that reads the numbers of these partitions at every scrape.
-pub fn registry(partitions: &[Arc<PartitionMetrics>]) -> Registry {
+/// A registry that reads the numbers of all partitions that are known at every scrape.
+pub fn registry(board: Board) -> Registry {
     let mut registry = Registry::with_prefix(PREFIX);
-    registry.register_collector(Box::new(AllPartitions(partitions.to_vec())));
+    registry.register_collector(Box::new(AllPartitions(board)));
     registry
 }
 
@@ -215,11 +243,11 @@ impl EncodeGaugeValue for Number {
     }
 }
 
-/// Reads a number of a partition.
-type Value = fn(&PartitionMetrics) -> f64;
+/// Reads a number of a partition; `None` while it is not known.
+type Value = fn(&PartitionMetrics) -> Option<f64>;
 
 #[derive(Debug)]
-struct AllPartitions(Vec<Arc<PartitionMetrics>>);
+struct AllPartitions(Board);
 
 impl AllPartitions {
     fn values(
@@ -231,9 +259,32 @@ impl AllPartitions {
         value: Value,
     ) -> fmt::Result {
         let mut family = encoder.encode_descriptor(name, help, None, kind)?;
-        for metrics in &self.0 {
+        for metrics in &self.0.partitions() {
+            let Some(value) = value(metrics) else { continue };
             let labels = [("partition", metrics.partition.0)];
-            ConstGauge::new(Number(value(metrics))).encode(family.encode_family(&labels)?)?;
+            ConstGauge::new(Number(value)).encode(family.encode_family(&labels)?)?;
+        }
+        Ok(())
+    }
+
+    /// Whether somebody is connected: for each partition, or without one while none is known.
+    fn connected(
+        &self,
+        encoder: &mut DescriptorEncoder<'_>,
+        name: &str,
+        help: &str,
+        before: bool,
+        value: impl Fn(&PartitionMetrics) -> bool,
+    ) -> fmt::Result {
+        let mut family = encoder.encode_descriptor(name, help, None, MetricType::Gauge)?;
+        let all = self.0.partitions();
+        if all.is_empty() {
+            return ConstGauge::new(i64::from(before)).encode(family);
+        }
+        for metrics in &all {
+            let labels = [("partition", metrics.partition.0)];
+            let value = i64::from(value(metrics));
+            ConstGauge::new(value).encode(family.encode_family(&labels)?)?;
         }
         Ok(())
     }
@@ -247,7 +298,7 @@ impl AllPartitions {
         value: impl Fn(&PartitionMetrics) -> &AtomicU64,
     ) -> fmt::Result {
         let mut family = encoder.encode_descriptor(name, help, None, MetricType::Counter)?;
-        for metrics in &self.0 {
+        for metrics in &self.0.partitions() {
             let labels = [("partition", metrics.partition.0)];
             let count = value(metrics).load(Ordering::Relaxed);
             ConstCounter::new(count).encode(family.encode_family(&labels)?)?;
@@ -261,7 +312,7 @@ impl AllPartitions {
         let help = "Time from the start of the first attempt to the answer to COMMIT";
         let mut family =
             encoder.encode_descriptor("transaction_seconds", help, None, MetricType::Gauge)?;
-        for metrics in &self.0 {
+        for metrics in &self.0.partitions() {
             let histogram = metrics.transaction_micros();
             for (quantile, label) in QUANTILES {
                 let labels = ([("partition", metrics.partition.0)], [("quantile", label)]);
@@ -273,11 +324,11 @@ impl AllPartitions {
         let help = "Time of all committed transactions together";
         self.values(encoder, MetricType::Unknown, name, help, |metrics| {
             let histogram = metrics.transaction_micros();
-            histogram.mean() * histogram.len() as f64 / 1e6
+            Some(histogram.mean() * histogram.len() as f64 / 1e6)
         })?;
         let (name, help) = ("transaction_seconds_count", "Committed transactions");
         self.values(encoder, MetricType::Unknown, name, help, |metrics| {
-            metrics.transaction_micros().len() as f64
+            Some(metrics.transaction_micros().len() as f64)
         })
     }
 }
@@ -285,34 +336,36 @@ impl AllPartitions {
 impl Collector for AllPartitions {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
         let to = &mut encoder;
-        let gauges: [(&str, &str, Value); 7] = [
+        let gauges: [(&str, &str, Value); 5] = [
             ("next_offset", "First record that is not in PostgreSQL", |metrics| {
-                metrics.next_offset() as f64
+                metrics.is_found().then(|| metrics.next_offset() as f64)
             }),
-            ("log_end", "End of the log as last known", |metrics| metrics.log_end() as f64),
+            ("log_end", "End of the log as last known", |metrics| {
+                metrics.was_seen().then(|| metrics.log_end() as f64)
+            }),
             ("lag_records", "Records in the log that are not in PostgreSQL", |metrics| {
-                metrics.lag_records() as f64
+                metrics.has_lag().then(|| metrics.lag_records() as f64)
             }),
             (
                 "lag_seconds",
                 "How long the oldest record that is not in PostgreSQL has been in the log",
-                PartitionMetrics::lag_seconds,
+                |metrics| metrics.has_lag().then(|| metrics.lag_seconds()),
             ),
-            (
-                "log_end_age_seconds",
-                "Time since the end of the log was last heard of",
-                PartitionMetrics::log_end_age_seconds,
-            ),
-            ("engine_connected", "Whether a server of walengine answers: 1 or 0", |metrics| {
-                f64::from(metrics.was_seen() && metrics.engine_gone_seconds().is_none())
-            }),
-            ("postgres_connected", "Whether the writer is connected: 1 or 0", |metrics| {
-                f64::from(metrics.has_postgres.load(Ordering::Relaxed))
+            ("log_end_age_seconds", "Time since the end of the log was last heard of", |metrics| {
+                metrics.was_seen().then(|| metrics.log_end_age_seconds())
             }),
         ];
         for (name, help, value) in gauges {
             self.values(to, MetricType::Gauge, name, help, value)?;
         }
+        let help = "Whether a server of walengine answers: 1 or 0";
+        self.connected(to, "engine_connected", help, false, |metrics| {
+            metrics.was_seen() && metrics.engine_gone_seconds().is_none()
+        })?;
+        let help = "Whether the writer is connected: 1 or 0";
+        self.connected(to, "postgres_connected", help, self.0.knows_postgres(), |metrics| {
+            metrics.has_postgres.load(Ordering::Relaxed)
+        })?;
         self.counter(to, "rows", "Rows written", |metrics| &metrics.rows)?;
         let help = "Transactions committed";
         self.counter(to, "transactions", help, |metrics| &metrics.transactions)?;
@@ -330,12 +383,14 @@ mod tests {
 
     #[test]
     fn every_metric_is_named_and_labelled_as_dashboards_know_it() {
-        let metrics = Arc::new(PartitionMetrics::new(PartitionId(3)));
+        let board = Board::default();
+        let metrics = board.of(PartitionId(3));
+        metrics.found(&Position::START);
         metrics.log_reaches(Offset(7));
         metrics.retried();
         metrics.transaction_micros().record(2_000_000).unwrap();
         let mut text = String::new();
-        prometheus_text::encode(&mut text, &registry(&[metrics])).unwrap();
+        prometheus_text::encode(&mut text, &registry(board)).unwrap();
         let samples: Vec<&str> = text.lines().filter(|line| !line.starts_with('#')).collect();
         let expected = [
             "walengine_projector_next_offset{partition=\"3\"} 0",
@@ -361,6 +416,58 @@ mod tests {
             .chain(["sum", "count"].map(|part| format!("{name}_{part}{{partition=\"3\"}}")))
             .collect();
         assert_eq!(names, expected);
+    }
+
+    #[test]
+    fn before_anybody_answers_it_is_known_that_nobody_does() {
+        let samples = |board: &Board| -> Vec<String> {
+            let mut text = String::new();
+            prometheus_text::encode(&mut text, &registry(board.clone())).unwrap();
+            let known =
+                text.lines().filter(|line| !line.starts_with('#') && !line.contains("tran"));
+            known
+                .map(|line| line.strip_prefix("walengine_projector_").unwrap().to_owned())
+                .collect()
+        };
+        let board = Board::default();
+        assert_eq!(samples(&board), ["engine_connected 0", "postgres_connected 0"]);
+        board.has_postgres(true);
+        assert_eq!(samples(&board), ["engine_connected 0", "postgres_connected 1"]);
+
+        // What an earlier run has left in the database.
+        let minute = 60_000_000_000;
+        let seen_at = now_nanos() - 10 * minute;
+        let noted = Noted {
+            partition: PartitionId(0),
+            written_at: seen_at,
+            log_end: Some(9),
+            seen_at: Some(seen_at),
+            gone_since: Some(seen_at + minute),
+            noted_at: None,
+        };
+        let time = Some(Timestamp(seen_at));
+        let position = Position { next_offset: Offset(5), time, ..Position::START };
+        let metrics = board.of(PartitionId(0));
+        metrics.remembers(&position, &noted);
+        let found = samples(&board);
+        for expected in [
+            "next_offset{partition=\"0\"} 5",
+            "log_end{partition=\"0\"} 9",
+            "lag_records{partition=\"0\"} 4",
+            "engine_connected{partition=\"0\"} 0",
+        ] {
+            assert!(found.iter().any(|line| line == expected), "{expected}: {found:?}");
+        }
+        assert!((599.0..900.0).contains(&metrics.lag_seconds()), "{}", metrics.lag_seconds());
+        assert!(metrics.log_end_age_seconds() > 599.0);
+        assert!(metrics.engine_gone_seconds().unwrap() > 539.0);
+
+        // A position that is not known is not shown as 0, nor is the lag behind it.
+        let board = Board::default();
+        board.of(PartitionId(1)).log_reaches(Offset(8));
+        let found = samples(&board);
+        assert!(found.contains(&"log_end{partition=\"1\"} 8".to_owned()), "{found:?}");
+        assert!(!found.iter().any(|line| line.starts_with("next") || line.starts_with("lag")));
     }
 
     fn found_at(next: u64, time: u64) -> PartitionMetrics {

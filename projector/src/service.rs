@@ -9,12 +9,14 @@ use walengine_net::client::Config as ClientConfig;
 use walengine_net::client::tokio::Client;
 use walengine_net::model::{Offset, PartitionId};
 
+use crate::board::Board;
 use crate::database::Database;
 use crate::engine;
 use crate::fatal::{Fatal, Reason};
 use crate::feed;
 use crate::limits::COMMAND_CONNECTS_WITHIN;
 use crate::metrics::PartitionMetrics;
+use crate::noted;
 use crate::pooler;
 use crate::progress::ProjectorProgress;
 use crate::projection::Projection;
@@ -34,6 +36,11 @@ pub struct Service {
 
 /// Connects to the cluster. Waits for it while no server answers.
 pub async fn connect(config: &ClientConfig) -> Result<Client, Fatal> {
+    connect_noting(config, || ()).await
+}
+
+/// The same, with a note of every attempt that fails.
+async fn connect_noting(config: &ClientConfig, failed: impl Fn()) -> Result<Client, Fatal> {
     let mut herald = Herald::new("walengine");
     loop {
         match Client::connect(config.clone()).await {
@@ -41,7 +48,10 @@ pub async fn connect(config: &ClientConfig) -> Result<Client, Fatal> {
                 herald.works();
                 return Ok(client);
             }
-            Err(error) if feed::passes(&error) => herald.failed(&error.to_string()).await,
+            Err(error) if feed::passes(&error) => {
+                failed();
+                herald.failed(&error.to_string()).await;
+            }
             Err(error) => return Err(error.into()),
         }
     }
@@ -86,16 +96,22 @@ pub async fn prepare(database: &Database, client: &Client) -> Result<(), Fatal> 
 impl Service {
     /// Runs until something fails for good.
     pub async fn run(self) -> Result<(), Fatal> {
-        let client = connect(&self.servers).await?;
-        let info = client.info().clone();
-        prepare(&self.database, &client).await?;
-        let partitions: Vec<_> =
-            info.partitions().map(|partition| Arc::new(PartitionMetrics::new(partition))).collect();
+        let board = Board::default();
         let mut tasks = JoinSet::new();
+        // First, so that it is seen if neither side answers.
         if let Some(address) = &self.metrics {
             let server = crate::http::bind(address).await?;
-            tasks.spawn(crate::http::serve(server, partitions.clone()));
+            tasks.spawn(crate::http::serve(server, board.clone()));
         }
+        let client = tokio::select! {
+            client = connect_noting(&self.servers, || board.engine_is_gone()) => client?,
+            never = noted::remember(&self.database, &board) => match never {},
+        };
+        board.has_postgres(false); // until a writer says otherwise
+        let info = client.info().clone();
+        let partitions: Vec<_> = info.partitions().map(|partition| board.of(partition)).collect();
+        tasks.spawn(engine::watch(client.clone(), partitions.clone()));
+        prepare(&self.database, &client).await?;
         tracing::info!(
             "projecting {} partitions of cluster {:032x} to {}, schema {}",
             info.partitions,
@@ -112,7 +128,7 @@ impl Service {
             };
             tasks.spawn(async move { projection.run(None).await.map(|_| ()) });
         }
-        tasks.spawn(engine::watch(client, self.database.clone(), partitions.clone()));
+        tasks.spawn(noted::write(self.database.clone(), partitions.clone()));
         tasks.spawn(ProjectorProgress::catch_up().follow(partitions));
         match tasks.join_next().await {
             Some(Ok(result)) => result,

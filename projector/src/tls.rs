@@ -1,22 +1,19 @@
 //! TLS to PostgreSQL with rustls, with libpq's modes.
 
+mod verify;
+
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use rustls::client::WebPkiServerVerifier;
-use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
-use rustls::crypto::{
-    WebPkiSupportedAlgorithms, ring, verify_tls12_signature, verify_tls13_signature,
-};
+use rustls::crypto::ring;
 use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
-use rustls::{
-    CertificateError, ClientConfig, DigitallySignedStruct, Error, RootCertStore, SignatureScheme,
-};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::{ClientConfig, Error};
 use tokio_postgres_rustls::MakeRustlsConnect;
 
 use crate::config::secret::read_key;
 use crate::fatal::{Fatal, Reason};
+use verify::Verifier;
 
 /// Demands on the server's certificate.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -40,6 +37,15 @@ pub enum Roots {
     File(PathBuf),
 }
 
+impl Roots {
+    fn file(&self) -> Option<&Path> {
+        match self {
+            Self::File(path) => Some(path),
+            Self::None | Self::System => None,
+        }
+    }
+}
+
 /// Versions of TLS.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Versions {
@@ -58,6 +64,9 @@ pub struct TlsSettings {
     pub mode: TlsMode,
     /// Who may sign its certificate.
     pub roots: Roots,
+    /// File of certificates that were revoked. With one, every certificate that is verified must be
+    /// covered by a list of it that is up to date.
+    pub revoked: Option<PathBuf>,
     /// Files with certificate and key of the client.
     pub identity: Option<(PathBuf, PathBuf)>,
     /// Versions that are spoken.
@@ -79,19 +88,8 @@ pub fn connector(settings: &TlsSettings) -> Result<MakeRustlsConnect, Fatal> {
     let builder = ClientConfig::builder_with_provider(provider.clone())
         .with_protocol_versions(versions)
         .map_err(|error| unusable(&error))?;
-    let algorithms = provider.signature_verification_algorithms;
-    let lenient = |authority| Arc::new(LenientVerifier { authority, algorithms });
-    let builder = match settings.mode {
-        TlsMode::Require => builder.dangerous().with_custom_certificate_verifier(lenient(None)),
-        TlsMode::VerifyFull => builder.with_root_certificates(roots(&settings.roots)?),
-        TlsMode::VerifyCa => {
-            let roots = Arc::new(roots(&settings.roots)?);
-            let authority = WebPkiServerVerifier::builder_with_provider(roots, provider)
-                .build()
-                .map_err(|error| Fatal::new(Reason::Usage, error.to_string()))?;
-            builder.dangerous().with_custom_certificate_verifier(lenient(Some(authority)))
-        }
-    };
+    let verifier = Verifier::new(settings, provider)?;
+    let builder = builder.dangerous().with_custom_certificate_verifier(Arc::new(verifier));
     let mut config = match &settings.identity {
         None => builder.with_no_client_auth(),
         Some((certificate, key)) => {
@@ -120,80 +118,4 @@ fn unreadable(path: &Path, why: &str) -> Fatal {
 fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, Fatal> {
     let read = CertificateDer::pem_file_iter(path).and_then(Iterator::collect::<Result<Vec<_>, _>>);
     read.map_err(|error| unreadable(path, &error.to_string()))
-}
-
-fn roots(from: &Roots) -> Result<RootCertStore, Fatal> {
-    let mut store = RootCertStore::empty();
-    match from {
-        Roots::File(path) => {
-            for certificate in certificates(path)? {
-                store.add(certificate).map_err(|error| unreadable(path, &error.to_string()))?;
-            }
-            if store.is_empty() {
-                return Err(unreadable(path, "there is no certificate in it"));
-            }
-        }
-        Roots::System | Roots::None => {
-            // Certificates that can't be read are not trusted.
-            store.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
-            if store.is_empty() {
-                let message = "the system has no authorities to verify PostgreSQL's certificate with: \
-                               install them (Debian: apt-get install ca-certificates), or name a file \
-                               with sslrootcert=FILE";
-                return Err(Fatal::new(Reason::File, message));
-            }
-        }
-    }
-    Ok(store)
-}
-
-/// Checks less than rustls does by default: libpq's modes below `verify-full`. The server still
-/// proves that it holds the certificate's key.
-#[derive(Debug)]
-struct LenientVerifier {
-    /// Checks the certificate, but not its name; `None` accepts any certificate.
-    authority: Option<Arc<WebPkiServerVerifier>>,
-    algorithms: WebPkiSupportedAlgorithms,
-}
-
-impl ServerCertVerifier for LenientVerifier {
-    fn verify_server_cert(
-        &self,
-        certificate: &CertificateDer<'_>,
-        intermediates: &[CertificateDer<'_>],
-        name: &ServerName<'_>,
-        ocsp: &[u8],
-        now: UnixTime,
-    ) -> Result<ServerCertVerified, Error> {
-        let Some(authority) = &self.authority else { return Ok(ServerCertVerified::assertion()) };
-        // The name is checked last: if only the name is wrong, everything else is in order.
-        match authority.verify_server_cert(certificate, intermediates, name, ocsp, now) {
-            Err(Error::InvalidCertificate(
-                CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. },
-            )) => Ok(ServerCertVerified::assertion()),
-            result => result,
-        }
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signature: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, Error> {
-        verify_tls12_signature(message, certificate, signature, &self.algorithms)
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signature: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, Error> {
-        verify_tls13_signature(message, certificate, signature, &self.algorithms)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.algorithms.supported_schemes()
-    }
 }

@@ -223,9 +223,10 @@ fn of_connection(error: &Error) -> Trouble {
     }
     if is_tls {
         let message = format!(
-            "no TLS with PostgreSQL ({said}): a host that is not this machine needs a certificate with \
+            "no TLS with PostgreSQL ({said}){}: a host that is not this machine needs a certificate with \
              its name, signed by an authority of the system or of sslrootcert, unless sslmode says \
-             otherwise (PGSSLROOTCERT, PGSSLMODE)"
+             otherwise (PGSSLROOTCERT, PGSSLMODE)",
+            of_certificate(&said).unwrap_or_default()
         );
         return Trouble::Lasting(Fatal::new(Reason::Postgres, message));
     }
@@ -237,6 +238,31 @@ fn of_connection(error: &Error) -> Trouble {
         return Trouble::Lasting(Fatal::new(Reason::Postgres, message));
     }
     Trouble::Passing(said)
+}
+
+/// What is the matter with a certificate, where rustls says no more than a word.
+fn of_certificate(said: &str) -> Option<&'static str> {
+    let known = [
+        (
+            "UnsupportedCertVersion",
+            ", because its certificate is of version 1 of X.509, as `openssl x509 -req` makes it \
+             without extensions, and libpq alone takes that: make it again with -extfile and a \
+             subjectAltName",
+        ),
+        (
+            "CaUsedAsEndEntity",
+            ", because its certificate is that of an authority: make one for the server, or name this \
+             one with sslrootcert",
+        ),
+        (
+            "UnknownRevocationStatus",
+            ", because no list of revoked certificates (sslcrl, or ~/.postgresql/root.crl) covers its \
+             authority: add the list of every authority",
+        ),
+        ("ExpiredRevocationList", ", because the list of revoked certificates is out of date"),
+        ("Revoked", ", because its certificate is on the list of revoked ones"),
+    ];
+    known.into_iter().find(|(word, _)| said.contains(word)).map(|(_, why)| why)
 }
 
 /// tokio-rustls wraps its errors in I/O errors.

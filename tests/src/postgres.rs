@@ -146,8 +146,8 @@ impl Postgres {
 
     /// Restarts it on a port of the loopback interface with TLS. Its certificate is for
     /// `localhost`, signed by a new authority. The user needs TLS and a password; a user `plain` may
-    /// have no TLS, and a user `either` does as he likes, neither with a password. Its log tells of
-    /// connections. Returns the port and the authority's file.
+    /// have no TLS, and a user `either` does as he likes, neither with a password; a user `certified`
+    /// needs `client.crt` and `client.key`, beside the authority's file. Its log tells of connections. Returns the port and the authority's file.
     ///
     /// # Panics
     /// If openssl is missing, or the server does not start.
@@ -159,8 +159,13 @@ impl Postgres {
              printf 'subjectAltName=DNS:localhost\nbasicConstraints=CA:FALSE\n' >tls.ext
              openssl x509 -req -in tls.csr -CA ca.crt -CAkey ca.key -CAcreateserial -out tls.crt \
                  -days 9 -extfile tls.ext
+             openssl req -newkey rsa:2048 -nodes -keyout client.key -out client.csr -subj /CN=certified
+             printf 'basicConstraints=CA:FALSE\n' >client.ext
+             openssl x509 -req -in client.csr -CA ca.crt -CAkey ca.key -CAcreateserial \
+                 -out client.crt -days 9 -extfile client.ext
              printf 'local all all trust\nhostssl all {user} 127.0.0.1/32 scram-sha-256\n' \
                  >{0}/pg_hba.conf
+             printf 'hostssl all certified 127.0.0.1/32 cert\n' >>{0}/pg_hba.conf
              printf 'hostnossl all plain 127.0.0.1/32 trust\nhost all either 127.0.0.1/32 trust\n' \
                  >>{0}/pg_hba.conf",
             self.data.display()
@@ -182,12 +187,26 @@ impl Postgres {
             format!("port={port}"),
             "ssl=on".to_owned(),
             "log_connections=on".to_owned(),
+            format!("ssl_ca_file={}", file("ca.crt")),
             format!("ssl_cert_file={}", file("tls.crt")),
             format!("ssl_key_file={}", file("tls.key")),
         ];
         self.port = port;
         self.serve();
         (port, self.directory.join("ca.crt"))
+    }
+
+    /// After [`Self::serve_tls`]: with another certificate and its key.
+    ///
+    /// # Panics
+    /// If they can't be read, or it does not start.
+    pub fn serve_certificate(&mut self, certificate: &Path, key: &Path) {
+        for (from, name) in [(certificate, "tls.crt"), (key, "tls.key")] {
+            // Keeps the owner.
+            fs::write(self.directory.join(name), fs::read(from).unwrap()).unwrap();
+        }
+        self.stop(Stop::Fast);
+        self.serve();
     }
 
     /// Stops it.
@@ -269,6 +288,30 @@ impl Postgres {
     /// If it fails.
     pub fn ask(&self, sql: &str) -> String {
         self.ask_as(OWNER, sql).unwrap_or_else(|why| panic!("{sql}: {why}"))
+    }
+
+    /// psql as the user of the test, who names the database.
+    pub fn psql(&self) -> Command {
+        let mut psql = Command::new(self.binaries.join("psql"));
+        for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("PG")) {
+            psql.env_remove(name);
+        }
+        psql.args(["-X", "-A", "-t", "-w"]).stdin(Stdio::null());
+        psql
+    }
+
+    /// What `pg_dump` writes about a schema without its rows, line by line.
+    ///
+    /// # Panics
+    /// If it fails.
+    pub fn dump(&self, schema: &str) -> Vec<String> {
+        let of = ["-h", self.host(), "-U", OWNER, "-d", OWNER, "-n", schema, "--schema-only"];
+        let output = self.command("pg_dump", &of);
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        let text = String::from_utf8(output.stdout).unwrap();
+        // Newer ones write a key that differs each time.
+        let counts = |line: &&str| !line.starts_with("--") && !line.contains("restrict ");
+        text.lines().filter(counts).map(str::to_owned).collect()
     }
 
     /// Rows of a query, split at commas.

@@ -148,6 +148,31 @@ fn what_cannot_be_carried_over_stops_a_rebuild_before_it_begins() {
             "DROP RULE mine ON walengine.accounts_p0000",
         ),
         (
+            "CREATE STATISTICS mine.codes ON code, ledger FROM walengine.transfers_p0000",
+            "statistics object mine.codes",
+            "DROP STATISTICS mine.codes",
+        ),
+        (
+            "UPDATE pg_attribute SET attnotnull = true WHERE attrelid = 'walengine.refused_events_p0000'::regclass AND attname = 'amount'",
+            "NOT NULL of column amount of table walengine.refused_events_p0000",
+            "ALTER TABLE walengine.refused_events_p0000 ALTER amount DROP NOT NULL",
+        ),
+        (
+            "CREATE EXTENSION hstore; ALTER EXTENSION hstore ADD TABLE walengine.transfers_p0000",
+            "extension hstore, which has as a member walengine.transfers_p0000",
+            "ALTER EXTENSION hstore DROP TABLE walengine.transfers_p0000; DROP EXTENSION hstore",
+        ),
+        (
+            "INSERT INTO pg_seclabel VALUES ('walengine.transfers_p0000'::regclass, 'pg_class'::regclass, 0, 'lsm', 'x')",
+            "security label of lsm for table walengine.transfers_p0000",
+            "DELETE FROM pg_seclabel",
+        ),
+        (
+            "ALTER TABLE walengine.accounts_p0000 ADD CONSTRAINT one UNIQUE (log_offset, id)",
+            "table constraint one on walengine.accounts_p0000",
+            "ALTER TABLE walengine.accounts_p0000 DROP CONSTRAINT one",
+        ),
+        (
             "ALTER TABLE walengine.transfers ADD CONSTRAINT small CHECK (amount < 1e38)",
             "table constraint small on walengine.transfers",
             "ALTER TABLE walengine.transfers DROP CONSTRAINT small",
@@ -254,5 +279,84 @@ fn a_schema_that_is_not_the_projectors_own_is_refused() {
         assert!(line.contains("reserved"), "{line}");
     }
     projector.stop();
+    setup.server.stop();
+}
+
+/// What somebody may set on tables and indexes that a rebuild replaces, and how the rebuild calls it.
+const SET: &[(&str, &str)] = &[
+    ("ALTER TABLE walengine.transfers_p0000 ALTER code SET STATISTICS 900", "statistics target of column code"),
+    ("ALTER TABLE walengine.transfers_p0000 SET TABLESPACE elsewhere", "tablespace elsewhere of walengine.transfers_p0000"),
+    ("ALTER INDEX walengine.accounts_p0000_pkey SET TABLESPACE elsewhere", "tablespace elsewhere of index accounts_p0000_pkey"),
+    ("CREATE INDEX there ON walengine.reservations_p0000 (code) TABLESPACE elsewhere", "index there"),
+    ("CREATE INDEX twin ON walengine.accounts_p0000 (log_offset); CREATE UNIQUE INDEX twin_too ON walengine.accounts_p0000 (log_offset)", "index twin_too"),
+    ("CREATE INDEX computed ON walengine.accounts_p0000 ((code + 1)); ALTER INDEX walengine.computed ALTER COLUMN 1 SET STATISTICS 700", "index computed"),
+    ("COMMENT ON INDEX walengine.computed IS 'by hand'", "index computed"),
+    ("COMMENT ON INDEX walengine.accounts_p0000_pkey IS 'the key'", "comment on index accounts_p0000_pkey"),
+    ("COMMENT ON CONSTRAINT transfers_p0000_pkey ON walengine.transfers_p0000 IS 'a key'", "comment on constraint transfers_p0000_pkey"),
+    ("ALTER INDEX walengine.transfers_p0000_pkey SET (fillfactor = 70)", "option fillfactor=70 of index transfers_p0000_pkey"),
+    ("ALTER INDEX walengine.transfers_p0000_id_idx RENAME TO by_id", "name of index by_id"),
+    ("ALTER TABLE walengine.transfers_p0000 CLUSTER ON transfers_p0000_pkey", "order of index transfers_p0000_pkey"),
+    ("ALTER TABLE walengine.refused_events_p0000 ALTER name SET STORAGE EXTERNAL", "storage of column name"),
+    ("ALTER TABLE walengine.refused_events_p0000 ALTER name SET COMPRESSION pglz", "compression of column name"),
+    ("ALTER TABLE walengine.transfers_p0000 ALTER ledger SET (n_distinct = 7)", "options of column ledger"),
+    ("ALTER TABLE walengine.transfers_p0000 ALTER code SET DEFAULT 5 % 3", "default of column code"),
+    ("ALTER TABLE walengine.opaque_records_p0000 SET UNLOGGED", "being unlogged"),
+    ("ALTER TABLE walengine.account_events_p0000 SET ACCESS METHOD other_heap", "access method other_heap"),
+    ("ALTER TABLE walengine.opaque_records_p0000 SET (toast.autovacuum_enabled = false)", "option toast.autovacuum_enabled=false"),
+    ("ALTER TABLE walengine.accounts_p0000 RESET (fillfactor)", "option fillfactor taken away"),
+    ("CREATE TRIGGER told AFTER INSERT ON walengine.transfers FOR EACH ROW EXECUTE FUNCTION mine.noted();
+      ALTER TABLE walengine.transfers_p0000 DISABLE TRIGGER told;
+      COMMENT ON TRIGGER told ON walengine.transfers_p0000 IS 'off'", "state of trigger told"),
+    ("CREATE PUBLICATION of_all FOR ALL TABLES; CREATE PUBLICATION of_schema FOR TABLES IN SCHEMA walengine", ""),
+    ("CREATE TABLE mine.part PARTITION OF walengine.transfers FOR VALUES IN (4096)", ""),
+];
+
+#[test]
+fn what_pg_dump_knows_of_the_tables_is_the_same_after_a_rebuild() {
+    let dir = TestDir::new("projector-dump");
+    let (mut setup, mut projector) = ProjectedNode::projected(&dir, 0x5eed_1103, 1, EVENTS);
+    setup.postgres.ask(
+        "CREATE SCHEMA mine; CREATE ROLE alice;
+         CREATE FUNCTION mine.noted() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NULL; END';
+         CREATE ACCESS METHOD other_heap TYPE TABLE HANDLER heap_tableam_handler",
+    );
+    setup.postgres.ask("ALTER ROLE owner SET allow_in_place_tablespaces = on");
+    setup.postgres.ask("CREATE TABLESPACE elsewhere LOCATION ''");
+    setup.postgres.ask("ALTER ROLE owner RESET ALL");
+    for (set, _) in SET {
+        setup.postgres.ask(set);
+    }
+    let before = setup.postgres.dump("walengine");
+    for _ in 0..2 {
+        let said = rebuilds(&setup, &[]);
+        let missing: Vec<_> = SET.iter().filter(|(_, told)| !said.contains(told)).collect();
+        assert!(missing.is_empty(), "not told: {missing:?} {said}");
+        let after = setup.postgres.dump("walengine");
+        let lost: Vec<_> = before.iter().filter(|line| !after.contains(line)).collect();
+        let new: Vec<_> = after.iter().filter(|line| !before.contains(line)).collect();
+        assert!(lost.is_empty() && new.is_empty(), "lost {lost:#?}, new {new:#?}");
+        assert_eq!(before.len(), after.len());
+    }
+    // Where tables are replaced as a whole, so are the function and the types.
+    setup.postgres.ask(
+        "DROP TABLE mine.part; DROP TRIGGER told ON walengine.transfers; CREATE ROLE bob;
+         GRANT SELECT (code) ON walengine.transfers TO bob;
+         REVOKE ALL ON FUNCTION walengine.walengine_wait_for FROM PUBLIC;
+         GRANT EXECUTE ON FUNCTION walengine.walengine_wait_for TO alice WITH GRANT OPTION;
+         GRANT USAGE ON TYPE walengine.transfer_kind TO alice;
+         COMMENT ON TYPE walengine.reservation_state IS 'See the handbook.';
+         ALTER TABLE walengine.log ALTER started_at SET STATISTICS 9;
+         COMMENT ON VIEW walengine.balances IS 'Mine.'",
+    );
+    projector.stop();
+    let before = setup.postgres.dump("walengine");
+    setup.postgres.ask("ALTER TABLE walengine.transfers RENAME COLUMN amount TO sum");
+    let said = rebuilds(&setup, &[]);
+    assert!(said.contains("grants of function walengine_wait_for"), "{said}");
+    let after = setup.postgres.dump("walengine");
+    let lost: Vec<_> = before.iter().filter(|line| !after.contains(line)).collect();
+    let new: Vec<_> = after.iter().filter(|line| !before.contains(line)).collect();
+    assert!(lost.is_empty() && new.is_empty(), "lost {lost:#?}, new {new:#?}");
+    setup.projecting.audit_finds_no_difference();
     setup.server.stop();
 }

@@ -28,13 +28,23 @@ fn metrics_address(projector: &mut Projector) -> SocketAddr {
 
 /// The value of a metric of partition 0.
 fn metric(address: SocketAddr, name: &str) -> f64 {
+    let text = page(address);
+    sample(&text, &format!("{name}{{partition=\"0\"}}"))
+        .unwrap_or_else(|| panic!("no {name} in {text}"))
+}
+
+/// The value of a sample, if there is one.
+fn sample(page: &str, name: &str) -> Option<f64> {
+    let begin = format!("walengine_projector_{name} ");
+    page.lines().find_map(|line| line.strip_prefix(&begin)).map(|value| value.parse().unwrap())
+}
+
+fn page(address: SocketAddr) -> String {
     let mut stream = TcpStream::connect(address).unwrap();
     stream.write_all(b"GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n").unwrap();
     let mut text = String::new();
     stream.read_to_string(&mut text).unwrap();
-    let begin = format!("walengine_projector_{name}{{partition=\"0\"}} ");
-    let line = text.lines().find_map(|line| line.strip_prefix(&begin));
-    line.unwrap_or_else(|| panic!("no {name} in {text}")).parse().unwrap()
+    text
 }
 
 /// Whether a metric of partition 0 is 1.
@@ -127,6 +137,8 @@ fn a_dead_engine_is_told_once_and_shown_until_it_is_back() {
     wait_for("the age", || metric(metrics, "log_end_age_seconds") > 2.0);
     assert!(metric(metrics, "retries_total") >= 1.0);
     assert!((metric(metrics, "log_end") - float(known)).abs() < 0.5);
+    assert!(metric(metrics, "lag_records") < 0.5);
+    assert!(metric(metrics, "lag_seconds").abs() < f64::EPSILON, "idle time is no lag");
     let log = projector.log();
     let line = log.lines().find(|line| line.contains("the engine is gone")).unwrap();
     assert!(
@@ -160,6 +172,83 @@ fn a_dead_engine_is_told_once_and_shown_until_it_is_back() {
         let count = projector.log().lines().filter(|line| line.contains(what)).count();
         assert_eq!(count, 1, "{what}: {}", projector.log());
     }
+    projector.stop();
+    server.stop();
+}
+
+#[test]
+fn metrics_are_there_before_anybody_answers() {
+    let dir = TestDir::new("projector-start");
+    let mut postgres = Postgres::start(&dir.path().join("pg"));
+    let mut server = Launch::new(dir.path()).set("--partitions", "1").serve();
+    let address = server.address().to_string();
+    let projecting =
+        Projecting::new(dir.path(), &address, &postgres.url()).set("--metrics", "127.0.0.1:0");
+
+    // A server that takes connections and says nothing, and a new database.
+    let silent = TcpListener::bind("127.0.0.1:0").unwrap();
+    let held = silent.try_clone().unwrap();
+    thread::spawn(move || held.incoming().collect::<Vec<_>>());
+    let silent = silent.local_addr().unwrap().to_string();
+    let with_silent = Projecting::new(dir.path(), &silent, &postgres.url())
+        .set("--metrics", "127.0.0.1:0")
+        .log_to(&dir.path().join("silent.log"));
+    let mut projector = with_silent.spawn();
+    let metrics = metrics_address(&mut projector);
+    assert_eq!(sample(&page(metrics), "engine_connected"), Some(0.0));
+    wait_for("PostgreSQL", || sample(&page(metrics), "postgres_connected") == Some(1.0));
+    projector.stop();
+
+    // An earlier run leaves what it knows.
+    let client = server.client();
+    let mixed = Mixed::new(0x5eed_1201, PARTITION, 1);
+    client.submit(PARTITION, &mixed.accounts()).unwrap();
+    let end = client.list_accounts(PARTITION, None, 1, &[]).unwrap().next_offset.0;
+    let mut projector = projecting.clone().log_to(&dir.path().join("before.log")).spawn();
+    projector.wait_until_at(&postgres, &[end]);
+    wait_for("a note", || {
+        postgres.ask("SELECT sum(log_end) FROM walengine.log_ends") == end.to_string()
+    });
+    projector.stop();
+    // As if the projector had been that far behind.
+    postgres.ask(
+        "UPDATE walengine.log_ends SET log_end = log_end + 7, seen_at = now() - interval '1 hour'",
+    );
+    server.kill();
+    let status = Projecting::new(dir.path(), &address, &postgres.url());
+    let (code, out, error) = code(&status.run(&["status"]));
+    assert_eq!(code, Some(SERVER), "{out}{error}");
+    let log_end = (column(&out, "log_end"), column(&out, "lag_records"));
+    assert_eq!(log_end, ((end + 7).to_string(), "7".to_owned()), "as last known: {out}");
+    let mut projector = projecting.clone().spawn();
+    let metrics = metrics_address(&mut projector);
+    wait_for("what is known", || {
+        sample(&page(metrics), "lag_records{partition=\"0\"}") == Some(7.0)
+    });
+    assert!(!is(metrics, "engine_connected"));
+    assert!((metric(metrics, "log_end") - float(end + 7)).abs() < 0.5);
+    assert!(metric(metrics, "log_end_age_seconds") >= 3600.0);
+    assert!(metric(metrics, "lag_seconds") > 0.0);
+    assert!(is(metrics, "postgres_connected"));
+    wait_for("an attempt", || metric(metrics, "retries_total") >= 1.0);
+    postgres.stop(Stop::Fast);
+    wait_for("PostgreSQL's end", || !is(metrics, "postgres_connected"));
+
+    // The engine comes first: its end is known, the position is not made up.
+    projector.kill();
+    let mut server = Launch::new(dir.path()).set("--listen", &address).serve();
+    let mut projector = projecting.clone().log_to(&dir.path().join("after.log")).spawn();
+    let metrics = metrics_address(&mut projector);
+    wait_for("the engine", || {
+        sample(&page(metrics), "engine_connected{partition=\"0\"}") == Some(1.0)
+    });
+    assert!(metric(metrics, "log_end") >= float(end));
+    let text = page(metrics);
+    assert_eq!(sample(&text, "lag_records{partition=\"0\"}"), None, "{text}");
+    assert!(!is(metrics, "postgres_connected"));
+    postgres.serve();
+    wait_for("the lag", || sample(&page(metrics), "lag_records{partition=\"0\"}") == Some(0.0));
+    assert!(is(metrics, "postgres_connected"));
     projector.stop();
     server.stop();
 }

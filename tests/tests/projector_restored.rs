@@ -94,17 +94,27 @@ fn a_rebuild_from_an_older_or_another_log_ends_and_says_why() {
     projector.wait_until_at(&postgres, &folded.ends);
     projector.stop();
 
-    // Somebody reads for long: the rebuild says who, lets others read, and goes on afterwards.
+    // Somebody reads for long: the rebuild says who, lets others read, and goes on afterwards. They read
+    // while he does, because he goes on until they have.
     thread::scope(|scope| {
         let reader = scope.spawn(|| {
-            postgres
-                .ask("BEGIN; SELECT count(*) FROM walengine.transfers; SELECT pg_sleep(9); COMMIT")
+            postgres.ask(
+                "BEGIN; SELECT count(*) FROM walengine.transfers;
+                 DO $$ BEGIN
+                     FOR i IN 1..600 LOOP
+                         EXIT WHEN to_regclass('public.enough') IS NOT NULL;
+                         PERFORM pg_sleep(0.1);
+                     END LOOP;
+                 END $$; COMMIT",
+            )
         });
         thread::sleep(Duration::from_millis(300));
         let log = dir.path().join("rebuild.log");
         let mut rebuild = projecting(&server).log_to(&log).spawn_command("rebuild");
         rebuild.wait_to_say("held by session");
-        assert_eq!(postgres.ask("SELECT count(*) > 0 FROM walengine.transfers"), "t");
+        let read = "SET lock_timeout = '25s'; SELECT count(*) > 0 FROM walengine.transfers";
+        assert_eq!(postgres.ask(read), "t");
+        postgres.ask("CREATE TABLE public.enough ()");
         reader.join().unwrap();
         rebuild.wait_to_say("has the new tables");
         assert!(rebuild.log().contains("(psql, user owner, active)"), "{}", rebuild.log());

@@ -4,17 +4,15 @@ use std::time::Duration;
 
 use walengine_net::client::tokio::Client;
 use walengine_net::client::{Config as ClientConfig, ReadFrom};
-use walengine_net::model::{PartitionId, Token};
+use walengine_net::model::Token;
 use walengine_net::say;
 
 use crate::cli::Sides;
-use crate::database::{Connection, Database, within};
 use crate::fatal::{Fatal, Reason};
 use crate::limits::ENGINE_ANSWERS_WITHIN;
 use crate::metrics::seconds_since;
 use crate::trouble::Trouble;
-use crate::values::Time;
-use crate::{engine, position, schema};
+use crate::{engine, noted, position, schema};
 
 /// Prints a line for each partition. Without a server, the log's end is what the projector last saw,
 /// and the command fails.
@@ -40,7 +38,7 @@ pub async fn run(sides: &Sides) -> Result<(), Fatal> {
         "projector_ago_s"
     );
     let mut failed = engine.as_ref().err().cloned();
-    for row in Row::read(&database, &connection).await? {
+    for row in noted::read(&database, &connection).await? {
         let position = position::read(&database, &connection, row.partition).await?;
         let next = position.next_offset;
         let mut has_leader = true;
@@ -98,52 +96,6 @@ pub async fn run(sides: &Sides) -> Result<(), Fatal> {
         );
     }
     failed.map_or(Ok(()), |why| Err(gone(sides, &why)))
-}
-
-/// What the database knows of a partition, beside its position. Times in nanoseconds since 1970.
-struct Row {
-    partition: PartitionId,
-    written_at: u64,
-    log_end: Option<u64>,
-    seen_at: Option<u64>,
-    gone_since: Option<u64>,
-    noted_at: Option<u64>,
-}
-
-impl Row {
-    async fn read(database: &Database, connection: &Connection) -> Result<Vec<Self>, Trouble> {
-        // The schema may be of a release that does not note it.
-        let notes = database.name("log_ends");
-        let there = "SELECT to_regclass($1) IS NOT NULL";
-        let row = within(connection.query_one(there, &[&notes])).await?;
-        let columns = if row.try_get(0)? {
-            format!(
-                "n.log_end, n.seen_at, n.gone_since, n.noted_at
-                   FROM {} p LEFT JOIN {notes} n USING (partition)",
-                database.name("positions")
-            )
-        } else {
-            let none = "null::timestamptz";
-            format!("null::bigint, {none}, {none}, {none} FROM {} p", database.name("positions"))
-        };
-        let statement = format!("SELECT p.partition, p.written_at, {columns} ORDER BY 1");
-        let mut rows = Vec::new();
-        for row in within(connection.query(&statement, &[])).await? {
-            let time = |at: usize| {
-                row.try_get::<_, Option<Time>>(at).map(|time| time.map(|time| time.0.0))
-            };
-            let partition: i32 = row.try_get(0)?;
-            rows.push(Self {
-                partition: PartitionId(u16::try_from(partition).unwrap_or_default()),
-                written_at: time(1)?.unwrap_or_default(),
-                log_end: row.try_get::<_, Option<i64>>(2)?.map(i64::unsigned_abs),
-                seen_at: time(3)?,
-                gone_since: time(4)?,
-                noted_at: time(5)?,
-            });
-        }
-        Ok(rows)
-    }
 }
 
 /// Connects, or tells why not, in a few seconds.

@@ -13,6 +13,9 @@
 //! | none, this machine | as prefer | |
 //! | none, another machine | as verify-full | of the file, or of the system's authorities |
 //!
+//! Certificates are verified with `sslcrl` or `~/.postgresql/root.crl` if there is one: each must be
+//! covered by a list that is up to date. A file that is named and missing is an error in every mode.
+//!
 //! A Unix socket is always plain. `sslrootcert=system` means the system's authorities, and allows
 //! verify-full only, which is then the default everywhere.
 
@@ -181,6 +184,8 @@ fn tls_of(
         (TlsMode::Require, Roots::File(_)) => TlsMode::VerifyCa,
         (mode, _) => mode,
     };
+    // As libpq: the usual list is used where certificates are verified.
+    let revoked = if mode == TlsMode::Require { None } else { file("sslcrl", "root.crl") };
     let certmode = settings.get("sslcertmode").map_or("allow", String::as_str);
     let identity = match (file("sslcert", "postgresql.crt"), file("sslkey", "postgresql.key")) {
         _ if certmode == "disable" => None,
@@ -213,6 +218,7 @@ fn tls_of(
     Ok(TlsSettings {
         mode,
         roots,
+        revoked,
         identity,
         versions,
         names_host: settings.get("sslsni").is_none_or(|sni| sni != "0"),

@@ -2,8 +2,8 @@
 //! over to the new tables, and what stops the rebuild.
 
 use tokio_postgres::Client;
-use tokio_postgres::types::ToSql;
 
+use super::carried;
 use crate::database::{Database, within};
 use crate::fatal::{Fatal, Reason};
 use crate::schema::own::{self, listed};
@@ -90,10 +90,12 @@ impl Dependents {
         for row in within(client.query(PUBLISHED_BY_OTHERS, &[&replaced])).await? {
             stopping.push(row.try_get(0)?);
         }
-        let mut carried = Vec::new();
         for pair in pairs {
-            carried.extend(carried_of(client, old, pair).await?);
+            for row in within(client.query(STRICTER, &[&pair.old, &pair.new])).await? {
+                stopping.push(row.try_get(0)?);
+            }
         }
+        let carried = carried::told(client, old.schema(), pairs, extent).await?;
         Ok(Self { staying, carried, stopping })
     }
 
@@ -131,7 +133,7 @@ const OURS: &str = "SELECT oid FROM pg_class
        AND (relname ~ $2 OR relname = ANY ($3))";
 
 /// What depends on any of these tables, on its rows' type or on its indexes, without what the
-/// projector has made and without what [`carried_of`] finds.
+/// projector has made and without what [`carried::told`] finds.
 async fn hanging(
     client: &Client,
     schema: &str,
@@ -180,6 +182,27 @@ SELECT DISTINCT i.type || ' ' || i.identity
 UNION
 SELECT 'row security of table ' || oid::regclass::text FROM pg_class
  WHERE oid = ANY ($1::oid[]) AND (relrowsecurity OR relforcerowsecurity)
+UNION
+SELECT format('extension %I, which %s %s', e.extname,
+              CASE d.deptype WHEN 'e' THEN 'has as a member' ELSE 'is needed by' END, i.identity)
+  FROM pg_depend d JOIN pg_extension e ON e.oid = d.refobjid
+  JOIN targets t ON t.classid = d.classid AND t.objid = d.objid,
+       pg_identify_object(d.classid, d.objid, 0) i
+ WHERE d.classid = 'pg_class'::regclass AND d.refclassid = 'pg_extension'::regclass
+   AND d.deptype IN ('e', 'x')
+UNION
+SELECT format('security label of %s for table %s', s.provider, i.identity)
+  FROM pg_seclabel s, pg_identify_object(s.classoid, s.objoid, 0) i
+ WHERE s.classoid = 'pg_class'::regclass AND s.objoid = ANY ($1::oid[])
+ ORDER BY 1";
+
+/// Columns of table $1 that may not be null and that may be in $2. To demand it of the new table,
+/// PostgreSQL would have to read it under a lock.
+const STRICTER: &str = "
+SELECT format('NOT NULL of column %I of table %s', a.attname, i.identity)
+  FROM pg_attribute a JOIN pg_attribute m ON m.attrelid = $2 AND m.attname = a.attname,
+       pg_identify_object('pg_class'::regclass, a.attrelid, 0) i
+ WHERE a.attrelid = $1 AND a.attnum > 0 AND a.attnotnull AND NOT m.attnotnull
  ORDER BY 1";
 
 /// Publications of single tables that only another role can change.
@@ -187,131 +210,4 @@ const PUBLISHED_BY_OTHERS: &str = "
 SELECT DISTINCT format('publication %I, which belongs to role %I', p.pubname, pg_get_userbyid(p.pubowner))
   FROM pg_publication_rel r JOIN pg_publication p ON p.oid = r.prpubid
  WHERE r.prrelid = ANY ($1::oid[]) AND NOT pg_has_role(p.pubowner, 'USAGE')
- ORDER BY 1";
-
-/// What is carried over from one table to its successor, for people.
-async fn carried_of(client: &Client, old: &Database, pair: &Pair) -> Result<Vec<String>, Trouble> {
-    let mut found = Vec::new();
-    let name = format!("{}.{}", old.schema(), pair.name);
-    for row in within(client.query(INDEXES, &[&pair.old, &pair.new])).await? {
-        found.push(format!("index {} of {name}", row.try_get::<_, String>(0)?));
-    }
-    for row in within(client.query(SETTINGS, &[&pair.old, &pair.new, &"", &""])).await? {
-        found.push(format!("{} of {name}", row.try_get::<_, String>(0)?));
-    }
-    Ok(found)
-}
-
-/// Makes the indexes that somebody has added to the old table on the new one, before it is filled
-/// with more than it needs and before anything is locked.
-pub async fn carry_indexes(client: &Client, pairs: &[Pair]) -> Result<(), Trouble> {
-    for pair in pairs {
-        for row in within(client.query(INDEXES, &[&pair.old, &pair.new])).await? {
-            let (name, statement): (String, String) = (row.try_get(0)?, row.try_get(1)?);
-            tracing::info!("index {name} of {}: making it for the new table", pair.name);
-            // An index takes as long as its table is large.
-            within(client.batch_execute("SET statement_timeout = 0")).await?;
-            client.batch_execute(&statement).await?;
-        }
-    }
-    Ok(())
-}
-
-/// Statements that give the new tables the grants, publications, comments, options and owners of the
-/// old ones, once they are in place: the new ones in `schema`, the old ones in `replaced`. Read with
-/// the old tables locked, so that nothing is missed.
-pub async fn settings(
-    client: &Client,
-    schema: &str,
-    replaced: &str,
-    pairs: &[Pair],
-) -> Result<Vec<String>, Trouble> {
-    let mut found = Vec::new();
-    for pair in pairs {
-        let parameters: [&(dyn ToSql + Sync); 4] = [&pair.old, &pair.new, &schema, &replaced];
-        for row in within(client.query(SETTINGS, &parameters)).await? {
-            found.push(row.try_get(1)?);
-        }
-    }
-    Ok(found)
-}
-
-/// Indexes of table $1 that $2 lacks, and how to make them there. What an index is begins at USING;
-/// its name, and that of its table, stand before that. Constraints bring their indexes themselves.
-const INDEXES: &str = "
-SELECT c.relname::text,
-       format('CREATE %sINDEX %I ON %I.%I %s', CASE WHEN i.indisunique THEN 'UNIQUE ' ELSE '' END,
-              c.relname, tn.nspname, t.relname,
-              substring(pg_get_indexdef(i.indexrelid) FROM ' (USING .*)$'))
-  FROM pg_index i JOIN pg_class c ON c.oid = i.indexrelid,
-       pg_class t JOIN pg_namespace tn ON tn.oid = t.relnamespace
- WHERE i.indrelid = $1 AND t.oid = $2 AND i.indisvalid
-   AND NOT EXISTS (SELECT FROM pg_constraint k WHERE k.conindid = i.indexrelid AND k.conrelid = $1)
-   AND NOT EXISTS (
-       SELECT FROM pg_index n
-        WHERE n.indrelid = $2 AND n.indisunique = i.indisunique
-          AND substring(pg_get_indexdef(n.indexrelid) FROM ' (USING .*)$')
-            = substring(pg_get_indexdef(i.indexrelid) FROM ' (USING .*)$'))
- ORDER BY 1";
-
-/// Everything else that table $1 has and $2 lacks: for people, and as a statement for the table of
-/// the same name in schema $3, when the old one is in schema $4.
-const SETTINGS: &str = "
-WITH o AS (SELECT c.*, format('%I.%I', $3::text, c.relname) AS place FROM pg_class c WHERE oid = $1),
-     n AS (SELECT * FROM pg_class WHERE oid = $2)
-SELECT 'grant of ' || a.privilege_type || ' to ' || w.who,
-       format('GRANT %s ON TABLE %s TO %s%s', a.privilege_type, o.place, w.who,
-              CASE WHEN a.is_grantable THEN ' WITH GRANT OPTION' ELSE '' END)
-  FROM o, n, LATERAL aclexplode(o.relacl) a,
-       LATERAL (SELECT CASE a.grantee WHEN 0 THEN 'PUBLIC'
-                       ELSE quote_ident(pg_get_userbyid(a.grantee)) END AS who) w
- WHERE a.grantee <> o.relowner
-   AND NOT EXISTS (SELECT FROM aclexplode(n.relacl) b
-                    WHERE (b.grantee, b.privilege_type, b.is_grantable)
-                        = (a.grantee, a.privilege_type, a.is_grantable))
-UNION ALL
-SELECT 'grant of ' || a.privilege_type || ' (' || t.attname || ') to ' || w.who,
-       format('GRANT %s (%I) ON TABLE %s TO %s%s', a.privilege_type, t.attname, o.place, w.who,
-              CASE WHEN a.is_grantable THEN ' WITH GRANT OPTION' ELSE '' END)
-  FROM o, pg_attribute t, LATERAL aclexplode(t.attacl) a,
-       LATERAL (SELECT CASE a.grantee WHEN 0 THEN 'PUBLIC'
-                       ELSE quote_ident(pg_get_userbyid(a.grantee)) END AS who) w
- WHERE t.attrelid = o.oid AND t.attnum > 0 AND NOT t.attisdropped
-   AND EXISTS (SELECT FROM pg_attribute m WHERE m.attrelid = $2 AND m.attname = t.attname)
-UNION ALL
-SELECT 'publication ' || quote_ident(p.pubname),
-       format('ALTER PUBLICATION %1$I DROP TABLE %2$s; ALTER PUBLICATION %1$I ADD TABLE %3$s%4$s%5$s',
-              p.pubname, format('%I.%I', $4::text, o.relname), o.place,
-              (SELECT ' (' || string_agg(quote_ident(t.attname), ', ' ORDER BY t.attnum) || ')'
-                 FROM pg_attribute t WHERE t.attrelid = o.oid AND t.attnum = ANY (r.prattrs)),
-              ' WHERE (' || pg_get_expr(r.prqual, r.prrelid) || ')')
-  FROM o JOIN pg_publication_rel r ON r.prrelid = o.oid JOIN pg_publication p ON p.oid = r.prpubid
- WHERE pg_has_role(p.pubowner, 'USAGE')
-UNION ALL
-SELECT CASE WHEN d.objsubid = 0 THEN 'comment' ELSE 'comment on column ' || t.attname END,
-       CASE WHEN d.objsubid = 0 THEN format('COMMENT ON %s %s IS %L',
-                CASE o.relkind WHEN 'v' THEN 'VIEW' ELSE 'TABLE' END, o.place, d.description)
-            ELSE format('COMMENT ON COLUMN %s.%I IS %L', o.place, t.attname, d.description) END
-  FROM o JOIN pg_description d ON d.classoid = 'pg_class'::regclass AND d.objoid = o.oid
-  LEFT JOIN pg_attribute t ON t.attrelid = o.oid AND t.attnum = d.objsubid AND d.objsubid > 0
- WHERE (d.objsubid = 0 OR EXISTS (SELECT FROM pg_attribute m WHERE m.attrelid = $2 AND m.attname = t.attname))
-   AND d.description IS DISTINCT FROM CASE WHEN d.objsubid = 0 THEN obj_description($2, 'pg_class')
-           ELSE (SELECT col_description($2, m.attnum) FROM pg_attribute m
-                  WHERE m.attrelid = $2 AND m.attname = t.attname) END
-UNION ALL
-SELECT 'option ' || x, format('ALTER %s %s SET (%s)',
-           CASE o.relkind WHEN 'v' THEN 'VIEW' ELSE 'TABLE' END, o.place, x)
-  FROM o, n, unnest(o.reloptions) x WHERE NOT x = ANY (coalesce(n.reloptions, '{}'))
-UNION ALL
-SELECT 'replica identity',
-       format('ALTER TABLE %s REPLICA IDENTITY %s', o.place,
-              CASE o.relreplident WHEN 'f' THEN 'FULL' WHEN 'n' THEN 'NOTHING' WHEN 'd' THEN 'DEFAULT'
-                   ELSE 'USING INDEX ' || quote_ident((SELECT c.relname FROM pg_index i
-                        JOIN pg_class c ON c.oid = i.indexrelid
-                       WHERE i.indrelid = o.oid AND i.indisreplident)) END)
-  FROM o, n WHERE o.relkind IN ('r', 'p') AND o.relreplident <> n.relreplident
-UNION ALL
-SELECT 'owner ' || quote_ident(pg_get_userbyid(o.relowner)),
-       format('ALTER TABLE %s OWNER TO %I', o.place, pg_get_userbyid(o.relowner))
-  FROM o, n WHERE o.relowner <> n.relowner
  ORDER BY 1";

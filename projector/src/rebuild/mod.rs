@@ -5,6 +5,7 @@
 //! Nothing is dropped that the projector did not make. What somebody else has attached to the tables
 //! is found and told before anything is replaced; see [`dependents`].
 
+mod carried;
 pub mod dependents;
 pub mod keep;
 mod plan;
@@ -43,6 +44,7 @@ pub async fn rebuild(
         let pairs = dependents::pairs(old, fresh, &connection, how).await?;
         let dependents = Dependents::find(old, &connection, &pairs, how).await?;
         dependents.tell(old.schema(), choices.leaves_behind)?;
+        carried::shape(&connection, &pairs).await?;
         extent = Some(how);
     }
     for &(partition, offset) in &choices.from {
@@ -59,7 +61,7 @@ pub async fn rebuild(
     }
     if let Some(how) = extent {
         let pairs = dependents::pairs(old, fresh, &connection, how).await?;
-        dependents::carry_indexes(&connection, &pairs).await?;
+        carried::indexes(&connection, &pairs).await?;
     }
     swap::swap(&rebuild, client, metrics, extent).await?;
     if extent.is_some() {

@@ -11,6 +11,7 @@ use tokio_postgres::Client as Postgres;
 use walengine_net::client::tokio::Client;
 use walengine_net::model::Offset;
 
+use super::carried;
 use super::dependents::{self, Extent, Pair};
 use super::plan::Rebuild;
 use crate::database::{Connection, Database, within};
@@ -114,7 +115,7 @@ async fn replace(
     let pairs = dependents::pairs(old, fresh, connection, extent).await?;
     within(connection.batch_execute(&locks(old, &pairs))).await?;
     let settings =
-        dependents::settings(connection, old.schema(), replaced.schema(), &pairs).await?;
+        carried::settings(connection, old.schema(), replaced.schema(), &pairs, extent).await?;
     create_schema(connection, replaced.schema(), "tables that a rebuild has replaced.").await?;
     match extent {
         Extent::Parts => exchange_parts(old, fresh, replaced, connection).await?,
@@ -203,10 +204,12 @@ async fn exchange_parts(
 }
 
 async fn children(connection: &Postgres, table: &str) -> Result<Vec<String>, Trouble> {
+    // Somebody's own table may be a part, too, and stays one.
     let statement =
         "SELECT c.relname::text FROM pg_inherits i JOIN pg_class c ON c.oid = i.inhrelid
-                      WHERE i.inhparent = to_regclass($1) ORDER BY 1";
-    let rows = within(connection.query(statement, &[&table])).await?;
+           JOIN pg_class p ON p.oid = i.inhparent AND p.relnamespace = c.relnamespace
+          WHERE i.inhparent = to_regclass($1) AND c.relname ~ $2 ORDER BY 1";
+    let rows = within(connection.query(statement, &[&table, &own::parts()])).await?;
     rows.iter().map(|row| Ok(row.try_get(0)?)).collect()
 }
 
