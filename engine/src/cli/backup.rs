@@ -7,10 +7,11 @@ use walengine_net::model::{PartitionId, Timestamp};
 use walengine_net::say;
 
 use super::asking::Asking;
+use super::interrupt::{Stop, interruptible};
 use super::log_time::shown;
 use super::output::NAME;
 use super::output::Output;
-use super::progress::{RECORDS_BAR, progress_bar, watch_for_signals};
+use super::progress::{RECORDS_BAR, progress_bar};
 use crate::backup::inspect::Backup;
 use crate::backup::take::{Taken, Taking};
 use crate::fatal::Fatal;
@@ -33,7 +34,7 @@ const COLUMNS: &[(&str, usize)] = &[
 /// that a run which fails or is killed harms nothing, and the next one goes on where it ended. It ends by
 /// reading back what it has written. `walengine verify DIR` checks all of a backup, and `walengine restore`
 /// makes a data directory of it.
-#[derive(Debug, clap::Args)]
+#[derive(Clone, Debug, clap::Args)]
 #[command(after_help = "Examples:\n  walengine backup /backups/ledger\n  \
     walengine backup /backups/ledger --server 10.0.0.1:7450,10.0.0.2:7450\n\n\
     Exit code: 0 if the backup is whole; 9 if no server answers; 11 if DIR can't be written; 14 if DIR \
@@ -54,15 +55,25 @@ pub struct Arguments {
 
 /// Takes a backup.
 pub fn run(arguments: &Arguments) -> Result<(), Fatal> {
+    let arguments = arguments.clone();
+    interruptible(move |stop| back_up(&arguments, stop)).map_err(|fatal| {
+        if fatal.message != "interrupted" {
+            return fatal;
+        }
+        let message = "interrupted: run it again to go on; what was taken stays";
+        Fatal::new(fatal.reason, message)
+    })
+}
+
+fn back_up(arguments: &Arguments, stop: Stop) -> Result<(), Fatal> {
     let client = arguments.asking.connect()?;
-    let interrupted = watch_for_signals()?;
     let bar = progress_bar(0, RECORDS_BAR);
     let mut taking = Taking {
         backup: &arguments.dir,
         client: &client,
         any_node: arguments.any_node,
         patience: Duration::from_secs(arguments.asking.timeout),
-        interrupted: &interrupted,
+        interrupted: stop.flag(),
         tell: &mut |progress| {
             bar.set_length(progress.wanted);
             bar.set_position(progress.records);

@@ -5,6 +5,7 @@ use std::fs::{File, OpenOptions};
 use std::io::{self, BufWriter, Write};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -16,8 +17,9 @@ use walengine_net::model::{Offset, PartitionId, Timestamp, Token};
 use walengine_net::say_aside;
 
 use super::asking::Asking;
+use super::interrupt::{Stop, interruptible};
 use super::output::Output;
-use super::progress::{progress_bar, watch_for_signals};
+use super::progress::progress_bar;
 use crate::export::{Header, PartitionEnd, Writer};
 use crate::fatal::{Fatal, Reason};
 
@@ -39,7 +41,7 @@ const STDOUT: &str = "-";
 /// in is left out.
 ///
 /// The file is text, a line for each record; EXPORT.md describes it. It is never written over.
-#[derive(Debug, clap::Args)]
+#[derive(Clone, Debug, clap::Args)]
 #[command(after_help = "Examples:\n  walengine export bank.walexport\n  \
     walengine export - | zstd > bank.walexport.zst\n  \
     walengine import bank.walexport --server other-cluster:7450")]
@@ -92,9 +94,23 @@ pub(super) fn states(asking: &Asking) -> Result<Vec<StateSummary>, Fatal> {
 
 /// Exports the log.
 pub fn run(arguments: &Arguments) -> Result<(), Fatal> {
-    let interrupted = watch_for_signals()?;
+    let (work, file) = (arguments.clone(), arguments.file.clone());
+    let is_begun = Arc::new(AtomicBool::new(false));
+    let begun = is_begun.clone();
+    let result = interruptible(move |stop| export(&work, &begun, stop));
+    // It may still wait for a server, and so not have removed what is not whole.
+    if result.as_ref().is_err_and(|fatal| fatal.reason == Reason::Interrupted)
+        && is_begun.load(Ordering::Relaxed)
+    {
+        let _ = std::fs::remove_file(&file); // fails if it has
+    }
+    result
+}
+
+fn export(arguments: &Arguments, is_begun: &AtomicBool, stop: Stop) -> Result<(), Fatal> {
     let client = arguments.asking.connect()?;
     let mut target = Target::create(&arguments.file)?;
+    is_begun.store(target.file.is_some(), Ordering::Relaxed);
     let exported = (|| {
         let states = states(&arguments.asking)?;
         if let Some(partition) = states.iter().position(|state| state.is_importing) {
@@ -104,7 +120,7 @@ pub fn run(arguments: &Arguments) -> Result<(), Fatal> {
             );
             return Err(Fatal::new(Reason::Findings, message));
         }
-        write(&client, &states, &mut target, &interrupted)?;
+        write(&client, &states, &mut target, stop)?;
         Ok(states)
     })();
     let states = match exported {
@@ -194,7 +210,7 @@ fn write(
     client: &Client,
     states: &[StateSummary],
     target: &mut Target,
-    interrupted: &AtomicBool,
+    stop: Stop,
 ) -> Result<(), Fatal> {
     let path = target.path.clone();
     let failed = |error: io::Error| failed(&path, &error);
@@ -214,7 +230,7 @@ fn write(
                 *next = page(client, PartitionId(partition), *next, end, &mut writer)
                     .map_err(|error| error.into_fatal(failed))?;
             }
-            if interrupted.load(Ordering::Relaxed) {
+            if stop.is_told() {
                 bar.finish_and_clear();
                 return Err(Fatal::new(Reason::Interrupted, "interrupted; nothing was kept"));
             }

@@ -7,6 +7,7 @@ mod cluster;
 mod csv_file;
 mod export;
 mod import;
+mod interrupt;
 mod leave;
 mod log;
 mod log_time;

@@ -12,9 +12,9 @@
 use std::collections::VecDeque;
 use std::fs::File;
 use std::io::{BufRead, BufReader, Read};
-use std::path::Path;
+use std::os::unix::fs::FileExt as _;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use walengine_net::client::blocking::Client;
@@ -26,8 +26,9 @@ use walengine_net::model::{ClusterId, Offset, PartitionId, Timestamp, Token};
 use walengine_net::say;
 
 use super::asking::Asking;
+use super::csv_file::source::Input;
 use super::export::{bar_of, digest_text, states};
-use super::progress::watch_for_signals;
+use super::interrupt::Stop;
 use crate::export::{Content, ExportedEntry, FIRST_KEY, PartitionEnd, Reader};
 use crate::fatal::{Fatal, Reason};
 use crate::limits::IMPORT_CLOCK_WAIT_MAX;
@@ -39,10 +40,8 @@ const GZIP: [u8; 2] = [0x1f, 0x8b];
 type Source = (BufReader<Box<dyn Read>>, Arc<AtomicU64>);
 
 /// Whether a file is an export, by its first bytes, unpacked if need be. What can't be read is none.
-pub(super) fn is_export(path: &Path) -> bool {
-    // Reading some of a pipe would take it away.
-    let is_file = path.metadata().is_ok_and(|found| found.is_file());
-    is_file && open(path).is_ok_and(|(source, _)| begins_an_export(source))
+pub(super) fn is_export(input: &Input) -> bool {
+    open(input).is_ok_and(|(source, _)| begins_an_export(source))
 }
 
 /// Whether this is the beginning of an export.
@@ -52,13 +51,14 @@ fn begins_an_export(source: impl Read) -> bool {
     read.is_ok() && first == FIRST_KEY.as_bytes()
 }
 
-fn open(path: &Path) -> Result<Source, Fatal> {
+/// Begins to read it, however far it was read before.
+fn open(input: &Input) -> Result<Source, Fatal> {
     let failed = |error: &std::io::Error| {
-        Fatal::new(Reason::File, format!("cannot read {}: {error}", path.display()))
+        Fatal::new(Reason::File, format!("cannot read {}: {error}", input.shown))
     };
-    let file = File::open(path).map_err(|error| failed(&error))?;
+    let file = input.file.try_clone().map_err(|error| failed(&error))?;
     let read = Arc::new(AtomicU64::new(0));
-    let mut counting = BufReader::new(Counting { file, read: read.clone() });
+    let mut counting = BufReader::new(Counting { file, at: 0, read: read.clone() });
     let is_packed = counting.fill_buf().map_err(|error| failed(&error))?.starts_with(&GZIP);
     let source: Box<dyn Read> = if is_packed {
         Box::new(flate2::bufread::MultiGzDecoder::new(counting))
@@ -68,26 +68,28 @@ fn open(path: &Path) -> Result<Source, Fatal> {
     Ok((BufReader::with_capacity(BODY_BYTES_MAX, source), read))
 }
 
-/// Counts the bytes read from a file, for the progress bar.
+/// Reads a file from its beginning, and counts the bytes for the progress bar.
 struct Counting {
     file: File,
+    at: u64,
     read: Arc<AtomicU64>,
 }
 
 impl Read for Counting {
     fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
-        let bytes = self.file.read(buffer)?;
-        self.read.fetch_add(bytes as u64, Ordering::Relaxed);
+        let bytes = self.file.read_at(buffer, self.at)?;
+        self.at += bytes as u64;
+        self.read.store(self.at, Ordering::Relaxed);
         Ok(bytes)
     }
 }
 
 /// Takes over the log in a file.
-pub(super) fn run(path: &Path, asking: &Asking, dry_run: bool) -> Result<(), Fatal> {
-    let interrupted = watch_for_signals()?;
+pub(super) fn run(input: &Input, asking: &Asking, dry_run: bool, stop: Stop) -> Result<(), Fatal> {
+    let path = input.shown.as_str();
     let client = asking.connect()?.reading(ReadFrom::Leader);
-    let total = path.metadata().map_or(0, |found| found.len());
-    let (source, read) = open(path)?;
+    let total = input.file.metadata().map_or(0, |found| found.len());
+    let (source, read) = open(input)?;
     let mut reader = reader(path, source)?;
     let header = reader.header().clone();
     let partitions = client.info().partitions;
@@ -111,7 +113,7 @@ pub(super) fn run(path: &Path, asking: &Asking, dry_run: bool) -> Result<(), Fat
     while let Some(entry) = next(path, &mut reader)? {
         there[usize::from(entry.partition.0)].compare(&client, &entry)?;
         bar.set_position(read.load(Ordering::Relaxed));
-        check_interrupted(&interrupted, "nothing was imported")?;
+        check_interrupted(stop, "nothing was imported")?;
     }
     bar.finish_and_clear();
     let ends = reader.ends().unwrap_or_default().to_vec();
@@ -127,14 +129,14 @@ pub(super) fn run(path: &Path, asking: &Asking, dry_run: bool) -> Result<(), Fat
     let is_there =
         |(state, end): (&StateSummary, &PartitionEnd)| state.next_offset >= end.next_offset;
     if !dry_run && !before.iter().zip(&ends).all(is_there) {
-        let (source, read) = open(path)?;
+        let (source, read) = open(input)?;
         let again = self::reader(path, source)?;
         if *again.header() != header {
             return Err(changed(path));
         }
         let mut taking = Taking::new(&client, &before, &ends);
         let bar = bar_of(total, "importing");
-        let taken = taking.all(path, again, &interrupted, || {
+        let taken = taking.all(path, again, stop, || {
             bar.set_position(read.load(Ordering::Relaxed));
         });
         bar.finish_and_clear();
@@ -143,28 +145,28 @@ pub(super) fn run(path: &Path, asking: &Asking, dry_run: bool) -> Result<(), Fat
     report(asking, client.info().cluster, &before, &ends, dry_run)
 }
 
-fn changed(path: &Path) -> Fatal {
-    let message = format!("{} was changed while it was imported", path.display());
+fn changed(path: &str) -> Fatal {
+    let message = format!("{} was changed while it was imported", path);
     Fatal::new(Reason::File, message)
 }
 
-fn check_interrupted(interrupted: &AtomicBool, what: &str) -> Result<(), Fatal> {
-    if interrupted.load(Ordering::Relaxed) {
+fn check_interrupted(stop: Stop, what: &str) -> Result<(), Fatal> {
+    if stop.is_told() {
         return Err(Fatal::new(Reason::Interrupted, format!("interrupted; {what}")));
     }
     Ok(())
 }
 
-fn reader<R: BufRead>(path: &Path, source: R) -> Result<Reader<R>, Fatal> {
+fn reader<R: BufRead>(path: &str, source: R) -> Result<Reader<R>, Fatal> {
     Reader::new(source).map_err(|error| unreadable(path, &error))
 }
 
-fn next<R: BufRead>(path: &Path, reader: &mut Reader<R>) -> Result<Option<ExportedEntry>, Fatal> {
+fn next<R: BufRead>(path: &str, reader: &mut Reader<R>) -> Result<Option<ExportedEntry>, Fatal> {
     reader.next_entry().map_err(|error| unreadable(path, &error))
 }
 
-fn unreadable(path: &Path, error: &crate::export::ExportError) -> Fatal {
-    Fatal::new(Reason::File, format!("{}, {error}", path.display()))
+fn unreadable(path: &str, error: &crate::export::ExportError) -> Fatal {
+    Fatal::new(Reason::File, format!("{}, {error}", path))
 }
 
 /// The records that the target has already, to be compared with those of the export.
@@ -281,9 +283,9 @@ impl<'a> Taking<'a> {
 
     fn all<R: BufRead>(
         &mut self,
-        path: &Path,
+        path: &str,
         mut reader: Reader<R>,
-        interrupted: &AtomicBool,
+        stop: Stop,
         progress: impl Fn(),
     ) -> Result<(), Fatal> {
         while let Some(entry) = next(path, &mut reader)? {
@@ -302,7 +304,7 @@ impl<'a> Taking<'a> {
             if other || is_full {
                 self.send(false)?;
                 progress();
-                check_interrupted(interrupted, "the import is not finished")?;
+                check_interrupted(stop, "the import is not finished")?;
             }
             self.waiting.push_back(entry);
             self.waiting_bytes += bytes;

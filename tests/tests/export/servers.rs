@@ -3,6 +3,7 @@
 
 use std::io::Write as _;
 use std::path::Path;
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use walengine::export::{Content, Reader};
@@ -18,7 +19,7 @@ use walengine_net::model::{
 use walengine_net::partition::of_book;
 use walengine_tests::lone_partition::PARTITION;
 use walengine_tests::nodes::Nodes;
-use walengine_tests::server::{Launch, Server, TestDir, run_command};
+use walengine_tests::server::{Launch, Server, TestDir, binary, run_command};
 
 const PENDING_SECONDS: u32 = 3;
 
@@ -305,7 +306,22 @@ fn an_export_goes_only_where_nothing_else_is() {
     let address = empty.address().to_string();
     let (code, summary, why) = said(dir.path(), &address, &["import", "packed"]);
     assert_eq!(code, Some(0), "{summary}{why}");
-    for server in [&mut source, &mut other, &mut wide, &mut empty] {
+    // Standard input, as it is and packed: the second has nothing left to do.
+    let mut piped = home("piped").serve();
+    let text = text.into_bytes();
+    let packed = std::fs::read(dir.path().join("packed")).unwrap();
+    for (bytes, done) in [(text, ""), (packed, ": 0 records imported")] {
+        let mut command = Command::new(binary());
+        command.args(["import", "-", "--server", &piped.address().to_string()]);
+        command.current_dir(dir.path()).stdin(Stdio::piped()).stdout(Stdio::piped());
+        let mut child = command.stderr(Stdio::piped()).spawn().unwrap();
+        child.stdin.take().unwrap().write_all(&bytes).unwrap();
+        let output = child.wait_with_output().unwrap();
+        let summary = String::from_utf8_lossy(&output.stdout).into_owned();
+        assert_eq!(output.status.code(), Some(0), "{output:?}");
+        assert!(summary.contains(done) && summary.contains("the same state"), "{summary}");
+    }
+    for server in [&mut source, &mut other, &mut wide, &mut empty, &mut piped] {
         server.stop();
     }
 }

@@ -52,34 +52,59 @@ impl Stamp {
     }
 }
 
+/// An open file. What can be read only once, such as standard input, is a copy of it.
+pub struct Input {
+    /// What people call it.
+    pub shown: String,
+    /// Its bytes, from the beginning with `read_at`.
+    pub file: File,
+    /// Where it can be looked at again; `None` if it was copied.
+    path: Option<PathBuf>,
+}
+
+impl Input {
+    /// Opens a file; `-` is standard input.
+    pub fn open(path: &Path) -> Result<Self, Fatal> {
+        if path == Path::new("-") {
+            let shown = "standard input".to_owned();
+            let file = copied(io::stdin(), &shown)?;
+            return Ok(Self { shown, file, path: None });
+        }
+        let shown = path.display().to_string();
+        let failed = |error: io::Error| unopened(&shown, &error);
+        let file = File::open(path).map_err(failed)?;
+        let kind = file.metadata().map_err(failed)?.file_type();
+        if kind.is_dir() {
+            let message = format!("{shown} is a directory; name a CSV file in it");
+            return Err(Fatal::new(Reason::File, message));
+        }
+        if kind.is_file() {
+            return Ok(Self { shown, file, path: Some(path.to_owned()) });
+        }
+        let file = copied(file, &shown)?;
+        Ok(Self { shown, file, path: None })
+    }
+}
+
+fn unopened(shown: &str, error: &io::Error) -> Fatal {
+    let hint = match error.kind() {
+        io::ErrorKind::NotFound => "; is the path right?",
+        io::ErrorKind::PermissionDenied => "; may this user read it?",
+        _ => "",
+    };
+    Fatal::new(Reason::File, format!("cannot open {shown}: {error}{hint}"))
+}
+
 impl Source {
     /// Opens a file; `-` is standard input.
     pub fn open(path: &Path) -> Result<Self, Fatal> {
-        let is_input = path == Path::new("-");
-        let shown = if is_input { "standard input".into() } else { path.display().to_string() };
-        let failed = |error: io::Error| {
-            let hint = match error.kind() {
-                io::ErrorKind::NotFound => "; is the path right?",
-                io::ErrorKind::PermissionDenied => "; may this user read it?",
-                _ => "",
-            };
-            Fatal::new(Reason::File, format!("cannot open {shown}: {error}{hint}"))
-        };
-        let (file, path) = if is_input {
-            (copied(io::stdin(), &shown)?, None)
-        } else {
-            let file = File::open(path).map_err(failed)?;
-            let kind = file.metadata().map_err(failed)?.file_type();
-            if kind.is_dir() {
-                let message = format!("{shown} is a directory; name a CSV file in it");
-                return Err(Fatal::new(Reason::File, message));
-            }
-            if kind.is_file() {
-                (file, Some(path.to_owned()))
-            } else {
-                (copied(file, &shown)?, None)
-            }
-        };
+        Self::of(Input::open(path)?)
+    }
+
+    /// The same of an open file.
+    pub fn of(input: Input) -> Result<Self, Fatal> {
+        let Input { shown, file, path } = input;
+        let failed = |error: io::Error| unopened(&shown, &error);
         let stamp = Stamp::of(&file.metadata().map_err(failed)?);
         let mut magic = [0; GZIP.len()];
         let is_packed = file.read_at(&mut magic, 0).map_err(failed)? == GZIP.len() && magic == GZIP;

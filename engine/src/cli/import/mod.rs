@@ -8,7 +8,6 @@ mod accounts;
 mod cells;
 mod chains;
 mod columns;
-mod ending;
 mod names;
 mod near;
 mod plan;
@@ -32,7 +31,8 @@ use walengine_net::model::{Book, Code};
 use walengine_net::say_aside;
 
 use super::asking::Asking;
-use super::csv_file::source::Source;
+use super::csv_file::source::{Input, Source};
+use super::interrupt::{Stop, interruptible};
 use super::progress::progress_bar;
 use super::take_over;
 use crate::fatal::{Fatal, Reason};
@@ -42,7 +42,7 @@ use columns::{COLUMNS, Wanted};
 use names::Names;
 use plan::Plan;
 use refused::Refused;
-use send::{Held, Stop};
+use send::Held;
 use summary::Summary;
 
 /// Transfers from a CSV file with a header.
@@ -172,15 +172,24 @@ impl Shared {
 
 /// Imports a file.
 pub fn run(arguments: &Arguments) -> Result<(), Fatal> {
-    static STOP: AtomicBool = AtomicBool::new(false);
     let started = Instant::now();
     arguments.check()?;
-    if take_over::is_export(&arguments.file) {
-        return take_over::run(&arguments.file, &arguments.asking, arguments.dry_run);
-    }
     let shared = Shared::default();
-    let work = Work { arguments: arguments.clone(), shared: shared.clone(), stop: Stop(&STOP) };
-    let result = ending::interruptible(&STOP, move || work.run(started));
+    let is_export = Arc::new(AtomicBool::new(false));
+    let work = Work { arguments: arguments.clone(), shared: shared.clone() };
+    let found = is_export.clone();
+    let result = interruptible(move |stop| {
+        let input = Input::open(&work.arguments.file)?;
+        if take_over::is_export(&input) {
+            found.store(true, Ordering::Relaxed);
+            let Arguments { asking, dry_run, .. } = &work.arguments;
+            return take_over::run(&input, asking, *dry_run, stop);
+        }
+        work.run(input, stop, started)
+    });
+    if is_export.load(Ordering::Relaxed) {
+        return result.map_err(|error| of_export(&error));
+    }
     let summary = shared.lock().clone();
     if arguments.dry_run {
         return result.map_err(|error| nothing_sent(&error));
@@ -208,6 +217,13 @@ fn so_far(error: &Fatal, summary: &Summary) -> Fatal {
         error.message, summary.rows
     );
     Fatal::new(error.reason, message)
+}
+
+/// An error of the import of an export. A thread that still waits can't tell how far it came.
+fn of_export(error: &Fatal) -> Fatal {
+    let is_silent = error.reason == Reason::Interrupted && error.message == "interrupted";
+    let more = "; what was imported stays, and running it again goes on behind it";
+    Fatal::new(error.reason, format!("{}{}", error.message, if is_silent { more } else { "" }))
 }
 
 fn nothing_sent(error: &Fatal) -> Fatal {
@@ -240,17 +256,16 @@ impl Arguments {
 struct Work {
     arguments: Arguments,
     shared: Shared,
-    stop: Stop,
 }
 
 impl Work {
-    fn run(&self, started: Instant) -> Result<(), Fatal> {
+    fn run(&self, input: Input, stop: Stop, started: Instant) -> Result<(), Fatal> {
         let arguments = &self.arguments;
-        let source = Source::open(&arguments.file)?;
+        let source = Source::of(input)?;
         let mut refused = Refused::new(&source, &arguments.file, arguments.refused.as_deref())?;
         let wanted = arguments.wanted();
         let bar = progress_bar(source.bytes() * 2, BAR);
-        let mut checked = send::check(&source, &wanted, Book(arguments.book), self.stop)?;
+        let mut checked = send::check(&source, &wanted, Book(arguments.book), stop)?;
         self.strictly(&checked.held)?;
         refused.like(&checked.header, checked.delimiter);
         let client = arguments.asking.connect()?;
@@ -258,11 +273,11 @@ impl Work {
         let missing = accounts::look_up(&client, names)?;
         let creates = arguments.create_accounts;
         if creates {
-            self.settle_ledgers(&source, &wanted, names, &missing)?;
+            self.settle_ledgers(&source, &wanted, names, &missing, stop)?;
         }
         if arguments.dry_run {
             let client = client.reading(ReadFrom::Linearizable);
-            let found = send::rehearse(&source, &wanted, names, Some(&client), self.stop)?;
+            let found = send::rehearse(&source, &wanted, names, Some(&client), stop)?;
             let plan = Plan::new(checked.rows, found, names, &missing, creates);
             plan.print(arguments.asking.format)?;
             plan.result()?;
@@ -274,10 +289,10 @@ impl Work {
             return Ok(());
         }
         if arguments.strict && accounts::has_mixed(names) {
-            let found = send::rehearse(&source, &wanted, names, None, self.stop)?;
+            let found = send::rehearse(&source, &wanted, names, None, stop)?;
             self.strictly(&found.held)?;
         }
-        self.stop.look()?;
+        stop.look()?;
         let progress = |change: &dyn Fn(&mut Summary)| {
             let mut summary = self.shared.lock();
             change(&mut summary);
@@ -287,7 +302,7 @@ impl Work {
         };
         let code = Code(arguments.account_code);
         accounts::create(&client, &mut checked.names, &missing, code, progress)?;
-        send::send(&source, &wanted, checked, &client, &mut refused, self.stop, progress)?;
+        send::send(&source, &wanted, checked, &client, &mut refused, stop, progress)?;
         bar.finish_and_clear();
         if let Some(path) = refused.stale() {
             say_aside!(
@@ -313,13 +328,14 @@ impl Work {
         wanted: &Wanted,
         names: &mut Names,
         missing: &[u32],
+        stop: Stop,
     ) -> Result<(), Fatal> {
         if missing.is_empty() || self.arguments.yes || !accounts::has_mixed(names) {
             accounts::settle(names, missing);
             return Ok(());
         }
         let mut agreeing = Agreeing::new(names);
-        send::each_row(source, wanted, names, self.stop, |names, accounts, ledger| {
+        send::each_row(source, wanted, names, stop, |names, accounts, ledger| {
             agreeing.note(names, accounts, ledger);
         })?;
         let in_doubt = agreeing.in_doubt(names, missing);

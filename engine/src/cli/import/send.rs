@@ -2,7 +2,6 @@
 //! That is made on a thread of its own, so that rows are read while others are decided.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc;
 use std::thread;
 
@@ -20,6 +19,7 @@ use super::summary::Summary;
 use super::twice::Seen;
 use crate::cli::csv_file::source::Source;
 use crate::cli::csv_file::{broken, feed};
+use crate::cli::interrupt::Stop;
 
 /// Batches that are read ahead.
 const AHEAD: usize = 2;
@@ -55,20 +55,6 @@ impl Held {
         let (line, why) = self.first.as_ref()?;
         let count: u64 = self.counts.values().sum();
         Some(format!("{count} rows can't be sent (the first: line {line}: {why})"))
-    }
-}
-
-/// Whether the import was told to end.
-#[derive(Clone, Copy)]
-pub struct Stop(pub &'static AtomicBool);
-
-impl Stop {
-    /// Fails if it was.
-    pub fn look(self) -> Result<(), Fatal> {
-        if self.0.load(Ordering::Relaxed) {
-            return Err(Fatal::new(Reason::Interrupted, "interrupted"));
-        }
-        Ok(())
     }
 }
 
