@@ -332,8 +332,10 @@ pub const IMPORT_HELD_MAX: usize = 1 << 20;
 pub const IMPORT_SEEN_BYTES_MAX: u64 = 128 << 20;
 /// Names, lines and reasons that one message of an import lists.
 pub const IMPORT_TOLD_MAX: usize = 20;
-/// How long an import that is told to end may take to end the batch that is on its way.
+/// How long a command that is told to end may take to end what is on its way.
 pub const IMPORT_END_WITHIN: Duration = Duration::from_millis(500);
+/// Pause between two looks whether the work of a command has panicked.
+pub const WORK_LOOK_EVERY: Duration = Duration::from_millis(200);
 
 /// Bytes of one file of a backup; a run that is killed fetches at most the end of one again.
 pub const BACKUP_PART_BYTES: u64 = 64 << 20;

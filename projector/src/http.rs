@@ -16,9 +16,9 @@ use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 
 use crate::board::Board;
+use crate::exposition;
 use crate::fatal::{Fatal, Reason};
 use crate::limits::{HTTP_CONNECTION_WITHIN, HTTP_CONNECTIONS_MAX, HTTP_HEAD_BYTES_MAX};
-use crate::metrics;
 
 /// Listens on `host:port`.
 pub async fn bind(address: &str) -> Result<TcpListener, Fatal> {
@@ -53,7 +53,7 @@ pub async fn serve(listener: TcpListener, board: Board) -> Result<(), Fatal> {
 }
 
 fn router(board: Board) -> Router {
-    let registry = Arc::new(metrics::registry(board));
+    let registry = Arc::new(exposition::registry(board));
     let metrics = get(async move || page(&registry));
     let elsewhere = async || (StatusCode::NOT_FOUND, "ask for /metrics\n");
     Router::new().route("/metrics", metrics).fallback(elsewhere)

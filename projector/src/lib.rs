@@ -20,6 +20,7 @@ pub mod config;
 pub mod copy;
 pub mod database;
 pub mod engine;
+pub mod exposition;
 pub mod facts;
 pub mod fatal;
 pub mod feed;

@@ -95,7 +95,8 @@ async fn remembered(
     }
     for noted in read(database, connection).await? {
         let position = position::read(database, connection, noted.partition).await?;
-        board.of(noted.partition).remembers(&position, &noted);
+        let seen = noted.log_end.zip(noted.seen_at);
+        board.of(noted.partition).remembers(&position, seen, noted.gone_since);
     }
     Ok(())
 }

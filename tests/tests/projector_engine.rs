@@ -102,7 +102,11 @@ fn a_dead_engine_is_told_once_and_shown_until_it_is_back() {
     let metrics = metrics_address(&mut projector);
     let end =
         |client: &Client| client.list_accounts(PARTITION, None, 1, &[]).unwrap().next_offset.0;
-    wait_for("the end", || metric(metrics, "next_offset") >= float(end(&client)));
+    // Before the position is known, it is not shown.
+    wait_for("the end", || {
+        let next = sample(&page(metrics), "next_offset{partition=\"0\"}");
+        next.is_some_and(|next| next >= float(end(&client)))
+    });
 
     // With PostgreSQL away, the lag is what the log has more.
     postgres.stop(Stop::Fast);

@@ -189,7 +189,7 @@ fn every_sslmode_does_with_a_server_what_libpq_does() {
     assert!(connected(&postgres, &bound("either", "require")).is_err(), "nothing was bound");
     assert!(connected(&postgres, &bound("either", "disable")).is_err(), "nothing can be bound");
     let usage =
-        of("either", "localhost", "require", "").variable("PGSSLCRL", "/x").run(&["status"]);
-    assert_eq!(usage.status.code(), Some(USAGE), "a list of revoked certificates is not checked");
+        of("either", "localhost", "require", "").variable("PGSSLCRLDIR", "/x").run(&["status"]);
+    assert_eq!(usage.status.code(), Some(USAGE), "a folder of lists is not read");
     postgres.stop(Stop::Fast);
 }

@@ -6,16 +6,12 @@ use std::panic;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{self, RecvTimeoutError};
 use std::thread;
-use std::time::Duration;
 
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 use walengine_net::cli::{Fatal, Reason};
 
-use crate::limits::IMPORT_END_WITHIN;
-
-/// Pause between two looks whether the work has panicked.
-const LOOK_EVERY: Duration = Duration::from_millis(200);
+use crate::limits::{IMPORT_END_WITHIN, WORK_LOOK_EVERY};
 
 enum Event {
     Done(Result<(), Fatal>),
@@ -73,7 +69,7 @@ pub fn interruptible(
     let worker = worker
         .map_err(|error| Fatal::new(Reason::File, format!("cannot start a thread: {error}")))?;
     loop {
-        match coming.recv_timeout(LOOK_EVERY) {
+        match coming.recv_timeout(WORK_LOOK_EVERY) {
             Ok(Event::Done(result)) => return result,
             Ok(Event::Signal) => break,
             Err(RecvTimeoutError::Timeout) if !worker.is_finished() => {}

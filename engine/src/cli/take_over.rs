@@ -146,7 +146,7 @@ pub(super) fn run(input: &Input, asking: &Asking, dry_run: bool, stop: Stop) -> 
 }
 
 fn changed(path: &str) -> Fatal {
-    let message = format!("{} was changed while it was imported", path);
+    let message = format!("{path} was changed while it was imported");
     Fatal::new(Reason::File, message)
 }
 
@@ -166,7 +166,7 @@ fn next<R: BufRead>(path: &str, reader: &mut Reader<R>) -> Result<Option<Exporte
 }
 
 fn unreadable(path: &str, error: &crate::export::ExportError) -> Fatal {
-    Fatal::new(Reason::File, format!("{}, {error}", path))
+    Fatal::new(Reason::File, format!("{path}, {error}"))
 }
 
 /// The records that the target has already, to be compared with those of the export.

@@ -7,7 +7,7 @@
 use tokio_postgres::Client;
 use tokio_postgres::types::ToSql;
 
-use super::dependents::{Extent, Pair};
+use super::pairs::{Extent, Pair};
 use crate::database::within;
 use crate::schema::own;
 use crate::trouble::Trouble;

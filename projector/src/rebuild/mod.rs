@@ -8,6 +8,7 @@
 mod carried;
 pub mod dependents;
 pub mod keep;
+mod pairs;
 mod plan;
 mod swap;
 
@@ -41,7 +42,7 @@ pub async fn rebuild(
     let mut extent = None;
     if found {
         let how = rebuild.extent(&connection).await?;
-        let pairs = dependents::pairs(old, fresh, &connection, how).await?;
+        let pairs = pairs::pairs(old, fresh, &connection, how).await?;
         let dependents = Dependents::find(old, &connection, &pairs, how).await?;
         dependents.tell(old.schema(), choices.leaves_behind)?;
         carried::shape(&connection, &pairs).await?;
@@ -60,7 +61,7 @@ pub async fn rebuild(
         return Ok(reports);
     }
     if let Some(how) = extent {
-        let pairs = dependents::pairs(old, fresh, &connection, how).await?;
+        let pairs = pairs::pairs(old, fresh, &connection, how).await?;
         carried::indexes(&connection, &pairs).await?;
     }
     swap::swap(&rebuild, client, metrics, extent).await?;

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use walengine_net::client::tokio::Client;
 use walengine_net::model::{ClusterId, Offset, PartitionId};
 
-use super::dependents::Extent;
+use super::pairs::Extent;
 use crate::database::{Connection, Database, within};
 use crate::fatal::{Fatal, Reason};
 use crate::feed::Feed;

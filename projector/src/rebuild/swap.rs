@@ -12,7 +12,7 @@ use walengine_net::client::tokio::Client;
 use walengine_net::model::Offset;
 
 use super::carried;
-use super::dependents::{self, Extent, Pair};
+use super::pairs::{self, Extent, Pair};
 use super::plan::Rebuild;
 use crate::database::{Connection, Database, within};
 use crate::fatal::{Fatal, Reason};
@@ -112,7 +112,7 @@ async fn replace(
         return Err(Trouble::Passing(why));
     };
     caught_up?;
-    let pairs = dependents::pairs(old, fresh, connection, extent).await?;
+    let pairs = pairs::pairs(old, fresh, connection, extent).await?;
     within(connection.batch_execute(&locks(old, &pairs))).await?;
     let settings =
         carried::settings(connection, old.schema(), replaced.schema(), &pairs, extent).await?;
