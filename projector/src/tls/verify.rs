@@ -24,7 +24,7 @@ use x509_cert::der::{Decode as _, Encode as _, Tag, Tagged as _};
 use x509_cert::ext::pkix::SubjectAltName;
 use x509_cert::ext::pkix::name::GeneralName;
 
-use super::{Roots, TlsMode, TlsSettings, certificates, unreadable};
+use super::settings::{Roots, TlsMode, TlsSettings, certificates, unreadable};
 use crate::fatal::{Fatal, Reason};
 
 /// Checks a certificate as far as the mode demands. The server proves in every mode that it holds the
