@@ -201,6 +201,11 @@ fn who_is_closed_for_a_bad_frame_reads_why_although_it_still_sends() {
             let _ = wire.send_bytes(&bytes);
             let end = wire.receive().unwrap_err().kind();
             assert_eq!(end, ErrorKind::UnexpectedEof, "wrong {what}: closed, and not reset");
+            for _ in 0..10 {
+                let error = wire.stream().take_error().unwrap();
+                assert!(error.is_none(), "wrong {what}: {error:?}, on the feed: {subscribed}");
+                thread::sleep(Duration::from_millis(10)); // a reset may be on its way
+            }
         }
         served.still_serves();
     }
