@@ -604,9 +604,10 @@ fn a_full_disk_ends_backup_and_restore_with_what_to_do() {
     let data = disk.path().join("data");
     let arguments = ["restore", "backup", data.to_str().unwrap(), "--segment-mib", "8"];
     let restored = run(dir.path(), &arguments);
-    assert!(!restored.status.success(), "{}", text(&restored));
-    assert!(text(&restored).contains("make room"), "{}", text(&restored));
-    assert!(!data.join("superblock").exists());
+    assert_eq!(restored.status.code(), Some(11), "{}", text(&restored));
+    let said = text(&restored);
+    assert!(said.contains("16 MiB at least are needed") && said.contains("make room"), "{said}");
+    assert!(!data.exists(), "nothing was changed");
     disk.make_room();
     let taken = run_command(Some(&server), dir.path(), &["backup", there]);
     assert_eq!(taken.status.code(), Some(0), "{}", text(&taken));

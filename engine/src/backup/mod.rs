@@ -15,6 +15,7 @@ pub mod inspect;
 pub mod manifest;
 pub mod part;
 pub mod restore;
+mod room;
 pub mod take;
 
 use std::path::{Path, PathBuf};

@@ -9,6 +9,7 @@ use walengine_net::model::{PartitionId, Timestamp};
 
 use super::cut;
 use super::inspect::Backup;
+use super::room::{LogRoom, require_room};
 use crate::executor::on_executor;
 use crate::fatal::{Fatal, Reason};
 use crate::rewrite::Rewritten;
@@ -81,21 +82,25 @@ pub fn restore(
         all += 2 * wanted.offset(partition).min(end);
     }
     require_free(data)?;
-    let mut done = 0;
+    let (mut done, mut needed) = (0, 0);
     for &partition in &partitions {
+        let mut room = LogRoom::new(wanted.segment_bytes, wanted.peer_address.is_some());
         // All of it is read before anything is made of any of it.
         let (mut entries, mut next) = (backup.entries(partition)?, 0);
         while next < wanted.offset(partition)
             && let Some((header, body)) = entries.next_entry()?
         {
             let records = wanted.records(partition, &header, body)?;
+            room.add(body.len());
             (next, done) = (header.next_offset().0, done + u64::from(records));
             tell(done, all);
             if records < header.meta.records {
                 break;
             }
         }
+        needed += room.bytes();
     }
+    require_room(data, needed)?;
     let (count, is_group) = (backup.manifest.partitions(), wanted.peer_address.is_some());
     let directory = NewDirectory::begin(data, count, wanted.segment_bytes, is_group)?;
     let mut restored = Vec::new();
