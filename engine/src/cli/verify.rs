@@ -23,8 +23,11 @@ use crate::storage::layout::{
 use crate::storage::read_only_disk::ReadOnlyDisk;
 use crate::storage::{partition_dir, superblock};
 
-/// Changes nothing. Exit code: 0 if all is well, 6 if something is damaged, 10 if the ledger
-/// derives other verdicts than the log holds, 5 if it is not a data directory.
+/// Changes nothing. What it passes (0) starts. Exit code 18: it starts all the same, a cluster's node with
+/// the help of the others, but something is damaged in front of the snapshot that the start begins
+/// with. Any other: it does not start. 6 if
+/// something is damaged, 10 if the ledger derives other verdicts than the log holds, 17 if it does not
+/// fit in memory, 5 if it is not a data directory.
 #[derive(Debug, clap::Args)]
 pub struct Arguments {
     /// Data directory, which no server may be using, or backup
@@ -68,9 +71,10 @@ pub fn verify(dir: &Path) -> Result<(), Fatal> {
     let _lock = DirectoryLock::share(dir)?;
     let superblock = data_dir::read_superblock(dir)?;
     let mut worst: Option<Fatal> = None;
+    let mut starts = true;
     for fatal in data_dir::complaints(dir, &superblock)? {
         cli::print(NAME, &fatal);
-        worst = worst.or(Some(fatal));
+        (worst, starts) = (worst.or(Some(fatal)), false);
     }
     for number in 0..superblock.partitions {
         let id = PartitionId(number);
@@ -78,15 +82,27 @@ pub fn verify(dir: &Path) -> Result<(), Fatal> {
             continue; // said already
         }
         let task = partition(dir.to_owned(), superblock, id);
-        if let Err(fatal) = block_on(task) {
+        if let Err(NotWhole { fatal, starts: all_the_same }) = block_on(task) {
             cli::print(NAME, &fatal);
-            worst = worst.or(Some(fatal));
+            if starts && !all_the_same {
+                worst = None; // what stops the start is worse
+            }
+            (worst, starts) = (worst.or(Some(fatal)), starts && all_the_same);
         }
     }
     match worst {
         None => {
             say!("whole: {} partitions", superblock.partitions);
             Ok(())
+        }
+        Some(_) if starts => {
+            let message = format!(
+                "{} starts, but is damaged in front of the snapshot that a start begins with: see above. \
+                 A cluster's node takes those entries from the others, at the start or while it serves; on \
+                 a node alone, who reads them gets an error: restore a backup. Nothing was changed",
+                dir.display()
+            );
+            Err(Fatal::new(Reason::DamagedInFront, message))
         }
         Some(Fatal { reason, .. }) => {
             let message = format!("{} is not whole; nothing was changed", dir.display());
@@ -95,9 +111,17 @@ pub fn verify(dir: &Path) -> Result<(), Fatal> {
     }
 }
 
+/// A partition that is not as it should be.
+struct NotWhole {
+    fatal: Fatal,
+    /// A start goes on all the same.
+    starts: bool,
+}
+
 /// Prints what a partition's files say, and gives the first complaint; the others are printed.
-async fn partition(dir: PathBuf, superblock: Superblock, id: PartitionId) -> Result<(), Fatal> {
-    let checked = check(ReadOnlyDisk::new(&dir), &dir, &superblock, id).await?;
+async fn partition(dir: PathBuf, superblock: Superblock, id: PartitionId) -> Result<(), NotWhole> {
+    let checked = check(ReadOnlyDisk::new(&dir), &dir, &superblock, id).await;
+    let checked = checked.map_err(|fatal| NotWhole { fatal, starts: false })?;
     let Checked { log, snapshot, accounts, ids, .. } = &checked;
     say!(
         "partition {id}: {} entries in {} segments, {} bytes, next offset {}, log time {}, chain {}, \
@@ -132,12 +156,13 @@ async fn partition(dir: PathBuf, superblock: Superblock, id: PartitionId) -> Res
         // The log has everything, so this costs time at the next start and nothing else.
         say!("  snapshot {} can't be used: {why}", path.display());
     }
+    let starts = checked.starts;
     let mut complaints = checked.complaints.into_iter();
-    let Some(first) = complaints.next() else { return Ok(()) };
+    let Some(fatal) = complaints.next() else { return Ok(()) };
     for complaint in complaints {
         say!("  {complaint}");
     }
-    Err(first)
+    Err(NotWhole { fatal, starts })
 }
 
 /// Describes one file.

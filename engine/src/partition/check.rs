@@ -6,7 +6,8 @@
 //!                 against the one that the log gives
 //! ```
 //! The first line is the start's own code ([`restore`], [`verify::scan`]), so that what passes here can be
-//! started, and what the start refuses is refused here.
+//! started, and what the start refuses is refused here. What only the second line finds is told as that:
+//! [`Checked::starts`].
 
 use std::path::{Path, PathBuf};
 
@@ -40,6 +41,10 @@ pub struct Checked {
     pub digest: Option<[u8; 32]>,
     /// What is wrong, the start's own reason first.
     pub complaints: Vec<Fatal>,
+    /// A start goes on all the same: what is wrong stands where it does not look, in front of the
+    /// snapshot that it begins with. Consensus looks at a few entries there, to learn which terms there
+    /// were: a group's node takes them from the others, and waits for them.
+    pub starts: bool,
 }
 
 /// Checks one partition of the data directory `data`.
@@ -63,6 +68,8 @@ pub async fn check<D: Disk>(
     if snapshot.index == 0 {
         found = Some(ledger.digest());
     }
+    // What contradicts is an entry that a start decides again, too.
+    let mut is_replayed = false;
     let mut unweighed_bytes = 0;
     let visit = |entry: verify::Checked<'_>| {
         unweighed_bytes += entry.bytes.len();
@@ -71,6 +78,7 @@ pub async fn check<D: Disk>(
             if let Err(fatal) = memory::require_room() {
                 // Checksums and chain are checked to the end all the same.
                 ledger = Ledger::new(partition, superblock.partitions);
+                is_replayed = true; // a start may do with less; nobody has tried
                 disagreement = Some(fatal);
             }
         }
@@ -78,6 +86,7 @@ pub async fn check<D: Disk>(
             && let Ok((header, body)) = decode_entry(entry.bytes)
             && let Err(fatal) = restore::apply(&mut ledger, &header, body)
         {
+            is_replayed = header.meta.index > snapshot.index;
             disagreement = Some(fatal);
         }
         ledger.release(ledger.next_offset());
@@ -113,5 +122,6 @@ pub async fn check<D: Disk>(
         complain(Reason::Disagreement, "debits and credits differ".to_owned());
     }
     let (accounts, ids) = (ledger.accounts_len(), ledger.ids_len());
-    Ok(Checked { log, snapshot, skipped, accounts, ids, digest, complaints })
+    let starts = log.refused.is_none() && !is_replayed;
+    Ok(Checked { log, snapshot, skipped, accounts, ids, digest, complaints, starts })
 }

@@ -44,6 +44,13 @@ pub enum Reason {
     Panicked = 16,
     /// Memory does not suffice for what the data directory holds.
     Memory = 17,
+    /// Bytes on disk are damaged, or contradict each other, where a start does not read: it goes on.
+    DamagedInFront = 18,
+    /// The other members of its cluster refuse the node: it was set back to an older copy of its data
+    /// directory, or its disk has lost what it had promised to hold.
+    SetBack = 19,
+    /// The disk does not come back, and so an orderly stop was given up.
+    StuckStop = 20,
     /// A user interrupted it.
     Interrupted = 130,
     /// What it prints has no reader any more, as `head` leaves it. Nothing is told: it is no failure.
