@@ -17,7 +17,7 @@ needs_root=(
   berka::a_cluster_comes divergence:: export::servers::one_node export::servers::an_import_survives
   feed::every_nodes_feed health:: hostile:: join:: power::
   projector_kill:: projector_trouble::a_full_disk projector_trouble::a_projector_whose_host_vanished
-  process::disk::a_full_disk process::disk::verify_reads
+  process::disk::a_full_disk process::disk::a_stop_is_given_up process::disk::verify_reads
   replicas:: room:: scripts::a_local_cluster serve::a_full_disk serve::a_nearly_full_disk
 )
 # Simulated clusters take the processor for minutes: they run alone, beside no server under test.

@@ -6,6 +6,7 @@
 
 pub mod addresses;
 pub mod admission;
+pub mod agreed_clock;
 pub mod backup;
 pub mod cli;
 pub mod cluster_view;
@@ -18,6 +19,7 @@ pub mod executor;
 pub mod export;
 pub mod fatal;
 pub mod feed;
+pub mod leave_cost;
 pub mod ledger;
 pub mod limits;
 pub mod listen;

@@ -27,6 +27,8 @@ pub const PROPOSED_BYTES_MAX: usize = 16 << 20;
 pub const FLUSH_PARALLEL_BYTES_MIN: usize = 64 << 10;
 /// After this time without a write a partition records its durable and its commit index.
 pub const IDLE_AFTER: Duration = Duration::from_millis(500);
+/// While it is written all the time, it does so this often: one block more in so many seconds.
+pub const WITNESS_EVERY: Duration = Duration::from_secs(5);
 /// Expiries that are logged into one entry.
 pub const EXPIRIES_AT_ONCE_MAX: usize = 4096;
 /// How often that is done before others get their turn.
@@ -84,6 +86,12 @@ pub const LISTEN_BACKLOG: i32 = 1024;
 pub const LISTEN_WITHIN: Duration = Duration::from_secs(3);
 /// How long a stopping partition waits for what it has decided to become durable.
 pub const CLOSE_WITHIN: Duration = Duration::from_secs(10);
+/// How long a stopping process waits for a disk that answers nothing.
+pub const STUCK_STOP_WITHIN: Duration = Duration::from_secs(20);
+/// How often it is looked meanwhile whether the disk answers.
+pub const STOP_LOOK_EVERY: Duration = Duration::from_millis(500);
+/// How often a stop that takes long says what it waits for.
+pub const STOP_SAY_EVERY: Duration = Duration::from_secs(10);
 /// How long moving leadership may take; writes are refused as busy meanwhile.
 pub const HAND_OVER_WITHIN: Duration = Duration::from_secs(2);
 /// Bytes of answers that one connection may leave unread; past it its requests are not read.
@@ -200,6 +208,10 @@ pub const CLOCK_SLEW_MAX: Duration = Duration::from_hours(1);
 pub const CLOCK_SLEW_SHARE: u32 = 8;
 /// How often the clock is taken anew as what the next step is measured from.
 pub const CLOCK_ANCHOR_EVERY: Duration = Duration::from_mins(1);
+/// How long a node that has just come to lead waits for the clocks of a majority before it takes its own.
+pub const CLOCKS_WITHIN: Duration = Duration::from_secs(3);
+/// Log time that is so far ahead of what a majority of clocks says is told.
+pub const LOG_AHEAD_FAR: Duration = Duration::from_mins(1);
 /// How far the clock may be ahead of the newest record at a start.
 pub const CLOCK_GAP_MAX: Duration = Duration::from_hours(366 * 24);
 

@@ -1,6 +1,8 @@
 //! What the threads of a node share. Everything else crosses between them in bounded channels.
 
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Mutex, PoisonError};
 use std::time::Instant;
 
 use walengine_net::model::PartitionId;
@@ -10,6 +12,7 @@ use walengine_replication::gossip::Counters;
 use crate::admission::Admission;
 use crate::config::Config;
 use crate::disk_health::DiskHealth;
+use crate::leave_cost::Cost;
 use crate::shares::{connections_pool, peers_pool};
 use crate::storage::layout::Superblock;
 
@@ -36,6 +39,9 @@ pub struct NodeState {
     pub is_leaving: AtomicBool,
     /// Raft groups whose newest membership keeps this node. Written by shards, each its own share.
     pub groups_kept: AtomicUsize,
+    /// What it would cost each partition if this node left; `None`: nothing. Written by shards, about once a
+    /// second, and empty until then.
+    leave_costs: Mutex<BTreeMap<PartitionId, Option<Cost>>>,
     /// Datagrams that gossip has dropped. Written by the control thread.
     pub gossip_dropped: DroppedDatagrams,
     /// Much memory was freed: the main thread shall give it back to the system. Written by shards and
@@ -68,6 +74,7 @@ impl NodeState {
             disk: DiskHealth::default(),
             is_leaving: AtomicBool::new(false),
             groups_kept: AtomicUsize::new(0),
+            leave_costs: Mutex::default(),
             gossip_dropped: DroppedDatagrams::default(),
             gives_back: AtomicBool::new(false),
             admission: Admission::new(connections_max),
@@ -75,6 +82,23 @@ impl NodeState {
             peers_pool,
             started,
         }
+    }
+
+    /// Takes note of what it would cost a partition if this node left.
+    pub fn note_leave_cost(&self, partition: PartitionId, cost: Option<Cost>) {
+        self.leave_costs.lock().unwrap_or_else(PoisonError::into_inner).insert(partition, cost);
+    }
+
+    /// Why this node must not leave without being told so expressly: a partition would lose its majority.
+    pub fn must_stay(&self) -> Option<String> {
+        let costs = self.leave_costs.lock().unwrap_or_else(PoisonError::into_inner);
+        if costs.len() < usize::from(self.superblock.partitions) {
+            return Some("what that would cost is not known yet: ask again in a moment".to_owned());
+        }
+        let worst = (*costs.values().max()?)?;
+        let of = costs.iter().filter(|(_, cost)| **cost == Some(worst));
+        let of: Vec<PartitionId> = of.map(|(partition, _)| *partition).collect();
+        worst.is_a_majority().then(|| worst.in_words(self.superblock.node, &of))
     }
 
     /// Shard on which a partition lives.

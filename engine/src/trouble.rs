@@ -9,6 +9,7 @@ use walengine_replication::gossip::{NodeStanding, NodeView};
 use walengine_replication::membership::Contact;
 use walengine_replication::types::NodeId;
 
+use crate::agreed_clock::ClockAgreement;
 use crate::cluster_view::ClusterView;
 use crate::limits::{CLOCK_FAR_NANOS, ONE_WAY_AFTER};
 
@@ -62,6 +63,13 @@ pub fn of_nodes(cluster: &ClusterView, me: NodeId) -> Vec<Trouble> {
         disk(condition.is_full, "disk_full", full);
         let slow = "is slow, or was a moment ago; leadership is not given to it meanwhile";
         disk(condition.is_slow && !condition.is_stuck, "disk_slow", slow);
+        if condition.is_short_of_memory {
+            let text = format!(
+                "node {node} has nearly used up its memory: it is sent no records, and falls behind; allow \
+                 more (the limit of its control group, or --memory-mib) and start it again"
+            );
+            troubles.push(Trouble::of_node(node, "memory", text));
+        }
         let ahead = condition.clock_ahead_nanos;
         if node != me && ahead.unsigned_abs() >= CLOCK_FAR_NANOS {
             let tenths = ahead.unsigned_abs() / 100_000_000;
@@ -104,6 +112,10 @@ pub struct GroupFacts<'a> {
     pub others: usize,
     /// See there.
     pub refused_by: usize,
+    /// How this node's clock stands to the voters'.
+    pub clock: ClockAgreement,
+    /// How far the log's time is ahead of what a majority of clocks says, if it is far.
+    pub log_ahead: Option<Duration>,
     /// The nodes as gossip has them.
     pub nodes: &'a [NodeView],
     /// Gossip's time.
@@ -126,6 +138,23 @@ pub fn of_group(facts: &GroupFacts<'_>) -> Vec<Trouble> {
             "node {me} led and hears no majority any more: it is cut off, or the others are down"
         );
         troubles.push(Trouble::of_node(me, "cut_off", text));
+    }
+    if let ClockAgreement::Without(ahead) = facts.clock {
+        let (by, way) =
+            (ahead.unsigned_abs() / 1_000_000_000, if ahead < 0 { "ahead of" } else { "behind" });
+        let text = format!(
+            "the clock of node {me} is {by} s {way} what a majority of the voters say: theirs is \
+             followed; set it right by NTP"
+        );
+        troubles.push(Trouble::of_node(me, "clock_held", text));
+    }
+    if let Some(ahead) = facts.log_ahead {
+        let seconds = ahead.as_secs();
+        let text = format!(
+            "the log's time is {seconds} s ahead of what a majority of the nodes' clocks say: it goes \
+             on from there; a clock was wrong once, or theirs are now"
+        );
+        troubles.push(Trouble::of_node(me, "log_time", text));
     }
     if !facts.leads {
         return troubles;
@@ -205,6 +234,7 @@ mod tests {
             with(2, NodeCondition { is_full: true, clock_ahead_nanos: second - 1, ..well }),
             with(3, NodeCondition { is_slow: true, clock_ahead_nanos: -7 * second / 2, ..well }),
             with(4, NodeCondition { is_slow: true, is_stuck: true, ..well }),
+            with(6, NodeCondition { is_short_of_memory: true, ..well }),
         ];
         let address = |at: &str| at.parse().unwrap();
         let twin =
@@ -216,6 +246,7 @@ mod tests {
             "node_3_disk_slow",
             "node_3_clock",
             "node_4_disk_stuck",
+            "node_6_memory",
             "node_5_twice",
         ];
         assert_eq!(keys(&troubles), expected);
@@ -246,6 +277,8 @@ mod tests {
             chosen: Some(3),
             others: 2,
             refused_by: 1,
+            clock: ClockAgreement::With,
+            log_ahead: None,
             nodes: &nodes,
             now: NOW,
         };
@@ -257,6 +290,12 @@ mod tests {
         }
         let alone = GroupFacts { leads: false, cut_off: true, refused_by: 2, ..facts };
         assert_eq!(keys(&of_group(&alone)), ["node_1_no_member", "node_1_cut_off"]);
+        let clock = ClockAgreement::Without(-90_000_000_000);
+        let off =
+            GroupFacts { clock, log_ahead: Some(NOW), refused_by: 0, cut_off: false, ..alone };
+        let troubles = of_group(&off);
+        assert_eq!(keys(&troubles), ["node_1_clock_held", "node_1_log_time"]);
+        assert!(troubles[0].text.contains("is 90 s ahead of what a majority"), "{troubles:?}");
         let well = BTreeMap::from([(2, steady), (3, steady)]);
         let nodes: Vec<_> = (1..=3).map(|node| view(node, NodeStanding::Alive)).collect();
         let facts = GroupFacts { contact: &well, chosen: Some(1), nodes: &nodes, ..alone };

@@ -24,8 +24,8 @@ use walengine::storage::archive::Archive;
 use walengine::storage::partition_dir;
 use walengine_net::frame::{self, Frame, FrameError, HEADER_BYTES};
 use walengine_net::message::{
-    AdminReply, ClusterStatus, ClusterStatusReply, ImportLog, ImportLogReply, Leave, RemoveNode,
-    StateDigest, StateDigestReply, TransferLeadership,
+    AdminReply, ClusterStatus, ClusterStatusReply, ImportLog, ImportLogReply, Leave, LeaveAnyway,
+    RemoveNode, StateDigest, StateDigestReply, TransferLeadership,
 };
 use walengine_net::message::{
     Append, Credit, ErrorReply, Hello, HelloReply, ListAccounts, ListAccountsReply, LogPage,
@@ -214,6 +214,7 @@ fn open_as_its_kind(frame: &Frame<'_>) -> Result<(), ()> {
         Kind::TransferLeadership => opens::<TransferLeadership>(body),
         Kind::RemoveNode => opens::<RemoveNode>(body),
         Kind::Leave => opens::<Leave>(body),
+        Kind::LeaveAnyway => opens::<LeaveAnyway>(body),
         Kind::StateDigest => opens::<StateDigest>(body),
         Kind::ImportLog => opens::<ImportLog<'_>>(body),
         Kind::StateDigestReply => opens::<StateDigestReply>(body),
@@ -228,9 +229,10 @@ fn open_as_its_kind(frame: &Frame<'_>) -> Result<(), ()> {
         Kind::UnsubscribeReply => opens::<UnsubscribeReply>(body),
         Kind::ServerStatusReply => opens::<ServerStatusReply<'_>>(body),
         Kind::ClusterStatusReply => opens::<ClusterStatusReply<'_>>(body),
-        Kind::TransferLeadershipReply | Kind::RemoveNodeReply | Kind::LeaveReply => {
-            opens::<AdminReply<'_>>(body)
-        }
+        Kind::TransferLeadershipReply
+        | Kind::RemoveNodeReply
+        | Kind::LeaveReply
+        | Kind::LeaveAnywayReply => opens::<AdminReply<'_>>(body),
         Kind::Error => opens::<ErrorReply<'_>>(body),
     }
 }

@@ -10,7 +10,8 @@ use walengine_net::limits::{
 };
 use walengine_net::message::{
     AdminReply, AdminState, ClusterStatus, ClusterStatusReply, Freshness, GroupRow, LINEARIZABLE,
-    Leave, NodeHealth, NodeRow, RemoveNode, ReplicaRole, ReplicaRow, TransferLeadership,
+    Leave, LeaveAnyway, NodeHealth, NodeRow, RemoveNode, ReplicaRole, ReplicaRow,
+    TransferLeadership,
 };
 use walengine_net::message::{
     Append, AppendHead, ErrorCode, ErrorReply, EventOutcome, Hello, HelloReply, ListAccounts,
@@ -196,6 +197,7 @@ fn cluster_messages_survive() {
     round_trip(&TransferLeadership { to: 3 }, |view| assert_eq!(view.to(), Some(3)));
     round_trip(&RemoveNode { node: 3 }, |view| assert_eq!(view.node.to_native(), 3));
     round_trip(&Leave { node: 1 }, |view| assert_eq!(view.node.to_native(), 1));
+    round_trip(&LeaveAnyway { node: 1 }, |view| assert_eq!(view.node.to_native(), 1));
     round_trip(&AdminReply::new(AdminState::Refused, "no majority"), |view| {
         assert_eq!((view.state(), &*view.message), (AdminState::Refused, "no majority"));
     });
@@ -429,6 +431,7 @@ fn open_all(body: &[u8]) -> usize {
         TransferLeadership,
         RemoveNode,
         Leave,
+        LeaveAnyway,
         AdminReply,
         ErrorReply,
     )

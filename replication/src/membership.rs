@@ -7,7 +7,7 @@
 //!
 //! Whether a member lives is judged by what consensus itself hears of it ([`Contact`]), not by gossip
 //! alone: a firewall may shut UDP and leave TCP open, or the other way round. Gossip tells of nodes
-//! that are no members, of nodes that leave, and of disks in trouble ([`NodeCondition`]).
+//! that are no members, of nodes that leave, and of disks and memory in trouble ([`NodeCondition`]).
 //!
 //! Rules; the first that applies counts:
 //!

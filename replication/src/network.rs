@@ -76,7 +76,7 @@ impl<T: Transport> Peer<T> {
     }
 }
 
-/// A peer whose log has lost what it had counts as one that can't be reached.
+/// A peer whose log has lost what it had, or that takes none of it, counts as one that can't be reached.
 fn set_back(checked: Result<(), String>) -> RpcResult<()> {
     checked.map_err(|why| Unreachable::from_string(why).into())
 }
@@ -126,7 +126,7 @@ impl<T: Transport> RaftNetworkV2<Types> for Peer<T> {
     {
         Box::pin(async move {
             let mut input = input;
-            if let Err(why) = self.reached.admits(self.target) {
+            if let Err(why) = self.reached.takes_entries(self.target) {
                 // Where openraft waits between two attempts: without it, it asks again at once.
                 let _ = input.next().await;
                 return Err(Unreachable::from_string(why).into());
@@ -146,6 +146,8 @@ impl<T: Transport> RaftNetworkV2<Types> for Peer<T> {
             let appends = Appends::new(opened, input, ttl, timed_out);
             let (reached, target) = (self.reached.clone(), self.target);
             let checked = appends.map(move |result| {
+                // The stream ends; the next one begins when the node takes entries again.
+                set_back(reached.takes_entries(target))?;
                 match &result {
                     Ok(Ok(Some(last))) => {
                         reached.acknowledged(target, term.get(), last.index + 1);

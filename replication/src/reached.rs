@@ -4,9 +4,11 @@
 //! Lives on the group's shard.
 //!
 //! Only what is committed counts: entries behind it may be removed from an honest member's log.
+//!
+//! Beside that it says which nodes have no memory for more of the log, and are sent none.
 
 use std::cell::RefCell;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 
 use crate::local::Notify;
@@ -27,6 +29,8 @@ struct Inner {
     acknowledged: RefCell<BTreeMap<NodeId, (u64, u64)>>,
     /// Nodes that were found with less, and with how much.
     set_back: RefCell<BTreeMap<NodeId, u64>>,
+    /// Nodes that are sent no entries for now.
+    held: RefCell<BTreeSet<NodeId>>,
     /// A peer has said that this node was set back.
     told: RefCell<Option<String>>,
     changed: Notify,
@@ -118,6 +122,23 @@ impl Reached {
         }
     }
 
+    /// These nodes have no memory for more entries: they are sent signs of life only, so that they stay
+    /// followers, and are not killed by their system with what they have.
+    pub fn hold(&self, nodes: BTreeSet<NodeId>) {
+        self.inner.held.replace(nodes);
+    }
+
+    /// Whether entries may be sent to a node.
+    ///
+    /// # Errors
+    /// Why not.
+    pub fn takes_entries(&self, node: NodeId) -> Result<(), String> {
+        if self.inner.held.borrow().contains(&node) {
+            return Err(format!("node {node} has nearly used up its memory"));
+        }
+        self.admits(node)
+    }
+
     /// A peer refuses this node since it was set back.
     pub fn told(&self, why: String) {
         self.inner.told.borrow_mut().get_or_insert(why);
@@ -160,6 +181,10 @@ mod tests {
             "another leader may have removed them"
         );
         assert!(reached.check_conflict(7, 3, 15).is_err(), "nobody else has led in this term");
+        reached.hold(BTreeSet::from([8]));
+        assert!(reached.takes_entries(8).is_err() && reached.admits(8).is_ok(), "signs of life");
+        reached.hold(BTreeSet::new());
+        assert_eq!(reached.takes_entries(8), Ok(()));
         reached.keep(|node| node != 7);
         assert_eq!(reached.check_entries(7, 0), Ok(()), "its id may come no more");
     }

@@ -31,7 +31,8 @@ pub const SEGMENT_BYTES: u64 = 8 << 20;
 /// What makes its decisions final.
 pub type LoneCommit<D> = Alone<D, SimRuntime>;
 
-fn superblock() -> Superblock {
+/// What its data directory says about itself.
+pub fn superblock() -> Superblock {
     Superblock {
         cluster: CLUSTER,
         node: NODE,

@@ -5,7 +5,7 @@ use std::fs::{self, File, OpenOptions};
 use std::net::{SocketAddr, TcpListener, UdpSocket};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+use std::process::{Command, ExitStatus, Output};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -112,6 +112,19 @@ impl Trio {
     /// Starts a node.
     pub fn spawn(&mut self, node: usize, founds: bool) {
         self.servers[node] = Some(self.launch(node, founds).spawn());
+    }
+
+    /// Waits until a node has ended by itself.
+    ///
+    /// # Panics
+    /// If it does not end, or was not started.
+    pub fn wait(&mut self, node: usize) -> ExitStatus {
+        self.servers[node].as_mut().expect("it was started").wait()
+    }
+
+    /// Starts a node again with one more flag.
+    pub fn spawn_with(&mut self, node: usize, flag: &str, value: &str) {
+        self.servers[node] = Some(self.launch(node, false).set(flag, value).spawn());
     }
 
     /// Waits until every node that runs serves, and one leads.

@@ -2,11 +2,14 @@
 
 use std::time::Duration;
 
-use walengine::ledger::Outcomes;
+use walengine::ledger::{Ledger, Outcomes};
+use walengine::partition::log_clock::ClockStanding;
 use walengine::partition::replica::Replica;
 use walengine::refused::Refused;
 use walengine::runtime::Runtime;
+use walengine_net::model::PartitionId;
 use walengine_tests::cluster::{Counts, Profile, Ran, Scene, leader_loses_its_tail, play, run};
+use walengine_tests::noted_writes::{Writer, accounts_of};
 use walengine_tests::seeds::{each_of, each_seed};
 use walengine_tests::sim::OpClass;
 
@@ -129,6 +132,70 @@ fn a_node_that_was_set_back_is_refused_and_the_others_go_on() {
                 cluster.restart(id).await;
             }
             Counts { crashes: 2, ..Counts::default() }
+        })
+    });
+}
+
+/// The fault: a group that is written all the time never counted as idle, and the commit index on its
+/// nodes' disks stayed where it was when they voted last.
+#[test]
+fn what_is_committed_is_recorded_also_while_it_is_written_all_the_time() {
+    each_of("cluster::what_is_committed_is_recorded", 5, |seed| {
+        let scene = Scene { nodes: Some(3), clients: 2, reads: false, bug: None };
+        play(seed, scene, async |cluster, root, _| {
+            root.sleep(Duration::from_secs(2)).await;
+            let log = |id| cluster.partition(id).expect("it has power").log().clone();
+            let before = cluster.ids().into_iter().map(|id| (id, log(id).committed_index()));
+            let before: Vec<_> = before.collect();
+            root.sleep(Duration::from_secs(7)).await;
+            for (id, committed) in before {
+                let saved = log(id).hard_state();
+                assert!(committed > 1 && saved.commit_index >= committed, "node {id}: {saved:?}");
+                assert!(saved.durable_index >= saved.commit_index, "node {id}: {saved:?}");
+            }
+            Counts::default()
+        })
+    });
+}
+
+/// The fault: a leader whose clock had been wrong since its start moved log time by up to a year with its
+/// first write, which ended every reservation.
+#[test]
+fn a_leader_whose_clock_is_wrong_from_its_start_moves_no_log_time() {
+    const AHEAD: Duration = Duration::from_hours(100 * 24);
+    each_of("cluster::a_leader_whose_clock_is_wrong", 20, |seed| {
+        let scene = Scene { nodes: Some(3), clients: 0, reads: false, bug: None };
+        play(seed, scene, async |cluster, root, mut rng| {
+            let wrong = rng.between(1, 3);
+            cluster.set_wall(wrong, AHEAD.as_nanos() as i64);
+            cluster.restart(wrong).await;
+            let partition = cluster.partition(wrong).expect("it has power");
+            partition.await_clocks();
+            let by = root.elapsed() + Duration::from_secs(20);
+            while !partition.leads() {
+                assert!(root.elapsed() < by, "it does not come to lead");
+                cluster.hand_over(wrong);
+                root.sleep(Duration::from_millis(300)).await;
+            }
+            let mut writer = Writer::new(seed, &accounts_of(PartitionId(0), 1));
+            let mut submit = || {
+                let transfer = writer.transfer().to_bytes();
+                partition.submit(&[transfer], &mut Outcomes::new()).map(drop)
+            };
+            assert!(matches!(submit(), Err(Refused::Busy { .. })), "it knows no clock but its own");
+            cluster.tell_clocks();
+            assert_eq!(submit(), Ok(()));
+            let last = partition.with_ledger(Ledger::last_timestamp);
+            let ahead = last.0.saturating_sub(root.now().0);
+            assert!(Duration::from_nanos(ahead) < Duration::from_secs(10), "{last}");
+            assert!(matches!(partition.clock(), ClockStanding::Ahead(by) if by > AHEAD / 2));
+            // Mended, it is followed again.
+            cluster.runtime(wrong).set_own_wall(0);
+            cluster.tell_clocks();
+            root.sleep(Duration::from_secs(1)).await;
+            let _ = submit(); // it may have lost its leadership since
+            assert_eq!(partition.clock(), ClockStanding::Agrees);
+            Counts { crashes: 1, ..Counts::default() }
         })
     });
 }

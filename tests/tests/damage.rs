@@ -5,20 +5,27 @@
 //! from the first on; and nothing may be missing that is known to be durable - by the hard state or
 //! by an entry that is still whole.
 
+use std::collections::BTreeMap;
 use std::ops::Range;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
 
+use walengine::fatal::Reason;
+use walengine::partition::opening;
+use walengine::runtime::Runtime as _;
 use walengine::storage::disk::BLOCK_BYTES;
 use walengine::storage::error::OpenError;
 use walengine::storage::layout::Tail;
 use walengine::storage::log::Log;
 use walengine::storage::verify;
-use walengine_net::entry::{EntryHeader, EntryKind, EntryMeta, HEADER_BYTES};
-use walengine_net::model::Timestamp;
+use walengine_net::entry::{EntryHeader, EntryKind, EntryMeta, HEADER_BYTES, decode_entry};
+use walengine_net::model::{EventBytes, Timestamp};
 use walengine_tests::checked_partition::{SEGMENT_BYTES, config, dir};
+use walengine_tests::lone_partition::{self, DATA, PARTITION};
 use walengine_tests::memory_disk::MemoryDisk;
+use walengine_tests::noted_writes::{Writer, accounts_of};
 use walengine_tests::seeds::each_of;
-use walengine_tests::sim::{Order, Rng, SECTOR_BYTES, SimExecutor, SimRuntime};
+use walengine_tests::sim::{Order, Rng, SECTOR_BYTES, SimDisk, SimExecutor, SimRuntime};
 
 const SECTORS: usize = SEGMENT_BYTES as usize / SECTOR_BYTES;
 /// Pieces that the bits are shared out in.
@@ -302,4 +309,47 @@ fn harm(sample: &Sample, what: &str, sectors: &[usize], change: impl FnOnce(&mut
         assert_eq!(outcome, Outcome::Told, "{what}: every entry was durable");
     }
     Sample::check_open(&disk, &outcome, what);
+}
+
+/// The fault: a partition that is written every few hundred milliseconds never counted as idle, and its
+/// hard state named nothing of its end. What a disk had lost of it was taken for a torn tail.
+#[test]
+fn what_is_lost_of_a_log_that_is_written_all_the_time_is_told() {
+    let executor = SimExecutor::new(3, Order::Fifo);
+    let disk = SimDisk::new(&executor.runtime(), 3);
+    let (partition, _) = lone_partition::start(&executor, &disk);
+    let runtime = executor.runtime();
+    let accounts = accounts_of(PARTITION, 1);
+    let mut writer = Writer::new(3, &accounts);
+    let write = |event: EventBytes| {
+        partition.submit(&[event], &mut Vec::new()).unwrap();
+        executor.block_on(partition.until_visible()).unwrap().unwrap();
+        executor.block_on(runtime.sleep(Duration::from_millis(300))).unwrap();
+    };
+    for account in &accounts {
+        write(account.to_bytes());
+    }
+    (0..10).for_each(|_| write(writer.transfer().to_bytes()));
+    let old = partition.log().last().index;
+    (0..20).for_each(|_| write(writer.transfer().to_bytes())); // six seconds
+
+    // Everything from that entry on is lost.
+    let mut files: BTreeMap<PathBuf, Vec<u8>> = disk.image().into_iter().collect();
+    let (_, segment) = files
+        .iter_mut()
+        .find(|(path, _)| path.ends_with("segments/00000001.seg"))
+        .expect("a log begins with it");
+    let begins = |at: &usize| {
+        let entry = decode_entry(&segment[*at..]);
+        entry.is_ok_and(|(header, _)| header.meta.index == old)
+    };
+    let at = (0..segment.len()).step_by(8).find(begins).expect("it was written");
+    segment[at..].fill(0);
+    let opening = async {
+        let (data, superblock) = (Path::new(DATA), lone_partition::superblock());
+        let disk = MemoryDisk::new(files);
+        opening::open(disk, runtime.clone(), data, &superblock, PARTITION, 4).await
+    };
+    let fatal = executor.block_on(opening).unwrap().err().expect("it is no torn tail");
+    assert_eq!(fatal.reason, Reason::Damaged, "{fatal}");
 }

@@ -8,14 +8,20 @@ use std::thread;
 use std::time::Duration;
 
 use walengine::storage::layout::{BLOCK_BYTES, HardStateSlot};
+use walengine_net::client::Config;
+use walengine_net::client::blocking::Client;
 use walengine_net::entry::{EntryHeader, decode_entry};
-use walengine_net::message::ReplicaRole;
-use walengine_tests::server::{Launch, TestDir};
-use walengine_tests::trio::{Ledger, Trio, copy_tree, flip, free_address, verify, wait_for};
+use walengine_net::message::{AdminReply, AdminState, Leave, LeaveAnyway, ReplicaRole};
+use walengine_tests::nodes::view_of;
+use walengine_tests::server::{Launch, TestDir, run_command};
+use walengine_tests::trio::{
+    Ledger, PARTITION, Trio, copy_tree, flip, free_address, verify, wait_for,
+};
 
 /// Exit codes.
 const USAGE: i32 = 2;
 const DAMAGED: i32 = 6;
+const SET_BACK: i32 = 19;
 
 /// The newest slot of a node's hard state.
 fn hard_state(data: &Path) -> HardStateSlot {
@@ -147,6 +153,8 @@ fn a_node_on_an_older_copy_of_its_directory_is_refused_and_told_what_to_do() {
     let others = (0..3).filter(|other| *other != node);
     let refused = others.filter(|other| trio.log(*other).contains("it is refused")).count();
     assert!(refused > 0, "{}", trio.logs());
+    let ended = trio.wait(node);
+    assert_eq!(ended.code(), Some(SET_BACK), "{}", trio.log(node));
     ledger.write(5);
     // As advised.
     trio.kill(node);
@@ -154,6 +162,85 @@ fn a_node_on_an_older_copy_of_its_directory_is_refused_and_told_what_to_do() {
     trio.spawn(node, false);
     trio.wait_until_serving();
     ledger.check(&trio);
+}
+
+/// The fault: a follower under a tighter limit than its leader took all that it was sent, until the kernel
+/// killed it, and again after each start.
+#[test]
+fn a_follower_whose_memory_ends_is_sent_no_more_and_catches_up_with_more_of_it() {
+    let mut trio = Trio::form("edges-memory", &[]);
+    let mut ledger = Ledger::of(&trio);
+    let node = (trio.leader() + 1) % 3;
+    trio.stop(node);
+    trio.spawn_with(node, "--memory-mib", "80");
+    trio.wait_until_serving();
+    let number = |trio: &Trio, at: usize, name: &str| {
+        let client = Client::connect(Config::new(trio.clients[at].to_string())).unwrap();
+        let numbers = client.server_status(PARTITION).unwrap().numbers;
+        numbers.into_iter().find(|(_, found, _)| found == name).unwrap().2
+    };
+    let mut rounds = 0;
+    while !trio.log(node).contains("of memory are left: writes are refused") {
+        assert!(rounds < 200, "its memory never ends:\n{}", trio.logs());
+        rounds += 1;
+        ledger.write_large(1, 8190);
+    }
+    let said = || {
+        let leader = trio.clients[trio.leader()].to_string();
+        let output = run_command(None, trio.dir.path(), &["cluster", "--server", &leader]);
+        String::from_utf8_lossy(&output.stdout).into_owned()
+    };
+    let told = || said().contains("has nearly used up its memory: it is sent no records");
+    wait_for("nobody says so", told, said);
+    let before = number(&trio, node, "last_index");
+    ledger.write_large(60, 8190);
+    let behind = number(&trio, trio.leader(), "last_index") - number(&trio, node, "last_index");
+    // What was on its way still came.
+    assert!(behind >= 50, "it is sent more: {behind} behind, {before} before\n{}", trio.logs());
+    let still = trio.view(trio.leader()).unwrap();
+    let id = trio.view(node).expect("it answers").node;
+    assert!(still.members.contains(&(id, ReplicaRole::Voter)), "{still:?}");
+    // As advised.
+    trio.stop(node);
+    trio.spawn(node, false);
+    trio.wait_until_serving();
+    let has_all =
+        || number(&trio, node, "last_index") == number(&trio, trio.leader(), "last_index");
+    wait_for("it does not catch up", has_all, || trio.logs());
+    ledger.write(3);
+}
+
+/// The fault: only the command line asked what leaving costs. A raw request took the last voter out, and
+/// nobody had its records.
+#[test]
+fn a_server_does_not_leave_at_the_cost_of_a_majority_unless_that_is_said() {
+    let dir = TestDir::new("edges-leave");
+    let (client, peer) = (free_address(), free_address());
+    let launch = Launch::new(dir.path())
+        .set("--listen", &client.to_string())
+        .set("--peer-listen", &peer.to_string())
+        .set("--expect", "1")
+        .set("--partitions", "2");
+    let mut server = launch.serve();
+    let led = || view_of(client).is_some_and(|view| view.leader == view.node);
+    wait_for("it does not lead", led, || server.log());
+    let node = view_of(client).unwrap().node;
+    let mut said = String::new();
+    let refused = || {
+        let reply = server.wire(0).call(&Leave { node }).unwrap();
+        let reply = reply.open::<AdminReply<'_>>();
+        assert_eq!(reply.state(), AdminState::Refused, "{}", server.log());
+        said = reply.message.to_string();
+        said.contains("is the last voter of partitions 0, 1")
+    };
+    wait_for("it does not say why", refused, || server.log());
+    assert!(said.contains("walengine leave --yes"), "{said}");
+    let output =
+        run_command(None, dir.path(), &["leave", "--server", &client.to_string(), "--yes"]);
+    assert_eq!(output.status.code(), Some(0), "{}", String::from_utf8_lossy(&output.stderr));
+    let reply = server.wire(0).call(&LeaveAnyway { node }).unwrap();
+    assert_eq!(reply.open::<AdminReply<'_>>().state(), AdminState::Unchanged, "it leaves already");
+    server.kill();
 }
 
 /// The fault: a node was shown at its new address and dialled at the old one.

@@ -293,6 +293,7 @@ impl ControlThread {
             is_full: state.disk.is_full(running),
             is_stuck: state.disk.is_stuck(running),
             is_slow: state.disk.is_slow(running),
+            is_short_of_memory: state.is_short_of_memory.load(Ordering::Relaxed),
             clock: GlommioRuntime::new().now(),
         };
         self.gossip.tell_condition(condition, now);

@@ -3,11 +3,13 @@
 //! ```text
 //!  start   preflight ─ lock ─ superblock ─ contents ─ sockets ─ [control: cluster] ─ feed ─ shards ─ serve
 //!  stop    signal ─ shards: nothing new, finish, snapshot, close ─ feed ─ control
+//!          a disk that does not answer holds it up for a while only
 //! ```
 
 mod descriptors;
 mod signals;
 mod space;
+mod stopping;
 
 use std::net::TcpListener;
 use std::sync::Arc;
@@ -160,6 +162,10 @@ fn run(
         announce(&state, &sockets.clients);
         wait_for_end(&state, signals, &reports, control)
     });
+    let stop = stopping::Stop::begin(&state.config.data, |fatal| {
+        tracing::error!("{fatal}");
+        std::process::exit(i32::from(fatal.reason as u8));
+    });
     for order in &shards {
         let _ = order.send(ShardOrder::Stop);
     }
@@ -167,7 +173,9 @@ fn run(
     for thread in threads {
         ended = ended.and_then(|end| thread.join().map(|()| end));
     }
+    stop.waits_for("the feed's reads");
     feed.stop();
+    drop(stop);
     ended
 }
 

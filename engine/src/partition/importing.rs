@@ -56,7 +56,8 @@ impl<C: Commit> Partition<C> {
         if !self.with_replica(|replica| replica.open().is_empty()) {
             self.seal()?;
         }
-        let now = self.runtime().now();
+        let wall = self.runtime().now();
+        let now = self.agreement().put_right(wall).unwrap_or(wall);
         let next_offset = self.with_ledger(crate::ledger::Ledger::next_offset);
         let mut report =
             ImportReport { state: ImportState::Taken, next_offset, now, message: String::new() };

@@ -18,6 +18,8 @@
 //! | is ahead of it, by at most [`CLOCK_GAP_MAX`] | is the wall clock: the node was down for so long |
 //! | is ahead of it by more | goes on from the last record: held, and told; `--trust-clock` takes it |
 //!
+//! In a group, the wall clock is put right before by what the other nodes say (`agreed_clock.rs`).
+//!
 //! So log time never stands still and never jumps, whatever is done to the wall clock, and follows it
 //! again as soon as it is mended. A leader bounds it further by `max(previous + 1, ...)`.
 

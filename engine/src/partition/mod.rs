@@ -12,6 +12,7 @@
 pub mod alone;
 pub mod apply;
 pub mod check;
+mod clocks;
 pub mod commit;
 pub mod digest;
 pub mod drafts;
@@ -37,8 +38,11 @@ use walengine_net::entry::{EntryKind, RecordHead};
 use walengine_net::model::{EVENT_BYTES, EventBytes, Offset, RESOLVED_BYTES, Timestamp};
 use walengine_replication::types::NodeId;
 
+use crate::agreed_clock::ClockAgreement;
 use crate::ledger::{Ledger, Outcomes, SnapshotCut};
-use crate::limits::{CLOSE_WITHIN, EXPIRIES_AT_ONCE_MAX, EXPIRY_ROUNDS_MAX, IDLE_AFTER};
+use crate::limits::{
+    CLOSE_WITHIN, EXPIRIES_AT_ONCE_MAX, EXPIRY_ROUNDS_MAX, IDLE_AFTER, WITNESS_EVERY,
+};
 use crate::local::Notify;
 use crate::refused::{BUSY, Refused};
 use crate::runtime::Runtime;
@@ -47,7 +51,7 @@ use crate::storage::log::Log;
 use crate::visible::Visible;
 use commit::Commit;
 use drafts::Drafts;
-use log_clock::{ClockStanding, LogClock};
+use log_clock::LogClock;
 use replica::Replica;
 use replica_id::ReplicaId;
 use snapshot_progress::SnapshotProgress;
@@ -97,8 +101,8 @@ struct Inner<C: Commit> {
     changed: Notify,
     /// The data directory has less free space than is kept in reserve.
     is_full: Cell<bool>,
-    /// The process has nearly used up its memory.
-    is_short_of_memory: Cell<bool>,
+    /// Since when the process has nearly used up its memory, if it has.
+    short_since: Cell<Option<Duration>>,
     /// Since when, if it has.
     full_since: Cell<Option<Duration>>,
     /// A write to the disk does not come back.
@@ -109,6 +113,10 @@ struct Inner<C: Commit> {
     is_closed: Cell<bool>,
     counters: Cell<Counters>,
     clock: Cell<LogClock>,
+    /// How the machine's clock stands to those of the group's other nodes.
+    agreement: Cell<ClockAgreement>,
+    /// Since when this leader waits for those.
+    awaits_since: Cell<Option<Duration>>,
     /// Places of the log that are damaged, as it was read again last.
     rotten: Cell<u64>,
     /// The place that was told last.
@@ -128,13 +136,15 @@ impl<C: Commit> Partition<C> {
             work: Notify::new(),
             changed: Notify::new(),
             is_full: Cell::new(false),
-            is_short_of_memory: Cell::new(false),
+            short_since: Cell::new(None),
             full_since: Cell::new(None),
             is_stuck: Cell::new(false),
             is_closing: Cell::new(false),
             is_closed: Cell::new(false),
             counters: Cell::default(),
             clock: Cell::default(),
+            agreement: Cell::default(),
+            awaits_since: Cell::new(None),
             rotten: Cell::new(0),
             rot_told: RefCell::default(),
             snapshots: SnapshotProgress::default(),
@@ -277,19 +287,29 @@ impl<C: Commit> Partition<C> {
 
     /// Writes are refused for want of memory, or taken again. Reservations still end: that takes none.
     pub fn set_short_of_memory(&self, is_short: bool) {
-        self.inner.is_short_of_memory.set(is_short);
+        if is_short != self.is_short_of_memory() {
+            self.inner.short_since.set(is_short.then(|| self.runtime().elapsed()));
+        }
     }
 
     /// Writes are refused for want of memory.
     pub fn is_short_of_memory(&self) -> bool {
-        self.inner.is_short_of_memory.get()
+        self.inner.short_since.get().is_some()
+    }
+
+    /// For how long they have been; without an end if they are not.
+    pub fn short_of_memory_for(&self) -> Duration {
+        self.since(self.inner.short_since.get())
+    }
+
+    fn since(&self, since: Option<Duration>) -> Duration {
+        since.map_or(Duration::MAX, |since| self.runtime().elapsed().saturating_sub(since))
     }
 
     /// For how long writes have been refused because the data directory has no room; without an end if
     /// it is for another reason.
     pub fn full_for(&self) -> Duration {
-        let since = self.inner.full_since.get();
-        since.map_or(Duration::MAX, |since| self.runtime().elapsed().saturating_sub(since))
+        self.since(self.inner.full_since.get())
     }
 
     /// A write to the disk does not come back; nothing new is taken until it does.
@@ -305,7 +325,9 @@ impl<C: Commit> Partition<C> {
     /// A write would be refused as busy now. A write may be refused for another reason all the same.
     pub fn is_busy(&self) -> bool {
         let inner = &*self.inner;
-        inner.waiters.is_full() || !inner.commit.has_room(&inner.replica.borrow())
+        inner.waiters.is_full()
+            || !inner.commit.has_room(&inner.replica.borrow())
+            || self.awaits_clocks()
     }
 
     /// So many answers wait that no more reads should.
@@ -355,49 +377,6 @@ impl<C: Commit> Partition<C> {
         let taken = self.inner.replica.borrow_mut().decide_records(heads, blob, now, outcomes);
         self.inner.work.notify_all();
         taken.ok_or_else(|| self.not_leader())
-    }
-
-    /// The time of the next record, as the log's clock has it: see [`log_clock`].
-    fn log_time(&self) -> Timestamp {
-        let inner = &*self.inner;
-        let (wall, steady) = (self.runtime().now(), self.runtime().elapsed());
-        let last = self.with_ledger(Ledger::last_timestamp);
-        let mut clock = inner.clock.get();
-        let before = clock.standing();
-        let now = clock.read(wall, steady, last);
-        inner.clock.set(clock);
-        self.tell_clock(before, clock.standing());
-        now
-    }
-
-    /// Says when the wall clock is no longer followed, and when it is again.
-    fn tell_clock(&self, before: ClockStanding, now: ClockStanding) {
-        let partition = self.id().partition;
-        match (before, now) {
-            (ClockStanding::Agrees, ClockStanding::Ahead(by)) => tracing::error!(
-                "partition {partition}: this machine's clock is {by:.0?} ahead of the log's: it is not \
-                 followed, so that no reservation ends too early; set it right, for example with \
-                 chrony; if it is right, start with --trust-clock"
-            ),
-            (ClockStanding::Agrees, ClockStanding::Behind(by)) => tracing::error!(
-                "partition {partition}: this machine's clock is {by:.0?} behind the log's: it is not \
-                 followed, and log time goes on by itself; set it right, for example with chrony"
-            ),
-            (ClockStanding::Ahead(_) | ClockStanding::Behind(_), ClockStanding::Agrees) => {
-                tracing::info!("partition {partition}: this machine's clock is followed again");
-            }
-            _ => {}
-        }
-    }
-
-    /// How the machine's clock stands to the log's.
-    pub fn clock(&self) -> ClockStanding {
-        self.inner.clock.get().standing()
-    }
-
-    /// Begins anew to compare the machine's clock with the log's. `trusted`: the machine's is right.
-    pub fn set_clock(&self, trusted: bool) {
-        self.inner.clock.set(LogClock::new(trusted));
     }
 
     /// Ends reservations whose time is over, if this node decides. What is left is ended as soon as
@@ -515,16 +494,21 @@ impl<C: Commit> Partition<C> {
         replica.decided() == 0 && replica.open().is_empty() && self.inner.waiters.is_empty()
     }
 
-    /// Records durable and commit index while nothing is written, so that the newest entries have a
-    /// witness: a lone node and a replica alike. Ends with the partition.
+    /// Records durable and commit index when nothing is written, and every few seconds while something
+    /// is, so that the newest entries have a witness: a lone node and a replica alike. Ends with the
+    /// partition.
     async fn watch_idle(&self) {
-        let (log, mut seen) = (self.log().clone(), None);
+        let (log, mut seen, mut marked) = (self.log().clone(), None, self.runtime().elapsed());
         while !self.is_ending() {
             self.runtime().sleep(IDLE_AFTER).await;
             log.note_committed(self.visible().index);
             let now = Some((log.durable_index(), log.committed_index()));
-            if seen == now && log.mark_idle().await.is_err() {
-                return; // the log has stopped, and says why
+            let is_due = self.runtime().elapsed().saturating_sub(marked) >= WITNESS_EVERY;
+            if seen == now || is_due {
+                if log.mark_idle().await.is_err() {
+                    return; // the log has stopped, and says why
+                }
+                marked = self.runtime().elapsed();
             }
             seen = now;
         }

@@ -279,14 +279,17 @@ fn can_lead(
     }
     let condition = cluster.node(node).and_then(|view| view.condition).unwrap_or_default();
     let trouble = match condition {
-        NodeCondition { is_stuck: true, .. } => "is stuck, or was a moment ago",
+        NodeCondition { is_stuck: true, .. } => "the disk is stuck, or was a moment ago",
         NodeCondition { is_full: true, .. } => {
-            "is full, or was a moment ago: make room there first"
+            "the disk is full, or was a moment ago: make room there first"
         }
-        NodeCondition { is_slow: true, .. } => "is slow, or was a moment ago",
+        NodeCondition { is_slow: true, .. } => "the disk is slow, or was a moment ago",
+        NodeCondition { is_short_of_memory: true, .. } => {
+            "memory is nearly used up: allow more there first"
+        }
         _ => return Ok(()),
     };
-    Err(format!("the disk of node {node} {trouble}; leadership would come back at once"))
+    Err(format!("node {node} can't: {trouble}; leadership would come back at once"))
 }
 
 async fn remove<D: Disk, R: Runtime>(

@@ -19,8 +19,8 @@ use walengine_net::frame::{Frame, FrameHead, Kind};
 use walengine_net::limits::{BODY_BYTES_MAX, EVENTS_MAX, INFLIGHT_MAX};
 use walengine_net::message::{
     AdminReply, AdminState, Append, ClusterStatus, Credit, ErrorCode, Hello, HelloReply, ImportLog,
-    Leave, MessageError, NO_NODE, OutcomeRuns, RemoveNode, ServerStatus, StateDigest, Submit,
-    SubmitReply, TransferLeadership, Unsubscribe, offset_number, open_frame,
+    Leave, LeaveAnyway, MessageError, NO_NODE, OutcomeRuns, RemoveNode, ServerStatus, StateDigest,
+    Submit, SubmitReply, TransferLeadership, Unsubscribe, offset_number, open_frame,
 };
 use walengine_net::model::PartitionId;
 
@@ -259,7 +259,12 @@ impl<C: Operated> Session<C> {
             }
             Kind::Leave => {
                 let node = open_frame::<Leave>(frame)?.node.to_native();
-                self.leave(head, node);
+                let must_stay = self.replies.node.state.must_stay();
+                self.leave(Kind::LeaveReply, head, node, must_stay);
+            }
+            Kind::LeaveAnyway => {
+                let node = open_frame::<LeaveAnyway>(frame)?.node.to_native();
+                self.leave(Kind::LeaveAnywayReply, head, node, None);
             }
             Kind::StateDigest => {
                 open_frame::<StateDigest>(frame)?;
@@ -308,13 +313,15 @@ impl<C: Operated> Session<C> {
         self.replies.spawn(async move { admin::obey(&replies, kind, head, order).await });
     }
 
-    fn leave(&self, head: FrameHead, node: u64) {
+    fn leave(&self, kind: Kind, head: FrameHead, node: u64, must_stay: Option<String>) {
         let NodeFacts { state: node_state, .. } = &*self.replies.node;
         let me = node_state.superblock.node;
         let (state, message) = if node != me {
             (AdminState::Refused, format!("this is node {me}: ask the one that shall leave"))
         } else if !node_state.superblock.replicated {
             (AdminState::Refused, "this node serves alone: stop it with SIGTERM".to_owned())
+        } else if let Some(why) = must_stay {
+            (AdminState::Refused, format!("{why}. If that is meant: `walengine leave --yes`"))
         } else if node_state.is_leaving.swap(true, Ordering::Relaxed) {
             (AdminState::Unchanged, "it is leaving already".to_owned())
         } else {
@@ -323,7 +330,7 @@ impl<C: Operated> Session<C> {
                 "it hands over what it leads, and ends when its groups go on without it".to_owned(),
             )
         };
-        self.outbox().put(Kind::LeaveReply, head, &AdminReply::new(state, &message));
+        self.outbox().put(kind, head, &AdminReply::new(state, &message));
     }
 
     fn write(

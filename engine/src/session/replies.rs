@@ -42,7 +42,7 @@ impl<C: Commit> Replies<C> {
         self.outbox.put_refused(head, refused, &leader);
     }
 
-    /// What to say instead of a refusal for the disk's sake, if the write can be taken elsewhere: this
+    /// What to say instead of a refusal for the disk's or memory's sake, if the write can be taken elsewhere: this
     /// node's leadership is about to move, or has moved and it could not be told.
     fn elsewhere(&self, refused: &Refused) -> Option<Refused> {
         let cluster = self.node.cluster.borrow();
@@ -51,10 +51,13 @@ impl<C: Commit> Replies<C> {
             Refused::DiskStuck if self.node.state.config.cluster.is_some() => {
                 Some(Refused::NotLeader(self.node.leader_but_this(partition)))
             }
-            Refused::StorageFull
-                if self.partition.full_for() <= GIVE_WAY_WITHIN && cluster.has_fit_node_but(me) =>
-            {
-                Some(Refused::Busy { retry_after_millis: GIVE_WAY_LOOK_MILLIS })
+            Refused::StorageFull | Refused::MemoryFull => {
+                let full_for = match refused {
+                    Refused::MemoryFull => self.partition.short_of_memory_for(),
+                    _ => self.partition.full_for(),
+                };
+                let gives_way = full_for <= GIVE_WAY_WITHIN && cluster.has_fit_node_but(me);
+                gives_way.then_some(Refused::Busy { retry_after_millis: GIVE_WAY_LOOK_MILLIS })
             }
             _ => None,
         }

@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::rc::Rc;
 
+use walengine_net::message::ReplicaRole;
 use walengine_net::model::PartitionId;
 use walengine_replication::contacts::Contacts;
 use walengine_replication::membership::{Contact, GroupView, Policy, Step, next_step};
@@ -14,6 +15,7 @@ use walengine_replication::tcp::dial::Dialer;
 use walengine_replication::types::{Member, NodeId};
 
 use crate::cluster_view::ClusterView;
+use crate::leave_cost::{self, Cost};
 use crate::limits::MEMBERSHIP_EVERY;
 use crate::orders::ControlOrder;
 use crate::partition::group::changes::GroupReport;
@@ -46,6 +48,8 @@ pub async fn run<D: Disk, R: Runtime>(
         let troubles = troubles(&group, &report, &contact, &cluster, &dialer);
         say(group.id().partition, &mut said, &troubles);
         node.troubles.borrow_mut().insert(group.id().partition, troubles);
+        let id = group.id();
+        node.state.note_leave_cost(id.partition, leave_cost(id.node, &report, &cluster, &policy));
         if !group.leads() {
             continue;
         }
@@ -93,9 +97,35 @@ fn troubles<D: Disk, R: Runtime>(
         chosen: report.chosen,
         others: others.clone().count(),
         refused_by: others.filter(refused).count(),
+        clock: group.agreement(),
+        log_ahead: group.log_ahead(),
         nodes: &cluster.nodes,
         now: cluster.now(),
     })
+}
+
+/// What it would cost the group if this node left.
+fn leave_cost(
+    me: NodeId,
+    report: &GroupReport,
+    cluster: &ClusterView,
+    policy: &Policy,
+) -> Option<Cost> {
+    if report.leader.is_none() {
+        return Some(Cost::NoLeader);
+    }
+    let role = |node: &NodeId| {
+        if report.voters.contains(node) { ReplicaRole::Voter } else { ReplicaRole::Learner }
+    };
+    let replicas: Vec<_> = report.members.keys().map(|node| (*node, role(node))).collect();
+    let stays = |node: NodeId| {
+        let answers = report.members.get(&node).and_then(|progress| progress.answered);
+        let answers = answers.is_some_and(|ago| ago <= policy.contact_within);
+        let meta = cluster.node(node).and_then(|view| view.meta.as_ref());
+        let leaves = meta.is_some_and(|meta| meta.leaving);
+        (answers || cluster.is_alive(node)) && !leaves
+    };
+    leave_cost::cost(&replicas, me, stays)
 }
 
 /// Introduces members that gossip has not heard of to it, so that it times their death.
@@ -146,7 +176,7 @@ fn view<D: Disk, R: Runtime>(group: &Group<D, R>, report: &GroupReport) -> Group
         committed: report.last_index, // what is behind it is little; the rules ask for the lag
         contact: BTreeMap::new(),
         chosen: report.chosen,
-        must_give_way: group.is_full() || group.is_stuck(),
+        must_give_way: group.is_full() || group.is_stuck() || group.is_short_of_memory(),
     }
 }
 

@@ -6,13 +6,16 @@ use std::time::Duration;
 
 use glommio::net::TcpStream;
 use walengine_net::model::PartitionId;
+use walengine_replication::gossip::NodeView;
 use walengine_replication::membership::Policy;
 use walengine_replication::received::Received;
 use walengine_replication::tcp::PeerIdentity;
 use walengine_replication::tcp::dial::Dialer;
+use walengine_replication::types::NodeId;
 
 use super::operators::Place;
 use super::{ShardStart, caretaker, peers};
+use crate::cluster_view::ClusterView;
 use crate::config::Config;
 use crate::fatal::{Fatal, Reason};
 use crate::limits::{CONTACT_WITHIN_MIN, HEARTBEATS_PER_ELECTION};
@@ -73,6 +76,13 @@ pub(super) trait Hosted: Operated<Disk = GlommioDisk, Runtime = GlommioRuntime> 
     /// This node leads the partition's group.
     fn leads_group(partition: &Partition<Self>) -> bool;
 
+    /// Holds this node's clock against those of the group's other nodes, and takes note which of them have no
+    /// memory left.
+    fn heed_nodes(partition: &Partition<Self>, cluster: &ClusterView);
+
+    /// Why the process must end, if it must.
+    fn must_end(partition: &Partition<Self>) -> Option<Fatal>;
+
     /// The newest membership of the partition's group keeps this node.
     fn is_kept(partition: &Partition<Self>) -> bool;
 
@@ -110,6 +120,12 @@ impl Hosted for Alone<GlommioDisk, GlommioRuntime> {
         false
     }
 
+    fn heed_nodes(_: &Partition<Self>, _: &ClusterView) {}
+
+    fn must_end(_: &Partition<Self>) -> Option<Fatal> {
+        None
+    }
+
     fn is_kept(_: &Partition<Self>) -> bool {
         false
     }
@@ -140,6 +156,7 @@ impl Hosted for Consensus<GlommioDisk, GlommioRuntime> {
         let beginning =
             GroupBeginning { founders: &beginning.founders, sources: &beginning.sources };
         let partition = serve_in_group(opened, dialer.clone(), beginning, timing, source).await?;
+        partition.await_clocks();
         Ok(Hosting { partition, dialer: Some(dialer) })
     }
 
@@ -170,6 +187,29 @@ impl Hosted for Consensus<GlommioDisk, GlommioRuntime> {
 
     fn leads_group(group: &Group<GlommioDisk, GlommioRuntime>) -> bool {
         group.leads()
+    }
+
+    fn heed_nodes(group: &Group<GlommioDisk, GlommioRuntime>, cluster: &ClusterView) {
+        let (me, voters) = (group.id().node, group.report().voters);
+        let clock = |voter: &NodeId| match *voter {
+            voter if voter == me => Some(0),
+            voter => cluster.node(voter)?.condition.map(|condition| condition.clock_ahead_nanos),
+        };
+        let clocks: Vec<i64> = voters.iter().filter_map(clock).collect();
+        group.hear_clocks(voters.len(), &clocks);
+        let is_short =
+            |view: &&NodeView| view.condition.is_some_and(|condition| condition.is_short_of_memory);
+        let short = cluster.nodes.iter().filter(is_short).map(|view| view.node);
+        group.commit().hold(short.filter(|node| *node != me).collect());
+    }
+
+    fn must_end(group: &Group<GlommioDisk, GlommioRuntime>) -> Option<Fatal> {
+        let (why, partition) = (group.commit().set_back()?, group.id().partition);
+        let message = format!(
+            "partition {partition}: {why}; started again as it is, it is refused again: empty its data \
+             directory, and start it without --expect"
+        );
+        Some(Fatal::new(Reason::SetBack, message))
     }
 
     fn is_kept(group: &Group<GlommioDisk, GlommioRuntime>) -> bool {

@@ -28,7 +28,11 @@ pub(super) async fn run<C: Hosted>(shard: Rc<Shard<C>>) {
                 partition.set_full(is_full);
             }
             look_at_disk(&shard, partition);
+            C::heed_nodes(partition, &shard.node.cluster.borrow());
             partition.expire();
+            if let Some(fatal) = C::must_end(partition) {
+                let _ = shard.report.try_send(Err(fatal)); // one of them is enough
+            }
         }
         let now = shard.runtime.elapsed();
         // Where memory is short, at once.

@@ -102,6 +102,7 @@ impl Place {
                 | Kind::TransferLeadership
                 | Kind::RemoveNode
                 | Kind::Leave
+                | Kind::LeaveAnyway
         );
         !is_operators && self.admitted.as_ref().is_some_and(Admitted::is_beyond)
     }

@@ -49,6 +49,9 @@ pub(super) async fn run<C: Hosted>(mut start: ShardStart) -> Result<(), Fatal> {
             }
             Ok(ShardOrder::Cluster(view)) => {
                 announce(&shard, &view);
+                for partition in &shard.node.partitions {
+                    C::heed_nodes(partition, &view);
+                }
                 drop(shard.node.cluster.replace(view));
             }
             Ok(ShardOrder::Stop) | Err(_) => break,
@@ -118,6 +121,7 @@ async fn open<C: Hosted>(start: &mut ShardStart) -> Result<Rc<Shard<C>>, Fatal> 
         others: std::mem::take(&mut start.others),
         control: start.control.take(),
         number: start.shard,
+        report: start.report.clone(),
         scratch: Rc::new(RefCell::new(Scratch::new(config.cores))),
         runtime,
         live: RefCell::default(),

@@ -10,6 +10,7 @@ use super::host::Hosted;
 use super::operators::Operators;
 use super::publisher::Publisher;
 use crate::connection::timing::LiveConnections;
+use crate::fatal::Fatal;
 use crate::orders::ControlOrder;
 use crate::runtime_glommio::GlommioRuntime;
 use crate::session::Scratch;
@@ -27,6 +28,8 @@ pub(super) struct Shard<C: Hosted> {
     pub others: Vec<flume::Sender<HandedConnection>>,
     pub control: Option<flume::Sender<ControlOrder>>,
     pub number: usize,
+    /// To the main thread: why the process must end.
+    pub report: flume::Sender<Result<(), Fatal>>,
     pub scratch: Rc<RefCell<Scratch>>,
     pub runtime: GlommioRuntime,
     pub live: RefCell<LiveConnections>,

@@ -298,7 +298,7 @@ impl<D: Disk, R: Runtime> Log<D, R> {
     }
 
     /// Saves durable and commit index, so that the last entries are not without a witness while the
-    /// partition is idle or down.
+    /// partition is idle or down, or writes little at a time.
     pub async fn mark_idle(&self) -> Result<(), LogStopped> {
         let (saved, durable) = (self.inner.hard_state.last(), self.durable_index());
         if saved.durable_index == durable

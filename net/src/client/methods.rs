@@ -233,9 +233,15 @@ impl Client {
         self.run(operation::remove_node(partition, node)?).await
     }
 
-    /// Asks the caller's node to leave the cluster. Refused if its id is not `node`.
+    /// Asks the caller's node to leave the cluster. Refused if its id is not `node`, or if a partition would
+    /// be left without a majority.
     pub async fn leave(&self, node: u64) -> Result<AdminOutcome, ClientError> {
         self.run(operation::leave(node)?).await
+    }
+
+    /// As [`Self::leave`], and done also where it costs a partition its majority.
+    pub async fn leave_anyway(&self, node: u64) -> Result<AdminOutcome, ClientError> {
+        self.run(operation::leave_anyway(node)?).await
     }
 
     /// The id of the node at the caller's address.

@@ -44,6 +44,8 @@ pub enum Kind {
     Leave = 16,
     /// Entries of the log by index: [`crate::message::ReadEntries`].
     ReadEntries = 17,
+    /// The node is to leave, whatever that costs: [`crate::message::LeaveAnyway`].
+    LeaveAnyway = 18,
     /// A digest of the partition's state: [`crate::message::StateDigest`].
     StateDigest = 20,
     /// Entries of another cluster's log: [`crate::message::ImportLog`].
@@ -80,6 +82,8 @@ pub enum Kind {
     LeaveReply = 144,
     /// Answer to [`Kind::ReadEntries`]: a [`crate::message::LogPage`] too.
     EntriesPage = 145,
+    /// Answer to [`Kind::LeaveAnyway`]: a [`crate::message::AdminReply`] too.
+    LeaveAnywayReply = 146,
     /// Answer to [`Kind::StateDigest`].
     StateDigestReply = 148,
     /// Answer to [`Kind::ImportLog`].

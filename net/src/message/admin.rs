@@ -25,10 +25,18 @@ pub struct RemoveNode {
 }
 
 /// Asks the node to move its leaderships away, hand over its replicas, announce that it leaves, and
-/// stop. The connection may be for any partition.
+/// stop. The connection may be for any partition. Refused if that would leave a partition without a
+/// majority.
 #[derive(Clone, Copy, Debug, rkyv::Archive, rkyv::Serialize)]
 pub struct Leave {
     /// The node's id, from its greeting. A node with another id refuses.
+    pub node: u64,
+}
+
+/// As [`Leave`], and done also where it costs a majority.
+#[derive(Clone, Copy, Debug, rkyv::Archive, rkyv::Serialize)]
+pub struct LeaveAnyway {
+    /// As in [`Leave`].
     pub node: u64,
 }
 
@@ -46,7 +54,7 @@ pub enum AdminState {
     Refused = 3,
 }
 
-/// Answer to [`TransferLeadership`], [`RemoveNode`] and [`Leave`].
+/// Answer to [`TransferLeadership`], [`RemoveNode`], [`Leave`] and [`LeaveAnyway`].
 #[derive(Clone, Copy, Debug, rkyv::Archive, rkyv::Serialize)]
 pub struct AdminReply<'a> {
     /// Number of the [`AdminState`].
@@ -84,6 +92,15 @@ impl Message for RemoveNode {
 impl Message for Leave {
     const KIND: Kind = Kind::Leave;
     type View = ArchivedLeave;
+
+    fn check(view: &Self::View) -> Result<(), MessageError> {
+        names_a_node(view.node.to_native())
+    }
+}
+
+impl Message for LeaveAnyway {
+    const KIND: Kind = Kind::LeaveAnyway;
+    type View = ArchivedLeaveAnyway;
 
     fn check(view: &Self::View) -> Result<(), MessageError> {
         names_a_node(view.node.to_native())

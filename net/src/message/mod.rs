@@ -24,8 +24,9 @@ use crate::limits::LABEL_BYTES_MAX;
 use crate::model::Offset;
 
 pub use admin::{
-    AdminReply, AdminState, ArchivedAdminReply, ArchivedLeave, ArchivedRemoveNode,
-    ArchivedTransferLeadership, Leave, RemoveNode, TransferLeadership,
+    AdminReply, AdminState, ArchivedAdminReply, ArchivedLeave, ArchivedLeaveAnyway,
+    ArchivedRemoveNode, ArchivedTransferLeadership, Leave, LeaveAnyway, RemoveNode,
+    TransferLeadership,
 };
 pub use cluster::{
     ArchivedClusterStatus, ArchivedClusterStatusReply, ArchivedGroupRow, ArchivedNodeRow,

@@ -1,4 +1,4 @@
-//! How a node's disk and clock are, which it tells the others of its cluster about once a second.
+//! How a node's disk, memory and clock are, which it tells the others of its cluster about once a second.
 //! Layout: GOSSIP.md, section 4. Not spread further: it is soon old.
 
 use std::time::Duration;
@@ -9,6 +9,7 @@ use super::bytes::Reader;
 
 /// What a node tells of itself.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[expect(clippy::struct_excessive_bools, reason = "each may be so beside the others")]
 pub struct OwnCondition {
     /// Its data directory has no room for writes.
     pub is_full: bool,
@@ -16,12 +17,15 @@ pub struct OwnCondition {
     pub is_stuck: bool,
     /// Writes to its disk take unusually long.
     pub is_slow: bool,
+    /// It has nearly used up its memory.
+    pub is_short_of_memory: bool,
     /// Its wall clock.
     pub clock: Timestamp,
 }
 
 /// The condition of a node as another node sees it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[expect(clippy::struct_excessive_bools, reason = "each may be so beside the others")]
 pub struct NodeCondition {
     /// Its data directory has no room for writes.
     pub is_full: bool,
@@ -29,6 +33,8 @@ pub struct NodeCondition {
     pub is_stuck: bool,
     /// Writes to its disk take unusually long.
     pub is_slow: bool,
+    /// It has nearly used up its memory.
+    pub is_short_of_memory: bool,
     /// How far its wall clock is ahead of this node's, in nanoseconds; negative if it is behind. The
     /// time that the datagram took counts against it.
     pub clock_ahead_nanos: i64,
@@ -38,22 +44,22 @@ pub struct NodeCondition {
 const CLOCK_NEWS_NANOS: u64 = 250_000_000;
 
 impl NodeCondition {
-    /// Its disk takes writes, and in good time.
+    /// It takes writes, and in good time.
     pub fn is_fit(&self) -> bool {
-        !self.is_full && !self.is_stuck && !self.is_slow
+        !self.is_full && !self.is_stuck && !self.is_slow && !self.is_short_of_memory
     }
 
     pub(super) fn differs(&self, known: &Self) -> bool {
-        let disk = |one: &Self| (one.is_full, one.is_stuck, one.is_slow);
+        let fit = |one: &Self| (one.is_full, one.is_stuck, one.is_slow, one.is_short_of_memory);
         let moved = self.clock_ahead_nanos.abs_diff(known.clock_ahead_nanos);
-        disk(self) != disk(known) || moved > CLOCK_NEWS_NANOS
+        fit(self) != fit(known) || moved > CLOCK_NEWS_NANOS
     }
 }
 
 impl OwnCondition {
     pub(super) fn encode(&self) -> Vec<u8> {
         let mut bytes = self.clock.0.to_le_bytes().to_vec();
-        let flags = [self.is_full, self.is_stuck, self.is_slow];
+        let flags = [self.is_full, self.is_stuck, self.is_slow, self.is_short_of_memory];
         let flags = flags.iter().enumerate().map(|(bit, set)| u8::from(*set) << bit).sum();
         bytes.push(flags);
         bytes
@@ -64,7 +70,8 @@ impl OwnCondition {
         let mut reader = Reader(bytes);
         let (clock, flags) = (Timestamp(reader.u64()?), reader.u8()?);
         let is = |bit: u8| flags >> bit & 1 == 1;
-        Some(Self { is_full: is(0), is_stuck: is(1), is_slow: is(2), clock })
+        let is_short_of_memory = is(3);
+        Some(Self { is_full: is(0), is_stuck: is(1), is_slow: is(2), is_short_of_memory, clock })
     }
 
     /// As a node sees it whose own clock showed `own` at `own_at`, and that heard it at `now`.
@@ -72,9 +79,9 @@ impl OwnCondition {
         let since = u64::try_from(now.saturating_sub(own_at).as_nanos()).unwrap_or(u64::MAX);
         let here = i128::from(own.0) + i128::from(since);
         let ahead = i128::from(self.clock.0) - here;
-        let Self { is_full, is_stuck, is_slow, .. } = *self;
-        let ahead = ahead.clamp(i64::MIN.into(), i64::MAX.into()) as i64;
-        NodeCondition { is_full, is_stuck, is_slow, clock_ahead_nanos: ahead }
+        let Self { is_full, is_stuck, is_slow, is_short_of_memory, .. } = *self;
+        let clock_ahead_nanos = ahead.clamp(i64::MIN.into(), i64::MAX.into()) as i64;
+        NodeCondition { is_full, is_stuck, is_slow, is_short_of_memory, clock_ahead_nanos }
     }
 }
 
@@ -84,12 +91,13 @@ mod tests {
 
     #[test]
     fn it_comes_back_as_it_was_and_less_is_refused() {
-        for flags in 0..8_u8 {
+        for flags in 0..16_u8 {
             let is = |bit: u8| flags >> bit & 1 == 1;
             let own = OwnCondition {
                 is_full: is(0),
                 is_stuck: is(1),
                 is_slow: is(2),
+                is_short_of_memory: is(3),
                 clock: Timestamp(u64::MAX - u64::from(flags)),
             };
             let mut bytes = own.encode();

@@ -385,11 +385,12 @@ fn leadership_is_not_given_to_who_is_cut_off_or_was_a_moment_ago() {
     assert_eq!(step_with(&group, &nodes, &[(2, steady(10))]), due);
 }
 
-fn sicknesses() -> [NodeCondition; 3] {
+fn sicknesses() -> [NodeCondition; 4] {
     let well = NodeCondition::default();
     [
         NodeCondition { is_full: true, ..well },
         NodeCondition { is_slow: true, ..well },
+        NodeCondition { is_short_of_memory: true, ..well },
         NodeCondition { is_stuck: true, ..well },
     ]
 }

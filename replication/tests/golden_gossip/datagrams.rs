@@ -178,7 +178,7 @@ fn condition(key: Option<[u8; 32]>) -> Vec<Vec<u8>> {
     let addresses = [address(1), address(2)];
     let mut said = talk(&mut nodes, &addresses, Duration::from_secs(2));
     let clock = Timestamp(BOOT_NANOS + 2_000_000_000);
-    let own = OwnCondition { is_full: true, is_stuck: false, is_slow: true, clock };
+    let own = OwnCondition { is_full: true, is_slow: true, clock, ..OwnCondition::default() };
     nodes[1].tell_condition(own, Duration::from_secs(2));
     said.extend(talk(&mut nodes, &addresses, Duration::from_millis(2_050)));
     said

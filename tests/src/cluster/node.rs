@@ -42,6 +42,8 @@ struct Node {
     runtime: SimRuntime,
     disk: SimDisk,
     partition: Option<SimPartition>,
+    /// How far its wall clock is ahead of the others', from its next start on.
+    wall_ahead_nanos: i64,
     /// Its log was found damaged at a start: it stays out.
     out: bool,
 }
@@ -79,7 +81,7 @@ impl Cluster {
             let runtime = cluster.root.node();
             let disk = SimDisk::new(&runtime, cluster.rng.borrow_mut().next_u64());
             disk.install_dir(Path::new(DATA));
-            let node = Node { runtime, disk, partition: None, out: false };
+            let node = Node { runtime, disk, partition: None, wall_ahead_nanos: 0, out: false };
             cluster.nodes.borrow_mut().insert(id, node);
             cluster.open(id).await;
         }
@@ -225,6 +227,33 @@ impl Cluster {
         runtime.spawn(within(runtime.clone(), written));
     }
 
+    /// The node's wall clock is wrong from its next start on.
+    pub fn set_wall(&self, id: NodeId, ahead_nanos: i64) {
+        self.nodes.borrow_mut().get_mut(&id).expect("it was there").wall_ahead_nanos = ahead_nanos;
+    }
+
+    /// Each living node hears the clocks of all, as gossip tells them.
+    pub fn tell_clocks(&self) {
+        let clocks = self.ids().into_iter().map(|id| (id, self.runtime(id).now().0.cast_signed()));
+        let clocks: Vec<_> = clocks.filter(|(id, _)| !self.is_down(*id)).collect();
+        for (id, own) in &clocks {
+            if let Some(partition) = self.partition(*id) {
+                let ahead: Vec<_> = clocks.iter().map(|(_, clock)| clock - own).collect();
+                partition.hear_clocks(self.nodes.borrow().len(), &ahead);
+            }
+        }
+    }
+
+    /// The node that leads gives leadership to this one.
+    pub fn hand_over(&self, to: NodeId) {
+        let Some(from) = self.leader().filter(|from| *from != to) else { return };
+        let (partition, runtime) = (self.partition(from).expect("it leads"), self.runtime(from));
+        let handing = async move {
+            partition.hand_over(Some(to)).await; // or another time
+        };
+        runtime.spawn(within(runtime.clone(), handing));
+    }
+
     /// The node has lost power, or loses it now.
     pub fn crash(&self, id: NodeId) {
         let partition = {
@@ -264,6 +293,7 @@ impl Cluster {
             let mut nodes = self.nodes.borrow_mut();
             let node = nodes.get_mut(&id).expect("it was there");
             node.runtime = self.root.node();
+            node.runtime.set_own_wall(node.wall_ahead_nanos);
             node.disk = node.disk.crash(&node.runtime, seed);
         }
         self.open(id).await;

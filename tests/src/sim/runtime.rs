@@ -65,6 +65,8 @@ pub struct SimRuntime {
 struct Life {
     halted: Cell<bool>,
     paused: Cell<bool>,
+    /// How far its wall clock is ahead of the simulation's.
+    wall_ahead_nanos: Cell<i64>,
     /// Tasks that were due in the pause.
     due: RefCell<Vec<Arc<TaskWaker>>>,
 }
@@ -322,6 +324,11 @@ impl SimRuntime {
         self.core.wall_nanos.set(self.core.wall_nanos.get().saturating_add_signed(nanos));
     }
 
+    /// Moves the wall clock of this life only.
+    pub fn set_own_wall(&self, ahead_nanos: i64) {
+        self.life.wall_ahead_nanos.set(ahead_nanos);
+    }
+
     /// Adds to the trace what happened outside the executor.
     pub(super) fn note(&self, value: u64) {
         self.core.note(value);
@@ -394,7 +401,8 @@ impl Runtime for SimRuntime {
     }
 
     fn now(&self) -> Timestamp {
-        Timestamp(self.core.wall_nanos.get().saturating_add(self.core.now_nanos.get()))
+        let wall = self.core.wall_nanos.get().saturating_add(self.core.now_nanos.get());
+        Timestamp(wall.saturating_add_signed(self.life.wall_ahead_nanos.get()))
     }
 
     fn elapsed(&self) -> Duration {

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use walengine::ledger::Ledger;
 use walengine::partition::log_clock::ClockStanding;
+use walengine::refused::Refused;
 use walengine_net::model::{
     Account, AccountId, Amount, Code, EventId, LedgerId, Transfer, TransferFlags,
 };
@@ -71,6 +72,29 @@ fn a_write_while_the_clock_is_ten_years_ahead_ends_no_reservation() {
     assert_eq!(open(), 1, "a clock that jumps back stops nothing");
     sleep(3600);
     assert_eq!(open(), 0);
+}
+
+/// Who can't hear the others takes its own clock after a while: with UDP shut it must serve, too.
+#[test]
+fn a_leader_waits_for_the_others_clocks_and_not_for_ever() {
+    let executor = SimExecutor::new(0x5eed_0016, Order::Random);
+    let (partition, _) = lone_partition::start(&executor, &SimDisk::new(&executor.runtime(), 1));
+    let runtime = executor.runtime();
+    let accounts: Vec<Account> = accounts_of(PARTITION, 1);
+    let submit = || partition.submit(&[accounts[0].to_bytes()], &mut Vec::new()).map(drop);
+    partition.await_clocks();
+    partition.hear_clocks(3, &[0]);
+    assert!(matches!(submit(), Err(Refused::Busy { .. })) && partition.is_busy());
+    executor.block_on(runtime_sleep(&runtime, 10)).unwrap();
+    partition.hear_clocks(3, &[0]);
+    assert_eq!((submit(), partition.clock()), (Ok(()), ClockStanding::Agrees));
+    partition.hear_clocks(3, &[0, -TEN_YEARS_NANOS, -TEN_YEARS_NANOS]);
+    let ahead = ClockStanding::Ahead(Duration::from_nanos(TEN_YEARS_NANOS as u64));
+    assert_eq!(partition.clock(), ahead);
+    partition.hear_clocks(3, &[0]);
+    assert_eq!(partition.clock(), ahead, "silence mends no clock");
+    partition.hear_clocks(3, &[0, 1_000_000_000]);
+    assert_eq!(partition.clock(), ClockStanding::Agrees);
 }
 
 async fn runtime_sleep(runtime: &walengine_tests::sim::SimRuntime, seconds: u64) {

@@ -8,7 +8,7 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use walengine_net::frame::Kind;
-use walengine_net::message::{ErrorCode, LookupAccounts, NO_OFFSET, Submit};
+use walengine_net::message::{ErrorCode, LookupAccounts, LookupAccountsReply, NO_OFFSET, Submit};
 use walengine_net::model::PartitionId;
 use walengine_tests::loop_disk::LoopDisk;
 use walengine_tests::noted_writes::{Writer, accounts_of};
@@ -80,6 +80,34 @@ fn what_mkfs_and_a_killed_format_leave_is_nobody_elses() {
     assert!(!data.join(".preflight-4711").exists());
     fs::write(data.join(".preflight-4712"), b"").unwrap();
     Launch::new(dir.path()).serve().stop();
+}
+
+/// The fault: with a disk that hung, an orderly stop waited for ever and said nothing.
+#[test]
+fn a_stop_is_given_up_when_the_disk_does_not_answer() {
+    let dir = TestDir::new("stuck-stop");
+    let disk = LoopDisk::new(dir.path(), 96);
+    let mut server = Launch::new(dir.path()).data(&disk.path().join("data")).serve();
+    create_accounts(&server, 1);
+    disk.hang();
+    server.signal_term();
+    let by = Instant::now() + PATIENCE;
+    let given_up = "the stop is given up: the shards wait for the disk of";
+    while !server.log().contains(given_up) && Instant::now() < by {
+        std::thread::sleep(Duration::from_millis(100));
+    }
+    let said = server.log();
+    // The kernel lets no process go whose write hangs in it.
+    disk.move_again();
+    assert!(said.contains(given_up), "{said}");
+    assert!(said.contains("its disk has not answered for"), "{said}");
+    assert_eq!(server.wait().code(), Some(20), "{}", server.log());
+    // Nothing was lost by it.
+    let mut server = Launch::new(dir.path()).data(&disk.path().join("data")).serve();
+    let ids = [accounts_of(PartitionId(0), 1)[0].id.0];
+    let reply = server.wire(0).call(&LookupAccounts { at_least: NO_OFFSET, ids: &ids }).unwrap();
+    assert_eq!(reply.open::<LookupAccountsReply<'_>>().accounts.len(), 1);
+    server.stop();
 }
 
 /// Every file and directory: its bytes, its size, its times but that of the last reading.

@@ -98,6 +98,8 @@ pub struct Consensus<D: Disk, R: Runtime> {
     is_closed: Cell<bool>,
     /// Why consensus has stopped by itself, if it has. Never reset.
     failed: RefCell<Option<String>>,
+    /// Why the others refuse this node, which was set back, if they do. Never reset.
+    set_back: RefCell<Option<String>>,
     /// Once true, always true.
     has_caught_up: Cell<bool>,
 }
@@ -162,6 +164,7 @@ pub async fn join<D: Disk, R: Runtime>(
         is_closing: Cell::new(false),
         is_closed: Cell::new(false),
         failed: RefCell::default(),
+        set_back: RefCell::default(),
         has_caught_up: Cell::new(false),
     };
     let group = Partition::start(id, consensus, replica);

@@ -1,6 +1,7 @@
 //! Takes note of how far the other members have the log on their disks, and remembers it over restarts;
 //! a node that was set back to an older copy of its directory is told by its peers, and stops.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use super::{Consensus, Group};
@@ -50,15 +51,26 @@ async fn heed<D: Disk, R: Runtime>(group: Group<D, R>) {
     let why = group.commit().reached.was_set_back().await;
     let partition = group.id().partition;
     tracing::error!(
-        "partition {partition}: {why}; it stops serving here: stop this node, empty its data directory, \
-         and start it again without --expect: it copies itself from the others"
+        "partition {partition}: {why}; it serves here no more: empty its data directory, and start \
+         it again without --expect: it copies itself from the others"
     );
-    group.commit().apply.stop(why);
+    group.commit().apply.stop(why.clone());
+    group.commit().set_back.replace(Some(why));
     // Requests that wait for consensus end with the same reason.
     let _ = group.commit().raft.shutdown().await;
 }
 
 impl<D: Disk, R: Runtime> Consensus<D, R> {
+    /// These nodes have no memory for more of the log, and are sent none while this node leads.
+    pub fn hold(&self, nodes: BTreeSet<u64>) {
+        self.reached.hold(nodes);
+    }
+
+    /// Why the others refuse this node for good, if they do: its process is of no use any more.
+    pub fn set_back(&self) -> Option<String> {
+        self.set_back.borrow().clone()
+    }
+
     /// A member has so many committed entries on its disk.
     pub fn note_reached(&self, node: u64, entries: u64) {
         self.reached.note(node, entries);

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use crate::message::TROUBLE;
 use crate::message::{
     AdminReply, AdminState, ArchivedClusterStatusReply, ClusterStatus, ClusterStatusReply, Leave,
-    Message, NO_NODE, NO_PARTITION, NodeHealth, RemoveNode, ReplicaRole, ServerStatus,
+    LeaveAnyway, Message, NO_NODE, NO_PARTITION, NodeHealth, RemoveNode, ReplicaRole, ServerStatus,
     ServerStatusReply, TransferLeadership, open,
 };
 use crate::model::{Offset, PartitionId};
@@ -348,9 +348,15 @@ pub fn remove_node(partition: PartitionId, node: u64) -> Result<Plan<AdminOutcom
     administer(partition, Route::Leader, &RemoveNode { node })
 }
 
-/// Asks the node at the caller's address to leave the cluster. Refused if its id is not `node`.
+/// Asks the node at the caller's address to leave the cluster. Refused if its id is not `node`, or if it
+/// would cost a partition its majority.
 pub fn leave(node: u64) -> Result<Plan<AdminOutcome>, ClientError> {
     administer(PartitionId(0), Route::Home, &Leave { node })
+}
+
+/// As [`leave`], and done also where it costs a partition its majority.
+pub fn leave_anyway(node: u64) -> Result<Plan<AdminOutcome>, ClientError> {
+    administer(PartitionId(0), Route::Home, &LeaveAnyway { node })
 }
 
 /// Status of the server, from the shard that serves `partition`.
