@@ -102,7 +102,7 @@ fn a_rebuild_from_an_older_or_another_log_ends_and_says_why() {
                 "BEGIN; SELECT count(*) FROM walengine.transfers;
                  DO $$ BEGIN
                      FOR i IN 1..600 LOOP
-                         EXIT WHEN to_regclass('public.enough') IS NOT NULL;
+                         EXIT WHEN EXISTS (SELECT FROM pg_class WHERE relname = 'enough');
                          PERFORM pg_sleep(0.1);
                      END LOOP;
                  END $$; COMMIT",
