@@ -18,10 +18,10 @@ needs_root=(
   feed::every_nodes_feed health:: hostile:: join:: power::
   projector_kill:: projector_trouble::a_full_disk projector_trouble::a_projector_whose_host_vanished
   process::disk::a_full_disk process::disk::a_stop_is_given_up process::disk::verify_reads
-  replicas:: room:: scripts::a_local_cluster serve::a_full_disk serve::a_nearly_full_disk
+  liar:: replicas:: room:: scripts::a_local_cluster serve::a_full_disk serve::a_nearly_full_disk
 )
 # Simulated clusters take the processor for minutes: they run alone, beside no server under test.
-clusters=cluster::nothing_acknowledged
+clusters=(cluster::nothing_acknowledged cluster::a_member_that_lies)
 data_files=(transfers.csv.gz expected_balances.csv.gz trans.asc.gz)
 
 all=false
@@ -81,13 +81,16 @@ known=$(list_tests)
 left_out=()
 [ -n "$data" ] || left_out+=("${needs_data[@]}")
 $all || left_out+=("${needs_root[@]}")
-skip=(--skip "$clusters")
+skip=()
+for pattern in "${clusters[@]}"; do
+  skip+=(--skip "$pattern")
+done
 for pattern in "${left_out[@]}"; do
   [ -n "$(names "$pattern")" ] || fail "no integration test has $pattern in its name: correct this script"
   skip+=(--skip "$pattern")
 done
-cluster_seeds=100
-$all && cluster_seeds=1500
+cluster_seeds=(100 50)
+$all && cluster_seeds=(1500 200)
 cargo test --workspace --exclude walengine-tests
 for target in frame entry; do
   cargo run --quiet --package walengine-fuzz -- "$target" --seconds "${WALENGINE_FUZZ_SECONDS:-30}"
@@ -96,8 +99,10 @@ done
 $all && export WALENGINE_PROJECTOR_KILLS_PERCENT="${WALENGINE_PROJECTOR_KILLS_PERCENT:-100}"
 cargo test --package walengine-tests --lib
 cargo test --package walengine-tests --test walengine -- "${skip[@]}"
-WALENGINE_SIM_SEEDS="${WALENGINE_SIM_SEEDS:-$cluster_seeds}" \
-  cargo test --package walengine-tests --test walengine -- "$clusters" --nocapture
+for at in "${!clusters[@]}"; do
+  WALENGINE_SIM_SEEDS="${WALENGINE_SIM_SEEDS:-${cluster_seeds[$at]}}" \
+    cargo test --package walengine-tests --test walengine -- "${clusters[$at]}" --nocapture
+done
 if $all; then
   # Bugs put in on purpose must be found, or the simulation proves nothing.
   cargo test --package walengine-tests --features planted --test walengine -- planted:: --nocapture

@@ -386,3 +386,7 @@ const _: () = {
     assert!(PROPOSED_BYTES_MAX >= 2 * DRAFT_BYTES_MAX);
     assert!(WAITING_MAX >= 1 && SNAPSHOTS_KEPT >= 2);
 };
+/// How long a node that the leader has named to lead next is expected to stand for election.
+pub const SUCCESSOR_WITHIN: Duration = Duration::from_secs(5);
+/// How often a partition's log tells of peers that are not believed.
+pub const DISHONEST_TOLD_EVERY: Duration = Duration::from_secs(10);

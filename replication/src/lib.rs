@@ -4,15 +4,17 @@
 //! executor ([`executor`], [`runtime_glommio`]) and [`local`] wake-ups. [`runtime`] is openraft's
 //! runtime on that seam, the same in production and in simulation. [`types`] instantiates openraft.
 //! [`network`] asks peers and [`service`] answers them, over the seam [`transport`]; [`tcp`] is
-//! that seam over TCP, and [`peer`] the bytes on it. [`read_out`] ends a connection. [`reached`] remembers how far each
-//! peer had the log. [`gossip`] is how nodes find each other; [`membership`] says which of them a group should have. Everything here stays on the thread that
-//! made it.
+//! that seam over TCP, and [`peer`] the bytes on it; [`read_out`] ends a connection. [`reached`] remembers
+//! how far each peer had the log; [`honest`] says what an honest peer could ask or answer. [`gossip`] is how
+//! nodes find each other; [`membership`] says which of them a group should have. Everything here stays on
+//! the thread that made it.
 #![forbid(unsafe_code)]
 
 pub mod budget;
 pub mod contacts;
 pub mod executor;
 pub mod gossip;
+pub mod honest;
 pub mod local;
 pub mod membership;
 pub mod membership_codec;

@@ -22,6 +22,7 @@ use openraft::raft::{
 };
 use openraft::{AsyncRuntime, RaftNetworkFactory, RaftNetworkV2};
 
+use crate::honest::{self, Dishonest};
 use crate::reached::Reached;
 use crate::runtime::LocalRuntime;
 use crate::transport::{AppendStream, Request, Response, Transport, TransportError};
@@ -88,6 +89,14 @@ fn rpc_error(error: &TransportError) -> RPCError<Types> {
     }
 }
 
+/// What no honest peer answers counts as no answer.
+fn believed(checked: Result<(), Dishonest>, node: NodeId) -> RpcResult<()> {
+    checked.map_err(|why| {
+        tracing::warn!("an answer of node {node} is not believed: {why}");
+        Unreachable::from_string(why.to_string()).into()
+    })
+}
+
 /// The peer has answered with another kind of message than the request asks for.
 fn other_answer() -> RPCError<Types> {
     NetworkError::from_string("the peer answered another question").into()
@@ -110,6 +119,10 @@ impl<T: Transport> RaftNetworkV2<Types> for Peer<T> {
             Response::Append(AppendEntriesResponse::Conflict) => {
                 set_back(self.reached.check_conflict(self.target, term, conflict))?;
                 Ok(AppendEntriesResponse::Conflict)
+            }
+            Response::Append(AppendEntriesResponse::HigherVote(vote)) => {
+                believed(honest::term(vote.leader_id.term, term), self.target)?;
+                Ok(AppendEntriesResponse::HigherVote(vote))
             }
             Response::Append(response) => Ok(response),
             _ => Err(other_answer()),
@@ -139,9 +152,14 @@ impl<T: Transport> RaftNetworkV2<Types> for Peer<T> {
             };
             let timed_out = self.timed_out(RPCTypes::AppendEntries, ttl);
             // A stream is of one leader.
-            let term = Rc::new(Cell::new(0));
-            let of = term.clone();
-            let input = input.inspect(move |request| of.set(request.vote.leader_id.term));
+            let (term, sent) = (Rc::new(Cell::new(0)), Rc::new(Cell::new(None)));
+            let (of, to) = (term.clone(), sent.clone());
+            let input = input.inspect(move |request| {
+                of.set(request.vote.leader_id.term);
+                let last = request.entries.last().map(|entry| entry.log_id);
+                let last = last.or(request.prev_log_id).map(|id| id.index);
+                to.set(to.get().max(last));
+            });
             let opened = opened.map_err(|error| rpc_error(&error))?;
             let appends = Appends::new(opened, input, ttl, timed_out);
             let (reached, target) = (self.reached.clone(), self.target);
@@ -150,10 +168,14 @@ impl<T: Transport> RaftNetworkV2<Types> for Peer<T> {
                 set_back(reached.takes_entries(target))?;
                 match &result {
                     Ok(Ok(Some(last))) => {
+                        believed(honest::confirmed(Some(last), sent.get()), target)?;
                         reached.acknowledged(target, term.get(), last.index + 1);
                     }
                     Ok(Err(StreamAppendError::Conflict(lacks))) => {
                         set_back(reached.check_conflict(target, term.get(), lacks.index))?;
+                    }
+                    Ok(Err(StreamAppendError::HigherVote(vote))) => {
+                        believed(honest::term(vote.leader_id.term, term.get()), target)?;
                     }
                     _ => {}
                 }
@@ -168,8 +190,10 @@ impl<T: Transport> RaftNetworkV2<Types> for Peer<T> {
         rpc: VoteRequest<Types>,
         option: RPCOption,
     ) -> RpcResult<VoteResponse<Types>> {
+        let term = rpc.vote.leader_id.term;
         match self.call(RPCTypes::Vote, option.hard_ttl(), Request::Vote(rpc)).await? {
             Response::Vote(response) => {
+                believed(honest::term(response.vote.leader_id.term, term), self.target)?;
                 set_back(self.reached.check(self.target, response.last_log_id))?;
                 Ok(response)
             }
@@ -182,8 +206,10 @@ impl<T: Transport> RaftNetworkV2<Types> for Peer<T> {
         rpc: VoteRequest<Types>,
         option: RPCOption,
     ) -> RpcResult<VoteResponse<Types>> {
+        let term = rpc.vote.leader_id.term;
         match self.call(RPCTypes::Vote, option.hard_ttl(), Request::PreVote(rpc)).await? {
             Response::PreVote(response) => {
+                believed(honest::term(response.vote.leader_id.term, term), self.target)?;
                 set_back(self.reached.check(self.target, response.last_log_id))?;
                 Ok(response)
             }

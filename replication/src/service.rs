@@ -36,11 +36,13 @@
 //! - An entry counts as durable only when all entries before it are. So one position says it all.
 //! - The saved commit position may lag behind: it is a lower bound.
 
+use futures_lite::Stream;
 use openraft::Raft;
-use openraft::async_runtime::{MpscReceiver, MpscSender};
+use openraft::async_runtime::MpscSender;
+use openraft::raft::AppendEntriesRequest;
 use openraft::storage::RaftStateMachine;
 
-use crate::transport::{AppendReceiver, Request, Response, ResultSender};
+use crate::transport::{Request, Response, ResultSender};
 use crate::types::{SnapshotData, Types};
 
 /// Answers one request. The error says why the group has stopped on this node.
@@ -68,13 +70,13 @@ where
 
 /// Handles a stream of appends until it ends or the group stops. Several appends may be handled
 /// before the first is durable. Results are sent in order.
-pub async fn take_appends<M>(raft: &Raft<Types, M>, requests: AppendReceiver, results: ResultSender)
-where
+pub async fn take_appends<M>(
+    raft: &Raft<Types, M>,
+    requests: impl Stream<Item = AppendEntriesRequest<Types>> + 'static,
+    results: ResultSender,
+) where
     M: RaftStateMachine<Types, SnapshotData = SnapshotData>,
 {
-    let requests = futures_lite::stream::unfold(requests, |mut requests| async move {
-        requests.recv().await.map(|request| (request, requests))
-    });
     let mut answers = Box::pin(raft.stream_append(requests));
     while let Some(Ok(result)) = futures_lite::StreamExt::next(&mut answers).await {
         if results.send(result).await.is_err() {

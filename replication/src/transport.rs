@@ -50,6 +50,9 @@ pub enum TransportError {
     /// The peer knows that this node has had more of the log than it has now.
     #[error("node {0} refuses this node: {1}")]
     SetBack(NodeId, String),
+    /// The peer takes this node for one that lies.
+    #[error("node {0} does not believe this node: {1}")]
+    Dishonest(NodeId, String),
 }
 
 /// Why a group does not answer a peer.
@@ -59,6 +62,8 @@ pub enum NoAnswer {
     Stopped(String),
     /// The peer was set back to an older copy of its data directory; in words.
     SetBack(String),
+    /// The peer asked for what no honest one does; in words.
+    Dishonest(String),
 }
 
 impl NoAnswer {
@@ -67,6 +72,7 @@ impl NoAnswer {
         match self {
             Self::Stopped(why) => TransportError::Stopped(node, why),
             Self::SetBack(why) => TransportError::SetBack(node, why),
+            Self::Dishonest(why) => TransportError::Dishonest(node, why),
         }
     }
 }

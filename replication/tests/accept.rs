@@ -39,6 +39,7 @@ struct OnlyReads;
 impl Answering for OnlyReads {
     fn answer(
         &self,
+        _from: NodeId,
         request: Request,
     ) -> impl Future<Output = Result<Response, NoAnswer>> + 'static {
         poll_fn(move |_| panic!("the group was asked: {request:?}"))
@@ -46,9 +47,10 @@ impl Answering for OnlyReads {
 
     fn take_appends(
         &self,
+        _from: NodeId,
         _requests: AppendReceiver,
         _results: ResultSender,
-    ) -> impl Future<Output = ()> + 'static {
+    ) -> impl Future<Output = Result<(), NoAnswer>> + 'static {
         poll_fn(|_| panic!("the group was handed appends"))
     }
 

@@ -8,7 +8,9 @@ use walengine::partition::replica::Replica;
 use walengine::refused::Refused;
 use walengine::runtime::Runtime;
 use walengine_net::model::PartitionId;
-use walengine_tests::cluster::{Counts, Profile, Ran, Scene, leader_loses_its_tail, play, run};
+use walengine_tests::cluster::{
+    Counts, Profile, Ran, Scene, leader_loses_its_tail, play, run, run_with_liar,
+};
 use walengine_tests::noted_writes::{Writer, accounts_of};
 use walengine_tests::seeds::{each_of, each_seed};
 use walengine_tests::sim::OpClass;
@@ -39,6 +41,17 @@ fn nothing_acknowledged_is_lost_or_decided_twice() {
         sum(|ran| ran.reads),
         sum(|ran| ran.terms as u64),
     );
+}
+
+/// A node with a valid place in the cluster forges votes, terms, appends and truncations in its own name
+/// and in others'. The cluster must go on and keep its promises, while nodes crash as ever.
+#[test]
+fn a_member_that_lies_costs_nothing_that_was_acknowledged() {
+    let runs = each_seed("cluster::a_member_that_lies", |seed| run_with_liar(seed, Profile::MIXED));
+    let lies: u64 = runs.iter().map(|ran| ran.lies).sum();
+    let answers: u64 = runs.iter().map(|ran| ran.answers).sum();
+    println!("{} seeds, {lies} lies not believed, {answers} answers; no violation", runs.len());
+    assert!(lies > 100 * runs.len() as u64, "{lies} lies were told apart");
 }
 
 /// By default openraft lets a restarted leader lead again in the same term. Entries go to followers

@@ -37,11 +37,11 @@ const AUTHENTICATOR: std::ops::Range<usize> = 8..24;
 const NODE_AT: usize = 40;
 
 /// A cluster, its view at the start, and a client that uses it.
-struct Served {
-    nodes: Nodes,
+pub struct Served {
+    pub nodes: Nodes,
     client: Client,
     writer: Writer,
-    before: View,
+    pub before: View,
 }
 
 impl Served {
@@ -55,14 +55,14 @@ impl Served {
         Self { nodes, client, writer: Writer::new(7, &accounts), before }
     }
 
-    fn still_serves(&mut self) {
+    pub fn still_serves(&mut self) {
         let events = [self.writer.transfer().to_bytes()];
         let written = self.client.submit(PartitionId(0), &events).unwrap();
         assert_eq!(written.outcomes().count(), 1);
     }
 
     /// By every node's account the leader and the members are those of the start.
-    fn is_unchanged(&mut self) {
+    pub fn is_unchanged(&mut self) {
         self.still_serves();
         let now = wait_until_well(&self.nodes);
         let known = |view: &View| (view.leader, view.term, view.members.clone());
@@ -75,11 +75,11 @@ impl Served {
     }
 
     /// A number of a node's server status; 0 if it is not there.
-    fn number(&self, node: usize, name: &str) -> u64 {
+    pub fn number(&self, node: usize, name: &str) -> u64 {
         numbers(&mut self.nodes.wire(node)).get(name).copied().unwrap_or(0)
     }
 
-    fn end(mut self) {
+    pub fn end(mut self) {
         self.is_unchanged();
         for node in 0..3 {
             self.nodes.server(node).stop();
@@ -94,7 +94,7 @@ fn numbers(wire: &mut Wire) -> BTreeMap<String, u64> {
 }
 
 /// Waits until every node sees all three alive, and gives the leader's view.
-fn wait_until_well(nodes: &Nodes) -> View {
+pub fn wait_until_well(nodes: &Nodes) -> View {
     let by = Instant::now() + PATIENCE;
     loop {
         let is_well = |view: &View| {
@@ -115,7 +115,7 @@ fn slow(launch: Launch) -> Launch {
     launch.set("--election-millis", ELECTION_MILLIS)
 }
 
-fn cluster(test: &str, spare: usize) -> Served {
+pub fn cluster(test: &str, spare: usize) -> Served {
     Served::new(Nodes::prepare(test, 3, spare, |launch, _| slow(launch)))
 }
 
@@ -141,7 +141,7 @@ fn peer_says(address: SocketAddr, bytes: &[u8]) -> Option<Message> {
 }
 
 /// The answers to two frames on one connection.
-fn two_answers(address: SocketAddr, bytes: &[u8]) -> [Message; 2] {
+pub fn two_answers(address: SocketAddr, bytes: &[u8]) -> [Message; 2] {
     let mut stream = TcpStream::connect(address).unwrap();
     stream.set_read_timeout(Some(ANSWER_WITHIN)).unwrap();
     stream.write_all(bytes).unwrap();
@@ -159,7 +159,7 @@ fn two_answers(address: SocketAddr, bytes: &[u8]) -> [Message; 2] {
     }
 }
 
-fn peer_frame(message: &Message) -> Vec<u8> {
+pub fn peer_frame(message: &Message) -> Vec<u8> {
     let mut bytes = Vec::new();
     let head = FrameHead::reply(PartitionId(0), RequestId(1));
     frame::encode(&mut bytes, head, message).unwrap();

@@ -21,6 +21,7 @@ mod input;
 mod interrupts;
 mod join;
 mod kill;
+mod liar;
 mod look_ups;
 mod missing;
 mod planted;

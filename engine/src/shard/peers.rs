@@ -54,19 +54,21 @@ struct Gate {
 impl Answering for Gate {
     fn answer(
         &self,
+        from: NodeId,
         request: Request,
     ) -> impl Future<Output = Result<Response, NoAnswer>> + 'static {
         let group = self.group.clone();
-        async move { group.commit().answer(request).await }
+        async move { group.commit().answer(from, request).await }
     }
 
     fn take_appends(
         &self,
+        from: NodeId,
         requests: AppendReceiver,
         results: ResultSender,
-    ) -> impl Future<Output = ()> + 'static {
+    ) -> impl Future<Output = Result<(), NoAnswer>> + 'static {
         let group = self.group.clone();
-        async move { group.commit().take_appends(requests, results).await }
+        async move { group.commit().take_appends(from, requests, results).await }
     }
 
     fn read_log(&self, read: LogRead) -> impl Future<Output = Result<LogPage, String>> + 'static {

@@ -38,6 +38,8 @@ pub enum PeerErrorCode {
     /// The sender was set back to an older copy of its data directory. Nothing was changed; a person has
     /// to act there.
     SetBack = 14,
+    /// No honest node asks for this. Nothing was changed; a person has to act at the sender.
+    Dishonest = 15,
 }
 
 impl PeerErrorCode {
@@ -56,6 +58,7 @@ impl PeerErrorCode {
         Self::ShuttingDown,
         Self::Internal,
         Self::SetBack,
+        Self::Dishonest,
     ];
 
     /// Code of this number; `None` if this version does not know it.

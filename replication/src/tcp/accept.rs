@@ -35,18 +35,20 @@ type Channels = <LocalRuntime as AsyncRuntime>::Mpsc;
 
 /// The group that answers a connection's requests. Clones are the same group.
 pub trait Answering: Clone + 'static {
-    /// Answers one request; the error says why not.
+    /// Answers one request of `from`; the error says why not.
     fn answer(
         &self,
+        from: NodeId,
         request: Request,
     ) -> impl Future<Output = Result<Response, NoAnswer>> + 'static;
 
-    /// Takes a stream of appends until it ends.
+    /// Takes a stream of appends of `from` until it ends. The error says why the next one is refused.
     fn take_appends(
         &self,
+        from: NodeId,
         requests: AppendReceiver,
         results: ResultSender,
-    ) -> impl Future<Output = ()> + 'static;
+    ) -> impl Future<Output = Result<(), NoAnswer>> + 'static;
 
     /// Reads committed entries of the log; the error says why they can't be read.
     fn read_log(&self, read: LogRead) -> impl Future<Output = Result<LogPage, String>> + 'static;
@@ -92,6 +94,7 @@ pub async fn serve<S, G, R>(
         identity,
         group,
         out,
+        from: Cell::default(),
         appends,
         taken,
         answering,
@@ -119,6 +122,8 @@ struct AcceptedPeer<G, R> {
     identity: PeerIdentity,
     group: G,
     out: Rc<Outgoing>,
+    /// The node at the other end, once it is introduced.
+    from: Cell<NodeId>,
     /// Into the open stream of appends.
     appends: RefCell<Option<AppendSender>>,
     /// Ids of appends that the stream was handed and has not answered, oldest first.
@@ -223,6 +228,7 @@ impl<G: Answering, R: Runtime> AcceptedPeer<G, R> {
                     self.refusals.hellos.set(self.refusals.hellos.get() + 1);
                     return Err(format!("{hello:?} was refused: {reply:?}"));
                 }
+                self.from.set(hello.node);
                 *introduced = true;
             }
             Ok(message) => self.take(request, message).await,
@@ -330,7 +336,7 @@ impl<G: Answering, R: Runtime> AcceptedPeer<G, R> {
     }
 
     fn answer(self: Rc<Self>, request: u64, asked: Request) {
-        let answer = self.group.answer(asked);
+        let answer = self.group.answer(self.from.get(), asked);
         self.answer_by(request, async move {
             Ok(match answer.await? {
                 Response::Vote(vote) => Message::VoteReply(vote),
@@ -362,14 +368,25 @@ impl<G: Answering, R: Runtime> AcceptedPeer<G, R> {
                     let _ = peer.out.put(request, &message);
                     return peer.answering.set(peer.answering.get() - 1);
                 }
-                Err(NoAnswer::Stopped(why)) => (PeerErrorCode::Stopped, why),
-                Err(NoAnswer::SetBack(why)) => (PeerErrorCode::SetBack, why),
+                Err(no) => peer.refused(no),
             };
             let message = Message::Error(PeerError::new(code, why));
             let _ = peer.out.put(request, &message);
             peer.answering.set(peer.answering.get() - 1);
         };
         runtime.spawn(within(runtime.clone(), answered));
+    }
+
+    /// Code and words for a request that is not answered.
+    fn refused(&self, no: NoAnswer) -> (PeerErrorCode, String) {
+        match no {
+            NoAnswer::Stopped(why) => (PeerErrorCode::Stopped, why),
+            NoAnswer::SetBack(why) => (PeerErrorCode::SetBack, why),
+            NoAnswer::Dishonest(why) => {
+                self.refusals.requests.set(self.refusals.requests.get() + 1);
+                (PeerErrorCode::Dishonest, why)
+            }
+        }
     }
 
     /// Hands an append to the open stream, or to a new one.
@@ -390,8 +407,13 @@ impl<G: Answering, R: Runtime> AcceptedPeer<G, R> {
         let (answers, mut results) = Channels::channel(APPENDS_TAKEN_MAX);
         self.appends.replace(Some(sender.clone()));
         let runtime = self.runtime.clone();
-        let taking = self.group.take_appends(requests, answers);
-        runtime.spawn(within(runtime.clone(), taking));
+        let taking = self.group.take_appends(self.from.get(), requests, answers);
+        let ended = Rc::new(RefCell::new(Ok(())));
+        let end = ended.clone();
+        runtime.spawn(within(runtime.clone(), async move {
+            let ended = taking.await;
+            *end.borrow_mut() = ended;
+        }));
         let peer = self;
         let answered = async move {
             while let Some(result) = results.recv().await {
@@ -409,11 +431,14 @@ impl<G: Answering, R: Runtime> AcceptedPeer<G, R> {
                     return;
                 }
             }
-            // The group has stopped, or this connection has ended.
+            // The group has stopped, an append was refused, or this connection has ended.
             peer.appends.take();
+            let no = ended.replace(Ok(())).err();
+            let no = no.unwrap_or_else(|| NoAnswer::Stopped("the stream has ended".to_owned()));
+            let (code, why) = peer.refused(no);
             for request in peer.taken.take() {
-                let error = PeerError::new(PeerErrorCode::Stopped, "the stream has ended");
-                let _ = peer.out.put(request, &Message::Error(error));
+                let error = Message::Error(PeerError::new(code, why.as_str()));
+                let _ = peer.out.put(request, &error);
             }
         };
         runtime.spawn(within(runtime.clone(), answered));

@@ -324,6 +324,9 @@ fn response(target: NodeId, message: Message) -> Result<Response, TransportError
         Message::Error(PeerError { code: PeerErrorCode::SetBack, message, .. }) => {
             return Err(TransportError::SetBack(target, message));
         }
+        Message::Error(PeerError { code: PeerErrorCode::Dishonest, message, .. }) => {
+            return Err(TransportError::Dishonest(target, message));
+        }
         Message::Error(error) => {
             return Err(TransportError::Stopped(target, error.message));
         }

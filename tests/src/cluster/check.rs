@@ -61,6 +61,9 @@ impl Observer {
             } else if self.full.insert(id) {
                 self.stalls += 1;
             }
+            let (lies, why) = partition.commit().dishonest_requests();
+            let is_honest = cluster.liar.get().is_none() && cluster.bug.is_none();
+            assert!(!is_honest || lies == 0, "node {id} takes an honest one for a liar: {why:?}");
             let term = partition.with_replica(Replica::leads);
             if let Some(term) = term {
                 let first = *self.leaders.entry(term).or_insert(id);

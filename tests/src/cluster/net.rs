@@ -204,13 +204,13 @@ impl Transport for SimTransport {
                 let (net, partition, request) = (net.clone(), partition.clone(), request.clone());
                 let late = async move {
                     net.delay().await;
-                    let _ = partition.commit().answer(request).await;
+                    let _ = partition.commit().answer(from, request).await;
                 };
                 runtime.spawn(within(runtime.clone(), late));
             }
             let (sender, answer) = OneshotOf::channel();
             let asked = async move {
-                let _ = sender.send(partition.commit().answer(request).await);
+                let _ = sender.send(partition.commit().answer(from, request).await);
             };
             runtime.spawn(within(runtime.clone(), asked));
             let answer = answer.await.map_err(|_| TransportError::Broken(target))?;
@@ -249,7 +249,9 @@ impl Transport for SimTransport {
             let root = &net.inner.runtime;
             root.spawn(within(root.clone(), there));
             root.spawn(within(root.clone(), back));
-            let takes = async move { partition.commit().take_appends(received, answers).await };
+            let takes = async move {
+                let _ = partition.commit().take_appends(from, received, answers).await;
+            };
             runtime.spawn(within(runtime.clone(), takes));
             Ok(AppendStream { requests, results })
         }

@@ -59,6 +59,8 @@ pub struct Cluster {
     pub bug: Option<Bug>,
     /// Starts from a snapshot.
     pub restored: Cell<u64>,
+    /// The node that lies, if one does.
+    pub liar: Cell<Option<NodeId>>,
     rng: RefCell<Rng>,
     nodes: RefCell<BTreeMap<NodeId, Node>>,
     /// Was started on an older copy of its disk, and must stop by itself.
@@ -66,18 +68,19 @@ pub struct Cluster {
 }
 
 impl Cluster {
-    /// Nodes 1 to `nodes`, started, and made one group. `root` is no node's.
+    /// Nodes 1 to `count`, started, and made one group. `root` is no node's.
     ///
     /// # Panics
     /// If a node can't start on its healthy disk.
-    pub async fn form(root: &SimRuntime, nodes: u64, seed: u64, bug: Option<Bug>) -> Rc<Self> {
+    pub async fn form(root: &SimRuntime, count: u64, seed: u64, bug: Option<Bug>) -> Rc<Self> {
         let mut rng = Rng::new(seed);
         let net = SimNet::new(root, rng.next_u64());
         let (root, media, rng) = (root.clone(), Rc::default(), RefCell::new(rng));
         let restored = Cell::default();
-        let (nodes_, set_back) = (RefCell::default(), Cell::default());
-        let cluster = Self { root, net, media, bug, restored, rng, nodes: nodes_, set_back };
-        for id in 1..=nodes {
+        let (nodes, set_back) = (RefCell::default(), Cell::default());
+        let liar = Cell::default();
+        let cluster = Self { root, net, media, bug, restored, liar, rng, nodes, set_back };
+        for id in 1..=count {
             let runtime = cluster.root.node();
             let disk = SimDisk::new(&runtime, cluster.rng.borrow_mut().next_u64());
             disk.install_dir(Path::new(DATA));
@@ -86,7 +89,7 @@ impl Cluster {
             cluster.open(id).await;
         }
         let members: BTreeMap<NodeId, Member> =
-            (1..=nodes).map(|id| (id, Member::at(format!("node-{id}")))).collect();
+            (1..=count).map(|id| (id, Member::at(format!("node-{id}")))).collect();
         let first = cluster.partition(1).expect("it was just started");
         let runtime = cluster.nodes.borrow()[&1].runtime.clone();
         let formed =

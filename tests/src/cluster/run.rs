@@ -12,6 +12,7 @@ use walengine_replication::runtime::within;
 use walengine_replication::types::NodeId;
 
 use super::bugs::Bug;
+use super::liar::lie;
 use super::torment::{Counts, Profile, torment};
 use super::{Client, Cluster, NetFaults, Observer, Told};
 use crate::sim::{Order, Rng, SimExecutor, SimRuntime};
@@ -51,6 +52,8 @@ pub struct Ran {
     pub stalls: u64,
     /// Starts from a snapshot.
     pub restored: u64,
+    /// Requests of peers that were not believed, in the last lives of the nodes.
+    pub lies: u64,
     /// Events that were answered, repeats included.
     pub answers: u64,
     /// Linearizable reads that were answered.
@@ -80,6 +83,25 @@ pub struct Scene {
 /// If a promise is broken; the message says which.
 pub fn run(seed: u64, profile: Profile) -> Ran {
     run_with(None, seed, profile)
+}
+
+/// As [`run`], and one of the nodes lies to the others all the time.
+///
+/// # Panics
+/// As [`run`].
+pub fn run_with_liar(seed: u64, profile: Profile) -> Ran {
+    let scene = Scene { nodes: None, clients: CLIENTS, reads: true, bug: None };
+    play(seed, scene, async |cluster, root, mut rng| {
+        let ids = cluster.ids();
+        let liar = ids[rng.index(ids.len())];
+        cluster.liar.set(Some(liar));
+        let own = rng.fork();
+        let lies = async {
+            lie(cluster, liar, root, own).await;
+            unreachable!("it lies for ever")
+        };
+        futures_lite::future::or(torment(cluster, root, &mut rng, profile), lies).await
+    })
 }
 
 /// Runs a cluster that has a bug.
@@ -208,8 +230,22 @@ async fn live(
     let Told { answers, reads, .. } = told;
     let (terms, out) = (observer.terms(), nodes - cluster.ids_in().len() as u64);
     let Observer { failures, stalls, .. } = observer;
+    let partitions = cluster.ids().into_iter().filter_map(|id| cluster.partition(id));
+    let lies = partitions.map(|one| one.commit().dishonest_requests().0).sum();
     let restored = cluster.restored.get();
-    Ran { nodes, counts, out, failures, stalls, restored, answers, reads, terms, ..Ran::default() }
+    Ran {
+        nodes,
+        counts,
+        out,
+        failures,
+        stalls,
+        restored,
+        lies,
+        answers,
+        reads,
+        terms,
+        ..Ran::default()
+    }
 }
 
 fn at_rest(cluster: &Cluster) -> bool {

@@ -222,6 +222,7 @@ impl<D: Disk, R: Runtime> Group<D, R> {
             runtime.sleep(HAND_OVER_LOOK_EVERY).await;
             waited += HAND_OVER_LOOK_EVERY;
         }
+        consensus.judge.name_successor(to);
         let asked = consensus.raft.trigger().transfer_leader(to).await.is_ok();
         while asked && self.leads() && waited < HAND_OVER_WITHIN {
             runtime.sleep(HAND_OVER_LOOK_EVERY).await;

@@ -11,6 +11,7 @@
 pub mod changes;
 pub mod compare;
 pub mod copying;
+mod judge;
 pub mod members;
 pub mod opening;
 mod proposals;
@@ -22,8 +23,10 @@ pub mod sources;
 
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
+use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::Duration;
 
 use openraft::alias::OneshotReceiverOf;
 use openraft::async_runtime::WatchReceiver;
@@ -37,7 +40,7 @@ use walengine_replication::service;
 use walengine_replication::transport::{
     AppendReceiver, NoAnswer, Request, Response, ResultSender, Transport,
 };
-use walengine_replication::types::{Batch, LogId, NodeId, Types};
+use walengine_replication::types::{Batch, LogId, NodeId, Types, Vote};
 
 use super::Partition;
 use super::commit::{Commit, Point};
@@ -55,11 +58,10 @@ use crate::storage::disk::Disk;
 use crate::storage::layout::Tail;
 use crate::storage::log::Log;
 use crate::visible::Visible;
+use judge::Judge;
+pub use raft_apply::GroupRaft;
 use raft_apply::{AppliedPoint, RaftApply};
 use raft_log::RaftLog;
-
-/// A group's handle to consensus.
-pub type GroupRaft = Raft<Types, RaftApply>;
 
 /// A partition that a group keeps.
 pub type Group<D, R> = Partition<Consensus<D, R>>;
@@ -85,6 +87,8 @@ pub struct Consensus<D: Disk, R: Runtime> {
     raft: GroupRaft,
     /// How far the other members are known to have had the log.
     reached: Reached,
+    /// What peers may ask.
+    judge: Judge<D, R>,
     /// Sealed and not handed to openraft yet, in order. Invariant: all of the term in which this
     /// node leads; empty if it does not.
     proposals: RefCell<VecDeque<Batch>>,
@@ -146,11 +150,25 @@ pub async fn join<D: Disk, R: Runtime>(
     for (node, entries) in remembered {
         reached.note(node, entries);
     }
+    let asks = transport.clone();
+    let ask = move |node, member, request| -> Pin<Box<dyn Future<Output = Option<Vote>>>> {
+        let call = asks.call(node, member, request);
+        Box::pin(async move {
+            match call.await {
+                Ok(Response::PreVote(answer)) => Some(answer.vote),
+                _ => None,
+            }
+        })
+    };
     let peers = Peers { node: id.node, transport, reached: reached.clone() };
+    let lease = Duration::from_millis(config.election_timeout_min);
     let raft = Raft::new(id.node, Arc::new(config), peers, log.clone(), apply.clone()).await;
     let raft = raft.map_err(|error| error.to_string())?;
+    let (own, ask) = (runtime.clone(), Rc::new(ask));
+    let judge = Judge::new(id.partition, id.node, raft.clone(), log.clone(), own, ask, lease);
     let consensus = Consensus {
         id,
+        judge,
         runtime,
         replica: replica.clone(),
         apply,
@@ -190,11 +208,13 @@ impl<D: Disk, R: Runtime> Consensus<D, R> {
         self.apply.applied()
     }
 
-    /// Answers a peer.
+    /// Answers the peer `from`.
     ///
     /// # Errors
-    /// The group has stopped here; or the candidate has less of the log than it is known to have had.
-    pub async fn answer(&self, request: Request) -> Result<Response, NoAnswer> {
+    /// The group has stopped here; the candidate has less of the log than it is known to have had; or no
+    /// honest peer asks this.
+    pub async fn answer(&self, from: NodeId, mut request: Request) -> Result<Response, NoAnswer> {
+        self.judge.pass(from, &mut request).await.map_err(NoAnswer::Dishonest)?;
         if let Request::Vote(vote) | Request::PreVote(vote) = &request {
             let candidate = vote.vote.leader_id.voted_for;
             self.reached.check(candidate, vote.last_log_id).map_err(NoAnswer::SetBack)?;
@@ -202,9 +222,27 @@ impl<D: Disk, R: Runtime> Consensus<D, R> {
         service::answer(&self.raft, request).await.map_err(NoAnswer::Stopped)
     }
 
-    /// Takes a stream of appends from a leader.
-    pub async fn take_appends(&self, requests: AppendReceiver, results: ResultSender) {
-        service::take_appends(&self.raft, requests, results).await;
+    /// Takes a stream of appends from the peer `from`.
+    ///
+    /// # Errors
+    /// It ended with one that no honest leader sends.
+    pub async fn take_appends(
+        &self,
+        from: NodeId,
+        requests: AppendReceiver,
+        results: ResultSender,
+    ) -> Result<(), NoAnswer> {
+        let refused = Rc::new(RefCell::new(None));
+        let passed = self.judge.passed(from, requests, refused.clone());
+        service::take_appends(&self.raft, passed, results).await;
+        let why = refused.take();
+        why.map_or(Ok(()), |why| Err(NoAnswer::Dishonest(why)))
+    }
+
+    /// How many requests of peers were refused because no honest one makes them, since the start, and why
+    /// the last one was.
+    pub fn dishonest_requests(&self) -> (u64, Option<String>) {
+        self.judge.refused()
     }
 
     /// A disk error ends consensus here at once, and not when something is to be written next: a

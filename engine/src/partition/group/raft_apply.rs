@@ -14,7 +14,7 @@ use std::rc::Rc;
 
 use futures_lite::{Stream, StreamExt};
 use openraft::storage::{EntryResponder, RaftStateMachine};
-use openraft::{EntryPayload, OptionalSend, RaftSnapshotBuilder};
+use openraft::{EntryPayload, OptionalSend, Raft, RaftSnapshotBuilder};
 use walengine_net::model::Offset;
 use walengine_replication::types::{
     LogId, NodeId, Payload, RaftSnapshot, RaftSnapshotMeta, SnapshotData, StoredMembership, Types,
@@ -25,6 +25,9 @@ use crate::ledger::Ledger;
 use crate::limits::RAFT_SNAPSHOT_CHUNK_BYTES;
 use crate::local::Notify;
 use crate::partition::replica::Replica;
+
+/// A group's handle to consensus.
+pub type GroupRaft = Raft<Types, RaftApply>;
 
 /// See the module. Clones are the same state machine.
 #[derive(Clone)]

@@ -1,0 +1,339 @@
+//! Keeps from consensus what no honest peer asks ([`honest`] has the rules). What the rules need to know
+//! is gathered here: for whom the members have voted, whom the leader has named to lead next, and what the
+//! log holds. Lives on the partition's shard core; not `Send`.
+//!
+//! ```text
+//!  peer ─▶ vote, transfer ─▶ judge ─▶ openraft
+//!  peer ─▶ append ─▶ whose ─▶ elected? ─▶ where it attaches ─▶ nothing committed is cut ─▶ each entry follows ─▶ openraft
+//! ```
+
+use std::cell::{Cell, RefCell};
+use std::cmp::Ordering;
+use std::collections::BTreeSet;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::time::Duration;
+
+use futures_lite::Stream;
+use openraft::async_runtime::{MpscReceiver, WatchReceiver};
+use openraft::raft::{AppendEntriesRequest, VoteRequest};
+use walengine_net::message::Entries;
+use walengine_net::model::PartitionId;
+use walengine_replication::honest::{self, Behind, Dishonest};
+use walengine_replication::runtime::within;
+use walengine_replication::transport::{AppendReceiver, Request};
+use walengine_replication::types::{LogId, Member, NodeId, Types, Vote};
+
+use super::raft_apply::GroupRaft;
+use super::raft_log::{RaftLog, log_id_of};
+use crate::limits::{DISHONEST_TOLD_EVERY, SUCCESSOR_WITHIN};
+use crate::local::Notify;
+use crate::runtime::Runtime;
+use crate::storage::disk::Disk;
+use crate::storage::layout::Tail;
+
+type Append = AppendEntriesRequest<Types>;
+
+/// Asks a peer something, and gives the vote that its answer names.
+pub(super) type Ask =
+    Rc<dyn Fn(NodeId, Member, Request) -> Pin<Box<dyn Future<Output = Option<Vote>>>>>;
+
+/// See the module. Clones share what they know.
+pub(super) struct Judge<D: Disk, R: Runtime> {
+    partition: PartitionId,
+    me: NodeId,
+    raft: GroupRaft,
+    log: RaftLog<D, R>,
+    runtime: R,
+    ask: Ask,
+    /// How long others have to say for whom they have voted.
+    patience: Duration,
+    known: Rc<Known>,
+}
+
+#[derive(Default)]
+struct Known {
+    /// Whom the leader has named to lead next, and until when that counts.
+    successor: Cell<Option<(NodeId, Duration)>>,
+    refused: Cell<u64>,
+    /// Requests of those who may be honest, which could not be proven.
+    doubted: Cell<u64>,
+    /// Why the last one was, and whose it was.
+    last: RefCell<Option<String>>,
+    told: Cell<Option<Duration>>,
+}
+
+impl<D: Disk, R: Runtime> Clone for Judge<D, R> {
+    fn clone(&self) -> Self {
+        let Self { partition, me, raft, log, runtime, ask, patience, known } = self;
+        let (raft, log, runtime) = (raft.clone(), log.clone(), runtime.clone());
+        let (ask, known) = (ask.clone(), known.clone());
+        Self { partition: *partition, me: *me, raft, log, runtime, ask, patience: *patience, known }
+    }
+}
+
+impl<D: Disk, R: Runtime> Judge<D, R> {
+    /// For one replica. `patience` is how long it waits for the votes of others.
+    pub fn new(
+        partition: PartitionId,
+        me: NodeId,
+        raft: GroupRaft,
+        log: RaftLog<D, R>,
+        runtime: R,
+        ask: Ask,
+        patience: Duration,
+    ) -> Self {
+        Self { partition, me, raft, log, runtime, ask, patience, known: Rc::default() }
+    }
+
+    /// How many requests were refused, and why the last one was.
+    pub fn refused(&self) -> (u64, Option<String>) {
+        (self.known.refused.get(), self.known.last.borrow().clone())
+    }
+
+    /// This leader wants `node` to lead next.
+    pub fn name_successor(&self, node: NodeId) {
+        self.known.successor.set(Some((node, self.runtime.elapsed() + SUCCESSOR_WITHIN)));
+    }
+
+    /// Judges a single request, and makes an ordinary vote of one whose candidate nobody has named.
+    ///
+    /// # Errors
+    /// Why it is refused.
+    pub async fn pass(&self, from: NodeId, request: &mut Request) -> Result<(), String> {
+        let judged = match request {
+            Request::Vote(vote) | Request::PreVote(vote) => {
+                if vote.leadership_transfer && !self.is_successor(from) {
+                    vote.leadership_transfer = false;
+                    self.doubt(from, &"the leader is not heard to have named it to lead next");
+                }
+                honest::candidate(from, &vote.vote, self.term())
+            }
+            Request::TransferLeader(transfer) => {
+                let leader = transfer.from_leader();
+                let judged = honest::leader(from, leader, self.term());
+                if judged.is_ok() && self.vote() == *leader {
+                    self.name_successor(*transfer.to_node_id());
+                }
+                judged
+            }
+            Request::Append(append) => self.append(&mut Behind::default(), from, append).await,
+        };
+        judged.map_err(|why| self.refuse(from, &why))
+    }
+
+    /// The appends of a stream, up to one that is refused; `refused` then says why.
+    pub fn passed(
+        &self,
+        from: NodeId,
+        requests: AppendReceiver,
+        refused: Rc<RefCell<Option<String>>>,
+    ) -> impl Stream<Item = Append> + 'static {
+        let state = (self.clone(), requests, Behind::default(), refused);
+        futures_lite::stream::unfold(
+            state,
+            move |(judge, mut requests, mut behind, refused)| async move {
+                let mut append = requests.recv().await?;
+                if let Err(why) = judge.append(&mut behind, from, &mut append).await {
+                    refused.replace(Some(judge.refuse(from, &why)));
+                    return None;
+                }
+                Some((append, (judge, requests, behind, refused)))
+            },
+        )
+    }
+
+    /// Counts a refusal, and gives the reason in words.
+    fn refuse(&self, from: NodeId, why: &Dishonest) -> String {
+        if let Dishonest::NotElected { .. } = why {
+            self.doubt(from, why); // perhaps nobody could be asked in time
+        } else {
+            self.known.refused.set(self.known.refused.get() + 1);
+            self.known.last.replace(Some(format!("node {from}: {why}")));
+            self.tell(from, why);
+        }
+        why.to_string()
+    }
+
+    /// An honest one may say this, and is held up by it for a moment.
+    fn doubt(&self, from: NodeId, why: &dyn std::fmt::Display) {
+        self.known.doubted.set(self.known.doubted.get() + 1);
+        self.tell(from, why);
+    }
+
+    fn tell(&self, from: NodeId, why: &dyn std::fmt::Display) {
+        let (now, known) = (self.runtime.elapsed(), &self.known);
+        if known.told.get().is_none_or(|told| now.saturating_sub(told) >= DISHONEST_TOLD_EVERY) {
+            known.told.set(Some(now));
+            tracing::error!(
+                "partition {}: node {from} is not believed: {why}; nothing was changed (since the start, \
+                 {} requests that no honest node makes, and {} of one that may be honest)",
+                self.partition,
+                known.refused.get(),
+                known.doubted.get()
+            );
+        }
+    }
+
+    fn vote(&self) -> Vote {
+        let metrics = self.raft.metrics();
+        let metrics = metrics.borrow_watched();
+        metrics.vote
+    }
+
+    fn term(&self) -> u64 {
+        let metrics = self.raft.metrics();
+        let metrics = metrics.borrow_watched();
+        metrics.current_term.max(self.log.log().hard_state().term)
+    }
+
+    fn is_successor(&self, node: NodeId) -> bool {
+        let now = self.runtime.elapsed();
+        self.known.successor.get().is_some_and(|(named, until)| named == node && now < until)
+    }
+
+    /// `behind` is where the append before it ends; afterwards, where this one does.
+    async fn append(
+        &self,
+        behind: &mut Behind,
+        from: NodeId,
+        append: &mut Append,
+    ) -> Result<(), Dishonest> {
+        honest::leader(from, &append.vote, self.term())?;
+        if append.vote.leader_id.term < self.log.log().hard_state().term {
+            empty(append); // openraft tells it who leads now
+            return Ok(());
+        }
+        self.may_lead(from, &append.vote).await?;
+        let committed = self.log.log().committed_index();
+        let Some(mut at) = self.attach(behind, append.prev_log_id, committed).await? else {
+            // openraft answers that the entry before is missing or another; nothing is to be stored.
+            empty(append);
+            *behind = Behind::default();
+            return Ok(());
+        };
+        for entry in &append.entries {
+            let index = entry.log_id.index.saturating_add(1);
+            if index > committed {
+                at = at.with(entry, &append.vote)?;
+            } else if let Some(own) = self.entry(index).await {
+                if own.id != Some(entry.log_id) {
+                    return Err(Dishonest::Committed(index));
+                }
+                at = own;
+            }
+        }
+        if let Some(committed) = append.leader_commit {
+            at.may_be_committed(&committed)?;
+        }
+        *behind = at;
+        Ok(())
+    }
+
+    /// Whoever this node has voted for may have been elected. Of another one a majority must say that it
+    /// has voted for it.
+    async fn may_lead(&self, from: NodeId, vote: &Vote) -> Result<(), Dishonest> {
+        let (own, term) = (self.log.log().hard_state(), vote.leader_id.term);
+        // So it is, too, with a leader that was believed before: openraft saves whom it follows.
+        let has_vote = own.voted_for == Some(from) && own.term == term;
+        if has_vote || self.is_elected(from, vote).await {
+            Ok(())
+        } else {
+            Err(Dishonest::NotElected { term })
+        }
+    }
+
+    /// Asks the other voters for their votes, until a majority has voted for `node`, all have answered or time is up. A
+    /// node without a log knows no voters, and has to believe whoever sends it one.
+    async fn is_elected(&self, node: NodeId, vote: &Vote) -> bool {
+        let membership = {
+            let metrics = self.raft.metrics();
+            let metrics = metrics.borrow_watched();
+            metrics.membership_config.membership().clone()
+        };
+        let configs = membership.get_joint_config().clone();
+        if configs.is_empty() {
+            // Right after a start, openraft has not told yet what the log says.
+            return self.log.log().last().index == 0;
+        }
+        // It says so itself.
+        let yes = Rc::new(RefCell::new(BTreeSet::from([node])));
+        let is_majority = |voters: &BTreeSet<NodeId>| {
+            voters.intersection(&yes.borrow()).count() > voters.len() / 2
+        };
+        let is_elected = || configs.iter().all(is_majority);
+        let (answered, open) = (Notify::new(), Rc::new(Cell::new(0)));
+        for voter in membership.voter_ids().filter(|voter| *voter != self.me && *voter != node) {
+            let Some(member) = membership.get_node(&voter).cloned() else { continue };
+            let last = log_id_of(&self.log.log().last());
+            // It changes nothing there, and the answer says for whom that one has voted.
+            let own = Vote::new(self.log.log().hard_state().term, self.me);
+            let question = Request::PreVote(VoteRequest::new(own, last));
+            let asked = (self.ask)(voter, member, question);
+            let (yes, answered, leader) = (yes.clone(), answered.clone(), vote.leader_id);
+            let open = open.clone();
+            open.set(open.get() + 1);
+            self.runtime.spawn(within(self.runtime.clone(), async move {
+                if asked.await.is_some_and(|vote| vote.leader_id == leader) {
+                    yes.borrow_mut().insert(voter);
+                }
+                open.set(open.get() - 1);
+                answered.notify_all();
+            }));
+        }
+        let answers = async {
+            loop {
+                let changed = answered.changed();
+                if is_elected() || open.get() == 0 {
+                    return;
+                }
+                changed.await;
+            }
+        };
+        futures_lite::future::or(answers, self.runtime.sleep(self.patience)).await;
+        is_elected()
+    }
+
+    /// The point that an append attaches to; `None` if this log does not have it.
+    async fn attach(
+        &self,
+        behind: &Behind,
+        prev: Option<LogId>,
+        committed: u64,
+    ) -> Result<Option<Behind>, Dishonest> {
+        if prev == behind.id {
+            return Ok(Some(*behind));
+        }
+        let Some(prev) = prev else { return Ok(Some(Behind::default())) };
+        let index = prev.index.saturating_add(1);
+        let own = self.entry(index).await;
+        match own {
+            Some(own) if own.id == Some(prev) => Ok(Some(own)),
+            Some(_) if index <= committed => Err(Dishonest::Committed(index)),
+            _ => Ok(None),
+        }
+    }
+
+    /// The end of an entry of this log; `None` if it is not there, or can't be read.
+    async fn entry(&self, index: u64) -> Option<Behind> {
+        let log = self.log.log();
+        let last = log.last();
+        let tail = match index.cmp(&last.index) {
+            Ordering::Equal => last,
+            Ordering::Greater => return None,
+            Ordering::Less => {
+                let bytes = log.read(index, 1).await.ok()?;
+                let (header, _) = Entries::new(&bytes).next()?.ok()?;
+                Tail::of(&header)
+            }
+        };
+        let Tail { next_offset, timestamp, .. } = tail;
+        Some(Behind { id: log_id_of(&tail), next_offset, timestamp })
+    }
+}
+
+/// Leaves of an append only whose it is, and what it attaches to.
+fn empty(append: &mut Append) {
+    append.entries.clear();
+    append.leader_commit = None;
+}

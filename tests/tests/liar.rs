@@ -1,0 +1,154 @@
+//! Can a member of a cluster that says what no honest one does move leadership, cut the log, or end
+//! another node? Speaks the peers' protocol itself, in the name of a member whose own program runs on.
+
+use openraft::EntryPayload;
+use openraft::impls::leader_id_std::LeaderId;
+use openraft::raft::{AppendEntriesRequest, TransferLeaderRequest, VoteRequest};
+use openraft::vote::RaftLeaderId as _;
+use walengine_net::entry::EntryKind;
+use walengine_net::model::{ClusterId, Offset, PartitionId, Timestamp};
+use walengine_replication::peer::{Hello, HelloReply, Message, PeerErrorCode};
+use walengine_replication::types::{Batch, Entry, LogId, NodeId, Types, Vote};
+
+use crate::hostile::{Served, cluster, peer_frame, two_answers, wait_until_well};
+
+const REFUSED: &str = "peer_requests_refused_of_shard_since_start";
+const WRITES: usize = 20;
+
+fn vote(term: u64, node: NodeId, committed: bool) -> Vote {
+    Vote { leader_id: LeaderId::new(term, node), committed }
+}
+
+fn log_id(term: u64, index: u64) -> LogId {
+    LogId::new(LeaderId::new(term, 0).to_committed(), index)
+}
+
+fn append(vote: Vote, prev: Option<LogId>, entries: Vec<Entry>) -> Message {
+    Message::Append(AppendEntriesRequest::<Types> {
+        vote,
+        prev_log_id: prev,
+        entries,
+        leader_commit: Some(log_id(vote.leader_id.term, 1 << 30)),
+    })
+}
+
+/// A batch as a leader of this term might send it, but for its body.
+fn batch(term: u64, node: NodeId, index: u64) -> Entry {
+    let payload = EntryPayload::Normal(Batch {
+        kind: EntryKind::Events,
+        term,
+        leader_node: node,
+        base_offset: Offset(0),
+        records: 1,
+        timestamp: Timestamp(u64::MAX / 2),
+        body: [0; 64].into(),
+    });
+    Entry { log_id: log_id(term, index), payload }
+}
+
+/// What is said, and that it is refused as a lie; otherwise it is answered with a no.
+fn lies(
+    term: u64,
+    liar: NodeId,
+    target: NodeId,
+    leader: NodeId,
+) -> Vec<(&'static str, Message, bool)> {
+    let candidate = |vote| VoteRequest::<Types>::new(vote, Some(log_id(term, 1 << 30)));
+    let blank = |term, index| Entry { log_id: log_id(term, index), payload: EntryPayload::Blank };
+    let own = vote(term + 1, liar, true);
+    let mut transfer = candidate(vote(term + 1, liar, false));
+    transfer.leadership_transfer = true;
+    vec![
+        ("the last term of all", Message::Vote(candidate(vote(u64::MAX, liar, false))), true),
+        (
+            "the last term of all, asked",
+            Message::PreVote(candidate(vote(u64::MAX, liar, false))),
+            true,
+        ),
+        ("a vote for another", Message::Vote(candidate(vote(term + 1, target, false))), true),
+        ("an elected candidate", Message::Vote(candidate(vote(term + 1, liar, true))), true),
+        ("a vote that no leader has named", Message::Vote(transfer), false),
+        (
+            "a transfer in the leader's name",
+            Message::TransferLeader(TransferLeaderRequest::new(
+                vote(term, leader, true),
+                liar,
+                None,
+            )),
+            true,
+        ),
+        ("the receiver leads", append(vote(term + 1, target, true), None, vec![]), true),
+        (
+            "the leader's own word",
+            append(vote(term, leader, true), None, vec![blank(term, 0)]),
+            true,
+        ),
+        ("nobody has elected it", append(own, None, vec![]), true),
+        ("all is cut", append(own, None, vec![blank(term + 1, 0)]), true),
+        ("an entry is cut", append(own, Some(log_id(term + 1, 3)), vec![blank(term + 1, 4)]), true),
+        ("a forged batch", append(own, None, vec![batch(term + 1, liar, 0)]), true),
+        ("the last term leads", append(vote(u64::MAX, liar, true), None, vec![]), true),
+    ]
+}
+
+/// Says all of it to every node but the liar's own.
+fn lie(served: &mut Served) {
+    let leader = served.nodes.leader();
+    let id = |served: &Served, node| served.nodes.view(node).expect("it tells").node;
+    let place = (leader + 1) % 3;
+    let (liar, leads) = (id(served, place), id(served, leader));
+    let term = served.before.term;
+    let cluster = ClusterId(served.before.cluster);
+    let hello = Hello { cluster, node: liar, partition: PartitionId(0), partitions: 1 };
+    for target in [leader, (leader + 2) % 3] {
+        let address = served.nodes.peer_address(target);
+        let before = served.number(target, REFUSED);
+        let mut refused = 0;
+        for (what, message, is_lie) in lies(term, liar, id(served, target), leads) {
+            if what == "the receiver leads" && target == leader {
+                continue; // it does
+            }
+            let bytes = [peer_frame(&Message::Hello(hello)), peer_frame(&message)].concat();
+            match two_answers(address, &bytes) {
+                [Message::HelloReply(HelloReply::Accepted { .. }), Message::Error(error)]
+                    if is_lie =>
+                {
+                    assert_eq!(error.code, PeerErrorCode::Dishonest, "{what}: {error:?}");
+                    refused += 1;
+                }
+                [_, Message::VoteReply(answer)] if !is_lie => {
+                    assert!(!answer.vote_granted, "{what}: {answer:?}");
+                }
+                other => panic!("{what} was answered with {other:?}"),
+            }
+            served.still_serves();
+        }
+        assert_eq!(served.number(target, REFUSED), before + refused);
+        assert!(
+            served.nodes.log(target).contains("is not believed"),
+            "{}",
+            served.nodes.log(target)
+        );
+    }
+    served.is_unchanged();
+}
+
+#[test]
+fn what_no_honest_member_says_is_refused_told_and_changes_nothing() {
+    let mut served = cluster("liar", 0);
+    for _ in 0..WRITES {
+        served.still_serves();
+    }
+    lie(&mut served);
+    // Nodes that have just been started know least.
+    for node in 0..3 {
+        served.nodes.kill(node);
+    }
+    for node in 0..3 {
+        served.nodes.spawn(node);
+    }
+    served.nodes.wait_until_serving();
+    served.before = wait_until_well(&served.nodes);
+    lie(&mut served);
+    served.end();
+}
