@@ -31,7 +31,7 @@ const COLUMNS: &[(&str, usize)] = &[
 /// Columns of text: a line that a person can read. CSV and JSON have all.
 const TEXT_COLUMNS: &[(&str, usize)] = COLUMNS.split_at(8).0;
 
-/// Accounts of a server.
+/// Print accounts with their balances in minor units
 ///
 /// Amounts are in minor units. Without --from, the column `account` repeats the id, because the log
 /// stores ids, not names. CSV and JSON have every field of an account.
@@ -55,7 +55,7 @@ pub struct Arguments {
     asking: Asking,
 }
 
-/// One account of a server.
+/// Print one account
 #[derive(Debug, clap::Args)]
 pub struct OneArguments {
     /// Name, number or UUID of the account

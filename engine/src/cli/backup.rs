@@ -27,6 +27,8 @@ const COLUMNS: &[(&str, usize)] = &[
     ("chain", 0),
 ];
 
+/// Back up a running node or cluster; run again, it adds what has come since
+///
 /// Copies the log of every partition into DIR, as a subscriber gets it: the server goes on meanwhile, and
 /// this may be another machine. All that was acknowledged before it began is in it.
 ///

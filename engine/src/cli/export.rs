@@ -35,6 +35,8 @@ const COLUMNS: &[(&str, usize)] = &[
 /// Stands for standard output.
 const STDOUT: &str = "-";
 
+/// Write the whole log to a file, for `import` into another cluster
+///
 /// The whole log of a cluster, for `walengine import` into another one: every record with its log time
 /// and its verdict, so that accounts, balances, reservations and the answers to repeats are the same
 /// there. Includes everything that was acknowledged before. The cluster goes on meanwhile; what comes
@@ -54,6 +56,8 @@ pub struct Arguments {
     asking: Asking,
 }
 
+/// Print a digest of each partition's state, to compare nodes or clusters
+///
 /// The state of each partition at the end of its log, with a digest: equal states have equal digests,
 /// on every node and in every cluster. `walengine verify` prints that of a data directory.
 #[derive(Debug, clap::Args)]

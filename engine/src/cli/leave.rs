@@ -12,6 +12,8 @@ use super::cluster::{confirm, may_ask, told};
 use crate::fatal::{Fatal, Reason};
 use crate::leave_cost::{self, Cost};
 
+/// Ask a server to leave its cluster
+///
 /// Asks the server at --server to leave its cluster. It hands over its leaderships and replicas,
 /// announces that it leaves, and stops. Without another node to take its place, its partitions go on
 /// with fewer voters, which is said before; where they would be left without a majority, only --yes

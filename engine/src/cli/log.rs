@@ -48,6 +48,8 @@ const PAGE_BYTES: usize = 256 << 10;
 /// Longest wait for the log to grow, so that output is flushed and a closed pipe is noticed.
 const FOLLOW_WAIT: Duration = Duration::from_secs(1);
 
+/// Print the log, or follow it
+///
 /// Records of a partition's log, one per line, refusals included. Timestamps are nanoseconds since
 /// 1970, amounts are in minor units. For a post, void, expiry or balancing transfer the effective
 /// accounts and amount are printed.
@@ -82,6 +84,8 @@ pub struct Arguments {
     asking: Asking,
 }
 
+/// Print one transfer with its verdict and its place in the log
+///
 /// One transfer, guard or close. Asks every partition.
 #[derive(Debug, clap::Args)]
 pub struct TransferArguments {

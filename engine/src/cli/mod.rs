@@ -68,35 +68,21 @@ enum Command {
     /// Import transfers from a CSV file, or the log of another cluster from an export; importing it
     /// again changes nothing
     Import(import::Arguments),
-    /// Write the whole log to a file, for `import` into another cluster
     Export(export::Arguments),
-    /// Print a digest of each partition's state, to compare nodes or clusters
     Digest(export::DigestArguments),
-    /// Write transactions of a bank that does not exist, for `import`
     Sample(sample::Arguments),
-    /// Print accounts with their balances in minor units
     Accounts(accounts::Arguments),
-    /// Print one account
     Account(accounts::OneArguments),
-    /// Print one transfer with its verdict and its place in the log
     Transfer(log::TransferArguments),
-    /// Print the log, or follow it
     Log(log::Arguments),
-    /// Print the status of a server
     Status(status::Arguments),
     /// Print nodes, leaders and progress; move leaderships and remove nodes
     Cluster(cluster::Arguments),
-    /// Ask a server to leave its cluster
     Leave(leave::LeaveArguments),
-    /// Back up a running node or cluster; run again, it adds what has come since
     Backup(backup::Arguments),
-    /// Make a new data directory of a backup, for a new cluster
     Restore(restore::Arguments),
-    /// Go on with what is left of a node's directory, when the others are lost
     Recover(recover::Arguments),
-    /// Check a data directory or a backup offline: every checksum, the hash chain, the ledger
     Verify(verify::Arguments),
-    /// Describe one file of a data directory
     Dump(verify::DumpArguments),
 }
 
@@ -165,4 +151,24 @@ fn format(arguments: ServeArguments) -> Result<(), Fatal> {
         superblock.segment_bytes >> 20
     );
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    use super::*;
+
+    /// A line at the variant would hide what is written at the arguments.
+    #[test]
+    fn the_help_of_a_command_is_what_is_written_at_its_arguments() {
+        let command = Arguments::command();
+        for name in ["backup", "export", "leave", "log", "recover", "restore", "verify"] {
+            let found = command.find_subcommand(name).unwrap();
+            let (short, long) = (found.get_about().unwrap(), found.get_long_about());
+            let long = long.unwrap_or_else(|| panic!("{name} has one line only")).to_string();
+            assert!(short.to_string().len() < 100, "{name}: {short}");
+            assert!(long.len() > 200, "{name}: {long}");
+        }
+    }
 }

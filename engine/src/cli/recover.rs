@@ -20,7 +20,10 @@ use crate::memory;
 use crate::recover::{Left, Wanted, examine, make};
 use crate::rewrite::directory::require_free;
 use crate::storage::layout::Superblock;
+use crate::storage::superblock;
 
+/// Go on with what is left of a node's directory, when the others are lost
+///
 /// Says what is left of a stopped node's data directory, and makes a new one of that. For when the disks
 /// of a majority are lost for good, or a log is damaged and there is no backup: what other nodes had
 /// acknowledged without this one is lost, and this command says how much of that it knows.
@@ -64,6 +67,10 @@ pub fn run(arguments: &Arguments) -> Result<(), Fatal> {
     let old = &arguments.old;
     if let Some(new) = &arguments.new {
         require_free(new)?;
+    }
+    if !old.join(superblock::NAME).exists() {
+        let message = format!("{} is not a walengine data directory", old.display());
+        return Err(Fatal::new(Reason::DataDirectory, message));
     }
     let _lock = DirectoryLock::share(old)?;
     let superblock = data_dir::read_superblock(old)?;

@@ -15,6 +15,8 @@ use crate::backup::restore::{Wanted, restore};
 use crate::fatal::{Fatal, Reason};
 use crate::memory;
 
+/// Make a new data directory of a backup, for a new cluster
+///
 /// Makes the data directory `NEW_DIR` of a backup, whole or up to a point, and verifies it.
 ///
 /// The directory is of a new cluster, with a new id: tokens, nodes and projectors of the old one don't

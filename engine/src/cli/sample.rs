@@ -8,7 +8,7 @@ use super::output;
 use crate::fatal::Fatal;
 use crate::sample::{Bank, Row, Shape};
 
-/// Transactions of a bank that does not exist, as CSV on standard output.
+/// Write transactions of a bank that does not exist, for `import`
 ///
 /// Salaries, rents, fees, card payments with holds, refunds and reversals, of people and companies,
 /// in three currencies. The same numbers give the same bytes. `user_data_64` is the booking time in

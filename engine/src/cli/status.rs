@@ -8,6 +8,8 @@ use crate::fatal::Fatal;
 
 const COLUMNS: &[(&str, usize)] = &[("scope", 12), ("name", 28), ("value", 0)];
 
+/// Print the status of a server
+///
 /// Numbers and texts. A name ends in its unit.
 #[derive(Debug, clap::Args)]
 pub struct Arguments {

@@ -23,11 +23,12 @@ use crate::storage::layout::{
 use crate::storage::read_only_disk::ReadOnlyDisk;
 use crate::storage::{partition_dir, superblock};
 
-/// Changes nothing. What it passes (0) starts. Exit code 18: it starts all the same, a cluster's node with
-/// the help of the others, but something is damaged in front of the snapshot that the start begins
-/// with. Any other: it does not start. 6 if
-/// something is damaged, 10 if the ledger derives other verdicts than the log holds, 17 if it does not
-/// fit in memory, 5 if it is not a data directory.
+/// Check a data directory or a backup offline: every checksum, the hash chain, the ledger
+///
+/// Changes nothing. What it passes (exit code 0) starts. Exit code 18: it starts all the same, a cluster's
+/// node with the help of the others, but something is damaged in front of the snapshot that the start
+/// begins with. Any other: it does not start. 6 if something is damaged, 10 if the ledger derives other
+/// verdicts than the log holds, 17 if it does not fit in memory, 5 if it is not a data directory.
 #[derive(Debug, clap::Args)]
 pub struct Arguments {
     /// Data directory, which no server may be using, or backup
@@ -39,6 +40,8 @@ pub struct Arguments {
     memory_mib: Option<u64>,
 }
 
+/// Describe one file of a data directory
+///
 /// One line for each structure in the file, with its position in bytes.
 #[derive(Debug, clap::Args)]
 pub struct DumpArguments {
