@@ -15,6 +15,9 @@ use futures_lite::io::{ReadHalf, WriteHalf};
 use glommio::net::{TcpListener, TcpStream};
 use rustix::process::{Resource, Rlimit};
 
+#[cfg(target_env = "gnu")]
+use crate::limits::{HEAP_END_FREE_BYTES_MAX, MAPPED_BYTES_MIN};
+
 /// Bytes of `struct io_uring_params` (`linux/io_uring.h`).
 const IO_URING_PARAMS_BYTES: usize = 120;
 
@@ -58,6 +61,19 @@ pub fn raise_open_files() -> io::Result<()> {
 /// Files that this process may have open; `None` if there is no limit.
 pub fn open_files_max() -> Option<u64> {
     rustix::process::getrlimit(Resource::Nofile).current
+}
+
+/// Has each allocation of `MAPPED_BYTES_MIN` and more come from the system and go back to it when it is
+/// freed. glibc's allocator begins so, but raises the bound up to 32 MiB as large ones are freed: the
+/// next then come from its heaps, between small ones that stay, and what is held and what is free
+/// there can add up to twice the memory that is ever in use. To be called before there are threads.
+pub fn keep_large_allocations_apart() {
+    #[cfg(target_env = "gnu")]
+    // SAFETY: takes no pointer; glibc checks the numbers. Setting one ends the raising of both.
+    unsafe {
+        libc::mallopt(libc::M_MMAP_THRESHOLD, MAPPED_BYTES_MIN);
+        libc::mallopt(libc::M_TRIM_THRESHOLD, HEAP_END_FREE_BYTES_MAX);
+    }
 }
 
 /// Gives memory that was freed back to the system. The allocator keeps it otherwise, for the next

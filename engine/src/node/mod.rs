@@ -52,6 +52,7 @@ enum NodeEnd {
 pub fn serve(config: Config) -> Result<(), Fatal> {
     preflight::check_machine(config.cores)?;
     let started = Instant::now();
+    os::keep_large_allocations_apart();
     memory::set_limit(config.memory_bytes);
     let (_lock, found) = data_dir::enter(&config)?;
     let room = 2 * found.map_or(config.segment_bytes, |found| found.segment_bytes);
