@@ -21,7 +21,7 @@ use walengine_replication::peer;
 use walengine_tests::nodes::Nodes;
 use walengine_tests::noted_writes::{Writer, accounts_of};
 use walengine_tests::server::{Launch, Server, TestDir, run_command};
-use walengine_tests::wire::Wire;
+use walengine_tests::wire::{Reply, Wire};
 
 use crate::input::raise_open_files;
 use crate::kill::create_accounts;
@@ -101,9 +101,18 @@ fn write_log(address: SocketAddr, partition: u16, bytes: usize) {
             .collect();
         let blob = vec![batch as u8; records * RECORD_BYTES];
         let append = Append { expected_offset: ANY_OFFSET, heads: &heads, blob: &blob };
-        while wire.call(&append).unwrap().error() == Some(ErrorCode::Busy) {
-            thread::sleep(Duration::from_millis(2));
+        call_when_free(&mut wire, &append);
+    }
+}
+
+/// The answer to a request, once the partition is not busy.
+fn call_when_free<M: Message>(wire: &mut Wire, request: &M) -> Reply {
+    loop {
+        let reply = wire.call(request).unwrap();
+        if reply.error() != Some(ErrorCode::Busy) {
+            return reply;
         }
+        thread::sleep(Duration::from_millis(2));
     }
 }
 
@@ -113,7 +122,7 @@ fn write_large_entry(address: SocketAddr, accounts: &[Account]) -> Vec<u128> {
     let transfers: Vec<_> = (0..LOOKUP_IDS_MAX).map(|_| writer.transfer()).collect();
     let events: Vec<_> = transfers.iter().map(Transfer::to_bytes).collect();
     let mut wire = Wire::greeted(address, 0).unwrap();
-    let reply = wire.call(&Submit { events: &events }).unwrap();
+    let reply = call_when_free(&mut wire, &Submit { events: &events });
     assert_eq!(reply.open::<SubmitReply<'_>>().events(), events.len());
     transfers.iter().map(|transfer| transfer.id.0).collect()
 }
@@ -328,7 +337,9 @@ fn attack_as_a_peer(address: SocketAddr, hello: peer::Hello, streams: &mut Vec<T
 #[test]
 fn a_leader_without_majority_holds_a_bounded_memory_and_gives_it_back() {
     raise_open_files(8000);
-    let mut nodes = Nodes::start("bounds-minority", 3, |launch| launch);
+    // Long, so that a busy machine ends no leadership before the network does.
+    let mut nodes =
+        Nodes::start("bounds-minority", 3, |launch| launch.set("--election-millis", "4000"));
     let leader = nodes.leader();
     let (address, peer_address) = (nodes.address(leader), nodes.peer_address(leader));
     create_accounts(nodes.server(leader), 1);
