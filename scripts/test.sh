@@ -6,6 +6,11 @@
 # WALENGINE_TEST_DATA names the folder that has the bank's transactions in berka/. Without it, the
 # tests that need them are left out, and named at the end. scripts/check.sh takes less than a minute.
 set -euo pipefail
+# Tests interrupt programs, which respect signals that are ignored where they are started, as they are in
+# the background of a script.
+if [ -z "${WALENGINE_TEST_SIGNALS:-}" ]; then
+  exec env --default-signal WALENGINE_TEST_SIGNALS=default bash "$0" "$@"
+fi
 cd "$(dirname "$0")/.."
 . scripts/lib.sh
 
