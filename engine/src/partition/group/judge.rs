@@ -214,14 +214,15 @@ impl<D: Disk, R: Runtime> Judge<D, R> {
         };
         for entry in &append.entries {
             let index = entry.log_id.index.saturating_add(1);
-            if index > committed {
-                at = at.with(entry, &append.vote)?;
-            } else if let Some(own) = self.entry(index).await {
-                if own.id != Some(entry.log_id) {
+            // What can't be read here is judged like what is new.
+            let own = if index > committed { None } else { self.entry(index).await };
+            at = match own {
+                Some(own) if own.id != Some(entry.log_id) => {
                     return Err(Dishonest::Committed(index));
                 }
-                at = own;
-            }
+                Some(own) => own,
+                None => at.with(entry, &append.vote)?,
+            };
         }
         if let Some(committed) = append.leader_commit {
             at.may_be_committed(&committed)?;
