@@ -95,7 +95,7 @@ for pattern in "${left_out[@]}"; do
   skip+=(--skip "$pattern")
 done
 cluster_seeds=(100 50)
-$all && cluster_seeds=(1500 100)
+$all && cluster_seeds=(1000 100)
 cargo test --workspace --exclude walengine-tests
 for target in frame entry; do
   cargo run --quiet --package walengine-fuzz -- "$target" --seconds "${WALENGINE_FUZZ_SECONDS:-30}"
