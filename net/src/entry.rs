@@ -342,6 +342,43 @@ pub fn access_records(body: &[u8]) -> Result<&ArchivedRecordsBody, EntryError> {
     if verdicts_known && lengths_agree { Ok(body) } else { Err(EntryError::Body) }
 }
 
+/// Where the records of a log end.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct RecordsEnd {
+    /// Offset of the record that comes next.
+    pub next_offset: Offset,
+    /// Log time of the last record.
+    pub timestamp: Timestamp,
+}
+
+impl RecordsEnd {
+    /// The end behind an entry of so many records, each a nanosecond later than the one before.
+    ///
+    /// # Errors
+    /// What contradicts this end.
+    pub fn with(
+        self,
+        base_offset: Offset,
+        timestamp: Timestamp,
+        records: u32,
+    ) -> Result<Self, &'static str> {
+        if base_offset != self.next_offset {
+            return Err("the offset does not follow the one before");
+        }
+        let records = u64::from(records);
+        let next_offset = self.next_offset.0.checked_add(records);
+        let next_offset = Offset(next_offset.ok_or("the offset is past 2^64")?);
+        if records == 0 {
+            return Ok(Self { next_offset, timestamp: self.timestamp.max(timestamp) });
+        }
+        if timestamp <= self.timestamp {
+            return Err("the time does not follow the one before");
+        }
+        let last = timestamp.0.checked_add(records - 1).ok_or("the time is past 2^64")?;
+        Ok(Self { next_offset, timestamp: Timestamp(last) })
+    }
+}
+
 /// Whether the body of an entry with records says that its entry was imported and more is to come.
 /// While the newest entry says so, its partition takes an import and nothing else.
 ///

@@ -5,8 +5,7 @@
 //! has elected is believed in what it decides; replicas derive its verdicts again.
 
 use openraft::EntryPayload;
-use walengine_net::entry::{EntryKind, access_events, access_records};
-use walengine_net::model::{Offset, Timestamp};
+use walengine_net::entry::{EntryKind, RecordsEnd, access_events, access_records};
 
 use crate::types::{Batch, Entry, LogId, NodeId, Vote};
 
@@ -114,10 +113,8 @@ pub fn confirmed(found: Option<&LogId>, sent: Option<u64>) -> Result<(), Dishone
 pub struct Behind {
     /// The last entry; `None` before the first.
     pub id: Option<LogId>,
-    /// Offset of the record that comes next.
-    pub next_offset: Offset,
-    /// Log time of the last record.
-    pub timestamp: Timestamp,
+    /// Where the records end.
+    pub records: RecordsEnd,
 }
 
 impl Behind {
@@ -135,8 +132,8 @@ impl Behind {
         if self.id.is_some_and(|id| id.leader_id.term > term) || vote.leader_id.term < term {
             return wrong("no leader has appended it in this term");
         }
-        let next = match &entry.payload {
-            EntryPayload::Blank | EntryPayload::Membership(_) => *self,
+        let records = match &entry.payload {
+            EntryPayload::Blank | EntryPayload::Membership(_) => self.records,
             EntryPayload::Normal(batch) => {
                 if batch.term != term {
                     return wrong("it was decided in another term");
@@ -145,12 +142,12 @@ impl Behind {
                     return wrong("another node has decided it");
                 }
                 match self.with_batch(batch) {
-                    Ok(next) => next,
+                    Ok(records) => records,
                     Err(why) => return wrong(why),
                 }
             }
         };
-        Ok(Self { id: Some(entry.log_id), ..next })
+        Ok(Self { id: Some(entry.log_id), records })
     }
 
     /// A leader whose log has this point says that `committed` is committed.
@@ -169,28 +166,17 @@ impl Behind {
         Ok(())
     }
 
-    fn with_batch(&self, batch: &Batch) -> Result<Self, &'static str> {
-        let records = match batch.kind {
-            EntryKind::Events => access_events(&batch.body).map(|body| body.events.len()),
-            EntryKind::Records => access_records(&batch.body).map(|body| body.heads.len()),
+    fn with_batch(&self, batch: &Batch) -> Result<RecordsEnd, &'static str> {
+        let Batch { kind, base_offset, timestamp, records, ref body, .. } = *batch;
+        let found = match kind {
+            EntryKind::Events => access_events(body).map(|body| body.events.len()),
+            EntryKind::Records => access_records(body).map(|body| body.heads.len()),
             _ => return Err("it is no batch"),
         };
-        if !records.is_ok_and(|records| records as u64 == u64::from(batch.records) && records > 0) {
+        if records == 0 || found.ok() != Some(records as usize) {
             return Err("its body does not hold the records that it names");
         }
-        if batch.base_offset != self.next_offset {
-            return Err("its offset does not follow the one before");
-        }
-        if batch.timestamp <= self.timestamp {
-            return Err("its time does not follow the one before");
-        }
-        let records = u64::from(batch.records);
-        let ends = self.next_offset.0.checked_add(records);
-        let last = batch.timestamp.0.checked_add(records - 1);
-        let (Some(next_offset), Some(last)) = (ends, last) else {
-            return Err("its offset or time is past 2^64");
-        };
-        Ok(Self { next_offset: Offset(next_offset), timestamp: Timestamp(last), ..*self })
+        self.records.with(base_offset, timestamp, records)
     }
 }
 
@@ -200,6 +186,7 @@ mod tests {
     use openraft::impls::leader_id_std::LeaderId;
     use openraft::vote::RaftLeaderId as _;
     use walengine_net::entry::EventsBody;
+    use walengine_net::model::{Offset, Timestamp};
 
     const TERM: u64 = 7;
     const LEADER: NodeId = 3;
@@ -228,7 +215,8 @@ mod tests {
 
     fn behind() -> Behind {
         let id = Some(log_id(TERM - 1, 4));
-        Behind { id, next_offset: Offset(10), timestamp: Timestamp(99) }
+        let records = RecordsEnd { next_offset: Offset(10), timestamp: Timestamp(99) };
+        Behind { id, records }
     }
 
     fn follows(

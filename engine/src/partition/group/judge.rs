@@ -4,7 +4,8 @@
 //!
 //! ```text
 //!  peer ─▶ vote, transfer ─▶ judge ─▶ openraft
-//!  peer ─▶ append ─▶ whose ─▶ elected? ─▶ where it attaches ─▶ nothing committed is cut ─▶ each entry follows ─▶ openraft
+//!  peer ─▶ append ─▶ whose? ─▶ elected? ─▶ attaches where? ─▶ cuts nothing committed?
+//!       ─▶ each entry follows? ─▶ openraft
 //! ```
 
 use std::cell::{Cell, RefCell};
@@ -15,10 +16,11 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use futures_lite::Stream;
+use openraft::alias::LeaderIdOf;
 use openraft::async_runtime::{MpscReceiver, WatchReceiver};
 use openraft::raft::{AppendEntriesRequest, VoteRequest};
+use walengine_net::entry::RecordsEnd;
 use walengine_net::message::Entries;
-use walengine_net::model::PartitionId;
 use walengine_replication::honest::{self, Behind, Dishonest};
 use walengine_replication::runtime::within;
 use walengine_replication::transport::{AppendReceiver, Request};
@@ -28,9 +30,10 @@ use super::raft_apply::GroupRaft;
 use super::raft_log::{RaftLog, log_id_of};
 use crate::limits::{DISHONEST_TOLD_EVERY, SUCCESSOR_WITHIN};
 use crate::local::Notify;
+use crate::partition::replica_id::ReplicaId;
 use crate::runtime::Runtime;
 use crate::storage::disk::Disk;
-use crate::storage::layout::Tail;
+use crate::storage::layout::{HardState, Tail};
 
 type Append = AppendEntriesRequest<Types>;
 
@@ -38,21 +41,21 @@ type Append = AppendEntriesRequest<Types>;
 pub(super) type Ask =
     Rc<dyn Fn(NodeId, Member, Request) -> Pin<Box<dyn Future<Output = Option<Vote>>>>>;
 
-/// See the module. Clones share what they know.
+/// See the module. Of one replica.
 pub(super) struct Judge<D: Disk, R: Runtime> {
-    partition: PartitionId,
-    me: NodeId,
-    raft: GroupRaft,
-    log: RaftLog<D, R>,
-    runtime: R,
-    ask: Ask,
+    pub id: ReplicaId,
+    pub raft: GroupRaft,
+    pub log: RaftLog<D, R>,
+    pub runtime: R,
+    pub ask: Ask,
     /// How long others have to say for whom they have voted.
-    patience: Duration,
-    known: Rc<Known>,
+    pub patience: Duration,
+    pub known: Known,
 }
 
+/// What was heard of the group, and refused, since the start.
 #[derive(Default)]
-struct Known {
+pub(super) struct Known {
     /// Whom the leader has named to lead next, and until when that counts.
     successor: Cell<Option<(NodeId, Duration)>>,
     refused: Cell<u64>,
@@ -63,29 +66,7 @@ struct Known {
     told: Cell<Option<Duration>>,
 }
 
-impl<D: Disk, R: Runtime> Clone for Judge<D, R> {
-    fn clone(&self) -> Self {
-        let Self { partition, me, raft, log, runtime, ask, patience, known } = self;
-        let (raft, log, runtime) = (raft.clone(), log.clone(), runtime.clone());
-        let (ask, known) = (ask.clone(), known.clone());
-        Self { partition: *partition, me: *me, raft, log, runtime, ask, patience: *patience, known }
-    }
-}
-
 impl<D: Disk, R: Runtime> Judge<D, R> {
-    /// For one replica. `patience` is how long it waits for the votes of others.
-    pub fn new(
-        partition: PartitionId,
-        me: NodeId,
-        raft: GroupRaft,
-        log: RaftLog<D, R>,
-        runtime: R,
-        ask: Ask,
-        patience: Duration,
-    ) -> Self {
-        Self { partition, me, raft, log, runtime, ask, patience, known: Rc::default() }
-    }
-
     /// How many requests were refused, and why the last one was.
     pub fn refused(&self) -> (u64, Option<String>) {
         (self.known.refused.get(), self.known.last.borrow().clone())
@@ -107,12 +88,12 @@ impl<D: Disk, R: Runtime> Judge<D, R> {
                     vote.leadership_transfer = false;
                     self.doubt(from, &"the leader is not heard to have named it to lead next");
                 }
-                honest::candidate(from, &vote.vote, self.term())
+                honest::candidate(from, &vote.vote, self.own().term)
             }
             Request::TransferLeader(transfer) => {
                 let leader = transfer.from_leader();
-                let judged = honest::leader(from, leader, self.term());
-                if judged.is_ok() && self.vote() == *leader {
+                let judged = honest::leader(from, leader, self.own().term);
+                if judged.is_ok() && self.raft.metrics().borrow_watched().vote == *leader {
                     self.name_successor(*transfer.to_node_id());
                 }
                 judged
@@ -124,7 +105,7 @@ impl<D: Disk, R: Runtime> Judge<D, R> {
 
     /// The appends of a stream, up to one that is refused; `refused` then says why.
     pub fn passed(
-        &self,
+        self: &Rc<Self>,
         from: NodeId,
         requests: AppendReceiver,
         refused: Rc<RefCell<Option<String>>>,
@@ -168,23 +149,16 @@ impl<D: Disk, R: Runtime> Judge<D, R> {
             tracing::error!(
                 "partition {}: node {from} is not believed: {why}; nothing was changed (since the start, \
                  {} requests that no honest node makes, and {} of one that may be honest)",
-                self.partition,
+                self.id.partition,
                 known.refused.get(),
                 known.doubted.get()
             );
         }
     }
 
-    fn vote(&self) -> Vote {
-        let metrics = self.raft.metrics();
-        let metrics = metrics.borrow_watched();
-        metrics.vote
-    }
-
-    fn term(&self) -> u64 {
-        let metrics = self.raft.metrics();
-        let metrics = metrics.borrow_watched();
-        metrics.current_term.max(self.log.log().hard_state().term)
+    /// The newest vote of this node.
+    fn own(&self) -> HardState {
+        self.log.log().hard_state()
     }
 
     fn is_successor(&self, node: NodeId) -> bool {
@@ -199,12 +173,18 @@ impl<D: Disk, R: Runtime> Judge<D, R> {
         from: NodeId,
         append: &mut Append,
     ) -> Result<(), Dishonest> {
-        honest::leader(from, &append.vote, self.term())?;
-        if append.vote.leader_id.term < self.log.log().hard_state().term {
+        let (own, leader) = (self.own(), append.vote.leader_id);
+        honest::leader(from, &append.vote, own.term)?;
+        if leader.term < own.term {
             empty(append); // openraft tells it who leads now
             return Ok(());
         }
-        self.may_lead(from, &append.vote).await?;
+        // A leader that this node has voted for may have been elected, and so has one that was believed
+        // before: openraft saves whom it follows. Of another one a majority must say so.
+        let has_vote = (own.term, own.voted_for) == (leader.term, Some(from));
+        if !has_vote && !self.is_elected(leader).await {
+            return Err(Dishonest::NotElected { term: leader.term });
+        }
         let committed = self.log.log().committed_index();
         let Some(mut at) = self.attach(behind, append.prev_log_id, committed).await? else {
             // openraft answers that the entry before is missing or another; nothing is to be stored.
@@ -231,22 +211,9 @@ impl<D: Disk, R: Runtime> Judge<D, R> {
         Ok(())
     }
 
-    /// Whoever this node has voted for may have been elected. Of another one a majority must say that it
-    /// has voted for it.
-    async fn may_lead(&self, from: NodeId, vote: &Vote) -> Result<(), Dishonest> {
-        let (own, term) = (self.log.log().hard_state(), vote.leader_id.term);
-        // So it is, too, with a leader that was believed before: openraft saves whom it follows.
-        let has_vote = own.voted_for == Some(from) && own.term == term;
-        if has_vote || self.is_elected(from, vote).await {
-            Ok(())
-        } else {
-            Err(Dishonest::NotElected { term })
-        }
-    }
-
-    /// Asks the other voters for their votes, until a majority has voted for `node`, all have answered or time is up. A
-    /// node without a log knows no voters, and has to believe whoever sends it one.
-    async fn is_elected(&self, node: NodeId, vote: &Vote) -> bool {
+    /// Asks the other voters for their votes, until a majority has voted for `leader`, all have answered
+    /// or time is up. A node without a log knows no voters, and has to believe whoever sends it one.
+    async fn is_elected(&self, leader: LeaderIdOf<Types>) -> bool {
         let membership = {
             let metrics = self.raft.metrics();
             let metrics = metrics.borrow_watched();
@@ -258,21 +225,21 @@ impl<D: Disk, R: Runtime> Judge<D, R> {
             return self.log.log().last().index == 0;
         }
         // It says so itself.
-        let yes = Rc::new(RefCell::new(BTreeSet::from([node])));
+        let yes = Rc::new(RefCell::new(BTreeSet::from([leader.voted_for])));
         let is_majority = |voters: &BTreeSet<NodeId>| {
             voters.intersection(&yes.borrow()).count() > voters.len() / 2
         };
         let is_elected = || configs.iter().all(is_majority);
         let (answered, open) = (Notify::new(), Rc::new(Cell::new(0)));
-        for voter in membership.voter_ids().filter(|voter| *voter != self.me && *voter != node) {
+        let is_asked = |voter: &NodeId| ![self.id.node, leader.voted_for].contains(voter);
+        for voter in membership.voter_ids().filter(is_asked) {
             let Some(member) = membership.get_node(&voter).cloned() else { continue };
             let last = log_id_of(&self.log.log().last());
             // It changes nothing there, and the answer says for whom that one has voted.
-            let own = Vote::new(self.log.log().hard_state().term, self.me);
+            let own = Vote::new(self.own().term, self.id.node);
             let question = Request::PreVote(VoteRequest::new(own, last));
             let asked = (self.ask)(voter, member, question);
-            let (yes, answered, leader) = (yes.clone(), answered.clone(), vote.leader_id);
-            let open = open.clone();
+            let (yes, answered, open) = (yes.clone(), answered.clone(), open.clone());
             open.set(open.get() + 1);
             self.runtime.spawn(within(self.runtime.clone(), async move {
                 if asked.await.is_some_and(|vote| vote.leader_id == leader) {
@@ -329,7 +296,7 @@ impl<D: Disk, R: Runtime> Judge<D, R> {
             }
         };
         let Tail { next_offset, timestamp, .. } = tail;
-        Some(Behind { id: log_id_of(&tail), next_offset, timestamp })
+        Some(Behind { id: log_id_of(&tail), records: RecordsEnd { next_offset, timestamp } })
     }
 }
 

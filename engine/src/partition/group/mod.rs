@@ -58,7 +58,7 @@ use crate::storage::disk::Disk;
 use crate::storage::layout::Tail;
 use crate::storage::log::Log;
 use crate::visible::Visible;
-use judge::Judge;
+use judge::{Judge, Known};
 pub use raft_apply::GroupRaft;
 use raft_apply::{AppliedPoint, RaftApply};
 use raft_log::RaftLog;
@@ -88,7 +88,7 @@ pub struct Consensus<D: Disk, R: Runtime> {
     /// How far the other members are known to have had the log.
     reached: Reached,
     /// What peers may ask.
-    judge: Judge<D, R>,
+    judge: Rc<Judge<D, R>>,
     /// Sealed and not handed to openraft yet, in order. Invariant: all of the term in which this
     /// node leads; empty if it does not.
     proposals: RefCell<VecDeque<Batch>>,
@@ -161,14 +161,21 @@ pub async fn join<D: Disk, R: Runtime>(
         })
     };
     let peers = Peers { node: id.node, transport, reached: reached.clone() };
-    let lease = Duration::from_millis(config.election_timeout_min);
+    let patience = Duration::from_millis(config.election_timeout_min);
     let raft = Raft::new(id.node, Arc::new(config), peers, log.clone(), apply.clone()).await;
     let raft = raft.map_err(|error| error.to_string())?;
-    let (own, ask) = (runtime.clone(), Rc::new(ask));
-    let judge = Judge::new(id.partition, id.node, raft.clone(), log.clone(), own, ask, lease);
+    let judge = Judge {
+        id,
+        raft: raft.clone(),
+        log: log.clone(),
+        runtime: runtime.clone(),
+        ask: Rc::new(ask),
+        patience,
+        known: Known::default(),
+    };
     let consensus = Consensus {
         id,
-        judge,
+        judge: Rc::new(judge),
         runtime,
         replica: replica.clone(),
         apply,

@@ -1,6 +1,6 @@
 //! A point in a log.
 
-use walengine_net::entry::{ChainHash, EntryHeader};
+use walengine_net::entry::{ChainHash, EntryHeader, RecordsEnd};
 use walengine_net::model::{Offset, Timestamp};
 
 use super::{Block, TAIL_AT, array, put, u64_at};
@@ -44,31 +44,13 @@ impl Tail {
         if meta.term < self.term {
             return Err("the term is older than the one before");
         }
-        if meta.base_offset != self.next_offset {
-            return Err("the offset does not follow the one before");
-        }
         if header.durable_index >= meta.index {
             return Err("the entry names itself durable");
         }
-        let records = u64::from(meta.records);
-        let Some(next_offset) = self.next_offset.0.checked_add(records) else {
-            return Err("the offset is past 2^64");
-        };
-        let timestamp = if records == 0 {
-            self.timestamp.max(meta.timestamp)
-        } else if meta.timestamp <= self.timestamp {
-            return Err("the time does not follow the one before");
-        } else {
-            let last = meta.timestamp.0.checked_add(records - 1);
-            Timestamp(last.ok_or("the time is past 2^64")?)
-        };
-        Ok(Self {
-            index: meta.index,
-            term: meta.term,
-            next_offset: Offset(next_offset),
-            timestamp,
-            chain: header.chain,
-        })
+        let records = RecordsEnd { next_offset: self.next_offset, timestamp: self.timestamp };
+        let RecordsEnd { next_offset, timestamp } =
+            records.with(meta.base_offset, meta.timestamp, meta.records)?;
+        Ok(Self { index: meta.index, term: meta.term, next_offset, timestamp, chain: header.chain })
     }
 
     pub(super) fn put(&self, block: &mut Block) {
