@@ -9,7 +9,7 @@ use std::rc::Rc;
 use walengine_net::entry::EntryHeader;
 
 use super::cases::HeaderCase;
-use super::disk::{BLOCK_BYTES, Disk, DiskFile};
+use super::disk::{Disk, DiskFile};
 use super::error::Place;
 use super::hard_state::HardStateFile;
 use super::ids::Ids;
@@ -232,8 +232,5 @@ async fn head<D: Disk>(
     if file.len().await? < BLOCK {
         return Err(io::Error::other("it is shorter than its header"));
     }
-    let buffer = file.read(disk.buffer(BLOCK_BYTES), 0).await?;
-    let block = buffer.as_ref().first_chunk::<BLOCK_BYTES>();
-    let header = block.map(SegmentHeader::from_block);
-    Ok((header.ok_or(io::ErrorKind::UnexpectedEof)?, file))
+    Ok((segment::read_header(disk, &file).await?, file))
 }

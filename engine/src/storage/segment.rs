@@ -4,10 +4,10 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
-use super::disk::{Disk, DiskFile};
+use super::disk::{BLOCK_BYTES, Disk, DiskFile};
 use super::files::remove_if_there;
 use super::index::Marks;
-use super::layout::Tail;
+use super::layout::{BlockError, SegmentHeader, Tail};
 
 const DIR: &str = "segments";
 const EXTENSION: &str = "seg";
@@ -48,6 +48,16 @@ pub(super) fn name(sequence: u64) -> String {
 /// Path of a segment.
 pub(super) fn path(partition: &Path, sequence: u64) -> PathBuf {
     dir(partition).join(name(sequence))
+}
+
+/// Reads the header of an open segment.
+pub(super) async fn read_header<D: Disk>(
+    disk: &D,
+    file: &D::File,
+) -> io::Result<Result<SegmentHeader, BlockError>> {
+    let buffer = file.read(disk.buffer(BLOCK_BYTES), 0).await?;
+    let block = buffer.as_ref().first_chunk::<BLOCK_BYTES>();
+    Ok(SegmentHeader::from_block(block.ok_or(io::ErrorKind::UnexpectedEof)?))
 }
 
 /// Sequence numbers of the segments there, in order. Other files are left alone.

@@ -8,7 +8,7 @@ use std::rc::Rc;
 use walengine_net::entry::{EntryHeader, MAGIC};
 
 use super::cases::{HeaderCase, OrderCase};
-use super::disk::{BLOCK_BYTES, Disk, DiskFile};
+use super::disk::{Disk, DiskFile};
 use super::error::{Fault, OpenError, Place};
 use super::ids::Ids;
 use super::index::Marks;
@@ -138,12 +138,7 @@ impl<D: Disk> Site<D> {
             let why = format!("the segment has {bytes} bytes and not {}", self.segment_bytes);
             return Err(damaged(sequence, bytes.min(self.segment_bytes), index, &why));
         }
-        let buffer = self.disk.buffer(BLOCK_BYTES);
-        let buffer = file.read(buffer, 0).await.map_err(failed())?;
-        let Some(block) = buffer.as_ref().first_chunk::<BLOCK_BYTES>() else {
-            return Err(failed()(std::io::ErrorKind::UnexpectedEof.into()));
-        };
-        let header = SegmentHeader::from_block(block);
+        let header = segment::read_header(&self.disk, &file).await.map_err(failed())?;
         let why = match HeaderCase::of(&header, self.ids, sequence, self.segment_bytes) {
             HeaderCase::Own | HeaderCase::Unreadable => return Ok(header),
             HeaderCase::Version => {
