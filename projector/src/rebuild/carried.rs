@@ -4,8 +4,8 @@
 //! What makes PostgreSQL write a table anew is done while nobody uses it ([`shape`], [`indexes`]), the
 //! rest under the lock of the exchange ([`settings`]).
 
-use tokio_postgres::Client;
 use tokio_postgres::types::ToSql;
+use tokio_postgres::{Client, Row};
 
 use super::pairs::{Extent, Pair};
 use crate::database::within;
@@ -30,17 +30,15 @@ pub async fn told(
 ) -> Result<Vec<String>, Trouble> {
     let mut found = Vec::new();
     for pair in pairs {
-        for statement in [INDEXES, SHAPE] {
-            for row in within(client.query(statement, &[&pair.old, &pair.new])).await? {
-                found.push(format!("{} of {schema}.{}", row.try_get::<_, String>(0)?, pair.name));
-            }
+        let mut set = Vec::new();
+        for query in [INDEXES, SHAPE] {
+            set.extend(carried(client, query, &[&pair.old, &pair.new]).await?);
         }
-        for row in within(client.query(SETTINGS, &[&pair.old, &pair.new, &"", &""])).await? {
-            found.push(format!("{} of {schema}.{}", row.try_get::<_, String>(0)?, pair.name));
-        }
+        set.extend(carried(client, SETTINGS, &[&pair.old, &pair.new, &"", &""]).await?);
+        found.extend(set.into_iter().map(|one| format!("{} of {schema}.{}", one.what, pair.name)));
     }
     if extent == Extent::Everything {
-        found.extend(others(client, schema).await?.into_iter().map(|(what, _)| what));
+        found.extend(others(client, schema).await?.into_iter().map(|one| one.what));
     }
     Ok(found)
 }
@@ -60,8 +58,7 @@ pub async fn indexes(client: &Client, pairs: &[Pair]) -> Result<(), Trouble> {
 
 async fn run_each(client: &Client, pairs: &[Pair], query: &str) -> Result<(), Trouble> {
     for pair in pairs {
-        for row in within(client.query(query, &[&pair.old, &pair.new])).await? {
-            let (what, statement): (String, String) = (row.try_get(0)?, row.try_get(1)?);
+        for Carried { what, statement } in carried(client, query, &[&pair.old, &pair.new]).await? {
             tracing::info!("{what} of {}: the same for the new table", pair.name);
             // It takes as long as the table is large.
             within(client.batch_execute("SET statement_timeout = 0")).await?;
@@ -82,21 +79,34 @@ pub async fn settings(
 ) -> Result<Vec<String>, Trouble> {
     let mut found = Vec::new();
     for pair in pairs {
-        let parameters: [&(dyn ToSql + Sync); 4] = [&pair.old, &pair.new, &schema, &replaced];
-        for row in within(client.query(SETTINGS, &parameters)).await? {
-            found.push(row.try_get(1)?);
-        }
+        found.extend(carried(client, SETTINGS, &[&pair.old, &pair.new, &schema, &replaced]).await?);
     }
     if extent == Extent::Everything {
-        found.extend(others(client, schema).await?.into_iter().map(|(_, statement)| statement));
+        found.extend(others(client, schema).await?);
     }
-    Ok(found)
+    Ok(found.into_iter().map(|one| one.statement).collect())
 }
 
-/// Of the function and the types: for people, and as a statement.
-async fn others(client: &Client, schema: &str) -> Result<Vec<(String, String)>, Trouble> {
+/// Of the function and the types.
+async fn others(client: &Client, schema: &str) -> Result<Vec<Carried>, Trouble> {
     let (function, arguments) = own::FUNCTION;
-    let types = own::TYPES.to_vec();
-    let rows = within(client.query(OTHERS, &[&schema, &function, &arguments, &types])).await?;
-    rows.iter().map(|row| Ok((row.try_get(0)?, row.try_get(1)?))).collect()
+    carried(client, OTHERS, &[&schema, &function, &arguments, &own::TYPES.to_vec()]).await
+}
+
+/// Something that somebody has set.
+struct Carried {
+    /// For people.
+    what: String,
+    /// Sets it.
+    statement: String,
+}
+
+async fn carried(
+    client: &Client,
+    query: &str,
+    parameters: &[&(dyn ToSql + Sync)],
+) -> Result<Vec<Carried>, Trouble> {
+    let rows = within(client.query(query, parameters)).await?;
+    let read = |row: &Row| Ok(Carried { what: row.try_get(0)?, statement: row.try_get(1)? });
+    rows.iter().map(read).collect()
 }

@@ -73,32 +73,6 @@ impl Verifier {
     }
 }
 
-impl Authority {
-    fn verify(
-        &self,
-        certificate: &CertificateDer<'_>,
-        intermediates: &[CertificateDer<'_>],
-        name: &ServerName<'_>,
-        ocsp: &[u8],
-        now: UnixTime,
-    ) -> Result<(), Error> {
-        let checked = if self.trusted.iter().any(|trusted| trusted == certificate) {
-            is_in_time(certificate, now)
-                .and_then(|()| verify_server_name(&ParsedCertificate::try_from(certificate)?, name))
-        } else {
-            let chain = self.chains.verify_server_cert(certificate, intermediates, name, ocsp, now);
-            chain.map(|_| ())
-        };
-        // The name is checked last: if only the name is wrong, everything else is in order.
-        match checked {
-            Err(Error::InvalidCertificate(
-                CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. },
-            )) if !self.checks_name || has_common_name(certificate, name) => Ok(()),
-            result => result,
-        }
-    }
-}
-
 impl ServerCertVerifier for Verifier {
     fn verify_server_cert(
         &self,
@@ -108,10 +82,23 @@ impl ServerCertVerifier for Verifier {
         ocsp: &[u8],
         now: UnixTime,
     ) -> Result<ServerCertVerified, Error> {
-        if let Some(authority) = &self.authority {
-            authority.verify(certificate, intermediates, name, ocsp, now)?;
+        let Some(authority) = &self.authority else { return Ok(ServerCertVerified::assertion()) };
+        let checked = if authority.trusted.iter().any(|trusted| trusted == certificate) {
+            is_in_time(certificate, now)
+                .and_then(|()| verify_server_name(&ParsedCertificate::try_from(certificate)?, name))
+                .map(|()| ServerCertVerified::assertion())
+        } else {
+            authority.chains.verify_server_cert(certificate, intermediates, name, ocsp, now)
+        };
+        // The name is checked last: if only the name is wrong, everything else is in order.
+        match checked {
+            Err(Error::InvalidCertificate(
+                CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. },
+            )) if !authority.checks_name || has_common_name(certificate, name) => {
+                Ok(ServerCertVerified::assertion())
+            }
+            result => result,
         }
-        Ok(ServerCertVerified::assertion())
     }
 
     fn verify_tls12_signature(
