@@ -108,13 +108,8 @@ impl Outgoing {
     }
 
     async fn was_cut(&self) -> std::io::Result<()> {
-        loop {
-            let changed = self.changed.changed();
-            if self.cut.get() {
-                return Err(std::io::ErrorKind::TimedOut.into());
-            }
-            changed.await;
-        }
+        self.until(&self.cut).await;
+        Err(std::io::ErrorKind::TimedOut.into())
     }
 
     /// The connection has ended, or must end.
@@ -124,20 +119,18 @@ impl Outgoing {
 
     /// Completes when everything was sent that will be, and the sending side is closed.
     pub(super) async fn shut(&self) {
-        loop {
-            let changed = self.changed.changed();
-            if self.shut.get() {
-                return;
-            }
-            changed.await;
-        }
+        self.until(&self.shut).await;
     }
 
     /// Completes when the connection has ended, or must end.
     pub(super) async fn ended(&self) {
+        self.until(&self.ended).await;
+    }
+
+    async fn until(&self, is_so: &Cell<bool>) {
         loop {
             let changed = self.changed.changed();
-            if self.ended.get() {
+            if is_so.get() {
                 return;
             }
             changed.await;
