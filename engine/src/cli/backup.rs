@@ -7,7 +7,7 @@ use walengine_net::model::{PartitionId, Timestamp};
 use walengine_net::say;
 
 use super::asking::Asking;
-use super::interrupt::{Stop, interruptible};
+use super::interrupt::{Stop, explained, interruptible};
 use super::log_time::shown;
 use super::output::NAME;
 use super::output::Output;
@@ -58,13 +58,8 @@ pub struct Arguments {
 /// Takes a backup.
 pub fn run(arguments: &Arguments) -> Result<(), Fatal> {
     let arguments = arguments.clone();
-    interruptible(move |stop| back_up(&arguments, stop)).map_err(|fatal| {
-        if fatal.message != "interrupted" {
-            return fatal;
-        }
-        let message = "interrupted: run it again to go on; what was taken stays";
-        Fatal::new(fatal.reason, message)
-    })
+    let message = "interrupted: run it again to go on; what was taken stays";
+    interruptible(move |stop| back_up(&arguments, stop)).map_err(|error| explained(error, message))
 }
 
 fn back_up(arguments: &Arguments, stop: Stop) -> Result<(), Fatal> {

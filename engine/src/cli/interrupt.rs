@@ -13,6 +13,9 @@ use walengine_net::cli::{Fatal, Reason};
 
 use crate::limits::{IMPORT_END_WITHIN, WORK_LOOK_EVERY};
 
+/// What is said if nobody knows more.
+const INTERRUPTED: &str = "interrupted";
+
 enum Event {
     Done(Result<(), Fatal>),
     Signal,
@@ -31,7 +34,7 @@ impl Stop {
     /// Fails if it was.
     pub fn look(self) -> Result<(), Fatal> {
         if self.is_told() {
-            return Err(Fatal::new(Reason::Interrupted, "interrupted"));
+            return Err(interrupted());
         }
         Ok(())
     }
@@ -86,8 +89,22 @@ pub fn interruptible(
         Ok(Event::Done(Ok(()))) => Ok(()),
         // It knows best how far it came.
         Ok(Event::Done(Err(fatal))) if fatal.reason == Reason::Interrupted => Err(fatal),
-        _ => Err(Fatal::new(Reason::Interrupted, "interrupted")),
+        _ => Err(interrupted()),
     }
+}
+
+/// An interruption of which nobody knows more.
+pub fn interrupted() -> Fatal {
+    Fatal::new(Reason::Interrupted, INTERRUPTED)
+}
+
+/// The error with `message` in its place if it is an interruption that says no more: a thread that still
+/// waits can't tell how far it came.
+pub fn explained(error: Fatal, message: &str) -> Fatal {
+    if error.reason == Reason::Interrupted && error.message == INTERRUPTED {
+        return Fatal::new(error.reason, message);
+    }
+    error
 }
 
 /// A bit for each signal that this process was started to ignore; none if that can't be read.

@@ -32,7 +32,7 @@ use walengine_net::say_aside;
 
 use super::asking::Asking;
 use super::csv_file::source::{Input, Source};
-use super::interrupt::{Stop, interruptible};
+use super::interrupt::{Stop, explained, interruptible};
 use super::progress::progress_bar;
 use super::take_over;
 use crate::fatal::{Fatal, Reason};
@@ -188,7 +188,9 @@ pub fn run(arguments: &Arguments) -> Result<(), Fatal> {
         work.run(input, stop, started)
     });
     if is_export.load(Ordering::Relaxed) {
-        return result.map_err(|error| of_export(&error));
+        let message =
+            "interrupted; what was imported stays, and running it again goes on behind it";
+        return result.map_err(|error| explained(error, message));
     }
     let summary = shared.lock().clone();
     if arguments.dry_run {
@@ -217,13 +219,6 @@ fn so_far(error: &Fatal, summary: &Summary) -> Fatal {
         error.message, summary.rows
     );
     Fatal::new(error.reason, message)
-}
-
-/// An error of the import of an export. A thread that still waits can't tell how far it came.
-fn of_export(error: &Fatal) -> Fatal {
-    let is_silent = error.reason == Reason::Interrupted && error.message == "interrupted";
-    let more = "; what was imported stays, and running it again goes on behind it";
-    Fatal::new(error.reason, format!("{}{}", error.message, if is_silent { more } else { "" }))
 }
 
 fn nothing_sent(error: &Fatal) -> Fatal {

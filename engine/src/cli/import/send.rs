@@ -19,7 +19,7 @@ use super::summary::Summary;
 use super::twice::Seen;
 use crate::cli::csv_file::source::Source;
 use crate::cli::csv_file::{broken, feed};
-use crate::cli::interrupt::Stop;
+use crate::cli::interrupt::{Stop, interrupted};
 
 /// Batches that are read ahead.
 const AHEAD: usize = 2;
@@ -190,8 +190,7 @@ pub fn send(
     thread::scope(|scope| {
         scope.spawn(move || {
             let result = each_batch(source, false, &mut reading, stop, |_, batch| {
-                let ended = || Fatal::new(Reason::Interrupted, "interrupted");
-                batches.send(Ok(batch)).map_err(|_| ended())?;
+                batches.send(Ok(batch)).map_err(|_| interrupted())?;
                 Ok(free.try_recv().unwrap_or_default())
             });
             if let Err(error) = result {
