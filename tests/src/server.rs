@@ -40,6 +40,11 @@ fn target_dir() -> PathBuf {
     deps.parent().expect("that directory lies in the target directory").to_owned()
 }
 
+/// All that a command said.
+pub fn text(output: &Output) -> String {
+    [&output.stdout[..], &output.stderr].map(String::from_utf8_lossy).concat()
+}
+
 /// A directory of one test, under the target directory and so on a real file system; removed at
 /// the end.
 #[derive(Debug)]

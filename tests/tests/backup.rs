@@ -25,7 +25,7 @@ use walengine_tests::loop_disk::LoopDisk;
 use walengine_tests::mixed_events::Mixed;
 use walengine_tests::nodes::{Nodes, PEER_PORT};
 use walengine_tests::projector::EndsLoad;
-use walengine_tests::server::{Launch, Server, TestDir, binary, run_command};
+use walengine_tests::server::{Launch, Server, TestDir, binary, run_command, text};
 use walengine_tests::sim::Rng;
 
 const PATIENCE: Duration = Duration::from_mins(1);
@@ -123,11 +123,6 @@ fn take(client: &Client, backup: &Path) -> Vec<Taken> {
 
 fn verify(dir: &Path) -> Output {
     Command::new(binary()).arg("verify").arg(dir).output().unwrap()
-}
-
-fn text(output: &Output) -> String {
-    let said = [&output.stdout[..], &output.stderr].concat();
-    String::from_utf8_lossy(&said).into_owned()
 }
 
 /// Backups under load, each restored at once, and compared with the log afterwards.

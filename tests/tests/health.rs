@@ -1,6 +1,5 @@
 //! Is a node's trouble noticed by the right ones, told, and led around?
 
-use std::process::Output;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -12,7 +11,7 @@ use walengine_net::model::PartitionId;
 use walengine_tests::loop_disk::LoopDisk;
 use walengine_tests::nodes::{Nodes, PEER_PORT};
 use walengine_tests::noted_writes::{Writer, accounts_of};
-use walengine_tests::server::run_command;
+use walengine_tests::server::{run_command, text};
 
 const PATIENCE: Duration = Duration::from_mins(1);
 const LOOK_EVERY: Duration = Duration::from_millis(100);
@@ -25,10 +24,6 @@ fn wait_until(nodes: &Nodes, what: &str, mut is_so: impl FnMut() -> bool) {
         assert!(Instant::now() < by, "{what}:\n{}", nodes.logs());
         thread::sleep(LOOK_EVERY);
     }
-}
-
-fn text(output: &Output) -> String {
-    [&output.stdout[..], &output.stderr].map(String::from_utf8_lossy).concat()
 }
 
 /// Runs a command on the servers at these addresses.

@@ -18,7 +18,7 @@ use walengine_net::message::ReplicaRole;
 use walengine_net::model::{ClusterId, Offset, PartitionId};
 use walengine_tests::memory_disk::MemoryDisk;
 use walengine_tests::moments::{DATA, Image, Moments, PARTITIONS};
-use walengine_tests::server::{Launch, TestDir, run_command};
+use walengine_tests::server::{Launch, TestDir, run_command, text};
 use walengine_tests::sim::{Order, Rng, SimExecutor};
 use walengine_tests::trio::{Ledger, PARTITION, Trio, flip, wait_for};
 
@@ -26,11 +26,6 @@ const USAGE: i32 = 2;
 const DATA_DIRECTORY: i32 = 5;
 const LOCKED: i32 = 4;
 const FINDINGS: i32 = 1;
-
-fn text(output: &Output) -> String {
-    let [out, err] = [&output.stdout, &output.stderr].map(|bytes| String::from_utf8_lossy(bytes));
-    format!("{out}{err}")
-}
 
 fn recover(dir: &Path, arguments: &[&str]) -> Output {
     run_command(None, dir, &[&["recover"], arguments].concat())
