@@ -8,6 +8,7 @@ pub mod addresses;
 pub mod admission;
 pub mod agreed_clock;
 pub mod backup;
+pub mod caller;
 pub mod cli;
 pub mod cluster_view;
 pub mod config;

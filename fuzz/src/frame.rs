@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use walengine::budget::Budget;
+use walengine::caller::Caller;
 use walengine::connection::outbox::Outbox;
 use walengine::connection::request_ids::RequestIds;
 use walengine::feed::connection::Connection;
@@ -84,6 +85,7 @@ impl Server {
             self.node.clone(),
             outbox.clone(),
             self.scratch.clone(),
+            Caller::default(),
         );
         // The feed's side, once there is a subscription.
         let mut feed: Option<Connection<_, _>> = None;

@@ -10,6 +10,7 @@ pub mod cli;
 pub mod client;
 pub mod entry;
 pub mod frame;
+pub mod identity;
 pub mod limits;
 pub mod message;
 pub mod model;

@@ -7,6 +7,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use walengine::budget::Budget;
+use walengine::caller::Caller;
 use walengine::connection::outbox::Outbox;
 use walengine::ledger::Ledger;
 use walengine::limits::READS_INFLIGHT_MAX;
@@ -67,7 +68,7 @@ impl Node {
         let outbox = Rc::new(Outbox::new(budget));
         let served = self.partition.clone();
         let (facts, scratch) = (self.facts.clone(), self.scratch.clone());
-        let session = Session::new(served, facts, outbox.clone(), scratch);
+        let session = Session::new(served, facts, outbox.clone(), scratch, Caller::default());
         Connection { node: self, session, outbox, requests: 0 }
     }
 

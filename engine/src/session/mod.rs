@@ -24,6 +24,7 @@ use walengine_net::message::{
 };
 use walengine_net::model::PartitionId;
 
+use crate::caller::Caller;
 use crate::connection::errors::{put_bad_request_id, put_message_error, put_no_subscription};
 use crate::connection::outbox::Outbox;
 use crate::connection::request_ids::RequestIds;
@@ -65,6 +66,7 @@ pub struct Session<C: Operated> {
     replies: Replies<C>,
     reads: Reads<C>,
     scratch: Rc<RefCell<Scratch>>,
+    caller: Caller,
     ids: RequestIds,
     has_greeted: bool,
 }
@@ -106,10 +108,11 @@ impl<C: Operated> Session<C> {
         node: Rc<NodeFacts<C>>,
         outbox: Rc<Outbox>,
         scratch: Rc<RefCell<Scratch>>,
+        caller: Caller,
     ) -> Self {
         let replies = Replies { partition, node, outbox };
         let reads = Reads::new(replies.clone(), scratch.borrow().reads.clone());
-        Self { replies, reads, scratch, ids: RequestIds::default(), has_greeted: false }
+        Self { replies, reads, scratch, caller, ids: RequestIds::default(), has_greeted: false }
     }
 
     /// The partition that it is on.
@@ -120,6 +123,11 @@ impl<C: Operated> Session<C> {
     /// Its number.
     pub fn partition_id(&self) -> PartitionId {
         self.partition().id().partition
+    }
+
+    /// Who asks.
+    pub fn caller(&self) -> &Caller {
+        &self.caller
     }
 
     /// The request ids that were used.

@@ -12,6 +12,7 @@ use super::host::Hosted;
 use super::operators::Place;
 use super::publisher::Publisher;
 use super::state::Shard;
+use crate::caller::Caller;
 use crate::connection::errors::{put_frame_error, put_too_many_connections};
 use crate::connection::outbox::Outbox;
 use crate::connection::timing::Timing;
@@ -39,7 +40,9 @@ pub(super) async fn serve_client<C: Hosted>(
     let timing = Rc::<Timing>::default();
     shard.live.borrow_mut().add(&outbox, &timing);
     let partition = node.partitions[place].clone();
-    let session = Session::new(partition, node.clone(), outbox.clone(), shard.scratch.clone());
+    let caller = Caller { address: stream.peer_addr().ok(), identity: None };
+    let scratch = shard.scratch.clone();
+    let session = Session::new(partition, node.clone(), outbox.clone(), scratch, caller);
     node.connections.set(node.connections.get() + 1);
     let at = Rc::new(at);
     let runtime = shard.runtime;
