@@ -120,7 +120,8 @@ pub struct ServeOptions {
     #[arg(long, value_name = "MIB", env = "WALENGINE_MEMORY_MIB")]
     pub memory_mib: Option<u64>,
 
-    /// File of 32 random bytes, the same on every node, that authenticates gossip [default: none]
+    /// File with a key that seals gossip, 64 hexadecimal digits, the same on every node; a second one on
+    /// its next line is opened, too, while keys are exchanged [default: none]
     #[arg(long, value_name = "FILE", env = "WALENGINE_KEY_FILE")]
     pub key_file: Option<PathBuf>,
 }
@@ -179,8 +180,8 @@ pub struct ClusterConfig {
     pub dead_after: Duration,
     /// Time without a leader after which a follower stands for election, or a quarter earlier.
     pub election: Duration,
-    /// Authenticates gossip.
-    pub key: Option<[u8; 32]>,
+    /// Holds the keys of gossip; none: it is not sealed.
+    pub key_file: Option<PathBuf>,
 }
 
 impl ClusterConfig {
@@ -336,7 +337,7 @@ impl ServeOptions {
         within("election-millis", election_millis, 100, 60_000)?;
         let dead_after = self.dead_after.unwrap_or(600);
         within("dead-after", dead_after, 1, 1 << 24)?;
-        let key = self.key_file.as_deref().map(read_key).transpose()?;
+        let key_file = gossip_key_file(self.key_file.as_deref(), None);
         Ok(Some(ClusterConfig {
             peer_listen,
             advertise,
@@ -346,7 +347,7 @@ impl ServeOptions {
             replicas,
             dead_after: Duration::from_secs(dead_after),
             election: Duration::from_millis(election_millis),
-            key,
+            key_file,
         }))
     }
 }
@@ -375,16 +376,11 @@ fn in_ranges(numbers: &[usize]) -> String {
     shown.collect::<Vec<_>>().join(",")
 }
 
-fn read_key(path: &Path) -> Result<[u8; 32], Fatal> {
-    let at = path.display();
-    let bytes = std::fs::read(path).map_err(|error| {
-        Fatal::new(Reason::File, format!("cannot read --key-file {at}: {error}"))
-    })?;
-    <[u8; 32]>::try_from(&bytes[..]).map_err(|_| {
-        let found = bytes.len();
-        let make = "head -c 32 /dev/urandom > FILE makes one";
-        Fatal::new(Reason::File, format!("--key-file {at} has {found} bytes, not 32; {make}"))
-    })
+/// The file with the keys of gossip: the one that is named; otherwise the one in the directory of
+/// credentials, if there is one.
+fn gossip_key_file(named: Option<&Path>, credentials: Option<&Path>) -> Option<PathBuf> {
+    let beside = || credentials.map(|dir| dir.join("gossip.key")).filter(|path| path.exists());
+    named.map(Path::to_owned).or_else(beside)
 }
 
 fn within(name: &str, value: u64, min: u64, max: u64) -> Result<(), Fatal> {
@@ -466,6 +462,18 @@ mod tests {
         assert!(error.message.contains("--advertise"), "{error}");
         let error = options(Some("not a host"), None).resolve().unwrap_err();
         assert!(error.message.contains("HOST:PORT"), "{error}");
+    }
+
+    #[test]
+    fn the_key_file_is_the_one_that_is_named_or_the_one_beside_the_certificates() {
+        let dir = std::env::temp_dir().join(format!("walengine-tls-{}", std::process::id()));
+        std::fs::create_dir_all(&dir).unwrap();
+        assert_eq!(gossip_key_file(None, Some(&dir)), None);
+        std::fs::write(dir.join("gossip.key"), "").unwrap();
+        assert_eq!(gossip_key_file(None, Some(&dir)), Some(dir.join("gossip.key")));
+        let named = Path::new("other");
+        assert_eq!(gossip_key_file(Some(named), Some(&dir)), Some(named.to_owned()));
+        std::fs::remove_dir_all(&dir).unwrap();
     }
 
     #[test]

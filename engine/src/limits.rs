@@ -280,6 +280,10 @@ pub const CONTROL_WAIT_MAX: Duration = Duration::from_millis(20);
 pub const DATAGRAMS_AT_ONCE_MAX: usize = 256;
 /// How often this node's own facts are told anew.
 pub const GOSSIP_TELL_EVERY: Duration = Duration::from_millis(500);
+/// How often it is looked whether the file with the keys of gossip has changed.
+pub const KEY_FILE_LOOK_EVERY: Duration = Duration::from_secs(1);
+/// Longest such file in bytes.
+pub const KEY_FILE_BYTES_MAX: u64 = 64 << 10;
 /// How long a node that joins waits to hear of others. It can do without.
 pub const MEET_WITHIN: Duration = Duration::from_secs(1);
 /// How long saying goodbye may take.

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use walengine_net::model::{ClusterId, PartitionId};
-use walengine_replication::gossip::{Founding, NodeView};
+use walengine_replication::gossip::{Founding, GossipKeys, NodeView};
 use walengine_replication::types::{Member, NodeId};
 
 use crate::cluster_view::ClusterView;
@@ -23,6 +23,8 @@ pub enum ControlOrder {
     Introduce(NodeId, SocketAddr),
     /// Tell which nodes are known.
     TellNodes(flume::Sender<Vec<NodeView>>),
+    /// Gossip is sealed with other keys from now on.
+    Keys(GossipKeys),
     /// Tell the cluster that this node leaves, and end.
     Leave,
     /// End.

@@ -27,7 +27,8 @@ fn no_golden_file_is_forgotten_and_every_kind_has_one() {
     let found: BTreeSet<_> = std::fs::read_dir(folder())
         .unwrap()
         .map(|file| file.unwrap().file_name().into_string().unwrap())
-        .filter(|name| name != "datagrams.rs")
+        // What is sealed is tried beside the code that seals.
+        .filter(|name| name != "datagrams.rs" && !name.starts_with("sealed."))
         .collect();
     assert_eq!(found, expected);
     for kind in ["1_hello", "2_welcome", "3_refused", "3_refused_silence", "6_leave", "7_condition"]
@@ -39,8 +40,6 @@ fn no_golden_file_is_forgotten_and_every_kind_has_one() {
                 .chain([1, 2, 7, 8, 9].into_iter().map(|message| format!("4_swim_{message:02}"))),
         )
     {
-        for proof in ["crc", "mac"] {
-            assert!(found.contains(&format!("{kind}_{proof}.bin")), "{kind} {proof}: {found:?}");
-        }
+        assert!(found.contains(&format!("{kind}_crc.bin")), "{kind}: {found:?}");
     }
 }

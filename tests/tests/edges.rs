@@ -334,4 +334,11 @@ fn different_keys_are_named_on_both_sides() {
     };
     let both = || told(&first.log(), other) && told(&second.log(), one);
     wait_for("the keys are not named", both, || first.log() + &second.log());
+    // A key that both have ends it, while they run: here in another form, and in the second place.
+    let line = |byte: u8| format!("{byte:02x}").repeat(32) + "\n";
+    fs::write(dir.path().join("one/key"), line(1) + &line(2)).unwrap();
+    fs::write(dir.path().join("other/key"), line(2) + &line(1)).unwrap();
+    let forms = |log: String| log.contains("forms cluster");
+    let formed = || forms(first.log()) && forms(second.log());
+    wait_for("they do not hear each other", formed, || first.log() + &second.log());
 }

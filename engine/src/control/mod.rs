@@ -3,6 +3,7 @@
 //! path runs here.
 
 pub mod joining;
+pub mod key_file;
 
 use std::collections::BTreeMap;
 use std::io::ErrorKind;
@@ -17,6 +18,7 @@ use walengine_replication::gossip::{
     Gossip, NodeMeta, NodeView, Output, OwnCondition, Settings, Standing, Warning,
 };
 
+use self::key_file::KeyFile;
 use crate::cluster_view::{ClusterView, Twin};
 use crate::config::{ClusterConfig, Config};
 use crate::data_dir::forming::FormingFile;
@@ -51,6 +53,7 @@ impl Control {
     ) -> Result<Self, Fatal> {
         let now = GlommioRuntime::new().now();
         let node = forming.node();
+        let key_file = settings.key_file.clone().map(KeyFile::open).transpose()?;
         let meta = NodeMeta {
             client_address,
             cores: config.cores as u16,
@@ -63,7 +66,7 @@ impl Control {
             node,
             peer_address: settings.peer_address,
             seeds: settings.join.clone(),
-            key: settings.key,
+            keys: key_file.as_ref().map(|file| file.keys().clone()),
             expect: settings.expect,
             partitions: config.partitions.unwrap_or(config.cores as u16),
             boot: now,
@@ -99,6 +102,9 @@ impl Control {
             .map_err(|error| {
                 Fatal::new(Reason::Preflight, format!("cannot start a thread: {error}"))
             })?;
+        if let Some(key_file) = key_file {
+            key_file.watch(orders.clone());
+        }
         Ok(Self { orders, events, thread: handle })
     }
 
@@ -170,6 +176,7 @@ impl ControlThread {
                         // Whoever asked may have gone.
                         let _ = to.try_send(self.gossip.nodes().collect());
                     }
+                    ControlOrder::Keys(keys) => self.gossip.set_keys(&keys),
                     ControlOrder::Leave => return self.say_goodbye(),
                     ControlOrder::Stop => return Ok(()),
                 }

@@ -15,10 +15,11 @@ use super::counters::Counters;
 use super::envelope::{DatagramError, DatagramKind, Seal};
 use super::forming::{Forming, FormingStart};
 use super::identity::SwimIdentity;
+use super::keys::GossipKeys;
 use super::limits::{LEAVE_TIMES, META_PERIOD, NODES_MAX, SEEDS_MAX};
 use super::meta::{MetaError, NodeMeta};
 use super::output::{Output, Settings, Standing, Warning};
-use super::senders::Senders;
+use super::senders::{AnsweredOnce, Senders};
 use super::spread::OwnPages;
 use super::swim::Swim;
 use super::view::{NodeStanding, NodeTable, NodeView};
@@ -56,6 +57,8 @@ pub struct Gossip {
     next_meta: Duration,
     next_outbid: Duration,
     greeted: BTreeMap<SocketAddr, Duration>,
+    /// Datagrams that were answered though they are not believed, so that none is answered twice.
+    answered: AnsweredOnce,
     /// Welcomes sent in the second that started then.
     welcomes: (Duration, u32),
     /// How often leaving is still to be told, and when next.
@@ -111,7 +114,7 @@ impl Gossip {
             cluster,
             boot,
             sequence: 0,
-            seal: Seal::new(settings.key.as_ref()),
+            seal: Seal::new(settings.keys.as_ref()),
             swim: Swim::new(identity, seed, now),
             senders: Senders::default(),
             table: NodeTable::default(),
@@ -125,6 +128,7 @@ impl Gossip {
             next_meta: now + META_PERIOD,
             next_outbid: now,
             greeted: BTreeMap::new(),
+            answered: AnsweredOnce::default(),
             welcomes: (now, 0),
             leaving: None,
             warned: Vec::new(),
@@ -167,7 +171,7 @@ impl Gossip {
             return; // this node listens no more
         }
         if self.admit(from, &head) {
-            self.believe(from, &head, body);
+            self.believe(from, &head, &body);
         }
         self.settle();
     }
@@ -230,6 +234,12 @@ impl Gossip {
                 self.send_to(other.node, other.address, DatagramKind::Condition, &body);
             }
         }
+    }
+
+    /// Takes other keys, from now on. What is under way is opened as long as one of them fits.
+    pub fn set_keys(&mut self, keys: &GossipKeys) {
+        self.seal = Seal::new(Some(keys));
+        self.strangers.clear(); // with these keys they may be none
     }
 
     /// The promise of [`Output::SavePromise`] is durable.

@@ -1,15 +1,21 @@
-//! The header of every datagram: sender, the life of the receiver, cluster, and a proof.
+//! The header of every datagram: sender, the life of the receiver, cluster, and a proof. With keys all of
+//! it but the magic and the version is sealed.
 //!
-//! The cheapest checks come first: magic, length, version, authenticator. Nothing after the
-//! authenticator is read before it has been verified. Layout: GOSSIP.md, section 2.
+//! The cheapest checks come first: magic, length, version, proof. Nothing behind them is read before it
+//! has been verified. Layout: GOSSIP.md, section 2.
 
 use std::net::SocketAddr;
 
+use chacha20poly1305::aead::AeadInPlace as _;
+use chacha20poly1305::{KeyInit as _, Tag, XChaCha20Poly1305, XNonce};
+use rand::Rng as _;
 use walengine_net::model::ClusterId;
 
 use super::bytes::{Reader, address_bytes};
+use super::keys::GossipKeys;
 use super::limits::{
     AUTHENTICATOR_AT, AUTHENTICATOR_BYTES, DATAGRAM_BYTES_MAX, GOSSIP_VERSION, HEADER_BYTES, MAGIC,
+    NONCE_AT, NONCE_BYTES, PROOF_CHECKSUM, PROOF_SEALED, SEALED_AT, SEALED_HEADER_BYTES,
 };
 use crate::types::NodeId;
 
@@ -71,105 +77,161 @@ pub(super) enum DatagramError {
     Malformed,
 }
 
-/// Proves that a datagram is undamaged; with a key, also that its sender has the key.
-pub(super) struct Seal {
-    key: Option<[u8; 32]>,
+/// Proves that a datagram is undamaged. With keys it also hides what is in it, and proves that its sender
+/// has one of them.
+pub(super) struct Seal(Option<Ciphers>);
+
+struct Ciphers {
+    seals: XChaCha20Poly1305,
+    /// In the order in which they are tried.
+    open: Vec<XChaCha20Poly1305>,
 }
 
 impl Seal {
-    /// The key in the file is not used itself, so that other uses of it are independent.
-    pub(super) fn new(key: Option<&[u8; 32]>) -> Self {
-        Self { key: key.map(|key| blake3::derive_key("walengine gossip 1 datagram", key)) }
-    }
-
-    fn authenticator(&self, datagram: &[u8]) -> [u8; AUTHENTICATOR_BYTES] {
-        let (front, behind) =
-            (&datagram[..AUTHENTICATOR_AT], &datagram[AUTHENTICATOR_AT + AUTHENTICATOR_BYTES..]);
-        let mut bytes = [0; AUTHENTICATOR_BYTES];
-        if let Some(key) = &self.key {
-            let mut hasher = blake3::Hasher::new_keyed(key);
-            hasher.update(front).update(behind);
-            bytes.copy_from_slice(&hasher.finalize().as_bytes()[..AUTHENTICATOR_BYTES]);
-        } else {
-            let crc = crc32c::crc32c_append(crc32c::crc32c(front), behind);
-            bytes[..4].copy_from_slice(&crc.to_le_bytes());
-        }
-        bytes
+    /// The keys in the file are not used themselves, so that other uses of them are independent.
+    pub(super) fn new(keys: Option<&GossipKeys>) -> Self {
+        let cipher = |key: &[u8; 32]| {
+            let key = blake3::derive_key("walengine gossip 1 sealed datagram", key);
+            XChaCha20Poly1305::new(&key.into())
+        };
+        Self(keys.map(|keys| Ciphers {
+            seals: cipher(keys.seals()),
+            open: keys.open().map(cipher).collect(),
+        }))
     }
 
     /// A whole datagram.
     pub(super) fn seal(&self, head: &DatagramHead, body: &[u8]) -> Vec<u8> {
-        let mut out = Vec::with_capacity(HEADER_BYTES + body.len());
+        // 192 random bits do not come twice, in whatever life of whichever node.
+        let mut nonce = [0; NONCE_BYTES];
+        rand::rng().fill_bytes(&mut nonce);
+        self.seal_with(nonce, head, body)
+    }
+
+    fn seal_with(&self, nonce: [u8; NONCE_BYTES], head: &DatagramHead, body: &[u8]) -> Vec<u8> {
+        let mut out = Vec::with_capacity(SEALED_HEADER_BYTES + body.len());
+        let kind = KINDS.iter().position(|&kind| kind == head.kind).unwrap_or_default() as u8 + 1;
         out.extend_from_slice(&MAGIC);
         out.extend_from_slice(&GOSSIP_VERSION.to_le_bytes());
-        out.push(KINDS.iter().position(|&kind| kind == head.kind).unwrap_or_default() as u8 + 1);
-        out.push(u8::from(self.key.is_some()));
+        let Some(ciphers) = &self.0 else {
+            out.extend_from_slice(&[kind, PROOF_CHECKSUM]);
+            out.extend_from_slice(&[0; AUTHENTICATOR_BYTES]);
+            put_head(&mut out, head);
+            assert!(out.len() == HEADER_BYTES, "header of {} bytes", out.len());
+            out.extend_from_slice(body);
+            assert!(out.len() <= DATAGRAM_BYTES_MAX, "datagram of {} bytes", out.len());
+            let checksum = checksum(&out);
+            out[AUTHENTICATOR_AT..][..AUTHENTICATOR_BYTES].copy_from_slice(&checksum);
+            return out;
+        };
+        out.extend_from_slice(&[0, PROOF_SEALED]);
         out.extend_from_slice(&[0; AUTHENTICATOR_BYTES]);
-        out.extend_from_slice(&head.cluster.0.to_le_bytes());
-        out.extend_from_slice(&head.node.to_le_bytes());
-        out.extend_from_slice(&head.boot.to_le_bytes());
-        out.extend_from_slice(&head.sequence.to_le_bytes());
-        out.extend_from_slice(&head.to_boot.to_le_bytes());
-        out.extend_from_slice(&address_bytes(head.peer_address));
-        out.extend_from_slice(&head.partitions.to_le_bytes());
-        assert!(out.len() == HEADER_BYTES, "header of {} bytes", out.len());
+        out.extend_from_slice(&nonce);
+        out.push(kind);
+        put_head(&mut out, head);
+        assert!(out.len() == SEALED_HEADER_BYTES, "header of {} bytes", out.len());
         out.extend_from_slice(body);
         assert!(out.len() <= DATAGRAM_BYTES_MAX, "datagram of {} bytes", out.len());
-        let authenticator = self.authenticator(&out);
-        out[AUTHENTICATOR_AT..][..AUTHENTICATOR_BYTES].copy_from_slice(&authenticator);
+        let (front, sealed) = out.split_at_mut(SEALED_AT);
+        let tag = ciphers.seals.encrypt_in_place_detached(
+            &nonce.into(),
+            &front[..AUTHENTICATOR_AT],
+            sealed,
+        );
+        let tag = tag.expect("a datagram is far shorter than what the cipher takes");
+        out[AUTHENTICATOR_AT..][..AUTHENTICATOR_BYTES].copy_from_slice(&tag);
         out
     }
 
     /// Header and body of a datagram that is whole and authentic.
-    pub(super) fn open<'a>(
-        &self,
-        datagram: &'a [u8],
-    ) -> Result<(DatagramHead, &'a [u8]), DatagramError> {
+    pub(super) fn open(&self, datagram: &[u8]) -> Result<(DatagramHead, Vec<u8>), DatagramError> {
         if datagram.first_chunk() != Some(&MAGIC) {
             return Err(DatagramError::Foreign);
         }
         if datagram.len() > DATAGRAM_BYTES_MAX {
             return Err(DatagramError::Oversized);
         }
-        let Some((header, body)) = datagram.split_first_chunk::<HEADER_BYTES>() else {
+        if datagram.len() < HEADER_BYTES {
             return Err(DatagramError::Short);
-        };
-        if u16::from_le_bytes([header[4], header[5]]) != GOSSIP_VERSION {
+        }
+        if u16::from_le_bytes([datagram[4], datagram[5]]) != GOSSIP_VERSION {
             return Err(DatagramError::OtherVersion);
         }
-        if header[7] != u8::from(self.key.is_some()) {
-            return Err(DatagramError::Unauthenticated);
-        }
-        let (found, due) =
-            (&header[AUTHENTICATOR_AT..][..AUTHENTICATOR_BYTES], self.authenticator(datagram));
-        // Compares every byte, so that the time taken does not reveal how many were right.
-        if found.iter().zip(due).fold(0, |differ, (a, b)| differ | (a ^ b)) != 0 {
-            let keyed = self.key.is_some();
-            return Err(if keyed {
-                DatagramError::Unauthenticated
-            } else {
-                DatagramError::Damaged
-            });
-        }
-        let head = Self::head(header).ok_or(DatagramError::Malformed)?;
-        Ok((head, body))
-    }
-
-    fn head(header: &[u8; HEADER_BYTES]) -> Option<DatagramHead> {
-        let kind = *KINDS.get(usize::from(header[6]).checked_sub(1)?)?;
-        let mut reader = Reader(&header[AUTHENTICATOR_AT + AUTHENTICATOR_BYTES..]);
-        let head = DatagramHead {
-            kind,
-            cluster: ClusterId(reader.u128()?),
-            node: reader.u64()?,
-            boot: reader.u64()?,
-            sequence: reader.u64()?,
-            to_boot: reader.u64()?,
-            peer_address: reader.address()?,
-            partitions: reader.u16()?,
+        let (kind, clear) = match (&self.0, datagram[7]) {
+            (None, PROOF_CHECKSUM) => {
+                if datagram[AUTHENTICATOR_AT..][..AUTHENTICATOR_BYTES] != checksum(datagram) {
+                    return Err(DatagramError::Damaged);
+                }
+                let behind = &datagram[AUTHENTICATOR_AT + AUTHENTICATOR_BYTES..];
+                (datagram[6], behind.to_vec())
+            }
+            (Some(ciphers), PROOF_SEALED) => ciphers.open(datagram)?,
+            _ => return Err(DatagramError::Unauthenticated),
         };
-        (head.boot != 0).then_some(head)
+        let mut reader = Reader(&clear);
+        let head = read_head(kind, &mut reader).ok_or(DatagramError::Malformed)?;
+        Ok((head, reader.0.to_vec()))
     }
+}
+
+impl Ciphers {
+    /// The kind, and what follows it.
+    fn open(&self, datagram: &[u8]) -> Result<(u8, Vec<u8>), DatagramError> {
+        if datagram.len() < SEALED_HEADER_BYTES {
+            return Err(DatagramError::Short);
+        }
+        let (front, sealed) = datagram.split_at(SEALED_AT);
+        let (front, nonce) = front.split_at(NONCE_AT);
+        let (clear, tag) = front.split_at(AUTHENTICATOR_AT);
+        for cipher in &self.open {
+            let mut opened = sealed.to_vec();
+            let whole = cipher.decrypt_in_place_detached(
+                XNonce::from_slice(nonce),
+                clear,
+                &mut opened,
+                Tag::from_slice(tag),
+            );
+            if whole.is_ok() {
+                let kind = opened.remove(0);
+                return Ok((kind, opened));
+            }
+        }
+        Err(DatagramError::Unauthenticated)
+    }
+}
+
+fn checksum(datagram: &[u8]) -> [u8; AUTHENTICATOR_BYTES] {
+    let (front, behind) =
+        (&datagram[..AUTHENTICATOR_AT], &datagram[AUTHENTICATOR_AT + AUTHENTICATOR_BYTES..]);
+    let mut bytes = [0; AUTHENTICATOR_BYTES];
+    let crc = crc32c::crc32c_append(crc32c::crc32c(front), behind);
+    bytes[..4].copy_from_slice(&crc.to_le_bytes());
+    bytes
+}
+
+fn put_head(out: &mut Vec<u8>, head: &DatagramHead) {
+    out.extend_from_slice(&head.cluster.0.to_le_bytes());
+    out.extend_from_slice(&head.node.to_le_bytes());
+    out.extend_from_slice(&head.boot.to_le_bytes());
+    out.extend_from_slice(&head.sequence.to_le_bytes());
+    out.extend_from_slice(&head.to_boot.to_le_bytes());
+    out.extend_from_slice(&address_bytes(head.peer_address));
+    out.extend_from_slice(&head.partitions.to_le_bytes());
+}
+
+fn read_head(kind: u8, reader: &mut Reader<'_>) -> Option<DatagramHead> {
+    let kind = *KINDS.get(usize::from(kind).checked_sub(1)?)?;
+    let head = DatagramHead {
+        kind,
+        cluster: ClusterId(reader.u128()?),
+        node: reader.u64()?,
+        boot: reader.u64()?,
+        sequence: reader.u64()?,
+        to_boot: reader.u64()?,
+        peer_address: reader.address()?,
+        partitions: reader.u16()?,
+    };
+    (head.boot != 0).then_some(head)
 }
 
 #[cfg(test)]
@@ -189,19 +251,21 @@ mod tests {
         }
     }
 
+    fn one(byte: u8) -> Seal {
+        Seal::new(Some(&GossipKeys::one([byte; 32])))
+    }
+
     #[test]
     fn a_datagram_comes_back_as_it_was_with_and_without_a_key() {
-        for key in [None, Some([7; 32])] {
-            let seal = Seal::new(key.as_ref());
+        for seal in [Seal::new(None), one(7)] {
             let bytes = seal.seal(&head(), b"body");
-            assert_eq!(seal.open(&bytes), Ok((head(), &b"body"[..])));
+            assert_eq!(seal.open(&bytes), Ok((head(), b"body".to_vec())));
         }
     }
 
     #[test]
     fn no_changed_byte_is_believed() {
-        for key in [None, Some([7; 32])] {
-            let seal = Seal::new(key.as_ref());
+        for seal in [Seal::new(None), one(7)] {
             let bytes = seal.seal(&head(), b"body");
             for at in 0..bytes.len() {
                 for bit in 0..8 {
@@ -216,12 +280,38 @@ mod tests {
 
     #[test]
     fn another_key_or_none_opens_nothing() {
-        let seals = [Seal::new(None), Seal::new(Some(&[1; 32])), Seal::new(Some(&[2; 32]))];
+        let seals = [Seal::new(None), one(1), one(2)];
         for (at, from) in seals.iter().enumerate() {
             let bytes = from.seal(&head(), b"");
             for (other, seal) in seals.iter().enumerate() {
                 assert_eq!(seal.open(&bytes).is_ok(), at == other);
             }
         }
+    }
+
+    #[test]
+    fn two_keys_open_and_the_first_seals() {
+        let both = Seal::new(Some(&GossipKeys::two([1; 32], [2; 32])));
+        assert!(both.open(&one(1).seal(&head(), b"")).is_ok());
+        assert!(both.open(&one(2).seal(&head(), b"")).is_ok());
+        let sealed = both.seal(&head(), b"");
+        assert!(one(1).open(&sealed).is_ok() && one(2).open(&sealed).is_err());
+    }
+
+    #[test]
+    fn a_sealed_datagram_is_never_the_same_twice() {
+        let seal = one(7);
+        let (first, second) = (seal.seal(&head(), b"body"), seal.seal(&head(), b"body"));
+        let differ = first.iter().zip(&second).skip(AUTHENTICATOR_AT).filter(|(a, b)| a != b);
+        assert!(differ.count() > 80, "the nonce decides all that follows");
+    }
+
+    /// The bytes were made by another implementation, `tests/golden_gossip/sealed.py`.
+    #[test]
+    fn a_sealed_datagram_has_the_bytes_of_the_golden_file() {
+        let golden: &[u8] = include_bytes!("../../tests/golden_gossip/sealed.bin");
+        let nonce = std::array::from_fn(|at| at as u8);
+        assert_eq!(one(0x4b).seal_with(nonce, &head(), b"body"), golden);
+        assert_eq!(one(0x4b).open(golden), Ok((head(), b"body".to_vec())));
     }
 }

@@ -8,14 +8,26 @@ pub const MAGIC: [u8; 4] = *b"WALG";
 pub const GOSSIP_VERSION: u16 = 1;
 /// Largest datagram in bytes: below the smallest common path MTU.
 pub const DATAGRAM_BYTES_MAX: usize = 1400;
-/// Size of the envelope's header in bytes.
+/// Proof of a datagram that is not sealed.
+pub const PROOF_CHECKSUM: u8 = 0;
+/// Proof of a sealed datagram. 1 was a MAC beside clear text, in earlier versions.
+pub const PROOF_SEALED: u8 = 2;
+/// Size of the header of a datagram that is not sealed, in bytes.
 pub const HEADER_BYTES: usize = 92;
 /// Position of the authenticator in the header in bytes.
 pub const AUTHENTICATOR_AT: usize = 8;
-/// Size of the authenticator in bytes.
+/// Size of the authenticator in bytes: a checksum, or the tag of what is sealed.
 pub const AUTHENTICATOR_BYTES: usize = 16;
+/// Position of the nonce of a sealed datagram in bytes.
+pub const NONCE_AT: usize = AUTHENTICATOR_AT + AUTHENTICATOR_BYTES;
+/// Size of the nonce in bytes, so large that it may be random.
+pub const NONCE_BYTES: usize = 24;
+/// Where the sealed part of a datagram begins, in bytes.
+pub const SEALED_AT: usize = NONCE_AT + NONCE_BYTES;
+/// Size of the header of a sealed datagram in bytes: the kind is in the sealed part.
+pub const SEALED_HEADER_BYTES: usize = HEADER_BYTES + NONCE_BYTES + 1;
 /// Largest body in bytes.
-pub const BODY_BYTES_MAX: usize = DATAGRAM_BYTES_MAX - HEADER_BYTES;
+pub const BODY_BYTES_MAX: usize = DATAGRAM_BYTES_MAX - SEALED_HEADER_BYTES;
 /// An IP address, IPv4 mapped into IPv6, and a port.
 pub const ADDRESS_BYTES: usize = 16 + 2;
 /// Node, bump, address.
@@ -82,8 +94,10 @@ pub const ID_SILENCE: Duration = Duration::from_secs(5);
 pub const HOLDER_HEARD: Duration = Duration::from_secs(3);
 /// A node whose id is refused for so long is a copy, whenever the holder was heard last.
 pub const REFUSED_MAX: Duration = Duration::from_secs(30);
-/// A stranger's address is answered at most this often.
+/// A stranger's address is answered, and told, at most this often.
 pub const STRANGER_PERIOD: Duration = Duration::from_secs(10);
+/// Strangers' addresses that are answered, and told, within that time: addresses may be made up.
+pub const STRANGERS_MAX: usize = 8;
 /// Shortest pause between two new names that a node takes because others know a newer life of it.
 pub const OUTBID_PERIOD: Duration = Duration::from_secs(2);
 /// How far ahead of its own boot such a name may be: ten years, in nanoseconds.

@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use walengine_net::model::{ClusterId, Timestamp};
 
 use super::forming_message::RefusedBecause;
+use super::keys::GossipKeys;
 use super::meta::NodeMeta;
 use super::promise::{Founding, Promise};
 use crate::types::NodeId;
@@ -18,8 +19,9 @@ pub struct Settings {
     pub peer_address: SocketAddr,
     /// Addresses to greet. This node's own address may be among them. The first 64 count.
     pub seeds: Vec<SocketAddr>,
-    /// Shared by all nodes of the cluster. If it is set, only datagrams made with it are believed.
-    pub key: Option<[u8; 32]>,
+    /// Shared by all nodes of the cluster. If there are any, datagrams are sealed, and only those that one
+    /// of these keys opens are believed.
+    pub keys: Option<GossipKeys>,
     /// Form a new cluster of this many nodes, 7 at most, unless the seeds have one. `None`: join.
     pub expect: Option<usize>,
     /// Partitions of a cluster to be formed; a member takes [`Standing::cluster`]'s.
@@ -138,10 +140,10 @@ pub enum Warning {
         /// Its cluster.
         cluster: ClusterId,
     },
-    /// Somebody's datagrams are not signed with this node's key.
+    /// Somebody's datagrams are not sealed with a key of this node.
     #[error(
-        "{address} speaks to this node with another key, or without one: it is not heard; --key-file must \
-         be the same on every node of a cluster"
+        "{address} speaks to this node with another key, or without one: it is not heard; the key \
+         file must hold a common key on every node of a cluster"
     )]
     OtherKey {
         /// Who.

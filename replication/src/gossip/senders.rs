@@ -103,6 +103,24 @@ impl Senders {
     }
 }
 
+/// Which datagrams were answered that are not believed, as a greeting or what names another life of this
+/// node: each is answered once, however often it is sent again by whoever recorded it.
+#[derive(Debug, Default)]
+pub(super) struct AnsweredOnce(BTreeMap<(NodeId, u64, SocketAddr), u64>);
+
+impl AnsweredOnce {
+    /// True if no datagram was answered that this life of the sender sent with this one or later.
+    pub(super) fn is_new(&mut self, head: &DatagramHead) -> bool {
+        if self.0.len() >= SENDERS_MAX {
+            self.0.clear(); // so many lives are known only to who has the key
+        }
+        let answered = self.0.entry((head.node, head.boot, head.peer_address)).or_default();
+        let is_new = head.sequence > *answered;
+        *answered = (*answered).max(head.sequence);
+        is_new
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use walengine_net::model::ClusterId;
@@ -136,6 +154,19 @@ mod tests {
         // Too old to tell.
         assert_eq!(senders.take(&head(9, 4_000 - 128), true, NOW), Err(Stale::Replayed));
         assert_eq!(senders.take(&head(9, 4_000 - 127), true, NOW), Ok(()));
+    }
+
+    #[test]
+    fn each_greeting_is_answered_once_and_few_lives_are_remembered() {
+        let mut answered = AnsweredOnce::default();
+        for (boot, sequence, is_new) in [(9, 1, true), (9, 1, false), (9, 5, true), (9, 4, false)] {
+            assert_eq!(answered.is_new(&head(boot, sequence)), is_new, "{boot} {sequence}");
+        }
+        assert!(answered.is_new(&head(10, 1)), "another life");
+        for boot in 0..10_000 {
+            answered.is_new(&head(boot, 1));
+        }
+        assert!(answered.0.len() <= SENDERS_MAX);
     }
 
     #[test]

@@ -17,11 +17,9 @@ const BOOT_NANOS: u64 = 1_700_000_000_000_000_000;
 /// Names of the files without their ending, and the bytes.
 pub fn datagrams() -> BTreeMap<String, Vec<u8>> {
     let mut said = BTreeMap::new();
-    for (proof, key) in [("crc", None), ("mac", Some([0x4b; 32]))] {
-        for conversation in [formed, released, refused, id_in_use, left, condition] {
-            for bytes in conversation(key) {
-                said.entry(format!("{}_{proof}", name(&bytes))).or_insert(bytes);
-            }
+    for conversation in [formed, released, refused, id_in_use, left, condition] {
+        for bytes in conversation() {
+            said.entry(format!("{}_crc", name(&bytes))).or_insert(bytes);
         }
     }
     said
@@ -49,12 +47,12 @@ fn address(node: u64) -> SocketAddr {
     }
 }
 
-fn settings(node: u64, key: Option<[u8; 32]>, expect: Option<usize>) -> Settings {
+fn settings(node: u64, expect: Option<usize>) -> Settings {
     Settings {
         node,
         peer_address: address(node),
         seeds: vec![address(1), address(2)],
-        key,
+        keys: None,
         expect,
         partitions: 8,
         boot: Timestamp(BOOT_NANOS + node),
@@ -124,36 +122,30 @@ fn start(settings: Settings, standing: Standing) -> Gossip {
     Gossip::new(settings, standing, 1, Duration::ZERO).unwrap()
 }
 
-fn formed(key: Option<[u8; 32]>) -> Vec<Vec<u8>> {
-    let mut nodes = [
-        start(settings(1, key, Some(2)), promised()),
-        start(settings(2, key, Some(2)), Standing::default()),
-    ];
+fn formed() -> Vec<Vec<u8>> {
+    let mut nodes =
+        [start(settings(1, Some(2)), promised()), start(settings(2, Some(2)), Standing::default())];
     talk(&mut nodes, &[address(1), address(2)], Duration::from_secs(5))
 }
 
 /// The founder has lost everything about the cluster that it began to form.
-fn released(key: Option<[u8; 32]>) -> Vec<Vec<u8>> {
-    let mut nodes = [
-        start(settings(1, key, None), Standing::default()),
-        start(settings(2, key, Some(2)), promised()),
-    ];
+fn released() -> Vec<Vec<u8>> {
+    let mut nodes =
+        [start(settings(1, None), Standing::default()), start(settings(2, Some(2)), promised())];
     talk(&mut nodes, &[address(1), address(2)], Duration::from_secs(5))
 }
 
-fn refused(key: Option<[u8; 32]>) -> Vec<Vec<u8>> {
-    let mut nodes = [
-        start(settings(1, key, Some(2)), promised()),
-        start(settings(2, key, None), Standing::default()),
-    ];
+fn refused() -> Vec<Vec<u8>> {
+    let mut nodes =
+        [start(settings(1, Some(2)), promised()), start(settings(2, None), Standing::default())];
     talk(&mut nodes, &[address(1), address(2)], Duration::from_secs(5))
 }
 
-fn id_in_use(key: Option<[u8; 32]>) -> Vec<Vec<u8>> {
-    let second = Settings { peer_address: address(9), ..settings(2, key, None) };
+fn id_in_use() -> Vec<Vec<u8>> {
+    let second = Settings { peer_address: address(9), ..settings(2, None) };
     let mut nodes = [
-        start(settings(1, key, None), member()),
-        start(settings(2, key, None), member()),
+        start(settings(1, None), member()),
+        start(settings(2, None), member()),
         start(second, member()),
     ];
     let addresses = [address(1), address(2), address(9)];
@@ -162,9 +154,8 @@ fn id_in_use(key: Option<[u8; 32]>) -> Vec<Vec<u8>> {
     said
 }
 
-fn left(key: Option<[u8; 32]>) -> Vec<Vec<u8>> {
-    let mut nodes =
-        [start(settings(1, key, None), member()), start(settings(2, key, None), member())];
+fn left() -> Vec<Vec<u8>> {
+    let mut nodes = [start(settings(1, None), member()), start(settings(2, None), member())];
     let addresses = [address(1), address(2)];
     let mut said = talk(&mut nodes, &addresses, Duration::from_secs(2));
     nodes[1].leave(Duration::from_secs(2));
@@ -172,9 +163,8 @@ fn left(key: Option<[u8; 32]>) -> Vec<Vec<u8>> {
     said
 }
 
-fn condition(key: Option<[u8; 32]>) -> Vec<Vec<u8>> {
-    let mut nodes =
-        [start(settings(1, key, None), member()), start(settings(2, key, None), member())];
+fn condition() -> Vec<Vec<u8>> {
+    let mut nodes = [start(settings(1, None), member()), start(settings(2, None), member())];
     let addresses = [address(1), address(2)];
     let mut said = talk(&mut nodes, &addresses, Duration::from_secs(2));
     let clock = Timestamp(BOOT_NANOS + 2_000_000_000);

@@ -10,8 +10,8 @@ use super::super::forming::Candidate;
 use super::super::forming_message::FormingMessage;
 use super::super::identity::SwimIdentity;
 use super::super::limits::{
-    HOLDER_HEARD, OUTBID_NANOS_MAX, OUTBID_PERIOD, REFUSED_MAX, SEEDS_MAX, SENDERS_MAX,
-    STRANGER_PERIOD, TWIN_MARGIN, TWIN_PERIOD,
+    HOLDER_HEARD, OUTBID_NANOS_MAX, OUTBID_PERIOD, REFUSED_MAX, SENDERS_MAX, STRANGER_PERIOD,
+    STRANGERS_MAX, TWIN_MARGIN, TWIN_PERIOD,
 };
 use super::super::meta::{MetaPage, PageBody};
 use super::super::output::{Output, Warning};
@@ -36,6 +36,10 @@ impl Gossip {
         }
         let active = self.table.is_active(head.node);
         if head.kind == DatagramKind::Hello || head.to_boot != self.boot {
+            if !self.answered.is_new(head) {
+                self.counters.replayed += 1;
+                return false;
+            }
             let counter = match head.kind {
                 DatagramKind::Hello => &mut self.counters.accepted,
                 _ => &mut self.counters.not_for_this_boot,
@@ -59,6 +63,9 @@ impl Gossip {
             Err(stale) => {
                 match stale {
                     Stale::Replayed => self.counters.replayed += 1,
+                    Stale::OldBoot | Stale::IdInUse if !self.answered.is_new(head) => {
+                        self.counters.replayed += 1;
+                    }
                     Stale::OldBoot => {
                         self.counters.old_boot += 1;
                         self.answer(from, head, DatagramKind::Welcome);
@@ -81,6 +88,10 @@ impl Gossip {
     fn hear_namesake(&mut self, from: SocketAddr, head: &DatagramHead) {
         if head.peer_address == self.address {
             self.counters.own += 1;
+            return;
+        }
+        if !self.answered.is_new(head) {
+            self.counters.replayed += 1;
             return;
         }
         self.counters.node_id_in_use += 1;
@@ -204,7 +215,7 @@ impl Gossip {
         }
     }
 
-    /// A datagram that is not signed with this node's key: both nodes are told. Nothing in it is believed
+    /// A datagram that no key of this node opens: both nodes are told. Nothing in it is believed
     /// but where it came from.
     pub(super) fn hear_stranger(&mut self, from: SocketAddr) {
         let is_well_known = self.table.iter().any(|known| {
@@ -214,8 +225,11 @@ impl Gossip {
         if is_well_known || heard.is_some_and(|&at| self.now < at + STRANGER_PERIOD) {
             return; // a damaged datagram of a node that has the key, or it was told
         }
-        if self.strangers.len() >= SEEDS_MAX {
-            self.strangers.clear();
+        if self.strangers.len() >= STRANGERS_MAX {
+            self.strangers.retain(|_, &mut at| self.now < at + STRANGER_PERIOD);
+        }
+        if self.strangers.len() >= STRANGERS_MAX {
+            return; // a flood from addresses that are made up
         }
         self.strangers.insert(from, self.now);
         self.warn(Warning::OtherKey { address: from });

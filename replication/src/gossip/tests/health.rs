@@ -64,10 +64,10 @@ fn a_node_that_is_to_form_a_cluster_never_joins_one_and_says_so() {
 
 #[test]
 fn a_node_with_another_key_and_the_one_that_it_speaks_to_are_both_told() {
-    for key in [None, Some([8; 32])] {
+    for keys in [None, Some(super::super::GossipKeys::one([8; 32]))] {
         let mut sim = Sim::cluster(1, 3);
         sim.run(SOON);
-        let other = super::super::Settings { key, ..settings(4, &[3], None) };
+        let other = super::super::Settings { keys, ..settings(4, &[3], None) };
         sim.add(other, Standing::default());
         sim.run(SOON);
         let address = super::sim::address;

@@ -6,7 +6,11 @@ use rand::rngs::SmallRng;
 use rand::seq::IndexedRandom;
 use rand::{Rng, RngExt, SeedableRng};
 
-use super::super::{NodeStanding, NodeView};
+use walengine_net::model::ClusterId;
+
+use super::super::envelope::{DatagramHead, DatagramKind, Seal};
+use super::super::limits::STRANGERS_MAX;
+use super::super::{GossipKeys, NodeStanding, NodeView, Warning};
 use super::sim::{Sim, address, settings};
 
 const SOON: Duration = Duration::from_secs(10);
@@ -71,7 +75,7 @@ fn without_a_key_whatever_passes_the_checksum_makes_no_panic() {
     // The checksum is corrected, so that the parsers see the change.
     let mut sim = Sim::new(1);
     for node in 1..=3 {
-        let settings = super::super::Settings { key: None, ..settings(node, &[1, 2], Some(3)) };
+        let settings = super::super::Settings { keys: None, ..settings(node, &[1, 2], Some(3)) };
         sim.add(settings, super::super::Standing::default());
     }
     sim.record = Some(Vec::new());
@@ -159,21 +163,165 @@ fn a_replay_behind_a_restart_resurrects_and_kills_nobody() {
 #[test]
 fn strangers_are_answered_at_a_bounded_rate() {
     let mut sim = Sim::cluster(4, 2);
-    sim.record = Some(Vec::new());
     sim.until(SOON, "all alive", Sim::all_alive);
-    let hello = sim.record.as_ref().unwrap().iter().find(|(_, to, bytes)| {
-        *to == address(1) && bytes[6] == 1 // a hello
-    });
-    let (from, _, bytes) = hello.unwrap().clone();
+    // Greetings that all differ, by a node that has the key.
+    let mut stranger = Stranger::new(9);
+    let hellos: Vec<_> = (0..20_000).map(|_| stranger.hello()).collect();
     let sent = sim.gossip(1).counters().sent;
-    for _ in 0..20_000 {
-        sim.inject(1, from, &bytes);
+    for hello in &hellos {
+        sim.inject(1, address(9), hello);
     }
     let counters = sim.gossip(1).counters();
     assert!(counters.sent - sent <= 100, "{counters:?}");
     assert!(counters.unanswered >= 19_900, "{counters:?}");
     sim.run(SOON);
     assert!(sim.all_alive());
+}
+
+/// Makes datagrams as a node with the key would.
+struct Stranger {
+    seal: Seal,
+    head: DatagramHead,
+}
+
+impl Stranger {
+    fn new(node: u64) -> Self {
+        let head = DatagramHead {
+            kind: DatagramKind::Hello,
+            cluster: ClusterId(77),
+            node,
+            boot: 5,
+            sequence: 0,
+            to_boot: 0,
+            peer_address: address(node),
+            partitions: 8,
+        };
+        Self { seal: Seal::new(Some(&GossipKeys::one([7; 32]))), head }
+    }
+
+    fn hello(&mut self) -> Vec<u8> {
+        self.head.sequence += 1;
+        self.seal.seal(&self.head, &[])
+    }
+}
+
+/// Ten seconds of a flood of everything that was ever sent, and of forgeries of it, from its senders'
+/// addresses and from made-up ones: nobody's view changes, nobody is suspected, few are told of it, and a
+/// node that starts in the midst of it is heard.
+#[test]
+fn a_flood_of_forged_and_replayed_datagrams_changes_no_view() {
+    let mut sim = Sim::cluster(6, 4);
+    sim.record = Some(Vec::new());
+    sim.until(SOON, "all alive", Sim::all_alive);
+    sim.run(2 * SOON);
+    sim.crash(4);
+    sim.until(SOON, "4 is dead", |sim| sim.standing(1, 4) == Some(NodeStanding::Dead));
+    sim.run(SOON);
+    let recorded = sim.record.take().unwrap();
+    let before: Vec<_> = (1..=3).map(|at| views(&sim, at)).collect();
+    let told: Vec<_> = (1..=3).map(|at| sim.nodes[&at].warnings.len()).collect();
+    let mut rng = SmallRng::seed_from_u64(6);
+    let dropped = |sim: &mut Sim, at| {
+        let dropped = sim.gossip(at).counters().dropped();
+        dropped.iter().map(|(_, count)| count).sum::<u64>()
+    };
+    let dropped_before: u64 = (1..=3).map(|at| dropped(&mut sim, at)).sum();
+    let mut flood = |sim: &mut Sim, millis: u64| {
+        for _ in 0..millis {
+            for _ in 0..10 {
+                let (from, _, bytes) = recorded.choose(&mut rng).unwrap();
+                let mut bytes = bytes.clone();
+                let mut from = *from;
+                if rng.random_bool(0.5) {
+                    let at = rng.random_range(7..bytes.len());
+                    bytes[at] ^= 1 << rng.random_range(0..8);
+                    if rng.random_bool(0.5) {
+                        from.set_port(rng.random_range(1_024..=u16::MAX));
+                    }
+                }
+                sim.inject(rng.random_range(1..=3), from, &bytes);
+            }
+            sim.run(Duration::from_millis(1));
+        }
+    };
+    for _ in 0..10 {
+        flood(&mut sim, 1_000);
+        for at in 1..=3 {
+            assert_eq!(views(&sim, at), before[at as usize - 1], "node {at}");
+        }
+    }
+    for at in 1..=3 {
+        let warnings = &sim.nodes[&at].warnings[told[at as usize - 1]..];
+        assert!(warnings.len() <= 3 * STRANGERS_MAX, "node {at}: {} warnings", warnings.len());
+        let is_stranger = |it: &Warning| matches!(it, Warning::OtherKey { .. });
+        assert!(warnings.iter().all(is_stranger), "node {at}: {warnings:?}");
+    }
+    let dropped: u64 = (1..=3).map(|at| dropped(&mut sim, at)).sum();
+    assert!(dropped - dropped_before >= 99_000, "{}", dropped - dropped_before);
+    sim.start(4);
+    flood(&mut sim, 5_000);
+    assert!(sim.all_alive(), "node 4 was not heard through the flood");
+}
+
+/// Whoever listens learns neither who the nodes are nor where.
+#[test]
+fn names_and_addresses_are_not_in_a_sealed_datagram() {
+    let names = |sim: &Sim| {
+        let sent = sim.record.as_ref().unwrap();
+        let holds = |text: &[u8]| {
+            let found = sent.iter().filter(|it| it.2.windows(text.len()).any(|part| part == text));
+            found.count()
+        };
+        let ip = |node: u8| [10, 0, 0, node];
+        (1..=3).map(|node| holds(&ip(node)) + holds(format!("db{node}.").as_bytes())).sum::<usize>()
+            + holds(b"example")
+            + holds(&77_u128.to_le_bytes())
+    };
+    for sealed in [false, true] {
+        let mut sim = Sim::new(1);
+        sim.record = Some(Vec::new());
+        for node in 1..=3 {
+            let settings = settings(node, &[1, 2, 3], None);
+            let keys = settings.keys.clone().filter(|_| sealed);
+            let standing =
+                super::super::Standing { cluster: Some((ClusterId(77), 8)), promise: None };
+            sim.add(super::super::Settings { keys, ..settings }, standing);
+        }
+        sim.until(SOON, "all alive", Sim::all_alive);
+        sim.run(SOON);
+        assert!(sim.record.as_ref().unwrap().len() > 100);
+        assert_eq!(names(&sim) == 0, sealed, "they are found where nothing is sealed");
+    }
+}
+
+/// First the new key opens, too, then it seals, then the old one goes, each step on one node after
+/// another: nobody is suspected.
+#[test]
+fn keys_are_exchanged_while_nobody_is_suspected() {
+    let (old, new) = ([7; 32], [9; 32]);
+    let steps = [GossipKeys::two(old, new), GossipKeys::two(new, old), GossipKeys::one(new)];
+    let mut sim = Sim::cluster(7, 5);
+    sim.until(SOON, "all alive", Sim::all_alive);
+    let since = sim.now;
+    for keys in &steps {
+        for node in 1..=5 {
+            sim.gossip(node).set_keys(keys);
+            for _ in 0..40 {
+                sim.run(Duration::from_millis(100));
+                assert!(sim.all_alive(), "after node {node} took {keys:?}");
+            }
+        }
+    }
+    for at in 1..=5 {
+        for view in views(&sim, at) {
+            assert!(view.since <= since, "node {} was suspected by {at}", view.node);
+        }
+        assert_eq!(sim.gossip(at).counters().unauthenticated, 0);
+    }
+    // A node that was left behind is not heard any more.
+    let mut behind = Stranger::new(9);
+    sim.inject(1, address(9), &behind.hello());
+    assert_eq!(sim.gossip(1).counters().unauthenticated, 1);
 }
 
 #[test]
@@ -189,7 +337,7 @@ fn a_flood_costs_little() {
     let longest = recorded.iter().max_by_key(|(_, _, bytes)| bytes.len()).unwrap().2.clone();
     let mut forged = longest.clone();
     forged.resize(1_400, 0);
-    let replayed = recorded.iter().find(|(_, to, bytes)| *to == address(1) && bytes[6] == 4);
+    let replayed = recorded.iter().rfind(|(_, to, _)| *to == address(1));
     let replayed = replayed.unwrap().2.clone();
     for (what, bytes) in [("random", random), ("forged", forged), ("replayed", replayed)] {
         let start = Instant::now();

@@ -9,8 +9,8 @@ use rand::{RngExt, SeedableRng};
 use walengine_net::model::{ClusterId, PartitionId, Timestamp};
 
 use super::super::{
-    Founding, Gossip, NodeMeta, NodeStanding, NodeView, Output, Promise, PromiseState, Settings,
-    Standing, Warning,
+    Founding, Gossip, GossipKeys, NodeMeta, NodeStanding, NodeView, Output, Promise, PromiseState,
+    Settings, Standing, Warning,
 };
 use crate::types::NodeId;
 
@@ -83,7 +83,7 @@ pub fn settings(node: NodeId, seeds: &[NodeId], expect: Option<usize>) -> Settin
         node,
         peer_address: address(node),
         seeds: seeds.iter().copied().map(address).collect(),
-        key: Some([7; 32]),
+        keys: Some(GossipKeys::one([7; 32])),
         expect,
         partitions: 8,
         boot: Timestamp(0),
