@@ -7,6 +7,7 @@
 pub mod addresses;
 pub mod admission;
 pub mod agreed_clock;
+pub mod audit;
 pub mod backup;
 pub mod caller;
 pub mod cli;

@@ -331,6 +331,14 @@ pub const SCRUB_LOOK_EVERY: Duration = Duration::from_millis(250);
 pub const SCRUB_TRIES_MAX: u32 = 2;
 /// Memory that an executor registers with the kernel, in bytes; counts against memlock.
 pub const IO_MEMORY_BYTES: usize = 256 << 10;
+/// A file of the trail of orders is put aside when it would grow past this.
+pub const AUDIT_BYTES_MAX: u64 = 16 << 20;
+/// Longest message in a line of it.
+pub const AUDIT_MESSAGE_BYTES_MAX: usize = 4096;
+/// Lines that wait to be written.
+pub const AUDIT_QUEUE_MAX: usize = 64;
+/// How long an order waits for its line to be on the disk.
+pub const AUDIT_WITHIN: Duration = Duration::from_secs(10);
 /// Longest line of an export in bytes: the largest opaque record, as base64, and its fields.
 pub const EXPORT_LINE_BYTES_MAX: usize = RECORD_BYTES_MAX / 3 * 4 + 4096;
 /// Longest wait of an import for log times that are still to come by the leader's clock.

@@ -10,6 +10,7 @@ use walengine_replication::budget::Pool;
 use walengine_replication::gossip::Counters;
 
 use crate::admission::Admission;
+use crate::audit::Audit;
 use crate::config::Config;
 use crate::disk_health::DiskHealth;
 use crate::leave_cost::Cost;
@@ -47,6 +48,8 @@ pub struct NodeState {
     /// Much memory was freed: the main thread shall give it back to the system. Written by shards and
     /// the feed.
     pub gives_back: AtomicBool,
+    /// Orders are written down here before they are carried out.
+    pub audit: Audit,
     /// Connections of clients that are open, by address.
     pub admission: Admission,
     /// Memory that the clients' connections of all shards share.
@@ -59,7 +62,7 @@ pub struct NodeState {
 
 impl NodeState {
     /// Of a node that has just started.
-    pub fn new(config: Config, superblock: Superblock, started: Instant) -> Self {
+    pub fn new(config: Config, superblock: Superblock, audit: Audit, started: Instant) -> Self {
         let connections_max = config.connections_max * config.cores;
         let (connections_pool, peers_pool) =
             (connections_pool(config.cores), peers_pool(config.cores));
@@ -77,6 +80,7 @@ impl NodeState {
             leave_costs: Mutex::default(),
             gossip_dropped: DroppedDatagrams::default(),
             gives_back: AtomicBool::new(false),
+            audit,
             admission: Admission::new(connections_max),
             connections_pool,
             peers_pool,

@@ -8,7 +8,7 @@ use std::process::ExitCode;
 
 pub use fatal::{Fatal, Reason};
 pub use process::{end_on_panic, keep_private};
-pub use streams::{LogLines, ask, say, say_aside, say_last, unwritten};
+pub use streams::{LogLines, ask, say, say_aside, say_last, show, unwritten};
 
 /// Reads the command line. Prints help and version. A mistake is told in one line, as all errors
 /// are, with what was probably meant.

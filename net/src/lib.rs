@@ -16,3 +16,4 @@ pub mod message;
 pub mod model;
 pub mod names;
 pub mod partition;
+pub mod text;

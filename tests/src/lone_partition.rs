@@ -5,6 +5,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Instant;
 
+use walengine::audit::Audit;
 use walengine::config::ServeOptions;
 use walengine::data_dir;
 use walengine::node_state::NodeState;
@@ -70,10 +71,10 @@ pub fn start<D: Disk>(
     executor: &SimExecutor,
     disk: &D,
 ) -> (Partition<LoneCommit<D>>, Rc<NodeFacts<LoneCommit<D>>>) {
-    start_on(executor, &executor.runtime(), disk)
+    start_on(executor, &executor.runtime(), disk, Audit::default())
 }
 
-/// As [`start`], on a machine of its own, which can lose power without the others.
+/// As [`start`], on a machine of its own, which can lose power without the others, with a trail of orders.
 ///
 /// # Panics
 /// As [`start`].
@@ -81,6 +82,7 @@ pub fn start_on<D: Disk>(
     executor: &SimExecutor,
     runtime: &SimRuntime,
     disk: &D,
+    audit: Audit,
 ) -> (Partition<LoneCommit<D>>, Rc<NodeFacts<LoneCommit<D>>>) {
     let superblock = superblock();
     let opening = async {
@@ -97,7 +99,7 @@ pub fn start_on<D: Disk>(
     let Ok(Ok(partition)) = executor.block_on(opening) else { panic!("an empty log opens") };
     let options = ServeOptions { data: Some(PathBuf::from(DATA)), ..Default::default() };
     let config = options.resolve().expect("the defaults are right");
-    let state = Arc::new(NodeState::new(config, superblock, Instant::now()));
+    let state = Arc::new(NodeState::new(config, superblock, audit, Instant::now()));
     let facts = NodeFacts::new(state, vec![partition.clone()], Vec::new());
     facts.connections.set(1);
     (partition, Rc::new(facts))

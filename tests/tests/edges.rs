@@ -241,6 +241,27 @@ fn a_server_does_not_leave_at_the_cost_of_a_majority_unless_that_is_said() {
     let reply = server.wire(0).call(&LeaveAnyway { node }).unwrap();
     assert_eq!(reply.open::<AdminReply<'_>>().state(), AdminState::Unchanged, "it leaves already");
     server.kill();
+    let trail = fs::read_to_string(dir.path().join("data/audit.jsonl")).unwrap();
+    let lines = trail.lines().map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap());
+    let lines: Vec<_> = lines.collect();
+    let has = |order: &str, outcome: &str| {
+        let is_one =
+            |line: &&serde_json::Value| line["order"] == order && line["outcome"] == outcome;
+        let line =
+            lines.iter().find(is_one).unwrap_or_else(|| panic!("{order} {outcome}:\n{trail}"));
+        assert!(line["address"].as_str().unwrap().starts_with("127.0.0.1:"), "{line}");
+        assert_eq!(line["arguments"]["node"], node);
+    };
+    for (order, outcome) in [
+        ("leave", "ordered"),
+        ("leave", "refused"),
+        ("leave_anyway", "ordered"),
+        ("leave_anyway", "started"),
+    ] {
+        has(order, outcome);
+    }
+    let output = run_command(None, dir.path(), &["verify", "data"]);
+    assert_eq!(output.status.code(), Some(0), "{}", String::from_utf8_lossy(&output.stderr));
 }
 
 /// The fault: a node was shown at its new address and dialled at the old one.

@@ -49,5 +49,6 @@ mod serve;
 mod session;
 mod sick_disk;
 mod tidy;
+mod trail;
 mod truncate;
 mod upgrade;

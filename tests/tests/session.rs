@@ -6,6 +6,7 @@ use std::ops::Range;
 use std::rc::Rc;
 use std::time::Duration;
 
+use walengine::audit::Audit;
 use walengine::budget::Budget;
 use walengine::caller::Caller;
 use walengine::connection::outbox::Outbox;
@@ -28,7 +29,7 @@ use walengine_net::model::{
     Account, AccountFlags, AccountId, Amount, Code, EventBytes, EventId, LedgerId, Offset,
     PartitionId, Transfer, TransferFlags, Verdict,
 };
-use walengine_tests::lone_partition::{CLUSTER, LoneCommit, NODE, PARTITION, start};
+use walengine_tests::lone_partition::{CLUSTER, LoneCommit, NODE, PARTITION, start_on};
 use walengine_tests::sim::{Order, SimDisk, SimExecutor};
 use walengine_tests::wire::Reply;
 
@@ -54,9 +55,14 @@ pub struct Connection<'a> {
 
 impl Node {
     pub fn new() -> Self {
+        Self::with_audit(Audit::default())
+    }
+
+    /// Its orders are written down there.
+    pub fn with_audit(audit: Audit) -> Self {
         let executor = SimExecutor::new(1, Order::Fifo);
         let disk = SimDisk::new(&executor.runtime(), 1);
-        let (partition, facts) = start(&executor, &disk);
+        let (partition, facts) = start_on(&executor, &executor.runtime(), &disk, audit);
         Self { executor, partition, disk, facts, scratch: Rc::default() }
     }
 

@@ -10,6 +10,7 @@ use walengine_net::model::{PartitionId, Timestamp};
 use super::cut;
 use super::inspect::Backup;
 use super::room::{LogRoom, require_room};
+use crate::audit::Order;
 use crate::executor::on_executor;
 use crate::fatal::{Fatal, Reason};
 use crate::rewrite::Rewritten;
@@ -102,7 +103,8 @@ pub fn restore(
     }
     require_room(data, needed)?;
     let (count, is_group) = (backup.manifest.partitions(), wanted.peer_address.is_some());
-    let directory = NewDirectory::begin(data, count, wanted.segment_bytes, is_group)?;
+    let order = wanted.order(backup);
+    let directory = NewDirectory::begin(data, count, wanted.segment_bytes, is_group, order)?;
     let mut restored = Vec::new();
     for &partition in &partitions {
         let write = write_partition(backup, &directory, wanted, partition, |records| {
@@ -118,6 +120,17 @@ pub fn restore(
 }
 
 impl Wanted {
+    fn order(&self, backup: &Backup<'_>) -> Order {
+        let offsets =
+            self.to_offset.iter().map(|(partition, offset)| format!("{partition}:{offset}"));
+        Order::new("restore")
+            .with("from", backup.dir.display().to_string())
+            .with("source_cluster", format!("{:032x}", backup.manifest.cluster().0))
+            .with("to_offset", offsets.collect::<Vec<_>>())
+            .with("to_time", self.to_time.map(|time| time.0))
+            .with("peer_address", self.peer_address.clone())
+    }
+
     fn offset(&self, partition: PartitionId) -> u64 {
         self.to_offset.get(&partition).copied().unwrap_or(u64::MAX)
     }

@@ -108,7 +108,8 @@ fn show(asking: &Asking) -> Result<(), Fatal> {
     let cluster = client.cluster_status()?;
     if asking.format == Format::Text {
         let id = client.info().cluster.0;
-        say!("cluster {id:032x}\n");
+        say!("cluster {id:032x}");
+        say!("");
         write_table(&NODE_HEADING, &node_table(&cluster))?;
         say!("");
         write_table(&PARTITION_HEADING, &partition_table(&cluster))?;

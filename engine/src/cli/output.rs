@@ -3,6 +3,7 @@
 use std::io::{self, BufWriter, Stdout, Write};
 
 use walengine_net::cli;
+use walengine_net::text::{json_escaped, printable};
 
 use crate::fatal::Fatal;
 
@@ -61,9 +62,12 @@ impl Output {
                     .zip(values)
                     .map(|((name, _), value)| ((*name).to_owned(), value.as_str().into()))
                     .collect();
-                writeln!(out, "{}", serde_json::Value::Object(object))
+                let object = serde_json::Value::Object(object).to_string();
+                writeln!(out, "{}", json_escaped(&object))
             }
-            Sink::Csv(out) => out.write_record(values).map_err(io_error),
+            Sink::Csv(out) => out
+                .write_record(values.iter().map(|value| printable(value).into_owned()))
+                .map_err(io_error),
         };
         told(written)
     }
@@ -103,7 +107,8 @@ fn write_text(
 ) -> io::Result<()> {
     let mut line = String::new();
     for ((_, width), value) in columns.iter().zip(values) {
-        line.push_str(value);
+        let value = printable(value);
+        line.push_str(&value);
         let used = value.chars().count();
         line.extend(std::iter::repeat_n(' ', width.saturating_sub(used) + 2));
     }

@@ -18,6 +18,8 @@ use futures_lite::future::block_on;
 use walengine_net::model::{ClusterId, PartitionId};
 use walengine_replication::types::NodeId;
 
+use crate::audit::{self, Audit, Begun, Order, Outcome};
+use crate::caller::Caller;
 use crate::config::Config;
 use crate::executor::on_executor;
 use crate::fatal::{Fatal, Reason};
@@ -104,10 +106,10 @@ fn prepare(config: &Config) -> Result<bool, Fatal> {
 }
 
 /// What may stand in a directory that is to be formatted: what the engine itself has left there, and
-/// what `mkfs` puts into every file system.
+/// what `mkfs` puts into every file system. The trail of orders is kept when a directory is emptied.
 fn is_own(name: &OsStr) -> bool {
     let names = [lock::NAME, forming::NAME, forming::NAME_NEW, superblock::NAME_NEW, "lost+found"];
-    names.iter().any(|own| name == *own) || preflight::is_probe(name)
+    names.iter().any(|own| name == *own) || preflight::is_probe(name) || audit::is_name(name)
 }
 
 /// Locks the data directory, which is created if need be, and reads its superblock; `None` if it is to be
@@ -143,7 +145,12 @@ pub fn format_alone(config: &Config) -> Result<Superblock, Fatal> {
     preflight::check_machine(1)?;
     let (_lock, found) = enter(config)?;
     preflight::check_directory(&config.data, 0, found.is_none())?;
-    let Some(found) = found else { return format(config, Owner::alone(config)) };
+    let Some(found) = found else {
+        let ordered = ordered(&config.data, Order::new("format"))?;
+        let made = format(config, Owner::alone(config))?;
+        ordered.end(Outcome::Done, "");
+        return Ok(made);
+    };
     let absent = absent_partitions(&config.data, &found);
     if absent.is_empty() || !look(&config.data, &found)?.is_never_started {
         let message = format!(
@@ -155,6 +162,16 @@ pub fn format_alone(config: &Config) -> Result<Superblock, Fatal> {
     // Earlier releases left the partitions to the first start.
     create_partitions(&config.data, &found, &absent)?;
     Ok(found)
+}
+
+/// Writes down what a command is about to do to a directory, in its trail of orders.
+///
+/// # Errors
+/// It can't be written down, so that it must not be done.
+pub fn ordered(data: &Path, order: Order) -> Result<Begun, Fatal> {
+    let order = order.with("user_id", rustix::process::getuid().as_raw());
+    let begun = Audit::open(data)?.begin_waiting(&Caller::default(), order);
+    begun.map_err(|untraced| Fatal::new(Reason::Disk, format!("{untraced}; nothing was done")))
 }
 
 /// Creates what a new data directory holds: the empty log of each partition, then the superblock.

@@ -16,6 +16,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Instant;
 
+use crate::audit::Audit;
 use crate::config::Config;
 use crate::control::Control;
 use crate::control::joining::{self, Entered};
@@ -119,7 +120,8 @@ fn run(
     warn_of_other_settings(&config, &superblock);
     let connections_max = descriptors::connections_max(&config, superblock.partitions);
     let config = Config { connections_max, ..config };
-    let state = Arc::new(NodeState::new(config, superblock, started));
+    let trail = Audit::start(&config.data)?;
+    let state = Arc::new(NodeState::new(config, superblock, trail.audit(), started));
     space::look(&state);
     space::look_at_memory(&state);
     let cores = state.config.cores;
@@ -177,6 +179,7 @@ fn run(
     stop.waits_for("the feed's reads");
     feed.stop();
     drop(stop);
+    trail.stop();
     ended
 }
 

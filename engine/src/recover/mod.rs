@@ -17,6 +17,7 @@ use walengine_net::model::PartitionId;
 use walengine_replication::membership_codec;
 use walengine_replication::types::{Membership, NodeId};
 
+use crate::audit::Order;
 use crate::data_dir::of_partition;
 use crate::executor::on_executor;
 use crate::fatal::{Fatal, Reason};
@@ -146,7 +147,11 @@ pub fn make(
 ) -> Result<(Superblock, Vec<Rewritten>), Fatal> {
     let Wanted { peer_address, segment_bytes, .. } = *wanted;
     let (count, is_group) = (superblock.partitions, peer_address.is_some());
-    let directory = NewDirectory::begin(wanted.data, count, segment_bytes, is_group)?;
+    let order = Order::new("recover")
+        .with("from", data.display().to_string())
+        .with("source_cluster", format!("{:032x}", superblock.cluster.0))
+        .with("peer_address", peer_address);
+    let directory = NewDirectory::begin(wanted.data, count, segment_bytes, is_group, order)?;
     let mut made = Vec::new();
     for one in left {
         let write = async {

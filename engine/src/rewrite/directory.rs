@@ -7,8 +7,9 @@ use std::path::{Path, PathBuf};
 use walengine_net::model::ClusterId;
 
 use super::Rewritten;
+use crate::audit::{self, Begun, Order, Outcome};
 use crate::data_dir::lock::{self, DirectoryLock};
-use crate::data_dir::{RESTORING, open_failed};
+use crate::data_dir::{RESTORING, open_failed, ordered};
 use crate::executor::on_executor;
 use crate::fatal::{Fatal, Reason};
 use crate::private_files::{create_dir, create_file, file_failed, hex};
@@ -26,12 +27,14 @@ const RESTORED_FROM: &str = "restored-from";
 pub struct NewDirectory {
     data: PathBuf,
     superblock: Superblock,
+    ordered: Begun,
     _lock: DirectoryLock,
 }
 
 impl NewDirectory {
     /// Takes the directory, which is created if need be, for a new cluster: for a node that serves alone,
-    /// or for the first node of a group. What an interrupted try has left is removed.
+    /// or for the first node of a group. What an interrupted try has left is removed. `order` says in its
+    /// trail who has it made of what.
     ///
     /// # Errors
     /// It is not empty: nothing was changed. Or the disk's.
@@ -40,11 +43,13 @@ impl NewDirectory {
         partitions: u16,
         segment_bytes: u64,
         is_group: bool,
+        order: Order,
     ) -> Result<Self, Fatal> {
         create_dir(data)?;
         let lock = DirectoryLock::take(data)?;
         require_free(data)?;
         clear(data)?;
+        let ordered = ordered(data, order)?;
         let random = || uuid::Uuid::new_v4().as_u128();
         let superblock = Superblock {
             cluster: ClusterId(random()),
@@ -55,7 +60,7 @@ impl NewDirectory {
             replicated: is_group,
             logs_created: !is_group,
         };
-        Ok(Self { data: data.to_owned(), superblock, _lock: lock })
+        Ok(Self { data: data.to_owned(), superblock, ordered, _lock: lock })
     }
 
     /// Where it is.
@@ -78,7 +83,9 @@ impl NewDirectory {
         let write = async { superblock::write(&GlommioDisk::new(data), data, superblock).await };
         on_executor(write)?.map_err(|error| open_failed(&error))?;
         let removed = std::fs::remove_file(data.join(RESTORING)).and_then(|()| sync_dir(data));
-        removed.map_err(|error| file_failed("remove", &data.join(RESTORING), &error))
+        removed.map_err(|error| file_failed("remove", &data.join(RESTORING), &error))?;
+        self.ordered.end(Outcome::Done, "");
+        Ok(())
     }
 }
 
@@ -98,7 +105,7 @@ pub fn require_free(data: &Path) -> Result<(), Fatal> {
     for entry in entries {
         let name = PathBuf::from(entry.map_err(failed)?.file_name());
         let own = [lock::NAME, "lost+found"].iter().any(|own| name.as_os_str() == *own);
-        if !own && !is_interrupted {
+        if !own && !is_interrupted && !audit::is_name(name.as_os_str()) {
             let message = format!(
                 "{} is not empty, it holds {}: name a new directory. Nothing was changed",
                 data.display(),

@@ -5,8 +5,7 @@ use std::time::Duration;
 
 use walengine_net::frame::{FrameHead, Kind};
 use walengine_net::message::{
-    AdminReply, AdminState, ClusterStatusReply, GroupRow, NO_NODE, NodeHealth, NodeRow,
-    ReplicaRole, ReplicaRow,
+    AdminState, ClusterStatusReply, GroupRow, NO_NODE, NodeHealth, NodeRow, ReplicaRole, ReplicaRow,
 };
 use walengine_net::model::PartitionId;
 use walengine_replication::gossip::NodeCondition;
@@ -14,7 +13,6 @@ use walengine_replication::membership::{CAUGHT_UP_ENTRIES, preferred};
 use walengine_replication::types::NodeId;
 
 use super::node_facts::NodeFacts;
-use super::replies::Replies;
 use crate::cluster_view::{ClusterView, health_of};
 use crate::connection::outbox::Outbox;
 use crate::limits::CONTACT_WITHIN_MIN;
@@ -192,21 +190,6 @@ impl<D: Disk, R: Runtime> Operated for Consensus<D, R> {
             GroupOrder::Transfer(to) => Ok(transfer(group, to, cluster).await),
             GroupOrder::Remove(node) => remove(group, node, cluster).await,
         }
-    }
-}
-
-/// Carries out an order and answers it.
-pub async fn obey<C: Operated>(
-    replies: &Replies<C>,
-    kind: Kind,
-    head: FrameHead,
-    order: GroupOrder,
-) {
-    let Replies { partition, node, outbox } = replies;
-    let cluster = node.cluster.borrow().clone();
-    match C::obey(partition, order, &cluster).await {
-        Ok((state, message)) => outbox.put(kind, head, &AdminReply::new(state, &message)),
-        Err(refused) => replies.put_refused(head, &refused),
     }
 }
 

@@ -6,21 +6,21 @@ pub mod disk_reads;
 mod imports;
 pub mod log_reads;
 pub mod node_facts;
+mod orders;
 pub mod reads;
 pub mod replies;
 mod status;
 
 use std::cell::RefCell;
 use std::rc::Rc;
-use std::sync::atomic::Ordering;
 
 use walengine_net::entry::{ANY_OFFSET, RecordHead};
 use walengine_net::frame::{Frame, FrameHead, Kind};
 use walengine_net::limits::{BODY_BYTES_MAX, EVENTS_MAX, INFLIGHT_MAX};
 use walengine_net::message::{
-    AdminReply, AdminState, Append, ClusterStatus, Credit, ErrorCode, Hello, HelloReply, ImportLog,
-    Leave, LeaveAnyway, MessageError, NO_NODE, OutcomeRuns, RemoveNode, ServerStatus, StateDigest,
-    Submit, SubmitReply, TransferLeadership, Unsubscribe, offset_number, open_frame,
+    Append, ClusterStatus, Credit, ErrorCode, Hello, HelloReply, ImportLog, Leave, LeaveAnyway,
+    MessageError, NO_NODE, OutcomeRuns, RemoveNode, ServerStatus, StateDigest, Submit, SubmitReply,
+    TransferLeadership, Unsubscribe, offset_number, open_frame,
 };
 use walengine_net::model::PartitionId;
 
@@ -34,6 +34,7 @@ use crate::partition::taken::Taken;
 use crate::refused::Refused;
 use crate::version::SERVER_VERSION;
 use admin::{GroupOrder, Operated};
+use imports::TracedImport;
 use node_facts::NodeFacts;
 use reads::{ReadScratch, Reads};
 use replies::Replies;
@@ -68,6 +69,7 @@ pub struct Session<C: Operated> {
     scratch: Rc<RefCell<Scratch>>,
     caller: Caller,
     ids: RequestIds,
+    import: TracedImport,
     has_greeted: bool,
 }
 
@@ -112,7 +114,8 @@ impl<C: Operated> Session<C> {
     ) -> Self {
         let replies = Replies { partition, node, outbox };
         let reads = Reads::new(replies.clone(), scratch.borrow().reads.clone());
-        Self { replies, reads, scratch, caller, ids: RequestIds::default(), has_greeted: false }
+        let (ids, import) = (RequestIds::default(), TracedImport::default());
+        Self { replies, reads, scratch, caller, ids, import, has_greeted: false }
     }
 
     /// The partition that it is on.
@@ -267,19 +270,19 @@ impl<C: Operated> Session<C> {
             }
             Kind::Leave => {
                 let node = open_frame::<Leave>(frame)?.node.to_native();
-                let must_stay = self.replies.node.state.must_stay();
-                self.leave(Kind::LeaveReply, head, node, must_stay);
+                self.leave(Kind::LeaveReply, head, node, false);
             }
             Kind::LeaveAnyway => {
                 let node = open_frame::<LeaveAnyway>(frame)?.node.to_native();
-                self.leave(Kind::LeaveAnywayReply, head, node, None);
+                self.leave(Kind::LeaveAnywayReply, head, node, true);
             }
             Kind::StateDigest => {
                 open_frame::<StateDigest>(frame)?;
                 imports::state_digest(&self.replies, head);
             }
             Kind::ImportLog => {
-                imports::import_log(&self.replies, head, open_frame::<ImportLog<'_>>(frame)?)?;
+                let request = open_frame::<ImportLog<'_>>(frame)?;
+                self.import.take(&self.replies, &self.caller, head, request)?;
             }
             reply => return Err(MessageError::Kind { expected: Kind::Hello, found: reply }.into()),
         }
@@ -315,30 +318,19 @@ impl<C: Operated> Session<C> {
         self.outbox().put(Kind::HelloReply, head, &reply);
     }
 
-    /// Has an operator's order carried out in the background.
+    /// Has an operator's order carried out in the background, once it is written down.
     fn order(&self, kind: Kind, head: FrameHead, order: GroupOrder) {
-        let replies = self.replies.clone();
-        self.replies.spawn(async move { admin::obey(&replies, kind, head, order).await });
+        let (replies, caller) = (self.replies.clone(), self.caller.clone());
+        self.replies.spawn(async move {
+            orders::group(&replies, &caller, kind, head, order).await;
+        });
     }
 
-    fn leave(&self, kind: Kind, head: FrameHead, node: u64, must_stay: Option<String>) {
-        let NodeFacts { state: node_state, .. } = &*self.replies.node;
-        let me = node_state.superblock.node;
-        let (state, message) = if node != me {
-            (AdminState::Refused, format!("this is node {me}: ask the one that shall leave"))
-        } else if !node_state.superblock.replicated {
-            (AdminState::Refused, "this node serves alone: stop it with SIGTERM".to_owned())
-        } else if let Some(why) = must_stay {
-            (AdminState::Refused, format!("{why}. If that is meant: `walengine leave --yes`"))
-        } else if node_state.is_leaving.swap(true, Ordering::Relaxed) {
-            (AdminState::Unchanged, "it is leaving already".to_owned())
-        } else {
-            (
-                AdminState::Started,
-                "it hands over what it leads, and ends when its groups go on without it".to_owned(),
-            )
-        };
-        self.outbox().put(kind, head, &AdminReply::new(state, &message));
+    fn leave(&self, kind: Kind, head: FrameHead, node: u64, is_forced: bool) {
+        let (replies, caller) = (self.replies.clone(), self.caller.clone());
+        self.replies.spawn(async move {
+            orders::leave(&replies, &caller, kind, head, node, is_forced).await;
+        });
     }
 
     fn write(

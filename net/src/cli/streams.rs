@@ -1,6 +1,8 @@
 //! Standard output and standard error of a program, written so that nothing ends or waits because
 //! they can't be written: a disk may be full, and a pipe may have no reader or one that sleeps.
 //! `println!` and `eprintln!` panic there, and so does a plain subscriber of log lines.
+//!
+//! What is said is one line, whatever stands in it from outside: see [`crate::text`].
 
 use std::fmt;
 use std::io::{self, Write as _};
@@ -9,6 +11,7 @@ use std::sync::{Mutex, OnceLock, PoisonError};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use super::fatal::{Fatal, Reason};
+use crate::text::{printable, printable_lines};
 
 /// What a pipe takes at once without blocking whenever it takes anything: `PIPE_BUF` of Linux.
 const PIECE_BYTES: usize = 4096;
@@ -40,27 +43,42 @@ pub fn say(line: fmt::Arguments<'_>) {
     if STDOUT_ERROR.get().is_some() {
         return;
     }
+    let line = line.to_string();
     let mut out = io::stdout().lock();
-    let printed = out.write_fmt(line).and_then(|()| out.write_all(b"\n"));
+    let printed = out.write_all(printable(&line).as_bytes()).and_then(|()| out.write_all(b"\n"));
     if let Err(error) = printed {
         note_stdout_error(&error);
     }
 }
 
+/// Prints a text of several lines on standard output.
+///
+/// # Errors
+/// As of [`unwritten`].
+pub fn show(text: &str) -> Result<(), Fatal> {
+    let mut out = io::stdout().lock();
+    let written = out.write_all(printable_lines(text).as_bytes()).and_then(|()| out.flush());
+    written.map_err(|error| unwritten(&error))
+}
+
 /// See [`say_aside!`](crate::say_aside).
 pub fn say_aside(line: fmt::Arguments<'_>) {
-    to_stderr(&format!("{line}\n"), NO_WAIT);
+    to_stderr(&one_line(&line.to_string()), NO_WAIT);
 }
 
 /// Prints the last line of a program on standard error: it waits a moment for a slow reader.
 pub fn say_last(line: fmt::Arguments<'_>) {
-    to_stderr(&format!("{line}\n"), LAST_LINE_WAIT);
+    to_stderr(&one_line(&line.to_string()), LAST_LINE_WAIT);
 }
 
 /// Shows a question on standard error, without a line break. If it can't be shown, the answer counts
 /// all the same.
 pub fn ask(question: &str) {
-    to_stderr(question, LAST_LINE_WAIT);
+    to_stderr(&printable_lines(question), LAST_LINE_WAIT);
+}
+
+fn one_line(text: &str) -> String {
+    format!("{}\n", printable(text))
 }
 
 /// What a failure to write to standard output means for the program.
@@ -89,7 +107,9 @@ pub struct LogLines;
 
 impl io::Write for LogLines {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        to_stderr(&String::from_utf8_lossy(bytes), NO_WAIT);
+        // A whole event, with the end of its line.
+        let text = String::from_utf8_lossy(bytes);
+        to_stderr(&one_line(text.strip_suffix('\n').unwrap_or(&text)), NO_WAIT);
         Ok(bytes.len())
     }
 

@@ -4,6 +4,7 @@
 use std::path::Path;
 use std::time::Duration;
 
+use walengine::audit::Audit;
 use walengine::export::{Content, ExportedEntry, Header, PartitionEnd, Reader, Writer};
 use walengine::ledger::{Ledger, Outcomes};
 use walengine::partition::Partition;
@@ -198,7 +199,7 @@ fn what_was_exported_is_imported_with_the_same_state_and_answers() {
 
         let mut life = runtime.node();
         let mut disk = SimDisk::new(&life, !seed);
-        let (mut target, _) = lone_partition::start_on(&executor, &life, &disk);
+        let (mut target, _) = lone_partition::start_on(&executor, &life, &disk, Audit::default());
         let (mut at, mut snapshots_taken) = (0, 0);
         while at < entries.len() {
             let count = rng.between(1, 12) as usize;

@@ -1,10 +1,9 @@
 //! What an import would do: the answer to `--dry-run`.
 
 use std::collections::BTreeMap;
-use std::io::{self, Write};
 
 use serde_json::json;
-use walengine_net::cli::{Fatal, Reason, unwritten};
+use walengine_net::cli::{Fatal, Reason, show};
 
 use super::accounts;
 use super::names::Names;
@@ -43,9 +42,7 @@ impl Plan {
     /// Prints it.
     pub fn print(&self, format: Format) -> Result<(), Fatal> {
         let text = if format == Format::Text { self.text() } else { self.json() };
-        let mut out = io::stdout().lock();
-        let written = out.write_all(text.as_bytes()).and_then(|()| out.flush());
-        written.map_err(|error| unwritten(&error))
+        show(&text)
     }
 
     /// Whether every row would be sent.

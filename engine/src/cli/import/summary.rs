@@ -1,12 +1,11 @@
 //! What an import has come to, for people and for programs.
 
 use std::collections::BTreeMap;
-use std::io::{self, Write};
 use std::path::PathBuf;
 use std::time::Duration;
 
 use serde_json::{Map, Value, json};
-use walengine_net::cli::{Fatal, Reason, unwritten};
+use walengine_net::cli::{Fatal, Reason, show};
 use walengine_net::model::Token;
 
 use crate::cli::output::Format;
@@ -98,9 +97,7 @@ impl Summary {
             Format::Json => self.json(took),
             Format::Csv => self.csv(took),
         };
-        let mut out = io::stdout().lock();
-        let written = out.write_all(text.as_bytes()).and_then(|()| out.flush());
-        written.map_err(|error| unwritten(&error))
+        show(&text)
     }
 
     fn text(&self, took: Duration) -> String {
