@@ -407,3 +407,7 @@ const _: () = {
 pub const SUCCESSOR_WITHIN: Duration = Duration::from_secs(5);
 /// How often a partition's log tells of peers that are not believed.
 pub const DISHONEST_TOLD_EVERY: Duration = Duration::from_secs(10);
+/// Most bytes of the name of a host in a certificate, and of each part of it: RFC 1035, section 2.3.4.
+pub const HOST_BYTES_MAX: usize = 253;
+/// See [`HOST_BYTES_MAX`].
+pub const HOST_LABEL_BYTES_MAX: usize = 63;

@@ -5,6 +5,7 @@ mod archive;
 mod backup;
 mod berka;
 mod bounds;
+mod certificates;
 mod cluster;
 mod commands;
 mod copies;

@@ -3,6 +3,7 @@
 mod accounts;
 mod asking;
 mod backup;
+mod cert;
 mod cluster;
 mod csv_file;
 mod export;
@@ -83,6 +84,7 @@ enum Command {
     Restore(restore::Arguments),
     Recover(recover::Arguments),
     Verify(verify::Arguments),
+    Cert(cert::Arguments),
     Dump(verify::DumpArguments),
 }
 
@@ -107,6 +109,7 @@ pub fn run(arguments: Arguments) -> ExitCode {
         Some(Command::Restore(arguments)) => restore::run(&arguments),
         Some(Command::Recover(arguments)) => recover::run(&arguments),
         Some(Command::Verify(arguments)) => verify::run(&arguments),
+        Some(Command::Cert(arguments)) => cert::run(&arguments),
         Some(Command::Dump(arguments)) => verify::run_dump(&arguments),
     };
     cli::end(NAME, result)
@@ -163,7 +166,7 @@ mod tests {
     #[test]
     fn the_help_of_a_command_is_what_is_written_at_its_arguments() {
         let command = Arguments::command();
-        for name in ["backup", "export", "leave", "log", "recover", "restore", "verify"] {
+        for name in ["backup", "cert", "export", "leave", "log", "recover", "restore", "verify"] {
             let found = command.find_subcommand(name).unwrap();
             let (short, long) = (found.get_about().unwrap(), found.get_long_about());
             let long = long.unwrap_or_else(|| panic!("{name} has one line only")).to_string();
