@@ -124,11 +124,26 @@ pub struct ServeOptions {
     /// its next line is opened, too, while keys are exchanged [default: none]
     #[arg(long, value_name = "FILE", env = "WALENGINE_KEY_FILE")]
     pub key_file: Option<PathBuf>,
+
+    /// Directory with this node's certificate, its key and whom it believes, as `walengine cert` makes it:
+    /// every connection is then encrypted and both ends prove who they are [default: none]
+    #[arg(long, value_name = "DIR", env = "WALENGINE_TLS")]
+    pub tls: Option<PathBuf>,
+
+    /// Take connections without certificates on addresses that others can reach
+    #[arg(long, num_args = 0..=1, default_missing_value = "true", value_name = "BOOL", env = "WALENGINE_INSECURE")]
+    pub insecure: Option<bool>,
 }
 
 /// Settings in force.
 #[derive(Clone, Debug)]
 pub struct Config {
+    /// Directory of credentials; `None`: connections are not secured.
+    pub tls: Option<PathBuf>,
+    /// Others may reach this node though its connections are not secured.
+    pub insecure: bool,
+    /// The node's number, if its certificate says it.
+    pub node: Option<u64>,
     /// Shards to start.
     pub cores: usize,
     /// The core of each, as the system numbers them.
@@ -159,6 +174,15 @@ pub struct Config {
     pub memory_bytes: Option<u64>,
     /// How it is part of a cluster; `None`: it serves alone.
     pub cluster: Option<ClusterConfig>,
+}
+
+impl Config {
+    /// A setting by which others than this machine can reach the node, and the address.
+    pub fn reachable(&self) -> Option<(&'static str, SocketAddr)> {
+        let peers = self.cluster.as_ref().map(|cluster| ("--peer-listen", cluster.peer_listen));
+        let mut all = [Some(("--listen", self.listen)), peers].into_iter().flatten();
+        all.find(|(_, address)| !address.ip().to_canonical().is_loopback())
+    }
 }
 
 /// Settings of a node that is not alone.
@@ -230,6 +254,8 @@ impl ServeOptions {
             trust_clock: self.trust_clock.or(file.trust_clock),
             memory_mib: self.memory_mib.or(file.memory_mib),
             key_file: self.key_file.or(file.key_file),
+            tls: self.tls.or(file.tls),
+            insecure: self.insecure.or(file.insecure),
         })
     }
 
@@ -259,6 +285,9 @@ impl ServeOptions {
         let listen = resolve(self.listen.as_deref().unwrap_or(ADDRESS_DEFAULT), "--listen")?;
         let cluster = self.cluster(listen)?;
         Ok(Config {
+            tls: self.tls,
+            insecure: self.insecure.unwrap_or(false),
+            node: None,
             cores: shard_cores.len(),
             shard_cores,
             data: self.data.unwrap_or_else(|| PathBuf::from("walengine-data")),

@@ -129,6 +129,10 @@ pub const DISK_READS_MAX: usize = 6;
 pub const DISK_READS_OF_SHARDS_MAX: usize = 16;
 /// How long a connection may take to send its hello, from when it was accepted.
 pub const HELLO_WITHIN: Duration = Duration::from_secs(10);
+/// How often the files with certificates are looked at.
+pub const CREDENTIALS_LOOK_EVERY: Duration = Duration::from_secs(1);
+/// Most bytes of a client's first message of TLS.
+pub const CLIENT_HELLO_BYTES_MAX: usize = 16 << 10;
 /// Largest body of a connection's first frame in bytes.
 pub const HELLO_BODY_BYTES_MAX: usize = 1 << 10;
 /// Connections beyond the limit that are served what operators ask, and nothing else.

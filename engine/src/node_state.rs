@@ -2,10 +2,11 @@
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
 use walengine_net::model::PartitionId;
+use walengine_net::tls::Tls;
 use walengine_replication::budget::Pool;
 use walengine_replication::gossip::Counters;
 
@@ -24,6 +25,8 @@ pub struct NodeState {
     pub config: Config,
     /// What the data directory says about itself.
     pub superblock: Superblock,
+    /// This node's certificate, and whom it believes; `None`: connections are not secured.
+    pub tls: Option<Arc<Tls>>,
     /// Less than the reserve is free: writes are refused. Written by the main thread.
     pub is_full: AtomicBool,
     /// Bytes free at the last look. Written by the main thread.
@@ -69,6 +72,7 @@ impl NodeState {
         Self {
             config,
             superblock,
+            tls: None,
             is_full: AtomicBool::new(false),
             free_bytes: AtomicU64::new(0),
             is_short_of_memory: AtomicBool::new(false),
@@ -86,6 +90,12 @@ impl NodeState {
             peers_pool,
             started,
         }
+    }
+
+    /// The same with a certificate of its own.
+    #[must_use]
+    pub fn secured(self, tls: Option<Arc<Tls>>) -> Self {
+        Self { tls, ..self }
     }
 
     /// Takes note of what it would cost a partition if this node left.

@@ -6,12 +6,8 @@ use std::io;
 use std::net;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, IntoRawFd, OwnedFd, RawFd};
 use std::path::Path;
-use std::pin::Pin;
-use std::task::{Context, Poll};
 use std::time::Duration;
 
-use futures_lite::AsyncRead;
-use futures_lite::io::{ReadHalf, WriteHalf};
 use glommio::net::{TcpListener, TcpStream};
 use rustix::process::{Resource, Rlimit};
 
@@ -147,49 +143,4 @@ pub fn set_backlog(listener: &net::TcpListener, connections_max: i32) -> io::Res
 pub fn glommio_listener(listener: net::TcpListener) -> TcpListener {
     // SAFETY: `into_raw_fd` gives the descriptor up, so the result is its only owner.
     unsafe { TcpListener::from_raw_fd(listener.into_raw_fd()) }
-}
-
-/// The connected socket on the executor of this thread.
-///
-/// # Panics
-/// Outside an executor.
-pub fn glommio_stream(stream: net::TcpStream) -> TcpStream {
-    // SAFETY: `into_raw_fd` gives the descriptor up, so the result is its only owner.
-    unsafe { TcpStream::from_raw_fd(stream.into_raw_fd()) }
-}
-
-/// The two halves of a connection.
-pub fn split(stream: TcpStream) -> (SocketReader, WriteHalf<TcpStream>) {
-    let descriptor = stream.as_raw_fd();
-    let (half, writer) = futures_lite::io::split(stream);
-    (SocketReader { half, descriptor }, writer)
-}
-
-/// The reading half of a connection. It can give another handle of the socket, which the halves of
-/// `futures_lite` can't.
-pub struct SocketReader {
-    /// Keeps the stream alive. Nobody can take the stream out of it or of the other half.
-    half: ReadHalf<TcpStream>,
-    /// Invariant: the descriptor of the stream in `half`.
-    descriptor: RawFd,
-}
-
-impl SocketReader {
-    /// Another handle of the same socket, for another executor. Both are open until both are dropped.
-    pub fn try_clone_socket(&self) -> io::Result<net::TcpStream> {
-        // SAFETY: `descriptor` is that of the stream that `half` keeps alive. The stream closes it
-        // when it is dropped and not before: glommio's `close` only shuts down the writing side.
-        let socket = unsafe { BorrowedFd::borrow_raw(self.descriptor) };
-        Ok(socket.try_clone_to_owned()?.into())
-    }
-}
-
-impl AsyncRead for SocketReader {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        bytes: &mut [u8],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.half).poll_read(context, bytes)
-    }
 }

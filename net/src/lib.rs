@@ -17,3 +17,4 @@ pub mod model;
 pub mod names;
 pub mod partition;
 pub mod text;
+pub mod tls;

@@ -63,6 +63,10 @@ impl Answering for OnlyReads {
     fn admits(&self, _node: NodeId) -> Result<(), Refusal> {
         Ok(())
     }
+
+    fn may_go_on(&self) -> Result<(), String> {
+        Ok(())
+    }
 }
 
 const IDENTITY: PeerIdentity =

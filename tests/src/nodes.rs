@@ -80,6 +80,7 @@ impl Nodes {
             let space = network.namespace(node);
             let launch = Launch::new(&home)
                 .through(&["ip", "netns", "exec", &space])
+                .set("--insecure", "true") // nobody else is in the namespaces
                 .set("--listen", &format!("{}:{CLIENT_PORT}", network.address(node)))
                 .set("--peer-listen", &format!("{}:{PEER_PORT}", network.address(node)))
                 .set("--join", &peers.join(","))

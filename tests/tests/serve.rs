@@ -37,6 +37,24 @@ fn stop_cleanly(server: &mut Server) {
 }
 
 #[test]
+fn a_server_that_others_reach_needs_certificates_or_a_word_of_its_operator() {
+    let dir = TestDir::new("reachable");
+    let launch = || Launch::new(dir.path()).set("--cores", "1");
+    for (flag, address) in [
+        ("--listen", "0.0.0.0:0"),
+        ("--listen", "[::]:0"),
+        ("--listen", "192.0.2.1:7450"),
+        ("--peer-listen", "0.0.0.0:0"),
+    ] {
+        let said = refusal(&launch().set(flag, address).set("--advertise", "localhost").fails(), 2);
+        assert!(said.contains(flag) && said.contains("--tls DIR"), "{said}");
+        assert!(!dir.path().join("superblock").exists(), "nothing is made before");
+    }
+    let server = launch().set("--listen", "0.0.0.0:0").set("--insecure", "true").start();
+    assert!(server.log().contains("may read and move money"), "{}", server.log());
+}
+
+#[test]
 fn a_stop_answers_all_that_it_took_and_forgets_the_rest() {
     let seed = 0x5eed_0003;
     println!("seed {seed:#x}");
@@ -107,10 +125,12 @@ fn a_second_server_is_told_who_has_the_directory_or_the_port() {
     assert!(said.contains(&port) && said.contains("another process has it"), "{said}");
 
     // An address of documentation, which no machine has.
-    let said = refusal(&Launch::new(dir.path()).set("--listen", "192.0.2.1:7450").fails(), 4);
+    let reachable =
+        |launch: Launch| launch.set("--listen", "192.0.2.1:7450").set("--insecure", "true");
+    let said = refusal(&reachable(Launch::new(dir.path())).fails(), 4);
     assert!(said.contains("in use"), "the directory comes first: {said}");
     let elsewhere = Launch::new(dir.path()).data(&dir.path().join("other"));
-    let said = refusal(&elsewhere.set("--listen", "192.0.2.1:7450").fails(), 8);
+    let said = refusal(&reachable(elsewhere).fails(), 8);
     assert!(said.contains("no such address"), "{said}");
 
     assert!(first.client().server_status(PartitionId(0)).is_ok(), "the first is unharmed");

@@ -1,5 +1,6 @@
 //! What the commands that ask a server share: where it is, how fresh its answer must be.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use walengine_net::client::blocking::Client;
@@ -8,7 +9,7 @@ use walengine_net::model::{Offset, PartitionId, Token};
 
 use super::output::Format;
 use crate::config::ADDRESS_DEFAULT;
-use crate::fatal::Fatal;
+use crate::fatal::{Fatal, Reason};
 
 /// Where the servers are, and how to print answers.
 #[derive(Clone, Debug, clap::Args)]
@@ -16,6 +17,10 @@ pub struct Asking {
     /// Addresses of one or more servers of a cluster, separated by commas; the others are found
     #[arg(long, value_name = "ADDR:PORT", env = "WALENGINE_SERVER", default_value = ADDRESS_DEFAULT)]
     pub server: String,
+
+    /// Directory with a certificate and whom to believe, as `walengine cert` makes it
+    #[arg(long, value_name = "DIR", env = "WALENGINE_TLS")]
+    pub tls: Option<PathBuf>,
 
     /// How long to wait for an answer, in seconds
     #[arg(long, value_name = "SECONDS", default_value_t = 10, value_parser = clap::value_parser!(u64).range(1..=600))]
@@ -50,6 +55,12 @@ impl Asking {
             client_name: "walengine command line".to_owned(),
             deadline,
             ..ClientConfig::new(self.server.clone())
+        };
+        let config = match &self.tls {
+            Some(dir) => config
+                .secured(dir)
+                .map_err(|error| Fatal::new(Reason::Usage, format!("--tls: {error}")))?,
+            None => config,
         };
         Ok(Client::connect(config)?)
     }

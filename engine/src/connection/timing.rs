@@ -4,6 +4,8 @@ use std::cell::Cell;
 use std::rc::{Rc, Weak};
 use std::time::Duration;
 
+use walengine_net::tls::Proven;
+
 use super::outbox::Outbox;
 use crate::limits::{FRAME_WITHIN, PRESSED_WITHIN, WRITE_WITHIN};
 use crate::runtime::Runtime;
@@ -56,24 +58,37 @@ impl Timing {
 
 /// The connections of an executor.
 #[derive(Default)]
-pub struct LiveConnections(Vec<(Weak<Outbox>, Weak<Timing>)>);
+pub struct LiveConnections(Vec<Live>);
+
+struct Live {
+    outbox: Weak<Outbox>,
+    timing: Weak<Timing>,
+    /// What the client's certificate proves.
+    proven: Option<Proven>,
+}
 
 impl LiveConnections {
     /// One more.
-    pub fn add(&mut self, outbox: &Rc<Outbox>, timing: &Rc<Timing>) {
-        self.0.push((Rc::downgrade(outbox), Rc::downgrade(timing)));
+    pub fn add(&mut self, outbox: &Rc<Outbox>, timing: &Rc<Timing>, proven: Option<Proven>) {
+        let (outbox, timing) = (Rc::downgrade(outbox), Rc::downgrade(timing));
+        self.0.push(Live { outbox, timing, proven });
     }
 
-    /// Closes those that take too long, and forgets those that are gone. Where memory is short, those
-    /// that hold much of it have little time.
+    /// Closes those that take too long and those whose certificate is good no more, and forgets those that
+    /// are gone. Where memory is short, those that hold much of it have little time.
     pub fn end_overdue(&mut self, now: Duration, is_short: bool) {
-        self.0.retain(|(outbox, timing)| {
+        self.0.retain(|Live { outbox, timing, proven }| {
             let (Some(outbox), Some(timing)) = (outbox.upgrade(), timing.upgrade()) else {
                 return false;
             };
             let is_pressed = is_short && (timing.frame_is_large.get() || outbox.holds_much());
             if let Some(why) = timing.overdue(now, is_pressed) {
                 tracing::info!("closing a connection: {why}");
+                outbox.cut();
+            } else if let Some(proven) = proven
+                && let Err(why) = proven.check()
+            {
+                tracing::info!("closing the connection of {}: {why}", proven.identity);
                 outbox.cut();
             }
             true
@@ -82,7 +97,7 @@ impl LiveConnections {
 
     /// One of them has something to send still, or an answer to come.
     pub fn is_busy(&self) -> bool {
-        self.0.iter().any(|(outbox, timing)| {
+        self.0.iter().any(|Live { outbox, timing, .. }| {
             let (Some(outbox), Some(timing)) = (outbox.upgrade(), timing.upgrade()) else {
                 return false;
             };

@@ -4,11 +4,10 @@ use std::io;
 use std::rc::Rc;
 
 use futures_lite::future::or;
-use futures_lite::io::WriteHalf;
 use futures_lite::{AsyncRead, AsyncWriteExt};
-use glommio::net::TcpStream;
 use walengine_replication::read_out;
 use walengine_replication::received::RECEIVE_BYTES_KEPT;
+use walengine_replication::tcp::socket::SocketWriter;
 
 use super::outbox::Outbox;
 use super::timing::Timing;
@@ -17,7 +16,7 @@ use crate::runtime::Runtime;
 
 /// Sends what is put into the outbox until it has ended, or the connection moves away.
 pub async fn write<R: Runtime>(
-    writer: WriteHalf<TcpStream>,
+    writer: SocketWriter,
     outbox: Rc<Outbox>,
     timing: Rc<Timing>,
     runtime: R,
@@ -39,7 +38,7 @@ pub async fn read_out<S: AsyncRead + Unpin, R: Runtime>(
 }
 
 async fn write_until_end<R: Runtime>(
-    mut writer: WriteHalf<TcpStream>,
+    mut writer: SocketWriter,
     outbox: &Outbox,
     timing: &Timing,
     runtime: &R,
@@ -94,7 +93,7 @@ async fn write_until_end<R: Runtime>(
 /// Sends bytes, in steps that each have their own time. A client that takes nothing would hold the
 /// write, and all that it keeps, for ever.
 async fn send<R: Runtime>(
-    writer: &mut WriteHalf<TcpStream>,
+    writer: &mut SocketWriter,
     bytes: &[u8],
     outbox: &Outbox,
     timing: &Timing,
@@ -108,5 +107,9 @@ async fn send<R: Runtime>(
         };
         or(writer.write_all(step), cut).await?;
     }
-    Ok(())
+    let cut = async {
+        outbox.until_cut().await;
+        Err(io::ErrorKind::TimedOut.into())
+    };
+    or(writer.flush(), cut).await
 }

@@ -46,7 +46,7 @@ pub fn enter(
     }
     let gossip = UdpSocket::bind(cluster.peer_listen)
         .map_err(|error| cannot_listen("--peer-listen", cluster.peer_listen, &error))?;
-    let forming = FormingFile::open(&config.data, found.map(|found| found.node))?;
+    let forming = FormingFile::open(&config.data, found.map(|found| found.node).or(config.node))?;
     let (node, mut founding) = (forming.node(), forming.founding().cloned());
     let known = found.map(|found| (found.cluster, found.partitions));
     let control =

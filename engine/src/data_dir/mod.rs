@@ -59,7 +59,7 @@ impl Owner {
         let random = || uuid::Uuid::new_v4().as_u128();
         Self {
             cluster: ClusterId(random()),
-            node: (random() as u64).max(1),
+            node: config.node.unwrap_or_else(|| (random() as u64).max(1)),
             partitions: config.partitions.unwrap_or(config.cores as u16),
             replicated: false,
         }

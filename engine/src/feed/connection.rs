@@ -4,12 +4,11 @@
 use std::cell::RefCell;
 use std::rc::Rc;
 
-use futures_lite::io::{ReadHalf, split};
-use glommio::net::TcpStream;
 use walengine_net::frame::{self, Frame, FrameHead, Kind};
 use walengine_net::message::{Credit, MessageError, Subscribe, Unsubscribe, open_frame};
 use walengine_net::model::{Offset, PartitionId};
 use walengine_replication::received::{RECEIVE_BYTES_MIN, Received};
+use walengine_replication::tcp::socket::SocketReader;
 
 use super::published::{Passed, Passing, Subscriber};
 use super::source::Source;
@@ -19,7 +18,6 @@ use crate::connection::outbox::Outbox;
 use crate::connection::request_ids::RequestIds;
 use crate::connection::timing::Timing;
 use crate::connection::writer;
-use crate::os;
 use crate::runtime::Runtime;
 use crate::storage::disk::Disk;
 
@@ -56,7 +54,7 @@ impl<D: Disk, R: Runtime> Connection<D, R> {
         runtime: R,
     ) {
         let Subscriber { socket, received, partition, ids, frames, answers } = subscriber;
-        let (mut reader, writer) = split(os::glommio_stream(socket));
+        let (mut reader, writer) = socket.arrive().split();
         runtime.spawn(writer::write(writer, outbox.clone(), timing.clone(), runtime.clone()));
         let this = Self::new(partition, source, outbox.clone(), ids, runtime);
         let reading = async {
@@ -88,7 +86,7 @@ impl<D: Disk, R: Runtime> Connection<D, R> {
 
     async fn read(
         &self,
-        reader: &mut ReadHalf<TcpStream>,
+        reader: &mut SocketReader,
         mut received: Received,
         timing: &Timing,
         frames: flume::Sender<Passed>,

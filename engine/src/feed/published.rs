@@ -1,11 +1,11 @@
 //! What a shard and the feed share of one partition: how far it is visible, and the channels that
 //! carry its entries. The shard never waits for the feed.
 
-use std::net::TcpStream;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 
 use walengine_net::model::{Offset, PartitionId};
+use walengine_replication::tcp::socket::MovingSocket;
 
 use crate::connection::request_ids::RequestIds;
 use crate::limits::{FEED_PASSING_BYTES_MAX, FEED_PASSING_EVERY, FEED_QUEUE_BYTES_MAX};
@@ -94,10 +94,9 @@ pub type Notice = Vec<Tapped>;
 
 /// A connection on its way to the feed, which serves it from now on. Frames of other requests than
 /// subscriptions go on to the session on the shard, and its answers come back.
-#[derive(Debug)]
 pub struct Subscriber {
     /// The connection.
-    pub socket: TcpStream,
+    pub socket: MovingSocket,
     /// Received bytes that were not acted on yet.
     pub received: Vec<u8>,
     /// Its partition.

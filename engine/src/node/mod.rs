@@ -6,6 +6,7 @@
 //!          a disk that does not answer holds it up for a while only
 //! ```
 
+mod credentials;
 mod descriptors;
 mod signals;
 mod space;
@@ -15,6 +16,8 @@ use std::net::TcpListener;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Instant;
+
+use walengine_net::tls::Tls;
 
 use crate::audit::Audit;
 use crate::config::Config;
@@ -40,6 +43,14 @@ struct Sockets {
     peers: Option<TcpListener>,
 }
 
+/// What a node knows of itself before its shards start.
+struct Prepared {
+    config: Config,
+    superblock: Superblock,
+    tls: Option<Arc<Tls>>,
+    started: Instant,
+}
+
 /// Why a node that served ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum NodeEnd {
@@ -51,6 +62,9 @@ enum NodeEnd {
 
 /// Serves until a signal comes. Returns `Ok` after a clean stop.
 pub fn serve(config: Config) -> Result<(), Fatal> {
+    let tls = credentials::open(&config)?;
+    let node = tls.as_ref().and_then(|tls| tls.current().own().node());
+    let config = Config { node, ..config };
     preflight::check_machine(config.cores)?;
     let started = Instant::now();
     os::keep_large_allocations_apart();
@@ -67,6 +81,7 @@ pub fn serve(config: Config) -> Result<(), Fatal> {
     if let Some(superblock) = &found {
         let complaints = data_dir::complaints(&config.data, superblock)?;
         complaints.into_iter().next().map_or(Ok(()), Err)?;
+        tls.as_ref().map_or(Ok(()), |tls| credentials::check_owner(tls, superblock))?;
     }
     let peers = config.cluster.as_ref().map(|cluster| listen(cluster.peer_listen, "--peer-listen"));
     let sockets =
@@ -79,15 +94,22 @@ pub fn serve(config: Config) -> Result<(), Fatal> {
                 Some(found) => found,
                 None => data_dir::format(&config, Owner::alone(&config))?,
             };
-            run(config, superblock, started, &sockets, &signals, None, &Beginning::default())?;
+            let beginning = Beginning::default();
+            run(
+                Prepared { config, superblock, tls, started },
+                &sockets,
+                &signals,
+                None,
+                &beginning,
+            )?;
         }
         Some(cluster) => {
             let clients = sockets.clients.local_addr().unwrap_or(config.listen);
             let entered = joining::enter(&config, &cluster, found, clients, &signals)?;
             let Some(Entered { superblock, beginning, control }) = entered else { return Ok(()) };
             let control_now = Some(&control);
-            let ended =
-                run(config, superblock, started, &sockets, &signals, control_now, &beginning);
+            let prepared = Prepared { config, superblock, tls, started };
+            let ended = run(prepared, &sockets, &signals, control_now, &beginning);
             control.stop(matches!(ended, Ok(NodeEnd::Leave)));
             ended?;
         }
@@ -109,19 +131,18 @@ fn warn_of_other_settings(config: &Config, superblock: &Superblock) {
 
 /// Runs the shards until the node ends.
 fn run(
-    config: Config,
-    superblock: Superblock,
-    started: Instant,
+    prepared: Prepared,
     sockets: &Sockets,
     signals: &flume::Receiver<i32>,
     control: Option<&Control>,
     beginning: &Beginning,
 ) -> Result<NodeEnd, Fatal> {
+    let Prepared { config, superblock, tls, started } = prepared;
     warn_of_other_settings(&config, &superblock);
     let connections_max = descriptors::connections_max(&config, superblock.partitions);
     let config = Config { connections_max, ..config };
     let trail = Audit::start(&config.data)?;
-    let state = Arc::new(NodeState::new(config, superblock, trail.audit(), started));
+    let state = Arc::new(NodeState::new(config, superblock, trail.audit(), started).secured(tls));
     space::look(&state);
     space::look_at_memory(&state);
     let cores = state.config.cores;
@@ -202,11 +223,13 @@ fn wait_for_end(
 ) -> Result<NodeEnd, Fatal> {
     let mut leaving_since = None;
     let mut space_looked = Instant::now();
+    let mut credentials = credentials::Watch::new(state.tls.clone())?;
     loop {
         if let Ok(signal) = signals.recv_timeout(MEMORY_EVERY) {
             tracing::info!("signal {signal}: finishing what is in flight");
             return Ok(NodeEnd::Signal);
         }
+        credentials.look();
         space::look_at_memory(state);
         if space_looked.elapsed() >= SPACE_EVERY {
             space_looked = Instant::now();

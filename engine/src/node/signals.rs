@@ -1,4 +1,7 @@
-//! Signals that end the node.
+//! Signals: those that end the node, and the one that has it look at its files again.
+
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
 use crate::fatal::{Fatal, Reason};
 
@@ -31,4 +34,16 @@ pub fn watch() -> Result<flume::Receiver<i32>, Fatal> {
         })
         .map_err(failed)?;
     Ok(receiver)
+}
+
+/// Becomes true with a SIGHUP: certificates are looked at again. They are anyway, once a second.
+///
+/// # Errors
+/// `Preflight` if the system has no handler left.
+pub fn watch_reloads() -> Result<Arc<AtomicBool>, Fatal> {
+    let wanted = Arc::<AtomicBool>::default();
+    signal_hook::flag::register(signal_hook::consts::SIGHUP, wanted.clone()).map_err(|error| {
+        Fatal::new(Reason::Preflight, format!("cannot watch for SIGHUP: {error}"))
+    })?;
+    Ok(wanted)
 }

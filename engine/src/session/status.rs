@@ -100,6 +100,12 @@ pub fn answer<C: Commit>(node: &NodeFacts<C>, outbox: &Outbox, head: FrameHead) 
         texts.push(TextRow { partition: id, name: "state", text });
     }
     texts.push(TextRow { partition: NO_PARTITION, name: "version", text: SERVER_VERSION });
+    let links = match (&state.tls, state.config.reachable()) {
+        (Some(_), _) => "secured by certificates",
+        (None, None) => "not secured; only this machine reaches them",
+        (None, Some(_)) => "insecure: whoever reaches this node may do everything",
+    };
+    texts.push(TextRow { partition: NO_PARTITION, name: "links", text: links });
     let troubles = troubles(node);
     texts.extend(troubles.iter().map(|(partition, name, text)| TextRow {
         partition: *partition,

@@ -6,17 +6,20 @@
 //! how the node is, and nothing else.
 
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 
-use futures_lite::AsyncWriteExt;
 use futures_lite::future::or;
+use futures_lite::{AsyncRead, AsyncWrite, AsyncWriteExt};
 use glommio::net::{TcpListener, TcpStream};
 use walengine_net::frame::{self, FrameHead, FrameHeader, Kind};
 use walengine_net::message::ErrorCode;
 use walengine_net::model::PartitionId;
+use walengine_net::tls::{self, Greeting, Proven, Secured, Tls, Usage};
 use walengine_replication::peer::frame::peek_hello;
 use walengine_replication::read_out::read_out;
 use walengine_replication::received::Received;
+use walengine_replication::tcp::socket::Socket;
 
 use super::handed::{HandedConnection, Port};
 use super::host::Hosted;
@@ -26,11 +29,12 @@ use super::state::Shard;
 use crate::connection::errors::put_frame_error;
 use crate::connection::outbox::Outbox;
 use crate::limits::{
-    ACCEPT_RETRY_AFTER, ACCEPT_TELL_EVERY, HELLO_BODY_BYTES_MAX, HELLO_WITHIN, KEEPALIVE_AFTER,
-    KEEPALIVE_EVERY, KEEPALIVE_PROBES_MAX, PEER_CONNECTIONS_MAX,
+    ACCEPT_RETRY_AFTER, ACCEPT_TELL_EVERY, CLIENT_HELLO_BYTES_MAX, HELLO_BODY_BYTES_MAX,
+    HELLO_WITHIN, KEEPALIVE_AFTER, KEEPALIVE_EVERY, KEEPALIVE_PROBES_MAX, PEER_CONNECTIONS_MAX,
 };
 use crate::os;
 use crate::runtime::Runtime;
+use crate::runtime_glommio::GlommioRuntime;
 
 /// Accepts connections until it is cancelled.
 pub(super) async fn accept<C: Hosted>(shard: Rc<Shard<C>>, listener: TcpListener, port: Port) {
@@ -85,7 +89,7 @@ fn place<C: Hosted>(shard: &Shard<C>, stream: &TcpStream, port: Port) -> Option<
     }
 }
 
-/// A connection whose first frame is there.
+/// A connection of which is known where it belongs.
 struct Greeted {
     stream: TcpStream,
     received: Received,
@@ -98,34 +102,48 @@ async fn greet<C: Hosted>(
     mut stream: TcpStream,
     port: Port,
 ) -> Option<Greeted> {
-    let partitions = shard.node.state.superblock.partitions;
+    let state = &shard.node.state;
+    let partitions = state.superblock.partitions;
     let budget = match port {
         Port::Clients => &shard.budget,
         Port::Peers => &shard.peers_budget,
     };
     let mut received = Received::new(budget);
-    let partition = loop {
-        let named = match port {
-            Port::Clients => client_partition(received.filled(), partitions),
-            Port::Peers => Ok(peer_partition(received.filled(), shard.number, partitions)),
-        };
-        match named {
-            Ok(Some(partition)) => break partition,
+    let any = if shard.number < usize::from(partitions) { shard.number as u16 } else { 0 };
+    let named = |bytes: &[u8]| match port {
+        _ if state.tls.is_some() => secured_partition(bytes, any, partitions),
+        Port::Clients => client_partition(bytes, partitions),
+        Port::Peers => Ok(peer_partition(bytes, any, partitions)),
+    };
+    let partition = first_frame(&mut stream, &mut received, named, &shard.runtime).await?;
+    Some(Greeted { stream, received, partition })
+}
+
+/// Reads until it is known which partition is named. `None` if there is no use in the connection, which
+/// has been told so.
+async fn first_frame<S: AsyncRead + AsyncWrite + Unpin>(
+    stream: &mut S,
+    received: &mut Received,
+    named: impl Fn(&[u8]) -> Result<Option<PartitionId>, Vec<u8>>,
+    runtime: &GlommioRuntime,
+) -> Option<PartitionId> {
+    loop {
+        match named(received.filled()) {
+            Ok(Some(partition)) => return Some(partition),
             Ok(None) => {}
             Err(refusal) => {
                 // The client may be gone; there is nothing more to tell it then.
                 let _ = stream.write_all(&refusal).await;
                 let _ = stream.close().await;
-                read_out(&mut stream, std::future::ready(()), &shard.runtime).await;
+                read_out(stream, std::future::ready(()), runtime).await;
                 return None;
             }
         }
-        match received.fill(&mut stream, 0).await {
+        match received.fill(stream, 0).await {
             Ok(0) | Err(_) => return None,
             Ok(_) => {}
         }
-    };
-    Some(Greeted { stream, received, partition })
+    }
 }
 
 /// Has a connection served where its partition lives.
@@ -140,6 +158,35 @@ fn hand_on<C: Hosted>(shard: &Rc<Shard<C>>, greeted: Greeted, place: Place, port
         let handed = HandedConnection { stream, received, partition, port, admitted };
         // A full queue: the other side sees the connection close and comes again.
         let _ = shard.others[owner].try_send(handed);
+    }
+}
+
+/// The partition that the beginning of a handshake names; `any` if it names none.
+///
+/// # Errors
+/// What to answer before closing.
+fn secured_partition(
+    bytes: &[u8],
+    any: u16,
+    partitions: u16,
+) -> Result<Option<PartitionId>, Vec<u8>> {
+    match tls::greeting(bytes) {
+        Greeting::Named(partition) => {
+            let known = partition.filter(|partition| partition.0 < partitions);
+            Ok(Some(known.unwrap_or(PartitionId(any))))
+        }
+        Greeting::Partial if bytes.len() < CLIENT_HELLO_BYTES_MAX => Ok(None),
+        Greeting::Foreign => Err(match FrameHeader::decode(bytes) {
+            Ok(FrameHeader { head, .. }) => {
+                let outbox = Outbox::default();
+                let head = FrameHead::reply(head.partition, head.request);
+                let message = "this server wants certificates: give --tls DIR";
+                outbox.put_error(head, ErrorCode::Forbidden, message);
+                outbox.take(Vec::new())
+            }
+            Err(_) => Vec::new(),
+        }),
+        Greeting::Partial => Err(Vec::new()),
     }
 }
 
@@ -181,10 +228,10 @@ fn client_partition(bytes: &[u8], partitions: u16) -> Result<Option<PartitionId>
 
 /// The partition of a peer's hello, once it is there. If the bytes are no hello, any partition of this
 /// shard will do: its group says what is wrong with them.
-fn peer_partition(bytes: &[u8], shard: usize, partitions: u16) -> Option<PartitionId> {
+fn peer_partition(bytes: &[u8], any: u16, partitions: u16) -> Option<PartitionId> {
     let partition = match peek_hello(bytes) {
         Ok(hello) => hello?.head.partition,
-        Err(_) => PartitionId(shard as u16),
+        Err(_) => PartitionId(any),
     };
     Some(if partition.0 < partitions { partition } else { PartitionId(0) })
 }
@@ -223,11 +270,81 @@ fn serve<C: Hosted>(
     at: Place,
 ) {
     let Some(place) = shard.node.place_of(partition) else { return };
+    let Some(tls) = &shard.node.state.tls else {
+        return serve_socket(shard, place, stream.into(), None, received, port, at);
+    };
+    let (shard, tls) = (shard.clone(), tls.clone());
+    let runtime = shard.runtime;
+    runtime.spawn(async move {
+        let late = async {
+            or(shard.runtime.sleep(HELLO_WITHIN), at.given_up()).await;
+            None
+        };
+        let address = stream.peer_addr().ok();
+        let budget = received.budget().clone();
+        let securing = async {
+            let secured = secure(&tls, stream, received.into_filled(), port).await;
+            let (mut socket, proven) = match secured {
+                Ok(secured) => secured,
+                Err(why) => {
+                    tracing::debug!("refused {address:?}: {why}");
+                    return None;
+                }
+            };
+            let mut received = Received::new(&budget);
+            if port == Port::Clients {
+                let partitions = shard.node.state.superblock.partitions;
+                let named = |bytes: &[u8]| client_partition(bytes, partitions);
+                first_frame(&mut socket, &mut received, named, &shard.runtime).await?;
+            }
+            Some((socket, proven, received))
+        };
+        if let Some((socket, proven, received)) = or(securing, late).await {
+            serve_socket(&shard, place, socket, Some(proven), received, port, at);
+        }
+    });
+}
+
+/// Shakes hands with whoever has connected.
+///
+/// # Errors
+/// Who it is was not proven; the other side has been told by an alert.
+async fn secure(
+    tls: &Arc<Tls>,
+    stream: TcpStream,
+    received: Vec<u8>,
+    port: Port,
+) -> Result<(Socket, Proven), String> {
+    let current = tls.current();
+    let config = match port {
+        Port::Clients => current.serve_clients(),
+        Port::Peers => current.serve_peers(),
+    };
+    let config = config.cloned().ok_or("this is no node's certificate")?;
+    drop(current);
+    let secured = Secured::server(config, received).map_err(|error| error.to_string())?;
+    let socket = Socket::secure(stream, secured).await.map_err(|error| error.to_string())?;
+    let shown = socket.secured().map_or(&[][..], Secured::shown);
+    let proven = tls.proven(shown, Usage::Client).map_err(|why| why.to_string())?;
+    Ok((socket, proven))
+}
+
+fn serve_socket<C: Hosted>(
+    shard: &Rc<Shard<C>>,
+    place: usize,
+    socket: Socket,
+    proven: Option<Proven>,
+    received: Received,
+    port: Port,
+    at: Place,
+) {
     match port {
-        Port::Peers => C::serve_peer(&shard.node, place, stream, received, at),
+        Port::Peers => C::serve_peer(&shard.node, place, socket, proven, received, at),
         Port::Clients => {
             let (served, runtime) = (shard.clone(), shard.runtime);
-            runtime.spawn(async move { serve_client(&served, place, stream, received, at).await });
+            runtime.spawn(async move {
+                serve_client(&served, place, socket, proven, received, at).await;
+            });
         }
     }
 }

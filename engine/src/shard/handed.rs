@@ -18,9 +18,9 @@ pub enum Port {
 pub struct HandedConnection {
     /// The socket, on no executor.
     pub stream: AcceptedTcpStream,
-    /// What came over it and was not acted on.
+    /// What came over it and was not acted on: with TLS, the beginning of the handshake.
     pub received: Vec<u8>,
-    /// The partition that its first frame names.
+    /// The partition that its first frame names, or the client's first message of TLS.
     pub partition: PartitionId,
     /// Which port it came to.
     pub port: Port,

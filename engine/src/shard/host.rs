@@ -4,13 +4,14 @@
 use std::rc::Rc;
 use std::time::Duration;
 
-use glommio::net::TcpStream;
 use walengine_net::model::PartitionId;
+use walengine_net::tls::Proven;
 use walengine_replication::gossip::NodeView;
 use walengine_replication::membership::Policy;
 use walengine_replication::received::Received;
 use walengine_replication::tcp::PeerIdentity;
 use walengine_replication::tcp::dial::Dialer;
+use walengine_replication::tcp::socket::Socket;
 use walengine_replication::types::NodeId;
 
 use super::operators::Place;
@@ -68,7 +69,8 @@ pub(super) trait Hosted: Operated<Disk = GlommioDisk, Runtime = GlommioRuntime> 
     fn serve_peer(
         node: &Rc<NodeFacts<Self>>,
         place: usize,
-        stream: TcpStream,
+        socket: Socket,
+        proven: Option<Proven>,
         received: Received,
         at: Place,
     );
@@ -114,7 +116,15 @@ impl Hosted for Alone<GlommioDisk, GlommioRuntime> {
     }
 
     /// A node that serves alone listens for no peers.
-    fn serve_peer(_: &Rc<NodeFacts<Self>>, _: usize, _: TcpStream, _: Received, _: Place) {}
+    fn serve_peer(
+        _: &Rc<NodeFacts<Self>>,
+        _: usize,
+        _: Socket,
+        _: Option<Proven>,
+        _: Received,
+        _: Place,
+    ) {
+    }
 
     fn leads_group(_: &Partition<Self>) -> bool {
         false
@@ -137,7 +147,7 @@ impl Hosted for Consensus<GlommioDisk, GlommioRuntime> {
     fn source(start: &ShardStart, partition: PartitionId) -> impl EntrySource + 'static {
         let Superblock { cluster, node, partitions, .. } = start.state.superblock;
         let identity = PeerIdentity { cluster, node, partition, partitions };
-        let dialer = Dialer::new(identity, GlommioRuntime::new());
+        let dialer = Dialer::new(identity, start.state.tls.clone(), GlommioRuntime::new());
         let control = start.control.clone();
         HeardNodes { own: node, dialer, control }
     }
@@ -152,7 +162,7 @@ impl Hosted for Consensus<GlommioDisk, GlommioRuntime> {
         let ReplicaId { cluster, partition, node } = opened.id;
         let partitions = state.superblock.partitions;
         let identity = PeerIdentity { cluster, node, partition, partitions };
-        let dialer = Dialer::new(identity, opened.runtime);
+        let dialer = Dialer::new(identity, state.tls.clone(), opened.runtime);
         let beginning =
             GroupBeginning { founders: &beginning.founders, sources: &beginning.sources };
         let partition = serve_in_group(opened, dialer.clone(), beginning, timing, source).await?;
@@ -178,11 +188,12 @@ impl Hosted for Consensus<GlommioDisk, GlommioRuntime> {
     fn serve_peer(
         node: &Rc<NodeFacts<Self>>,
         place: usize,
-        stream: TcpStream,
+        socket: Socket,
+        proven: Option<Proven>,
         received: Received,
         at: Place,
     ) {
-        peers::serve(node, place, stream, received, at);
+        peers::serve(node, place, socket, proven, received, at);
     }
 
     fn leads_group(group: &Group<GlommioDisk, GlommioRuntime>) -> bool {

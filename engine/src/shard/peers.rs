@@ -2,13 +2,14 @@
 
 use std::rc::Rc;
 
-use glommio::net::TcpStream;
+use walengine_net::tls::Proven;
 use walengine_replication::gossip::NodeStanding;
 use walengine_replication::peer::{LogPage, LogRead, Refusal};
 use walengine_replication::received::Received;
 use walengine_replication::runtime::within;
 use walengine_replication::tcp::PeerIdentity;
 use walengine_replication::tcp::accept::{self, Answering};
+use walengine_replication::tcp::socket::Socket;
 use walengine_replication::transport::{AppendReceiver, NoAnswer, Request, Response, ResultSender};
 use walengine_replication::types::NodeId;
 
@@ -27,7 +28,8 @@ type LocalGroup = Group<GlommioDisk, GlommioRuntime>;
 pub(super) fn serve(
     node: &Rc<NodeFacts<LocalConsensus>>,
     place: usize,
-    stream: TcpStream,
+    socket: Socket,
+    proven: Option<Proven>,
     received: Received,
     at: Place,
 ) {
@@ -35,9 +37,9 @@ pub(super) fn serve(
     let ReplicaId { cluster, partition, node: own } = group.id();
     let partitions = node.state.superblock.partitions;
     let identity = PeerIdentity { cluster, node: own, partition, partitions };
-    let gate = Gate { group, node: node.clone() };
+    let gate = Gate { group, node: node.clone(), proven: Rc::new(proven) };
     let (runtime, refusals) = (GlommioRuntime::new(), node.refusals.clone());
-    let served = accept::serve(stream, received, identity, gate, runtime, refusals);
+    let served = accept::serve(socket, received, identity, gate, runtime, refusals);
     runtime.spawn(within(runtime, async move {
         served.await;
         drop(at);
@@ -49,6 +51,8 @@ pub(super) fn serve(
 struct Gate {
     group: LocalGroup,
     node: Rc<NodeFacts<LocalConsensus>>,
+    /// What the peer's certificate proves.
+    proven: Rc<Option<Proven>>,
 }
 
 impl Answering for Gate {
@@ -78,6 +82,10 @@ impl Answering for Gate {
 
     /// Members may, and whom this node, which may be behind, knows as a node of the cluster.
     fn admits(&self, node: NodeId) -> Result<(), Refusal> {
+        let proven = (*self.proven).as_ref().map(|proven| proven.identity.node());
+        if proven.is_some_and(|proven| proven != Some(node)) {
+            return Err(Refusal::OtherIdentity);
+        }
         let known = self.node.cluster.borrow().node(node).map(|view| view.standing);
         let has_left = known == Some(NodeStanding::Left);
         let is_member = self.group.is_member(node);
@@ -89,6 +97,13 @@ impl Answering for Gate {
             Ok(())
         } else {
             Err(Refusal::NotMember)
+        }
+    }
+
+    fn may_go_on(&self) -> Result<(), String> {
+        match &*self.proven {
+            Some(proven) => proven.check().map_err(|why| why.to_string()),
+            None => Ok(()),
         }
     }
 }

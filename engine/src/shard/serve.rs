@@ -4,9 +4,10 @@
 use std::rc::Rc;
 use std::time::Duration;
 
-use glommio::net::TcpStream;
 use walengine_net::frame;
+use walengine_net::tls::Proven;
 use walengine_replication::received::{RECEIVE_BYTES_MIN, Received};
+use walengine_replication::tcp::socket::{MovingSocket, Socket, SocketReader};
 
 use super::host::Hosted;
 use super::operators::Place;
@@ -19,7 +20,6 @@ use crate::connection::timing::Timing;
 use crate::connection::writer;
 use crate::feed::published::{Passed, Subscriber};
 use crate::limits::{ANSWER_AFTER_END_WITHIN, FEED_ANSWERS_MAX, FEED_FRAMES_MAX, ROOM_WITHIN};
-use crate::os::{self, SocketReader};
 use crate::partition::Partition;
 use crate::partition::commit::Commit;
 use crate::runtime::Runtime;
@@ -31,16 +31,18 @@ use crate::session::{Handled, Session};
 pub(super) async fn serve_client<C: Hosted>(
     shard: &Rc<Shard<C>>,
     place: usize,
-    stream: TcpStream,
+    socket: Socket,
+    proven: Option<Proven>,
     received: Received,
     at: Place,
 ) {
     let node = &shard.node;
     let outbox = Rc::new(Outbox::new(&shard.budget));
     let timing = Rc::<Timing>::default();
-    shard.live.borrow_mut().add(&outbox, &timing);
     let partition = node.partitions[place].clone();
-    let caller = Caller { address: stream.peer_addr().ok(), identity: None };
+    let identity = proven.as_ref().map(|proven| proven.identity.clone());
+    let caller = Caller { address: socket.peer_addr(), identity };
+    shard.live.borrow_mut().add(&outbox, &timing, proven);
     let scratch = shard.scratch.clone();
     let session = Session::new(partition, node.clone(), outbox.clone(), scratch, caller);
     node.connections.set(node.connections.get() + 1);
@@ -48,7 +50,7 @@ pub(super) async fn serve_client<C: Hosted>(
     let runtime = shard.runtime;
     let connection =
         Connection { session, outbox: outbox.clone(), timing, runtime, at: at.clone() };
-    let serving = connection.serve(stream, received, &shard.publishers[place]);
+    let serving = connection.serve(socket, received, &shard.publishers[place]);
     futures_lite::future::or(serving, at.given_up()).await;
     outbox.end();
     node.connections.set(node.connections.get() - 1);
@@ -67,9 +69,9 @@ impl<C: Operated> Connection<C>
 where
     C::Runtime: Copy,
 {
-    async fn serve(mut self, stream: TcpStream, received: Received, publisher: &Publisher<C>) {
+    async fn serve(mut self, socket: Socket, received: Received, publisher: &Publisher<C>) {
         let outbox = self.outbox.clone();
-        let (reader, writer) = os::split(stream);
+        let (reader, writer) = socket.split();
         // A task of its own, so that an answer does not also wake what reads.
         let sending = writer::write(writer, outbox.clone(), self.timing.clone(), self.runtime);
         self.runtime.spawn(sending);
@@ -111,22 +113,16 @@ where
     async fn hand_over(&mut self, publisher: &Publisher<C>, incoming: Incoming) {
         self.outbox.move_away().await;
         let Incoming { reader, received } = incoming;
-        let (socket, received) = (reader.try_clone_socket(), received.into_filled());
-        drop(reader);
-        match socket {
-            Ok(socket) => self.serve_from_feed(publisher, socket, received).await,
-            Err(error) => {
-                tracing::warn!("cannot hand a connection to the feed: {error}");
-                self.outbox.end();
-            }
-        }
+        let received = received.into_filled();
+        let socket = reader.whole().expect("the sending half is gone once it has moved away");
+        self.serve_from_feed(publisher, socket.depart(), received).await;
     }
 
     /// Hands the connection to the feed, and serves what comes back from there.
     async fn serve_from_feed(
         &mut self,
         publisher: &Publisher<C>,
-        socket: std::net::TcpStream,
+        socket: MovingSocket,
         received: Vec<u8>,
     ) {
         let (passed_on, frames) = flume::bounded::<Passed>(FEED_FRAMES_MAX);

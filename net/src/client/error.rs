@@ -26,6 +26,14 @@ pub enum ClientError {
         /// The system's error.
         reason: String,
     },
+    /// Who is there was not proven, or does not believe who asks.
+    #[error("no secured connection to {address}: {reason}")]
+    Insecure {
+        /// Address of the server.
+        address: String,
+        /// What is wrong.
+        reason: String,
+    },
     /// Another program listens there, or the stream was damaged.
     #[error("{address} does not speak walengine's protocol ({reason}): is the port right?")]
     NotWalengine {
@@ -172,6 +180,9 @@ impl ClientError {
     }
 
     pub(super) fn unreachable(address: &str, error: &std::io::Error) -> Self {
+        if let Some(reason) = crate::tls::explained(error) {
+            return Self::Insecure { address: address.to_owned(), reason };
+        }
         Self::Unreachable { address: address.to_owned(), reason: reason_of(error) }
     }
 }

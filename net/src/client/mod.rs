@@ -23,10 +23,13 @@ pub mod session;
 pub mod shared;
 pub mod tokio;
 
+use std::path::Path;
+use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use crate::message::ArchivedHelloReply;
 use crate::model::{ClusterId, EventId, PartitionId};
+use crate::tls::{CredentialsError, Tls};
 
 pub use batch::{Batch, Chain, Submitted};
 pub use error::ClientError;
@@ -79,6 +82,9 @@ pub struct Config {
     pub inflight_max: usize,
     /// Which nodes answer reads.
     pub read_from: ReadFrom,
+    /// Who the client is, and whom it believes; `None`: connections are not secured. The files are read
+    /// again before a connection is made.
+    pub tls: Option<Arc<Tls>>,
 }
 
 impl Config {
@@ -92,7 +98,18 @@ impl Config {
             deadline: DEADLINE_DEFAULT,
             inflight_max: 256,
             read_from: ReadFrom::Any,
+            tls: None,
         }
+    }
+}
+
+impl Config {
+    /// The same with the credentials in this directory: `ca.pem`, `identity.pem`, `identity.key`.
+    ///
+    /// # Errors
+    /// They can't be used.
+    pub fn secured(self, dir: &Path) -> Result<Self, CredentialsError> {
+        Ok(Self { tls: Some(Arc::new(Tls::open(dir)?)), ..self })
     }
 }
 

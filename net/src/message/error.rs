@@ -49,6 +49,8 @@ pub enum ErrorCode {
     /// The partition takes an import of another cluster's log, and nothing else until that is
     /// finished. Nothing was changed.
     Importing = 20,
+    /// Who asks may not do that. Nothing was changed; the message says which right lacks.
+    Forbidden = 21,
 }
 
 impl ErrorCode {
@@ -82,6 +84,7 @@ impl ErrorCode {
             Self::Internal => "internal",
             Self::LeadershipLost => "leadership_lost",
             Self::Importing => "importing",
+            Self::Forbidden => "forbidden",
         }
     }
 

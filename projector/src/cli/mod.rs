@@ -48,7 +48,11 @@ pub struct Arguments {
 pub struct Sides {
     /// Address of a server of walengine, or of several of one cluster with commas between
     #[arg(long, value_name = "ADDR:PORT", env = "WALENGINE_SERVER", default_value = ADDRESS_DEFAULT)]
-    server: String,
+    pub(crate) server: String,
+
+    /// Directory with a certificate and whom to believe, as `walengine cert projector` makes it
+    #[arg(long, value_name = "DIR", env = "WALENGINE_TLS")]
+    tls: Option<PathBuf>,
 
     /// Database: `postgres://user@host/database`, or "host=... dbname=..."; what it does not say is
     /// taken from PGHOST, PGUSER, PGPASSWORD, PGSSLMODE, PGSSLROOTCERT and so on
@@ -194,12 +198,14 @@ async fn run_command(command: Command) -> Result<(), Fatal> {
 }
 
 impl Sides {
-    pub(crate) fn servers(&self) -> ClientConfig {
-        ClientConfig {
+    pub(crate) fn servers(&self) -> Result<ClientConfig, Fatal> {
+        let config = ClientConfig {
             client_name: "walengine-projector".to_owned(),
             deadline: Duration::from_secs(30),
             ..ClientConfig::new(&self.server)
-        }
+        };
+        let Some(dir) = &self.tls else { return Ok(config) };
+        config.secured(dir).map_err(|error| Fatal::new(Reason::Usage, format!("--tls: {error}")))
     }
 
     /// The database; a managed one is used as it runs, or started for as long as this lives.
@@ -251,7 +257,7 @@ async fn run_rebuild(arguments: &RebuildArguments) -> Result<(), Fatal> {
         other_cluster: *other_cluster,
     };
     let database = sides.database()?;
-    let client = service::connect_soon(&sides.servers()).await?;
+    let client = service::connect_soon(&sides.servers()?).await?;
     let partitions = client.info().partitions;
     if let Some((partition, _)) = from.iter().find(|(partition, _)| partition.0 >= partitions) {
         let message =
@@ -276,7 +282,7 @@ fn position(text: &str) -> Result<(PartitionId, Offset), &'static str> {
 
 async fn run_audit(sides: &Sides) -> Result<(), Fatal> {
     let database = sides.database()?;
-    let client = service::connect_soon(&sides.servers()).await?;
+    let client = service::connect_soon(&sides.servers()?).await?;
     let reports = with_progress("auditing", &client, async |metrics| {
         audit::audit(&database, &client, metrics).await
     });
@@ -311,5 +317,5 @@ async fn project(arguments: RunArguments) -> Result<(), Fatal> {
         Some(directory) => managed.insert(Managed::start(directory)?).target(),
     };
     let database = Database::new(target, &sides.schema)?;
-    Service { servers: sides.servers(), database, metrics }.run().await
+    Service { servers: sides.servers()?, database, metrics }.run().await
 }

@@ -19,7 +19,7 @@ use crate::{engine, noted, position, schema};
 pub async fn run(sides: &Sides) -> Result<(), Fatal> {
     let database = sides.database()?;
     let connection = database.connect().await?;
-    let engine = connect(&sides.servers()).await;
+    let engine = connect(&sides.servers()?).await;
     match &engine {
         Ok(client) => schema::check(&database, &connection, client.info()).await?,
         Err(_) if schema::version(&database, &connection).await?.is_some() => {}
@@ -111,7 +111,7 @@ fn gone(sides: &Sides, why: &str) -> Fatal {
     let message = format!(
         "no answer from walengine at {} ({why}): the position is right, but how far the log reaches is \
          only what the projector last saw; `walengine status` asks the servers",
-        sides.servers().addresses.join(",")
+        sides.server
     );
     Fatal::new(Reason::Server, message)
 }

@@ -70,6 +70,9 @@ pub enum Refusal {
         /// The right one.
         partitions: u16,
     },
+    /// The certificate is another node's.
+    #[error("this node's certificate says another number than its data directory")]
+    OtherIdentity,
 }
 
 pub(super) fn put_hello(out: &mut Vec<u8>, hello: &Hello) {
@@ -103,6 +106,7 @@ pub(super) fn put_hello_reply(out: &mut Vec<u8>, reply: HelloReply) {
             Refusal::UnknownPartition => put(5, &[]),
             Refusal::NotMember => put(6, &[]),
             Refusal::OtherPartitions { partitions } => put(7, &partitions.to_le_bytes()),
+            Refusal::OtherIdentity => put(8, &[]),
         },
     }
 }
@@ -118,6 +122,7 @@ pub(super) fn hello_reply(reader: &mut Reader<'_>) -> Result<HelloReply, DecodeE
         5 => Refusal::UnknownPartition,
         6 => Refusal::NotMember,
         7 => Refusal::OtherPartitions { partitions: reader.u16("number of partitions")? },
+        8 => Refusal::OtherIdentity,
         found => return Err(DecodeError::Unknown { what: WHAT, found: u64::from(found) }),
     };
     Ok(HelloReply::Refused(refusal))

@@ -55,6 +55,9 @@ pub trait Answering: Clone + 'static {
 
     /// Whether the node may talk to this one.
     fn admits(&self, node: NodeId) -> Result<(), Refusal>;
+
+    /// Whether the connection may go on. The error says why not.
+    fn may_go_on(&self) -> Result<(), String>;
 }
 
 /// Counts of what was refused since the start.
@@ -152,6 +155,10 @@ impl<G: Answering, R: Runtime> AcceptedPeer<G, R> {
             let now = self.runtime.elapsed();
             let quiet = now.saturating_sub(self.heard.get());
             let stuck = self.out.stuck_since().map(|since| now.saturating_sub(since));
+            if let Err(why) = self.group.may_go_on() {
+                tracing::warn!("closing the connection of node {}: {why}", self.from.get());
+                return self.out.cut();
+            }
             let is_short = self.budget.is_short();
             let within = |limit: Duration, holds_much: bool| {
                 if is_short && holds_much { PRESSED_MAX } else { limit }

@@ -6,17 +6,20 @@ use std::collections::BTreeMap;
 use std::future::Future;
 use std::net::SocketAddr;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures_lite::future::or;
-use futures_lite::io::split;
 use glommio::net::TcpStream;
 use openraft::AsyncRuntime;
 use openraft::async_runtime::{Mpsc, MpscReceiver};
 use openraft::raft::{AppendEntriesResponse, StreamAppendResult};
 
+use walengine_net::tls::{Expected, Proven, Secured, Tls, Usage, server_name};
+
 pub use super::dialled::Traffic;
 use super::dialled::{Dialled, greeting};
+use super::socket::Socket;
 use super::{AGAIN_AFTER, CONNECT_WITHIN, PeerIdentity, STREAM_REQUESTS, STREAM_RESULTS};
 use crate::executor::Runtime;
 use crate::local::Notify;
@@ -38,6 +41,7 @@ pub struct Dialer<R: Runtime> {
 
 struct Inner<R: Runtime> {
     identity: PeerIdentity,
+    tls: Option<Arc<Tls>>,
     runtime: R,
     links: RefCell<BTreeMap<NodeId, Rc<Link>>>,
     /// Where nodes have announced themselves last. It comes before what the group's log says of them.
@@ -81,9 +85,9 @@ impl Link {
 
 impl<R: Runtime> Dialer<R> {
     /// For a group's replica on this node.
-    pub fn new(identity: PeerIdentity, runtime: R) -> Self {
+    pub fn new(identity: PeerIdentity, tls: Option<Arc<Tls>>, runtime: R) -> Self {
         let (links, announced) = (RefCell::default(), RefCell::default());
-        Self { inner: Rc::new(Inner { identity, runtime, links, announced }) }
+        Self { inner: Rc::new(Inner { identity, tls, runtime, links, announced }) }
     }
 
     /// What went to each peer since the start.
@@ -222,7 +226,8 @@ impl<R: Runtime> Dialer<R> {
         let hello = Message::Hello(Hello { cluster, node, partition, partitions });
         let request = connection.request_id();
         connection.out.put(request, &hello).map_err(|error| error.to_string())?;
-        let (mut reader, writer) = split(stream);
+        let (socket, proven) = self.secured(link.target, address, stream).await?;
+        let (mut reader, writer) = socket.split();
         let (sends, runtime) = (connection.clone(), self.inner.runtime.clone());
         self.inner.runtime.spawn(async move { sends.out.send_all(writer, &runtime).await });
         let mut received = Received::default();
@@ -233,7 +238,7 @@ impl<R: Runtime> Dialer<R> {
         }
         link.set(LinkState::Up(connection.clone()));
         let (watched, runtime) = (connection.clone(), self.inner.runtime.clone());
-        self.inner.runtime.spawn(async move { watched.watch(&runtime).await });
+        self.inner.runtime.spawn(async move { watched.watch(proven.as_ref(), &runtime).await });
         let (dialer, link, runtime) = (self.clone(), link.clone(), self.inner.runtime.clone());
         let reads = async move {
             let target = link.target;
@@ -249,6 +254,26 @@ impl<R: Runtime> Dialer<R> {
         };
         runtime.spawn(within(runtime.clone(), reads));
         Ok(())
+    }
+}
+
+impl<R: Runtime> Dialer<R> {
+    /// Makes sure who answers, if this cluster has certificates.
+    async fn secured(
+        &self,
+        target: NodeId,
+        address: SocketAddr,
+        stream: TcpStream,
+    ) -> Result<(Socket, Option<Proven>), String> {
+        let Some(tls) = &self.inner.tls else { return Ok((stream.into(), None)) };
+        let expected = Expected::node_at(Some(target), address.ip().into());
+        let config = tls.current().dial(expected);
+        let secured = Secured::client(config, server_name(self.inner.identity.partition));
+        let secured = secured.map_err(|error| error.to_string())?;
+        let socket = Socket::secure(stream, secured).await.map_err(|error| error.to_string())?;
+        let shown = socket.secured().map_or(&[][..], Secured::shown);
+        let proven = tls.proven(shown, Usage::Server).map_err(|why| why.to_string())?;
+        Ok((socket, Some(proven)))
     }
 }
 

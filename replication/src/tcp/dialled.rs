@@ -12,6 +12,8 @@ use openraft::AsyncRuntime;
 use openraft::alias::OneshotSenderOf;
 use openraft::async_runtime::{MpscSender, Oneshot, OneshotSender};
 
+use walengine_net::tls::Proven;
+
 use super::outgoing::Outgoing;
 use super::{APPEND_BYTES_MAX, PeerIdentity, SILENT_MAX};
 use crate::budget::Budget;
@@ -211,9 +213,14 @@ impl Dialled {
     }
 
     /// Ends the connection when the peer owes an answer and is silent for too long.
-    pub(super) async fn watch(&self, runtime: &impl Runtime) {
+    /// So it does when the peer's certificate is good no more.
+    pub(super) async fn watch(&self, proven: Option<&Proven>, runtime: &impl Runtime) {
         while !self.out.has_ended() {
             runtime.sleep(SILENT_MAX / 8).await;
+            if let Some(Err(why)) = proven.map(Proven::check) {
+                tracing::warn!("closing a connection to a node: {why}");
+                return self.out.cut();
+            }
             let now = runtime.elapsed();
             let since = match self.silent_since.get() {
                 _ if self.pending.borrow().is_empty() => None,

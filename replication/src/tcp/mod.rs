@@ -6,6 +6,7 @@ pub mod accept;
 pub mod dial;
 mod dialled;
 mod outgoing;
+pub mod socket;
 
 use std::time::Duration;
 

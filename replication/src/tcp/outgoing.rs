@@ -162,7 +162,7 @@ impl Outgoing {
                     self.stuck_since.set(Some(runtime.elapsed()));
                     writer.write_all(step).await?;
                 }
-                Ok(())
+                writer.flush().await
             };
             if or(sends, self.was_cut()).await.is_err() {
                 break; // the peer is gone

@@ -2,7 +2,7 @@
 //! callers that wait. Ends with the last handle.
 
 use std::convert::Infallible;
-use std::io::ErrorKind;
+use std::io::{self, ErrorKind, Read, Write};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,6 +11,7 @@ use ::tokio::net::TcpStream;
 use ::tokio::sync::{mpsc, oneshot};
 use ::tokio::time::{Instant, sleep_until, timeout};
 
+use rustls::pki_types::ServerName;
 use socket2::{SockRef, TcpKeepalive};
 
 use crate::client::ClientError;
@@ -19,6 +20,7 @@ use crate::client::link::{Event, Hangup, Link};
 use crate::client::operation::Answer;
 use crate::frame::{Kind, RequestId};
 use crate::model::PartitionId;
+use crate::tls::{Expected, Secured, Tls, server_name};
 
 use super::Common;
 
@@ -86,6 +88,85 @@ fn keep_alive(stream: &TcpStream) {
     let _ = socket.set_tcp_user_timeout(Some(UNTAKEN_MAX));
 }
 
+/// An open connection, with TLS or without.
+struct Wire {
+    stream: TcpStream,
+    secured: Option<Box<Secured>>,
+}
+
+/// A socket as rustls wants it.
+struct Trying<'a>(&'a TcpStream);
+
+impl Read for Trying<'_> {
+    fn read(&mut self, bytes: &mut [u8]) -> io::Result<usize> {
+        self.0.try_read(bytes)
+    }
+}
+
+impl Write for Trying<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.try_write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl Wire {
+    /// Connects, and makes sure who answers.
+    async fn open(address: &str, partition: PartitionId, tls: Option<&Tls>) -> io::Result<Self> {
+        let stream = TcpStream::connect(address).await?;
+        // Sends small frames at once. If it fails they are only slower.
+        let _ = stream.set_nodelay(true);
+        keep_alive(&stream);
+        let Some(tls) = tls else { return Ok(Self { stream, secured: None }) };
+        let _ = tls.reload(); // what can't be read is not used; the old files may do
+        let host = address.rsplit_once(':').map_or(address, |(host, _)| host);
+        let host = host.trim_start_matches('[').trim_end_matches(']').to_owned();
+        let host = ServerName::try_from(host).map_err(io::Error::other)?;
+        let config = tls.current().dial(Expected::node_at(None, host));
+        let secured = Secured::client(config, server_name(partition)).map_err(io::Error::other)?;
+        let mut secured = Box::new(secured);
+        loop {
+            match secured.handshake(&mut Trying(&stream)) {
+                Ok(()) => return Ok(Self { stream, secured: Some(secured) }),
+                Err(error) if error.kind() == ErrorKind::WouldBlock => {}
+                Err(error) => return Err(error),
+            }
+            stream.ready(interest(!secured.is_flushed())).await?;
+        }
+    }
+
+    fn try_read(&mut self, bytes: &mut [u8]) -> io::Result<usize> {
+        match &mut self.secured {
+            None => self.stream.try_read(bytes),
+            Some(secured) => secured.read(&mut Trying(&self.stream), bytes),
+        }
+    }
+
+    fn try_write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        match &mut self.secured {
+            None => self.stream.try_write(bytes),
+            Some(secured) => secured.write(&mut Trying(&self.stream), bytes),
+        }
+    }
+
+    /// Whether everything that was written is out; tries to get it out.
+    fn try_flush(&mut self) -> io::Result<bool> {
+        let Some(secured) = &mut self.secured else { return Ok(true) };
+        match secured.flush(&mut Trying(&self.stream)) {
+            Ok(()) => Ok(true),
+            Err(error) if error.kind() == ErrorKind::WouldBlock => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+}
+
+fn interest(is_writing: bool) -> Interest {
+    if is_writing { Interest::READABLE | Interest::WRITABLE } else { Interest::READABLE }
+}
+
 pub(super) struct LinkTask {
     common: Arc<Common>,
     inbox: mpsc::Receiver<Command>,
@@ -110,7 +191,7 @@ impl LinkTask {
     pub(super) async fn run(mut self) {
         loop {
             let end = match self.connect().await {
-                Ok(stream) => self.converse(&stream).await,
+                Ok(mut wire) => self.converse(&mut wire).await,
                 Err(end) => end,
             };
             match end {
@@ -134,7 +215,7 @@ impl LinkTask {
     }
 
     /// Waits until it is time to connect, and for the connection. Takes commands meanwhile.
-    async fn connect(&mut self) -> Result<TcpStream, End> {
+    async fn connect(&mut self) -> Result<Wire, End> {
         // Nobody waits: no connection is needed.
         while self.link.inflight() == 0 && self.greeters.is_empty() {
             let command = self.inbox.recv().await.ok_or(End::Closed)?;
@@ -145,19 +226,18 @@ impl LinkTask {
         let Some((address, wait)) = self.link.attempt(self.common.now()) else {
             return Err(End::Lost);
         };
+        let (partition, common) = (self.link.partition(), self.common.clone());
         let attempt = async move {
-            match timeout(wait, TcpStream::connect(address.as_str())).await {
+            let tls = common.shared.config.tls.as_deref();
+            match timeout(wait, Wire::open(address.as_str(), partition, tls)).await {
                 Ok(result) => result,
                 Err(_) => Err(ErrorKind::TimedOut.into()),
             }
         };
         match self.meanwhile(attempt).await? {
-            Ok(stream) => {
-                // Sends small frames at once. If it fails they are only slower.
-                let _ = stream.set_nodelay(true);
-                keep_alive(&stream);
+            Ok(wire) => {
                 self.link.connected(self.common.now());
-                Ok(stream)
+                Ok(wire)
             }
             Err(error) => Err(self.link.broken(self.common.now(), &error).into()),
         }
@@ -181,14 +261,14 @@ impl LinkTask {
     }
 
     /// Runs until the connection is lost or the last handle is dropped.
-    async fn converse(&mut self, stream: &TcpStream) -> End {
-        match self.exchange(stream).await {
+    async fn converse(&mut self, wire: &mut Wire) -> End {
+        match self.exchange(wire).await {
             Ok(never) => match never {},
             Err(end) => end,
         }
     }
 
-    async fn exchange(&mut self, stream: &TcpStream) -> Result<Infallible, End> {
+    async fn exchange(&mut self, wire: &mut Wire) -> Result<Infallible, End> {
         let mut timer = std::pin::pin!(sleep_until(self.common.started));
         loop {
             while !self.link.is_full() {
@@ -198,8 +278,8 @@ impl LinkTask {
                     Err(mpsc::error::TryRecvError::Disconnected) => return Err(End::Closed),
                 }
             }
-            self.write(stream)?;
-            let has_received = self.read(stream)?;
+            let is_out = self.write(wire)?;
+            let has_received = self.read(wire)?;
             // Only now: bytes that arrived while this task did not run must not count as silence.
             self.check()?;
             if has_received {
@@ -214,13 +294,9 @@ impl LinkTask {
             if timer.deadline() != wake_at {
                 timer.as_mut().reset(wake_at);
             }
-            let interest = if self.link.has_outgoing() {
-                Interest::READABLE | Interest::WRITABLE
-            } else {
-                Interest::READABLE
-            };
+            let interest = interest(self.link.has_outgoing() || !is_out);
             ::tokio::select! {
-                ready = stream.ready(interest) => {
+                ready = wire.stream.ready(interest) => {
                     if let Err(error) = ready {
                         return Err(self.link.broken(self.common.now(), &error).into());
                     }
@@ -233,26 +309,27 @@ impl LinkTask {
         }
     }
 
-    /// Sends as much as the socket accepts.
-    fn write(&mut self, stream: &TcpStream) -> Result<(), End> {
+    /// Sends as much as the socket accepts. Whether that was everything.
+    fn write(&mut self, wire: &mut Wire) -> Result<bool, End> {
         let now = self.common.now();
         loop {
             let bytes = self.link.outgoing(now);
             if bytes.is_empty() {
-                return Ok(());
+                break;
             }
-            match stream.try_write(bytes) {
+            match wire.try_write(bytes) {
                 Ok(bytes) => self.link.sent(bytes),
-                Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(()),
+                Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(false),
                 Err(error) => return Err(self.link.broken(now, &error).into()),
             }
         }
+        wire.try_flush().map_err(|error| self.link.broken(now, &error).into())
     }
 
     /// Reads from the socket once. Returns whether there was anything.
-    fn read(&mut self, stream: &TcpStream) -> Result<bool, End> {
+    fn read(&mut self, wire: &mut Wire) -> Result<bool, End> {
         let now = self.common.now();
-        match stream.try_read(self.link.room()) {
+        match wire.try_read(self.link.room()) {
             Ok(bytes) => {
                 let received = self.link.received(now, bytes);
                 self.tell();

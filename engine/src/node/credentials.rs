@@ -1,0 +1,105 @@
+//! This node's certificate: who it is, and that a renewed one is taken up while it runs. Main thread.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Instant;
+
+use walengine_net::identity::Role;
+use walengine_net::tls::{CERTIFICATE_FILE, Tls};
+
+use super::signals;
+use crate::config::Config;
+use crate::fatal::{Fatal, Reason};
+use crate::limits::CREDENTIALS_LOOK_EVERY;
+use crate::storage::layout::Superblock;
+
+/// Opens the directory that --tls names. Without one, a server that others can reach must be wanted so.
+///
+/// # Errors
+/// `Usage` if it is not wanted so, or the files can't be used.
+pub(super) fn open(config: &Config) -> Result<Option<Arc<Tls>>, Fatal> {
+    let Some(dir) = &config.tls else {
+        if let Some((flag, address)) = config.reachable() {
+            if !config.insecure {
+                let message = format!(
+                    "{flag} {address} can be reached by others, and without certificates anybody may \
+                     move money there: give --tls DIR (`walengine cert` makes it), or --insecure if \
+                     the network is guarded in another way"
+                );
+                return Err(Fatal::new(Reason::Usage, message));
+            }
+            tracing::warn!(
+                "--insecure: whoever reaches {address} may read and move money, and join the cluster"
+            );
+        }
+        return Ok(None);
+    };
+    let tls = Tls::open(dir).map_err(|error| Fatal::new(Reason::Usage, error.to_string()))?;
+    let own = tls.current().own().clone();
+    if own.role() != Role::Node {
+        let message = format!(
+            "{} says {own}, and a server needs a node's certificate: `walengine cert node`",
+            dir.join(CERTIFICATE_FILE).display()
+        );
+        return Err(Fatal::new(Reason::Usage, message));
+    }
+    tracing::info!("this is {own} of cluster {}, by its certificate", own.cluster());
+    Ok(Some(Arc::new(tls)))
+}
+
+/// Makes sure that a data directory is the certificate's.
+pub(super) fn check_owner(tls: &Tls, superblock: &Superblock) -> Result<(), Fatal> {
+    let own = tls.current().own().clone();
+    if own.node() == Some(superblock.node) {
+        return Ok(());
+    }
+    let node = superblock.node;
+    let message = format!(
+        "the certificate in {} says {own}, and the data directory is of node {node}: give it that node's \
+         certificate (`walengine cert node {node}`), or name another --data",
+        tls.dir().display()
+    );
+    Err(Fatal::new(Reason::DataDirectory, message))
+}
+
+/// Looks at the files while the node runs.
+pub(super) struct Watch {
+    tls: Option<Arc<Tls>>,
+    /// A person has asked to look.
+    is_wanted: Arc<AtomicBool>,
+    looked: Instant,
+    /// What was said of files that can't be used.
+    told: Option<String>,
+}
+
+impl Watch {
+    pub fn new(tls: Option<Arc<Tls>>) -> Result<Self, Fatal> {
+        let is_wanted = signals::watch_reloads()?;
+        Ok(Self { tls, is_wanted, looked: Instant::now(), told: None })
+    }
+
+    /// Takes up what has changed, if it is time to look.
+    pub fn look(&mut self) {
+        let is_wanted = self.is_wanted.swap(false, Ordering::Relaxed);
+        let Some(tls) = &self.tls else { return };
+        if !is_wanted && self.looked.elapsed() < CREDENTIALS_LOOK_EVERY {
+            return;
+        }
+        self.looked = Instant::now();
+        let complaint = match tls.reload() {
+            Ok(has_changed) => {
+                if has_changed {
+                    tracing::info!("new certificates are in use, from {}", tls.dir().display());
+                }
+                None
+            }
+            Err(error) => {
+                Some(format!("new certificates are not taken, the old ones stay: {error}"))
+            }
+        };
+        if let Some(complaint) = complaint.as_ref().filter(|&new| Some(new) != self.told.as_ref()) {
+            tracing::error!("{complaint}");
+        }
+        self.told = complaint;
+    }
+}

@@ -1,0 +1,118 @@
+//! Credentials that stay current while a program runs.
+
+use std::cell::Cell;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use arc_swap::{ArcSwap, Guard};
+use rustls::pki_types::{CertificateDer, UnixTime};
+
+use crate::identity::Identity;
+
+use super::credentials::{CERTIFICATE_FILE, Credentials, CredentialsError, Files};
+use super::prove::{self, Refusal, Usage};
+
+/// See the module. Shared by all threads.
+#[derive(Debug)]
+pub struct Tls {
+    dir: PathBuf,
+    current: ArcSwap<Credentials>,
+    /// How often the credentials have changed.
+    generation: AtomicU64,
+}
+
+/// What the other end of a connection has shown.
+#[derive(Debug)]
+pub struct Proven {
+    tls: Arc<Tls>,
+    /// Who it is.
+    pub identity: Arc<Identity>,
+    /// Its certificate, and those that lead to an authority.
+    chain: Vec<CertificateDer<'static>>,
+    usage: Usage,
+    /// The first second at which its certificate is no longer valid.
+    expires: UnixTime,
+    /// The credentials by which it was proven last.
+    generation: Cell<u64>,
+}
+
+impl Tls {
+    /// Of a directory of credentials.
+    pub fn open(dir: &Path) -> Result<Self, CredentialsError> {
+        let current = ArcSwap::from_pointee(Credentials::load(dir)?);
+        Ok(Self { dir: dir.to_owned(), current, generation: AtomicU64::new(0) })
+    }
+
+    /// The directory.
+    pub fn dir(&self) -> &Path {
+        &self.dir
+    }
+
+    /// The credentials of now.
+    pub fn current(&self) -> Guard<Arc<Credentials>> {
+        self.current.load()
+    }
+
+    /// Reads the files again. True if they have changed; new connections use what they say. Blocks.
+    ///
+    /// # Errors
+    /// They can't be used, or are another one's: the old ones stay.
+    pub fn reload(&self) -> Result<bool, CredentialsError> {
+        let files = Files::read(&self.dir)?;
+        let old = self.current.load();
+        if files.fingerprint() == old.fingerprint() {
+            return Ok(false);
+        }
+        let new = Credentials::of_files(&files)?;
+        if new.own() != old.own() {
+            let why = format!("it says {}, and this is {}", new.own().uri(), old.own().uri());
+            let path = self.dir.join(CERTIFICATE_FILE);
+            return Err(CredentialsError::Malformed { path, why });
+        }
+        self.current.store(Arc::new(new));
+        self.generation.fetch_add(1, Ordering::Release);
+        Ok(true)
+    }
+
+    /// What the other end has shown in a handshake that has ended.
+    ///
+    /// # Errors
+    /// Its certificate has gone out of use since.
+    pub fn proven(
+        self: &Arc<Self>,
+        chain: &[CertificateDer<'_>],
+        usage: Usage,
+    ) -> Result<Proven, Refusal> {
+        let generation = self.generation.load(Ordering::Acquire);
+        let identity = Arc::new(self.prove(chain, usage)?);
+        let expires = prove::expires(chain.first().ok_or(Refusal::Missing)?)?;
+        let chain = chain.iter().map(|one| one.clone().into_owned()).collect();
+        let (tls, generation) = (self.clone(), Cell::new(generation));
+        Ok(Proven { tls, identity, chain, usage, expires, generation })
+    }
+
+    fn prove(&self, chain: &[CertificateDer<'_>], usage: Usage) -> Result<Identity, Refusal> {
+        let current = self.current.load();
+        let cluster = current.own().cluster();
+        current.authorities().prove(chain, usage, Some(cluster), UnixTime::now())
+    }
+}
+
+impl Proven {
+    /// Whether the connection may go on.
+    ///
+    /// # Errors
+    /// The certificate has expired, was revoked, or its authority is believed no more.
+    pub fn check(&self) -> Result<(), Refusal> {
+        if UnixTime::now() > self.expires {
+            return Err(Refusal::Expired);
+        }
+        let generation = self.tls.generation.load(Ordering::Acquire);
+        if self.generation.get() != generation {
+            self.tls.prove(&self.chain, self.usage)?;
+            self.generation.set(generation);
+        }
+        Ok(())
+    }
+}
