@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Checks what every commit must keep: formatting, lints, the tidiness of the tree, unit tests.
+# Checks what every commit must keep: formatting, lints, dependencies, the tidiness of the tree, unit tests.
 # Takes less than a minute after a build. scripts/test.sh runs all tests.
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -12,6 +12,7 @@ case "${1:-}" in
 esac
 need_rust
 cargo fmt --all --check
+scripts/deny.sh
 cargo clippy --workspace --all-targets -- -D warnings
 cargo test --package walengine-tests --test walengine -- tidy::
 # Those of walengine-tests run its simulator at length: scripts/test.sh has them.

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Runs the tests: formatting, lints, unit, property, simulation, fault and end-to-end tests.
+# Runs the tests: formatting, lints, dependencies, unit, property, simulation, fault and end-to-end tests.
 #   scripts/test.sh          those that need no root and finish within ten minutes
 #   scripts/test.sh --all    all of them; needs root, to cut power and networks and to fill disks
 #   scripts/test.sh FILTER   only the integration tests whose names contain FILTER, whatever they need
@@ -77,6 +77,7 @@ if [ -n "$filter" ]; then
 fi
 
 cargo fmt --all --check
+scripts/deny.sh
 cargo clippy --workspace --all-targets -- -D warnings
 need_postgres
 need_commands openssl:openssl

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use walengine_net::identity::{Identity, Role};
 use walengine_net::say;
+use walengine_net::text::printable;
 
 use super::addresses::{Given, Host, of_node};
 use super::authority::{Authority, Issued};
@@ -116,7 +117,7 @@ fn run(
     let mut known = BTreeSet::new();
     for (name, hosts) in names {
         let identity = Identity::new(&authority.cluster, role, &name).map_err(|error| {
-            let name = read::plain(&name);
+            let name = printable(&name);
             Fatal::new(Reason::Usage, format!("'{name}' can't be a {role}: {error}"))
         })?;
         if !known.insert(name.clone()) {

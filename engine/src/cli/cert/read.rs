@@ -9,6 +9,7 @@ use rustls::crypto::ring::sign::any_supported_type;
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, CertificateRevocationListDer, PrivateKeyDer};
 use walengine_net::identity::{Identity, IdentityError};
+use walengine_net::text::printable;
 use x509_cert::Certificate;
 use x509_cert::crl::CertificateList;
 use x509_cert::der::{Decode as _, Encode as _};
@@ -99,8 +100,10 @@ pub fn names(certificate: &Certificate) -> Names {
     };
     for name in found {
         match name {
-            GeneralName::UniformResourceIdentifier(uri) => names.uris.push(plain(uri.as_str())),
-            GeneralName::DnsName(name) => names.hosts.push(plain(name.as_str())),
+            GeneralName::UniformResourceIdentifier(uri) => {
+                names.uris.push(printable(uri.as_str()).into());
+            }
+            GeneralName::DnsName(name) => names.hosts.push(printable(name.as_str()).into()),
             GeneralName::IpAddress(bytes) => {
                 let bytes = bytes.as_bytes();
                 let v4 = <[u8; 4]>::try_from(bytes).map(IpAddr::from);
@@ -161,10 +164,5 @@ const CRL_NUMBER: x509_cert::der::asn1::ObjectIdentifier =
 
 /// A name of X.509 as it can be printed.
 pub fn name(name: &Name) -> String {
-    plain(&name.to_string())
-}
-
-/// A text from a file without what steers a terminal.
-pub fn plain(text: &str) -> String {
-    text.chars().map(|letter| if letter.is_control() { '\u{FFFD}' } else { letter }).collect()
+    printable(&name.to_string()).into()
 }
