@@ -50,7 +50,7 @@ fn a_server_that_others_reach_needs_certificates_or_a_word_of_its_operator() {
         assert!(said.contains(flag) && said.contains("--tls DIR"), "{said}");
         assert!(!dir.path().join("superblock").exists(), "nothing is made before");
     }
-    let server = launch().set("--listen", "0.0.0.0:0").set("--insecure", "true").start();
+    let server = launch().set("--listen", "0.0.0.0:0").set("--insecure", "true").serve();
     assert!(server.log().contains("may read and move money"), "{}", server.log());
 }
 
