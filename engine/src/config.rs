@@ -9,6 +9,7 @@ use serde::Deserialize;
 use crate::addresses::{HostPort, resolve};
 use crate::fatal::{Fatal, Reason};
 use crate::os;
+use crate::policy::POLICY_FILE;
 
 /// Address that the server listens on, and that commands look for, unless told otherwise.
 pub const ADDRESS_DEFAULT: &str = "127.0.0.1:7450";
@@ -130,6 +131,10 @@ pub struct ServeOptions {
     #[arg(long, value_name = "DIR", env = "WALENGINE_TLS")]
     pub tls: Option<PathBuf>,
 
+    /// What each identity may do, with --tls [default: policy.toml in that directory]
+    #[arg(long, value_name = "FILE", env = "WALENGINE_POLICY")]
+    pub policy: Option<PathBuf>,
+
     /// Take connections without certificates on addresses that others can reach
     #[arg(long, num_args = 0..=1, default_missing_value = "true", value_name = "BOOL", env = "WALENGINE_INSECURE")]
     pub insecure: Option<bool>,
@@ -140,6 +145,9 @@ pub struct ServeOptions {
 pub struct Config {
     /// Directory of credentials; `None`: connections are not secured.
     pub tls: Option<PathBuf>,
+    /// The policy file, and whether it may be missing; `None` without certificates, since nobody then has
+    /// an identity.
+    pub policy: Option<(PathBuf, bool)>,
     /// Others may reach this node though its connections are not secured.
     pub insecure: bool,
     /// The node's number, if its certificate says it.
@@ -255,6 +263,7 @@ impl ServeOptions {
             memory_mib: self.memory_mib.or(file.memory_mib),
             key_file: self.key_file.or(file.key_file),
             tls: self.tls.or(file.tls),
+            policy: self.policy.or(file.policy),
             insecure: self.insecure.or(file.insecure),
         })
     }
@@ -285,6 +294,7 @@ impl ServeOptions {
         let listen = resolve(self.listen.as_deref().unwrap_or(ADDRESS_DEFAULT), "--listen")?;
         let cluster = self.cluster(listen)?;
         Ok(Config {
+            policy: policy_file(self.policy, self.tls.as_deref())?,
             tls: self.tls,
             insecure: self.insecure.unwrap_or(false),
             node: None,
@@ -405,6 +415,24 @@ fn in_ranges(numbers: &[usize]) -> String {
     shown.collect::<Vec<_>>().join(",")
 }
 
+/// The policy file, and whether it may be missing: the one that is named, which may not; otherwise the one
+/// in the directory of credentials.
+fn policy_file(
+    named: Option<PathBuf>,
+    credentials: Option<&Path>,
+) -> Result<Option<(PathBuf, bool)>, Fatal> {
+    match (named, credentials) {
+        (Some(named), Some(_)) => Ok(Some((named, false))),
+        (None, Some(dir)) => Ok(Some((dir.join(POLICY_FILE), true))),
+        (None, None) => Ok(None),
+        (Some(_), None) => {
+            let message =
+                "--policy says what those may do who prove who they are: give --tls DIR, too";
+            Err(Fatal::new(Reason::Usage, message))
+        }
+    }
+}
+
 /// The file with the keys of gossip: the one that is named; otherwise the one in the directory of
 /// credentials, if there is one.
 fn gossip_key_file(named: Option<&Path>, credentials: Option<&Path>) -> Option<PathBuf> {
@@ -503,6 +531,19 @@ mod tests {
         let named = Path::new("other");
         assert_eq!(gossip_key_file(Some(named), Some(&dir)), Some(named.to_owned()));
         std::fs::remove_dir_all(&dir).unwrap();
+    }
+
+    #[test]
+    fn a_policy_is_the_one_that_is_named_or_the_one_beside_the_certificates() {
+        let found = |named: Option<&str>, tls: Option<&str>| {
+            policy_file(named.map(PathBuf::from), tls.map(Path::new))
+        };
+        let is = |path: &str, may_be_missing| Some((PathBuf::from(path), may_be_missing));
+        assert_eq!(found(None, None).unwrap(), None);
+        assert_eq!(found(None, Some("tls")).unwrap(), is("tls/policy.toml", true));
+        assert_eq!(found(Some("p"), Some("tls")).unwrap(), is("p", false));
+        let error = found(Some("p"), None).unwrap_err();
+        assert!(error.message.contains("--tls"), "{error}");
     }
 
     #[test]

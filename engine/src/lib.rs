@@ -33,6 +33,7 @@ pub mod orders;
 pub mod os;
 pub mod partition;
 pub mod planted;
+pub mod policy;
 pub mod preflight;
 pub mod private_files;
 pub mod recover;

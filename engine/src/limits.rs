@@ -17,6 +17,12 @@ pub const WAITING_BYTES_MAX: usize = 16 << 20;
 /// How long a write that is there waits for a partition that is too busy for it, before it is told so:
 /// sending it again costs more. Shorter than a client's patience with a silent server.
 pub const ROOM_WITHIN: Duration = Duration::from_millis(500);
+/// Accounts that are looked at for one page of a list, of which some may be left out.
+pub const LIST_LOOK_MAX: usize = 65_536;
+/// Most bytes of a policy file.
+pub const POLICY_BYTES_MAX: u64 = 1 << 20;
+/// Ended reservations of which a connection remembers the accounts. A request names fewer.
+pub const ENDED_KEPT_MAX: usize = 2 * EVENTS_MAX;
 /// When to come back after `Busy`.
 pub const RETRY_AFTER_MILLIS: u32 = 5;
 /// Bytes of batches that a leader may have decided and not seen committed; past it callers are told

@@ -15,6 +15,7 @@ use crate::audit::Audit;
 use crate::config::Config;
 use crate::disk_health::DiskHealth;
 use crate::leave_cost::Cost;
+use crate::policy::Policies;
 use crate::shares::{connections_pool, peers_pool};
 use crate::storage::layout::Superblock;
 
@@ -55,6 +56,8 @@ pub struct NodeState {
     pub audit: Audit,
     /// Connections of clients that are open, by address.
     pub admission: Admission,
+    /// Who may do what. Written by the main thread.
+    pub policies: Arc<Policies>,
     /// Memory that the clients' connections of all shards share.
     pub connections_pool: Pool,
     /// Memory that their peers' share.
@@ -86,6 +89,7 @@ impl NodeState {
             gives_back: AtomicBool::new(false),
             audit,
             admission: Admission::new(connections_max),
+            policies: Arc::default(),
             connections_pool,
             peers_pool,
             started,

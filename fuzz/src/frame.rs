@@ -18,6 +18,7 @@ use walengine::feed::source::Source;
 use walengine::limits::READ_WAIT_MAX;
 use walengine::partition::Partition;
 use walengine::partition::replica_id::ReplicaId;
+use walengine::policy::Permit;
 use walengine::runtime::Runtime;
 use walengine::session::node_facts::NodeFacts;
 use walengine::session::{Handled, Scratch, Session};
@@ -74,7 +75,9 @@ impl Server {
         let source =
             Rc::new(Source::new(published, archive, &Budget::new(1 << 20), Budget::default()));
         let ids = RequestIds::default();
-        Connection::new(partition, source, outbox.clone(), ids, self.executor.runtime())
+        let permit = Permit::new(&self.node.state.policies, Caller::default());
+        let runtime = self.executor.runtime();
+        Connection::new(partition, source, outbox.clone(), ids, permit, runtime)
     }
 
     /// Runs one connection from start to end.

@@ -44,6 +44,7 @@ mod raft_runtime;
 mod raft_storage;
 mod recover;
 mod replicas;
+mod rights;
 mod room;
 mod scripts;
 mod serve;

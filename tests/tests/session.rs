@@ -71,10 +71,19 @@ impl Node {
     }
 
     pub fn connect_within(&self, budget: &Budget) -> Connection<'_> {
+        self.connect_with(budget, Caller::default())
+    }
+
+    /// A connection of somebody.
+    pub fn connect_as(&self, caller: Caller) -> Connection<'_> {
+        self.connect_with(&Budget::default(), caller)
+    }
+
+    fn connect_with(&self, budget: &Budget, caller: Caller) -> Connection<'_> {
         let outbox = Rc::new(Outbox::new(budget));
         let served = self.partition.clone();
         let (facts, scratch) = (self.facts.clone(), self.scratch.clone());
-        let session = Session::new(served, facts, outbox.clone(), scratch, Caller::default());
+        let session = Session::new(served, facts, outbox.clone(), scratch, caller);
         Connection { node: self, session, outbox, requests: 0 }
     }
 

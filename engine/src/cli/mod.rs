@@ -14,6 +14,7 @@ mod log;
 mod log_time;
 mod new_directory;
 mod output;
+mod policy;
 mod progress;
 mod recover;
 mod restore;
@@ -83,6 +84,7 @@ enum Command {
     Backup(backup::Arguments),
     Restore(restore::Arguments),
     Recover(recover::Arguments),
+    Policy(policy::Arguments),
     Verify(verify::Arguments),
     Cert(cert::Arguments),
     Dump(verify::DumpArguments),
@@ -108,6 +110,7 @@ pub fn run(arguments: Arguments) -> ExitCode {
         Some(Command::Backup(arguments)) => backup::run(&arguments),
         Some(Command::Restore(arguments)) => restore::run(&arguments),
         Some(Command::Recover(arguments)) => recover::run(&arguments),
+        Some(Command::Policy(arguments)) => policy::run(&arguments),
         Some(Command::Verify(arguments)) => verify::run(&arguments),
         Some(Command::Cert(arguments)) => cert::run(&arguments),
         Some(Command::Dump(arguments)) => verify::run_dump(&arguments),

@@ -8,6 +8,7 @@ use walengine_net::tls::Proven;
 
 use super::outbox::Outbox;
 use crate::limits::{FRAME_WITHIN, PRESSED_WITHIN, WRITE_WITHIN};
+use crate::policy::Permit;
 use crate::runtime::Runtime;
 
 /// Since when a connection owes something.
@@ -65,19 +66,43 @@ struct Live {
     timing: Weak<Timing>,
     /// What the client's certificate proves.
     proven: Option<Proven>,
+    /// What its caller may do, where that can be lost.
+    permit: Option<Weak<Permit>>,
 }
 
 impl LiveConnections {
     /// One more.
-    pub fn add(&mut self, outbox: &Rc<Outbox>, timing: &Rc<Timing>, proven: Option<Proven>) {
+    pub fn add(
+        &mut self,
+        outbox: &Rc<Outbox>,
+        timing: &Rc<Timing>,
+        proven: Option<Proven>,
+        permit: Option<&Rc<Permit>>,
+    ) {
         let (outbox, timing) = (Rc::downgrade(outbox), Rc::downgrade(timing));
-        self.0.push(Live { outbox, timing, proven });
+        let permit = permit.map(Rc::downgrade);
+        self.0.push(Live { outbox, timing, proven, permit });
+    }
+
+    /// Closes at once those whose permit is such, and says why; how many.
+    pub fn end_those(&mut self, why: &str, is_such: impl Fn(&Permit) -> bool) -> usize {
+        let mut ended = 0;
+        for live in &self.0 {
+            let permit = live.permit.as_ref().and_then(Weak::upgrade);
+            let (Some(permit), Some(outbox)) = (permit, live.outbox.upgrade()) else { continue };
+            if !outbox.has_ended() && is_such(&permit) {
+                tracing::info!("closing the connection of {}: {why}", permit.caller());
+                outbox.cut();
+                ended += 1;
+            }
+        }
+        ended
     }
 
     /// Closes those that take too long and those whose certificate is good no more, and forgets those that
     /// are gone. Where memory is short, those that hold much of it have little time.
     pub fn end_overdue(&mut self, now: Duration, is_short: bool) {
-        self.0.retain(|Live { outbox, timing, proven }| {
+        self.0.retain(|Live { outbox, timing, proven, .. }| {
             let (Some(outbox), Some(timing)) = (outbox.upgrade(), timing.upgrade()) else {
                 return false;
             };
@@ -109,7 +134,52 @@ impl LiveConnections {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
+    use walengine_net::identity::{Identity, Role};
+
     use super::*;
+    use crate::caller::Caller;
+    use crate::policy::{Policies, Policy};
+
+    #[test]
+    fn connections_that_lost_every_right_are_ended_and_no_others() {
+        let policies = Arc::new(Policies::default());
+        let permit = |role, name| {
+            let identity = Identity::new("bank", role, name).unwrap();
+            let caller = Caller { identity: Some(Arc::new(identity)), ..Caller::default() };
+            Rc::new(Permit::new(&policies, caller))
+        };
+        let plain = Rc::new(Permit::new(&policies, Caller::default()));
+        let permits = [
+            permit(Role::Admin, "gone"),
+            permit(Role::Admin, "stays"),
+            permit(Role::Projector, "follows"),
+            permit(Role::Node, "1"),
+            plain,
+        ];
+        permits[2].note_follows_log();
+        let mut live = LiveConnections::default();
+        let opened: Vec<_> =
+            permits.iter().map(|_| <(Rc<Outbox>, Rc<Timing>)>::default()).collect();
+        for ((outbox, timing), permit) in opened.iter().zip(&permits) {
+            live.add(outbox, timing, None, Some(permit));
+        }
+        assert_eq!(live.end_those("", Permit::is_lost), 0);
+        let rule = |who: &str| {
+            format!("[[allow]]\nwho = \"{who}\"\nmay = \"read\"\nbooks = [7]\nledgers = \"all\"\n")
+        };
+        let policy = rule("admin/stays") + &rule("projector/follows");
+        policies.set(Policy::parse(&policy).unwrap());
+        assert_eq!(
+            live.end_those("", Permit::is_lost),
+            2,
+            "one follows the log, and may only read"
+        );
+        let ended: Vec<_> = opened.iter().map(|(outbox, _)| outbox.is_cut()).collect();
+        assert_eq!(ended, [true, false, true, false, false]);
+        assert_eq!(live.end_those("", Permit::is_lost), 0, "they have ended");
+    }
 
     #[test]
     fn a_frame_and_a_write_have_their_time_and_idling_has_no_end() {

@@ -5,7 +5,7 @@ use std::cell::RefCell;
 use std::rc::Rc;
 
 use walengine_net::frame::{self, Frame, FrameHead, Kind};
-use walengine_net::message::{Credit, MessageError, Subscribe, Unsubscribe, open_frame};
+use walengine_net::message::{Credit, ErrorCode, MessageError, Subscribe, Unsubscribe, open_frame};
 use walengine_net::model::{Offset, PartitionId};
 use walengine_replication::received::{RECEIVE_BYTES_MIN, Received};
 use walengine_replication::tcp::socket::SocketReader;
@@ -18,6 +18,7 @@ use crate::connection::outbox::Outbox;
 use crate::connection::request_ids::RequestIds;
 use crate::connection::timing::Timing;
 use crate::connection::writer;
+use crate::policy::Permit;
 use crate::runtime::Runtime;
 use crate::storage::disk::Disk;
 
@@ -28,6 +29,7 @@ pub struct Connection<D: Disk, R: Runtime> {
     subscriptions: Subscriptions,
     outbox: Rc<Outbox>,
     ids: RefCell<RequestIds>,
+    permit: Permit,
     runtime: R,
 }
 
@@ -38,10 +40,11 @@ impl<D: Disk, R: Runtime> Connection<D, R> {
         source: Rc<Source<D>>,
         outbox: Rc<Outbox>,
         ids: RequestIds,
+        permit: Permit,
         runtime: R,
     ) -> Self {
         let (subscriptions, ids) = (Subscriptions::default(), RefCell::new(ids));
-        Self { partition, source, subscriptions, outbox, ids, runtime }
+        Self { partition, source, subscriptions, outbox, ids, permit, runtime }
     }
 
     /// Serves until the client goes, breaks the protocol, or the session ends.
@@ -53,10 +56,10 @@ impl<D: Disk, R: Runtime> Connection<D, R> {
         timing: Rc<Timing>,
         runtime: R,
     ) {
-        let Subscriber { socket, received, partition, ids, frames, answers } = subscriber;
+        let Subscriber { socket, received, partition, ids, permit, frames, answers } = subscriber;
         let (mut reader, writer) = socket.arrive().split();
         runtime.spawn(writer::write(writer, outbox.clone(), timing.clone(), runtime.clone()));
-        let this = Self::new(partition, source, outbox.clone(), ids, runtime);
+        let this = Self::new(partition, source, outbox.clone(), ids, permit, runtime);
         let reading = async {
             let received = Received::from_bytes(received, outbox.budget());
             this.read(&mut reader, received, &timing, frames, &passing).await;
@@ -136,6 +139,15 @@ impl<D: Disk, R: Runtime> Connection<D, R> {
         let head = FrameHead::reply(self.partition, frame.head.request);
         if frame.head.partition != self.partition {
             return false;
+        }
+        let is_own = matches!(frame.kind, Kind::Subscribe | Kind::Credit | Kind::Unsubscribe);
+        if is_own && let Err(forbidden) = self.permit.check(frame.kind) {
+            if frame.kind == Kind::Subscribe {
+                let _ = self.ids.borrow_mut().take(head.request);
+            }
+            self.subscriptions.end(head.request);
+            self.outbox.put_error(head, ErrorCode::Forbidden, &forbidden.to_string());
+            return true;
         }
         let result = match frame.kind {
             Kind::Subscribe if !self.ids.borrow_mut().take(head.request) => {

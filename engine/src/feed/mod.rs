@@ -149,7 +149,7 @@ async fn serve(
             let Some(source) = served.get(usize::from(subscriber.partition.0)) else { continue };
             let outbox = Rc::new(Outbox::new(&budget));
             let timing = Rc::<Timing>::default();
-            own.borrow_mut().add(&outbox, &timing, None); // its session's shard looks at certificates
+            own.borrow_mut().add(&outbox, &timing, None, None); // its session's shard looks after it
             let (source, passing) = (source.clone(), passing.clone());
             runtime.spawn(Connection::serve(subscriber, source, passing, outbox, timing, runtime));
         }

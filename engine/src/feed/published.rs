@@ -9,6 +9,7 @@ use walengine_replication::tcp::socket::MovingSocket;
 
 use crate::connection::request_ids::RequestIds;
 use crate::limits::{FEED_PASSING_BYTES_MAX, FEED_PASSING_EVERY, FEED_QUEUE_BYTES_MAX};
+use crate::policy::Permit;
 use crate::runtime::Runtime;
 use crate::storage::archive::Extent;
 use crate::storage::tap::Tapped;
@@ -103,6 +104,8 @@ pub struct Subscriber {
     pub partition: PartitionId,
     /// The request ids that it has used.
     pub ids: RequestIds,
+    /// What its caller may do.
+    pub permit: Permit,
     /// Whole frames for the session.
     pub frames: flume::Sender<Passed>,
     /// Whole frames from the session.

@@ -57,7 +57,7 @@ fn repeat(slot: &Slot, fingerprint: u64) -> Outcome {
     }
 }
 
-fn malformed(verdict: Verdict) -> Outcome {
+pub(super) fn malformed(verdict: Verdict) -> Outcome {
     Outcome { verdict, offset: None }
 }
 
@@ -151,7 +151,7 @@ impl Ledger {
         logged
     }
 
-    fn routing(&self) -> Routing {
+    pub(super) fn routing(&self) -> Routing {
         Routing { partition: self.partition, partitions: self.partitions }
     }
 
@@ -216,7 +216,11 @@ impl Ledger {
     }
 
     /// The first member that makes the whole chain malformed, and why.
-    fn malformed_member(&mut self, group: &[EventBytes], closed: bool) -> Option<(usize, Verdict)> {
+    pub(super) fn malformed_member(
+        &mut self,
+        group: &[EventBytes],
+        closed: bool,
+    ) -> Option<(usize, Verdict)> {
         if !closed {
             return Some((group.len() - 1, Verdict::LinkedEventChainOpen));
         }

@@ -6,6 +6,7 @@
 //!
 //! - [`Ledger::submit`] and [`Ledger::append_records`] decide and fill a draft, which becomes an
 //!   entry. [`Ledger::undo_events`] takes the entry back if it was never committed.
+//! - [`Ledger::submit_but`] does the same where the sender may not have everything decided.
 //! - [`Ledger::import_events`] fills a draft with what another ledger has decided, if this one decides
 //!   the same.
 //! - [`Ledger::apply_events`] replays an entry and compares each verdict with the logged one.
@@ -26,6 +27,7 @@ mod decide;
 mod digest;
 mod draft;
 mod effects;
+mod forbidden;
 mod ids;
 mod import;
 mod limits;

@@ -1,5 +1,7 @@
-//! This node's certificate: who it is, and that a renewed one is taken up while it runs. Main thread.
+//! This node's certificate and policy: who it is, who may do what, and that what is renewed is taken up while
+//! it runs. Main thread.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
@@ -11,6 +13,8 @@ use super::signals;
 use crate::config::Config;
 use crate::fatal::{Fatal, Reason};
 use crate::limits::CREDENTIALS_LOOK_EVERY;
+use crate::node_state::NodeState;
+use crate::policy::{Policies, PolicyFile};
 use crate::storage::layout::Superblock;
 
 /// Opens the directory that --tls names. Without one, a server that others can reach must be wanted so.
@@ -65,6 +69,8 @@ pub(super) fn check_owner(tls: &Tls, superblock: &Superblock) -> Result<(), Fata
 /// Looks at the files while the node runs.
 pub(super) struct Watch {
     tls: Option<Arc<Tls>>,
+    policy: Option<PolicyFile>,
+    policies: Arc<Policies>,
     /// A person has asked to look.
     is_wanted: Arc<AtomicBool>,
     looked: Instant,
@@ -73,9 +79,19 @@ pub(super) struct Watch {
 }
 
 impl Watch {
-    pub fn new(tls: Option<Arc<Tls>>) -> Result<Self, Fatal> {
+    /// Puts the policy in force, and is ready to look.
+    ///
+    /// # Errors
+    /// `Usage` if the policy is wrong or not there; `Preflight` if the system has no handler left.
+    pub fn begin(state: &NodeState) -> Result<Self, Fatal> {
+        let (tls, policies) = (state.tls.clone(), state.policies.clone());
+        let open = |(path, may_be_missing): &(PathBuf, bool)| {
+            PolicyFile::open(path, *may_be_missing, &policies)
+        };
+        let policy = state.config.policy.as_ref().map(open).transpose();
+        let policy = policy.map_err(|why| Fatal::new(Reason::Usage, why))?;
         let is_wanted = signals::watch_reloads()?;
-        Ok(Self { tls, is_wanted, looked: Instant::now(), told: None })
+        Ok(Self { tls, policy, policies, is_wanted, looked: Instant::now(), told: None })
     }
 
     /// Takes up what has changed, if it is time to look.
@@ -86,6 +102,9 @@ impl Watch {
             return;
         }
         self.looked = Instant::now();
+        if let Some(policy) = &mut self.policy {
+            policy.look(&self.policies);
+        }
         let complaint = match tls.reload() {
             Ok(has_changed) => {
                 if has_changed {

@@ -143,6 +143,7 @@ fn run(
     let config = Config { connections_max, ..config };
     let trail = Audit::start(&config.data)?;
     let state = Arc::new(NodeState::new(config, superblock, trail.audit(), started).secured(tls));
+    let mut credentials = credentials::Watch::begin(&state)?;
     space::look(&state);
     space::look_at_memory(&state);
     let cores = state.config.cores;
@@ -184,7 +185,7 @@ fn run(
             let _ = control.orders().send(ControlOrder::Serve(state.clone(), shards.clone()));
         }
         announce(&state, &sockets.clients);
-        wait_for_end(&state, signals, &reports, control)
+        wait_for_end(&state, &mut credentials, signals, &reports, control)
     });
     let stop = stopping::Stop::begin(&state.config.data, |fatal| {
         tracing::error!("{fatal}");
@@ -217,13 +218,13 @@ fn wait_ready(cores: usize, reports: &flume::Receiver<Result<(), Fatal>>) -> Res
 /// Returns when the node is to end, or with the reason why a part of it ended by itself.
 fn wait_for_end(
     state: &NodeState,
+    credentials: &mut credentials::Watch,
     signals: &flume::Receiver<i32>,
     reports: &flume::Receiver<Result<(), Fatal>>,
     control: Option<&Control>,
 ) -> Result<NodeEnd, Fatal> {
     let mut leaving_since = None;
     let mut space_looked = Instant::now();
-    let mut credentials = credentials::Watch::new(state.tls.clone())?;
     loop {
         if let Ok(signal) = signals.recv_timeout(MEMORY_EVERY) {
             tracing::info!("signal {signal}: finishing what is in flight");

@@ -36,7 +36,7 @@ pub fn watch() -> Result<flume::Receiver<i32>, Fatal> {
     Ok(receiver)
 }
 
-/// Becomes true with a SIGHUP: certificates are looked at again. They are anyway, once a second.
+/// Becomes true with a SIGHUP: certificates and policy are looked at again. They are anyway, once a second.
 ///
 /// # Errors
 /// `Preflight` if the system has no handler left.

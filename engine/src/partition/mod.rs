@@ -341,6 +341,31 @@ impl<C: Commit> Partition<C> {
     /// # Errors
     /// See [`Refused`]; nothing was decided.
     pub fn submit(&self, events: &[EventBytes], outcomes: &mut Outcomes) -> Result<Taken, Refused> {
+        self.decide_events(events, |replica, now| replica.decide_events(events, now, outcomes))
+    }
+
+    /// As [`Self::submit`], but for the `forbidden` events and their chains: see
+    /// [`Ledger::submit_but`].
+    ///
+    /// # Errors
+    /// As [`Self::submit`].
+    pub fn submit_but(
+        &self,
+        events: &[EventBytes],
+        forbidden: &[bool],
+        outcomes: &mut Outcomes,
+    ) -> Result<Taken, Refused> {
+        self.decide_events(events, |replica, now| {
+            replica.decide_events_but(events, forbidden, now, outcomes)
+        })
+    }
+
+    #[inline]
+    fn decide_events(
+        &self,
+        events: &[EventBytes],
+        decide: impl FnOnce(&mut Replica, Timestamp) -> Option<Taken>,
+    ) -> Result<Taken, Refused> {
         self.require_memory()?;
         let now = self.log_time();
         loop {
@@ -356,7 +381,7 @@ impl<C: Commit> Partition<C> {
                 return Err(BUSY);
             }
         }
-        let taken = self.inner.replica.borrow_mut().decide_events(events, now, outcomes);
+        let taken = decide(&mut self.inner.replica.borrow_mut(), now);
         self.inner.work.notify_all();
         taken.ok_or_else(|| self.not_leader())
     }

@@ -170,6 +170,23 @@ impl Replica {
         Some(Taken { fresh_from, base_offset, base_timestamp })
     }
 
+    /// As [`Self::decide_events`], but for the `forbidden` ones and their chains: see
+    /// [`Ledger::submit_but`].
+    pub fn decide_events_but(
+        &mut self,
+        events: &[EventBytes],
+        forbidden: &[bool],
+        now: Timestamp,
+        outcomes: &mut Outcomes,
+    ) -> Option<Taken> {
+        self.leads?;
+        let fresh_from = self.ledger.next_offset();
+        let draft = &mut self.open.events;
+        self.ledger.submit_but(events, forbidden, draft, now, outcomes);
+        let (base_offset, base_timestamp) = (draft.base_offset, draft.timestamp);
+        Some(Taken { fresh_from, base_offset, base_timestamp })
+    }
+
     /// Decides opaque records in order, as [`Self::decide_events`] does events.
     pub fn decide_records(
         &mut self,

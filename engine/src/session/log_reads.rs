@@ -146,32 +146,39 @@ pub async fn lookup_events<C: Commit>(
     ids: &[u128],
     look_up: LookUp,
 ) {
-    let outbox = &replies.outbox;
     match find_events(replies, disk, ids, look_up).await {
         Ok((next_offset, states)) => {
             let reply = LookupTransfersReply { next_offset: next_offset.0, states: &states };
-            outbox.put(Kind::LookupTransfersReply, head, &reply);
+            replies.outbox.put(Kind::LookupTransfersReply, head, &reply);
         }
-        Err(NotFound::Gone) => {}
-        Err(NotFound::Late) => {
+        Err(error) => put_not_found(replies, head, error),
+    }
+}
+
+/// Says why a look-up has no answer.
+pub(super) fn put_not_found<C: Commit>(replies: &Replies<C>, head: FrameHead, error: NotFound) {
+    let outbox = &replies.outbox;
+    match error {
+        NotFound::Gone => {}
+        NotFound::Late => {
             let message = "the look-up took too long: ask for fewer ids at once";
             outbox.put_error(head, ErrorCode::DeadlineExceeded, message);
         }
-        Err(NotFound::TooMuch) => {
+        NotFound::TooMuch => {
             let message = "the ids stand too far apart in the log: ask for fewer at once";
             outbox.put_error(head, ErrorCode::TooLarge, message);
         }
-        Err(NotFound::Missing) => {
+        NotFound::Missing => {
             let message = "the log does not hold what it should";
             outbox.put_error(head, ErrorCode::Internal, message);
         }
-        Err(NotFound::Refused(refused)) => replies.put_refused(head, &refused),
-        Err(NotFound::Unreadable(error)) => put_read_error(outbox, head, &error),
+        NotFound::Refused(refused) => replies.put_refused(head, &refused),
+        NotFound::Unreadable(error) => put_read_error(outbox, head, &error),
     }
 }
 
 /// Why a look-up has no answer.
-enum NotFound {
+pub(super) enum NotFound {
     /// The client is gone.
     Gone,
     /// It has waited for as long as it would.
@@ -184,7 +191,8 @@ enum NotFound {
     Unreadable(ReadError),
 }
 
-async fn find_events<C: Commit>(
+/// The events with these ids, in the order of the request, and the offset that the answer reflects.
+pub(super) async fn find_events<C: Commit>(
     replies: &Replies<C>,
     disk: &DiskReads,
     ids: &[u128],

@@ -2,6 +2,8 @@
 //! [`Outbox`]. Lives on the shard core of the connection's partition; not `Send`.
 
 pub mod admin;
+mod bounded;
+mod bounded_reads;
 pub mod disk_reads;
 mod imports;
 pub mod log_reads;
@@ -22,7 +24,7 @@ use walengine_net::message::{
     MessageError, NO_NODE, OutcomeRuns, RemoveNode, ServerStatus, StateDigest, Submit, SubmitReply,
     TransferLeadership, Unsubscribe, offset_number, open_frame,
 };
-use walengine_net::model::PartitionId;
+use walengine_net::model::{EventBytes, PartitionId, Verdict};
 
 use crate::caller::Caller;
 use crate::connection::errors::{put_bad_request_id, put_message_error, put_no_subscription};
@@ -31,9 +33,11 @@ use crate::connection::request_ids::RequestIds;
 use crate::ledger::{Ledger, Outcomes};
 use crate::partition::Partition;
 use crate::partition::taken::Taken;
-use crate::refused::Refused;
+use crate::policy::{Permit, Rights};
+use crate::refused::{BUSY_READING, Refused};
 use crate::version::SERVER_VERSION;
 use admin::{GroupOrder, Operated};
+use bounded::{Judge, Judged};
 use imports::TracedImport;
 use node_facts::NodeFacts;
 use reads::{ReadScratch, Reads};
@@ -67,7 +71,7 @@ pub struct Session<C: Operated> {
     replies: Replies<C>,
     reads: Reads<C>,
     scratch: Rc<RefCell<Scratch>>,
-    caller: Caller,
+    permit: Rc<Permit>,
     ids: RequestIds,
     import: TracedImport,
     has_greeted: bool,
@@ -113,9 +117,10 @@ impl<C: Operated> Session<C> {
         caller: Caller,
     ) -> Self {
         let replies = Replies { partition, node, outbox };
-        let reads = Reads::new(replies.clone(), scratch.borrow().reads.clone());
+        let permit = Rc::new(Permit::new(&replies.node.state.policies, caller));
+        let reads = Reads::new(replies.clone(), scratch.borrow().reads.clone(), permit.clone());
         let (ids, import) = (RequestIds::default(), TracedImport::default());
-        Self { replies, reads, scratch, caller, ids, import, has_greeted: false }
+        Self { replies, reads, scratch, permit, ids, import, has_greeted: false }
     }
 
     /// The partition that it is on.
@@ -130,7 +135,12 @@ impl<C: Operated> Session<C> {
 
     /// Who asks.
     pub fn caller(&self) -> &Caller {
-        &self.caller
+        self.permit.caller()
+    }
+
+    /// What the caller may do.
+    pub fn permit(&self) -> &Rc<Permit> {
+        &self.permit
     }
 
     /// The request ids that were used.
@@ -178,6 +188,13 @@ impl<C: Operated> Session<C> {
             self.outbox().put_busy(head);
             return Ok(Handled::Here);
         }
+        if let Err(forbidden) = self.permit.check(frame.kind) {
+            if begins {
+                let _ = self.ids.take(head.request);
+            }
+            self.outbox().put_error(head, ErrorCode::Forbidden, &forbidden.to_string());
+            return Ok(Handled::Here);
+        }
         if frame.kind == Kind::Subscribe {
             return Ok(Handled::Subscribes); // the feed judges its id, and takes it
         }
@@ -222,9 +239,12 @@ impl<C: Operated> Session<C> {
             }
             Kind::Submit => {
                 let request = open_frame::<Submit<'_>>(frame)?;
-                self.write(Kind::SubmitReply, head, |partition, outcomes, _| {
-                    partition.submit(&request.events, outcomes)
-                })?;
+                match self.permit.bounded() {
+                    None => self.write(Kind::SubmitReply, head, |partition, outcomes, _| {
+                        partition.submit(&request.events, outcomes)
+                    })?,
+                    Some(rights) => self.submit_bounded(head, &request.events, &rights)?,
+                }
             }
             Kind::Append => {
                 let request = open_frame::<Append<'_>>(frame)?;
@@ -236,7 +256,11 @@ impl<C: Operated> Session<C> {
                         expected_offset: expected_at(expected, place),
                         bytes: head.bytes.to_native(),
                     }));
-                    partition.append_records(heads, &request.blob, outcomes)
+                    let taken = partition.append_records(heads, &request.blob, outcomes)?;
+                    if let Some(rights) = self.permit.bounded() {
+                        hide_others(&rights, outcomes);
+                    }
+                    Ok(taken)
                 })?;
             }
             Kind::LookupAccounts
@@ -282,7 +306,7 @@ impl<C: Operated> Session<C> {
             }
             Kind::ImportLog => {
                 let request = open_frame::<ImportLog<'_>>(frame)?;
-                self.import.take(&self.replies, &self.caller, head, request)?;
+                self.import.take(&self.replies, self.permit.caller(), head, request)?;
             }
             reply => return Err(MessageError::Kind { expected: Kind::Hello, found: reply }.into()),
         }
@@ -320,17 +344,58 @@ impl<C: Operated> Session<C> {
 
     /// Has an operator's order carried out in the background, once it is written down.
     fn order(&self, kind: Kind, head: FrameHead, order: GroupOrder) {
-        let (replies, caller) = (self.replies.clone(), self.caller.clone());
+        let (replies, caller) = (self.replies.clone(), self.caller().clone());
         self.replies.spawn(async move {
             orders::group(&replies, &caller, kind, head, order).await;
         });
     }
 
     fn leave(&self, kind: Kind, head: FrameHead, node: u64, is_forced: bool) {
-        let (replies, caller) = (self.replies.clone(), self.caller.clone());
+        let (replies, caller) = (self.replies.clone(), self.caller().clone());
         self.replies.spawn(async move {
             orders::leave(&replies, &caller, kind, head, node, is_forced).await;
         });
+    }
+
+    /// Has events decided of which some may be forbidden.
+    fn submit_bounded(
+        &self,
+        head: FrameHead,
+        events: &[EventBytes],
+        rights: &Rights,
+    ) -> Result<(), Refused> {
+        let mut forbidden = Vec::new();
+        // Another than the leader says who leads.
+        if self.partition().leads() && !rights.write.is_everything() {
+            let known = self.reads.known();
+            let mut unknown = Vec::new();
+            self.partition().with_ledger(|ledger| {
+                let judge = Judge { rights, ledger, known: &known };
+                forbidden.extend(events.iter().map(|event| match judge.judge(event) {
+                    Judged::Unknown(id) => {
+                        unknown.push(id.0);
+                        false
+                    }
+                    judged => judged == Judged::Forbidden,
+                }));
+            });
+            drop(known);
+            if !unknown.is_empty() {
+                self.reads.find_out(unknown);
+                return Err(BUSY_READING);
+            }
+        }
+        self.write(Kind::SubmitReply, head, |partition, outcomes, _| {
+            let taken = if forbidden.contains(&true) {
+                partition.submit_but(events, &forbidden, outcomes)
+            } else {
+                partition.submit(events, outcomes)
+            }?;
+            hide_others(rights, outcomes);
+            Ok(taken)
+        })?;
+        self.reads.forget_known();
+        Ok(())
     }
 
     fn write(
@@ -351,7 +416,10 @@ impl<C: Operated> Session<C> {
         let mut fresh_from = taken.fresh_from;
         let mut token = None;
         for outcome in &*outcomes {
-            let fresh = outcome.offset.is_none_or(|offset| offset >= fresh_from);
+            let fresh = match outcome.offset {
+                Some(offset) => offset >= fresh_from,
+                None => outcome.verdict != Verdict::IdReused, // the first's offset is hidden
+            };
             let timestamp = outcome.offset.map_or_else(Default::default, |at| taken.time_of(at));
             runs.push(outcome.verdict, outcome.offset, fresh, timestamp);
             token = token.max(outcome.offset);
@@ -362,6 +430,15 @@ impl<C: Operated> Session<C> {
         let reply = SubmitReply { token_offset: offset_number(token), runs: runs.as_slice() };
         self.replies.put_when_visible(kind, head, &reply);
         Ok(())
+    }
+}
+
+/// Hides where the first event with an id stands from who sent another under the same id, unless it may
+/// see everything: the first may be anybody's.
+fn hide_others(rights: &Rights, outcomes: &mut Outcomes) {
+    if !rights.read.is_everything() {
+        let reused = outcomes.iter_mut().filter(|outcome| outcome.verdict == Verdict::IdReused);
+        reused.for_each(|outcome| outcome.offset = None);
     }
 }
 

@@ -1,29 +1,32 @@
 //! Reads of a partition's state and log for one connection: when they may be answered, and with
 //! what. Lives on the connection's shard core; not `Send`.
 
-use std::cell::RefCell;
+use std::cell::{Cell, Ref, RefCell};
 use std::rc::Rc;
 use std::time::Duration;
 
 use walengine_net::frame::{Frame, FrameHead, Kind};
 use walengine_net::limits::DEADLINE_MILLIS_MAX;
 use walengine_net::message::{
-    EventState, Freshness, IdNamespace, ListAccounts, ListAccountsReply, LookupAccounts,
+    ErrorCode, EventState, Freshness, IdNamespace, ListAccounts, ListAccountsReply, LookupAccounts,
     LookupAccountsReply, LookupTransfers, MessageError, ReadEntries, ReadLog, Status, StatusReply,
     VerdictState, open_frame,
 };
-use walengine_net::model::{AccountId, EVENT_BYTES, EventBytes, EventId, Offset};
+use walengine_net::model::{Account, AccountId, EVENT_BYTES, EventBytes, EventId, Offset};
 use walengine_replication::budget::{Budget, Held};
 
+use super::bounded::{Known, has};
+use super::bounded_reads::{self, put_forbidden};
 use super::disk_reads::DiskReads;
 use super::log_reads::{self, LookUp};
 use super::replies::Replies;
 use crate::ledger::Ledger;
 use crate::limits::{
-    HELD_ANSWER_BYTES, LOOKUP_READ_BYTES_MAX, PAGE_BYTES_MAX, READ_WAIT_MAX, READS_INFLIGHT_MAX,
-    SMALL_READ_BYTES,
+    ENDED_KEPT_MAX, HELD_ANSWER_BYTES, LIST_LOOK_MAX, LOOKUP_READ_BYTES_MAX, PAGE_BYTES_MAX,
+    READ_WAIT_MAX, READS_INFLIGHT_MAX, SMALL_READ_BYTES,
 };
 use crate::partition::commit::Commit;
+use crate::policy::{Permit, Rights};
 use crate::refused::{BUSY, Refused};
 use crate::runtime::Runtime;
 use crate::shares::small_reads_share;
@@ -51,11 +54,25 @@ impl ReadScratch {
 pub struct Reads<C: Commit> {
     replies: Replies<C>,
     scratch: Rc<RefCell<ReadScratch>>,
+    permit: Rc<Permit>,
+    asked: Rc<AskedOf>,
+}
+
+/// What a connection had to ask the log about the events that its requests name.
+#[derive(Default)]
+struct AskedOf {
+    known: RefCell<Known>,
+    /// The memory of that.
+    held: RefCell<Option<Held>>,
+    /// It is asking.
+    asks: Cell<bool>,
 }
 
 impl<C: Commit> Clone for Reads<C> {
     fn clone(&self) -> Self {
-        Self { replies: self.replies.clone(), scratch: self.scratch.clone() }
+        let Self { replies, scratch, permit, asked } = self;
+        let (replies, scratch) = (replies.clone(), scratch.clone());
+        Self { replies, scratch, permit: permit.clone(), asked: asked.clone() }
     }
 }
 
@@ -68,14 +85,58 @@ enum Until {
 
 impl<C: Commit> Reads<C> {
     /// For one connection, with the shard's scratch memory.
-    pub fn new(replies: Replies<C>, scratch: Rc<RefCell<ReadScratch>>) -> Self {
-        Self { replies, scratch }
+    pub fn new(replies: Replies<C>, scratch: Rc<RefCell<ReadScratch>>, permit: Rc<Permit>) -> Self {
+        Self { replies, scratch, permit, asked: Rc::default() }
+    }
+
+    /// What events in the log touch, as far as it was asked for.
+    pub fn known(&self) -> Ref<'_, Known> {
+        self.asked.known.borrow()
+    }
+
+    /// Asks the log what these events touch. Wakes who waits for the partition when that is known, or
+    /// can't be.
+    pub fn find_out(&self, ids: Vec<u128>) {
+        let outbox = &self.replies.outbox;
+        if self.asked.asks.get() || outbox.reads() >= READS_INFLIGHT_MAX {
+            return;
+        }
+        let Some(held) = self.memory(ids.len() * EVENT_STATE_BYTES) else { return };
+        self.asked.asks.set(true);
+        // What is forgotten is asked for again, all at once: it must find room beside what is new.
+        if self.asked.known.borrow().len() + ids.len() > ENDED_KEPT_MAX {
+            self.forget_known();
+        }
+        let by = self.replies.partition.runtime().elapsed() + READ_WAIT_MAX;
+        let look_up = LookUp { by, read_bytes_max: LOOKUP_READ_BYTES_MAX };
+        let (reads, disk) = (self.clone(), self.scratch.borrow().disk.clone());
+        self.spawn_read(async move {
+            let found = bounded_reads::touched(&reads.replies, &disk, &ids, look_up).await;
+            if let Ok(found) = found {
+                reads.asked.known.borrow_mut().extend(found);
+                reads.asked.held.replace(Some(held));
+            }
+            reads.asked.asks.set(false);
+            reads.replies.partition.changed().notify_all();
+        });
+    }
+
+    /// The request that had to ask is decided.
+    pub fn forget_known(&self) {
+        if !self.asked.known.borrow().is_empty() {
+            self.asked.known.take();
+            self.asked.held.take();
+        }
     }
 
     /// Answers a read, at once or when the state that it asks for is there. The memory for it is taken
     /// first.
     pub fn take(&self, frame: &Frame<'_>, head: FrameHead) -> Result<(), MessageError> {
-        let Asked { freshness, answer_bytes } = Asked::of(frame)?;
+        let Asked { freshness, mut answer_bytes } = Asked::of(frame)?;
+        if frame.kind == Kind::Status && self.permit.bounded().is_some() {
+            // What the ids stand for is looked up.
+            answer_bytes *= EVENT_STATE_BYTES / size_of::<VerdictState>();
+        }
         let until = match self.until(freshness) {
             Ok(until) => until,
             Err(refused) => {
@@ -100,8 +161,12 @@ impl<C: Commit> Reads<C> {
         let reads = self.clone();
         self.spawn_read(async move {
             match reads.wait(until, asked.deadline_millis).await {
-                // The body was opened before.
                 Ok(()) => {
+                    // The right may have gone meanwhile. The body was opened before.
+                    if let Err(forbidden) = reads.permit.check(kind) {
+                        let code = ErrorCode::Forbidden;
+                        return reads.replies.outbox.put_error(head, code, &forbidden.to_string());
+                    }
                     let _ = reads.answer(&Frame { kind, head: asked, body: &body }, head, held, by);
                 }
                 Err(refused) => reads.replies.put_refused(head, &refused),
@@ -178,6 +243,7 @@ impl<C: Commit> Reads<C> {
         held: Held,
         by: Duration,
     ) -> Result<(), MessageError> {
+        let bounded = self.permit.bounded();
         match frame.kind {
             Kind::LookupAccounts => {
                 let request = open_frame::<LookupAccounts<'_>>(frame)?;
@@ -185,6 +251,7 @@ impl<C: Commit> Reads<C> {
                     head,
                     held,
                     request.ids.iter().map(|id| AccountId(id.to_native())),
+                    bounded.as_deref(),
                 );
             }
             Kind::ListAccounts => {
@@ -194,13 +261,29 @@ impl<C: Commit> Reads<C> {
                     held,
                     request.after.to_native(),
                     request.limit.to_native(),
+                    bounded.as_deref(),
                 );
             }
             Kind::Status => {
                 let request = open_frame::<Status<'_>>(frame)?;
                 let namespace = IdNamespace::from_number(request.namespace)
                     .ok_or(MessageError::Contradiction("no such namespace of ids"))?;
-                self.status_of(head, held, namespace, request.ids.iter().map(|id| id.to_native()));
+                let ids = request.ids.iter().map(|id| id.to_native());
+                if let (Some(rights), IdNamespace::Event) = (&bounded, namespace) {
+                    let (ids, rights): (Vec<u128>, _) = (ids.collect(), rights.clone());
+                    let (replies, disk) =
+                        (self.replies.clone(), self.scratch.borrow().disk.clone());
+                    let look_up = LookUp { by, read_bytes_max: LOOKUP_READ_BYTES_MAX };
+                    if self.may_wait(head) {
+                        self.spawn_read(async move {
+                            let answering = bounded_reads::status_of;
+                            answering(&replies, &disk, head, &ids, look_up, &rights).await;
+                            drop(held);
+                        });
+                    }
+                    return Ok(());
+                }
+                self.status_of(head, held, namespace, ids, bounded.as_deref());
             }
             Kind::LookupTransfers => {
                 let request = open_frame::<LookupTransfers<'_>>(frame)?;
@@ -209,7 +292,16 @@ impl<C: Commit> Reads<C> {
                 let look_up = LookUp { by, read_bytes_max: LOOKUP_READ_BYTES_MAX };
                 if self.may_wait(head) {
                     self.spawn_read(async move {
-                        log_reads::lookup_events(&replies, &disk, head, &ids, look_up).await;
+                        match bounded {
+                            None => {
+                                let answering = log_reads::lookup_events;
+                                answering(&replies, &disk, head, &ids, look_up).await;
+                            }
+                            Some(rights) => {
+                                let answering = bounded_reads::lookup_events;
+                                answering(&replies, &disk, head, &ids, look_up, &rights).await;
+                            }
+                        }
                         drop(held);
                     });
                 }
@@ -238,13 +330,27 @@ impl<C: Commit> Reads<C> {
         Ok(())
     }
 
-    fn lookup_accounts(&self, head: FrameHead, held: Held, ids: impl Iterator<Item = AccountId>) {
+    fn lookup_accounts(
+        &self,
+        head: FrameHead,
+        held: Held,
+        ids: impl Iterator<Item = AccountId> + Clone,
+        bounded: Option<&Rights>,
+    ) {
+        if let Some(rights) = bounded {
+            let may = |id: &AccountId| rights.read.ledgers(id.book()).is_some();
+            if let Some(id) = ids.clone().find(|id| !may(id)) {
+                let lacks = format!("lacks the right `read` in book {}", id.book().0);
+                return put_forbidden(&self.replies, head, &self.permit, lacks);
+            }
+        }
         let ReadScratch { accounts, found, .. } = &mut *self.scratch.borrow_mut();
         accounts.clear();
         found.clear();
         let next_offset = self.replies.partition.with_ledger(|ledger| {
             for (id, place) in ids.zip(0..) {
-                if let Some(account) = ledger.account(id) {
+                let account = ledger.account(id).filter(|account| may_see(bounded, account));
+                if let Some(account) = account {
                     found.push(place);
                     accounts.push(account.to_bytes());
                 }
@@ -255,17 +361,33 @@ impl<C: Commit> Reads<C> {
         self.replies.put_read_when_visible(Kind::LookupAccountsReply, head, &reply, held);
     }
 
-    fn list_accounts(&self, head: FrameHead, held: Held, after: u64, limit: u32) {
+    fn list_accounts(
+        &self,
+        head: FrameHead,
+        held: Held,
+        after: u64,
+        limit: u32,
+        bounded: Option<&Rights>,
+    ) {
         let accounts = &mut self.scratch.borrow_mut().accounts;
         accounts.clear();
-        let (next_offset, total) = self.replies.partition.with_ledger(|ledger| {
+        let (next_offset, behind, total) = self.replies.partition.with_ledger(|ledger| {
             let first = u32::try_from(after).unwrap_or(u32::MAX);
-            let page = ledger.accounts_from(first, limit as usize);
-            accounts.extend(page.map(|account| account.to_bytes()));
-            (ledger.next_offset().0, u64::from(ledger.accounts_len()))
+            let (limit, mut behind) = (limit as usize, after);
+            // Those that are left out make a page shorter, or none of it in the end.
+            let look_max = if bounded.is_some() { LIST_LOOK_MAX.max(limit) } else { limit };
+            for account in ledger.accounts_from(first, look_max) {
+                if accounts.len() == limit {
+                    break;
+                }
+                behind = behind.saturating_add(1);
+                if may_see(bounded, &account) {
+                    accounts.push(account.to_bytes());
+                }
+            }
+            (ledger.next_offset().0, behind, u64::from(ledger.accounts_len()))
         });
-        let behind = after.saturating_add(accounts.len() as u64);
-        let next_cursor = if behind < total && !accounts.is_empty() { behind } else { 0 };
+        let next_cursor = if behind < total && behind > after { behind } else { 0 };
         let reply = ListAccountsReply { next_offset, next_cursor, accounts };
         self.replies.put_read_when_visible(Kind::ListAccountsReply, head, &reply, held);
     }
@@ -276,14 +398,26 @@ impl<C: Commit> Reads<C> {
         held: Held,
         namespace: IdNamespace,
         ids: impl Iterator<Item = u128>,
+        bounded: Option<&Rights>,
     ) {
         let verdicts = &mut self.scratch.borrow_mut().verdicts;
         verdicts.clear();
         let next_offset = self.replies.partition.with_ledger(|ledger| {
+            // Which ledger an account was for that was not created is not remembered.
+            let may = |id: AccountId| {
+                let ledgers = bounded.map(|rights| rights.read.ledgers(id.book()));
+                ledgers.is_none_or(|ledgers| {
+                    let is_new = ledger.account(id).is_none();
+                    ledgers.is_some_and(|ledgers| ledgers.is_all() || !is_new)
+                        && bounded.is_none_or(|rights| has(&rights.read, ledger, id, None))
+                })
+            };
             verdicts.extend(ids.map(|id| {
                 let decided = match namespace {
                     IdNamespace::Event => ledger.decided(EventId(id)),
-                    IdNamespace::Account => ledger.decided_account(AccountId(id)),
+                    IdNamespace::Account => {
+                        ledger.decided_account(AccountId(id)).filter(|_| may(AccountId(id)))
+                    }
                 };
                 decided.map_or(VerdictState { known: 0, verdict: 0, offset: 0 }, |decided| {
                     let offset = decided.offset.unwrap_or_default().0;
@@ -314,6 +448,9 @@ impl<C: Commit> Reads<C> {
     }
 }
 
+/// What an event that is looked up takes: id, place and offset, and the state in two forms.
+const EVENT_STATE_BYTES: usize = 2 * size_of::<EventState>() + 48;
+
 /// What a read asks for.
 struct Asked {
     freshness: Freshness,
@@ -339,9 +476,7 @@ impl Asked {
             }
             Kind::LookupTransfers => {
                 let request = open_frame::<LookupTransfers<'_>>(frame)?;
-                // Id, place and offset, and the state in two forms.
-                let each = 2 * size_of::<EventState>() + 48;
-                (request.freshness(), request.ids.len() * each)
+                (request.freshness(), request.ids.len() * EVENT_STATE_BYTES)
             }
             Kind::ReadEntries => {
                 let request = open_frame::<ReadEntries>(frame)?;
@@ -356,6 +491,11 @@ impl Asked {
         };
         Ok(Self { freshness, answer_bytes })
     }
+}
+
+/// The caller may see this account.
+fn may_see(bounded: Option<&Rights>, account: &Account) -> bool {
+    bounded.is_none_or(|rights| rights.read.has(account.id.book(), account.ledger))
 }
 
 /// How long a caller waits.

@@ -11,11 +11,13 @@ use crate::connection::memory::HeldMemory;
 use crate::limits::{CONNECTIONS_LOOK_EVERY, EXPIRE_EVERY, SLOW_WRITE_AFTER, STUCK_WRITE_AFTER};
 use crate::orders::ControlOrder;
 use crate::partition::Partition;
+use crate::policy::Permit;
 use crate::runtime::Runtime as _;
 
 /// Looks until it is cancelled.
 pub(super) async fn run<C: Hosted>(shard: Rc<Shard<C>>) {
     let mut looked = Duration::ZERO;
+    let mut policy_seen = shard.node.state.policies.generation();
     let state = &shard.node.state;
     let mut memory = HeldMemory::new(shard.budget.clone(), state.clone());
     let mut peers_memory = HeldMemory::new(shard.peers_budget.clone(), state.clone());
@@ -42,6 +44,12 @@ pub(super) async fn run<C: Hosted>(shard: Rc<Shard<C>>) {
             let is_short = memory.look();
             peers_memory.look();
             shard.live.borrow_mut().end_overdue(now, is_short);
+        }
+        let generation = shard.node.state.policies.generation();
+        if generation != policy_seen {
+            policy_seen = generation;
+            let why = "the policy has changed and gives it no right to go on";
+            shard.live.borrow_mut().end_those(why, Permit::is_lost);
         }
         tell_leads(&shard);
         count_kept(&shard);

@@ -42,9 +42,9 @@ pub(super) async fn serve_client<C: Hosted>(
     let partition = node.partitions[place].clone();
     let identity = proven.as_ref().map(|proven| proven.identity.clone());
     let caller = Caller { address: socket.peer_addr(), identity };
-    shard.live.borrow_mut().add(&outbox, &timing, proven);
     let scratch = shard.scratch.clone();
     let session = Session::new(partition, node.clone(), outbox.clone(), scratch, caller);
+    shard.live.borrow_mut().add(&outbox, &timing, proven, Some(session.permit()));
     node.connections.set(node.connections.get() + 1);
     let at = Rc::new(at);
     let runtime = shard.runtime;
@@ -129,8 +129,11 @@ where
         let (sent_back, answers) = flume::bounded(FEED_ANSWERS_MAX);
         let partition = self.session.partition_id();
         let ids = self.session.request_ids().clone();
+        self.session.permit().note_follows_log();
+        let permit = self.session.permit().elsewhere();
+        let frames_in = passed_on;
         let subscriber =
-            Subscriber { socket, received, partition, ids, frames: passed_on, answers };
+            Subscriber { socket, received, partition, ids, permit, frames: frames_in, answers };
         let outbox = &self.outbox;
         let Some(_handed_over) = publisher.hand_over(subscriber) else {
             return outbox.end(); // the client sees the connection close and comes again

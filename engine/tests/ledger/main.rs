@@ -4,6 +4,7 @@
 //! `WALENGINE_TEST_SEED` sets the seed of the first run.
 
 mod documents;
+mod forbidden;
 mod generator;
 mod imports;
 mod model;

@@ -311,6 +311,8 @@ fn a_million_random_events_are_decided_as_the_model_says() {
         "{events} events, {snapshots} snapshots, {undone} times undone, {refused} changes refused"
     );
     assert!(events >= 1_000_000 && snapshots > 100 && undone > 1000 && refused > 1000);
-    let missing: Vec<_> = Verdict::all().filter(|verdict| !seen.contains(verdict)).collect();
+    // Who sends is not known here: `forbidden` is given where it is.
+    let here = Verdict::all().filter(|verdict| *verdict != Verdict::Forbidden);
+    let missing: Vec<_> = here.filter(|verdict| !seen.contains(verdict)).collect();
     assert!(missing.is_empty(), "never occurred: {missing:?}");
 }

@@ -14,7 +14,7 @@ pub enum Verdict {
 
     /// The batch ends inside a linked chain.
     LinkedEventChainOpen = 1,
-    /// Another event of the linked chain is malformed.
+    /// Another event of the linked chain is malformed, or forbidden.
     LinkedEventMalformed = 2,
     /// No such kind of event.
     KindUnknown = 3,
@@ -62,6 +62,8 @@ pub enum Verdict {
     WrongPartition = 24,
     /// The opaque record is larger than the limit.
     RecordTooLarge = 25,
+    /// The sender may not do this, by the policy of the cluster.
+    Forbidden = 26,
 
     /// Another event of the linked chain was refused.
     LinkedEventFailed = 40,
@@ -183,6 +185,7 @@ impl Verdict {
             Self::CrossPartition => "cross_partition",
             Self::WrongPartition => "wrong_partition",
             Self::RecordTooLarge => "record_too_large",
+            Self::Forbidden => "forbidden",
             Self::LinkedEventFailed => "linked_event_failed",
             Self::IdReused => "id_reused",
             Self::IdDecidedBefore => "id_decided_before",
@@ -226,7 +229,9 @@ impl Verdict {
         match self {
             Self::Ok => "accepted",
             Self::LinkedEventChainOpen => "the batch ends inside a linked chain",
-            Self::LinkedEventMalformed => "another event of the linked chain is malformed",
+            Self::LinkedEventMalformed => {
+                "another event of the linked chain is malformed, or forbidden"
+            }
             Self::KindUnknown => "no such kind of event",
             Self::FlagsUnknown => "a flag is set that this kind of event does not have",
             Self::ReservedNotZero => {
@@ -252,6 +257,7 @@ impl Verdict {
             Self::CrossPartition => "the accounts live on different partitions",
             Self::WrongPartition => "the account lives on another partition",
             Self::RecordTooLarge => "the opaque record is larger than the limit",
+            Self::Forbidden => "the sender may not do this, by the policy of the cluster",
             Self::LinkedEventFailed => "another event of the linked chain was refused",
             Self::IdReused => "the id was used before with another body",
             Self::IdDecidedBefore => {
@@ -307,7 +313,8 @@ impl Verdict {
         self == Self::Ok
     }
 
-    /// Answered without a record in the log: the event can't be accepted in any state.
+    /// Answered without a record in the log: the event can't be accepted in any state, or not from
+    /// its sender.
     pub fn is_malformed(self) -> bool {
         !self.is_ok() && self.number() < Self::REFUSAL_MIN
     }

@@ -1,0 +1,159 @@
+//! Which accounts an event touches, and whether a caller whose rights have bounds may have it decided or
+//! see it. Pure: no I/O.
+//!
+//! An event touches the accounts that it names; a post or void also those of the reservation that it ends,
+//! named or not. The accounts of a reservation that has ended are in the log only: who needs them asks for
+//! them first ([`Judged::Unknown`]). They never change, so they are remembered.
+
+use std::collections::HashMap;
+
+use walengine_net::message::EventState;
+use walengine_net::model::{
+    Account, AccountId, Close, EventBytes, EventId, EventKind, Guard, LedgerId, Resolved, Transfer,
+    TransferFlags, event_kind,
+};
+
+use crate::ledger::Ledger;
+use crate::policy::{Area, Rights};
+
+/// Accounts that an event touches, each with the ledger that it names for them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Touched(Vec<(AccountId, Option<LedgerId>)>);
+
+/// What events that were decided touch, by id; `None` if that can't be told, because they are opaque
+/// records, or name nothing that exists.
+pub type Known = HashMap<u128, Option<Touched>>;
+
+/// Whether an event may be decided for its sender.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Judged {
+    Allowed,
+    Forbidden,
+    /// That depends on what this event touches, which stands in the log.
+    Unknown(EventId),
+}
+
+fn named(transfer: &Transfer) -> Vec<(AccountId, Option<LedgerId>)> {
+    let ledger = (transfer.ledger != LedgerId(0)).then_some(transfer.ledger);
+    let sides = [transfer.debit_account_id, transfer.credit_account_id];
+    sides.into_iter().filter(|id| id.0 != 0).map(|id| (id, ledger)).collect()
+}
+
+/// The transfer posts or voids another.
+fn resolves(transfer: &Transfer) -> bool {
+    transfer.flags.intersects(TransferFlags::POST_PENDING.with(TransferFlags::VOID_PENDING))
+}
+
+impl Touched {
+    /// By an event of the log. `Err` holds the reservation whose accounts it touches, if only the log
+    /// says which these are.
+    pub fn of(state: &EventState) -> Result<Self, EventId> {
+        let bytes = &state.event;
+        let touched = match event_kind(bytes) {
+            Ok(EventKind::Account) => {
+                let account = Account::from_bytes(bytes);
+                vec![(account.id, Some(account.ledger))]
+            }
+            Ok(EventKind::Guard) => vec![(Guard::from_bytes(bytes).account_id, None)],
+            Ok(EventKind::Close) => vec![(Close::from_bytes(bytes).account_id, None)],
+            Ok(EventKind::Transfer) => {
+                let transfer = Transfer::from_bytes(bytes);
+                if !resolves(&transfer) {
+                    named(&transfer)
+                } else if state.has_resolved == 1 {
+                    let done = Resolved::from_bytes(&state.resolved);
+                    [done.debit_account_id, done.credit_account_id]
+                        .map(|id| (id, Some(done.ledger)))
+                        .to_vec()
+                } else {
+                    return Err(transfer.pending_id);
+                }
+            }
+            Ok(EventKind::Expire) | Err(_) => Vec::new(), // has no id that could be asked for
+        };
+        Ok(Self(touched))
+    }
+
+    /// By a post or void in the log that was refused: what it names, and what its reservation touches.
+    pub fn of_refused(state: &EventState, reservation: &Self) -> Self {
+        let mut touched = named(&Transfer::from_bytes(&state.event));
+        touched.extend(&reservation.0);
+        Self(touched)
+    }
+
+    /// By the transfer of an open reservation.
+    pub fn of_open(ledger: &Ledger, id: EventId) -> Option<Self> {
+        let open = ledger.pending(id)?;
+        let sides = [open.debit_account_id, open.credit_account_id];
+        Some(Self(sides.map(|account| (account, Some(open.ledger))).to_vec()))
+    }
+
+    /// All of it is in this area.
+    pub fn is_in(&self, area: &Area, ledger: &Ledger) -> bool {
+        self.0.iter().all(|(account, named)| has(area, ledger, *account, *named))
+    }
+}
+
+/// An account is in an area: its book is, and in that book its own ledger and the one that is named.
+pub fn has(area: &Area, ledger: &Ledger, account: AccountId, named: Option<LedgerId>) -> bool {
+    let Some(ledgers) = area.ledgers(account.book()) else { return false };
+    ledgers.is_all()
+        || named.is_none_or(|named| ledgers.contains(named.0))
+            && ledger.account(account).is_none_or(|found| ledgers.contains(found.ledger.0))
+}
+
+/// What a caller may have decided, against the state at the tail.
+pub struct Judge<'a> {
+    /// What the caller may do.
+    pub rights: &'a Rights,
+    /// The state at the tail.
+    pub ledger: &'a Ledger,
+    /// What events in the log touch, as far as that was asked for.
+    pub known: &'a Known,
+}
+
+impl Judge<'_> {
+    /// Whether an event may be decided. What is malformed in any state is for the ledger to say.
+    pub fn judge(&self, bytes: &EventBytes) -> Judged {
+        let Rights { write, read, .. } = self.rights;
+        let in_area = |area, account, named| has(area, self.ledger, account, named);
+        let may = match event_kind(bytes) {
+            Ok(EventKind::Account) => {
+                let account = Account::from_bytes(bytes);
+                write.has(account.id.book(), account.ledger)
+            }
+            Ok(EventKind::Transfer) => {
+                let transfer = Transfer::from_bytes(bytes);
+                let ledger = (transfer.ledger != LedgerId(0)).then_some(transfer.ledger);
+                let sides = [transfer.debit_account_id, transfer.credit_account_id];
+                let may = sides.iter().all(|id| id.0 == 0 || in_area(write, *id, ledger));
+                if may && resolves(&transfer) {
+                    return self.judge_reservation(transfer.pending_id);
+                }
+                may
+            }
+            Ok(EventKind::Guard) => {
+                let account = Guard::from_bytes(bytes).account_id;
+                in_area(write, account, None) || in_area(read, account, None)
+            }
+            Ok(EventKind::Close) => in_area(write, Close::from_bytes(bytes).account_id, None),
+            Ok(EventKind::Expire) | Err(_) => true, // malformed
+        };
+        if may { Judged::Allowed } else { Judged::Forbidden }
+    }
+
+    /// Whether a reservation may be ended. One that nobody has made touches nothing.
+    fn judge_reservation(&self, id: EventId) -> Judged {
+        let write = &self.rights.write;
+        let touched = match Touched::of_open(self.ledger, id) {
+            Some(touched) => Some(touched),
+            None if self.ledger.decided(id).is_none() => return Judged::Allowed,
+            None => match self.known.get(&id.0) {
+                Some(known) => known.clone(),
+                None => return Judged::Unknown(id),
+            },
+        };
+        let may = touched.map_or(write.is_everything(), |all| all.is_in(write, self.ledger));
+        if may { Judged::Allowed } else { Judged::Forbidden }
+    }
+}
