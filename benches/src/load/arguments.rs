@@ -63,6 +63,10 @@ pub struct LoadArguments {
     #[arg(long, value_name = "DIR")]
     pub data: Option<PathBuf>,
 
+    /// Directory with a certificate, for a server that wants one
+    #[arg(long, value_name = "DIR", env = "WALENGINE_TLS")]
+    pub tls: Option<PathBuf>,
+
     /// Print JSON
     #[arg(long)]
     pub json: bool,
@@ -92,6 +96,7 @@ impl Default for LoadArguments {
             threads: 1,
             server_pid: Vec::new(),
             data: None,
+            tls: None,
             json: false,
         }
     }

@@ -1,14 +1,16 @@
 //! One connection of the load generator: slots for requests in flight, and two reused buffers.
 
 use std::io::{self, Read, Write};
-use std::net::{SocketAddr, TcpStream};
+use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use walengine_net::frame::{self, Frame, Kind, RequestId};
 use walengine_net::message::{ErrorCode, ErrorReply, HelloReply, SubmitReply, open};
 use walengine_net::model::PartitionId;
+use walengine_net::tls::Tls;
 
 use super::payload::{self, Accounts, Random, RequestKind, Template};
+use super::wire::Wire;
 use crate::error::{During, Result, failed};
 
 /// Frames are sent together, up to this many bytes.
@@ -43,7 +45,7 @@ pub struct PutOff {
 /// A connection after the greeting.
 pub struct Connection {
     /// The socket.
-    pub stream: TcpStream,
+    pub stream: Wire,
     /// The socket is full, and the rest of the output waits for room.
     pub blocked: bool,
     request_kind: RequestKind,
@@ -74,12 +76,15 @@ pub struct Greeting {
 }
 
 /// Connects and greets. The socket is blocking.
-pub fn connect(server: SocketAddr, partition: PartitionId) -> Result<(TcpStream, Greeting)> {
+pub fn connect(
+    server: SocketAddr,
+    partition: PartitionId,
+    tls: Option<&Tls>,
+) -> Result<(Wire, Greeting)> {
     let at = format!("connecting to {server}");
-    let mut stream = TcpStream::connect(server).during(&at)?;
-    stream.set_nodelay(true).during(&at)?;
-    stream.set_read_timeout(Some(SETUP_WITHIN)).during(&at)?;
-    stream.write_all(&payload::hello(partition)?).during(&at)?;
+    let mut stream = Wire::connect(server, partition, tls).during(&at)?;
+    stream.socket().set_read_timeout(Some(SETUP_WITHIN)).during(&at)?;
+    stream.write_all(&payload::hello(partition)?).and_then(|()| stream.flush()).during(&at)?;
     let mut received = Vec::new();
     let frame = read_frame(&mut stream, &mut received)?;
     let reply = expect::<HelloReply>(&frame, Kind::HelloReply)?;
@@ -89,7 +94,7 @@ pub fn connect(server: SocketAddr, partition: PartitionId) -> Result<(TcpStream,
 
 /// Creates the missing accounts, in full batches.
 pub fn create_accounts(
-    stream: &mut TcpStream,
+    stream: &mut Wire,
     accounts: Accounts,
     partition: PartitionId,
 ) -> Result<()> {
@@ -99,7 +104,7 @@ pub fn create_accounts(
     while start < accounts.count() {
         let end = accounts.count().min(start + walengine_net::limits::EVENTS_MAX as u32);
         let frame = payload::creations(accounts, start..end, partition, RequestId(request))?;
-        stream.write_all(&frame).during("creating accounts")?;
+        stream.write_all(&frame).and_then(|()| stream.flush()).during("creating accounts")?;
         let reply = read_frame(stream, &mut received)?;
         let repeats_too = true;
         check_reply(&reply, RequestKind::Transfers((end - start) as usize), repeats_too)?;
@@ -113,7 +118,7 @@ pub fn create_accounts(
 impl Connection {
     /// Takes over a socket after the greeting; `inflight` requests may be unanswered.
     pub fn new(
-        stream: TcpStream,
+        stream: Wire,
         template: &Template,
         request_kind: RequestKind,
         accounts: Accounts,
@@ -185,7 +190,11 @@ impl Connection {
                 Err(error) => return failed(format!("sending: {error}")),
             }
         }
-        (self.out_sent, self.out_end, self.blocked) = (0, 0, false);
+        match self.stream.flush() {
+            Ok(()) => (self.out_sent, self.out_end, self.blocked) = (0, 0, false),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => self.blocked = true,
+            Err(error) => return failed(format!("sending: {error}")),
+        }
         Ok(())
     }
 
@@ -271,7 +280,7 @@ where
     failed(format!("the server answered {code}: {}", &*error.message))
 }
 
-fn read_frame<'a>(stream: &mut TcpStream, received: &'a mut Vec<u8>) -> Result<Frame<'a>> {
+fn read_frame<'a>(stream: &mut Wire, received: &'a mut Vec<u8>) -> Result<Frame<'a>> {
     let mut piece = [0; 4096];
     while frame::peek(received).during("receiving")?.is_none() {
         let read = stream.read(&mut piece).during("receiving")?;

@@ -5,6 +5,7 @@ mod connection;
 mod payload;
 mod poll;
 mod report;
+mod wire;
 mod worker;
 
 use std::net::SocketAddr;
@@ -12,6 +13,7 @@ use std::thread::ScopedJoinHandle;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use walengine_net::model::{AccountId, EventBytes, PartitionId};
+use walengine_net::tls::Tls;
 
 pub use self::arguments::LoadArguments;
 use self::payload::{Accounts, Random, Template};
@@ -19,7 +21,7 @@ pub use self::payload::{RECORD_BYTES, RequestKind};
 use self::report::Counters;
 pub use self::report::{LoadReport, Replication};
 use self::worker::{LoadPlan, Pace, Worker, WorkerCounts};
-use crate::error::{Failed, Result, failed};
+use crate::error::{During, Failed, Result, failed};
 use crate::leader_counts::LeaderCounts;
 use crate::limits::SAMPLE_INTERVAL;
 use crate::system::Device;
@@ -148,7 +150,7 @@ fn pace(rate: Option<f64>, threads: u64) -> Pace {
 
 /// Checks that a server answers at this address.
 pub fn probe(server: SocketAddr) -> Result<()> {
-    connection::connect(server, PartitionId(0)).map(|_| ())
+    connection::connect(server, PartitionId(0), None).map(|_| ())
 }
 
 /// Two accounts that every load creates in partition 0.
@@ -185,14 +187,18 @@ pub fn request_bytes(kind: RequestKind) -> Result<usize> {
 
 /// Connects, creates the accounts and deals the connections to the threads.
 fn prepare(arguments: &LoadArguments, kind: RequestKind) -> Result<(Vec<Worker>, usize)> {
-    let (_, greeting) = connection::connect(arguments.server, PartitionId(0))?;
+    let tls = arguments.tls.as_deref().map(Tls::open).transpose().during("--tls")?;
+    let connect = |partition: u16| {
+        connection::connect(arguments.server, PartitionId(partition), tls.as_ref())
+    };
+    let (_, greeting) = connect(0)?;
     let used = arguments.partitions.unwrap_or(greeting.partitions).clamp(1, greeting.partitions);
     let accounts_of = |partition: u16| {
         Accounts::of(PartitionId(partition), greeting.partitions, arguments.accounts)
     };
     let mut templates = Vec::new();
     for partition in 0..used {
-        let (mut stream, _) = connection::connect(arguments.server, PartitionId(partition))?;
+        let (mut stream, _) = connect(partition)?;
         let accounts = accounts_of(partition);
         connection::create_accounts(&mut stream, accounts, PartitionId(partition))?;
         templates.push(Template::new(kind, PartitionId(partition), accounts)?);
@@ -210,7 +216,7 @@ fn prepare(arguments: &LoadArguments, kind: RequestKind) -> Result<(Vec<Worker>,
     for number in 0..arguments.connections {
         let partition = (number % usize::from(used)) as u16;
         let template = usize::from(partition);
-        let (stream, _) = connection::connect(arguments.server, PartitionId(partition))?;
+        let (stream, _) = connect(partition)?;
         let accounts = accounts_of(partition);
         let inflight = arguments.inflight;
         let worker = &mut workers[number % threads];

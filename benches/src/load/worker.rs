@@ -114,9 +114,9 @@ impl Worker {
 
 impl Run {
     fn single(&mut self) -> Result<()> {
-        self.worker.connections[0].stream.set_nonblocking(false).during("preparing")?;
+        self.worker.connections[0].stream.socket().set_nonblocking(false).during("preparing")?;
         let timeout = Some(STUCK_AFTER);
-        self.worker.connections[0].stream.set_read_timeout(timeout).during("preparing")?;
+        self.worker.connections[0].stream.socket().set_read_timeout(timeout).during("preparing")?;
         loop {
             let now = Instant::now();
             if self.may_send(now) {
@@ -139,7 +139,7 @@ impl Run {
         let mut poll = Poll::new().during("preparing")?;
         poll::sharpen_timers();
         for (number, connection) in self.worker.connections.iter().enumerate() {
-            connection.stream.set_nonblocking(true).during("preparing")?;
+            connection.stream.socket().set_nonblocking(true).during("preparing")?;
             poll.add(&connection.stream, number).during("preparing")?;
         }
         if matches!(self.plan.pace, Pace::Closed) {
@@ -365,7 +365,7 @@ mod tests {
                 let stream = TcpStream::connect(address).unwrap();
                 let server = listener.accept().unwrap().0;
                 let kind = RequestKind::Transfers(1);
-                let connection = Connection::new(stream, &template, kind, accounts, 1);
+                let connection = Connection::new(stream.into(), &template, kind, accounts, 1);
                 (connection, thread::spawn(move || serve(server)))
             };
             let (connections, servers): (Vec<_>, Vec<_>) = (0..count).map(connect).unzip();

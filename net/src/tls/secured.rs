@@ -150,7 +150,7 @@ impl Secured {
         }
     }
 
-    /// Reads what was sealed by the other side. 0 at the end.
+    /// Reads what was sealed by the other side, from the socket only if nothing is there. 0 at the end.
     pub fn read(&mut self, socket: &mut impl Read, bytes: &mut [u8]) -> io::Result<usize> {
         let mut filled = 0;
         loop {
@@ -158,15 +158,8 @@ impl Secured {
             if filled == bytes.len() || self.has_ended {
                 return Ok(filled);
             }
-            if self.incoming.is_empty() {
-                match self.fill(socket) {
-                    Ok(0) => return Ok(filled), // frames tell whether something lacks
-                    Ok(_) => {}
-                    Err(error) if filled > 0 && error.kind() == ErrorKind::WouldBlock => {
-                        return Ok(filled);
-                    }
-                    Err(error) => return Err(error),
-                }
+            if self.incoming.is_empty() && (filled > 0 || self.fill(socket)? == 0) {
+                return Ok(filled); // frames tell whether something lacks
             }
             self.open()?;
         }
