@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # A cluster on this machine, to look at and to break. Nodes are numbered from 1.
 #   scripts/cluster.sh up            starts three nodes, or five with NODES=5; later, those missing
+#   scripts/cluster.sh up --secure   the same, with certificates on every connection
 #   scripts/cluster.sh status        shows what runs, and the cluster as its nodes see it
 #   scripts/cluster.sh kill N        kills node N with kill -9
 #   scripts/cluster.sh pause N       stops node N's process; it keeps its connections
@@ -16,6 +17,7 @@ here=$(cd "$(dirname "$0")/.." && pwd)
 
 dir="${WALENGINE_CLUSTER_DIR:-./walengine-cluster}"
 binary="${WALENGINE_BINARY:-${CARGO_TARGET_DIR:-$here/target}/release/walengine}"
+certs="$dir/certs"
 nobody="02:00:00:00:00:fe" # no card has this address
 client_port=7450
 peer_port=7550
@@ -31,8 +33,11 @@ name_network() {
 
 load() {
   [ -f "$dir/nodes" ] || fail "no cluster in $dir: scripts/cluster.sh up starts one"
-  read -r count mode <"$dir/nodes"
+  read -r count mode secure <"$dir/nodes"
+  secure="${secure:-open}"
   name_network
+  # What asks the nodes does so as their operator.
+  [ "$secure" = open ] || export WALENGINE_TLS="$certs/admin-operator"
 }
 
 each() { seq "$count"; }
@@ -119,22 +124,24 @@ remove_network() {
 }
 
 start() {
-  local node=$1 other peers="" through=() cores
+  local node=$1 other peers="" through=() secrets=() cores
   process "$node" >/dev/null && return
   for other in $(each); do
     [ "$other" = "$node" ] || peers="$peers,$(peer_address "$other")"
   done
   cores=$(nproc)
-  if [ "$mode" = namespaces ]; then
-    through=(ip netns exec "$(space "$node")")
-    export WALENGINE_INSECURE=true # nobody else is in there
+  [ "$mode" = namespaces ] && through=(ip netns exec "$(space "$node")")
+  if [ "$secure" = secure ]; then
+    secrets=(--tls "$certs/node-$node" --key-file "$certs/node-$node/gossip.key")
+  elif [ "$mode" = namespaces ]; then
+    secrets=(--insecure) # nobody else is in there
   fi
   mkdir -p "$dir/node$node"
   # In a session of its own, so that an interrupt at the terminal does not reach the nodes.
   setsid "${through[@]}" "$binary" --data "$dir/node$node/data" --cores 1 \
     --first-core $(((node - 1) % cores)) --partitions 3 --reserve-mib 64 --segment-mib 16 \
     --listen "$(client_address "$node")" --peer-listen "$(peer_address "$node")" \
-    --join "${peers#,}" --expect "$count" --replicas "$((count < 5 ? 3 : 5))" \
+    --join "${peers#,}" --expect "$count" --replicas "$((count < 5 ? 3 : 5))" "${secrets[@]}" \
     </dev/null >/dev/null 2>>"$dir/node$node/log" &
   echo $! >"$dir/node$node/pid"
 }
@@ -154,7 +161,34 @@ await() {
   done
 }
 
+# An authority for this cluster, and credentials for its nodes, an operator and a program that may do
+# everything to accounts.
+make_certificates() {
+  local node addresses=()
+  [ ! -d "$certs/client-app" ] || return 0 # it is made last
+  rm -rf "$certs"
+  for node in $(each); do addresses+=(--address "$node=$(host "$node")"); done
+  "$binary" cert ca --cluster local --dir "$certs" >/dev/null
+  cat >>"$certs/ca/policy.toml" <<'END'
+
+[[allow]]
+who = "client/app"
+may = ["write", "read"]
+books = "all"
+ledgers = "all"
+END
+  "$binary" cert node $(each) --dir "$certs" "${addresses[@]}" >/dev/null
+  "$binary" cert admin operator --dir "$certs" >/dev/null
+  "$binary" cert client app --dir "$certs" >/dev/null
+}
+
 up() {
+  local wanted_secure=open
+  case "${1:-}" in
+    "") ;;
+    --secure) wanted_secure=secure ;;
+    *) fail "no such option: $1 (see --help)" ;;
+  esac
   if [ ! -f "$dir/nodes" ]; then
     local wanted="${NODES:-3}"
     [ "$wanted" = 3 ] || [ "$wanted" = 5 ] ||
@@ -165,9 +199,11 @@ up() {
       need_commands ip:iproute2
       mode=namespaces
     fi
-    echo "$wanted $mode" >"$dir/nodes"
+    echo "$wanted $mode $wanted_secure" >"$dir/nodes"
   fi
   load
+  [ $# -eq 0 ] || [ "$secure" = "$wanted_secure" ] ||
+    fail "the cluster in $dir was started without --secure: scripts/cluster.sh down ends it"
   if [ ! -x "$binary" ]; then
     need_rust
     (cd "$here" && cargo build --release --package walengine)
@@ -178,10 +214,13 @@ up() {
   else
     echo "not root: all nodes on loopback; partition needs root" >&2
   fi
+  [ "$secure" = open ] || make_certificates
   local node
   for node in $(each); do start "$node"; done
   await $(each)
   echo "$count nodes serve; try: export WALENGINE_SERVER=$(client_addresses)"
+  [ "$secure" = open ] ||
+    echo "as a client: export WALENGINE_TLS=$(cd "$certs" && pwd)/client-app, or admin-operator as an operator"
 }
 
 status() {
@@ -249,19 +288,20 @@ down() {
   done
   [ "$mode" = loopback ] || remove_network
   for node in $(each); do rm -rf "$dir/node$node"; done
+  rm -rf "$certs"
   rm -f "$dir/nodes"
   rmdir "$dir" 2>/dev/null || true # what else is in it is not ours
 }
 
 command="${1:-}"
 case "$command" in
-  up) up ;;
+  up) up "${@:2}" ;;
   down | status | heal) load; "$command" ;;
   kill) load; node "${2:-}"; kill_node "$2" ;;
   pause) load; node "${2:-}"; signal STOP "$2" ;;
   partition) load; node "${2:-}"; partition "$2" ;;
   *)
-    sed -n '2,12p' "$0" | sed 's/^# \{0,1\}//'
+    sed -n '2,13p' "$0" | sed 's/^# \{0,1\}//'
     [ "$command" = -h ] || [ "$command" = --help ] || exit 2
     ;;
 esac

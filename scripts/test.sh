@@ -23,7 +23,7 @@ needs_root=(
   feed::every_nodes_feed health:: hostile:: join:: power::
   projector_kill:: projector_trouble::a_full_disk projector_trouble::a_projector_whose_host_vanished
   process::disk::a_full_disk process::disk::a_stop_is_given_up process::disk::verify_reads
-  liar:: replicas:: room:: scripts::a_local_cluster serve::a_full_disk serve::a_nearly_full_disk
+  liar:: replicas:: room:: scripts::a_local_cluster scripts::a_secured_cluster serve::a_full_disk serve::a_nearly_full_disk
 )
 # Simulated clusters take the processor for minutes: they run alone, beside no server under test.
 clusters=(cluster::nothing_acknowledged cluster::a_member_that_lies)

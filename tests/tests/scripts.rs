@@ -6,7 +6,7 @@ use std::process::{Command, Output};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use walengine_tests::server::{TestDir, binary};
+use walengine_tests::server::{TestDir, binary, text};
 
 /// How long a cluster may take to have leaders again.
 const PATIENCE: Duration = Duration::from_mins(1);
@@ -25,7 +25,7 @@ impl Script {
     fn run(&self, arguments: &[&str]) -> Output {
         let mut command = Command::new(file("scripts/cluster.sh"));
         command.args(arguments).env("WALENGINE_CLUSTER_DIR", self.cluster());
-        command.env("WALENGINE_BINARY", binary()).env_remove("NODES");
+        command.env("WALENGINE_BINARY", binary()).env_remove("NODES").env_remove("WALENGINE_TLS");
         command.output().unwrap()
     }
 
@@ -90,6 +90,48 @@ fn a_local_cluster_goes_up_loses_nodes_heals_and_goes_down() {
     for wrong in [&["kill"][..], &["kill", "4"], &["pause", "x"], &["melt"]] {
         assert!(!script.run(wrong).status.success(), "{wrong:?}");
     }
+    script.says(&["down"]);
+    assert!(!script.cluster().exists());
+}
+
+#[test]
+fn a_secured_cluster_lets_in_only_who_has_a_certificate_of_its_own() {
+    let script = Script { dir: TestDir::new("secured-script") };
+    assert!(!script.run(&["up", "--sekure"]).status.success() && !script.cluster().exists());
+    let said = script.says(&["up", "--secure"]);
+    assert!(said.contains("3 nodes serve") && said.contains("certs/client-app"), "{said}");
+    let servers = said.split_once("WALENGINE_SERVER=").unwrap().1.lines().next().unwrap();
+    let certs = script.cluster().join("certs");
+    let ask = |command: &str, tls: Option<&Path>| {
+        let mut asking = Command::new(binary());
+        asking.args([command, "--server", servers]).env_remove("WALENGINE_TLS");
+        asking.args(tls.iter().flat_map(|dir| [Path::new("--tls"), dir]));
+        let output = asking.output().unwrap();
+        (output.status.success(), text(&output))
+    };
+    let (client, operator) = (certs.join("client-app"), certs.join("admin-operator"));
+    let (is_in, said) = ask("accounts", Some(&client));
+    assert!(is_in, "{said}");
+    script.status_when_well();
+    let (is_in, said) = ask("cluster", Some(&operator));
+    assert!(is_in && said.matches(" alive ").count() == 3, "{said}");
+    let (is_in, said) = ask("accounts", None);
+    assert!(!is_in && said.contains("wants certificates"), "{said}");
+    // Another authority, of a cluster of the same name.
+    let other = script.dir.path().join("other");
+    for command in [&["ca", "--cluster", "local"][..], &["admin", "operator"]] {
+        let mut made = Command::new(binary());
+        made.arg("cert").args(command).arg("--dir").arg(&other);
+        assert!(made.output().unwrap().status.success());
+    }
+    fs::copy(certs.join("ca/ca.pem"), other.join("admin-operator/ca.pem")).unwrap();
+    let (is_in, said) = ask("accounts", Some(&other.join("admin-operator")));
+    assert!(!is_in, "{said}");
+
+    script.says(&["kill", "1"]);
+    script.says(&["heal"]);
+    script.says(&["up"]);
+    assert!(!script.status_when_well().contains("does not run"));
     script.says(&["down"]);
     assert!(!script.cluster().exists());
 }

@@ -20,7 +20,7 @@ use x509_cert::der::asn1::Utf8StringRef;
 use super::addresses::Host;
 use super::directory::{self, AUTHORITY, CA, CA_KEY, Content, GOSSIP_KEY, POLICY, Place};
 use super::gossip_key;
-use super::read::{self, Found, unreadable};
+use super::read::{self, unreadable};
 use super::words::date;
 use crate::fatal::{Fatal, Reason};
 use crate::private_files::{create_dir, hex};
@@ -55,7 +55,7 @@ const COMMON_NAME: &str = "2.5.4.3";
 /// The authority's own identity: the cluster, and nobody in it.
 const SCHEME: &str = "spiffe://";
 
-/// What a policy starts as: nobody may do anything that is not said here.
+/// What a policy starts as: the same as without one, and an example.
 const POLICY_TEXT: &str = include_str!("policy.toml");
 
 /// Makes an authority.
@@ -212,15 +212,15 @@ impl Authority {
     }
 
     /// Whether the authority is among these certificates.
-    pub fn is_in(&self, found: &[Found]) -> bool {
-        found.iter().any(|found| found.certificate == self.certificate)
+    pub fn is_in(&self, found: &[Certificate]) -> bool {
+        found.contains(&self.certificate)
     }
 
     /// The name of an authority that was made with other tools may be written in another way, and
     /// certificates under the name as this program writes it would be nobody's.
     fn require_own(&self, chain: &str) -> Result<(), Fatal> {
         let made = read::certificates_in(chain.as_bytes()).map_err(|why| unsigned(&why))?;
-        if made.iter().all(|made| self.has_signed(&made.certificate)) {
+        if made.iter().all(|made| self.has_signed(made)) {
             return Ok(());
         }
         let message = format!(
@@ -232,10 +232,10 @@ impl Authority {
 }
 
 /// The certificate that a key belongs to.
-fn of_key(found: Vec<Found>, key: &[u8]) -> Result<Certificate, String> {
-    for found in found {
-        if read::is_key_of(key, &found.certificate)? {
-            return Ok(found.certificate);
+fn of_key(found: Vec<Certificate>, key: &[u8]) -> Result<Certificate, String> {
+    for certificate in found {
+        if read::is_key_of(key, &certificate)? {
+            return Ok(certificate);
         }
     }
     Err(format!("it is the key of no certificate in {CA}"))

@@ -21,8 +21,8 @@ use crate::fatal::{Fatal, Reason};
 /// Makes `DIR/node-1` and so on: who is believed, the node's own certificate and key, the key that seals
 /// gossip, and the policy. Copy each to its node, and start the node with `--tls`.
 ///
-/// A certificate is for the addresses that others reach the node at: hosts of --listen, --peer-listen and
-/// --advertise.
+/// A certificate is for the addresses that others reach the node at: hosts of --listen, --peer-listen,
+/// --advertise and --advertise-peer. Nodes reach each other by IP address, so those must be among them.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:\n  walengine cert node 1 2 3 --address 1=10.0.0.1,n1.example \
     --address 2=10.0.0.2 --address 3=10.0.0.3\n  walengine cert node 1 --renew")]
@@ -191,7 +191,7 @@ fn make(authority: &Authority, member: &Member, days: u32) -> Result<(), Fatal> 
 fn renew(authority: &Authority, member: &Member, days: u32) -> Result<(), Fatal> {
     let chain = member.dir.join(CHAIN);
     let old = read::certificates(&chain)?;
-    let names = read::names(&old[0].certificate);
+    let names = read::names(&old[0]);
     let identity = read::identity(&names).map_err(|why| read::unreadable(&chain, &why))?;
     if identity != member.identity {
         let why = format!(

@@ -22,12 +22,6 @@ use x509_cert::serial_number::SerialNumber;
 use super::directory::read;
 use crate::fatal::{Fatal, Reason};
 
-/// One certificate of a file.
-pub struct Found {
-    pub der: CertificateDer<'static>,
-    pub certificate: Certificate,
-}
-
 /// What the names in a certificate say.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Names {
@@ -41,7 +35,7 @@ pub fn unreadable(path: &Path, why: &str) -> Fatal {
 }
 
 /// The certificates of a file, one at least.
-pub fn certificates(path: &Path) -> Result<Vec<Found>, Fatal> {
+pub fn certificates(path: &Path) -> Result<Vec<Certificate>, Fatal> {
     certificates_in(&read(path)?).map_err(|why| unreadable(path, &why))
 }
 
@@ -49,14 +43,12 @@ pub fn certificates(path: &Path) -> Result<Vec<Found>, Fatal> {
 ///
 /// # Errors
 /// What is wrong with it.
-pub fn certificates_in(pem: &[u8]) -> Result<Vec<Found>, String> {
+pub fn certificates_in(pem: &[u8]) -> Result<Vec<Certificate>, String> {
     let found = CertificateDer::pem_slice_iter(pem).map(|der| {
         let der = der.map_err(|error| format!("it is no PEM file: {error}"))?;
-        let certificate = Certificate::from_der(&der);
-        let certificate = certificate.map_err(|error| format!("a certificate in it: {error}"))?;
-        Ok(Found { der, certificate })
+        Certificate::from_der(&der).map_err(|error| format!("a certificate in it: {error}"))
     });
-    let found: Vec<Found> = found.collect::<Result<_, String>>()?;
+    let found: Vec<Certificate> = found.collect::<Result<_, String>>()?;
     if found.is_empty() {
         return Err("there is no certificate in it (-----BEGIN CERTIFICATE-----)".to_owned());
     }

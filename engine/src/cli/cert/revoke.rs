@@ -101,7 +101,7 @@ fn put(dir: &Path, list: &str) -> Result<(), Fatal> {
 fn of_path(authority: &Authority, path: &Path) -> Result<(String, Serial), Fatal> {
     let file = if path.is_dir() { path.join(CHAIN) } else { path.to_owned() };
     let found = read::certificates(&file)?;
-    let certificate = &found[0].certificate;
+    let certificate = &found[0];
     if !authority.has_signed(certificate) {
         let why = format!(
             "{} has not signed it: only its own authority can revoke it",

@@ -1,16 +1,11 @@
 //! `cert show`: certificates, keys and lists in words, and whether they would be believed.
 
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::time::SystemTime;
 
-use rustls::RootCertStore;
-use rustls::crypto::ring;
-use rustls::pki_types::pem::PemObject as _;
-use rustls::pki_types::{CertificateRevocationListDer, UnixTime};
-use rustls::server::WebPkiClientVerifier;
 use walengine_net::identity::Role;
 use walengine_net::say;
+use walengine_net::tls::Credentials;
 use x509_cert::Certificate;
 use x509_cert::crl::CertificateList;
 use x509_cert::der::oid::db::rfc5280::{ID_KP_CLIENT_AUTH, ID_KP_SERVER_AUTH};
@@ -20,7 +15,7 @@ use super::directory::{
     self, CA, CA_KEY, CHAIN, GOSSIP_KEY, KEY, REVOKED, is_private, read_if_there,
 };
 use super::gossip_key;
-use super::read::{self, Found};
+use super::read;
 use super::words::{date, in_time};
 use crate::fatal::{Fatal, Reason};
 
@@ -53,7 +48,7 @@ const LABEL_WIDTH: usize = 10;
 pub fn run(arguments: &Arguments) -> Result<(), Fatal> {
     let mut wrong = 0;
     for path in &arguments.what {
-        let shown = show(path, SystemTime::now())?;
+        let shown = show(path)?;
         for line in shown.lines {
             say!("{line}");
         }
@@ -67,7 +62,8 @@ pub fn run(arguments: &Arguments) -> Result<(), Fatal> {
 }
 
 /// A file or a directory.
-pub(super) fn show(path: &Path, now: SystemTime) -> Result<Shown, Fatal> {
+pub(super) fn show(path: &Path) -> Result<Shown, Fatal> {
+    let now = SystemTime::now();
     let mut shown = Shown::default();
     if !path.is_dir() {
         shown.file(path, now)?;
@@ -111,16 +107,13 @@ impl Shown {
                 return Ok(());
             }
         };
-        self.certificate(&path, &found[0].certificate, now);
-        self.key(dir, KEY, &found[0].certificate)?;
-        let lists = self.lists(dir, &found[0].certificate)?;
-        let believed = match read_if_there(&dir.join(CA))? {
-            None => Err(format!("there is no {CA} in {}", dir.display())),
-            Some(ca) => believed(&ca, &found, lists.as_deref(), now),
-        };
-        match believed {
-            Ok(()) => self.row("believed", &format!("yes, by {CA}")),
-            Err(why) => self.wrong_row("believed", &format!("no: {why}")),
+        self.certificate(&path, &found[0], now);
+        self.key(dir, KEY, &found[0])?;
+        self.lists(dir, &found[0])?;
+        // As a program with --tls does, which is the only answer that counts.
+        match Credentials::load(dir) {
+            Ok(_) => self.row("believed", &format!("yes, by {CA}")),
+            Err(error) => self.wrong_row("believed", &format!("no: {error}")),
         }
         self.gossip(dir)
     }
@@ -135,9 +128,9 @@ impl Shown {
             }
         };
         for found in &found {
-            self.certificate(&path, &found.certificate, now);
+            self.certificate(&path, found, now);
         }
-        self.key(dir, CA_KEY, &found[0].certificate)?;
+        self.key(dir, CA_KEY, &found[0])?;
         if let Some(pem) = read_if_there(&dir.join(REVOKED))? {
             self.list_file(&dir.join(REVOKED), &pem);
         }
@@ -154,7 +147,7 @@ impl Shown {
             let found =
                 read::certificates_in(&bytes).map_err(|why| read::unreadable(path, &why))?;
             for found in &found {
-                self.certificate(path, &found.certificate, now);
+                self.certificate(path, found, now);
             }
         } else if has("X509 CRL") {
             self.list_file(path, &bytes);
@@ -244,17 +237,17 @@ impl Shown {
         }
     }
 
-    /// The lists of a directory, as a verifier takes them.
-    fn lists(&mut self, dir: &Path, certificate: &Certificate) -> Result<Option<Vec<u8>>, Fatal> {
+    /// Whether a list in the directory has a certificate.
+    fn lists(&mut self, dir: &Path, certificate: &Certificate) -> Result<(), Fatal> {
         let Some(pem) = read_if_there(&dir.join(REVOKED))? else {
             self.row("revoked", &format!("no: there is no {REVOKED}"));
-            return Ok(None);
+            return Ok(());
         };
         let lists = match read::lists_in(&pem) {
             Ok(lists) => lists,
             Err(why) => {
                 self.wrong_row("revoked", &format!("{REVOKED}: {why}"));
-                return Ok(None);
+                return Ok(());
             }
         };
         let of_issuer = lists
@@ -268,12 +261,12 @@ impl Shown {
             if let Some(entry) = entry {
                 let when = date(entry.revocation_date.to_system_time());
                 self.wrong_row("revoked", &format!("yes, on {when}"));
-                return Ok(Some(pem));
+                return Ok(());
             }
             told = format!("no, says {}", described(list));
         }
         self.row("revoked", &told);
-        Ok(Some(pem))
+        Ok(())
     }
 
     fn list_file(&mut self, path: &Path, pem: &[u8]) {
@@ -315,34 +308,6 @@ impl Shown {
         self.wrong += 1;
         self.lines.push(format!("! {text}"));
     }
-}
-
-/// Whether a chain would be believed by whoever has these authorities and lists.
-///
-/// # Errors
-/// Why not.
-fn believed(
-    ca: &[u8],
-    chain: &[Found],
-    lists: Option<&[u8]>,
-    now: SystemTime,
-) -> Result<(), String> {
-    let mut roots = RootCertStore::empty();
-    for authority in read::certificates_in(ca).map_err(|why| format!("{CA}: {why}"))? {
-        roots.add(authority.der).map_err(|error| format!("{CA}: {error}"))?;
-    }
-    let provider = Arc::new(ring::default_provider());
-    let mut verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider);
-    if let Some(lists) = lists {
-        let lists = CertificateRevocationListDer::pem_slice_iter(lists).flatten();
-        verifier = verifier.with_crls(lists).allow_unknown_revocation_status();
-    }
-    let verifier = verifier.build().map_err(|error| error.to_string())?;
-    let between: Vec<_> = chain[1..].iter().map(|found| found.der.clone()).collect();
-    let since_epoch = now.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-    let now = UnixTime::since_unix_epoch(since_epoch);
-    let verified = verifier.verify_client_cert(&chain[0].der, &between, now);
-    verified.map(drop).map_err(|error| error.to_string())
 }
 
 fn described(list: &CertificateList) -> String {

@@ -12,6 +12,7 @@ use rcgen::{
 
 use super::directory::{CA, CHAIN, KEY};
 use super::show::show;
+use crate::policy::Policy;
 
 const DAY: Duration = Duration::from_hours(24);
 const CLIENT: &[&str] = &["spiffe://bank/client/payments"];
@@ -59,15 +60,11 @@ impl Made {
     }
 
     /// What is shown, and how much of it is wrong.
-    fn shown_at(&self, now: SystemTime) -> (String, usize) {
-        let shown = show(&self.dir, now).unwrap();
+    fn shown(&self) -> (String, usize) {
+        let shown = show(&self.dir).unwrap();
         let marked = shown.lines.iter().filter(|line| line.starts_with('!')).count();
         assert_eq!(marked, shown.wrong, "{:?}", shown.lines);
         (shown.lines.join("\n"), shown.wrong)
-    }
-
-    fn shown(&self) -> (String, usize) {
-        self.shown_at(self.now)
     }
 }
 
@@ -100,18 +97,24 @@ fn what_is_in_order_is_shown_so() {
 
 #[test]
 fn time_is_told_in_words() {
-    let mut made = Made::new("time");
-    made.certify(CLIENT);
-    let now = made.now;
-    for (at, said, is_good) in [
-        (now - 3 * DAY, "not yet valid, begins in 2 days", false),
-        (now + 7 * DAY, "expires in 3 days", true),
-        (now + 9 * DAY + DAY / 2, "expires in 12 hours", true),
-        (now + 12 * DAY + DAY / 2, "expired 2 days ago", false),
+    // From, to, in halves of a day.
+    for (from, to, said, is_good) in [
+        (5, 90, "not yet valid, begins in 2 days", false),
+        (-2, 7, "expires in 3 days", true),
+        (-2, 1, "expires in 11 hours", true),
+        (-2, 63, "Z", true),
+        (-90, -5, "expired 2 days ago", false),
     ] {
-        // The seconds of a certificate are whole.
-        let (text, wrong) = made.shown_at(at - Duration::from_secs(2));
-        assert!(text.contains(said), "{said}: {text}");
+        let mut made = Made::new("time");
+        let at = |halves: i32| {
+            let span = DAY / 2 * halves.unsigned_abs();
+            if halves < 0 { made.now - span } else { made.now + span }
+        };
+        (made.params.not_before, made.params.not_after) = (at(from).into(), at(to).into());
+        made.certify(CLIENT);
+        let (text, wrong) = made.shown();
+        let line = text.lines().find(|line| line[2..].starts_with("valid ")).unwrap();
+        assert!(line.ends_with(said), "{said}: {text}");
         // Outside its time both its validity and its being believed are wrong.
         assert_eq!(wrong, if is_good { 0 } else { 2 }, "{text}");
     }
@@ -161,7 +164,7 @@ fn whoever_would_be_refused_is_told_so() {
     made.params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
     made.certify(&["spiffe://bank/node/3"]);
     let (text, wrong) = made.shown();
-    assert!(wrong == 1 && text.contains("a node is a server, too"), "{text}");
+    assert!(wrong == 2 && text.contains("a node is a server, too"), "{text}");
 
     made.write(CHAIN, "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n");
     assert_eq!(made.shown().1, 1);
@@ -194,9 +197,18 @@ fn a_chain_over_another_authority_is_believed() {
 #[test]
 fn what_holds_nothing_of_this_is_an_error() {
     let made = Made::new("nothing");
-    let why = |path: &Path| show(path, made.now).unwrap_err().message;
+    let why = |path: &Path| show(path).unwrap_err().message;
     assert!(why(&made.dir).contains("is no directory of credentials"));
     assert!(why(&made.dir.join("nowhere")).contains("cannot read"));
     made.write("notes", "nothing");
     assert!(why(&made.dir.join("notes")).contains("no certificate, no list"));
+}
+
+#[test]
+fn a_new_policy_gives_the_rights_that_there_are_without_one_and_its_example_is_one() {
+    let text = include_str!("policy.toml");
+    assert_eq!(Policy::parse(text).unwrap(), Policy::default());
+    let example = text.split_once("such as:\n").unwrap().1;
+    let example: String = example.lines().flat_map(|line| [&line[1..], "\n"]).collect();
+    assert_eq!(Policy::parse(&example).unwrap().len(), 1);
 }
