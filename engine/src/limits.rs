@@ -341,6 +341,8 @@ pub const SCRUB_LOOK_EVERY: Duration = Duration::from_millis(250);
 pub const SCRUB_TRIES_MAX: u32 = 2;
 /// Memory that an executor registers with the kernel, in bytes; counts against memlock.
 pub const IO_MEMORY_BYTES: usize = 256 << 10;
+/// Troubles in one answer of a server's status.
+pub const STATUS_TROUBLES_MAX: usize = 512;
 /// A file of the trail of orders is put aside when it would grow past this.
 pub const AUDIT_BYTES_MAX: u64 = 16 << 20;
 /// Longest message in a line of it.

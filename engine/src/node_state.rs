@@ -9,6 +9,7 @@ use walengine_net::model::PartitionId;
 use walengine_net::tls::Tls;
 use walengine_replication::budget::Pool;
 use walengine_replication::gossip::Counters;
+use walengine_replication::turned_away::TurnedAway;
 
 use crate::admission::Admission;
 use crate::audit::Audit;
@@ -54,6 +55,8 @@ pub struct NodeState {
     pub gives_back: AtomicBool,
     /// Orders are written down here before they are carried out.
     pub audit: Audit,
+    /// Connections that were not taken, or closed for what the other side did.
+    pub turned_away: Arc<TurnedAway>,
     /// Connections of clients that are open, by address.
     pub admission: Admission,
     /// Who may do what. Written by the main thread.
@@ -88,6 +91,7 @@ impl NodeState {
             gossip_dropped: DroppedDatagrams::default(),
             gives_back: AtomicBool::new(false),
             audit,
+            turned_away: Arc::default(),
             admission: Admission::new(connections_max),
             policies: Arc::default(),
             connections_pool,

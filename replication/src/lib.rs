@@ -5,7 +5,7 @@
 //! runtime on that seam, the same in production and in simulation. [`types`] instantiates openraft.
 //! [`network`] asks peers and [`service`] answers them, over the seam [`transport`]; [`tcp`] is
 //! that seam over TCP, and [`peer`] the bytes on it; [`read_out`] ends a connection. [`reached`] remembers
-//! how far each peer had the log; [`honest`] says what an honest peer could ask or answer. [`gossip`] is how
+//! how far each peer had the log; [`turned_away`] counts and tells which connections were not taken; [`honest`] says what an honest peer could ask or answer. [`gossip`] is how
 //! nodes find each other; [`membership`] says which of them a group should have. Everything here stays on
 //! the thread that made it.
 #![forbid(unsafe_code)]
@@ -28,5 +28,6 @@ pub mod runtime_glommio;
 pub mod service;
 pub mod tcp;
 pub mod transport;
+pub mod turned_away;
 pub mod types;
 mod wait_queue;

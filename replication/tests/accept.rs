@@ -88,7 +88,7 @@ fn served_and_held(ask: impl FnOnce(SocketAddr) + Send + 'static) -> (Rc<Refusal
         let stream = listener.accept().await.unwrap();
         let refusals = Rc::new(Refusals::default());
         let (budget, counted) = (Budget::default(), refusals.clone());
-        serve(stream, Received::new(&budget), IDENTITY, OnlyReads, runtime, counted).await;
+        serve(stream, None, Received::new(&budget), IDENTITY, OnlyReads, runtime, counted).await;
         asking.join().unwrap();
         for _ in 0..1000 {
             if budget.used() > 0 {
@@ -255,7 +255,8 @@ fn unread_pages_hold_a_bounded_memory_and_another_peer_is_answered_meanwhile() {
             loop {
                 let stream = listener.accept().await.unwrap();
                 let received = Received::new(&counted);
-                let serving = serve(stream, received, IDENTITY, OnlyReads, runtime, Rc::default());
+                let serving =
+                    serve(stream, None, received, IDENTITY, OnlyReads, runtime, Rc::default());
                 glommio::spawn_local(within(runtime, serving)).detach();
             }
         });

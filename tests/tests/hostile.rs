@@ -203,6 +203,10 @@ fn each_wrong_peer_is_told_why_and_counted() {
         }
     }
     assert_eq!(served.number(target, "peers_refused_of_shard_since_start"), before + 6);
+    let counted = served.number(target, "peer_connections_turned_away_not_member_since_start");
+    assert!(counted >= 6, "{counted}");
+    let log = served.nodes.log(target);
+    assert!(log.contains("turned away a connection of a peer from "), "{log}");
     served.is_unchanged();
 
     // A peer that has not introduced itself is asked to, whatever it sends.

@@ -9,8 +9,8 @@ use std::time::{Duration, Instant};
 use walengine_net::frame::{self, FrameHead, FrameHeader, HEADER_BYTES, Kind, RequestId};
 use walengine_net::limits::{BODY_BYTES_MAX, LOOKUP_IDS_MAX};
 use walengine_net::message::{
-    ErrorCode, Hello, HelloReply, IdNamespace, LookupAccounts, NO_OFFSET, ServerStatus, Status,
-    StatusReply, Submit, SubmitReply, Subscribe,
+    ErrorCode, Hello, HelloReply, IdNamespace, LookupAccounts, NO_OFFSET, ServerStatus,
+    ServerStatusReply, Status, StatusReply, Submit, SubmitReply, Subscribe, Unsubscribe,
 };
 use walengine_net::model::PartitionId;
 use walengine_tests::noted_writes::{Writer, accounts_of};
@@ -241,6 +241,47 @@ fn a_connection_that_begins_wrong_is_told_why_and_closed() {
     let replies = wire.until_closed();
     assert_eq!(replies.len(), 1);
     assert_eq!(replies[0].error(), Some(ErrorCode::Malformed));
+    // Each is counted by its reason, and the log says it of the first ones only.
+    let away = |reason: &str| format!("client_connections_turned_away_{reason}_since_start");
+    let reply = served.other.call(&ServerStatus::default()).unwrap();
+    let rows = reply.open::<ServerStatusReply<'_>>().numbers.iter();
+    let rows: Vec<_> = rows.map(|row| (row.name.to_string(), row.value.to_native())).collect();
+    let count = |name: &str| rows.iter().find(|row| row.0 == name).map_or(0, |row| row.1);
+    let (malformed, wrong) = (count(&away("malformed")), count(&away("wrong_partition")));
+    assert_eq!(malformed + wrong, bad_frames().len() as u64 + 2, "{rows:?}");
+    assert!(malformed > 2 && wrong > 2, "{rows:?}");
+    let log = served.server.log();
+    let told = log.lines().filter(|line| line.contains("turned away a connection of a client"));
+    let told: Vec<_> = told.collect();
+    assert_eq!(told.len(), 2, "{log}");
+    assert!(told.iter().all(|line| line.contains(" from 127.0.0.1:")), "{told:?}");
+    served.end();
+}
+
+/// The fault: it was carried out, and the subscription went on with the same id.
+#[test]
+fn a_request_with_the_id_of_a_subscription_ends_it_and_is_not_carried_out() {
+    let mut served = Served::new("subscribed-id", |launch| launch);
+    let mut wire = served.server.wire(0);
+    let (living, ended) = (RequestId(50), RequestId(60));
+    for id in [living, ended] {
+        wire.send_as(id, &Subscribe { from: 1 << 40, credit_bytes: 1 << 20 }).unwrap();
+    }
+    wire.send_as(ended, &Unsubscribe::default()).unwrap();
+    assert_eq!(wire.receive().unwrap().kind, Kind::UnsubscribeReply);
+    let transfer = served.writer.transfer();
+    let events = [transfer.to_bytes()];
+    for id in [living, ended, living] {
+        wire.send_as(id, &Submit { events: &events }).unwrap();
+        let reply = wire.receive().unwrap();
+        assert_eq!((reply.request, reply.error()), (id, Some(ErrorCode::Malformed)));
+    }
+    wire.send_as(living, &Unsubscribe::default()).unwrap();
+    assert_eq!(wire.receive().unwrap().error(), Some(ErrorCode::Malformed), "it lives on");
+    let ids = [transfer.id.0];
+    let status = Status { at_least: NO_OFFSET, namespace: IdNamespace::Event as u8, ids: &ids };
+    let reply = served.other.call(&status).unwrap();
+    assert_eq!(reply.open::<StatusReply<'_>>().states[0].decided(), None, "it was carried out");
     served.end();
 }
 
@@ -415,7 +456,7 @@ fn a_client_that_never_reads_is_stopped_and_closed() {
         thread::sleep(Duration::from_millis(50));
     }
     let log = served.server.log();
-    assert!(log.contains("answers were left unread"), "{log}");
+    assert!(log.contains("slow: answers were left unread"), "{log}");
     served.end();
 }
 

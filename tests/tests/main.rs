@@ -27,6 +27,7 @@ mod look_ups;
 mod missing;
 mod planted;
 mod power;
+mod printed;
 mod process;
 mod projector_audit;
 mod projector_bank;

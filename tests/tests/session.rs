@@ -17,13 +17,15 @@ use walengine::runtime::Runtime;
 use walengine::session::node_facts::NodeFacts;
 use walengine::session::{Handled, Scratch, Session};
 use walengine_net::frame::{self, FrameHead, FrameHeader, Kind, RequestId};
-use walengine_net::limits::{BODY_BYTES_MAX, EVENTS_MAX, INFLIGHT_MAX, LOOKUP_IDS_MAX};
+use walengine_net::limits::{
+    BODY_BYTES_MAX, EVENTS_MAX, INFLIGHT_MAX, LOOKUP_IDS_MAX, STATUS_ROWS_MAX,
+};
 use walengine_net::message::{
     AdminReply, AdminState, Append, AppendHead, Credit, ErrorCode, EventOutcome, Freshness, Hello,
     HelloReply, IdNamespace, Leave, ListAccounts, ListAccountsReply, LookupAccounts,
     LookupAccountsReply, LookupTransfers, LookupTransfersReply, Message, NO_NODE, NO_OFFSET,
-    RemoveNode, ServerStatus, Status, StatusReply, Submit, SubmitReply, Subscribe,
-    TransferLeadership, Unsubscribe,
+    RemoveNode, ServerStatus, ServerStatusReply, Status, StatusReply, Submit, SubmitReply,
+    Subscribe, TransferLeadership, Unsubscribe,
 };
 use walengine_net::model::{
     Account, AccountFlags, AccountId, Amount, Code, EventBytes, EventId, LedgerId, Offset,
@@ -665,4 +667,25 @@ fn a_lone_node_neither_leaves_nor_hands_over() {
     assert_eq!(connection.ask(&Leave { node: NO_NODE }).error(), Some(ErrorCode::Malformed));
     let writes = connection.ask(&Submit { events: &[account(1)] });
     assert!(outcomes(&writes)[0].verdict.is_ok(), "it serves on");
+}
+
+/// The fault: a shard of many partitions answered with more rows than a client takes, and was asked in vain.
+#[test]
+fn a_status_has_no_more_rows_than_a_client_takes_and_those_of_its_partition_are_there() {
+    let node = Node::new();
+    let many = vec![node.partition.clone(); 400];
+    let facts = Rc::new(NodeFacts::new(node.facts.state.clone(), many, Vec::new()));
+    let few = node.greeted().ask(&ServerStatus::default());
+    let rows_of_one = few.open::<ServerStatusReply<'_>>().numbers.len();
+    let outbox = Rc::new(Outbox::default());
+    let (served, scratch) = (node.partition.clone(), node.scratch.clone());
+    let session = Session::new(served, facts, outbox.clone(), scratch, Caller::default());
+    let mut connection = Connection { node: &node, session, outbox, requests: 0 };
+    connection.ask(&hello());
+    let reply = connection.ask(&ServerStatus::default());
+    let status = reply.open::<ServerStatusReply<'_>>(); // which counts the rows
+    let rows = status.numbers.len() + status.texts.len();
+    assert!(rows > STATUS_ROWS_MAX - rows_of_one && rows <= STATUS_ROWS_MAX, "{rows}");
+    assert!(status.texts.iter().any(|row| &*row.name == "version"));
+    assert!(status.texts.iter().any(|row| &*row.name == "state"));
 }

@@ -1,10 +1,14 @@
 //! What a connection must not take for ever. Lives on the connection's core; not `Send`.
 
 use std::cell::Cell;
+use std::fmt;
+use std::net::SocketAddr;
 use std::rc::{Rc, Weak};
+use std::sync::Arc;
 use std::time::Duration;
 
 use walengine_net::tls::Proven;
+use walengine_replication::turned_away::{Reason, Side, TurnedAway};
 
 use super::outbox::Outbox;
 use crate::limits::{FRAME_WITHIN, PRESSED_WITHIN, WRITE_WITHIN};
@@ -20,9 +24,21 @@ pub struct Timing {
     pub write_since: Cell<Option<Duration>>,
     /// That frame holds memory which others may wait for.
     frame_is_large: Cell<bool>,
+    address: Option<SocketAddr>,
+    turned_away: Arc<TurnedAway>,
 }
 
 impl Timing {
+    /// Of a connection from `address`. If it must be closed, that is counted and told there.
+    pub fn new(address: Option<SocketAddr>, turned_away: &Arc<TurnedAway>) -> Self {
+        Self { address, turned_away: turned_away.clone(), ..Self::default() }
+    }
+
+    /// The connection is closed for something that the client did.
+    pub fn turned_away(&self, reason: Reason, why: &dyn fmt::Display) {
+        self.turned_away.count(Side::Client, reason, self.address, why);
+    }
+
     /// Whether a part of a frame is there, and nothing else; and whether it holds much memory.
     pub fn frame<R: Runtime>(&self, is_partial: bool, is_large: bool, runtime: &R) {
         self.frame_is_large.set(is_large);
@@ -91,7 +107,10 @@ impl LiveConnections {
             let permit = live.permit.as_ref().and_then(Weak::upgrade);
             let (Some(permit), Some(outbox)) = (permit, live.outbox.upgrade()) else { continue };
             if !outbox.has_ended() && is_such(&permit) {
-                tracing::info!("closing the connection of {}: {why}", permit.caller());
+                if let Some(timing) = live.timing.upgrade() {
+                    let why = format!("{}: {why}", permit.caller());
+                    timing.turned_away(Reason::RightEnded, &why);
+                }
                 outbox.cut();
                 ended += 1;
             }
@@ -108,12 +127,17 @@ impl LiveConnections {
             };
             let is_pressed = is_short && (timing.frame_is_large.get() || outbox.holds_much());
             if let Some(why) = timing.overdue(now, is_pressed) {
-                tracing::info!("closing a connection: {why}");
+                if !outbox.has_ended() {
+                    timing.turned_away(Reason::Slow, &why);
+                }
                 outbox.cut();
             } else if let Some(proven) = proven
                 && let Err(why) = proven.check()
             {
-                tracing::info!("closing the connection of {}: {why}", proven.identity);
+                if !outbox.has_ended() {
+                    let why = format!("{}: {why}", proven.identity);
+                    timing.turned_away(Reason::RightEnded, &why);
+                }
                 outbox.cut();
             }
             true

@@ -9,6 +9,7 @@ use walengine_net::message::{Credit, ErrorCode, MessageError, Subscribe, Unsubsc
 use walengine_net::model::{Offset, PartitionId};
 use walengine_replication::received::{RECEIVE_BYTES_MIN, Received};
 use walengine_replication::tcp::socket::SocketReader;
+use walengine_replication::turned_away::Reason;
 
 use super::published::{Passed, Passing, Subscriber};
 use super::source::Source;
@@ -105,12 +106,14 @@ impl<D: Disk, R: Runtime> Connection<D, R> {
                 Ok(Some(frame)) => {
                     let bytes = frame.frame_bytes();
                     let is_own = self.handle(&frame);
-                    (bytes, (!is_own).then(|| filled[..bytes].to_vec()))
+                    // The session takes note of the id of a subscription, so that nothing else has it later.
+                    let is_passed_on = !is_own || frame.kind == Kind::Subscribe;
+                    (bytes, is_passed_on.then(|| filled[..bytes].to_vec()))
                 }
                 Ok(None) => (0, None),
                 Err(error) => match put_frame_error(&self.outbox, self.partition, &error) {
                     Some(bytes) => (bytes, None),
-                    None => return,
+                    None => return timing.turned_away(Reason::Malformed, &error),
                 },
             };
             if let Some(frame) = passed_on
@@ -161,6 +164,11 @@ impl<D: Disk, R: Runtime> Connection<D, R> {
             }),
             Kind::Unsubscribe => open_frame::<Unsubscribe>(frame)
                 .map(|_| self.subscriptions.close(&self.outbox, head)),
+            // An error is the last frame with its id, so that the subscription is over, too.
+            _ if self.subscriptions.end(head.request) => {
+                put_bad_request_id(&self.outbox, head);
+                return true;
+            }
             _ => {
                 // The session judges it; no subscription may take the same id later.
                 let _ = self.ids.borrow_mut().take(head.request);

@@ -131,6 +131,7 @@ async fn serve(
         })
         .collect();
     let live = Rc::<RefCell<LiveConnections>>::default();
+    let turned_away = state.turned_away.clone();
     let (looked, own, pressed) = (sources.clone(), live.clone(), budget.clone());
     runtime.spawn(async move {
         let mut memory = HeldMemory::new(pressed, state);
@@ -148,7 +149,8 @@ async fn serve(
         while let Ok(subscriber) = arriving.recv_async().await {
             let Some(source) = served.get(usize::from(subscriber.partition.0)) else { continue };
             let outbox = Rc::new(Outbox::new(&budget));
-            let timing = Rc::<Timing>::default();
+            let address = subscriber.socket.peer_addr();
+            let timing = Rc::new(Timing::new(address, &turned_away));
             own.borrow_mut().add(&outbox, &timing, None, None); // its session's shard looks after it
             let (source, passing) = (source.clone(), passing.clone());
             runtime.spawn(Connection::serve(subscriber, source, passing, outbox, timing, runtime));

@@ -78,11 +78,13 @@ impl Subscriptions {
         outbox.put(Kind::UnsubscribeReply, head, &reply);
     }
 
-    /// Ends one, if it lives; what its client is told comes from elsewhere.
-    pub fn end(&self, request: RequestId) {
-        if let Some(subscription) = self.open.borrow_mut().remove(&request) {
+    /// Ends one, and says whether it lived; what its client is told comes from elsewhere.
+    pub fn end(&self, request: RequestId) -> bool {
+        let ended = self.open.borrow_mut().remove(&request);
+        if let Some(subscription) = &ended {
             subscription.end();
         }
+        ended.is_some()
     }
 
     /// Ends all of them: the connection is gone.

@@ -236,6 +236,7 @@ fn wait_for_end(
             space_looked = Instant::now();
             space::look(state);
         }
+        state.turned_away.tell();
         if state.gives_back.swap(false, Ordering::Relaxed) {
             os::give_back_memory();
         }

@@ -17,7 +17,7 @@ use std::cell::RefCell;
 use std::rc::Rc;
 
 use walengine_net::entry::{ANY_OFFSET, RecordHead};
-use walengine_net::frame::{Frame, FrameHead, Kind};
+use walengine_net::frame::{Frame, FrameHead, Kind, RequestId};
 use walengine_net::limits::{BODY_BYTES_MAX, EVENTS_MAX, INFLIGHT_MAX};
 use walengine_net::message::{
     Append, ClusterStatus, Credit, ErrorCode, Hello, HelloReply, ImportLog, Leave, LeaveAnyway,
@@ -146,6 +146,11 @@ impl<C: Operated> Session<C> {
     /// The request ids that were used.
     pub fn request_ids(&self) -> &RequestIds {
         &self.ids
+    }
+
+    /// The feed has judged a Subscribe of this id.
+    pub fn note_subscribed(&mut self, id: RequestId) {
+        let _ = self.ids.take(id); // if it was used before, the feed has said so
     }
 
     fn outbox(&self) -> &Outbox {

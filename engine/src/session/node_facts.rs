@@ -41,6 +41,7 @@ impl<C: Commit> NodeFacts<C> {
         partitions: Vec<Partition<C>>,
         dialers: Vec<Dialer<C::Runtime>>,
     ) -> Self {
+        let refusals = Refusals { turned_away: state.turned_away.clone(), ..Refusals::default() };
         Self {
             state,
             partitions,
@@ -48,7 +49,7 @@ impl<C: Commit> NodeFacts<C> {
             cluster: RefCell::default(),
             troubles: RefCell::default(),
             connections: Cell::new(0),
-            refusals: Rc::default(),
+            refusals: Rc::new(refusals),
         }
     }
 

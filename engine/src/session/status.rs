@@ -3,16 +3,19 @@
 use std::sync::atomic::Ordering;
 
 use walengine_net::frame::{FrameHead, Kind};
-use walengine_net::limits::LABEL_BYTES_MAX;
+use walengine_net::limits::{LABEL_BYTES_MAX, STATUS_ROWS_MAX};
 use walengine_net::message::{
     NO_PARTITION, NumberRow, ServerStatusReply, TROUBLE, TextRow, bounded,
 };
+use walengine_net::model::PartitionId;
 use walengine_replication::tcp::accept::Refusals;
 use walengine_replication::tcp::dial::{Dialer, Traffic};
+use walengine_replication::turned_away::Side;
 use walengine_replication::types::NodeId;
 
 use super::node_facts::NodeFacts;
 use crate::connection::outbox::Outbox;
+use crate::limits::STATUS_TROUBLES_MAX;
 use crate::partition::Partition;
 use crate::partition::commit::Commit;
 use crate::partition::log_clock::ClockStanding;
@@ -21,7 +24,7 @@ use crate::runtime::Runtime;
 use crate::trouble::{self, Trouble};
 use crate::version::SERVER_VERSION;
 
-/// Answers [`Kind::ServerStatus`].
+/// Answers [`Kind::ServerStatus`], with as many of the shard's partitions as fit.
 pub fn answer<C: Commit>(node: &NodeFacts<C>, outbox: &Outbox, head: FrameHead) {
     let state = &*node.state;
     let mut numbers = Vec::new();
@@ -44,7 +47,7 @@ pub fn answer<C: Commit>(node: &NodeFacts<C>, outbox: &Outbox, head: FrameHead) 
     of_node("connection_bytes_of_shard", outbox.budget().used() as u64);
     of_node("connection_bytes_max_of_shard", outbox.budget().bytes_max() as u64);
     if state.config.cluster.is_some() {
-        let Refusals { hellos, broken, requests } = &*node.refusals;
+        let Refusals { hellos, broken, requests, .. } = &*node.refusals;
         of_node("peers_refused_of_shard_since_start", hellos.get());
         of_node("peer_connections_broken_of_shard_since_start", broken.get());
         of_node("peer_requests_refused_of_shard_since_start", requests.get());
@@ -57,48 +60,18 @@ pub fn answer<C: Commit>(node: &NodeFacts<C>, outbox: &Outbox, head: FrameHead) 
     for ((_, count), name) in dropped.iter().zip(&names) {
         numbers.push(NumberRow { partition: NO_PARTITION, value: *count, name });
     }
-    let states: Vec<_> = node.partitions.iter().map(|partition| state_of(partition)).collect();
-    let peers = traffic_by_peer(&node.dialers);
-    for (number, (partition, text)) in node.partitions.iter().zip(&states).enumerate() {
-        let id = partition.id().partition.0;
-        let counters = partition.counters();
-        let mut of_partition = |name, value| {
-            numbers.push(NumberRow { partition: id, value, name });
-        };
-        partition.with_ledger(|ledger| {
-            of_partition("next_offset", ledger.next_offset().0);
-            of_partition("accounts", u64::from(ledger.accounts_len()));
-            of_partition("remembered_ids", ledger.ids_len() as u64);
-            of_partition("open_pendings", ledger.pendings_len() as u64);
-        });
-        of_partition("importing", u64::from(partition.is_importing()));
-        let (ahead, behind) = match partition.clock() {
-            ClockStanding::Agrees => (0, 0),
-            ClockStanding::Ahead(by) => (by.as_secs(), 0),
-            ClockStanding::Behind(by) => (0, by.as_secs()),
-        };
-        of_partition("clock_ahead_not_followed_seconds", ahead);
-        of_partition("clock_behind_not_followed_seconds", behind);
-        of_partition("durable_offset", partition.visible_offset().0);
-        of_partition("term", partition.term());
-        of_partition("last_index", partition.log().last().index);
-        of_partition("durable_index", partition.log().durable_index());
-        of_partition("entries_since_start", counters.entries);
-        of_partition("records_since_start", counters.records);
-        of_partition("refused_busy_since_start", counters.refused_busy);
-        of_partition("refused_full_since_start", counters.refused_full);
-        of_partition("refused_memory_since_start", counters.refused_memory);
-        of_partition("rotten_places", partition.rotten());
-        of_partition("entries_mended_since_start", counters.mended);
-        let flushed = partition.log().flush_counts();
-        of_partition("flushes_since_start", flushed.flushes);
-        of_partition("flush_bytes_since_start", flushed.bytes);
-        of_partition("flushes_inflight_max", flushed.inflight_max as u64);
-        for (name, value) in peers.get(number).into_iter().flatten() {
-            of_partition(name, *value);
-        }
-        texts.push(TextRow { partition: id, name: "state", text });
+    let turned_away = state.turned_away.each().filter(|(.., count)| *count > 0);
+    let turned_away: Vec<_> = turned_away
+        .map(|(side, reason, count)| {
+            let side = if side == Side::Client { "client" } else { "peer" };
+            (format!("{side}_connections_turned_away_{}_since_start", reason.name()), count)
+        })
+        .collect();
+    for (name, count) in &turned_away {
+        numbers.push(NumberRow { partition: NO_PARTITION, value: *count, name });
     }
+    let own = head.partition;
+    let troubles = troubles(node, own);
     texts.push(TextRow { partition: NO_PARTITION, name: "version", text: SERVER_VERSION });
     let links = match (&state.tls, state.config.reachable()) {
         (Some(_), _) => "secured by certificates",
@@ -106,18 +79,83 @@ pub fn answer<C: Commit>(node: &NodeFacts<C>, outbox: &Outbox, head: FrameHead) 
         (None, Some(_)) => "insecure: whoever reaches this node may do everything",
     };
     texts.push(TextRow { partition: NO_PARTITION, name: "links", text: links });
-    let troubles = troubles(node);
     texts.extend(troubles.iter().map(|(partition, name, text)| TextRow {
         partition: *partition,
         name,
         text,
     }));
+    let states: Vec<_> = node.partitions.iter().map(|partition| state_of(partition)).collect();
+    let peers = traffic_by_peer(&node.dialers);
+    // The connection's own partition is always there. Who wants all asks on a connection of each.
+    for place in own_first(node.partitions.iter().map(|one| one.id().partition), own) {
+        let partition = &node.partitions[place];
+        let peers = peers.get(place).map_or(&[][..], Vec::as_slice);
+        let before = numbers.len();
+        put_partition(partition, peers, &mut numbers);
+        if numbers.len() + texts.len() >= STATUS_ROWS_MAX {
+            numbers.truncate(before);
+            break;
+        }
+        let (id, text) = (partition.id().partition.0, &states[place]);
+        texts.push(TextRow { partition: id, name: "state", text });
+    }
     let reply = ServerStatusReply { numbers: &numbers, texts: &texts };
     outbox.put(Kind::ServerStatusReply, head, &reply);
 }
 
-/// What a person should look at: about nodes, and in this shard's groups.
-fn troubles<C: Commit>(node: &NodeFacts<C>) -> Vec<(u16, String, String)> {
+/// Places of partitions, that of `own` before the others.
+fn own_first(partitions: impl Iterator<Item = PartitionId>, own: PartitionId) -> Vec<usize> {
+    let mut places: Vec<_> = partitions.enumerate().collect();
+    places.sort_by_key(|(_, partition)| *partition != own);
+    places.into_iter().map(|(place, _)| place).collect()
+}
+
+fn put_partition<'a, C: Commit>(
+    partition: &Partition<C>,
+    peers: &'a [(String, u64)],
+    numbers: &mut Vec<NumberRow<'a>>,
+) {
+    let id = partition.id().partition.0;
+    let counters = partition.counters();
+    let mut of_partition = |name, value| {
+        numbers.push(NumberRow { partition: id, value, name });
+    };
+    partition.with_ledger(|ledger| {
+        of_partition("next_offset", ledger.next_offset().0);
+        of_partition("accounts", u64::from(ledger.accounts_len()));
+        of_partition("remembered_ids", ledger.ids_len() as u64);
+        of_partition("open_pendings", ledger.pendings_len() as u64);
+    });
+    of_partition("importing", u64::from(partition.is_importing()));
+    let (ahead, behind) = match partition.clock() {
+        ClockStanding::Agrees => (0, 0),
+        ClockStanding::Ahead(by) => (by.as_secs(), 0),
+        ClockStanding::Behind(by) => (0, by.as_secs()),
+    };
+    of_partition("clock_ahead_not_followed_seconds", ahead);
+    of_partition("clock_behind_not_followed_seconds", behind);
+    of_partition("durable_offset", partition.visible_offset().0);
+    of_partition("term", partition.term());
+    of_partition("last_index", partition.log().last().index);
+    of_partition("durable_index", partition.log().durable_index());
+    of_partition("entries_since_start", counters.entries);
+    of_partition("records_since_start", counters.records);
+    of_partition("refused_busy_since_start", counters.refused_busy);
+    of_partition("refused_full_since_start", counters.refused_full);
+    of_partition("refused_memory_since_start", counters.refused_memory);
+    of_partition("rotten_places", partition.rotten());
+    of_partition("entries_mended_since_start", counters.mended);
+    let flushed = partition.log().flush_counts();
+    of_partition("flushes_since_start", flushed.flushes);
+    of_partition("flush_bytes_since_start", flushed.bytes);
+    of_partition("flushes_inflight_max", flushed.inflight_max as u64);
+    for (name, value) in peers {
+        of_partition(name, *value);
+    }
+}
+
+/// What a person should look at: about nodes, and in this shard's groups, first in that of `own`.
+fn troubles<C: Commit>(node: &NodeFacts<C>, own: PartitionId) -> Vec<(u16, String, String)> {
     let row = |partition: u16, one: &Trouble| {
         let text = bounded(&one.text, LABEL_BYTES_MAX).to_owned();
         (partition, format!("{TROUBLE}{}", one.key), text)
@@ -125,10 +163,12 @@ fn troubles<C: Commit>(node: &NodeFacts<C>) -> Vec<(u16, String, String)> {
     let of_nodes = trouble::of_nodes(&node.cluster.borrow(), node.state.superblock.node);
     let of_nodes = of_nodes.iter().map(|one| row(NO_PARTITION, one));
     let of_groups = node.troubles.borrow();
-    let of_groups = of_groups
+    let mut of_groups: Vec<_> = of_groups
         .iter()
-        .flat_map(|(partition, troubles)| troubles.iter().map(|one| row(partition.0, one)));
-    of_nodes.chain(of_groups).collect()
+        .flat_map(|(partition, troubles)| troubles.iter().map(|one| row(partition.0, one)))
+        .collect();
+    of_groups.sort_by_key(|(partition, ..)| *partition != own.0);
+    of_nodes.chain(of_groups).take(STATUS_TROUBLES_MAX).collect()
 }
 
 /// What went to each peer, partition by partition.
@@ -160,4 +200,16 @@ fn state_of<C: Commit>(partition: &Partition<C>) -> String {
         None => "serving".into(),
     };
     walengine_net::message::bounded(&text, walengine_net::limits::LABEL_BYTES_MAX).to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_partition_of_the_connection_comes_first() {
+        let partitions = || [1, 3, 5, 7].map(PartitionId).into_iter();
+        assert_eq!(own_first(partitions(), PartitionId(5)), [2, 0, 1, 3]);
+        assert_eq!(own_first(partitions(), PartitionId(9)), [0, 1, 2, 3]);
+    }
 }

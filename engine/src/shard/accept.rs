@@ -5,6 +5,7 @@
 //! it was accepted. Beyond the limit of connections a few more are taken, for operators: they are told
 //! how the node is, and nothing else.
 
+use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -20,6 +21,7 @@ use walengine_replication::peer::frame::peek_hello;
 use walengine_replication::read_out::read_out;
 use walengine_replication::received::Received;
 use walengine_replication::tcp::socket::Socket;
+use walengine_replication::turned_away::{Reason, Side};
 
 use super::handed::{HandedConnection, Port};
 use super::host::Hosted;
@@ -55,11 +57,17 @@ pub(super) async fn accept<C: Hosted>(shard: Rc<Shard<C>>, listener: TcpListener
             }
         };
         // The other side sees the connection close and backs off.
-        let Some(place) = place(&shard, &stream, port) else { continue };
+        let Some(place) = place(&shard, &stream, port) else {
+            if let Ok(address) = stream.peer_addr() {
+                turn_away(&shard, port, Reason::TooMany, Some(address), NO_PLACE);
+            }
+            continue;
+        };
         let (greeted, runtime) = (shard.clone(), shard.runtime);
         runtime.spawn(async move {
+            let address = stream.peer_addr().ok();
             let late = async {
-                or(greeted.runtime.sleep(HELLO_WITHIN), place.given_up()).await;
+                late(&greeted, &place, port, address).await;
                 None
             };
             let greeting = greet(&greeted, stream, port);
@@ -68,6 +76,36 @@ pub(super) async fn accept<C: Hosted>(shard: Rc<Shard<C>>, listener: TcpListener
             }
         });
     }
+}
+
+const NO_PLACE: &str = "all places are taken";
+
+/// Completes when a connection has had its time to say who it is and what it wants.
+async fn late<C: Hosted>(shard: &Shard<C>, place: &Place, port: Port, address: Option<SocketAddr>) {
+    let time = async {
+        shard.runtime.sleep(HELLO_WITHIN).await;
+        (Reason::Late, "it has not said what it wants")
+    };
+    let given_up = async {
+        place.given_up().await;
+        (Reason::TooMany, "it was silent, and another needed its place")
+    };
+    let (reason, why) = or(time, given_up).await;
+    turn_away(shard, port, reason, address, why);
+}
+
+fn turn_away<C: Hosted>(
+    shard: &Shard<C>,
+    port: Port,
+    reason: Reason,
+    address: Option<SocketAddr>,
+    why: &str,
+) {
+    let side = match port {
+        Port::Clients => Side::Client,
+        Port::Peers => Side::Peer,
+    };
+    shard.node.state.turned_away.count(side, reason, address, &why);
 }
 
 /// Room for one more connection; `None` if there is none.
@@ -87,6 +125,13 @@ fn place<C: Hosted>(shard: &Shard<C>, stream: &TcpStream, port: Port) -> Option<
             shard.operators.place(admitted, shard.runtime.elapsed())
         }
     }
+}
+
+/// Why a connection goes no further, and what it is answered before it is closed.
+struct Refused {
+    answer: Vec<u8>,
+    reason: Reason,
+    why: String,
 }
 
 /// A connection of which is known where it belongs.
@@ -115,7 +160,10 @@ async fn greet<C: Hosted>(
         Port::Clients => client_partition(bytes, partitions),
         Port::Peers => Ok(peer_partition(bytes, any, partitions)),
     };
-    let partition = first_frame(&mut stream, &mut received, named, &shard.runtime).await?;
+    let address = stream.peer_addr().ok();
+    let refused = |reason, why: &str| turn_away(shard, port, reason, address, why);
+    let first = first_frame(&mut stream, &mut received, named, refused, &shard.runtime);
+    let partition = first.await?;
     Some(Greeted { stream, received, partition })
 }
 
@@ -124,16 +172,18 @@ async fn greet<C: Hosted>(
 async fn first_frame<S: AsyncRead + AsyncWrite + Unpin>(
     stream: &mut S,
     received: &mut Received,
-    named: impl Fn(&[u8]) -> Result<Option<PartitionId>, Vec<u8>>,
+    named: impl Fn(&[u8]) -> Result<Option<PartitionId>, Refused>,
+    refused: impl Fn(Reason, &str),
     runtime: &GlommioRuntime,
 ) -> Option<PartitionId> {
     loop {
         match named(received.filled()) {
             Ok(Some(partition)) => return Some(partition),
             Ok(None) => {}
-            Err(refusal) => {
+            Err(Refused { answer, reason, why }) => {
+                refused(reason, &why);
                 // The client may be gone; there is nothing more to tell it then.
-                let _ = stream.write_all(&refusal).await;
+                let _ = stream.write_all(&answer).await;
                 let _ = stream.close().await;
                 read_out(stream, std::future::ready(()), runtime).await;
                 return None;
@@ -157,7 +207,10 @@ fn hand_on<C: Hosted>(shard: &Rc<Shard<C>>, greeted: Greeted, place: Place, port
         let admitted = place.into_admitted();
         let handed = HandedConnection { stream, received, partition, port, admitted };
         // A full queue: the other side sees the connection close and comes again.
-        let _ = shard.others[owner].try_send(handed);
+        if let Err(unsent) = shard.others[owner].try_send(handed) {
+            let address = unsent.into_inner().stream.peer_addr().ok();
+            turn_away(shard, port, Reason::TooMany, address, "another core has no time for it");
+        }
     }
 }
 
@@ -169,14 +222,17 @@ fn secured_partition(
     bytes: &[u8],
     any: u16,
     partitions: u16,
-) -> Result<Option<PartitionId>, Vec<u8>> {
+) -> Result<Option<PartitionId>, Refused> {
+    let no_tls = |answer| {
+        Err(Refused { answer, reason: Reason::TlsFailed, why: "it speaks no TLS".to_owned() })
+    };
     match tls::greeting(bytes) {
         Greeting::Named(partition) => {
             let known = partition.filter(|partition| partition.0 < partitions);
             Ok(Some(known.unwrap_or(PartitionId(any))))
         }
         Greeting::Partial if bytes.len() < CLIENT_HELLO_BYTES_MAX => Ok(None),
-        Greeting::Foreign => Err(match FrameHeader::decode(bytes) {
+        Greeting::Foreign => no_tls(match FrameHeader::decode(bytes) {
             Ok(FrameHeader { head, .. }) => {
                 let outbox = Outbox::default();
                 let head = FrameHead::reply(head.partition, head.request);
@@ -186,7 +242,7 @@ fn secured_partition(
             }
             Err(_) => Vec::new(),
         }),
-        Greeting::Partial => Err(Vec::new()),
+        Greeting::Partial => no_tls(Vec::new()),
     }
 }
 
@@ -195,8 +251,11 @@ fn secured_partition(
 ///
 /// # Errors
 /// What to answer before closing.
-fn client_partition(bytes: &[u8], partitions: u16) -> Result<Option<PartitionId>, Vec<u8>> {
+fn client_partition(bytes: &[u8], partitions: u16) -> Result<Option<PartitionId>, Refused> {
     let outbox = Outbox::default();
+    let no = |reason, why: &str| {
+        Err(Refused { answer: outbox.take(Vec::new()), reason, why: why.to_owned() })
+    };
     let whole = frame::peek_bytes(bytes);
     let header = whole.and_then(|whole| whole.map(|_| FrameHeader::decode(bytes)).transpose());
     let header = match header {
@@ -204,24 +263,24 @@ fn client_partition(bytes: &[u8], partitions: u16) -> Result<Option<PartitionId>
         Ok(Some(header)) => header,
         Err(error) => {
             put_frame_error(&outbox, PartitionId(0), &error);
-            return Err(outbox.take(Vec::new()));
+            return no(Reason::Malformed, &error.to_string());
         }
     };
     let head = FrameHead::reply(header.head.partition, header.head.request);
     if header.kind != Kind::Hello.number() {
         let message = "the first frame must be a hello, which names the partition";
         outbox.put_error(head, ErrorCode::WrongPartition, message);
-        return Err(outbox.take(Vec::new()));
+        return no(Reason::WrongPartition, message);
     }
     if header.body_bytes as usize > HELLO_BODY_BYTES_MAX {
         let message = format!("a hello has at most {HELLO_BODY_BYTES_MAX} bytes");
         outbox.put_error(head, ErrorCode::TooLarge, &message);
-        return Err(outbox.take(Vec::new()));
+        return no(Reason::Malformed, &message);
     }
     if header.head.partition.0 >= partitions {
         let message = format!("there are partitions 0 to {}", partitions - 1);
         outbox.put_error(head, ErrorCode::NoSuchPartition, &message);
-        return Err(outbox.take(Vec::new()));
+        return no(Reason::WrongPartition, &message);
     }
     Ok((bytes.len() >= header.frame_bytes()).then_some(header.head.partition))
 }
@@ -249,7 +308,10 @@ pub(super) async fn take_handed<C: Hosted>(
                 (shard.peers.get() < PEER_CONNECTIONS_MAX).then(|| Place::of_peer(&shard.peers))
             }
         };
-        let Some(place) = place else { continue };
+        let Some(place) = place else {
+            turn_away(&shard, port, Reason::TooMany, stream.peer_addr().ok(), NO_PLACE);
+            continue;
+        };
         let budget = match port {
             Port::Clients => &shard.budget,
             Port::Peers => &shard.peers_budget,
@@ -276,18 +338,18 @@ fn serve<C: Hosted>(
     let (shard, tls) = (shard.clone(), tls.clone());
     let runtime = shard.runtime;
     runtime.spawn(async move {
+        let address = stream.peer_addr().ok();
         let late = async {
-            or(shard.runtime.sleep(HELLO_WITHIN), at.given_up()).await;
+            late(&shard, &at, port, address).await;
             None
         };
-        let address = stream.peer_addr().ok();
         let budget = received.budget().clone();
         let securing = async {
             let secured = secure(&tls, stream, received.into_filled(), port).await;
             let (mut socket, proven) = match secured {
                 Ok(secured) => secured,
-                Err(why) => {
-                    tracing::debug!("refused {address:?}: {why}");
+                Err((reason, why)) => {
+                    turn_away(&shard, port, reason, address, &why);
                     return None;
                 }
             };
@@ -295,7 +357,8 @@ fn serve<C: Hosted>(
             if port == Port::Clients {
                 let partitions = shard.node.state.superblock.partitions;
                 let named = |bytes: &[u8]| client_partition(bytes, partitions);
-                first_frame(&mut socket, &mut received, named, &shard.runtime).await?;
+                let refused = |reason, why: &str| turn_away(&shard, port, reason, address, why);
+                first_frame(&mut socket, &mut received, named, refused, &shard.runtime).await?;
             }
             Some((socket, proven, received))
         };
@@ -314,19 +377,40 @@ async fn secure(
     stream: TcpStream,
     received: Vec<u8>,
     port: Port,
-) -> Result<(Socket, Proven), String> {
+) -> Result<(Socket, Proven), (Reason, String)> {
     let current = tls.current();
     let config = match port {
         Port::Clients => current.serve_clients(),
         Port::Peers => current.serve_peers(),
     };
-    let config = config.cloned().ok_or("this is no node's certificate")?;
+    let failed = |why: &str| (Reason::TlsFailed, why.to_owned());
+    let config = config.cloned().ok_or_else(|| failed("this is no node's certificate"))?;
     drop(current);
-    let secured = Secured::server(config, received).map_err(|error| error.to_string())?;
-    let socket = Socket::secure(stream, secured).await.map_err(|error| error.to_string())?;
+    let secured = Secured::server(config, received).map_err(|error| failed(&error.to_string()))?;
+    let socket = Socket::secure(stream, secured).await.map_err(|error| {
+        let why = tls::refusal_of(&error);
+        why.as_ref().map_or_else(|| failed(&error.to_string()), not_proven)
+    })?;
     let shown = socket.secured().map_or(&[][..], Secured::shown);
-    let proven = tls.proven(shown, Usage::Client).map_err(|why| why.to_string())?;
+    let proven = tls.proven(shown, Usage::Client).map_err(|why| not_proven(&why))?;
     Ok((socket, proven))
+}
+
+/// Why a certificate is not enough, among the reasons that are counted.
+fn not_proven(why: &tls::Refusal) -> (Reason, String) {
+    let reason = match why {
+        tls::Refusal::Missing => Reason::NoCertificate,
+        tls::Refusal::Foreign | tls::Refusal::OtherCluster(_) => Reason::Foreign,
+        tls::Refusal::Expired | tls::Refusal::NotYetValid => Reason::Expired,
+        tls::Refusal::Revoked => Reason::Revoked,
+        tls::Refusal::Usage
+        | tls::Refusal::Nobody
+        | tls::Refusal::Several
+        | tls::Refusal::NoNode(_) => Reason::WrongRole,
+        tls::Refusal::OtherNode { .. } | tls::Refusal::OtherHost(_) => Reason::WrongNode,
+        _ => Reason::TlsFailed,
+    };
+    (reason, why.to_string())
 }
 
 fn serve_socket<C: Hosted>(

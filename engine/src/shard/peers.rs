@@ -37,9 +37,10 @@ pub(super) fn serve(
     let ReplicaId { cluster, partition, node: own } = group.id();
     let partitions = node.state.superblock.partitions;
     let identity = PeerIdentity { cluster, node: own, partition, partitions };
+    let address = socket.peer_addr();
     let gate = Gate { group, node: node.clone(), proven: Rc::new(proven) };
     let (runtime, refusals) = (GlommioRuntime::new(), node.refusals.clone());
-    let served = accept::serve(socket, received, identity, gate, runtime, refusals);
+    let served = accept::serve(socket, address, received, identity, gate, runtime, refusals);
     runtime.spawn(within(runtime, async move {
         served.await;
         drop(at);

@@ -4,10 +4,11 @@
 use std::rc::Rc;
 use std::time::Duration;
 
-use walengine_net::frame;
+use walengine_net::frame::{self, Kind};
 use walengine_net::tls::Proven;
 use walengine_replication::received::{RECEIVE_BYTES_MIN, Received};
 use walengine_replication::tcp::socket::{MovingSocket, Socket, SocketReader};
+use walengine_replication::turned_away::Reason;
 
 use super::host::Hosted;
 use super::operators::Place;
@@ -38,10 +39,11 @@ pub(super) async fn serve_client<C: Hosted>(
 ) {
     let node = &shard.node;
     let outbox = Rc::new(Outbox::new(&shard.budget));
-    let timing = Rc::<Timing>::default();
+    let address = socket.peer_addr();
+    let timing = Rc::new(Timing::new(address, &node.state.turned_away));
     let partition = node.partitions[place].clone();
     let identity = proven.as_ref().map(|proven| proven.identity.clone());
-    let caller = Caller { address: socket.peer_addr(), identity };
+    let caller = Caller { address, identity };
     let scratch = shard.scratch.clone();
     let session = Session::new(partition, node.clone(), outbox.clone(), scratch, caller);
     shard.live.borrow_mut().add(&outbox, &timing, proven, Some(session.permit()));
@@ -157,6 +159,10 @@ where
         });
         while let Ok(passed) = frames.recv_async().await {
             let Ok(Some(frame)) = frame::peek(&passed.bytes) else { break };
+            if frame.kind == Kind::Subscribe {
+                self.session.note_subscribed(frame.head.request);
+                continue;
+            }
             if self.session.handle(&frame) == Handled::Close {
                 break;
             }
@@ -230,8 +236,13 @@ where
                     let wanted = frame::peek_bytes(filled).ok().flatten().unwrap_or(0);
                     return Ok(Next::Bytes(wanted));
                 }
-                Err(error) => put_frame_error(&self.outbox, session.partition_id(), &error)
-                    .ok_or(ReadEnd::Gone)?,
+                Err(error) => {
+                    let skipped = put_frame_error(&self.outbox, session.partition_id(), &error);
+                    skipped.ok_or_else(|| {
+                        self.timing.turned_away(Reason::Malformed, &error);
+                        ReadEnd::Gone
+                    })?
+                }
             };
             received.consume(consumed);
         }

@@ -17,6 +17,6 @@ pub use credentials::{
     CA_FILE, CERTIFICATE_FILE, Credentials, CredentialsError, KEY_FILE, REVOKED_FILE,
 };
 pub use current::{Proven, Tls};
-pub use prove::{Expected, Refusal, Usage, explained};
+pub use prove::{Expected, Refusal, Usage, explained, refusal_of};
 pub use secured::Secured;
 pub use sni::{Greeting, greeting, server_name};

@@ -133,6 +133,11 @@ impl From<Refusal> for Error {
     }
 }
 
+/// Why the other side's certificate ended a connection; `None` if it did not.
+pub fn refusal_of(error: &io::Error) -> Option<Refusal> {
+    Refusal::of(error.get_ref()?.downcast_ref::<Error>()?)
+}
+
 /// What is wrong with a secured connection, in words; `None` if the error is not of TLS.
 pub fn explained(error: &io::Error) -> Option<String> {
     let error = error.get_ref()?.downcast_ref::<Error>()?;

@@ -4,7 +4,9 @@
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::future::Future;
+use std::net::SocketAddr;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures_lite::future::or;
@@ -29,6 +31,7 @@ use crate::read_out::read_out;
 use crate::received::Received;
 use crate::runtime::{LocalRuntime, within};
 use crate::transport::{AppendReceiver, AppendSender, NoAnswer, Request, Response, ResultSender};
+use crate::turned_away::{Reason, Side, TurnedAway};
 use crate::types::{NodeId, Types};
 
 type Channels = <LocalRuntime as AsyncRuntime>::Mpsc;
@@ -70,11 +73,14 @@ pub struct Refusals {
     pub broken: Cell<u64>,
     /// Requests that were refused on connections that went on.
     pub requests: Cell<u64>,
+    /// Where connections that are closed are told.
+    pub turned_away: Arc<TurnedAway>,
 }
 
-/// Serves a peer's connection until it ends. The executor must be entered.
+/// Serves a peer's connection until it ends. The executor must be entered. `address` is whose it is.
 pub async fn serve<S, G, R>(
     stream: S,
+    address: Option<SocketAddr>,
     received: Received,
     identity: PeerIdentity,
     group: G,
@@ -95,6 +101,7 @@ pub async fn serve<S, G, R>(
     let (heard, awaits_much) = (Cell::new(runtime.elapsed()), Cell::new(false));
     let peer = Rc::new(AcceptedPeer {
         identity,
+        address,
         group,
         out,
         from: Cell::default(),
@@ -123,6 +130,7 @@ pub async fn serve<S, G, R>(
 
 struct AcceptedPeer<G, R> {
     identity: PeerIdentity,
+    address: Option<SocketAddr>,
     group: G,
     out: Rc<Outgoing>,
     /// The node at the other end, once it is introduced.
@@ -156,7 +164,8 @@ impl<G: Answering, R: Runtime> AcceptedPeer<G, R> {
             let quiet = now.saturating_sub(self.heard.get());
             let stuck = self.out.stuck_since().map(|since| now.saturating_sub(since));
             if let Err(why) = self.group.may_go_on() {
-                tracing::warn!("closing the connection of node {}: {why}", self.from.get());
+                let why = format!("node {}: {why}", self.from.get());
+                self.turned_away(Reason::RightEnded, &why);
                 return self.out.cut();
             }
             let is_short = self.budget.is_short();
@@ -167,6 +176,9 @@ impl<G: Answering, R: Runtime> AcceptedPeer<G, R> {
             if quiet > within(IDLE_MAX, self.awaits_much.get())
                 || stuck.is_some_and(|stuck| stuck > unread_max)
             {
+                if self.awaits_much.get() || stuck.is_some() {
+                    self.turned_away(Reason::Slow, &"it did not go on in time");
+                }
                 return self.out.cut();
             }
             self.runtime.sleep(if is_short { PRESSED_MAX / 2 } else { SILENT_MAX }).await;
@@ -220,6 +232,7 @@ impl<G: Answering, R: Runtime> AcceptedPeer<G, R> {
         let request = frame.head.request.0;
         if !*introduced && frame.kind != Kind::Hello {
             self.refuse(request, PeerErrorCode::NotIntroduced, "hello first");
+            self.turned_away(Reason::NotMember, &"it began without a hello");
             return Err("it began without a hello".to_owned());
         }
         if *introduced && frame.head.partition != self.identity.partition {
@@ -233,7 +246,11 @@ impl<G: Answering, R: Runtime> AcceptedPeer<G, R> {
                 let _ = self.out.put(request, &Message::HelloReply(reply));
                 if matches!(reply, HelloReply::Refused(_)) {
                     self.refusals.hellos.set(self.refusals.hellos.get() + 1);
-                    return Err(format!("{hello:?} was refused: {reply:?}"));
+                    let why = format!("{hello:?} was refused: {reply:?}");
+                    let is_other = reply == HelloReply::Refused(Refusal::OtherIdentity);
+                    let reason = if is_other { Reason::WrongNode } else { Reason::NotMember };
+                    self.turned_away(reason, &why);
+                    return Err(why);
                 }
                 self.from.set(hello.node);
                 *introduced = true;
@@ -262,17 +279,26 @@ impl<G: Answering, R: Runtime> AcceptedPeer<G, R> {
                 let reply = Message::HelloReply(HelloReply::Refused(refusal));
                 let _ = self.out.put(request.0, &reply);
                 self.refusals.hellos.set(self.refusals.hellos.get() + 1);
+                self.turned_away(Reason::NotMember, error);
                 return Err(error.to_string());
             }
             FrameError::Version { .. } => (PeerErrorCode::UnsupportedVersion, None),
             _ => {
                 self.refusals.broken.set(self.refusals.broken.get() + 1);
+                self.turned_away(Reason::Malformed, error);
                 return Err(error.to_string());
             }
         };
         assert!(bytes.is_none() == error.closes(), "{error:?} is handled in another way");
         self.refuse(error.request().0, code, &error.to_string());
+        if bytes.is_none() {
+            self.turned_away(Reason::Malformed, error);
+        }
         bytes.ok_or_else(|| error.to_string())
+    }
+
+    fn turned_away(&self, reason: Reason, why: &dyn std::fmt::Display) {
+        self.refusals.turned_away.count(Side::Peer, reason, self.address, why);
     }
 
     fn refuse(&self, request: u64, code: PeerErrorCode, message: &str) {

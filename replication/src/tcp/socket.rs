@@ -25,6 +25,11 @@ pub struct MovingSocket {
 }
 
 impl MovingSocket {
+    /// Where the other end is.
+    pub fn peer_addr(&self) -> Option<SocketAddr> {
+        self.stream.peer_addr().ok()
+    }
+
     /// Puts it on the executor of this thread.
     pub fn arrive(self) -> Socket {
         Socket { stream: self.stream.bind_to_executor(), secured: self.secured }

@@ -210,10 +210,17 @@ impl RaftStateMachine<Types> for RaftApply {
         meta: &RaftSnapshotMeta,
         snapshot: SnapshotData,
     ) -> Result<(), io::Error> {
-        let (partition, partitions) = {
-            let replica = self.replica.borrow();
-            (replica.ledger().partition(), replica.ledger().partitions())
+        let (partition, partitions, next_offset) = {
+            let ledger = self.replica.borrow();
+            let ledger = ledger.ledger();
+            (ledger.partition(), ledger.partitions(), ledger.next_offset())
         };
+        // Nobody sends one. It would replace what this replica has derived itself, and an import that is
+        // under way would be forgotten.
+        if self.applied().is_some() || next_offset > Offset(0) {
+            let why = "a snapshot is only installed into an empty replica";
+            return Err(io::Error::new(io::ErrorKind::Unsupported, why));
+        }
         let ledger = Ledger::restore(partition, partitions, snapshot.iter());
         let ledger = ledger.map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))?;
         self.replica.borrow_mut().replace(ledger);
