@@ -7,6 +7,7 @@ pub mod checked_partition;
 pub mod cluster;
 pub mod cluster_clients;
 pub mod crash_witness;
+pub mod credentials;
 pub mod linearizability;
 pub mod log_fold;
 pub mod log_oracle;

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use walengine_net::frame::Kind;
 use walengine_net::message::{ClusterStatus, ClusterStatusReply, NodeHealth, ReplicaRole};
+use walengine_net::tls::Tls;
 
 use crate::network::Network;
 use crate::server::{Launch, Server, TestDir};
@@ -258,7 +259,7 @@ impl Nodes {
 
     /// What a node knows of the cluster; `None` if it does not tell.
     pub fn view(&self, node: usize) -> Option<View> {
-        view_of(self.address(node))
+        view_of(self.address(node), None)
     }
 
     /// The node that takes itself for the leader, in the newest term; `None` if none does.
@@ -297,8 +298,12 @@ impl Nodes {
 }
 
 /// What the node at an address knows of the cluster; `None` if it does not tell.
-pub fn view_of(address: SocketAddr) -> Option<View> {
-    let mut wire = Wire::greeted_within(address, 0, ANSWER_WITHIN).ok()?;
+pub fn view_of(address: SocketAddr, tls: Option<&Tls>) -> Option<View> {
+    let wire = match tls {
+        Some(tls) => Wire::secured(address, 0, tls),
+        None => Wire::greeted_within(address, 0, ANSWER_WITHIN),
+    };
+    let mut wire = wire.ok()?;
     let reply = wire.call(&ClusterStatus::default()).ok()?;
     if reply.kind != Kind::ClusterStatusReply {
         return None;

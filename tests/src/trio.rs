@@ -13,6 +13,7 @@ use walengine_net::client::Config;
 use walengine_net::client::blocking::Client;
 use walengine_net::model::{EventBytes, Offset, PartitionId};
 
+use crate::credentials::Credentials;
 use crate::nodes::{View, view_of};
 use crate::noted_writes::{Writer, accounts_of};
 use crate::server::{Launch, Server, TestDir, binary};
@@ -58,6 +59,8 @@ pub struct Trio {
     pub peers: Vec<SocketAddr>,
     servers: Vec<Option<Server>>,
     flags: Vec<(&'static str, String)>,
+    /// If connections are secured: node 0 is node 1 by its certificate, and so on.
+    pub credentials: Option<Credentials>,
 }
 
 impl Trio {
@@ -66,16 +69,29 @@ impl Trio {
     /// # Panics
     /// If they do not.
     pub fn form(test: &str, flags: &[(&'static str, &str)]) -> Self {
+        Self::start(TestDir::new(test), flags, None)
+    }
+
+    /// As [`Self::form`], with certificates.
+    ///
+    /// # Panics
+    /// If they do not form a cluster.
+    pub fn form_secured(test: &str, flags: &[(&'static str, &str)]) -> Self {
+        let dir = TestDir::new(test);
+        let credentials = Credentials::make(dir.path());
+        Self::start(dir, flags, Some(credentials))
+    }
+
+    fn start(
+        dir: TestDir,
+        flags: &[(&'static str, &str)],
+        credentials: Option<Credentials>,
+    ) -> Self {
         let addresses = || (0..3).map(|_| free_address()).collect::<Vec<_>>();
         let flags = flags.iter().map(|(flag, value)| (*flag, (*value).to_owned())).collect();
         let (clients, peers) = (addresses(), addresses());
-        let mut trio = Self {
-            dir: TestDir::new(test),
-            clients,
-            peers,
-            servers: vec![None, None, None],
-            flags,
-        };
+        let mut trio =
+            Self { dir, clients, peers, servers: vec![None, None, None], flags, credentials };
         (0..3).for_each(|node| trio.spawn(node, true));
         trio.wait_until_serving();
         trio
@@ -106,6 +122,13 @@ impl Trio {
             .set("--first-core", &(node % cores).to_string())
             .set("--partitions", "1");
         let launch = if founds { launch.set("--expect", "3") } else { launch };
+        let launch = match &self.credentials {
+            Some(credentials) => {
+                let own = credentials.of(&format!("node-{}", node + 1));
+                launch.set("--tls", own.to_str().expect("its name is text"))
+            }
+            None => launch,
+        };
         self.flags.iter().fold(launch, |launch, (flag, value)| launch.set(flag, value))
     }
 
@@ -165,7 +188,8 @@ impl Trio {
 
     /// The cluster as a node sees it.
     pub fn view(&self, node: usize) -> Option<View> {
-        view_of(self.clients[node])
+        let tls = self.credentials.as_ref().map(|credentials| credentials.open("admin-ops"));
+        view_of(self.clients[node], tls.as_deref())
     }
 
     /// Waits until a node leads, and gives its place.
@@ -185,13 +209,24 @@ impl Trio {
         found.unwrap()
     }
 
+    /// Settings of a client of all nodes, who is this one if there are certificates.
+    ///
+    /// # Panics
+    /// If its certificate can't be read.
+    pub fn config(&self, who: &str) -> Config {
+        let all: Vec<_> = self.clients.iter().map(ToString::to_string).collect();
+        match &self.credentials {
+            Some(credentials) => credentials.config(who, &all.join(",")),
+            None => Config::new(all.join(",")),
+        }
+    }
+
     /// A client of all nodes.
     ///
     /// # Panics
     /// If none answers.
     pub fn client(&self) -> Client {
-        let all: Vec<_> = self.clients.iter().map(ToString::to_string).collect();
-        Client::connect(Config { deadline: PATIENCE, ..Config::new(all.join(",")) }).unwrap()
+        Client::connect(Config { deadline: PATIENCE, ..self.config("client-payments") }).unwrap()
     }
 }
 

@@ -7,6 +7,7 @@ use std::time::Duration;
 use walengine_net::frame::{self, FrameHead, Kind, RequestId};
 use walengine_net::message::{ErrorCode, ErrorReply, Hello, Message, open};
 use walengine_net::model::PartitionId;
+use walengine_net::tls::{Expected, Secured, Tls, server_name};
 
 /// How long a reader waits for anything.
 const PATIENCE: Duration = Duration::from_secs(45);
@@ -48,6 +49,7 @@ impl Reply {
 #[derive(Debug)]
 pub struct Wire {
     stream: TcpStream,
+    secured: Option<Box<Secured>>,
     partition: PartitionId,
     received: Vec<u8>,
     last_request: u64,
@@ -77,7 +79,22 @@ impl Wire {
         stream.set_read_timeout(Some(PATIENCE))?;
         stream.set_write_timeout(Some(PATIENCE))?;
         let partition = PartitionId(partition);
-        Ok(Self { stream, partition, received: Vec::new(), last_request: 0 })
+        Ok(Self { stream, secured: None, partition, received: Vec::new(), last_request: 0 })
+    }
+
+    /// As [`Self::greeted`], with TLS.
+    ///
+    /// # Errors
+    /// Nobody listens, either side does not believe the other, or the connection was lost.
+    pub fn secured(address: SocketAddr, partition: u16, tls: &Tls) -> io::Result<Self> {
+        let mut wire = Self::connect(address, partition)?;
+        let config = tls.current().dial(Expected::NODE);
+        let secured = Secured::client(config, server_name(wire.partition));
+        let mut secured = Box::new(secured.map_err(io::Error::other)?);
+        secured.handshake(&mut wire.stream)?;
+        wire.secured = Some(secured);
+        wire.greet()?;
+        Ok(wire)
     }
 
     /// A connection that has been greeted.
@@ -103,7 +120,8 @@ impl Wire {
         let stream = TcpStream::connect_timeout(&address, within)?;
         stream.set_nodelay(true)?;
         let partition = PartitionId(partition);
-        let mut wire = Self { stream, partition, received: Vec::new(), last_request: 0 };
+        let (secured, received) = (None, Vec::new());
+        let mut wire = Self { stream, secured, partition, received, last_request: 0 };
         wire.wait_at_most(within)?;
         wire.greet()?;
         Ok(wire)
@@ -149,7 +167,13 @@ impl Wire {
     /// # Errors
     /// The connection was lost.
     pub fn send_bytes(&mut self, bytes: &[u8]) -> io::Result<()> {
-        self.stream.write_all(bytes)
+        let Some(secured) = &mut self.secured else { return self.stream.write_all(bytes) };
+        let mut rest = bytes;
+        while !rest.is_empty() {
+            let taken = secured.write(&mut self.stream, rest)?;
+            rest = &rest[taken..];
+        }
+        secured.flush(&mut self.stream)
     }
 
     /// Sends a message.
@@ -192,7 +216,11 @@ impl Wire {
                 return Ok(reply);
             }
             let mut piece = [0; 16 << 10];
-            match self.stream.read(&mut piece)? {
+            let read = match &mut self.secured {
+                None => self.stream.read(&mut piece),
+                Some(secured) => secured.read(&mut self.stream, &mut piece),
+            };
+            match read? {
                 0 => return Err(ErrorKind::UnexpectedEof.into()),
                 read => self.received.extend_from_slice(&piece[..read]),
             }

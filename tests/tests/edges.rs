@@ -222,9 +222,9 @@ fn a_server_does_not_leave_at_the_cost_of_a_majority_unless_that_is_said() {
         .set("--expect", "1")
         .set("--partitions", "2");
     let mut server = launch.serve();
-    let led = || view_of(client).is_some_and(|view| view.leader == view.node);
+    let led = || view_of(client, None).is_some_and(|view| view.leader == view.node);
     wait_for("it does not lead", led, || server.log());
-    let node = view_of(client).unwrap().node;
+    let node = view_of(client, None).unwrap().node;
     let mut said = String::new();
     let refused = || {
         let reply = server.wire(0).call(&Leave { node }).unwrap();

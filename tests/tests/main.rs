@@ -48,6 +48,7 @@ mod replicas;
 mod rights;
 mod room;
 mod scripts;
+mod secured;
 mod serve;
 mod session;
 mod sick_disk;
