@@ -132,7 +132,7 @@ start() {
   cores=$(nproc)
   [ "$mode" = namespaces ] && through=(ip netns exec "$(space "$node")")
   if [ "$secure" = secure ]; then
-    secrets=(--tls "$certs/node-$node" --key-file "$certs/node-$node/gossip.key")
+    secrets=(--tls "$certs/node-$node")
   elif [ "$mode" = namespaces ]; then
     secrets=(--insecure) # nobody else is in there
   fi

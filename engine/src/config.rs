@@ -122,7 +122,8 @@ pub struct ServeOptions {
     pub memory_mib: Option<u64>,
 
     /// File with a key that seals gossip, 64 hexadecimal digits, the same on every node; a second one on
-    /// its next line is opened, too, while keys are exchanged [default: none]
+    /// its next line is opened, too, while keys are exchanged [default: gossip.key in the directory of
+    /// --tls, if it is there]
     #[arg(long, value_name = "FILE", env = "WALENGINE_KEY_FILE")]
     pub key_file: Option<PathBuf>,
 
@@ -376,7 +377,7 @@ impl ServeOptions {
         within("election-millis", election_millis, 100, 60_000)?;
         let dead_after = self.dead_after.unwrap_or(600);
         within("dead-after", dead_after, 1, 1 << 24)?;
-        let key_file = gossip_key_file(self.key_file.as_deref(), None);
+        let key_file = gossip_key_file(self.key_file.as_deref(), self.tls.as_deref());
         Ok(Some(ClusterConfig {
             peer_listen,
             advertise,
@@ -525,11 +526,19 @@ mod tests {
     fn the_key_file_is_the_one_that_is_named_or_the_one_beside_the_certificates() {
         let dir = std::env::temp_dir().join(format!("walengine-tls-{}", std::process::id()));
         std::fs::create_dir_all(&dir).unwrap();
-        assert_eq!(gossip_key_file(None, Some(&dir)), None);
+        let found = |named: Option<&str>| {
+            let options = ServeOptions {
+                peer_listen: Some("127.0.0.1:7461".to_owned()),
+                tls: Some(dir.clone()),
+                key_file: named.map(PathBuf::from),
+                ..Default::default()
+            };
+            options.resolve().unwrap().cluster.unwrap().key_file
+        };
+        assert_eq!(found(None), None);
         std::fs::write(dir.join("gossip.key"), "").unwrap();
-        assert_eq!(gossip_key_file(None, Some(&dir)), Some(dir.join("gossip.key")));
-        let named = Path::new("other");
-        assert_eq!(gossip_key_file(Some(named), Some(&dir)), Some(named.to_owned()));
+        assert_eq!(found(None), Some(dir.join("gossip.key")));
+        assert_eq!(found(Some("other")), Some(PathBuf::from("other")));
         std::fs::remove_dir_all(&dir).unwrap();
     }
 
