@@ -29,6 +29,7 @@ mod postgres;
 mod report;
 mod run;
 mod scaling;
+mod secured;
 mod server;
 mod stats;
 mod system;
@@ -53,6 +54,8 @@ enum Command {
     Log(log_only::LogArguments),
     /// Measure memory for each account and remembered id, and the time of a restart
     Memory(memory::MemoryArguments),
+    /// Measure what certificates cost: rates beside those without, handshakes, idle connections
+    Secured(secured::SecuredArguments),
     /// Measure the cost of a slow follower, a joining node and a dead leader in a cluster of three
     ClusterFaults(cluster_faults::FaultsArguments),
     /// Measure the projector: rows a second beside a bare COPY, latency, and its cost to the engine
@@ -67,6 +70,7 @@ fn main() -> ExitCode {
         Command::Load(arguments) => load::command(&arguments),
         Command::Log(arguments) => log_only::command(&arguments),
         Command::Memory(arguments) => memory::command(&arguments).map(|_| ()),
+        Command::Secured(arguments) => secured::command(&arguments),
         Command::ClusterFaults(arguments) => cluster_faults::command(&arguments),
         Command::Postgres(arguments) => postgres::command(&arguments),
         Command::Peers(arguments) => {

@@ -7,6 +7,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::Instant;
 
 use rustix::process::Signal;
+use walengine_net::tls::Tls;
 
 use crate::error::{During, Result, failed};
 use crate::limits::{POLL_INTERVAL, SERVER_PATIENCE};
@@ -28,12 +29,19 @@ pub struct Server {
 pub struct Program {
     /// The `walengine` binary.
     pub path: PathBuf,
+    /// Where `walengine cert` has made certificates of node 1 and of the client `bench`.
+    credentials: Option<PathBuf>,
 }
 
 impl Program {
     /// The one that was named, or the one beside this binary.
     pub fn find(named: Option<&Path>) -> Result<Self> {
-        Ok(Self { path: find_binary(named, "walengine")? })
+        Ok(Self { path: find_binary(named, "walengine")?, credentials: None })
+    }
+
+    /// The same with certificates.
+    pub fn secured(self, credentials: &Path) -> Self {
+        Self { credentials: Some(credentials.to_owned()), ..self }
     }
 
     /// Starts a server and waits until it answers. Its log file is `data` with the extension `log`.
@@ -41,7 +49,9 @@ impl Program {
         let what = format!("starting {}", self.path.display());
         let address = free_address()?;
         let log = data.with_extension("log");
+        let tls = |who: &str| self.credentials.as_ref().map(|dir| dir.join(who));
         let child = Command::new(&self.path)
+            .args(tls("node-1").iter().flat_map(|dir| [Path::new("--tls"), dir]))
             .args(["--cores", &cores.to_string(), "--listen", &address.to_string()])
             .args(["--reserve-mib", "64", "--data"])
             .arg(data)
@@ -52,7 +62,8 @@ impl Program {
             .during(&what)?;
         let mut server = Server { child, address, data: data.to_owned() };
         let since = Instant::now();
-        while let Err(error) = load::probe(address) {
+        let client = tls("client-bench").as_deref().map(Tls::open).transpose().during(&what)?;
+        while let Err(error) = load::connect(address, client.as_ref()) {
             let ended = server.child.try_wait().during(&what)?;
             if ended.is_some() || since.elapsed() > SERVER_PATIENCE {
                 let log = std::fs::read_to_string(&log).unwrap_or_default();

@@ -20,6 +20,7 @@ use self::payload::{Accounts, Random, Template};
 pub use self::payload::{RECORD_BYTES, RequestKind};
 use self::report::Counters;
 pub use self::report::{LoadReport, Replication};
+use self::wire::Wire;
 use self::worker::{LoadPlan, Pace, Worker, WorkerCounts};
 use crate::error::{During, Failed, Result, failed};
 use crate::leader_counts::LeaderCounts;
@@ -148,9 +149,9 @@ fn pace(rate: Option<f64>, threads: u64) -> Pace {
     }
 }
 
-/// Checks that a server answers at this address.
-pub fn probe(server: SocketAddr) -> Result<()> {
-    connection::connect(server, PartitionId(0), None).map(|_| ())
+/// A connection to partition 0 that was greeted; it does nothing more.
+pub fn connect(server: SocketAddr, tls: Option<&Tls>) -> Result<Wire> {
+    connection::connect(server, PartitionId(0), tls).map(|(wire, _)| wire)
 }
 
 /// Two accounts that every load creates in partition 0.
