@@ -184,6 +184,22 @@ fn nothing_that_exists_is_overwritten() {
     certs.says("node 1");
 }
 
+/// Two at once would each write a list without what the other has revoked.
+#[test]
+fn one_command_at_a_time_changes_a_directory() {
+    let certs = Certs::new("certificates-locked");
+    certs.says("client payments");
+    let held = fs::File::open(certs.dir.path().join("certs")).unwrap();
+    held.lock().unwrap();
+    for command in ["client reporting", "client payments --renew", "revoke certs/client-payments"] {
+        let said = certs.refuses(4, command);
+        assert!(said.contains("another `walengine cert` works in certs"), "{said}");
+    }
+    certs.says("show");
+    drop(held);
+    certs.says("revoke certs/client-payments");
+}
+
 #[test]
 fn an_interrupted_command_leaves_nothing_half_made() {
     let certs = Certs::new("certificates-cut");

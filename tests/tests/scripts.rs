@@ -128,6 +128,33 @@ fn a_secured_cluster_lets_in_only_who_has_a_certificate_of_its_own() {
     let (is_in, said) = ask("accounts", Some(&other.join("admin-operator")));
     assert!(!is_in, "{said}");
 
+    // The nodes read the directories in which these commands work.
+    let certify = |command: &[&str]| {
+        let mut working = Command::new(binary());
+        let output = working.arg("cert").args(command).arg("--dir").arg(&certs).output().unwrap();
+        assert!(output.status.success(), "{command:?}: {}", text(&output));
+    };
+    // A thief has a copy, without the list that his own program would look at.
+    let stolen = script.dir.path().join("stolen");
+    fs::create_dir(&stolen).unwrap();
+    for file in ["ca.pem", "identity.pem", "identity.key"] {
+        fs::copy(client.join(file), stolen.join(file)).unwrap();
+    }
+    let (is_in, said) = ask("accounts", Some(&stolen));
+    assert!(is_in, "{said}");
+    let by = Instant::now() + PATIENCE;
+    certify(&["revoke", client.to_str().unwrap()]);
+    while ask("accounts", Some(&stolen)).0 {
+        assert!(Instant::now() < by, "a revoked client still gets in");
+    }
+    let (is_in, said) = ask("accounts", Some(&operator));
+    assert!(is_in, "{said}");
+    certify(&["client", "app", "--renew"]);
+    let (is_in, said) = ask("accounts", Some(&client));
+    assert!(is_in, "{said}");
+    let (is_in, said) = ask("accounts", Some(&stolen));
+    assert!(!is_in, "{said}");
+
     script.says(&["kill", "1"]);
     script.says(&["heal"]);
     script.says(&["up"]);

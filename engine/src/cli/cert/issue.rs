@@ -137,6 +137,11 @@ fn run(
             make(&authority, member, wanted.days)?;
         }
     }
+    if role == Role::Client && !wanted.renew {
+        say!(
+            "what a client may do stands in the {POLICY} of the nodes; what does not is forbidden"
+        );
+    }
     Ok(())
 }
 
