@@ -24,12 +24,18 @@
 //!
 //! A leader needs a majority to commit, and the same majority tells it its clocks. So the bound stands where
 //! the time is made, and a follower says what it sees: [`log_ahead`] is shown as a trouble.
+//!
+//! One bound a follower has all the same ([`latest`]): an entry that is more than [`CLOCK_GAP_MAX`], a year, ahead
+//! both of the record before it and of what a majority of the clocks says is refused. No leader makes one, for
+//! the log's clock never jumps that far, but the first of a new log, or one with `--trust-clock`, that has not heard
+//! the others and whose clock is wrong by years. It is told so by each follower; its node has to be stopped for the
+//! others to go on, and drops the entry when it comes back. Taking it would end every reservation, for good.
 
 use std::time::Duration;
 
 use walengine_net::model::Timestamp;
 
-use crate::limits::CLOCK_STEP_MAX;
+use crate::limits::{CLOCK_GAP_MAX, CLOCK_STEP_MAX};
 
 /// How this node's clock stands to what the voters agree on.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -46,6 +52,11 @@ pub enum ClockAgreement {
 }
 
 impl ClockAgreement {
+    /// A majority of clocks is known to agree.
+    pub fn is_known(self) -> bool {
+        matches!(self, Self::With | Self::Without(_))
+    }
+
     /// This node's clock, put right. `None` while that is awaited.
     pub fn put_right(self, wall: Timestamp) -> Option<Timestamp> {
         match self {
@@ -82,6 +93,17 @@ fn is_near(one: i64, other: i64) -> bool {
     Duration::from_nanos(one.abs_diff(other)) <= CLOCK_STEP_MAX
 }
 
+/// The latest time that an entry may have which comes behind a record of the time `last`. `None` if no
+/// majority of clocks is known to agree.
+pub fn latest(agreement: ClockAgreement, wall: Timestamp, last: Timestamp) -> Option<Timestamp> {
+    if !agreement.is_known() {
+        return None;
+    }
+    let now = agreement.put_right(wall)?.max(last);
+    let gap = u64::try_from(CLOCK_GAP_MAX.as_nanos()).unwrap_or(u64::MAX);
+    Some(Timestamp(now.0.saturating_add(gap)))
+}
+
 /// How far the newest record is ahead of what a majority of clocks says, if it is further than any clock
 /// of theirs can explain.
 pub fn log_ahead(
@@ -90,7 +112,7 @@ pub fn log_ahead(
     last: Timestamp,
     far: Duration,
 ) -> Option<Duration> {
-    if !matches!(agreement, ClockAgreement::With | ClockAgreement::Without(_)) {
+    if !agreement.is_known() {
         return None;
     }
     let now = agreement.put_right(wall)?;
@@ -136,6 +158,25 @@ mod tests {
         assert_eq!(ClockAgreement::Unknown.put_right(wall), Some(wall));
         let right = ClockAgreement::Without(-10 * YEAR).put_right(wall);
         assert_eq!(right, Some(Timestamp(10 * YEAR as u64)));
+    }
+
+    #[test]
+    fn an_entry_may_be_a_year_ahead_of_the_clocks_and_of_the_record_before_it() {
+        let gap = CLOCK_GAP_MAX.as_nanos() as u64;
+        let (now, year) = (Timestamp(20 * YEAR as u64), YEAR as u64);
+        let old = Timestamp(now.0 - 3 * year);
+        assert_eq!(latest(ClockAgreement::With, now, old), Some(Timestamp(now.0 + gap)));
+        let ahead = Timestamp(now.0 + 5 * year); // a clock was wrong once
+        assert_eq!(latest(ClockAgreement::With, now, ahead), Some(Timestamp(ahead.0 + gap)));
+        let right = ClockAgreement::Without(-2 * YEAR);
+        assert_eq!(latest(right, now, old), Some(Timestamp(now.0 - 2 * year + gap)));
+        for unknown in [ClockAgreement::Unknown, ClockAgreement::Awaited] {
+            assert_eq!(latest(unknown, now, old), None, "nobody can say");
+        }
+        assert_eq!(
+            latest(ClockAgreement::With, Timestamp(u64::MAX), old),
+            Some(Timestamp(u64::MAX))
+        );
     }
 
     #[test]

@@ -6,6 +6,7 @@
 
 use openraft::EntryPayload;
 use walengine_net::entry::{EntryKind, RecordsEnd, access_events, access_records};
+use walengine_net::model::Timestamp;
 
 use crate::types::{Batch, Entry, LogId, NodeId, Vote};
 
@@ -150,6 +151,21 @@ impl Behind {
         Ok(Self { id: Some(entry.log_id), records })
     }
 
+    /// `entry` comes behind this point, and none later than `latest` can be honest.
+    ///
+    /// # Errors
+    /// Its time is past that.
+    pub fn in_time(&self, entry: &Entry, latest: Timestamp) -> Result<(), Dishonest> {
+        match &entry.payload {
+            EntryPayload::Normal(batch) if batch.timestamp > latest => {
+                let index = entry.log_id.index.saturating_add(1);
+                let why = "its time is far ahead of what a majority of the clocks says";
+                Err(Dishonest::Entry { index, why })
+            }
+            _ => Ok(()),
+        }
+    }
+
     /// A leader whose log has this point says that `committed` is committed.
     ///
     /// # Errors
@@ -186,7 +202,7 @@ mod tests {
     use openraft::impls::leader_id_std::LeaderId;
     use openraft::vote::RaftLeaderId as _;
     use walengine_net::entry::EventsBody;
-    use walengine_net::model::{Offset, Timestamp};
+    use walengine_net::model::Offset;
 
     const TERM: u64 = 7;
     const LEADER: NodeId = 3;
@@ -263,6 +279,16 @@ mod tests {
         let more = Dishonest::Confirmed { confirmed: 6, sent: 5 };
         assert_eq!(confirmed(Some(&log_id(7, 5)), Some(4)), Err(more));
         assert!(confirmed(Some(&log_id(7, 0)), None).is_err());
+    }
+
+    #[test]
+    fn no_entry_is_later_than_the_latest_that_can_be() {
+        let entry = |payload| Entry { log_id: log_id(TERM, 5), payload };
+        let batch = entry(EntryPayload::Normal(batch()));
+        assert!(behind().in_time(&batch, Timestamp(100)).is_ok());
+        let late = behind().in_time(&batch, Timestamp(99)).unwrap_err();
+        assert!(matches!(late, Dishonest::Entry { index: 6, .. }), "{late}");
+        assert!(behind().in_time(&entry(EntryPayload::Blank), Timestamp(0)).is_ok());
     }
 
     #[test]

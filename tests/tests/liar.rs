@@ -1,11 +1,14 @@
 //! Can a member of a cluster that says what no honest one does move leadership, cut the log, or end
 //! another node? Speaks the peers' protocol itself, in the name of a member whose own program runs on.
 
+use std::time::{Duration, Instant};
+
 use openraft::EntryPayload;
 use openraft::impls::leader_id_std::LeaderId;
 use openraft::raft::{AppendEntriesRequest, TransferLeaderRequest, VoteRequest};
 use openraft::vote::RaftLeaderId as _;
-use walengine_net::entry::EntryKind;
+use walengine_net::entry::{EntryKind, EventsBody};
+use walengine_net::message::{ServerStatus, ServerStatusReply};
 use walengine_net::model::{ClusterId, Offset, PartitionId, Timestamp};
 use walengine_replication::peer::{Hello, HelloReply, Message, PeerErrorCode};
 use walengine_replication::types::{Batch, Entry, LogId, NodeId, Types, Vote};
@@ -14,6 +17,7 @@ use crate::hostile::{Served, cluster, peer_frame, two_answers, wait_until_well};
 
 const REFUSED: &str = "peer_requests_refused_of_shard_since_start";
 const WRITES: usize = 20;
+const PATIENCE: Duration = Duration::from_mins(1);
 
 fn vote(term: u64, node: NodeId, committed: bool) -> Vote {
     Vote { leader_id: LeaderId::new(term, node), committed }
@@ -91,6 +95,73 @@ fn lies(
     ]
 }
 
+/// What an entry of the leader's own term has that nobody else may send: its vote, and the place behind the last
+/// entry. In the leader's name, since it may be the leader itself that lies.
+fn entry_of_2262(served: &Served, target: usize, leads: NodeId) -> Message {
+    let mut wire = served.nodes.wire(target);
+    let reply = wire.call(&ServerStatus::default()).unwrap();
+    let status = reply.open::<ServerStatusReply<'_>>();
+    let number = |name: &str| {
+        let row = status.numbers.iter().find(|row| &*row.name == name);
+        row.map(|row| row.value.to_native()).expect("the status has it")
+    };
+    let (term, last) = (served.before.term, number("last_index"));
+    let events = vec![[0; 128]];
+    let body = EventsBody { events, verdicts: vec![0], resolved: vec![] };
+    let body = rkyv::to_bytes::<rkyv::rancor::Error>(&body).unwrap();
+    let batch = Batch {
+        kind: EntryKind::Events,
+        term,
+        leader_node: leads,
+        base_offset: Offset(number("next_offset")),
+        records: 1,
+        timestamp: Timestamp(i64::MAX as u64), // the year 2262
+        body: body[..].into(),
+    };
+    let entry = Entry { log_id: log_id(term, last), payload: EntryPayload::Normal(batch) };
+    Message::Append(AppendEntriesRequest::<Types> {
+        vote: vote(term, leads, true),
+        prev_log_id: Some(log_id(term, last - 1)),
+        entries: vec![entry],
+        leader_commit: None,
+    })
+}
+
+/// A leader that lies about the time is refused by every node.
+fn lie_about_the_time(served: &mut Served) {
+    let leader = served.nodes.leader();
+    let leads = served.nodes.view(leader).expect("it tells").node;
+    let hello = Hello {
+        cluster: ClusterId(served.before.cluster),
+        node: leads,
+        partition: PartitionId(0),
+        partitions: 1,
+    };
+    for target in [(leader + 1) % 3, (leader + 2) % 3] {
+        let by = Instant::now() + PATIENCE;
+        while served.number(target, "clocks_of_majority_known") == 0 {
+            assert!(Instant::now() < by, "it hears no clocks:\n{}", served.nodes.log(target));
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        let before = served.number(target, REFUSED);
+        let last = served.number(target, "last_index");
+        let message = entry_of_2262(served, target, leads);
+        let bytes = [peer_frame(&Message::Hello(hello)), peer_frame(&message)].concat();
+        match two_answers(served.nodes.peer_address(target), &bytes) {
+            [Message::HelloReply(HelloReply::Accepted { .. }), Message::Error(error)] => {
+                assert_eq!(error.code, PeerErrorCode::Dishonest, "{error:?}");
+                let time = "its time is far ahead";
+                assert!(error.message.contains(time), "refused for something else: {error:?}");
+            }
+            other => panic!("it was answered with {other:?}"),
+        }
+        assert_eq!(served.number(target, REFUSED), before + 1);
+        assert_eq!(served.number(target, "last_index"), last, "it was stored");
+        served.still_serves();
+    }
+    served.is_unchanged();
+}
+
 /// Says all of it to every node but the liar's own.
 fn lie(served: &mut Served) {
     let leader = served.nodes.leader();
@@ -140,6 +211,7 @@ fn what_no_honest_member_says_is_refused_told_and_changes_nothing() {
         served.still_serves();
     }
     lie(&mut served);
+    lie_about_the_time(&mut served);
     // Nodes that have just been started know least.
     for node in 0..3 {
         served.nodes.kill(node);

@@ -134,6 +134,8 @@ fn put_partition<'a, C: Commit>(
     };
     of_partition("clock_ahead_not_followed_seconds", ahead);
     of_partition("clock_behind_not_followed_seconds", behind);
+    let is_known = partition.agreement().is_known();
+    of_partition("clocks_of_majority_known", u64::from(is_known));
     of_partition("durable_offset", partition.visible_offset().0);
     of_partition("term", partition.term());
     of_partition("last_index", partition.log().last().index);

@@ -208,6 +208,7 @@ impl Hosted for Consensus<GlommioDisk, GlommioRuntime> {
         };
         let clocks: Vec<i64> = voters.iter().filter_map(clock).collect();
         group.hear_clocks(voters.len(), &clocks);
+        group.commit().note_clocks(group.agreement());
         let is_short =
             |view: &&NodeView| view.condition.is_some_and(|condition| condition.is_short_of_memory);
         let short = cluster.nodes.iter().filter(is_short).map(|view| view.node);

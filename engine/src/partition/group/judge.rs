@@ -28,6 +28,7 @@ use walengine_replication::types::{LogId, Member, NodeId, Types, Vote};
 
 use super::raft_apply::GroupRaft;
 use super::raft_log::{RaftLog, log_id_of};
+use crate::agreed_clock::{ClockAgreement, latest};
 use crate::limits::{DISHONEST_TOLD_EVERY, SUCCESSOR_WITHIN};
 use crate::local::Notify;
 use crate::partition::replica_id::ReplicaId;
@@ -64,6 +65,8 @@ pub(super) struct Known {
     /// Why the last one was, and whose it was.
     last: RefCell<Option<String>>,
     told: Cell<Option<Duration>>,
+    /// What the voters' clocks agree on.
+    pub clocks: Cell<ClockAgreement>,
 }
 
 impl<D: Disk, R: Runtime> Judge<D, R> {
@@ -201,7 +204,13 @@ impl<D: Disk, R: Runtime> Judge<D, R> {
                     return Err(Dishonest::Committed(index));
                 }
                 Some(own) => own,
-                None => at.with(entry, &append.vote)?,
+                None => {
+                    let (clocks, last) = (self.known.clocks.get(), at.records.timestamp);
+                    if let Some(latest) = latest(clocks, self.runtime.now(), last) {
+                        at.in_time(entry, latest)?;
+                    }
+                    at.with(entry, &append.vote)?
+                }
             };
         }
         if let Some(committed) = append.leader_commit {

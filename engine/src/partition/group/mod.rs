@@ -47,6 +47,7 @@ use super::commit::{Commit, Point};
 use super::drafts::{DraftHead, Drafts};
 use super::replica::Replica;
 use super::replica_id::ReplicaId;
+use crate::agreed_clock::ClockAgreement;
 use crate::ledger::SnapshotCut;
 use crate::limits::{
     APPEND_ENTRIES_MAX, CUT_LOOK_EVERY, FLUSH_PARALLEL_BYTES_MIN, PROPOSED_BYTES_MAX,
@@ -200,6 +201,11 @@ pub async fn join<D: Disk, R: Runtime>(
 }
 
 impl<D: Disk, R: Runtime> Consensus<D, R> {
+    /// What the voters' clocks agree on: an entry far ahead of them is refused.
+    pub fn note_clocks(&self, clocks: ClockAgreement) {
+        self.judge.known.clocks.set(clocks);
+    }
+
     /// openraft's handle to this group.
     pub fn raft(&self) -> &GroupRaft {
         &self.raft
