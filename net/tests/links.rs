@@ -286,6 +286,30 @@ fn a_stopped_node_that_is_alone_is_told_at_once() {
     assert_eq!(error.code(), Some(ErrorCode::Stopped));
 }
 
+/// Another node's policy would say the same: it is told at once. Only a write that may have been taken
+/// before, while it was allowed, is not called forbidden.
+#[test]
+fn what_is_forbidden_is_not_tried_again_and_not_denied_if_it_may_be_done() {
+    let forbids = Script::Fails { code: ErrorCode::Forbidden };
+    let mut world = World::new(&[("a:1", forbids.clone()), ("b:1", forbids.clone())]);
+    let mut client = Client::new(0, "a:1,b:1");
+    client.submit(SECOND, 1, SECOND * 9);
+    world.run(std::slice::from_mut(&mut client), SECOND * 2);
+    let error = client.ended(1).unwrap().clone().unwrap_err();
+    assert_eq!((error.code(), world.attempts.len()), (Some(ErrorCode::Forbidden), 1), "{error}");
+
+    let loses = Script::Fails { code: ErrorCode::LeadershipLost };
+    let mut world = World::new(&[("a:1", loses)]);
+    let mut client = Client::new(0, "a:1");
+    client.submit(SECOND, 1, SECOND * 9);
+    world.run(std::slice::from_mut(&mut client), SECOND * 2);
+    assert!(client.ended(1).is_none(), "it asks again");
+    world.nodes.insert("a:1", forbids);
+    world.run(std::slice::from_mut(&mut client), SECOND * 5);
+    let error = client.ended(1).unwrap().clone().unwrap_err();
+    assert!(matches!(error, ClientError::OutcomeUnknown { .. }), "{error}");
+}
+
 #[test]
 fn a_silent_server_is_left_only_for_another() {
     let never = Script::Leads { from: Duration::MAX };

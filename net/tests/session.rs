@@ -7,9 +7,10 @@ use walengine_net::client::session::{
 };
 use walengine_net::frame::{Frame, FrameHead, Kind, RequestId, encode, peek};
 use walengine_net::message::{
-    ErrorCode, ErrorReply, HelloReply, LogPage, Message, Submit, SubmitReply, Subscribe,
+    ErrorCode, ErrorReply, HelloReply, LogPage, Message, NO_OFFSET, OutcomeRun, Submit,
+    SubmitReply, Subscribe,
 };
-use walengine_net::model::PartitionId;
+use walengine_net::model::{PartitionId, Verdict};
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -76,6 +77,7 @@ fn receive(session: &mut Session<&'static str>, now: Duration, bytes: &[u8]) -> 
                 Received::Reply { context, frame: Frame { kind, .. } } => {
                     format!("{context} {kind:?}")
                 }
+                Received::Open { context } => format!("{context} is open"),
                 Received::Failed { context, error } => {
                     format!("{context} {}", error.code().unwrap())
                 }
@@ -306,6 +308,28 @@ fn errors_of_one_request_end_it_alone() {
     let full = ErrorReply::new(ErrorCode::StorageFull, "the disk is full");
     assert_eq!(receive(&mut session, now, &reply(ids[0], &full)), "a storage_full");
     assert_eq!(receive(&mut session, now, &reply(ids[1], &DONE)), "b SubmitReply");
+}
+
+/// A policy may have changed between two sendings, and the first may have been acted on.
+#[test]
+fn what_is_forbidden_now_may_have_been_done_when_it_was_sent_first() {
+    let (mut session, now) = (session(8), SECOND);
+    open(&mut session, now);
+    let ids = ["a", "b", "c"].map(|name| submit(&mut session, now + SECOND * 9, name));
+    sent(&mut session, now);
+    let error = ErrorReply::new(ErrorCode::Forbidden, "client/a lacks the right `write`");
+    assert_eq!(receive(&mut session, now, &reply(ids[0], &error)), "a forbidden");
+    assert!(session.disconnected(now).is_empty());
+    let again_at = session.connect_at().unwrap();
+    open(&mut session, again_at);
+    let fresh = submit(&mut session, again_at + SECOND * 9, "fresh");
+    assert_eq!(sent(&mut session, again_at).len(), 3, "what was answered is not sent again");
+    let verdict = Verdict::Forbidden.number();
+    let run = OutcomeRun { count: 1, verdict, marks: 0, first_offset: 0, first_timestamp: 0 };
+    let refused = SubmitReply { token_offset: NO_OFFSET, runs: &[run] };
+    assert_eq!(receive(&mut session, again_at, &reply(ids[1], &error)), "b is open");
+    assert_eq!(receive(&mut session, again_at, &reply(ids[2], &refused)), "c is open");
+    assert_eq!(receive(&mut session, again_at, &reply(fresh, &refused)), "fresh SubmitReply");
 }
 
 #[test]

@@ -26,6 +26,7 @@ mod liar;
 mod look_ups;
 mod missing;
 mod planted;
+mod policy;
 mod power;
 mod printed;
 mod process;

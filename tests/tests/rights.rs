@@ -23,8 +23,8 @@ use walengine_net::message::{
     Append, AppendHead, ClusterStatus, Credit, ErrorCode, ErrorReply, EventOutcome, IdNamespace,
     ImportLog, Leave, LeaveAnyway, ListAccounts, ListAccountsReply, LogPage, LookupAccounts,
     LookupAccountsReply, LookupTransfers, LookupTransfersReply, Message, NO_NODE, NO_OFFSET,
-    ReadEntries, ReadLog, RemoveNode, ServerStatus, StateDigest, Status, StatusReply, Submit,
-    SubmitReply, Subscribe, TransferLeadership, Unsubscribe, open,
+    ReadEntries, ReadLog, RemoveNode, ServerStatus, ServerStatusReply, StateDigest, Status,
+    StatusReply, Submit, SubmitReply, Subscribe, TransferLeadership, Unsubscribe, open,
 };
 use walengine_net::model::{
     Account, AccountId, Amount, Close, CloseFlags, Code, EventBytes, EventId, Guard, GuardFlags,
@@ -572,6 +572,11 @@ fn a_connection_follows_the_policy_from_one_request_to_the_next() {
     assert_eq!(verdicts(&submit(&mut writer, &[own(1002)])), [Verdict::Forbidden]);
     node.facts.state.policies.set(Policy::parse(WRITER).unwrap());
     assert_eq!(verdicts(&submit(&mut writer, &[own(1002)])), [Verdict::Ok]);
+    // Two requests and one event.
+    let status = writer.ask(&ServerStatus { reserved: 0 });
+    let rows = &status.open::<ServerStatusReply<'_>>().numbers;
+    let row = rows.iter().find(|row| &*row.name == "forbidden_since_start").unwrap();
+    assert_eq!(row.value.to_native(), 3);
 }
 
 /// A read that was taken while it was allowed, and waits for a state.

@@ -103,7 +103,7 @@ impl Watch {
         }
         self.looked = Instant::now();
         if let Some(policy) = &mut self.policy {
-            policy.look(&self.policies);
+            let _ = policy.look(&self.policies); // it has told what there is to tell
         }
         let complaint = match tls.reload() {
             Ok(has_changed) => {

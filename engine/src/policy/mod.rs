@@ -101,6 +101,8 @@ pub struct Policies {
     /// lock finds the new policy.
     generation: AtomicU64,
     current: Mutex<Policy>,
+    /// Requests and events that were answered `forbidden`.
+    forbidden: AtomicU64,
 }
 
 impl Policies {
@@ -121,6 +123,15 @@ impl Policies {
     pub fn rights(&self, identity: &Identity) -> (u64, Arc<Rights>) {
         let current = self.lock();
         (self.generation(), Arc::new(current.rights(identity)))
+    }
+
+    /// Requests and events that were answered `forbidden` since the start.
+    pub fn forbidden(&self) -> u64 {
+        self.forbidden.load(Ordering::Relaxed)
+    }
+
+    fn count_forbidden(&self, more: u64) {
+        self.forbidden.fetch_add(more, Ordering::Relaxed);
     }
 
     fn lock(&self) -> MutexGuard<'_, Policy> {

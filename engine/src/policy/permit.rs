@@ -92,7 +92,14 @@ impl Permit {
 
     /// What is answered to a request that touches what the caller may not; `lacks` says so in words.
     pub fn forbidden(&self, lacks: String) -> Option<Forbidden> {
-        self.held.as_ref().map(|held| Forbidden { who: held.identity.clone(), lacks })
+        self.held.as_ref().map(|held| held.forbidden(lacks))
+    }
+
+    /// So many events were answered `forbidden`.
+    pub fn count_forbidden(&self, events: u64) {
+        if let Some(held) = &self.held {
+            held.policies.count_forbidden(events);
+        }
     }
 
     /// The connection is sent the log as it grows.
@@ -117,6 +124,11 @@ impl Held {
             self.rights.replace(rights);
         }
         self.rights.borrow().clone()
+    }
+
+    fn forbidden(&self, lacks: String) -> Forbidden {
+        self.policies.count_forbidden(1);
+        Forbidden { who: self.identity.clone(), lacks }
     }
 
     fn check(&self, kind: Kind) -> Result<(), Forbidden> {
@@ -145,6 +157,6 @@ impl Held {
             _ => "has no right here: an [[allow]] of the cluster's policy must give it some"
                 .to_owned(),
         };
-        Err(Forbidden { who: self.identity.clone(), lacks })
+        Err(self.forbidden(lacks))
     }
 }

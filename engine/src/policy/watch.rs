@@ -45,11 +45,11 @@ impl PolicyFile {
     }
 
     /// Puts what the file says in force if that has changed. What is wrong is told once, and the policy
-    /// stays as it was.
-    pub fn look(&mut self, policies: &Policies) {
+    /// stays as it was. True if something was told.
+    pub fn look(&mut self, policies: &Policies) -> bool {
         let (shown, found) = (self.path.display(), find(&self.path));
         if found == self.seen {
-            return;
+            return false;
         }
         match &found {
             Found::Text(text) => match Policy::parse(text) {
@@ -70,6 +70,7 @@ impl PolicyFile {
             }
         }
         self.seen = found;
+        true
     }
 }
 
@@ -133,27 +134,27 @@ mod tests {
         assert!(may(&policies, "b"), "without a file every operator may");
 
         std::fs::write(&path, GOOD).unwrap();
-        file.look(&policies);
+        assert!(file.look(&policies));
         assert!(may(&policies, "a") && !may(&policies, "b"));
         let generation = policies.generation();
-        file.look(&policies);
+        assert!(!file.look(&policies));
         assert_eq!(policies.generation(), generation, "nothing has changed");
 
         for broken in ["[[allow]]\nwho = 3\n", "\u{0}", &"#".repeat(POLICY_BYTES_MAX as usize + 1)]
         {
             std::fs::write(&path, broken).unwrap();
-            file.look(&policies);
+            assert!(file.look(&policies) && !file.look(&policies), "told once");
             assert!(may(&policies, "a") && policies.generation() == generation);
             assert!(PolicyFile::open(&path, true, &policies).is_err());
         }
         std::fs::write(&path, [0xff, 0xfe]).unwrap();
-        file.look(&policies);
+        assert!(file.look(&policies) && !file.look(&policies), "told once");
         std::fs::remove_file(&path).unwrap();
-        file.look(&policies);
+        assert!(file.look(&policies) && !file.look(&policies), "told once");
         assert!(may(&policies, "a") && policies.generation() == generation);
 
         std::fs::write(&path, GOOD.replace("admin/a", "admin/b")).unwrap();
-        file.look(&policies);
+        assert!(file.look(&policies));
         assert!(may(&policies, "b") && !may(&policies, "a"));
         std::fs::remove_dir_all(&dir).unwrap();
     }

@@ -399,6 +399,10 @@ impl<C: Operated> Session<C> {
             hide_others(rights, outcomes);
             Ok(taken)
         })?;
+        let count = forbidden.iter().filter(|forbidden| **forbidden).count();
+        if count > 0 {
+            self.permit.count_forbidden(count as u64);
+        }
         self.reads.forget_known();
         Ok(())
     }

@@ -46,6 +46,7 @@ pub fn answer<C: Commit>(node: &NodeFacts<C>, outbox: &Outbox, head: FrameHead) 
     of_node("connections_of_node", state.admission.connections() as u64);
     of_node("connection_bytes_of_shard", outbox.budget().used() as u64);
     of_node("connection_bytes_max_of_shard", outbox.budget().bytes_max() as u64);
+    of_node("forbidden_since_start", state.policies.forbidden());
     if state.config.cluster.is_some() {
         let Refusals { hellos, broken, requests, .. } = &*node.refusals;
         of_node("peers_refused_of_shard_since_start", hellos.get());

@@ -56,7 +56,7 @@ const COMMON_NAME: &str = "2.5.4.3";
 const SCHEME: &str = "spiffe://";
 
 /// What a policy starts as: the same as without one, and an example.
-const POLICY_TEXT: &str = include_str!("policy.toml");
+pub(super) const POLICY_TEXT: &str = include_str!("policy.toml");
 
 /// Makes an authority.
 pub fn run(arguments: &Arguments) -> Result<(), Fatal> {

@@ -12,6 +12,7 @@ use rustix::fs::{CWD, RenameFlags, renameat_with};
 use rustix::io::Errno;
 
 use crate::fatal::{Fatal, Reason};
+use crate::policy::POLICY_FILE;
 use crate::private_files::{create_dir, create_file, file_failed, sync_parent};
 
 /// Who is believed.
@@ -27,7 +28,7 @@ pub const REVOKED: &str = "revoked.pem";
 /// What seals the nodes' gossip.
 pub const GOSSIP_KEY: &str = "gossip.key";
 /// What each identity may do.
-pub const POLICY: &str = "policy.toml";
+pub const POLICY: &str = POLICY_FILE;
 /// What users other than the owner may do with a file.
 const OF_OTHERS: u32 = 0o077;
 /// The authority's directory.

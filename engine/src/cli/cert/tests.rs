@@ -10,12 +10,22 @@ use rcgen::{
     KeyPair, KeyUsagePurpose, SanType,
 };
 
+use super::authority::POLICY_TEXT;
 use super::directory::{CA, CHAIN, KEY};
 use super::show::show;
 use crate::policy::Policy;
 
 const DAY: Duration = Duration::from_hours(24);
 const CLIENT: &[&str] = &["spiffe://bank/client/payments"];
+
+/// Whoever makes an authority and writes no rule must not lock out the operators.
+#[test]
+fn the_policy_to_start_from_says_what_holds_without_one() {
+    assert_eq!(Policy::parse(POLICY_TEXT).unwrap(), Policy::default());
+    let (_, example) = POLICY_TEXT.split_once("# [[allow]]").unwrap();
+    let example = format!("[[allow]]{}", example.replace("# ", ""));
+    assert_eq!(Policy::parse(&example).unwrap().len(), 1, "{example}");
+}
 
 /// An authority, and a directory for credentials of its making.
 struct Made {

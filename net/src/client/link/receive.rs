@@ -74,6 +74,10 @@ impl<T> Link<T> {
             Received::Failed { context, error } => {
                 events.push_back(end(context, Err(ClientError::refused(error))));
             }
+            Received::Open { context } => {
+                let waited = now.saturating_sub(context.since);
+                events.push_back(end(context, Err(ClientError::OutcomeUnknown { waited })));
+            }
             Received::Feed { request, frame } => {
                 events.push_back(Event::Page { request, body: frame.body.to_vec() });
             }

@@ -5,8 +5,9 @@ use std::time::Duration;
 use crate::frame::{self, CONNECTION, Frame, FrameError, Kind, RequestId};
 use crate::message::{
     ArchivedClusterStatusReply, ArchivedErrorReply, ArchivedHelloReply, ClusterStatusReply,
-    ErrorCode, ErrorReply, HelloReply, LogPage, MessageError, open, open_frame,
+    ErrorCode, ErrorReply, HelloReply, LogPage, MessageError, SubmitReply, open, open_frame,
 };
+use crate::model::Verdict;
 
 use super::super::chance::jittered;
 use super::{Link, Session, signed};
@@ -31,6 +32,12 @@ pub enum Received<'a, T> {
         context: T,
         /// Why.
         error: &'a ArchivedErrorReply<'static>,
+    },
+    /// A write, or a part of it, is forbidden now, and was sent before on a connection that was lost: what
+    /// became of it then is not known.
+    Open {
+        /// As passed with the request.
+        context: T,
     },
     /// A page of a subscription, which continues.
     Feed {
@@ -196,10 +203,16 @@ impl<T> Session<T> {
                 pending.is_untouched = code == ErrorCode::Corrupt;
                 Err(self.come_back(error))
             }
-            _ => match self.finish(request.0) {
-                Some(context) => Ok(Received::Failed { context, error }),
-                None => Ok(Received::Nothing),
-            },
+            code => {
+                let is_write = matches!(pending.kind, Kind::Submit | Kind::Append);
+                let is_forbidden = code == Some(ErrorCode::Forbidden);
+                let is_open = is_forbidden && is_write && pending.was_lost;
+                match self.finish(request.0) {
+                    Some(context) if is_open => Ok(Received::Open { context }),
+                    Some(context) => Ok(Received::Failed { context, error }),
+                    None => Ok(Received::Nothing),
+                }
+            }
         }
     }
 
@@ -249,11 +262,19 @@ impl<T> Session<T> {
         if pending.kind.reply() != Some(frame.kind) || !was_sent {
             return Err(LinkError::OutOfTurn("the answer is not one to this kind of request"));
         }
+        let is_open = frame.kind == Kind::SubmitReply && pending.was_lost && forbids(&frame)?;
         // Only now: a server that greets and then turns away must not be asked without pause.
         (self.attempts, self.stalls) = (0, 0);
         match self.finish(request.0) {
+            Some(context) if is_open => Ok(Received::Open { context }),
             Some(context) => Ok(Received::Reply { context, frame }),
             None => Ok(Received::Nothing),
         }
     }
+}
+
+/// Some of a batch is forbidden.
+fn forbids(reply: &Frame<'_>) -> Result<bool, MessageError> {
+    let forbidden = Verdict::Forbidden.number();
+    Ok(open::<SubmitReply<'_>>(reply.body)?.runs.iter().any(|run| run.verdict == forbidden))
 }
