@@ -135,6 +135,8 @@ pub const DISK_READS_MAX: usize = 6;
 pub const DISK_READS_OF_SHARDS_MAX: usize = 16;
 /// How long a connection may take to send its hello, from when it was accepted.
 pub const HELLO_WITHIN: Duration = Duration::from_secs(10);
+/// How long before it expires a certificate is complained of.
+pub const CERTIFICATE_WARN_BEFORE: Duration = Duration::from_hours(14 * 24);
 /// How often the files with certificates are looked at.
 pub const CREDENTIALS_LOOK_EVERY: Duration = Duration::from_secs(1);
 /// Most bytes of a client's first message of TLS.

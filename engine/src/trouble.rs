@@ -11,7 +11,7 @@ use walengine_replication::types::NodeId;
 
 use crate::agreed_clock::ClockAgreement;
 use crate::cluster_view::ClusterView;
-use crate::limits::{CLOCK_FAR_NANOS, ONE_WAY_AFTER};
+use crate::limits::{CERTIFICATE_WARN_BEFORE, CLOCK_FAR_NANOS, ONE_WAY_AFTER};
 
 /// See the module.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -91,6 +91,21 @@ pub fn of_nodes(cluster: &ClusterView, me: NodeId) -> Vec<Trouble> {
         Trouble::of_node(node, "twice", text)
     }));
     troubles
+}
+
+/// What is wrong with this node's own certificate, which is valid for `left` still.
+pub fn of_certificate(me: NodeId, left: Duration) -> Option<Trouble> {
+    (left < CERTIFICATE_WARN_BEFORE).then(|| {
+        let when = match left.as_secs() / 86_400 {
+            _ if left.is_zero() => "has expired: nobody connects to it any more".to_owned(),
+            0 => "expires within a day".to_owned(),
+            days => format!("expires in {days} days"),
+        };
+        let text = format!(
+            "the certificate of node {me} {when}; renew it: `walengine cert node {me} --renew`"
+        );
+        Trouble::of_node(me, "certificate", text)
+    })
 }
 
 /// A group, as this node sees it.
@@ -219,6 +234,19 @@ mod tests {
 
     fn keys(troubles: &[Trouble]) -> Vec<&str> {
         troubles.iter().map(|trouble| trouble.key.as_str()).collect()
+    }
+
+    #[test]
+    fn a_certificate_that_ends_soon_is_told_of_with_the_days_that_are_left() {
+        let days = |days: u64| of_certificate(7, Duration::from_hours(24 * days));
+        assert_eq!(days(15), None);
+        for (left, says) in [(13, "in 13 days"), (0, "has expired")] {
+            let trouble = days(left).unwrap();
+            assert!(trouble.text.contains(says), "{}", trouble.text);
+            assert_eq!(trouble.key, "node_7_certificate");
+        }
+        let hour = of_certificate(7, Duration::from_hours(1)).unwrap();
+        assert!(hour.text.contains("within a day"), "{}", hour.text);
     }
 
     #[test]

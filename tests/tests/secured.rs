@@ -227,6 +227,12 @@ fn a_lone_node_with_certificates_serves_all_that_one_without_does() {
     let status = text(&command(&["status"], Some("client-reports")));
     assert!(status.contains("secured by certificates"), "{status}");
 
+    credentials.cert("node 2 --renew --days 3");
+    let ends_soon = || server.log().contains("the certificate of node 2 expires in 2 days");
+    wait_for("nobody complains", ends_soon, || server.log());
+    let status = text(&command(&["status"], Some("client-reports")));
+    assert!(status.contains("node_2_certificate"), "{status}");
+
     server.stop();
     let other = launch().set("--tls", &tls("node-3")).fails();
     assert_eq!(other.status.code(), Some(5));

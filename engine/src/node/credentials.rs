@@ -16,6 +16,7 @@ use crate::limits::CREDENTIALS_LOOK_EVERY;
 use crate::node_state::NodeState;
 use crate::policy::{Policies, PolicyFile};
 use crate::storage::layout::Superblock;
+use crate::trouble::{self, Said};
 
 /// Opens the directory that --tls names. Without one, a server that others can reach must be wanted so.
 ///
@@ -76,6 +77,9 @@ pub(super) struct Watch {
     looked: Instant,
     /// What was said of files that can't be used.
     told: Option<String>,
+    /// What was said of a certificate that ends soon.
+    said: Said,
+    me: u64,
 }
 
 impl Watch {
@@ -91,7 +95,19 @@ impl Watch {
         let policy = state.config.policy.as_ref().map(open).transpose();
         let policy = policy.map_err(|why| Fatal::new(Reason::Usage, why))?;
         let is_wanted = signals::watch_reloads()?;
-        Ok(Self { tls, policy, policies, is_wanted, looked: Instant::now(), told: None })
+        let (looked, me) = (Instant::now(), state.superblock.node);
+        let mut watch = Self {
+            tls,
+            policy,
+            policies,
+            is_wanted,
+            looked,
+            told: None,
+            said: Said::default(),
+            me,
+        };
+        watch.look_at_end();
+        Ok(watch)
     }
 
     /// Takes up what has changed, if it is time to look.
@@ -120,5 +136,19 @@ impl Watch {
             tracing::error!("{complaint}");
         }
         self.told = complaint;
+        self.look_at_end();
+    }
+
+    /// Complains of a certificate that ends soon.
+    fn look_at_end(&mut self) {
+        let Some(tls) = &self.tls else { return };
+        let trouble = trouble::of_certificate(self.me, tls.current().left());
+        let (begins, ends) = self.said.news(trouble.as_slice());
+        for text in begins {
+            tracing::warn!("{text}");
+        }
+        for text in ends {
+            tracing::info!("over: {text}");
+        }
     }
 }

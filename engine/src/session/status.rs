@@ -47,6 +47,9 @@ pub fn answer<C: Commit>(node: &NodeFacts<C>, outbox: &Outbox, head: FrameHead) 
     of_node("connection_bytes_of_shard", outbox.budget().used() as u64);
     of_node("connection_bytes_max_of_shard", outbox.budget().bytes_max() as u64);
     of_node("forbidden_since_start", state.policies.forbidden());
+    if let Some(tls) = &state.tls {
+        of_node("certificate_seconds_left", tls.current().left().as_secs());
+    }
     if state.config.cluster.is_some() {
         let Refusals { hellos, broken, requests, .. } = &*node.refusals;
         of_node("peers_refused_of_shard_since_start", hellos.get());
@@ -163,8 +166,11 @@ fn troubles<C: Commit>(node: &NodeFacts<C>, own: PartitionId) -> Vec<(u16, Strin
         let text = bounded(&one.text, LABEL_BYTES_MAX).to_owned();
         (partition, format!("{TROUBLE}{}", one.key), text)
     };
-    let of_nodes = trouble::of_nodes(&node.cluster.borrow(), node.state.superblock.node);
-    let of_nodes = of_nodes.iter().map(|one| row(NO_PARTITION, one));
+    let me = node.state.superblock.node;
+    let certificate = node.state.tls.as_ref().map(|tls| tls.current().left());
+    let certificate = certificate.and_then(|left| trouble::of_certificate(me, left));
+    let of_nodes = trouble::of_nodes(&node.cluster.borrow(), me);
+    let of_nodes = certificate.iter().chain(&of_nodes).map(|one| row(NO_PARTITION, one));
     let of_groups = node.troubles.borrow();
     let mut of_groups: Vec<_> = of_groups
         .iter()

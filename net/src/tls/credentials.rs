@@ -3,6 +3,7 @@
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use rustls::crypto::ring;
 use rustls::pki_types::pem::PemObject as _;
@@ -16,7 +17,7 @@ use webpki::{CertRevocationList, OwnedCertRevocationList};
 
 use crate::identity::{Identity, Role};
 
-use super::prove::{Authorities, Expected, Refusal, Usage, Verifier};
+use super::prove::{Authorities, Expected, Refusal, Usage, Verifier, expires};
 
 /// Authorities that are believed; several may stand in the file.
 pub const CA_FILE: &str = "ca.pem";
@@ -36,6 +37,7 @@ pub struct Credentials {
     authorities: Arc<Authorities>,
     dials: ClientConfig,
     serves: Option<Serving>,
+    expires: UnixTime,
     /// Over the contents of the files.
     fingerprint: [u8; 32],
 }
@@ -190,7 +192,9 @@ impl Credentials {
         let path = files.dir.join(CERTIFICATE_FILE);
         let chain = files.certificates(CERTIFICATE_FILE, &files.certificate)?;
         let own = authorities.prove(&chain, Usage::Client, None, UnixTime::now());
-        let own = Arc::new(own.map_err(|why| CredentialsError::Own { path: path.clone(), why })?);
+        let unfit = |why| CredentialsError::Own { path: path.clone(), why };
+        let own = Arc::new(own.map_err(unfit)?);
+        let expires = expires(&chain[0]).map_err(unfit)?;
         let key = || {
             PrivateKeyDer::from_pem_slice(&files.key)
                 .map_err(|error| files.malformed(KEY_FILE, &error))
@@ -200,26 +204,24 @@ impl Credentials {
             let (authorities, cluster) = (authorities.clone(), cluster.into());
             Arc::new(Verifier { authorities, cluster, expected })
         };
-        let unfit = |error: rustls::Error| files.malformed(KEY_FILE, &error);
+        let of_key = |error: rustls::Error| files.malformed(KEY_FILE, &error);
         let mut dials = ClientConfig::builder_with_provider(provider.clone())
             .with_protocol_versions(&[&TLS13])
-            .map_err(unfit)?
+            .map_err(of_key)?
             .dangerous() // the verifier checks what there is, and the host besides
             .with_custom_certificate_verifier(verifier(Expected::NODE))
             .with_client_auth_cert(chain.clone(), key()?)
-            .map_err(unfit)?;
+            .map_err(of_key)?;
         dials.resumption = rustls::client::Resumption::disabled();
         let serves = if own.role() == Role::Node {
-            authorities
-                .prove(&chain, Usage::Server, None, UnixTime::now())
-                .map_err(|why| CredentialsError::Own { path, why })?;
+            authorities.prove(&chain, Usage::Server, None, UnixTime::now()).map_err(unfit)?;
             let config = |expected| -> Result<_, CredentialsError> {
                 let mut config = ServerConfig::builder_with_provider(provider.clone())
                     .with_protocol_versions(&[&TLS13])
-                    .map_err(unfit)?
+                    .map_err(of_key)?
                     .with_client_cert_verifier(verifier(expected))
                     .with_single_cert(chain.clone(), key()?)
-                    .map_err(unfit)?;
+                    .map_err(of_key)?;
                 config.send_tls13_tickets = 0;
                 config.session_storage = Arc::new(rustls::server::NoServerSessionStorage {});
                 Ok(Arc::new(config))
@@ -229,12 +231,18 @@ impl Credentials {
         } else {
             None
         };
-        Ok(Self { own, authorities, dials, serves, fingerprint: files.fingerprint() })
+        Ok(Self { own, authorities, dials, serves, expires, fingerprint: files.fingerprint() })
     }
 
     /// Whose they are.
     pub fn own(&self) -> &Arc<Identity> {
         &self.own
+    }
+
+    /// How long the own certificate is still valid.
+    pub fn left(&self) -> Duration {
+        let (end, now) = (self.expires.as_secs(), UnixTime::now().as_secs());
+        Duration::from_secs(end.saturating_sub(now))
     }
 
     /// What they were read from, in short.
