@@ -213,12 +213,3 @@ fn what_holds_nothing_of_this_is_an_error() {
     made.write("notes", "nothing");
     assert!(why(&made.dir.join("notes")).contains("no certificate, no list"));
 }
-
-#[test]
-fn a_new_policy_gives_the_rights_that_there_are_without_one_and_its_example_is_one() {
-    let text = include_str!("policy.toml");
-    assert_eq!(Policy::parse(text).unwrap(), Policy::default());
-    let example = text.split_once("such as:\n").unwrap().1;
-    let example: String = example.lines().flat_map(|line| [&line[1..], "\n"]).collect();
-    assert_eq!(Policy::parse(&example).unwrap().len(), 1);
-}
