@@ -63,12 +63,6 @@ impl ClusterView {
         })
     }
 
-    /// Where a node takes clients; empty if that is not known.
-    pub fn client_address(&self, node: NodeId) -> &str {
-        let meta = self.node(node).and_then(|view| view.meta.as_ref());
-        meta.map_or("", |meta| meta.client_address.as_str())
-    }
-
     /// The leader of a partition and its term, as gossip has it.
     pub fn leader(&self, partition: PartitionId) -> Option<(NodeId, u64)> {
         let claim = |view: &NodeView| {

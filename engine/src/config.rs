@@ -194,6 +194,15 @@ impl Config {
     }
 }
 
+impl Config {
+    /// Whoever gossips or greets proves that it belongs to the cluster, by its key or its certificate. Without
+    /// that, a node that is not on the loopback is taken in by an operator only.
+    pub fn proves_nodes(&self) -> bool {
+        self.tls.is_some()
+            || self.cluster.as_ref().is_some_and(|cluster| cluster.key_file.is_some())
+    }
+}
+
 /// Settings of a node that is not alone.
 #[derive(Clone, Debug)]
 pub struct ClusterConfig {

@@ -4,6 +4,7 @@
 
 #![deny(unsafe_code)]
 
+pub mod acquaintances;
 pub mod addresses;
 pub mod admission;
 pub mod agreed_clock;

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Instant;
 
 use walengine_net::model::PartitionId;
@@ -11,6 +11,7 @@ use walengine_replication::budget::Pool;
 use walengine_replication::gossip::Counters;
 use walengine_replication::turned_away::TurnedAway;
 
+use crate::acquaintances::Acquaintances;
 use crate::admission::Admission;
 use crate::audit::Audit;
 use crate::config::Config;
@@ -41,13 +42,22 @@ pub struct NodeState {
     pub memory_limit_bytes: AtomicU64,
     /// How the disk does. Written by all threads.
     pub disk: DiskHealth,
-    /// An operator has asked this node to leave its cluster. Written by shards, never reset.
+    /// An operator has asked this node to leave its cluster. Written by shards; reset by the main thread if
+    /// that would cost a majority after all.
     pub is_leaving: AtomicBool,
     /// Raft groups whose newest membership keeps this node. Written by shards, each its own share.
     pub groups_kept: AtomicUsize,
     /// What it would cost each partition if this node left; `None`: nothing. Written by shards, about once a
     /// second, and empty until then.
     leave_costs: Mutex<BTreeMap<PartitionId, Option<Cost>>>,
+    /// Where this node takes clients; empty where it serves alone.
+    pub client_address: String,
+    /// What the other nodes have said of themselves to this one. Written by one shard.
+    pub acquaintances: Acquaintances,
+    /// Gossip says that another node has this one's id. Written by the control thread, never reset.
+    pub is_id_claimed: AtomicBool,
+    /// Why this node must end: another one with its id answers where the cluster has it. Written by one shard.
+    pub is_copy: OnceLock<String>,
     /// Datagrams that gossip has dropped. Written by the control thread.
     pub gossip_dropped: DroppedDatagrams,
     /// Much memory was freed: the main thread shall give it back to the system. Written by shards and
@@ -88,6 +98,10 @@ impl NodeState {
             is_leaving: AtomicBool::new(false),
             groups_kept: AtomicUsize::new(0),
             leave_costs: Mutex::default(),
+            client_address: String::new(),
+            acquaintances: Acquaintances::default(),
+            is_id_claimed: AtomicBool::new(false),
+            is_copy: OnceLock::new(),
             gossip_dropped: DroppedDatagrams::default(),
             gives_back: AtomicBool::new(false),
             audit,
@@ -111,7 +125,7 @@ impl NodeState {
         self.leave_costs.lock().unwrap_or_else(PoisonError::into_inner).insert(partition, cost);
     }
 
-    /// Why this node must not leave without being told so expressly: a partition would lose its majority.
+    /// Why this node must not leave, whoever says so: a partition would lose its majority, or that is not known.
     pub fn must_stay(&self) -> Option<String> {
         let costs = self.leave_costs.lock().unwrap_or_else(PoisonError::into_inner);
         if costs.len() < usize::from(self.superblock.partitions) {

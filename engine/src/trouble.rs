@@ -3,6 +3,7 @@
 //! and when it ends, and shown by `walengine cluster` meanwhile.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use walengine_replication::gossip::{NodeStanding, NodeView};
@@ -127,6 +128,8 @@ pub struct GroupFacts<'a> {
     pub others: usize,
     /// See there.
     pub refused_by: usize,
+    /// Nodes that wait for an operator to take them in.
+    pub waiting: &'a [(NodeId, SocketAddr)],
     /// How this node's clock stands to the voters'.
     pub clock: ClockAgreement,
     /// How far the log's time is ahead of what a majority of clocks says, if it is far.
@@ -173,6 +176,13 @@ pub fn of_group(facts: &GroupFacts<'_>) -> Vec<Trouble> {
     }
     if !facts.leads {
         return troubles;
+    }
+    for (node, at) in facts.waiting {
+        let text = format!(
+            "node {node} at {at} wants to join, and nothing proves that it belongs here: \
+             `walengine cluster admit {node}` takes it in; with --key-file on every node that is not asked"
+        );
+        troubles.push(Trouble::of_node(*node, "waiting", text));
     }
     for view in facts.nodes.iter().filter(|view| view.node != me) {
         let (node, lasting) = (view.node, facts.now.saturating_sub(view.since) >= ONE_WAY_AFTER);
@@ -302,6 +312,7 @@ mod tests {
             cut_off: false,
             contact: &contact,
             removed: &removed,
+            waiting: &[],
             chosen: Some(3),
             others: 2,
             refused_by: 1,

@@ -26,8 +26,8 @@ use walengine::storage::archive::Archive;
 use walengine::storage::partition_dir;
 use walengine_net::frame::{self, Frame, FrameError, HEADER_BYTES};
 use walengine_net::message::{
-    AdminReply, ClusterStatus, ClusterStatusReply, ImportLog, ImportLogReply, Leave, LeaveAnyway,
-    RemoveNode, StateDigest, StateDigestReply, TransferLeadership,
+    AdminReply, AdmitNode, ClusterStatus, ClusterStatusReply, ImportLog, ImportLogReply, Leave,
+    LeaveAnyway, RemoveNode, StateDigest, StateDigestReply, TransferLeadership,
 };
 use walengine_net::message::{
     Append, Credit, ErrorReply, Hello, HelloReply, ListAccounts, ListAccountsReply, LogPage,
@@ -220,6 +220,7 @@ fn open_as_its_kind(frame: &Frame<'_>) -> Result<(), ()> {
         Kind::RemoveNode => opens::<RemoveNode>(body),
         Kind::Leave => opens::<Leave>(body),
         Kind::LeaveAnyway => opens::<LeaveAnyway>(body),
+        Kind::AdmitNode => opens::<AdmitNode>(body),
         Kind::StateDigest => opens::<StateDigest>(body),
         Kind::ImportLog => opens::<ImportLog<'_>>(body),
         Kind::StateDigestReply => opens::<StateDigestReply>(body),
@@ -237,7 +238,8 @@ fn open_as_its_kind(frame: &Frame<'_>) -> Result<(), ()> {
         Kind::TransferLeadershipReply
         | Kind::RemoveNodeReply
         | Kind::LeaveReply
-        | Kind::LeaveAnywayReply => opens::<AdminReply<'_>>(body),
+        | Kind::LeaveAnywayReply
+        | Kind::AdmitNodeReply => opens::<AdminReply<'_>>(body),
         Kind::Error => opens::<ErrorReply<'_>>(body),
     }
 }

@@ -9,8 +9,8 @@ use walengine_net::limits::{
     LABEL_BYTES_MAX, PAGE_BODY_BYTES_MAX,
 };
 use walengine_net::message::{
-    AdminReply, AdminState, ClusterStatus, ClusterStatusReply, Freshness, GroupRow, LINEARIZABLE,
-    Leave, LeaveAnyway, NodeHealth, NodeRow, RemoveNode, ReplicaRole, ReplicaRow,
+    AdminReply, AdminState, AdmitNode, ClusterStatus, ClusterStatusReply, Freshness, GroupRow,
+    LINEARIZABLE, Leave, LeaveAnyway, NodeHealth, NodeRow, RemoveNode, ReplicaRole, ReplicaRow,
     TransferLeadership,
 };
 use walengine_net::message::{
@@ -198,6 +198,7 @@ fn cluster_messages_survive() {
     round_trip(&RemoveNode { node: 3 }, |view| assert_eq!(view.node.to_native(), 3));
     round_trip(&Leave { node: 1 }, |view| assert_eq!(view.node.to_native(), 1));
     round_trip(&LeaveAnyway { node: 1 }, |view| assert_eq!(view.node.to_native(), 1));
+    round_trip(&AdmitNode { node: 4 }, |view| assert_eq!(view.node.to_native(), 4));
     round_trip(&AdminReply::new(AdminState::Refused, "no majority"), |view| {
         assert_eq!((view.state(), &*view.message), (AdminState::Refused, "no majority"));
     });
@@ -432,6 +433,7 @@ fn open_all(body: &[u8]) -> usize {
         RemoveNode,
         Leave,
         LeaveAnyway,
+        AdmitNode,
         AdminReply,
         ErrorReply,
     )

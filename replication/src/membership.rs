@@ -5,9 +5,10 @@
 //! say, no step leaves the old or the new configuration without a majority of live voters
 //! ([`keeps_quorum`]).
 //!
-//! Whether a member lives is judged by what consensus itself hears of it ([`Contact`]), not by gossip
-//! alone: a firewall may shut UDP and leave TCP open, or the other way round. Gossip tells of nodes
-//! that are no members, of nodes that leave, and of disks and memory in trouble ([`NodeCondition`]).
+//! What costs a vote or moves an address is never taken from gossip, where whoever has the key may say
+//! anything. Whether a member lives is judged by what consensus itself hears of it ([`Contact`]). Whether it
+//! leaves, where it is, and how its disk and memory are, the node itself has said on a connection that was
+//! dialled to it ([`Confirmed`]). Gossip tells which nodes there are to ask.
 //!
 //! Rules; the first that applies counts:
 //!
@@ -15,29 +16,29 @@
 //! 2. A leader that is leaving transfers leadership to a voter that can take it. If it is the only
 //!    voter, a learner is promoted first. A leader whose disk is full or stuck transfers leadership
 //!    to a voter whose disk is in order, if there is one.
-//! 3. A voter that has left or is leaving is replaced by a caught-up live learner. Without one it
+//! 3. A voter that has said that it leaves is replaced by a caught-up live learner. Without one it
 //!    is removed; but while it is alive and a live learner is catching up, it stays.
-//! 4. A voter that does not answer consensus, and has not for longer than `dead_after` or has been
-//!    dead to gossip for that long, is replaced by a caught-up live learner. So is one that is dead to
-//!    both and at whose address another node of the cluster lives since: its disk was lost, and it
-//!    does not come back. Without a learner it stays if the number of voters is odd: removing it would not let more
+//! 4. A voter that has not answered consensus for longer than `dead_after` is replaced by a caught-up
+//!    live learner. So is one that does not answer and at whose recorded address a learner answers that has
+//!    greeted there under its own id: the disk was lost, and the voter does not come back. Without a learner it stays if the number of voters is odd: removing it would not let more
 //!    nodes fail. If the number is even, it is removed, because then one more node may fail.
-//! 5. A learner that has left or is leaving is removed.
+//! 5. A learner that has said that it leaves is removed.
 //! 6. Caught-up live learners are promoted while there are fewer voters than `replicas`: two at a
 //!    time if the number of voters is odd, one if it is even. So the number becomes odd and stays
 //!    odd: an even number tolerates no more failures than the odd one below it, and loses its
 //!    quorum sooner.
-//! 7. A live node of the cluster is added as a learner, unless it was a member before. If the group
-//!    is full, a learner that has been dead for longer than `dead_after` makes room.
-//! 8. A live member that has announced another address than the group's log has is recorded there.
+//! 7. A live node of the cluster that has greeted under its id at the address that gossip tells is added as
+//!    a learner, unless it was a member before: on the loopback, and where it has proved that it belongs to the
+//!    cluster ([`Policy::is_proven`]). Elsewhere an operator takes it in. If the group is full, a learner that has been dead for longer than `dead_after` makes room.
+//! 8. A live member that has greeted at another address than the group's log has is recorded there.
 //! 9. Leadership moves to the preferred voter once it has answered consensus for ten seconds without
 //!    a break, is caught up, and its disk is neither full nor slow nor stuck. The preferred voter is
 //!    the one that an operator chose; otherwise, for partition p, the voter at p modulo the number
 //!    of voters, ascending by id ([`preferred`]).
 //!
-//! A new leader has no memory of what the last one heard. A voter that gossip has timed as dead is
-//! replaced without another wait, if it does not answer the new leader either. The caller introduces
-//! the members of its groups to gossip ([`crate::gossip::Gossip::introduce`]) for that.
+//! A new leader has no memory of what the last one heard: it waits for `dead_after` itself. The caller
+//! introduces the members of its groups to gossip ([`crate::gossip::Gossip::introduce`]), so that they
+//! are greeted.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
@@ -65,6 +66,17 @@ pub struct Contact {
     pub silent: Duration,
     /// How long it has answered without a break. `None`: it does not answer now.
     pub steady: Option<Duration>,
+}
+
+/// What a node has said of itself on a connection that was dialled to it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Confirmed {
+    /// Where it greeted under its own id.
+    pub address: SocketAddr,
+    /// It is about to leave for good, and has not started anew since it said so.
+    pub is_leaving: bool,
+    /// How its disk, memory and clock are.
+    pub condition: NodeCondition,
 }
 
 /// A group as its leader sees it.
@@ -97,6 +109,8 @@ pub struct GroupView {
     pub committed: u64,
     /// What consensus hears of each other member. Absent: nothing yet.
     pub contact: BTreeMap<NodeId, Contact>,
+    /// What other nodes have said of themselves to this one. Absent: nothing yet.
+    pub confirmed: BTreeMap<NodeId, Confirmed>,
     /// The voter that an operator chose to lead.
     pub chosen: Option<NodeId>,
     /// The leader's own disk takes no writes: it is full or stuck.
@@ -110,6 +124,8 @@ pub struct Policy {
     pub replicas: usize,
     /// How long a voter must be dead before another node replaces it.
     pub dead_after: Duration,
+    /// Whoever gossips or greets has proved that it belongs to the cluster, by its key or its certificate.
+    pub is_proven: bool,
     /// A member that has not answered consensus for so long does not answer: several heartbeats.
     pub contact_within: Duration,
 }
@@ -175,6 +191,20 @@ pub fn keeps_quorum(
     majority(old) && majority(new)
 }
 
+/// Living nodes of the cluster that nothing proves to belong to it: an operator may take them in.
+pub fn waiting(
+    group: &GroupView,
+    nodes: &[NodeView],
+    policy: &Policy,
+) -> Vec<(NodeId, SocketAddr)> {
+    let decision = Decision::new(group, nodes, policy, Duration::ZERO);
+    let strangers = decision.nodes.values().filter(|view| decision.is_new(view));
+    strangers
+        .filter(|view| !decision.is_proven(view))
+        .map(|it| (it.node, it.peer_address))
+        .collect()
+}
+
 /// The next step, if there is one. `now` is on the same clock as the views' `since`.
 pub fn next_step(
     group: &GroupView,
@@ -208,7 +238,7 @@ struct Decision<'a> {
     now: Duration,
     /// The leader, the members that answer consensus, and the other nodes that are alive to gossip.
     live: BTreeSet<NodeId>,
-    /// The nodes that have left or are leaving.
+    /// The nodes that have said that they leave; of those that are no members, also those of which it is said.
     going: BTreeSet<NodeId>,
     /// Caught-up live learners that are not leaving, ascending.
     ready: Vec<NodeId>,
@@ -234,9 +264,13 @@ impl<'a> Decision<'a> {
         let answering = group.contact.iter().filter(|(_, contact)| contact.steady.is_some());
         live.extend(answering.map(|(node, _)| *node).filter(is_member));
         live.insert(group.me);
-        let going = with(&|view| {
-            view.standing == NodeStanding::Left || view.meta.as_ref().is_some_and(|it| it.leaving)
+        let mut going = with(&|view| {
+            let leaves = view.standing == NodeStanding::Left
+                || view.meta.as_ref().is_some_and(|it| it.leaving);
+            leaves && (view.node == group.me || !is_member(&view.node))
         });
+        let confirmed = group.confirmed.iter().filter(|(_, confirmed)| confirmed.is_leaving);
+        going.extend(confirmed.map(|(node, _)| *node));
         let mut decision = Self { group, nodes, policy, now, live, going, ready: Vec::new() };
         let ready = |node: &NodeId| {
             decision.live.contains(node)
@@ -252,34 +286,37 @@ impl<'a> Decision<'a> {
         matched.is_some_and(|matched| self.group.last.saturating_sub(*matched) <= CAUGHT_UP_ENTRIES)
     }
 
-    /// How long a member has been dead; `None` if it answers, or has not been silent for long.
+    /// How long a member has not answered; `None` if it does, or has not been silent for long.
     fn dead_for(&self, node: NodeId) -> Option<Duration> {
         let contact = self.group.contact.get(&node).copied().unwrap_or_default();
-        if contact.steady.is_some() || contact.silent <= self.policy.contact_within {
-            return None;
-        }
-        let view = self.nodes.get(&node).filter(|view| view.standing == NodeStanding::Dead);
-        let to_gossip = view.map_or(Duration::ZERO, |view| self.now.saturating_sub(view.since));
-        Some(contact.silent.max(to_gossip))
+        let answers = contact.steady.is_some() || contact.silent <= self.policy.contact_within;
+        (!answers).then_some(contact.silent)
     }
 
     fn is_long_dead(&self, node: NodeId) -> bool {
         let Some(dead) = self.dead_for(node) else { return false };
-        let view = self.nodes.get(&node).filter(|view| view.standing == NodeStanding::Dead);
-        dead > self.policy.dead_after || view.is_some_and(|view| self.is_taken_over(view))
+        dead > self.policy.dead_after || self.is_taken_over(node)
     }
 
     /// Its disk takes writes, as far as is known.
     fn is_fit(&self, node: NodeId) -> bool {
-        let condition = self.nodes.get(&node).and_then(|view| view.condition.as_ref());
-        condition.is_none_or(NodeCondition::is_fit)
+        self.group.confirmed.get(&node).is_none_or(|it| it.condition.is_fit())
     }
 
-    /// Another node lives at a dead one's address: its disk was lost or emptied, and it does not come
-    /// back.
-    fn is_taken_over(&self, dead: &NodeView) -> bool {
-        let mut heirs = self.nodes.values().filter(|view| view.node != dead.node);
-        heirs.any(|view| view.peer_address == dead.peer_address && self.live.contains(&view.node))
+    /// Where the node has greeted this one under its id.
+    fn found_at(&self, node: NodeId) -> Option<SocketAddr> {
+        self.group.confirmed.get(&node).map(|confirmed| confirmed.address)
+    }
+
+    /// A learner answers where the group's log has a voter that does not: that one's disk was lost or
+    /// emptied, and it does not come back. Gossip, too, has it for dead.
+    fn is_taken_over(&self, dead: NodeId) -> bool {
+        let is_dead = self.nodes.get(&dead).is_some_and(|view| view.standing == NodeStanding::Dead);
+        let Some(recorded) = self.group.addresses.get(&dead).filter(|_| is_dead) else {
+            return false;
+        };
+        let mut heirs = self.group.learners.iter().filter(|&&node| self.live.contains(&node));
+        heirs.any(|&heir| self.found_at(heir) == Some(*recorded))
     }
 
     /// Returns the voters if the configuration may be changed to them.
@@ -366,16 +403,25 @@ impl<'a> Decision<'a> {
         Some(Step::Promote { voters })
     }
 
+    /// It could be taken in: it lives, has greeted where gossip has it, and was no member before.
+    fn is_new(&self, view: &NodeView) -> bool {
+        let (group, node) = (self.group, &view.node);
+        self.live.contains(node)
+            && !self.going.contains(node)
+            && !group.voters.contains(node)
+            && !group.learners.contains(node)
+            && !group.removed.contains(node)
+            && self.found_at(*node) == Some(view.peer_address)
+    }
+
+    fn is_proven(&self, view: &NodeView) -> bool {
+        self.policy.is_proven || view.peer_address.ip().is_loopback()
+    }
+
     fn add_learner(&self) -> Option<Step> {
         let group = self.group;
-        let is_new = |view: &&&NodeView| {
-            self.live.contains(&view.node)
-                && !self.going.contains(&view.node)
-                && !group.voters.contains(&view.node)
-                && !group.learners.contains(&view.node)
-                && !group.removed.contains(&view.node)
-        };
-        let fresh = self.nodes.values().find(is_new)?;
+        let mut fresh = self.nodes.values().filter(|view| self.is_new(view));
+        let fresh = fresh.find(|view| self.is_proven(view))?;
         self.allowed(group.voters.clone())?;
         if group.voters.len() + group.learners.len() < NODES_MAX {
             return Some(Step::AddLearner { node: fresh.node, address: fresh.peer_address });
@@ -384,13 +430,15 @@ impl<'a> Decision<'a> {
         dead.max_by_key(|node| self.dead_for(*node)).map(Step::RemoveLearner)
     }
 
-    /// The address where a member has announced itself for a while, if the log has another.
+    /// The address where a member has greeted, and of which gossip has told for a while, if the log has
+    /// another.
     fn follow_address(&self) -> Option<Step> {
         let moved = self.group.addresses.iter().find_map(|(&node, &recorded)| {
             let view = self.nodes.get(&node)?;
             let is_settled = node == self.group.me
                 || view.standing == NodeStanding::Alive
                     && self.live.contains(&node)
+                    && self.found_at(node) == Some(view.peer_address)
                     && self.now.saturating_sub(view.since) >= SETTLED_AFTER;
             let is_elsewhere = view.peer_address != recorded && !self.going.contains(&node);
             (is_settled && is_elsewhere).then_some((node, view.peer_address))

@@ -14,15 +14,16 @@ use walengine_replication::budget::Budget;
 use walengine_replication::executor::Runtime as _;
 use walengine_replication::peer::limits::LOG_PAGE_BYTES_MAX;
 use walengine_replication::peer::{
-    Hello, HelloReply, LogPage, LogRead, Message, PeerErrorCode, Refusal, frame,
+    About, Hello, HelloReply, LogPage, LogRead, Message, PeerError, PeerErrorCode, Refusal, frame,
 };
 use walengine_replication::received::Received;
 use walengine_replication::runtime::{enter, within};
 use walengine_replication::runtime_glommio::GlommioRuntime;
 use walengine_replication::tcp::accept::{Answering, Refusals, serve};
+use walengine_replication::tcp::dial::Dialer;
 use walengine_replication::tcp::{LOG_READS_MAX, OUT_BYTES_MAX, PeerIdentity};
 use walengine_replication::transport::{AppendReceiver, NoAnswer, Request, Response, ResultSender};
-use walengine_replication::types::{NodeId, Vote};
+use walengine_replication::types::{Member, NodeId, Vote};
 
 const PARTITION: PartitionId = PartitionId(0);
 const HELLO: Hello = Hello { cluster: ClusterId(7), node: 2, partition: PARTITION, partitions: 1 };
@@ -58,6 +59,10 @@ impl Answering for OnlyReads {
         let entries = vec![0; read.bytes_max as usize & !0xff].into();
         let page = LogPage { vote: Vote::new(1, 1), committed: read.from, entries };
         ready(Ok(page))
+    }
+
+    fn about(&self) -> About {
+        About { client_address: "db1.example:7450".into(), ..About::default() }
     }
 
     fn admits(&self, _node: NodeId) -> Result<(), Refusal> {
@@ -175,6 +180,69 @@ fn a_snapshot_is_an_unknown_kind_and_the_connection_goes_on() {
     });
     assert_eq!(refusals.requests.get(), 4);
     assert_eq!((refusals.hellos.get(), refusals.broken.get()), (0, 0));
+}
+
+/// Accepts and serves until the executor ends.
+async fn accepting(listener: glommio::net::TcpListener, runtime: GlommioRuntime) {
+    loop {
+        let stream = listener.accept().await.unwrap();
+        let received = Received::new(&Budget::default());
+        let served = serve(stream, None, received, IDENTITY, OnlyReads, runtime, Rc::default());
+        glommio::spawn_local(within(runtime, served)).detach();
+    }
+}
+
+/// The fault: whoever said in gossip that a node has moved had the others dial a stranger in its place.
+#[test]
+fn a_peer_is_dialled_where_the_log_has_it_and_elsewhere_only_if_it_is_not_there() {
+    glommio::LocalExecutor::default().run(async {
+        let runtime = GlommioRuntime::new();
+        let _entered = enter(runtime);
+        let listen = || glommio::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let (recorded, said, nowhere) = (listen(), listen(), listen());
+        let [recorded_at, said_at, nowhere_at] =
+            [&recorded, &said, &nowhere].map(|listener| listener.local_addr().unwrap());
+        drop(nowhere);
+        glommio::spawn_local(accepting(recorded, runtime)).detach();
+        glommio::spawn_local(accepting(said, runtime)).detach();
+        for (recorded_at, found_at) in [(recorded_at, recorded_at), (nowhere_at, said_at)] {
+            let dialer = Dialer::new(PeerIdentity { node: 2, ..IDENTITY }, None, runtime);
+            dialer.announce(IDENTITY.node, said_at);
+            let member = Member::at(recorded_at.to_string());
+            let (at, about, _) = dialer.about(IDENTITY.node, member).await.unwrap();
+            assert_eq!(at, found_at);
+            assert_eq!(about, Some(OnlyReads.about()));
+            dialer.close();
+        }
+    });
+}
+
+/// A node of an earlier version is found where it is, and says nothing of itself.
+#[test]
+fn an_earlier_version_greets_and_says_nothing_of_itself() {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    let earlier = thread::spawn(move || {
+        let (stream, _) = listener.accept().unwrap();
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        let mut asked = Dialled { stream, received: Vec::new() };
+        let (request, _) = asked.next();
+        let greeted = Message::HelloReply(HelloReply::Accepted { node: IDENTITY.node });
+        asked.stream.write_all(&framed(request, &greeted)).unwrap();
+        let (request, _) = asked.next();
+        let unknown = Message::Error(PeerError::new(PeerErrorCode::UnknownKind, "kind 800a"));
+        asked.stream.write_all(&framed(request, &unknown)).unwrap();
+    });
+    glommio::LocalExecutor::default().run(async move {
+        let runtime = GlommioRuntime::new();
+        let _entered = enter(runtime);
+        let dialer = Dialer::new(PeerIdentity { node: 2, ..IDENTITY }, None, runtime);
+        let about = dialer.about(IDENTITY.node, Member::at(address.to_string())).await;
+        let (at, about, _) = about.unwrap();
+        assert_eq!((at, about), (address, None));
+        dialer.close();
+    });
+    earlier.join().unwrap();
 }
 
 /// The fault: a peer that asked and took no answers had the node hold all of them, 550 MiB of them.

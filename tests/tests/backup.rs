@@ -237,8 +237,11 @@ fn a_restored_node_is_joined_by_others() {
     backup(&server, dir.path(), &[]);
     server.stop();
 
+    let key = dir.path().join("gossip.key"); // with it nobody has to admit the other one
+    fs::write(&key, [0x5a; 32]).unwrap();
     let mut nodes = Nodes::prepare("backup-joining", 1, 1, |launch, network| {
-        launch.set("--join", &format!("{}:{PEER_PORT}", network.address(0)))
+        let join = format!("{}:{PEER_PORT}", network.address(0));
+        launch.set("--join", &join).set("--key-file", key.to_str().unwrap())
     });
     let peer = format!("{}:{PEER_PORT}", nodes.network().address(0));
     let data = nodes.dir().join("node0/data");

@@ -9,7 +9,7 @@ use walengine_net::message::ReplicaRole;
 use walengine_net::model::{Offset, PartitionId};
 use walengine_tests::nodes::Nodes;
 use walengine_tests::noted_writes::{Writer, accounts_of};
-use walengine_tests::server::run_command;
+use walengine_tests::server::{run_command, text};
 
 use crate::replicas::{log_of, logs_are_equal};
 
@@ -52,6 +52,20 @@ fn a_new_node_copies_the_log_and_takes_a_dead_voters_place() {
     nodes.server(NEW).wait_until_serving();
     assert!(nodes.log(NEW).contains("partition 0: copied "), "{}", nodes.log(NEW));
     let new = nodes.view(NEW).unwrap().node;
+    // Nothing proves that it belongs to the cluster: it waits for an operator's word.
+    let (servers, id) = (nodes.addresses(), new.to_string());
+    let ask = |what: &[&str]| {
+        let arguments = [what, &["--server", &servers]].concat();
+        text(&run_command(None, &nodes.dir(), &arguments))
+    };
+    let by = Instant::now() + PATIENCE;
+    while !ask(&["cluster"]).contains(&format!("walengine cluster admit {id}")) {
+        assert!(Instant::now() < by, "nobody says that it waits:\n{}", nodes.logs());
+    }
+    let members = nodes.view(nodes.leader()).unwrap().members;
+    assert!(members.iter().all(|(node, _)| *node != new), "nobody has admitted it: {members:?}");
+    let said = ask(&["cluster", "admit", &id]);
+    assert!(said.contains("partition 0: done"), "{said}");
     wait_until(&nodes, "it never learns", |members| members.contains(&(new, ReplicaRole::Learner)));
     let logs: Vec<_> = (0..=NEW).map(|node| log_of(&nodes, node, before)).collect();
     // A batch of nothing but repeats makes no entry.

@@ -15,6 +15,7 @@ mod divergence;
 mod edges;
 mod export;
 mod feed;
+mod gossip_lies;
 mod health;
 mod hostile;
 mod imports;

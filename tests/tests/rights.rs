@@ -20,11 +20,11 @@ use walengine_net::frame::{self, FrameHead, Kind, RequestId};
 use walengine_net::identity::{Identity, Role};
 use walengine_net::limits::EVENTS_MAX;
 use walengine_net::message::{
-    Append, AppendHead, ClusterStatus, Credit, ErrorCode, ErrorReply, EventOutcome, IdNamespace,
-    ImportLog, Leave, LeaveAnyway, ListAccounts, ListAccountsReply, LogPage, LookupAccounts,
-    LookupAccountsReply, LookupTransfers, LookupTransfersReply, Message, NO_NODE, NO_OFFSET,
-    ReadEntries, ReadLog, RemoveNode, ServerStatus, ServerStatusReply, StateDigest, Status,
-    StatusReply, Submit, SubmitReply, Subscribe, TransferLeadership, Unsubscribe, open,
+    AdmitNode, Append, AppendHead, ClusterStatus, Credit, ErrorCode, ErrorReply, EventOutcome,
+    IdNamespace, ImportLog, Leave, LeaveAnyway, ListAccounts, ListAccountsReply, LogPage,
+    LookupAccounts, LookupAccountsReply, LookupTransfers, LookupTransfersReply, Message, NO_NODE,
+    NO_OFFSET, ReadEntries, ReadLog, RemoveNode, ServerStatus, ServerStatusReply, StateDigest,
+    Status, StatusReply, Submit, SubmitReply, Subscribe, TransferLeadership, Unsubscribe, open,
 };
 use walengine_net::model::{
     Account, AccountId, Amount, Close, CloseFlags, Code, EventBytes, EventId, Guard, GuardFlags,
@@ -202,6 +202,7 @@ fn request(connection: &mut Connection<'_>, kind: Kind) -> Handled {
         Kind::Leave => connection.say(&Leave { node: NODE }),
         Kind::ReadEntries => connection.say(&ReadEntries { at_least, from_index: 1, bytes_max: 1 }),
         Kind::LeaveAnyway => connection.say(&LeaveAnyway { node: NODE }),
+        Kind::AdmitNode => connection.say(&AdmitNode { node: NODE + 1 }),
         Kind::StateDigest => connection.say(&StateDigest { reserved: 0 }),
         Kind::ImportLog => connection.say(&ImportLog {
             base_offset: 0,

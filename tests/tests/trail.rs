@@ -10,8 +10,8 @@ use walengine::audit::{Audit, Store};
 use walengine::ledger::Ledger;
 use walengine::partition::Partition;
 use walengine_net::message::{
-    AdminReply, AdminState, ErrorCode, ImportLog, ImportLogReply, ImportState, ImportedEntry,
-    Leave, LeaveAnyway, NO_NODE, RemoveNode, TransferLeadership,
+    AdminReply, AdminState, AdmitNode, ErrorCode, ImportLog, ImportLogReply, ImportState,
+    ImportedEntry, Leave, LeaveAnyway, NO_NODE, RemoveNode, TransferLeadership,
 };
 use walengine_tests::lone_partition::NODE;
 
@@ -97,10 +97,11 @@ fn each_order_of_an_operator_has_its_two_lines() {
         connection.ask(&RemoveNode { node: 7 }),
         connection.ask(&Leave { node: NODE }),
         connection.ask(&LeaveAnyway { node: NODE + 1 }),
+        connection.ask(&AdmitNode { node: 7 }),
     ] {
         assert_eq!(reply.open::<AdminReply<'_>>().state(), AdminState::Refused, "it is alone");
     }
-    let orders = ["transfer_leadership", "remove_node", "leave", "leave_anyway"];
+    let orders = ["transfer_leadership", "remove_node", "leave", "leave_anyway", "admit_node"];
     let expected = orders.iter().flat_map(|order| [(*order, "ordered"), (*order, "refused")]);
     let expected: Vec<_> = expected.map(|(order, is)| (order.to_owned(), is.to_owned())).collect();
     assert_eq!(written.told(), expected);

@@ -59,6 +59,8 @@ enum Action {
     Transfer(TransferArguments),
     /// Remove a node that will not return from all partitions
     Remove(RemoveArguments),
+    /// Take a node into all partitions where nothing else proves that it belongs to the cluster
+    Admit(AdmitArguments),
 }
 
 /// The partition is served without a gap. The node named with --to leads from then on, whenever it
@@ -94,12 +96,26 @@ struct RemoveArguments {
     asking: Asking,
 }
 
+/// Where gossip has no key, nobody can tell a new node from a stranger: one that is not on this machine
+/// waits until an operator says that it belongs to the cluster. It learns then, and votes when its vote is
+/// needed.
+#[derive(Debug, clap::Args)]
+struct AdmitArguments {
+    /// Id of the node, as `walengine cluster` shows it
+    #[arg(value_name = "NODE", value_parser = clap::value_parser!(u64).range(1..))]
+    node: u64,
+
+    #[command(flatten)]
+    asking: Asking,
+}
+
 /// Prints the cluster, or changes it.
 pub fn run(arguments: &Arguments) -> Result<(), Fatal> {
     match &arguments.action {
         None => show(&arguments.asking),
         Some(Action::Transfer(arguments)) => transfer(arguments),
         Some(Action::Remove(arguments)) => remove(arguments),
+        Some(Action::Admit(arguments)) => admit(arguments),
     }
 }
 
@@ -264,6 +280,18 @@ fn transfer(arguments: &TransferArguments) -> Result<(), Fatal> {
     }
     let outcome = client.transfer_leadership(partition, arguments.to)?;
     told(&format!("partition {partition}"), &outcome)
+}
+
+/// Asks every partition, even if one refuses.
+fn admit(arguments: &AdmitArguments) -> Result<(), Fatal> {
+    let client = arguments.asking.connect()?;
+    let mut failed = Ok(());
+    for partition in client.info().partitions() {
+        let outcome = client.admit_node(partition, arguments.node).map_err(Fatal::from);
+        let outcome = outcome.and_then(|outcome| told(&format!("partition {partition}"), &outcome));
+        failed = failed.and(outcome);
+    }
+    failed
 }
 
 fn remove(arguments: &RemoveArguments) -> Result<(), Fatal> {

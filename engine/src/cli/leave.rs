@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use walengine_net::client::ClusterReport;
-use walengine_net::message::{ErrorCode, NodeHealth};
+use walengine_net::message::NodeHealth;
 use walengine_net::model::PartitionId;
 use walengine_net::say_aside;
 
@@ -16,11 +16,10 @@ use crate::leave_cost::{self, Cost};
 ///
 /// Asks the server at --server to leave its cluster. It hands over its leaderships and replicas,
 /// announces that it leaves, and stops. Without another node to take its place, its partitions go on
-/// with fewer voters, which is said before; where they would be left without a majority, only --yes
-/// makes it leave.
+/// with fewer voters, which is said before; where they would be left without a majority, it stays.
 #[derive(Debug, clap::Args)]
 pub struct LeaveArguments {
-    /// Do not ask for confirmation, and leave even if that costs a majority
+    /// Do not ask for confirmation
     #[arg(long)]
     yes: bool,
 
@@ -42,19 +41,16 @@ pub fn run(arguments: &LeaveArguments) -> Result<(), Fatal> {
     for warning in costs.iter().map(|(cost, partitions)| cost.in_words(node, partitions)) {
         say_aside!("warning: {warning}");
     }
-    if !arguments.yes && costs.keys().any(Cost::is_a_majority) {
-        let message = format!("node {node} stays: see above; if that is meant, add --yes");
+    if costs.keys().any(Cost::is_a_majority) {
+        let message = format!(
+            "node {node} stays: see above; bring nodes back or start others first, or end it for a \
+             while with SIGTERM"
+        );
         return Err(Fatal::new(Reason::Findings, message));
     }
     let question = format!("node {node} at {server} is to leave its cluster for good");
     confirm(arguments.yes, &question, node)?;
-    let answer = if arguments.yes { client.leave_anyway(node) } else { client.leave(node) };
-    let answer = match answer {
-        // A server of release 0.1 refuses nothing, and needs no other request.
-        Err(error) if error.code() == Some(ErrorCode::UnknownKind) => client.leave(node),
-        answer => answer,
-    };
-    told(&format!("node {node}"), &answer?)
+    told(&format!("node {node}"), &client.leave(node)?)
 }
 
 /// What it costs each partition if a node leaves. A partition that another node takes over whole is

@@ -94,6 +94,7 @@ impl Control {
             changed: true,
             unheard: None,
             twins: Vec::new(),
+            is_id_claimed: false,
             said: Said::default(),
         };
         let handle = std::thread::Builder::new()
@@ -140,6 +141,8 @@ struct ControlThread {
     unheard: Option<Arc<ClusterView>>,
     /// Nodes whose id was used twice, and when.
     twins: Vec<(Twin, Duration)>,
+    /// It was said that another node has this one's id.
+    is_id_claimed: bool,
     /// Troubles of nodes that were said.
     said: Said,
 }
@@ -235,13 +238,11 @@ impl ControlThread {
                     self.joined = Some((cluster, partitions, self.now()));
                 }
                 Output::Warning(warning @ Warning::NodeIdInUse { .. }) => {
-                    return Err(Fatal::new(
-                        Reason::DataDirectory,
-                        format!(
-                            "{warning}: two nodes run from copies of one data directory; a new node \
-                         starts from an empty one"
-                        ),
-                    ));
+                    tracing::warn!(
+                        "{warning}, as gossip has it: it is asked where the cluster has this node"
+                    );
+                    self.is_id_claimed = true;
+                    self.changed = true;
                 }
                 Output::Warning(Warning::NodeIdUsedTwice { node, known, claimed_by }) => {
                     self.twins.retain(|(twin, _)| twin.node != node);
@@ -251,7 +252,7 @@ impl ControlThread {
                 Output::Warning(warning @ Warning::FormsBesideCluster { .. })
                     if self.serving.is_none() =>
                 {
-                    return Err(Fatal::new(Reason::Usage, warning.to_string()));
+                    tracing::error!("{warning}");
                 }
                 Output::Warning(warning) => tracing::warn!("{warning}"),
                 _ => {}
@@ -312,7 +313,8 @@ impl ControlThread {
     /// Tells the shards of the cluster, if it looks different. One whose queue is full is told
     /// next time.
     fn show(&mut self) {
-        let Some((_, shards)) = &self.serving else { return };
+        let Some((state, shards)) = &self.serving else { return };
+        state.is_id_claimed.fetch_or(self.is_id_claimed, Ordering::Relaxed);
         if self.changed {
             self.changed = false;
             let (nodes, at) = (self.gossip.nodes().collect(), self.now());

@@ -142,7 +142,12 @@ fn run(
     let connections_max = descriptors::connections_max(&config, superblock.partitions);
     let config = Config { connections_max, ..config };
     let trail = Audit::start(&config.data)?;
-    let state = Arc::new(NodeState::new(config, superblock, trail.audit(), started).secured(tls));
+    let clients = sockets.clients.local_addr().unwrap_or(config.listen);
+    let advertised = config.cluster.as_ref().map(|cluster| cluster.client_address(clients));
+    let state = NodeState::new(config, superblock, trail.audit(), started);
+    let mut state = state.secured(tls);
+    state.client_address = advertised.unwrap_or_default();
+    let state = Arc::new(state);
     let mut credentials = credentials::Watch::begin(&state)?;
     space::look(&state);
     space::look_at_memory(&state);
@@ -243,6 +248,9 @@ fn wait_for_end(
         if let Ok(report) = reports.try_recv() {
             report?;
         }
+        if let Some(why) = state.is_copy.get() {
+            return Err(Fatal::new(Reason::DataDirectory, why.clone()));
+        }
         if let Some(control) = control {
             // What else it tells is known by now.
             while let Ok(event) = control.events.try_recv() {
@@ -259,6 +267,13 @@ fn wait_for_end(
                 return Ok(NodeEnd::Leave);
             }
             if since.elapsed() >= LEAVE_WITHIN {
+                if let Some(why) = state.must_stay() {
+                    // It was not so when it was asked.
+                    state.is_leaving.store(false, Ordering::Relaxed);
+                    leaving_since = None;
+                    tracing::warn!("this node does not leave after all: {why}");
+                    continue;
+                }
                 tracing::warn!(
                     "leaving, though {groups_kept} groups have not taken this node out yet: they will \
                      when they see that it has left, if a majority is sure without it"

@@ -39,6 +39,7 @@ pub fn need(kind: Kind) -> Need {
         | Kind::RemoveNode
         | Kind::Leave
         | Kind::LeaveAnyway
+        | Kind::AdmitNode
         | Kind::ImportLog => Need::Right(Right::Admin),
         Kind::HelloReply
         | Kind::SubmitReply
@@ -57,6 +58,7 @@ pub fn need(kind: Kind) -> Need {
         | Kind::LeaveReply
         | Kind::EntriesPage
         | Kind::LeaveAnywayReply
+        | Kind::AdmitNodeReply
         | Kind::StateDigestReply
         | Kind::ImportLogReply
         | Kind::Error => Need::NoRequest,

@@ -1,6 +1,7 @@
 //! Requests of operators, and the cluster as this node sees it.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use walengine_net::frame::{FrameHead, Kind};
@@ -10,12 +11,14 @@ use walengine_net::message::{
 use walengine_net::model::PartitionId;
 use walengine_replication::gossip::NodeCondition;
 use walengine_replication::membership::{CAUGHT_UP_ENTRIES, preferred};
-use walengine_replication::types::NodeId;
+use walengine_replication::membership_codec::NODES_MAX;
+use walengine_replication::types::{Member, NodeId};
 
 use super::node_facts::NodeFacts;
-use crate::cluster_view::{ClusterView, health_of};
+use crate::acquaintances::Acquaintances;
+use crate::cluster_view::health_of;
 use crate::connection::outbox::Outbox;
-use crate::limits::CONTACT_WITHIN_MIN;
+use crate::limits::{CONTACT_WITHIN_MIN, SAID_WITHIN};
 use crate::partition::Partition;
 use crate::partition::alone::Alone;
 use crate::partition::commit::Commit;
@@ -31,10 +34,13 @@ use crate::version::SERVER_VERSION;
 pub fn cluster_status<C: Operated>(node: &NodeFacts<C>, outbox: &Outbox, head: FrameHead) {
     let state = &*node.state;
     let cluster = node.cluster.borrow().clone();
-    let addresses: Vec<_> = cluster.nodes.iter().map(|one| one.peer_address.to_string()).collect();
+    let addresses = cluster.nodes.iter();
+    let addresses = addresses.map(|it| (it.peer_address.to_string(), node.client_address(it.node)));
+    let addresses: Vec<_> = addresses.collect();
     let now = cluster.now();
     let answering = answering(node);
-    let rows = cluster.nodes.iter().zip(&addresses).map(|(one, peer_address)| {
+    let rows = cluster.nodes.iter().zip(&addresses);
+    let rows = rows.map(|(one, (peer_address, client_address))| {
         let meta = one.meta.as_ref();
         NodeRow {
             node: one.node,
@@ -48,7 +54,7 @@ pub fn cluster_status<C: Operated>(node: &NodeFacts<C>, outbox: &Outbox, head: F
             cores: meta.map_or(0, |meta| meta.cores),
             free_bytes: meta.map_or(0, |meta| meta.free_bytes),
             heard_seconds: now.saturating_sub(one.since).as_secs(),
-            client_address: meta.map_or("", |meta| &meta.client_address),
+            client_address,
             peer_address,
             version: meta.map_or("", |meta| &meta.version),
         }
@@ -132,6 +138,8 @@ pub enum GroupOrder {
     Transfer(Option<NodeId>),
     /// Take a node out of the group.
     Remove(NodeId),
+    /// Take a node into the group.
+    Admit(NodeId),
 }
 
 /// What became of an order, and why, for people.
@@ -142,14 +150,14 @@ pub trait Operated: Commit + Sized {
     /// The partition as this node sees it.
     fn report(partition: &Partition<Self>) -> GroupReport;
 
-    /// Carries out an order. `cluster` tells which nodes there are, and how they are.
+    /// Carries out an order. `known` tells how the other nodes are.
     ///
     /// # Errors
     /// Another node leads.
     fn obey(
         partition: &Partition<Self>,
         order: GroupOrder,
-        cluster: &ClusterView,
+        known: &Acquaintances,
     ) -> impl Future<Output = Result<Obeyed, Refused>>;
 }
 
@@ -167,7 +175,11 @@ impl<D: Disk, R: Runtime> Operated for Alone<D, R> {
         }
     }
 
-    async fn obey(_: &Partition<Self>, _: GroupOrder, _: &ClusterView) -> Result<Obeyed, Refused> {
+    async fn obey(
+        _: &Partition<Self>,
+        _: GroupOrder,
+        _: &Acquaintances,
+    ) -> Result<Obeyed, Refused> {
         let message = "this node serves alone: there is nobody to take its place";
         Ok((AdminState::Refused, message.to_owned()))
     }
@@ -181,14 +193,15 @@ impl<D: Disk, R: Runtime> Operated for Consensus<D, R> {
     async fn obey(
         group: &Group<D, R>,
         order: GroupOrder,
-        cluster: &ClusterView,
+        known: &Acquaintances,
     ) -> Result<Obeyed, Refused> {
         if !group.leads() {
             return Err(Refused::NotLeader(group.leader()));
         }
         match order {
-            GroupOrder::Transfer(to) => Ok(transfer(group, to, cluster).await),
-            GroupOrder::Remove(node) => remove(group, node, cluster).await,
+            GroupOrder::Transfer(to) => Ok(transfer(group, to, known).await),
+            GroupOrder::Remove(node) => remove(group, node).await,
+            GroupOrder::Admit(node) => Ok(admit(group, node, known).await),
         }
     }
 }
@@ -199,14 +212,14 @@ impl<D: Disk, R: Runtime> Operated for Consensus<D, R> {
 async fn transfer<D: Disk, R: Runtime>(
     group: &Group<D, R>,
     to: Option<NodeId>,
-    cluster: &ClusterView,
+    known: &Acquaintances,
 ) -> Obeyed {
     let (report, me) = (Group::report(group), group.id().node);
     let voters = report.voters.iter().copied().collect();
     let Some(heir) = to.or_else(|| preferred(group.id().partition, &voters, None)) else {
         return (AdminState::Refused, "the group has no voters".to_owned());
     };
-    if let Err(why) = can_lead(&report, heir, me, cluster, group.contact_within()) {
+    if let Err(why) = can_lead(&report, heir, me, known, group.contact_within()) {
         return (AdminState::Refused, why);
     }
     if let Err(why) = group.choose(to).await {
@@ -241,7 +254,7 @@ fn can_lead(
     report: &GroupReport,
     node: NodeId,
     me: NodeId,
-    cluster: &ClusterView,
+    known: &Acquaintances,
     within: Duration,
 ) -> Result<(), String> {
     if !report.voters.contains(&node) {
@@ -260,7 +273,7 @@ fn can_lead(
     if lag > CAUGHT_UP_ENTRIES {
         return Err(format!("node {node} lacks {lag} entries: ask again when it has caught up"));
     }
-    let condition = cluster.node(node).and_then(|view| view.condition).unwrap_or_default();
+    let condition = known.condition(node, SAID_WITHIN).unwrap_or_default();
     let trouble = match condition {
         NodeCondition { is_stuck: true, .. } => "the disk is stuck, or was a moment ago",
         NodeCondition { is_full: true, .. } => {
@@ -278,13 +291,14 @@ fn can_lead(
 async fn remove<D: Disk, R: Runtime>(
     group: &Group<D, R>,
     removed: NodeId,
-    cluster: &ClusterView,
 ) -> Result<Obeyed, Refused> {
     let report = Group::report(group);
-    // Consensus knows better than gossip which of its members answer.
-    let is_alive = |node: NodeId| match report.members.get(&node) {
-        Some(progress) => progress.answered.is_some_and(|ago| ago <= group.contact_within()),
-        None => cluster.is_alive(node),
+    // Whatever gossip says: consensus knows which of its members answer.
+    let is_alive = |node: NodeId| {
+        let progress = report.members.get(&node);
+        progress
+            .and_then(|progress| progress.answered)
+            .is_some_and(|ago| ago <= group.contact_within())
     };
     let removal = match removal(&report, removed, is_alive) {
         Err(why) => return Ok((AdminState::Refused, why)),
@@ -305,6 +319,54 @@ async fn remove<D: Disk, R: Runtime>(
     Ok(match changed {
         Ok(()) => (AdminState::Done, String::new()),
         Err(why) => (AdminState::Refused, why),
+    })
+}
+
+/// Takes a node in where it has greeted this one: from then on the group's log has it.
+async fn admit<D: Disk, R: Runtime>(
+    group: &Group<D, R>,
+    node: NodeId,
+    known: &Acquaintances,
+) -> Obeyed {
+    let report = Group::report(group);
+    let found = known.answers(node, SAID_WITHIN).then(|| known.address(node)).flatten();
+    match admission(&report, node, &group.removed_members(), found) {
+        Err(why) => (AdminState::Refused, why),
+        Ok(None) => (AdminState::Unchanged, "it is in the group already".to_owned()),
+        Ok(Some(at)) => match group.add_learner(node, Member::at(at.to_string())).await {
+            Ok(()) => (AdminState::Done, format!("it is at {at}, and learns")),
+            Err(why) => (AdminState::Refused, why),
+        },
+    }
+}
+
+/// Where to take a node in that answers at `found`; `None` if it is in the group.
+///
+/// # Errors
+/// Why it must not be taken in, in words.
+fn admission(
+    report: &GroupReport,
+    node: NodeId,
+    removed: &BTreeSet<NodeId>,
+    found: Option<SocketAddr>,
+) -> Result<Option<SocketAddr>, String> {
+    if report.members.contains_key(&node) {
+        return Ok(None);
+    }
+    if removed.contains(&node) {
+        return Err(format!(
+            "node {node} was a member once: its id is not used again; empty its data directory, and \
+             start it as a new node"
+        ));
+    }
+    if report.is_changing {
+        return Err("the group is changing already: ask again in a moment".to_owned());
+    }
+    if report.members.len() >= NODES_MAX {
+        return Err(format!("the group has {NODES_MAX} nodes already: remove one first"));
+    }
+    found.map(Some).ok_or_else(|| {
+        format!("node {node} does not answer this leader: start it with this cluster in --join")
     })
 }
 
@@ -357,7 +419,6 @@ mod tests {
     use std::time::Duration;
 
     use walengine_net::model::Offset;
-    use walengine_replication::types::Member;
 
     use super::*;
     use crate::partition::group::changes::MemberProgress;
@@ -377,6 +438,23 @@ mod tests {
             members: members.collect::<BTreeMap<_, _>>(),
             chosen: None,
         }
+    }
+
+    #[test]
+    fn a_node_is_admitted_where_it_answers_and_never_again_once_it_was_removed() {
+        let three = group(&[1, 2, 3], &[4]);
+        let (none, at) = (BTreeSet::new(), "10.0.0.5:7451".parse().unwrap());
+        assert_eq!(admission(&three, 5, &none, Some(at)), Ok(Some(at)));
+        for member in [3, 4] {
+            assert_eq!(admission(&three, member, &none, Some(at)), Ok(None));
+        }
+        assert!(admission(&three, 5, &none, None).unwrap_err().contains("does not answer"));
+        let removed = BTreeSet::from([5]);
+        assert!(admission(&three, 5, &removed, Some(at)).unwrap_err().contains("not used again"));
+        let changing = GroupReport { is_changing: true, ..three };
+        assert!(admission(&changing, 5, &none, Some(at)).is_err());
+        let full = group(&[1, 2, 3], &(4..=NODES_MAX as u64).collect::<Vec<_>>());
+        assert!(admission(&full, 99, &none, Some(at)).is_err());
     }
 
     #[test]

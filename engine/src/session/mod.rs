@@ -20,9 +20,9 @@ use walengine_net::entry::{ANY_OFFSET, RecordHead};
 use walengine_net::frame::{Frame, FrameHead, Kind, RequestId};
 use walengine_net::limits::{BODY_BYTES_MAX, EVENTS_MAX, INFLIGHT_MAX};
 use walengine_net::message::{
-    Append, ClusterStatus, Credit, ErrorCode, Hello, HelloReply, ImportLog, Leave, LeaveAnyway,
-    MessageError, NO_NODE, OutcomeRuns, RemoveNode, ServerStatus, StateDigest, Submit, SubmitReply,
-    TransferLeadership, Unsubscribe, offset_number, open_frame,
+    AdmitNode, Append, ClusterStatus, Credit, ErrorCode, Hello, HelloReply, ImportLog, Leave,
+    LeaveAnyway, MessageError, NO_NODE, OutcomeRuns, RemoveNode, ServerStatus, StateDigest, Submit,
+    SubmitReply, TransferLeadership, Unsubscribe, offset_number, open_frame,
 };
 use walengine_net::model::{EventBytes, PartitionId, Verdict};
 
@@ -304,6 +304,10 @@ impl<C: Operated> Session<C> {
             Kind::LeaveAnyway => {
                 let node = open_frame::<LeaveAnyway>(frame)?.node.to_native();
                 self.leave(Kind::LeaveAnywayReply, head, node, true);
+            }
+            Kind::AdmitNode => {
+                let node = open_frame::<AdmitNode>(frame)?.node.to_native();
+                self.order(Kind::AdmitNodeReply, head, GroupOrder::Admit(node));
             }
             Kind::StateDigest => {
                 open_frame::<StateDigest>(frame)?;

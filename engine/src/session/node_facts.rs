@@ -64,8 +64,12 @@ impl<C: Commit> NodeFacts<C> {
         leader.filter(|leader| *leader != self.state.superblock.node)
     }
 
-    /// Where a node takes clients; empty if that is not known.
+    /// Where a node takes clients, as it has said itself to this one; empty if that is not known. Clients are
+    /// sent nowhere else.
     pub fn client_address(&self, node: NodeId) -> String {
-        self.cluster.borrow().client_address(node).to_owned()
+        if node == self.state.superblock.node {
+            return self.state.client_address.clone();
+        }
+        self.state.acquaintances.client_address(node)
     }
 }

@@ -23,13 +23,13 @@ pub async fn group<C: Operated>(
     let traced = match order {
         GroupOrder::Transfer(to) => Order::new("transfer_leadership").with("to", to),
         GroupOrder::Remove(node) => Order::new("remove_node").with("node", node),
+        GroupOrder::Admit(node) => Order::new("admit_node").with("node", node),
     };
     let Some(begun) = begin(replies, caller, kind, head, traced.with("partition", partition)).await
     else {
         return;
     };
-    let cluster = replies.node.cluster.borrow().clone();
-    match C::obey(&replies.partition, order, &cluster).await {
+    match C::obey(&replies.partition, order, &replies.node.state.acquaintances).await {
         Ok(obeyed) => answer(replies, begun, kind, head, &obeyed),
         Err(refused) => {
             replies.put_refused(head, &refused);
@@ -38,7 +38,8 @@ pub async fn group<C: Operated>(
     }
 }
 
-/// Has this node leave its cluster. `is_forced`: whatever that costs.
+/// Has this node leave its cluster. Whoever asks, and however: no partition loses its majority by it.
+/// `is_forced`: it was once asked to leave whatever that costs.
 pub async fn leave<C: Commit>(
     replies: &Replies<C>,
     caller: &Caller,
@@ -50,10 +51,10 @@ pub async fn leave<C: Commit>(
     let name = if is_forced { "leave_anyway" } else { "leave" };
     let order = Order::new(name).with("node", node);
     let Some(begun) = begin(replies, caller, kind, head, order).await else { return };
-    answer(replies, begun, kind, head, &left(replies, node, is_forced));
+    answer(replies, begun, kind, head, &left(replies, node));
 }
 
-fn left<C: Commit>(replies: &Replies<C>, node: u64, is_forced: bool) -> Obeyed {
+fn left<C: Commit>(replies: &Replies<C>, node: u64) -> Obeyed {
     let state = &*replies.node.state;
     let me = state.superblock.node;
     if node != me {
@@ -62,8 +63,8 @@ fn left<C: Commit>(replies: &Replies<C>, node: u64, is_forced: bool) -> Obeyed {
     if !state.superblock.replicated {
         return (AdminState::Refused, "this node serves alone: stop it with SIGTERM".to_owned());
     }
-    if !is_forced && let Some(why) = state.must_stay() {
-        return (AdminState::Refused, format!("{why}. If that is meant: `walengine leave --yes`"));
+    if let Some(why) = state.must_stay() {
+        return (AdminState::Refused, why);
     }
     if state.is_leaving.swap(true, Ordering::Relaxed) {
         return (AdminState::Unchanged, "it is leaving already".to_owned());

@@ -9,11 +9,12 @@ use std::rc::Rc;
 use walengine_net::message::ReplicaRole;
 use walengine_net::model::PartitionId;
 use walengine_replication::contacts::Contacts;
-use walengine_replication::membership::{Contact, GroupView, Policy, Step, next_step};
+use walengine_replication::membership::{Contact, GroupView, Policy, Step, next_step, waiting};
 use walengine_replication::peer::Refusal;
 use walengine_replication::tcp::dial::Dialer;
 use walengine_replication::types::{Member, NodeId};
 
+use crate::acquaintances::Acquaintances;
 use crate::cluster_view::ClusterView;
 use crate::leave_cost::{self, Cost};
 use crate::limits::MEMBERSHIP_EVERY;
@@ -45,15 +46,21 @@ pub async fn run<D: Disk, R: Runtime>(
         let answered = answered.map(|(member, progress)| (*member, progress.answered));
         let now = runtime.elapsed();
         let contact = contacts.look(report.term, answered, policy.contact_within, now);
-        let troubles = troubles(&group, &report, &contact, &cluster, &dialer);
+        let known = &node.state.acquaintances;
+        let view = GroupView {
+            contact: contact.clone(),
+            confirmed: known.confirmed(),
+            ..view(&group, &report)
+        };
+        let waiting = waiting(&view, &cluster.nodes, &policy);
+        let troubles = troubles(&group, &report, &contact, &cluster, &dialer, &waiting);
         say(group.id().partition, &mut said, &troubles);
         node.troubles.borrow_mut().insert(group.id().partition, troubles);
         let id = group.id();
-        node.state.note_leave_cost(id.partition, leave_cost(id.node, &report, &cluster, &policy));
+        node.state.note_leave_cost(id.partition, leave_cost(id.node, &report, known, &policy));
         if !group.leads() {
             continue;
         }
-        let view = GroupView { contact, ..view(&group, &report) };
         let partition = view.partition;
         let Some(step) = next_step(&view, &cluster.nodes, &policy, cluster.now()) else {
             continue;
@@ -82,12 +89,13 @@ fn troubles<D: Disk, R: Runtime>(
     contact: &BTreeMap<NodeId, Contact>,
     cluster: &ClusterView,
     dialer: &Dialer<R>,
+    waiting: &[(NodeId, SocketAddr)],
 ) -> Vec<Trouble> {
     let me = group.id().node;
     let others = report.voters.iter().filter(|voter| **voter != me);
     let leads = group.leads() && report.leader == Some(me);
-    let refused =
-        |voter: &&NodeId| !group.leads() && dialer.refused(**voter) == Some(Refusal::NotMember);
+    // One that led and is cut off may not have heard of its successor: nobody talks to it.
+    let refused = |voter: &&NodeId| !leads && dialer.refused(**voter) == Some(Refusal::NotMember);
     trouble::of_group(&GroupFacts {
         me,
         leads,
@@ -97,6 +105,7 @@ fn troubles<D: Disk, R: Runtime>(
         chosen: report.chosen,
         others: others.clone().count(),
         refused_by: others.filter(refused).count(),
+        waiting,
         clock: group.agreement(),
         log_ahead: group.log_ahead(),
         nodes: &cluster.nodes,
@@ -108,7 +117,7 @@ fn troubles<D: Disk, R: Runtime>(
 fn leave_cost(
     me: NodeId,
     report: &GroupReport,
-    cluster: &ClusterView,
+    known: &Acquaintances,
     policy: &Policy,
 ) -> Option<Cost> {
     if report.leader.is_none() {
@@ -121,14 +130,13 @@ fn leave_cost(
     let stays = |node: NodeId| {
         let answers = report.members.get(&node).and_then(|progress| progress.answered);
         let answers = answers.is_some_and(|ago| ago <= policy.contact_within);
-        let meta = cluster.node(node).and_then(|view| view.meta.as_ref());
-        let leaves = meta.is_some_and(|meta| meta.leaving);
-        (answers || cluster.is_alive(node)) && !leaves
+        // Only a leader hears the others' answers.
+        (answers || known.answers(node, policy.contact_within)) && !known.leaves(node)
     };
     leave_cost::cost(&replicas, me, stays)
 }
 
-/// Introduces members that gossip has not heard of to it, so that it times their death.
+/// Introduces members that gossip has not heard of to it, so that it greets them.
 fn introduce<D: Disk, R: Runtime>(
     report: &GroupReport,
     node: &NodeFacts<Consensus<D, R>>,
@@ -175,6 +183,7 @@ fn view<D: Disk, R: Runtime>(group: &Group<D, R>, report: &GroupReport) -> Group
         last: report.last_index,
         committed: report.last_index, // what is behind it is little; the rules ask for the lag
         contact: BTreeMap::new(),
+        confirmed: BTreeMap::new(),
         chosen: report.chosen,
         must_give_way: group.is_full() || group.is_stuck() || group.is_short_of_memory(),
     }

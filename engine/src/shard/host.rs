@@ -6,7 +6,6 @@ use std::time::Duration;
 
 use walengine_net::model::PartitionId;
 use walengine_net::tls::Proven;
-use walengine_replication::gossip::NodeView;
 use walengine_replication::membership::Policy;
 use walengine_replication::received::Received;
 use walengine_replication::tcp::PeerIdentity;
@@ -15,11 +14,11 @@ use walengine_replication::tcp::socket::Socket;
 use walengine_replication::types::NodeId;
 
 use super::operators::Place;
-use super::{ShardStart, caretaker, peers};
-use crate::cluster_view::ClusterView;
+use super::{ShardStart, asking, caretaker, peers};
+use crate::acquaintances::Acquaintances;
 use crate::config::Config;
 use crate::fatal::{Fatal, Reason};
-use crate::limits::{CONTACT_WITHIN_MIN, HEARTBEATS_PER_ELECTION};
+use crate::limits::{CONTACT_WITHIN_MIN, HEARTBEATS_PER_ELECTION, SAID_WITHIN};
 use crate::node_state::NodeState;
 use crate::orders::{Beginning, ControlOrder};
 use crate::partition::Partition;
@@ -80,7 +79,7 @@ pub(super) trait Hosted: Operated<Disk = GlommioDisk, Runtime = GlommioRuntime> 
 
     /// Holds this node's clock against those of the group's other nodes, and takes note which of them have no
     /// memory left.
-    fn heed_nodes(partition: &Partition<Self>, cluster: &ClusterView);
+    fn heed_nodes(partition: &Partition<Self>, known: &Acquaintances);
 
     /// Why the process must end, if it must.
     fn must_end(partition: &Partition<Self>) -> Option<Fatal>;
@@ -130,7 +129,7 @@ impl Hosted for Alone<GlommioDisk, GlommioRuntime> {
         false
     }
 
-    fn heed_nodes(_: &Partition<Self>, _: &ClusterView) {}
+    fn heed_nodes(_: &Partition<Self>, _: &Acquaintances) {}
 
     fn must_end(_: &Partition<Self>) -> Option<Fatal> {
         None
@@ -178,6 +177,11 @@ impl Hosted for Consensus<GlommioDisk, GlommioRuntime> {
         let (group, dialer) = (&node.partitions[place], node.dialers[place].clone());
         let (facts, policy, control) = (node.clone(), policy(&node.state.config), control.cloned());
         let dialled = dialer.clone();
+        if group.id().partition == PartitionId(0) {
+            // The nodes are the same in every group.
+            let (facts, dialer) = (node.clone(), dialer.clone());
+            group.spawn(|group| asking::run(group, facts, dialer));
+        }
         group.spawn(|group| caretaker::run(group, facts, dialled, policy, control));
         let members = OtherMembers { group: group.clone(), dialer: dialer.clone() };
         let bytes = node.state.config.scrub_bytes;
@@ -200,18 +204,19 @@ impl Hosted for Consensus<GlommioDisk, GlommioRuntime> {
         group.leads()
     }
 
-    fn heed_nodes(group: &Group<GlommioDisk, GlommioRuntime>, cluster: &ClusterView) {
-        let (me, voters) = (group.id().node, group.report().voters);
+    fn heed_nodes(group: &Group<GlommioDisk, GlommioRuntime>, known: &Acquaintances) {
+        let (me, report) = (group.id().node, group.report());
         let clock = |voter: &NodeId| match *voter {
             voter if voter == me => Some(0),
-            voter => cluster.node(voter)?.condition.map(|condition| condition.clock_ahead_nanos),
+            voter => known.condition(voter, SAID_WITHIN).map(|it| it.clock_ahead_nanos),
         };
-        let clocks: Vec<i64> = voters.iter().filter_map(clock).collect();
-        group.hear_clocks(voters.len(), &clocks);
+        let clocks: Vec<i64> = report.voters.iter().filter_map(clock).collect();
+        group.hear_clocks(report.voters.len(), &clocks);
         group.commit().note_clocks(group.agreement());
-        let is_short =
-            |view: &&NodeView| view.condition.is_some_and(|condition| condition.is_short_of_memory);
-        let short = cluster.nodes.iter().filter(is_short).map(|view| view.node);
+        let is_short = |node: &NodeId| {
+            known.condition(*node, SAID_WITHIN).is_some_and(|it| it.is_short_of_memory)
+        };
+        let short = report.members.into_keys().filter(is_short);
         group.commit().hold(short.filter(|node| *node != me).collect());
     }
 
@@ -254,5 +259,5 @@ fn policy(config: &Config) -> Policy {
     let dead_after = config.cluster.as_ref().map_or(Duration::MAX, |cluster| cluster.dead_after);
     let replicas = config.cluster.as_ref().map_or(1, |cluster| cluster.replicas);
     let contact_within = CONTACT_WITHIN_MIN; // each group knows its own
-    Policy { replicas, dead_after, contact_within }
+    Policy { replicas, dead_after, is_proven: config.proves_nodes(), contact_within }
 }

@@ -30,7 +30,7 @@ pub(super) async fn run<C: Hosted>(shard: Rc<Shard<C>>) {
                 partition.set_full(is_full);
             }
             look_at_disk(&shard, partition);
-            C::heed_nodes(partition, &shard.node.cluster.borrow());
+            C::heed_nodes(partition, &shard.node.state.acquaintances);
             partition.expire();
             if let Some(fatal) = C::must_end(partition) {
                 let _ = shard.report.try_send(Err(fatal)); // one of them is enough

@@ -10,6 +10,7 @@
 //! ```
 
 mod accept;
+mod asking;
 mod caretaker;
 mod handed;
 mod host;

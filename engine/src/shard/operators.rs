@@ -103,6 +103,7 @@ impl Place {
                 | Kind::RemoveNode
                 | Kind::Leave
                 | Kind::LeaveAnyway
+                | Kind::AdmitNode
         );
         !is_operators && self.admitted.as_ref().is_some_and(Admitted::is_beyond)
     }

@@ -1,10 +1,11 @@
 //! What other nodes may ask of the groups on this shard.
 
 use std::rc::Rc;
+use std::sync::atomic::Ordering;
 
 use walengine_net::tls::Proven;
-use walengine_replication::gossip::NodeStanding;
-use walengine_replication::peer::{LogPage, LogRead, Refusal};
+use walengine_replication::gossip::{NodeStanding, OwnCondition};
+use walengine_replication::peer::{About, LogPage, LogRead, Refusal};
 use walengine_replication::received::Received;
 use walengine_replication::runtime::within;
 use walengine_replication::tcp::PeerIdentity;
@@ -14,6 +15,7 @@ use walengine_replication::transport::{AppendReceiver, NoAnswer, Request, Respon
 use walengine_replication::types::NodeId;
 
 use super::operators::Place;
+use crate::node_state::NodeState;
 use crate::partition::group::{Consensus, Group, copying};
 use crate::partition::replica_id::ReplicaId;
 use crate::runtime::Runtime as _;
@@ -79,6 +81,22 @@ impl Answering for Gate {
     fn read_log(&self, read: LogRead) -> impl Future<Output = Result<LogPage, String>> + 'static {
         let group = self.group.clone();
         async move { copying::page(&group, read).await.map_err(|error| error.to_string()) }
+    }
+
+    fn about(&self) -> About {
+        let NodeState { disk, started, is_leaving, is_short_of_memory, .. } = &*self.node.state;
+        let running = started.elapsed();
+        About {
+            is_leaving: is_leaving.load(Ordering::Relaxed),
+            condition: OwnCondition {
+                is_full: disk.is_full(running),
+                is_stuck: disk.is_stuck(running),
+                is_slow: disk.is_slow(running),
+                is_short_of_memory: is_short_of_memory.load(Ordering::Relaxed),
+                clock: GlommioRuntime::new().now(),
+            },
+            client_address: self.node.state.client_address.clone(),
+        }
     }
 
     /// Members may, and whom this node, which may be behind, knows as a node of the cluster.

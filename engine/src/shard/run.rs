@@ -49,9 +49,6 @@ pub(super) async fn run<C: Hosted>(mut start: ShardStart) -> Result<(), Fatal> {
             }
             Ok(ShardOrder::Cluster(view)) => {
                 announce(&shard, &view);
-                for partition in &shard.node.partitions {
-                    C::heed_nodes(partition, &view);
-                }
                 drop(shard.node.cluster.replace(view));
             }
             Ok(ShardOrder::Stop) | Err(_) => break,
@@ -69,7 +66,7 @@ pub(super) async fn run<C: Hosted>(mut start: ShardStart) -> Result<(), Fatal> {
     stop(&shard).await
 }
 
-/// Nodes are dialled where they say that they are.
+/// Nodes are dialled where gossip has them, if they are not found where the log has them.
 fn announce<C: Hosted>(shard: &Shard<C>, view: &ClusterView) {
     let cluster = shard.node.state.superblock.cluster;
     let living = view

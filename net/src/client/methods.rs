@@ -233,13 +233,23 @@ impl Client {
         self.run(operation::remove_node(partition, node)?).await
     }
 
+    /// Asks the partition's leader to take a node into the group, where nothing else proves that it belongs to
+    /// the cluster.
+    pub async fn admit_node(
+        &self,
+        partition: PartitionId,
+        node: u64,
+    ) -> Result<AdminOutcome, ClientError> {
+        self.run(operation::admit_node(partition, node)?).await
+    }
+
     /// Asks the caller's node to leave the cluster. Refused if its id is not `node`, or if a partition would
     /// be left without a majority.
     pub async fn leave(&self, node: u64) -> Result<AdminOutcome, ClientError> {
         self.run(operation::leave(node)?).await
     }
 
-    /// As [`Self::leave`], and done also where it costs a partition its majority.
+    /// As [`Self::leave`]; servers once did it also where it cost a partition its majority.
     pub async fn leave_anyway(&self, node: u64) -> Result<AdminOutcome, ClientError> {
         self.run(operation::leave_anyway(node)?).await
     }

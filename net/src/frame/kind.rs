@@ -46,6 +46,8 @@ pub enum Kind {
     ReadEntries = 17,
     /// The node is to leave, whatever that costs: [`crate::message::LeaveAnyway`].
     LeaveAnyway = 18,
+    /// A node is to be taken into the group: [`crate::message::AdmitNode`].
+    AdmitNode = 19,
     /// A digest of the partition's state: [`crate::message::StateDigest`].
     StateDigest = 20,
     /// Entries of another cluster's log: [`crate::message::ImportLog`].
@@ -84,6 +86,8 @@ pub enum Kind {
     EntriesPage = 145,
     /// Answer to [`Kind::LeaveAnyway`]: a [`crate::message::AdminReply`] too.
     LeaveAnywayReply = 146,
+    /// Answer to [`Kind::AdmitNode`]: a [`crate::message::AdminReply`] too.
+    AdmitNodeReply = 147,
     /// Answer to [`Kind::StateDigest`].
     StateDigestReply = 148,
     /// Answer to [`Kind::ImportLog`].

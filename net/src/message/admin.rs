@@ -33,10 +33,19 @@ pub struct Leave {
     pub node: u64,
 }
 
-/// As [`Leave`], and done also where it costs a majority.
+/// As [`Leave`]. It was once done also where it cost a majority.
 #[derive(Clone, Copy, Debug, rkyv::Archive, rkyv::Serialize)]
 pub struct LeaveAnyway {
     /// As in [`Leave`].
+    pub node: u64,
+}
+
+/// Asks the leader of the connection's partition to take a node into the group: it learns, and votes when
+/// its vote is needed. Other nodes answer `NotLeader`. Only where nothing else proves that a node belongs to
+/// the cluster; see the server's `--key-file`.
+#[derive(Clone, Copy, Debug, rkyv::Archive, rkyv::Serialize)]
+pub struct AdmitNode {
+    /// The node.
     pub node: u64,
 }
 
@@ -54,7 +63,7 @@ pub enum AdminState {
     Refused = 3,
 }
 
-/// Answer to [`TransferLeadership`], [`RemoveNode`], [`Leave`] and [`LeaveAnyway`].
+/// Answer to [`TransferLeadership`], [`RemoveNode`], [`Leave`], [`LeaveAnyway`] and [`AdmitNode`].
 #[derive(Clone, Copy, Debug, rkyv::Archive, rkyv::Serialize)]
 pub struct AdminReply<'a> {
     /// Number of the [`AdminState`].
@@ -101,6 +110,15 @@ impl Message for Leave {
 impl Message for LeaveAnyway {
     const KIND: Kind = Kind::LeaveAnyway;
     type View = ArchivedLeaveAnyway;
+
+    fn check(view: &Self::View) -> Result<(), MessageError> {
+        names_a_node(view.node.to_native())
+    }
+}
+
+impl Message for AdmitNode {
+    const KIND: Kind = Kind::AdmitNode;
+    type View = ArchivedAdmitNode;
 
     fn check(view: &Self::View) -> Result<(), MessageError> {
         names_a_node(view.node.to_native())

@@ -24,9 +24,9 @@ use crate::limits::LABEL_BYTES_MAX;
 use crate::model::Offset;
 
 pub use admin::{
-    AdminReply, AdminState, ArchivedAdminReply, ArchivedLeave, ArchivedLeaveAnyway,
-    ArchivedRemoveNode, ArchivedTransferLeadership, Leave, LeaveAnyway, RemoveNode,
-    TransferLeadership,
+    AdminReply, AdminState, AdmitNode, ArchivedAdminReply, ArchivedAdmitNode, ArchivedLeave,
+    ArchivedLeaveAnyway, ArchivedRemoveNode, ArchivedTransferLeadership, Leave, LeaveAnyway,
+    RemoveNode, TransferLeadership,
 };
 pub use cluster::{
     ArchivedClusterStatus, ArchivedClusterStatusReply, ArchivedGroupRow, ArchivedNodeRow,

@@ -3,14 +3,14 @@
 use walengine_net::entry::{ANY_OFFSET, RecordHead};
 use walengine_net::frame::{FrameHead, Kind, RequestId, encode, encode_as};
 use walengine_net::message::{
-    AdminReply, AdminState, Append, AppendHead, ClusterStatus, ClusterStatusReply, Credit,
-    ErrorCode, ErrorReply, EventState, GroupRow, Hello, HelloReply, ImportLog, ImportLogReply,
-    ImportedEntry, LINEARIZABLE, Leave, LeaveAnyway, ListAccounts, ListAccountsReply, LogPage,
-    LookupAccounts, LookupAccountsReply, LookupTransfers, LookupTransfersReply, Message, NO_OFFSET,
-    NO_PARTITION, NodeRow, NumberRow, OutcomeRun, ReadEntries, ReadLog, RemoveNode, ReplicaRow,
-    ServerStatus, ServerStatusReply, StateDigest, StateDigestReply, Status, StatusReply, Submit,
-    SubmitReply, Subscribe, TextRow, TransferLeadership, Unsubscribe, UnsubscribeReply,
-    VerdictState,
+    AdminReply, AdminState, AdmitNode, Append, AppendHead, ClusterStatus, ClusterStatusReply,
+    Credit, ErrorCode, ErrorReply, EventState, GroupRow, Hello, HelloReply, ImportLog,
+    ImportLogReply, ImportedEntry, LINEARIZABLE, Leave, LeaveAnyway, ListAccounts,
+    ListAccountsReply, LogPage, LookupAccounts, LookupAccountsReply, LookupTransfers,
+    LookupTransfersReply, Message, NO_OFFSET, NO_PARTITION, NodeRow, NumberRow, OutcomeRun,
+    ReadEntries, ReadLog, RemoveNode, ReplicaRow, ServerStatus, ServerStatusReply, StateDigest,
+    StateDigestReply, Status, StatusReply, Submit, SubmitReply, Subscribe, TextRow,
+    TransferLeadership, Unsubscribe, UnsubscribeReply, VerdictState,
 };
 use walengine_net::model::{
     Account, AccountId, Amount, Code, EventId, LedgerId, PartitionId, Transfer,
@@ -82,6 +82,7 @@ fn requests(all: &mut Frames, account: &Account, transfer: &Transfer) {
     all.add("remove_node", &RemoveNode { node: 3 });
     all.add("leave", &Leave { node: 1 });
     all.add("leave_anyway", &LeaveAnyway { node: 1 });
+    all.add("admit_node", &AdmitNode { node: 4 });
     all.add("state_digest", &StateDigest::default());
     let entry = |timestamp: u64, records, resolved, kind| {
         let timestamp = 1_700_000_000_000_000_000 + timestamp;
@@ -205,6 +206,7 @@ fn cluster(all: &mut Frames) {
     all.add_as(Kind::LeaveReply, "leave_reply", &AdminReply::new(AdminState::Done, ""));
     let reply = AdminReply::new(AdminState::Started, "");
     all.add_as(Kind::LeaveAnywayReply, "leave_anyway_reply", &reply);
+    all.add_as(Kind::AdmitNodeReply, "admit_node_reply", &AdminReply::new(AdminState::Done, ""));
     all.add(
         "state_digest_reply",
         &StateDigestReply {

@@ -16,7 +16,7 @@ use super::envelope::{DatagramError, DatagramKind, Seal};
 use super::forming::{Forming, FormingStart};
 use super::identity::SwimIdentity;
 use super::keys::GossipKeys;
-use super::limits::{LEAVE_TIMES, META_PERIOD, NODES_MAX, SEEDS_MAX};
+use super::limits::{LEAVE_TIMES, META_PERIOD, NODES_MAX, OUTBID_NANOS_MAX, SEEDS_MAX};
 use super::meta::{MetaError, NodeMeta};
 use super::output::{Output, Settings, Standing, Warning};
 use super::senders::{AnsweredOnce, Senders};
@@ -41,6 +41,8 @@ pub struct Gossip {
     cluster: ClusterId,
     /// Name of this life. Invariant: not 0, and only increases.
     boot: u64,
+    /// This node takes no later name than this one, which is ten years after its process began.
+    boot_max: u64,
     /// Of the newest datagram that was sent in this boot. Invariant: never decreases in a boot.
     sequence: u64,
     seal: Seal,
@@ -113,6 +115,7 @@ impl Gossip {
             partitions,
             cluster,
             boot,
+            boot_max: boot.saturating_add(OUTBID_NANOS_MAX),
             sequence: 0,
             seal: Seal::new(settings.keys.as_ref()),
             swim: Swim::new(identity, seed, now),

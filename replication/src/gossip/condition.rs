@@ -75,7 +75,7 @@ impl OwnCondition {
     }
 
     /// As a node sees it whose own clock showed `own` at `own_at`, and that heard it at `now`.
-    pub(super) fn seen(&self, own: Timestamp, own_at: Duration, now: Duration) -> NodeCondition {
+    pub fn seen(&self, own: Timestamp, own_at: Duration, now: Duration) -> NodeCondition {
         let since = u64::try_from(now.saturating_sub(own_at).as_nanos()).unwrap_or(u64::MAX);
         let here = i128::from(own.0) + i128::from(since);
         let ahead = i128::from(self.clock.0) - here;

@@ -100,8 +100,10 @@ pub const STRANGER_PERIOD: Duration = Duration::from_secs(10);
 pub const STRANGERS_MAX: usize = 8;
 /// Shortest pause between two new names that a node takes because others know a newer life of it.
 pub const OUTBID_PERIOD: Duration = Duration::from_secs(2);
-/// How far ahead of its own boot such a name may be: ten years, in nanoseconds.
+/// How far ahead of the start of its process such a name may be: ten years, in nanoseconds.
 pub const OUTBID_NANOS_MAX: u64 = 10 * 365 * 24 * 3600 * 1_000_000_000;
+/// No life has a later name than this one, of the year 2262: whoever claims one lies.
+pub const LIFE_MAX: u64 = u64::MAX / 2;
 /// A node that is heard so long after another address first claimed its id runs beside that one:
 /// longer than the network delays a datagram.
 pub const TWIN_MARGIN: Duration = Duration::from_secs(1);

@@ -24,6 +24,8 @@ pub enum Kind {
     TransferLeader = 0x8005,
     /// A new replica copies the log: [`super::LogRead`].
     LogRead = 0x8009,
+    /// A node asks the other what it says of itself.
+    About = 0x800a,
     /// Answer to [`Kind::Hello`]: [`super::HelloReply`].
     HelloReply = 0x8081,
     /// Answer to [`Kind::Append`].
@@ -36,6 +38,8 @@ pub enum Kind {
     TransferLeaderReply = 0x8085,
     /// Answer to [`Kind::LogRead`]: [`super::LogPage`].
     LogPage = 0x8089,
+    /// Answer to [`Kind::About`]: [`super::About`].
+    AboutReply = 0x808a,
     /// Answer to any request that failed: [`super::PeerError`].
     Error = 0x80ff,
 }
@@ -49,12 +53,14 @@ impl Kind {
         Self::PreVote,
         Self::TransferLeader,
         Self::LogRead,
+        Self::About,
         Self::HelloReply,
         Self::AppendReply,
         Self::VoteReply,
         Self::PreVoteReply,
         Self::TransferLeaderReply,
         Self::LogPage,
+        Self::AboutReply,
         Self::Error,
     ];
 

@@ -5,13 +5,14 @@ use openraft::raft::{
     VoteRequest, VoteResponse,
 };
 
+use super::about::About;
 use super::bytes::Reader;
 use super::error::{DecodeError, EncodeError};
 use super::hello::{Hello, HelloReply};
 use super::kind::Kind;
 use super::log_page::{LogPage, LogRead};
 use super::peer_error::PeerError;
-use super::{append, election, hello, log_page, peer_error};
+use super::{about, append, election, hello, log_page, peer_error};
 use crate::types::Types;
 
 /// A message. There is a variant for each [`Kind`].
@@ -41,6 +42,10 @@ pub enum Message {
     LogRead(LogRead),
     /// See [`Kind::LogPage`].
     LogPage(LogPage),
+    /// See [`Kind::About`].
+    About,
+    /// See [`Kind::AboutReply`].
+    AboutReply(About),
     /// See [`Kind::Error`].
     Error(PeerError),
 }
@@ -61,6 +66,8 @@ impl Message {
             Self::TransferLeaderReply(_) => Kind::TransferLeaderReply,
             Self::LogRead(_) => Kind::LogRead,
             Self::LogPage(_) => Kind::LogPage,
+            Self::About => Kind::About,
+            Self::AboutReply(_) => Kind::AboutReply,
             Self::Error(_) => Kind::Error,
         }
     }
@@ -85,6 +92,8 @@ impl Message {
             Self::TransferLeaderReply(message) => election::put_transfer_reply(out, message),
             Self::LogRead(message) => log_page::put_read(out, *message),
             Self::LogPage(message) => log_page::put_page(out, message)?,
+            Self::About => {}
+            Self::AboutReply(message) => about::put(out, message)?,
             Self::Error(message) => peer_error::put_error(out, message)?,
         }
         Ok(())
@@ -108,6 +117,8 @@ impl Message {
             Kind::TransferLeaderReply => Self::TransferLeaderReply(election::transfer_reply(from)?),
             Kind::LogRead => Self::LogRead(log_page::read(from)?),
             Kind::LogPage => Self::LogPage(log_page::page(from)?),
+            Kind::About => Self::About,
+            Kind::AboutReply => Self::AboutReply(about::read(from)?),
             Kind::Error => Self::Error(peer_error::error(from)?),
         };
         reader.end()?;

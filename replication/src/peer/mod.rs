@@ -6,6 +6,7 @@
 //! multiple of the frame's length. Decides nothing: openraft knows what a message means. Layout:
 //! `replication/PEER.md`.
 
+mod about;
 mod append;
 mod bytes;
 mod election;
@@ -20,6 +21,7 @@ mod message;
 mod peer_error;
 mod raft;
 
+pub use about::About;
 pub use append::fitting;
 pub use error::{DecodeError, EncodeError};
 pub use hello::{Hello, HelloReply, Refusal};

@@ -25,7 +25,7 @@ use crate::executor::Runtime;
 use crate::peer::frame::{Frame, FrameError, peek, peek_bytes, peek_hello};
 use crate::peer::limits::{LOG_PAGE_BYTES_MAX, PEER_VERSION};
 use crate::peer::{
-    Hello, HelloReply, Kind, LogPage, LogRead, Message, PeerError, PeerErrorCode, Refusal,
+    About, Hello, HelloReply, Kind, LogPage, LogRead, Message, PeerError, PeerErrorCode, Refusal,
 };
 use crate::read_out::read_out;
 use crate::received::Received;
@@ -55,6 +55,9 @@ pub trait Answering: Clone + 'static {
 
     /// Reads committed entries of the log; the error says why they can't be read.
     fn read_log(&self, read: LogRead) -> impl Future<Output = Result<LogPage, String>> + 'static;
+
+    /// What this node says of itself.
+    fn about(&self) -> About;
 
     /// Whether the node may talk to this one.
     fn admits(&self, node: NodeId) -> Result<(), Refusal>;
@@ -328,6 +331,9 @@ impl<G: Answering, R: Runtime> AcceptedPeer<G, R> {
         match message {
             Message::Append(append) => self.append(request, append).await,
             Message::LogRead(read) => self.read_log(request, read),
+            Message::About => {
+                let _ = self.out.put(request, &Message::AboutReply(self.group.about()));
+            }
             Message::Vote(vote) => self.answer(request, Request::Vote(vote)),
             Message::PreVote(vote) => self.answer(request, Request::PreVote(vote)),
             Message::TransferLeader(transfer) => {

@@ -23,7 +23,9 @@ use super::socket::Socket;
 use super::{AGAIN_AFTER, CONNECT_WITHIN, PeerIdentity, STREAM_REQUESTS, STREAM_RESULTS};
 use crate::executor::Runtime;
 use crate::local::Notify;
-use crate::peer::{Hello, LogPage, LogRead, Message, PeerError, PeerErrorCode, Refusal, fitting};
+use crate::peer::{
+    About, Hello, LogPage, LogRead, Message, PeerError, PeerErrorCode, Refusal, fitting,
+};
 use crate::received::Received;
 use crate::runtime::{LocalRuntime, within};
 use crate::transport::{
@@ -44,7 +46,7 @@ struct Inner<R: Runtime> {
     tls: Option<Arc<Tls>>,
     runtime: R,
     links: RefCell<BTreeMap<NodeId, Rc<Link>>>,
-    /// Where nodes have announced themselves last. It comes before what the group's log says of them.
+    /// Where nodes are said to be. What the group's log says of them comes first.
     announced: RefCell<BTreeMap<NodeId, SocketAddr>>,
 }
 
@@ -54,6 +56,8 @@ struct Link {
     state: RefCell<LinkState>,
     changed: Notify,
     traffic: Rc<Cell<Traffic>>,
+    /// Where it has greeted this node last.
+    at: Cell<Option<SocketAddr>>,
     /// What it answered to the last hello, if it refused that.
     refused: Cell<Option<Refusal>>,
 }
@@ -73,8 +77,8 @@ impl Link {
     fn new(target: NodeId) -> Self {
         let state = LinkState::Down { until: Duration::ZERO, pause: AGAIN_AFTER.0 };
         let (state, traffic) = (RefCell::new(state), Rc::default());
-        let refused = Cell::new(None);
-        Self { target, state, changed: Notify::new(), traffic, refused }
+        let (at, refused) = (Cell::new(None), Cell::new(None));
+        Self { target, state, changed: Notify::new(), traffic, at, refused }
     }
 
     fn set(&self, state: LinkState) {
@@ -101,10 +105,44 @@ impl<R: Runtime> Dialer<R> {
         self.inner.links.borrow().get(&target)?.refused.get()
     }
 
-    /// A node has announced this address as its own: it is dialled there first from now on, and where the
-    /// group's log says only if it is not found there.
+    /// Somebody says that a node is at this address. It is dialled there if it is not found where the group's
+    /// log says that it is, so that nobody leads this node away from one that lives.
     pub fn announce(&self, node: NodeId, address: SocketAddr) {
         self.inner.announced.borrow_mut().insert(node, address);
+    }
+
+    /// Forgets what is known of nodes that nobody speaks of any more.
+    pub fn keep(&self, is_known: impl Fn(NodeId) -> bool) {
+        self.inner.announced.borrow_mut().retain(|node, _| is_known(*node));
+        self.inner.links.borrow_mut().retain(|node, link| {
+            is_known(*node) || !matches!(*link.state.borrow(), LinkState::Down { .. })
+        });
+    }
+
+    /// What a peer says of itself, the address at which it was dialled, and how long the answer took. `None`:
+    /// its program is too old to say anything.
+    ///
+    /// # Errors
+    /// It can't be reached, or does not answer.
+    pub async fn about(
+        &self,
+        target: NodeId,
+        member: Member,
+    ) -> Result<(SocketAddr, Option<About>, Duration), TransportError> {
+        let connection = self.connection(target, member).await?;
+        let asked = self.inner.runtime.elapsed();
+        let answer = connection.ask(target, &Message::About).await?;
+        // The connection that has answered is the newest.
+        let at = self.inner.links.borrow().get(&target).and_then(|link| link.at.get());
+        let at = at.ok_or(TransportError::Broken(target))?;
+        let took = self.inner.runtime.elapsed().saturating_sub(asked);
+        match answer {
+            Message::AboutReply(about) => Ok((at, Some(about), took)),
+            Message::Error(PeerError { code: PeerErrorCode::UnknownKind, .. }) => {
+                Ok((at, None, took))
+            }
+            _ => Err(TransportError::Broken(target)),
+        }
     }
 
     /// Where to look for a peer, in order.
@@ -113,7 +151,7 @@ impl<R: Runtime> Dialer<R> {
         let recorded = member.peer_address.parse();
         match (announced, recorded) {
             (Some(announced), Ok(recorded)) if announced != recorded => {
-                Ok(vec![announced, recorded])
+                Ok(vec![recorded, announced])
             }
             (Some(announced), _) => Ok(vec![announced]),
             (None, Ok(recorded)) => Ok(vec![recorded]),
@@ -236,6 +274,7 @@ impl<R: Runtime> Dialer<R> {
             connection.out.end();
             return Err(why);
         }
+        link.at.set(Some(address));
         link.set(LinkState::Up(connection.clone()));
         let (watched, runtime) = (connection.clone(), self.inner.runtime.clone());
         self.inner.runtime.spawn(async move { watched.watch(proven.as_ref(), &runtime).await });

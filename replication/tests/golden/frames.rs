@@ -10,8 +10,9 @@ use openraft::raft::{
 use walengine_net::entry::EntryKind;
 use walengine_net::frame::{FrameHead, RequestId};
 use walengine_net::model::{ClusterId, Offset, PartitionId, Timestamp};
+use walengine_replication::gossip::OwnCondition;
 use walengine_replication::peer::{
-    Hello, HelloReply, LogPage, LogRead, Message, PeerError, PeerErrorCode, Refusal, frame,
+    About, Hello, HelloReply, LogPage, LogRead, Message, PeerError, PeerErrorCode, Refusal, frame,
 };
 use walengine_replication::types::{Batch, Entry, LogId, Member, Membership, Vote};
 
@@ -101,6 +102,19 @@ fn messages() -> Vec<(&'static str, Message)> {
             Message::TransferLeader(TransferLeaderRequest::new(elected, 3, Some(log_id(7, 44)))),
         ),
         ("8009_log_read", Message::LogRead(LogRead { from: 41, bytes_max: 0x0010_0000 })),
+        ("800a_about", Message::About),
+        (
+            "808a_about_reply",
+            Message::AboutReply(About {
+                is_leaving: true,
+                condition: OwnCondition {
+                    is_slow: true,
+                    clock: Timestamp(1_700_000_000_000_000_000),
+                    ..OwnCondition::default()
+                },
+                client_address: "db1.example:7450".into(),
+            }),
+        ),
         ("8081_hello_reply", Message::HelloReply(HelloReply::Accepted { node: 1 })),
         (
             "8081_refused_1",

@@ -10,12 +10,13 @@ use openraft::raft::{
 };
 use walengine_net::entry::{BODY_BYTES_MAX, EntryKind};
 use walengine_net::model::{ClusterId, Offset, PartitionId, Timestamp};
+use walengine_replication::gossip::OwnCondition;
 use walengine_replication::membership_codec::{ADDRESS_BYTES_MAX, CONFIGS_MAX, NODES_MAX};
 use walengine_replication::peer::limits::{
     APPEND_ENTRIES_MAX, ERROR_TEXT_BYTES_MAX, READ_BYTES_MAX,
 };
 use walengine_replication::peer::{
-    Hello, HelloReply, Kind, LogPage, LogRead, Message, PeerError, PeerErrorCode, Refusal,
+    About, Hello, HelloReply, Kind, LogPage, LogRead, Message, PeerError, PeerErrorCode, Refusal,
 };
 use walengine_replication::types::{Batch, Entry, LogId, Member, Membership, Payload, Vote};
 
@@ -191,6 +192,18 @@ impl Random {
                     expected: self.optional(Self::log_id),
                     actual: self.optional(Self::log_id),
                 }),
+            }),
+            Kind::About => Message::About,
+            Kind::AboutReply => Message::AboutReply(About {
+                is_leaving: self.flag(),
+                condition: OwnCondition {
+                    is_full: self.flag(),
+                    is_stuck: self.flag(),
+                    is_slow: self.flag(),
+                    is_short_of_memory: self.flag(),
+                    clock: Timestamp(self.number()),
+                },
+                client_address: "d".repeat(self.below(129)),
             }),
             Kind::LogRead => {
                 Message::LogRead(LogRead { from: self.number(), bytes_max: self.number() as u32 })

@@ -67,6 +67,8 @@ pub fn same(one: &Message, other: &Message) -> bool {
         (M::TransferLeader(one), M::TransferLeader(other)) => one == other,
         (M::TransferLeaderReply(one), M::TransferLeaderReply(other)) => one == other,
         (M::LogRead(one), M::LogRead(other)) => one == other,
+        (M::About, M::About) => true,
+        (M::AboutReply(one), M::AboutReply(other)) => one == other,
         (M::LogPage(one), M::LogPage(other)) => one == other,
         (M::Error(one), M::Error(other)) => one == other,
         _ => false,

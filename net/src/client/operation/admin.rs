@@ -4,9 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::message::TROUBLE;
 use crate::message::{
-    AdminReply, AdminState, ArchivedClusterStatusReply, ClusterStatus, ClusterStatusReply, Leave,
-    LeaveAnyway, Message, NO_NODE, NO_PARTITION, NodeHealth, RemoveNode, ReplicaRole, ServerStatus,
-    ServerStatusReply, TransferLeadership, open,
+    AdminReply, AdminState, AdmitNode, ArchivedClusterStatusReply, ClusterStatus,
+    ClusterStatusReply, Leave, LeaveAnyway, Message, NO_NODE, NO_PARTITION, NodeHealth, RemoveNode,
+    ReplicaRole, ServerStatus, ServerStatusReply, TransferLeadership, open,
 };
 use crate::model::{Offset, PartitionId};
 
@@ -354,7 +354,12 @@ pub fn leave(node: u64) -> Result<Plan<AdminOutcome>, ClientError> {
     administer(PartitionId(0), Route::Home, &Leave { node })
 }
 
-/// As [`leave`], and done also where it costs a partition its majority.
+/// Asks the partition's leader to take a node into the group.
+pub fn admit_node(partition: PartitionId, node: u64) -> Result<Plan<AdminOutcome>, ClientError> {
+    administer(partition, Route::Leader, &AdmitNode { node })
+}
+
+/// As [`leave`]; it was once done also where it cost a partition its majority.
 pub fn leave_anyway(node: u64) -> Result<Plan<AdminOutcome>, ClientError> {
     administer(PartitionId(0), Route::Home, &LeaveAnyway { node })
 }

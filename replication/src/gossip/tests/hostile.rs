@@ -263,6 +263,41 @@ fn a_flood_of_forged_and_replayed_datagrams_changes_no_view() {
     assert!(sim.all_alive(), "node 4 was not heard through the flood");
 }
 
+/// The fault: whoever had the key said every two seconds that a node was once in a later life, ten years at a
+/// time. After two minutes there was no later name left, and the process ended.
+#[test]
+fn no_claim_of_a_later_life_ends_a_process() {
+    let mut sim = Sim::cluster(8, 2);
+    sim.until(SOON, "all alive", Sim::all_alive);
+    let mut liar = Stranger::new(2);
+    let boot_of = |sim: &mut Sim, node: u64, seal: &Seal| {
+        sim.record = Some(Vec::new());
+        sim.run(Duration::from_millis(1_100));
+        let sent = sim.record.take().unwrap();
+        let last = sent.iter().rfind(|(from, _, _)| *from == address(node)).unwrap();
+        seal.open(&last.2).unwrap().0.boot
+    };
+    let first = boot_of(&mut sim, 1, &liar.seal);
+    let years = |count: u64| count * 365 * 24 * 3_600 * 1_000_000_000;
+    liar.head.kind = DatagramKind::Welcome;
+    liar.head.boot = first + years(1);
+    for claimed in [years(9), u64::MAX - 1] {
+        for _ in 0..120 {
+            let now = boot_of(&mut sim, 1, &liar.seal);
+            liar.head.boot += 1_000_000_000; // later than whatever the true one has taken meanwhile
+            liar.head.sequence += 1;
+            liar.head.to_boot = now;
+            liar.head.peer_address = address(2);
+            let known = now.saturating_add(claimed);
+            let body = [first.to_le_bytes(), known.to_le_bytes()].concat();
+            let bytes = liar.seal.seal(&liar.head, &body);
+            sim.inject(1, address(2), &bytes);
+        }
+    }
+    let last = boot_of(&mut sim, 1, &liar.seal);
+    assert!(last > first && last <= first + years(10), "{last}");
+}
+
 /// Whoever listens learns neither who the nodes are nor where.
 #[test]
 fn names_and_addresses_are_not_in_a_sealed_datagram() {

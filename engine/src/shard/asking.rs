@@ -1,0 +1,103 @@
+//! Asks the other nodes of the cluster what they say of themselves, on the connections of one group, and
+//! makes sure of what gossip says of this node's own id. See [`crate::acquaintances`].
+
+use std::cell::RefCell;
+use std::collections::{BTreeMap, BTreeSet};
+use std::rc::Rc;
+use std::sync::atomic::Ordering;
+
+use walengine_net::model::Timestamp;
+use walengine_replication::gossip::NodeStanding;
+use walengine_replication::membership_codec::NODES_MAX;
+use walengine_replication::peer::Refusal;
+use walengine_replication::tcp::dial::Dialer;
+use walengine_replication::types::{Member, NodeId};
+
+use crate::limits::ASK_EVERY;
+use crate::partition::group::{Consensus, Group};
+use crate::runtime::Runtime;
+use crate::session::node_facts::NodeFacts;
+use crate::storage::disk::Disk;
+
+/// Asks until the node ends.
+pub async fn run<D: Disk, R: Runtime>(
+    group: Group<D, R>,
+    node: Rc<NodeFacts<Consensus<D, R>>>,
+    dialer: Dialer<R>,
+) {
+    let runtime = group.runtime().clone();
+    let asked = Rc::<RefCell<BTreeSet<NodeId>>>::default();
+    loop {
+        let others = others(&group, &node);
+        for (&other, member) in &others {
+            if !asked.borrow_mut().insert(other) {
+                continue; // it has not answered yet
+            }
+            let (node, dialer, member) = (node.clone(), dialer.clone(), member.clone());
+            let asked = asked.clone();
+            group.spawn(move |group| async move {
+                if let Ok((at, about, took)) = dialer.about(other, member).await {
+                    // It has answered halfway.
+                    let now = group.runtime().now().0;
+                    let now = Timestamp(now.saturating_sub(took.as_nanos() as u64 / 2));
+                    node.state.acquaintances.note(other, at, about, now);
+                }
+                asked.borrow_mut().remove(&other);
+            });
+        }
+        node.state.acquaintances.keep(|other| others.contains_key(&other));
+        dialer.keep(|other| others.contains_key(&other) || group.is_member(other));
+        if node.state.is_id_claimed.load(Ordering::Relaxed) {
+            look_for_namesake(&group, &node, &dialer).await;
+        }
+        runtime.sleep(ASK_EVERY).await;
+    }
+}
+
+/// The members of the group, and the living nodes of the cluster that gossip tells of beside them.
+fn others<D: Disk, R: Runtime>(
+    group: &Group<D, R>,
+    node: &NodeFacts<Consensus<D, R>>,
+) -> BTreeMap<NodeId, Member> {
+    let id = group.id();
+    let members = group.report().members.into_iter();
+    let mut others: BTreeMap<_, _> =
+        members.map(|(member, progress)| (member, progress.member)).collect();
+    let cluster = node.cluster.borrow();
+    let living = cluster
+        .nodes
+        .iter()
+        .filter(|view| view.standing == NodeStanding::Alive && view.cluster == Some(id.cluster));
+    for view in living {
+        if others.len() < NODES_MAX {
+            others.entry(view.node).or_insert_with(|| Member::at(view.peer_address.to_string()));
+        }
+    }
+    others.remove(&id.node);
+    others
+}
+
+/// Gossip says that another node has this one's id. Whoever has the key may say so: it is asked where the
+/// group's log has this node.
+async fn look_for_namesake<D: Disk, R: Runtime>(
+    group: &Group<D, R>,
+    node: &NodeFacts<Consensus<D, R>>,
+    dialer: &Dialer<R>,
+) {
+    let me = group.id().node;
+    let Some(cluster) = &node.state.config.cluster else { return };
+    let Some(recorded) = group.report().members.remove(&me) else { return };
+    if recorded.member.peer_address == cluster.peer_address.to_string() {
+        return; // that is where this one is
+    }
+    let at = recorded.member.peer_address.clone();
+    let refused = dialer.about(me, recorded.member).await.is_err()
+        && dialer.refused(me) == Some(Refusal::NodeIdInUse);
+    if refused {
+        let message = format!(
+            "node {me} answers at {at}, where the cluster has it: this is another node with its id, and \
+             two nodes run from copies of one data directory; a new node starts from an empty one"
+        );
+        let _ = node.state.is_copy.set(message); // once is enough
+    }
+}
