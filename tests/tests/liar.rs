@@ -51,7 +51,7 @@ fn batch(term: u64, node: NodeId, index: u64) -> Entry {
 }
 
 /// What is said, and that it is refused as a lie; otherwise it is answered with a no.
-fn lies(
+pub fn lies(
     term: u64,
     liar: NodeId,
     target: NodeId,

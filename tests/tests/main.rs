@@ -54,6 +54,7 @@ mod secured;
 mod serve;
 mod session;
 mod sick_disk;
+mod strangers;
 mod tidy;
 mod trail;
 mod truncate;
