@@ -429,7 +429,9 @@ fn a_connection_ends_with_its_certificate_and_a_renewed_one_is_taken_up() {
     assert_eq!(first.check(), Err(Refusal::Revoked));
 
     bank.write("c", &Says { serial: 9, ..Says::client("a") });
-    assert!(client.reload().unwrap());
+    let refused = client.reload_if(|_| Err("it can't be written down".to_owned()));
+    assert!(matches!(refused, Err(CredentialsError::NotTaken(_))));
+    assert!(client.reload().unwrap(), "it was not taken before");
     assert_eq!(proven(&client).check(), Ok(()));
 
     // Another one's certificate, a key that does not fit, rubbish: told, and the old ones stay.

@@ -232,6 +232,14 @@ fn a_lone_node_with_certificates_serves_all_that_one_without_does() {
     wait_for("nobody complains", ends_soon, || server.log());
     let status = text(&command(&["status"], Some("client-reports")));
     assert!(status.contains("node_2_certificate"), "{status}");
+    // Changes are written down before they count, with a digest of what was taken up.
+    fs::write(credentials.of("node-2").join("policy.toml"), "# nobody may do anything\n").unwrap();
+    wait_for("the policy stays", || server.log().contains("is in force: 0 rules"), || server.log());
+    let trail = fs::read_to_string(dir.path().join("data/audit.jsonl")).unwrap();
+    for order in ["certificates", "policy"] {
+        let line = format!("\"order\":\"{order}\",\"arguments\":{{\"blake3\":\"");
+        assert_eq!(trail.matches(&line).count(), 1, "{trail}");
+    }
 
     server.stop();
     let other = launch().set("--tls", &tls("node-3")).fails();

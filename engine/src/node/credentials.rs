@@ -10,6 +10,7 @@ use walengine_net::identity::Role;
 use walengine_net::tls::{CERTIFICATE_FILE, Tls};
 
 use super::signals;
+use crate::audit::{Audit, Order, Outcome};
 use crate::config::Config;
 use crate::fatal::{Fatal, Reason};
 use crate::limits::CREDENTIALS_LOOK_EVERY;
@@ -67,6 +68,15 @@ pub(super) fn check_owner(tls: &Tls, superblock: &Superblock) -> Result<(), Fata
     Err(Fatal::new(Reason::DataDirectory, message))
 }
 
+/// Writes down that a file has changed, before that counts.
+///
+/// # Errors
+/// That failed, in words: the change must not count.
+fn note(audit: &Audit, order: &Order) -> Result<(), String> {
+    let noted = audit.note(order, Outcome::Done, "");
+    noted.map_err(|untraced| format!("{untraced}"))
+}
+
 /// Looks at the files while the node runs.
 pub(super) struct Watch {
     tls: Option<Arc<Tls>>,
@@ -75,6 +85,10 @@ pub(super) struct Watch {
     /// A person has asked to look.
     is_wanted: Arc<AtomicBool>,
     looked: Instant,
+    /// Changes of the files are written down before they count.
+    audit: Audit,
+    /// A change that could not be written down, and why.
+    refused: Option<([u8; 32], String)>,
     /// What was said of files that can't be used.
     told: Option<String>,
     /// What was said of a certificate that ends soon.
@@ -102,6 +116,8 @@ impl Watch {
             policies,
             is_wanted,
             looked,
+            audit: state.audit.clone(),
+            refused: None,
             told: None,
             said: Said::default(),
             me,
@@ -119,9 +135,22 @@ impl Watch {
         }
         self.looked = Instant::now();
         if let Some(policy) = &mut self.policy {
-            let _ = policy.look(&self.policies); // it has told what there is to tell
+            let order = |text: &str| {
+                let digest = blake3::hash(text.as_bytes()).to_hex().to_string();
+                note(&self.audit, &Order::new("policy").with("blake3", digest))
+            };
+            let _ = policy.look(&self.policies, order); // it has told what there is to tell
         }
-        let complaint = match tls.reload() {
+        let (refused, audit) = (&mut self.refused, &self.audit);
+        let reloaded = tls.reload_if(|digest| match refused {
+            Some((files, why)) if files == digest => Err(why.clone()),
+            _ => {
+                let hex = blake3::Hash::from_bytes(*digest).to_hex().to_string();
+                let noted = note(audit, &Order::new("certificates").with("blake3", hex));
+                noted.inspect_err(|why| *refused = Some((*digest, why.clone())))
+            }
+        });
+        let complaint = match reloaded {
             Ok(has_changed) => {
                 if has_changed {
                     tracing::info!("new certificates are in use, from {}", tls.dir().display());

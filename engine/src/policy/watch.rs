@@ -44,19 +44,28 @@ impl PolicyFile {
         Ok(Self { path: path.to_owned(), seen: found })
     }
 
-    /// Puts what the file says in force if that has changed. What is wrong is told once, and the policy
-    /// stays as it was. True if something was told.
-    pub fn look(&mut self, policies: &Policies) -> bool {
+    /// Puts what the file says in force if that has changed and `agrees` takes it, which is given the text.
+    /// What is wrong is told once, and the policy stays as it was. True if something was told.
+    pub fn look(
+        &mut self,
+        policies: &Policies,
+        agrees: impl FnOnce(&str) -> Result<(), String>,
+    ) -> bool {
         let (shown, found) = (self.path.display(), find(&self.path));
         if found == self.seen {
             return false;
         }
         match &found {
             Found::Text(text) => match Policy::parse(text) {
-                Ok(policy) => {
-                    tracing::info!("policy {shown} is in force: {} rules", policy.len());
-                    policies.set(policy);
-                }
+                Ok(policy) => match agrees(text) {
+                    Ok(()) => {
+                        tracing::info!("policy {shown} is in force: {} rules", policy.len());
+                        policies.set(policy);
+                    }
+                    Err(why) => tracing::error!(
+                        "the change of policy {shown} is not taken, the one before stays in force: {why}"
+                    ),
+                },
                 Err(error) => tracing::error!(
                     "policy {shown}, {error}; the one before stays in force: mend the file, `walengine \
                      policy check` tells when it is right"
@@ -134,27 +143,35 @@ mod tests {
         assert!(may(&policies, "b"), "without a file every operator may");
 
         std::fs::write(&path, GOOD).unwrap();
-        assert!(file.look(&policies));
+        assert!(file.look(&policies, |_| Ok(())));
         assert!(may(&policies, "a") && !may(&policies, "b"));
         let generation = policies.generation();
-        assert!(!file.look(&policies));
+        assert!(!file.look(&policies, |_| Ok(())));
         assert_eq!(policies.generation(), generation, "nothing has changed");
 
         for broken in ["[[allow]]\nwho = 3\n", "\u{0}", &"#".repeat(POLICY_BYTES_MAX as usize + 1)]
         {
             std::fs::write(&path, broken).unwrap();
-            assert!(file.look(&policies) && !file.look(&policies), "told once");
+            assert!(
+                file.look(&policies, |_| Ok(())) && !file.look(&policies, |_| Ok(())),
+                "told once"
+            );
             assert!(may(&policies, "a") && policies.generation() == generation);
             assert!(PolicyFile::open(&path, true, &policies).is_err());
         }
         std::fs::write(&path, [0xff, 0xfe]).unwrap();
-        assert!(file.look(&policies) && !file.look(&policies), "told once");
+        assert!(file.look(&policies, |_| Ok(())) && !file.look(&policies, |_| Ok(())), "told once");
         std::fs::remove_file(&path).unwrap();
-        assert!(file.look(&policies) && !file.look(&policies), "told once");
+        assert!(file.look(&policies, |_| Ok(())) && !file.look(&policies, |_| Ok(())), "told once");
+        assert!(may(&policies, "a") && policies.generation() == generation);
+
+        std::fs::write(&path, GOOD.replace("admin/a", "admin/c")).unwrap();
+        let no = |_: &str| Err("it can't be written down".to_owned());
+        assert!(file.look(&policies, no) && !file.look(&policies, no), "told once");
         assert!(may(&policies, "a") && policies.generation() == generation);
 
         std::fs::write(&path, GOOD.replace("admin/a", "admin/b")).unwrap();
-        assert!(file.look(&policies));
+        assert!(file.look(&policies, |_| Ok(())));
         assert!(may(&policies, "b") && !may(&policies, "a"));
         std::fs::remove_dir_all(&dir).unwrap();
     }

@@ -83,16 +83,9 @@ pub enum CredentialsError {
         /// What others would say of it.
         why: Refusal,
     },
-    /// The certificate is for somebody else's work.
-    #[error("{} says {found}, and {wanted} is needed here", path.display())]
-    Role {
-        /// The file.
-        path: PathBuf,
-        /// Whose it is.
-        found: String,
-        /// Who is needed.
-        wanted: &'static str,
-    },
+    /// They are right, and whoever looked at them has a reason not to use them.
+    #[error("{0}")]
+    NotTaken(String),
 }
 
 /// The contents of the files, as they were at one time.

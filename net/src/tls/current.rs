@@ -59,6 +59,18 @@ impl Tls {
     /// # Errors
     /// They can't be used, or are another one's: the old ones stay.
     pub fn reload(&self) -> Result<bool, CredentialsError> {
+        self.reload_if(|_| Ok(()))
+    }
+
+    /// As [`Self::reload`], but what the files have become is only used if `agrees` takes it, which is given a
+    /// digest of them.
+    ///
+    /// # Errors
+    /// As there, or why it does not.
+    pub fn reload_if(
+        &self,
+        agrees: impl FnOnce(&[u8; 32]) -> Result<(), String>,
+    ) -> Result<bool, CredentialsError> {
         let files = Files::read(&self.dir)?;
         let old = self.current.load();
         if files.fingerprint() == old.fingerprint() {
@@ -70,6 +82,7 @@ impl Tls {
             let path = self.dir.join(CERTIFICATE_FILE);
             return Err(CredentialsError::Malformed { path, why });
         }
+        agrees(&new.fingerprint()).map_err(CredentialsError::NotTaken)?;
         self.current.store(Arc::new(new));
         self.generation.fetch_add(1, Ordering::Release);
         Ok(true)
