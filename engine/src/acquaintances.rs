@@ -68,6 +68,11 @@ impl Acquaintances {
         answered.client_address.as_ref().map(|_| answered.confirmed.condition)
     }
 
+    /// The node has answered since this one was started.
+    pub fn has_answered(&self, node: NodeId) -> bool {
+        self.nodes().contains_key(&node)
+    }
+
     /// The node has answered within this time.
     pub fn answers(&self, node: NodeId, within: Duration) -> bool {
         self.nodes().get(&node).is_some_and(|it| it.at.elapsed() <= within)

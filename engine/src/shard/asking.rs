@@ -13,7 +13,7 @@ use walengine_replication::peer::Refusal;
 use walengine_replication::tcp::dial::Dialer;
 use walengine_replication::types::{Member, NodeId};
 
-use crate::limits::ASK_EVERY;
+use crate::limits::{ASK_EVERY, ASK_FIRST_EVERY};
 use crate::partition::group::{Consensus, Group};
 use crate::runtime::Runtime;
 use crate::session::node_facts::NodeFacts;
@@ -50,7 +50,10 @@ pub async fn run<D: Disk, R: Runtime>(
         if node.state.is_id_claimed.load(Ordering::Relaxed) {
             look_for_namesake(&group, &node, &dialer).await;
         }
-        runtime.sleep(ASK_EVERY).await;
+        // A leader that has just started takes no writes before it knows the clocks of a majority.
+        let answered = others.keys().filter(|other| node.state.acquaintances.has_answered(**other));
+        let knows_majority = !others.is_empty() && answered.count() + 1 > others.len().div_ceil(2);
+        runtime.sleep(if knows_majority { ASK_EVERY } else { ASK_FIRST_EVERY }).await;
     }
 }
 
