@@ -241,8 +241,12 @@ fn a_server_does_not_leave_at_the_cost_of_a_majority_whoever_says_so() {
     let reply = reply.open::<AdminReply<'_>>();
     assert_eq!(reply.state(), AdminState::Refused, "{}", reply.message);
     assert!(view_of(client, None).is_some_and(|view| view.leader == node), "{}", server.log());
+    // The line with the outcome is not waited for by the answer.
+    let read_trail = || fs::read_to_string(dir.path().join("data/audit.jsonl")).unwrap();
+    let is_told = |line: &str| line.contains("leave_anyway") && line.contains("refused");
+    wait_for("its outcome is missing", || read_trail().lines().any(is_told), || server.log());
     server.kill();
-    let trail = fs::read_to_string(dir.path().join("data/audit.jsonl")).unwrap();
+    let trail = read_trail();
     let lines = trail.lines().map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap());
     let lines: Vec<_> = lines.collect();
     let has = |order: &str, outcome: &str| {
