@@ -46,6 +46,8 @@ impl ProjectedNode {
     /// The same, with a node that listens at this address.
     pub fn at(address: Ipv4Addr, dir: &TestDir, seed: u64, postgres: Postgres) -> Self {
         let launch = Launch::new(dir.path()).set("--partitions", "1");
+        // Nobody else is on the networks of tests.
+        let launch = launch.set("--insecure", "true");
         let server = launch.set("--listen", &format!("{address}:0")).serve();
         let client = server.client();
         let mixed = Mixed::new(seed, PARTITION, 1);
