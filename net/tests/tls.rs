@@ -16,7 +16,7 @@ use walengine_net::identity::{Identity, Role};
 use walengine_net::model::PartitionId;
 use walengine_net::tls::{
     CA_FILE, CERTIFICATE_FILE, CredentialsError, Expected, Greeting, KEY_FILE, Proven,
-    REVOKED_FILE, Refusal, Secured, Tls, Usage, explained, greeting, server_name,
+    REVOKED_FILE, Refusal, Secured, Tls, explained, greeting, server_name,
 };
 
 const DAY: Duration = Duration::from_hours(24);
@@ -190,8 +190,7 @@ enum Port {
 
 impl Connection {
     fn new(client: &Tls, expected: Expected, server: &Tls, port: Port, step: usize) -> Self {
-        let name = server_name(PartitionId(3));
-        let client = Secured::client(client.current().dial(expected), name).unwrap();
+        let client = client.current().connect(expected, PartitionId(3)).unwrap();
         let current = server.current();
         let config = match port {
             Port::Clients => current.serve_clients(),
@@ -259,9 +258,9 @@ fn both_ends_know_each_other_and_the_partition_is_named_first() {
         let (told, heard) = both.shake();
         told.unwrap();
         heard.unwrap();
-        let seen = node.proven(both.server.shown(), Usage::Client).unwrap();
+        let seen = node.proven(&node.current(), &both.server).unwrap();
         assert_eq!(*seen.identity, Identity::new("bank", Role::Client, "a").unwrap());
-        let seen = client.proven(both.client.shown(), Usage::Server).unwrap();
+        let seen = client.proven(&client.current(), &both.client).unwrap();
         assert_eq!(seen.identity.node(), Some(2));
     }
     let config = client.current().dial(Expected::NODE);
@@ -418,7 +417,7 @@ fn a_connection_ends_with_its_certificate_and_a_renewed_one_is_taken_up() {
         let mut both = Connection::new(client, Expected::NODE, &node, Port::Clients, 1 << 20);
         let (told, heard) = both.shake();
         told.and(heard).unwrap();
-        node.proven(both.server.shown(), Usage::Client).unwrap()
+        node.proven(&node.current(), &both.server).unwrap()
     };
     let first = proven(&client);
     assert_eq!(first.check(), Ok(()));

@@ -7,7 +7,7 @@ use std::time::Duration;
 use walengine_net::frame::{self, FrameHead, Kind, RequestId};
 use walengine_net::message::{ErrorCode, ErrorReply, Hello, Message, open};
 use walengine_net::model::PartitionId;
-use walengine_net::tls::{Expected, Secured, Tls, server_name};
+use walengine_net::tls::{Expected, Stream, Tls};
 
 /// How long a reader waits for anything.
 const PATIENCE: Duration = Duration::from_secs(45);
@@ -48,8 +48,7 @@ impl Reply {
 /// A connection.
 #[derive(Debug)]
 pub struct Wire {
-    stream: TcpStream,
-    secured: Option<Box<Secured>>,
+    stream: Stream<TcpStream>,
     partition: PartitionId,
     received: Vec<u8>,
     last_request: u64,
@@ -75,11 +74,7 @@ impl Wire {
     }
 
     fn on(stream: TcpStream, partition: u16) -> io::Result<Self> {
-        stream.set_nodelay(true)?;
-        stream.set_read_timeout(Some(PATIENCE))?;
-        stream.set_write_timeout(Some(PATIENCE))?;
-        let partition = PartitionId(partition);
-        Ok(Self { stream, secured: None, partition, received: Vec::new(), last_request: 0 })
+        Ok(Self::of(Stream::plain(patient(stream)?), PartitionId(partition)))
     }
 
     /// As [`Self::greeted`], with TLS.
@@ -87,12 +82,10 @@ impl Wire {
     /// # Errors
     /// Nobody listens, either side does not believe the other, or the connection was lost.
     pub fn secured(address: SocketAddr, partition: u16, tls: &Tls) -> io::Result<Self> {
-        let mut wire = Self::connect(address, partition)?;
-        let config = tls.current().dial(Expected::NODE);
-        let secured = Secured::client(config, server_name(wire.partition));
-        let mut secured = Box::new(secured.map_err(io::Error::other)?);
-        secured.handshake(&mut wire.stream)?;
-        wire.secured = Some(secured);
+        let mut socket = patient(TcpStream::connect(address)?)?;
+        let mut secured = tls.current().connect(Expected::NODE, PartitionId(partition))?;
+        secured.handshake(&mut socket)?;
+        let mut wire = Self::of(Stream::secured(socket, secured), PartitionId(partition));
         wire.greet()?;
         Ok(wire)
     }
@@ -119,9 +112,7 @@ impl Wire {
     ) -> io::Result<Self> {
         let stream = TcpStream::connect_timeout(&address, within)?;
         stream.set_nodelay(true)?;
-        let partition = PartitionId(partition);
-        let (secured, received) = (None, Vec::new());
-        let mut wire = Self { stream, secured, partition, received, last_request: 0 };
+        let mut wire = Self::of(Stream::plain(stream), PartitionId(partition));
         wire.wait_at_most(within)?;
         wire.greet()?;
         Ok(wire)
@@ -132,8 +123,12 @@ impl Wire {
     /// # Errors
     /// The socket does not take it.
     pub fn wait_at_most(&mut self, within: Duration) -> io::Result<()> {
-        self.stream.set_read_timeout(Some(within))?;
-        self.stream.set_write_timeout(Some(within))
+        self.stream().set_read_timeout(Some(within))?;
+        self.stream().set_write_timeout(Some(within))
+    }
+
+    fn of(stream: Stream<TcpStream>, partition: PartitionId) -> Self {
+        Self { stream, partition, received: Vec::new(), last_request: 0 }
     }
 
     fn greet(&mut self) -> io::Result<()> {
@@ -147,7 +142,7 @@ impl Wire {
 
     /// The socket.
     pub fn stream(&self) -> &TcpStream {
-        &self.stream
+        self.stream.socket()
     }
 
     /// The frame of a message, under the next request id.
@@ -167,13 +162,8 @@ impl Wire {
     /// # Errors
     /// The connection was lost.
     pub fn send_bytes(&mut self, bytes: &[u8]) -> io::Result<()> {
-        let Some(secured) = &mut self.secured else { return self.stream.write_all(bytes) };
-        let mut rest = bytes;
-        while !rest.is_empty() {
-            let taken = secured.write(&mut self.stream, rest)?;
-            rest = &rest[taken..];
-        }
-        secured.flush(&mut self.stream)
+        self.stream.write_all(bytes)?;
+        self.stream.flush()
     }
 
     /// Sends a message.
@@ -216,11 +206,7 @@ impl Wire {
                 return Ok(reply);
             }
             let mut piece = [0; 16 << 10];
-            let read = match &mut self.secured {
-                None => self.stream.read(&mut piece),
-                Some(secured) => secured.read(&mut self.stream, &mut piece),
-            };
-            match read? {
+            match self.stream.read(&mut piece)? {
                 0 => return Err(ErrorKind::UnexpectedEof.into()),
                 read => self.received.extend_from_slice(&piece[..read]),
             }
@@ -254,4 +240,11 @@ impl Wire {
             }
         }
     }
+}
+
+fn patient(socket: TcpStream) -> io::Result<TcpStream> {
+    socket.set_nodelay(true)?;
+    socket.set_read_timeout(Some(PATIENCE))?;
+    socket.set_write_timeout(Some(PATIENCE))?;
+    Ok(socket)
 }

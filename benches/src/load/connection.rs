@@ -1,16 +1,15 @@
 //! One connection of the load generator: slots for requests in flight, and two reused buffers.
 
 use std::io::{self, Read, Write};
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpStream};
 use std::time::{Duration, Instant};
 
 use walengine_net::frame::{self, Frame, Kind, RequestId};
 use walengine_net::message::{ErrorCode, ErrorReply, HelloReply, SubmitReply, open};
 use walengine_net::model::PartitionId;
-use walengine_net::tls::Tls;
+use walengine_net::tls::{Expected, Stream, Tls};
 
 use super::payload::{self, Accounts, Random, RequestKind, Template};
-use super::wire::Wire;
 use crate::error::{During, Result, failed};
 
 /// Frames are sent together, up to this many bytes.
@@ -41,6 +40,9 @@ pub struct PutOff {
     /// The slot of the request.
     pub slot: u16,
 }
+
+/// A socket with TLS or without.
+pub type Wire = Stream<TcpStream>;
 
 /// A connection after the greeting.
 pub struct Connection {
@@ -82,7 +84,7 @@ pub fn connect(
     tls: Option<&Tls>,
 ) -> Result<(Wire, Greeting)> {
     let at = format!("connecting to {server}");
-    let mut stream = Wire::connect(server, partition, tls).during(&at)?;
+    let mut stream = dial(server, partition, tls).during(&at)?;
     stream.socket().set_read_timeout(Some(SETUP_WITHIN)).during(&at)?;
     stream.write_all(&payload::hello(partition)?).and_then(|()| stream.flush()).during(&at)?;
     let mut received = Vec::new();
@@ -90,6 +92,16 @@ pub fn connect(
     let reply = expect::<HelloReply>(&frame, Kind::HelloReply)?;
     let greeting = Greeting { partitions: reply.partitions.to_native() };
     Ok((stream, greeting))
+}
+
+fn dial(server: SocketAddr, partition: PartitionId, tls: Option<&Tls>) -> io::Result<Wire> {
+    let mut socket = TcpStream::connect(server)?;
+    socket.set_nodelay(true)?;
+    let Some(tls) = tls else { return Ok(Stream::plain(socket)) };
+    let expected = Expected::node_at(None, server.ip().into());
+    let mut secured = tls.current().connect(expected, partition)?;
+    secured.handshake(&mut socket)?;
+    Ok(Stream::secured(socket, secured))
 }
 
 /// Creates the missing accounts, in full batches.

@@ -5,7 +5,6 @@ mod connection;
 mod payload;
 mod poll;
 mod report;
-mod wire;
 mod worker;
 
 use std::net::SocketAddr;
@@ -16,11 +15,11 @@ use walengine_net::model::{AccountId, EventBytes, PartitionId};
 use walengine_net::tls::Tls;
 
 pub use self::arguments::LoadArguments;
+use self::connection::Wire;
 use self::payload::{Accounts, Random, Template};
 pub use self::payload::{RECORD_BYTES, RequestKind};
 use self::report::Counters;
 pub use self::report::{LoadReport, Replication};
-use self::wire::Wire;
 use self::worker::{LoadPlan, Pace, Worker, WorkerCounts};
 use crate::error::{During, Failed, Result, failed};
 use crate::leader_counts::LeaderCounts;

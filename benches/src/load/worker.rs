@@ -140,7 +140,7 @@ impl Run {
         poll::sharpen_timers();
         for (number, connection) in self.worker.connections.iter().enumerate() {
             connection.stream.socket().set_nonblocking(true).during("preparing")?;
-            poll.add(&connection.stream, number).during("preparing")?;
+            poll.add(connection.stream.socket(), number).during("preparing")?;
         }
         if matches!(self.plan.pace, Pace::Closed) {
             for number in 0..self.worker.connections.len() {
@@ -266,7 +266,8 @@ impl Run {
     fn note_room(&self, poll: &Poll, number: usize, was_blocked: bool) -> Result<()> {
         let connection = &self.worker.connections[number];
         if connection.blocked != was_blocked {
-            poll.change(&connection.stream, number, connection.blocked).during("waiting")?;
+            poll.change(connection.stream.socket(), number, connection.blocked)
+                .during("waiting")?;
         }
         Ok(())
     }
@@ -308,6 +309,7 @@ mod tests {
     use walengine_net::message::{ErrorCode, ErrorReply, OutcomeRun, SubmitReply};
     use walengine_net::model::PartitionId;
 
+    use super::super::connection::Wire;
     use super::super::payload::{Accounts, RequestKind};
     use super::*;
 
@@ -365,7 +367,7 @@ mod tests {
                 let stream = TcpStream::connect(address).unwrap();
                 let server = listener.accept().unwrap().0;
                 let kind = RequestKind::Transfers(1);
-                let connection = Connection::new(stream.into(), &template, kind, accounts, 1);
+                let connection = Connection::new(Wire::plain(stream), &template, kind, accounts, 1);
                 (connection, thread::spawn(move || serve(server)))
             };
             let (connections, servers): (Vec<_>, Vec<_>) = (0..count).map(connect).unzip();

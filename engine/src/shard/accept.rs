@@ -16,7 +16,7 @@ use glommio::net::{TcpListener, TcpStream};
 use walengine_net::frame::{self, FrameHead, FrameHeader, Kind};
 use walengine_net::message::ErrorCode;
 use walengine_net::model::PartitionId;
-use walengine_net::tls::{self, Greeting, Proven, Secured, Tls, Usage};
+use walengine_net::tls::{self, Greeting, Proven, Secured, Tls};
 use walengine_replication::peer::frame::peek_hello;
 use walengine_replication::read_out::read_out;
 use walengine_replication::received::Received;
@@ -385,14 +385,12 @@ async fn secure(
     };
     let failed = |why: &str| (Reason::TlsFailed, why.to_owned());
     let config = config.cloned().ok_or_else(|| failed("this is no node's certificate"))?;
-    drop(current);
     let secured = Secured::server(config, received).map_err(|error| failed(&error.to_string()))?;
     let socket = Socket::secure(stream, secured).await.map_err(|error| {
         let why = tls::refusal_of(&error);
         why.as_ref().map_or_else(|| failed(&error.to_string()), not_proven)
     })?;
-    let shown = socket.secured().map_or(&[][..], Secured::shown);
-    let proven = tls.proven(shown, Usage::Client).map_err(|why| not_proven(&why))?;
+    let proven = socket.proven(tls, &current).map_err(|why| not_proven(&why))?;
     Ok((socket, proven))
 }
 

@@ -16,8 +16,11 @@ use thiserror::Error;
 use webpki::{CertRevocationList, OwnedCertRevocationList};
 
 use crate::identity::{Identity, Role};
+use crate::model::PartitionId;
 
-use super::prove::{Authorities, Expected, Refusal, Usage, Verifier, expires};
+use super::prove::{Authorities, Expected, Refusal, Usage, Verifier, expires, parsed};
+use super::secured::Secured;
+use super::sni::server_name;
 
 /// Authorities that are believed; several may stand in the file.
 pub const CA_FILE: &str = "ca.pem";
@@ -38,6 +41,7 @@ pub struct Credentials {
     dials: ClientConfig,
     serves: Option<Serving>,
     expires: UnixTime,
+    generation: u64,
     /// Over the contents of the files.
     fingerprint: [u8; 32],
 }
@@ -159,10 +163,11 @@ impl Files {
 impl Credentials {
     /// Reads them and checks that others would believe them.
     pub fn load(dir: &Path) -> Result<Self, CredentialsError> {
-        Self::of_files(&Files::read(dir)?)
+        Self::of_files(&Files::read(dir)?, 0)
     }
 
-    pub(super) fn of_files(files: &Files) -> Result<Self, CredentialsError> {
+    /// `generation` tells them from those that the program had before.
+    pub(super) fn of_files(files: &Files, generation: u64) -> Result<Self, CredentialsError> {
         let provider = Arc::new(ring::default_provider());
         let mut anchors: Vec<TrustAnchor<'static>> = Vec::new();
         for certificate in files.certificates(CA_FILE, &files.ca)? {
@@ -184,10 +189,13 @@ impl Credentials {
 
         let path = files.dir.join(CERTIFICATE_FILE);
         let chain = files.certificates(CERTIFICATE_FILE, &files.certificate)?;
-        let own = authorities.prove(&chain, Usage::Client, None, UnixTime::now());
         let unfit = |why| CredentialsError::Own { path: path.clone(), why };
-        let own = Arc::new(own.map_err(unfit)?);
-        let expires = expires(&chain[0]).map_err(unfit)?;
+        let (first, between) = chain.split_first().ok_or(Refusal::Missing).map_err(unfit)?;
+        let leaf = parsed(first).map_err(unfit)?;
+        let own_as =
+            |usage| authorities.prove(&leaf, between, usage, None, UnixTime::now()).map_err(unfit);
+        let own = Arc::new(own_as(Usage::Client)?);
+        let expires = expires(first).map_err(unfit)?;
         let key = || {
             PrivateKeyDer::from_pem_slice(&files.key)
                 .map_err(|error| files.malformed(KEY_FILE, &error))
@@ -207,7 +215,7 @@ impl Credentials {
             .map_err(of_key)?;
         dials.resumption = rustls::client::Resumption::disabled();
         let serves = if own.role() == Role::Node {
-            authorities.prove(&chain, Usage::Server, None, UnixTime::now()).map_err(unfit)?;
+            own_as(Usage::Server)?;
             let config = |expected| -> Result<_, CredentialsError> {
                 let mut config = ServerConfig::builder_with_provider(provider.clone())
                     .with_protocol_versions(&[&TLS13])
@@ -224,7 +232,15 @@ impl Credentials {
         } else {
             None
         };
-        Ok(Self { own, authorities, dials, serves, expires, fingerprint: files.fingerprint() })
+        Ok(Self {
+            own,
+            authorities,
+            dials,
+            serves,
+            expires,
+            generation,
+            fingerprint: files.fingerprint(),
+        })
     }
 
     /// Whose they are.
@@ -243,8 +259,20 @@ impl Credentials {
         self.fingerprint
     }
 
-    pub(super) fn authorities(&self) -> &Authorities {
-        &self.authorities
+    /// Which of those that the program has had they are.
+    pub(super) fn generation(&self) -> u64 {
+        self.generation
+    }
+
+    /// Whom a chain proves in the cluster.
+    pub(super) fn prove(
+        &self,
+        chain: &[CertificateDer<'_>],
+        usage: Usage,
+    ) -> Result<Identity, Refusal> {
+        let (leaf, between) = chain.split_first().ok_or(Refusal::Missing)?;
+        let (leaf, cluster) = (parsed(leaf)?, Some(self.own.cluster()));
+        self.authorities.prove(&leaf, between, usage, cluster, UnixTime::now())
     }
 
     /// For a connection to somebody who must be as expected.
@@ -254,6 +282,12 @@ impl Credentials {
         let verifier = Arc::new(Verifier { authorities, cluster, expected });
         config.dangerous().set_certificate_verifier(verifier);
         Arc::new(config)
+    }
+
+    /// The end of a connection of a partition's, to somebody who must be as expected. Hands are still to be
+    /// shaken.
+    pub fn connect(&self, expected: Expected, partition: PartitionId) -> io::Result<Secured> {
+        Secured::client(self.dial(expected), server_name(partition)).map_err(io::Error::other)
     }
 
     /// For connections that come to the clients' port; `None` without a node's certificate.

@@ -3,23 +3,21 @@
 use std::cell::Cell;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 
-use arc_swap::{ArcSwap, Guard};
+use arc_swap::ArcSwap;
 use rustls::pki_types::{CertificateDer, UnixTime};
 
 use crate::identity::Identity;
 
 use super::credentials::{CERTIFICATE_FILE, Credentials, CredentialsError, Files};
 use super::prove::{self, Refusal, Usage};
+use super::secured::Secured;
 
 /// See the module. Shared by all threads.
 #[derive(Debug)]
 pub struct Tls {
     dir: PathBuf,
     current: ArcSwap<Credentials>,
-    /// How often the credentials have changed.
-    generation: AtomicU64,
 }
 
 /// What the other end of a connection has shown.
@@ -41,7 +39,7 @@ impl Tls {
     /// Of a directory of credentials.
     pub fn open(dir: &Path) -> Result<Self, CredentialsError> {
         let current = ArcSwap::from_pointee(Credentials::load(dir)?);
-        Ok(Self { dir: dir.to_owned(), current, generation: AtomicU64::new(0) })
+        Ok(Self { dir: dir.to_owned(), current })
     }
 
     /// The directory.
@@ -50,8 +48,8 @@ impl Tls {
     }
 
     /// The credentials of now.
-    pub fn current(&self) -> Guard<Arc<Credentials>> {
-        self.current.load()
+    pub fn current(&self) -> Arc<Credentials> {
+        self.current.load_full()
     }
 
     /// Reads the files again. True if they have changed; new connections use what they say. Blocks.
@@ -76,7 +74,7 @@ impl Tls {
         if files.fingerprint() == old.fingerprint() {
             return Ok(false);
         }
-        let new = Credentials::of_files(&files)?;
+        let new = Credentials::of_files(&files, old.generation() + 1)?;
         if new.own() != old.own() {
             let why = format!("it says {}, and this is {}", new.own().uri(), old.own().uri());
             let path = self.dir.join(CERTIFICATE_FILE);
@@ -84,31 +82,24 @@ impl Tls {
         }
         agrees(&new.fingerprint()).map_err(CredentialsError::NotTaken)?;
         self.current.store(Arc::new(new));
-        self.generation.fetch_add(1, Ordering::Release);
         Ok(true)
     }
 
-    /// What the other end has shown in a handshake that has ended.
+    /// What the other end has shown in a handshake that has ended, and was made with these credentials.
     ///
     /// # Errors
-    /// Its certificate has gone out of use since.
+    /// It has not ended, or what was shown can't be read.
     pub fn proven(
         self: &Arc<Self>,
-        chain: &[CertificateDer<'_>],
-        usage: Usage,
+        by: &Credentials,
+        secured: &Secured,
     ) -> Result<Proven, Refusal> {
-        let generation = self.generation.load(Ordering::Acquire);
-        let identity = Arc::new(self.prove(chain, usage)?);
-        let expires = prove::expires(chain.first().ok_or(Refusal::Missing)?)?;
-        let chain = chain.iter().map(|one| one.clone().into_owned()).collect();
-        let (tls, generation) = (self.clone(), Cell::new(generation));
+        let chain = secured.shown().to_vec();
+        let leaf = chain.first().ok_or(Refusal::Missing)?;
+        let identity = Arc::new(prove::identity_in(&prove::parsed(leaf)?)?);
+        let (usage, expires) = (secured.usage_of_other(), prove::expires(leaf)?);
+        let (tls, generation) = (self.clone(), Cell::new(by.generation()));
         Ok(Proven { tls, identity, chain, usage, expires, generation })
-    }
-
-    fn prove(&self, chain: &[CertificateDer<'_>], usage: Usage) -> Result<Identity, Refusal> {
-        let current = self.current.load();
-        let cluster = current.own().cluster();
-        current.authorities().prove(chain, usage, Some(cluster), UnixTime::now())
     }
 }
 
@@ -121,10 +112,10 @@ impl Proven {
         if UnixTime::now() > self.expires {
             return Err(Refusal::Expired);
         }
-        let generation = self.tls.generation.load(Ordering::Acquire);
-        if self.generation.get() != generation {
-            self.tls.prove(&self.chain, self.usage)?;
-            self.generation.set(generation);
+        let current = self.tls.current.load();
+        if self.generation.get() != current.generation() {
+            current.prove(&self.chain, self.usage)?;
+            self.generation.set(current.generation());
         }
         Ok(())
     }

@@ -162,17 +162,15 @@ pub(super) struct Authorities {
 }
 
 impl Authorities {
-    /// Whom a chain proves, in the cluster named, or in any.
+    /// Whom a certificate and those between it and an authority prove, in the cluster named, or in any.
     pub fn prove(
         &self,
-        chain: &[CertificateDer<'_>],
+        leaf: &EndEntityCert<'_>,
+        between: &[CertificateDer<'_>],
         usage: Usage,
         cluster: Option<&str>,
         now: UnixTime,
     ) -> Result<Identity, Refusal> {
-        let [leaf, between @ ..] = chain else { return Err(Refusal::Missing) };
-        let leaf = EndEntityCert::try_from(leaf)
-            .map_err(|error| Refusal::Malformed(format!("{error:?}")))?;
         let lists: Vec<_> = self.revoked.iter().collect();
         // Who is on no list of its authority's is good; an old list is better than none.
         let revocation = RevocationOptionsBuilder::new(&lists).ok().map(|options| {
@@ -188,17 +186,29 @@ impl Authorities {
         let algorithms = self.algorithms.all;
         leaf.verify_for_usage(algorithms, &self.anchors, between, now, key_usage, revocation, None)
             .map_err(refusal)?;
-        let mut uris = leaf.valid_uri_names();
-        let uri = uris.next().ok_or(Refusal::Nobody)?;
-        if uris.next().is_some() {
-            return Err(Refusal::Several);
-        }
-        let identity = Identity::of_uri(uri).map_err(|_| Refusal::Nobody)?;
+        let identity = identity_in(leaf)?;
         if cluster.is_some_and(|cluster| cluster != identity.cluster()) {
             return Err(Refusal::OtherCluster(identity.cluster().to_owned()));
         }
         Ok(identity)
     }
+}
+
+/// A certificate, to be looked into.
+pub(super) fn parsed<'a>(
+    certificate: &'a CertificateDer<'_>,
+) -> Result<EndEntityCert<'a>, Refusal> {
+    EndEntityCert::try_from(certificate).map_err(|error| Refusal::Malformed(format!("{error:?}")))
+}
+
+/// Whom a certificate names, whoever has signed it.
+pub(super) fn identity_in(leaf: &EndEntityCert<'_>) -> Result<Identity, Refusal> {
+    let mut uris = leaf.valid_uri_names();
+    let uri = uris.next().ok_or(Refusal::Nobody)?;
+    if uris.next().is_some() {
+        return Err(Refusal::Several);
+    }
+    Identity::of_uri(uri).map_err(|_| Refusal::Nobody)
 }
 
 fn refusal(error: webpki::Error) -> Refusal {
@@ -238,8 +248,9 @@ impl Verifier {
         usage: Usage,
         now: UnixTime,
     ) -> Result<(), Refusal> {
-        let chain: Vec<_> = std::iter::once(leaf).chain(between).cloned().collect();
-        let identity = self.authorities.prove(&chain, usage, Some(&self.cluster), now)?;
+        let leaf = parsed(leaf)?;
+        let cluster = Some(&*self.cluster);
+        let identity = self.authorities.prove(&leaf, between, usage, cluster, now)?;
         let Expected { is_node, node, host } = &self.expected;
         if *is_node && identity.role() != Role::Node {
             return Err(Refusal::NoNode(identity.to_string()));
@@ -249,15 +260,12 @@ impl Verifier {
         {
             return Err(Refusal::OtherNode { found, expected });
         }
-        if let Some(host) = host {
-            let leaf = EndEntityCert::try_from(leaf)
-                .map_err(|error| Refusal::Malformed(format!("{error:?}")))?;
-            let is_for_host = leaf.verify_is_valid_for_subject_name(host).is_ok();
-            if !is_for_host {
-                return Err(Refusal::OtherHost(host.to_str().into_owned()));
+        match host {
+            Some(host) if leaf.verify_is_valid_for_subject_name(host).is_err() => {
+                Err(Refusal::OtherHost(host.to_str().into_owned()))
             }
+            _ => Ok(()),
         }
-        Ok(())
     }
 }
 

@@ -9,6 +9,8 @@ use std::sync::Arc;
 use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::{ClientConfig, ClientConnection, Connection, Error, ServerConfig, ServerConnection};
 
+use super::prove::Usage;
+
 /// Bytes that are read from the socket at a time. rustls alone would read 4 KiB.
 const READ_BYTES: usize = 128 << 10;
 /// Bytes that are sealed at a time; what they become waits until the socket has taken it.
@@ -122,7 +124,18 @@ impl Secured {
 
     /// The certificates that the other end has shown; none before hands are shaken.
     pub fn shown(&self) -> &[CertificateDer<'static>] {
+        if self.connection.is_handshaking() {
+            return &[];
+        }
         self.connection.peer_certificates().unwrap_or_default()
+    }
+
+    /// What the other end's certificate is used for.
+    pub fn usage_of_other(&self) -> Usage {
+        match self.connection {
+            Connection::Client(_) => Usage::Server,
+            Connection::Server(_) => Usage::Client,
+        }
     }
 
     /// Shakes hands.

@@ -15,7 +15,7 @@ use openraft::AsyncRuntime;
 use openraft::async_runtime::{Mpsc, MpscReceiver};
 use openraft::raft::{AppendEntriesResponse, StreamAppendResult};
 
-use walengine_net::tls::{Expected, Proven, Secured, Tls, Usage, server_name};
+use walengine_net::tls::{Expected, Proven, Tls};
 
 pub use super::dialled::Traffic;
 use super::dialled::{Dialled, greeting};
@@ -306,12 +306,11 @@ impl<R: Runtime> Dialer<R> {
     ) -> Result<(Socket, Option<Proven>), String> {
         let Some(tls) = &self.inner.tls else { return Ok((stream.into(), None)) };
         let expected = Expected::node_at(Some(target), address.ip().into());
-        let config = tls.current().dial(expected);
-        let secured = Secured::client(config, server_name(self.inner.identity.partition));
+        let current = tls.current();
+        let secured = current.connect(expected, self.inner.identity.partition);
         let secured = secured.map_err(|error| error.to_string())?;
         let socket = Socket::secure(stream, secured).await.map_err(|error| error.to_string())?;
-        let shown = socket.secured().map_or(&[][..], Secured::shown);
-        let proven = tls.proven(shown, Usage::Server).map_err(|why| why.to_string())?;
+        let proven = socket.proven(tls, &current).map_err(|why| why.to_string())?;
         Ok((socket, Some(proven)))
     }
 }

@@ -6,11 +6,12 @@ use std::io::{self, ErrorKind, Read, Write};
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use futures_lite::{AsyncRead, AsyncWrite};
 use glommio::net::{AcceptedTcpStream, TcpStream};
-use walengine_net::tls::Secured;
+use walengine_net::tls::{Credentials, Proven, Refusal, Secured, Tls};
 
 /// See the module.
 pub struct Socket {
@@ -54,9 +55,12 @@ impl Socket {
         Ok(Self { stream, secured: Some(Box::new(secured)) })
     }
 
-    /// Its TLS.
-    pub fn secured(&self) -> Option<&Secured> {
-        self.secured.as_deref()
+    /// What the other end has shown in the handshake, which was made with these credentials.
+    ///
+    /// # Errors
+    /// As of [`Tls::proven`]; there was no handshake.
+    pub fn proven(&self, tls: &Arc<Tls>, by: &Credentials) -> Result<Proven, Refusal> {
+        tls.proven(by, self.secured.as_deref().ok_or(Refusal::Missing)?)
     }
 
     /// The other end.

@@ -20,7 +20,7 @@ use crate::client::link::{Event, Hangup, Link};
 use crate::client::operation::Answer;
 use crate::frame::{Kind, RequestId};
 use crate::model::PartitionId;
-use crate::tls::{Expected, Secured, Tls, server_name};
+use crate::tls::{Expected, Stream, Tls};
 
 use super::Common;
 
@@ -88,22 +88,16 @@ fn keep_alive(stream: &TcpStream) {
     let _ = socket.set_tcp_user_timeout(Some(UNTAKEN_MAX));
 }
 
-/// An open connection, with TLS or without.
-struct Wire {
-    stream: TcpStream,
-    secured: Option<Box<Secured>>,
-}
+/// A tokio socket as one that would block.
+struct Trying(TcpStream);
 
-/// A socket as rustls wants it.
-struct Trying<'a>(&'a TcpStream);
-
-impl Read for Trying<'_> {
+impl Read for Trying {
     fn read(&mut self, bytes: &mut [u8]) -> io::Result<usize> {
         self.0.try_read(bytes)
     }
 }
 
-impl Write for Trying<'_> {
+impl Write for Trying {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         self.0.try_write(bytes)
     }
@@ -113,53 +107,29 @@ impl Write for Trying<'_> {
     }
 }
 
-impl Wire {
-    /// Connects, and makes sure who answers.
-    async fn open(address: &str, partition: PartitionId, tls: Option<&Tls>) -> io::Result<Self> {
-        let stream = TcpStream::connect(address).await?;
-        // Sends small frames at once. If it fails they are only slower.
-        let _ = stream.set_nodelay(true);
-        keep_alive(&stream);
-        let Some(tls) = tls else { return Ok(Self { stream, secured: None }) };
-        let _ = tls.reload(); // what can't be read is not used; the old files may do
-        let host = address.rsplit_once(':').map_or(address, |(host, _)| host);
-        let host = host.trim_start_matches('[').trim_end_matches(']').to_owned();
-        let host = ServerName::try_from(host).map_err(io::Error::other)?;
-        let config = tls.current().dial(Expected::node_at(None, host));
-        let secured = Secured::client(config, server_name(partition)).map_err(io::Error::other)?;
-        let mut secured = Box::new(secured);
-        loop {
-            match secured.handshake(&mut Trying(&stream)) {
-                Ok(()) => return Ok(Self { stream, secured: Some(secured) }),
-                Err(error) if error.kind() == ErrorKind::WouldBlock => {}
-                Err(error) => return Err(error),
-            }
-            stream.ready(interest(!secured.is_flushed())).await?;
-        }
-    }
+/// An open connection.
+type Wire = Stream<Trying>;
 
-    fn try_read(&mut self, bytes: &mut [u8]) -> io::Result<usize> {
-        match &mut self.secured {
-            None => self.stream.try_read(bytes),
-            Some(secured) => secured.read(&mut Trying(&self.stream), bytes),
+/// Connects, and makes sure who answers.
+async fn open(address: &str, partition: PartitionId, tls: Option<&Tls>) -> io::Result<Wire> {
+    let stream = TcpStream::connect(address).await?;
+    // Sends small frames at once. If it fails they are only slower.
+    let _ = stream.set_nodelay(true);
+    keep_alive(&stream);
+    let mut socket = Trying(stream);
+    let Some(tls) = tls else { return Ok(Stream::plain(socket)) };
+    let _ = tls.reload(); // what can't be read is not used; the old files may do
+    let host = address.rsplit_once(':').map_or(address, |(host, _)| host);
+    let host = host.trim_start_matches('[').trim_end_matches(']').to_owned();
+    let host = ServerName::try_from(host).map_err(io::Error::other)?;
+    let mut secured = tls.current().connect(Expected::node_at(None, host), partition)?;
+    loop {
+        match secured.handshake(&mut socket) {
+            Ok(()) => return Ok(Stream::secured(socket, secured)),
+            Err(error) if error.kind() == ErrorKind::WouldBlock => {}
+            Err(error) => return Err(error),
         }
-    }
-
-    fn try_write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        match &mut self.secured {
-            None => self.stream.try_write(bytes),
-            Some(secured) => secured.write(&mut Trying(&self.stream), bytes),
-        }
-    }
-
-    /// Whether everything that was written is out; tries to get it out.
-    fn try_flush(&mut self) -> io::Result<bool> {
-        let Some(secured) = &mut self.secured else { return Ok(true) };
-        match secured.flush(&mut Trying(&self.stream)) {
-            Ok(()) => Ok(true),
-            Err(error) if error.kind() == ErrorKind::WouldBlock => Ok(false),
-            Err(error) => Err(error),
-        }
+        socket.0.ready(interest(!secured.is_flushed())).await?;
     }
 }
 
@@ -229,7 +199,7 @@ impl LinkTask {
         let (partition, common) = (self.link.partition(), self.common.clone());
         let attempt = async move {
             let tls = common.shared.config.tls.as_deref();
-            match timeout(wait, Wire::open(address.as_str(), partition, tls)).await {
+            match timeout(wait, open(address.as_str(), partition, tls)).await {
                 Ok(result) => result,
                 Err(_) => Err(ErrorKind::TimedOut.into()),
             }
@@ -296,7 +266,7 @@ impl LinkTask {
             }
             let interest = interest(self.link.has_outgoing() || !is_out);
             ::tokio::select! {
-                ready = wire.stream.ready(interest) => {
+                ready = wire.socket().0.ready(interest) => {
                     if let Err(error) = ready {
                         return Err(self.link.broken(self.common.now(), &error).into());
                     }
@@ -317,19 +287,23 @@ impl LinkTask {
             if bytes.is_empty() {
                 break;
             }
-            match wire.try_write(bytes) {
+            match wire.write(bytes) {
                 Ok(bytes) => self.link.sent(bytes),
                 Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(false),
                 Err(error) => return Err(self.link.broken(now, &error).into()),
             }
         }
-        wire.try_flush().map_err(|error| self.link.broken(now, &error).into())
+        match wire.flush() {
+            Ok(()) => Ok(true),
+            Err(error) if error.kind() == ErrorKind::WouldBlock => Ok(false),
+            Err(error) => Err(self.link.broken(now, &error).into()),
+        }
     }
 
     /// Reads from the socket once. Returns whether there was anything.
     fn read(&mut self, wire: &mut Wire) -> Result<bool, End> {
         let now = self.common.now();
-        match wire.try_read(self.link.room()) {
+        match wire.read(self.link.room()) {
             Ok(bytes) => {
                 let received = self.link.received(now, bytes);
                 self.tell();
