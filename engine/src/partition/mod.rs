@@ -39,7 +39,7 @@ use walengine_net::model::{EVENT_BYTES, EventBytes, Offset, RESOLVED_BYTES, Time
 use walengine_replication::types::NodeId;
 
 use crate::agreed_clock::ClockAgreement;
-use crate::ledger::{Ledger, Outcomes, SnapshotCut};
+use crate::ledger::{Draft, Ledger, Outcomes, SnapshotCut};
 use crate::limits::{
     CLOSE_WITHIN, EXPIRIES_AT_ONCE_MAX, EXPIRY_ROUNDS_MAX, IDLE_AFTER, WITNESS_EVERY,
 };
@@ -341,7 +341,7 @@ impl<C: Commit> Partition<C> {
     /// # Errors
     /// See [`Refused`]; nothing was decided.
     pub fn submit(&self, events: &[EventBytes], outcomes: &mut Outcomes) -> Result<Taken, Refused> {
-        self.decide_events(events, |replica, now| replica.decide_events(events, now, outcomes))
+        self.decide_events(events, |ledger, draft, now| ledger.submit(events, draft, now, outcomes))
     }
 
     /// As [`Self::submit`], but for the `forbidden` events and their chains: see
@@ -355,8 +355,8 @@ impl<C: Commit> Partition<C> {
         forbidden: &[bool],
         outcomes: &mut Outcomes,
     ) -> Result<Taken, Refused> {
-        self.decide_events(events, |replica, now| {
-            replica.decide_events_but(events, forbidden, now, outcomes)
+        self.decide_events(events, |ledger, draft, now| {
+            ledger.submit_but(events, forbidden, draft, now, outcomes);
         })
     }
 
@@ -364,7 +364,7 @@ impl<C: Commit> Partition<C> {
     fn decide_events(
         &self,
         events: &[EventBytes],
-        decide: impl FnOnce(&mut Replica, Timestamp) -> Option<Taken>,
+        decide: impl FnOnce(&mut Ledger, &mut Draft, Timestamp),
     ) -> Result<Taken, Refused> {
         self.require_memory()?;
         let now = self.log_time();
@@ -381,7 +381,8 @@ impl<C: Commit> Partition<C> {
                 return Err(BUSY);
             }
         }
-        let taken = decide(&mut self.inner.replica.borrow_mut(), now);
+        let decide = |ledger: &mut _, draft: &mut _| decide(ledger, draft, now);
+        let taken = self.inner.replica.borrow_mut().decide_events(decide);
         self.inner.work.notify_all();
         taken.ok_or_else(|| self.not_leader())
     }

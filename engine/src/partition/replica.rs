@@ -21,13 +21,13 @@ use walengine_net::entry::{
     EntryKind, EventsBody, RecordHead, access_events, access_records, is_amid_import,
 };
 use walengine_net::message::{ContentToImport, EntryToImport};
-use walengine_net::model::{EventBytes, Offset, ResolvedBytes, Timestamp};
+use walengine_net::model::{Offset, ResolvedBytes, Timestamp};
 use walengine_replication::types::Batch;
 
 use super::apply::{ApplyError, apply_body};
 use super::drafts::{DraftHead, Drafts};
 use super::taken::Taken;
-use crate::ledger::{Disagreement, Ledger, Outcomes, SnapshotCut};
+use crate::ledger::{Disagreement, Draft, Ledger, Outcomes, SnapshotCut};
 use crate::limits::EXPIRIES_AT_ONCE_MAX;
 use crate::planted;
 
@@ -154,35 +154,13 @@ impl Replica {
         self.take_back();
     }
 
-    /// Decides events in order, into the open draft, which must take them. `None` if this node does
-    /// not lead.
-    pub fn decide_events(
-        &mut self,
-        events: &[EventBytes],
-        now: Timestamp,
-        outcomes: &mut Outcomes,
-    ) -> Option<Taken> {
+    /// Has events decided in order, into the open draft, which must take them: `decide` is
+    /// [`Ledger::submit`] or [`Ledger::submit_but`]. `None` if this node does not lead.
+    pub fn decide_events(&mut self, decide: impl FnOnce(&mut Ledger, &mut Draft)) -> Option<Taken> {
         self.leads?;
         let fresh_from = self.ledger.next_offset();
         let draft = &mut self.open.events;
-        self.ledger.submit(events, draft, now, outcomes);
-        let (base_offset, base_timestamp) = (draft.base_offset, draft.timestamp);
-        Some(Taken { fresh_from, base_offset, base_timestamp })
-    }
-
-    /// As [`Self::decide_events`], but for the `forbidden` ones and their chains: see
-    /// [`Ledger::submit_but`].
-    pub fn decide_events_but(
-        &mut self,
-        events: &[EventBytes],
-        forbidden: &[bool],
-        now: Timestamp,
-        outcomes: &mut Outcomes,
-    ) -> Option<Taken> {
-        self.leads?;
-        let fresh_from = self.ledger.next_offset();
-        let draft = &mut self.open.events;
-        self.ledger.submit_but(events, forbidden, draft, now, outcomes);
+        decide(&mut self.ledger, draft);
         let (base_offset, base_timestamp) = (draft.base_offset, draft.timestamp);
         Some(Taken { fresh_from, base_offset, base_timestamp })
     }
