@@ -7,9 +7,10 @@ use walengine::budget::Budget;
 use walengine::runtime::Runtime as _;
 use walengine::session::Handled;
 use walengine::session::disk_reads::DiskReads;
-use walengine::session::log_reads::{LookUp, lookup_events};
+use walengine::session::event_reads;
+use walengine::session::log_reads::LookUp;
 use walengine::session::replies::Replies;
-use walengine_net::frame::{FrameHead, RequestId};
+use walengine_net::frame::{FrameHead, Kind, RequestId};
 use walengine_net::limits::EVENTS_MAX;
 use walengine_net::message::{
     ErrorCode, IdNamespace, LookupTransfers, LookupTransfersReply, NO_OFFSET, Status, StatusReply,
@@ -204,7 +205,8 @@ fn a_look_up_that_would_read_too_much_is_told_so() {
         let head = FrameHead::reply(PARTITION, RequestId(99));
         let look_up = LookUp { by: runtime.elapsed() + LONG, read_bytes_max };
         let disk = DiskReads::new(1);
-        let asking = lookup_events(&replies, &disk, head, &ids, look_up);
+        let kind = Kind::LookupTransfersReply;
+        let asking = event_reads::answer(&replies, &disk, kind, head, &ids, look_up, None);
         node.executor.block_on(asking).unwrap();
         let answers = connection.answers_now();
         assert_eq!((answers.len(), answers[0].error()), (1, error));

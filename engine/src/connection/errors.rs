@@ -6,6 +6,7 @@ use walengine_net::model::PartitionId;
 
 use super::outbox::Outbox;
 use crate::limits::CONNECTIONS_RETRY_MILLIS;
+use crate::policy::Forbidden;
 use crate::storage::error::ReadError;
 
 /// Answers that a frame is none that this server knows: its length, or that nothing behind it can be
@@ -51,6 +52,11 @@ pub fn put_too_many_connections(outbox: &Outbox, head: FrameHead) {
     let message = "too many connections: this one is answered status and administration only";
     let reply = ErrorReply::new(ErrorCode::Busy, message);
     outbox.put(Kind::Error, head, &reply.retry_after_millis(CONNECTIONS_RETRY_MILLIS));
+}
+
+/// Answers that the caller may not do that.
+pub fn put_forbidden(outbox: &Outbox, head: FrameHead, forbidden: &Forbidden) {
+    outbox.put_error(head, ErrorCode::Forbidden, &forbidden.to_string());
 }
 
 /// Answers that there is no such subscription.

@@ -73,6 +73,14 @@ impl Timing {
     }
 }
 
+/// Closes a connection, and tells why unless it has ended already.
+fn cut(outbox: &Outbox, timing: &Timing, reason: Reason, why: &dyn std::fmt::Display) {
+    if !outbox.has_ended() {
+        timing.turned_away(reason, why);
+    }
+    outbox.cut();
+}
+
 /// The connections of an executor.
 #[derive(Default)]
 pub struct LiveConnections(Vec<Live>);
@@ -100,18 +108,17 @@ impl LiveConnections {
         self.0.push(Live { outbox, timing, proven, permit });
     }
 
-    /// Closes at once those whose permit is such, and says why; how many.
-    pub fn end_those(&mut self, why: &str, is_such: impl Fn(&Permit) -> bool) -> usize {
+    /// Closes at once those whose caller has lost the right to be there by another policy; how many.
+    pub fn end_lost(&self) -> usize {
         let mut ended = 0;
         for live in &self.0 {
             let permit = live.permit.as_ref().and_then(Weak::upgrade);
             let (Some(permit), Some(outbox)) = (permit, live.outbox.upgrade()) else { continue };
-            if !outbox.has_ended() && is_such(&permit) {
-                if let Some(timing) = live.timing.upgrade() {
-                    let why = format!("{}: {why}", permit.caller());
-                    timing.turned_away(Reason::RightEnded, &why);
-                }
-                outbox.cut();
+            let Some(timing) = live.timing.upgrade() else { continue };
+            if !outbox.has_ended() && permit.is_lost() {
+                let who = permit.caller();
+                let why = format!("{who}: the policy has changed and gives it no right to go on");
+                cut(&outbox, &timing, Reason::RightEnded, &why);
                 ended += 1;
             }
         }
@@ -127,18 +134,12 @@ impl LiveConnections {
             };
             let is_pressed = is_short && (timing.frame_is_large.get() || outbox.holds_much());
             if let Some(why) = timing.overdue(now, is_pressed) {
-                if !outbox.has_ended() {
-                    timing.turned_away(Reason::Slow, &why);
-                }
-                outbox.cut();
+                cut(&outbox, &timing, Reason::Slow, &why);
             } else if let Some(proven) = proven
                 && let Err(why) = proven.check()
             {
-                if !outbox.has_ended() {
-                    let why = format!("{}: {why}", proven.identity);
-                    timing.turned_away(Reason::RightEnded, &why);
-                }
-                outbox.cut();
+                let why = format!("{}: {why}", proven.identity);
+                cut(&outbox, &timing, Reason::RightEnded, &why);
             }
             true
         });
@@ -189,20 +190,16 @@ mod tests {
         for ((outbox, timing), permit) in opened.iter().zip(&permits) {
             live.add(outbox, timing, None, Some(permit));
         }
-        assert_eq!(live.end_those("", Permit::is_lost), 0);
+        assert_eq!(live.end_lost(), 0);
         let rule = |who: &str| {
             format!("[[allow]]\nwho = \"{who}\"\nmay = \"read\"\nbooks = [7]\nledgers = \"all\"\n")
         };
         let policy = rule("admin/stays") + &rule("projector/follows");
         policies.set(Policy::parse(&policy).unwrap());
-        assert_eq!(
-            live.end_those("", Permit::is_lost),
-            2,
-            "one follows the log, and may only read"
-        );
+        assert_eq!(live.end_lost(), 2, "one follows the log, and may only read");
         let ended: Vec<_> = opened.iter().map(|(outbox, _)| outbox.is_cut()).collect();
         assert_eq!(ended, [true, false, true, false, false]);
-        assert_eq!(live.end_those("", Permit::is_lost), 0, "they have ended");
+        assert_eq!(live.end_lost(), 0, "they have ended");
     }
 
     #[test]

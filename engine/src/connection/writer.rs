@@ -99,17 +99,13 @@ async fn send<R: Runtime>(
     timing: &Timing,
     runtime: &R,
 ) -> io::Result<()> {
-    for step in bytes.chunks(WRITE_STEP_BYTES) {
-        timing.write_since.set(Some(runtime.elapsed()));
-        let cut = async {
-            outbox.until_cut().await;
-            Err(io::ErrorKind::TimedOut.into())
-        };
-        or(writer.write_all(step), cut).await?;
-    }
-    let cut = async {
+    let cut = || async {
         outbox.until_cut().await;
         Err(io::ErrorKind::TimedOut.into())
     };
-    or(writer.flush(), cut).await
+    for step in bytes.chunks(WRITE_STEP_BYTES) {
+        timing.write_since.set(Some(runtime.elapsed()));
+        or(writer.write_all(step), cut()).await?;
+    }
+    or(writer.flush(), cut()).await
 }

@@ -5,7 +5,7 @@ use std::cell::RefCell;
 use std::rc::Rc;
 
 use walengine_net::frame::{self, Frame, FrameHead, Kind};
-use walengine_net::message::{Credit, ErrorCode, MessageError, Subscribe, Unsubscribe, open_frame};
+use walengine_net::message::{Credit, MessageError, Subscribe, Unsubscribe, open_frame};
 use walengine_net::model::{Offset, PartitionId};
 use walengine_replication::received::{RECEIVE_BYTES_MIN, Received};
 use walengine_replication::tcp::socket::SocketReader;
@@ -14,7 +14,9 @@ use walengine_replication::turned_away::Reason;
 use super::published::{Passed, Passing, Subscriber};
 use super::source::Source;
 use super::subscriptions::Subscriptions;
-use crate::connection::errors::{put_bad_request_id, put_frame_error, put_message_error};
+use crate::connection::errors::{
+    put_bad_request_id, put_forbidden, put_frame_error, put_message_error,
+};
 use crate::connection::outbox::Outbox;
 use crate::connection::request_ids::RequestIds;
 use crate::connection::timing::Timing;
@@ -149,7 +151,7 @@ impl<D: Disk, R: Runtime> Connection<D, R> {
                 let _ = self.ids.borrow_mut().take(head.request);
             }
             self.subscriptions.end(head.request);
-            self.outbox.put_error(head, ErrorCode::Forbidden, &forbidden.to_string());
+            put_forbidden(&self.outbox, head, &forbidden);
             return true;
         }
         let result = match frame.kind {

@@ -57,8 +57,20 @@ fn repeat(slot: &Slot, fingerprint: u64) -> Outcome {
     }
 }
 
-pub(super) fn malformed(verdict: Verdict) -> Outcome {
+fn malformed(verdict: Verdict) -> Outcome {
     Outcome { verdict, offset: None }
+}
+
+/// The verdicts on a chain, or an event alone, of which nothing is logged: this one on the culprit.
+pub(super) fn refuse_whole(
+    length: usize,
+    culprit: usize,
+    verdict: Verdict,
+    outcomes: &mut Outcomes,
+) {
+    outcomes.extend((0..length).map(|index| {
+        malformed(if index == culprit { verdict } else { Verdict::LinkedEventMalformed })
+    }));
 }
 
 impl Ledger {
@@ -190,9 +202,7 @@ impl Ledger {
         outcomes: &mut Outcomes,
     ) -> bool {
         if let Some((culprit, verdict)) = self.malformed_member(group, closed) {
-            outcomes.extend((0..group.len()).map(|index| {
-                malformed(if index == culprit { verdict } else { Verdict::LinkedEventMalformed })
-            }));
+            refuse_whole(group.len(), culprit, verdict, outcomes);
             return false;
         }
         members.extend(group.iter().map(|bytes| {

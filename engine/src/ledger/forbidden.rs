@@ -3,7 +3,7 @@
 use walengine_net::model::{EventBytes, Timestamp, Verdict};
 
 use super::checks::{self, SINGLE};
-use super::decide::{chain_at, malformed};
+use super::decide::{chain_at, refuse_whole};
 use super::{Draft, Ledger, Outcomes};
 
 impl Ledger {
@@ -24,12 +24,13 @@ impl Ledger {
         assert!(events.len() == forbidden.len(), "one mark for each event");
         let (mut next, mut decided) = (0, 0);
         while next < events.len() {
-            let end = next + chain_at(&events[next..]).0;
+            let (length, closed) = chain_at(&events[next..]);
+            let end = next + length;
             if forbidden[next..end].contains(&true) {
                 if decided < next {
                     self.submit(&events[decided..next], draft, now, outcomes);
                 }
-                self.refuse_forbidden(&events[next..end], &forbidden[next..end], outcomes);
+                self.refuse_forbidden(&events[next..end], closed, &forbidden[next..end], outcomes);
                 decided = end;
             }
             next = end;
@@ -44,10 +45,10 @@ impl Ledger {
     fn refuse_forbidden(
         &mut self,
         group: &[EventBytes],
+        closed: bool,
         forbidden: &[bool],
         outcomes: &mut Outcomes,
     ) {
-        let (length, closed) = chain_at(group);
         let wrong = match group {
             [single] if closed => {
                 checks::check(single, self.routing(), SINGLE).err().map(|verdict| (0, verdict))
@@ -56,8 +57,6 @@ impl Ledger {
         };
         let first = forbidden.iter().position(|forbidden| *forbidden).unwrap_or_default();
         let (culprit, verdict) = wrong.unwrap_or((first, Verdict::Forbidden));
-        outcomes.extend((0..length).map(|index| {
-            malformed(if index == culprit { verdict } else { Verdict::LinkedEventMalformed })
-        }));
+        refuse_whole(group.len(), culprit, verdict, outcomes);
     }
 }

@@ -32,8 +32,6 @@ use crate::storage::log::Log;
 pub struct ImportReport {
     /// Whether its entries were taken.
     pub state: ImportState,
-    /// All of the request is in the log.
-    pub is_whole: bool,
     /// Where the log goes on. It may be told when the tail is visible.
     pub next_offset: Offset,
     /// This node's clock.
@@ -69,13 +67,8 @@ impl<C: Commit> Partition<C> {
         let wall = self.runtime().now();
         let now = self.agreement().put_right(wall).unwrap_or(wall);
         let next_offset = self.with_ledger(crate::ledger::Ledger::next_offset);
-        let mut report = ImportReport {
-            state: ImportState::Taken,
-            is_whole: false,
-            next_offset,
-            now,
-            message: String::new(),
-        };
+        let mut report =
+            ImportReport { state: ImportState::Taken, next_offset, now, message: String::new() };
         if request.base_offset.to_native() != next_offset.0 {
             report.state = ImportState::OtherOffset;
             return Ok(report);
@@ -108,8 +101,6 @@ impl<C: Commit> Partition<C> {
                 break; // it stays in the draft until there is room, and nothing goes behind it
             }
         }
-        let end = request.base_offset.to_native().saturating_add(request.verdicts.len() as u64);
-        report.is_whole = report.next_offset.0 == end;
         self.inner.commit.flush();
         self.inner.work.notify_all();
         Ok(report)

@@ -20,7 +20,6 @@ use walengine_net::identity::{Identity, Role};
 
 pub use area::{Area, Ranges};
 pub use file::PolicyError;
-pub use kinds::{Need, need};
 pub use permit::{Forbidden, Permit};
 pub use rights::{Right, Rights};
 pub use watch::{PolicyFile, read_policy};

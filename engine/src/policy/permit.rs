@@ -12,8 +12,8 @@ use super::kinds::{Need, need};
 use super::rights::Rights;
 use crate::caller::Caller;
 
-/// See the module.
-#[derive(Debug)]
+/// See the module. A clone is the same for the same connection on another thread.
+#[derive(Clone, Debug)]
 pub struct Permit {
     caller: Caller,
     /// `None` of a caller without identity, who may do everything.
@@ -21,7 +21,7 @@ pub struct Permit {
     follows_log: Cell<bool>,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Held {
     identity: Arc<Identity>,
     policies: Arc<Policies>,
@@ -47,18 +47,6 @@ impl Permit {
             Held { identity, policies: policies.clone(), seen, rights }
         });
         Self { caller, held, follows_log: Cell::new(false) }
-    }
-
-    /// The same for the same connection on another thread.
-    #[must_use]
-    pub fn elsewhere(&self) -> Self {
-        let held = self.held.as_ref().map(|held| Held {
-            identity: held.identity.clone(),
-            policies: held.policies.clone(),
-            seen: held.seen.clone(),
-            rights: held.rights.clone(),
-        });
-        Self { caller: self.caller.clone(), held, follows_log: self.follows_log.clone() }
     }
 
     /// Whose it is.
@@ -109,10 +97,8 @@ impl Permit {
 
     /// The connection must end: its caller has lost every right, or is sent what it may not see any more.
     pub fn is_lost(&self) -> bool {
-        self.rights().is_some_and(|rights| {
-            let has_some = rights.any() || rights.is_node;
-            !has_some || self.follows_log.get() && !rights.read_log
-        })
+        self.rights()
+            .is_some_and(|rights| !rights.any() || self.follows_log.get() && !rights.read_log)
     }
 }
 
@@ -136,7 +122,7 @@ impl Held {
         let need = need(kind);
         let may = match need {
             Need::Identity | Need::NoRequest => true,
-            Need::AnyRight => rights.any() || rights.is_node,
+            Need::AnyRight => rights.any(),
             Need::Right(right) => rights.has(right),
             Need::WriteEverywhere => rights.write.is_everything(),
         };

@@ -69,9 +69,9 @@ impl Rights {
         }
     }
 
-    /// It has some right.
+    /// It has some right, or is a node.
     pub fn any(&self) -> bool {
-        Right::ALL.into_iter().any(|right| self.has(right))
+        self.is_node || Right::ALL.into_iter().any(|right| self.has(right))
     }
 
     /// No event and nothing that was stored is hidden or forbidden: none needs to be looked at.

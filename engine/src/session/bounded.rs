@@ -33,10 +33,10 @@ pub enum Judged {
     Unknown(EventId),
 }
 
-fn named(transfer: &Transfer) -> Vec<(AccountId, Option<LedgerId>)> {
+fn named(transfer: &Transfer) -> impl Iterator<Item = (AccountId, Option<LedgerId>)> + use<> {
     let ledger = (transfer.ledger != LedgerId(0)).then_some(transfer.ledger);
     let sides = [transfer.debit_account_id, transfer.credit_account_id];
-    sides.into_iter().filter(|id| id.0 != 0).map(|id| (id, ledger)).collect()
+    sides.into_iter().filter(|id| id.0 != 0).map(move |id| (id, ledger))
 }
 
 /// The transfer posts or voids another.
@@ -59,7 +59,7 @@ impl Touched {
             Ok(EventKind::Transfer) => {
                 let transfer = Transfer::from_bytes(bytes);
                 if !resolves(&transfer) {
-                    named(&transfer)
+                    named(&transfer).collect()
                 } else if state.has_resolved == 1 {
                     let done = Resolved::from_bytes(&state.resolved);
                     [done.debit_account_id, done.credit_account_id]
@@ -76,9 +76,8 @@ impl Touched {
 
     /// By a post or void in the log that was refused: what it names, and what its reservation touches.
     pub fn of_refused(state: &EventState, reservation: &Self) -> Self {
-        let mut touched = named(&Transfer::from_bytes(&state.event));
-        touched.extend(&reservation.0);
-        Self(touched)
+        let named = named(&Transfer::from_bytes(&state.event));
+        Self(named.chain(reservation.0.iter().copied()).collect())
     }
 
     /// By the transfer of an open reservation.
@@ -95,7 +94,7 @@ impl Touched {
 }
 
 /// An account is in an area: its book is, and in that book its own ledger and the one that is named.
-pub fn has(area: &Area, ledger: &Ledger, account: AccountId, named: Option<LedgerId>) -> bool {
+fn has(area: &Area, ledger: &Ledger, account: AccountId, named: Option<LedgerId>) -> bool {
     let Some(ledgers) = area.ledgers(account.book()) else { return false };
     ledgers.is_all()
         || named.is_none_or(|named| ledgers.contains(named.0))
@@ -124,9 +123,7 @@ impl Judge<'_> {
             }
             Ok(EventKind::Transfer) => {
                 let transfer = Transfer::from_bytes(bytes);
-                let ledger = (transfer.ledger != LedgerId(0)).then_some(transfer.ledger);
-                let sides = [transfer.debit_account_id, transfer.credit_account_id];
-                let may = sides.iter().all(|id| id.0 == 0 || in_area(write, *id, ledger));
+                let may = named(&transfer).all(|(id, ledger)| in_area(write, id, ledger));
                 if may && resolves(&transfer) {
                     return self.judge_reservation(transfer.pending_id);
                 }
@@ -145,13 +142,12 @@ impl Judge<'_> {
     /// Whether a reservation may be ended. One that nobody has made touches nothing.
     fn judge_reservation(&self, id: EventId) -> Judged {
         let write = &self.rights.write;
-        let touched = match Touched::of_open(self.ledger, id) {
-            Some(touched) => Some(touched),
-            None if self.ledger.decided(id).is_none() => return Judged::Allowed,
-            None => match self.known.get(&id.0) {
-                Some(known) => known.clone(),
-                None => return Judged::Unknown(id),
-            },
+        let open = Touched::of_open(self.ledger, id);
+        let touched = match (&open, self.known.get(&id.0)) {
+            (Some(open), _) => Some(open),
+            (None, _) if self.ledger.decided(id).is_none() => return Judged::Allowed,
+            (None, Some(known)) => known.as_ref(),
+            (None, None) => return Judged::Unknown(id),
         };
         let may = touched.map_or(write.is_everything(), |all| all.is_in(write, self.ledger));
         if may { Judged::Allowed } else { Judged::Forbidden }

@@ -104,7 +104,9 @@ impl TracedImport {
         let report = import_log(replies, head, request)?;
         let is_over = match report.state {
             ImportState::Taken => {
-                (report.is_whole && request.is_last != 0).then_some(Outcome::Done)
+                let events = request.verdicts.len() as u64;
+                let end = request.base_offset.to_native().saturating_add(events);
+                (report.next_offset.0 == end && request.is_last != 0).then_some(Outcome::Done)
             }
             ImportState::Differs => Some(Outcome::Refused),
             ImportState::OtherOffset | ImportState::OtherTime => None, // it is sent again

@@ -9,7 +9,7 @@ use std::time::Duration;
 use futures_lite::future::or;
 use walengine_net::entry::{EntryHeader, EntryKind, access_events};
 use walengine_net::frame::{FrameHead, Kind};
-use walengine_net::message::{Entries, ErrorCode, EventState, LogPage, LookupTransfersReply};
+use walengine_net::message::{Entries, ErrorCode, EventState, LogPage};
 use walengine_net::model::{EventId, Offset, RESOLVED_BYTES, Resolved};
 use walengine_replication::budget::Held;
 
@@ -135,24 +135,6 @@ pub struct LookUp {
     pub by: Duration,
     /// Bytes of entries that it may read.
     pub read_bytes_max: usize,
-}
-
-/// Answers [`Kind::LookupTransfers`]. It ends with its caller's patience and with its connection,
-/// whatever it waits for then.
-pub async fn lookup_events<C: Commit>(
-    replies: &Replies<C>,
-    disk: &DiskReads,
-    head: FrameHead,
-    ids: &[u128],
-    look_up: LookUp,
-) {
-    match find_events(replies, disk, ids, look_up).await {
-        Ok((next_offset, states)) => {
-            let reply = LookupTransfersReply { next_offset: next_offset.0, states: &states };
-            replies.outbox.put(Kind::LookupTransfersReply, head, &reply);
-        }
-        Err(error) => put_not_found(replies, head, error),
-    }
 }
 
 /// Says why a look-up has no answer.

@@ -3,8 +3,8 @@
 
 pub mod admin;
 mod bounded;
-mod bounded_reads;
 pub mod disk_reads;
+pub mod event_reads;
 mod imports;
 pub mod log_reads;
 pub mod node_facts;
@@ -27,7 +27,9 @@ use walengine_net::message::{
 use walengine_net::model::{EventBytes, PartitionId, Verdict};
 
 use crate::caller::Caller;
-use crate::connection::errors::{put_bad_request_id, put_message_error, put_no_subscription};
+use crate::connection::errors::{
+    put_bad_request_id, put_forbidden, put_message_error, put_no_subscription,
+};
 use crate::connection::outbox::Outbox;
 use crate::connection::request_ids::RequestIds;
 use crate::ledger::{Ledger, Outcomes};
@@ -197,7 +199,7 @@ impl<C: Operated> Session<C> {
             if begins {
                 let _ = self.ids.take(head.request);
             }
-            self.outbox().put_error(head, ErrorCode::Forbidden, &forbidden.to_string());
+            put_forbidden(self.outbox(), head, &forbidden);
             return Ok(Handled::Here);
         }
         if frame.kind == Kind::Subscribe {
@@ -395,18 +397,17 @@ impl<C: Operated> Session<C> {
             }
         }
         self.write(Kind::SubmitReply, head, |partition, outcomes, _| {
-            let taken = if forbidden.contains(&true) {
-                partition.submit_but(events, &forbidden, outcomes)
-            } else {
-                partition.submit(events, outcomes)
-            }?;
+            if !forbidden.contains(&true) {
+                let taken = partition.submit(events, outcomes)?;
+                hide_others(rights, outcomes);
+                return Ok(taken);
+            }
+            let taken = partition.submit_but(events, &forbidden, outcomes)?;
             hide_others(rights, outcomes);
+            let answered = outcomes.iter().filter(|one| one.verdict == Verdict::Forbidden);
+            self.permit.count_forbidden(answered.count() as u64);
             Ok(taken)
         })?;
-        let count = forbidden.iter().filter(|forbidden| **forbidden).count();
-        if count > 0 {
-            self.permit.count_forbidden(count as u64);
-        }
         self.reads.forget_known();
         Ok(())
     }

@@ -3,30 +3,32 @@
 
 use std::cell::{Cell, Ref, RefCell};
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 
 use walengine_net::frame::{Frame, FrameHead, Kind};
 use walengine_net::limits::DEADLINE_MILLIS_MAX;
 use walengine_net::message::{
-    ErrorCode, EventState, Freshness, IdNamespace, ListAccounts, ListAccountsReply, LookupAccounts,
+    EventState, Freshness, IdNamespace, ListAccounts, ListAccountsReply, LookupAccounts,
     LookupAccountsReply, LookupTransfers, MessageError, ReadEntries, ReadLog, Status, StatusReply,
     VerdictState, open_frame,
 };
 use walengine_net::model::{Account, AccountId, EVENT_BYTES, EventBytes, EventId, Offset};
 use walengine_replication::budget::{Budget, Held};
 
-use super::bounded::{Known, has};
-use super::bounded_reads::{self, put_forbidden};
+use super::bounded::Known;
 use super::disk_reads::DiskReads;
+use super::event_reads;
 use super::log_reads::{self, LookUp};
 use super::replies::Replies;
+use crate::connection::errors::put_forbidden;
 use crate::ledger::Ledger;
 use crate::limits::{
     ENDED_KEPT_MAX, HELD_ANSWER_BYTES, LIST_LOOK_MAX, LOOKUP_READ_BYTES_MAX, PAGE_BYTES_MAX,
     READ_WAIT_MAX, READS_INFLIGHT_MAX, SMALL_READ_BYTES,
 };
 use crate::partition::commit::Commit;
-use crate::policy::{Permit, Rights};
+use crate::policy::{Permit, Ranges, Rights};
 use crate::refused::{BUSY, Refused};
 use crate::runtime::Runtime;
 use crate::shares::small_reads_share;
@@ -111,7 +113,7 @@ impl<C: Commit> Reads<C> {
         let look_up = LookUp { by, read_bytes_max: LOOKUP_READ_BYTES_MAX };
         let (reads, disk) = (self.clone(), self.scratch.borrow().disk.clone());
         self.spawn_read(async move {
-            let found = bounded_reads::touched(&reads.replies, &disk, &ids, look_up).await;
+            let found = event_reads::touched(&reads.replies, &disk, &ids, look_up).await;
             if let Ok(found) = found {
                 reads.asked.known.borrow_mut().extend(found);
                 reads.asked.held.replace(Some(held));
@@ -164,8 +166,7 @@ impl<C: Commit> Reads<C> {
                 Ok(()) => {
                     // The right may have gone meanwhile. The body was opened before.
                     if let Err(forbidden) = reads.permit.check(kind) {
-                        let code = ErrorCode::Forbidden;
-                        return reads.replies.outbox.put_error(head, code, &forbidden.to_string());
+                        return put_forbidden(&reads.replies.outbox, head, &forbidden);
                     }
                     let _ = reads.answer(&Frame { kind, head: asked, body: &body }, head, held, by);
                 }
@@ -269,42 +270,16 @@ impl<C: Commit> Reads<C> {
                 let namespace = IdNamespace::from_number(request.namespace)
                     .ok_or(MessageError::Contradiction("no such namespace of ids"))?;
                 let ids = request.ids.iter().map(|id| id.to_native());
-                if let (Some(rights), IdNamespace::Event) = (&bounded, namespace) {
-                    let (ids, rights): (Vec<u128>, _) = (ids.collect(), rights.clone());
-                    let (replies, disk) =
-                        (self.replies.clone(), self.scratch.borrow().disk.clone());
-                    let look_up = LookUp { by, read_bytes_max: LOOKUP_READ_BYTES_MAX };
-                    if self.may_wait(head) {
-                        self.spawn_read(async move {
-                            let answering = bounded_reads::status_of;
-                            answering(&replies, &disk, head, &ids, look_up, &rights).await;
-                            drop(held);
-                        });
-                    }
+                if let (Some(_), IdNamespace::Event) = (&bounded, namespace) {
+                    self.look_up_events(Kind::StatusReply, head, held, ids.collect(), by, bounded);
                     return Ok(());
                 }
                 self.status_of(head, held, namespace, ids, bounded.as_deref());
             }
             Kind::LookupTransfers => {
                 let request = open_frame::<LookupTransfers<'_>>(frame)?;
-                let ids: Vec<u128> = request.ids.iter().map(|id| id.to_native()).collect();
-                let (replies, disk) = (self.replies.clone(), self.scratch.borrow().disk.clone());
-                let look_up = LookUp { by, read_bytes_max: LOOKUP_READ_BYTES_MAX };
-                if self.may_wait(head) {
-                    self.spawn_read(async move {
-                        match bounded {
-                            None => {
-                                let answering = log_reads::lookup_events;
-                                answering(&replies, &disk, head, &ids, look_up).await;
-                            }
-                            Some(rights) => {
-                                let answering = bounded_reads::lookup_events;
-                                answering(&replies, &disk, head, &ids, look_up, &rights).await;
-                            }
-                        }
-                        drop(held);
-                    });
-                }
+                let ids = request.ids.iter().map(|id| id.to_native()).collect();
+                self.look_up_events(Kind::LookupTransfersReply, head, held, ids, by, bounded);
             }
             Kind::ReadEntries => {
                 let request = open_frame::<ReadEntries>(frame)?;
@@ -330,6 +305,28 @@ impl<C: Commit> Reads<C> {
         Ok(())
     }
 
+    /// Answers with what the log has of these events, by a reply of this kind.
+    fn look_up_events(
+        &self,
+        kind: Kind,
+        head: FrameHead,
+        held: Held,
+        ids: Vec<u128>,
+        by: Duration,
+        bounded: Option<Arc<Rights>>,
+    ) {
+        if !self.may_wait(head) {
+            return;
+        }
+        let (replies, disk) = (self.replies.clone(), self.scratch.borrow().disk.clone());
+        let look_up = LookUp { by, read_bytes_max: LOOKUP_READ_BYTES_MAX };
+        self.spawn_read(async move {
+            let rights = bounded.as_deref();
+            event_reads::answer(&replies, &disk, kind, head, &ids, look_up, rights).await;
+            drop(held);
+        });
+    }
+
     fn lookup_accounts(
         &self,
         head: FrameHead,
@@ -341,7 +338,10 @@ impl<C: Commit> Reads<C> {
             let may = |id: &AccountId| rights.read.ledgers(id.book()).is_some();
             if let Some(id) = ids.clone().find(|id| !may(id)) {
                 let lacks = format!("lacks the right `read` in book {}", id.book().0);
-                return put_forbidden(&self.replies, head, &self.permit, lacks);
+                if let Some(forbidden) = self.permit.forbidden(lacks) {
+                    put_forbidden(&self.replies.outbox, head, &forbidden);
+                }
+                return;
             }
         }
         let ReadScratch { accounts, found, .. } = &mut *self.scratch.borrow_mut();
@@ -405,11 +405,9 @@ impl<C: Commit> Reads<C> {
         let next_offset = self.replies.partition.with_ledger(|ledger| {
             // Which ledger an account was for that was not created is not remembered.
             let may = |id: AccountId| {
-                let ledgers = bounded.map(|rights| rights.read.ledgers(id.book()));
-                ledgers.is_none_or(|ledgers| {
-                    let is_new = ledger.account(id).is_none();
-                    ledgers.is_some_and(|ledgers| ledgers.is_all() || !is_new)
-                        && bounded.is_none_or(|rights| has(&rights.read, ledger, id, None))
+                bounded.is_none_or(|rights| match ledger.account(id) {
+                    Some(account) => may_see(bounded, &account),
+                    None => rights.read.ledgers(id.book()).is_some_and(Ranges::is_all),
                 })
             };
             verdicts.extend(ids.map(|id| {

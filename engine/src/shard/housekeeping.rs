@@ -11,7 +11,6 @@ use crate::connection::memory::HeldMemory;
 use crate::limits::{CONNECTIONS_LOOK_EVERY, EXPIRE_EVERY, SLOW_WRITE_AFTER, STUCK_WRITE_AFTER};
 use crate::orders::ControlOrder;
 use crate::partition::Partition;
-use crate::policy::Permit;
 use crate::runtime::Runtime as _;
 
 /// Looks until it is cancelled.
@@ -48,8 +47,7 @@ pub(super) async fn run<C: Hosted>(shard: Rc<Shard<C>>) {
         let generation = shard.node.state.policies.generation();
         if generation != policy_seen {
             policy_seen = generation;
-            let why = "the policy has changed and gives it no right to go on";
-            shard.live.borrow_mut().end_those(why, Permit::is_lost);
+            let _ = shard.live.borrow().end_lost(); // each is told of
         }
         tell_leads(&shard);
         count_kept(&shard);

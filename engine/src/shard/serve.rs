@@ -132,7 +132,7 @@ where
         let partition = self.session.partition_id();
         let ids = self.session.request_ids().clone();
         self.session.permit().note_follows_log();
-        let permit = self.session.permit().elsewhere();
+        let permit = self.session.permit().as_ref().clone();
         let frames_in = passed_on;
         let subscriber =
             Subscriber { socket, received, partition, ids, permit, frames: frames_in, answers };

@@ -1,12 +1,10 @@
-//! Look-ups for callers whose rights have bounds: what stands in the log decides what they are told.
-//! What lies outside is answered as what is not there.
+//! Look-ups of events by their ids. To a caller whose rights have bounds, what stands in the log decides
+//! what it is told: what lies outside is answered as what is not there.
 
 use std::collections::HashMap;
 
 use walengine_net::frame::{FrameHead, Kind};
-use walengine_net::message::{
-    ErrorCode, EventState, LookupTransfersReply, StatusReply, VerdictState,
-};
+use walengine_net::message::{EventState, LookupTransfersReply, StatusReply, VerdictState};
 use walengine_net::model::EventId;
 
 use super::bounded::{Known, Touched};
@@ -14,7 +12,7 @@ use super::disk_reads::DiskReads;
 use super::log_reads::{LookUp, NotFound, find_events, put_not_found};
 use super::replies::Replies;
 use crate::partition::commit::Commit;
-use crate::policy::{Permit, Rights};
+use crate::policy::Rights;
 
 /// What events of the log touch, in their order. `None`: they name nothing that exists.
 async fn touched_by<C: Commit>(
@@ -68,15 +66,16 @@ pub(super) async fn touched<C: Commit>(
     Ok(known)
 }
 
-/// Those of the events that a caller may see.
+/// Those of the events that a caller may see: all, if its rights have no bounds.
 async fn seen<C: Commit>(
     replies: &Replies<C>,
     disk: &DiskReads,
     ids: &[u128],
     look_up: LookUp,
-    rights: &Rights,
+    rights: Option<&Rights>,
 ) -> Result<(u64, Vec<EventState>), NotFound> {
     let (next_offset, states) = find_events(replies, disk, ids, look_up).await?;
+    let Some(rights) = rights else { return Ok((next_offset.0, states)) };
     let touched = touched_by(replies, disk, &states, look_up).await?;
     let may = |touched: &Option<Touched>| {
         replies.partition.with_ledger(|ledger| {
@@ -87,54 +86,28 @@ async fn seen<C: Commit>(
     Ok((next_offset.0, states.map(|(state, _)| state).collect()))
 }
 
-/// Answers [`Kind::LookupTransfers`].
-pub(super) async fn lookup_events<C: Commit>(
+/// Answers [`Kind::LookupTransfers`], or [`Kind::Status`] of events, by a reply of this kind. It ends with its
+/// caller's patience and with its connection, whatever it waits for then.
+pub async fn answer<C: Commit>(
     replies: &Replies<C>,
     disk: &DiskReads,
+    kind: Kind,
     head: FrameHead,
     ids: &[u128],
     look_up: LookUp,
-    rights: &Rights,
+    rights: Option<&Rights>,
 ) {
-    match seen(replies, disk, ids, look_up, rights).await {
-        Ok((next_offset, states)) => {
-            let reply = LookupTransfersReply { next_offset, states: &states };
-            replies.outbox.put(Kind::LookupTransfersReply, head, &reply);
-        }
-        Err(error) => put_not_found(replies, head, error),
+    let (next_offset, states) = match seen(replies, disk, ids, look_up, rights).await {
+        Ok(seen) => seen,
+        Err(error) => return put_not_found(replies, head, error),
+    };
+    if kind == Kind::LookupTransfersReply {
+        let reply = LookupTransfersReply { next_offset, states: &states };
+        return replies.outbox.put(kind, head, &reply);
     }
-}
-
-/// Answers [`Kind::Status`] of events.
-pub(super) async fn status_of<C: Commit>(
-    replies: &Replies<C>,
-    disk: &DiskReads,
-    head: FrameHead,
-    ids: &[u128],
-    look_up: LookUp,
-    rights: &Rights,
-) {
-    match seen(replies, disk, ids, look_up, rights).await {
-        Ok((next_offset, found)) => {
-            let mut states = vec![VerdictState { known: 0, verdict: 0, offset: 0 }; ids.len()];
-            for EventState { index, verdict, offset, .. } in found {
-                states[index as usize] = VerdictState { known: 1, verdict, offset };
-            }
-            let reply = StatusReply { next_offset, states: &states };
-            replies.outbox.put(Kind::StatusReply, head, &reply);
-        }
-        Err(error) => put_not_found(replies, head, error),
+    let mut verdicts = vec![VerdictState { known: 0, verdict: 0, offset: 0 }; ids.len()];
+    for EventState { index, verdict, offset, .. } in states {
+        verdicts[index as usize] = VerdictState { known: 1, verdict, offset };
     }
-}
-
-/// Answers that the caller lacks a right for something that the request names.
-pub(super) fn put_forbidden<C: Commit>(
-    replies: &Replies<C>,
-    head: FrameHead,
-    permit: &Permit,
-    lacks: String,
-) {
-    if let Some(forbidden) = permit.forbidden(lacks) {
-        replies.outbox.put_error(head, ErrorCode::Forbidden, &forbidden.to_string());
-    }
+    replies.outbox.put(kind, head, &StatusReply { next_offset, states: &verdicts });
 }
