@@ -278,6 +278,14 @@ fn a_request_with_the_id_of_a_subscription_ends_it_and_is_not_carried_out() {
     }
     wire.send_as(living, &Unsubscribe::default()).unwrap();
     assert_eq!(wire.receive().unwrap().error(), Some(ErrorCode::Malformed), "it lives on");
+    // One for another partition is answered also where the feed serves the connection.
+    let (mut elsewhere, astray) = (Vec::new(), RequestId(70));
+    let subscribe = Subscribe { from: 0, credit_bytes: 1 << 20 };
+    let head = FrameHead::reply(PartitionId(1), astray);
+    frame::encode(&mut elsewhere, head, &subscribe).unwrap();
+    wire.send_bytes(&elsewhere).unwrap();
+    let reply = wire.receive().unwrap();
+    assert_eq!((reply.request, reply.error()), (astray, Some(ErrorCode::WrongPartition)));
     let ids = [transfer.id.0];
     let status = Status { at_least: NO_OFFSET, namespace: IdNamespace::Event as u8, ids: &ids };
     let reply = served.other.call(&status).unwrap();

@@ -159,7 +159,8 @@ where
         });
         while let Ok(passed) = frames.recv_async().await {
             let Ok(Some(frame)) = frame::peek(&passed.bytes) else { break };
-            if frame.kind == Kind::Subscribe {
+            // What is for another partition the session answers, too.
+            if frame.kind == Kind::Subscribe && frame.head.partition == partition {
                 self.session.note_subscribed(frame.head.request);
                 continue;
             }
