@@ -1,6 +1,6 @@
 //! One line of the trail. Pure but for the clock and the id.
 
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::SystemTime;
 
 use serde_json::{Map, Value, json};
 use walengine_net::text::json_escaped;
@@ -38,8 +38,7 @@ pub fn id() -> String {
 
 /// A line with its end. The order of its fields is that in which a person reads them.
 pub fn line(id: &str, order: &Order, caller: &Caller, outcome: &str, message: &str) -> String {
-    let nanos = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_nanos();
-    let time = chrono::DateTime::from_timestamp_nanos(i64::try_from(nanos).unwrap_or(i64::MAX));
+    let time = chrono::DateTime::<chrono::Utc>::from(SystemTime::now());
     let time = time.to_rfc3339_opts(chrono::SecondsFormat::Millis, true);
     let none = || "none".to_owned();
     let identity = caller.identity.as_ref().map_or_else(none, |identity| identity.uri());

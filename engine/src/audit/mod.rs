@@ -225,12 +225,8 @@ impl Audit {
             }
             Way::Thread(jobs) => {
                 let (done, written) = flume::bounded(1);
-                jobs.try_send(Job::Write(line, Some(done))).map_err(|error| match error {
-                    flume::TrySendError::Full(_) => {
-                        Untraced("too many orders at once: ask again in a moment".to_owned())
-                    }
-                    flume::TrySendError::Disconnected(_) => ended(),
-                })?;
+                let job = Job::Write(line, Some(done));
+                jobs.try_send(job).map_err(|error| untaken(&error))?;
                 Ok(Some(written))
             }
         }
@@ -245,10 +241,10 @@ impl Audit {
                 tell_lost(&line, &written);
             }
             Way::Thread(jobs) => {
-                if let Err(error) = jobs.try_send(Job::Write(line, None))
-                    && let Job::Write(line, _) = error.into_inner()
-                {
-                    tell_lost(&line, &Err(ended()));
+                let Err(error) = jobs.try_send(Job::Write(line, None)) else { return };
+                let why = untaken(&error);
+                if let Job::Write(line, _) = error.into_inner() {
+                    tell_lost(&line, &Err(why));
                 }
             }
         }
@@ -261,6 +257,16 @@ fn open(data: &Path) -> Result<Book, Fatal> {
         let message = format!("cannot write the trail of orders {}: {error}", path.display());
         Fatal::new(Reason::Disk, message)
     })
+}
+
+/// Why the thread has not been given a line.
+fn untaken(error: &flume::TrySendError<Job>) -> Untraced {
+    match error {
+        flume::TrySendError::Full(_) => {
+            Untraced("too many orders at once: ask again in a moment".to_owned())
+        }
+        flume::TrySendError::Disconnected(_) => ended(),
+    }
 }
 
 fn ended() -> Untraced {

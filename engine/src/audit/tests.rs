@@ -194,3 +194,26 @@ fn after_one_failed_sync_nothing_is_written_and_every_order_is_refused() {
     begun.end(Outcome::Done, "");
     assert_eq!(written.lock().unwrap().len(), bytes, "it was written again");
 }
+
+#[test]
+fn a_full_queue_is_not_taken_for_a_server_that_stops() {
+    let dir = Dir::new();
+    let (jobs, told) = flume::bounded(1);
+    let audit = Audit(Way::Thread(jobs));
+    let log = dir.0.join("log");
+    let writer = Arc::new(std::fs::File::create(&log).unwrap());
+    let subscriber = tracing_subscriber::fmt().with_writer(writer).finish();
+    tracing::subscriber::with_default(subscriber, || {
+        audit.put("the first\n".to_owned());
+        audit.put("the second\n".to_owned());
+        let refused = audit.begin_waiting(&caller(), order()).unwrap_err();
+        assert!(refused.to_string().contains("too many orders"), "{refused}");
+        drop(told);
+        audit.put("the third\n".to_owned());
+    });
+    let log = std::fs::read_to_string(log).unwrap();
+    let lines: Vec<_> = log.lines().collect();
+    assert_eq!(lines.len(), 2, "{log}");
+    assert!(lines[0].contains("the second") && lines[0].contains("too many orders"), "{log}");
+    assert!(lines[1].contains("the third") && lines[1].contains("is stopping"), "{log}");
+}
