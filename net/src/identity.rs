@@ -7,7 +7,8 @@ use thiserror::Error;
 
 /// Most bytes of the name of a cluster or of anybody in it.
 pub const NAME_BYTES_MAX: usize = 64;
-const SCHEME: &str = "spiffe://";
+/// How the URI begins.
+pub const SCHEME: &str = "spiffe://";
 
 /// What a certificate is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -36,7 +37,8 @@ impl Role {
         }
     }
 
-    fn of_name(name: &str) -> Option<Self> {
+    /// The role of a name.
+    pub fn of_name(name: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|role| role.name() == name)
     }
 }

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use walengine_net::identity::{Identity, Role};
+use walengine_net::identity::{Identity, IdentityError, Role};
 use walengine_net::say;
 
 use crate::fatal::{Fatal, Reason};
@@ -38,9 +38,9 @@ struct CheckArguments {
 /// The cluster does not matter to a policy.
 fn identity(text: &str) -> Result<Identity, String> {
     let (role, name) = text.split_once('/').ok_or("it is ROLE/NAME, such as client/payments")?;
-    let role = Role::ALL.into_iter().find(|one| one.name() == role);
-    let role = role.ok_or("its role is none of node, client, projector and admin")?;
-    Identity::new("any", role, name).map_err(|error| error.to_string())
+    let role = Role::of_name(role).ok_or(IdentityError::Role);
+    let identity = role.and_then(|role| Identity::new("any", role, name));
+    identity.map_err(|error| error.to_string())
 }
 
 /// Runs the command.

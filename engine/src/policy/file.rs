@@ -112,8 +112,7 @@ fn texts<'a>(
 }
 
 fn who(text: &str) -> Result<Who, String> {
-    let role_of = |name: &str| Role::ALL.into_iter().find(|role| role.name() == name);
-    let parts = text.split_once('/').and_then(|(role, name)| Some((role_of(role)?, name)));
+    let parts = text.split_once('/').and_then(|(role, name)| Some((Role::of_name(role)?, name)));
     let Some((role, name)) = parts else {
         return Err(format!(
             "{text:?} is nobody: write ROLE/NAME or ROLE/*, with one of the roles client, projector, \
