@@ -16,5 +16,6 @@ pub mod message;
 pub mod model;
 pub mod names;
 pub mod partition;
+pub mod short_file;
 pub mod text;
 pub mod tls;

@@ -129,6 +129,9 @@ mod tests {
         assert!(error.message.contains("policy.toml, line 3: \"fly\" is no right"), "{error}");
         std::fs::write(&path, "#".repeat(POLICY_BYTES_MAX as usize + 1)).unwrap();
         assert!(read(&path).unwrap_err().message.contains("more than"), "it is no policy");
+        std::fs::write(&path, b"# \xff").unwrap();
+        let error = read(&path).unwrap_err();
+        assert!(error.message.contains("not valid UTF-8 from byte 2 on"), "{error}");
         std::fs::write(&path, "").unwrap();
         assert!(read(&path).unwrap().is_empty());
         std::fs::remove_dir_all(&dir).unwrap();

@@ -1,10 +1,9 @@
 //! The file with the keys of gossip. It is looked at again every second while the node runs, on a thread of
 //! its own: a file system that does not answer must not stop gossip.
 
-use std::fs::File;
-use std::io::Read as _;
 use std::path::{Path, PathBuf};
 
+use walengine_net::short_file::read_short;
 use walengine_replication::gossip::GossipKeys;
 
 use crate::fatal::{Fatal, Reason};
@@ -36,7 +35,7 @@ impl KeyFile {
     /// It can't be read, or holds no keys.
     pub fn open(path: PathBuf) -> Result<Self, Fatal> {
         let keys = read(&path).map_err(|why| {
-            let make = "`openssl rand -hex 32 > FILE` makes one";
+            let make = "`walengine cert gossip-key FILE` makes one";
             let message = format!("key file {}: {why}; {make}", path.display());
             Fatal::new(Reason::File, message)
         })?;
@@ -92,13 +91,8 @@ impl KeyFile {
 }
 
 fn read(path: &Path) -> Result<GossipKeys, String> {
-    let mut bytes = Vec::new();
-    let file = File::open(path).map_err(|error| error.to_string())?;
-    let limit = KEY_FILE_BYTES_MAX;
-    file.take(limit + 1).read_to_end(&mut bytes).map_err(|error| error.to_string())?;
-    if bytes.len() as u64 > limit {
-        return Err(format!("it is longer than {limit} bytes"));
-    }
+    let found = read_short(path, KEY_FILE_BYTES_MAX).map_err(|error| error.to_string())?;
+    let bytes = found.ok_or_else(|| format!("it is longer than {KEY_FILE_BYTES_MAX} bytes"))?;
     GossipKeys::parse(&bytes).map_err(|error| error.to_string())
 }
 
@@ -135,7 +129,7 @@ mod tests {
         assert_eq!(file.look(), Look::Other(both));
         assert_eq!(file.look(), Look::Same);
         let error = KeyFile::open(dir.join("none")).unwrap_err();
-        assert!(error.message.contains("openssl rand -hex 32"), "{error}");
+        assert!(error.message.contains("walengine cert gossip-key FILE"), "{error}");
         std::fs::remove_dir_all(&dir).unwrap();
     }
 }

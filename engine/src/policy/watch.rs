@@ -1,8 +1,9 @@
 //! The policy file of a running node, looked at again and again.
 
-use std::fs::File;
-use std::io::{self, Read as _};
+use std::io;
 use std::path::{Path, PathBuf};
+
+use walengine_net::short_file::read_short;
 
 use super::{Policies, Policy};
 use crate::limits::POLICY_BYTES_MAX;
@@ -97,25 +98,17 @@ pub fn read_policy(path: &Path) -> Result<String, String> {
 
 /// Reads a policy, which is short.
 fn find(path: &Path) -> Found {
-    let read = || {
-        let mut text = String::new();
-        File::open(path)?.take(POLICY_BYTES_MAX + 1).read_to_string(&mut text)?;
-        Ok(text)
-    };
-    match read() {
-        Ok(text) if text.len() as u64 > POLICY_BYTES_MAX => {
-            Found::Unreadable(format!("it has more than {POLICY_BYTES_MAX} bytes"))
-        }
-        Ok(text) => Found::Text(text),
-        Err(error) => of_error(&error),
-    }
-}
-
-fn of_error(error: &io::Error) -> Found {
-    if error.kind() == io::ErrorKind::NotFound {
-        Found::Nothing
-    } else {
-        Found::Unreadable(error.to_string())
+    match read_short(path, POLICY_BYTES_MAX) {
+        Ok(Some(bytes)) => match String::from_utf8(bytes) {
+            Ok(text) => Found::Text(text),
+            Err(error) => {
+                let from = error.utf8_error().valid_up_to();
+                Found::Unreadable(format!("it is not valid UTF-8 from byte {from} on"))
+            }
+        },
+        Ok(None) => Found::Unreadable(format!("it has more than {POLICY_BYTES_MAX} bytes")),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Found::Nothing,
+        Err(error) => Found::Unreadable(error.to_string()),
     }
 }
 

@@ -17,6 +17,7 @@ use webpki::{CertRevocationList, OwnedCertRevocationList};
 
 use crate::identity::{Identity, Role};
 use crate::model::PartitionId;
+use crate::short_file::read_short;
 
 use super::prove::{Authorities, Expected, Refusal, Usage, Verifier, expires, parsed};
 use super::secured::Secured;
@@ -105,7 +106,10 @@ impl Files {
     pub fn read(dir: &Path) -> Result<Self, CredentialsError> {
         let read = |name: &str| {
             let path = dir.join(name);
-            read_bounded(&path).map_err(|error| CredentialsError::Unreadable { path, error })
+            let large = || io::Error::other("it is too large for what it should hold");
+            let found = read_short(&path, FILE_BYTES_MAX);
+            let found = found.and_then(|found| found.ok_or_else(large));
+            found.map_err(|error| CredentialsError::Unreadable { path, error })
         };
         let key = dir.join(KEY_FILE);
         if is_exposed(&key) {
@@ -299,16 +303,6 @@ impl Credentials {
     pub fn serve_peers(&self) -> Option<&Arc<ServerConfig>> {
         self.serves.as_ref().map(|serves| &serves.peers)
     }
-}
-
-fn read_bounded(path: &Path) -> io::Result<Vec<u8>> {
-    use std::io::Read as _;
-    let mut bytes = Vec::new();
-    std::fs::File::open(path)?.take(FILE_BYTES_MAX + 1).read_to_end(&mut bytes)?;
-    if bytes.len() as u64 > FILE_BYTES_MAX {
-        return Err(io::Error::other("it is too large for what it should hold"));
-    }
-    Ok(bytes)
 }
 
 #[cfg(unix)]
