@@ -42,13 +42,26 @@ pub fn create_dir(path: &Path) -> Result<(), Fatal> {
     create().map_err(|error: io::Error| file_failed("create", path, &error))
 }
 
+/// The directory of `path`.
+pub fn parent_of(path: &Path) -> &Path {
+    let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
+    parent.unwrap_or(Path::new("."))
+}
+
+/// Makes the names in a directory durable.
+///
+/// # Errors
+/// The file system's.
+pub fn sync_dir(dir: &Path) -> io::Result<()> {
+    File::open(dir)?.sync_all()
+}
+
 /// Makes the names in the directory of `path` durable.
 ///
 /// # Errors
 /// The file system's.
 pub fn sync_parent(path: &Path) -> io::Result<()> {
-    let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
-    File::open(parent.unwrap_or(Path::new(".")))?.sync_all()
+    sync_dir(parent_of(path))
 }
 
 /// A file on its way: only its owner can read it.

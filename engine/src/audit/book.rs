@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use rustix::fs::OFlags;
 
 use crate::limits::AUDIT_BYTES_MAX;
+use crate::private_files::sync_dir;
 
 /// Name of the file that lines go to.
 pub const NAME: &str = "audit.jsonl";
@@ -133,10 +134,6 @@ fn open_file(path: &Path, is_new: bool) -> io::Result<File> {
         return Err(io::Error::other("it is no regular file"));
     }
     Ok(file)
-}
-
-fn sync_dir(data: &Path) -> io::Result<()> {
-    File::open(data)?.sync_all()
 }
 
 impl Store for TrailFile {

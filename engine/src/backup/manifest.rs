@@ -1,6 +1,5 @@
 //! What a backup holds: one file, replaced whole.
 
-use std::fs::File;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
@@ -9,7 +8,7 @@ use walengine_net::entry::ChainHash;
 use walengine_net::model::{ClusterId, Offset, Timestamp};
 
 use crate::fatal::{Fatal, Reason};
-use crate::private_files::{create_file, file_failed, hex};
+use crate::private_files::{create_file, file_failed, hex, sync_dir};
 use crate::storage::layout::Tail;
 
 /// Name of the file in a backup.
@@ -222,7 +221,7 @@ impl Manifest {
             file.write_all(text.as_bytes())?;
             file.sync_all()?;
             std::fs::rename(&new, &path)?;
-            File::open(backup)?.sync_all()
+            sync_dir(backup)
         };
         write().map_err(|error| file_failed("write", &path, &error))
     }

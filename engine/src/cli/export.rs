@@ -22,6 +22,7 @@ use super::output::Output;
 use super::progress::progress_bar;
 use crate::export::{Header, PartitionEnd, Writer};
 use crate::fatal::{Fatal, Reason};
+use crate::private_files::sync_parent;
 
 const COLUMNS: &[(&str, usize)] = &[
     ("partition", 9),
@@ -175,8 +176,7 @@ impl Target {
         let kept = self.out.flush().and_then(|()| {
             let Some(file) = &self.file else { return Ok(()) };
             file.sync_all()?;
-            let folder = self.path.parent().filter(|folder| *folder != Path::new(""));
-            File::open(folder.unwrap_or(Path::new(".")))?.sync_all()
+            sync_parent(&self.path)
         });
         kept.map_err(|error| {
             let fatal = failed(&self.path, &error);

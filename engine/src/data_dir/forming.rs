@@ -12,6 +12,7 @@ use walengine_replication::gossip::{Founding, Promise, PromiseState};
 use walengine_replication::types::NodeId;
 
 use crate::fatal::{Fatal, Reason};
+use crate::private_files::sync_dir;
 
 /// Name of the file in the data directory.
 pub const NAME: &str = "forming";
@@ -89,7 +90,7 @@ impl FormingFile {
             file.write_all(&encode(self.node, self.promise.as_ref()))?;
             file.sync_all()?;
             std::fs::rename(&new, &path)?;
-            File::open(&self.dir)?.sync_all()
+            sync_dir(&self.dir)
         };
         write().map_err(|error: std::io::Error| {
             Fatal::new(Reason::Disk, format!("writing {}: {error}", path.display()))

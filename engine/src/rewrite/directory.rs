@@ -1,6 +1,5 @@
 //! The new directory: taken, marked until it is whole, and given its superblock last.
 
-use std::fs::File;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
@@ -12,7 +11,7 @@ use crate::data_dir::lock::{self, DirectoryLock};
 use crate::data_dir::{RESTORING, open_failed, ordered};
 use crate::executor::on_executor;
 use crate::fatal::{Fatal, Reason};
-use crate::private_files::{create_dir, create_file, file_failed, hex};
+use crate::private_files::{create_dir, create_file, file_failed, hex, sync_dir};
 use crate::runtime::Runtime as _;
 use crate::runtime_glommio::GlommioRuntime;
 use crate::storage::contents::is_partition_name;
@@ -134,10 +133,6 @@ fn clear(data: &Path) -> Result<(), Fatal> {
         sync_dir(data)
     };
     clear().map_err(|error: io::Error| file_failed("write into", data, &error))
-}
-
-fn sync_dir(data: &Path) -> io::Result<()> {
-    File::open(data)?.sync_all()
 }
 
 /// Leaves a note in the directory. No program reads it.

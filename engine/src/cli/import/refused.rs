@@ -11,6 +11,7 @@ use walengine_net::cli::{Fatal, Reason};
 use super::columns::{OF_REFUSED, is_formula};
 use crate::cli::csv_file::records::Records;
 use crate::cli::csv_file::source::Source;
+use crate::private_files::parent_of;
 
 /// Numbers that are tried for a name that is free.
 const NUMBERS: u32 = 100_000;
@@ -43,10 +44,7 @@ impl Refused {
         }
         let wanted = wanted.map_or_else(|| beside(file), Path::to_owned);
         let is_special = fs::metadata(&wanted).is_ok_and(|there| is_special(&there));
-        let folder = match wanted.parent() {
-            Some(folder) if folder != Path::new("") => folder,
-            _ => Path::new("."),
-        };
+        let folder = parent_of(&wanted);
         let access = if is_special {
             Ok(())
         } else {
