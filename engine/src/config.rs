@@ -11,6 +11,9 @@ use crate::fatal::{Fatal, Reason};
 use crate::os;
 use crate::policy::POLICY_FILE;
 
+/// Name of the file with the keys of gossip in the directory of credentials.
+pub const GOSSIP_KEY_FILE: &str = "gossip.key";
+
 /// Address that the server listens on, and that commands look for, unless told otherwise.
 pub const ADDRESS_DEFAULT: &str = "127.0.0.1:7450";
 
@@ -446,7 +449,7 @@ fn policy_file(
 /// The file with the keys of gossip: the one that is named; otherwise the one in the directory of
 /// credentials, if there is one.
 fn gossip_key_file(named: Option<&Path>, credentials: Option<&Path>) -> Option<PathBuf> {
-    let beside = || credentials.map(|dir| dir.join("gossip.key")).filter(|path| path.exists());
+    let beside = || credentials.map(|dir| dir.join(GOSSIP_KEY_FILE)).filter(|path| path.exists());
     named.map(Path::to_owned).or_else(beside)
 }
 

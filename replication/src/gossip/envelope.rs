@@ -96,7 +96,7 @@ impl Seal {
         };
         Self(keys.map(|keys| Ciphers {
             seals: cipher(keys.seals()),
-            open: keys.open().map(cipher).collect(),
+            open: keys.all().map(cipher).collect(),
         }))
     }
 

@@ -84,8 +84,8 @@ impl GossipKeys {
         &self.seals
     }
 
-    /// All that open, the most likely first.
-    pub(super) fn open(&self) -> impl Iterator<Item = &[u8; 32]> {
+    /// All of them, which all open: first the one that seals.
+    pub fn all(&self) -> impl Iterator<Item = &[u8; 32]> {
         std::iter::once(&self.seals).chain(&self.also_opens)
     }
 }

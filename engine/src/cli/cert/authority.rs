@@ -11,18 +11,21 @@ use rcgen::{
     DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyIdMethod, KeyPair, KeyUsagePurpose,
     PKCS_ECDSA_P256_SHA256, RevokedCertParams, SanType, SerialNumber,
 };
-use walengine_net::identity::{Identity, Role};
+use walengine_net::identity::{Identity, Role, SCHEME};
 use walengine_net::say;
+use walengine_net::tls::CA_FILE;
 use x509_cert::Certificate;
 use x509_cert::attr::AttributeTypeAndValue;
 use x509_cert::der::asn1::Utf8StringRef;
 
 use super::addresses::Host;
-use super::directory::{self, AUTHORITY, CA, CA_KEY, Content, GOSSIP_KEY, POLICY, Place};
+use super::directory::{self, AUTHORITY, CA_KEY, Content, Place};
 use super::gossip_key;
 use super::read::{self, unreadable};
 use super::words::date;
+use crate::config::GOSSIP_KEY_FILE;
 use crate::fatal::{Fatal, Reason};
+use crate::policy::POLICY_FILE;
 use crate::private_files::{create_dir, hex};
 
 /// Make the authority of a cluster
@@ -32,8 +35,9 @@ use crate::private_files::{create_dir, hex};
 /// never be lost or seen: keep the directory where no server runs.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Example:\n  walengine cert ca --cluster bank\n\n\
-    To replace an authority, make another one with --dir, put the certificates of both into the ca.pem \
-    of every directory, renew everything with the new one, and take the old one out of ca.pem.")]
+    To replace an authority, make another one with --dir, and with the same --dir every directory anew. \
+    Put the certificates of both into the ca.pem of every directory in use. Then copy the new identity.pem \
+    and identity.key over the old ones, and when all have theirs, take the old authority out of ca.pem.")]
 pub struct Arguments {
     /// Name of the cluster, which every certificate has
     #[arg(long, value_name = "NAME", value_parser = cluster_name)]
@@ -52,8 +56,6 @@ const CLOCKS_DIFFER: Duration = Duration::from_hours(1);
 /// The field of a name that holds the cluster.
 const ORGANIZATION: &str = "2.5.4.10";
 const COMMON_NAME: &str = "2.5.4.3";
-/// The authority's own identity: the cluster, and nobody in it.
-const SCHEME: &str = "spiffe://";
 
 /// What a policy starts as: the same as without one, and an example.
 pub(super) const POLICY_TEXT: &str = include_str!("policy.toml");
@@ -77,13 +79,14 @@ pub fn run(arguments: &Arguments) -> Result<(), Fatal> {
     let until = valid_for(&mut params, arguments.days);
     params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
     params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
+    // Its own identity: the cluster, and nobody in it.
     params.subject_alt_names = vec![uri(&format!("{SCHEME}{}", arguments.cluster))?];
     let certificate = params.self_signed(&key).map_err(|error| unsigned(&error))?;
     let files = [
-        Content::new(CA, certificate.pem()),
+        Content::new(CA_FILE, certificate.pem()),
         Content::new(CA_KEY, key.serialize_pem()),
-        Content::new(GOSSIP_KEY, gossip_key::new_line()?),
-        Content::new(POLICY, POLICY_TEXT),
+        Content::new(GOSSIP_KEY_FILE, gossip_key::new_line()?),
+        Content::new(POLICY_FILE, POLICY_TEXT),
     ];
     directory::make(&dir, &files)?;
     say!(
@@ -123,7 +126,7 @@ impl Authority {
     /// The one in `DIR/ca`.
     pub fn open(place: &Path) -> Result<Self, Fatal> {
         let dir = place.join(AUTHORITY);
-        let (ca, key_path) = (dir.join(CA), dir.join(CA_KEY));
+        let (ca, key_path) = (dir.join(CA_FILE), dir.join(CA_KEY));
         if !directory::exists(&ca) {
             let message = format!(
                 "there is no authority in {}: `walengine cert ca --cluster NAME` makes one, --dir says \
@@ -238,7 +241,7 @@ fn of_key(found: Vec<Certificate>, key: &[u8]) -> Result<Certificate, String> {
             return Ok(certificate);
         }
     }
-    Err(format!("it is the key of no certificate in {CA}"))
+    Err(format!("it is the key of no certificate in {CA_FILE}"))
 }
 
 /// The cluster of an authority.

@@ -10,25 +10,14 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::{CWD, RenameFlags, renameat_with};
 use rustix::io::Errno;
+use walengine_net::tls::{CA_FILE, CERTIFICATE_FILE, REVOKED_FILE};
 
 use crate::fatal::{Fatal, Reason};
 use crate::policy::POLICY_FILE;
-use crate::private_files::{create_dir, create_file, file_failed, sync_parent};
+use crate::private_files::{create_dir, create_file, file_failed, sync_dir, sync_parent};
 
-/// Who is believed.
-pub const CA: &str = "ca.pem";
 /// The key of the authority.
 pub const CA_KEY: &str = "ca.key";
-/// One's own certificate, and those between it and the authority.
-pub const CHAIN: &str = "identity.pem";
-/// The key of one's own certificate.
-pub const KEY: &str = "identity.key";
-/// Which certificates count no more.
-pub const REVOKED: &str = "revoked.pem";
-/// What seals the nodes' gossip.
-pub const GOSSIP_KEY: &str = "gossip.key";
-/// What each identity may do.
-pub const POLICY: &str = POLICY_FILE;
 /// What users other than the owner may do with a file.
 const OF_OTHERS: u32 = 0o077;
 /// The authority's directory.
@@ -56,22 +45,19 @@ impl Content {
 
 /// Anybody may read certificates, lists and policies. Whatever else there is are keys.
 fn mode(name: &str) -> u32 {
-    let is_public = [CA, CHAIN, REVOKED, POLICY].contains(&name);
+    let is_public = [CA_FILE, CERTIFICATE_FILE, REVOKED_FILE, POLICY_FILE].contains(&name);
     if is_public { 0o644 } else { 0o600 }
 }
 
 /// Makes a directory that does not exist yet, with these files.
 pub fn make(dir: &Path, files: &[Content]) -> Result<(), Fatal> {
-    let new = beside(dir, "new");
+    let new = beside(dir);
     remove(&new)?; // of a command that was interrupted
     create_dir(&new)?;
     let made = files
         .iter()
         .try_for_each(|file| write_new(&new.join(file.name), &file.bytes, mode(file.name)))
-        .and_then(|()| {
-            let synced = File::open(&new).and_then(|dir| dir.sync_all());
-            synced.map_err(|error| file_failed("write", &new, &error))
-        })
+        .and_then(|()| sync_dir(&new).map_err(|error| file_failed("write", &new, &error)))
         .and_then(|()| rename_new(&new, dir));
     if made.is_err() {
         let _ = fs::remove_dir_all(&new); // the error that is told is the first one
@@ -86,22 +72,23 @@ impl Staged {
     pub fn new(dir: &Path, files: &[Content]) -> Result<Self, Fatal> {
         let mut staged = Self(Vec::new());
         for file in files {
-            let to = dir.join(file.name);
-            let new = beside(&to, "new");
-            remove(&new)?;
-            staged.0.push((new.clone(), to));
-            write_new(&new, &file.bytes, mode(file.name))?;
+            staged.add(dir.join(file.name), &file.bytes, mode(file.name))?;
         }
         Ok(staged)
     }
 
     /// One file of keys, whatever it is called.
     pub fn of_file(path: &Path, bytes: &[u8]) -> Result<Self, Fatal> {
-        let new = beside(path, "new");
-        remove(&new)?;
-        let staged = Self(vec![(new.clone(), path.to_owned())]);
-        write_new(&new, bytes, 0o600)?;
+        let mut staged = Self(Vec::new());
+        staged.add(path.to_owned(), bytes, 0o600)?;
         Ok(staged)
+    }
+
+    fn add(&mut self, to: PathBuf, bytes: &[u8], mode: u32) -> Result<(), Fatal> {
+        let new = beside(&to);
+        remove(&new)?;
+        self.0.push((new.clone(), to)); // before it is written: what a failure leaves is removed
+        write_new(&new, bytes, mode)
     }
 
     /// Puts them in place, one right after the other.
@@ -127,7 +114,7 @@ impl Drop for Staged {
 
 /// Makes a file of keys that does not exist yet, or says that it does.
 pub fn make_file(path: &Path, bytes: &[u8]) -> Result<(), Fatal> {
-    let new = beside(path, "new");
+    let new = beside(path);
     remove(&new)?;
     let made = write_new(&new, bytes, 0o600).and_then(|()| rename_new(&new, path));
     if made.is_err() {
@@ -204,12 +191,11 @@ pub fn exists(path: &Path) -> bool {
     path.symlink_metadata().is_ok()
 }
 
-/// `DIR/NAME` as `DIR/.NAME.KIND`.
-fn beside(path: &Path, kind: &str) -> PathBuf {
+/// `DIR/NAME` as `DIR/.NAME.new`.
+fn beside(path: &Path) -> PathBuf {
     let mut name = std::ffi::OsString::from(".");
     name.push(path.file_name().unwrap_or_default());
-    name.push(".");
-    name.push(kind);
+    name.push(".new");
     path.with_file_name(name)
 }
 
@@ -247,7 +233,7 @@ fn rename_new(from: &Path, to: &Path) -> Result<(), Fatal> {
 }
 
 /// Nothing is overwritten.
-pub fn taken(path: &Path) -> Fatal {
+fn taken(path: &Path) -> Fatal {
     let message = format!("{} exists already, and is left as it is", path.display());
     Fatal::new(Reason::File, message)
 }

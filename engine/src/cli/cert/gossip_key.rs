@@ -6,10 +6,11 @@ use std::path::{Path, PathBuf};
 use walengine_net::say;
 use walengine_replication::gossip::GossipKeys;
 
-use super::directory::{self, AUTHORITY, GOSSIP_KEY, Place, Staged};
+use super::directory::{self, AUTHORITY, Place, Staged};
 use super::read::unreadable;
+use crate::config::GOSSIP_KEY_FILE;
 use crate::fatal::{Fatal, Reason};
-use crate::private_files::hex;
+use crate::private_files::{hex, parent_of};
 
 /// Make a key that seals the gossip of nodes, or pass to another one
 ///
@@ -54,7 +55,7 @@ const KEY_BYTES: usize = 32;
 /// Makes a key, or takes a step.
 pub fn run(arguments: &Arguments) -> Result<(), Fatal> {
     let place = &arguments.place.dir;
-    let own = place.join(AUTHORITY).join(GOSSIP_KEY);
+    let own = place.join(AUTHORITY).join(GOSSIP_KEY_FILE);
     let path = arguments.file.as_ref().unwrap_or(&own);
     let step: Option<fn(Keys) -> Result<Keys, String>> =
         match (arguments.next, arguments.use_next, arguments.drop_old) {
@@ -63,8 +64,7 @@ pub fn run(arguments: &Arguments) -> Result<(), Fatal> {
             (.., true) => Some(Keys::without_old),
             _ => None,
         };
-    let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
-    let dir = parent.unwrap_or(Path::new("."));
+    let dir = parent_of(path);
     if !dir.is_dir() {
         let make = "`walengine cert ca` makes the authority's, and a path to a file names another";
         let message = format!("there is no directory {}: {make}", dir.display());
@@ -97,7 +97,7 @@ pub fn run(arguments: &Arguments) -> Result<(), Fatal> {
 fn copy(place: &Path, before: &Keys, after: &Keys) -> Result<(), Fatal> {
     let mut copied = Vec::new();
     for dir in directory::within(place)? {
-        let path = dir.join(GOSSIP_KEY);
+        let path = dir.join(GOSSIP_KEY_FILE);
         if dir == place.join(AUTHORITY) || !path.exists() {
             continue;
         }
@@ -110,7 +110,7 @@ fn copy(place: &Path, before: &Keys, after: &Keys) -> Result<(), Fatal> {
         }
     }
     if !copied.is_empty() {
-        say!("and in {}: copy {GOSSIP_KEY} from there to each node", copied.join(", "));
+        say!("and in {}: copy {GOSSIP_KEY_FILE} from there to each node", copied.join(", "));
     }
     Ok(())
 }
@@ -163,13 +163,8 @@ impl Keys {
 
     /// As a node reads it.
     fn parse(bytes: &[u8]) -> Result<Self, String> {
-        GossipKeys::parse(bytes).map_err(|error| error.to_string())?;
-        if bytes.len() == KEY_BYTES {
-            return Ok(Self(vec![hex(bytes)])); // as release 0.1 wanted it
-        }
-        let lines = bytes.split(|&byte| byte == b'\n').map(<[u8]>::trim_ascii);
-        let keys = lines.filter(|line| !line.is_empty() && !line.starts_with(b"#"));
-        Ok(Self(keys.map(|key| String::from_utf8_lossy(key).to_ascii_lowercase()).collect()))
+        let keys = GossipKeys::parse(bytes).map_err(|error| error.to_string())?;
+        Ok(Self(keys.all().map(|key| hex(key)).collect()))
     }
 
     fn to_text(&self) -> String {

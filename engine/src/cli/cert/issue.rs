@@ -5,16 +5,16 @@ use std::path::{Path, PathBuf};
 
 use walengine_net::identity::{Identity, Role};
 use walengine_net::say;
-use walengine_net::text::printable;
+use walengine_net::tls::{CA_FILE, CERTIFICATE_FILE, KEY_FILE, REVOKED_FILE};
 
 use super::addresses::{Given, Host, of_node};
 use super::authority::{Authority, Issued};
-use super::directory::{
-    self, CA, CHAIN, Content, GOSSIP_KEY, KEY, POLICY, Place, REVOKED, Staged, read_if_there,
-};
+use super::directory::{self, Content, Place, Staged, read_if_there};
 use super::read;
 use super::words::date;
+use crate::config::GOSSIP_KEY_FILE;
 use crate::fatal::{Fatal, Reason};
+use crate::policy::POLICY_FILE;
 
 /// Make a directory of credentials for each node
 ///
@@ -117,7 +117,6 @@ fn run(
     let mut known = BTreeSet::new();
     for (name, hosts) in names {
         let identity = Identity::new(&authority.cluster, role, &name).map_err(|error| {
-            let name = printable(&name);
             Fatal::new(Reason::Usage, format!("'{name}' can't be a {role}: {error}"))
         })?;
         if !known.insert(name.clone()) {
@@ -139,7 +138,8 @@ fn run(
     }
     if role == Role::Client && !wanted.renew {
         say!(
-            "what a client may do stands in the {POLICY} of the nodes; what does not is forbidden"
+            "what a client may do stands in the {POLICY_FILE} of the nodes; what does not is \
+             forbidden"
         );
     }
     Ok(())
@@ -169,23 +169,23 @@ fn make(authority: &Authority, member: &Member, days: u32) -> Result<(), Fatal> 
         None if is_node => Host::local(),
         hosts => hosts.clone().unwrap_or_default(),
     };
-    let mut files = vec![Content::new(CA, authority.believed.clone())];
+    let mut files = vec![Content::new(CA_FILE, authority.believed.clone())];
     let of_authority = |name: &str| read_if_there(&authority.dir.join(name));
     if is_node {
-        let Some(key) = of_authority(GOSSIP_KEY)? else {
-            let path = authority.dir.join(GOSSIP_KEY);
+        let Some(key) = of_authority(GOSSIP_KEY_FILE)? else {
+            let path = authority.dir.join(GOSSIP_KEY_FILE);
             let path = path.display();
             let message =
                 format!("{path} is missing: `walengine cert gossip-key {path}` makes a new one");
             return Err(Fatal::new(Reason::File, message));
         };
-        files.push(Content::new(GOSSIP_KEY, key));
-        files.extend(of_authority(POLICY)?.map(|policy| Content::new(POLICY, policy)));
+        files.push(Content::new(GOSSIP_KEY_FILE, key));
+        files.extend(of_authority(POLICY_FILE)?.map(|policy| Content::new(POLICY_FILE, policy)));
     }
-    files.extend(of_authority(REVOKED)?.map(|list| Content::new(REVOKED, list)));
+    files.extend(of_authority(REVOKED_FILE)?.map(|list| Content::new(REVOKED_FILE, list)));
     let issued = authority.issue(&member.identity, &hosts, days)?;
-    files.push(Content::new(CHAIN, issued.chain.as_str()));
-    files.push(Content::new(KEY, issued.key.as_str()));
+    files.push(Content::new(CERTIFICATE_FILE, issued.chain.as_str()));
+    files.push(Content::new(KEY_FILE, issued.key.as_str()));
     directory::make(&member.dir, &files)?;
     told("made", member, &hosts, &issued);
     Ok(())
@@ -194,7 +194,7 @@ fn make(authority: &Authority, member: &Member, days: u32) -> Result<(), Fatal> 
 /// Puts a new certificate and key in place. Whoever reads between the two renames has a certificate and
 /// a key that do not belong together, and keeps those it has.
 fn renew(authority: &Authority, member: &Member, days: u32) -> Result<(), Fatal> {
-    let chain = member.dir.join(CHAIN);
+    let chain = member.dir.join(CERTIFICATE_FILE);
     let old = read::certificates(&chain)?;
     let names = read::names(&old[0]);
     let identity = read::identity(&names).map_err(|why| read::unreadable(&chain, &why))?;
@@ -216,8 +216,10 @@ fn renew(authority: &Authority, member: &Member, days: u32) -> Result<(), Fatal>
         }
     };
     let issued = authority.issue(&member.identity, &hosts, days)?;
-    let files =
-        [Content::new(KEY, issued.key.as_str()), Content::new(CHAIN, issued.chain.as_str())];
+    let files = [
+        Content::new(KEY_FILE, issued.key.as_str()),
+        Content::new(CERTIFICATE_FILE, issued.chain.as_str()),
+    ];
     Staged::new(&member.dir, &files)?.commit()?;
     told("renewed", member, &hosts, &issued);
     Ok(())

@@ -11,7 +11,7 @@ use rustls::pki_types::{CertificateDer, CertificateRevocationListDer, PrivateKey
 use walengine_net::identity::{Identity, IdentityError};
 use walengine_net::text::printable;
 use x509_cert::Certificate;
-use x509_cert::crl::CertificateList;
+use x509_cert::crl::{CertificateList, RevokedCert};
 use x509_cert::der::{Decode as _, Encode as _};
 use x509_cert::ext::pkix::crl::CrlNumber;
 use x509_cert::ext::pkix::name::GeneralName;
@@ -138,6 +138,11 @@ pub fn serial(number: &SerialNumber) -> String {
         let _ = write!(text, "{}{byte:02x}", if at == 0 { "" } else { ":" }); // a String takes all
     }
     text
+}
+
+/// What a list revokes.
+pub fn entries(list: &CertificateList) -> impl Iterator<Item = &RevokedCert> {
+    list.tbs_cert_list.revoked_certificates.iter().flatten()
 }
 
 /// The number of a list, if it has one that fits.

@@ -5,10 +5,11 @@ use std::time::SystemTime;
 
 use rcgen::{RevocationReason, RevokedCertParams, SerialNumber};
 use walengine_net::say;
-use x509_cert::crl::CertificateList;
+use walengine_net::tls::{CA_FILE, CERTIFICATE_FILE, REVOKED_FILE};
+use x509_cert::crl::RevokedCert;
 
 use super::authority::Authority;
-use super::directory::{self, CA, CHAIN, Content, Place, REVOKED, Staged, read_if_there};
+use super::directory::{self, Content, Place, Staged, read_if_there};
 use super::read::{self, unreadable};
 use crate::fatal::Fatal;
 
@@ -45,7 +46,7 @@ pub fn run(arguments: &Arguments) -> Result<(), Fatal> {
     let place = &arguments.place.dir;
     let authority = Authority::open(place)?;
     let _lock = directory::lock(place)?;
-    let path = authority.dir.join(REVOKED);
+    let path = authority.dir.join(REVOKED_FILE);
     let (mut revoked, number) = match read_if_there(&path)? {
         Some(pem) => known(&pem).map_err(|why| unreadable(&path, &why))?,
         None => (Vec::new(), 0),
@@ -76,8 +77,8 @@ pub fn run(arguments: &Arguments) -> Result<(), Fatal> {
     put(&authority.dir, &list)?;
     let mut copies = Vec::new();
     for dir in directory::within(place)? {
-        let ca = dir.join(CA);
-        if dir != authority.dir && dir.join(CHAIN).exists() && ca.exists() {
+        let ca = dir.join(CA_FILE);
+        if dir != authority.dir && dir.join(CERTIFICATE_FILE).exists() && ca.exists() {
             if !authority.is_in(&read::certificates(&ca)?) {
                 continue;
             }
@@ -88,18 +89,18 @@ pub fn run(arguments: &Arguments) -> Result<(), Fatal> {
     say!("list {} is in {}", number + 1, path.display());
     if !copies.is_empty() {
         let copies = copies.join(", ");
-        say!("and in {copies}: copy {REVOKED} from there to where each is used");
+        say!("and in {copies}: copy {REVOKED_FILE} from there to where each is used");
     }
     Ok(())
 }
 
 fn put(dir: &Path, list: &str) -> Result<(), Fatal> {
-    Staged::new(dir, &[Content::new(REVOKED, list)])?.commit()
+    Staged::new(dir, &[Content::new(REVOKED_FILE, list)])?.commit()
 }
 
 /// Who a file or a directory is of, and its serial number.
 fn of_path(authority: &Authority, path: &Path) -> Result<(String, Serial), Fatal> {
-    let file = if path.is_dir() { path.join(CHAIN) } else { path.to_owned() };
+    let file = if path.is_dir() { path.join(CERTIFICATE_FILE) } else { path.to_owned() };
     let found = read::certificates(&file)?;
     let certificate = &found[0];
     if !authority.has_signed(certificate) {
@@ -121,18 +122,13 @@ fn known(pem: &[u8]) -> Result<(Vec<RevokedCertParams>, u64), String> {
         return Err(format!("it has {} lists of revoked certificates, not one", lists.len()));
     };
     let number = read::list_number(list).ok_or("its list has no number")?;
-    Ok((entries(list), number))
-}
-
-fn entries(list: &CertificateList) -> Vec<RevokedCertParams> {
-    let revoked = list.tbs_cert_list.revoked_certificates.iter().flatten();
-    let entry = |one: &x509_cert::crl::RevokedCert| RevokedCertParams {
+    let entry = |one: &RevokedCert| RevokedCertParams {
         serial_number: SerialNumber::from_slice(&trimmed(one.serial_number.as_bytes()).0),
         revocation_time: one.revocation_date.to_system_time().into(),
         reason_code: Some(RevocationReason::Unspecified),
         invalidity_date: None,
     };
-    revoked.map(entry).collect()
+    Ok((read::entries(list).map(entry).collect(), number))
 }
 
 fn trimmed(bytes: &[u8]) -> Serial {

@@ -5,18 +5,17 @@ use std::time::SystemTime;
 
 use walengine_net::identity::Role;
 use walengine_net::say;
-use walengine_net::tls::Credentials;
+use walengine_net::tls::{CA_FILE, CERTIFICATE_FILE, Credentials, KEY_FILE, REVOKED_FILE};
 use x509_cert::Certificate;
 use x509_cert::crl::CertificateList;
 use x509_cert::der::oid::db::rfc5280::{ID_KP_CLIENT_AUTH, ID_KP_SERVER_AUTH};
 use x509_cert::ext::pkix::ExtendedKeyUsage;
 
-use super::directory::{
-    self, CA, CA_KEY, CHAIN, GOSSIP_KEY, KEY, REVOKED, is_private, read_if_there,
-};
+use super::directory::{self, CA_KEY, is_private, read_if_there};
 use super::gossip_key;
 use super::read;
 use super::words::{date, in_time};
+use crate::config::GOSSIP_KEY_FILE;
 use crate::fatal::{Fatal, Reason};
 
 /// Say what certificates are, until when, and whether they would be believed
@@ -80,7 +79,8 @@ pub(super) fn show(path: &Path) -> Result<Shown, Fatal> {
         return Ok(shown);
     }
     let message = format!(
-        "{} is no directory of credentials, and holds none: there is neither {CHAIN} nor {CA_KEY}",
+        "{} is no directory of credentials, and holds none: there is neither {CERTIFICATE_FILE} nor \
+         {CA_KEY}",
         path.display()
     );
     Err(Fatal::new(Reason::File, message))
@@ -89,7 +89,8 @@ pub(super) fn show(path: &Path) -> Result<Shown, Fatal> {
 impl Shown {
     /// False if it holds neither credentials nor an authority.
     fn directory(&mut self, dir: &Path, now: SystemTime) -> Result<bool, Fatal> {
-        let (is_member, is_authority) = (dir.join(CHAIN).exists(), dir.join(CA_KEY).exists());
+        let (is_member, is_authority) =
+            (dir.join(CERTIFICATE_FILE).exists(), dir.join(CA_KEY).exists());
         if is_member {
             self.member(dir, now)?;
         } else if is_authority {
@@ -99,7 +100,7 @@ impl Shown {
     }
 
     fn member(&mut self, dir: &Path, now: SystemTime) -> Result<(), Fatal> {
-        let path = dir.join(CHAIN);
+        let path = dir.join(CERTIFICATE_FILE);
         let found = match read::certificates(&path) {
             Ok(found) => found,
             Err(error) => {
@@ -108,18 +109,18 @@ impl Shown {
             }
         };
         self.certificate(&path, &found[0], now);
-        self.key(dir, KEY, &found[0])?;
+        self.key(dir, KEY_FILE, &found[0])?;
         self.lists(dir, &found[0])?;
         // As a program with --tls does, which is the only answer that counts.
         match Credentials::load(dir) {
-            Ok(_) => self.row("believed", &format!("yes, by {CA}")),
+            Ok(_) => self.row("believed", &format!("yes, by {CA_FILE}")),
             Err(error) => self.wrong_row("believed", &format!("no: {error}")),
         }
         self.gossip(dir)
     }
 
     fn authority(&mut self, dir: &Path, now: SystemTime) -> Result<(), Fatal> {
-        let path = dir.join(CA);
+        let path = dir.join(CA_FILE);
         let found = match read::certificates(&path) {
             Ok(found) => found,
             Err(error) => {
@@ -131,8 +132,8 @@ impl Shown {
             self.certificate(&path, found, now);
         }
         self.key(dir, CA_KEY, &found[0])?;
-        if let Some(pem) = read_if_there(&dir.join(REVOKED))? {
-            self.list_file(&dir.join(REVOKED), &pem);
+        if let Some(pem) = read_if_there(&dir.join(REVOKED_FILE))? {
+            self.list_file(&dir.join(REVOKED_FILE), &pem);
         }
         self.gossip(dir)
     }
@@ -165,7 +166,9 @@ impl Shown {
     fn certificate(&mut self, path: &Path, certificate: &Certificate, now: SystemTime) {
         let names = read::names(certificate);
         let is_authority = read::is_authority(certificate);
-        let who = match (read::identity(&names), is_authority) {
+        let identity = read::identity(&names);
+        let is_node = identity.as_ref().is_ok_and(|identity| identity.role() == Role::Node);
+        let who = match (identity, is_authority) {
             (Ok(identity), _) => Ok(format!("{identity} of cluster {}", identity.cluster())),
             (Err(_), true) => Ok(match &names.uris[..] {
                 [uri] => format!("an authority, {uri}"),
@@ -181,8 +184,7 @@ impl Shown {
             self.row("addresses", &names.hosts.join(", "));
         }
         if !is_authority {
-            let node = read::identity(&names).is_ok_and(|identity| identity.role() == Role::Node);
-            self.uses(certificate, node);
+            self.uses(certificate, is_node);
         }
         let validity = &certificate.tbs_certificate.validity;
         let (from, until) =
@@ -239,25 +241,24 @@ impl Shown {
 
     /// Whether a list in the directory has a certificate.
     fn lists(&mut self, dir: &Path, certificate: &Certificate) -> Result<(), Fatal> {
-        let Some(pem) = read_if_there(&dir.join(REVOKED))? else {
-            self.row("revoked", &format!("no: there is no {REVOKED}"));
+        let Some(pem) = read_if_there(&dir.join(REVOKED_FILE))? else {
+            self.row("revoked", &format!("no: there is no {REVOKED_FILE}"));
             return Ok(());
         };
         let lists = match read::lists_in(&pem) {
             Ok(lists) => lists,
             Err(why) => {
-                self.wrong_row("revoked", &format!("{REVOKED}: {why}"));
+                self.wrong_row("revoked", &format!("{REVOKED_FILE}: {why}"));
                 return Ok(());
             }
         };
         let of_issuer = lists
             .iter()
             .filter(|list| list.tbs_cert_list.issuer == certificate.tbs_certificate.issuer);
-        let mut told = format!("unknown: {REVOKED} has no list of its issuer");
+        let mut told = format!("unknown: {REVOKED_FILE} has no list of its issuer");
         for list in of_issuer {
             let serial = &certificate.tbs_certificate.serial_number;
-            let entries = list.tbs_cert_list.revoked_certificates.iter().flatten();
-            let entry = entries.into_iter().find(|entry| entry.serial_number == *serial);
+            let entry = read::entries(list).find(|entry| entry.serial_number == *serial);
             if let Some(entry) = entry {
                 let when = date(entry.revocation_date.to_system_time());
                 self.wrong_row("revoked", &format!("yes, on {when}"));
@@ -277,7 +278,7 @@ impl Shown {
         for list in &lists {
             self.lines.push(format!("{}: {}", path.display(), described(list)));
             self.row("issuer", &read::name(&list.tbs_cert_list.issuer));
-            for entry in list.tbs_cert_list.revoked_certificates.iter().flatten() {
+            for entry in read::entries(list) {
                 let when = date(entry.revocation_date.to_system_time());
                 self.row("revoked", &format!("{} on {when}", read::serial(&entry.serial_number)));
             }
@@ -285,11 +286,11 @@ impl Shown {
     }
 
     fn gossip(&mut self, dir: &Path) -> Result<(), Fatal> {
-        let path = dir.join(GOSSIP_KEY);
+        let path = dir.join(GOSSIP_KEY_FILE);
         let Some(bytes) = read_if_there(&path)? else { return Ok(()) };
         match gossip_key::in_words(&bytes) {
-            Ok(keys) => self.row("gossip", &format!("{GOSSIP_KEY} has {keys}")),
-            Err(why) => self.wrong_row("gossip", &format!("{GOSSIP_KEY}: {why}")),
+            Ok(keys) => self.row("gossip", &format!("{GOSSIP_KEY_FILE} has {keys}")),
+            Err(why) => self.wrong_row("gossip", &format!("{GOSSIP_KEY_FILE}: {why}")),
         }
         self.privacy(&path);
         Ok(())
@@ -313,7 +314,7 @@ impl Shown {
 fn described(list: &CertificateList) -> String {
     let number = read::list_number(list).map_or(String::new(), |number| format!(" {number}"));
     let made = date(list.tbs_cert_list.this_update.to_system_time());
-    let entries = list.tbs_cert_list.revoked_certificates.as_ref().map_or(0, Vec::len);
+    let entries = read::entries(list).count();
     let entries = if entries == 1 { "1 entry".to_owned() } else { format!("{entries} entries") };
     format!("list{number} of {made}, with {entries}")
 }

@@ -9,9 +9,9 @@ use rcgen::{
     BasicConstraints, CertificateParams, CertifiedIssuer, DnType, ExtendedKeyUsagePurpose, IsCa,
     KeyPair, KeyUsagePurpose, SanType,
 };
+use walengine_net::tls::{CA_FILE, CERTIFICATE_FILE, KEY_FILE};
 
 use super::authority::POLICY_TEXT;
-use super::directory::{CA, CHAIN, KEY};
 use super::show::show;
 use crate::policy::Policy;
 
@@ -55,9 +55,9 @@ impl Made {
         self.params.subject_alt_names = uris.collect();
         let key = KeyPair::generate().unwrap();
         let certificate = self.params.signed_by(&key, &self.issuer).unwrap();
-        self.write(CA, &self.issuer.pem());
-        self.write(CHAIN, &certificate.pem());
-        self.write(KEY, &key.serialize_pem());
+        self.write(CA_FILE, &self.issuer.pem());
+        self.write(CERTIFICATE_FILE, &certificate.pem());
+        self.write(KEY_FILE, &key.serialize_pem());
         self.mode(0o600);
     }
 
@@ -66,7 +66,7 @@ impl Made {
     }
 
     fn mode(&self, mode: u32) {
-        fs::set_permissions(self.dir.join(KEY), fs::Permissions::from_mode(mode)).unwrap();
+        fs::set_permissions(self.dir.join(KEY_FILE), fs::Permissions::from_mode(mode)).unwrap();
     }
 
     /// What is shown, and how much of it is wrong.
@@ -154,16 +154,16 @@ fn whoever_would_be_refused_is_told_so() {
     made.certify(CLIENT);
     made.mode(0o640);
     assert!(made.shown().0.contains("others can read"), "{:?}", made.shown());
-    made.write(KEY, &KeyPair::generate().unwrap().serialize_pem());
+    made.write(KEY_FILE, &KeyPair::generate().unwrap().serialize_pem());
     assert!(made.shown().0.contains("does not belong to it"), "{:?}", made.shown());
-    made.write(KEY, "not a key");
+    made.write(KEY_FILE, "not a key");
     assert!(made.shown().0.contains("no private key in it"), "{:?}", made.shown());
-    fs::remove_file(made.dir.join(KEY)).unwrap();
+    fs::remove_file(made.dir.join(KEY_FILE)).unwrap();
     assert!(made.shown().0.contains("identity.key is missing"), "{:?}", made.shown());
 
     made.certify(CLIENT);
     // Of the same name, and yet another.
-    made.write(CA, &authority("anybody").pem());
+    made.write(CA_FILE, &authority("anybody").pem());
     let (text, wrong) = made.shown();
     assert!(wrong == 1 && text.contains("! believed   no: "), "{text}");
 
@@ -176,7 +176,7 @@ fn whoever_would_be_refused_is_told_so() {
     let (text, wrong) = made.shown();
     assert!(wrong == 2 && text.contains("a node is a server, too"), "{text}");
 
-    made.write(CHAIN, "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n");
+    made.write(CERTIFICATE_FILE, "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n");
     assert_eq!(made.shown().1, 1);
 }
 
@@ -190,15 +190,15 @@ fn a_chain_over_another_authority_is_believed() {
     let root = authority("root");
     made.issuer = CertifiedIssuer::signed_by(params, KeyPair::generate().unwrap(), &root).unwrap();
     made.certify(CLIENT);
-    made.write(CA, &root.pem());
+    made.write(CA_FILE, &root.pem());
     assert_eq!(
         made.shown().1,
         1,
         "without the one between them it is nobody's: {:?}",
         made.shown()
     );
-    let leaf = fs::read_to_string(made.dir.join(CHAIN)).unwrap();
-    made.write(CHAIN, &(leaf + &made.issuer.pem()));
+    let leaf = fs::read_to_string(made.dir.join(CERTIFICATE_FILE)).unwrap();
+    made.write(CERTIFICATE_FILE, &(leaf + &made.issuer.pem()));
     let (text, wrong) = made.shown();
     assert_eq!(wrong, 0, "{text}");
     assert!(text.contains("between") && !text.contains('\u{1b}'), "{text:?}");
