@@ -1,6 +1,7 @@
 //! Text from outside, made fit to be shown: names and addresses of clients and nodes, messages of servers,
 //! what stands in files and certificates. A terminal obeys control characters, and a line break in a name
-//! would look like a line of the program's own. What prints and logs calls this, and nobody else has to.
+//! would look like a line of the program's own. What prints and logs calls this. Whoever reads such a text may
+//! call it already: a second time changes nothing.
 
 use std::borrow::Cow;
 use std::fmt::Write as _;

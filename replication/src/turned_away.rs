@@ -25,6 +25,16 @@ pub enum Side {
     Peer,
 }
 
+impl Side {
+    /// Stable name in `snake_case`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Client => "client",
+            Self::Peer => "peer",
+        }
+    }
+}
+
 /// Why it was turned away.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Reason {
@@ -176,8 +186,8 @@ impl TurnedAway {
         }
         told.at = Some(now);
         let from = address.map_or_else(|| "somewhere".to_owned(), |address| address.to_string());
-        let (who, reason) = (who(side), reason.name());
-        Some(format!("turned away a connection of {who} from {from}, {reason}: {why}"))
+        let (side, reason) = (side.name(), reason.name());
+        Some(format!("turned away a connection of a {side} from {from}, {reason}: {why}"))
     }
 
     fn summaries(&self, now: Duration) -> Vec<String> {
@@ -196,8 +206,8 @@ impl TurnedAway {
             let among =
                 if addresses.len() < ADDRESSES_TOLD_MAX { "" } else { " and perhaps others" };
             Some(format!(
-                "turned away {since} more connections of {}, {}{from}{}{among}",
-                who(side),
+                "turned away {since} more connections of a {}, {}{from}{}{among}",
+                side.name(),
                 reason.name(),
                 addresses.join(", ")
             ))
@@ -214,13 +224,6 @@ fn kinds() -> impl Iterator<Item = (Side, Reason)> {
 /// Of a kind in the order of [`kinds`].
 fn place(side: Side, reason: Reason) -> usize {
     side as usize * Reason::ALL.len() + reason as usize
-}
-
-fn who(side: Side) -> &'static str {
-    match side {
-        Side::Client => "a client",
-        Side::Peer => "a peer",
-    }
 }
 
 #[cfg(test)]

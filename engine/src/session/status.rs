@@ -10,12 +10,12 @@ use walengine_net::message::{
 use walengine_net::model::PartitionId;
 use walengine_replication::tcp::accept::Refusals;
 use walengine_replication::tcp::dial::{Dialer, Traffic};
-use walengine_replication::turned_away::Side;
 use walengine_replication::types::NodeId;
 
 use super::node_facts::NodeFacts;
 use crate::connection::outbox::Outbox;
 use crate::limits::STATUS_TROUBLES_MAX;
+use crate::node_state::NodeState;
 use crate::partition::Partition;
 use crate::partition::commit::Commit;
 use crate::partition::log_clock::ClockStanding;
@@ -56,24 +56,12 @@ pub fn answer<C: Commit>(node: &NodeFacts<C>, outbox: &Outbox, head: FrameHead) 
         of_node("peer_connections_broken_of_shard_since_start", broken.get());
         of_node("peer_requests_refused_of_shard_since_start", requests.get());
     }
-    let dropped: Vec<_> = state.gossip_dropped.each().filter(|(_, count)| *count > 0).collect();
-    let names: Vec<_> = dropped
-        .iter()
-        .map(|(reason, _)| format!("datagrams_dropped_{reason}_since_start"))
-        .collect();
-    for ((_, count), name) in dropped.iter().zip(&names) {
-        numbers.push(NumberRow { partition: NO_PARTITION, value: *count, name });
-    }
-    let turned_away = state.turned_away.each().filter(|(.., count)| *count > 0);
-    let turned_away: Vec<_> = turned_away
-        .map(|(side, reason, count)| {
-            let side = if side == Side::Client { "client" } else { "peer" };
-            (format!("{side}_connections_turned_away_{}_since_start", reason.name()), count)
-        })
-        .collect();
-    for (name, count) in &turned_away {
-        numbers.push(NumberRow { partition: NO_PARTITION, value: *count, name });
-    }
+    let not_taken = not_taken(state);
+    numbers.extend(not_taken.iter().map(|(name, count)| NumberRow {
+        partition: NO_PARTITION,
+        value: *count,
+        name,
+    }));
     let own = head.partition;
     let troubles = troubles(node, own);
     texts.push(TextRow { partition: NO_PARTITION, name: "version", text: SERVER_VERSION });
@@ -105,6 +93,19 @@ pub fn answer<C: Commit>(node: &NodeFacts<C>, outbox: &Outbox, head: FrameHead) 
     }
     let reply = ServerStatusReply { numbers: &numbers, texts: &texts };
     outbox.put(Kind::ServerStatusReply, head, &reply);
+}
+
+/// Datagrams that were dropped and connections that were turned away, by reason: those that there were.
+fn not_taken(state: &NodeState) -> Vec<(String, u64)> {
+    let dropped = state.gossip_dropped.each().filter(|(_, count)| *count > 0);
+    let dropped =
+        dropped.map(|(reason, count)| (format!("datagrams_dropped_{reason}_since_start"), count));
+    let away = state.turned_away.each().filter(|(.., count)| *count > 0);
+    let away = away.map(|(side, reason, count)| {
+        let (side, reason) = (side.name(), reason.name());
+        (format!("{side}_connections_turned_away_{reason}_since_start"), count)
+    });
+    dropped.chain(away).collect()
 }
 
 /// Places of partitions, that of `own` before the others.
