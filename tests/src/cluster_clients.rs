@@ -256,7 +256,7 @@ impl<'a> Asker<'a> {
         let address = self.crowd.nodes[node];
         let place = &mut self.wires[node];
         if place.is_none() {
-            *place = Wire::greeted_within(address, 0, READ_WITHIN).ok();
+            *place = Wire::greeted_within(address, 0, None, READ_WITHIN).ok();
         }
         let wire = place.as_mut()?;
         let begin = notes.now();

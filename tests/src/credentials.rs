@@ -2,10 +2,11 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::process::Output;
 use std::sync::Arc;
 
 use walengine_net::client::Config;
-use walengine_net::tls::Tls;
+use walengine_net::tls::{CA_FILE, CERTIFICATE_FILE, KEY_FILE, Tls};
 
 use crate::server::{run_command, text};
 
@@ -16,6 +17,11 @@ pub struct Credentials {
 }
 
 impl Credentials {
+    /// What is made below `dir`, which exists: nothing yet, unless somebody else has.
+    pub fn at(dir: &Path) -> Self {
+        Self { dir: dir.to_owned() }
+    }
+
     /// Of the nodes 1 to 3, the clients `payments` and `reports`, the projector `p` and the operator `ops`,
     /// below `dir`. By the policy of all nodes clients may write, and read everything.
     ///
@@ -23,7 +29,7 @@ impl Credentials {
     /// If they can't be made.
     pub fn make(dir: &Path) -> Self {
         fs::create_dir_all(dir).unwrap();
-        let credentials = Self { dir: dir.to_owned() };
+        let credentials = Self::at(dir);
         for command in ["ca --cluster bank", "client payments reports", "projector p", "admin ops"]
         {
             credentials.cert(command);
@@ -36,13 +42,18 @@ impl Credentials {
         credentials
     }
 
+    /// Runs `walengine cert`, whatever comes of it.
+    pub fn run(&self, command: &str) -> Output {
+        let arguments: Vec<&str> = ["cert"].into_iter().chain(command.split(' ')).collect();
+        run_command(None, &self.dir, &arguments)
+    }
+
     /// Runs `walengine cert`.
     ///
     /// # Panics
     /// If it fails.
     pub fn cert(&self, command: &str) -> String {
-        let arguments: Vec<&str> = ["cert"].into_iter().chain(command.split(' ')).collect();
-        let output = run_command(None, &self.dir, &arguments);
+        let output = self.run(command);
         assert!(output.status.success(), "cert {command}: {}", text(&output));
         text(&output)
     }
@@ -50,6 +61,17 @@ impl Credentials {
     /// What `--tls` takes: of `node-1`, `client-payments` and so on.
     pub fn of(&self, who: &str) -> PathBuf {
         self.dir.join("certs").join(who)
+    }
+
+    /// Makes what a thief has: a copy without the list that his own program would look at.
+    ///
+    /// # Panics
+    /// If there is something at `to`, or it can't be made.
+    pub fn steal(&self, who: &str, to: &Path) {
+        fs::create_dir(to).unwrap();
+        for file in [CA_FILE, CERTIFICATE_FILE, KEY_FILE] {
+            fs::copy(self.of(who).join(file), to.join(file)).unwrap();
+        }
     }
 
     /// For connections of the test itself.

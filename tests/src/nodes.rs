@@ -299,11 +299,7 @@ impl Nodes {
 
 /// What the node at an address knows of the cluster; `None` if it does not tell.
 pub fn view_of(address: SocketAddr, tls: Option<&Tls>) -> Option<View> {
-    let wire = match tls {
-        Some(tls) => Wire::secured(address, 0, tls),
-        None => Wire::greeted_within(address, 0, ANSWER_WITHIN),
-    };
-    let mut wire = wire.ok()?;
+    let mut wire = Wire::greeted_within(address, 0, tls, ANSWER_WITHIN).ok()?;
     let reply = wire.call(&ClusterStatus::default()).ok()?;
     if reply.kind != Kind::ClusterStatusReply {
         return None;

@@ -74,7 +74,8 @@ impl Wire {
     }
 
     fn on(stream: TcpStream, partition: u16) -> io::Result<Self> {
-        Ok(Self::of(Stream::plain(patient(stream)?), PartitionId(partition)))
+        let stream = waiting(stream, PATIENCE)?;
+        Ok(Self::of(Stream::plain(stream), PartitionId(partition)))
     }
 
     /// As [`Self::greeted`], with TLS.
@@ -82,12 +83,7 @@ impl Wire {
     /// # Errors
     /// Nobody listens, either side does not believe the other, or the connection was lost.
     pub fn secured(address: SocketAddr, partition: u16, tls: &Tls) -> io::Result<Self> {
-        let mut socket = patient(TcpStream::connect(address)?)?;
-        let mut secured = tls.current().connect(Expected::NODE, PartitionId(partition))?;
-        secured.handshake(&mut socket)?;
-        let mut wire = Self::of(Stream::secured(socket, secured), PartitionId(partition));
-        wire.greet()?;
-        Ok(wire)
+        Self::greeted_within(address, partition, Some(tls), PATIENCE)
     }
 
     /// A connection that has been greeted.
@@ -95,25 +91,31 @@ impl Wire {
     /// # Errors
     /// Nobody listens, or the connection was lost.
     pub fn greeted(address: SocketAddr, partition: u16) -> io::Result<Self> {
-        let mut wire = Self::connect(address, partition)?;
-        wire.greet()?;
-        Ok(wire)
+        Self::greeted_within(address, partition, None, PATIENCE)
     }
 
-    /// As [`Self::greeted`], where nobody may be in: each step may take as long as `within`, later
-    /// ones too.
+    /// As [`Self::greeted`] or [`Self::secured`], where nobody may be in: each step may take as long as
+    /// `within`, later ones too.
     ///
     /// # Errors
-    /// Nobody listens or answers in time, or the connection was lost.
+    /// As there, or nobody answers in time.
     pub fn greeted_within(
         address: SocketAddr,
         partition: u16,
+        tls: Option<&Tls>,
         within: Duration,
     ) -> io::Result<Self> {
-        let stream = TcpStream::connect_timeout(&address, within)?;
-        stream.set_nodelay(true)?;
-        let mut wire = Self::of(Stream::plain(stream), PartitionId(partition));
-        wire.wait_at_most(within)?;
+        let mut socket = waiting(TcpStream::connect_timeout(&address, within)?, within)?;
+        let partition = PartitionId(partition);
+        let stream = match tls {
+            None => Stream::plain(socket),
+            Some(tls) => {
+                let mut secured = tls.current().connect(Expected::NODE, partition)?;
+                secured.handshake(&mut socket)?;
+                Stream::secured(socket, secured)
+            }
+        };
+        let mut wire = Self::of(stream, partition);
         wire.greet()?;
         Ok(wire)
     }
@@ -242,9 +244,10 @@ impl Wire {
     }
 }
 
-fn patient(socket: TcpStream) -> io::Result<TcpStream> {
+/// A socket on which each read and each write may take this long.
+fn waiting(socket: TcpStream, within: Duration) -> io::Result<TcpStream> {
     socket.set_nodelay(true)?;
-    socket.set_read_timeout(Some(PATIENCE))?;
-    socket.set_write_timeout(Some(PATIENCE))?;
+    socket.set_read_timeout(Some(within))?;
+    socket.set_write_timeout(Some(within))?;
     Ok(socket)
 }

@@ -6,6 +6,7 @@ use std::os::unix::fs::{PermissionsExt as _, symlink};
 use std::path::Path;
 use std::process::{Command, Output};
 
+use walengine_tests::credentials::Credentials;
 use walengine_tests::server::{TestDir, binary, run_command, text};
 
 /// Commands in one directory.
@@ -22,8 +23,7 @@ impl Certs {
     }
 
     fn run(&self, command: &str) -> Output {
-        let arguments: Vec<&str> = ["cert"].into_iter().chain(command.split(' ')).collect();
-        run_command(None, self.dir.path(), &arguments)
+        Credentials::at(self.dir.path()).run(command)
     }
 
     /// What it says; it must succeed.

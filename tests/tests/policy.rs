@@ -1,7 +1,6 @@
 //! Does a real server heed its policy file, and changes of it while it runs?
 
-use std::path::Path;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use walengine_net::client::blocking::Client;
 use walengine_net::client::{ClientError, Config};
@@ -9,10 +8,12 @@ use walengine_net::message::ErrorCode;
 use walengine_net::model::{
     Account, AccountId, Code, EventBytes, LedgerId, Offset, PartitionId, Verdict,
 };
-use walengine_tests::server::{Launch, Server, TestDir, run_command, text};
+use walengine_tests::credentials::Credentials;
+use walengine_tests::server::{Launch, Server, TestDir, text};
+use walengine_tests::trio::wait_for;
 
-/// Generous: what is waited for takes a second or two.
-const PATIENCE: Duration = Duration::from_mins(1);
+/// Generous: what is asked for takes a second or two.
+const DEADLINE: Duration = Duration::from_mins(1);
 const PARTITION: PartitionId = PartitionId(0);
 
 const OPERATORS: &str = "[[allow]]\nwho = \"admin/*\"\nmay = \"admin\"\n";
@@ -27,9 +28,9 @@ fn account(book: u32, number: u128) -> EventBytes {
     Account { id, ledger: LedgerId(978), code: Code(1), ..Account::default() }.to_bytes()
 }
 
-fn connect(server: &Server, dir: &Path, name: &str) -> Client {
-    let config = Config { deadline: PATIENCE, ..Config::new(server.address().to_string()) };
-    Client::connect(config.secured(&dir.join("certs").join(name)).unwrap()).unwrap()
+fn connect(server: &Server, credentials: &Credentials, who: &str) -> Client {
+    let config = credentials.config(who, &server.address().to_string());
+    Client::connect(Config { deadline: DEADLINE, ..config }).unwrap()
 }
 
 /// The verdict on a new account.
@@ -45,12 +46,9 @@ fn ended(operator: &Client) -> u64 {
     report.numbers.iter().find(|(_, name, _)| is_row(name)).map_or(0, |(.., value)| *value)
 }
 
-fn wait_for(server: &Server, what: &str, times: usize) {
-    let by = Instant::now() + PATIENCE;
-    while server.log().matches(what).count() < times {
-        assert!(Instant::now() < by, "no {times} times {what:?} in {}", server.log());
-        std::thread::sleep(Duration::from_millis(20));
-    }
+/// Waits until the server has said something so many times.
+fn until_said(server: &Server, what: &str, times: usize) {
+    wait_for(what, || server.log().matches(what).count() >= times, || server.log());
 }
 
 fn reload(server: &Server) {
@@ -62,16 +60,13 @@ fn reload(server: &Server) {
 fn a_server_heeds_its_policy_and_what_becomes_of_it() {
     let dir = TestDir::new("policy");
     let path = dir.path();
-    for arguments in [
-        &["cert", "ca", "--cluster", "bank"][..],
-        &["cert", "node", "1", "--address", "1=127.0.0.1"],
-        &["cert", "client", "w7", "log"],
-        &["cert", "admin", "ops"],
-    ] {
-        let output = run_command(None, path, arguments);
-        assert!(output.status.success(), "{}", text(&output));
+    let credentials = Credentials::at(path);
+    for command in
+        ["ca --cluster bank", "node 1 --address 1=127.0.0.1", "client w7 log", "admin ops"]
+    {
+        credentials.cert(command);
     }
-    let tls = path.join("certs/node-1");
+    let tls = credentials.of("node-1");
     let (policy, named) = (tls.join("policy.toml"), path.join("named.toml"));
     let launch = Launch::new(path).set("--partitions", "1").set("--tls", tls.to_str().unwrap());
 
@@ -87,7 +82,7 @@ fn a_server_heeds_its_policy_and_what_becomes_of_it() {
     std::fs::write(&named, format!("{OPERATORS}{WRITER}{FOLLOWER}")).unwrap();
     let mut server = other.serve();
     let (writer, follower) =
-        (connect(&server, path, "client-w7"), connect(&server, path, "client-log"));
+        (connect(&server, &credentials, "client-w7"), connect(&server, &credentials, "client-log"));
     assert_eq!(opened(&writer, 7, 1).unwrap(), Verdict::Ok);
     assert_eq!(opened(&writer, 8, 1).unwrap(), Verdict::Forbidden);
     let error = writer.read_log(PARTITION, Offset(0), 4096, &[]).unwrap_err();
@@ -104,18 +99,14 @@ fn a_server_heeds_its_policy_and_what_becomes_of_it() {
         .unwrap();
     reload(&server);
     let broken = "named.toml, line 6: \"fly\" is no right";
-    wait_for(&server, broken, 1);
+    until_said(&server, broken, 1);
     assert_eq!(opened(&writer, 7, 2).unwrap(), Verdict::Ok);
     subscription.next().unwrap();
 
     // Who loses every right is gone, and so is who follows a log that it may not see any more.
     std::fs::write(&named, format!("{OPERATORS}{READER}")).unwrap();
-    let operator = connect(&server, path, "admin-ops");
-    let by = Instant::now() + PATIENCE;
-    while ended(&operator) < 2 {
-        assert!(Instant::now() < by, "connections without a right stay: {}", server.log());
-        std::thread::sleep(Duration::from_millis(20));
-    }
+    let operator = connect(&server, &credentials, "admin-ops");
+    wait_for("connections without a right stay", || ended(&operator) >= 2, || server.log());
     assert_eq!(server.log().matches(broken).count(), 1, "told once");
     // What goes out on the connection that was closed may have been taken, as far as the client knows.
     let error = opened(&writer, 7, 3).unwrap_err();
@@ -127,7 +118,7 @@ fn a_server_heeds_its_policy_and_what_becomes_of_it() {
 
     // And comes back.
     std::fs::write(&named, format!("{OPERATORS}{WRITER}")).unwrap();
-    wait_for(&server, "is in force", 2);
+    until_said(&server, "is in force", 2);
     assert_eq!(opened(&writer, 7, 3).unwrap(), Verdict::Ok);
     server.stop();
 }

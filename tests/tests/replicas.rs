@@ -122,7 +122,8 @@ impl Trial<'_> {
 
     fn pause(&mut self, cycle: u64) {
         let (victim, leads) = self.victim(cycle);
-        let mut wire = Wire::greeted_within(self.nodes.address(victim), 0, STALE_WITHIN).unwrap();
+        let mut wire =
+            Wire::greeted_within(self.nodes.address(victim), 0, None, STALE_WITHIN).unwrap();
         self.nodes.pause(victim);
         if leads {
             self.nodes.leader_but(Some(victim));
@@ -144,7 +145,8 @@ impl Trial<'_> {
 
     fn cut(&mut self, cycle: u64) {
         let (victim, leads) = self.victim(cycle);
-        let mut wire = Wire::greeted_within(self.nodes.address(victim), 0, STALE_WITHIN).unwrap();
+        let mut wire =
+            Wire::greeted_within(self.nodes.address(victim), 0, None, STALE_WITHIN).unwrap();
         let way = cycle / 2 % 3;
         println!("cut {cycle}: node {victim}, leads {leads}, way {way}");
         match way {

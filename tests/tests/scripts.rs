@@ -6,6 +6,7 @@ use std::process::{Command, Output};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use walengine_tests::credentials::Credentials;
 use walengine_tests::server::{TestDir, binary, text};
 
 /// How long a cluster may take to have leaders again.
@@ -101,7 +102,7 @@ fn a_secured_cluster_lets_in_only_who_has_a_certificate_of_its_own() {
     let said = script.says(&["up", "--secure"]);
     assert!(said.contains("3 nodes serve") && said.contains("certs/client-app"), "{said}");
     let servers = said.split_once("WALENGINE_SERVER=").unwrap().1.lines().next().unwrap();
-    let certs = script.cluster().join("certs");
+    let credentials = Credentials::at(&script.cluster());
     let ask = |command: &str, tls: Option<&Path>| {
         let mut asking = Command::new(binary());
         asking.args([command, "--server", servers]).env_remove("WALENGINE_TLS");
@@ -109,7 +110,7 @@ fn a_secured_cluster_lets_in_only_who_has_a_certificate_of_its_own() {
         let output = asking.output().unwrap();
         (output.status.success(), text(&output))
     };
-    let (client, operator) = (certs.join("client-app"), certs.join("admin-operator"));
+    let (client, operator) = (credentials.of("client-app"), credentials.of("admin-operator"));
     let (is_in, said) = ask("accounts", Some(&client));
     assert!(is_in, "{said}");
     script.status_when_well();
@@ -119,37 +120,29 @@ fn a_secured_cluster_lets_in_only_who_has_a_certificate_of_its_own() {
     assert!(!is_in && said.contains("wants certificates"), "{said}");
     // Another authority, of a cluster of the same name.
     let other = script.dir.path().join("other");
-    for command in [&["ca", "--cluster", "local"][..], &["admin", "operator"]] {
-        let mut made = Command::new(binary());
-        made.arg("cert").args(command).arg("--dir").arg(&other);
-        assert!(made.output().unwrap().status.success());
+    fs::create_dir(&other).unwrap();
+    let other = Credentials::at(&other);
+    for command in ["ca --cluster local", "admin operator"] {
+        other.cert(command);
     }
-    fs::copy(certs.join("ca/ca.pem"), other.join("admin-operator/ca.pem")).unwrap();
-    let (is_in, said) = ask("accounts", Some(&other.join("admin-operator")));
+    let other = other.of("admin-operator");
+    fs::copy(credentials.of("ca").join("ca.pem"), other.join("ca.pem")).unwrap();
+    let (is_in, said) = ask("accounts", Some(&other));
     assert!(!is_in, "{said}");
 
     // The nodes read the directories in which these commands work.
-    let certify = |command: &[&str]| {
-        let mut working = Command::new(binary());
-        let output = working.arg("cert").args(command).arg("--dir").arg(&certs).output().unwrap();
-        assert!(output.status.success(), "{command:?}: {}", text(&output));
-    };
-    // A thief has a copy, without the list that his own program would look at.
     let stolen = script.dir.path().join("stolen");
-    fs::create_dir(&stolen).unwrap();
-    for file in ["ca.pem", "identity.pem", "identity.key"] {
-        fs::copy(client.join(file), stolen.join(file)).unwrap();
-    }
+    credentials.steal("client-app", &stolen);
     let (is_in, said) = ask("accounts", Some(&stolen));
     assert!(is_in, "{said}");
     let by = Instant::now() + PATIENCE;
-    certify(&["revoke", client.to_str().unwrap()]);
+    credentials.cert("revoke certs/client-app");
     while ask("accounts", Some(&stolen)).0 {
         assert!(Instant::now() < by, "a revoked client still gets in");
     }
     let (is_in, said) = ask("accounts", Some(&operator));
     assert!(is_in, "{said}");
-    certify(&["client", "app", "--renew"]);
+    credentials.cert("client app --renew");
     let (is_in, said) = ask("accounts", Some(&client));
     assert!(is_in, "{said}");
     let (is_in, said) = ask("accounts", Some(&stolen));

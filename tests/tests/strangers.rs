@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::io::{ErrorKind, Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use walengine_net::message::{ServerStatus, ServerStatusReply};
@@ -94,11 +94,8 @@ fn nobody_is_a_peer_but_who_has_its_certificate_and_that_one_is_not_believed_eit
     let foreign = Credentials::make(&trio.dir.path().join("foreign")).of("node-2");
     let both = [&foreign, &of("ca")].map(|dir| fs::read_to_string(dir.join("ca.pem")).unwrap());
     fs::write(foreign.join("ca.pem"), both.concat()).unwrap(); // so that it believes the node
-    let stolen: PathBuf = trio.dir.path().join("stolen");
-    fs::create_dir(&stolen).unwrap();
-    for file in ["ca.pem", "identity.pem", "identity.key"] {
-        fs::copy(of("client-reports").join(file), stolen.join(file)).unwrap();
-    }
+    let stolen = trio.dir.path().join("stolen");
+    credentials.steal("client-reports", &stolen);
     for (who, reason) in [
         (of("client-payments"), "wrong_role"),
         (of("admin-ops"), "wrong_role"),
