@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Checks what every commit must keep: formatting, lints, dependencies, the tidiness of the tree, unit tests.
-# Takes less than a minute after a build. scripts/test.sh runs all tests.
+# Takes a minute or two after a build, more or less with the network. scripts/test.sh runs all tests.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 . scripts/lib.sh

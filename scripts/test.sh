@@ -4,7 +4,7 @@
 #   scripts/test.sh --all    all of them; needs root, to cut power and networks and to fill disks
 #   scripts/test.sh FILTER   only the integration tests whose names contain FILTER, whatever they need
 # WALENGINE_TEST_DATA names the folder that has the bank's transactions in berka/. Without it, the
-# tests that need them are left out, and named at the end. scripts/check.sh takes less than a minute.
+# tests that need them are left out, and named at the end. scripts/check.sh takes a minute or two.
 set -euo pipefail
 # Tests interrupt programs, which respect signals that are ignored where they are started, as they are in
 # the background of a script.
