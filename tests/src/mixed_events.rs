@@ -12,6 +12,8 @@ use crate::sim::Rng;
 
 /// Accounts of a partition that exist from the start.
 const ACCOUNTS: u64 = 200;
+/// Longer than any test takes.
+const LASTING_SECONDS: u32 = 86_400;
 
 /// Makes batches for one partition.
 #[derive(Debug)]
@@ -22,6 +24,7 @@ pub struct Mixed {
     pendings: Vec<(EventId, u64)>,
     old: Vec<EventBytes>,
     created: u64,
+    timeout_seconds: u32,
 }
 
 impl Mixed {
@@ -34,7 +37,21 @@ impl Mixed {
         let book = (1..10_000).find(leads_there).expect("some book leads to each partition");
         let mut rng = Rng::new(seed);
         let series = u128::from(rng.next_u64() | 1) << 64;
-        Self { rng, book, series, pendings: Vec::new(), old: Vec::new(), created: 0 }
+        Self {
+            rng,
+            book,
+            series,
+            pendings: Vec::new(),
+            old: Vec::new(),
+            created: 0,
+            timeout_seconds: 1,
+        }
+    }
+
+    /// No reservation expires while a test runs, so that the log ends with what the test has sent.
+    #[must_use]
+    pub fn lasting(self) -> Self {
+        Self { timeout_seconds: LASTING_SECONDS, ..self }
     }
 
     fn account(&self, number: u64) -> AccountId {
@@ -98,7 +115,8 @@ impl Mixed {
         match self.rng.below(40) {
             0..=5 => {
                 transfer.flags = TransferFlags::PENDING;
-                transfer.timeout_seconds = u32::from(self.rng.percent(30));
+                let expires = self.rng.percent(30);
+                transfer.timeout_seconds = if expires { self.timeout_seconds } else { 0 };
                 self.pendings.push((transfer.id, transfer.amount.0 as u64));
             }
             6..=9 if !self.pendings.is_empty() => {
