@@ -217,6 +217,30 @@ fn a_peer_is_dialled_where_the_log_has_it_and_elsewhere_only_if_it_is_not_there(
     });
 }
 
+/// The fault: a node that had moved looked for another one with its id where the log had it, did not find it
+/// there, and then took itself, at the address that gossip tells of it, for the other.
+#[test]
+fn a_node_that_looks_for_its_namesake_does_not_find_itself() {
+    glommio::LocalExecutor::default().run(async {
+        let runtime = GlommioRuntime::new();
+        let _entered = enter(runtime);
+        let listen = || glommio::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let (own, before) = (listen(), listen());
+        let [own_at, before_at] = [&own, &before].map(|listener| listener.local_addr().unwrap());
+        glommio::spawn_local(accepting(own, runtime)).detach();
+        let look = async |recorded: SocketAddr| {
+            let dialer = Dialer::new(IDENTITY, None, runtime);
+            dialer.announce(IDENTITY.node, own_at);
+            let about = dialer.about(IDENTITY.node, Member::at(recorded.to_string())).await;
+            assert!(about.is_err(), "{about:?}");
+            dialer.refused(IDENTITY.node)
+        };
+        drop(before);
+        assert_eq!(look(before_at).await, None, "nobody is there any more");
+        assert_eq!(look(own_at).await, Some(Refusal::NodeIdInUse), "as another one is found");
+    });
+}
+
 /// A node of an earlier version is found where it is, and says nothing of itself.
 #[test]
 fn an_earlier_version_greets_and_says_nothing_of_itself() {

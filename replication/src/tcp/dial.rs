@@ -106,9 +106,12 @@ impl<R: Runtime> Dialer<R> {
     }
 
     /// Somebody says that a node is at this address. It is dialled there if it is not found where the group's
-    /// log says that it is, so that nobody leads this node away from one that lives.
+    /// log says that it is, so that nobody leads this node away from one that lives. Where this node itself is
+    /// does not count: whoever looks for another one with its id would find this one.
     pub fn announce(&self, node: NodeId, address: SocketAddr) {
-        self.inner.announced.borrow_mut().insert(node, address);
+        if node != self.inner.identity.node {
+            self.inner.announced.borrow_mut().insert(node, address);
+        }
     }
 
     /// Forgets what is known of nodes that nobody speaks of any more.
