@@ -5,9 +5,11 @@ use std::future::{poll_fn, ready};
 use std::io::{ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::rc::Rc;
+use std::sync::mpsc::{Sender, channel};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use futures_lite::future::poll_once;
 use walengine_net::frame::{FrameHead, RequestId};
 use walengine_net::model::{ClusterId, PartitionId};
 use walengine_replication::budget::Budget;
@@ -239,6 +241,60 @@ fn a_node_that_looks_for_its_namesake_does_not_find_itself() {
         assert_eq!(look(before_at).await, None, "nobody is there any more");
         assert_eq!(look(own_at).await, Some(Refusal::NodeIdInUse), "as another one is found");
     });
+}
+
+/// Greets whoever comes, and says of itself that it takes clients at `client_address`; tells that it was asked
+/// before it answers. The connection ends with the answer.
+fn says_once(listener: &std::net::TcpListener, client_address: &str, asked: &Sender<()>) {
+    let (stream, _) = listener.accept().unwrap();
+    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    let mut dialled = Dialled { stream, received: Vec::new() };
+    let (request, _) = dialled.next();
+    let greeted = Message::HelloReply(HelloReply::Accepted { node: IDENTITY.node });
+    dialled.stream.write_all(&framed(request, &greeted)).unwrap();
+    let (request, question) = dialled.next();
+    assert!(matches!(question, Message::About), "{question:?}");
+    asked.send(()).unwrap();
+    let about = About { client_address: client_address.into(), ..About::default() };
+    dialled.stream.write_all(&framed(request, &Message::AboutReply(about))).unwrap();
+}
+
+/// The fault: an answer was taken for one from the address that was greeted last, though it came from another.
+#[test]
+fn what_a_peer_says_is_noted_with_the_address_at_which_it_was_asked() {
+    let listen = || std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let (first, second) = (listen(), listen());
+    let [first_at, second_at] = [&first, &second].map(|it| it.local_addr().unwrap());
+    let (tells, asked) = channel();
+    let answering = thread::spawn(move || {
+        says_once(&first, "first", &tells);
+        says_once(&second, "second", &tells);
+    });
+    glommio::LocalExecutor::default().run(async move {
+        let runtime = GlommioRuntime::new();
+        let _entered = enter(runtime);
+        let dialer = Dialer::new(PeerIdentity { node: 2, ..IDENTITY }, None, runtime);
+        let ask = |at: SocketAddr| dialer.about(IDENTITY.node, Member::at(at.to_string()));
+        let mut slow = Box::pin(ask(first_at));
+        let by = Instant::now() + PATIENCE;
+        while asked.try_recv().is_err() {
+            assert!(Instant::now() < by, "nobody asks");
+            assert!(poll_once(&mut slow).await.is_none());
+            runtime.sleep(Duration::from_millis(1)).await;
+        }
+        // Whoever has asked looks for the answer only when another connection is up.
+        let (at, about, _) = loop {
+            assert!(Instant::now() < by, "the second one is not reached");
+            if let Ok(answered) = ask(second_at).await {
+                break answered;
+            }
+        };
+        assert_eq!((at, about.unwrap().client_address.as_str()), (second_at, "second"));
+        let (at, about, _) = slow.await.unwrap();
+        assert_eq!((at, about.unwrap().client_address.as_str()), (first_at, "first"));
+        dialer.close();
+    });
+    answering.join().unwrap();
 }
 
 /// A node of an earlier version is found where it is, and says nothing of itself.

@@ -56,8 +56,6 @@ struct Link {
     state: RefCell<LinkState>,
     changed: Notify,
     traffic: Rc<Cell<Traffic>>,
-    /// Where it has greeted this node last.
-    at: Cell<Option<SocketAddr>>,
     /// What it answered to the last hello, if it refused that.
     refused: Cell<Option<Refusal>>,
 }
@@ -77,8 +75,8 @@ impl Link {
     fn new(target: NodeId) -> Self {
         let state = LinkState::Down { until: Duration::ZERO, pause: AGAIN_AFTER.0 };
         let (state, traffic) = (RefCell::new(state), Rc::default());
-        let (at, refused) = (Cell::new(None), Cell::new(None));
-        Self { target, state, changed: Notify::new(), traffic, at, refused }
+        let refused = Cell::new(None);
+        Self { target, state, changed: Notify::new(), traffic, refused }
     }
 
     fn set(&self, state: LinkState) {
@@ -122,8 +120,8 @@ impl<R: Runtime> Dialer<R> {
         });
     }
 
-    /// What a peer says of itself, the address at which it was dialled, and how long the answer took. `None`:
-    /// its program is too old to say anything.
+    /// What a peer says of itself, the address at which it was dialled for this answer, and how long the answer
+    /// took. `None`: its program is too old to say anything.
     ///
     /// # Errors
     /// It can't be reached, or does not answer.
@@ -135,9 +133,7 @@ impl<R: Runtime> Dialer<R> {
         let connection = self.connection(target, member).await?;
         let asked = self.inner.runtime.elapsed();
         let answer = connection.ask(target, &Message::About).await?;
-        // The connection that has answered is the newest.
-        let at = self.inner.links.borrow().get(&target).and_then(|link| link.at.get());
-        let at = at.ok_or(TransportError::Broken(target))?;
+        let at = connection.address;
         let took = self.inner.runtime.elapsed().saturating_sub(asked);
         match answer {
             Message::AboutReply(about) => Ok((at, Some(about), took)),
@@ -263,7 +259,8 @@ impl<R: Runtime> Dialer<R> {
         let stream = TcpStream::connect(address).await.map_err(|error| error.to_string())?;
         let _ = stream.set_nodelay(true); // without it the connection is slower, not wrong
         let PeerIdentity { cluster, node, partition, partitions } = self.inner.identity;
-        let connection = Rc::new(Dialled::new(self.inner.identity, link.traffic.clone()));
+        let dialled = Dialled::new(self.inner.identity, address, link.traffic.clone());
+        let connection = Rc::new(dialled);
         let hello = Message::Hello(Hello { cluster, node, partition, partitions });
         let request = connection.request_id();
         connection.out.put(request, &hello).map_err(|error| error.to_string())?;
@@ -277,7 +274,6 @@ impl<R: Runtime> Dialer<R> {
             connection.out.end();
             return Err(why);
         }
-        link.at.set(Some(address));
         link.set(LinkState::Up(connection.clone()));
         let (watched, runtime) = (connection.clone(), self.inner.runtime.clone());
         self.inner.runtime.spawn(async move { watched.watch(proven.as_ref(), &runtime).await });

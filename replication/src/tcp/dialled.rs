@@ -3,6 +3,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -42,6 +43,8 @@ pub struct Traffic {
 /// See the module.
 pub(super) struct Dialled {
     pub out: Outgoing,
+    /// Where the peer was dialled.
+    pub address: SocketAddr,
     next_request: Cell<u64>,
     next_stream: Cell<u64>,
     /// By request id.
@@ -64,9 +67,14 @@ enum PendingAnswer {
 }
 
 impl Dialled {
-    pub(super) fn new(identity: PeerIdentity, traffic: Rc<Cell<Traffic>>) -> Self {
+    pub(super) fn new(
+        identity: PeerIdentity,
+        address: SocketAddr,
+        traffic: Rc<Cell<Traffic>>,
+    ) -> Self {
         Self {
             out: Outgoing::new(identity.partition, &Budget::default()),
+            address,
             next_request: Cell::new(1),
             next_stream: Cell::new(1),
             pending: RefCell::default(),
