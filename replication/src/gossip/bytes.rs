@@ -2,6 +2,8 @@
 
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 
+use super::limits::LIFE_MAX;
+
 /// The rest of a body. Each read returns a value and consumes its bytes, or returns `None`.
 #[derive(Clone)]
 pub(super) struct Reader<'a>(pub(super) &'a [u8]);
@@ -29,6 +31,11 @@ impl<'a> Reader<'a> {
 
     pub(super) fn u64(&mut self) -> Option<u64> {
         self.array().map(u64::from_le_bytes)
+    }
+
+    /// The name of a life of a node. Nobody who claims a later one than can be is believed in anything.
+    pub(super) fn life(&mut self) -> Option<u64> {
+        self.u64().filter(|life| *life <= LIFE_MAX)
     }
 
     pub(super) fn u128(&mut self) -> Option<u128> {

@@ -225,9 +225,9 @@ fn read_head(kind: u8, reader: &mut Reader<'_>) -> Option<DatagramHead> {
         kind,
         cluster: ClusterId(reader.u128()?),
         node: reader.u64()?,
-        boot: reader.u64()?,
+        boot: reader.life()?,
         sequence: reader.u64()?,
-        to_boot: reader.u64()?,
+        to_boot: reader.life()?,
         peer_address: reader.address()?,
         partitions: reader.u16()?,
     };

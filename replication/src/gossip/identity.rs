@@ -48,7 +48,7 @@ impl SwimIdentity {
     }
 
     pub(super) fn read(reader: &mut Reader<'_>) -> Option<Self> {
-        Some(Self { node: reader.u64()?, bump: reader.u64()?, address: reader.address()? })
+        Some(Self { node: reader.u64()?, bump: reader.life()?, address: reader.address()? })
     }
 }
 

@@ -90,8 +90,8 @@ impl PageHead {
     pub(super) fn read(reader: &mut Reader<'_>) -> Option<Self> {
         let head = Self {
             node: reader.u64()?,
-            since: reader.u64()?,
-            sequence: reader.u64()?,
+            since: reader.life()?,
+            sequence: reader.life()?,
             page: reader.u8()?,
         };
         (usize::from(head.page) <= PAGES_MAX && head.since <= head.sequence).then_some(head)
@@ -140,7 +140,7 @@ impl BasePage {
     }
 
     fn read(reader: &mut Reader<'_>) -> Option<Self> {
-        let (bump, flags) = (reader.u64()?, reader.u8()?);
+        let (bump, flags) = (reader.life()?, reader.u8()?);
         if flags > 3 {
             return None;
         }
@@ -217,6 +217,7 @@ fn read_led(reader: &mut Reader<'_>, page: u8) -> Option<LedPage> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::limits::LIFE_MAX;
     use super::*;
 
     #[test]
@@ -234,6 +235,20 @@ mod tests {
             found.extend(part);
         }
         assert_eq!(found, led);
+    }
+
+    #[test]
+    fn a_page_of_a_life_that_cannot_be_is_none() {
+        let is_page = |since, sequence, bump| {
+            let mut bytes = Vec::new();
+            PageHead { node: 1, since, sequence, page: 0 }.put(&mut bytes);
+            bytes.extend(BasePage { bump, ..BasePage::default() }.content());
+            MetaPage::decode(&bytes).is_some()
+        };
+        assert!(is_page(LIFE_MAX, LIFE_MAX, LIFE_MAX));
+        assert!(!is_page(LIFE_MAX + 1, LIFE_MAX + 1, 5));
+        assert!(!is_page(5, LIFE_MAX + 1, 5));
+        assert!(!is_page(5, 5, LIFE_MAX + 1));
     }
 
     #[test]

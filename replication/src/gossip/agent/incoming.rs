@@ -10,8 +10,8 @@ use super::super::forming::Candidate;
 use super::super::forming_message::FormingMessage;
 use super::super::identity::SwimIdentity;
 use super::super::limits::{
-    HOLDER_HEARD, LIFE_MAX, OUTBID_PERIOD, REFUSED_MAX, SENDERS_MAX, STRANGER_PERIOD,
-    STRANGERS_MAX, TWIN_MARGIN, TWIN_PERIOD,
+    HOLDER_HEARD, OUTBID_PERIOD, REFUSED_MAX, SENDERS_MAX, STRANGER_PERIOD, STRANGERS_MAX,
+    TWIN_MARGIN, TWIN_PERIOD,
 };
 use super::super::meta::{MetaPage, PageBody};
 use super::super::output::{Output, Warning};
@@ -26,10 +26,6 @@ impl Gossip {
     /// Whether to believe an authentic datagram: it must be from this cluster, for this life of
     /// this node, from the newest life of its sender, and new.
     pub(super) fn admit(&mut self, from: SocketAddr, head: &DatagramHead) -> bool {
-        if head.boot > LIFE_MAX {
-            self.counters.malformed += 1;
-            return false;
-        }
         if head.node == self.node {
             self.hear_namesake(from, head);
             return false;
@@ -245,11 +241,8 @@ impl Gossip {
 
     pub(super) fn welcomed(&mut self, head: &DatagramHead, body: &[u8], same: bool) -> Option<()> {
         let mut reader = Reader(body);
-        let (bump, known) = (reader.u64()?, reader.u64()?);
+        let (bump, known) = (reader.life()?, reader.life()?);
         reader.end()?;
-        if bump > LIFE_MAX {
-            return None;
-        }
         if known > self.boot.max(self.swim.identity().bump) {
             self.outbid(known);
         }
@@ -265,11 +258,6 @@ impl Gossip {
     pub(super) fn gossip(&mut self, head: &DatagramHead, body: &[u8]) -> Option<()> {
         let scan = Scan::of(body)?;
         if scan.source.node != head.node || scan.source.address != head.peer_address {
-            return None;
-        }
-        let lives = scan.members.iter().map(|member| member.bump);
-        let pages = scan.pages.iter().flat_map(|page| [page.head.since, page.head.sequence]);
-        if lives.chain(pages).chain([scan.source.bump]).any(|life| life > LIFE_MAX) {
             return None;
         }
         if !self.make_room(&scan.named(self.node)) {
@@ -290,9 +278,6 @@ impl Gossip {
 
     pub(super) fn left(&mut self, head: &DatagramHead, body: &[u8]) -> Option<()> {
         let page = MetaPage::decode(body)?;
-        if page.head.since.max(page.head.sequence) > LIFE_MAX {
-            return None;
-        }
         if page.head.node != head.node || !matches!(&page.body, PageBody::Base(it) if it.left) {
             return None;
         }

@@ -2,14 +2,16 @@
 
 use std::time::{Duration, Instant};
 
+use foca::{Codec as _, Header, Message};
 use rand::rngs::SmallRng;
 use rand::seq::IndexedRandom;
 use rand::{Rng, RngExt, SeedableRng};
 
 use walengine_net::model::ClusterId;
 
-use super::super::envelope::{DatagramHead, DatagramKind, Seal};
-use super::super::limits::STRANGERS_MAX;
+use super::super::envelope::{DatagramError, DatagramHead, DatagramKind, Seal};
+use super::super::identity::{Codec, SwimIdentity};
+use super::super::limits::{LIFE_MAX, STRANGERS_MAX};
 use super::super::{GossipKeys, NodeStanding, NodeView, Warning};
 use super::sim::{Sim, address, settings};
 
@@ -263,6 +265,67 @@ fn a_flood_of_forged_and_replayed_datagrams_changes_no_view() {
     assert!(sim.all_alive(), "node 4 was not heard through the flood");
 }
 
+/// The life that a node runs in.
+fn boot_of(sim: &mut Sim, node: u64, seal: &Seal) -> u64 {
+    sim.record = Some(Vec::new());
+    sim.run(Duration::from_millis(1_100));
+    let sent = sim.record.take().unwrap();
+    let last = sent.iter().rfind(|(from, _, _)| *from == address(node)).unwrap();
+    seal.open(&last.2).unwrap().0.boot
+}
+
+/// A life in every place where a message of SWIM, a Welcome or a head can name one. The fault: the one that a probe is
+/// about, and the one that it is for, were taken as they came.
+#[test]
+fn a_life_that_cannot_be_is_believed_nowhere() {
+    let mut sim = Sim::cluster(9, 2);
+    sim.until(SOON, "all alive", Sim::all_alive);
+    let mut liar = Stranger::new(9);
+    let boot = boot_of(&mut sim, 1, &liar.seal);
+    (liar.head.kind, liar.head.to_boot) = (DatagramKind::Swim, boot);
+    let life = |node: u64, bump: u64| SwimIdentity { node, bump, address: address(node) };
+    for (claimed, is_malformed) in [(LIFE_MAX, false), (LIFE_MAX + 1, true), (u64::MAX, true)] {
+        let (target, origin, probe_number) = (life(8, claimed), life(8, claimed), 1);
+        let (src, me) = (life(9, 5), life(1, boot));
+        for (what, src, dst, message) in [
+            ("a target", src, me, Message::PingReq { target, probe_number }),
+            ("an origin", src, me, Message::IndirectPing { origin, probe_number }),
+            ("who has answered", src, me, Message::IndirectAck { target, probe_number }),
+            ("who has asked", src, me, Message::ForwardedAck { origin, probe_number }),
+            ("the receiver", src, life(1, claimed), Message::Gossip),
+            ("the sender", life(9, claimed), me, Message::Gossip),
+        ] {
+            let mut body = Vec::new();
+            let header = Header { src, src_incarnation: 0, dst, message };
+            Codec.encode_header(&header, &mut body).unwrap();
+            body.extend_from_slice(&0_u16.to_be_bytes());
+            liar.head.sequence += 1;
+            let bytes = liar.seal.seal(&liar.head, &body);
+            let before = *sim.gossip(1).counters();
+            sim.inject(1, address(9), &bytes);
+            let after = *sim.gossip(1).counters();
+            let malformed = after.malformed - before.malformed;
+            assert_eq!(malformed, u64::from(is_malformed), "{what} of life {claimed}");
+            assert_eq!(after.accepted - before.accepted, 1, "{what}: {after:?}");
+        }
+    }
+    liar.head.kind = DatagramKind::Welcome;
+    for (bump, known) in [(5, LIFE_MAX), (5, LIFE_MAX + 1), (LIFE_MAX, 5), (LIFE_MAX + 1, 5)] {
+        let body = [bump, known].map(u64::to_le_bytes).concat();
+        liar.head.sequence += 1;
+        let bytes = liar.seal.seal(&liar.head, &body);
+        let before = sim.gossip(1).counters().malformed;
+        sim.inject(1, address(9), &bytes);
+        let malformed = sim.gossip(1).counters().malformed - before;
+        assert_eq!(malformed, u64::from(bump.max(known) > LIFE_MAX), "welcome {bump} {known}");
+    }
+    for (boot, to_boot) in [(LIFE_MAX + 1, boot), (5, LIFE_MAX + 1)] {
+        let head = DatagramHead { boot, to_boot, ..liar.head };
+        let opened = liar.seal.open(&liar.seal.seal(&head, &[]));
+        assert_eq!(opened, Err(DatagramError::Malformed));
+    }
+}
+
 /// The fault: whoever had the key said every two seconds that a node was once in a later life, ten years at a
 /// time. After two minutes there was no later name left, and the process ended.
 #[test]
@@ -270,13 +333,6 @@ fn no_claim_of_a_later_life_ends_a_process() {
     let mut sim = Sim::cluster(8, 2);
     sim.until(SOON, "all alive", Sim::all_alive);
     let mut liar = Stranger::new(2);
-    let boot_of = |sim: &mut Sim, node: u64, seal: &Seal| {
-        sim.record = Some(Vec::new());
-        sim.run(Duration::from_millis(1_100));
-        let sent = sim.record.take().unwrap();
-        let last = sent.iter().rfind(|(from, _, _)| *from == address(node)).unwrap();
-        seal.open(&last.2).unwrap().0.boot
-    };
     let first = boot_of(&mut sim, 1, &liar.seal);
     let years = |count: u64| count * 365 * 24 * 3_600 * 1_000_000_000;
     liar.head.kind = DatagramKind::Welcome;
