@@ -113,33 +113,23 @@ impl Seal {
         let kind = KINDS.iter().position(|&kind| kind == head.kind).unwrap_or_default() as u8 + 1;
         out.extend_from_slice(&MAGIC);
         out.extend_from_slice(&GOSSIP_VERSION.to_le_bytes());
-        let Some(ciphers) = &self.0 else {
-            out.extend_from_slice(&[kind, PROOF_CHECKSUM]);
-            out.extend_from_slice(&[0; AUTHENTICATOR_BYTES]);
-            put_head(&mut out, head);
-            assert!(out.len() == HEADER_BYTES, "header of {} bytes", out.len());
-            out.extend_from_slice(body);
-            assert!(out.len() <= DATAGRAM_BYTES_MAX, "datagram of {} bytes", out.len());
-            let checksum = checksum(&out);
-            out[AUTHENTICATOR_AT..][..AUTHENTICATOR_BYTES].copy_from_slice(&checksum);
-            return out;
-        };
-        out.extend_from_slice(&[0, PROOF_SEALED]);
+        let is_sealed = self.0.is_some();
+        out.extend(if is_sealed { [0, PROOF_SEALED] } else { [kind, PROOF_CHECKSUM] });
         out.extend_from_slice(&[0; AUTHENTICATOR_BYTES]);
-        out.extend_from_slice(&nonce);
-        out.push(kind);
+        if is_sealed {
+            out.extend_from_slice(&nonce);
+            out.push(kind);
+        }
         put_head(&mut out, head);
-        assert!(out.len() == SEALED_HEADER_BYTES, "header of {} bytes", out.len());
+        let header_bytes = if is_sealed { SEALED_HEADER_BYTES } else { HEADER_BYTES };
+        assert!(out.len() == header_bytes, "header of {} bytes", out.len());
         out.extend_from_slice(body);
         assert!(out.len() <= DATAGRAM_BYTES_MAX, "datagram of {} bytes", out.len());
-        let (front, sealed) = out.split_at_mut(SEALED_AT);
-        let tag = ciphers.seals.encrypt_in_place_detached(
-            &nonce.into(),
-            &front[..AUTHENTICATOR_AT],
-            sealed,
-        );
-        let tag = tag.expect("a datagram is far shorter than what the cipher takes");
-        out[AUTHENTICATOR_AT..][..AUTHENTICATOR_BYTES].copy_from_slice(&tag);
+        let authenticator = match &self.0 {
+            None => checksum(&out),
+            Some(ciphers) => ciphers.seal(nonce, &mut out),
+        };
+        out[AUTHENTICATOR_AT..][..AUTHENTICATOR_BYTES].copy_from_slice(&authenticator);
         out
     }
 
@@ -157,26 +147,36 @@ impl Seal {
         if u16::from_le_bytes([datagram[4], datagram[5]]) != GOSSIP_VERSION {
             return Err(DatagramError::OtherVersion);
         }
-        let (kind, clear) = match (&self.0, datagram[7]) {
+        let mut clear = match (&self.0, datagram[7]) {
             (None, PROOF_CHECKSUM) => {
                 if datagram[AUTHENTICATOR_AT..][..AUTHENTICATOR_BYTES] != checksum(datagram) {
                     return Err(DatagramError::Damaged);
                 }
                 let behind = &datagram[AUTHENTICATOR_AT + AUTHENTICATOR_BYTES..];
-                (datagram[6], behind.to_vec())
+                [&datagram[6..7], behind].concat()
             }
             (Some(ciphers), PROOF_SEALED) => ciphers.open(datagram)?,
             _ => return Err(DatagramError::Unauthenticated),
         };
         let mut reader = Reader(&clear);
-        let head = read_head(kind, &mut reader).ok_or(DatagramError::Malformed)?;
-        Ok((head, reader.0.to_vec()))
+        let head = read_head(&mut reader).ok_or(DatagramError::Malformed)?;
+        let body_bytes = reader.0.len();
+        clear.drain(..clear.len() - body_bytes);
+        Ok((head, clear))
     }
 }
 
 impl Ciphers {
+    /// Encrypts what is to be sealed of a datagram, and returns the tag.
+    fn seal(&self, nonce: [u8; NONCE_BYTES], datagram: &mut [u8]) -> [u8; AUTHENTICATOR_BYTES] {
+        let (front, sealed) = datagram.split_at_mut(SEALED_AT);
+        let clear = &front[..AUTHENTICATOR_AT];
+        let tag = self.seals.encrypt_in_place_detached(&nonce.into(), clear, sealed);
+        tag.expect("a datagram is far shorter than what the cipher takes").into()
+    }
+
     /// The kind, and what follows it.
-    fn open(&self, datagram: &[u8]) -> Result<(u8, Vec<u8>), DatagramError> {
+    fn open(&self, datagram: &[u8]) -> Result<Vec<u8>, DatagramError> {
         if datagram.len() < SEALED_HEADER_BYTES {
             return Err(DatagramError::Short);
         }
@@ -192,8 +192,7 @@ impl Ciphers {
                 Tag::from_slice(tag),
             );
             if whole.is_ok() {
-                let kind = opened.remove(0);
-                return Ok((kind, opened));
+                return Ok(opened);
             }
         }
         Err(DatagramError::Unauthenticated)
@@ -219,8 +218,9 @@ fn put_head(out: &mut Vec<u8>, head: &DatagramHead) {
     out.extend_from_slice(&head.partitions.to_le_bytes());
 }
 
-fn read_head(kind: u8, reader: &mut Reader<'_>) -> Option<DatagramHead> {
-    let kind = *KINDS.get(usize::from(kind).checked_sub(1)?)?;
+/// Reads the kind, and the head that follows it.
+fn read_head(reader: &mut Reader<'_>) -> Option<DatagramHead> {
+    let kind = *KINDS.get(usize::from(reader.u8()?).checked_sub(1)?)?;
     let head = DatagramHead {
         kind,
         cluster: ClusterId(reader.u128()?),
