@@ -50,11 +50,6 @@ impl ClusterView {
         self.nodes.iter().find(|view| view.node == node)
     }
 
-    /// The node answers.
-    pub fn is_alive(&self, node: NodeId) -> bool {
-        self.node(node).is_some_and(|view| view.standing == NodeStanding::Alive)
-    }
-
     /// Another node than this is alive, and its disk takes writes as far as is known.
     pub fn has_fit_node_but(&self, but: NodeId) -> bool {
         self.nodes.iter().any(|view| {

@@ -109,6 +109,21 @@ pub fn confirmed(found: Option<&LogId>, sent: Option<u64>) -> Result<(), Dishone
     Ok(())
 }
 
+/// None later than `latest` can be honest.
+///
+/// # Errors
+/// The time of `entry` is past that.
+pub fn in_time(entry: &Entry, latest: Timestamp) -> Result<(), Dishonest> {
+    match &entry.payload {
+        EntryPayload::Normal(batch) if batch.timestamp > latest => {
+            let index = entry.log_id.index.saturating_add(1);
+            let why = "its time is far ahead of what a majority of the clocks says";
+            Err(Dishonest::Entry { index, why })
+        }
+        _ => Ok(()),
+    }
+}
+
 /// A point in a log that entries follow.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Behind {
@@ -149,21 +164,6 @@ impl Behind {
             }
         };
         Ok(Self { id: Some(entry.log_id), records })
-    }
-
-    /// `entry` comes behind this point, and none later than `latest` can be honest.
-    ///
-    /// # Errors
-    /// Its time is past that.
-    pub fn in_time(&self, entry: &Entry, latest: Timestamp) -> Result<(), Dishonest> {
-        match &entry.payload {
-            EntryPayload::Normal(batch) if batch.timestamp > latest => {
-                let index = entry.log_id.index.saturating_add(1);
-                let why = "its time is far ahead of what a majority of the clocks says";
-                Err(Dishonest::Entry { index, why })
-            }
-            _ => Ok(()),
-        }
     }
 
     /// A leader whose log has this point says that `committed` is committed.
@@ -285,10 +285,10 @@ mod tests {
     fn no_entry_is_later_than_the_latest_that_can_be() {
         let entry = |payload| Entry { log_id: log_id(TERM, 5), payload };
         let batch = entry(EntryPayload::Normal(batch()));
-        assert!(behind().in_time(&batch, Timestamp(100)).is_ok());
-        let late = behind().in_time(&batch, Timestamp(99)).unwrap_err();
+        assert!(in_time(&batch, Timestamp(100)).is_ok());
+        let late = in_time(&batch, Timestamp(99)).unwrap_err();
         assert!(matches!(late, Dishonest::Entry { index: 6, .. }), "{late}");
-        assert!(behind().in_time(&entry(EntryPayload::Blank), Timestamp(0)).is_ok());
+        assert!(in_time(&entry(EntryPayload::Blank), Timestamp(0)).is_ok());
     }
 
     #[test]

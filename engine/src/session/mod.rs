@@ -301,11 +301,11 @@ impl<C: Operated> Session<C> {
             }
             Kind::Leave => {
                 let node = open_frame::<Leave>(frame)?.node.to_native();
-                self.leave(Kind::LeaveReply, head, node, false);
+                self.leave(Kind::LeaveReply, head, node);
             }
             Kind::LeaveAnyway => {
                 let node = open_frame::<LeaveAnyway>(frame)?.node.to_native();
-                self.leave(Kind::LeaveAnywayReply, head, node, true);
+                self.leave(Kind::LeaveAnywayReply, head, node);
             }
             Kind::AdmitNode => {
                 let node = open_frame::<AdmitNode>(frame)?.node.to_native();
@@ -361,10 +361,10 @@ impl<C: Operated> Session<C> {
         });
     }
 
-    fn leave(&self, kind: Kind, head: FrameHead, node: u64, is_forced: bool) {
+    fn leave(&self, kind: Kind, head: FrameHead, node: u64) {
         let (replies, caller) = (self.replies.clone(), self.caller().clone());
         self.replies.spawn(async move {
-            orders::leave(&replies, &caller, kind, head, node, is_forced).await;
+            orders::leave(&replies, &caller, kind, head, node).await;
         });
     }
 

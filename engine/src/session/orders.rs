@@ -39,16 +39,14 @@ pub async fn group<C: Operated>(
 }
 
 /// Has this node leave its cluster. Whoever asks, and however: no partition loses its majority by it.
-/// `is_forced`: it was once asked to leave whatever that costs.
 pub async fn leave<C: Commit>(
     replies: &Replies<C>,
     caller: &Caller,
     kind: Kind,
     head: FrameHead,
     node: u64,
-    is_forced: bool,
 ) {
-    let name = if is_forced { "leave_anyway" } else { "leave" };
+    let name = if kind == Kind::LeaveAnywayReply { "leave_anyway" } else { "leave" };
     let order = Order::new(name).with("node", node);
     let Some(begun) = begin(replies, caller, kind, head, order).await else { return };
     answer(replies, begun, kind, head, &left(replies, node));

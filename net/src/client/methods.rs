@@ -249,11 +249,6 @@ impl Client {
         self.run(operation::leave(node)?).await
     }
 
-    /// As [`Self::leave`]; servers once did it also where it cost a partition its majority.
-    pub async fn leave_anyway(&self, node: u64) -> Result<AdminOutcome, ClientError> {
-        self.run(operation::leave_anyway(node)?).await
-    }
-
     /// The id of the node at the caller's address.
     pub async fn home_node(&self) -> Result<u64, ClientError> {
         self.run(operation::home_node()?).await

@@ -207,7 +207,7 @@ impl<D: Disk, R: Runtime> Judge<D, R> {
                 None => {
                     let (clocks, last) = (self.known.clocks.get(), at.records.timestamp);
                     if let Some(latest) = latest(clocks, self.runtime.now(), last) {
-                        at.in_time(entry, latest)?;
+                        honest::in_time(entry, latest)?;
                     }
                     at.with(entry, &append.vote)?
                 }

@@ -5,8 +5,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use crate::message::TROUBLE;
 use crate::message::{
     AdminReply, AdminState, AdmitNode, ArchivedClusterStatusReply, ClusterStatus,
-    ClusterStatusReply, Leave, LeaveAnyway, Message, NO_NODE, NO_PARTITION, NodeHealth, RemoveNode,
-    ReplicaRole, ServerStatus, ServerStatusReply, TransferLeadership, open,
+    ClusterStatusReply, Leave, Message, NO_NODE, NO_PARTITION, NodeHealth, RemoveNode, ReplicaRole,
+    ServerStatus, ServerStatusReply, TransferLeadership, open,
 };
 use crate::model::{Offset, PartitionId};
 
@@ -357,11 +357,6 @@ pub fn leave(node: u64) -> Result<Plan<AdminOutcome>, ClientError> {
 /// Asks the partition's leader to take a node into the group.
 pub fn admit_node(partition: PartitionId, node: u64) -> Result<Plan<AdminOutcome>, ClientError> {
     administer(partition, Route::Leader, &AdmitNode { node })
-}
-
-/// As [`leave`]; it was once done also where it cost a partition its majority.
-pub fn leave_anyway(node: u64) -> Result<Plan<AdminOutcome>, ClientError> {
-    administer(PartitionId(0), Route::Home, &LeaveAnyway { node })
 }
 
 /// Status of the server, from the shard that serves `partition`.

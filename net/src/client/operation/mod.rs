@@ -15,9 +15,8 @@ use super::{ClientError, ClusterInfo};
 
 pub use admin::{
     AdminOutcome, ClusterReport, ClusterView, GroupReport, NodeReport, ReplicaReport, ServerReport,
-    Trouble, Unasked, admit_node, home_node, leave, leave_anyway, merge_views, named_routes,
-    remove_node, server_status, transfer_leadership, troubles_of, unasked_leaders, unasked_nodes,
-    view_of,
+    Trouble, Unasked, admit_node, home_node, leave, merge_views, named_routes, remove_node,
+    server_status, transfer_leadership, troubles_of, unasked_leaders, unasked_nodes, view_of,
 };
 pub use import::{EntriesToImport, ImportedSome, StateSummary, import_log, state_digest};
 pub use read::{
