@@ -5,10 +5,10 @@ use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Instant;
 
-use walengine_net::model::PartitionId;
+use walengine_net::model::{PartitionId, Timestamp};
 use walengine_net::tls::Tls;
 use walengine_replication::budget::Pool;
-use walengine_replication::gossip::Counters;
+use walengine_replication::gossip::{Counters, OwnCondition};
 use walengine_replication::turned_away::TurnedAway;
 
 use crate::acquaintances::Acquaintances;
@@ -135,6 +135,18 @@ impl NodeState {
         let of = costs.iter().filter(|(_, cost)| **cost == Some(worst));
         let of: Vec<PartitionId> = of.map(|(partition, _)| *partition).collect();
         worst.is_a_majority().then(|| worst.in_words(self.superblock.node, &of))
+    }
+
+    /// How this node is, and what its clock says now: `clock`.
+    pub fn condition(&self, clock: Timestamp) -> OwnCondition {
+        let running = self.started.elapsed();
+        OwnCondition {
+            is_full: self.disk.is_full(running),
+            is_stuck: self.disk.is_stuck(running),
+            is_slow: self.disk.is_slow(running),
+            is_short_of_memory: self.is_short_of_memory.load(Ordering::Relaxed),
+            clock,
+        }
     }
 
     /// Shard on which a partition lives.

@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 use walengine_net::model::{ClusterId, PartitionId};
 use walengine_replication::executor::Runtime as _;
 use walengine_replication::gossip::{
-    Gossip, NodeMeta, NodeView, Output, OwnCondition, Settings, Standing, Warning,
+    Gossip, NodeMeta, NodeView, Output, Settings, Standing, Warning,
 };
 
 use self::key_file::KeyFile;
@@ -296,15 +296,7 @@ impl ControlThread {
         if let Err(error) = self.gossip.set_meta(meta) {
             tracing::error!("this node's facts do not fit gossip: {error}");
         }
-        let running = state.started.elapsed();
-        let condition = OwnCondition {
-            is_full: state.disk.is_full(running),
-            is_stuck: state.disk.is_stuck(running),
-            is_slow: state.disk.is_slow(running),
-            is_short_of_memory: state.is_short_of_memory.load(Ordering::Relaxed),
-            clock: GlommioRuntime::new().now(),
-        };
-        self.gossip.tell_condition(condition, now);
+        self.gossip.tell_condition(state.condition(GlommioRuntime::new().now()), now);
         let before = self.twins.len();
         self.twins.retain(|(_, since)| now.saturating_sub(*since) < TWIN_SHOWN);
         self.changed |= self.twins.len() != before;

@@ -4,7 +4,7 @@ use std::rc::Rc;
 use std::sync::atomic::Ordering;
 
 use walengine_net::tls::Proven;
-use walengine_replication::gossip::{NodeStanding, OwnCondition};
+use walengine_replication::gossip::NodeStanding;
 use walengine_replication::peer::{About, LogPage, LogRead, Refusal};
 use walengine_replication::received::Received;
 use walengine_replication::runtime::within;
@@ -15,7 +15,6 @@ use walengine_replication::transport::{AppendReceiver, NoAnswer, Request, Respon
 use walengine_replication::types::NodeId;
 
 use super::operators::Place;
-use crate::node_state::NodeState;
 use crate::partition::group::{Consensus, Group, copying};
 use crate::partition::replica_id::ReplicaId;
 use crate::runtime::Runtime as _;
@@ -84,18 +83,11 @@ impl Answering for Gate {
     }
 
     fn about(&self) -> About {
-        let NodeState { disk, started, is_leaving, is_short_of_memory, .. } = &*self.node.state;
-        let running = started.elapsed();
+        let state = &self.node.state;
         About {
-            is_leaving: is_leaving.load(Ordering::Relaxed),
-            condition: OwnCondition {
-                is_full: disk.is_full(running),
-                is_stuck: disk.is_stuck(running),
-                is_slow: disk.is_slow(running),
-                is_short_of_memory: is_short_of_memory.load(Ordering::Relaxed),
-                clock: GlommioRuntime::new().now(),
-            },
-            client_address: self.node.state.client_address.clone(),
+            is_leaving: state.is_leaving.load(Ordering::Relaxed),
+            condition: state.condition(GlommioRuntime::new().now()),
+            client_address: state.client_address.clone(),
         }
     }
 
