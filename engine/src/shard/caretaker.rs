@@ -9,7 +9,7 @@ use std::rc::Rc;
 use walengine_net::message::ReplicaRole;
 use walengine_net::model::PartitionId;
 use walengine_replication::contacts::Contacts;
-use walengine_replication::membership::{Contact, GroupView, Policy, Step, next_step, waiting};
+use walengine_replication::membership::{GroupView, Policy, Step, next_step, waiting};
 use walengine_replication::peer::Refusal;
 use walengine_replication::tcp::dial::Dialer;
 use walengine_replication::types::{Member, NodeId};
@@ -47,13 +47,11 @@ pub async fn run<D: Disk, R: Runtime>(
         let now = runtime.elapsed();
         let contact = contacts.look(report.term, answered, policy.contact_within, now);
         let known = &node.state.acquaintances;
-        let view = GroupView {
-            contact: contact.clone(),
-            confirmed: known.confirmed(),
-            ..view(&group, &report)
-        };
-        let waiting = waiting(&view, &cluster.nodes, &policy);
-        let troubles = troubles(&group, &report, &contact, &cluster, &dialer, &waiting);
+        let view = GroupView { contact, confirmed: known.confirmed(), ..view(&group, &report) };
+        // A leader says so.
+        let asks = group.leads() && !policy.is_proven;
+        let waiting = if asks { waiting(&view, &cluster.nodes, &policy) } else { Vec::new() };
+        let troubles = troubles(&group, &report, &view, &cluster, &dialer, &waiting);
         say(group.id().partition, &mut said, &troubles);
         node.troubles.borrow_mut().insert(group.id().partition, troubles);
         let id = group.id();
@@ -86,7 +84,7 @@ fn say(partition: PartitionId, said: &mut Said, troubles: &[Trouble]) {
 fn troubles<D: Disk, R: Runtime>(
     group: &Group<D, R>,
     report: &GroupReport,
-    contact: &BTreeMap<NodeId, Contact>,
+    view: &GroupView,
     cluster: &ClusterView,
     dialer: &Dialer<R>,
     waiting: &[(NodeId, SocketAddr)],
@@ -100,8 +98,8 @@ fn troubles<D: Disk, R: Runtime>(
         me,
         leads,
         cut_off: group.leads() && report.leader.is_none(),
-        contact,
-        removed: &group.removed_members(),
+        contact: &view.contact,
+        removed: &view.removed,
         chosen: report.chosen,
         others: others.clone().count(),
         refused_by: others.filter(refused).count(),
