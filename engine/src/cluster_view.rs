@@ -16,6 +16,8 @@ pub struct ClusterView {
     pub nodes: Vec<NodeView>,
     /// Nodes whose id was lately used from two addresses.
     pub twins: Vec<Twin>,
+    /// It was said that another node has this one's id. It stays so.
+    pub is_id_claimed: bool,
     /// When this was so, on gossip's clock.
     pub at: Duration,
     /// The same moment on the machine's.
@@ -35,7 +37,8 @@ pub struct Twin {
 
 impl Default for ClusterView {
     fn default() -> Self {
-        Self { nodes: Vec::new(), twins: Vec::new(), at: Duration::ZERO, taken: Instant::now() }
+        let (nodes, twins) = (Vec::new(), Vec::new());
+        Self { nodes, twins, is_id_claimed: false, at: Duration::ZERO, taken: Instant::now() }
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
 use walengine_net::model::{PartitionId, Timestamp};
@@ -54,10 +54,6 @@ pub struct NodeState {
     pub client_address: String,
     /// What the other nodes have said of themselves to this one. Written by one shard.
     pub acquaintances: Acquaintances,
-    /// Gossip says that another node has this one's id. Written by the control thread, never reset.
-    pub is_id_claimed: AtomicBool,
-    /// Why this node must end: another one with its id answers where the cluster has it. Written by one shard.
-    pub is_copy: OnceLock<String>,
     /// Datagrams that gossip has dropped. Written by the control thread.
     pub gossip_dropped: DroppedDatagrams,
     /// Much memory was freed: the main thread shall give it back to the system. Written by shards and
@@ -100,8 +96,6 @@ impl NodeState {
             leave_costs: Mutex::default(),
             client_address: String::new(),
             acquaintances: Acquaintances::default(),
-            is_id_claimed: AtomicBool::new(false),
-            is_copy: OnceLock::new(),
             gossip_dropped: DroppedDatagrams::default(),
             gives_back: AtomicBool::new(false),
             audit,

@@ -305,13 +305,13 @@ impl ControlThread {
     /// Tells the shards of the cluster, if it looks different. One whose queue is full is told
     /// next time.
     fn show(&mut self) {
-        let Some((state, shards)) = &self.serving else { return };
-        state.is_id_claimed.fetch_or(self.is_id_claimed, Ordering::Relaxed);
+        let Some((_, shards)) = &self.serving else { return };
         if self.changed {
             self.changed = false;
             let (nodes, at) = (self.gossip.nodes().collect(), self.now());
             let twins = self.twins.iter().map(|(twin, _)| *twin).collect();
-            let view = ClusterView { nodes, twins, at, taken: Instant::now() };
+            let is_id_claimed = self.is_id_claimed;
+            let view = ClusterView { nodes, twins, is_id_claimed, at, taken: Instant::now() };
             let (begins, ends) = self.said.news(&trouble::of_nodes(&view, self.forming.node()));
             for text in begins {
                 tracing::warn!("{text}");

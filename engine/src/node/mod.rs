@@ -248,9 +248,6 @@ fn wait_for_end(
         if let Ok(report) = reports.try_recv() {
             report?;
         }
-        if let Some(why) = state.is_copy.get() {
-            return Err(Fatal::new(Reason::DataDirectory, why.clone()));
-        }
         if let Some(control) = control {
             // What else it tells is known by now.
             while let Ok(event) = control.events.try_recv() {

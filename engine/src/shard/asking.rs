@@ -4,7 +4,6 @@
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
-use std::sync::atomic::Ordering;
 
 use walengine_net::model::Timestamp;
 use walengine_replication::gossip::NodeStanding;
@@ -13,6 +12,7 @@ use walengine_replication::peer::Refusal;
 use walengine_replication::tcp::dial::Dialer;
 use walengine_replication::types::{Member, NodeId};
 
+use crate::fatal::{Fatal, Reason};
 use crate::limits::{ASK_EVERY, ASK_FIRST_EVERY};
 use crate::partition::group::{Consensus, Group};
 use crate::runtime::Runtime;
@@ -24,6 +24,7 @@ pub async fn run<D: Disk, R: Runtime>(
     group: Group<D, R>,
     node: Rc<NodeFacts<Consensus<D, R>>>,
     dialer: Dialer<R>,
+    report: flume::Sender<Result<(), Fatal>>,
 ) {
     let runtime = group.runtime().clone();
     let asked = Rc::<RefCell<BTreeSet<NodeId>>>::default();
@@ -47,8 +48,9 @@ pub async fn run<D: Disk, R: Runtime>(
         }
         node.state.acquaintances.keep(|other| others.contains_key(&other));
         dialer.keep(|other| others.contains_key(&other) || group.is_member(other));
-        if node.state.is_id_claimed.load(Ordering::Relaxed) {
-            look_for_namesake(&group, &node, &dialer).await;
+        let is_id_claimed = node.cluster.borrow().is_id_claimed;
+        if is_id_claimed && let Some(fatal) = namesake(&group, &node, &dialer).await {
+            let _ = report.try_send(Err(fatal)); // one of them is enough
         }
         // A leader that has just started takes no writes before it knows the clocks of a majority.
         let answered = others.keys().filter(|other| node.state.acquaintances.has_answered(**other));
@@ -81,26 +83,24 @@ fn others<D: Disk, R: Runtime>(
 }
 
 /// Gossip says that another node has this one's id. Whoever has the key may say so: it is asked where the
-/// group's log has this node.
-async fn look_for_namesake<D: Disk, R: Runtime>(
+/// group's log has this node. If it has this one's id, the process must end.
+async fn namesake<D: Disk, R: Runtime>(
     group: &Group<D, R>,
     node: &NodeFacts<Consensus<D, R>>,
     dialer: &Dialer<R>,
-) {
+) -> Option<Fatal> {
     let me = group.id().node;
-    let Some(cluster) = &node.state.config.cluster else { return };
-    let Some(recorded) = group.report().members.remove(&me) else { return };
+    let cluster = node.state.config.cluster.as_ref()?;
+    let recorded = group.report().members.remove(&me)?;
     if recorded.member.peer_address == cluster.peer_address.to_string() {
-        return; // that is where this one is
+        return None; // that is where this one is
     }
     let at = recorded.member.peer_address.clone();
     let refused = dialer.about(me, recorded.member).await.is_err()
         && dialer.refused(me) == Some(Refusal::NodeIdInUse);
-    if refused {
-        let message = format!(
-            "node {me} answers at {at}, where the cluster has it: this is another node with its id, and \
-             two nodes run from copies of one data directory; a new node starts from an empty one"
-        );
-        let _ = node.state.is_copy.set(message); // once is enough
-    }
+    let message = format!(
+        "node {me} answers at {at}, where the cluster has it: this is another node with its id, and \
+         two nodes run from copies of one data directory; a new node starts from an empty one"
+    );
+    refused.then(|| Fatal::new(Reason::DataDirectory, message))
 }

@@ -20,7 +20,7 @@ use crate::config::Config;
 use crate::fatal::{Fatal, Reason};
 use crate::limits::{CONTACT_WITHIN_MIN, HEARTBEATS_PER_ELECTION, SAID_WITHIN};
 use crate::node_state::NodeState;
-use crate::orders::{Beginning, ControlOrder};
+use crate::orders::Beginning;
 use crate::partition::Partition;
 use crate::partition::alone::Alone;
 use crate::partition::group::opening::{GroupBeginning, serve_in_group};
@@ -58,11 +58,7 @@ pub(super) trait Hosted: Operated<Disk = GlommioDisk, Runtime = GlommioRuntime> 
     ) -> Result<Hosting<Self>, Fatal>;
 
     /// Starts the background tasks of the partition at `place`, besides its snapshots.
-    fn look_after(
-        node: &Rc<NodeFacts<Self>>,
-        place: usize,
-        control: Option<&flume::Sender<ControlOrder>>,
-    );
+    fn look_after(node: &Rc<NodeFacts<Self>>, place: usize, start: &ShardStart);
 
     /// Serves a peer of the partition at `place` in the background.
     fn serve_peer(
@@ -105,11 +101,7 @@ impl Hosted for Alone<GlommioDisk, GlommioRuntime> {
         Ok(Hosting { partition: opened.serve_alone().await?, dialer: None })
     }
 
-    fn look_after(
-        node: &Rc<NodeFacts<Self>>,
-        place: usize,
-        _: Option<&flume::Sender<ControlOrder>>,
-    ) {
+    fn look_after(node: &Rc<NodeFacts<Self>>, place: usize, _: &ShardStart) {
         let bytes = node.state.config.scrub_bytes;
         node.partitions[place].spawn(|partition| scrub::run(partition, None::<NoSource>, bytes));
     }
@@ -169,18 +161,16 @@ impl Hosted for Consensus<GlommioDisk, GlommioRuntime> {
         Ok(Hosting { partition, dialer: Some(dialer) })
     }
 
-    fn look_after(
-        node: &Rc<NodeFacts<Self>>,
-        place: usize,
-        control: Option<&flume::Sender<ControlOrder>>,
-    ) {
+    fn look_after(node: &Rc<NodeFacts<Self>>, place: usize, start: &ShardStart) {
         let (group, dialer) = (&node.partitions[place], node.dialers[place].clone());
-        let (facts, policy, control) = (node.clone(), policy(&node.state.config), control.cloned());
+        let (facts, policy) = (node.clone(), policy(&node.state.config));
+        let control = start.control.clone();
         let dialled = dialer.clone();
         if group.id().partition == PartitionId(0) {
             // The nodes are the same in every group.
             let (facts, dialer) = (node.clone(), dialer.clone());
-            group.spawn(|group| asking::run(group, facts, dialer));
+            let report = start.report.clone();
+            group.spawn(|group| asking::run(group, facts, dialer, report));
         }
         group.spawn(|group| caretaker::run(group, facts, dialled, policy, control));
         let members = OtherMembers { group: group.clone(), dialer: dialer.clone() };

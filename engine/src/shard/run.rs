@@ -109,7 +109,7 @@ async fn open<C: Hosted>(start: &mut ShardStart) -> Result<Rc<Shard<C>>, Fatal> 
         let (store, every_bytes) = (store.clone(), config.snapshot_bytes);
         partition.set_clock(config.trust_clock);
         partition.spawn(|partition| snapshots::run(partition, store, every_bytes));
-        C::look_after(&node, place, start.control.as_ref());
+        C::look_after(&node, place, start);
     }
     Ok(Rc::new(Shard {
         node,
