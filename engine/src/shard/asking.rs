@@ -47,7 +47,6 @@ pub async fn run<D: Disk, R: Runtime>(
             });
         }
         node.state.acquaintances.keep(|other| others.contains_key(&other));
-        dialer.keep(|other| others.contains_key(&other) || group.is_member(other));
         let is_id_claimed = node.cluster.borrow().is_id_claimed;
         if is_id_claimed && let Some(fatal) = namesake(&group, &node, &dialer).await {
             let _ = report.try_send(Err(fatal)); // one of them is enough

@@ -70,6 +70,9 @@ pub(super) trait Hosted: Operated<Disk = GlommioDisk, Runtime = GlommioRuntime> 
         at: Place,
     );
 
+    /// The node is a member of the partition's group.
+    fn is_member(partition: &Partition<Self>, node: NodeId) -> bool;
+
     /// This node leads the partition's group.
     fn leads_group(partition: &Partition<Self>) -> bool;
 
@@ -115,6 +118,10 @@ impl Hosted for Alone<GlommioDisk, GlommioRuntime> {
         _: Received,
         _: Place,
     ) {
+    }
+
+    fn is_member(_: &Partition<Self>, _: NodeId) -> bool {
+        false
     }
 
     fn leads_group(_: &Partition<Self>) -> bool {
@@ -188,6 +195,10 @@ impl Hosted for Consensus<GlommioDisk, GlommioRuntime> {
         at: Place,
     ) {
         peers::serve(node, place, socket, proven, received, at);
+    }
+
+    fn is_member(group: &Group<GlommioDisk, GlommioRuntime>, node: NodeId) -> bool {
+        group.is_member(node)
     }
 
     fn leads_group(group: &Group<GlommioDisk, GlommioRuntime>) -> bool {

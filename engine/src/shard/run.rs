@@ -4,8 +4,11 @@ use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::time::Duration;
 
+use walengine_net::model::ClusterId;
 use walengine_replication::budget::Budget;
 use walengine_replication::gossip::NodeStanding;
+use walengine_replication::tcp::dial::Dialer;
+use walengine_replication::types::NodeId;
 
 use super::accept::{accept, take_handed};
 use super::handed::Port;
@@ -21,7 +24,7 @@ use crate::limits::{CONNECTIONS_OWN_BYTES, LINGER, PEERS_OWN_BYTES};
 use crate::orders::ShardOrder;
 use crate::os;
 use crate::partition::{Partition, opening, snapshots};
-use crate::runtime::Runtime as _;
+use crate::runtime::Runtime;
 use crate::runtime_glommio::GlommioRuntime;
 use crate::session::Scratch;
 use crate::session::node_facts::NodeFacts;
@@ -69,15 +72,24 @@ pub(super) async fn run<C: Hosted>(mut start: ShardStart) -> Result<(), Fatal> {
 /// Nodes are dialled where gossip has them, if they are not found where the log has them.
 fn announce<C: Hosted>(shard: &Shard<C>, view: &ClusterView) {
     let cluster = shard.node.state.superblock.cluster;
-    let living = view
-        .nodes
-        .iter()
-        .filter(|node| node.standing == NodeStanding::Alive && node.cluster == Some(cluster));
-    for node in living {
-        for dialer in &shard.node.dialers {
+    for (partition, dialer) in shard.node.partitions.iter().zip(&shard.node.dialers) {
+        tell(dialer, cluster, view, |node| C::is_member(partition, node));
+    }
+}
+
+/// Tells a group's connections where nodes are, and has them forget those that nobody speaks of any more.
+fn tell<R: Runtime>(
+    dialer: &Dialer<R>,
+    cluster: ClusterId,
+    view: &ClusterView,
+    is_member: impl Fn(NodeId) -> bool,
+) {
+    for node in &view.nodes {
+        if node.standing == NodeStanding::Alive && node.cluster == Some(cluster) {
             dialer.announce(node.node, node.peer_address);
         }
     }
+    dialer.keep(|node| view.node(node).is_some() || is_member(node));
 }
 
 async fn open<C: Hosted>(start: &mut ShardStart) -> Result<Rc<Shard<C>>, Fatal> {
@@ -149,4 +161,52 @@ async fn stop<C: Hosted>(shard: &Shard<C>) -> Result<(), Fatal> {
         shard.runtime.sleep(Duration::from_millis(1)).await;
     }
     result
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::SocketAddr;
+
+    use walengine_net::model::PartitionId;
+    use walengine_replication::gossip::NodeView;
+    use walengine_replication::tcp::PeerIdentity;
+
+    use super::*;
+
+    const CLUSTER: ClusterId = ClusterId(7);
+
+    fn at(node: NodeId) -> SocketAddr {
+        format!("10.0.0.{node}:7451").parse().unwrap()
+    }
+
+    fn view(nodes: &[NodeId], standing: NodeStanding) -> ClusterView {
+        let node = |&node: &NodeId| NodeView {
+            node,
+            peer_address: at(node),
+            standing,
+            since: Duration::ZERO,
+            meta: None,
+            cluster: Some(CLUSTER),
+            condition: None,
+        };
+        ClusterView { nodes: nodes.iter().map(node).collect(), ..ClusterView::default() }
+    }
+
+    /// The fault: only the connections of partition 0 forgot; those of all others kept every node that
+    /// gossip had ever named.
+    #[test]
+    fn whom_neither_gossip_nor_the_group_names_is_forgotten() {
+        let identity =
+            PeerIdentity { cluster: CLUSTER, node: 1, partition: PartitionId(3), partitions: 4 };
+        let dialer = Dialer::new(identity, None, GlommioRuntime::new());
+        let is_member = |node| node == 4;
+        tell(&dialer, CLUSTER, &view(&[2, 3, 4], NodeStanding::Alive), is_member);
+        tell(&dialer, CLUSTER, &view(&[5], NodeStanding::Suspect), is_member);
+        tell(&dialer, ClusterId(8), &view(&[6], NodeStanding::Alive), is_member);
+        let known = [2, 3, 4, 5, 6].map(|node| dialer.announced(node));
+        assert_eq!(known, [None, None, Some(at(4)), None, None]);
+        tell(&dialer, CLUSTER, &view(&[2], NodeStanding::Alive), is_member);
+        tell(&dialer, CLUSTER, &view(&[2], NodeStanding::Dead), is_member);
+        assert_eq!(dialer.announced(2), Some(at(2)), "gossip still knows it");
+    }
 }

@@ -112,6 +112,11 @@ impl<R: Runtime> Dialer<R> {
         }
     }
 
+    /// Where somebody says that a node is.
+    pub fn announced(&self, node: NodeId) -> Option<SocketAddr> {
+        self.inner.announced.borrow().get(&node).copied()
+    }
+
     /// Forgets what is known of nodes that nobody speaks of any more.
     pub fn keep(&self, is_known: impl Fn(NodeId) -> bool) {
         self.inner.announced.borrow_mut().retain(|node, _| is_known(*node));
@@ -146,7 +151,7 @@ impl<R: Runtime> Dialer<R> {
 
     /// Where to look for a peer, in order.
     fn addresses(&self, target: NodeId, member: &Member) -> Result<Vec<SocketAddr>, String> {
-        let announced = self.inner.announced.borrow().get(&target).copied();
+        let announced = self.announced(target);
         let recorded = member.peer_address.parse();
         match (announced, recorded) {
             (Some(announced), Ok(recorded)) if announced != recorded => {
