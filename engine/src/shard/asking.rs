@@ -9,6 +9,7 @@ use walengine_net::model::Timestamp;
 use walengine_replication::gossip::NodeStanding;
 use walengine_replication::membership_codec::NODES_MAX;
 use walengine_replication::peer::Refusal;
+use walengine_replication::runtime::within;
 use walengine_replication::tcp::dial::Dialer;
 use walengine_replication::types::{Member, NodeId};
 
@@ -27,34 +28,59 @@ pub async fn run<D: Disk, R: Runtime>(
     report: flume::Sender<Result<(), Fatal>>,
 ) {
     let runtime = group.runtime().clone();
-    let asked = Rc::<RefCell<BTreeSet<NodeId>>>::default();
+    let asked = Asked::default();
     loop {
         let others = others(&group, &node);
         for (&other, member) in &others {
-            if !asked.borrow_mut().insert(other) {
-                continue; // it has not answered yet
-            }
             let (node, dialer, member) = (node.clone(), dialer.clone(), member.clone());
-            let asked = asked.clone();
-            group.spawn(move |group| async move {
+            let now = runtime.clone();
+            asked.once(&runtime, other, async move {
                 if let Ok((at, about, took)) = dialer.about(other, member).await {
                     // It has answered halfway.
-                    let now = group.runtime().now().0;
-                    let now = Timestamp(now.saturating_sub(took.as_nanos() as u64 / 2));
-                    node.state.acquaintances.note(other, at, about, now);
+                    let now = now.now().0.saturating_sub(took.as_nanos() as u64 / 2);
+                    node.state.acquaintances.note(other, at, about, Timestamp(now));
                 }
-                asked.borrow_mut().remove(&other);
             });
         }
         node.state.acquaintances.keep(|other| others.contains_key(&other));
-        let is_id_claimed = node.cluster.borrow().is_id_claimed;
-        if is_id_claimed && let Some(fatal) = namesake(&group, &node, &dialer).await {
-            let _ = report.try_send(Err(fatal)); // one of them is enough
+        if node.cluster.borrow().is_id_claimed {
+            let (group, node, dialer) = (group.clone(), node.clone(), dialer.clone());
+            let report = report.clone();
+            asked.once(&runtime, group.id().node, async move {
+                if let Some(fatal) = namesake(&group, &node, &dialer).await {
+                    let _ = report.try_send(Err(fatal)); // one of them is enough
+                }
+            });
         }
-        // A leader that has just started takes no writes before it knows the clocks of a majority.
         let answered = others.keys().filter(|other| node.state.acquaintances.has_answered(**other));
+        // A leader that has just started takes no writes before it knows the clocks of a majority.
         let knows_majority = !others.is_empty() && answered.count() + 1 > others.len().div_ceil(2);
         runtime.sleep(if knows_majority { ASK_EVERY } else { ASK_FIRST_EVERY }).await;
+    }
+}
+
+/// The nodes that are being asked and have not answered yet.
+#[derive(Clone, Default)]
+struct Asked(Rc<RefCell<BTreeSet<NodeId>>>);
+
+impl Asked {
+    /// Has a node asked in the background, so that nobody waits for one that does not answer. Nothing happens
+    /// while an earlier question to it is open.
+    fn once<R: Runtime>(
+        &self,
+        runtime: &R,
+        node: NodeId,
+        question: impl Future<Output = ()> + 'static,
+    ) {
+        if !self.0.borrow_mut().insert(node) {
+            return;
+        }
+        let asked = self.clone();
+        let asking = async move {
+            question.await;
+            asked.0.borrow_mut().remove(&node);
+        };
+        runtime.spawn(within(runtime.clone(), asking));
     }
 }
 
@@ -102,4 +128,36 @@ async fn namesake<D: Disk, R: Runtime>(
          two nodes run from copies of one data directory; a new node starts from an empty one"
     );
     refused.then(|| Fatal::new(Reason::DataDirectory, message))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::pending;
+
+    use super::*;
+    use crate::runtime_glommio::GlommioRuntime;
+
+    /// The fault: while this node looked for another one with its id, nobody else was asked.
+    #[test]
+    fn one_that_does_not_answer_holds_up_no_other_and_is_asked_once() {
+        glommio::LocalExecutor::default().run(async {
+            let (runtime, asked) = (GlommioRuntime::new(), Asked::default());
+            let heard = Rc::<RefCell<Vec<NodeId>>>::default();
+            for _ in 0..3 {
+                for node in [1, 2] {
+                    let heard = heard.clone();
+                    asked.once(&runtime, node, async move {
+                        heard.borrow_mut().push(node);
+                        if node == 1 {
+                            pending::<()>().await;
+                        }
+                    });
+                }
+                while asked.0.borrow().contains(&2) {
+                    runtime.yield_now().await;
+                }
+            }
+            assert_eq!(*heard.borrow(), [1, 2, 2, 2]);
+        });
+    }
 }
