@@ -298,7 +298,7 @@ pub const KEY_FILE_LOOK_EVERY: Duration = Duration::from_secs(1);
 pub const KEY_FILE_BYTES_MAX: u64 = 64 << 10;
 /// How often the other nodes are asked what they say of themselves.
 pub const ASK_EVERY: Duration = Duration::from_millis(500);
-/// The same until a majority has answered once.
+/// The same from the start until a majority has answered once, but no longer than [`CLOCKS_WITHIN`].
 pub const ASK_FIRST_EVERY: Duration = Duration::from_millis(20);
 /// What a node said of its disk, memory and clock counts for so long.
 pub const SAID_WITHIN: Duration = Duration::from_secs(5);

@@ -4,6 +4,7 @@
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
+use std::time::Duration;
 
 use walengine_net::model::Timestamp;
 use walengine_replication::gossip::NodeStanding;
@@ -14,7 +15,7 @@ use walengine_replication::tcp::dial::Dialer;
 use walengine_replication::types::{Member, NodeId};
 
 use crate::fatal::{Fatal, Reason};
-use crate::limits::{ASK_EVERY, ASK_FIRST_EVERY};
+use crate::limits::{ASK_EVERY, ASK_FIRST_EVERY, CLOCKS_WITHIN};
 use crate::partition::group::{Consensus, Group};
 use crate::runtime::Runtime;
 use crate::session::node_facts::NodeFacts;
@@ -28,7 +29,7 @@ pub async fn run<D: Disk, R: Runtime>(
     report: flume::Sender<Result<(), Fatal>>,
 ) {
     let runtime = group.runtime().clone();
-    let asked = Asked::default();
+    let (asked, began) = (Asked::default(), runtime.elapsed());
     loop {
         let others = others(&group, &node);
         for (&other, member) in &others {
@@ -53,10 +54,19 @@ pub async fn run<D: Disk, R: Runtime>(
             });
         }
         let answered = others.keys().filter(|other| node.state.acquaintances.has_answered(**other));
-        // A leader that has just started takes no writes before it knows the clocks of a majority.
-        let knows_majority = !others.is_empty() && answered.count() + 1 > others.len().div_ceil(2);
-        runtime.sleep(if knows_majority { ASK_EVERY } else { ASK_FIRST_EVERY }).await;
+        // Before it knows the group, it does not know who the others are.
+        let others = (!group.knows_no_members()).then_some(others.len());
+        let running = runtime.elapsed().saturating_sub(began);
+        runtime.sleep(pause(others, answered.count(), running)).await;
     }
+}
+
+/// How long until the others are asked again. A node that leads takes no writes before it knows the clocks of a
+/// majority, or has waited for them long enough. So the others are asked quickly at the start. If no majority
+/// is there by then, it is not looked for so often any more: the first writes may wait for [`ASK_EVERY`] longer.
+fn pause(others: Option<usize>, answered: usize, running: Duration) -> Duration {
+    let knows_majority = others.is_some_and(|others| 2 * (answered + 1) > others + 1);
+    if knows_majority || running >= CLOCKS_WITHIN { ASK_EVERY } else { ASK_FIRST_EVERY }
 }
 
 /// The nodes that are being asked and have not answered yet.
@@ -136,6 +146,29 @@ mod tests {
 
     use super::*;
     use crate::runtime_glommio::GlommioRuntime;
+
+    /// The faults: a cluster of one, and one whose majority is down, looked fifty times a second for ever.
+    #[test]
+    fn the_others_are_asked_quickly_until_a_majority_has_answered_or_nobody_waits_for_it() {
+        let early = CLOCKS_WITHIN / 2;
+        for (others, answered, running, expected) in [
+            (None, 0, early, ASK_FIRST_EVERY),
+            (None, 0, CLOCKS_WITHIN, ASK_EVERY),
+            (Some(0), 0, Duration::ZERO, ASK_EVERY),
+            (Some(1), 0, early, ASK_FIRST_EVERY),
+            (Some(1), 1, early, ASK_EVERY),
+            (Some(2), 0, early, ASK_FIRST_EVERY),
+            (Some(2), 0, CLOCKS_WITHIN, ASK_EVERY),
+            (Some(2), 1, early, ASK_EVERY),
+            (Some(3), 1, early, ASK_FIRST_EVERY),
+            (Some(3), 2, early, ASK_EVERY),
+            (Some(4), 1, early, ASK_FIRST_EVERY),
+            (Some(4), 2, early, ASK_EVERY),
+        ] {
+            let found = pause(others, answered, running);
+            assert_eq!(found, expected, "{answered} of {others:?} after {running:?}");
+        }
+    }
 
     /// The fault: while this node looked for another one with its id, nobody else was asked.
     #[test]
