@@ -19,9 +19,10 @@
 //! 3. A voter that has said that it leaves is replaced by a caught-up live learner. Without one it
 //!    is removed; but while it is alive and a live learner is catching up, it stays.
 //! 4. A voter that has not answered consensus for longer than `dead_after` is replaced by a caught-up
-//!    live learner. So is one that does not answer and at whose recorded address a learner answers that has
-//!    greeted there under its own id: the disk was lost, and the voter does not come back. Without a learner it stays if the number of voters is odd: removing it would not let more
-//!    nodes fail. If the number is even, it is removed, because then one more node may fail.
+//!    live learner. So is one that does not answer, that gossip, too, has for dead, and at whose recorded
+//!    address a learner answers that has greeted there under its own id: the disk was lost, and the voter
+//!    does not come back. Without a learner it stays if the number of voters is odd: removing it would not
+//!    let more nodes fail. If the number is even, it is removed, because then one more node may fail.
 //! 5. A learner that has said that it leaves is removed.
 //! 6. Caught-up live learners are promoted while there are fewer voters than `replicas`: two at a
 //!    time if the number of voters is odd, one if it is even. So the number becomes odd and stays

@@ -44,7 +44,7 @@ pub enum Kind {
     Leave = 16,
     /// Entries of the log by index: [`crate::message::ReadEntries`].
     ReadEntries = 17,
-    /// The node is to leave, whatever that costs: [`crate::message::LeaveAnyway`].
+    /// As [`Self::Leave`]; it was once done whatever that cost: [`crate::message::LeaveAnyway`].
     LeaveAnyway = 18,
     /// A node is to be taken into the group: [`crate::message::AdmitNode`].
     AdmitNode = 19,
