@@ -10,6 +10,6 @@ need_rust
 cargo fmt --all --check
 scripts/deny.sh
 cargo clippy --workspace --all-targets -- -D warnings
-cargo test --package walengine-tests --test walengine -- tidy::
+cargo test --workspace --test walengine -- tidy::
 # Those of walengine-tests run its simulator at length: scripts/test.sh has them.
 cargo test --workspace --exclude walengine-tests --lib --bins

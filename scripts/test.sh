@@ -49,8 +49,16 @@ names() {
     done
   done
 }
+# Each selection of packages has other features of common dependencies, for which all of it is built again.
+# So the whole workspace is selected for whatever runs here.
+build_programs() {
+  cargo build --workspace --bin walengine --bin walengine-projector "$@"
+}
+integration_tests() {
+  cargo test --workspace --test walengine -- "$@"
+}
 list_tests() {
-  cargo test --package walengine-tests --test walengine -- --list | sed -n 's/: test$//p'
+  integration_tests --list | sed -n 's/: test$//p'
 }
 
 data="${WALENGINE_TEST_DATA:-}"
@@ -66,14 +74,15 @@ if $all; then
 fi
 
 if [ -n "$filter" ]; then
-  cargo build --package walengine --package walengine-projector
+  build_programs
   known=$(list_tests)
   [ -n "$(names "$filter")" ] || fail "no integration test has $filter in its name"
   if names "$filter" | grep -q '^projector_'; then
     need_postgres
     need_commands openssl:openssl
   fi
-  exec cargo test --package walengine-tests --test walengine -- "$filter"
+  integration_tests "$filter"
+  exit
 fi
 
 cargo fmt --all --check
@@ -81,7 +90,7 @@ scripts/deny.sh
 cargo clippy --workspace --all-targets -- -D warnings
 need_postgres
 need_commands openssl:openssl
-cargo build --package walengine --package walengine-projector
+build_programs --bin walengine-fuzz
 known=$(list_tests)
 
 left_out=()
@@ -98,20 +107,21 @@ done
 cluster_seeds=(100 50)
 $all && cluster_seeds=(1000 100)
 cargo test --workspace --exclude walengine-tests
+# With walengine-benches, which has no library: for the features of the whole workspace.
+cargo test --package walengine-tests --package walengine-benches --lib
 for target in frame entry; do
-  cargo run --quiet --package walengine-fuzz -- "$target" --seconds "${WALENGINE_FUZZ_SECONDS:-30}"
+  "${CARGO_TARGET_DIR:-target}/debug/walengine-fuzz" "$target" --seconds "${WALENGINE_FUZZ_SECONDS:-30}"
 done
 # Projectors, servers and PostgreSQL die under load: all of it counts in an acceptance run only.
 $all && export WALENGINE_PROJECTOR_KILLS_PERCENT="${WALENGINE_PROJECTOR_KILLS_PERCENT:-100}"
-cargo test --package walengine-tests --lib
-cargo test --package walengine-tests --test walengine -- "${skip[@]}"
+integration_tests "${skip[@]}"
 for at in "${!clusters[@]}"; do
   WALENGINE_SIM_SEEDS="${WALENGINE_SIM_SEEDS:-${cluster_seeds[$at]}}" \
-    cargo test --package walengine-tests --test walengine -- "${clusters[$at]}" --nocapture
+    cargo test --workspace --profile simulation --test walengine -- "${clusters[$at]}" --nocapture
 done
 if $all; then
   # Bugs put in on purpose must be found, or the simulation proves nothing.
-  cargo test --package walengine-tests --features planted --test walengine -- planted:: --nocapture
+  cargo test --workspace --profile simulation --features walengine-tests/planted --test planted -- --nocapture
 fi
 
 if ! $all; then
