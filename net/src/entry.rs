@@ -4,11 +4,15 @@
 //! A decoded header counts only after [`EntryHeader::check`] has passed with the body.
 
 use std::fmt;
+use std::ops::Range;
 
 use num_enum::TryFromPrimitive;
 use rkyv::rancor;
 
-use crate::model::{ClusterId, EventBytes, Offset, PartitionId, ResolvedBytes, Timestamp, Verdict};
+use crate::model::{
+    ClusterId, EVENT_BYTES, EventBytes, Offset, PartitionId, RESOLVED_BYTES, ResolvedBytes,
+    Timestamp, Verdict,
+};
 
 /// Size of the header in bytes.
 pub const HEADER_BYTES: usize = 128;
@@ -330,6 +334,23 @@ pub fn access_events(body: &[u8]) -> Result<&ArchivedEventsBody, EntryError> {
     }
 }
 
+/// Where the events stand in the body of an entry of [`EntryKind::Events`], by the header alone. `None` if
+/// its body is not laid out as this program lays it out: [`access_events`] finds them.
+///
+/// The events are the first list of a body, behind the mark of an import if it has one; then come the
+/// verdicts, the resolutions and the root. So the lengths tell whether there is a mark: a resolution is
+/// eight times as long. Whoever reads only these bytes has checked nothing.
+pub fn events_at(header: &EntryHeader) -> Option<Range<usize>> {
+    let records = header.meta.records as usize;
+    let least = records * (EVENT_BYTES + 1) + BODY_ROOT_BYTES;
+    let rest = (header.body_bytes as usize).checked_sub(least)?;
+    let start = rest % RESOLVED_BYTES;
+    let is_known = (start == 0 || start == IMPORT_MARK.len())
+        && rest / RESOLVED_BYTES <= records
+        && header.meta.kind == EntryKind::Events;
+    is_known.then_some(start..start + records * EVENT_BYTES)
+}
+
 /// Checks and opens a body of [`EntryKind::Records`] without copying it. In the result every
 /// verdict is known, and the lengths add up to that of the blob.
 pub fn access_records(body: &[u8]) -> Result<&ArchivedRecordsBody, EntryError> {
@@ -471,6 +492,57 @@ mod tests {
         for length in 0..40 {
             assert!(!is_amid_import(&marked[..length.min(marked.len())]), "{length}");
         }
+    }
+
+    #[test]
+    fn events_stand_where_the_lengths_of_their_body_say() {
+        let event = |number: usize| {
+            let mut event = [number as u8; 128];
+            event[..8].copy_from_slice(if number % 3 == 0 { &IMPORT_MARK } else { b"another " });
+            event[8..16].copy_from_slice(&(number as u64).to_le_bytes());
+            event
+        };
+        let mut memory = rkyv::util::AlignedVec::<16>::new();
+        for records in (1..40).chain([255, 256, 1000, 8190]) {
+            for resolved in [0, 1, 2, 3, records / 2, records - 1, records] {
+                if resolved > records {
+                    continue;
+                }
+                let resolution = |index| crate::model::Resolved { index, ..Default::default() };
+                let body = EventsBody {
+                    events: (0..records).map(event).collect(),
+                    verdicts: vec![0; records],
+                    resolved: (0..resolved).map(|at| resolution(at as u32).to_bytes()).collect(),
+                };
+                for mark in [&[][..], &IMPORT_MARK[..]] {
+                    memory.clear();
+                    memory.extend_from_slice(mark);
+                    let bytes = rkyv::api::high::to_bytes_in::<_, rancor::Error>(&body, memory);
+                    memory = bytes.unwrap();
+                    let header = meta(records as u32).encode(&memory, 3, ChainHash::default());
+                    let events = events_at(&header).unwrap();
+                    assert_eq!(events.start, mark.len(), "{records} records, {resolved} resolved");
+                    let found = memory[events].chunks_exact(128);
+                    assert!(found.eq(body.events.iter().map(|event| &event[..])));
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn events_of_a_body_of_odd_length_are_not_guessed() {
+        let body = events_body();
+        for odd in (1..64).filter(|odd| *odd != 8) {
+            let longer = [&vec![0; odd][..], &body].concat();
+            let header = meta(2).encode(&longer, 3, ChainHash::default());
+            assert_eq!(events_at(&header), None, "{odd}");
+        }
+        let header = meta(3).encode(&body, 3, ChainHash::default());
+        assert_eq!(events_at(&header), None, "too short for three");
+        let header = meta(0).encode(&body, 3, ChainHash::default());
+        assert_eq!(events_at(&header), None, "more resolutions than records");
+        let records = EntryMeta { kind: EntryKind::Records, ..meta(2) };
+        assert_eq!(events_at(&records.encode(&body, 3, ChainHash::default())), None);
     }
 
     #[test]
