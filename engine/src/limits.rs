@@ -66,7 +66,7 @@ pub const DESCRIPTORS_OF_EXECUTOR: u64 = 16;
 /// Descriptors of a shard: the connections kept for operators.
 pub const DESCRIPTORS_OF_OPERATORS: u64 =
     OPERATOR_CONNECTIONS_MAX as u64 * DESCRIPTORS_OF_CONNECTION;
-/// Descriptors of a partition: segments that are indexed, written or prepared, each open twice; hard
+/// Descriptors of a partition: segments that are read, written or prepared, each open twice; hard
 /// state; snapshots.
 pub const DESCRIPTORS_OF_PARTITION: u64 = 64;
 /// Descriptors of a partition's connections to its peers and from them.

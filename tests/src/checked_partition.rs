@@ -61,7 +61,8 @@ pub fn config() -> LogConfig {
         zero_chunk_bytes: 8 << 10,
         // Zeroing beside flushes is rare otherwise, and their race is what is tested here.
         recovered_are_zeroed: false,
-        indexed_segments_max: 2,
+        open_segments_max: 2,
+        marks_max: 3,
         ..LogConfig::new(ClusterId(0xfeed), PartitionId(0))
     }
 }

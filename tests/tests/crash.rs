@@ -56,7 +56,7 @@ impl Aim {
                 Self::Opening(parts[rng.index(parts.len())], rng.between(1, 20))
             }
             2 => Self::Path("segments", nth(rng, 10)),
-            3 => Self::Path(".new", nth(rng, 6)),
+            3 => Self::Path([".new", ".marks"][rng.index(2)], nth(rng, 6)),
             4 => Self::Path("hard-state", nth(rng, 5)),
             5 => Self::Path("snapshots", nth(rng, 7)),
             6 => Self::Closed,
@@ -86,6 +86,9 @@ fn nothing_acknowledged_is_lost_doubled_or_reordered() {
         "flush",
         "zeros",
         "hard state",
+        "marks: Create",
+        "marks: Write",
+        "marks: Rename",
         "snapshot: Create",
         "snapshot: Write",
         "snapshot: Sync",
@@ -217,6 +220,7 @@ fn kind(site: &CrashSite, opening: bool, cutting: bool) -> String {
         () if cutting => "truncation".into(),
         () if saves => "hard state".into(),
         () if path.contains("snapshots") => format!("snapshot: {op}"),
+        () if path.contains(".marks") => format!("marks: {op}"),
         () if path.contains("segments") && (path.ends_with(".new") || !write) => {
             format!("roll: {op}")
         }

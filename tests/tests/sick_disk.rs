@@ -30,7 +30,7 @@ enum Outcome {
     NotOpened,
     /// The log stopped.
     Stopped,
-    /// A part beside the log failed, and the log went on: a snapshot, or a segment for later that
+    /// A part beside the log failed, and the log went on: a snapshot, marks, or a segment for later that
     /// the full disk has no room for.
     WentOn,
 }
@@ -73,6 +73,7 @@ fn one(nth: u64, effect: Effect) -> Outcome {
     let outcome = executor.block_on(life).expect("nothing waits for ever");
     let failed = check_nothing_tried_again(&disk.ops());
     let beside = failed.path.to_string_lossy().contains("snapshots")
+        || failed.path.to_string_lossy().contains(".marks")
         || effect == Effect::Enospc && failed.path.extension().is_some_and(|ext| ext == "new");
     match outcome {
         Outcome::NotOpened => {}

@@ -12,13 +12,16 @@ use walengine::runtime::Runtime;
 use walengine::storage::error::ReadError;
 use walengine::storage::layout::Tail;
 use walengine::storage::log::{Log, LogConfig};
-use walengine_net::entry::{EntryKind, EntryMeta};
+use walengine::storage::records::Record;
+use walengine_net::entry::{EntryKind, EntryMeta, EventsBody};
+use walengine_net::model::{Offset, Timestamp};
 use walengine_tests::checked_partition::{DATA, config, dir};
 use walengine_tests::seeds::each_of;
 use walengine_tests::sim::{Order, Rng, SimDisk, SimExecutor, SimRuntime};
 
 const ENTRIES: u64 = 12;
 const KEPT: u64 = 4;
+const EVENTS: usize = 3;
 const SEEDS: u64 = 300;
 /// The truncation takes milliseconds.
 const SLOW_TIMES: u32 = 20;
@@ -48,15 +51,21 @@ async fn one(runtime: SimRuntime, seed: u64) -> bool {
         let meta = EntryMeta {
             cluster: config.ids.cluster,
             partition: config.ids.partition,
-            kind: EntryKind::Blank,
+            kind: EntryKind::Events,
             term: 1,
             leader_node: 1,
             index,
             base_offset: last.next_offset,
-            records: 0,
-            timestamp: last.timestamp,
+            records: EVENTS as u32,
+            timestamp: Timestamp(last.timestamp.0 + 1),
         };
-        log.append(&meta, &[]).expect("a healthy log");
+        let body = EventsBody {
+            events: vec![[index as u8; 128]; EVENTS],
+            verdicts: vec![0; EVENTS],
+            resolved: Vec::new(),
+        };
+        let body = rkyv::to_bytes::<rkyv::rancor::Error>(&body).expect("it fits in memory");
+        log.append(&meta, &body).expect("a healthy log");
         log.flush();
         log.wait_durable(index).await.expect("a healthy disk");
     }
@@ -70,13 +79,21 @@ async fn one(runtime: SimRuntime, seed: u64) -> bool {
     runtime.sleep(Duration::from_micros(rng.below(40_000))).await;
     let begun_before = !ended.get();
     let index = rng.between(KEPT + 1, ENTRIES);
-    match log.read(index, 1).await {
-        Ok(bytes) => {
-            assert!(!bytes.is_empty() && begun_before, "entry {index} was removed before");
+    // By index, or by the offset of one of its events.
+    let read = if seed.is_multiple_of(2) {
+        log.read(index, 1).await.map(|bytes| !bytes.is_empty())
+    } else {
+        let offset = Offset((index - 1) * EVENTS as u64 + rng.below(EVENTS as u64));
+        let found = log.read_events_at(&[Offset(0), offset]).await;
+        found.map(|found| found[1].record == Record::Event([index as u8; 128]))
+    };
+    match read {
+        Ok(is_right) => {
+            assert!(is_right && begun_before, "entry {index} was removed before");
             false
         }
-        Err(ReadError::NoEntry { last, .. }) => {
-            assert_eq!((last, log.last().index), (KEPT, KEPT), "it is gone when all of it is done");
+        Err(ReadError::NoEntry { .. } | ReadError::NoOffset { .. }) => {
+            assert_eq!(log.last().index, KEPT, "it is gone when all of it is done");
             begun_before
         }
         Err(error) => panic!("a truncation is taken for damage: {error}"),

@@ -68,7 +68,7 @@ pub fn put_no_subscription(outbox: &Outbox, head: FrameHead) {
 /// Answers with why the log could not be read.
 pub fn put_read_error(outbox: &Outbox, head: FrameHead, error: &ReadError) {
     let code = match error {
-        ReadError::Corrupt { .. } => ErrorCode::Corrupt,
+        ReadError::Corrupt { .. } | ReadError::Malformed { .. } => ErrorCode::Corrupt,
         _ => ErrorCode::Internal,
     };
     tracing::error!("reading partition {}: {error}", head.partition);

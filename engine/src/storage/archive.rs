@@ -114,7 +114,7 @@ impl<D: Disk> Archive<D> {
                 index: at.index,
                 position: at.position,
                 last,
-                before: None,
+                follows: None,
             };
             while reader.index <= last {
                 let (position, header) = reader.next().await?;

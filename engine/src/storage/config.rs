@@ -7,7 +7,7 @@ use walengine_net::model::{ClusterId, PartitionId};
 use super::ids::Ids;
 use super::layout;
 use super::limits::{
-    BACKLOG_BYTES_MAX, FLUSH_BYTES_MAX, FLUSH_INFLIGHT_MAX, INDEXED_SEGMENTS_MAX,
+    BACKLOG_BYTES_MAX, FLUSH_BYTES_MAX, FLUSH_INFLIGHT_MAX, MARKS_MAX, OPEN_SEGMENTS_MAX,
     ZERO_AHEAD_FLUSH_BYTES_MAX,
 };
 
@@ -69,8 +69,10 @@ pub struct LogConfig {
     /// Segments found at open count as zeroed to their end, as the preparer leaves them unless it is in
     /// a hurry. If they are not, flushes are slower; `false` writes their zeros once more.
     pub recovered_are_zeroed: bool,
-    /// Most sealed segments that are kept open and indexed.
-    pub indexed_segments_max: usize,
+    /// Most sealed segments that are kept open.
+    pub open_segments_max: usize,
+    /// Most marks of sealed segments that are kept in memory; those of one are kept in any case.
+    pub marks_max: usize,
 }
 
 impl LogConfig {
@@ -90,7 +92,8 @@ impl LogConfig {
             zero_ahead_flush_bytes_max: ZERO_AHEAD_FLUSH_BYTES_MAX,
             prepared_segments: PREPARED_SEGMENTS,
             recovered_are_zeroed: true,
-            indexed_segments_max: INDEXED_SEGMENTS_MAX,
+            open_segments_max: OPEN_SEGMENTS_MAX,
+            marks_max: MARKS_MAX,
         }
     }
 

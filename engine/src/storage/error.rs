@@ -181,6 +181,14 @@ pub enum ReadError {
         /// What is wrong.
         why: String,
     },
+    /// An entry is what was written, and its body is none that this program knows.
+    #[error("entry {index} of the log is malformed: {why}")]
+    Malformed {
+        /// Its index.
+        index: u64,
+        /// What is wrong.
+        why: String,
+    },
     /// The disk failed.
     #[error("reading the log: {0}")]
     Io(#[from] io::Error),

@@ -197,6 +197,7 @@ impl<D: Disk, R: Runtime> Inner<D, R> {
             }
         }
         self.pump();
+        self.save_marks();
         self.changed.notify_all();
     }
 

@@ -1,4 +1,5 @@
-//! Sparse index of a segment: where to start looking. In memory only, bounded.
+//! Sparse index of a segment: where to start looking. Nothing depends on it but speed: what is found at a
+//! mark is compared with it.
 
 use walengine_net::entry::EntryHeader;
 use walengine_net::model::Offset;
@@ -16,31 +17,57 @@ pub(super) struct Mark {
 
 /// Marks of one segment, in order.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Marks(Vec<Mark>);
+pub(super) struct Marks {
+    list: Vec<Mark>,
+    /// They come from a file, and what stands in the segment may contradict them.
+    pub is_hearsay: bool,
+}
 
 impl Marks {
+    /// What a file says. Invariant: in order of index, offset and position.
+    pub fn from_file(list: Vec<Mark>) -> Self {
+        let in_order = list.windows(2).all(|two| {
+            two[0].index < two[1].index
+                && two[0].offset <= two[1].offset
+                && two[0].position < two[1].position
+        });
+        assert!(in_order, "the reader of the file has checked the order");
+        Self { list, is_hearsay: true }
+    }
+
+    /// All of them.
+    pub fn list(&self) -> &[Mark] {
+        &self.list
+    }
+
     /// Adds a mark for the next entry if the last mark is far enough away.
     pub fn note(&mut self, header: &EntryHeader, position: u64) {
-        if self.0.last().is_none_or(|last| position - last.position >= MARK_EVERY_BYTES) {
+        if self.list.last().is_none_or(|last| position - last.position >= MARK_EVERY_BYTES) {
             let (index, offset) = (header.meta.index, header.meta.base_offset);
-            self.0.push(Mark { index, offset, position });
+            self.list.push(Mark { index, offset, position });
         }
     }
 
     /// Last mark at or before this index.
     pub fn at_index(&self, index: u64) -> Option<Mark> {
-        let behind = self.0.partition_point(|mark| mark.index <= index);
-        self.0[..behind].last().copied()
+        let behind = self.list.partition_point(|mark| mark.index <= index);
+        self.list[..behind].last().copied()
     }
 
     /// Last mark at or before this record.
     pub fn at_offset(&self, offset: Offset) -> Option<Mark> {
-        let behind = self.0.partition_point(|mark| mark.offset <= offset);
-        self.0[..behind].last().copied()
+        let behind = self.list.partition_point(|mark| mark.offset <= offset);
+        self.list[..behind].last().copied()
+    }
+
+    /// The mark that [`Self::at_offset`] gives, and the one behind it.
+    pub fn around(&self, offset: Offset) -> (Option<Mark>, Option<Mark>) {
+        let behind = self.list.partition_point(|mark| mark.offset <= offset);
+        (self.list[..behind].last().copied(), self.list.get(behind).copied())
     }
 
     /// Forgets the entries behind this index.
     pub fn cut_after(&mut self, index: u64) {
-        self.0.retain(|mark| mark.index <= index);
+        self.list.retain(|mark| mark.index <= index);
     }
 }

@@ -334,10 +334,7 @@ impl<D: Disk, R: Runtime> Inner<D, R> {
             before: state.tail,
             segment_bytes: self.config.segment_bytes,
         };
-        if let Some(sealed) = state.segments.last() {
-            let sequence = sealed.sequence;
-            state.keep_indexed(sequence, self.config.indexed_segments_max);
-        }
+        state.seal_segment(&self.config);
         assert!(state.staged.is_none(), "a segment ends with a flush");
         let last = state.segments.last().map_or(0, |segment| segment.sequence);
         assert!(last == 0 || prepared.sequence == last + 1, "segments have no gaps");
@@ -348,6 +345,7 @@ impl<D: Disk, R: Runtime> Inner<D, R> {
             before: state.tail,
             file: Some(prepared.file),
             marks: Some(Marks::default()),
+            distrusts_file: false,
         });
         state.stage_segment_header(&self.disk, &header.to_block());
     }

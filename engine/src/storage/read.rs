@@ -9,7 +9,7 @@ use super::buffers::Slice;
 use super::disk::Disk;
 use super::error::{Place, ReadError};
 use super::ids::Ids;
-use super::index::{MARK_EVERY_BYTES, Mark, Marks};
+use super::index::{MARK_EVERY_BYTES, Mark};
 use super::layout::{self, BLOCK, Tail};
 use super::limits::READ_BYTES_MAX;
 use super::log::Log;
@@ -20,7 +20,7 @@ use crate::runtime::Runtime;
 
 /// What a reader looks for.
 #[derive(Clone, Copy)]
-enum Wanted {
+pub(super) enum Wanted {
     Index(u64),
     /// The entry that holds a record; its index is enough.
     Offset(Offset),
@@ -29,15 +29,17 @@ enum Wanted {
 }
 
 /// Where to look for an entry that is not in memory.
-struct Spot<D: Disk> {
-    sequence: u64,
-    file: Option<Rc<D::File>>,
-    mark: Option<Mark>,
-    indexed: bool,
+pub(super) struct Spot<D: Disk> {
+    pub sequence: u64,
+    pub file: Option<Rc<D::File>>,
+    pub mark: Option<Mark>,
+    pub is_marked: bool,
+    /// The file of the segment's marks is not to be believed.
+    pub distrusts_file: bool,
     /// First index of the segment.
-    first: u64,
+    pub first: u64,
     /// Last index that is on disk in this segment.
-    last: u64,
+    pub last: u64,
 }
 
 /// What has been read from one segment.
@@ -122,7 +124,7 @@ impl<D: Disk, R: Runtime> Log<D, R> {
 impl<D: Disk, R: Runtime> Inner<D, R> {
     /// No truncation has disturbed a read that began after so many `cuts`. A read that failed while
     /// one is under way may have met its zeros: this waits for its end, and the caller reads again.
-    async fn was_undisturbed(&self, cuts: u64, succeeded: bool) -> bool {
+    pub async fn was_undisturbed(&self, cuts: u64, succeeded: bool) -> bool {
         let changed = {
             let state = self.state.borrow();
             if state.cuts != cuts {
@@ -140,7 +142,7 @@ impl<D: Disk, R: Runtime> Inner<D, R> {
 
 impl<D: Disk> State<D> {
     /// The log has a record at `offset`.
-    fn holds(&self, offset: Offset) -> Result<(), ReadError> {
+    pub fn holds(&self, offset: Offset) -> Result<(), ReadError> {
         let next = self.tail.next_offset;
         let begins = self.segments.first().map_or(next, |first| first.before.next_offset);
         if offset < begins || offset >= next {
@@ -150,7 +152,7 @@ impl<D: Disk> State<D> {
     }
 
     /// Buffers with entries that are not known to be on disk, in order.
-    fn buffers(&self) -> impl Iterator<Item = (u64, &[u8], &[Slice])> {
+    pub fn buffers(&self) -> impl Iterator<Item = (u64, &[u8], &[Slice])> {
         let flushes = self
             .flushes
             .iter()
@@ -193,21 +195,7 @@ impl<D: Disk> State<D> {
         None
     }
 
-    /// Takes note that a sealed segment was used; forgets the one longest unused.
-    pub fn keep_indexed(&mut self, sequence: u64, segments_max: usize) {
-        self.indexed.retain(|&other| other != sequence);
-        self.indexed.push_back(sequence);
-        while self.indexed.len() > segments_max {
-            let Some(unused) = self.indexed.pop_front() else { return };
-            let found = self.segments.binary_search_by_key(&unused, |segment| segment.sequence);
-            if let Ok(number) = found {
-                self.segments[number].file = None;
-                self.segments[number].marks = None;
-            }
-        }
-    }
-
-    fn spot(&self, wanted: Wanted) -> Spot<D> {
+    pub fn spot(&self, wanted: Wanted) -> Spot<D> {
         let behind = self.segments.partition_point(|segment| match wanted {
             Wanted::Index(index) => segment.before.index < index,
             Wanted::Offset(offset) | Wanted::Holding(offset) => {
@@ -225,46 +213,35 @@ impl<D: Disk> State<D> {
             sequence: segment.sequence,
             file: segment.file.clone(),
             mark,
-            indexed: segment.marks.is_some(),
+            is_marked: segment.marks.is_some(),
+            distrusts_file: segment.distrusts_file,
             first: segment.before.index + 1,
             last: last.min(self.durable),
-        }
-    }
-
-    fn put_index(&mut self, sequence: u64, file: &Rc<D::File>, marks: Marks) {
-        let found = self.segments.binary_search_by_key(&sequence, |segment| segment.sequence);
-        if let Ok(number) = found {
-            self.segments[number].file = Some(file.clone());
-            self.segments[number].marks = Some(marks);
         }
     }
 }
 
 impl<D: Disk, R: Runtime> Inner<D, R> {
-    async fn find(&self, wanted: Wanted, bytes_max: usize) -> Result<Found, ReadError> {
-        let (mut spot, sealed, cuts) = {
-            let state = self.state.borrow();
-            let spot = state.spot(wanted);
-            let active = state.segments.last().map(|segment| segment.sequence);
-            let sealed = active != Some(spot.sequence);
-            (spot, sealed, state.cuts)
-        };
-        let file = match spot.file.take() {
-            Some(file) => file,
-            None => Rc::new(self.disk.open(&segment::path(&self.dir, spot.sequence)).await?),
-        };
-        if !spot.indexed {
-            let marks = self.build_marks(&spot, &file).await?;
-            let mut state = self.state.borrow_mut();
-            if state.cuts == cuts {
-                state.put_index(spot.sequence, &file, marks);
-                spot.mark = state.spot(wanted).mark;
+    async fn find(self: &Rc<Self>, wanted: Wanted, bytes_max: usize) -> Result<Found, ReadError> {
+        let cuts = self.state.borrow().cuts;
+        match self.find_by_marks(wanted, bytes_max).await {
+            Err(error @ ReadError::Corrupt { .. }) if self.state.borrow().cuts == cuts => {
+                if !self.doubt_marks(wanted).await? {
+                    return Err(error);
+                }
+                self.find_by_marks(wanted, bytes_max).await
             }
+            found => found,
         }
-        if sealed {
-            let mut state = self.state.borrow_mut();
-            state.keep_indexed(spot.sequence, self.config.indexed_segments_max);
-        }
+    }
+
+    async fn find_by_marks(
+        self: &Rc<Self>,
+        wanted: Wanted,
+        bytes_max: usize,
+    ) -> Result<Found, ReadError> {
+        let mut spot = self.ready(wanted).await?;
+        let Some(file) = spot.file.take() else { unreachable!("a spot that is ready has a file") };
         let ahead = bytes_max.saturating_add(MARK_EVERY_BYTES as usize).min(READ_BYTES_MAX);
         let ahead = layout::block_up(ahead as u64) as usize;
         let mut reader = self.reader(&spot, file, ahead);
@@ -286,19 +263,8 @@ impl<D: Disk, R: Runtime> Inner<D, R> {
         Ok((tail, reader.position))
     }
 
-    /// Reads the whole segment once, to know where its entries stand.
-    async fn build_marks(&self, spot: &Spot<D>, file: &Rc<D::File>) -> Result<Marks, ReadError> {
-        let mut reader = self.reader(spot, file.clone(), WINDOW_BYTES);
-        let mut marks = Marks::default();
-        while reader.index <= spot.last {
-            let (position, header) = reader.next().await?;
-            marks.note(&header, position);
-            self.runtime.yield_now().await;
-        }
-        Ok(marks)
-    }
-
-    fn reader(&self, spot: &Spot<D>, file: Rc<D::File>, read_bytes: usize) -> Reader<D> {
+    /// Begins at the mark.
+    pub fn reader(&self, spot: &Spot<D>, file: Rc<D::File>, read_bytes: usize) -> Reader<D> {
         let bytes = self.config.segment_bytes;
         Reader {
             window: Window::new(self.disk.clone(), file, bytes, read_bytes),
@@ -307,7 +273,7 @@ impl<D: Disk, R: Runtime> Inner<D, R> {
             index: spot.mark.map_or(spot.first, |mark| mark.index),
             position: spot.mark.map_or(BLOCK, |mark| mark.position),
             last: spot.last,
-            before: None,
+            follows: spot.mark.map(|mark| Follows { offset: mark.offset, term: 0 }),
         }
     }
 }
@@ -321,7 +287,17 @@ pub(super) struct Reader<D: Disk> {
     pub index: u64,
     pub position: u64,
     pub last: u64,
-    pub before: Option<EntryHeader>,
+    /// What that entry must say of itself.
+    pub follows: Option<Follows>,
+}
+
+/// What is known of an entry before it is read.
+#[derive(Clone, Copy)]
+pub(super) struct Follows {
+    /// Of its first record.
+    pub offset: Offset,
+    /// It is not older.
+    pub term: u64,
 }
 
 impl<D: Disk> Reader<D> {
@@ -340,16 +316,27 @@ impl<D: Disk> Reader<D> {
             Ok(header) => header,
             Err(error) => return Err(self.corrupt(position, error.to_string())),
         };
-        let follows = self.before.is_none_or(|before| {
-            before.next_offset() == header.meta.base_offset && before.meta.term <= header.meta.term
-        });
-        if header.meta.index != self.index || !follows || !self.ids.wrote(&header) {
+        if !self.is_next(&header) {
             return Err(self.corrupt(position, "another entry stands here".to_owned()));
         }
-        self.before = Some(header);
+        self.pass(position, &header);
+        Ok((position, header))
+    }
+
+    /// The header is that of the entry that comes next.
+    pub fn is_next(&self, header: &EntryHeader) -> bool {
+        let meta = &header.meta;
+        let follows = self
+            .follows
+            .is_none_or(|known| known.offset == meta.base_offset && known.term <= meta.term);
+        meta.index == self.index && follows && self.ids.wrote(header)
+    }
+
+    /// Goes on behind the entry.
+    pub fn pass(&mut self, position: u64, header: &EntryHeader) {
+        self.follows = Some(Follows { offset: header.next_offset(), term: header.meta.term });
         self.position = position + header.entry_bytes() as u64;
         self.index += 1;
-        Ok((position, header))
     }
 
     async fn collect(&mut self, wanted: Wanted, bytes_max: usize) -> Result<Found, ReadError> {
@@ -385,7 +372,7 @@ impl<D: Disk> Reader<D> {
         Ok(found)
     }
 
-    fn corrupt(&self, position: u64, why: String) -> ReadError {
+    pub fn corrupt(&self, position: u64, why: String) -> ReadError {
         let segment = segment::name(self.sequence);
         ReadError::Corrupt { place: Place { segment, position, index: self.index }, why }
     }

@@ -61,6 +61,12 @@ fn recovered_zeroed(config: &LogConfig) -> u64 {
     if config.recovered_are_zeroed { config.segment_bytes } else { 0 }
 }
 
+/// Numbers of the segments that are full and `have`, in order.
+fn sealed<D: Disk>(segments: &[Segment<D>], have: impl Fn(&Segment<D>) -> bool) -> VecDeque<u64> {
+    let sealed = segments.split_last().map_or(&[][..], |(_, sealed)| sealed);
+    sealed.iter().filter(|segment| have(segment)).map(|segment| segment.sequence).collect()
+}
+
 impl<D: Disk> Repaired<D> {
     /// `committed`: what the hard state says.
     pub fn into_state(self, config: &LogConfig, committed: u64) -> State<D> {
@@ -86,17 +92,10 @@ impl<D: Disk> Repaired<D> {
             truncating: false,
             closing: false,
             cuts: 0,
-            indexed: self
-                .segments
-                .iter()
-                .rev()
-                .skip(1)
-                .filter(|segment| segment.marks.is_some())
-                .map(|segment| segment.sequence)
-                .collect::<Vec<_>>()
-                .into_iter()
-                .rev()
-                .collect(),
+            opened: sealed(&self.segments, |segment| segment.file.is_some()),
+            marked: sealed(&self.segments, |segment| segment.marks.is_some()),
+            unsaved: sealed(&self.segments, |segment| segment.marks.is_some()),
+            saving_marks: false,
             segments: self.segments,
             stopped: None,
         }
@@ -319,12 +318,20 @@ async fn arrange<D: Disk>(
     for head in &heads[..used] {
         let Ok(header) = head.header else { unreachable!("headers up to the tail were checked") };
         let (sequence, before) = (head.sequence, header.before);
-        repaired.segments.push(Segment { sequence, before, file: None, marks: None });
+        let (file, marks, distrusts_file) = (None, None, false);
+        repaired.segments.push(Segment { sequence, before, file, marks, distrusts_file });
     }
-    for walked in walk.walked.into_iter().rev().take(config.indexed_segments_max + 1) {
+    // The newest ones, as many as are kept; the last one, which is written to, does not count.
+    let mut marks_held = 0;
+    for (number, walked) in walk.walked.into_iter().rev().enumerate() {
         let segment = &mut repaired.segments[walked.number];
-        segment.file = Some(walked.file);
-        segment.marks = Some(walked.marks);
+        marks_held += walked.marks.list().len();
+        if number <= config.open_segments_max {
+            segment.file = Some(walked.file);
+        }
+        if number == 0 || marks_held <= config.marks_max {
+            segment.marks = Some(walked.marks);
+        }
     }
     for head in &heads[used..] {
         let file = disk.open(&segment::path(dir, head.sequence)).await;

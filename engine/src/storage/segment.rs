@@ -25,6 +25,8 @@ pub(super) struct Segment<D: Disk> {
     pub file: Option<Rc<D::File>>,
     /// Where its entries stand; `None` until a read needs it.
     pub marks: Option<Marks>,
+    /// The file of its marks was contradicted by what stands in it, and is not read again.
+    pub distrusts_file: bool,
 }
 
 /// A segment that holds nothing yet: every byte is zero, its name is durable.

@@ -103,8 +103,15 @@ pub(super) struct State<D: Disk> {
     pub closing: bool,
     /// Counts truncations. A read that sees it change begins again.
     pub cuts: u64,
-    /// Full segments that are open and indexed, least recently used first.
-    pub indexed: VecDeque<u64>,
+    /// Full segments that are open, least recently used first.
+    pub opened: VecDeque<u64>,
+    /// Full segments whose marks are in memory, least recently used first.
+    pub marked: VecDeque<u64>,
+    /// Full segments whose marks are to be saved, if they are not yet: those that an opening has read wait
+    /// for the first flush or read.
+    pub unsaved: VecDeque<u64>,
+    /// Marks are being saved.
+    pub saving_marks: bool,
     /// Why nothing is written any more. Set once.
     pub stopped: Option<StopReason>,
 }
@@ -210,12 +217,12 @@ impl<D: Disk, R: Runtime> Inner<D, R> {
         LogStopped(reason)
     }
 
-    /// Waits until the preparer rests.
+    /// Waits until nothing is prepared and no marks are saved.
     pub async fn rest(&self) {
         loop {
             let changed = {
                 let state = self.state.borrow();
-                if !state.preparing {
+                if !state.preparing && !state.saving_marks {
                     return;
                 }
                 self.changed.changed()

@@ -92,6 +92,7 @@ impl<D: Disk, R: Runtime> Inner<D, R> {
         self.state.borrow_mut().truncating = false;
         self.changed.notify_all();
         self.prepare();
+        self.save_marks();
         result
     }
 
@@ -170,11 +171,15 @@ impl<D: Disk, R: Runtime> Inner<D, R> {
             let (sequence, file) = (segment.sequence, file.clone());
             state.prepared.push_front(Prepared { sequence, file, zeroed: 0 });
         }
-        let State { segments, indexed, .. } = state;
+        let State { segments, opened, marked, unsaved, .. } = state;
+        // What a file says of the marks of a segment that was cut is of another end, and counts no more.
+        let last = segments.last().map_or(0, |last| last.sequence);
+        for sealed in [opened, marked, unsaved] {
+            sealed.retain(|&sequence| sequence < last);
+        }
         if let Some(last) = segments.last_mut() {
             last.file = files.into_iter().next();
             last.marks.iter_mut().for_each(|marks| marks.cut_after(kept.tail.index));
-            indexed.retain(|&sequence| sequence < last.sequence);
         }
     }
 }

@@ -43,12 +43,17 @@ impl<D: Disk> Window<D> {
         self.file_bytes
     }
 
+    /// These bytes are available to [`Window::slice`] already.
+    pub fn holds(&self, position: u64, bytes: usize) -> bool {
+        let held = self.buffer.as_ref().map_or(0, |buffer| buffer.as_ref().len()) as u64;
+        self.start <= position && position + bytes as u64 <= self.start + held
+    }
+
     /// Makes `bytes` bytes at `position` available to [`Window::slice`].
     pub async fn fill(&mut self, position: u64, bytes: usize) -> io::Result<()> {
         let end = position + bytes as u64;
         assert!(end <= self.file_bytes, "a read stays inside its segment");
-        let held = self.buffer.as_ref().map_or(0, |buffer| buffer.as_ref().len()) as u64;
-        if self.start <= position && end <= self.start + held {
+        if self.holds(position, bytes) {
             return Ok(());
         }
         let start = layout::block_down(position);

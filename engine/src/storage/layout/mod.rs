@@ -5,6 +5,7 @@
 //! checksum and version in the same place, checked whole before anything in them is believed.
 
 mod hard_state;
+mod marks;
 mod reached;
 mod segment;
 mod snapshot;
@@ -16,6 +17,7 @@ use walengine_net::model::ClusterId;
 
 pub use super::disk::BLOCK_BYTES;
 pub use hard_state::{HardState, HardStateSlot};
+pub(super) use marks::MarksFile;
 pub use reached::ReachedBlock;
 pub use segment::SegmentHeader;
 pub use snapshot::{SnapshotFrame, SnapshotMeta};
@@ -37,6 +39,8 @@ pub const SEGMENT_MAGIC: u32 = u32::from_le_bytes(*b"WALG");
 pub const HARD_STATE_MAGIC: u32 = u32::from_le_bytes(*b"WALH");
 /// "WALK": how far other members had the log.
 pub const REACHED_MAGIC: u32 = u32::from_le_bytes(*b"WALK");
+/// "WALM": where entries stand in a full segment.
+pub const MARKS_MAGIC: u32 = u32::from_le_bytes(*b"WALM");
 /// "WALS": header of a snapshot.
 pub const SNAPSHOT_MAGIC: u32 = u32::from_le_bytes(*b"WALS");
 /// "WALC": chunk of a snapshot.
@@ -76,6 +80,10 @@ const TAIL_AT: usize = CREATED_AT + 8;
 const TAIL_BYTES: usize = 4 * 8 + 32;
 const SEGMENT_BYTES_AT: usize = TAIL_AT + TAIL_BYTES;
 const SEGMENT_END: usize = SEGMENT_BYTES_AT + 8;
+
+// Marks: sequence and tail as in a segment's header, then these.
+const MARKS_AT: usize = TAIL_AT + TAIL_BYTES;
+const MARKS_CRC_AT: usize = MARKS_AT + 8;
 
 // Hard state.
 const TERM_AT: usize = SEQUENCE_AT + 8;

@@ -2,9 +2,13 @@
 
 mod appending;
 mod contents;
+mod counting_disk;
 mod hard_state;
+mod marks;
+mod records;
 mod recovery;
 mod snapshots;
+mod some_log;
 mod truncation;
 mod verification;
 
@@ -116,8 +120,8 @@ fn meta(tail: Tail, records: u32) -> EntryMeta {
     }
 }
 
-/// Lets go of a log as a killed process would, but for its preparer: it must not go on beside a log
-/// that is opened next.
+/// Lets go of a log as a killed process would, but for what it does in the background: that must not go
+/// on beside a log that is opened next, or in a directory that goes away.
 async fn abandon(log: TestLog) {
     log.inner.state.borrow_mut().closing = true;
     log.inner.rest().await;

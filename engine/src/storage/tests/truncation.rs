@@ -30,6 +30,7 @@ fn truncation_removes_the_tail_for_good() {
             let opened = open(&dir).await;
             assert_eq!(opened.log.last(), end, "kept {keep}");
             assert_eq!(read_all(&opened.log, 1, 1 << 20).await.len() as u64, keep + 10);
+            abandon(opened.log).await;
         }
     });
 }
