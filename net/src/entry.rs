@@ -498,7 +498,11 @@ mod tests {
     fn events_stand_where_the_lengths_of_their_body_say() {
         let event = |number: usize| {
             let mut event = [number as u8; 128];
-            event[..8].copy_from_slice(if number % 3 == 0 { &IMPORT_MARK } else { b"another " });
+            event[..8].copy_from_slice(if number.is_multiple_of(3) {
+                &IMPORT_MARK
+            } else {
+                b"another "
+            });
             event[8..16].copy_from_slice(&(number as u64).to_le_bytes());
             event
         };

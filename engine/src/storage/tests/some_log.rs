@@ -102,7 +102,7 @@ impl SomeLog {
         let events: Vec<_> = (0..count)
             .map(|number| {
                 let mut event = [(first + number) as u8; 128];
-                event[..8].copy_from_slice(if number % 5 == 0 {
+                event[..8].copy_from_slice(if number.is_multiple_of(5) {
                     &IMPORT_MARK
                 } else {
                     b"another "
