@@ -227,9 +227,7 @@ fn after_a_truncation_the_old_marks_count_no_more() {
             some.reopen().await;
             some.check(&some.all_offsets(), "before").await;
             let old = std::fs::read(marks_path(&some, 2)).unwrap();
-            let state = some.log.inner.state.borrow();
-            let before = state.segments[1].before;
-            drop(state);
+            let before = some.log.inner.state.borrow().segments[1].before;
             // Used last, so that reads of the first one would close it if it still counted as full.
             some.check(&[before.next_offset], "before").await;
             // Into the second segment, behind its first entry.
@@ -277,9 +275,10 @@ fn marks_of_a_segment_are_not_saved_before_it_is_durable() {
             some.append_events(500).await; // there is room, so nothing is flushed
         }
         some.log.inner.save_marks();
-        let state = some.log.inner.state.borrow();
-        assert!(state.durable == 0 && !state.unsaved.is_empty() && !state.saving_marks);
-        drop(state);
+        {
+            let state = some.log.inner.state.borrow();
+            assert!(state.durable == 0 && !state.unsaved.is_empty() && !state.saving_marks);
+        }
         some.rest().await;
         assert!(marks_path(&some, 1).exists());
         some.log.close().await.unwrap();

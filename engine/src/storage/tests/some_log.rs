@@ -66,11 +66,12 @@ impl SomeLog {
         self.log.inner.save_marks();
         loop {
             let changed = self.log.changed().changed();
-            let state = self.log.inner.state.borrow();
-            if state.unsaved.is_empty() && !state.saving_marks && state.in_flight == 0 {
-                return;
+            {
+                let state = self.log.inner.state.borrow();
+                if state.unsaved.is_empty() && !state.saving_marks && state.in_flight == 0 {
+                    return;
+                }
             }
-            drop(state);
             changed.await;
         }
     }
