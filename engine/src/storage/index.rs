@@ -24,15 +24,18 @@ pub(super) struct Marks {
 }
 
 impl Marks {
-    /// What a file says. Invariant: in order of index, offset and position.
+    /// What a file says, in which they [`are_in_order`](Self::are_in_order).
     pub fn from_file(list: Vec<Mark>) -> Self {
-        let in_order = list.windows(2).all(|two| {
+        Self { list, is_hearsay: true }
+    }
+
+    /// Marks of one segment are in order of index, offset and position.
+    pub fn are_in_order(list: &[Mark]) -> bool {
+        list.windows(2).all(|two| {
             two[0].index < two[1].index
                 && two[0].offset <= two[1].offset
                 && two[0].position < two[1].position
-        });
-        assert!(in_order, "the reader of the file has checked the order");
-        Self { list, is_hearsay: true }
+        })
     }
 
     /// All of them.

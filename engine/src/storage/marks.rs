@@ -156,9 +156,28 @@ impl<D: Disk, R: Runtime> Inner<D, R> {
         Ok(spot)
     }
 
+    /// Reads by the marks of a segment. If it does not hold what they say, and no truncation has come since there
+    /// were so many `cuts`, reads it again once its marks are doubted.
+    pub async fn by_marks<T>(
+        self: &Rc<Self>,
+        wanted: Wanted,
+        cuts: u64,
+        read: impl AsyncFn() -> Result<T, ReadError>,
+    ) -> Result<T, ReadError> {
+        match read().await {
+            Err(error @ ReadError::Corrupt { .. }) if self.state.borrow().cuts == cuts => {
+                if !self.doubt_marks(wanted).await? {
+                    return Err(error);
+                }
+                read().await
+            }
+            found => found,
+        }
+    }
+
     /// A segment did not hold what its marks say, or is damaged. If the marks come from a file the segment
     /// is read; true if it is whole, and its marks are known now.
-    pub async fn doubt_marks(self: &Rc<Self>, wanted: Wanted) -> Result<bool, ReadError> {
+    async fn doubt_marks(self: &Rc<Self>, wanted: Wanted) -> Result<bool, ReadError> {
         let (spot, is_hearsay, cuts) = {
             let state = self.state.borrow();
             let spot = state.spot(wanted);

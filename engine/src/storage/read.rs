@@ -224,15 +224,7 @@ impl<D: Disk> State<D> {
 impl<D: Disk, R: Runtime> Inner<D, R> {
     async fn find(self: &Rc<Self>, wanted: Wanted, bytes_max: usize) -> Result<Found, ReadError> {
         let cuts = self.state.borrow().cuts;
-        match self.find_by_marks(wanted, bytes_max).await {
-            Err(error @ ReadError::Corrupt { .. }) if self.state.borrow().cuts == cuts => {
-                if !self.doubt_marks(wanted).await? {
-                    return Err(error);
-                }
-                self.find_by_marks(wanted, bytes_max).await
-            }
-            found => found,
-        }
+        self.by_marks(wanted, cuts, async || self.find_by_marks(wanted, bytes_max).await).await
     }
 
     async fn find_by_marks(
@@ -366,10 +358,15 @@ impl<D: Disk> Reader<D> {
             }
         }
         if found.bytes.is_empty() {
-            let why = "the segment ends before the entry that it should hold".to_owned();
-            return Err(self.corrupt(self.position, why));
+            return Err(self.ended());
         }
         Ok(found)
+    }
+
+    /// The segment ends before the entry that is looked for.
+    pub fn ended(&self) -> ReadError {
+        let why = "the segment ends before the entry that it should hold".to_owned();
+        self.corrupt(self.position, why)
     }
 
     pub fn corrupt(&self, position: u64, why: String) -> ReadError {

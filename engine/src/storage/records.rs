@@ -293,15 +293,8 @@ impl<D: Disk, R: Runtime> Inner<D, R> {
             return Err(io::Error::from(io::ErrorKind::Interrupted).into());
         }
         let first = Wanted::Offset(look_up.offsets[wanted.start]);
-        match self.read_stretches(look_up, wanted.clone()).await {
-            Err(error @ ReadError::Corrupt { .. }) if self.state.borrow().cuts == cuts => {
-                if !self.doubt_marks(first).await? {
-                    return Err(error);
-                }
-                self.read_stretches(look_up, wanted).await
-            }
-            found => found,
-        }
+        let read = async || self.read_stretches(look_up, wanted.clone()).await;
+        self.by_marks(first, cuts, read).await
     }
 
     async fn read_stretches(
@@ -366,8 +359,7 @@ impl<D: Disk, R: Runtime> Inner<D, R> {
             }
         }
         if !rest.is_empty() {
-            let why = "the segment ends before the entry that it should hold".to_owned();
-            return Err(reader.corrupt(reader.position, why));
+            return Err(reader.ended());
         }
         Ok(found)
     }

@@ -70,6 +70,7 @@ fn sealed<D: Disk>(segments: &[Segment<D>], have: impl Fn(&Segment<D>) -> bool) 
 impl<D: Disk> Repaired<D> {
     /// `committed`: what the hard state says.
     pub fn into_state(self, config: &LogConfig, committed: u64) -> State<D> {
+        let marked = sealed(&self.segments, |segment| segment.marks.is_some());
         State {
             tail: self.tail,
             durable: self.tail.index,
@@ -93,8 +94,8 @@ impl<D: Disk> Repaired<D> {
             closing: false,
             cuts: 0,
             opened: sealed(&self.segments, |segment| segment.file.is_some()),
-            marked: sealed(&self.segments, |segment| segment.marks.is_some()),
-            unsaved: sealed(&self.segments, |segment| segment.marks.is_some()),
+            unsaved: marked.clone(),
+            marked,
             saving_marks: false,
             segments: self.segments,
             stopped: None,

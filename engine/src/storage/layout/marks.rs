@@ -2,7 +2,7 @@
 
 use walengine_net::model::{ClusterId, Offset, PartitionId};
 
-use super::super::index::Mark;
+use super::super::index::{Mark, Marks};
 use super::{
     BLOCK, BLOCK_BYTES, BlockError, CLUSTER_AT, ENTRY_ALIGN_BYTES, MARKS_AT, MARKS_CRC_AT,
     MARKS_MAGIC, PARTITION_AT, SEQUENCE_AT, Tail, array, block_up, check, is_zero, put, seal,
@@ -73,18 +73,13 @@ impl MarksFile {
         });
         let marks: Vec<Mark> = marks.collect();
         let last = Tail::get(block);
-        let in_order = marks.windows(2).all(|two| {
-            two[0].index < two[1].index
-                && two[0].offset <= two[1].offset
-                && two[0].position < two[1].position
-        });
         let inside = marks.iter().all(|mark| {
             mark.position.is_multiple_of(ENTRY_ALIGN_BYTES)
                 && (BLOCK..segment_bytes).contains(&mark.position)
                 && mark.index <= last.index
                 && mark.offset <= last.next_offset
         });
-        if !in_order || !inside || !is_zero(padding) {
+        if !Marks::are_in_order(&marks) || !inside || !is_zero(padding) {
             return Err(BlockError::Content("its marks are not those of a segment"));
         }
         Ok(Self {
