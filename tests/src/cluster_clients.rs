@@ -3,6 +3,7 @@
 
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Mutex, PoisonError};
 use std::thread::{self, ScopedJoinHandle};
 use std::time::{Duration, Instant};
 
@@ -48,6 +49,8 @@ pub struct Crowd {
     answers: AtomicU64,
     /// Events and reads that were answered.
     operations: AtomicU64,
+    /// Why the last write was not answered that was not.
+    last_refusal: Mutex<String>,
 }
 
 impl Crowd {
@@ -61,6 +64,19 @@ impl Crowd {
             told: AtomicU64::new(0),
             answers: AtomicU64::new(0),
             operations: AtomicU64::new(0),
+            last_refusal: Mutex::default(),
+        }
+    }
+
+    /// Waits until a count has grown to `wanted`.
+    fn wait_for(&self, count: &AtomicU64, wanted: u64, why_not: impl Fn() -> String) {
+        let by = Instant::now() + END_WITHIN;
+        while count.load(Ordering::Relaxed) < wanted {
+            if Instant::now() >= by {
+                let refusal = self.last_refusal.lock().unwrap_or_else(PoisonError::into_inner);
+                panic!("nothing is answered any more, lately {refusal}:\n{}", why_not());
+            }
+            thread::sleep(Duration::from_millis(1));
         }
     }
 
@@ -85,7 +101,7 @@ impl Crowd {
     /// If they are not; the message is the caller's.
     pub fn wait_for_answers(&self, answers: u64, why_not: impl Fn() -> String) {
         let wanted = self.answers.load(Ordering::Relaxed) + answers;
-        wait_for(&self.answers, wanted, why_not);
+        self.wait_for(&self.answers, wanted, why_not);
     }
 
     /// Waits until `operations` events and reads were answered in total.
@@ -93,7 +109,7 @@ impl Crowd {
     /// # Panics
     /// If they are not; the message is the caller's.
     pub fn wait_for_operations(&self, operations: u64, why_not: impl Fn() -> String) {
-        wait_for(&self.operations, operations, why_not);
+        self.wait_for(&self.operations, operations, why_not);
     }
 
     /// The clients finish what they have begun.
@@ -184,12 +200,16 @@ impl Crowd {
                     }
                 }
                 Err(
-                    ClientError::Refused { .. }
+                    error @ (ClientError::Refused { .. }
                     | ClientError::NoLeader { .. }
                     | ClientError::Deadline { .. }
                     | ClientError::Unreachable { .. }
-                    | ClientError::OutcomeUnknown { .. },
-                ) => again = Some(events),
+                    | ClientError::OutcomeUnknown { .. }),
+                ) => {
+                    *self.last_refusal.lock().unwrap_or_else(PoisonError::into_inner) =
+                        format!("{error:?}");
+                    again = Some(events);
+                }
                 Err(error) => panic!("a client can't go on: {error:?}"),
             }
         }
@@ -208,14 +228,6 @@ impl Crowd {
             thread::sleep(REST);
         }
         notes
-    }
-}
-
-fn wait_for(count: &AtomicU64, wanted: u64, why_not: impl Fn() -> String) {
-    let by = Instant::now() + END_WITHIN;
-    while count.load(Ordering::Relaxed) < wanted {
-        assert!(Instant::now() < by, "nothing is answered any more:\n{}", why_not());
-        thread::sleep(Duration::from_millis(1));
     }
 }
 

@@ -11,7 +11,7 @@ use walengine_net::message::{ClusterStatus, ClusterStatusReply, NodeHealth, Repl
 use walengine_net::tls::Tls;
 
 use crate::network::Network;
-use crate::server::{Launch, Server, TestDir};
+use crate::server::{Launch, Server, TestDir, run_command};
 use crate::wire::Wire;
 
 /// Where every node serves its clients.
@@ -243,7 +243,7 @@ impl Nodes {
         self.servers[node].as_ref().map(Server::log).unwrap_or_default()
     }
 
-    /// The last lines of every node's log, for a failing test.
+    /// The last lines of every node's log, and its status, for a failing test.
     pub fn logs(&self) -> String {
         let mut text = String::new();
         for node in 0..self.count() {
@@ -252,9 +252,19 @@ impl Nodes {
             let last = &lines[lines.len().saturating_sub(12)..];
             let view = format!("{:?}", self.view(node));
             let head = ["--- node ", &node.to_string(), ": ", &view, "\n"].concat();
-            text.extend([&head[..], &last.join("\n"), "\n"]);
+            text.extend([&head[..], &last.join("\n"), "\n", &self.status(node), "\n"]);
         }
         text
+    }
+
+    /// What `walengine status` says of a node; nothing if it is not there.
+    fn status(&self, node: usize) -> String {
+        if !self.runs(node) {
+            return String::new();
+        }
+        let address = self.address(node).to_string();
+        let output = run_command(None, &self.dir(), &["status", "--server", &address]);
+        String::from_utf8_lossy(&output.stdout).into_owned()
     }
 
     /// What a node knows of the cluster; `None` if it does not tell.
