@@ -62,8 +62,13 @@ impl Default for GlommioRuntime {
 
 impl Runtime for GlommioRuntime {
     fn spawn(&self, task: impl Future<Output = ()> + 'static) {
+        // glommio would run it at once, inside its spawner, which may have borrowed what it needs.
+        let later = async {
+            futures_lite::future::yield_now().await;
+            task.await;
+        };
         // Detached on purpose: dropping a glommio task would cancel it.
-        drop(glommio::spawn_local(task).detach());
+        drop(glommio::spawn_local(later).detach());
     }
 
     fn sleep(&self, duration: Duration) -> impl Future<Output = ()> {
@@ -91,6 +96,8 @@ impl Runtime for GlommioRuntime {
 
 #[cfg(test)]
 mod tests {
+    use std::cell::RefCell;
+    use std::rc::Rc;
     use std::sync::Arc;
     use std::task::{Wake, Waker};
 
@@ -100,6 +107,25 @@ mod tests {
 
     impl Wake for Counted {
         fn wake(self: Arc<Self>) {}
+    }
+
+    /// The fault: a task that needed no wait ran inside its spawner, and both borrowed the same. That ended a
+    /// server at the beginning of an import whose line in the audit trail was written at once.
+    #[test]
+    fn what_is_spawned_begins_after_its_spawner_has_gone_on() {
+        let executor = glommio::LocalExecutor::default();
+        executor.run(async {
+            let (runtime, order) = (GlommioRuntime::new(), Rc::new(RefCell::new(Vec::new())));
+            let mut borrowed = order.borrow_mut();
+            for number in 0..3 {
+                let order = order.clone();
+                runtime.spawn(async move { order.borrow_mut().push(number) });
+            }
+            borrowed.push(99);
+            drop(borrowed);
+            runtime.sleep(Duration::from_millis(1)).await;
+            assert_eq!(*order.borrow(), [99, 0, 1, 2]);
+        });
     }
 
     /// A sleep that was polled at every frame of its connection left a timer in the reactor for
