@@ -20,11 +20,11 @@ use openraft::raft::{
     AppendEntriesRequest, AppendEntriesResponse, SnapshotResponse, StreamAppendError,
     StreamAppendResult, TransferLeaderRequest, TransferLeaderResponse, VoteRequest, VoteResponse,
 };
-use openraft::{AsyncRuntime, RaftNetworkFactory, RaftNetworkV2};
+use openraft::{AsyncRuntime, Instant, RaftNetworkFactory, RaftNetworkV2};
 
 use crate::honest::{self, Dishonest};
 use crate::reached::Reached;
-use crate::runtime::LocalRuntime;
+use crate::runtime::{LocalInstant, LocalRuntime};
 use crate::transport::{AppendStream, Request, Response, Transport, TransportError};
 use crate::types::{Member, NodeId, RaftSnapshot, SnapshotData, Types, Vote};
 
@@ -45,6 +45,7 @@ pub struct Peer<T> {
     member: Member,
     transport: T,
     reached: Reached,
+    patience: Rc<Patience>,
 }
 
 impl<T: Transport> RaftNetworkFactory<Types> for Peers<T> {
@@ -52,7 +53,8 @@ impl<T: Transport> RaftNetworkFactory<Types> for Peers<T> {
 
     async fn new_client(&mut self, target: NodeId, member: &Member) -> Peer<T> {
         let (transport, reached) = (self.transport.clone(), self.reached.clone());
-        Peer { node: self.node, target, member: member.clone(), transport, reached }
+        let (node, member, patience) = (self.node, member.clone(), Rc::default());
+        Peer { node, target, member, transport, reached, patience }
     }
 }
 
@@ -161,7 +163,7 @@ impl<T: Transport> RaftNetworkV2<Types> for Peer<T> {
                 to.set(to.get().max(last));
             });
             let opened = opened.map_err(|error| rpc_error(&error))?;
-            let appends = Appends::new(opened, input, ttl, timed_out);
+            let appends = Appends::new(opened, input, ttl, timed_out, self.patience.clone());
             let (reached, target) = (self.reached.clone(), self.target);
             let checked = appends.map(move |result| {
                 // The stream ends; the next one begins when the node takes entries again.
@@ -242,6 +244,37 @@ impl<T: Transport> RaftNetworkV2<Types> for Peer<T> {
     }
 }
 
+/// Longest time for which an append that was sent is waited for.
+const APPEND_PATIENCE_MAX: Duration = Duration::from_secs(10);
+
+/// How long a peer is given to answer an append. openraft names a heartbeat's interval. A peer that needs longer, for
+/// its disk or its processor, would never be heard: whatever it answers is too late, and it is asked the same again
+/// for ever. So the time doubles whenever it was not enough, until the peer answers within the first one again.
+#[derive(Default)]
+struct Patience {
+    /// How often in a row it was not enough.
+    late: Cell<u32>,
+}
+
+impl Patience {
+    fn lasts(&self, ttl: Duration) -> Duration {
+        let longer = ttl.saturating_mul(1_u32.checked_shl(self.late.get()).unwrap_or(u32::MAX));
+        longer.min(APPEND_PATIENCE_MAX).max(ttl)
+    }
+
+    fn ended(&self, ttl: Duration) {
+        if self.lasts(ttl) < APPEND_PATIENCE_MAX {
+            self.late.set(self.late.get() + 1);
+        }
+    }
+
+    fn answered(&self, ttl: Duration, after: Duration) {
+        if after <= ttl {
+            self.late.set(0);
+        }
+    }
+}
+
 type Pump = Pin<Box<dyn Future<Output = ()>>>;
 type Results = Pin<Box<dyn Stream<Item = StreamAppendResult<Types>>>>;
 
@@ -253,9 +286,10 @@ struct Appends {
     results: Results,
     /// Requests that were sent and not answered.
     pending: Rc<Cell<usize>>,
-    /// While something is pending: when the next result must have arrived.
-    deadline: Option<Pin<Box<SleepOf<Types>>>>,
+    /// While something is pending: since when the next result is waited for, and when it must have arrived.
+    deadline: Option<(LocalInstant, Pin<Box<SleepOf<Types>>>)>,
     ttl: Duration,
+    patience: Rc<Patience>,
     /// `None` once the stream has ended.
     timed_out: Option<RPCError<Types>>,
 }
@@ -266,6 +300,7 @@ impl Appends {
         mut input: impl Stream<Item = AppendEntriesRequest<Types>> + Unpin + 'static,
         ttl: Duration,
         timed_out: RPCError<Types>,
+        patience: Rc<Patience>,
     ) -> Self {
         let AppendStream { requests, results } = stream;
         let pending = Rc::new(Cell::new(0));
@@ -288,6 +323,7 @@ impl Appends {
             pending,
             deadline: None,
             ttl,
+            patience,
             timed_out: Some(timed_out),
         }
     }
@@ -306,7 +342,9 @@ impl Stream for Appends {
         }
         match this.results.as_mut().poll_next(context) {
             Poll::Ready(Some(result)) => {
-                this.deadline = None;
+                if let Some((since, _)) = this.deadline.take() {
+                    this.patience.answered(this.ttl, LocalInstant::now() - since);
+                }
                 this.pending.set(this.pending.get().saturating_sub(1));
                 return Poll::Ready(Some(Ok(result)));
             }
@@ -322,10 +360,116 @@ impl Stream for Appends {
             this.deadline = None;
             return Poll::Pending;
         }
-        let deadline = this.deadline.get_or_insert_with(|| Box::pin(LocalRuntime::sleep(this.ttl)));
+        let (_, deadline) = this.deadline.get_or_insert_with(|| {
+            let lasts = this.patience.lasts(this.ttl);
+            (LocalInstant::now(), Box::pin(LocalRuntime::sleep(lasts)))
+        });
         if deadline.as_mut().poll(context).is_ready() {
+            this.patience.ended(this.ttl);
             return Poll::Ready(this.timed_out.take().map(Err));
         }
         Poll::Pending
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::pending;
+
+    use futures_lite::stream;
+    use openraft::async_runtime::Mpsc;
+
+    use super::*;
+    use crate::executor::Runtime;
+    use crate::runtime::{enter, within};
+    use crate::runtime_glommio::GlommioRuntime;
+
+    type Channels = <LocalRuntime as AsyncRuntime>::Mpsc;
+
+    const TTL: Duration = Duration::from_millis(20);
+
+    /// A peer that answers every append, each so long after it has come.
+    #[derive(Clone)]
+    struct Slow(Duration);
+
+    impl Transport for Slow {
+        fn call(
+            &self,
+            _: NodeId,
+            _: Member,
+            _: Request,
+        ) -> impl Future<Output = Result<Response, TransportError>> + 'static {
+            pending()
+        }
+
+        fn open(
+            &self,
+            _: NodeId,
+            _: Member,
+        ) -> impl Future<Output = Result<AppendStream, TransportError>> + 'static {
+            let (needs, runtime) = (self.0, GlommioRuntime::new());
+            async move {
+                let (requests, mut sent) = Channels::channel(1);
+                let (told, results) = Channels::channel(1);
+                runtime.spawn(within(runtime, async move {
+                    while sent.recv().await.is_some() {
+                        runtime.sleep(needs).await;
+                        let _ = told.send(Ok(None)).await; // or it is too late
+                    }
+                }));
+                Ok(AppendStream { requests, results })
+            }
+        }
+    }
+
+    /// Asks a peer until its answer is heard.
+    async fn hear(peer: &mut Peer<Slow>) {
+        for asked in 1.. {
+            let vote = Vote::new(1, 1);
+            let append = AppendEntriesRequest {
+                vote,
+                prev_log_id: None,
+                entries: Vec::new(),
+                leader_commit: None,
+            };
+            let input = Box::pin(stream::once(append));
+            let mut results = peer.stream_append(input, RPCOption::new(TTL)).await.unwrap();
+            match results.next().await.unwrap() {
+                Ok(_) => return,
+                Err(error) => assert!(matches!(error, RPCError::Timeout(_)), "{error}"),
+            }
+            assert!(asked < 12, "it is never heard");
+        }
+    }
+
+    /// The fault: a follower that needed longer than a heartbeat's interval for what a new leader asked first was
+    /// asked the same again for ever, and with two of three nodes alive nothing was committed any more.
+    #[test]
+    fn a_peer_that_needs_longer_than_openraft_allows_is_heard_all_the_same() {
+        glommio::LocalExecutor::default().run(async {
+            let _entered = enter(GlommioRuntime::new());
+            let mut peers =
+                Peers { node: 1, transport: Slow(5 * TTL), reached: Reached::default() };
+            let mut peer = peers.new_client(2, &Member::default()).await;
+            hear(&mut peer).await;
+        });
+    }
+
+    #[test]
+    fn patience_grows_to_its_end_and_is_as_before_once_a_peer_is_quick() {
+        let patience = Patience::default();
+        let mut lasted = Vec::new();
+        for _ in 0..100 {
+            lasted.push(patience.lasts(TTL));
+            patience.ended(TTL);
+        }
+        assert_eq!(lasted[..4], [TTL, 2 * TTL, 4 * TTL, 8 * TTL]);
+        assert_eq!(lasted[99], APPEND_PATIENCE_MAX);
+        patience.answered(TTL, 2 * TTL);
+        assert_eq!(patience.lasts(TTL), APPEND_PATIENCE_MAX, "it is not quick yet");
+        patience.answered(TTL, TTL);
+        assert_eq!(patience.lasts(TTL), TTL);
+        let long = 2 * APPEND_PATIENCE_MAX;
+        assert_eq!(patience.lasts(long), long, "never less than openraft allows");
     }
 }
