@@ -425,6 +425,8 @@ const _: () = {
 };
 /// How long a node that the leader has named to lead next is expected to stand for election.
 pub const SUCCESSOR_WITHIN: Duration = Duration::from_secs(5);
+/// Bytes of a replica's own entries that are read at once to compare them with those that a leader sends again.
+pub const JUDGED_READ_BYTES: usize = 64 << 10;
 /// How often a partition's log tells of peers that are not believed.
 pub const DISHONEST_TOLD_EVERY: Duration = Duration::from_secs(10);
 /// Most bytes of the name of a host in a certificate, and of each part of it: RFC 1035, section 2.3.4.

@@ -10,7 +10,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::cmp::Ordering;
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, VecDeque};
 use std::pin::Pin;
 use std::rc::Rc;
 use std::time::Duration;
@@ -29,7 +29,7 @@ use walengine_replication::types::{LogId, Member, NodeId, Types, Vote};
 use super::raft_apply::GroupRaft;
 use super::raft_log::{RaftLog, log_id_of};
 use crate::agreed_clock::{ClockAgreement, latest};
-use crate::limits::{DISHONEST_TOLD_EVERY, SUCCESSOR_WITHIN};
+use crate::limits::{DISHONEST_TOLD_EVERY, JUDGED_READ_BYTES, SUCCESSOR_WITHIN};
 use crate::local::Notify;
 use crate::partition::replica_id::ReplicaId;
 use crate::runtime::Runtime;
@@ -188,8 +188,9 @@ impl<D: Disk, R: Runtime> Judge<D, R> {
         if !has_vote && !self.is_elected(leader).await {
             return Err(Dishonest::NotElected { term: leader.term });
         }
-        let committed = self.log.log().committed_index();
-        let Some(mut at) = self.attach(behind, append.prev_log_id, committed).await? else {
+        let (committed, mut read) = (self.log.log().committed_index(), VecDeque::new());
+        let prev = append.prev_log_id;
+        let Some(mut at) = self.attach(behind, prev, committed, &mut read).await? else {
             // openraft answers that the entry before is missing or another; nothing is to be stored.
             empty(append);
             *behind = Behind::default();
@@ -198,7 +199,7 @@ impl<D: Disk, R: Runtime> Judge<D, R> {
         for entry in &append.entries {
             let index = entry.log_id.index.saturating_add(1);
             // What can't be read here is judged like what is new.
-            let own = if index > committed { None } else { self.entry(index).await };
+            let own = if index > committed { None } else { self.entry(index, &mut read).await };
             at = match own {
                 Some(own) if own.id != Some(entry.log_id) => {
                     return Err(Dishonest::Committed(index));
@@ -277,13 +278,14 @@ impl<D: Disk, R: Runtime> Judge<D, R> {
         behind: &Behind,
         prev: Option<LogId>,
         committed: u64,
+        read: &mut VecDeque<(u64, Behind)>,
     ) -> Result<Option<Behind>, Dishonest> {
         if prev == behind.id {
             return Ok(Some(*behind));
         }
         let Some(prev) = prev else { return Ok(Some(Behind::default())) };
         let index = prev.index.saturating_add(1);
-        let own = self.entry(index).await;
+        let own = self.entry(index, read).await;
         match own {
             Some(own) if own.id == Some(prev) => Ok(Some(own)),
             Some(_) if index <= committed => Err(Dishonest::Committed(index)),
@@ -291,22 +293,36 @@ impl<D: Disk, R: Runtime> Judge<D, R> {
         }
     }
 
-    /// The end of an entry of this log; `None` if it is not there, or can't be read.
-    async fn entry(&self, index: u64) -> Option<Behind> {
+    /// The end of an entry of this log; `None` if it is not there, or can't be read. `read` has the ends of those
+    /// that were read last. A leader that has just been elected asks for what is old, a few entries at a time: read
+    /// from the disk one by one, they would take so many times as long.
+    async fn entry(&self, index: u64, read: &mut VecDeque<(u64, Behind)>) -> Option<Behind> {
         let log = self.log.log();
-        let last = log.last();
-        let tail = match index.cmp(&last.index) {
-            Ordering::Equal => last,
+        match index.cmp(&log.last().index) {
+            Ordering::Equal => return Some(end_of(&log.last())),
             Ordering::Greater => return None,
-            Ordering::Less => {
-                let bytes = log.read(index, 1).await.ok()?;
-                let (header, _) = Entries::new(&bytes).next()?.ok()?;
-                Tail::of(&header)
-            }
-        };
-        let Tail { next_offset, timestamp, .. } = tail;
-        Some(Behind { id: log_id_of(&tail), records: RecordsEnd { next_offset, timestamp } })
+            Ordering::Less => {}
+        }
+        let at = |read: &VecDeque<(u64, Behind)>| read.front().map(|(index, _)| *index);
+        while at(read).is_some_and(|first| first < index) {
+            read.pop_front();
+        }
+        if at(read) != Some(index) {
+            let bytes = match log.read(index, JUDGED_READ_BYTES).await {
+                Ok(bytes) => bytes,
+                // One behind it may be at fault.
+                Err(_) => log.read(index, 1).await.ok()?,
+            };
+            let headers = Entries::new(&bytes).map_while(Result::ok).map(|(header, _)| header);
+            *read = headers.map(|header| (header.meta.index, end_of(&Tail::of(&header)))).collect();
+        }
+        read.front().filter(|(first, _)| *first == index).map(|(_, end)| *end)
     }
+}
+
+fn end_of(tail: &Tail) -> Behind {
+    let Tail { next_offset, timestamp, .. } = *tail;
+    Behind { id: log_id_of(tail), records: RecordsEnd { next_offset, timestamp } }
 }
 
 /// Leaves of an append only whose it is, and what it attaches to.
