@@ -257,14 +257,17 @@ impl Nodes {
         text
     }
 
-    /// What `walengine status` says of a node; nothing if it is not there.
+    /// What `walengine status` says of a node, and `walengine cluster` of the members; nothing if it is not there.
     fn status(&self, node: usize) -> String {
         if !self.runs(node) {
             return String::new();
         }
         let address = self.address(node).to_string();
-        let output = run_command(None, &self.dir(), &["status", "--server", &address]);
-        String::from_utf8_lossy(&output.stdout).into_owned()
+        let said = ["status", "cluster"].map(|command| {
+            let output = run_command(None, &self.dir(), &[command, "--server", &address]);
+            String::from_utf8_lossy(&output.stdout).into_owned()
+        });
+        said.concat()
     }
 
     /// What a node knows of the cluster; `None` if it does not tell.

@@ -9,10 +9,10 @@ use walengine::refused::Refused;
 use walengine::runtime::Runtime;
 use walengine_net::model::PartitionId;
 use walengine_tests::cluster::{
-    Counts, Profile, Ran, Scene, leader_loses_its_tail, play, run, run_with_liar,
+    Counts, Profile, Ran, Scene, leader_loses_its_tail, one_stays_dead, play, run, run_with_liar,
 };
 use walengine_tests::noted_writes::{Writer, accounts_of};
-use walengine_tests::seeds::{each_of, each_seed};
+use walengine_tests::seeds::{count, each_of, each_seed};
 use walengine_tests::sim::OpClass;
 
 /// Tells the other process which seed to run.
@@ -62,6 +62,12 @@ fn a_leader_that_has_lost_its_tail_gives_no_log_id_twice() {
     each_of("cluster::a_leader_that_has_lost_its_tail", 40, |seed| {
         leader_loses_its_tail(None, seed)
     });
+}
+
+/// Two of three nodes must serve whenever the third is dead, and not only once all are there again.
+#[test]
+fn the_others_serve_while_a_node_that_has_died_stays_dead() {
+    each_of("cluster::the_others_serve", count(8), one_stays_dead);
 }
 
 /// The fault: a leader whose disk failed while nobody wrote was found out only by the next write.

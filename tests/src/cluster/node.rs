@@ -34,7 +34,8 @@ use crate::sim::{Effect, OpClass, Rng, SimDisk, SimRuntime};
 pub type SimPartition = Group<BuggyDisk, SimRuntime>;
 
 /// Timing of simulated groups.
-const TIMING: GroupTiming = GroupTiming { heartbeat_millis: 50, election_millis: (150, 300) };
+pub(super) const TIMING: GroupTiming =
+    GroupTiming { heartbeat_millis: 50, election_millis: (150, 300) };
 
 /// A node that was started at least once.
 struct Node {

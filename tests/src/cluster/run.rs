@@ -262,7 +262,7 @@ fn at_rest(cluster: &Cluster) -> bool {
 }
 
 /// Where each node is.
-fn describe(cluster: &Cluster) -> String {
+pub(super) fn describe(cluster: &Cluster) -> String {
     let node = |id: NodeId| match cluster.partition(id) {
         None => format!("{id}: down"),
         Some(one) => {
@@ -274,9 +274,14 @@ fn describe(cluster: &Cluster) -> String {
                 (metrics.state, metrics.current_term, metrics.current_leader);
             let (running, leads) = (&metrics.running_state, one.with_replica(Replica::leads));
             let stopped = log.stopped().map(|why| why.to_string());
+            let now = cluster.runtime(id).elapsed();
+            let acked = metrics.last_quorum_acked.map(|at| at.into_inner().since_zero());
+            let (matched, acked) = (&metrics.replication, acked.map(|at| now.saturating_sub(at)));
+            let (decided, is_busy) = (one.with_replica(Replica::decided), one.is_busy());
             format!(
                 "{id}: tail {} of term {}, durable {durable}, applied {applied:?}, {stopped:?}, \
-                 {state:?} in {term} of {leader:?}, {running:?}, decides in {leads:?}",
+                 {state:?} in {term} of {leader:?}, {running:?}, decides in {leads:?}, {decided} batches on \
+                 their way, busy: {is_busy}, others have {matched:?}, heard a majority {acked:?} ago",
                 tail.index, tail.term
             )
         }

@@ -219,12 +219,7 @@ pub async fn torment(
                 }
             }
             Fault::Heal => cluster.net.heal(),
-            Fault::Weather => cluster.net.set_faults(NetFaults {
-                delay_micros: (20, rng.between(100, 20_000)),
-                lost_per_mille: rng.below(100),
-                doubled_per_mille: rng.below(100),
-                broken_per_mille: rng.below(30),
-            }),
+            Fault::Weather => cluster.net.set_faults(weather(rng)),
             Fault::WriteError => {
                 counts.errors += up(id);
                 cluster.fail(id, OpClass::WritesAndSyncs, rng.between(1, OPERATIONS_MAX));
@@ -246,4 +241,14 @@ pub async fn torment(
         }
     }
     counts
+}
+
+/// Another network: worse, or better.
+pub(super) fn weather(rng: &mut Rng) -> NetFaults {
+    NetFaults {
+        delay_micros: (20, rng.between(100, 20_000)),
+        lost_per_mille: rng.below(100),
+        doubled_per_mille: rng.below(100),
+        broken_per_mille: rng.below(30),
+    }
 }
