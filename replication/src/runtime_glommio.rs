@@ -116,13 +116,14 @@ mod tests {
         let executor = glommio::LocalExecutor::default();
         executor.run(async {
             let (runtime, order) = (GlommioRuntime::new(), Rc::new(RefCell::new(Vec::new())));
-            let mut borrowed = order.borrow_mut();
-            for number in 0..3 {
-                let order = order.clone();
-                runtime.spawn(async move { order.borrow_mut().push(number) });
+            {
+                let mut borrowed = order.borrow_mut();
+                for number in 0..3 {
+                    let order = order.clone();
+                    runtime.spawn(async move { order.borrow_mut().push(number) });
+                }
+                borrowed.push(99);
             }
-            borrowed.push(99);
-            drop(borrowed);
             runtime.sleep(Duration::from_millis(1)).await;
             assert_eq!(*order.borrow(), [99, 0, 1, 2]);
         });
