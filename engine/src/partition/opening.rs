@@ -17,13 +17,17 @@ use walengine_net::model::PartitionId;
 
 use super::Partition;
 use super::alone::Alone;
+use super::ids_upkeep;
 use super::importing::was_importing;
 use super::mending::{EntrySource, NoSource, Patient};
+use super::older_ids::OlderIds;
 use super::replica::Replica;
 use super::replica_id::ReplicaId;
-use super::restore::{Restored, replay, restore};
+use super::restore::{Restored, RunsRead, replay, restore};
+use super::saved_filter;
 use crate::data_dir::{log_config, of_partition, partition_failed};
 use crate::fatal::{Fatal, Reason};
+use crate::limits::{RECENT_KEYS_MAX, REPLAY_TELL_EVERY};
 use crate::runtime::Runtime;
 use crate::storage::Recovered;
 use crate::storage::disk::Disk;
@@ -44,11 +48,13 @@ pub struct OpenedPartition<D: Disk, R: Runtime> {
     /// Its vote, as saved last.
     pub hard_state: HardState,
     /// The state at its newest snapshot.
-    pub restored: Restored,
+    pub restored: Restored<D>,
     /// Its snapshots.
     pub store: SnapshotStore<D>,
     /// The executor.
     pub runtime: R,
+    /// How many keys its ledger keeps in memory before the older ones go into a run.
+    pub recent_keys_max: usize,
     recovered: Recovered,
     started: Duration,
 }
@@ -85,7 +91,26 @@ pub async fn open_mended<D: Disk, R: Runtime>(
     let dir = partition_dir(data, partition);
     let failed = |error| of_partition(partition, &partition_failed(&error, superblock));
     let store = SnapshotStore::open(disk.clone(), &dir).await.map_err(failed)?;
-    let restored = restore(&store, superblock, partition).await?;
+    let mut told = started;
+    let progress = async |read: u64, of: u64| {
+        let now = runtime.elapsed();
+        if now.saturating_sub(told) >= REPLAY_TELL_EVERY {
+            told = now;
+            let percent = read * 100 / of.max(1);
+            tracing::info!(
+                "partition {partition}: reading the ids on disk: {read} of about {of} ({percent} %)"
+            );
+        }
+        runtime.yield_now().await;
+    };
+    let restored = restore(&store, superblock, partition, RunsRead::New, progress).await?;
+    let runs_end = restored.ledger.runs_end();
+    let cleared = saved_filter::remove_ahead(&disk, store.partition_dir(), runs_end).await;
+    cleared.map_err(|error| {
+        let message =
+            format!("partition {partition}: removing saved filters of another state: {error}");
+        Fatal::new(Reason::Disk, message)
+    })?;
     for (path, why) in &restored.skipped {
         let path = path.display();
         tracing::error!("snapshot {path} can't be used, passing it over: {why}");
@@ -120,6 +145,7 @@ pub async fn open_mended<D: Disk, R: Runtime>(
         restored,
         store,
         runtime,
+        recent_keys_max: RECENT_KEYS_MAX,
         recovered: opened.recovered,
         started,
     })
@@ -151,9 +177,12 @@ impl<D: Disk, R: Runtime> OpenedPartition<D, R> {
     pub async fn serve_alone(mut self) -> Result<Partition<Alone<D, R>>, Fatal> {
         let id = self.id;
         let failed = |fatal: Fatal| of_partition(id.partition, &fatal);
+        let older =
+            OlderIds::new(self.restored.runs.clone(), self.log.clone(), self.runtime.clone());
+        older.set_recent_max(self.recent_keys_max);
         let Restored { ledger, from, .. } = &mut self.restored;
         let first = ledger.next_offset();
-        let replayed_bytes = replay(&self.log, from.index, ledger).await.map_err(failed)?;
+        let replayed_bytes = replay(&self.log, from.index, ledger, &older).await.map_err(failed)?;
         let next_offset = ledger.next_offset();
         let is_amid_import = was_importing(&self.log, next_offset).await;
         let is_amid_import = is_amid_import.map_err(|error| failed(unreadable(&error)))?;
@@ -164,7 +193,9 @@ impl<D: Disk, R: Runtime> OpenedPartition<D, R> {
         let alone = Alone::new(id, term, log, next_offset, replayed_bytes, runtime);
         let mut replica = Replica::new(restored.ledger).amid_import(is_amid_import);
         replica.lead(term);
-        Ok(Partition::start(id, alone, Rc::new(RefCell::new(replica))))
+        let partition = Partition::start(id, alone, Rc::new(RefCell::new(replica)), older);
+        ids_upkeep::begin(&partition);
+        Ok(partition)
     }
 }
 
