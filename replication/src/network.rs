@@ -70,7 +70,7 @@ impl<T: Transport> Peer<T> {
         let answer: TimeoutOf<Types, _, _> = LocalRuntime::timeout(ttl, call);
         match answer.await {
             Ok(Err(TransportError::SetBack(node, why))) => {
-                self.reached.told(format!("node {node} refuses this one: {why}"));
+                self.reached.told(node, &why);
                 Err(rpc_error(&TransportError::SetBack(node, why)))
             }
             Ok(answer) => answer.map_err(|error| rpc_error(&error)),
@@ -79,7 +79,8 @@ impl<T: Transport> Peer<T> {
     }
 }
 
-/// A peer whose log has lost what it had, or that takes none of it, counts as one that can't be reached.
+/// A peer whose log has lost what it had or seems to have, or that takes none of it, counts as one that can't
+/// be reached.
 fn set_back(checked: Result<(), String>) -> RpcResult<()> {
     checked.map_err(|why| Unreachable::from_string(why).into())
 }
@@ -116,10 +117,11 @@ impl<T: Transport> RaftNetworkV2<Types> for Peer<T> {
         // The peer lacks the entry at this index.
         let conflict = rpc.prev_log_id.map_or(0, |lacks| lacks.index);
         let term = rpc.vote.leader_id.term;
+        let asked = self.reached.asks(self.target);
         let request = Request::Append(rpc);
         match self.call(RPCTypes::AppendEntries, option.hard_ttl(), request).await? {
             Response::Append(AppendEntriesResponse::Conflict) => {
-                set_back(self.reached.check_conflict(self.target, term, conflict))?;
+                set_back(self.reached.check_conflict(asked, term, conflict))?;
                 Ok(AppendEntriesResponse::Conflict)
             }
             Response::Append(AppendEntriesResponse::HigherVote(vote)) => {
@@ -147,6 +149,9 @@ impl<T: Transport> RaftNetworkV2<Types> for Peer<T> {
                 return Err(Unreachable::from_string(why).into());
             }
             let ttl = option.hard_ttl();
+            // One process answers on a stream, and a process loses nothing of its log: this will do for all
+            // that the stream asks.
+            let asked = self.reached.asks(self.target);
             let open = self.transport.open(self.target, self.member.clone());
             let opened: TimeoutOf<Types, _, _> = LocalRuntime::timeout(ttl, open);
             let Ok(opened) = opened.await else {
@@ -174,7 +179,7 @@ impl<T: Transport> RaftNetworkV2<Types> for Peer<T> {
                         reached.acknowledged(target, term.get(), last.index + 1);
                     }
                     Ok(Err(StreamAppendError::Conflict(lacks))) => {
-                        set_back(reached.check_conflict(target, term.get(), lacks.index))?;
+                        set_back(reached.check_conflict(asked, term.get(), lacks.index))?;
                     }
                     Ok(Err(StreamAppendError::HigherVote(vote))) => {
                         believed(honest::term(vote.leader_id.term, term.get()), target)?;
@@ -193,10 +198,11 @@ impl<T: Transport> RaftNetworkV2<Types> for Peer<T> {
         option: RPCOption,
     ) -> RpcResult<VoteResponse<Types>> {
         let term = rpc.vote.leader_id.term;
+        let asked = self.reached.asks(self.target);
         match self.call(RPCTypes::Vote, option.hard_ttl(), Request::Vote(rpc)).await? {
             Response::Vote(response) => {
                 believed(honest::term(response.vote.leader_id.term, term), self.target)?;
-                set_back(self.reached.check(self.target, response.last_log_id))?;
+                set_back(self.reached.check(asked, response.last_log_id))?;
                 Ok(response)
             }
             _ => Err(other_answer()),
@@ -209,10 +215,11 @@ impl<T: Transport> RaftNetworkV2<Types> for Peer<T> {
         option: RPCOption,
     ) -> RpcResult<VoteResponse<Types>> {
         let term = rpc.vote.leader_id.term;
+        let asked = self.reached.asks(self.target);
         match self.call(RPCTypes::Vote, option.hard_ttl(), Request::PreVote(rpc)).await? {
             Response::PreVote(response) => {
                 believed(honest::term(response.vote.leader_id.term, term), self.target)?;
-                set_back(self.reached.check(self.target, response.last_log_id))?;
+                set_back(self.reached.check(asked, response.last_log_id))?;
                 Ok(response)
             }
             _ => Err(other_answer()),
@@ -374,15 +381,18 @@ impl Stream for Appends {
 
 #[cfg(test)]
 mod tests {
-    use std::future::pending;
+    use std::future::{pending, ready};
 
     use futures_lite::stream;
     use openraft::async_runtime::Mpsc;
+    use openraft::impls::leader_id_std::LeaderId;
+    use openraft::vote::RaftLeaderId as _;
 
     use super::*;
     use crate::executor::Runtime;
     use crate::runtime::{enter, within};
     use crate::runtime_glommio::GlommioRuntime;
+    use crate::types::LogId;
 
     type Channels = <LocalRuntime as AsyncRuntime>::Mpsc;
 
@@ -452,6 +462,73 @@ mod tests {
                 Peers { node: 1, transport: Slow(5 * TTL), reached: Reached::default() };
             let mut peer = peers.new_client(2, &Member::default()).await;
             hear(&mut peer).await;
+        });
+    }
+
+    /// A peer whose log ends in front of the second entry, and of which other things become known meanwhile.
+    #[derive(Clone)]
+    struct Talked {
+        of: Reached,
+        entries: u64,
+    }
+
+    impl Transport for Talked {
+        fn call(
+            &self,
+            node: NodeId,
+            _: Member,
+            request: Request,
+        ) -> impl Future<Output = Result<Response, TransportError>> + 'static {
+            self.of.note(node, self.entries);
+            let last = Some(LogId::new(LeaderId::new(1, 1).to_committed(), 0));
+            let answer = |vote| VoteResponse::new(vote, last, true);
+            ready(Ok(match request {
+                Request::Vote(vote) => Response::Vote(answer(vote.vote)),
+                Request::PreVote(vote) => Response::PreVote(answer(vote.vote)),
+                _ => Response::Append(AppendEntriesResponse::Conflict),
+            }))
+        }
+
+        fn open(
+            &self,
+            node: NodeId,
+            _: Member,
+        ) -> impl Future<Output = Result<AppendStream, TransportError>> + 'static {
+            ready(Err(TransportError::Unreachable(node)))
+        }
+    }
+
+    /// Whether the peer's answer counts, and whether the peer is still spoken to.
+    async fn ask(of: &Reached, kind: &str, entries: u64) -> (bool, bool) {
+        let transport = Talked { of: of.clone(), entries };
+        let mut peers = Peers { node: 1, transport, reached: of.clone() };
+        let mut peer = peers.new_client(2, &Member::default()).await;
+        let (vote, option) = (VoteRequest::new(Vote::new(1, 1), None), RPCOption::new(TTL));
+        let lacks = Some(LogId::new(LeaderId::new(1, 1).to_committed(), 1));
+        let append = AppendEntriesRequest {
+            vote: Vote::new(1, 1),
+            prev_log_id: lacks,
+            entries: Vec::new(),
+            leader_commit: None,
+        };
+        let counts = match kind {
+            "vote" => peer.vote(vote, option).await.is_ok(),
+            "pre-vote" => peer.pre_vote(vote, option).await.is_ok(),
+            _ => peer.append_entries(append, option).await.is_ok(),
+        };
+        (counts, of.admits(2).is_ok())
+    }
+
+    #[test]
+    fn an_answer_that_was_under_way_condemns_no_peer_and_does_not_count() {
+        glommio::LocalExecutor::default().run(async {
+            let _entered = enter(GlommioRuntime::new());
+            for kind in ["vote", "pre-vote", "append"] {
+                let of = Reached::default();
+                assert_eq!(ask(&of, kind, 1).await, (true, true), "{kind}: it has that");
+                assert_eq!(ask(&of, kind, 2).await, (false, true), "{kind}: which was first?");
+                assert_eq!(ask(&of, kind, 2).await, (false, false), "{kind}: asked after that");
+            }
         });
     }
 

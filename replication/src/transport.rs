@@ -64,13 +64,15 @@ pub enum NoAnswer {
     SetBack(String),
     /// The peer asked for what no honest one does; in words.
     Dishonest(String),
+    /// It is not clear yet whether the peer was set back; in words. It may ask again.
+    Unclear(String),
 }
 
 impl NoAnswer {
     /// As the peer learns it of `node`, which does not answer.
     pub fn from_node(self, node: NodeId) -> TransportError {
         match self {
-            Self::Stopped(why) => TransportError::Stopped(node, why),
+            Self::Stopped(why) | Self::Unclear(why) => TransportError::Stopped(node, why),
             Self::SetBack(why) => TransportError::SetBack(node, why),
             Self::Dishonest(why) => TransportError::Dishonest(node, why),
         }

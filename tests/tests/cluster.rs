@@ -2,12 +2,16 @@
 
 use std::time::Duration;
 
+use openraft::raft::VoteRequest;
 use walengine::ledger::{Ledger, Outcomes};
+use walengine::partition::group::raft_log::log_id_of;
 use walengine::partition::log_clock::ClockStanding;
 use walengine::partition::replica::Replica;
 use walengine::refused::Refused;
 use walengine::runtime::Runtime;
 use walengine_net::model::PartitionId;
+use walengine_replication::transport::{Request, Transport as _, TransportError};
+use walengine_replication::types::{Member, Vote};
 use walengine_tests::cluster::{
     Counts, Profile, Ran, Scene, leader_loses_its_tail, one_stays_dead, play, run, run_with_liar,
 };
@@ -151,6 +155,69 @@ fn a_node_that_was_set_back_is_refused_and_the_others_go_on() {
                 cluster.restart(id).await;
             }
             Counts { crashes: 2, ..Counts::default() }
+        })
+    });
+}
+
+/// The fault: a request for a vote that was held up for a second was held against what its sender had said
+/// meanwhile on another connection. A healthy node was refused for good, and had to empty its directory.
+#[test]
+fn a_request_that_was_held_up_is_not_held_against_what_its_sender_has_said_since() {
+    each_of("cluster::a_request_that_was_held_up", 20, |seed| {
+        let scene = Scene { nodes: Some(3), clients: 2, reads: false, bug: None };
+        play(seed, scene, async |cluster, root, mut rng| {
+            root.sleep(Duration::from_millis(rng.between(300, 900))).await;
+            let leads = cluster.leader().unwrap_or(1);
+            let sender = (leads + rng.between(0, 1)) % 3 + 1; // another one
+            let partition = cluster.partition(sender).expect("it has power");
+            let (held_up, term) = (partition.log().last(), partition.log().hard_state().term);
+            let committed = || partition.commit().applied().map_or(0, |id| id.index + 1);
+            let by = root.elapsed() + Duration::from_secs(20);
+            let follows = async |beyond: u64| {
+                while committed().min(partition.log().durable_index()) <= beyond {
+                    assert!(root.elapsed() < by, "nothing is sent to it any more");
+                    root.sleep(Duration::from_millis(10)).await;
+                }
+            };
+            follows(held_up.index).await;
+            let has = committed().min(partition.log().durable_index());
+            for other in cluster.ids().into_iter().filter(|id| *id != sender) {
+                // As nodes hear it when they compare their histories.
+                cluster.partition(other).expect("it has power").commit().note_reached(sender, has);
+                let vote = VoteRequest::new(Vote::new(term + 1, sender), log_id_of(&held_up));
+                for request in [Request::PreVote(vote.clone()), Request::Vote(vote)] {
+                    let sent =
+                        cluster.net.transport(sender).call(other, Member::default(), request);
+                    let answer = sent.await;
+                    assert!(answer.is_ok(), "it is sound, and asked anew: {answer:?}");
+                }
+            }
+            follows(has + 10).await; // and the observer sees that nobody stops
+            Counts::default()
+        })
+    });
+}
+
+/// The leader may know nothing of it, and feed it at once: then this request is the only one that it makes.
+#[test]
+fn a_candidate_that_has_less_when_it_is_asked_anew_is_refused_with_its_first_request() {
+    each_of("cluster::a_candidate_that_has_less", 10, |seed| {
+        let scene = Scene { nodes: Some(3), clients: 2, reads: false, bug: None };
+        play(seed, scene, async |cluster, root, mut rng| {
+            root.sleep(Duration::from_millis(rng.between(300, 900))).await;
+            let leads = cluster.leader().unwrap_or(1);
+            let (sender, knows) = (leads % 3 + 1, (leads + 1) % 3 + 1);
+            let log = cluster.partition(sender).expect("it has power").log().clone();
+            let partition = cluster.partition(knows).expect("it has power");
+            partition.commit().note_reached(sender, log.last().index + 1_000_000);
+            let vote = Vote::new(log.hard_state().term + 1, sender);
+            let vote = VoteRequest::new(vote, log_id_of(&log.last()));
+            let request = Request::PreVote(vote);
+            let sent = cluster.net.transport(sender).call(knows, Member::default(), request);
+            let answer = sent.await;
+            assert!(matches!(&answer, Err(TransportError::SetBack(..))), "{answer:?}");
+            cluster.take_out(sender);
+            Counts::default()
         })
     });
 }

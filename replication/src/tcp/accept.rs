@@ -421,6 +421,7 @@ impl<G: Answering, R: Runtime> AcceptedPeer<G, R> {
         match no {
             NoAnswer::Stopped(why) => (PeerErrorCode::Stopped, why),
             NoAnswer::SetBack(why) => (PeerErrorCode::SetBack, why),
+            NoAnswer::Unclear(why) => (PeerErrorCode::Busy, why),
             NoAnswer::Dishonest(why) => {
                 self.refusals.requests.set(self.refusals.requests.get() + 1);
                 (PeerErrorCode::Dishonest, why)

@@ -18,7 +18,7 @@ use std::time::Duration;
 use futures_lite::Stream;
 use openraft::alias::LeaderIdOf;
 use openraft::async_runtime::{MpscReceiver, WatchReceiver};
-use openraft::raft::{AppendEntriesRequest, VoteRequest};
+use openraft::raft::{AppendEntriesRequest, VoteRequest, VoteResponse};
 use walengine_net::entry::RecordsEnd;
 use walengine_net::message::Entries;
 use walengine_replication::honest::{self, Behind, Dishonest};
@@ -38,9 +38,10 @@ use crate::storage::layout::{HardState, Tail};
 
 type Append = AppendEntriesRequest<Types>;
 
-/// Asks a peer something, and gives the vote that its answer names.
-pub(super) type Ask =
-    Rc<dyn Fn(NodeId, Member, Request) -> Pin<Box<dyn Future<Output = Option<Vote>>>>>;
+/// A peer's answer to a pre-vote; `None`: there is none.
+pub(super) type Answered = Pin<Box<dyn Future<Output = Option<VoteResponse<Types>>>>>;
+/// Asks a peer for a pre-vote.
+pub(super) type Ask = Rc<dyn Fn(NodeId, Member, Request) -> Answered>;
 
 /// See the module. Of one replica.
 pub(super) struct Judge<D: Disk, R: Runtime> {
@@ -221,6 +222,27 @@ impl<D: Disk, R: Runtime> Judge<D, R> {
         Ok(())
     }
 
+    /// Asks a member where its log ends now. `None`: it does not answer in time, or is no member.
+    pub async fn end_of(&self, node: NodeId) -> Option<Option<LogId>> {
+        let member = {
+            let metrics = self.raft.metrics();
+            let metrics = metrics.borrow_watched();
+            metrics.membership_config.membership().get_node(&node).cloned()
+        };
+        let asked = (self.ask)(node, member?, self.question());
+        let late = async {
+            self.runtime.sleep(self.patience).await;
+            None
+        };
+        futures_lite::future::or(asked, late).await.map(|answer| answer.last_log_id)
+    }
+
+    /// It changes nothing at a peer; the answer says for whom that one has voted, and where its log ends.
+    fn question(&self) -> Request {
+        let own = Vote::new(self.own().term, self.id.node);
+        Request::PreVote(VoteRequest::new(own, log_id_of(&self.log.log().last())))
+    }
+
     /// Asks the other voters for their votes, until a majority has voted for `leader`, all have answered
     /// or time is up. A node without a log knows no voters, and has to believe whoever sends it one.
     async fn is_elected(&self, leader: LeaderIdOf<Types>) -> bool {
@@ -244,15 +266,11 @@ impl<D: Disk, R: Runtime> Judge<D, R> {
         let is_asked = |voter: &NodeId| ![self.id.node, leader.voted_for].contains(voter);
         for voter in membership.voter_ids().filter(is_asked) {
             let Some(member) = membership.get_node(&voter).cloned() else { continue };
-            let last = log_id_of(&self.log.log().last());
-            // It changes nothing there, and the answer says for whom that one has voted.
-            let own = Vote::new(self.own().term, self.id.node);
-            let question = Request::PreVote(VoteRequest::new(own, last));
-            let asked = (self.ask)(voter, member, question);
+            let asked = (self.ask)(voter, member, self.question());
             let (yes, answered, open) = (yes.clone(), answered.clone(), open.clone());
             open.set(open.get() + 1);
             self.runtime.spawn(within(self.runtime.clone(), async move {
-                if asked.await.is_some_and(|vote| vote.leader_id == leader) {
+                if asked.await.is_some_and(|answer| answer.vote.leader_id == leader) {
                     yes.borrow_mut().insert(voter);
                 }
                 open.set(open.get() - 1);

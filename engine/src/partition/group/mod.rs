@@ -22,8 +22,7 @@ mod recent;
 pub mod sources;
 
 use std::cell::{Cell, RefCell};
-use std::collections::VecDeque;
-use std::pin::Pin;
+use std::collections::{BTreeSet, VecDeque};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -38,9 +37,9 @@ use walengine_replication::reached::Reached;
 use walengine_replication::runtime::within;
 use walengine_replication::service;
 use walengine_replication::transport::{
-    AppendReceiver, NoAnswer, Request, Response, ResultSender, Transport,
+    AppendReceiver, NoAnswer, Request, Response, ResultSender, Transport, TransportError,
 };
-use walengine_replication::types::{Batch, LogId, NodeId, Types, Vote};
+use walengine_replication::types::{Batch, LogId, NodeId, Types};
 
 use super::Partition;
 use super::commit::{Commit, Point};
@@ -62,7 +61,7 @@ use crate::storage::disk::Disk;
 use crate::storage::layout::Tail;
 use crate::storage::log::Log;
 use crate::visible::Visible;
-use judge::{Judge, Known};
+use judge::{Answered, Judge, Known};
 pub use raft_apply::GroupRaft;
 use raft_apply::{AppliedPoint, RaftApply};
 use raft_log::RaftLog;
@@ -91,6 +90,8 @@ pub struct Consensus<D: Disk, R: Runtime> {
     raft: GroupRaft,
     /// How far the other members are known to have had the log.
     reached: Reached,
+    /// Candidates that are being asked how far they have it.
+    asking: RefCell<BTreeSet<NodeId>>,
     /// What peers may ask.
     judge: Rc<Judge<D, R>>,
     /// Sealed and not handed to openraft yet, in order. Invariant: all of the term in which this
@@ -162,11 +163,17 @@ pub async fn join<D: Disk, R: Runtime>(
         reached.note(node, entries);
     }
     let asks = transport.clone();
-    let ask = move |node, member, request| -> Pin<Box<dyn Future<Output = Option<Vote>>>> {
+    let hears = reached.clone();
+    let ask = move |node, member, request| -> Answered {
         let call = asks.call(node, member, request);
+        let reached = hears.clone();
         Box::pin(async move {
             match call.await {
-                Ok(Response::PreVote(answer)) => Some(answer.vote),
+                Ok(Response::PreVote(answer)) => Some(answer),
+                Err(TransportError::SetBack(by, why)) => {
+                    reached.told(by, &why);
+                    None
+                }
                 _ => None,
             }
         })
@@ -193,6 +200,7 @@ pub async fn join<D: Disk, R: Runtime>(
         log,
         raft,
         reached,
+        asking: RefCell::default(),
         proposals: RefCell::default(),
         handed: RefCell::default(),
         handed_changed: Notify::new(),
@@ -235,13 +243,15 @@ impl<D: Disk, R: Runtime> Consensus<D, R> {
     /// Answers the peer `from`.
     ///
     /// # Errors
-    /// The group has stopped here; the candidate has less of the log than it is known to have had; or no
-    /// honest peer asks this.
+    /// The group has stopped here; the candidate has less of the log than it is known to have had, or it is
+    /// not known yet whether it has; or no honest peer asks this.
     pub async fn answer(&self, from: NodeId, mut request: Request) -> Result<Response, NoAnswer> {
         self.judge.pass(from, &mut request).await.map_err(NoAnswer::Dishonest)?;
         if let Request::Vote(vote) | Request::PreVote(vote) = &request {
             let candidate = vote.vote.leader_id.voted_for;
-            self.reached.check(candidate, vote.last_log_id).map_err(NoAnswer::SetBack)?;
+            if !self.is_whole(candidate, vote.last_log_id).await.map_err(NoAnswer::SetBack)? {
+                return self.put_off(&request);
+            }
         }
         service::answer(&self.raft, request).await.map_err(NoAnswer::Stopped)
     }
