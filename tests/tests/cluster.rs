@@ -11,7 +11,7 @@ use walengine::refused::Refused;
 use walengine::runtime::Runtime;
 use walengine_net::model::PartitionId;
 use walengine_replication::transport::{Request, Transport as _, TransportError};
-use walengine_replication::types::{Member, Vote};
+use walengine_replication::types::{Member, NodeId, Vote};
 use walengine_tests::cluster::{
     Counts, Profile, Ran, Scene, leader_loses_its_tail, one_stays_dead, play, run, run_with_liar,
 };
@@ -217,6 +217,44 @@ fn a_candidate_that_has_less_when_it_is_asked_anew_is_refused_with_its_first_req
             let answer = sent.await;
             assert!(matches!(&answer, Err(TransportError::SetBack(..))), "{answer:?}");
             cluster.take_out(sender);
+            Counts::default()
+        })
+    });
+}
+
+/// Each would ask the other before it answers, and so again without end.
+#[test]
+fn two_nodes_that_were_both_set_back_and_doubt_each_other_come_to_an_end() {
+    each_of("cluster::two_nodes_that_were_both_set_back", 10, |seed| {
+        let scene = Scene { nodes: Some(5), clients: 2, reads: false, bug: None };
+        play(seed, scene, async |cluster, root, mut rng| {
+            root.sleep(Duration::from_millis(rng.between(300, 900))).await;
+            let leads = cluster.leader().unwrap_or(1);
+            let two = [leads % 5 + 1, (leads + 1) % 5 + 1];
+            let log = |id| cluster.partition(id).expect("it has power").log().clone();
+            for (knows, of) in [(two[0], two[1]), (two[1], two[0])] {
+                cluster.may_stop(knows);
+                let knows = cluster.partition(knows).expect("it has power");
+                knows.commit().note_reached(of, log(of).last().index + 1_000_000);
+            }
+            let by = root.elapsed() + Duration::from_secs(20);
+            let [from, to] = two;
+            let vote = Vote::new(log(from).hard_state().term + 1, from);
+            let vote = VoteRequest::new(vote, log_id_of(&log(from).last()));
+            let sent = cluster.net.transport(from);
+            let _ = sent.call(to, Member::default(), Request::PreVote(vote)).await;
+            let is_told = |id: &NodeId| {
+                let partition = cluster.partition(*id).expect("it has power");
+                let stopped = partition.commit().machine().stopped();
+                stopped.is_some_and(|why| why.contains("set back to an older copy"))
+            };
+            while !two.iter().any(is_told) {
+                assert!(root.elapsed() < by, "they ask each other without end");
+                root.sleep(Duration::from_millis(10)).await;
+            }
+            for id in two {
+                cluster.take_out(id);
+            }
             Counts::default()
         })
     });

@@ -1,7 +1,7 @@
 //! The nodes of a simulated cluster: starts, crashes, pauses and harms them.
 
 use std::cell::{Cell, RefCell};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::rc::Rc;
 
@@ -65,8 +65,8 @@ pub struct Cluster {
     pub liar: Cell<Option<NodeId>>,
     rng: RefCell<Rng>,
     nodes: RefCell<BTreeMap<NodeId, Node>>,
-    /// Was started on an older copy of its disk, and must stop by itself.
-    set_back: Cell<Option<NodeId>>,
+    /// Were started on an older copy of their disks, or are taken for such, and must stop by themselves.
+    set_back: RefCell<BTreeSet<NodeId>>,
 }
 
 impl Cluster {
@@ -79,7 +79,7 @@ impl Cluster {
         let net = SimNet::new(root, rng.next_u64());
         let (root, media, rng) = (root.clone(), Rc::default(), RefCell::new(rng));
         let restored = Cell::default();
-        let (nodes, set_back) = (RefCell::default(), Cell::default());
+        let (nodes, set_back) = (RefCell::default(), RefCell::default());
         let liar = Cell::default();
         let cluster = Self { root, net, media, bug, restored, liar, rng, nodes, set_back };
         for id in 1..=count {
@@ -316,7 +316,7 @@ impl Cluster {
     /// Starts a node on an older copy of its disk.
     pub async fn set_back(&self, id: NodeId, copy: &SimDisk) {
         self.crash(id);
-        self.set_back.set(Some(id));
+        self.may_stop(id);
         self.media.borrow_mut().forget(id);
         {
             let mut nodes = self.nodes.borrow_mut();
@@ -327,9 +327,14 @@ impl Cluster {
         self.open(id).await;
     }
 
+    /// The node has to be taken for one that was set back.
+    pub fn may_stop(&self, id: NodeId) {
+        self.set_back.borrow_mut().insert(id);
+    }
+
     /// The node was started on an older copy of its disk: what holds for all others does not for it.
     pub fn is_set_back(&self, id: NodeId) -> bool {
-        self.set_back.get() == Some(id)
+        self.set_back.borrow().contains(&id)
     }
 
     /// Checks that the node serves none of the entries that the test has damaged, and takes it out.
