@@ -8,6 +8,6 @@ pub const READS_MAX: usize = 64;
 /// Blocks that give one piece of what a look-up finds: 4 MiB at most.
 pub const PIECE_BLOCKS_MAX: usize = 512;
 /// Entries of a merge between two pauses.
-pub const STEP_ENTRIES_MAX: u64 = 4096;
+pub const STEP_ENTRIES: usize = 4096;
 /// A look-up with fewer blocks to read than this reads them all at once.
 pub const ROUNDS_PLACES_MIN: usize = 512;

@@ -5,7 +5,7 @@ use std::io;
 use std::ops::Range;
 use std::rc::Rc;
 
-use super::limits::STEP_ENTRIES_MAX;
+use super::limits::STEP_ENTRIES;
 use super::run::{Run, RunEntry, RunReader, RunWriter};
 use crate::planted::{self, Planted};
 use crate::storage::disk::Disk;
@@ -99,7 +99,7 @@ pub(super) async fn merge<D: Disk>(
     for run in runs {
         inputs.push(Input::open(run.clone()).await?);
     }
-    let mut written = 0u64;
+    let mut written = 0usize;
     loop {
         let nexts = inputs.iter().enumerate();
         let nexts = nexts.filter_map(|(number, input)| Some((number, input.next()?)));
@@ -112,7 +112,7 @@ pub(super) async fn merge<D: Disk>(
         writer.push(entry).await?;
         inputs[number].advance().await?;
         written += 1;
-        if written.is_multiple_of(STEP_ENTRIES_MAX) {
+        if written.is_multiple_of(STEP_ENTRIES) {
             pause().await;
         }
     }

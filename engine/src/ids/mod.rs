@@ -16,6 +16,7 @@ mod names;
 pub mod run;
 pub mod runs;
 
+pub use limits::STEP_ENTRIES;
 pub use merge::MergeSizes;
 pub use named::Named;
 pub use names::RunRange;

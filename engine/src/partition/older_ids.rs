@@ -23,16 +23,16 @@ use walengine_net::model::{
 use super::ledger_access::LedgerAccess;
 use super::replica_id::ReplicaId;
 use super::saved_filter;
-use crate::ids::RunRange;
 use crate::ids::key::{Key, Space};
 use crate::ids::run::{Run, RunEntry, RunMeta};
 use crate::ids::runs::Runs;
+use crate::ids::{RunRange, STEP_ENTRIES};
 use crate::ledger::{
     Fact, LeavingKey, Ledger, PendingState, fingerprint_of_event, fingerprint_of_record, key_of,
 };
 use crate::limits::{
-    FLUSH_STEP_KEYS, IDS_LOOK_EVERY, IDS_RETRY_AFTER, LOOK_UP_AGAIN_AFTER, LOOK_UP_RECORDS_MAX,
-    RECENT_KEYS_MAX, SAVE_GENERATIONS_MIN, SAVE_SHARE,
+    BEHIND_MAX, FLUSH_STEP_KEYS, IDS_LOOK_EVERY, IDS_RETRY_AFTER, LOOK_UP_AGAIN_AFTER,
+    LOOK_UP_RECORDS_MAX, RECENT_KEYS_MAX, RUNS_MANY, SAVE_GENERATIONS_MIN, SAVE_SHARE,
 };
 use crate::planted::{self, Planted};
 use crate::runtime::Runtime;
@@ -235,7 +235,9 @@ impl<D: Disk, R: Runtime> OlderIds<D, R> {
         if below.0 <= first {
             return Ok(());
         }
-        let mut leaving = self.leaving(ledger, below).await;
+        let behind = ledger.with(|ledger| ledger.recent_len()) / self.recent_max.get().max(1);
+        let mut pace = Pace::new(&self.runtime, FLUSH_STEP_KEYS, behind);
+        let mut leaving = self.leaving(ledger, below, &mut pace).await;
         let meta = RunMeta { first, end: below.0, ..leaving.meta };
         let mut writer = self.runs.begin(meta).await?;
         let written = async {
@@ -248,7 +250,7 @@ impl<D: Disk, R: Runtime> OlderIds<D, R> {
                 for entry in &*part {
                     writer.push(*entry).await?;
                 }
-                self.runtime.yield_now().await;
+                pace.did(part.len()).await;
             }
             Ok(())
         };
@@ -262,7 +264,12 @@ impl<D: Disk, R: Runtime> OlderIds<D, R> {
     }
 
     /// What is to go into a run, parted by the highest bits of the hashes.
-    async fn leaving(&self, ledger: &impl LedgerAccess, below: Offset) -> Leaving {
+    async fn leaving(
+        &self,
+        ledger: &impl LedgerAccess,
+        below: Offset,
+        pace: &mut Pace<'_, R>,
+    ) -> Leaving {
         let (mut leaving, mut keys) = (Leaving::new(), Vec::with_capacity(FLUSH_STEP_KEYS));
         let mut next = Some(0);
         while let Some(from) = next {
@@ -271,7 +278,7 @@ impl<D: Disk, R: Runtime> OlderIds<D, R> {
             for key in &keys {
                 leaving.push(key);
             }
-            self.runtime.yield_now().await;
+            pace.did(keys.len()).await;
         }
         leaving
     }
@@ -295,7 +302,9 @@ impl<D: Disk, R: Runtime> OlderIds<D, R> {
             ledger.with(|ledger| ledger.set_runs(early));
             self.runtime.sleep(IDS_LOOK_EVERY * 20).await; // long enough for a snapshot
         }
-        self.runs.merge(plan, async || self.runtime.yield_now().await).await?;
+        let behind = self.runs.all().len() / RUNS_MANY;
+        let mut pace = Pace::new(&self.runtime, STEP_ENTRIES, behind);
+        self.runs.merge(plan, async || pace.did(STEP_ENTRIES).await).await?;
         let runs = self.runs.list();
         ledger.with(|ledger| ledger.set_runs(runs));
         Ok(true)
@@ -393,6 +402,29 @@ impl<D: Disk, R: Runtime> OlderIds<D, R> {
     pub async fn prune_saved(&self) -> io::Result<()> {
         let Some(ends) = self.runs.named().ends() else { return Ok(()) };
         saved_filter::prune(self.runs.disk(), self.runs.partition_dir(), &ends).await
+    }
+}
+
+/// Lets others run after every few entries; after more, the further the work is behind, since each turn of the
+/// others may take as long as it takes to decide a large request.
+struct Pace<'a, R> {
+    runtime: &'a R,
+    step: usize,
+    done: usize,
+}
+
+impl<'a, R: Runtime> Pace<'a, R> {
+    fn new(runtime: &'a R, step: usize, behind: usize) -> Self {
+        let behind = behind.clamp(1, BEHIND_MAX);
+        Self { runtime, step: step * behind * behind, done: 0 }
+    }
+
+    async fn did(&mut self, entries: usize) {
+        self.done += entries;
+        if self.done >= self.step {
+            self.done = 0;
+            self.runtime.yield_now().await;
+        }
     }
 }
 
