@@ -168,7 +168,12 @@ impl<D: Disk> Runs<D> {
         })))
     }
 
-    /// Which runs are merged, from now on.
+    /// Which runs are of one size.
+    pub fn merge_sizes(&self) -> MergeSizes {
+        self.0.sizes.get()
+    }
+
+    /// Which runs are of one size, from now on.
     pub fn set_merge_sizes(&self, sizes: MergeSizes) {
         self.0.sizes.set(sizes);
     }
