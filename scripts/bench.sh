@@ -14,7 +14,7 @@ scripts/bench.sh --nodes 3      a cluster on this machine: the same table, its t
 scripts/bench.sh --memory       also memory and restart
 scripts/bench.sh --peers        also Redis Streams, etcd and PostgreSQL, if installed
 scripts/bench.sh --postgres [OPTIONS]   the projector beside a bare COPY, its latency, its cost
-scripts/bench.sh --growth [OPTIONS]     do rate, CPU and memory stay as the history grows? (half a minute;
+scripts/bench.sh --growth [OPTIONS]     do rate, CPU and memory stay as the history grows? (a minute or two;
                                         by hand: --growth --transfers 300M --dir DIR)
 scripts/bench.sh load|log|memory|growth|cluster-faults|postgres|peers [OPTIONS]   a part (load needs a running server)
 

@@ -115,9 +115,9 @@ impl<D: Disk> Clone for Runs<D> {
 }
 
 impl<D: Disk> Runs<D> {
-    /// Opens exactly the runs of `list`. All of each that is not `known`, or is another than the known one, is read and
-    /// checked, and the hash of each entry, whose lower 16 bits are zero, is given to `on`. `progress` is called every few thousand entries with their number so far; it is the
-    /// place to let others run.
+    /// Opens exactly the runs of `list`. All of each that is not `known`, or is another than the known one, is read
+    /// and checked, and the hash of each entry, whose lower 16 bits are zero, is given to `on`. `progress` is
+    /// called every few thousand entries with their number so far; it is the place to let others run.
     pub async fn open(
         disk: D,
         partition_dir: &Path,
