@@ -198,6 +198,8 @@ pub const GIVE_BACK_BYTES_MIN: usize = 8 << 20;
 pub const MAPPED_BYTES_MIN: i32 = 256 << 10;
 /// Free bytes at the end of the allocator's heaps that are kept for the next allocations.
 pub const HEAP_END_FREE_BYTES_MAX: i32 = 4 << 20;
+/// How often each shard says what its memory goes to: a budget may be used up within a second.
+pub const MEMORY_TELL_EVERY: Duration = Duration::from_millis(200);
 /// How often connections are looked at that take too long.
 pub const CONNECTIONS_LOOK_EVERY: Duration = Duration::from_secs(1);
 /// How long a stopping shard waits for its connections' last answers to leave.

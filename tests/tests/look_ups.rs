@@ -26,6 +26,8 @@ use crate::session::{Connection, Node, account, hello, transfer};
 const ENTRIES: u128 = 12;
 /// What somebody who asks waits.
 const DEADLINE_MILLIS: u32 = 400;
+/// A read takes that long at least on a disk that is slow, and ten times as long at most but for stragglers.
+const READ_MILLIS_MIN: u32 = 40;
 /// By then everything is over that was to be.
 const LONG: Duration = Duration::from_mins(1);
 
@@ -116,7 +118,9 @@ fn a_look_up_ends_with_its_deadline_while_it_reads() {
     node.wait(LONG);
     assert_eq!(connection.answer().error(), Some(ErrorCode::DeadlineExceeded));
     let read = reads(&node) - before;
-    assert!((1..ids.len() as u64 / 2).contains(&read), "{read} reads in its time");
+    let most = u64::from(DEADLINE_MILLIS / READ_MILLIS_MIN) + 1;
+    assert!(most < ids.len() as u64, "the rest would be read in vain");
+    assert!((1..=most).contains(&read), "{read} reads in its time");
     assert_eq!((budget.used(), connection.outbox.unanswered()), (0, 0));
     // The time that it takes is there.
     assert_eq!(connection.say_within(60_000, &look), Handled::Here);

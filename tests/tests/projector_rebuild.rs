@@ -1,9 +1,9 @@
 //! Can the tables be recreated while the old ones serve and the log grows, and can that be
 //! interrupted?
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use walengine_net::client::Config;
 use walengine_net::client::blocking::Client;
@@ -18,6 +18,8 @@ use walengine_tests::sim::Rng;
 const PARTITION: PartitionId = PartitionId(0);
 /// Rebuilds that are killed before one is let finish.
 const KILLS: u32 = 5;
+/// Looks at the positions once the tables are replaced.
+const LOOKS: u32 = 20;
 const BATCH_EVENTS: usize = 500;
 /// Batches before a rebuild that begins at a later position.
 const BATCHES: usize = 30;
@@ -34,17 +36,16 @@ fn load(address: &str, seed: u64, ends: &AtomicBool) {
 }
 
 /// Checks that the table is never missing and never shows an older state than before.
-fn watch(postgres: &Postgres, ends: &AtomicBool) -> u32 {
-    let (mut newest, mut asked) = (0, 0);
+fn watch(postgres: &Postgres, ends: &AtomicBool, looks: &AtomicU32) {
+    let mut newest = 0;
     while !ends.load(Ordering::Relaxed) {
         let ask = "SELECT next_offset FROM walengine.positions";
         let found = postgres.ask_as(OWNER, ask).unwrap();
         let found: u64 = found.parse().expect("the position is there");
         assert!(found >= newest, "the position moved back from {newest} to {found}");
         newest = found;
-        asked += 1;
+        looks.fetch_add(1, Ordering::Relaxed);
     }
-    asked
 }
 
 #[test]
@@ -59,10 +60,10 @@ fn tables_are_recreated_beside_live_ones_and_replace_them() {
     let projecting = Projecting::new(dir.path(), &address, &postgres.url());
     let mut projector = projecting.spawn();
     projector.wait_to_say("projecting 1 partitions");
-    let ends = AtomicBool::new(false);
+    let (ends, looks) = (AtomicBool::new(false), AtomicU32::new(0));
     thread::scope(|scope| {
         let loader = scope.spawn(|| load(&address, seed, &ends));
-        let watcher = scope.spawn(|| watch(&postgres, &ends));
+        let watcher = scope.spawn(|| watch(&postgres, &ends, &looks));
         let ending = EndsLoad(&ends);
         thread::sleep(Duration::from_secs(2));
         let damage = "UPDATE walengine.accounts SET credits_posted = credits_posted + 1
@@ -77,10 +78,16 @@ fn tables_are_recreated_beside_live_ones_and_replace_them() {
         let output = projecting.run(&["rebuild"]);
         let error = String::from_utf8_lossy(&output.stderr);
         assert_eq!(output.status.code(), Some(0), "{error}");
-        thread::sleep(Duration::from_millis(500));
+        // Somebody looks at what has replaced the tables, too.
+        let by = Instant::now() + Duration::from_mins(2);
+        let wanted = looks.load(Ordering::Relaxed) + LOOKS;
+        while looks.load(Ordering::Relaxed) < wanted && !watcher.is_finished() {
+            assert!(Instant::now() < by, "nobody can look any more");
+            thread::sleep(Duration::from_millis(10));
+        }
         drop(ending);
         loader.join().unwrap();
-        assert!(watcher.join().unwrap() > 20, "somebody looked");
+        watcher.join().unwrap();
     });
     assert_eq!(projector.ended(), None, "{}", projector.log());
     thread::sleep(Duration::from_millis(2_500)); // pending transfers expire

@@ -8,7 +8,9 @@ use std::time::Duration;
 use super::host::Hosted;
 use super::state::Shard;
 use crate::connection::memory::HeldMemory;
-use crate::limits::{CONNECTIONS_LOOK_EVERY, EXPIRE_EVERY, SLOW_WRITE_AFTER, STUCK_WRITE_AFTER};
+use crate::limits::{
+    CONNECTIONS_LOOK_EVERY, EXPIRE_EVERY, MEMORY_TELL_EVERY, SLOW_WRITE_AFTER, STUCK_WRITE_AFTER,
+};
 use crate::memory_parts::{Part, Parts};
 use crate::orders::ControlOrder;
 use crate::partition::Partition;
@@ -16,7 +18,7 @@ use crate::runtime::Runtime as _;
 
 /// Looks until it is cancelled.
 pub(super) async fn run<C: Hosted>(shard: Rc<Shard<C>>) {
-    let (mut looked, mut told) = (Duration::ZERO, Parts::default());
+    let (mut looked, mut told_at, mut told) = (Duration::ZERO, Duration::ZERO, Parts::default());
     let mut policy_seen = shard.node.state.policies.generation();
     let state = &shard.node.state;
     let mut memory = HeldMemory::new(shard.budget.clone(), state.clone());
@@ -37,11 +39,14 @@ pub(super) async fn run<C: Hosted>(shard: Rc<Shard<C>>) {
             }
         }
         let now = shard.runtime.elapsed();
+        if now.saturating_sub(told_at) >= MEMORY_TELL_EVERY {
+            told_at = now;
+            state.memory_parts.tell(&mut told, memory_parts(&shard));
+        }
         // Where memory is short, at once.
         let is_short = shard.budget.is_short() || shard.peers_budget.is_short();
         if now.saturating_sub(looked) >= CONNECTIONS_LOOK_EVERY || is_short {
             looked = now;
-            state.memory_parts.tell(&mut told, memory_parts(&shard));
             let is_short = memory.look();
             peers_memory.look();
             shard.live.borrow_mut().end_overdue(now, is_short);

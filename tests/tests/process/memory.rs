@@ -84,7 +84,7 @@ fn writes_are_refused_before_memory_ends_and_what_does_not_fit_is_told() {
     let budget = BUDGET_MIB << 20;
     assert_eq!(number(&server, "memory_budget_bytes"), budget);
     assert_eq!(number(&server, "memory_limit_bytes"), budget);
-    // Each shard says once a second what it has.
+    // Each shard says now and then what it has.
     let agree = || number(&server, "accounts_bytes") == number(&server, "memory_accounts_bytes");
     wait_for("the shard's part is not the node's", agree, || server.log());
     let accounts = number(&server, "accounts");

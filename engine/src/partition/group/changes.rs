@@ -7,11 +7,13 @@ use std::time::Duration;
 
 use openraft::ChangeMembers;
 use openraft::async_runtime::WatchReceiver;
+use openraft::raft::VoteRequest;
 use walengine_net::model::Offset;
 use walengine_replication::runtime::LocalInstant;
-use walengine_replication::types::{Member, NodeId};
+use walengine_replication::types::{Member, NodeId, Vote};
 
 use super::Group;
+use super::raft_log::log_id_of;
 use crate::limits::{CONTACT_WITHIN_MIN, HAND_OVER_LOOK_EVERY, HAND_OVER_WITHIN};
 use crate::runtime::Runtime;
 use crate::storage::disk::Disk;
@@ -218,18 +220,49 @@ impl<D: Disk, R: Runtime> Group<D, R> {
         let (consensus, runtime) = (self.commit(), self.runtime());
         consensus.is_pausing.set(true);
         let mut waited = Duration::ZERO;
-        while waited < HAND_OVER_WITHIN && !self.is_finished() {
+        // Who lacks an entry can't be elected, and once asked to hand over openraft takes no writes any more.
+        while waited < HAND_OVER_WITHIN && !(self.is_finished() && self.has_all(to)) {
             runtime.sleep(HAND_OVER_LOOK_EVERY).await;
             waited += HAND_OVER_LOOK_EVERY;
         }
-        consensus.judge.name_successor(to);
-        let asked = consensus.raft.trigger().transfer_leader(to).await.is_ok();
+        let mut asked = false;
+        if waited < HAND_OVER_WITHIN {
+            consensus.judge.name_successor(to);
+            asked = consensus.raft.trigger().transfer_leader(to).await.is_ok();
+        }
         while asked && self.leads() && waited < HAND_OVER_WITHIN {
             runtime.sleep(HAND_OVER_LOOK_EVERY).await;
             waited += HAND_OVER_LOOK_EVERY;
         }
+        let has_handed_over = asked && !self.leads();
+        if asked && self.leads() {
+            self.step_down(to).await;
+        }
         consensus.is_pausing.set(false);
-        asked && !self.leads()
+        has_handed_over
+    }
+
+    /// The node has all entries that this leader has.
+    fn has_all(&self, node: NodeId) -> bool {
+        let metrics = self.commit().raft.metrics();
+        let metrics = metrics.borrow_watched();
+        let matched =
+            metrics.replication.as_ref().and_then(|all| all.get(&node).copied().flatten());
+        matched.map(|id| id.index) == metrics.last_log_index
+    }
+
+    /// Ends a leadership that was to be handed over and was not taken: openraft would keep it for as long as nobody
+    /// else is elected, without heartbeats and without writes. This node votes for the successor in the next
+    /// term, as if that one had asked, with this log; whoever can be elected is, this node among them.
+    async fn step_down(&self, successor: NodeId) {
+        let consensus = self.commit();
+        let term = consensus.raft.metrics().borrow_watched().current_term;
+        let last = log_id_of(&consensus.judge.log.log().last());
+        let mut request = VoteRequest::new(Vote::new(term + 1, successor), last);
+        request.leadership_transfer = true;
+        if let Err(error) = consensus.raft.vote(request).await {
+            tracing::warn!("partition {}: it leads on: {error}", self.id().partition);
+        }
     }
 
     /// Another voter that has as much of the log as any.
