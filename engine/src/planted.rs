@@ -2,31 +2,16 @@
 //! play. The others are in the test harness.
 //!
 //! Only with the feature `planted`, and then only on a thread where a test asks for one. Otherwise
-//! [`has`] is a constant.
+//! each function is a constant.
 
 /// What is done wrong.
+#[cfg(feature = "planted")]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Planted {
     /// A ledger that is restored from a snapshot forgets its ids.
     IdsForgotten,
     /// What was decided and not committed stays when leadership ends.
     DecisionsKept,
-    /// A ledger names a merged run before it is durable.
-    RunNamedEarly,
-    /// A run gets its name before its bytes are durable.
-    RunNotSynced,
-    /// The filter is not told of a run that is written.
-    FlushNotInFilter,
-    /// The filter is not told of a run that is opened.
-    OpenedNotInFilter,
-    /// What is decided while a run is written goes from memory, too.
-    DroppedTooMuch,
-    /// That an id was not in the runs is believed even after ids went into a run.
-    StaleUnknown,
-    /// A merge forgets how reservations ended.
-    EndsLostInMerge,
-    /// Runs that only a snapshot names are removed.
-    NamedRunRemoved,
 }
 
 #[cfg(feature = "planted")]
@@ -40,15 +25,28 @@ pub fn plant(planted: Option<Planted>) {
     PLANTED.set(planted);
 }
 
-/// This is done wrong here.
+/// A ledger that is restored from a snapshot may forget its ids.
 #[cfg(feature = "planted")]
-pub fn has(bug: Planted) -> bool {
-    PLANTED.get() == Some(bug)
+pub fn may_forget_ids() -> bool {
+    PLANTED.get() == Some(Planted::IdsForgotten)
 }
 
-/// Nothing is done wrong here.
+/// It must not.
 #[cfg(not(feature = "planted"))]
 #[inline]
-pub const fn has(_: Planted) -> bool {
+pub const fn may_forget_ids() -> bool {
+    false
+}
+
+/// What was decided and not committed may stay when leadership ends.
+#[cfg(feature = "planted")]
+pub fn may_keep_decisions() -> bool {
+    PLANTED.get() == Some(Planted::DecisionsKept)
+}
+
+/// It must not.
+#[cfg(not(feature = "planted"))]
+#[inline]
+pub const fn may_keep_decisions() -> bool {
     false
 }

@@ -20,12 +20,9 @@ use crate::connection::outbox::Outbox;
 use crate::connection::timing::Timing;
 use crate::connection::writer;
 use crate::feed::published::{Passed, Subscriber};
-use crate::limits::{
-    ANSWER_AFTER_END_WITHIN, FEED_ANSWERS_MAX, FEED_FRAMES_MAX, LOOK_UP_WITHIN, ROOM_WITHIN,
-};
+use crate::limits::{ANSWER_AFTER_END_WITHIN, FEED_ANSWERS_MAX, FEED_FRAMES_MAX, ROOM_WITHIN};
 use crate::partition::Partition;
 use crate::partition::commit::Commit;
-use crate::refused::{BUSY_READING, Refused};
 use crate::runtime::Runtime;
 use crate::session::admin::Operated;
 use crate::session::{Handled, Session};
@@ -183,10 +180,9 @@ where
         loop {
             let wanted = match self.handle_frames(&mut incoming.received, &mut patience) {
                 Ok(Next::Bytes(wanted)) => wanted,
-                Ok(Next::Room(refused)) => {
+                Ok(Next::Room) => {
                     timing.frame_since.set(None);
-                    let within = if refused == BUSY_READING { LOOK_UP_WITHIN } else { ROOM_WITHIN };
-                    patience.wait(self.session.partition(), within).await;
+                    patience.wait(self.session.partition()).await;
                     continue;
                 }
                 Err(end) => return end,
@@ -228,7 +224,7 @@ where
                     let handled = match session.try_handle(&frame) {
                         Ok(handled) => handled,
                         Err(_) if patience.is_over => session.handle(&frame),
-                        Err(refused) => return Ok(Next::Room(refused)),
+                        Err(_) => return Ok(Next::Room),
                     };
                     *patience = Patience::default();
                     match handled {
@@ -274,28 +270,22 @@ struct Incoming {
 enum Next {
     /// Bytes of the next frame: so many in all.
     Bytes(usize),
-    /// A write is there, and no room for it, or ids must be looked up first.
-    Room(Refused),
+    /// A write is there, and no room for it.
+    Room,
 }
 
-/// How long the write in front has waited, for room or for its ids.
+/// How long the write in front has waited for room.
 #[derive(Default)]
 struct Patience {
-    /// For what it waits, by how long it may, and since when.
-    since: Option<(Duration, Duration)>,
+    since: Option<Duration>,
     is_over: bool,
 }
 
 impl Patience {
     /// Waits until the partition may have room, or the time is over.
-    async fn wait<C: Commit>(&mut self, partition: &Partition<C>, within: Duration) {
+    async fn wait<C: Commit>(&mut self, partition: &Partition<C>) {
         let runtime = partition.runtime();
-        let since = match self.since {
-            Some((same, since)) if same == within => since,
-            _ => runtime.elapsed(),
-        };
-        self.since = Some((within, since));
-        let by = since + within;
+        let by = *self.since.get_or_insert_with(|| runtime.elapsed()) + ROOM_WITHIN;
         loop {
             let changed = partition.changed();
             let changed = changed.changed();

@@ -8,7 +8,6 @@ mod forbidden;
 mod generator;
 mod imports;
 mod model;
-mod older;
 mod property;
 mod snapshots;
 
