@@ -221,12 +221,13 @@ impl<D: Disk, R: Runtime> Group<D, R> {
         consensus.is_pausing.set(true);
         let mut waited = Duration::ZERO;
         // Who lacks an entry can't be elected, and once asked to hand over openraft takes no writes any more.
-        while waited < HAND_OVER_WITHIN && !(self.is_finished() && self.has_all(to)) {
+        while self.leads() && waited < HAND_OVER_WITHIN && !(self.is_finished() && self.has_all(to))
+        {
             runtime.sleep(HAND_OVER_LOOK_EVERY).await;
             waited += HAND_OVER_LOOK_EVERY;
         }
         let mut asked = false;
-        if waited < HAND_OVER_WITHIN {
+        if self.leads() && waited < HAND_OVER_WITHIN {
             consensus.judge.name_successor(to);
             asked = consensus.raft.trigger().transfer_leader(to).await.is_ok();
         }
@@ -234,12 +235,12 @@ impl<D: Disk, R: Runtime> Group<D, R> {
             runtime.sleep(HAND_OVER_LOOK_EVERY).await;
             waited += HAND_OVER_LOOK_EVERY;
         }
-        let has_handed_over = asked && !self.leads();
-        if asked && self.leads() {
+        let leads_no_more = !self.leads();
+        if asked && !leads_no_more {
             self.step_down(to).await;
         }
         consensus.is_pausing.set(false);
-        has_handed_over
+        leads_no_more
     }
 
     /// The node has all entries that this leader has.
