@@ -15,7 +15,7 @@ use walengine_net::model::Timestamp;
 /// - starts no task inside `spawn`, only after the caller has yielded,
 /// - wakes sleepers in order of their deadline.
 pub trait Runtime: Clone + 'static {
-    /// Runs `task` to its end in the background. It begins only after its spawner has gone on.
+    /// Runs `task` to its end in the background.
     fn spawn(&self, task: impl Future<Output = ()> + 'static);
 
     /// Completes after `duration`.

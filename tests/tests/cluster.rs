@@ -9,11 +9,13 @@ use walengine::partition::log_clock::ClockStanding;
 use walengine::partition::replica::Replica;
 use walengine::refused::Refused;
 use walengine::runtime::Runtime;
+use walengine::storage::layout::Tail;
 use walengine_net::model::PartitionId;
 use walengine_replication::transport::{Request, Transport as _, TransportError};
-use walengine_replication::types::{Member, NodeId, Vote};
+use walengine_replication::types::{Member, NodeId, Types, Vote};
 use walengine_tests::cluster::{
-    Counts, Profile, Ran, Scene, leader_loses_its_tail, one_stays_dead, play, run, run_with_liar,
+    Cluster, Counts, Profile, Ran, Scene, leader_loses_its_tail, one_stays_dead, play, run,
+    run_with_liar,
 };
 use walengine_tests::noted_writes::{Writer, accounts_of};
 use walengine_tests::seeds::{count, each_of, each_seed};
@@ -118,6 +120,18 @@ fn a_last_entry_that_rots_while_the_cluster_is_idle_is_told_and_never_cut() {
     });
 }
 
+/// The node has been told that it was set back, and ends.
+fn ends_as_set_back(cluster: &Cluster, id: NodeId) -> bool {
+    let partition = cluster.partition(id).expect("it has power");
+    let stopped = partition.commit().machine().stopped();
+    stopped.is_some_and(|why| why.contains("set back to an older copy"))
+}
+
+/// A node's request to be voted for in the term after this one, with a log that ends there.
+fn candidacy(node: NodeId, term: u64, last: &Tail) -> VoteRequest<Types> {
+    VoteRequest::new(Vote::new(term + 1, node), log_id_of(last))
+}
+
 /// The fault: a node that was started on an older copy of its disk was counted for majorities as if it
 /// still had what it had acknowledged.
 #[test]
@@ -141,12 +155,7 @@ fn a_node_that_was_set_back_is_refused_and_the_others_go_on() {
             }
             cluster.set_back(victim, &old).await;
             let by = root.elapsed() + Duration::from_secs(20);
-            loop {
-                let partition = cluster.partition(victim).expect("it has power");
-                let stopped = partition.commit().machine().stopped();
-                if stopped.is_some_and(|why| why.contains("set back to an older copy")) {
-                    break;
-                }
+            while !ends_as_set_back(cluster, victim) {
                 assert!(root.elapsed() < by, "it goes on as if nothing had happened");
                 root.sleep(Duration::from_millis(10)).await;
             }
@@ -184,7 +193,7 @@ fn a_request_that_was_held_up_is_not_held_against_what_its_sender_has_said_since
             for other in cluster.ids().into_iter().filter(|id| *id != sender) {
                 // As nodes hear it when they compare their histories.
                 cluster.partition(other).expect("it has power").commit().note_reached(sender, has);
-                let vote = VoteRequest::new(Vote::new(term + 1, sender), log_id_of(&held_up));
+                let vote = candidacy(sender, term, &held_up);
                 for request in [Request::PreVote(vote.clone()), Request::Vote(vote)] {
                     let sent =
                         cluster.net.transport(sender).call(other, Member::default(), request);
@@ -210,8 +219,7 @@ fn a_candidate_that_has_less_when_it_is_asked_anew_is_refused_with_its_first_req
             let log = cluster.partition(sender).expect("it has power").log().clone();
             let partition = cluster.partition(knows).expect("it has power");
             partition.commit().note_reached(sender, log.last().index + 1_000_000);
-            let vote = Vote::new(log.hard_state().term + 1, sender);
-            let vote = VoteRequest::new(vote, log_id_of(&log.last()));
+            let vote = candidacy(sender, log.hard_state().term, &log.last());
             let request = Request::PreVote(vote);
             let sent = cluster.net.transport(sender).call(knows, Member::default(), request);
             let answer = sent.await;
@@ -239,16 +247,10 @@ fn two_nodes_that_were_both_set_back_and_doubt_each_other_come_to_an_end() {
             }
             let by = root.elapsed() + Duration::from_secs(20);
             let [from, to] = two;
-            let vote = Vote::new(log(from).hard_state().term + 1, from);
-            let vote = VoteRequest::new(vote, log_id_of(&log(from).last()));
+            let vote = candidacy(from, log(from).hard_state().term, &log(from).last());
             let sent = cluster.net.transport(from);
             let _ = sent.call(to, Member::default(), Request::PreVote(vote)).await;
-            let is_told = |id: &NodeId| {
-                let partition = cluster.partition(*id).expect("it has power");
-                let stopped = partition.commit().machine().stopped();
-                stopped.is_some_and(|why| why.contains("set back to an older copy"))
-            };
-            while !two.iter().any(is_told) {
+            while !two.iter().any(|id| ends_as_set_back(cluster, *id)) {
                 assert!(root.elapsed() < by, "they ask each other without end");
                 root.sleep(Duration::from_millis(10)).await;
             }

@@ -317,7 +317,7 @@ impl<D: Disk, R: Runtime> Judge<D, R> {
     async fn entry(&self, index: u64, read: &mut VecDeque<(u64, Behind)>) -> Option<Behind> {
         let log = self.log.log();
         match index.cmp(&log.last().index) {
-            Ordering::Equal => return Some(end_of(&log.last())),
+            Ordering::Equal => return Some(behind(&log.last())),
             Ordering::Greater => return None,
             Ordering::Less => {}
         }
@@ -332,13 +332,13 @@ impl<D: Disk, R: Runtime> Judge<D, R> {
                 Err(_) => log.read(index, 1).await.ok()?,
             };
             let headers = Entries::new(&bytes).map_while(Result::ok).map(|(header, _)| header);
-            *read = headers.map(|header| (header.meta.index, end_of(&Tail::of(&header)))).collect();
+            *read = headers.map(|header| (header.meta.index, behind(&Tail::of(&header)))).collect();
         }
         read.front().filter(|(first, _)| *first == index).map(|(_, end)| *end)
     }
 }
 
-fn end_of(tail: &Tail) -> Behind {
+fn behind(tail: &Tail) -> Behind {
     let Tail { next_offset, timestamp, .. } = *tail;
     Behind { id: log_id_of(tail), records: RecordsEnd { next_offset, timestamp } }
 }
