@@ -25,8 +25,8 @@ needs_root=(
   process::disk::a_full_disk process::disk::a_stop_is_given_up process::disk::verify_reads
   liar:: replicas:: room:: scripts::a_local_cluster scripts::a_secured_cluster serve::a_full_disk serve::a_nearly_full_disk
 )
-# Simulated clusters take the processor for minutes: they run alone, beside no server under test.
-clusters=(cluster::nothing_acknowledged cluster::a_member_that_lies)
+# Simulations that take the processor for minutes: they run alone, beside no server under test.
+clusters=(cluster::nothing_acknowledged cluster::a_member_that_lies ids::ids_are_what_they_were)
 data_files=(transfers.csv.gz expected_balances.csv.gz trans.asc.gz)
 
 all=false
@@ -52,7 +52,7 @@ names() {
 # Each selection of packages has other features of common dependencies, for which all of it is built again.
 # So the whole workspace is selected for whatever runs here.
 build_programs() {
-  cargo build --workspace --bin walengine --bin walengine-projector "$@"
+  cargo build --workspace --bin walengine --bin walengine-projector --bin walengine-bench "$@"
 }
 integration_tests() {
   cargo test --workspace --test walengine -- "$@"
@@ -104,8 +104,9 @@ for pattern in "${left_out[@]}"; do
   [ -n "$(names "$pattern")" ] || fail "no integration test has $pattern in its name: correct this script"
   skip+=(--skip "$pattern")
 done
-cluster_seeds=(100 50)
-$all && cluster_seeds=(1000 100)
+# By hand: WALENGINE_SIM_SEEDS=3000 scripts/test.sh ids::ids_are, and more for whoever changes them.
+cluster_seeds=(100 50 40)
+$all && cluster_seeds=(1000 100 250)
 cargo test --workspace --exclude walengine-tests
 # With walengine-benches, which has no library: for the features of the whole workspace.
 cargo test --package walengine-tests --package walengine-benches --lib

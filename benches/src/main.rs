@@ -17,6 +17,7 @@ mod cluster_faults;
 mod error;
 mod figures;
 mod floor;
+mod growth;
 mod interrupt;
 mod leader_counts;
 mod limits;
@@ -54,6 +55,8 @@ enum Command {
     Log(log_only::LogArguments),
     /// Measure memory for each account and remembered id, and the time of a restart
     Memory(memory::MemoryArguments),
+    /// Measure whether rate, CPU and memory stay as they are while the history of ids grows
+    Growth(growth::GrowthArguments),
     /// Measure what certificates cost: rates beside those without, handshakes, idle connections
     Secured(secured::SecuredArguments),
     /// Measure the cost of a slow follower, a joining node and a dead leader in a cluster of three
@@ -70,6 +73,7 @@ fn main() -> ExitCode {
         Command::Load(arguments) => load::command(&arguments),
         Command::Log(arguments) => log_only::command(&arguments),
         Command::Memory(arguments) => memory::command(&arguments).map(|_| ()),
+        Command::Growth(arguments) => growth::command(&arguments),
         Command::Secured(arguments) => secured::command(&arguments),
         Command::ClusterFaults(arguments) => cluster_faults::command(&arguments),
         Command::Postgres(arguments) => postgres::command(&arguments),

@@ -110,6 +110,24 @@ pub fn resident_bytes_of(pid: u32) -> Result<u64> {
     }
 }
 
+/// Bytes that a process has caused to be written to devices so far, proc_pid_io(5).
+pub fn written_bytes_of(pid: u32) -> Result<u64> {
+    let path = format!("/proc/{pid}/io");
+    let text = fs::read_to_string(&path).during(&path)?;
+    let found = text.lines().find_map(|line| line.strip_prefix("write_bytes:"));
+    match found.and_then(|bytes| bytes.trim().parse().ok()) {
+        Some(bytes) => Ok(bytes),
+        None => failed(format!("{path} has no write_bytes")),
+    }
+}
+
+/// Bytes that an unprivileged process can still write to the file system of a directory.
+pub fn free_bytes_of(dir: &Path) -> Result<u64> {
+    let what = format!("looking for room in {}", dir.display());
+    let stat = rustix::fs::statvfs(dir).during(&what)?;
+    Ok(stat.f_bavail.saturating_mul(stat.f_frsize))
+}
+
 /// Sends a signal to a child of this process that has not been waited for.
 pub fn signal(pid: u32, signal: Signal) -> Result<()> {
     let what = format!("signalling process {pid}");

@@ -119,8 +119,8 @@ pub struct ServeOptions {
     #[arg(long, num_args = 0..=1, default_missing_value = "true", value_name = "BOOL", env = "WALENGINE_TRUST_CLOCK")]
     pub trust_clock: Option<bool>,
 
-    /// Most memory that the server may take, in MiB: before it is used up, writes are refused
-    /// [default: what the control group or the machine has]
+    /// Most memory that the server may take, in MiB: before it is used up, writes are refused, and reads go
+    /// on; status shows what uses it [default: half of what the control group or the machine has]
     #[arg(long, value_name = "MIB", env = "WALENGINE_MEMORY_MIB")]
     pub memory_mib: Option<u64>,
 
@@ -182,7 +182,7 @@ pub struct Config {
     pub connections_max: usize,
     /// The clock is right however far it is ahead of the log.
     pub trust_clock: bool,
-    /// Most memory to take; `None`: what the system allows.
+    /// Most memory to take; `None`: half of what the system allows.
     pub memory_bytes: Option<u64>,
     /// How it is part of a cluster; `None`: it serves alone.
     pub cluster: Option<ClusterConfig>,

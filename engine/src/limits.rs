@@ -17,6 +17,8 @@ pub const WAITING_BYTES_MAX: usize = 16 << 20;
 /// How long a write that is there waits for a partition that is too busy for it, before it is told so:
 /// sending it again costs more. Shorter than a client's patience with a silent server.
 pub const ROOM_WITHIN: Duration = Duration::from_millis(500);
+/// How long a write waits until its ids have been looked up. Shorter than a client's patience, too.
+pub const LOOK_UP_WITHIN: Duration = Duration::from_secs(5);
 /// Accounts that are looked at for one page of a list, of which some may be left out.
 pub const LIST_LOOK_MAX: usize = 65_536;
 /// Most bytes of a policy file.
@@ -50,6 +52,16 @@ pub const MEMORY_RESERVE_SHARE: u64 = 8;
 pub const MEMORY_RESERVE_BYTES_MIN: u64 = 32 << 20;
 /// See [`MEMORY_RESERVE_SHARE`].
 pub const MEMORY_RESERVE_BYTES_MAX: u64 = 512 << 20;
+/// Under a budget below this, what all connections may hold shrinks with it, and so do the newest entries
+/// that are kept in memory.
+pub const MEMORY_PLENTY_BYTES: u64 = 768 << 20;
+/// What a server takes at least, besides its shards and partitions: the reserve, and the process itself.
+pub const MEMORY_LEAST_BYTES: u64 = MEMORY_RESERVE_BYTES_MIN + (16 << 20);
+/// What each shard takes at least: its executor, and what its connections may hold whatever others do.
+pub const MEMORY_LEAST_BYTES_OF_SHARD: u64 =
+    (CONNECTIONS_OWN_BYTES + PEERS_OWN_BYTES) as u64 + (1 << 20);
+/// What each partition takes at least: its tables and write buffers.
+pub const MEMORY_LEAST_BYTES_OF_PARTITION: u64 = 4 << 20;
 /// How often the free space of the data directory is asked for.
 pub const SPACE_EVERY: Duration = Duration::from_millis(500);
 /// Bytes of one piece of a snapshot; between pieces other tasks run.
@@ -186,6 +198,8 @@ pub const GIVE_BACK_BYTES_MIN: usize = 8 << 20;
 pub const MAPPED_BYTES_MIN: i32 = 256 << 10;
 /// Free bytes at the end of the allocator's heaps that are kept for the next allocations.
 pub const HEAP_END_FREE_BYTES_MAX: i32 = 4 << 20;
+/// How often each shard says what its memory goes to: a budget may be used up within a second.
+pub const MEMORY_TELL_EVERY: Duration = Duration::from_millis(200);
 /// How often connections are looked at that take too long.
 pub const CONNECTIONS_LOOK_EVERY: Duration = Duration::from_secs(1);
 /// How long a stopping shard waits for its connections' last answers to leave.
@@ -240,6 +254,43 @@ pub const HELD_ANSWER_BYTES: usize = 256;
 pub const ACCEPT_RETRY_AFTER: Duration = Duration::from_millis(100);
 /// Depth of an executor's rings.
 pub const RING_DEPTH: usize = 256;
+/// Keys that a partition's ledger keeps in memory before the committed ones among them go into a run: 5 MiB, which the
+/// processor's caches hold (measured: with 1 Mi keys, deciding takes a fifth longer).
+pub const RECENT_KEYS_MAX: usize = 1 << 17;
+/// The most that the filter over runs takes for each key in bytes, unless they are few.
+pub const FILTER_KEY_BYTES_MAX: u64 = 5;
+/// The most for each of very many keys in bytes.
+pub const MANY_KEYS_BYTES_MAX: u64 = 3;
+/// Very many keys.
+pub const MANY_FILTER_KEYS: u64 = 100_000_000;
+/// Largest part of a filter over runs in its file: of 4,096 that hold 100 billion keys.
+pub const FILTER_CHUNK_BYTES_MAX: usize = 64 << 20;
+/// Fences of a run that stand together in that file.
+pub const SAVED_FENCES_MAX: usize = 64 << 10;
+/// The filter is saved when this share of the keys in runs is not saved yet: a fifth.
+pub const SAVE_SHARE: u64 = 5;
+/// Nor is it before so many times as many keys are there as are kept in memory.
+pub const SAVE_GENERATIONS_MIN: u64 = 8;
+/// Keys on their way into a run between two pauses.
+pub const FLUSH_STEP_KEYS: usize = 2048;
+/// Steps are longer by the square of how far they are behind, up to this.
+pub const BEHIND_MAX: usize = 5;
+/// Merging is behind when there are so many runs.
+pub const RUNS_MANY: usize = 32;
+/// Records whose ids `verify` keeps in memory at a time, as far as runs have them.
+pub const CHECKED_KEYS_MAX: u64 = 1 << 20;
+/// How often it is looked whether they should, or runs be merged.
+pub const IDS_LOOK_EVERY: Duration = Duration::from_millis(20);
+/// Pause after keys could not be written, or runs not be merged.
+pub const IDS_RETRY_AFTER: Duration = Duration::from_secs(10);
+/// Keys that are looked up at once before requests are decided: enough for the largest of two connections.
+pub const WANTED_KEYS_MAX: usize = 6 * EVENTS_MAX;
+/// Records that a look-up of keys reads at once.
+pub const LOOK_UP_RECORDS_MAX: usize = 8192;
+/// Pause after keys could not be looked up.
+pub const LOOK_UP_AGAIN_AFTER: Duration = Duration::from_secs(1);
+/// How often a start tries that.
+pub const LOOK_UP_TRIES_MAX: u32 = 5;
 /// How often it is looked whether a snapshot is due.
 pub const SNAPSHOT_DUE_EVERY: Duration = Duration::from_secs(1);
 /// Pause after a snapshot could not be written.
@@ -252,6 +303,8 @@ pub const SNAPSHOT_IDLE_SHARE: u64 = 8;
 pub const SNAPSHOT_CHUNK_BYTES_MAX: usize = 16 << 20;
 /// Bytes of log that are read at a time while it is replayed.
 pub const REPLAY_BYTES: usize = 4 << 20;
+/// How often the start says how far it is with the log.
+pub const REPLAY_TELL_EVERY: Duration = Duration::from_secs(5);
 /// Entries that go to a follower in one request; each is a whole batch.
 pub const APPEND_ENTRIES_MAX: u64 = 16;
 /// A leader shows itself this many times in an election timeout.

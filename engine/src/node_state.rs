@@ -17,6 +17,7 @@ use crate::audit::Audit;
 use crate::config::Config;
 use crate::disk_health::DiskHealth;
 use crate::leave_cost::Cost;
+use crate::memory_parts::AllParts;
 use crate::policy::Policies;
 use crate::shares::{connections_pool, peers_pool};
 use crate::storage::layout::Superblock;
@@ -36,10 +37,14 @@ pub struct NodeState {
     pub free_bytes: AtomicU64,
     /// Memory is nearly used up: writes are refused. Written by the main thread.
     pub is_short_of_memory: AtomicBool,
-    /// Bytes of memory used at the last look, and allowed. Written by the main thread.
+    /// Bytes of memory used of the nearer limit at the last look, and allowed by it. Written by the main thread.
     pub memory_used_bytes: AtomicU64,
     /// See [`Self::memory_used_bytes`].
     pub memory_limit_bytes: AtomicU64,
+    /// Bytes of memory of this process alone at the last look. Written by the main thread.
+    pub memory_own_bytes: AtomicU64,
+    /// What they go to. Written by shards and the feed, each its own share.
+    pub memory_parts: AllParts,
     /// How the disk does. Written by all threads.
     pub disk: DiskHealth,
     /// An operator has asked this node to leave its cluster. Written by shards; reset by the main thread if
@@ -90,6 +95,8 @@ impl NodeState {
             is_short_of_memory: AtomicBool::new(false),
             memory_used_bytes: AtomicU64::new(0),
             memory_limit_bytes: AtomicU64::new(0),
+            memory_own_bytes: AtomicU64::new(0),
+            memory_parts: AllParts::default(),
             disk: DiskHealth::default(),
             is_leaving: AtomicBool::new(false),
             groups_kept: AtomicUsize::new(0),

@@ -2,16 +2,31 @@
 //! play. The others are in the test harness.
 //!
 //! Only with the feature `planted`, and then only on a thread where a test asks for one. Otherwise
-//! each function is a constant.
+//! [`has`] is a constant.
 
 /// What is done wrong.
-#[cfg(feature = "planted")]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Planted {
     /// A ledger that is restored from a snapshot forgets its ids.
     IdsForgotten,
     /// What was decided and not committed stays when leadership ends.
     DecisionsKept,
+    /// A ledger names a merged run before it is durable.
+    RunNamedEarly,
+    /// A run gets its name before its bytes are durable.
+    RunNotSynced,
+    /// The filter is not told of a run that is written.
+    FlushNotInFilter,
+    /// The filter is not told of a run that is opened.
+    OpenedNotInFilter,
+    /// What is decided while a run is written goes from memory, too.
+    DroppedTooMuch,
+    /// That an id was not in the runs is believed even after ids went into a run.
+    StaleUnknown,
+    /// A merge forgets how reservations ended.
+    EndsLostInMerge,
+    /// Runs that only a snapshot names are removed.
+    NamedRunRemoved,
 }
 
 #[cfg(feature = "planted")]
@@ -25,28 +40,15 @@ pub fn plant(planted: Option<Planted>) {
     PLANTED.set(planted);
 }
 
-/// A ledger that is restored from a snapshot may forget its ids.
+/// This is done wrong here.
 #[cfg(feature = "planted")]
-pub fn may_forget_ids() -> bool {
-    PLANTED.get() == Some(Planted::IdsForgotten)
+pub fn has(bug: Planted) -> bool {
+    PLANTED.get() == Some(bug)
 }
 
-/// It must not.
+/// Nothing is done wrong here.
 #[cfg(not(feature = "planted"))]
 #[inline]
-pub const fn may_forget_ids() -> bool {
-    false
-}
-
-/// What was decided and not committed may stay when leadership ends.
-#[cfg(feature = "planted")]
-pub fn may_keep_decisions() -> bool {
-    PLANTED.get() == Some(Planted::DecisionsKept)
-}
-
-/// It must not.
-#[cfg(not(feature = "planted"))]
-#[inline]
-pub const fn may_keep_decisions() -> bool {
+pub const fn has(_: Planted) -> bool {
     false
 }

@@ -1,25 +1,41 @@
 //! How the shards of a node share what all connections together may hold.
 
+use walengine_net::limits::PAGE_BODY_BYTES_MAX;
 use walengine_replication::budget::Pool;
 
 use crate::limits::{
-    CONNECTIONS_BYTES_MAX, CONNECTIONS_OWN_BYTES, DISK_READS_MAX, DISK_READS_OF_SHARDS_MAX,
-    PEERS_BYTES_MAX, PEERS_OWN_BYTES, SMALL_READS_BYTES_MAX,
+    CONNECTION_OUT_BYTES_MAX, CONNECTIONS_BYTES_MAX, CONNECTIONS_OWN_BYTES, DISK_READS_MAX,
+    DISK_READS_OF_SHARDS_MAX, FEED_CONNECTIONS_BYTES_MAX, FEED_RECENT_BYTES_MAX, PEERS_BYTES_MAX,
+    PEERS_OWN_BYTES, SMALL_READS_BYTES_MAX,
 };
+use crate::memory;
 
 /// What the connections of all shards share, beyond what each shard has of its own.
 pub fn connections_pool(cores: usize) -> Pool {
-    Pool::new(CONNECTIONS_BYTES_MAX.saturating_sub(cores * CONNECTIONS_OWN_BYTES))
+    let all = memory::in_proportion(CONNECTIONS_BYTES_MAX);
+    Pool::new(all.saturating_sub(cores * CONNECTIONS_OWN_BYTES))
 }
 
 /// The same for their peers' connections.
 pub fn peers_pool(cores: usize) -> Pool {
-    Pool::new(PEERS_BYTES_MAX.saturating_sub(cores * PEERS_OWN_BYTES))
+    let all = memory::in_proportion(PEERS_BYTES_MAX);
+    Pool::new(all.saturating_sub(cores * PEERS_OWN_BYTES))
+}
+
+/// What the connections that the feed serves may hold. The largest answer fits.
+pub fn feed_connections_share() -> usize {
+    let least = CONNECTION_OUT_BYTES_MAX + 2 * PAGE_BODY_BYTES_MAX;
+    memory::in_proportion(FEED_CONNECTIONS_BYTES_MAX).max(least)
+}
+
+/// What the newest entries of all partitions may take that the feed keeps.
+pub fn feed_recent_share() -> usize {
+    memory::in_proportion(FEED_RECENT_BYTES_MAX)
 }
 
 /// What the reads with small answers may hold on one shard.
 pub fn small_reads_share(cores: usize) -> usize {
-    SMALL_READS_BYTES_MAX / cores.max(1)
+    memory::in_proportion(SMALL_READS_BYTES_MAX) / cores.max(1)
 }
 
 /// How many reads of entries from disk one shard may have under way.

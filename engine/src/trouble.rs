@@ -66,8 +66,8 @@ pub fn of_nodes(cluster: &ClusterView, me: NodeId) -> Vec<Trouble> {
         disk(condition.is_slow && !condition.is_stuck, "disk_slow", slow);
         if condition.is_short_of_memory {
             let text = format!(
-                "node {node} has nearly used up its memory: it is sent no records, and falls behind; allow \
-                 more (the limit of its control group, or --memory-mib) and start it again"
+                "node {node} has nearly used up its memory: it is sent no records, and falls behind; its status \
+                 shows by what; raise --memory-mib (or the limit of its control group) and start it again"
             );
             troubles.push(Trouble::of_node(node, "memory", text));
         }

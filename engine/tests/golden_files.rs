@@ -5,8 +5,9 @@ use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
 use glommio::LocalExecutorBuilder;
+use walengine::ids::run::{Run, RunRange};
 use walengine::storage::glommio_disk::GlommioDisk;
-use walengine::storage::layout::{HardStateSlot, SegmentHeader, Tail};
+use walengine::storage::layout::{HardStateSlot, RunBlock, RunHeader, SegmentHeader, Tail};
 use walengine::storage::log::LogConfig;
 use walengine::storage::snapshot::SnapshotStore;
 use walengine::storage::{superblock, verify};
@@ -35,6 +36,11 @@ fn golden_blocks_give_the_same_values() {
     let hard_state = golden("hard_state.bin");
     let block = hard_state[4096..].first_chunk().unwrap();
     assert_eq!(HardStateSlot::from_block(block), Ok(values::hard_state()));
+    let run = golden("run.bin");
+    let (header, block) = run.split_first_chunk().unwrap();
+    assert_eq!(RunHeader::from_block(header), Ok(values::run()));
+    let block = RunBlock::open(&values::run(), 0, block.first_chunk().unwrap()).unwrap();
+    assert!(block.entries().eq(values::run_entries()));
 }
 
 #[test]
@@ -50,6 +56,8 @@ fn golden_files_are_read_as_a_data_directory() {
     put(partition.join("hard-state"), &golden("hard_state.bin"));
     put(partition.join("segments/00000001.seg"), &segment);
     put(partition.join("snapshots/00000000000000000003.snap"), &golden("snapshot.bin"));
+    std::fs::create_dir_all(partition.join("ids")).unwrap();
+    put(partition.join("ids/00000a0b0c0d0e0f-00000b0000000000.run"), &golden("run.bin"));
     let in_dir = dir.clone();
     let executor = LocalExecutorBuilder::default().io_memory(1 << 20).make().unwrap();
     executor.run(async move { check(&in_dir, &partition).await });
@@ -91,6 +99,12 @@ async fn check(dir: &Path, partition: &Path) {
             _ => assert!(body.is_empty()),
         }
     }
+
+    let (ids, mut keys) = (partition.join("ids"), Vec::new());
+    let run = RunRange { first: values::run().first, end: values::run().end };
+    let on_entry = |entry| keys.push(entry);
+    Run::open(&disk, &ids, log.ids, run, on_entry, async |_| {}).await.unwrap();
+    assert_eq!(keys, values::run_entries());
 
     let store = SnapshotStore::open(disk, partition).await.unwrap();
     let mut snapshot = store.newest().await.unwrap().snapshot.unwrap();

@@ -8,6 +8,7 @@ pub mod cluster;
 pub mod cluster_clients;
 pub mod crash_witness;
 pub mod credentials;
+pub mod ids_lives;
 pub mod linearizability;
 pub mod log_fold;
 pub mod log_oracle;

@@ -26,6 +26,8 @@ pub const NODE: u64 = 7;
 pub const PARTITION: PartitionId = PartitionId(0);
 /// Data directory on the simulated disk.
 pub const DATA: &str = "/data";
+/// Keys that it keeps in memory: few, so that most are looked up on disk.
+const RECENT_KEYS_MAX: usize = 300;
 /// Length of a segment in bytes: full frames fit.
 pub const SEGMENT_BYTES: u64 = 8 << 20;
 
@@ -60,7 +62,9 @@ pub fn open_again<D: Disk>(
         opened.await?.serve_alone().await
     };
     let Ok(opened) = executor.block_on(opening) else { panic!("the machine has stopped") };
-    opened.unwrap_or_else(|fatal| panic!("the partition does not open: {fatal}"))
+    let opened = opened.unwrap_or_else(|fatal| panic!("the partition does not open: {fatal}"));
+    opened.older_ids().set_recent_max(RECENT_KEYS_MAX);
+    opened
 }
 
 /// Formats an empty disk and serves its one partition.
@@ -97,6 +101,7 @@ pub fn start_on<D: Disk>(
         opened.serve_alone().await
     };
     let Ok(Ok(partition)) = executor.block_on(opening) else { panic!("an empty log opens") };
+    partition.older_ids().set_recent_max(RECENT_KEYS_MAX);
     let options = ServeOptions { data: Some(PathBuf::from(DATA)), ..Default::default() };
     let config = options.resolve().expect("the defaults are right");
     let state = Arc::new(NodeState::new(config, superblock, audit, Instant::now()));

@@ -273,6 +273,25 @@ impl Ledger {
         }
     }
 
+    /// Writes batches of many accounts, which stay in memory; none is written twice.
+    ///
+    /// # Panics
+    /// If they are refused.
+    pub fn write_accounts(&mut self, batches: usize, accounts: usize) {
+        for _ in 0..batches {
+            let mut account = accounts_of(PARTITION, 1)[0];
+            // Behind those of the writer, and in the same book.
+            account.id.0 += (1 + self.told.len() as u128) << 32;
+            let mut next = || {
+                account.id.0 += 1;
+                account.to_bytes()
+            };
+            let events: Vec<_> = (0..accounts).map(|_| next()).collect();
+            let outcomes = self.ask(&events);
+            self.told.push((events, outcomes));
+        }
+    }
+
     /// Everything that was acknowledged is where it was.
     ///
     /// # Panics

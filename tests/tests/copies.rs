@@ -81,14 +81,15 @@ async fn join_group(
     runtime: SimRuntime,
 ) -> Answer {
     let OpenedPartition { id, log, log_config, restored, .. } = opened;
-    let Restored { ledger, from, members, .. } = restored;
+    let Restored { ledger, runs, from, members, .. } = restored;
     let log = RaftLog::new(NODE, log, &log_config, runtime.clone(), &Tail::default());
     log.recall_committed(&from).await.map_err(|error| error.to_string())?;
     let replica = Rc::new(RefCell::new(Replica::new(ledger)));
     let apply = RaftApply::restored(replica, log_id_of(&from), members);
     let config = raft_config(GroupTiming { heartbeat_millis: 50, election_millis: (150, 300) });
     let transport = SimNet::new(&runtime, 1).transport(NODE);
-    let joined = within(runtime.clone(), join(id, log, apply, runtime, transport, config)).await;
+    let joined =
+        within(runtime.clone(), join(id, log, apply, runs, runtime, transport, config)).await;
     joined.map(drop)
 }
 

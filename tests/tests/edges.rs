@@ -182,7 +182,7 @@ fn a_follower_whose_memory_ends_is_sent_no_more_and_catches_up_with_more_of_it()
     while !trio.log(node).contains("of memory are left: writes are refused") {
         assert!(rounds < 200, "its memory never ends:\n{}", trio.logs());
         rounds += 1;
-        ledger.write_large(1, 8190);
+        ledger.write_accounts(1, 8190);
     }
     let said = || {
         let leader = trio.clients[trio.leader()].to_string();
@@ -197,10 +197,10 @@ fn a_follower_whose_memory_ends_is_sent_no_more_and_catches_up_with_more_of_it()
     while behind(&trio) < 5 {
         assert!(rounds < 400, "it is sent all the same:\n{}", trio.logs());
         rounds += 1;
-        ledger.write_large(1, 8190);
+        ledger.write_accounts(1, 8190);
     }
     let before = number(&trio, node, "last_index");
-    ledger.write_large(60, 8190);
+    ledger.write_accounts(60, 8190);
     let behind = behind(&trio);
     // What was on its way still came.
     assert!(behind >= 50, "it is sent more: {behind} behind, {before} before\n{}", trio.logs());

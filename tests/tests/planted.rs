@@ -1,5 +1,5 @@
-//! Does the simulation find bugs that are planted on purpose? Two of them are in the engine itself,
-//! and only there with the feature `planted`.
+//! Do the simulations find bugs that are planted on purpose? Those in the engine itself are only there
+//! with the feature `planted`.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -110,5 +110,41 @@ fn nothing_is_found_where_nothing_is_planted() {
     for profile in [ELECTIONS, BLACKOUTS, CUTS, ROT, SNAPSHOTS, SICK_DISKS] {
         let found = finds(None, profile, count(CLEAN_SEEDS_DEFAULT));
         assert!(found.is_none(), "{profile:?}: {found:?}");
+    }
+}
+
+/// Bugs with runs of ids; see [`walengine_tests::ids_lives`].
+#[cfg(feature = "planted")]
+mod ids {
+    use walengine::planted::Planted;
+    use walengine_tests::ids_lives::run_with;
+    use walengine_tests::seeds::first_failure;
+
+    use super::SEEDS_MAX;
+
+    const BUGS: [Planted; 8] = [
+        Planted::RunNamedEarly,
+        Planted::RunNotSynced,
+        Planted::FlushNotInFilter,
+        Planted::OpenedNotInFilter,
+        Planted::DroppedTooMuch,
+        Planted::StaleUnknown,
+        Planted::EndsLostInMerge,
+        Planted::NamedRunRemoved,
+    ];
+
+    #[test]
+    fn every_bug_with_ids_on_disk_is_found() {
+        let mut missed = Vec::new();
+        for bug in BUGS {
+            let found = first_failure(0..SEEDS_MAX, |seed| drop(run_with(Some(bug), seed)));
+            match found {
+                Some((seed, why)) => {
+                    println!("{bug:?}: seed {seed}: {}", why.lines().next().unwrap_or_default());
+                }
+                None => missed.push(bug),
+            }
+        }
+        assert!(missed.is_empty(), "not found in {SEEDS_MAX} seeds: {missed:?}");
     }
 }

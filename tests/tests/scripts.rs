@@ -6,6 +6,7 @@ use std::process::{Command, Output};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use serde_json::Value;
 use walengine_tests::credentials::Credentials;
 use walengine_tests::server::{TestDir, binary, text};
 
@@ -154,6 +155,127 @@ fn a_secured_cluster_lets_in_only_who_has_a_certificate_of_its_own() {
     assert!(!script.status_when_well().contains("does not run"));
     script.says(&["down"]);
     assert!(!script.cluster().exists());
+}
+
+/// `scripts/bench.sh` with the benchmark of this profile.
+fn bench(arguments: &[&str]) -> Output {
+    let built = binary().with_file_name("walengine-bench");
+    let missing = "walengine-bench is missing: run `cargo build -p walengine-benches` first";
+    assert!(built.exists(), "{missing}, as scripts/test.sh does");
+    let mut command = Command::new(file("scripts/bench.sh"));
+    command.args(arguments).env("WALENGINE_BENCH", built).output().unwrap()
+}
+
+fn names_in(dir: &Path) -> Vec<String> {
+    let entries = fs::read_dir(dir).unwrap();
+    entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect()
+}
+
+/// Few transfers; what the figures are does not matter here.
+#[test]
+fn growth_is_measured_to_its_end_with_a_table_a_file_and_a_plot() {
+    let dir = TestDir::new("growth-script");
+    let out = dir.path().join("out");
+    let place = ["--growth", "--dir", dir.path().to_str().unwrap(), "--out", out.to_str().unwrap()];
+    let extent = "--transfers 100k --steps 4 --accounts 100 --restarts 1 --restart-batches 1 \
+                  --old-batches 2 --pairs 1 --pair-batches 2";
+    let extent: Vec<&str> = extent.split_whitespace().collect();
+    let output = bench(&[&place[..], &extent].concat());
+    let said = text(&output);
+    assert!(output.status.success(), "{said}");
+
+    let rows = |line: &&str| line.starts_with("| ") && !line.contains("transfers/s");
+    assert_eq!(said.lines().filter(rows).count(), 8, "{said}");
+    for told in [
+        "## random ids",
+        "## ordered ids",
+        "rate: ",
+        "CPU a transfer: ",
+        "memory: ",
+        "runs of ids: ",
+        "restart after SIGTERM",
+        "restart after kill -9",
+        "all with their first verdicts",
+        "1 % repeats",
+    ] {
+        assert!(said.contains(told), "{told}: {said}");
+    }
+    assert_eq!(names_in(dir.path()), ["out"], "the data is removed");
+    let file = |extension: &str| {
+        let names = names_in(&out);
+        let name = names.iter().find(|name| name.ends_with(extension));
+        fs::read_to_string(out.join(name.unwrap_or_else(|| panic!("{extension}: {names:?}"))))
+            .unwrap()
+    };
+    let svg = file(".svg");
+    for part in ["<svg", "random ids", "ordered ids", "million transfers/s", "resident memory"] {
+        assert!(svg.contains(part), "{part}");
+    }
+    let lines: Vec<Value> =
+        file(".jsonl").lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    for order in ["random", "ordered"] {
+        let of = |kind: &str| -> Vec<&Value> {
+            let wanted = |line: &&Value| line["kind"] == kind && line["ids"] == order;
+            lines.iter().filter(wanted).collect()
+        };
+        let steps = of("step");
+        let transfers: Vec<_> = steps.iter().map(|step| step["transfers"].as_u64()).collect();
+        assert_eq!(transfers, [3, 6, 9, 13].map(|batches: u64| Some(8190 * batches)), "{lines:?}");
+        for step in steps {
+            for positive in [
+                "transfers_per_second",
+                "resident_bytes",
+                "process_written_bytes",
+                "log_disk_bytes",
+                "log_written_bytes",
+                "filter_bytes",
+                "p50_micros",
+                "p99_micros",
+            ] {
+                assert!(step[positive].as_f64().unwrap() > 0.0, "{positive}: {step}");
+            }
+            let [memory, disk, transfers] = ["ids_in_memory", "ids_on_disk", "transfers"]
+                .map(|name| step[name].as_u64().unwrap());
+            // The others may have been in flight, and a key that is on its way is in both.
+            assert!(memory + disk >= transfers, "every id is somewhere: {step}");
+            for number in
+                ["cpu_micros_per_transfer", "fences_bytes", "runs_disk_bytes", "runs_written_bytes"]
+            {
+                assert!(step[number].is_number(), "{number}: {step}");
+            }
+        }
+        let killed: Vec<_> = of("restart").iter().map(|line| line["killed"].as_bool()).collect();
+        assert_eq!(killed, [Some(false), Some(true)]);
+        assert!(of("restart").iter().all(|line| line["seconds"].as_f64().unwrap() > 0.0));
+        assert_eq!(of("old")[0]["batch_micros"].as_array().unwrap().len(), 2);
+        let pairs = of("pair");
+        assert!(pairs.len() == 1 && pairs[0]["repeats_per_second"].as_f64().unwrap() > 0.0);
+    }
+}
+
+#[test]
+fn growth_that_has_no_room_or_a_typo_is_told_before_anything_starts() {
+    let dir = TestDir::new("growth-typos");
+    let at = dir.path().to_str().unwrap();
+    let place = ["--dir", at, "--out", at];
+    for (arguments, meant) in [
+        (&["--growht"][..], "did you mean --growth?"),
+        (&["--growth", "--transfer", "3M"], "'--transfers'"),
+        (&["--growth", "--ids", "sorted"], "ordered"),
+        (&["--growth", "--transfers", "many"], "3_000_000 or 3M"),
+        (&["--growth", "--steps", "2"], "--steps must be from 3 to 367"),
+        (&["--growth", "--transfers", "99_999_999M"], "Nothing was started. Choose another place"),
+    ] {
+        let output = bench(&[arguments, &place].concat());
+        let said = text(&output);
+        assert!(!output.status.success() && said.contains(meant), "{arguments:?}: {said}");
+        assert!(said.lines().count() < 9 && !said.contains("panicked"), "{said}");
+        assert_eq!(names_in(dir.path()), [""; 0], "{arguments:?}");
+    }
+    let help = text(&bench(&["--help"]));
+    assert!(help.contains("scripts/bench.sh --growth [OPTIONS]"), "{help}");
+    let help = text(&bench(&["--growth", "--help"]));
+    assert!(help.contains("--transfers <N>") && help.contains("ordered"), "{help}");
 }
 
 #[test]

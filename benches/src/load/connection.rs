@@ -248,7 +248,7 @@ impl Connection {
 }
 
 /// The pause that the server asks for, if it was busy.
-fn busy_for(frame: &Frame<'_>) -> Result<Option<Duration>> {
+pub fn busy_for(frame: &Frame<'_>) -> Result<Option<Duration>> {
     if frame.kind != Kind::Error {
         return Ok(None);
     }
@@ -277,7 +277,7 @@ fn check_reply(frame: &Frame<'_>, request_kind: RequestKind, repeats_too: bool) 
 }
 
 /// Opens the body of an answer of this kind. An error answer becomes an error.
-fn expect<'a, Reply>(frame: &Frame<'a>, kind: Kind) -> Result<&'a Reply::View>
+pub fn expect<'a, Reply>(frame: &Frame<'a>, kind: Kind) -> Result<&'a Reply::View>
 where
     Reply: walengine_net::message::Message,
 {
@@ -292,7 +292,8 @@ where
     failed(format!("the server answered {code}: {}", &*error.message))
 }
 
-fn read_frame<'a>(stream: &mut Wire, received: &'a mut Vec<u8>) -> Result<Frame<'a>> {
+/// Reads until `received` begins with a whole frame.
+pub fn read_frame<'a>(stream: &mut Wire, received: &'a mut Vec<u8>) -> Result<Frame<'a>> {
     let mut piece = [0; 4096];
     while frame::peek(received).during("receiving")?.is_none() {
         let read = stream.read(&mut piece).during("receiving")?;

@@ -15,9 +15,10 @@ use walengine_net::model::{AccountId, EventBytes, PartitionId};
 use walengine_net::tls::Tls;
 
 pub use self::arguments::LoadArguments;
-use self::connection::Wire;
-use self::payload::{Accounts, Random, Template};
-pub use self::payload::{RECORD_BYTES, RequestKind};
+pub use self::connection::{Wire, busy_for, create_accounts, expect, read_frame};
+pub use self::payload::{
+    Accounts, RECORD_BYTES, Random, RequestKind, Template, put_transfer, random_id,
+};
 use self::report::Counters;
 pub use self::report::{LoadReport, Replication};
 use self::worker::{LoadPlan, Pace, Worker, WorkerCounts};
@@ -150,7 +151,13 @@ fn pace(rate: Option<f64>, threads: u64) -> Pace {
 
 /// A connection to partition 0 that was greeted; it does nothing more.
 pub fn connect(server: SocketAddr, tls: Option<&Tls>) -> Result<Wire> {
-    connection::connect(server, PartitionId(0), tls).map(|(wire, _)| wire)
+    connect_counting(server, tls).map(|(wire, _)| wire)
+}
+
+/// The same, with the number of the cluster's partitions.
+pub fn connect_counting(server: SocketAddr, tls: Option<&Tls>) -> Result<(Wire, u16)> {
+    let (wire, greeting) = connection::connect(server, PartitionId(0), tls)?;
+    Ok((wire, greeting.partitions))
 }
 
 /// Two accounts that every load creates in partition 0.
@@ -233,7 +240,7 @@ fn prepare(arguments: &LoadArguments, kind: RequestKind) -> Result<(Vec<Worker>,
 }
 
 /// Differs between runs and between threads, so that ids do.
-fn seed(thread: usize) -> u64 {
+pub fn seed(thread: usize) -> u64 {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     let mut random = Random::new(now.as_nanos() as u64 ^ (u64::from(std::process::id()) << 40));
     random.next() ^ Random::new(thread as u64).next()

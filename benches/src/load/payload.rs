@@ -23,6 +23,9 @@ const DEADLINE_MILLIS: u32 = 30_000;
 /// Length of an archived [`AppendHead`]: id and length.
 const HEAD_BYTES: usize = 20;
 
+/// What [`Random`] adds each time.
+const STEP: u64 = 0x9e37_79b9_7f4a_7c15;
+
 /// Places of fields in a transfer; see FORMAT.md, section 3.
 const DEBIT_AT: usize = 16;
 const CREDIT_AT: usize = 32;
@@ -64,9 +67,14 @@ impl Random {
         Self(seed)
     }
 
+    /// Where `count` numbers more have been taken.
+    pub fn skipping(self, count: u64) -> Self {
+        Self(self.0.wrapping_add(count.wrapping_mul(STEP)))
+    }
+
     /// The next number.
     pub fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        self.0 = self.0.wrapping_add(STEP);
         let mut mixed = self.0;
         mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
         mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
@@ -191,38 +199,51 @@ impl Template {
 
     /// Turns a copy of the template into the next request: fresh ids, accounts and amounts.
     pub fn fill(&self, frame: &mut [u8], request: RequestId, accounts: Accounts, rng: &mut Random) {
-        let cells = &mut frame[self.cells_at..];
-        match self.kind {
-            RequestKind::Transfers(events) => {
-                for cell in cells.chunks_exact_mut(EVENT_BYTES).take(events) {
-                    fill_transfer(cell, accounts, rng);
-                }
+        self.fill_each(frame, request, |_, cell| match self.kind {
+            RequestKind::Transfers(_) => {
+                let id = random_id(rng);
+                put_transfer(cell, id, rng.next(), accounts);
             }
-            RequestKind::Records(records) => {
-                for cell in cells.chunks_exact_mut(HEAD_BYTES).take(records) {
-                    put_id(cell, rng);
-                }
-            }
-        }
+            RequestKind::Records(_) => put_id(cell, random_id(rng)),
+        });
+    }
+
+    /// The same with what `fill` puts into each event or record, which it is given with its place.
+    pub fn fill_each(
+        &self,
+        frame: &mut [u8],
+        request: RequestId,
+        mut fill: impl FnMut(usize, &mut [u8]),
+    ) {
+        let cell_bytes = match self.kind {
+            RequestKind::Transfers(_) => EVENT_BYTES,
+            RequestKind::Records(_) => HEAD_BYTES,
+        };
+        let cells = frame[self.cells_at..].chunks_exact_mut(cell_bytes).take(self.kind.events());
+        cells.enumerate().for_each(|(place, cell)| fill(place, cell));
         frame::seal(frame, request, DEADLINE_MILLIS);
     }
 }
 
-fn fill_transfer(cell: &mut [u8], accounts: Accounts, rng: &mut Random) {
-    let amount_bits = put_id(cell, rng);
-    let (debit, credit) = accounts.pair(rng.next());
+/// Turns the copy of a transfer into another one: two accounts by `random`, an amount by the id.
+pub fn put_transfer(cell: &mut [u8], id: u128, random: u64, accounts: Accounts) {
+    put_id(cell, id);
+    let amount_bits = (id >> 64) as u64 ^ id as u64;
+    let (debit, credit) = accounts.pair(random);
     // Only the lower 32 bits of an account's id differ from those in the template.
     cell[DEBIT_AT..DEBIT_AT + 4].copy_from_slice(&(debit + 1).to_le_bytes());
     cell[CREDIT_AT..CREDIT_AT + 4].copy_from_slice(&(credit + 1).to_le_bytes());
     cell[AMOUNT_AT] = (1 + (amount_bits & AMOUNT_MASK)) as u8;
 }
 
-/// Puts a random id at the start of the cell. Returns random bits.
-fn put_id(cell: &mut [u8], rng: &mut Random) -> u64 {
+fn put_id(cell: &mut [u8], id: u128) {
+    cell[..16].copy_from_slice(&id.to_le_bytes());
+}
+
+/// An id of random bits.
+pub fn random_id(rng: &mut Random) -> u128 {
     let (low, high) = (rng.next(), rng.next());
-    cell[..8].copy_from_slice(&low.to_le_bytes());
-    cell[8..16].copy_from_slice(&high.to_le_bytes());
-    low ^ high
+    (u128::from(high) << 64) | u128::from(low)
 }
 
 /// The frame that opens a connection for `partition`.

@@ -18,7 +18,8 @@ use crate::fatal::{Fatal, Reason};
 use crate::memory;
 use crate::partition::check::{Checked, check};
 use crate::storage::layout::{
-    BLOCK, Block, HardState, HardStateSlot, SegmentHeader, SnapshotMeta, Superblock, Tail,
+    BLOCK, BLOCK_BYTES, Block, BlockError, HardState, HardStateSlot, RunBlock, RunHeader,
+    SegmentHeader, SnapshotMeta, Superblock, Tail, marks_in,
 };
 use crate::storage::read_only_disk::ReadOnlyDisk;
 use crate::storage::{partition_dir, superblock};
@@ -26,8 +27,8 @@ use crate::storage::{partition_dir, superblock};
 /// Check a data directory or a backup offline: every checksum, the hash chain, the ledger
 ///
 /// Changes nothing. What it passes (exit code 0) starts. Exit code 18: it starts all the same, a cluster's
-/// node with the help of the others, but something is damaged in front of the snapshot that the start
-/// begins with. Any other: it does not start. 6 if something is damaged, 10 if the ledger derives other
+/// node with the help of the others, but something is damaged: in front of the snapshot that the start
+/// begins with, or a run of ids, which is made again from the log. Any other: it does not start. 6 if something is damaged, 10 if the ledger derives other
 /// verdicts than the log holds, 17 if it does not fit in memory, 5 if it is not a data directory.
 #[derive(Debug, clap::Args)]
 pub struct Arguments {
@@ -45,7 +46,7 @@ pub struct Arguments {
 /// One line for each structure in the file, with its position in bytes.
 #[derive(Debug, clap::Args)]
 pub struct DumpArguments {
-    /// A superblock, hard-state, segment (.seg) or snapshot (.snap) file
+    /// A superblock, hard-state, segment (.seg), marks (.marks), snapshot (.snap) or run of ids (.run) file
     #[arg(value_name = "FILE")]
     file: PathBuf,
 }
@@ -100,9 +101,10 @@ pub fn verify(dir: &Path) -> Result<(), Fatal> {
         }
         Some(_) if starts => {
             let message = format!(
-                "{} starts, but is damaged in front of the snapshot that a start begins with: see above. \
-                 A cluster's node takes those entries from the others, at the start or while it serves; on \
-                 a node alone, who reads them gets an error: restore a backup. Nothing was changed",
+                "{} starts, but is damaged: see above. A start makes ids again from the log. Entries in \
+                 front of the snapshot that it begins with a cluster's node takes from the others, at the \
+                 start or while it serves; on a node alone, who reads them gets an error: restore a \
+                 backup. Nothing was changed",
                 dir.display()
             );
             Err(Fatal::new(Reason::DamagedInFront, message))
@@ -180,13 +182,16 @@ pub fn run_dump(arguments: &DumpArguments) -> Result<(), Fatal> {
         (superblock::NAME, _) => blocks(&bytes, Superblock::from_block),
         ("hard-state", _) => blocks(&bytes, HardStateSlot::from_block),
         (_, Some("seg")) => dump_segment(&bytes),
+        (_, Some("marks")) => dump_marks(&bytes),
+        (_, Some("run")) => dump_run(&bytes),
         (_, Some("snap")) => {
             blocks(&bytes[..bytes.len().min(BLOCK as usize)], |block| {
                 SnapshotMeta::from_block(block)
             });
         }
         _ => {
-            let message = format!("{name} is not a superblock, hard-state, .seg or .snap file");
+            let message =
+                format!("{name} is not a superblock, hard-state, .seg, .marks, .snap or .run file");
             return Err(Fatal::new(Reason::Usage, message));
         }
     }
@@ -203,6 +208,57 @@ fn blocks<T: std::fmt::Debug, E: std::fmt::Display>(
             Ok(decoded) => say!("{:>10}  {decoded:?}", number * BLOCK),
             Err(error) => say!("{:>10}  bad: {error}", number * BLOCK),
         }
+    }
+}
+
+/// Where entries stand in a segment: each file is one structure, and good as a whole.
+fn dump_marks(bytes: &[u8]) {
+    match marks_in(bytes) {
+        Ok((header, marks)) => {
+            say!("{:>10}  {header}", 0);
+            for (at, mark) in marks {
+                say!("{at:>10}  {mark}");
+            }
+        }
+        Err(error) => say!("{:>10}  bad: {error}", 0),
+    }
+}
+
+fn dump_run(bytes: &[u8]) {
+    let (blocks, _) = bytes.as_chunks::<BLOCK_BYTES>();
+    let header = blocks.first().ok_or(BlockError::Blank).and_then(RunHeader::from_block);
+    let header = match header {
+        Ok(header) => header,
+        Err(error) => return say!("{:>10}  bad: {error}", 0),
+    };
+    say!("{:>10}  {header:?}", 0);
+    let mut last = None;
+    for (number, block) in (0..).zip(&blocks[1..]) {
+        let at = (number + 1) * BLOCK;
+        let entries: Vec<_> = match RunBlock::open(&header, number, block) {
+            Ok(block) => block.entries().collect(),
+            Err(error) => {
+                say!("{at:>10}  bad: block {number}: {error}");
+                continue;
+            }
+        };
+        let (Some(first), Some(end)) = (entries.first(), entries.last()) else { continue };
+        let order =
+            if last > Some(first.order()) { ", not in order with those before" } else { "" };
+        last = Some(end.order());
+        let offsets = entries.iter().map(|entry| entry.offset);
+        say!(
+            "{at:>10}  block {number}: {} entries, hashes {:012x} to {:012x}, offsets {} to {}{order}",
+            entries.len(),
+            first.hash >> 16,
+            end.hash >> 16,
+            offsets.clone().min().unwrap_or_default(),
+            offsets.max().unwrap_or_default()
+        );
+    }
+    let (found, wanted) = (blocks.len() as u64 - 1, header.blocks());
+    if found != wanted || !bytes.len().is_multiple_of(BLOCK_BYTES) {
+        say!("{:>10}  bad: it should end after {wanted} blocks of entries", bytes.len());
     }
 }
 

@@ -270,8 +270,8 @@ impl Outbox {
             ),
             Refused::MemoryFull => (
                 ErrorCode::StorageFull,
-                "the server's memory is nearly used up: give it more (its control group's limit, or \
-                 --memory-mib) and start it again; reads go on",
+                "the server's memory budget is nearly used up: `walengine status` shows by what; raise \
+                 --memory-mib (or its control group's limit) and start it again; reads go on",
             ),
             Refused::DiskStuck => (
                 ErrorCode::StorageFull,

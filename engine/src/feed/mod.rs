@@ -23,12 +23,14 @@ use crate::connection::outbox::Outbox;
 use crate::connection::timing::{LiveConnections, Timing};
 use crate::fatal::{Fatal, Reason};
 use crate::limits::{
-    CONNECTIONS_LOOK_EVERY, DISK_READS_MAX, FEED_CONNECTIONS_BYTES_MAX, FEED_NOTICES_MAX,
-    FEED_RECENT_BYTES_MAX, FEED_SUBSCRIBERS_MAX, IO_MEMORY_BYTES, LINGER,
+    CONNECTIONS_LOOK_EVERY, DISK_READS_MAX, FEED_NOTICES_MAX, FEED_SUBSCRIBERS_MAX,
+    IO_MEMORY_BYTES, LINGER,
 };
+use crate::memory_parts::{Part, Parts};
 use crate::node_state::NodeState;
 use crate::runtime::Runtime as _;
 use crate::runtime_glommio::GlommioRuntime;
+use crate::shares::{feed_connections_share, feed_recent_share};
 use crate::storage;
 use crate::storage::archive::Archive;
 use crate::storage::glommio_disk::GlommioDisk;
@@ -115,8 +117,8 @@ async fn serve(
     let runtime = GlommioRuntime::new();
     let (config, superblock) = (state.config.clone(), state.superblock);
     let disk = GlommioDisk::new(&config.data);
-    let (budget, reads) = (Budget::new(FEED_CONNECTIONS_BYTES_MAX), Budget::new(DISK_READS_MAX));
-    let recent = Budget::new(FEED_RECENT_BYTES_MAX);
+    let (budget, reads) = (Budget::new(feed_connections_share()), Budget::new(DISK_READS_MAX));
+    let recent = Budget::new(feed_recent_share());
     let sources: Vec<_> = (0..)
         .zip(ends)
         .map(|(number, FeedEnd { published, notices })| {
@@ -133,13 +135,19 @@ async fn serve(
     let live = Rc::<RefCell<LiveConnections>>::default();
     let turned_away = state.turned_away.clone();
     let (looked, own, pressed) = (sources.clone(), live.clone(), budget.clone());
+    let newest = recent.clone();
     runtime.spawn(async move {
-        let mut memory = HeldMemory::new(pressed, state);
+        let mut memory = HeldMemory::new(pressed.clone(), state.clone());
+        let mut told = Parts::default();
         loop {
             runtime.sleep(CONNECTIONS_LOOK_EVERY).await;
             for source in &looked {
                 source.look();
             }
+            let mut parts = Parts::default();
+            parts.add(Part::Connections, pressed.used() as u64);
+            parts.add(Part::NewestEntries, newest.used() as u64);
+            state.memory_parts.tell(&mut told, parts);
             let is_short = memory.look();
             own.borrow_mut().end_overdue(runtime.elapsed(), is_short);
         }

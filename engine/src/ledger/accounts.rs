@@ -2,9 +2,9 @@
 
 use walengine_net::model::{Account, AccountId};
 
-use super::ids::hash_of_id;
 use super::slab::Slab;
 use super::table::Table;
+use crate::ids::key::{Space, hash_of_id};
 use crate::os::prefetch;
 
 /// All accounts: 128 bytes each and about 15 for the index.
@@ -35,9 +35,14 @@ impl Accounts {
         Self { slab: Slab::new(), index: Table::new() }
     }
 
+    /// Memory in bytes.
+    pub(super) fn bytes(&self) -> u64 {
+        self.slab.bytes() + self.index.bytes()
+    }
+
     #[inline]
     pub(super) fn slot(&self, id: AccountId) -> Option<u32> {
-        let hash = hash_of_id(id.0, true);
+        let hash = hash_of_id(id.0, Space::Account);
         let entry = self
             .index
             .get(hash, |entry| entry.hash_low == hash as u32 && self.slab.get(entry.slot).id == id);
@@ -101,7 +106,7 @@ impl Accounts {
     /// Adds an account whose id is not there yet.
     pub(super) fn push(&mut self, account: Account) {
         let slot = self.slab.push(account);
-        let hash = hash_of_id(account.id.0, true);
+        let hash = hash_of_id(account.id.0, Space::Account);
         let entry = IndexEntry { hash_low: hash as u32, hash_high: (hash >> 32) as u32, slot };
         self.index.insert(hash, entry, IndexEntry::hash);
     }
@@ -109,7 +114,8 @@ impl Accounts {
     /// Removes the newest account, which must be `id`.
     pub(super) fn pop(&mut self, id: AccountId) {
         let slot = self.slab.len() - 1;
-        let removed = self.index.remove(hash_of_id(id.0, true), |entry| entry.slot == slot);
+        let removed =
+            self.index.remove(hash_of_id(id.0, Space::Account), |entry| entry.slot == slot);
         assert!(removed.is_some(), "account {id} is not the newest one");
         self.slab.pop();
     }

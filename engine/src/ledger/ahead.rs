@@ -6,9 +6,9 @@
 //!
 //! | step | reads | starts to load |
 //! |---|---|---|
-//! | 1 | the event | where the tables have its id and its two accounts |
-//! | 2 | that | tags |
-//! | 3 | tags | the id's slot, the accounts' index entries |
+//! | 1 | the event | where its id would be, and where the table has its two accounts |
+//! | 2 | that | the accounts' tags |
+//! | 3 | tags | the accounts' index entries |
 //! | 4 | index entries | the accounts |
 
 use walengine_net::model::{EventBytes, Transfer};
@@ -16,7 +16,8 @@ use walengine_net::model::{EventBytes, Transfer};
 use super::Ledger;
 use super::accounts::Accounts;
 use super::decide::key_of;
-use super::ids::{Ids, hash_of_id};
+use super::ids::Ids;
+use crate::ids::key::{Space, hash_of_id};
 
 /// Events in a window. With 8 or 16, loaded lines are often evicted before they are used
 /// (measured).
@@ -83,8 +84,8 @@ impl Ledger {
                 let hints = &mut self.ahead.hints[window % WINDOWS][..events.len()];
                 match step {
                     0 => begin(&self.ids, &self.accounts, events, hints),
-                    1 => find_tags(&self.ids, &self.accounts, hints),
-                    2 => find_slots(&self.ids, &self.accounts, hints),
+                    1 => find_tags(&self.accounts, hints),
+                    2 => find_entries(&self.accounts, hints),
                     _ => find_accounts(&self.accounts, hints),
                 }
             }
@@ -96,28 +97,26 @@ impl Ledger {
 fn begin(ids: &Ids, accounts: &Accounts, events: &[EventBytes], hints: &mut [Hint]) {
     for (bytes, hint) in events.iter().zip(&mut *hints) {
         let transfer = Transfer::from_bytes(bytes);
-        let debit = hash_of_id(transfer.debit_account_id.0, true);
-        let credit = hash_of_id(transfer.credit_account_id.0, true);
+        let debit = hash_of_id(transfer.debit_account_id.0, Space::Account);
+        let credit = hash_of_id(transfer.credit_account_id.0, Space::Account);
         *hint = Hint { id: key_of(bytes).hash, debit, credit, near: NOWHERE };
     }
     for hint in hints {
-        ids.prefetch_block(hint.id);
+        ids.prefetch(hint.id);
         accounts.prefetch_block(hint.debit);
         accounts.prefetch_block(hint.credit);
     }
 }
 
-fn find_tags(ids: &Ids, accounts: &Accounts, hints: &[Hint]) {
+fn find_tags(accounts: &Accounts, hints: &[Hint]) {
     for hint in hints {
-        ids.prefetch_tags(hint.id);
         accounts.prefetch_tags(hint.debit);
         accounts.prefetch_tags(hint.credit);
     }
 }
 
-fn find_slots(ids: &Ids, accounts: &Accounts, hints: &[Hint]) {
+fn find_entries(accounts: &Accounts, hints: &[Hint]) {
     for hint in hints {
-        ids.prefetch_slot(hint.id);
         accounts.prefetch_entry(hint.debit);
         accounts.prefetch_entry(hint.credit);
     }

@@ -88,6 +88,7 @@ impl Ledger {
             return Err(Disagreement::Body { offset: base_offset });
         }
         let mut scratch = std::mem::take(&mut self.scratch.replay);
+        self.ids.begin_deciding(events, at.offset);
         let result = self.replay(events, verdicts, at, &mut scratch).and_then(|()| {
             let logged = body.resolved.as_slice();
             match first_difference(&scratch.resolved, logged) {
@@ -95,6 +96,7 @@ impl Ledger {
                 Some(index) => Err(Disagreement::Resolved { offset: Offset(at.offset + index) }),
             }
         });
+        self.ids.end_deciding();
         scratch.clear();
         self.scratch.replay = scratch;
         self.release(self.next_offset());

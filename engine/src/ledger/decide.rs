@@ -2,14 +2,16 @@
 
 use walengine_net::model::{
     EventBytes, EventId, EventKind, Expire, FLAG_LINKED, Offset, Resolved, ResolvedBytes,
-    Timestamp, Verdict, event_flags, event_id, event_kind,
+    Timestamp, Transfer, TransferFlags, Verdict, event_flags, event_id, event_kind,
 };
 use xxhash_rust::xxh3::xxh3_64;
 
 use super::ahead::{NOWHERE, Near};
 use super::checks::{self, Chained, Routing, SINGLE};
-use super::ids::{Key, PendingState, Slot};
+use super::ids::Known;
+use super::slot::{PendingState, Slot};
 use super::{At, Draft, Ledger, Outcome, Outcomes};
+use crate::ids::key::{Key, Space};
 
 /// The parts of an entry that deciding fills: verdicts and resolutions of logged records.
 pub(super) struct EntryParts<'a> {
@@ -21,7 +23,7 @@ pub(super) struct EntryParts<'a> {
 #[derive(Default)]
 pub(super) struct DecideScratch {
     members: Vec<ChainMember>,
-    ids: Vec<(u128, bool, u32)>,
+    ids: Vec<(u128, u8, u32)>,
     pub replay: super::apply::ReplayScratch,
 }
 
@@ -29,11 +31,19 @@ pub(super) struct DecideScratch {
 struct ChainMember {
     key: Key,
     fingerprint: u64,
-    known: Option<Slot>,
+    known: Option<Known>,
 }
 
-pub(super) fn key_of(bytes: &EventBytes) -> Key {
-    Key::new(event_id(bytes), event_kind(bytes) == Ok(EventKind::Account))
+/// The key of an event.
+pub fn key_of(bytes: &EventBytes) -> Key {
+    let is_account = event_kind(bytes) == Ok(EventKind::Account);
+    Key::new(event_id(bytes), if is_account { Space::Account } else { Space::Event })
+}
+
+/// What tells whether a repeat of an event is the same: `XXH3` of its bytes.
+#[inline]
+pub fn fingerprint_of_event(bytes: &EventBytes) -> u64 {
+    xxh3_64(bytes)
 }
 
 pub(super) fn is_linked(bytes: &EventBytes) -> bool {
@@ -47,14 +57,11 @@ pub(super) fn chain_at(events: &[EventBytes]) -> (usize, bool) {
     if linked < events.len() { (linked + 1, true) } else { (linked, false) }
 }
 
-/// What the sender of a known id is told.
-fn repeat(slot: &Slot, fingerprint: u64) -> Outcome {
-    let decided = slot.decided();
-    if slot.fingerprint() == fingerprint {
-        decided
-    } else {
-        Outcome { verdict: Verdict::IdReused, ..decided }
-    }
+/// The state of an event that was accepted, as a reservation.
+pub(super) fn state_of_accepted(bytes: &EventBytes) -> PendingState {
+    let is_pending = event_kind(bytes) == Ok(EventKind::Transfer)
+        && Transfer::from_bytes(bytes).flags.contains(TransferFlags::PENDING);
+    if is_pending { PendingState::Open } else { PendingState::None }
 }
 
 fn malformed(verdict: Verdict) -> Outcome {
@@ -89,6 +96,7 @@ impl Ledger {
         now: Timestamp,
         outcomes: &mut Outcomes,
     ) {
+        self.ids.begin_deciding(events, self.next_offset);
         self.expire(draft, now, usize::MAX);
         let mut at = draft.at();
         let mut next = 0;
@@ -109,6 +117,7 @@ impl Ledger {
             }
             next += length;
         }
+        self.ids.end_deciding();
     }
 
     /// A reservation is due at the draft's next log time.
@@ -179,15 +188,15 @@ impl Ledger {
             return (malformed(verdict), false);
         }
         let key = key_of(bytes);
-        let fingerprint = xxh3_64(bytes);
-        if let Some(slot) = self.ids.get(&key) {
-            return (repeat(slot, fingerprint), false);
+        let fingerprint = fingerprint_of_event(bytes);
+        if let Some(known) = self.ids.known(&key, fingerprint) {
+            return (known.repeat(), false);
         }
-        let (verdict, state) = match self.execute(bytes, near, at, log.resolved) {
+        let (verdict, state) = match self.execute(bytes, fingerprint, near, at, log.resolved) {
             Ok(state) => (Verdict::Ok, state),
             Err(verdict) => (verdict, PendingState::None),
         };
-        self.ids.insert(&key, Slot::new(&key, fingerprint, at.offset, verdict, state));
+        self.ids.insert(&key, Slot::new(&key, fingerprint, at.offset, verdict), state);
         log.verdicts.push(verdict.number());
         (Outcome { verdict, offset: Some(Offset(at.offset)) }, true)
     }
@@ -206,15 +215,12 @@ impl Ledger {
             return false;
         }
         members.extend(group.iter().map(|bytes| {
-            let key = key_of(bytes);
-            ChainMember { key, fingerprint: xxh3_64(bytes), known: self.ids.get(&key).copied() }
+            let (key, fingerprint) = (key_of(bytes), fingerprint_of_event(bytes));
+            ChainMember { key, fingerprint, known: self.ids.known(&key, fingerprint) }
         }));
         let known = members.iter().filter(|member| member.known.is_some()).count();
         if known == members.len() {
-            let repeats = members
-                .iter()
-                .filter_map(|member| member.known.map(|slot| repeat(&slot, member.fingerprint)));
-            outcomes.extend(repeats);
+            outcomes.extend(members.iter().filter_map(|member| member.known.map(Known::repeat)));
             return false;
         }
         if known > 0 {
@@ -238,12 +244,12 @@ impl Ledger {
         ids.clear();
         ids.extend(group.iter().zip(0u32..).map(|(bytes, index)| {
             let key = key_of(bytes);
-            (key.id, key.account, index)
+            (key.id, key.space as u8, index)
         }));
         ids.sort_unstable();
         // Keep all but the first of each id, in order of index, so that one pass finds them.
         let mut previous = None;
-        ids.retain(|&(id, account, _)| previous.replace((id, account)) == Some((id, account)));
+        ids.retain(|&(id, space, _)| previous.replace((id, space)) == Some((id, space)));
         ids.sort_unstable_by_key(|&(.., index)| index);
         let mut repeated = ids.iter().map(|&(.., index)| index as usize).peekable();
         let routing = Routing { partition: self.partition, partitions: self.partitions };
@@ -264,10 +270,10 @@ impl Ledger {
     ) {
         for (index, member) in members.iter().enumerate() {
             let offset = at.offset + index as u64;
-            let (verdict, outcome) = if let Some(slot) = member.known {
-                let outcome = repeat(&slot, member.fingerprint);
-                let same = slot.fingerprint() == member.fingerprint;
-                (if same { Verdict::IdDecidedBefore } else { Verdict::IdReused }, outcome)
+            let (verdict, outcome) = if let Some(known) = member.known {
+                let verdict =
+                    if known.is_same { Verdict::IdDecidedBefore } else { Verdict::IdReused };
+                (verdict, known.repeat())
             } else {
                 let verdict = Verdict::LinkedEventFailed;
                 self.remember(member, offset, verdict, PendingState::None);
@@ -285,8 +291,8 @@ impl Ledger {
         verdict: Verdict,
         state: PendingState,
     ) {
-        let slot = Slot::new(&member.key, member.fingerprint, offset, verdict, state);
-        self.ids.insert(&member.key, slot);
+        let slot = Slot::new(&member.key, member.fingerprint, offset, verdict);
+        self.ids.insert(&member.key, slot, state);
     }
 
     /// Executes all members, or none.
@@ -301,7 +307,7 @@ impl Ledger {
         let mut failed = None;
         for (index, (bytes, member)) in group.iter().zip(members).enumerate() {
             let at = at.plus(index);
-            match self.execute(bytes, NOWHERE, at, log.resolved) {
+            match self.execute(bytes, member.fingerprint, NOWHERE, at, log.resolved) {
                 Ok(state) => self.remember(member, at.offset, Verdict::Ok, state),
                 Err(verdict) => {
                     failed = Some((index, verdict));
@@ -347,12 +353,11 @@ impl Ledger {
         for (index, member) in members.iter().enumerate() {
             let verdict = if index == culprit { verdict } else { Verdict::LinkedEventFailed };
             let offset = at.offset + index as u64;
-            let slot =
-                Slot::new(&member.key, member.fingerprint, offset, verdict, PendingState::None);
+            let slot = Slot::new(&member.key, member.fingerprint, offset, verdict);
             if index < culprit {
-                self.ids.replace(&member.key, slot);
+                self.ids.replace(&member.key, slot, state_of_accepted(&group[index]));
             } else {
-                self.ids.insert(&member.key, slot);
+                self.ids.insert(&member.key, slot, PendingState::None);
             }
         }
     }

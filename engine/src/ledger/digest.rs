@@ -3,10 +3,9 @@
 use std::collections::BTreeMap;
 
 use walengine_net::model::{Amount, LedgerId};
-use xxhash_rust::xxh3::xxh3_128;
 
 use super::Ledger;
-use super::pendings::Pending;
+use super::set::Set;
 
 /// A sum of amounts that may exceed 2^128.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
@@ -59,8 +58,8 @@ impl Ledger {
         totals
     }
 
-    /// Equal states have equal digests, whatever the layout of their tables. Walks everything. For
-    /// comparing replicas and clusters, not against forgery.
+    /// Equal states have equal digests, whatever the layout of their tables. Walks all accounts and open
+    /// reservations. For comparing replicas and clusters, not against forgery.
     pub fn digest(&self) -> [u8; 32] {
         let (next_offset, last_timestamp) = (self.next_offset, self.last_timestamp);
         let mut digest =
@@ -71,9 +70,7 @@ impl Ledger {
         for pending in self.pendings.iter() {
             digest.pendings.add(&pending.to_bytes());
         }
-        for slot in self.ids.slots() {
-            digest.ids.add(&slot.to_bytes());
-        }
+        digest.ids = *self.ids.set();
         digest.finish()
     }
 }
@@ -82,24 +79,10 @@ impl Ledger {
 pub(super) struct Digest {
     /// Where the state is, and then all accounts in order of creation.
     pub accounts: blake3::Hasher,
-    /// What is remembered of each id.
+    /// What is remembered of each id: its slot in the form of FORMAT.md, section 6, version 1.
     pub ids: Set,
     /// Open reservations.
     pub pendings: Set,
-}
-
-/// A sum of hashes, which does not depend on the order, and how many.
-#[derive(Default)]
-pub(super) struct Set {
-    sum: u128,
-    count: u128,
-}
-
-impl Set {
-    pub(super) fn add(&mut self, item: &[u8]) {
-        self.sum = self.sum.wrapping_add(xxh3_128(item));
-        self.count += 1;
-    }
 }
 
 impl Digest {
@@ -119,26 +102,9 @@ impl Digest {
 
     pub(super) fn finish(mut self) -> [u8; 32] {
         let Self { ids, pendings, .. } = &self;
-        for part in [ids.sum, pendings.sum, ids.count, pendings.count] {
+        for part in [ids.sum, pendings.sum, ids.count.into(), pendings.count.into()] {
             self.accounts.update(&part.to_le_bytes());
         }
         *self.accounts.finalize().as_bytes()
-    }
-}
-
-/// Size of an open reservation in a snapshot in bytes.
-pub(super) const PENDING_BYTES: usize = 64;
-
-impl Pending {
-    pub(super) fn to_bytes(self) -> [u8; PENDING_BYTES] {
-        let mut bytes = [0; PENDING_BYTES];
-        bytes[..16].copy_from_slice(&self.id.to_le_bytes());
-        bytes[16..32].copy_from_slice(&self.amount.to_le_bytes());
-        bytes[32..40].copy_from_slice(&self.expires_at.to_le_bytes());
-        bytes[40..48].copy_from_slice(&self.offset.to_le_bytes());
-        bytes[48..52].copy_from_slice(&self.debit.to_le_bytes());
-        bytes[52..56].copy_from_slice(&self.credit.to_le_bytes());
-        bytes[56..58].copy_from_slice(&self.code.to_le_bytes());
-        bytes
     }
 }

@@ -13,9 +13,10 @@ use super::balances::{
     available_to_credit, available_to_debit, balanced_amount, check_balances, is_balancing,
 };
 use super::checks::refuse_if;
-use super::ids::{Key, PendingState};
 use super::pendings::{NEVER, Pending};
+use super::slot::PendingState;
 use super::{At, Ledger};
+use crate::ids::key::{Key, Space};
 
 const NANOS_PER_SECOND: u64 = 1_000_000_000;
 
@@ -34,6 +35,7 @@ impl Ledger {
     pub(super) fn execute(
         &mut self,
         bytes: &EventBytes,
+        fingerprint: u64,
         near: Near,
         at: At,
         resolved: &mut Vec<ResolvedBytes>,
@@ -45,7 +47,7 @@ impl Ledger {
                 if transfer.flags.intersects(resolving) {
                     self.post_or_void(&transfer, at, resolved).map(|()| PendingState::None)
                 } else {
-                    self.transfer(&transfer, near, at, resolved)
+                    self.transfer(&transfer, fingerprint, near, at, resolved)
                 }
             }
             Ok(EventKind::Account) => {
@@ -74,6 +76,7 @@ impl Ledger {
     fn transfer(
         &mut self,
         transfer: &Transfer,
+        fingerprint: u64,
         near: Near,
         at: At,
         resolved: &mut Vec<ResolvedBytes>,
@@ -109,6 +112,7 @@ impl Ledger {
         }
         self.pendings.insert(Pending {
             id: transfer.id.0,
+            fingerprint,
             amount,
             expires_at: expires_at(at.timestamp, transfer.timeout_seconds),
             offset: at.offset,
@@ -158,13 +162,14 @@ impl Ledger {
 
     /// The verdict on posting or voiding a reservation that is not open.
     fn why_not_open(&self, id: EventId) -> Verdict {
-        match self.ids.get(&Key::new(id.0, false)) {
-            Some(slot) if slot.verdict().is_ok() => match slot.state() {
-                PendingState::None | PendingState::Open => Verdict::PendingNotPending,
-                PendingState::Posted => Verdict::PendingAlreadyPosted,
-                PendingState::Voided => Verdict::PendingAlreadyVoided,
-                PendingState::Expired => Verdict::PendingExpired,
-            },
+        match self.ids.resolution(id.0) {
+            Some(PendingState::Posted) => return Verdict::PendingAlreadyPosted,
+            Some(PendingState::Voided) => return Verdict::PendingAlreadyVoided,
+            Some(PendingState::Expired) => return Verdict::PendingExpired,
+            Some(PendingState::None | PendingState::Open) | None => {}
+        }
+        match self.ids.decided(&Key::new(id.0, Space::Event)) {
+            Some(decided) if decided.verdict.is_ok() => Verdict::PendingNotPending,
             Some(_) | None => Verdict::PendingNotFound,
         }
     }
@@ -194,7 +199,7 @@ impl Ledger {
         };
         resolved.push(effective.to_bytes());
         self.pendings.resolve(pending.id, at.offset);
-        self.ids.set_state(pending.id, state);
+        self.ids.resolve(&pending.reserved(), state, at.offset);
     }
 
     /// Ends a reservation that is due.

@@ -10,11 +10,14 @@
 //! - [`Ledger::import_events`] fills a draft with what another ledger has decided, if this one decides
 //!   the same.
 //! - [`Ledger::apply_events`] replays an entry and compares each verdict with the logged one.
+//! - [`Ledger::unknown`] says which ids must be looked up on disk before events are decided, and
+//!   [`Ledger::learn`] takes what was found: only the newest ids are in memory.
 //! - [`Ledger::snapshot`] makes a cut that is written out piece by piece while the ledger goes on.
 //!
 //! To ensure correctness, a caller
 //! - makes one entry of each draft, appends entries in the order in which their drafts were opened,
 //!   and finishes a draft before it opens the next one;
+//! - decides nothing whose ids are unknown;
 //! - calls [`Ledger::release`] as entries commit; otherwise the memory for undoing grows;
 //! - stops serving after a [`Disagreement`]: the entry was then applied in part.
 
@@ -31,10 +34,14 @@ mod forbidden;
 mod ids;
 mod import;
 mod limits;
+mod older;
 mod pendings;
+mod recent;
 mod records;
 mod restore;
+mod set;
 mod slab;
+mod slot;
 mod snapshot;
 mod state_digest;
 mod table;
@@ -45,16 +52,22 @@ use walengine_net::model::{
 };
 
 pub use apply::Disagreement;
+pub use decide::{fingerprint_of_event, key_of};
 pub use digest::{LedgerTotals, WideSum};
 pub use draft::{Draft, RecordsDraft};
-pub use ids::PendingState;
+pub use ids::Fact;
 pub use limits::{RECORD_BYTES_MAX, TIMESTAMP_MAX};
+pub use older::LeavingKey;
+pub use records::fingerprint as fingerprint_of_record;
 pub use restore::{RestoreError, Restorer};
+pub use slot::PendingState;
 pub use snapshot::SnapshotCut;
 pub use state_digest::StateDigester;
 
+use crate::ids::RunRange;
+use crate::ids::key::{Key, Space};
 use accounts::Accounts;
-use ids::{Ids, Key};
+use ids::Ids;
 use pendings::{NEVER, Pendings};
 
 /// Outcome of one event: for a repeat the first verdict and its offset; for
@@ -76,6 +89,8 @@ pub struct Ledger {
     /// Invariant: every record has a higher timestamp than the record before it.
     last_timestamp: u64,
     ids: Ids,
+    /// The runs that hold the older ids, adjacent from offset 0.
+    runs: Vec<RunRange>,
     accounts: Accounts,
     pendings: Pendings,
     scratch: decide::DecideScratch,
@@ -136,6 +151,7 @@ impl Ledger {
             next_offset: 0,
             last_timestamp: 0,
             ids: Ids::new(),
+            runs: Vec::new(),
             accounts: Accounts::new(),
             pendings: Pendings::new(),
             scratch: decide::DecideScratch::default(),
@@ -174,25 +190,34 @@ impl Ledger {
         self.accounts.slab.len()
     }
 
+    /// Memory of the accounts in bytes.
+    pub fn accounts_bytes(&self) -> u64 {
+        self.accounts.bytes()
+    }
+
     /// Accounts in order of creation, from the `first`-th (counted from 0), at most `limit`. The
     /// next page starts at `first` plus the number of accounts returned.
     pub fn accounts_from(&self, first: u32, limit: usize) -> impl Iterator<Item = Account> {
         self.accounts.slab.iter_from(first).take(limit).copied()
     }
 
-    /// First verdict of a transfer, guard, close or opaque record; `None` if its id is unknown.
+    /// First verdict of a transfer, guard, close or opaque record; `None` if its id is unknown. An id that
+    /// [`Self::must_look_up`] is to be looked up before.
     pub fn decided(&self, id: EventId) -> Option<Decided> {
-        self.ids.get(&Key::new(id.0, false)).map(ids::Slot::decided)
+        self.ids.decided(&Key::new(id.0, Space::Event))
     }
 
-    /// First verdict of an account's creation; `None` if its id is unknown.
+    /// First verdict of an account's creation; as [`Self::decided`].
     pub fn decided_account(&self, id: AccountId) -> Option<Decided> {
-        self.ids.get(&Key::new(id.0, true)).map(ids::Slot::decided)
+        self.ids.decided(&Key::new(id.0, Space::Account))
     }
 
-    /// State of a transfer as a reservation; `None` if its id is unknown.
+    /// State of a transfer as a reservation; `None` if its id is unknown. As [`Self::decided`].
     pub fn pending_state(&self, id: EventId) -> Option<PendingState> {
-        self.ids.get(&Key::new(id.0, false)).map(ids::Slot::state)
+        if self.pendings.get(id.0).is_some() {
+            return Some(PendingState::Open);
+        }
+        self.ids.resolution(id.0).or_else(|| self.decided(id).map(|_| PendingState::None))
     }
 
     /// An open reservation.
@@ -216,8 +241,13 @@ impl Ledger {
         self.pendings.len()
     }
 
+    /// Memory of the open reservations, and of those that can be opened again, in bytes.
+    pub fn reservations_bytes(&self) -> u64 {
+        self.pendings.bytes()
+    }
+
     /// Number of remembered ids, of accounts and events together.
-    pub fn ids_len(&self) -> usize {
+    pub fn ids_len(&self) -> u64 {
         self.ids.len()
     }
 

@@ -2,17 +2,22 @@
 
 use std::collections::{BTreeSet, VecDeque};
 
-use super::ids::hash_of_id;
+use super::ids::{Reserved, hash_of_event_id};
 use super::slab::Slab;
 use super::table::Table;
 
 /// Expiry of a reservation without a timeout.
 pub(super) const NEVER: u64 = u64::MAX;
 
+/// About what the set of expiries takes for each: its nodes are about two thirds full.
+const DUE_BYTES: usize = 36;
+
 /// A reservation. The ledger is that of its accounts.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Pending {
     pub id: u128,
+    /// Of its transfer.
+    pub fingerprint: u64,
     pub amount: u128,
     /// Log time at which it becomes due, or [`NEVER`].
     pub expires_at: u64,
@@ -23,6 +28,13 @@ pub(super) struct Pending {
     /// Slot of the credit account.
     pub credit: u32,
     pub code: u16,
+}
+
+impl Pending {
+    /// What ending it needs to know of its id.
+    pub(super) fn reserved(&self) -> Reserved {
+        Reserved { id: self.id, fingerprint: self.fingerprint, offset: self.offset }
+    }
 }
 
 /// See the module.
@@ -56,8 +68,16 @@ impl Pendings {
         self.index.len()
     }
 
+    /// Memory in bytes.
+    pub(super) fn bytes(&self) -> u64 {
+        let free = self.free.capacity() * size_of::<u32>();
+        let due = self.due.len() * DUE_BYTES;
+        let resolved = self.resolved.capacity() * size_of::<(u64, Pending)>();
+        self.slab.bytes() + self.index.bytes() + (free + due + resolved) as u64
+    }
+
     pub(super) fn get(&self, id: u128) -> Option<&Pending> {
-        let hash = hash_of_id(id, false);
+        let hash = hash_of_event_id(id);
         let slot = self.index.get(hash, |&slot| self.slab.get(slot).id == id)?;
         Some(self.slab.get(*slot))
     }
@@ -71,8 +91,8 @@ impl Pendings {
             self.slab.push(pending)
         };
         let slab = &self.slab;
-        self.index.insert(hash_of_id(pending.id, false), slot, |&slot| {
-            hash_of_id(slab.get(slot).id, false)
+        self.index.insert(hash_of_event_id(pending.id), slot, |&slot| {
+            hash_of_event_id(slab.get(slot).id)
         });
         if pending.expires_at != NEVER {
             self.due.insert((pending.expires_at, pending.offset, slot));
@@ -81,7 +101,7 @@ impl Pendings {
 
     /// Removes a reservation, as if it had never existed.
     pub(super) fn remove(&mut self, id: u128) -> Pending {
-        let hash = hash_of_id(id, false);
+        let hash = hash_of_event_id(id);
         let slot = self.index.remove(hash, |&slot| self.slab.get(slot).id == id);
         let slot = slot.expect("the reservation is open");
         let pending = std::mem::take(self.slab.get_mut(slot));
@@ -129,5 +149,32 @@ impl Pendings {
 
     pub(super) fn iter(&self) -> impl Iterator<Item = &Pending> {
         self.slab.iter_from(0).filter(|pending| pending.id != 0)
+    }
+}
+
+/// What the digest takes of an open reservation, in bytes.
+pub(super) const PENDING_BYTES: usize = 64;
+/// Size of an open reservation in a snapshot in bytes: the same, and the fingerprint.
+pub(super) const PENDING_ITEM_BYTES: usize = PENDING_BYTES + 8;
+
+impl Pending {
+    pub(super) fn to_bytes(self) -> [u8; PENDING_BYTES] {
+        let mut bytes = [0; PENDING_BYTES];
+        bytes[..16].copy_from_slice(&self.id.to_le_bytes());
+        bytes[16..32].copy_from_slice(&self.amount.to_le_bytes());
+        bytes[32..40].copy_from_slice(&self.expires_at.to_le_bytes());
+        bytes[40..48].copy_from_slice(&self.offset.to_le_bytes());
+        bytes[48..52].copy_from_slice(&self.debit.to_le_bytes());
+        bytes[52..56].copy_from_slice(&self.credit.to_le_bytes());
+        bytes[56..58].copy_from_slice(&self.code.to_le_bytes());
+        bytes
+    }
+
+    /// As in a snapshot.
+    pub(super) fn to_item(self) -> [u8; PENDING_ITEM_BYTES] {
+        let mut item = [0; PENDING_ITEM_BYTES];
+        item[..PENDING_BYTES].copy_from_slice(&self.to_bytes());
+        item[PENDING_BYTES..].copy_from_slice(&self.fingerprint.to_le_bytes());
+        item
     }
 }

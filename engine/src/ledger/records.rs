@@ -4,12 +4,13 @@ use walengine_net::entry::{ANY_OFFSET, RecordHead};
 use walengine_net::model::{Offset, Timestamp, Verdict};
 use xxhash_rust::xxh3::{xxh3_64, xxh3_64_with_seed};
 
-use super::ids::{Key, PendingState, Slot};
 use super::limits::RECORD_BYTES_MAX;
+use super::slot::{PendingState, Slot};
 use super::{Ledger, Outcome, Outcomes, RecordsDraft};
+use crate::ids::key::{Key, Space};
 
 /// Hash of the head's fields in the order of their declaration, little-endian, then of the bytes.
-fn fingerprint(head: &RecordHead, bytes: &[u8]) -> u64 {
+pub fn fingerprint(head: &RecordHead, bytes: &[u8]) -> u64 {
     let mut fixed = [0; 28];
     fixed[..16].copy_from_slice(&head.id.to_le_bytes());
     fixed[16..24].copy_from_slice(&head.expected_offset.to_le_bytes());
@@ -70,17 +71,15 @@ impl Ledger {
         if let Err(verdict) = check(head) {
             return (Outcome { verdict, offset: None }, false);
         }
-        let key = Key::new(head.id, false);
+        let key = Key::new(head.id, Space::Event);
         let fingerprint = fingerprint(head, bytes);
-        if let Some(slot) = self.ids.get(&key) {
-            let decided = slot.decided();
-            let same = slot.fingerprint() == fingerprint;
-            let verdict = if same { decided.verdict } else { Verdict::IdReused };
-            return (Outcome { verdict, ..decided }, false);
+        if let Some(known) = self.ids.known(&key, fingerprint) {
+            return (known.repeat(), false);
         }
         let expected = head.expected_offset == ANY_OFFSET || head.expected_offset == offset;
         let verdict = if expected { Verdict::Ok } else { Verdict::OffsetDiffers };
-        self.ids.insert(&key, Slot::new(&key, fingerprint, offset, verdict, PendingState::None));
+        let slot = Slot::new(&key, fingerprint, offset, verdict);
+        self.ids.insert(&key, slot, PendingState::None);
         (Outcome { verdict, offset: Some(Offset(offset)) }, true)
     }
 }

@@ -9,13 +9,18 @@ use walengine_net::model::{
 };
 use walengine_net::partition;
 
-use super::digest::PENDING_BYTES;
-use super::ids::{Ids, Key, PendingState, SLOT_BYTES, Slot};
+use super::ids::Ids;
 use super::limits::{OFFSET_MAX, TIMESTAMP_MAX};
-use super::pendings::Pending;
-use super::snapshot::{CHUNK_HEADER_BYTES, HEAD_BYTES, MAGIC, Section, SnapshotHead, VERSION};
+use super::pendings::{PENDING_BYTES, PENDING_ITEM_BYTES, Pending};
+use super::set::Set;
+use super::slot::{SLOT_BYTES, Slot};
+use super::snapshot::{
+    CHUNK_HEADER_BYTES, HEAD_BYTES, MAGIC, RUN_ITEM_BYTES, Section, SnapshotHead, VERSION,
+};
 use super::{Ledger, LedgerTotals, TIMESTAMP_SLACK};
-use crate::planted;
+use crate::ids::RunRange;
+use crate::ids::key::{Key, Space};
+use crate::planted::{self, Planted};
 
 /// Why chunks are not a snapshot. No ledger is returned.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -126,7 +131,16 @@ impl Restorer {
     pub fn bytes_least(&self) -> u64 {
         let Some(Partial { head, .. }) = &self.partial else { return 0 };
         let of = |items: u64, bytes: usize| items.saturating_mul(bytes as u64);
-        of(head.ids, SLOT_BYTES).saturating_add(of(head.accounts, EVENT_BYTES))
+        of(head.recent, SLOT_BYTES).saturating_add(of(head.accounts, EVENT_BYTES))
+    }
+
+    /// The runs that the snapshot names; `None` until all were read.
+    pub fn runs(&self) -> Option<&[RunRange]> {
+        let partial = self.partial.as_ref().filter(|partial| partial.section > Section::Runs);
+        let runs = partial.map(|partial| &*partial.ledger.runs);
+        runs.filter(|runs| {
+            self.partial.as_ref().is_some_and(|it| it.head.runs == runs.len() as u64)
+        })
     }
 
     /// The ledger, if the snapshot is complete.
@@ -138,7 +152,8 @@ impl Restorer {
 impl Partial {
     fn new(head: SnapshotHead) -> Self {
         let mut ledger = Ledger::new(PartitionId(head.partition), head.partitions);
-        ledger.ids = Ids::with_room_for(head.ids);
+        ledger.ids.restore_counts(head.ids);
+        ledger.ids.note_older_id_max(head.older_id_max);
         ledger.next_offset = head.next_offset;
         ledger.last_timestamp = head.last_timestamp;
         Self { ledger, head, section: Section::Head }
@@ -153,8 +168,11 @@ impl Partial {
         self.section = section;
         match section {
             Section::Head => return Err(RestoreError::Order { chunk }),
+            Section::Runs => each::<RUN_ITEM_BYTES>(chunk, items, |item| self.run(item))?,
             Section::Accounts => each::<EVENT_BYTES>(chunk, items, |item| self.account(item))?,
-            Section::Pendings => each::<PENDING_BYTES>(chunk, items, |item| self.pending(item))?,
+            Section::Pendings => {
+                each::<PENDING_ITEM_BYTES>(chunk, items, |item| self.pending(item))?;
+            }
             Section::Ids => each::<SLOT_BYTES>(chunk, items, |item| self.id(item))?,
             Section::End => {
                 if one_head(chunk, items)? != self.head {
@@ -163,6 +181,16 @@ impl Partial {
             }
         }
         Ok(())
+    }
+
+    fn run(&mut self, bytes: &[u8; RUN_ITEM_BYTES]) -> Option<()> {
+        let run = RunRange { first: word(bytes, 0), end: word(bytes, 8) };
+        let follows = self.ledger.runs.last().map_or(0, |last| last.end);
+        let possible = run.first == follows
+            && run.end > run.first
+            && run.end <= self.head.next_offset
+            && (self.ledger.runs.len() as u64) < self.head.runs;
+        possible.then(|| self.ledger.runs.push(run))
     }
 
     fn account(&mut self, bytes: &EventBytes) -> Option<()> {
@@ -188,10 +216,10 @@ impl Partial {
         possible.then(|| self.ledger.accounts.push(account))
     }
 
-    fn pending(&mut self, bytes: &[u8; PENDING_BYTES]) -> Option<()> {
-        let pending = Pending::from_bytes(bytes);
+    fn pending(&mut self, bytes: &[u8; PENDING_ITEM_BYTES]) -> Option<()> {
+        let pending = Pending::from_item(bytes);
         let accounts = self.ledger.accounts.slab.len();
-        let possible = pending.to_bytes() == *bytes
+        let possible = pending.to_item() == *bytes
             && pending.id != 0
             && pending.amount != 0
             && pending.debit < accounts
@@ -213,8 +241,9 @@ impl Partial {
         let key = slot.key();
         let possible = key.id != u128::MAX
             && slot.offset() < self.head.next_offset
-            && (self.ledger.ids.len() as u64) < self.head.ids
-            && self.ledger.ids.insert_if_new(&key, slot);
+            && slot.offset() >= self.ledger.runs_end()
+            && (self.ledger.ids.recent_len() as u64) < self.head.recent
+            && self.ledger.ids.restore(slot);
         possible.then_some(())
     }
 
@@ -223,7 +252,8 @@ impl Partial {
         let complete = self.section == Section::End
             && u64::from(ledger.accounts.slab.len()) == self.head.accounts
             && ledger.pendings.len() as u64 == self.head.pendings
-            && ledger.ids.len() as u64 == self.head.ids;
+            && ledger.ids.recent_len() as u64 == self.head.recent
+            && ledger.runs.len() as u64 == self.head.runs;
         if !complete {
             return Err(RestoreError::Incomplete);
         }
@@ -231,24 +261,22 @@ impl Partial {
         if !ledger.totals().values().all(LedgerTotals::balanced) {
             return Err(RestoreError::Unbalanced);
         }
-        // The cut's reservations are open, whatever became of them since; no others are.
-        let open: Vec<(u128, u64)> =
-            ledger.pendings.iter().map(|pending| (pending.id, pending.offset)).collect();
-        for (id, offset) in &open {
-            let slot = ledger.ids.get(&Key::new(*id, false));
-            let is_its_record =
-                slot.is_some_and(|slot| slot.offset() == *offset && slot.verdict() == Verdict::Ok);
-            if !is_its_record {
-                return Err(RestoreError::Reservations);
-            }
-            ledger.ids.set_state(*id, PendingState::Open);
-        }
-        let is_open = |slot: &&Slot| slot.state() == PendingState::Open;
-        if ledger.ids.slots().filter(is_open).count() != open.len() {
+        // What is open is an accepted event, and nothing has ended it.
+        let runs_end = ledger.runs_end();
+        let is_its_record = |pending: &Pending| {
+            let slot = ledger.ids.slot(&Key::new(pending.id, Space::Event));
+            let is_older = pending.offset < runs_end;
+            ledger.ids.slot(&Key::new(pending.id, Space::Resolution)).is_none()
+                && slot.map_or(is_older, |slot| {
+                    slot.offset() == pending.offset && slot.verdict() == Verdict::Ok
+                })
+        };
+        if !ledger.pendings.iter().all(is_its_record) {
             return Err(RestoreError::Reservations);
         }
-        if planted::may_forget_ids() {
-            ledger.ids = Ids::with_room_for(0);
+        if planted::has(Planted::IdsForgotten) {
+            ledger.ids = Ids::new();
+            ledger.ids.restore_counts(self.head.ids);
         }
         Ok(self.ledger)
     }
@@ -284,10 +312,11 @@ pub(super) fn open_chunk(number: usize, bytes: &[u8]) -> Result<(Section, &[u8])
     }
     let (section, item_bytes) = match (word(header, 0) >> 48) as u16 {
         1 => (Section::Head, HEAD_BYTES),
-        2 => (Section::Accounts, EVENT_BYTES),
-        3 => (Section::Pendings, PENDING_BYTES),
-        4 => (Section::Ids, SLOT_BYTES),
-        5 => (Section::End, HEAD_BYTES),
+        2 => (Section::Runs, RUN_ITEM_BYTES),
+        3 => (Section::Accounts, EVENT_BYTES),
+        4 => (Section::Pendings, PENDING_ITEM_BYTES),
+        5 => (Section::Ids, SLOT_BYTES),
+        6 => (Section::End, HEAD_BYTES),
         _ => return Err(bad),
     };
     // The upper half of the second word is reserved: any bit there makes the count too large.
@@ -317,14 +346,19 @@ pub(super) fn one_head(chunk: usize, items: &[u8]) -> Result<SnapshotHead, Resto
         last_timestamp: word(bytes, 16),
         accounts: word(bytes, 24),
         pendings: word(bytes, 32),
-        ids: word(bytes, 40),
+        ids: Set { sum: wide(bytes, 64), count: word(bytes, 40) },
+        recent: word(bytes, 48),
+        runs: word(bytes, 56),
+        older_id_max: wide(bytes, 80),
     };
     let possible = word(bytes, 0) >> 32 == 0
         && head.partition < head.partitions
         && head.next_offset <= OFFSET_MAX
         && head.last_timestamp <= TIMESTAMP_MAX.0 + TIMESTAMP_SLACK
         && u32::try_from(head.accounts).is_ok()
-        && head.ids <= head.next_offset;
+        && head.ids.count <= head.next_offset
+        && head.recent <= head.next_offset.saturating_mul(2)
+        && head.runs <= head.next_offset;
     if possible { Ok(head) } else { Err(bad) }
 }
 
@@ -333,12 +367,16 @@ fn word<const N: usize>(bytes: &[u8; N], at: usize) -> u64 {
     bytes[at..].first_chunk().map_or(0, |bytes| u64::from_le_bytes(*bytes))
 }
 
+fn wide<const N: usize>(bytes: &[u8; N], at: usize) -> u128 {
+    u128::from(word(bytes, at)) | u128::from(word(bytes, at + 8)) << 64
+}
+
 impl Pending {
-    fn from_bytes(bytes: &[u8; PENDING_BYTES]) -> Self {
-        let wide = |at| u128::from(word(bytes, at)) | u128::from(word(bytes, at + 8)) << 64;
+    fn from_item(bytes: &[u8; PENDING_ITEM_BYTES]) -> Self {
         Self {
-            id: wide(0),
-            amount: wide(16),
+            id: wide(bytes, 0),
+            fingerprint: word(bytes, PENDING_BYTES),
+            amount: wide(bytes, 16),
             expires_at: word(bytes, 32),
             offset: word(bytes, 40),
             debit: word(bytes, 48) as u32,

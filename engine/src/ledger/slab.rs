@@ -26,6 +26,11 @@ impl<T: Copy + Default> Slab<T> {
         self.len
     }
 
+    /// Memory in bytes; a snapshot that shares it has none of its own.
+    pub(super) fn bytes(&self) -> u64 {
+        (self.chunks.len() * size_of::<Chunk<T>>()) as u64
+    }
+
     /// Item in a slot below [`Self::len`].
     #[inline]
     pub(super) fn get(&self, slot: u32) -> &T {

@@ -1,8 +1,9 @@
 //! The state at one offset, written out piece by piece while the ledger goes on.
 //!
 //! Accounts and open reservations are shared with the ledger chunk by chunk; the ledger copies a
-//! chunk before it writes to it. Ids are only ever added, so they are read from the live table in
-//! order of hash, without those decided at or after the cut.
+//! chunk before it writes to it. The newest ids are only ever added while a snapshot is written, so they are
+//! read from the live ledger, up to those decided at the cut. Older ids are in
+//! runs, which are files of their own; the snapshot says which.
 //!
 //! A snapshot is a sequence of chunks, each complete in itself, all numbers little-endian. The
 //! store adds checksums.
@@ -10,54 +11,60 @@
 //! | at | bytes | field of every chunk |
 //! |---|---|---|
 //! | 0 | 4 | magic, "WALS" |
-//! | 4 | 2 | version, 1 |
-//! | 6 | 2 | section: 1 head, 2 accounts, 3 reservations, 4 ids, 5 end |
+//! | 4 | 2 | version, 2 |
+//! | 6 | 2 | section: 1 head, 2 runs, 3 accounts, 4 reservations, 5 newest ids, 6 end |
 //! | 8 | 4 | number of items |
 //! | 12 | 4 | zero |
 //! | 16 | | items |
 //!
-//! Sections come in order of number: one head, any number of chunks of 2, 3 and 4, one end. The end
+//! Sections come in order of number: one head, any number of chunks of 2 to 5, one end. The end
 //! has one item, the same as the head.
 //!
 //! | item | bytes | fields |
 //! |---|---|---|
-//! | head, end | 48 | partition u16, partitions u16, zero u32, next offset u64, last timestamp u64, accounts u64, reservations u64, ids u64 |
+//! | head, end | 96 | partition u16, partitions u16, zero u32, next offset u64, last timestamp u64, accounts u64, reservations u64, ids u64 (all that were ever decided), keys in section 5 u64, runs u64, digest of the ids u128, an event id that none in a run is above u128 |
+//! | run | 16 | first offset u64, offset behind the last u64; adjacent, from 0 on |
 //! | account | 128 | FORMAT.md, section 3, in order of creation |
-//! | reservation | 64 | id u128, amount u128, expires at u64 (2^64 - 1: never), offset u64, debit and credit account u32 (counted from 0), code u16, zero |
-//! | id | 32 | id u128, fingerprint u64, u64 of: bits 0–47 offset, 48–55 verdict, 56 account, 57–59 state of a reservation |
+//! | reservation | 72 | id u128, amount u128, expires at u64 (2^64 - 1: never), offset u64, debit and credit account u32 (counted from 0), code u16, zero, fingerprint u64 |
+//! | id | 32 | in order of offset: id u128, fingerprint u64, u64 of: bits 0–47 offset, 48–55 code, 56–57 space |
 //!
-//! Bits 57–59 of an id may be newer than the cut; section 3 says which reservations are open. The
+//! Spaces: 0 events, 1 accounts, 2 what became of a reservation; there the code is 2 posted, 3 voided or 4 expired, the
+//! offset that of the record that ended it, and the fingerprint 0. Elsewhere the code is the verdict. The
 //! fingerprint is `XXH3` (64 bits) of the event's 128 bytes; of an opaque record, `XXH3` of its
 //! bytes seeded with that of id, expected offset and length.
 
 use walengine_net::model::{Account, EVENT_BYTES, Offset, Timestamp};
 
 use super::Ledger;
-use super::digest::PENDING_BYTES;
-use super::ids::SLOT_BYTES;
-use super::pendings::Pending;
+use super::pendings::{PENDING_ITEM_BYTES, Pending};
+use super::set::Set;
 use super::slab::Slab;
+use super::slot::SLOT_BYTES;
+use crate::ids::RunRange;
 
 /// First four bytes of every chunk.
 pub(super) const MAGIC: u32 = u32::from_le_bytes(*b"WALS");
 /// Version of the chunks that this code writes.
-pub(super) const VERSION: u16 = 1;
+pub(super) const VERSION: u16 = 2;
 /// Bytes before a chunk's items.
 pub(super) const CHUNK_HEADER_BYTES: usize = 16;
 /// Smallest chunk that can be asked for in bytes.
 const CHUNK_BYTES_MIN: usize = 4096;
 /// Size of the head's item in bytes.
-pub(super) const HEAD_BYTES: usize = 48;
+pub(super) const HEAD_BYTES: usize = 96;
+/// Size of a run's item in bytes.
+pub(super) const RUN_ITEM_BYTES: usize = 16;
 
 /// Part of a snapshot.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 #[repr(u16)]
 pub(super) enum Section {
     Head = 1,
-    Accounts = 2,
-    Pendings = 3,
-    Ids = 4,
-    End = 5,
+    Runs = 2,
+    Accounts = 3,
+    Pendings = 4,
+    Ids = 5,
+    End = 6,
 }
 
 /// Position and size of the state.
@@ -69,7 +76,12 @@ pub(super) struct SnapshotHead {
     pub last_timestamp: u64,
     pub accounts: u64,
     pub pendings: u64,
-    pub ids: u64,
+    /// Those in section 5.
+    pub recent: u64,
+    pub runs: u64,
+    /// All that were ever decided.
+    pub ids: Set,
+    pub older_id_max: u128,
 }
 
 impl SnapshotHead {
@@ -77,10 +89,20 @@ impl SnapshotHead {
         let mut bytes = [0; HEAD_BYTES];
         bytes[..2].copy_from_slice(&self.partition.to_le_bytes());
         bytes[2..4].copy_from_slice(&self.partitions.to_le_bytes());
-        let words = [self.next_offset, self.last_timestamp, self.accounts, self.pendings, self.ids];
+        let words = [
+            self.next_offset,
+            self.last_timestamp,
+            self.accounts,
+            self.pendings,
+            self.ids.count,
+            self.recent,
+            self.runs,
+        ];
         for (word, place) in words.into_iter().zip(bytes[8..].chunks_exact_mut(8)) {
             place.copy_from_slice(&word.to_le_bytes());
         }
+        bytes[64..80].copy_from_slice(&self.ids.sum.to_le_bytes());
+        bytes[80..].copy_from_slice(&self.older_id_max.to_le_bytes());
         bytes
     }
 }
@@ -93,10 +115,14 @@ pub struct SnapshotCut {
     head: SnapshotHead,
     accounts: Slab<Account>,
     pendings: Slab<Pending>,
+    runs: Vec<RunRange>,
+    has_ids: bool,
+    /// The newest ids up to this number.
+    ids_end: u64,
     number: u64,
     section: Option<Section>,
-    /// Next slot, or next hash; 2^64 after the last.
-    next: u128,
+    /// Number of the next item.
+    next: u64,
 }
 
 impl Ledger {
@@ -110,10 +136,16 @@ impl Ledger {
                 last_timestamp: self.last_timestamp,
                 accounts: u64::from(self.accounts.slab.len()),
                 pendings: self.pendings.len() as u64,
-                ids: self.ids.len() as u64,
+                recent: self.ids.recent_len() as u64,
+                runs: self.runs.len() as u64,
+                ids: *self.ids.set(),
+                older_id_max: self.ids.older_id_max(),
             },
             accounts: self.accounts.slab.clone(),
             pendings: self.pendings.slab.clone(),
+            runs: self.runs.clone(),
+            has_ids: true,
+            ids_end: self.ids.recent_end(),
             number: self.undo.cut(),
             section: Some(Section::Head),
             next: 0,
@@ -122,6 +154,17 @@ impl Ledger {
 }
 
 impl SnapshotCut {
+    /// Without the newest ids: enough for a digest, and for nothing else.
+    #[must_use]
+    pub fn without_ids(self) -> Self {
+        Self { has_ids: false, ..self }
+    }
+
+    /// The runs that it refers to: their files must stay for as long as it does.
+    pub fn runs(&self) -> &[RunRange] {
+        &self.runs
+    }
+
     /// The snapshot holds all records below this.
     pub fn next_offset(&self) -> Offset {
         Offset(self.head.next_offset)
@@ -158,8 +201,17 @@ impl SnapshotCut {
             let item_bytes = match section {
                 Section::Head | Section::End => {
                     items.extend_from_slice(&self.head.to_bytes());
-                    self.next = u128::MAX;
+                    self.next = u64::MAX;
                     HEAD_BYTES
+                }
+                Section::Runs => {
+                    let runs = self.runs[self.next as usize..].iter();
+                    for run in runs.take(bytes_max / RUN_ITEM_BYTES) {
+                        items.extend_from_slice(&run.first.to_le_bytes());
+                        items.extend_from_slice(&run.end.to_le_bytes());
+                        self.next += 1;
+                    }
+                    RUN_ITEM_BYTES
                 }
                 Section::Accounts => {
                     let accounts = self.accounts.iter_from(self.next as u32);
@@ -171,23 +223,34 @@ impl SnapshotCut {
                 }
                 Section::Pendings => {
                     for pending in self.pendings.iter_from(self.next as u32) {
-                        if items.len() + PENDING_BYTES > bytes_max {
+                        if items.len() + PENDING_ITEM_BYTES > bytes_max {
                             break;
                         }
                         self.next += 1;
                         if pending.id != 0 {
-                            items.extend_from_slice(&pending.to_bytes());
+                            items.extend_from_slice(&pending.to_item());
                         }
                     }
-                    PENDING_BYTES
+                    PENDING_ITEM_BYTES
                 }
                 Section::Ids => {
-                    self.next = ids_chunk(ledger, &self.head, self.next, bytes_max, &mut items);
+                    let (fit, end) = (bytes_max / SLOT_BYTES, self.ids_end);
+                    let slots = ledger.ids.recent_from(self.next);
+                    self.next = end;
+                    for (place, (number, slot)) in
+                        slots.take_while(|(number, _)| *number < end).enumerate()
+                    {
+                        if place == fit {
+                            self.next = number;
+                            break;
+                        }
+                        items.extend_from_slice(&slot.to_bytes());
+                    }
                     SLOT_BYTES
                 }
             };
             if self.next >= self.section_end(section) {
-                (self.section, self.next) = (following(section), 0);
+                (self.section, self.next) = (self.following(section), 0);
                 self.let_go(section);
             }
             if !items.is_empty() {
@@ -201,27 +264,29 @@ impl SnapshotCut {
         match written {
             Section::Accounts => self.accounts = Slab::new(),
             Section::Pendings => self.pendings = Slab::new(),
-            Section::Head | Section::Ids | Section::End => {}
+            Section::Head | Section::Runs | Section::Ids | Section::End => {}
         }
     }
 
-    fn section_end(&self, section: Section) -> u128 {
+    fn following(&self, section: Section) -> Option<Section> {
+        match section {
+            Section::Head => Some(Section::Runs),
+            Section::Runs => Some(Section::Accounts),
+            Section::Accounts => Some(Section::Pendings),
+            Section::Pendings if self.has_ids => Some(Section::Ids),
+            Section::Pendings | Section::Ids => Some(Section::End),
+            Section::End => None,
+        }
+    }
+
+    fn section_end(&self, section: Section) -> u64 {
         match section {
             Section::Head | Section::End => 0,
-            Section::Accounts => u128::from(self.accounts.len()),
-            Section::Pendings => u128::from(self.pendings.len()),
-            Section::Ids => 1 << 64,
+            Section::Runs => self.runs.len() as u64,
+            Section::Accounts => self.accounts.len().into(),
+            Section::Pendings => self.pendings.len().into(),
+            Section::Ids => self.ids_end,
         }
-    }
-}
-
-fn following(section: Section) -> Option<Section> {
-    match section {
-        Section::Head => Some(Section::Accounts),
-        Section::Accounts => Some(Section::Pendings),
-        Section::Pendings => Some(Section::Ids),
-        Section::Ids => Some(Section::End),
-        Section::End => None,
     }
 }
 
@@ -234,42 +299,4 @@ fn chunk(section: Section, item_bytes: usize, items: &[u8]) -> Vec<u8> {
     chunk.extend_from_slice(&[0; 4]);
     chunk.extend_from_slice(items);
     chunk
-}
-
-/// Appends ids below the cut from the hash `from` on, about as many as fit. Returns the hash to
-/// continue from. Covers the share of all hashes that held that many ids at the cut, however many
-/// there are now. More ids than fit have one and the same hash only if somebody made them so; then
-/// the chunk is longer.
-fn ids_chunk(
-    ledger: &Ledger,
-    head: &SnapshotHead,
-    from: u128,
-    bytes_max: usize,
-    items: &mut Vec<u8>,
-) -> u128 {
-    let fit = (bytes_max / SLOT_BYTES * 7 / 8).max(1) as u128; // leaves room for chance
-    let share = (fit << 64) / u128::from(head.ids.max(1));
-    let end = from.saturating_add(share.max(1)).min(1 << 64);
-    let mut next = from;
-    while next < end {
-        let whole = items.len();
-        let first = next as u64; // below 2^64
-        let mut to = end.min(ledger.ids.part_end(first));
-        loop {
-            let slots = ledger.ids.range(first, to);
-            for slot in slots.filter(|slot| slot.offset() < head.next_offset) {
-                items.extend_from_slice(&slot.to_bytes());
-            }
-            if items.len() <= bytes_max || whole == 0 && to - next == 1 {
-                break;
-            }
-            items.truncate(whole);
-            if whole > 0 {
-                return next;
-            }
-            to = next + (to - next) / 2;
-        }
-        next = to;
-    }
-    next
 }

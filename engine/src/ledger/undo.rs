@@ -7,9 +7,10 @@ use walengine_net::model::{
 };
 
 use super::Ledger;
-use super::decide::key_of;
+use super::decide::{key_of, state_of_accepted};
 use super::effects::{Change, move_money_back, release, reserve};
-use super::ids::{Key, PendingState};
+use super::slot::PendingState;
+use crate::ids::key::{Key, Space};
 
 /// Tells whether anything that the newest snapshot holds was undone.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -53,10 +54,12 @@ impl Ledger {
         for (index, (bytes, verdict)) in events.iter().zip(verdicts).enumerate().rev() {
             let offset = base_offset.0 + index as u64;
             let effective = resolved.next_if(|effective| effective.index as usize == index);
+            let mut state = PendingState::None;
             if *verdict == Verdict::Ok.number() {
                 self.revert(bytes, offset, effective.as_ref());
+                state = state_of_accepted(bytes);
             }
-            self.ids.forget(&key_of(bytes), offset);
+            self.ids.forget(&key_of(bytes), offset, state);
         }
         self.step_back(base_offset, previous_timestamp);
     }
@@ -73,7 +76,7 @@ impl Ledger {
     ) {
         self.check_newest(base_offset, ids.len());
         for (id, offset) in ids.zip(base_offset.0..) {
-            self.ids.forget(&Key::new(id, false), offset);
+            self.ids.forget(&Key::new(id, Space::Event), offset, PendingState::None);
         }
         self.step_back(base_offset, previous_timestamp);
     }
@@ -143,7 +146,7 @@ impl Ledger {
             self.change_again(debit, credit, amount, move_money_back);
         }
         self.change_back(debit, credit, pending.amount, reserve);
-        self.ids.set_state(pending.id, PendingState::Open);
+        self.ids.unresolve(&pending.reserved(), offset);
     }
 
     /// Changes both accounts and takes one change out of their versions.

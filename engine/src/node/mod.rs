@@ -68,10 +68,12 @@ pub fn serve(config: Config) -> Result<(), Fatal> {
     preflight::check_machine(config.cores)?;
     let started = Instant::now();
     os::keep_large_allocations_apart();
-    memory::set_limit(config.memory_bytes);
+    let limits = memory::set_budget(config.memory_bytes);
     let (_lock, found) = data_dir::enter(&config)?;
     let room = 2 * found.map_or(config.segment_bytes, |found| found.segment_bytes);
     let is_new = found.is_none();
+    let partitions = found.map(|found| found.partitions).or(config.partitions);
+    memory::require_least(limits, config.cores, partitions.unwrap_or(config.cores as u16))?;
     preflight::check_directory(
         &config.data,
         if is_new { room + config.reserve_bytes } else { 0 },

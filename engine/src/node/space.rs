@@ -2,7 +2,7 @@
 
 use std::sync::atomic::Ordering;
 
-use crate::memory;
+use crate::memory::{self, Looked};
 use crate::node_state::NodeState;
 use crate::os;
 
@@ -27,7 +27,8 @@ pub fn look(state: &NodeState) {
 
 /// Asks how much memory is used, and refuses or takes writes accordingly.
 pub fn look_at_memory(state: &NodeState) {
-    let Some(used) = memory::look() else { return };
+    let Some(Looked { own_bytes, used, limit }) = memory::look() else { return };
+    state.memory_own_bytes.store(own_bytes, Ordering::Relaxed);
     state.memory_used_bytes.store(used.used_bytes, Ordering::Relaxed);
     state.memory_limit_bytes.store(used.limit_bytes, Ordering::Relaxed);
     let was_short = state.is_short_of_memory.load(Ordering::Relaxed);
@@ -36,13 +37,15 @@ pub fn look_at_memory(state: &NodeState) {
         return;
     }
     state.is_short_of_memory.store(is_short, Ordering::Relaxed);
-    let (left, limit) = (used.left_bytes() >> 20, used.limit_bytes >> 20);
+    let (left, mib) = (used.left_bytes() >> 20, used.limit_bytes >> 20);
     if is_short {
+        let (parts, from) = (state.memory_parts.sum().in_words(own_bytes), limit.from());
+        let raise = limit.raise();
         tracing::error!(
-            "{left} MiB of {limit} MiB of memory are left: writes are refused; allow more (the limit \
-             of its control group, or --memory-mib) and start again"
+            "{left} MiB of {mib} MiB of memory are left: writes are refused, and reads go on. The limit is \
+             {from}. Used by {parts}. To have them taken again, {raise} and start again"
         );
     } else {
-        tracing::info!("{left} MiB of {limit} MiB of memory are left: writes are taken again");
+        tracing::info!("{left} MiB of {mib} MiB of memory are left: writes are taken again");
     }
 }

@@ -172,6 +172,10 @@ impl<D: Disk, R: Runtime> Commit for Alone<D, R> {
         self.appended_bytes.get()
     }
 
+    fn newest_bytes(&self) -> usize {
+        0
+    }
+
     fn stopped(&self) -> Option<Refused> {
         self.log.stopped().map(|reason| Refused::Stopped(reason.to_string()))
     }

@@ -3,6 +3,7 @@
 use walengine_net::entry::{EntryKind, access_events, access_records};
 use walengine_net::model::{Offset, Timestamp};
 
+use super::older_ids::Wanted;
 use crate::ledger::{Disagreement, Ledger};
 
 /// Why an entry can't be applied. This replica must stop serving: it knows no state any more.
@@ -40,5 +41,27 @@ pub fn apply_body(
             Ok(ledger.apply_records(base_offset, timestamp, body)?)
         }
         EntryKind::Blank | EntryKind::Membership => Ok(()),
+    }
+}
+
+/// What must be looked up before an entry's body can be applied; nothing if it can't be read, which applying
+/// it says.
+pub fn unknown_in(ledger: &Ledger, kind: EntryKind, body: &[u8]) -> Vec<Wanted> {
+    match kind {
+        EntryKind::Events => access_events(body).map_or_else(
+            |_| Vec::new(),
+            |body| {
+                let events = body.events.as_slice();
+                Wanted::of_events(ledger.unknown(events), events)
+            },
+        ),
+        EntryKind::Records => access_records(body).map_or_else(
+            |_| Vec::new(),
+            |body| {
+                let ids = body.heads.iter().map(|head| head.id.to_native());
+                Wanted::of_records(ledger.unknown_records(ids))
+            },
+        ),
+        EntryKind::Blank | EntryKind::Membership => Vec::new(),
     }
 }

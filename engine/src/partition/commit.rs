@@ -95,6 +95,9 @@ pub trait Commit: 'static {
     /// Bytes of entries that the ledger took in since the start, or the replay at the start.
     fn written_bytes(&self) -> u64;
 
+    /// Bytes of the newest entries, as far as they are kept in memory.
+    fn newest_bytes(&self) -> usize;
+
     /// Why nothing is taken any more, for good.
     fn stopped(&self) -> Option<Refused>;
 

@@ -57,13 +57,13 @@ fn go_on<C: Commit>(partition: &Partition<C>) -> Result<(), Refused> {
 }
 
 async fn at_tail<C: Commit>(partition: &Partition<C>) -> Result<Digested, Refused> {
-    let mut cut = partition.cut_at_tail().ok_or(BUSY)?;
+    let mut cut = partition.cut_at_tail().ok_or(BUSY)?.without_ids();
     let mut digested = partition.with_ledger(|ledger| Digested {
         next_offset: cut.next_offset(),
         last_timestamp: cut.last_timestamp(),
         accounts: u64::from(ledger.accounts_len()),
         pendings: ledger.pendings_len() as u64,
-        ids: ledger.ids_len() as u64,
+        ids: ledger.ids_len(),
         is_importing: false,
         digest: [0; 32],
     });

@@ -16,12 +16,14 @@
 //! that it does not have yet.
 
 use walengine_net::entry::is_amid_import;
-use walengine_net::message::{ArchivedImportLog, ImportState};
+use walengine_net::message::{ArchivedImportLog, ContentToImport, EntryToImport, ImportState};
 use walengine_net::model::{Offset, Timestamp};
 
 use super::Partition;
 use super::commit::Commit;
-use crate::refused::Refused;
+use super::older_ids::Wanted;
+use crate::ledger::Ledger;
+use crate::refused::{BUSY_READING, Refused};
 use crate::runtime::Runtime;
 use crate::storage::disk::Disk;
 use crate::storage::error::ReadError;
@@ -86,6 +88,14 @@ impl<C: Commit> Partition<C> {
                 );
                 break;
             }
+            let unknown = self.with_ledger(|ledger| unknown_in_import(ledger, &entry));
+            if !unknown.is_empty() {
+                self.look_up(unknown);
+                if report.next_offset == next_offset {
+                    return Err(BUSY_READING);
+                }
+                break; // the rest is sent again
+            }
             let decided = self.inner.replica.borrow_mut().decide_import(&entry, is_last);
             match decided {
                 None => return Err(self.not_leader()),
@@ -108,6 +118,16 @@ impl<C: Commit> Partition<C> {
 
     fn last_timestamp(&self) -> Timestamp {
         self.with_ledger(crate::ledger::Ledger::last_timestamp)
+    }
+}
+
+fn unknown_in_import(ledger: &Ledger, entry: &EntryToImport<'_>) -> Vec<Wanted> {
+    match entry.content {
+        ContentToImport::Events(events, _) => Wanted::of_events(ledger.unknown(events), events),
+        ContentToImport::Records(heads, _) => {
+            let ids = heads.iter().map(|head| head.id.to_native());
+            Wanted::of_records(ledger.unknown_records(ids))
+        }
     }
 }
 

@@ -11,19 +11,28 @@
 
 pub mod alone;
 pub mod apply;
+mod asked_keys;
 pub mod check;
+mod check_ids;
+mod chunks;
 mod clocks;
 pub mod commit;
 pub mod digest;
 pub mod drafts;
 pub mod group;
+mod ids_upkeep;
 pub mod importing;
+pub mod ledger_access;
 pub mod log_clock;
+mod looking_up;
+pub mod memory;
 pub mod mending;
+pub mod older_ids;
 pub mod opening;
 pub mod replica;
 pub mod replica_id;
 pub mod restore;
+mod saved_filter;
 pub mod scrub;
 mod snapshot_progress;
 pub mod snapshots;
@@ -39,19 +48,22 @@ use walengine_net::model::{EVENT_BYTES, EventBytes, Offset, RESOLVED_BYTES, Time
 use walengine_replication::types::NodeId;
 
 use crate::agreed_clock::ClockAgreement;
+use crate::ids::runs::Runs;
 use crate::ledger::{Draft, Ledger, Outcomes, SnapshotCut};
 use crate::limits::{
     CLOSE_WITHIN, EXPIRIES_AT_ONCE_MAX, EXPIRY_ROUNDS_MAX, IDLE_AFTER, WITNESS_EVERY,
 };
 use crate::local::Notify;
-use crate::refused::{BUSY, Refused};
+use crate::refused::{BUSY, BUSY_READING, Refused};
 use crate::runtime::Runtime;
 use crate::storage::error::Place;
 use crate::storage::log::Log;
 use crate::visible::Visible;
+use asked_keys::AskedKeys;
 use commit::Commit;
 use drafts::Drafts;
 use log_clock::LogClock;
+use older_ids::{OlderIds, Wanted};
 use replica::Replica;
 use replica_id::ReplicaId;
 use snapshot_progress::SnapshotProgress;
@@ -93,6 +105,9 @@ struct Inner<C: Commit> {
     id: ReplicaId,
     commit: C,
     replica: Rc<RefCell<Replica>>,
+    /// Ids that are not in memory.
+    older: OlderIds<C::Disk, C::Runtime>,
+    asked: AskedKeys,
     /// Answers that wait for an offset to be visible.
     waiters: Waiters,
     /// There is something to seal, or a reason to stop.
@@ -125,13 +140,20 @@ struct Inner<C: Commit> {
 }
 
 impl<C: Commit> Partition<C> {
-    /// Serves from `replica`, whose decisions `commit` makes final. The task that seals runs in the
-    /// background from now on.
-    pub fn start(id: ReplicaId, commit: C, replica: Rc<RefCell<Replica>>) -> Self {
+    /// Serves from `replica`, whose decisions `commit` makes final, and whose older ids are in `older`. The tasks
+    /// that seal run in the background from now on.
+    pub fn start(
+        id: ReplicaId,
+        commit: C,
+        replica: Rc<RefCell<Replica>>,
+        older: OlderIds<C::Disk, C::Runtime>,
+    ) -> Self {
         let inner = Inner {
             id,
             commit,
             replica,
+            older,
+            asked: AskedKeys::default(),
             waiters: Waiters::default(),
             work: Notify::new(),
             changed: Notify::new(),
@@ -173,6 +195,16 @@ impl<C: Commit> Partition<C> {
     /// Its log on this node, for readers.
     pub fn log(&self) -> &Log<C::Disk, C::Runtime> {
         self.inner.commit.log()
+    }
+
+    /// Ids that are not in memory.
+    pub fn older_ids(&self) -> &OlderIds<C::Disk, C::Runtime> {
+        &self.inner.older
+    }
+
+    /// The runs that hold its older ids.
+    pub fn runs(&self) -> &Runs<C::Disk> {
+        self.inner.older.runs()
     }
 
     /// Its executor.
@@ -381,6 +413,7 @@ impl<C: Commit> Partition<C> {
                 return Err(BUSY);
             }
         }
+        self.require_known(events)?;
         let decide = |ledger: &mut _, draft: &mut _| decide(ledger, draft, now);
         let taken = self.inner.replica.borrow_mut().decide_events(decide);
         self.inner.work.notify_all();
@@ -399,6 +432,12 @@ impl<C: Commit> Partition<C> {
     ) -> Result<Taken, Refused> {
         self.require_memory()?;
         self.admit(EntryKind::Records, std::mem::size_of_val(heads) + blob.len())?;
+        let ids = heads.iter().map(|head| head.id);
+        let unknown = self.with_ledger(|ledger| ledger.unknown_records(ids));
+        if !unknown.is_empty() {
+            self.look_up(Wanted::of_records(unknown));
+            return Err(BUSY_READING);
+        }
         let now = self.log_time();
         let taken = self.inner.replica.borrow_mut().decide_records(heads, blob, now, outcomes);
         self.inner.work.notify_all();

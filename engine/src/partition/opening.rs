@@ -17,13 +17,17 @@ use walengine_net::model::PartitionId;
 
 use super::Partition;
 use super::alone::Alone;
+use super::ids_upkeep;
 use super::importing::was_importing;
 use super::mending::{EntrySource, NoSource, Patient};
+use super::older_ids::OlderIds;
 use super::replica::Replica;
 use super::replica_id::ReplicaId;
-use super::restore::{Restored, replay, restore};
+use super::restore::{Restored, RunsRead, replay, restore};
+use super::saved_filter;
 use crate::data_dir::{log_config, of_partition, partition_failed};
 use crate::fatal::{Fatal, Reason};
+use crate::limits::{RECENT_KEYS_MAX, REPLAY_TELL_EVERY};
 use crate::runtime::Runtime;
 use crate::storage::Recovered;
 use crate::storage::disk::Disk;
@@ -44,11 +48,14 @@ pub struct OpenedPartition<D: Disk, R: Runtime> {
     /// Its vote, as saved last.
     pub hard_state: HardState,
     /// The state at its newest snapshot.
-    pub restored: Restored,
+    pub restored: Restored<D>,
     /// Its snapshots.
     pub store: SnapshotStore<D>,
     /// The executor.
     pub runtime: R,
+    /// How many keys its ledger keeps in memory before the older ones go into a run.
+    pub recent_keys_max: usize,
+    superblock: Superblock,
     recovered: Recovered,
     started: Duration,
 }
@@ -85,11 +92,7 @@ pub async fn open_mended<D: Disk, R: Runtime>(
     let dir = partition_dir(data, partition);
     let failed = |error| of_partition(partition, &partition_failed(&error, superblock));
     let store = SnapshotStore::open(disk.clone(), &dir).await.map_err(failed)?;
-    let restored = restore(&store, superblock, partition).await?;
-    for (path, why) in &restored.skipped {
-        let path = path.display();
-        tracing::error!("snapshot {path} can't be used, passing it over: {why}");
-    }
+    let restored = restore_telling(&store, superblock, partition, &runtime, RunsRead::New).await?;
     let log_config = LogConfig { flush_inflight_max, ..log_config(superblock, partition) };
     let open = || {
         let (disk, runtime, dir) = (disk.clone(), runtime.clone(), dir.clone());
@@ -120,9 +123,46 @@ pub async fn open_mended<D: Disk, R: Runtime>(
         restored,
         store,
         runtime,
+        recent_keys_max: RECENT_KEYS_MAX,
+        superblock: *superblock,
         recovered: opened.recovered,
         started,
     })
+}
+
+/// The newest state on disk; tells how far it is, and what can't be used.
+async fn restore_telling<D: Disk, R: Runtime>(
+    store: &SnapshotStore<D>,
+    superblock: &Superblock,
+    partition: PartitionId,
+    runtime: &R,
+    reads: RunsRead,
+) -> Result<Restored<D>, Fatal> {
+    let mut told = runtime.elapsed();
+    let progress = async |read: u64, of: u64| {
+        let now = runtime.elapsed();
+        if now.saturating_sub(told) >= REPLAY_TELL_EVERY {
+            told = now;
+            let percent = read * 100 / of.max(1);
+            tracing::info!(
+                "partition {partition}: reading the ids on disk: {read} of about {of} ({percent} %)"
+            );
+        }
+        runtime.yield_now().await;
+    };
+    let restored = restore(store, superblock, partition, reads, progress).await?;
+    let runs_end = restored.ledger.runs_end();
+    let cleared = saved_filter::remove_ahead(store.disk(), store.partition_dir(), runs_end).await;
+    cleared.map_err(|error| {
+        let message =
+            format!("partition {partition}: removing saved filters of another state: {error}");
+        Fatal::new(Reason::Disk, message)
+    })?;
+    for (path, why) in &restored.skipped {
+        let path = path.display();
+        tracing::error!("snapshot {path} can't be used, passing it over: {why}");
+    }
+    Ok(restored)
 }
 
 impl<D: Disk, R: Runtime> OpenedPartition<D, R> {
@@ -143,6 +183,18 @@ impl<D: Disk, R: Runtime> OpenedPartition<D, R> {
         );
     }
 
+    fn older_ids(&self) -> OlderIds<D, R> {
+        let (runs, log) = (self.restored.runs.clone(), self.log.clone());
+        let older = OlderIds::new(runs, log, self.runtime.clone());
+        older.set_recent_max(self.recent_keys_max);
+        older
+    }
+
+    async fn replay(&mut self, older: &OlderIds<D, R>) -> Result<u64, Fatal> {
+        let Restored { ledger, from, .. } = &mut self.restored;
+        replay(&self.log, from.index, ledger, older).await
+    }
+
     /// Serves it alone: replays the log behind the snapshot while deriving every verdict again, and
     /// begins a new term with a blank entry, which also bears witness to what was recovered.
     ///
@@ -151,9 +203,26 @@ impl<D: Disk, R: Runtime> OpenedPartition<D, R> {
     pub async fn serve_alone(mut self) -> Result<Partition<Alone<D, R>>, Fatal> {
         let id = self.id;
         let failed = |fatal: Fatal| of_partition(id.partition, &fatal);
-        let Restored { ledger, from, .. } = &mut self.restored;
-        let first = ledger.next_offset();
-        let replayed_bytes = replay(&self.log, from.index, ledger).await.map_err(failed)?;
+        let (mut older, mut first) = (self.older_ids(), self.restored.ledger.next_offset());
+        let mut replayed = self.replay(&older).await;
+        if let Err(fatal) = &replayed
+            && older.runs().is_distrusted()
+        {
+            tracing::error!(
+                "partition {}: {fatal}; all runs of ids are read now, and made again from the log where that is \
+                 necessary",
+                id.partition
+            );
+            let (sizes, reads) = (older.runs().merge_sizes(), RunsRead::All);
+            let Self { store, superblock, runtime, .. } = &self;
+            let restored = restore_telling(store, superblock, id.partition, runtime, reads).await;
+            self.restored = restored.map_err(failed)?;
+            (older, first) = (self.older_ids(), self.restored.ledger.next_offset());
+            older.runs().set_merge_sizes(sizes);
+            replayed = self.replay(&older).await;
+        }
+        let replayed_bytes = replayed.map_err(failed)?;
+        let ledger = &self.restored.ledger;
         let next_offset = ledger.next_offset();
         let is_amid_import = was_importing(&self.log, next_offset).await;
         let is_amid_import = is_amid_import.map_err(|error| failed(unreadable(&error)))?;
@@ -164,7 +233,9 @@ impl<D: Disk, R: Runtime> OpenedPartition<D, R> {
         let alone = Alone::new(id, term, log, next_offset, replayed_bytes, runtime);
         let mut replica = Replica::new(restored.ledger).amid_import(is_amid_import);
         replica.lead(term);
-        Ok(Partition::start(id, alone, Rc::new(RefCell::new(replica))))
+        let partition = Partition::start(id, alone, Rc::new(RefCell::new(replica)), older);
+        ids_upkeep::begin(&partition);
+        Ok(partition)
     }
 }
 

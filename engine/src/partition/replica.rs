@@ -24,12 +24,14 @@ use walengine_net::message::{ContentToImport, EntryToImport};
 use walengine_net::model::{Offset, ResolvedBytes, Timestamp};
 use walengine_replication::types::Batch;
 
-use super::apply::{ApplyError, apply_body};
+use super::apply::{ApplyError, apply_body, unknown_in};
 use super::drafts::{DraftHead, Drafts};
+use super::older_ids::Wanted;
 use super::taken::Taken;
-use crate::ledger::{Disagreement, Draft, Ledger, Outcomes, SnapshotCut};
+use crate::ids::key::Key;
+use crate::ledger::{Disagreement, Draft, Fact, Ledger, Outcomes, SnapshotCut};
 use crate::limits::EXPIRIES_AT_ONCE_MAX;
-use crate::planted;
+use crate::planted::{self, Planted};
 
 /// See the module.
 ///
@@ -146,7 +148,7 @@ impl Replica {
     /// This node does not lead any more: what it decided and did not see committed is taken back.
     pub fn follow(&mut self) {
         self.leads = None;
-        if planted::may_keep_decisions() {
+        if planted::has(Planted::DecisionsKept) {
             self.open.clear();
             self.decided_bytes = 0;
             return self.decided.clear();
@@ -302,6 +304,26 @@ impl Replica {
         self.committed = end;
         self.committed_amid_import = is_amid_import(&batch.body);
         Ok(())
+    }
+
+    /// The ledger, for what changes nothing of its state: where its ids are.
+    pub(super) fn with_ledger<T>(&mut self, look: impl FnOnce(&mut Ledger) -> T) -> T {
+        look(&mut self.ledger)
+    }
+
+    /// Takes what was looked up: see [`Ledger::learn`].
+    pub fn learn(&mut self, version: u64, found: Vec<(Key, Fact)>) {
+        self.ledger.learn(version, found);
+    }
+
+    /// What must be looked up before this batch can be applied. What this node has decided itself and another
+    /// leader's batch replaces is taken back before.
+    pub fn unknown(&mut self, batch: &Batch) -> Vec<Wanted> {
+        if self.broken || self.decided.front().is_some_and(|decided| decided.is(batch)) {
+            return Vec::new();
+        }
+        self.take_back();
+        unknown_in(&self.ledger, batch.kind, &batch.body)
     }
 
     /// Cuts a snapshot at the tail. It counts once everything below the tail is committed.

@@ -39,6 +39,7 @@ pub async fn run<C: Commit>(
                 }
             }
         }
+        bad += check_ids(&partition, bytes_per_second).await;
         partition.note_rot(bad);
         // What could not be mended is tried again soon: the others may be back then.
         let soon = bad > 0 && is_mended;
@@ -88,6 +89,21 @@ async fn check<C: Commit>(
             }
         }
     }
+}
+
+/// Checks the runs of ids, which a start does not read. Gives 1 if one of them is damaged.
+async fn check_ids<C: Commit>(partition: &Partition<C>, bytes_per_second: u64) -> u64 {
+    let id = partition.id().partition;
+    let pace = async |bytes| give_way(partition, bytes, bytes_per_second).await;
+    let Err(error) = partition.older_ids().check_runs(pace).await else { return 0 };
+    tracing::error!(
+        "partition {id}: {error}; whether the ids in it were used before can't be told: restart this node, which \
+         makes it again from the log"
+    );
+    if let Err(error) = partition.older_ids().distrust_runs().await {
+        tracing::error!("partition {id}: what would spare a start reading the runs stays: {error}");
+    }
+    1
 }
 
 /// How often one entry was put in: more than a few times is no use.

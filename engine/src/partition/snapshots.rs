@@ -7,11 +7,15 @@
 //!  seal ─ cut ─ entry committed ─ pieces written ─ entry durable here ─ file synced ─ renamed ─ older pruned
 //! ```
 //!
+//! Ids that are in runs are not written again: the snapshot says which runs, and their files stay for as
+//! long as a snapshot that is kept refers to them.
+//!
 //! The stream is what FORMAT.md, section 6, says.
 
 use std::io;
 
 use super::Partition;
+use super::chunks::write_chunk;
 use super::commit::{Commit, Point};
 use super::replica_id::ReplicaId;
 use crate::ledger::{Ledger, SnapshotCut};
@@ -20,7 +24,6 @@ use crate::limits::{
     SNAPSHOT_RETRY_AFTER, SNAPSHOTS_KEPT,
 };
 use crate::runtime::Runtime;
-use crate::storage::disk::Disk;
 use crate::storage::layout::SnapshotMeta;
 use crate::storage::snapshot::{SnapshotStore, SnapshotWriter};
 
@@ -138,8 +141,15 @@ async fn write<C: Commit>(
     let mut writer = store.create(&meta, bytes_max).await?;
     match write_all(partition, cut, &mut writer).await {
         Ok(Some(bytes)) if partition.log().wait_durable(cut.point.applied.index).await.is_ok() => {
+            let (index, runs) = (cut.point.applied.index, cut.state.runs());
+            let named = partition.runs().named();
+            named.begin(index, runs);
             writer.finish().await?;
+            named.note(index, Some(runs.to_vec()));
             store.prune(SNAPSHOTS_KEPT).await?;
+            named.keep(&store.indexes().await?);
+            partition.runs().prune().await?;
+            partition.older_ids().prune_saved().await?;
             Ok(Some(bytes))
         }
         Ok(_) => writer.abort().await.map(|()| None),
@@ -168,20 +178,16 @@ async fn write_all<C: Commit>(
     Ok(cut.state.is_complete().then_some(bytes))
 }
 
-async fn write_chunk<D: Disk>(chunk: &[u8], writer: &mut SnapshotWriter<D>) -> io::Result<u64> {
-    writer.write(&(chunk.len() as u32).to_le_bytes()).await?;
-    writer.write(chunk).await?;
-    Ok(4 + chunk.len() as u64)
-}
-
 /// Upper bound for a snapshot's stream in bytes.
 fn state_bytes_max(ledger: &Ledger) -> u64 {
     const ACCOUNT_BYTES: u64 = 128;
-    const PENDING_BYTES: u64 = 64;
-    const ID_BYTES: u64 = 32;
+    const PENDING_BYTES: u64 = 72;
+    const KEY_BYTES: u64 = 32;
+    const RUN_BYTES: u64 = 16;
     let items = u64::from(ledger.accounts_len()) * ACCOUNT_BYTES
         + ledger.pendings_len() as u64 * PENDING_BYTES
-        + ledger.ids_len() as u64 * ID_BYTES;
+        + ledger.recent_len() as u64 * KEY_BYTES
+        + ledger.runs().len() as u64 * RUN_BYTES;
     // Headers of chunks, which are never less than half full, and room for the few that are.
     items + items / 256 + (4 << 20)
 }

@@ -50,7 +50,7 @@ pub struct Left {
     /// Accounts that it comes to.
     pub accounts: u32,
     /// Ids that it comes to.
-    pub ids: usize,
+    pub ids: u64,
     /// Digest of that state.
     pub digest: [u8; 32],
 }

@@ -5,12 +5,13 @@ use std::collections::HashMap;
 
 use walengine_net::frame::{FrameHead, Kind};
 use walengine_net::message::{EventState, LookupTransfersReply, StatusReply, VerdictState};
-use walengine_net::model::EventId;
+use walengine_net::model::{Decided, EventId};
 
 use super::bounded::{Known, Touched};
 use super::disk_reads::DiskReads;
-use super::log_reads::{LookUp, NotFound, find_events, put_not_found};
+use super::log_reads::{LookUp, NotFound, find_events, in_time, put_not_found};
 use super::replies::Replies;
+use crate::ids::key::{Key, Space};
 use crate::partition::commit::Commit;
 use crate::policy::Rights;
 
@@ -57,11 +58,14 @@ pub(super) async fn touched<C: Commit>(
     let (next_offset, states) = find_events(replies, disk, ids, look_up).await?;
     let touched = touched_by(replies, disk, &states, look_up).await?;
     // Those that are decided and no events are opaque records.
-    let is_decided = |id: &u128| {
-        let decided = replies.partition.with_ledger(|ledger| ledger.decided(EventId(*id)));
+    let keys: Vec<Key> = ids.iter().map(|id| Key::new(*id, Space::Event)).collect();
+    let decided = in_time(replies, look_up.by, replies.partition.decided(&keys)).await?;
+    let decided = decided.map_err(NotFound::Unreadable)?;
+    let is_there = |decided: &Option<Decided>| {
         decided.and_then(|decided| decided.offset).is_some_and(|offset| offset < next_offset)
     };
-    let mut known: Known = ids.iter().copied().filter(is_decided).map(|id| (id, None)).collect();
+    let there = ids.iter().zip(&decided).filter(|(_, decided)| is_there(decided));
+    let mut known: Known = there.map(|(id, _)| (*id, None)).collect();
     known.extend(states.iter().zip(touched).map(|(state, one)| (ids[state.index as usize], one)));
     Ok(known)
 }

@@ -10,12 +10,13 @@ use futures_lite::future::or;
 use walengine_net::entry::{EntryHeader, EntryKind, access_events};
 use walengine_net::frame::{FrameHead, Kind};
 use walengine_net::message::{Entries, ErrorCode, EventState, LogPage};
-use walengine_net::model::{EventId, Offset, RESOLVED_BYTES, Resolved};
+use walengine_net::model::{Decided, Offset, RESOLVED_BYTES, Resolved};
 use walengine_replication::budget::Held;
 
 use super::disk_reads::DiskReads;
 use super::replies::Replies;
 use crate::connection::errors::put_read_error;
+use crate::ids::key::{Key, Space};
 use crate::ledger::Ledger;
 use crate::limits::{LOOKUP_PAGE_BYTES, PAGE_BYTES_MAX};
 use crate::partition::Partition;
@@ -184,7 +185,15 @@ pub(super) async fn find_events<C: Commit>(
     let next_offset = partition.with_ledger(Ledger::next_offset);
     let visible = in_time(replies, look_up.by, partition.until_visible()).await?;
     visible.map_err(NotFound::Refused)?;
-    let mut wanted = partition.with_ledger(|ledger| wanted(ledger, ids, next_offset));
+    let keys: Vec<Key> = ids.iter().map(|id| Key::new(*id, Space::Event)).collect();
+    let decided = if let Some(decided) = partition.decided_now(&keys) {
+        decided
+    } else {
+        let _turn = in_time(replies, look_up.by, disk.turn()).await?;
+        let decided = in_time(replies, look_up.by, partition.decided(&keys)).await?;
+        decided.map_err(NotFound::Unreadable)?
+    };
+    let mut wanted = wanted(&decided, next_offset);
     wanted.sort_unstable();
     let mut states = Vec::with_capacity(wanted.len());
     let mut read_bytes = 0;
@@ -216,7 +225,7 @@ pub(super) async fn find_events<C: Commit>(
 }
 
 /// Waits, but not for longer than the caller does.
-async fn in_time<C: Commit, T>(
+pub(super) async fn in_time<C: Commit, T>(
     replies: &Replies<C>,
     by: Duration,
     waiting: impl Future<Output = T>,
@@ -239,13 +248,13 @@ async fn in_time<C: Commit, T>(
     or(async { Ok(waiting.await) }, or(late, gone)).await
 }
 
-/// Where the known ones of `ids` stand, each with its place in the request.
-fn wanted(ledger: &Ledger, ids: &[u128], below: Offset) -> Vec<(Offset, u32)> {
-    let decided = ids.iter().zip(0..).filter_map(|(&id, place)| {
-        let offset = ledger.decided(EventId(id))?.offset?;
+/// Where the decided ones stand, each with its place in the request.
+fn wanted(decided: &[Option<Decided>], below: Offset) -> Vec<(Offset, u32)> {
+    let places = decided.iter().zip(0..).filter_map(|(decided, place)| {
+        let offset = (*decided)?.offset?;
         (offset < below).then_some((offset, place))
     });
-    decided.collect()
+    places.collect()
 }
 
 /// The events at these offsets, all in one entry; none of an entry of opaque records, whose bytes are

@@ -378,6 +378,7 @@ impl<C: Operated> Session<C> {
         let mut forbidden = Vec::new();
         // Another than the leader says who leads.
         if self.partition().leads() && !rights.write.is_everything() {
+            self.partition().require_known(events)?;
             let known = self.reads.known();
             let mut unknown = Vec::new();
             self.partition().with_ledger(|ledger| {

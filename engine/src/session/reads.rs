@@ -13,7 +13,7 @@ use walengine_net::message::{
     LookupAccountsReply, LookupTransfers, MessageError, ReadEntries, ReadLog, Status, StatusReply,
     VerdictState, open_frame,
 };
-use walengine_net::model::{Account, AccountId, EVENT_BYTES, EventBytes, EventId, Offset};
+use walengine_net::model::{Account, AccountId, Decided, EVENT_BYTES, EventBytes, Offset};
 use walengine_replication::budget::{Budget, Held};
 
 use super::bounded::Known;
@@ -22,6 +22,7 @@ use super::event_reads;
 use super::log_reads::{self, LookUp};
 use super::replies::Replies;
 use crate::connection::errors::put_forbidden;
+use crate::ids::key::{Key, Space};
 use crate::ledger::Ledger;
 use crate::limits::{
     ENDED_KEPT_MAX, HELD_ANSWER_BYTES, LIST_LOOK_MAX, LOOKUP_READ_BYTES_MAX, PAGE_BYTES_MAX,
@@ -274,7 +275,7 @@ impl<C: Commit> Reads<C> {
                     self.look_up_events(Kind::StatusReply, head, held, ids.collect(), by, bounded);
                     return Ok(());
                 }
-                self.status_of(head, held, namespace, ids, bounded.as_deref());
+                self.status_of(head, held, namespace, ids, by, bounded);
             }
             Kind::LookupTransfers => {
                 let request = open_frame::<LookupTransfers<'_>>(frame)?;
@@ -392,12 +393,49 @@ impl<C: Commit> Reads<C> {
         self.replies.put_read_when_visible(Kind::ListAccountsReply, head, &reply, held);
     }
 
+    /// Answers with the first verdicts of ids, at once if they are in memory.
     fn status_of(
         &self,
         head: FrameHead,
         held: Held,
         namespace: IdNamespace,
         ids: impl Iterator<Item = u128>,
+        by: Duration,
+        bounded: Option<Arc<Rights>>,
+    ) {
+        let space = match namespace {
+            IdNamespace::Event => Space::Event,
+            IdNamespace::Account => Space::Account,
+        };
+        let keys: Vec<Key> = ids.map(|id| Key::new(id, space)).collect();
+        let partition = &self.replies.partition;
+        if let Some(decided) = partition.decided_now(&keys) {
+            return self.put_status(head, held, &keys, &decided, bounded.as_deref());
+        }
+        if !self.may_wait(head) {
+            return;
+        }
+        let (reads, disk) = (self.clone(), self.scratch.borrow().disk.clone());
+        self.spawn_read(async move {
+            let replies = &reads.replies;
+            let found = async {
+                let _turn = disk.turn().await;
+                replies.partition.decided(&keys).await
+            };
+            let found = log_reads::in_time(replies, by, found).await;
+            match found.and_then(|found| found.map_err(log_reads::NotFound::Unreadable)) {
+                Ok(decided) => reads.put_status(head, held, &keys, &decided, bounded.as_deref()),
+                Err(error) => log_reads::put_not_found(replies, head, error),
+            }
+        });
+    }
+
+    fn put_status(
+        &self,
+        head: FrameHead,
+        held: Held,
+        keys: &[Key],
+        decided: &[Option<Decided>],
         bounded: Option<&Rights>,
     ) {
         let verdicts = &mut self.scratch.borrow_mut().verdicts;
@@ -410,13 +448,9 @@ impl<C: Commit> Reads<C> {
                     None => rights.read.ledgers(id.book()).is_some_and(Ranges::is_all),
                 })
             };
-            verdicts.extend(ids.map(|id| {
-                let decided = match namespace {
-                    IdNamespace::Event => ledger.decided(EventId(id)),
-                    IdNamespace::Account => {
-                        ledger.decided_account(AccountId(id)).filter(|_| may(AccountId(id)))
-                    }
-                };
+            verdicts.extend(keys.iter().zip(decided).map(|(key, decided)| {
+                let hidden = key.space == Space::Account && !may(AccountId(key.id));
+                let decided = decided.filter(|_| !hidden);
                 decided.map_or(VerdictState { known: 0, verdict: 0, offset: 0 }, |decided| {
                     let offset = decided.offset.unwrap_or_default().0;
                     VerdictState { known: 1, verdict: decided.verdict.number(), offset }

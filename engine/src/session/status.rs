@@ -15,6 +15,8 @@ use walengine_replication::types::NodeId;
 use super::node_facts::NodeFacts;
 use crate::connection::outbox::Outbox;
 use crate::limits::STATUS_TROUBLES_MAX;
+use crate::memory;
+use crate::memory_parts::{Part, Parts};
 use crate::node_state::NodeState;
 use crate::partition::Partition;
 use crate::partition::commit::Commit;
@@ -42,6 +44,14 @@ pub fn answer<C: Commit>(node: &NodeFacts<C>, outbox: &Outbox, head: FrameHead) 
     of_node("memory_used_bytes", used);
     of_node("memory_limit_bytes", limit);
     of_node("memory_left_bytes", limit.saturating_sub(used));
+    let own = state.memory_own_bytes.load(Ordering::Relaxed);
+    let parts = state.memory_parts.sum();
+    of_node("memory_budget_bytes", memory::budget_bytes());
+    of_node("memory_of_process_bytes", own);
+    for part in Part::ALL {
+        of_node(part.name(), parts.of(part));
+    }
+    of_node("memory_other_bytes", parts.other_bytes(own));
     of_node("connections_of_shard", node.connections.get() as u64);
     of_node("connections_of_node", state.admission.connections() as u64);
     of_node("connection_bytes_of_shard", outbox.budget().used() as u64);
@@ -125,12 +135,26 @@ fn put_partition<'a, C: Commit>(
     let mut of_partition = |name, value| {
         numbers.push(NumberRow { partition: id, value, name });
     };
+    let mut memory = Parts::default();
+    partition.add_memory(&mut memory);
     partition.with_ledger(|ledger| {
         of_partition("next_offset", ledger.next_offset().0);
         of_partition("accounts", u64::from(ledger.accounts_len()));
-        of_partition("remembered_ids", ledger.ids_len() as u64);
+        of_partition("remembered_ids", ledger.ids_len());
         of_partition("open_pendings", ledger.pendings_len() as u64);
+        of_partition("ids_in_memory", ledger.recent_len() as u64);
     });
+    of_partition("accounts_bytes", memory.of(Part::Accounts));
+    of_partition("reservations_bytes", memory.of(Part::Reservations));
+    of_partition("ids_in_memory_bytes", memory.of(Part::RecentIds));
+    of_partition("ids_filter_bytes", memory.of(Part::IdsFilter));
+    of_partition("ids_fences_bytes", memory.of(Part::IdsFences));
+    of_partition("newest_entries_bytes", memory.of(Part::NewestEntries));
+    of_partition("log_write_buffers_bytes", memory.of(Part::WriteBuffers));
+    let runs = partition.runs();
+    of_partition("ids_on_disk", runs.entries());
+    of_partition("ids_on_disk_bytes", runs.disk_bytes());
+    of_partition("ids_written_bytes_since_start", runs.written_bytes());
     of_partition("importing", u64::from(partition.is_importing()));
     let (ahead, behind) = match partition.clock() {
         ClockStanding::Agrees => (0, 0),

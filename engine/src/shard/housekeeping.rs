@@ -8,14 +8,17 @@ use std::time::Duration;
 use super::host::Hosted;
 use super::state::Shard;
 use crate::connection::memory::HeldMemory;
-use crate::limits::{CONNECTIONS_LOOK_EVERY, EXPIRE_EVERY, SLOW_WRITE_AFTER, STUCK_WRITE_AFTER};
+use crate::limits::{
+    CONNECTIONS_LOOK_EVERY, EXPIRE_EVERY, MEMORY_TELL_EVERY, SLOW_WRITE_AFTER, STUCK_WRITE_AFTER,
+};
+use crate::memory_parts::{Part, Parts};
 use crate::orders::ControlOrder;
 use crate::partition::Partition;
 use crate::runtime::Runtime as _;
 
 /// Looks until it is cancelled.
 pub(super) async fn run<C: Hosted>(shard: Rc<Shard<C>>) {
-    let mut looked = Duration::ZERO;
+    let (mut looked, mut told_at, mut told) = (Duration::ZERO, Duration::ZERO, Parts::default());
     let mut policy_seen = shard.node.state.policies.generation();
     let state = &shard.node.state;
     let mut memory = HeldMemory::new(shard.budget.clone(), state.clone());
@@ -36,6 +39,10 @@ pub(super) async fn run<C: Hosted>(shard: Rc<Shard<C>>) {
             }
         }
         let now = shard.runtime.elapsed();
+        if now.saturating_sub(told_at) >= MEMORY_TELL_EVERY {
+            told_at = now;
+            state.memory_parts.tell(&mut told, memory_parts(&shard));
+        }
         // Where memory is short, at once.
         let is_short = shard.budget.is_short() || shard.peers_budget.is_short();
         if now.saturating_sub(looked) >= CONNECTIONS_LOOK_EVERY || is_short {
@@ -53,6 +60,15 @@ pub(super) async fn run<C: Hosted>(shard: Rc<Shard<C>>) {
         count_kept(&shard);
         shard.runtime.sleep(EXPIRE_EVERY).await;
     }
+}
+
+/// What this shard's memory goes to.
+fn memory_parts<C: Hosted>(shard: &Shard<C>) -> Parts {
+    let mut parts = Parts::default();
+    shard.node.partitions.iter().for_each(|partition| partition.add_memory(&mut parts));
+    parts.add(Part::Connections, shard.budget.used() as u64);
+    parts.add(Part::Peers, shard.peers_budget.used() as u64);
+    parts
 }
 
 /// Notices a disk that is full or slow, or from which a write does not come back.

@@ -20,9 +20,12 @@ use crate::connection::outbox::Outbox;
 use crate::connection::timing::Timing;
 use crate::connection::writer;
 use crate::feed::published::{Passed, Subscriber};
-use crate::limits::{ANSWER_AFTER_END_WITHIN, FEED_ANSWERS_MAX, FEED_FRAMES_MAX, ROOM_WITHIN};
+use crate::limits::{
+    ANSWER_AFTER_END_WITHIN, FEED_ANSWERS_MAX, FEED_FRAMES_MAX, LOOK_UP_WITHIN, ROOM_WITHIN,
+};
 use crate::partition::Partition;
 use crate::partition::commit::Commit;
+use crate::refused::{BUSY_READING, Refused};
 use crate::runtime::Runtime;
 use crate::session::admin::Operated;
 use crate::session::{Handled, Session};
@@ -180,9 +183,10 @@ where
         loop {
             let wanted = match self.handle_frames(&mut incoming.received, &mut patience) {
                 Ok(Next::Bytes(wanted)) => wanted,
-                Ok(Next::Room) => {
+                Ok(Next::Room(refused)) => {
                     timing.frame_since.set(None);
-                    patience.wait(self.session.partition()).await;
+                    let within = if refused == BUSY_READING { LOOK_UP_WITHIN } else { ROOM_WITHIN };
+                    patience.wait(self.session.partition(), within).await;
                     continue;
                 }
                 Err(end) => return end,
@@ -224,7 +228,7 @@ where
                     let handled = match session.try_handle(&frame) {
                         Ok(handled) => handled,
                         Err(_) if patience.is_over => session.handle(&frame),
-                        Err(_) => return Ok(Next::Room),
+                        Err(refused) => return Ok(Next::Room(refused)),
                     };
                     *patience = Patience::default();
                     match handled {
@@ -270,22 +274,28 @@ struct Incoming {
 enum Next {
     /// Bytes of the next frame: so many in all.
     Bytes(usize),
-    /// A write is there, and no room for it.
-    Room,
+    /// A write is there, and no room for it, or ids must be looked up first.
+    Room(Refused),
 }
 
-/// How long the write in front has waited for room.
+/// How long the write in front has waited, for room or for its ids.
 #[derive(Default)]
 struct Patience {
-    since: Option<Duration>,
+    /// For what it waits, by how long it may, and since when.
+    since: Option<(Duration, Duration)>,
     is_over: bool,
 }
 
 impl Patience {
     /// Waits until the partition may have room, or the time is over.
-    async fn wait<C: Commit>(&mut self, partition: &Partition<C>) {
+    async fn wait<C: Commit>(&mut self, partition: &Partition<C>, within: Duration) {
         let runtime = partition.runtime();
-        let by = *self.since.get_or_insert_with(|| runtime.elapsed()) + ROOM_WITHIN;
+        let since = match self.since {
+            Some((same, since)) if same == within => since,
+            _ => runtime.elapsed(),
+        };
+        self.since = Some((within, since));
+        let by = since + within;
         loop {
             let changed = partition.changed();
             let changed = changed.changed();

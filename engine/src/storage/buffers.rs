@@ -69,6 +69,11 @@ impl<D: Disk> BufferPool<D> {
         }
     }
 
+    /// Bytes of those that are free.
+    pub fn bytes(&self) -> usize {
+        self.free.iter().map(|buffer| buffer.as_ref().len()).sum()
+    }
+
     pub fn give(&mut self, buffer: D::Buffer) {
         if buffer.as_ref().len() < POOLED_BYTES_MIN || self.buffers_max == 0 {
             return;

@@ -32,7 +32,7 @@ pub(super) async fn replace<D: Disk>(
 }
 
 /// Removes a file that a crash may have left.
-pub(super) async fn remove_if_there<D: Disk>(disk: &D, path: &Path) -> io::Result<()> {
+pub async fn remove_if_there<D: Disk>(disk: &D, path: &Path) -> io::Result<()> {
     match disk.remove(path).await {
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
         _ => Ok(()),

@@ -181,6 +181,11 @@ impl<D: Disk, R: Runtime> Log<D, R> {
         self.inner.state.borrow().counts
     }
 
+    /// Memory of the buffers for writes, of entries on their way and of the next ones, in bytes.
+    pub fn buffer_bytes(&self) -> usize {
+        self.inner.zeros.as_ref().as_ref().len() + self.inner.state.borrow().buffer_bytes()
+    }
+
     /// Bytes that are staged or wait for a flush.
     pub fn backlog_bytes(&self) -> usize {
         self.inner.state.borrow().backlog_bytes()

@@ -33,6 +33,7 @@ const TRAILER_DATA_BYTES: usize = 16;
 #[derive(Clone)]
 pub struct SnapshotStore<D: Disk> {
     disk: D,
+    partition: PathBuf,
     dir: PathBuf,
 }
 
@@ -79,22 +80,57 @@ struct Trailer {
 impl<D: Disk> SnapshotStore<D> {
     /// The snapshots in the partition directory `partition`; removes what a crash left half written.
     pub async fn open(disk: D, partition: &Path) -> Result<Self, OpenError> {
+        Self::open_in(disk, partition, DIR).await
+    }
+
+    /// As [`Self::open`], but of something else that is kept in the same manner, in the directory `name`.
+    pub async fn open_in(disk: D, partition: &Path, name: &str) -> Result<Self, OpenError> {
         let failed = || OpenError::io("opening the snapshots");
-        let dir = partition.join(DIR);
+        let dir = partition.join(name);
         disk.create_dir(&dir).await.map_err(failed())?;
         disk.sync_dir(partition).await.map_err(failed())?;
-        for name in disk.list(&dir).await.map_err(failed())? {
+        let store = Self { disk, partition: partition.to_owned(), dir };
+        store.remove_unfinished().await.map_err(failed())?;
+        Ok(store)
+    }
+
+    /// Removes what a crash left half written. Nothing may be being written.
+    ///
+    /// # Errors
+    /// The disk's.
+    pub async fn remove_unfinished(&self) -> io::Result<()> {
+        let names = match self.disk.list(&self.dir).await {
+            Ok(names) => names,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+            Err(error) => return Err(error),
+        };
+        for name in names {
             if name.extension().is_some_and(|extension| extension == EXTENSION_NEW) {
-                remove_if_there(&disk, &dir.join(name)).await.map_err(failed())?;
+                remove_if_there(&self.disk, &self.dir.join(name)).await?;
             }
         }
-        Ok(Self { disk, dir })
+        Ok(())
     }
 
     /// The snapshots in the partition directory `partition`, to be read only. Changes nothing, and the
     /// directory of the snapshots may be absent.
     pub fn read_only(disk: D, partition: &Path) -> Self {
-        Self { disk, dir: partition.join(DIR) }
+        Self::read_only_in(disk, partition, DIR)
+    }
+
+    /// As [`Self::read_only`], of what [`Self::open_in`] opens.
+    pub fn read_only_in(disk: D, partition: &Path, name: &str) -> Self {
+        Self { disk, partition: partition.to_owned(), dir: partition.join(name) }
+    }
+
+    /// Its disk.
+    pub fn disk(&self) -> &D {
+        &self.disk
+    }
+
+    /// Directory of its partition.
+    pub fn partition_dir(&self) -> &Path {
+        &self.partition
     }
 
     /// Begins a snapshot of at most `bytes_max` bytes; their space is allocated at once.
@@ -111,7 +147,14 @@ impl<D: Disk> SnapshotStore<D> {
         remove_if_there(&self.disk, &new).await?;
         let chunks_max = bytes_max.div_ceil(SNAPSHOT_DATA_BYTES as u64);
         let file_bytes = 2 * BLOCK + chunks_max * SNAPSHOT_CHUNK_BYTES as u64;
-        let file = self.disk.create(&new, file_bytes).await?;
+        let file = match self.disk.create(&new, file_bytes).await {
+            Ok(file) => file,
+            Err(error) => {
+                // Its space is free again; the first error is the one to tell.
+                let _ = remove_if_there(&self.disk, &new).await;
+                return Err(error);
+            }
+        };
         let mut block = self.disk.buffer(BLOCK_BYTES);
         block.as_mut().copy_from_slice(&meta.to_block());
         file.write(Rc::new(block), 0).await?;
@@ -164,12 +207,17 @@ impl<D: Disk> SnapshotStore<D> {
 
     /// Removes all but the newest `keep`.
     pub async fn prune(&self, keep: usize) -> io::Result<()> {
-        let indexes = self.indexes().await?;
-        let old = indexes.len().saturating_sub(keep);
-        for &index in &indexes[..old] {
+        let mut indexes = self.indexes().await?;
+        indexes.truncate(indexes.len().saturating_sub(keep));
+        self.remove(&indexes).await
+    }
+
+    /// Removes those at these indexes.
+    pub async fn remove(&self, indexes: &[u64]) -> io::Result<()> {
+        for &index in indexes {
             self.disk.remove(&path(&self.dir, index)).await?;
         }
-        if old > 0 { self.disk.sync_dir(&self.dir).await } else { Ok(()) }
+        if indexes.is_empty() { Ok(()) } else { self.disk.sync_dir(&self.dir).await }
     }
 
     /// Applied indexes of the snapshots there, oldest first.

@@ -171,6 +171,15 @@ impl<D: Disk> State<D> {
     }
 }
 
+impl<D: Disk> State<D> {
+    /// Memory of all buffers for writes, in bytes.
+    pub fn buffer_bytes(&self) -> usize {
+        let flushes = self.flushes.iter().map(|flush| flush.buffer.as_ref().as_ref().len());
+        let staged = self.staged.as_ref().map_or(0, |staged| staged.buffer.as_ref().len());
+        flushes.sum::<usize>() + staged + self.pool.bytes()
+    }
+}
+
 impl<D: Disk, R: Runtime> Inner<D, R> {
     /// Saves the hard state with the durable index and the commit index of now.
     pub async fn save(&self, change: impl FnOnce(&mut HardState)) -> Result<(), LogStopped> {

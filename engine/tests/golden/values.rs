@@ -2,8 +2,8 @@
 
 use rkyv::rancor;
 use walengine::storage::layout::{
-    HardState, HardStateSlot, SegmentHeader, SnapshotFrame, SnapshotMeta, Superblock, Tail,
-    block_up, entry_up,
+    HardState, HardStateSlot, RunBlock, RunEntry, RunHeader, SegmentHeader, SnapshotFrame,
+    SnapshotMeta, Superblock, Tail, block_up, entry_up,
 };
 use walengine_net::entry::{
     ANY_OFFSET, ChainHash, EntryKind, EntryMeta, EventsBody, RecordHead, RecordsBody,
@@ -125,6 +125,31 @@ pub fn encode() -> Vec<(&'static str, Vec<u8>)> {
         ("segment.bin", segment()),
         ("hard_state.bin", [older.to_block(), hard_state().to_block()].concat()),
         ("snapshot.bin", snapshot_file()),
+        ("run.bin", [run().to_block(), RunBlock::encode(&run(), 0, &run_entries())].concat()),
+    ]
+}
+
+/// Of a run whose first offset is not 0: entries have the distance from it.
+pub fn run() -> RunHeader {
+    RunHeader {
+        cluster: CLUSTER,
+        partition: PARTITION,
+        first: 0x0000_0a0b_0c0d_0e0f,
+        end: 0x0000_0b00_0000_0000,
+        entries: 3,
+        id_low: 0x0102_0304_0506_0708_090a_0b0c_0d0e_0f10,
+        id_high: 0x1112_1314_1516_1718_191a_1b1c_1d1e_1f20,
+    }
+}
+
+/// Two keys with the same hash, and the last offset of the run.
+pub fn run_entries() -> [RunEntry; 3] {
+    let RunHeader { first, end, .. } = run();
+    let entry = |hash, code, offset| RunEntry { hash, code, offset };
+    [
+        entry(0x0102_0304_0506_0000, 0, first),
+        entry(0x0102_0304_0506_0000, 41, first + 0x0102_0304),
+        entry(0xfffe_fdfc_fbfa_0000, 2, end - 1),
     ]
 }
 

@@ -8,6 +8,7 @@ mod forbidden;
 mod generator;
 mod imports;
 mod model;
+mod older;
 mod property;
 mod snapshots;
 

@@ -1,8 +1,10 @@
-//! A million random events: do ledger, replica and model agree, is money conserved, is undo exact?
+//! A million random events: do ledger, replica and model agree, is money conserved, is undo exact? The leader
+//! and the restored ledgers give their ids away now and then and look them up; the replica has all in memory.
 
 use std::collections::BTreeSet;
 
 use rkyv::rancor;
+use walengine::ids::key::{Key, Space};
 use walengine_net::entry::{EventsBody, RecordsBody, access_events, access_records};
 use walengine_net::model::{AccountId, EventId, Offset, PartitionId, Timestamp, Verdict};
 
@@ -13,6 +15,7 @@ use walengine::ledger::{
 use crate::generator::Generator;
 use crate::imports::Importer;
 use crate::model::{Fate, Model};
+use crate::older::{Logged, Older};
 use crate::{Random, first_seed};
 
 const PARTITION: PartitionId = PartitionId(2);
@@ -24,6 +27,37 @@ const EVENTS_PER_RUN: usize = 10_200;
 enum Entry {
     Events(Offset, Timestamp, EventsBody),
     Records(Offset, Timestamp, RecordsBody),
+}
+
+impl Entry {
+    fn base_offset(&self) -> u64 {
+        match self {
+            Self::Events(offset, ..) | Self::Records(offset, ..) => offset.0,
+        }
+    }
+
+    fn unknown(&self, ledger: &Ledger) -> Vec<Key> {
+        match self {
+            Self::Events(_, _, body) => ledger.unknown(&body.events),
+            Self::Records(_, _, body) => {
+                ledger.unknown_records(body.heads.iter().map(|head| head.id))
+            }
+        }
+    }
+}
+
+fn record_at(entries: &[Entry], offset: u64) -> Logged {
+    let behind = entries.partition_point(|entry| entry.base_offset() <= offset);
+    let entry = &entries[behind - 1];
+    let place = (offset - entry.base_offset()) as usize;
+    match entry {
+        Entry::Events(_, _, body) => Logged::Event(body.events[place]),
+        Entry::Records(_, _, body) => {
+            let before: u32 = body.heads[..place].iter().map(|head| head.bytes).sum();
+            let (head, from) = (body.heads[place], before as usize);
+            Logged::Record(head, body.blob[from..from + head.bytes as usize].to_vec())
+        }
+    }
 }
 
 fn apply(ledger: &mut Ledger, entry: &Entry) {
@@ -52,6 +86,8 @@ struct Run {
     random: Random,
     model: Model,
     leader: Ledger,
+    /// Keys that the leader has given away.
+    older: Older,
     replica: Ledger,
     importer: Importer,
     draft: Draft,
@@ -73,6 +109,7 @@ impl Run {
             random: Random::new(!seed),
             model: Model::new(PARTITION, PARTITIONS),
             leader: Ledger::new(PARTITION, PARTITIONS),
+            older: Older::default(),
             replica: Ledger::new(PARTITION, PARTITIONS),
             importer: Importer::new(PARTITION, PARTITIONS, Random::new(seed ^ 0x1517)),
             draft: Draft::new(),
@@ -100,6 +137,10 @@ impl Run {
             }
             self.check_money();
             self.go_on_with_snapshot();
+            // Not while a snapshot is being written: it reads the newest keys.
+            if self.snapshot.is_none() && self.random.chance(100) {
+                self.older.take_all(&mut self.leader);
+            }
             if self.random.chance(30) {
                 self.check_state();
             }
@@ -118,6 +159,7 @@ impl Run {
             self.events += length;
             let expected = self.model.submit(&events, &mut log, now);
             self.outcomes.clear();
+            self.look_up(&events);
             self.leader.submit(&events, &mut self.draft, Timestamp(now), &mut self.outcomes);
             for (index, outcome) in self.outcomes.iter().enumerate() {
                 let event = walengine_net::model::Event::from_bytes(&events[index]);
@@ -157,9 +199,26 @@ impl Run {
         assert_eq!(self.leader.digest(), before, "undo leaves what was before");
         self.draft.clear();
         for events in sent {
+            self.look_up(events);
             self.leader.submit(events, &mut self.draft, Timestamp(now), &mut self.outcomes);
         }
         assert_eq!(self.leader.digest(), after, "the same again");
+    }
+
+    /// Looks up what the leader must know before it decides. Now and then the filter takes a new id for an old one.
+    fn look_up(&mut self, events: &[[u8; 128]]) {
+        if self.older.moves > 0 && self.random.chance(100) {
+            let event = self.random.pick(events);
+            let id = walengine_net::model::event_id(&event);
+            self.leader.note_older(std::iter::once(Key::new(id, Space::Event).hash));
+        }
+        let unknown = self.leader.unknown(events);
+        self.look_up_keys(unknown);
+    }
+
+    fn look_up_keys(&mut self, keys: Vec<Key>) {
+        let entries = &self.entries;
+        self.older.look_up(&mut self.leader, keys, |offset| record_at(entries, offset));
     }
 
     fn check_log(&mut self, log: &[crate::model::Record]) {
@@ -184,6 +243,8 @@ impl Run {
         let expected = self.model.append_records(&records, &mut logged, now);
         self.outcomes.clear();
         let before = self.leader.digest();
+        let unknown = self.leader.unknown_records(heads.iter().map(|head| head.id));
+        self.look_up_keys(unknown);
         for _ in 0..2 {
             let (draft, outcomes) = (&mut self.records, &mut self.outcomes);
             self.leader.append_records(&heads, &blob, draft, Timestamp(now), outcomes);
@@ -215,7 +276,14 @@ impl Run {
         assert!(self.leader.totals().values().all(LedgerTotals::balanced));
     }
 
-    fn check_state(&self) {
+    fn check_state(&mut self) {
+        let known = self.model.known.keys().map(|(account, id)| {
+            Key::new(*id, if *account { Space::Account } else { Space::Event })
+        });
+        let ended = self.model.state.reservations.keys();
+        let keys = known.chain(ended.map(|id| Key::new(*id, Space::Resolution)));
+        let unknown = keys.filter(|key| self.leader.must_look_up(key)).collect();
+        self.look_up_keys(unknown);
         assert_eq!(self.leader.next_offset().0, self.model.next_offset);
         assert_eq!(self.leader.last_timestamp().0, self.model.last_timestamp);
         let state = &self.model.state;
@@ -234,7 +302,7 @@ impl Run {
             let decided = decided.unwrap();
             assert_eq!((decided.verdict, decided.offset), (*verdict, Some(Offset(*offset))));
         }
-        assert_eq!(self.leader.ids_len(), self.model.known.len());
+        assert_eq!(self.leader.ids_len(), self.model.known.len() as u64);
         let mut open = 0;
         for (id, expected) in &state.reservations {
             let is = match expected.fate {
@@ -284,7 +352,11 @@ impl Run {
         snapshot.chunks.iter().for_each(|chunk| digester.push(chunk));
         let digest = digester.finish();
         assert_eq!(digest, Some(snapshot.digest), "though the ledger has gone on meanwhile");
+        self.older.note_all(&mut restored);
         for entry in &self.entries[snapshot.entries..] {
+            let unknown = entry.unknown(&restored);
+            let at = |offset| record_at(&self.entries, offset);
+            self.older.look_up(&mut restored, unknown, at);
             apply(&mut restored, entry);
         }
         assert_eq!(restored.digest(), self.leader.digest(), "and comes to the tail by replay");
@@ -296,7 +368,7 @@ impl Run {
 fn a_million_random_events_are_decided_as_the_model_says() {
     let first = first_seed();
     let mut seen = BTreeSet::new();
-    let [mut events, mut snapshots, mut undone, mut refused] = [0; 4];
+    let [mut events, mut snapshots, mut undone, mut refused, mut moves, mut found] = [0; 6];
     for seed in first..first + RUNS {
         println!("run with seed {seed}");
         let mut run = Run::new(seed);
@@ -306,11 +378,15 @@ fn a_million_random_events_are_decided_as_the_model_says() {
         snapshots += run.snapshots;
         undone += run.undone;
         refused += run.importer.refused;
+        moves += run.older.moves;
+        found += run.older.found;
     }
     println!(
-        "{events} events, {snapshots} snapshots, {undone} times undone, {refused} changes refused"
+        "{events} events, {snapshots} snapshots, {undone} times undone, {refused} changes refused, \
+         {moves} times all ids given away, {found} of them found again"
     );
     assert!(events >= 1_000_000 && snapshots > 100 && undone > 1000 && refused > 1000);
+    assert!(moves > 500 && found > 100_000);
     // Who sends is not known here: `forbidden` is given where it is.
     let here = Verdict::all().filter(|verdict| *verdict != Verdict::Forbidden);
     let missing: Vec<_> = here.filter(|verdict| !seen.contains(verdict)).collect();

@@ -7,6 +7,7 @@ use std::rc::Rc;
 
 use openraft::async_runtime::{Oneshot, OneshotSender, WatchReceiver};
 use openraft::{AsyncRuntime, Config};
+use walengine::ids::MergeSizes;
 use walengine::partition::group::raft_apply::RaftApply;
 use walengine::partition::group::raft_log::{RaftLog, log_id_of};
 use walengine::partition::group::{Group, GroupTiming, join, raft_config, reach};
@@ -408,6 +409,11 @@ impl Cluster {
     }
 }
 
+/// Keys that a node keeps in memory: few, so that most are looked up on disk.
+const RECENT_KEYS_MAX: usize = 200;
+/// So small that they are merged often.
+const MERGE_SIZES: MergeSizes = MergeSizes { group_runs: 3, small_entries: 150 };
+
 /// The partition, and where in the log it started from; or in words why it can't start.
 async fn start(
     id: NodeId,
@@ -416,7 +422,7 @@ async fn start(
     transport: SimTransport,
     raft: Config,
 ) -> Result<(SimPartition, Tail), String> {
-    let Restored { ledger, from, members, .. } = snapshot::newest(id, disk.clone()).await?;
+    let Restored { ledger, runs, from, members, .. } = snapshot::newest(id, disk.clone()).await?;
     let config = LogConfig { entries_on_blocks: true, ..config() };
     let log = Log::open(disk, runtime.clone(), dir(), config.clone(), from).await;
     let log = log.map_err(|error| error.to_string())?.log;
@@ -426,7 +432,9 @@ async fn start(
     let apply = RaftApply::restored(replica, log_id_of(&from), members);
     let Ids { cluster, partition } = config.ids;
     let replica_id = ReplicaId { cluster, partition, node: id };
-    let partition = join(replica_id, log, apply, runtime, transport, raft).await?;
+    let partition = join(replica_id, log, apply, runs, runtime, transport, raft).await?;
+    partition.older_ids().set_recent_max(RECENT_KEYS_MAX);
+    partition.runs().set_merge_sizes(MERGE_SIZES);
     reach::begin(&partition);
     Ok((partition, from))
 }

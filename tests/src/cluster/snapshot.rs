@@ -3,7 +3,7 @@
 use std::io;
 use std::path::Path;
 
-use walengine::partition::restore::{Restored, restore};
+use walengine::partition::restore::{Restored, RunsRead, restore};
 use walengine::partition::snapshots;
 use walengine::runtime::Runtime;
 use walengine::storage::disk::Disk;
@@ -26,7 +26,7 @@ pub async fn write(partition: &SimPartition, disk: BuggyDisk) -> io::Result<()> 
 ///
 /// # Panics
 /// If a snapshot is there and can't be read: nothing damages them here.
-pub async fn newest(node: NodeId, disk: BuggyDisk) -> Result<Restored, String> {
+pub async fn newest(node: NodeId, disk: BuggyDisk) -> Result<Restored<BuggyDisk>, String> {
     let created = disk.runtime().now();
     let superblock = Superblock {
         cluster: config().ids.cluster,
@@ -39,7 +39,8 @@ pub async fn newest(node: NodeId, disk: BuggyDisk) -> Result<Restored, String> {
     };
     let store = open(disk).await.map_err(|error| error.to_string())?;
     let newest = store.indexes().await.map_err(|error| error.to_string())?.pop();
-    let restored = restore(&store, &superblock, PartitionId(0)).await;
+    let restored =
+        restore(&store, &superblock, PartitionId(0), RunsRead::New, async |_, _| {}).await;
     let restored = restored.map_err(|fatal| fatal.message)?;
     assert_eq!(restored.from.index, newest.unwrap_or_default(), "a damaged snapshot");
     Ok(restored)

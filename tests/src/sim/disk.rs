@@ -168,6 +168,16 @@ impl SimDisk {
         self.media.borrow_mut().plan(class, nth, effect);
     }
 
+    /// Does `effect` to the `nth` operation from now whose path holds `part`, counted from 1.
+    pub fn plan_at_path(&self, part: &'static str, nth: u64, effect: Effect) {
+        self.media.borrow_mut().plan_at_path(part, nth, effect);
+    }
+
+    /// Operations to which something planned has happened since the last crash.
+    pub fn failed(&self) -> Vec<(OpKind, PathBuf, Effect)> {
+        self.media.borrow().failed.clone()
+    }
+
     /// Forgets every plan.
     pub fn plan_nothing(&self) {
         self.media.borrow_mut().plan_nothing();

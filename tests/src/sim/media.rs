@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -41,10 +41,14 @@ pub struct Media {
     inodes: u64,
     counts: [u64; OpClass::ALL.len()],
     plans: Vec<(OpClass, u64, Effect)>,
+    /// Part of a path, operations on such until then, what happens.
+    plans_at_path: Vec<(&'static str, u64, Effect)>,
     pub boundaries: u64,
     pub crash_at: Option<u64>,
     pub crash_at_path: Option<(&'static str, u64)>,
     pub crash_site: Option<CrashSite>,
+    /// Operations to which something planned has happened.
+    pub failed: Vec<(OpKind, PathBuf, Effect)>,
     /// Every operation so far, if they are recorded.
     pub ops: Option<Vec<Op>>,
 }
@@ -60,10 +64,12 @@ impl Media {
             inodes: 0,
             counts: [0; OpClass::ALL.len()],
             plans: Vec::new(),
+            plans_at_path: Vec::new(),
             boundaries: 0,
             crash_at: None,
             crash_at_path: None,
             crash_site: None,
+            failed: Vec::new(),
             ops: None,
         }
     }
@@ -78,8 +84,14 @@ impl Media {
         self.plans.push((class, self.count(class) + nth, effect));
     }
 
+    pub fn plan_at_path(&mut self, part: &'static str, nth: u64, effect: Effect) {
+        assert!(nth >= 1, "operations are counted from 1");
+        self.plans_at_path.push((part, nth, effect));
+    }
+
     pub fn plan_nothing(&mut self) {
         self.plans.clear();
+        self.plans_at_path.clear();
     }
 
     pub fn begin(&mut self, op: &mut Op, in_flight: Option<InFlight>) -> Ticket {
@@ -98,6 +110,16 @@ impl Media {
                 let planned = self.plans.iter().find(|plan| plan.0 == class && plan.1 == count);
                 effect = effect.or(planned.map(|plan| plan.2));
             }
+        }
+        for (part, left, planned) in &mut self.plans_at_path {
+            if op.path.to_string_lossy().contains(*part) {
+                *left -= 1;
+                effect = effect.or((*left == 0).then_some(*planned));
+            }
+        }
+        self.plans_at_path.retain(|(_, left, _)| *left > 0);
+        if let Some(effect) = effect {
+            self.failed.push((op.kind, op.path.clone(), effect));
         }
         if let Some(in_flight) = in_flight {
             self.in_flight.insert(number, in_flight);

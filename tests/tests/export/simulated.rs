@@ -11,7 +11,7 @@ use walengine::partition::Partition;
 use walengine::partition::digest::{Digested, digest};
 use walengine::partition::importing::ImportReport;
 use walengine::partition::snapshots;
-use walengine::refused::Refused;
+use walengine::refused::{BUSY_READING, Refused};
 use walengine::runtime::Runtime;
 use walengine::storage::partition_dir;
 use walengine::storage::snapshot::SnapshotStore;
@@ -36,17 +36,33 @@ struct Source {
     records: Vec<(RecordHead, Vec<u8>)>,
 }
 
-fn submit(partition: &Lone, events: &[EventBytes]) -> Outcomes {
-    let mut outcomes = Outcomes::new();
-    partition.submit(events, &mut outcomes).expect("there is room");
-    outcomes
+/// What comes of a request once its ids have been looked up.
+fn looked_up<T>(executor: &SimExecutor, mut ask: impl FnMut() -> Result<T, Refused>) -> T {
+    loop {
+        match ask() {
+            Err(BUSY_READING) => run(executor, executor.runtime().sleep(Duration::from_millis(1))),
+            answer => return answer.expect("there is room"),
+        }
+    }
 }
 
-fn append(partition: &Lone, (head, bytes): &(RecordHead, Vec<u8>)) -> Outcomes {
-    let mut outcomes = Outcomes::new();
-    let appended = partition.append_records(std::slice::from_ref(head), bytes, &mut outcomes);
-    appended.expect("there is room");
-    outcomes
+fn submit(executor: &SimExecutor, partition: &Lone, events: &[EventBytes]) -> Outcomes {
+    looked_up(executor, || {
+        let mut outcomes = Outcomes::new();
+        partition.submit(events, &mut outcomes).map(|_| outcomes)
+    })
+}
+
+fn append(
+    executor: &SimExecutor,
+    partition: &Lone,
+    (head, bytes): &(RecordHead, Vec<u8>),
+) -> Outcomes {
+    looked_up(executor, || {
+        let mut outcomes = Outcomes::new();
+        let heads = std::slice::from_ref(head);
+        partition.append_records(heads, bytes, &mut outcomes).map(|_| outcomes)
+    })
 }
 
 fn run<T>(executor: &SimExecutor, task: impl Future<Output = T>) -> T {
@@ -58,10 +74,10 @@ fn source(executor: &SimExecutor, seed: u64, rng: &mut Rng) -> Source {
     let (partition, _) = lone_partition::start(executor, &disk);
     let mut mixed = Mixed::new(seed, PARTITION, 1);
     let mut source = Source { partition, sent: vec![mixed.accounts()], records: Vec::new() };
-    submit(&source.partition, &source.sent[0]);
+    submit(executor, &source.partition, &source.sent[0]);
     for number in 0..BATCHES {
         let batch = mixed.batch(rng.between(1, 80) as usize);
-        submit(&source.partition, &batch);
+        submit(executor, &source.partition, &batch);
         source.sent.push(batch);
         if rng.percent(20) {
             let next = source.partition.with_ledger(Ledger::next_offset).0;
@@ -69,7 +85,7 @@ fn source(executor: &SimExecutor, seed: u64, rng: &mut Rng) -> Source {
             let bytes: Vec<u8> = (0..rng.below(40)).map(|_| rng.below(256) as u8).collect();
             let id = u128::from(number as u64) << 64 | 1;
             let record = (RecordHead { id, expected_offset, bytes: bytes.len() as u32 }, bytes);
-            append(&source.partition, &record);
+            append(executor, &source.partition, &record);
             source.records.push(record);
         }
         let pause = Duration::from_millis(rng.below(300));
@@ -205,7 +221,7 @@ fn what_was_exported_is_imported_with_the_same_state_and_answers() {
             let count = rng.between(1, 12) as usize;
             let piece = &entries[at..entries.len().min(at + count)];
             let is_last = at + piece.len() == entries.len();
-            let report = import(&target, piece, is_last).expect("there is room");
+            let report = looked_up(&executor, || import(&target, piece, is_last));
             assert_eq!(report.state, ImportState::Taken, "{}", report.message);
             if is_last && report.next_offset == state.next_offset {
                 // Before anything else runs: what is due by the clock ends at once behind the last entry.
@@ -250,10 +266,12 @@ fn what_was_exported_is_imported_with_the_same_state_and_answers() {
 
         // The same answers to everything that was ever sent, also where only a part was logged.
         for batch in &source.sent {
-            assert_eq!(submit(from, batch), submit(into, batch), "{batch:?}");
+            let [first, second] = [from, into].map(|of| submit(&executor, of, batch));
+            assert_eq!(first, second, "{batch:?}");
         }
         for record in &source.records {
-            assert_eq!(append(from, record), append(into, record));
+            let [first, second] = [from, into].map(|of| append(&executor, of, record));
+            assert_eq!(first, second);
         }
         for partition in [from, into] {
             partition.expire();
@@ -286,7 +304,8 @@ fn an_entry_that_does_not_come_out_the_same_is_refused_with_its_offset() {
         let entry = &entries[place];
         let refused = |changed: ExportedEntry, state: ImportState| {
             let before = target.with_ledger(Ledger::digest);
-            let report = import(&target, &[changed], false).unwrap();
+            let changed = [changed];
+            let report = looked_up(&executor, || import(&target, &changed, false));
             assert_eq!(
                 (report.state, report.next_offset),
                 (state, entry.base_offset),
@@ -315,7 +334,7 @@ fn an_entry_that_does_not_come_out_the_same_is_refused_with_its_offset() {
             let timestamp = entries[place - 1].timestamp;
             refused(ExportedEntry { timestamp, ..entry.clone() }, ImportState::OtherTime);
         }
-        let report = import(&target, std::slice::from_ref(entry), false).unwrap();
+        let report = looked_up(&executor, || import(&target, std::slice::from_ref(entry), false));
         assert_eq!(report.state, ImportState::Taken, "{}", report.message);
         run(&executor, target.until_visible()).unwrap();
     }

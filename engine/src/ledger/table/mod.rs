@@ -18,14 +18,14 @@
 
 mod part;
 
-use super::limits::{DEPTH_AHEAD_MAX, DEPTH_MAX};
+use super::limits::DEPTH_MAX;
 
-use part::{BLOCK_SLOTS, PART_BLOCKS_MIN, Part, blocks_for};
+use part::{Part, blocks_for};
 
 /// A directory of `n` entries needs this many times `n` values, so that hostile keys that share a
 /// prefix cannot blow it up.
 const VALUES_PER_PART_MIN: usize = 1024;
-const _: () = assert!(DEPTH_AHEAD_MAX <= DEPTH_MAX && 64 - DEPTH_MAX >= 40);
+const _: () = assert!(64 - DEPTH_MAX >= 40);
 
 /// See the module.
 pub(super) struct Table<V> {
@@ -39,21 +39,6 @@ pub(super) struct Table<V> {
 impl<V: Copy + Default> Table<V> {
     pub(super) fn new() -> Self {
         Self { directory: vec![0], depth: 0, parts: vec![Part::new(0, 0)], len: 0 }
-    }
-
-    /// An empty table with the parts that a table of `values` values would have, so that filling it
-    /// in order of hash is fast. Allocates at most a few MiB, whatever `values` is.
-    pub(super) fn with_parts_for(values: u64) -> Self {
-        let part_values = (PART_BLOCKS_MIN * BLOCK_SLOTS / 2) as u64;
-        let depth = (values / part_values + 1).ilog2().min(DEPTH_AHEAD_MAX);
-        let each = ((values >> depth) as usize).min(PART_BLOCKS_MIN * BLOCK_SLOTS);
-        let part = |prefix| {
-            let mut part = Part::new(depth, prefix);
-            part.blocks_ahead = blocks_for(each, prefix);
-            part
-        };
-        let parts: Vec<_> = (0..1u64 << depth).map(part).collect();
-        Self { directory: (0..parts.len() as u32).collect(), depth, parts, len: 0 }
     }
 
     pub(super) fn len(&self) -> usize {
@@ -90,36 +75,12 @@ impl<V: Copy + Default> Table<V> {
         part.find(hash, same).map(|place| part.value(place))
     }
 
-    #[inline]
-    pub(super) fn get_mut(&mut self, hash: u64, same: impl Fn(&V) -> bool) -> Option<&mut V> {
-        let index = self.part_of(hash);
-        let part = &mut self.parts[index];
-        let place = part.find(hash, same)?;
-        Some(part.value_mut(place))
-    }
-
     /// Adds a value that is not there yet. `hash_of` gives the hash of any value in the table.
     #[inline]
     pub(super) fn insert(&mut self, hash: u64, value: V, hash_of: impl Fn(&V) -> u64) {
         let index = self.part_with_room(hash, hash_of);
         self.parts[index].insert(hash, value);
         self.len += 1;
-    }
-
-    /// Adds a value unless the `same` is there, in one probe. Only for a table from which nothing
-    /// was ever removed. True if it was added.
-    #[inline]
-    pub(super) fn insert_if_new(
-        &mut self,
-        hash: u64,
-        value: V,
-        same: impl Fn(&V) -> bool,
-        hash_of: impl Fn(&V) -> u64,
-    ) -> bool {
-        let index = self.part_with_room(hash, hash_of);
-        let is_new = self.parts[index].insert_if_new(hash, value, same);
-        self.len += usize::from(is_new);
-        is_new
     }
 
     #[inline]
@@ -145,19 +106,14 @@ impl<V: Copy + Default> Table<V> {
     }
 
     /// All values, in no particular order.
+    #[cfg(test)]
     pub(super) fn values(&self) -> impl Iterator<Item = &V> {
         self.parts.iter().flat_map(Part::values)
     }
 
-    /// First hash after the part that `hash` falls in.
-    pub(super) fn part_end(&self, hash: u64) -> u128 {
-        let part = &self.parts[self.part_of(hash)];
-        (u128::from(prefix(hash, part.depth)) + 1) << (64 - part.depth)
-    }
-
-    /// Values of the part that `hash` falls in.
-    pub(super) fn part_values(&self, hash: u64) -> impl Iterator<Item = &V> {
-        self.parts[self.part_of(hash)].values()
+    /// Bytes of the slots, taken or not.
+    pub(super) fn bytes(&self) -> u64 {
+        self.parts.iter().map(Part::bytes).sum()
     }
 
     #[cold]
@@ -218,11 +174,11 @@ fn prefix(hash: u64, depth: u32) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::ledger::ids::hash_of_id;
+    use crate::ids::key::{Space, hash_of_id};
     use crate::ledger::limits::PART_BLOCKS_MAX;
 
     fn hash(value: u64) -> u64 {
-        hash_of_id(u128::from(value), false)
+        hash_of_id(u128::from(value), Space::Event)
     }
 
     fn insert(table: &mut Table<u64>, value: u64) {

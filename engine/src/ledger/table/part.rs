@@ -10,12 +10,9 @@ const GROUP_SLOTS: usize = 16;
 /// Groups in one allocation.
 const BLOCK_GROUPS: usize = 16;
 /// Slots in one allocation.
-pub(super) const BLOCK_SLOTS: usize = GROUP_SLOTS * BLOCK_GROUPS;
+const BLOCK_SLOTS: usize = GROUP_SLOTS * BLOCK_GROUPS;
 /// A part splits at a size between this and [`PART_BLOCKS_MAX`]; which one depends on its prefix.
-pub(super) const PART_BLOCKS_MIN: usize = 48;
-/// Blocks that must be full before the rest of the announced blocks are allocated: memory stays
-/// within twelve times what was read.
-const AHEAD_BLOCKS_MIN: usize = 8;
+const PART_BLOCKS_MIN: usize = 48;
 const _: () = assert!(PART_BLOCKS_MIN * 2 <= PART_BLOCKS_MAX + 1);
 
 const EMPTY: u8 = 0;
@@ -44,8 +41,6 @@ pub(super) struct Part<V> {
     pub depth: u32,
     /// The part splits instead of growing beyond this.
     pub blocks_max: usize,
-    /// Blocks for the values that were announced; the part grows to this in two steps.
-    pub blocks_ahead: usize,
 }
 
 /// Where a value is.
@@ -59,7 +54,7 @@ impl<V: Copy + Default> Part<V> {
     pub(super) fn new(depth: u32, prefix: u64) -> Self {
         let spread = PART_BLOCKS_MAX - PART_BLOCKS_MIN + 1;
         let blocks_max = PART_BLOCKS_MIN + scatter(prefix, u64::from(depth), spread);
-        Self { blocks: Vec::new(), taken: 0, used: 0, depth, blocks_max, blocks_ahead: 0 }
+        Self { blocks: Vec::new(), taken: 0, used: 0, depth, blocks_max }
     }
 
     pub(super) fn allocate(&mut self, blocks: usize) {
@@ -80,13 +75,6 @@ impl<V: Copy + Default> Part<V> {
     /// How many blocks to have after this part is full: as many as now if much was removed.
     pub(super) fn blocks_next(&self) -> usize {
         let blocks = self.blocks.len();
-        if blocks < self.blocks_ahead {
-            // Values arrive in order of hash. In a part that is much too small they would all fall
-            // into its first groups, and each would probe through all of those.
-            let some = if blocks == 0 { 1 } else { AHEAD_BLOCKS_MIN };
-            let some = if blocks < AHEAD_BLOCKS_MIN { some } else { self.blocks_ahead };
-            return some.min(self.blocks_ahead);
-        }
         if self.taken * 16 < slots_max(blocks) * 15 { blocks } else { blocks + blocks / 8 + 1 }
     }
 
@@ -204,28 +192,6 @@ impl<V: Copy + Default> Part<V> {
         self.put(place, hash, value);
     }
 
-    /// Adds a value unless the `same` is there. There must be room, and nothing may ever have been
-    /// removed: then the first group with a free slot ends every probe.
-    #[inline]
-    pub(super) fn insert_if_new(&mut self, hash: u64, value: V, same: impl Fn(&V) -> bool) -> bool {
-        let groups = self.groups();
-        let tag = u128::from(tag_of(hash)) * LOW_BITS;
-        let mut group = self.home(hash);
-        loop {
-            let tags = self.tags(group);
-            if self.find_in_group(group, zero_bytes(tags ^ tag), &same).is_some() {
-                return false;
-            }
-            let free = free_slots(tags);
-            if free != 0 {
-                let slot = free.trailing_zeros() as usize / 8;
-                self.put(Place { group, slot }, hash, value);
-                return true;
-            }
-            group = if group + 1 == groups { 0 } else { group + 1 };
-        }
-    }
-
     #[inline]
     fn put(&mut self, place: Place, hash: u64, value: V) {
         let block = &mut self.blocks[place.group / BLOCK_GROUPS];
@@ -244,6 +210,10 @@ impl<V: Copy + Default> Part<V> {
         self.used -= usize::from(never_full);
         self.taken -= 1;
         std::mem::take(self.value_mut(place))
+    }
+
+    pub(super) fn bytes(&self) -> u64 {
+        (self.blocks.len() * size_of::<Block<V>>()) as u64
     }
 
     /// Moves everything into `blocks` new blocks, without what was removed.
@@ -275,6 +245,7 @@ impl<V: Copy + Default> Part<V> {
         (self.taken, self.used) = (taken, taken);
     }
 
+    #[cfg(test)]
     pub(super) fn values(&self) -> impl Iterator<Item = &V> {
         self.blocks.iter().flat_map(|block| block.values())
     }

@@ -6,7 +6,7 @@
 
 use std::time::Duration;
 
-use futures_lite::future::try_zip;
+use futures_lite::future::zip;
 use openraft::async_runtime::WatchReceiver;
 use walengine_net::entry::{EntryHeader, EntryKind};
 use walengine_net::message::Entries;
@@ -24,8 +24,9 @@ use crate::fatal::{Fatal, Reason};
 use crate::limits::{
     COPY_NEAR_ENTRIES_MAX, COPY_PAGES_AHEAD_MAX, COPY_RETRY_AFTER, COPY_ROUNDS_MAX, COPY_TELL_EVERY,
 };
+use crate::partition::older_ids::OlderIds;
 use crate::partition::replica_id::ReplicaId;
-use crate::partition::restore::{Restored, apply};
+use crate::partition::restore::{Restored, apply_looking_up, keep_few};
 use crate::runtime::Runtime;
 use crate::storage::disk::Disk;
 use crate::storage::error::{AppendError, ReadError};
@@ -65,12 +66,14 @@ pub async fn copy<D: Disk, R: Runtime>(
     log: &Log<D, R>,
     runtime: &R,
     id: ReplicaId,
-    restored: Restored,
-) -> Result<Restored, Fatal> {
+    restored: Restored<D>,
+) -> Result<Restored<D>, Fatal> {
     let partition = id.partition;
     let (started, last_vote) = (runtime.elapsed(), None);
     let (log, runtime) = (log.clone(), runtime.clone());
-    let mut copy = Copy { log, runtime, id, restored, last_vote, started, told: started, bytes: 0 };
+    let older = OlderIds::new(restored.runs.clone(), log.clone(), runtime.clone());
+    let mut copy =
+        Copy { log, runtime, id, restored, older, last_vote, started, told: started, bytes: 0 };
     for _ in 0..COPY_ROUNDS_MAX {
         for source in in_order(sources, partition) {
             match copy.copy_from(dialer, source).await {
@@ -124,8 +127,8 @@ async fn read_all<R: Runtime>(
             return Err(Failed::There("it has less than it said".to_owned()));
         }
         from = last + 1;
-        let _ = pages.send_async(page).await; // the receiver says why it takes no more
-        if ends {
+        let is_taken = pages.send_async(page).await.is_ok(); // or the receiver says why not
+        if ends || !is_taken {
             return Ok(());
         }
     }
@@ -135,7 +138,8 @@ struct Copy<D: Disk, R: Runtime> {
     log: Log<D, R>,
     runtime: R,
     id: ReplicaId,
-    restored: Restored,
+    restored: Restored<D>,
+    older: OlderIds<D, R>,
     /// The newest leader's vote that is saved.
     last_vote: Option<Vote>,
     started: Duration,
@@ -149,13 +153,17 @@ impl<D: Disk, R: Runtime> Copy<D, R> {
         let (pages, taken) = flume::bounded(COPY_PAGES_AHEAD_MAX);
         // Pages come while those before them are taken.
         let taking = async {
+            let taken = taken; // gone when this ends, which ends the reading
             while let Ok(page) = taken.recv_async().await {
                 self.take(&page).await?;
                 self.tell(source, page.committed);
             }
             Ok(())
         };
-        try_zip(read_all(dialer, source, first, pages), taking).await.map(|_| ())
+        // What was begun with a page is finished, whatever becomes of the source: an entry is in the log and in
+        // the ledger, or in neither.
+        let (read, taken) = zip(read_all(dialer, source, first, pages), taking).await;
+        taken.and(read)
     }
 
     async fn take(&mut self, page: &LogPage) -> Result<(), Failed> {
@@ -163,13 +171,14 @@ impl<D: Disk, R: Runtime> Copy<D, R> {
         for entry in Entries::new(&page.entries) {
             let (header, body) = entry.map_err(|error| Failed::There(error.to_string()))?;
             self.append(&header, body).await?;
-            self.apply(&header, body).map_err(Failed::Here)?;
+            self.apply(&header, body).await.map_err(Failed::Here)?;
             self.bytes += header.entry_bytes() as u64;
             self.runtime.yield_now().await;
         }
         self.log.flush();
         let ledger = &mut self.restored.ledger;
         ledger.release(ledger.next_offset());
+        keep_few(ledger, &self.older).await;
         Ok(())
     }
 
@@ -230,7 +239,7 @@ impl<D: Disk, R: Runtime> Copy<D, R> {
         Ok(())
     }
 
-    fn apply(&mut self, header: &EntryHeader, body: &[u8]) -> Result<(), Fatal> {
+    async fn apply(&mut self, header: &EntryHeader, body: &[u8]) -> Result<(), Fatal> {
         if header.meta.kind == EntryKind::Membership {
             let index = header.meta.index;
             let malformed = || Fatal::new(Reason::Damaged, format!("entry {index}: no membership"));
@@ -239,7 +248,7 @@ impl<D: Disk, R: Runtime> Copy<D, R> {
                 self.restored.members.change(log_id, &membership);
             }
         }
-        apply(&mut self.restored.ledger, header, body)
+        apply_looking_up(&mut self.restored.ledger, &self.older, header, body).await
     }
 
     fn tell(&mut self, source: &NodeView, committed: u64) {
@@ -265,7 +274,7 @@ impl<D: Disk, R: Runtime> Copy<D, R> {
         (self.bytes >> 10) * 1000 / 1024 / millis.max(1)
     }
 
-    async fn finish(mut self) -> Result<Restored, Fatal> {
+    async fn finish(mut self) -> Result<Restored<D>, Fatal> {
         let last = self.log.last();
         if last.index > 0 {
             self.log.flush();

@@ -44,9 +44,12 @@ use walengine_replication::types::{Batch, LogId, NodeId, Types};
 use super::Partition;
 use super::commit::{Commit, Point};
 use super::drafts::{DraftHead, Drafts};
+use super::ids_upkeep;
+use super::older_ids::{OlderIds, Wanted};
 use super::replica::Replica;
 use super::replica_id::ReplicaId;
 use crate::agreed_clock::ClockAgreement;
+use crate::ids::runs::Runs;
 use crate::ledger::SnapshotCut;
 use crate::limits::{
     APPEND_ENTRIES_MAX, CUT_LOOK_EVERY, FLUSH_PARALLEL_BYTES_MIN, PROPOSED_BYTES_MAX,
@@ -141,10 +144,17 @@ pub async fn join<D: Disk, R: Runtime>(
     id: ReplicaId,
     log: RaftLog<D, R>,
     apply: RaftApply,
+    runs: Runs<D>,
     runtime: R,
     transport: impl Transport,
     config: Config,
 ) -> Result<Group<D, R>, String> {
+    let older = OlderIds::new(runs, log.log().clone(), runtime.clone());
+    let looks_up = older.clone();
+    let apply = apply.looking_up_by(Rc::new(move |wanted: Vec<Wanted>| {
+        let older = looks_up.clone();
+        Box::pin(async move { older.look_up_patiently(id, &wanted).await })
+    }));
     let replica = apply.replica().clone();
     let config = config.validate().map_err(|error| error.to_string())?;
     let reached = Reached::default();
@@ -201,7 +211,8 @@ pub async fn join<D: Disk, R: Runtime>(
         set_back: RefCell::default(),
         has_caught_up: Cell::new(false),
     };
-    let group = Partition::start(id, consensus, replica);
+    let group = Partition::start(id, consensus, replica, older);
+    ids_upkeep::begin(&group);
     group.spawn(|group| async move { group.commit().watch_leadership().await });
     group.spawn(|group| async move { group.commit().stop_with_log().await });
     group.spawn(|group| async move { group.commit().hear().await });
@@ -434,6 +445,10 @@ impl<D: Disk, R: Runtime> Commit for Consensus<D, R> {
     }
 
     /// Its disk failed, or it does not agree with the log, or consensus ended by itself.
+    fn newest_bytes(&self) -> usize {
+        self.log.recent_bytes()
+    }
+
     fn stopped(&self) -> Option<Refused> {
         let disagrees = self.apply.stopped();
         let failed = || self.log.log().stopped().map(|reason| reason.to_string());

@@ -56,7 +56,7 @@ pub async fn serve_in_group<D: Disk, R: Runtime>(
     let entries = opened.log.last().index - opened.restored.from.index;
     opened.log_opening(&format!("{entries} entries"));
     let OpenedPartition { log, log_config, restored, runtime, .. } = opened;
-    let Restored { ledger, from, members, .. } = restored;
+    let Restored { ledger, runs, from, members, .. } = restored;
     let is_amid_import = was_importing(&log, ledger.next_offset()).await;
     let is_amid_import = is_amid_import.map_err(|error| failed(unreadable(&error)))?;
     let (damaged, source) = (log.clone(), Rc::new(source));
@@ -70,7 +70,7 @@ pub async fn serve_in_group<D: Disk, R: Runtime>(
     let replica = Rc::new(RefCell::new(Replica::new(ledger).amid_import(is_amid_import)));
     let apply = RaftApply::restored(replica, log_id_of(&from), members);
     let config = raft_config(timing);
-    let group = join(id, log, apply, runtime, dialer, config).await.map_err(contradicts)?;
+    let group = join(id, log, apply, runs, runtime, dialer, config).await.map_err(contradicts)?;
     reach::begin(&group);
     if is_new && !beginning.founders.is_empty() {
         let founded = group.commit().raft().initialize(beginning.founders.clone()).await;

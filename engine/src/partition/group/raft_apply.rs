@@ -10,6 +10,7 @@
 use std::cell::RefCell;
 use std::collections::BTreeSet;
 use std::io;
+use std::pin::Pin;
 use std::rc::Rc;
 
 use futures_lite::{Stream, StreamExt};
@@ -21,9 +22,11 @@ use walengine_replication::types::{
 };
 
 use super::members::Members;
-use crate::ledger::Ledger;
+use crate::ids::key::Key;
+use crate::ledger::{Fact, Ledger};
 use crate::limits::RAFT_SNAPSHOT_CHUNK_BYTES;
 use crate::local::Notify;
+use crate::partition::older_ids::Wanted;
 use crate::partition::replica::Replica;
 
 /// A group's handle to consensus.
@@ -35,9 +38,15 @@ pub struct RaftApply {
     /// The ledger, shared with the shard, which decides on it while it leads.
     replica: Rc<RefCell<Replica>>,
     state: Rc<RefCell<State>>,
+    /// Looks up ids that are not in memory; an empty log has none.
+    look_up: Option<Rc<LookUp>>,
     /// Wakes whenever something was applied, or this replica has stopped.
     changed: Notify,
 }
+
+/// Looks ids up.
+pub type LookUp =
+    dyn Fn(Vec<Wanted>) -> Pin<Box<dyn Future<Output = io::Result<Vec<(Key, Fact)>>>>>;
 
 /// A point of the log that is applied, and the members there.
 pub struct AppliedPoint {
@@ -73,7 +82,7 @@ impl State {
 impl RaftApply {
     /// Applies to `replica`, which is empty.
     pub fn new(replica: Rc<RefCell<Replica>>) -> Self {
-        Self { replica, state: Rc::default(), changed: Notify::new() }
+        Self { replica, state: Rc::default(), look_up: None, changed: Notify::new() }
     }
 
     /// Applies to `replica`, which holds the state behind the entry `applied`, with its members.
@@ -83,7 +92,14 @@ impl RaftApply {
         members: Members,
     ) -> Self {
         let state = State { applied, members, ..State::default() };
-        Self { replica, state: Rc::new(RefCell::new(state)), changed: Notify::new() }
+        let state = Rc::new(RefCell::new(state));
+        Self { replica, state, look_up: None, changed: Notify::new() }
+    }
+
+    /// The same, and ids that are not in memory are looked up by this.
+    #[must_use]
+    pub fn looking_up_by(self, look_up: Rc<LookUp>) -> Self {
+        Self { look_up: Some(look_up), ..self }
     }
 
     /// What it applies to.
@@ -133,6 +149,24 @@ impl RaftApply {
     /// Why this replica has stopped serving, if it has.
     pub fn stopped(&self) -> Option<String> {
         self.state.borrow().stopped.clone()
+    }
+
+    /// Looks up what this batch's events need, until nothing is missing.
+    async fn look_up(&self, payload: &Payload) -> io::Result<()> {
+        let (EntryPayload::Normal(batch), Some(look_up)) = (payload, &self.look_up) else {
+            return Ok(());
+        };
+        loop {
+            let (version, unknown) = {
+                let mut replica = self.replica.borrow_mut();
+                (replica.ledger().facts_version(), replica.unknown(batch))
+            };
+            if unknown.is_empty() {
+                return Ok(());
+            }
+            let found = look_up(unknown).await?;
+            self.replica.borrow_mut().learn(version, found);
+        }
     }
 
     fn apply_one(&self, log_id: LogId, payload: &Payload) -> io::Result<()> {
@@ -191,6 +225,7 @@ impl RaftStateMachine<Types> for RaftApply {
     {
         while let Some(next) = entries.next().await {
             let (entry, responder) = next?;
+            self.look_up(&entry.payload).await?;
             let applied = self.apply_one(entry.log_id, &entry.payload);
             self.changed.notify_all();
             applied?;

@@ -107,6 +107,11 @@ impl<D: Disk, R: Runtime> RaftLog<D, R> {
         Self { node, log, runtime, ids, state, recent, mender: None }
     }
 
+    /// Bytes of the entries that are kept in memory.
+    pub fn recent_bytes(&self) -> usize {
+        self.recent.borrow().bytes()
+    }
+
     /// With other replicas that have what this one's disk has lost.
     #[must_use]
     pub fn mended_by(mut self, mender: Mender) -> Self {

@@ -7,17 +7,30 @@ use std::collections::VecDeque;
 use walengine_replication::types::{Entry, Payload};
 
 use crate::limits::{RECENT_BYTES_MAX, RECENT_ENTRIES_MAX};
+use crate::memory;
 
 /// See the module.
 ///
 /// Invariant: the indexes of `entries` are consecutive, and the last is the log's.
-#[derive(Default)]
 pub struct RecentEntries {
     entries: VecDeque<Entry>,
     bytes: usize,
+    bytes_max: usize,
+}
+
+impl Default for RecentEntries {
+    fn default() -> Self {
+        let bytes_max = memory::in_proportion(RECENT_BYTES_MAX);
+        Self { entries: VecDeque::new(), bytes: 0, bytes_max }
+    }
 }
 
 impl RecentEntries {
+    /// Bytes of bodies that are here.
+    pub fn bytes(&self) -> usize {
+        self.bytes
+    }
+
     /// Takes the entry that was appended just now.
     pub fn push(&mut self, entry: Entry) {
         let follows = |last: &Entry| last.log_id.index + 1 == entry.log_id.index;
@@ -27,7 +40,7 @@ impl RecentEntries {
         self.bytes += body_bytes(&entry);
         self.entries.push_back(entry);
         while self.entries.len() > 1
-            && (self.bytes > RECENT_BYTES_MAX || self.entries.len() > RECENT_ENTRIES_MAX)
+            && (self.bytes > self.bytes_max || self.entries.len() > RECENT_ENTRIES_MAX)
         {
             let oldest = self.entries.pop_front();
             self.bytes -= oldest.as_ref().map_or(0, body_bytes);

@@ -92,6 +92,27 @@ impl MarksFile {
     }
 }
 
+/// What a whole file of marks says: its header, and each mark with its position in the file, for people.
+///
+/// # Errors
+/// It is not what was written.
+pub fn marks_in(bytes: &[u8]) -> Result<(String, Vec<(u64, String)>), BlockError> {
+    let MarksFile { cluster, partition, sequence, last, marks } = MarksFile::get(bytes, u64::MAX)?;
+    let header = format!(
+        "marks of segment {sequence} of partition {partition} of cluster {:032x}, whose last entry is {}: \
+         {} marks",
+        cluster.0,
+        last.index,
+        marks.len()
+    );
+    let places = (BLOCK..).step_by(MARK_BYTES);
+    let told = places.zip(marks).map(|(at, mark)| {
+        let Mark { index, offset, position } = mark;
+        (at, format!("entry {index}, offset {offset}, at {position}"))
+    });
+    Ok((header, told.collect()))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -115,6 +136,11 @@ mod tests {
             file.put(&mut bytes);
             let segment_bytes = 128 << 20;
             assert_eq!(MarksFile::get(&bytes, segment_bytes), Ok(file));
+            let (header, told) = marks_in(&bytes).unwrap();
+            assert!(header.contains("marks of segment 3 of partition 2"), "{header}");
+            let second =
+                (1 < count).then(|| (BLOCK + 24, "entry 1, offset 7, at 69632".to_owned()));
+            assert_eq!((told.len(), told.get(1).cloned()), (count as usize, second));
             for bit in (0..bytes.len() * 8).step_by(101) {
                 bytes[bit / 8] ^= 1 << (bit % 8);
                 assert!(MarksFile::get(&bytes, segment_bytes).is_err(), "bit {bit}");

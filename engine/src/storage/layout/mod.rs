@@ -7,6 +7,7 @@
 mod hard_state;
 mod marks;
 mod reached;
+mod run;
 mod segment;
 mod snapshot;
 mod superblock;
@@ -18,7 +19,9 @@ use walengine_net::model::ClusterId;
 pub use super::disk::BLOCK_BYTES;
 pub use hard_state::{HardState, HardStateSlot};
 pub(super) use marks::MarksFile;
+pub use marks::marks_in;
 pub use reached::ReachedBlock;
+pub use run::{RunBlock, RunEntry, RunHeader};
 pub use segment::SegmentHeader;
 pub use snapshot::{SnapshotFrame, SnapshotMeta};
 pub use superblock::Superblock;
@@ -47,6 +50,8 @@ pub const SNAPSHOT_MAGIC: u32 = u32::from_le_bytes(*b"WALS");
 pub const SNAPSHOT_CHUNK_MAGIC: u32 = u32::from_le_bytes(*b"WALC");
 /// "WALT": trailer of a snapshot.
 pub const SNAPSHOT_TRAILER_MAGIC: u32 = u32::from_le_bytes(*b"WALT");
+/// "WALI": header of a run of ids.
+pub const RUN_MAGIC: u32 = u32::from_le_bytes(*b"WALI");
 
 /// The superblock is written at 0 and again behind.
 pub const SUPERBLOCK_COPIES: usize = 2;
@@ -58,6 +63,12 @@ pub const SNAPSHOT_CHUNK_BYTES: usize = 256 << 10;
 pub const SNAPSHOT_FRAME_BYTES: usize = 16;
 /// Data in a full chunk in bytes.
 pub const SNAPSHOT_DATA_BYTES: usize = SNAPSHOT_CHUNK_BYTES - SNAPSHOT_FRAME_BYTES;
+/// An entry of a run in bytes.
+pub const RUN_ENTRY_BYTES: usize = 12;
+/// Most entries in a block of a run; all but the last have so many.
+pub const RUN_BLOCK_ENTRIES: usize = (BLOCK_BYTES - RUN_ENTRIES_AT) / RUN_ENTRY_BYTES;
+/// Most offsets that a run covers: those of its entries are kept in 40 bits.
+pub const RUN_OFFSETS: u64 = 1 << 40;
 
 const MAGIC_AT: usize = 0;
 const CRC_AT: usize = MAGIC_AT + 4;
@@ -97,6 +108,20 @@ const HARD_STATE_END: usize = CUT_AFTER_AT + 8;
 const REACHED_COUNT_AT: usize = BLOCK_FIELDS_AT;
 const REACHED_AT: usize = REACHED_COUNT_AT + 16;
 
+// Header of a run.
+const RUN_FIRST_AT: usize = BLOCK_FIELDS_AT;
+const RUN_OFFSETS_END_AT: usize = RUN_FIRST_AT + 8;
+const RUN_COUNT_AT: usize = RUN_OFFSETS_END_AT + 8;
+const RUN_BLOCKS_AT: usize = RUN_COUNT_AT + 8;
+const RUN_ID_LOW_AT: usize = RUN_BLOCKS_AT + 8;
+const RUN_ID_HIGH_AT: usize = RUN_ID_LOW_AT + 16;
+const RUN_HEADER_END: usize = RUN_ID_HIGH_AT + 16;
+
+// Block of a run; its checksum stands first and covers the rest.
+const RUN_BLOCK_COUNT_AT: usize = 4;
+const RUN_BLOCK_NUMBER_AT: usize = RUN_BLOCK_COUNT_AT + 4;
+const RUN_ENTRIES_AT: usize = RUN_BLOCK_NUMBER_AT + 8;
+
 /// Superblock: the partitions are kept by Raft groups.
 const FLAG_REPLICATED: u32 = 1;
 /// Superblock: the logs of the partitions were created before it was written.
@@ -106,6 +131,7 @@ const FLAG_VOTE_COMMITTED: u32 = 2;
 const FLAG_CUT: u32 = 4;
 
 const _: () = assert!(BLOCK_FIELDS_AT == 32 && TAIL_AT == 48 && SEGMENT_BYTES_AT == 112);
+const _: () = assert!(RUN_HEADER_END == 96 && RUN_ENTRIES_AT == 16 && RUN_BLOCK_ENTRIES == 340);
 const _: () = assert!(SUPERBLOCK_END == 56 && SEGMENT_END == 120 && HARD_STATE_END == 80);
 // A slot's content lies in one 512-byte sector, so a torn write leaves the old slot or the new.
 const _: () = assert!(HARD_STATE_END <= 512 && SEGMENT_END <= 512 && SUPERBLOCK_END <= 512);
@@ -218,6 +244,10 @@ fn array<const N: usize>(block: &Block, at: usize) -> [u8; N] {
     let mut array = [0; N];
     array.copy_from_slice(&block[at..at + N]);
     array
+}
+
+fn u128_at(block: &Block, at: usize) -> u128 {
+    u128::from_le_bytes(array(block, at))
 }
 
 fn u64_at(block: &Block, at: usize) -> u64 {

@@ -1,0 +1,158 @@
+//! Looking hashes up in all runs, in pieces that are bounded however many entries have the same hash.
+//!
+//! Every key is in one run at most, and most likely in a large one. So where many are looked for, the largest
+//! runs are read first, and what is found there is not looked for in the others.
+
+use std::cell::{Cell, RefCell};
+use std::collections::HashSet;
+use std::io;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::Poll;
+
+use super::limits::{PIECE_BLOCKS_MAX, READS_MAX, ROUNDS_PLACES_MIN};
+use super::run::{Run, RunEntry};
+use crate::storage::disk::Disk;
+
+/// What is still to be read for a look-up.
+pub struct LookUp<D: Disk> {
+    /// Largest first.
+    runs: Vec<Rc<Run<D>>>,
+    /// The round in which each run is read.
+    rounds: Vec<usize>,
+    /// Run, block, and a hash that may be there; sorted, each once.
+    places: Vec<(usize, u64, u64)>,
+    next: usize,
+    /// Hashes that are not looked for any more.
+    found: HashSet<u64>,
+}
+
+impl<D: Disk> LookUp<D> {
+    /// For these hashes, of which the lower 16 bits do not count.
+    pub(super) fn new(mut runs: Vec<Rc<Run<D>>>, hashes: &[u64]) -> Self {
+        let mut hashes: Vec<u64> = hashes.iter().map(|hash| RunEntry::cut(*hash)).collect();
+        hashes.sort_unstable();
+        hashes.dedup();
+        runs.sort_by_key(|run| std::cmp::Reverse(run.meta().entries));
+        let mut places = Vec::new();
+        for (run, file) in runs.iter().enumerate() {
+            for hash in &hashes {
+                places.extend(file.blocks_of(*hash).map(|block| (run, block, *hash)));
+            }
+        }
+        let entries: Vec<u64> = runs.iter().map(|run| run.meta().entries).collect();
+        // Few are read all at once: each round takes its time.
+        let rounds = if places.len() < ROUNDS_PLACES_MIN {
+            vec![0; runs.len()]
+        } else {
+            rounds_of(&entries)
+        };
+        Self { runs, rounds, places, next: 0, found: HashSet::new() }
+    }
+
+    /// All keys with this hash were found: it need not be looked for any more.
+    pub fn found(&mut self, hash: u64) {
+        self.found.insert(RunEntry::cut(hash));
+    }
+
+    /// The next entries, in no order; `None` behind the last. A block is read once, whatever number of hashes
+    /// fall in it.
+    ///
+    /// # Errors
+    /// The disk's; `InvalidData`, with path and block, if a file is not what was written.
+    pub async fn next(&mut self) -> io::Result<Option<Vec<RunEntry>>> {
+        let Some((run, ..)) = self.places.get(self.next) else { return Ok(None) };
+        let round = self.rounds[*run];
+        let rest = &self.places[self.next..];
+        let rest = &rest[..rest.partition_point(|(run, ..)| self.rounds[*run] == round)];
+        let is_open = |place: &(usize, u64, u64)| !self.found.contains(&place.2);
+        let (mut places, mut blocks_taken, mut last) = (Vec::new(), 0, None);
+        for place in rest {
+            if is_open(place) {
+                let block = (place.0, place.1);
+                if last != Some(block) {
+                    if blocks_taken == PIECE_BLOCKS_MAX {
+                        break;
+                    }
+                    (last, blocks_taken) = (Some(block), blocks_taken + 1);
+                }
+                places.push(*place);
+            }
+            self.next += 1;
+        }
+        let blocks = places.chunk_by(|a, b| (a.0, a.1) == (b.0, b.1));
+        let blocks: Vec<_> = blocks.collect();
+        let next = Cell::new(0);
+        let found = RefCell::new(Vec::new());
+        let read = async || -> io::Result<()> {
+            while let Some(block) = blocks.get(next.replace(next.get() + 1)) {
+                let (run, number, _) = block[0];
+                let entries = self.runs[run].read_block(number).await?;
+                for (.., hash) in *block {
+                    let from = entries.partition_point(|entry| entry.hash < *hash);
+                    let same = entries[from..].iter().take_while(|entry| entry.hash == *hash);
+                    found.borrow_mut().extend(same);
+                }
+            }
+            Ok(())
+        };
+        all((0..blocks.len().min(READS_MAX)).map(|_| read())).await?;
+        Ok(Some(found.into_inner()))
+    }
+}
+
+/// The round of each run, given their numbers of entries, largest first: as many in a round as have a quarter of
+/// what is left, and all of them in the last one, which has less than a sixteenth of all.
+fn rounds_of(entries: &[u64]) -> Vec<usize> {
+    let all: u64 = entries.iter().sum();
+    let (mut round, mut in_round, mut of_round, mut left) = (0, 0, all, all);
+    let mut rounds = Vec::new();
+    for entries in entries {
+        if in_round > 0 && 4 * in_round >= of_round && 16 * of_round >= all {
+            (round, in_round, of_round) = (round + 1, 0, left);
+        }
+        rounds.push(round);
+        in_round += entries;
+        left -= entries;
+    }
+    rounds
+}
+
+/// Runs all to their ends, at the same time; then the first error.
+async fn all(tasks: impl Iterator<Item = impl Future<Output = io::Result<()>>>) -> io::Result<()> {
+    let mut tasks: Vec<Pin<Box<_>>> = tasks.map(Box::pin).collect();
+    let mut result = Ok(());
+    std::future::poll_fn(move |context| {
+        tasks.retain_mut(|task| match task.as_mut().poll(context) {
+            Poll::Pending => true,
+            Poll::Ready(ended) => {
+                if result.is_ok() {
+                    result = ended;
+                }
+                false
+            }
+        });
+        if tasks.is_empty() {
+            Poll::Ready(std::mem::replace(&mut result, Ok(())))
+        } else {
+            Poll::Pending
+        }
+    })
+    .await
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_largest_runs_come_first_and_small_ones_together() {
+        assert!(rounds_of(&[]).is_empty());
+        assert_eq!(rounds_of(&[5]), [0]);
+        let small = [64, 64, 64, 64, 8, 8, 8, 1, 1];
+        assert_eq!(rounds_of(&small), [0, 0, 1, 2, 3, 4, 5, 5, 5]);
+        let many = [[64u64; 4].as_slice(), &[8; 5], &[1; 5]].concat();
+        assert_eq!(rounds_of(&many), [0, 0, 1, 2, 3, 3, 4, 5, 6, 6, 6, 6, 6, 6]);
+        assert_eq!(rounds_of(&[1; 12]), [0, 0, 0, 1, 1, 1, 2, 2, 3, 4, 5, 6]);
+    }
+}

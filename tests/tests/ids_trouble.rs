@@ -1,0 +1,225 @@
+//! What becomes of runs of ids, and of the memory that they spare, when the disk is full or fails, or the power
+//! did in the middle?
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use walengine::audit::Audit;
+use walengine::ids::MergeSizes;
+use walengine::ledger::Ledger;
+use walengine::partition::{Partition, opening, snapshots};
+use walengine::runtime::Runtime as _;
+use walengine::storage::snapshot::SnapshotStore;
+use walengine_net::model::{AccountId, Amount, Code, EventId, LedgerId, Transfer};
+use walengine_tests::lone_partition::{DATA, LoneCommit, PARTITION, start_on, superblock};
+use walengine_tests::mixed_events::Mixed;
+use walengine_tests::sim::{Effect, Order, SimDisk, SimExecutor, SimRuntime, Stopped};
+
+const RECENT_KEYS_MAX: usize = 60;
+const MERGE_SIZES: MergeSizes = MergeSizes { group_runs: 3, small_entries: 50 };
+const RUNS: &str = "/ids";
+/// Everything that is due is done by then.
+const A_WHILE: Duration = Duration::from_secs(1);
+
+type SimPartition = Partition<LoneCommit<SimDisk>>;
+
+/// A machine with a partition on it.
+struct Machine {
+    executor: SimExecutor,
+    runtime: SimRuntime,
+    disk: SimDisk,
+    partition: SimPartition,
+    next_id: u128,
+}
+
+impl Machine {
+    fn new(seed: u64) -> Self {
+        let executor = SimExecutor::new(seed, Order::Random);
+        let runtime = executor.runtime();
+        let disk = SimDisk::new(&runtime, seed);
+        let (partition, _) = start_on(&executor, &runtime, &disk, Audit::default());
+        partition.older_ids().set_recent_max(RECENT_KEYS_MAX);
+        partition.runs().set_merge_sizes(MERGE_SIZES);
+        let mut machine = Self { executor, runtime, disk, partition, next_id: 1 << 70 };
+        let accounts = Mixed::new(1, PARTITION, 1).accounts();
+        machine.submit(&accounts);
+        machine
+    }
+
+    /// Starts it on this disk.
+    fn start(executor: SimExecutor, disk: SimDisk) -> (Self, usize) {
+        let runtime = executor.runtime();
+        let started = executor.block_on(async {
+            let superblock = superblock();
+            let (data, disk) = (Path::new(DATA), disk.clone());
+            let opening = opening::open(disk, runtime.clone(), data, &superblock, PARTITION, 4);
+            let mut opened = opening.await?;
+            opened.recent_keys_max = RECENT_KEYS_MAX;
+            opened.restored.runs.set_merge_sizes(MERGE_SIZES);
+            let skipped = opened.restored.skipped.len();
+            Ok::<_, walengine::fatal::Fatal>((opened.serve_alone().await?, skipped))
+        });
+        let (partition, skipped) =
+            started.expect("a healthy machine").unwrap_or_else(|fatal| panic!("no start: {fatal}"));
+        (Self { executor, runtime, disk, partition, next_id: 1 << 80 }, skipped)
+    }
+
+    fn submit(&mut self, events: &[walengine_net::model::EventBytes]) {
+        let mut outcomes = Vec::new();
+        self.partition
+            .submit(events, &mut outcomes)
+            .expect("nothing is looked up, and there is room");
+        assert!(outcomes.iter().all(|outcome| outcome.verdict.is_ok()), "{outcomes:?}");
+    }
+
+    fn transfers(&mut self, count: u128) {
+        let account = |number: u128| AccountId(1 << 96 | number);
+        let transfer = |id: u128| Transfer {
+            id: EventId(id),
+            debit_account_id: account(1),
+            credit_account_id: account(2),
+            amount: Amount(5),
+            ledger: LedgerId(1),
+            code: Code(1),
+            ..Transfer::default()
+        };
+        let ids = self.next_id..self.next_id + count;
+        self.next_id += count;
+        let events: Vec<_> = ids.map(|id| transfer(id).to_bytes()).collect();
+        self.submit(&events);
+    }
+
+    /// Sends transfers with pauses, in which runs are written and merged.
+    fn work(&mut self, batches: u64) -> Result<(), Stopped> {
+        for _ in 0..batches {
+            self.transfers(40);
+            self.wait(Duration::from_millis(60))?;
+        }
+        Ok(())
+    }
+
+    fn wait(&self, time: Duration) -> Result<(), Stopped> {
+        self.executor.block_on(self.runtime.sleep(time))
+    }
+
+    fn recent(&self) -> usize {
+        self.partition.with_ledger(Ledger::recent_len)
+    }
+
+    /// Names of all files of runs, finished or not.
+    fn files(&self) -> BTreeSet<String> {
+        files(&self.disk)
+    }
+
+    /// Names of the files of the runs that count.
+    fn runs(&self) -> BTreeSet<String> {
+        let list = self.partition.runs().list().into_iter();
+        list.map(|run| format!("{:016x}-{:016x}.run", run.first, run.end)).collect()
+    }
+
+    fn snapshot(&self) {
+        let written = self.executor.block_on(async {
+            let dir = walengine::storage::partition_dir(Path::new(DATA), PARTITION);
+            let store = SnapshotStore::open(self.disk.clone(), &dir).await.expect("a healthy disk");
+            snapshots::take(&self.partition, &store).await
+        });
+        assert!(written.expect("it is on").expect("a healthy disk").is_some());
+    }
+}
+
+fn files(disk: &SimDisk) -> BTreeSet<String> {
+    let paths = disk.image().into_iter().map(|(path, _)| path);
+    let paths = paths.filter(|path| path.to_string_lossy().contains(RUNS));
+    paths.filter_map(|path: PathBuf| Some(path.file_name()?.to_str()?.to_owned())).collect()
+}
+
+/// The fault: a merge that a power cut had ended kept its space until the next snapshot, and on a full disk
+/// there is none.
+#[test]
+fn what_a_power_cut_has_left_of_runs_is_removed_at_the_start() {
+    let mut left = 0;
+    for nth in 1..=60 {
+        let mut machine = Machine::new(nth);
+        machine.disk.crash_at_path(RUNS, nth * 5);
+        assert!(machine.work(60).is_err(), "the power fails");
+        let executor = SimExecutor::new(nth, Order::Random);
+        let disk = machine.disk.crash(&executor.runtime(), nth);
+        let found = files(&disk);
+        let (machine, _) = Machine::start(executor, disk);
+        left += found.difference(&machine.runs()).count();
+        machine.partition.set_full(true);
+        machine.wait(A_WHILE).expect("it is on");
+        assert_eq!(machine.files(), machine.runs(), "cut at {nth}");
+    }
+    assert!(left > 60, "{left} files were left");
+}
+
+/// The fault: what was merged went only with the next snapshot, and a full disk takes none.
+#[test]
+fn what_was_merged_goes_while_the_disk_is_full() {
+    let mut machine = Machine::new(1);
+    machine.work(30).expect("it is on");
+    let (files, runs) = (machine.files(), machine.runs());
+    assert!(files.len() > runs.len() + 10, "{files:?}");
+    machine.snapshot();
+    machine.work(10).expect("it is on");
+    let named = machine.partition.runs().named().all().expect("a whole snapshot");
+    machine.partition.set_full(true);
+    machine.wait(A_WHILE).expect("it is on");
+    let mut needed = machine.runs();
+    needed.extend(named.iter().map(|run| format!("{:016x}-{:016x}.run", run.first, run.end)));
+    assert_eq!(machine.files(), needed);
+    // A disk that stays full is looked at again.
+    machine
+        .disk
+        .install(Path::new("/data/p0000/ids/0000000000000001-0000000000000002.run"), vec![0; 4096]);
+    machine.wait(Duration::from_secs(11)).expect("it is on");
+    assert_eq!(machine.files(), needed);
+}
+
+/// The fault: as long as the disk was nearly full, a follower, which takes what its leader sends, kept the ids
+/// of all of that in memory.
+#[test]
+fn ids_go_from_memory_to_disk_while_it_is_nearly_full() {
+    let mut machine = Machine::new(1);
+    machine.transfers(1000);
+    machine.partition.set_full(true);
+    assert!(machine.recent() > 1000);
+    machine.wait(A_WHILE).expect("it is on");
+    assert!(machine.recent() < RECENT_KEYS_MAX, "{} keys in memory", machine.recent());
+}
+
+/// The fault: one read of a run that failed ended the process.
+#[test]
+fn a_run_that_can_not_be_read_at_the_start_ends_nothing_and_stays() {
+    let mut machine = Machine::new(1);
+    for _ in 0..2 {
+        machine.work(10).expect("it is on");
+        machine.snapshot();
+    }
+    // So that the start reads the runs.
+    let distrusted = machine.executor.block_on(machine.partition.older_ids().distrust_runs());
+    distrusted.expect("it is on").expect("a healthy disk");
+    let files = machine.files();
+    let mut passed_over = 0;
+    for nth in 1.. {
+        let executor = SimExecutor::new(nth, Order::Random);
+        let disk = machine.disk.copy(&executor.runtime());
+        disk.plan_at_path(RUNS, nth, Effect::Eio);
+        let (sick, skipped) = Machine::start(executor, disk);
+        passed_over += skipped;
+        if sick.disk.failed().is_empty() {
+            break; // it does less than that
+        }
+        sick.wait(A_WHILE).expect("it is on");
+        assert!(sick.files().is_superset(&files), "the {nth}th operation failed");
+        let executor = SimExecutor::new(nth, Order::Random);
+        let disk = sick.disk.copy(&executor.runtime());
+        let (well, skipped) = Machine::start(executor, disk);
+        assert_eq!(skipped, 0, "after the {nth}th operation had failed");
+        let digest = |machine: &Machine| machine.partition.with_ledger(Ledger::digest);
+        assert_eq!(digest(&well), digest(&machine));
+    }
+    assert!(passed_over > 5, "{passed_over} snapshots passed over");
+}
