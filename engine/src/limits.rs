@@ -289,7 +289,7 @@ pub const WANTED_KEYS_MAX: usize = 6 * EVENTS_MAX;
 pub const LOOK_UP_RECORDS_MAX: usize = 8192;
 /// Pause after keys could not be looked up.
 pub const LOOK_UP_AGAIN_AFTER: Duration = Duration::from_secs(1);
-/// How often a start tries that.
+/// How often that is tried where nothing goes on without.
 pub const LOOK_UP_TRIES_MAX: u32 = 5;
 /// How often it is looked whether a snapshot is due.
 pub const SNAPSHOT_DUE_EVERY: Duration = Duration::from_secs(1);

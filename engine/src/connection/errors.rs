@@ -1,5 +1,7 @@
 //! Answers to frames and messages that can't be acted on.
 
+use std::io::ErrorKind;
+
 use walengine_net::frame::{FrameError, FrameHead, Kind};
 use walengine_net::message::{ErrorCode, ErrorReply, MessageError};
 use walengine_net::model::PartitionId;
@@ -69,6 +71,7 @@ pub fn put_no_subscription(outbox: &Outbox, head: FrameHead) {
 pub fn put_read_error(outbox: &Outbox, head: FrameHead, error: &ReadError) {
     let code = match error {
         ReadError::Corrupt { .. } | ReadError::Malformed { .. } => ErrorCode::Corrupt,
+        ReadError::Run(error) if error.kind() == ErrorKind::InvalidData => ErrorCode::Corrupt,
         _ => ErrorCode::Internal,
     };
     tracing::error!("reading partition {}: {error}", head.partition);

@@ -180,6 +180,9 @@ impl<D: Disk, R: Runtime> Commit for Alone<D, R> {
         self.log.stopped().map(|reason| Refused::Stopped(reason.to_string()))
     }
 
+    /// What needs none of what can't be read is decided still.
+    async fn can_not_look_up(&self, _why: String) {}
+
     async fn close(&self, is_finished: bool) -> Result<(), Refused> {
         if let Some(refused) = self.stopped() {
             return Err(refused);

@@ -101,6 +101,9 @@ pub trait Commit: 'static {
     /// Why nothing is taken any more, for good.
     fn stopped(&self) -> Option<Refused>;
 
+    /// A run of ids stays unreadable. Whoever has others that can serve in its place stops, for good.
+    fn can_not_look_up(&self, why: String) -> impl Future<Output = ()>;
+
     /// Ends, and closes the log. `is_finished`: everything that was decided is committed.
     fn close(&self, is_finished: bool) -> impl Future<Output = Result<(), Refused>>;
 

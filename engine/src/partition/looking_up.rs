@@ -10,7 +10,7 @@ use super::commit::Commit;
 use super::older_ids::Wanted;
 use crate::ids::key::Key;
 use crate::ledger::Fact;
-use crate::limits::LOOK_UP_AGAIN_AFTER;
+use crate::limits::{LOOK_UP_AGAIN_AFTER, LOOK_UP_TRIES_MAX};
 use crate::refused::{BUSY_READING, Refused};
 use crate::runtime::Runtime;
 use crate::storage::error::ReadError;
@@ -25,6 +25,7 @@ impl<C: Commit> Partition<C> {
 
     async fn look_up_all(&self) {
         let asked = &self.inner.asked;
+        let mut tries = 0;
         while let Some(wanted) = asked.next()
             && self.stopped().is_none()
         {
@@ -33,13 +34,19 @@ impl<C: Commit> Partition<C> {
             let (found, failed) = self.look_up_in_parts(&wanted).await;
             self.inner.replica.borrow_mut().learn(version, found);
             if let Some(error) = failed {
+                tries += 1;
                 tracing::error!(
                     "partition {}: whether some ids were used before can't be read, and requests with them wait; \
                      if it stays so, restart this node, which makes the runs of ids again from the log: {error}",
                     self.inner.id.partition
                 );
                 self.inner.older.distrust(self.inner.id).await;
+                if matches!(error, ReadError::Run(_)) && tries >= LOOK_UP_TRIES_MAX {
+                    self.inner.commit.can_not_look_up(error.to_string()).await;
+                }
                 self.runtime().sleep(LOOK_UP_AGAIN_AFTER).await;
+            } else {
+                tries = 0;
             }
             asked.answered(&wanted);
             self.inner.changed.notify_all();

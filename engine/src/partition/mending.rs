@@ -3,6 +3,8 @@
 //! serves. A replica with a gap votes for nobody and acknowledges nothing until it is closed.
 
 use std::path::Path;
+use std::pin::Pin;
+use std::rc::Rc;
 use std::time::Duration;
 
 use walengine_net::entry::EntryHeader;
@@ -75,6 +77,9 @@ pub async fn mend_read<D: Disk, R: Runtime>(
         Err(_) => false,  // its reader says so
     }
 }
+
+/// Mends the entry at an index from other replicas; true if it is worth another try to read it.
+pub type Mender = Rc<dyn Fn(u64) -> Pin<Box<dyn Future<Output = bool>>>>;
 
 /// Nobody.
 pub struct NoSource;

@@ -21,6 +21,7 @@ use walengine_net::model::{
 };
 
 use super::ledger_access::LedgerAccess;
+use super::mending::Mender;
 use super::replica_id::ReplicaId;
 use super::saved_filter;
 use crate::ids::key::{Key, Space};
@@ -32,7 +33,8 @@ use crate::ledger::{
 };
 use crate::limits::{
     BEHIND_MAX, FLUSH_STEP_KEYS, IDS_LOOK_EVERY, IDS_RETRY_AFTER, LOOK_UP_AGAIN_AFTER,
-    LOOK_UP_RECORDS_MAX, RECENT_KEYS_MAX, RUNS_MANY, SAVE_GENERATIONS_MIN, SAVE_SHARE,
+    LOOK_UP_RECORDS_MAX, LOOK_UP_TRIES_MAX, RECENT_KEYS_MAX, RUNS_MANY, SAVE_GENERATIONS_MIN,
+    SAVE_SHARE,
 };
 use crate::planted::{self, Planted};
 use crate::runtime::Runtime;
@@ -52,15 +54,17 @@ pub struct OlderIds<D: Disk, R: Runtime> {
     rests_until: Rc<Cell<Duration>>,
     /// The filter is not saved before.
     save_rests_until: Rc<Cell<Duration>>,
+    /// Mends what has rotted of the log.
+    mender: Option<Mender>,
 }
 
 impl<D: Disk, R: Runtime> Clone for OlderIds<D, R> {
     fn clone(&self) -> Self {
-        let Self { runs, log, runtime, recent_max, rests_until, save_rests_until } = self;
+        let Self { runs, log, runtime, recent_max, rests_until, save_rests_until, mender } = self;
         let (runs, log, runtime) = (runs.clone(), log.clone(), runtime.clone());
         let (recent_max, rests_until) = (recent_max.clone(), rests_until.clone());
-        let save_rests_until = save_rests_until.clone();
-        Self { runs, log, runtime, recent_max, rests_until, save_rests_until }
+        let (save_rests_until, mender) = (save_rests_until.clone(), mender.clone());
+        Self { runs, log, runtime, recent_max, rests_until, save_rests_until, mender }
     }
 }
 
@@ -99,7 +103,13 @@ impl<D: Disk, R: Runtime> OlderIds<D, R> {
     pub fn new(runs: Runs<D>, log: Log<D, R>, runtime: R) -> Self {
         let recent_max = Rc::new(Cell::new(RECENT_KEYS_MAX));
         let (rests_until, save_rests_until) = (Rc::default(), Rc::default());
-        Self { runs, log, runtime, recent_max, rests_until, save_rests_until }
+        Self { runs, log, runtime, recent_max, rests_until, save_rests_until, mender: None }
+    }
+
+    /// With other replicas that have what this one's log has lost.
+    #[must_use]
+    pub fn mended_by(self, mender: Option<Mender>) -> Self {
+        Self { mender, ..self }
     }
 
     /// How many keys the ledger keeps before the older ones go into a run.
@@ -117,11 +127,27 @@ impl<D: Disk, R: Runtime> OlderIds<D, R> {
         &self.runs
     }
 
-    /// Looks keys up in all runs. One fact for each.
+    /// Looks keys up in all runs. One fact for each. What has rotted of the log is mended, if that can be done.
     ///
     /// # Errors
     /// A run or the log can't be read; nothing is known of any key then.
     pub async fn look_up(&self, wanted: &[Wanted]) -> Result<Vec<(Key, Fact)>, ReadError> {
+        let mut last = None;
+        loop {
+            let found = self.look_up_as_it_is(wanted).await;
+            let (Err(ReadError::Corrupt { place, .. }), Some(mender)) = (&found, &self.mender)
+            else {
+                return found;
+            };
+            // Twice the same place: it is no use.
+            if last.as_ref() == Some(place) || !mender(place.index).await {
+                return found;
+            }
+            last = Some(place.clone());
+        }
+    }
+
+    async fn look_up_as_it_is(&self, wanted: &[Wanted]) -> Result<Vec<(Key, Fact)>, ReadError> {
         let hashes: Vec<u64> = wanted.iter().map(|one| one.key.hash).collect();
         let keys: HashMap<_, &Wanted> = wanted.iter().map(|one| (named(&one.key), one)).collect();
         let mut facts = HashMap::new();
@@ -131,7 +157,7 @@ impl<D: Disk, R: Runtime> OlderIds<D, R> {
             *left.entry(RunEntry::cut(one.key.hash)).or_default() += 1;
         }
         let mut look_up = self.runs.look_up(&hashes);
-        while let Some(entries) = look_up.next().await? {
+        while let Some(entries) = look_up.next().await.map_err(ReadError::Run)? {
             for entries in entries.chunks(LOOK_UP_RECORDS_MAX) {
                 let offsets: Vec<Offset> = entries.iter().map(|it| Offset(it.offset)).collect();
                 let records = self.log.read_events_at(&offsets).await?;
@@ -183,32 +209,41 @@ impl<D: Disk, R: Runtime> OlderIds<D, R> {
         Ok(fact.filter(|(key, _)| wanted.contains_key(&named(key))))
     }
 
-    /// As [`Self::look_up`], for a replica that can't go on without: what can't be read now may be mended from
-    /// the others, so it waits.
+    /// As [`Self::look_up`], for a replica that can't go on without. What can't be read now may be read later, or be
+    /// mended from the others: it is tried again, `within` this time if one is given.
     ///
     /// # Errors
-    /// The log has stopped.
+    /// The log has stopped; a run stays unreadable, which the next start makes again; the time has passed.
     pub async fn look_up_patiently(
         &self,
         id: ReplicaId,
         wanted: &[Wanted],
+        within: Option<Duration>,
     ) -> io::Result<Vec<(Key, Fact)>> {
-        loop {
-            match self.look_up(wanted).await {
+        let by = within.map(|within| self.runtime.elapsed() + within);
+        for tries in 1.. {
+            let error = match self.look_up(wanted).await {
                 Ok(found) => return Ok(found),
-                Err(error) if self.log.stopped().is_some() => return Err(io::Error::other(error)),
-                Err(error) => {
-                    tracing::error!(
-                        "partition {}: entries can't be applied before ids in them have been looked up; this \
-                         is tried again; if it stays so, restart this node, which makes the runs of ids again \
-                         from the log: {error}",
-                        id.partition
-                    );
-                    self.distrust(id).await;
-                }
+                Err(error) => error,
+            };
+            self.distrust(id).await;
+            let is_lost = matches!(error, ReadError::Run(_)) && tries >= LOOK_UP_TRIES_MAX;
+            let is_late = by.is_some_and(|by| self.runtime.elapsed() >= by);
+            if self.log.stopped().is_some() || is_late || is_lost {
+                let why = format!(
+                    "entries can't be applied before ids in them have been looked up: {error}; start this node \
+                     again, which makes runs of ids that can't be read again from the log"
+                );
+                return Err(io::Error::other(why));
             }
+            tracing::error!(
+                "partition {}: entries can't be applied before ids in them have been looked up, which is tried \
+                 again: {error}",
+                id.partition
+            );
             self.runtime.sleep(LOOK_UP_AGAIN_AFTER).await;
         }
+        unreachable!("it is tried without end")
     }
 
     /// The ledger has more keys than it should keep, and a good part of them can go: records below `below` are

@@ -189,6 +189,9 @@ pub enum ReadError {
         /// What is wrong.
         why: String,
     },
+    /// A run of ids can't be read, or is not what was written; `InvalidData` then.
+    #[error("reading a run of ids: {0}")]
+    Run(io::Error),
     /// The disk failed.
     #[error("reading the log: {0}")]
     Io(#[from] io::Error),

@@ -45,9 +45,7 @@ pub async fn run<D: Disk, R: Runtime>(group: Group<D, R>, dialer: Dialer<R>) {
                 "partition {partition}: {why}; it stops serving: stop this node, empty its data \
                  directory, and start it as a new one"
             );
-            group.commit().machine().stop(why);
-            // Requests that wait for consensus end with the same reason.
-            let _ = group.commit().raft().shutdown().await;
+            group.commit().stop(why).await;
             return;
         }
         tracing::error!("partition {partition}: {why}, or theirs is not this one's");

@@ -52,7 +52,7 @@ use crate::agreed_clock::ClockAgreement;
 use crate::ids::runs::Runs;
 use crate::ledger::SnapshotCut;
 use crate::limits::{
-    APPEND_ENTRIES_MAX, CUT_LOOK_EVERY, FLUSH_PARALLEL_BYTES_MIN, PROPOSED_BYTES_MAX,
+    APPEND_ENTRIES_MAX, CUT_LOOK_EVERY, FLUSH_PARALLEL_BYTES_MIN, MEND_WITHIN, PROPOSED_BYTES_MAX,
 };
 use crate::local::Notify;
 use crate::refused::Refused;
@@ -149,11 +149,13 @@ pub async fn join<D: Disk, R: Runtime>(
     transport: impl Transport,
     config: Config,
 ) -> Result<Group<D, R>, String> {
-    let older = OlderIds::new(runs, log.log().clone(), runtime.clone());
-    let looks_up = older.clone();
+    let older = OlderIds::new(runs, log.log().clone(), runtime.clone()).mended_by(log.mender());
+    // A start that can't go on fails: a node that has begun waits for those that it can be mended from.
+    let within = Rc::new(Cell::new(Some(MEND_WITHIN)));
+    let (looks_up, waits) = (older.clone(), within.clone());
     let apply = apply.looking_up_by(Rc::new(move |wanted: Vec<Wanted>| {
-        let older = looks_up.clone();
-        Box::pin(async move { older.look_up_patiently(id, &wanted).await })
+        let (older, within) = (looks_up.clone(), waits.get());
+        Box::pin(async move { older.look_up_patiently(id, &wanted, within).await })
     }));
     let replica = apply.replica().clone();
     let config = config.validate().map_err(|error| error.to_string())?;
@@ -182,6 +184,7 @@ pub async fn join<D: Disk, R: Runtime>(
     let patience = Duration::from_millis(config.election_timeout_min);
     let raft = Raft::new(id.node, Arc::new(config), peers, log.clone(), apply.clone()).await;
     let raft = raft.map_err(|error| error.to_string())?;
+    within.set(None);
     let judge = Judge {
         id,
         raft: raft.clone(),
@@ -277,6 +280,12 @@ impl<D: Disk, R: Runtime> Consensus<D, R> {
     /// the last one was.
     pub fn dishonest_requests(&self) -> (u64, Option<String>) {
         self.judge.refused()
+    }
+
+    /// This replica must not serve any more: requests that wait for consensus end with the same reason.
+    async fn stop(&self, why: String) {
+        self.apply.stop(why);
+        let _ = self.raft.shutdown().await;
     }
 
     /// A disk error ends consensus here at once, and not when something is to be written next: a
@@ -457,6 +466,10 @@ impl<D: Disk, R: Runtime> Commit for Consensus<D, R> {
     }
 
     /// Leaves the group for good. The next leader may still commit what is not committed yet.
+    async fn can_not_look_up(&self, why: String) {
+        self.stop(why).await;
+    }
+
     async fn close(&self, _is_finished: bool) -> Result<(), Refused> {
         self.is_closing.set(true);
         let stopped = self.stopped();

@@ -23,7 +23,6 @@ use std::cell::RefCell;
 use std::fmt::Debug;
 use std::io;
 use std::ops::{Bound, RangeBounds};
-use std::pin::Pin;
 use std::rc::Rc;
 
 use openraft::storage::{IOFlushed, LogState, RaftLogReader, RaftLogStorage};
@@ -37,6 +36,7 @@ use walengine_replication::types::{Batch, Entry, LogId, NodeId, Types, Vote};
 
 use super::recent::RecentEntries;
 use crate::limits::RAFT_READ_BYTES_MAX;
+use crate::partition::mending::Mender;
 use crate::runtime::Runtime;
 use crate::storage::disk::Disk;
 use crate::storage::error::{AppendError, ReadError};
@@ -55,9 +55,6 @@ pub struct RaftLog<D: Disk, R: Runtime> {
     /// Mends an entry that can't be read.
     mender: Option<Mender>,
 }
-
-/// Mends the entry at an index from other replicas; true if it is worth another try to read it.
-pub type Mender = Rc<dyn Fn(u64) -> Pin<Box<dyn Future<Output = bool>>>>;
 
 #[derive(Clone, Copy, Default)]
 struct State {
@@ -105,6 +102,11 @@ impl<D: Disk, R: Runtime> RaftLog<D, R> {
         let state = Rc::new(RefCell::new(State { purged, committed: None }));
         let (ids, recent) = ((config.ids.cluster, config.ids.partition), Rc::default());
         Self { node, log, runtime, ids, state, recent, mender: None }
+    }
+
+    /// See [`Self::mended_by`].
+    pub fn mender(&self) -> Option<Mender> {
+        self.mender.clone()
     }
 
     /// Bytes of the entries that are kept in memory.

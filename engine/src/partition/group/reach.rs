@@ -61,10 +61,8 @@ async fn heed<D: Disk, R: Runtime>(group: Group<D, R>) {
         "partition {partition}: {why}; it serves here no more: empty its data directory, and start \
          it again without --expect: it copies itself from the others"
     );
-    group.commit().apply.stop(why.clone());
-    group.commit().set_back.replace(Some(why));
-    // Requests that wait for consensus end with the same reason.
-    let _ = group.commit().raft.shutdown().await;
+    group.commit().set_back.replace(Some(why.clone()));
+    group.commit().stop(why).await;
 }
 
 impl<D: Disk, R: Runtime> Consensus<D, R> {
