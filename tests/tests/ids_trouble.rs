@@ -1,18 +1,27 @@
 //! What becomes of runs of ids, and of the memory that they spare, when the disk is full or fails, or the power
 //! did in the middle?
 
+use std::cell::Cell;
 use std::collections::BTreeSet;
+use std::io;
 use std::path::{Path, PathBuf};
+use std::rc::Rc;
 use std::time::Duration;
 
 use walengine::audit::Audit;
 use walengine::ids::MergeSizes;
-use walengine::ledger::Ledger;
+use walengine::ids::key::{Key, Space};
+use walengine::ledger::{Fact, Ledger};
+use walengine::partition::mending::Mender;
+use walengine::partition::older_ids::Wanted;
+use walengine::partition::replica_id::ReplicaId;
 use walengine::partition::{Partition, opening, snapshots};
 use walengine::runtime::Runtime as _;
 use walengine::storage::snapshot::SnapshotStore;
 use walengine_net::model::{AccountId, Amount, Code, EventId, LedgerId, Transfer};
-use walengine_tests::lone_partition::{DATA, LoneCommit, PARTITION, start_on, superblock};
+use walengine_tests::lone_partition::{
+    CLUSTER, DATA, LoneCommit, NODE, PARTITION, start_on, superblock,
+};
 use walengine_tests::mixed_events::Mixed;
 use walengine_tests::sim::{Effect, Order, SimDisk, SimExecutor, SimRuntime, Stopped};
 
@@ -222,4 +231,93 @@ fn a_run_that_can_not_be_read_at_the_start_ends_nothing_and_stays() {
         assert_eq!(digest(&well), digest(&machine));
     }
     assert!(passed_over > 5, "{passed_over} snapshots passed over");
+}
+
+const ID: ReplicaId = ReplicaId { cluster: CLUSTER, partition: PARTITION, node: NODE };
+/// An id that is in a run by then.
+const OLD: u128 = (1 << 70) + 7;
+
+impl Machine {
+    /// Flips a bit of each file whose path has this part, at each place where these bytes are. Gives how many.
+    fn flip(&self, part: &str, what: &[u8]) -> usize {
+        flip(&self.disk, part, what)
+    }
+
+    /// What a replica hears that looks an old id up, and gives up after this time if one is given; `None` if
+    /// it has heard nothing for ten minutes.
+    fn looks_up(&self, within: Option<Duration>) -> Option<io::Result<Vec<(Key, Fact)>>> {
+        let older = self.partition.older_ids();
+        let wanted = [Wanted::key(Key::new(OLD, Space::Event))];
+        let heard = async {
+            let long = async {
+                self.runtime.sleep(Duration::from_secs(600)).await;
+                None
+            };
+            let answered = async { Some(older.look_up_patiently(ID, &wanted, within).await) };
+            futures_lite::future::or(answered, long).await
+        };
+        self.executor.block_on(heard).expect("it is on")
+    }
+}
+
+fn flip(disk: &SimDisk, part: &str, what: &[u8]) -> usize {
+    let mut flipped = 0;
+    for (path, bytes) in disk.image() {
+        if path.to_string_lossy().contains(part) {
+            let places: Vec<_> =
+                (0..bytes.len()).filter(|at| bytes[*at..].starts_with(what)).collect();
+            let middle = what.len() / 2;
+            disk.edit(&path, |bytes| places.iter().for_each(|at| bytes[*at + middle] ^= 1));
+            flipped += places.len();
+        }
+    }
+    flipped
+}
+
+/// The fault: a replica whose log had rotted where an old id was waited for an operator, and for ever, although the
+/// others had what it lacked.
+#[test]
+fn a_look_up_has_the_log_mended_by_the_others() {
+    let mut machine = Machine::new(1);
+    machine.work(30).expect("it is on");
+    assert_eq!(machine.flip(".seg", &OLD.to_le_bytes()), 1);
+    let (disk, mended) = (machine.disk.clone(), Rc::new(Cell::new(0)));
+    let (mends, others) = (mended.clone(), disk.clone());
+    let mender: Mender = Rc::new(move |index| {
+        assert!(index > 0, "the entry of the record");
+        let rotten = OLD ^ (1 << 64);
+        mends.set(mends.get() + flip(&others, ".seg", &rotten.to_le_bytes()));
+        Box::pin(async { true })
+    });
+    let older = machine.partition.older_ids().clone().mended_by(Some(mender));
+    let wanted = [Wanted::key(Key::new(OLD, Space::Event))];
+    let found = machine.executor.block_on(older.look_up(&wanted)).expect("it is on");
+    let found = found.expect("what was mended can be read");
+    assert!(matches!(found[..], [(_, Fact::Decided { .. })]), "{found:?}");
+    assert_eq!(mended.get(), 1);
+    // What nobody can mend ends.
+    machine.flip(".seg", &OLD.to_le_bytes());
+    let older = older.mended_by(Some(Rc::new(|_| Box::pin(async { true }))));
+    let found = machine.executor.block_on(older.look_up(&wanted)).expect("it is on");
+    let why = found.expect_err("it is rotten").to_string();
+    assert!(why.contains("the log is damaged in "), "{why}");
+}
+
+/// The fault: so did one that could not read a run, which only a start makes again.
+#[test]
+fn a_replica_waits_for_the_log_to_be_mended_and_not_for_a_run() {
+    let mut machine = Machine::new(1);
+    machine.work(30).expect("it is on");
+    let found = machine.looks_up(None).expect("it is answered").expect("all is well");
+    assert!(matches!(found[..], [(_, Fact::Decided { .. })]), "{found:?}");
+    machine.flip(".seg", &OLD.to_le_bytes());
+    assert!(machine.looks_up(None).is_none(), "the others may be back later");
+    let why = machine.looks_up(Some(Duration::from_secs(30))).expect("a start does not wait");
+    let why = why.expect_err("it is rotten").to_string();
+    assert!(why.contains("the log is damaged in "), "{why}");
+    assert!(machine.flip("/ids", b"") > 0);
+    let before = machine.runtime.elapsed();
+    let why = machine.looks_up(None).expect("it does not wait").expect_err("no run can be read");
+    assert!(why.to_string().contains("start this node again"), "{why}");
+    assert!(machine.runtime.elapsed() - before < Duration::from_secs(10));
 }
