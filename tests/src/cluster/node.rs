@@ -409,6 +409,13 @@ impl Cluster {
     }
 }
 
+/// Nodes and net hold each other: without this, each simulation would keep all its disks in memory.
+impl Drop for Cluster {
+    fn drop(&mut self) {
+        self.ids().into_iter().for_each(|id| self.net.detach(id));
+    }
+}
+
 /// Keys that a node keeps in memory: few, so that most are looked up on disk.
 const RECENT_KEYS_MAX: usize = 200;
 /// So small that they are merged often.
