@@ -19,3 +19,5 @@ pub const FACTS_MAX: usize = 64 << 10;
 const _: () = assert!(6 * walengine_net::limits::EVENTS_MAX < FACTS_MAX);
 /// Slots of a generation of the newest ids: its index has half a MiB, which the processor's caches hold.
 pub const GENERATION_SLOTS: usize = (1 << 16) - 2;
+/// Of the newest generations, each has an index of its own.
+pub const OWN_INDEXES_MAX: usize = 4;

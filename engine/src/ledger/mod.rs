@@ -33,6 +33,7 @@ mod effects;
 mod forbidden;
 mod ids;
 mod import;
+mod joint_index;
 mod limits;
 mod older;
 mod pendings;

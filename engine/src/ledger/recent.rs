@@ -3,6 +3,7 @@
 //! ```text
 //!  generation    slots   [ ........ dropped | ................... ]  32 bytes each, appended
 //!                index   [ tag, place | . | tag, place | . | ... ]   4 bytes each, twice as many
+//!  joint index    of the oldest generations, if there are many: these have no index of their own
 //! ```
 //! Most ids are new, so most look-ups end at an empty cell of a generation's index, which the processor's
 //! caches hold; writing a slot is sequential. As the order is that of the log, what goes into a run is the
@@ -10,7 +11,8 @@
 
 use std::collections::VecDeque;
 
-use super::limits::GENERATION_SLOTS;
+use super::joint_index::JointIndex;
+use super::limits::{GENERATION_SLOTS, OWN_INDEXES_MAX};
 use super::slot::Slot;
 use crate::ids::key::Key;
 use crate::os::prefetch;
@@ -32,7 +34,10 @@ const _: () = assert!(2 * (GENERATION_SLOTS + 1) <= 1 << CELL_BITS);
 pub(super) struct Recent {
     /// Oldest first. Invariant: none but the newest is empty.
     generations: VecDeque<Generation>,
-    /// Keys in them.
+    /// So many of the oldest have no index of their own, but are in the joint one.
+    joined: usize,
+    joint: JointIndex,
+    /// Keys in all.
     len: usize,
     /// The memory of a generation that was dropped.
     spare: Option<Generation>,
@@ -61,40 +66,63 @@ impl Recent {
 
     /// Memory in bytes.
     pub(super) fn bytes(&self) -> u64 {
-        self.generations.iter().chain(&self.spare).map(Generation::bytes).sum()
+        let generations = self.generations.iter().chain(&self.spare).map(Generation::bytes);
+        generations.sum::<u64>() + self.joint.bytes()
     }
 
     /// Starts to load what [`Self::get`] and [`Self::insert`] read.
     #[inline]
     pub(super) fn prefetch(&self, hash: u64) {
-        for generation in &self.generations {
+        for generation in self.generations.range(self.joined..) {
             if let Some(cell) = generation.index.get(generation.cell_of(hash)) {
                 prefetch(cell);
             }
         }
+        self.joint.prefetch(hash);
+    }
+
+    /// Generation and place of a key.
+    #[inline]
+    fn find(&self, key: &Key) -> Option<(usize, usize)> {
+        // What is asked for was most likely decided not long ago.
+        for number in (self.joined..self.generations.len()).rev() {
+            if let Some(place) = self.generations[number].find(key) {
+                return Some((number, place));
+            }
+        }
+        if self.joined == 0 {
+            return None;
+        }
+        let is_it = |number| {
+            let slot =
+                self.place_of(number).and_then(|(at, place)| self.generations[at].slot(place));
+            slot.is_some_and(|slot| slot.is(key))
+        };
+        self.joint.find(key.hash, is_it).and_then(|number| self.place_of(number))
+    }
+
+    /// Generation and place of the slot with this number.
+    fn place_of(&self, number: u64) -> Option<(usize, usize)> {
+        let at = self.generations.partition_point(|one| one.first <= number).checked_sub(1)?;
+        Some((at, (number - self.generations[at].first) as usize))
     }
 
     #[inline]
     pub(super) fn get(&self, key: &Key) -> Option<&Slot> {
-        // What is asked for was most likely decided not long ago.
-        self.generations.iter().rev().find_map(|generation| {
-            let place = generation.find(key)?;
-            generation.slots.get(place)
-        })
+        let (at, place) = self.find(key)?;
+        self.generations[at].slots.get(place)
     }
 
     pub(super) fn get_mut(&mut self, key: &Key) -> Option<&mut Slot> {
-        self.generations.iter_mut().rev().find_map(|generation| {
-            let place = generation.find(key)?;
-            generation.slots.get_mut(place)
-        })
+        let (at, place) = self.find(key)?;
+        self.generations[at].slots.get_mut(place)
     }
 
     /// Adds a key that is not there yet. Offsets never decrease.
     #[inline]
     pub(super) fn insert(&mut self, hash: u64, slot: Slot) {
-        let has_room = self.generations.back().is_some_and(|newest| newest.has_room(slot.offset()));
-        if !has_room {
+        let newest = self.generations.back().filter(|_| self.joined < self.generations.len());
+        if !newest.is_some_and(|newest| newest.has_room(slot.offset())) {
             self.begin_generation();
         }
         if let Some(newest) = self.generations.back_mut() {
@@ -109,22 +137,50 @@ impl Recent {
         let mut next = self.spare.take().unwrap_or_default();
         next.first = first;
         self.generations.push_back(next);
+        while self.generations.len() - self.joined > OWN_INDEXES_MAX {
+            self.join_oldest();
+        }
+    }
+
+    /// Puts the oldest generation with an index of its own into the joint one.
+    fn join_oldest(&mut self) {
+        let index = std::mem::take(&mut self.generations[self.joined].index);
+        self.keep_spare(Generation { index, ..Generation::default() });
+        let first = self.joined;
+        self.joined += 1;
+        let joined = || self.generations.range(..self.joined);
+        if self.joint.has_room_for(self.generations[first].slots.len()) {
+            self.joint.extend(self.generations[first].hashes());
+        } else {
+            let numbers: usize = joined().map(|one| one.slots.len() - one.dropped).sum();
+            self.joint = JointIndex::with_room_for(2 * numbers);
+            joined().for_each(|one| self.joint.extend(one.hashes()));
+        }
+    }
+
+    /// Keeps the memory of what is not needed any more.
+    fn keep_spare(&mut self, gone: Generation) {
+        let (spare, gone) = (self.spare.take().unwrap_or_default(), gone.cleared());
+        let slots = std::cmp::max_by_key(spare.slots, gone.slots, Vec::capacity);
+        let index = std::cmp::max_by_key(spare.index, gone.index, Vec::len);
+        self.spare = Some(Generation { slots, index, ..Generation::default() });
     }
 
     /// Takes out a key, of the newest ones.
     pub(super) fn remove(&mut self, key: &Key, is_it: impl Fn(&Slot) -> bool) -> Option<Slot> {
-        let found = self.generations.iter_mut().rev().find_map(|generation| {
-            let place = generation.find(key)?;
-            let slot = generation.slots.get(place).copied().filter(|slot| is_it(slot))?;
-            generation.remove(place, key.hash);
-            Some(slot)
-        })?;
+        let (at, place) = self.find(key)?;
+        let generation = &mut self.generations[at];
+        let found = generation.slots.get(place).copied().filter(|slot| is_it(slot))?;
+        generation.remove(place, key.hash);
         self.len -= 1;
         while let Some(newest) = self.generations.back()
             && newest.is_empty()
             && self.generations.len() > 1
         {
-            self.spare = self.generations.pop_back().map(Generation::cleared);
+            if let Some(gone) = self.generations.pop_back() {
+                self.keep_spare(gone);
+            }
+            self.joined = self.joined.min(self.generations.len());
         }
         Some(found)
     }
@@ -154,7 +210,13 @@ impl Recent {
             if !oldest.is_empty() || self.generations.len() == 1 {
                 break;
             }
-            self.spare = self.generations.pop_front().map(Generation::cleared);
+            if let Some(gone) = self.generations.pop_front() {
+                self.keep_spare(gone);
+            }
+            self.joined = self.joined.saturating_sub(1);
+            if self.joined == 0 {
+                self.joint.clear();
+            }
         }
     }
 }
@@ -180,6 +242,17 @@ impl Generation {
         self.first + self.slots.len() as u64
     }
 
+    fn slot(&self, place: usize) -> Option<&Slot> {
+        self.slots.get(place).filter(|_| place >= self.dropped)
+    }
+
+    /// Hash and number of each slot.
+    fn hashes(&self) -> impl Iterator<Item = (u64, u64)> + Clone {
+        let slots = self.slots.iter().enumerate().skip(self.dropped);
+        let slots = slots.filter(|(_, slot)| !slot.is_removed());
+        slots.map(|(place, slot)| (slot.hash(), self.first + place as u64))
+    }
+
     /// A record's keys stay together, so that what is dropped ends between two records.
     #[inline]
     fn has_room(&self, offset: u64) -> bool {
@@ -203,8 +276,7 @@ impl Generation {
             }
             if cell & !PLACE_MASK == tag {
                 let place = (cell & PLACE_MASK) as usize - 1;
-                let is_it = |slot: &Slot| place >= self.dropped && slot.is(key);
-                if self.slots.get(place).is_some_and(is_it) {
+                if self.slot(place).is_some_and(|slot| slot.is(key)) {
                     return Some(place);
                 }
             }
@@ -308,7 +380,8 @@ mod tests {
         recent.from(from).map(|(_, slot)| slot.offset()).collect()
     }
 
-    const MANY: u64 = 3 * GENERATION_SLOTS as u64 + 1000;
+    /// So many that some generations are in the joint index, which was made anew meanwhile.
+    const MANY: u64 = 11 * GENERATION_SLOTS as u64 + 1000;
 
     #[test]
     fn what_was_added_is_found_until_it_is_dropped() {
@@ -318,8 +391,10 @@ mod tests {
             insert(&mut recent, id + 1);
         }
         assert_eq!(recent.len() as u64, MANY);
-        for below in [1, 2, 70_000, 70_001, 131_073, MANY] {
+        for below in [1, 2, 70_000, 70_001, 131_073, MANY / 2, MANY] {
             recent.drop_below(below);
+            let joined = recent.generations.len().saturating_sub(OWN_INDEXES_MAX);
+            assert!(recent.joined <= joined, "{} of {}", recent.joined, recent.generations.len());
             assert_eq!(recent.len() as u64, MANY - (below - 1));
             assert_eq!(numbers(&recent, 0), (below..=MANY).collect::<Vec<_>>());
             for id in [1, below.saturating_sub(1), below, MANY - 1, MANY] {
@@ -344,6 +419,36 @@ mod tests {
         }
         assert_eq!(numbers(&recent, 0), (1..=around + 10).collect::<Vec<_>>());
         assert!(recent.bytes() < 8 * GENERATION_SLOTS as u64 * 40, "{}", recent.bytes());
+    }
+
+    /// An undo may reach that far if nothing has gone into a run for long.
+    #[test]
+    fn what_is_in_the_joint_index_can_be_taken_back_and_added_again() {
+        let mut recent = Recent::default();
+        (1..=MANY).for_each(|id| insert(&mut recent, id));
+        assert!(recent.joined >= 7, "{} joined", recent.joined);
+        recent.drop_below(100);
+        let kept = 2 * GENERATION_SLOTS as u64 + 77;
+        for id in (kept + 1..=MANY).rev() {
+            assert!(recent.remove(&key(id), |slot| slot.offset() == id).is_some(), "{id}");
+        }
+        assert_eq!((recent.joined, recent.generations.len()), (3, 3));
+        assert_eq!(numbers(&recent, 0), (100..=kept).collect::<Vec<_>>());
+        // Those of every second id are other keys at the same numbers.
+        let again = |id: u64| if id.is_multiple_of(2) { id } else { id + MANY };
+        for id in kept + 1..=MANY {
+            recent.insert(key(again(id)).hash, slot(again(id), id));
+        }
+        for id in 100..=MANY {
+            let there = id <= kept || id.is_multiple_of(2);
+            assert_eq!(recent.get(&key(id)).is_some(), there, "{id}");
+            assert_eq!(recent.get(&key(id + MANY)).is_some(), !there, "{id}");
+        }
+        assert_eq!(recent.len() as u64, MANY - 99);
+        recent.drop_below(MANY + 1);
+        assert_eq!((recent.joined, recent.len()), (0, 0));
+        insert(&mut recent, 5 * MANY);
+        assert!(recent.get(&key(5 * MANY)).is_some() && recent.get(&key(MANY)).is_none());
     }
 
     #[test]
