@@ -86,6 +86,9 @@ impl Wanted {
 
     /// What was found unknown before these events are decided.
     pub fn of_events(keys: Vec<Key>, events: &[EventBytes]) -> Vec<Self> {
+        if keys.is_empty() {
+            return Vec::new(); // nearly always
+        }
         let owned = |event: &EventBytes| (named(&key_of(event)), *event);
         let events: HashMap<_, EventBytes> = events.iter().map(owned).collect();
         let wanted = |key: Key| Self { key, event: events.get(&named(&key)).copied() };

@@ -168,6 +168,18 @@ impl<C: Operated> Session<C> {
         })
     }
 
+    /// A frame waits for one before it: has its ids looked up meanwhile, if it is a write that needs that.
+    pub fn look_ahead(&self, frame: &Frame<'_>) {
+        let is_write = self.has_greeted && frame.kind == Kind::Submit;
+        if !is_write || frame.head.partition != self.partition_id() || !self.partition().leads() {
+            return;
+        }
+        if let Ok(request) = open_frame::<Submit<'_>>(frame) {
+            // Whether it is known, it hears in its turn.
+            let _ = self.partition().require_known(&request.events);
+        }
+    }
+
     /// As [`Self::handle`], but a write that the partition is too busy for is left as it is, to be
     /// handled again.
     pub fn try_handle(&mut self, frame: &Frame<'_>) -> Result<Handled, Refused> {

@@ -21,7 +21,8 @@ use crate::connection::timing::Timing;
 use crate::connection::writer;
 use crate::feed::published::{Passed, Subscriber};
 use crate::limits::{
-    ANSWER_AFTER_END_WITHIN, FEED_ANSWERS_MAX, FEED_FRAMES_MAX, LOOK_UP_WITHIN, ROOM_WITHIN,
+    ANSWER_AFTER_END_WITHIN, FEED_ANSWERS_MAX, FEED_FRAMES_MAX, LOOK_AHEAD_BYTES_MAX,
+    LOOK_UP_WITHIN, ROOM_WITHIN,
 };
 use crate::partition::Partition;
 use crate::partition::commit::Commit;
@@ -185,8 +186,12 @@ where
                 Ok(Next::Bytes(wanted)) => wanted,
                 Ok(Next::Room(refused)) => {
                     timing.frame_since.set(None);
-                    let within = if refused == BUSY_READING { LOOK_UP_WITHIN } else { ROOM_WITHIN };
-                    patience.wait(self.session.partition(), within).await;
+                    if refused == BUSY_READING {
+                        let waiting = patience.wait(self.session.partition(), LOOK_UP_WITHIN);
+                        futures_lite::future::or(waiting, self.look_ahead(incoming)).await;
+                    } else {
+                        patience.wait(self.session.partition(), ROOM_WITHIN).await;
+                    }
                     continue;
                 }
                 Err(end) => return end,
@@ -206,6 +211,33 @@ where
                 Ok(_) => {}
             }
         }
+    }
+
+    /// Reads on while the first frame waits for its ids, and has those of the next ones looked up meanwhile. Never
+    /// ends.
+    async fn look_ahead(&self, incoming: &mut Incoming) {
+        let Incoming { reader, received } = incoming;
+        let mut seen = 0;
+        loop {
+            let filled = received.filled();
+            let mut at = 0;
+            while let Ok(Some(frame)) = frame::peek(&filled[at..]) {
+                if at > 0 && at >= seen {
+                    self.session.look_ahead(&frame);
+                }
+                at += frame.frame_bytes();
+            }
+            seen = at;
+            let wanted = frame::peek_bytes(&filled[at..]).ok().flatten();
+            let Some(wanted) = wanted.filter(|_| at < LOOK_AHEAD_BYTES_MAX) else { break };
+            received.room(at + wanted).await;
+            // An end, or an error, comes again when this is read in its turn.
+            match received.read(reader).await {
+                Ok(0) | Err(_) => break,
+                Ok(_) => {}
+            }
+        }
+        std::future::pending().await
     }
 
     /// Hands every whole frame to the session. What the connection then needs, or why no further
