@@ -20,6 +20,8 @@ pub const ROOM_WITHIN: Duration = Duration::from_millis(500);
 /// While a request waits until its ids have been looked up, those of the next ones on its connection are looked up,
 /// too, as far as they begin in so many bytes from its beginning: two full ones behind it.
 pub const LOOK_AHEAD_BYTES_MAX: usize = 3 << 20;
+/// A write whose ids are still not known after this time asks for them again.
+pub const LOOK_UP_ASKED_AGAIN_AFTER: Duration = Duration::from_millis(20);
 /// How long a write waits until its ids have been looked up. Shorter than a client's patience, too.
 pub const LOOK_UP_WITHIN: Duration = Duration::from_secs(5);
 /// Accounts that are looked at for one page of a list, of which some may be left out.

@@ -9,5 +9,9 @@ pub const READS_MAX: usize = 64;
 pub const PIECE_BLOCKS_MAX: usize = 512;
 /// Entries of a merge between two pauses.
 pub const STEP_ENTRIES: usize = 4096;
-/// A look-up with fewer blocks to read than this reads them all at once.
-pub const ROUNDS_PLACES_MIN: usize = 512;
+/// A look-up with fewer blocks to read than this reads them all at once,
+pub const FEW_PLACES: usize = 256;
+/// and one with fewer than this in so many rounds.
+pub const MANY_PLACES: usize = 8 << 10;
+/// See [`MANY_PLACES`].
+pub const SOME_ROUNDS: usize = 4;

@@ -10,7 +10,7 @@ use std::pin::Pin;
 use std::rc::Rc;
 use std::task::Poll;
 
-use super::limits::{PIECE_BLOCKS_MAX, READS_MAX, ROUNDS_PLACES_MIN};
+use super::limits::{FEW_PLACES, MANY_PLACES, PIECE_BLOCKS_MAX, READS_MAX, SOME_ROUNDS};
 use super::run::{Run, RunEntry};
 use crate::storage::disk::Disk;
 
@@ -41,18 +41,18 @@ impl<D: Disk> LookUp<D> {
             }
         }
         let entries: Vec<u64> = runs.iter().map(|run| run.meta().entries).collect();
-        // Few are read all at once: each round takes its time.
-        let rounds = if places.len() < ROUNDS_PLACES_MIN {
-            vec![0; runs.len()]
-        } else {
-            rounds_of(&entries)
-        };
+        let rounds = rounds_of(&entries, rounds_max(places.len()));
         Self { runs, rounds, places, next: 0, found: HashSet::new() }
     }
 
     /// All keys with this hash were found: it need not be looked for any more.
     pub fn found(&mut self, hash: u64) {
         self.found.insert(RunEntry::cut(hash));
+    }
+
+    /// Everything has been read.
+    pub fn has_ended(&self) -> bool {
+        self.next == self.places.len()
     }
 
     /// The next entries, in no order; `None` behind the last. A block is read once, whatever number of hashes
@@ -101,14 +101,24 @@ impl<D: Disk> LookUp<D> {
     }
 }
 
+/// Each round takes its time: few places are read in one, and some in few.
+fn rounds_max(places: usize) -> usize {
+    match places {
+        ..FEW_PLACES => 1,
+        ..MANY_PLACES => SOME_ROUNDS,
+        _ => usize::MAX,
+    }
+}
+
 /// The round of each run, given their numbers of entries, largest first: as many in a round as have a quarter of
-/// what is left, and all of them in the last one, which has less than a sixteenth of all.
-fn rounds_of(entries: &[u64]) -> Vec<usize> {
+/// what is left, and all of them in the last one, which has less than a sixteenth of all, or is the last that may be.
+fn rounds_of(entries: &[u64], rounds_max: usize) -> Vec<usize> {
     let all: u64 = entries.iter().sum();
     let (mut round, mut in_round, mut of_round, mut left) = (0, 0, all, all);
     let mut rounds = Vec::new();
     for entries in entries {
-        if in_round > 0 && 4 * in_round >= of_round && 16 * of_round >= all {
+        let is_enough = in_round > 0 && 4 * in_round >= of_round && 16 * of_round >= all;
+        if is_enough && round + 1 < rounds_max {
             (round, in_round, of_round) = (round + 1, 0, left);
         }
         rounds.push(round);
@@ -147,12 +157,14 @@ mod tests {
 
     #[test]
     fn the_largest_runs_come_first_and_small_ones_together() {
-        assert!(rounds_of(&[]).is_empty());
-        assert_eq!(rounds_of(&[5]), [0]);
+        assert!(rounds_of(&[], usize::MAX).is_empty());
+        assert_eq!(rounds_of(&[5], usize::MAX), [0]);
         let small = [64, 64, 64, 64, 8, 8, 8, 1, 1];
-        assert_eq!(rounds_of(&small), [0, 0, 1, 2, 3, 4, 5, 5, 5]);
+        assert_eq!(rounds_of(&small, usize::MAX), [0, 0, 1, 2, 3, 4, 5, 5, 5]);
+        assert_eq!(rounds_of(&small, 3), [0, 0, 1, 2, 2, 2, 2, 2, 2]);
+        assert_eq!(rounds_of(&small, 1), [0; 9]);
         let many = [[64u64; 4].as_slice(), &[8; 5], &[1; 5]].concat();
-        assert_eq!(rounds_of(&many), [0, 0, 1, 2, 3, 3, 4, 5, 6, 6, 6, 6, 6, 6]);
-        assert_eq!(rounds_of(&[1; 12]), [0, 0, 0, 1, 1, 1, 2, 2, 3, 4, 5, 6]);
+        assert_eq!(rounds_of(&many, usize::MAX), [0, 0, 1, 2, 3, 3, 4, 5, 6, 6, 6, 6, 6, 6]);
+        assert_eq!(rounds_of(&[1; 12], usize::MAX), [0, 0, 0, 1, 1, 1, 2, 2, 3, 4, 5, 6]);
     }
 }

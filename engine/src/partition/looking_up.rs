@@ -49,8 +49,19 @@ impl<C: Commit> Partition<C> {
                 tries = 0;
             }
             asked.answered(&wanted);
-            self.inner.changed.notify_all();
+            self.note_looked_up();
         }
+    }
+
+    /// A look-up has ended: whoever waits for one tries again.
+    pub fn note_looked_up(&self) {
+        self.inner.looked_up.set(self.inner.looked_up.get() + 1);
+        self.inner.changed.notify_all();
+    }
+
+    /// Number of look-ups that have ended.
+    pub fn looked_up(&self) -> u64 {
+        self.inner.looked_up.get()
     }
 
     /// What can be read. What can't does not keep the others waiting: they are looked up in halves.

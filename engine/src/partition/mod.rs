@@ -108,6 +108,8 @@ struct Inner<C: Commit> {
     /// Ids that are not in memory.
     older: OlderIds<C::Disk, C::Runtime>,
     asked: AskedKeys,
+    /// See [`Partition::looked_up`].
+    looked_up: Cell<u64>,
     /// Answers that wait for an offset to be visible.
     waiters: Waiters,
     /// There is something to seal, or a reason to stop.
@@ -154,6 +156,7 @@ impl<C: Commit> Partition<C> {
             replica,
             older,
             asked: AskedKeys::default(),
+            looked_up: Cell::default(),
             waiters: Waiters::default(),
             work: Notify::new(),
             changed: Notify::new(),

@@ -11,7 +11,7 @@
 //! make a known id look unknown.
 
 use std::cell::Cell;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::io;
 use std::rc::Rc;
 use std::time::Duration;
@@ -89,10 +89,25 @@ impl Wanted {
         if keys.is_empty() {
             return Vec::new(); // nearly always
         }
-        let owned = |event: &EventBytes| (named(&key_of(event)), *event);
-        let events: HashMap<_, EventBytes> = events.iter().map(owned).collect();
-        let wanted = |key: Key| Self { key, event: events.get(&named(&key)).copied() };
-        keys.into_iter().map(wanted).collect()
+        // Most events are none of them: that takes one bit of 4,096 to tell.
+        let bit_of = |key: &Key| ((key.hash >> 58) as usize, 1u64 << (key.hash >> 52 & 63));
+        let mut bits = [0u64; 64];
+        for key in &keys {
+            let (word, bit) = bit_of(key);
+            bits[word] |= bit;
+        }
+        let places: HashMap<_, usize> = keys.iter().map(named).zip(0..).collect();
+        let mut wanted: Vec<Self> = keys.into_iter().map(Self::key).collect();
+        for event in events {
+            let key = key_of(event);
+            let (word, bit) = bit_of(&key);
+            if bits[word] & bit != 0
+                && let Some(place) = places.get(&named(&key))
+            {
+                wanted[*place].event = Some(*event);
+            }
+        }
+        wanted
     }
 
     /// What was found unknown before opaque records are decided.
@@ -151,37 +166,61 @@ impl<D: Disk, R: Runtime> OlderIds<D, R> {
     }
 
     async fn look_up_as_it_is(&self, wanted: &[Wanted]) -> Result<Vec<(Key, Fact)>, ReadError> {
-        let hashes: Vec<u64> = wanted.iter().map(|one| one.key.hash).collect();
-        let keys: HashMap<_, &Wanted> = wanted.iter().map(|one| (named(&one.key), one)).collect();
         let mut facts = HashMap::new();
-        // Keys of one hash that are not found yet.
-        let mut left: HashMap<u64, usize> = HashMap::new();
-        for one in keys.values() {
-            *left.entry(RunEntry::cut(one.key.hash)).or_default() += 1;
-        }
-        let mut look_up = self.runs.look_up(&hashes);
-        while let Some(entries) = look_up.next().await.map_err(ReadError::Run)? {
-            for entries in entries.chunks(LOOK_UP_RECORDS_MAX) {
-                let offsets: Vec<Offset> = entries.iter().map(|it| Offset(it.offset)).collect();
-                let records = self.log.read_events_at(&offsets).await?;
-                for (entry, found) in entries.iter().zip(records) {
-                    let Some((key, fact)) = self.checked_fact_of(entry, found, &keys).await? else {
-                        continue;
-                    };
-                    let hash = RunEntry::cut(key.hash);
-                    if facts.insert(named(&key), fact).is_none()
-                        && let Some(left) = left.get_mut(&hash)
-                    {
-                        *left -= 1;
-                        if *left == 0 {
-                            look_up.found(hash);
-                        }
-                    }
-                }
-            }
+        let unsure = self.find(wanted, true, &mut facts).await?;
+        if !unsure.is_empty() {
+            self.find(&unsure, false, &mut facts).await?;
         }
         let fact = |key: &Key| facts.get(&named(key)).cloned().unwrap_or(Fact::Unknown);
         Ok(wanted.iter().map(|one| (one.key, fact(&one.key))).collect())
+    }
+
+    /// Finds what the runs and the log say of keys. With `trusts_hashes`, what has the hash of a key in one run is
+    /// not looked for in the others: gives the keys that were not found in spite of that.
+    async fn find(
+        &self,
+        wanted: &[Wanted],
+        trusts_hashes: bool,
+        facts: &mut HashMap<NamedKey, Fact>,
+    ) -> Result<Vec<Wanted>, ReadError> {
+        let hashes: Vec<u64> = wanted.iter().map(|one| one.key.hash).collect();
+        let keys: HashMap<_, &Wanted> = wanted.iter().map(|one| (named(&one.key), one)).collect();
+        let mut look_up = self.runs.look_up(&hashes);
+        let mut met = HashSet::new();
+        let mut entries = Vec::new();
+        loop {
+            // The log is read for one piece while the runs are for the next.
+            let from_runs = async { look_up.next().await.map_err(ReadError::Run) };
+            let from_log = self.records_of(&entries);
+            let (next, records) = futures_lite::future::zip(from_runs, from_log).await;
+            let (next, records) = (next?, records?);
+            for (entry, found) in entries.iter().zip(records) {
+                if let Some((key, fact)) = self.checked_fact_of(entry, found, &keys).await? {
+                    facts.insert(named(&key), fact);
+                }
+            }
+            entries = next.unwrap_or_default();
+            if trusts_hashes {
+                entries.iter().for_each(|entry| look_up.found(entry.hash));
+                met.extend(entries.iter().map(|entry| entry.hash));
+            }
+            if entries.is_empty() && look_up.has_ended() {
+                break;
+            }
+        }
+        let is_unsure = |one: &&Wanted| {
+            met.contains(&RunEntry::cut(one.key.hash)) && !facts.contains_key(&named(&one.key))
+        };
+        Ok(wanted.iter().filter(is_unsure).copied().collect())
+    }
+
+    async fn records_of(&self, entries: &[RunEntry]) -> Result<Vec<RecordAt>, ReadError> {
+        let mut records = Vec::with_capacity(entries.len());
+        for entries in entries.chunks(LOOK_UP_RECORDS_MAX) {
+            let offsets: Vec<Offset> = entries.iter().map(|it| Offset(it.offset)).collect();
+            records.extend(self.log.read_events_at(&offsets).await?);
+        }
+        Ok(records)
     }
 
     /// What a run's entry and the record that it points to say of a wanted key; `None` if they are another key's.

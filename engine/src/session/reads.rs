@@ -120,7 +120,7 @@ impl<C: Commit> Reads<C> {
                 reads.asked.held.replace(Some(held));
             }
             reads.asked.asks.set(false);
-            reads.replies.partition.changed().notify_all();
+            reads.replies.partition.note_looked_up();
         });
     }
 

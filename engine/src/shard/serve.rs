@@ -22,7 +22,7 @@ use crate::connection::writer;
 use crate::feed::published::{Passed, Subscriber};
 use crate::limits::{
     ANSWER_AFTER_END_WITHIN, FEED_ANSWERS_MAX, FEED_FRAMES_MAX, LOOK_AHEAD_BYTES_MAX,
-    LOOK_UP_WITHIN, ROOM_WITHIN,
+    LOOK_UP_ASKED_AGAIN_AFTER, LOOK_UP_WITHIN, ROOM_WITHIN,
 };
 use crate::partition::Partition;
 use crate::partition::commit::Commit;
@@ -186,11 +186,14 @@ where
                 Ok(Next::Bytes(wanted)) => wanted,
                 Ok(Next::Room(refused)) => {
                     timing.frame_since.set(None);
+                    let partition = self.session.partition();
                     if refused == BUSY_READING {
-                        let waiting = patience.wait(self.session.partition(), LOOK_UP_WITHIN);
+                        let waiting = patience.wait_for_ids(partition);
                         futures_lite::future::or(waiting, self.look_ahead(incoming)).await;
                     } else {
-                        patience.wait(self.session.partition(), ROOM_WITHIN).await;
+                        patience
+                            .wait(partition, ROOM_WITHIN, |partition| !partition.is_busy())
+                            .await;
                     }
                     continue;
                 }
@@ -319,8 +322,27 @@ struct Patience {
 }
 
 impl Patience {
-    /// Waits until the partition may have room, or the time is over.
-    async fn wait<C: Commit>(&mut self, partition: &Partition<C>, within: Duration) {
+    /// Waits until something was looked up, or the time is over.
+    async fn wait_for_ids<C: Commit>(&mut self, partition: &Partition<C>) {
+        let before = partition.looked_up();
+        // What found no room among others' look-ups is tried again even if none of them has ended.
+        let again = partition.runtime().elapsed() + LOOK_UP_ASKED_AGAIN_AFTER;
+        let goes_on = |partition: &Partition<C>| {
+            partition.looked_up() != before
+                || !partition.leads()
+                || partition.stopped().is_some()
+                || partition.runtime().elapsed() >= again
+        };
+        self.wait(partition, LOOK_UP_WITHIN, goes_on).await;
+    }
+
+    /// Waits until the partition has changed so that it `goes_on`, or the time is over.
+    async fn wait<C: Commit>(
+        &mut self,
+        partition: &Partition<C>,
+        within: Duration,
+        goes_on: impl Fn(&Partition<C>) -> bool,
+    ) {
         let runtime = partition.runtime();
         let since = match self.since {
             Some((same, since)) if same == within => since,
@@ -337,7 +359,7 @@ impl Patience {
                 return;
             }
             futures_lite::future::or(changed, runtime.sleep(left)).await;
-            if !partition.is_busy() {
+            if goes_on(partition) {
                 return;
             }
         }
