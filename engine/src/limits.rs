@@ -278,10 +278,11 @@ pub const SAVE_SHARE: u64 = 5;
 pub const SAVE_GENERATIONS_MIN: u64 = 8;
 /// Keys on their way into a run between two pauses.
 pub const FLUSH_STEP_KEYS: usize = 2048;
-/// Steps are longer by the square of how far they are behind, up to this.
-pub const BEHIND_MAX: usize = 5;
-/// Merging is behind when there are so many runs.
-pub const RUNS_MANY: usize = 32;
+/// A step is so many times as many entries as records were decided since the one before: each key is taken once to
+/// leave memory, once into its first run, and in about four merges.
+pub const PACE_FACTOR: usize = 5;
+/// But no more than this: some ten milliseconds.
+pub const PACE_STEP_MAX: usize = 1 << 18;
 /// Records whose ids `verify` keeps in memory at a time, as far as runs have them.
 pub const CHECKED_KEYS_MAX: u64 = 1 << 20;
 /// How often it is looked whether they should, or runs be merged.

@@ -35,6 +35,7 @@ use walengine_net::say;
 use crate::config::{Config, ServeOptions};
 use crate::data_dir;
 use crate::fatal::{Fatal, Reason};
+use crate::huge_pages;
 use crate::node;
 use output::NAME;
 
@@ -111,7 +112,10 @@ pub fn run(arguments: Arguments) -> ExitCode {
         Some(Command::Restore(arguments)) => restore::run(&arguments),
         Some(Command::Recover(arguments)) => recover::run(&arguments),
         Some(Command::Policy(arguments)) => policy::run(&arguments),
-        Some(Command::Verify(arguments)) => verify::run(&arguments),
+        Some(Command::Verify(arguments)) => {
+            huge_pages::begin_again_with_them();
+            verify::run(&arguments)
+        }
         Some(Command::Cert(arguments)) => cert::run(&arguments),
         Some(Command::Dump(arguments)) => verify::run_dump(&arguments),
     };
@@ -130,6 +134,7 @@ impl ServeArguments {
 
 fn serve(arguments: ServeArguments) -> Result<(), Fatal> {
     let config = arguments.resolve()?;
+    huge_pages::begin_again_with_them();
     keep_private()?;
     // openraft's messages are for its developers. The engine reports their consequences.
     let said = Targets::new().with_default(Level::INFO).with_target("openraft", Level::ERROR);

@@ -105,7 +105,7 @@ impl<D: Disk> LookUp<D> {
 fn rounds_max(places: usize) -> usize {
     match places {
         ..FEW_PLACES => 1,
-        ..MANY_PLACES => SOME_ROUNDS,
+        FEW_PLACES..MANY_PLACES => SOME_ROUNDS,
         _ => usize::MAX,
     }
 }

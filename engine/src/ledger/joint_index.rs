@@ -1,6 +1,7 @@
 //! An index over many generations of the newest ids at once, so that a look-up costs the same however many
 //! there are.
 
+use super::limits::KEPT_CELLS_MAX;
 use crate::os::prefetch;
 
 /// Bits of a cell with a slot's number, plus one; the others are a tag. 0: an empty cell.
@@ -8,8 +9,6 @@ const NUMBER_BITS: u32 = 48;
 const NUMBER_MASK: u64 = (1 << NUMBER_BITS) - 1;
 /// Hashes whose cells are loaded while those before them are added.
 const AHEAD: usize = 16;
-/// Four MiB.
-const KEPT_CELLS_MAX: usize = 1 << 19;
 
 /// See the module. Numbers that are gone stay in it until it is made anew: whoever finds one looks whether its slot
 /// is there.

@@ -19,5 +19,7 @@ pub const FACTS_MAX: usize = 64 << 10;
 const _: () = assert!(6 * walengine_net::limits::EVENTS_MAX < FACTS_MAX);
 /// Slots of a generation of the newest ids: its index has half a MiB, which the processor's caches hold.
 pub const GENERATION_SLOTS: usize = (1 << 16) - 2;
+/// A joint index of more than four MiB does not keep its memory when nothing is in it any more.
+pub const KEPT_CELLS_MAX: usize = 1 << 19;
 /// Of the newest generations, each has an index of its own.
 pub const OWN_INDEXES_MAX: usize = 4;

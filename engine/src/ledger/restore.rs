@@ -313,9 +313,9 @@ pub(super) fn open_chunk(number: usize, bytes: &[u8]) -> Result<(Section, &[u8])
     let (section, item_bytes) = match (word(header, 0) >> 48) as u16 {
         1 => (Section::Head, HEAD_BYTES),
         2 => (Section::Runs, RUN_ITEM_BYTES),
-        3 => (Section::Accounts, EVENT_BYTES),
-        4 => (Section::Pendings, PENDING_ITEM_BYTES),
-        5 => (Section::Ids, SLOT_BYTES),
+        3 => (Section::Ids, SLOT_BYTES),
+        4 => (Section::Accounts, EVENT_BYTES),
+        5 => (Section::Pendings, PENDING_ITEM_BYTES),
         6 => (Section::End, HEAD_BYTES),
         _ => return Err(bad),
     };

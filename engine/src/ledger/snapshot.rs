@@ -1,9 +1,9 @@
 //! The state at one offset, written out piece by piece while the ledger goes on.
 //!
 //! Accounts and open reservations are shared with the ledger chunk by chunk; the ledger copies a
-//! chunk before it writes to it. The newest ids are only ever added while a snapshot is written, so they are
-//! read from the live ledger, up to those decided at the cut. Older ids are in
-//! runs, which are files of their own; the snapshot says which.
+//! chunk before it writes to it. The newest ids are read from the live ledger, up to those decided at the cut: until
+//! they are written ([`SnapshotCut::reads_ids`]), none may go into a run. So they come before what may be much.
+//! Older ids are in runs, which are files of their own; the snapshot says which.
 //!
 //! A snapshot is a sequence of chunks, each complete in itself, all numbers little-endian. The
 //! store adds checksums.
@@ -12,7 +12,7 @@
 //! |---|---|---|
 //! | 0 | 4 | magic, "WALS" |
 //! | 4 | 2 | version, 2 |
-//! | 6 | 2 | section: 1 head, 2 runs, 3 accounts, 4 reservations, 5 newest ids, 6 end |
+//! | 6 | 2 | section: 1 head, 2 runs, 3 newest ids, 4 accounts, 5 reservations, 6 end |
 //! | 8 | 4 | number of items |
 //! | 12 | 4 | zero |
 //! | 16 | | items |
@@ -22,11 +22,11 @@
 //!
 //! | item | bytes | fields |
 //! |---|---|---|
-//! | head, end | 96 | partition u16, partitions u16, zero u32, next offset u64, last timestamp u64, accounts u64, reservations u64, ids u64 (all that were ever decided), keys in section 5 u64, runs u64, digest of the ids u128, an event id that none in a run is above u128 |
+//! | head, end | 96 | partition u16, partitions u16, zero u32, next offset u64, last timestamp u64, accounts u64, reservations u64, ids u64 (all that were ever decided), keys in section 3 u64, runs u64, digest of the ids u128, an event id that none in a run is above u128 |
 //! | run | 16 | first offset u64, offset behind the last u64; adjacent, from 0 on |
+//! | id | 32 | in order of offset: id u128, fingerprint u64, u64 of: bits 0–47 offset, 48–55 code, 56–57 space |
 //! | account | 128 | FORMAT.md, section 3, in order of creation |
 //! | reservation | 72 | id u128, amount u128, expires at u64 (2^64 - 1: never), offset u64, debit and credit account u32 (counted from 0), code u16, zero, fingerprint u64 |
-//! | id | 32 | in order of offset: id u128, fingerprint u64, u64 of: bits 0–47 offset, 48–55 code, 56–57 space |
 //!
 //! Spaces: 0 events, 1 accounts, 2 what became of a reservation; there the code is 2 posted, 3 voided or 4 expired, the
 //! offset that of the record that ended it, and the fingerprint 0. Elsewhere the code is the verdict. The
@@ -61,9 +61,9 @@ pub(super) const RUN_ITEM_BYTES: usize = 16;
 pub(super) enum Section {
     Head = 1,
     Runs = 2,
-    Accounts = 3,
-    Pendings = 4,
-    Ids = 5,
+    Ids = 3,
+    Accounts = 4,
+    Pendings = 5,
     End = 6,
 }
 
@@ -76,7 +76,7 @@ pub(super) struct SnapshotHead {
     pub last_timestamp: u64,
     pub accounts: u64,
     pub pendings: u64,
-    /// Those in section 5.
+    /// Those in section 3.
     pub recent: u64,
     pub runs: u64,
     /// All that were ever decided.
@@ -175,6 +175,11 @@ impl SnapshotCut {
         Timestamp(self.head.last_timestamp)
     }
 
+    /// The newest ids are still to be read: none of them may go into a run.
+    pub fn reads_ids(&self) -> bool {
+        self.has_ids && self.section.is_some_and(|section| section <= Section::Ids)
+    }
+
     /// All chunks were returned.
     pub fn is_complete(&self) -> bool {
         self.section.is_none()
@@ -271,10 +276,10 @@ impl SnapshotCut {
     fn following(&self, section: Section) -> Option<Section> {
         match section {
             Section::Head => Some(Section::Runs),
-            Section::Runs => Some(Section::Accounts),
+            Section::Runs if self.has_ids => Some(Section::Ids),
+            Section::Runs | Section::Ids => Some(Section::Accounts),
             Section::Accounts => Some(Section::Pendings),
-            Section::Pendings if self.has_ids => Some(Section::Ids),
-            Section::Pendings | Section::Ids => Some(Section::End),
+            Section::Pendings => Some(Section::End),
             Section::End => None,
         }
     }

@@ -49,12 +49,12 @@ async fn flush_if_due<C: Commit>(partition: &Partition<C>) -> io::Result<()> {
     let below = partition.with_replica(Replica::committed);
     let is_due = partition.with_ledger(|ledger| older.is_flush_due(ledger, below));
     // While the disk is nearly full, too: a follower goes on then, and memory must not grow with its log, of
-    // which runs are a tenth. A snapshot that is being written reads the table.
-    if !is_due || partition.log().no_room() || progress.is_under_way.replace(true) {
+    // which runs are a tenth. A snapshot that is being written reads them first.
+    if !is_due || partition.log().no_room() || progress.holds_ids.replace(true) {
         return Ok(());
     }
     let flushed = older.flush(partition, below).await;
-    progress.is_under_way.set(false);
+    progress.holds_ids.set(false);
     flushed
 }
 

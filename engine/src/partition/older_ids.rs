@@ -32,8 +32,8 @@ use crate::ledger::{
     Fact, LeavingKey, Ledger, PendingState, fingerprint_of_event, fingerprint_of_record, key_of,
 };
 use crate::limits::{
-    BEHIND_MAX, FLUSH_STEP_KEYS, IDS_LOOK_EVERY, IDS_RETRY_AFTER, LOOK_UP_AGAIN_AFTER,
-    LOOK_UP_RECORDS_MAX, LOOK_UP_TRIES_MAX, RECENT_KEYS_MAX, RUNS_MANY, SAVE_GENERATIONS_MIN,
+    FLUSH_STEP_KEYS, IDS_LOOK_EVERY, IDS_RETRY_AFTER, LOOK_UP_AGAIN_AFTER, LOOK_UP_RECORDS_MAX,
+    LOOK_UP_TRIES_MAX, PACE_FACTOR, PACE_STEP_MAX, RECENT_KEYS_MAX, SAVE_GENERATIONS_MIN,
     SAVE_SHARE,
 };
 use crate::planted::{self, Planted};
@@ -152,7 +152,8 @@ impl<D: Disk, R: Runtime> OlderIds<D, R> {
     pub async fn look_up(&self, wanted: &[Wanted]) -> Result<Vec<(Key, Fact)>, ReadError> {
         let mut last = None;
         loop {
-            let found = self.look_up_as_it_is(wanted).await;
+            // Seldom, and large: it shall not make every future larger that may look up.
+            let found = Box::pin(self.look_up_as_it_is(wanted)).await;
             let (Err(ReadError::Corrupt { place, .. }), Some(mender)) = (&found, &self.mender)
             else {
                 return found;
@@ -201,8 +202,10 @@ impl<D: Disk, R: Runtime> OlderIds<D, R> {
             }
             entries = next.unwrap_or_default();
             if trusts_hashes {
-                entries.iter().for_each(|entry| look_up.found(entry.hash));
-                met.extend(entries.iter().map(|entry| entry.hash));
+                for entry in &entries {
+                    look_up.found(entry.hash);
+                    met.insert(entry.hash);
+                }
             }
             if entries.is_empty() && look_up.has_ended() {
                 break;
@@ -312,8 +315,7 @@ impl<D: Disk, R: Runtime> OlderIds<D, R> {
         if below.0 <= first {
             return Ok(());
         }
-        let behind = ledger.with(|ledger| ledger.recent_len()) / self.recent_max.get().max(1);
-        let mut pace = Pace::new(&self.runtime, FLUSH_STEP_KEYS, behind);
+        let mut pace = Pace::new(&self.runtime, ledger, FLUSH_STEP_KEYS);
         let mut leaving = self.leaving(ledger, below, &mut pace).await;
         let meta = RunMeta { first, end: below.0, ..leaving.meta };
         let mut writer = self.runs.begin(meta).await?;
@@ -345,7 +347,7 @@ impl<D: Disk, R: Runtime> OlderIds<D, R> {
         &self,
         ledger: &impl LedgerAccess,
         below: Offset,
-        pace: &mut Pace<'_, R>,
+        pace: &mut Pace<'_, R, impl LedgerAccess>,
     ) -> Leaving {
         let (mut leaving, mut keys) = (Leaving::new(), Vec::with_capacity(FLUSH_STEP_KEYS));
         let mut next = Some(0);
@@ -379,8 +381,7 @@ impl<D: Disk, R: Runtime> OlderIds<D, R> {
             ledger.with(|ledger| ledger.set_runs(early));
             self.runtime.sleep(IDS_LOOK_EVERY * 20).await; // long enough for a snapshot
         }
-        let behind = self.runs.all().len() / RUNS_MANY;
-        let mut pace = Pace::new(&self.runtime, STEP_ENTRIES, behind);
+        let mut pace = Pace::new(&self.runtime, ledger, STEP_ENTRIES);
         self.runs.merge(plan, async || pace.did(STEP_ENTRIES).await).await?;
         let runs = self.runs.list();
         ledger.with(|ledger| ledger.set_runs(runs));
@@ -482,18 +483,22 @@ impl<D: Disk, R: Runtime> OlderIds<D, R> {
     }
 }
 
-/// Lets others run after every few entries; after more, the further the work is behind, since each turn of the
-/// others may take as long as it takes to decide a large request.
-struct Pace<'a, R> {
+/// Lets others run after every few entries; after more, the more records those have decided meanwhile, so that the
+/// work keeps up with them whatever it is that takes their time.
+struct Pace<'a, R, L> {
     runtime: &'a R,
+    ledger: &'a L,
+    step_min: usize,
     step: usize,
     done: usize,
+    /// What the ledger had decided at the last pause.
+    decided: u64,
 }
 
-impl<'a, R: Runtime> Pace<'a, R> {
-    fn new(runtime: &'a R, step: usize, behind: usize) -> Self {
-        let behind = behind.clamp(1, BEHIND_MAX);
-        Self { runtime, step: step * behind * behind, done: 0 }
+impl<'a, R: Runtime, L: LedgerAccess> Pace<'a, R, L> {
+    fn new(runtime: &'a R, ledger: &'a L, step_min: usize) -> Self {
+        let decided = ledger.with(|ledger| ledger.next_offset().0);
+        Self { runtime, ledger, step_min, step: step_min, done: 0, decided }
     }
 
     async fn did(&mut self, entries: usize) {
@@ -501,6 +506,10 @@ impl<'a, R: Runtime> Pace<'a, R> {
         if self.done >= self.step {
             self.done = 0;
             self.runtime.yield_now().await;
+            let decided = self.ledger.with(|ledger| ledger.next_offset().0);
+            let meanwhile = decided.saturating_sub(std::mem::replace(&mut self.decided, decided));
+            let step = usize::try_from(meanwhile).unwrap_or(usize::MAX).saturating_mul(PACE_FACTOR);
+            self.step = step.clamp(self.step_min, PACE_STEP_MAX);
         }
     }
 }

@@ -7,6 +7,8 @@ use std::cell::Cell;
 pub struct SnapshotProgress {
     /// One is being written.
     pub is_under_way: Cell<bool>,
+    /// The newest ids are being read, for a snapshot or by a flush: nobody else may take any away.
+    pub holds_ids: Cell<bool>,
     /// What [`super::commit::Commit::written_bytes`] was at the newest one.
     pub snapshot_bytes: Cell<u64>,
 }

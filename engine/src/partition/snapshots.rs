@@ -28,13 +28,34 @@ use crate::storage::layout::SnapshotMeta;
 use crate::storage::snapshot::{SnapshotStore, SnapshotWriter};
 
 /// The state of a partition at one committed entry.
-struct Cut {
+struct Cut<C: Commit> {
     /// The ledger's part.
     state: SnapshotCut,
     /// The entry.
     point: Point,
     /// [`Commit::written_bytes`] up to it.
     written_bytes: u64,
+    /// Until the newest ids are written.
+    ids: Option<HeldIds<C>>,
+}
+
+/// As long as this is there, no id goes from memory into a run.
+struct HeldIds<C: Commit>(Partition<C>);
+
+impl<C: Commit> HeldIds<C> {
+    /// Waits for the end of what takes ids away.
+    async fn hold(partition: &Partition<C>) -> Self {
+        while partition.snapshot_progress().holds_ids.replace(true) {
+            partition.runtime().sleep(SNAPSHOT_PIECE_PAUSE).await;
+        }
+        Self(partition.clone())
+    }
+}
+
+impl<C: Commit> Drop for HeldIds<C> {
+    fn drop(&mut self) {
+        self.0.snapshot_progress().holds_ids.set(false);
+    }
 }
 
 /// Takes snapshots when they are due, until the partition stops. One is due when as much log was
@@ -105,7 +126,8 @@ pub async fn take<C: Commit>(
         return Ok(None);
     }
     let written = async {
-        let Some(mut cut) = cut(partition).await else { return Ok(None) };
+        let ids = HeldIds::hold(partition).await;
+        let Some(mut cut) = cut(partition, ids).await else { return Ok(None) };
         let bytes = write(partition, store, &mut cut).await?;
         if bytes.is_some() {
             progress.snapshot_bytes.set(cut.written_bytes);
@@ -119,16 +141,17 @@ pub async fn take<C: Commit>(
 
 /// Cuts the state at the tail. It counts once the entry there is committed; `None` if it is taken
 /// back, or can't be sealed.
-async fn cut<C: Commit>(partition: &Partition<C>) -> Option<Cut> {
+async fn cut<C: Commit>(partition: &Partition<C>, ids: HeldIds<C>) -> Option<Cut<C>> {
     let state = partition.cut_at_tail()?;
     let point = partition.commit().point_of(&state).await?;
-    Some(Cut { state, point, written_bytes: partition.commit().written_bytes() })
+    let written_bytes = partition.commit().written_bytes();
+    Some(Cut { state, point, written_bytes, ids: Some(ids) })
 }
 
 async fn write<C: Commit>(
     partition: &Partition<C>,
     store: &SnapshotStore<C::Disk>,
-    cut: &mut Cut,
+    cut: &mut Cut<C>,
 ) -> io::Result<Option<u64>> {
     let ReplicaId { cluster, partition: number, .. } = partition.id();
     let meta = SnapshotMeta {
@@ -162,7 +185,7 @@ async fn write<C: Commit>(
 
 async fn write_all<C: Commit>(
     partition: &Partition<C>,
-    cut: &mut Cut,
+    cut: &mut Cut<C>,
     writer: &mut SnapshotWriter<C::Disk>,
 ) -> io::Result<Option<u64>> {
     let mut bytes = 0;
@@ -172,6 +195,9 @@ async fn write_all<C: Commit>(
     while let Some(chunk) =
         partition.with_ledger(|ledger| cut.state.next_chunk(ledger, SNAPSHOT_PIECE_BYTES))
     {
+        if !cut.state.reads_ids() {
+            cut.ids = None;
+        }
         bytes += write_chunk(&chunk, writer).await?;
         partition.runtime().sleep(SNAPSHOT_PIECE_PAUSE).await;
     }

@@ -240,7 +240,7 @@ where
                 Ok(_) => {}
             }
         }
-        std::future::pending().await
+        std::future::pending::<()>().await;
     }
 
     /// Hands every whole frame to the session. What the connection then needs, or why no further
