@@ -152,8 +152,7 @@ impl<D: Disk, R: Runtime> OlderIds<D, R> {
     pub async fn look_up(&self, wanted: &[Wanted]) -> Result<Vec<(Key, Fact)>, ReadError> {
         let mut last = None;
         loop {
-            // Seldom, and large: it shall not make every future larger that may look up.
-            let found = Box::pin(self.look_up_as_it_is(wanted)).await;
+            let found = self.look_up_as_it_is(wanted).await;
             let (Err(ReadError::Corrupt { place, .. }), Some(mender)) = (&found, &self.mender)
             else {
                 return found;

@@ -162,7 +162,7 @@ impl Lives {
             if let [_, .., newest] = &snapshots[..] {
                 machine.disk.remove(newest).await.expect("a healthy disk");
             }
-            let (partition, _, skipped) = open(&machine).await.expect("it starts");
+            let (partition, _, skipped) = Box::pin(open(&machine)).await.expect("it starts");
             assert_eq!(skipped, 0, "the older snapshot can't be used");
             let mut memory = memory;
             memory.check(&partition).await;
