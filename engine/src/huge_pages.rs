@@ -6,14 +6,18 @@ use std::ffi::{OsStr, OsString};
 use std::os::unix::process::CommandExt as _;
 use std::process::Command;
 
+use crate::os;
+
 const VARIABLE: &str = "GLIBC_TUNABLES";
 const TUNABLE: &str = "glibc.malloc.hugetlb";
+/// Says that the program has begun again: glibc takes its variable away from a program with file capabilities.
+const BEGAN_AGAIN: &str = "WALENGINE_BEGAN_AGAIN";
 
 /// Begins this program again, in the same process, with an allocator that asks for huge pages. glibc's reads this
 /// setting only as a program begins. To be called before anything else is done. Comes back when the program has begun
 /// so, when whoever has started it has set it otherwise, or if it can't be done: then it runs with small ones.
 pub fn begin_again_with_them() {
-    if cfg!(not(target_env = "gnu")) {
+    if cfg!(not(target_env = "gnu")) || std::env::var_os(BEGAN_AGAIN).is_some() {
         return;
     }
     let set = std::env::var_os(VARIABLE);
@@ -21,9 +25,17 @@ pub fn begin_again_with_them() {
     else {
         return;
     };
+    // A loader that was given the program is another one.
+    let name = program.file_name().unwrap_or_default().to_string_lossy();
+    if !name.contains("walengine") {
+        return;
+    }
     let mut arguments = std::env::args_os();
-    let name = arguments.next().unwrap_or_default();
-    let error = Command::new(program).arg0(name).args(arguments).env(VARIABLE, tunables).exec();
+    let called = arguments.next().unwrap_or_default();
+    let mut again = Command::new(&program);
+    again.arg0(called).args(arguments).env(VARIABLE, tunables).env(BEGAN_AGAIN, "1");
+    let error = again.exec();
+    os::ignore_broken_pipes();
     tracing::debug!("no huge pages: {error}");
 }
 

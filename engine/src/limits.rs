@@ -272,8 +272,8 @@ pub const MANY_FILTER_KEYS: u64 = 100_000_000;
 pub const FILTER_CHUNK_BYTES_MAX: usize = 64 << 20;
 /// Fences of a run that stand together in that file.
 pub const SAVED_FENCES_MAX: usize = 64 << 10;
-/// The filter is saved when this share of the keys in runs is not saved yet: a fifth.
-pub const SAVE_SHARE: u64 = 5;
+/// The filter is saved when this share of the keys in runs is not saved yet: a twelfth. A start reads the runs of those.
+pub const SAVE_SHARE: u64 = 12;
 /// Nor is it before so many times as many keys are there as are kept in memory.
 pub const SAVE_GENERATIONS_MIN: u64 = 8;
 /// Keys on their way into a run between two pauses.
@@ -297,6 +297,8 @@ pub const LOOK_UP_RECORDS_MAX: usize = 8192;
 pub const LOOK_UP_AGAIN_AFTER: Duration = Duration::from_secs(1);
 /// How often that is tried where nothing goes on without.
 pub const LOOK_UP_TRIES_MAX: u32 = 5;
+/// And how often if the disk says that it failed, which may pass.
+pub const LOOK_UP_TRIES_IO_MAX: u32 = 60;
 /// How often it is looked whether a snapshot is due.
 pub const SNAPSHOT_DUE_EVERY: Duration = Duration::from_secs(1);
 /// Pause after a snapshot could not be written.

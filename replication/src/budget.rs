@@ -268,6 +268,19 @@ impl Held {
         fits
     }
 
+    /// Becomes as much as `bytes`, if there is plenty of room: nobody waits, and most is free. Whoever asks does not
+    /// count as somebody who found none.
+    pub fn grow_if_plenty(&mut self, bytes: usize) -> bool {
+        let more = bytes.saturating_sub(self.bytes);
+        let budget = &self.budget;
+        let is_plenty = budget.used().saturating_add(more) <= budget.bytes_max() / 2;
+        let fits = more == 0 || is_plenty && !budget.is_short() && budget.try_use(more);
+        if fits {
+            self.bytes += more;
+        }
+        fits
+    }
+
     /// Becomes as much as `bytes`, once there is room for the difference.
     pub async fn grow(&mut self, bytes: usize) {
         let budget = self.budget.clone();
@@ -316,6 +329,20 @@ impl Drop for Waits {
 mod tests {
     use super::*;
     use crate::wait_queue::testing::poll_once;
+
+    #[test]
+    fn what_is_not_urgent_gets_half_and_nothing_while_others_are_short() {
+        let budget = Budget::new(100);
+        let mut held = budget.hold();
+        assert!(held.grow_if_plenty(50) && !held.grow_if_plenty(51));
+        assert!(held.grow_if_plenty(50) && !budget.is_short());
+        held.set(10);
+        let other = budget.hold().try_grow(95);
+        assert!(!other && budget.is_short() && !held.grow_if_plenty(20));
+        budget.look();
+        assert!(held.grow_if_plenty(20));
+        assert_eq!((held.bytes(), budget.used()), (20, 20));
+    }
 
     #[test]
     fn what_is_held_never_passes_the_limit_by_asking_and_comes_back() {

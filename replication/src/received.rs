@@ -90,9 +90,26 @@ impl Received {
         let size = self.size_for(wanted);
         if size > self.bytes.len() {
             self.held.grow(size.saturating_sub(RECEIVE_BYTES_MIN)).await;
-            self.bytes.reserve_exact(size - self.bytes.len());
-            self.bytes.resize(size, 0);
+            self.resize(size);
         }
+    }
+
+    /// As [`Self::room`], for bytes that are not urgent. False if there is none left over for them.
+    pub fn spare_room(&mut self, wanted: usize) -> bool {
+        let size = self.size_for(wanted);
+        if size <= self.bytes.len() {
+            return self.end < self.bytes.len();
+        }
+        let fits = self.held.grow_if_plenty(size.saturating_sub(RECEIVE_BYTES_MIN));
+        if fits {
+            self.resize(size);
+        }
+        fits
+    }
+
+    fn resize(&mut self, size: usize) {
+        self.bytes.reserve_exact(size - self.bytes.len());
+        self.bytes.resize(size, 0);
     }
 
     /// Reads once. The buffer takes at least [`RECEIVE_BYTES_MIN`], and what [`Self::room`] has made.

@@ -133,8 +133,8 @@ impl ServeArguments {
 }
 
 fn serve(arguments: ServeArguments) -> Result<(), Fatal> {
+    huge_pages::begin_again_with_them(); // before the settings, which may come from a pipe
     let config = arguments.resolve()?;
-    huge_pages::begin_again_with_them();
     keep_private()?;
     // openraft's messages are for its developers. The engine reports their consequences.
     let said = Targets::new().with_default(Level::INFO).with_target("openraft", Level::ERROR);

@@ -7,10 +7,10 @@ use walengine_net::model::{Decided, EventBytes};
 
 use super::Partition;
 use super::commit::Commit;
-use super::older_ids::Wanted;
+use super::older_ids::{Wanted, is_lost};
 use crate::ids::key::Key;
 use crate::ledger::Fact;
-use crate::limits::{LOOK_UP_AGAIN_AFTER, LOOK_UP_TRIES_MAX};
+use crate::limits::LOOK_UP_AGAIN_AFTER;
 use crate::refused::{BUSY_READING, Refused};
 use crate::runtime::Runtime;
 use crate::storage::error::ReadError;
@@ -34,14 +34,13 @@ impl<C: Commit> Partition<C> {
             let (found, failed) = self.look_up_in_parts(&wanted).await;
             self.inner.replica.borrow_mut().learn(version, found);
             if let Some(error) = failed {
-                tries += 1;
                 tracing::error!(
                     "partition {}: whether some ids were used before can't be read, and requests with them wait; \
                      if it stays so, restart this node, which makes the runs of ids again from the log: {error}",
                     self.inner.id.partition
                 );
                 self.inner.older.distrust(self.inner.id).await;
-                if matches!(error, ReadError::Run(_)) && tries >= LOOK_UP_TRIES_MAX {
+                if is_lost(&error, &mut tries) {
                     self.inner.commit.can_not_look_up(error.to_string()).await;
                 }
                 self.runtime().sleep(LOOK_UP_AGAIN_AFTER).await;

@@ -58,23 +58,28 @@ pub async fn mend_read<D: Disk, R: Runtime>(
     index: u64,
     source: &impl EntrySource,
 ) -> bool {
-    let Some(extent) = log.extents().into_iter().rfind(|extent| extent.begins_by(index)) else {
-        return false;
-    };
-    match log.check(extent, async |_| true).await {
-        Ok(Some(rot)) => match mend_open(log, partition, &rot, source).await {
-            Ok(()) => true,
-            Err(why) => {
-                tracing::error!(
-                    "partition {partition}: the log is damaged in {}: {}; it can't be mended: {why}",
-                    rot.place,
-                    rot.why
-                );
-                false
-            }
-        },
-        Ok(None) => true, // somebody else was faster
-        Err(_) => false,  // its reader says so
+    let mut mended = 0;
+    loop {
+        let Some(extent) = log.extents().into_iter().rfind(|extent| extent.begins_by(index)) else {
+            return false;
+        };
+        match log.check(extent, async |_| true).await {
+            Ok(Some(rot)) => match mend_open(log, partition, &rot, source).await {
+                // What comes before it in its segment is mended first.
+                Ok(()) if (mended + 1..index).contains(&rot.gap.index) => mended = rot.gap.index,
+                Ok(()) => return true,
+                Err(why) => {
+                    tracing::error!(
+                        "partition {partition}: the log is damaged in {}: {}; it can't be mended: {why}",
+                        rot.place,
+                        rot.why
+                    );
+                    return false;
+                }
+            },
+            Ok(None) => return true, // somebody else was faster
+            Err(_) => return false,  // its reader says so
+        }
     }
 }
 

@@ -33,8 +33,8 @@ use crate::ledger::{
 };
 use crate::limits::{
     FLUSH_STEP_KEYS, IDS_LOOK_EVERY, IDS_RETRY_AFTER, LOOK_UP_AGAIN_AFTER, LOOK_UP_RECORDS_MAX,
-    LOOK_UP_TRIES_MAX, PACE_FACTOR, PACE_STEP_MAX, RECENT_KEYS_MAX, SAVE_GENERATIONS_MIN,
-    SAVE_SHARE,
+    LOOK_UP_TRIES_IO_MAX, LOOK_UP_TRIES_MAX, PACE_FACTOR, PACE_STEP_MAX, RECENT_KEYS_MAX,
+    SAVE_GENERATIONS_MIN, SAVE_SHARE,
 };
 use crate::planted::{self, Planted};
 use crate::runtime::Runtime;
@@ -191,14 +191,9 @@ impl<D: Disk, R: Runtime> OlderIds<D, R> {
         loop {
             // The log is read for one piece while the runs are for the next.
             let from_runs = async { look_up.next().await.map_err(ReadError::Run) };
-            let from_log = self.records_of(&entries);
-            let (next, records) = futures_lite::future::zip(from_runs, from_log).await;
-            let (next, records) = (next?, records?);
-            for (entry, found) in entries.iter().zip(records) {
-                if let Some((key, fact)) = self.checked_fact_of(entry, found, &keys).await? {
-                    facts.insert(named(&key), fact);
-                }
-            }
+            let from_log = self.read_facts(&entries, &keys, facts);
+            let (next, read) = futures_lite::future::zip(from_runs, from_log).await;
+            let (next, ()) = (next?, read?);
             entries = next.unwrap_or_default();
             if trusts_hashes {
                 for entry in &entries {
@@ -216,13 +211,23 @@ impl<D: Disk, R: Runtime> OlderIds<D, R> {
         Ok(wanted.iter().filter(is_unsure).copied().collect())
     }
 
-    async fn records_of(&self, entries: &[RunEntry]) -> Result<Vec<RecordAt>, ReadError> {
-        let mut records = Vec::with_capacity(entries.len());
+    /// What the records of these entries say of wanted keys.
+    async fn read_facts(
+        &self,
+        entries: &[RunEntry],
+        wanted: &HashMap<NamedKey, &Wanted>,
+        facts: &mut HashMap<NamedKey, Fact>,
+    ) -> Result<(), ReadError> {
         for entries in entries.chunks(LOOK_UP_RECORDS_MAX) {
             let offsets: Vec<Offset> = entries.iter().map(|it| Offset(it.offset)).collect();
-            records.extend(self.log.read_events_at(&offsets).await?);
+            let records = self.log.read_events_at(&offsets).await?;
+            for (entry, found) in entries.iter().zip(records) {
+                if let Some((key, fact)) = self.checked_fact_of(entry, found, wanted).await? {
+                    facts.insert(named(&key), fact);
+                }
+            }
         }
-        Ok(records)
+        Ok(())
     }
 
     /// What a run's entry and the record that it points to say of a wanted key; `None` if they are another key's.
@@ -265,13 +270,14 @@ impl<D: Disk, R: Runtime> OlderIds<D, R> {
         within: Option<Duration>,
     ) -> io::Result<Vec<(Key, Fact)>> {
         let by = within.map(|within| self.runtime.elapsed() + within);
-        for tries in 1.. {
+        let mut tries = 0;
+        loop {
             let error = match self.look_up(wanted).await {
                 Ok(found) => return Ok(found),
                 Err(error) => error,
             };
             self.distrust(id).await;
-            let is_lost = matches!(error, ReadError::Run(_)) && tries >= LOOK_UP_TRIES_MAX;
+            let is_lost = is_lost(&error, &mut tries);
             let is_late = by.is_some_and(|by| self.runtime.elapsed() >= by);
             if self.log.stopped().is_some() || is_late || is_lost {
                 let why = format!(
@@ -287,7 +293,6 @@ impl<D: Disk, R: Runtime> OlderIds<D, R> {
             );
             self.runtime.sleep(LOOK_UP_AGAIN_AFTER).await;
         }
-        unreachable!("it is tried without end")
     }
 
     /// The ledger has more keys than it should keep, and a good part of them can go: records below `below` are
@@ -539,6 +544,18 @@ impl Leaving {
         let part = (key.hash >> (u64::BITS - Self::PART_BITS)) as usize;
         self.parts[part].push(RunEntry { hash: RunEntry::cut(key.hash), code, offset });
     }
+}
+
+/// Whether a run is not worth another try, after so many `tries` in a row that have met one that can't be read. What is
+/// not what was written stays so; an error of the disk may pass.
+pub(super) fn is_lost(error: &ReadError, tries: &mut u32) -> bool {
+    let ReadError::Run(error) = error else {
+        *tries = 0;
+        return false;
+    };
+    *tries += 1;
+    let is_damaged = error.kind() == io::ErrorKind::InvalidData;
+    *tries >= if is_damaged { LOOK_UP_TRIES_MAX } else { LOOK_UP_TRIES_IO_MAX }
 }
 
 /// A key as tables have it whose own hashes nobody can choose.

@@ -1,10 +1,11 @@
 //! One client connection on its shard: bytes in, frames to the session, answers out. From its first
 //! subscription on, the bytes of a connection come and go by the feed.
 
+use std::cell::Cell;
 use std::rc::Rc;
 use std::time::Duration;
 
-use walengine_net::frame::{self, Kind};
+use walengine_net::frame::{self, HEADER_BYTES, Kind};
 use walengine_net::tls::Proven;
 use walengine_replication::received::{RECEIVE_BYTES_MIN, Received};
 use walengine_replication::tcp::socket::{MovingSocket, Socket, SocketReader};
@@ -54,8 +55,14 @@ pub(super) async fn serve_client<C: Hosted>(
     node.connections.set(node.connections.get() + 1);
     let at = Rc::new(at);
     let runtime = shard.runtime;
-    let connection =
-        Connection { session, outbox: outbox.clone(), timing, runtime, at: at.clone() };
+    let connection = Connection {
+        session,
+        outbox: outbox.clone(),
+        timing,
+        runtime,
+        at: at.clone(),
+        ahead: Cell::default(),
+    };
     let serving = connection.serve(socket, received, &shard.publishers[place]);
     futures_lite::future::or(serving, at.given_up()).await;
     outbox.end();
@@ -69,6 +76,8 @@ struct Connection<C: Operated> {
     timing: Rc<Timing>,
     runtime: C::Runtime,
     at: Rc<Place>,
+    /// Bytes of the frames that have come and were looked at ahead.
+    ahead: Cell<usize>,
 }
 
 impl<C: Operated> Connection<C>
@@ -191,9 +200,8 @@ where
                         let waiting = patience.wait_for_ids(partition);
                         futures_lite::future::or(waiting, self.look_ahead(incoming)).await;
                     } else {
-                        patience
-                            .wait(partition, ROOM_WITHIN, |partition| !partition.is_busy())
-                            .await;
+                        let has_room = |partition: &Partition<C>| !partition.is_busy();
+                        patience.wait(partition, (ROOM_WITHIN, ROOM_WITHIN), has_room).await;
                     }
                     continue;
                 }
@@ -217,30 +225,45 @@ where
     }
 
     /// Reads on while the first frame waits for its ids, and has those of the next ones looked up meanwhile. Never
-    /// ends.
+    /// ends. What is wrong with a frame or the connection it leaves to be found in its turn.
     async fn look_ahead(&self, incoming: &mut Incoming) {
         let Incoming { reader, received } = incoming;
-        let mut seen = 0;
+        let mut at = 0;
         loop {
-            let filled = received.filled();
-            let mut at = 0;
-            while let Ok(Some(frame)) = frame::peek(&filled[at..]) {
-                if at > 0 && at >= seen {
-                    self.session.look_ahead(&frame);
-                }
-                at += frame.frame_bytes();
+            let goes_on = self.look_at_frames(received.filled(), &mut at);
+            let wanted = frame::peek_bytes(&received.filled()[at..]).ok().flatten();
+            let wanted = at + wanted.unwrap_or(HEADER_BYTES);
+            let goes_on = goes_on && at < LOOK_AHEAD_BYTES_MAX && received.spare_room(wanted);
+            if !goes_on || !matches!(received.read(reader).await, Ok(1..)) {
+                break;
             }
-            seen = at;
-            let wanted = frame::peek_bytes(&filled[at..]).ok().flatten();
-            let Some(wanted) = wanted.filter(|_| at < LOOK_AHEAD_BYTES_MAX) else { break };
-            received.room(at + wanted).await;
-            // An end, or an error, comes again when this is read in its turn.
-            match received.read(reader).await {
-                Ok(0) | Err(_) => break,
-                Ok(_) => {}
-            }
+            self.runtime.yield_now().await;
         }
         std::future::pending::<()>().await;
+    }
+
+    /// Looks at the whole frames from `at` on, but for the first of all and those that were looked at before. False
+    /// if one is not right.
+    fn look_at_frames(&self, filled: &[u8], at: &mut usize) -> bool {
+        loop {
+            let rest = &filled[*at..];
+            if *at < self.ahead.get() {
+                // It was checked then.
+                *at += frame::peek_bytes(rest).ok().flatten().unwrap_or(rest.len());
+                continue;
+            }
+            match frame::peek(rest) {
+                Ok(Some(frame)) => {
+                    if *at > 0 {
+                        self.session.look_ahead(&frame);
+                    }
+                    *at += frame.frame_bytes();
+                    self.ahead.set(*at);
+                }
+                Ok(None) => return true,
+                Err(_) => return false,
+            }
+        }
     }
 
     /// Hands every whole frame to the session. What the connection then needs, or why no further
@@ -285,6 +308,7 @@ where
                 }
             };
             received.consume(consumed);
+            self.ahead.set(self.ahead.get().saturating_sub(consumed));
         }
         Ok(Next::Bytes(0))
     }
@@ -333,14 +357,16 @@ impl Patience {
                 || partition.stopped().is_some()
                 || partition.runtime().elapsed() >= again
         };
-        self.wait(partition, LOOK_UP_WITHIN, goes_on).await;
+        let within = (LOOK_UP_WITHIN, LOOK_UP_ASKED_AGAIN_AFTER);
+        self.wait(partition, within, goes_on).await;
     }
 
-    /// Waits until the partition has changed so that it `goes_on`, or the time is over.
+    /// Waits until the partition `goes_on`, which is looked at when it has changed and every so often, or until the
+    /// time is over.
     async fn wait<C: Commit>(
         &mut self,
         partition: &Partition<C>,
-        within: Duration,
+        (within, every): (Duration, Duration),
         goes_on: impl Fn(&Partition<C>) -> bool,
     ) {
         let runtime = partition.runtime();
@@ -358,7 +384,7 @@ impl Patience {
                 self.is_over = true;
                 return;
             }
-            futures_lite::future::or(changed, runtime.sleep(left)).await;
+            futures_lite::future::or(changed, runtime.sleep(left.min(every))).await;
             if goes_on(partition) {
                 return;
             }
