@@ -82,10 +82,7 @@ impl<D: Disk, R: Runtime> Group<D, R> {
             (*node, MemberProgress { member: member.clone(), matched_index, answered })
         });
         let voters: Vec<_> = membership.voter_ids().collect();
-        let acked = metrics.last_quorum_acked.map(|at| ago(at.into_inner()));
-        let is_cut_off = metrics.current_leader == Some(me)
-            && voters.iter().any(|voter| *voter != me)
-            && acked.is_some_and(|acked| acked > self.contact_within());
+        let is_cut_off = self.is_cut_off();
         let chosen = membership.nodes().find(|(_, member)| member.is_chosen).map(|(node, _)| node);
         let is_joint = membership.get_joint_config().len() > 1;
         let is_committed = metrics.membership_config == metrics.committed_membership_config;
@@ -99,6 +96,20 @@ impl<D: Disk, R: Runtime> Group<D, R> {
             members: members.collect(),
             chosen: chosen.copied(),
         }
+    }
+
+    /// This node takes itself for the leader, and has heard no majority for long.
+    fn is_cut_off(&self) -> bool {
+        let metrics = self.commit().raft().metrics();
+        let metrics = metrics.borrow_watched();
+        let me = self.id().node;
+        let has_others =
+            metrics.membership_config.membership().voter_ids().any(|voter| voter != me);
+        let acked = metrics.last_quorum_acked.map(|at| at.into_inner().since_zero());
+        let silent = acked.map(|acked| self.runtime().elapsed().saturating_sub(acked));
+        metrics.current_leader == Some(me)
+            && has_others
+            && silent.is_some_and(|silent| silent > self.contact_within())
     }
 
     /// A member that has not answered for so long does not answer: four heartbeats may be lost, and two
@@ -241,6 +252,24 @@ impl<D: Disk, R: Runtime> Group<D, R> {
         }
         consensus.is_pausing.set(false);
         leads_no_more
+    }
+
+    /// Ends a leadership that those who are there do not believe in, until the partition ends: a leader whose electors
+    /// have died can't prove to another node, which had voted for somebody else, that it was elected. That node takes
+    /// nothing from it, and can't be elected itself if it has less of the log. In the next term it can vote for this one.
+    pub(super) async fn give_way(self) {
+        while !self.is_ending() {
+            self.runtime().sleep(self.contact_within()).await;
+            let asked = self.commit().judge.take_asked();
+            if let Some(node) = asked.filter(|_| self.is_cut_off()) {
+                tracing::warn!(
+                    "partition {}: this leader hears no majority, and node {node} asks for votes: there is a new \
+                     election",
+                    self.id().partition
+                );
+                self.step_down(node).await;
+            }
+        }
     }
 
     /// The node has all entries that this leader has.

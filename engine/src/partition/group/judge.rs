@@ -66,6 +66,8 @@ pub(super) struct Known {
     /// Why the last one was, and whose it was.
     last: RefCell<Option<String>>,
     told: Cell<Option<Duration>>,
+    /// Who has asked for a vote, or for whom this node has voted, since somebody wanted to know.
+    asked: Cell<Option<NodeId>>,
     /// What the voters' clocks agree on.
     pub clocks: Cell<ClockAgreement>,
 }
@@ -74,6 +76,11 @@ impl<D: Disk, R: Runtime> Judge<D, R> {
     /// How many requests were refused, and why the last one was.
     pub fn refused(&self) -> (u64, Option<String>) {
         (self.known.refused.get(), self.known.last.borrow().clone())
+    }
+
+    /// Who has asked for a vote since the last call, if somebody has.
+    pub fn take_asked(&self) -> Option<NodeId> {
+        self.known.asked.take()
     }
 
     /// This leader wants `node` to lead next.
@@ -88,6 +95,7 @@ impl<D: Disk, R: Runtime> Judge<D, R> {
     pub async fn pass(&self, from: NodeId, request: &mut Request) -> Result<(), String> {
         let judged = match request {
             Request::Vote(vote) | Request::PreVote(vote) => {
+                self.known.asked.set(Some(from));
                 if vote.leadership_transfer && !self.is_successor(from) {
                     vote.leadership_transfer = false;
                     self.doubt(from, &"the leader is not heard to have named it to lead next");

@@ -219,6 +219,7 @@ pub async fn join<D: Disk, R: Runtime>(
     group.spawn(|group| async move { group.commit().watch_leadership().await });
     group.spawn(|group| async move { group.commit().stop_with_log().await });
     group.spawn(|group| async move { group.commit().hear().await });
+    group.spawn(|group| async move { group.give_way().await });
     Ok(group)
 }
 
