@@ -14,8 +14,8 @@ use walengine_net::model::PartitionId;
 use walengine_replication::transport::{Request, Transport as _, TransportError};
 use walengine_replication::types::{Member, NodeId, Types, Vote};
 use walengine_tests::cluster::{
-    Cluster, Counts, Profile, Ran, Scene, leader_loses_its_tail, one_stays_dead, play, run,
-    run_with_liar,
+    Cluster, Counts, Profile, Ran, Scene, its_electors_are_dead, leader_loses_its_tail,
+    one_stays_dead, play, run, run_with_liar,
 };
 use walengine_tests::noted_writes::{Writer, accounts_of};
 use walengine_tests::seeds::{count, each_of, each_seed};
@@ -74,6 +74,12 @@ fn a_leader_that_has_lost_its_tail_gives_no_log_id_twice() {
 #[test]
 fn the_others_serve_while_a_node_that_has_died_stays_dead() {
     each_of("cluster::the_others_serve", count(8), one_stays_dead);
+}
+
+/// The fault: the two others waited for the third, for ever.
+#[test]
+fn a_leader_whose_electors_are_dead_is_elected_anew() {
+    each_of("cluster::a_leader_whose_electors", count(12), its_electors_are_dead);
 }
 
 /// The fault: a leader whose disk failed while nobody wrote was found out only by the next write.

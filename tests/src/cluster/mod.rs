@@ -22,5 +22,5 @@ pub use media::Media;
 pub use net::{NetFaults, SimNet, SimTransport};
 pub use node::{Cluster, SimPartition};
 pub use run::{Ran, Scene, play, run, run_with, run_with_liar};
-pub use schedules::{leader_loses_its_tail, one_stays_dead};
+pub use schedules::{its_electors_are_dead, leader_loses_its_tail, one_stays_dead};
 pub use torment::{Counts, Profile};

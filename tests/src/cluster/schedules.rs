@@ -93,6 +93,46 @@ pub fn one_stays_dead(seed: u64) -> Ran {
     })
 }
 
+/// A node is cut off and votes for itself, in the same term in which another is elected by the third, which then
+/// dies. The one that was cut off takes nothing from a leader whose election nobody can prove to it, and has not
+/// enough of the log to be elected.
+///
+/// # Panics
+/// If the two do not serve, or a promise is broken; the message says which.
+pub fn its_electors_are_dead(seed: u64) -> Ran {
+    let scene = Scene { nodes: Some(3), clients: 3, reads: false, bug: None };
+    play(seed, scene, async |cluster, root, mut rng| {
+        let pause = Duration::from_millis(rng.between(200, 900));
+        root.sleep(pause).await;
+        let elector = loop {
+            match cluster.leader() {
+                Some(leader) => break leader,
+                None => root.sleep(Duration::from_millis(10)).await,
+            }
+        };
+        let others: Vec<_> = cluster.ids().into_iter().filter(|id| *id != elector).collect();
+        let (elected, alone) =
+            if rng.percent(50) { (others[0], others[1]) } else { (others[1], others[0]) };
+        for id in [elector, elected] {
+            cluster.net.cut(alone, id, true);
+            cluster.net.cut(id, alone, true);
+        }
+        root.sleep(Duration::from_millis(rng.between(20, 100))).await;
+        let itself = cluster.partition(alone).expect("it is on");
+        itself.commit().raft().trigger().elect(false).await.expect("it is well");
+        cluster.hand_over(elected);
+        let by = root.elapsed() + Duration::from_millis(TIMING.election_millis.1);
+        while cluster.leader() != Some(elected) && root.elapsed() < by {
+            root.sleep(Duration::from_millis(1)).await;
+        }
+        root.sleep(Duration::from_millis(rng.below(20))).await;
+        cluster.crash(elector);
+        cluster.net.heal();
+        serves_without(cluster, root, elector).await;
+        Counts { crashes: 1, ..Counts::default() }
+    })
+}
+
 fn any_but(cluster: &Cluster, but: Option<NodeId>, rng: &mut Rng) -> NodeId {
     let ids: Vec<_> = cluster.ids().into_iter().filter(|id| Some(*id) != but).collect();
     ids[rng.index(ids.len())]
