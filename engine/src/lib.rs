@@ -22,7 +22,6 @@ pub mod executor;
 pub mod export;
 pub mod fatal;
 pub mod feed;
-mod huge_pages;
 pub mod ids;
 pub mod leave_cost;
 pub mod ledger;

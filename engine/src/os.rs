@@ -59,15 +59,6 @@ pub fn open_files_max() -> Option<u64> {
     rustix::process::getrlimit(Resource::Nofile).current
 }
 
-/// A write whose reader is gone fails, and does not end the process: as the runtime has it from the beginning, until
-/// another program was to take this one's place and could not.
-pub fn ignore_broken_pipes() {
-    // SAFETY: takes no pointer, and ignoring a signal runs no handler.
-    unsafe {
-        libc::signal(libc::SIGPIPE, libc::SIG_IGN);
-    }
-}
-
 /// Has each allocation of `MAPPED_BYTES_MIN` and more come from the system and go back to it when it is
 /// freed. glibc's allocator begins so, but raises the bound up to 32 MiB as large ones are freed: the
 /// next then come from its heaps, between small ones that stay, and what is held and what is free

@@ -35,7 +35,6 @@ use walengine_net::say;
 use crate::config::{Config, ServeOptions};
 use crate::data_dir;
 use crate::fatal::{Fatal, Reason};
-use crate::huge_pages;
 use crate::node;
 use output::NAME;
 
@@ -112,10 +111,7 @@ pub fn run(arguments: Arguments) -> ExitCode {
         Some(Command::Restore(arguments)) => restore::run(&arguments),
         Some(Command::Recover(arguments)) => recover::run(&arguments),
         Some(Command::Policy(arguments)) => policy::run(&arguments),
-        Some(Command::Verify(arguments)) => {
-            huge_pages::begin_again_with_them();
-            verify::run(&arguments)
-        }
+        Some(Command::Verify(arguments)) => verify::run(&arguments),
         Some(Command::Cert(arguments)) => cert::run(&arguments),
         Some(Command::Dump(arguments)) => verify::run_dump(&arguments),
     };
@@ -133,7 +129,6 @@ impl ServeArguments {
 }
 
 fn serve(arguments: ServeArguments) -> Result<(), Fatal> {
-    huge_pages::begin_again_with_them(); // before the settings, which may come from a pipe
     let config = arguments.resolve()?;
     keep_private()?;
     // openraft's messages are for its developers. The engine reports their consequences.
