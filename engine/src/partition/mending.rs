@@ -15,7 +15,7 @@ use walengine_replication::peer::LogPage;
 use crate::limits::{MEND_RETRY_AFTER, MEND_WITHIN};
 use crate::runtime::Runtime;
 use crate::storage::disk::Disk;
-use crate::storage::error::OpenError;
+use crate::storage::error::{OpenError, ReadError};
 use crate::storage::layout::Tail;
 use crate::storage::log::{Log, LogConfig};
 use crate::storage::mend::{self, Gap};
@@ -85,6 +85,28 @@ pub async fn mend_read<D: Disk, R: Runtime>(
 
 /// Mends the entry at an index from other replicas; true if it is worth another try to read it.
 pub type Mender = Rc<dyn Fn(u64) -> Pin<Box<dyn Future<Output = bool>>>>;
+
+/// What `read` gives, again for as long as what has rotted can be mended.
+///
+/// # Errors
+/// As of `read`.
+pub async fn mended<T>(
+    mender: Option<&Mender>,
+    read: impl AsyncFn() -> Result<T, ReadError>,
+) -> Result<T, ReadError> {
+    let mut last = None;
+    loop {
+        let read = read().await;
+        let (Err(ReadError::Corrupt { place, .. }), Some(mender)) = (&read, mender) else {
+            return read;
+        };
+        // Twice the same place: it is no use.
+        if last.as_ref() == Some(place) || !mender(place.index).await {
+            return read;
+        }
+        last = Some(place.clone());
+    }
+}
 
 /// Nobody.
 pub struct NoSource;

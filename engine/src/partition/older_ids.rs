@@ -21,7 +21,7 @@ use walengine_net::model::{
 };
 
 use super::ledger_access::LedgerAccess;
-use super::mending::Mender;
+use super::mending::{Mender, mended};
 use super::replica_id::ReplicaId;
 use super::saved_filter;
 use crate::ids::key::{Key, Space};
@@ -150,19 +150,7 @@ impl<D: Disk, R: Runtime> OlderIds<D, R> {
     /// # Errors
     /// A run or the log can't be read; nothing is known of any key then.
     pub async fn look_up(&self, wanted: &[Wanted]) -> Result<Vec<(Key, Fact)>, ReadError> {
-        let mut last = None;
-        loop {
-            let found = self.look_up_as_it_is(wanted).await;
-            let (Err(ReadError::Corrupt { place, .. }), Some(mender)) = (&found, &self.mender)
-            else {
-                return found;
-            };
-            // Twice the same place: it is no use.
-            if last.as_ref() == Some(place) || !mender(place.index).await {
-                return found;
-            }
-            last = Some(place.clone());
-        }
+        mended(self.mender.as_ref(), async || self.look_up_as_it_is(wanted).await).await
     }
 
     async fn look_up_as_it_is(&self, wanted: &[Wanted]) -> Result<Vec<(Key, Fact)>, ReadError> {

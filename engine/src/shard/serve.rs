@@ -249,7 +249,9 @@ where
             let rest = &filled[*at..];
             if *at < self.ahead.get() {
                 // It was checked then.
-                *at += frame::peek_bytes(rest).ok().flatten().unwrap_or(rest.len());
+                let bytes = frame::peek_bytes(rest).ok().flatten();
+                let Some(bytes) = bytes.filter(|bytes| *bytes <= rest.len()) else { return true };
+                *at += bytes;
                 continue;
             }
             match frame::peek(rest) {
@@ -280,7 +282,8 @@ where
                 Ok(Some(frame)) => {
                     if self.at.refuses(frame.kind, || self.runtime.elapsed()) {
                         put_too_many_connections(&self.outbox, session.reply_head(&frame));
-                        received.consume(frame.frame_bytes());
+                        let refused = frame.frame_bytes();
+                        consume(received, &self.ahead, refused);
                         continue;
                     }
                     let handled = match session.try_handle(&frame) {
@@ -307,11 +310,16 @@ where
                     })?
                 }
             };
-            received.consume(consumed);
-            self.ahead.set(self.ahead.get().saturating_sub(consumed));
+            consume(received, &self.ahead, consumed);
         }
         Ok(Next::Bytes(0))
     }
+}
+
+/// Drops a frame that was handled; `ahead` counts it no more.
+fn consume(received: &mut Received, ahead: &Cell<usize>, bytes: usize) {
+    received.consume(bytes);
+    ahead.set(ahead.get().saturating_sub(bytes));
 }
 
 /// Why nothing more is read from a connection.

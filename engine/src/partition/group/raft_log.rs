@@ -36,7 +36,7 @@ use walengine_replication::types::{Batch, Entry, LogId, NodeId, Types, Vote};
 
 use super::recent::RecentEntries;
 use crate::limits::RAFT_READ_BYTES_MAX;
-use crate::partition::mending::Mender;
+use crate::partition::mending::{Mender, mended};
 use crate::runtime::Runtime;
 use crate::storage::disk::Disk;
 use crate::storage::error::{AppendError, ReadError};
@@ -123,19 +123,7 @@ impl<D: Disk, R: Runtime> RaftLog<D, R> {
 
     /// Entries from `from_index` on. What has rotted is mended, if that can be done.
     async fn read_mended(&self, from_index: u64, bytes_max: usize) -> Result<Vec<u8>, ReadError> {
-        let mut last = None;
-        loop {
-            let read = self.log.read(from_index, bytes_max).await;
-            let (Err(ReadError::Corrupt { place, .. }), Some(mender)) = (&read, &self.mender)
-            else {
-                return read;
-            };
-            // Twice the same place: it is no use.
-            if last.as_ref() == Some(place) || !mender(place.index).await {
-                return read;
-            }
-            last = Some(place.clone());
-        }
+        mended(self.mender.as_ref(), async || self.log.read(from_index, bytes_max).await).await
     }
 
     /// Tells openraft, when it starts, how far the log was committed: as the hard state says, or the
