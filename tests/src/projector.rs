@@ -111,9 +111,10 @@ impl Projecting {
 
     fn start(&self, subcommand: &[&str]) -> Projector {
         let log = File::options().create(true).append(true).open(&self.log).unwrap();
+        let log_start = log.metadata().unwrap().len() as usize;
         let mut command = self.command(subcommand);
         let child = command.stdout(Stdio::null()).stderr(log).spawn().unwrap();
-        Projector { child, log: self.log.clone() }
+        Projector { child, log: self.log.clone(), log_start }
     }
 
     /// Runs a command to its end: `audit`, `rebuild`, `status` or `wait-for`; without a command the
@@ -179,12 +180,15 @@ impl Projecting {
 pub struct Projector {
     child: Child,
     log: PathBuf,
+    /// Where its messages begin: earlier ones are of projectors before it.
+    log_start: usize,
 }
 
 impl Projector {
     /// Its messages.
     pub fn log(&self) -> String {
-        std::fs::read_to_string(&self.log).unwrap_or_default()
+        let mut log = std::fs::read_to_string(&self.log).unwrap_or_default();
+        log.split_off(self.log_start.min(log.len()))
     }
 
     /// Waits for a message that contains `what`.
