@@ -270,12 +270,20 @@ pub const MANY_KEYS_BYTES_MAX: u64 = 3;
 pub const MANY_FILTER_KEYS: u64 = 100_000_000;
 /// Largest part of a filter over runs in its file: of 4,096 that hold 100 billion keys.
 pub const FILTER_CHUNK_BYTES_MAX: usize = 64 << 20;
-/// Fences of a run that stand together in that file.
-pub const SAVED_FENCES_MAX: usize = 64 << 10;
 /// The filter is saved when this share of the keys in runs is not saved yet: a twelfth. A start reads the runs of those.
 pub const SAVE_SHARE: u64 = 12;
 /// Nor is it before so many times as many keys are there as are kept in memory.
 pub const SAVE_GENERATIONS_MIN: u64 = 8;
+/// So many times as many keys as are kept are many: no snapshot begins before they have gone into runs,
+pub const MANY_RECENT: usize = 4;
+/// but for this time at most.
+pub const SNAPSHOT_FLUSHES_WITHIN: Duration = Duration::from_secs(10);
+/// Hashes of runs' entries that a start adds to the filter at a time.
+pub const NOTED_HASHES_MAX: usize = 4096;
+/// A start merges runs only if they are more than this: the rest is merged once it serves.
+pub const START_RUNS_MAX: usize = 64;
+/// Records whose keys go into one run: it is written in about a second, and a snapshot waits for that.
+pub const FLUSH_RECORDS_MAX: u64 = 1 << 21;
 /// Keys on their way into a run between two pauses.
 pub const FLUSH_STEP_KEYS: usize = 2048;
 /// A step is so many times as many entries as records were decided since the one before: each key is taken once to

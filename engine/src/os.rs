@@ -17,19 +17,28 @@ use crate::limits::{HEAP_END_FREE_BYTES_MAX, MAPPED_BYTES_MIN};
 /// Bytes of `struct io_uring_params` (`linux/io_uring.h`).
 const IO_URING_PARAMS_BYTES: usize = 120;
 
+/// What the processor loads at a time.
+pub const CACHE_LINE_BYTES: usize = 64;
+
 /// Starts to load the cache line in which `place` begins, without waiting for it. Unlike a read it
 /// delays nothing, so many can be under way. Does nothing on other processors than x86-64.
-#[inline(always)]
+#[inline]
 pub fn prefetch<T>(place: &T) {
+    prefetch_address(std::ptr::from_ref(place).cast());
+}
+
+/// As [`prefetch`], for any address, even one where nothing is.
+#[inline]
+pub fn prefetch_address(address: *const u8) {
     #[cfg(target_arch = "x86_64")]
     // SAFETY: a prefetch changes no state that a program can see and never faults, whatever the
-    // address (Intel SDM, volume 2, PREFETCHh); this one is that of a live reference.
+    // address (Intel SDM, volume 2, PREFETCHh).
     unsafe {
         use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
-        _mm_prefetch::<_MM_HINT_T0>(std::ptr::from_ref(place).cast());
+        _mm_prefetch::<_MM_HINT_T0>(address.cast());
     }
     #[cfg(not(target_arch = "x86_64"))]
-    let _ = place;
+    let _ = address;
 }
 
 /// Bytes that an unprivileged process can still allocate in the file system of `path`. Blocks.

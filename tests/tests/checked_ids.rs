@@ -195,13 +195,17 @@ fn dump_describes_each_block_of_a_run_and_says_which_is_bad() {
         String::from_utf8_lossy(&output.stdout).into_owned()
     };
     let said = dump(&bytes);
-    assert_eq!(said.lines().count() as u64, 1 + header.blocks(), "{said}");
+    assert_eq!(said.lines().count() as u64, 2 + header.blocks(), "{said}");
+    assert!(said.contains(&format!("block {0}: {0} fences", header.blocks())), "{said}");
     assert!(said.contains(&format!("entries: {}", header.entries)), "{said}");
     let first = format!("4096  block 0: {} entries, hashes ", header.entries_in(0));
     assert!(said.contains(&first) && !said.contains("bad"), "{said}");
     bytes[BLOCK_BYTES + 100] ^= 4;
+    let last = bytes.len() - BLOCK_BYTES;
+    bytes[last + 100] ^= 4;
     let said = dump(&bytes);
     assert!(said.contains("4096  bad: block 0: "), "{said}");
+    assert!(said.contains(&format!("{last}  bad: block {}: ", header.blocks())), "{said}");
     let said = dump(&bytes[..bytes.len() - 1]);
     assert!(said.contains("bad: it should end after"), "{said}");
 }

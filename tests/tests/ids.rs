@@ -78,12 +78,13 @@ fn entry(offset: u64) -> RunEntry {
 }
 
 async fn open(disk: &SimDisk, list: &[RunRange], on: impl FnMut(u64)) -> Runs<SimDisk> {
+    let known = KnownRuns::default();
     let opened = Runs::open(
         disk.clone(),
         Path::new(DATA),
         (CLUSTER, PARTITION),
         list,
-        KnownRuns::default(),
+        &known,
         on,
         async |_| {},
     );

@@ -18,8 +18,8 @@ use crate::fatal::{Fatal, Reason};
 use crate::memory;
 use crate::partition::check::{Checked, check};
 use crate::storage::layout::{
-    BLOCK, BLOCK_BYTES, Block, BlockError, HardState, HardStateSlot, RunBlock, RunHeader,
-    SegmentHeader, SnapshotMeta, Superblock, Tail, marks_in,
+    BLOCK, BLOCK_BYTES, Block, BlockError, FenceBlock, HardState, HardStateSlot, RunBlock,
+    RunHeader, SegmentHeader, SnapshotMeta, Superblock, Tail, marks_in,
 };
 use crate::storage::read_only_disk::ReadOnlyDisk;
 use crate::storage::{partition_dir, superblock};
@@ -233,8 +233,16 @@ fn dump_run(bytes: &[u8]) {
     };
     say!("{:>10}  {header:?}", 0);
     let mut last = None;
-    for (number, block) in (0..).zip(&blocks[1..]) {
+    let wanted = (header.blocks() + header.fence_blocks()) as usize;
+    for (number, block) in (0..).zip(&blocks[1..]).take(wanted) {
         let at = (number + 1) * BLOCK;
+        if let Some(place) = number.checked_sub(header.blocks()) {
+            match FenceBlock::open(&header, place, block) {
+                Ok(fences) => say!("{at:>10}  block {number}: {} fences", fences.count()),
+                Err(error) => say!("{at:>10}  bad: block {number}: {error}"),
+            }
+            continue;
+        }
         let entries: Vec<_> = match RunBlock::open(&header, number, block) {
             Ok(block) => block.entries().collect(),
             Err(error) => {
@@ -256,9 +264,8 @@ fn dump_run(bytes: &[u8]) {
             offsets.max().unwrap_or_default()
         );
     }
-    let (found, wanted) = (blocks.len() as u64 - 1, header.blocks());
-    if found != wanted || !bytes.len().is_multiple_of(BLOCK_BYTES) {
-        say!("{:>10}  bad: it should end after {wanted} blocks of entries", bytes.len());
+    if blocks.len() - 1 != wanted || !bytes.len().is_multiple_of(BLOCK_BYTES) {
+        say!("{:>10}  bad: it should end after {wanted} blocks of entries and fences", bytes.len());
     }
 }
 

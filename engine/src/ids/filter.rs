@@ -28,6 +28,8 @@ const LINE_WORDS: usize = 8;
 const RECIPROCAL_BITS: u32 = 60;
 /// Values of a part that is small: with so many in each, there are 60 million in all.
 const SMALL_VALUES: u64 = 15_000;
+/// Spilled values to begin a search with: a cache line of them.
+const NEAR: usize = 16;
 /// A part grows when this share of its slots would be used: 0.88.
 const LOAD: (u64, u64) = (22, 25);
 
@@ -124,6 +126,8 @@ impl Layout {
 
 /// Densest first.
 static LAYOUTS: [Layout; 3] = [Layout::new(16), Layout::new(21), Layout::new(32)];
+/// The last of them.
+const SPARSEST: u8 = LAYOUTS.len() as u8 - 1;
 
 #[derive(Clone, Copy)]
 #[repr(align(64))]
@@ -142,19 +146,23 @@ struct Place {
     stored: u64,
 }
 
+/// All in one cache line: it is read before every look-up.
+#[repr(align(64))]
 struct Part {
     lines: Box<[Line]>,
     /// 2^60 divided by the number of lines, rounded up.
     reciprocal: u64,
-    layout: &'static Layout,
+    /// One of [`LAYOUTS`].
+    layout: u8,
     values: u32,
-    /// It grows before it holds more values than this.
-    values_max: u32,
     /// Sorted. Values whose line is full.
     spilled: Vec<u32>,
-    /// Values whose line is full, beyond those in `spilled`.
-    crowd: BTreeSet<u32>,
+    /// Values whose line is full, beyond those in `spilled`; seldom any.
+    #[allow(clippy::box_collection, reason = "a tree is three words, and a part has room for one")]
+    crowd: Option<Box<BTreeSet<u32>>>,
 }
+
+const _: () = assert!(size_of::<Part>() == size_of::<Line>());
 
 impl Default for Filter {
     fn default() -> Self {
@@ -165,10 +173,10 @@ impl Default for Filter {
 impl Filter {
     /// Holds nothing.
     pub fn new() -> Self {
-        Self::of(&LAYOUTS[2], 0)
+        Self::of(SPARSEST, 0)
     }
 
-    fn of(layout: &'static Layout, lines: u64) -> Self {
+    fn of(layout: u8, lines: u64) -> Self {
         let parts: Box<[Part]> = (0..PARTS).map(|_| Part::with_lines(layout, lines)).collect();
         let Ok(parts) = parts.try_into() else { unreachable!("as many parts as were made") };
         Self { parts, len: 0 }
@@ -177,7 +185,7 @@ impl Filter {
     /// Holds nothing, and has room for so many hashes: adding them takes a third of the time then.
     pub fn with_room_for(hashes: u64) -> Self {
         let each = hashes.div_ceil(PARTS as u64);
-        let (layout, lines) = lines_for((each + each / 64 + 8) * LOAD.1 / LOAD.0);
+        let (layout, lines) = lines_for(slots_for(each + each / 64 + 8));
         Self::of(layout, lines)
     }
 
@@ -267,15 +275,14 @@ fn value_of(hash: u64) -> u32 {
 }
 
 impl Part {
-    fn with_lines(layout: &'static Layout, lines: u64) -> Self {
+    fn with_lines(layout: u8, lines: u64) -> Self {
         let mut part = Self {
             lines: vec![Line([0; LINE_WORDS]); lines as usize].into_boxed_slice(),
             reciprocal: 0,
             layout,
             values: 0,
-            values_max: 0,
             spilled: Vec::new(),
-            crowd: BTreeSet::new(),
+            crowd: None,
         };
         part.measure();
         part
@@ -283,19 +290,19 @@ impl Part {
 
     fn bytes(&self) -> usize {
         // A tree's leaf has 64 bytes for 11 values and is two thirds full.
-        let spilled = self.spilled.capacity() * size_of::<u32>() + self.crowd.len() * 9;
+        let spilled = self.spilled.capacity() * size_of::<u32>() + self.crowd().len() * 9;
         size_of::<Self>() + size_of_val(&*self.lines) + spilled
     }
 
     fn encode(&self, bytes: &mut Vec<u8>) {
-        let spilled = self.spilled.len() + self.crowd.len();
+        let spilled = self.spilled.len() + self.crowd().len();
         let counts = [self.values, self.lines.len() as u32, spilled as u32];
-        bytes.extend(self.layout.slot_bits.to_le_bytes());
+        bytes.extend(self.layout().slot_bits.to_le_bytes());
         bytes.extend(counts.into_iter().flat_map(u32::to_le_bytes));
         for line in &self.lines {
             line.0.iter().for_each(|word| bytes.extend_from_slice(&word.to_le_bytes()));
         }
-        let spilled = self.spilled.iter().chain(&self.crowd);
+        let spilled = self.spilled.iter().chain(self.crowd());
         spilled.for_each(|value| bytes.extend_from_slice(&value.to_le_bytes()));
     }
 
@@ -304,7 +311,8 @@ impl Part {
         let [bits, values, lines, spilled] = head.as_chunks().0 else { return None };
         let [bits, values, lines, spilled] =
             [bits, values, lines, spilled].map(|word| u32::from_le_bytes(*word));
-        let layout = LAYOUTS.iter().find(|layout| layout.slot_bits == bits)?;
+        let number = LAYOUTS.iter().position(|layout| layout.slot_bits == bits)?;
+        let layout = &LAYOUTS[number];
         let line_bytes = (lines as usize).checked_mul(size_of::<Line>())?;
         let (line_bytes, spilled_bytes) = rest.split_at_checked(line_bytes)?;
         let is_possible = spilled_bytes.len() == (spilled as usize).checked_mul(4)?
@@ -313,7 +321,7 @@ impl Part {
         if !is_possible {
             return None;
         }
-        let mut part = Self::with_lines(layout, 0);
+        let mut part = Self::with_lines(number as u8, 0);
         let line = |bytes: &[u8; size_of::<Line>()]| {
             let mut line = Line([0; LINE_WORDS]);
             for (word, bytes) in line.0.iter_mut().zip(bytes.as_chunks().0) {
@@ -324,20 +332,39 @@ impl Part {
         part.lines = line_bytes.as_chunks().0.iter().map(line).collect();
         part.measure();
         part.values = values;
-        let mut all: Vec<u32> =
+        let all: Vec<u32> =
             spilled_bytes.as_chunks().0.iter().map(|bytes| u32::from_le_bytes(*bytes)).collect();
-        all.sort_unstable();
-        part.crowd.extend(all.drain(all.len().min(SPILLED_MAX)..));
-        all.shrink_to_fit();
-        part.spilled = all;
+        part.take_spilled(all);
         Some(part)
     }
 
     /// What follows from the number of lines.
     fn measure(&mut self) {
-        let lines = self.lines.len() as u64;
-        self.reciprocal = (1 << RECIPROCAL_BITS) / lines.max(1) + 1;
-        self.values_max = (lines * self.layout.slots as u64 * LOAD.0 / LOAD.1) as u32;
+        self.reciprocal = (1 << RECIPROCAL_BITS) / (self.lines.len() as u64).max(1) + 1;
+    }
+
+    #[inline]
+    fn layout(&self) -> &'static Layout {
+        &LAYOUTS[usize::from(self.layout)]
+    }
+
+    /// It grows before it holds more values than this.
+    fn values_max(&self) -> u64 {
+        self.lines.len() as u64 * self.layout().slots as u64 * LOAD.0 / LOAD.1
+    }
+
+    fn crowd(&self) -> &BTreeSet<u32> {
+        static NOBODY: BTreeSet<u32> = BTreeSet::new();
+        self.crowd.as_deref().unwrap_or(&NOBODY)
+    }
+
+    /// Takes all that is spilled, in any order.
+    fn take_spilled(&mut self, mut spilled: Vec<u32>) {
+        spilled.sort_unstable();
+        let crowd: BTreeSet<u32> = spilled.drain(spilled.len().min(SPILLED_MAX)..).collect();
+        self.crowd = (!crowd.is_empty()).then(|| Box::new(crowd));
+        spilled.shrink_to_fit();
+        self.spilled = spilled;
     }
 
     #[inline]
@@ -358,7 +385,7 @@ impl Part {
     fn holds(&self, value: u32) -> bool {
         let place = self.place(value);
         let Some(line) = self.lines.get(place.line) else { return false };
-        let layout = self.layout;
+        let layout = self.layout();
         let same = place.stored.wrapping_mul(layout.ones);
         // A slot that differs has its highest bit set here. Without branches, so that the compiler
         // takes several words at once.
@@ -371,7 +398,7 @@ impl Part {
         if self.holds(value) {
             return;
         }
-        if self.values >= self.values_max {
+        if u64::from(self.values) >= self.values_max() {
             self.grow(number);
         }
         let place = self.place(value);
@@ -386,7 +413,7 @@ impl Part {
     #[inline]
     fn put(&mut self, value: u32, place: Place, taken: usize) -> bool {
         self.values += 1;
-        let layout = self.layout;
+        let layout = self.layout();
         let words = &mut self.lines[place.line].0;
         if taken == layout.slots {
             let Pair { word, at } = layout.pair_of(value);
@@ -407,7 +434,7 @@ impl Part {
 
     fn spill(&mut self, value: u32) {
         if self.spilled.len() >= SPILLED_MAX {
-            self.crowd.insert(value);
+            self.crowd.get_or_insert_default().insert(value);
         } else if let Err(at) = self.spilled.binary_search(&value) {
             if self.spilled.len() == self.spilled.capacity() {
                 self.spilled.reserve_exact(self.spilled.len() / 8 + 4);
@@ -418,24 +445,42 @@ impl Part {
 
     #[inline]
     fn is_full(&self, line: &Line) -> bool {
-        line.0[LINE_WORDS - 1] >> self.layout.last_at != 0
+        line.0[LINE_WORDS - 1] >> self.layout().last_at != 0
     }
 
     /// Whether values like this one were spilled from a full line.
     #[inline]
     fn is_marked(&self, line: &Line, value: u32) -> bool {
-        let Pair { word, at } = self.layout.pair_of(value);
-        self.layout.is_reversed(line.0[word], at)
+        let Pair { word, at } = self.layout().pair_of(value);
+        self.layout().is_reversed(line.0[word], at)
     }
 
+    /// Looks where the value would be if all were spread evenly, and from there on in doubling steps: most
+    /// often that is one cache line, where halving reads several.
     #[cold]
     fn has_spilled(&self, value: u32) -> bool {
-        self.spilled.binary_search(&value).is_ok() || self.crowd.contains(&value)
+        let spilled = &*self.spilled;
+        let guess = ((u64::from(value) * spilled.len() as u64) >> VALUE_BITS) as usize;
+        let (below, above) = spilled.split_at(guess);
+        let mut step = NEAR;
+        let near = if above.first().is_some_and(|first| *first <= value) {
+            while above.get(step).is_some_and(|other| *other <= value) {
+                step *= 2;
+            }
+            &above[step / 2 * usize::from(step > NEAR)..above.len().min(step)]
+        } else {
+            let end = below.len();
+            while end.checked_sub(step).is_some_and(|at| below[at] > value) {
+                step *= 2;
+            }
+            &below[end.saturating_sub(step)..end - step / 2 * usize::from(step > NEAR)]
+        };
+        near.binary_search(&value).is_ok() || self.crowd().contains(&value)
     }
 
     #[inline]
     fn taken_slots(&self, line: &Line) -> usize {
-        let layout = self.layout;
+        let layout = self.layout();
         let ones = |word: &u64| (layout.taken(*word) & layout.high) >> (layout.slot_bits - 1);
         // At most eight for each slot of the word, so their sums fit in the slots.
         let by_slot: u64 = line.0.iter().map(ones).fold(0, u64::wrapping_add);
@@ -451,8 +496,8 @@ impl Part {
         let values = u64::from(self.values);
         let share = if values < SMALL_VALUES { 8 } else { 20 };
         let more = values / share + values * (number % 16) as u64 / (20 * share) + 8;
-        let more = if self.crowd.is_empty() { more } else { values };
-        let (layout, lines) = lines_for((values + more) * LOAD.1 / LOAD.0);
+        let more = if self.crowd.is_none() { more } else { values };
+        let (layout, lines) = lines_for(slots_for(values + more));
         let old = std::mem::replace(self, Self::with_lines(layout, lines));
         let mut taken = vec![0u8; lines as usize];
         let mut spilled = Vec::with_capacity(old.spilled.len());
@@ -465,14 +510,11 @@ impl Part {
                 spilled.push(value);
             }
         });
-        spilled.sort_unstable();
-        self.crowd.extend(spilled.drain(spilled.len().min(SPILLED_MAX)..));
-        spilled.shrink_to_fit();
-        self.spilled = spilled;
+        self.take_spilled(spilled);
     }
 
     fn each(&self, mut on: impl FnMut(u32)) {
-        let layout = self.layout;
+        let layout = self.layout();
         for (number, line) in self.lines.iter().enumerate() {
             let start = self.start(number);
             for word in line.0 {
@@ -486,18 +528,20 @@ impl Part {
                 }
             }
         }
-        self.spilled.iter().chain(&self.crowd).copied().for_each(on);
+        self.spilled.iter().chain(self.crowd()).copied().for_each(on);
     }
 }
 
-/// The layout that takes the least memory for so many slots, and its number of lines.
-fn lines_for(slots: u64) -> (&'static Layout, u64) {
-    let [first, others @ ..] = &LAYOUTS;
+/// Slots that so many values need.
+fn slots_for(values: u64) -> u64 {
+    values * LOAD.1 / LOAD.0
+}
+
+/// The layout that takes the least memory for so many slots, the first of equals, and its number of lines.
+fn lines_for(slots: u64) -> (u8, u64) {
     let lines = |layout: &Layout| slots.div_ceil(layout.slots as u64).max(layout.lines_min);
-    others.iter().fold((first, lines(first)), |best, layout| {
-        let lines = lines(layout);
-        if lines < best.1 { (layout, lines) } else { best }
-    })
+    let all = (0..).zip(LAYOUTS.iter().map(lines));
+    all.min_by_key(|(_, lines)| *lines).expect("there are layouts")
 }
 
 #[cfg(test)]
@@ -547,7 +591,7 @@ mod tests {
         let scattered = |n: u64| random(n) >> 20;
         let filter = filled(in_one_part(values, scattered));
         let part = &filter.parts[77];
-        assert_eq!(part.layout.slot_bits, 16);
+        assert_eq!(part.layout().slot_bits, 16);
         let bytes = part.bytes() as f64 / f64::from(part.values);
         assert!(bytes < 2.5, "{bytes} bytes each");
         let others = (values..values + 2_000_000).map(|n| scattered(n) % VALUES);
@@ -607,7 +651,7 @@ mod tests {
         let crowd = in_one_part(400_000, |n| n);
         for (hashes, slot_bits) in [(0, 32), (4_000_000, 21)] {
             let filter = filled((0..hashes).map(random).chain(crowd.clone()));
-            assert_eq!(filter.parts[9].layout.slot_bits, slot_bits);
+            assert_eq!(filter.parts[9].layout().slot_bits, slot_bits);
             let parts = (0..).map_while(|number| {
                 let mut bytes = Vec::new();
                 filter.encode_part(number, &mut bytes).then_some(bytes)
@@ -646,8 +690,9 @@ mod tests {
     #[test]
     fn a_value_is_exact_in_every_number_of_lines() {
         for lines in (1..5000).chain([65_535, 65_536, 1_000_003, VALUES / 2]) {
-            let layout = LAYOUTS.iter().find(|layout| layout.lines_min <= lines).unwrap();
-            let part = Part { lines: Box::default(), ..Part::with_lines(layout, 0) };
+            let number = LAYOUTS.iter().position(|layout| layout.lines_min <= lines).unwrap();
+            let layout = &LAYOUTS[number];
+            let part = Part { lines: Box::default(), ..Part::with_lines(number as u8, 0) };
             let part = Part { reciprocal: (1 << RECIPROCAL_BITS) / lines + 1, ..part };
             let lines_only = |value: u64| {
                 let scaled = value * lines;

@@ -66,7 +66,8 @@ struct Input<D: Disk> {
 
 impl<D: Disk> Input<D> {
     async fn open(run: Rc<Run<D>>) -> io::Result<Self> {
-        let mut input = Self { run, reader: RunReader::new(), entries: Vec::new(), at: 0 };
+        let reader = RunReader::new(&run);
+        let mut input = Self { run, reader, entries: Vec::new(), at: 0 };
         input.refill().await?;
         Ok(input)
     }

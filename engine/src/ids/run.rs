@@ -1,7 +1,7 @@
 //! One run: a file of keys sorted by their hashes, for a range of the log's offsets. Written once.
 //!
 //! ```text
-//! FIRST-END.new: header, blocks -> sync -> rename to FIRST-END.run -> sync the directory
+//! FIRST-END.new: header, entries, fences -> sync -> rename to FIRST-END.run -> sync the directory
 //! ```
 //! A block is believed only after its checksum, its number, its count, its order and its offsets
 //! were checked, at every read. Layout: FORMAT.md, section 10.
@@ -19,7 +19,11 @@ use crate::planted::{self, Planted};
 use crate::storage::disk::{BLOCK_BYTES, Disk, DiskFile};
 use crate::storage::files::remove_if_there;
 use crate::storage::ids::Ids;
-use crate::storage::layout::{BLOCK, BlockError, RUN_BLOCK_ENTRIES, RunBlock, RunHeader};
+use crate::storage::layout::{
+    BLOCK, Block, BlockError, FenceBlock, RUN_BLOCK_ENTRIES, RUN_BLOCK_FENCES, RunBlock, RunHeader,
+};
+use crate::storage::read_ahead::ReadAhead;
+use crate::storage::under_way::UnderWay;
 
 pub use super::names::RunRange;
 pub use crate::storage::layout::RunEntry;
@@ -48,12 +52,14 @@ pub struct RunWriter<D: Disk> {
     disk: D,
     dir: PathBuf,
     header: RunHeader,
-    file: D::File,
+    file: Rc<D::File>,
     /// Entries of the block that is being filled.
     block: Vec<RunEntry>,
     /// Blocks that wait to be written.
     piece: D::Buffer,
     used: usize,
+    /// The piece before that one is being written.
+    writing: Option<UnderWay<io::Result<()>>>,
     written_bytes: u64,
     pushed: u64,
     last: (u64, u64),
@@ -68,15 +74,15 @@ pub struct RunWriter<D: Disk> {
 pub struct Run<D: Disk> {
     disk: D,
     path: PathBuf,
-    file: D::File,
+    file: Rc<D::File>,
     header: RunHeader,
     /// Hash of the first entry of each block.
     fences: Vec<u64>,
 }
 
-/// Reads a run's blocks in order, 256 KiB at once.
+/// Reads a run's blocks in order.
 pub(super) struct RunReader<D: Disk> {
-    piece: Option<D::Buffer>,
+    file: ReadAhead<D>,
     /// Number of the block that comes next.
     block: u64,
     last: (u64, u64),
@@ -86,6 +92,18 @@ impl RunMeta {
     /// The offsets that it covers.
     pub fn range(&self) -> RunRange {
         RunRange { first: self.first, end: self.end }
+    }
+
+    /// Of both, one behind the other.
+    #[must_use]
+    pub fn and(self, next: Self) -> Self {
+        Self {
+            first: self.first,
+            end: next.end,
+            entries: self.entries + next.entries,
+            id_low: self.id_low.min(next.id_low),
+            id_high: self.id_high.max(next.id_high),
+        }
     }
 
     fn header(&self, ids: Ids) -> RunHeader {
@@ -135,10 +153,11 @@ impl<D: Disk> RunWriter<D> {
             disk: disk.clone(),
             dir: dir.to_owned(),
             header,
-            file,
+            file: Rc::new(file),
             block: Vec::with_capacity(RUN_BLOCK_ENTRIES),
             piece,
             used: BLOCK_BYTES,
+            writing: None,
             written_bytes: 0,
             pushed: 0,
             last: (0, 0),
@@ -178,10 +197,14 @@ impl<D: Disk> RunWriter<D> {
 
     async fn end_block(&mut self) -> io::Result<()> {
         let block = RunBlock::encode(&self.header, self.fences.len() as u64, &self.block);
-        self.piece.as_mut()[self.used..self.used + BLOCK_BYTES].copy_from_slice(&block);
-        self.used += BLOCK_BYTES;
         self.fences.push(self.block[0].hash);
         self.block.clear();
+        self.put_block(&block).await
+    }
+
+    async fn put_block(&mut self, block: &Block) -> io::Result<()> {
+        self.piece.as_mut()[self.used..self.used + BLOCK_BYTES].copy_from_slice(block);
+        self.used += BLOCK_BYTES;
         if self.used == PIECE_BYTES { self.write_piece().await } else { Ok(()) }
     }
 
@@ -189,11 +212,21 @@ impl<D: Disk> RunWriter<D> {
         let fresh = self.disk.buffer(PIECE_BYTES);
         let piece = std::mem::replace(&mut self.piece, fresh);
         let piece = self.disk.trim(piece, self.used);
-        self.file.write(Rc::new(piece), self.written_bytes).await?;
+        self.end_writing().await?;
+        let (file, at) = (self.file.clone(), self.written_bytes);
+        let write = async move { file.write(Rc::new(piece), at).await };
+        self.writing = Some(UnderWay::begin(write).await);
         self.written_bytes += self.used as u64;
         self.written_of_all.update(|bytes| bytes + self.used as u64);
         self.used = 0;
         Ok(())
+    }
+
+    async fn end_writing(&mut self) -> io::Result<()> {
+        match self.writing.take() {
+            Some(writing) => writing.end().await,
+            None => Ok(()),
+        }
     }
 
     /// Makes the run durable, gives it its name, and leaves it open.
@@ -219,9 +252,15 @@ impl<D: Disk> RunWriter<D> {
         if !self.block.is_empty() {
             self.end_block().await?;
         }
+        let fences = std::mem::take(&mut self.fences);
+        for (fences, number) in fences.chunks(RUN_BLOCK_FENCES).zip(0..) {
+            self.put_block(&FenceBlock::encode(&self.header, number, fences)).await?;
+        }
+        self.fences = fences;
         if self.used > 0 {
             self.write_piece().await?;
         }
+        self.end_writing().await?;
         if planted::has(Planted::RunNotSynced) {
             return Ok(());
         }
@@ -229,7 +268,8 @@ impl<D: Disk> RunWriter<D> {
     }
 
     /// Gives up; the space is free again.
-    pub async fn abort(self) -> io::Result<()> {
+    pub async fn abort(mut self) -> io::Result<()> {
+        let _ = self.end_writing().await; // what was written does not matter any more
         let new = new_path(&self.dir, self.range());
         drop(self.file);
         self.disk.remove(&new).await
@@ -250,30 +290,43 @@ impl<D: Disk> Run<D> {
         on_entry: impl FnMut(RunEntry),
         pause: impl AsyncFnMut(u64),
     ) -> io::Result<Self> {
-        let mut run = Self::open_header(disk, dir, ids, range).await?;
-        let mut fences = Vec::with_capacity(run.header.blocks() as usize);
-        run.read_all(&mut fences, on_entry, pause).await?;
-        run.fences = fences;
+        let run = Self::open_header(disk, dir, ids, range).await?;
+        let fences = run.read_fences().await?;
+        let run = Self { fences, ..run };
+        run.scan(on_entry, pause).await?;
         Ok(run)
     }
 
-    /// As [`Self::open`], of a run whose fences are known: only its header is read now. Each of its other blocks
-    /// is checked whenever it is read.
+    /// As [`Self::open`], of a run whose entries are known: only its header and its fences are read now. Each of
+    /// its other blocks is checked whenever it is read.
     ///
     /// # Errors
-    /// As [`Self::open`]; `InvalidData` if the fences are not those of such a run.
-    pub async fn open_known(
-        disk: &D,
-        dir: &Path,
-        ids: Ids,
-        range: RunRange,
-        fences: Vec<u64>,
-    ) -> io::Result<Self> {
+    /// As [`Self::open`].
+    pub async fn open_known(disk: &D, dir: &Path, ids: Ids, range: RunRange) -> io::Result<Self> {
         let run = Self::open_header(disk, dir, ids, range).await?;
-        if fences.len() as u64 != run.header.blocks() || !fences.is_sorted() {
-            return Err(damaged(&run.path, "its fences are those of another run"));
-        }
+        let fences = run.read_fences().await?;
         Ok(Self { fences, ..run })
+    }
+
+    async fn read_fences(&self) -> io::Result<Vec<u64>> {
+        let blocks = self.header.blocks();
+        let mut fences = Vec::with_capacity(blocks as usize);
+        let mut file = self.reads_ahead();
+        for number in 0..self.header.fence_blocks() {
+            let block = file.at((1 + blocks + number) * BLOCK).await?;
+            let block = block.first_chunk().ok_or(BlockError::Blank);
+            let block = block.and_then(|block| FenceBlock::open(&self.header, number, block));
+            let block = block.map_err(|error| {
+                damaged(&self.path, &format!("block {}: {error}", blocks + number))
+            })?;
+            fences.extend(block);
+        }
+        Ok(fences)
+    }
+
+    fn reads_ahead(&self) -> ReadAhead<D> {
+        let (disk, file, bytes) = (self.disk.clone(), self.file.clone(), self.disk_bytes());
+        ReadAhead::new(disk, file, bytes, PIECE_BYTES as u64)
     }
 
     async fn open_header(disk: &D, dir: &Path, ids: Ids, range: RunRange) -> io::Result<Self> {
@@ -296,12 +349,7 @@ impl<D: Disk> Run<D> {
         if header.entries > u64::MAX / BLOCK || bytes != file_bytes(&header) {
             return Err(damaged(&path, "its length is not that of its entries"));
         }
-        Ok(Self { disk: disk.clone(), path, file, header, fences: Vec::new() })
-    }
-
-    /// Hash of the first entry of each block.
-    pub fn fences(&self) -> &[u64] {
-        &self.fences
+        Ok(Self { disk: disk.clone(), path, file: Rc::new(file), header, fences: Vec::new() })
     }
 
     /// What it is.
@@ -332,21 +380,14 @@ impl<D: Disk> Run<D> {
     /// The disk's; `InvalidData` if the file is not what was written.
     pub async fn scan(
         &self,
-        on_entry: impl FnMut(RunEntry),
-        pause: impl AsyncFnMut(u64),
-    ) -> io::Result<()> {
-        self.read_all(&mut Vec::new(), on_entry, pause).await
-    }
-
-    async fn read_all(
-        &self,
-        fences: &mut Vec<u64>,
         mut on_entry: impl FnMut(RunEntry),
         mut pause: impl AsyncFnMut(u64),
     ) -> io::Result<()> {
-        let (mut reader, mut entries) = (RunReader::new(), 0);
+        if self.read_fences().await? != self.fences {
+            return Err(damaged(&self.path, "its fences were others when it was opened"));
+        }
+        let (mut reader, mut entries) = (RunReader::new(self), 0);
         while let Some(block) = reader.next(self).await? {
-            fences.extend(block.entries().next().map(|entry| entry.hash));
             entries += block.entries().len() as u64;
             block.entries().for_each(&mut on_entry);
             if reader.block.is_multiple_of(PIECE_BLOCKS) {
@@ -384,7 +425,7 @@ impl<D: Disk> Run<D> {
         let block = self.checked(number, buffer.as_ref())?;
         let entries: Vec<RunEntry> = block.entries().collect();
         if entries.first().map(|entry| &entry.hash) != self.fences.get(number as usize) {
-            return Err(damaged(&self.path, &format!("block {number} was another when opened")));
+            return Err(other_fence(&self.path, number));
         }
         Ok(entries)
     }
@@ -398,30 +439,23 @@ impl<D: Disk> Run<D> {
 }
 
 impl<D: Disk> RunReader<D> {
-    pub(super) fn new() -> Self {
-        Self { piece: None, block: 0, last: (0, 0) }
+    pub(super) fn new(run: &Run<D>) -> Self {
+        Self { file: run.reads_ahead(), block: 0, last: (0, 0) }
     }
 
-    /// The next block; `None` behind the last.
+    /// The next block of the run; `None` behind the last.
     pub(super) async fn next(&mut self, run: &Run<D>) -> io::Result<Option<RunBlock<'_>>> {
-        let (number, blocks) = (self.block, run.header.blocks());
-        if number == blocks {
+        let number = self.block;
+        if number == run.header.blocks() {
             return Ok(None);
         }
-        let in_piece = number % PIECE_BLOCKS;
-        if in_piece == 0 {
-            let bytes = PIECE_BLOCKS.min(blocks - number) as usize * BLOCK_BYTES;
-            let buffer = match self.piece.take() {
-                Some(buffer) if buffer.as_ref().len() == bytes => buffer,
-                _ => run.disk.buffer(bytes),
-            };
-            self.piece = Some(run.file.read(buffer, (number + 1) * BLOCK).await?);
-        }
         self.block += 1;
-        let piece = self.piece.as_ref().map_or(&[][..], |piece| piece.as_ref());
-        let bytes = piece.get(in_piece as usize * BLOCK_BYTES..).unwrap_or(&[]);
+        let bytes = self.file.at((number + 1) * BLOCK).await?;
         let block = run.checked(number, bytes)?;
         let first = block.entries().next().map_or((0, 0), |entry| entry.order());
+        if run.fences.get(number as usize) != Some(&first.0) {
+            return Err(other_fence(&run.path, number));
+        }
         if first < self.last {
             let why = format!("block {number}: its entries are not in order with those before");
             return Err(damaged(&run.path, &why));
@@ -432,7 +466,11 @@ impl<D: Disk> RunReader<D> {
 }
 
 fn file_bytes(header: &RunHeader) -> u64 {
-    (1 + header.blocks()) * BLOCK
+    (1 + header.blocks() + header.fence_blocks()) * BLOCK
+}
+
+fn other_fence(path: &Path, block: u64) -> io::Error {
+    damaged(path, &format!("block {block} begins with another hash than its fence"))
 }
 
 fn wrong(why: &str) -> io::Error {

@@ -6,7 +6,7 @@
 //! them.
 
 use std::cell::{Cell, RefCell};
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
@@ -50,6 +50,9 @@ pub enum RunsError {
         /// What is wrong; names the file.
         why: String,
     },
+    /// What is known is not of these runs.
+    #[error("what was saved of the runs is of others")]
+    KnownOthers,
     /// The disk's.
     #[error("reading {}: {source}", path.display())]
     Io {
@@ -60,9 +63,9 @@ pub enum RunsError {
     },
 }
 
-/// The runs whose hashes are noted before they are opened, because that was saved: what each was then, and its
-/// fences, by its first offset and the one behind its last.
-pub type KnownRuns = HashMap<(u64, u64), (RunMeta, Vec<u64>)>;
+/// What runs were whose hashes were saved: adjacent, from offset 0 on. The runs that are opened may have been
+/// merged from them, or into them.
+pub type KnownRuns = Vec<RunMeta>;
 
 /// Handle to the runs of one partition.
 pub struct Runs<D: Disk>(Rc<Inner<D>>);
@@ -75,8 +78,8 @@ struct Inner<D: Disk> {
     /// Invariant: adjacent, from 0 on.
     runs: RefCell<Vec<Rc<Run<D>>>>,
     claims: Claims,
-    /// The runs that the newest saved filter knows.
-    saved: RefCell<HashSet<(u64, u64)>>,
+    /// The newest saved filter has the keys of all records below.
+    saved_end: Cell<u64>,
     /// Runs that were to be merged with one that is damaged, and that one.
     unmerged: RefCell<HashSet<(u64, u64)>>,
     /// One of them is damaged: the next start must read all of them.
@@ -115,40 +118,48 @@ impl<D: Disk> Clone for Runs<D> {
 }
 
 impl<D: Disk> Runs<D> {
-    /// Opens exactly the runs of `list`. All of each that is not `known`, or is another than the known one, is read
-    /// and checked, and the hash of each entry, whose lower 16 bits are zero, is given to `on`. `progress` is
-    /// called every few thousand entries with their number so far; it is the place to let others run.
+    /// Opens exactly the runs of `list`. Those that do not end behind the `known` ones are not read; all of each other
+    /// is read and checked, and the hash of each entry that is not known, whose lower 16 bits are zero, is given to
+    /// `on`. `progress` is called every few thousand entries with their number so far; it is the place to let others
+    /// run.
+    ///
+    /// # Errors
+    /// See [`RunsError`]; after [`RunsError::KnownOthers`], open them with nothing known.
     pub async fn open(
         disk: D,
         partition_dir: &Path,
         ids: (ClusterId, PartitionId),
         list: &[RunRange],
-        mut known: KnownRuns,
+        known: &KnownRuns,
         mut on: impl FnMut(u64),
         mut progress: impl AsyncFnMut(u64),
     ) -> Result<Self, RunsError> {
         let ids = Ids { cluster: ids.0, partition: ids.1 };
         let dir = partition_dir.join(DIR);
         let (mut runs, mut end, mut before) = (Vec::new(), 0, 0);
-        let mut saved = HashSet::new();
+        let known_end = known.last().map_or(0, |last| last.end);
         for range in list {
             if range.first != end {
                 return Err(RunsError::List { end, first: range.first });
             }
             end = range.end;
-            let on_entry = |entry: RunEntry| on(entry.hash);
-            let pause = async |entries| progress(before + entries).await;
-            let known = known.remove(&(range.first, range.end));
-            let run = match open_known(&disk, &dir, ids, *range, known).await {
-                Some(run) => {
-                    saved.insert((range.first, range.end));
-                    Ok(run)
+            let on_entry = |entry: RunEntry| {
+                if entry.offset >= known_end {
+                    on(entry.hash);
                 }
-                None => Run::open(&disk, &dir, ids, *range, on_entry, pause).await,
+            };
+            let pause = async |entries| progress(before + entries).await;
+            let run = if end <= known_end {
+                Run::open_known(&disk, &dir, ids, *range).await
+            } else {
+                Run::open(&disk, &dir, ids, *range, on_entry, pause).await
             };
             let run = run.map_err(|error| RunsError::of(error, names::path(&dir, *range)))?;
             before += run.meta().entries;
             runs.push(Rc::new(run));
+        }
+        if !agree(known.iter().copied(), runs.iter().map(|run| run.meta())) {
+            return Err(RunsError::KnownOthers);
         }
         Ok(Self(Rc::new(Inner {
             disk,
@@ -156,7 +167,7 @@ impl<D: Disk> Runs<D> {
             dir,
             ids,
             runs: RefCell::new(runs),
-            saved: RefCell::new(saved),
+            saved_end: Cell::new(known_end),
             unmerged: RefCell::default(),
             distrusted: Cell::new(false),
             claims: Claims::default(),
@@ -190,7 +201,7 @@ impl<D: Disk> Runs<D> {
 
     /// The filter of these runs is saved, and no other.
     pub fn note_saved(&self, runs: &[Rc<Run<D>>]) {
-        *self.0.saved.borrow_mut() = runs.iter().map(key_of).collect();
+        self.0.saved_end.set(runs.last().map_or(0, |last| last.meta().end));
     }
 
     /// One of them is damaged: nothing is saved any more that would spare the next start reading them.
@@ -205,12 +216,22 @@ impl<D: Disk> Runs<D> {
 
     /// The saved filter knows the run.
     pub fn is_saved(&self, run: &Rc<Run<D>>) -> bool {
-        self.0.saved.borrow().contains(&key_of(run))
+        run.meta().end <= self.0.saved_end.get()
     }
 
     /// The runs, oldest first.
     pub fn all(&self) -> Vec<Rc<Run<D>>> {
         self.0.runs.borrow().clone()
+    }
+
+    /// Their number.
+    pub fn len(&self) -> usize {
+        self.0.runs.borrow().len()
+    }
+
+    /// There are none.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
     }
 
     /// Their disk.
@@ -348,14 +369,7 @@ impl<D: Disk> Runs<D> {
             Some(stretch[merge::due(&entries, self.0.sizes.get())?].to_vec())
         };
         let runs = stretches.rev().find_map(due)?;
-        let metas = runs.iter().map(|run| run.meta());
-        let meta = metas.reduce(|a, b| RunMeta {
-            first: a.first,
-            end: b.end,
-            entries: a.entries + b.entries,
-            id_low: a.id_low.min(b.id_low),
-            id_high: a.id_high.max(b.id_high),
-        })?;
+        let meta = runs.iter().map(|run| run.meta()).reduce(RunMeta::and)?;
         Some(MergePlan { runs, meta })
     }
 
@@ -432,17 +446,27 @@ impl<D: Disk> Runs<D> {
     }
 }
 
-/// The run of these offsets, if it is the known one. `None` if it must be read.
-async fn open_known<D: Disk>(
-    disk: &D,
-    dir: &Path,
-    ids: Ids,
-    range: RunRange,
-    known: Option<(RunMeta, Vec<u64>)>,
-) -> Option<Run<D>> {
-    let (meta, fences) = known?;
-    let run = Run::open_known(disk, dir, ids, range, fences).await.ok()?;
-    (run.meta() == meta).then_some(run)
+/// Both are adjacent runs from offset 0 on, and say the same of the offsets between any two at which runs of both
+/// end.
+fn agree(
+    mut known: impl Iterator<Item = RunMeta>,
+    mut opened: impl Iterator<Item = RunMeta>,
+) -> bool {
+    let (Some(mut one), Some(mut other)) = (known.next(), opened.next()) else { return true };
+    loop {
+        if one.end == other.end && one != other {
+            return false;
+        }
+        let (is_one_behind, is_other_behind) = (one.end <= other.end, other.end <= one.end);
+        if is_one_behind {
+            let Some(next) = known.next() else { return true };
+            one = if is_other_behind { next } else { one.and(next) };
+        }
+        if is_other_behind {
+            let Some(next) = opened.next() else { return true };
+            other = if is_one_behind { next } else { other.and(next) };
+        }
+    }
 }
 
 fn key_of<D: Disk>(run: &Rc<Run<D>>) -> (u64, u64) {
@@ -475,5 +499,32 @@ impl<'a> Merging<'a> {
 impl Drop for Merging<'_> {
     fn drop(&mut self) {
         self.0.set(false);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn runs_agree_if_they_say_the_same_up_to_where_both_end() {
+        let run = |first: u64, end: u64, entries| {
+            let (id_low, id_high) = (u128::from(first), u128::from(end));
+            RunMeta { first, end, entries, id_low, id_high }
+        };
+        let agree = |a: &[RunMeta], b: &[RunMeta]| {
+            let agrees = agree(a.iter().copied(), b.iter().copied());
+            assert_eq!(agrees, super::agree(b.iter().copied(), a.iter().copied()));
+            agrees
+        };
+        let small = [run(0, 4, 5), run(4, 8, 4), run(8, 12, 4), run(12, 15, 3)];
+        assert!(agree(&[], &small) && agree(&small, &small) && agree(&small[..2], &small));
+        assert!(agree(&small, &[run(0, 12, 13), run(12, 15, 3)]), "merged since");
+        assert!(agree(&small[..3], &[run(0, 8, 9), run(8, 20, 4)]), "merged with newer ones");
+        assert!(!agree(&small, &[run(0, 12, 12), run(12, 15, 3)]), "others");
+        assert!(!agree(&small, &[run(0, 12, 13), run(12, 15, 4)]), "others at the end");
+        assert!(!agree(&small[..3], &[run(0, 8, 8), run(8, 20, 4)]));
+        let other = RunMeta { id_high: 9, ..run(4, 8, 4) };
+        assert!(!agree(&small, &[small[0], other, run(8, 15, 7)]), "other ids");
     }
 }

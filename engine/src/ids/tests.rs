@@ -11,6 +11,7 @@ use glommio::LocalExecutorBuilder;
 use walengine_net::model::{ClusterId, PartitionId};
 
 use super::key::{Space, hash_of_id};
+use super::merge::MergeSizes;
 use super::names::RunRange;
 use super::run::{Run, RunEntry, RunMeta, RunWriter};
 use super::runs::{KnownRuns, Runs, RunsError};
@@ -57,17 +58,17 @@ impl Dir {
         list: &[RunRange],
         on: impl FnMut(u64),
     ) -> Result<TestRuns, RunsError> {
-        let disk = GlommioDisk::new(&self.0);
-        Runs::open(
-            disk,
-            &self.0,
-            (CLUSTER, PARTITION),
-            list,
-            KnownRuns::default(),
-            on,
-            async |_| {},
-        )
-        .await
+        self.open_knowing(list, &KnownRuns::default(), on).await
+    }
+
+    async fn open_knowing(
+        &self,
+        list: &[RunRange],
+        known: &KnownRuns,
+        on: impl FnMut(u64),
+    ) -> Result<TestRuns, RunsError> {
+        let (disk, ids) = (GlommioDisk::new(&self.0), (CLUSTER, PARTITION));
+        Runs::open(disk, &self.0, ids, list, known, on, async |_| {}).await
     }
 }
 
@@ -177,10 +178,10 @@ fn look_ups_are_those_of_a_map_whatever_is_merged() {
                 check(&runs, &model, &[0, 1, u64::MAX, random(seed << 40)]).await;
             }
             assert!(runs.list().len() < 8 + 3, "{:?}", runs.list());
-            assert_eq!(
-                runs.fence_bytes(),
-                (runs.disk_bytes() / 4096 - runs.list().len() as u64) * 8
-            );
+            let blocks: u64 = runs.metas().iter().map(|run| run.entries.div_ceil(340)).sum();
+            assert_eq!(runs.fence_bytes(), blocks * 8);
+            let others = 2 * runs.list().len() as u64; // a header and a block of fences each
+            assert_eq!(runs.disk_bytes(), (blocks + others) * 4096);
         }
     });
 }
@@ -301,7 +302,7 @@ fn blocks_in_each_others_places_are_damage() {
             &dir.0,
             (CLUSTER, other),
             &list,
-            KnownRuns::default(),
+            &KnownRuns::default(),
             |_| {},
             async |_| {},
         )
@@ -418,5 +419,66 @@ fn what_is_neither_listed_nor_kept_nor_written_is_removed() {
         runs.prune().await.unwrap();
         assert_eq!(dir.names().len(), 3);
         check(&runs, &model, &[]).await;
+    });
+}
+
+/// The fault: a run that was merged from known ones was read whole by every start until the filter was saved again.
+#[test]
+fn what_is_known_is_not_read_again_whatever_was_merged_since() {
+    run(async {
+        let dir = Dir::new();
+        let (runs, mut model) = (dir.open(&[]).await.unwrap(), Model::new());
+        for _ in 0..3 {
+            add(&runs, 1000, &mut model, random).await;
+        }
+        let known = runs.metas();
+        runs.set_merge_sizes(MergeSizes { group_runs: 2, small_entries: 1000 });
+        runs.merge(runs.merge_due().unwrap(), async || {}).await.unwrap();
+        let list = runs.list();
+        assert_eq!(list.len(), 2, "{list:?}");
+        let opened = async |known: &[RunMeta]| {
+            let mut given = Vec::new();
+            let opened = dir.open_knowing(&list, &known.to_vec(), |hash| given.push(hash)).await;
+            opened.map(|runs| (given, runs))
+        };
+        let mut others = known.clone();
+        others[1].entries += 1;
+        assert!(matches!(opened(&others[..2]).await, Err(RunsError::KnownOthers)));
+
+        let hashes_from = |offset: u64| {
+            let entries = model.values().flatten().filter(|entry| entry.offset >= offset);
+            entries.map(|entry| entry.hash).collect::<Vec<_>>()
+        };
+        for known_runs in [1, 2, 3] {
+            let (mut given, runs) = opened(&known[..known_runs]).await.unwrap();
+            given.sort_unstable();
+            let expected = hashes_from(1000 * known_runs as u64);
+            assert!(
+                given == expected,
+                "{known_runs} runs are known: {} hashes are given",
+                given.len()
+            );
+            check(&runs, &model, &[]).await;
+        }
+
+        let path = dir.file(list[0]);
+        let spoil = |at: u64| {
+            let file = std::fs::File::options().read(true).write(true).open(&path).unwrap();
+            let mut byte = [0];
+            file.read_exact_at(&mut byte, at).unwrap();
+            file.write_all_at(&[byte[0] ^ 8], at).unwrap();
+        };
+        spoil(4096 + 100);
+        assert!(opened(&known[..2]).await.is_ok(), "its entries are not read");
+        assert!(matches!(opened(&known[..1]).await, Err(RunsError::Damaged { .. })));
+        spoil(4096 + 100);
+        spoil(std::fs::metadata(&path).unwrap().len() - 4096 + 20);
+        for known_runs in [1, 2] {
+            let damaged = opened(&known[..known_runs]).await;
+            assert!(
+                matches!(damaged, Err(RunsError::Damaged { .. })),
+                "its fences are always read"
+            );
+        }
     });
 }

@@ -5,7 +5,6 @@ use walengine_net::model::{Account, AccountId};
 use super::slab::Slab;
 use super::table::Table;
 use crate::ids::key::{Space, hash_of_id};
-use crate::os::prefetch;
 
 /// All accounts: 128 bytes each and about 15 for the index.
 pub(super) struct Accounts {
@@ -76,17 +75,16 @@ impl Accounts {
         self.index.prefetch_slot(hash);
     }
 
-    /// Starts to load the account with this hash. Returns the slot that it is likely to be in, or
-    /// `u32::MAX`.
+    /// The slot that the account with this hash is likely to be in, or `u32::MAX`.
     #[inline]
-    pub(super) fn prefetch(&self, hash: u64) -> u32 {
-        let Some(entry) = self.index.get(hash, |entry| entry.hash() == hash) else {
-            return u32::MAX;
-        };
-        let account = self.slab.get(entry.slot);
-        prefetch(account);
-        prefetch(&account.timestamp); // the other cache line
-        entry.slot
+    pub(super) fn likely_slot(&self, hash: u64) -> u32 {
+        self.index.get(hash, |entry| entry.hash() == hash).map_or(u32::MAX, |entry| entry.slot)
+    }
+
+    /// Starts to load the account in this slot, if there is one.
+    #[inline]
+    pub(super) fn prefetch(&self, slot: u32) {
+        self.slab.prefetch(slot);
     }
 
     #[inline]

@@ -123,7 +123,13 @@ fn find_entries(accounts: &Accounts, hints: &[Hint]) {
 }
 
 fn find_accounts(accounts: &Accounts, hints: &mut [Hint]) {
+    for hint in &mut *hints {
+        hint.near = (accounts.likely_slot(hint.debit), accounts.likely_slot(hint.credit));
+    }
+    // Together: that a prefetch has to find its page keeps what comes after it waiting, but for other
+    // prefetches right behind it.
     for hint in hints {
-        hint.near = (accounts.prefetch(hint.debit), accounts.prefetch(hint.credit));
+        accounts.prefetch(hint.near.0);
+        accounts.prefetch(hint.near.1);
     }
 }

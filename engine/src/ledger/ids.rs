@@ -270,6 +270,9 @@ impl Ids {
     pub(super) fn prefetch_older(&self, key: &Key) {
         if !self.is_above_older(key) {
             self.older.prefetch(key.hash);
+            if let Some(fresh) = &self.fresh {
+                fresh.filter.prefetch(key.hash);
+            }
         }
     }
 

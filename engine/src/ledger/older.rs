@@ -20,9 +20,11 @@ use crate::ids::filter::Filter;
 use crate::ids::key::{Key, Space};
 use crate::planted::{self, Planted};
 
-/// Events whose filter lines are loaded while those before them are looked at; the heads of their parts of the
-/// filter as many before.
-const AHEAD: usize = 16;
+/// Events whose loads are started together: that a prefetch has to find its page keeps what comes after it
+/// waiting, but for other prefetches right behind it.
+const WINDOW: usize = 16;
+/// One whose parts of the filter are being loaded, one whose lines there are, and one that is looked at.
+const WINDOWS: usize = 3;
 
 /// A key on its way into a run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -44,26 +46,30 @@ impl Ledger {
         if self.ids.has_no_older() {
             return unknown;
         }
-        let mut keys = [Key::default(); 2 * AHEAD];
-        for (key, event) in keys.iter_mut().zip(events) {
-            *key = key_of(event);
-            self.ids.prefetch_older_part(key);
-        }
-        keys[..AHEAD].iter().for_each(|key| self.ids.prefetch_older(key));
-        for (place, event) in events.iter().enumerate() {
-            let key = keys[place % keys.len()];
-            if let Some(ahead) = events.get(place + keys.len()) {
-                let ahead = key_of(ahead);
-                self.ids.prefetch_older_part(&ahead);
-                keys[place % keys.len()] = ahead;
+        let mut keys = [[Key::default(); WINDOW]; WINDOWS];
+        let window = |number: usize| events.chunks(WINDOW).nth(number).unwrap_or_default();
+        for begun in 0..events.len().div_ceil(WINDOW) + WINDOWS - 1 {
+            let events = window(begun);
+            let begun_keys = &mut keys[begun % WINDOWS][..events.len()];
+            for (key, event) in begun_keys.iter_mut().zip(events) {
+                *key = key_of(event);
             }
-            self.ids.prefetch_older(&keys[(place + AHEAD) % keys.len()]);
-            self.note_unknown(key, &mut unknown);
-            if let Some(reservation) = resolves(event)
-                && self.pendings.get(reservation).is_none()
-            {
-                self.note_unknown(Key::new(reservation, Space::Event), &mut unknown);
-                self.note_unknown(Key::new(reservation, Space::Resolution), &mut unknown);
+            for key in begun_keys {
+                self.ids.prefetch_older_part(key);
+            }
+            let Some(loading) = begun.checked_sub(1) else { continue };
+            for key in &keys[loading % WINDOWS][..window(loading).len()] {
+                self.ids.prefetch_older(key);
+            }
+            let Some(loaded) = begun.checked_sub(2) else { continue };
+            for (key, event) in keys[loaded % WINDOWS].iter().zip(window(loaded)) {
+                self.note_unknown(*key, &mut unknown);
+                if let Some(reservation) = resolves(event)
+                    && self.pendings.get(reservation).is_none()
+                {
+                    self.note_unknown(Key::new(reservation, Space::Event), &mut unknown);
+                    self.note_unknown(Key::new(reservation, Space::Resolution), &mut unknown);
+                }
             }
         }
         if unknown.is_empty() {

@@ -2,6 +2,8 @@
 
 use std::rc::Rc;
 
+use crate::os::{CACHE_LINE_BYTES, prefetch_address};
+
 const CHUNK: usize = 256;
 
 /// Aligned to pairs of cache lines: an account of 128 bytes then takes two lines, not three.
@@ -35,6 +37,19 @@ impl<T: Copy + Default> Slab<T> {
     #[inline]
     pub(super) fn get(&self, slot: u32) -> &T {
         &self.chunks[slot as usize / CHUNK].0[slot as usize % CHUNK]
+    }
+
+    /// Starts to load what [`Self::get`] and [`Self::get_mut`] read of a slot, if it is there.
+    #[inline]
+    pub(super) fn prefetch(&self, slot: u32) {
+        let Some(chunk) = self.chunks.get(slot as usize / CHUNK) else { return };
+        let chunk = Rc::as_ptr(chunk).cast::<u8>();
+        // The counts of what shares a chunk stand before it, as far as its alignment says.
+        prefetch_address(chunk.wrapping_sub(align_of::<Chunk<T>>()));
+        let item = chunk.wrapping_add(slot as usize % CHUNK * size_of::<T>());
+        for line in (0..size_of::<T>()).step_by(CACHE_LINE_BYTES) {
+            prefetch_address(item.wrapping_add(line));
+        }
     }
 
     /// Item in a slot below [`Self::len`]. Copies its chunk if a snapshot shares it.

@@ -3,6 +3,8 @@
 use std::io;
 use std::time::Duration;
 
+use walengine_net::model::Offset;
+
 use super::Partition;
 use super::commit::Commit;
 use super::ledger_access::LedgerAccess;
@@ -44,13 +46,26 @@ async fn flush<C: Commit>(partition: Partition<C>) {
     }
 }
 
+impl<C: Commit> Partition<C> {
+    fn is_flush_due(&self, below: Offset) -> bool {
+        // While the disk is nearly full, too: a follower goes on then, and memory must not grow with its log, of
+        // which runs are a tenth.
+        self.with_ledger(|ledger| self.older_ids().is_flush_due(ledger, below))
+            && !self.log().no_room()
+    }
+
+    /// There are far more ids in memory than are kept, and they will soon go into runs.
+    pub(super) fn has_many_ids(&self) -> bool {
+        self.with_ledger(|ledger| self.older_ids().has_many(ledger))
+            && self.is_flush_due(self.with_replica(Replica::committed))
+    }
+}
+
 async fn flush_if_due<C: Commit>(partition: &Partition<C>) -> io::Result<()> {
     let (older, progress) = (partition.older_ids(), partition.snapshot_progress());
     let below = partition.with_replica(Replica::committed);
-    let is_due = partition.with_ledger(|ledger| older.is_flush_due(ledger, below));
-    // While the disk is nearly full, too: a follower goes on then, and memory must not grow with its log, of
-    // which runs are a tenth. A snapshot that is being written reads them first.
-    if !is_due || partition.log().no_room() || progress.holds_ids.replace(true) {
+    // A snapshot that is being written reads them first.
+    if !partition.is_flush_due(below) || progress.holds_ids.replace(true) {
         return Ok(());
     }
     let flushed = older.flush(partition, below).await;

@@ -32,9 +32,9 @@ use crate::ledger::{
     Fact, LeavingKey, Ledger, PendingState, fingerprint_of_event, fingerprint_of_record, key_of,
 };
 use crate::limits::{
-    FLUSH_STEP_KEYS, IDS_LOOK_EVERY, IDS_RETRY_AFTER, LOOK_UP_AGAIN_AFTER, LOOK_UP_RECORDS_MAX,
-    LOOK_UP_TRIES_IO_MAX, LOOK_UP_TRIES_MAX, PACE_FACTOR, PACE_STEP_MAX, RECENT_KEYS_MAX,
-    SAVE_GENERATIONS_MIN, SAVE_SHARE,
+    FLUSH_RECORDS_MAX, FLUSH_STEP_KEYS, IDS_LOOK_EVERY, IDS_RETRY_AFTER, LOOK_UP_AGAIN_AFTER,
+    LOOK_UP_RECORDS_MAX, LOOK_UP_TRIES_IO_MAX, LOOK_UP_TRIES_MAX, MANY_RECENT, PACE_FACTOR,
+    PACE_STEP_MAX, RECENT_KEYS_MAX, SAVE_GENERATIONS_MIN, SAVE_SHARE,
 };
 use crate::planted::{self, Planted};
 use crate::runtime::Runtime;
@@ -292,12 +292,17 @@ impl<D: Disk, R: Runtime> OlderIds<D, R> {
             && below.0 - ledger.runs_end() >= max as u64 / 2
     }
 
+    /// The ledger has many times as many keys as it should keep.
+    pub fn has_many(&self, ledger: &Ledger) -> bool {
+        ledger.recent_len() >= MANY_RECENT * self.recent_max.get()
+    }
+
     /// A run could not be written or merged: for a while none is due.
     pub fn rest(&self) {
         self.rests_until.set(self.runtime.elapsed() + IDS_RETRY_AFTER);
     }
 
-    /// Writes the keys of the records below `below`, which must be committed, into a run, and has the ledger
+    /// Writes the keys of the oldest records below `below`, which must be committed, into a run, and has the ledger
     /// forget them. Nothing else may take keys out of the ledger meanwhile, nor may a snapshot be written.
     ///
     /// # Errors
@@ -307,6 +312,7 @@ impl<D: Disk, R: Runtime> OlderIds<D, R> {
         if below.0 <= first {
             return Ok(());
         }
+        let below = below.min(Offset(first + FLUSH_RECORDS_MAX));
         let mut pace = Pace::new(&self.runtime, ledger, FLUSH_STEP_KEYS);
         let mut leaving = self.leaving(ledger, below, &mut pace).await;
         let meta = RunMeta { first, end: below.0, ..leaving.meta };

@@ -10,15 +10,17 @@ use walengine_net::model::PartitionId;
 use super::apply::{ApplyError, apply_body, unknown_in};
 use super::chunks::Chunks;
 use super::group::members::Members;
-use super::older_ids::OlderIds;
+use super::older_ids::{OlderIds, Wanted};
 use super::saved_filter;
 use crate::fatal::{Fatal, Reason};
 use crate::ids::RunRange;
-use crate::ids::runs::{KnownRuns, Runs};
+use crate::ids::filter::Filter;
+use crate::ids::runs::{KnownRuns, Runs, RunsError};
 use crate::ledger::{Ledger, RestoreError, Restorer};
 use crate::limits::{
     FILTER_KEY_BYTES_MAX, LOOK_UP_AGAIN_AFTER, LOOK_UP_TRIES_MAX, MANY_FILTER_KEYS,
-    MANY_KEYS_BYTES_MAX, REPLAY_BYTES, REPLAY_TELL_EVERY, SNAPSHOT_CHUNK_BYTES_MAX,
+    MANY_KEYS_BYTES_MAX, NOTED_HASHES_MAX, REPLAY_BYTES, REPLAY_TELL_EVERY,
+    SNAPSHOT_CHUNK_BYTES_MAX, START_RUNS_MAX,
 };
 use crate::memory;
 use crate::planted::{self, Planted};
@@ -28,6 +30,7 @@ use crate::storage::ids::Ids;
 use crate::storage::layout::{Superblock, Tail};
 use crate::storage::log::Log;
 use crate::storage::snapshot::SnapshotStore;
+use crate::storage::under_way::UnderWay;
 
 /// What a partition goes on from.
 pub struct Restored<D: Disk> {
@@ -249,20 +252,41 @@ async fn open_runs<D: Disk>(
             None => ledger.make_room_for_older(keys),
         }
     }
-    let note = |hash| {
-        if !planted::has(Planted::OpenedNotInFilter) {
-            ledger.note_older(std::iter::once(hash));
+    let ids = (superblock.cluster, partition);
+    let runs = loop {
+        // Many at a time: where each goes is loaded while those before it are noted.
+        let mut hashes = Vec::with_capacity(NOTED_HASHES_MAX);
+        let note = |hash| {
+            hashes.push(hash);
+            if hashes.len() == NOTED_HASHES_MAX {
+                note_older(ledger, &mut hashes);
+            }
+        };
+        // Ends of reservations are keys, too, which nobody has counted.
+        let progress = async |read: u64| progress(read, keys.max(read)).await;
+        let opened = Runs::open(disk.clone(), dir, ids, &list, &known, note, progress).await;
+        note_older(ledger, &mut hashes);
+        match opened {
+            Err(error @ RunsError::KnownOthers) => {
+                tracing::warn!("partition {partition}: the runs of ids are read: {error}");
+                known.clear();
+                ledger.set_filter(Filter::default());
+                ledger.make_room_for_older(keys);
+            }
+            opened => break opened.map_err(|error| Unusable::Run(error.to_string()))?,
         }
     };
-    // Ends of reservations are keys, too, which nobody has counted.
-    let progress = async |read: u64| progress(read, keys.max(read)).await;
-    let runs =
-        Runs::open(disk, dir, (superblock.cluster, partition), &list, known, note, progress).await;
-    let runs = runs.map_err(|error| Unusable::Run(error.to_string()))?;
     for meta in runs.metas() {
         ledger.note_older_id_max(meta.id_high);
     }
     Ok(runs)
+}
+
+fn note_older(ledger: &mut Ledger, hashes: &mut Vec<u64>) {
+    if !planted::has(Planted::OpenedNotInFilter) {
+        ledger.note_older(hashes.iter().copied());
+    }
+    hashes.clear();
 }
 
 /// Applies every entry behind `index`, comparing each verdict with the logged one. Gives the bytes of
@@ -278,12 +302,26 @@ pub async fn replay<D: Disk, R: Runtime>(
 ) -> Result<u64, Fatal> {
     let (mut next, mut replayed_bytes) = (index + 1, 0);
     let mut told = older.runtime().elapsed();
+    let begin_reading = |from| {
+        let log = log.clone();
+        UnderWay::begin(async move { log.read(from, REPLAY_BYTES).await })
+    };
+    let mut coming = None;
     while next <= log.last().index {
         memory::require_room()?;
-        let bytes = log.read(next, REPLAY_BYTES).await.map_err(|error| {
+        let reading = match coming.take() {
+            Some(reading) => reading,
+            None => begin_reading(next).await,
+        };
+        let bytes = reading.end().await.map_err(|error| {
             Fatal::new(Reason::Damaged, format!("replaying entry {next}: {error}"))
         })?;
+        let behind = next + Entries::new(&bytes).count() as u64;
+        if behind <= log.last().index {
+            coming = Some(begin_reading(behind).await);
+        }
         replayed_bytes += bytes.len() as u64;
+        look_up_all(ledger, older, &bytes).await;
         for entry in Entries::new(&bytes) {
             let (header, body) = entry.map_err(|error| {
                 Fatal::new(Reason::Damaged, format!("replaying entry {next}: {error}"))
@@ -307,6 +345,23 @@ pub async fn replay<D: Disk, R: Runtime>(
     }
     ledger.release(ledger.next_offset());
     Ok(replayed_bytes)
+}
+
+/// Looks up at once what is unknown in all of these entries. What can't be is left for [`apply_looking_up`].
+pub async fn look_up_all<D: Disk, R: Runtime>(
+    ledger: &mut Ledger,
+    older: &OlderIds<D, R>,
+    entries: &[u8],
+) {
+    let entries = Entries::new(entries).map_while(Result::ok);
+    let unknown = entries.flat_map(|(header, body)| unknown_in(ledger, header.meta.kind, body));
+    let unknown: Vec<Wanted> = unknown.collect();
+    let version = ledger.facts_version();
+    if !unknown.is_empty()
+        && let Ok(found) = older.look_up(&unknown).await
+    {
+        ledger.learn(version, found);
+    }
 }
 
 /// As [`apply`]; what must be looked up before is.
@@ -357,18 +412,18 @@ pub async fn apply_looking_up<D: Disk, R: Runtime>(
     apply(ledger, header, body)
 }
 
-/// Has the newest ids go into runs, and runs merged, if it is time. All that the ledger holds is committed. If
+/// Has the newest ids go into runs, and runs merged, if they are many. All that the ledger holds is committed. If
 /// the disk refuses, they stay in memory for the time being, which [`memory::require_room`] bounds: a node
 /// whose disk is full still starts.
 pub async fn keep_few<D: Disk, R: Runtime>(ledger: &mut Ledger, older: &OlderIds<D, R>) {
     let (below, partition) = (ledger.next_offset(), ledger.partition());
-    if !older.is_flush_due(ledger, below) {
-        return;
+    if !older.has_many(ledger) || !older.is_flush_due(ledger, below) {
+        return; // each run costs a start several waits for the disk
     }
     let ledger = RefCell::new(ledger);
     let kept = async {
         older.flush(&ledger, below).await?;
-        while older.merge(&ledger).await? {}
+        while older.runs().len() > START_RUNS_MAX && older.merge(&ledger).await? {}
         Ok::<_, std::io::Error>(())
     };
     if let Err(error) = kept.await {

@@ -1,9 +1,8 @@
-//! The filter over a partition's runs in a file, with the runs' fences, so that a start reads neither the runs
-//! nor the log for them.
+//! The filter over a partition's runs in a file, so that a start reads neither the runs nor the log for it.
 //!
 //! ```text
 //!  save   filter as of a run's end, part by part ─ file, durable          now and then, in the background
-//!  load   newest that ends before the restored state does ─ filter, fences ─ the runs since are read
+//!  load   newest that ends before the restored state does ─ filter ─ the runs since are read
 //! ```
 //! What is saved is not needed: without it, and for the runs that came after it, the runs themselves are
 //! read. Layout: FORMAT.md, section 10.
@@ -20,7 +19,7 @@ use super::replica_id::ReplicaId;
 use crate::ids::filter::{Filter, FilterPart};
 use crate::ids::run::{Run, RunMeta};
 use crate::ids::runs::{KnownRuns, Runs};
-use crate::limits::{FILTER_CHUNK_BYTES_MAX, SAVED_FENCES_MAX};
+use crate::limits::FILTER_CHUNK_BYTES_MAX;
 use crate::runtime::Runtime;
 use crate::storage::disk::Disk;
 use crate::storage::ids::Ids;
@@ -30,16 +29,16 @@ use crate::storage::snapshot::{SnapshotStore, SnapshotWriter};
 /// Directory of the files in that of a partition.
 const DIR: &str = "filters";
 const MAGIC: u32 = u32::from_le_bytes(*b"WALF");
-const VERSION: u32 = 1;
-const HEAD_BYTES: usize = 32;
-/// Of what a run is, in front of its fences.
+const VERSION: u32 = 2;
+const HEAD_BYTES: usize = 24;
+/// Of what a run is.
 const META_BYTES: usize = 56;
 
 /// What was saved.
 pub struct SavedFilter {
     /// All keys of the runs up to some offset.
     pub filter: Filter,
-    /// What it knows of the runs.
+    /// What those runs were.
     pub known: KnownRuns,
 }
 
@@ -48,8 +47,6 @@ struct Head {
     /// The keys of all records below are in the filter.
     end: u64,
     hashes: u64,
-    /// Chunks of fences.
-    fences: u64,
 }
 
 impl Head {
@@ -57,8 +54,7 @@ impl Head {
         let mut bytes = [0; HEAD_BYTES];
         bytes[..4].copy_from_slice(&MAGIC.to_le_bytes());
         bytes[4..8].copy_from_slice(&VERSION.to_le_bytes());
-        for (word, place) in
-            [self.end, self.hashes, self.fences].into_iter().zip(bytes[8..].chunks_exact_mut(8))
+        for (word, place) in [self.end, self.hashes].into_iter().zip(bytes[8..].chunks_exact_mut(8))
         {
             place.copy_from_slice(&word.to_le_bytes());
         }
@@ -66,11 +62,10 @@ impl Head {
     }
 
     fn from_bytes(bytes: &[u8]) -> Option<Self> {
-        let [first, end, hashes, fences] = bytes.as_chunks().0 else { return None };
-        let [first, end, hashes, fences] =
-            [first, end, hashes, fences].map(|word| u64::from_le_bytes(*word));
+        let [first, end, hashes] = bytes.as_chunks().0 else { return None };
+        let [first, end, hashes] = [first, end, hashes].map(|word| u64::from_le_bytes(*word));
         let known = u64::from(VERSION) << 32 | u64::from(MAGIC);
-        (first == known && bytes.len() == HEAD_BYTES).then_some(Self { end, hashes, fences })
+        (first == known && bytes.len() == HEAD_BYTES).then_some(Self { end, hashes })
     }
 }
 
@@ -94,7 +89,7 @@ fn decode_meta(bytes: &[u8; META_BYTES]) -> RunMeta {
     RunMeta { first, end, entries, id_low: wide(24), id_high: wide(40) }
 }
 
-/// Writes the filter and the fences of all runs, part by part. The ledger's filter must stay as it is meanwhile
+/// Writes the filter of all runs, part by part, and what they are. The ledger's filter must stay as it is meanwhile
 /// ([`LedgerAccess`]: `begin_saving`), and hold the keys of exactly these runs.
 ///
 /// # Errors
@@ -116,10 +111,9 @@ pub async fn save<D: Disk, R: Runtime>(
         created: runtime.now(),
         applied: Tail { index: end, next_offset: Offset(end), ..Tail::default() },
     };
-    let fences: u64 = runs.iter().map(|run| run.fence_bytes()).sum();
     let filter = ledger.with(|ledger| ledger.ids_memory().1);
     // What stands before each chunk is little, and the table of parts in memory is more.
-    let bytes = filter + fences + (1 << 20);
+    let bytes = filter + (runs.len() * META_BYTES) as u64 + (1 << 20);
     if saved.free_bytes().await? < bytes.saturating_mul(3) {
         return Err(io::Error::new(
             io::ErrorKind::StorageFull,
@@ -143,17 +137,10 @@ async fn write<D: Disk, R: Runtime>(
     runtime: &R,
     writer: &mut SnapshotWriter<D>,
 ) -> io::Result<()> {
-    let pieces = runs.iter().flat_map(|run| {
-        run.fences().chunks(SAVED_FENCES_MAX).map(move |fences| (run.meta(), fences))
-    });
-    let fences = pieces.clone().count() as u64;
-    let head = Head { end, hashes: ledger.with(|ledger| ledger.filter_len()), fences };
+    let head = Head { end, hashes: ledger.with(|ledger| ledger.filter_len()) };
     write_chunk(&head.to_bytes(), writer).await?;
-    for (meta, fences) in pieces {
-        let mut bytes = encode_meta(&meta).to_vec();
-        bytes.extend(fences.iter().copied().flat_map(u64::to_le_bytes));
-        write_chunk(&bytes, writer).await?;
-    }
+    let metas: Vec<u8> = runs.iter().flat_map(|run| encode_meta(&run.meta())).collect();
+    write_chunk(&metas, writer).await?;
     let (mut bytes, mut number) = (Vec::new(), 0);
     while ledger.with(|ledger| ledger.filter_part(number, &mut bytes)) {
         write_chunk(&bytes, writer).await?;
@@ -199,16 +186,11 @@ async fn load_one<D: Disk>(
     let mut chunks = Chunks::new(reader, FILTER_CHUNK_BYTES_MAX);
     let head = chunks.next().await?.and_then(Head::from_bytes);
     let head = head.filter(|head| head.end == index).ok_or_else(|| wrong("it has no head"))?;
-    let mut known = KnownRuns::new();
-    for _ in 0..head.fences {
-        let piece = chunks.next().await?.and_then(|piece| piece.split_first_chunk());
-        let (meta, fences) = piece.ok_or_else(|| wrong("fences are missing"))?;
-        let (meta, fences) = (decode_meta(meta), fences.as_chunks().0.iter());
-        let (saved, all) = known.entry((meta.first, meta.end)).or_insert((meta, Vec::new()));
-        if *saved != meta {
-            return Err(wrong("fences of two runs are of the same offsets"));
-        }
-        all.extend(fences.map(|word| u64::from_le_bytes(*word)));
+    let metas = chunks.next().await?.unwrap_or_default();
+    let known: KnownRuns = metas.as_chunks().0.iter().map(decode_meta).collect();
+    let is_adjacent = known.windows(2).all(|pair| pair[0].end == pair[1].first);
+    if !is_adjacent || known.last().is_none_or(|last| last.end != index) {
+        return Err(wrong("its runs do not end where it does"));
     }
     let mut parts = Vec::new();
     while let Some(bytes) = chunks.next().await? {
@@ -264,11 +246,11 @@ mod tests {
 
     #[test]
     fn a_head_comes_back_as_it_was_and_others_are_refused() {
-        let head = Head { end: 1 << 40, hashes: 3, fences: 9 };
+        let head = Head { end: 1 << 40, hashes: 3 };
         let bytes = head.to_bytes();
         let again = Head::from_bytes(&bytes).unwrap();
-        assert_eq!((again.end, again.hashes, again.fences), (1 << 40, 3, 9));
-        assert!(Head::from_bytes(&bytes[..24]).is_none());
+        assert_eq!((again.end, again.hashes), (1 << 40, 3));
+        assert!(Head::from_bytes(&bytes[..16]).is_none());
         assert!(Head::from_bytes(&[&bytes[..], &[0; 8]].concat()).is_none());
         for bit in 0..64 {
             let mut flipped = bytes;

@@ -20,8 +20,8 @@ use super::commit::{Commit, Point};
 use super::replica_id::ReplicaId;
 use crate::ledger::{Ledger, SnapshotCut};
 use crate::limits::{
-    SNAPSHOT_DUE_EVERY, SNAPSHOT_IDLE_SHARE, SNAPSHOT_PIECE_BYTES, SNAPSHOT_PIECE_PAUSE,
-    SNAPSHOT_RETRY_AFTER, SNAPSHOTS_KEPT,
+    SNAPSHOT_DUE_EVERY, SNAPSHOT_FLUSHES_WITHIN, SNAPSHOT_IDLE_SHARE, SNAPSHOT_PIECE_BYTES,
+    SNAPSHOT_PIECE_PAUSE, SNAPSHOT_RETRY_AFTER, SNAPSHOTS_KEPT,
 };
 use crate::runtime::Runtime;
 use crate::storage::layout::SnapshotMeta;
@@ -43,10 +43,14 @@ struct Cut<C: Commit> {
 struct HeldIds<C: Commit>(Partition<C>);
 
 impl<C: Commit> HeldIds<C> {
-    /// Waits for the end of what takes ids away.
+    /// Waits for the end of what takes ids away, and, if there are many, until they are few: they are written
+    /// while none can go.
     async fn hold(partition: &Partition<C>) -> Self {
-        while partition.snapshot_progress().holds_ids.replace(true) {
-            partition.runtime().sleep(SNAPSHOT_PIECE_PAUSE).await;
+        let runtime = partition.runtime();
+        let by = runtime.elapsed() + SNAPSHOT_FLUSHES_WITHIN;
+        let comes_too_early = || partition.has_many_ids() && runtime.elapsed() < by;
+        while comes_too_early() || partition.snapshot_progress().holds_ids.replace(true) {
+            runtime.sleep(SNAPSHOT_PIECE_PAUSE).await;
         }
         Self(partition.clone())
     }

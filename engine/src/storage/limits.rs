@@ -30,3 +30,5 @@ pub const REACHED_NODES_MAX: usize = 253;
 pub const SCRUB_READ_BYTES: usize = 256 << 10;
 /// Most bytes that wait to be taken; past it all of them are dropped.
 pub const TAP_BYTES_MAX: usize = 16 << 20;
+/// Chunks of a snapshot that are read at once, while those before them are taken.
+pub const SNAPSHOT_READ_BYTES: u64 = 8 * super::layout::SNAPSHOT_CHUNK_BYTES as u64;

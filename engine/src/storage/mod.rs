@@ -31,6 +31,7 @@ pub mod mend;
 mod prepare;
 mod reached;
 mod read;
+pub mod read_ahead;
 pub mod read_only_disk;
 pub mod records;
 mod recover;
@@ -46,6 +47,7 @@ pub mod tap;
 #[cfg(test)]
 mod tests;
 pub mod truncate;
+pub mod under_way;
 pub mod verify;
 mod window;
 

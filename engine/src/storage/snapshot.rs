@@ -21,7 +21,9 @@ use super::layout::{
     self, BLOCK, BlockError, SNAPSHOT_CHUNK_BYTES, SNAPSHOT_DATA_BYTES, SNAPSHOT_FRAME_BYTES,
     SnapshotFrame, SnapshotMeta,
 };
-use super::window::{WINDOW_BYTES, Window};
+use super::limits::SNAPSHOT_READ_BYTES;
+use super::read_ahead::ReadAhead;
+use super::under_way::UnderWay;
 
 const DIR: &str = "snapshots";
 const EXTENSION: &str = "snap";
@@ -50,8 +52,10 @@ pub struct SnapshotWriter<D: Disk> {
     disk: D,
     dir: PathBuf,
     index: u64,
-    file: D::File,
+    file: Rc<D::File>,
     chunk: D::Buffer,
+    /// The chunk before that one is being written.
+    writing: Option<UnderWay<io::Result<()>>>,
     used: usize,
     chunks: u32,
     chunks_max: u64,
@@ -62,7 +66,7 @@ pub struct SnapshotWriter<D: Disk> {
 /// Reads one snapshot, chunk by chunk, each checked. Only its end tells that it is whole.
 pub struct SnapshotReader<D: Disk> {
     path: PathBuf,
-    window: Window<D>,
+    file: ReadAhead<D>,
     file_bytes: u64,
     meta: SnapshotMeta,
     /// What was read so far.
@@ -163,7 +167,8 @@ impl<D: Disk> SnapshotStore<D> {
             disk: self.disk.clone(),
             dir: self.dir.clone(),
             index,
-            file,
+            file: Rc::new(file),
+            writing: None,
             used: SNAPSHOT_FRAME_BYTES,
             chunks: 0,
             chunks_max,
@@ -266,10 +271,20 @@ impl<D: Disk> SnapshotWriter<D> {
         let (head, data) = chunk.as_mut().split_at_mut(SNAPSHOT_FRAME_BYTES);
         data[bytes as usize..].fill(0);
         head.copy_from_slice(&frame.to_bytes(&data[..bytes as usize]));
-        self.file.write(Rc::new(chunk), position(self.chunks)).await?;
+        self.end_writing().await?;
+        let (file, at) = (self.file.clone(), position(self.chunks));
+        let write = async move { file.write(Rc::new(chunk), at).await };
+        self.writing = Some(UnderWay::begin(write).await);
         self.chunks += 1;
         self.used = SNAPSHOT_FRAME_BYTES;
         Ok(())
+    }
+
+    async fn end_writing(&mut self) -> io::Result<()> {
+        match self.writing.take() {
+            Some(writing) => writing.end().await,
+            None => Ok(()),
+        }
     }
 
     /// Makes the snapshot durable and gives it its name.
@@ -277,6 +292,7 @@ impl<D: Disk> SnapshotWriter<D> {
         if self.used > SNAPSHOT_FRAME_BYTES {
             self.write_chunk().await?;
         }
+        self.end_writing().await?;
         let mut data = [0; TRAILER_DATA_BYTES];
         data[..8].copy_from_slice(&self.bytes.to_le_bytes());
         data[8..12].copy_from_slice(&self.crc.to_le_bytes());
@@ -294,7 +310,8 @@ impl<D: Disk> SnapshotWriter<D> {
     }
 
     /// Gives up; the space is free again.
-    pub async fn abort(self) -> io::Result<()> {
+    pub async fn abort(mut self) -> io::Result<()> {
+        let _ = self.end_writing().await; // what was written does not matter any more
         let new = path(&self.dir, self.index).with_extension(EXTENSION_NEW);
         drop(self.file);
         self.disk.remove(&new).await
@@ -308,16 +325,15 @@ impl<D: Disk> SnapshotReader<D> {
         if file_bytes < 2 * BLOCK {
             return Err(invalid("it is too short"));
         }
-        let mut window = Window::new(disk.clone(), Rc::new(file), file_bytes, WINDOW_BYTES);
-        window.fill(0, BLOCK_BYTES).await?;
-        let block = window.slice(0, BLOCK_BYTES);
-        let block = block.first_chunk::<BLOCK_BYTES>().ok_or(BlockError::Blank);
+        let block = file.read(disk.buffer(BLOCK_BYTES), 0).await?;
+        let block = block.as_ref().first_chunk::<BLOCK_BYTES>().ok_or(BlockError::Blank);
         let meta = block.and_then(SnapshotMeta::from_block);
         let meta = meta.map_err(|error| invalid(&error.to_string()))?;
         if meta.applied.index != index {
             return Err(invalid("its name is that of another snapshot"));
         }
-        Ok(Self { path, window, file_bytes, meta, found: Trailer::default(), whole: false })
+        let file = ReadAhead::new(disk.clone(), Rc::new(file), file_bytes, SNAPSHOT_READ_BYTES);
+        Ok(Self { path, file, file_bytes, meta, found: Trailer::default(), whole: false })
     }
 
     /// What it is a snapshot of.
@@ -349,8 +365,8 @@ impl<D: Disk> SnapshotReader<D> {
         if bytes == 0 {
             return Err(invalid("its end is missing"));
         }
-        self.window.fill(at, bytes).await?;
-        let Some((frame, data)) = SnapshotFrame::open(self.window.slice(at, bytes)) else {
+        let piece = self.file.at(at).await?;
+        let Some((frame, data)) = piece.get(..bytes).and_then(SnapshotFrame::open) else {
             return Err(invalid(&format!("the bytes at {at} are not what was written")));
         };
         if frame.number != self.found.chunks {

@@ -26,7 +26,7 @@ use crate::limits::{
 };
 use crate::partition::older_ids::OlderIds;
 use crate::partition::replica_id::ReplicaId;
-use crate::partition::restore::{Restored, apply_looking_up, keep_few};
+use crate::partition::restore::{Restored, apply_looking_up, keep_few, look_up_all};
 use crate::runtime::Runtime;
 use crate::storage::disk::Disk;
 use crate::storage::error::{AppendError, ReadError};
@@ -168,6 +168,7 @@ impl<D: Disk, R: Runtime> Copy<D, R> {
 
     async fn take(&mut self, page: &LogPage) -> Result<(), Failed> {
         self.follow(page.vote).await?;
+        look_up_all(&mut self.restored.ledger, &self.older, &page.entries).await;
         for entry in Entries::new(&page.entries) {
             let (header, body) = entry.map_err(|error| Failed::There(error.to_string()))?;
             self.append(&header, body).await?;

@@ -21,7 +21,7 @@ pub use hard_state::{HardState, HardStateSlot};
 pub(super) use marks::MarksFile;
 pub use marks::marks_in;
 pub use reached::ReachedBlock;
-pub use run::{RunBlock, RunEntry, RunHeader};
+pub use run::{FenceBlock, RunBlock, RunEntry, RunHeader};
 pub use segment::SegmentHeader;
 pub use snapshot::{SnapshotFrame, SnapshotMeta};
 pub use superblock::Superblock;
@@ -67,6 +67,8 @@ pub const SNAPSHOT_DATA_BYTES: usize = SNAPSHOT_CHUNK_BYTES - SNAPSHOT_FRAME_BYT
 pub const RUN_ENTRY_BYTES: usize = 12;
 /// Most entries in a block of a run; all but the last have so many.
 pub const RUN_BLOCK_ENTRIES: usize = (BLOCK_BYTES - RUN_ENTRIES_AT) / RUN_ENTRY_BYTES;
+/// Fences in a block of a run.
+pub const RUN_BLOCK_FENCES: usize = (BLOCK_BYTES - RUN_ENTRIES_AT) / size_of::<u64>();
 /// Most offsets that a run covers: those of its entries are kept in 40 bits.
 pub const RUN_OFFSETS: u64 = 1 << 40;
 
@@ -132,6 +134,7 @@ const FLAG_CUT: u32 = 4;
 
 const _: () = assert!(BLOCK_FIELDS_AT == 32 && TAIL_AT == 48 && SEGMENT_BYTES_AT == 112);
 const _: () = assert!(RUN_HEADER_END == 96 && RUN_ENTRIES_AT == 16 && RUN_BLOCK_ENTRIES == 340);
+const _: () = assert!(RUN_BLOCK_FENCES == 510);
 const _: () = assert!(SUPERBLOCK_END == 56 && SEGMENT_END == 120 && HARD_STATE_END == 80);
 // A slot's content lies in one 512-byte sector, so a torn write leaves the old slot or the new.
 const _: () = assert!(HARD_STATE_END <= 512 && SEGMENT_END <= 512 && SUPERBLOCK_END <= 512);

@@ -1,12 +1,12 @@
-//! The first block of a run of ids, and the blocks of entries behind it.
+//! The first block of a run of ids, and the blocks of entries and of fences behind it.
 
 use walengine_net::model::{ClusterId, PartitionId};
 
 use super::{
     Block, BlockError, CLUSTER_AT, PARTITION_AT, RUN_BLOCK_COUNT_AT, RUN_BLOCK_ENTRIES,
-    RUN_BLOCK_NUMBER_AT, RUN_BLOCKS_AT, RUN_COUNT_AT, RUN_ENTRIES_AT, RUN_ENTRY_BYTES,
-    RUN_FIRST_AT, RUN_HEADER_END, RUN_ID_HIGH_AT, RUN_ID_LOW_AT, RUN_MAGIC, RUN_OFFSETS,
-    RUN_OFFSETS_END_AT, array, check, is_zero, put, seal, start, u64_at, u128_at,
+    RUN_BLOCK_FENCES, RUN_BLOCK_NUMBER_AT, RUN_BLOCKS_AT, RUN_COUNT_AT, RUN_ENTRIES_AT,
+    RUN_ENTRY_BYTES, RUN_FIRST_AT, RUN_HEADER_END, RUN_ID_HIGH_AT, RUN_ID_LOW_AT, RUN_MAGIC,
+    RUN_OFFSETS, RUN_OFFSETS_END_AT, array, check, is_zero, put, seal, start, u64_at, u128_at,
 };
 
 /// Bits of a hash that an entry does not have.
@@ -35,6 +35,11 @@ impl RunHeader {
     /// Number of blocks of entries.
     pub fn blocks(&self) -> u64 {
         self.entries.div_ceil(RUN_BLOCK_ENTRIES as u64)
+    }
+
+    /// Number of blocks of fences behind those.
+    pub fn fence_blocks(&self) -> u64 {
+        self.blocks().div_ceil(RUN_BLOCK_FENCES as u64)
     }
 
     /// Number of entries in a block.
@@ -137,36 +142,12 @@ impl<'a> RunBlock<'a> {
     /// If the entries are more than fit, or one is of an offset in front of the run's.
     pub fn encode(header: &RunHeader, number: u64, entries: &[RunEntry]) -> Block {
         assert!(entries.len() <= RUN_BLOCK_ENTRIES, "a block has a full block's entries at most");
-        let mut block = [0; super::BLOCK_BYTES];
-        put(&mut block, RUN_BLOCK_COUNT_AT, &(entries.len() as u16).to_le_bytes());
-        put(&mut block, RUN_BLOCK_NUMBER_AT, &number.to_le_bytes());
-        let places = block[RUN_ENTRIES_AT..].as_chunks_mut().0;
-        for (place, entry) in places.iter_mut().zip(entries) {
-            *place = entry.to_bytes(header.first);
-        }
-        let crc = crc32c::crc32c(&block[RUN_BLOCK_COUNT_AT..]);
-        put(&mut block, 0, &crc.to_le_bytes());
-        block
+        encode(number, entries.iter().map(|entry| entry.to_bytes(header.first)))
     }
 
     /// Checks the block with this number, from 0, of a run: checksum, number, count, order, offsets.
     pub fn open(header: &RunHeader, number: u64, block: &'a Block) -> Result<Self, BlockError> {
-        let expected = u32::from_le_bytes(array(block, 0));
-        let found = crc32c::crc32c(&block[RUN_BLOCK_COUNT_AT..]);
-        if found != expected {
-            return Err(BlockError::Crc { expected, found });
-        }
-        if u64_at(block, RUN_BLOCK_NUMBER_AT) != number {
-            return Err(BlockError::Content("another block stands here"));
-        }
-        let count = u32::from_le_bytes(array(block, RUN_BLOCK_COUNT_AT)) as usize;
-        if count != header.entries_in(number) {
-            return Err(BlockError::Content("it has not as many entries as it should"));
-        }
-        let entries = &block[RUN_ENTRIES_AT..].as_chunks().0[..count];
-        if !is_zero(&block[RUN_ENTRIES_AT + count * RUN_ENTRY_BYTES..]) {
-            return Err(BlockError::Content("reserved bytes are not zero"));
-        }
+        let entries = open(number, header.entries_in(number), block)?;
         let opened = Self { first: header.first, entries };
         if !opened.entries().is_sorted_by_key(|entry| entry.order()) {
             return Err(BlockError::Content("its entries are not in order"));
@@ -182,6 +163,72 @@ impl<'a> RunBlock<'a> {
         let first = self.first;
         self.entries.iter().map(move |bytes| RunEntry::from_bytes(bytes, first))
     }
+}
+
+/// A block of fences: of each block of entries, the hash of its first.
+#[derive(Debug)]
+pub struct FenceBlock;
+
+impl FenceBlock {
+    /// Encodes the block with this number, from 0, of the fences of a run.
+    ///
+    /// # Panics
+    /// If they are more than fit.
+    pub fn encode(header: &RunHeader, number: u64, fences: &[u64]) -> Block {
+        assert!(fences.len() <= RUN_BLOCK_FENCES, "a block has a full block's fences at most");
+        encode(header.blocks() + number, fences.iter().map(|fence| fence.to_le_bytes()))
+    }
+
+    /// Checks the block with this number, from 0, of the fences of a run: checksum, number, count. Its fences.
+    pub fn open<'a>(
+        header: &RunHeader,
+        number: u64,
+        block: &'a Block,
+    ) -> Result<impl Iterator<Item = u64> + use<'a>, BlockError> {
+        let before = number.saturating_mul(RUN_BLOCK_FENCES as u64);
+        let count = header.blocks().saturating_sub(before).min(RUN_BLOCK_FENCES as u64) as usize;
+        let fences = open(header.blocks() + number, count, block)?;
+        Ok(fences.iter().map(|fence| u64::from_le_bytes(*fence)))
+    }
+}
+
+fn encode<const BYTES: usize>(
+    number: u64,
+    items: impl ExactSizeIterator<Item = [u8; BYTES]>,
+) -> Block {
+    let mut block = [0; super::BLOCK_BYTES];
+    put(&mut block, RUN_BLOCK_COUNT_AT, &(items.len() as u16).to_le_bytes());
+    put(&mut block, RUN_BLOCK_NUMBER_AT, &number.to_le_bytes());
+    let places = block[RUN_ENTRIES_AT..].as_chunks_mut().0;
+    for (place, item) in places.iter_mut().zip(items) {
+        *place = item;
+    }
+    let crc = crc32c::crc32c(&block[RUN_BLOCK_COUNT_AT..]);
+    put(&mut block, 0, &crc.to_le_bytes());
+    block
+}
+
+/// The `count` items of the block with this number.
+fn open<const BYTES: usize>(
+    number: u64,
+    count: usize,
+    block: &Block,
+) -> Result<&[[u8; BYTES]], BlockError> {
+    let expected = u32::from_le_bytes(array(block, 0));
+    let found = crc32c::crc32c(&block[RUN_BLOCK_COUNT_AT..]);
+    if found != expected {
+        return Err(BlockError::Crc { expected, found });
+    }
+    if u64_at(block, RUN_BLOCK_NUMBER_AT) != number {
+        return Err(BlockError::Content("another block stands here"));
+    }
+    if u32::from_le_bytes(array(block, RUN_BLOCK_COUNT_AT)) as usize != count {
+        return Err(BlockError::Content("it has not as much in it as it should"));
+    }
+    if !is_zero(&block[RUN_ENTRIES_AT + count * BYTES..]) {
+        return Err(BlockError::Content("reserved bytes are not zero"));
+    }
+    Ok(&block[RUN_ENTRIES_AT..].as_chunks().0[..count])
 }
 
 #[cfg(test)]
@@ -217,6 +264,23 @@ mod tests {
             header[bit / 8] ^= 1 << (bit % 8);
             assert!(RunHeader::from_block(&header).is_err(), "bit {bit}");
             header[bit / 8] ^= 1 << (bit % 8);
+        }
+    }
+
+    #[test]
+    fn fences_come_back_as_they_were_and_every_flipped_bit_is_found() {
+        let header = RunHeader { entries: 600 * RUN_BLOCK_ENTRIES as u64, ..HEADER };
+        assert_eq!((header.blocks(), header.fence_blocks()), (600, 2));
+        let fences: Vec<u64> = (0..90).map(|n| n << 20).collect();
+        let mut block = FenceBlock::encode(&header, 1, &fences);
+        assert!(FenceBlock::open(&header, 1, &block).unwrap().eq(fences.iter().copied()));
+        assert!(FenceBlock::open(&header, 0, &block).is_err(), "another number");
+        let fewer = FenceBlock::encode(&header, 1, &fences[1..]);
+        assert!(FenceBlock::open(&header, 1, &fewer).is_err(), "too few");
+        for bit in 0..4096 * 8 {
+            block[bit / 8] ^= 1 << (bit % 8);
+            assert!(FenceBlock::open(&header, 1, &block).is_err(), "bit {bit}");
+            block[bit / 8] ^= 1 << (bit % 8);
         }
     }
 
