@@ -7,7 +7,9 @@ use std::rc::Rc;
 use glommio::LocalExecutorBuilder;
 use walengine::ids::run::{Run, RunRange};
 use walengine::storage::glommio_disk::GlommioDisk;
-use walengine::storage::layout::{HardStateSlot, RunBlock, RunHeader, SegmentHeader, Tail};
+use walengine::storage::layout::{
+    FenceBlock, HardStateSlot, RunBlock, RunHeader, SegmentHeader, Tail,
+};
 use walengine::storage::log::LogConfig;
 use walengine::storage::snapshot::SnapshotStore;
 use walengine::storage::{superblock, verify};
@@ -37,10 +39,12 @@ fn golden_blocks_give_the_same_values() {
     let block = hard_state[4096..].first_chunk().unwrap();
     assert_eq!(HardStateSlot::from_block(block), Ok(values::hard_state()));
     let run = golden("run.bin");
-    let (header, block) = run.split_first_chunk().unwrap();
+    let [header, entries, fences] = run.as_chunks().0 else { panic!("it has three blocks") };
     assert_eq!(RunHeader::from_block(header), Ok(values::run()));
-    let block = RunBlock::open(&values::run(), 0, block.first_chunk().unwrap()).unwrap();
-    assert!(block.entries().eq(values::run_entries()));
+    let entries = RunBlock::open(&values::run(), 0, entries).unwrap();
+    assert!(entries.entries().eq(values::run_entries()));
+    let fences = FenceBlock::open(&values::run(), 0, fences).unwrap();
+    assert!(fences.eq([values::run_entries()[0].hash]));
 }
 
 #[test]

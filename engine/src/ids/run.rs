@@ -311,8 +311,9 @@ impl<D: Disk> Run<D> {
     async fn read_fences(&self) -> io::Result<Vec<u64>> {
         let blocks = self.header.blocks();
         let mut fences = Vec::with_capacity(blocks as usize);
-        let mut file = self.reads_ahead();
-        for number in 0..self.header.fence_blocks() {
+        let fence_blocks = self.header.fence_blocks();
+        let mut file = self.reads_ahead(blocks + fence_blocks);
+        for number in 0..fence_blocks {
             let block = file.at((1 + blocks + number) * BLOCK).await?;
             let block = block.first_chunk().ok_or(BlockError::Blank);
             let block = block.and_then(|block| FenceBlock::open(&self.header, number, block));
@@ -321,12 +322,16 @@ impl<D: Disk> Run<D> {
             })?;
             fences.extend(block);
         }
+        if !fences.is_sorted() {
+            return Err(damaged(&self.path, "its fences are not in order"));
+        }
         Ok(fences)
     }
 
-    fn reads_ahead(&self) -> ReadAhead<D> {
-        let (disk, file, bytes) = (self.disk.clone(), self.file.clone(), self.disk_bytes());
-        ReadAhead::new(disk, file, bytes, PIECE_BYTES as u64)
+    /// Reads up to the block with this number.
+    fn reads_ahead(&self, end: u64) -> ReadAhead<D> {
+        let (disk, file) = (self.disk.clone(), self.file.clone());
+        ReadAhead::new(disk, file, (1 + end) * BLOCK, PIECE_BYTES as u64)
     }
 
     async fn open_header(disk: &D, dir: &Path, ids: Ids, range: RunRange) -> io::Result<Self> {
@@ -440,7 +445,7 @@ impl<D: Disk> Run<D> {
 
 impl<D: Disk> RunReader<D> {
     pub(super) fn new(run: &Run<D>) -> Self {
-        Self { file: run.reads_ahead(), block: 0, last: (0, 0) }
+        Self { file: run.reads_ahead(run.header.blocks()), block: 0, last: (0, 0) }
     }
 
     /// The next block of the run; `None` behind the last.

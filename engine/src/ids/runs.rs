@@ -138,13 +138,16 @@ impl<D: Disk> Runs<D> {
         let dir = partition_dir.join(DIR);
         let (mut runs, mut end, mut before) = (Vec::new(), 0, 0);
         let known_end = known.last().map_or(0, |last| last.end);
+        let mut known_entries = 0;
         for range in list {
             if range.first != end {
                 return Err(RunsError::List { end, first: range.first });
             }
             end = range.end;
             let on_entry = |entry: RunEntry| {
-                if entry.offset >= known_end {
+                if entry.offset < known_end {
+                    known_entries += 1;
+                } else {
                     on(entry.hash);
                 }
             };
@@ -156,9 +159,11 @@ impl<D: Disk> Runs<D> {
             };
             let run = run.map_err(|error| RunsError::of(error, names::path(&dir, *range)))?;
             before += run.meta().entries;
+            known_entries += if end <= known_end { run.meta().entries } else { 0 };
             runs.push(Rc::new(run));
         }
-        if !agree(known.iter().copied(), runs.iter().map(|run| run.meta())) {
+        let is_all = known_entries == known.iter().map(|run| run.entries).sum::<u64>();
+        if !is_all || !agree(known.iter().copied(), runs.iter().map(|run| run.meta())) {
             return Err(RunsError::KnownOthers);
         }
         Ok(Self(Rc::new(Inner {
@@ -199,7 +204,7 @@ impl<D: Disk> Runs<D> {
         self.metas().iter().map(RunMeta::range).collect()
     }
 
-    /// The filter of these runs is saved, and no other.
+    /// The filter of these runs is saved.
     pub fn note_saved(&self, runs: &[Rc<Run<D>>]) {
         self.0.saved_end.set(runs.last().map_or(0, |last| last.meta().end));
     }
@@ -214,7 +219,7 @@ impl<D: Disk> Runs<D> {
         self.0.distrusted.get()
     }
 
-    /// The saved filter knows the run.
+    /// The saved filter has all keys of the run.
     pub fn is_saved(&self, run: &Rc<Run<D>>) -> bool {
         run.meta().end <= self.0.saved_end.get()
     }

@@ -34,6 +34,7 @@ async fn flush<C: Commit>(partition: Partition<C>) {
                 IDS_LOOK_EVERY
             }
             Err(error) => {
+                partition.older_ids().rest();
                 tracing::warn!(
                     "partition {}: ids can't go from memory to disk; they stay in memory, and this is \
                      tried again: {error}",

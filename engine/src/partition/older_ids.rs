@@ -294,7 +294,7 @@ impl<D: Disk, R: Runtime> OlderIds<D, R> {
 
     /// The ledger has many times as many keys as it should keep.
     pub fn has_many(&self, ledger: &Ledger) -> bool {
-        ledger.recent_len() >= MANY_RECENT * self.recent_max.get()
+        ledger.recent_len() >= self.recent_max.get().saturating_mul(MANY_RECENT)
     }
 
     /// A run could not be written or merged: for a while none is due.

@@ -18,8 +18,8 @@ use crate::ids::filter::Filter;
 use crate::ids::runs::{KnownRuns, Runs, RunsError};
 use crate::ledger::{Ledger, RestoreError, Restorer};
 use crate::limits::{
-    FILTER_KEY_BYTES_MAX, LOOK_UP_AGAIN_AFTER, LOOK_UP_TRIES_MAX, MANY_FILTER_KEYS,
-    MANY_KEYS_BYTES_MAX, NOTED_HASHES_MAX, REPLAY_BYTES, REPLAY_TELL_EVERY,
+    FILTER_KEY_BYTES_MAX, LOOK_UP_AGAIN_AFTER, LOOK_UP_RECORDS_MAX, LOOK_UP_TRIES_MAX,
+    MANY_FILTER_KEYS, MANY_KEYS_BYTES_MAX, NOTED_HASHES_MAX, REPLAY_BYTES, REPLAY_TELL_EVERY,
     SNAPSHOT_CHUNK_BYTES_MAX, START_RUNS_MAX,
 };
 use crate::memory;
@@ -269,6 +269,9 @@ async fn open_runs<D: Disk>(
         match opened {
             Err(error @ RunsError::KnownOthers) => {
                 tracing::warn!("partition {partition}: the runs of ids are read: {error}");
+                if let Err(error) = saved_filter::remove_all(&disk, dir).await {
+                    tracing::warn!("partition {partition}: the filter of others stays: {error}");
+                }
                 known.clear();
                 ledger.set_filter(Filter::default());
                 ledger.make_room_for_older(keys);
@@ -347,7 +350,8 @@ pub async fn replay<D: Disk, R: Runtime>(
     Ok(replayed_bytes)
 }
 
-/// Looks up at once what is unknown in all of these entries. What can't be is left for [`apply_looking_up`].
+/// Looks up at once what is unknown in all of these entries, unless it is very much. What is not is left for
+/// [`apply_looking_up`].
 pub async fn look_up_all<D: Disk, R: Runtime>(
     ledger: &mut Ledger,
     older: &OlderIds<D, R>,
@@ -355,7 +359,7 @@ pub async fn look_up_all<D: Disk, R: Runtime>(
 ) {
     let entries = Entries::new(entries).map_while(Result::ok);
     let unknown = entries.flat_map(|(header, body)| unknown_in(ledger, header.meta.kind, body));
-    let unknown: Vec<Wanted> = unknown.collect();
+    let unknown: Vec<Wanted> = unknown.take(LOOK_UP_RECORDS_MAX).collect();
     let version = ledger.facts_version();
     if !unknown.is_empty()
         && let Ok(found) = older.look_up(&unknown).await
@@ -417,8 +421,10 @@ pub async fn apply_looking_up<D: Disk, R: Runtime>(
 /// whose disk is full still starts.
 pub async fn keep_few<D: Disk, R: Runtime>(ledger: &mut Ledger, older: &OlderIds<D, R>) {
     let (below, partition) = (ledger.next_offset(), ledger.partition());
-    if !older.has_many(ledger) || !older.is_flush_due(ledger, below) {
-        return; // each run costs a start several waits for the disk
+    // Each run costs a start several waits for the disk.
+    let is_worth_it = older.has_many(ledger) || memory::require_room().is_err();
+    if !is_worth_it || !older.is_flush_due(ledger, below) {
+        return;
     }
     let ledger = RefCell::new(ledger);
     let kept = async {

@@ -4,7 +4,7 @@
 //! goes on. The file gets its name last: a snapshot is never ahead of what is final.
 //!
 //! ```text
-//!  seal ─ cut ─ entry committed ─ pieces written ─ entry durable here ─ file synced ─ renamed ─ older pruned
+//!  ids are few ─ seal ─ cut ─ entry committed ─ pieces written ─ entry durable here ─ file synced ─ renamed ─ older pruned
 //! ```
 //!
 //! Ids that are in runs are not written again: the snapshot says which runs, and their files stay for as
@@ -48,7 +48,8 @@ impl<C: Commit> HeldIds<C> {
     async fn hold(partition: &Partition<C>) -> Self {
         let runtime = partition.runtime();
         let by = runtime.elapsed() + SNAPSHOT_FLUSHES_WITHIN;
-        let comes_too_early = || partition.has_many_ids() && runtime.elapsed() < by;
+        let comes_too_early =
+            || !partition.is_ending() && partition.has_many_ids() && runtime.elapsed() < by;
         while comes_too_early() || partition.snapshot_progress().holds_ids.replace(true) {
             runtime.sleep(SNAPSHOT_PIECE_PAUSE).await;
         }

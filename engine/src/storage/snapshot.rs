@@ -288,7 +288,18 @@ impl<D: Disk> SnapshotWriter<D> {
     }
 
     /// Makes the snapshot durable and gives it its name.
+    ///
+    /// # Errors
+    /// The disk's; nothing but a file without a name of its own may be left.
     pub async fn finish(mut self) -> io::Result<()> {
+        let ended = self.end().await;
+        if ended.is_err() {
+            let _ = self.abort().await; // the first error is the one to tell
+        }
+        ended
+    }
+
+    async fn end(&mut self) -> io::Result<()> {
         if self.used > SNAPSHOT_FRAME_BYTES {
             self.write_chunk().await?;
         }

@@ -1,4 +1,5 @@
-//! What goes on while whoever began it does something else: reads and writes of the disk, mostly.
+//! What goes on while whoever began it does something else: one read or write of the disk. It begins when the
+//! executor next comes to its reactor.
 
 use std::pin::Pin;
 
@@ -8,7 +9,7 @@ use futures_lite::future;
 pub enum UnderWay<T> {
     /// It has ended already.
     Ended(T),
-    /// It goes on.
+    /// Its first step goes on; those behind wait for [`UnderWay::end`].
     Going(Pin<Box<dyn Future<Output = T>>>),
 }
 

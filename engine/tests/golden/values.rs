@@ -2,8 +2,8 @@
 
 use rkyv::rancor;
 use walengine::storage::layout::{
-    HardState, HardStateSlot, RunBlock, RunEntry, RunHeader, SegmentHeader, SnapshotFrame,
-    SnapshotMeta, Superblock, Tail, block_up, entry_up,
+    FenceBlock, HardState, HardStateSlot, RunBlock, RunEntry, RunHeader, SegmentHeader,
+    SnapshotFrame, SnapshotMeta, Superblock, Tail, block_up, entry_up,
 };
 use walengine_net::entry::{
     ANY_OFFSET, ChainHash, EntryKind, EntryMeta, EventsBody, RecordHead, RecordsBody,
@@ -125,8 +125,14 @@ pub fn encode() -> Vec<(&'static str, Vec<u8>)> {
         ("segment.bin", segment()),
         ("hard_state.bin", [older.to_block(), hard_state().to_block()].concat()),
         ("snapshot.bin", snapshot_file()),
-        ("run.bin", [run().to_block(), RunBlock::encode(&run(), 0, &run_entries())].concat()),
+        ("run.bin", run_file()),
     ]
+}
+
+fn run_file() -> Vec<u8> {
+    let (header, entries) = (run(), run_entries());
+    let fences = FenceBlock::encode(&header, 0, &[entries[0].hash]);
+    [header.to_block(), RunBlock::encode(&header, 0, &entries), fences].concat()
 }
 
 /// Of a run whose first offset is not 0: entries have the distance from it.
