@@ -199,6 +199,23 @@ fn ids_go_from_memory_to_disk_while_it_is_nearly_full() {
     assert!(machine.recent() < RECENT_KEYS_MAX, "{} keys in memory", machine.recent());
 }
 
+/// The faults: each snapshot had more ids to write than the one before, and kept them from going into runs for longer;
+/// and a stop waited ten seconds for what had ended with it.
+#[test]
+fn a_snapshot_begins_when_ids_are_few_and_a_stop_does_not_wait_for_that() {
+    let mut machine = Machine::new(1);
+    machine.transfers(1000);
+    machine.snapshot();
+    let named = machine.partition.runs().named().all().expect("a whole snapshot");
+    assert!(!named.is_empty(), "the ids were in memory when it began");
+    machine.transfers(1000);
+    machine.partition.stop_taking();
+    let before = machine.runtime.elapsed();
+    machine.snapshot();
+    let took = machine.runtime.elapsed() - before;
+    assert!(took < A_WHILE, "{took:?}");
+}
+
 /// The fault: one read of a run that failed ended the process.
 #[test]
 fn a_run_that_can_not_be_read_at_the_start_ends_nothing_and_stays() {
