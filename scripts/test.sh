@@ -70,7 +70,7 @@ fi
 need_rust
 if $all; then
   [ "$(id -u)" -eq 0 ] || fail "--all cuts the power of loop-mounted disks and fills them: run it as root"
-  need_commands xfs_io:xfsprogs mkfs.ext4:e2fsprogs losetup:mount ip:iproute2
+  need_commands xfs_io:xfsprogs mkfs.ext4:e2fsprogs losetup:mount ip:iproute2 nft:nftables
 fi
 
 if [ -n "$filter" ]; then
