@@ -10,6 +10,7 @@ pub mod crash_witness;
 pub mod credentials;
 pub mod ids_lives;
 pub mod linearizability;
+pub mod log_file;
 pub mod log_fold;
 pub mod log_oracle;
 pub mod lone_partition;

@@ -1,11 +1,11 @@
 //! A real `walengine-projector` process, which is killed when it is dropped.
 
-use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
+use crate::log_file::LogFile;
 use crate::postgres::{POLL_INTERVAL, Postgres};
 use crate::server;
 
@@ -110,11 +110,10 @@ impl Projecting {
     }
 
     fn start(&self, subcommand: &[&str]) -> Projector {
-        let log = File::options().create(true).append(true).open(&self.log).unwrap();
-        let log_start = log.metadata().unwrap().len() as usize;
+        let (log, file) = LogFile::begin(&self.log);
         let mut command = self.command(subcommand);
-        let child = command.stdout(Stdio::null()).stderr(log).spawn().unwrap();
-        Projector { child, log: self.log.clone(), log_start }
+        let child = command.stdout(Stdio::null()).stderr(file).spawn().unwrap();
+        Projector { child, log }
     }
 
     /// Runs a command to its end: `audit`, `rebuild`, `status` or `wait-for`; without a command the
@@ -179,16 +178,13 @@ impl Projecting {
 #[derive(Debug)]
 pub struct Projector {
     child: Child,
-    log: PathBuf,
-    /// Where its messages begin: earlier ones are of projectors before it.
-    log_start: usize,
+    log: LogFile,
 }
 
 impl Projector {
     /// Its messages.
     pub fn log(&self) -> String {
-        let mut log = std::fs::read_to_string(&self.log).unwrap_or_default();
-        log.split_off(self.log_start.min(log.len()))
+        self.log.text()
     }
 
     /// Waits for a message that contains `what`.

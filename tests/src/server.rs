@@ -1,7 +1,6 @@
 //! A real `walengine` process: on a free port, with a data directory on a real file system, killed
 //! when it is dropped. What it writes to stderr goes to a file beside the data, for the test to read.
 
-use std::fs::File;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
@@ -9,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use walengine_net::client::{Config, blocking::Client};
 
+use crate::log_file::LogFile;
 use crate::wire::Wire;
 
 /// How long a server may take to start or to stop. Generous: the machine has other work.
@@ -169,12 +169,11 @@ impl Launch {
     /// # Panics
     /// If the process can't be started.
     pub fn spawn(&self) -> Server {
-        let log = File::options().create(true).append(true).open(&self.log).unwrap();
-        let log_start = log.metadata().unwrap().len();
+        let (log, file) = LogFile::begin(&self.log);
         let mut command = self.command();
-        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(file);
         let child = command.spawn().unwrap();
-        Server { child, launch: self.clone(), log_start, address: None }
+        Server { child, log, address: None }
     }
 
     /// Starts it and waits until it serves.
@@ -205,8 +204,7 @@ pub fn run_command(server: Option<&Server>, dir: &Path, arguments: &[&str]) -> O
 #[derive(Debug)]
 pub struct Server {
     child: Child,
-    launch: Launch,
-    log_start: u64,
+    log: LogFile,
     address: Option<SocketAddr>,
 }
 
@@ -248,9 +246,7 @@ impl Server {
     /// # Panics
     /// If the file can't be read.
     pub fn log(&self) -> String {
-        let all = std::fs::read(&self.launch.log).unwrap();
-        let new = all.get(self.log_start as usize..).unwrap_or_default();
-        String::from_utf8_lossy(new).into_owned()
+        self.log.text()
     }
 
     /// A connection to a partition, greeted.

@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use walengine::ids::key::{Space, hash_of_id};
 use walengine::ids::run::{RunEntry, RunMeta, RunRange};
-use walengine::ids::runs::{KnownRuns, Runs};
+use walengine::ids::runs::Runs;
 use walengine::runtime::Runtime;
 use walengine_net::model::{ClusterId, PartitionId};
 use walengine_tests::ids_lives::{self, Seen};
@@ -78,13 +78,12 @@ fn entry(offset: u64) -> RunEntry {
 }
 
 async fn open(disk: &SimDisk, list: &[RunRange], on: impl FnMut(u64)) -> Runs<SimDisk> {
-    let known = KnownRuns::default();
     let opened = Runs::open(
         disk.clone(),
         Path::new(DATA),
         (CLUSTER, PARTITION),
         list,
-        &known,
+        &[],
         on,
         async |_| {},
     );

@@ -462,18 +462,18 @@ impl Part {
         let spilled = &*self.spilled;
         let guess = ((u64::from(value) * spilled.len() as u64) >> VALUE_BITS) as usize;
         let (below, above) = spilled.split_at(guess);
-        let mut step = NEAR;
+        let (mut passed, mut step) = (0, NEAR);
         let near = if above.first().is_some_and(|first| *first <= value) {
             while above.get(step).is_some_and(|other| *other <= value) {
-                step *= 2;
+                (passed, step) = (step, 2 * step);
             }
-            &above[step / 2 * usize::from(step > NEAR)..above.len().min(step)]
+            &above[passed..above.len().min(step)]
         } else {
             let end = below.len();
             while end.checked_sub(step).is_some_and(|at| below[at] > value) {
-                step *= 2;
+                (passed, step) = (step, 2 * step);
             }
-            &below[end.saturating_sub(step)..end - step / 2 * usize::from(step > NEAR)]
+            &below[end.saturating_sub(step)..end - passed]
         };
         near.binary_search(&value).is_ok() || self.crowd().contains(&value)
     }

@@ -23,7 +23,7 @@ use crate::storage::layout::{
     BLOCK, Block, BlockError, FenceBlock, RUN_BLOCK_ENTRIES, RUN_BLOCK_FENCES, RunBlock, RunHeader,
 };
 use crate::storage::read_ahead::ReadAhead;
-use crate::storage::under_way::UnderWay;
+use crate::storage::write_behind::WriteBehind;
 
 pub use super::names::RunRange;
 pub use crate::storage::layout::RunEntry;
@@ -52,14 +52,12 @@ pub struct RunWriter<D: Disk> {
     disk: D,
     dir: PathBuf,
     header: RunHeader,
-    file: Rc<D::File>,
+    file: WriteBehind<D>,
     /// Entries of the block that is being filled.
     block: Vec<RunEntry>,
     /// Blocks that wait to be written.
     piece: D::Buffer,
     used: usize,
-    /// The piece before that one is being written.
-    writing: Option<UnderWay<io::Result<()>>>,
     written_bytes: u64,
     pushed: u64,
     last: (u64, u64),
@@ -153,11 +151,10 @@ impl<D: Disk> RunWriter<D> {
             disk: disk.clone(),
             dir: dir.to_owned(),
             header,
-            file: Rc::new(file),
+            file: WriteBehind::new(file),
             block: Vec::with_capacity(RUN_BLOCK_ENTRIES),
             piece,
             used: BLOCK_BYTES,
-            writing: None,
             written_bytes: 0,
             pushed: 0,
             last: (0, 0),
@@ -212,21 +209,11 @@ impl<D: Disk> RunWriter<D> {
         let fresh = self.disk.buffer(PIECE_BYTES);
         let piece = std::mem::replace(&mut self.piece, fresh);
         let piece = self.disk.trim(piece, self.used);
-        self.end_writing().await?;
-        let (file, at) = (self.file.clone(), self.written_bytes);
-        let write = async move { file.write(Rc::new(piece), at).await };
-        self.writing = Some(UnderWay::begin(write).await);
+        self.file.write(piece, self.written_bytes).await?;
         self.written_bytes += self.used as u64;
         self.written_of_all.update(|bytes| bytes + self.used as u64);
         self.used = 0;
         Ok(())
-    }
-
-    async fn end_writing(&mut self) -> io::Result<()> {
-        match self.writing.take() {
-            Some(writing) => writing.end().await,
-            None => Ok(()),
-        }
     }
 
     /// Makes the run durable, gives it its name, and leaves it open.
@@ -242,7 +229,7 @@ impl<D: Disk> RunWriter<D> {
         self.disk.rename(&new_path(&self.dir, self.range()), &path).await?;
         self.disk.sync_dir(&self.dir).await?;
         let Self { disk, header, file, fences, .. } = self;
-        Ok(Run { disk, path, file, header, fences })
+        Ok(Run { disk, path, file: file.into_file(), header, fences })
     }
 
     async fn end(&mut self) -> io::Result<()> {
@@ -260,16 +247,15 @@ impl<D: Disk> RunWriter<D> {
         if self.used > 0 {
             self.write_piece().await?;
         }
-        self.end_writing().await?;
         if planted::has(Planted::RunNotSynced) {
-            return Ok(());
+            return self.file.end().await;
         }
         self.file.sync().await
     }
 
     /// Gives up; the space is free again.
     pub async fn abort(mut self) -> io::Result<()> {
-        let _ = self.end_writing().await; // what was written does not matter any more
+        let _ = self.file.end().await; // what was written does not matter any more
         let new = new_path(&self.dir, self.range());
         drop(self.file);
         self.disk.remove(&new).await
@@ -290,10 +276,8 @@ impl<D: Disk> Run<D> {
         on_entry: impl FnMut(RunEntry),
         pause: impl AsyncFnMut(u64),
     ) -> io::Result<Self> {
-        let run = Self::open_header(disk, dir, ids, range).await?;
-        let fences = run.read_fences().await?;
-        let run = Self { fences, ..run };
-        run.scan(on_entry, pause).await?;
+        let run = Self::open_known(disk, dir, ids, range).await?;
+        run.scan_entries(on_entry, pause).await?;
         Ok(run)
     }
 
@@ -385,12 +369,20 @@ impl<D: Disk> Run<D> {
     /// The disk's; `InvalidData` if the file is not what was written.
     pub async fn scan(
         &self,
-        mut on_entry: impl FnMut(RunEntry),
-        mut pause: impl AsyncFnMut(u64),
+        on_entry: impl FnMut(RunEntry),
+        pause: impl AsyncFnMut(u64),
     ) -> io::Result<()> {
         if self.read_fences().await? != self.fences {
             return Err(damaged(&self.path, "its fences were others when it was opened"));
         }
+        self.scan_entries(on_entry, pause).await
+    }
+
+    async fn scan_entries(
+        &self,
+        mut on_entry: impl FnMut(RunEntry),
+        mut pause: impl AsyncFnMut(u64),
+    ) -> io::Result<()> {
         let (mut reader, mut entries) = (RunReader::new(self), 0);
         while let Some(block) = reader.next(self).await? {
             entries += block.entries().len() as u64;

@@ -63,10 +63,6 @@ pub enum RunsError {
     },
 }
 
-/// What runs were whose hashes were saved: adjacent, from offset 0 on. The runs that are opened may have been
-/// merged from them, or into them.
-pub type KnownRuns = Vec<RunMeta>;
-
 /// Handle to the runs of one partition.
 pub struct Runs<D: Disk>(Rc<Inner<D>>);
 
@@ -120,8 +116,9 @@ impl<D: Disk> Clone for Runs<D> {
 impl<D: Disk> Runs<D> {
     /// Opens exactly the runs of `list`. Those that do not end behind the `known` ones are not read; all of each other
     /// is read and checked, and the hash of each entry that is not known, whose lower 16 bits are zero, is given to
-    /// `on`. `progress` is called every few thousand entries with their number so far; it is the place to let others
-    /// run.
+    /// `on`. What is `known`, because its hashes were saved, are adjacent runs from offset 0 on; those of the list may
+    /// have been merged from them, or into them. `progress` is called every few thousand entries with their number so
+    /// far; it is the place to let others run.
     ///
     /// # Errors
     /// See [`RunsError`]; after [`RunsError::KnownOthers`], open them with nothing known.
@@ -130,7 +127,7 @@ impl<D: Disk> Runs<D> {
         partition_dir: &Path,
         ids: (ClusterId, PartitionId),
         list: &[RunRange],
-        known: &KnownRuns,
+        known: &[RunMeta],
         mut on: impl FnMut(u64),
         mut progress: impl AsyncFnMut(u64),
     ) -> Result<Self, RunsError> {

@@ -14,7 +14,7 @@ use super::key::{Space, hash_of_id};
 use super::merge::MergeSizes;
 use super::names::RunRange;
 use super::run::{Run, RunEntry, RunMeta, RunWriter};
-use super::runs::{KnownRuns, Runs, RunsError};
+use super::runs::{Runs, RunsError};
 use crate::storage::glommio_disk::GlommioDisk;
 
 const CLUSTER: ClusterId = ClusterId(0xfeed);
@@ -58,13 +58,13 @@ impl Dir {
         list: &[RunRange],
         on: impl FnMut(u64),
     ) -> Result<TestRuns, RunsError> {
-        self.open_knowing(list, &KnownRuns::default(), on).await
+        self.open_knowing(list, &[], on).await
     }
 
     async fn open_knowing(
         &self,
         list: &[RunRange],
-        known: &KnownRuns,
+        known: &[RunMeta],
         on: impl FnMut(u64),
     ) -> Result<TestRuns, RunsError> {
         let (disk, ids) = (GlommioDisk::new(&self.0), (CLUSTER, PARTITION));
@@ -297,16 +297,8 @@ fn blocks_in_each_others_places_are_damage() {
         std::fs::write(&path, &good).unwrap();
         let other = PartitionId(4);
         let disk = GlommioDisk::new(&dir.0);
-        let opened = Runs::open(
-            disk,
-            &dir.0,
-            (CLUSTER, other),
-            &list,
-            &KnownRuns::default(),
-            |_| {},
-            async |_| {},
-        )
-        .await;
+        let opened =
+            Runs::open(disk, &dir.0, (CLUSTER, other), &list, &[], |_| {}, async |_| {}).await;
         assert!(matches!(opened, Err(RunsError::Damaged { .. })), "of another partition");
         let renamed = RunRange { first: 0, end: list[0].end + 1 };
         std::fs::rename(&path, dir.file(renamed)).unwrap();
@@ -438,7 +430,7 @@ fn what_is_known_is_not_read_again_whatever_was_merged_since() {
         assert_eq!(list.len(), 2, "{list:?}");
         let opened = async |known: &[RunMeta]| {
             let mut given = Vec::new();
-            let opened = dir.open_knowing(&list, &known.to_vec(), |hash| given.push(hash)).await;
+            let opened = dir.open_knowing(&list, known, |hash| given.push(hash)).await;
             opened.map(|runs| (given, runs))
         };
         let mut others = known.clone();

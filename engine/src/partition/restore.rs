@@ -15,7 +15,7 @@ use super::saved_filter;
 use crate::fatal::{Fatal, Reason};
 use crate::ids::RunRange;
 use crate::ids::filter::Filter;
-use crate::ids::runs::{KnownRuns, Runs, RunsError};
+use crate::ids::runs::{Runs, RunsError};
 use crate::ledger::{Ledger, RestoreError, Restorer};
 use crate::limits::{
     FILTER_KEY_BYTES_MAX, LOOK_UP_AGAIN_AFTER, LOOK_UP_RECORDS_MAX, LOOK_UP_TRIES_MAX,
@@ -233,7 +233,7 @@ async fn open_runs<D: Disk>(
 ) -> Result<Runs<D>, Unusable> {
     let (disk, dir) = (store.disk().clone(), store.partition_dir());
     let (list, partition) = (ledger.runs().to_vec(), ledger.partition());
-    let mut known = KnownRuns::default();
+    let mut known = Vec::new();
     let keys = ledger.ids_len().saturating_sub(ledger.recent_len() as u64);
     if !list.is_empty() {
         let each = if keys < MANY_FILTER_KEYS { FILTER_KEY_BYTES_MAX } else { MANY_KEYS_BYTES_MAX };
@@ -319,18 +319,17 @@ pub async fn replay<D: Disk, R: Runtime>(
         let bytes = reading.end().await.map_err(|error| {
             Fatal::new(Reason::Damaged, format!("replaying entry {next}: {error}"))
         })?;
-        let behind = next + Entries::new(&bytes).count() as u64;
-        if behind <= log.last().index {
-            coming = Some(begin_reading(behind).await);
+        let entries: Vec<_> = Entries::new(&bytes).collect::<Result<_, _>>().map_err(|error| {
+            Fatal::new(Reason::Damaged, format!("replaying entries from {next} on: {error}"))
+        })?;
+        next += entries.len() as u64;
+        if next <= log.last().index {
+            coming = Some(begin_reading(next).await);
         }
         replayed_bytes += bytes.len() as u64;
-        look_up_all(ledger, older, &bytes).await;
-        for entry in Entries::new(&bytes) {
-            let (header, body) = entry.map_err(|error| {
-                Fatal::new(Reason::Damaged, format!("replaying entry {next}: {error}"))
-            })?;
-            apply_looking_up(ledger, older, &header, body).await?;
-            next += 1;
+        look_up_all(ledger, older, entries.iter().copied()).await;
+        for (header, body) in &entries {
+            apply_looking_up(ledger, older, header, body).await?;
         }
         ledger.release(ledger.next_offset());
         keep_few(ledger, older).await;
@@ -355,9 +354,8 @@ pub async fn replay<D: Disk, R: Runtime>(
 pub async fn look_up_all<D: Disk, R: Runtime>(
     ledger: &mut Ledger,
     older: &OlderIds<D, R>,
-    entries: &[u8],
+    entries: impl Iterator<Item = (EntryHeader, &[u8])>,
 ) {
-    let entries = Entries::new(entries).map_while(Result::ok);
     let unknown = entries.flat_map(|(header, body)| unknown_in(ledger, header.meta.kind, body));
     let unknown: Vec<Wanted> = unknown.take(LOOK_UP_RECORDS_MAX).collect();
     let version = ledger.facts_version();

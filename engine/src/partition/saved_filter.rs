@@ -18,7 +18,7 @@ use super::ledger_access::LedgerAccess;
 use super::replica_id::ReplicaId;
 use crate::ids::filter::{Filter, FilterPart};
 use crate::ids::run::{Run, RunMeta};
-use crate::ids::runs::{KnownRuns, Runs};
+use crate::ids::runs::Runs;
 use crate::limits::FILTER_CHUNK_BYTES_MAX;
 use crate::runtime::Runtime;
 use crate::storage::disk::Disk;
@@ -39,7 +39,7 @@ pub struct SavedFilter {
     /// All keys of the runs up to some offset.
     pub filter: Filter,
     /// What those runs were.
-    pub known: KnownRuns,
+    pub known: Vec<RunMeta>,
 }
 
 /// The first chunk.
@@ -187,7 +187,7 @@ async fn load_one<D: Disk>(
     let head = chunks.next().await?.and_then(Head::from_bytes);
     let head = head.filter(|head| head.end == index).ok_or_else(|| wrong("it has no head"))?;
     let metas = chunks.next().await?.unwrap_or_default();
-    let known: KnownRuns = metas.as_chunks().0.iter().map(decode_meta).collect();
+    let known: Vec<RunMeta> = metas.as_chunks().0.iter().map(decode_meta).collect();
     let is_adjacent = known.windows(2).all(|pair| pair[0].end == pair[1].first);
     if !is_adjacent || known.last().is_none_or(|last| last.end != index) {
         return Err(wrong("its runs do not end where it does"));

@@ -4,7 +4,8 @@
 //! goes on. The file gets its name last: a snapshot is never ahead of what is final.
 //!
 //! ```text
-//!  ids are few ─ seal ─ cut ─ entry committed ─ pieces written ─ entry durable here ─ file synced ─ renamed ─ older pruned
+//!  ids are few ─ seal ─ cut ─ entry committed ─ pieces written
+//!    ─ entry durable here ─ file synced ─ renamed ─ older pruned
 //! ```
 //!
 //! Ids that are in runs are not written again: the snapshot says which runs, and their files stay for as

@@ -50,6 +50,7 @@ pub mod truncate;
 pub mod under_way;
 pub mod verify;
 mod window;
+pub mod write_behind;
 
 pub use recover::Recovered;
 

@@ -23,7 +23,7 @@ use super::layout::{
 };
 use super::limits::SNAPSHOT_READ_BYTES;
 use super::read_ahead::ReadAhead;
-use super::under_way::UnderWay;
+use super::write_behind::WriteBehind;
 
 const DIR: &str = "snapshots";
 const EXTENSION: &str = "snap";
@@ -52,10 +52,8 @@ pub struct SnapshotWriter<D: Disk> {
     disk: D,
     dir: PathBuf,
     index: u64,
-    file: Rc<D::File>,
+    file: WriteBehind<D>,
     chunk: D::Buffer,
-    /// The chunk before that one is being written.
-    writing: Option<UnderWay<io::Result<()>>>,
     used: usize,
     chunks: u32,
     chunks_max: u64,
@@ -167,8 +165,7 @@ impl<D: Disk> SnapshotStore<D> {
             disk: self.disk.clone(),
             dir: self.dir.clone(),
             index,
-            file: Rc::new(file),
-            writing: None,
+            file: WriteBehind::new(file),
             used: SNAPSHOT_FRAME_BYTES,
             chunks: 0,
             chunks_max,
@@ -271,20 +268,10 @@ impl<D: Disk> SnapshotWriter<D> {
         let (head, data) = chunk.as_mut().split_at_mut(SNAPSHOT_FRAME_BYTES);
         data[bytes as usize..].fill(0);
         head.copy_from_slice(&frame.to_bytes(&data[..bytes as usize]));
-        self.end_writing().await?;
-        let (file, at) = (self.file.clone(), position(self.chunks));
-        let write = async move { file.write(Rc::new(chunk), at).await };
-        self.writing = Some(UnderWay::begin(write).await);
+        self.file.write(chunk, position(self.chunks)).await?;
         self.chunks += 1;
         self.used = SNAPSHOT_FRAME_BYTES;
         Ok(())
-    }
-
-    async fn end_writing(&mut self) -> io::Result<()> {
-        match self.writing.take() {
-            Some(writing) => writing.end().await,
-            None => Ok(()),
-        }
     }
 
     /// Makes the snapshot durable and gives it its name.
@@ -303,7 +290,6 @@ impl<D: Disk> SnapshotWriter<D> {
         if self.used > SNAPSHOT_FRAME_BYTES {
             self.write_chunk().await?;
         }
-        self.end_writing().await?;
         let mut data = [0; TRAILER_DATA_BYTES];
         data[..8].copy_from_slice(&self.bytes.to_le_bytes());
         data[8..12].copy_from_slice(&self.crc.to_le_bytes());
@@ -313,7 +299,7 @@ impl<D: Disk> SnapshotWriter<D> {
         block.as_mut().fill(0);
         block.as_mut()[..SNAPSHOT_FRAME_BYTES].copy_from_slice(&frame.to_bytes(&data));
         block.as_mut()[SNAPSHOT_FRAME_BYTES..][..TRAILER_DATA_BYTES].copy_from_slice(&data);
-        self.file.write(Rc::new(block), position(self.chunks)).await?;
+        self.file.write(block, position(self.chunks)).await?;
         self.file.sync().await?;
         let path = path(&self.dir, self.index);
         self.disk.rename(&path.with_extension(EXTENSION_NEW), &path).await?;
@@ -322,7 +308,7 @@ impl<D: Disk> SnapshotWriter<D> {
 
     /// Gives up; the space is free again.
     pub async fn abort(mut self) -> io::Result<()> {
-        let _ = self.end_writing().await; // what was written does not matter any more
+        let _ = self.file.end().await; // what was written does not matter any more
         let new = path(&self.dir, self.index).with_extension(EXTENSION_NEW);
         drop(self.file);
         self.disk.remove(&new).await

@@ -168,7 +168,8 @@ impl<D: Disk, R: Runtime> Copy<D, R> {
 
     async fn take(&mut self, page: &LogPage) -> Result<(), Failed> {
         self.follow(page.vote).await?;
-        look_up_all(&mut self.restored.ledger, &self.older, &page.entries).await;
+        let whole = Entries::new(&page.entries).map_while(Result::ok);
+        look_up_all(&mut self.restored.ledger, &self.older, whole).await;
         for entry in Entries::new(&page.entries) {
             let (header, body) = entry.map_err(|error| Failed::There(error.to_string()))?;
             self.append(&header, body).await?;
