@@ -262,6 +262,8 @@ pub const RING_DEPTH: usize = 256;
 /// Keys that a partition's ledger keeps in memory before the committed ones among them go into a run: 5 MiB, which the
 /// processor's caches hold (measured: with 1 Mi keys, deciding takes a fifth longer).
 pub const RECENT_KEYS_MAX: usize = 1 << 17;
+/// A leader takes no writes while more keys than this are in memory and some of them could go into a run: 160 MiB.
+pub const RECENT_KEYS_MOST: usize = 1 << 22;
 /// The most that the filter over runs takes for each key in bytes, unless they are few.
 pub const FILTER_KEY_BYTES_MAX: u64 = 5;
 /// The most for each of very many keys in bytes.

@@ -215,6 +215,21 @@ fn a_snapshot_begins_when_ids_are_few_and_a_stop_does_not_wait_for_that() {
     assert!(machine.runtime.elapsed() < in_time, "the stop waited for it");
 }
 
+/// The fault: of 300 million ids that ascended, 103 million were in memory, for deciding was faster than what takes them
+/// to disk.
+#[test]
+fn writes_wait_while_too_many_ids_are_in_memory_and_go_on_once_some_have_left() {
+    let mut machine = Machine::new(1);
+    machine.partition.older_ids().set_recent_most(500);
+    machine.transfers(1000);
+    assert!(!machine.partition.is_busy(), "none of them is committed yet, so none can leave");
+    machine.wait(Duration::from_millis(10)).expect("it is on");
+    assert!(machine.recent() > 1000 && machine.partition.is_busy());
+    machine.wait(A_WHILE).expect("it is on");
+    assert!(machine.recent() < 500 && !machine.partition.is_busy());
+    machine.transfers(1000);
+}
+
 /// The fault: one read of a run that failed ended the process.
 #[test]
 fn a_run_that_can_not_be_read_at_the_start_ends_nothing_and_stays() {

@@ -60,6 +60,12 @@ impl<C: Commit> Partition<C> {
         self.with_ledger(|ledger| self.older_ids().has_many(ledger))
             && self.is_flush_due(self.with_replica(Replica::committed))
     }
+
+    /// So many ids are in memory that no more are taken before some have gone into a run, which they can.
+    pub(super) fn has_most_ids(&self) -> bool {
+        self.with_ledger(|ledger| self.older_ids().has_most(ledger))
+            && self.is_flush_due(self.with_replica(Replica::committed))
+    }
 }
 
 async fn flush_if_due<C: Commit>(partition: &Partition<C>) -> io::Result<()> {
@@ -71,6 +77,7 @@ async fn flush_if_due<C: Commit>(partition: &Partition<C>) -> io::Result<()> {
     }
     let flushed = older.flush(partition, below).await;
     progress.holds_ids.set(false);
+    partition.changed().notify_all(); // writes may wait for that
     flushed
 }
 

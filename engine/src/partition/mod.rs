@@ -363,6 +363,7 @@ impl<C: Commit> Partition<C> {
         inner.waiters.is_full()
             || !inner.commit.has_room(&inner.replica.borrow())
             || self.awaits_clocks()
+            || self.has_most_ids()
     }
 
     /// So many answers wait that no more reads should.

@@ -34,7 +34,7 @@ use crate::ledger::{
 use crate::limits::{
     FLUSH_RECORDS_MAX, FLUSH_STEP_KEYS, IDS_LOOK_EVERY, IDS_RETRY_AFTER, LOOK_UP_AGAIN_AFTER,
     LOOK_UP_RECORDS_MAX, LOOK_UP_TRIES_IO_MAX, LOOK_UP_TRIES_MAX, MANY_RECENT, PACE_FACTOR,
-    PACE_STEP_MAX, RECENT_KEYS_MAX, SAVE_GENERATIONS_MIN, SAVE_SHARE,
+    PACE_STEP_MAX, RECENT_KEYS_MAX, RECENT_KEYS_MOST, SAVE_GENERATIONS_MIN, SAVE_SHARE,
 };
 use crate::planted::{self, Planted};
 use crate::runtime::Runtime;
@@ -50,6 +50,7 @@ pub struct OlderIds<D: Disk, R: Runtime> {
     log: Log<D, R>,
     runtime: R,
     recent_max: Rc<Cell<usize>>,
+    recent_most: Rc<Cell<usize>>,
     /// Not before this do runs count as due again: the disk has refused one.
     rests_until: Rc<Cell<Duration>>,
     /// The filter is not saved before.
@@ -60,11 +61,13 @@ pub struct OlderIds<D: Disk, R: Runtime> {
 
 impl<D: Disk, R: Runtime> Clone for OlderIds<D, R> {
     fn clone(&self) -> Self {
-        let Self { runs, log, runtime, recent_max, rests_until, save_rests_until, mender } = self;
+        let Self { runs, log, runtime, mender, .. } = self;
+        let Self { recent_max, recent_most, rests_until, save_rests_until, .. } = self;
         let (runs, log, runtime) = (runs.clone(), log.clone(), runtime.clone());
-        let (recent_max, rests_until) = (recent_max.clone(), rests_until.clone());
-        let (save_rests_until, mender) = (save_rests_until.clone(), mender.clone());
-        Self { runs, log, runtime, recent_max, rests_until, save_rests_until, mender }
+        let (recent_max, recent_most) = (recent_max.clone(), recent_most.clone());
+        let (rests_until, save_rests_until) = (rests_until.clone(), save_rests_until.clone());
+        let mender = mender.clone();
+        Self { runs, log, runtime, recent_max, recent_most, rests_until, save_rests_until, mender }
     }
 }
 
@@ -120,8 +123,10 @@ impl<D: Disk, R: Runtime> OlderIds<D, R> {
     /// Of the partition with this log; `runs` are those that the ledger names.
     pub fn new(runs: Runs<D>, log: Log<D, R>, runtime: R) -> Self {
         let recent_max = Rc::new(Cell::new(RECENT_KEYS_MAX));
+        let recent_most = Rc::new(Cell::new(RECENT_KEYS_MOST));
         let (rests_until, save_rests_until) = (Rc::default(), Rc::default());
-        Self { runs, log, runtime, recent_max, rests_until, save_rests_until, mender: None }
+        let mender = None;
+        Self { runs, log, runtime, recent_max, recent_most, rests_until, save_rests_until, mender }
     }
 
     /// With other replicas that have what this one's log has lost.
@@ -133,6 +138,11 @@ impl<D: Disk, R: Runtime> OlderIds<D, R> {
     /// How many keys the ledger keeps before the older ones go into a run.
     pub fn set_recent_max(&self, recent_max: usize) {
         self.recent_max.set(recent_max);
+    }
+
+    /// With how many keys in the ledger no more is decided until some are in a run.
+    pub fn set_recent_most(&self, recent_most: usize) {
+        self.recent_most.set(recent_most);
     }
 
     /// The executor.
@@ -295,6 +305,11 @@ impl<D: Disk, R: Runtime> OlderIds<D, R> {
     /// The ledger has many times as many keys as it should keep.
     pub fn has_many(&self, ledger: &Ledger) -> bool {
         ledger.recent_len() >= self.recent_max.get().saturating_mul(MANY_RECENT)
+    }
+
+    /// The ledger has as many keys as it may have while some can go into a run.
+    pub fn has_most(&self, ledger: &Ledger) -> bool {
+        ledger.recent_len() >= self.recent_most.get()
     }
 
     /// A run could not be written or merged: for a while none is due.

@@ -205,7 +205,11 @@ async fn write_all<C: Commit>(
             cut.ids = None;
         }
         bytes += write_chunk(&chunk, writer).await?;
-        partition.runtime().sleep(SNAPSHOT_PIECE_PAUSE).await;
+        if cut.ids.is_some() && partition.has_most_ids() {
+            partition.runtime().yield_now().await; // writes wait for it
+        } else {
+            partition.runtime().sleep(SNAPSHOT_PIECE_PAUSE).await;
+        }
     }
     Ok(cut.state.is_complete().then_some(bytes))
 }
