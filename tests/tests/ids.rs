@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::time::Duration;
 
+use walengine::ids::Sought;
 use walengine::ids::key::{Space, hash_of_id};
 use walengine::ids::run::{RunEntry, RunMeta, RunRange};
 use walengine::ids::runs::Runs;
@@ -100,7 +101,8 @@ async fn check(disk: &SimDisk, list: &[RunRange]) {
     assert!(found.iter().eq(expected.iter().map(|entry| &entry.hash)));
     let mut hashes = found;
     hashes.dedup();
-    let (mut answers, mut look_up) = (Vec::new(), runs.look_up(&hashes));
+    let sought = hashes.iter().map(|hash| Sought::hash(*hash)).collect();
+    let (mut answers, mut look_up) = (Vec::new(), runs.look_up(sought));
     while let Some(piece) = look_up.next().await.expect("a healthy disk") {
         answers.extend(piece);
     }

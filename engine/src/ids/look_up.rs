@@ -1,7 +1,8 @@
 //! Looking hashes up in all runs, in pieces that are bounded however many entries have the same hash.
 //!
 //! Every key is in one run at most, and most likely in a large one. So where many are looked for, the largest
-//! runs are read first, and what is found there is not looked for in the others.
+//! runs are read first, and what is found there is not looked for in the others. Of ids that ascend with time, a
+//! run's bounds tell which one it is.
 
 use std::cell::{Cell, RefCell};
 use std::collections::HashSet;
@@ -10,9 +11,36 @@ use std::pin::Pin;
 use std::rc::Rc;
 use std::task::Poll;
 
+use super::key::{Key, Space};
 use super::limits::{FEW_PLACES, MANY_PLACES, PIECE_BLOCKS_MAX, READS_MAX, SOME_ROUNDS};
-use super::run::{Run, RunEntry};
+use super::run::{Run, RunEntry, RunMeta};
 use crate::storage::disk::Disk;
+
+/// What is looked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Sought {
+    /// The lower 16 bits do not count.
+    hash: u64,
+    /// Only runs are read that have an event with such an id.
+    event_id: Option<u128>,
+}
+
+impl Sought {
+    /// All entries with this hash.
+    pub fn hash(hash: u64) -> Self {
+        Self { hash: RunEntry::cut(hash), event_id: None }
+    }
+
+    /// The entry of this key, and perhaps others with its hash.
+    pub fn key(key: &Key) -> Self {
+        let event_id = (key.space == Space::Event).then_some(key.id);
+        Self { event_id, ..Self::hash(key.hash) }
+    }
+
+    fn may_be_in(&self, run: &RunMeta) -> bool {
+        self.event_id.is_none_or(|id| (run.id_low..=run.id_high).contains(&id))
+    }
+}
 
 /// What is still to be read for a look-up.
 pub struct LookUp<D: Disk> {
@@ -28,16 +56,17 @@ pub struct LookUp<D: Disk> {
 }
 
 impl<D: Disk> LookUp<D> {
-    /// For these hashes, of which the lower 16 bits do not count.
-    pub(super) fn new(mut runs: Vec<Rc<Run<D>>>, hashes: &[u64]) -> Self {
-        let mut hashes: Vec<u64> = hashes.iter().map(|hash| RunEntry::cut(*hash)).collect();
-        hashes.sort_unstable();
-        hashes.dedup();
+    pub(super) fn new(mut runs: Vec<Rc<Run<D>>>, mut sought: Vec<Sought>) -> Self {
+        sought.sort_unstable();
         runs.sort_by_key(|run| std::cmp::Reverse(run.meta().entries));
         let mut places = Vec::new();
         for (run, file) in runs.iter().enumerate() {
-            for hash in &hashes {
+            let meta = file.meta();
+            let mut hashes = sought.iter().filter(|sought| sought.may_be_in(&meta));
+            let mut last = None;
+            while let Some(Sought { hash, .. }) = hashes.find(|sought| last != Some(sought.hash)) {
                 places.extend(file.blocks_of(*hash).map(|block| (run, block, *hash)));
+                last = Some(*hash);
             }
         }
         let entries: Vec<u64> = runs.iter().map(|run| run.meta().entries).collect();
@@ -48,6 +77,12 @@ impl<D: Disk> LookUp<D> {
     /// All keys with this hash were found: it need not be looked for any more.
     pub fn found(&mut self, hash: u64) {
         self.found.insert(RunEntry::cut(hash));
+    }
+
+    /// Blocks to be read in all, one for each hash that falls in them.
+    #[cfg(test)]
+    pub(super) fn places(&self) -> usize {
+        self.places.len()
     }
 
     /// Everything has been read.

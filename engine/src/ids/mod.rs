@@ -17,6 +17,7 @@ pub mod run;
 pub mod runs;
 
 pub use limits::STEP_ENTRIES;
+pub use look_up::Sought;
 pub use merge::MergeSizes;
 pub use named::Named;
 pub use names::RunRange;

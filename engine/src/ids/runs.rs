@@ -14,7 +14,7 @@ use std::rc::Rc;
 use walengine_net::model::{ClusterId, PartitionId};
 
 use super::claims::{Claim, Claims};
-use super::look_up::LookUp;
+use super::look_up::{LookUp, Sought};
 use super::merge::{self, MergeSizes};
 use super::named::Named;
 use super::names::{self, DIR};
@@ -334,10 +334,9 @@ impl<D: Disk> Runs<D> {
         Ok(())
     }
 
-    /// Begins to look for all entries with one of these hashes, of which the lower 16 bits do not count. Each
-    /// entry is found once, however many of the hashes it is for.
-    pub fn look_up(&self, hashes: &[u64]) -> LookUp<D> {
-        LookUp::new(self.all(), hashes)
+    /// Begins to look for these. Each entry is found once, however many it is for.
+    pub fn look_up(&self, sought: Vec<Sought>) -> LookUp<D> {
+        LookUp::new(self.all(), sought)
     }
 
     /// Gives each entry to `on`, with the place of its run: all are read.

@@ -22,6 +22,7 @@ use xxhash_rust::xxh3::xxh3_128;
 use super::apply::unknown_in;
 use super::older_ids::fact_of;
 use crate::ids::RunRange;
+use crate::ids::Sought;
 use crate::ids::key::{Key, Space};
 use crate::ids::run::RunEntry;
 use crate::ids::runs::Runs;
@@ -97,9 +98,8 @@ impl<D: Disk> CheckedIds<D> {
     }
 
     async fn look_up(&self, keys: &[Key], below: u64) -> io::Result<Vec<(Key, Fact)>> {
-        let hashes: Vec<u64> = keys.iter().map(|key| key.hash).collect();
         let mut facts: HashMap<(u128, Space), Fact> = HashMap::new();
-        let mut look_up = self.runs.look_up(&hashes);
+        let mut look_up = self.runs.look_up(keys.iter().map(Sought::key).collect());
         while let Some(entries) = look_up.next().await? {
             // The files have what comes later, too.
             for entry in entries.into_iter().filter(|entry| entry.offset < below) {

@@ -27,7 +27,7 @@ use super::saved_filter;
 use crate::ids::key::{Key, Space};
 use crate::ids::run::{Run, RunEntry, RunMeta};
 use crate::ids::runs::Runs;
-use crate::ids::{RunRange, STEP_ENTRIES};
+use crate::ids::{RunRange, STEP_ENTRIES, Sought};
 use crate::ledger::{
     Fact, LeavingKey, Ledger, PendingState, fingerprint_of_event, fingerprint_of_record, key_of,
 };
@@ -181,9 +181,9 @@ impl<D: Disk, R: Runtime> OlderIds<D, R> {
         trusts_hashes: bool,
         facts: &mut HashMap<NamedKey, Fact>,
     ) -> Result<Vec<Wanted>, ReadError> {
-        let hashes: Vec<u64> = wanted.iter().map(|one| one.key.hash).collect();
+        let sought = wanted.iter().map(|one| Sought::key(&one.key)).collect();
         let keys: HashMap<_, &Wanted> = wanted.iter().map(|one| (named(&one.key), one)).collect();
-        let mut look_up = self.runs.look_up(&hashes);
+        let mut look_up = self.runs.look_up(sought);
         let mut met = HashSet::new();
         let mut entries = Vec::new();
         loop {
