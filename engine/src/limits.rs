@@ -85,7 +85,7 @@ pub const DESCRIPTORS_OF_OPERATORS: u64 =
     OPERATOR_CONNECTIONS_MAX as u64 * DESCRIPTORS_OF_CONNECTION;
 /// Descriptors of a partition: segments that are read, written or prepared, each open twice; hard
 /// state; snapshots.
-pub const DESCRIPTORS_OF_PARTITION: u64 = 64;
+pub const DESCRIPTORS_OF_PARTITION: u64 = 96;
 /// Descriptors of a partition's connections to its peers and from them.
 pub const DESCRIPTORS_OF_PEERS: u64 = 32;
 /// Descriptors of a connection: its socket, and another while the feed takes it over, or reads a segment

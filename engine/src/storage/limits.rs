@@ -17,9 +17,9 @@ pub const MARKS_MAX: usize = 1 << 20;
 /// Larger entries are not read whole for one of their records.
 pub const WHOLE_ENTRY_BYTES_MAX: usize = 64 << 10;
 /// Segments that one look-up of many records reads at once.
-pub const LOOKUP_SEGMENTS_MAX: usize = 4;
-/// Reads that one look-up of many records has in flight in a segment.
-pub const LOOKUP_READS_MAX: usize = 16;
+pub const LOOKUP_SEGMENTS_MAX: usize = 16;
+/// Reads that one look-up of many records has in flight, in all those segments together.
+pub const LOOKUP_READS_MAX: usize = 64;
 /// Bytes of opaque records that one look-up of many records returns.
 pub const LOOKUP_OPAQUE_BYTES_MAX: usize = 16 << 20;
 /// Most bytes read from disk at once for a reader, beyond an entry that is larger.

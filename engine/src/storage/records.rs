@@ -272,8 +272,9 @@ impl<D: Disk, R: Runtime> Inner<D, R> {
             }
             state.cuts
         };
+        let reads_max = LOOKUP_READS_MAX / parts.len().clamp(1, LOOKUP_SEGMENTS_MAX);
         let mut parts = stream::iter(parts)
-            .map(|wanted| self.look_up_in_segment(look_up, wanted, cuts))
+            .map(|wanted| self.look_up_in_segment(look_up, wanted, cuts, reads_max))
             .buffer_unordered(LOOKUP_SEGMENTS_MAX);
         while let Some(part) = parts.try_next().await? {
             found.extend(part);
@@ -287,13 +288,14 @@ impl<D: Disk, R: Runtime> Inner<D, R> {
         look_up: &LookUp,
         wanted: Range<usize>,
         cuts: u64,
+        reads_max: usize,
     ) -> Result<Found, ReadError> {
         if self.state.borrow().cuts != cuts {
             // Whoever has called sees the truncation, too, and begins again.
             return Err(io::Error::from(io::ErrorKind::Interrupted).into());
         }
         let first = Wanted::Offset(look_up.offsets[wanted.start]);
-        let read = async || self.read_stretches(look_up, wanted.clone()).await;
+        let read = async || self.read_stretches(look_up, wanted.clone(), reads_max).await;
         self.by_marks(first, cuts, read).await
     }
 
@@ -301,12 +303,13 @@ impl<D: Disk, R: Runtime> Inner<D, R> {
         self: &Rc<Self>,
         look_up: &LookUp,
         wanted: Range<usize>,
+        reads_max: usize,
     ) -> Result<Found, ReadError> {
         let spot = self.ready(Wanted::Offset(look_up.offsets[wanted.start])).await?;
         let stretches = self.state.borrow().stretches(look_up, spot.sequence, wanted);
         let mut reads = stream::iter(stretches)
             .map(|stretch| self.read_stretch(look_up, &spot, stretch))
-            .buffer_unordered(LOOKUP_READS_MAX);
+            .buffer_unordered(reads_max);
         let mut found = Found::new();
         while let Some(part) = reads.try_next().await? {
             found.extend(part);
