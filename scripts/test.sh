@@ -26,7 +26,8 @@ needs_root=(
   liar:: replicas:: room:: scripts::a_local_cluster scripts::a_secured_cluster serve::a_full_disk serve::a_nearly_full_disk
 )
 # Simulations that take the processor for minutes: they run alone, beside no server under test.
-clusters=(cluster::nothing_acknowledged cluster::a_member_that_lies ids::ids_are_what_they_were)
+clusters=(cluster::nothing_acknowledged cluster::a_member_that_lies ids::ids_are_what_they_were
+  spanning::what_spans_partitions)
 data_files=(transfers.csv.gz expected_balances.csv.gz trans.asc.gz)
 
 all=false
@@ -105,8 +106,8 @@ for pattern in "${left_out[@]}"; do
   skip+=(--skip "$pattern")
 done
 # By hand: WALENGINE_SIM_SEEDS=3000 scripts/test.sh ids::ids_are, and more for whoever changes them.
-cluster_seeds=(100 50 40)
-$all && cluster_seeds=(1000 100 250)
+cluster_seeds=(100 50 40 30)
+$all && cluster_seeds=(1000 100 250 500)
 cargo test --workspace --exclude walengine-tests
 # With walengine-benches, which has no library: for the features of the whole workspace.
 cargo test --package walengine-tests --package walengine-benches --lib

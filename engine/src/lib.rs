@@ -5,6 +5,7 @@
 #![deny(unsafe_code)]
 
 pub mod acquaintances;
+pub mod across;
 pub mod addresses;
 pub mod admission;
 pub mod agreed_clock;

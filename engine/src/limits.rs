@@ -494,6 +494,26 @@ const _: () = {
     assert!(PROPOSED_BYTES_MAX >= 2 * DRAFT_BYTES_MAX);
     assert!(WAITING_MAX >= 1 && SNAPSHOTS_KEPT >= 2);
 };
+/// Arrivals in one frame from another partition.
+pub const FRAME_ARRIVALS_MAX: usize = EVENTS_MAX;
+/// For so long partitions exchange nothing while an export asks for their states.
+pub const EXPORT_HOLD: Duration = Duration::from_secs(1);
+/// The last entries of all partitions that an import sends are sent within this time.
+pub const IMPORT_LASTS_WITHIN: Duration = Duration::from_secs(5);
+/// Transfers that a partition may have in doubt; past it, more of them wait.
+pub const DOUBTS_MAX: usize = 32 * FRAME_ARRIVALS_MAX;
+/// Transfers to other partitions that a partition keeps as they were sent: those of a few frames.
+pub const PREPARED_KEPT_MAX: usize = 4 * FRAME_ARRIVALS_MAX;
+/// Frames that wait for a partition's replica on their node; each couriers sends one at a time.
+pub const LETTERS_MAX: usize = 64;
+/// How long a courier waits for words before it sends again.
+pub const COURIER_WITHIN: Duration = Duration::from_secs(2);
+/// How far the log time of another partition may be ahead; what comes from further ahead waits.
+pub const CARRIED_AHEAD_MAX: Duration = Duration::from_secs(1);
+/// How long it waits after what failed.
+pub const COURIER_AGAIN_AFTER: Duration = Duration::from_millis(10);
+const _: () =
+    assert!((FRAME_ARRIVALS_MAX + 1) * (EVENT_BYTES + RESOLVED_BYTES + 1) <= DRAFT_BYTES_MAX);
 /// How long a node that the leader has named to lead next is expected to stand for election.
 pub const SUCCESSOR_WITHIN: Duration = Duration::from_secs(5);
 /// Bytes of a replica's own entries that are read at once to compare them with those that a leader sends again.

@@ -12,6 +12,7 @@ use walengine_replication::gossip::{Counters, OwnCondition};
 use walengine_replication::turned_away::TurnedAway;
 
 use crate::acquaintances::Acquaintances;
+use crate::across::Letters;
 use crate::admission::Admission;
 use crate::audit::Audit;
 use crate::config::Config;
@@ -70,6 +71,8 @@ pub struct NodeState {
     pub turned_away: Arc<TurnedAway>,
     /// Connections of clients that are open, by address.
     pub admission: Admission,
+    /// The ways between partitions.
+    pub letters: Letters,
     /// Who may do what. Written by the main thread.
     pub policies: Arc<Policies>,
     /// Memory that the clients' connections of all shards share.
@@ -86,9 +89,11 @@ impl NodeState {
         let connections_max = config.connections_max * config.cores;
         let (connections_pool, peers_pool) =
             (connections_pool(config.cores), peers_pool(config.cores));
+        let letters = Letters::new(superblock.partitions);
         Self {
             config,
             superblock,
+            letters,
             tls: None,
             is_full: AtomicBool::new(false),
             free_bytes: AtomicU64::new(0),

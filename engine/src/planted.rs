@@ -27,6 +27,18 @@ pub enum Planted {
     EndsLostInMerge,
     /// Runs that only a snapshot names are removed.
     NamedRunRemoved,
+    /// A partition posts what it has prepared for another one before that has given its word.
+    PostedBeforeWord,
+    /// A partition gives its word on a transfer each time that it arrives.
+    WordGivenTwice,
+    /// A word is told before it is committed.
+    WordNotCommitted,
+    /// A ledger that is restored from a snapshot forgets what is in doubt.
+    DoubtForgotten,
+    /// A partition releases what it has prepared when no word comes in time.
+    ReleasedInDoubt,
+    /// A repeat of what is in doubt is told that it was accepted.
+    AnsweredInDoubt,
 }
 
 #[cfg(feature = "planted")]

@@ -26,6 +26,8 @@ pub enum Refused {
     Importing,
     /// Leadership ended before the outcome was known: ask for it by the same ids.
     LeadershipLost,
+    /// Another partition has the last word on some of it, and has not given it in time: ask again.
+    InDoubt,
     /// The replica does not know yet how far the log is committed.
     NotYet,
     /// The partition has stopped for good. The text says why.

@@ -79,3 +79,5 @@ const _: () = {
     );
     assert!(entry::HEADER_BYTES + entry::BODY_BYTES_MAX + 64 <= PAGE_BODY_BYTES_MAX);
 };
+/// Longest time for which a partition exchanges nothing with others when it is asked to, in milliseconds.
+pub const HOLD_MILLIS_MAX: u32 = 5000;

@@ -5,16 +5,17 @@ use std::collections::HashMap;
 
 use bytes::Bytes;
 use walengine_net::entry::EntryHeader;
-use walengine_net::model::{Account, AccountFlags, Offset, PartitionId, Timestamp};
+use walengine_net::model::{Account, AccountFlags, Offset, PartitionId, Timestamp, Word};
 
+use crate::across::UnderWay;
 use crate::copy::Rows;
-use crate::facts::{self, Fact, Movement, MovementKind, Record};
+use crate::facts::{self, Fact, Movement, MovementKind, Record, Refusal};
 use crate::fold::Fold;
 use crate::history::{HistoryError, Position};
 use crate::limits::{BATCH_BYTES_MAX, BATCH_RECORDS_MAX};
 use crate::tables::{
-    self, ACCOUNT_EVENTS, ACCOUNTS, AccountState, OPAQUE_RECORDS, REFUSED_EVENTS, RESERVATIONS,
-    Reservation, Resolution, TRANSFERS, Table,
+    self, ACCOUNT_EVENTS, ACCOUNTS, ARRIVALS, AccountState, OPAQUE_RECORDS, REFUSED_EVENTS,
+    RESERVATIONS, Reservation, Resolution, TRANSFERS, Table, UNDER_WAY,
 };
 
 /// A complete batch. Writing it twice is harmless, because the position is compared.
@@ -32,6 +33,8 @@ pub struct Batch {
     pub changes: Fold,
     /// Ends of reservations that earlier batches created.
     pub ends: Vec<ReservationEnd>,
+    /// Offsets of transfers that earlier batches have under way, and that have their word here.
+    pub words: Vec<Offset>,
 }
 
 /// The end of a reservation that an earlier batch created.
@@ -59,37 +62,50 @@ struct Created {
 #[derive(Debug)]
 pub struct Builder {
     partition: PartitionId,
+    partitions: u16,
     from: Position,
     to: Position,
     transfers: Rows,
     account_events: Rows,
     refused_events: Rows,
     opaque_records: Rows,
+    arrivals: Rows,
     created: Vec<Created>,
     created_places: HashMap<u128, usize>,
     reservations: Vec<Reservation>,
     reservation_places: HashMap<u128, usize>,
     changes: Fold,
     ends: Vec<ReservationEnd>,
+    words: Vec<Offset>,
+    under_way: UnderWay,
 }
 
 impl Builder {
-    /// Starts at a position.
-    pub fn new(partition: PartitionId, from: Position) -> Self {
+    /// Starts at a position of one of so many `partitions`, with what is under way there.
+    pub fn new(
+        partition: PartitionId,
+        partitions: u16,
+        from: Position,
+        under_way: UnderWay,
+    ) -> Self {
         Self {
             partition,
+            partitions,
             from,
             to: from,
             transfers: Rows::default(),
             account_events: Rows::default(),
             refused_events: Rows::default(),
             opaque_records: Rows::default(),
+            arrivals: Rows::default(),
             created: Vec::new(),
             created_places: HashMap::new(),
             reservations: Vec::new(),
             reservation_places: HashMap::new(),
             changes: Fold::default(),
             ends: Vec::new(),
+            words: Vec::new(),
+            under_way,
         }
     }
 
@@ -100,8 +116,13 @@ impl Builder {
 
     /// Whether the next entry belongs to the next batch.
     pub fn is_full(&self) -> bool {
-        let rows =
-            [&self.transfers, &self.account_events, &self.refused_events, &self.opaque_records];
+        let rows = [
+            &self.transfers,
+            &self.account_events,
+            &self.refused_events,
+            &self.opaque_records,
+            &self.arrivals,
+        ];
         let bytes: usize = rows.iter().map(|rows| rows.bytes().len()).sum();
         bytes >= BATCH_BYTES_MAX
             || self.to.next_offset.0 - self.from.next_offset.0 >= BATCH_RECORDS_MAX
@@ -114,7 +135,7 @@ impl Builder {
             return Ok(());
         }
         assert_eq!(header.meta.base_offset, self.to.next_offset, "an entry was left out");
-        facts::for_each(header, body, |record| self.add_record(&record))?;
+        facts::for_each(header, body, self.partitions, |record| self.add_record(&record))?;
         let last = u64::from(header.meta.records) - 1;
         self.to = Position {
             next_offset: header.next_offset(),
@@ -127,15 +148,29 @@ impl Builder {
 
     fn add_record(&mut self, record: &Record<'_>) -> Result<(), HistoryError> {
         match &record.fact {
-            Fact::Created(account) => {
-                let Record { offset, time, .. } = *record;
-                self.created_places.insert(account.id.0, self.created.len());
-                self.created.push(Created { offset, time, account: *account });
-            }
+            Fact::Created(account) => self.create(record, *account),
             Fact::Moved(movement) => {
                 tables::put_transfer(&mut self.transfers, record, movement);
                 self.fold(record, movement)?;
             }
+            Fact::Prepared(prepared) => {
+                let transit = prepared.in_transit();
+                self.create_in_transit(record, transit);
+                let debit = prepared.transfer().debit_account_id.0;
+                self.changes.reserve(debit, transit.id.0, prepared.amount.0)?;
+                self.under_way.prepared.insert(record.offset, *prepared);
+            }
+            Fact::Arrived(arrived) => {
+                tables::put_arrival(&mut self.arrivals, record, arrived);
+                if arrived.verdict.is_ok() {
+                    let transit = arrived.in_transit();
+                    self.create_in_transit(record, transit);
+                    let credit = arrived.transfer.credit_account_id.0;
+                    self.changes.transfer(transit.id.0, credit, arrived.amount.0)?;
+                }
+            }
+            Fact::Ended(word) => self.end(record, word)?,
+            Fact::Mail => {}
             Fact::Guarded(guard) => tables::put_guard(&mut self.account_events, record, guard),
             Fact::Closed(close) => {
                 tables::put_close(&mut self.account_events, record, close);
@@ -148,6 +183,43 @@ impl Builder {
             Fact::Refused(refusal) => {
                 tables::put_refused(&mut self.refused_events, record, refusal);
             }
+        }
+        Ok(())
+    }
+
+    fn create(&mut self, record: &Record<'_>, account: Account) {
+        let Record { offset, time, .. } = *record;
+        self.created_places.insert(account.id.0, self.created.len());
+        self.created.push(Created { offset, time, account });
+    }
+
+    /// An in-transit account is created by the first record that needs it.
+    fn create_in_transit(&mut self, record: &Record<'_>, account: Account) {
+        if self.under_way.accounts.insert(account.id.0) {
+            self.create(record, account);
+        }
+    }
+
+    /// Ends what was prepared.
+    fn end(&mut self, record: &Record<'_>, word: &Word) -> Result<(), HistoryError> {
+        let place = Offset(word.place);
+        let prepared = self.under_way.prepared.remove(&place);
+        let prepared = prepared.filter(|prepared| prepared.id() == word.id);
+        let prepared = prepared.ok_or(HistoryError::NotUnderWay(place))?;
+        if place < self.from.next_offset {
+            self.words.push(place);
+        }
+        let debit = prepared.transfer().debit_account_id.0;
+        let transit = prepared.in_transit().id.0;
+        // A refusal moves 0.
+        self.changes.resolve(debit, transit, word.amount.0)?;
+        self.changes.release(debit, transit, prepared.amount.0)?;
+        if word.verdict.is_ok() {
+            let moved = Movement::settled(&prepared, word.amount);
+            tables::put_transfer(&mut self.transfers, record, &moved);
+        } else {
+            let refusal = Refusal::of_prepared(&prepared, word.verdict);
+            tables::put_refused(&mut self.refused_events, record, &refusal);
         }
         Ok(())
     }
@@ -182,9 +254,12 @@ impl Builder {
 
     /// Completes the batch. The builder continues after it.
     pub fn seal(&mut self) -> Result<Batch, HistoryError> {
-        let full = std::mem::replace(self, Self::new(self.partition, self.to));
+        let under_way = std::mem::take(&mut self.under_way);
+        let next = Self::new(self.partition, self.partitions, self.to, under_way);
+        let full = std::mem::replace(self, next);
         let partition = full.partition;
         let (mut accounts, mut reservations) = (Rows::default(), Rows::default());
+        let mut under_way = Rows::default();
         for created in &full.created {
             let state = full.state_of(created)?;
             let Created { offset, time, account } = created;
@@ -193,6 +268,9 @@ impl Builder {
         for reservation in &full.reservations {
             reservation.put(&mut reservations, partition);
         }
+        for (_, prepared) in self.under_way.prepared.range(full.from.next_offset..) {
+            tables::put_under_way(&mut under_way, partition, prepared);
+        }
         let tables = [
             (ACCOUNTS, accounts),
             (TRANSFERS, full.transfers),
@@ -200,13 +278,16 @@ impl Builder {
             (ACCOUNT_EVENTS, full.account_events),
             (REFUSED_EVENTS, full.refused_events),
             (OPAQUE_RECORDS, full.opaque_records),
+            (UNDER_WAY, under_way),
+            (ARRIVALS, full.arrivals),
         ];
         let rows = tables.iter().map(|(_, rows)| rows.count()).sum();
         let filled = tables.into_iter().filter(|(_, rows)| !rows.is_empty());
         let copies = filled.map(|(table, rows)| (table, Bytes::from(rows.into_bytes()))).collect();
         let mut changes = full.changes;
         changes.retain(|account| !full.created_places.contains_key(&account));
-        Ok(Batch { from: full.from, to: full.to, copies, rows, changes, ends: full.ends })
+        let Self { from, to, ends, words, .. } = full;
+        Ok(Batch { from, to, copies, rows, changes, ends, words })
     }
 
     /// State of an account that this batch created, at its end.
@@ -219,5 +300,96 @@ impl Builder {
             state.apply(change)?;
         }
         Ok(state)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use walengine_net::model::{AccountId, Amount, EventId, LedgerId, Transfer, Verdict};
+
+    use super::*;
+    use crate::across::{Across, Prepared};
+
+    const PARTITION: PartitionId = PartitionId(0);
+    const DEBIT: u128 = 7;
+
+    /// A builder at an offset.
+    fn builder(offset: u64, under_way: UnderWay) -> Builder {
+        let from = Position { next_offset: Offset(offset), ..Position::START };
+        Builder::new(PARTITION, 2, from, under_way)
+    }
+
+    fn add(builder: &mut Builder, fact: Fact<'_>) {
+        let Position { next_offset: offset, .. } = builder.to;
+        let record = Record { partition: PARTITION, offset, time: Timestamp(offset.0), fact };
+        builder.add_record(&record).unwrap();
+        builder.to.next_offset = offset.plus(1);
+    }
+
+    fn prepared(offset: u64) -> Fact<'static> {
+        let transfer = Transfer {
+            id: EventId(u128::from(offset) + 100),
+            debit_account_id: AccountId(DEBIT),
+            credit_account_id: AccountId(8),
+            amount: Amount(50),
+            ledger: LedgerId(1),
+            ..Transfer::default()
+        };
+        Fact::Prepared(Prepared {
+            across: Across { other: PartitionId(1), prepared: Offset(offset) },
+            time: Timestamp(offset),
+            amount: transfer.amount,
+            body: transfer.to_bytes(),
+        })
+    }
+
+    fn word(place: u64, verdict: Verdict, amount: u128) -> Fact<'static> {
+        let id = EventId(u128::from(place) + 100);
+        Fact::Ended(Word { id, place, verdict, amount: Amount(amount) })
+    }
+
+    fn tables(batch: &Batch) -> Vec<&'static str> {
+        batch.copies.iter().map(|(table, _)| table.name).collect()
+    }
+
+    #[test]
+    fn what_is_under_way_is_a_row_until_a_later_batch_has_its_word() {
+        let mut builder = builder(3, UnderWay::default());
+        (3..6).for_each(|offset| add(&mut builder, prepared(offset)));
+        add(&mut builder, word(4, Verdict::Ok, 20));
+        let first = builder.seal().unwrap();
+        assert_eq!(tables(&first), ["accounts", "transfers", "under_way"]);
+        assert_eq!(first.rows, 4, "one in-transit account, one that has moved, two under way");
+        assert!(first.words.is_empty(), "it was no row");
+        add(&mut builder, word(5, Verdict::CreditAccountClosed, 0));
+        add(&mut builder, word(3, Verdict::Ok, 50));
+        let second = builder.seal().unwrap();
+        assert_eq!(tables(&second), ["transfers", "refused_events"]);
+        assert_eq!(second.words, [Offset(5), Offset(3)]);
+        let change = |batch: &Batch, id| *batch.changes.get(id).unwrap();
+        let (before, after) = (change(&first, DEBIT), change(&second, DEBIT));
+        assert_eq!(before.debits_pending.applied_to(0), Some(100));
+        assert_eq!(after.debits_pending.applied_to(100), Some(0));
+        assert_eq!(before.debits_posted.applied_to(0), Some(20));
+        assert_eq!(after.debits_posted.applied_to(20), Some(70));
+        assert_eq!((before.versions, after.versions), (4, 2));
+        let transit = change(&second, AccountId::in_transit(PartitionId(1), LedgerId(1)).0);
+        assert_eq!(transit.credits_pending.applied_to(100), Some(0));
+        assert_eq!(transit.credits_posted.applied_to(20), Some(70));
+    }
+
+    #[test]
+    fn a_word_ends_what_was_loaded_and_nothing_else() {
+        let Fact::Prepared(loaded) = prepared(3) else { unreachable!() };
+        let transit = loaded.in_transit().id.0;
+        let under_way =
+            UnderWay { prepared: [(Offset(3), loaded)].into(), accounts: [transit].into() };
+        let mut builder = builder(9, under_way);
+        add(&mut builder, word(3, Verdict::Ok, 50));
+        let batch = builder.seal().unwrap();
+        assert_eq!((tables(&batch), batch.words), (vec!["transfers"], vec![Offset(3)]));
+        let fact = word(3, Verdict::Ok, 50);
+        let record = Record { partition: PARTITION, offset: Offset(10), time: Timestamp(10), fact };
+        assert_eq!(builder.add_record(&record), Err(HistoryError::NotUnderWay(Offset(3))));
     }
 }

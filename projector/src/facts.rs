@@ -1,11 +1,15 @@
 //! What happened, record by record of an entry. Pure. Needs no state, because verdicts and
-//! effective amounts are in the log.
+//! effective amounts are in the log. Only the word on a transfer to another partition does not repeat
+//! what it ends: see [`crate::across::UnderWay`].
 
 use walengine_net::entry::{EntryError, EntryHeader, EntryKind, access_events, access_records};
 use walengine_net::model::{
-    Account, Amount, Close, Code, Event, EventKind, Guard, LedgerId, Offset, PartitionId, Resolved,
-    Timestamp, Transfer, TransferFlags, Verdict, event_id, event_kind,
+    Account, Amount, Arrival, Close, Code, Event, EventBytes, EventKind, Guard, LedgerId, Offset,
+    PartitionId, Resolved, Timestamp, Transfer, TransferFlags, Verdict, Word, event_id, event_kind,
 };
+use walengine_net::partition::of_account;
+
+use crate::across::{Across, Arrived, Prepared};
 
 /// A record of the log.
 #[derive(Clone, Copy, Debug)]
@@ -27,6 +31,14 @@ pub enum Fact<'a> {
     Created(Account),
     /// Money was moved, reserved or released.
     Moved(Movement),
+    /// A transfer to an account of another partition was prepared: it is reserved.
+    Prepared(Prepared),
+    /// A transfer from another partition has arrived: it was moved or refused.
+    Arrived(Arrived),
+    /// What was prepared has ended, as the other partition has said.
+    Ended(Word),
+    /// What follows has arrived from another partition. Changes nothing.
+    Mail,
     /// A guard held.
     Guarded(Guard),
     /// An account was closed or reopened.
@@ -55,6 +67,16 @@ pub struct Refusal<'a> {
     pub body: &'a [u8],
     /// Decoded, if it is a transfer.
     pub transfer: Option<Transfer>,
+    /// The other partition, if that has refused it.
+    pub across: Option<Across>,
+}
+
+impl<'a> Refusal<'a> {
+    /// What a word has refused.
+    pub fn of_prepared(prepared: &'a Prepared, verdict: Verdict) -> Self {
+        let kind = Some(EventKind::Transfer);
+        Self { across: Some(prepared.across), ..refusal(&prepared.body, kind, verdict) }
+    }
 }
 
 /// Kind of a movement.
@@ -102,20 +124,42 @@ pub struct Movement {
     pub ledger: LedgerId,
     /// The user's code.
     pub code: Code,
+    /// The partition of the credit account, if that is another one.
+    pub across: Option<Across>,
+}
+
+impl Movement {
+    /// What a word has moved.
+    pub fn settled(prepared: &Prepared, amount: Amount) -> Self {
+        let transfer = prepared.transfer();
+        Self {
+            kind: MovementKind::Transfer,
+            debit: transfer.debit_account_id.0,
+            credit: transfer.credit_account_id.0,
+            amount,
+            ledger: transfer.ledger,
+            code: transfer.code,
+            across: Some(prepared.across),
+            transfer,
+        }
+    }
 }
 
 /// Calls `each` for every record of an entry, in order of offset. The caller has checked the body
-/// against the header.
+/// against the header. The log has so many `partitions`.
 pub fn for_each<'a, E: From<EntryError>>(
     header: &EntryHeader,
     body: &'a [u8],
+    partitions: u16,
     mut each: impl FnMut(Record<'a>) -> Result<(), E>,
 ) -> Result<(), E> {
-    let record = |index: u32, fact| Record {
-        partition: header.meta.partition,
-        offset: header.meta.base_offset.plus(u64::from(index)),
-        time: Timestamp(header.meta.timestamp.0.saturating_add(u64::from(index))),
-        fact,
+    let at = |index: u32| {
+        let time = Timestamp(header.meta.timestamp.0.saturating_add(u64::from(index)));
+        (header.meta.base_offset.plus(u64::from(index)), time)
+    };
+    let record = |index: u32, fact| {
+        let (offset, time) = at(index);
+        Record { partition: header.meta.partition, offset, time, fact }
     };
     match header.meta.kind {
         EntryKind::Events => {
@@ -129,7 +173,18 @@ pub fn for_each<'a, E: From<EntryError>>(
             {
                 let effective = resolved.next_if(|resolved| resolved.index == index);
                 let verdict = Verdict::from_number(number).ok_or(EntryError::Body)?;
-                each(record(index, fact_of(event, verdict, effective)?))?;
+                let fact = match (event_kind(event), verdict) {
+                    (Ok(EventKind::Arrival), _) => {
+                        Fact::Arrived(arrived(event, verdict, effective, partitions)?)
+                    }
+                    (Ok(EventKind::Transfer), Verdict::InDoubt) => {
+                        Fact::Prepared(prepared(event, at(index), effective, partitions)?)
+                    }
+                    (_, Verdict::InDoubt) => return Err(EntryError::Body.into()),
+                    (_, Verdict::Ok) => accepted(event, effective)?,
+                    (kind, _) => Fact::Refused(refusal(event, kind.ok(), verdict)),
+                };
+                each(record(index, fact))?;
             }
             // A resolution out of order, or past the last event.
             if resolved.next().is_some() {
@@ -152,8 +207,8 @@ pub fn for_each<'a, E: From<EntryError>>(
                 let fact = if verdict.is_ok() {
                     Fact::Opaque { id, data }
                 } else {
-                    let (kind, transfer) = ("record", None);
-                    Fact::Refused(Refusal { id, kind, verdict, body: data, transfer })
+                    let (kind, transfer, across) = ("record", None, None);
+                    Fact::Refused(Refusal { id, kind, verdict, body: data, transfer, across })
                 };
                 each(record(index, fact))?;
             }
@@ -164,22 +219,19 @@ pub fn for_each<'a, E: From<EntryError>>(
     Ok(())
 }
 
-fn fact_of(
-    bytes: &[u8; 128],
-    verdict: Verdict,
-    effective: Option<Resolved>,
-) -> Result<Fact<'_>, EntryError> {
-    if !verdict.is_ok() {
-        let kind = event_kind(bytes);
-        let transfer = (kind == Ok(EventKind::Transfer)).then(|| Transfer::from_bytes(bytes));
-        return Ok(Fact::Refused(Refusal {
-            id: event_id(bytes),
-            kind: kind.map_or("unknown", kind_name),
-            verdict,
-            body: bytes,
-            transfer,
-        }));
+fn refusal(bytes: &EventBytes, kind: Option<EventKind>, verdict: Verdict) -> Refusal<'_> {
+    let is_transfer = kind == Some(EventKind::Transfer);
+    Refusal {
+        id: event_id(bytes),
+        kind: kind.map_or("unknown", kind_name),
+        verdict,
+        body: bytes,
+        transfer: is_transfer.then(|| Transfer::from_bytes(bytes)),
+        across: None,
     }
+}
+
+fn accepted(bytes: &EventBytes, effective: Option<Resolved>) -> Result<Fact<'_>, EntryError> {
     let event = Event::from_bytes(bytes).map_err(|_| EntryError::Body)?;
     Ok(match event {
         Event::Account(account) => Fact::Created(account),
@@ -191,7 +243,44 @@ fn fact_of(
             let effective = effective.ok_or(EntryError::Body)?;
             Fact::Moved(resolved(MovementKind::Expire, transfer, effective))
         }
+        Event::Mail(_) => Fact::Mail,
+        Event::Word(word) => {
+            effective.ok_or(EntryError::Body)?;
+            Fact::Ended(word)
+        }
+        Event::Arrival(_) => return Err(EntryError::Body), // see `arrived`
     })
+}
+
+fn prepared(
+    bytes: &EventBytes,
+    (offset, time): (Offset, Timestamp),
+    effective: Option<Resolved>,
+    partitions: u16,
+) -> Result<Prepared, EntryError> {
+    let transfer = Transfer::from_bytes(bytes);
+    if kind_of(&transfer) != MovementKind::Transfer {
+        return Err(EntryError::Body);
+    }
+    let other = of_account(transfer.credit_account_id, partitions);
+    let amount = effective.map_or(transfer.amount, |effective| effective.amount);
+    Ok(Prepared { across: Across { other, prepared: offset }, time, amount, body: *bytes })
+}
+
+fn arrived(
+    bytes: &EventBytes,
+    verdict: Verdict,
+    effective: Option<Resolved>,
+    partitions: u16,
+) -> Result<Arrived, EntryError> {
+    let Arrival { transfer, place } = Arrival::from_bytes(bytes);
+    let home = of_account(transfer.debit_account_id, partitions);
+    let amount = match verdict {
+        Verdict::Ok => effective.map_or(transfer.amount, |effective| effective.amount),
+        Verdict::InDoubt => return Err(EntryError::Body),
+        _ => Amount(0),
+    };
+    Ok(Arrived { home, place: Offset(place), transfer, verdict, amount })
 }
 
 fn kind_name(kind: EventKind) -> &'static str {
@@ -201,12 +290,15 @@ fn kind_name(kind: EventKind) -> &'static str {
         EventKind::Guard => "guard",
         EventKind::Expire => "expire",
         EventKind::Close => "close",
+        EventKind::Mail => "mail",
+        EventKind::Arrival => "arrival",
+        EventKind::Word => "word",
     }
 }
 
-fn movement(transfer: Transfer, effective: Option<Resolved>) -> Result<Movement, EntryError> {
+fn kind_of(transfer: &Transfer) -> MovementKind {
     let has = |flag| transfer.flags.contains(flag);
-    let kind = if has(TransferFlags::POST_PENDING) {
+    if has(TransferFlags::POST_PENDING) {
         MovementKind::Post
     } else if has(TransferFlags::VOID_PENDING) {
         MovementKind::Void
@@ -214,7 +306,11 @@ fn movement(transfer: Transfer, effective: Option<Resolved>) -> Result<Movement,
         MovementKind::Pending
     } else {
         MovementKind::Transfer
-    };
+    }
+}
+
+fn movement(transfer: Transfer, effective: Option<Resolved>) -> Result<Movement, EntryError> {
+    let kind = kind_of(&transfer);
     match effective {
         Some(effective) => Ok(resolved(kind, transfer, effective)),
         // Only a transfer whose own fields say everything has no resolution.
@@ -223,7 +319,7 @@ fn movement(transfer: Transfer, effective: Option<Resolved>) -> Result<Movement,
             let Transfer { debit_account_id, credit_account_id, amount, ledger, code, .. } =
                 transfer;
             let (debit, credit) = (debit_account_id.0, credit_account_id.0);
-            Ok(Movement { kind, transfer, debit, credit, amount, ledger, code })
+            Ok(Movement { kind, transfer, debit, credit, amount, ledger, code, across: None })
         }
     }
 }
@@ -231,5 +327,5 @@ fn movement(transfer: Transfer, effective: Option<Resolved>) -> Result<Movement,
 fn resolved(kind: MovementKind, transfer: Transfer, effective: Resolved) -> Movement {
     let Resolved { debit_account_id, credit_account_id, amount, ledger, code, .. } = effective;
     let (debit, credit) = (debit_account_id.0, credit_account_id.0);
-    Movement { kind, transfer, debit, credit, amount, ledger, code }
+    Movement { kind, transfer, debit, credit, amount, ledger, code, across: None }
 }

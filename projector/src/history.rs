@@ -50,6 +50,9 @@ pub enum HistoryError {
         /// Its index.
         index: u64,
     },
+    /// A word on a transfer that is not under way.
+    #[error("the log ends the transfer of offset {0}, which is not under way")]
+    NotUnderWay(Offset),
     /// A balance that no ledger allows.
     #[error("{0}")]
     Overflow(#[from] crate::fold::Overflow),

@@ -5,13 +5,14 @@
 //! the tables at position P are exactly what the log says up to P, whichever process dies;
 //! [`audit`] proves it.
 //!
-//! [`copy`], [`fold`], [`facts`], [`tables`], [`batch`] and [`history`] are pure.
+//! [`across`], [`copy`], [`fold`], [`facts`], [`tables`], [`batch`] and [`history`] are pure.
 #![forbid(unsafe_code)]
 #![allow(
     clippy::cast_possible_wrap,
     reason = "PostgreSQL has no unsigned types: offsets are below 2^48, lengths below limits.rs"
 )]
 
+pub mod across;
 pub mod audit;
 pub mod batch;
 pub mod board;

@@ -1,15 +1,19 @@
 //! The position of a partition, which is advanced in the transaction that writes the records before
-//! it.
+//! it; and what is under way there.
+
+use std::collections::BTreeMap;
 
 use tokio_postgres::{Client, Statement};
 use walengine_net::entry::ChainHash;
-use walengine_net::model::{Offset, PartitionId};
+use walengine_net::model::{AccountId, Amount, LedgerId, Offset, PartitionId};
 
+use crate::across::{Across, Prepared, UnderWay};
 use crate::database::{Database, within};
 use crate::fatal::{Fatal, Reason};
 use crate::history::Position;
+use crate::tables::{ACCOUNTS, UNDER_WAY};
 use crate::trouble::Trouble;
-use crate::values::Time;
+use crate::values::{Numeric, Time, Uuid};
 
 /// The writer of a partition holds an advisory lock. Its first key is a hash of this and the
 /// schema, its second key the partition.
@@ -26,14 +30,7 @@ pub async fn read(
         database.name("positions")
     );
     let row = within(client.query_opt(&statement, &[&i32::from(partition.0)])).await?;
-    let damaged = |what: &str| {
-        let message = format!(
-            "{what} partition {partition} in table {}: it was changed by hand; \
-             `walengine-projector rebuild` recreates the tables",
-            database.name("positions")
-        );
-        Fatal::new(Reason::Schema, message)
-    };
+    let damaged = |what| damaged(what, partition, &database.name("positions"));
     let row = row.ok_or_else(|| damaged("there is no row for"))?;
     let (next_offset, index): (i64, i64) = (row.try_get(0)?, row.try_get(1)?);
     let chain: Vec<u8> = row.try_get(2)?;
@@ -43,6 +40,45 @@ pub async fn read(
         chain: ChainHash(chain.try_into().map_err(|_| damaged("bad chain hash of"))?),
         time: row.try_get::<_, Option<Time>>(3)?.map(|time| time.0),
     })
+}
+
+fn damaged(what: &str, partition: PartitionId, table: &str) -> Fatal {
+    let message = format!(
+        "{what} partition {partition} in table {table}: it was changed by hand; \
+         `walengine-projector rebuild` recreates the tables"
+    );
+    Fatal::new(Reason::Schema, message)
+}
+
+/// Reads what is under way at the position, in a transaction that sees both as they were together.
+pub async fn under_way(
+    database: &Database,
+    client: &Client,
+    partition: PartitionId,
+) -> Result<UnderWay, Trouble> {
+    let statement = format!(
+        "SELECT log_offset, other_partition, time, amount, body FROM {}",
+        database.part(UNDER_WAY.name, partition)
+    );
+    let mut prepared = BTreeMap::new();
+    for row in within(client.query(&statement, &[])).await? {
+        let damaged = || damaged("bad row of", partition, &database.name(UNDER_WAY.name));
+        let (offset, other): (i64, i32) = (row.try_get(0)?, row.try_get(1)?);
+        let (Time(time), amount): (Time, Numeric) = (row.try_get(2)?, row.try_get(3)?);
+        let body: &[u8] = row.try_get(4)?;
+        let offset = Offset(offset.try_into().map_err(|_| damaged())?);
+        let other = PartitionId(other.try_into().map_err(|_| damaged())?);
+        let across = Across { other, prepared: offset };
+        let body = body.try_into().map_err(|_| damaged())?;
+        let one = Prepared { across, time, amount: Amount(amount.magnitude), body };
+        prepared.insert(offset, one);
+    }
+    let statement =
+        format!("SELECT id FROM {} WHERE id >= $1", database.part(ACCOUNTS.name, partition));
+    let first = Uuid(AccountId::in_transit(PartitionId(0), LedgerId(0)).0);
+    let rows = within(client.query(&statement, &[&first])).await?;
+    let id = |row: &tokio_postgres::Row| row.try_get(0).map(|Uuid(id)| id);
+    Ok(UnderWay { prepared, accounts: rows.iter().map(id).collect::<Result<_, _>>()? })
 }
 
 /// Prepares the statement that compares and advances the position.

@@ -36,7 +36,7 @@ impl Projection {
         let Self { client, partition, database, metrics } = self;
         let mut writer = Writer::new(database, partition, metrics.clone());
         loop {
-            let position = writer.position().await?;
+            let (position, under_way) = writer.start().await?;
             metrics.found(&position);
             let feed = Feed::new(client.clone(), partition, metrics.clone());
             feed.check(&position).await?;
@@ -47,7 +47,8 @@ impl Projection {
             let (pages_in, pages) = feed::queue();
             tasks.spawn(feed.run(position.next_offset, pages_in));
             let history = History::from(client.info().cluster, partition, &position);
-            let builder = Builder::new(partition, position);
+            let partitions = client.info().partitions;
+            let builder = Builder::new(partition, partitions, position, under_way);
             // The writer asks for a batch when it has none, so that no batch waits in a queue.
             let (asks, asked) = flume::bounded(1);
             let (batches_in, batches) = flume::bounded(1);
@@ -156,6 +157,15 @@ impl Batcher {
     }
 
     fn damaged(&self, error: &HistoryError) -> Fatal {
+        if let HistoryError::NotUnderWay(_) = error {
+            // The log has what it ends, so the table lacks it.
+            let message = format!(
+                "partition {}: {error} by table under_way: the table was changed by hand; \
+                 `walengine-projector audit` lists the change, `rebuild` recreates the tables",
+                self.partition
+            );
+            return Fatal::new(Reason::Schema, message);
+        }
         let message = format!(
             "partition {}, after offset {}: what the server sent does not continue the log \
              ({error}); none of it was written. Check the nodes with `walengine verify` and start \

@@ -6,6 +6,7 @@ use walengine_net::model::{
     PartitionId, Timestamp, TransferFlags,
 };
 
+use crate::across::{Across, Arrived, Prepared};
 use crate::copy::Rows;
 use crate::facts::{Movement, MovementKind, Record, Refusal};
 use crate::fold::{Change, Overflow};
@@ -26,6 +27,7 @@ pub struct Table {
 const UUID: &str = "uuid";
 const BIGINT: &str = "bigint";
 const INTEGER: &str = "integer";
+const SMALLINT: &str = "smallint";
 const TIME: &str = "timestamp with time zone";
 const AMOUNT: &str = "numeric(39,0)";
 const U64: &str = "numeric(20,0)";
@@ -56,7 +58,7 @@ pub const ACCOUNTS: Table = Table {
     ],
 };
 
-/// Accepted transfers of all kinds.
+/// Accepted transfers of all kinds; one between partitions stands where its debit account lives.
 pub const TRANSFERS: Table = Table {
     name: "transfers",
     columns: &[
@@ -77,6 +79,8 @@ pub const TRANSFERS: Table = Table {
         ("user_data_128", UUID),
         ("user_data_64", U64),
         ("user_data_32", BIGINT),
+        ("other_partition", INTEGER),
+        ("prepared_offset", BIGINT),
     ],
 };
 
@@ -125,7 +129,7 @@ pub const REFUSED_EVENTS: Table = Table {
         ("log_offset", BIGINT),
         ("time", TIME),
         ("partition", INTEGER),
-        ("verdict", "smallint"),
+        ("verdict", SMALLINT),
         ("kind", TEXT),
         ("name", TEXT),
         ("reason", TEXT),
@@ -133,6 +137,8 @@ pub const REFUSED_EVENTS: Table = Table {
         ("credit_account_id", UUID),
         ("amount", AMOUNT),
         ("body", BYTES),
+        ("other_partition", INTEGER),
+        ("prepared_offset", BIGINT),
     ],
 };
 
@@ -148,9 +154,54 @@ pub const OPAQUE_RECORDS: Table = Table {
     ],
 };
 
+/// Transfers to accounts of other partitions that have no word yet.
+pub const UNDER_WAY: Table = Table {
+    name: "under_way",
+    columns: &[
+        ("id", UUID),
+        ("debit_account_id", UUID),
+        ("credit_account_id", UUID),
+        ("log_offset", BIGINT),
+        ("time", TIME),
+        ("ledger", BIGINT),
+        ("partition", INTEGER),
+        ("other_partition", INTEGER),
+        ("code", INTEGER),
+        ("amount", AMOUNT),
+        ("body", BYTES),
+    ],
+};
+
+/// What other partitions have prepared, accepted or refused.
+pub const ARRIVALS: Table = Table {
+    name: "arrivals",
+    columns: &[
+        ("id", UUID),
+        ("debit_account_id", UUID),
+        ("credit_account_id", UUID),
+        ("log_offset", BIGINT),
+        ("time", TIME),
+        ("place", BIGINT),
+        ("ledger", BIGINT),
+        ("partition", INTEGER),
+        ("home", INTEGER),
+        ("code", INTEGER),
+        ("verdict", SMALLINT),
+        ("amount", AMOUNT),
+    ],
+};
+
 /// All tables.
-pub const TABLES: [Table; 6] =
-    [ACCOUNTS, TRANSFERS, RESERVATIONS, ACCOUNT_EVENTS, REFUSED_EVENTS, OPAQUE_RECORDS];
+pub const TABLES: [Table; 8] = [
+    ACCOUNTS,
+    TRANSFERS,
+    RESERVATIONS,
+    ACCOUNT_EVENTS,
+    REFUSED_EVENTS,
+    OPAQUE_RECORDS,
+    UNDER_WAY,
+    ARRIVALS,
+];
 
 /// Balances and state of an account.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -316,6 +367,14 @@ pub fn put_transfer(rows: &mut Rows, record: &Record<'_>, movement: &Movement) {
     row.uuid_or_null(transfer.pending_id.0).int8_or_null(transfer.timeout_seconds);
     row.uuid_or_null(transfer.user_data_128).numeric_or_null(transfer.user_data_64.into());
     row.int8_or_null(transfer.user_data_32);
+    put_across(row, movement.across);
+}
+
+fn put_across(row: &mut Rows, across: Option<Across>) {
+    match across {
+        None => row.null().null(),
+        Some(Across { other, prepared }) => row.int4(other.0.into()).int8(prepared.0 as i64),
+    };
 }
 
 /// Appends the row of a guard that held.
@@ -360,6 +419,28 @@ pub fn put_refused(rows: &mut Rows, record: &Record<'_>, refusal: &Refusal<'_>) 
             .numeric(transfer.amount.0),
     };
     row.bytea(refusal.body);
+    put_across(row, refusal.across);
+}
+
+/// Appends the row of a transfer that is prepared.
+pub fn put_under_way(rows: &mut Rows, partition: PartitionId, prepared: &Prepared) {
+    let Prepared { across, time, amount, ref body } = *prepared;
+    let transfer = prepared.transfer();
+    let row = rows.begin(UNDER_WAY.columns.len());
+    row.uuid(transfer.id.0).uuid(transfer.debit_account_id.0).uuid(transfer.credit_account_id.0);
+    row.int8(across.prepared.0 as i64).time(time).int8(transfer.ledger.0.into());
+    row.int4(partition.0.into()).int4(across.other.0.into()).int4(transfer.code.0.into());
+    row.numeric(amount.0).bytea(body);
+}
+
+/// Appends the row of an arrival.
+pub fn put_arrival(rows: &mut Rows, record: &Record<'_>, arrived: &Arrived) {
+    let Arrived { home, place, ref transfer, verdict, amount } = *arrived;
+    let row = rows.begin(ARRIVALS.columns.len());
+    row.uuid(transfer.id.0).uuid(transfer.debit_account_id.0).uuid(transfer.credit_account_id.0);
+    row.int8(record.offset.0 as i64).time(record.time).int8(place.0 as i64);
+    row.int8(transfer.ledger.0.into()).int4(record.partition.0.into()).int4(home.0.into());
+    row.int4(transfer.code.0.into()).int2(verdict.number().into()).numeric(amount.0);
 }
 
 /// Appends the row of an opaque record.

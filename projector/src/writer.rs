@@ -9,8 +9,9 @@ use std::time::Instant;
 use bytes::Bytes;
 use futures_util::SinkExt as _;
 use tokio_postgres::{CopyInSink, Statement};
-use walengine_net::model::PartitionId;
+use walengine_net::model::{Offset, PartitionId};
 
+use crate::across::UnderWay;
 use crate::batch::{Batch, ReservationEnd};
 use crate::copy::{HEADER, TRAILER};
 use crate::database::{Connection, Database, columns, within};
@@ -53,6 +54,7 @@ struct WriterSession {
     copies: Vec<(Table, Statement)>,
     changes: Statement,
     ends: Statement,
+    words: Statement,
     advance: Statement,
 }
 
@@ -63,17 +65,30 @@ impl Writer {
         Self { database, partition, metrics, session: None, herald }
     }
 
-    /// The position in the database. Waits until it answers and no other projector writes.
-    pub async fn position(&mut self) -> Result<Position, Fatal> {
+    /// The position in the database, and what is under way there. Waits until it answers and no other
+    /// projector writes.
+    pub async fn start(&mut self) -> Result<(Position, UnderWay), Fatal> {
         loop {
-            match self.try_position().await {
-                Ok(position) => {
+            match self.try_start().await {
+                Ok(start) => {
                     self.herald.works();
-                    return Ok(position);
+                    return Ok(start);
                 }
                 Err(trouble) => self.pause(trouble).await?,
             }
         }
+    }
+
+    async fn try_start(&mut self) -> Result<(Position, UnderWay), Trouble> {
+        self.session().await?;
+        let Some(session) = &self.session else { return Err(Trouble::gone()) };
+        let (database, connection) = (&self.database, &session.connection);
+        let begin = "BEGIN ISOLATION LEVEL REPEATABLE READ, READ ONLY";
+        within(connection.batch_execute(begin)).await?;
+        let position = position::read(database, connection, self.partition).await?;
+        let under_way = position::under_way(database, connection, self.partition).await?;
+        within(connection.batch_execute("COMMIT")).await?;
+        Ok((position, under_way))
     }
 
     async fn try_position(&mut self) -> Result<Position, Trouble> {
@@ -230,10 +245,15 @@ impl WriterSession {
             database.part("reservations", partition),
             database.type_name("reservation_state")
         );
+        let words = format!(
+            "DELETE FROM {} WHERE log_offset = ANY ($1::bigint[])",
+            database.part("under_way", partition)
+        );
         let changes = within(connection.prepare(&changes)).await?;
         let ends = within(connection.prepare(&ends)).await?;
+        let words = within(connection.prepare(&words)).await?;
         let advance = position::prepare(database, &connection).await?;
-        Ok(Self { connection, copies, changes, ends, advance })
+        Ok(Self { connection, copies, changes, ends, words, advance })
     }
 
     /// Runs the transaction. False if the position is not the batch's; then nothing was written.
@@ -253,6 +273,7 @@ impl WriterSession {
         for (table, rows) in &batch.copies {
             self.copy(table, rows).await?;
         }
+        self.end_under_way(&batch.words).await?;
         if batch.ends.is_empty() {
             self.merge(&batch.changes).await?;
         } else {
@@ -281,6 +302,20 @@ impl WriterSession {
         sink.feed(Bytes::from_static(&TRAILER)).await?;
         sink.finish().await?;
         Ok(())
+    }
+
+    /// Removes transfers of earlier batches that have their word now.
+    async fn end_under_way(&self, words: &[Offset]) -> Result<(), Trouble> {
+        if words.is_empty() {
+            return Ok(());
+        }
+        let offsets: Vec<i64> = words.iter().map(|offset| offset.0 as i64).collect();
+        let ended = self.connection.execute(&self.words, &[&offsets]).await? as usize;
+        if ended == words.len() {
+            Ok(())
+        } else {
+            Err(missing("under_way", words.len(), ended).into())
+        }
     }
 
     /// Ends reservations of earlier batches, and releases the amounts that they held.

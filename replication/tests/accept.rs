@@ -16,7 +16,8 @@ use walengine_replication::budget::Budget;
 use walengine_replication::executor::Runtime as _;
 use walengine_replication::peer::limits::LOG_PAGE_BYTES_MAX;
 use walengine_replication::peer::{
-    About, Hello, HelloReply, LogPage, LogRead, Message, PeerError, PeerErrorCode, Refusal, frame,
+    About, Carried, Hello, HelloReply, LogPage, LogRead, Message, PeerError, PeerErrorCode,
+    Refusal, Words, frame,
 };
 use walengine_replication::received::Received;
 use walengine_replication::runtime::{enter, within};
@@ -61,6 +62,10 @@ impl Answering for OnlyReads {
         let entries = vec![0; read.bytes_max as usize & !0xff].into();
         let page = LogPage { vote: Vote::new(1, 1), committed: read.from, entries };
         ready(Ok(page))
+    }
+
+    fn carry(&self, _: Carried) -> impl Future<Output = Result<Words, String>> + 'static {
+        poll_fn(|_| panic!("the group was brought transfers"))
     }
 
     fn about(&self) -> About {

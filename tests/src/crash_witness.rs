@@ -215,7 +215,7 @@ impl History {
                     self.of(credit).credits_posted.0 += amount.0;
                 }
             }
-            Event::Guard(_) | Event::Expire(_) | Event::Close(_) => unreachable!("nobody sent it"),
+            _ => unreachable!("nobody sent it"),
         }
     }
 

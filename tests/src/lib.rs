@@ -29,5 +29,6 @@ pub mod projector;
 pub mod seeds;
 pub mod server;
 pub mod sim;
+pub mod spanning;
 pub mod trio;
 pub mod wire;

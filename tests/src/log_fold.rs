@@ -6,27 +6,63 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use walengine_net::client::blocking::Client;
 use walengine_net::entry::{EntryKind, access_events, access_records};
 use walengine_net::model::{
-    CloseFlags, Event, EventKind, Offset, PartitionId, Resolved, TransferFlags, Verdict, event_id,
-    event_kind,
+    Arrival, CloseFlags, Event, EventBytes, EventKind, Offset, PartitionId, Resolved, Transfer,
+    TransferFlags, Verdict, Word, event_id, event_kind,
 };
+use walengine_net::partition::of_account;
 
 use crate::postgres::Postgres;
 
 const PAGE_BYTES: usize = 1 << 20;
+/// The first id of in-transit accounts: that to or from partition 0.
+const IN_TRANSIT: u128 = 0xffff_ffff << 96;
 
 /// Balances in the order `debits_pending`, `debits_posted`, `credits_pending`, `credits_posted`, and
 /// the version.
 type Balances = ([u128; 4], u64);
+
+/// Partition and offset.
+type At = (u16, u64);
+
+/// An accepted transfer: id, accounts, amount; and if it went to another partition, that and the offset
+/// of the record that prepared it.
+type Accepted = (u128, u128, u128, u128, Option<At>);
+
+/// A transfer that is prepared.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Prepared {
+    id: u128,
+    debit: u128,
+    credit: u128,
+    other: u16,
+    ledger: u32,
+    amount: u128,
+}
+
+/// A transfer that has arrived.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Arrived {
+    home: At,
+    id: u128,
+    debit: u128,
+    credit: u128,
+    amount: u128,
+    verdict: u8,
+}
 
 /// A log, folded.
 #[derive(Debug, Default)]
 pub struct Folded {
     /// Where each partition ends.
     pub ends: Vec<u64>,
-    accounts: BTreeMap<u128, Balances>,
-    /// Partition, offset: id, accounts, amount.
-    transfers: BTreeMap<(u16, u64), (u128, u128, u128, u128)>,
-    refused: BTreeMap<(u16, u64), (u128, u8)>,
+    partitions: u16,
+    /// By partition and id: each partition has its own in-transit accounts.
+    accounts: BTreeMap<(u16, u128), Balances>,
+    transfers: BTreeMap<At, Accepted>,
+    under_way: BTreeMap<At, Prepared>,
+    arrivals: BTreeMap<At, Arrived>,
+    /// Id, verdict, and the other partition if it has refused it.
+    refused: BTreeMap<At, (u128, u8, Option<At>)>,
     opaque: BTreeMap<(u16, u64), u128>,
     /// Guards, closings and reopenings.
     others: HashSet<u128>,
@@ -40,7 +76,7 @@ impl Folded {
     /// # Panics
     /// If the log contradicts itself.
     pub fn read(client: &mut Client) -> Self {
-        let mut folded = Self::default();
+        let mut folded = Self { partitions: client.info().partitions, ..Self::default() };
         for partition in client.info().clone().partitions() {
             let end = folded.read_partition(client, partition);
             folded.ends.push(end.0);
@@ -61,7 +97,40 @@ impl Folded {
     /// Ids of everything that was accepted and is no opaque record.
     pub fn ids(&self) -> impl Iterator<Item = u128> {
         let transfers = self.transfers.values().map(|transfer| transfer.0);
-        transfers.chain(self.accounts.keys().copied()).chain(self.others.iter().copied())
+        let accounts = self.accounts.keys().map(|(_, id)| *id);
+        transfers.chain(accounts).chain(self.others.iter().copied())
+    }
+
+    /// Transfers between partitions: those that have arrived, and of these those that were refused there.
+    pub fn arrived(&self) -> (usize, usize) {
+        let refused = self.arrivals.values().filter(|arrived| arrived.verdict != 0);
+        (self.arrivals.len(), refused.count())
+    }
+
+    /// Transfers to other partitions that have no word yet.
+    pub fn under_way(&self) -> usize {
+        self.under_way.len()
+    }
+
+    /// What every partition was told is what the others have logged, and nothing is under way.
+    ///
+    /// # Panics
+    /// If not.
+    pub fn is_settled(&self) {
+        assert!(self.under_way.is_empty(), "{:?}", self.under_way.first_key_value());
+        let moved = self.transfers.iter().filter_map(|(at, transfer)| {
+            let (id, _, _, amount, across) = *transfer;
+            across.map(|(other, place)| ((at.0, place), (other, id, amount, 0)))
+        });
+        let refused = self.refused.iter().filter_map(|(at, (id, verdict, across))| {
+            across.map(|(other, place)| ((at.0, place), (other, *id, 0, *verdict)))
+        });
+        let words: BTreeMap<At, _> = moved.chain(refused).collect();
+        let arrivals = self.arrivals.iter().map(|((partition, _), arrived)| {
+            let Arrived { home, id, amount, verdict, .. } = *arrived;
+            (home, (*partition, id, amount, verdict))
+        });
+        same("words", &words, &arrivals.collect());
     }
 
     fn read_partition(&mut self, client: &mut Client, partition: PartitionId) -> Offset {
@@ -84,7 +153,7 @@ impl Folded {
                         if *verdict == 0 {
                             self.opaque.insert(at(index), id);
                         } else {
-                            self.refused.insert(at(index), (id, *verdict));
+                            self.refused.insert(at(index), (id, *verdict, None));
                         }
                     }
                 } else {
@@ -95,13 +164,7 @@ impl Folded {
                     for ((event, verdict), index) in
                         body.events.iter().zip(body.verdicts.iter()).zip(0u32..)
                     {
-                        if Verdict::from_number(*verdict).unwrap().is_ok() {
-                            let resolved = resolved.get(&index);
-                            self.fold(at(index), Event::from_bytes(event).unwrap(), resolved);
-                        } else {
-                            assert_ne!(event_kind(event), Ok(EventKind::Expire));
-                            self.refused.insert(at(index), (event_id(event), *verdict));
-                        }
+                        self.take(at(index), event, *verdict, resolved.get(&index));
                     }
                 }
                 next = header.next_offset();
@@ -112,23 +175,107 @@ impl Folded {
         }
     }
 
-    fn of(&mut self, account: u128) -> &mut Balances {
-        self.accounts.get_mut(&account).expect("it was created")
+    fn take(&mut self, at: At, event: &EventBytes, verdict: u8, resolved: Option<&Resolved>) {
+        let kind = event_kind(event).unwrap();
+        match Verdict::from_number(verdict).unwrap() {
+            _ if kind == EventKind::Arrival => {
+                self.arrive(at, &Arrival::from_bytes(event), verdict, resolved);
+            }
+            Verdict::Ok => self.fold(at, Event::from_bytes(event).unwrap(), resolved),
+            Verdict::InDoubt => {
+                assert_eq!(kind, EventKind::Transfer);
+                self.prepare(at, &Transfer::from_bytes(event), resolved);
+            }
+            _ => {
+                assert!(matches!(
+                    kind,
+                    EventKind::Transfer | EventKind::Account | EventKind::Guard | EventKind::Close
+                ));
+                self.refused.insert(at, (event_id(event), verdict, None));
+            }
+        }
     }
 
-    fn fold(&mut self, at: (u16, u64), event: Event, resolved: Option<&Resolved>) {
+    /// The in-transit account, which the first record that needs it creates.
+    fn in_transit(&mut self, at: At, other: u16, ledger: u32) -> u128 {
+        let id = IN_TRANSIT + (u128::from(other) << 32) + u128::from(ledger);
+        self.accounts.entry((at.0, id)).or_default();
+        id
+    }
+
+    fn prepare(&mut self, at: At, transfer: &Transfer, resolved: Option<&Resolved>) {
+        let (debit, credit) = (transfer.debit_account_id, transfer.credit_account_id);
+        let other = of_account(credit, self.partitions).0;
+        assert_eq!(of_account(debit, self.partitions).0, at.0, "prepared at home");
+        assert_ne!(other, at.0, "prepared for another one");
+        let amount = resolved.map_or(transfer.amount, |resolved| resolved.amount).0;
+        let ledger = transfer.ledger.0;
+        let transit = self.in_transit(at, other, ledger);
+        self.change(at, debit.0, 0, amount);
+        self.change(at, transit, 2, amount);
+        let (debit, credit) = (debit.0, credit.0);
+        let prepared = Prepared { id: transfer.id.0, debit, credit, other, ledger, amount };
+        self.under_way.insert(at, prepared);
+    }
+
+    fn arrive(&mut self, at: At, arrival: &Arrival, verdict: u8, resolved: Option<&Resolved>) {
+        let Arrival { transfer, place } = arrival;
+        let (debit, credit) = (transfer.debit_account_id.0, transfer.credit_account_id.0);
+        let home = of_account(transfer.debit_account_id, self.partitions).0;
+        let mut amount = 0;
+        if verdict == 0 {
+            amount = resolved.map_or(transfer.amount, |resolved| resolved.amount).0;
+            let transit = self.in_transit(at, home, transfer.ledger.0);
+            self.change(at, transit, 1, amount);
+            self.change(at, credit, 3, amount);
+        }
+        let (home, id) = ((home, *place), transfer.id.0);
+        self.arrivals.insert(at, Arrived { home, id, debit, credit, amount, verdict });
+    }
+
+    fn settle(&mut self, at: At, word: &Word, resolved: &Resolved) {
+        let place = (at.0, word.place);
+        let prepared = self.under_way.remove(&place).expect("it was under way");
+        let Prepared { id, debit, credit, other, ledger, amount } = prepared;
+        let transit = self.in_transit(at, other, ledger);
+        assert_eq!((id, debit), (word.id.0, resolved.debit_account_id.0));
+        assert_eq!((transit, ledger), (resolved.credit_account_id.0, resolved.ledger.0));
+        self.of(at, debit).0[0] -= amount;
+        self.of(at, transit).0[2] -= amount;
+        let moved = if word.verdict.is_ok() { resolved.amount.0 } else { 0 };
+        assert_eq!(moved, word.amount.0);
+        self.change(at, debit, 1, moved);
+        self.change(at, transit, 3, moved);
+        let across = Some((other, word.place));
+        if word.verdict.is_ok() {
+            self.transfers.insert(at, (id, debit, credit, moved, across));
+        } else {
+            self.refused.insert(at, (id, word.verdict.number(), across));
+        }
+    }
+
+    fn of(&mut self, at: At, account: u128) -> &mut Balances {
+        self.accounts.get_mut(&(at.0, account)).expect("it was created")
+    }
+
+    fn fold(&mut self, at: At, event: Event, resolved: Option<&Resolved>) {
         match event {
             Event::Account(account) => {
-                let before = self.accounts.insert(account.id.0, ([0; 4], 0));
+                let before = self.accounts.insert((at.0, account.id.0), ([0; 4], 0));
                 assert_eq!(before, None, "created once");
             }
             Event::Guard(guard) => drop(self.others.insert(guard.id.0)),
             Event::Close(close) => {
                 assert!(CloseFlags::ALL.contains(close.flags));
                 self.others.insert(close.id.0);
-                self.of(close.account_id.0).1 += 1;
+                self.of(at, close.account_id.0).1 += 1;
             }
             Event::Expire(expire) => self.end(at, 0, expire.pending_id.0, "expired", 0),
+            Event::Mail(mail) => assert_ne!(mail.home.0, at.0, "from another partition"),
+            Event::Word(word) => {
+                self.settle(at, &word, resolved.expect("what it releases or moves"));
+            }
+            Event::Arrival(_) => unreachable!("it was taken"),
             Event::Transfer(transfer) => {
                 let (id, pending) = (transfer.id.0, transfer.pending_id.0);
                 let amount = resolved.map_or(transfer.amount, |resolved| resolved.amount).0;
@@ -145,28 +292,28 @@ impl Folded {
                     self.pendings.insert(id, (debit, credit, amount));
                     self.states.insert(id, ("pending", 0));
                 }
-                self.transfers.insert(at, (id, debit, credit, amount));
-                self.change(debit, place, amount);
-                self.change(credit, place + 2, amount);
+                self.transfers.insert(at, (id, debit, credit, amount, None));
+                self.change(at, debit, place, amount);
+                self.change(at, credit, place + 2, amount);
             }
         }
     }
 
-    fn change(&mut self, account: u128, place: usize, amount: u128) {
-        let (balances, version) = self.of(account);
+    fn change(&mut self, at: At, account: u128, place: usize, amount: u128) {
+        let (balances, version) = self.of(at, account);
         balances[place] += amount;
         *version += 1;
     }
 
-    fn end(&mut self, at: (u16, u64), id: u128, pending: u128, state: &'static str, posted: u128) {
+    fn end(&mut self, at: At, id: u128, pending: u128, state: &'static str, posted: u128) {
         let (debit, credit, held) = self.pendings.remove(&pending).expect("it was pending");
         let amount = if state == "posted" { posted } else { held };
-        self.transfers.insert(at, (id, debit, credit, amount));
+        self.transfers.insert(at, (id, debit, credit, amount, None));
         self.states.insert(pending, (state, posted));
-        self.of(debit).0[0] -= held;
-        self.of(credit).0[2] -= held;
-        self.change(debit, 1, posted);
-        self.change(credit, 3, posted);
+        self.of(at, debit).0[0] -= held;
+        self.of(at, credit).0[2] -= held;
+        self.change(at, debit, 1, posted);
+        self.change(at, credit, 3, posted);
     }
 
     /// Compares every table: each record once, every balance, every state, and debits equal credits.
@@ -174,30 +321,50 @@ impl Folded {
     /// # Panics
     /// If not.
     pub fn agrees_with(&self, postgres: &Postgres) {
-        let accounts: BTreeMap<u128, Balances> = postgres
+        self.accounts_agree(postgres);
+        self.transfers_agree(postgres);
+        self.across_agrees(postgres);
+        self.others_agree(postgres);
+    }
+
+    fn accounts_agree(&self, postgres: &Postgres) {
+        let accounts: BTreeMap<(u16, u128), Balances> = postgres
             .rows(
-                "SELECT id, debits_pending, debits_posted, credits_pending, credits_posted, version
+                "SELECT partition, id, debits_pending, debits_posted, credits_pending, credits_posted,
+                        version
                    FROM walengine.accounts",
             )
             .iter()
             .map(|row| {
                 let number = |place: usize| row[place].parse::<u128>().unwrap();
-                let balances = [number(1), number(2), number(3), number(4)];
-                (uuid(&row[0]), (balances, row[5].parse().unwrap()))
+                let balances = [number(2), number(3), number(4), number(5)];
+                let key = (row[0].parse().unwrap(), uuid(&row[1]));
+                (key, (balances, row[6].parse().unwrap()))
             })
             .collect();
         same("accounts", &accounts, &self.accounts);
+        let sums = postgres.ask(
+            "SELECT bool_and(equal) FROM (
+                 SELECT sum(debits_posted) = sum(credits_posted)
+                    AND sum(debits_pending) = sum(credits_pending) AS equal
+                   FROM walengine.accounts GROUP BY partition, ledger) AS books",
+        );
+        assert_eq!(sums, "t", "debits are credits in each partition");
+    }
+
+    fn transfers_agree(&self, postgres: &Postgres) {
         let rows = postgres.rows(
-            "SELECT partition, log_offset, id, debit_account_id, credit_account_id, amount
+            "SELECT partition, log_offset, id, debit_account_id, credit_account_id, amount,
+                    other_partition, prepared_offset
                FROM walengine.transfers",
         );
         let count = rows.len();
-        let place = |row: &[String]| (row[0].parse().unwrap(), row[1].parse().unwrap());
-        let transfers: BTreeMap<(u16, u64), _> = rows
+        let transfers: BTreeMap<At, Accepted> = rows
             .iter()
             .map(|row| {
                 let amount: u128 = row[5].parse().unwrap();
-                (place(row), (uuid(&row[2]), uuid(&row[3]), uuid(&row[4]), amount))
+                let (id, debit, credit) = (uuid(&row[2]), uuid(&row[3]), uuid(&row[4]));
+                (place(row), (id, debit, credit, amount, across(&row[6..])))
             })
             .collect();
         assert_eq!(count, transfers.len(), "each transfer once");
@@ -206,11 +373,55 @@ impl Folded {
         let (count, ids) = (named.clone().count(), named.collect::<HashSet<_>>());
         assert_eq!(count, ids.len(), "each id once");
         let refused = postgres
-            .rows("SELECT partition, log_offset, id, verdict FROM walengine.refused_events")
+            .rows(
+                "SELECT partition, log_offset, id, verdict, other_partition, prepared_offset
+                   FROM walengine.refused_events",
+            )
             .iter()
-            .map(|row| (place(row), (uuid(&row[2]), row[3].parse().unwrap())))
+            .map(|row| {
+                let verdict = row[3].parse().unwrap();
+                (place(row), (uuid(&row[2]), verdict, across(&row[4..])))
+            })
             .collect();
         same("refused_events", &refused, &self.refused);
+    }
+
+    fn across_agrees(&self, postgres: &Postgres) {
+        let prepared = postgres
+            .rows(
+                "SELECT partition, log_offset, id, debit_account_id, credit_account_id,
+                        other_partition, ledger, amount
+                   FROM walengine.under_way",
+            )
+            .iter()
+            .map(|row| {
+                let (id, debit, credit) = (uuid(&row[2]), uuid(&row[3]), uuid(&row[4]));
+                let (other, ledger) = (row[5].parse().unwrap(), row[6].parse().unwrap());
+                let amount = row[7].parse().unwrap();
+                (place(row), Prepared { id, debit, credit, other, ledger, amount })
+            })
+            .collect();
+        same("under_way", &prepared, &self.under_way);
+        let rows = postgres.rows(
+            "SELECT partition, log_offset, home, place, id, debit_account_id, credit_account_id,
+                    amount, verdict
+               FROM walengine.arrivals",
+        );
+        let count = rows.len();
+        let arrivals: BTreeMap<At, Arrived> = rows
+            .iter()
+            .map(|row| {
+                let (home, id) = (place(&row[2..]), uuid(&row[4]));
+                let (debit, credit) = (uuid(&row[5]), uuid(&row[6]));
+                let (amount, verdict) = (row[7].parse().unwrap(), row[8].parse().unwrap());
+                (place(row), Arrived { home, id, debit, credit, amount, verdict })
+            })
+            .collect();
+        assert_eq!(count, arrivals.len(), "each arrival once");
+        same("arrivals", &arrivals, &self.arrivals);
+    }
+
+    fn others_agree(&self, postgres: &Postgres) {
         let opaque = postgres
             .rows("SELECT partition, log_offset, id FROM walengine.opaque_records")
             .iter()
@@ -227,16 +438,21 @@ impl Folded {
         let expected =
             self.states.iter().map(|(id, (state, posted))| (*id, ((*state).to_owned(), *posted)));
         same("reservations", &states, &expected.collect());
-        let sums = postgres.ask(
-            "SELECT sum(debits_posted) = sum(credits_posted)
-                AND sum(debits_pending) = sum(credits_pending) FROM walengine.accounts",
-        );
-        assert_eq!(sums, "t", "debits are credits");
     }
 }
 
 fn uuid(text: &str) -> u128 {
     if text.is_empty() { 0 } else { u128::from_str_radix(&text.replace('-', ""), 16).unwrap() }
+}
+
+/// Partition and offset, the first two of these columns.
+fn place(row: &[String]) -> At {
+    (row[0].parse().unwrap(), row[1].parse().unwrap())
+}
+
+/// The same, if they are not null.
+fn across(row: &[String]) -> Option<At> {
+    (!row[0].is_empty()).then(|| place(row))
 }
 
 /// Compares, and shows only the first difference.

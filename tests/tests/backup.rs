@@ -8,13 +8,13 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use walengine::backup::cut;
 use walengine::backup::inspect::Backup;
 use walengine::backup::restore::{Made, Wanted, restore};
 use walengine::backup::take::{Progress, Taken, Taking};
 use walengine::fatal::Reason;
 use walengine::ledger::{Draft, Ledger, LedgerTotals};
 use walengine::partition::restore::apply;
+use walengine::rewrite::cut;
 use walengine_net::client::blocking::Client;
 use walengine_net::client::{Config, ReadFrom};
 use walengine_net::entry::{ChainHash, EntryHeader, EntryKind, EntryMeta};

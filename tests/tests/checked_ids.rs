@@ -53,7 +53,7 @@ fn directory() -> (Image, [u8; 32]) {
         let store = SnapshotStore::open(disk.clone(), &dir).await.unwrap();
         assert!(snapshots::take(&partition, &store).await.unwrap().is_some());
         assert!(partition.runs().list().len() >= 2, "{:?}", partition.runs().list());
-        let state = digest(&partition).await.unwrap();
+        let state = digest(&partition, Duration::ZERO).await.unwrap();
         partition.close().await.unwrap();
         state.digest
     };

@@ -1,6 +1,7 @@
 //! Integration tests; each module is named after the question that it answers.
 #![forbid(unsafe_code)]
 
+mod across;
 mod archive;
 mod backup;
 mod berka;
@@ -35,6 +36,7 @@ mod policy;
 mod power;
 mod printed;
 mod process;
+mod projector_across;
 mod projector_audit;
 mod projector_bank;
 mod projector_dependents;
@@ -59,6 +61,7 @@ mod secured;
 mod serve;
 mod session;
 mod sick_disk;
+mod spanning;
 mod strangers;
 mod tidy;
 mod trail;

@@ -148,3 +148,40 @@ mod ids {
         assert!(missed.is_empty(), "not found in {SEEDS_MAX} seeds: {missed:?}");
     }
 }
+
+/// Bugs with money between partitions; see [`walengine_tests::spanning`].
+#[cfg(feature = "planted")]
+mod spanning {
+    use walengine::planted::Planted;
+    use walengine_tests::cluster::Profile;
+    use walengine_tests::seeds::first_failure;
+    use walengine_tests::spanning::run_with;
+
+    use super::SEEDS_MAX;
+
+    const BUGS: [Planted; 6] = [
+        Planted::PostedBeforeWord,
+        Planted::WordGivenTwice,
+        Planted::WordNotCommitted,
+        Planted::DoubtForgotten,
+        Planted::ReleasedInDoubt,
+        Planted::AnsweredInDoubt,
+    ];
+
+    #[test]
+    fn every_bug_with_money_between_partitions_is_found() {
+        let mut missed = Vec::new();
+        for bug in BUGS {
+            let run = |seed| {
+                run_with(Some(bug), seed, Profile::MIXED);
+            };
+            match first_failure(0..SEEDS_MAX, run) {
+                Some((seed, why)) => {
+                    println!("{bug:?}: seed {seed}: {}", why.lines().next().unwrap_or_default());
+                }
+                None => missed.push(bug),
+            }
+        }
+        assert!(missed.is_empty(), "not found in {SEEDS_MAX} seeds: {missed:?}");
+    }
+}

@@ -203,7 +203,7 @@ fn request(connection: &mut Connection<'_>, kind: Kind) -> Handled {
         Kind::ReadEntries => connection.say(&ReadEntries { at_least, from_index: 1, bytes_max: 1 }),
         Kind::LeaveAnyway => connection.say(&LeaveAnyway { node: NODE }),
         Kind::AdmitNode => connection.say(&AdmitNode { node: NODE + 1 }),
-        Kind::StateDigest => connection.say(&StateDigest { reserved: 0 }),
+        Kind::StateDigest => connection.say(&StateDigest { hold_millis: 0 }),
         Kind::ImportLog => connection.say(&ImportLog {
             base_offset: 0,
             is_last: 1,

@@ -47,6 +47,10 @@ pub struct LoadArguments {
     #[arg(long, value_name = "N")]
     pub partitions: Option<u16>,
 
+    /// Of 100 transfers, so many go to accounts of the next partition
+    #[arg(long, value_name = "PERCENT", default_value_t = 0, value_parser = clap::value_parser!(u8).range(0..=100))]
+    pub spanning: u8,
+
     /// Accounts in each partition
     #[arg(long, value_name = "N", default_value_t = 10_000)]
     pub accounts: u32,
@@ -93,6 +97,7 @@ impl Default for LoadArguments {
             records: false,
             partitions: None,
             accounts: 10_000,
+            spanning: 0,
             threads: 1,
             server_pid: Vec::new(),
             data: None,

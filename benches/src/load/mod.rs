@@ -200,11 +200,17 @@ fn prepare(arguments: &LoadArguments, kind: RequestKind) -> Result<(Vec<Worker>,
     };
     let (_, greeting) = connect(0)?;
     let used = arguments.partitions.unwrap_or(greeting.partitions).clamp(1, greeting.partitions);
-    let accounts_of = |partition: u16| {
+    let own_accounts_of = |partition: u16| {
         Accounts::of(PartitionId(partition), greeting.partitions, arguments.accounts)
     };
+    let accounts_of = |partition: u16| {
+        let next = (partition + 1) % greeting.partitions;
+        own_accounts_of(partition).spanning(arguments.spanning, own_accounts_of(next))
+    };
     let mut templates = Vec::new();
-    for partition in 0..used {
+    // What spans goes to all of them.
+    let written = if arguments.spanning > 0 { greeting.partitions } else { used };
+    for partition in 0..written {
         let (mut stream, _) = connect(partition)?;
         let accounts = accounts_of(partition);
         connection::create_accounts(&mut stream, accounts, PartitionId(partition))?;

@@ -87,6 +87,8 @@ impl Random {
 pub struct Accounts {
     book: Book,
     count: u32,
+    /// Such a share of 2^32 of the transfers goes to this book of another partition.
+    spanning: Option<(u32, Book)>,
 }
 
 impl Accounts {
@@ -96,7 +98,21 @@ impl Accounts {
         while partition::of_book(book, partitions) != partition {
             book = Book(book.0 + 1);
         }
-        Self { book, count }
+        Self { book, count, spanning: None }
+    }
+
+    /// The same, where so many of 100 transfers go to accounts of another partition.
+    pub fn spanning(self, percent: u8, other: Self) -> Self {
+        let share = (u64::from(u32::MAX) * u64::from(percent.min(100)) / 100) as u32;
+        Self { spanning: (percent > 0).then_some((share, other.book)), ..self }
+    }
+
+    /// Book of the credit account of a transfer with this id.
+    fn credit_book(self, id: u128) -> Book {
+        match self.spanning {
+            Some((share, other)) if (id as u32) < share => other,
+            _ => self.book,
+        }
     }
 
     /// Number of accounts.
@@ -230,9 +246,11 @@ pub fn put_transfer(cell: &mut [u8], id: u128, random: u64, accounts: Accounts) 
     put_id(cell, id);
     let amount_bits = (id >> 64) as u64 ^ id as u64;
     let (debit, credit) = accounts.pair(random);
-    // Only the lower 32 bits of an account's id differ from those in the template.
+    // Only the lower 32 bits of an account's id differ from those in the template, and the book of what spans.
     cell[DEBIT_AT..DEBIT_AT + 4].copy_from_slice(&(debit + 1).to_le_bytes());
     cell[CREDIT_AT..CREDIT_AT + 4].copy_from_slice(&(credit + 1).to_le_bytes());
+    let book = accounts.credit_book(id).0.to_le_bytes();
+    cell[CREDIT_AT + 12..CREDIT_AT + 16].copy_from_slice(&book);
     cell[AMOUNT_AT] = (1 + (amount_bits & AMOUNT_MASK)) as u8;
 }
 

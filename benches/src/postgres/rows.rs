@@ -10,6 +10,7 @@ use futures_util::SinkExt as _;
 use walengine_net::client::Config;
 use walengine_net::client::blocking::Client;
 use walengine_net::model::Offset;
+use walengine_projector::across::UnderWay;
 use walengine_projector::batch::{Batch, Builder};
 use walengine_projector::copy::{HEADER, TRAILER};
 use walengine_projector::database::{Connection, Database, columns};
@@ -83,7 +84,8 @@ impl LogRows {
         let client = Client::connect(Config::new(server.to_string())).during(what)?;
         let cluster = client.info().clone();
         let mut history = History::from(cluster.cluster, PARTITION, &Position::START);
-        let mut builder = Builder::new(PARTITION, Position::START);
+        let (partitions, under_way) = (cluster.partitions, UnderWay::default());
+        let mut builder = Builder::new(PARTITION, partitions, Position::START, under_way);
         let (mut created, mut transfers) = (None, Vec::new());
         while history.next_offset().0 < records {
             let from: Offset = history.next_offset();
@@ -134,7 +136,7 @@ impl LogRows {
         let mut writer = Writer::new(database.clone(), PARTITION, metrics);
         sql.runtime.block_on(async {
             let what = "writing as the projector does";
-            writer.position().await.during(what)?;
+            writer.start().await.during(what)?;
             writer.write(&self.accounts).await.during(what)?;
             sql.connection.batch_execute("CHECKPOINT").await.during("CHECKPOINT")?;
             let started = Instant::now();

@@ -8,6 +8,7 @@ use walengine_net::model::PartitionId;
 use super::manifest::{self, Manifest, Part};
 use super::part::{EXTENSION_NEW, PartError, PartReader};
 use super::parts_dir;
+use crate::across::ties::Ties;
 use crate::data_dir::of_partition;
 use crate::fatal::{Fatal, Reason};
 use crate::ledger::{Ledger, LedgerTotals};
@@ -35,6 +36,8 @@ pub struct Contained {
     pub bytes: u64,
     /// The state behind it.
     pub ledger: Ledger,
+    /// How it is tied to other partitions' logs.
+    pub ties: Ties,
 }
 
 /// The directory holds a backup, or what a run has left of one.
@@ -110,7 +113,8 @@ impl<'a> Backup<'a> {
     /// What is wrong.
     pub fn check(&self, partition: PartitionId) -> Result<Contained, Fatal> {
         let ledger = Ledger::new(partition, self.manifest.partitions());
-        let mut contained = Contained { end: Tail::default(), entries: 0, bytes: 0, ledger };
+        let ties = Ties::new(partition, self.manifest.partitions());
+        let mut contained = Contained { end: Tail::default(), entries: 0, bytes: 0, ledger, ties };
         let mut entries = self.entries(partition)?;
         let mut unweighed_bytes = 0;
         while let Some((header, body)) = entries.next_entry()? {
@@ -122,6 +126,8 @@ impl<'a> Backup<'a> {
             let ledger = &mut contained.ledger;
             apply(ledger, &header, body).map_err(|fatal| of_partition(partition, &fatal))?;
             ledger.release(ledger.next_offset());
+            let taken = contained.ties.take_entry(&header, body, header.meta.records);
+            taken.map_err(|error| Fatal::new(Reason::Damaged, error.to_string()))?;
             contained.entries += 1;
             contained.bytes += header.entry_bytes() as u64;
         }

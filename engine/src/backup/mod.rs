@@ -9,7 +9,6 @@
 //! A part never changes once it has its name, and a manifest is replaced whole: a run that is killed
 //! leaves the earlier points as they were, and the next run goes on where it ended.
 
-pub mod cut;
 pub mod follow;
 pub mod inspect;
 pub mod manifest;

@@ -7,15 +7,15 @@ use std::path::Path;
 use walengine_net::entry::{EntryError, EntryHeader};
 use walengine_net::model::{PartitionId, Timestamp};
 
-use super::cut;
 use super::inspect::Backup;
 use super::room::{LogRoom, require_room};
+use crate::across::ties::{Fitting, Ties, fit};
 use crate::audit::Order;
 use crate::executor::on_executor;
 use crate::fatal::{Fatal, Reason};
-use crate::rewrite::Rewritten;
 use crate::rewrite::directory::{NewDirectory, require_free};
 use crate::rewrite::writer::Writer;
+use crate::rewrite::{Rewritten, cut};
 use crate::storage::layout::Superblock;
 
 /// What is restored, and for whom.
@@ -46,6 +46,17 @@ pub struct Made {
     pub superblock: Superblock,
     /// Its partitions.
     pub partitions: Vec<RestoredPartition>,
+    /// The partitions were copied at different moments, while money moved between them: they fit each other up to
+    /// this log time, and end there.
+    pub fitted_to: Option<Timestamp>,
+}
+
+/// What is wanted of the partitions, read and not yet made.
+struct Survey {
+    needed_bytes: u64,
+    ties: Vec<Ties>,
+    /// The offsets behind the last records.
+    ends: Vec<u64>,
 }
 
 /// Restores a backup into the directory `data`, which is created if need be.
@@ -83,25 +94,22 @@ pub fn restore(
         all += 2 * wanted.offset(partition).min(end);
     }
     require_free(data)?;
-    let (mut done, mut needed) = (0, 0);
-    for &partition in &partitions {
-        let mut room = LogRoom::new(wanted.segment_bytes, wanted.peer_address.is_some());
-        // All of it is read before anything is made of any of it.
-        let (mut entries, mut next) = (backup.entries(partition)?, 0);
-        while next < wanted.offset(partition)
-            && let Some((header, body)) = entries.next_entry()?
-        {
-            let records = wanted.records(partition, &header, body)?;
-            room.add(body.len());
-            (next, done) = (header.next_offset().0, done + u64::from(records));
-            tell(done, all);
-            if records < header.meta.records {
-                break;
-            }
-        }
-        needed += room.bytes();
+    // All of it is read before anything is made of any of it.
+    let mut done = 0;
+    let mut survey = wanted.survey(backup, &partitions, |records| tell(records, all))?;
+    let (mut fitted, mut fitted_to) = (wanted.clone(), None);
+    if let Err(misfit) = fit(&survey.ties) {
+        fitted_to = fitting(backup, &partitions, &survey)?;
+        fitted.to_time = fitted_to.or(wanted.to_time);
+        survey = fitted.survey(backup, &partitions, |records| tell(records, all))?;
+        fit(&survey.ties).map_err(|_| {
+            let message = format!("{misfit}: name offsets that fit, or a time with --to-time");
+            Fatal::new(Reason::Usage, message)
+        })?;
     }
-    require_room(data, needed)?;
+    let wanted = &fitted;
+    done += survey.ends.iter().sum::<u64>();
+    require_room(data, survey.needed_bytes)?;
     let (count, is_group) = (backup.manifest.partitions(), wanted.peer_address.is_some());
     let order = wanted.order(backup);
     let directory = NewDirectory::begin(data, count, wanted.segment_bytes, is_group, order)?;
@@ -116,7 +124,7 @@ pub fn restore(
     let superblock = directory.superblock();
     let logs: Vec<_> = restored.iter().map(|one| one.log).collect();
     directory.finish(backup.manifest.cluster(), &logs)?;
-    Ok(Made { superblock, partitions: restored })
+    Ok(Made { superblock, partitions: restored, fitted_to })
 }
 
 impl Wanted {
@@ -129,6 +137,41 @@ impl Wanted {
             .with("to_offset", offsets.collect::<Vec<_>>())
             .with("to_time", self.to_time.map(|time| time.0))
             .with("peer_address", self.peer_address.clone())
+    }
+
+    /// Reads what is wanted. `tell` hears of the records.
+    fn survey(
+        &self,
+        backup: &Backup<'_>,
+        partitions: &[PartitionId],
+        mut tell: impl FnMut(u64),
+    ) -> Result<Survey, Fatal> {
+        let count = partitions.len() as u16;
+        let (mut needed_bytes, mut done) = (0, 0);
+        let (mut all_ties, mut ends) = (Vec::new(), Vec::new());
+        for &partition in partitions {
+            let mut room = LogRoom::new(self.segment_bytes, self.peer_address.is_some());
+            let (mut ties, mut end) = (Ties::new(partition, count), 0);
+            let (mut entries, mut next) = (backup.entries(partition)?, 0);
+            while next < self.offset(partition)
+                && let Some((header, body)) = entries.next_entry()?
+            {
+                let records = self.records(partition, &header, body)?;
+                let taken = ties.take_entry(&header, body, records);
+                taken.map_err(|error| unreadable(partition, &header, &error))?;
+                room.add(body.len());
+                (next, done) = (header.next_offset().0, done + u64::from(records));
+                end = header.meta.base_offset.0 + u64::from(records);
+                tell(done);
+                if records < header.meta.records {
+                    break;
+                }
+            }
+            needed_bytes += room.bytes();
+            all_ties.push(ties);
+            ends.push(end);
+        }
+        Ok(Survey { needed_bytes, ties: all_ties, ends })
     }
 
     fn offset(&self, partition: PartitionId) -> u64 {
@@ -146,6 +189,25 @@ impl Wanted {
         cut::wanted(header, body, self.offset(partition), time)
             .map_err(|error| unreadable(partition, header, &error))
     }
+}
+
+/// Up to which log time the partitions fit that do not fit as they are wanted.
+fn fitting(
+    backup: &Backup<'_>,
+    partitions: &[PartitionId],
+    survey: &Survey,
+) -> Result<Option<Timestamp>, Fatal> {
+    let mut fitting = Fitting::new(&survey.ties, &survey.ends);
+    for (&partition, end) in partitions.iter().zip(&survey.ends) {
+        let mut entries = backup.entries(partition)?;
+        while let Some((header, body)) = entries.next_entry()?
+            && header.meta.base_offset.0 < *end
+        {
+            let taken = fitting.take_entry(partition, &header, body);
+            taken.map_err(|error| unreadable(partition, &header, &error))?;
+        }
+    }
+    Ok(fitting.time())
 }
 
 fn unreadable(partition: PartitionId, header: &EntryHeader, error: &EntryError) -> Fatal {

@@ -7,6 +7,7 @@ use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use indicatif::ProgressBar;
@@ -20,8 +21,10 @@ use super::asking::Asking;
 use super::interrupt::{Stop, interruptible};
 use super::output::Output;
 use super::progress::progress_bar;
+use crate::across::ties::{Ties, fit};
 use crate::export::{Header, PartitionEnd, Writer};
 use crate::fatal::{Fatal, Reason};
+use crate::limits::EXPORT_HOLD;
 use crate::private_files::sync_parent;
 
 const COLUMNS: &[(&str, usize)] = &[
@@ -97,6 +100,21 @@ pub(super) fn states(asking: &Asking) -> Result<Vec<StateSummary>, Fatal> {
     Ok(partitions.map(|partition| client.state_digest(partition)).collect::<Result<_, _>>()?)
 }
 
+/// The states of all partitions, which fit each other.
+fn fitting_states(client: &Client) -> Result<Vec<StateSummary>, Fatal> {
+    let partitions: Vec<_> = client.info().partitions().collect();
+    let hold = if partitions.len() > 1 { EXPORT_HOLD } else { Duration::ZERO };
+    thread::scope(|scope| {
+        let ask = |partition| scope.spawn(move || client.state_digest_holding(partition, hold));
+        let asked: Vec<_> = partitions.into_iter().map(ask).collect();
+        let answers = asked.into_iter().map(|asked| match asked.join() {
+            Ok(answer) => Ok(answer?),
+            Err(panic) => std::panic::resume_unwind(panic),
+        });
+        answers.collect()
+    })
+}
+
 /// Exports the log.
 pub fn run(arguments: &Arguments) -> Result<(), Fatal> {
     let (work, file) = (arguments.clone(), arguments.file.clone());
@@ -117,7 +135,7 @@ fn export(arguments: &Arguments, is_begun: &AtomicBool, stop: Stop) -> Result<()
     let mut target = Target::create(&arguments.file)?;
     is_begun.store(target.file.is_some(), Ordering::Relaxed);
     let exported = (|| {
-        let states = states(&arguments.asking)?;
+        let states = fitting_states(&client)?;
         if let Some(partition) = states.iter().position(|state| state.is_importing) {
             let message = format!(
                 "partition {partition} takes an import that is not finished, so its log is a part of \
@@ -228,10 +246,13 @@ fn write(
     let mut writer = Writer::new(&mut target.out, &header).map_err(failed)?;
     let bar = bar_of(header.ends.iter().map(|end| end.0).sum(), "exporting");
     let mut reached = vec![Offset(0); states.len()];
+    let count = states.len() as u16;
+    let mut ties: Vec<_> = (0..count).map(|id| Ties::new(PartitionId(id), count)).collect();
     while reached != header.ends {
         for ((next, &end), partition) in reached.iter_mut().zip(&header.ends).zip(0u16..) {
             if *next < end {
-                *next = page(client, PartitionId(partition), *next, end, &mut writer)
+                let ties = &mut ties[usize::from(partition)];
+                *next = page(client, PartitionId(partition), *next, end, &mut writer, ties)
                     .map_err(|error| error.into_fatal(failed))?;
             }
             if stop.is_told() {
@@ -242,6 +263,7 @@ fn write(
         bar.set_position(writer.records());
     }
     bar.finish_and_clear();
+    fit(&ties).map_err(|misfit| Fatal::new(Reason::Findings, format!("{misfit}: export again")))?;
     let ends: Vec<_> = states
         .iter()
         .map(|state| PartitionEnd {
@@ -277,6 +299,7 @@ fn page<W: Write>(
     from: Offset,
     end: Offset,
     writer: &mut Writer<W>,
+    ties: &mut Ties,
 ) -> Result<Offset, PageError> {
     let cluster = client.info().cluster;
     // Any node that has what is wanted: the leader has other things to do.
@@ -303,6 +326,8 @@ fn page<W: Write>(
                 header.next_offset()
             )));
         }
+        ties.take_entry(&header, body, header.meta.records)
+            .map_err(|error| bad(format!("can't be read: {error}")))?;
         writer.entry(&header, body).map_err(|error| match error.kind() {
             io::ErrorKind::InvalidData => bad(format!("can't be read: {error}")),
             _ => PageError::Write(error),

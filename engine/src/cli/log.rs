@@ -7,7 +7,9 @@ use base64::engine::general_purpose::STANDARD as BASE64;
 use walengine_net::client::blocking::Client;
 use walengine_net::client::{Page, ReadFrom};
 use walengine_net::entry::{ANY_OFFSET, EntryHeader, EntryKind, access_events, access_records};
-use walengine_net::model::{Event, GuardFlags, Offset, PartitionId, Resolved, Timestamp, Verdict};
+use walengine_net::model::{
+    Arrival, Event, GuardFlags, Offset, PartitionId, Resolved, Timestamp, Verdict,
+};
 use walengine_net::{names, say_aside};
 
 use super::asking::{Asking, Freshly, seen, unconfirmed};
@@ -334,8 +336,9 @@ impl Record {
 
 fn event_row(record: &Record, event: Result<Event, u8>, effective: Option<&Resolved>) -> Row {
     let mut row = match event {
-        Ok(Event::Transfer(transfer)) => {
-            let mut row = record.row("transfer", transfer.id.0);
+        Ok(Event::Transfer(transfer) | Event::Arrival(Arrival { transfer, .. })) => {
+            let kind = if matches!(event, Ok(Event::Arrival(_))) { "arrival" } else { "transfer" };
+            let mut row = record.row(kind, transfer.id.0);
             let (debit, credit) = (transfer.debit_account_id, transfer.credit_account_id);
             for prefix in ["", "sent_"] {
                 row.set(&format!("{prefix}debit_account"), &debit);
@@ -380,6 +383,12 @@ fn event_row(record: &Record, event: Result<Event, u8>, effective: Option<&Resol
         Ok(Event::Expire(expire)) => {
             let mut row = record.row("expire", expire.pending_id.0);
             row.set("pending_id", &expire.pending_id);
+            row
+        }
+        Ok(Event::Mail(mail)) => record.row("mail", mail.home.0.into()),
+        Ok(Event::Word(word)) => {
+            let mut row = record.row("word", word.id.0);
+            row.set("verdict", &word.verdict);
             row
         }
         Err(number) => record.row(&format!("kind {number}"), 0),

@@ -17,7 +17,7 @@ use crate::data_dir::lock::DirectoryLock;
 use crate::fatal::{Fatal, Reason};
 use crate::limits::OLD_MEMBER_ANSWERS_WITHIN;
 use crate::memory;
-use crate::recover::{Left, Wanted, examine, make};
+use crate::recover::{Left, Wanted, examine, fitting, make};
 use crate::rewrite::directory::require_free;
 use crate::storage::layout::Superblock;
 use crate::storage::superblock;
@@ -92,6 +92,14 @@ pub fn run(arguments: &Arguments) -> Result<(), Fatal> {
         superblock.partitions
     );
     left.iter().for_each(tell);
+    let to_time = fitting(old, &superblock, &left)?;
+    if let Some(time) = to_time {
+        say!(
+            "parts of transfers between partitions are lost: what is left of the partitions fits up to log time \
+             {}, and only that is kept",
+            shown(time)
+        );
+    }
     let answering = tell_members(&superblock, &left);
     let is_group = left.iter().any(|one| !one.others(superblock.node).is_empty());
     if is_group {
@@ -120,6 +128,7 @@ pub fn run(arguments: &Arguments) -> Result<(), Fatal> {
         data: new,
         peer_address: arguments.peer_address.as_deref(),
         segment_bytes: arguments.segment_mib << 20,
+        to_time,
     };
     let (bar, mut done) = (progress_bar(bytes, BYTES_BAR), 0);
     let made = make(old, &superblock, &left, &wanted, |more| {

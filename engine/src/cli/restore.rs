@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use walengine_net::model::{PartitionId, Timestamp};
 use walengine_net::say;
 
-use super::log_time::time;
+use super::log_time::{shown, time};
 use super::new_directory::{amid_imports, how_to_start, peer_address, rewritten};
 use super::progress::{RECORDS_BAR, progress_bar};
 use super::verify;
@@ -83,6 +83,13 @@ pub fn run(arguments: &Arguments) -> Result<(), Fatal> {
                  out from its beginning"
             );
         }
+    }
+    if let Some(time) = made.fitted_to {
+        say!(
+            "the backup's partitions end at slightly different moments, between which money moved from one to \
+             another: they fit each other up to log time {}, and end there",
+            shown(time)
+        );
     }
     amid_imports(made.partitions.iter().map(|one| &one.log));
     if source.is_unfinished() {

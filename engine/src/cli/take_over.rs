@@ -29,9 +29,10 @@ use super::asking::Asking;
 use super::csv_file::source::Input;
 use super::export::{bar_of, digest_text, states};
 use super::interrupt::Stop;
+use crate::across::ties::{Ties, fit};
 use crate::export::{Content, ExportedEntry, FIRST_KEY, PartitionEnd, Reader};
 use crate::fatal::{Fatal, Reason};
-use crate::limits::IMPORT_CLOCK_WAIT_MAX;
+use crate::limits::{IMPORT_CLOCK_WAIT_MAX, IMPORT_LASTS_WITHIN};
 
 /// How a compressed file begins.
 const GZIP: [u8; 2] = [0x1f, 0x8b];
@@ -110,12 +111,22 @@ pub(super) fn run(input: &Input, asking: &Asking, dry_run: bool, stop: Stop) -> 
         .zip(&before)
         .map(|(partition, state)| TargetLog::new(partition, state.next_offset))
         .collect();
+    let mut ties: Vec<_> =
+        client.info().partitions().map(|partition| Ties::new(partition, partitions)).collect();
     while let Some(entry) = next(path, &mut reader)? {
         there[usize::from(entry.partition.0)].compare(&client, &entry)?;
+        if let Content::Events(body) = &entry.content {
+            let ties = &mut ties[usize::from(entry.partition.0)];
+            let records = body.events.iter().zip(&body.verdicts);
+            for ((event, verdict), offset) in records.zip(entry.base_offset.0..) {
+                ties.take(offset, event, *verdict);
+            }
+        }
         bar.set_position(read.load(Ordering::Relaxed));
         check_interrupted(stop, "nothing was imported")?;
     }
     bar.finish_and_clear();
+    fit(&ties).map_err(|misfit| Fatal::new(Reason::Damaged, format!("{path}: {misfit}")))?;
     let ends = reader.ends().unwrap_or_default().to_vec();
     for (state, (end, partition)) in before.iter().zip(ends.iter().zip(0u16..)) {
         if state.is_importing && state.next_offset >= end.next_offset {
@@ -316,11 +327,20 @@ impl<'a> Taking<'a> {
         if !reader.ends().is_some_and(same) {
             return Err(changed(path));
         }
-        for partition in 0..self.last.len() {
-            if let Some(last) = self.last[partition].take() {
-                self.waiting.push_back(last);
-                self.send(true)?;
-            }
+        // Whose import is over exchanges what is under way with the others. Those that have begun take nothing until
+        // theirs is over, too; the others are asked to wait, and come first.
+        let begins = |last: &Option<ExportedEntry>| {
+            last.as_ref().is_some_and(|last| last.base_offset == Offset(0))
+        };
+        for (partition, _) in self.last.iter().enumerate().filter(|(_, last)| begins(last)) {
+            let partition = PartitionId(partition as u16);
+            self.client.state_digest_holding(partition, IMPORT_LASTS_WITHIN)?;
+        }
+        let (first, rest): (Vec<_>, Vec<_>) = self.last.iter_mut().partition(|last| begins(last));
+        let lasts: Vec<_> = first.into_iter().chain(rest).filter_map(Option::take).collect();
+        for last in lasts {
+            self.waiting.push_back(last);
+            self.send(true)?;
         }
         Ok(())
     }

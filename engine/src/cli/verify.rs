@@ -11,6 +11,7 @@ use walengine_net::say;
 use super::backup;
 use super::log_time::shown;
 use super::output::NAME;
+use crate::across::ties::{Ties, fit};
 use crate::backup::inspect;
 use crate::data_dir;
 use crate::data_dir::lock::DirectoryLock;
@@ -75,7 +76,7 @@ pub fn verify(dir: &Path) -> Result<(), Fatal> {
     let _lock = DirectoryLock::share(dir)?;
     let superblock = data_dir::read_superblock(dir)?;
     let mut worst: Option<Fatal> = None;
-    let mut starts = true;
+    let (mut starts, mut ties) = (true, Vec::new());
     for fatal in data_dir::complaints(dir, &superblock)? {
         cli::print(NAME, &fatal);
         (worst, starts) = (worst.or(Some(fatal)), false);
@@ -85,14 +86,19 @@ pub fn verify(dir: &Path) -> Result<(), Fatal> {
         if !partition_dir(dir, id).exists() {
             continue; // said already
         }
-        let task = partition(dir.to_owned(), superblock, id);
-        if let Err(NotWhole { fatal, starts: all_the_same }) = block_on(task) {
-            cli::print(NAME, &fatal);
-            if starts && !all_the_same {
-                worst = None; // what stops the start is worse
+        match block_on(partition(dir.to_owned(), superblock, id)) {
+            Ok(tied) => ties.push(tied),
+            Err(NotWhole { fatal, starts: all_the_same }) => {
+                cli::print(NAME, &fatal);
+                if starts && !all_the_same {
+                    worst = None; // what stops the start is worse
+                }
+                (worst, starts) = (worst.or(Some(fatal)), starts && all_the_same);
             }
-            (worst, starts) = (worst.or(Some(fatal)), starts && all_the_same);
         }
+    }
+    if worst.is_none() {
+        worst = how_they_fit(&ties, &superblock);
     }
     match worst {
         None => {
@@ -116,6 +122,25 @@ pub fn verify(dir: &Path) -> Result<(), Fatal> {
     }
 }
 
+/// Says what is under way between partitions that are whole; what is wrong if they do not fit each other.
+fn how_they_fit(ties: &[Ties], superblock: &Superblock) -> Option<Fatal> {
+    let misfit = fit(ties).err();
+    let under_way: usize = ties.iter().map(Ties::under_way).sum();
+    if under_way > 0 {
+        say!("under way between partitions: {under_way} transfers");
+    }
+    let misfit = misfit?;
+    if superblock.replicated {
+        say!(
+            "{misfit}: this node's replicas are not equally far, and take the rest from the other nodes"
+        );
+        return None;
+    }
+    let fatal = Fatal::new(Reason::Disagreement, misfit.to_string());
+    cli::print(NAME, &fatal);
+    Some(fatal)
+}
+
 /// A partition that is not as it should be.
 struct NotWhole {
     fatal: Fatal,
@@ -123,8 +148,12 @@ struct NotWhole {
     starts: bool,
 }
 
-/// Prints what a partition's files say, and gives the first complaint; the others are printed.
-async fn partition(dir: PathBuf, superblock: Superblock, id: PartitionId) -> Result<(), NotWhole> {
+/// Prints what a partition's files say. Gives the first complaint; the others are printed.
+async fn partition(
+    dir: PathBuf,
+    superblock: Superblock,
+    id: PartitionId,
+) -> Result<Ties, NotWhole> {
     let checked = check(ReadOnlyDisk::new(&dir), &dir, &superblock, id).await;
     let checked = checked.map_err(|fatal| NotWhole { fatal, starts: false })?;
     let Checked { log, snapshot, accounts, ids, .. } = &checked;
@@ -163,7 +192,7 @@ async fn partition(dir: PathBuf, superblock: Superblock, id: PartitionId) -> Res
     }
     let starts = checked.starts;
     let mut complaints = checked.complaints.into_iter();
-    let Some(fatal) = complaints.next() else { return Ok(()) };
+    let Some(fatal) = complaints.next() else { return Ok(checked.ties) };
     for complaint in complaints {
         say!("  {complaint}");
     }

@@ -288,6 +288,10 @@ impl Outbox {
                 ErrorCode::LeadershipLost,
                 "leadership ended first: ask for the ids' verdicts, or send the same again",
             ),
+            Refused::InDoubt => (
+                ErrorCode::DeadlineExceeded,
+                "another partition has not said in time whether it takes a transfer: send the same again",
+            ),
             Refused::NotYet => (ErrorCode::NotYet, "this replica does not know the log yet"),
             Refused::Stopped(reason) => (ErrorCode::Stopped, reason.as_str()),
         };

@@ -9,8 +9,9 @@ use base64::engine::general_purpose::STANDARD as BASE64;
 use serde::{Deserialize, Deserializer, de};
 use walengine_net::entry::{ANY_OFFSET, RecordHead};
 use walengine_net::model::{
-    Account, AccountFlags, AccountId, Amount, Close, CloseFlags, Code, Event, EventBytes, EventId,
-    Expire, Guard, GuardFlags, LedgerId, Resolved, Transfer, TransferFlags, Verdict,
+    Account, AccountFlags, AccountId, Amount, Arrival, Close, CloseFlags, Code, Event, EventBytes,
+    EventId, Expire, Guard, GuardFlags, LedgerId, Mail, PartitionId, Resolved, Transfer,
+    TransferFlags, Verdict, Word,
 };
 
 use super::{from_hex, hex};
@@ -75,6 +76,12 @@ struct RecordLine<'a> {
     available: Option<Long<u128>>,
     version: Option<Long<u64>>,
     expected_offset: Option<Long<u64>>,
+    #[serde(default)]
+    home: u16,
+    previous: Option<Long<u64>>,
+    settled_below: Option<Long<u64>>,
+    place: Option<Long<u64>>,
+    said: Option<&'a str>,
     data: Option<&'a str>,
     event: Option<&'a str>,
     effective: Option<EffectiveLine>,
@@ -126,17 +133,7 @@ fn put_known(out: &mut String, place: Place, verdict: Verdict, event: &Event) {
     match event {
         Event::Transfer(transfer) => {
             put_head(out, place, "transfer", verdict, transfer.id.0);
-            text_unless_zero(out, "debit_account", transfer.debit_account_id.0);
-            text_unless_zero(out, "credit_account", transfer.credit_account_id.0);
-            text_unless_zero(out, "amount", transfer.amount.0);
-            number(out, "ledger", transfer.ledger.0);
-            number(out, "code", transfer.code.0);
-            flags(out, &transfer.flags.names());
-            text_unless_zero(out, "pending_id", transfer.pending_id.0);
-            text_unless_zero(out, "user_data_128", transfer.user_data_128);
-            text_unless_zero(out, "user_data_64", transfer.user_data_64.into());
-            number(out, "user_data_32", transfer.user_data_32);
-            number(out, "timeout_seconds", transfer.timeout_seconds);
+            put_transfer(out, transfer);
         }
         Event::Account(account) => {
             put_head(out, place, "account", verdict, account.id.0);
@@ -162,7 +159,38 @@ fn put_known(out: &mut String, place: Place, verdict: Verdict, event: &Event) {
             text(out, "account", close.account_id);
             flags(out, &close.flags.names());
         }
+        Event::Mail(mail) => {
+            put_head(out, place, "mail", verdict, 0);
+            number(out, "home", mail.home.0);
+            text(out, "previous", mail.previous);
+            text(out, "settled_below", mail.settled_below);
+        }
+        Event::Arrival(arrival) => {
+            put_head(out, place, "arrival", verdict, arrival.transfer.id.0);
+            put_transfer(out, &arrival.transfer);
+            text(out, "place", arrival.place);
+        }
+        Event::Word(word) => {
+            put_head(out, place, "word", verdict, word.id.0);
+            text(out, "place", word.place);
+            text(out, "said", word.verdict.name());
+            text_unless_zero(out, "amount", word.amount.0);
+        }
     }
+}
+
+fn put_transfer(out: &mut String, transfer: &Transfer) {
+    text_unless_zero(out, "debit_account", transfer.debit_account_id.0);
+    text_unless_zero(out, "credit_account", transfer.credit_account_id.0);
+    text_unless_zero(out, "amount", transfer.amount.0);
+    number(out, "ledger", transfer.ledger.0);
+    number(out, "code", transfer.code.0);
+    flags(out, &transfer.flags.names());
+    text_unless_zero(out, "pending_id", transfer.pending_id.0);
+    text_unless_zero(out, "user_data_128", transfer.user_data_128);
+    text_unless_zero(out, "user_data_64", transfer.user_data_64.into());
+    number(out, "user_data_32", transfer.user_data_32);
+    number(out, "timeout_seconds", transfer.timeout_seconds);
 }
 
 /// As [`put_event`], for an opaque record.
@@ -239,7 +267,8 @@ fn has_known_flags(event: &Event) -> bool {
         Event::Account(account) => AccountFlags::ALL.contains(account.flags),
         Event::Guard(guard) => GuardFlags::ALL.contains(guard.flags),
         Event::Close(close) => CloseFlags::ALL.contains(close.flags),
-        Event::Expire(_) => true,
+        Event::Arrival(arrival) => TransferFlags::ALL.contains(arrival.transfer.flags),
+        Event::Expire(_) | Event::Mail(_) | Event::Word(_) => true,
     }
 }
 
@@ -261,13 +290,7 @@ fn bits(names: &str, all: u16, of: impl Fn(u16) -> Vec<&'static str>) -> Result<
 pub(super) fn read(line: &[u8]) -> Result<(Place, Verdict, Recorded), String> {
     let line: RecordLine<'_> = serde_json::from_slice(line).map_err(|error| error.to_string())?;
     let place = Place { partition: line.partition, offset: line.offset.0, time: line.time.0 };
-    let verdict = match line.verdict {
-        "ok" => Verdict::Ok,
-        name => {
-            let known = Verdict::all().find(|verdict| verdict.name() == name);
-            known.ok_or_else(|| format!("there is no verdict {name:?}"))?
-        }
-    };
+    let verdict = verdict_of(line.verdict)?;
     if line.kind == "record" {
         let data = line.data.ok_or("a record without data")?;
         let data = BASE64.decode(data).map_err(|error| format!("data: {error}"))?;
@@ -289,6 +312,14 @@ pub(super) fn read(line: &[u8]) -> Result<(Place, Verdict, Recorded), String> {
     Ok((place, verdict, Recorded::Event(event(&line)?, effective)))
 }
 
+fn verdict_of(name: &str) -> Result<Verdict, String> {
+    if name == "ok" {
+        return Ok(Verdict::Ok);
+    }
+    let known = Verdict::all().find(|verdict| verdict.name() == name);
+    known.ok_or_else(|| format!("there is no verdict {name:?}"))
+}
+
 fn long(number: Option<&Long<u128>>) -> u128 {
     number.map_or(0, |number| number.0)
 }
@@ -299,26 +330,20 @@ fn event(line: &RecordLine<'_>) -> Result<EventBytes, String> {
     let account_id = AccountId(long(line.account.as_ref()));
     let user_data_128 = long(line.user_data_128.as_ref());
     let user_data_64 = line.user_data_64.map_or(0, |number| number.0);
+    let place = || line.place.map(|place| place.0).ok_or("a place is missing");
     Ok(match line.kind {
-        "transfer" => {
-            let all = TransferFlags::ALL.0;
-            let flags = bits(line.flags, all, |bit| TransferFlags(bit).names())?;
-            let transfer = Transfer {
-                id,
-                debit_account_id: AccountId(long(line.debit_account.as_ref())),
-                credit_account_id: AccountId(long(line.credit_account.as_ref())),
-                amount: Amount(long(line.amount.as_ref())),
-                pending_id: EventId(long(line.pending_id.as_ref())),
-                user_data_128,
-                user_data_64,
-                user_data_32: line.user_data_32,
-                timeout_seconds: line.timeout_seconds,
-                ledger,
-                code,
-                flags: TransferFlags(flags),
-                ..Transfer::default()
-            };
-            transfer.to_bytes()
+        "transfer" => transfer(line)?.to_bytes(),
+        "arrival" => Arrival { transfer: transfer(line)?, place: place()? }.to_bytes(),
+        "mail" => {
+            let zero = || Long(0);
+            let previous = line.previous.unwrap_or_else(zero).0;
+            let settled_below = line.settled_below.unwrap_or_else(zero).0;
+            Mail { home: PartitionId(line.home), previous, settled_below }.to_bytes()
+        }
+        "word" => {
+            let verdict = verdict_of(line.said.ok_or("a word that says nothing")?)?;
+            let amount = Amount(long(line.amount.as_ref()));
+            Word { id, place: place()?, verdict, amount }.to_bytes()
         }
         "account" => {
             let flags = bits(line.flags, AccountFlags::ALL.0, |bit| AccountFlags(bit).names())?;
@@ -342,5 +367,24 @@ fn event(line: &RecordLine<'_>) -> Result<EventBytes, String> {
             event.ok_or("an event's bytes are 256 hexadecimal digits")?
         }
         kind => return Err(format!("there is no kind of record {kind:?}")),
+    })
+}
+
+fn transfer(line: &RecordLine<'_>) -> Result<Transfer, String> {
+    let flags = bits(line.flags, TransferFlags::ALL.0, |bit| TransferFlags(bit).names())?;
+    Ok(Transfer {
+        id: EventId(long(line.id.as_ref())),
+        debit_account_id: AccountId(long(line.debit_account.as_ref())),
+        credit_account_id: AccountId(long(line.credit_account.as_ref())),
+        amount: Amount(long(line.amount.as_ref())),
+        pending_id: EventId(long(line.pending_id.as_ref())),
+        user_data_128: long(line.user_data_128.as_ref()),
+        user_data_64: line.user_data_64.map_or(0, |number| number.0),
+        user_data_32: line.user_data_32,
+        timeout_seconds: line.timeout_seconds,
+        ledger: LedgerId(line.ledger),
+        code: Code(line.code),
+        flags: TransferFlags(flags),
+        ..Transfer::default()
     })
 }

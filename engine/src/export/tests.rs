@@ -6,9 +6,9 @@ use walengine_net::entry::{
     ANY_OFFSET, ChainHash, EntryHeader, EntryKind, EntryMeta, EventsBody, RecordHead, RecordsBody,
 };
 use walengine_net::model::{
-    Account, AccountFlags, AccountId, Amount, Close, CloseFlags, ClusterId, Code, EventBytes,
-    EventId, Expire, Guard, GuardFlags, LedgerId, Offset, PartitionId, Resolved, Timestamp,
-    Transfer, TransferFlags, Verdict,
+    Account, AccountFlags, AccountId, Amount, Arrival, Close, CloseFlags, ClusterId, Code,
+    EventBytes, EventId, Expire, Guard, GuardFlags, LedgerId, Mail, Offset, PartitionId, Resolved,
+    Timestamp, Transfer, TransferFlags, Verdict, Word,
 };
 
 use super::{Content, ExportError, ExportedEntry, Header, PartitionEnd, Reader, Writer};
@@ -59,14 +59,17 @@ fn events() -> EventsBody {
         guard.to_bytes(),
         close.to_bytes(),
         Expire { pending_id: EventId(6) }.to_bytes(),
+        Mail { home: PartitionId(8), previous: 9, settled_below: 10 }.to_bytes(),
+        Arrival { transfer, place: 11 }.to_bytes(),
+        Word { id: EventId(12), place: 13, verdict: Verdict::ExceedsDebits, amount: Amount(14) }
+            .to_bytes(),
         Transfer { id: EventId(7), ..Transfer::default() }.to_bytes(),
         filled.to_bytes(),
         strange,
         [0xff; 128],
     ];
-    let verdicts = (0..events.len()).map(|place| {
-        Verdict::all().filter(|one| !one.is_malformed()).nth(place * 2).unwrap().number()
-    });
+    let verdicts = (0..events.len())
+        .map(|place| Verdict::all().filter(|one| !one.is_malformed()).nth(place).unwrap().number());
     let resolved = |index, amount| Resolved {
         debit_account_id: AccountId(112),
         credit_account_id: AccountId(113),
@@ -102,8 +105,8 @@ fn entries() -> Vec<ExportedEntry> {
     vec![
         of_partition(0, 0, TIME, events()),
         of_partition(1, 0, TIME, Content::Records(records())),
-        of_partition(0, 9, TIME + 9, Content::Records(records())),
-        of_partition(0, 12, TIME + 500, events()),
+        of_partition(0, 12, TIME + 12, Content::Records(records())),
+        of_partition(0, 15, TIME + 500, events()),
     ]
 }
 
@@ -139,7 +142,7 @@ fn ends() -> Vec<PartitionEnd> {
         ids: 3,
         digest: [digest; 32],
     };
-    vec![end(21, TIME + 508, 7), end(3, TIME + 2, 8), end(0, 0, 9)]
+    vec![end(27, TIME + 511, 7), end(3, TIME + 2, 8), end(0, 0, 9)]
 }
 
 fn written() -> Vec<u8> {
@@ -178,7 +181,7 @@ fn what_was_written_is_read() {
     let reader = Reader::new(&bytes[..]).unwrap();
     assert_eq!(reader.header().cluster, ClusterId(0xfeed));
     assert_eq!(reader.header().program, "0.1.0 \"quoted\"");
-    assert_eq!(reader.header().ends, [21, 3, 0].map(Offset));
+    assert_eq!(reader.header().ends, [27, 3, 0].map(Offset));
     let (found, found_ends) = read(&bytes).unwrap();
     assert_eq!((found, found_ends), (entries(), ends()));
     for line in lines(&bytes) {
@@ -275,7 +278,7 @@ fn an_entry_that_does_not_follow_is_refused_though_its_hash_is_right() {
     };
     assert!(with(&|entries| entries[2].base_offset = Offset(10)).is_err(), "a gap");
     assert!(with(&|entries| entries[2].base_offset = Offset(8)).is_err(), "an overlap");
-    assert!(with(&|entries| entries[2].timestamp = Timestamp(TIME + 8)).is_err(), "back in time");
+    assert!(with(&|entries| entries[2].timestamp = Timestamp(TIME + 11)).is_err(), "back in time");
     assert!(with(&|entries| entries[3].partition = PartitionId(3)).is_err(), "no such partition");
     assert!(with(&|entries| drop(entries.pop())).is_err(), "fewer than it says");
     let mut other = ends();

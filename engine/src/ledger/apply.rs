@@ -2,7 +2,7 @@
 
 use walengine_net::entry::{ArchivedEventsBody, ArchivedRecordsBody, RecordHead};
 use walengine_net::model::{
-    EventBytes, EventKind, Expire, Offset, Resolved, ResolvedBytes, Timestamp, Verdict, event_kind,
+    Event, EventBytes, Offset, Resolved, ResolvedBytes, Timestamp, Verdict,
 };
 
 use super::ahead::Near;
@@ -151,9 +151,7 @@ impl Ledger {
         at: At,
         scratch: &mut ReplayScratch,
     ) -> (usize, bool) {
-        let expire = Expire::from_bytes(&events[0]);
-        if event_kind(&events[0]) == Ok(EventKind::Expire) && expire.to_bytes() == events[0] {
-            let decided = self.expire_one(&expire, at, &mut scratch.resolved);
+        if let Some(decided) = self.leaders_own(&events[0], at, &mut scratch.resolved) {
             scratch.verdicts.push(decided.err().unwrap_or(Verdict::Ok).number());
             return (1, true);
         }
@@ -161,6 +159,22 @@ impl Ledger {
         let mut log =
             EntryParts { verdicts: &mut scratch.verdicts, resolved: &mut scratch.resolved };
         (length, self.decide(&events[..length], closed, near, at, &mut log, &mut scratch.outcomes))
+    }
+
+    /// Applies a record that only leaders write; `None` if it is another one.
+    fn leaders_own(
+        &mut self,
+        bytes: &EventBytes,
+        at: At,
+        resolved: &mut Vec<ResolvedBytes>,
+    ) -> Option<Result<(), Verdict>> {
+        match Event::from_bytes(bytes).ok().filter(|event| event.to_bytes() == *bytes)? {
+            Event::Expire(expire) => Some(self.expire_one(&expire, at, resolved)),
+            Event::Mail(mail) => Some(self.open_mail(&mail, at)),
+            Event::Arrival(arrival) => Some(self.arrive(&arrival, at, resolved)),
+            Event::Word(word) => Some(self.settle_one(&word, at, resolved)),
+            _ => None,
+        }
     }
 
     /// Applies a committed entry of opaque records.

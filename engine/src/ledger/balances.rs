@@ -49,12 +49,6 @@ pub(super) fn check_balances(
     refuse_if(exceeds, Verdict::ExceedsDebits)
 }
 
-#[inline]
-pub(super) fn is_balancing(transfer: &Transfer) -> bool {
-    let balancing = TransferFlags::BALANCING_DEBIT.with(TransferFlags::BALANCING_CREDIT);
-    transfer.flags.intersects(balancing)
-}
-
 /// What a transfer moves: its amount, or the part of it that the limits leave.
 #[inline]
 pub(super) fn balanced_amount(

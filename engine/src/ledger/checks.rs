@@ -1,7 +1,7 @@
 //! Static checks: what makes an event malformed in any state. In order of verdict number.
 
 use walengine_net::model::{
-    Account, AccountFlags, AccountId, Amount, Close, CloseFlags, Code, EventBytes, EventKind,
+    Account, AccountFlags, AccountId, Amount, Book, Close, CloseFlags, Code, EventBytes, EventKind,
     Guard, GuardFlags, LedgerId, PartitionId, Transfer, TransferFlags, Verdict, event_flags,
     event_id, event_kind,
 };
@@ -15,7 +15,8 @@ pub(super) struct Routing {
 }
 
 impl Routing {
-    fn of(self, account: AccountId) -> PartitionId {
+    #[inline]
+    pub(super) fn of(self, account: AccountId) -> PartitionId {
         if self.partitions == 1 {
             return PartitionId(0); // spares the common case a division
         }
@@ -23,7 +24,15 @@ impl Routing {
     }
 
     fn check(self, account: AccountId) -> Result<(), Verdict> {
-        refuse_if(self.of(account) != self.partition, Verdict::WrongPartition)
+        refuse_if(self.of(account) != self.partition, Verdict::WrongPartition)?;
+        refuse_if(account.book() == Book::IN_TRANSIT, Verdict::AccountReserved)
+    }
+
+    /// The partition of an account, if that is another one.
+    #[inline]
+    pub(super) fn elsewhere(self, account: AccountId) -> Option<PartitionId> {
+        let partition = self.of(account);
+        (partition != self.partition).then_some(partition)
     }
 }
 
@@ -52,7 +61,9 @@ pub(super) fn check(bytes: &EventBytes, routing: Routing, chained: Chained) -> R
         Ok(EventKind::Account) => account(bytes, routing, chained),
         Ok(EventKind::Guard) => guard(bytes, routing, chained),
         Ok(EventKind::Close) => close(bytes, routing, chained),
-        Ok(EventKind::Expire) | Err(_) => Err(Verdict::KindUnknown),
+        Ok(EventKind::Expire | EventKind::Mail | EventKind::Arrival | EventKind::Word) | Err(_) => {
+            Err(Verdict::KindUnknown)
+        }
     }
 }
 
@@ -118,8 +129,12 @@ fn transfer(bytes: &EventBytes, routing: Routing, chained: Chained) -> Result<()
     }
     let timeout = transfer.timeout_seconds != 0 && !flags.contains(TransferFlags::PENDING);
     refuse_if(timeout, Verdict::TimeoutWithoutPending)?;
-    if named[0] && named[1] {
-        refuse_if(routing.of(debit) != routing.of(credit), Verdict::CrossPartition)?;
+    if named[0] && named[1] && routing.of(debit) != routing.of(credit) {
+        // Its home is that of the debit account, which sends it on.
+        let spans = !resolves && !chained.linked && !flags.contains(TransferFlags::PENDING);
+        refuse_if(!spans, Verdict::CrossPartition)?;
+        routing.check(debit)?;
+        return refuse_if(credit.book() == Book::IN_TRANSIT, Verdict::AccountReserved);
     }
     for (id, named) in [debit, credit].into_iter().zip(named) {
         if named {

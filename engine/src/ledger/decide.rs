@@ -172,6 +172,14 @@ impl Ledger {
         logged
     }
 
+    /// What is known of an id. What was in doubt has the verdict that it got since, if it got one.
+    #[inline]
+    fn known(&self, key: &Key, fingerprint: u64) -> Option<Known> {
+        let mut known = self.ids.known(key, fingerprint)?;
+        known.decided = self.settled(key.id, known.decided);
+        Some(known)
+    }
+
     pub(super) fn routing(&self) -> Routing {
         Routing { partition: self.partition, partitions: self.partitions }
     }
@@ -189,11 +197,11 @@ impl Ledger {
         }
         let key = key_of(bytes);
         let fingerprint = fingerprint_of_event(bytes);
-        if let Some(known) = self.ids.known(&key, fingerprint) {
+        if let Some(known) = self.known(&key, fingerprint) {
             return (known.repeat(), false);
         }
         let (verdict, state) = match self.execute(bytes, fingerprint, near, at, log.resolved) {
-            Ok(state) => (Verdict::Ok, state),
+            Ok(done) => done,
             Err(verdict) => (verdict, PendingState::None),
         };
         self.ids.insert(&key, Slot::new(&key, fingerprint, at.offset, verdict), state);
@@ -216,7 +224,7 @@ impl Ledger {
         }
         members.extend(group.iter().map(|bytes| {
             let (key, fingerprint) = (key_of(bytes), fingerprint_of_event(bytes));
-            ChainMember { key, fingerprint, known: self.ids.known(&key, fingerprint) }
+            ChainMember { key, fingerprint, known: self.known(&key, fingerprint) }
         }));
         let known = members.iter().filter(|member| member.known.is_some()).count();
         if known == members.len() {
@@ -308,7 +316,7 @@ impl Ledger {
         for (index, (bytes, member)) in group.iter().zip(members).enumerate() {
             let at = at.plus(index);
             match self.execute(bytes, member.fingerprint, NOWHERE, at, log.resolved) {
-                Ok(state) => self.remember(member, at.offset, Verdict::Ok, state),
+                Ok((verdict, state)) => self.remember(member, at.offset, verdict, state),
                 Err(verdict) => {
                     failed = Some((index, verdict));
                     break;

@@ -70,6 +70,9 @@ impl Ledger {
         for pending in self.pendings.iter() {
             digest.pendings.add(&pending.to_bytes());
         }
+        for item in self.across.items() {
+            digest.across.add(&item);
+        }
         digest.ids = *self.ids.set();
         digest.finish()
     }
@@ -83,6 +86,8 @@ pub(super) struct Digest {
     pub ids: Set,
     /// Open reservations.
     pub pendings: Set,
+    /// What has come from other partitions. A state without any has the digest that it always had.
+    pub across: Set,
 }
 
 impl Digest {
@@ -97,13 +102,19 @@ impl Digest {
         hasher.update(&partitions.to_le_bytes());
         hasher.update(&next_offset.to_le_bytes());
         hasher.update(&last_timestamp.to_le_bytes());
-        Self { accounts: hasher, ids: Set::default(), pendings: Set::default() }
+        let (ids, pendings, across) = Default::default();
+        Self { accounts: hasher, ids, pendings, across }
     }
 
     pub(super) fn finish(mut self) -> [u8; 32] {
-        let Self { ids, pendings, .. } = &self;
+        let Self { ids, pendings, across, .. } = self;
         for part in [ids.sum, pendings.sum, ids.count.into(), pendings.count.into()] {
             self.accounts.update(&part.to_le_bytes());
+        }
+        if across.count > 0 {
+            for part in [across.sum, across.count.into()] {
+                self.accounts.update(&part.to_le_bytes());
+            }
         }
         *self.accounts.finalize().as_bytes()
     }

@@ -9,9 +9,7 @@ use walengine_net::model::{
 };
 
 use super::ahead::Near;
-use super::balances::{
-    available_to_credit, available_to_debit, balanced_amount, check_balances, is_balancing,
-};
+use super::balances::{available_to_credit, available_to_debit, balanced_amount, check_balances};
 use super::checks::refuse_if;
 use super::pendings::{NEVER, Pending};
 use super::slot::PendingState;
@@ -29,8 +27,8 @@ fn subtract(from: &mut Amount, amount: u128) {
 }
 
 impl Ledger {
-    /// Executes a well-formed event whose id is new. Returns its state as a reservation. Pushes a
-    /// resolution if the effective accounts and amount are not those of the event.
+    /// Executes a well-formed event whose id is new. Returns its verdict, unless it is refused, and its state as a
+    /// reservation. Pushes a resolution if the effective accounts and amount are not those of the event.
     #[inline]
     pub(super) fn execute(
         &mut self,
@@ -39,28 +37,29 @@ impl Ledger {
         near: Near,
         at: At,
         resolved: &mut Vec<ResolvedBytes>,
-    ) -> Result<PendingState, Verdict> {
+    ) -> Result<(Verdict, PendingState), Verdict> {
+        const DONE: (Verdict, PendingState) = (Verdict::Ok, PendingState::None);
         match event_kind(bytes) {
             Ok(EventKind::Transfer) => {
                 let transfer = Transfer::from_bytes(bytes);
                 let resolving = TransferFlags::POST_PENDING.with(TransferFlags::VOID_PENDING);
                 if transfer.flags.intersects(resolving) {
-                    self.post_or_void(&transfer, at, resolved).map(|()| PendingState::None)
+                    self.post_or_void(&transfer, at, resolved).map(|()| DONE)
+                } else if let Some(other) = self.routing().elsewhere(transfer.credit_account_id) {
+                    self.prepare(&transfer, fingerprint, other, at, resolved)
                 } else {
-                    self.transfer(&transfer, fingerprint, near, at, resolved)
+                    let state = self.transfer(&transfer, fingerprint, near, at, resolved)?;
+                    Ok((Verdict::Ok, state))
                 }
             }
             Ok(EventKind::Account) => {
                 self.create_account(&Account::from_bytes(bytes), at);
-                Ok(PendingState::None)
+                Ok(DONE)
             }
-            Ok(EventKind::Guard) => {
-                self.guard(&Guard::from_bytes(bytes)).map(|()| PendingState::None)
-            }
-            Ok(EventKind::Close) => {
-                self.close(&Close::from_bytes(bytes)).map(|()| PendingState::None)
-            }
-            Ok(EventKind::Expire) | Err(_) => Err(Verdict::KindUnknown),
+            Ok(EventKind::Guard) => self.guard(&Guard::from_bytes(bytes)).map(|()| DONE),
+            Ok(EventKind::Close) => self.close(&Close::from_bytes(bytes)).map(|()| DONE),
+            Ok(EventKind::Expire | EventKind::Mail | EventKind::Arrival | EventKind::Word)
+            | Err(_) => Err(Verdict::KindUnknown),
         }
     }
 
@@ -96,7 +95,7 @@ impl Ledger {
         check_balances(debit, credit, amount, pending)?;
 
         self.change(debit_slot, credit_slot, amount, if pending { reserve } else { move_money });
-        if is_balancing(transfer) {
+        if transfer.is_balancing() {
             let effective = Resolved {
                 debit_account_id: transfer.debit_account_id,
                 credit_account_id: transfer.credit_account_id,
@@ -119,6 +118,8 @@ impl Ledger {
             debit: debit_slot,
             credit: credit_slot,
             code: transfer.code.0,
+            other: 0,
+            is_in_doubt: false,
         });
         Ok(PendingState::Open)
     }
@@ -132,6 +133,7 @@ impl Ledger {
         let Some(&pending) = self.pendings.get(transfer.pending_id.0) else {
             return Err(self.why_not_open(transfer.pending_id));
         };
+        refuse_if(pending.other != 0, Verdict::PendingNotPending)?;
         let (debit, credit) = (self.accounts.get(pending.debit), self.accounts.get(pending.credit));
         let posts = transfer.flags.contains(TransferFlags::POST_PENDING);
         let amount = transfer.amount.0;
@@ -162,10 +164,12 @@ impl Ledger {
 
     /// The verdict on posting or voiding a reservation that is not open.
     fn why_not_open(&self, id: EventId) -> Verdict {
-        match self.ids.resolution(id.0) {
+        match self.ids.resolution(id.0).map(|ended| ended.state) {
             Some(PendingState::Posted) => return Verdict::PendingAlreadyPosted,
             Some(PendingState::Voided) => return Verdict::PendingAlreadyVoided,
             Some(PendingState::Expired) => return Verdict::PendingExpired,
+            Some(PendingState::Settled) => return Verdict::PendingNotPending,
+            Some(PendingState::Refused(_)) => return Verdict::PendingNotFound,
             Some(PendingState::None | PendingState::Open) | None => {}
         }
         match self.ids.decided(&Key::new(id.0, Space::Event)) {
@@ -175,7 +179,7 @@ impl Ledger {
     }
 
     /// Ends a reservation; `amount` of it is posted if `state` says so.
-    fn resolve(
+    pub(super) fn resolve(
         &mut self,
         pending: &Pending,
         amount: u128,
@@ -185,7 +189,7 @@ impl Ledger {
     ) {
         let (debit, credit) = (pending.debit, pending.credit);
         self.change(debit, credit, pending.amount, release);
-        if state == PendingState::Posted {
+        if matches!(state, PendingState::Posted | PendingState::Settled) {
             self.change_again(debit, credit, amount, move_money);
         }
         let debit_account = self.accounts.get(debit);
@@ -246,7 +250,7 @@ impl Ledger {
 
     /// Changes both accounts and counts the change in their versions.
     #[inline]
-    fn change(&mut self, debit: u32, credit: u32, amount: u128, change: Change) {
+    pub(super) fn change(&mut self, debit: u32, credit: u32, amount: u128, change: Change) {
         self.change_again(debit, credit, amount, change);
         self.accounts.get_mut(debit).version += 1;
         self.accounts.get_mut(credit).version += 1;
@@ -265,7 +269,7 @@ impl Ledger {
 /// Changes one side's pending and posted balance.
 pub(super) type Change = fn(&mut Amount, &mut Amount, u128);
 
-fn move_money(_: &mut Amount, posted: &mut Amount, amount: u128) {
+pub(super) fn move_money(_: &mut Amount, posted: &mut Amount, amount: u128) {
     add(posted, amount);
 }
 

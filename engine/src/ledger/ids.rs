@@ -9,7 +9,7 @@ use std::cell::Cell;
 use std::collections::HashMap;
 use std::hash::{BuildHasherDefault, Hasher};
 
-use walengine_net::model::{Decided, EventBytes, Verdict};
+use walengine_net::model::{Decided, EventBytes, Offset, Verdict};
 
 use super::limits::FACTS_MAX;
 use super::recent::Recent;
@@ -21,6 +21,15 @@ use crate::planted::{self, Planted};
 
 /// Hashes whose lines of the filter are loaded while those before them are added.
 const NOTED_AHEAD: usize = 16;
+
+/// What became of a reservation, or of a transfer that was in doubt.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Ended {
+    /// What it is since.
+    pub state: PendingState,
+    /// Of the record that ended it.
+    pub offset: Offset,
+}
 
 /// What a look-up of an older id has found in the runs and in the log.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -35,7 +44,7 @@ pub enum Fact {
         fingerprint: u64,
     },
     /// What became of a reservation.
-    Resolution(PendingState),
+    Resolution(Ended),
 }
 
 impl Fact {
@@ -44,6 +53,14 @@ impl Fact {
         match self {
             Self::Decided { decided, .. } => Some(*decided),
             Self::Unknown | Self::Resolution(_) => None,
+        }
+    }
+
+    /// What became of a reservation; `None` if nothing did, or it is something else that was decided.
+    pub fn ended(&self) -> Option<Ended> {
+        match self {
+            Self::Resolution(ended) => Some(*ended),
+            Self::Unknown | Self::Decided { .. } => None,
         }
     }
 }
@@ -248,15 +265,23 @@ impl Ids {
     }
 
     /// What became of a reservation that is not open; `None` if it never was one.
-    pub(super) fn resolution(&self, event_id: u128) -> Option<PendingState> {
+    pub(super) fn resolution(&self, event_id: u128) -> Option<Ended> {
         let key = Key::new(event_id, Space::Resolution);
         match self.recent(&key) {
-            Some(slot) => PendingState::ended_from_number(slot.code()),
-            None => match self.fact(&key)? {
-                Fact::Resolution(state) => Some(*state),
-                Fact::Unknown | Fact::Decided { .. } => None,
-            },
+            Some(slot) => {
+                let state = PendingState::ended_from_number(slot.code())?;
+                Some(Ended { state, offset: Offset(slot.offset()) })
+            }
+            None => self.fact(&key)?.ended(),
         }
+    }
+
+    /// What was looked up says that this event was in doubt; not what became of it.
+    #[inline]
+    pub(super) fn was_in_doubt(&self, key: &Key) -> bool {
+        let is_doubtful =
+            |fact: &Fact| fact.decided().is_some_and(|it| it.verdict == Verdict::InDoubt);
+        !self.facts.is_empty() && self.facts.get(key).is_some_and(is_doubtful)
     }
 
     /// A run may hold this key, and nobody has looked since keys went into runs.
@@ -323,7 +348,7 @@ impl Ids {
     /// Remembers what the record at `offset` has made of an open reservation, the one of `first`.
     pub(super) fn resolve(&mut self, first: &Reserved, state: PendingState, offset: u64) {
         let key = Key::new(first.id, Space::Resolution);
-        let slot = Slot::with_code(&key, 0, offset, state as u8);
+        let slot = Slot::with_code(&key, 0, offset, state.number());
         self.recent.insert(key.hash, slot);
         self.change_state(first, PendingState::Open, state);
     }
@@ -338,7 +363,7 @@ impl Ids {
 
     fn change_state(&mut self, first: &Reserved, from: PendingState, to: PendingState) {
         let key = Key::new(first.id, Space::Event);
-        let slot = Slot::new(&key, first.fingerprint, first.offset, Verdict::Ok);
+        let slot = Slot::new(&key, first.fingerprint, first.offset, first.verdict);
         self.set.remove(&slot.remembered(from));
         self.set.add(&slot.remembered(to));
     }
@@ -481,6 +506,7 @@ pub(super) struct Reserved {
     pub id: u128,
     pub fingerprint: u64,
     pub offset: u64,
+    pub verdict: Verdict,
 }
 
 #[inline]

@@ -22,12 +22,14 @@
 //! - stops serving after a [`Disagreement`]: the entry was then applied in part.
 
 mod accounts;
+mod across;
 mod ahead;
 mod apply;
 mod balances;
 mod checks;
 mod decide;
 mod digest;
+mod doubts;
 mod draft;
 mod effects;
 mod forbidden;
@@ -50,13 +52,15 @@ mod undo;
 
 use walengine_net::model::{
     Account, AccountId, Amount, Code, Decided, EventId, LedgerId, Offset, PartitionId, Timestamp,
+    Verdict,
 };
 
+pub use across::{Doubt, Frame, MailError};
 pub use apply::Disagreement;
 pub use decide::{fingerprint_of_event, key_of};
 pub use digest::{LedgerTotals, WideSum};
 pub use draft::{Draft, RecordsDraft};
-pub use ids::Fact;
+pub use ids::{Ended, Fact};
 pub use limits::{RECORD_BYTES_MAX, TIMESTAMP_MAX};
 pub use older::LeavingKey;
 pub use records::fingerprint as fingerprint_of_record;
@@ -68,6 +72,7 @@ pub use state_digest::StateDigester;
 use crate::ids::RunRange;
 use crate::ids::key::{Key, Space};
 use accounts::Accounts;
+use across::Across;
 use ids::Ids;
 use pendings::{NEVER, Pendings};
 
@@ -94,6 +99,7 @@ pub struct Ledger {
     runs: Vec<RunRange>,
     accounts: Accounts,
     pendings: Pendings,
+    across: Across,
     scratch: decide::DecideScratch,
     ahead: ahead::Ahead,
     undo: undo::UndoMarks,
@@ -155,6 +161,7 @@ impl Ledger {
             runs: Vec::new(),
             accounts: Accounts::new(),
             pendings: Pendings::new(),
+            across: Across::default(),
             scratch: decide::DecideScratch::default(),
             ahead: ahead::Ahead::default(),
             undo: undo::UndoMarks::default(),
@@ -205,7 +212,22 @@ impl Ledger {
     /// First verdict of a transfer, guard, close or opaque record; `None` if its id is unknown. An id that
     /// [`Self::must_look_up`] is to be looked up before.
     pub fn decided(&self, id: EventId) -> Option<Decided> {
-        self.ids.decided(&Key::new(id.0, Space::Event))
+        let decided = self.ids.decided(&Key::new(id.0, Space::Event))?;
+        Some(self.settled(id.0, decided))
+    }
+
+    /// What was in doubt has the verdict that it got since, if it got one.
+    #[inline]
+    fn settled(&self, id: u128, decided: Decided) -> Decided {
+        if decided.verdict != Verdict::InDoubt {
+            return decided;
+        }
+        let verdict = match self.pendings.get(id) {
+            Some(pending) if pending.is_in_doubt => Verdict::InDoubt,
+            Some(_) => Verdict::Ok,
+            None => self.ids.resolution(id).map_or(Verdict::InDoubt, |ended| ended.state.verdict()),
+        };
+        Decided { verdict, ..decided }
     }
 
     /// First verdict of an account's creation; as [`Self::decided`].
@@ -215,15 +237,18 @@ impl Ledger {
 
     /// State of a transfer as a reservation; `None` if its id is unknown. As [`Self::decided`].
     pub fn pending_state(&self, id: EventId) -> Option<PendingState> {
-        if self.pendings.get(id.0).is_some() {
-            return Some(PendingState::Open);
+        match self.pendings.get(id.0) {
+            Some(pending) if pending.is_in_doubt => return Some(PendingState::None),
+            Some(_) => return Some(PendingState::Open),
+            None => {}
         }
-        self.ids.resolution(id.0).or_else(|| self.decided(id).map(|_| PendingState::None))
+        let ended = self.ids.resolution(id.0).map(|ended| ended.state);
+        ended.or_else(|| self.decided(id).map(|_| PendingState::None))
     }
 
     /// An open reservation.
     pub fn pending(&self, id: EventId) -> Option<OpenPending> {
-        let pending = self.pendings.get(id.0)?;
+        let pending = self.pendings.get(id.0).filter(|pending| !pending.is_in_doubt)?;
         let debit = self.accounts.get(pending.debit);
         Some(OpenPending {
             id,
@@ -261,6 +286,7 @@ impl Ledger {
     /// them.
     pub fn release(&mut self, offset: Offset) {
         self.pendings.release(offset.0);
+        self.across.release(offset.0);
     }
 
     /// All records before `at` are logged.

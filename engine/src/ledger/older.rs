@@ -9,12 +9,12 @@
 //! run, would not be in the facts.
 
 use walengine_net::model::{
-    Decided, EventBytes, EventKind, Expire, Offset, Transfer, TransferFlags, event_kind,
+    Decided, EventBytes, EventId, EventKind, Expire, Offset, Transfer, TransferFlags, event_kind,
 };
 
 use super::Ledger;
 use super::decide::key_of;
-use super::ids::Fact;
+use super::ids::{Ended, Fact};
 use crate::ids::RunRange;
 use crate::ids::filter::Filter;
 use crate::ids::key::{Key, Space};
@@ -63,9 +63,9 @@ impl Ledger {
             }
             let Some(loaded) = begun.checked_sub(2) else { continue };
             for (key, event) in keys[loaded % WINDOWS].iter().zip(window(loaded)) {
-                self.note_unknown(*key, &mut unknown);
+                self.note_unknown_event(*key, &mut unknown);
                 if let Some(reservation) = resolves(event)
-                    && self.pendings.get(reservation).is_none()
+                    && !self.is_open(reservation)
                 {
                     self.note_unknown(Key::new(reservation, Space::Event), &mut unknown);
                     self.note_unknown(Key::new(reservation, Space::Resolution), &mut unknown);
@@ -82,9 +82,26 @@ impl Ledger {
     pub fn unknown_records(&self, ids: impl Iterator<Item = u128>) -> Vec<Key> {
         let mut unknown = Vec::new();
         for id in ids {
-            self.note_unknown(Key::new(id, Space::Event), &mut unknown);
+            self.note_unknown_event(Key::new(id, Space::Event), &mut unknown);
         }
         unknown
+    }
+
+    /// Of what was in doubt, what became of it must be known, too.
+    #[inline]
+    fn note_unknown_event(&self, key: Key, unknown: &mut Vec<Key>) {
+        let is_unknown = self.ids.must_look_up(&key);
+        if is_unknown {
+            unknown.push(key);
+        }
+        let is_event = key.space == Space::Event;
+        if is_event && (is_unknown || self.ids.was_in_doubt(&key)) && !self.is_open(key.id) {
+            self.note_unknown(Key::new(key.id, Space::Resolution), unknown);
+        }
+    }
+
+    fn is_open(&self, id: u128) -> bool {
+        self.pendings.get(id).is_some()
     }
 
     #[inline]
@@ -99,9 +116,18 @@ impl Ledger {
         self.ids.must_look_up(key)
     }
 
-    /// First verdict of what has this key, as far as it is known without a look-up.
+    /// First verdict of what has this key, as far as it is known without a look-up: of what was in doubt, that
+    /// it was, if what became of it must be looked up.
     pub fn decided_key(&self, key: &Key) -> Option<Decided> {
-        self.ids.decided(key)
+        let decided = self.ids.decided(key)?;
+        let is_known = key.space == Space::Event
+            && !self.ids.must_look_up(&Key::new(key.id, Space::Resolution));
+        Some(if is_known { self.settled(key.id, decided) } else { decided })
+    }
+
+    /// What became of what was in doubt, or of a reservation, as far as it is known without a look-up.
+    pub fn ended(&self, id: EventId) -> Option<Ended> {
+        self.ids.resolution(id.0)
     }
 
     /// Which look-ups count; see [`Self::learn`].

@@ -2,6 +2,9 @@
 
 use std::collections::{BTreeSet, VecDeque};
 
+use walengine_net::model::{PartitionId, Verdict};
+
+use super::doubts::Doubts;
 use super::ids::{Reserved, hash_of_event_id};
 use super::slab::Slab;
 use super::table::Table;
@@ -28,12 +31,27 @@ pub(super) struct Pending {
     /// Slot of the credit account.
     pub credit: u32,
     pub code: u16,
+    /// One more than the other partition that it spans; 0 if it spans none.
+    pub other: u16,
+    /// The other partition has the last word on it, which is not here yet.
+    pub is_in_doubt: bool,
 }
 
 impl Pending {
     /// What ending it needs to know of its id.
     pub(super) fn reserved(&self) -> Reserved {
-        Reserved { id: self.id, fingerprint: self.fingerprint, offset: self.offset }
+        let verdict = if self.other == 0 { Verdict::Ok } else { Verdict::InDoubt };
+        Reserved { id: self.id, fingerprint: self.fingerprint, offset: self.offset, verdict }
+    }
+
+    /// The partition that has the last word on it, if that is not here yet.
+    pub(super) fn doubt(&self) -> Option<PartitionId> {
+        self.other.checked_sub(1).filter(|_| self.is_in_doubt).map(PartitionId)
+    }
+
+    /// Log time at which it ends by itself: never while it is in doubt.
+    fn due_at(&self) -> Option<u64> {
+        (self.expires_at != NEVER && !self.is_in_doubt).then_some(self.expires_at)
     }
 }
 
@@ -47,6 +65,8 @@ pub(super) struct Pendings {
     /// Expiry, offset and slot, in the order in which expiries are logged. Invariant: the open
     /// reservations with a timeout.
     due: BTreeSet<(u64, u64, u32)>,
+    /// Those on which other partitions have the last word.
+    doubts: Doubts,
     /// Offset of the resolving record, and the reservation: taking back a post needs it, and the
     /// record of the post does not hold it. Emptied by [`Self::release`]. Invariant: offsets
     /// ascend.
@@ -60,6 +80,7 @@ impl Pendings {
             free: Vec::new(),
             index: Table::new(),
             due: BTreeSet::new(),
+            doubts: Doubts::default(),
             resolved: VecDeque::new(),
         }
     }
@@ -73,7 +94,10 @@ impl Pendings {
         let free = self.free.capacity() * size_of::<u32>();
         let due = self.due.len() * DUE_BYTES;
         let resolved = self.resolved.capacity() * size_of::<(u64, Pending)>();
-        self.slab.bytes() + self.index.bytes() + (free + due + resolved) as u64
+        self.slab.bytes()
+            + self.index.bytes()
+            + self.doubts.bytes()
+            + (free + due + resolved) as u64
     }
 
     pub(super) fn get(&self, id: u128) -> Option<&Pending> {
@@ -94,21 +118,32 @@ impl Pendings {
         self.index.insert(hash_of_event_id(pending.id), slot, |&slot| {
             hash_of_event_id(slab.get(slot).id)
         });
-        if pending.expires_at != NEVER {
-            self.due.insert((pending.expires_at, pending.offset, slot));
+        if let Some(at) = pending.due_at() {
+            self.due.insert((at, pending.offset, slot));
+        }
+        if let Some(other) = pending.doubt() {
+            self.doubts.open(other, pending.offset, slot);
         }
     }
 
     /// Removes a reservation, as if it had never existed.
     pub(super) fn remove(&mut self, id: u128) -> Pending {
+        let pending = self.take(id);
+        if let Some(other) = pending.doubt() {
+            self.doubts.forget(other, pending.offset);
+        }
+        pending
+    }
+
+    fn take(&mut self, id: u128) -> Pending {
         let hash = hash_of_event_id(id);
         let slot = self.index.remove(hash, |&slot| self.slab.get(slot).id == id);
         let slot = slot.expect("the reservation is open");
         let pending = std::mem::take(self.slab.get_mut(slot));
         self.free.push(slot);
         debug_assert!(self.free.len() + self.index.len() == self.slab.len() as usize);
-        if pending.expires_at != NEVER {
-            self.due.remove(&(pending.expires_at, pending.offset, slot));
+        if let Some(at) = pending.due_at() {
+            self.due.remove(&(at, pending.offset, slot));
         }
         pending
     }
@@ -117,7 +152,10 @@ impl Pendings {
     pub(super) fn resolve(&mut self, id: u128, offset: u64) -> Pending {
         let newest = self.resolved.back().map(|(newest, _)| *newest);
         debug_assert!(newest.is_none_or(|newest| newest < offset), "{offset} after {newest:?}");
-        let pending = self.remove(id);
+        let pending = self.take(id);
+        if let Some(other) = pending.doubt() {
+            self.doubts.settle(other, pending.offset, offset);
+        }
         self.resolved.push_back((offset, pending));
         pending
     }
@@ -135,6 +173,7 @@ impl Pendings {
         while self.resolved.front().is_some_and(|(resolved_at, _)| *resolved_at < offset) {
             self.resolved.pop_front();
         }
+        self.doubts.release(offset);
     }
 
     /// Id of the reservation that is due first, if it is due at `timestamp`.
@@ -145,6 +184,21 @@ impl Pendings {
 
     pub(super) fn next_expiry(&self) -> Option<u64> {
         self.due.first().map(|(expires_at, ..)| *expires_at)
+    }
+
+    /// Those on which other partitions have the last word.
+    pub(super) fn in_doubt(&self) -> &Doubts {
+        &self.doubts
+    }
+
+    /// All of a snapshot's are there.
+    pub(super) fn restored(&mut self) {
+        self.doubts.sort();
+    }
+
+    /// Those on which another partition has the last word, below an offset, oldest first.
+    pub(super) fn doubts(&self, other: PartitionId, below: u64) -> impl Iterator<Item = &Pending> {
+        self.doubts.slots(other, below).map(|slot| self.slab.get(slot))
     }
 
     pub(super) fn iter(&self) -> impl Iterator<Item = &Pending> {
@@ -167,6 +221,8 @@ impl Pending {
         bytes[48..52].copy_from_slice(&self.debit.to_le_bytes());
         bytes[52..56].copy_from_slice(&self.credit.to_le_bytes());
         bytes[56..58].copy_from_slice(&self.code.to_le_bytes());
+        bytes[58..60].copy_from_slice(&self.other.to_le_bytes());
+        bytes[60] = self.is_in_doubt.into();
         bytes
     }
 

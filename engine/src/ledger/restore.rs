@@ -4,11 +4,12 @@
 use std::collections::HashMap;
 
 use walengine_net::model::{
-    Account, AccountFlags, EVENT_BYTES, EventBytes, EventKind, PartitionId, Timestamp, Verdict,
+    Account, AccountFlags, Book, EVENT_BYTES, EventBytes, EventKind, PartitionId, Timestamp,
     event_kind,
 };
 use walengine_net::partition;
 
+use super::across::ACROSS_ITEM_BYTES;
 use super::ids::Ids;
 use super::limits::{OFFSET_MAX, TIMESTAMP_MAX};
 use super::pendings::{PENDING_BYTES, PENDING_ITEM_BYTES, Pending};
@@ -16,6 +17,7 @@ use super::set::Set;
 use super::slot::{SLOT_BYTES, Slot};
 use super::snapshot::{
     CHUNK_HEADER_BYTES, HEAD_BYTES, MAGIC, RUN_ITEM_BYTES, Section, SnapshotHead, VERSION,
+    VERSION_BEFORE,
 };
 use super::{Ledger, LedgerTotals, TIMESTAMP_SLACK};
 use crate::ids::RunRange;
@@ -81,6 +83,8 @@ struct Partial {
     ledger: Ledger,
     head: SnapshotHead,
     section: Section,
+    /// Items of that section so far.
+    across: u32,
 }
 
 impl Ledger {
@@ -156,7 +160,7 @@ impl Partial {
         ledger.ids.note_older_id_max(head.older_id_max);
         ledger.next_offset = head.next_offset;
         ledger.last_timestamp = head.last_timestamp;
-        Self { ledger, head, section: Section::Head }
+        Self { ledger, head, section: Section::Head, across: 0 }
     }
 
     fn chunk(&mut self, chunk: usize, section: Section, items: &[u8]) -> Result<(), RestoreError> {
@@ -172,6 +176,9 @@ impl Partial {
             Section::Accounts => each::<EVENT_BYTES>(chunk, items, |item| self.account(item))?,
             Section::Pendings => {
                 each::<PENDING_ITEM_BYTES>(chunk, items, |item| self.pending(item))?;
+            }
+            Section::Across => {
+                each::<ACROSS_ITEM_BYTES>(chunk, items, |item| self.across(item))?;
             }
             Section::Ids => each::<SLOT_BYTES>(chunk, items, |item| self.id(item))?,
             Section::End => {
@@ -211,7 +218,8 @@ impl Partial {
             && account.timestamp <= Timestamp(self.head.last_timestamp)
             && account.version <= self.head.next_offset
             && u64::from(self.ledger.accounts.slab.len()) < self.head.accounts
-            && partition::of_account(id, self.head.partitions).0 == self.head.partition
+            && (id.book() == Book::IN_TRANSIT
+                || partition::of_account(id, self.head.partitions).0 == self.head.partition)
             && self.ledger.accounts.slot(id).is_none();
         possible.then(|| self.ledger.accounts.push(account))
     }
@@ -225,6 +233,9 @@ impl Partial {
             && pending.debit < accounts
             && pending.credit < accounts
             && pending.debit != pending.credit
+            && pending.other <= self.head.partitions
+            && pending.other != self.head.partition + 1
+            && (pending.other != 0 || !pending.is_in_doubt)
             && pending.offset < self.head.next_offset
             && (self.ledger.pendings.len() as u64) < self.head.pendings
             && self.ledger.pendings.get(pending.id).is_none();
@@ -234,6 +245,15 @@ impl Partial {
         }
         self.ledger.pendings.insert(pending);
         Some(())
+    }
+
+    fn across(&mut self, item: &[u8; ACROSS_ITEM_BYTES]) -> Option<()> {
+        let SnapshotHead { partition, partitions, across, .. } = self.head;
+        self.across += 1;
+        let is_right = self.across <= across
+            && self.ledger.across.restore(item)?.0 < partitions
+            && self.ledger.last_place(PartitionId(partition)) == 0;
+        is_right.then_some(())
     }
 
     fn id(&mut self, bytes: &[u8; SLOT_BYTES]) -> Option<()> {
@@ -253,6 +273,7 @@ impl Partial {
             && u64::from(ledger.accounts.slab.len()) == self.head.accounts
             && ledger.pendings.len() as u64 == self.head.pendings
             && ledger.ids.recent_len() as u64 == self.head.recent
+            && self.across == self.head.across
             && ledger.runs.len() as u64 == self.head.runs;
         if !complete {
             return Err(RestoreError::Incomplete);
@@ -268,11 +289,15 @@ impl Partial {
             let is_older = pending.offset < runs_end;
             ledger.ids.slot(&Key::new(pending.id, Space::Resolution)).is_none()
                 && slot.map_or(is_older, |slot| {
-                    slot.offset() == pending.offset && slot.verdict() == Verdict::Ok
+                    slot.offset() == pending.offset && slot.verdict() == pending.reserved().verdict
                 })
         };
         if !ledger.pendings.iter().all(is_its_record) {
             return Err(RestoreError::Reservations);
+        }
+        ledger.pendings.restored();
+        if planted::has(Planted::DoubtForgotten) {
+            ledger.forget_doubts();
         }
         if planted::has(Planted::IdsForgotten) {
             ledger.ids = Ids::new();
@@ -307,7 +332,8 @@ pub(super) fn open_chunk(number: usize, bytes: &[u8]) -> Result<(Section, &[u8])
         return Err(bad);
     }
     let version = (word(header, 0) >> 32) as u16;
-    if version != VERSION {
+    let is_before = version == VERSION_BEFORE;
+    if version != VERSION && !is_before {
         return Err(RestoreError::Version(version));
     }
     let (section, item_bytes) = match (word(header, 0) >> 48) as u16 {
@@ -316,7 +342,9 @@ pub(super) fn open_chunk(number: usize, bytes: &[u8]) -> Result<(Section, &[u8])
         3 => (Section::Ids, SLOT_BYTES),
         4 => (Section::Accounts, EVENT_BYTES),
         5 => (Section::Pendings, PENDING_ITEM_BYTES),
-        6 => (Section::End, HEAD_BYTES),
+        6 if is_before => (Section::End, HEAD_BYTES),
+        6 => (Section::Across, ACROSS_ITEM_BYTES),
+        7 if !is_before => (Section::End, HEAD_BYTES),
         _ => return Err(bad),
     };
     // The upper half of the second word is reserved: any bit there makes the count too large.
@@ -342,6 +370,7 @@ pub(super) fn one_head(chunk: usize, items: &[u8]) -> Result<SnapshotHead, Resto
     let head = SnapshotHead {
         partition: word(bytes, 0) as u16,
         partitions: (word(bytes, 0) >> 16) as u16,
+        across: (word(bytes, 0) >> 32) as u32,
         next_offset: word(bytes, 8),
         last_timestamp: word(bytes, 16),
         accounts: word(bytes, 24),
@@ -351,8 +380,7 @@ pub(super) fn one_head(chunk: usize, items: &[u8]) -> Result<SnapshotHead, Resto
         runs: word(bytes, 56),
         older_id_max: wide(bytes, 80),
     };
-    let possible = word(bytes, 0) >> 32 == 0
-        && head.partition < head.partitions
+    let possible = head.partition < head.partitions
         && head.next_offset <= OFFSET_MAX
         && head.last_timestamp <= TIMESTAMP_MAX.0 + TIMESTAMP_SLACK
         && u32::try_from(head.accounts).is_ok()
@@ -382,6 +410,8 @@ impl Pending {
             debit: word(bytes, 48) as u32,
             credit: (word(bytes, 48) >> 32) as u32,
             code: word(bytes, 56) as u16,
+            other: (word(bytes, 56) >> 16) as u16,
+            is_in_doubt: (word(bytes, 56) >> 32) as u8 != 0,
         }
     }
 }

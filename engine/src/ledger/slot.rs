@@ -7,25 +7,59 @@ use crate::ids::key::{Key, Space};
 
 /// State of a transfer as a reservation.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-#[repr(u8)]
 pub enum PendingState {
     /// Not an accepted pending transfer.
     #[default]
-    None = 0,
+    None,
     /// Reserves its amount.
-    Open = 1,
+    Open,
     /// Was posted.
-    Posted = 2,
+    Posted,
     /// Was voided.
-    Voided = 3,
+    Voided,
     /// Has expired.
-    Expired = 4,
+    Expired,
+    /// Was in doubt until another partition accepted it. It is no reservation.
+    Settled,
+    /// Was in doubt until another partition refused it.
+    Refused(Verdict),
 }
 
 impl PendingState {
-    /// `None` if no state of a reservation that has ended has this number.
+    const ENDED: [Self; 4] = [Self::Posted, Self::Voided, Self::Expired, Self::Settled];
+
+    /// `None` if no state of a reservation that has ended has this number: that of a refusal is its verdict's.
     pub fn ended_from_number(number: u8) -> Option<Self> {
-        [Self::Posted, Self::Voided, Self::Expired].into_iter().find(|state| *state as u8 == number)
+        if number >= Verdict::REFUSAL_MIN {
+            return Verdict::from_number(number).map(Self::Refused);
+        }
+        Self::ENDED.into_iter().find(|state| state.number() == number)
+    }
+
+    /// Its number; not that of `None` or `Open` stands with an end.
+    pub fn number(self) -> u8 {
+        match self {
+            Self::Refused(verdict) => verdict.number(),
+            state => state.class(),
+        }
+    }
+
+    /// The verdict on the transfer, once it has ended.
+    pub fn verdict(self) -> Verdict {
+        if let Self::Refused(verdict) = self { verdict } else { Verdict::Ok }
+    }
+
+    /// What the digest takes of it.
+    fn class(self) -> u8 {
+        match self {
+            Self::None => 0,
+            Self::Open => 1,
+            Self::Posted => 2,
+            Self::Voided => 3,
+            Self::Expired => 4,
+            Self::Settled => 5,
+            Self::Refused(_) => 6,
+        }
     }
 }
 
@@ -103,7 +137,7 @@ impl Slot {
     /// What the digest takes of an id: the slot, and in bits 57–59 of its last word the state of a reservation.
     pub(super) fn remembered(&self, state: PendingState) -> [u8; SLOT_BYTES] {
         const STATE_AT: u32 = 57;
-        Self { packed: self.packed | (state as u64) << STATE_AT, ..*self }.to_bytes()
+        Self { packed: self.packed | u64::from(state.class()) << STATE_AT, ..*self }.to_bytes()
     }
 
     pub(super) fn to_bytes(self) -> [u8; SLOT_BYTES] {

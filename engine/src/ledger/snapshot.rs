@@ -11,22 +11,23 @@
 //! | at | bytes | field of every chunk |
 //! |---|---|---|
 //! | 0 | 4 | magic, "WALS" |
-//! | 4 | 2 | version, 2 |
-//! | 6 | 2 | section: 1 head, 2 runs, 3 newest ids, 4 accounts, 5 reservations, 6 end |
+//! | 4 | 2 | version, 3 |
+//! | 6 | 2 | section: 1 head, 2 runs, 3 newest ids, 4 accounts, 5 reservations, 6 from other partitions, 7 end |
 //! | 8 | 4 | number of items |
 //! | 12 | 4 | zero |
 //! | 16 | | items |
 //!
-//! Sections come in order of number: one head, any number of chunks of 2 to 5, one end. The end
-//! has one item, the same as the head.
+//! Sections come in order of number: one head, any number of chunks of 2 to 6, one end. The end
+//! has one item, the same as the head. Version 2 had no section 6, and its end was section 6.
 //!
 //! | item | bytes | fields |
 //! |---|---|---|
-//! | head, end | 96 | partition u16, partitions u16, zero u32, next offset u64, last timestamp u64, accounts u64, reservations u64, ids u64 (all that were ever decided), keys in section 3 u64, runs u64, digest of the ids u128, an event id that none in a run is above u128 |
+//! | head, end | 96 | partition u16, partitions u16, items of section 6 u32, next offset u64, last timestamp u64, accounts u64, reservations u64, ids u64 (all that were ever decided), keys in section 3 u64, runs u64, digest of the ids u128, an event id that none in a run is above u128 |
 //! | run | 16 | first offset u64, offset behind the last u64; adjacent, from 0 on |
 //! | id | 32 | in order of offset: id u128, fingerprint u64, u64 of: bits 0–47 offset, 48–55 code, 56–57 space |
 //! | account | 128 | FORMAT.md, section 3, in order of creation |
-//! | reservation | 72 | id u128, amount u128, expires at u64 (2^64 - 1: never), offset u64, debit and credit account u32 (counted from 0), code u16, zero, fingerprint u64 |
+//! | reservation | 72 | id u128, amount u128, expires at u64 (2^64 - 1: never), offset u64, debit and credit account u32 (counted from 0), code u16, one more than the other partition that it spans u16 (0: none), 1 if it is in doubt u8, zero, fingerprint u64 |
+//! | from another partition | 48 | its number u16, verdict u8, zero, place u64, id u128, amount u128: the place of its last arrival (id and amount zero, verdict 255), or a word that it may not know; ascending |
 //!
 //! Spaces: 0 events, 1 accounts, 2 what became of a reservation; there the code is 2 posted, 3 voided or 4 expired, the
 //! offset that of the record that ended it, and the fingerprint 0. Elsewhere the code is the verdict. The
@@ -36,6 +37,7 @@
 use walengine_net::model::{Account, EVENT_BYTES, Offset, Timestamp};
 
 use super::Ledger;
+use super::across::ACROSS_ITEM_BYTES;
 use super::pendings::{PENDING_ITEM_BYTES, Pending};
 use super::set::Set;
 use super::slab::Slab;
@@ -45,7 +47,9 @@ use crate::ids::RunRange;
 /// First four bytes of every chunk.
 pub(super) const MAGIC: u32 = u32::from_le_bytes(*b"WALS");
 /// Version of the chunks that this code writes.
-pub(super) const VERSION: u16 = 2;
+pub(super) const VERSION: u16 = 3;
+/// The one before, which says nothing of other partitions.
+pub(super) const VERSION_BEFORE: u16 = 2;
 /// Bytes before a chunk's items.
 pub(super) const CHUNK_HEADER_BYTES: usize = 16;
 /// Smallest chunk that can be asked for in bytes.
@@ -64,7 +68,8 @@ pub(super) enum Section {
     Ids = 3,
     Accounts = 4,
     Pendings = 5,
-    End = 6,
+    Across = 6,
+    End = 7,
 }
 
 /// Position and size of the state.
@@ -72,6 +77,8 @@ pub(super) enum Section {
 pub(super) struct SnapshotHead {
     pub partition: u16,
     pub partitions: u16,
+    /// Items of section 6.
+    pub across: u32,
     pub next_offset: u64,
     pub last_timestamp: u64,
     pub accounts: u64,
@@ -89,6 +96,7 @@ impl SnapshotHead {
         let mut bytes = [0; HEAD_BYTES];
         bytes[..2].copy_from_slice(&self.partition.to_le_bytes());
         bytes[2..4].copy_from_slice(&self.partitions.to_le_bytes());
+        bytes[4..8].copy_from_slice(&self.across.to_le_bytes());
         let words = [
             self.next_offset,
             self.last_timestamp,
@@ -115,6 +123,7 @@ pub struct SnapshotCut {
     head: SnapshotHead,
     accounts: Slab<Account>,
     pendings: Slab<Pending>,
+    across: Vec<[u8; ACROSS_ITEM_BYTES]>,
     runs: Vec<RunRange>,
     has_ids: bool,
     /// The newest ids up to this number.
@@ -128,10 +137,12 @@ pub struct SnapshotCut {
 impl Ledger {
     /// Cuts a snapshot at the tail. An older cut that is still being written becomes void.
     pub fn snapshot(&mut self) -> SnapshotCut {
+        let across: Vec<_> = self.across.items().collect();
         SnapshotCut {
             head: SnapshotHead {
                 partition: self.partition.0,
                 partitions: self.partitions,
+                across: across.len() as u32,
                 next_offset: self.next_offset,
                 last_timestamp: self.last_timestamp,
                 accounts: u64::from(self.accounts.slab.len()),
@@ -143,6 +154,7 @@ impl Ledger {
             },
             accounts: self.accounts.slab.clone(),
             pendings: self.pendings.slab.clone(),
+            across,
             runs: self.runs.clone(),
             has_ids: true,
             ids_end: self.ids.recent_end(),
@@ -238,6 +250,14 @@ impl SnapshotCut {
                     }
                     PENDING_ITEM_BYTES
                 }
+                Section::Across => {
+                    let rest = self.across[self.next as usize..].iter();
+                    for item in rest.take(bytes_max / ACROSS_ITEM_BYTES) {
+                        items.extend_from_slice(item);
+                        self.next += 1;
+                    }
+                    ACROSS_ITEM_BYTES
+                }
                 Section::Ids => {
                     let (fit, end) = (bytes_max / SLOT_BYTES, self.ids_end);
                     let slots = ledger.ids.recent_from(self.next);
@@ -269,6 +289,7 @@ impl SnapshotCut {
         match written {
             Section::Accounts => self.accounts = Slab::new(),
             Section::Pendings => self.pendings = Slab::new(),
+            Section::Across => self.across = Vec::new(),
             Section::Head | Section::Runs | Section::Ids | Section::End => {}
         }
     }
@@ -279,7 +300,8 @@ impl SnapshotCut {
             Section::Runs if self.has_ids => Some(Section::Ids),
             Section::Runs | Section::Ids => Some(Section::Accounts),
             Section::Accounts => Some(Section::Pendings),
-            Section::Pendings => Some(Section::End),
+            Section::Pendings => Some(Section::Across),
+            Section::Across => Some(Section::End),
             Section::End => None,
         }
     }
@@ -290,6 +312,7 @@ impl SnapshotCut {
             Section::Runs => self.runs.len() as u64,
             Section::Accounts => self.accounts.len().into(),
             Section::Pendings => self.pendings.len().into(),
+            Section::Across => self.across.len() as u64,
             Section::Ids => self.ids_end,
         }
     }

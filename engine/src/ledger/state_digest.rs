@@ -1,5 +1,6 @@
 //! The digest of a state at a cut, made of its pieces while the ledger goes on.
 
+use super::across::ACROSS_ITEM_BYTES;
 use super::digest::Digest;
 use super::pendings::{PENDING_BYTES, PENDING_ITEM_BYTES};
 use super::restore::{one_head, open_chunk};
@@ -37,6 +38,11 @@ impl StateDigester {
             Section::Pendings => {
                 for pending in items.chunks_exact(PENDING_ITEM_BYTES) {
                     digest.pendings.add(&pending[..PENDING_BYTES]);
+                }
+            }
+            Section::Across => {
+                for item in items.chunks_exact(ACROSS_ITEM_BYTES) {
+                    digest.across.add(item);
                 }
             }
             Section::End => self.is_complete = true,

@@ -2,7 +2,7 @@
 //! verdicts and resolutions.
 
 use walengine_net::model::{
-    Account, AccountFlags, Close, CloseFlags, EventBytes, EventKind, Offset, Resolved,
+    Account, AccountFlags, Arrival, Close, CloseFlags, EventBytes, EventKind, Offset, Resolved,
     ResolvedBytes, Timestamp, Transfer, TransferFlags, Verdict, event_kind,
 };
 
@@ -55,10 +55,15 @@ impl Ledger {
             let offset = base_offset.0 + index as u64;
             let effective = resolved.next_if(|effective| effective.index as usize == index);
             let mut state = PendingState::None;
-            if *verdict == Verdict::Ok.number() {
+            let verdict = Verdict::from_number(*verdict);
+            if verdict.is_some_and(Verdict::has_effect) {
                 self.revert(bytes, offset, effective.as_ref());
                 state = state_of_accepted(bytes);
             }
+            if verdict == Some(Verdict::InDoubt) {
+                state = PendingState::Open;
+            }
+            self.across.undo(offset);
             self.ids.forget(&key_of(bytes), offset, state);
         }
         self.step_back(base_offset, previous_timestamp);
@@ -114,7 +119,11 @@ impl Ledger {
                 account.version -= 1;
             }
             Ok(EventKind::Expire) => self.unresolve(offset, None),
-            Ok(EventKind::Guard) | Err(_) => {}
+            Ok(EventKind::Arrival) => {
+                self.revert_arrival(&Arrival::from_bytes(bytes).transfer, resolved);
+            }
+            Ok(EventKind::Word) => self.revert_word(bytes, offset),
+            Ok(EventKind::Guard | EventKind::Mail) | Err(_) => {}
         }
     }
 
@@ -128,6 +137,9 @@ impl Ledger {
             return self.unresolve(offset, Some(posted));
         }
         let amount = resolved.map_or(transfer.amount, |resolved| resolved.amount).0;
+        if self.routing().elsewhere(transfer.credit_account_id).is_some() {
+            return self.revert_prepared(transfer.id.0);
+        }
         let slot = |id| self.accounts.slot(id).expect("money was moved");
         let (debit, credit) = (slot(transfer.debit_account_id), slot(transfer.credit_account_id));
         if flags.contains(TransferFlags::PENDING) {
@@ -139,7 +151,7 @@ impl Ledger {
     }
 
     /// Opens again what the record at `offset` resolved.
-    fn unresolve(&mut self, offset: u64, posted: Option<u128>) {
+    pub(super) fn unresolve(&mut self, offset: u64, posted: Option<u128>) {
         let pending = self.pendings.unresolve(offset);
         let (debit, credit) = (pending.debit, pending.credit);
         if let Some(amount) = posted {
@@ -150,7 +162,7 @@ impl Ledger {
     }
 
     /// Changes both accounts and takes one change out of their versions.
-    fn change_back(&mut self, debit: u32, credit: u32, amount: u128, change: Change) {
+    pub(super) fn change_back(&mut self, debit: u32, credit: u32, amount: u128, change: Change) {
         self.change_again(debit, credit, amount, change);
         self.accounts.get_mut(debit).version -= 1;
         self.accounts.get_mut(credit).version -= 1;

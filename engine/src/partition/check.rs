@@ -17,6 +17,7 @@ use walengine_net::model::PartitionId;
 
 use super::check_ids::CheckedIds;
 use super::restore::{self, RunsRead, restore};
+use crate::across::ties::Ties;
 use crate::data_dir::{log_config, of_partition, open_failed};
 use crate::fatal::{Fatal, Reason};
 use crate::ledger::{Ledger, LedgerTotals};
@@ -42,6 +43,8 @@ pub struct Checked {
     pub ids: u64,
     /// The most keys of them that were in memory at a time.
     pub keys_held_max: usize,
+    /// How it is tied to other partitions' logs.
+    pub ties: Ties,
     /// Digest of that state; `None` if its verdicts can't be derived again.
     pub digest: Option<[u8; 32]>,
     /// What is wrong, the start's own reason first.
@@ -88,6 +91,7 @@ pub async fn check_keeping<D: Disk>(
     let shown = Shown::new(disk.clone(), dir.clone(), superblock.segment_bytes);
     let mut ids = CheckedIds::new(restored.runs, shown, records_max).await.map_err(unread)?;
     let mut ledger = Ledger::new(partition, superblock.partitions);
+    let mut ties = Ties::new(partition, superblock.partitions);
     let (mut disagreement, mut found) = (None, None);
     if snapshot.index == 0 {
         found = Some(ledger.digest());
@@ -112,6 +116,10 @@ pub async fn check_keeping<D: Disk>(
                 .prepare(&mut ledger, &entry, body)
                 .map_err(unread)
                 .and_then(|()| restore::apply(&mut ledger, &header, body))
+                .and_then(|()| {
+                    let taken = ties.take_entry(&header, body, header.meta.records);
+                    taken.map_err(|error| Fatal::new(Reason::Damaged, error.to_string()))
+                })
         {
             is_replayed = header.meta.index > snapshot.index;
             disagreement = Some(fatal);
@@ -169,5 +177,16 @@ pub async fn check_keeping<D: Disk>(
     }
     let (accounts, ids) = (ledger.accounts_len(), ledger.ids_len());
     let starts = log.refused.is_none() && !is_replayed && runs_are_right;
-    Ok(Checked { log, snapshot, skipped, accounts, ids, keys_held_max, digest, complaints, starts })
+    Ok(Checked {
+        log,
+        snapshot,
+        skipped,
+        accounts,
+        ids,
+        keys_held_max,
+        ties,
+        digest,
+        complaints,
+        starts,
+    })
 }

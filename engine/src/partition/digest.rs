@@ -1,5 +1,7 @@
 //! A digest of a partition's state, made piece by piece while the partition goes on.
 
+use std::time::Duration;
+
 use walengine_net::model::{Offset, Timestamp};
 
 use super::Partition;
@@ -29,11 +31,15 @@ pub struct Digested {
 }
 
 /// The digest of the state at the tail, once that is visible. A leader's state includes everything
-/// that was visible anywhere before the call. Waits for a snapshot that is being written.
+/// that was visible anywhere before the call. Waits for a snapshot that is being written. For
+/// `hold` from that state on, nothing is exchanged with other partitions.
 ///
 /// # Errors
 /// See [`Refused`]; what was digested was taken back, or there is no room to seal it.
-pub async fn digest<C: Commit>(partition: &Partition<C>) -> Result<Digested, Refused> {
+pub async fn digest<C: Commit>(
+    partition: &Partition<C>,
+    hold: Duration,
+) -> Result<Digested, Refused> {
     if partition.leads() {
         partition.read_barrier().await?;
     }
@@ -42,7 +48,7 @@ pub async fn digest<C: Commit>(partition: &Partition<C>) -> Result<Digested, Ref
         go_on(partition)?;
         partition.runtime().sleep(SNAPSHOT_PIECE_PAUSE).await;
     }
-    let digested = at_tail(partition).await;
+    let digested = at_tail(partition, hold).await;
     progress.is_under_way.set(false);
     digested
 }
@@ -56,8 +62,9 @@ fn go_on<C: Commit>(partition: &Partition<C>) -> Result<(), Refused> {
     Ok(())
 }
 
-async fn at_tail<C: Commit>(partition: &Partition<C>) -> Result<Digested, Refused> {
+async fn at_tail<C: Commit>(partition: &Partition<C>, hold: Duration) -> Result<Digested, Refused> {
     let mut cut = partition.cut_at_tail().ok_or(BUSY)?.without_ids();
+    partition.hold_exchange(hold);
     let mut digested = partition.with_ledger(|ledger| Digested {
         next_offset: cut.next_offset(),
         last_timestamp: cut.last_timestamp(),

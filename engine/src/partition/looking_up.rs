@@ -3,13 +3,13 @@
 
 use std::collections::HashMap;
 
-use walengine_net::model::{Decided, EventBytes};
+use walengine_net::model::{Decided, EventBytes, EventId, Verdict};
 
 use super::Partition;
 use super::commit::Commit;
 use super::older_ids::{Wanted, is_lost};
-use crate::ids::key::Key;
-use crate::ledger::Fact;
+use crate::ids::key::{Key, Space};
+use crate::ledger::{Ended, Fact, Ledger};
 use crate::limits::LOOK_UP_AGAIN_AFTER;
 use crate::refused::{BUSY_READING, Refused};
 use crate::runtime::Runtime;
@@ -29,7 +29,7 @@ impl<C: Commit> Partition<C> {
         while let Some(wanted) = asked.next()
             && self.stopped().is_none()
         {
-            let version = self.with_ledger(crate::ledger::Ledger::facts_version);
+            let version = self.with_ledger(Ledger::facts_version);
             // What does not count any more is asked for again by who needs it.
             let (found, failed) = self.look_up_in_parts(&wanted).await;
             self.inner.replica.borrow_mut().learn(version, found);
@@ -96,8 +96,12 @@ impl<C: Commit> Partition<C> {
     /// First verdicts of what has these keys, if none must be looked up.
     pub fn decided_now(&self, keys: &[Key]) -> Option<Vec<Option<Decided>>> {
         self.with_ledger(|ledger| {
-            let is_known = keys.iter().all(|key| !ledger.must_look_up(key));
-            is_known.then(|| keys.iter().map(|key| ledger.decided_key(key)).collect())
+            if keys.iter().any(|key| ledger.must_look_up(key)) {
+                return None;
+            }
+            let decided: Vec<_> = keys.iter().map(|key| ledger.decided_key(key)).collect();
+            let ends = ends_of(ledger, keys, &decided);
+            (!ends.iter().any(|(_, end)| ledger.must_look_up(end))).then_some(decided)
         })
     }
 
@@ -106,6 +110,34 @@ impl<C: Commit> Partition<C> {
     /// # Errors
     /// What is not in memory can't be read.
     pub async fn decided(&self, keys: &[Key]) -> Result<Vec<Option<Decided>>, ReadError> {
+        let mut decided = self.known(keys, Ledger::decided_key, Fact::decided).await?;
+        let ends = self.with_ledger(|ledger| ends_of(ledger, keys, &decided));
+        let ids: Vec<EventId> = ends.iter().map(|(_, end)| EventId(end.id)).collect();
+        for ((place, _), ended) in ends.iter().zip(self.ended(&ids).await?) {
+            if let (Some(decided), Some(Ended { state, .. })) = (&mut decided[*place], ended) {
+                decided.verdict = state.verdict();
+            }
+        }
+        Ok(decided)
+    }
+
+    /// What became of reservations, and of what was in doubt, for readers.
+    ///
+    /// # Errors
+    /// As [`Self::decided`].
+    pub async fn ended(&self, ids: &[EventId]) -> Result<Vec<Option<Ended>>, ReadError> {
+        let keys: Vec<Key> = ids.iter().map(|id| Key::new(id.0, Space::Resolution)).collect();
+        let known = |ledger: &Ledger, key: &Key| ledger.ended(EventId(key.id));
+        self.known(&keys, known, Fact::ended).await
+    }
+
+    /// What the ledger knows of these keys, or else their facts say.
+    async fn known<T>(
+        &self,
+        keys: &[Key],
+        known: impl Fn(&Ledger, &Key) -> Option<T>,
+        told: impl Fn(&Fact) -> Option<T>,
+    ) -> Result<Vec<Option<T>>, ReadError> {
         let mut found = HashMap::new();
         loop {
             let (version, unknown) = self.with_ledger(|ledger| {
@@ -118,23 +150,33 @@ impl<C: Commit> Partition<C> {
             if !unknown.is_empty() {
                 found.extend(self.inner.older.look_up(&unknown).await?);
             }
-            let decided = self.with_ledger(|ledger| {
+            let all = self.with_ledger(|ledger| {
                 if ledger.facts_version() != version {
                     found.retain(|_, fact| *fact != Fact::Unknown); // it may be in a run now
                 }
                 // What was decided meanwhile is in memory.
                 let of = |key: &Key| {
                     if ledger.must_look_up(key) {
-                        found.get(key).map(Fact::decided)
+                        found.get(key).map(&told)
                     } else {
-                        Some(ledger.decided_key(key))
+                        Some(known(ledger, key))
                     }
                 };
                 keys.iter().map(of).collect()
             });
-            if let Some(decided) = decided {
-                return Ok(decided);
+            if let Some(all) = all {
+                return Ok(all);
             }
         }
     }
+}
+
+/// Those that were in doubt and are no more, by place, and the keys under which stands what became of them.
+fn ends_of(ledger: &Ledger, keys: &[Key], decided: &[Option<Decided>]) -> Vec<(usize, Key)> {
+    let ends = keys.iter().zip(decided).enumerate().filter_map(|(place, (key, decided))| {
+        let is_unsure = decided.is_some_and(|decided| decided.verdict == Verdict::InDoubt)
+            && !ledger.is_in_doubt(EventId(key.id));
+        is_unsure.then(|| (place, Key::new(key.id, Space::Resolution)))
+    });
+    ends.collect()
 }

@@ -36,6 +36,7 @@ mod saved_filter;
 pub mod scrub;
 mod snapshot_progress;
 pub mod snapshots;
+pub mod spanning;
 pub mod taken;
 pub mod waiters;
 
@@ -47,6 +48,7 @@ use walengine_net::entry::{EntryKind, RecordHead};
 use walengine_net::model::{EVENT_BYTES, EventBytes, Offset, RESOLVED_BYTES, Timestamp};
 use walengine_replication::types::NodeId;
 
+use crate::across::Prepared;
 use crate::agreed_clock::ClockAgreement;
 use crate::ids::runs::Runs;
 use crate::ledger::{Draft, Ledger, Outcomes, SnapshotCut};
@@ -139,6 +141,10 @@ struct Inner<C: Commit> {
     /// The place that was told last.
     rot_told: RefCell<Option<Place>>,
     snapshots: SnapshotProgress,
+    /// Until then nothing is exchanged with other partitions.
+    held_until: Cell<Duration>,
+    /// What goes to other partitions.
+    prepared: RefCell<Prepared>,
 }
 
 impl<C: Commit> Partition<C> {
@@ -157,6 +163,8 @@ impl<C: Commit> Partition<C> {
             older,
             asked: AskedKeys::default(),
             looked_up: Cell::default(),
+            held_until: Cell::default(),
+            prepared: RefCell::default(),
             waiters: Waiters::default(),
             work: Notify::new(),
             changed: Notify::new(),
@@ -377,7 +385,11 @@ impl<C: Commit> Partition<C> {
     /// # Errors
     /// See [`Refused`]; nothing was decided.
     pub fn submit(&self, events: &[EventBytes], outcomes: &mut Outcomes) -> Result<Taken, Refused> {
-        self.decide_events(events, |ledger, draft, now| ledger.submit(events, draft, now, outcomes))
+        let taken = self.decide_events(events, |ledger, draft, now| {
+            ledger.submit(events, draft, now, outcomes);
+        })?;
+        self.keep_prepared(events, outcomes, taken.fresh_from);
+        Ok(taken)
     }
 
     /// As [`Self::submit`], but for the `forbidden` events and their chains: see
@@ -391,9 +403,11 @@ impl<C: Commit> Partition<C> {
         forbidden: &[bool],
         outcomes: &mut Outcomes,
     ) -> Result<Taken, Refused> {
-        self.decide_events(events, |ledger, draft, now| {
+        let taken = self.decide_events(events, |ledger, draft, now| {
             ledger.submit_but(events, forbidden, draft, now, outcomes);
-        })
+        })?;
+        self.keep_prepared(events, outcomes, taken.fresh_from);
+        Ok(taken)
     }
 
     #[inline]
@@ -404,11 +418,22 @@ impl<C: Commit> Partition<C> {
     ) -> Result<Taken, Refused> {
         self.require_memory()?;
         let now = self.log_time();
+        // An accepted post needs its resolution beside it.
+        self.admit_events(std::mem::size_of_val(events) * 2, now)?;
+        self.require_known(events)?;
+        self.require_settled(events)?;
+        let decide = |ledger: &mut _, draft: &mut _| decide(ledger, draft, now);
+        let taken = self.inner.replica.borrow_mut().decide_events(decide);
+        self.inner.work.notify_all();
+        taken.ok_or_else(|| self.not_leader())
+    }
+
+    /// Makes place in the draft for events of so many bytes, and ends before what is due.
+    fn admit_events(&self, bytes: usize, now: Timestamp) -> Result<(), Refused> {
         loop {
-            // An accepted post needs its resolution beside it.
-            self.admit(EntryKind::Events, std::mem::size_of_val(events) * 2)?;
+            self.admit(EntryKind::Events, bytes)?;
             if !self.with_replica(|replica| replica.is_due(now)) {
-                break;
+                return Ok(());
             }
             // What is due ends before the events are decided, in entries of its own if it is much. The
             // request waits for that, as for any other want of room.
@@ -417,11 +442,6 @@ impl<C: Commit> Partition<C> {
                 return Err(BUSY);
             }
         }
-        self.require_known(events)?;
-        let decide = |ledger: &mut _, draft: &mut _| decide(ledger, draft, now);
-        let taken = self.inner.replica.borrow_mut().decide_events(decide);
-        self.inner.work.notify_all();
-        taken.ok_or_else(|| self.not_leader())
     }
 
     /// Decides opaque records in order, as [`Self::submit`] does events.

@@ -17,7 +17,8 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use walengine_net::model::{
-    Decided, EventBytes, EventKind, Expire, Offset, Transfer, TransferFlags, Verdict, event_kind,
+    Decided, EventBytes, EventKind, Expire, Offset, Transfer, TransferFlags, Verdict, Word,
+    event_kind,
 };
 
 use super::ledger_access::LedgerAccess;
@@ -29,7 +30,8 @@ use crate::ids::run::{Run, RunEntry, RunMeta};
 use crate::ids::runs::Runs;
 use crate::ids::{RunRange, STEP_ENTRIES, Sought};
 use crate::ledger::{
-    Fact, LeavingKey, Ledger, PendingState, fingerprint_of_event, fingerprint_of_record, key_of,
+    Ended, Fact, LeavingKey, Ledger, PendingState, fingerprint_of_event, fingerprint_of_record,
+    key_of,
 };
 use crate::limits::{
     FLUSH_RECORDS_MAX, FLUSH_STEP_KEYS, IDS_LOOK_EVERY, IDS_RETRY_AFTER, LOOK_UP_AGAIN_AFTER,
@@ -578,11 +580,12 @@ fn named(key: &Key) -> NamedKey {
 /// Keys of two spaces may share a record and a part of their hashes: the code tells them apart, since no logged
 /// verdict has the number of a reservation's end.
 fn key_at(entry: &RunEntry, record: &Record) -> Option<Key> {
-    let is_end = PendingState::ended_from_number(entry.code).is_some();
+    let is_end = is_end(entry, record);
     let key = match record {
         Record::Event(event) if is_end => Key::new(resolved_by(event)?, Space::Resolution),
         Record::Event(event) => match event_kind(event) {
-            Ok(EventKind::Expire) | Err(_) => return None,
+            Ok(EventKind::Expire | EventKind::Mail | EventKind::Arrival | EventKind::Word)
+            | Err(_) => return None,
             Ok(_) => key_of(event),
         },
         Record::Opaque { head, .. } => Key::new(head.id, Space::Event),
@@ -590,10 +593,19 @@ fn key_at(entry: &RunEntry, record: &Record) -> Option<Key> {
     (RunEntry::cut(key.hash) == RunEntry::cut(entry.hash)).then_some(key)
 }
 
+/// Whether an entry tells of a reservation's end. No logged verdict has the number of one, but for those of refusals
+/// by words, which have nothing else to tell.
+fn is_end(entry: &RunEntry, record: &Record) -> bool {
+    let Record::Event(event) = record else { return false };
+    let is_word = event_kind(event) == Ok(EventKind::Word);
+    is_word || entry.code < Verdict::REFUSAL_MIN && entry.code != Verdict::Ok.number()
+}
+
 /// The reservation that an event has ended, if it has.
 fn resolved_by(event: &EventBytes) -> Option<u128> {
     match event_kind(event) {
         Ok(EventKind::Expire) => Some(Expire::from_bytes(event).pending_id.0),
+        Ok(EventKind::Word) => Word::from_bytes(event).map(|word| word.id.0),
         Ok(EventKind::Transfer) => {
             let transfer = Transfer::from_bytes(event);
             let resolving = TransferFlags::POST_PENDING.with(TransferFlags::VOID_PENDING);
@@ -610,8 +622,10 @@ pub(super) fn fact_of(entry: &RunEntry, record: &Record) -> Option<(Key, Fact)> 
 
 /// What an entry and its record say of the key that [`key_at`] gives.
 fn fact_at(entry: &RunEntry, record: &Record) -> Option<Fact> {
-    if let Some(state) = PendingState::ended_from_number(entry.code) {
-        return matches!(record, Record::Event(_)).then_some(Fact::Resolution(state));
+    if is_end(entry, record) {
+        let offset = Offset(entry.offset);
+        let ended = |state| Fact::Resolution(Ended { state, offset });
+        return PendingState::ended_from_number(entry.code).map(ended);
     }
     let fingerprint = match record {
         Record::Event(event) => fingerprint_of_event(event),

@@ -12,11 +12,12 @@
 use std::path::Path;
 
 use futures_lite::future::block_on;
-use walengine_net::entry::{EntryKind, HEADER_BYTES};
-use walengine_net::model::PartitionId;
+use walengine_net::entry::{EntryError, EntryKind, HEADER_BYTES};
+use walengine_net::model::{PartitionId, Timestamp};
 use walengine_replication::membership_codec;
 use walengine_replication::types::{Membership, NodeId};
 
+use crate::across::ties::{Fitting, Ties, fit};
 use crate::audit::Order;
 use crate::data_dir::of_partition;
 use crate::executor::on_executor;
@@ -25,9 +26,9 @@ use crate::ledger::Ledger;
 use crate::limits::REPLAY_BYTES;
 use crate::memory;
 use crate::partition::restore::apply;
-use crate::rewrite::Rewritten;
 use crate::rewrite::directory::NewDirectory;
 use crate::rewrite::writer::Writer;
+use crate::rewrite::{Rewritten, cut};
 use crate::storage::ids::Ids;
 use crate::storage::layout::{Superblock, Tail};
 use crate::storage::partition_dir;
@@ -53,6 +54,8 @@ pub struct Left {
     pub ids: u64,
     /// Digest of that state.
     pub digest: [u8; 32],
+    /// How it is tied to other partitions' logs.
+    pub ties: Ties,
 }
 
 impl Left {
@@ -90,6 +93,8 @@ pub struct Wanted<'a> {
     pub peer_address: Option<&'a str>,
     /// Length of a segment.
     pub segment_bytes: u64,
+    /// Records up to this log time.
+    pub to_time: Option<Timestamp>,
 }
 
 /// Reads a partition of the data directory `data`, which no process may be changing. `tell` hears of the
@@ -106,6 +111,7 @@ pub fn examine(
 ) -> Result<Left, Fatal> {
     let mut salvage = open(data, superblock, partition);
     let mut ledger = Ledger::new(partition, superblock.partitions);
+    let mut ties = Ties::new(partition, superblock.partitions);
     let (mut members, mut unweighed_bytes) = (None, 0);
     while let Some((header, bytes)) = block_on(salvage.next()) {
         unweighed_bytes += bytes.len();
@@ -120,6 +126,8 @@ pub fn examine(
         }
         apply(&mut ledger, &header, body).map_err(|fatal| of_partition(partition, &fatal))?;
         ledger.release(ledger.next_offset());
+        let taken = ties.take_entry(&header, body, header.meta.records);
+        taken.map_err(|error| unreadable(partition, &error))?;
     }
     Ok(Left {
         partition,
@@ -130,7 +138,39 @@ pub fn examine(
         accounts: ledger.accounts_len(),
         ids: ledger.ids_len(),
         digest: ledger.digest(),
+        ties,
     })
+}
+
+/// Up to which log time what is left of the partitions fits, if it does not to its ends: parts of transfers between
+/// them are lost.
+///
+/// # Errors
+/// An entry can't be read.
+pub fn fitting(
+    data: &Path,
+    superblock: &Superblock,
+    left: &[Left],
+) -> Result<Option<Timestamp>, Fatal> {
+    let ties: Vec<Ties> = left.iter().map(|one| one.ties.clone()).collect();
+    if fit(&ties).is_ok() {
+        return Ok(None);
+    }
+    let ends: Vec<u64> = left.iter().map(|one| one.tail.next_offset.0).collect();
+    let mut fitting = Fitting::new(&ties, &ends);
+    for Left { partition, .. } in left {
+        let mut salvage = open(data, superblock, *partition);
+        while let Some((header, bytes)) = block_on(salvage.next()) {
+            let body = bytes.get(HEADER_BYTES..).unwrap_or_default();
+            let taken = fitting.take_entry(*partition, &header, body);
+            taken.map_err(|error| unreadable(*partition, &error))?;
+        }
+    }
+    Ok(fitting.time())
+}
+
+fn unreadable(partition: PartitionId, error: &EntryError) -> Fatal {
+    of_partition(partition, &Fatal::new(Reason::Damaged, error.to_string()))
 }
 
 /// Makes the new directory of what was examined. `tell` hears of the bytes that were read.
@@ -155,12 +195,25 @@ pub fn make(
     let mut made = Vec::new();
     for one in left {
         let write = async {
-            let mut salvage = open(data, superblock, one.partition);
+            let (mut salvage, mut is_cut) = (open(data, superblock, one.partition), false);
             let mut writer = Writer::begin(&directory, one.partition, peer_address).await?;
             while let Some((header, bytes)) = salvage.next().await {
                 tell(bytes.len() as u64);
                 let body = bytes.get(HEADER_BYTES..).unwrap_or_default();
-                writer.write(&header, body, header.meta.records).await?;
+                if is_cut {
+                    continue; // how far it goes is looked at all the same
+                }
+                let time = wanted.to_time.map_or(u64::MAX, |time| time.0);
+                let records = cut::wanted(&header, body, u64::MAX, time);
+                let records = records.map_err(|error| unreadable(one.partition, &error))?;
+                is_cut = records < header.meta.records;
+                if !is_cut {
+                    writer.write(&header, body, records).await?;
+                } else if records > 0 {
+                    let first = cut::first_records(header.meta.kind, body, records);
+                    let first = first.map_err(|error| unreadable(one.partition, &error))?;
+                    writer.write(&header, &first, records).await?;
+                }
             }
             if salvage.tail() != one.tail {
                 let message = format!(

@@ -11,6 +11,7 @@
 //!   ─ `restoring` removed: from here on it is a data directory
 //! ```
 
+pub mod cut;
 pub mod directory;
 pub mod writer;
 

@@ -69,7 +69,9 @@ impl Touched {
                     return Err(transfer.pending_id);
                 }
             }
-            Ok(EventKind::Expire) | Err(_) => Vec::new(), // has no id that could be asked for
+            // Has no id that could be asked for.
+            Ok(EventKind::Expire | EventKind::Mail | EventKind::Arrival | EventKind::Word)
+            | Err(_) => Vec::new(),
         };
         Ok(Self(touched))
     }
@@ -134,7 +136,9 @@ impl Judge<'_> {
                 in_area(write, account, None) || in_area(read, account, None)
             }
             Ok(EventKind::Close) => in_area(write, Close::from_bytes(bytes).account_id, None),
-            Ok(EventKind::Expire) | Err(_) => true, // malformed
+            // Malformed.
+            Ok(EventKind::Expire | EventKind::Mail | EventKind::Arrival | EventKind::Word)
+            | Err(_) => true,
         };
         if may { Judged::Allowed } else { Judged::Forbidden }
     }

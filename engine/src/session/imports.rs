@@ -2,6 +2,7 @@
 
 use std::cell::RefCell;
 use std::rc::Rc;
+use std::time::Duration;
 
 use walengine_net::frame::{FrameHead, Kind};
 use walengine_net::limits::ERROR_TEXT_BYTES_MAX;
@@ -19,7 +20,7 @@ use crate::partition::importing::ImportReport;
 use crate::refused::{BUSY, Refused};
 
 /// Answers [`Kind::StateDigest`] when the state has been gone through.
-pub fn state_digest<C: Commit>(replies: &Replies<C>, head: FrameHead) {
+pub fn state_digest<C: Commit>(replies: &Replies<C>, head: FrameHead, hold: Duration) {
     if replies.outbox.reads() >= READS_INFLIGHT_MAX {
         return replies.outbox.put_busy(head);
     }
@@ -27,13 +28,13 @@ pub fn state_digest<C: Commit>(replies: &Replies<C>, head: FrameHead) {
     let outbox = replies.outbox.clone();
     outbox.begin_read();
     replies.partition.spawn(|_| async move {
-        answer_digest(&answering, head).await;
+        answer_digest(&answering, head, hold).await;
         outbox.finish_read();
     });
 }
 
-async fn answer_digest<C: Commit>(answering: &Replies<C>, head: FrameHead) {
-    let digested = match digest(&answering.partition).await {
+async fn answer_digest<C: Commit>(answering: &Replies<C>, head: FrameHead, hold: Duration) {
+    let digested = match digest(&answering.partition, hold).await {
         Ok(digested) => digested,
         Err(refused) => return answering.put_refused(head, &refused),
     };

@@ -10,7 +10,9 @@ use futures_lite::future::or;
 use walengine_net::entry::{EntryHeader, EntryKind, access_events};
 use walengine_net::frame::{FrameHead, Kind};
 use walengine_net::message::{Entries, ErrorCode, EventState, LogPage};
-use walengine_net::model::{Decided, Offset, RESOLVED_BYTES, Resolved};
+use walengine_net::model::{
+    Decided, EventId, Offset, RESOLVED_BYTES, Resolved, Transfer, Verdict, Word, event_id,
+};
 use walengine_replication::budget::Held;
 
 use super::disk_reads::DiskReads;
@@ -24,6 +26,7 @@ use crate::partition::commit::Commit;
 use crate::refused::Refused;
 use crate::runtime::Runtime;
 use crate::storage::error::ReadError;
+use crate::storage::records::Record;
 
 /// Entries from the log, whole and visible, with the offset behind the last.
 pub struct Page {
@@ -221,7 +224,60 @@ pub(super) async fn find_events<C: Commit>(
         partition.runtime().yield_now().await;
     }
     states.sort_unstable_by_key(|state| state.index);
+    settle(replies, disk, &mut states, &decided, look_up.by).await?;
     Ok((next_offset, states))
+}
+
+/// Puts what another partition has said since into the states of what was in doubt when it was logged.
+async fn settle<C: Commit>(
+    replies: &Replies<C>,
+    disk: &DiskReads,
+    states: &mut [EventState],
+    decided: &[Option<Decided>],
+    by: Duration,
+) -> Result<(), NotFound> {
+    if !states.iter().any(|state| state.verdict == Verdict::InDoubt.number()) {
+        return Ok(());
+    }
+    let partition = &replies.partition;
+    // The words may be newer than all that was waited for.
+    let visible = in_time(replies, by, partition.until_visible()).await?;
+    visible.map_err(NotFound::Refused)?;
+    let mut reduced = Vec::new();
+    for (place, state) in states.iter_mut().enumerate() {
+        if state.verdict != Verdict::InDoubt.number() {
+            continue;
+        }
+        let Some(decided) = decided[state.index as usize] else { continue };
+        state.verdict = decided.verdict.number();
+        // Of any other, the amount is what was sent.
+        if decided.verdict.is_ok() && Transfer::from_bytes(&state.event).is_balancing() {
+            reduced.push((place, EventId(event_id(&state.event))));
+        }
+    }
+    if reduced.is_empty() {
+        return Ok(());
+    }
+    let ids: Vec<EventId> = reduced.iter().map(|(_, id)| *id).collect();
+    let _turn = in_time(replies, by, disk.turn()).await?;
+    let ended = in_time(replies, by, partition.ended(&ids)).await?;
+    let ended = ended.map_err(NotFound::Unreadable)?;
+    for ((place, _), ended) in reduced.into_iter().zip(ended) {
+        let word = ended.ok_or(NotFound::Missing)?.offset;
+        let read = in_time(replies, by, partition.log().read_checked_at(word)).await?;
+        let Record::Event(word) = read.map_err(NotFound::Unreadable)?.record else {
+            return Err(NotFound::Missing);
+        };
+        let amount = Word::from_bytes(&word).ok_or(NotFound::Missing)?.amount;
+        let transfer = Transfer::from_bytes(&states[place].event);
+        let Transfer { debit_account_id, credit_account_id, ledger, code, .. } = transfer;
+        let index = 0; // of no entry: two had a part in it
+        let resolved =
+            Resolved { debit_account_id, credit_account_id, amount, index, ledger, code };
+        states[place].resolved = resolved.to_bytes();
+        states[place].has_resolved = 1;
+    }
+    Ok(())
 }
 
 /// Waits, but not for longer than the caller does.

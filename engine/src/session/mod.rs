@@ -15,10 +15,11 @@ mod status;
 
 use std::cell::RefCell;
 use std::rc::Rc;
+use std::time::Duration;
 
 use walengine_net::entry::{ANY_OFFSET, RecordHead};
 use walengine_net::frame::{Frame, FrameHead, Kind, RequestId};
-use walengine_net::limits::{BODY_BYTES_MAX, EVENTS_MAX, INFLIGHT_MAX};
+use walengine_net::limits::{BODY_BYTES_MAX, EVENTS_MAX, HOLD_MILLIS_MAX, INFLIGHT_MAX};
 use walengine_net::message::{
     AdmitNode, Append, ClusterStatus, Credit, ErrorCode, Hello, HelloReply, ImportLog, Leave,
     LeaveAnyway, MessageError, NO_NODE, OutcomeRuns, RemoveNode, ServerStatus, StateDigest, Submit,
@@ -34,6 +35,8 @@ use crate::connection::outbox::Outbox;
 use crate::connection::request_ids::RequestIds;
 use crate::ledger::{Ledger, Outcomes};
 use crate::partition::Partition;
+use crate::partition::commit::Commit;
+use crate::partition::spanning::Doubts;
 use crate::partition::taken::Taken;
 use crate::policy::{Permit, Rights};
 use crate::refused::{BUSY_READING, Refused};
@@ -42,7 +45,7 @@ use admin::{GroupOrder, Operated};
 use bounded::{Judge, Judged};
 use imports::TracedImport;
 use node_facts::NodeFacts;
-use reads::{ReadScratch, Reads};
+use reads::{ReadScratch, Reads, patience};
 use replies::Replies;
 
 /// Memory that the sessions of a shard share, since they run one at a time.
@@ -88,6 +91,15 @@ pub enum Handled {
     Subscribes,
     /// The connection must close.
     Close,
+}
+
+/// A write that is to be answered.
+#[derive(Clone, Copy)]
+struct Asked {
+    /// Of the answer.
+    head: FrameHead,
+    /// How long its sender waits.
+    within: Duration,
 }
 
 /// Why a frame was not acted on.
@@ -258,17 +270,22 @@ impl<C: Operated> Session<C> {
             }
             Kind::Submit => {
                 let request = open_frame::<Submit<'_>>(frame)?;
+                let asked = Asked { head, within: patience(frame.head.deadline_millis) };
                 match self.permit.bounded() {
-                    None => self.write(Kind::SubmitReply, head, |partition, outcomes, _| {
-                        partition.submit(&request.events, outcomes)
-                    })?,
-                    Some(rights) => self.submit_bounded(head, &request.events, &rights)?,
+                    None => {
+                        let events = &request.events;
+                        self.write(Kind::SubmitReply, asked, events, |partition, outcomes, _| {
+                            partition.submit(events, outcomes)
+                        })?;
+                    }
+                    Some(rights) => self.submit_bounded(asked, &request.events, &rights)?,
                 }
             }
             Kind::Append => {
                 let request = open_frame::<Append<'_>>(frame)?;
                 let expected = request.expected_offset.to_native();
-                self.write(Kind::AppendReply, head, |partition, outcomes, heads| {
+                let asked = Asked { head, within: patience(frame.head.deadline_millis) };
+                self.write(Kind::AppendReply, asked, &[], |partition, outcomes, heads| {
                     heads.clear();
                     heads.extend(request.heads.iter().zip(0..).map(|(head, place)| RecordHead {
                         id: head.id.to_native(),
@@ -324,8 +341,9 @@ impl<C: Operated> Session<C> {
                 self.order(Kind::AdmitNodeReply, head, GroupOrder::Admit(node));
             }
             Kind::StateDigest => {
-                open_frame::<StateDigest>(frame)?;
-                imports::state_digest(&self.replies, head);
+                let hold = open_frame::<StateDigest>(frame)?.hold_millis.to_native();
+                let hold = Duration::from_millis(hold.min(HOLD_MILLIS_MAX).into());
+                imports::state_digest(&self.replies, head, hold);
             }
             Kind::ImportLog => {
                 let request = open_frame::<ImportLog<'_>>(frame)?;
@@ -383,7 +401,7 @@ impl<C: Operated> Session<C> {
     /// Has events decided of which some may be forbidden.
     fn submit_bounded(
         &self,
-        head: FrameHead,
+        asked: Asked,
         events: &[EventBytes],
         rights: &Rights,
     ) -> Result<(), Refused> {
@@ -409,7 +427,7 @@ impl<C: Operated> Session<C> {
                 return Err(BUSY_READING);
             }
         }
-        self.write(Kind::SubmitReply, head, |partition, outcomes, _| {
+        self.write(Kind::SubmitReply, asked, events, |partition, outcomes, _| {
             if !forbidden.contains(&true) {
                 let taken = partition.submit(events, outcomes)?;
                 hide_others(rights, outcomes);
@@ -428,7 +446,8 @@ impl<C: Operated> Session<C> {
     fn write(
         &self,
         kind: Kind,
-        head: FrameHead,
+        Asked { head, within }: Asked,
+        events: &[EventBytes],
         decide: impl FnOnce(
             &Partition<C>,
             &mut Outcomes,
@@ -438,26 +457,50 @@ impl<C: Operated> Session<C> {
         let Scratch { outcomes, runs, heads, .. } = &mut *self.scratch.borrow_mut();
         outcomes.clear();
         let taken = decide(self.partition(), outcomes, heads)?;
-        runs.clear();
-        // Fresh records have growing offsets; a repeat points at or below one already seen.
-        let mut fresh_from = taken.fresh_from;
-        let mut token = None;
-        for outcome in &*outcomes {
-            let fresh = match outcome.offset {
-                Some(offset) => offset >= fresh_from,
-                None => outcome.verdict != Verdict::IdReused, // the first's offset is hidden
-            };
-            let timestamp = outcome.offset.map_or_else(Default::default, |at| taken.time_of(at));
-            runs.push(outcome.verdict, outcome.offset, fresh, timestamp);
-            token = token.max(outcome.offset);
-            if let (true, Some(offset)) = (fresh, outcome.offset) {
-                fresh_from = offset.plus(1);
-            }
+        let doubts = Doubts::of(events, outcomes);
+        if !doubts.is_empty() {
+            let (replies, mut outcomes) = (self.replies.clone(), outcomes.clone());
+            self.replies.spawn(async move {
+                match replies.partition.settled(&doubts, &mut outcomes, within).await {
+                    Ok(()) => {
+                        let runs = &mut OutcomeRuns::default();
+                        put_outcomes(&replies, (kind, head), &outcomes, &taken, runs);
+                    }
+                    Err(refused) => replies.put_refused(head, &refused),
+                }
+            });
+            return Ok(());
         }
-        let reply = SubmitReply { token_offset: offset_number(token), runs: runs.as_slice() };
-        self.replies.put_when_visible(kind, head, &reply);
+        put_outcomes(&self.replies, (kind, head), outcomes, &taken, runs);
         Ok(())
     }
+}
+
+fn put_outcomes<C: Commit>(
+    replies: &Replies<C>,
+    (kind, head): (Kind, FrameHead),
+    outcomes: &Outcomes,
+    taken: &Taken,
+    runs: &mut OutcomeRuns,
+) {
+    runs.clear();
+    // Fresh records have growing offsets; a repeat points at or below one already seen.
+    let mut fresh_from = taken.fresh_from;
+    let mut token = None;
+    for outcome in outcomes {
+        let fresh = match outcome.offset {
+            Some(offset) => offset >= fresh_from,
+            None => outcome.verdict != Verdict::IdReused, // the first's offset is hidden
+        };
+        let timestamp = outcome.offset.map_or_else(Default::default, |at| taken.time_of(at));
+        runs.push(outcome.verdict, outcome.offset, fresh, timestamp);
+        token = token.max(outcome.offset);
+        if let (true, Some(offset)) = (fresh, outcome.offset) {
+            fresh_from = offset.plus(1);
+        }
+    }
+    let reply = SubmitReply { token_offset: offset_number(token), runs: runs.as_slice() };
+    replies.put_when_visible(kind, head, &reply);
 }
 
 /// Hides where the first event with an id stands from who sent another under the same id, unless it may

@@ -531,7 +531,7 @@ fn may_see(bounded: Option<&Rights>, account: &Account) -> bool {
 }
 
 /// How long a caller waits.
-fn patience(deadline_millis: u32) -> Duration {
+pub(super) fn patience(deadline_millis: u32) -> Duration {
     match deadline_millis {
         0 => READ_WAIT_MAX,
         millis => Duration::from_millis(millis.min(DEADLINE_MILLIS_MAX).into()),

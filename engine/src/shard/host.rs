@@ -16,6 +16,7 @@ use walengine_replication::types::NodeId;
 use super::operators::Place;
 use super::{ShardStart, asking, caretaker, peers};
 use crate::acquaintances::Acquaintances;
+use crate::across::{Forward, NoForward};
 use crate::config::Config;
 use crate::fatal::{Fatal, Reason};
 use crate::limits::{CONTACT_WITHIN_MIN, HEARTBEATS_PER_ELECTION, SAID_WITHIN};
@@ -24,7 +25,7 @@ use crate::orders::Beginning;
 use crate::partition::Partition;
 use crate::partition::alone::Alone;
 use crate::partition::group::opening::{GroupBeginning, serve_in_group};
-use crate::partition::group::sources::{HeardNodes, OtherMembers};
+use crate::partition::group::sources::{HeardNodes, OtherMembers, ToMembers};
 use crate::partition::group::{Consensus, Group, GroupTiming, compare};
 use crate::partition::mending::{EntrySource, NoSource};
 use crate::partition::opening::OpenedPartition;
@@ -59,6 +60,9 @@ pub(super) trait Hosted: Operated<Disk = GlommioDisk, Runtime = GlommioRuntime> 
 
     /// Starts the background tasks of the partition at `place`, besides its snapshots.
     fn look_after(node: &Rc<NodeFacts<Self>>, place: usize, start: &ShardStart);
+
+    /// How the partition at `place` reaches its replicas on other nodes.
+    fn forward(node: &NodeFacts<Self>, place: usize) -> impl Forward;
 
     /// Serves a peer of the partition at `place` in the background.
     fn serve_peer(
@@ -107,6 +111,10 @@ impl Hosted for Alone<GlommioDisk, GlommioRuntime> {
     fn look_after(node: &Rc<NodeFacts<Self>>, place: usize, _: &ShardStart) {
         let bytes = node.state.config.scrub_bytes;
         node.partitions[place].spawn(|partition| scrub::run(partition, None::<NoSource>, bytes));
+    }
+
+    fn forward(_: &NodeFacts<Self>, _: usize) -> impl Forward {
+        NoForward
     }
 
     /// A node that serves alone listens for no peers.
@@ -184,6 +192,11 @@ impl Hosted for Consensus<GlommioDisk, GlommioRuntime> {
         let bytes = node.state.config.scrub_bytes;
         group.spawn(|group| scrub::run(group, Some(members), bytes));
         group.spawn(|group| compare::run(group, dialer));
+    }
+
+    fn forward(node: &NodeFacts<Self>, place: usize) -> impl Forward {
+        let (group, dialer) = (node.partitions[place].clone(), node.dialers[place].clone());
+        ToMembers { group, dialer }
     }
 
     fn serve_peer(

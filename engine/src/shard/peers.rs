@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering;
 
 use walengine_net::tls::Proven;
 use walengine_replication::gossip::NodeStanding;
-use walengine_replication::peer::{About, LogPage, LogRead, Refusal};
+use walengine_replication::peer::{About, Carried, LogPage, LogRead, Refusal, Words};
 use walengine_replication::received::Received;
 use walengine_replication::runtime::within;
 use walengine_replication::tcp::PeerIdentity;
@@ -15,6 +15,7 @@ use walengine_replication::transport::{AppendReceiver, NoAnswer, Request, Respon
 use walengine_replication::types::NodeId;
 
 use super::operators::Place;
+use crate::across;
 use crate::partition::group::{Consensus, Group, copying};
 use crate::partition::replica_id::ReplicaId;
 use crate::runtime::Runtime as _;
@@ -80,6 +81,20 @@ impl Answering for Gate {
     fn read_log(&self, read: LogRead) -> impl Future<Output = Result<LogPage, String>> + 'static {
         let group = self.group.clone();
         async move { copying::page(&group, read).await.map_err(|error| error.to_string()) }
+    }
+
+    fn carry(&self, carried: Carried) -> impl Future<Output = Result<Words, String>> + 'static {
+        let (group, state) = (self.group.clone(), self.node.state.clone());
+        async move {
+            let words = if carried.to == group.id().partition {
+                across::take(&group, &carried).await
+            } else if carried.to.0 < state.superblock.partitions {
+                across::send(&state.letters.to(carried.to), carried).await
+            } else {
+                return Err("there is no such partition".to_owned());
+            };
+            words.map_err(|error| error.to_string())
+        }
     }
 
     fn about(&self) -> About {

@@ -4,7 +4,7 @@ use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::time::Duration;
 
-use walengine_net::model::ClusterId;
+use walengine_net::model::{ClusterId, PartitionId};
 use walengine_replication::budget::Budget;
 use walengine_replication::gossip::NodeStanding;
 use walengine_replication::tcp::dial::Dialer;
@@ -18,8 +18,10 @@ use super::operators::Operators;
 use super::publisher::Publisher;
 use super::start::ShardStart;
 use super::state::Shard;
+use crate::across::{self, Forward, Letters};
 use crate::cluster_view::ClusterView;
 use crate::fatal::{Fatal, Reason};
+use crate::ledger::Ledger;
 use crate::limits::{CONNECTIONS_OWN_BYTES, LINGER, PEERS_OWN_BYTES};
 use crate::orders::ShardOrder;
 use crate::os;
@@ -122,6 +124,7 @@ async fn open<C: Hosted>(start: &mut ShardStart) -> Result<Rc<Shard<C>>, Fatal> 
         partition.set_clock(config.trust_clock);
         partition.spawn(|partition| snapshots::run(partition, store, every_bytes));
         C::look_after(&node, place, start);
+        carry(partition, &start.state.letters, &C::forward(&node, place));
     }
     Ok(Rc::new(Shard {
         node,
@@ -140,6 +143,19 @@ async fn open<C: Hosted>(start: &mut ShardStart) -> Result<Rc<Shard<C>>, Fatal> 
         operators: Operators::default(),
         groups_kept: Cell::new(0),
     }))
+}
+
+/// Takes what other partitions send to this one, and brings them what it has for them.
+fn carry<C: Hosted>(partition: &Partition<C>, letters: &Letters, forward: &impl Forward) {
+    let id = partition.id().partition;
+    let received = letters.of(id);
+    let to_leader = forward.clone();
+    partition.spawn(|partition| across::take_letters(partition, received, to_leader));
+    let partitions = partition.with_ledger(Ledger::partitions);
+    for to in (0..partitions).map(PartitionId).filter(|to| *to != id) {
+        let (way, forward) = (letters.to(to), forward.clone());
+        partition.spawn(|partition| across::run_courier(partition, to, way, forward));
+    }
 }
 
 /// Finishes what is in flight: first the partitions, then the answers.
@@ -167,7 +183,6 @@ async fn stop<C: Hosted>(shard: &Shard<C>) -> Result<(), Fatal> {
 mod tests {
     use std::net::SocketAddr;
 
-    use walengine_net::model::PartitionId;
     use walengine_replication::gossip::NodeView;
     use walengine_replication::tcp::PeerIdentity;
 

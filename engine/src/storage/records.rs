@@ -65,6 +65,16 @@ pub enum Record {
     },
 }
 
+impl Record {
+    /// The event, if it is one.
+    pub fn into_event(self) -> Option<EventBytes> {
+        match self {
+            Self::Event(event) => Some(event),
+            Self::Opaque { .. } => None,
+        }
+    }
+}
+
 /// Records that stand from one mark of a segment to the next.
 struct Stretch {
     mark: Option<Mark>,

@@ -162,7 +162,12 @@ impl Generator {
     }
 
     fn transfer(&mut self, flags: TransferFlags) -> EventBytes {
-        let (debit, credit) = (self.account_id(), self.account_id());
+        let (debit, mut credit) = (self.account_id(), self.account_id());
+        if self.random.chance(30) {
+            credit = AccountId(self.random.pick(&self.elsewhere) | (credit.0 % 8));
+        } else if self.random.chance(3) {
+            credit = AccountId::in_transit(PartitionId(0), LedgerId(1));
+        }
         let pending = flags.contains(TransferFlags::PENDING);
         let timeout = if pending { self.random.pick(&[0, 1, 1, 2, 5]) } else { 0 };
         let transfer = Transfer {

@@ -3,6 +3,7 @@
 //! A naive model decides the same random events; everything visible must be equal.
 //! `WALENGINE_TEST_SEED` sets the seed of the first run.
 
+mod across;
 mod documents;
 mod forbidden;
 mod generator;

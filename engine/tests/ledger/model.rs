@@ -8,7 +8,7 @@ use walengine_net::entry::{ANY_OFFSET, RecordHead};
 use walengine_net::model::{
     Account, AccountFlags, AccountId, Amount, Close, CloseFlags, Code, Decided, Event, EventBytes,
     Expire, Guard, GuardFlags, LedgerId, Offset, PartitionId, Resolved, Timestamp, Transfer,
-    TransferFlags, Verdict, event_flags,
+    TransferFlags, Verdict, Word, event_flags,
 };
 use walengine_net::partition;
 
@@ -45,6 +45,8 @@ pub struct State {
     pub accounts: HashMap<u128, Account>,
     pub order: Vec<u128>,
     pub reservations: BTreeMap<u128, Reservation>,
+    /// Transfers on which another partition has the last word: what is reserved, their offsets, and where.
+    pub doubts: BTreeMap<u128, (Transfer, u128, u64, PartitionId)>,
     /// Events that this chain has accepted so far.
     accepted: HashSet<u128>,
 }
@@ -72,6 +74,14 @@ fn result(conditions: &[(bool, Verdict)]) -> Result<(), Verdict> {
 fn name_of(bytes: &EventBytes) -> (bool, u128) {
     let id = u128::from_le_bytes(bytes[..16].try_into().unwrap());
     (bytes[119] >> 4 == 1, id)
+}
+
+fn in_transit(other: PartitionId, ledger: LedgerId) -> AccountId {
+    AccountId(u128::from(u32::MAX) << 96 | u128::from(other.0) << 32 | u128::from(ledger.0))
+}
+
+fn is_reserved(id: AccountId) -> bool {
+    id.0 >> 96 == u128::from(u32::MAX)
 }
 
 fn all_zero(bytes: &[u8]) -> bool {
@@ -116,7 +126,9 @@ impl Model {
             (repeated, Verdict::IdRepeatedInChain),
         ];
         match event {
-            Event::Expire(_) => return Some(Verdict::KindUnknown),
+            Event::Expire(_) | Event::Mail(_) | Event::Arrival(_) | Event::Word(_) => {
+                return Some(Verdict::KindUnknown);
+            }
             Event::Account(account) => found.extend([
                 (flags > 15, Verdict::FlagsUnknown),
                 (!all_zero(&bytes[16..80]), Verdict::ReservedNotZero),
@@ -126,8 +138,11 @@ impl Model {
                 (account.ledger.0 == 0, Verdict::LedgerZero),
                 (account.code.0 == 0, Verdict::CodeZero),
                 (self.routed(account.id) != self.partition, Verdict::WrongPartition),
+                (is_reserved(account.id), Verdict::AccountReserved),
             ]),
-            Event::Transfer(transfer) => self.malformed_transfer(bytes, &transfer, &mut found),
+            Event::Transfer(transfer) => {
+                self.malformed_transfer(bytes, &transfer, chained, &mut found);
+            }
             Event::Guard(guard) => {
                 let unused = !all_zero(&bytes[56..118]) || !all_zero(&bytes[120..]);
                 found.extend([
@@ -139,6 +154,7 @@ impl Model {
                     (!chained, Verdict::GuardOutsideChain),
                     (flags & 0b1110 == 0, Verdict::GuardEmpty),
                     (self.routed(guard.account_id) != self.partition, Verdict::WrongPartition),
+                    (is_reserved(guard.account_id), Verdict::AccountReserved),
                 ]);
             }
             Event::Close(close) => {
@@ -148,6 +164,7 @@ impl Model {
                     (unused, Verdict::ReservedNotZero),
                     (close.account_id.0 == 0, Verdict::AccountIdZero),
                     (self.routed(close.account_id) != self.partition, Verdict::WrongPartition),
+                    (is_reserved(close.account_id), Verdict::AccountReserved),
                 ]);
             }
         }
@@ -158,6 +175,7 @@ impl Model {
         &self,
         bytes: &EventBytes,
         transfer: &Transfer,
+        chained: bool,
         found: &mut Vec<(bool, Verdict)>,
     ) {
         let set = |flag: TransferFlags| transfer.flags.contains(flag);
@@ -167,6 +185,8 @@ impl Model {
         let ends = post || void;
         let (debit, credit) = (transfer.debit_account_id, transfer.credit_account_id);
         let both = debit.0 != 0 && credit.0 != 0;
+        let spans = both && self.routed(debit) != self.routed(credit);
+        let may_span = spans && !ends && !pending && !chained;
         found.extend([
             (event_flags(bytes) >= 64, Verdict::FlagsUnknown),
             (transfer.timestamp.0 != 0, Verdict::ReservedNotZero),
@@ -182,8 +202,10 @@ impl Model {
             (!ends && transfer.pending_id.0 != 0, Verdict::PendingIdNotZero),
             (ends && transfer.pending_id == transfer.id, Verdict::PendingIdSame),
             (!pending && transfer.timeout_seconds != 0, Verdict::TimeoutWithoutPending),
-            (both && self.routed(debit) != self.routed(credit), Verdict::CrossPartition),
-            (self.elsewhere(debit) || self.elsewhere(credit), Verdict::WrongPartition),
+            (spans && !may_span, Verdict::CrossPartition),
+            (self.elsewhere(debit), Verdict::WrongPartition),
+            (!may_span && self.elsewhere(credit), Verdict::WrongPartition),
+            (is_reserved(debit) || is_reserved(credit), Verdict::AccountReserved),
         ]);
     }
 
@@ -197,6 +219,34 @@ impl Model {
         log.push(record);
         self.next_offset += 1;
         self.last_timestamp = timestamp;
+    }
+
+    /// Another partition says what becomes of a transfer that is in doubt.
+    pub fn settle(&mut self, word: &Word, log: &mut Vec<Record>, now: u64) {
+        let (transfer, reserved, _, other) = self.state.doubts.remove(&word.id.0).unwrap();
+        let moved = if word.verdict == Verdict::Ok { word.amount.0 } else { 0 };
+        let transit = in_transit(other, transfer.ledger);
+        let account = self.state.account(transfer.debit_account_id);
+        account.debits_pending.0 -= reserved;
+        account.debits_posted.0 += moved;
+        account.version += 1;
+        let account = self.state.account(transit);
+        account.credits_pending.0 -= reserved;
+        account.credits_posted.0 += moved;
+        account.version += 1;
+        self.known.get_mut(&(false, word.id.0)).unwrap().1 = word.verdict;
+        let amount = if word.verdict == Verdict::Ok { moved } else { reserved };
+        let resolved = Resolved {
+            debit_account_id: transfer.debit_account_id,
+            credit_account_id: transit,
+            amount: Amount(amount),
+            index: log.len() as u32,
+            ledger: transfer.ledger,
+            code: transfer.code,
+        };
+        let timestamp = self.next_timestamp(log.len(), now);
+        let (event, resolved) = (word.to_bytes(), Some(resolved));
+        self.log(log, timestamp, Record { event, verdict: Verdict::Ok, resolved });
     }
 
     pub fn expire(&mut self, log: &mut Vec<Record>, now: u64) {
@@ -311,12 +361,20 @@ impl Model {
         self.state.accepted.clear();
         for (index, bytes) in group.iter().enumerate() {
             let event = Event::from_bytes(bytes).unwrap();
+            let other = match event {
+                Event::Transfer(transfer) if self.elsewhere(transfer.credit_account_id) => {
+                    Some(self.routed(transfer.credit_account_id))
+                }
+                _ => None,
+            };
             let at = At {
+                other,
                 timestamp: timestamp + index as u64,
                 offset: self.next_offset + index as u64,
                 index: first_index + index as u32,
             };
             match self.state.execute(&event, at, &self.known) {
+                Ok(effective) if other.is_some() => resolved.push((Verdict::InDoubt, effective)),
                 Ok(effective) => {
                     resolved.push((Verdict::Ok, effective));
                     if !matches!(event, Event::Account(_)) {
@@ -380,6 +438,8 @@ struct At {
     timestamp: u64,
     offset: u64,
     index: u32,
+    /// Where the credit account lives, if elsewhere.
+    other: Option<PartitionId>,
 }
 
 impl State {
@@ -405,11 +465,75 @@ impl State {
             Event::Transfer(transfer) if transfer.flags.0 & 0b1100 != 0 => {
                 self.end_pending(transfer, at, known).map(Some)
             }
-            Event::Transfer(transfer) => self.transfer(transfer, at),
+            Event::Transfer(transfer) => match at.other {
+                Some(other) => self.prepare(transfer, at, other),
+                None => self.transfer(transfer, at),
+            },
             Event::Guard(guard) => self.guard(guard).map(|()| None),
             Event::Close(close) => self.close(close).map(|()| None),
-            Event::Expire(_) => unreachable!("clients send no expiries"),
+            Event::Expire(_) | Event::Mail(_) | Event::Arrival(_) | Event::Word(_) => {
+                unreachable!("clients send none")
+            }
         }
+    }
+
+    fn prepare(
+        &mut self,
+        transfer: &Transfer,
+        at: At,
+        other: PartitionId,
+    ) -> Result<Option<Resolved>, Verdict> {
+        let debit = self.accounts.get(&transfer.debit_account_id.0).copied();
+        let debit = debit.ok_or(Verdict::DebitAccountNotFound)?;
+        let transit = in_transit(other, transfer.ledger);
+        let new = Account {
+            id: transit,
+            ledger: transfer.ledger,
+            code: Code(u16::MAX),
+            timestamp: Timestamp(at.timestamp),
+            ..Account::default()
+        };
+        let credit = self.accounts.get(&transit.0).copied().unwrap_or(new);
+        let balances = transfer.flags.contains(TransferFlags::BALANCING_DEBIT);
+        let to_debit =
+            available(debit.credits_posted.0, debit.debits_posted.0, debit.debits_pending.0);
+        let amount = if balances { transfer.amount.0.min(to_debit) } else { transfer.amount.0 };
+        let debits = [debit.debits_pending.0, debit.debits_posted.0, amount];
+        let credits = [credit.credits_pending.0, credit.credits_posted.0, amount];
+        let limited = debit.flags.contains(AccountFlags::DEBITS_MUST_NOT_EXCEED_CREDITS);
+        let over = overflows(&debits);
+        result(&[
+            (transfer.ledger != debit.ledger, Verdict::LedgerDiffersFromAccounts),
+            (debit.flags.contains(AccountFlags::CLOSED), Verdict::DebitAccountClosed),
+            (overflows(&[debits[0], amount]), Verdict::OverflowsDebitsPending),
+            (overflows(&[credits[0], amount]), Verdict::OverflowsCreditsPending),
+            (over, Verdict::OverflowsDebits),
+            (overflows(&credits), Verdict::OverflowsCredits),
+            (balances && to_debit == 0, Verdict::ExceedsCredits),
+            (
+                limited && !over && debits.iter().sum::<u128>() > debit.credits_posted.0,
+                Verdict::ExceedsCredits,
+            ),
+        ])?;
+        if self.accounts.insert(transit.0, credit).is_none() {
+            self.order.push(transit.0);
+        }
+        let account = self.account(debit.id);
+        account.debits_pending.0 += amount;
+        account.version += 1;
+        let account = self.account(transit);
+        account.credits_pending.0 += amount;
+        account.version += 1;
+        self.doubts.insert(transfer.id.0, (*transfer, amount, at.offset, other));
+        let flags = TransferFlags::BALANCING_DEBIT.with(TransferFlags::BALANCING_CREDIT);
+        Ok(transfer.flags.intersects(flags).then_some(Resolved {
+            debit_account_id: debit.id,
+            credit_account_id: transfer.credit_account_id,
+            amount: Amount(amount),
+            index: at.index,
+            ledger: transfer.ledger,
+            code: transfer.code,
+        }))
     }
 
     fn transfer(&mut self, transfer: &Transfer, at: At) -> Result<Option<Resolved>, Verdict> {
@@ -505,7 +629,7 @@ impl State {
         let id = transfer.pending_id.0;
         let Some(pending) = self.reservations.get(&id).cloned() else {
             let before = known.get(&(false, id)).is_some_and(|(_, verdict, _)| verdict.is_ok());
-            let accepted = before || self.accepted.contains(&id);
+            let accepted = before || self.accepted.contains(&id) || self.doubts.contains_key(&id);
             return Err(if accepted {
                 Verdict::PendingNotPending
             } else {

@@ -4,7 +4,9 @@ use std::collections::HashMap;
 
 use walengine::ids::RunRange;
 use walengine::ids::key::{Key, Space};
-use walengine::ledger::{Fact, Ledger, PendingState, fingerprint_of_event, fingerprint_of_record};
+use walengine::ledger::{
+    Ended, Fact, Ledger, PendingState, fingerprint_of_event, fingerprint_of_record,
+};
 use walengine_net::entry::RecordHead;
 use walengine_net::model::{Decided, EventBytes, Offset, Verdict};
 
@@ -67,7 +69,8 @@ impl Older {
             };
             self.found += 1;
             if key.space == Space::Resolution {
-                return (key, Fact::Resolution(PendingState::ended_from_number(code).unwrap()));
+                let state = PendingState::ended_from_number(code).unwrap();
+                return (key, Fact::Resolution(Ended { state, offset: Offset(offset) }));
             }
             let verdict = Verdict::from_number(code).unwrap();
             let decided = Decided { verdict, offset: Some(Offset(offset)) };

@@ -6,7 +6,9 @@ use std::collections::BTreeSet;
 use rkyv::rancor;
 use walengine::ids::key::{Key, Space};
 use walengine_net::entry::{EventsBody, RecordsBody, access_events, access_records};
-use walengine_net::model::{AccountId, EventId, Offset, PartitionId, Timestamp, Verdict};
+use walengine_net::model::{
+    AccountId, Amount, EventId, Offset, PartitionId, Timestamp, Verdict, Word,
+};
 
 use walengine::ledger::{
     Draft, Ledger, LedgerTotals, Outcomes, PendingState, RecordsDraft, SnapshotCut, StateDigester,
@@ -100,6 +102,7 @@ struct Run {
     events: usize,
     snapshots: usize,
     undone: usize,
+    settled: usize,
 }
 
 impl Run {
@@ -122,6 +125,7 @@ impl Run {
             events: 0,
             snapshots: 0,
             undone: 0,
+            settled: 0,
         }
     }
 
@@ -132,6 +136,8 @@ impl Run {
             let now = self.now.saturating_sub(self.random.pick(&[0, 0, 0, 5_000_000_000]));
             if self.random.chance(60) {
                 self.append_records(now);
+            } else if self.random.chance(150) {
+                self.settle(now);
             } else {
                 self.submit(now);
             }
@@ -146,6 +152,43 @@ impl Run {
             }
         }
         self.check_state();
+    }
+
+    /// Other partitions say what becomes of some transfers that are in doubt.
+    fn settle(&mut self, now: u64) {
+        let doubts: Vec<_> = self.model.state.doubts.values().copied().collect();
+        let (mut words, mut log) = (Vec::new(), Vec::new());
+        for (transfer, reserved, place, _) in doubts {
+            if self.random.chance(300) {
+                continue;
+            }
+            let refusals = [Verdict::CreditAccountNotFound, Verdict::ExceedsDebits];
+            let is_refused = self.random.chance(300);
+            let (verdict, amount) = if is_refused {
+                (self.random.pick(&refusals), 0)
+            } else if self.random.chance(200) {
+                (Verdict::Ok, reserved.div_ceil(2))
+            } else {
+                (Verdict::Ok, reserved)
+            };
+            let word = Word { id: transfer.id, place, verdict, amount: Amount(amount) };
+            self.model.settle(&word, &mut log, now);
+            words.push(word);
+        }
+        let before = self.leader.digest();
+        let settled = self.leader.take_words(&words, &mut self.draft, Timestamp(now));
+        assert_eq!(settled, words.len());
+        if self.random.chance(500) && !self.draft.is_empty() {
+            let (base, previous) = (self.draft.base_offset, self.draft.previous_timestamp);
+            let EventsBody { events, verdicts, resolved } = &self.draft.body;
+            self.leader.undo_events(base, previous, events, verdicts, resolved);
+            assert_eq!(self.leader.digest(), before, "undo leaves what was before");
+            self.draft.clear();
+            self.leader.take_words(&words, &mut self.draft, Timestamp(now));
+        }
+        self.settled += words.len();
+        self.check_log(&log);
+        self.log_draft();
     }
 
     fn submit(&mut self, now: u64) {
@@ -173,6 +216,10 @@ impl Run {
             self.undo_and_submit_again(before, &sent, now);
         }
         self.check_log(&log);
+        self.log_draft();
+    }
+
+    fn log_draft(&mut self) {
         if !self.draft.is_empty() {
             let (base, timestamp) = (self.draft.base_offset, self.draft.timestamp);
             self.importer.events(base, timestamp, &self.draft.body);
@@ -280,8 +327,8 @@ impl Run {
         let known = self.model.known.keys().map(|(account, id)| {
             Key::new(*id, if *account { Space::Account } else { Space::Event })
         });
-        let ended = self.model.state.reservations.keys();
-        let keys = known.chain(ended.map(|id| Key::new(*id, Space::Resolution)));
+        let events = self.model.known.keys().filter(|(account, _)| !account);
+        let keys = known.chain(events.map(|(_, id)| Key::new(*id, Space::Resolution)));
         let unknown = keys.filter(|key| self.leader.must_look_up(key)).collect();
         self.look_up_keys(unknown);
         assert_eq!(self.leader.next_offset().0, self.model.next_offset);
@@ -320,7 +367,10 @@ impl Run {
                 assert_eq!(pending.expires_at.map(|at| at.0), expected.expires_at);
             }
         }
-        assert_eq!(self.leader.pendings_len(), open);
+        for id in state.doubts.keys() {
+            assert!(self.leader.is_in_doubt(EventId(*id)));
+        }
+        assert_eq!(self.leader.pendings_len(), open + state.doubts.len());
         assert_eq!(self.leader.digest(), self.replica.digest(), "a replica has the same state");
         let imported = self.importer.ledger.digest();
         assert_eq!(imported, self.leader.digest(), "what was taken over is the same");
@@ -369,6 +419,7 @@ fn a_million_random_events_are_decided_as_the_model_says() {
     let first = first_seed();
     let mut seen = BTreeSet::new();
     let [mut events, mut snapshots, mut undone, mut refused, mut moves, mut found] = [0; 6];
+    let mut settled = 0;
     for seed in first..first + RUNS {
         println!("run with seed {seed}");
         let mut run = Run::new(seed);
@@ -380,13 +431,14 @@ fn a_million_random_events_are_decided_as_the_model_says() {
         refused += run.importer.refused;
         moves += run.older.moves;
         found += run.older.found;
+        settled += run.settled;
     }
     println!(
         "{events} events, {snapshots} snapshots, {undone} times undone, {refused} changes refused, \
-         {moves} times all ids given away, {found} of them found again"
+         {moves} times all ids given away, {found} of them found again, {settled} settled by other partitions"
     );
     assert!(events >= 1_000_000 && snapshots > 100 && undone > 1000 && refused > 1000);
-    assert!(moves > 500 && found > 100_000);
+    assert!(moves > 500 && found > 100_000 && settled > 1000);
     // Who sends is not known here: `forbidden` is given where it is.
     let here = Verdict::all().filter(|verdict| *verdict != Verdict::Forbidden);
     let missing: Vec<_> = here.filter(|verdict| !seen.contains(verdict)).collect();

@@ -134,7 +134,9 @@ fn partition_of(event: &EventBytes, partitions: u16) -> Option<PartitionId> {
         Ok(Event::Guard(guard)) => guard.account_id,
         Ok(Event::Close(close)) => close.account_id,
         // Malformed: any partition refuses it.
-        Ok(Event::Expire(_)) | Err(_) => return Some(PartitionId(0)),
+        Ok(Event::Expire(_) | Event::Mail(_) | Event::Arrival(_) | Event::Word(_)) | Err(_) => {
+            return Some(PartitionId(0));
+        }
     };
     (account != AccountId(0)).then(|| partition::of_account(account, partitions))
 }

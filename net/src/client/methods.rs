@@ -162,7 +162,17 @@ impl Client {
     /// The state of a partition at the end of its log, with a digest to compare: that of the leader,
     /// which includes everything that was acknowledged before.
     pub async fn state_digest(&self, partition: PartitionId) -> Result<StateSummary, ClientError> {
-        self.run(operation::state_digest(self.info(), partition)?).await
+        self.state_digest_holding(partition, Duration::ZERO).await
+    }
+
+    /// As [`Self::state_digest`], and for a while after that moment, at most [`crate::limits::HOLD_MILLIS_MAX`],
+    /// the partition exchanges nothing with others: states that are asked for at once then fit each other.
+    pub async fn state_digest_holding(
+        &self,
+        partition: PartitionId,
+        hold: Duration,
+    ) -> Result<StateSummary, ClientError> {
+        self.run(operation::state_digest(self.info(), partition, hold)?).await
     }
 
     /// Has a partition take entries of another cluster's log, with their log times and verdicts. Sent

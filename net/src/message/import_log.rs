@@ -14,8 +14,10 @@ use crate::model::{EVENT_BYTES, EventBytes, RESOLVED_BYTES, ResolvedBytes, Verdi
 /// that includes everything acknowledged before.
 #[derive(Clone, Copy, Debug, Default, rkyv::Archive, rkyv::Serialize)]
 pub struct StateDigest {
-    /// 0.
-    pub reserved: u32,
+    /// For so long after that moment the partition takes nothing from others and sends them nothing: states that
+    /// are asked for together then fit each other. At most
+    /// [`crate::limits::HOLD_MILLIS_MAX`].
+    pub hold_millis: u32,
 }
 
 /// The digest of a state. Equal states have equal digests, on every node and in every cluster.

@@ -65,7 +65,23 @@ newtype! {
     Code(u16)
 }
 
+impl Book {
+    /// That of in-transit accounts, which every partition has its own of. No client uses it.
+    pub const IN_TRANSIT: Self = Self(u32::MAX);
+}
+
 impl AccountId {
+    /// What is under way between a partition and this other one, of one ledger.
+    pub fn in_transit(other: PartitionId, ledger: LedgerId) -> Self {
+        let book = u128::from(Book::IN_TRANSIT.0) << 96;
+        Self(book | u128::from(other.0) << 32 | u128::from(ledger.0))
+    }
+
+    /// The other partition, if this is an in-transit account.
+    pub fn in_transit_to(self) -> Option<PartitionId> {
+        (self.book() == Book::IN_TRANSIT).then_some(PartitionId((self.0 >> 32) as u16))
+    }
+
     /// Book of this account: the upper 32 bits of its id.
     pub fn book(self) -> Book {
         Book((self.0 >> 96) as u32)

@@ -56,7 +56,7 @@ pub enum Verdict {
     GuardOutsideChain = 21,
     /// The guard has no condition.
     GuardEmpty = 22,
-    /// The accounts live on different partitions.
+    /// The accounts live on different partitions, and the transfer is none that may span them.
     CrossPartition = 23,
     /// The account lives on another partition.
     WrongPartition = 24,
@@ -64,6 +64,8 @@ pub enum Verdict {
     RecordTooLarge = 25,
     /// The sender may not do this, by the policy of the cluster.
     Forbidden = 26,
+    /// The account is one of walengine's own.
+    AccountReserved = 27,
 
     /// Another event of the linked chain was refused.
     LinkedEventFailed = 40,
@@ -135,6 +137,8 @@ pub enum Verdict {
     AccountNotClosed = 97,
     /// The log's next offset is not the expected one.
     OffsetDiffers = 100,
+    /// Prepared here; another partition has the last word, which is not here yet. In the log only.
+    InDoubt = 110,
 }
 
 impl Verdict {
@@ -186,6 +190,7 @@ impl Verdict {
             Self::WrongPartition => "wrong_partition",
             Self::RecordTooLarge => "record_too_large",
             Self::Forbidden => "forbidden",
+            Self::AccountReserved => "account_reserved",
             Self::LinkedEventFailed => "linked_event_failed",
             Self::IdReused => "id_reused",
             Self::IdDecidedBefore => "id_decided_before",
@@ -221,6 +226,7 @@ impl Verdict {
             Self::AccountAlreadyClosed => "account_already_closed",
             Self::AccountNotClosed => "account_not_closed",
             Self::OffsetDiffers => "offset_differs",
+            Self::InDoubt => "in_doubt",
         }
     }
 
@@ -254,10 +260,13 @@ impl Verdict {
             Self::TimeoutWithoutPending => "only a pending transfer takes a timeout",
             Self::GuardOutsideChain => "a guard stands alone instead of in a linked chain",
             Self::GuardEmpty => "the guard has no condition",
-            Self::CrossPartition => "the accounts live on different partitions",
+            Self::CrossPartition => {
+                "the accounts live on different partitions, and the transfer is none that may span them"
+            }
             Self::WrongPartition => "the account lives on another partition",
             Self::RecordTooLarge => "the opaque record is larger than the limit",
             Self::Forbidden => "the sender may not do this, by the policy of the cluster",
+            Self::AccountReserved => "the account is one of walengine's own",
             Self::LinkedEventFailed => "another event of the linked chain was refused",
             Self::IdReused => "the id was used before with another body",
             Self::IdDecidedBefore => {
@@ -305,12 +314,18 @@ impl Verdict {
             Self::AccountAlreadyClosed => "the account is closed already",
             Self::AccountNotClosed => "the account to reopen is not closed",
             Self::OffsetDiffers => "the log's next offset is not the expected one",
+            Self::InDoubt => "prepared; the partition of the credit account has the last word",
         }
     }
 
     /// The event took effect.
     pub fn is_ok(self) -> bool {
         self == Self::Ok
+    }
+
+    /// The event has changed balances: it was accepted, or is prepared.
+    pub fn has_effect(self) -> bool {
+        matches!(self, Self::Ok | Self::InDoubt)
     }
 
     /// Answered without a record in the log: the event can't be accepted in any state, or not from

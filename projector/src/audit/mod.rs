@@ -2,9 +2,13 @@
 //!
 //! Each table is read over its own connection, all from one repeatable-read snapshot. The log is
 //! read from its start and its chain is verified; every record is encoded as a row and compared
-//! with the table's row, byte for byte. Accounts and reservations are held in memory. Projection
-//! continues meanwhile.
+//! with the table's row, byte for byte. Accounts, reservations and what is under way are held in
+//! memory. Projection continues meanwhile.
+//!
+//! What one partition has sent to another is then held against what has arrived there, in SQL: by then
+//! each side's rows are what its log says.
 
+mod across;
 pub mod compare;
 mod rows;
 mod state;
@@ -13,14 +17,15 @@ use std::sync::Arc;
 
 use walengine_net::client::tokio::Client;
 use walengine_net::entry::EntryError;
-use walengine_net::model::{Offset, PartitionId};
+use walengine_net::model::{Offset, PartitionId, Word};
 
 use self::compare::{Comparison, TableReport};
 use self::rows::TableRows;
 use self::state::{Contradiction, LedgerState};
+use crate::across::Prepared;
 use crate::copy::Rows;
 use crate::database::{Connection, Database, within};
-use crate::facts::{self, Fact, Record};
+use crate::facts::{self, Fact, Movement, Record, Refusal};
 use crate::fatal::{Fatal, Reason};
 use crate::feed::{Feed, passes};
 use crate::history::{History, HistoryError, Position};
@@ -28,8 +33,8 @@ use crate::metrics::PartitionMetrics;
 use crate::position;
 use crate::schema;
 use crate::tables::{
-    self, ACCOUNT_EVENTS, ACCOUNTS, OPAQUE_RECORDS, REFUSED_EVENTS, RESERVATIONS, TABLES,
-    TRANSFERS, Table,
+    self, ACCOUNT_EVENTS, ACCOUNTS, ARRIVALS, OPAQUE_RECORDS, REFUSED_EVENTS, RESERVATIONS, TABLES,
+    TRANSFERS, Table, UNDER_WAY,
 };
 use crate::trouble::{Herald, Trouble};
 
@@ -42,12 +47,16 @@ pub struct PartitionReport {
     pub position: Offset,
     /// Result for each table.
     pub tables: Vec<TableReport>,
+    /// How many transfers to other partitions have no word yet, by the log.
+    pub under_way: usize,
+    /// Descriptions of the first rows that do not fit those of another partition.
+    pub across: Vec<String>,
 }
 
 impl PartitionReport {
-    /// Whether all tables equal the log.
+    /// Whether all tables equal the log, and fit those of other partitions.
     pub fn is_equal(&self) -> bool {
-        self.tables.iter().all(TableReport::is_equal)
+        self.tables.iter().all(TableReport::is_equal) && self.across.is_empty()
     }
 }
 
@@ -96,6 +105,11 @@ pub async fn audit(
     for metrics in metrics {
         reports.push(audit_partition(&snapshot, client, metrics).await?);
     }
+    for (partition, what) in across::differences(database, &snapshot.first).await? {
+        if let Some(report) = reports.iter_mut().find(|report| report.partition == partition) {
+            report.across.push(what);
+        }
+    }
     Ok(reports)
 }
 
@@ -129,6 +143,7 @@ async fn audit_partition(
     Feed::new(client.clone(), partition, metrics.clone()).check(&position).await?;
     let mut log = LogSide {
         partition,
+        partitions: client.info().partitions,
         position,
         state: LedgerState::default(),
         row: Rows::default(),
@@ -139,7 +154,9 @@ async fn audit_partition(
     let mut tables = streams.finish().await?;
     tables.insert(0, compare_accounts(snapshot, partition, &state).await?);
     tables.insert(2, compare_reservations(snapshot, partition, &state).await?);
-    Ok(PartitionReport { partition, position: position.next_offset, tables })
+    tables.push(compare_under_way(snapshot, partition, &state).await?);
+    let (position, under_way) = (position.next_offset, state.under_way().len());
+    Ok(PartitionReport { partition, position, tables, under_way, across: Vec::new() })
 }
 
 /// Tables whose rows come from single records, each with its own connection.
@@ -148,6 +165,7 @@ struct Streams {
     account_events: Comparison,
     refused_events: Comparison,
     opaque_records: Comparison,
+    arrivals: Comparison,
     /// Kept open until the streams have ended.
     _connections: Vec<Connection>,
 }
@@ -164,20 +182,21 @@ impl Streams {
         let account_events = begin(ACCOUNT_EVENTS).await?;
         let refused_events = begin(REFUSED_EVENTS).await?;
         let opaque_records = begin(OPAQUE_RECORDS).await?;
+        let arrivals = begin(ARRIVALS).await?;
         Ok(Self {
             transfers,
             account_events,
             refused_events,
             opaque_records,
+            arrivals,
             _connections: connections,
         })
     }
 
     async fn finish(self) -> Result<Vec<TableReport>, Trouble> {
         let mut reports = Vec::new();
-        for comparison in
-            [self.transfers, self.account_events, self.refused_events, self.opaque_records]
-        {
+        let Self { transfers, account_events, refused_events, opaque_records, arrivals, .. } = self;
+        for comparison in [transfers, account_events, refused_events, opaque_records, arrivals] {
             reports.push(comparison.finish().await?);
         }
         Ok(reports)
@@ -197,6 +216,7 @@ async fn begin(
 /// The side of the log in the comparison.
 struct LogSide {
     partition: PartitionId,
+    partitions: u16,
     position: Position,
     state: LedgerState,
     row: Rows,
@@ -229,7 +249,7 @@ impl LogSide {
                     continue;
                 }
                 let mut records = Vec::new();
-                facts::for_each(&header, body, |record| {
+                facts::for_each(&header, body, self.partitions, |record| {
                     records.push(record);
                     Ok::<_, EntryError>(())
                 })
@@ -244,13 +264,24 @@ impl LogSide {
     }
 
     async fn compare(&mut self, record: &Record<'_>) -> Result<(), Fatal> {
-        self.state.apply(record).map_err(|error: Contradiction| {
-            Fatal::new(Reason::DamagedFeed, format!("partition {}, {error}", self.partition))
-        })?;
+        let partition = self.partition;
+        let contradicts = |error: Contradiction| {
+            Fatal::new(Reason::DamagedFeed, format!("partition {partition}, {error}"))
+        };
+        if let Fact::Ended(word) = &record.fact {
+            let ended = self.state.ended_by(word).ok_or(Contradiction(record.offset));
+            self.compare_ended(record, word, &ended.map_err(contradicts)?).await?;
+        }
+        self.state.apply(record).map_err(contradicts)?;
         let Self { row, streams, .. } = self;
         row.clear();
         let comparison = match &record.fact {
-            Fact::Created(_) => return Ok(()), // compared at the end, with the balances
+            // Compared at the end, with the balances; what has ended, above.
+            Fact::Created(_) | Fact::Prepared(_) | Fact::Ended(_) | Fact::Mail => return Ok(()),
+            Fact::Arrived(arrived) => {
+                tables::put_arrival(row, record, arrived);
+                &mut streams.arrivals
+            }
             Fact::Moved(movement) => {
                 tables::put_transfer(row, record, movement);
                 &mut streams.transfers
@@ -271,6 +302,24 @@ impl LogSide {
                 tables::put_refused(row, record, refusal);
                 &mut streams.refused_events
             }
+        };
+        Ok(comparison.expect(record.offset.0, row).await?)
+    }
+
+    async fn compare_ended(
+        &mut self,
+        record: &Record<'_>,
+        word: &Word,
+        ended: &Prepared,
+    ) -> Result<(), Fatal> {
+        let Self { row, streams, .. } = self;
+        row.clear();
+        let comparison = if word.verdict.is_ok() {
+            tables::put_transfer(row, record, &Movement::settled(ended, word.amount));
+            &mut streams.transfers
+        } else {
+            tables::put_refused(row, record, &Refusal::of_prepared(ended, word.verdict));
+            &mut streams.refused_events
         };
         Ok(comparison.expect(record.offset.0, row).await?)
     }
@@ -312,6 +361,19 @@ async fn compare_reservations(
     compare_table(snapshot, partition, RESERVATIONS, rows).await
 }
 
+async fn compare_under_way(
+    snapshot: &Snapshot,
+    partition: PartitionId,
+    state: &LedgerState,
+) -> Result<TableReport, Trouble> {
+    let rows = state.under_way().map(|prepared| {
+        let mut row = Rows::default();
+        tables::put_under_way(&mut row, partition, prepared);
+        (prepared.across.prepared, row)
+    });
+    compare_table(snapshot, partition, UNDER_WAY, rows).await
+}
+
 /// Compares a table with the rows that it should have, in order of offset.
 async fn compare_table(
     snapshot: &Snapshot,
@@ -331,7 +393,15 @@ pub fn verdict(reports: &[PartitionReport]) -> Result<(), Fatal> {
     if reports.iter().all(PartitionReport::is_equal) {
         return Ok(());
     }
-    let message = "PostgreSQL differs from the log: the first differences are listed above; \
-                   `walengine-projector rebuild` recreates the tables";
+    let tables_are_equal =
+        |report: &PartitionReport| report.tables.iter().all(TableReport::is_equal);
+    let message = if reports.iter().all(tables_are_equal) {
+        "what one partition has sent is not what has arrived at another: the first differences are \
+         listed above; the tables are what the logs say, so the logs contradict each other, and no \
+         rebuild mends that"
+    } else {
+        "PostgreSQL differs from the log: the first differences are listed above; \
+         `walengine-projector rebuild` recreates the tables"
+    };
     Err(Fatal::new(Reason::Findings, message))
 }

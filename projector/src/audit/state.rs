@@ -1,10 +1,11 @@
-//! Accounts and reservations at the end of the log, folded in memory record by record. Shares no
-//! code with the fold of batches, so that the audit is independent of it.
+//! Accounts, reservations and what is under way at the end of the log, folded in memory record by
+//! record. Shares no code with the fold of batches, so that the audit is independent of it.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 
-use walengine_net::model::{Account, AccountFlags, CloseFlags, Offset, Timestamp};
+use walengine_net::model::{Account, AccountFlags, CloseFlags, Offset, Timestamp, Verdict, Word};
 
+use crate::across::{Arrived, Prepared};
 use crate::facts::{Fact, Movement, MovementKind, Record};
 use crate::tables::{AccountState, Reservation, Resolution};
 
@@ -21,13 +22,22 @@ pub struct KnownAccount {
     pub state: AccountState,
 }
 
-/// All accounts and reservations of a partition, in order of offset.
+/// All accounts, reservations and transfers without a word of a partition, in order of offset.
 #[derive(Debug, Default)]
 pub struct LedgerState {
     accounts: Vec<KnownAccount>,
     account_places: HashMap<u128, usize>,
     reservations: Vec<Reservation>,
     reservation_places: HashMap<u128, usize>,
+    under_way: BTreeMap<Offset, Prepared>,
+}
+
+/// What an event does to the pending and posted balances of the side that it debits, and of the other.
+#[derive(Clone, Copy, Debug, Default)]
+struct Effect {
+    reserved: u128,
+    released: u128,
+    posted: u128,
 }
 
 /// The log moves money of an unknown account or reservation, or below zero. No engine writes that.
@@ -46,28 +56,81 @@ impl LedgerState {
         &self.reservations
     }
 
+    /// Prepared and without a word, in order of offset.
+    pub fn under_way(&self) -> impl ExactSizeIterator<Item = &Prepared> {
+        self.under_way.values()
+    }
+
+    /// What a word that is not applied yet ends.
+    pub fn ended_by(&self, word: &Word) -> Option<Prepared> {
+        let prepared = self.under_way.get(&Offset(word.place))?;
+        (prepared.id() == word.id).then_some(*prepared)
+    }
+
     /// Applies a record.
     pub fn apply(&mut self, record: &Record<'_>) -> Result<(), Contradiction> {
         let applied = match &record.fact {
             Fact::Created(account) => {
-                self.account_places.insert(account.id.0, self.accounts.len());
-                let closed = account.flags.contains(AccountFlags::CLOSED);
-                self.accounts.push(KnownAccount {
-                    offset: record.offset,
-                    time: record.time,
-                    created: *account,
-                    state: AccountState { closed, ..AccountState::default() },
-                });
+                self.create(record, account);
                 Some(())
             }
             Fact::Moved(movement) => self.movement(record, movement),
+            Fact::Prepared(prepared) => self.prepare(record, prepared),
+            Fact::Arrived(arrived) => self.arrive(record, arrived),
+            Fact::Ended(word) => self.end(word),
             Fact::Closed(close) => self.account(close.account_id.0).map(|account| {
                 account.closed = !close.flags.contains(CloseFlags::REOPEN);
                 account.version += 1;
             }),
-            Fact::Guarded(_) | Fact::Opaque { .. } | Fact::Refused(_) => Some(()),
+            Fact::Mail | Fact::Guarded(_) | Fact::Opaque { .. } | Fact::Refused(_) => Some(()),
         };
         applied.ok_or(Contradiction(record.offset))
+    }
+
+    fn create(&mut self, record: &Record<'_>, account: &Account) {
+        self.account_places.insert(account.id.0, self.accounts.len());
+        let closed = account.flags.contains(AccountFlags::CLOSED);
+        self.accounts.push(KnownAccount {
+            offset: record.offset,
+            time: record.time,
+            created: *account,
+            state: AccountState { closed, ..AccountState::default() },
+        });
+    }
+
+    /// The id of an in-transit account, which exists afterwards.
+    fn in_transit(&mut self, record: &Record<'_>, account: &Account) -> u128 {
+        if !self.account_places.contains_key(&account.id.0) {
+            self.create(record, account);
+        }
+        account.id.0
+    }
+
+    fn prepare(&mut self, record: &Record<'_>, prepared: &Prepared) -> Option<()> {
+        let transit = self.in_transit(record, &prepared.in_transit());
+        self.under_way.insert(record.offset, *prepared);
+        let debit = prepared.transfer().debit_account_id.0;
+        self.change(debit, transit, Effect { reserved: prepared.amount.0, ..Effect::default() })
+    }
+
+    fn arrive(&mut self, record: &Record<'_>, arrived: &Arrived) -> Option<()> {
+        if !arrived.verdict.is_ok() {
+            return Some(());
+        }
+        let transit = self.in_transit(record, &arrived.in_transit());
+        let credit = arrived.transfer.credit_account_id.0;
+        self.change(transit, credit, Effect { posted: arrived.amount.0, ..Effect::default() })
+    }
+
+    fn end(&mut self, word: &Word) -> Option<()> {
+        let prepared = self.ended_by(word)?;
+        self.under_way.remove(&Offset(word.place));
+        let posted = match word.verdict {
+            Verdict::Ok => word.amount.0,
+            _ => 0,
+        };
+        let (debit, transit) = (prepared.transfer().debit_account_id.0, prepared.in_transit().id.0);
+        self.change(debit, transit, Effect { reserved: 0, released: prepared.amount.0, posted })
     }
 
     fn account(&mut self, id: u128) -> Option<&mut AccountState> {
@@ -77,27 +140,33 @@ impl LedgerState {
 
     fn movement(&mut self, record: &Record<'_>, movement: &Movement) -> Option<()> {
         let Movement { kind, debit, credit, amount, .. } = *movement;
-        let (mut reserve, mut release, mut posted) = (0, 0, 0);
+        let mut effect = Effect::default();
         match kind {
-            MovementKind::Transfer => posted = amount.0,
+            MovementKind::Transfer => effect.posted = amount.0,
             MovementKind::Pending => {
-                reserve = amount.0;
+                effect.reserved = amount.0;
                 self.reservation_places.insert(movement.transfer.id.0, self.reservations.len());
                 self.reservations.push(Reservation::of(record, movement));
             }
             MovementKind::Post | MovementKind::Void | MovementKind::Expire => {
                 if kind == MovementKind::Post {
-                    posted = amount.0;
+                    effect.posted = amount.0;
                 }
                 let place = *self.reservation_places.get(&movement.transfer.pending_id.0)?;
                 let reservation = &mut self.reservations[place];
-                release = reservation.amount.0;
+                effect.released = reservation.amount.0;
                 let Record { offset, time, .. } = *record;
+                let posted = effect.posted;
                 reservation.resolution = Some(Resolution { kind, offset, time, posted });
             }
         }
+        self.change(debit, credit, effect)
+    }
+
+    fn change(&mut self, debit: u128, credit: u128, effect: Effect) -> Option<()> {
+        let Effect { reserved, released, posted } = effect;
         let change = |pending: &mut u128, moved: &mut u128| {
-            *pending = pending.checked_add(reserve)?.checked_sub(release)?;
+            *pending = pending.checked_add(reserved)?.checked_sub(released)?;
             *moved = moved.checked_add(posted)?;
             Some(())
         };

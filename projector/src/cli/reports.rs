@@ -27,9 +27,16 @@ pub fn print(reports: &[PartitionReport]) {
                 say!("  {difference}");
             }
         }
+        for difference in &report.across {
+            say!("  {difference}");
+        }
     }
     for report in reports {
+        let PartitionReport { partition, position, under_way, .. } = report;
         let verdict = if report.is_equal() { "equal" } else { "different" };
-        say!("partition {}: {verdict} at position {}", report.partition, report.position);
+        // A partition that is alone has nobody to send to.
+        let sent =
+            if reports.len() > 1 { format!(", {under_way} under way") } else { String::new() };
+        say!("partition {partition}: {verdict} at position {position}{sent}");
     }
 }

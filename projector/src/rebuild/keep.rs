@@ -1,24 +1,30 @@
 //! A rebuild from a later position keeps a part of the old tables: rows of records before the
-//! position, and accounts and reservations as they were there, summed up from those rows. The audit
-//! that follows checks all of it against the log.
+//! position, and accounts and reservations as they were there, summed up from those rows. What was
+//! under way there and has its word by now is read from the log again. The audit that follows checks
+//! all of it against the log.
 
+use bytes::Bytes;
+use futures_util::SinkExt as _;
 use tokio_postgres::Client as Postgres;
 use walengine_net::client::ReadFrom;
 use walengine_net::client::tokio::Client;
-use walengine_net::entry::EntryHeader;
+use walengine_net::entry::{EntryError, EntryHeader};
 use walengine_net::model::{Offset, PartitionId, Timestamp};
 
+use crate::copy::{HEADER, Rows, TRAILER};
 use crate::database::{Database, columns, within};
+use crate::facts::{self, Fact};
 use crate::fatal::{Fatal, Reason};
 use crate::history::Position;
 use crate::tables::{
-    ACCOUNT_EVENTS, ACCOUNTS, OPAQUE_RECORDS, REFUSED_EVENTS, RESERVATIONS, TRANSFERS,
+    self, ACCOUNT_EVENTS, ACCOUNTS, ARRIVALS, OPAQUE_RECORDS, REFUSED_EVENTS, RESERVATIONS,
+    TRANSFERS, UNDER_WAY,
 };
 use crate::trouble::Trouble;
 use crate::{position, schema};
 
 /// Tables whose rows never change.
-const UNCHANGING: [crate::tables::Table; 3] = [ACCOUNT_EVENTS, REFUSED_EVENTS, OPAQUE_RECORDS];
+const UNCHANGING: [tables::Table; 4] = [ACCOUNT_EVENTS, REFUSED_EVENTS, OPAQUE_RECORDS, ARRIVALS];
 
 /// The position of `partition` at the start of the entry that holds `offset`.
 pub async fn position_at(
@@ -43,18 +49,29 @@ async fn entry_at(
     partition: PartitionId,
     offset: Offset,
 ) -> Result<EntryHeader, Fatal> {
+    with_entry_at(client, partition, offset, |header, _| Ok(*header)).await
+}
+
+/// Does something with the entry that holds `offset`.
+async fn with_entry_at<T>(
+    client: &Client,
+    partition: PartitionId,
+    offset: Offset,
+    work: impl FnOnce(&EntryHeader, &[u8]) -> Result<T, EntryError>,
+) -> Result<T, Fatal> {
     let page = client.reading(ReadFrom::Linearizable).read_log(partition, offset, 1, &[]).await?;
-    let entry = page.entries().next().transpose().map_err(|error| {
+    let bad = |error: EntryError| {
         let message = format!("partition {partition}: the server sent a bad entry: {error}");
         Fatal::new(Reason::DamagedFeed, message)
-    })?;
-    entry.map(|(header, _)| header).ok_or_else(|| {
+    };
+    let Some((header, body)) = page.entries().next().transpose().map_err(bad)? else {
         let message = format!(
             "partition {partition} ends at offset {}: --from must name an earlier one",
             page.durable_offset
         );
-        Fatal::new(Reason::Usage, message)
-    })
+        return Err(Fatal::new(Reason::Usage, message));
+    };
+    work(&header, body).map_err(bad)
 }
 
 /// Copies the rows of records before `begin` from `old` to `fresh`, which is then at that position.
@@ -79,7 +96,7 @@ pub async fn keep(
     // Reservations may end during the copy, so everything is read from one snapshot.
     let start = "BEGIN ISOLATION LEVEL REPEATABLE READ; SET LOCAL statement_timeout = 0";
     within(connection.batch_execute(start)).await?;
-    let kept = copy(old, fresh, &connection, partition, begin).await;
+    let kept = copy(old, fresh, &connection, client, partition, begin).await;
     let end = if kept.is_ok() { "COMMIT" } else { "ROLLBACK" };
     let ended = within(connection.batch_execute(end)).await;
     if kept? {
@@ -94,6 +111,7 @@ async fn copy(
     old: &Database,
     fresh: &Database,
     connection: &Postgres,
+    client: &Client,
     partition: PartitionId,
     begin: &Position,
 ) -> Result<bool, Trouble> {
@@ -104,7 +122,7 @@ async fn copy(
         return Ok(false);
     }
     let offset = begin.next_offset;
-    for table in UNCHANGING {
+    for table in UNCHANGING.into_iter().chain([UNDER_WAY]) {
         let (from, to) = (old.part(table.name, partition), fresh.part(table.name, partition));
         let columns = columns(&table);
         let insert = format!(
@@ -112,10 +130,64 @@ async fn copy(
         );
         connection.batch_execute(&insert).await?;
     }
+    ended_later(old, fresh, connection, client, partition, offset).await?;
     for statement in [transfers, reservations, accounts] {
         connection.batch_execute(&statement(old, fresh, partition, offset)).await?;
     }
     Ok(true)
+}
+
+/// Adds what was under way at `end` and has its word behind it.
+async fn ended_later(
+    old: &Database,
+    fresh: &Database,
+    connection: &Postgres,
+    client: &Client,
+    partition: PartitionId,
+    end: Offset,
+) -> Result<(), Trouble> {
+    let ended = |table| {
+        let from = old.part(table, partition);
+        format!(
+            "SELECT prepared_offset FROM {from} WHERE prepared_offset < {end} AND log_offset >= {end}"
+        )
+    };
+    let (moved, refused) = (ended(TRANSFERS.name), ended(REFUSED_EVENTS.name));
+    let mut places = Vec::new();
+    for row in connection.query(&format!("{moved} UNION {refused} ORDER BY 1"), &[]).await? {
+        places.push(Offset(row.try_get::<_, i64>(0)?.unsigned_abs()));
+    }
+    let mut rows = Rows::default();
+    let mut rest = places.as_slice();
+    while let Some(&first) = rest.first() {
+        let partitions = client.info().partitions;
+        let behind = with_entry_at(client, partition, first, |header, body| {
+            facts::for_each(header, body, partitions, |record| {
+                if let Fact::Prepared(prepared) = &record.fact
+                    && rest.binary_search(&record.offset).is_ok()
+                {
+                    tables::put_under_way(&mut rows, partition, prepared);
+                }
+                Ok::<_, EntryError>(())
+            })?;
+            Ok(rest.partition_point(|place| *place < header.next_offset()))
+        });
+        rest = &rest[behind.await?..];
+    }
+    let to = fresh.part(UNDER_WAY.name, partition);
+    let copy = format!("COPY {to} ({}) FROM STDIN (FORMAT binary)", columns(&UNDER_WAY));
+    let mut sink = std::pin::pin!(connection.copy_in(&copy).await?);
+    for part in [&HEADER[..], rows.bytes(), &TRAILER] {
+        sink.send(Bytes::copy_from_slice(part)).await?;
+    }
+    sink.finish().await?;
+    Ok(())
+}
+
+/// In SQL, the in-transit account of the partition in one column and the ledger in another.
+fn in_transit(other: &str, ledger: &str) -> String {
+    let low = format!("lpad(to_hex({other}::bigint << 32 | {ledger}), 16, '0')");
+    format!("('ffffffff00000000' || {low})::uuid")
 }
 
 fn transfers(old: &Database, fresh: &Database, partition: PartitionId, end: Offset) -> String {
@@ -149,33 +221,45 @@ fn accounts(old: &Database, fresh: &Database, partition: PartitionId, end: Offse
     let part = |database: &Database, name| database.part(name, partition);
     let (from, to) = (part(old, ACCOUNTS.name), part(fresh, ACCOUNTS.name));
     let (transfers, reservations) = (part(fresh, TRANSFERS.name), part(fresh, RESERVATIONS.name));
-    let events = part(fresh, ACCOUNT_EVENTS.name);
+    let (under_way, arrivals) = (part(fresh, UNDER_WAY.name), part(fresh, ARRIVALS.name));
+    let (events, refused) = (part(fresh, ACCOUNT_EVENTS.name), part(fresh, REFUSED_EVENTS.name));
+    let to_other = in_transit("other_partition", "ledger");
+    let from_home = in_transit("home", "ledger");
     let columns = columns(&ACCOUNTS);
     let values = columns
-        .replace("\"version\"", "coalesce(moved.count, 0) + coalesce(switched.count, 0)")
+        .replace("\"version\"", "coalesce(changed.count, 0) + coalesce(switched.count, 0)")
         .replace("\"closed\"", "coalesce(switched.closed, account.closed)")
-        .replace("\"debits_pending\"", "coalesce(held.debits, 0)")
-        .replace("\"credits_pending\"", "coalesce(held.credits, 0)")
-        .replace("\"debits_posted\"", "coalesce(moved.debits, 0)")
-        .replace("\"credits_posted\"", "coalesce(moved.credits, 0)");
+        .replace("\"debits_pending\"", "coalesce(changed.debits_held, 0)")
+        .replace("\"credits_pending\"", "coalesce(changed.credits_held, 0)")
+        .replace("\"debits_posted\"", "coalesce(changed.debits, 0)")
+        .replace("\"credits_posted\"", "coalesce(changed.credits, 0)");
+    // What goes to another partition changes its accounts twice: it is prepared, and it ends. One that
+    // was refused has the ledger of its debit account, or it would not have been prepared.
     format!(
-        "WITH moves AS (
-             SELECT debit_account_id, credit_account_id,
-                    CASE WHEN kind IN ('transfer', 'post') THEN amount ELSE 0 END AS amount
+        "WITH moves (debit, credit, amount, held, changes) AS (
+             SELECT debit_account_id, CASE WHEN other_partition IS NULL THEN credit_account_id ELSE {to_other} END,
+                    CASE WHEN kind IN ('transfer', 'post') THEN amount ELSE 0 END, 0,
+                    CASE WHEN other_partition IS NULL THEN 1 ELSE 2 END
                FROM {transfers}
-         ), moved AS (
-             SELECT id, sum(debit) AS debits, sum(credit) AS credits, count(*)
-               FROM (SELECT debit_account_id AS id, moves.amount AS debit, 0 AS credit FROM moves
+             UNION ALL
+             SELECT debit_account_id, credit_account_id, 0, amount, 0
+               FROM {reservations} WHERE state = 'pending'
+             UNION ALL
+             SELECT debit_account_id, {to_other}, 0, amount, 1 FROM {under_way}
+             UNION ALL
+             SELECT debit_account_id, {to_other}, 0, 0, 2
+               FROM {refused} AS refused JOIN {from} AS debit ON debit.id = debit_account_id
+              WHERE other_partition IS NOT NULL
+             UNION ALL
+             SELECT {from_home}, credit_account_id, amount, 0, 1 FROM {arrivals} WHERE verdict = 0
+         ), changed AS (
+             SELECT id, sum(debit) AS debits, sum(credit) AS credits, sum(debit_held) AS debits_held,
+                    sum(credit_held) AS credits_held, sum(changes) AS count
+               FROM (SELECT debit AS id, amount AS debit, 0 AS credit, held AS debit_held,
+                            0 AS credit_held, changes
+                       FROM moves
                      UNION ALL
-                     SELECT credit_account_id, 0, moves.amount FROM moves) AS sides
-              GROUP BY id
-         ), held AS (
-             SELECT id, sum(debit) AS debits, sum(credit) AS credits
-               FROM (SELECT debit_account_id AS id, amount AS debit, 0 AS credit
-                       FROM {reservations} WHERE state = 'pending'
-                     UNION ALL
-                     SELECT credit_account_id, 0, amount
-                       FROM {reservations} WHERE state = 'pending') AS sides
+                     SELECT credit, 0, amount, 0, held, changes FROM moves) AS sides
               GROUP BY id
          ), switched AS (
              SELECT account_id, count(*),
@@ -184,8 +268,7 @@ fn accounts(old: &Database, fresh: &Database, partition: PartitionId, end: Offse
          )
          INSERT INTO {to} ({columns})
          SELECT {values} FROM {from} AS account
-                LEFT JOIN moved USING (id)
-                LEFT JOIN held USING (id)
+                LEFT JOIN changed USING (id)
                 LEFT JOIN switched ON switched.account_id = account.id
           WHERE account.log_offset < {end}"
     )

@@ -16,14 +16,17 @@ use crate::values::Uuid;
 use crate::waits;
 
 /// All versions in order: number, name, statements.
-const MIGRATIONS: [(i32, &str, &str); 3] = [
+const MIGRATIONS: [(i32, &str, &str); 4] = [
     (1, "tables", include_str!("001_tables.sql")),
     (2, "questions", include_str!("002_questions.sql")),
     (3, "what is known of the log", include_str!("003_log_ends.sql")),
+    (4, "transfers between partitions", include_str!("004_across.sql")),
 ];
+/// Versions that brought tables of partitions, with the statements for each partition.
+const PARTS: [(i32, &str); 2] =
+    [(1, include_str!("partition.sql")), (4, include_str!("004_partition.sql"))];
 /// Belongs to version 1; left out where the types of another schema are used.
 const COLUMN_TYPES: &str = include_str!("001_types.sql");
-const PARTITION: &str = include_str!("partition.sql");
 const GRANTS: &str = include_str!("grants.sql");
 /// The version that this program writes.
 pub const VERSION: i32 = MIGRATIONS[MIGRATIONS.len() - 1].0;
@@ -187,7 +190,10 @@ async fn migrate(
         tracing::info!("schema {schema}: version {number}, {name}");
     }
     name_verdicts(client).await?;
-    if begin_log(client, cluster).await? && database.types() != schema {
+    let begins = begin_log(client, cluster).await?;
+    let parts_of = if begins { None } else { found };
+    make_parts(client, schema, parts_of).await?;
+    if begins && database.types() != schema {
         // Proves later, without reading them, that all rows are of their partition.
         for partition in cluster.partitions() {
             for table in TABLES {
@@ -224,15 +230,28 @@ async fn begin_log(client: &Client, cluster: &ClusterInfo) -> Result<bool, Troub
     let insert = "INSERT INTO log (cluster, partitions) VALUES ($1, $2)";
     within(client.execute(insert, &[&id, &count])).await?;
     for partition in cluster.partitions() {
-        let statements = PARTITION
-            .replace("{number}", &partition.0.to_string())
-            .replace("{suffix}", &suffix(partition));
-        within(client.batch_execute(&statements)).await?;
         let insert = "INSERT INTO positions (partition, next_offset, entry_index, chain_hash)
                       VALUES ($1, 0, 0, decode(repeat('00', 32), 'hex'))";
         within(client.execute(insert, &[&i32::from(partition.0)])).await?;
     }
     Ok(true)
+}
+
+/// Makes the tables of the log's partitions that versions after `found` brought.
+async fn make_parts(client: &Client, schema: &str, found: Option<i32>) -> Result<(), Trouble> {
+    let partitions = partitions(client, schema).await?.unwrap_or_default();
+    for (number, statements) in PARTS {
+        if found.is_some_and(|found| found >= number) {
+            continue;
+        }
+        for partition in 0..u16::try_from(partitions).unwrap_or_default() {
+            let statements = statements
+                .replace("{number}", &partition.to_string())
+                .replace("{suffix}", &suffix(PartitionId(partition)));
+            within(client.batch_execute(&statements)).await?;
+        }
+    }
+    Ok(())
 }
 
 async fn check_cluster(

@@ -12,8 +12,15 @@ use crate::trouble::Trouble;
 /// Tables beside those of [`TABLES`] and their parts.
 pub const SMALL_TABLES: [&str; 5] = ["schema_versions", "log", "positions", "verdicts", "log_ends"];
 /// Views, those that others are made of last.
-pub const VIEWS: [&str; 4] =
-    ["transfer_states", "pending_transfers", "account_statements", "balances"];
+pub const VIEWS: [&str; 7] = [
+    "transfer_states",
+    "pending_transfers",
+    "account_statements",
+    "balances",
+    "spanning_transfers",
+    "in_transit",
+    "trial_balance",
+];
 /// Types of columns.
 pub const TYPES: [&str; 2] = ["transfer_kind", "reservation_state"];
 /// The function of readers, and its arguments.

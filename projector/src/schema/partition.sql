@@ -1,5 +1,6 @@
--- Tables of partition {number}. The projector writes to them directly, so that PostgreSQL need not
--- route rows. Keys cover a single partition, because offsets are unique only there.
+-- Tables of partition {number} that version 1 brought. The projector writes to them directly, so that
+-- PostgreSQL need not route rows. Keys cover a single partition, because offsets are unique only there, and
+-- so are the ids of in-transit accounts.
 
 CREATE TABLE accounts_{suffix} PARTITION OF accounts FOR VALUES IN ({number}) WITH (fillfactor = 50);
 ALTER TABLE accounts_{suffix} ADD PRIMARY KEY (id);

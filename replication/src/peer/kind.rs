@@ -3,8 +3,8 @@
 use num_enum::TryFromPrimitive;
 
 use super::limits::{
-    APPEND_BODY_BYTES_MAX, CONTROL_BODY_BYTES_MAX, HELLO_BODY_BYTES_MAX, LOG_PAGE_BYTES_MAX,
-    LOG_PAGE_HEAD_BYTES, PEER_BIT, REPLY_BIT,
+    APPEND_BODY_BYTES_MAX, CARRY_BODY_BYTES_MAX, CONTROL_BODY_BYTES_MAX, HELLO_BODY_BYTES_MAX,
+    LOG_PAGE_BYTES_MAX, LOG_PAGE_HEAD_BYTES, PEER_BIT, REPLY_BIT,
 };
 
 /// What a frame's body is. An answer has the number of its request plus 128. The numbers that are
@@ -26,6 +26,8 @@ pub enum Kind {
     LogRead = 0x8009,
     /// A node asks the other what it says of itself.
     About = 0x800a,
+    /// What a partition has prepared for another one: [`super::Carried`].
+    Carry = 0x800b,
     /// Answer to [`Kind::Hello`]: [`super::HelloReply`].
     HelloReply = 0x8081,
     /// Answer to [`Kind::Append`].
@@ -40,6 +42,8 @@ pub enum Kind {
     LogPage = 0x8089,
     /// Answer to [`Kind::About`]: [`super::About`].
     AboutReply = 0x808a,
+    /// Answer to [`Kind::Carry`]: the words on it.
+    CarryReply = 0x808b,
     /// Answer to any request that failed: [`super::PeerError`].
     Error = 0x80ff,
 }
@@ -54,6 +58,7 @@ impl Kind {
         Self::TransferLeader,
         Self::LogRead,
         Self::About,
+        Self::Carry,
         Self::HelloReply,
         Self::AppendReply,
         Self::VoteReply,
@@ -61,6 +66,7 @@ impl Kind {
         Self::TransferLeaderReply,
         Self::LogPage,
         Self::AboutReply,
+        Self::CarryReply,
         Self::Error,
     ];
 
@@ -79,6 +85,7 @@ impl Kind {
         match self {
             Self::Hello | Self::HelloReply => HELLO_BODY_BYTES_MAX,
             Self::Append => APPEND_BODY_BYTES_MAX,
+            Self::Carry | Self::CarryReply => CARRY_BODY_BYTES_MAX,
             Self::LogPage => LOG_PAGE_HEAD_BYTES + LOG_PAGE_BYTES_MAX,
             _ => CONTROL_BODY_BYTES_MAX,
         }

@@ -1,6 +1,7 @@
 //! Every constant of the peer protocol, and the relations between them. All values are part of the
 //! protocol.
 
+use walengine_net::model::EVENT_BYTES;
 use walengine_net::{entry, frame, limits};
 
 use crate::membership_codec::{ADDRESS_BYTES_MAX, CONFIGS_MAX, NODES_MAX};
@@ -23,6 +24,10 @@ pub const HELLO_BODY_BYTES_MAX: usize = 64;
 pub const CONTROL_BODY_BYTES_MAX: usize = 32 << 10;
 /// Largest body of a frame with entries in bytes.
 pub const APPEND_BODY_BYTES_MAX: usize = 4 << 20;
+/// Arrivals in one frame, and words.
+pub const CARRIED_MAX: usize = limits::EVENTS_MAX;
+/// Largest body of a frame with them in bytes: two partitions, two places, time, number, events.
+pub const CARRY_BODY_BYTES_MAX: usize = 2 + 2 + 8 + 8 + 8 + 4 + CARRIED_MAX * EVENT_BYTES;
 /// Largest body of any frame in bytes.
 pub const BODY_BYTES_MAX: usize = APPEND_BODY_BYTES_MAX;
 
@@ -72,6 +77,7 @@ const _: () = {
     assert!(ERROR_TEXT_BYTES_MAX <= u16::MAX as usize);
     assert!(HELLO_BODY_BYTES_MAX <= CONTROL_BODY_BYTES_MAX);
     assert!(CONTROL_BODY_BYTES_MAX <= BODY_BYTES_MAX && APPEND_BODY_BYTES_MAX <= BODY_BYTES_MAX);
+    assert!(CARRY_BODY_BYTES_MAX <= BODY_BYTES_MAX);
     assert!(HEADER_BYTES + BODY_BYTES_MAX < i32::MAX as usize);
     // Decoding allocates this much for each entry before it has read it.
     assert!(size_of::<Entry>() <= 8 * ENTRY_BYTES_MIN);

@@ -7,6 +7,7 @@ use openraft::raft::{
 
 use super::about::About;
 use super::bytes::Reader;
+use super::carried::{self, Carried, Words};
 use super::error::{DecodeError, EncodeError};
 use super::hello::{Hello, HelloReply};
 use super::kind::Kind;
@@ -46,6 +47,10 @@ pub enum Message {
     About,
     /// See [`Kind::AboutReply`].
     AboutReply(About),
+    /// See [`Kind::Carry`].
+    Carry(Carried),
+    /// See [`Kind::CarryReply`].
+    CarryReply(Words),
     /// See [`Kind::Error`].
     Error(PeerError),
 }
@@ -68,6 +73,8 @@ impl Message {
             Self::LogPage(_) => Kind::LogPage,
             Self::About => Kind::About,
             Self::AboutReply(_) => Kind::AboutReply,
+            Self::Carry(_) => Kind::Carry,
+            Self::CarryReply(_) => Kind::CarryReply,
             Self::Error(_) => Kind::Error,
         }
     }
@@ -94,6 +101,8 @@ impl Message {
             Self::LogPage(message) => log_page::put_page(out, message)?,
             Self::About => {}
             Self::AboutReply(message) => about::put(out, message)?,
+            Self::Carry(message) => carried::put(out, message)?,
+            Self::CarryReply(words) => carried::put_words(out, words)?,
             Self::Error(message) => peer_error::put_error(out, message)?,
         }
         Ok(())
@@ -119,6 +128,8 @@ impl Message {
             Kind::LogPage => Self::LogPage(log_page::page(from)?),
             Kind::About => Self::About,
             Kind::AboutReply => Self::AboutReply(about::read(from)?),
+            Kind::Carry => Self::Carry(carried::read(from)?),
+            Kind::CarryReply => Self::CarryReply(carried::words(from)?),
             Kind::Error => Self::Error(peer_error::error(from)?),
         };
         reader.end()?;

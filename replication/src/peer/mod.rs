@@ -9,6 +9,7 @@
 mod about;
 mod append;
 mod bytes;
+mod carried;
 mod election;
 mod entry;
 mod error;
@@ -23,6 +24,7 @@ mod raft;
 
 pub use about::About;
 pub use append::fitting;
+pub use carried::{Carried, Words};
 pub use error::{DecodeError, EncodeError};
 pub use hello::{Hello, HelloReply, Refusal};
 pub use kind::Kind;

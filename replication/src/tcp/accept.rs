@@ -25,7 +25,8 @@ use crate::executor::Runtime;
 use crate::peer::frame::{Frame, FrameError, peek, peek_bytes, peek_hello};
 use crate::peer::limits::{LOG_PAGE_BYTES_MAX, PEER_VERSION};
 use crate::peer::{
-    About, Hello, HelloReply, Kind, LogPage, LogRead, Message, PeerError, PeerErrorCode, Refusal,
+    About, Carried, Hello, HelloReply, Kind, LogPage, LogRead, Message, PeerError, PeerErrorCode,
+    Refusal, Words,
 };
 use crate::read_out::read_out;
 use crate::received::Received;
@@ -55,6 +56,9 @@ pub trait Answering: Clone + 'static {
 
     /// Reads committed entries of the log; the error says why they can't be read.
     fn read_log(&self, read: LogRead) -> impl Future<Output = Result<LogPage, String>> + 'static;
+
+    /// Has what a partition has prepared for another one decided; the words on it. The error says why not.
+    fn carry(&self, carried: Carried) -> impl Future<Output = Result<Words, String>> + 'static;
 
     /// What this node says of itself.
     fn about(&self) -> About;
@@ -331,6 +335,12 @@ impl<G: Answering, R: Runtime> AcceptedPeer<G, R> {
         match message {
             Message::Append(append) => self.append(request, append).await,
             Message::LogRead(read) => self.read_log(request, read),
+            Message::Carry(carried) => {
+                let words = self.group.carry(carried);
+                self.answer_by(request, async move {
+                    Ok(Message::CarryReply(words.await.map_err(NoAnswer::Stopped)?))
+                });
+            }
             Message::About => {
                 let _ = self.out.put(request, &Message::AboutReply(self.group.about()));
             }

@@ -24,7 +24,8 @@ use super::{AGAIN_AFTER, CONNECT_WITHIN, PeerIdentity, STREAM_REQUESTS, STREAM_R
 use crate::executor::Runtime;
 use crate::local::Notify;
 use crate::peer::{
-    About, Hello, LogPage, LogRead, Message, PeerError, PeerErrorCode, Refusal, fitting,
+    About, Carried, Hello, LogPage, LogRead, Message, PeerError, PeerErrorCode, Refusal, Words,
+    fitting,
 };
 use crate::received::Received;
 use crate::runtime::{LocalRuntime, within};
@@ -176,6 +177,24 @@ impl<R: Runtime> Dialer<R> {
         let connection = self.connection(target, member).await?;
         match connection.ask(target, &Message::LogRead(read)).await? {
             Message::LogPage(page) => Ok(page),
+            Message::Error(error) => Err(TransportError::Stopped(target, error.message)),
+            _ => Err(TransportError::Broken(target)),
+        }
+    }
+
+    /// Has the peer decide what another partition has prepared, or hand it on; the words on it.
+    ///
+    /// # Errors
+    /// The peer can't be reached, or does not lead: it is not known whether it was decided.
+    pub async fn carry(
+        &self,
+        target: NodeId,
+        member: Member,
+        carried: Carried,
+    ) -> Result<Words, TransportError> {
+        let connection = self.connection(target, member).await?;
+        match connection.ask(target, &Message::Carry(carried)).await? {
+            Message::CarryReply(words) => Ok(words),
             Message::Error(error) => Err(TransportError::Stopped(target, error.message)),
             _ => Err(TransportError::Broken(target)),
         }

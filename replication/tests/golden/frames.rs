@@ -9,10 +9,14 @@ use openraft::raft::{
 };
 use walengine_net::entry::EntryKind;
 use walengine_net::frame::{FrameHead, RequestId};
-use walengine_net::model::{ClusterId, Offset, PartitionId, Timestamp};
+use walengine_net::model::{
+    AccountId, Amount, Arrival, ClusterId, EventId, Offset, PartitionId, Timestamp, Transfer,
+    Verdict, Word,
+};
 use walengine_replication::gossip::OwnCondition;
 use walengine_replication::peer::{
-    About, Hello, HelloReply, LogPage, LogRead, Message, PeerError, PeerErrorCode, Refusal, frame,
+    About, Carried, Hello, HelloReply, LogPage, LogRead, Message, PeerError, PeerErrorCode,
+    Refusal, Words, frame,
 };
 use walengine_replication::types::{Batch, Entry, LogId, Member, Membership, Vote};
 
@@ -161,6 +165,38 @@ fn messages() -> Vec<(&'static str, Message)> {
                 vote: elected,
                 committed: 44,
                 entries: (*b"entries as on disk").into(),
+            }),
+        ),
+        (
+            "800b_carry",
+            Message::Carry(Carried {
+                home: PartitionId(1),
+                to: PartitionId(2),
+                covers_from: 50,
+                settled_below: 49,
+                time: Timestamp(1_700_000_000_000_000_001),
+                arrivals: vec![Arrival {
+                    transfer: Transfer {
+                        id: EventId(7),
+                        debit_account_id: AccountId(8),
+                        credit_account_id: AccountId(9),
+                        amount: Amount(10),
+                        ..Transfer::default()
+                    },
+                    place: 51,
+                }],
+            }),
+        ),
+        (
+            "808b_carry_reply",
+            Message::CarryReply(Words {
+                time: Timestamp(1_700_000_000_000_000_002),
+                words: vec![Word {
+                    id: EventId(7),
+                    place: 51,
+                    verdict: Verdict::Ok,
+                    amount: Amount(10),
+                }],
             }),
         ),
         (

@@ -168,5 +168,5 @@ fn as_many_entries_fit_as_a_frame_takes() {
 fn only_large_messages_may_be_large() {
     let large = |kind: &&Kind| kind.body_bytes_max() > CONTROL_BODY_BYTES_MAX;
     let kinds: Vec<_> = Kind::ALL.iter().filter(large).collect();
-    assert_eq!(kinds, [&Kind::Append, &Kind::LogPage]);
+    assert_eq!(kinds, [&Kind::Append, &Kind::Carry, &Kind::LogPage, &Kind::CarryReply]);
 }

@@ -9,14 +9,17 @@ use openraft::raft::{
     VoteRequest, VoteResponse,
 };
 use walengine_net::entry::{BODY_BYTES_MAX, EntryKind};
-use walengine_net::model::{ClusterId, Offset, PartitionId, Timestamp};
+use walengine_net::model::{
+    Amount, Arrival, ClusterId, EventId, Offset, PartitionId, Timestamp, Transfer, Verdict, Word,
+};
 use walengine_replication::gossip::OwnCondition;
 use walengine_replication::membership_codec::{ADDRESS_BYTES_MAX, CONFIGS_MAX, NODES_MAX};
 use walengine_replication::peer::limits::{
     APPEND_ENTRIES_MAX, ERROR_TEXT_BYTES_MAX, READ_BYTES_MAX,
 };
 use walengine_replication::peer::{
-    About, Hello, HelloReply, Kind, LogPage, LogRead, Message, PeerError, PeerErrorCode, Refusal,
+    About, Carried, Hello, HelloReply, Kind, LogPage, LogRead, Message, PeerError, PeerErrorCode,
+    Refusal, Words,
 };
 use walengine_replication::types::{Batch, Entry, LogId, Member, Membership, Payload, Vote};
 
@@ -157,6 +160,21 @@ impl Random {
         })
     }
 
+    fn arrival(&mut self) -> Arrival {
+        let transfer = Transfer {
+            id: EventId(self.number().into()),
+            amount: Amount(self.number().into()),
+            ..Transfer::default()
+        };
+        Arrival { transfer, place: self.number() }
+    }
+
+    fn word(&mut self) -> Word {
+        let (id, place) = (EventId(self.number().into()), self.number());
+        let verdict = if self.flag() { Verdict::Ok } else { Verdict::ExceedsDebits };
+        Word { id, place, verdict, amount: Amount(self.number().into()) }
+    }
+
     pub fn message(&mut self, kind: Kind) -> Message {
         match kind {
             Kind::Hello => Message::Hello(Hello {
@@ -213,6 +231,18 @@ impl Random {
                 committed: self.number(),
                 entries: self.bytes(500).into(),
             }),
+            Kind::Carry => Message::Carry(Carried {
+                home: PartitionId(self.number() as u16),
+                to: PartitionId(self.number() as u16),
+                covers_from: self.number(),
+                settled_below: self.number(),
+                time: Timestamp(self.number()),
+                arrivals: (0..self.below(4)).map(|_| self.arrival()).collect(),
+            }),
+            Kind::CarryReply => {
+                let words = (0..self.below(4)).map(|_| self.word()).collect();
+                Message::CarryReply(Words { time: Timestamp(self.number()), words })
+            }
             Kind::Error => Message::Error(PeerError {
                 code: PeerErrorCode::ALL[self.below(PeerErrorCode::ALL.len())],
                 retry_after_millis: self.number() as u32,

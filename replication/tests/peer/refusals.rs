@@ -71,7 +71,7 @@ fn unknown_kinds_and_flags_are_skipped_and_not_taken_for_damage() {
     let bytes = encoded(head(1), &hello(1));
     let (request, frame_bytes) = (RequestId(u64::MAX - 1), bytes.len());
     // 0x8006 to 0x8008 and 0x8088 carried snapshots between peers, and are reserved.
-    for kind in [0, 1, 0x8000, 0x8006, 0x8007, 0x8008, 0x800b, 0x8086, 0x8088, u16::MAX] {
+    for kind in [0, 1, 0x8000, 0x8006, 0x8007, 0x8008, 0x800c, 0x8086, 0x8088, u16::MAX] {
         let mut other = bytes.clone();
         put(&mut other, KIND_AT, &kind.to_le_bytes());
         assert!(matches!(frame::peek(&other), Err(FrameError::Crc { .. })));

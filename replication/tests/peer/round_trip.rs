@@ -78,6 +78,7 @@ fn an_answer_has_the_number_of_its_request_plus_128() {
         (Kind::TransferLeader, Some(Kind::TransferLeaderReply)),
         (Kind::LogRead, Some(Kind::LogPage)),
         (Kind::About, Some(Kind::AboutReply)),
+        (Kind::Carry, Some(Kind::CarryReply)),
         (Kind::Error, None),
     ];
     for (request, answer) in answers {

@@ -70,6 +70,8 @@ pub fn same(one: &Message, other: &Message) -> bool {
         (M::About, M::About) => true,
         (M::AboutReply(one), M::AboutReply(other)) => one == other,
         (M::LogPage(one), M::LogPage(other)) => one == other,
+        (M::Carry(one), M::Carry(other)) => one == other,
+        (M::CarryReply(one), M::CarryReply(other)) => one == other,
         (M::Error(one), M::Error(other)) => one == other,
         _ => false,
     }

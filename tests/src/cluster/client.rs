@@ -10,14 +10,15 @@ use openraft::AsyncRuntime;
 use openraft::async_runtime::{Oneshot, OneshotSender};
 use walengine::ledger::{Outcome, Outcomes};
 use walengine::partition::replica::Replica;
+use walengine::partition::spanning::Doubts;
 use walengine::refused::Refused;
 use walengine::runtime::Runtime;
-use walengine_net::model::{EventBytes, Offset, PartitionId, event_id};
+use walengine_net::model::{EventBytes, Offset, event_id};
 use walengine_replication::runtime::{LocalRuntime, within};
 use walengine_replication::types::NodeId;
 
 use super::bugs::Bug;
-use super::node::Cluster;
+use super::node::{Cluster, Place};
 use crate::noted_writes::{Writer, accounts_of};
 use crate::sim::{Rng, SimRuntime};
 
@@ -46,17 +47,21 @@ impl Told {
         self.outcomes.iter()
     }
 
-    /// Takes note of an answer.
+    /// Takes note of an answer to what was sent when everything below `since` had been answered.
     ///
     /// # Panics
-    /// If one id was given two verdicts.
-    fn note(&mut self, event: &EventBytes, outcome: Outcome) {
-        if outcome.offset.is_none() {
-            return; // malformed, not remembered
-        }
+    /// If one id was given two verdicts, or what is new was put before what was answered earlier.
+    fn note(&mut self, event: &EventBytes, outcome: Outcome, since: Offset) {
+        let Some(offset) = outcome.offset else { return }; // malformed, not remembered
         self.answers += 1;
-        self.behind = self.behind.max(outcome.offset.unwrap_or_default().plus(1));
-        let first = self.outcomes.entry(event_id(event)).or_insert((*event, outcome));
+        self.behind = self.behind.max(offset.plus(1));
+        let first = self.outcomes.entry(event_id(event)).or_insert_with(|| {
+            assert!(
+                offset >= since,
+                "{outcome:?} stands before {since}, which was answered before"
+            );
+            (*event, outcome)
+        });
         if first.0 == *event {
             assert!(first.1 == outcome, "one id, two verdicts: {:?} and {outcome:?}", first.1);
         }
@@ -73,9 +78,10 @@ pub struct Client {
 }
 
 impl Client {
-    /// A client that writes between the accounts of partition 0.
+    /// A client that writes between the accounts of the cluster's partition.
     pub fn new(cluster: &Rc<Cluster>, root: &SimRuntime, mut rng: Rng) -> Self {
-        let writer = Writer::new(rng.next_u64(), &accounts_of(PartitionId(0), 1));
+        let Place { partition, partitions } = cluster.place;
+        let writer = Writer::new(rng.next_u64(), &accounts_of(partition, partitions));
         Self { cluster: cluster.clone(), root: root.clone(), writer, rng, node: 1 }
     }
 
@@ -133,12 +139,15 @@ impl Client {
 
     /// Creates the accounts that all clients use.
     pub async fn create_accounts(&mut self, told: &RefCell<Told>) {
-        let accounts = accounts_of(PartitionId(0), 1);
+        let Place { partition, partitions } = self.cluster.place;
+        let accounts = accounts_of(partition, partitions);
         let events: Vec<_> = accounts.iter().map(walengine_net::model::Account::to_bytes).collect();
         self.send(&events, told).await;
     }
 
-    async fn send(&mut self, events: &[EventBytes], told: &RefCell<Told>) {
+    /// Sends events until they are answered, and notes the answers.
+    pub async fn send(&mut self, events: &[EventBytes], told: &RefCell<Told>) {
+        let since = told.borrow().behind;
         loop {
             if let Some(outcomes) = self.ask(events.to_vec()).await {
                 if let Some(newest) = outcomes.iter().filter_map(|outcome| outcome.offset).max() {
@@ -146,7 +155,7 @@ impl Client {
                 }
                 let mut told = told.borrow_mut();
                 for (event, outcome) in events.iter().zip(outcomes) {
-                    told.note(event, outcome);
+                    told.note(event, outcome, since);
                 }
                 return;
             }
@@ -165,6 +174,10 @@ impl Client {
         let asked = async move {
             let mut outcomes = Outcomes::new();
             let mut answer = partition.submit(&events, &mut outcomes).map(|_| ());
+            let doubts = Doubts::of(&events, &outcomes);
+            if answer.is_ok() && !doubts.is_empty() {
+                answer = partition.settled(&doubts, &mut outcomes, ANSWER_WITHIN).await;
+            }
             if answer.is_ok() {
                 answer = partition.until_visible().await;
             }

@@ -132,6 +132,34 @@ impl SimNet {
         }
     }
 
+    /// Asks a node's partition, once or twice, and brings the answer, or loses it.
+    pub async fn ask<T: 'static, F: Future<Output = T> + 'static>(
+        &self,
+        from: NodeId,
+        target: NodeId,
+        ask: impl Fn(SimPartition) -> F,
+    ) -> Result<T, TransportError> {
+        self.pass(from, target).await;
+        let (runtime, partition) = self.node(target)?;
+        if self.chance(self.inner.faults.get().doubled_per_mille) {
+            let (net, again) = (self.clone(), ask(partition.clone()));
+            let late = async move {
+                net.delay().await;
+                drop(again.await);
+            };
+            runtime.spawn(within(runtime.clone(), late));
+        }
+        let (sender, answer) = OneshotOf::channel();
+        let asked = ask(partition);
+        let asked = async move {
+            let _ = sender.send(asked.await);
+        };
+        runtime.spawn(within(runtime.clone(), asked));
+        let answer = answer.await.map_err(|_| TransportError::Broken(target))?;
+        self.pass(target, from).await;
+        Ok(answer)
+    }
+
     fn node(&self, id: NodeId) -> Result<(SimRuntime, SimPartition), TransportError> {
         self.inner.nodes.borrow().get(&id).cloned().ok_or(TransportError::Unreachable(id))
     }
@@ -198,24 +226,11 @@ impl Transport for SimTransport {
     ) -> impl Future<Output = Result<Response, TransportError>> + 'static {
         let (net, from) = (self.net.clone(), self.from);
         async move {
-            net.pass(from, target).await;
-            let (runtime, partition) = net.node(target)?;
-            if net.chance(net.inner.faults.get().doubled_per_mille) {
-                let (net, partition, request) = (net.clone(), partition.clone(), request.clone());
-                let late = async move {
-                    net.delay().await;
-                    let _ = partition.commit().answer(from, request).await;
-                };
-                runtime.spawn(within(runtime.clone(), late));
-            }
-            let (sender, answer) = OneshotOf::channel();
-            let asked = async move {
-                let _ = sender.send(partition.commit().answer(from, request).await);
-            };
-            runtime.spawn(within(runtime.clone(), asked));
-            let answer = answer.await.map_err(|_| TransportError::Broken(target))?;
-            net.pass(target, from).await;
-            answer.map_err(|why| why.from_node(target))
+            let answer = net.ask(from, target, |partition| {
+                let request = request.clone();
+                async move { partition.commit().answer(from, request).await }
+            });
+            answer.await?.map_err(|why| why.from_node(target))
         }
     }
 

@@ -19,7 +19,7 @@ use walengine::storage::error::ReadError;
 use walengine::storage::ids::Ids;
 use walengine::storage::layout::Tail;
 use walengine::storage::log::{Log, LogConfig};
-use walengine_net::model::Offset;
+use walengine_net::model::{Offset, PartitionId};
 use walengine_replication::runtime::{LocalRuntime, within};
 use walengine_replication::types::{Member, NodeId};
 
@@ -50,9 +50,35 @@ struct Node {
     out: bool,
 }
 
+/// A partition, and how many there are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Place {
+    /// Its number.
+    pub partition: PartitionId,
+    /// Of all.
+    pub partitions: u16,
+}
+
+impl Place {
+    /// There are no others.
+    pub const ONLY: Self = Self { partition: PartitionId(0), partitions: 1 };
+
+    /// Its log's settings.
+    pub(super) fn config(self) -> LogConfig {
+        let (config, partition) = (config(), self.partition);
+        LogConfig { ids: Ids { partition, ..config.ids }, ..config }
+    }
+}
+
+/// What is done with each partition of a node that is started.
+pub type Opened = Box<dyn Fn(NodeId, &SimPartition)>;
+
 /// All nodes of a cluster.
 pub struct Cluster {
     root: SimRuntime,
+    /// Which partition it is.
+    pub place: Place,
+    opened: Option<Opened>,
     /// Between them.
     pub net: SimNet,
     /// What the nodes' disks hold.
@@ -75,13 +101,29 @@ impl Cluster {
     /// # Panics
     /// If a node can't start on its healthy disk.
     pub async fn form(root: &SimRuntime, count: u64, seed: u64, bug: Option<Bug>) -> Rc<Self> {
+        Self::form_one_of(root, count, seed, bug, Place::ONLY, None).await
+    }
+
+    /// As [`Self::form`], as one of several partitions; `opened` is called with each node that is started.
+    ///
+    /// # Panics
+    /// As [`Self::form`].
+    pub async fn form_one_of(
+        root: &SimRuntime,
+        count: u64,
+        seed: u64,
+        bug: Option<Bug>,
+        place: Place,
+        opened: Option<Opened>,
+    ) -> Rc<Self> {
         let mut rng = Rng::new(seed);
         let net = SimNet::new(root, rng.next_u64());
         let (root, media, rng) = (root.clone(), Rc::default(), RefCell::new(rng));
         let restored = Cell::default();
         let (nodes, set_back) = (RefCell::default(), RefCell::default());
         let liar = Cell::default();
-        let cluster = Self { root, net, media, bug, restored, liar, rng, nodes, set_back };
+        let cluster =
+            Self { root, place, opened, net, media, bug, restored, liar, rng, nodes, set_back };
         for id in 1..=count {
             let runtime = cluster.root.node();
             let disk = SimDisk::new(&runtime, cluster.rng.borrow_mut().next_u64());
@@ -371,7 +413,7 @@ impl Cluster {
             let nodes = self.nodes.borrow();
             (nodes[&id].runtime.clone(), nodes[&id].disk.clone())
         };
-        let transport = self.net.transport(id);
+        let (transport, place) = (self.net.transport(id), self.place);
         let (sender, opened) = <LocalRuntime as AsyncRuntime>::Oneshot::channel();
         if self.bug == Some(Bug::MidLogCut) {
             bugs::cut_at_first_bad_entry(&disk);
@@ -380,7 +422,7 @@ impl Cluster {
         let restores_leader = self.bug == Some(Bug::LeaderRestore);
         let raft = Config { enable_leader_restore: Some(restores_leader), ..raft_config(TIMING) };
         let open = async move {
-            let _ = sender.send(start(id, life, disk, transport, raft).await);
+            let _ = sender.send(start(id, place, life, disk, transport, raft).await);
         };
         runtime.spawn(within(runtime.clone(), open));
         let Ok(opened) = opened.await else { return }; // it lost power meanwhile
@@ -403,6 +445,9 @@ impl Cluster {
             }
         };
         self.net.attach(id, runtime, partition.clone());
+        if let Some(opened) = &self.opened {
+            opened(id, &partition);
+        }
         if let Some(node) = self.nodes.borrow_mut().get_mut(&id) {
             node.partition = Some(partition);
         }
@@ -424,13 +469,15 @@ const MERGE_SIZES: MergeSizes = MergeSizes { group_runs: 3, small_entries: 150 }
 /// The partition, and where in the log it started from; or in words why it can't start.
 async fn start(
     id: NodeId,
+    place: Place,
     runtime: SimRuntime,
     disk: BuggyDisk,
     transport: SimTransport,
     raft: Config,
 ) -> Result<(SimPartition, Tail), String> {
-    let Restored { ledger, runs, from, members, .. } = snapshot::newest(id, disk.clone()).await?;
-    let config = LogConfig { entries_on_blocks: true, ..config() };
+    let Restored { ledger, runs, from, members, .. } =
+        snapshot::newest(id, place, disk.clone()).await?;
+    let config = LogConfig { entries_on_blocks: true, ..place.config() };
     let log = Log::open(disk, runtime.clone(), dir(), config.clone(), from).await;
     let log = log.map_err(|error| error.to_string())?.log;
     let log = RaftLog::new(id, log, &config, runtime.clone(), &Tail::default());

@@ -186,21 +186,7 @@ async fn live(
     let counts = harm(&cluster, &root, rng.fork()).await;
 
     // Faults are over: the cluster must serve again, and come to one state.
-    cluster.net.heal();
-    cluster.net.set_faults(NetFaults::NONE);
-    for id in cluster.ids() {
-        cluster.spare(id);
-    }
-    root.sleep(FAULTS_END_WITHIN).await; // what was under way may still fail
-    for id in cluster.ids() {
-        let rotten = !cluster.media.borrow().rotten(id).is_empty();
-        if cluster.is_down(id) || cluster.has_failed(id) || rotten {
-            cluster.restart(id).await;
-        }
-        if rotten {
-            cluster.retire(id).await;
-        }
-    }
+    end_faults(&cluster, &root).await;
     let mut last = Client::new(&cluster, &root, rng.fork());
     let serves = Rc::new(Cell::new(false));
     let (told_last, served) = (told.clone(), serves.clone());
@@ -248,7 +234,27 @@ async fn live(
     }
 }
 
-fn at_rest(cluster: &Cluster) -> bool {
+/// Ends all faults, and starts again what they have stopped.
+pub async fn end_faults(cluster: &Cluster, root: &SimRuntime) {
+    cluster.net.heal();
+    cluster.net.set_faults(NetFaults::NONE);
+    for id in cluster.ids() {
+        cluster.spare(id);
+    }
+    root.sleep(FAULTS_END_WITHIN).await; // what was under way may still fail
+    for id in cluster.ids() {
+        let rotten = !cluster.media.borrow().rotten(id).is_empty();
+        if cluster.is_down(id) || cluster.has_failed(id) || rotten {
+            cluster.restart(id).await;
+        }
+        if rotten {
+            cluster.retire(id).await;
+        }
+    }
+}
+
+/// Nothing is in flight, and all nodes have the same.
+pub fn at_rest(cluster: &Cluster) -> bool {
     let ids = cluster.ids_in();
     let partitions = ids.iter().filter_map(|id| cluster.partition(*id));
     let tails: Vec<_> = partitions
@@ -262,7 +268,7 @@ fn at_rest(cluster: &Cluster) -> bool {
 }
 
 /// Where each node is.
-pub(super) fn describe(cluster: &Cluster) -> String {
+pub fn describe(cluster: &Cluster) -> String {
     let node = |id: NodeId| match cluster.partition(id) {
         None => format!("{id}: down"),
         Some(one) => {

@@ -9,12 +9,11 @@ use walengine::runtime::Runtime;
 use walengine::storage::disk::Disk;
 use walengine::storage::layout::Superblock;
 use walengine::storage::snapshot::SnapshotStore;
-use walengine_net::model::PartitionId;
 use walengine_replication::types::NodeId;
 
 use super::buggy_disk::BuggyDisk;
-use super::node::SimPartition;
-use crate::checked_partition::{DATA, SEGMENT_BYTES, config, dir};
+use super::node::{Place, SimPartition};
+use crate::checked_partition::{DATA, SEGMENT_BYTES, dir};
 
 /// Writes the state of a node; nothing, if one is being written, or the state is taken back.
 pub async fn write(partition: &SimPartition, disk: BuggyDisk) -> io::Result<()> {
@@ -26,12 +25,16 @@ pub async fn write(partition: &SimPartition, disk: BuggyDisk) -> io::Result<()> 
 ///
 /// # Panics
 /// If a snapshot is there and can't be read: nothing damages them here.
-pub async fn newest(node: NodeId, disk: BuggyDisk) -> Result<Restored<BuggyDisk>, String> {
+pub async fn newest(
+    node: NodeId,
+    place: Place,
+    disk: BuggyDisk,
+) -> Result<Restored<BuggyDisk>, String> {
     let created = disk.runtime().now();
     let superblock = Superblock {
-        cluster: config().ids.cluster,
+        cluster: place.config().ids.cluster,
         node,
-        partitions: 1,
+        partitions: place.partitions,
         segment_bytes: SEGMENT_BYTES,
         created,
         replicated: true,
@@ -40,7 +43,7 @@ pub async fn newest(node: NodeId, disk: BuggyDisk) -> Result<Restored<BuggyDisk>
     let store = open(disk).await.map_err(|error| error.to_string())?;
     let newest = store.indexes().await.map_err(|error| error.to_string())?.pop();
     let restored =
-        restore(&store, &superblock, PartitionId(0), RunsRead::New, async |_, _| {}).await;
+        restore(&store, &superblock, place.partition, RunsRead::New, async |_, _| {}).await;
     let restored = restored.map_err(|fatal| fatal.message)?;
     assert_eq!(restored.from.index, newest.unwrap_or_default(), "a damaged snapshot");
     Ok(restored)

@@ -141,17 +141,18 @@ impl Memory {
                 }
             };
             for (key, fact) in facts {
+                let ended = fact.ended().map(|ended| ended.state);
                 let state = model.pending_state(EventId(key.id));
                 let is_over =
                     state.filter(|state| !matches!(state, PendingState::None | PendingState::Open));
                 let Some(state) = is_over else {
-                    let has_expired_since = fact == Fact::Resolution(PendingState::Expired)
-                        && state == Some(PendingState::Open);
+                    let has_expired_since =
+                        ended == Some(PendingState::Expired) && state == Some(PendingState::Open);
                     assert!(fact == Fact::Unknown || has_expired_since, "{key:?} is {state:?}");
                     continue;
                 };
                 let is_there = partition.with_ledger(|ledger| {
-                    fact == Fact::Resolution(state)
+                    ended == Some(state)
                         || !ledger.must_look_up(&key)
                             && ledger.pending_state(EventId(key.id)) == Some(state)
                 });

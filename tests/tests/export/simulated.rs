@@ -118,7 +118,7 @@ fn entries_of(executor: &SimExecutor, partition: &Lone) -> Vec<(EntryHeader, Vec
 }
 
 fn export(executor: &SimExecutor, partition: &Lone) -> (Vec<u8>, Digested) {
-    let state = run(executor, digest(partition)).unwrap();
+    let state = run(executor, digest(partition, Duration::ZERO)).unwrap();
     let ends = vec![state.next_offset];
     let (created, program) = (Timestamp(1), "test".to_owned());
     let mut writer =

@@ -46,6 +46,7 @@ pub const INSIDE: &[(&[&str], &str)] = &[
     ),
     (
         &[
+            "engine/src/ledger/across.rs",
             "engine/src/ledger/ahead.rs",
             "engine/src/ledger/apply.rs",
             "engine/src/ledger/decide.rs",

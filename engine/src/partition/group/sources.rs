@@ -1,11 +1,13 @@
-//! Where a replica gets an entry from that its own disk has lost: any other member that has it.
+//! What a replica asks of other members: an entry that its own disk has lost, of any that has it; what other
+//! partitions send, of the leader.
 
 use walengine_replication::gossip::{NodeStanding, NodeView};
-use walengine_replication::peer::{LogPage, LogRead};
+use walengine_replication::peer::{Carried, LogPage, LogRead, Words};
 use walengine_replication::tcp::dial::Dialer;
 use walengine_replication::types::{Member, NodeId};
 
 use super::Group;
+use crate::across::{Forward, Undelivered};
 use crate::limits::MEND_READ_BYTES;
 use crate::orders::ControlOrder;
 use crate::partition::mending::EntrySource;
@@ -83,5 +85,34 @@ async fn ask<R: Runtime>(
             tracing::debug!("entry {index} is not to be had from node {node}: {error}");
             None
         }
+    }
+}
+
+/// Reaches a group's members.
+pub struct ToMembers<D: Disk, R: Runtime> {
+    /// The group.
+    pub group: Group<D, R>,
+    /// To the others.
+    pub dialer: Dialer<R>,
+}
+
+impl<D: Disk, R: Runtime> Clone for ToMembers<D, R> {
+    fn clone(&self) -> Self {
+        Self { group: self.group.clone(), dialer: self.dialer.clone() }
+    }
+}
+
+impl<D: Disk, R: Runtime> Forward for ToMembers<D, R> {
+    fn others(&self) -> Vec<NodeId> {
+        let here = self.group.id().node;
+        self.group.report().members.into_keys().filter(|node| *node != here).collect()
+    }
+
+    async fn forward(&self, node: NodeId, carried: Carried) -> Result<Words, Undelivered> {
+        let failed = |why: &dyn std::fmt::Display| Undelivered(why.to_string());
+        let members = self.group.report().members;
+        let member = members.get(&node).map(|progress| progress.member.clone());
+        let member = member.ok_or_else(|| failed(&"that node is no member"))?;
+        self.dialer.carry(node, member, carried).await.map_err(|error| failed(&error))
     }
 }

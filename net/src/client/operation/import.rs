@@ -1,6 +1,9 @@
 //! Taking over another cluster's log, and comparing states.
 
+use std::time::Duration;
+
 use crate::entry::RecordHead;
+use crate::limits::HOLD_MILLIS_MAX;
 use crate::message::{
     ImportLog, ImportLogReply, ImportState, ImportedEntry, StateDigest, StateDigestReply, open,
 };
@@ -63,13 +66,16 @@ pub struct ImportedSome {
     pub message: String,
 }
 
-/// The state of a partition, from its leader: it includes everything that was acknowledged before.
+/// The state of a partition, from its leader: it includes everything that was acknowledged before. For a while
+/// after that moment, at most [`crate::limits::HOLD_MILLIS_MAX`], the partition exchanges nothing with others.
 pub fn state_digest(
     info: &ClusterInfo,
     partition: PartitionId,
+    hold: Duration,
 ) -> Result<Plan<StateSummary>, ClientError> {
     known(info, partition)?;
-    let request = call(partition, Route::Leader, &StateDigest::default())?;
+    let hold_millis = hold.as_millis().min(HOLD_MILLIS_MAX.into()) as u32;
+    let request = call(partition, Route::Leader, &StateDigest { hold_millis })?;
     Ok(Plan::new(vec![request], |answers| {
         let reply = open::<StateDigestReply>(first(&answers)?)?;
         Ok(StateSummary {

@@ -8,7 +8,9 @@ use crate::message::{
     Append, AppendHead, ErrorCode, IdNamespace, LINEARIZABLE, Status, StatusReply, Submit,
     SubmitReply, open,
 };
-use crate::model::{ClusterId, EventBytes, EventId, Offset, PartitionId, Timestamp, Token};
+use crate::model::{
+    ClusterId, EventBytes, EventId, Offset, PartitionId, Timestamp, Token, Verdict,
+};
 
 use super::super::batch::{Split, Submitted, ids_by_namespace, split};
 use super::super::directory::Route;
@@ -143,7 +145,9 @@ pub fn resolve(
             let reply = open::<StatusReply>(answer)?;
             as_many(reply.states.len(), its_places.len())?;
             for (&place, state) in its_places.iter().zip(reply.states.iter()) {
-                decided[place] = state.decided();
+                // What another partition has the last word on is not decided before that is here.
+                decided[place] =
+                    state.decided().filter(|(verdict, _)| *verdict != Verdict::InDoubt);
             }
         }
         let Some(decided) = decided.into_iter().collect::<Option<Vec<_>>>() else {

@@ -1,10 +1,11 @@
 //! Events to bytes and back.
 
 use super::{
-    Account, AccountFlags, Close, CloseFlags, EVENT_BYTES, Event, EventBytes, EventKind, Expire,
-    Guard, GuardFlags, RESOLVED_BYTES, Resolved, ResolvedBytes, Transfer, TransferFlags,
+    Account, AccountFlags, Arrival, Close, CloseFlags, EVENT_BYTES, Event, EventBytes, EventKind,
+    Expire, Guard, GuardFlags, Mail, RESOLVED_BYTES, Resolved, ResolvedBytes, Transfer,
+    TransferFlags, Word,
 };
-use crate::model::{AccountId, Amount, Code, EventId, LedgerId, Timestamp};
+use crate::model::{AccountId, Amount, Code, EventId, LedgerId, PartitionId, Timestamp, Verdict};
 
 const KIND_SHIFT: u32 = 12;
 const FLAGS_MASK: u16 = (1 << KIND_SHIFT) - 1;
@@ -66,6 +67,12 @@ impl Account {
 }
 
 impl Transfer {
+    /// Its amount is an upper limit.
+    pub fn is_balancing(&self) -> bool {
+        let balancing = TransferFlags::BALANCING_DEBIT.with(TransferFlags::BALANCING_CREDIT);
+        self.flags.intersects(balancing)
+    }
+
     /// Encodes. Bytes 0–127 as in FORMAT.md, section 3.
     pub fn to_bytes(&self) -> EventBytes {
         let mut bytes = [0; EVENT_BYTES];
@@ -162,6 +169,66 @@ impl Close {
     }
 }
 
+impl Mail {
+    /// Encodes. Bytes that mail does not use are zero.
+    pub fn to_bytes(&self) -> EventBytes {
+        let mut bytes = [0; EVENT_BYTES];
+        put(&mut bytes, 96, &self.previous.to_le_bytes());
+        put(&mut bytes, 104, &self.settled_below.to_le_bytes());
+        put_tail(&mut bytes, LedgerId(0), Code(self.home.0), EventKind::Mail, 0);
+        bytes
+    }
+
+    /// Decodes. Bytes that mail does not use are ignored.
+    pub fn from_bytes(bytes: &EventBytes) -> Self {
+        Self {
+            home: PartitionId(u16_at(bytes, 116)),
+            previous: u64_at(bytes, 96),
+            settled_below: u64_at(bytes, 104),
+        }
+    }
+}
+
+impl Arrival {
+    /// Encodes: the transfer, with the place where its timestamp would be.
+    pub fn to_bytes(&self) -> EventBytes {
+        let mut bytes = self.transfer.to_bytes();
+        put(&mut bytes, 118, &flags_of(EventKind::Arrival, self.transfer.flags.0).to_le_bytes());
+        put(&mut bytes, 120, &self.place.to_le_bytes());
+        bytes
+    }
+
+    /// Decodes. The kind in the flags is ignored.
+    pub fn from_bytes(bytes: &EventBytes) -> Self {
+        let transfer = Transfer { timestamp: Timestamp(0), ..Transfer::from_bytes(bytes) };
+        Self { transfer, place: u64_at(bytes, 120) }
+    }
+}
+
+impl Word {
+    /// Encodes. Bytes that a word does not use are zero.
+    pub fn to_bytes(&self) -> EventBytes {
+        let mut bytes = [0; EVENT_BYTES];
+        put(&mut bytes, 48, &self.amount.0.to_le_bytes());
+        put(&mut bytes, 64, &self.id.0.to_le_bytes());
+        put(&mut bytes, 96, &self.place.to_le_bytes());
+        let verdict = Code(self.verdict.number().into());
+        put_tail(&mut bytes, LedgerId(0), verdict, EventKind::Word, 0);
+        bytes
+    }
+
+    /// Decodes; `None` if no verdict has its number. Bytes that a word does not use are ignored.
+    pub fn from_bytes(bytes: &EventBytes) -> Option<Self> {
+        let verdict = u8::try_from(u16_at(bytes, 116)).ok().and_then(Verdict::from_number)?;
+        Some(Self {
+            id: EventId(u128_at(bytes, 64)),
+            place: u64_at(bytes, 96),
+            verdict,
+            amount: Amount(u128_at(bytes, 48)),
+        })
+    }
+}
+
 impl Resolved {
     /// Encodes. Bytes 0–63 as in FORMAT.md, section 3.
     pub fn to_bytes(&self) -> ResolvedBytes {
@@ -197,10 +264,13 @@ impl Event {
             Self::Guard(event) => event.to_bytes(),
             Self::Expire(event) => event.to_bytes(),
             Self::Close(event) => event.to_bytes(),
+            Self::Mail(event) => event.to_bytes(),
+            Self::Arrival(event) => event.to_bytes(),
+            Self::Word(event) => event.to_bytes(),
         }
     }
 
-    /// Decodes. `Err` holds the number of an unknown kind.
+    /// Decodes. `Err` holds the number of an unknown kind, or of a word's kind if it says nothing that is known.
     pub fn from_bytes(bytes: &EventBytes) -> Result<Self, u8> {
         Ok(match event_kind(bytes)? {
             EventKind::Account => Self::Account(Account::from_bytes(bytes)),
@@ -208,6 +278,9 @@ impl Event {
             EventKind::Guard => Self::Guard(Guard::from_bytes(bytes)),
             EventKind::Expire => Self::Expire(Expire::from_bytes(bytes)),
             EventKind::Close => Self::Close(Close::from_bytes(bytes)),
+            EventKind::Mail => Self::Mail(Mail::from_bytes(bytes)),
+            EventKind::Arrival => Self::Arrival(Arrival::from_bytes(bytes)),
+            EventKind::Word => Self::Word(Word::from_bytes(bytes).ok_or(EventKind::Word as u8)?),
         })
     }
 }
@@ -293,6 +366,17 @@ mod tests {
             Event::Guard(guard),
             Event::Expire(Expire { pending_id: EventId(7) }),
             Event::Close(close),
+            Event::Mail(Mail { home: PartitionId(3), previous: 4, settled_below: 5 }),
+            Event::Arrival(Arrival {
+                transfer: Transfer { timestamp: Timestamp(0), ..transfer },
+                place: 6,
+            }),
+            Event::Word(Word {
+                id: EventId(7),
+                place: 8,
+                verdict: Verdict::ExceedsDebits,
+                amount: Amount(9),
+            }),
         ] {
             assert_eq!(Event::from_bytes(&event.to_bytes()), Ok(event));
         }

@@ -9,7 +9,7 @@ mod flags;
 
 use num_enum::TryFromPrimitive;
 
-use super::ids::{AccountId, Amount, Code, EventId, LedgerId, Offset, Timestamp};
+use super::ids::{AccountId, Amount, Code, EventId, LedgerId, Offset, PartitionId, Timestamp};
 
 pub use bytes::{event_flags, event_id, event_kind};
 pub use flags::{AccountFlags, CloseFlags, GuardFlags, TransferFlags};
@@ -40,6 +40,12 @@ pub enum EventKind {
     Expire = 3,
     /// Close or reopen an account.
     Close = 4,
+    /// A frame of another partition's transfers; its arrivals follow. Written by the leader only.
+    Mail = 5,
+    /// A transfer that another partition has prepared. Written by the leader only.
+    Arrival = 6,
+    /// What another partition has said of a transfer that was prepared here. Written by the leader only.
+    Word = 7,
 }
 
 /// An account: a request to create one (balances, version and timestamp are zero), or its state.
@@ -135,6 +141,39 @@ pub struct Close {
     pub flags: CloseFlags,
 }
 
+/// The beginning of what one frame has brought from another partition. Only the leader writes it. It has no id.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Mail {
+    /// Where it comes from.
+    pub home: PartitionId,
+    /// Place of the last arrival before this frame; 0 before the first.
+    pub previous: u64,
+    /// No transfer below this place is in doubt at home any more.
+    pub settled_below: u64,
+}
+
+/// A transfer that its home has prepared: what was sent, but for the amount, which home may have reduced.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Arrival {
+    /// The transfer; its timestamp is zero.
+    pub transfer: Transfer,
+    /// Its place in the stream: its offset at home.
+    pub place: u64,
+}
+
+/// The outcome of a transfer that was in doubt. Only the leader writes it. It has no id of its own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Word {
+    /// The transfer.
+    pub id: EventId,
+    /// Its place: the offset of its record here.
+    pub place: u64,
+    /// What was decided: [`super::Verdict::Ok`] or a refusal.
+    pub verdict: super::Verdict,
+    /// What was moved; zero if it was refused.
+    pub amount: Amount,
+}
+
 /// One event, decoded. An event of a kind that this version does not know has no decoded form.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Event {
@@ -148,6 +187,12 @@ pub enum Event {
     Expire(Expire),
     /// Close or reopen an account.
     Close(Close),
+    /// Begin what another partition has sent.
+    Mail(Mail),
+    /// Take another partition's transfer.
+    Arrival(Arrival),
+    /// Settle what was in doubt.
+    Word(Word),
 }
 
 /// Effective accounts and amount of an accepted post, void, expiry or balancing transfer, which the

@@ -1,0 +1,340 @@
+//! Whether the logs of several partitions fit each other: what one has from another one, that one has sent, and
+//! what one has finished, the other one has decided. Logs that were read one after the other, while money moved
+//! between them, may not. Pure.
+//!
+//! What follows from something else has a later log time, in whatever partition. So logs fit up to any time before
+//! the first record whose cause is not there.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use walengine_net::entry::{EntryError, EntryHeader, EntryKind, access_events};
+use walengine_net::model::{
+    Arrival, Event, EventBytes, EventKind, Mail, PartitionId, Resolved, Timestamp, Transfer,
+    Verdict, event_kind,
+};
+use walengine_net::partition;
+
+/// How a partition's log is tied to the others.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Ties {
+    partition: PartitionId,
+    partitions: u16,
+    /// Transfers that were prepared, by the other partition.
+    prepared: BTreeMap<PartitionId, u64>,
+    /// Places of those that are in doubt.
+    in_doubt: BTreeMap<PartitionId, BTreeSet<u64>>,
+    received: BTreeMap<PartitionId, Received>,
+}
+
+/// What has come from another partition.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Received {
+    arrivals: u64,
+    /// Place of the last one.
+    last: u64,
+    /// Words below this were forgotten.
+    settled_below: u64,
+}
+
+/// Two partitions whose logs do not fit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "partition {home} and partition {other} do not fit: they were not read at one moment while money moved \
+     between them"
+)]
+pub struct Misfit {
+    /// Where the transfers come from.
+    pub home: PartitionId,
+    /// Where they go.
+    pub other: PartitionId,
+}
+
+impl Ties {
+    /// Of the empty log of one of so many partitions.
+    pub fn new(partition: PartitionId, partitions: u16) -> Self {
+        Self { partition, partitions, ..Self::default() }
+    }
+
+    /// Takes the first `records` records of the next entry.
+    ///
+    /// # Errors
+    /// Its body can't be read.
+    pub fn take_entry(
+        &mut self,
+        header: &EntryHeader,
+        body: &[u8],
+        records: u32,
+    ) -> Result<(), EntryError> {
+        if self.partitions == 1 || header.meta.kind != EntryKind::Events {
+            return Ok(());
+        }
+        let body = access_events(body)?;
+        let (first, records) = (header.meta.base_offset.0, records as usize);
+        for ((event, verdict), offset) in
+            body.events.iter().zip(body.verdicts.iter()).zip(first..).take(records)
+        {
+            self.take(offset, event, *verdict);
+        }
+        Ok(())
+    }
+
+    /// Takes the next event.
+    #[inline]
+    pub fn take(&mut self, offset: u64, event: &EventBytes, verdict: u8) {
+        let is_prepared = verdict == Verdict::InDoubt.number();
+        let is_own =
+            matches!(event_kind(event), Ok(EventKind::Mail | EventKind::Arrival | EventKind::Word));
+        if is_prepared || is_own {
+            self.take_tied(offset, event);
+        }
+    }
+
+    fn take_tied(&mut self, offset: u64, event: &EventBytes) {
+        match Event::from_bytes(event) {
+            Ok(Event::Transfer(transfer)) => {
+                let other = self.other(&transfer);
+                *self.prepared.entry(other).or_default() += 1;
+                self.in_doubt.entry(other).or_default().insert(offset);
+            }
+            Ok(Event::Mail(mail)) => {
+                let received = self.received.entry(mail.home).or_default();
+                received.settled_below = received.settled_below.max(mail.settled_below);
+            }
+            Ok(Event::Arrival(arrival)) => {
+                let home =
+                    partition::of_account(arrival.transfer.debit_account_id, self.partitions);
+                let received = self.received.entry(home).or_default();
+                received.arrivals += 1;
+                received.last = arrival.place;
+            }
+            Ok(Event::Word(word)) => {
+                for places in self.in_doubt.values_mut() {
+                    if places.remove(&word.place) {
+                        break;
+                    }
+                }
+            }
+            _ => {}
+        }
+    }
+
+    fn other(&self, transfer: &Transfer) -> PartitionId {
+        partition::of_account(transfer.credit_account_id, self.partitions)
+    }
+
+    /// Transfers that are in doubt.
+    pub fn under_way(&self) -> usize {
+        self.in_doubt.values().map(BTreeSet::len).sum()
+    }
+
+    fn received(&self, home: PartitionId) -> Received {
+        self.received.get(&home).copied().unwrap_or_default()
+    }
+
+    /// This log, as the home of transfers, fits what the other one has of them.
+    fn fits(&self, other: &Self) -> bool {
+        let Received { arrivals, last, settled_below } = other.received(self.partition);
+        let prepared = self.prepared.get(&other.partition).copied().unwrap_or_default();
+        let none = BTreeSet::new();
+        let in_doubt = self.in_doubt.get(&other.partition).unwrap_or(&none);
+        let behind = in_doubt.range(last + 1..).count() as u64;
+        let is_kept = in_doubt.range(..=last).next().is_none_or(|first| *first >= settled_below);
+        arrivals + behind == prepared && is_kept
+    }
+}
+
+/// Whether logs fit, given the ties of all partitions.
+///
+/// # Errors
+/// Two that do not.
+pub fn fit(all: &[Ties]) -> Result<(), Misfit> {
+    for home in all {
+        for other in all {
+            if home.partition != other.partition && !home.fits(other) {
+                return Err(Misfit { home: home.partition, other: other.partition });
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Finds up to which log time logs fit that do not fit to their ends.
+pub struct Fitting<'a> {
+    all: &'a [Ties],
+    /// The offset behind each log's last record.
+    ends: &'a [u64],
+    /// Log time of the first record whose cause is not there.
+    first: Option<Timestamp>,
+}
+
+impl<'a> Fitting<'a> {
+    /// For the ties of all partitions, and the offsets behind their last records.
+    pub fn new(all: &'a [Ties], ends: &'a [u64]) -> Self {
+        Self { all, ends, first: None }
+    }
+
+    /// Takes an entry of a partition, again: any of them, in any order.
+    ///
+    /// # Errors
+    /// Its body can't be read.
+    pub fn take_entry(
+        &mut self,
+        partition: PartitionId,
+        header: &EntryHeader,
+        body: &[u8],
+    ) -> Result<(), EntryError> {
+        if header.meta.kind != EntryKind::Events {
+            return Ok(());
+        }
+        let body = access_events(body)?;
+        let mut resolved = body.resolved.iter().map(Resolved::from_bytes).peekable();
+        for ((event, time), index) in body.events.iter().zip(header.meta.timestamp.0..).zip(0u32..)
+        {
+            let effective = resolved.next_if(|resolved| resolved.index == index);
+            if self.lacks_cause(partition, event, effective.as_ref()) {
+                let time = Timestamp(time);
+                self.first = Some(self.first.map_or(time, |first| first.min(time)));
+            }
+        }
+        Ok(())
+    }
+
+    fn lacks_cause(
+        &self,
+        partition: PartitionId,
+        event: &EventBytes,
+        effective: Option<&Resolved>,
+    ) -> bool {
+        let of = |id: PartitionId| self.all.get(usize::from(id.0));
+        match event_kind(event) {
+            Ok(EventKind::Word) => {
+                let other = effective.and_then(|it| it.credit_account_id.in_transit_to());
+                let word = Event::from_bytes(event);
+                let (Some(other), Ok(Event::Word(word))) = (other.and_then(of), word) else {
+                    return false;
+                };
+                other.received(partition).last < word.place
+            }
+            Ok(EventKind::Mail) => {
+                let mail = Mail::from_bytes(event);
+                let in_doubt = of(mail.home).and_then(|home| home.in_doubt.get(&partition));
+                let first = in_doubt.and_then(BTreeSet::first);
+                first.is_some_and(|first| *first < mail.settled_below)
+            }
+            Ok(EventKind::Arrival) => {
+                let Arrival { transfer, place } = Arrival::from_bytes(event);
+                let partitions = self.all.len() as u16;
+                let home = partition::of_account(transfer.debit_account_id, partitions);
+                self.ends.get(usize::from(home.0)).is_none_or(|end| place >= *end)
+            }
+            _ => false,
+        }
+    }
+
+    /// The latest log time up to which they fit.
+    pub fn time(&self) -> Option<Timestamp> {
+        self.first.map(|first| Timestamp(first.0.saturating_sub(1)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use walengine_net::model::{AccountId, Amount, EventId, Word};
+
+    use super::*;
+
+    /// Transfers from partition 0 to partition 1 of two, with one offset for each record.
+    struct Logs {
+        home: Ties,
+        other: Ties,
+        home_end: u64,
+        other_end: u64,
+        last: u64,
+    }
+
+    fn account_of(partition: PartitionId) -> AccountId {
+        let lives_there = |id: &AccountId| partition::of_account(*id, 2) == partition;
+        (1u128..100).map(|book| AccountId(book << 96 | 7)).find(lives_there).unwrap()
+    }
+
+    fn transfer() -> Transfer {
+        Transfer {
+            id: EventId(5),
+            debit_account_id: account_of(PartitionId(0)),
+            credit_account_id: account_of(PartitionId(1)),
+            amount: Amount(9),
+            ..Transfer::default()
+        }
+    }
+
+    impl Logs {
+        fn new() -> Self {
+            let of = |partition| Ties::new(PartitionId(partition), 2);
+            Self { home: of(0), other: of(1), home_end: 0, other_end: 0, last: 0 }
+        }
+
+        fn prepare(&mut self) -> u64 {
+            self.home_end += 1;
+            self.home.take(self.home_end, &transfer().to_bytes(), Verdict::InDoubt.number());
+            self.home_end
+        }
+
+        fn arrive(&mut self, place: u64, settled_below: u64) {
+            let mail = Mail { home: PartitionId(0), previous: self.last, settled_below };
+            let arrival = Arrival { transfer: transfer(), place };
+            for event in [mail.to_bytes(), arrival.to_bytes()] {
+                self.other_end += 1;
+                self.other.take(self.other_end, &event, Verdict::Ok.number());
+            }
+            self.last = place;
+        }
+
+        fn settle(&mut self, place: u64) {
+            self.home_end += 1;
+            let (id, amount) = (EventId(5), Amount(9));
+            let word = Word { id, place, verdict: Verdict::Ok, amount };
+            self.home.take(self.home_end, &word.to_bytes(), Verdict::Ok.number());
+        }
+
+        fn fit(&self) -> bool {
+            fit(&[self.home.clone(), self.other.clone()]).is_ok()
+        }
+    }
+
+    #[test]
+    fn logs_fit_at_each_step_of_what_happens() {
+        let mut logs = Logs::new();
+        assert!(logs.fit());
+        let (first, second) = (logs.prepare(), logs.prepare());
+        assert!(logs.fit());
+        logs.arrive(first, 0);
+        assert!(logs.fit());
+        logs.settle(first);
+        assert!(logs.fit());
+        logs.arrive(second, second);
+        logs.settle(second);
+        assert!(logs.fit());
+        assert_eq!(logs.home.under_way(), 0);
+    }
+
+    #[test]
+    fn what_one_has_and_the_other_has_not_is_seen() {
+        // Finished at home, and not there.
+        let mut logs = Logs::new();
+        let place = logs.prepare();
+        logs.settle(place);
+        assert!(!logs.fit());
+        // There, and not sent from home.
+        let mut logs = Logs::new();
+        logs.arrive(1, 0);
+        assert!(!logs.fit());
+        // Forgotten there, and in doubt at home.
+        let mut logs = Logs::new();
+        let (first, second) = (logs.prepare(), logs.prepare());
+        logs.arrive(first, 0);
+        logs.arrive(second, second);
+        assert!(!logs.fit());
+        logs.settle(first);
+        assert!(logs.fit());
+    }
+}

@@ -1,0 +1,504 @@
+//! Transfers between partitions: what is prepared here, what arrives from elsewhere, and the words on both.
+//! ACROSS.md in `engine/src/across` has the argument.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use walengine_net::model::{
+    Account, AccountFlags, AccountId, Amount, Arrival, Code, EventBytes, EventId, EventKind,
+    LedgerId, Mail, Offset, PartitionId, Resolved, ResolvedBytes, Timestamp, Transfer,
+    TransferFlags, Verdict, Word, event_kind,
+};
+
+use super::balances::{available_to_credit, available_to_debit, check_balances};
+use super::checks::refuse_if;
+use super::effects::{move_money, move_money_back, release, reserve};
+use super::pendings::{NEVER, Pending};
+use super::slot::PendingState;
+use super::{At, Draft, Ledger};
+use crate::planted::{self, Planted};
+
+/// Size of what a snapshot has of another partition in bytes, each: a place, or a word.
+pub(super) const ACROSS_ITEM_BYTES: usize = 48;
+/// Stands instead of a verdict with the place of the last arrival.
+const LAST: u8 = u8::MAX;
+/// Code of in-transit accounts.
+const IN_TRANSIT_CODE: Code = Code(u16::MAX);
+
+/// What has come from other partitions.
+#[derive(Default)]
+pub(super) struct Across {
+    inbound: BTreeMap<PartitionId, Inbound>,
+    /// Offset and what its record has changed, oldest first. Emptied by [`Self::release`].
+    changes: VecDeque<(u64, Change)>,
+}
+
+/// What has come from one partition.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+struct Inbound {
+    /// Place of the last arrival.
+    last: u64,
+    /// By place: the words that it may not know yet.
+    words: BTreeMap<u64, Word>,
+}
+
+enum Change {
+    /// These words were forgotten.
+    Mail(PartitionId, BTreeMap<u64, Word>),
+    /// The last place before, and the one that has arrived.
+    Arrival(PartitionId, u64, u64),
+}
+
+impl Across {
+    /// As a snapshot has them, ascending.
+    pub(super) fn items(&self) -> impl Iterator<Item = [u8; ACROSS_ITEM_BYTES]> {
+        self.inbound.iter().flat_map(|(home, inbound)| {
+            let last = item(*home, LAST, inbound.last, 0, 0);
+            let words = inbound.words.values();
+            let word = |word: &Word| {
+                item(*home, word.verdict.number(), word.place, word.id.0, word.amount.0)
+            };
+            std::iter::once(last).chain(words.map(word))
+        })
+    }
+
+    /// Takes the next item of a snapshot; whose it is. `None` if it is not one, or out of order.
+    pub(super) fn restore(&mut self, bytes: &[u8; ACROSS_ITEM_BYTES]) -> Option<PartitionId> {
+        let u64_at = |at: usize| bytes[at..].first_chunk().map_or(0, |it| u64::from_le_bytes(*it));
+        let u128_at = |at| u128::from(u64_at(at)) | u128::from(u64_at(at + 8)) << 64;
+        let (first, place) = (u64_at(0), u64_at(8));
+        let (home, number) = (PartitionId(first as u16), (first >> 16) as u8);
+        let (id, amount) = (u128_at(16), u128_at(32));
+        if item(home, number, place, id, amount) != *bytes {
+            return None;
+        }
+        let newest = self.inbound.last_entry();
+        if number == LAST {
+            let follows = newest.is_none_or(|newest| *newest.key() < home);
+            let is_right = follows && place > 0 && id == 0 && amount == 0;
+            let inbound = Inbound { last: place, words: BTreeMap::new() };
+            return is_right.then(|| self.inbound.insert(home, inbound)).map(|_| home);
+        }
+        let verdict = Verdict::from_number(number).filter(|it| !it.is_malformed())?;
+        let mut newest = newest.filter(|newest| *newest.key() == home)?;
+        let Inbound { last, words } = newest.get_mut();
+        let follows = words.last_key_value().is_none_or(|(before, _)| *before < place);
+        let word = Word { id: EventId(id), place, verdict, amount: Amount(amount) };
+        (follows && place <= *last).then(|| words.insert(place, word)).map(|_| home)
+    }
+
+    /// Records below `offset` will not be undone.
+    pub(super) fn release(&mut self, offset: u64) {
+        while self.changes.front().is_some_and(|(at, _)| *at < offset) {
+            self.changes.pop_front();
+        }
+    }
+
+    /// Takes back what the record at `offset` has changed here, if it is the newest that did.
+    pub(super) fn undo(&mut self, offset: u64) {
+        let Some((_, change)) = self.changes.pop_back_if(|(at, _)| *at == offset) else { return };
+        match change {
+            Change::Mail(home, forgotten) => {
+                self.inbound.entry(home).or_default().words.extend(forgotten);
+            }
+            Change::Arrival(home, last, place) => {
+                let inbound = self.inbound.entry(home).or_default();
+                inbound.last = last;
+                inbound.words.remove(&place);
+            }
+        }
+        self.inbound.retain(|_, inbound| *inbound != Inbound::default());
+    }
+}
+
+/// Why a frame from another partition is not taken. Nothing was decided.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum MailError {
+    /// What lies between is missing.
+    #[error("the last arrival was at place {last}, and something is missing behind it")]
+    Gap {
+        /// Place of the last arrival.
+        last: u64,
+    },
+    /// No partition sends this.
+    #[error("an arrival is not what its home sends")]
+    Malformed,
+}
+
+/// A transfer on which another partition has the last word.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Doubt {
+    /// Its record.
+    pub offset: Offset,
+    /// Of its event.
+    pub fingerprint: u64,
+    /// What is reserved.
+    pub amount: u128,
+}
+
+/// A frame from another partition.
+#[derive(Clone, Copy, Debug)]
+pub struct Frame<'a> {
+    /// Where it comes from.
+    pub home: PartitionId,
+    /// Everything that home has prepared for this partition from this place to the last arrival is in it.
+    pub covers_from: u64,
+    /// Everything that home has prepared below this is settled there, and that is committed.
+    pub settled_below: u64,
+    /// By place, which ascend.
+    pub arrivals: &'a [Arrival],
+}
+
+impl Ledger {
+    /// Number of transfers that are in doubt here.
+    pub fn doubts_len(&self) -> usize {
+        self.pendings.in_doubt().len()
+    }
+
+    /// An event that is prepared here and has its last word elsewhere, if nothing is wrong with it.
+    pub fn spans(&self, event: &EventBytes) -> bool {
+        let is_transfer = event_kind(event) == Ok(EventKind::Transfer);
+        let spans = |transfer: Transfer| {
+            let Transfer { debit_account_id, credit_account_id, .. } = transfer;
+            credit_account_id != AccountId(0)
+                && self.routing().of(debit_account_id) != self.routing().of(credit_account_id)
+        };
+        is_transfer && spans(Transfer::from_bytes(event))
+    }
+
+    /// The oldest record on which another partition has the last word that is not here yet, or not released
+    /// ([`Self::release`]).
+    pub fn oldest_doubt(&self, other: PartitionId) -> Option<Offset> {
+        self.pendings.in_doubt().oldest(other).map(Offset)
+    }
+
+    /// What a bug does that is planted.
+    pub(super) fn forget_doubts(&mut self) {
+        let in_doubt = self.pendings.iter().filter(|pending| pending.is_in_doubt);
+        let ids: Vec<u128> = in_doubt.map(|pending| pending.id).collect();
+        for id in ids {
+            self.pendings.remove(id);
+        }
+    }
+
+    /// The oldest of all [`Self::oldest_doubt`].
+    pub fn oldest_doubt_of_all(&self) -> Option<Offset> {
+        self.pendings.in_doubt().oldest_of_all().map(Offset)
+    }
+
+    /// Another partition has the last word on this transfer, and it is not here yet.
+    pub fn is_in_doubt(&self, id: EventId) -> bool {
+        self.pendings.get(id.0).is_some_and(|pending| pending.is_in_doubt)
+    }
+
+    /// What another partition has the last word on, with offsets below `below`, oldest first, at most so many.
+    pub fn doubts(&self, other: PartitionId, below: Offset, doubts_max: usize) -> Vec<Doubt> {
+        let doubts = self.pendings.doubts(other, below.0).take(doubts_max);
+        let doubt = |pending: &Pending| {
+            let Pending { fingerprint, amount, offset, .. } = *pending;
+            Doubt { offset: Offset(offset), fingerprint, amount }
+        };
+        doubts.map(doubt).collect()
+    }
+
+    /// Place of the last arrival from a partition; 0 before the first.
+    pub fn last_place(&self, home: PartitionId) -> u64 {
+        self.across.inbound.get(&home).map_or(0, |inbound| inbound.last)
+    }
+
+    /// What was said here of the arrivals from `home` between two places, the first included, and the second not.
+    pub fn words(&self, home: PartitionId, first: u64, end: u64) -> Vec<Word> {
+        let inbound = self.across.inbound.get(&home);
+        inbound
+            .into_iter()
+            .flat_map(|it| it.words.range(first..end))
+            .map(|(_, word)| *word)
+            .collect()
+    }
+
+    /// Decides what is new of what another partition has sent, as [`Self::submit`] does what clients send.
+    ///
+    /// # Errors
+    /// See [`MailError`].
+    ///
+    /// # Panics
+    /// If `draft` is not empty and does not end at the ledger's tail.
+    pub fn take_frame(
+        &mut self,
+        frame: &Frame<'_>,
+        draft: &mut Draft,
+        now: Timestamp,
+    ) -> Result<(), MailError> {
+        let Frame { home, covers_from, settled_below, arrivals } = *frame;
+        let last = self.last_place(home);
+        if covers_from > last.saturating_add(1) && covers_from > settled_below {
+            return Err(MailError::Gap { last });
+        }
+        let routing = self.routing();
+        let is_right = |Arrival { transfer, place }: &Arrival| {
+            *place >= covers_from
+                && routing.of(transfer.debit_account_id) == home
+                && routing.elsewhere(transfer.credit_account_id).is_none()
+                && transfer.amount.0 != 0
+        };
+        let is_ascending = arrivals.is_sorted_by(|a, b| a.place < b.place);
+        let is_other = home != self.partition && home.0 < self.partitions;
+        if !is_other || !is_ascending || !arrivals.iter().all(is_right) {
+            return Err(MailError::Malformed);
+        }
+        let is_known =
+            |arrival: &Arrival| arrival.place <= last && !planted::has(Planted::WordGivenTwice);
+        let arrivals = &arrivals[arrivals.partition_point(is_known)..];
+        if arrivals.is_empty() {
+            return Ok(());
+        }
+        let mail = Mail { home, previous: last, settled_below };
+        self.expire(draft, now, usize::MAX);
+        let mut at = draft.open(self, now);
+        let opened = self.open_mail(&mail, at);
+        assert!(opened.is_ok(), "{mail:?} was looked at");
+        draft.body.events.push(mail.to_bytes());
+        draft.body.verdicts.push(Verdict::Ok.number());
+        at = at.plus(1);
+        self.advance_to(at);
+        for arrival in arrivals {
+            let decided = self.arrive(arrival, at, &mut draft.body.resolved);
+            draft.body.events.push(arrival.to_bytes());
+            draft.body.verdicts.push(decided.err().unwrap_or(Verdict::Ok).number());
+            at = at.plus(1);
+            self.advance_to(at);
+        }
+        Ok(())
+    }
+
+    /// Settles what these words speak of, as far as it is in doubt. Returns how many there were.
+    ///
+    /// # Panics
+    /// If `draft` is not empty and does not end at the ledger's tail.
+    pub fn take_words(&mut self, words: &[Word], draft: &mut Draft, now: Timestamp) -> usize {
+        let mut at = draft.open(self, now);
+        let first = at.index;
+        for word in words {
+            if self.settle_one(word, at, &mut draft.body.resolved).is_ok() {
+                draft.body.events.push(word.to_bytes());
+                draft.body.verdicts.push(Verdict::Ok.number());
+                at = at.plus(1);
+                self.advance_to(at);
+            }
+        }
+        (at.index - first) as usize
+    }
+
+    pub(super) fn open_mail(&mut self, mail: &Mail, at: At) -> Result<(), Verdict> {
+        let follows = mail.previous == self.last_place(mail.home) && mail.home.0 < self.partitions;
+        refuse_if(!follows || mail.home == self.partition, Verdict::WrongPartition)?;
+        // Before the first arrival there is nothing to forget.
+        let Some(inbound) = self.across.inbound.get_mut(&mail.home) else { return Ok(()) };
+        let kept = inbound.words.split_off(&mail.settled_below);
+        let forgotten = std::mem::replace(&mut inbound.words, kept);
+        self.across.changes.push_back((at.offset, Change::Mail(mail.home, forgotten)));
+        Ok(())
+    }
+
+    /// Decides an arrival, which is the last word on it.
+    pub(super) fn arrive(
+        &mut self,
+        arrival: &Arrival,
+        at: At,
+        resolved: &mut Vec<ResolvedBytes>,
+    ) -> Result<(), Verdict> {
+        let Arrival { transfer, place } = arrival;
+        let home = self.routing().of(transfer.debit_account_id);
+        let last = self.last_place(home);
+        let is_right = home != self.partition
+            && (*place > last || planted::has(Planted::WordGivenTwice))
+            && self.routing().elsewhere(transfer.credit_account_id).is_none();
+        refuse_if(!is_right, Verdict::WrongPartition)?;
+        let decided = self.credit(transfer, home, at, resolved);
+        let (verdict, amount) = match decided {
+            Ok(amount) => (Verdict::Ok, amount),
+            Err(verdict) => (verdict, 0),
+        };
+        let word = Word { id: transfer.id, place: *place, verdict, amount: Amount(amount) };
+        let inbound = self.across.inbound.entry(home).or_default();
+        inbound.last = *place;
+        inbound.words.insert(*place, word);
+        self.across.changes.push_back((at.offset, Change::Arrival(home, last, *place)));
+        decided.map(drop)
+    }
+
+    /// Moves what has arrived to its credit account; how much.
+    fn credit(
+        &mut self,
+        transfer: &Transfer,
+        home: PartitionId,
+        at: At,
+        resolved: &mut Vec<ResolvedBytes>,
+    ) -> Result<u128, Verdict> {
+        let slot = self.accounts.slot(transfer.credit_account_id);
+        let slot = slot.ok_or(Verdict::CreditAccountNotFound)?;
+        let account = *self.accounts.get(slot);
+        refuse_if(account.ledger != transfer.ledger, Verdict::AccountsOnDifferentLedgers)?;
+        let is_closed = account.flags.contains(AccountFlags::CLOSED);
+        refuse_if(is_closed, Verdict::CreditAccountClosed)?;
+        let mut amount = transfer.amount.0;
+        if transfer.flags.contains(TransferFlags::BALANCING_CREDIT) {
+            amount = amount.min(available_to_credit(&account));
+            refuse_if(amount == 0, Verdict::ExceedsDebits)?;
+        }
+        let transit = self.in_transit(home, transfer.ledger, at);
+        check_balances(&transit, &account, amount, false)?;
+        let transit = self.slot_in_transit(&transit);
+        self.change(transit, slot, amount, move_money);
+        if transfer.is_balancing() {
+            let accounts = (transfer.debit_account_id, transfer.credit_account_id);
+            resolved.push(effective(transfer, accounts, amount, at).to_bytes());
+        }
+        Ok(amount)
+    }
+
+    /// Prepares a transfer to an account of another partition, which has the last word.
+    pub(super) fn prepare(
+        &mut self,
+        transfer: &Transfer,
+        fingerprint: u64,
+        other: PartitionId,
+        at: At,
+        resolved: &mut Vec<ResolvedBytes>,
+    ) -> Result<(Verdict, PendingState), Verdict> {
+        let debit_slot = self.accounts.slot(transfer.debit_account_id);
+        let debit_slot = debit_slot.ok_or(Verdict::DebitAccountNotFound)?;
+        let debit = *self.accounts.get(debit_slot);
+        refuse_if(transfer.ledger != debit.ledger, Verdict::LedgerDiffersFromAccounts)?;
+        let is_closed = debit.flags.contains(AccountFlags::CLOSED);
+        refuse_if(is_closed, Verdict::DebitAccountClosed)?;
+        let mut amount = transfer.amount.0;
+        if transfer.flags.contains(TransferFlags::BALANCING_DEBIT) {
+            amount = amount.min(available_to_debit(&debit));
+            refuse_if(amount == 0, Verdict::ExceedsCredits)?;
+        }
+        let transit = self.in_transit(other, transfer.ledger, at);
+        check_balances(&debit, &transit, amount, true)?;
+        let transit = self.slot_in_transit(&transit);
+        self.change(debit_slot, transit, amount, reserve);
+        if transfer.is_balancing() {
+            let accounts = (transfer.debit_account_id, transfer.credit_account_id);
+            resolved.push(effective(transfer, accounts, amount, at).to_bytes());
+        }
+        self.pendings.insert(Pending {
+            id: transfer.id.0,
+            fingerprint,
+            amount,
+            expires_at: NEVER,
+            offset: at.offset,
+            debit: debit_slot,
+            credit: transit,
+            code: transfer.code.0,
+            other: other.0 + 1,
+            is_in_doubt: true,
+        });
+        Ok((Verdict::InDoubt, PendingState::Open))
+    }
+
+    /// Ends what is in doubt.
+    pub(super) fn settle_one(
+        &mut self,
+        word: &Word,
+        at: At,
+        resolved: &mut Vec<ResolvedBytes>,
+    ) -> Result<(), Verdict> {
+        let pending = self.pendings.get(word.id.0).copied();
+        let pending = pending.filter(|it| it.is_in_doubt && it.offset == word.place);
+        let pending = pending.ok_or(Verdict::PendingNotFound)?;
+        let (state, amount) = match word.verdict {
+            Verdict::Ok => (PendingState::Settled, word.amount.0),
+            refusal => (PendingState::Refused(refusal), pending.amount),
+        };
+        let is_possible = match word.verdict {
+            Verdict::Ok => amount > 0 && amount <= pending.amount,
+            Verdict::InDoubt => false,
+            refusal => !refusal.is_malformed() && word.amount == Amount(0),
+        };
+        refuse_if(!is_possible, Verdict::PendingAmountDiffers)?;
+        self.resolve(&pending, amount, state, at, resolved);
+        Ok(())
+    }
+
+    /// The account of what is under way between this partition and another one; as it will be, if there is none yet.
+    fn in_transit(&self, other: PartitionId, ledger: LedgerId, at: At) -> Account {
+        let id = AccountId::in_transit(other, ledger);
+        let new = Account {
+            id,
+            ledger,
+            code: IN_TRANSIT_CODE,
+            timestamp: Timestamp(at.timestamp),
+            ..Account::default()
+        };
+        self.account(id).unwrap_or(new)
+    }
+
+    fn slot_in_transit(&mut self, account: &Account) -> u32 {
+        if let Some(slot) = self.accounts.slot(account.id) {
+            return slot;
+        }
+        self.accounts.push(*account);
+        self.accounts.slab.len() - 1
+    }
+
+    pub(super) fn revert_prepared(&mut self, id: u128) {
+        let Pending { debit, credit, amount, .. } = self.pendings.remove(id);
+        self.change_back(debit, credit, amount, release);
+        self.remove_unused(credit);
+    }
+
+    pub(super) fn revert_arrival(&mut self, transfer: &Transfer, resolved: Option<&Resolved>) {
+        let amount = resolved.map_or(transfer.amount, |resolved| resolved.amount).0;
+        let home = self.routing().of(transfer.debit_account_id);
+        let slot = |id| self.accounts.slot(id).expect("money was moved");
+        let debit = slot(AccountId::in_transit(home, transfer.ledger));
+        let credit = slot(transfer.credit_account_id);
+        self.change_back(debit, credit, amount, move_money_back);
+        self.remove_unused(debit);
+    }
+
+    pub(super) fn revert_word(&mut self, bytes: &EventBytes, offset: u64) {
+        let word = Word::from_bytes(bytes).expect("it was applied");
+        let moved = word.verdict.is_ok().then_some(word.amount.0);
+        self.unresolve(offset, moved);
+    }
+
+    /// An in-transit account goes with the record that it was made by.
+    fn remove_unused(&mut self, slot: u32) {
+        let account = self.accounts.get(slot);
+        if account.version == 0 {
+            let id = account.id;
+            self.accounts.pop(id);
+        }
+    }
+}
+
+fn item(
+    home: PartitionId,
+    number: u8,
+    place: u64,
+    id: u128,
+    amount: u128,
+) -> [u8; ACROSS_ITEM_BYTES] {
+    let mut item = [0; ACROSS_ITEM_BYTES];
+    item[..2].copy_from_slice(&home.0.to_le_bytes());
+    item[2] = number;
+    item[8..16].copy_from_slice(&place.to_le_bytes());
+    item[16..32].copy_from_slice(&id.to_le_bytes());
+    item[32..].copy_from_slice(&amount.to_le_bytes());
+    item
+}
+
+fn effective(
+    transfer: &Transfer,
+    (debit_account_id, credit_account_id): (AccountId, AccountId),
+    amount: u128,
+    at: At,
+) -> Resolved {
+    let Transfer { ledger, code, .. } = *transfer;
+    let amount = Amount(amount);
+    Resolved { debit_account_id, credit_account_id, amount, index: at.index, ledger, code }
+}

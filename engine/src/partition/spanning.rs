@@ -1,0 +1,285 @@
+//! What a partition has under way to others, and what comes from them. See `engine/src/across`.
+
+use std::time::Duration;
+
+use walengine_net::model::{
+    Amount, Arrival, EVENT_BYTES, EventBytes, EventId, Offset, PartitionId, RESOLVED_BYTES,
+    Timestamp, Transfer, Verdict, event_id,
+};
+use walengine_replication::peer::{Carried, Words};
+
+use super::Partition;
+use crate::ids::key::{Key, Space};
+use crate::ledger::{
+    Doubt, Draft, Frame, Ledger, MailError, Outcome, Outcomes, fingerprint_of_event,
+};
+use crate::limits::{CARRIED_AHEAD_MAX, COURIER_AGAIN_AFTER, DOUBTS_MAX, FRAME_ARRIVALS_MAX};
+use crate::partition::commit::Commit;
+use crate::planted::{self, Planted};
+use crate::refused::{BUSY, Refused};
+use crate::runtime::Runtime;
+use crate::storage::error::ReadError;
+
+/// Why a frame has no words.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum NotTaken {
+    /// The partition takes nothing now, or what it took will not stay.
+    #[error("the partition does not take it: {0:?}")]
+    Refused(Refused),
+    /// It is not the next one.
+    #[error(transparent)]
+    Mail(#[from] MailError),
+}
+
+impl From<Refused> for NotTaken {
+    fn from(refused: Refused) -> Self {
+        Self::Refused(refused)
+    }
+}
+
+impl<C: Commit> Partition<C> {
+    /// What is prepared for another partition, committed and in doubt, oldest first, if this node leads. Of much,
+    /// the first of it.
+    ///
+    /// # Errors
+    /// The log can't be read.
+    pub(crate) async fn prepared_for(&self, to: PartitionId) -> Result<Option<Carried>, ReadError> {
+        let visible = self.visible_offset();
+        let (oldest, doubts, time) = self.with_ledger(|ledger| {
+            let doubts = ledger.doubts(to, visible, FRAME_ARRIVALS_MAX);
+            (ledger.oldest_doubt(to), doubts, ledger.last_timestamp())
+        });
+        let Some(oldest) = oldest.filter(|_| self.leads() && !doubts.is_empty()) else {
+            return Ok(None);
+        };
+        let mut events = {
+            let mut kept = self.inner.prepared.borrow_mut();
+            kept.forget_below(self.with_ledger(Ledger::oldest_doubt_of_all).unwrap_or(visible));
+            kept.at(doubts.iter().map(|doubt| doubt.offset))
+        };
+        let is_it =
+            |doubt: &Doubt, event: &EventBytes| fingerprint_of_event(event) == doubt.fingerprint;
+        let is_missing = |(doubt, event): &(&Doubt, &Option<EventBytes>)| {
+            !event.as_ref().is_some_and(|event| is_it(doubt, event))
+        };
+        let missing = doubts.iter().zip(&events).filter(is_missing);
+        let missing: Vec<Offset> = missing.map(|(doubt, _)| doubt.offset).collect();
+        if !missing.is_empty() {
+            let mut read = self.log().read_events_at(&missing).await?.into_iter();
+            for (doubt, event) in doubts.iter().zip(&mut events) {
+                if is_missing(&(doubt, event)) {
+                    *event = read.next().and_then(|found| found.record.into_event());
+                }
+            }
+        }
+        let mut arrivals = Vec::with_capacity(doubts.len());
+        for (doubt, mut event) in doubts.iter().zip(events) {
+            if is_missing(&(doubt, &event)) {
+                event = self.log().read_checked_at(doubt.offset).await?.record.into_event();
+            }
+            if let Some(event) = event.filter(|event| is_it(doubt, event)) {
+                let amount = Amount(doubt.amount);
+                let transfer = Transfer { amount, ..Transfer::from_bytes(&event) };
+                arrivals.push(Arrival { transfer, place: doubt.offset.0 });
+            }
+        }
+        let home = self.id().partition;
+        let (covers_from, settled_below) = (oldest.0, oldest.0);
+        Ok(Some(Carried { home, to, covers_from, settled_below, time, arrivals }))
+    }
+
+    /// Keeps what was just prepared for other partitions.
+    #[inline]
+    pub(super) fn keep_prepared(
+        &self,
+        events: &[EventBytes],
+        outcomes: &Outcomes,
+        fresh_from: Offset,
+    ) {
+        if self.with_ledger(Ledger::doubts_len) == 0 {
+            return;
+        }
+        let mut kept = self.inner.prepared.borrow_mut();
+        let answered = &outcomes[outcomes.len() - events.len()..];
+        for (event, outcome) in events.iter().zip(answered) {
+            if outcome.verdict == Verdict::InDoubt
+                && let Some(offset) = outcome.offset.filter(|offset| *offset >= fresh_from)
+            {
+                kept.push(offset, *event);
+            }
+        }
+    }
+
+    /// Decides a frame of another partition, and gives the words on all its arrivals, once they are visible.
+    ///
+    /// # Errors
+    /// See [`NotTaken`].
+    pub(crate) async fn take_frame(&self, carried: &Carried) -> Result<Words, NotTaken> {
+        let Carried { home, covers_from, settled_below, time, ref arrivals, .. } = *carried;
+        let frame = &Frame { home, covers_from, settled_below, arrivals };
+        let bytes = (frame.arrivals.len() + 1) * (EVENT_BYTES + RESOLVED_BYTES);
+        let now = self.admit_behind(time, bytes).await?;
+        let mut result = Ok(());
+        let decide = |ledger: &mut Ledger, draft: &mut Draft| {
+            result = ledger.take_frame(frame, draft, now);
+        };
+        let taken = self.inner.replica.borrow_mut().decide_events(decide);
+        self.inner.work.notify_all();
+        taken.ok_or_else(|| self.not_leader())?;
+        result?;
+        let (first, last) = (frame.arrivals.first(), frame.arrivals.last());
+        let (Some(first), Some(last)) = (first, last) else { return Ok(Words::default()) };
+        let said = self.with_ledger(|ledger| {
+            let words = ledger.words(home, first.place, last.place + 1);
+            Words { time: ledger.last_timestamp(), words }
+        });
+        if !planted::has(Planted::WordNotCommitted) {
+            self.until_visible().await?;
+        }
+        Ok(said)
+    }
+
+    /// Has words decided on what is in doubt here.
+    ///
+    /// # Errors
+    /// See [`Refused`]; none of them was.
+    pub(crate) async fn take_words(&self, said: &Words) -> Result<(), Refused> {
+        let bytes = said.words.len() * (EVENT_BYTES + RESOLVED_BYTES);
+        let now = self.admit_behind(said.time, bytes).await?;
+        let decide = |ledger: &mut Ledger, draft: &mut Draft| {
+            ledger.take_words(&said.words, draft, now);
+        };
+        let taken = self.inner.replica.borrow_mut().decide_events(decide);
+        self.inner.work.notify_all();
+        self.inner.changed.notify_all();
+        taken.map(drop).ok_or_else(|| self.not_leader())
+    }
+
+    /// Exchanges nothing with other partitions for a while: no frame is taken or prepared, and no words are.
+    pub(super) fn hold_exchange(&self, hold: Duration) {
+        let until = self.runtime().elapsed() + hold;
+        self.inner.held_until.set(self.inner.held_until.get().max(until));
+    }
+
+    /// Completes when things may be exchanged with other partitions.
+    pub(crate) async fn until_exchange(&self) {
+        while let Some(left) = self.inner.held_until.get().checked_sub(self.runtime().elapsed())
+            && !left.is_zero()
+        {
+            self.runtime().sleep(left).await;
+        }
+    }
+
+    /// Waits for room in the draft; the time to decide at, which is past what `time` was elsewhere: so no
+    /// consequence has an earlier log time than its cause.
+    async fn admit_behind(&self, time: Timestamp, bytes: usize) -> Result<Timestamp, Refused> {
+        loop {
+            self.until_exchange().await;
+            let now = self.log_time();
+            // The clock of the other one's leader must not end reservations here.
+            let is_near = time.0 < now.0.saturating_add(CARRIED_AHEAD_MAX.as_nanos() as u64);
+            let now = now.max(Timestamp(time.0.saturating_add(1)));
+            let admitted = if is_near { self.admit_past(time, bytes, now) } else { Err(BUSY) };
+            match admitted {
+                Err(Refused::Busy { .. }) => {
+                    let changed = self.changed();
+                    let again = self.runtime().sleep(COURIER_AGAIN_AFTER);
+                    futures_lite::future::or(changed.changed(), again).await;
+                }
+                admitted => return admitted.map(|()| now),
+            }
+        }
+    }
+
+    /// Makes place in a draft whose next record is past a time.
+    fn admit_past(&self, time: Timestamp, bytes: usize, now: Timestamp) -> Result<(), Refused> {
+        self.admit_events(bytes, now)?;
+        let is_open = self.with_replica(|replica| !replica.open().is_empty());
+        if is_open && self.with_ledger(Ledger::last_timestamp) < time {
+            return self.seal();
+        }
+        Ok(())
+    }
+
+    /// What is under way is bounded: past that, what goes to another partition waits until some of it is settled.
+    ///
+    /// # Errors
+    /// Busy.
+    #[inline]
+    pub(super) fn require_settled(&self, events: &[EventBytes]) -> Result<(), Refused> {
+        let may_go = self.with_ledger(|ledger| {
+            ledger.doubts_len() + events.len() <= DOUBTS_MAX
+                || !events.iter().any(|event| ledger.spans(event))
+        });
+        if may_go { Ok(()) } else { Err(BUSY) }
+    }
+
+    /// Waits until nothing of a request is in doubt any more, and puts what became of it into its outcomes.
+    ///
+    /// # Errors
+    /// This node does not lead any more, or `within` has passed: the outcome is unknown.
+    pub async fn settled(
+        &self,
+        doubts: &Doubts,
+        outcomes: &mut Outcomes,
+        within: Duration,
+    ) -> Result<(), Refused> {
+        let ids: Vec<EventId> = doubts.0.iter().map(|(_, id)| *id).collect();
+        if !planted::has(Planted::AnsweredInDoubt) {
+            self.until_settled(&ids, within).await?;
+        }
+        let keys: Vec<Key> = ids.iter().map(|id| Key::new(id.0, Space::Event)).collect();
+        let decided = self.decided(&keys).await.map_err(|_| Refused::LeadershipLost)?;
+        for ((place, _), decided) in doubts.0.iter().zip(decided) {
+            let Some(decided) = decided else { return Err(Refused::LeadershipLost) };
+            outcomes[*place].verdict = match decided.verdict {
+                Verdict::InDoubt if planted::has(Planted::AnsweredInDoubt) => Verdict::Ok,
+                Verdict::InDoubt => return Err(Refused::InDoubt),
+                verdict => verdict,
+            };
+        }
+        Ok(())
+    }
+
+    async fn until_settled(&self, ids: &[EventId], within: Duration) -> Result<(), Refused> {
+        let by = self.runtime().elapsed() + within;
+        let mut rest = ids;
+        loop {
+            let changed = self.changed();
+            let changed = changed.changed();
+            if !self.leads() || self.stopped().is_some() {
+                return Err(self.stopped().unwrap_or(Refused::LeadershipLost));
+            }
+            while let Some((first, behind)) = rest.split_first()
+                && !self.with_ledger(|ledger| ledger.is_in_doubt(*first))
+            {
+                rest = behind;
+            }
+            if rest.is_empty() {
+                return Ok(());
+            }
+            let left = by.saturating_sub(self.runtime().elapsed());
+            if left.is_zero() {
+                return Err(Refused::InDoubt);
+            }
+            futures_lite::future::or(changed, self.runtime().sleep(left)).await;
+        }
+    }
+}
+
+/// Those events of a request on which other partitions have the last word.
+pub struct Doubts(Vec<(usize, EventId)>);
+
+impl Doubts {
+    /// Of events and their outcomes.
+    pub fn of(events: &[EventBytes], outcomes: &Outcomes) -> Self {
+        let in_doubt = |(_, outcome): &(usize, &Outcome)| outcome.verdict == Verdict::InDoubt;
+        let doubts = outcomes.iter().enumerate().filter(in_doubt);
+        Self(doubts.map(|(place, _)| (place, EventId(event_id(&events[place])))).collect())
+    }
+
+    /// Everything is decided.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+}

@@ -1,0 +1,34 @@
+//! Does money between partitions arrive once, whole, and in some order that one ledger could have had, whatever
+//! fails?
+
+use walengine_tests::cluster::{Counts, Profile};
+use walengine_tests::seeds::each_seed;
+use walengine_tests::spanning::{Ran, run};
+
+#[test]
+fn what_spans_partitions_has_both_sides_or_neither() {
+    let runs = each_seed("spanning::what_spans_partitions", |seed| run(seed, Profile::MIXED));
+    let sum = |of: fn(&Ran) -> u64| runs.iter().map(of).sum::<u64>();
+    let counts = runs.iter().fold(Counts::default(), |sum, ran| sum + ran.counts);
+    let of = |partitions| runs.iter().filter(|ran| ran.partitions == partitions).count();
+    let (accepted, refused) = (sum(|ran| ran.accepted), sum(|ran| ran.refused));
+    println!(
+        "{} seeds ({} of 2 partitions, {} of 3, {} of 4), {} s simulated: {counts:?}; {} letters lost, {} \
+         doubled, {} starts from a snapshot, {} answers; {accepted} transfers between partitions accepted, \
+         {refused} refused by the other one; no violation",
+        runs.len(),
+        of(2),
+        of(3),
+        of(4),
+        sum(|ran| ran.millis) / 1000,
+        sum(|ran| ran.mishaps.0),
+        sum(|ran| ran.mishaps.1),
+        sum(|ran| ran.restored),
+        sum(|ran| ran.answers),
+    );
+    let seeds = runs.len() as u64;
+    assert!(
+        accepted > 20 * seeds && refused > 5 * seeds,
+        "{accepted} accepted and {refused} refused"
+    );
+}
