@@ -21,7 +21,7 @@ needs_root=(
   backup::a_full_disk backup::a_restored_node backup::backups_of_a_cluster bounds::a_leader_without
   berka::a_cluster_comes divergence:: export::servers::one_node export::servers::an_import_survives
   feed::every_nodes_feed health:: hostile:: join:: power::
-  projector_kill:: projector_trouble::a_full_disk projector_trouble::a_projector_whose_host_vanished
+  across_nodes:: projector_kill:: projector_trouble::a_full_disk projector_trouble::a_projector_whose_host_vanished
   process::disk::a_full_disk process::disk::a_stop_is_given_up process::disk::verify_reads
   liar:: replicas:: room:: scripts::a_local_cluster scripts::a_secured_cluster serve::a_full_disk serve::a_nearly_full_disk
 )

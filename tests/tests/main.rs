@@ -2,6 +2,7 @@
 #![forbid(unsafe_code)]
 
 mod across;
+mod across_nodes;
 mod archive;
 mod backup;
 mod berka;

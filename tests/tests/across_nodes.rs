@@ -1,0 +1,274 @@
+//! Does money between partitions of real nodes come to the same in the engine and in PostgreSQL, whoever is killed,
+//! paused or cut off?
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use walengine_net::client::blocking::Client;
+use walengine_net::client::{ClientError, Config};
+use walengine_net::model::{
+    Account, AccountFlags, AccountId, Amount, Code, EventBytes, EventId, LedgerId, Transfer,
+    TransferFlags, Verdict,
+};
+use walengine_net::partition::of_account;
+use walengine_tests::log_fold::Folded;
+use walengine_tests::nodes::Nodes;
+use walengine_tests::postgres::Postgres;
+use walengine_tests::projector::{EndsLoad, Projecting};
+use walengine_tests::sim::Rng;
+
+/// Percentage of what is done below; an acceptance run does all of it.
+const VARIABLE: &str = "WALENGINE_ACROSS_KILLS_PERCENT";
+const PERCENT_DEFAULT: u64 = 15;
+const KILLS: u64 = 60;
+const PAUSES: u64 = 20;
+const CUTS: u64 = 20;
+const PARTITIONS: u16 = 2;
+const ACCOUNTS: usize = 40;
+const LOADERS: u64 = 3;
+const BATCH_EVENTS: usize = 200;
+const LEDGER: LedgerId = LedgerId(978);
+const DEADLINE: Duration = Duration::from_mins(1);
+const SETTLES_WITHIN: Duration = Duration::from_mins(1);
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Harm {
+    Kill,
+    Pause,
+    Cut,
+}
+
+fn client(addresses: &str) -> Client {
+    let config = Config { deadline: DEADLINE, ..Config::new(addresses) };
+    Client::connect(config).unwrap()
+}
+
+fn id(rng: &mut Rng) -> u128 {
+    u128::from(rng.next_u64()) << 64 | u128::from(rng.next_u64())
+}
+
+/// Every third can't be overdrawn, so that some is refused.
+fn account(number: usize, id: u128) -> Account {
+    let flags = if number.is_multiple_of(3) {
+        AccountFlags::DEBITS_MUST_NOT_EXCEED_CREDITS
+    } else if number.is_multiple_of(7) {
+        AccountFlags::CREDITS_MUST_NOT_EXCEED_DEBITS
+    } else {
+        AccountFlags::default()
+    };
+    Account { id: AccountId(id), ledger: LEDGER, code: Code(1), flags, ..Account::default() }
+}
+
+fn transfer(rng: &mut Rng, accounts: &[AccountId]) -> Transfer {
+    let debit = rng.index(accounts.len());
+    let credit = (debit + 1 + rng.index(accounts.len() - 1)) % accounts.len();
+    Transfer {
+        id: EventId(id(rng)),
+        debit_account_id: accounts[debit],
+        credit_account_id: accounts[credit],
+        amount: Amount(1 + u128::from(rng.below(100))),
+        ledger: LEDGER,
+        code: Code(1),
+        flags: TransferFlags::default(),
+        ..Transfer::default()
+    }
+}
+
+/// Sends until it is answered, under the same ids.
+fn submit(client: &Client, events: &[EventBytes]) -> Vec<Verdict> {
+    let by = Instant::now() + 3 * DEADLINE;
+    loop {
+        match client.submit_all(events) {
+            Ok(submitted) => return submitted.outcomes().map(|outcome| outcome.verdict).collect(),
+            Err(error @ (ClientError::Closed | ClientError::TooMany { .. })) => panic!("{error}"),
+            Err(error) => assert!(Instant::now() < by, "{error}"),
+        }
+    }
+}
+
+/// What was accepted, by account: debits and credits.
+type Sums = BTreeMap<AccountId, (u128, u128)>;
+
+#[derive(Default)]
+struct Told {
+    sums: Sums,
+    accepted: u64,
+    refused: u64,
+    spanning: u64,
+}
+
+fn load(addresses: &str, mut rng: Rng, accounts: &[AccountId], ends: &AtomicBool) -> Told {
+    let (client, mut told) = (client(addresses), Told::default());
+    while !ends.load(Ordering::Relaxed) {
+        let transfers: Vec<_> = (0..BATCH_EVENTS).map(|_| transfer(&mut rng, accounts)).collect();
+        let events: Vec<_> = transfers.iter().map(Transfer::to_bytes).collect();
+        let verdicts = submit(&client, &events);
+        if rng.percent(10) {
+            assert_eq!(submit(&client, &events), verdicts, "a repeat gets another verdict");
+        }
+        for (transfer, verdict) in transfers.iter().zip(verdicts) {
+            let Transfer { debit_account_id: debit, credit_account_id: credit, amount, .. } =
+                *transfer;
+            if verdict.is_ok() {
+                told.accepted += 1;
+                told.sums.entry(debit).or_default().0 += amount.0;
+                told.sums.entry(credit).or_default().1 += amount.0;
+                let spans = of_account(debit, PARTITIONS) != of_account(credit, PARTITIONS);
+                told.spanning += u64::from(spans);
+            } else {
+                let known = [Verdict::ExceedsCredits, Verdict::ExceedsDebits];
+                assert!(known.contains(&verdict), "{verdict:?}");
+                told.refused += 1;
+            }
+        }
+        thread::sleep(Duration::from_millis(rng.below(20)));
+    }
+    told
+}
+
+fn harm(harm: Harm, rng: &mut Rng, nodes: &mut Nodes) {
+    let node = rng.index(nodes.count());
+    let lasts = Duration::from_millis(rng.below(1500));
+    match harm {
+        Harm::Kill => {
+            nodes.kill(node);
+            thread::sleep(lasts / 4);
+            nodes.spawn(node);
+            nodes.wait_until_serving();
+        }
+        Harm::Pause => {
+            nodes.pause(node);
+            thread::sleep(lasts);
+            nodes.resume(node);
+        }
+        Harm::Cut => {
+            nodes.isolate(node);
+            thread::sleep(lasts);
+            nodes.heal();
+        }
+    }
+    thread::sleep(Duration::from_millis(rng.below(600)));
+}
+
+/// Waits until nothing is reserved, and compares the accounts with what was acknowledged.
+fn compare_with_engine(client: &Client, accounts: &[AccountId], sums: &Sums) {
+    let by = Instant::now() + SETTLES_WITHIN;
+    let found = loop {
+        let found = client.lookup_accounts(accounts, &[]).unwrap();
+        let found: Vec<Account> = found.into_iter().map(Option::unwrap).collect();
+        let reserved: u128 =
+            found.iter().map(|one| one.debits_pending.0 + one.credits_pending.0).sum();
+        if reserved == 0 {
+            break found;
+        }
+        assert!(Instant::now() < by, "{reserved} stays reserved");
+        thread::sleep(Duration::from_millis(50));
+    };
+    for account in found {
+        let expected = sums.get(&account.id).copied().unwrap_or_default();
+        let found = (account.debits_posted.0, account.credits_posted.0);
+        assert_eq!(found, expected, "account {}", account.id);
+    }
+}
+
+fn compare_with_sql(postgres: &Postgres, sums: &Sums) {
+    let rows = postgres.rows(
+        "SELECT replace(account_id::text, '-', ''), debits_posted, credits_posted, debits_pending \
+           FROM walengine.balances WHERE version > 0",
+    );
+    let found: Sums = rows
+        .iter()
+        .map(|row| {
+            assert_eq!(row[3], "0", "something stays reserved");
+            let id = AccountId(u128::from_str_radix(&row[0], 16).unwrap());
+            (id, (row[1].parse().unwrap(), row[2].parse().unwrap()))
+        })
+        .collect();
+    assert_eq!(found, *sums, "SQL and what was acknowledged");
+}
+
+#[test]
+fn what_was_acknowledged_is_on_both_sides_whoever_is_killed_paused_or_cut_off() {
+    let seed = 0x5eed_ac30;
+    println!("seed {seed:#x}");
+    let mut rng = Rng::new(seed);
+    let partitions = PARTITIONS.to_string();
+    let mut nodes = Nodes::start("across-nodes", 3, |launch| {
+        launch.set("--election-millis", "300").set("--partitions", &partitions)
+    });
+    let (dir, addresses) = (nodes.dir(), nodes.addresses());
+    let postgres = Postgres::start(&dir.join("pg"));
+    let projecting = Projecting::new(&dir, &addresses, &postgres.url());
+    let mut projector = projecting.spawn();
+    while postgres.ask("SELECT to_regclass('walengine.trial_balance') IS NULL") == "t" {
+        assert_eq!(projector.ended(), None, "{}", projector.log());
+        thread::sleep(Duration::from_millis(50));
+    }
+    let new: Vec<_> = (0..ACCOUNTS).map(|number| account(number, id(&mut rng))).collect();
+    let accounts: Vec<AccountId> = new.iter().map(|account| account.id).collect();
+    let events: Vec<_> = new.iter().map(Account::to_bytes).collect();
+    assert!(submit(&client(&addresses), &events).iter().all(|verdict| verdict.is_ok()));
+    let percent = std::env::var(VARIABLE).map_or(PERCENT_DEFAULT, |text| text.parse().unwrap());
+    let part = |whole: u64| (whole * percent).div_ceil(100);
+    let mut harms = Vec::new();
+    for (harm, times) in [(Harm::Kill, KILLS), (Harm::Pause, PAUSES), (Harm::Cut, CUTS)] {
+        harms.extend((0..part(times)).map(|_| harm));
+    }
+    rng.shuffle(&mut harms);
+    let (ends, looks) = (AtomicBool::new(false), AtomicU64::new(0));
+    let told: Vec<Told> = thread::scope(|scope| {
+        let (addresses, accounts, ends, looks) = (&addresses, &accounts, &ends, &looks);
+        let loaders: Vec<_> = (0..LOADERS)
+            .map(|_| {
+                let own = rng.fork();
+                scope.spawn(move || load(addresses, own, accounts, ends))
+            })
+            .collect();
+        let postgres = &postgres;
+        scope.spawn(move || {
+            while !ends.load(Ordering::Relaxed) {
+                for row in postgres
+                    .rows("SELECT debits_posted - credits_posted FROM walengine.trial_balance")
+                {
+                    assert_eq!(row[0], "0", "money was made or lost in a snapshot");
+                    looks.fetch_add(1, Ordering::Relaxed);
+                }
+                thread::sleep(Duration::from_millis(100));
+            }
+        });
+        let ending = EndsLoad(ends);
+        for one in harms {
+            harm(one, &mut rng, &mut nodes);
+        }
+        drop(ending);
+        loaders.into_iter().map(|loader| loader.join().unwrap()).collect()
+    });
+    let mut sums = Sums::new();
+    for one in &told {
+        for (account, (debits, credits)) in &one.sums {
+            let sum = sums.entry(*account).or_default();
+            *sum = (sum.0 + debits, sum.1 + credits);
+        }
+    }
+    let sum = |of: fn(&Told) -> u64| told.iter().map(of).sum::<u64>();
+    let (accepted, spanning) = (sum(|one| one.accepted), sum(|one| one.spanning));
+    println!(
+        "{accepted} accepted, {spanning} of them between partitions, {} refused; {} looks at SQL",
+        sum(|one| one.refused),
+        looks.load(Ordering::Relaxed)
+    );
+    assert!(spanning > accepted / 4, "the load does not span partitions");
+    let client = &mut client(&addresses);
+    compare_with_engine(client, &accounts, &sums);
+    let folded = Folded::read(client);
+    projector.wait_until_at(&postgres, &folded.ends);
+    folded.agrees_with(&postgres);
+    compare_with_sql(&postgres, &sums);
+    println!("{}", projecting.audit_finds_no_difference());
+    projector.stop();
+    for node in 0..nodes.count() {
+        nodes.server(node).stop();
+    }
+}
