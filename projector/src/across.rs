@@ -4,12 +4,8 @@
 use std::collections::{BTreeMap, HashSet};
 
 use walengine_net::model::{
-    Account, AccountId, Amount, Code, EventBytes, EventId, LedgerId, Offset, PartitionId,
-    Timestamp, Transfer, Verdict,
+    Account, Amount, EventBytes, EventId, Offset, PartitionId, Timestamp, Transfer, Verdict,
 };
-
-/// Code of in-transit accounts.
-const IN_TRANSIT_CODE: Code = Code(u16::MAX);
 
 /// That a transfer was prepared for an account of another partition, which had the last word.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -47,7 +43,7 @@ impl Prepared {
 
     /// The account of its home that it is reserved for.
     pub fn in_transit(&self) -> Account {
-        in_transit(self.across.other, self.transfer().ledger)
+        Account::in_transit(self.across.other, self.transfer().ledger)
     }
 }
 
@@ -69,7 +65,7 @@ pub struct Arrived {
 impl Arrived {
     /// The account of this partition that it comes from.
     pub fn in_transit(&self) -> Account {
-        in_transit(self.home, self.transfer.ledger)
+        Account::in_transit(self.home, self.transfer.ledger)
     }
 }
 
@@ -80,10 +76,4 @@ pub struct UnderWay {
     pub prepared: BTreeMap<Offset, Prepared>,
     /// The in-transit accounts that exist. No record of their own creates them.
     pub accounts: HashSet<u128>,
-}
-
-/// The account of what is under way between a partition and this other one, as it is created.
-fn in_transit(other: PartitionId, ledger: LedgerId) -> Account {
-    let id = AccountId::in_transit(other, ledger);
-    Account { id, ledger, code: IN_TRANSIT_CODE, ..Account::default() }
 }

@@ -17,13 +17,9 @@ const ACCOUNTS: usize = 20;
 const TRANSFERS: usize = 1000;
 const LEDGER: LedgerId = LedgerId(840);
 
-fn id(random: &mut Rng) -> u128 {
-    u128::from(random.next_u64()) << 64 | u128::from(random.next_u64())
-}
-
 fn create_accounts(client: &Client, random: &mut Rng) -> Vec<AccountId> {
     let new = |_| Account {
-        id: AccountId(id(random)),
+        id: AccountId(random.next_u128()),
         ledger: LEDGER,
         code: Code(1),
         ..Account::default()
@@ -39,7 +35,7 @@ fn transfer(random: &mut Rng, accounts: &[AccountId]) -> Transfer {
     let debit = random.index(accounts.len());
     let credit = (debit + 1 + random.index(accounts.len() - 1)) % accounts.len();
     Transfer {
-        id: EventId(id(random)),
+        id: EventId(random.next_u128()),
         debit_account_id: accounts[debit],
         credit_account_id: accounts[credit],
         amount: Amount(1 + u128::from(random.below(100))),

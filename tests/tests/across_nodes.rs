@@ -45,10 +45,6 @@ fn client(addresses: &str) -> Client {
     Client::connect(config).unwrap()
 }
 
-fn id(rng: &mut Rng) -> u128 {
-    u128::from(rng.next_u64()) << 64 | u128::from(rng.next_u64())
-}
-
 /// Every third can't be overdrawn, so that some is refused.
 fn account(number: usize, id: u128) -> Account {
     let flags = if number.is_multiple_of(3) {
@@ -65,7 +61,7 @@ fn transfer(rng: &mut Rng, accounts: &[AccountId]) -> Transfer {
     let debit = rng.index(accounts.len());
     let credit = (debit + 1 + rng.index(accounts.len() - 1)) % accounts.len();
     Transfer {
-        id: EventId(id(rng)),
+        id: EventId(rng.next_u128()),
         debit_account_id: accounts[debit],
         credit_account_id: accounts[credit],
         amount: Amount(1 + u128::from(rng.below(100))),
@@ -206,7 +202,7 @@ fn what_was_acknowledged_is_on_both_sides_whoever_is_killed_paused_or_cut_off() 
         assert_eq!(projector.ended(), None, "{}", projector.log());
         thread::sleep(Duration::from_millis(50));
     }
-    let new: Vec<_> = (0..ACCOUNTS).map(|number| account(number, id(&mut rng))).collect();
+    let new: Vec<_> = (0..ACCOUNTS).map(|number| account(number, rng.next_u128())).collect();
     let accounts: Vec<AccountId> = new.iter().map(|account| account.id).collect();
     let events: Vec<_> = new.iter().map(Account::to_bytes).collect();
     assert!(submit(&client(&addresses), &events).iter().all(|verdict| verdict.is_ok()));

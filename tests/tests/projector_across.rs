@@ -45,7 +45,7 @@ impl Load {
         let mut random = Rng::new(seed);
         let accounts: Vec<Account> = (0..ACCOUNTS)
             .map(|number| Account {
-                id: AccountId(id(&mut random)),
+                id: AccountId(random.next_u128()),
                 ledger: LEDGERS[usize::from(number % 4 == 0)],
                 code: Code(1),
                 flags: match number % 8 {
@@ -71,7 +71,7 @@ impl Load {
         let credit = loop {
             let mut credit = self.accounts[self.random.index(ACCOUNTS)];
             if !exists {
-                credit.id = AccountId(id(&mut self.random));
+                credit.id = AccountId(self.random.next_u128());
             }
             let goes_there = (of_account(credit.id, PARTITIONS) != home) == spans;
             if goes_there && credit.id != debit.id && (credit.ledger == debit.ledger) == same {
@@ -79,7 +79,7 @@ impl Load {
             }
         };
         Transfer {
-            id: EventId(id(&mut self.random)),
+            id: EventId(self.random.next_u128()),
             debit_account_id: debit.id,
             credit_account_id: credit,
             amount: Amount(u128::from(self.random.between(1, 1_000))),
@@ -106,10 +106,6 @@ impl Load {
         self.sent.extend_from_slice(&batch);
         batch
     }
-}
-
-fn id(random: &mut Rng) -> u128 {
-    u128::from(random.next_u64()) << 64 | u128::from(random.next_u64())
 }
 
 /// A server with two partitions, a database, and a projector between them.

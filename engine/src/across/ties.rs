@@ -9,8 +9,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use walengine_net::entry::{EntryError, EntryHeader, EntryKind, access_events};
 use walengine_net::model::{
-    Arrival, Event, EventBytes, EventKind, Mail, PartitionId, Resolved, Timestamp, Transfer,
-    Verdict, event_kind,
+    Arrival, Event, EventBytes, EventKind, Mail, Offset, PartitionId, Resolved, Timestamp,
+    Transfer, Verdict, event_kind,
 };
 use walengine_net::partition;
 
@@ -69,18 +69,20 @@ impl Ties {
             return Ok(());
         }
         let body = access_events(body)?;
-        let (first, records) = (header.meta.base_offset.0, records as usize);
-        for ((event, verdict), offset) in
-            body.events.iter().zip(body.verdicts.iter()).zip(first..).take(records)
-        {
-            self.take(offset, event, *verdict);
-        }
+        let events = body.events.get(..records as usize).unwrap_or(&body.events);
+        self.take_events(header.meta.base_offset, events, &body.verdicts);
         Ok(())
     }
 
-    /// Takes the next event.
+    /// Takes the next events, from this offset on.
+    pub fn take_events(&mut self, first: Offset, events: &[EventBytes], verdicts: &[u8]) {
+        for ((event, verdict), offset) in events.iter().zip(verdicts).zip(first.0..) {
+            self.take(offset, event, *verdict);
+        }
+    }
+
     #[inline]
-    pub fn take(&mut self, offset: u64, event: &EventBytes, verdict: u8) {
+    fn take(&mut self, offset: u64, event: &EventBytes, verdict: u8) {
         let is_prepared = verdict == Verdict::InDoubt.number();
         let is_own =
             matches!(event_kind(event), Ok(EventKind::Mail | EventKind::Arrival | EventKind::Word));

@@ -233,13 +233,7 @@ async fn write_partition(
     {
         let meta = &header.meta;
         let records = wanted.records(partition, &header, body)?;
-        if records == meta.records {
-            writer.write(&header, body, records).await?;
-        } else if records > 0 {
-            let first = cut::first_records(meta.kind, body, records);
-            let first = first.map_err(|error| unreadable(partition, &header, &error))?;
-            writer.write(&header, &first, records).await?;
-        }
+        writer.write_first(&header, body, records).await?;
         tell(records.into());
         if records < meta.records {
             let (first, end) = (meta.base_offset.0, header.next_offset().0);

@@ -95,18 +95,17 @@ pub(super) fn digest_text(digest: &[u8; 32]) -> String {
 
 /// The state of every partition. Going through a large one takes longer than other requests may.
 pub(super) fn states(asking: &Asking) -> Result<Vec<StateSummary>, Fatal> {
-    let client = asking.connect_within(Duration::from_millis(DEADLINE_MILLIS_MAX.into()))?;
-    let partitions = client.info().partitions();
-    Ok(partitions.map(|partition| client.state_digest(partition)).collect::<Result<_, _>>()?)
+    states_holding(asking, Duration::ZERO)
 }
 
-/// The states of all partitions, which fit each other.
-fn fitting_states(client: &Client) -> Result<Vec<StateSummary>, Fatal> {
-    let partitions: Vec<_> = client.info().partitions().collect();
-    let hold = if partitions.len() > 1 { EXPORT_HOLD } else { Duration::ZERO };
+/// As [`states`], all asked for at once; for so long after that the partitions exchange nothing, so that the
+/// states fit each other.
+fn states_holding(asking: &Asking, hold: Duration) -> Result<Vec<StateSummary>, Fatal> {
+    let client = asking.connect_within(Duration::from_millis(DEADLINE_MILLIS_MAX.into()))?;
+    let (client, partitions) = (&client, client.info().partitions());
     thread::scope(|scope| {
         let ask = |partition| scope.spawn(move || client.state_digest_holding(partition, hold));
-        let asked: Vec<_> = partitions.into_iter().map(ask).collect();
+        let asked: Vec<_> = partitions.map(ask).collect();
         let answers = asked.into_iter().map(|asked| match asked.join() {
             Ok(answer) => Ok(answer?),
             Err(panic) => std::panic::resume_unwind(panic),
@@ -135,7 +134,8 @@ fn export(arguments: &Arguments, is_begun: &AtomicBool, stop: Stop) -> Result<()
     let mut target = Target::create(&arguments.file)?;
     is_begun.store(target.file.is_some(), Ordering::Relaxed);
     let exported = (|| {
-        let states = fitting_states(&client)?;
+        let hold = if client.info().partitions > 1 { EXPORT_HOLD } else { Duration::ZERO };
+        let states = states_holding(&arguments.asking, hold)?;
         if let Some(partition) = states.iter().position(|state| state.is_importing) {
             let message = format!(
                 "partition {partition} takes an import that is not finished, so its log is a part of \

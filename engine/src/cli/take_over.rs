@@ -117,10 +117,7 @@ pub(super) fn run(input: &Input, asking: &Asking, dry_run: bool, stop: Stop) -> 
         there[usize::from(entry.partition.0)].compare(&client, &entry)?;
         if let Content::Events(body) = &entry.content {
             let ties = &mut ties[usize::from(entry.partition.0)];
-            let records = body.events.iter().zip(&body.verdicts);
-            for ((event, verdict), offset) in records.zip(entry.base_offset.0..) {
-                ties.take(offset, event, *verdict);
-            }
+            ties.take_events(entry.base_offset, &body.events, &body.verdicts);
         }
         bar.set_position(read.load(Ordering::Relaxed));
         check_interrupted(stop, "nothing was imported")?;

@@ -4,14 +4,14 @@
 use std::collections::{BTreeMap, VecDeque};
 
 use walengine_net::model::{
-    Account, AccountFlags, AccountId, Amount, Arrival, Code, EventBytes, EventId, EventKind,
-    LedgerId, Mail, Offset, PartitionId, Resolved, ResolvedBytes, Timestamp, Transfer,
-    TransferFlags, Verdict, Word, event_kind,
+    Account, AccountFlags, AccountId, Amount, Arrival, EventBytes, EventId, EventKind, LedgerId,
+    Mail, Offset, PartitionId, Resolved, ResolvedBytes, Timestamp, Transfer, TransferFlags,
+    Verdict, Word, event_kind,
 };
 
 use super::balances::{available_to_credit, available_to_debit, check_balances};
 use super::checks::refuse_if;
-use super::effects::{move_money, move_money_back, release, reserve};
+use super::effects::{move_money, move_money_back, note_balanced, release, reserve};
 use super::pendings::{NEVER, Pending};
 use super::slot::PendingState;
 use super::{At, Draft, Ledger};
@@ -21,8 +21,6 @@ use crate::planted::{self, Planted};
 pub(super) const ACROSS_ITEM_BYTES: usize = 48;
 /// Stands instead of a verdict with the place of the last arrival.
 const LAST: u8 = u8::MAX;
-/// Code of in-transit accounts.
-const IN_TRANSIT_CODE: Code = Code(u16::MAX);
 
 /// What has come from other partitions.
 #[derive(Default)]
@@ -349,10 +347,7 @@ impl Ledger {
         check_balances(&transit, &account, amount, false)?;
         let transit = self.slot_in_transit(&transit);
         self.change(transit, slot, amount, move_money);
-        if transfer.is_balancing() {
-            let accounts = (transfer.debit_account_id, transfer.credit_account_id);
-            resolved.push(effective(transfer, accounts, amount, at).to_bytes());
-        }
+        note_balanced(transfer, amount, at, resolved);
         Ok(amount)
     }
 
@@ -380,10 +375,7 @@ impl Ledger {
         check_balances(&debit, &transit, amount, true)?;
         let transit = self.slot_in_transit(&transit);
         self.change(debit_slot, transit, amount, reserve);
-        if transfer.is_balancing() {
-            let accounts = (transfer.debit_account_id, transfer.credit_account_id);
-            resolved.push(effective(transfer, accounts, amount, at).to_bytes());
-        }
+        note_balanced(transfer, amount, at, resolved);
         self.pendings.insert(Pending {
             id: transfer.id.0,
             fingerprint,
@@ -425,15 +417,9 @@ impl Ledger {
 
     /// The account of what is under way between this partition and another one; as it will be, if there is none yet.
     fn in_transit(&self, other: PartitionId, ledger: LedgerId, at: At) -> Account {
-        let id = AccountId::in_transit(other, ledger);
-        let new = Account {
-            id,
-            ledger,
-            code: IN_TRANSIT_CODE,
-            timestamp: Timestamp(at.timestamp),
-            ..Account::default()
-        };
-        self.account(id).unwrap_or(new)
+        let new =
+            Account { timestamp: Timestamp(at.timestamp), ..Account::in_transit(other, ledger) };
+        self.account(new.id).unwrap_or(new)
     }
 
     fn slot_in_transit(&mut self, account: &Account) -> u32 {
@@ -490,15 +476,4 @@ fn item(
     item[16..32].copy_from_slice(&id.to_le_bytes());
     item[32..].copy_from_slice(&amount.to_le_bytes());
     item
-}
-
-fn effective(
-    transfer: &Transfer,
-    (debit_account_id, credit_account_id): (AccountId, AccountId),
-    amount: u128,
-    at: At,
-) -> Resolved {
-    let Transfer { ledger, code, .. } = *transfer;
-    let amount = Amount(amount);
-    Resolved { debit_account_id, credit_account_id, amount, index: at.index, ledger, code }
 }

@@ -18,6 +18,26 @@ use crate::ids::key::{Key, Space};
 
 const NANOS_PER_SECOND: u64 = 1_000_000_000;
 
+/// Puts what a balancing transfer comes to beside it; of any other, its own amount says that.
+pub(super) fn note_balanced(
+    transfer: &Transfer,
+    amount: u128,
+    at: At,
+    resolved: &mut Vec<ResolvedBytes>,
+) {
+    if transfer.is_balancing() {
+        let effective = Resolved {
+            debit_account_id: transfer.debit_account_id,
+            credit_account_id: transfer.credit_account_id,
+            amount: Amount(amount),
+            index: at.index,
+            ledger: transfer.ledger,
+            code: transfer.code,
+        };
+        resolved.push(effective.to_bytes());
+    }
+}
+
 fn add(to: &mut Amount, amount: u128) {
     to.0 = to.0.checked_add(amount).expect("overflow was checked before");
 }
@@ -95,17 +115,7 @@ impl Ledger {
         check_balances(debit, credit, amount, pending)?;
 
         self.change(debit_slot, credit_slot, amount, if pending { reserve } else { move_money });
-        if transfer.is_balancing() {
-            let effective = Resolved {
-                debit_account_id: transfer.debit_account_id,
-                credit_account_id: transfer.credit_account_id,
-                amount: Amount(amount),
-                index: at.index,
-                ledger: transfer.ledger,
-                code: transfer.code,
-            };
-            resolved.push(effective.to_bytes());
-        }
+        note_balanced(transfer, amount, at, resolved);
         if !pending {
             return Ok(PendingState::None);
         }

@@ -52,37 +52,35 @@ impl<C: Commit> Partition<C> {
         let Some(oldest) = oldest.filter(|_| self.leads() && !doubts.is_empty()) else {
             return Ok(None);
         };
-        let mut events = {
+        let is_it =
+            |doubt: &Doubt, event: &EventBytes| fingerprint_of_event(event) == doubt.fingerprint;
+        let kept = {
             let mut kept = self.inner.prepared.borrow_mut();
             kept.forget_below(self.with_ledger(Ledger::oldest_doubt_of_all).unwrap_or(visible));
             kept.at(doubts.iter().map(|doubt| doubt.offset))
         };
-        let is_it =
-            |doubt: &Doubt, event: &EventBytes| fingerprint_of_event(event) == doubt.fingerprint;
-        let is_missing = |(doubt, event): &(&Doubt, &Option<EventBytes>)| {
-            !event.as_ref().is_some_and(|event| is_it(doubt, event))
-        };
-        let missing = doubts.iter().zip(&events).filter(is_missing);
-        let missing: Vec<Offset> = missing.map(|(doubt, _)| doubt.offset).collect();
+        let events = doubts.iter().zip(kept);
+        let mut events: Vec<Option<EventBytes>> =
+            events.map(|(doubt, kept)| kept.filter(|event| is_it(doubt, event))).collect();
+        let missing = doubts.iter().zip(&mut events).filter(|(_, event)| event.is_none());
+        let missing: Vec<(&Doubt, &mut Option<EventBytes>)> = missing.collect();
         if !missing.is_empty() {
-            let mut read = self.log().read_events_at(&missing).await?.into_iter();
-            for (doubt, event) in doubts.iter().zip(&mut events) {
-                if is_missing(&(doubt, event)) {
-                    *event = read.next().and_then(|found| found.record.into_event());
+            let offsets: Vec<Offset> = missing.iter().map(|(doubt, _)| doubt.offset).collect();
+            let read = self.log().read_events_at(&offsets).await?;
+            for ((doubt, event), read) in missing.into_iter().zip(read) {
+                *event = read.record.into_event().filter(|event| is_it(doubt, event));
+                if event.is_none() {
+                    let read = self.log().read_checked_at(doubt.offset).await?;
+                    *event = read.record.into_event().filter(|event| is_it(doubt, event));
                 }
             }
         }
-        let mut arrivals = Vec::with_capacity(doubts.len());
-        for (doubt, mut event) in doubts.iter().zip(events) {
-            if is_missing(&(doubt, &event)) {
-                event = self.log().read_checked_at(doubt.offset).await?.record.into_event();
-            }
-            if let Some(event) = event.filter(|event| is_it(doubt, event)) {
-                let amount = Amount(doubt.amount);
-                let transfer = Transfer { amount, ..Transfer::from_bytes(&event) };
-                arrivals.push(Arrival { transfer, place: doubt.offset.0 });
-            }
-        }
+        let arrivals = doubts.iter().zip(events).filter_map(|(doubt, event)| {
+            let amount = Amount(doubt.amount);
+            let transfer = Transfer { amount, ..Transfer::from_bytes(&event?) };
+            Some(Arrival { transfer, place: doubt.offset.0 })
+        });
+        let arrivals = arrivals.collect();
         let home = self.id().partition;
         let (covers_from, settled_below) = (oldest.0, oldest.0);
         Ok(Some(Carried { home, to, covers_from, settled_below, time, arrivals }))

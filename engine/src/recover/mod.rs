@@ -207,13 +207,7 @@ pub fn make(
                 let records = cut::wanted(&header, body, u64::MAX, time);
                 let records = records.map_err(|error| unreadable(one.partition, &error))?;
                 is_cut = records < header.meta.records;
-                if !is_cut {
-                    writer.write(&header, body, records).await?;
-                } else if records > 0 {
-                    let first = cut::first_records(header.meta.kind, body, records);
-                    let first = first.map_err(|error| unreadable(one.partition, &error))?;
-                    writer.write(&header, &first, records).await?;
-                }
+                writer.write_first(&header, body, records).await?;
             }
             if salvage.tail() != one.tail {
                 let message = format!(

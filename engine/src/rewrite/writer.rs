@@ -7,8 +7,8 @@ use walengine_net::model::{Offset, PartitionId};
 use walengine_replication::membership_codec;
 use walengine_replication::types::{Member, Membership, NodeId};
 
-use super::Rewritten;
 use super::directory::NewDirectory;
+use super::{Rewritten, cut};
 use crate::data_dir::{create_partition, log_config, of_partition, open_failed};
 use crate::fatal::{Fatal, Reason};
 use crate::ledger::{Ledger, LedgerTotals};
@@ -100,6 +100,27 @@ impl Writer {
             timestamp: last.timestamp,
         };
         self.append(&meta, &body).await.map(drop)
+    }
+
+    /// Writes the first `records` records of an entry whose whole body this is.
+    ///
+    /// # Errors
+    /// The body can't be read; and as [`Self::write`].
+    pub async fn write_first(
+        &mut self,
+        source: &EntryHeader,
+        body: &[u8],
+        records: u32,
+    ) -> Result<(), Fatal> {
+        if records == 0 || records == source.meta.records {
+            return self.write(source, body, records).await;
+        }
+        let first = cut::first_records(source.meta.kind, body, records);
+        let first = first.map_err(|error| {
+            let message = format!("entry {}: {error}", source.meta.index);
+            of_partition(self.partition, &Fatal::new(Reason::Damaged, message))
+        })?;
+        self.write(source, &first, records).await
     }
 
     /// Writes the first `records` records of an entry, which `body` holds. One without records is passed

@@ -26,7 +26,6 @@ use crate::partition::commit::Commit;
 use crate::refused::Refused;
 use crate::runtime::Runtime;
 use crate::storage::error::ReadError;
-use crate::storage::records::Record;
 
 /// Entries from the log, whole and visible, with the offset behind the last.
 pub struct Page {
@@ -265,10 +264,9 @@ async fn settle<C: Commit>(
     for ((place, _), ended) in reduced.into_iter().zip(ended) {
         let word = ended.ok_or(NotFound::Missing)?.offset;
         let read = in_time(replies, by, partition.log().read_checked_at(word)).await?;
-        let Record::Event(word) = read.map_err(NotFound::Unreadable)?.record else {
-            return Err(NotFound::Missing);
-        };
-        let amount = Word::from_bytes(&word).ok_or(NotFound::Missing)?.amount;
+        let word = read.map_err(NotFound::Unreadable)?.record.into_event();
+        let word = word.and_then(|word| Word::from_bytes(&word));
+        let amount = word.ok_or(NotFound::Missing)?.amount;
         let transfer = Transfer::from_bytes(&states[place].event);
         let Transfer { debit_account_id, credit_account_id, ledger, code, .. } = transfer;
         let index = 0; // of no entry: two had a part in it

@@ -65,6 +65,11 @@ newtype! {
     Code(u16)
 }
 
+impl Code {
+    /// That of in-transit accounts.
+    pub const IN_TRANSIT: Self = Self(u16::MAX);
+}
+
 impl Book {
     /// That of in-transit accounts, which every partition has its own of. No client uses it.
     pub const IN_TRANSIT: Self = Self(u32::MAX);

@@ -22,6 +22,11 @@ impl Rng {
         mix(self.0)
     }
 
+    /// A number of 128 random bits.
+    pub fn next_u128(&mut self) -> u128 {
+        u128::from(self.next_u64()) << 64 | u128::from(self.next_u64())
+    }
+
     /// Uniform in `0..limit`.
     ///
     /// # Panics

@@ -31,6 +31,12 @@ fn flags_of(kind: EventKind, flags: u16) -> u16 {
 }
 
 impl Account {
+    /// The account of what is under way between a partition and this other one, as it is created.
+    pub fn in_transit(other: PartitionId, ledger: LedgerId) -> Self {
+        let id = AccountId::in_transit(other, ledger);
+        Self { id, ledger, code: Code::IN_TRANSIT, ..Self::default() }
+    }
+
     /// Encodes as a creation request or as a state. Bytes 0–127 as in FORMAT.md, section 3.
     pub fn to_bytes(&self) -> EventBytes {
         let mut bytes = [0; EVENT_BYTES];
