@@ -46,6 +46,8 @@ pub const WITNESS_EVERY: Duration = Duration::from_secs(5);
 pub const EXPIRIES_AT_ONCE_MAX: usize = 4096;
 /// How often that is done before others get their turn.
 pub const EXPIRY_ROUNDS_MAX: usize = 2;
+/// How long a leader whose batch was refused decides nothing that no request asks for.
+pub const AFTER_REFUSAL: Duration = Duration::from_millis(50);
 /// How often due reservations are looked for where nothing else happens.
 pub const EXPIRE_EVERY: Duration = Duration::from_millis(200);
 /// How often it is looked how much memory is used.

@@ -7,12 +7,13 @@ use bytes::Bytes;
 use walengine_net::entry::EntryHeader;
 use walengine_net::model::{Account, AccountFlags, Offset, PartitionId, Timestamp, Word};
 
-use crate::across::UnderWay;
+use crate::across::{Arrived, UnderWay};
 use crate::copy::Rows;
-use crate::facts::{self, Fact, Movement, MovementKind, Record, Refusal};
+use crate::facts::{self, Fact, Movement, Record, Refusal};
 use crate::fold::Fold;
 use crate::history::{HistoryError, Position};
 use crate::limits::{BATCH_BYTES_MAX, BATCH_RECORDS_MAX};
+use crate::movement::MovementKind;
 use crate::tables::{
     self, ACCOUNT_EVENTS, ACCOUNTS, ARRIVALS, AccountState, OPAQUE_RECORDS, REFUSED_EVENTS,
     RESERVATIONS, Reservation, Resolution, TRANSFERS, Table, UNDER_WAY,
@@ -156,8 +157,10 @@ impl Builder {
             Fact::Prepared(prepared) => {
                 let transit = prepared.in_transit();
                 self.create_in_transit(record, transit);
-                let debit = prepared.transfer().debit_account_id.0;
-                self.changes.reserve(debit, transit.id.0, prepared.amount.0)?;
+                // What is posted is reserved already.
+                if prepared.kind() != MovementKind::Post {
+                    self.changes.reserve(prepared.debit.0, transit.id.0, prepared.amount.0)?;
+                }
                 self.under_way.prepared.insert(record.offset, *prepared);
             }
             Fact::Arrived(arrived) => {
@@ -165,10 +168,11 @@ impl Builder {
                 if arrived.verdict.is_ok() {
                     let transit = arrived.in_transit();
                     self.create_in_transit(record, transit);
-                    let credit = arrived.transfer.credit_account_id.0;
-                    self.changes.transfer(transit.id.0, credit, arrived.amount.0)?;
+                    self.arrive(arrived, transit.id.0)?;
                 }
             }
+            // The other partition knows of the end of a reservation.
+            Fact::Ended(word) if word.id.0 == 0 => {}
             Fact::Ended(word) => self.end(record, word)?,
             Fact::Mail => {}
             Fact::Guarded(guard) => tables::put_guard(&mut self.account_events, record, guard),
@@ -209,13 +213,28 @@ impl Builder {
         if place < self.from.next_offset {
             self.words.push(place);
         }
-        let debit = prepared.transfer().debit_account_id.0;
-        let transit = prepared.in_transit().id.0;
-        // A refusal moves 0.
-        self.changes.resolve(debit, transit, word.amount.0)?;
-        self.changes.release(debit, transit, prepared.amount.0)?;
-        if word.verdict.is_ok() {
-            let moved = Movement::settled(&prepared, word.amount);
+        let (debit, transit) = (prepared.debit.0, prepared.in_transit().id.0);
+        let (kind, is_ok) = (prepared.kind(), word.verdict.is_ok());
+        // A refusal has an amount of 0.
+        let rest = prepared.amount.0.checked_sub(word.amount.0);
+        let rest = rest.ok_or(HistoryError::NotUnderWay(place))?;
+        let moved = Movement::settled(&prepared, word.amount);
+        match kind {
+            MovementKind::Post if is_ok => self.fold(record, &moved)?,
+            MovementKind::Post => {}
+            MovementKind::Pending => {
+                self.changes.resolve(debit, transit, 0)?;
+                self.changes.release(debit, transit, rest)?;
+                if is_ok {
+                    self.reserve(Reservation::since(prepared.time, record, &moved));
+                }
+            }
+            _ => {
+                self.changes.resolve(debit, transit, word.amount.0)?;
+                self.changes.release(debit, transit, prepared.amount.0)?;
+            }
+        }
+        if is_ok {
             tables::put_transfer(&mut self.transfers, record, &moved);
         } else {
             let refusal = Refusal::of_prepared(&prepared, word.verdict);
@@ -224,14 +243,35 @@ impl Builder {
         Ok(())
     }
 
+    /// Adds what has arrived and was accepted.
+    fn arrive(&mut self, arrived: &Arrived, transit: u128) -> Result<(), HistoryError> {
+        let Arrived { kind, ref transfer, amount, released, .. } = *arrived;
+        let credit = transfer.credit_account_id.0;
+        match kind {
+            MovementKind::Transfer => self.changes.transfer(transit, credit, amount.0)?,
+            MovementKind::Pending => self.changes.reserve(transit, credit, amount.0)?,
+            MovementKind::Post | MovementKind::Void | MovementKind::Expire => {
+                let posted = if kind == MovementKind::Post { amount.0 } else { 0 };
+                self.changes.resolve(transit, credit, posted)?;
+                self.changes.release(transit, credit, released.0)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn reserve(&mut self, reservation: Reservation) {
+        self.reservation_places.insert(reservation.id, self.reservations.len());
+        self.reservations.push(reservation);
+    }
+
     fn fold(&mut self, record: &Record<'_>, movement: &Movement) -> Result<(), HistoryError> {
-        let Movement { kind, debit, credit, amount, .. } = *movement;
+        let Movement { kind, debit, amount, .. } = *movement;
+        let credit = movement.credit_here();
         match kind {
             MovementKind::Transfer => self.changes.transfer(debit, credit, amount.0)?,
             MovementKind::Pending => {
                 self.changes.reserve(debit, credit, amount.0)?;
-                self.reservation_places.insert(movement.transfer.id.0, self.reservations.len());
-                self.reservations.push(Reservation::of(record, movement));
+                self.reserve(Reservation::of(record, movement));
             }
             MovementKind::Post | MovementKind::Void | MovementKind::Expire => {
                 let posted = if kind == MovementKind::Post { amount.0 } else { 0 };
@@ -305,7 +345,7 @@ impl Builder {
 
 #[cfg(test)]
 mod tests {
-    use walengine_net::model::{AccountId, Amount, EventId, LedgerId, Transfer, Verdict};
+    use walengine_net::model::{AccountId, Amount, Code, EventId, LedgerId, Transfer, Verdict};
 
     use super::*;
     use crate::across::{Across, Prepared};
@@ -327,25 +367,32 @@ mod tests {
     }
 
     fn prepared(offset: u64) -> Fact<'static> {
+        let (debit, credit, ledger, code) = (AccountId(DEBIT), AccountId(8), LedgerId(1), Code(1));
         let transfer = Transfer {
             id: EventId(u128::from(offset) + 100),
-            debit_account_id: AccountId(DEBIT),
-            credit_account_id: AccountId(8),
+            debit_account_id: debit,
+            credit_account_id: credit,
             amount: Amount(50),
-            ledger: LedgerId(1),
+            ledger,
+            code,
             ..Transfer::default()
         };
         Fact::Prepared(Prepared {
             across: Across { other: PartitionId(1), prepared: Offset(offset) },
             time: Timestamp(offset),
             amount: transfer.amount,
+            debit,
+            credit,
+            ledger,
+            code,
             body: transfer.to_bytes(),
         })
     }
 
     fn word(place: u64, verdict: Verdict, amount: u128) -> Fact<'static> {
         let id = EventId(u128::from(place) + 100);
-        Fact::Ended(Word { id, place, verdict, amount: Amount(amount) })
+        let (amount, pending_id) = (Amount(amount), EventId(0));
+        Fact::Ended(Word { id, place, verdict, amount, pending_id })
     }
 
     fn tables(batch: &Batch) -> Vec<&'static str> {

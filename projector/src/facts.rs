@@ -4,12 +4,14 @@
 
 use walengine_net::entry::{EntryError, EntryHeader, EntryKind, access_events, access_records};
 use walengine_net::model::{
-    Account, Amount, Arrival, Close, Code, Event, EventBytes, EventKind, Guard, LedgerId, Offset,
-    PartitionId, Resolved, Timestamp, Transfer, TransferFlags, Verdict, Word, event_id, event_kind,
+    Account, AccountId, Amount, Arrival, Close, Code, Event, EventBytes, EventKind, Guard,
+    LedgerId, Offset, PartitionId, Resolved, Timestamp, Transfer, Verdict, Word, event_id,
+    event_kind,
 };
 use walengine_net::partition::of_account;
 
 use crate::across::{Across, Arrived, Prepared};
+use crate::movement::MovementKind;
 
 /// A record of the log.
 #[derive(Clone, Copy, Debug)]
@@ -79,34 +81,6 @@ impl<'a> Refusal<'a> {
     }
 }
 
-/// Kind of a movement.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum MovementKind {
-    /// Money moved.
-    Transfer,
-    /// Money was reserved.
-    Pending,
-    /// A reservation was posted: money moved.
-    Post,
-    /// A reservation was voided.
-    Void,
-    /// A reservation expired.
-    Expire,
-}
-
-impl MovementKind {
-    /// Its name in the SQL type `transfer_kind`.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Transfer => "transfer",
-            Self::Pending => "pending",
-            Self::Post => "post",
-            Self::Void => "void",
-            Self::Expire => "expire",
-        }
-    }
-}
-
 /// Money that was moved, reserved or released.
 #[derive(Clone, Copy, Debug)]
 pub struct Movement {
@@ -131,17 +105,25 @@ pub struct Movement {
 impl Movement {
     /// What a word has moved.
     pub fn settled(prepared: &Prepared, amount: Amount) -> Self {
+        let Prepared { debit, credit, ledger, code, .. } = *prepared;
         let transfer = prepared.transfer();
         Self {
-            kind: MovementKind::Transfer,
-            debit: transfer.debit_account_id.0,
-            credit: transfer.credit_account_id.0,
+            kind: prepared.kind(),
+            debit: debit.0,
+            credit: credit.0,
             amount,
-            ledger: transfer.ledger,
-            code: transfer.code,
+            ledger,
+            code,
             across: Some(prepared.across),
             transfer,
         }
+    }
+
+    /// The account of this partition whose credits changed: if the credit account is another one's, that of what is
+    /// under way there.
+    pub fn credit_here(&self) -> u128 {
+        let in_transit = |across: Across| AccountId::in_transit(across.other, self.ledger).0;
+        self.across.map_or(self.credit, in_transit)
     }
 }
 
@@ -181,7 +163,10 @@ pub fn for_each<'a, E: From<EntryError>>(
                         Fact::Prepared(prepared(event, at(index), effective, partitions)?)
                     }
                     (_, Verdict::InDoubt) => return Err(EntryError::Body.into()),
-                    (_, Verdict::Ok) => accepted(event, effective)?,
+                    (_, Verdict::Ok) => {
+                        let home = (header.meta.partition, partitions);
+                        accepted(event, effective, at(index).0, home)?
+                    }
                     (kind, _) => Fact::Refused(refusal(event, kind.ok(), verdict)),
                 };
                 each(record(index, fact))?;
@@ -231,17 +216,29 @@ fn refusal(bytes: &EventBytes, kind: Option<EventKind>, verdict: Verdict) -> Ref
     }
 }
 
-fn accepted(bytes: &EventBytes, effective: Option<Resolved>) -> Result<Fact<'_>, EntryError> {
+/// An accepted event of one of so many partitions.
+fn accepted(
+    bytes: &EventBytes,
+    effective: Option<Resolved>,
+    offset: Offset,
+    (partition, partitions): (PartitionId, u16),
+) -> Result<Fact<'_>, EntryError> {
+    let sent = |movement: Movement| {
+        // The other side of a reservation hears that it has ended.
+        let other = of_account(AccountId(movement.credit), partitions);
+        let across = (other != partition).then_some(Across { other, prepared: offset });
+        Fact::Moved(Movement { across, ..movement })
+    };
     let event = Event::from_bytes(bytes).map_err(|_| EntryError::Body)?;
     Ok(match event {
         Event::Account(account) => Fact::Created(account),
         Event::Guard(guard) => Fact::Guarded(guard),
         Event::Close(close) => Fact::Closed(close),
-        Event::Transfer(transfer) => Fact::Moved(movement(transfer, effective)?),
+        Event::Transfer(transfer) => sent(movement(transfer, effective)?),
         Event::Expire(expire) => {
             let transfer = Transfer { pending_id: expire.pending_id, ..Transfer::default() };
             let effective = effective.ok_or(EntryError::Body)?;
-            Fact::Moved(resolved(MovementKind::Expire, transfer, effective))
+            sent(resolved(MovementKind::Expire, transfer, effective))
         }
         Event::Mail(_) => Fact::Mail,
         Event::Word(word) => {
@@ -259,12 +256,22 @@ fn prepared(
     partitions: u16,
 ) -> Result<Prepared, EntryError> {
     let transfer = Transfer::from_bytes(bytes);
-    if kind_of(&transfer) != MovementKind::Transfer {
-        return Err(EntryError::Body);
-    }
-    let other = of_account(transfer.credit_account_id, partitions);
-    let amount = effective.map_or(transfer.amount, |effective| effective.amount);
-    Ok(Prepared { across: Across { other, prepared: offset }, time, amount, body: *bytes })
+    let effective = match (MovementKind::of(&transfer), effective) {
+        (MovementKind::Transfer | MovementKind::Pending, None) => Resolved {
+            debit_account_id: transfer.debit_account_id,
+            credit_account_id: transfer.credit_account_id,
+            amount: transfer.amount,
+            index: 0,
+            ledger: transfer.ledger,
+            code: transfer.code,
+        },
+        (MovementKind::Void | MovementKind::Expire, _) | (_, None) => return Err(EntryError::Body),
+        (_, Some(effective)) => effective,
+    };
+    let Resolved { debit_account_id: debit, credit_account_id: credit, .. } = effective;
+    let Resolved { amount, ledger, code, .. } = effective;
+    let across = Across { other: of_account(credit, partitions), prepared: offset };
+    Ok(Prepared { across, time, amount, debit, credit, ledger, code, body: *bytes })
 }
 
 fn arrived(
@@ -275,12 +282,17 @@ fn arrived(
 ) -> Result<Arrived, EntryError> {
     let Arrival { transfer, place } = Arrival::from_bytes(bytes);
     let home = of_account(transfer.debit_account_id, partitions);
-    let amount = match verdict {
-        Verdict::Ok => effective.map_or(transfer.amount, |effective| effective.amount),
-        Verdict::InDoubt => return Err(EntryError::Body),
-        _ => Amount(0),
+    let kind = MovementKind::of(&transfer);
+    let ends = matches!(kind, MovementKind::Post | MovementKind::Void);
+    let (amount, released) = match (verdict, effective) {
+        (Verdict::Ok, Some(effective)) if ends => (transfer.amount, effective.amount),
+        (Verdict::InDoubt, _) => return Err(EntryError::Body),
+        (Verdict::Ok, None) if ends => return Err(EntryError::Body),
+        (Verdict::Ok, Some(effective)) => (effective.amount, Amount(0)),
+        (Verdict::Ok, None) => (transfer.amount, Amount(0)),
+        _ => (Amount(0), Amount(0)),
     };
-    Ok(Arrived { home, place: Offset(place), transfer, verdict, amount })
+    Ok(Arrived { home, place: Offset(place), kind, transfer, verdict, amount, released })
 }
 
 fn kind_name(kind: EventKind) -> &'static str {
@@ -296,21 +308,8 @@ fn kind_name(kind: EventKind) -> &'static str {
     }
 }
 
-fn kind_of(transfer: &Transfer) -> MovementKind {
-    let has = |flag| transfer.flags.contains(flag);
-    if has(TransferFlags::POST_PENDING) {
-        MovementKind::Post
-    } else if has(TransferFlags::VOID_PENDING) {
-        MovementKind::Void
-    } else if has(TransferFlags::PENDING) {
-        MovementKind::Pending
-    } else {
-        MovementKind::Transfer
-    }
-}
-
 fn movement(transfer: Transfer, effective: Option<Resolved>) -> Result<Movement, EntryError> {
-    let kind = kind_of(&transfer);
+    let kind = MovementKind::of(&transfer);
     match effective {
         Some(effective) => Ok(resolved(kind, transfer, effective)),
         // Only a transfer whose own fields say everything has no resolution.

@@ -5,7 +5,7 @@
 //! the tables at position P are exactly what the log says up to P, whichever process dies;
 //! [`audit`] proves it.
 //!
-//! [`across`], [`copy`], [`fold`], [`facts`], [`tables`], [`batch`] and [`history`] are pure.
+//! [`across`], [`copy`], [`fold`], [`facts`], [`movement`], [`tables`], [`batch`] and [`history`] are pure.
 #![forbid(unsafe_code)]
 #![allow(
     clippy::cast_possible_wrap,
@@ -31,6 +31,7 @@ mod http;
 pub mod limits;
 pub mod managed;
 pub mod metrics;
+pub mod movement;
 pub mod noted;
 pub mod pooler;
 pub mod position;

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use tokio_postgres::{Client, Statement};
 use walengine_net::entry::ChainHash;
-use walengine_net::model::{AccountId, Amount, LedgerId, Offset, PartitionId};
+use walengine_net::model::{AccountId, Amount, Code, LedgerId, Offset, PartitionId};
 
 use crate::across::{Across, Prepared, UnderWay};
 use crate::database::{Database, within};
@@ -57,7 +57,8 @@ pub async fn under_way(
     partition: PartitionId,
 ) -> Result<UnderWay, Trouble> {
     let statement = format!(
-        "SELECT log_offset, other_partition, time, amount, body FROM {}",
+        "SELECT log_offset, other_partition, time, amount, body, debit_account_id, credit_account_id, ledger, code
+           FROM {}",
         database.part(UNDER_WAY.name, partition)
     );
     let mut prepared = BTreeMap::new();
@@ -70,7 +71,18 @@ pub async fn under_way(
         let other = PartitionId(other.try_into().map_err(|_| damaged())?);
         let across = Across { other, prepared: offset };
         let body = body.try_into().map_err(|_| damaged())?;
-        let one = Prepared { across, time, amount: Amount(amount.magnitude), body };
+        let (Uuid(debit), Uuid(credit)): (Uuid, Uuid) = (row.try_get(5)?, row.try_get(6)?);
+        let (ledger, code): (i64, i32) = (row.try_get(7)?, row.try_get(8)?);
+        let one = Prepared {
+            across,
+            time,
+            amount: Amount(amount.magnitude),
+            debit: AccountId(debit),
+            credit: AccountId(credit),
+            ledger: LedgerId(ledger.try_into().map_err(|_| damaged())?),
+            code: Code(code.try_into().map_err(|_| damaged())?),
+            body,
+        };
         prepared.insert(offset, one);
     }
     let statement =

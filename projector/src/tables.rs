@@ -8,8 +8,9 @@ use walengine_net::model::{
 
 use crate::across::{Across, Arrived, Prepared};
 use crate::copy::Rows;
-use crate::facts::{Movement, MovementKind, Record, Refusal};
+use crate::facts::{Movement, Record, Refusal};
 use crate::fold::{Change, Overflow};
+use crate::movement::MovementKind;
 
 /// Constraint of a rebuild's tables: proves to PostgreSQL, without reading them, that all rows are of
 /// their partition.
@@ -188,6 +189,8 @@ pub const ARRIVALS: Table = Table {
         ("code", INTEGER),
         ("verdict", SMALLINT),
         ("amount", AMOUNT),
+        ("kind", TEXT),
+        ("pending_id", UUID),
     ],
 };
 
@@ -251,8 +254,8 @@ pub struct Reservation {
     pub offset: Offset,
     /// Log time of that record.
     pub time: Timestamp,
-    /// How long it reserves; 0 for ever.
-    pub timeout_seconds: u32,
+    /// Until when it reserves; `None` for ever.
+    pub expires_at: Option<Timestamp>,
     /// Ledger of both accounts.
     pub ledger: LedgerId,
     /// The user's code.
@@ -293,13 +296,20 @@ impl Resolution {
 impl Reservation {
     /// The reservation that a movement makes.
     pub fn of(record: &Record<'_>, movement: &Movement) -> Self {
+        Self::since(record.time, record, movement)
+    }
+
+    /// The same; it reserves since a time.
+    pub fn since(time: Timestamp, record: &Record<'_>, movement: &Movement) -> Self {
+        let nanos = u64::from(movement.transfer.timeout_seconds) * 1_000_000_000;
+        let expires_at = (nanos != 0).then_some(Timestamp(time.0.saturating_add(nanos)));
         Self {
             id: movement.transfer.id.0,
             debit: movement.debit,
             credit: movement.credit,
             offset: record.offset,
             time: record.time,
-            timeout_seconds: movement.transfer.timeout_seconds,
+            expires_at,
             ledger: movement.ledger,
             code: movement.code,
             amount: movement.amount,
@@ -312,12 +322,9 @@ impl Reservation {
         let row = rows.begin(RESERVATIONS.columns.len());
         row.uuid(self.id).uuid(self.debit).uuid(self.credit);
         row.int8(self.offset.0 as i64).time(self.time);
-        match self.timeout_seconds {
-            0 => row.null(),
-            seconds => {
-                let nanos = u64::from(seconds) * 1_000_000_000;
-                row.time(Timestamp(self.time.0.saturating_add(nanos)))
-            }
+        match self.expires_at {
+            None => row.null(),
+            Some(at) => row.time(at),
         };
         row.int8(self.ledger.0.into());
         match &self.resolution {
@@ -424,23 +431,25 @@ pub fn put_refused(rows: &mut Rows, record: &Record<'_>, refusal: &Refusal<'_>) 
 
 /// Appends the row of a transfer that is prepared.
 pub fn put_under_way(rows: &mut Rows, partition: PartitionId, prepared: &Prepared) {
-    let Prepared { across, time, amount, ref body } = *prepared;
-    let transfer = prepared.transfer();
+    let Prepared { across, time, amount, debit, credit, ledger, code, ref body } = *prepared;
     let row = rows.begin(UNDER_WAY.columns.len());
-    row.uuid(transfer.id.0).uuid(transfer.debit_account_id.0).uuid(transfer.credit_account_id.0);
-    row.int8(across.prepared.0 as i64).time(time).int8(transfer.ledger.0.into());
-    row.int4(partition.0.into()).int4(across.other.0.into()).int4(transfer.code.0.into());
+    row.uuid(prepared.id().0).uuid(debit.0).uuid(credit.0);
+    row.int8(across.prepared.0 as i64).time(time).int8(ledger.0.into());
+    row.int4(partition.0.into()).int4(across.other.0.into()).int4(code.0.into());
     row.numeric(amount.0).bytea(body);
 }
 
 /// Appends the row of an arrival.
 pub fn put_arrival(rows: &mut Rows, record: &Record<'_>, arrived: &Arrived) {
-    let Arrived { home, place, ref transfer, verdict, amount } = *arrived;
+    let Arrived { home, place, kind, ref transfer, verdict, amount, .. } = *arrived;
     let row = rows.begin(ARRIVALS.columns.len());
-    row.uuid(transfer.id.0).uuid(transfer.debit_account_id.0).uuid(transfer.credit_account_id.0);
+    row.uuid_or_null(transfer.id.0)
+        .uuid(transfer.debit_account_id.0)
+        .uuid(transfer.credit_account_id.0);
     row.int8(record.offset.0 as i64).time(record.time).int8(place.0 as i64);
     row.int8(transfer.ledger.0.into()).int4(record.partition.0.into()).int4(home.0.into());
     row.int4(transfer.code.0.into()).int2(verdict.number().into()).numeric(amount.0);
+    row.text(kind.name()).uuid_or_null(transfer.pending_id.0);
 }
 
 /// Appends the row of an opaque record.

@@ -28,7 +28,7 @@ type At = (u16, u64);
 /// of the record that prepared it.
 type Accepted = (u128, u128, u128, u128, Option<At>);
 
-/// A transfer that is prepared.
+/// A transfer, a reservation or the posting of one that is prepared.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Prepared {
     id: u128,
@@ -37,6 +37,27 @@ struct Prepared {
     other: u16,
     ledger: u32,
     amount: u128,
+}
+
+/// What a prepared one is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kind {
+    Transfer,
+    Reserves,
+    /// This reservation.
+    Posts(u128),
+}
+
+/// An open reservation.
+#[derive(Clone, Copy, Debug)]
+struct Reserved {
+    debit: u128,
+    credit: u128,
+    /// The account whose pending credits it holds: the credit account, or what is in transit.
+    side: u128,
+    amount: u128,
+    /// The credit account's partition, if that is another one.
+    other: Option<u16>,
 }
 
 /// A transfer that has arrived.
@@ -60,13 +81,19 @@ pub struct Folded {
     accounts: BTreeMap<(u16, u128), Balances>,
     transfers: BTreeMap<At, Accepted>,
     under_way: BTreeMap<At, Prepared>,
+    /// What each of them is.
+    kinds: HashMap<At, Kind>,
+    /// Voidings and expiries of reservations between partitions, and whether the other one has said that it knows.
+    told: HashMap<At, bool>,
+    /// What is reserved for other partitions' reservations, by partition and id of theirs.
+    held: HashMap<(u16, u128), u128>,
     arrivals: BTreeMap<At, Arrived>,
     /// Id, verdict, and the other partition if it has refused it.
     refused: BTreeMap<At, (u128, u8, Option<At>)>,
     opaque: BTreeMap<(u16, u64), u128>,
     /// Guards, closings and reopenings.
     others: HashSet<u128>,
-    pendings: HashMap<u128, (u128, u128, u128)>,
+    pendings: HashMap<u128, Reserved>,
     states: BTreeMap<u128, (&'static str, u128)>,
 }
 
@@ -107,9 +134,9 @@ impl Folded {
         (self.arrivals.len(), refused.count())
     }
 
-    /// Transfers to other partitions that have no word yet.
+    /// What has no word of another partition yet.
     pub fn under_way(&self) -> usize {
-        self.under_way.len()
+        self.under_way.len() + self.told.values().filter(|is_known| !**is_known).count()
     }
 
     /// What every partition was told is what the others have logged, and nothing is under way.
@@ -120,6 +147,7 @@ impl Folded {
         assert!(self.under_way.is_empty(), "{:?}", self.under_way.first_key_value());
         let moved = self.transfers.iter().filter_map(|(at, transfer)| {
             let (id, _, _, amount, across) = *transfer;
+            let id = if self.told.contains_key(at) { 0 } else { id };
             across.map(|(other, place)| ((at.0, place), (other, id, amount, 0)))
         });
         let refused = self.refused.iter().filter_map(|(at, (id, verdict, across))| {
@@ -204,15 +232,25 @@ impl Folded {
     }
 
     fn prepare(&mut self, at: At, transfer: &Transfer, resolved: Option<&Resolved>) {
-        let (debit, credit) = (transfer.debit_account_id, transfer.credit_account_id);
+        let (mut debit, mut credit) = (transfer.debit_account_id, transfer.credit_account_id);
+        let (mut ledger, mut kind) = (transfer.ledger.0, Kind::Transfer);
+        if transfer.flags.contains(TransferFlags::POST_PENDING) {
+            let resolved = resolved.expect("what it posts");
+            (debit, credit) = (resolved.debit_account_id, resolved.credit_account_id);
+            (ledger, kind) = (resolved.ledger.0, Kind::Posts(transfer.pending_id.0));
+        } else if transfer.flags.contains(TransferFlags::PENDING) {
+            kind = Kind::Reserves;
+        }
         let other = of_account(credit, self.partitions).0;
         assert_eq!(of_account(debit, self.partitions).0, at.0, "prepared at home");
         assert_ne!(other, at.0, "prepared for another one");
         let amount = resolved.map_or(transfer.amount, |resolved| resolved.amount).0;
-        let ledger = transfer.ledger.0;
         let transit = self.in_transit(at, other, ledger);
-        self.change(at, debit.0, 0, amount);
-        self.change(at, transit, 2, amount);
+        if !matches!(kind, Kind::Posts(_)) {
+            self.change(at, debit.0, 0, amount);
+            self.change(at, transit, 2, amount);
+        }
+        self.kinds.insert(at, kind);
         let (debit, credit) = (debit.0, credit.0);
         let prepared = Prepared { id: transfer.id.0, debit, credit, other, ledger, amount };
         self.under_way.insert(at, prepared);
@@ -226,8 +264,21 @@ impl Folded {
         if verdict == 0 {
             amount = resolved.map_or(transfer.amount, |resolved| resolved.amount).0;
             let transit = self.in_transit(at, home, transfer.ledger.0);
-            self.change(at, transit, 1, amount);
-            self.change(at, credit, 3, amount);
+            let has = |flag| transfer.flags.contains(flag);
+            let (mut posted, mut place) = (amount, 1);
+            if has(TransferFlags::PENDING) {
+                self.held.insert((home, transfer.id.0), amount);
+                place = 0;
+            } else if transfer.pending_id.0 != 0 {
+                let held = self.held.remove(&(home, transfer.pending_id.0)).expect("it is held");
+                assert_eq!(held, amount, "what the log says that it held");
+                self.of(at, transit).0[0] -= held;
+                self.of(at, credit).0[2] -= held;
+                amount = transfer.amount.0;
+                posted = if has(TransferFlags::POST_PENDING) { amount } else { 0 };
+            }
+            self.change(at, transit, place, posted);
+            self.change(at, credit, place + 2, posted);
         }
         let (home, id) = ((home, *place), transfer.id.0);
         self.arrivals.insert(at, Arrived { home, id, debit, credit, amount, verdict });
@@ -235,17 +286,43 @@ impl Folded {
 
     fn settle(&mut self, at: At, word: &Word, resolved: &Resolved) {
         let place = (at.0, word.place);
+        if word.id.0 == 0 {
+            let before = self.told.insert(place, true);
+            assert_eq!(before, Some(false), "it has ended a reservation");
+            return;
+        }
         let prepared = self.under_way.remove(&place).expect("it was under way");
         let Prepared { id, debit, credit, other, ledger, amount } = prepared;
         let transit = self.in_transit(at, other, ledger);
         assert_eq!((id, debit), (word.id.0, resolved.debit_account_id.0));
         assert_eq!((transit, ledger), (resolved.credit_account_id.0, resolved.ledger.0));
-        self.of(at, debit).0[0] -= amount;
-        self.of(at, transit).0[2] -= amount;
         let moved = if word.verdict.is_ok() { resolved.amount.0 } else { 0 };
         assert_eq!(moved, word.amount.0);
-        self.change(at, debit, 1, moved);
-        self.change(at, transit, 3, moved);
+        let (mut released, mut posted) = (amount, moved);
+        let kind = self.kinds.remove(&place).expect("it was prepared");
+        match kind {
+            Kind::Transfer => {}
+            Kind::Reserves => {
+                (released, posted) = (amount - moved, 0);
+                if word.verdict.is_ok() {
+                    let (side, other) = (transit, Some(other));
+                    let reserved = Reserved { debit, credit, side, amount: moved, other };
+                    self.pendings.insert(id, reserved);
+                    self.states.insert(id, ("pending", 0));
+                }
+            }
+            Kind::Posts(_) if !word.verdict.is_ok() => released = 0,
+            Kind::Posts(pending) => {
+                released = self.pendings.remove(&pending).expect("it was pending").amount;
+                self.states.insert(pending, ("posted", moved));
+            }
+        }
+        self.of(at, debit).0[0] -= released;
+        self.of(at, transit).0[2] -= released;
+        if word.verdict.is_ok() || !matches!(kind, Kind::Posts(_)) {
+            self.change(at, debit, 1, posted);
+            self.change(at, transit, 3, posted);
+        }
         let across = Some((other, word.place));
         if word.verdict.is_ok() {
             self.transfers.insert(at, (id, debit, credit, moved, across));
@@ -270,7 +347,7 @@ impl Folded {
                 self.others.insert(close.id.0);
                 self.of(at, close.account_id.0).1 += 1;
             }
-            Event::Expire(expire) => self.end(at, 0, expire.pending_id.0, "expired", 0),
+            Event::Expire(expire) => self.end(at, 0, expire.pending_id.0, "expired", 0, resolved),
             Event::Mail(mail) => assert_ne!(mail.home.0, at.0, "from another partition"),
             Event::Word(word) => {
                 self.settle(at, &word, resolved.expect("what it releases or moves"));
@@ -281,15 +358,16 @@ impl Folded {
                 let amount = resolved.map_or(transfer.amount, |resolved| resolved.amount).0;
                 let has = |flag| transfer.flags.contains(flag);
                 if has(TransferFlags::POST_PENDING) {
-                    return self.end(at, id, pending, "posted", amount);
+                    return self.end(at, id, pending, "posted", amount, resolved);
                 }
                 if has(TransferFlags::VOID_PENDING) {
-                    return self.end(at, id, pending, "voided", 0);
+                    return self.end(at, id, pending, "voided", 0, resolved);
                 }
                 let (debit, credit) = (transfer.debit_account_id.0, transfer.credit_account_id.0);
                 let place = usize::from(!has(TransferFlags::PENDING));
                 if place == 0 {
-                    self.pendings.insert(id, (debit, credit, amount));
+                    let reserved = Reserved { debit, credit, side: credit, amount, other: None };
+                    self.pendings.insert(id, reserved);
                     self.states.insert(id, ("pending", 0));
                 }
                 self.transfers.insert(at, (id, debit, credit, amount, None));
@@ -305,15 +383,30 @@ impl Folded {
         *version += 1;
     }
 
-    fn end(&mut self, at: At, id: u128, pending: u128, state: &'static str, posted: u128) {
-        let (debit, credit, held) = self.pendings.remove(&pending).expect("it was pending");
+    fn end(
+        &mut self,
+        at: At,
+        id: u128,
+        pending: u128,
+        state: &'static str,
+        posted: u128,
+        resolved: Option<&Resolved>,
+    ) {
+        let reserved = self.pendings.remove(&pending).expect("it was pending");
+        let Reserved { debit, credit, side, amount: held, other } = reserved;
+        let named = resolved.map(|it| (it.debit_account_id.0, it.credit_account_id.0));
+        assert_eq!(named, Some((debit, credit)));
         let amount = if state == "posted" { posted } else { held };
-        self.transfers.insert(at, (id, debit, credit, amount, None));
+        if other.is_some() {
+            assert_ne!(state, "posted", "another partition has the last word on that");
+            self.told.insert(at, false);
+        }
+        self.transfers.insert(at, (id, debit, credit, amount, other.map(|other| (other, at.1))));
         self.states.insert(pending, (state, posted));
         self.of(at, debit).0[0] -= held;
-        self.of(at, credit).0[2] -= held;
+        self.of(at, side).0[2] -= held;
         self.change(at, debit, 1, posted);
-        self.change(at, credit, 3, posted);
+        self.change(at, side, 3, posted);
     }
 
     /// Compares every table: each record once, every balance, every state, and debits equal credits.

@@ -8,8 +8,10 @@ use std::time::{Duration, Instant};
 
 use walengine_net::client::blocking::Client;
 use walengine_net::model::{
-    Account, AccountId, Amount, Code, EventId, LedgerId, Transfer, Verdict,
+    Account, AccountId, Amount, Close, CloseFlags, Code, EventId, LedgerId, Transfer,
+    TransferFlags, Verdict,
 };
+use walengine_net::partition::of_account;
 use walengine_tests::server::{Launch, TestDir, run_command, text};
 use walengine_tests::sim::Rng;
 
@@ -41,6 +43,27 @@ fn transfer(random: &mut Rng, accounts: &[AccountId]) -> Transfer {
         amount: Amount(1 + u128::from(random.below(100))),
         ledger: LEDGER,
         code: Code(1),
+        ..Transfer::default()
+    }
+}
+
+/// One for a few seconds, or until it is ended.
+fn reservation(random: &mut Rng, accounts: &[AccountId]) -> Transfer {
+    let timeout_seconds = [0, 30, 60][random.index(3)];
+    let flags = TransferFlags::PENDING;
+    Transfer { flags, timeout_seconds, ..transfer(random, accounts) }
+}
+
+fn end(random: &mut Rng, reserved: &Transfer) -> Transfer {
+    let posts = random.percent(60);
+    let Transfer { debit_account_id, credit_account_id, .. } = *reserved;
+    Transfer {
+        id: EventId(random.next_u128()),
+        debit_account_id,
+        credit_account_id,
+        pending_id: reserved.id,
+        amount: Amount(if posts { reserved.amount.0.div_ceil(2) } else { 0 }),
+        flags: if posts { TransferFlags::POST_PENDING } else { TransferFlags::VOID_PENDING },
         ..Transfer::default()
     }
 }
@@ -106,12 +129,12 @@ fn is_whole(dir: &Path, data: &Path, accounts: &[AccountId], acknowledged: &[Tra
         let found = client.lookup_accounts(accounts, &[]).unwrap();
         let found: Vec<Account> = found.into_iter().map(Option::unwrap).collect();
         let sum = |of: fn(&Account) -> u128| found.iter().map(of).sum::<u128>();
-        let reserved = sum(|one| one.debits_pending.0 + one.credits_pending.0);
-        let (debits, credits) = (sum(|one| one.debits_posted.0), sum(|one| one.credits_posted.0));
-        if (reserved, debits) == (0, credits) {
+        let from = (sum(|one| one.debits_posted.0), sum(|one| one.debits_pending.0));
+        let to = (sum(|one| one.credits_posted.0), sum(|one| one.credits_pending.0));
+        if from == to {
             break;
         }
-        assert!(Instant::now() < by, "{reserved} reserved, {debits} debited, {credits} credited");
+        assert!(Instant::now() < by, "moved and reserved: {from:?} from accounts, {to:?} to them");
         thread::sleep(Duration::from_millis(20));
     }
     let events: Vec<_> = acknowledged.iter().map(Transfer::to_bytes).collect();
@@ -119,6 +142,85 @@ fn is_whole(dir: &Path, data: &Path, accounts: &[AccountId], acknowledged: &[Tra
     let are_there = again.outcomes().all(|one| one.verdict == Verdict::Ok && !one.fresh);
     assert!(are_there, "something acknowledged is not there");
     server.stop();
+}
+
+/// Home asks nobody to void a reservation, or to let it expire. A posting needs the other partition's word, and that may
+/// be that the account is closed: then the reservation stands.
+#[test]
+fn a_reservation_between_partitions_is_posted_voided_or_expires() {
+    let seed = 0x5eed_ac06;
+    println!("seed {seed:#x}");
+    let mut random = Rng::new(seed);
+    let dir = TestDir::new("across-reservations");
+    let launch = Launch::new(dir.path()).set("--cores", "2");
+    let mut server = launch.serve();
+    let client = server.client();
+    let accounts = create_accounts(&client, &mut random);
+    let lives = |id: &AccountId| of_account(*id, 2).0;
+    let debit_account_id = *accounts.iter().find(|id| lives(id) == 0).unwrap();
+    let credit_account_id = *accounts.iter().find(|id| lives(id) == 1).unwrap();
+    let mut reserve = |timeout_seconds| {
+        let flags = TransferFlags::PENDING;
+        let any = reservation(&mut random, &accounts);
+        let amount = Amount(100);
+        Transfer { debit_account_id, credit_account_id, amount, flags, timeout_seconds, ..any }
+    };
+    let verdict = |client: &Client, transfer: &Transfer| {
+        client.submit_all(&[transfer.to_bytes()]).unwrap().outcomes().next().unwrap().verdict
+    };
+    let balances = |client: &Client| {
+        let found = client.lookup_accounts(&[debit_account_id, credit_account_id], &[]).unwrap();
+        let [debit, credit] = [0, 1].map(|side| found[side].unwrap());
+        let from = (debit.debits_pending.0, debit.debits_posted.0);
+        (from, (credit.credits_pending.0, credit.credits_posted.0))
+    };
+    let [whole, part, voided, expires, closed] = [0, 0, 0, 1, 0].map(&mut reserve);
+    for transfer in [&whole, &part, &voided, &expires, &closed] {
+        assert_eq!(verdict(&client, transfer), Verdict::Ok);
+    }
+    assert_eq!(balances(&client), ((500, 0), (500, 0)));
+    let mut next = 1u128 << 100;
+    let mut end = |reserved: &Transfer, flags, amount| {
+        next += 1;
+        let (id, amount) = (EventId(next), Amount(amount));
+        Transfer { id, flags, amount, pending_id: reserved.id, timeout_seconds: 0, ..*reserved }
+    };
+    let (post, void) = (TransferFlags::POST_PENDING, TransferFlags::VOID_PENDING);
+    let posted = end(&whole, post, 0);
+    assert_eq!(verdict(&client, &posted), Verdict::Ok);
+    assert_eq!(balances(&client), ((400, 100), (400, 100)));
+    assert_eq!(verdict(&client, &end(&whole, post, 0)), Verdict::PendingAlreadyPosted);
+    assert_eq!(verdict(&client, &end(&part, post, 101)), Verdict::PendingAmountExceeded);
+    assert_eq!(verdict(&client, &end(&part, post, 30)), Verdict::Ok);
+    assert_eq!(balances(&client), ((300, 130), (300, 130)));
+    assert_eq!(verdict(&client, &end(&voided, void, 0)), Verdict::Ok);
+    assert_eq!(verdict(&client, &end(&voided, post, 0)), Verdict::PendingAlreadyVoided);
+    let wrong = Transfer { credit_account_id: accounts[19], ..end(&closed, post, 0) };
+    assert_eq!(verdict(&client, &wrong), Verdict::PendingCreditAccountDiffers);
+    let by = Instant::now() + Duration::from_secs(20);
+    while balances(&client) != ((100, 130), (100, 130)) {
+        assert!(Instant::now() < by, "{:?}", balances(&client));
+        thread::sleep(Duration::from_millis(20));
+    }
+    assert_eq!(verdict(&client, &end(&expires, post, 0)), Verdict::PendingExpired);
+    let close = |flags, id| {
+        let close = Close { id: EventId(id), account_id: credit_account_id, flags };
+        client.submit_all(&[close.to_bytes()]).unwrap().all_ok()
+    };
+    assert!(close(CloseFlags::default(), 1 << 90));
+    let refused = end(&closed, post, 0);
+    assert_eq!(verdict(&client, &refused), Verdict::CreditAccountClosed);
+    assert_eq!(balances(&client), ((100, 130), (100, 130)));
+    assert!(close(CloseFlags::REOPEN, (1 << 90) + 1));
+    assert_eq!(verdict(&client, &refused), Verdict::CreditAccountClosed, "for ever");
+    server.kill();
+    let server = launch.serve();
+    let client = server.client();
+    assert_eq!(verdict(&client, &end(&closed, post, 0)), Verdict::Ok);
+    assert_eq!(balances(&client), ((0, 230), (0, 230)));
+    for (transfer, expected) in [(&posted, Verdict::Ok), (&refused, Verdict::CreditAccountClosed)] {
+        assert_eq!(verdict(&client, transfer), expected, "a repeat");
+    }
 }
 
 /// The logs of partitions are copied one after the other, while money moves between them: each copy must be of one
@@ -139,17 +241,28 @@ fn what_is_copied_while_money_moves_between_partitions_fits() {
             let (client, accounts, ends) = (server.client(), &accounts, &ends);
             scope.spawn(move || {
                 while !ends.load(Ordering::Relaxed) {
-                    let batch = (0..500).map(|_| transfer(&mut random, accounts).to_bytes());
-                    assert!(client.submit_all(&batch.collect::<Vec<_>>()).unwrap().all_ok());
+                    let batch: Vec<_> = (0..400).map(|_| transfer(&mut random, accounts)).collect();
+                    let reserved: Vec<_> =
+                        (0..100).map(|_| reservation(&mut random, accounts)).collect();
+                    let posted: Vec<_> =
+                        reserved[..80].iter().map(|it| end(&mut random, it)).collect();
+                    for transfers in [batch, reserved, posted] {
+                        let events: Vec<_> = transfers.iter().map(Transfer::to_bytes).collect();
+                        assert!(client.submit_all(&events).unwrap().all_ok());
+                    }
                 }
             })
         };
         let loads: Vec<_> = (0..4).map(|_| load(random.fork())).collect();
         let client = server.client();
         for round in 0..3 {
-            let before: Vec<_> = (0..50).map(|_| transfer(&mut random, &accounts)).collect();
-            let events: Vec<_> = before.iter().map(Transfer::to_bytes).collect();
-            assert!(client.submit_all(&events).unwrap().all_ok());
+            let reserved: Vec<_> = (0..50).map(|_| reservation(&mut random, &accounts)).collect();
+            let ended: Vec<_> = reserved[..30].iter().map(|it| end(&mut random, it)).collect();
+            let before = [reserved, ended].concat();
+            for part in [&before[..50], &before[50..]] {
+                let events: Vec<_> = part.iter().map(Transfer::to_bytes).collect();
+                assert!(client.submit_all(&events).unwrap().all_ok());
+            }
             let (backup, export) = (format!("backup-{round}"), format!("export-{round}"));
             said(dir.path(), &["backup", &backup, "--server", &address]);
             said(dir.path(), &["export", &export, "--server", &address]);

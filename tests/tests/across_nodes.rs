@@ -67,9 +67,28 @@ fn transfer(rng: &mut Rng, accounts: &[AccountId]) -> Transfer {
         amount: Amount(1 + u128::from(rng.below(100))),
         ledger: LEDGER,
         code: Code(1),
-        flags: TransferFlags::default(),
+        flags: if rng.percent(20) { TransferFlags::PENDING } else { TransferFlags::default() },
         ..Transfer::default()
     }
+}
+
+/// Posts a reservation, in whole or in part, or voids it; what of it is moved.
+fn end(rng: &mut Rng, reserved: &Transfer) -> (Transfer, u128) {
+    let (amount, flags) = match rng.below(3) {
+        0 => (reserved.amount.0, TransferFlags::POST_PENDING),
+        1 => (reserved.amount.0.div_ceil(2), TransferFlags::POST_PENDING),
+        _ => (0, TransferFlags::VOID_PENDING),
+    };
+    let end = Transfer {
+        id: EventId(rng.next_u128()),
+        debit_account_id: reserved.debit_account_id,
+        credit_account_id: reserved.credit_account_id,
+        amount: Amount(amount),
+        pending_id: reserved.id,
+        flags,
+        ..Transfer::default()
+    };
+    (end, amount)
 }
 
 /// Sends until it is answered, under the same ids.
@@ -93,6 +112,19 @@ struct Told {
     accepted: u64,
     refused: u64,
     spanning: u64,
+    /// Reservations that were ended; others are not open at the end.
+    ended: u64,
+}
+
+impl Told {
+    fn moved(&mut self, transfer: &Transfer, amount: u128) {
+        let (debit, credit) = (transfer.debit_account_id, transfer.credit_account_id);
+        self.accepted += 1;
+        self.sums.entry(debit).or_default().0 += amount;
+        self.sums.entry(credit).or_default().1 += amount;
+        let spans = of_account(debit, PARTITIONS) != of_account(credit, PARTITIONS);
+        self.spanning += u64::from(spans);
+    }
 }
 
 fn load(addresses: &str, mut rng: Rng, accounts: &[AccountId], ends: &AtomicBool) -> Told {
@@ -104,20 +136,24 @@ fn load(addresses: &str, mut rng: Rng, accounts: &[AccountId], ends: &AtomicBool
         if rng.percent(10) {
             assert_eq!(submit(&client, &events), verdicts, "a repeat gets another verdict");
         }
+        let mut reserved = Vec::new();
         for (transfer, verdict) in transfers.iter().zip(verdicts) {
-            let Transfer { debit_account_id: debit, credit_account_id: credit, amount, .. } =
-                *transfer;
-            if verdict.is_ok() {
-                told.accepted += 1;
-                told.sums.entry(debit).or_default().0 += amount.0;
-                told.sums.entry(credit).or_default().1 += amount.0;
-                let spans = of_account(debit, PARTITIONS) != of_account(credit, PARTITIONS);
-                told.spanning += u64::from(spans);
+            if verdict.is_ok() && transfer.flags.contains(TransferFlags::PENDING) {
+                reserved.push(*transfer);
+            } else if verdict.is_ok() {
+                told.moved(transfer, transfer.amount.0);
             } else {
                 let known = [Verdict::ExceedsCredits, Verdict::ExceedsDebits];
                 assert!(known.contains(&verdict), "{verdict:?}");
                 told.refused += 1;
             }
+        }
+        let endings: Vec<_> = reserved.iter().map(|one| end(&mut rng, one)).collect();
+        let events: Vec<_> = endings.iter().map(|(end, _)| end.to_bytes()).collect();
+        for ((end, amount), verdict) in endings.iter().zip(submit(&client, &events)) {
+            assert_eq!(verdict, Verdict::Ok, "{end:?}");
+            told.moved(end, *amount);
+            told.ended += 1;
         }
         thread::sleep(Duration::from_millis(rng.below(20)));
     }
@@ -251,8 +287,10 @@ fn what_was_acknowledged_is_on_both_sides_whoever_is_killed_paused_or_cut_off() 
     let sum = |of: fn(&Told) -> u64| told.iter().map(of).sum::<u64>();
     let (accepted, spanning) = (sum(|one| one.accepted), sum(|one| one.spanning));
     println!(
-        "{accepted} accepted, {spanning} of them between partitions, {} refused; {} looks at SQL",
+        "{accepted} accepted, {spanning} of them between partitions, {} refused; {} reservations ended; {} looks \
+         at SQL",
         sum(|one| one.refused),
+        sum(|one| one.ended),
         looks.load(Ordering::Relaxed)
     );
     assert!(spanning > accepted / 4, "the load does not span partitions");

@@ -28,12 +28,17 @@ const KILLS_MAX: u32 = 200;
 const LEDGERS: [LedgerId; 2] = [LedgerId(840), LedgerId(978)];
 /// Exit code of [`walengine_net::cli::Reason::Schema`].
 const SCHEMA: i32 = 13;
+/// When nothing is logged for so long, every reservation with a timeout has ended.
+const EXPIRED_AFTER: Duration = Duration::from_millis(2500);
 /// How long what is under way may take to arrive.
 const PATIENCE: Duration = Duration::from_mins(1);
 
 /// Makes accounts with ordinary ids, and transfers between them, half of which span.
 struct Load {
     random: Rng,
+    /// Whether it also reserves, and ends what was reserved.
+    reserves: bool,
+    pendings: Vec<Transfer>,
     accounts: Vec<Account>,
     sent: Vec<EventBytes>,
 }
@@ -59,7 +64,40 @@ impl Load {
             .collect();
         let events: Vec<_> = accounts.iter().map(Account::to_bytes).collect();
         assert!(client.submit_all(&events).unwrap().all_ok());
-        Self { random, accounts, sent: Vec::new() }
+        Self { random, reserves: true, pendings: Vec::new(), accounts, sent: Vec::new() }
+    }
+
+    /// Posts a reservation, in whole or in part, or voids it.
+    fn end(&mut self) -> Option<Transfer> {
+        let newest = self.pendings.len().checked_sub(1)?;
+        let reserved = self.pendings[newest - self.random.index(newest.min(400) + 1)];
+        let posts = self.random.percent(60);
+        let (debit_account_id, credit_account_id) =
+            (reserved.debit_account_id, reserved.credit_account_id);
+        let is_part = posts && self.random.percent(40);
+        Some(Transfer {
+            id: EventId(self.random.next_u128()),
+            debit_account_id,
+            credit_account_id,
+            amount: if is_part { Amount(reserved.amount.0.div_ceil(2)) } else { Amount(0) },
+            pending_id: reserved.id,
+            flags: if posts { TransferFlags::POST_PENDING } else { TransferFlags::VOID_PENDING },
+            ..Transfer::default()
+        })
+    }
+
+    fn event(&mut self) -> Transfer {
+        let ends = self.reserves && self.random.percent(15);
+        if let Some(end) = ends.then(|| self.end()).flatten() {
+            return end;
+        }
+        let mut transfer = self.transfer();
+        if self.reserves && self.random.percent(25) {
+            transfer.flags = transfer.flags.with(TransferFlags::PENDING);
+            transfer.timeout_seconds = [0, 0, 1, 2][self.random.index(4)];
+            self.pendings.push(transfer);
+        }
+        transfer
     }
 
     fn transfer(&mut self) -> Transfer {
@@ -97,7 +135,7 @@ impl Load {
 
     /// The next transfers; some were sent before.
     fn batch(&mut self) -> Vec<EventBytes> {
-        let mut batch: Vec<_> = (0..BATCH_TRANSFERS).map(|_| self.transfer().to_bytes()).collect();
+        let mut batch: Vec<_> = (0..BATCH_TRANSFERS).map(|_| self.event().to_bytes()).collect();
         if !self.sent.is_empty() {
             for _ in 0..BATCH_TRANSFERS / 10 {
                 batch.push(self.sent[self.random.index(self.sent.len())]);
@@ -158,14 +196,16 @@ impl Setup {
 /// The log, once nothing in it is under way.
 fn settled(client: &mut Client) -> Folded {
     let by = Instant::now() + PATIENCE;
+    let mut before = Folded::read(client);
     loop {
+        thread::sleep(EXPIRED_AFTER);
         let folded = Folded::read(client);
-        if folded.under_way() == 0 {
+        if folded.under_way() == 0 && folded.ends == before.ends {
             folded.is_settled();
             return folded;
         }
         assert!(Instant::now() < by, "{} are under way", folded.under_way());
-        thread::sleep(Duration::from_millis(20));
+        before = folded;
     }
 }
 
@@ -178,9 +218,13 @@ fn what_is_under_way_is_audited(setup: &Setup) {
     let line = report.lines().find(|line| line.starts_with("partition 0: equal")).unwrap();
     assert!(line.ends_with(&format!(", {by_partition} under way")), "{report}");
     let shown = "SELECT count(*) FROM spanning_transfers WHERE state IN ('under way', 'arrived')
-                    AND home_offset IS NOT NULL";
+                    AND home_offset IS NOT NULL AND kind NOT IN ('void', 'expire')";
     assert_eq!(setup.ask(shown), count);
-    let reserved = "SELECT (SELECT sum(amount) FROM under_way) = (SELECT sum(credits_pending) FROM in_transit)";
+    let reserved = "SELECT (SELECT coalesce(sum(amount), 0) FROM under_way
+                             WHERE get_byte(body, 118) & 4 = 0)
+                         + (SELECT coalesce(sum(amount), 0) FROM transfer_states
+                             WHERE state = 'pending' AND other_partition IS NOT NULL)
+                         = (SELECT sum(credits_pending) FROM in_transit)";
     assert_eq!(setup.ask(reserved), "t");
     let (partition, offset) =
         setup.pair("SELECT partition, log_offset FROM under_way ORDER BY 1, 2 LIMIT 1");
@@ -299,20 +343,22 @@ fn views_show_both_sides(setup: &Setup, folded: &Folded) {
     let states = "SELECT state, count(*) FROM spanning_transfers GROUP BY 1 ORDER BY 1";
     assert_eq!(setup.ask(states), format!("refused,{refused}\nsettled,{}", arrived - refused));
     let whole = "SELECT count(*) FROM spanning_transfers
-                  WHERE home_offset IS NULL OR arrival_offset IS NULL OR home_time <= arrival_time
-                     OR ledger NOT IN (840, 978) OR code NOT BETWEEN 1 AND 600 OR home = other_partition";
+                  WHERE home_offset IS NULL OR arrival_offset IS NULL OR debit_account_id IS NULL
+                     OR home_time <= arrival_time AND kind NOT IN ('void', 'expire') OR ledger NOT IN (840, 978) OR code NOT BETWEEN 1 AND 600 OR home = other_partition";
     assert_eq!(setup.ask(whole), "0");
     let trial = "SELECT ledger, debits_posted = credits_posted AND debits_posted > 0, in_transit
                    FROM trial_balance ORDER BY 1";
     assert_eq!(setup.ask(trial), "840,t,0\n978,t,0");
     let pairs = "SELECT count(*), bool_and(one.credits_posted = other.debits_posted
-                                           AND one.credits_pending = 0 AND one.debits_pending = 0)
+                                           AND one.credits_pending = other.debits_pending)
                    FROM in_transit one JOIN in_transit other
                      ON (other.partition, other.other_partition, other.ledger)
                       = (one.other_partition, one.partition, one.ledger)";
     let accounts = setup.ask("SELECT count(*) FROM in_transit");
     assert_eq!(accounts, "4", "two partitions, two ledgers");
     assert_eq!(setup.ask(pairs), "4,t");
+    let kinds = "SELECT string_agg(DISTINCT kind, ' ' ORDER BY kind) FROM spanning_transfers";
+    assert_eq!(setup.ask(kinds), "expire pending post transfer void");
     let balancing = "SELECT count(*) > 0 FROM transfers WHERE other_partition IS NOT NULL
                         AND amount < amount_asked";
     assert_eq!(setup.ask(balancing), "t", "some were reduced");
@@ -351,11 +397,17 @@ fn a_token_waits_for_the_word(setup: &Setup, load: &mut Load, client: &Client) {
 
 /// Each change by hand is named: by the table, and by the other partition that it does not fit.
 fn the_audit_names_broken_promises(setup: &Setup) {
+    for kind in ["transfer", "post", "void"] {
+        the_audit_names_what_is_broken_of(kind, setup);
+    }
+}
+
+fn the_audit_names_what_is_broken_of(kind: &str, setup: &Setup) {
     // The newest arrivals may as well not be projected yet.
-    let (place, word) = setup.pair(
+    let (place, word) = setup.pair(&format!(
         "SELECT prepared_offset, log_offset FROM transfers_p0000
-          WHERE other_partition = 1 ORDER BY log_offset LIMIT 1 OFFSET 5",
-    );
+          WHERE other_partition = 1 AND kind = '{kind}' ORDER BY log_offset LIMIT 1 OFFSET 2",
+    ));
     let arrival = setup
         .ask(&format!("SELECT log_offset FROM arrivals_p0001 WHERE home = 0 AND place = {place}"));
     let refused =
@@ -477,6 +529,23 @@ fn both_sides_are_in_sql_once_whenever_the_projector_is_killed() {
     setup.stop();
 }
 
+/// Makes the schema that of version 4, as far as the projector can tell: it has no reservations between partitions.
+fn downgrade_to_4(setup: &Setup) {
+    setup.ask(
+        "DROP VIEW spanning_transfers; DROP VIEW account_statements;
+         ALTER TABLE arrivals DROP COLUMN kind, DROP COLUMN pending_id, ALTER COLUMN id SET NOT NULL;
+         DROP INDEX arrivals_p0000_home_place_idx; DROP INDEX arrivals_p0001_home_place_idx;
+         CREATE UNIQUE INDEX ON arrivals_p0000 (home, id); CREATE UNIQUE INDEX ON arrivals_p0001 (home, id);
+         DELETE FROM schema_versions WHERE version > 4",
+    );
+    let made = include_str!("../../projector/src/schema/004_across.sql");
+    for view in ["account_statements", "spanning_transfers"] {
+        let begin = made.find(&format!("VIEW {view} AS")).expect("version 4 has it");
+        let end = begin + made[begin..].find(';').expect("it ends");
+        setup.ask(&format!("CREATE {}", &made[begin..end]));
+    }
+}
+
 /// Makes the schema that of version 3, as far as the projector can tell.
 fn downgrade(setup: &Setup) {
     let views =
@@ -498,6 +567,7 @@ fn tables_of_the_release_before_are_upgraded_in_place() {
     let mut setup = Setup::start("projector-across-upgrade");
     let client = setup.server.client();
     let mut load = Load::start(&client, seed);
+    load.reserves = false;
     setup.comes_to_the_end();
     setup.projector.stop();
     downgrade(&setup);
@@ -514,6 +584,17 @@ fn tables_of_the_release_before_are_upgraded_in_place() {
     assert_eq!(setup.ask("SELECT count(*) FROM public.kept"), ACCOUNTS.to_string());
     let named = "SELECT name FROM verdicts WHERE number = 110";
     assert_eq!(setup.ask(named), "in_doubt");
+    setup.projecting.audit_finds_no_difference();
+    setup.projector.stop();
+    downgrade_to_4(&setup);
+    setup.projector = setup.projecting.spawn();
+    load.reserves = true;
+    for _ in 0..4 {
+        client.submit_all(&load.batch()).unwrap();
+    }
+    let folded = setup.comes_to_the_end();
+    let reserved = "SELECT count(*) > 20 FROM arrivals WHERE kind = 'pending' AND verdict = 0";
+    assert_eq!(setup.ask(reserved), "t");
     setup.projecting.audit_finds_no_difference();
     let output = setup.projecting.run(&["rebuild"]);
     let said = String::from_utf8_lossy(&output.stderr);

@@ -12,10 +12,12 @@ fn what_spans_partitions_has_both_sides_or_neither() {
     let counts = runs.iter().fold(Counts::default(), |sum, ran| sum + ran.counts);
     let of = |partitions| runs.iter().filter(|ran| ran.partitions == partitions).count();
     let (accepted, refused) = (sum(|ran| ran.accepted), sum(|ran| ran.refused));
+    let (posted, released) = (sum(|ran| ran.posted), sum(|ran| ran.released));
     println!(
         "{} seeds ({} of 2 partitions, {} of 3, {} of 4), {} s simulated: {counts:?}; {} letters lost, {} \
          doubled, {} starts from a snapshot, {} answers; {accepted} transfers between partitions accepted, \
-         {refused} refused by the other one; no violation",
+         {refused} refused by the other one; {posted} reservations between them posted, {released} voided or \
+         expired, {} postings refused by the other one; no violation",
         runs.len(),
         of(2),
         of(3),
@@ -25,10 +27,12 @@ fn what_spans_partitions_has_both_sides_or_neither() {
         sum(|ran| ran.mishaps.1),
         sum(|ran| ran.restored),
         sum(|ran| ran.answers),
+        sum(|ran| ran.stood),
     );
     let seeds = runs.len() as u64;
     assert!(
         accepted > 20 * seeds && refused > 5 * seeds,
         "{accepted} accepted and {refused} refused"
     );
+    assert!(posted > 2 * seeds && released > 2 * seeds, "{posted} posted and {released} released");
 }

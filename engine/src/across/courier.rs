@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use walengine_net::model::{Amount, Arrival, PartitionId, Verdict, Word};
+use walengine_net::model::{Amount, Arrival, PartitionId, Transfer, Verdict, Word};
 use walengine_replication::peer::{Carried, Words};
 
 use super::letter::{Forward, Letter, Undelivered, send};
@@ -25,6 +25,10 @@ pub async fn run<C: Commit>(
         let changed = partition.changed();
         let changed = changed.changed();
         partition.until_exchange().await;
+        if partition.waits_after_refusal() {
+            partition.runtime().sleep(COURIER_AGAIN_AFTER).await;
+            continue;
+        }
         if partition.is_importing() {
             // What is under way at the end of it is brought there then.
             changed.await;
@@ -82,7 +86,8 @@ async fn settle<C: Commit>(
 async fn believe<C: Commit>(partition: &Partition<C>, carried: &Carried, verdict: Verdict) {
     let word = |Arrival { transfer, place }: &Arrival| {
         let amount = if verdict.is_ok() { transfer.amount } else { Amount(0) };
-        Word { id: transfer.id, place: *place, verdict, amount }
+        let Transfer { id, pending_id, .. } = *transfer;
+        Word { id, place: *place, verdict, amount, pending_id }
     };
     let words = carried.arrivals.iter().map(word).collect();
     let _ = partition.take_words(&Words { time: carried.time, words }).await;

@@ -9,8 +9,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use walengine_net::entry::{EntryError, EntryHeader, EntryKind, access_events};
 use walengine_net::model::{
-    Arrival, Event, EventBytes, EventKind, Mail, Offset, PartitionId, Resolved, Timestamp,
-    Transfer, Verdict, event_kind,
+    AccountId, Arrival, Event, EventBytes, EventKind, Mail, Offset, PartitionId, Resolved,
+    ResolvedBytes, Timestamp, Verdict, event_kind,
 };
 use walengine_net::partition;
 
@@ -19,9 +19,9 @@ use walengine_net::partition;
 pub struct Ties {
     partition: PartitionId,
     partitions: u16,
-    /// Transfers that were prepared, by the other partition.
+    /// What was prepared, and ends of reservations, by the other partition.
     prepared: BTreeMap<PartitionId, u64>,
-    /// Places of those that are in doubt.
+    /// Places of those that have no word.
     in_doubt: BTreeMap<PartitionId, BTreeSet<u64>>,
     received: BTreeMap<PartitionId, Received>,
 }
@@ -70,33 +70,47 @@ impl Ties {
         }
         let body = access_events(body)?;
         let events = body.events.get(..records as usize).unwrap_or(&body.events);
-        self.take_events(header.meta.base_offset, events, &body.verdicts);
+        self.take_events(header.meta.base_offset, events, &body.verdicts, &body.resolved);
         Ok(())
     }
 
     /// Takes the next events, from this offset on.
-    pub fn take_events(&mut self, first: Offset, events: &[EventBytes], verdicts: &[u8]) {
-        for ((event, verdict), offset) in events.iter().zip(verdicts).zip(first.0..) {
-            self.take(offset, event, *verdict);
+    pub fn take_events(
+        &mut self,
+        first: Offset,
+        events: &[EventBytes],
+        verdicts: &[u8],
+        resolved: &[ResolvedBytes],
+    ) {
+        let mut resolved = resolved.iter().map(Resolved::from_bytes).peekable();
+        for ((event, verdict), index) in events.iter().zip(verdicts).zip(0u32..) {
+            let effective = resolved.next_if(|resolved| resolved.index == index);
+            self.take(first.0 + u64::from(index), event, *verdict, effective.as_ref());
         }
     }
 
     #[inline]
-    fn take(&mut self, offset: u64, event: &EventBytes, verdict: u8) {
+    fn take(&mut self, offset: u64, event: &EventBytes, verdict: u8, effective: Option<&Resolved>) {
         let is_prepared = verdict == Verdict::InDoubt.number();
+        let is_ended = verdict == Verdict::Ok.number() && effective.is_some();
         let is_own =
             matches!(event_kind(event), Ok(EventKind::Mail | EventKind::Arrival | EventKind::Word));
-        if is_prepared || is_own {
-            self.take_tied(offset, event);
+        if is_prepared || is_ended || is_own {
+            self.take_tied(offset, event, effective);
         }
     }
 
-    fn take_tied(&mut self, offset: u64, event: &EventBytes) {
+    fn take_tied(&mut self, offset: u64, event: &EventBytes, effective: Option<&Resolved>) {
         match Event::from_bytes(event) {
             Ok(Event::Transfer(transfer)) => {
-                let other = self.other(&transfer);
-                *self.prepared.entry(other).or_default() += 1;
-                self.in_doubt.entry(other).or_default().insert(offset);
+                let credit =
+                    effective.map_or(transfer.credit_account_id, |it| it.credit_account_id);
+                self.send(offset, credit);
+            }
+            Ok(Event::Expire(_)) => {
+                if let Some(effective) = effective {
+                    self.send(offset, effective.credit_account_id);
+                }
             }
             Ok(Event::Mail(mail)) => {
                 let received = self.received.entry(mail.home).or_default();
@@ -120,11 +134,16 @@ impl Ties {
         }
     }
 
-    fn other(&self, transfer: &Transfer) -> PartitionId {
-        partition::of_account(transfer.credit_account_id, self.partitions)
+    /// Something is to go to the partition of an account, if that is another one.
+    fn send(&mut self, offset: u64, credit: AccountId) {
+        let other = partition::of_account(credit, self.partitions);
+        if other != self.partition {
+            *self.prepared.entry(other).or_default() += 1;
+            self.in_doubt.entry(other).or_default().insert(offset);
+        }
     }
 
-    /// Transfers that are in doubt.
+    /// What has no word yet.
     pub fn under_way(&self) -> usize {
         self.in_doubt.values().map(BTreeSet::len).sum()
     }
@@ -241,7 +260,7 @@ impl<'a> Fitting<'a> {
 
 #[cfg(test)]
 mod tests {
-    use walengine_net::model::{AccountId, Amount, EventId, Word};
+    use walengine_net::model::{Amount, EventId, Transfer, TransferFlags, Word};
 
     use super::*;
 
@@ -277,7 +296,19 @@ mod tests {
 
         fn prepare(&mut self) -> u64 {
             self.home_end += 1;
-            self.home.take(self.home_end, &transfer().to_bytes(), Verdict::InDoubt.number());
+            self.home.take(self.home_end, &transfer().to_bytes(), Verdict::InDoubt.number(), None);
+            self.home_end
+        }
+
+        /// Voids a reservation, whose accounts the event does not name.
+        fn void(&mut self) -> u64 {
+            self.home_end += 1;
+            let Transfer { debit_account_id, credit_account_id, amount, .. } = transfer();
+            let zero = Resolved::default();
+            let ended = Resolved { debit_account_id, credit_account_id, amount, ..zero };
+            let (id, flags) = (EventId(6), TransferFlags::VOID_PENDING);
+            let void = Transfer { id, pending_id: EventId(5), flags, ..Transfer::default() };
+            self.home.take(self.home_end, &void.to_bytes(), Verdict::Ok.number(), Some(&ended));
             self.home_end
         }
 
@@ -286,16 +317,17 @@ mod tests {
             let arrival = Arrival { transfer: transfer(), place };
             for event in [mail.to_bytes(), arrival.to_bytes()] {
                 self.other_end += 1;
-                self.other.take(self.other_end, &event, Verdict::Ok.number());
+                self.other.take(self.other_end, &event, Verdict::Ok.number(), None);
             }
             self.last = place;
         }
 
         fn settle(&mut self, place: u64) {
             self.home_end += 1;
-            let (id, amount) = (EventId(5), Amount(9));
-            let word = Word { id, place, verdict: Verdict::Ok, amount };
-            self.home.take(self.home_end, &word.to_bytes(), Verdict::Ok.number());
+            let (id, amount, pending_id) = (EventId(5), Amount(9), EventId(0));
+            let word = Word { id, place, verdict: Verdict::Ok, amount, pending_id };
+            let ended = Resolved::default();
+            self.home.take(self.home_end, &word.to_bytes(), Verdict::Ok.number(), Some(&ended));
         }
 
         fn fit(&self) -> bool {
@@ -315,6 +347,13 @@ mod tests {
         assert!(logs.fit());
         logs.arrive(second, second);
         logs.settle(second);
+        assert!(logs.fit());
+        assert_eq!(logs.home.under_way(), 0);
+        let void = logs.void();
+        assert!(logs.fit());
+        assert_eq!(logs.home.under_way(), 1);
+        logs.arrive(void, void);
+        logs.settle(void);
         assert!(logs.fit());
         assert_eq!(logs.home.under_way(), 0);
     }

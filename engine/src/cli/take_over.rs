@@ -117,7 +117,7 @@ pub(super) fn run(input: &Input, asking: &Asking, dry_run: bool, stop: Stop) -> 
         there[usize::from(entry.partition.0)].compare(&client, &entry)?;
         if let Content::Events(body) = &entry.content {
             let ties = &mut ties[usize::from(entry.partition.0)];
-            ties.take_events(entry.base_offset, &body.events, &body.verdicts);
+            ties.take_events(entry.base_offset, &body.events, &body.verdicts, &body.resolved);
         }
         bar.set_position(read.load(Ordering::Relaxed));
         check_interrupted(stop, "nothing was imported")?;

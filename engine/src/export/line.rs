@@ -175,6 +175,7 @@ fn put_known(out: &mut String, place: Place, verdict: Verdict, event: &Event) {
             text(out, "place", word.place);
             text(out, "said", word.verdict.name());
             text_unless_zero(out, "amount", word.amount.0);
+            text_unless_zero(out, "pending_id", word.pending_id.0);
         }
     }
 }
@@ -343,7 +344,8 @@ fn event(line: &RecordLine<'_>) -> Result<EventBytes, String> {
         "word" => {
             let verdict = verdict_of(line.said.ok_or("a word that says nothing")?)?;
             let amount = Amount(long(line.amount.as_ref()));
-            Word { id, place: place()?, verdict, amount }.to_bytes()
+            let pending_id = EventId(long(line.pending_id.as_ref()));
+            Word { id, place: place()?, verdict, amount, pending_id }.to_bytes()
         }
         "account" => {
             let flags = bits(line.flags, AccountFlags::ALL.0, |bit| AccountFlags(bit).names())?;

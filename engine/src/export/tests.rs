@@ -61,8 +61,14 @@ fn events() -> EventsBody {
         Expire { pending_id: EventId(6) }.to_bytes(),
         Mail { home: PartitionId(8), previous: 9, settled_below: 10 }.to_bytes(),
         Arrival { transfer, place: 11 }.to_bytes(),
-        Word { id: EventId(12), place: 13, verdict: Verdict::ExceedsDebits, amount: Amount(14) }
-            .to_bytes(),
+        Word {
+            id: EventId(12),
+            place: 13,
+            verdict: Verdict::ExceedsDebits,
+            amount: Amount(14),
+            pending_id: EventId(15),
+        }
+        .to_bytes(),
         Transfer { id: EventId(7), ..Transfer::default() }.to_bytes(),
         filled.to_bytes(),
         strange,

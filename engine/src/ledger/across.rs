@@ -4,15 +4,17 @@
 use std::collections::{BTreeMap, VecDeque};
 
 use walengine_net::model::{
-    Account, AccountFlags, AccountId, Amount, Arrival, EventBytes, EventId, EventKind, LedgerId,
-    Mail, Offset, PartitionId, Resolved, ResolvedBytes, Timestamp, Transfer, TransferFlags,
-    Verdict, Word, event_kind,
+    Account, AccountFlags, AccountId, Amount, Arrival, Code, EventBytes, EventId, EventKind,
+    LedgerId, Mail, Offset, PartitionId, Resolved, ResolvedBytes, Timestamp, Transfer,
+    TransferFlags, Verdict, Word, event_kind,
 };
 
 use super::balances::{available_to_credit, available_to_debit, check_balances};
 use super::checks::refuse_if;
-use super::effects::{move_money, move_money_back, note_balanced, release, reserve};
-use super::pendings::{NEVER, Pending};
+use super::effects::{
+    expires_at, move_money, move_money_back, note, note_balanced, release, reserve,
+};
+use super::pendings::{NEVER, Pending, PendingKey, Standing};
 use super::slot::PendingState;
 use super::{At, Draft, Ledger};
 use crate::planted::{self, Planted};
@@ -21,6 +23,8 @@ use crate::planted::{self, Planted};
 pub(super) const ACROSS_ITEM_BYTES: usize = 48;
 /// Stands instead of a verdict with the place of the last arrival.
 const LAST: u8 = u8::MAX;
+/// Stands instead of a verdict with the reservation that the word before it speaks of.
+const PENDING: u8 = u8::MAX - 1;
 
 /// What has come from other partitions.
 #[derive(Default)]
@@ -51,11 +55,14 @@ impl Across {
     pub(super) fn items(&self) -> impl Iterator<Item = [u8; ACROSS_ITEM_BYTES]> {
         self.inbound.iter().flat_map(|(home, inbound)| {
             let last = item(*home, LAST, inbound.last, 0, 0);
-            let words = inbound.words.values();
             let word = |word: &Word| {
-                item(*home, word.verdict.number(), word.place, word.id.0, word.amount.0)
+                let Word { id, place, verdict, amount, pending_id } = *word;
+                let first = item(*home, verdict.number(), place, id.0, amount.0);
+                let second =
+                    (pending_id.0 != 0).then(|| item(*home, PENDING, place, pending_id.0, 0));
+                [Some(first), second].into_iter().flatten()
             };
-            std::iter::once(last).chain(words.map(word))
+            std::iter::once(last).chain(inbound.words.values().flat_map(word))
         })
     }
 
@@ -76,11 +83,18 @@ impl Across {
             let inbound = Inbound { last: place, words: BTreeMap::new() };
             return is_right.then(|| self.inbound.insert(home, inbound)).map(|_| home);
         }
-        let verdict = Verdict::from_number(number).filter(|it| !it.is_malformed())?;
         let mut newest = newest.filter(|newest| *newest.key() == home)?;
         let Inbound { last, words } = newest.get_mut();
+        if number == PENDING {
+            let word = words.get_mut(&place).filter(|word| word.pending_id == EventId(0))?;
+            word.pending_id = EventId(id);
+            let is_newest = words.last_key_value().is_some_and(|(newest, _)| *newest == place);
+            return (is_newest && id != 0 && amount == 0).then_some(home);
+        }
+        let verdict = Verdict::from_number(number).filter(|it| !it.is_malformed())?;
         let follows = words.last_key_value().is_none_or(|(before, _)| *before < place);
-        let word = Word { id: EventId(id), place, verdict, amount: Amount(amount) };
+        let (id, amount, pending_id) = (EventId(id), Amount(amount), EventId(0));
+        let word = Word { id, place, verdict, amount, pending_id };
         (follows && place <= *last).then(|| words.insert(place, word)).map(|_| home)
     }
 
@@ -122,15 +136,31 @@ pub enum MailError {
     Malformed,
 }
 
-/// A transfer on which another partition has the last word.
+/// Something that another partition is to be told, and has not answered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Doubt {
-    /// Its record.
+    /// Its record: its place in the stream.
     pub offset: Offset,
-    /// Of its event.
-    pub fingerprint: u64,
-    /// What is reserved.
-    pub amount: u128,
+    /// Of its event, which is sent with the amount that is here. `None` if all that is sent is here.
+    pub fingerprint: Option<u64>,
+    /// The amount and, of the end of a reservation, all that its event may not say.
+    known: Transfer,
+}
+
+impl Doubt {
+    /// What is sent, given the event if there is a fingerprint of it.
+    pub fn arrival(&self, event: Option<&EventBytes>) -> Arrival {
+        let place = self.offset.0;
+        let Transfer { amount, debit_account_id, credit_account_id, ledger, code, .. } = self.known;
+        let transfer = match event.map(Transfer::from_bytes) {
+            None => self.known,
+            Some(sent) if debit_account_id == AccountId(0) => Transfer { amount, ..sent },
+            Some(sent) => {
+                Transfer { amount, debit_account_id, credit_account_id, ledger, code, ..sent }
+            }
+        };
+        Arrival { transfer, place }
+    }
 }
 
 /// A frame from another partition.
@@ -147,20 +177,23 @@ pub struct Frame<'a> {
 }
 
 impl Ledger {
-    /// Number of transfers that are in doubt here.
+    /// Number of transfers that are in doubt here, and of ended reservations of which another partition may not know.
     pub fn doubts_len(&self) -> usize {
         self.pendings.in_doubt().len()
     }
 
-    /// An event that is prepared here and has its last word elsewhere, if nothing is wrong with it.
+    /// An event of which another partition is told, if nothing is wrong with it.
     pub fn spans(&self, event: &EventBytes) -> bool {
-        let is_transfer = event_kind(event) == Ok(EventKind::Transfer);
-        let spans = |transfer: Transfer| {
-            let Transfer { debit_account_id, credit_account_id, .. } = transfer;
-            credit_account_id != AccountId(0)
-                && self.routing().of(debit_account_id) != self.routing().of(credit_account_id)
-        };
-        is_transfer && spans(Transfer::from_bytes(event))
+        if event_kind(event) != Ok(EventKind::Transfer) {
+            return false;
+        }
+        let transfer = Transfer::from_bytes(event);
+        let Transfer { debit_account_id, credit_account_id, pending_id, .. } = transfer;
+        if pending_id.0 != 0 {
+            return self.pendings.get(pending_id.0).is_some_and(|pending| pending.other != 0);
+        }
+        credit_account_id != AccountId(0)
+            && self.routing().of(debit_account_id) != self.routing().of(credit_account_id)
     }
 
     /// The oldest record on which another partition has the last word that is not here yet, or not released
@@ -171,10 +204,10 @@ impl Ledger {
 
     /// What a bug does that is planted.
     pub(super) fn forget_doubts(&mut self) {
-        let in_doubt = self.pendings.iter().filter(|pending| pending.is_in_doubt);
+        let in_doubt = self.pendings.iter().filter(|pending| pending.sent_to().is_some());
         let ids: Vec<u128> = in_doubt.map(|pending| pending.id).collect();
         for id in ids {
-            self.pendings.remove(id);
+            self.pendings.remove(PendingKey::own(EventId(id)));
         }
     }
 
@@ -185,17 +218,38 @@ impl Ledger {
 
     /// Another partition has the last word on this transfer, and it is not here yet.
     pub fn is_in_doubt(&self, id: EventId) -> bool {
-        self.pendings.get(id.0).is_some_and(|pending| pending.is_in_doubt)
+        self.pendings.get(id.0).is_some_and(|pending| pending.standing.is_in_doubt())
     }
 
-    /// What another partition has the last word on, with offsets below `below`, oldest first, at most so many.
+    /// What another partition is to be told, with offsets below `below`, oldest first, at most so many.
     pub fn doubts(&self, other: PartitionId, below: Offset, doubts_max: usize) -> Vec<Doubt> {
         let doubts = self.pendings.doubts(other, below.0).take(doubts_max);
-        let doubt = |pending: &Pending| {
-            let Pending { fingerprint, amount, offset, .. } = *pending;
-            Doubt { offset: Offset(offset), fingerprint, amount }
-        };
-        doubts.map(doubt).collect()
+        doubts.map(|pending| self.doubt(pending)).collect()
+    }
+
+    fn doubt(&self, pending: &Pending) -> Doubt {
+        let amount = Amount(pending.amount);
+        let mut known = Transfer { amount, ..Transfer::default() };
+        let ends = matches!(pending.standing, Standing::Posting | Standing::Ended);
+        if ends {
+            let debit = self.accounts.get(pending.debit);
+            (known.debit_account_id, known.ledger) = (debit.id, debit.ledger);
+            known.code = Code(pending.code);
+        }
+        match pending.standing {
+            Standing::Posting => {
+                let reservation = self.pendings.get(pending.named);
+                known.credit_account_id = AccountId(reservation.map_or(0, |it| it.named));
+            }
+            Standing::Ended => {
+                known.credit_account_id = AccountId(pending.named);
+                known.pending_id = EventId(pending.id);
+                known.flags = TransferFlags::VOID_PENDING;
+            }
+            _ => {}
+        }
+        let fingerprint = (pending.standing != Standing::Ended).then_some(pending.fingerprint);
+        Doubt { offset: Offset(pending.offset), fingerprint, known }
     }
 
     /// Place of the last arrival from a partition; 0 before the first.
@@ -249,6 +303,9 @@ impl Ledger {
         if arrivals.is_empty() {
             return Ok(());
         }
+        if !arrivals.iter().all(|arrival| self.may_arrive(&arrival.transfer, home)) {
+            return Err(MailError::Malformed);
+        }
         let mail = Mail { home, previous: last, settled_below };
         self.expire(draft, now, usize::MAX);
         let mut at = draft.open(self, now);
@@ -297,6 +354,20 @@ impl Ledger {
         Ok(())
     }
 
+    /// A reservation is here if and only if it should be.
+    fn may_arrive(&self, transfer: &Transfer, home: PartitionId) -> bool {
+        if transfer.pending_id.0 != 0 {
+            let is_it = |held: &Pending| {
+                let is_whole = transfer.amount.0 == held.amount;
+                let posts = transfer.flags.contains(TransferFlags::POST_PENDING);
+                is_whole || posts && transfer.amount.0 < held.amount
+            };
+            return self.pendings.held(home, transfer.pending_id).is_some_and(is_it);
+        }
+        !transfer.flags.contains(TransferFlags::PENDING)
+            || self.pendings.held(home, transfer.id).is_none()
+    }
+
     /// Decides an arrival, which is the last word on it.
     pub(super) fn arrive(
         &mut self,
@@ -307,16 +378,22 @@ impl Ledger {
         let Arrival { transfer, place } = arrival;
         let home = self.routing().of(transfer.debit_account_id);
         let last = self.last_place(home);
+        let is_new = *place > last && self.may_arrive(transfer, home);
         let is_right = home != self.partition
-            && (*place > last || planted::has(Planted::WordGivenTwice))
+            && (is_new || planted::has(Planted::WordGivenTwice))
             && self.routing().elsewhere(transfer.credit_account_id).is_none();
         refuse_if(!is_right, Verdict::WrongPartition)?;
-        let decided = self.credit(transfer, home, at, resolved);
+        let decided = if transfer.pending_id.0 == 0 {
+            self.credit(transfer, home, at, resolved)
+        } else {
+            self.end_held(transfer, home, at, resolved)
+        };
         let (verdict, amount) = match decided {
             Ok(amount) => (Verdict::Ok, amount),
             Err(verdict) => (verdict, 0),
         };
-        let word = Word { id: transfer.id, place: *place, verdict, amount: Amount(amount) };
+        let (id, amount) = (transfer.id, Amount(amount));
+        let word = Word { id, place: *place, verdict, amount, pending_id: transfer.pending_id };
         let inbound = self.across.inbound.entry(home).or_default();
         inbound.last = *place;
         inbound.words.insert(*place, word);
@@ -324,7 +401,7 @@ impl Ledger {
         decided.map(drop)
     }
 
-    /// Moves what has arrived to its credit account; how much.
+    /// Moves what has arrived to its credit account, or reserves it for that; how much.
     fn credit(
         &mut self,
         transfer: &Transfer,
@@ -343,12 +420,48 @@ impl Ledger {
             amount = amount.min(available_to_credit(&account));
             refuse_if(amount == 0, Verdict::ExceedsDebits)?;
         }
+        let reserves = transfer.flags.contains(TransferFlags::PENDING);
         let transit = self.in_transit(home, transfer.ledger, at);
-        check_balances(&transit, &account, amount, false)?;
+        check_balances(&transit, &account, amount, reserves)?;
         let transit = self.slot_in_transit(&transit);
-        self.change(transit, slot, amount, move_money);
+        self.change(transit, slot, amount, if reserves { reserve } else { move_money });
         note_balanced(transfer, amount, at, resolved);
+        if reserves {
+            self.pendings.insert(Pending {
+                id: transfer.id.0,
+                amount,
+                expires_at: NEVER,
+                offset: at.offset,
+                debit: transit,
+                credit: slot,
+                code: transfer.code.0,
+                other: home.0 + 1,
+                standing: Standing::Held,
+                ..Pending::default()
+            });
+        }
         Ok(amount)
+    }
+
+    /// Ends a reservation of another partition on this side; how much of it is moved.
+    fn end_held(
+        &mut self,
+        transfer: &Transfer,
+        home: PartitionId,
+        at: At,
+        resolved: &mut Vec<ResolvedBytes>,
+    ) -> Result<u128, Verdict> {
+        let held = self.pendings.held(home, transfer.pending_id).copied();
+        let held = held.ok_or(Verdict::WrongPartition)?;
+        let posts = transfer.flags.contains(TransferFlags::POST_PENDING);
+        let is_closed = self.accounts.get(held.credit).flags.contains(AccountFlags::CLOSED);
+        refuse_if(posts && is_closed, Verdict::CreditAccountClosed)?;
+        let moved = if posts { transfer.amount.0 } else { 0 };
+        self.release_reserved(&held, moved);
+        self.pendings.replace(held.key(), at.offset, None);
+        // Its own amount says what was posted.
+        note(transfer, held.amount, at, resolved);
+        Ok(moved)
     }
 
     /// Prepares a transfer to an account of another partition, which has the last word.
@@ -376,43 +489,108 @@ impl Ledger {
         let transit = self.slot_in_transit(&transit);
         self.change(debit_slot, transit, amount, reserve);
         note_balanced(transfer, amount, at, resolved);
+        let reserves = transfer.flags.contains(TransferFlags::PENDING);
         self.pendings.insert(Pending {
             id: transfer.id.0,
             fingerprint,
             amount,
-            expires_at: NEVER,
+            expires_at: expires_at(at.timestamp, transfer.timeout_seconds),
             offset: at.offset,
             debit: debit_slot,
             credit: transit,
             code: transfer.code.0,
             other: other.0 + 1,
-            is_in_doubt: true,
+            standing: if reserves { Standing::Reserving } else { Standing::InDoubt },
+            named: if reserves { transfer.credit_account_id.0 } else { 0 },
         });
         Ok((Verdict::InDoubt, PendingState::Open))
     }
 
-    /// Ends what is in doubt.
+    /// Prepares a posting of a reservation whose other side another partition has, which has the last word.
+    pub(super) fn prepare_post(
+        &mut self,
+        reservation: &Pending,
+        (id, fingerprint): (EventId, u64),
+        amount: u128,
+        at: At,
+        resolved: &mut Vec<ResolvedBytes>,
+    ) -> (Verdict, PendingState) {
+        let ending = Pending { standing: Standing::Ending, ..*reservation };
+        let reserved = PendingKey::own(EventId(reservation.id));
+        self.pendings.replace(reserved, at.offset, Some(ending));
+        self.pendings.insert(Pending {
+            id: id.0,
+            fingerprint,
+            amount,
+            expires_at: NEVER,
+            offset: at.offset,
+            standing: Standing::Posting,
+            named: reservation.id,
+            ..*reservation
+        });
+        let credit = AccountId(reservation.named);
+        self.note_ended(reservation, credit, amount, at, resolved);
+        (Verdict::InDoubt, PendingState::Open)
+    }
+
+    /// Ends what is in doubt, or that another partition is to be told.
     pub(super) fn settle_one(
         &mut self,
         word: &Word,
         at: At,
         resolved: &mut Vec<ResolvedBytes>,
     ) -> Result<(), Verdict> {
-        let pending = self.pendings.get(word.id.0).copied();
-        let pending = pending.filter(|it| it.is_in_doubt && it.offset == word.place);
+        let Word { id, place, verdict, amount: Amount(amount), pending_id } = *word;
+        // An expiry has no id of its own.
+        let key = PendingKey::own(if id.0 == 0 { pending_id } else { id });
+        let pending = self.pendings.find(key).copied();
+        let pending = pending.filter(|it| it.sent_to().is_some() && it.offset == place);
         let pending = pending.ok_or(Verdict::PendingNotFound)?;
-        let (state, amount) = match word.verdict {
-            Verdict::Ok => (PendingState::Settled, word.amount.0),
-            refusal => (PendingState::Refused(refusal), pending.amount),
-        };
-        let is_possible = match word.verdict {
-            Verdict::Ok => amount > 0 && amount <= pending.amount,
+        let ends = pending.standing == Standing::Ended;
+        let is_possible = match verdict {
+            Verdict::Ok => amount <= pending.amount && (amount == 0) == ends,
             Verdict::InDoubt => false,
-            refusal => !refusal.is_malformed() && word.amount == Amount(0),
+            refusal => !refusal.is_malformed() && amount == 0 && !ends,
         };
         refuse_if(!is_possible, Verdict::PendingAmountDiffers)?;
-        self.resolve(&pending, amount, state, at, resolved);
+        let (state, moved) = match verdict {
+            Verdict::Ok => (PendingState::Settled, amount),
+            refusal => (PendingState::Refused(refusal), pending.amount),
+        };
+        match pending.standing {
+            Standing::Posting => self.settle_post(&pending, amount, state, at),
+            Standing::Reserving if verdict.is_ok() => {
+                let open = Pending { amount, standing: Standing::Open, ..pending };
+                self.release_part(&pending, pending.amount - amount);
+                self.pendings.replace(key, at.offset, Some(open));
+            }
+            Standing::Ended => self.pendings.replace(key, at.offset, None),
+            _ => self.resolve(&pending, moved, state, at, None),
+        }
+        let transit = self.accounts.get(pending.credit).id;
+        self.note_ended(&pending, transit, moved, at, resolved);
         Ok(())
+    }
+
+    /// With the word on a posting, its reservation is posted, or open again.
+    fn settle_post(&mut self, posting: &Pending, amount: u128, state: PendingState, at: At) {
+        let reservation = self.pendings.get(posting.named).copied();
+        let reservation = reservation.expect("what is posted stays until its word");
+        let is_posted = state == PendingState::Settled;
+        if is_posted {
+            self.resolve(&reservation, amount, PendingState::Posted, at, None);
+        } else {
+            let open = Pending { standing: Standing::Open, ..reservation };
+            let key = PendingKey::own(EventId(reservation.id));
+            self.pendings.replace(key, at.offset, Some(open));
+        }
+        self.pendings.replace(PendingKey::own(EventId(posting.id)), at.offset, None);
+        self.ids.resolve(&posting.reserved(), state, at.offset);
+    }
+
+    /// Releases a part of what is reserved.
+    fn release_part(&mut self, pending: &Pending, part: u128) {
+        self.change(pending.debit, pending.credit, part, release);
     }
 
     /// The account of what is under way between this partition and another one; as it will be, if there is none yet.
@@ -430,26 +608,59 @@ impl Ledger {
         self.accounts.slab.len() - 1
     }
 
-    pub(super) fn revert_prepared(&mut self, id: u128) {
-        let Pending { debit, credit, amount, .. } = self.pendings.remove(id);
+    pub(super) fn revert_prepared(&mut self, transfer: &Transfer, offset: u64) {
+        let pending = self.pendings.remove(PendingKey::own(transfer.id));
+        if pending.standing == Standing::Posting {
+            self.pendings.restore_replaced(offset).expect("what it posts was open");
+            return;
+        }
+        let Pending { debit, credit, amount, .. } = pending;
         self.change_back(debit, credit, amount, release);
         self.remove_unused(credit);
     }
 
-    pub(super) fn revert_arrival(&mut self, transfer: &Transfer, resolved: Option<&Resolved>) {
+    pub(super) fn revert_arrival(
+        &mut self,
+        transfer: &Transfer,
+        offset: u64,
+        resolved: Option<&Resolved>,
+    ) {
         let amount = resolved.map_or(transfer.amount, |resolved| resolved.amount).0;
+        if transfer.pending_id.0 != 0 {
+            let held = self.pendings.restore_replaced(offset).expect("not released yet");
+            let posts = transfer.flags.contains(TransferFlags::POST_PENDING);
+            return self.reserve_again(&held, posts.then_some(transfer.amount.0));
+        }
         let home = self.routing().of(transfer.debit_account_id);
         let slot = |id| self.accounts.slot(id).expect("money was moved");
         let debit = slot(AccountId::in_transit(home, transfer.ledger));
         let credit = slot(transfer.credit_account_id);
-        self.change_back(debit, credit, amount, move_money_back);
+        if transfer.flags.contains(TransferFlags::PENDING) {
+            self.pendings.remove(PendingKey { id: transfer.id.0, home: Some(home) });
+            self.change_back(debit, credit, amount, release);
+        } else {
+            self.change_back(debit, credit, amount, move_money_back);
+        }
         self.remove_unused(debit);
     }
 
     pub(super) fn revert_word(&mut self, bytes: &EventBytes, offset: u64) {
         let word = Word::from_bytes(bytes).expect("it was applied");
-        let moved = word.verdict.is_ok().then_some(word.amount.0);
-        self.unresolve(offset, moved);
+        let (amount, is_ok) = (word.amount.0, word.verdict.is_ok());
+        while let Some(pending) = self.pendings.restore_replaced(offset) {
+            match pending.standing {
+                Standing::Ending if !is_ok => continue,
+                Standing::Ended => continue,
+                Standing::Reserving if is_ok => {
+                    let Pending { debit, credit, .. } = pending;
+                    self.change_back(debit, credit, pending.amount - amount, reserve);
+                    continue;
+                }
+                Standing::Posting => {}
+                _ => self.reserve_again(&pending, is_ok.then_some(amount)),
+            }
+            self.ids.unresolve(&pending.reserved(), offset);
+        }
     }
 
     /// An in-transit account goes with the record that it was made by.

@@ -131,8 +131,7 @@ fn transfer(bytes: &EventBytes, routing: Routing, chained: Chained) -> Result<()
     refuse_if(timeout, Verdict::TimeoutWithoutPending)?;
     if named[0] && named[1] && routing.of(debit) != routing.of(credit) {
         // Its home is that of the debit account, which sends it on.
-        let spans = !resolves && !chained.linked && !flags.contains(TransferFlags::PENDING);
-        refuse_if(!spans, Verdict::CrossPartition)?;
+        refuse_if(chained.linked, Verdict::CrossPartition)?;
         routing.check(debit)?;
         return refuse_if(credit.book() == Book::IN_TRANSIT, Verdict::AccountReserved);
     }

@@ -200,7 +200,8 @@ impl Ledger {
         if let Some(known) = self.known(&key, fingerprint) {
             return (known.repeat(), false);
         }
-        let (verdict, state) = match self.execute(bytes, fingerprint, near, at, log.resolved) {
+        let (verdict, state) = match self.execute(bytes, fingerprint, false, near, at, log.resolved)
+        {
             Ok(done) => done,
             Err(verdict) => (verdict, PendingState::None),
         };
@@ -315,7 +316,7 @@ impl Ledger {
         let mut failed = None;
         for (index, (bytes, member)) in group.iter().zip(members).enumerate() {
             let at = at.plus(index);
-            match self.execute(bytes, member.fingerprint, NOWHERE, at, log.resolved) {
+            match self.execute(bytes, member.fingerprint, true, NOWHERE, at, log.resolved) {
                 Ok((verdict, state)) => self.remember(member, at.offset, verdict, state),
                 Err(verdict) => {
                     failed = Some((index, verdict));

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use walengine_net::model::{Amount, LedgerId};
 
 use super::Ledger;
+use super::pendings::digested;
 use super::set::Set;
 
 /// A sum of amounts that may exceed 2^128.
@@ -68,7 +69,7 @@ impl Ledger {
             digest.accounts.update(&account.to_bytes());
         }
         for pending in self.pendings.iter() {
-            digest.pendings.add(&pending.to_bytes());
+            digest.pendings.add(digested(&pending.to_item()));
         }
         for item in self.across.items() {
             digest.across.add(&item);

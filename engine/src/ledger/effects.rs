@@ -11,7 +11,7 @@ use walengine_net::model::{
 use super::ahead::Near;
 use super::balances::{available_to_credit, available_to_debit, balanced_amount, check_balances};
 use super::checks::refuse_if;
-use super::pendings::{NEVER, Pending};
+use super::pendings::{NEVER, Pending, PendingKey, Standing};
 use super::slot::PendingState;
 use super::{At, Ledger};
 use crate::ids::key::{Key, Space};
@@ -26,16 +26,21 @@ pub(super) fn note_balanced(
     resolved: &mut Vec<ResolvedBytes>,
 ) {
     if transfer.is_balancing() {
-        let effective = Resolved {
-            debit_account_id: transfer.debit_account_id,
-            credit_account_id: transfer.credit_account_id,
-            amount: Amount(amount),
-            index: at.index,
-            ledger: transfer.ledger,
-            code: transfer.code,
-        };
-        resolved.push(effective.to_bytes());
+        note(transfer, amount, at, resolved);
     }
+}
+
+/// Puts the accounts and the amount of a transfer beside its record.
+pub(super) fn note(transfer: &Transfer, amount: u128, at: At, resolved: &mut Vec<ResolvedBytes>) {
+    let effective = Resolved {
+        debit_account_id: transfer.debit_account_id,
+        credit_account_id: transfer.credit_account_id,
+        amount: Amount(amount),
+        index: at.index,
+        ledger: transfer.ledger,
+        code: transfer.code,
+    };
+    resolved.push(effective.to_bytes());
 }
 
 fn add(to: &mut Amount, amount: u128) {
@@ -54,6 +59,7 @@ impl Ledger {
         &mut self,
         bytes: &EventBytes,
         fingerprint: u64,
+        is_linked: bool,
         near: Near,
         at: At,
         resolved: &mut Vec<ResolvedBytes>,
@@ -64,7 +70,7 @@ impl Ledger {
                 let transfer = Transfer::from_bytes(bytes);
                 let resolving = TransferFlags::POST_PENDING.with(TransferFlags::VOID_PENDING);
                 if transfer.flags.intersects(resolving) {
-                    self.post_or_void(&transfer, at, resolved).map(|()| DONE)
+                    self.post_or_void(&transfer, fingerprint, is_linked, at, resolved)
                 } else if let Some(other) = self.routing().elsewhere(transfer.credit_account_id) {
                     self.prepare(&transfer, fingerprint, other, at, resolved)
                 } else {
@@ -128,8 +134,7 @@ impl Ledger {
             debit: debit_slot,
             credit: credit_slot,
             code: transfer.code.0,
-            other: 0,
-            is_in_doubt: false,
+            ..Pending::default()
         });
         Ok(PendingState::Open)
     }
@@ -137,39 +142,64 @@ impl Ledger {
     fn post_or_void(
         &mut self,
         transfer: &Transfer,
+        fingerprint: u64,
+        is_linked: bool,
         at: At,
         resolved: &mut Vec<ResolvedBytes>,
-    ) -> Result<(), Verdict> {
-        let Some(&pending) = self.pendings.get(transfer.pending_id.0) else {
+    ) -> Result<(Verdict, PendingState), Verdict> {
+        let pending = self.pendings.get(transfer.pending_id.0).copied();
+        let Some(pending) = pending.filter(|pending| pending.standing != Standing::Ended) else {
             return Err(self.why_not_open(transfer.pending_id));
         };
-        refuse_if(pending.other != 0, Verdict::PendingNotPending)?;
-        let (debit, credit) = (self.accounts.get(pending.debit), self.accounts.get(pending.credit));
+        let standing = pending.standing;
+        let is_none = matches!(standing, Standing::InDoubt | Standing::Posting);
+        refuse_if(is_none, Verdict::PendingNotPending)?;
+        let debit = self.accounts.get(pending.debit);
+        let credit_id = self.credit_account_of(&pending);
         let posts = transfer.flags.contains(TransferFlags::POST_PENDING);
-        let amount = transfer.amount.0;
-        refuse_if(pending.expires_at <= at.timestamp, Verdict::PendingExpired)?;
+        let is_open = standing == Standing::Open;
+        refuse_if(is_open && pending.expires_at <= at.timestamp, Verdict::PendingExpired)?;
         let differs = |asked: AccountId, is: AccountId| asked.0 != 0 && asked != is;
         let debit_differs = differs(transfer.debit_account_id, debit.id);
         refuse_if(debit_differs, Verdict::PendingDebitAccountDiffers)?;
-        let credit_differs = differs(transfer.credit_account_id, credit.id);
+        let credit_differs = differs(transfer.credit_account_id, credit_id);
         refuse_if(credit_differs, Verdict::PendingCreditAccountDiffers)?;
         let ledger_differs = transfer.ledger.0 != 0 && transfer.ledger != debit.ledger;
         refuse_if(ledger_differs, Verdict::PendingLedgerDiffers)?;
         let code_differs = transfer.code.0 != 0 && transfer.code.0 != pending.code;
         refuse_if(code_differs, Verdict::PendingCodeDiffers)?;
+        let amount = transfer.amount.0;
         if posts {
             refuse_if(amount > pending.amount, Verdict::PendingAmountExceeded)?;
-            let closed = AccountFlags::CLOSED;
-            refuse_if(debit.flags.contains(closed), Verdict::DebitAccountClosed)?;
-            refuse_if(credit.flags.contains(closed), Verdict::CreditAccountClosed)?;
         } else {
             let differs = amount != 0 && amount != pending.amount;
             refuse_if(differs, Verdict::PendingAmountDiffers)?;
         }
+        refuse_if(!is_open, Verdict::PendingInDoubt)?;
+        let spans = pending.other != 0;
+        refuse_if(posts && spans && is_linked, Verdict::PendingSpans)?;
+        if posts {
+            let closed = AccountFlags::CLOSED;
+            refuse_if(debit.flags.contains(closed), Verdict::DebitAccountClosed)?;
+            let credit = self.accounts.get(pending.credit);
+            refuse_if(credit.flags.contains(closed), Verdict::CreditAccountClosed)?;
+        }
         let amount = if amount == 0 { pending.amount } else { amount };
+        if posts && spans {
+            let named = (transfer.id, fingerprint);
+            return Ok(self.prepare_post(&pending, named, amount, at, resolved));
+        }
         let state = if posts { PendingState::Posted } else { PendingState::Voided };
-        self.resolve(&pending, amount, state, at, resolved);
-        Ok(())
+        self.end(&pending, amount, state, at, resolved);
+        Ok((Verdict::Ok, PendingState::None))
+    }
+
+    /// The account that a reservation is for, wherever it lives.
+    pub(super) fn credit_account_of(&self, pending: &Pending) -> AccountId {
+        match pending.named {
+            0 => self.accounts.get(pending.credit).id,
+            named => AccountId(named),
+        }
     }
 
     /// The verdict on posting or voiding a reservation that is not open.
@@ -188,8 +218,9 @@ impl Ledger {
         }
     }
 
-    /// Ends a reservation; `amount` of it is posted if `state` says so.
-    pub(super) fn resolve(
+    /// Ends a reservation at home; `amount` of it is posted if `state` says so. If it spans partitions, the other one
+    /// is to be told.
+    fn end(
         &mut self,
         pending: &Pending,
         amount: u128,
@@ -197,23 +228,52 @@ impl Ledger {
         at: At,
         resolved: &mut Vec<ResolvedBytes>,
     ) {
+        let ended = (pending.other != 0).then_some(Pending {
+            offset: at.offset,
+            standing: Standing::Ended,
+            ..*pending
+        });
+        let credit = self.credit_account_of(pending);
+        self.resolve(pending, amount, state, at, ended);
+        self.note_ended(pending, credit, amount, at, resolved);
+    }
+
+    /// Ends a reservation, or what is in doubt; `amount` of it is moved if `state` says so.
+    pub(super) fn resolve(
+        &mut self,
+        pending: &Pending,
+        amount: u128,
+        state: PendingState,
+        at: At,
+        rest: Option<Pending>,
+    ) {
+        let moved = matches!(state, PendingState::Posted | PendingState::Settled);
+        self.release_reserved(pending, if moved { amount } else { 0 });
+        self.pendings.replace(PendingKey::own(EventId(pending.id)), at.offset, rest);
+        self.ids.resolve(&pending.reserved(), state, at.offset);
+    }
+
+    /// Releases what is reserved, and moves so much of it.
+    pub(super) fn release_reserved(&mut self, pending: &Pending, moved: u128) {
         let (debit, credit) = (pending.debit, pending.credit);
         self.change(debit, credit, pending.amount, release);
-        if matches!(state, PendingState::Posted | PendingState::Settled) {
-            self.change_again(debit, credit, amount, move_money);
-        }
-        let debit_account = self.accounts.get(debit);
-        let effective = Resolved {
-            debit_account_id: debit_account.id,
-            credit_account_id: self.accounts.get(credit).id,
-            amount: Amount(amount),
-            index: at.index,
-            ledger: debit_account.ledger,
-            code: Code(pending.code),
-        };
-        resolved.push(effective.to_bytes());
-        self.pendings.resolve(pending.id, at.offset);
-        self.ids.resolve(&pending.reserved(), state, at.offset);
+        self.change_again(debit, credit, moved, move_money);
+    }
+
+    /// Puts the accounts and the amount beside the record that has ended a reservation.
+    pub(super) fn note_ended(
+        &self,
+        pending: &Pending,
+        credit_account_id: AccountId,
+        amount: u128,
+        at: At,
+        resolved: &mut Vec<ResolvedBytes>,
+    ) {
+        let Account { id: debit_account_id, ledger, .. } = *self.accounts.get(pending.debit);
+        let code = Code(pending.code);
+        let ended =
+            Transfer { debit_account_id, credit_account_id, ledger, code, ..Transfer::default() };
+        note(&ended, amount, at, resolved);
     }
 
     /// Ends a reservation that is due.
@@ -223,11 +283,13 @@ impl Ledger {
         at: At,
         resolved: &mut Vec<ResolvedBytes>,
     ) -> Result<(), Verdict> {
-        let Some(&pending) = self.pendings.get(expire.pending_id.0) else {
+        let pending = self.pendings.get(expire.pending_id.0).copied();
+        let Some(pending) = pending.filter(|pending| pending.standing != Standing::Ended) else {
             return Err(self.why_not_open(expire.pending_id));
         };
-        refuse_if(pending.expires_at > at.timestamp, Verdict::PendingNotPending)?;
-        self.resolve(&pending, pending.amount, PendingState::Expired, at, resolved);
+        let is_due = pending.expires_at <= at.timestamp && pending.standing == Standing::Open;
+        refuse_if(!is_due, Verdict::PendingNotPending)?;
+        self.end(&pending, pending.amount, PendingState::Expired, at, resolved);
         Ok(())
     }
 
@@ -296,7 +358,7 @@ pub(super) fn release(pending: &mut Amount, _: &mut Amount, amount: u128) {
 }
 
 /// When a reservation is due. A time past 2^64 nanoseconds never comes.
-fn expires_at(timestamp: u64, timeout_seconds: u32) -> u64 {
+pub(super) fn expires_at(timestamp: u64, timeout_seconds: u32) -> u64 {
     if timeout_seconds == 0 {
         return NEVER;
     }

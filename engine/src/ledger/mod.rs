@@ -74,7 +74,7 @@ use crate::ids::key::{Key, Space};
 use accounts::Accounts;
 use across::Across;
 use ids::Ids;
-use pendings::{NEVER, Pendings};
+use pendings::{NEVER, Pendings, Standing};
 
 /// Outcome of one event: for a repeat the first verdict and its offset; for
 /// [`IdReused`](walengine_net::model::Verdict::IdReused) the original's offset; for a malformed
@@ -222,10 +222,10 @@ impl Ledger {
         if decided.verdict != Verdict::InDoubt {
             return decided;
         }
-        let verdict = match self.pendings.get(id) {
-            Some(pending) if pending.is_in_doubt => Verdict::InDoubt,
-            Some(_) => Verdict::Ok,
-            None => self.ids.resolution(id).map_or(Verdict::InDoubt, |ended| ended.state.verdict()),
+        let verdict = match self.pendings.get(id).map(|pending| pending.standing) {
+            Some(standing) if standing.is_in_doubt() => Verdict::InDoubt,
+            Some(Standing::Open | Standing::Ending) => Verdict::Ok,
+            _ => self.ids.resolution(id).map_or(Verdict::InDoubt, |ended| ended.state.verdict()),
         };
         Decided { verdict, ..decided }
     }
@@ -237,10 +237,10 @@ impl Ledger {
 
     /// State of a transfer as a reservation; `None` if its id is unknown. As [`Self::decided`].
     pub fn pending_state(&self, id: EventId) -> Option<PendingState> {
-        match self.pendings.get(id.0) {
-            Some(pending) if pending.is_in_doubt => return Some(PendingState::None),
-            Some(_) => return Some(PendingState::Open),
-            None => {}
+        match self.pendings.get(id.0).map(|pending| pending.standing) {
+            Some(standing) if standing.is_in_doubt() => return Some(PendingState::None),
+            Some(Standing::Open | Standing::Ending) => return Some(PendingState::Open),
+            _ => {}
         }
         let ended = self.ids.resolution(id.0).map(|ended| ended.state);
         ended.or_else(|| self.decided(id).map(|_| PendingState::None))
@@ -248,12 +248,13 @@ impl Ledger {
 
     /// An open reservation.
     pub fn pending(&self, id: EventId) -> Option<OpenPending> {
-        let pending = self.pendings.get(id.0).filter(|pending| !pending.is_in_doubt)?;
+        let is_open = |standing| matches!(standing, Standing::Open | Standing::Ending);
+        let pending = self.pendings.get(id.0).filter(|pending| is_open(pending.standing))?;
         let debit = self.accounts.get(pending.debit);
         Some(OpenPending {
             id,
             debit_account_id: debit.id,
-            credit_account_id: self.accounts.get(pending.credit).id,
+            credit_account_id: self.credit_account_of(pending),
             amount: Amount(pending.amount),
             ledger: debit.ledger,
             code: Code(pending.code),

@@ -1,8 +1,8 @@
-//! Open reservations, when they expire, and recently resolved ones, which undoing may open again.
+//! Open reservations, when they expire, what is in doubt, and what was so recently, which undoing may bring back.
 
 use std::collections::{BTreeSet, VecDeque};
 
-use walengine_net::model::{PartitionId, Verdict};
+use walengine_net::model::{EventId, PartitionId, Verdict};
 
 use super::doubts::Doubts;
 use super::ids::{Reserved, hash_of_event_id};
@@ -15,6 +15,54 @@ pub(super) const NEVER: u64 = u64::MAX;
 /// About what the set of expiries takes for each: its nodes are about two thirds full.
 const DUE_BYTES: usize = 36;
 
+/// How a reservation, or what is in doubt, stands. Its number is in snapshots.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(u8)]
+pub(super) enum Standing {
+    /// Reserves until it is posted, voided or expired.
+    #[default]
+    Open = 0,
+    /// A transfer: reserves until another partition's word.
+    InDoubt = 1,
+    /// A reservation that spans partitions: with the other one's word it is open.
+    Reserving = 2,
+    /// Reserves; another partition has the last word on a posting of it.
+    Ending = 3,
+    /// Reserves nothing: the posting itself, which is in doubt.
+    Posting = 4,
+    /// Reserves nothing any more; the other partition may not know that it was voided or has expired.
+    Ended = 5,
+    /// Reserves on the side of another partition's reservation that is here.
+    Held = 6,
+}
+
+impl Standing {
+    const ALL: [Self; 7] = [
+        Self::Open,
+        Self::InDoubt,
+        Self::Reserving,
+        Self::Ending,
+        Self::Posting,
+        Self::Ended,
+        Self::Held,
+    ];
+
+    /// `None` if there is none of this number.
+    pub(super) fn from_number(number: u8) -> Option<Self> {
+        Self::ALL.get(usize::from(number)).copied()
+    }
+
+    /// Another partition has the last word on it.
+    pub(super) fn is_in_doubt(self) -> bool {
+        matches!(self, Self::InDoubt | Self::Reserving | Self::Posting)
+    }
+
+    /// Its amount counts as pending in its accounts.
+    pub(super) fn reserves(self) -> bool {
+        !matches!(self, Self::Posting | Self::Ended)
+    }
+}
+
 /// A reservation. The ledger is that of its accounts.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Pending {
@@ -24,7 +72,7 @@ pub(super) struct Pending {
     pub amount: u128,
     /// Log time at which it becomes due, or [`NEVER`].
     pub expires_at: u64,
-    /// Its record.
+    /// Its record. Of what has ended, the one that ended it.
     pub offset: u64,
     /// Slot of the debit account.
     pub debit: u32,
@@ -33,8 +81,10 @@ pub(super) struct Pending {
     pub code: u16,
     /// One more than the other partition that it spans; 0 if it spans none.
     pub other: u16,
-    /// The other partition has the last word on it, which is not here yet.
-    pub is_in_doubt: bool,
+    pub standing: Standing,
+    /// Of a reservation at home that spans partitions, its account elsewhere; of a posting, its reservation; 0 of
+    /// any other.
+    pub named: u128,
 }
 
 impl Pending {
@@ -44,14 +94,39 @@ impl Pending {
         Reserved { id: self.id, fingerprint: self.fingerprint, offset: self.offset, verdict }
     }
 
-    /// The partition that has the last word on it, if that is not here yet.
-    pub(super) fn doubt(&self) -> Option<PartitionId> {
-        self.other.checked_sub(1).filter(|_| self.is_in_doubt).map(PartitionId)
+    fn other(&self) -> Option<PartitionId> {
+        self.other.checked_sub(1).map(PartitionId)
     }
 
-    /// Log time at which it ends by itself: never while it is in doubt.
+    /// The partition that has not said yet, as far as is known here, that it knows of it.
+    pub(super) fn sent_to(&self) -> Option<PartitionId> {
+        let is_sent = self.standing.is_in_doubt() || self.standing == Standing::Ended;
+        self.other().filter(|_| is_sent)
+    }
+
+    pub(super) fn key(&self) -> PendingKey {
+        let home = self.other().filter(|_| self.standing == Standing::Held);
+        PendingKey { id: self.id, home }
+    }
+
+    /// Log time at which it ends by itself: never while something is in doubt.
     fn due_at(&self) -> Option<u64> {
-        (self.expires_at != NEVER && !self.is_in_doubt).then_some(self.expires_at)
+        let may_end = self.expires_at != NEVER && self.standing == Standing::Open;
+        may_end.then_some(self.expires_at)
+    }
+}
+
+/// What names a reservation: its id and, if that is an id of another partition, which one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct PendingKey {
+    pub id: u128,
+    pub home: Option<PartitionId>,
+}
+
+impl PendingKey {
+    /// A reservation whose home this is.
+    pub(super) fn own(id: EventId) -> Self {
+        Self { id: id.0, home: None }
     }
 }
 
@@ -60,17 +135,16 @@ pub(super) struct Pendings {
     /// Invariant: a free slot has the id 0, all others hold an open reservation.
     pub slab: Slab<Pending>,
     free: Vec<u32>,
-    /// Slots of the open reservations by id.
+    /// Slots by id.
     index: Table<u32>,
     /// Expiry, offset and slot, in the order in which expiries are logged. Invariant: the open
     /// reservations with a timeout.
     due: BTreeSet<(u64, u64, u32)>,
     /// Those on which other partitions have the last word.
     doubts: Doubts,
-    /// Offset of the resolving record, and the reservation: taking back a post needs it, and the
-    /// record of the post does not hold it. Emptied by [`Self::release`]. Invariant: offsets
-    /// ascend.
-    resolved: VecDeque<(u64, Pending)>,
+    /// What was before a record ended or changed it, and that record's offset: taking back a post needs it, and the
+    /// record of the post does not hold it. Emptied by [`Self::release`]. Invariant: offsets do not descend.
+    replaced: VecDeque<(u64, Pending)>,
 }
 
 impl Pendings {
@@ -81,7 +155,7 @@ impl Pendings {
             index: Table::new(),
             due: BTreeSet::new(),
             doubts: Doubts::default(),
-            resolved: VecDeque::new(),
+            replaced: VecDeque::new(),
         }
     }
 
@@ -93,20 +167,30 @@ impl Pendings {
     pub(super) fn bytes(&self) -> u64 {
         let free = self.free.capacity() * size_of::<u32>();
         let due = self.due.len() * DUE_BYTES;
-        let resolved = self.resolved.capacity() * size_of::<(u64, Pending)>();
+        let replaced = self.replaced.capacity() * size_of::<(u64, Pending)>();
         self.slab.bytes()
             + self.index.bytes()
             + self.doubts.bytes()
-            + (free + due + resolved) as u64
+            + (free + due + replaced) as u64
     }
 
+    /// What has an id of this partition.
     pub(super) fn get(&self, id: u128) -> Option<&Pending> {
-        let hash = hash_of_event_id(id);
-        let slot = self.index.get(hash, |&slot| self.slab.get(slot).id == id)?;
+        self.find(PendingKey::own(EventId(id)))
+    }
+
+    /// The side here of another partition's reservation.
+    pub(super) fn held(&self, home: PartitionId, id: EventId) -> Option<&Pending> {
+        self.find(PendingKey { id: id.0, home: Some(home) })
+    }
+
+    pub(super) fn find(&self, key: PendingKey) -> Option<&Pending> {
+        let is_it = |slot: &u32| self.slab.get(*slot).key() == key;
+        let slot = self.index.get(hash_of_event_id(key.id), is_it)?;
         Some(self.slab.get(*slot))
     }
 
-    /// Adds a reservation whose id is not there yet.
+    /// Adds one whose key is not there yet.
     pub(super) fn insert(&mut self, pending: Pending) {
         let slot = if let Some(slot) = self.free.pop() {
             *self.slab.get_mut(slot) = pending;
@@ -121,24 +205,24 @@ impl Pendings {
         if let Some(at) = pending.due_at() {
             self.due.insert((at, pending.offset, slot));
         }
-        if let Some(other) = pending.doubt() {
+        if let Some(other) = pending.sent_to() {
             self.doubts.open(other, pending.offset, slot);
         }
     }
 
-    /// Removes a reservation, as if it had never existed.
-    pub(super) fn remove(&mut self, id: u128) -> Pending {
-        let pending = self.take(id);
-        if let Some(other) = pending.doubt() {
+    /// Removes one, as if it had never existed.
+    pub(super) fn remove(&mut self, key: PendingKey) -> Pending {
+        let pending = self.take(key);
+        if let Some(other) = pending.sent_to() {
             self.doubts.forget(other, pending.offset);
         }
         pending
     }
 
-    fn take(&mut self, id: u128) -> Pending {
-        let hash = hash_of_event_id(id);
-        let slot = self.index.remove(hash, |&slot| self.slab.get(slot).id == id);
-        let slot = slot.expect("the reservation is open");
+    fn take(&mut self, key: PendingKey) -> Pending {
+        let hash = hash_of_event_id(key.id);
+        let slot = self.index.remove(hash, |&slot| self.slab.get(slot).key() == key);
+        let slot = slot.expect("the reservation is there");
         let pending = std::mem::take(self.slab.get_mut(slot));
         self.free.push(slot);
         debug_assert!(self.free.len() + self.index.len() == self.slab.len() as usize);
@@ -148,30 +232,37 @@ impl Pendings {
         pending
     }
 
-    /// Ends a reservation by the record at `offset`. It can be opened again until released.
-    pub(super) fn resolve(&mut self, id: u128, offset: u64) -> Pending {
-        let newest = self.resolved.back().map(|(newest, _)| *newest);
-        debug_assert!(newest.is_none_or(|newest| newest < offset), "{offset} after {newest:?}");
-        let pending = self.take(id);
-        if let Some(other) = pending.doubt() {
-            self.doubts.settle(other, pending.offset, offset);
+    /// The record at `offset` has made `new` of one, which has the same key, or nothing. That can be taken back until
+    /// released.
+    pub(super) fn replace(&mut self, key: PendingKey, offset: u64, new: Option<Pending>) {
+        let newest = self.replaced.back().map(|(newest, _)| *newest);
+        debug_assert!(newest.is_none_or(|newest| newest <= offset), "{offset} after {newest:?}");
+        let old = self.take(key);
+        if let Some(other) = old.sent_to() {
+            self.doubts.settle(other, old.offset, offset);
         }
-        self.resolved.push_back((offset, pending));
-        pending
+        if let Some(new) = new {
+            debug_assert_eq!(new.key(), key);
+            self.insert(new);
+        }
+        self.replaced.push_back((offset, old));
     }
 
-    /// Opens again what the record at `offset` resolved, the newest one that resolved anything.
-    pub(super) fn unresolve(&mut self, offset: u64) -> Pending {
-        let (resolved_at, pending) = self.resolved.pop_back().expect("not released yet");
-        assert!(resolved_at == offset, "undo of {offset}, but the newest is {resolved_at}");
-        self.insert(pending);
-        pending
+    /// Takes back the newest thing that the record at `offset` has made of another; what is there again. `None` if there
+    /// is no more.
+    pub(super) fn restore_replaced(&mut self, offset: u64) -> Option<Pending> {
+        let (_, old) = self.replaced.pop_back_if(|(at, _)| *at == offset)?;
+        if self.find(old.key()).is_some() {
+            self.remove(old.key());
+        }
+        self.insert(old);
+        Some(old)
     }
 
     /// Records below `offset` will not be undone.
     pub(super) fn release(&mut self, offset: u64) {
-        while self.resolved.front().is_some_and(|(resolved_at, _)| *resolved_at < offset) {
-            self.resolved.pop_front();
+        while self.replaced.front().is_some_and(|(replaced_at, _)| *replaced_at < offset) {
+            self.replaced.pop_front();
         }
         self.doubts.release(offset);
     }
@@ -206,31 +297,38 @@ impl Pendings {
     }
 }
 
-/// What the digest takes of an open reservation, in bytes.
+/// What the digest takes of a reservation, in bytes, if nothing is named in it.
 pub(super) const PENDING_BYTES: usize = 64;
-/// Size of an open reservation in a snapshot in bytes: the same, and the fingerprint.
-pub(super) const PENDING_ITEM_BYTES: usize = PENDING_BYTES + 8;
+/// Where what is named stands behind that.
+const NAMED_BYTES: usize = 16;
+/// Size of a reservation in a snapshot in bytes: the same, and the fingerprint.
+pub(super) const PENDING_ITEM_BYTES: usize = PENDING_BYTES + NAMED_BYTES + 8;
+/// Where the fingerprint stands in it.
+pub(super) const FINGERPRINT_AT: usize = PENDING_BYTES + NAMED_BYTES;
+
+/// What the digest takes of a reservation in a snapshot: a state where nothing spans partitions has the digest that it
+/// always had.
+pub(super) fn digested(item: &[u8]) -> &[u8] {
+    let (plain, named) = item.split_at(PENDING_BYTES);
+    let is_named = named[..NAMED_BYTES].iter().any(|byte| *byte != 0);
+    if is_named { &item[..PENDING_BYTES + NAMED_BYTES] } else { plain }
+}
 
 impl Pending {
-    pub(super) fn to_bytes(self) -> [u8; PENDING_BYTES] {
-        let mut bytes = [0; PENDING_BYTES];
-        bytes[..16].copy_from_slice(&self.id.to_le_bytes());
-        bytes[16..32].copy_from_slice(&self.amount.to_le_bytes());
-        bytes[32..40].copy_from_slice(&self.expires_at.to_le_bytes());
-        bytes[40..48].copy_from_slice(&self.offset.to_le_bytes());
-        bytes[48..52].copy_from_slice(&self.debit.to_le_bytes());
-        bytes[52..56].copy_from_slice(&self.credit.to_le_bytes());
-        bytes[56..58].copy_from_slice(&self.code.to_le_bytes());
-        bytes[58..60].copy_from_slice(&self.other.to_le_bytes());
-        bytes[60] = self.is_in_doubt.into();
-        bytes
-    }
-
     /// As in a snapshot.
     pub(super) fn to_item(self) -> [u8; PENDING_ITEM_BYTES] {
         let mut item = [0; PENDING_ITEM_BYTES];
-        item[..PENDING_BYTES].copy_from_slice(&self.to_bytes());
-        item[PENDING_BYTES..].copy_from_slice(&self.fingerprint.to_le_bytes());
+        item[..16].copy_from_slice(&self.id.to_le_bytes());
+        item[16..32].copy_from_slice(&self.amount.to_le_bytes());
+        item[32..40].copy_from_slice(&self.expires_at.to_le_bytes());
+        item[40..48].copy_from_slice(&self.offset.to_le_bytes());
+        item[48..52].copy_from_slice(&self.debit.to_le_bytes());
+        item[52..56].copy_from_slice(&self.credit.to_le_bytes());
+        item[56..58].copy_from_slice(&self.code.to_le_bytes());
+        item[58..60].copy_from_slice(&self.other.to_le_bytes());
+        item[60] = self.standing as u8;
+        item[PENDING_BYTES..FINGERPRINT_AT].copy_from_slice(&self.named.to_le_bytes());
+        item[FINGERPRINT_AT..].copy_from_slice(&self.fingerprint.to_le_bytes());
         item
     }
 }

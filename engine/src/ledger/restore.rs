@@ -1,6 +1,7 @@
 //! Restores a ledger from the chunks of a snapshot. Nothing in them is trusted: a contradiction is
 //! an error, and memory grows only with what was read.
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 
 use walengine_net::model::{
@@ -12,17 +13,20 @@ use walengine_net::partition;
 use super::across::ACROSS_ITEM_BYTES;
 use super::ids::Ids;
 use super::limits::{OFFSET_MAX, TIMESTAMP_MAX};
-use super::pendings::{PENDING_BYTES, PENDING_ITEM_BYTES, Pending};
+use super::pendings::{FINGERPRINT_AT, PENDING_BYTES, PENDING_ITEM_BYTES, Pending, Standing};
 use super::set::Set;
 use super::slot::{SLOT_BYTES, Slot};
 use super::snapshot::{
     CHUNK_HEADER_BYTES, HEAD_BYTES, MAGIC, RUN_ITEM_BYTES, Section, SnapshotHead, VERSION,
-    VERSION_BEFORE,
+    VERSION_ALONE, VERSION_UNNAMED,
 };
 use super::{Ledger, LedgerTotals, TIMESTAMP_SLACK};
 use crate::ids::RunRange;
 use crate::ids::key::{Key, Space};
 use crate::planted::{self, Planted};
+
+/// Size of a reservation before anything was named in it, in bytes.
+const UNNAMED_ITEM_BYTES: usize = PENDING_BYTES + 8;
 
 /// Why chunks are not a snapshot. No ledger is returned.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -115,7 +119,7 @@ impl Restorer {
         let (section, items) = open_chunk(number, chunk)?;
         match &mut self.partial {
             None if section == Section::Head => {
-                let head = one_head(number, items)?;
+                let head = one_head(number, &items)?;
                 if head.partition != self.partition.0 || head.partitions != self.partitions {
                     return Err(RestoreError::OtherPartition {
                         partition: PartitionId(head.partition),
@@ -125,7 +129,7 @@ impl Restorer {
                 self.partial = Some(Partial::new(head));
                 Ok(())
             }
-            Some(partial) => partial.chunk(number, section, items),
+            Some(partial) => partial.chunk(number, section, &items),
             None => Err(RestoreError::Order { chunk: number }),
         }
     }
@@ -225,8 +229,16 @@ impl Partial {
     }
 
     fn pending(&mut self, bytes: &[u8; PENDING_ITEM_BYTES]) -> Option<()> {
-        let pending = Pending::from_item(bytes);
+        let pending = Pending::from_item(bytes)?;
         let accounts = self.ledger.accounts.slab.len();
+        let is_named = pending.named != 0;
+        let names = match pending.standing {
+            Standing::Open => is_named == (pending.other != 0),
+            Standing::Reserving | Standing::Ending | Standing::Posting | Standing::Ended => {
+                is_named
+            }
+            Standing::InDoubt | Standing::Held => !is_named,
+        };
         let possible = pending.to_item() == *bytes
             && pending.id != 0
             && pending.amount != 0
@@ -235,10 +247,11 @@ impl Partial {
             && pending.debit != pending.credit
             && pending.other <= self.head.partitions
             && pending.other != self.head.partition + 1
-            && (pending.other != 0 || !pending.is_in_doubt)
+            && (pending.other != 0 || pending.standing == Standing::Open)
+            && names
             && pending.offset < self.head.next_offset
             && (self.ledger.pendings.len() as u64) < self.head.pendings
-            && self.ledger.pendings.get(pending.id).is_none();
+            && self.ledger.pendings.find(pending.key()).is_none();
         let ledger_of = |slot| self.ledger.accounts.get(slot).ledger;
         if !possible || ledger_of(pending.debit) != ledger_of(pending.credit) {
             return None;
@@ -282,17 +295,7 @@ impl Partial {
         if !ledger.totals().values().all(LedgerTotals::balanced) {
             return Err(RestoreError::Unbalanced);
         }
-        // What is open is an accepted event, and nothing has ended it.
-        let runs_end = ledger.runs_end();
-        let is_its_record = |pending: &Pending| {
-            let slot = ledger.ids.slot(&Key::new(pending.id, Space::Event));
-            let is_older = pending.offset < runs_end;
-            ledger.ids.slot(&Key::new(pending.id, Space::Resolution)).is_none()
-                && slot.map_or(is_older, |slot| {
-                    slot.offset() == pending.offset && slot.verdict() == pending.reserved().verdict
-                })
-        };
-        if !ledger.pendings.iter().all(is_its_record) {
+        if !ledger.pendings.iter().all(|pending| is_its_record(ledger, pending)) {
             return Err(RestoreError::Reservations);
         }
         ledger.pendings.restored();
@@ -307,6 +310,30 @@ impl Partial {
     }
 }
 
+/// What is open is an accepted event, or in doubt, and nothing has ended it; what has ended was ended there; what is
+/// posted waits for that.
+fn is_its_record(ledger: &Ledger, pending: &Pending) -> bool {
+    let is_older = pending.offset < ledger.runs_end();
+    let end = ledger.ids.slot(&Key::new(pending.id, Space::Resolution));
+    match pending.standing {
+        // Its id is another partition's.
+        Standing::Held => return true,
+        Standing::Ended => return end.map_or(is_older, |end| end.offset() == pending.offset),
+        Standing::Posting => {
+            let reservation = ledger.pendings.get(pending.named);
+            if reservation.is_none_or(|it| it.standing != Standing::Ending) {
+                return false;
+            }
+        }
+        _ => {}
+    }
+    let slot = ledger.ids.slot(&Key::new(pending.id, Space::Event));
+    let is_right = |slot: &Slot| {
+        slot.offset() == pending.offset && slot.verdict() == pending.reserved().verdict
+    };
+    end.is_none() && slot.map_or(is_older, is_right)
+}
+
 /// Every account's pending balances are the sums of its open reservations.
 fn check_reservations(ledger: &Ledger) -> Result<(), RestoreError> {
     let mut sums: HashMap<u32, (u128, u128)> = HashMap::new();
@@ -314,7 +341,7 @@ fn check_reservations(ledger: &Ledger) -> Result<(), RestoreError> {
         *to = to.checked_add(amount).ok_or(RestoreError::Reservations)?;
         Ok(())
     };
-    for pending in ledger.pendings.iter() {
+    for pending in ledger.pendings.iter().filter(|pending| pending.standing.reserves()) {
         add(&mut sums.entry(pending.debit).or_default().0, pending.amount)?;
         add(&mut sums.entry(pending.credit).or_default().1, pending.amount)?;
     }
@@ -325,15 +352,19 @@ fn check_reservations(ledger: &Ledger) -> Result<(), RestoreError> {
     if agree { Ok(()) } else { Err(RestoreError::Reservations) }
 }
 
-pub(super) fn open_chunk(number: usize, bytes: &[u8]) -> Result<(Section, &[u8]), RestoreError> {
+/// The section of a chunk, and its items as this version writes them.
+pub(super) fn open_chunk(
+    number: usize,
+    bytes: &[u8],
+) -> Result<(Section, Cow<'_, [u8]>), RestoreError> {
     let bad = RestoreError::Chunk { chunk: number };
     let (header, items) = bytes.split_first_chunk::<CHUNK_HEADER_BYTES>().ok_or(bad)?;
     if word(header, 0) as u32 != MAGIC {
         return Err(bad);
     }
     let version = (word(header, 0) >> 32) as u16;
-    let is_before = version == VERSION_BEFORE;
-    if version != VERSION && !is_before {
+    let is_alone = version == VERSION_ALONE;
+    if ![VERSION, VERSION_UNNAMED, VERSION_ALONE].contains(&version) {
         return Err(RestoreError::Version(version));
     }
     let (section, item_bytes) = match (word(header, 0) >> 48) as u16 {
@@ -341,15 +372,29 @@ pub(super) fn open_chunk(number: usize, bytes: &[u8]) -> Result<(Section, &[u8])
         2 => (Section::Runs, RUN_ITEM_BYTES),
         3 => (Section::Ids, SLOT_BYTES),
         4 => (Section::Accounts, EVENT_BYTES),
+        5 if version != VERSION => (Section::Pendings, UNNAMED_ITEM_BYTES),
         5 => (Section::Pendings, PENDING_ITEM_BYTES),
-        6 if is_before => (Section::End, HEAD_BYTES),
+        6 if is_alone => (Section::End, HEAD_BYTES),
         6 => (Section::Across, ACROSS_ITEM_BYTES),
-        7 if !is_before => (Section::End, HEAD_BYTES),
+        7 if !is_alone => (Section::End, HEAD_BYTES),
         _ => return Err(bad),
     };
     // The upper half of the second word is reserved: any bit there makes the count too large.
     let bytes_told = word(header, 8).checked_mul(item_bytes as u64);
-    if bytes_told == Some(items.len() as u64) { Ok((section, items)) } else { Err(bad) }
+    if bytes_told != Some(items.len() as u64) {
+        return Err(bad);
+    }
+    if item_bytes != UNNAMED_ITEM_BYTES {
+        return Ok((section, items.into()));
+    }
+    let (items, _) = items.as_chunks::<UNNAMED_ITEM_BYTES>();
+    let with_none_named = |item: &[u8; UNNAMED_ITEM_BYTES]| {
+        let mut named = [0; PENDING_ITEM_BYTES];
+        named[..PENDING_BYTES].copy_from_slice(&item[..PENDING_BYTES]);
+        named[FINGERPRINT_AT..].copy_from_slice(&item[PENDING_BYTES..]);
+        named
+    };
+    Ok((section, items.iter().flat_map(with_none_named).collect()))
 }
 
 fn each<const N: usize>(
@@ -400,10 +445,10 @@ fn wide<const N: usize>(bytes: &[u8; N], at: usize) -> u128 {
 }
 
 impl Pending {
-    fn from_item(bytes: &[u8; PENDING_ITEM_BYTES]) -> Self {
-        Self {
+    fn from_item(bytes: &[u8; PENDING_ITEM_BYTES]) -> Option<Self> {
+        Some(Self {
             id: wide(bytes, 0),
-            fingerprint: word(bytes, PENDING_BYTES),
+            fingerprint: word(bytes, FINGERPRINT_AT),
             amount: wide(bytes, 16),
             expires_at: word(bytes, 32),
             offset: word(bytes, 40),
@@ -411,7 +456,8 @@ impl Pending {
             credit: (word(bytes, 48) >> 32) as u32,
             code: word(bytes, 56) as u16,
             other: (word(bytes, 56) >> 16) as u16,
-            is_in_doubt: (word(bytes, 56) >> 32) as u8 != 0,
-        }
+            standing: Standing::from_number((word(bytes, 56) >> 32) as u8)?,
+            named: wide(bytes, PENDING_BYTES),
+        })
     }
 }

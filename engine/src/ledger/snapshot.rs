@@ -11,14 +11,15 @@
 //! | at | bytes | field of every chunk |
 //! |---|---|---|
 //! | 0 | 4 | magic, "WALS" |
-//! | 4 | 2 | version, 3 |
+//! | 4 | 2 | version, 4 |
 //! | 6 | 2 | section: 1 head, 2 runs, 3 newest ids, 4 accounts, 5 reservations, 6 from other partitions, 7 end |
 //! | 8 | 4 | number of items |
 //! | 12 | 4 | zero |
 //! | 16 | | items |
 //!
 //! Sections come in order of number: one head, any number of chunks of 2 to 6, one end. The end
-//! has one item, the same as the head. Version 2 had no section 6, and its end was section 6.
+//! has one item, the same as the head. Version 2 had no section 6, and its end was section 6. Up to version 3 a
+//! reservation had 72 bytes: nothing was named.
 //!
 //! | item | bytes | fields |
 //! |---|---|---|
@@ -26,8 +27,13 @@
 //! | run | 16 | first offset u64, offset behind the last u64; adjacent, from 0 on |
 //! | id | 32 | in order of offset: id u128, fingerprint u64, u64 of: bits 0–47 offset, 48–55 code, 56–57 space |
 //! | account | 128 | FORMAT.md, section 3, in order of creation |
-//! | reservation | 72 | id u128, amount u128, expires at u64 (2^64 - 1: never), offset u64, debit and credit account u32 (counted from 0), code u16, one more than the other partition that it spans u16 (0: none), 1 if it is in doubt u8, zero, fingerprint u64 |
+//! | reservation | 88 | id u128, amount u128, expires at u64 (2^64 - 1: never), offset u64, debit and credit account u32 (counted from 0), code u16, one more than the other partition that it spans u16 (0: none), how it stands u8, zero, what is named u128, fingerprint u64 |
 //! | from another partition | 48 | its number u16, verdict u8, zero, place u64, id u128, amount u128: the place of its last arrival (id and amount zero, verdict 255), or a word that it may not know; ascending |
+//!
+//! How a reservation stands: 0 open; 1 a transfer in doubt; 2 a reservation in doubt; 3 open, and a posting of it is in
+//! doubt; 4 that posting; 5 ended, and the other partition may not know; 6 the side here of another partition's. Named
+//! is, of a reservation whose home this is and that spans partitions, the account elsewhere; of a posting, the
+//! reservation.
 //!
 //! Spaces: 0 events, 1 accounts, 2 what became of a reservation; there the code is 2 posted, 3 voided or 4 expired, the
 //! offset that of the record that ended it, and the fingerprint 0. Elsewhere the code is the verdict. The
@@ -47,9 +53,11 @@ use crate::ids::RunRange;
 /// First four bytes of every chunk.
 pub(super) const MAGIC: u32 = u32::from_le_bytes(*b"WALS");
 /// Version of the chunks that this code writes.
-pub(super) const VERSION: u16 = 3;
-/// The one before, which says nothing of other partitions.
-pub(super) const VERSION_BEFORE: u16 = 2;
+pub(super) const VERSION: u16 = 4;
+/// The one before, in which reservations name nothing.
+pub(super) const VERSION_UNNAMED: u16 = 3;
+/// The one before that, which says nothing of other partitions.
+pub(super) const VERSION_ALONE: u16 = 2;
 /// Bytes before a chunk's items.
 pub(super) const CHUNK_HEADER_BYTES: usize = 16;
 /// Smallest chunk that can be asked for in bytes.

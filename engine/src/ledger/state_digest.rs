@@ -2,7 +2,7 @@
 
 use super::across::ACROSS_ITEM_BYTES;
 use super::digest::Digest;
-use super::pendings::{PENDING_BYTES, PENDING_ITEM_BYTES};
+use super::pendings::{PENDING_ITEM_BYTES, digested};
 use super::restore::{one_head, open_chunk};
 use super::snapshot::Section;
 
@@ -23,7 +23,7 @@ impl StateDigester {
         let own = "a chunk of this program's";
         let (section, items) = open_chunk(self.chunks, chunk).expect(own);
         if section == Section::Head {
-            let head = one_head(self.chunks, items).expect(own);
+            let head = one_head(self.chunks, &items).expect(own);
             let (next_offset, last_timestamp) = (head.next_offset, head.last_timestamp);
             let mut digest =
                 Digest::new(head.partition, head.partitions, next_offset, last_timestamp);
@@ -34,10 +34,10 @@ impl StateDigester {
         match section {
             // The head has the digest of all ids.
             Section::Head | Section::Runs | Section::Ids => {}
-            Section::Accounts => drop(digest.accounts.update(items)),
+            Section::Accounts => drop(digest.accounts.update(&items)),
             Section::Pendings => {
                 for pending in items.chunks_exact(PENDING_ITEM_BYTES) {
-                    digest.pendings.add(&pending[..PENDING_BYTES]);
+                    digest.pendings.add(digested(pending));
                 }
             }
             Section::Across => {

@@ -9,6 +9,7 @@ use walengine_net::model::{
 use super::Ledger;
 use super::decide::{key_of, state_of_accepted};
 use super::effects::{Change, move_money_back, release, reserve};
+use super::pendings::{Pending, PendingKey};
 use super::slot::PendingState;
 use crate::ids::key::{Key, Space};
 
@@ -56,12 +57,12 @@ impl Ledger {
             let effective = resolved.next_if(|effective| effective.index as usize == index);
             let mut state = PendingState::None;
             let verdict = Verdict::from_number(*verdict);
-            if verdict.is_some_and(Verdict::has_effect) {
+            if verdict == Some(Verdict::InDoubt) {
+                self.revert_prepared(&Transfer::from_bytes(bytes), offset);
+                state = PendingState::Open;
+            } else if verdict.is_some_and(Verdict::is_ok) {
                 self.revert(bytes, offset, effective.as_ref());
                 state = state_of_accepted(bytes);
-            }
-            if verdict == Some(Verdict::InDoubt) {
-                state = PendingState::Open;
             }
             self.across.undo(offset);
             self.ids.forget(&key_of(bytes), offset, state);
@@ -120,7 +121,7 @@ impl Ledger {
             }
             Ok(EventKind::Expire) => self.unresolve(offset, None),
             Ok(EventKind::Arrival) => {
-                self.revert_arrival(&Arrival::from_bytes(bytes).transfer, resolved);
+                self.revert_arrival(&Arrival::from_bytes(bytes).transfer, offset, resolved);
             }
             Ok(EventKind::Word) => self.revert_word(bytes, offset),
             Ok(EventKind::Guard | EventKind::Mail) | Err(_) => {}
@@ -137,13 +138,10 @@ impl Ledger {
             return self.unresolve(offset, Some(posted));
         }
         let amount = resolved.map_or(transfer.amount, |resolved| resolved.amount).0;
-        if self.routing().elsewhere(transfer.credit_account_id).is_some() {
-            return self.revert_prepared(transfer.id.0);
-        }
         let slot = |id| self.accounts.slot(id).expect("money was moved");
         let (debit, credit) = (slot(transfer.debit_account_id), slot(transfer.credit_account_id));
         if flags.contains(TransferFlags::PENDING) {
-            self.pendings.remove(transfer.id.0);
+            self.pendings.remove(PendingKey::own(transfer.id));
             self.change_back(debit, credit, amount, release);
         } else {
             self.change_back(debit, credit, amount, move_money_back);
@@ -151,14 +149,17 @@ impl Ledger {
     }
 
     /// Opens again what the record at `offset` resolved.
-    pub(super) fn unresolve(&mut self, offset: u64, posted: Option<u128>) {
-        let pending = self.pendings.unresolve(offset);
-        let (debit, credit) = (pending.debit, pending.credit);
-        if let Some(amount) = posted {
-            self.change_again(debit, credit, amount, move_money_back);
-        }
-        self.change_back(debit, credit, pending.amount, reserve);
+    fn unresolve(&mut self, offset: u64, posted: Option<u128>) {
+        let pending = self.pendings.restore_replaced(offset).expect("not released yet");
+        self.reserve_again(&pending, posted);
         self.ids.unresolve(&pending.reserved(), offset);
+    }
+
+    /// Takes back that a reservation was released, and that some of it was moved.
+    pub(super) fn reserve_again(&mut self, pending: &Pending, moved: Option<u128>) {
+        let (debit, credit) = (pending.debit, pending.credit);
+        self.change_again(debit, credit, moved.unwrap_or_default(), move_money_back);
+        self.change_back(debit, credit, pending.amount, reserve);
     }
 
     /// Changes both accounts and takes one change out of their versions.

@@ -111,7 +111,19 @@ impl<C: Commit> Partition<C> {
     /// What is not in memory can't be read.
     pub async fn decided(&self, keys: &[Key]) -> Result<Vec<Option<Decided>>, ReadError> {
         let mut decided = self.known(keys, Ledger::decided_key, Fact::decided).await?;
-        let ends = self.with_ledger(|ledger| ends_of(ledger, keys, &decided));
+        let ends = self.with_ledger(|ledger| {
+            for (key, decided) in
+                keys.iter().zip(&mut decided).filter(|(key, _)| key.space == Space::Event)
+            {
+                // A reservation that spans partitions is accepted, and has no end yet.
+                if let Some(decided) = decided.as_mut().filter(|it| it.verdict == Verdict::InDoubt)
+                    && ledger.pending(EventId(key.id)).is_some()
+                {
+                    decided.verdict = Verdict::Ok;
+                }
+            }
+            ends_of(ledger, keys, &decided)
+        });
         let ids: Vec<EventId> = ends.iter().map(|(_, end)| EventId(end.id)).collect();
         for ((place, _), ended) in ends.iter().zip(self.ended(&ids).await?) {
             if let (Some(decided), Some(Ended { state, .. })) = (&mut decided[*place], ended) {

@@ -53,7 +53,7 @@ use crate::agreed_clock::ClockAgreement;
 use crate::ids::runs::Runs;
 use crate::ledger::{Draft, Ledger, Outcomes, SnapshotCut};
 use crate::limits::{
-    CLOSE_WITHIN, EXPIRIES_AT_ONCE_MAX, EXPIRY_ROUNDS_MAX, IDLE_AFTER, WITNESS_EVERY,
+    AFTER_REFUSAL, CLOSE_WITHIN, EXPIRIES_AT_ONCE_MAX, EXPIRY_ROUNDS_MAX, IDLE_AFTER, WITNESS_EVERY,
 };
 use crate::local::Notify;
 use crate::refused::{BUSY, BUSY_READING, Refused};
@@ -143,6 +143,8 @@ struct Inner<C: Commit> {
     snapshots: SnapshotProgress,
     /// Until then nothing is exchanged with other partitions.
     held_until: Cell<Duration>,
+    /// Refusals by consensus that were seen, and until when nothing is decided that no request asks for.
+    refused: Cell<(u64, Duration)>,
     /// What goes to other partitions.
     prepared: RefCell<Prepared>,
 }
@@ -164,6 +166,7 @@ impl<C: Commit> Partition<C> {
             asked: AskedKeys::default(),
             looked_up: Cell::default(),
             held_until: Cell::default(),
+            refused: Cell::default(),
             prepared: RefCell::default(),
             waiters: Waiters::default(),
             work: Notify::new(),
@@ -476,9 +479,21 @@ impl<C: Commit> Partition<C> {
         }
         let now = self.log_time();
         let due = self.with_ledger(|ledger| ledger.next_expiry().is_some_and(|at| at <= now));
-        if due && self.expire_due(now) > 0 {
+        if due && !self.waits_after_refusal() && self.expire_due(now) > 0 {
             self.inner.work.notify_all();
         }
+    }
+
+    /// Consensus has refused a batch just now: leadership has ended, or its lease, and what is decided again at once is
+    /// refused at once. What no request asks for waits a little.
+    pub(crate) fn waits_after_refusal(&self) -> bool {
+        let (refusals, now) = (self.with_replica(Replica::refusals), self.runtime().elapsed());
+        let (seen, until) = self.inner.refused.get();
+        if refusals == seen {
+            return now < until;
+        }
+        self.inner.refused.set((refusals, now + AFTER_REFUSAL));
+        true
     }
 
     /// Ends as many of those that are due as there is room for in a few entries; how many.

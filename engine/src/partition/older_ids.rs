@@ -582,7 +582,9 @@ fn named(key: &Key) -> NamedKey {
 fn key_at(entry: &RunEntry, record: &Record) -> Option<Key> {
     let is_end = is_end(entry, record);
     let key = match record {
-        Record::Event(event) if is_end => Key::new(resolved_by(event)?, Space::Resolution),
+        Record::Event(event) if is_end => {
+            Key::new(resolved_by(event, entry.code)?, Space::Resolution)
+        }
         Record::Event(event) => match event_kind(event) {
             Ok(EventKind::Expire | EventKind::Mail | EventKind::Arrival | EventKind::Word)
             | Err(_) => return None,
@@ -601,10 +603,14 @@ fn is_end(entry: &RunEntry, record: &Record) -> bool {
     is_word || entry.code < Verdict::REFUSAL_MIN && entry.code != Verdict::Ok.number()
 }
 
-/// The reservation that an event has ended, if it has.
-fn resolved_by(event: &EventBytes) -> Option<u128> {
+/// What an event has ended in this way, if it has: a reservation, or what was in doubt. The word on a posting ends
+/// both.
+fn resolved_by(event: &EventBytes, code: u8) -> Option<u128> {
     match event_kind(event) {
         Ok(EventKind::Expire) => Some(Expire::from_bytes(event).pending_id.0),
+        Ok(EventKind::Word) if code == PendingState::Posted.number() => {
+            Word::from_bytes(event).map(|word| word.pending_id.0)
+        }
         Ok(EventKind::Word) => Word::from_bytes(event).map(|word| word.id.0),
         Ok(EventKind::Transfer) => {
             let transfer = Transfer::from_bytes(event);

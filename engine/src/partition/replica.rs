@@ -53,6 +53,8 @@ pub struct Replica {
     committed_amid_import: bool,
     /// The lowest tail that taking back has left since [`Self::take_cut`].
     cut: Option<Offset>,
+    /// Batches that consensus has refused.
+    refusals: u64,
     /// An entry could not be applied: the state is that of no offset, for good.
     broken: bool,
 }
@@ -83,6 +85,7 @@ impl Replica {
             leads: None,
             committed_amid_import: false,
             cut: None,
+            refusals: 0,
             broken: false,
         }
     }
@@ -271,9 +274,15 @@ impl Replica {
         };
         let place = self.decided.iter().position(same);
         if let Some(place) = place {
+            self.refusals += 1;
             self.take_back_from(place);
         }
         place.is_some()
+    }
+
+    /// How often consensus has refused a batch.
+    pub fn refusals(&self) -> u64 {
+        self.refusals
     }
 
     /// Applies a committed batch: this node's own, which it has decided already, or another's, whose

@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use walengine_net::model::{
-    Amount, Arrival, EVENT_BYTES, EventBytes, EventId, Offset, PartitionId, RESOLVED_BYTES,
-    Timestamp, Transfer, Verdict, event_id,
+    EVENT_BYTES, EventBytes, EventId, Offset, PartitionId, RESOLVED_BYTES, Timestamp, Verdict,
+    event_id,
 };
 use walengine_replication::peer::{Carried, Words};
 
@@ -52,8 +52,9 @@ impl<C: Commit> Partition<C> {
         let Some(oldest) = oldest.filter(|_| self.leads() && !doubts.is_empty()) else {
             return Ok(None);
         };
-        let is_it =
-            |doubt: &Doubt, event: &EventBytes| fingerprint_of_event(event) == doubt.fingerprint;
+        let is_it = |doubt: &Doubt, event: &EventBytes| {
+            Some(fingerprint_of_event(event)) == doubt.fingerprint
+        };
         let kept = {
             let mut kept = self.inner.prepared.borrow_mut();
             kept.forget_below(self.with_ledger(Ledger::oldest_doubt_of_all).unwrap_or(visible));
@@ -62,8 +63,10 @@ impl<C: Commit> Partition<C> {
         let events = doubts.iter().zip(kept);
         let mut events: Vec<Option<EventBytes>> =
             events.map(|(doubt, kept)| kept.filter(|event| is_it(doubt, event))).collect();
-        let missing = doubts.iter().zip(&mut events).filter(|(_, event)| event.is_none());
-        let missing: Vec<(&Doubt, &mut Option<EventBytes>)> = missing.collect();
+        let is_missing = |(doubt, event): &(&Doubt, &mut Option<EventBytes>)| {
+            event.is_none() && doubt.fingerprint.is_some()
+        };
+        let missing: Vec<_> = doubts.iter().zip(&mut events).filter(is_missing).collect();
         if !missing.is_empty() {
             let offsets: Vec<Offset> = missing.iter().map(|(doubt, _)| doubt.offset).collect();
             let read = self.log().read_events_at(&offsets).await?;
@@ -75,12 +78,11 @@ impl<C: Commit> Partition<C> {
                 }
             }
         }
-        let arrivals = doubts.iter().zip(events).filter_map(|(doubt, event)| {
-            let amount = Amount(doubt.amount);
-            let transfer = Transfer { amount, ..Transfer::from_bytes(&event?) };
-            Some(Arrival { transfer, place: doubt.offset.0 })
-        });
-        let arrivals = arrivals.collect();
+        let arrival = |(doubt, event): (&Doubt, Option<EventBytes>)| {
+            let is_there = event.is_some() || doubt.fingerprint.is_none();
+            is_there.then(|| doubt.arrival(event.as_ref()))
+        };
+        let arrivals = doubts.iter().zip(events).filter_map(arrival).collect();
         let home = self.id().partition;
         let (covers_from, settled_below) = (oldest.0, oldest.0);
         Ok(Some(Carried { home, to, covers_from, settled_below, time, arrivals }))

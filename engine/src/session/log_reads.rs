@@ -11,7 +11,8 @@ use walengine_net::entry::{EntryHeader, EntryKind, access_events};
 use walengine_net::frame::{FrameHead, Kind};
 use walengine_net::message::{Entries, ErrorCode, EventState, LogPage};
 use walengine_net::model::{
-    Decided, EventId, Offset, RESOLVED_BYTES, Resolved, Transfer, Verdict, Word, event_id,
+    Amount, Decided, EventId, Offset, RESOLVED_BYTES, Resolved, Transfer, TransferFlags, Verdict,
+    Word, event_id,
 };
 use walengine_replication::budget::Held;
 
@@ -249,9 +250,19 @@ async fn settle<C: Commit>(
         }
         let Some(decided) = decided[state.index as usize] else { continue };
         state.verdict = decided.verdict.number();
+        let (id, transfer) = (EventId(event_id(&state.event)), Transfer::from_bytes(&state.event));
         // Of any other, the amount is what was sent.
-        if decided.verdict.is_ok() && Transfer::from_bytes(&state.event).is_balancing() {
-            reduced.push((place, EventId(event_id(&state.event))));
+        if !decided.verdict.is_ok() || !transfer.is_balancing() {
+            continue;
+        }
+        if transfer.flags.contains(TransferFlags::PENDING) {
+            // Once it has ended, there is only what home had reserved at first.
+            let open = partition.with_ledger(|ledger| ledger.pending(id));
+            if let Some(amount) = open.map(|open| open.amount) {
+                reduce(state, amount);
+            }
+        } else {
+            reduced.push((place, id));
         }
     }
     if reduced.is_empty() {
@@ -266,16 +277,19 @@ async fn settle<C: Commit>(
         let read = in_time(replies, by, partition.log().read_checked_at(word)).await?;
         let word = read.map_err(NotFound::Unreadable)?.record.into_event();
         let word = word.and_then(|word| Word::from_bytes(&word));
-        let amount = word.ok_or(NotFound::Missing)?.amount;
-        let transfer = Transfer::from_bytes(&states[place].event);
-        let Transfer { debit_account_id, credit_account_id, ledger, code, .. } = transfer;
-        let index = 0; // of no entry: two had a part in it
-        let resolved =
-            Resolved { debit_account_id, credit_account_id, amount, index, ledger, code };
-        states[place].resolved = resolved.to_bytes();
-        states[place].has_resolved = 1;
+        reduce(&mut states[place], word.ok_or(NotFound::Missing)?.amount);
     }
     Ok(())
+}
+
+/// Says what a balancing transfer came to in the end.
+fn reduce(state: &mut EventState, amount: Amount) {
+    let transfer = Transfer::from_bytes(&state.event);
+    let Transfer { debit_account_id, credit_account_id, ledger, code, .. } = transfer;
+    let index = 0; // of no entry: two had a part in it
+    let resolved = Resolved { debit_account_id, credit_account_id, amount, index, ledger, code };
+    state.resolved = resolved.to_bytes();
+    state.has_resolved = 1;
 }
 
 /// Waits, but not for longer than the caller does.

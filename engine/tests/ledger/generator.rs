@@ -10,7 +10,8 @@ use walengine_net::partition;
 use walengine::ledger::RECORD_BYTES_MAX;
 
 use crate::Random;
-use crate::model::{Fate, Model};
+use crate::model::Model;
+use crate::reserved::Fate;
 
 /// Bodies that can be sent again.
 const REMEMBERED_MAX: usize = 400;
@@ -163,7 +164,8 @@ impl Generator {
 
     fn transfer(&mut self, flags: TransferFlags) -> EventBytes {
         let (debit, mut credit) = (self.account_id(), self.account_id());
-        if self.random.chance(30) {
+        let spans_per_mille = if flags.contains(TransferFlags::PENDING) { 120 } else { 30 };
+        if self.random.chance(spans_per_mille) {
             credit = AccountId(self.random.pick(&self.elsewhere) | (credit.0 % 8));
         } else if self.random.chance(3) {
             credit = AccountId::in_transit(PartitionId(0), LedgerId(1));
@@ -229,6 +231,10 @@ impl Generator {
                 1 => transfer.debit_account_id = original.debit_account_id,
                 2 => transfer.credit_account_id = original.credit_account_id,
                 3 => (transfer.ledger, transfer.code) = (original.ledger, original.code),
+                4 => {
+                    transfer.debit_account_id = original.debit_account_id;
+                    transfer.credit_account_id = original.credit_account_id;
+                }
                 _ => {}
             }
         }

@@ -11,6 +11,7 @@ mod imports;
 mod model;
 mod older;
 mod property;
+mod reserved;
 mod snapshots;
 
 /// `SplitMix64` (Steele, Lea and Flood, 2014).

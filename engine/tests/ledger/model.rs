@@ -7,12 +7,14 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use walengine_net::entry::{ANY_OFFSET, RecordHead};
 use walengine_net::model::{
     Account, AccountFlags, AccountId, Amount, Close, CloseFlags, Code, Decided, Event, EventBytes,
-    Expire, Guard, GuardFlags, LedgerId, Offset, PartitionId, Resolved, Timestamp, Transfer,
-    TransferFlags, Verdict, Word, event_flags,
+    Expire, Guard, GuardFlags, Offset, PartitionId, Resolved, Timestamp, Transfer, TransferFlags,
+    Verdict, Word, event_flags,
 };
 use walengine_net::partition;
 
 use walengine::ledger::RECORD_BYTES_MAX;
+
+use crate::reserved::{Doubt, Fate, Reservation, expires_at, in_transit, resolution};
 
 /// One logged record.
 #[derive(Clone, Debug)]
@@ -22,31 +24,16 @@ pub struct Record {
     pub resolved: Option<Resolved>,
 }
 
-#[derive(Clone, Debug, PartialEq)]
-pub enum Fate {
-    Open,
-    Posted,
-    Voided,
-    Expired,
-}
-
-#[derive(Clone, Debug)]
-pub struct Reservation {
-    pub transfer: Transfer,
-    pub amount: u128,
-    pub expires_at: Option<u64>,
-    pub offset: u64,
-    pub fate: Fate,
-}
-
 /// The state that a chain copies.
 #[derive(Clone, Default)]
 pub struct State {
     pub accounts: HashMap<u128, Account>,
     pub order: Vec<u128>,
     pub reservations: BTreeMap<u128, Reservation>,
-    /// Transfers on which another partition has the last word: what is reserved, their offsets, and where.
-    pub doubts: BTreeMap<u128, (Transfer, u128, u64, PartitionId)>,
+    /// By id of the transfer or the posting.
+    pub doubts: BTreeMap<u128, Doubt>,
+    /// Ended here, which another partition may not know: by offset of the end, the reservation.
+    pub ends: BTreeMap<u64, u128>,
     /// Events that this chain has accepted so far.
     accepted: HashSet<u128>,
 }
@@ -74,10 +61,6 @@ fn result(conditions: &[(bool, Verdict)]) -> Result<(), Verdict> {
 fn name_of(bytes: &EventBytes) -> (bool, u128) {
     let id = u128::from_le_bytes(bytes[..16].try_into().unwrap());
     (bytes[119] >> 4 == 1, id)
-}
-
-fn in_transit(other: PartitionId, ledger: LedgerId) -> AccountId {
-    AccountId(u128::from(u32::MAX) << 96 | u128::from(other.0) << 32 | u128::from(ledger.0))
 }
 
 fn is_reserved(id: AccountId) -> bool {
@@ -186,7 +169,7 @@ impl Model {
         let (debit, credit) = (transfer.debit_account_id, transfer.credit_account_id);
         let both = debit.0 != 0 && credit.0 != 0;
         let spans = both && self.routed(debit) != self.routed(credit);
-        let may_span = spans && !ends && !pending && !chained;
+        let may_span = spans && !chained;
         found.extend([
             (event_flags(bytes) >= 64, Verdict::FlagsUnknown),
             (transfer.timestamp.0 != 0, Verdict::ReservedNotZero),
@@ -221,28 +204,15 @@ impl Model {
         self.last_timestamp = timestamp;
     }
 
-    /// Another partition says what becomes of a transfer that is in doubt.
+    /// Another partition says what becomes of what is in doubt, or that it knows of an end.
     pub fn settle(&mut self, word: &Word, log: &mut Vec<Record>, now: u64) {
-        let (transfer, reserved, _, other) = self.state.doubts.remove(&word.id.0).unwrap();
-        let moved = if word.verdict == Verdict::Ok { word.amount.0 } else { 0 };
-        let transit = in_transit(other, transfer.ledger);
-        let account = self.state.account(transfer.debit_account_id);
-        account.debits_pending.0 -= reserved;
-        account.debits_posted.0 += moved;
-        account.version += 1;
-        let account = self.state.account(transit);
-        account.credits_pending.0 -= reserved;
-        account.credits_posted.0 += moved;
-        account.version += 1;
-        self.known.get_mut(&(false, word.id.0)).unwrap().1 = word.verdict;
-        let amount = if word.verdict == Verdict::Ok { moved } else { reserved };
-        let resolved = Resolved {
-            debit_account_id: transfer.debit_account_id,
-            credit_account_id: transit,
-            amount: Amount(amount),
-            index: log.len() as u32,
-            ledger: transfer.ledger,
-            code: transfer.code,
+        let index = log.len() as u32;
+        let resolved = if word.id.0 == 0 {
+            assert_eq!(self.state.ends.remove(&word.place), Some(word.pending_id.0));
+            self.state.said(word.pending_id.0, 0, index)
+        } else {
+            self.known.get_mut(&(false, word.id.0)).unwrap().1 = word.verdict;
+            self.state.settle(word, index)
         };
         let timestamp = self.next_timestamp(log.len(), now);
         let (event, resolved) = (word.to_bytes(), Some(resolved));
@@ -254,6 +224,7 @@ impl Model {
             let timestamp = self.next_timestamp(log.len(), now);
             let due = self.state.reservations.values().filter(|reservation| {
                 reservation.fate == Fate::Open
+                    && !reservation.in_doubt
                     && reservation.expires_at.is_some_and(|at| at <= timestamp)
             });
             let Some(first) = due.min_by_key(|first| (first.expires_at, first.offset)) else {
@@ -262,6 +233,7 @@ impl Model {
             let pending_id = first.transfer.id;
             let index = log.len() as u32;
             let resolved = self.state.end(pending_id.0, None, Fate::Expired, index);
+            self.state.note_end(pending_id.0, self.next_offset);
             let event = Event::Expire(Expire { pending_id }).to_bytes();
             let record = Record { event, verdict: Verdict::Ok, resolved: Some(resolved) };
             self.log(log, timestamp, record);
@@ -362,19 +334,24 @@ impl Model {
         for (index, bytes) in group.iter().enumerate() {
             let event = Event::from_bytes(bytes).unwrap();
             let other = match event {
-                Event::Transfer(transfer) if self.elsewhere(transfer.credit_account_id) => {
+                Event::Transfer(transfer)
+                    if transfer.pending_id.0 == 0 && self.elsewhere(transfer.credit_account_id) =>
+                {
                     Some(self.routed(transfer.credit_account_id))
                 }
                 _ => None,
             };
             let at = At {
                 other,
+                chained: group.len() > 1,
                 timestamp: timestamp + index as u64,
                 offset: self.next_offset + index as u64,
                 index: first_index + index as u32,
             };
             match self.state.execute(&event, at, &self.known) {
-                Ok(effective) if other.is_some() => resolved.push((Verdict::InDoubt, effective)),
+                Ok(effective) if self.state.doubts.contains_key(&name_of(bytes).1) => {
+                    resolved.push((Verdict::InDoubt, effective));
+                }
                 Ok(effective) => {
                     resolved.push((Verdict::Ok, effective));
                     if !matches!(event, Event::Account(_)) {
@@ -440,6 +417,7 @@ struct At {
     index: u32,
     /// Where the credit account lives, if elsewhere.
     other: Option<PartitionId>,
+    chained: bool,
 }
 
 impl State {
@@ -524,7 +502,9 @@ impl State {
         let account = self.account(transit);
         account.credits_pending.0 += amount;
         account.version += 1;
-        self.doubts.insert(transfer.id.0, (*transfer, amount, at.offset, other));
+        let (expires_at, offset) = (expires_at(transfer, at.timestamp), at.offset);
+        let doubt = Doubt { transfer: *transfer, amount, offset, other, expires_at };
+        self.doubts.insert(transfer.id.0, doubt);
         let flags = TransferFlags::BALANCING_DEBIT.with(TransferFlags::BALANCING_CREDIT);
         Ok(transfer.flags.intersects(flags).then_some(Resolved {
             debit_account_id: debit.id,
@@ -601,11 +581,17 @@ impl State {
         account.version += 1;
         if pending {
             account.credits_pending.0 += amount;
-            let timeout = u64::from(transfer.timeout_seconds) * 1_000_000_000;
-            let expires_at = (timeout != 0).then(|| at.timestamp + timeout);
+            let expires_at = expires_at(transfer, at.timestamp);
             let (transfer, offset) = (*transfer, at.offset);
-            let reservation =
-                Reservation { transfer, amount, expires_at, offset, fate: Fate::Open };
+            let reservation = Reservation {
+                transfer,
+                amount,
+                expires_at,
+                offset,
+                fate: Fate::Open,
+                other: None,
+                in_doubt: false,
+            };
             self.reservations.insert(transfer.id.0, reservation);
         } else {
             account.credits_posted.0 += amount;
@@ -627,7 +613,9 @@ impl State {
         known: &Known,
     ) -> Result<Resolved, Verdict> {
         let id = transfer.pending_id.0;
-        let Some(pending) = self.reservations.get(&id).cloned() else {
+        let reserving = self.doubts.get(&id).filter(|doubt| doubt.is_reservation());
+        let reserving = reserving.cloned().map(|doubt| doubt.into_reservation(true));
+        let Some(pending) = self.reservations.get(&id).cloned().or(reserving) else {
             let before = known.get(&(false, id)).is_some_and(|(_, verdict, _)| verdict.is_ok());
             let accepted = before || self.accepted.contains(&id) || self.doubts.contains_key(&id);
             return Err(if accepted {
@@ -641,8 +629,8 @@ impl State {
         let asked = |asked: u128, is: u128| asked != 0 && asked != is;
         let original = pending.transfer;
         let debit = *self.account(original.debit_account_id);
-        let credit = *self.account(original.credit_account_id);
-        let due = pending.expires_at.is_some_and(|time| time <= at.timestamp);
+        let credit = *self.account(pending.credit_side());
+        let due = !pending.in_doubt && pending.expires_at.is_some_and(|time| time <= at.timestamp);
         result(&[
             (pending.fate == Fate::Posted, Verdict::PendingAlreadyPosted),
             (pending.fate == Fate::Voided, Verdict::PendingAlreadyVoided),
@@ -663,10 +651,23 @@ impl State {
             (asked(transfer.code.0.into(), original.code.0.into()), Verdict::PendingCodeDiffers),
             (post && amount > pending.amount, Verdict::PendingAmountExceeded),
             (!post && asked(amount, pending.amount), Verdict::PendingAmountDiffers),
+            (pending.in_doubt, Verdict::PendingInDoubt),
+            (post && pending.other.is_some() && at.chained, Verdict::PendingSpans),
             (post && debit.flags.contains(AccountFlags::CLOSED), Verdict::DebitAccountClosed),
             (post && credit.flags.contains(AccountFlags::CLOSED), Verdict::CreditAccountClosed),
         ])?;
         let whole = if amount == 0 { pending.amount } else { amount };
+        if let Some(other) = pending.other.filter(|_| post) {
+            self.reservations.get_mut(&id).unwrap().in_doubt = true;
+            let (transfer, offset) = (*transfer, at.offset);
+            let doubt = Doubt { transfer, amount: whole, offset, other, expires_at: None };
+            self.doubts.insert(transfer.id.0, doubt);
+            let credit = original.credit_account_id;
+            return Ok(resolution(&original, credit, whole, at.index));
+        }
+        if !post {
+            self.note_end(id, at.offset);
+        }
         let (posted, fate) = if post { (Some(whole), Fate::Posted) } else { (None, Fate::Voided) };
         Ok(self.end(id, posted, fate, at.index))
     }
@@ -674,23 +675,59 @@ impl State {
     fn end(&mut self, id: u128, posted: Option<u128>, fate: Fate, index: u32) -> Resolved {
         let pending = self.reservations.get_mut(&id).unwrap();
         pending.fate = fate;
-        let (original, amount) = (pending.transfer, pending.amount);
-        let account = self.account(original.debit_account_id);
-        account.debits_pending.0 -= amount;
-        account.debits_posted.0 += posted.unwrap_or(0);
+        let (original, amount, credit) = (pending.transfer, pending.amount, pending.credit_side());
+        self.release(original.debit_account_id, credit, amount, posted.unwrap_or(0));
+        resolution(&original, original.credit_account_id, posted.unwrap_or(amount), index)
+    }
+
+    fn release(&mut self, debit: AccountId, credit: AccountId, released: u128, moved: u128) {
+        let account = self.account(debit);
+        account.debits_pending.0 -= released;
+        account.debits_posted.0 += moved;
         account.version += 1;
-        let account = self.account(original.credit_account_id);
-        account.credits_pending.0 -= amount;
-        account.credits_posted.0 += posted.unwrap_or(0);
+        let account = self.account(credit);
+        account.credits_pending.0 -= released;
+        account.credits_posted.0 += moved;
         account.version += 1;
-        Resolved {
-            debit_account_id: original.debit_account_id,
-            credit_account_id: original.credit_account_id,
-            amount: Amount(posted.unwrap_or(amount)),
-            index,
-            ledger: LedgerId(original.ledger.0),
-            code: Code(original.code.0),
+    }
+
+    /// The other partition is to be told that a reservation has ended.
+    fn note_end(&mut self, id: u128, offset: u64) {
+        if self.reservations[&id].other.is_some() {
+            self.ends.insert(offset, id);
         }
+    }
+
+    /// What stands beside a word: its reservation with the in-transit account.
+    fn said(&self, reservation: u128, amount: u128, index: u32) -> Resolved {
+        let reservation = &self.reservations[&reservation];
+        resolution(&reservation.transfer, reservation.credit_side(), amount, index)
+    }
+
+    fn settle(&mut self, word: &Word, index: u32) -> Resolved {
+        let doubt = self.doubts.remove(&word.id.0).unwrap();
+        let (is_ok, moved) = (word.verdict == Verdict::Ok, word.amount.0);
+        let amount = if is_ok { moved } else { doubt.amount };
+        if doubt.transfer.pending_id.0 != 0 {
+            let id = doubt.transfer.pending_id.0;
+            self.reservations.get_mut(&id).unwrap().in_doubt = false;
+            if is_ok {
+                self.end(id, Some(moved), Fate::Posted, index);
+            }
+            return self.said(id, amount, index);
+        }
+        let transfer = doubt.transfer;
+        let transit = in_transit(doubt.other, transfer.ledger);
+        let debit = transfer.debit_account_id;
+        if doubt.is_reservation() && is_ok {
+            self.release(debit, transit, doubt.amount - moved, 0);
+            let mut reservation = doubt.into_reservation(false);
+            reservation.amount = moved;
+            self.reservations.insert(transfer.id.0, reservation);
+        } else {
+            self.release(debit, transit, doubt.amount, moved);
+        }
+        resolution(&transfer, transit, amount, index)
     }
 
     fn guard(&self, guard: &Guard) -> Result<(), Verdict> {

@@ -7,7 +7,7 @@ use rkyv::rancor;
 use walengine::ids::key::{Key, Space};
 use walengine_net::entry::{EventsBody, RecordsBody, access_events, access_records};
 use walengine_net::model::{
-    AccountId, Amount, EventId, Offset, PartitionId, Timestamp, Verdict, Word,
+    AccountId, Amount, EventId, Offset, PartitionId, Timestamp, Transfer, Verdict, Word,
 };
 
 use walengine::ledger::{
@@ -16,8 +16,9 @@ use walengine::ledger::{
 
 use crate::generator::Generator;
 use crate::imports::Importer;
-use crate::model::{Fate, Model};
+use crate::model::Model;
 use crate::older::{Logged, Older};
+use crate::reserved::{Doubt, Fate};
 use crate::{Random, first_seed};
 
 const PARTITION: PartitionId = PartitionId(2);
@@ -156,9 +157,9 @@ impl Run {
 
     /// Other partitions say what becomes of some transfers that are in doubt.
     fn settle(&mut self, now: u64) {
-        let doubts: Vec<_> = self.model.state.doubts.values().copied().collect();
+        let doubts: Vec<_> = self.model.state.doubts.values().cloned().collect();
         let (mut words, mut log) = (Vec::new(), Vec::new());
-        for (transfer, reserved, place, _) in doubts {
+        for Doubt { transfer, amount: reserved, offset: place, .. } in doubts {
             if self.random.chance(300) {
                 continue;
             }
@@ -171,9 +172,18 @@ impl Run {
             } else {
                 (Verdict::Ok, reserved)
             };
-            let word = Word { id: transfer.id, place, verdict, amount: Amount(amount) };
+            let Transfer { id, pending_id, .. } = transfer;
+            let word = Word { id, place, verdict, amount: Amount(amount), pending_id };
             self.model.settle(&word, &mut log, now);
             words.push(word);
+        }
+        for (place, id) in self.model.state.ends.clone() {
+            if self.random.chance(500) {
+                let (id, pending_id, amount) = (EventId(0), EventId(id), Amount(0));
+                let word = Word { id, place, verdict: Verdict::Ok, amount, pending_id };
+                self.model.settle(&word, &mut log, now);
+                words.push(word);
+            }
         }
         let before = self.leader.digest();
         let settled = self.leader.take_words(&words, &mut self.draft, Timestamp(now));
@@ -370,7 +380,9 @@ impl Run {
         for id in state.doubts.keys() {
             assert!(self.leader.is_in_doubt(EventId(*id)));
         }
-        assert_eq!(self.leader.pendings_len(), open + state.doubts.len());
+        let rest = state.doubts.len() + state.ends.len();
+        assert_eq!(self.leader.pendings_len(), open + rest);
+        assert_eq!(self.leader.doubts_len(), rest);
         assert_eq!(self.leader.digest(), self.replica.digest(), "a replica has the same state");
         let imported = self.importer.ledger.digest();
         assert_eq!(imported, self.leader.digest(), "what was taken over is the same");

@@ -103,6 +103,10 @@ pub enum Verdict {
     PendingAmountExceeded = 69,
     /// Voiding takes the whole pending amount.
     PendingAmountDiffers = 70,
+    /// The pending transfer is in doubt itself, or another posting of it is.
+    PendingInDoubt = 71,
+    /// The pending transfer spans partitions, which can't be posted in a linked chain.
+    PendingSpans = 72,
     /// The debit account is closed.
     DebitAccountClosed = 75,
     /// The credit account is closed.
@@ -209,6 +213,8 @@ impl Verdict {
             Self::PendingCodeDiffers => "pending_code_differs",
             Self::PendingAmountExceeded => "pending_amount_exceeded",
             Self::PendingAmountDiffers => "pending_amount_differs",
+            Self::PendingInDoubt => "pending_in_doubt",
+            Self::PendingSpans => "pending_spans",
             Self::DebitAccountClosed => "debit_account_closed",
             Self::CreditAccountClosed => "credit_account_closed",
             Self::OverflowsDebitsPending => "overflows_debits_pending",
@@ -287,6 +293,12 @@ impl Verdict {
             Self::PendingCodeDiffers => "the pending transfer has another code",
             Self::PendingAmountExceeded => "more than the pending amount",
             Self::PendingAmountDiffers => "voiding takes the whole pending amount",
+            Self::PendingInDoubt => {
+                "the pending transfer is in doubt itself, or another posting of it is"
+            }
+            Self::PendingSpans => {
+                "the pending transfer spans partitions, which can't be posted in a linked chain"
+            }
             Self::DebitAccountClosed => "the debit account is closed",
             Self::CreditAccountClosed => "the credit account is closed",
             Self::OverflowsDebitsPending => {

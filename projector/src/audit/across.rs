@@ -12,17 +12,19 @@ use crate::values::Numeric;
 /// Every word has its arrival, with the same verdict and amount, and every arrival has a word or is
 /// under way. A partition may be projected less far than another. Then an arrival is not missed before
 /// a later one from the same home, or a record of a later time than the word, is there: places and
-/// times ascend. And what home has sent is not missed before home is projected past its place.
+/// times ascend; what is only told may come later. And what home has sent is not missed before home is projected past
+/// its place.
 const DIFFERENCES: &str = "
 WITH sent AS (
     SELECT 'transfers' AS name, partition, log_offset, time, other_partition AS other,
-           prepared_offset AS place, id, 0::smallint AS verdict, amount
+           prepared_offset AS place, id, 0::smallint AS verdict, amount,
+           kind IN ('void', 'expire') AS is_told
       FROM {transfers} WHERE other_partition IS NOT NULL
     UNION ALL
-    SELECT 'refused_events', partition, log_offset, time, other_partition, prepared_offset, id, verdict, 0
+    SELECT 'refused_events', partition, log_offset, time, other_partition, prepared_offset, id, verdict, 0, false
       FROM {refused_events} WHERE other_partition IS NOT NULL
     UNION ALL
-    SELECT 'under_way', partition, log_offset, time, other_partition, log_offset, id, null, null
+    SELECT 'under_way', partition, log_offset, time, other_partition, log_offset, id, null, null, false
       FROM {under_way}
 ), newest AS (
     SELECT partition, home, max(place) AS place FROM {arrivals} GROUP BY 1, 2
@@ -36,8 +38,8 @@ SELECT coalesce(s.name, 'arrivals'), coalesce(s.partition, a.partition),
   LEFT JOIN {positions} other ON other.partition = s.other
   LEFT JOIN newest n ON n.home = s.partition AND n.partition = s.other
  WHERE s.place IS NULL AND a.place < home.next_offset
-    OR a.place IS NULL AND s.verdict IS NOT NULL AND (s.place < n.place OR s.time < other.log_time)
-    OR (s.id, s.verdict, s.amount) <> (a.id, a.verdict, a.amount)
+    OR a.place IS NULL AND s.verdict IS NOT NULL AND (s.place < n.place OR s.time < other.log_time AND NOT s.is_told)
+    OR (s.verdict, s.amount) <> (a.verdict, a.amount) OR NOT s.is_told AND s.id <> a.id
  ORDER BY 2, 3 LIMIT $1";
 
 /// Descriptions of the first rows that do not fit, each with the partition that it is of.

@@ -268,7 +268,9 @@ impl LogSide {
         let contradicts = |error: Contradiction| {
             Fatal::new(Reason::DamagedFeed, format!("partition {partition}, {error}"))
         };
-        if let Fact::Ended(word) = &record.fact {
+        if let Fact::Ended(word) = &record.fact
+            && word.id.0 != 0
+        {
             let ended = self.state.ended_by(word).ok_or(Contradiction(record.offset));
             self.compare_ended(record, word, &ended.map_err(contradicts)?).await?;
         }

@@ -3,10 +3,13 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use walengine_net::model::{Account, AccountFlags, CloseFlags, Offset, Timestamp, Verdict, Word};
+use walengine_net::model::{
+    Account, AccountFlags, CloseFlags, Offset, PartitionId, Timestamp, Transfer, Verdict, Word,
+};
 
 use crate::across::{Arrived, Prepared};
-use crate::facts::{Fact, Movement, MovementKind, Record};
+use crate::facts::{Fact, Movement, Record};
+use crate::movement::MovementKind;
 use crate::tables::{AccountState, Reservation, Resolution};
 
 /// An account according to the log.
@@ -30,6 +33,8 @@ pub struct LedgerState {
     reservations: Vec<Reservation>,
     reservation_places: HashMap<u128, usize>,
     under_way: BTreeMap<Offset, Prepared>,
+    /// What is reserved here of reservations of other partitions, by those and their ids.
+    held: HashMap<(PartitionId, u128), u128>,
 }
 
 /// What an event does to the pending and posted balances of the side that it debits, and of the other.
@@ -77,7 +82,7 @@ impl LedgerState {
             Fact::Moved(movement) => self.movement(record, movement),
             Fact::Prepared(prepared) => self.prepare(record, prepared),
             Fact::Arrived(arrived) => self.arrive(record, arrived),
-            Fact::Ended(word) => self.end(word),
+            Fact::Ended(word) => self.end(record, word),
             Fact::Closed(close) => self.account(close.account_id.0).map(|account| {
                 account.closed = !close.flags.contains(CloseFlags::REOPEN);
                 account.version += 1;
@@ -109,8 +114,11 @@ impl LedgerState {
     fn prepare(&mut self, record: &Record<'_>, prepared: &Prepared) -> Option<()> {
         let transit = self.in_transit(record, &prepared.in_transit());
         self.under_way.insert(record.offset, *prepared);
-        let debit = prepared.transfer().debit_account_id.0;
-        self.change(debit, transit, Effect { reserved: prepared.amount.0, ..Effect::default() })
+        if prepared.kind() == MovementKind::Post {
+            return Some(()); // its reservation stands
+        }
+        let reserved = prepared.amount.0;
+        self.change(prepared.debit.0, transit, Effect { reserved, ..Effect::default() })
     }
 
     fn arrive(&mut self, record: &Record<'_>, arrived: &Arrived) -> Option<()> {
@@ -118,19 +126,49 @@ impl LedgerState {
             return Some(());
         }
         let transit = self.in_transit(record, &arrived.in_transit());
-        let credit = arrived.transfer.credit_account_id.0;
-        self.change(transit, credit, Effect { posted: arrived.amount.0, ..Effect::default() })
+        let Transfer { id, credit_account_id: credit, pending_id, .. } = arrived.transfer;
+        let amount = arrived.amount.0;
+        let effect = match arrived.kind {
+            MovementKind::Transfer => Effect { posted: amount, ..Effect::default() },
+            MovementKind::Pending => {
+                self.held.insert((arrived.home, id.0), amount);
+                Effect { reserved: amount, ..Effect::default() }
+            }
+            MovementKind::Post | MovementKind::Void | MovementKind::Expire => {
+                let released = self.held.remove(&(arrived.home, pending_id.0))?;
+                let posted = if arrived.kind == MovementKind::Post { amount } else { 0 };
+                Effect { reserved: 0, released, posted }
+            }
+        };
+        self.change(transit, credit.0, effect)
     }
 
-    fn end(&mut self, word: &Word) -> Option<()> {
+    fn end(&mut self, record: &Record<'_>, word: &Word) -> Option<()> {
+        if word.id.0 == 0 {
+            return Some(()); // the other partition knows of the end of a reservation
+        }
         let prepared = self.ended_by(word)?;
         self.under_way.remove(&Offset(word.place));
         let posted = match word.verdict {
             Verdict::Ok => word.amount.0,
             _ => 0,
         };
-        let (debit, transit) = (prepared.transfer().debit_account_id.0, prepared.in_transit().id.0);
-        self.change(debit, transit, Effect { reserved: 0, released: prepared.amount.0, posted })
+        let (debit, transit) = (prepared.debit.0, prepared.in_transit().id.0);
+        let moved = Movement::settled(&prepared, word.amount);
+        let reserved = prepared.amount.0;
+        match prepared.kind() {
+            MovementKind::Post if word.verdict.is_ok() => self.movement(record, &moved),
+            MovementKind::Post => Some(()),
+            MovementKind::Pending => {
+                if word.verdict.is_ok() {
+                    self.reservation_places.insert(word.id.0, self.reservations.len());
+                    self.reservations.push(Reservation::since(prepared.time, record, &moved));
+                }
+                let released = reserved.checked_sub(posted)?;
+                self.change(debit, transit, Effect { reserved: 0, released, posted: 0 })
+            }
+            _ => self.change(debit, transit, Effect { reserved: 0, released: reserved, posted }),
+        }
     }
 
     fn account(&mut self, id: u128) -> Option<&mut AccountState> {
@@ -139,7 +177,8 @@ impl LedgerState {
     }
 
     fn movement(&mut self, record: &Record<'_>, movement: &Movement) -> Option<()> {
-        let Movement { kind, debit, credit, amount, .. } = *movement;
+        let Movement { kind, debit, amount, .. } = *movement;
+        let credit = movement.credit_here();
         let mut effect = Effect::default();
         match kind {
             MovementKind::Transfer => effect.posted = amount.0,

@@ -224,6 +224,9 @@ fn accounts(old: &Database, fresh: &Database, partition: PartitionId, end: Offse
     let (under_way, arrivals) = (part(fresh, UNDER_WAY.name), part(fresh, ARRIVALS.name));
     let (events, refused) = (part(fresh, ACCOUNT_EVENTS.name), part(fresh, REFUSED_EVENTS.name));
     let to_other = in_transit("other_partition", "ledger");
+    let held_for = in_transit("t.other_partition", "t.ledger");
+    // Bits 4 and 8 of an event's flags: FORMAT.md, section 3.
+    let is_no_end = "get_byte(body, 118) & 12 = 0";
     let from_home = in_transit("home", "ledger");
     let columns = columns(&ACCOUNTS);
     let values = columns
@@ -234,24 +237,36 @@ fn accounts(old: &Database, fresh: &Database, partition: PartitionId, end: Offse
         .replace("\"debits_posted\"", "coalesce(changed.debits, 0)")
         .replace("\"credits_posted\"", "coalesce(changed.credits, 0)");
     // What goes to another partition changes its accounts twice: it is prepared, and it ends. One that
-    // was refused has the ledger of its debit account, or it would not have been prepared.
+    // was refused has the ledger of its debit account, or it would not have been prepared. The end of a reservation
+    // changes them once, and not at all if it was refused.
     format!(
         "WITH moves (debit, credit, amount, held, changes) AS (
              SELECT debit_account_id, CASE WHEN other_partition IS NULL THEN credit_account_id ELSE {to_other} END,
                     CASE WHEN kind IN ('transfer', 'post') THEN amount ELSE 0 END, 0,
-                    CASE WHEN other_partition IS NULL THEN 1 ELSE 2 END
+                    CASE WHEN other_partition IS NULL OR kind NOT IN ('transfer', 'pending') THEN 1 ELSE 2 END
                FROM {transfers}
              UNION ALL
-             SELECT debit_account_id, credit_account_id, 0, amount, 0
-               FROM {reservations} WHERE state = 'pending'
+             SELECT r.debit_account_id,
+                    CASE WHEN t.other_partition IS NULL THEN r.credit_account_id ELSE {held_for} END,
+                    0, r.amount, 0
+               FROM {reservations} AS r JOIN {transfers} AS t ON t.kind = 'pending' AND t.id = r.id
+              WHERE r.state = 'pending'
              UNION ALL
-             SELECT debit_account_id, {to_other}, 0, amount, 1 FROM {under_way}
+             SELECT debit_account_id, {to_other}, 0, amount, 1
+               FROM {under_way} WHERE {is_no_end}
              UNION ALL
              SELECT debit_account_id, {to_other}, 0, 0, 2
                FROM {refused} AS refused JOIN {from} AS debit ON debit.id = debit_account_id
-              WHERE other_partition IS NOT NULL
+              WHERE other_partition IS NOT NULL AND {is_no_end}
              UNION ALL
-             SELECT {from_home}, credit_account_id, amount, 0, 1 FROM {arrivals} WHERE verdict = 0
+             SELECT {from_home}, credit_account_id,
+                    CASE WHEN kind IN ('transfer', 'post') THEN amount ELSE 0 END,
+                    CASE WHEN kind = 'pending' AND NOT EXISTS (
+                              SELECT FROM {arrivals} AS ending
+                               WHERE ending.home = arrived.home AND ending.pending_id = arrived.id
+                                 AND ending.verdict = 0)
+                         THEN amount ELSE 0 END, 1
+               FROM {arrivals} AS arrived WHERE verdict = 0
          ), changed AS (
              SELECT id, sum(debit) AS debits, sum(credit) AS credits, sum(debit_held) AS debits_held,
                     sum(credit_held) AS credits_held, sum(changes) AS count

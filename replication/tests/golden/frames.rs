@@ -196,6 +196,7 @@ fn messages() -> Vec<(&'static str, Message)> {
                     place: 51,
                     verdict: Verdict::Ok,
                     amount: Amount(10),
+                    pending_id: EventId(6),
                 }],
             }),
         ),

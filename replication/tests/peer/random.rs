@@ -172,7 +172,8 @@ impl Random {
     fn word(&mut self) -> Word {
         let (id, place) = (EventId(self.number().into()), self.number());
         let verdict = if self.flag() { Verdict::Ok } else { Verdict::ExceedsDebits };
-        Word { id, place, verdict, amount: Amount(self.number().into()) }
+        let pending_id = EventId(self.number().into());
+        Word { id, place, verdict, amount: Amount(self.number().into()), pending_id }
     }
 
     pub fn message(&mut self, kind: Kind) -> Message {

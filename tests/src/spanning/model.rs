@@ -11,8 +11,8 @@ use walengine::ledger::Ledger;
 use walengine_net::entry::{EntryHeader, EntryKind, access_events};
 use walengine_net::message::Entries;
 use walengine_net::model::{
-    Account, AccountFlags, AccountId, Arrival, Event, EventId, LedgerId, PartitionId, Resolved,
-    Transfer, TransferFlags, Verdict, Word,
+    Account, AccountFlags, AccountId, Amount, Arrival, CloseFlags, Event, EventId, LedgerId,
+    PartitionId, Resolved, Transfer, TransferFlags, Verdict, Word,
 };
 use walengine_net::partition;
 
@@ -22,6 +22,7 @@ use crate::cluster::SimPartition;
 const READ_BYTES: usize = 64 << 10;
 
 /// A record of a log.
+#[derive(Debug)]
 pub struct Logged {
     /// Its place in the order of all.
     time: u64,
@@ -71,6 +72,7 @@ fn read_entry(header: &EntryHeader, body: &[u8], logged: &mut Vec<Logged>) {
 
 #[derive(Clone, Copy, Debug, Default)]
 struct Balances {
+    is_closed: bool,
     flags: AccountFlags,
     debits_pending: u128,
     debits_posted: u128,
@@ -91,20 +93,38 @@ impl Balances {
 
     fn may_debit(&self, amount: u128) -> bool {
         let is_limited = self.flags.contains(AccountFlags::DEBITS_MUST_NOT_EXCEED_CREDITS);
-        amount > 0 && (!is_limited || amount <= self.debitable())
+        amount > 0 && !self.is_closed && (!is_limited || amount <= self.debitable())
     }
 
     fn may_credit(&self, amount: u128) -> bool {
         let is_limited = self.flags.contains(AccountFlags::CREDITS_MUST_NOT_EXCEED_DEBITS);
-        amount > 0 && (!is_limited || amount <= self.creditable())
+        amount > 0 && !self.is_closed && (!is_limited || amount <= self.creditable())
     }
 }
 
-/// What is under way.
+/// What is under way: a transfer as it is sent, or the end of a reservation.
 struct Prepared {
     transfer: Transfer,
     amount: u128,
     arrived: Option<Word>,
+    /// Log time at which a reservation becomes due.
+    due: Option<u64>,
+}
+
+/// An open reservation, or what is known of it at its home.
+#[derive(Clone, Copy, Debug)]
+struct Reserved {
+    transfer: Transfer,
+    amount: u128,
+    due: Option<u64>,
+    spans: bool,
+    /// A posting of it is in doubt.
+    is_ending: bool,
+}
+
+fn due(transfer: &Transfer, time: u64) -> Option<u64> {
+    let timeout = u64::from(transfer.timeout_seconds);
+    (timeout != 0).then(|| time + timeout * 1_000_000_000)
 }
 
 /// See the module.
@@ -113,7 +133,9 @@ pub struct Model {
     partitions: u16,
     accounts: BTreeMap<AccountId, Balances>,
     /// Open reservations.
-    open: HashMap<EventId, (AccountId, AccountId, u128)>,
+    open: HashMap<EventId, Reserved>,
+    /// What is reserved on the other sides, by reservation.
+    held: HashMap<EventId, u128>,
     /// By home and place.
     prepared: BTreeMap<(PartitionId, u64), Prepared>,
     /// Place of the last arrival, by home and the other partition.
@@ -122,6 +144,12 @@ pub struct Model {
     pub accepted: u64,
     /// And refused by the other one.
     pub refused: u64,
+    /// Reservations between partitions that were posted.
+    pub posted: u64,
+    /// And that were voided, or have expired.
+    pub released: u64,
+    /// Postings that the other partition has refused.
+    pub stood: u64,
 }
 
 impl Model {
@@ -151,13 +179,29 @@ impl Model {
                 assert_eq!(self.home(transfer.debit_account_id, partition), partition, "{}", at());
                 self.transfer(&transfer, logged, &at());
             }
+            Event::Close(close) => {
+                let closes = close.flags != CloseFlags::REOPEN;
+                let account = self.account(close.account_id);
+                assert_eq!(verdict.is_ok(), account.is_closed != closes, "{}: {verdict:?}", at());
+                account.is_closed = closes;
+            }
             Event::Mail(mail) => {
                 let last = self.last.get(&(mail.home, partition)).copied().unwrap_or_default();
                 assert_eq!(mail.previous, last, "{}: mail behind another arrival", at());
             }
+            Event::Arrival(arrival) if arrival.transfer.pending_id.0 != 0 => {
+                self.end_arrives(&arrival, logged, &at());
+            }
             Event::Arrival(arrival) => self.arrive(&arrival, logged, &at()),
+            Event::Expire(expire) => {
+                let due = self.open.get(&expire.pending_id).and_then(|open| open.due);
+                assert!(due.is_some_and(|due| due <= logged.time), "{}: {due:?}", at());
+                let flags = TransferFlags::VOID_PENDING;
+                let pending_id = expire.pending_id;
+                self.end(&Transfer { pending_id, flags, ..Transfer::default() }, logged, &at());
+            }
             Event::Word(word) => self.settle(&word, partition, &at()),
-            other => panic!("{}: nobody wrote {other:?}", at()),
+            other @ Event::Guard(_) => panic!("{}: nobody wrote {other:?}", at()),
         }
     }
 
@@ -172,21 +216,62 @@ impl Model {
         self.accounts.get_mut(&id).expect("an account that was created")
     }
 
+    /// A reservation is posted, voided or has expired: at once, if it does not span.
+    fn end(&mut self, end: &Transfer, logged: &Logged, at: &str) {
+        let posts = end.flags.contains(TransferFlags::POST_PENDING);
+        let Some(open) = self.open.get_mut(&end.pending_id).filter(|open| !open.is_ending) else {
+            assert!(!logged.verdict.has_effect(), "{at}: an end of what is not open: {logged:?}");
+            return;
+        };
+        let waits = posts && open.spans;
+        let Reserved { transfer, spans, .. } = *open;
+        let credit_account = (!spans).then_some(transfer.credit_account_id);
+        let expected = if posts && self.accounts[&transfer.debit_account_id].is_closed {
+            Verdict::DebitAccountClosed
+        } else if posts && credit_account.is_some_and(|id| self.accounts[&id].is_closed) {
+            Verdict::CreditAccountClosed
+        } else if waits {
+            Verdict::InDoubt
+        } else {
+            Verdict::Ok
+        };
+        assert_eq!(logged.verdict, expected, "{at}: an end of {open:?}");
+        if !expected.has_effect() {
+            return;
+        }
+        let asked = end.amount.0;
+        let amount = if asked == 0 { open.amount } else { asked };
+        assert_eq!(logged.amount, Some(amount), "{at}: the amount");
+        open.is_ending = waits;
+        let Reserved { transfer, amount: reserved, spans, .. } = *open;
+        if spans {
+            let Transfer { debit_account_id, credit_account_id, ledger, code, .. } = transfer;
+            let id = if posts { end.id } else { EventId(0) };
+            let amount = Amount(amount);
+            let named = Transfer { debit_account_id, credit_account_id, ledger, code, ..*end };
+            let sent = Transfer { id, amount, ..named };
+            let prepared = Prepared { transfer: sent, amount: amount.0, arrived: None, due: None };
+            self.prepared.insert((logged.partition, logged.offset), prepared);
+        }
+        if !waits {
+            self.open.remove(&end.pending_id);
+            let moved = if posts { amount } else { 0 };
+            let account = self.account(transfer.debit_account_id);
+            account.debits_pending -= reserved;
+            account.debits_posted += moved;
+            self.released += u64::from(spans);
+        }
+        if !spans {
+            let account = self.account(transfer.credit_account_id);
+            account.credits_pending -= reserved;
+            account.credits_posted += if posts { amount } else { 0 };
+        }
+    }
+
     fn transfer(&mut self, transfer: &Transfer, logged: &Logged, at: &str) {
         let ends = TransferFlags::POST_PENDING.with(TransferFlags::VOID_PENDING);
         if transfer.flags.intersects(ends) {
-            let open = self.open.remove(&transfer.pending_id);
-            assert_eq!(open.is_some(), logged.verdict.is_ok(), "{at}: an end of {open:?}");
-            let Some((debit, credit, amount)) = open else { return };
-            let posted = transfer.flags.contains(TransferFlags::POST_PENDING);
-            let moved = if posted { amount } else { 0 };
-            let account = self.account(debit);
-            account.debits_pending -= amount;
-            account.debits_posted += moved;
-            let account = self.account(credit);
-            account.credits_pending -= amount;
-            account.credits_posted += moved;
-            return;
+            return self.end(transfer, logged, at);
         }
         let Transfer { debit_account_id: debit, credit_account_id: credit, flags, .. } = *transfer;
         let spans = self.home(credit, logged.partition) != logged.partition;
@@ -207,59 +292,124 @@ impl Model {
         assert_eq!(logged.amount.unwrap_or(transfer.amount.0), amount, "{at}: the amount");
         if spans {
             self.account(debit).debits_pending += amount;
-            let prepared = Prepared { transfer: *transfer, amount, arrived: None };
+            let due = due(transfer, logged.time);
+            let prepared = Prepared { transfer: *transfer, amount, arrived: None, due };
             self.prepared.insert((logged.partition, logged.offset), prepared);
         } else if flags.contains(TransferFlags::PENDING) {
             self.account(debit).debits_pending += amount;
             self.account(credit).credits_pending += amount;
-            self.open.insert(transfer.id, (debit, credit, amount));
+            let (transfer, due) = (*transfer, due(transfer, logged.time));
+            let reserved = Reserved { transfer, amount, due, spans: false, is_ending: false };
+            self.open.insert(transfer.id, reserved);
         } else {
             self.account(debit).debits_posted += amount;
             self.account(credit).credits_posted += amount;
         }
     }
 
-    fn arrive(&mut self, arrival: &Arrival, logged: &Logged, at: &str) {
+    /// What arrives is the next that is under way from there, and unchanged.
+    fn arrives(&mut self, arrival: &Arrival, logged: &Logged, at: &str) -> &mut Prepared {
         let Arrival { transfer, place } = arrival;
-        let (home, credit) =
-            (self.home(transfer.debit_account_id, logged.partition), transfer.credit_account_id);
-        let account = *self.account(credit);
+        let home = self.home(transfer.debit_account_id, logged.partition);
+        let last = self.last.insert((home, logged.partition), *place).unwrap_or_default();
+        assert!(last < *place, "{at}: {place} of {home} arrives behind {last}");
         let prepared = self.prepared.get_mut(&(home, *place));
         let prepared =
             prepared.unwrap_or_else(|| panic!("{at}: {place} of {home} is not under way"));
         assert!(prepared.arrived.is_none(), "{at}: {place} of {home} arrives again");
-        let (sent, amount) = (prepared.transfer, prepared.amount);
-        let expected = Transfer { amount: transfer.amount, ..sent };
-        assert_eq!((*transfer, transfer.amount.0), (expected, amount), "{at}: another transfer");
-        let last = self.last.insert((home, logged.partition), *place).unwrap_or_default();
-        assert!(last < *place, "{at}: {place} of {home} arrives behind {last}");
+        let amount = Amount(prepared.amount);
+        assert_eq!(*transfer, Transfer { amount, ..prepared.transfer }, "{at}: another transfer");
+        prepared
+    }
+
+    fn arrive(&mut self, arrival: &Arrival, logged: &Logged, at: &str) {
+        let Arrival { transfer, place } = arrival;
+        let (credit, amount) = (transfer.credit_account_id, transfer.amount.0);
+        let account = *self.account(credit);
         let reduces = transfer.flags.contains(TransferFlags::BALANCING_CREDIT);
         let moved = if reduces { amount.min(account.creditable()) } else { amount };
         let may = account.may_credit(moved);
         assert_eq!(may, logged.verdict.is_ok(), "{at}: {transfer:?}: {:?}", logged.verdict);
         let moved = if may { moved } else { 0 };
         assert!(!may || logged.amount.unwrap_or(amount) == moved, "{at}: the amount");
-        let word = Word {
-            id: transfer.id,
-            place: *place,
-            verdict: logged.verdict,
-            amount: walengine_net::model::Amount(moved),
-        };
-        prepared.arrived = Some(word);
-        self.account(credit).credits_posted += moved;
+        let (id, place, verdict) = (transfer.id, *place, logged.verdict);
+        let (amount, pending_id) = (Amount(moved), EventId(0));
+        let prepared = self.arrives(arrival, logged, at);
+        prepared.arrived = Some(Word { id, place, verdict, amount, pending_id });
+        let account = self.account(credit);
+        if transfer.flags.contains(TransferFlags::PENDING) {
+            account.credits_pending += moved;
+            if moved > 0 {
+                self.held.insert(id, moved);
+            }
+        } else {
+            account.credits_posted += moved;
+        }
+    }
+
+    /// The end of a reservation reaches its other side.
+    fn end_arrives(&mut self, arrival: &Arrival, logged: &Logged, at: &str) {
+        let Arrival { transfer, place } = arrival;
+        let posts = transfer.flags.contains(TransferFlags::POST_PENDING);
+        let is_closed = posts && self.account(transfer.credit_account_id).is_closed;
+        let expected = if is_closed { Verdict::CreditAccountClosed } else { Verdict::Ok };
+        assert_eq!(logged.verdict, expected, "{at}");
+        let held = self.held.get(&transfer.pending_id).copied();
+        let held = held.unwrap_or_else(|| panic!("{at}: nothing is reserved here"));
+        if !is_closed {
+            self.held.remove(&transfer.pending_id);
+        }
+        let amount = transfer.amount.0;
+        assert!(if posts { amount <= held } else { amount == held }, "{at}: {amount} of {held}");
+        let moved = if posts && !is_closed { amount } else { 0 };
+        let Transfer { id, pending_id, .. } = *transfer;
+        let (place, verdict) = (*place, logged.verdict);
+        let amount = Amount(moved);
+        let prepared = self.arrives(arrival, logged, at);
+        prepared.arrived = Some(Word { id, place, verdict, amount, pending_id });
+        let account = self.account(transfer.credit_account_id);
+        account.credits_pending -= if is_closed { 0 } else { held };
+        account.credits_posted += moved;
     }
 
     fn settle(&mut self, word: &Word, home: PartitionId, at: &str) {
         let prepared = self.prepared.remove(&(home, word.place));
         let prepared = prepared.unwrap_or_else(|| panic!("{at}: a word on what is not under way"));
         assert_eq!(prepared.arrived, Some(*word), "{at}: a word that was not given");
-        let debit = self.account(prepared.transfer.debit_account_id);
-        debit.debits_pending -= prepared.amount;
-        debit.debits_posted += word.amount.0;
+        let Prepared { transfer, amount: reserved, due, .. } = prepared;
+        let moved = word.amount.0;
+        if transfer.flags.contains(TransferFlags::VOID_PENDING) {
+            return; // released when it was decided
+        }
         if word.verdict.is_ok() {
             self.accepted += 1;
         } else {
             self.refused += 1;
+        }
+        if transfer.flags.contains(TransferFlags::POST_PENDING) {
+            let open = self.open.get_mut(&transfer.pending_id).expect("it waited for the word");
+            if !word.verdict.is_ok() {
+                open.is_ending = false;
+                self.stood += 1;
+                return;
+            }
+            let open = *open;
+            self.open.remove(&transfer.pending_id);
+            let debit = self.account(transfer.debit_account_id);
+            debit.debits_pending -= open.amount;
+            debit.debits_posted += moved;
+            self.posted += 1;
+        } else if transfer.flags.contains(TransferFlags::PENDING) {
+            self.account(transfer.debit_account_id).debits_pending -= reserved - moved;
+            if word.verdict.is_ok() {
+                let (amount, spans, is_ending) = (moved, true, false);
+                let open = Reserved { transfer, amount, due, spans, is_ending };
+                self.open.insert(transfer.id, open);
+            }
+        } else {
+            let debit = self.account(transfer.debit_account_id);
+            debit.debits_pending -= reserved;
+            debit.debits_posted += moved;
         }
     }
 
@@ -283,17 +433,19 @@ impl Model {
             ];
             assert_eq!(found.map(|amount| amount.0), expected, "account {id}");
         }
-        let debits: u128 = self.accounts.values().map(|one| one.debits_posted).sum();
-        let credits: u128 = self.accounts.values().map(|one| one.credits_posted).sum();
+        let sum = |side: fn(&Balances) -> u128| self.accounts.values().map(side).sum::<u128>();
+        let (debits, credits) = (sum(|one| one.debits_posted), sum(|one| one.credits_posted));
         assert_eq!(debits, credits, "money was made or lost");
+        let (debits, credits) = (sum(|one| one.debits_pending), sum(|one| one.credits_pending));
+        assert_eq!(debits, credits, "something is reserved on one side only");
         for (home, one) in ledgers.iter().enumerate() {
             assert_eq!(one.doubts_len(), 0, "partition {home} has something in doubt");
             for (other, there) in ledgers.iter().enumerate() {
                 let sides = |ledger: &Ledger, other: usize| {
                     let id = AccountId::in_transit(PartitionId(other as u16), LedgerId(1));
                     let account = ledger.account(id).unwrap_or_default();
-                    assert_eq!((account.debits_pending.0, account.credits_pending.0), (0, 0));
-                    (account.debits_posted.0, account.credits_posted.0)
+                    let debits = (account.debits_posted.0, account.debits_pending.0);
+                    (debits, (account.credits_posted.0, account.credits_pending.0))
                 };
                 let ((received, sent), back) = (sides(one, other), sides(there, home));
                 assert_eq!((sent, received), back, "between partitions {home} and {other}");

@@ -52,6 +52,12 @@ pub struct Ran {
     pub accepted: u64,
     /// And that the other one refused.
     pub refused: u64,
+    /// Reservations between partitions that were posted.
+    pub posted: u64,
+    /// And that were voided, or have expired.
+    pub released: u64,
+    /// Postings that the other partition has refused.
+    pub stood: u64,
     /// Virtual time.
     pub millis: u64,
 }
@@ -177,6 +183,7 @@ async fn live(root: SimRuntime, mut rng: Rng, profile: Profile) -> Ran {
     let model = Model::of(logged, partitions);
     compare(&model, &at_end, &mut Vec::new());
     (ran.accepted, ran.refused) = (model.accepted, model.refused);
+    (ran.posted, ran.released, ran.stood) = (model.posted, model.released, model.stood);
     post.close();
     ran
 }

@@ -3,8 +3,8 @@
 use std::collections::{BTreeMap, VecDeque};
 
 use walengine_net::model::{
-    Account, AccountFlags, AccountId, Amount, Code, EventBytes, EventId, LedgerId, PartitionId,
-    Transfer, TransferFlags,
+    Account, AccountFlags, AccountId, Amount, Close, CloseFlags, Code, EventBytes, EventId,
+    LedgerId, PartitionId, Transfer, TransferFlags,
 };
 
 use crate::noted_writes;
@@ -28,7 +28,7 @@ pub struct Writer {
     rng: Rng,
     accounts: Vec<Vec<AccountId>>,
     series: u128,
-    pendings: Vec<VecDeque<EventId>>,
+    pendings: Vec<VecDeque<Transfer>>,
     old: Vec<(usize, EventBytes)>,
 }
 
@@ -68,25 +68,27 @@ impl Writer {
         let spans = self.rng.percent(50);
         let away = (home + 1 + self.rng.index(partitions - 1)) % partitions;
         let other = if spans { away } else { home };
+        if self.rng.percent(3) {
+            return (home, self.close(home));
+        }
         let mut transfer = self.between(home, other);
         let kind = self.rng.below(10);
         match kind {
             0 => transfer.flags = TransferFlags::BALANCING_DEBIT,
             1 => transfer.flags = TransferFlags::BALANCING_CREDIT,
-            2 | 3 if !spans => {
+            2 | 3 => {
                 transfer.flags = TransferFlags::PENDING;
-                self.pendings[home].push_back(transfer.id);
+                if self.rng.percent(20) {
+                    transfer.flags = transfer.flags.with(TransferFlags::BALANCING_CREDIT);
+                }
+                if self.rng.percent(40) {
+                    transfer.timeout_seconds = 1 + self.rng.below(3) as u32;
+                }
+                self.pendings[home].push_back(transfer);
             }
-            4 if !spans => {
-                if let Some(pending_id) = self.pendings[home].pop_front() {
-                    let posts = self.rng.percent(50);
-                    let flags = if posts {
-                        TransferFlags::POST_PENDING
-                    } else {
-                        TransferFlags::VOID_PENDING
-                    };
-                    let id = transfer.id;
-                    transfer = Transfer { id, pending_id, flags, ..Transfer::default() };
+            4 | 5 => {
+                if let Some(reserved) = self.pendings[home].pop_front() {
+                    transfer = self.end_of(&reserved, transfer.id);
                 }
             }
             _ => {}
@@ -94,6 +96,31 @@ impl Writer {
         let event = (home, transfer.to_bytes());
         self.old.push(event);
         event
+    }
+
+    /// Closes one of few accounts, or reopens it.
+    fn close(&mut self, home: usize) -> EventBytes {
+        self.series += 1;
+        let account_id = self.accounts[home][1 + self.rng.index(3)];
+        let reopens = self.rng.percent(60);
+        let flags = if reopens { CloseFlags::REOPEN } else { CloseFlags::default() };
+        Close { id: EventId(self.series), account_id, flags }.to_bytes()
+    }
+
+    /// Posts a reservation, in whole or in part, or voids it.
+    fn end_of(&mut self, reserved: &Transfer, id: EventId) -> Transfer {
+        let posts = self.rng.percent(60);
+        let flags = if posts { TransferFlags::POST_PENDING } else { TransferFlags::VOID_PENDING };
+        let mut end = Transfer { id, pending_id: reserved.id, flags, ..Transfer::default() };
+        if self.rng.percent(30) {
+            end.debit_account_id = reserved.debit_account_id;
+            end.credit_account_id = reserved.credit_account_id;
+        }
+        let is_balancing = reserved.is_balancing(); // its amount may be less
+        if posts && !is_balancing && self.rng.percent(30) {
+            end.amount = Amount(reserved.amount.0.div_ceil(2));
+        }
+        end
     }
 
     fn between(&mut self, home: usize, other: usize) -> Transfer {

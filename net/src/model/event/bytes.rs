@@ -217,6 +217,7 @@ impl Word {
         let mut bytes = [0; EVENT_BYTES];
         put(&mut bytes, 48, &self.amount.0.to_le_bytes());
         put(&mut bytes, 64, &self.id.0.to_le_bytes());
+        put(&mut bytes, 80, &self.pending_id.0.to_le_bytes());
         put(&mut bytes, 96, &self.place.to_le_bytes());
         let verdict = Code(self.verdict.number().into());
         put_tail(&mut bytes, LedgerId(0), verdict, EventKind::Word, 0);
@@ -231,6 +232,7 @@ impl Word {
             place: u64_at(bytes, 96),
             verdict,
             amount: Amount(u128_at(bytes, 48)),
+            pending_id: EventId(u128_at(bytes, 80)),
         })
     }
 }
@@ -382,6 +384,7 @@ mod tests {
                 place: 8,
                 verdict: Verdict::ExceedsDebits,
                 amount: Amount(9),
+                pending_id: EventId(10),
             }),
         ] {
             assert_eq!(Event::from_bytes(&event.to_bytes()), Ok(event));

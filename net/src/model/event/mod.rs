@@ -152,7 +152,9 @@ pub struct Mail {
     pub settled_below: u64,
 }
 
-/// A transfer that its home has prepared: what was sent, but for the amount, which home may have reduced.
+/// What its home has prepared: a transfer as it was sent, but for the amount, which home may have reduced; or
+/// the end of a reservation, with the reservation's accounts, ledger and code, and as amount what is posted or,
+/// with [`TransferFlags::VOID_PENDING`], released. An expiry is a voiding without an id.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Arrival {
     /// The transfer; its timestamp is zero.
@@ -170,8 +172,10 @@ pub struct Word {
     pub place: u64,
     /// What was decided: [`super::Verdict::Ok`] or a refusal.
     pub verdict: super::Verdict,
-    /// What was moved; zero if it was refused.
+    /// What was moved or reserved; zero if it was refused, or only released.
     pub amount: Amount,
+    /// The reservation that it posts; zero for any other transfer.
+    pub pending_id: EventId,
 }
 
 /// One event, decoded. An event of a kind that this version does not know has no decoded form.
