@@ -504,8 +504,9 @@ pub const EXPORT_HOLD: Duration = Duration::from_secs(1);
 pub const IMPORT_LASTS_WITHIN: Duration = Duration::from_secs(5);
 /// Transfers that a partition may have in doubt; past it, more of them wait.
 pub const DOUBTS_MAX: usize = 32 * FRAME_ARRIVALS_MAX;
-/// Transfers to other partitions that a partition keeps as they were sent: those of a few frames.
-pub const PREPARED_KEPT_MAX: usize = 4 * FRAME_ARRIVALS_MAX;
+/// Transfers to other partitions that a partition keeps as they were sent, so that they need not be read again: what
+/// sixteen full requests under way take.
+pub const PREPARED_KEPT_MAX: usize = 16 * FRAME_ARRIVALS_MAX;
 /// Frames that wait for a partition's replica on their node; each couriers sends one at a time.
 pub const LETTERS_MAX: usize = 64;
 /// How long a courier waits for words before it sends again.

@@ -23,6 +23,11 @@ impl Prepared {
         self.0.push_back((offset, event));
     }
 
+    /// Memory in bytes.
+    pub fn bytes(&self) -> u64 {
+        (self.0.capacity() * size_of::<(Offset, EventBytes)>()) as u64
+    }
+
     /// What was prepared at these offsets, which ascend, as far as it is here.
     pub fn at(&self, offsets: impl Iterator<Item = Offset>) -> Vec<Option<EventBytes>> {
         let mut next = 0;

@@ -9,6 +9,7 @@ use walengine_net::model::{
     TransferFlags, Verdict, Word, event_kind,
 };
 
+use super::ahead::Near;
 use super::balances::{available_to_credit, available_to_debit, check_balances};
 use super::checks::refuse_if;
 use super::effects::{
@@ -221,6 +222,15 @@ impl Ledger {
         self.pendings.get(id.0).is_some_and(|pending| pending.standing.is_in_doubt())
     }
 
+    /// The verdict on what was in doubt and is no more, if its end is among the newest keys: no filter is asked.
+    pub fn settled_lately(&self, id: EventId) -> Option<Verdict> {
+        match self.pendings.get(id.0).map(|pending| pending.standing) {
+            Some(Standing::Open | Standing::Ending) => Some(Verdict::Ok),
+            Some(standing) if standing.is_in_doubt() => None,
+            _ => self.ids.resolved_lately(id.0).map(PendingState::verdict),
+        }
+    }
+
     /// What another partition is to be told, with offsets below `below`, oldest first, at most so many.
     pub fn doubts(&self, other: PartitionId, below: Offset, doubts_max: usize) -> Vec<Doubt> {
         let doubts = self.pendings.doubts(other, below.0).take(doubts_max);
@@ -315,9 +325,12 @@ impl Ledger {
         draft.body.verdicts.push(Verdict::Ok.number());
         at = at.plus(1);
         self.advance_to(at);
-        for arrival in arrivals {
-            let decided = self.arrive(arrival, at, &mut draft.body.resolved);
-            draft.body.events.push(arrival.to_bytes());
+        let first = draft.body.events.len();
+        draft.body.events.extend(arrivals.iter().map(Arrival::to_bytes));
+        self.look_ahead_anew();
+        for (place, arrival) in arrivals.iter().enumerate() {
+            let near = self.near(&draft.body.events[first..], place);
+            let decided = self.arrive(arrival, near, at, &mut draft.body.resolved);
             draft.body.verdicts.push(decided.err().unwrap_or(Verdict::Ok).number());
             at = at.plus(1);
             self.advance_to(at);
@@ -372,6 +385,7 @@ impl Ledger {
     pub(super) fn arrive(
         &mut self,
         arrival: &Arrival,
+        near: Near,
         at: At,
         resolved: &mut Vec<ResolvedBytes>,
     ) -> Result<(), Verdict> {
@@ -384,7 +398,7 @@ impl Ledger {
             && self.routing().elsewhere(transfer.credit_account_id).is_none();
         refuse_if(!is_right, Verdict::WrongPartition)?;
         let decided = if transfer.pending_id.0 == 0 {
-            self.credit(transfer, home, at, resolved)
+            self.credit(transfer, home, near, at, resolved)
         } else {
             self.end_held(transfer, home, at, resolved)
         };
@@ -406,10 +420,11 @@ impl Ledger {
         &mut self,
         transfer: &Transfer,
         home: PartitionId,
+        near: Near,
         at: At,
         resolved: &mut Vec<ResolvedBytes>,
     ) -> Result<u128, Verdict> {
-        let slot = self.accounts.slot(transfer.credit_account_id);
+        let slot = self.accounts.slot_near(transfer.credit_account_id, near.1);
         let slot = slot.ok_or(Verdict::CreditAccountNotFound)?;
         let account = *self.accounts.get(slot);
         refuse_if(account.ledger != transfer.ledger, Verdict::AccountsOnDifferentLedgers)?;
@@ -421,9 +436,9 @@ impl Ledger {
             refuse_if(amount == 0, Verdict::ExceedsDebits)?;
         }
         let reserves = transfer.flags.contains(TransferFlags::PENDING);
-        let transit = self.in_transit(home, transfer.ledger, at);
+        let (transit, there) = self.in_transit(home, transfer.ledger, at);
         check_balances(&transit, &account, amount, reserves)?;
-        let transit = self.slot_in_transit(&transit);
+        let transit = there.unwrap_or_else(|| self.begin_in_transit(&transit));
         self.change(transit, slot, amount, if reserves { reserve } else { move_money });
         note_balanced(transfer, amount, at, resolved);
         if reserves {
@@ -470,10 +485,11 @@ impl Ledger {
         transfer: &Transfer,
         fingerprint: u64,
         other: PartitionId,
+        near: Near,
         at: At,
         resolved: &mut Vec<ResolvedBytes>,
     ) -> Result<(Verdict, PendingState), Verdict> {
-        let debit_slot = self.accounts.slot(transfer.debit_account_id);
+        let debit_slot = self.accounts.slot_near(transfer.debit_account_id, near.0);
         let debit_slot = debit_slot.ok_or(Verdict::DebitAccountNotFound)?;
         let debit = *self.accounts.get(debit_slot);
         refuse_if(transfer.ledger != debit.ledger, Verdict::LedgerDiffersFromAccounts)?;
@@ -484,9 +500,9 @@ impl Ledger {
             amount = amount.min(available_to_debit(&debit));
             refuse_if(amount == 0, Verdict::ExceedsCredits)?;
         }
-        let transit = self.in_transit(other, transfer.ledger, at);
+        let (transit, there) = self.in_transit(other, transfer.ledger, at);
         check_balances(&debit, &transit, amount, true)?;
-        let transit = self.slot_in_transit(&transit);
+        let transit = there.unwrap_or_else(|| self.begin_in_transit(&transit));
         self.change(debit_slot, transit, amount, reserve);
         note_balanced(transfer, amount, at, resolved);
         let reserves = transfer.flags.contains(TransferFlags::PENDING);
@@ -593,17 +609,16 @@ impl Ledger {
         self.change(pending.debit, pending.credit, part, release);
     }
 
-    /// The account of what is under way between this partition and another one; as it will be, if there is none yet.
-    fn in_transit(&self, other: PartitionId, ledger: LedgerId, at: At) -> Account {
-        let new =
-            Account { timestamp: Timestamp(at.timestamp), ..Account::in_transit(other, ledger) };
-        self.account(new.id).unwrap_or(new)
+    /// The account of what is under way between this partition and another one, and its slot; as it will be, if there is
+    /// none yet.
+    fn in_transit(&self, other: PartitionId, ledger: LedgerId, at: At) -> (Account, Option<u32>) {
+        let slot = self.accounts.slot(AccountId::in_transit(other, ledger));
+        let begun =
+            || Account { timestamp: Timestamp(at.timestamp), ..Account::in_transit(other, ledger) };
+        (slot.map_or_else(begun, |slot| *self.accounts.get(slot)), slot)
     }
 
-    fn slot_in_transit(&mut self, account: &Account) -> u32 {
-        if let Some(slot) = self.accounts.slot(account.id) {
-            return slot;
-        }
+    fn begin_in_transit(&mut self, account: &Account) -> u32 {
         self.accounts.push(*account);
         self.accounts.slab.len() - 1
     }

@@ -151,7 +151,7 @@ impl Ledger {
         at: At,
         scratch: &mut ReplayScratch,
     ) -> (usize, bool) {
-        if let Some(decided) = self.leaders_own(&events[0], at, &mut scratch.resolved) {
+        if let Some(decided) = self.leaders_own(&events[0], near, at, &mut scratch.resolved) {
             scratch.verdicts.push(decided.err().unwrap_or(Verdict::Ok).number());
             return (1, true);
         }
@@ -165,13 +165,14 @@ impl Ledger {
     fn leaders_own(
         &mut self,
         bytes: &EventBytes,
+        near: Near,
         at: At,
         resolved: &mut Vec<ResolvedBytes>,
     ) -> Option<Result<(), Verdict>> {
         match Event::from_bytes(bytes).ok().filter(|event| event.to_bytes() == *bytes)? {
             Event::Expire(expire) => Some(self.expire_one(&expire, at, resolved)),
             Event::Mail(mail) => Some(self.open_mail(&mail, at)),
-            Event::Arrival(arrival) => Some(self.arrive(&arrival, at, resolved)),
+            Event::Arrival(arrival) => Some(self.arrive(&arrival, near, at, resolved)),
             Event::Word(word) => Some(self.settle_one(&word, at, resolved)),
             _ => None,
         }

@@ -72,7 +72,7 @@ impl Ledger {
                 if transfer.flags.intersects(resolving) {
                     self.post_or_void(&transfer, fingerprint, is_linked, at, resolved)
                 } else if let Some(other) = self.routing().elsewhere(transfer.credit_account_id) {
-                    self.prepare(&transfer, fingerprint, other, at, resolved)
+                    self.prepare(&transfer, fingerprint, other, near, at, resolved)
                 } else {
                     let state = self.transfer(&transfer, fingerprint, near, at, resolved)?;
                     Ok((Verdict::Ok, state))

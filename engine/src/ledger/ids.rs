@@ -276,6 +276,13 @@ impl Ids {
         }
     }
 
+    /// What became of a reservation, if that is among the newest keys.
+    #[inline]
+    pub(super) fn resolved_lately(&self, event_id: u128) -> Option<PendingState> {
+        let slot = self.recent(&Key::new(event_id, Space::Resolution))?;
+        PendingState::ended_from_number(slot.code())
+    }
+
     /// What was looked up says that this event was in doubt; not what became of it.
     #[inline]
     pub(super) fn was_in_doubt(&self, key: &Key) -> bool {

@@ -109,6 +109,11 @@ impl Pending {
         PendingKey { id: self.id, home }
     }
 
+    #[inline]
+    fn is(&self, key: PendingKey) -> bool {
+        self.id == key.id && self.key() == key
+    }
+
     /// Log time at which it ends by itself: never while something is in doubt.
     fn due_at(&self) -> Option<u64> {
         let may_end = self.expires_at != NEVER && self.standing == Standing::Open;
@@ -185,7 +190,7 @@ impl Pendings {
     }
 
     pub(super) fn find(&self, key: PendingKey) -> Option<&Pending> {
-        let is_it = |slot: &u32| self.slab.get(*slot).key() == key;
+        let is_it = |slot: &u32| self.slab.get(*slot).is(key);
         let slot = self.index.get(hash_of_event_id(key.id), is_it)?;
         Some(self.slab.get(*slot))
     }
@@ -221,7 +226,7 @@ impl Pendings {
 
     fn take(&mut self, key: PendingKey) -> Pending {
         let hash = hash_of_event_id(key.id);
-        let slot = self.index.remove(hash, |&slot| self.slab.get(slot).key() == key);
+        let slot = self.index.remove(hash, |&slot| self.slab.get(slot).is(key));
         let slot = slot.expect("the reservation is there");
         let pending = std::mem::take(self.slab.get_mut(slot));
         self.free.push(slot);

@@ -14,6 +14,7 @@ impl<C: Commit> Partition<C> {
             parts.add(Part::RecentIds, recent_bytes);
             parts.add(Part::IdsFilter, filter_bytes);
         });
+        parts.add(Part::Reservations, self.inner.prepared.borrow().bytes());
         parts.add(Part::IdsFences, self.runs().fence_bytes());
         parts.add(Part::NewestEntries, self.inner.commit.newest_bytes() as u64);
         parts.add(Part::WriteBuffers, self.log().buffer_bytes() as u64);

@@ -224,38 +224,54 @@ impl<C: Commit> Partition<C> {
         outcomes: &mut Outcomes,
         within: Duration,
     ) -> Result<(), Refused> {
-        let ids: Vec<EventId> = doubts.0.iter().map(|(_, id)| *id).collect();
+        let mut verdicts = vec![None; doubts.0.len()];
         if !planted::has(Planted::AnsweredInDoubt) {
-            self.until_settled(&ids, within).await?;
+            self.until_settled(&doubts.0, &mut verdicts, within).await?;
         }
-        let keys: Vec<Key> = ids.iter().map(|id| Key::new(id.0, Space::Event)).collect();
-        let decided = self.decided(&keys).await.map_err(|_| Refused::LeadershipLost)?;
-        for ((place, _), decided) in doubts.0.iter().zip(decided) {
-            let Some(decided) = decided else { return Err(Refused::LeadershipLost) };
-            outcomes[*place].verdict = match decided.verdict {
-                Verdict::InDoubt if planted::has(Planted::AnsweredInDoubt) => Verdict::Ok,
-                Verdict::InDoubt => return Err(Refused::InDoubt),
-                verdict => verdict,
-            };
+        // Of these, the end has gone into a run in the meantime.
+        let late: Vec<_> = doubts.0.iter().zip(&mut verdicts).filter(|it| it.1.is_none()).collect();
+        if !late.is_empty() {
+            let key = |id: &EventId| Key::new(id.0, Space::Event);
+            let keys: Vec<Key> = late.iter().map(|((_, id), _)| key(id)).collect();
+            let decided = self.decided(&keys).await.map_err(|_| Refused::LeadershipLost)?;
+            for ((_, verdict), decided) in late.into_iter().zip(decided) {
+                *verdict = match decided.ok_or(Refused::LeadershipLost)?.verdict {
+                    Verdict::InDoubt if planted::has(Planted::AnsweredInDoubt) => Some(Verdict::Ok),
+                    Verdict::InDoubt => return Err(Refused::InDoubt),
+                    verdict => Some(verdict),
+                };
+            }
+        }
+        for ((place, _), verdict) in doubts.0.iter().zip(verdicts) {
+            outcomes[*place].verdict = verdict.ok_or(Refused::InDoubt)?;
         }
         Ok(())
     }
 
-    async fn until_settled(&self, ids: &[EventId], within: Duration) -> Result<(), Refused> {
+    /// Waits until none of these is in doubt, and puts in their verdicts as far as they are among the newest.
+    async fn until_settled(
+        &self,
+        doubts: &[(usize, EventId)],
+        verdicts: &mut [Option<Verdict>],
+        within: Duration,
+    ) -> Result<(), Refused> {
         let by = self.runtime().elapsed() + within;
-        let mut rest = ids;
+        let mut rest = 0;
         loop {
             let changed = self.changed();
             let changed = changed.changed();
             if !self.leads() || self.stopped().is_some() {
                 return Err(self.stopped().unwrap_or(Refused::LeadershipLost));
             }
-            while let Some((first, behind)) = rest.split_first()
-                && !self.with_ledger(|ledger| ledger.is_in_doubt(*first))
-            {
-                rest = behind;
-            }
-            if rest.is_empty() {
+            self.with_ledger(|ledger| {
+                while let Some((_, id)) = doubts.get(rest)
+                    && !ledger.is_in_doubt(*id)
+                {
+                    verdicts[rest] = ledger.settled_lately(*id);
+                    rest += 1;
+                }
+            });
+            if rest == doubts.len() {
                 return Ok(());
             }
             let left = by.saturating_sub(self.runtime().elapsed());
