@@ -15,6 +15,7 @@ use super::checks::refuse_if;
 use super::effects::{
     expires_at, move_money, move_money_back, note, note_balanced, release, reserve,
 };
+use super::limits::OFFSET_MAX;
 use super::pendings::{NEVER, Pending, PendingKey, Standing};
 use super::slot::PendingState;
 use super::{At, Draft, Ledger};
@@ -52,6 +53,11 @@ enum Change {
 }
 
 impl Across {
+    /// No more than this are in [`Self::items`].
+    pub(super) fn items_max(&self) -> usize {
+        self.inbound.values().map(|inbound| 1 + 2 * inbound.words.len()).sum()
+    }
+
     /// As a snapshot has them, ascending.
     pub(super) fn items(&self) -> impl Iterator<Item = [u8; ACROSS_ITEM_BYTES]> {
         self.inbound.iter().flat_map(|(home, inbound)| {
@@ -183,15 +189,27 @@ impl Ledger {
         self.pendings.in_doubt().len()
     }
 
-    /// An event of which another partition is told, if nothing is wrong with it.
+    /// Number of transfers that are in doubt here.
+    pub fn in_doubt_len(&self) -> usize {
+        self.pendings.in_doubt().len() - self.pendings.counted(Standing::Ended)
+    }
+
+    /// Number of open reservations whose home this is.
+    pub fn open_len(&self) -> usize {
+        self.pendings.counted(Standing::Open) + self.pendings.counted(Standing::Ending)
+    }
+
+    /// An event on which another partition has the last word, if nothing is wrong with it.
     pub fn spans(&self, event: &EventBytes) -> bool {
         if event_kind(event) != Ok(EventKind::Transfer) {
             return false;
         }
         let transfer = Transfer::from_bytes(event);
-        let Transfer { debit_account_id, credit_account_id, pending_id, .. } = transfer;
+        let Transfer { debit_account_id, credit_account_id, pending_id, flags, .. } = transfer;
         if pending_id.0 != 0 {
-            return self.pendings.get(pending_id.0).is_some_and(|pending| pending.other != 0);
+            let posts = flags.contains(TransferFlags::POST_PENDING);
+            let reservation = self.pendings.get(pending_id.0).filter(|_| posts);
+            return reservation.is_some_and(|reservation| reservation.other != 0);
         }
         credit_account_id != AccountId(0)
             && self.routing().of(debit_account_id) != self.routing().of(credit_account_id)
@@ -225,7 +243,7 @@ impl Ledger {
     /// The verdict on what was in doubt and is no more, if its end is among the newest keys: no filter is asked.
     pub fn settled_lately(&self, id: EventId) -> Option<Verdict> {
         match self.pendings.get(id.0).map(|pending| pending.standing) {
-            Some(Standing::Open | Standing::Ending) => Some(Verdict::Ok),
+            Some(standing) if standing.is_open() => Some(Verdict::Ok),
             Some(standing) if standing.is_in_doubt() => None,
             _ => self.ids.resolved_lately(id.0).map(PendingState::verdict),
         }
@@ -297,7 +315,11 @@ impl Ledger {
         }
         let routing = self.routing();
         let is_right = |Arrival { transfer, place }: &Arrival| {
+            let is_named =
+                transfer.id.0 != 0 || transfer.flags.contains(TransferFlags::VOID_PENDING);
             *place >= covers_from
+                && *place <= OFFSET_MAX
+                && is_named
                 && routing.of(transfer.debit_account_id) == home
                 && routing.elsewhere(transfer.credit_account_id).is_none()
                 && transfer.amount.0 != 0
@@ -369,11 +391,17 @@ impl Ledger {
 
     /// A reservation is here if and only if it should be.
     fn may_arrive(&self, transfer: &Transfer, home: PartitionId) -> bool {
+        let ends = TransferFlags::POST_PENDING.with(TransferFlags::VOID_PENDING);
+        if transfer.flags.intersects(ends) != (transfer.pending_id.0 != 0) {
+            return false;
+        }
         if transfer.pending_id.0 != 0 {
             let is_it = |held: &Pending| {
                 let is_whole = transfer.amount.0 == held.amount;
                 let posts = transfer.flags.contains(TransferFlags::POST_PENDING);
-                is_whole || posts && transfer.amount.0 < held.amount
+                let credit = self.accounts.get(held.credit);
+                (credit.id, credit.ledger) == (transfer.credit_account_id, transfer.ledger)
+                    && (is_whole || posts && transfer.amount.0 < held.amount)
             };
             return self.pendings.held(home, transfer.pending_id).is_some_and(is_it);
         }
@@ -563,6 +591,13 @@ impl Ledger {
         let pending = pending.filter(|it| it.sent_to().is_some() && it.offset == place);
         let pending = pending.ok_or(Verdict::PendingNotFound)?;
         let ends = pending.standing == Standing::Ended;
+        let reservation = match pending.standing {
+            Standing::Posting => pending.named,
+            Standing::Ended => pending.id,
+            _ => 0,
+        };
+        let is_said_of_it = pending_id.0 == reservation && (id.0 == 0) == ends;
+        refuse_if(!is_said_of_it, Verdict::PendingNotFound)?;
         let is_possible = match verdict {
             Verdict::Ok => amount <= pending.amount && (amount == 0) == ends,
             Verdict::InDoubt => false,

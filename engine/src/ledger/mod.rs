@@ -74,7 +74,7 @@ use crate::ids::key::{Key, Space};
 use accounts::Accounts;
 use across::Across;
 use ids::Ids;
-use pendings::{NEVER, Pendings, Standing};
+use pendings::{NEVER, Pendings};
 
 /// Outcome of one event: for a repeat the first verdict and its offset; for
 /// [`IdReused`](walengine_net::model::Verdict::IdReused) the original's offset; for a malformed
@@ -224,7 +224,7 @@ impl Ledger {
         }
         let verdict = match self.pendings.get(id).map(|pending| pending.standing) {
             Some(standing) if standing.is_in_doubt() => Verdict::InDoubt,
-            Some(Standing::Open | Standing::Ending) => Verdict::Ok,
+            Some(standing) if standing.is_open() => Verdict::Ok,
             _ => self.ids.resolution(id).map_or(Verdict::InDoubt, |ended| ended.state.verdict()),
         };
         Decided { verdict, ..decided }
@@ -239,7 +239,7 @@ impl Ledger {
     pub fn pending_state(&self, id: EventId) -> Option<PendingState> {
         match self.pendings.get(id.0).map(|pending| pending.standing) {
             Some(standing) if standing.is_in_doubt() => return Some(PendingState::None),
-            Some(Standing::Open | Standing::Ending) => return Some(PendingState::Open),
+            Some(standing) if standing.is_open() => return Some(PendingState::Open),
             _ => {}
         }
         let ended = self.ids.resolution(id.0).map(|ended| ended.state);
@@ -248,8 +248,7 @@ impl Ledger {
 
     /// An open reservation.
     pub fn pending(&self, id: EventId) -> Option<OpenPending> {
-        let is_open = |standing| matches!(standing, Standing::Open | Standing::Ending);
-        let pending = self.pendings.get(id.0).filter(|pending| is_open(pending.standing))?;
+        let pending = self.pendings.get(id.0).filter(|pending| pending.standing.is_open())?;
         let debit = self.accounts.get(pending.debit);
         Some(OpenPending {
             id,
@@ -263,7 +262,8 @@ impl Ledger {
         })
     }
 
-    /// Number of open reservations.
+    /// Number of open reservations, of what is in doubt, of sides of other partitions' reservations, and of ended ones of
+    /// which another partition may not know.
     pub fn pendings_len(&self) -> usize {
         self.pendings.len()
     }

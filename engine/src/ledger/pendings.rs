@@ -52,6 +52,11 @@ impl Standing {
         Self::ALL.get(usize::from(number)).copied()
     }
 
+    /// A reservation that can be seen as one.
+    pub(super) fn is_open(self) -> bool {
+        matches!(self, Self::Open | Self::Ending)
+    }
+
     /// Another partition has the last word on it.
     pub(super) fn is_in_doubt(self) -> bool {
         matches!(self, Self::InDoubt | Self::Reserving | Self::Posting)
@@ -137,7 +142,7 @@ impl PendingKey {
 
 /// See the module.
 pub(super) struct Pendings {
-    /// Invariant: a free slot has the id 0, all others hold an open reservation.
+    /// Invariant: a free slot has the id 0, and no other has.
     pub slab: Slab<Pending>,
     free: Vec<u32>,
     /// Slots by id.
@@ -145,6 +150,8 @@ pub(super) struct Pendings {
     /// Expiry, offset and slot, in the order in which expiries are logged. Invariant: the open
     /// reservations with a timeout.
     due: BTreeSet<(u64, u64, u32)>,
+    /// How many stand in each way, by number.
+    counts: [usize; Standing::ALL.len()],
     /// Those on which other partitions have the last word.
     doubts: Doubts,
     /// What was before a record ended or changed it, and that record's offset: taking back a post needs it, and the
@@ -159,6 +166,7 @@ impl Pendings {
             free: Vec::new(),
             index: Table::new(),
             due: BTreeSet::new(),
+            counts: Default::default(),
             doubts: Doubts::default(),
             replaced: VecDeque::new(),
         }
@@ -166,6 +174,11 @@ impl Pendings {
 
     pub(super) fn len(&self) -> usize {
         self.index.len()
+    }
+
+    /// How many stand in this way.
+    pub(super) fn counted(&self, standing: Standing) -> usize {
+        self.counts[standing as usize]
     }
 
     /// Memory in bytes.
@@ -207,6 +220,7 @@ impl Pendings {
         self.index.insert(hash_of_event_id(pending.id), slot, |&slot| {
             hash_of_event_id(slab.get(slot).id)
         });
+        self.counts[pending.standing as usize] += 1;
         if let Some(at) = pending.due_at() {
             self.due.insert((at, pending.offset, slot));
         }
@@ -230,6 +244,7 @@ impl Pendings {
         let slot = slot.expect("the reservation is there");
         let pending = std::mem::take(self.slab.get_mut(slot));
         self.free.push(slot);
+        self.counts[pending.standing as usize] -= 1;
         debug_assert!(self.free.len() + self.index.len() == self.slab.len() as usize);
         if let Some(at) = pending.due_at() {
             self.due.remove(&(at, pending.offset, slot));

@@ -2,7 +2,7 @@
 //! an error, and memory grows only with what was read.
 
 use std::borrow::Cow;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use walengine_net::model::{
     Account, AccountFlags, Book, EVENT_BYTES, EventBytes, EventKind, PartitionId, Timestamp,
@@ -295,7 +295,12 @@ impl Partial {
         if !ledger.totals().values().all(LedgerTotals::balanced) {
             return Err(RestoreError::Unbalanced);
         }
-        if !ledger.pendings.iter().all(|pending| is_its_record(ledger, pending)) {
+        let posted = ledger.pendings.iter().filter(|it| it.standing == Standing::Posting);
+        let posted: HashSet<u128> = posted.map(|posting| posting.named).collect();
+        let counted = [Standing::Posting, Standing::Ending].map(|it| ledger.pendings.counted(it));
+        let is_right = counted == [posted.len(); 2]
+            && ledger.pendings.iter().all(|pending| is_its_record(ledger, pending));
+        if !is_right {
             return Err(RestoreError::Reservations);
         }
         ledger.pendings.restored();
@@ -320,8 +325,13 @@ fn is_its_record(ledger: &Ledger, pending: &Pending) -> bool {
         Standing::Held => return true,
         Standing::Ended => return end.map_or(is_older, |end| end.offset() == pending.offset),
         Standing::Posting => {
-            let reservation = ledger.pendings.get(pending.named);
-            if reservation.is_none_or(|it| it.standing != Standing::Ending) {
+            let of = |it: &Pending| (it.other, it.debit, it.credit);
+            let is_posted = |it: &Pending| {
+                it.standing == Standing::Ending
+                    && of(it) == of(pending)
+                    && pending.amount <= it.amount
+            };
+            if !ledger.pendings.get(pending.named).is_some_and(is_posted) {
                 return false;
             }
         }

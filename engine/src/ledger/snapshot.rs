@@ -28,14 +28,15 @@
 //! | id | 32 | in order of offset: id u128, fingerprint u64, u64 of: bits 0–47 offset, 48–55 code, 56–57 space |
 //! | account | 128 | FORMAT.md, section 3, in order of creation |
 //! | reservation | 88 | id u128, amount u128, expires at u64 (2^64 - 1: never), offset u64, debit and credit account u32 (counted from 0), code u16, one more than the other partition that it spans u16 (0: none), how it stands u8, zero, what is named u128, fingerprint u64 |
-//! | from another partition | 48 | its number u16, verdict u8, zero, place u64, id u128, amount u128: the place of its last arrival (id and amount zero, verdict 255), or a word that it may not know; ascending |
+//! | from another partition | 48 | its number u16, verdict u8, zero, place u64, id u128, amount u128: the place of its last arrival (id and amount zero, verdict 255), or a word that it may not know; behind the word on the end of a reservation that one again, as id, with verdict 254 and no amount; ascending |
 //!
 //! How a reservation stands: 0 open; 1 a transfer in doubt; 2 a reservation in doubt; 3 open, and a posting of it is in
 //! doubt; 4 that posting; 5 ended, and the other partition may not know; 6 the side here of another partition's. Named
 //! is, of a reservation whose home this is and that spans partitions, the account elsewhere; of a posting, the
 //! reservation.
 //!
-//! Spaces: 0 events, 1 accounts, 2 what became of a reservation; there the code is 2 posted, 3 voided or 4 expired, the
+//! Spaces: 0 events, 1 accounts, 2 what became of a reservation, or of what was in doubt; there the code is 2 posted, 3
+//! voided, 4 expired, 5 accepted by another partition, or the verdict by which that has refused it, the
 //! offset that of the record that ended it, and the fingerprint 0. Elsewhere the code is the verdict. The
 //! fingerprint is `XXH3` (64 bits) of the event's 128 bytes; of an opaque record, `XXH3` of its
 //! bytes seeded with that of id, expected offset and length.
@@ -143,6 +144,18 @@ pub struct SnapshotCut {
 }
 
 impl Ledger {
+    /// What the items of a snapshot at the tail take, in bytes.
+    pub fn snapshot_item_bytes(&self) -> u64 {
+        let items = [
+            (self.accounts.slab.len() as usize, EVENT_BYTES),
+            (self.pendings.len(), PENDING_ITEM_BYTES),
+            (self.ids.recent_len(), SLOT_BYTES),
+            (self.runs.len(), RUN_ITEM_BYTES),
+            (self.across.items_max(), ACROSS_ITEM_BYTES),
+        ];
+        items.iter().map(|(items, bytes)| (items * bytes) as u64).sum()
+    }
+
     /// Cuts a snapshot at the tail. An older cut that is still being written becomes void.
     pub fn snapshot(&mut self) -> SnapshotCut {
         let across: Vec<_> = self.across.items().collect();

@@ -216,14 +216,7 @@ async fn write_all<C: Commit>(
 
 /// Upper bound for a snapshot's stream in bytes.
 fn state_bytes_max(ledger: &Ledger) -> u64 {
-    const ACCOUNT_BYTES: u64 = 128;
-    const PENDING_BYTES: u64 = 72;
-    const KEY_BYTES: u64 = 32;
-    const RUN_BYTES: u64 = 16;
-    let items = u64::from(ledger.accounts_len()) * ACCOUNT_BYTES
-        + ledger.pendings_len() as u64 * PENDING_BYTES
-        + ledger.recent_len() as u64 * KEY_BYTES
-        + ledger.runs().len() as u64 * RUN_BYTES;
+    let items = ledger.snapshot_item_bytes();
     // Headers of chunks, which are never less than half full, and room for the few that are.
     items + items / 256 + (4 << 20)
 }

@@ -208,7 +208,7 @@ impl<C: Commit> Partition<C> {
     #[inline]
     pub(super) fn require_settled(&self, events: &[EventBytes]) -> Result<(), Refused> {
         let may_go = self.with_ledger(|ledger| {
-            ledger.doubts_len() + events.len() <= DOUBTS_MAX
+            ledger.in_doubt_len() + events.len() <= DOUBTS_MAX
                 || !events.iter().any(|event| ledger.spans(event))
         });
         if may_go { Ok(()) } else { Err(BUSY) }
@@ -269,6 +269,11 @@ impl<C: Commit> Partition<C> {
                 {
                     verdicts[rest] = ledger.settled_lately(*id);
                     rest += 1;
+                }
+                // A word that consensus has refused is taken back.
+                if rest == doubts.len() {
+                    let again = doubts.iter().position(|(_, id)| ledger.is_in_doubt(*id));
+                    rest = again.unwrap_or(rest);
                 }
             });
             if rest == doubts.len() {

@@ -149,7 +149,10 @@ impl Judge<'_> {
         let open = Touched::of_open(self.ledger, id);
         let touched = match (&open, self.known.get(&id.0)) {
             (Some(open), _) => Some(open),
-            (None, _) if self.ledger.decided(id).is_none() => return Judged::Allowed,
+            // Of what is in doubt, the id may be in no memory: the log tells.
+            (None, _) if !self.ledger.is_in_doubt(id) && self.ledger.decided(id).is_none() => {
+                return Judged::Allowed;
+            }
             (None, Some(known)) => known.as_ref(),
             (None, None) => return Judged::Unknown(id),
         };

@@ -251,6 +251,9 @@ async fn settle<C: Commit>(
         let Some(decided) = decided[state.index as usize] else { continue };
         state.verdict = decided.verdict.number();
         let (id, transfer) = (EventId(event_id(&state.event)), Transfer::from_bytes(&state.event));
+        if !decided.verdict.is_ok() {
+            (state.has_resolved, state.resolved) = (0, [0; RESOLVED_BYTES]);
+        }
         // Of any other, the amount is what was sent.
         if !decided.verdict.is_ok() || !transfer.is_balancing() {
             continue;

@@ -141,7 +141,7 @@ fn put_partition<'a, C: Commit>(
         of_partition("next_offset", ledger.next_offset().0);
         of_partition("accounts", u64::from(ledger.accounts_len()));
         of_partition("remembered_ids", ledger.ids_len());
-        of_partition("open_pendings", (ledger.pendings_len() - ledger.doubts_len()) as u64);
+        of_partition("open_pendings", ledger.open_len() as u64);
         of_partition("under_way_to_other_partitions", ledger.doubts_len() as u64);
         of_partition("ids_in_memory", ledger.recent_len() as u64);
     });

@@ -353,6 +353,7 @@ impl World {
         match sent {
             Sent::Frame { home, to, covers_from, settled_below, arrivals } => {
                 let from = PartitionId(home as u16);
+                self.is_no_mail(from, to, &arrivals, Timestamp(now));
                 let frame = Frame { home: from, covers_from, settled_below, arrivals: &arrivals };
                 let now = Timestamp(now);
                 let taken =
@@ -374,9 +375,37 @@ impl World {
             }
             Sent::Words { to, words } => {
                 let now = Timestamp(now);
+                let forged = |word: &Word| {
+                    let pending_id = EventId(word.pending_id.0 ^ 1);
+                    let id = if word.pending_id.0 == 0 { EventId(0) } else { word.id };
+                    Word { id, pending_id, ..*word }
+                };
+                let forged: Vec<_> = words.iter().map(forged).collect();
+                let taken =
+                    self.sides[to].decide(|ledger, draft| ledger.take_words(&forged, draft, now));
+                assert_eq!(taken, 0, "of another reservation than home knows");
                 self.sides[to].decide(|ledger, draft| ledger.take_words(&words, draft, now));
             }
         }
+    }
+
+    /// What no home sends is not taken.
+    fn is_no_mail(&mut self, home: PartitionId, to: usize, arrivals: &[Arrival], now: Timestamp) {
+        let Some(last) = arrivals.last() else { return };
+        let mut forged = *last;
+        match self.random.below(4) {
+            0 => forged.place = u64::MAX,
+            1 if last.transfer.pending_id.0 != 0 => forged.transfer.ledger = LedgerId(8),
+            2 => forged.transfer.pending_id = EventId(last.transfer.pending_id.0 ^ 1),
+            _ => forged.transfer.debit_account_id = last.transfer.credit_account_id,
+        }
+        if forged.place <= self.sides[to].leader.last_place(home) {
+            forged.place = u64::MAX - 1;
+        }
+        let (covers_from, settled_below) = (0, 0);
+        let frame = Frame { home, covers_from, settled_below, arrivals: &[forged] };
+        let taken = self.sides[to].decide(|ledger, draft| ledger.take_frame(&frame, draft, now));
+        assert_eq!(taken, Err(MailError::Malformed), "{forged:?}");
     }
 
     fn step(&mut self, now: u64) {

@@ -79,6 +79,8 @@ fn apply(ledger: &mut Ledger, entry: &Entry) {
 struct Snapshot {
     cut: SnapshotCut,
     digest: [u8; 32],
+    /// What its items should take, in bytes.
+    item_bytes: u64,
     /// Entries before it.
     entries: usize,
     chunks: Vec<Vec<u8>>,
@@ -393,8 +395,9 @@ impl Run {
         let Some(snapshot) = &mut self.snapshot else {
             if self.random.chance(30) {
                 let (cut, digest) = (self.leader.snapshot(), self.leader.digest());
-                let entries = self.entries.len();
-                self.snapshot = Some(Snapshot { cut, digest, entries, chunks: Vec::new() });
+                let (entries, item_bytes) = (self.entries.len(), self.leader.snapshot_item_bytes());
+                let chunks = Vec::new();
+                self.snapshot = Some(Snapshot { cut, digest, item_bytes, entries, chunks });
             }
             return;
         };
@@ -408,6 +411,9 @@ impl Run {
             return;
         }
         let snapshot = self.snapshot.take().unwrap();
+        // Each chunk has 16 bytes before its items; the head and the end have 96 each.
+        let items: usize = snapshot.chunks.iter().map(|chunk| chunk.len() - 16).sum();
+        assert_eq!(items as u64 - 2 * 96, snapshot.item_bytes);
         let mut restored = Ledger::restore(PARTITION, PARTITIONS, &snapshot.chunks).unwrap();
         assert_eq!(restored.digest(), snapshot.digest, "restored is what was cut");
         let mut digester = StateDigester::default();

@@ -335,11 +335,6 @@ impl Verdict {
         self == Self::Ok
     }
 
-    /// The event has changed balances: it was accepted, or is prepared.
-    pub fn has_effect(self) -> bool {
-        matches!(self, Self::Ok | Self::InDoubt)
-    }
-
     /// Answered without a record in the log: the event can't be accepted in any state, or not from
     /// its sender.
     pub fn is_malformed(self) -> bool {

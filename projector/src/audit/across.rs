@@ -18,13 +18,13 @@ const DIFFERENCES: &str = "
 WITH sent AS (
     SELECT 'transfers' AS name, partition, log_offset, time, other_partition AS other,
            prepared_offset AS place, id, 0::smallint AS verdict, amount,
-           kind IN ('void', 'expire') AS is_told
+           kind IN ('void', 'expire') AS is_told, pending_id
       FROM {transfers} WHERE other_partition IS NOT NULL
     UNION ALL
-    SELECT 'refused_events', partition, log_offset, time, other_partition, prepared_offset, id, verdict, 0, false
+    SELECT 'refused_events', partition, log_offset, time, other_partition, prepared_offset, id, verdict, 0, false, null
       FROM {refused_events} WHERE other_partition IS NOT NULL
     UNION ALL
-    SELECT 'under_way', partition, log_offset, time, other_partition, log_offset, id, null, null, false
+    SELECT 'under_way', partition, log_offset, time, other_partition, log_offset, id, null, null, false, null
       FROM {under_way}
 ), newest AS (
     SELECT partition, home, max(place) AS place FROM {arrivals} GROUP BY 1, 2
@@ -39,7 +39,10 @@ SELECT coalesce(s.name, 'arrivals'), coalesce(s.partition, a.partition),
   LEFT JOIN newest n ON n.home = s.partition AND n.partition = s.other
  WHERE s.place IS NULL AND a.place < home.next_offset
     OR a.place IS NULL AND s.verdict IS NOT NULL AND (s.place < n.place OR s.time < other.log_time AND NOT s.is_told)
-    OR (s.verdict, s.amount) <> (a.verdict, a.amount) OR NOT s.is_told AND s.id <> a.id
+    OR (s.verdict, s.amount) <> (a.verdict, a.amount)
+    OR s.place IS NOT NULL AND a.place IS NOT NULL
+       AND (NOT s.is_told AND s.id IS DISTINCT FROM a.id
+            OR s.name = 'transfers' AND s.pending_id IS DISTINCT FROM a.pending_id)
  ORDER BY 2, 3 LIMIT $1";
 
 /// Descriptions of the first rows that do not fit, each with the partition that it is of.

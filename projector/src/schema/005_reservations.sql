@@ -47,7 +47,7 @@ SELECT account_id, log_offset, time, transfer_id, kind, code, other_account_id, 
 
 DROP VIEW spanning_transfers;
 CREATE VIEW spanning_transfers AS
-SELECT coalesce(s.id, s.pending_id) AS id, s.kind,
+SELECT s.id, s.pending_id, s.kind,
        coalesce(s.debit_account_id, a.debit_account_id) AS debit_account_id,
        coalesce(s.credit_account_id, a.credit_account_id) AS credit_account_id,
        coalesce(nullif(s.ledger, 0), a.ledger) AS ledger, coalesce(nullif(s.code, 0), a.code) AS code,
@@ -66,7 +66,7 @@ SELECT coalesce(s.id, s.pending_id) AS id, s.kind,
                get_byte(body, 112) + (get_byte(body, 113) << 8) + (get_byte(body, 114) << 16)
                + (get_byte(body, 115)::bigint << 24),
                get_byte(body, 116) + (get_byte(body, 117) << 8), amount, partition,
-               other_partition, verdict, time, log_offset, prepared_offset, null
+               other_partition, verdict, time, log_offset, prepared_offset, null::uuid
           FROM refused_events WHERE other_partition IS NOT NULL
         UNION ALL
         SELECT id, CASE get_byte(body, 118) & 14 WHEN 2 THEN 'pending' WHEN 4 THEN 'post' ELSE 'transfer' END,
@@ -82,7 +82,9 @@ SELECT coalesce(s.id, s.pending_id) AS id, s.kind,
 COMMENT ON VIEW spanning_transfers IS
     'Transfers between partitions, reservations and their ends, with both sides of each: one row for each.';
 COMMENT ON COLUMN spanning_transfers.id IS
-    'Id of the transfer; of the end of a reservation that has none of its own, or that home has not told yet, that of the reservation.';
+    'Id of the transfer; null for an expiry, and for a voiding that home has not told yet.';
+COMMENT ON COLUMN spanning_transfers.pending_id IS
+    'Reservation that it ends; else null, and for a posting that is under way or refused.';
 COMMENT ON COLUMN spanning_transfers.kind IS 'Effect, as in table transfers.';
 COMMENT ON COLUMN spanning_transfers.debit_account_id IS 'Account that it comes from.';
 COMMENT ON COLUMN spanning_transfers.credit_account_id IS 'Account that it is meant for.';

@@ -122,6 +122,11 @@ struct Reserved {
     is_ending: bool,
 }
 
+/// Accepted, or prepared.
+fn has_effect(verdict: Verdict) -> bool {
+    matches!(verdict, Verdict::Ok | Verdict::InDoubt)
+}
+
 fn due(transfer: &Transfer, time: u64) -> Option<u64> {
     let timeout = u64::from(transfer.timeout_seconds);
     (timeout != 0).then(|| time + timeout * 1_000_000_000)
@@ -220,7 +225,7 @@ impl Model {
     fn end(&mut self, end: &Transfer, logged: &Logged, at: &str) {
         let posts = end.flags.contains(TransferFlags::POST_PENDING);
         let Some(open) = self.open.get_mut(&end.pending_id).filter(|open| !open.is_ending) else {
-            assert!(!logged.verdict.has_effect(), "{at}: an end of what is not open: {logged:?}");
+            assert!(!has_effect(logged.verdict), "{at}: an end of what is not open: {logged:?}");
             return;
         };
         let waits = posts && open.spans;
@@ -236,7 +241,7 @@ impl Model {
             Verdict::Ok
         };
         assert_eq!(logged.verdict, expected, "{at}: an end of {open:?}");
-        if !expected.has_effect() {
+        if !has_effect(expected) {
             return;
         }
         let asked = end.amount.0;
@@ -284,7 +289,7 @@ impl Model {
         }
         let may = self.account(debit).may_debit(amount)
             && (spans || self.account(credit).may_credit(amount));
-        assert_eq!(may, logged.verdict.has_effect(), "{at}: {transfer:?}: {:?}", logged.verdict);
+        assert_eq!(may, has_effect(logged.verdict), "{at}: {transfer:?}: {:?}", logged.verdict);
         if !may {
             return;
         }
