@@ -171,10 +171,8 @@ impl Builder {
                     self.arrive(arrived, transit.id.0)?;
                 }
             }
-            // The other partition knows of the end of a reservation.
-            Fact::Ended(word) if word.id.0 == 0 => {}
             Fact::Ended(word) => self.end(record, word)?,
-            Fact::Mail => {}
+            Fact::Mail | Fact::Known => {}
             Fact::Guarded(guard) => tables::put_guard(&mut self.account_events, record, guard),
             Fact::Closed(close) => {
                 tables::put_close(&mut self.account_events, record, close);

@@ -41,6 +41,8 @@ pub enum Fact<'a> {
     Ended(Word),
     /// What follows has arrived from another partition. Changes nothing.
     Mail,
+    /// The other partition knows of the end of a reservation. Changes nothing.
+    Known,
     /// A guard held.
     Guarded(Guard),
     /// An account was closed or reopened.
@@ -243,7 +245,8 @@ fn accepted(
         Event::Mail(_) => Fact::Mail,
         Event::Word(word) => {
             effective.ok_or(EntryError::Body)?;
-            Fact::Ended(word)
+            // Only the end of a reservation that asked nobody has no id of its own.
+            if word.id.0 == 0 { Fact::Known } else { Fact::Ended(word) }
         }
         Event::Arrival(_) => return Err(EntryError::Body), // see `arrived`
     })

@@ -19,6 +19,7 @@ use super::limits::OFFSET_MAX;
 use super::pendings::{NEVER, Pending, PendingKey, Standing};
 use super::slot::PendingState;
 use super::{At, Draft, Ledger};
+use crate::ids::key::{Key, Space};
 use crate::planted::{self, Planted};
 
 /// Size of what a snapshot has of another partition in bytes, each: a place, or a word.
@@ -245,7 +246,10 @@ impl Ledger {
         match self.pendings.get(id.0).map(|pending| pending.standing) {
             Some(standing) if standing.is_open() => Some(Verdict::Ok),
             Some(standing) if standing.is_in_doubt() => None,
-            _ => self.ids.resolved_lately(id.0).map(PendingState::verdict),
+            _ => {
+                let ended = self.ids.ended_lately(&Key::new(id.0, Space::Resolution));
+                ended.map(|ended| ended.state.verdict())
+            }
         }
     }
 

@@ -147,8 +147,7 @@ impl Ledger {
         at: At,
         resolved: &mut Vec<ResolvedBytes>,
     ) -> Result<(Verdict, PendingState), Verdict> {
-        let pending = self.pendings.get(transfer.pending_id.0).copied();
-        let Some(pending) = pending.filter(|pending| pending.standing != Standing::Ended) else {
+        let Some(&pending) = self.pendings.unended(transfer.pending_id.0) else {
             return Err(self.why_not_open(transfer.pending_id));
         };
         let standing = pending.standing;
@@ -283,8 +282,7 @@ impl Ledger {
         at: At,
         resolved: &mut Vec<ResolvedBytes>,
     ) -> Result<(), Verdict> {
-        let pending = self.pendings.get(expire.pending_id.0).copied();
-        let Some(pending) = pending.filter(|pending| pending.standing != Standing::Ended) else {
+        let Some(&pending) = self.pendings.unended(expire.pending_id.0) else {
             return Err(self.why_not_open(expire.pending_id));
         };
         let is_due = pending.expires_at <= at.timestamp && pending.standing == Standing::Open;

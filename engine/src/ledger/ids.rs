@@ -267,20 +267,15 @@ impl Ids {
     /// What became of a reservation that is not open; `None` if it never was one.
     pub(super) fn resolution(&self, event_id: u128) -> Option<Ended> {
         let key = Key::new(event_id, Space::Resolution);
-        match self.recent(&key) {
-            Some(slot) => {
-                let state = PendingState::ended_from_number(slot.code())?;
-                Some(Ended { state, offset: Offset(slot.offset()) })
-            }
-            None => self.fact(&key)?.ended(),
-        }
+        self.ended_lately(&key).or_else(|| self.fact(&key)?.ended())
     }
 
-    /// What became of a reservation, if that is among the newest keys.
+    /// What became of a reservation, if that is among the newest keys: no filter is asked.
     #[inline]
-    pub(super) fn resolved_lately(&self, event_id: u128) -> Option<PendingState> {
-        let slot = self.recent(&Key::new(event_id, Space::Resolution))?;
-        PendingState::ended_from_number(slot.code())
+    pub(super) fn ended_lately(&self, key: &Key) -> Option<Ended> {
+        let slot = self.recent(key)?;
+        let state = PendingState::ended_from_number(slot.code())?;
+        Some(Ended { state, offset: Offset(slot.offset()) })
     }
 
     /// What was looked up says that this event was in doubt; not what became of it.

@@ -15,7 +15,6 @@ use walengine_net::model::{
 use super::Ledger;
 use super::decide::key_of;
 use super::ids::{Ended, Fact};
-use super::pendings::Standing;
 use crate::ids::RunRange;
 use crate::ids::filter::Filter;
 use crate::ids::key::{Key, Space};
@@ -102,7 +101,7 @@ impl Ledger {
     }
 
     fn is_open(&self, id: u128) -> bool {
-        self.pendings.get(id).is_some_and(|pending| pending.standing != Standing::Ended)
+        self.pendings.unended(id).is_some()
     }
 
     #[inline]

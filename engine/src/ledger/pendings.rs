@@ -197,6 +197,11 @@ impl Pendings {
         self.find(PendingKey::own(EventId(id)))
     }
 
+    /// The same, unless it has ended and only another partition may not know.
+    pub(super) fn unended(&self, id: u128) -> Option<&Pending> {
+        self.get(id).filter(|pending| pending.standing != Standing::Ended)
+    }
+
     /// The side here of another partition's reservation.
     pub(super) fn held(&self, home: PartitionId, id: EventId) -> Option<&Pending> {
         self.find(PendingKey { id: id.0, home: Some(home) })

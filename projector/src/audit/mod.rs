@@ -268,9 +268,7 @@ impl LogSide {
         let contradicts = |error: Contradiction| {
             Fatal::new(Reason::DamagedFeed, format!("partition {partition}, {error}"))
         };
-        if let Fact::Ended(word) = &record.fact
-            && word.id.0 != 0
-        {
+        if let Fact::Ended(word) = &record.fact {
             let ended = self.state.ended_by(word).ok_or(Contradiction(record.offset));
             self.compare_ended(record, word, &ended.map_err(contradicts)?).await?;
         }
@@ -279,7 +277,9 @@ impl LogSide {
         row.clear();
         let comparison = match &record.fact {
             // Compared at the end, with the balances; what has ended, above.
-            Fact::Created(_) | Fact::Prepared(_) | Fact::Ended(_) | Fact::Mail => return Ok(()),
+            Fact::Created(_) | Fact::Prepared(_) | Fact::Ended(_) | Fact::Mail | Fact::Known => {
+                return Ok(());
+            }
             Fact::Arrived(arrived) => {
                 tables::put_arrival(row, record, arrived);
                 &mut streams.arrivals

@@ -87,7 +87,11 @@ impl LedgerState {
                 account.closed = !close.flags.contains(CloseFlags::REOPEN);
                 account.version += 1;
             }),
-            Fact::Mail | Fact::Guarded(_) | Fact::Opaque { .. } | Fact::Refused(_) => Some(()),
+            Fact::Mail
+            | Fact::Known
+            | Fact::Guarded(_)
+            | Fact::Opaque { .. }
+            | Fact::Refused(_) => Some(()),
         };
         applied.ok_or(Contradiction(record.offset))
     }
@@ -144,9 +148,6 @@ impl LedgerState {
     }
 
     fn end(&mut self, record: &Record<'_>, word: &Word) -> Option<()> {
-        if word.id.0 == 0 {
-            return Some(()); // the other partition knows of the end of a reservation
-        }
         let prepared = self.ended_by(word)?;
         self.under_way.remove(&Offset(word.place));
         let posted = match word.verdict {

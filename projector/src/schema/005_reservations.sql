@@ -15,10 +15,7 @@ COMMENT ON COLUMN arrivals.pending_id IS 'Reservation of its home that it ends; 
 
 COMMENT ON TABLE under_way IS
     'Transfers, reservations and postings of reservations to other partitions that are prepared and have no word yet. With its word a row goes, and becomes one of transfers or of refused_events.';
-COMMENT ON COLUMN under_way.debit_account_id IS 'Account that the amount is reserved from.';
 COMMENT ON COLUMN under_way.amount IS 'Amount in minor units: reserved, or by a posting to be moved.';
-COMMENT ON COLUMN transfers.other_partition IS
-    'Partition of the credit account, if that is another one; else null.';
 COMMENT ON COLUMN transfers.prepared_offset IS
     'Offset of the record that prepared it, which its acknowledgement names, if the credit account lives on another partition; of a voiding or expiry, its own; else null.';
 COMMENT ON COLUMN reservations.log_offset IS

@@ -174,7 +174,7 @@ pub struct Word {
     pub verdict: super::Verdict,
     /// What was moved or reserved; zero if it was refused, or only released.
     pub amount: Amount,
-    /// The reservation that it posts; zero for any other transfer.
+    /// The reservation that was ended; zero for any other transfer.
     pub pending_id: EventId,
 }
 
