@@ -258,10 +258,15 @@ impl<D: Disk, R: Runtime> Group<D, R> {
     /// have died can't prove to another node, which had voted for somebody else, that it was elected. That node takes
     /// nothing from it, and can't be elected itself if it has less of the log. In the next term it can vote for this one.
     pub(super) async fn give_way(self) {
+        let mut unheard_before = None;
         while !self.is_ending() {
             self.runtime().sleep(self.contact_within()).await;
+            let unheard = self.term_without_majority();
+            // Since the look before, which is as long as a majority may be silent.
+            let is_unheard = unheard.is_some() && unheard == unheard_before;
+            unheard_before = unheard;
             let asked = self.commit().judge.take_asked();
-            if let Some(node) = asked.filter(|_| self.is_cut_off()) {
+            if let Some(node) = asked.filter(|_| is_unheard || self.is_cut_off()) {
                 tracing::warn!(
                     "partition {}: this leader hears no majority, and node {node} asks for votes: there is a new \
                      election",
@@ -270,6 +275,14 @@ impl<D: Disk, R: Runtime> Group<D, R> {
                 self.step_down(node).await;
             }
         }
+    }
+
+    /// The term that this node takes itself for the leader of, if no majority has answered it in that yet.
+    fn term_without_majority(&self) -> Option<u64> {
+        let metrics = self.commit().raft.metrics();
+        let metrics = metrics.borrow_watched();
+        let leads = metrics.current_leader == Some(self.id().node);
+        (leads && metrics.last_quorum_acked.is_none()).then_some(metrics.current_term)
     }
 
     /// The node has all entries that this leader has.
