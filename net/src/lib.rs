@@ -19,3 +19,4 @@ pub mod partition;
 pub mod short_file;
 pub mod text;
 pub mod tls;
+pub mod unit;

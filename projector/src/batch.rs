@@ -155,20 +155,18 @@ impl Builder {
                 self.fold(record, movement)?;
             }
             Fact::Prepared(prepared) => {
-                let transit = prepared.in_transit();
-                self.create_in_transit(record, transit);
+                self.create_in_transit(record, prepared.in_transit());
                 // What is posted is reserved already.
-                if prepared.kind() != MovementKind::Post {
-                    self.changes.reserve(prepared.debit.0, transit.id.0, prepared.amount.0)?;
+                if let Some((debit, credit)) = prepared.parties().filter(|_| !prepared.ends()) {
+                    self.changes.reserve(debit, credit, prepared.amount.0)?;
                 }
                 self.under_way.prepared.insert(record.offset, *prepared);
             }
             Fact::Arrived(arrived) => {
                 tables::put_arrival(&mut self.arrivals, record, arrived);
                 if arrived.verdict.is_ok() {
-                    let transit = arrived.in_transit();
-                    self.create_in_transit(record, transit);
-                    self.arrive(arrived, transit.id.0)?;
+                    self.create_in_transit(record, arrived.in_transit());
+                    self.arrive(arrived)?;
                 }
             }
             Fact::Ended(word) => self.end(record, word)?,
@@ -196,8 +194,10 @@ impl Builder {
     }
 
     /// An in-transit account is created by the first record that needs it.
-    fn create_in_transit(&mut self, record: &Record<'_>, account: Account) {
-        if self.under_way.accounts.insert(account.id.0) {
+    fn create_in_transit(&mut self, record: &Record<'_>, account: Option<Account>) {
+        if let Some(account) = account
+            && self.under_way.accounts.insert(account.id.0)
+        {
             self.create(record, account);
         }
     }
@@ -211,25 +211,25 @@ impl Builder {
         if place < self.from.next_offset {
             self.words.push(place);
         }
-        let (debit, transit) = (prepared.debit.0, prepared.in_transit().id.0);
         let (kind, is_ok) = (prepared.kind(), word.verdict.is_ok());
         // A refusal has an amount of 0.
         let rest = prepared.amount.0.checked_sub(word.amount.0);
         let rest = rest.ok_or(HistoryError::NotUnderWay(place))?;
         let moved = Movement::settled(&prepared, word.amount);
-        match kind {
-            MovementKind::Post if is_ok => self.fold(record, &moved)?,
-            MovementKind::Post => {}
-            MovementKind::Pending => {
-                self.changes.resolve(debit, transit, 0)?;
-                self.changes.release(debit, transit, rest)?;
+        match (kind, prepared.parties()) {
+            _ if prepared.ends() && is_ok => self.fold(record, &moved)?,
+            _ if prepared.ends() => {}
+            (_, None) => {}
+            (MovementKind::Pending, Some((debit, credit))) => {
+                self.changes.resolve(debit, credit, 0)?;
+                self.changes.release(debit, credit, rest)?;
                 if is_ok {
                     self.reserve(Reservation::since(prepared.time, record, &moved));
                 }
             }
-            _ => {
-                self.changes.resolve(debit, transit, word.amount.0)?;
-                self.changes.release(debit, transit, prepared.amount.0)?;
+            (_, Some((debit, credit))) => {
+                self.changes.resolve(debit, credit, word.amount.0)?;
+                self.changes.release(debit, credit, prepared.amount.0)?;
             }
         }
         if is_ok {
@@ -242,16 +242,16 @@ impl Builder {
     }
 
     /// Adds what has arrived and was accepted.
-    fn arrive(&mut self, arrived: &Arrived, transit: u128) -> Result<(), HistoryError> {
-        let Arrived { kind, ref transfer, amount, released, .. } = *arrived;
-        let credit = transfer.credit_account_id.0;
+    fn arrive(&mut self, arrived: &Arrived) -> Result<(), HistoryError> {
+        let Arrived { kind, amount, released, .. } = *arrived;
+        let Some((debit, credit)) = arrived.parties() else { return Ok(()) };
         match kind {
-            MovementKind::Transfer => self.changes.transfer(transit, credit, amount.0)?,
-            MovementKind::Pending => self.changes.reserve(transit, credit, amount.0)?,
+            MovementKind::Transfer => self.changes.transfer(debit, credit, amount.0)?,
+            MovementKind::Pending => self.changes.reserve(debit, credit, amount.0)?,
             MovementKind::Post | MovementKind::Void | MovementKind::Expire => {
                 let posted = if kind == MovementKind::Post { amount.0 } else { 0 };
-                self.changes.resolve(transit, credit, posted)?;
-                self.changes.release(transit, credit, released.0)?;
+                self.changes.resolve(debit, credit, posted)?;
+                self.changes.release(debit, credit, released.0)?;
             }
         }
         Ok(())
@@ -263,8 +263,8 @@ impl Builder {
     }
 
     fn fold(&mut self, record: &Record<'_>, movement: &Movement) -> Result<(), HistoryError> {
-        let Movement { kind, debit, amount, .. } = *movement;
-        let credit = movement.credit_here();
+        let Movement { kind, amount, .. } = *movement;
+        let Some((debit, credit)) = movement.parties() else { return Ok(()) };
         match kind {
             MovementKind::Transfer => self.changes.transfer(debit, credit, amount.0)?,
             MovementKind::Pending => {
@@ -376,7 +376,7 @@ mod tests {
             ..Transfer::default()
         };
         Fact::Prepared(Prepared {
-            across: Across { other: PartitionId(1), prepared: Offset(offset) },
+            across: Across { other: PartitionId(1), prepared: Offset(offset), sides: None },
             time: Timestamp(offset),
             amount: transfer.amount,
             debit,
@@ -390,7 +390,7 @@ mod tests {
     fn word(place: u64, verdict: Verdict, amount: u128) -> Fact<'static> {
         let id = EventId(u128::from(place) + 100);
         let (amount, pending_id) = (Amount(amount), EventId(0));
-        Fact::Ended(Word { id, place, verdict, amount, pending_id })
+        Fact::Ended(Word { id, place, verdict, amount, pending_id, is_linked: false })
     }
 
     fn tables(batch: &Batch) -> Vec<&'static str> {
@@ -426,7 +426,7 @@ mod tests {
     #[test]
     fn a_word_ends_what_was_loaded_and_nothing_else() {
         let Fact::Prepared(loaded) = prepared(3) else { unreachable!() };
-        let transit = loaded.in_transit().id.0;
+        let transit = loaded.in_transit().unwrap().id.0;
         let under_way =
             UnderWay { prepared: [(Offset(3), loaded)].into(), accounts: [transit].into() };
         let mut builder = builder(9, under_way);

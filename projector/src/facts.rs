@@ -5,12 +5,13 @@
 use walengine_net::entry::{EntryError, EntryHeader, EntryKind, access_events, access_records};
 use walengine_net::model::{
     Account, AccountId, Amount, Arrival, Close, Code, Event, EventBytes, EventKind, Guard,
-    LedgerId, Offset, PartitionId, Resolved, Timestamp, Transfer, Verdict, Word, event_id,
-    event_kind,
+    LedgerId, Mail, Offset, PartitionId, Resolved, Sent, Timestamp, Transfer, Verdict, Word,
+    event_id, event_kind,
 };
 use walengine_net::partition::of_account;
+use walengine_net::unit;
 
-use crate::across::{Across, Arrived, Prepared};
+use crate::across::{Across, Arrived, Prepared, Sides};
 use crate::movement::MovementKind;
 
 /// A record of the log.
@@ -41,7 +42,8 @@ pub enum Fact<'a> {
     Ended(Word),
     /// What follows has arrived from another partition. Changes nothing.
     Mail,
-    /// The other partition knows of the end of a reservation. Changes nothing.
+    /// The other partition knows of the end of a reservation; or a guard that it checks, and its word on that.
+    /// Changes nothing.
     Known,
     /// A guard held.
     Guarded(Guard),
@@ -109,6 +111,9 @@ impl Movement {
     pub fn settled(prepared: &Prepared, amount: Amount) -> Self {
         let Prepared { debit, credit, ledger, code, .. } = *prepared;
         let transfer = prepared.transfer();
+        // The word on a voiding has no amount.
+        let voids = prepared.kind() == MovementKind::Void;
+        let amount = if voids { prepared.amount } else { amount };
         Self {
             kind: prepared.kind(),
             debit: debit.0,
@@ -121,11 +126,14 @@ impl Movement {
         }
     }
 
-    /// The account of this partition whose credits changed: if the credit account is another one's, that of what is
-    /// under way there.
-    pub fn credit_here(&self) -> u128 {
-        let in_transit = |across: Across| AccountId::in_transit(across.other, self.ledger).0;
-        self.across.map_or(self.credit, in_transit)
+    /// The accounts of this partition that it changed: instead of one that lives elsewhere, that of what is under way
+    /// there. `None` if both do.
+    pub fn parties(&self) -> Option<(u128, u128)> {
+        let (debit, credit) = (self.debit, self.credit);
+        match self.across {
+            Some(across) => across.parties(debit, credit, self.ledger),
+            None => Some((debit, credit)),
+        }
     }
 }
 
@@ -151,24 +159,28 @@ pub fn for_each<'a, E: From<EntryError>>(
             if body.events.len() != header.meta.records as usize {
                 return Err(EntryError::Body.into());
             }
+            let here = (header.meta.partition, partitions);
+            let mut chains = Chains { here, ..Chains::default() };
             let mut resolved = body.resolved.iter().map(Resolved::from_bytes).peekable();
             for ((event, &number), index) in
                 body.events.iter().zip(body.verdicts.iter()).zip(0u32..)
             {
                 let effective = resolved.next_if(|resolved| resolved.index == index);
                 let verdict = Verdict::from_number(number).ok_or(EntryError::Body)?;
+                chains.enter(&body.events, index as usize, verdict);
                 let fact = match (event_kind(event), verdict) {
                     (Ok(EventKind::Arrival), _) => {
-                        Fact::Arrived(arrived(event, verdict, effective, partitions)?)
+                        Fact::Arrived(arrived(event, verdict, effective, &chains)?)
+                    }
+                    (Ok(EventKind::GuardArrival), Verdict::Ok) => {
+                        Fact::Guarded(Guard::from_bytes(event))
                     }
                     (Ok(EventKind::Transfer), Verdict::InDoubt) => {
-                        Fact::Prepared(prepared(event, at(index), effective, partitions)?)
+                        Fact::Prepared(prepared(event, at(index), effective, &chains)?)
                     }
+                    (Ok(EventKind::Guard), Verdict::InDoubt) => Fact::Known,
                     (_, Verdict::InDoubt) => return Err(EntryError::Body.into()),
-                    (_, Verdict::Ok) => {
-                        let home = (header.meta.partition, partitions);
-                        accepted(event, effective, at(index).0, home)?
-                    }
+                    (_, Verdict::Ok) => accepted(event, effective, at(index).0, here)?,
                     (kind, _) => Fact::Refused(refusal(event, kind.ok(), verdict)),
                 };
                 each(record(index, fact))?;
@@ -206,6 +218,55 @@ pub fn for_each<'a, E: From<EntryError>>(
     Ok(())
 }
 
+/// The chain over two partitions that the records at hand are of.
+#[derive(Default)]
+struct Chains {
+    /// The partition of the log, one of so many.
+    here: (PartitionId, u16),
+    /// Place behind its last record; 0 outside of a chain.
+    end: usize,
+    /// The partition that has the last word.
+    last: Option<PartitionId>,
+    /// Whose mail was opened.
+    mail: PartitionId,
+}
+
+impl Chains {
+    /// The record at `place` is next.
+    fn enter(&mut self, events: &[EventBytes], place: usize, verdict: Verdict) {
+        if place >= self.end {
+            (self.end, self.last) = (0, None);
+            let kind = event_kind(&events[place]);
+            let arrives = matches!(kind, Ok(EventKind::Arrival | EventKind::GuardArrival));
+            if unit::is_linked(&events[place]) && (arrives || verdict == Verdict::InDoubt) {
+                let rest = &events[place..];
+                let length = unit::length(rest).0;
+                self.end = place + length;
+                let path = unit::path(&rest[..length], self.here.1).ok().flatten();
+                self.last = path.filter(|_| !arrives).map(|path| path.last);
+            }
+        }
+        if event_kind(&events[place]) == Ok(EventKind::Mail) {
+            self.mail = Mail::from_bytes(&events[place]).home;
+        }
+    }
+
+    /// Which accounts live here, if the record is of a chain. The end of a reservation is at home with both.
+    fn sides(&self, transfer: &Transfer) -> Option<Sides> {
+        if self.end == 0 {
+            return None;
+        }
+        let (here, partitions) = self.here;
+        if unit::resolves(transfer) {
+            let is_home = self.last.is_some();
+            return Some(Sides { debit: is_home, credit: is_home });
+        }
+        let lives = |id| of_account(id, partitions) == here;
+        let (debit, credit) = (transfer.debit_account_id, transfer.credit_account_id);
+        Some(Sides { debit: lives(debit), credit: lives(credit) })
+    }
+}
+
 fn refusal(bytes: &EventBytes, kind: Option<EventKind>, verdict: Verdict) -> Refusal<'_> {
     let is_transfer = kind == Some(EventKind::Transfer);
     Refusal {
@@ -228,7 +289,8 @@ fn accepted(
     let sent = |movement: Movement| {
         // The other side of a reservation hears that it has ended.
         let other = of_account(AccountId(movement.credit), partitions);
-        let across = (other != partition).then_some(Across { other, prepared: offset });
+        let across =
+            (other != partition).then_some(Across { other, prepared: offset, sides: None });
         Fact::Moved(Movement { across, ..movement })
     };
     let event = Event::from_bytes(bytes).map_err(|_| EntryError::Body)?;
@@ -244,9 +306,13 @@ fn accepted(
         }
         Event::Mail(_) => Fact::Mail,
         Event::Word(word) => {
-            effective.ok_or(EntryError::Body)?;
+            let effective = effective.ok_or(EntryError::Body)?;
             // Only the end of a reservation that asked nobody has no id of its own.
-            if word.id.0 == 0 { Fact::Known } else { Fact::Ended(word) }
+            let is_told = word.id.0 == 0;
+            // Only a guard has nothing here, and no amount.
+            let nothing = (AccountId(0), Amount(0));
+            let is_guard = (effective.debit_account_id, effective.amount) == nothing;
+            if is_told || is_guard { Fact::Known } else { Fact::Ended(word) }
         }
         Event::Arrival(_) => return Err(EntryError::Body), // see `arrived`
     })
@@ -256,7 +322,7 @@ fn prepared(
     bytes: &EventBytes,
     (offset, time): (Offset, Timestamp),
     effective: Option<Resolved>,
-    partitions: u16,
+    chains: &Chains,
 ) -> Result<Prepared, EntryError> {
     let transfer = Transfer::from_bytes(bytes);
     let effective = match (MovementKind::of(&transfer), effective) {
@@ -268,12 +334,14 @@ fn prepared(
             ledger: transfer.ledger,
             code: transfer.code,
         },
-        (MovementKind::Void | MovementKind::Expire, _) | (_, None) => return Err(EntryError::Body),
+        (MovementKind::Expire, _) | (_, None) => return Err(EntryError::Body),
+        (MovementKind::Void, _) if chains.last.is_none() => return Err(EntryError::Body),
         (_, Some(effective)) => effective,
     };
     let Resolved { debit_account_id: debit, credit_account_id: credit, .. } = effective;
     let Resolved { amount, ledger, code, .. } = effective;
-    let across = Across { other: of_account(credit, partitions), prepared: offset };
+    let other = chains.last.unwrap_or_else(|| of_account(credit, chains.here.1));
+    let across = Across { other, prepared: offset, sides: chains.sides(&transfer) };
     Ok(Prepared { across, time, amount, debit, credit, ledger, code, body: *bytes })
 }
 
@@ -281,12 +349,14 @@ fn arrived(
     bytes: &EventBytes,
     verdict: Verdict,
     effective: Option<Resolved>,
-    partitions: u16,
+    chains: &Chains,
 ) -> Result<Arrived, EntryError> {
-    let Arrival { transfer, place } = Arrival::from_bytes(bytes);
-    let home = of_account(transfer.debit_account_id, partitions);
+    let Arrival { sent: Sent::Transfer(transfer), place } = Arrival::from_bytes(bytes) else {
+        return Err(EntryError::Body);
+    };
+    let (home, sides) = (chains.mail, chains.sides(&transfer));
     let kind = MovementKind::of(&transfer);
-    let ends = matches!(kind, MovementKind::Post | MovementKind::Void);
+    let ends = sides.is_none() && matches!(kind, MovementKind::Post | MovementKind::Void);
     let (amount, released) = match (verdict, effective) {
         (Verdict::Ok, Some(effective)) if ends => (transfer.amount, effective.amount),
         (Verdict::InDoubt, _) => return Err(EntryError::Body),
@@ -295,14 +365,15 @@ fn arrived(
         (Verdict::Ok, None) => (transfer.amount, Amount(0)),
         _ => (Amount(0), Amount(0)),
     };
-    Ok(Arrived { home, place: Offset(place), kind, transfer, verdict, amount, released })
+    let place = Offset(place);
+    Ok(Arrived { home, place, kind, transfer, verdict, amount, released, sides })
 }
 
 fn kind_name(kind: EventKind) -> &'static str {
     match kind {
         EventKind::Transfer => "transfer",
         EventKind::Account => "account",
-        EventKind::Guard => "guard",
+        EventKind::Guard | EventKind::GuardArrival => "guard",
         EventKind::Expire => "expire",
         EventKind::Close => "close",
         EventKind::Mail => "mail",

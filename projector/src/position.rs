@@ -7,7 +7,7 @@ use tokio_postgres::{Client, Statement};
 use walengine_net::entry::ChainHash;
 use walengine_net::model::{AccountId, Amount, Code, LedgerId, Offset, PartitionId};
 
-use crate::across::{Across, Prepared, UnderWay};
+use crate::across::{Across, Prepared, Sides, UnderWay};
 use crate::database::{Database, within};
 use crate::fatal::{Fatal, Reason};
 use crate::history::Position;
@@ -57,7 +57,8 @@ pub async fn under_way(
     partition: PartitionId,
 ) -> Result<UnderWay, Trouble> {
     let statement = format!(
-        "SELECT log_offset, other_partition, time, amount, body, debit_account_id, credit_account_id, ledger, code
+        "SELECT log_offset, other_partition, time, amount, body, debit_account_id, credit_account_id, ledger, code,
+                sides
            FROM {}",
         database.part(UNDER_WAY.name, partition)
     );
@@ -69,7 +70,10 @@ pub async fn under_way(
         let body: &[u8] = row.try_get(4)?;
         let offset = Offset(offset.try_into().map_err(|_| damaged())?);
         let other = PartitionId(other.try_into().map_err(|_| damaged())?);
-        let across = Across { other, prepared: offset };
+        let sides: Option<i16> = row.try_get(9)?;
+        let sides =
+            sides.map(|number| Sides::from_number(number).ok_or_else(damaged)).transpose()?;
+        let across = Across { other, prepared: offset, sides };
         let body = body.try_into().map_err(|_| damaged())?;
         let (Uuid(debit), Uuid(credit)): (Uuid, Uuid) = (row.try_get(5)?, row.try_get(6)?);
         let (ledger, code): (i64, i32) = (row.try_get(7)?, row.try_get(8)?);

@@ -6,7 +6,7 @@ use walengine_net::model::{
     PartitionId, Timestamp, TransferFlags,
 };
 
-use crate::across::{Across, Arrived, Prepared};
+use crate::across::{Across, Arrived, Prepared, Sides};
 use crate::copy::Rows;
 use crate::facts::{Movement, Record, Refusal};
 use crate::fold::{Change, Overflow};
@@ -82,6 +82,7 @@ pub const TRANSFERS: Table = Table {
         ("user_data_32", BIGINT),
         ("other_partition", INTEGER),
         ("prepared_offset", BIGINT),
+        ("sides", SMALLINT),
     ],
 };
 
@@ -140,6 +141,7 @@ pub const REFUSED_EVENTS: Table = Table {
         ("body", BYTES),
         ("other_partition", INTEGER),
         ("prepared_offset", BIGINT),
+        ("sides", SMALLINT),
     ],
 };
 
@@ -170,6 +172,7 @@ pub const UNDER_WAY: Table = Table {
         ("code", INTEGER),
         ("amount", AMOUNT),
         ("body", BYTES),
+        ("sides", SMALLINT),
     ],
 };
 
@@ -191,6 +194,7 @@ pub const ARRIVALS: Table = Table {
         ("amount", AMOUNT),
         ("kind", TEXT),
         ("pending_id", UUID),
+        ("sides", SMALLINT),
     ],
 };
 
@@ -379,9 +383,18 @@ pub fn put_transfer(rows: &mut Rows, record: &Record<'_>, movement: &Movement) {
 
 fn put_across(row: &mut Rows, across: Option<Across>) {
     match across {
-        None => row.null().null(),
-        Some(Across { other, prepared }) => row.int4(other.0.into()).int8(prepared.0 as i64),
+        None => row.null().null().null(),
+        Some(Across { other, prepared, sides }) => {
+            put_sides(row.int4(other.0.into()).int8(prepared.0 as i64), sides)
+        }
     };
+}
+
+fn put_sides(row: &mut Rows, sides: Option<Sides>) -> &mut Rows {
+    match sides {
+        None => row.null(),
+        Some(sides) => row.int2(sides.number()),
+    }
 }
 
 /// Appends the row of a guard that held.
@@ -436,7 +449,7 @@ pub fn put_under_way(rows: &mut Rows, partition: PartitionId, prepared: &Prepare
     row.uuid(prepared.id().0).uuid(debit.0).uuid(credit.0);
     row.int8(across.prepared.0 as i64).time(time).int8(ledger.0.into());
     row.int4(partition.0.into()).int4(across.other.0.into()).int4(code.0.into());
-    row.numeric(amount.0).bytea(body);
+    put_sides(row.numeric(amount.0).bytea(body), across.sides);
 }
 
 /// Appends the row of an arrival.
@@ -449,7 +462,7 @@ pub fn put_arrival(rows: &mut Rows, record: &Record<'_>, arrived: &Arrived) {
     row.int8(record.offset.0 as i64).time(record.time).int8(place.0 as i64);
     row.int8(transfer.ledger.0.into()).int4(record.partition.0.into()).int4(home.0.into());
     row.int4(transfer.code.0.into()).int2(verdict.number().into()).numeric(amount.0);
-    row.text(kind.name()).uuid_or_null(transfer.pending_id.0);
+    put_sides(row.text(kind.name()).uuid_or_null(transfer.pending_id.0), arrived.sides);
 }
 
 /// Appends the row of an opaque record.

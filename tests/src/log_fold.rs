@@ -6,10 +6,11 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use walengine_net::client::blocking::Client;
 use walengine_net::entry::{EntryKind, access_events, access_records};
 use walengine_net::model::{
-    Arrival, CloseFlags, Event, EventBytes, EventKind, Offset, PartitionId, Resolved, Transfer,
-    TransferFlags, Verdict, Word, event_id, event_kind,
+    AccountId, Arrival, CloseFlags, Event, EventBytes, EventKind, Mail, Offset, PartitionId,
+    Resolved, Sent, Transfer, TransferFlags, Verdict, Word, event_id, event_kind,
 };
 use walengine_net::partition::of_account;
+use walengine_net::unit;
 
 use crate::postgres::Postgres;
 
@@ -46,6 +47,34 @@ enum Kind {
     Reserves,
     /// This reservation.
     Posts(u128),
+    Voids(u128),
+}
+
+/// The chain that the records at hand are of, and whose mail was opened.
+#[derive(Clone, Copy, Debug, Default)]
+struct Around {
+    /// Index behind the chain's last record, and the partition that has the last word if this is its home.
+    chain: Option<(usize, Option<u16>)>,
+    mail: u16,
+}
+
+impl Around {
+    fn enter(&mut self, events: &[EventBytes], index: usize, verdict: u8, partitions: u16) {
+        self.chain = self.chain.filter(|(end, _)| index < *end);
+        let kind = event_kind(&events[index]).unwrap();
+        let arrives = matches!(kind, EventKind::Arrival | EventKind::GuardArrival);
+        let is_prepared = verdict == Verdict::InDoubt.number();
+        if self.chain.is_none() && unit::is_linked(&events[index]) && (arrives || is_prepared) {
+            let (length, closed) = unit::length(&events[index..]);
+            assert!(closed, "a chain is in one entry");
+            let path = unit::path(&events[index..index + length], partitions);
+            let last = is_prepared.then(|| path.unwrap().unwrap().last.0);
+            self.chain = Some((index + length, last));
+        }
+        if kind == EventKind::Mail {
+            self.mail = Mail::from_bytes(&events[index]).home.0;
+        }
+    }
 }
 
 /// An open reservation.
@@ -71,6 +100,10 @@ struct Arrived {
     verdict: u8,
 }
 
+fn in_transit(other: u16, ledger: u32) -> u128 {
+    IN_TRANSIT + (u128::from(other) << 32) + u128::from(ledger)
+}
+
 /// A log, folded.
 #[derive(Debug, Default)]
 pub struct Folded {
@@ -81,8 +114,10 @@ pub struct Folded {
     accounts: BTreeMap<(u16, u128), Balances>,
     transfers: BTreeMap<At, Accepted>,
     under_way: BTreeMap<At, Prepared>,
-    /// What each of them is.
-    kinds: HashMap<At, Kind>,
+    /// What each of them is, and the accounts of its partition between which it reserves.
+    kinds: HashMap<At, (Kind, Option<(u128, u128)>)>,
+    /// Guards of chains that are prepared.
+    guards: HashMap<At, u128>,
     /// Voidings and expiries of reservations between partitions, and whether the other one has said that it knows.
     told: HashMap<At, bool>,
     /// What is reserved for other partitions' reservations, by partition and id of theirs.
@@ -136,7 +171,9 @@ impl Folded {
 
     /// What has no word of another partition yet.
     pub fn under_way(&self) -> usize {
-        self.under_way.len() + self.told.values().filter(|is_known| !**is_known).count()
+        self.under_way.len()
+            + self.guards.len()
+            + self.told.values().filter(|is_known| !**is_known).count()
     }
 
     /// What every partition was told is what the others have logged, and nothing is under way.
@@ -145,6 +182,7 @@ impl Folded {
     /// If not.
     pub fn is_settled(&self) {
         assert!(self.under_way.is_empty(), "{:?}", self.under_way.first_key_value());
+        assert!(self.guards.is_empty(), "{:?}", self.guards);
         let moved = self.transfers.iter().filter_map(|(at, transfer)| {
             let (id, _, _, amount, across) = *transfer;
             let id = if self.told.contains_key(at) { 0 } else { id };
@@ -189,10 +227,13 @@ impl Folded {
                     let resolved = body.resolved.iter().map(Resolved::from_bytes);
                     let resolved: HashMap<u32, Resolved> =
                         resolved.map(|resolved| (resolved.index, resolved)).collect();
+                    let mut around = Around::default();
                     for ((event, verdict), index) in
                         body.events.iter().zip(body.verdicts.iter()).zip(0u32..)
                     {
-                        self.take(at(index), event, *verdict, resolved.get(&index));
+                        let resolved = resolved.get(&index);
+                        around.enter(&body.events, index as usize, *verdict, self.partitions);
+                        self.take(at(index), event, *verdict, resolved, around);
                     }
                 }
                 next = header.next_offset();
@@ -203,16 +244,28 @@ impl Folded {
         }
     }
 
-    fn take(&mut self, at: At, event: &EventBytes, verdict: u8, resolved: Option<&Resolved>) {
+    fn take(
+        &mut self,
+        at: At,
+        event: &EventBytes,
+        verdict: u8,
+        resolved: Option<&Resolved>,
+        around: Around,
+    ) {
         let kind = event_kind(event).unwrap();
         match Verdict::from_number(verdict).unwrap() {
-            _ if kind == EventKind::Arrival => {
-                self.arrive(at, &Arrival::from_bytes(event), verdict, resolved);
+            _ if matches!(kind, EventKind::Arrival | EventKind::GuardArrival) => {
+                self.arrive(at, &Arrival::from_bytes(event), verdict, resolved, around);
             }
             Verdict::Ok => self.fold(at, Event::from_bytes(event).unwrap(), resolved),
             Verdict::InDoubt => {
+                let last = around.chain.and_then(|(_, last)| last);
+                if kind == EventKind::Guard && last.is_some() {
+                    self.guards.insert(at, event_id(event));
+                    return;
+                }
                 assert_eq!(kind, EventKind::Transfer);
-                self.prepare(at, &Transfer::from_bytes(event), resolved);
+                self.prepare(at, &Transfer::from_bytes(event), resolved, last);
             }
             _ => {
                 assert!(matches!(
@@ -224,46 +277,103 @@ impl Folded {
         }
     }
 
-    /// The in-transit account, which the first record that needs it creates.
-    fn in_transit(&mut self, at: At, other: u16, ledger: u32) -> u128 {
-        let id = IN_TRANSIT + (u128::from(other) << 32) + u128::from(ledger);
-        self.accounts.entry((at.0, id)).or_default();
-        id
+    /// The accounts of this partition that a transfer changes: of one that lives elsewhere, the in-transit account,
+    /// which the first record that needs it creates. None if both live elsewhere.
+    fn sides(
+        &mut self,
+        at: At,
+        debit: AccountId,
+        credit: AccountId,
+        ledger: u32,
+    ) -> Option<(u128, u128)> {
+        let sides = [debit, credit].map(|id| (id.0, of_account(id, self.partitions).0));
+        if sides.iter().all(|(_, home)| *home != at.0) {
+            return None;
+        }
+        let [debit, credit] = sides.map(|(id, home)| {
+            if home == at.0 {
+                return id;
+            }
+            let transit = in_transit(home, ledger);
+            self.accounts.entry((at.0, transit)).or_default();
+            transit
+        });
+        Some((debit, credit))
     }
 
-    fn prepare(&mut self, at: At, transfer: &Transfer, resolved: Option<&Resolved>) {
+    fn prepare(
+        &mut self,
+        at: At,
+        transfer: &Transfer,
+        resolved: Option<&Resolved>,
+        last: Option<u16>,
+    ) {
         let (mut debit, mut credit) = (transfer.debit_account_id, transfer.credit_account_id);
         let (mut ledger, mut kind) = (transfer.ledger.0, Kind::Transfer);
         if transfer.flags.contains(TransferFlags::POST_PENDING) {
             let resolved = resolved.expect("what it posts");
             (debit, credit) = (resolved.debit_account_id, resolved.credit_account_id);
             (ledger, kind) = (resolved.ledger.0, Kind::Posts(transfer.pending_id.0));
+        } else if transfer.flags.contains(TransferFlags::VOID_PENDING) {
+            let resolved = resolved.expect("what it voids");
+            (debit, credit) = (resolved.debit_account_id, resolved.credit_account_id);
+            (ledger, kind) = (resolved.ledger.0, Kind::Voids(transfer.pending_id.0));
+            assert!(last.is_some(), "outside of a chain, nobody else is asked");
         } else if transfer.flags.contains(TransferFlags::PENDING) {
             kind = Kind::Reserves;
         }
-        let other = of_account(credit, self.partitions).0;
-        assert_eq!(of_account(debit, self.partitions).0, at.0, "prepared at home");
+        let other = last.unwrap_or_else(|| of_account(credit, self.partitions).0);
+        assert!(last.is_some() || of_account(debit, self.partitions).0 == at.0, "prepared at home");
         assert_ne!(other, at.0, "prepared for another one");
         let amount = resolved.map_or(transfer.amount, |resolved| resolved.amount).0;
-        let transit = self.in_transit(at, other, ledger);
-        if !matches!(kind, Kind::Posts(_)) {
-            self.change(at, debit.0, 0, amount);
-            self.change(at, transit, 2, amount);
+        let sides = self.sides(at, debit, credit, ledger);
+        if let (Some((debit, credit)), Kind::Transfer | Kind::Reserves) = (sides, kind) {
+            self.change(at, debit, 0, amount);
+            self.change(at, credit, 2, amount);
         }
-        self.kinds.insert(at, kind);
+        self.kinds.insert(at, (kind, sides));
         let (debit, credit) = (debit.0, credit.0);
         let prepared = Prepared { id: transfer.id.0, debit, credit, other, ledger, amount };
         self.under_way.insert(at, prepared);
     }
 
-    fn arrive(&mut self, at: At, arrival: &Arrival, verdict: u8, resolved: Option<&Resolved>) {
-        let Arrival { transfer, place } = arrival;
-        let (debit, credit) = (transfer.debit_account_id.0, transfer.credit_account_id.0);
-        let home = of_account(transfer.debit_account_id, self.partitions).0;
+    fn arrive(
+        &mut self,
+        at: At,
+        arrival: &Arrival,
+        verdict: u8,
+        resolved: Option<&Resolved>,
+        around: Around,
+    ) {
+        let (home, place) = (around.mail, &arrival.place);
+        let transfer = match &arrival.sent {
+            Sent::Transfer(transfer) => transfer,
+            // It stands where its account lives.
+            Sent::Guard(guard) if verdict == 0 => {
+                self.others.insert(guard.id.0);
+                return;
+            }
+            Sent::Guard(guard) => {
+                self.refused.insert(at, (guard.id.0, verdict, None));
+                return;
+            }
+        };
+        let (debit_id, credit_id) = (transfer.debit_account_id, transfer.credit_account_id);
+        let (debit, credit) = (debit_id.0, credit_id.0);
+        let is_chained = around.chain.is_some();
+        // The end of a reservation of its home's own changes nothing here.
+        let ends_there = is_chained && transfer.pending_id.0 != 0;
+        let sides = if verdict == 0 && !ends_there {
+            self.sides(at, debit_id, credit_id, transfer.ledger.0)
+        } else {
+            None
+        };
         let mut amount = 0;
         if verdict == 0 {
             amount = resolved.map_or(transfer.amount, |resolved| resolved.amount).0;
-            let transit = self.in_transit(at, home, transfer.ledger.0);
+        }
+        if let Some((debit, credit)) = sides {
+            assert!(is_chained || debit == in_transit(home, transfer.ledger.0), "from its home");
             let has = |flag| transfer.flags.contains(flag);
             let (mut posted, mut place) = (amount, 1);
             if has(TransferFlags::PENDING) {
@@ -272,12 +382,12 @@ impl Folded {
             } else if transfer.pending_id.0 != 0 {
                 let held = self.held.remove(&(home, transfer.pending_id.0)).expect("it is held");
                 assert_eq!(held, amount, "what the log says that it held");
-                self.of(at, transit).0[0] -= held;
+                self.of(at, debit).0[0] -= held;
                 self.of(at, credit).0[2] -= held;
                 amount = transfer.amount.0;
                 posted = if has(TransferFlags::POST_PENDING) { amount } else { 0 };
             }
-            self.change(at, transit, place, posted);
+            self.change(at, debit, place, posted);
             self.change(at, credit, place + 2, posted);
         }
         let (home, id) = ((home, *place), transfer.id.0);
@@ -291,41 +401,55 @@ impl Folded {
             assert_eq!(before, Some(false), "it has ended a reservation");
             return;
         }
+        if let Some(guard) = self.guards.remove(&place) {
+            assert_eq!((guard, word.amount.0), (word.id.0, 0));
+            return;
+        }
         let prepared = self.under_way.remove(&place).expect("it was under way");
-        let Prepared { id, debit, credit, other, ledger, amount } = prepared;
-        let transit = self.in_transit(at, other, ledger);
-        assert_eq!((id, debit), (word.id.0, resolved.debit_account_id.0));
-        assert_eq!((transit, ledger), (resolved.credit_account_id.0, resolved.ledger.0));
-        let moved = if word.verdict.is_ok() { resolved.amount.0 } else { 0 };
-        assert_eq!(moved, word.amount.0);
+        let Prepared { id, debit, credit, other, amount, .. } = prepared;
+        let (kind, sides) = self.kinds.remove(&place).expect("it was prepared");
+        let ends = matches!(kind, Kind::Posts(_) | Kind::Voids(_));
+        let (is_ok, moved) = (word.verdict.is_ok(), word.amount.0);
+        assert_eq!((id, resolved.code.0 != 0), (word.id.0, sides.is_some()));
+        let ledger = if sides.is_some() { prepared.ledger } else { 0 };
+        assert_eq!(in_transit(other, ledger), resolved.credit_account_id.0, "who has said it");
+        assert_eq!(sides.map_or(0, |sides| sides.0), resolved.debit_account_id.0);
+        assert!(!is_ok || moved == resolved.amount.0);
         let (mut released, mut posted) = (amount, moved);
-        let kind = self.kinds.remove(&place).expect("it was prepared");
         match kind {
             Kind::Transfer => {}
             Kind::Reserves => {
                 (released, posted) = (amount - moved, 0);
-                if word.verdict.is_ok() {
-                    let (side, other) = (transit, Some(other));
+                if is_ok {
+                    let (_, side) = sides.expect("it reserves at home");
+                    let other = (side != credit).then_some(other);
                     let reserved = Reserved { debit, credit, side, amount: moved, other };
                     self.pendings.insert(id, reserved);
                     self.states.insert(id, ("pending", 0));
                 }
             }
-            Kind::Posts(_) if !word.verdict.is_ok() => released = 0,
+            Kind::Posts(_) | Kind::Voids(_) if !is_ok => released = 0,
             Kind::Posts(pending) => {
                 released = self.pendings.remove(&pending).expect("it was pending").amount;
                 self.states.insert(pending, ("posted", moved));
             }
+            Kind::Voids(pending) => {
+                released = self.pendings.remove(&pending).expect("it was pending").amount;
+                self.states.insert(pending, ("voided", 0));
+            }
         }
-        self.of(at, debit).0[0] -= released;
-        self.of(at, transit).0[2] -= released;
-        if word.verdict.is_ok() || !matches!(kind, Kind::Posts(_)) {
-            self.change(at, debit, 1, posted);
-            self.change(at, transit, 3, posted);
+        if let Some((debit, credit)) = sides {
+            self.of(at, debit).0[0] -= released;
+            self.of(at, credit).0[2] -= released;
+            if is_ok || !ends {
+                self.change(at, debit, 1, posted);
+                self.change(at, credit, 3, posted);
+            }
         }
         let across = Some((other, word.place));
-        if word.verdict.is_ok() {
-            self.transfers.insert(at, (id, debit, credit, moved, across));
+        if is_ok {
+            let amount = if matches!(kind, Kind::Voids(_)) { amount } else { moved };
+            self.transfers.insert(at, (id, debit, credit, amount, across));
         } else {
             self.refused.insert(at, (id, word.verdict.number(), across));
         }

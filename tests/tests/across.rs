@@ -6,10 +6,11 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use walengine_net::client::Chain;
 use walengine_net::client::blocking::Client;
 use walengine_net::model::{
-    Account, AccountId, Amount, Close, CloseFlags, Code, EventId, LedgerId, Transfer,
-    TransferFlags, Verdict,
+    Account, AccountFlags, AccountId, Amount, Close, CloseFlags, Code, Event, EventId, Guard,
+    GuardFlags, LedgerId, Transfer, TransferFlags, Verdict,
 };
 use walengine_net::partition::of_account;
 use walengine_tests::server::{Launch, TestDir, run_command, text};
@@ -112,6 +113,132 @@ fn accounts_with_ordinary_ids_pay_each_other_wherever_they_live() {
 }
 
 /// Runs a command that must succeed; what it said.
+/// Books of two partitions.
+fn account_in(partition: u16, number: u128) -> AccountId {
+    let lives_there = |id: &AccountId| of_account(*id, 2).0 == partition;
+    (1u128..100).map(|book| AccountId(book << 96 | number)).find(lives_there).unwrap()
+}
+
+fn between(id: u128, debit: AccountId, credit: AccountId, amount: u128) -> Transfer {
+    Transfer {
+        id: EventId(id),
+        debit_account_id: debit,
+        credit_account_id: credit,
+        amount: Amount(amount),
+        ledger: LEDGER,
+        code: Code(1),
+        ..Transfer::default()
+    }
+}
+
+/// A chain takes effect whole or not at all, wherever its accounts live, and has one verdict for each event.
+#[test]
+fn a_chain_between_partitions_is_decided_as_a_whole() {
+    let dir = TestDir::new("across-chain");
+    let launch = Launch::new(dir.path()).set("--cores", "2");
+    let mut server = launch.serve();
+    let client = server.client();
+    let limited = AccountFlags::DEBITS_MUST_NOT_EXCEED_CREDITS;
+    let new = |(partition, number, flags)| Account {
+        id: account_in(partition, number),
+        ledger: LEDGER,
+        code: Code(1),
+        flags,
+        ..Account::default()
+    };
+    let none = AccountFlags::default();
+    let kinds = [(0, 1, limited), (0, 2, none), (1, 1, limited), (1, 2, none)];
+    let events: Vec<_> = kinds.map(new).map(|account| account.to_bytes()).into();
+    assert!(client.submit_all(&events).unwrap().all_ok());
+    let [alice, bank, bob, fees] = [(0, 1), (0, 2), (1, 1), (1, 2)].map(|(p, n)| account_in(p, n));
+    let verdicts = |chain: Chain| -> Vec<Verdict> {
+        client.submit_all(&chain.events()).unwrap().outcomes().map(|one| one.verdict).collect()
+    };
+    let posted = |id: AccountId| {
+        let account = client.lookup_accounts(&[id], &[]).unwrap()[0].unwrap();
+        assert_eq!((account.debits_pending.0, account.credits_pending.0), (0, 0), "{account:?}");
+        (account.debits_posted.0, account.credits_posted.0)
+    };
+    // Money that comes in a chain may be spent in it: Alice has none before.
+    let paid = Chain::new()
+        .transfer(between(1, bank, alice, 100))
+        .transfer(between(2, alice, bob, 90))
+        .transfer(between(3, alice, fees, 10));
+    assert_eq!(verdicts(paid.clone()), [Verdict::Ok; 3]);
+    assert_eq!([posted(alice), posted(bob), posted(fees)], [(100, 100), (0, 90), (0, 10)]);
+    // Home refuses, and nothing is sent.
+    let broke =
+        Chain::new().transfer(between(4, bank, fees, 5)).transfer(between(5, alice, bob, 1));
+    assert_eq!(verdicts(broke), [Verdict::LinkedEventFailed, Verdict::ExceedsCredits]);
+    // The other partition refuses: Bob has no more than 90, and what Alice was paid is taken back.
+    let refused = Chain::new()
+        .transfer(between(6, bank, alice, 7))
+        .transfer(between(7, bob, fees, 60))
+        .transfer(between(8, bob, bank, 60));
+    let failed = Verdict::LinkedEventFailed;
+    assert_eq!(verdicts(refused.clone()), [failed, failed, Verdict::ExceedsCredits]);
+    assert_eq!([posted(alice), posted(bob), posted(fees)], [(100, 100), (0, 90), (0, 10)]);
+    // A guard is checked where its account lives, which then has the last word.
+    let version = client.lookup_accounts(&[bob], &[]).unwrap()[0].unwrap().version;
+    let guard = |id, version| Guard {
+        id: EventId(id),
+        account_id: bob,
+        version,
+        flags: GuardFlags::VERSION,
+        ..Guard::default()
+    };
+    let guarded = |id, version| {
+        Chain::new().guard(guard(id, version)).transfer(between(id + 1, bob, bank, 20))
+    };
+    assert_eq!(verdicts(guarded(10, version)), [Verdict::Ok; 2]);
+    assert_eq!(verdicts(guarded(20, version)), [Verdict::GuardVersionDiffers, failed]);
+    // A reservation, and its end with a payment elsewhere.
+    let pending = Transfer { flags: TransferFlags::PENDING, ..between(30, bank, alice, 40) };
+    assert_eq!(verdicts(Chain::new().transfer(pending)), [Verdict::Ok]);
+    let flags = TransferFlags::POST_PENDING;
+    let post = Transfer {
+        id: EventId(31),
+        debit_account_id: bank,
+        pending_id: EventId(30),
+        amount: Amount(30),
+        flags,
+        ..Transfer::default()
+    };
+    let posts = Chain::new().transfer(post).transfer(between(32, alice, bob, 30));
+    assert_eq!(verdicts(posts), [Verdict::Ok; 2]);
+    // What would need more than that has a verdict of its own.
+    let account = new((1, 9, none));
+    let opens = Chain::new().event(Event::Account(account)).transfer(between(40, bank, bob, 1));
+    assert_eq!(verdicts(opens), [Verdict::CannotSpan, Verdict::LinkedEventMalformed]);
+    let two = Chain::new()
+        .guard(guard(41, 0))
+        .guard(Guard { id: EventId(42), account_id: alice, ..guard(42, 0) })
+        .transfer(between(43, alice, bob, 1));
+    let malformed = Verdict::LinkedEventMalformed;
+    assert_eq!(verdicts(two), [malformed, Verdict::GuardElsewhere, malformed]);
+    let check = || {
+        assert_eq!([posted(alice), posted(bob)], [(130, 130), (20, 120)]);
+        assert_eq!([posted(bank), posted(fees)], [(130, 20), (0, 10)]);
+    };
+    check();
+    // Each repeat has the one verdict, also behind a crash.
+    for crashes in [false, true] {
+        if crashes {
+            server.kill();
+            server = launch.serve();
+        }
+        let client = server.client();
+        let again = client.submit_all(&paid.events()).unwrap();
+        assert!(again.outcomes().all(|one| one.verdict.is_ok() && !one.fresh));
+        let again = client.submit_all(&refused.events()).unwrap();
+        let again: Vec<_> = again.outcomes().map(|one| (one.verdict, one.fresh)).collect();
+        assert_eq!(
+            again,
+            [failed, failed, Verdict::ExceedsCredits].map(|verdict| (verdict, false))
+        );
+    }
+}
+
 fn said(dir: &Path, arguments: &[&str]) -> String {
     let output = run_command(None, dir, arguments);
     let said = text(&output);
@@ -250,6 +377,12 @@ fn what_is_copied_while_money_moves_between_partitions_fits() {
                         let events: Vec<_> = transfers.iter().map(Transfer::to_bytes).collect();
                         assert!(client.submit_all(&events).unwrap().all_ok());
                     }
+                    let chain = |_| {
+                        let three = (0..3).map(|_| transfer(&mut random, accounts));
+                        three.fold(Chain::new(), Chain::transfer).events()
+                    };
+                    let events = (0..50).flat_map(chain).collect::<Vec<_>>();
+                    assert!(client.submit_all(&events).unwrap().all_ok());
                 }
             })
         };

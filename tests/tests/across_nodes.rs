@@ -7,7 +7,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use walengine_net::client::blocking::Client;
-use walengine_net::client::{ClientError, Config};
+use walengine_net::client::{Chain, ClientError, Config};
 use walengine_net::model::{
     Account, AccountFlags, AccountId, Amount, Code, EventBytes, EventId, LedgerId, Transfer,
     TransferFlags, Verdict,
@@ -29,6 +29,7 @@ const PARTITIONS: u16 = 2;
 const ACCOUNTS: usize = 40;
 const LOADERS: u64 = 3;
 const BATCH_EVENTS: usize = 200;
+const BATCH_CHAINS: usize = 20;
 const LEDGER: LedgerId = LedgerId(978);
 const DEADLINE: Duration = Duration::from_mins(1);
 const SETTLES_WITHIN: Duration = Duration::from_mins(1);
@@ -112,6 +113,8 @@ struct Told {
     accepted: u64,
     refused: u64,
     spanning: u64,
+    /// Chains that were accepted.
+    chains: u64,
     /// Reservations that were ended; others are not open at the end.
     ended: u64,
 }
@@ -127,6 +130,35 @@ impl Told {
     }
 }
 
+/// Sends chains of transfers, whose accounts may be of both partitions.
+fn chains(client: &Client, rng: &mut Rng, accounts: &[AccountId], told: &mut Told) {
+    let flags = TransferFlags::default();
+    let plain = |rng: &mut Rng| Transfer { flags, ..transfer(rng, accounts) };
+    let chains: Vec<Vec<Transfer>> =
+        (0..BATCH_CHAINS).map(|_| (0..rng.between(2, 4)).map(|_| plain(rng)).collect()).collect();
+    let chain = |all: &Vec<Transfer>| all.iter().copied().fold(Chain::new(), Chain::transfer);
+    let events: Vec<_> = chains.iter().flat_map(|all| chain(all).events()).collect();
+    let verdicts = submit(client, &events);
+    if rng.percent(10) {
+        assert_eq!(submit(client, &events), verdicts, "a repeat gets another verdict");
+    }
+    let mut verdicts = verdicts.into_iter();
+    for all in &chains {
+        let mut verdicts: Vec<_> = verdicts.by_ref().take(all.len()).collect();
+        if verdicts.iter().all(|verdict| verdict.is_ok()) {
+            told.chains += 1;
+            for transfer in all {
+                told.moved(transfer, transfer.amount.0);
+            }
+            continue;
+        }
+        told.refused += 1;
+        verdicts.retain(|verdict| *verdict != Verdict::LinkedEventFailed);
+        let is_known = matches!(verdicts[..], [Verdict::ExceedsCredits | Verdict::ExceedsDebits]);
+        assert!(is_known, "one is refused, and the others with it: {verdicts:?}");
+    }
+}
+
 fn load(addresses: &str, mut rng: Rng, accounts: &[AccountId], ends: &AtomicBool) -> Told {
     let (client, mut told) = (client(addresses), Told::default());
     while !ends.load(Ordering::Relaxed) {
@@ -136,6 +168,7 @@ fn load(addresses: &str, mut rng: Rng, accounts: &[AccountId], ends: &AtomicBool
         if rng.percent(10) {
             assert_eq!(submit(&client, &events), verdicts, "a repeat gets another verdict");
         }
+        chains(&client, &mut rng, accounts, &mut told);
         let mut reserved = Vec::new();
         for (transfer, verdict) in transfers.iter().zip(verdicts) {
             if verdict.is_ok() && transfer.flags.contains(TransferFlags::PENDING) {
@@ -287,13 +320,15 @@ fn what_was_acknowledged_is_on_both_sides_whoever_is_killed_paused_or_cut_off() 
     let sum = |of: fn(&Told) -> u64| told.iter().map(of).sum::<u64>();
     let (accepted, spanning) = (sum(|one| one.accepted), sum(|one| one.spanning));
     println!(
-        "{accepted} accepted, {spanning} of them between partitions, {} refused; {} reservations ended; {} looks \
-         at SQL",
+        "{accepted} accepted, {spanning} of them between partitions, {} refused; {} chains accepted; {} \
+         reservations ended; {} looks at SQL",
         sum(|one| one.refused),
+        sum(|one| one.chains),
         sum(|one| one.ended),
         looks.load(Ordering::Relaxed)
     );
     assert!(spanning > accepted / 4, "the load does not span partitions");
+    assert!(sum(|one| one.chains) > 100, "no chain was accepted");
     let client = &mut client(&addresses);
     compare_with_engine(client, &accounts, &sums);
     let folded = Folded::read(client);

@@ -6,10 +6,11 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use walengine_net::client::Chain;
 use walengine_net::client::blocking::Client;
 use walengine_net::model::{
-    Account, AccountFlags, AccountId, Amount, Code, EventBytes, EventId, LedgerId, PartitionId,
-    Transfer, TransferFlags,
+    Account, AccountFlags, AccountId, Amount, Code, EventBytes, EventId, Guard, GuardFlags,
+    LedgerId, PartitionId, Transfer, TransferFlags,
 };
 use walengine_net::partition::of_account;
 use walengine_tests::log_fold::Folded;
@@ -36,11 +37,11 @@ const PATIENCE: Duration = Duration::from_mins(1);
 /// Makes accounts with ordinary ids, and transfers between them, half of which span.
 struct Load {
     random: Rng,
-    /// Whether it also reserves, and ends what was reserved.
+    /// Whether it also reserves, ends what was reserved, and sends chains.
     reserves: bool,
     pendings: Vec<Transfer>,
     accounts: Vec<Account>,
-    sent: Vec<EventBytes>,
+    sent: Vec<Vec<EventBytes>>,
 }
 
 impl Load {
@@ -133,17 +134,71 @@ impl Load {
         }
     }
 
+    /// A chain over both partitions: transfers, now and then a reservation, the end of one, or a guard.
+    fn chain(&mut self) -> Vec<EventBytes> {
+        let first = loop {
+            let first = self.transfer();
+            if !first.is_balancing() && spans(&first) {
+                break first;
+            }
+        };
+        let home = of_account(first.debit_account_id, PARTITIONS);
+        let mut chain = Chain::new().transfer(first);
+        for _ in 0..self.random.between(1, 3) {
+            let mut transfer = self.transfer();
+            if spans(&transfer) {
+                transfer.flags = TransferFlags::default();
+            }
+            let is_at_home = of_account(transfer.debit_account_id, PARTITIONS) == home;
+            match self.random.below(10) {
+                0 | 1 if is_at_home => {
+                    transfer.flags = TransferFlags::PENDING;
+                    self.pendings.push(transfer);
+                }
+                2 | 3 => {
+                    let end = self.end().filter(|end| {
+                        !spans(end) && of_account(end.debit_account_id, PARTITIONS) == home
+                    });
+                    transfer = end.unwrap_or(transfer);
+                }
+                4 => {
+                    chain = chain.guard(Guard {
+                        id: EventId(self.random.next_u128()),
+                        account_id: first.credit_account_id,
+                        available: Amount(u128::from(self.random.below(200))),
+                        flags: GuardFlags::AVAILABLE_TO_DEBIT,
+                        ..Guard::default()
+                    });
+                    continue;
+                }
+                _ => {}
+            }
+            chain = chain.transfer(transfer);
+        }
+        chain.events()
+    }
+
     /// The next transfers; some were sent before.
     fn batch(&mut self) -> Vec<EventBytes> {
-        let mut batch: Vec<_> = (0..BATCH_TRANSFERS).map(|_| self.event().to_bytes()).collect();
-        if !self.sent.is_empty() {
-            for _ in 0..BATCH_TRANSFERS / 10 {
-                batch.push(self.sent[self.random.index(self.sent.len())]);
-            }
+        let mut batch = Vec::new();
+        while batch.len() < BATCH_TRANSFERS {
+            let unit = if !self.sent.is_empty() && self.random.percent(8) {
+                self.sent[self.random.index(self.sent.len())].clone()
+            } else if self.reserves && self.random.percent(10) {
+                self.chain()
+            } else {
+                vec![self.event().to_bytes()]
+            };
+            batch.extend_from_slice(&unit);
+            self.sent.push(unit);
         }
-        self.sent.extend_from_slice(&batch);
         batch
     }
+}
+
+fn spans(transfer: &Transfer) -> bool {
+    of_account(transfer.debit_account_id, PARTITIONS)
+        != of_account(transfer.credit_account_id, PARTITIONS)
 }
 
 /// A server with two partitions, a database, and a projector between them.
@@ -221,9 +276,9 @@ fn what_is_under_way_is_audited(setup: &Setup) {
                     AND home_offset IS NOT NULL AND kind NOT IN ('void', 'expire')";
     assert_eq!(setup.ask(shown), count);
     let reserved = "SELECT (SELECT coalesce(sum(amount), 0) FROM under_way
-                             WHERE get_byte(body, 118) & 4 = 0)
+                             WHERE get_byte(body, 118) & 12 = 0 AND (sides IS NULL OR sides = 1))
                          + (SELECT coalesce(sum(amount), 0) FROM transfer_states
-                             WHERE state = 'pending' AND other_partition IS NOT NULL)
+                             WHERE state = 'pending' AND other_partition IS NOT NULL AND (sides IS NULL OR sides = 1))
                          = (SELECT sum(credits_pending) FROM in_transit)";
     assert_eq!(setup.ask(reserved), "t");
     let (partition, offset) =
@@ -370,6 +425,18 @@ fn views_show_both_sides(setup: &Setup, folded: &Folded) {
         ["accounts_on_different_ledgers", "credit_account_closed", "credit_account_not_found"];
     assert!(wanted.iter().all(|name| verdicts.contains(name)), "{verdicts}");
     assert!(verdicts.contains("exceeds_debits"), "{verdicts}");
+    let chained = setup.ask(
+        "SELECT string_agg(DISTINCT kind || ' ' || sides, ' ' ORDER BY kind || ' ' || sides) FROM transfers
+          WHERE sides IS NOT NULL",
+    );
+    let all = "pending 1 pending 3 post 3 transfer 0 transfer 1 transfer 2 transfer 3 void 3";
+    assert_eq!(chained, all, "what chains over both partitions do at home");
+    let guards = "SELECT count(*) > 0 FROM account_events e WHERE kind = 'guard'
+                    AND NOT EXISTS (SELECT FROM accounts a WHERE a.id = e.account_id AND a.partition <> e.partition)";
+    assert_eq!(setup.ask(guards), "t", "guards stand where their accounts live");
+    let failed = "SELECT count(*) > 0 FROM refused_events
+                   WHERE name = 'linked_event_failed' AND other_partition IS NOT NULL AND sides IS NOT NULL";
+    assert_eq!(setup.ask(failed), "t", "a chain was refused by the other partition");
 }
 
 /// What is acknowledged is there once its token was waited for.
@@ -377,9 +444,7 @@ fn a_token_waits_for_the_word(setup: &Setup, load: &mut Load, client: &Client) {
     let mut seen = 0;
     while seen < 30 {
         let transfer = load.transfer();
-        let spans = of_account(transfer.debit_account_id, PARTITIONS)
-            != of_account(transfer.credit_account_id, PARTITIONS);
-        if !spans {
+        if !spans(&transfer) {
             continue;
         }
         seen += 1;
@@ -532,14 +597,16 @@ fn both_sides_are_in_sql_once_whenever_the_projector_is_killed() {
 /// Makes the schema that of version 4, as far as the projector can tell: it has no reservations between partitions.
 fn downgrade_to_4(setup: &Setup) {
     setup.ask(
-        "DROP VIEW spanning_transfers; DROP VIEW account_statements;
+        "DROP VIEW spanning_transfers; DROP VIEW account_statements; DROP VIEW transfer_states;
+         ALTER TABLE transfers DROP COLUMN sides; ALTER TABLE refused_events DROP COLUMN sides;
+         ALTER TABLE under_way DROP COLUMN sides; ALTER TABLE arrivals DROP COLUMN sides;
          ALTER TABLE arrivals DROP COLUMN kind, DROP COLUMN pending_id, ALTER COLUMN id SET NOT NULL;
          DROP INDEX arrivals_p0000_home_place_idx; DROP INDEX arrivals_p0001_home_place_idx;
          CREATE UNIQUE INDEX ON arrivals_p0000 (home, id); CREATE UNIQUE INDEX ON arrivals_p0001 (home, id);
          DELETE FROM schema_versions WHERE version > 4",
     );
     let made = include_str!("../../projector/src/schema/004_across.sql");
-    for view in ["account_statements", "spanning_transfers"] {
+    for view in ["account_statements", "spanning_transfers", "transfer_states"] {
         let begin = made.find(&format!("VIEW {view} AS")).expect("version 4 has it");
         let end = begin + made[begin..].find(';').expect("it ends");
         setup.ask(&format!("CREATE {}", &made[begin..end]));
@@ -551,7 +618,7 @@ fn downgrade(setup: &Setup) {
     let views =
         "transfer_states, pending_transfers, account_statements, balances, spanning_transfers,
                  in_transit, trial_balance";
-    let columns = "DROP COLUMN other_partition, DROP COLUMN prepared_offset";
+    let columns = "DROP COLUMN other_partition, DROP COLUMN prepared_offset, DROP COLUMN sides";
     setup.ask(&format!(
         "DROP VIEW {views}; DROP FUNCTION walengine_wait_for; DROP TABLE under_way, arrivals, log_ends;
          ALTER TABLE transfers {columns}; ALTER TABLE refused_events {columns};

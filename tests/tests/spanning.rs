@@ -17,7 +17,8 @@ fn what_spans_partitions_has_both_sides_or_neither() {
         "{} seeds ({} of 2 partitions, {} of 3, {} of 4), {} s simulated: {counts:?}; {} letters lost, {} \
          doubled, {} starts from a snapshot, {} answers; {accepted} transfers between partitions accepted, \
          {refused} refused by the other one; {posted} reservations between them posted, {released} voided or \
-         expired, {} postings refused by the other one; no violation",
+         expired, {} postings refused by the other one; chains between them: {} accepted, {} refused by the other \
+         one, {} at home; no violation",
         runs.len(),
         of(2),
         of(3),
@@ -28,11 +29,19 @@ fn what_spans_partitions_has_both_sides_or_neither() {
         sum(|ran| ran.restored),
         sum(|ran| ran.answers),
         sum(|ran| ran.stood),
+        sum(|ran| ran.chains[0]),
+        sum(|ran| ran.chains[1]),
+        sum(|ran| ran.chains[2]),
     );
     let seeds = runs.len() as u64;
     assert!(
         accepted > 20 * seeds && refused > 5 * seeds,
         "{accepted} accepted and {refused} refused"
+    );
+    let (chains, stopped) = (sum(|ran| ran.chains[0]), sum(|ran| ran.chains[1]));
+    assert!(
+        chains > 2 * seeds && 2 * stopped > seeds,
+        "{chains} chains accepted, {stopped} refused"
     );
     assert!(posted > 2 * seeds && released > 2 * seeds, "{posted} posted and {released} released");
 }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use walengine_net::model::{Amount, Arrival, PartitionId, Transfer, Verdict, Word};
+use walengine_net::model::{Amount, Arrival, PartitionId, Verdict, Word};
 use walengine_replication::peer::{Carried, Words};
 
 use super::letter::{Forward, Letter, Undelivered, send};
@@ -79,15 +79,22 @@ async fn settle<C: Commit>(
         Err(Undelivered("no words in time".to_owned()))
     };
     let words = futures_lite::future::or(words, late).await?;
-    partition.take_words(&words).await.map_err(|refused| Undelivered(format!("{refused:?}")))
+    let settled = partition.take_words(&words).await;
+    match settled.map_err(|refused| Undelivered(format!("{refused:?}")))? {
+        0 => Err(Undelivered("the words are on nothing that is in doubt".to_owned())),
+        _ => Ok(()),
+    }
 }
 
 /// Has words decided that nobody has given: what the two bugs do that are planted above.
 async fn believe<C: Commit>(partition: &Partition<C>, carried: &Carried, verdict: Verdict) {
-    let word = |Arrival { transfer, place }: &Arrival| {
+    let word = |arrival: &Arrival| {
+        let Arrival { sent, place } = arrival;
+        let transfer = sent.transfer().copied().unwrap_or_default();
         let amount = if verdict.is_ok() { transfer.amount } else { Amount(0) };
-        let Transfer { id, pending_id, .. } = *transfer;
-        Word { id, place: *place, verdict, amount, pending_id }
+        let (id, pending_id) = (sent.id(), transfer.pending_id);
+        let is_linked = arrival.is_linked();
+        Word { id, place: *place, verdict, amount, pending_id, is_linked }
     };
     let words = carried.arrivals.iter().map(word).collect();
     let _ = partition.take_words(&Words { time: carried.time, words }).await;

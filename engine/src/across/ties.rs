@@ -12,7 +12,7 @@ use walengine_net::model::{
     AccountId, Arrival, Event, EventBytes, EventKind, Mail, Offset, PartitionId, Resolved,
     ResolvedBytes, Timestamp, Verdict, event_kind,
 };
-use walengine_net::partition;
+use walengine_net::{partition, unit};
 
 /// How a partition's log is tied to the others.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -24,6 +24,8 @@ pub struct Ties {
     /// Places of those that have no word.
     in_doubt: BTreeMap<PartitionId, BTreeSet<u64>>,
     received: BTreeMap<PartitionId, Received>,
+    /// Whose mail was opened last: what arrives is from there.
+    open: PartitionId,
 }
 
 /// What has come from another partition.
@@ -83,9 +85,23 @@ impl Ties {
         resolved: &[ResolvedBytes],
     ) {
         let mut resolved = resolved.iter().map(Resolved::from_bytes).peekable();
+        // Of the chain that is in doubt: who has the last word, and where it ends.
+        let mut chain: Option<(PartitionId, usize)> = None;
         for ((event, verdict), index) in events.iter().zip(verdicts).zip(0u32..) {
+            let (place, offset) = (index as usize, first.0 + u64::from(index));
             let effective = resolved.next_if(|resolved| resolved.index == index);
-            self.take(first.0 + u64::from(index), event, *verdict, effective.as_ref());
+            let is_prepared = *verdict == Verdict::InDoubt.number();
+            chain = chain.filter(|(_, end)| place < *end);
+            if is_prepared && chain.is_none() && unit::is_linked(event) {
+                let rest = &events[place..];
+                let length = unit::length(rest).0;
+                let path = unit::path(&rest[..length], self.partitions).ok().flatten();
+                chain = path.map(|path| (path.last, place + length));
+            }
+            match chain {
+                Some((last, _)) => self.send_to(offset, last),
+                None => self.take(offset, event, *verdict, effective.as_ref()),
+            }
         }
     }
 
@@ -93,9 +109,7 @@ impl Ties {
     fn take(&mut self, offset: u64, event: &EventBytes, verdict: u8, effective: Option<&Resolved>) {
         let is_prepared = verdict == Verdict::InDoubt.number();
         let is_ended = verdict == Verdict::Ok.number() && effective.is_some();
-        let is_own =
-            matches!(event_kind(event), Ok(EventKind::Mail | EventKind::Arrival | EventKind::Word));
-        if is_prepared || is_ended || is_own {
+        if is_prepared || is_ended || is_leaders_own(event) {
             self.take_tied(offset, event, effective);
         }
     }
@@ -113,13 +127,12 @@ impl Ties {
                 }
             }
             Ok(Event::Mail(mail)) => {
+                self.open = mail.home;
                 let received = self.received.entry(mail.home).or_default();
                 received.settled_below = received.settled_below.max(mail.settled_below);
             }
             Ok(Event::Arrival(arrival)) => {
-                let home =
-                    partition::of_account(arrival.transfer.debit_account_id, self.partitions);
-                let received = self.received.entry(home).or_default();
+                let received = self.received.entry(self.open).or_default();
                 received.arrivals += 1;
                 received.last = arrival.place;
             }
@@ -136,7 +149,11 @@ impl Ties {
 
     /// Something is to go to the partition of an account, if that is another one.
     fn send(&mut self, offset: u64, credit: AccountId) {
-        let other = partition::of_account(credit, self.partitions);
+        self.send_to(offset, partition::of_account(credit, self.partitions));
+    }
+
+    /// As [`Self::send`], to a partition.
+    fn send_to(&mut self, offset: u64, other: PartitionId) {
         if other != self.partition {
             *self.prepared.entry(other).or_default() += 1;
             self.in_doubt.entry(other).or_default().insert(offset);
@@ -162,6 +179,12 @@ impl Ties {
         let is_kept = in_doubt.range(..=last).next().is_none_or(|first| *first >= settled_below);
         arrivals + behind == prepared && is_kept
     }
+}
+
+fn is_leaders_own(event: &EventBytes) -> bool {
+    let kind = event_kind(event);
+    let arrives = matches!(kind, Ok(EventKind::Arrival | EventKind::GuardArrival));
+    arrives || matches!(kind, Ok(EventKind::Mail | EventKind::Word))
 }
 
 /// Whether logs fit, given the ties of all partitions.
@@ -209,10 +232,14 @@ impl<'a> Fitting<'a> {
         }
         let body = access_events(body)?;
         let mut resolved = body.resolved.iter().map(Resolved::from_bytes).peekable();
+        let mut open = PartitionId(0);
         for ((event, time), index) in body.events.iter().zip(header.meta.timestamp.0..).zip(0u32..)
         {
             let effective = resolved.next_if(|resolved| resolved.index == index);
-            if self.lacks_cause(partition, event, effective.as_ref()) {
+            if event_kind(event) == Ok(EventKind::Mail) {
+                open = Mail::from_bytes(event).home;
+            }
+            if self.lacks_cause(partition, event, effective.as_ref(), open) {
                 let time = Timestamp(time);
                 self.first = Some(self.first.map_or(time, |first| first.min(time)));
             }
@@ -225,6 +252,7 @@ impl<'a> Fitting<'a> {
         partition: PartitionId,
         event: &EventBytes,
         effective: Option<&Resolved>,
+        open: PartitionId,
     ) -> bool {
         let of = |id: PartitionId| self.all.get(usize::from(id.0));
         match event_kind(event) {
@@ -242,11 +270,9 @@ impl<'a> Fitting<'a> {
                 let first = in_doubt.and_then(BTreeSet::first);
                 first.is_some_and(|first| *first < mail.settled_below)
             }
-            Ok(EventKind::Arrival) => {
-                let Arrival { transfer, place } = Arrival::from_bytes(event);
-                let partitions = self.all.len() as u16;
-                let home = partition::of_account(transfer.debit_account_id, partitions);
-                self.ends.get(usize::from(home.0)).is_none_or(|end| place >= *end)
+            Ok(EventKind::Arrival | EventKind::GuardArrival) => {
+                let place = Arrival::from_bytes(event).place;
+                self.ends.get(usize::from(open.0)).is_none_or(|end| place >= *end)
             }
             _ => false,
         }
@@ -260,7 +286,7 @@ impl<'a> Fitting<'a> {
 
 #[cfg(test)]
 mod tests {
-    use walengine_net::model::{Amount, EventId, Transfer, TransferFlags, Word};
+    use walengine_net::model::{Amount, EventId, Sent, Transfer, TransferFlags, Word};
 
     use super::*;
 
@@ -314,7 +340,7 @@ mod tests {
 
         fn arrive(&mut self, place: u64, settled_below: u64) {
             let mail = Mail { home: PartitionId(0), previous: self.last, settled_below };
-            let arrival = Arrival { transfer: transfer(), place };
+            let arrival = Arrival { sent: Sent::Transfer(transfer()), place };
             for event in [mail.to_bytes(), arrival.to_bytes()] {
                 self.other_end += 1;
                 self.other.take(self.other_end, &event, Verdict::Ok.number(), None);
@@ -325,7 +351,8 @@ mod tests {
         fn settle(&mut self, place: u64) {
             self.home_end += 1;
             let (id, amount, pending_id) = (EventId(5), Amount(9), EventId(0));
-            let word = Word { id, place, verdict: Verdict::Ok, amount, pending_id };
+            let (verdict, is_linked) = (Verdict::Ok, false);
+            let word = Word { id, place, verdict, amount, pending_id, is_linked };
             let ended = Resolved::default();
             self.home.take(self.home_end, &word.to_bytes(), Verdict::Ok.number(), Some(&ended));
         }

@@ -8,7 +8,7 @@ use walengine_net::client::blocking::Client;
 use walengine_net::client::{Page, ReadFrom};
 use walengine_net::entry::{ANY_OFFSET, EntryHeader, EntryKind, access_events, access_records};
 use walengine_net::model::{
-    Arrival, Event, GuardFlags, Offset, PartitionId, Resolved, Timestamp, Verdict,
+    Arrival, Event, GuardFlags, Offset, PartitionId, Resolved, Sent, Timestamp, Verdict,
 };
 use walengine_net::{names, say_aside};
 
@@ -336,7 +336,10 @@ impl Record {
 
 fn event_row(record: &Record, event: Result<Event, u8>, effective: Option<&Resolved>) -> Row {
     let mut row = match event {
-        Ok(Event::Transfer(transfer) | Event::Arrival(Arrival { transfer, .. })) => {
+        Ok(
+            Event::Transfer(transfer)
+            | Event::Arrival(Arrival { sent: Sent::Transfer(transfer), .. }),
+        ) => {
             let kind = if matches!(event, Ok(Event::Arrival(_))) { "arrival" } else { "transfer" };
             let mut row = record.row(kind, transfer.id.0);
             let (debit, credit) = (transfer.debit_account_id, transfer.credit_account_id);
@@ -364,8 +367,10 @@ fn event_row(record: &Record, event: Result<Event, u8>, effective: Option<&Resol
             row.set_if_any("user_data_64", &account.user_data_64);
             row
         }
-        Ok(Event::Guard(guard)) => {
-            let mut row = record.row("guard", guard.id.0);
+        Ok(Event::Guard(guard) | Event::Arrival(Arrival { sent: Sent::Guard(guard), .. })) => {
+            let is_arrival = matches!(event, Ok(Event::Arrival(_)));
+            let kind = if is_arrival { "guard_arrival" } else { "guard" };
+            let mut row = record.row(kind, guard.id.0);
             row.set("debit_account", &guard.account_id);
             row.set("amount", &guard.available);
             row.flags(&guard.flags.names());

@@ -10,8 +10,8 @@ use serde::{Deserialize, Deserializer, de};
 use walengine_net::entry::{ANY_OFFSET, RecordHead};
 use walengine_net::model::{
     Account, AccountFlags, AccountId, Amount, Arrival, Close, CloseFlags, Code, Event, EventBytes,
-    EventId, Expire, Guard, GuardFlags, LedgerId, Mail, PartitionId, Resolved, Transfer,
-    TransferFlags, Verdict, Word,
+    EventId, Expire, FLAG_LINKED, Guard, GuardFlags, LedgerId, Mail, PartitionId, Resolved, Sent,
+    Transfer, TransferFlags, Verdict, Word,
 };
 
 use super::{from_hex, hex};
@@ -93,7 +93,9 @@ struct EffectiveLine {
     debit_account: Long<u128>,
     credit_account: Long<u128>,
     amount: Long<u128>,
+    #[serde(default)]
     ledger: u32,
+    #[serde(default)]
     code: u16,
 }
 
@@ -145,10 +147,7 @@ fn put_known(out: &mut String, place: Place, verdict: Verdict, event: &Event) {
         }
         Event::Guard(guard) => {
             put_head(out, place, "guard", verdict, guard.id.0);
-            text(out, "account", guard.account_id);
-            flags(out, &guard.flags.names());
-            text_unless_zero(out, "available", guard.available.0);
-            text_unless_zero(out, "version", guard.version.into());
+            put_guard(out, guard);
         }
         Event::Expire(expire) => {
             put_head(out, place, "expire", verdict, 0);
@@ -166,8 +165,16 @@ fn put_known(out: &mut String, place: Place, verdict: Verdict, event: &Event) {
             text(out, "settled_below", mail.settled_below);
         }
         Event::Arrival(arrival) => {
-            put_head(out, place, "arrival", verdict, arrival.transfer.id.0);
-            put_transfer(out, &arrival.transfer);
+            match &arrival.sent {
+                Sent::Transfer(transfer) => {
+                    put_head(out, place, "arrival", verdict, transfer.id.0);
+                    put_transfer(out, transfer);
+                }
+                Sent::Guard(guard) => {
+                    put_head(out, place, "guard_arrival", verdict, guard.id.0);
+                    put_guard(out, guard);
+                }
+            }
             text(out, "place", arrival.place);
         }
         Event::Word(word) => {
@@ -176,8 +183,16 @@ fn put_known(out: &mut String, place: Place, verdict: Verdict, event: &Event) {
             text(out, "said", word.verdict.name());
             text_unless_zero(out, "amount", word.amount.0);
             text_unless_zero(out, "pending_id", word.pending_id.0);
+            flags(out, if word.is_linked { &["linked"] } else { &[] });
         }
     }
+}
+
+fn put_guard(out: &mut String, guard: &Guard) {
+    text(out, "account", guard.account_id);
+    flags(out, &guard.flags.names());
+    text_unless_zero(out, "available", guard.available.0);
+    text_unless_zero(out, "version", guard.version.into());
 }
 
 fn put_transfer(out: &mut String, transfer: &Transfer) {
@@ -268,7 +283,10 @@ fn has_known_flags(event: &Event) -> bool {
         Event::Account(account) => AccountFlags::ALL.contains(account.flags),
         Event::Guard(guard) => GuardFlags::ALL.contains(guard.flags),
         Event::Close(close) => CloseFlags::ALL.contains(close.flags),
-        Event::Arrival(arrival) => TransferFlags::ALL.contains(arrival.transfer.flags),
+        Event::Arrival(arrival) => match &arrival.sent {
+            Sent::Transfer(transfer) => TransferFlags::ALL.contains(transfer.flags),
+            Sent::Guard(guard) => GuardFlags::ALL.contains(guard.flags),
+        },
         Event::Expire(_) | Event::Mail(_) | Event::Word(_) => true,
     }
 }
@@ -334,7 +352,8 @@ fn event(line: &RecordLine<'_>) -> Result<EventBytes, String> {
     let place = || line.place.map(|place| place.0).ok_or("a place is missing");
     Ok(match line.kind {
         "transfer" => transfer(line)?.to_bytes(),
-        "arrival" => Arrival { transfer: transfer(line)?, place: place()? }.to_bytes(),
+        "arrival" => Arrival { sent: Sent::Transfer(transfer(line)?), place: place()? }.to_bytes(),
+        "guard_arrival" => Arrival { sent: Sent::Guard(guard(line)?), place: place()? }.to_bytes(),
         "mail" => {
             let zero = || Long(0);
             let previous = line.previous.unwrap_or_else(zero).0;
@@ -345,7 +364,8 @@ fn event(line: &RecordLine<'_>) -> Result<EventBytes, String> {
             let verdict = verdict_of(line.said.ok_or("a word that says nothing")?)?;
             let amount = Amount(long(line.amount.as_ref()));
             let pending_id = EventId(long(line.pending_id.as_ref()));
-            Word { id, place: place()?, verdict, amount, pending_id }.to_bytes()
+            let is_linked = bits(line.flags, FLAG_LINKED, |_| vec!["linked"])? != 0;
+            Word { id, place: place()?, verdict, amount, pending_id, is_linked }.to_bytes()
         }
         "account" => {
             let flags = bits(line.flags, AccountFlags::ALL.0, |bit| AccountFlags(bit).names())?;
@@ -353,12 +373,7 @@ fn event(line: &RecordLine<'_>) -> Result<EventBytes, String> {
             let zero = Account::default();
             Account { id, user_data_128, user_data_64, ledger, code, flags, ..zero }.to_bytes()
         }
-        "guard" => {
-            let flags = bits(line.flags, GuardFlags::ALL.0, |bit| GuardFlags(bit).names())?;
-            let version = line.version.map_or(0, |version| version.0);
-            let available = Amount(long(line.available.as_ref()));
-            Guard { id, account_id, available, version, flags: GuardFlags(flags) }.to_bytes()
-        }
+        "guard" => guard(line)?.to_bytes(),
         "close" => {
             let flags = bits(line.flags, CloseFlags::ALL.0, |bit| CloseFlags(bit).names())?;
             Close { id, account_id, flags: CloseFlags(flags) }.to_bytes()
@@ -369,6 +384,17 @@ fn event(line: &RecordLine<'_>) -> Result<EventBytes, String> {
             event.ok_or("an event's bytes are 256 hexadecimal digits")?
         }
         kind => return Err(format!("there is no kind of record {kind:?}")),
+    })
+}
+
+fn guard(line: &RecordLine<'_>) -> Result<Guard, String> {
+    let flags = bits(line.flags, GuardFlags::ALL.0, |bit| GuardFlags(bit).names())?;
+    Ok(Guard {
+        id: EventId(long(line.id.as_ref())),
+        account_id: AccountId(long(line.account.as_ref())),
+        available: Amount(long(line.available.as_ref())),
+        version: line.version.map_or(0, |version| version.0),
+        flags: GuardFlags(flags),
     })
 }
 

@@ -8,7 +8,7 @@ use walengine_net::entry::{
 use walengine_net::model::{
     Account, AccountFlags, AccountId, Amount, Arrival, Close, CloseFlags, ClusterId, Code,
     EventBytes, EventId, Expire, Guard, GuardFlags, LedgerId, Mail, Offset, PartitionId, Resolved,
-    Timestamp, Transfer, TransferFlags, Verdict, Word,
+    Sent, Timestamp, Transfer, TransferFlags, Verdict, Word,
 };
 
 use super::{Content, ExportError, ExportedEntry, Header, PartitionEnd, Reader, Writer};
@@ -60,13 +60,15 @@ fn events() -> EventsBody {
         close.to_bytes(),
         Expire { pending_id: EventId(6) }.to_bytes(),
         Mail { home: PartitionId(8), previous: 9, settled_below: 10 }.to_bytes(),
-        Arrival { transfer, place: 11 }.to_bytes(),
+        Arrival { sent: Sent::Transfer(transfer), place: 11 }.to_bytes(),
+        Arrival { sent: Sent::Guard(guard), place: 12 }.to_bytes(),
         Word {
             id: EventId(12),
             place: 13,
             verdict: Verdict::ExceedsDebits,
             amount: Amount(14),
             pending_id: EventId(15),
+            is_linked: true,
         }
         .to_bytes(),
         Transfer { id: EventId(7), ..Transfer::default() }.to_bytes(),
@@ -84,9 +86,11 @@ fn events() -> EventsBody {
         ledger: LedgerId(120),
         code: Code(121),
     };
+    // As beside the word on what has changed nothing here.
+    let none = Resolved { amount: Amount(7), index: 8, ..Resolved::default() };
     EventsBody {
         verdicts: verdicts.collect(),
-        resolved: vec![resolved(0, u128::MAX).to_bytes(), resolved(4, 0).to_bytes()],
+        resolved: [resolved(0, u128::MAX), resolved(4, 0), none].map(|it| it.to_bytes()).into(),
         events,
     }
 }
@@ -111,8 +115,8 @@ fn entries() -> Vec<ExportedEntry> {
     vec![
         of_partition(0, 0, TIME, events()),
         of_partition(1, 0, TIME, Content::Records(records())),
-        of_partition(0, 12, TIME + 12, Content::Records(records())),
-        of_partition(0, 15, TIME + 500, events()),
+        of_partition(0, 13, TIME + 13, Content::Records(records())),
+        of_partition(0, 16, TIME + 500, events()),
     ]
 }
 
@@ -148,7 +152,7 @@ fn ends() -> Vec<PartitionEnd> {
         ids: 3,
         digest: [digest; 32],
     };
-    vec![end(27, TIME + 511, 7), end(3, TIME + 2, 8), end(0, 0, 9)]
+    vec![end(29, TIME + 512, 7), end(3, TIME + 2, 8), end(0, 0, 9)]
 }
 
 fn written() -> Vec<u8> {
@@ -282,9 +286,9 @@ fn an_entry_that_does_not_follow_is_refused_though_its_hash_is_right() {
         change(&mut entries);
         export(&entries, &ends())
     };
-    assert!(with(&|entries| entries[2].base_offset = Offset(10)).is_err(), "a gap");
+    assert!(with(&|entries| entries[2].base_offset = Offset(11)).is_err(), "a gap");
     assert!(with(&|entries| entries[2].base_offset = Offset(8)).is_err(), "an overlap");
-    assert!(with(&|entries| entries[2].timestamp = Timestamp(TIME + 11)).is_err(), "back in time");
+    assert!(with(&|entries| entries[2].timestamp = Timestamp(TIME + 12)).is_err(), "back in time");
     assert!(with(&|entries| entries[3].partition = PartitionId(3)).is_err(), "no such partition");
     assert!(with(&|entries| drop(entries.pop())).is_err(), "fewer than it says");
     let mut other = ends();

@@ -1,134 +1,23 @@
 //! Transfers between partitions: what is prepared here, what arrives from elsewhere, and the words on both.
 //! ACROSS.md in `engine/src/across` has the argument.
 
-use std::collections::{BTreeMap, VecDeque};
-
 use walengine_net::model::{
-    Account, AccountFlags, AccountId, Amount, Arrival, Code, EventBytes, EventId, EventKind,
-    LedgerId, Mail, Offset, PartitionId, Resolved, ResolvedBytes, Timestamp, Transfer,
+    Account, AccountFlags, AccountId, Amount, Arrival, Book, Code, Event, EventBytes, EventId,
+    EventKind, LedgerId, Mail, Offset, PartitionId, ResolvedBytes, Sent, Timestamp, Transfer,
     TransferFlags, Verdict, Word, event_kind,
 };
+use walengine_net::unit::{self, Path};
 
 use super::ahead::Near;
 use super::balances::{available_to_credit, available_to_debit, check_balances};
 use super::checks::refuse_if;
-use super::effects::{
-    expires_at, move_money, move_money_back, note, note_balanced, release, reserve,
-};
+use super::effects::{expires_at, move_money, note, note_balanced, release, reserve};
 use super::limits::OFFSET_MAX;
-use super::pendings::{NEVER, Pending, PendingKey, Standing};
+use super::pendings::{Link, NEVER, Pending, PendingKey, Standing};
 use super::slot::PendingState;
 use super::{At, Draft, Ledger};
 use crate::ids::key::{Key, Space};
 use crate::planted::{self, Planted};
-
-/// Size of what a snapshot has of another partition in bytes, each: a place, or a word.
-pub(super) const ACROSS_ITEM_BYTES: usize = 48;
-/// Stands instead of a verdict with the place of the last arrival.
-const LAST: u8 = u8::MAX;
-/// Stands instead of a verdict with the reservation that the word before it speaks of.
-const PENDING: u8 = u8::MAX - 1;
-
-/// What has come from other partitions.
-#[derive(Default)]
-pub(super) struct Across {
-    inbound: BTreeMap<PartitionId, Inbound>,
-    /// Offset and what its record has changed, oldest first. Emptied by [`Self::release`].
-    changes: VecDeque<(u64, Change)>,
-}
-
-/// What has come from one partition.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-struct Inbound {
-    /// Place of the last arrival.
-    last: u64,
-    /// By place: the words that it may not know yet.
-    words: BTreeMap<u64, Word>,
-}
-
-enum Change {
-    /// These words were forgotten.
-    Mail(PartitionId, BTreeMap<u64, Word>),
-    /// The last place before, and the one that has arrived.
-    Arrival(PartitionId, u64, u64),
-}
-
-impl Across {
-    /// No more than this are in [`Self::items`].
-    pub(super) fn items_max(&self) -> usize {
-        self.inbound.values().map(|inbound| 1 + 2 * inbound.words.len()).sum()
-    }
-
-    /// As a snapshot has them, ascending.
-    pub(super) fn items(&self) -> impl Iterator<Item = [u8; ACROSS_ITEM_BYTES]> {
-        self.inbound.iter().flat_map(|(home, inbound)| {
-            let last = item(*home, LAST, inbound.last, 0, 0);
-            let word = |word: &Word| {
-                let Word { id, place, verdict, amount, pending_id } = *word;
-                let first = item(*home, verdict.number(), place, id.0, amount.0);
-                let second =
-                    (pending_id.0 != 0).then(|| item(*home, PENDING, place, pending_id.0, 0));
-                [Some(first), second].into_iter().flatten()
-            };
-            std::iter::once(last).chain(inbound.words.values().flat_map(word))
-        })
-    }
-
-    /// Takes the next item of a snapshot; whose it is. `None` if it is not one, or out of order.
-    pub(super) fn restore(&mut self, bytes: &[u8; ACROSS_ITEM_BYTES]) -> Option<PartitionId> {
-        let u64_at = |at: usize| bytes[at..].first_chunk().map_or(0, |it| u64::from_le_bytes(*it));
-        let u128_at = |at| u128::from(u64_at(at)) | u128::from(u64_at(at + 8)) << 64;
-        let (first, place) = (u64_at(0), u64_at(8));
-        let (home, number) = (PartitionId(first as u16), (first >> 16) as u8);
-        let (id, amount) = (u128_at(16), u128_at(32));
-        if item(home, number, place, id, amount) != *bytes {
-            return None;
-        }
-        let newest = self.inbound.last_entry();
-        if number == LAST {
-            let follows = newest.is_none_or(|newest| *newest.key() < home);
-            let is_right = follows && place > 0 && id == 0 && amount == 0;
-            let inbound = Inbound { last: place, words: BTreeMap::new() };
-            return is_right.then(|| self.inbound.insert(home, inbound)).map(|_| home);
-        }
-        let mut newest = newest.filter(|newest| *newest.key() == home)?;
-        let Inbound { last, words } = newest.get_mut();
-        if number == PENDING {
-            let word = words.get_mut(&place).filter(|word| word.pending_id == EventId(0))?;
-            word.pending_id = EventId(id);
-            let is_newest = words.last_key_value().is_some_and(|(newest, _)| *newest == place);
-            return (is_newest && id != 0 && amount == 0).then_some(home);
-        }
-        let verdict = Verdict::from_number(number).filter(|it| !it.is_malformed())?;
-        let follows = words.last_key_value().is_none_or(|(before, _)| *before < place);
-        let (id, amount, pending_id) = (EventId(id), Amount(amount), EventId(0));
-        let word = Word { id, place, verdict, amount, pending_id };
-        (follows && place <= *last).then(|| words.insert(place, word)).map(|_| home)
-    }
-
-    /// Records below `offset` will not be undone.
-    pub(super) fn release(&mut self, offset: u64) {
-        while self.changes.front().is_some_and(|(at, _)| *at < offset) {
-            self.changes.pop_front();
-        }
-    }
-
-    /// Takes back what the record at `offset` has changed here, if it is the newest that did.
-    pub(super) fn undo(&mut self, offset: u64) {
-        let Some((_, change)) = self.changes.pop_back_if(|(at, _)| *at == offset) else { return };
-        match change {
-            Change::Mail(home, forgotten) => {
-                self.inbound.entry(home).or_default().words.extend(forgotten);
-            }
-            Change::Arrival(home, last, place) => {
-                let inbound = self.inbound.entry(home).or_default();
-                inbound.last = last;
-                inbound.words.remove(&place);
-            }
-        }
-        self.inbound.retain(|_, inbound| *inbound != Inbound::default());
-    }
-}
 
 /// Why a frame from another partition is not taken. Nothing was decided.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -160,14 +49,18 @@ impl Doubt {
     pub fn arrival(&self, event: Option<&EventBytes>) -> Arrival {
         let place = self.offset.0;
         let Transfer { amount, debit_account_id, credit_account_id, ledger, code, .. } = self.known;
-        let transfer = match event.map(Transfer::from_bytes) {
-            None => self.known,
-            Some(sent) if debit_account_id == AccountId(0) => Transfer { amount, ..sent },
-            Some(sent) => {
-                Transfer { amount, debit_account_id, credit_account_id, ledger, code, ..sent }
+        let sent = match event.map(Event::from_bytes) {
+            Some(Ok(Event::Guard(guard))) => Sent::Guard(guard),
+            Some(Ok(Event::Transfer(sent))) if debit_account_id == AccountId(0) => {
+                Sent::Transfer(Transfer { amount, ..sent })
             }
+            Some(Ok(Event::Transfer(sent))) => {
+                let named = Transfer { debit_account_id, credit_account_id, ledger, code, ..sent };
+                Sent::Transfer(Transfer { amount, ..named })
+            }
+            _ => Sent::Transfer(self.known),
         };
-        Arrival { transfer, place }
+        Arrival { sent, place }
     }
 }
 
@@ -200,20 +93,30 @@ impl Ledger {
         self.pendings.counted(Standing::Open) + self.pendings.counted(Standing::Ending)
     }
 
-    /// An event on which another partition has the last word, if nothing is wrong with it.
-    pub fn spans(&self, event: &EventBytes) -> bool {
-        if event_kind(event) != Ok(EventKind::Transfer) {
-            return false;
+    /// Another partition has the last word on one of these events at least, if nothing is wrong with it.
+    pub fn spans_any(&self, mut events: &[EventBytes]) -> bool {
+        while !events.is_empty() {
+            let (unit, rest) = events.split_at(unit::length(events).0);
+            if self.spans(unit) {
+                return true;
+            }
+            events = rest;
         }
-        let transfer = Transfer::from_bytes(event);
-        let Transfer { debit_account_id, credit_account_id, pending_id, flags, .. } = transfer;
-        if pending_id.0 != 0 {
-            let posts = flags.contains(TransferFlags::POST_PENDING);
-            let reservation = self.pendings.get(pending_id.0).filter(|_| posts);
-            return reservation.is_some_and(|reservation| reservation.other != 0);
+        false
+    }
+
+    fn spans(&self, unit: &[EventBytes]) -> bool {
+        let posts_one_that_spans = |event: &EventBytes| {
+            let transfer = Transfer::from_bytes(event);
+            let posts = transfer.flags.contains(TransferFlags::POST_PENDING);
+            let reservation = self.pendings.get(transfer.pending_id.0).filter(|_| posts);
+            reservation.is_some_and(|reservation| reservation.other != 0)
+        };
+        match unit {
+            [event] if event_kind(event) != Ok(EventKind::Transfer) => false,
+            [event] if event_ends(event) => posts_one_that_spans(event),
+            _ => unit::path(unit, self.partitions).is_ok_and(|path| path.is_some_and(Path::spans)),
         }
-        credit_account_id != AccountId(0)
-            && self.routing().of(debit_account_id) != self.routing().of(credit_account_id)
     }
 
     /// The oldest record on which another partition has the last word that is not here yet, or not released
@@ -253,25 +156,31 @@ impl Ledger {
         }
     }
 
-    /// What another partition is to be told, with offsets below `below`, oldest first, at most so many.
+    /// What another partition is to be told, with offsets below `below`, oldest first, at most so many: as long as they are
+    /// no fewer than a chain may have, no chain is cut.
     pub fn doubts(&self, other: PartitionId, below: Offset, doubts_max: usize) -> Vec<Doubt> {
-        let doubts = self.pendings.doubts(other, below.0).take(doubts_max);
-        doubts.map(|pending| self.doubt(pending)).collect()
+        let found: Vec<&Pending> = self.pendings.doubts(other, below.0).take(doubts_max).collect();
+        let is_cut = |last: &&Pending| last.link.has(Link::NEXT);
+        let mut whole = found.len();
+        while whole > 0 && is_cut(&found[whole - 1]) {
+            whole -= 1;
+        }
+        found[..whole].iter().map(|pending| self.doubt(pending)).collect()
     }
 
     fn doubt(&self, pending: &Pending) -> Doubt {
         let amount = Amount(pending.amount);
         let mut known = Transfer { amount, ..Transfer::default() };
-        let ends = matches!(pending.standing, Standing::Posting | Standing::Ended);
-        if ends {
+        if pending.standing.ends() || pending.standing == Standing::Ended {
             let debit = self.accounts.get(pending.debit);
             (known.debit_account_id, known.ledger) = (debit.id, debit.ledger);
             known.code = Code(pending.code);
         }
         match pending.standing {
-            Standing::Posting => {
+            Standing::Posting | Standing::Voiding => {
                 let reservation = self.pendings.get(pending.named);
-                known.credit_account_id = AccountId(reservation.map_or(0, |it| it.named));
+                let credit = reservation.map(|it| self.credit_account_of(it));
+                known.credit_account_id = credit.unwrap_or_default();
             }
             Standing::Ended => {
                 known.credit_account_id = AccountId(pending.named);
@@ -286,17 +195,12 @@ impl Ledger {
 
     /// Place of the last arrival from a partition; 0 before the first.
     pub fn last_place(&self, home: PartitionId) -> u64 {
-        self.across.inbound.get(&home).map_or(0, |inbound| inbound.last)
+        self.across.last(home)
     }
 
     /// What was said here of the arrivals from `home` between two places, the first included, and the second not.
     pub fn words(&self, home: PartitionId, first: u64, end: u64) -> Vec<Word> {
-        let inbound = self.across.inbound.get(&home);
-        inbound
-            .into_iter()
-            .flat_map(|it| it.words.range(first..end))
-            .map(|(_, word)| *word)
-            .collect()
+        self.across.words(home, first, end)
     }
 
     /// Decides what is new of what another partition has sent, as [`Self::submit`] does what clients send.
@@ -317,16 +221,14 @@ impl Ledger {
         if covers_from > last.saturating_add(1) && covers_from > settled_below {
             return Err(MailError::Gap { last });
         }
-        let routing = self.routing();
-        let is_right = |Arrival { transfer, place }: &Arrival| {
-            let is_named =
-                transfer.id.0 != 0 || transfer.flags.contains(TransferFlags::VOID_PENDING);
-            *place >= covers_from
-                && *place <= OFFSET_MAX
-                && is_named
-                && routing.of(transfer.debit_account_id) == home
-                && routing.elsewhere(transfer.credit_account_id).is_none()
-                && transfer.amount.0 != 0
+        let is_right = |Arrival { sent, place }: &Arrival| {
+            let (is_named, has_amount) = match sent {
+                Sent::Guard(guard) => (guard.id.0 != 0, true),
+                Sent::Transfer(Transfer { id, flags, amount, .. }) => {
+                    (id.0 != 0 || flags.contains(TransferFlags::VOID_PENDING), amount.0 != 0)
+                }
+            };
+            *place >= covers_from && *place <= OFFSET_MAX && is_named && has_amount
         };
         let is_ascending = arrivals.is_sorted_by(|a, b| a.place < b.place);
         let is_other = home != self.partition && home.0 < self.partitions;
@@ -339,7 +241,7 @@ impl Ledger {
         if arrivals.is_empty() {
             return Ok(());
         }
-        if !arrivals.iter().all(|arrival| self.may_arrive(&arrival.transfer, home)) {
+        if !units(arrivals).all(|unit| self.may_arrive(unit, home)) {
             return Err(MailError::Malformed);
         }
         let mail = Mail { home, previous: last, settled_below };
@@ -354,13 +256,15 @@ impl Ledger {
         let first = draft.body.events.len();
         draft.body.events.extend(arrivals.iter().map(Arrival::to_bytes));
         self.look_ahead_anew();
-        for (place, arrival) in arrivals.iter().enumerate() {
+        let mut place = 0;
+        for unit in units(arrivals) {
             let near = self.near(&draft.body.events[first..], place);
-            let decided = self.arrive(arrival, near, at, &mut draft.body.resolved);
-            draft.body.verdicts.push(decided.err().unwrap_or(Verdict::Ok).number());
-            at = at.plus(1);
+            self.arrive(unit, near, at, &mut draft.body.resolved, &mut draft.body.verdicts);
+            place += unit.len();
+            at = at.plus(unit.len());
             self.advance_to(at);
         }
+        self.across.close_mail();
         Ok(())
     }
 
@@ -371,11 +275,11 @@ impl Ledger {
     pub fn take_words(&mut self, words: &[Word], draft: &mut Draft, now: Timestamp) -> usize {
         let mut at = draft.open(self, now);
         let first = at.index;
-        for word in words {
-            if self.settle_one(word, at, &mut draft.body.resolved).is_ok() {
-                draft.body.events.push(word.to_bytes());
-                draft.body.verdicts.push(Verdict::Ok.number());
-                at = at.plus(1);
+        for unit in words.chunk_by(|one, _| one.is_linked) {
+            if self.settle_unit(unit, at, &mut draft.body.resolved).is_ok() {
+                draft.body.events.extend(unit.iter().map(Word::to_bytes));
+                draft.body.verdicts.extend(unit.iter().map(|_| Verdict::Ok.number()));
+                at = at.plus(unit.len());
                 self.advance_to(at);
             }
         }
@@ -385,70 +289,148 @@ impl Ledger {
     pub(super) fn open_mail(&mut self, mail: &Mail, at: At) -> Result<(), Verdict> {
         let follows = mail.previous == self.last_place(mail.home) && mail.home.0 < self.partitions;
         refuse_if(!follows || mail.home == self.partition, Verdict::WrongPartition)?;
-        // Before the first arrival there is nothing to forget.
-        let Some(inbound) = self.across.inbound.get_mut(&mail.home) else { return Ok(()) };
-        let kept = inbound.words.split_off(&mail.settled_below);
-        let forgotten = std::mem::replace(&mut inbound.words, kept);
-        self.across.changes.push_back((at.offset, Change::Mail(mail.home, forgotten)));
+        self.across.open_mail(mail, at.offset);
         Ok(())
     }
 
-    /// A reservation is here if and only if it should be.
-    fn may_arrive(&self, transfer: &Transfer, home: PartitionId) -> bool {
-        let ends = TransferFlags::POST_PENDING.with(TransferFlags::VOID_PENDING);
-        if transfer.flags.intersects(ends) != (transfer.pending_id.0 != 0) {
-            return false;
-        }
-        if transfer.pending_id.0 != 0 {
-            let is_it = |held: &Pending| {
-                let is_whole = transfer.amount.0 == held.amount;
-                let posts = transfer.flags.contains(TransferFlags::POST_PENDING);
-                let credit = self.accounts.get(held.credit);
-                (credit.id, credit.ledger) == (transfer.credit_account_id, transfer.ledger)
-                    && (is_whole || posts && transfer.amount.0 < held.amount)
-            };
-            return self.pendings.held(home, transfer.pending_id).is_some_and(is_it);
-        }
-        !transfer.flags.contains(TransferFlags::PENDING)
-            || self.pendings.held(home, transfer.id).is_none()
-    }
-
-    /// Decides an arrival, which is the last word on it.
-    pub(super) fn arrive(
+    /// Ends what is in doubt, or that another partition is to be told: a single event, or all of a chain.
+    ///
+    /// # Errors
+    /// These words are not on that, or do not agree. Nothing has changed.
+    pub(super) fn settle_unit(
         &mut self,
-        arrival: &Arrival,
-        near: Near,
+        words: &[Word],
         at: At,
         resolved: &mut Vec<ResolvedBytes>,
     ) -> Result<(), Verdict> {
-        let Arrival { transfer, place } = arrival;
-        let home = self.routing().of(transfer.debit_account_id);
-        let last = self.last_place(home);
-        let is_new = *place > last && self.may_arrive(transfer, home);
-        let is_right = home != self.partition
-            && (is_new || planted::has(Planted::WordGivenTwice))
-            && self.routing().elsewhere(transfer.credit_account_id).is_none();
-        refuse_if(!is_right, Verdict::WrongPartition)?;
-        let decided = if transfer.pending_id.0 == 0 {
-            self.credit(transfer, home, near, at, resolved)
-        } else {
-            self.end_held(transfer, home, at, resolved)
-        };
-        let (verdict, amount) = match decided {
-            Ok(amount) => (Verdict::Ok, amount),
-            Err(verdict) => (verdict, 0),
-        };
-        let (id, amount) = (transfer.id, Amount(amount));
-        let word = Word { id, place: *place, verdict, amount, pending_id: transfer.pending_id };
-        let inbound = self.across.inbound.entry(home).or_default();
-        inbound.last = *place;
-        inbound.words.insert(*place, word);
-        self.across.changes.push_back((at.offset, Change::Arrival(home, last, *place)));
-        decided.map(drop)
+        let differ = Verdict::LinkedEventFailed;
+        if let [word] = words {
+            let pending = self.spoken_of(word)?;
+            refuse_if(pending.link.is_chained() || word.is_linked, differ)?;
+            self.settle_one(word, &pending, at, resolved);
+            return Ok(());
+        }
+        let accepted = words.iter().filter(|word| word.verdict.is_ok()).count();
+        let are_adjacent =
+            words.is_sorted_by(|one, next| one.place.checked_add(1) == Some(next.place));
+        refuse_if(accepted != 0 && accepted != words.len() || !are_adjacent, differ)?;
+        for (place, word) in words.iter().enumerate() {
+            let link = self.spoken_of(word)?.link;
+            let is_it = link == Link::at(place, words.len());
+            refuse_if(!is_it || word.is_linked != link.has(Link::NEXT), differ)?;
+        }
+        for (place, word) in words.iter().enumerate() {
+            let pending = self.spoken_of(word)?;
+            self.settle_one(word, &pending, at.plus(place), resolved);
+        }
+        Ok(())
     }
 
-    /// Moves what has arrived to its credit account, or reserves it for that; how much.
-    fn credit(
+    /// Decides a unit that has arrived, which is the last word on it.
+    pub(super) fn arrive(
+        &mut self,
+        unit: &[Arrival],
+        near: Near,
+        at: At,
+        resolved: &mut Vec<ResolvedBytes>,
+        verdicts: &mut Vec<u8>,
+    ) {
+        let first = unit.first().map_or(0, |arrival| arrival.place);
+        let home = self.across.open().filter(|home| {
+            let is_new = first > self.last_place(*home) || planted::has(Planted::WordGivenTwice);
+            is_new && self.may_arrive(unit, *home)
+        });
+        let Some(home) = home else {
+            verdicts.extend(unit.iter().map(|_| Verdict::WrongPartition.number()));
+            return;
+        };
+        if let [arrival @ Arrival { sent: Sent::Transfer(transfer), .. }] = unit {
+            let decided = if transfer.pending_id.0 == 0 {
+                self.take_side(transfer, home, near, at, resolved)
+            } else {
+                self.end_held(transfer, home, at, resolved)
+            };
+            let verdict = decided.err().unwrap_or(Verdict::Ok);
+            self.speak(arrival, home, verdict, decided.unwrap_or(0), at);
+            verdicts.push(verdict.number());
+            return;
+        }
+        let decided = self.arrive_chain(unit, home, at, resolved);
+        for (index, arrival) in unit.iter().enumerate() {
+            let (verdict, amount) = match &decided {
+                Ok(amounts) => (Verdict::Ok, amounts[index]),
+                Err((culprit, verdict)) if *culprit == index => (*verdict, 0),
+                Err(_) => (Verdict::LinkedEventFailed, 0),
+            };
+            self.speak(arrival, home, verdict, amount, at.plus(index));
+            verdicts.push(verdict.number());
+        }
+    }
+
+    /// Keeps the word on what has arrived.
+    fn speak(
+        &mut self,
+        arrival: &Arrival,
+        home: PartitionId,
+        verdict: Verdict,
+        amount: u128,
+        at: At,
+    ) {
+        let Arrival { sent, place } = arrival;
+        let pending_id = sent.transfer().map_or(EventId(0), |transfer| transfer.pending_id);
+        let (id, amount) = (sent.id(), Amount(amount));
+        let is_linked = arrival.is_linked();
+        let word = Word { id, place: *place, verdict, amount, pending_id, is_linked };
+        self.across.keep(home, word, at.offset);
+    }
+
+    /// The accounts of a transfer here, if they may take part in it: instead of one that lives elsewhere, that of what is
+    /// under way there.
+    ///
+    /// # Errors
+    /// `differs` if their ledger is another one than the transfer's, and others.
+    pub(super) fn parties(
+        &self,
+        transfer: &Transfer,
+        near: Near,
+        differs: Verdict,
+        at: At,
+    ) -> Result<Parties, Verdict> {
+        let party = |id, near| {
+            if let Some(other) = self.routing().elsewhere(id) {
+                return Some(self.in_transit(other, transfer.ledger, at));
+            }
+            let slot = self.accounts.slot_near(id, near)?;
+            Some((*self.accounts.get(slot), Some(slot)))
+        };
+        let debit = party(transfer.debit_account_id, near.0);
+        let credit = party(transfer.credit_account_id, near.1);
+        let (debit, debit_slot) = debit.ok_or(Verdict::DebitAccountNotFound)?;
+        let (credit, credit_slot) = credit.ok_or(Verdict::CreditAccountNotFound)?;
+        let is_theirs = debit.ledger == transfer.ledger && credit.ledger == transfer.ledger;
+        refuse_if(!is_theirs, differs)?;
+        let closed = AccountFlags::CLOSED;
+        refuse_if(debit.flags.contains(closed), Verdict::DebitAccountClosed)?;
+        refuse_if(credit.flags.contains(closed), Verdict::CreditAccountClosed)?;
+        Ok(Parties { debit, credit, slots: [debit_slot, credit_slot] })
+    }
+
+    /// Changes both accounts; their slots.
+    pub(super) fn change_parties(
+        &mut self,
+        parties: &Parties,
+        amount: u128,
+        change: super::effects::Change,
+    ) -> (u32, u32) {
+        let Parties { debit, credit, slots } = parties;
+        let debit = slots[0].unwrap_or_else(|| self.begin_in_transit(debit));
+        let credit = slots[1].unwrap_or_else(|| self.begin_in_transit(credit));
+        self.change(debit, credit, amount, change);
+        (debit, credit)
+    }
+
+    /// Moves what has arrived to its account here or from it, or reserves it; how much.
+    pub(super) fn take_side(
         &mut self,
         transfer: &Transfer,
         home: PartitionId,
@@ -456,22 +438,17 @@ impl Ledger {
         at: At,
         resolved: &mut Vec<ResolvedBytes>,
     ) -> Result<u128, Verdict> {
-        let slot = self.accounts.slot_near(transfer.credit_account_id, near.1);
-        let slot = slot.ok_or(Verdict::CreditAccountNotFound)?;
-        let account = *self.accounts.get(slot);
-        refuse_if(account.ledger != transfer.ledger, Verdict::AccountsOnDifferentLedgers)?;
-        let is_closed = account.flags.contains(AccountFlags::CLOSED);
-        refuse_if(is_closed, Verdict::CreditAccountClosed)?;
+        let differs = Verdict::AccountsOnDifferentLedgers;
+        let parties = self.parties(transfer, near, differs, at)?;
         let mut amount = transfer.amount.0;
         if transfer.flags.contains(TransferFlags::BALANCING_CREDIT) {
-            amount = amount.min(available_to_credit(&account));
+            amount = amount.min(available_to_credit(&parties.credit));
             refuse_if(amount == 0, Verdict::ExceedsDebits)?;
         }
         let reserves = transfer.flags.contains(TransferFlags::PENDING);
-        let (transit, there) = self.in_transit(home, transfer.ledger, at);
-        check_balances(&transit, &account, amount, reserves)?;
-        let transit = there.unwrap_or_else(|| self.begin_in_transit(&transit));
-        self.change(transit, slot, amount, if reserves { reserve } else { move_money });
+        check_balances(&parties.debit, &parties.credit, amount, reserves)?;
+        let change = if reserves { reserve } else { move_money };
+        let (debit, credit) = self.change_parties(&parties, amount, change);
         note_balanced(transfer, amount, at, resolved);
         if reserves {
             self.pendings.insert(Pending {
@@ -479,8 +456,8 @@ impl Ledger {
                 amount,
                 expires_at: NEVER,
                 offset: at.offset,
-                debit: transit,
-                credit: slot,
+                debit,
+                credit,
                 code: transfer.code.0,
                 other: home.0 + 1,
                 standing: Standing::Held,
@@ -521,21 +498,14 @@ impl Ledger {
         at: At,
         resolved: &mut Vec<ResolvedBytes>,
     ) -> Result<(Verdict, PendingState), Verdict> {
-        let debit_slot = self.accounts.slot_near(transfer.debit_account_id, near.0);
-        let debit_slot = debit_slot.ok_or(Verdict::DebitAccountNotFound)?;
-        let debit = *self.accounts.get(debit_slot);
-        refuse_if(transfer.ledger != debit.ledger, Verdict::LedgerDiffersFromAccounts)?;
-        let is_closed = debit.flags.contains(AccountFlags::CLOSED);
-        refuse_if(is_closed, Verdict::DebitAccountClosed)?;
+        let parties = self.parties(transfer, near, Verdict::LedgerDiffersFromAccounts, at)?;
         let mut amount = transfer.amount.0;
         if transfer.flags.contains(TransferFlags::BALANCING_DEBIT) {
-            amount = amount.min(available_to_debit(&debit));
+            amount = amount.min(available_to_debit(&parties.debit));
             refuse_if(amount == 0, Verdict::ExceedsCredits)?;
         }
-        let (transit, there) = self.in_transit(other, transfer.ledger, at);
-        check_balances(&debit, &transit, amount, true)?;
-        let transit = there.unwrap_or_else(|| self.begin_in_transit(&transit));
-        self.change(debit_slot, transit, amount, reserve);
+        check_balances(&parties.debit, &parties.credit, amount, true)?;
+        let (debit, credit) = self.change_parties(&parties, amount, reserve);
         note_balanced(transfer, amount, at, resolved);
         let reserves = transfer.flags.contains(TransferFlags::PENDING);
         self.pendings.insert(Pending {
@@ -544,103 +514,119 @@ impl Ledger {
             amount,
             expires_at: expires_at(at.timestamp, transfer.timeout_seconds),
             offset: at.offset,
-            debit: debit_slot,
-            credit: transit,
+            debit,
+            credit,
             code: transfer.code.0,
             other: other.0 + 1,
             standing: if reserves { Standing::Reserving } else { Standing::InDoubt },
             named: if reserves { transfer.credit_account_id.0 } else { 0 },
+            ..Pending::default()
         });
         Ok((Verdict::InDoubt, PendingState::Open))
     }
 
-    /// Prepares a posting of a reservation whose other side another partition has, which has the last word.
-    pub(super) fn prepare_post(
-        &mut self,
-        reservation: &Pending,
-        (id, fingerprint): (EventId, u64),
-        amount: u128,
-        at: At,
-        resolved: &mut Vec<ResolvedBytes>,
-    ) -> (Verdict, PendingState) {
+    /// Prepares the end of a reservation, on which another partition has the last word.
+    pub(super) fn prepare_end(&mut self, reservation: &Pending, end: Pending) {
         let ending = Pending { standing: Standing::Ending, ..*reservation };
         let reserved = PendingKey::own(EventId(reservation.id));
-        self.pendings.replace(reserved, at.offset, Some(ending));
-        self.pendings.insert(Pending {
-            id: id.0,
-            fingerprint,
-            amount,
-            expires_at: NEVER,
-            offset: at.offset,
-            standing: Standing::Posting,
-            named: reservation.id,
-            ..*reservation
-        });
-        let credit = AccountId(reservation.named);
-        self.note_ended(reservation, credit, amount, at, resolved);
-        (Verdict::InDoubt, PendingState::Open)
+        self.pendings.replace(reserved, end.offset, Some(ending));
+        let (debit, credit, code) = (reservation.debit, reservation.credit, reservation.code);
+        self.pendings.insert(Pending { debit, credit, code, named: reservation.id, ..end });
     }
 
-    /// Ends what is in doubt, or that another partition is to be told.
-    pub(super) fn settle_one(
-        &mut self,
-        word: &Word,
-        at: At,
-        resolved: &mut Vec<ResolvedBytes>,
-    ) -> Result<(), Verdict> {
-        let Word { id, place, verdict, amount: Amount(amount), pending_id } = *word;
-        // An expiry has no id of its own.
-        let key = PendingKey::own(if id.0 == 0 { pending_id } else { id });
-        let pending = self.pendings.find(key).copied();
+    /// What a word speaks of, if it may be said of that.
+    fn spoken_of(&self, word: &Word) -> Result<Pending, Verdict> {
+        let Word { id, place, verdict, amount: Amount(amount), pending_id, .. } = *word;
+        let pending = self.pendings.find(key_of_word(word)).copied();
         let pending = pending.filter(|it| it.sent_to().is_some() && it.offset == place);
         let pending = pending.ok_or(Verdict::PendingNotFound)?;
-        let ends = pending.standing == Standing::Ended;
+        let is_told = pending.standing == Standing::Ended;
         let reservation = match pending.standing {
-            Standing::Posting => pending.named,
+            Standing::Posting | Standing::Voiding => pending.named,
             Standing::Ended => pending.id,
             _ => 0,
         };
-        let is_said_of_it = pending_id.0 == reservation && (id.0 == 0) == ends;
+        let is_said_of_it = pending_id.0 == reservation && (id.0 == 0) == is_told;
         refuse_if(!is_said_of_it, Verdict::PendingNotFound)?;
         let is_possible = match verdict {
-            Verdict::Ok => amount <= pending.amount && (amount == 0) == ends,
+            Verdict::Ok if is_told || pending.standing == Standing::Voiding => amount == 0,
+            Verdict::Ok if pending.standing == Standing::Carried => {
+                amount <= pending.amount && (amount == 0) == (pending.amount == 0)
+            }
+            Verdict::Ok if pending.link.is_chained() => amount == pending.amount,
+            Verdict::Ok => amount <= pending.amount && amount != 0,
             Verdict::InDoubt => false,
-            refusal => !refusal.is_malformed() && amount == 0 && !ends,
+            refusal => !refusal.is_malformed() && amount == 0 && !is_told,
         };
         refuse_if(!is_possible, Verdict::PendingAmountDiffers)?;
+        Ok(pending)
+    }
+
+    fn settle_one(
+        &mut self,
+        word: &Word,
+        pending: &Pending,
+        at: At,
+        resolved: &mut Vec<ResolvedBytes>,
+    ) {
+        let (key, pending) = (pending.key(), *pending);
+        let Word { verdict, amount: Amount(amount), .. } = *word;
         let (state, moved) = match verdict {
             Verdict::Ok => (PendingState::Settled, amount),
             refusal => (PendingState::Refused(refusal), pending.amount),
         };
         match pending.standing {
-            Standing::Posting => self.settle_post(&pending, amount, state, at),
+            Standing::Posting | Standing::Voiding => self.settle_end(&pending, amount, state, at),
+            Standing::Carried => {
+                self.pendings.replace(key, at.offset, None);
+                self.ids.resolve(&pending.reserved(), state, at.offset);
+            }
             Standing::Reserving if verdict.is_ok() => {
-                let open = Pending { amount, standing: Standing::Open, ..pending };
+                // It spans if it names an account elsewhere, and else its chain did.
+                let spans = pending.named != 0;
+                let link = if spans { Link::default() } else { Link::WAS };
+                let other = if spans { pending.other } else { 0 };
+                let open = Pending { amount, standing: Standing::Open, link, other, ..pending };
                 self.release_part(&pending, pending.amount - amount);
                 self.pendings.replace(key, at.offset, Some(open));
             }
             Standing::Ended => self.pendings.replace(key, at.offset, None),
             _ => self.resolve(&pending, moved, state, at, None),
         }
-        let transit = self.accounts.get(pending.credit).id;
-        self.note_ended(&pending, transit, moved, at, resolved);
-        Ok(())
+        self.note_word(&pending, moved, at, resolved);
     }
 
-    /// With the word on a posting, its reservation is posted, or open again.
-    fn settle_post(&mut self, posting: &Pending, amount: u128, state: PendingState, at: At) {
-        let reservation = self.pendings.get(posting.named).copied();
-        let reservation = reservation.expect("what is posted stays until its word");
-        let is_posted = state == PendingState::Settled;
-        if is_posted {
-            self.resolve(&reservation, amount, PendingState::Posted, at, None);
+    /// Puts beside a word what it has moved or released here, and to the account of which partition's it is.
+    fn note_word(&self, pending: &Pending, moved: u128, at: At, resolved: &mut Vec<ResolvedBytes>) {
+        let is_here = pending.standing != Standing::Carried;
+        let debit = is_here.then(|| self.accounts.get(pending.debit));
+        let ledger = debit.map_or(LedgerId(0), |debit| debit.ledger);
+        let transit = pending.other().map(|other| AccountId::in_transit(other, ledger));
+        let said = Transfer {
+            debit_account_id: debit.map_or(AccountId(0), |debit| debit.id),
+            credit_account_id: transit.unwrap_or_default(),
+            ledger,
+            code: Code(pending.code),
+            ..Transfer::default()
+        };
+        note(&said, moved, at, resolved);
+    }
+
+    /// With the word on its end, a reservation is posted or voided, or open again.
+    fn settle_end(&mut self, end: &Pending, amount: u128, state: PendingState, at: At) {
+        let reservation = self.pendings.get(end.named).copied();
+        let reservation = reservation.expect("what is ended stays until its word");
+        let posts = end.standing == Standing::Posting;
+        let ended = if posts { PendingState::Posted } else { PendingState::Voided };
+        if state == PendingState::Settled {
+            self.resolve(&reservation, amount, ended, at, None);
         } else {
             let open = Pending { standing: Standing::Open, ..reservation };
             let key = PendingKey::own(EventId(reservation.id));
             self.pendings.replace(key, at.offset, Some(open));
         }
-        self.pendings.replace(PendingKey::own(EventId(posting.id)), at.offset, None);
-        self.ids.resolve(&posting.reserved(), state, at.offset);
+        self.pendings.replace(end.key(), at.offset, None);
+        self.ids.resolve(&end.reserved(), state, at.offset);
     }
 
     /// Releases a part of what is reserved.
@@ -662,45 +648,22 @@ impl Ledger {
         self.accounts.slab.len() - 1
     }
 
-    pub(super) fn revert_prepared(&mut self, transfer: &Transfer, offset: u64) {
-        let pending = self.pendings.remove(PendingKey::own(transfer.id));
-        if pending.standing == Standing::Posting {
-            self.pendings.restore_replaced(offset).expect("what it posts was open");
-            return;
-        }
-        let Pending { debit, credit, amount, .. } = pending;
-        self.change_back(debit, credit, amount, release);
-        self.remove_unused(credit);
-    }
-
-    pub(super) fn revert_arrival(
-        &mut self,
-        transfer: &Transfer,
-        offset: u64,
-        resolved: Option<&Resolved>,
-    ) {
-        let amount = resolved.map_or(transfer.amount, |resolved| resolved.amount).0;
-        if transfer.pending_id.0 != 0 {
-            let held = self.pendings.restore_replaced(offset).expect("not released yet");
-            let posts = transfer.flags.contains(TransferFlags::POST_PENDING);
-            return self.reserve_again(&held, posts.then_some(transfer.amount.0));
-        }
-        let home = self.routing().of(transfer.debit_account_id);
-        let slot = |id| self.accounts.slot(id).expect("money was moved");
-        let debit = slot(AccountId::in_transit(home, transfer.ledger));
-        let credit = slot(transfer.credit_account_id);
-        if transfer.flags.contains(TransferFlags::PENDING) {
-            self.pendings.remove(PendingKey { id: transfer.id.0, home: Some(home) });
+    pub(super) fn revert_prepared(&mut self, id: EventId, offset: u64) {
+        let Pending { standing, debit, credit, amount, .. } =
+            self.pendings.remove(PendingKey::own(id));
+        if standing.ends() {
+            self.pendings.restore_replaced(offset).expect("what it ends was open");
+        } else if standing.reserves() {
             self.change_back(debit, credit, amount, release);
-        } else {
-            self.change_back(debit, credit, amount, move_money_back);
+            self.remove_unused(debit);
+            self.remove_unused(credit);
         }
-        self.remove_unused(debit);
     }
 
     pub(super) fn revert_word(&mut self, bytes: &EventBytes, offset: u64) {
         let word = Word::from_bytes(bytes).expect("it was applied");
         let (amount, is_ok) = (word.amount.0, word.verdict.is_ok());
+        let mut moved = is_ok.then_some(amount);
         while let Some(pending) = self.pendings.restore_replaced(offset) {
             match pending.standing {
                 Standing::Ending if !is_ok => continue,
@@ -710,35 +673,41 @@ impl Ledger {
                     self.change_back(debit, credit, pending.amount - amount, reserve);
                     continue;
                 }
-                Standing::Posting => {}
-                _ => self.reserve_again(&pending, is_ok.then_some(amount)),
+                Standing::Posting | Standing::Carried => {}
+                Standing::Voiding => moved = None,
+                _ => self.reserve_again(&pending, moved),
             }
             self.ids.unresolve(&pending.reserved(), offset);
         }
     }
 
     /// An in-transit account goes with the record that it was made by.
-    fn remove_unused(&mut self, slot: u32) {
+    pub(super) fn remove_unused(&mut self, slot: u32) {
         let account = self.accounts.get(slot);
-        if account.version == 0 {
+        if account.version == 0 && account.id.book() == Book::IN_TRANSIT {
             let id = account.id;
             self.accounts.pop(id);
         }
     }
 }
 
-fn item(
-    home: PartitionId,
-    number: u8,
-    place: u64,
-    id: u128,
-    amount: u128,
-) -> [u8; ACROSS_ITEM_BYTES] {
-    let mut item = [0; ACROSS_ITEM_BYTES];
-    item[..2].copy_from_slice(&home.0.to_le_bytes());
-    item[2] = number;
-    item[8..16].copy_from_slice(&place.to_le_bytes());
-    item[16..32].copy_from_slice(&id.to_le_bytes());
-    item[32..].copy_from_slice(&amount.to_le_bytes());
-    item
+/// The accounts of a transfer here, and their slots, as far as they exist: one of what is under way may have to be made.
+pub(super) struct Parties {
+    pub debit: Account,
+    pub credit: Account,
+    slots: [Option<u32>; 2],
+}
+
+/// What a word speaks of. An expiry has no id of its own.
+fn key_of_word(word: &Word) -> PendingKey {
+    PendingKey::own(if word.id.0 == 0 { word.pending_id } else { word.id })
+}
+
+/// The events that were sent as one unit each.
+pub(super) fn units(arrivals: &[Arrival]) -> impl Iterator<Item = &[Arrival]> {
+    arrivals.chunk_by(|one, _| one.is_linked())
+}
+
+fn event_ends(event: &EventBytes) -> bool {
+    unit::resolves(&Transfer::from_bytes(event))
 }

@@ -2,11 +2,13 @@
 
 use walengine_net::entry::{ArchivedEventsBody, ArchivedRecordsBody, RecordHead};
 use walengine_net::model::{
-    Event, EventBytes, Offset, Resolved, ResolvedBytes, Timestamp, Verdict,
+    Arrival, Event, EventBytes, EventKind, Offset, Resolved, ResolvedBytes, Timestamp, Verdict,
+    Word, event_kind,
 };
+use walengine_net::unit;
 
 use super::ahead::Near;
-use super::decide::{EntryParts, chain_at};
+use super::decide::EntryParts;
 use super::limits::{OFFSET_MAX, TIMESTAMP_MAX};
 use super::{At, Ledger, Outcomes, TIMESTAMP_SLACK};
 
@@ -113,6 +115,7 @@ impl Ledger {
         scratch: &mut ReplayScratch,
     ) -> Result<(), Disagreement> {
         let mut next = 0;
+        self.across.close_mail();
         self.look_ahead_anew();
         while next < events.len() {
             let near = self.near(events, next);
@@ -151,29 +154,36 @@ impl Ledger {
         at: At,
         scratch: &mut ReplayScratch,
     ) -> (usize, bool) {
-        if let Some(decided) = self.leaders_own(&events[0], near, at, &mut scratch.resolved) {
+        let (length, closed) = unit::length(events);
+        if closed && let Some(unit) = arrivals(&events[..length]) {
+            self.arrive(&unit, near, at, &mut scratch.resolved, &mut scratch.verdicts);
+            return (length, true);
+        }
+        if closed && let Some(unit) = words(&events[..length]) {
+            let settled = self.settle_unit(&unit, at, &mut scratch.resolved);
+            let verdict = settled.err().unwrap_or(Verdict::Ok).number();
+            scratch.verdicts.extend(unit.iter().map(|_| verdict));
+            return (length, true);
+        }
+        if let Some(decided) = self.leaders_own(&events[0], at, &mut scratch.resolved) {
             scratch.verdicts.push(decided.err().unwrap_or(Verdict::Ok).number());
             return (1, true);
         }
-        let (length, closed) = chain_at(events);
         let mut log =
             EntryParts { verdicts: &mut scratch.verdicts, resolved: &mut scratch.resolved };
         (length, self.decide(&events[..length], closed, near, at, &mut log, &mut scratch.outcomes))
     }
 
-    /// Applies a record that only leaders write; `None` if it is another one.
+    /// Applies a record that only leaders write; `None` if it is another one, an arrival or a word.
     fn leaders_own(
         &mut self,
         bytes: &EventBytes,
-        near: Near,
         at: At,
         resolved: &mut Vec<ResolvedBytes>,
     ) -> Option<Result<(), Verdict>> {
-        match Event::from_bytes(bytes).ok().filter(|event| event.to_bytes() == *bytes)? {
+        match canonical(bytes)? {
             Event::Expire(expire) => Some(self.expire_one(&expire, at, resolved)),
             Event::Mail(mail) => Some(self.open_mail(&mail, at)),
-            Event::Arrival(arrival) => Some(self.arrive(&arrival, near, at, resolved)),
-            Event::Word(word) => Some(self.settle_one(&word, at, resolved)),
             _ => None,
         }
     }
@@ -237,6 +247,32 @@ impl Ledger {
             last_timestamp: self.last_timestamp(),
         })
     }
+}
+
+/// An event, if it has no bytes set that its kind does not use.
+fn canonical(bytes: &EventBytes) -> Option<Event> {
+    Event::from_bytes(bytes).ok().filter(|event| event.to_bytes() == *bytes)
+}
+
+/// What a unit has brought, if all of it are arrivals.
+fn arrivals(unit: &[EventBytes]) -> Option<Vec<Arrival>> {
+    let arrival = |bytes: &EventBytes| match event_kind(bytes) {
+        Ok(EventKind::Arrival | EventKind::GuardArrival) => {
+            let arrival = Arrival::from_bytes(bytes);
+            (arrival.to_bytes() == *bytes).then_some(arrival)
+        }
+        _ => None,
+    };
+    unit.iter().map(arrival).collect()
+}
+
+/// What a unit says, if all of it are words.
+fn words(unit: &[EventBytes]) -> Option<Vec<Word>> {
+    let word = |bytes: &EventBytes| match event_kind(bytes) {
+        Ok(EventKind::Word) => Word::from_bytes(bytes).filter(|word| word.to_bytes() == *bytes),
+        _ => None,
+    };
+    unit.iter().map(word).collect()
 }
 
 /// Index of the first record whose resolution is not the same on both sides.

@@ -23,8 +23,10 @@ impl Routing {
         partition::of_account(account, self.partitions)
     }
 
-    fn check(self, account: AccountId) -> Result<(), Verdict> {
-        refuse_if(self.of(account) != self.partition, Verdict::WrongPartition)?;
+    /// Of a chain, where it must be decided is for all of it to say.
+    fn check(self, account: AccountId, chained: Chained) -> Result<(), Verdict> {
+        let is_elsewhere = !chained.linked && self.of(account) != self.partition;
+        refuse_if(is_elsewhere, Verdict::WrongPartition)?;
         refuse_if(account.book() == Book::IN_TRANSIT, Verdict::AccountReserved)
     }
 
@@ -61,9 +63,14 @@ pub(super) fn check(bytes: &EventBytes, routing: Routing, chained: Chained) -> R
         Ok(EventKind::Account) => account(bytes, routing, chained),
         Ok(EventKind::Guard) => guard(bytes, routing, chained),
         Ok(EventKind::Close) => close(bytes, routing, chained),
-        Ok(EventKind::Expire | EventKind::Mail | EventKind::Arrival | EventKind::Word) | Err(_) => {
-            Err(Verdict::KindUnknown)
-        }
+        Ok(
+            EventKind::Expire
+            | EventKind::Mail
+            | EventKind::Arrival
+            | EventKind::GuardArrival
+            | EventKind::Word,
+        )
+        | Err(_) => Err(Verdict::KindUnknown),
     }
 }
 
@@ -97,7 +104,7 @@ fn account(bytes: &EventBytes, routing: Routing, chained: Chained) -> Result<(),
     refuse_if(account.flags.contains(both_limits), Verdict::FlagsExclusive)?;
     refuse_if(account.ledger == LedgerId(0), Verdict::LedgerZero)?;
     refuse_if(account.code == Code(0), Verdict::CodeZero)?;
-    routing.check(account.id)
+    routing.check(account.id, chained)
 }
 
 #[inline]
@@ -131,13 +138,12 @@ fn transfer(bytes: &EventBytes, routing: Routing, chained: Chained) -> Result<()
     refuse_if(timeout, Verdict::TimeoutWithoutPending)?;
     if named[0] && named[1] && routing.of(debit) != routing.of(credit) {
         // Its home is that of the debit account, which sends it on.
-        refuse_if(chained.linked, Verdict::CrossPartition)?;
-        routing.check(debit)?;
+        routing.check(debit, chained)?;
         return refuse_if(credit.book() == Book::IN_TRANSIT, Verdict::AccountReserved);
     }
     for (id, named) in [debit, credit].into_iter().zip(named) {
         if named {
-            routing.check(id)?;
+            routing.check(id, chained)?;
         }
     }
     Ok(())
@@ -154,7 +160,7 @@ fn guard(bytes: &EventBytes, routing: Routing, chained: Chained) -> Result<(), V
     refuse_if(!chained.linked, Verdict::GuardOutsideChain)?;
     let conditions = availables.with(GuardFlags::VERSION);
     refuse_if(!guard.flags.intersects(conditions), Verdict::GuardEmpty)?;
-    routing.check(guard.account_id)
+    routing.check(guard.account_id, chained)
 }
 
 fn close(bytes: &EventBytes, routing: Routing, chained: Chained) -> Result<(), Verdict> {
@@ -162,7 +168,7 @@ fn close(bytes: &EventBytes, routing: Routing, chained: Chained) -> Result<(), V
     let reserved = has_more_than(bytes, &close.to_bytes());
     shared(bytes, CloseFlags::ALL.0, reserved, chained)?;
     refuse_if(close.account_id == AccountId(0), Verdict::AccountIdZero)?;
-    routing.check(close.account_id)
+    routing.check(close.account_id, chained)
 }
 
 /// True if the event has bytes set that decoding and encoding it again lose.

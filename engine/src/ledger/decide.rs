@@ -1,13 +1,15 @@
 //! From a request to logged verdicts: chains, repeats, expiries first.
 
 use walengine_net::model::{
-    EventBytes, EventId, EventKind, Expire, FLAG_LINKED, Offset, Resolved, ResolvedBytes,
-    Timestamp, Transfer, TransferFlags, Verdict, event_flags, event_id, event_kind,
+    EventBytes, EventId, EventKind, Expire, Offset, PartitionId, Resolved, ResolvedBytes,
+    Timestamp, Transfer, TransferFlags, Verdict, event_id, event_kind,
 };
+use walengine_net::unit::{self, Path};
 use xxhash_rust::xxh3::xxh3_64;
 
 use super::ahead::{NOWHERE, Near};
 use super::checks::{self, Chained, Routing, SINGLE};
+use super::effects::InChain;
 use super::ids::Known;
 use super::slot::{PendingState, Slot};
 use super::{At, Draft, Ledger, Outcome, Outcomes};
@@ -28,9 +30,9 @@ pub(super) struct DecideScratch {
 }
 
 /// One event of a chain.
-struct ChainMember {
-    key: Key,
-    fingerprint: u64,
+pub(super) struct ChainMember {
+    pub key: Key,
+    pub fingerprint: u64,
     known: Option<Known>,
 }
 
@@ -44,17 +46,6 @@ pub fn key_of(bytes: &EventBytes) -> Key {
 #[inline]
 pub fn fingerprint_of_event(bytes: &EventBytes) -> u64 {
     xxh3_64(bytes)
-}
-
-pub(super) fn is_linked(bytes: &EventBytes) -> bool {
-    event_flags(bytes) & FLAG_LINKED != 0
-}
-
-/// Length of the chain at the start of `events`, and whether it is closed. A single event is a
-/// closed chain of one.
-pub(super) fn chain_at(events: &[EventBytes]) -> (usize, bool) {
-    let linked = events.iter().take_while(|bytes| is_linked(bytes)).count();
-    if linked < events.len() { (linked + 1, true) } else { (linked, false) }
 }
 
 /// The state of an event that was accepted, as a reservation.
@@ -103,7 +94,7 @@ impl Ledger {
         self.look_ahead_anew();
         while next < events.len() {
             let rest = &events[next..];
-            let (length, closed) = if is_linked(&rest[0]) { chain_at(rest) } else { (1, true) };
+            let (length, closed) = unit::length(rest);
             let group = &rest[..length];
             let mut log = EntryParts {
                 verdicts: &mut draft.body.verdicts,
@@ -200,11 +191,11 @@ impl Ledger {
         if let Some(known) = self.known(&key, fingerprint) {
             return (known.repeat(), false);
         }
-        let (verdict, state) = match self.execute(bytes, fingerprint, false, near, at, log.resolved)
-        {
-            Ok(done) => done,
-            Err(verdict) => (verdict, PendingState::None),
-        };
+        let (verdict, state) =
+            match self.execute(bytes, fingerprint, InChain::No, near, at, log.resolved) {
+                Ok(done) => done,
+                Err(verdict) => (verdict, PendingState::None),
+            };
         self.ids.insert(&key, Slot::new(&key, fingerprint, at.offset, verdict), state);
         log.verdicts.push(verdict.number());
         (Outcome { verdict, offset: Some(Offset(at.offset)) }, true)
@@ -219,10 +210,13 @@ impl Ledger {
         log: &mut EntryParts<'_>,
         outcomes: &mut Outcomes,
     ) -> bool {
-        if let Some((culprit, verdict)) = self.malformed_member(group, closed) {
-            refuse_whole(group.len(), culprit, verdict, outcomes);
-            return false;
-        }
+        let path = match self.path_of_chain(group, closed) {
+            Ok(path) => path,
+            Err((culprit, verdict)) => {
+                refuse_whole(group.len(), culprit, verdict, outcomes);
+                return false;
+            }
+        };
         members.extend(group.iter().map(|bytes| {
             let (key, fingerprint) = (key_of(bytes), fingerprint_of_event(bytes));
             ChainMember { key, fingerprint, known: self.known(&key, fingerprint) }
@@ -234,20 +228,25 @@ impl Ledger {
         }
         if known > 0 {
             self.refuse_known_in_part(members, at, log, outcomes);
+        } else if path.spans() {
+            self.begin_chain(group, members, path.last, at, log, outcomes);
         } else {
             self.execute_chain(group, members, at, log, outcomes);
         }
         true
     }
 
+    /// The partitions that decide a chain.
+    ///
+    /// # Errors
     /// The first member that makes the whole chain malformed, and why.
-    pub(super) fn malformed_member(
+    pub(super) fn path_of_chain(
         &mut self,
         group: &[EventBytes],
         closed: bool,
-    ) -> Option<(usize, Verdict)> {
+    ) -> Result<Path, (usize, Verdict)> {
         if !closed {
-            return Some((group.len() - 1, Verdict::LinkedEventChainOpen));
+            return Err((group.len() - 1, Verdict::LinkedEventChainOpen));
         }
         let ids = &mut self.scratch.ids;
         ids.clear();
@@ -262,11 +261,41 @@ impl Ledger {
         ids.sort_unstable_by_key(|&(.., index)| index);
         let mut repeated = ids.iter().map(|&(.., index)| index as usize).peekable();
         let routing = Routing { partition: self.partition, partitions: self.partitions };
-        group.iter().enumerate().find_map(|(index, bytes)| {
+        for (index, bytes) in group.iter().enumerate() {
             let repeated = repeated.next_if_eq(&index).is_some();
             let chained = Chained { linked: true, repeated };
-            checks::check(bytes, routing, chained).err().map(|verdict| (index, verdict))
-        })
+            checks::check(bytes, routing, chained).map_err(|verdict| (index, verdict))?;
+        }
+        let here = Path { home: self.partition, last: self.partition };
+        let path = unit::path(group, self.partitions)?.unwrap_or(here);
+        if path.home != self.partition {
+            return Err((0, Verdict::WrongPartition));
+        }
+        Ok(path)
+    }
+
+    /// Prepares a chain on which another partition has the last word, or refuses it.
+    fn begin_chain(
+        &mut self,
+        group: &[EventBytes],
+        members: &[ChainMember],
+        last: PartitionId,
+        at: At,
+        log: &mut EntryParts<'_>,
+        outcomes: &mut Outcomes,
+    ) {
+        let prepared = self.prepare_chain(group, members, last, at, log.resolved);
+        for (index, member) in members.iter().enumerate() {
+            let offset = at.offset + index as u64;
+            let (verdict, state) = match prepared {
+                Ok(()) => (Verdict::InDoubt, PendingState::Open),
+                Err((culprit, verdict)) if culprit == index => (verdict, PendingState::None),
+                Err(_) => (Verdict::LinkedEventFailed, PendingState::None),
+            };
+            self.remember(member, offset, verdict, state);
+            log.verdicts.push(verdict.number());
+            outcomes.push(Outcome { verdict, offset: Some(Offset(offset)) });
+        }
     }
 
     /// Some members were decided before, so the chain can't be decided as a whole any more.
@@ -293,7 +322,7 @@ impl Ledger {
         }
     }
 
-    fn remember(
+    pub(super) fn remember(
         &mut self,
         member: &ChainMember,
         offset: u64,
@@ -316,7 +345,8 @@ impl Ledger {
         let mut failed = None;
         for (index, (bytes, member)) in group.iter().zip(members).enumerate() {
             let at = at.plus(index);
-            match self.execute(bytes, member.fingerprint, true, NOWHERE, at, log.resolved) {
+            match self.execute(bytes, member.fingerprint, InChain::Local, NOWHERE, at, log.resolved)
+            {
                 Ok((verdict, state)) => self.remember(member, at.offset, verdict, state),
                 Err(verdict) => {
                     failed = Some((index, verdict));

@@ -7,6 +7,7 @@ use walengine_net::model::{
     EventKind, Expire, Guard, GuardFlags, Resolved, ResolvedBytes, Timestamp, Transfer,
     TransferFlags, Verdict, event_kind,
 };
+use walengine_net::unit::resolves;
 
 use super::ahead::Near;
 use super::balances::{available_to_credit, available_to_debit, balanced_amount, check_balances};
@@ -51,6 +52,15 @@ fn subtract(from: &mut Amount, amount: u128) {
     from.0 = from.0.checked_sub(amount).expect("what is taken back was added before");
 }
 
+/// Whether an event is in a linked chain.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum InChain {
+    No,
+    Local,
+    /// Another partition has the last word on the chain.
+    Spanning,
+}
+
 impl Ledger {
     /// Executes a well-formed event whose id is new. Returns its verdict, unless it is refused, and its state as a
     /// reservation. Pushes a resolution if the effective accounts and amount are not those of the event.
@@ -59,7 +69,7 @@ impl Ledger {
         &mut self,
         bytes: &EventBytes,
         fingerprint: u64,
-        is_linked: bool,
+        chain: InChain,
         near: Near,
         at: At,
         resolved: &mut Vec<ResolvedBytes>,
@@ -68,9 +78,8 @@ impl Ledger {
         match event_kind(bytes) {
             Ok(EventKind::Transfer) => {
                 let transfer = Transfer::from_bytes(bytes);
-                let resolving = TransferFlags::POST_PENDING.with(TransferFlags::VOID_PENDING);
-                if transfer.flags.intersects(resolving) {
-                    self.post_or_void(&transfer, fingerprint, is_linked, at, resolved)
+                if resolves(&transfer) {
+                    self.post_or_void(&transfer, fingerprint, chain, at, resolved)
                 } else if let Some(other) = self.routing().elsewhere(transfer.credit_account_id) {
                     self.prepare(&transfer, fingerprint, other, near, at, resolved)
                 } else {
@@ -84,7 +93,13 @@ impl Ledger {
             }
             Ok(EventKind::Guard) => self.guard(&Guard::from_bytes(bytes)).map(|()| DONE),
             Ok(EventKind::Close) => self.close(&Close::from_bytes(bytes)).map(|()| DONE),
-            Ok(EventKind::Expire | EventKind::Mail | EventKind::Arrival | EventKind::Word)
+            Ok(
+                EventKind::Expire
+                | EventKind::Mail
+                | EventKind::Arrival
+                | EventKind::GuardArrival
+                | EventKind::Word,
+            )
             | Err(_) => Err(Verdict::KindUnknown),
         }
     }
@@ -98,7 +113,7 @@ impl Ledger {
     }
 
     #[inline]
-    fn transfer(
+    pub(super) fn transfer(
         &mut self,
         transfer: &Transfer,
         fingerprint: u64,
@@ -139,11 +154,11 @@ impl Ledger {
         Ok(PendingState::Open)
     }
 
-    fn post_or_void(
+    pub(super) fn post_or_void(
         &mut self,
         transfer: &Transfer,
         fingerprint: u64,
-        is_linked: bool,
+        chain: InChain,
         at: At,
         resolved: &mut Vec<ResolvedBytes>,
     ) -> Result<(Verdict, PendingState), Verdict> {
@@ -151,7 +166,7 @@ impl Ledger {
             return Err(self.why_not_open(transfer.pending_id));
         };
         let standing = pending.standing;
-        let is_none = matches!(standing, Standing::InDoubt | Standing::Posting);
+        let is_none = matches!(standing, Standing::InDoubt | Standing::Carried) || standing.ends();
         refuse_if(is_none, Verdict::PendingNotPending)?;
         let debit = self.accounts.get(pending.debit);
         let credit_id = self.credit_account_of(&pending);
@@ -176,7 +191,12 @@ impl Ledger {
         }
         refuse_if(!is_open, Verdict::PendingInDoubt)?;
         let spans = pending.other != 0;
-        refuse_if(posts && spans && is_linked, Verdict::PendingSpans)?;
+        let asks_twice = match chain {
+            InChain::No => false,
+            InChain::Local => posts && spans,
+            InChain::Spanning => spans,
+        };
+        refuse_if(asks_twice, Verdict::PendingSpans)?;
         if posts {
             let closed = AccountFlags::CLOSED;
             refuse_if(debit.flags.contains(closed), Verdict::DebitAccountClosed)?;
@@ -185,8 +205,21 @@ impl Ledger {
         }
         let amount = if amount == 0 { pending.amount } else { amount };
         if posts && spans {
-            let named = (transfer.id, fingerprint);
-            return Ok(self.prepare_post(&pending, named, amount, at, resolved));
+            let (id, offset, other) = (transfer.id.0, at.offset, pending.other);
+            let (expires_at, standing) = (NEVER, Standing::Posting);
+            let end = Pending {
+                id,
+                fingerprint,
+                amount,
+                expires_at,
+                offset,
+                other,
+                standing,
+                ..Pending::default()
+            };
+            self.prepare_end(&pending, end);
+            self.note_ended(&pending, credit_id, amount, at, resolved);
+            return Ok((Verdict::InDoubt, PendingState::Open));
         }
         let state = if posts { PendingState::Posted } else { PendingState::Voided };
         self.end(&pending, amount, state, at, resolved);
@@ -291,7 +324,7 @@ impl Ledger {
         Ok(())
     }
 
-    fn guard(&self, guard: &Guard) -> Result<(), Verdict> {
+    pub(super) fn guard(&self, guard: &Guard) -> Result<(), Verdict> {
         let account = self.accounts.by_id(guard.account_id).ok_or(Verdict::GuardAccountNotFound)?;
         let set = |flag| guard.flags.contains(flag);
         let changed = set(GuardFlags::VERSION) && account.version != guard.version;

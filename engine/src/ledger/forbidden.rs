@@ -1,9 +1,10 @@
 //! Requests of which the sender may not have everything decided.
 
 use walengine_net::model::{EventBytes, Timestamp, Verdict};
+use walengine_net::unit;
 
 use super::checks::{self, SINGLE};
-use super::decide::{chain_at, refuse_whole};
+use super::decide::refuse_whole;
 use super::{Draft, Ledger, Outcomes};
 
 impl Ledger {
@@ -24,7 +25,7 @@ impl Ledger {
         assert!(events.len() == forbidden.len(), "one mark for each event");
         let (mut next, mut decided) = (0, 0);
         while next < events.len() {
-            let (length, closed) = chain_at(&events[next..]);
+            let (length, closed) = unit::length(&events[next..]);
             let end = next + length;
             if forbidden[next..end].contains(&true) {
                 if decided < next {
@@ -53,7 +54,7 @@ impl Ledger {
             [single] if closed => {
                 checks::check(single, self.routing(), SINGLE).err().map(|verdict| (0, verdict))
             }
-            _ => self.malformed_member(group, closed),
+            _ => self.path_of_chain(group, closed).err(),
         };
         let first = forbidden.iter().position(|forbidden| *forbidden).unwrap_or_default();
         let (culprit, verdict) = wrong.unwrap_or((first, Verdict::Forbidden));

@@ -26,6 +26,7 @@ mod across;
 mod ahead;
 mod apply;
 mod balances;
+mod chains;
 mod checks;
 mod decide;
 mod digest;
@@ -35,6 +36,7 @@ mod effects;
 mod forbidden;
 mod ids;
 mod import;
+mod inbound;
 mod joint_index;
 mod limits;
 mod older;
@@ -72,8 +74,8 @@ pub use state_digest::StateDigester;
 use crate::ids::RunRange;
 use crate::ids::key::{Key, Space};
 use accounts::Accounts;
-use across::Across;
 use ids::Ids;
+use inbound::Across;
 use pendings::{NEVER, Pendings};
 
 /// Outcome of one event: for a repeat the first verdict and its offset; for
@@ -191,6 +193,11 @@ impl Ledger {
     /// An account at the tail.
     pub fn account(&self, id: AccountId) -> Option<Account> {
         self.accounts.by_id(id).copied()
+    }
+
+    /// The account belongs to this partition, whether it exists or not.
+    pub fn lives_here(&self, id: AccountId) -> bool {
+        self.routing().elsewhere(id).is_none()
     }
 
     /// Number of accounts.

@@ -34,10 +34,14 @@ pub(super) enum Standing {
     Ended = 5,
     /// Reserves on the side of another partition's reservation that is here.
     Held = 6,
+    /// Reserves nothing: an event of a chain in doubt that changes nothing here.
+    Carried = 7,
+    /// Reserves nothing: the voiding of a reservation, in a chain in doubt.
+    Voiding = 8,
 }
 
 impl Standing {
-    const ALL: [Self; 7] = [
+    const ALL: [Self; 9] = [
         Self::Open,
         Self::InDoubt,
         Self::Reserving,
@@ -45,6 +49,8 @@ impl Standing {
         Self::Posting,
         Self::Ended,
         Self::Held,
+        Self::Carried,
+        Self::Voiding,
     ];
 
     /// `None` if there is none of this number.
@@ -59,12 +65,52 @@ impl Standing {
 
     /// Another partition has the last word on it.
     pub(super) fn is_in_doubt(self) -> bool {
-        matches!(self, Self::InDoubt | Self::Reserving | Self::Posting)
+        matches!(self, Self::InDoubt | Self::Reserving | Self::Carried) || self.ends()
+    }
+
+    /// The end of a reservation, which is in doubt.
+    pub(super) fn ends(self) -> bool {
+        matches!(self, Self::Posting | Self::Voiding)
     }
 
     /// Its amount counts as pending in its accounts.
     pub(super) fn reserves(self) -> bool {
-        !matches!(self, Self::Posting | Self::Ended)
+        !matches!(self, Self::Carried | Self::Ended) && !self.ends()
+    }
+}
+
+/// Place in a chain that spans partitions: of what is in doubt.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Link(pub u8);
+
+impl Link {
+    /// The next record is of the same chain.
+    pub(super) const NEXT: Self = Self(1);
+    /// The record before is.
+    pub(super) const PREVIOUS: Self = Self(2);
+    /// A reservation that does not span: it was in doubt with its chain.
+    pub(super) const WAS: Self = Self(4);
+    const ALL: u8 = Self::NEXT.0 | Self::PREVIOUS.0 | Self::WAS.0;
+
+    /// Of the event at a place in a chain of this length.
+    pub(super) fn at(place: usize, length: usize) -> Self {
+        let next = if place + 1 < length { Self::NEXT.0 } else { 0 };
+        let previous = if place > 0 { Self::PREVIOUS.0 } else { 0 };
+        Self(next | previous)
+    }
+
+    /// `None` if there is none of this number.
+    pub(super) fn from_number(number: u8) -> Option<Self> {
+        (number & !Self::ALL == 0).then_some(Self(number))
+    }
+
+    pub(super) fn has(self, link: Self) -> bool {
+        self.0 & link.0 != 0
+    }
+
+    /// In a chain that is in doubt.
+    pub(super) fn is_chained(self) -> bool {
+        self.has(Self::NEXT) || self.has(Self::PREVIOUS)
     }
 }
 
@@ -87,7 +133,9 @@ pub(super) struct Pending {
     /// One more than the other partition that it spans; 0 if it spans none.
     pub other: u16,
     pub standing: Standing,
-    /// Of a reservation at home that spans partitions, its account elsewhere; of a posting, its reservation; 0 of
+    /// Of what is in doubt with a chain, or was.
+    pub link: Link,
+    /// Of a reservation at home that spans partitions, its account elsewhere; of an end in doubt, its reservation; 0 of
     /// any other.
     pub named: u128,
 }
@@ -95,11 +143,12 @@ pub(super) struct Pending {
 impl Pending {
     /// What ending it needs to know of its id.
     pub(super) fn reserved(&self) -> Reserved {
-        let verdict = if self.other == 0 { Verdict::Ok } else { Verdict::InDoubt };
+        let was_in_doubt = self.other != 0 || self.link.has(Link::WAS);
+        let verdict = if was_in_doubt { Verdict::InDoubt } else { Verdict::Ok };
         Reserved { id: self.id, fingerprint: self.fingerprint, offset: self.offset, verdict }
     }
 
-    fn other(&self) -> Option<PartitionId> {
+    pub(super) fn other(&self) -> Option<PartitionId> {
         self.other.checked_sub(1).map(PartitionId)
     }
 
@@ -352,6 +401,7 @@ impl Pending {
         item[56..58].copy_from_slice(&self.code.to_le_bytes());
         item[58..60].copy_from_slice(&self.other.to_le_bytes());
         item[60] = self.standing as u8;
+        item[61] = self.link.0;
         item[PENDING_BYTES..FINGERPRINT_AT].copy_from_slice(&self.named.to_le_bytes());
         item[FINGERPRINT_AT..].copy_from_slice(&self.fingerprint.to_le_bytes());
         item

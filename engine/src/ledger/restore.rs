@@ -10,10 +10,10 @@ use walengine_net::model::{
 };
 use walengine_net::partition;
 
-use super::across::ACROSS_ITEM_BYTES;
 use super::ids::Ids;
+use super::inbound::ACROSS_ITEM_BYTES;
 use super::limits::{OFFSET_MAX, TIMESTAMP_MAX};
-use super::pendings::{FINGERPRINT_AT, PENDING_BYTES, PENDING_ITEM_BYTES, Pending, Standing};
+use super::pendings::{FINGERPRINT_AT, Link, PENDING_BYTES, PENDING_ITEM_BYTES, Pending, Standing};
 use super::set::Set;
 use super::slot::{SLOT_BYTES, Slot};
 use super::snapshot::{
@@ -232,28 +232,39 @@ impl Partial {
         let pending = Pending::from_item(bytes)?;
         let accounts = self.ledger.accounts.slab.len();
         let is_named = pending.named != 0;
+        let is_chained = pending.link.is_chained();
         let names = match pending.standing {
-            Standing::Open => is_named == (pending.other != 0),
-            Standing::Reserving | Standing::Ending | Standing::Posting | Standing::Ended => {
-                is_named
-            }
-            Standing::InDoubt | Standing::Held => !is_named,
+            Standing::Open | Standing::Ending => is_named == (pending.other != 0),
+            Standing::Reserving => is_named || is_chained,
+            Standing::Posting | Standing::Voiding | Standing::Ended => is_named,
+            Standing::InDoubt | Standing::Held | Standing::Carried => !is_named,
         };
+        let was_in_doubt = pending.link.has(Link::WAS);
+        let is_linked = match pending.standing {
+            Standing::Open | Standing::Ending => !was_in_doubt || pending.other == 0,
+            Standing::Carried | Standing::Voiding => is_chained && !was_in_doubt,
+            _ => !was_in_doubt,
+        };
+        let may_be_chained = pending.standing.is_in_doubt();
+        let (debit, credit) = (pending.debit, pending.credit);
+        let has_accounts = debit < accounts && credit < accounts && debit != credit;
+        let is_elsewhere = pending.standing == Standing::Carried && (debit, credit) == (0, 0);
+        let needs_no_other = matches!(pending.standing, Standing::Open | Standing::Ending);
         let possible = pending.to_item() == *bytes
             && pending.id != 0
-            && pending.amount != 0
-            && pending.debit < accounts
-            && pending.credit < accounts
-            && pending.debit != pending.credit
+            && (pending.amount != 0 || is_elsewhere)
+            && (has_accounts || is_elsewhere)
+            && is_linked
+            && (may_be_chained || !is_chained)
             && pending.other <= self.head.partitions
             && pending.other != self.head.partition + 1
-            && (pending.other != 0 || pending.standing == Standing::Open)
+            && (pending.other != 0 || needs_no_other)
             && names
             && pending.offset < self.head.next_offset
             && (self.ledger.pendings.len() as u64) < self.head.pendings
             && self.ledger.pendings.find(pending.key()).is_none();
         let ledger_of = |slot| self.ledger.accounts.get(slot).ledger;
-        if !possible || ledger_of(pending.debit) != ledger_of(pending.credit) {
+        if !possible || !is_elsewhere && ledger_of(debit) != ledger_of(credit) {
             return None;
         }
         self.ledger.pendings.insert(pending);
@@ -295,10 +306,12 @@ impl Partial {
         if !ledger.totals().values().all(LedgerTotals::balanced) {
             return Err(RestoreError::Unbalanced);
         }
-        let posted = ledger.pendings.iter().filter(|it| it.standing == Standing::Posting);
-        let posted: HashSet<u128> = posted.map(|posting| posting.named).collect();
-        let counted = [Standing::Posting, Standing::Ending].map(|it| ledger.pendings.counted(it));
-        let is_right = counted == [posted.len(); 2]
+        let ending = ledger.pendings.iter().filter(|it| it.standing.ends());
+        let ending: HashSet<u128> = ending.map(|end| end.named).collect();
+        let counted = |standing| ledger.pendings.counted(standing);
+        let ends = counted(Standing::Posting) + counted(Standing::Voiding);
+        let is_right = ends == ending.len()
+            && counted(Standing::Ending) == ends
             && ledger.pendings.iter().all(|pending| is_its_record(ledger, pending));
         if !is_right {
             return Err(RestoreError::Reservations);
@@ -324,14 +337,16 @@ fn is_its_record(ledger: &Ledger, pending: &Pending) -> bool {
         // Its id is another partition's.
         Standing::Held => return true,
         Standing::Ended => return end.map_or(is_older, |end| end.offset() == pending.offset),
-        Standing::Posting => {
-            let of = |it: &Pending| (it.other, it.debit, it.credit);
-            let is_posted = |it: &Pending| {
+        Standing::Posting | Standing::Voiding => {
+            let of = |it: &Pending| (it.debit, it.credit);
+            let other = if pending.link.is_chained() { 0 } else { pending.other };
+            let is_ended = |it: &Pending| {
                 it.standing == Standing::Ending
+                    && it.other == other
                     && of(it) == of(pending)
                     && pending.amount <= it.amount
             };
-            if !ledger.pendings.get(pending.named).is_some_and(is_posted) {
+            if !ledger.pendings.get(pending.named).is_some_and(is_ended) {
                 return false;
             }
         }
@@ -467,6 +482,7 @@ impl Pending {
             code: word(bytes, 56) as u16,
             other: (word(bytes, 56) >> 16) as u16,
             standing: Standing::from_number((word(bytes, 56) >> 32) as u8)?,
+            link: Link::from_number((word(bytes, 56) >> 40) as u8)?,
             named: wide(bytes, PENDING_BYTES),
         })
     }

@@ -27,13 +27,15 @@
 //! | run | 16 | first offset u64, offset behind the last u64; adjacent, from 0 on |
 //! | id | 32 | in order of offset: id u128, fingerprint u64, u64 of: bits 0–47 offset, 48–55 code, 56–57 space |
 //! | account | 128 | FORMAT.md, section 3, in order of creation |
-//! | reservation | 88 | id u128, amount u128, expires at u64 (2^64 - 1: never), offset u64, debit and credit account u32 (counted from 0), code u16, one more than the other partition that it spans u16 (0: none), how it stands u8, zero, what is named u128, fingerprint u64 |
+//! | reservation | 88 | id u128, amount u128, expires at u64 (2^64 - 1: never), offset u64, debit and credit account u32 (counted from 0), code u16, one more than the other partition that it spans u16 (0: none), how it stands u8, its chain u8, zero, what is named u128, fingerprint u64 |
 //! | from another partition | 48 | its number u16, verdict u8, zero, place u64, id u128, amount u128: the place of its last arrival (id and amount zero, verdict 255), or a word that it may not know; behind the word on the end of a reservation that one again, as id, with verdict 254 and no amount; ascending |
 //!
-//! How a reservation stands: 0 open; 1 a transfer in doubt; 2 a reservation in doubt; 3 open, and a posting of it is in
-//! doubt; 4 that posting; 5 ended, and the other partition may not know; 6 the side here of another partition's. Named
-//! is, of a reservation whose home this is and that spans partitions, the account elsewhere; of a posting, the
-//! reservation.
+//! How a reservation stands: 0 open; 1 a transfer in doubt; 2 a reservation in doubt; 3 open, and an end of it is in
+//! doubt; 4 a posting in doubt; 5 ended, which the other partition may not know; 6 the side here of another partition's;
+//! 7 an event of a chain in doubt that changes nothing here, whose accounts are 0; 8 a voiding in doubt. What is named
+//! is, of a reservation whose home this is and that spans partitions, the account elsewhere; of an end in doubt, the
+//! reservation. Its chain: bit 0, the next record is of the same one, which is in doubt; bit 1, the record before is; bit 2,
+//! a reservation that does not span was in doubt with its chain.
 //!
 //! Spaces: 0 events, 1 accounts, 2 what became of a reservation, or of what was in doubt; there the code is 2 posted, 3
 //! voided, 4 expired, 5 accepted by another partition, or the verdict by which that has refused it, the
@@ -44,7 +46,7 @@
 use walengine_net::model::{Account, EVENT_BYTES, Offset, Timestamp};
 
 use super::Ledger;
-use super::across::ACROSS_ITEM_BYTES;
+use super::inbound::ACROSS_ITEM_BYTES;
 use super::pendings::{PENDING_ITEM_BYTES, Pending};
 use super::set::Set;
 use super::slab::Slab;

@@ -1,7 +1,7 @@
 //! The digest of a state at a cut, made of its pieces while the ledger goes on.
 
-use super::across::ACROSS_ITEM_BYTES;
 use super::digest::Digest;
+use super::inbound::ACROSS_ITEM_BYTES;
 use super::pendings::{PENDING_ITEM_BYTES, digested};
 use super::restore::{one_head, open_chunk};
 use super::snapshot::Section;

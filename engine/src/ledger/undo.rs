@@ -2,8 +2,8 @@
 //! verdicts and resolutions.
 
 use walengine_net::model::{
-    Account, AccountFlags, Arrival, Close, CloseFlags, EventBytes, EventKind, Offset, Resolved,
-    ResolvedBytes, Timestamp, Transfer, TransferFlags, Verdict, event_kind,
+    Account, AccountFlags, Arrival, Close, CloseFlags, EventBytes, EventId, EventKind, Offset,
+    Resolved, ResolvedBytes, Timestamp, Transfer, TransferFlags, Verdict, event_id, event_kind,
 };
 
 use super::Ledger;
@@ -58,7 +58,7 @@ impl Ledger {
             let mut state = PendingState::None;
             let verdict = Verdict::from_number(*verdict);
             if verdict == Some(Verdict::InDoubt) {
-                self.revert_prepared(&Transfer::from_bytes(bytes), offset);
+                self.revert_prepared(EventId(event_id(bytes)), offset);
                 state = PendingState::Open;
             } else if verdict.is_some_and(Verdict::is_ok) {
                 self.revert(bytes, offset, effective.as_ref());
@@ -120,15 +120,20 @@ impl Ledger {
                 account.version -= 1;
             }
             Ok(EventKind::Expire) => self.unresolve(offset, None),
-            Ok(EventKind::Arrival) => {
-                self.revert_arrival(&Arrival::from_bytes(bytes).transfer, offset, resolved);
+            Ok(EventKind::Arrival | EventKind::GuardArrival) => {
+                self.revert_arrival(&Arrival::from_bytes(bytes).sent, offset, resolved);
             }
             Ok(EventKind::Word) => self.revert_word(bytes, offset),
             Ok(EventKind::Guard | EventKind::Mail) | Err(_) => {}
         }
     }
 
-    fn revert_transfer(&mut self, transfer: &Transfer, offset: u64, resolved: Option<&Resolved>) {
+    pub(super) fn revert_transfer(
+        &mut self,
+        transfer: &Transfer,
+        offset: u64,
+        resolved: Option<&Resolved>,
+    ) {
         let flags = transfer.flags;
         if flags.contains(TransferFlags::VOID_PENDING) {
             return self.unresolve(offset, None);

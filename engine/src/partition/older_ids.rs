@@ -586,7 +586,13 @@ fn key_at(entry: &RunEntry, record: &Record) -> Option<Key> {
             Key::new(resolved_by(event, entry.code)?, Space::Resolution)
         }
         Record::Event(event) => match event_kind(event) {
-            Ok(EventKind::Expire | EventKind::Mail | EventKind::Arrival | EventKind::Word)
+            Ok(
+                EventKind::Expire
+                | EventKind::Mail
+                | EventKind::Arrival
+                | EventKind::GuardArrival
+                | EventKind::Word,
+            )
             | Err(_) => return None,
             Ok(_) => key_of(event),
         },
@@ -603,12 +609,16 @@ fn is_end(entry: &RunEntry, record: &Record) -> bool {
     is_word || entry.code < Verdict::REFUSAL_MIN && entry.code != Verdict::Ok.number()
 }
 
-/// What an event has ended in this way, if it has: a reservation, or what was in doubt. The word on a posting ends
-/// both.
+/// What an event has ended in this way, if it has: a reservation, or what was in doubt. The word on the end of a
+/// reservation ends both.
 fn resolved_by(event: &EventBytes, code: u8) -> Option<u128> {
     match event_kind(event) {
         Ok(EventKind::Expire) => Some(Expire::from_bytes(event).pending_id.0),
-        Ok(EventKind::Word) if code == PendingState::Posted.number() => {
+        Ok(EventKind::Word)
+            if [PendingState::Posted, PendingState::Voided]
+                .map(PendingState::number)
+                .contains(&code) =>
+        {
             Word::from_bytes(event).map(|word| word.pending_id.0)
         }
         Ok(EventKind::Word) => Word::from_bytes(event).map(|word| word.id.0),

@@ -139,20 +139,21 @@ impl<C: Commit> Partition<C> {
         Ok(said)
     }
 
-    /// Has words decided on what is in doubt here.
+    /// Has words decided on what is in doubt here; on how much.
     ///
     /// # Errors
     /// See [`Refused`]; none of them was.
-    pub(crate) async fn take_words(&self, said: &Words) -> Result<(), Refused> {
+    pub(crate) async fn take_words(&self, said: &Words) -> Result<usize, Refused> {
         let bytes = said.words.len() * (EVENT_BYTES + RESOLVED_BYTES);
         let now = self.admit_behind(said.time, bytes).await?;
+        let mut settled = 0;
         let decide = |ledger: &mut Ledger, draft: &mut Draft| {
-            ledger.take_words(&said.words, draft, now);
+            settled = ledger.take_words(&said.words, draft, now);
         };
         let taken = self.inner.replica.borrow_mut().decide_events(decide);
         self.inner.work.notify_all();
         self.inner.changed.notify_all();
-        taken.map(drop).ok_or_else(|| self.not_leader())
+        taken.map(|_| settled).ok_or_else(|| self.not_leader())
     }
 
     /// Exchanges nothing with other partitions for a while: no frame is taken or prepared, and no words are.
@@ -208,8 +209,7 @@ impl<C: Commit> Partition<C> {
     #[inline]
     pub(super) fn require_settled(&self, events: &[EventBytes]) -> Result<(), Refused> {
         let may_go = self.with_ledger(|ledger| {
-            ledger.in_doubt_len() + events.len() <= DOUBTS_MAX
-                || !events.iter().any(|event| ledger.spans(event))
+            ledger.in_doubt_len() + events.len() <= DOUBTS_MAX || !ledger.spans_any(events)
         });
         if may_go { Ok(()) } else { Err(BUSY) }
     }

@@ -70,7 +70,13 @@ impl Touched {
                 }
             }
             // Has no id that could be asked for.
-            Ok(EventKind::Expire | EventKind::Mail | EventKind::Arrival | EventKind::Word)
+            Ok(
+                EventKind::Expire
+                | EventKind::Mail
+                | EventKind::Arrival
+                | EventKind::GuardArrival
+                | EventKind::Word,
+            )
             | Err(_) => Vec::new(),
         };
         Ok(Self(touched))
@@ -98,8 +104,11 @@ impl Touched {
 /// An account is in an area: its book is, and in that book its own ledger and the one that is named.
 fn has(area: &Area, ledger: &Ledger, account: AccountId, named: Option<LedgerId>) -> bool {
     let Some(ledgers) = area.ledgers(account.book()) else { return false };
+    // Of an account elsewhere, only the event can tell the ledger: what names none there may be of any.
+    let is_told = named.is_some() || ledger.lives_here(account);
     ledgers.is_all()
-        || named.is_none_or(|named| ledgers.contains(named.0))
+        || is_told
+            && named.is_none_or(|named| ledgers.contains(named.0))
             && ledger.account(account).is_none_or(|found| ledgers.contains(found.ledger.0))
 }
 
@@ -137,7 +146,13 @@ impl Judge<'_> {
             }
             Ok(EventKind::Close) => in_area(write, Close::from_bytes(bytes).account_id, None),
             // Malformed.
-            Ok(EventKind::Expire | EventKind::Mail | EventKind::Arrival | EventKind::Word)
+            Ok(
+                EventKind::Expire
+                | EventKind::Mail
+                | EventKind::Arrival
+                | EventKind::GuardArrival
+                | EventKind::Word,
+            )
             | Err(_) => true,
         };
         if may { Judged::Allowed } else { Judged::Forbidden }
@@ -158,5 +173,38 @@ impl Judge<'_> {
         };
         let may = touched.map_or(write.is_everything(), |all| all.is_in(write, self.ledger));
         if may { Judged::Allowed } else { Judged::Forbidden }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use walengine_net::model::{Amount, GuardFlags, PartitionId};
+    use walengine_net::partition;
+
+    use super::*;
+    use crate::policy::Ranges;
+
+    /// A guard names no ledger, and of one elsewhere nothing is known here.
+    #[test]
+    fn an_account_elsewhere_is_guarded_by_who_may_see_all_ledgers_of_its_book() {
+        let ledger = Ledger::new(PartitionId(0), 2);
+        let book_of = |wanted| {
+            let lives_there = |id: &AccountId| partition::of_account(*id, 2).0 == wanted;
+            (1u128..100).map(|book| AccountId(book << 96 | 7)).find(lives_there).unwrap()
+        };
+        let guard = |account_id| {
+            let flags = GuardFlags::AVAILABLE_TO_DEBIT;
+            Guard { id: EventId(1), account_id, available: Amount(9), version: 0, flags }.to_bytes()
+        };
+        let judge = |ledgers: &Ranges, account| {
+            let area = Area::of([(&Ranges::all(), ledgers)].into_iter());
+            let rights = Rights { write: area, ..Rights::default() };
+            let known = Known::default();
+            Judge { rights: &rights, ledger: &ledger, known: &known }.judge(&guard(account))
+        };
+        let some = Ranges::of(vec![(978, 978)]);
+        assert_eq!(judge(&some, book_of(0)), Judged::Allowed, "there is no such account");
+        assert_eq!(judge(&some, book_of(1)), Judged::Forbidden);
+        assert_eq!(judge(&Ranges::all(), book_of(1)), Judged::Allowed);
     }
 }

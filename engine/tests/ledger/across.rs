@@ -1,16 +1,18 @@
 //! Ledgers of several partitions, whose transfers span them, with couriers that lose, double and reorder, and
 //! leaders that lose what they have not committed.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use rkyv::rancor;
 use walengine::ledger::{Draft, Frame, Ledger, LedgerTotals, MailError, Outcomes};
+use walengine_net::client::Chain;
 use walengine_net::entry::{EventsBody, access_events};
 use walengine_net::model::{
     Account, AccountFlags, AccountId, Amount, Arrival, Code, Event, EventBytes, EventId, Expire,
-    LedgerId, Offset, PartitionId, Resolved, Timestamp, Transfer, TransferFlags, Verdict, Word,
+    Guard, GuardFlags, LedgerId, Offset, PartitionId, Resolved, Sent, Timestamp, Transfer,
+    TransferFlags, Verdict, Word,
 };
-use walengine_net::partition;
+use walengine_net::{partition, unit};
 
 use crate::{Random, first_seed};
 
@@ -86,10 +88,14 @@ impl Side {
         assert_eq!(self.leader.digest(), self.committed.digest());
     }
 
-    fn check(&self, accounts: &[Account]) {
+    /// A chain in doubt reserves all that it debits, though it may credit it itself: `chained` accounts may have more
+    /// reserved than their limits allow.
+    fn check(&self, accounts: &[Account], chained: impl Fn(&Ledger) -> BTreeSet<AccountId>) {
         for ledger in [&self.leader, &self.committed] {
             assert!(ledger.totals().values().all(LedgerTotals::balanced), "books balance");
-            for account in accounts.iter().filter_map(|one| ledger.account(one.id)) {
+            let chained = chained(ledger);
+            let strict = accounts.iter().filter(|one| !chained.contains(&one.id));
+            for account in strict.filter_map(|one| ledger.account(one.id)) {
                 let Account { debits_posted, debits_pending, credits_posted, .. } = account;
                 if account.flags.contains(AccountFlags::DEBITS_MUST_NOT_EXCEED_CREDITS) {
                     assert!(debits_posted.0 + debits_pending.0 <= credits_posted.0, "{account:?}");
@@ -113,10 +119,32 @@ impl Side {
                 .map(Resolved::from_bytes)
                 .map(|it| (it.index, it))
                 .collect();
+            let mut chain: Option<(usize, PartitionId)> = None;
             for (index, event) in (0u32..).zip(&entry.body.events) {
                 let place = entry.base.0 + u64::from(index);
                 let verdict = entry.body.verdicts[index as usize];
                 let effective = resolved.get(&index);
+                chain = chain.filter(|(end, _)| (index as usize) < *end);
+                let begins = chain.is_none() && unit::is_linked(event);
+                if begins && verdict == Verdict::InDoubt.number() {
+                    let rest = &entry.body.events[index as usize..];
+                    let (length, _) = unit::length(rest);
+                    let path = unit::path(&rest[..length], partitions).unwrap().unwrap();
+                    chain = Some((index as usize + length, path.last));
+                }
+                if let Some((_, last)) = chain {
+                    let sent = match Event::from_bytes(event).unwrap() {
+                        Event::Guard(guard) => Sent::Guard(guard),
+                        Event::Transfer(transfer) => Sent::Transfer(
+                            effective.map_or(transfer, |it| with_effective(transfer, it)),
+                        ),
+                        other => panic!("{other:?} spans"),
+                    };
+                    if place >= from && last == other {
+                        found.push(Arrival { sent, place });
+                    }
+                    continue;
+                }
                 let ends = verdict == Verdict::Ok.number() && effective.is_some();
                 let transfer = match (Event::from_bytes(event).unwrap(), effective) {
                     (Event::Transfer(transfer), None) if verdict == Verdict::InDoubt.number() => {
@@ -130,6 +158,7 @@ impl Side {
                     (Event::Transfer(Transfer { pending_id, flags, .. }), Some(it))
                         if ends && flags.contains(TransferFlags::VOID_PENDING) =>
                     {
+                        let flags = TransferFlags::VOID_PENDING;
                         with_effective(Transfer { pending_id, flags, ..Transfer::default() }, it)
                     }
                     (Event::Expire(Expire { pending_id }), Some(it)) => {
@@ -140,7 +169,7 @@ impl Side {
                 };
                 let is_for = partition::of_account(transfer.credit_account_id, partitions) == other;
                 if place >= from && is_for {
-                    found.push(Arrival { transfer, place });
+                    found.push(Arrival { sent: Sent::Transfer(transfer), place });
                 }
             }
         }
@@ -155,7 +184,7 @@ fn with_effective(transfer: Transfer, effective: &Resolved) -> Transfer {
 
 /// What is on its way.
 #[derive(Clone)]
-enum Sent {
+enum OnWay {
     Frame { home: usize, to: usize, covers_from: u64, settled_below: u64, arrivals: Vec<Arrival> },
     Words { to: usize, words: Vec<Word> },
 }
@@ -164,11 +193,15 @@ struct World {
     random: Random,
     sides: Vec<Side>,
     accounts: Vec<Account>,
-    sent: Vec<Sent>,
+    sent: Vec<OnWay>,
     /// Transfers and where their home is.
     transfers: BTreeMap<u128, (usize, Transfer)>,
     /// Those that reserve.
     pendings: Vec<u128>,
+    /// What was sent as one, and where to.
+    units: Vec<(usize, Vec<EventBytes>)>,
+    /// Of each chain that spans: its home, its first id, and the accounts that it touches.
+    chains: Vec<(usize, u128, BTreeSet<AccountId>)>,
     gaps: usize,
 }
 
@@ -197,7 +230,8 @@ impl World {
             accounts.push(account);
         }
         let (sent, transfers, pendings) = (Vec::new(), BTreeMap::new(), Vec::new());
-        Self { random, sides, accounts, sent, transfers, pendings, gaps: 0 }
+        let (units, chains) = (Vec::new(), Vec::new());
+        Self { random, sides, accounts, sent, transfers, pendings, units, chains, gaps: 0 }
     }
 
     fn home_of(&self, id: AccountId) -> usize {
@@ -272,26 +306,103 @@ impl World {
         Some((home, end))
     }
 
+    fn note(&mut self, home: usize, transfer: Transfer) {
+        self.transfers.insert(transfer.id.0, (home, transfer));
+        if transfer.flags.contains(TransferFlags::PENDING) {
+            self.pendings.push(transfer.id.0);
+        }
+    }
+
+    /// A chain whose events may be of two partitions.
+    fn chain(&mut self) -> Option<(usize, Vec<EventBytes>)> {
+        let (one, two) = self.pair();
+        let mut events = Vec::new();
+        for _ in 0..2 + self.random.below(3) {
+            if self.random.chance(150) {
+                let account_id = self.random.pick(&self.accounts).id;
+                let found = self.sides[self.home_of(account_id)].leader.account(account_id);
+                let version = found.map_or(0, |account| account.version);
+                let id = EventId(u128::from(self.random.next()) << 64 | 1);
+                let flags = GuardFlags::VERSION;
+                events.push(Event::Guard(Guard {
+                    id,
+                    account_id,
+                    version,
+                    flags,
+                    ..Guard::default()
+                }));
+                continue;
+            }
+            let end = if self.random.chance(250) { self.end() } else { None };
+            let mut transfer = end.map_or_else(|| self.transfer(), |(_, end)| end);
+            if end.is_some() && self.random.chance(800) {
+                let (_, reserved) = self.transfers[&transfer.pending_id.0];
+                transfer.debit_account_id = reserved.debit_account_id;
+            }
+            if transfer.is_balancing() && self.random.chance(800) {
+                transfer.flags = TransferFlags::default();
+                transfer.timeout_seconds = 0;
+            }
+            events.push(Event::Transfer(transfer));
+        }
+        let lives_there = |id: AccountId| [one, two].contains(&self.home_of(id));
+        events.retain(|event| match event {
+            Event::Transfer(transfer) => {
+                let sides = [transfer.debit_account_id, transfer.credit_account_id];
+                sides.into_iter().all(|id| id.0 == 0 || lives_there(id)) && sides[0] != sides[1]
+                    || transfer.pending_id.0 != 0
+            }
+            Event::Guard(guard) => lives_there(guard.account_id),
+            _ => true,
+        });
+        if events.len() < 2 {
+            return None;
+        }
+        let chain = events.iter().fold(Chain::new(), |chain, event| chain.event(*event)).events();
+        let path = unit::path(&chain, self.sides.len() as u16).ok().flatten()?;
+        let home = usize::from(path.home.0);
+        let mut touched = BTreeSet::new();
+        for event in &chain {
+            let Ok(Event::Transfer(transfer)) = Event::from_bytes(event) else { continue };
+            let of = self.transfers.get(&transfer.pending_id.0).map_or(transfer, |(_, it)| *it);
+            touched.extend([of.debit_account_id, of.credit_account_id]);
+            self.note(home, transfer);
+        }
+        if path.spans() {
+            let first = u128::from_le_bytes(*chain[0].first_chunk().unwrap());
+            self.chains.push((home, first, touched));
+        }
+        Some((home, chain))
+    }
+
     fn submit(&mut self, now: u64) {
         let mut by_home: Vec<Vec<EventBytes>> = vec![Vec::new(); self.sides.len()];
         for _ in 0..=self.random.below(6) {
-            let known: Vec<u128> = self.transfers.keys().copied().collect();
-            let (home, transfer) = if !known.is_empty() && self.random.chance(150) {
-                self.transfers[&self.random.pick(&known)] // again
-            } else if let Some(end) = self.random.chance(250).then(|| self.end()).flatten() {
-                end
-            } else {
-                let transfer = self.transfer();
-                if transfer.debit_account_id == transfer.credit_account_id {
-                    continue;
-                }
-                (self.home_of(transfer.debit_account_id), transfer)
-            };
-            let is_new = self.transfers.insert(transfer.id.0, (home, transfer)).is_none();
-            if is_new && transfer.flags.contains(TransferFlags::PENDING) {
-                self.pendings.push(transfer.id.0);
+            if !self.units.is_empty() && self.random.chance(150) {
+                let (home, unit) = self.units[self.random.below(self.units.len())].clone(); // again
+                by_home[home].extend(unit);
+                continue;
             }
+            if self.random.chance(250) {
+                if let Some((home, unit)) = self.chain() {
+                    by_home[home].extend_from_slice(&unit);
+                    self.units.push((home, unit));
+                }
+                continue;
+            }
+            let (home, transfer) =
+                if let Some(end) = self.random.chance(250).then(|| self.end()).flatten() {
+                    end
+                } else {
+                    let transfer = self.transfer();
+                    if transfer.debit_account_id == transfer.credit_account_id {
+                        continue;
+                    }
+                    (self.home_of(transfer.debit_account_id), transfer)
+                };
+            self.note(home, transfer);
             by_home[home].push(transfer.to_bytes());
+            self.units.push((home, vec![transfer.to_bytes()]));
         }
         for (side, events) in self.sides.iter_mut().zip(by_home) {
             let mut outcomes = Outcomes::new();
@@ -309,13 +420,20 @@ impl World {
         let Some(oldest) = self.sides[home].leader.oldest_doubt(other) else { return };
         let mut arrivals = self.sides[home].prepared(other, oldest.0);
         self.check_doubts(home, other, &arrivals);
-        let skipped =
+        let mut skipped =
             if self.random.chance(300) { self.random.below(arrivals.len() + 1) } else { 0 };
+        while skipped > 0 && arrivals[skipped - 1].is_linked() {
+            skipped -= 1; // no chain is cut
+        }
         let before: Vec<_> = arrivals.drain(..skipped).collect();
         let covers_from = before.last().map_or(oldest.0, |last| last.place + 1);
-        arrivals.truncate(1 + self.random.below(5));
+        let mut kept = (1 + self.random.below(5)).min(arrivals.len());
+        while kept > 0 && arrivals[kept - 1].is_linked() {
+            kept += 1;
+        }
+        arrivals.truncate(kept);
         let settled_below = oldest.0;
-        self.sent.push(Sent::Frame { home, to, covers_from, settled_below, arrivals });
+        self.sent.push(OnWay::Frame { home, to, covers_from, settled_below, arrivals });
     }
 
     /// What the leader would send is what the log says.
@@ -351,7 +469,7 @@ impl World {
             return; // lost
         }
         match sent {
-            Sent::Frame { home, to, covers_from, settled_below, arrivals } => {
+            OnWay::Frame { home, to, covers_from, settled_below, arrivals } => {
                 let from = PartitionId(home as u16);
                 self.is_no_mail(from, to, &arrivals, Timestamp(now));
                 let frame = Frame { home: from, covers_from, settled_below, arrivals: &arrivals };
@@ -367,13 +485,13 @@ impl World {
                         }
                         // What is visible is answered.
                         let words = self.sides[to].committed.words(from, 0, u64::MAX);
-                        self.sent.push(Sent::Words { to: home, words });
+                        self.sent.push(OnWay::Words { to: home, words });
                     }
                     Err(MailError::Gap { .. }) => self.gaps += 1,
                     Err(error) => panic!("{error}"),
                 }
             }
-            Sent::Words { to, words } => {
+            OnWay::Words { to, words } => {
                 let now = Timestamp(now);
                 let forged = |word: &Word| {
                     let pending_id = EventId(word.pending_id.0 ^ 1);
@@ -384,20 +502,41 @@ impl World {
                 let taken =
                     self.sides[to].decide(|ledger, draft| ledger.take_words(&forged, draft, now));
                 assert_eq!(taken, 0, "of another reservation than home knows");
+                self.is_not_settled_in_part(to, &words, now);
                 self.sides[to].decide(|ledger, draft| ledger.take_words(&words, draft, now));
             }
         }
+    }
+
+    /// Of a chain, no word is taken without the others.
+    fn is_not_settled_in_part(&mut self, to: usize, words: &[Word], now: Timestamp) {
+        let firsts: BTreeSet<u128> = self.chains.iter().map(|(_, first, _)| *first).collect();
+        let Some(word) = words.iter().find(|word| firsts.contains(&word.id.0)) else { return };
+        let taken = self.sides[to].decide(|ledger, draft| ledger.take_words(&[*word], draft, now));
+        assert_eq!(taken, 0, "of a chain in part: {word:?}");
     }
 
     /// What no home sends is not taken.
     fn is_no_mail(&mut self, home: PartitionId, to: usize, arrivals: &[Arrival], now: Timestamp) {
         let Some(last) = arrivals.last() else { return };
         let mut forged = *last;
-        match self.random.below(4) {
-            0 => forged.place = u64::MAX,
-            1 if last.transfer.pending_id.0 != 0 => forged.transfer.ledger = LedgerId(8),
-            2 => forged.transfer.pending_id = EventId(last.transfer.pending_id.0 ^ 1),
-            _ => forged.transfer.debit_account_id = last.transfer.credit_account_id,
+        let is_in_chain = arrivals.len() > 1 && arrivals[arrivals.len() - 2].is_linked();
+        match (&mut forged.sent, self.random.below(4)) {
+            (_, 0) => forged.place = u64::MAX,
+            (Sent::Transfer(transfer), 1) if transfer.pending_id.0 != 0 && !is_in_chain => {
+                transfer.ledger = LedgerId(8);
+            }
+            (Sent::Transfer(transfer), 2) => {
+                transfer.pending_id = EventId(transfer.pending_id.0 ^ 1);
+            }
+            (Sent::Transfer(transfer), _) if !is_in_chain => {
+                transfer.debit_account_id = transfer.credit_account_id;
+            }
+            // A part of a chain.
+            (Sent::Transfer(transfer), _) => {
+                transfer.flags = transfer.flags.with(TransferFlags::LINKED);
+            }
+            (Sent::Guard(_), _) => {}
         }
         if forged.place <= self.sides[to].leader.last_place(home) {
             forged.place = u64::MAX - 1;
@@ -418,8 +557,13 @@ impl World {
             60..78 => self.send(),
             _ => self.deliver(now),
         }
-        for side in &self.sides {
-            side.check(&self.accounts);
+        for (at, side) in self.sides.iter().enumerate() {
+            let chained = |ledger: &Ledger| {
+                let own = self.chains.iter().filter(|(home, ..)| *home == at);
+                let open = own.filter(|(_, first, _)| ledger.is_in_doubt(EventId(*first)));
+                open.flat_map(|(.., touched)| touched.iter().copied()).collect()
+            };
+            side.check(&self.accounts, chained);
         }
     }
 
@@ -444,6 +588,7 @@ impl World {
         let mut arrived: BTreeMap<(usize, u64), (Verdict, u128)> = BTreeMap::new();
         let mut local: BTreeMap<u128, u128> = BTreeMap::new();
         for (at, side) in self.sides.iter().enumerate() {
+            let mut open = 0;
             for entry in &side.log {
                 for (index, event) in entry.body.events.iter().enumerate() {
                     let verdict = Verdict::from_number(entry.body.verdicts[index]).unwrap();
@@ -459,8 +604,10 @@ impl World {
                                 "one word each"
                             );
                         }
-                        Event::Arrival(Arrival { transfer, place }) => {
-                            let home = self.home_of(transfer.debit_account_id);
+                        Event::Mail(mail) => open = usize::from(mail.home.0),
+                        Event::Arrival(Arrival { sent, place }) => {
+                            let home = open;
+                            let transfer = sent.transfer().copied().unwrap_or_default();
                             let reduced = amount.filter(|_| transfer.pending_id.0 == 0);
                             let amount = reduced.unwrap_or(transfer.amount.0);
                             let moves = verdict.is_ok()
@@ -539,8 +686,11 @@ impl World {
                 );
             }
         }
+        let in_chain =
+            |first: &u128| said.get(first).is_some_and(|(word, ..)| word.verdict.is_ok());
+        let chains = self.chains.iter().filter(|(_, first, _)| in_chain(first)).count();
         let accepted = arrived.values().filter(|it| it.0.is_ok()).count();
-        Found { accepted, arrived: arrived.len(), posted, held, gaps: self.gaps }
+        Found { accepted, arrived: arrived.len(), posted, held, chains, gaps: self.gaps }
     }
 }
 
@@ -552,6 +702,8 @@ struct Found {
     /// Reservations that span partitions, and were posted, or are open at the end.
     posted: usize,
     held: usize,
+    /// Chains that spanned, and were accepted.
+    chains: usize,
     /// Frames that were refused, because something before them was missing.
     gaps: usize,
 }
@@ -567,16 +719,17 @@ fn what_spans_partitions_has_both_sides_or_neither_whatever_couriers_and_leaders
             world.step(1_000_000 + step as u64 * 10_000_000);
         }
         world.drain(1_000_000_000_000);
-        let Found { arrived, accepted, posted, held, gaps } = world.check_end();
+        let Found { arrived, accepted, posted, held, chains, gaps } = world.check_end();
         all = Found {
             arrived: all.arrived + arrived,
             accepted: all.accepted + accepted,
             posted: all.posted + posted,
             held: all.held + held,
+            chains: all.chains + chains,
             gaps: all.gaps + gaps,
         };
     }
     println!("{all:?}");
     assert!(all.accepted > 5_000 && all.arrived - all.accepted > 500 && all.gaps > 100, "{all:?}");
-    assert!(all.posted > 250 && all.held > 500, "{all:?}");
+    assert!(all.posted > 250 && all.held > 500 && all.chains > 500, "{all:?}");
 }

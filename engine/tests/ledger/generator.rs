@@ -63,7 +63,11 @@ impl Generator {
     pub fn batch(&mut self, length: usize, model: &Model) -> Vec<EventBytes> {
         let first = self.next_id;
         let mut events = Vec::with_capacity(length);
-        for _ in 0..length {
+        while events.len() < length {
+            if self.random.chance(25) {
+                self.chain(model, first, &mut events);
+                continue;
+            }
             let mut bytes = self.event(model, first);
             if self.random.chance(self.linked_per_mille) {
                 bytes[118] |= 1;
@@ -99,6 +103,37 @@ impl Generator {
             83..87 => self.close(),
             _ => self.transfer(TransferFlags::PENDING),
         }
+    }
+
+    /// A chain that may be decided by this partition and another one.
+    fn chain(&mut self, model: &Model, first: u128, events: &mut Vec<EventBytes>) {
+        let (begin, away) = (events.len(), self.random.pick(&self.elsewhere));
+        for _ in 0..2 + self.random.below(4) {
+            let mut transfer = match self.random.below(10) {
+                0 => {
+                    let mut guard = Guard::from_bytes(&self.guard(model));
+                    guard.account_id = AccountId(away | (guard.account_id.0 % 8));
+                    events.push(guard.to_bytes());
+                    continue;
+                }
+                1 | 2 => Transfer::from_bytes(&self.end_pending(model, first)),
+                3 => Transfer::from_bytes(&self.balancing()),
+                4 | 5 => Transfer::from_bytes(&self.transfer(TransferFlags::PENDING)),
+                _ => Transfer::from_bytes(&self.transfer(TransferFlags::default())),
+            };
+            let ends = transfer.pending_id.0 != 0;
+            if !ends && !transfer.is_balancing() && self.random.chance(300) {
+                transfer.credit_account_id = AccountId(away | (transfer.credit_account_id.0 % 8));
+            }
+            let is_plain = transfer.flags == TransferFlags::default();
+            if is_plain && self.random.chance(250) {
+                transfer.debit_account_id = AccountId(away | (transfer.debit_account_id.0 % 8));
+            }
+            events.push(transfer.to_bytes());
+        }
+        let last = events.len() - 1;
+        events[begin..last].iter_mut().for_each(|bytes| bytes[118] |= 1);
+        events[last][118] &= !1;
     }
 
     fn fresh_id(&mut self) -> EventId {

@@ -4,6 +4,7 @@
 //! `WALENGINE_TEST_SEED` sets the seed of the first run.
 
 mod across;
+mod chains;
 mod documents;
 mod forbidden;
 mod generator;

@@ -7,8 +7,8 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use walengine_net::entry::{ANY_OFFSET, RecordHead};
 use walengine_net::model::{
     Account, AccountFlags, AccountId, Amount, Close, CloseFlags, Code, Decided, Event, EventBytes,
-    Expire, Guard, GuardFlags, Offset, PartitionId, Resolved, Timestamp, Transfer, TransferFlags,
-    Verdict, Word, event_flags,
+    Expire, Guard, GuardFlags, LedgerId, Offset, PartitionId, Resolved, Timestamp, Transfer,
+    TransferFlags, Verdict, Word, event_flags,
 };
 use walengine_net::partition;
 
@@ -35,10 +35,10 @@ pub struct State {
     /// Ended here, which another partition may not know: by offset of the end, the reservation.
     pub ends: BTreeMap<u64, u128>,
     /// Events that this chain has accepted so far.
-    accepted: HashSet<u128>,
+    pub accepted: HashSet<u128>,
 }
 
-type Known = HashMap<(bool, u128), (Vec<u8>, Verdict, u64)>;
+pub type Known = HashMap<(bool, u128), (Vec<u8>, Verdict, u64)>;
 
 pub struct Model {
     pub partition: PartitionId,
@@ -54,11 +54,11 @@ fn lowest(conditions: &[(bool, Verdict)]) -> Option<Verdict> {
     conditions.iter().filter(|(holds, _)| *holds).map(|(_, verdict)| *verdict).min()
 }
 
-fn result(conditions: &[(bool, Verdict)]) -> Result<(), Verdict> {
+pub fn result(conditions: &[(bool, Verdict)]) -> Result<(), Verdict> {
     lowest(conditions).map_or(Ok(()), Err)
 }
 
-fn name_of(bytes: &EventBytes) -> (bool, u128) {
+pub fn name_of(bytes: &EventBytes) -> (bool, u128) {
     let id = u128::from_le_bytes(bytes[..16].try_into().unwrap());
     (bytes[119] >> 4 == 1, id)
 }
@@ -71,7 +71,7 @@ fn all_zero(bytes: &[u8]) -> bool {
     bytes.iter().all(|&byte| byte == 0)
 }
 
-fn overflows(terms: &[u128]) -> bool {
+pub fn overflows(terms: &[u128]) -> bool {
     terms.iter().try_fold(0u128, |sum, term| sum.checked_add(*term)).is_none()
 }
 
@@ -91,11 +91,11 @@ impl Model {
         }
     }
 
-    fn routed(&self, id: AccountId) -> PartitionId {
+    pub fn routed(&self, id: AccountId) -> PartitionId {
         partition::of_account(id, self.partitions)
     }
 
-    fn elsewhere(&self, id: AccountId) -> bool {
+    pub fn elsewhere(&self, id: AccountId) -> bool {
         id.0 != 0 && self.routed(id) != self.partition
     }
 
@@ -120,7 +120,7 @@ impl Model {
                 (flags & 0b110 == 0b110, Verdict::FlagsExclusive),
                 (account.ledger.0 == 0, Verdict::LedgerZero),
                 (account.code.0 == 0, Verdict::CodeZero),
-                (self.routed(account.id) != self.partition, Verdict::WrongPartition),
+                (!chained && self.elsewhere(account.id), Verdict::WrongPartition),
                 (is_reserved(account.id), Verdict::AccountReserved),
             ]),
             Event::Transfer(transfer) => {
@@ -136,7 +136,6 @@ impl Model {
                     (guard.account_id.0 == 0, Verdict::AccountIdZero),
                     (!chained, Verdict::GuardOutsideChain),
                     (flags & 0b1110 == 0, Verdict::GuardEmpty),
-                    (self.routed(guard.account_id) != self.partition, Verdict::WrongPartition),
                     (is_reserved(guard.account_id), Verdict::AccountReserved),
                 ]);
             }
@@ -146,7 +145,7 @@ impl Model {
                     (flags > 3, Verdict::FlagsUnknown),
                     (unused, Verdict::ReservedNotZero),
                     (close.account_id.0 == 0, Verdict::AccountIdZero),
-                    (self.routed(close.account_id) != self.partition, Verdict::WrongPartition),
+                    (!chained && self.elsewhere(close.account_id), Verdict::WrongPartition),
                     (is_reserved(close.account_id), Verdict::AccountReserved),
                 ]);
             }
@@ -169,7 +168,6 @@ impl Model {
         let (debit, credit) = (transfer.debit_account_id, transfer.credit_account_id);
         let both = debit.0 != 0 && credit.0 != 0;
         let spans = both && self.routed(debit) != self.routed(credit);
-        let may_span = spans && !chained;
         found.extend([
             (event_flags(bytes) >= 64, Verdict::FlagsUnknown),
             (transfer.timestamp.0 != 0, Verdict::ReservedNotZero),
@@ -185,9 +183,8 @@ impl Model {
             (!ends && transfer.pending_id.0 != 0, Verdict::PendingIdNotZero),
             (ends && transfer.pending_id == transfer.id, Verdict::PendingIdSame),
             (!pending && transfer.timeout_seconds != 0, Verdict::TimeoutWithoutPending),
-            (spans && !may_span, Verdict::CrossPartition),
-            (self.elsewhere(debit), Verdict::WrongPartition),
-            (!may_span && self.elsewhere(credit), Verdict::WrongPartition),
+            (!chained && self.elsewhere(debit), Verdict::WrongPartition),
+            (!chained && !spans && self.elsewhere(credit), Verdict::WrongPartition),
             (is_reserved(debit) || is_reserved(credit), Verdict::AccountReserved),
         ]);
     }
@@ -275,6 +272,8 @@ impl Model {
         } else {
             Some((group.len() - 1, Verdict::LinkedEventChainOpen))
         };
+        let way = if chained { self.way(group) } else { Ok(self.partition) };
+        let culprit = culprit.or(way.err());
         if let Some((culprit, verdict)) = culprit {
             let other = Verdict::LinkedEventMalformed;
             return (0..group.len())
@@ -301,7 +300,7 @@ impl Model {
         let fresh = answers.iter().all(Option::is_none);
         let first = self.next_timestamp(log.len(), now);
         let decided = if fresh {
-            self.run(group, first, log.len() as u32)
+            self.run(group, first, log.len() as u32, way.unwrap())
         } else {
             let verdict = |index: usize| match &known[index] {
                 None => Verdict::LinkedEventFailed,
@@ -327,7 +326,11 @@ impl Model {
         group: &[EventBytes],
         timestamp: u64,
         first_index: u32,
+        last: PartitionId,
     ) -> Vec<(Verdict, Option<Resolved>)> {
+        if last != self.partition {
+            return self.run_spanning(group, timestamp, first_index, last);
+        }
         let before = (group.len() > 1).then(|| self.state.clone());
         let mut resolved = Vec::new();
         self.state.accepted.clear();
@@ -344,6 +347,7 @@ impl Model {
             let at = At {
                 other,
                 chained: group.len() > 1,
+                spanning: false,
                 timestamp: timestamp + index as u64,
                 offset: self.next_offset + index as u64,
                 index: first_index + index as u32,
@@ -411,17 +415,19 @@ impl Model {
 }
 
 #[derive(Clone, Copy)]
-struct At {
-    timestamp: u64,
-    offset: u64,
-    index: u32,
+pub struct At {
+    pub timestamp: u64,
+    pub offset: u64,
+    pub index: u32,
     /// Where the credit account lives, if elsewhere.
-    other: Option<PartitionId>,
-    chained: bool,
+    pub other: Option<PartitionId>,
+    pub chained: bool,
+    /// Another partition has the last word on its chain.
+    pub spanning: bool,
 }
 
 impl State {
-    fn account(&mut self, id: AccountId) -> &mut Account {
+    pub fn account(&mut self, id: AccountId) -> &mut Account {
         self.accounts.get_mut(&id.0).unwrap()
     }
 
@@ -503,7 +509,9 @@ impl State {
         account.credits_pending.0 += amount;
         account.version += 1;
         let (expires_at, offset) = (expires_at(transfer, at.timestamp), at.offset);
-        let doubt = Doubt { transfer: *transfer, amount, offset, other, expires_at };
+        let sides = Some((debit.id, transit));
+        let transfer = *transfer;
+        let doubt = Doubt { transfer, amount, offset, other, expires_at, sides, chain: None };
         self.doubts.insert(transfer.id.0, doubt);
         let flags = TransferFlags::BALANCING_DEBIT.with(TransferFlags::BALANCING_CREDIT);
         Ok(transfer.flags.intersects(flags).then_some(Resolved {
@@ -516,7 +524,7 @@ impl State {
         }))
     }
 
-    fn transfer(&mut self, transfer: &Transfer, at: At) -> Result<Option<Resolved>, Verdict> {
+    pub fn transfer(&mut self, transfer: &Transfer, at: At) -> Result<Option<Resolved>, Verdict> {
         let debit = self.accounts.get(&transfer.debit_account_id.0).copied();
         let credit = self.accounts.get(&transfer.credit_account_id.0).copied();
         result(&[
@@ -606,7 +614,7 @@ impl State {
         }))
     }
 
-    fn end_pending(
+    pub fn end_pending(
         &mut self,
         transfer: &Transfer,
         at: At,
@@ -653,6 +661,7 @@ impl State {
             (!post && asked(amount, pending.amount), Verdict::PendingAmountDiffers),
             (pending.in_doubt, Verdict::PendingInDoubt),
             (post && pending.other.is_some() && at.chained, Verdict::PendingSpans),
+            (pending.other.is_some() && at.spanning, Verdict::PendingSpans),
             (post && debit.flags.contains(AccountFlags::CLOSED), Verdict::DebitAccountClosed),
             (post && credit.flags.contains(AccountFlags::CLOSED), Verdict::CreditAccountClosed),
         ])?;
@@ -660,7 +669,8 @@ impl State {
         if let Some(other) = pending.other.filter(|_| post) {
             self.reservations.get_mut(&id).unwrap().in_doubt = true;
             let (transfer, offset) = (*transfer, at.offset);
-            let doubt = Doubt { transfer, amount: whole, offset, other, expires_at: None };
+            let (expires_at, sides, chain) = (None, None, None);
+            let doubt = Doubt { transfer, amount: whole, offset, other, expires_at, sides, chain };
             self.doubts.insert(transfer.id.0, doubt);
             let credit = original.credit_account_id;
             return Ok(resolution(&original, credit, whole, at.index));
@@ -711,23 +721,31 @@ impl State {
         if doubt.transfer.pending_id.0 != 0 {
             let id = doubt.transfer.pending_id.0;
             self.reservations.get_mut(&id).unwrap().in_doubt = false;
-            if is_ok {
+            let posts = doubt.transfer.flags.contains(TransferFlags::POST_PENDING);
+            if is_ok && posts {
                 self.end(id, Some(moved), Fate::Posted, index);
+            } else if is_ok {
+                self.end(id, None, Fate::Voided, index);
             }
-            return self.said(id, amount, index);
+            let of = self.reservations[&id].transfer;
+            return resolution(&of, in_transit(doubt.other, of.ledger), amount, index);
         }
         let transfer = doubt.transfer;
+        let Some((debit, credit)) = doubt.sides else {
+            let transit = in_transit(doubt.other, LedgerId(0));
+            return resolution(&Transfer::default(), transit, amount, index);
+        };
         let transit = in_transit(doubt.other, transfer.ledger);
-        let debit = transfer.debit_account_id;
         if doubt.is_reservation() && is_ok {
-            self.release(debit, transit, doubt.amount - moved, 0);
+            self.release(debit, credit, doubt.amount - moved, 0);
             let mut reservation = doubt.into_reservation(false);
             reservation.amount = moved;
             self.reservations.insert(transfer.id.0, reservation);
         } else {
-            self.release(debit, transit, doubt.amount, moved);
+            self.release(debit, credit, doubt.amount, moved);
         }
-        resolution(&transfer, transit, amount, index)
+        let debit_account_id = debit;
+        resolution(&Transfer { debit_account_id, ..transfer }, transit, amount, index)
     }
 
     fn guard(&self, guard: &Guard) -> Result<(), Verdict> {

@@ -7,7 +7,8 @@ use rkyv::rancor;
 use walengine::ids::key::{Key, Space};
 use walengine_net::entry::{EventsBody, RecordsBody, access_events, access_records};
 use walengine_net::model::{
-    AccountId, Amount, EventId, Offset, PartitionId, Timestamp, Transfer, Verdict, Word,
+    AccountId, Amount, EventId, Offset, PartitionId, Timestamp, Transfer, TransferFlags, Verdict,
+    Word,
 };
 
 use walengine::ledger::{
@@ -106,6 +107,7 @@ struct Run {
     snapshots: usize,
     undone: usize,
     settled: usize,
+    chains: usize,
 }
 
 impl Run {
@@ -129,6 +131,7 @@ impl Run {
             snapshots: 0,
             undone: 0,
             settled: 0,
+            chains: 0,
         }
     }
 
@@ -159,30 +162,39 @@ impl Run {
 
     /// Other partitions say what becomes of some transfers that are in doubt.
     fn settle(&mut self, now: u64) {
-        let doubts: Vec<_> = self.model.state.doubts.values().cloned().collect();
+        let mut doubts: Vec<_> = self.model.state.doubts.values().cloned().collect();
+        doubts.sort_by_key(|doubt| doubt.offset);
         let (mut words, mut log) = (Vec::new(), Vec::new());
-        for Doubt { transfer, amount: reserved, offset: place, .. } in doubts {
+        for unit in doubts.chunk_by(|one, next| one.chain.is_some() && one.chain == next.chain) {
             if self.random.chance(300) {
                 continue;
             }
             let refusals = [Verdict::CreditAccountNotFound, Verdict::ExceedsDebits];
-            let is_refused = self.random.chance(300);
-            let (verdict, amount) = if is_refused {
-                (self.random.pick(&refusals), 0)
-            } else if self.random.chance(200) {
-                (Verdict::Ok, reserved.div_ceil(2))
-            } else {
-                (Verdict::Ok, reserved)
-            };
-            let Transfer { id, pending_id, .. } = transfer;
-            let word = Word { id, place, verdict, amount: Amount(amount), pending_id };
-            self.model.settle(&word, &mut log, now);
-            words.push(word);
+            let refused = self.random.chance(300).then(|| self.random.below(unit.len()));
+            let is_reduced = unit[0].chain.is_none() && self.random.chance(200);
+            for (index, Doubt { transfer, amount, offset: place, .. }) in unit.iter().enumerate() {
+                let (verdict, amount) = match refused {
+                    Some(culprit) if culprit == index => (self.random.pick(&refusals), 0),
+                    Some(_) => (Verdict::LinkedEventFailed, 0),
+                    None if is_reduced => (Verdict::Ok, amount.div_ceil(2)),
+                    None if transfer.flags.contains(TransferFlags::VOID_PENDING) => {
+                        (Verdict::Ok, 0)
+                    }
+                    None => (Verdict::Ok, *amount),
+                };
+                let Transfer { id, pending_id, .. } = *transfer;
+                let (amount, is_linked) = (Amount(amount), index + 1 < unit.len());
+                let word = Word { id, place: *place, verdict, amount, pending_id, is_linked };
+                self.model.settle(&word, &mut log, now);
+                words.push(word);
+            }
+            self.chains += usize::from(unit.len() > 1);
         }
         for (place, id) in self.model.state.ends.clone() {
             if self.random.chance(500) {
                 let (id, pending_id, amount) = (EventId(0), EventId(id), Amount(0));
-                let word = Word { id, place, verdict: Verdict::Ok, amount, pending_id };
+                let (verdict, is_linked) = (Verdict::Ok, false);
+                let word = Word { id, place, verdict, amount, pending_id, is_linked };
                 self.model.settle(&word, &mut log, now);
                 words.push(word);
             }
@@ -437,7 +449,7 @@ fn a_million_random_events_are_decided_as_the_model_says() {
     let first = first_seed();
     let mut seen = BTreeSet::new();
     let [mut events, mut snapshots, mut undone, mut refused, mut moves, mut found] = [0; 6];
-    let mut settled = 0;
+    let (mut settled, mut chains) = (0, 0);
     for seed in first..first + RUNS {
         println!("run with seed {seed}");
         let mut run = Run::new(seed);
@@ -450,13 +462,14 @@ fn a_million_random_events_are_decided_as_the_model_says() {
         moves += run.older.moves;
         found += run.older.found;
         settled += run.settled;
+        chains += run.chains;
     }
     println!(
         "{events} events, {snapshots} snapshots, {undone} times undone, {refused} changes refused, \
-         {moves} times all ids given away, {found} of them found again, {settled} settled by other partitions"
+         {moves} times all ids given away, {found} of them found again, {settled} settled by other partitions, {chains} chains"
     );
     assert!(events >= 1_000_000 && snapshots > 100 && undone > 1000 && refused > 1000);
-    assert!(moves > 500 && found > 100_000 && settled > 1000);
+    assert!(moves > 500 && found > 100_000 && settled > 1000 && chains > 300);
     // Who sends is not known here: `forbidden` is given where it is.
     let here = Verdict::all().filter(|verdict| *verdict != Verdict::Forbidden);
     let missing: Vec<_> = here.filter(|verdict| !seen.contains(verdict)).collect();

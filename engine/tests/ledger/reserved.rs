@@ -33,6 +33,10 @@ pub struct Doubt {
     pub offset: u64,
     pub other: PartitionId,
     pub expires_at: Option<u64>,
+    /// The accounts here between which it reserves, if it does.
+    pub sides: Option<(AccountId, AccountId)>,
+    /// Offset of the first event of its chain.
+    pub chain: Option<u64>,
 }
 
 pub fn in_transit(other: PartitionId, ledger: LedgerId) -> AccountId {
@@ -53,8 +57,9 @@ impl Doubt {
     }
 
     pub fn into_reservation(self, in_doubt: bool) -> Reservation {
-        let Self { transfer, amount, offset, other, expires_at } = self;
-        let (fate, other) = (Fate::Open, Some(other));
+        let Self { transfer, amount, offset, other, expires_at, sides, .. } = self;
+        let spans = sides.is_some_and(|(_, credit)| credit != transfer.credit_account_id);
+        let (fate, other) = (Fate::Open, spans.then_some(other));
         Reservation { transfer, amount, expires_at, offset, fate, other, in_doubt }
     }
 }

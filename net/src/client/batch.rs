@@ -3,10 +3,9 @@
 use crate::limits::EVENTS_MAX;
 use crate::message::{EventOutcome, OutcomeRuns};
 use crate::model::{
-    AccountId, Close, Event, EventBytes, EventKind, FLAG_LINKED, Guard, PartitionId, Token,
-    Transfer, event_flags,
+    Close, Event, EventBytes, EventKind, FLAG_LINKED, Guard, PartitionId, Token, Transfer,
 };
-use crate::partition;
+use crate::unit;
 
 use super::ClientError;
 
@@ -123,37 +122,13 @@ pub struct Split {
     pub places: Vec<Vec<usize>>,
 }
 
-/// Partition of one event; `None` if it names no account.
-fn partition_of(event: &EventBytes, partitions: u16) -> Option<PartitionId> {
-    let account = match Event::from_bytes(event) {
-        Ok(Event::Account(account)) => account.id,
-        Ok(Event::Transfer(transfer)) if transfer.debit_account_id.0 != 0 => {
-            transfer.debit_account_id
-        }
-        Ok(Event::Transfer(transfer)) => transfer.credit_account_id,
-        Ok(Event::Guard(guard)) => guard.account_id,
-        Ok(Event::Close(close)) => close.account_id,
-        // Malformed: any partition refuses it.
-        Ok(Event::Expire(_) | Event::Mail(_) | Event::Arrival(_) | Event::Word(_)) | Err(_) => {
-            return Some(PartitionId(0));
-        }
-    };
-    (account != AccountId(0)).then(|| partition::of_account(account, partitions))
-}
-
-fn is_linked(event: &EventBytes) -> bool {
-    event_flags(event) & FLAG_LINKED != 0
-}
-
-/// Splits a request by partition. A chain goes to the partition of its first event that names an
-/// account. If another of its events lives elsewhere, the server refuses the chain.
+/// Splits a request by partition: each unit goes to its home. Any server refuses a chain that has none.
 pub fn split(events: &[EventBytes], partitions: u16) -> Result<Split, ClientError> {
     let mut split = Split { batches: Vec::new(), places: Vec::new() };
     let mut open: Vec<Option<usize>> = vec![None; usize::from(partitions)];
     let mut start = 0;
     while start < events.len() {
-        let linked = events[start..].iter().take_while(|event| is_linked(event)).count();
-        let end = (start + linked + 1).min(events.len());
+        let end = start + unit::length(&events[start..]).0;
         let chain = &events[start..end];
         if chain.len() > EVENTS_MAX {
             return Err(ClientError::TooMany {
@@ -162,11 +137,9 @@ pub fn split(events: &[EventBytes], partitions: u16) -> Result<Split, ClientErro
                 limit: EVENTS_MAX,
             });
         }
-        let partition = if partitions == 1 {
-            PartitionId(0)
-        } else {
-            let named = chain.iter().find_map(|event| partition_of(event, partitions));
-            named.ok_or(ClientError::Unroutable { index: start })?
+        let partition = match unit::path(chain, partitions) {
+            Ok(path) => path.ok_or(ClientError::Unroutable { index: start })?.home,
+            Err(_) => PartitionId(0),
         };
         let slot = &mut open[usize::from(partition.0)];
         let batch = match *slot {
@@ -197,7 +170,7 @@ pub(super) fn ids_by_namespace(events: &[EventBytes]) -> [Vec<(usize, u128)>; 2]
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::{Account, EventId};
+    use crate::model::{Account, AccountId, EventId};
 
     fn transfer(book: u128, id: u128) -> Transfer {
         Transfer {
@@ -212,9 +185,13 @@ mod tests {
     fn only_the_last_event_of_a_chain_is_not_linked() {
         let chain =
             Chain::new().guard(Guard::default()).transfer(transfer(1, 1)).close(Close::default());
-        let linked: Vec<_> = chain.events().iter().map(is_linked).collect();
+        let linked: Vec<_> = chain.events().iter().map(unit::is_linked).collect();
         assert_eq!(linked, [true, true, false]);
         assert!(Chain::new().events().is_empty());
+    }
+
+    fn home(event: &EventBytes) -> PartitionId {
+        unit::path(std::slice::from_ref(event), 4).unwrap().unwrap().home
     }
 
     #[test]
@@ -227,10 +204,10 @@ mod tests {
         let split = split(&events, 4).unwrap();
         let mut seen = vec![false; events.len()];
         for (batch, places) in split.batches.iter().zip(&split.places) {
-            assert!(!is_linked(batch.events.last().unwrap()));
+            assert!(!unit::is_linked(batch.events.last().unwrap()));
             assert!(places.windows(2).all(|pair| pair[0] < pair[1]));
             for (event, &place) in batch.events.iter().zip(places) {
-                assert_eq!(partition_of(event, 4), Some(batch.partition));
+                assert_eq!(home(event), batch.partition);
                 assert_eq!(event, &events[place]);
                 assert!(!std::mem::replace(&mut seen[place], true));
             }

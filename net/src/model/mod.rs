@@ -7,7 +7,7 @@ mod verdict;
 pub use event::{
     Account, AccountFlags, Arrival, Close, CloseFlags, Decided, EVENT_BYTES, Event, EventBytes,
     EventKind, Expire, FLAG_LINKED, Guard, GuardFlags, Mail, RESOLVED_BYTES, Resolved,
-    ResolvedBytes, Transfer, TransferFlags, Word, event_flags, event_id, event_kind,
+    ResolvedBytes, Sent, Transfer, TransferFlags, Word, event_flags, event_id, event_kind,
 };
 pub use ids::{
     AccountId, Amount, Book, ClusterId, Code, EventId, LedgerId, Offset, PartitionId, Timestamp,

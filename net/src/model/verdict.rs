@@ -56,8 +56,6 @@ pub enum Verdict {
     GuardOutsideChain = 21,
     /// The guard has no condition.
     GuardEmpty = 22,
-    /// The accounts live on different partitions, and the transfer is none that may span them.
-    CrossPartition = 23,
     /// The account lives on another partition.
     WrongPartition = 24,
     /// The opaque record is larger than the limit.
@@ -66,6 +64,12 @@ pub enum Verdict {
     Forbidden = 26,
     /// The account is one of walengine's own.
     AccountReserved = 27,
+    /// A linked chain spans partitions, and this guard is not at the one that has the last word.
+    GuardElsewhere = 28,
+    /// A linked chain spans partitions, which an event like this can't.
+    CannotSpan = 29,
+    /// A linked chain spans more than two partitions.
+    TooManyPartitions = 30,
 
     /// Another event of the linked chain was refused.
     LinkedEventFailed = 40,
@@ -105,7 +109,7 @@ pub enum Verdict {
     PendingAmountDiffers = 70,
     /// The pending transfer is in doubt itself, or another posting of it is.
     PendingInDoubt = 71,
-    /// The pending transfer spans partitions, which can't be posted in a linked chain.
+    /// The pending transfer spans partitions: a linked chain can't post it, nor void it if that spans, too.
     PendingSpans = 72,
     /// The debit account is closed.
     DebitAccountClosed = 75,
@@ -190,11 +194,13 @@ impl Verdict {
             Self::TimeoutWithoutPending => "timeout_without_pending",
             Self::GuardOutsideChain => "guard_outside_chain",
             Self::GuardEmpty => "guard_empty",
-            Self::CrossPartition => "cross_partition",
             Self::WrongPartition => "wrong_partition",
             Self::RecordTooLarge => "record_too_large",
             Self::Forbidden => "forbidden",
             Self::AccountReserved => "account_reserved",
+            Self::GuardElsewhere => "guard_elsewhere",
+            Self::CannotSpan => "cannot_span",
+            Self::TooManyPartitions => "too_many_partitions",
             Self::LinkedEventFailed => "linked_event_failed",
             Self::IdReused => "id_reused",
             Self::IdDecidedBefore => "id_decided_before",
@@ -266,13 +272,15 @@ impl Verdict {
             Self::TimeoutWithoutPending => "only a pending transfer takes a timeout",
             Self::GuardOutsideChain => "a guard stands alone instead of in a linked chain",
             Self::GuardEmpty => "the guard has no condition",
-            Self::CrossPartition => {
-                "the accounts live on different partitions, and the transfer is none that may span them"
-            }
             Self::WrongPartition => "the account lives on another partition",
             Self::RecordTooLarge => "the opaque record is larger than the limit",
             Self::Forbidden => "the sender may not do this, by the policy of the cluster",
             Self::AccountReserved => "the account is one of walengine's own",
+            Self::GuardElsewhere => {
+                "the chain spans partitions, and this guard is not at the one that has the last word"
+            }
+            Self::CannotSpan => "the chain spans partitions, which an event like this can't",
+            Self::TooManyPartitions => "the chain spans more than two partitions",
             Self::LinkedEventFailed => "another event of the linked chain was refused",
             Self::IdReused => "the id was used before with another body",
             Self::IdDecidedBefore => {
@@ -297,7 +305,7 @@ impl Verdict {
                 "the pending transfer is in doubt itself, or another posting of it is"
             }
             Self::PendingSpans => {
-                "the pending transfer spans partitions, which can't be posted in a linked chain"
+                "the pending transfer spans partitions, which this linked chain can't end"
             }
             Self::DebitAccountClosed => "the debit account is closed",
             Self::CreditAccountClosed => "the credit account is closed",
@@ -326,7 +334,7 @@ impl Verdict {
             Self::AccountAlreadyClosed => "the account is closed already",
             Self::AccountNotClosed => "the account to reopen is not closed",
             Self::OffsetDiffers => "the log's next offset is not the expected one",
-            Self::InDoubt => "prepared; the partition of the credit account has the last word",
+            Self::InDoubt => "prepared; another partition has the last word",
         }
     }
 

@@ -18,7 +18,7 @@ const DIFFERENCES: &str = "
 WITH sent AS (
     SELECT 'transfers' AS name, partition, log_offset, time, other_partition AS other,
            prepared_offset AS place, id, 0::smallint AS verdict, amount,
-           kind IN ('void', 'expire') AS is_told, pending_id
+           sides IS NULL AND kind IN ('void', 'expire') AS is_told, pending_id
       FROM {transfers} WHERE other_partition IS NOT NULL
     UNION ALL
     SELECT 'refused_events', partition, log_offset, time, other_partition, prepared_offset, id, verdict, 0, false, null

@@ -107,30 +107,31 @@ impl LedgerState {
         });
     }
 
-    /// The id of an in-transit account, which exists afterwards.
-    fn in_transit(&mut self, record: &Record<'_>, account: &Account) -> u128 {
-        if !self.account_places.contains_key(&account.id.0) {
+    /// The first record that needs an in-transit account creates it.
+    fn in_transit(&mut self, record: &Record<'_>, account: Option<&Account>) {
+        let new = account.filter(|account| !self.account_places.contains_key(&account.id.0));
+        if let Some(account) = new {
             self.create(record, account);
         }
-        account.id.0
     }
 
     fn prepare(&mut self, record: &Record<'_>, prepared: &Prepared) -> Option<()> {
-        let transit = self.in_transit(record, &prepared.in_transit());
+        self.in_transit(record, prepared.in_transit().as_ref());
         self.under_way.insert(record.offset, *prepared);
-        if prepared.kind() == MovementKind::Post {
-            return Some(()); // its reservation stands
-        }
+        let Some((debit, credit)) = prepared.parties().filter(|_| !prepared.ends()) else {
+            return Some(()); // its reservation stands, or it is the other partition's
+        };
         let reserved = prepared.amount.0;
-        self.change(prepared.debit.0, transit, Effect { reserved, ..Effect::default() })
+        self.change(debit, credit, Effect { reserved, ..Effect::default() })
     }
 
     fn arrive(&mut self, record: &Record<'_>, arrived: &Arrived) -> Option<()> {
         if !arrived.verdict.is_ok() {
             return Some(());
         }
-        let transit = self.in_transit(record, &arrived.in_transit());
-        let Transfer { id, credit_account_id: credit, pending_id, .. } = arrived.transfer;
+        self.in_transit(record, arrived.in_transit().as_ref());
+        let Some((debit, credit)) = arrived.parties() else { return Some(()) };
+        let Transfer { id, pending_id, .. } = arrived.transfer;
         let amount = arrived.amount.0;
         let effect = match arrived.kind {
             MovementKind::Transfer => Effect { posted: amount, ..Effect::default() },
@@ -144,7 +145,7 @@ impl LedgerState {
                 Effect { reserved: 0, released, posted }
             }
         };
-        self.change(transit, credit.0, effect)
+        self.change(debit, credit, effect)
     }
 
     fn end(&mut self, record: &Record<'_>, word: &Word) -> Option<()> {
@@ -154,21 +155,22 @@ impl LedgerState {
             Verdict::Ok => word.amount.0,
             _ => 0,
         };
-        let (debit, transit) = (prepared.debit.0, prepared.in_transit().id.0);
         let moved = Movement::settled(&prepared, word.amount);
         let reserved = prepared.amount.0;
+        if prepared.ends() {
+            return if word.verdict.is_ok() { self.movement(record, &moved) } else { Some(()) };
+        }
+        let Some((debit, credit)) = prepared.parties() else { return Some(()) };
         match prepared.kind() {
-            MovementKind::Post if word.verdict.is_ok() => self.movement(record, &moved),
-            MovementKind::Post => Some(()),
             MovementKind::Pending => {
                 if word.verdict.is_ok() {
                     self.reservation_places.insert(word.id.0, self.reservations.len());
                     self.reservations.push(Reservation::since(prepared.time, record, &moved));
                 }
                 let released = reserved.checked_sub(posted)?;
-                self.change(debit, transit, Effect { reserved: 0, released, posted: 0 })
+                self.change(debit, credit, Effect { reserved: 0, released, posted: 0 })
             }
-            _ => self.change(debit, transit, Effect { reserved: 0, released: reserved, posted }),
+            _ => self.change(debit, credit, Effect { reserved: 0, released: reserved, posted }),
         }
     }
 
@@ -178,8 +180,8 @@ impl LedgerState {
     }
 
     fn movement(&mut self, record: &Record<'_>, movement: &Movement) -> Option<()> {
-        let Movement { kind, debit, amount, .. } = *movement;
-        let credit = movement.credit_here();
+        let Movement { kind, amount, .. } = *movement;
+        let Some((debit, credit)) = movement.parties() else { return Some(()) };
         let mut effect = Effect::default();
         match kind {
             MovementKind::Transfer => effect.posted = amount.0,

@@ -228,6 +228,9 @@ fn accounts(old: &Database, fresh: &Database, partition: PartitionId, end: Offse
     // Bits 4 and 8 of an event's flags: FORMAT.md, section 3.
     let is_no_end = "get_byte(body, 118) & 12 = 0";
     let from_home = in_transit("home", "ledger");
+    // Of a chain: the debit account lives here, the credit account does, one of them does.
+    let (debits, credits) = ("sides & 1 = 1", "sides & 2 = 2");
+    let is_here = "sides IS DISTINCT FROM 0";
     let columns = columns(&ACCOUNTS);
     let values = columns
         .replace("\"version\"", "coalesce(changed.count, 0) + coalesce(switched.count, 0)")
@@ -241,32 +244,37 @@ fn accounts(old: &Database, fresh: &Database, partition: PartitionId, end: Offse
     // changes them once, and not at all if it was refused.
     format!(
         "WITH moves (debit, credit, amount, held, changes) AS (
-             SELECT debit_account_id, CASE WHEN other_partition IS NULL THEN credit_account_id ELSE {to_other} END,
+             SELECT CASE WHEN sides IS NULL OR {debits} THEN debit_account_id ELSE {to_other} END,
+                    CASE WHEN other_partition IS NULL OR {credits} THEN credit_account_id ELSE {to_other} END,
                     CASE WHEN kind IN ('transfer', 'post') THEN amount ELSE 0 END, 0,
                     CASE WHEN other_partition IS NULL OR kind NOT IN ('transfer', 'pending') THEN 1 ELSE 2 END
-               FROM {transfers}
+               FROM {transfers} WHERE {is_here}
              UNION ALL
              SELECT r.debit_account_id,
-                    CASE WHEN t.other_partition IS NULL THEN r.credit_account_id ELSE {held_for} END,
+                    CASE WHEN t.other_partition IS NULL OR t.{credits} THEN r.credit_account_id ELSE {held_for} END,
                     0, r.amount, 0
                FROM {reservations} AS r JOIN {transfers} AS t ON t.kind = 'pending' AND t.id = r.id
               WHERE r.state = 'pending'
              UNION ALL
-             SELECT debit_account_id, {to_other}, 0, amount, 1
-               FROM {under_way} WHERE {is_no_end}
+             SELECT CASE WHEN sides IS NULL OR {debits} THEN debit_account_id ELSE {to_other} END,
+                    CASE WHEN {credits} THEN credit_account_id ELSE {to_other} END, 0, amount, 1
+               FROM {under_way} WHERE {is_no_end} AND {is_here}
              UNION ALL
-             SELECT debit_account_id, {to_other}, 0, 0, 2
-               FROM {refused} AS refused JOIN {from} AS debit ON debit.id = debit_account_id
-              WHERE other_partition IS NOT NULL AND {is_no_end}
+             SELECT CASE WHEN sides IS NULL OR {debits} THEN debit_account_id ELSE {to_other} END,
+                    CASE WHEN {credits} THEN credit_account_id ELSE {to_other} END, 0, 0, 2
+               FROM {refused} AS refused
+                    JOIN {from} AS one ON one.id = CASE WHEN sides IS NULL OR {debits} THEN debit_account_id ELSE credit_account_id END
+              WHERE other_partition IS NOT NULL AND {is_no_end} AND {is_here}
              UNION ALL
-             SELECT {from_home}, credit_account_id,
+             SELECT CASE WHEN {debits} THEN debit_account_id ELSE {from_home} END,
+                    CASE WHEN sides IS NULL OR {credits} THEN credit_account_id ELSE {from_home} END,
                     CASE WHEN kind IN ('transfer', 'post') THEN amount ELSE 0 END,
                     CASE WHEN kind = 'pending' AND NOT EXISTS (
                               SELECT FROM {arrivals} AS ending
                                WHERE ending.home = arrived.home AND ending.pending_id = arrived.id
                                  AND ending.verdict = 0)
                          THEN amount ELSE 0 END, 1
-               FROM {arrivals} AS arrived WHERE verdict = 0
+               FROM {arrivals} AS arrived WHERE verdict = 0 AND {is_here}
          ), changed AS (
              SELECT id, sum(debit) AS debits, sum(credit) AS credits, sum(debit_held) AS debits_held,
                     sum(credit_held) AS credits_held, sum(changes) AS count

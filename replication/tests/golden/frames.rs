@@ -10,7 +10,7 @@ use openraft::raft::{
 use walengine_net::entry::EntryKind;
 use walengine_net::frame::{FrameHead, RequestId};
 use walengine_net::model::{
-    AccountId, Amount, Arrival, ClusterId, EventId, Offset, PartitionId, Timestamp, Transfer,
+    AccountId, Amount, Arrival, ClusterId, EventId, Offset, PartitionId, Sent, Timestamp, Transfer,
     Verdict, Word,
 };
 use walengine_replication::gossip::OwnCondition;
@@ -176,13 +176,13 @@ fn messages() -> Vec<(&'static str, Message)> {
                 settled_below: 49,
                 time: Timestamp(1_700_000_000_000_000_001),
                 arrivals: vec![Arrival {
-                    transfer: Transfer {
+                    sent: Sent::Transfer(Transfer {
                         id: EventId(7),
                         debit_account_id: AccountId(8),
                         credit_account_id: AccountId(9),
                         amount: Amount(10),
                         ..Transfer::default()
-                    },
+                    }),
                     place: 51,
                 }],
             }),
@@ -197,6 +197,7 @@ fn messages() -> Vec<(&'static str, Message)> {
                     verdict: Verdict::Ok,
                     amount: Amount(10),
                     pending_id: EventId(6),
+                    is_linked: false,
                 }],
             }),
         ),

@@ -10,7 +10,8 @@ use openraft::raft::{
 };
 use walengine_net::entry::{BODY_BYTES_MAX, EntryKind};
 use walengine_net::model::{
-    Amount, Arrival, ClusterId, EventId, Offset, PartitionId, Timestamp, Transfer, Verdict, Word,
+    Amount, Arrival, ClusterId, EventId, Guard, Offset, PartitionId, Sent, Timestamp, Transfer,
+    Verdict, Word,
 };
 use walengine_replication::gossip::OwnCondition;
 use walengine_replication::membership_codec::{ADDRESS_BYTES_MAX, CONFIGS_MAX, NODES_MAX};
@@ -161,19 +162,25 @@ impl Random {
     }
 
     fn arrival(&mut self) -> Arrival {
-        let transfer = Transfer {
-            id: EventId(self.number().into()),
-            amount: Amount(self.number().into()),
-            ..Transfer::default()
+        let id = EventId(self.number().into());
+        let sent = if self.number().is_multiple_of(3) {
+            Sent::Guard(Guard { id, version: self.number(), ..Guard::default() })
+        } else {
+            Sent::Transfer(Transfer {
+                id,
+                amount: Amount(self.number().into()),
+                ..Transfer::default()
+            })
         };
-        Arrival { transfer, place: self.number() }
+        Arrival { sent, place: self.number() }
     }
 
     fn word(&mut self) -> Word {
         let (id, place) = (EventId(self.number().into()), self.number());
         let verdict = if self.flag() { Verdict::Ok } else { Verdict::ExceedsDebits };
         let pending_id = EventId(self.number().into());
-        Word { id, place, verdict, amount: Amount(self.number().into()), pending_id }
+        let (amount, is_linked) = (Amount(self.number().into()), self.number().is_multiple_of(2));
+        Word { id, place, verdict, amount, pending_id, is_linked }
     }
 
     pub fn message(&mut self, kind: Kind) -> Message {

@@ -1,6 +1,7 @@
 //! Several simulated clusters, one for each partition, between whose nodes couriers carry what spans them
 //! while everything fails; and a model of one ledger over all of them, which says what must come of it.
 
+mod chains;
 mod model;
 mod post;
 mod run;

@@ -12,9 +12,9 @@ use walengine_net::entry::{EntryHeader, EntryKind, access_events};
 use walengine_net::message::Entries;
 use walengine_net::model::{
     Account, AccountFlags, AccountId, Amount, Arrival, CloseFlags, Event, EventId, LedgerId,
-    PartitionId, Resolved, Transfer, TransferFlags, Verdict, Word,
+    PartitionId, Resolved, Sent, Transfer, TransferFlags, Verdict, Word,
 };
-use walengine_net::partition;
+use walengine_net::{partition, unit};
 
 use crate::cluster::SimPartition;
 
@@ -25,12 +25,23 @@ const READ_BYTES: usize = 64 << 10;
 #[derive(Debug)]
 pub struct Logged {
     /// Its place in the order of all.
-    time: u64,
-    partition: PartitionId,
-    offset: u64,
-    event: Event,
-    verdict: Verdict,
+    pub(super) time: u64,
+    pub(super) partition: PartitionId,
+    pub(super) offset: u64,
+    pub(super) event: Event,
+    pub(super) verdict: Verdict,
     amount: Option<u128>,
+}
+
+impl Logged {
+    /// It and the next one are of the same chain.
+    fn is_linked(&self) -> bool {
+        match self.event {
+            Event::Arrival(arrival) => arrival.is_linked(),
+            Event::Mail(_) | Event::Word(_) | Event::Expire(_) => false,
+            event => unit::is_linked(&event.to_bytes()),
+        }
+    }
 }
 
 /// All events of a partition's log.
@@ -71,8 +82,8 @@ fn read_entry(header: &EntryHeader, body: &[u8], logged: &mut Vec<Logged>) {
 }
 
 #[derive(Clone, Copy, Debug, Default)]
-struct Balances {
-    is_closed: bool,
+pub(super) struct Balances {
+    pub(super) is_closed: bool,
     flags: AccountFlags,
     debits_pending: u128,
     debits_posted: u128,
@@ -82,7 +93,7 @@ struct Balances {
 
 impl Balances {
     /// What of its credits is not debited or reserved.
-    fn debitable(&self) -> u128 {
+    pub(super) fn debitable(&self) -> u128 {
         self.credits_posted.saturating_sub(self.debits_posted + self.debits_pending)
     }
 
@@ -91,35 +102,70 @@ impl Balances {
         self.debits_posted.saturating_sub(self.credits_posted + self.credits_pending)
     }
 
-    fn may_debit(&self, amount: u128) -> bool {
+    /// Debits or reserves.
+    pub(super) fn debit(&mut self, amount: u128, reserves: bool) {
+        *(if reserves { &mut self.debits_pending } else { &mut self.debits_posted }) += amount;
+    }
+
+    /// Credits or reserves.
+    pub(super) fn credit(&mut self, amount: u128, reserves: bool) {
+        *(if reserves { &mut self.credits_pending } else { &mut self.credits_posted }) += amount;
+    }
+
+    /// Releases what was reserved, of which so much moves.
+    pub(super) fn end_debit(&mut self, reserved: u128, moved: u128) {
+        self.debits_pending -= reserved;
+        self.debits_posted += moved;
+    }
+
+    /// As [`Self::end_debit`].
+    pub(super) fn end_credit(&mut self, reserved: u128, moved: u128) {
+        self.credits_pending -= reserved;
+        self.credits_posted += moved;
+    }
+
+    pub(super) fn may_debit(&self, amount: u128) -> bool {
         let is_limited = self.flags.contains(AccountFlags::DEBITS_MUST_NOT_EXCEED_CREDITS);
         amount > 0 && !self.is_closed && (!is_limited || amount <= self.debitable())
     }
 
-    fn may_credit(&self, amount: u128) -> bool {
+    pub(super) fn may_credit(&self, amount: u128) -> bool {
         let is_limited = self.flags.contains(AccountFlags::CREDITS_MUST_NOT_EXCEED_DEBITS);
         amount > 0 && !self.is_closed && (!is_limited || amount <= self.creditable())
     }
 }
 
-/// What is under way: a transfer as it is sent, or the end of a reservation.
-struct Prepared {
-    transfer: Transfer,
-    amount: u128,
-    arrived: Option<Word>,
+/// What an event of a chain does at one partition.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Part {
+    /// Nothing.
+    Nothing,
+    /// Moves or reserves, on the debit side, on the credit side, or on both.
+    Money { debits: bool, credits: bool },
+    /// Posts or voids a reservation, all of which is there.
+    Ends,
+}
+
+/// What is under way, as it is sent.
+pub(super) struct Prepared {
+    pub(super) sent: Sent,
+    pub(super) amount: u128,
+    pub(super) arrived: Option<Word>,
     /// Log time at which a reservation becomes due.
-    due: Option<u64>,
+    pub(super) due: Option<u64>,
+    /// What it does at home, if it is of a chain.
+    pub(super) part: Option<Part>,
 }
 
 /// An open reservation, or what is known of it at its home.
 #[derive(Clone, Copy, Debug)]
-struct Reserved {
-    transfer: Transfer,
-    amount: u128,
-    due: Option<u64>,
-    spans: bool,
-    /// A posting of it is in doubt.
-    is_ending: bool,
+pub(super) struct Reserved {
+    pub(super) transfer: Transfer,
+    pub(super) amount: u128,
+    pub(super) due: Option<u64>,
+    pub(super) spans: bool,
+    /// An end of it is in doubt.
+    pub(super) is_ending: bool,
 }
 
 /// Accepted, or prepared.
@@ -127,7 +173,7 @@ fn has_effect(verdict: Verdict) -> bool {
     matches!(verdict, Verdict::Ok | Verdict::InDoubt)
 }
 
-fn due(transfer: &Transfer, time: u64) -> Option<u64> {
+pub(super) fn due(transfer: &Transfer, time: u64) -> Option<u64> {
     let timeout = u64::from(transfer.timeout_seconds);
     (timeout != 0).then(|| time + timeout * 1_000_000_000)
 }
@@ -135,14 +181,18 @@ fn due(transfer: &Transfer, time: u64) -> Option<u64> {
 /// See the module.
 #[derive(Default)]
 pub struct Model {
-    partitions: u16,
-    accounts: BTreeMap<AccountId, Balances>,
+    pub(super) partitions: u16,
+    pub(super) accounts: BTreeMap<AccountId, Balances>,
     /// Open reservations.
-    open: HashMap<EventId, Reserved>,
+    pub(super) open: HashMap<EventId, Reserved>,
     /// What is reserved on the other sides, by reservation.
-    held: HashMap<EventId, u128>,
+    pub(super) held: HashMap<EventId, u128>,
+    /// Whose mail each partition has opened last.
+    mail: HashMap<PartitionId, PartitionId>,
+    /// By partition: place of the word that must follow, and whether it accepts.
+    next_word: HashMap<PartitionId, (u64, bool)>,
     /// By home and place.
-    prepared: BTreeMap<(PartitionId, u64), Prepared>,
+    pub(super) prepared: BTreeMap<(PartitionId, u64), Prepared>,
     /// Place of the last arrival, by home and the other partition.
     last: HashMap<(PartitionId, PartitionId), u64>,
     /// Transfers that spanned partitions and were accepted.
@@ -155,6 +205,12 @@ pub struct Model {
     pub released: u64,
     /// Postings that the other partition has refused.
     pub stood: u64,
+    /// Chains that spanned partitions and were accepted.
+    pub chains: u64,
+    /// And refused by the other one.
+    pub chains_refused: u64,
+    /// And refused at home.
+    pub chains_refused_at_home: u64,
 }
 
 impl Model {
@@ -163,12 +219,32 @@ impl Model {
     /// # Panics
     /// If what the logs say is not what this model comes to.
     pub fn of(mut logged: Vec<Logged>, partitions: u16) -> Self {
-        logged.sort_by_key(|one| (one.time, one.partition));
+        logged.sort_by_key(|one| (one.partition, one.offset));
+        let mut units: Vec<&[Logged]> = logged.chunk_by(|one, _| one.is_linked()).collect();
+        units.sort_by_key(|unit| (unit[0].time, unit[0].partition));
         let mut model = Self { partitions, ..Self::default() };
-        for one in &logged {
-            model.take(one);
+        for unit in units {
+            model.take_unit(unit);
         }
         model
+    }
+
+    fn take_unit(&mut self, unit: &[Logged]) {
+        let Logged { partition, offset, .. } = unit[0];
+        let at = format!("offset {offset} of partition {partition}");
+        let word = self.next_word.get(&partition).copied();
+        if let Some((place, is_ok)) = word {
+            let Event::Word(word) = unit[0].event else { panic!("{at}: a chain without a word") };
+            assert_eq!((word.place, word.verdict.is_ok()), (place, is_ok), "{at}: {word:?}");
+        }
+        match unit {
+            [one] => self.take(one),
+            [Logged { event: Event::Arrival(_), .. }, ..] => {
+                let home = *self.mail.get(&partition).expect("mail was opened");
+                self.chain_arrives(unit, home, &at);
+            }
+            _ => self.chain(unit, &at),
+        }
     }
 
     fn take(&mut self, logged: &Logged) {
@@ -193,11 +269,15 @@ impl Model {
             Event::Mail(mail) => {
                 let last = self.last.get(&(mail.home, partition)).copied().unwrap_or_default();
                 assert_eq!(mail.previous, last, "{}: mail behind another arrival", at());
+                self.mail.insert(partition, mail.home);
             }
-            Event::Arrival(arrival) if arrival.transfer.pending_id.0 != 0 => {
-                self.end_arrives(&arrival, logged, &at());
-            }
-            Event::Arrival(arrival) => self.arrive(&arrival, logged, &at()),
+            Event::Arrival(arrival) => match arrival.sent {
+                Sent::Transfer(transfer) if transfer.pending_id.0 != 0 => {
+                    self.end_arrives(&transfer, &arrival, logged, &at());
+                }
+                Sent::Transfer(transfer) => self.arrive(&transfer, &arrival, logged, &at()),
+                Sent::Guard(_) => panic!("{}: a guard alone", at()),
+            },
             Event::Expire(expire) => {
                 let due = self.open.get(&expire.pending_id).and_then(|open| open.due);
                 assert!(due.is_some_and(|due| due <= logged.time), "{}: {due:?}", at());
@@ -210,14 +290,14 @@ impl Model {
         }
     }
 
-    fn home(&self, account: AccountId, otherwise: PartitionId) -> PartitionId {
+    pub(super) fn home(&self, account: AccountId, otherwise: PartitionId) -> PartitionId {
         if account == AccountId(0) {
             return otherwise;
         }
         partition::of_account(account, self.partitions)
     }
 
-    fn account(&mut self, id: AccountId) -> &mut Balances {
+    pub(super) fn account(&mut self, id: AccountId) -> &mut Balances {
         self.accounts.get_mut(&id).expect("an account that was created")
     }
 
@@ -254,8 +334,9 @@ impl Model {
             let id = if posts { end.id } else { EventId(0) };
             let amount = Amount(amount);
             let named = Transfer { debit_account_id, credit_account_id, ledger, code, ..*end };
-            let sent = Transfer { id, amount, ..named };
-            let prepared = Prepared { transfer: sent, amount: amount.0, arrived: None, due: None };
+            let sent = Sent::Transfer(Transfer { id, amount, ..named });
+            let (amount, arrived, due, part) = (amount.0, None, None, None);
+            let prepared = Prepared { sent, amount, arrived, due, part };
             self.prepared.insert((logged.partition, logged.offset), prepared);
         }
         if !waits {
@@ -298,7 +379,8 @@ impl Model {
         if spans {
             self.account(debit).debits_pending += amount;
             let due = due(transfer, logged.time);
-            let prepared = Prepared { transfer: *transfer, amount, arrived: None, due };
+            let sent = Sent::Transfer(Transfer { amount: Amount(amount), ..*transfer });
+            let prepared = Prepared { sent, amount, arrived: None, due, part: None };
             self.prepared.insert((logged.partition, logged.offset), prepared);
         } else if flags.contains(TransferFlags::PENDING) {
             self.account(debit).debits_pending += amount;
@@ -313,22 +395,27 @@ impl Model {
     }
 
     /// What arrives is the next that is under way from there, and unchanged.
-    fn arrives(&mut self, arrival: &Arrival, logged: &Logged, at: &str) -> &mut Prepared {
-        let Arrival { transfer, place } = arrival;
-        let home = self.home(transfer.debit_account_id, logged.partition);
+    pub(super) fn arrives(
+        &mut self,
+        arrival: &Arrival,
+        home: PartitionId,
+        logged: &Logged,
+        at: &str,
+    ) -> &mut Prepared {
+        let Arrival { sent, place } = arrival;
         let last = self.last.insert((home, logged.partition), *place).unwrap_or_default();
         assert!(last < *place, "{at}: {place} of {home} arrives behind {last}");
         let prepared = self.prepared.get_mut(&(home, *place));
         let prepared =
             prepared.unwrap_or_else(|| panic!("{at}: {place} of {home} is not under way"));
         assert!(prepared.arrived.is_none(), "{at}: {place} of {home} arrives again");
-        let amount = Amount(prepared.amount);
-        assert_eq!(*transfer, Transfer { amount, ..prepared.transfer }, "{at}: another transfer");
+        assert_eq!(*sent, prepared.sent, "{at}: another transfer");
         prepared
     }
 
-    fn arrive(&mut self, arrival: &Arrival, logged: &Logged, at: &str) {
-        let Arrival { transfer, place } = arrival;
+    fn arrive(&mut self, transfer: &Transfer, arrival: &Arrival, logged: &Logged, at: &str) {
+        let place = &arrival.place;
+        let home = self.home(transfer.debit_account_id, logged.partition);
         let (credit, amount) = (transfer.credit_account_id, transfer.amount.0);
         let account = *self.account(credit);
         let reduces = transfer.flags.contains(TransferFlags::BALANCING_CREDIT);
@@ -339,8 +426,9 @@ impl Model {
         assert!(!may || logged.amount.unwrap_or(amount) == moved, "{at}: the amount");
         let (id, place, verdict) = (transfer.id, *place, logged.verdict);
         let (amount, pending_id) = (Amount(moved), EventId(0));
-        let prepared = self.arrives(arrival, logged, at);
-        prepared.arrived = Some(Word { id, place, verdict, amount, pending_id });
+        let prepared = self.arrives(arrival, home, logged, at);
+        let is_linked = false;
+        prepared.arrived = Some(Word { id, place, verdict, amount, pending_id, is_linked });
         let account = self.account(credit);
         if transfer.flags.contains(TransferFlags::PENDING) {
             account.credits_pending += moved;
@@ -353,8 +441,9 @@ impl Model {
     }
 
     /// The end of a reservation reaches its other side.
-    fn end_arrives(&mut self, arrival: &Arrival, logged: &Logged, at: &str) {
-        let Arrival { transfer, place } = arrival;
+    fn end_arrives(&mut self, transfer: &Transfer, arrival: &Arrival, logged: &Logged, at: &str) {
+        let place = &arrival.place;
+        let home = self.home(transfer.debit_account_id, logged.partition);
         let posts = transfer.flags.contains(TransferFlags::POST_PENDING);
         let is_closed = posts && self.account(transfer.credit_account_id).is_closed;
         let expected = if is_closed { Verdict::CreditAccountClosed } else { Verdict::Ok };
@@ -370,8 +459,9 @@ impl Model {
         let Transfer { id, pending_id, .. } = *transfer;
         let (place, verdict) = (*place, logged.verdict);
         let amount = Amount(moved);
-        let prepared = self.arrives(arrival, logged, at);
-        prepared.arrived = Some(Word { id, place, verdict, amount, pending_id });
+        let prepared = self.arrives(arrival, home, logged, at);
+        let is_linked = false;
+        prepared.arrived = Some(Word { id, place, verdict, amount, pending_id, is_linked });
         let account = self.account(transfer.credit_account_id);
         account.credits_pending -= if is_closed { 0 } else { held };
         account.credits_posted += moved;
@@ -381,7 +471,21 @@ impl Model {
         let prepared = self.prepared.remove(&(home, word.place));
         let prepared = prepared.unwrap_or_else(|| panic!("{at}: a word on what is not under way"));
         assert_eq!(prepared.arrived, Some(*word), "{at}: a word that was not given");
-        let Prepared { transfer, amount: reserved, due, .. } = prepared;
+        if let Some(part) = prepared.part {
+            let next = word.place + 1;
+            let is_linked = Arrival { sent: prepared.sent, place: word.place }.is_linked();
+            if is_linked {
+                self.next_word.insert(home, (next, word.verdict.is_ok()));
+            } else {
+                self.next_word.remove(&home);
+                let counter =
+                    if word.verdict.is_ok() { &mut self.chains } else { &mut self.chains_refused };
+                *counter += 1;
+            }
+            return self.settle_member(&prepared, part, word.verdict.is_ok());
+        }
+        let Prepared { sent, amount: reserved, due, .. } = prepared;
+        let Sent::Transfer(transfer) = sent else { panic!("{at}: a word on a guard alone") };
         let moved = word.amount.0;
         if transfer.flags.contains(TransferFlags::VOID_PENDING) {
             return; // released when it was decided

@@ -58,6 +58,8 @@ pub struct Ran {
     pub released: u64,
     /// Postings that the other partition has refused.
     pub stood: u64,
+    /// Chains between partitions that were accepted, that the other one refused, and that home refused.
+    pub chains: [u64; 3],
     /// Virtual time.
     pub millis: u64,
 }
@@ -184,6 +186,7 @@ async fn live(root: SimRuntime, mut rng: Rng, profile: Profile) -> Ran {
     compare(&model, &at_end, &mut Vec::new());
     (ran.accepted, ran.refused) = (model.accepted, model.refused);
     (ran.posted, ran.released, ran.stood) = (model.posted, model.released, model.stood);
+    ran.chains = [model.chains, model.chains_refused, model.chains_refused_at_home];
     post.close();
     ran
 }

@@ -2,9 +2,10 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
+use walengine_net::client::Chain;
 use walengine_net::model::{
-    Account, AccountFlags, AccountId, Amount, Close, CloseFlags, Code, EventBytes, EventId,
-    LedgerId, PartitionId, Transfer, TransferFlags,
+    Account, AccountFlags, AccountId, Amount, Close, CloseFlags, Code, EventBytes, EventId, Guard,
+    GuardFlags, LedgerId, PartitionId, Transfer, TransferFlags,
 };
 
 use crate::noted_writes;
@@ -29,7 +30,7 @@ pub struct Writer {
     accounts: Vec<Vec<AccountId>>,
     series: u128,
     pendings: Vec<VecDeque<Transfer>>,
-    old: Vec<(usize, EventBytes)>,
+    old: Vec<(usize, Vec<EventBytes>)>,
 }
 
 impl Writer {
@@ -53,16 +54,64 @@ impl Writer {
         let events = if self.rng.percent(30) { 1 } else { self.rng.between(1, EVENTS_MAX) };
         let mut batch: BTreeMap<usize, Vec<EventBytes>> = BTreeMap::new();
         for _ in 0..events {
-            let (home, event) = self.event();
-            batch.entry(home).or_default().push(event);
+            let (home, unit) = if !self.old.is_empty() && self.rng.percent(8) {
+                self.old[self.rng.index(self.old.len())].clone()
+            } else if self.rng.percent(15) {
+                self.chain()
+            } else {
+                let (home, event) = self.event();
+                (home, vec![event])
+            };
+            batch.entry(home).or_default().extend_from_slice(&unit);
         }
         batch
     }
 
-    fn event(&mut self) -> (usize, EventBytes) {
-        if !self.old.is_empty() && self.rng.percent(8) {
-            return self.old[self.rng.index(self.old.len())];
+    /// A chain of two partitions, and its home.
+    fn chain(&mut self) -> (usize, Vec<EventBytes>) {
+        let partitions = self.accounts.len();
+        let one = self.rng.index(partitions);
+        let other = (one + 1 + self.rng.index(partitions - 1)) % partitions;
+        let guards = self.rng.percent(20);
+        let mut chain = Chain::new();
+        // The first goes from the one to the other, so that both are named.
+        let first = self.between(one, other);
+        chain = chain.transfer(first);
+        let mut reserved = Vec::new();
+        for _ in 0..self.rng.between(1, 4) {
+            let (from, to) = ([one, other][self.rng.index(2)], [one, other][self.rng.index(2)]);
+            let mut transfer = self.between(from, to);
+            let kind = self.rng.below(10);
+            if kind == 0 && guards {
+                self.series += 1;
+                let accounts = &self.accounts[other];
+                chain = chain.guard(Guard {
+                    id: EventId(self.series),
+                    account_id: accounts[self.rng.index(accounts.len())],
+                    available: Amount(u128::from(self.rng.below(20))),
+                    flags: GuardFlags::AVAILABLE_TO_DEBIT,
+                    ..Guard::default()
+                });
+                continue;
+            }
+            if kind == 1 && from == one {
+                transfer.flags = TransferFlags::PENDING;
+                reserved.push(transfer);
+            } else if kind == 2
+                && let Some(ended) = self.pendings[one].pop_front()
+            {
+                transfer = self.end_of(&ended, transfer.id);
+                transfer.debit_account_id = ended.debit_account_id;
+            }
+            chain = chain.transfer(transfer);
         }
+        self.pendings[one].extend(reserved);
+        let unit = (one, chain.events());
+        self.old.push(unit.clone());
+        unit
+    }
+
+    fn event(&mut self) -> (usize, EventBytes) {
         let partitions = self.accounts.len();
         let home = self.rng.index(partitions);
         let spans = self.rng.percent(50);
@@ -94,7 +143,7 @@ impl Writer {
             _ => {}
         }
         let event = (home, transfer.to_bytes());
-        self.old.push(event);
+        self.old.push((home, vec![event.1]));
         event
     }
 

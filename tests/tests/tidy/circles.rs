@@ -46,7 +46,6 @@ pub const INSIDE: &[(&[&str], &str)] = &[
     ),
     (
         &[
-            "engine/src/ledger/across.rs",
             "engine/src/ledger/ahead.rs",
             "engine/src/ledger/apply.rs",
             "engine/src/ledger/decide.rs",

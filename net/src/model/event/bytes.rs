@@ -2,8 +2,8 @@
 
 use super::{
     Account, AccountFlags, Arrival, Close, CloseFlags, EVENT_BYTES, Event, EventBytes, EventKind,
-    Expire, Guard, GuardFlags, Mail, RESOLVED_BYTES, Resolved, ResolvedBytes, Transfer,
-    TransferFlags, Word,
+    Expire, FLAG_LINKED, Guard, GuardFlags, Mail, RESOLVED_BYTES, Resolved, ResolvedBytes, Sent,
+    Transfer, TransferFlags, Word,
 };
 use crate::model::{AccountId, Amount, Code, EventId, LedgerId, PartitionId, Timestamp, Verdict};
 
@@ -195,19 +195,62 @@ impl Mail {
     }
 }
 
-impl Arrival {
-    /// Encodes: the transfer, with the place where its timestamp would be.
+impl Sent {
+    /// As it was sent to its home, but for what home has put in.
     pub fn to_bytes(&self) -> EventBytes {
-        let mut bytes = self.transfer.to_bytes();
-        put(&mut bytes, 118, &flags_of(EventKind::Arrival, self.transfer.flags.0).to_le_bytes());
+        match self {
+            Self::Transfer(transfer) => transfer.to_bytes(),
+            Self::Guard(guard) => guard.to_bytes(),
+        }
+    }
+
+    /// Its id; 0 of the end of a reservation that has none.
+    pub fn id(&self) -> EventId {
+        match self {
+            Self::Transfer(transfer) => transfer.id,
+            Self::Guard(guard) => guard.id,
+        }
+    }
+
+    /// The transfer; `None` if it is a guard.
+    pub fn transfer(&self) -> Option<&Transfer> {
+        match self {
+            Self::Transfer(transfer) => Some(transfer),
+            Self::Guard(_) => None,
+        }
+    }
+}
+
+impl Arrival {
+    /// The transfer, or the guard, and the next one succeed or fail together.
+    pub fn is_linked(&self) -> bool {
+        match &self.sent {
+            Sent::Transfer(transfer) => transfer.flags.contains(TransferFlags::LINKED),
+            Sent::Guard(guard) => guard.flags.contains(GuardFlags::LINKED),
+        }
+    }
+
+    /// Encodes: what was sent, with the place where a timestamp would be.
+    pub fn to_bytes(&self) -> EventBytes {
+        let (mut bytes, kind) = match &self.sent {
+            Sent::Transfer(transfer) => (transfer.to_bytes(), EventKind::Arrival),
+            Sent::Guard(guard) => (guard.to_bytes(), EventKind::GuardArrival),
+        };
+        let flags = event_flags(&bytes);
+        put(&mut bytes, 118, &flags_of(kind, flags).to_le_bytes());
         put(&mut bytes, 120, &self.place.to_le_bytes());
         bytes
     }
 
-    /// Decodes. The kind in the flags is ignored.
+    /// Decodes. Any kind but [`EventKind::GuardArrival`] is that of a transfer. Bytes that a guard does not use are
+    /// ignored.
     pub fn from_bytes(bytes: &EventBytes) -> Self {
-        let transfer = Transfer { timestamp: Timestamp(0), ..Transfer::from_bytes(bytes) };
-        Self { transfer, place: u64_at(bytes, 120) }
+        let sent = if event_kind(bytes) == Ok(EventKind::GuardArrival) {
+            Sent::Guard(Guard::from_bytes(bytes))
+        } else {
+            Sent::Transfer(Transfer { timestamp: Timestamp(0), ..Transfer::from_bytes(bytes) })
+        };
+        Self { sent, place: u64_at(bytes, 120) }
     }
 }
 
@@ -220,7 +263,8 @@ impl Word {
         put(&mut bytes, 80, &self.pending_id.0.to_le_bytes());
         put(&mut bytes, 96, &self.place.to_le_bytes());
         let verdict = Code(self.verdict.number().into());
-        put_tail(&mut bytes, LedgerId(0), verdict, EventKind::Word, 0);
+        let flags = if self.is_linked { FLAG_LINKED } else { 0 };
+        put_tail(&mut bytes, LedgerId(0), verdict, EventKind::Word, flags);
         bytes
     }
 
@@ -233,6 +277,7 @@ impl Word {
             verdict,
             amount: Amount(u128_at(bytes, 48)),
             pending_id: EventId(u128_at(bytes, 80)),
+            is_linked: event_flags(bytes) & FLAG_LINKED != 0,
         })
     }
 }
@@ -287,7 +332,9 @@ impl Event {
             EventKind::Expire => Self::Expire(Expire::from_bytes(bytes)),
             EventKind::Close => Self::Close(Close::from_bytes(bytes)),
             EventKind::Mail => Self::Mail(Mail::from_bytes(bytes)),
-            EventKind::Arrival => Self::Arrival(Arrival::from_bytes(bytes)),
+            EventKind::Arrival | EventKind::GuardArrival => {
+                Self::Arrival(Arrival::from_bytes(bytes))
+            }
             EventKind::Word => Self::Word(Word::from_bytes(bytes).ok_or(EventKind::Word as u8)?),
         })
     }
@@ -376,15 +423,17 @@ mod tests {
             Event::Close(close),
             Event::Mail(Mail { home: PartitionId(3), previous: 4, settled_below: 5 }),
             Event::Arrival(Arrival {
-                transfer: Transfer { timestamp: Timestamp(0), ..transfer },
+                sent: Sent::Transfer(Transfer { timestamp: Timestamp(0), ..transfer }),
                 place: 6,
             }),
+            Event::Arrival(Arrival { sent: Sent::Guard(guard), place: 7 }),
             Event::Word(Word {
                 id: EventId(7),
                 place: 8,
                 verdict: Verdict::ExceedsDebits,
                 amount: Amount(9),
                 pending_id: EventId(10),
+                is_linked: true,
             }),
         ] {
             assert_eq!(Event::from_bytes(&event.to_bytes()), Ok(event));

@@ -46,6 +46,8 @@ pub enum EventKind {
     Arrival = 6,
     /// What another partition has said of a transfer that was prepared here. Written by the leader only.
     Word = 7,
+    /// A guard of a chain that another partition has prepared. Written by the leader only.
+    GuardArrival = 8,
 }
 
 /// An account: a request to create one (balances, version and timestamp are zero), or its state.
@@ -152,15 +154,24 @@ pub struct Mail {
     pub settled_below: u64,
 }
 
-/// What its home has prepared: a transfer as it was sent, but for the amount, which home may have reduced; or
-/// the end of a reservation, with the reservation's accounts, ledger and code, and as amount what is posted or,
-/// with [`TransferFlags::VOID_PENDING`], released. An expiry is a voiding without an id.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+/// What its home has prepared.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Arrival {
-    /// The transfer; its timestamp is zero.
-    pub transfer: Transfer,
+    /// What was sent there.
+    pub sent: Sent,
     /// Its place in the stream: its offset at home.
     pub place: u64,
+}
+
+/// What one partition sends to another one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Sent {
+    /// A transfer as its client has sent it, but for the amount, which home may have reduced; or the end of a reservation
+    /// that spans, with the reservation's accounts, ledger and code, and as amount what is posted or, with
+    /// [`TransferFlags::VOID_PENDING`], released. An expiry is a voiding without an id. Its timestamp is zero.
+    Transfer(Transfer),
+    /// A guard of a linked chain.
+    Guard(Guard),
 }
 
 /// The outcome of a transfer that was in doubt. Only the leader writes it. It has no id of its own.
@@ -176,6 +187,8 @@ pub struct Word {
     pub amount: Amount,
     /// The reservation that was ended; zero for any other transfer.
     pub pending_id: EventId,
+    /// The next word is on the next event of the same chain.
+    pub is_linked: bool,
 }
 
 /// One event, decoded. An event of a kind that this version does not know has no decoded form.

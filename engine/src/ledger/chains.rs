@@ -1,0 +1,372 @@
+//! Linked chains over two partitions: what home prepares of one, and how the other one decides it.
+//! ACROSS.md in `engine/src/across` has the argument.
+
+use walengine_net::model::{
+    Account, AccountFlags, AccountId, Arrival, EventBytes, EventId, EventKind, PartitionId,
+    Resolved, ResolvedBytes, Sent, Transfer, TransferFlags, Verdict, event_id, event_kind,
+};
+use walengine_net::unit::{self, Path, resolves};
+
+use super::ahead::NOWHERE;
+use super::balances::check_balances;
+use super::checks::{self, Chained};
+use super::decide::{ChainMember, state_of_accepted};
+use super::effects::{InChain, expires_at, move_money, move_money_back, release, reserve};
+use super::limits::OFFSET_MAX;
+use super::pendings::{Link, NEVER, Pending, PendingKey, Standing};
+use super::{At, Ledger};
+
+/// The account as if it had no limits.
+fn without_limits(account: &Account) -> Account {
+    Account { flags: AccountFlags::default(), ..*account }
+}
+
+/// What stands beside the newest record, if it is that of this place in its entry; it is taken away.
+fn take_resolved(resolved: &mut Vec<ResolvedBytes>, index: u32) -> Option<Resolved> {
+    let last = resolved.last().map(Resolved::from_bytes).filter(|last| last.index == index)?;
+    resolved.pop();
+    Some(last)
+}
+
+impl Ledger {
+    /// Prepares a chain for the partition that has the last word on it. What its events come to stands in `resolved`.
+    ///
+    /// # Errors
+    /// The event that is refused here, and why. Nothing has changed.
+    pub(super) fn prepare_chain(
+        &mut self,
+        group: &[EventBytes],
+        members: &[ChainMember],
+        last: PartitionId,
+        at: At,
+        resolved: &mut Vec<ResolvedBytes>,
+    ) -> Result<(), (usize, Verdict)> {
+        let before = resolved.len();
+        let effective = self.try_chain(group, members, last, at, resolved)?;
+        let mut effective = effective.iter().peekable();
+        for (index, (bytes, member)) in group.iter().zip(members).enumerate() {
+            let at = at.plus(index);
+            let effective = effective.next_if(|one| one.index == at.index);
+            let pending = Pending {
+                id: event_id(bytes),
+                fingerprint: member.fingerprint,
+                expires_at: NEVER,
+                offset: at.offset,
+                other: last.0 + 1,
+                link: Link::at(index, group.len()),
+                ..Pending::default()
+            };
+            if let Err(verdict) = self.prepare_member(bytes, effective, pending, at) {
+                for (place, bytes) in group[..index].iter().enumerate().rev() {
+                    let offset = at.offset - (index - place) as u64;
+                    self.revert_prepared(EventId(event_id(bytes)), offset);
+                }
+                resolved.truncate(before);
+                return Err((index, verdict));
+            }
+        }
+        Ok(())
+    }
+
+    /// Executes what a chain does here, in order, and takes it back: whether it may be. What its events come to is put into
+    /// `resolved`, and returned.
+    fn try_chain(
+        &mut self,
+        group: &[EventBytes],
+        members: &[ChainMember],
+        last: PartitionId,
+        at: At,
+        resolved: &mut Vec<ResolvedBytes>,
+    ) -> Result<Vec<Resolved>, (usize, Verdict)> {
+        let before = resolved.len();
+        let mut tried = group.len();
+        let mut failed = None;
+        for (index, (bytes, member)) in group.iter().zip(members).enumerate() {
+            let at = at.plus(index);
+            let tries = self.execute_here(bytes, member.fingerprint, last, at, resolved);
+            if let Err(verdict) = tries {
+                (tried, failed) = (index, Some((index, verdict)));
+                break;
+            }
+            self.remember(member, at.offset, Verdict::Ok, state_of_accepted(bytes));
+        }
+        let noted: Vec<ResolvedBytes> = resolved[before..].to_vec();
+        for (index, bytes) in group[..tried].iter().enumerate().rev() {
+            let at = at.plus(index);
+            let effective = take_resolved(resolved, at.index);
+            let transfer = Transfer::from_bytes(bytes);
+            self.ids.forget(&members[index].key, at.offset, state_of_accepted(bytes));
+            if event_kind(bytes) == Ok(EventKind::Transfer) {
+                self.revert_here(&transfer, at.offset, effective.as_ref());
+            }
+        }
+        if let Some(failed) = failed {
+            return Err(failed);
+        }
+        resolved.extend_from_slice(&noted);
+        Ok(noted.iter().map(Resolved::from_bytes).collect())
+    }
+
+    /// Executes what an event of a chain does here.
+    fn execute_here(
+        &mut self,
+        bytes: &EventBytes,
+        fingerprint: u64,
+        last: PartitionId,
+        at: At,
+        resolved: &mut Vec<ResolvedBytes>,
+    ) -> Result<(), Verdict> {
+        if event_kind(bytes) != Ok(EventKind::Transfer) {
+            return Ok(()); // a guard, which the other partition checks
+        }
+        let transfer = Transfer::from_bytes(bytes);
+        if resolves(&transfer) {
+            let chain = InChain::Spanning;
+            return self.post_or_void(&transfer, fingerprint, chain, at, resolved).map(drop);
+        }
+        match self.here(&transfer) {
+            [true, true] => self.transfer(&transfer, fingerprint, NOWHERE, at, resolved).map(drop),
+            [false, false] => Ok(()),
+            _ => {
+                let differs = Verdict::LedgerDiffersFromAccounts;
+                let parties = self.parties(&transfer, NOWHERE, differs, at)?;
+                let reserves = transfer.flags.contains(TransferFlags::PENDING);
+                let amount = transfer.amount.0;
+                check_balances(&parties.debit, &parties.credit, amount, reserves)?;
+                let change = if reserves { reserve } else { move_money };
+                let (debit, credit) = self.change_parties(&parties, amount, change);
+                if reserves {
+                    self.pendings.insert(Pending {
+                        id: transfer.id.0,
+                        fingerprint,
+                        amount,
+                        expires_at: NEVER,
+                        offset: at.offset,
+                        debit,
+                        credit,
+                        code: transfer.code.0,
+                        other: last.0 + 1,
+                        standing: Standing::Reserving,
+                        named: transfer.credit_account_id.0,
+                        ..Pending::default()
+                    });
+                }
+                Ok(())
+            }
+        }
+    }
+
+    /// Takes back what [`Self::execute_here`] has done.
+    fn revert_here(&mut self, transfer: &Transfer, offset: u64, resolved: Option<&Resolved>) {
+        if resolves(transfer) || self.here(transfer) == [true, true] {
+            return self.revert_transfer(transfer, offset, resolved);
+        }
+        if transfer.flags.contains(TransferFlags::PENDING) && self.here(transfer)[0] {
+            self.pendings.remove(PendingKey::own(transfer.id));
+        }
+        self.revert_side(transfer, resolved);
+    }
+
+    /// Takes back what a transfer has moved or reserved of which not both accounts live here.
+    pub(super) fn revert_side(&mut self, transfer: &Transfer, resolved: Option<&Resolved>) {
+        if self.here(transfer) == [false, false] {
+            return;
+        }
+        let amount = resolved.map_or(transfer.amount, |resolved| resolved.amount).0;
+        let sides = [transfer.debit_account_id, transfer.credit_account_id];
+        let [debit, credit] = sides.map(|id| {
+            let id = self.id_here(id, transfer);
+            self.accounts.slot(id).expect("money was moved")
+        });
+        let reserves = transfer.flags.contains(TransferFlags::PENDING);
+        let change = if reserves { release } else { move_money_back };
+        self.change_back(debit, credit, amount, change);
+        self.remove_unused(debit);
+        self.remove_unused(credit);
+    }
+
+    /// The account that an account is here: if that lives elsewhere, what is under way there.
+    fn id_here(&self, id: AccountId, transfer: &Transfer) -> AccountId {
+        let in_transit = |other| AccountId::in_transit(other, transfer.ledger);
+        self.routing().elsewhere(id).map_or(id, in_transit)
+    }
+
+    /// Whether the debit account lives here, and whether the credit account does.
+    fn here(&self, transfer: &Transfer) -> [bool; 2] {
+        let sides = [transfer.debit_account_id, transfer.credit_account_id];
+        sides.map(|id| self.routing().elsewhere(id).is_none())
+    }
+
+    /// Reserves what an event of a chain moves here, whatever its accounts' limits: with what stands before it in the
+    /// chain, they allow it.
+    fn prepare_member(
+        &mut self,
+        bytes: &EventBytes,
+        effective: Option<&Resolved>,
+        pending: Pending,
+        at: At,
+    ) -> Result<(), Verdict> {
+        if event_kind(bytes) != Ok(EventKind::Transfer) {
+            self.pendings.insert(Pending { standing: Standing::Carried, ..pending });
+            return Ok(());
+        }
+        let transfer = Transfer::from_bytes(bytes);
+        let amount = effective.map_or(transfer.amount, |one| one.amount).0;
+        if resolves(&transfer) {
+            let open = self.pendings.unended(transfer.pending_id.0).copied();
+            let open = open.filter(|it| it.standing == Standing::Open);
+            // It was opened in this chain, or another event of this chain ends it.
+            let reservation = open.ok_or(Verdict::PendingInDoubt)?;
+            let posts = transfer.flags.contains(TransferFlags::POST_PENDING);
+            let standing = if posts { Standing::Posting } else { Standing::Voiding };
+            self.prepare_end(&reservation, Pending { amount, standing, ..pending });
+            return Ok(());
+        }
+        let here = self.here(&transfer);
+        if here == [false, false] {
+            self.pendings.insert(Pending { amount, standing: Standing::Carried, ..pending });
+            return Ok(());
+        }
+        let differs = Verdict::LedgerDiffersFromAccounts;
+        let parties = self.parties(&transfer, NOWHERE, differs, at)?;
+        let accounts = [&parties.debit, &parties.credit].map(without_limits);
+        check_balances(&accounts[0], &accounts[1], amount, true)?;
+        let (debit, credit) = self.change_parties(&parties, amount, reserve);
+        let reserves = transfer.flags.contains(TransferFlags::PENDING);
+        let due = expires_at(at.timestamp, transfer.timeout_seconds);
+        let is_named = reserves && !here[1];
+        self.pendings.insert(Pending {
+            amount,
+            debit,
+            credit,
+            expires_at: if reserves { due } else { NEVER },
+            code: transfer.code.0,
+            standing: if reserves { Standing::Reserving } else { Standing::InDoubt },
+            named: if is_named { transfer.credit_account_id.0 } else { 0 },
+            ..pending
+        });
+        Ok(())
+    }
+
+    /// Whether what has come from `home` in one unit is what that sends.
+    pub(super) fn may_arrive(&self, unit: &[Arrival], home: PartitionId) -> bool {
+        let last = self.partition;
+        let [single @ Arrival { sent: Sent::Transfer(transfer), .. }] = unit else {
+            let is_closed =
+                unit.iter().rev().enumerate().all(|(place, one)| one.is_linked() == (place > 0));
+            let are_there = unit.iter().all(|one| one.place <= OFFSET_MAX);
+            let is_adjacent =
+                are_there && unit.is_sorted_by(|one, next| one.place + 1 == next.place);
+            let events: Vec<EventBytes> = unit.iter().map(|one| one.sent.to_bytes()).collect();
+            let is_path = unit::path(&events, self.partitions) == Ok(Some(Path { home, last }));
+            let is_new = |one: &Arrival| {
+                one.sent.transfer().is_none_or(|transfer| self.is_not_held(transfer, home))
+            };
+            let mut ids: Vec<u128> = unit.iter().map(|one| one.sent.id().0).collect();
+            ids.sort_unstable();
+            let are_different = ids.is_sorted_by(|one, next| one < next);
+            let chained = Chained { linked: true, repeated: false };
+            let is_well_formed =
+                |event: &EventBytes| checks::check(event, self.routing(), chained).is_ok();
+            let is_chain = unit.len() > 1 && is_closed && is_adjacent && are_different && is_path;
+            return is_chain && events.iter().all(is_well_formed) && unit.iter().all(is_new);
+        };
+        let routing = self.routing();
+        let is_between = routing.of(transfer.debit_account_id) == home
+            && routing.of(transfer.credit_account_id) == last;
+        if resolves(transfer) != (transfer.pending_id.0 != 0) || single.is_linked() || !is_between {
+            return false;
+        }
+        if transfer.pending_id.0 != 0 {
+            let is_it = |held: &Pending| {
+                let is_whole = transfer.amount.0 == held.amount;
+                let posts = transfer.flags.contains(TransferFlags::POST_PENDING);
+                let credit = self.accounts.get(held.credit);
+                (credit.id, credit.ledger) == (transfer.credit_account_id, transfer.ledger)
+                    && (is_whole || posts && transfer.amount.0 < held.amount)
+            };
+            return self.pendings.held(home, transfer.pending_id).is_some_and(is_it);
+        }
+        self.is_not_held(transfer, home)
+    }
+
+    /// No side of this reservation is here yet.
+    fn is_not_held(&self, transfer: &Transfer, home: PartitionId) -> bool {
+        !transfer.flags.contains(TransferFlags::PENDING)
+            || self.pendings.held(home, transfer.id).is_none()
+    }
+
+    /// Executes what has arrived in a chain, all of it or none: what each of it has moved or reserved.
+    ///
+    /// # Errors
+    /// The one that is refused, and why.
+    pub(super) fn arrive_chain(
+        &mut self,
+        unit: &[Arrival],
+        home: PartitionId,
+        at: At,
+        resolved: &mut Vec<ResolvedBytes>,
+    ) -> Result<Vec<u128>, (usize, Verdict)> {
+        let mut amounts = Vec::with_capacity(unit.len());
+        for (index, arrival) in unit.iter().enumerate() {
+            match self.arrive_member(&arrival.sent, home, at.plus(index), resolved) {
+                Ok(amount) => amounts.push(amount),
+                Err(verdict) => {
+                    for (index, arrival) in unit[..index].iter().enumerate().rev() {
+                        let at = at.plus(index);
+                        let effective = take_resolved(resolved, at.index);
+                        self.revert_arrival(&arrival.sent, at.offset, effective.as_ref());
+                    }
+                    return Err((index, verdict));
+                }
+            }
+        }
+        Ok(amounts)
+    }
+
+    fn arrive_member(
+        &mut self,
+        sent: &Sent,
+        home: PartitionId,
+        at: At,
+        resolved: &mut Vec<ResolvedBytes>,
+    ) -> Result<u128, Verdict> {
+        let transfer = match sent {
+            Sent::Guard(guard) => return self.guard(guard).map(|()| 0),
+            Sent::Transfer(transfer) => transfer,
+        };
+        if resolves(transfer) {
+            let posts = transfer.flags.contains(TransferFlags::POST_PENDING);
+            return Ok(if posts { transfer.amount.0 } else { 0 }); // a reservation of its home
+        }
+        match self.here(transfer) {
+            [false, false] => Ok(transfer.amount.0),
+            [true, true] => {
+                let noted = resolved.len();
+                self.transfer(transfer, 0, NOWHERE, at, resolved)?;
+                let effective = resolved.get(noted).map(Resolved::from_bytes);
+                Ok(effective.map_or(transfer.amount, |effective| effective.amount).0)
+            }
+            _ => self.take_side(transfer, home, NOWHERE, at, resolved),
+        }
+    }
+
+    /// Takes back an arrival that was accepted.
+    pub(super) fn revert_arrival(&mut self, sent: &Sent, offset: u64, resolved: Option<&Resolved>) {
+        let Sent::Transfer(transfer) = sent else { return };
+        if transfer.pending_id.0 != 0 {
+            // Nothing, if it has arrived in a chain.
+            let Some(held) = self.pendings.restore_replaced(offset) else { return };
+            let posts = transfer.flags.contains(TransferFlags::POST_PENDING);
+            return self.reserve_again(&held, posts.then_some(transfer.amount.0));
+        }
+        if self.here(transfer) == [true, true] {
+            return self.revert_transfer(transfer, offset, resolved);
+        }
+        if transfer.flags.contains(TransferFlags::PENDING) && self.here(transfer)[1] {
+            let home = self.routing().of(transfer.debit_account_id);
+            self.pendings.remove(PendingKey { id: transfer.id.0, home: Some(home) });
+        }
+        self.revert_side(transfer, resolved);
+    }
+}
