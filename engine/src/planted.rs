@@ -39,6 +39,10 @@ pub enum Planted {
     ReleasedInDoubt,
     /// A repeat of what is in doubt is told that it was accepted.
     AnsweredInDoubt,
+    /// What of a chain stands before the event that the last partition refuses takes effect.
+    ChainInPart,
+    /// The home of a chain prepares it without having tried it.
+    ChainNotTried,
 }
 
 #[cfg(feature = "planted")]

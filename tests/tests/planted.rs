@@ -159,13 +159,15 @@ mod spanning {
 
     use super::SEEDS_MAX;
 
-    const BUGS: [Planted; 6] = [
+    const BUGS: [Planted; 8] = [
         Planted::PostedBeforeWord,
         Planted::WordGivenTwice,
         Planted::WordNotCommitted,
         Planted::DoubtForgotten,
         Planted::ReleasedInDoubt,
         Planted::AnsweredInDoubt,
+        Planted::ChainInPart,
+        Planted::ChainNotTried,
     ];
 
     #[test]

@@ -191,7 +191,7 @@ fn what_was_written_is_read() {
     let reader = Reader::new(&bytes[..]).unwrap();
     assert_eq!(reader.header().cluster, ClusterId(0xfeed));
     assert_eq!(reader.header().program, "0.1.0 \"quoted\"");
-    assert_eq!(reader.header().ends, [27, 3, 0].map(Offset));
+    assert_eq!(reader.header().ends, [29, 3, 0].map(Offset));
     let (found, found_ends) = read(&bytes).unwrap();
     assert_eq!((found, found_ends), (entries(), ends()));
     for line in lines(&bytes) {

@@ -11,7 +11,7 @@ use walengine_net::unit::{self, Path};
 use super::ahead::Near;
 use super::balances::{available_to_credit, available_to_debit, check_balances};
 use super::checks::refuse_if;
-use super::effects::{expires_at, move_money, note, note_balanced, release, reserve};
+use super::effects::{Change, expires_at, move_money, note, note_balanced, release, reserve};
 use super::limits::OFFSET_MAX;
 use super::pendings::{Link, NEVER, Pending, PendingKey, Standing};
 use super::slot::PendingState;
@@ -114,7 +114,7 @@ impl Ledger {
         };
         match unit {
             [event] if event_kind(event) != Ok(EventKind::Transfer) => false,
-            [event] if event_ends(event) => posts_one_that_spans(event),
+            [event] if unit::resolves(&Transfer::from_bytes(event)) => posts_one_that_spans(event),
             _ => unit::path(unit, self.partitions).is_ok_and(|path| path.is_some_and(Path::spans)),
         }
     }
@@ -420,7 +420,7 @@ impl Ledger {
         &mut self,
         parties: &Parties,
         amount: u128,
-        change: super::effects::Change,
+        change: Change,
     ) -> (u32, u32) {
         let Parties { debit, credit, slots } = parties;
         let debit = slots[0].unwrap_or_else(|| self.begin_in_transit(debit));
@@ -706,8 +706,4 @@ fn key_of_word(word: &Word) -> PendingKey {
 /// The events that were sent as one unit each.
 pub(super) fn units(arrivals: &[Arrival]) -> impl Iterator<Item = &[Arrival]> {
     arrivals.chunk_by(|one, _| one.is_linked())
-}
-
-fn event_ends(event: &EventBytes) -> bool {
-    unit::resolves(&Transfer::from_bytes(event))
 }

@@ -1,15 +1,15 @@
 //! From a request to logged verdicts: chains, repeats, expiries first.
 
 use walengine_net::model::{
-    EventBytes, EventId, EventKind, Expire, Offset, PartitionId, Resolved, ResolvedBytes,
-    Timestamp, Transfer, TransferFlags, Verdict, event_id, event_kind,
+    EventBytes, EventId, EventKind, Expire, Offset, PartitionId, ResolvedBytes, Timestamp,
+    Transfer, TransferFlags, Verdict, event_id, event_kind,
 };
 use walengine_net::unit::{self, Path};
 use xxhash_rust::xxh3::xxh3_64;
 
 use super::ahead::{NOWHERE, Near};
 use super::checks::{self, Chained, Routing, SINGLE};
-use super::effects::InChain;
+use super::effects::{InChain, take_resolved};
 use super::ids::Known;
 use super::slot::{PendingState, Slot};
 use super::{At, Draft, Ledger, Outcome, Outcomes};
@@ -248,6 +248,7 @@ impl Ledger {
         if !closed {
             return Err((group.len() - 1, Verdict::LinkedEventChainOpen));
         }
+        let routing = self.routing();
         let ids = &mut self.scratch.ids;
         ids.clear();
         ids.extend(group.iter().zip(0u32..).map(|(bytes, index)| {
@@ -260,7 +261,6 @@ impl Ledger {
         ids.retain(|&(id, space, _)| previous.replace((id, space)) == Some((id, space)));
         ids.sort_unstable_by_key(|&(.., index)| index);
         let mut repeated = ids.iter().map(|&(.., index)| index as usize).peekable();
-        let routing = Routing { partition: self.partition, partitions: self.partitions };
         for (index, bytes) in group.iter().enumerate() {
             let repeated = repeated.next_if_eq(&index).is_some();
             let chained = Chained { linked: true, repeated };
@@ -382,11 +382,7 @@ impl Ledger {
     ) {
         for index in (0..culprit).rev() {
             let at = at.plus(index);
-            let effective =
-                resolved.last().map(Resolved::from_bytes).filter(|last| last.index == at.index);
-            if effective.is_some() {
-                resolved.pop();
-            }
+            let effective = take_resolved(resolved, at.index);
             self.revert(&group[index], at.offset, effective.as_ref());
         }
         for (index, member) in members.iter().enumerate() {

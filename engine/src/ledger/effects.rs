@@ -44,6 +44,13 @@ pub(super) fn note(transfer: &Transfer, amount: u128, at: At, resolved: &mut Vec
     resolved.push(effective.to_bytes());
 }
 
+/// What stands beside the newest record, if it is that of this place in its entry; it is taken away.
+pub(super) fn take_resolved(resolved: &mut Vec<ResolvedBytes>, index: u32) -> Option<Resolved> {
+    let last = resolved.last().map(Resolved::from_bytes).filter(|last| last.index == index)?;
+    resolved.pop();
+    Some(last)
+}
+
 fn add(to: &mut Amount, amount: u128) {
     to.0 = to.0.checked_add(amount).expect("overflow was checked before");
 }

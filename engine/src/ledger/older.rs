@@ -9,8 +9,9 @@
 //! run, would not be in the facts.
 
 use walengine_net::model::{
-    Decided, EventBytes, EventId, EventKind, Expire, Offset, Transfer, TransferFlags, event_kind,
+    Decided, EventBytes, EventId, EventKind, Expire, Offset, Transfer, event_kind,
 };
+use walengine_net::unit;
 
 use super::Ledger;
 use super::decide::key_of;
@@ -64,7 +65,7 @@ impl Ledger {
             let Some(loaded) = begun.checked_sub(2) else { continue };
             for (key, event) in keys[loaded % WINDOWS].iter().zip(window(loaded)) {
                 self.note_unknown_event(*key, &mut unknown);
-                if let Some(reservation) = resolves(event)
+                if let Some(reservation) = resolved_by(event)
                     && !self.is_open(reservation)
                 {
                     self.note_unknown(Key::new(reservation, Space::Event), &mut unknown);
@@ -246,12 +247,11 @@ impl Ledger {
 }
 
 /// The reservation that an event is to end.
-fn resolves(event: &EventBytes) -> Option<u128> {
+fn resolved_by(event: &EventBytes) -> Option<u128> {
     match event_kind(event) {
         Ok(EventKind::Transfer) => {
             let transfer = Transfer::from_bytes(event);
-            let resolving = TransferFlags::POST_PENDING.with(TransferFlags::VOID_PENDING);
-            transfer.flags.intersects(resolving).then_some(transfer.pending_id.0)
+            unit::resolves(&transfer).then_some(transfer.pending_id.0)
         }
         Ok(EventKind::Expire) => Some(Expire::from_bytes(event).pending_id.0),
         _ => None,

@@ -17,9 +17,9 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use walengine_net::model::{
-    Decided, EventBytes, EventKind, Expire, Offset, Transfer, TransferFlags, Verdict, Word,
-    event_kind,
+    Decided, EventBytes, EventKind, Expire, Offset, Transfer, Verdict, Word, event_kind,
 };
+use walengine_net::unit;
 
 use super::ledger_access::LedgerAccess;
 use super::mending::{Mender, mended};
@@ -624,8 +624,7 @@ fn resolved_by(event: &EventBytes, code: u8) -> Option<u128> {
         Ok(EventKind::Word) => Word::from_bytes(event).map(|word| word.id.0),
         Ok(EventKind::Transfer) => {
             let transfer = Transfer::from_bytes(event);
-            let resolving = TransferFlags::POST_PENDING.with(TransferFlags::VOID_PENDING);
-            transfer.flags.intersects(resolving).then_some(transfer.pending_id.0)
+            unit::resolves(&transfer).then_some(transfer.pending_id.0)
         }
         _ => None,
     }

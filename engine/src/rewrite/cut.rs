@@ -5,11 +5,7 @@ use walengine_net::entry::{
     access_events, access_records, is_amid_import,
 };
 use walengine_net::model::Resolved;
-
-/// Bit 0 of every event's flags: the next event belongs to the same chain.
-const LINKED: u16 = 1;
-/// Where an event has its flags: FORMAT.md, section 3.
-const EVENT_FLAGS_AT: usize = 118;
+use walengine_net::unit;
 
 /// How many of the entry's records are wanted if all below `offset` are, and none later than `time`. A
 /// chain takes effect whole or not at all, so its first members are not wanted without its last.
@@ -28,13 +24,7 @@ pub fn wanted(
     let mut records = by_offset.min(by_time).min(meta.records.into()) as u32;
     if meta.kind == EntryKind::Events && records < meta.records {
         let events = &access_events(body)?.events;
-        let is_linked = |event: &[u8]| {
-            let flags =
-                event[EVENT_FLAGS_AT..].first_chunk().map_or(0, |at| u16::from_le_bytes(*at));
-            flags & LINKED != 0
-        };
-        while records > 0 && events.get(records as usize - 1).is_some_and(|event| is_linked(event))
-        {
+        while records > 0 && events.get(records as usize - 1).is_some_and(unit::is_linked) {
             records -= 1;
         }
     }

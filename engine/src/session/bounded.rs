@@ -10,8 +10,9 @@ use std::collections::HashMap;
 use walengine_net::message::EventState;
 use walengine_net::model::{
     Account, AccountId, Close, EventBytes, EventId, EventKind, Guard, LedgerId, Resolved, Transfer,
-    TransferFlags, event_kind,
+    event_kind,
 };
+use walengine_net::unit::resolves;
 
 use crate::ledger::Ledger;
 use crate::policy::{Area, Rights};
@@ -37,11 +38,6 @@ fn named(transfer: &Transfer) -> impl Iterator<Item = (AccountId, Option<LedgerI
     let ledger = (transfer.ledger != LedgerId(0)).then_some(transfer.ledger);
     let sides = [transfer.debit_account_id, transfer.credit_account_id];
     sides.into_iter().filter(|id| id.0 != 0).map(move |id| (id, ledger))
-}
-
-/// The transfer posts or voids another.
-fn resolves(transfer: &Transfer) -> bool {
-    transfer.flags.intersects(TransferFlags::POST_PENDING.with(TransferFlags::VOID_PENDING))
 }
 
 impl Touched {
