@@ -131,6 +131,14 @@ pub fn path(unit: &[EventBytes], partitions: u16) -> Result<Option<Path>, (usize
     Ok(Some(path))
 }
 
+/// Of a chain at the start of `events` that was decided as one over two partitions: its length, and which of them has
+/// the last word. `None` if it is none.
+pub fn spanning_chain(events: &[EventBytes], partitions: u16) -> Option<(usize, PartitionId)> {
+    let (length, is_closed) = length(events);
+    let path = path(&events[..length], partitions).ok().flatten();
+    path.filter(|path| length > 1 && is_closed && path.spans()).map(|path| (length, path.last))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -238,12 +238,14 @@ impl Chains {
             (self.end, self.last) = (0, None);
             let kind = event_kind(&events[place]);
             let arrives = matches!(kind, Ok(EventKind::Arrival | EventKind::GuardArrival));
-            if unit::is_linked(&events[place]) && (arrives || verdict == Verdict::InDoubt) {
-                let rest = &events[place..];
-                let length = unit::length(rest).0;
-                self.end = place + length;
-                let path = unit::path(&rest[..length], self.here.1).ok().flatten();
-                self.last = path.filter(|_| !arrives).map(|path| path.last);
+            let (rest, is_linked) = (&events[place..], unit::is_linked(&events[place]));
+            if is_linked && arrives {
+                self.end = place + unit::length(rest).0;
+            } else if is_linked
+                && verdict == Verdict::InDoubt
+                && let Some((length, last)) = unit::spanning_chain(rest, self.here.1)
+            {
+                (self.end, self.last) = (place + length, Some(last));
             }
         }
         if event_kind(&events[place]) == Ok(EventKind::Mail) {

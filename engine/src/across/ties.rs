@@ -93,10 +93,8 @@ impl Ties {
             let is_prepared = *verdict == Verdict::InDoubt.number();
             chain = chain.filter(|(_, end)| place < *end);
             if is_prepared && chain.is_none() && unit::is_linked(event) {
-                let rest = &events[place..];
-                let length = unit::length(rest).0;
-                let path = unit::path(&rest[..length], self.partitions).ok().flatten();
-                chain = path.map(|path| (path.last, place + length));
+                let begun = unit::spanning_chain(&events[place..], self.partitions);
+                chain = begun.map(|(length, last)| (last, place + length));
             }
             match chain {
                 Some((last, _)) => self.send_to(offset, last),

@@ -505,24 +505,34 @@ impl Ledger {
             refuse_if(amount == 0, Verdict::ExceedsCredits)?;
         }
         check_balances(&parties.debit, &parties.credit, amount, true)?;
-        let (debit, credit) = self.change_parties(&parties, amount, reserve);
         note_balanced(transfer, amount, at, resolved);
+        let (id, offset, other) = (transfer.id.0, at.offset, other.0 + 1);
+        let pending = Pending { id, fingerprint, amount, offset, other, ..Pending::default() };
+        self.reserve_until_word(transfer, &parties, pending, at);
+        Ok((Verdict::InDoubt, PendingState::Open))
+    }
+
+    /// Reserves the amount of `pending` between the accounts of its transfer here. With the word on a pending transfer it
+    /// goes on to.
+    pub(super) fn reserve_until_word(
+        &mut self,
+        transfer: &Transfer,
+        parties: &Parties,
+        pending: Pending,
+        at: At,
+    ) {
+        let (debit, credit) = self.change_parties(parties, pending.amount, reserve);
         let reserves = transfer.flags.contains(TransferFlags::PENDING);
+        let spans = self.routing().elsewhere(transfer.credit_account_id).is_some();
         self.pendings.insert(Pending {
-            id: transfer.id.0,
-            fingerprint,
-            amount,
-            expires_at: expires_at(at.timestamp, transfer.timeout_seconds),
-            offset: at.offset,
             debit,
             credit,
+            expires_at: expires_at(at.timestamp, transfer.timeout_seconds),
             code: transfer.code.0,
-            other: other.0 + 1,
             standing: if reserves { Standing::Reserving } else { Standing::InDoubt },
-            named: if reserves { transfer.credit_account_id.0 } else { 0 },
-            ..Pending::default()
+            named: if reserves && spans { transfer.credit_account_id.0 } else { 0 },
+            ..pending
         });
-        Ok((Verdict::InDoubt, PendingState::Open))
     }
 
     /// Prepares the end of a reservation, on which another partition has the last word.

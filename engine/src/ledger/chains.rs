@@ -11,9 +11,7 @@ use super::ahead::NOWHERE;
 use super::balances::check_balances;
 use super::checks::{self, Chained};
 use super::decide::{ChainMember, state_of_accepted};
-use super::effects::{
-    InChain, expires_at, move_money, move_money_back, release, reserve, take_resolved,
-};
+use super::effects::{InChain, move_money, move_money_back, release, take_resolved};
 use super::limits::OFFSET_MAX;
 use super::pendings::{Link, NEVER, Pending, PendingKey, Standing};
 use super::{At, Ledger};
@@ -133,23 +131,13 @@ impl Ledger {
                 let reserves = transfer.flags.contains(TransferFlags::PENDING);
                 let amount = transfer.amount.0;
                 check_balances(&parties.debit, &parties.credit, amount, reserves)?;
-                let change = if reserves { reserve } else { move_money };
-                let (debit, credit) = self.change_parties(&parties, amount, change);
                 if reserves {
-                    self.pendings.insert(Pending {
-                        id: transfer.id.0,
-                        fingerprint,
-                        amount,
-                        expires_at: NEVER,
-                        offset: at.offset,
-                        debit,
-                        credit,
-                        code: transfer.code.0,
-                        other: last.0 + 1,
-                        standing: Standing::Reserving,
-                        named: transfer.credit_account_id.0,
-                        ..Pending::default()
-                    });
+                    let (id, offset, other) = (transfer.id.0, at.offset, last.0 + 1);
+                    let none = Pending::default();
+                    let pending = Pending { id, fingerprint, amount, offset, other, ..none };
+                    self.reserve_until_word(&transfer, &parties, pending, at);
+                } else {
+                    self.change_parties(&parties, amount, move_money);
                 }
                 Ok(())
             }
@@ -222,8 +210,7 @@ impl Ledger {
             self.prepare_end(&reservation, Pending { amount, standing, ..pending });
             return Ok(());
         }
-        let here = self.here(&transfer);
-        if here == [false, false] {
+        if self.here(&transfer) == [false, false] {
             self.pendings.insert(Pending { amount, standing: Standing::Carried, ..pending });
             return Ok(());
         }
@@ -231,20 +218,7 @@ impl Ledger {
         let parties = self.parties(&transfer, NOWHERE, differs, at)?;
         let accounts = [&parties.debit, &parties.credit].map(without_limits);
         check_balances(&accounts[0], &accounts[1], amount, true)?;
-        let (debit, credit) = self.change_parties(&parties, amount, reserve);
-        let reserves = transfer.flags.contains(TransferFlags::PENDING);
-        let due = expires_at(at.timestamp, transfer.timeout_seconds);
-        let is_named = reserves && !here[1];
-        self.pendings.insert(Pending {
-            amount,
-            debit,
-            credit,
-            expires_at: if reserves { due } else { NEVER },
-            code: transfer.code.0,
-            standing: if reserves { Standing::Reserving } else { Standing::InDoubt },
-            named: if is_named { transfer.credit_account_id.0 } else { 0 },
-            ..pending
-        });
+        self.reserve_until_word(&transfer, &parties, Pending { amount, ..pending }, at);
         Ok(())
     }
 

@@ -64,7 +64,8 @@ SELECT t.id, t.debit_account_id, t.credit_account_id, t.log_offset, t.time, t.le
     ON t.kind = 'pending' AND r.partition = t.partition AND r.id = t.id;
 
 CREATE OR REPLACE VIEW spanning_transfers AS
-SELECT s.id, s.pending_id, s.kind,
+SELECT s.id, s.pending_id,
+       coalesce(s.kind, CASE get_byte(s.body, 118) & 14 WHEN 2 THEN 'pending' WHEN 4 THEN 'post' WHEN 8 THEN 'void' ELSE 'transfer' END) AS kind,
        coalesce(s.debit_account_id, a.debit_account_id) AS debit_account_id,
        coalesce(s.credit_account_id, a.credit_account_id) AS credit_account_id,
        coalesce(nullif(s.ledger, 0), a.ledger) AS ledger, coalesce(nullif(s.code, 0), a.code) AS code,
@@ -74,24 +75,24 @@ SELECT s.id, s.pending_id, s.kind,
             WHEN s.word > 0 THEN 'refused' WHEN a.verdict = 0 THEN 'arrived' ELSE 'under way' END AS state,
        s.time AS home_time, s.log_offset AS home_offset,
        a.time AS arrival_time, a.log_offset AS arrival_offset
-  FROM (SELECT id, kind::text, debit_account_id, credit_account_id, ledger, code, amount, partition AS home,
+  FROM (SELECT id, kind::text, null::bytea AS body, debit_account_id, credit_account_id, ledger, code, amount, partition AS home,
                other_partition, 0::smallint AS word, time, log_offset, prepared_offset AS place, pending_id,
                sides IS NOT NULL AS asks
           FROM transfers WHERE other_partition IS NOT NULL
         UNION ALL
-        SELECT id, CASE get_byte(body, 118) & 14 WHEN 2 THEN 'pending' WHEN 4 THEN 'post' WHEN 8 THEN 'void' ELSE 'transfer' END, debit_account_id, credit_account_id,
+        SELECT id, null, body, debit_account_id, credit_account_id,
                get_byte(body, 112) + (get_byte(body, 113) << 8) + (get_byte(body, 114) << 16)
                + (get_byte(body, 115)::bigint << 24),
                get_byte(body, 116) + (get_byte(body, 117) << 8), amount, partition,
                other_partition, verdict, time, log_offset, prepared_offset, null::uuid, true
           FROM refused_events WHERE other_partition IS NOT NULL
         UNION ALL
-        SELECT id, CASE get_byte(body, 118) & 14 WHEN 2 THEN 'pending' WHEN 4 THEN 'post' WHEN 8 THEN 'void' ELSE 'transfer' END, debit_account_id, credit_account_id, ledger, code, amount, partition,
+        SELECT id, null, body, debit_account_id, credit_account_id, ledger, code, amount, partition,
                other_partition, null, time, log_offset, log_offset, null, true
           FROM under_way
         UNION ALL
         -- Home is not projected so far.
-        SELECT e.id, e.kind, e.debit_account_id, e.credit_account_id, e.ledger, e.code, e.amount, e.home,
+        SELECT e.id, e.kind, null, e.debit_account_id, e.credit_account_id, e.ledger, e.code, e.amount, e.home,
                e.partition, null, null, null, e.place, e.pending_id, true
           FROM arrivals e JOIN positions p ON p.partition = e.home AND p.next_offset <= e.place) AS s
   LEFT JOIN arrivals a ON a.partition = s.other_partition AND a.home = s.home AND a.place = s.place;

@@ -343,14 +343,12 @@ impl Model {
             self.open.remove(&end.pending_id);
             let moved = if posts { amount } else { 0 };
             let account = self.account(transfer.debit_account_id);
-            account.debits_pending -= reserved;
-            account.debits_posted += moved;
+            account.end_debit(reserved, moved);
             self.released += u64::from(spans);
         }
         if !spans {
             let account = self.account(transfer.credit_account_id);
-            account.credits_pending -= reserved;
-            account.credits_posted += if posts { amount } else { 0 };
+            account.end_credit(reserved, if posts { amount } else { 0 });
         }
     }
 
@@ -377,20 +375,20 @@ impl Model {
         assert_eq!(spans, logged.verdict == Verdict::InDoubt, "{at}: {:?}", logged.verdict);
         assert_eq!(logged.amount.unwrap_or(transfer.amount.0), amount, "{at}: the amount");
         if spans {
-            self.account(debit).debits_pending += amount;
+            self.account(debit).debit(amount, true);
             let due = due(transfer, logged.time);
             let sent = Sent::Transfer(Transfer { amount: Amount(amount), ..*transfer });
             let prepared = Prepared { sent, amount, arrived: None, due, part: None };
             self.prepared.insert((logged.partition, logged.offset), prepared);
         } else if flags.contains(TransferFlags::PENDING) {
-            self.account(debit).debits_pending += amount;
-            self.account(credit).credits_pending += amount;
+            self.account(debit).debit(amount, true);
+            self.account(credit).credit(amount, true);
             let (transfer, due) = (*transfer, due(transfer, logged.time));
             let reserved = Reserved { transfer, amount, due, spans: false, is_ending: false };
             self.open.insert(transfer.id, reserved);
         } else {
-            self.account(debit).debits_posted += amount;
-            self.account(credit).credits_posted += amount;
+            self.account(debit).debit(amount, false);
+            self.account(credit).credit(amount, false);
         }
     }
 
@@ -429,14 +427,10 @@ impl Model {
         let prepared = self.arrives(arrival, home, logged, at);
         let is_linked = false;
         prepared.arrived = Some(Word { id, place, verdict, amount, pending_id, is_linked });
-        let account = self.account(credit);
-        if transfer.flags.contains(TransferFlags::PENDING) {
-            account.credits_pending += moved;
-            if moved > 0 {
-                self.held.insert(id, moved);
-            }
-        } else {
-            account.credits_posted += moved;
+        let reserves = transfer.flags.contains(TransferFlags::PENDING);
+        self.account(credit).credit(moved, reserves);
+        if reserves && moved > 0 {
+            self.held.insert(id, moved);
         }
     }
 
@@ -463,8 +457,7 @@ impl Model {
         let is_linked = false;
         prepared.arrived = Some(Word { id, place, verdict, amount, pending_id, is_linked });
         let account = self.account(transfer.credit_account_id);
-        account.credits_pending -= if is_closed { 0 } else { held };
-        account.credits_posted += moved;
+        account.end_credit(if is_closed { 0 } else { held }, moved);
     }
 
     fn settle(&mut self, word: &Word, home: PartitionId, at: &str) {
@@ -505,8 +498,7 @@ impl Model {
             let open = *open;
             self.open.remove(&transfer.pending_id);
             let debit = self.account(transfer.debit_account_id);
-            debit.debits_pending -= open.amount;
-            debit.debits_posted += moved;
+            debit.end_debit(open.amount, moved);
             self.posted += 1;
         } else if transfer.flags.contains(TransferFlags::PENDING) {
             self.account(transfer.debit_account_id).debits_pending -= reserved - moved;
@@ -517,8 +509,7 @@ impl Model {
             }
         } else {
             let debit = self.account(transfer.debit_account_id);
-            debit.debits_pending -= reserved;
-            debit.debits_posted += moved;
+            debit.end_debit(reserved, moved);
         }
     }
 
