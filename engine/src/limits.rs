@@ -38,6 +38,8 @@ pub const PROPOSED_BYTES_MAX: usize = 16 << 20;
 /// Least bytes of an entry that is flushed while another flush is in flight. Below it, what arrives
 /// is gathered: a flush costs the same for one block as for sixteen.
 pub const FLUSH_PARALLEL_BYTES_MIN: usize = 64 << 10;
+/// For so long words that nobody waits for may stay in the draft, for what comes next to go with them.
+pub const WORDS_GATHER: Duration = Duration::from_millis(1);
 /// After this time without a write a partition records its durable and its commit index.
 pub const IDLE_AFTER: Duration = Duration::from_millis(500);
 /// While it is written all the time, it does so this often: one block more in so many seconds.
@@ -511,6 +513,9 @@ pub const PREPARED_KEPT_MAX: usize = 16 * FRAME_ARRIVALS_MAX;
 pub const LETTERS_MAX: usize = 64;
 /// How long a courier waits for words before it sends again.
 pub const COURIER_WITHIN: Duration = Duration::from_secs(2);
+/// How long a node that was just started waits before it asks again what another partition has decided, which does not
+/// say.
+pub const ASK_AGAIN_AFTER: Duration = Duration::from_millis(500);
 /// How far the log time of another partition may be ahead; what comes from further ahead waits.
 pub const CARRIED_AHEAD_MAX: Duration = Duration::from_secs(1);
 /// How long it waits after what failed.

@@ -33,7 +33,8 @@ use walengine_net::message::{
     Append, Credit, ErrorReply, Hello, HelloReply, ListAccounts, ListAccountsReply, LogPage,
     LookupAccounts, LookupAccountsReply, LookupTransfers, LookupTransfersReply, Message,
     ReadEntries, ReadLog, ServerStatus, ServerStatusReply, Status, StatusReply, Submit,
-    SubmitReply, Subscribe, Unsubscribe, UnsubscribeReply, open,
+    SubmitReply, SubmitSpanning, SubmitSpanningReply, Subscribe, Unsubscribe, UnsubscribeReply,
+    open,
 };
 use walengine_tests::lone_partition::{DATA, LoneCommit, SEGMENT_BYTES, start};
 use walengine_tests::memory_disk::MemoryDisk;
@@ -204,6 +205,7 @@ fn open_as_its_kind(frame: &Frame<'_>) -> Result<(), ()> {
     match frame.kind {
         Kind::Hello => opens::<Hello<'_>>(body),
         Kind::Submit => opens::<Submit<'_>>(body),
+        Kind::SubmitSpanning => opens::<SubmitSpanning<'_>>(body),
         Kind::Append => opens::<Append<'_>>(body),
         Kind::LookupAccounts => opens::<LookupAccounts<'_>>(body),
         Kind::ListAccounts => opens::<ListAccounts>(body),
@@ -227,6 +229,7 @@ fn open_as_its_kind(frame: &Frame<'_>) -> Result<(), ()> {
         Kind::ImportLogReply => opens::<ImportLogReply<'_>>(body),
         Kind::HelloReply => opens::<HelloReply<'_>>(body),
         Kind::SubmitReply | Kind::AppendReply => opens::<SubmitReply<'_>>(body),
+        Kind::SubmitSpanningReply => opens::<SubmitSpanningReply<'_>>(body),
         Kind::LookupAccountsReply => opens::<LookupAccountsReply<'_>>(body),
         Kind::ListAccountsReply => opens::<ListAccountsReply<'_>>(body),
         Kind::LookupTransfersReply => opens::<LookupTransfersReply<'_>>(body),

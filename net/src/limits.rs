@@ -10,6 +10,8 @@ pub const BODY_BYTES_MAX: usize = 1 << 20;
 pub const PAGE_BODY_BYTES_MAX: usize = 2 * BODY_BYTES_MAX + 4096;
 /// Events in one batch.
 pub const EVENTS_MAX: usize = 8190;
+/// Tokens in one answer: as many as there may be partitions.
+pub const TOKENS_MAX: usize = CLUSTER_GROUPS_MAX;
 /// Opaque records in one batch.
 pub const RECORDS_MAX: usize = 8190;
 /// Bytes of all opaque records of one batch.
@@ -66,7 +68,8 @@ const _: () = {
     assert!(1000 * (1024 + APPEND_HEAD_BYTES) + 3 * LIST_ROOT_BYTES <= BODY_BYTES_MAX);
     assert!(1000 * 1024 <= RECORDS_BLOB_BYTES_MAX);
     assert!(RECORDS_BLOB_BYTES_MAX + APPEND_HEAD_BYTES + 32 <= BODY_BYTES_MAX);
-    assert!(EVENTS_MAX * RUN_BYTES + 32 <= BODY_BYTES_MAX && RECORDS_MAX <= EVENTS_MAX);
+    assert!(EVENTS_MAX * RUN_BYTES + TOKENS_MAX * 10 + 32 <= BODY_BYTES_MAX);
+    assert!(RECORDS_MAX <= EVENTS_MAX);
     assert!(LOOKUP_IDS_MAX * EVENT_STATE_BYTES + 32 <= BODY_BYTES_MAX);
     assert!(LIST_ACCOUNTS_MAX * (EVENT_BYTES + 4) + 64 <= BODY_BYTES_MAX);
     assert!(STATUS_IDS_MAX * 16 + 32 <= BODY_BYTES_MAX);

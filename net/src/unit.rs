@@ -1,6 +1,8 @@
 //! A unit is an event alone, or a linked chain: what is decided as a whole. Which partitions decide it, the same in
 //! every client and server: PROTOCOL.md, section 5.
 
+use std::collections::BTreeSet;
+
 use crate::model::{
     Account, AccountId, Close, Event, EventBytes, FLAG_LINKED, Guard, PartitionId, Transfer,
     TransferFlags, Verdict, event_flags,
@@ -60,6 +62,38 @@ pub fn is_linked(event: &EventBytes) -> bool {
 pub fn length(events: &[EventBytes]) -> (usize, bool) {
     let linked = events.iter().take_while(|event| is_linked(event)).count();
     if linked < events.len() { (linked + 1, true) } else { (linked, false) }
+}
+
+/// The units of a batch.
+pub fn units(events: &[EventBytes]) -> impl Iterator<Item = &[EventBytes]> {
+    events.chunk_by(|one, _| is_linked(one))
+}
+
+/// Another partition than its home may have a part in one of these units: they may name it, or end a reservation, which
+/// says nothing of that.
+pub fn may_span_any(events: &[EventBytes], partitions: u16) -> bool {
+    partitions > 1 && units(events).any(|unit| may_span(unit, partitions))
+}
+
+/// As [`may_span_any`], of one.
+pub fn may_span(unit: &[EventBytes], partitions: u16) -> bool {
+    let is_end =
+        |event| matches!(Event::from_bytes(event), Ok(Event::Transfer(it)) if resolves(&it));
+    partitions > 1
+        && (unit.iter().any(is_end)
+            || path(unit, partitions).is_ok_and(|path| path.is_some_and(Path::spans)))
+}
+
+/// Adds the partitions that a unit may have parts in: those that it names, or all if it ends a reservation.
+pub fn add_partitions(unit: &[EventBytes], partitions: u16, found: &mut BTreeSet<PartitionId>) {
+    for event in unit {
+        match Event::from_bytes(event) {
+            Ok(Event::Transfer(it)) if resolves(&it) => {
+                found.extend((0..partitions).map(PartitionId));
+            }
+            _ => found.extend(named(event, partitions).partitions.into_iter().flatten()),
+        }
+    }
 }
 
 fn named(event: &EventBytes, partitions: u16) -> Named {

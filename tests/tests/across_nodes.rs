@@ -7,10 +7,11 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use walengine_net::client::blocking::Client;
-use walengine_net::client::{Chain, ClientError, Config};
+use walengine_net::client::{Batch, Chain, ClientError, Config, ReadFrom};
+use walengine_net::message::AdminState;
 use walengine_net::model::{
-    Account, AccountFlags, AccountId, Amount, Code, EventBytes, EventId, LedgerId, Transfer,
-    TransferFlags, Verdict,
+    Account, AccountFlags, AccountId, Amount, Code, EventBytes, EventId, LedgerId, PartitionId,
+    Transfer, TransferFlags, Verdict,
 };
 use walengine_net::partition::of_account;
 use walengine_tests::log_fold::Folded;
@@ -340,4 +341,141 @@ fn what_was_acknowledged_is_on_both_sides_whoever_is_killed_paused_or_cut_off() 
     for node in 0..nodes.count() {
         nodes.server(node).stop();
     }
+}
+
+/// An account of a partition.
+fn account_in(partition: u16, number: u128) -> AccountId {
+    let lives_there = |id: &AccountId| of_account(*id, PARTITIONS).0 == partition;
+    (1..100).map(|book| AccountId(book << 96 | number)).find(lives_there).unwrap()
+}
+
+fn pay(id: u128, debit: AccountId, credit: AccountId, flags: TransferFlags) -> Transfer {
+    Transfer {
+        id: EventId(id),
+        debit_account_id: debit,
+        credit_account_id: credit,
+        amount: Amount(1),
+        ledger: LEDGER,
+        code: Code(1),
+        flags,
+        ..Transfer::default()
+    }
+}
+
+#[test]
+fn tokens_show_both_sides_on_every_node() {
+    const PAYMENTS: u128 = 120;
+    let partitions = PARTITIONS.to_string();
+    let nodes = Nodes::start("across-tokens", 3, |launch| launch.set("--partitions", &partitions));
+    let writer = client(&nodes.addresses());
+    let [payer, payee] = [account_in(0, 1), account_in(1, 1)];
+    let new = [payer, payee]
+        .map(|id| Account { id, ledger: LEDGER, code: Code(1), ..Account::default() }.to_bytes());
+    let created = writer.submit_all(&new).unwrap();
+    assert!(created.all_ok());
+    let readers: Vec<Client> = (0..nodes.count())
+        .map(|node| client(&nodes.address(node).to_string()).reading(ReadFrom::Any))
+        .collect();
+    let plain = TransferFlags::default();
+    for number in 1..=PAYMENTS {
+        // A payment, a reservation and its end, and a repeat of all.
+        let paid = writer.submit_all(&[pay(number << 8, payer, payee, plain).to_bytes()]).unwrap();
+        let reserves = pay(number << 8 | 1, payer, payee, TransferFlags::PENDING).to_bytes();
+        let reserved = writer.submit_all(&[reserves]).unwrap();
+        let post = Transfer {
+            pending_id: EventId(number << 8 | 1),
+            ..pay(number << 8 | 2, payer, payee, TransferFlags::POST_PENDING)
+        };
+        let posted = writer.submit_all(&[post.to_bytes()]).unwrap();
+        let repeated = writer.submit_all(&[post.to_bytes()]).unwrap();
+        let seen = [
+            (&paid, 2 * number - 1),
+            (&reserved, 2 * number - 1),
+            (&posted, 2 * number),
+            (&repeated, 2 * number),
+        ];
+        for (submitted, moved) in seen {
+            assert!(submitted.all_ok(), "{submitted:?}");
+            let of: Vec<u16> = submitted.tokens.iter().map(|token| token.partition.0).collect();
+            assert_eq!(of, [0, 1], "one of each partition that has a part in it");
+            for reader in &readers {
+                let found = reader.lookup_accounts(&[payer, payee], &submitted.tokens).unwrap();
+                let (payer, payee) = (found[0].unwrap(), found[1].unwrap());
+                assert!(payer.debits_posted.0 >= moved, "{moved} paid, {payer:?}");
+                assert!(payee.credits_posted.0 >= moved, "{moved} paid, {payee:?}");
+            }
+        }
+    }
+}
+
+#[test]
+fn a_partition_without_a_majority_holds_up_only_what_goes_there() {
+    /// More than may be under way.
+    const SENT: u128 = 40 * 8190;
+    const LOCAL: u128 = 20 * 8190;
+    let partitions = PARTITIONS.to_string();
+    let mut nodes = Nodes::start("across-majority", 3, |launch| {
+        launch.set("--election-millis", "300").set("--partitions", &partitions)
+    });
+    let addresses = nodes.addresses();
+    let whole = client(&addresses);
+    let [payer, other, payee] = [account_in(0, 1), account_in(0, 2), account_in(1, 1)];
+    let new = [payer, other, payee]
+        .map(|id| Account { id, ledger: LEDGER, code: Code(1), ..Account::default() }.to_bytes());
+    assert!(whole.submit_all(&new).unwrap().all_ok());
+    // Partition 1 lives on two nodes from now on, one of which is killed: partition 0 has a majority still.
+    let (removed, killed) = (whole_id(&nodes, 2), 1);
+    let lost = loop {
+        let outcome = whole.remove_node(PartitionId(1), removed).unwrap();
+        match outcome.state {
+            AdminState::Done | AdminState::Unchanged => break outcome,
+            _ => thread::sleep(Duration::from_millis(100)),
+        }
+    };
+    println!("{lost:?}");
+    nodes.kill(killed);
+    let hasty =
+        Client::connect(Config { deadline: Duration::from_secs(2), ..Config::new(&addresses) });
+    let hasty = hasty.unwrap();
+    let plain = TransferFlags::default();
+    let batch = |first: u128, credit: AccountId| -> Vec<EventBytes> {
+        (first..first + 8190).map(|id| pay(id, payer, credit, plain).to_bytes()).collect()
+    };
+    // Whoever leads partition 0 then answers.
+    let first = submit(&whole, &[pay(1 << 100, payer, other, plain).to_bytes()]);
+    assert!(first[0].is_ok());
+    let (home, mut unanswered) = (PartitionId(0), 0);
+    let batches = (1..=SENT).step_by(8190);
+    let batches = batches.map(|first| Batch { partition: home, events: batch(first, payee) });
+    hasty.submit_pipelined(batches, 40, |_, answer| {
+        let error = answer.expect_err("partition 1 has no majority");
+        assert!(matches!(error, ClientError::OutcomeUnknown { .. }), "{error:?}");
+        unanswered += 1;
+    });
+    let began = Instant::now();
+    for first in (SENT + 1..=SENT + LOCAL).step_by(8190) {
+        let taken = submit(&whole, &batch(first, other));
+        assert!(taken.iter().all(|verdict| verdict.is_ok()), "what is local goes on");
+    }
+    let took = began.elapsed();
+    let under_way = whole.lookup_accounts(&[payer], &[]).unwrap()[0].unwrap();
+    assert_eq!(under_way.debits_posted.0, LOCAL + 1);
+    let reserved = under_way.debits_pending.0;
+    println!(
+        "{unanswered} batches unanswered, {reserved} reserved, {LOCAL} local ones in {took:?}"
+    );
+    assert!(reserved > SENT / 2 && reserved < SENT, "as much as may be under way, and no more");
+    nodes.spawn(killed);
+    nodes.wait_until_serving();
+    for first in (1..=SENT).step_by(8190) {
+        let verdicts = submit(&whole, &batch(first, payee));
+        assert!(verdicts.iter().all(|verdict| verdict.is_ok()), "all of it is decided once");
+    }
+    let sums =
+        Sums::from([(payer, (SENT + LOCAL + 1, 0)), (other, (0, LOCAL + 1)), (payee, (0, SENT))]);
+    compare_with_engine(&whole, &[payer, other, payee], &sums);
+}
+
+fn whole_id(nodes: &Nodes, node: usize) -> u64 {
+    client(&nodes.address(node).to_string()).home_node().unwrap()
 }

@@ -24,7 +24,8 @@ use walengine_net::message::{
     IdNamespace, ImportLog, Leave, LeaveAnyway, ListAccounts, ListAccountsReply, LogPage,
     LookupAccounts, LookupAccountsReply, LookupTransfers, LookupTransfersReply, Message, NO_NODE,
     NO_OFFSET, ReadEntries, ReadLog, RemoveNode, ServerStatus, ServerStatusReply, StateDigest,
-    Status, StatusReply, Submit, SubmitReply, Subscribe, TransferLeadership, Unsubscribe, open,
+    Status, StatusReply, Submit, SubmitReply, SubmitSpanning, Subscribe, TransferLeadership,
+    Unsubscribe, open,
 };
 use walengine_net::model::{
     Account, AccountId, Amount, Close, CloseFlags, Code, EventBytes, EventId, Guard, GuardFlags,
@@ -183,6 +184,9 @@ fn request(connection: &mut Connection<'_>, kind: Kind) -> Handled {
     match kind {
         Kind::Hello => connection.say(&hello()),
         Kind::Submit => connection.say(&Submit { events: &[transfer(900, at(7, 1), at(7, 2))] }),
+        Kind::SubmitSpanning => {
+            connection.say(&SubmitSpanning { events: &[transfer(902, at(7, 1), at(7, 2))] })
+        }
         Kind::Append => {
             let heads = [AppendHead { id: 901, bytes: 1 }];
             connection.say(&Append { expected_offset: NO_OFFSET, heads: &heads, blob: b"x" })
@@ -228,7 +232,7 @@ fn is_acted_on(node: &Node, kind: Kind, caller: Caller) -> bool {
     if is_forbidden {
         assert_eq!((handled, answers.len()), (Handled::Here, 1), "{kind:?}");
         assert_eq!(log(node), before, "{kind:?} was forbidden and logged");
-    } else if matches!(kind, Kind::Submit | Kind::Append) {
+    } else if kind.submits() || kind == Kind::Append {
         assert!(outcomes(&answers[0])[0].verdict.is_ok());
         assert_eq!(log(node).0, before.0.plus(1));
     } else {

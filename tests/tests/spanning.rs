@@ -2,8 +2,11 @@
 //! fails?
 
 use walengine_tests::cluster::{Counts, Profile};
-use walengine_tests::seeds::each_seed;
-use walengine_tests::spanning::{Ran, run};
+use walengine_tests::seeds::{count, each_of, each_seed};
+use walengine_tests::spanning::{Lived, Ran, run, run_lone};
+
+/// A seed of these is eight lives.
+const LONE_SEEDS_DEFAULT: u64 = 200;
 
 #[test]
 fn what_spans_partitions_has_both_sides_or_neither() {
@@ -44,4 +47,21 @@ fn what_spans_partitions_has_both_sides_or_neither() {
         "{chains} chains accepted, {stopped} refused"
     );
     assert!(posted > 2 * seeds && released > 2 * seeds, "{posted} posted and {released} released");
+}
+
+#[test]
+fn a_lone_node_shows_from_its_start_on_what_it_has_answered() {
+    let lives = each_of("spanning::a_lone_node_shows", count(LONE_SEEDS_DEFAULT), run_lone);
+    let sum = |of: fn(&Lived) -> u64| lives.iter().map(of).sum::<u64>();
+    let (acknowledged, lost) = (sum(|it| it.acknowledged), sum(|it| it.lost_words));
+    let asked = sum(|it| it.asked);
+    let seeds = lives.len() as u64;
+    println!(
+        "{seeds} seeds: {acknowledged} transfers between partitions acknowledged, the words on {lost} of them not \
+         on the disk when the power failed; {asked} starts had to ask the other partition; no violation"
+    );
+    assert!(
+        acknowledged > 100 * seeds && lost > seeds && asked > seeds,
+        "{lost} lost, {asked} asked"
+    );
 }

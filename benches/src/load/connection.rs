@@ -75,10 +75,24 @@ struct Slot {
 pub struct Greeting {
     /// Partitions of the cluster.
     pub partitions: u16,
+    /// The node that leads the partition, if that is another one.
+    pub leader: Option<SocketAddr>,
 }
 
-/// Connects and greets. The socket is blocking.
+/// Connects to the partition's leader, which `server` is or names, and greets. The socket is blocking.
 pub fn connect(
+    server: SocketAddr,
+    partition: PartitionId,
+    tls: Option<&Tls>,
+) -> Result<(Wire, Greeting)> {
+    let (mut wire, mut greeting) = greet(server, partition, tls)?;
+    if let Some(leader) = greeting.leader {
+        (wire, greeting) = greet(leader, partition, tls)?;
+    }
+    Ok((wire, greeting))
+}
+
+fn greet(
     server: SocketAddr,
     partition: PartitionId,
     tls: Option<&Tls>,
@@ -90,7 +104,8 @@ pub fn connect(
     let mut received = Vec::new();
     let frame = read_frame(&mut stream, &mut received)?;
     let reply = expect::<HelloReply>(&frame, Kind::HelloReply)?;
-    let greeting = Greeting { partitions: reply.partitions.to_native() };
+    let leader = reply.leader.parse().ok();
+    let greeting = Greeting { partitions: reply.partitions.to_native(), leader };
     Ok((stream, greeting))
 }
 

@@ -2,11 +2,11 @@
 
 use std::time::Duration;
 
-use walengine_net::model::{Amount, Arrival, PartitionId, Verdict, Word};
+use walengine_net::model::{Amount, Arrival, Offset, PartitionId, Verdict, Word};
 use walengine_replication::peer::{Carried, Words};
 
 use super::letter::{Forward, Letter, Undelivered, send};
-use crate::limits::{COURIER_AGAIN_AFTER, COURIER_WITHIN};
+use crate::limits::{ASK_AGAIN_AFTER, COURIER_AGAIN_AFTER, COURIER_WITHIN};
 use crate::partition::Partition;
 use crate::partition::commit::Commit;
 use crate::planted::{self, Planted};
@@ -20,6 +20,7 @@ pub async fn run<C: Commit>(
     letters: flume::Sender<Letter>,
     forward: impl Forward,
 ) {
+    ask(&partition, to, &letters).await;
     let mut way = 0;
     while !partition.is_ending() {
         let changed = partition.changed();
@@ -46,7 +47,7 @@ pub async fn run<C: Commit>(
                         None => send(&letters, carried).await,
                     }
                 };
-                if let Err(why) = settle(&partition, carried).await {
+                if let Err(why) = settle(&partition, to, carried).await {
                     if planted::has(Planted::ReleasedInDoubt)
                         && let Ok(Some(carried)) = partition.prepared_for(to).await
                     {
@@ -69,21 +70,68 @@ pub async fn run<C: Commit>(
     }
 }
 
+/// Asks another partition for the words that it has given before this node was started, if they must be known before
+/// anything is shown here.
+async fn ask<C: Commit>(
+    partition: &Partition<C>,
+    to: PartitionId,
+    letters: &flume::Sender<Letter>,
+) {
+    let here = partition.id().partition;
+    while let Some(question) = partition.question(to) {
+        if partition.is_ending() {
+            return;
+        }
+        let settled = match within(partition, send(letters, question)).await {
+            Ok(words) if words.words.is_empty() => Ok(0),
+            Ok(words) => take(partition, to, &words).await,
+            Err(why) => Err(why),
+        };
+        match settled {
+            Ok(0) => partition.was_asked(to),
+            Ok(_) => {}
+            Err(why) => {
+                tracing::warn!(
+                    "partition {here} shows and takes nothing before partition {to} has told what it decided: {why}"
+                );
+                partition.runtime().sleep(ASK_AGAIN_AFTER).await;
+            }
+        }
+    }
+}
+
 /// Waits for words and has them decided.
 async fn settle<C: Commit>(
     partition: &Partition<C>,
+    to: PartitionId,
     words: impl Future<Output = Result<Words, Undelivered>>,
 ) -> Result<(), Undelivered> {
+    let words = within(partition, words).await?;
+    match take(partition, to, &words).await? {
+        0 => Err(Undelivered("the words are on nothing that is in doubt".to_owned())),
+        _ => Ok(()),
+    }
+}
+
+async fn take<C: Commit>(
+    partition: &Partition<C>,
+    from: PartitionId,
+    words: &Words,
+) -> Result<usize, Undelivered> {
+    let settled = partition.take_words(from, words).await;
+    settled.map_err(|refused| Undelivered(format!("{refused:?}")))
+}
+
+/// Waits for words, but not for long.
+async fn within<C: Commit>(
+    partition: &Partition<C>,
+    words: impl Future<Output = Result<Words, Undelivered>>,
+) -> Result<Words, Undelivered> {
     let late = async {
         partition.runtime().sleep(COURIER_WITHIN).await;
         Err(Undelivered("no words in time".to_owned()))
     };
-    let words = futures_lite::future::or(words, late).await?;
-    let settled = partition.take_words(&words).await;
-    match settled.map_err(|refused| Undelivered(format!("{refused:?}")))? {
-        0 => Err(Undelivered("the words are on nothing that is in doubt".to_owned())),
-        _ => Ok(()),
-    }
+    futures_lite::future::or(words, late).await
 }
 
 /// Has words decided that nobody has given: what the two bugs do that are planted above.
@@ -97,5 +145,7 @@ async fn believe<C: Commit>(partition: &Partition<C>, carried: &Carried, verdict
         Word { id, place: *place, verdict, amount, pending_id, is_linked }
     };
     let words = carried.arrivals.iter().map(word).collect();
-    let _ = partition.take_words(&Words { time: carried.time, words }).await;
+    let Carried { time, to, .. } = *carried;
+    let said = Words { time, next_offset: Offset(0), words };
+    let _ = partition.take_words(to, &said).await;
 }

@@ -125,6 +125,18 @@ impl Ledger {
         self.pendings.in_doubt().oldest(other).map(Offset)
     }
 
+    /// Partitions whose words, or whose knowledge of what has ended here, are waited for.
+    pub fn others_in_doubt(&self) -> Vec<PartitionId> {
+        let others = (0..self.partitions).map(PartitionId);
+        others.filter(|other| self.oldest_doubt(*other).is_some()).collect()
+    }
+
+    /// The partition that has the last word on what is in doubt under this id.
+    pub fn doubt_to(&self, id: EventId) -> Option<PartitionId> {
+        let pending = self.pendings.get(id.0).filter(|pending| pending.standing.is_in_doubt());
+        pending.and_then(Pending::sent_to)
+    }
+
     /// What a bug does that is planted.
     pub(super) fn forget_doubts(&mut self) {
         let in_doubt = self.pendings.iter().filter(|pending| pending.sent_to().is_some());

@@ -157,6 +157,11 @@ impl<D: Disk, R: Runtime> Commit for Alone<D, R> {
         true
     }
 
+    /// The word can be lost with this node only, and then it is asked for before the next start shows anything.
+    fn answers_at_word(&self) -> bool {
+        true
+    }
+
     async fn barrier(&self) -> Result<(), Refused> {
         Ok(())
     }

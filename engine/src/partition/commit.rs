@@ -84,6 +84,10 @@ pub trait Commit: 'static {
     /// knew to be committed anywhere.
     fn is_readable(&self) -> bool;
 
+    /// Who is told what became of a unit that spans partitions may be told so as soon as the word on it is here: nobody
+    /// can show another state then, nor decide on one, whatever is lost. Otherwise once it is committed.
+    fn answers_at_word(&self) -> bool;
+
     /// Completes when the state of this node includes everything that was visible anywhere before
     /// the call: what it shows then is linearizable.
     fn barrier(&self) -> impl Future<Output = Result<(), Refused>>;

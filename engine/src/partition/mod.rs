@@ -20,6 +20,7 @@ pub mod commit;
 pub mod digest;
 pub mod drafts;
 pub mod group;
+mod heard;
 mod ids_upkeep;
 pub mod importing;
 pub mod ledger_access;
@@ -53,7 +54,8 @@ use crate::agreed_clock::ClockAgreement;
 use crate::ids::runs::Runs;
 use crate::ledger::{Draft, Ledger, Outcomes, SnapshotCut};
 use crate::limits::{
-    AFTER_REFUSAL, CLOSE_WITHIN, EXPIRIES_AT_ONCE_MAX, EXPIRY_ROUNDS_MAX, IDLE_AFTER, WITNESS_EVERY,
+    AFTER_REFUSAL, CLOSE_WITHIN, EXPIRIES_AT_ONCE_MAX, EXPIRY_ROUNDS_MAX, FLUSH_PARALLEL_BYTES_MIN,
+    IDLE_AFTER, WITNESS_EVERY, WORDS_GATHER,
 };
 use crate::local::Notify;
 use crate::refused::{BUSY, BUSY_READING, Refused};
@@ -64,6 +66,7 @@ use crate::visible::Visible;
 use asked_keys::AskedKeys;
 use commit::Commit;
 use drafts::Drafts;
+use heard::Heard;
 use log_clock::LogClock;
 use older_ids::{OlderIds, Wanted};
 use replica::Replica;
@@ -147,6 +150,10 @@ struct Inner<C: Commit> {
     refused: Cell<(u64, Duration)>,
     /// What goes to other partitions.
     prepared: RefCell<Prepared>,
+    /// What others have said to this leader.
+    heard: Heard,
+    /// Since when the draft has nothing but words that are answered already, if that is so.
+    only_words_since: Cell<Option<Duration>>,
 }
 
 impl<C: Commit> Partition<C> {
@@ -158,6 +165,14 @@ impl<C: Commit> Partition<C> {
         replica: Rc<RefCell<Replica>>,
         older: OlderIds<C::Disk, C::Runtime>,
     ) -> Self {
+        let heard = Heard::default();
+        {
+            let replica = replica.borrow();
+            // What is imported was answered to nobody.
+            if commit.answers_at_word() && !replica.is_importing() {
+                heard.must_ask(replica.ledger().others_in_doubt());
+            }
+        }
         let inner = Inner {
             id,
             commit,
@@ -168,6 +183,8 @@ impl<C: Commit> Partition<C> {
             held_until: Cell::default(),
             refused: Cell::default(),
             prepared: RefCell::default(),
+            heard,
+            only_words_since: Cell::default(),
             waiters: Waiters::default(),
             work: Notify::new(),
             changed: Notify::new(),
@@ -303,11 +320,12 @@ impl<C: Commit> Partition<C> {
 
     /// The state may be shown, whatever it reflects.
     pub fn is_readable(&self) -> bool {
-        self.inner.commit.is_readable()
+        self.inner.commit.is_readable() && !self.is_asking()
     }
 
     /// Completes when what this node shows then is linearizable.
     pub async fn read_barrier(&self) -> Result<(), Refused> {
+        self.until_asked().await?;
         self.inner.commit.barrier().await
     }
 
@@ -646,9 +664,19 @@ impl<C: Commit> Partition<C> {
     fn seal_if_wanted(&self) {
         let commit = &self.inner.commit;
         let wants_batch = commit.wants_batch(&self.inner.replica.borrow());
-        if wants_batch && self.seal().is_ok() {
+        if wants_batch && !self.may_gather() && self.seal().is_ok() {
             commit.flush();
         }
+    }
+
+    /// Nobody waits for what is in the draft: it goes with what comes next, which then need not wait for it.
+    fn may_gather(&self) -> bool {
+        let Some(since) = self.inner.only_words_since.get() else { return false };
+        let bytes = self.with_replica(|replica| replica.open().body_bytes());
+        self.inner.waiters.is_empty()
+            && bytes < FLUSH_PARALLEL_BYTES_MIN
+            && self.runtime().elapsed() < since + WORDS_GATHER
+            && !self.inner.is_closing.get()
     }
 
     fn require_memory(&self) -> Result<(), Refused> {
@@ -665,6 +693,7 @@ impl<C: Commit> Partition<C> {
         if self.is_importing() {
             return Err(Refused::Importing);
         }
+        self.inner.only_words_since.set(None); // unless these are words, too
         if self.with_replica(|replica| replica.open().takes(kind, bytes)) {
             return Ok(());
         }

@@ -1,5 +1,6 @@
 //! What a partition has under way to others, and what comes from them. See `engine/src/across`.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use walengine_net::model::{
@@ -13,12 +14,15 @@ use crate::ids::key::{Key, Space};
 use crate::ledger::{
     Doubt, Draft, Frame, Ledger, MailError, Outcome, Outcomes, fingerprint_of_event,
 };
-use crate::limits::{CARRIED_AHEAD_MAX, COURIER_AGAIN_AFTER, DOUBTS_MAX, FRAME_ARRIVALS_MAX};
+use crate::limits::{
+    CARRIED_AHEAD_MAX, COURIER_AGAIN_AFTER, DOUBTS_MAX, FRAME_ARRIVALS_MAX, WORDS_GATHER,
+};
 use crate::partition::commit::Commit;
 use crate::planted::{self, Planted};
 use crate::refused::{BUSY, Refused};
 use crate::runtime::Runtime;
 use crate::storage::error::ReadError;
+use walengine_net::limits::EVENTS_MAX;
 
 /// Why a frame has no words.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -116,9 +120,12 @@ impl<C: Commit> Partition<C> {
     /// See [`NotTaken`].
     pub(crate) async fn take_frame(&self, carried: &Carried) -> Result<Words, NotTaken> {
         let Carried { home, covers_from, settled_below, time, ref arrivals, .. } = *carried;
+        let (Some(first), Some(last)) = (arrivals.first(), arrivals.last()) else {
+            return self.words_given(home, covers_from).await.map_err(NotTaken::from);
+        };
         let frame = &Frame { home, covers_from, settled_below, arrivals };
         let bytes = (frame.arrivals.len() + 1) * (EVENT_BYTES + RESOLVED_BYTES);
-        let now = self.admit_behind(time, bytes).await?;
+        let Admitted { now, .. } = self.admit_behind(time, bytes).await?;
         let mut result = Ok(());
         let decide = |ledger: &mut Ledger, draft: &mut Draft| {
             result = ledger.take_frame(frame, draft, now);
@@ -127,33 +134,119 @@ impl<C: Commit> Partition<C> {
         self.inner.work.notify_all();
         taken.ok_or_else(|| self.not_leader())?;
         result?;
-        let (first, last) = (frame.arrivals.first(), frame.arrivals.last());
-        let (Some(first), Some(last)) = (first, last) else { return Ok(Words::default()) };
-        let said = self.with_ledger(|ledger| {
-            let words = ledger.words(home, first.place, last.place + 1);
-            Words { time: ledger.last_timestamp(), words }
-        });
+        let said = self.words_of(home, first.place, last.place + 1);
         if !planted::has(Planted::WordNotCommitted) {
             self.until_visible().await?;
         }
         Ok(said)
     }
 
-    /// Has words decided on what is in doubt here; on how much.
+    /// Words between two places, the first included, and the second not.
+    fn words_of(&self, home: PartitionId, first: u64, end: u64) -> Words {
+        self.with_ledger(|ledger| Words {
+            time: ledger.last_timestamp(),
+            next_offset: ledger.next_offset(),
+            words: ledger.words(home, first, end),
+        })
+    }
+
+    /// The oldest words that were given from a place on, as many as fit in a frame, once they are visible.
+    async fn words_given(&self, home: PartitionId, first: u64) -> Result<Words, Refused> {
+        if !self.leads() {
+            return Err(self.not_leader());
+        }
+        let mut said = self.words_of(home, first, u64::MAX);
+        if said.words.len() > FRAME_ARRIVALS_MAX {
+            let is_whole = |place: &usize| !said.words[place - 1].is_linked;
+            let whole = (1..=FRAME_ARRIVALS_MAX).rev().find(is_whole).unwrap_or(0);
+            said.words.truncate(whole);
+        }
+        self.until_visible().await?;
+        Ok(said)
+    }
+
+    /// What another partition has said before this node was started must be known first.
+    pub fn is_asking(&self) -> bool {
+        self.inner.heard.must_ask_any()
+    }
+
+    /// Completes when that is known.
+    pub(super) async fn until_asked(&self) -> Result<(), Refused> {
+        loop {
+            let changed = self.changed();
+            let changed = changed.changed();
+            if let Some(stopped) = self.stopped() {
+                return Err(stopped);
+            }
+            if !self.is_asking() {
+                return Ok(());
+            }
+            changed.await;
+        }
+    }
+
+    /// The question that another partition must be asked before anything is shown here: a frame that brings nothing.
+    pub(crate) fn question(&self, to: PartitionId) -> Option<Carried> {
+        let visible = self.visible_offset();
+        let (oldest, time) = self.with_ledger(|ledger| {
+            (ledger.doubts(to, visible, EVENTS_MAX).first().copied(), ledger.last_timestamp())
+        });
+        let must_ask = self.inner.heard.must_ask_of(to);
+        let Some(Doubt { offset: Offset(place), .. }) = oldest.filter(|_| must_ask) else {
+            self.was_asked(to);
+            return None;
+        };
+        let (home, arrivals) = (self.id().partition, Vec::new());
+        Some(Carried { home, to, covers_from: place, settled_below: place, time, arrivals })
+    }
+
+    /// The newest record of another partition that says anything of what it has given words on here.
+    pub fn newest_heard_of(&self, other: PartitionId) -> Option<Offset> {
+        self.inner.heard.newest_of(other)
+    }
+
+    /// Another partition has said all that it had said before.
+    pub(crate) fn was_asked(&self, to: PartitionId) {
+        self.inner.heard.was_asked(to);
+        self.inner.changed.notify_all();
+    }
+
+    /// Has words of another partition decided on what is in doubt here; on how much.
     ///
     /// # Errors
     /// See [`Refused`]; none of them was.
-    pub(crate) async fn take_words(&self, said: &Words) -> Result<usize, Refused> {
+    pub(crate) async fn take_words(
+        &self,
+        other: PartitionId,
+        said: &Words,
+    ) -> Result<usize, Refused> {
         let bytes = said.words.len() * (EVENT_BYTES + RESOLVED_BYTES);
-        let now = self.admit_behind(said.time, bytes).await?;
+        let Admitted { now, only_words_since } = self.admit_behind(said.time, bytes).await?;
+        self.may_gather_behind(only_words_since);
         let mut settled = 0;
         let decide = |ledger: &mut Ledger, draft: &mut Draft| {
             settled = ledger.take_words(&said.words, draft, now);
         };
+        self.inner.heard.note_reached(other, said.next_offset);
         let taken = self.inner.replica.borrow_mut().decide_events(decide);
         self.inner.work.notify_all();
         self.inner.changed.notify_all();
         taken.map(|_| settled).ok_or_else(|| self.not_leader())
+    }
+
+    /// Words are put into the draft, which had nothing else since then. If they are answered already, they may wait there.
+    fn may_gather_behind(&self, only_words_since: Option<Duration>) {
+        if !self.inner.commit.answers_at_word() {
+            return;
+        }
+        if self.with_replica(|replica| !replica.open().is_empty()) {
+            return self.inner.only_words_since.set(only_words_since);
+        }
+        self.inner.only_words_since.set(Some(self.runtime().elapsed()));
+        self.spawn(|partition| async move {
+            partition.runtime().sleep(WORDS_GATHER).await;
+            partition.inner.work.notify_all();
+        });
     }
 
     /// Exchanges nothing with other partitions for a while: no frame is taken or prepared, and no words are.
@@ -173,13 +266,14 @@ impl<C: Commit> Partition<C> {
 
     /// Waits for room in the draft; the time to decide at, which is past what `time` was elsewhere: so no
     /// consequence has an earlier log time than its cause.
-    async fn admit_behind(&self, time: Timestamp, bytes: usize) -> Result<Timestamp, Refused> {
+    async fn admit_behind(&self, time: Timestamp, bytes: usize) -> Result<Admitted, Refused> {
         loop {
             self.until_exchange().await;
             let now = self.log_time();
             // The clock of the other one's leader must not end reservations here.
             let is_near = time.0 < now.0.saturating_add(CARRIED_AHEAD_MAX.as_nanos() as u64);
             let now = now.max(Timestamp(time.0.saturating_add(1)));
+            let only_words_since = self.inner.only_words_since.get();
             let admitted = if is_near { self.admit_past(time, bytes, now) } else { Err(BUSY) };
             match admitted {
                 Err(Refused::Busy { .. }) => {
@@ -187,7 +281,7 @@ impl<C: Commit> Partition<C> {
                     let again = self.runtime().sleep(COURIER_AGAIN_AFTER);
                     futures_lite::future::or(changed.changed(), again).await;
                 }
-                admitted => return admitted.map(|()| now),
+                admitted => return admitted.map(|()| Admitted { now, only_words_since }),
             }
         }
     }
@@ -202,15 +296,17 @@ impl<C: Commit> Partition<C> {
         Ok(())
     }
 
-    /// What is under way is bounded: past that, what goes to another partition waits until some of it is settled.
+    /// What is under way is bounded: past that, what goes to another partition waits until some of it is settled. Before
+    /// what was settled is known, all do.
     ///
     /// # Errors
     /// Busy.
     #[inline]
     pub(super) fn require_settled(&self, events: &[EventBytes]) -> Result<(), Refused> {
-        let may_go = self.with_ledger(|ledger| {
-            ledger.in_doubt_len() + events.len() <= DOUBTS_MAX || !ledger.spans_any(events)
-        });
+        let may_go = !self.is_asking()
+            && self.with_ledger(|ledger| {
+                ledger.in_doubt_len() + events.len() <= DOUBTS_MAX || !ledger.spans_any(events)
+            });
         if may_go { Ok(()) } else { Err(BUSY) }
     }
 
@@ -288,7 +384,15 @@ impl<C: Commit> Partition<C> {
     }
 }
 
-/// Those events of a request on which other partitions have the last word.
+/// There is room in the draft.
+struct Admitted {
+    /// The time to decide at.
+    now: Timestamp,
+    /// See [`super::Inner`]; what is put into the draft now may change that.
+    only_words_since: Option<Duration>,
+}
+
+/// Those events of a request on which other partitions have the last word, by their places in it.
 pub struct Doubts(Vec<(usize, EventId)>);
 
 impl Doubts {
@@ -302,5 +406,17 @@ impl Doubts {
     /// Everything is decided.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
+    }
+
+    /// Those other partitions, before any has said its word.
+    pub fn others(&self, ledger: &Ledger) -> BTreeSet<PartitionId> {
+        let mut others = BTreeSet::new();
+        for (_, id) in &self.0 {
+            others.extend(ledger.doubt_to(*id));
+            if others.len() + 1 == usize::from(ledger.partitions()) {
+                break; // all of them
+            }
+        }
+        others
     }
 }

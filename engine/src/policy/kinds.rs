@@ -24,7 +24,7 @@ pub fn need(kind: Kind) -> Need {
     match kind {
         Kind::Hello => Need::Identity,
         Kind::ServerStatus | Kind::ClusterStatus => Need::AnyRight,
-        Kind::Submit => Need::Right(Right::Write),
+        Kind::Submit | Kind::SubmitSpanning => Need::Right(Right::Write),
         Kind::Append => Need::WriteEverywhere,
         Kind::LookupAccounts | Kind::ListAccounts | Kind::LookupTransfers | Kind::Status => {
             Need::Right(Right::Read)
@@ -43,6 +43,7 @@ pub fn need(kind: Kind) -> Need {
         | Kind::ImportLog => Need::Right(Right::Admin),
         Kind::HelloReply
         | Kind::SubmitReply
+        | Kind::SubmitSpanningReply
         | Kind::AppendReply
         | Kind::LookupAccountsReply
         | Kind::ListAccountsReply

@@ -12,6 +12,7 @@ mod orders;
 pub mod reads;
 pub mod replies;
 mod status;
+mod written;
 
 use std::cell::RefCell;
 use std::rc::Rc;
@@ -22,8 +23,8 @@ use walengine_net::frame::{Frame, FrameHead, Kind, RequestId};
 use walengine_net::limits::{BODY_BYTES_MAX, EVENTS_MAX, HOLD_MILLIS_MAX, INFLIGHT_MAX};
 use walengine_net::message::{
     AdmitNode, Append, ClusterStatus, Credit, ErrorCode, Hello, HelloReply, ImportLog, Leave,
-    LeaveAnyway, MessageError, NO_NODE, OutcomeRuns, RemoveNode, ServerStatus, StateDigest, Submit,
-    SubmitReply, TransferLeadership, Unsubscribe, offset_number, open_frame,
+    LeaveAnyway, MessageError, NO_NODE, OutcomeRuns, RemoveNode, ServerStatus, StateDigest,
+    TransferLeadership, Unsubscribe, open_frame,
 };
 use walengine_net::model::{EventBytes, PartitionId, Verdict};
 
@@ -35,7 +36,6 @@ use crate::connection::outbox::Outbox;
 use crate::connection::request_ids::RequestIds;
 use crate::ledger::{Ledger, Outcomes};
 use crate::partition::Partition;
-use crate::partition::commit::Commit;
 use crate::partition::spanning::Doubts;
 use crate::partition::taken::Taken;
 use crate::policy::{Permit, Rights};
@@ -45,8 +45,9 @@ use admin::{GroupOrder, Operated};
 use bounded::{Judge, Judged};
 use imports::TracedImport;
 use node_facts::NodeFacts;
-use reads::{ReadScratch, Reads, patience};
+use reads::{ReadScratch, Reads};
 use replies::Replies;
+use written::{Asked, events_of};
 
 /// Memory that the sessions of a shard share, since they run one at a time.
 pub struct Scratch {
@@ -91,15 +92,6 @@ pub enum Handled {
     Subscribes,
     /// The connection must close.
     Close,
-}
-
-/// A write that is to be answered.
-#[derive(Clone, Copy)]
-struct Asked {
-    /// Of the answer.
-    head: FrameHead,
-    /// How long its sender waits.
-    within: Duration,
 }
 
 /// Why a frame was not acted on.
@@ -182,13 +174,13 @@ impl<C: Operated> Session<C> {
 
     /// A frame waits for one before it: has its ids looked up meanwhile, if it is a write that needs that.
     pub fn look_ahead(&self, frame: &Frame<'_>) {
-        let is_write = self.has_greeted && frame.kind == Kind::Submit;
+        let is_write = self.has_greeted && frame.kind.submits();
         if !is_write || frame.head.partition != self.partition_id() || !self.partition().leads() {
             return;
         }
-        if let Ok(request) = open_frame::<Submit<'_>>(frame) {
+        if let Ok(events) = events_of(frame) {
             // Whether it is known, it hears in its turn.
-            let _ = self.partition().require_known(&request.events);
+            let _ = self.partition().require_known(events);
         }
     }
 
@@ -268,24 +260,19 @@ impl<C: Operated> Session<C> {
                 }
                 self.hello(head);
             }
-            Kind::Submit => {
-                let request = open_frame::<Submit<'_>>(frame)?;
-                let asked = Asked { head, within: patience(frame.head.deadline_millis) };
+            Kind::Submit | Kind::SubmitSpanning => {
+                let (asked, events) = (Asked::by(frame, head), events_of(frame)?);
                 match self.permit.bounded() {
-                    None => {
-                        let events = &request.events;
-                        self.write(Kind::SubmitReply, asked, events, |partition, outcomes, _| {
-                            partition.submit(events, outcomes)
-                        })?;
-                    }
-                    Some(rights) => self.submit_bounded(asked, &request.events, &rights)?,
+                    None => self.write(asked, events, |partition, outcomes, _| {
+                        partition.submit(events, outcomes)
+                    })?,
+                    Some(rights) => self.submit_bounded(asked, events, &rights)?,
                 }
             }
             Kind::Append => {
                 let request = open_frame::<Append<'_>>(frame)?;
                 let expected = request.expected_offset.to_native();
-                let asked = Asked { head, within: patience(frame.head.deadline_millis) };
-                self.write(Kind::AppendReply, asked, &[], |partition, outcomes, heads| {
+                self.write(Asked::by(frame, head), &[], |partition, outcomes, heads| {
                     heads.clear();
                     heads.extend(request.heads.iter().zip(0..).map(|(head, place)| RecordHead {
                         id: head.id.to_native(),
@@ -427,7 +414,7 @@ impl<C: Operated> Session<C> {
                 return Err(BUSY_READING);
             }
         }
-        self.write(Kind::SubmitReply, asked, events, |partition, outcomes, _| {
+        self.write(asked, events, |partition, outcomes, _| {
             if !forbidden.contains(&true) {
                 let taken = partition.submit(events, outcomes)?;
                 hide_others(rights, outcomes);
@@ -445,8 +432,7 @@ impl<C: Operated> Session<C> {
 
     fn write(
         &self,
-        kind: Kind,
-        Asked { head, within }: Asked,
+        asked: Asked,
         events: &[EventBytes],
         decide: impl FnOnce(
             &Partition<C>,
@@ -458,49 +444,13 @@ impl<C: Operated> Session<C> {
         outcomes.clear();
         let taken = decide(self.partition(), outcomes, heads)?;
         let doubts = Doubts::of(events, outcomes);
-        if !doubts.is_empty() {
-            let (replies, mut outcomes) = (self.replies.clone(), outcomes.clone());
-            self.replies.spawn(async move {
-                match replies.partition.settled(&doubts, &mut outcomes, within).await {
-                    Ok(()) => {
-                        let runs = &mut OutcomeRuns::default();
-                        put_outcomes(&replies, (kind, head), &outcomes, &taken, runs);
-                    }
-                    Err(refused) => replies.put_refused(head, &refused),
-                }
-            });
-            return Ok(());
+        if doubts.is_empty() {
+            written::put(&self.replies, asked, outcomes, &taken, runs);
+        } else {
+            written::put_settled(&self.replies, asked, doubts, outcomes.clone(), taken);
         }
-        put_outcomes(&self.replies, (kind, head), outcomes, &taken, runs);
         Ok(())
     }
-}
-
-fn put_outcomes<C: Commit>(
-    replies: &Replies<C>,
-    (kind, head): (Kind, FrameHead),
-    outcomes: &Outcomes,
-    taken: &Taken,
-    runs: &mut OutcomeRuns,
-) {
-    runs.clear();
-    // Fresh records have growing offsets; a repeat points at or below one already seen.
-    let mut fresh_from = taken.fresh_from;
-    let mut token = None;
-    for outcome in outcomes {
-        let fresh = match outcome.offset {
-            Some(offset) => offset >= fresh_from,
-            None => outcome.verdict != Verdict::IdReused, // the first's offset is hidden
-        };
-        let timestamp = outcome.offset.map_or_else(Default::default, |at| taken.time_of(at));
-        runs.push(outcome.verdict, outcome.offset, fresh, timestamp);
-        token = token.max(outcome.offset);
-        if let (true, Some(offset)) = (fresh, outcome.offset) {
-            fresh_from = offset.plus(1);
-        }
-    }
-    let reply = SubmitReply { token_offset: offset_number(token), runs: runs.as_slice() };
-    replies.put_when_visible(kind, head, &reply);
 }
 
 /// Hides where the first event with an id stands from who sent another under the same id, unless it may

@@ -195,10 +195,13 @@ impl<C: Commit> Reads<C> {
             let is_there = offset < next && self.replies.partition.is_readable();
             return Ok(if is_there { Until::Nothing } else { Until::Offset(offset) });
         }
-        if !self.replies.partition.is_readable() {
-            return Err(self.replies.partition.stopped().unwrap_or(Refused::NotYet));
+        let partition = &self.replies.partition;
+        match (freshness, partition.is_readable()) {
+            (Freshness::Any, true) => Ok(Until::Nothing),
+            (_, true) => Ok(Until::Barrier),
+            (_, false) if partition.is_asking() => Ok(Until::Barrier),
+            (_, false) => Err(partition.stopped().unwrap_or(Refused::NotYet)),
         }
-        Ok(if freshness == Freshness::Any { Until::Nothing } else { Until::Barrier })
     }
 
     async fn wait(&self, until: Until, deadline_millis: u32) -> Result<(), Refused> {

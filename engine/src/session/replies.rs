@@ -83,6 +83,15 @@ impl<C: Commit> Replies<C> {
         self.partition.when_visible(bytes, Box::new(answer));
     }
 
+    /// Answers what was decided: `at_once`, or as [`Self::put_when_visible`].
+    pub fn put_decided<M: Message>(&self, kind: Kind, head: FrameHead, reply: &M, at_once: bool) {
+        if at_once {
+            self.outbox.put(kind, head, reply);
+        } else {
+            self.put_when_visible(kind, head, reply);
+        }
+    }
+
     /// As [`Self::put_when_visible`], for an answer that changes nothing and may be large. It is kept
     /// with the connection and goes with it, whatever the log does. `held` is its memory.
     pub fn put_read_when_visible<M: Message>(

@@ -197,7 +197,7 @@ pub(super) fn explain(
     waited: Duration,
     link: Option<&ClientError>,
 ) -> ClientError {
-    if was_sent && matches!(kind, Kind::Submit | Kind::Append | Kind::ImportLog) {
+    if was_sent && (kind.submits() || matches!(kind, Kind::Append | Kind::ImportLog)) {
         return ClientError::OutcomeUnknown { waited };
     }
     let reason = match (link, refusal) {

@@ -9,14 +9,16 @@ macro_rules! methods {
 
 impl Client {
     /// Submits one batch to one partition. Sent again with the same ids when a connection is
-    /// lost; a repeat gets the first verdict.
+    /// lost; a repeat gets the first verdict. There are tokens of all partitions that have a part in it;
+    /// of what was accepted before, none of a partition whose leader doesn't answer now.
     pub async fn submit(
         &self,
         partition: PartitionId,
         events: &[EventBytes],
     ) -> Result<Submitted, ClientError> {
         let plan = operation::submit(self.info(), partition, events)?;
-        self.write(plan, || WriteIds::of_events(partition, events)).await
+        let flight = self.launch(plan, operation::write_share(self.deadline())).await;
+        self.land_events(partition, events, flight).await
     }
 
     /// Submits events of any partitions, and any number of them. They are split at partitions and

@@ -250,7 +250,30 @@ impl Client {
         batch: &Batch,
         flight: Result<Flight<Submitted>, ClientError>,
     ) -> Result<Submitted, ClientError> {
-        self.land_write(flight, || WriteIds::of_events(batch.partition, &batch.events)).await
+        self.land_events(batch.partition, &batch.events, flight).await
+    }
+
+    async fn land_events(
+        &self,
+        partition: PartitionId,
+        events: &[EventBytes],
+        flight: Result<Flight<Submitted>, ClientError>,
+    ) -> Result<Submitted, ClientError> {
+        let ids = || WriteIds::of_events(partition, events);
+        let mut landed = self.land_write(flight, ids).await;
+        if landed.as_ref().is_err_and(operation::is_unknown_kind) {
+            let plan = operation::submit_here(self.info(), partition, events)?;
+            landed = self.write(plan, ids).await;
+        }
+        let mut result = landed?;
+        for partition in operation::lacking(self.info(), events, &result) {
+            // The outcome is known, whether that one answers or not.
+            let plan = operation::newest_token(self.info(), partition)?;
+            if let Ok(Some(token)) = self.run(plan).await {
+                result.add_token(token);
+            }
+        }
+        Ok(result)
     }
 }
 

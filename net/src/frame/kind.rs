@@ -52,6 +52,9 @@ pub enum Kind {
     StateDigest = 20,
     /// Entries of another cluster's log: [`crate::message::ImportLog`].
     ImportLog = 21,
+    /// As [`Self::Submit`], and the answer has a token of each partition that has a part in it:
+    /// [`crate::message::SubmitSpanning`].
+    SubmitSpanning = 22,
     /// Answer to [`Kind::Hello`].
     HelloReply = 129,
     /// Answer to [`Kind::Submit`]: [`crate::message::SubmitReply`].
@@ -92,6 +95,8 @@ pub enum Kind {
     StateDigestReply = 148,
     /// Answer to [`Kind::ImportLog`].
     ImportLogReply = 149,
+    /// Answer to [`Kind::SubmitSpanning`].
+    SubmitSpanningReply = 150,
     /// Answer to any request that failed: [`crate::message::ErrorReply`].
     Error = 255,
 }
@@ -110,6 +115,11 @@ impl Kind {
     /// The number in the header.
     pub const fn number(self) -> u16 {
         self as u16
+    }
+
+    /// A batch of events to be decided.
+    pub const fn submits(self) -> bool {
+        matches!(self, Self::Submit | Self::SubmitSpanning)
     }
 
     /// Goes from server to client.

@@ -59,8 +59,9 @@ pub use server_status::{
     NO_PARTITION, NumberRow, ServerStatus, ServerStatusReply, TROUBLE, TextRow,
 };
 pub use submit::{
-    Append, AppendHead, ArchivedAppend, ArchivedAppendHead, ArchivedSubmit, ArchivedSubmitReply,
-    Submit, SubmitReply,
+    Append, AppendHead, ArchivedAppend, ArchivedAppendHead, ArchivedReached, ArchivedSubmit,
+    ArchivedSubmitReply, ArchivedSubmitSpanning, ArchivedSubmitSpanningReply, Reached, Submit,
+    SubmitReply, SubmitSpanning, SubmitSpanningReply, events_in,
 };
 
 /// Stands for "none" where a message has an optional offset.

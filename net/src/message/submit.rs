@@ -5,12 +5,22 @@ use rkyv::with::InlineAsBox;
 use super::outcome::{OutcomeRun, Outcomes};
 use super::{ArchivedOutcomeRun, Message, MessageError, at_most, offset_of};
 use crate::frame::Kind;
-use crate::limits::{EVENTS_MAX, RECORD_BYTES_MAX, RECORDS_BLOB_BYTES_MAX, RECORDS_MAX};
+use crate::limits::{
+    EVENTS_MAX, RECORD_BYTES_MAX, RECORDS_BLOB_BYTES_MAX, RECORDS_MAX, TOKENS_MAX,
+};
 use crate::model::{EventBytes, Offset, Verdict};
 
 /// A batch of events for one partition. They are decided in order; each gets one outcome.
 #[derive(Clone, Copy, Debug, rkyv::Archive, rkyv::Serialize)]
 pub struct Submit<'a> {
+    /// The events, each in its 128-byte form.
+    #[rkyv(with = InlineAsBox)]
+    pub events: &'a [EventBytes],
+}
+
+/// A batch of events for one partition, as a [`Submit`] is, some of which may span partitions.
+#[derive(Clone, Copy, Debug, rkyv::Archive, rkyv::Serialize)]
+pub struct SubmitSpanning<'a> {
     /// The events, each in its 128-byte form.
     #[rkyv(with = InlineAsBox)]
     pub events: &'a [EventBytes],
@@ -50,9 +60,39 @@ pub struct SubmitReply<'a> {
     pub runs: &'a [OutcomeRun],
 }
 
+/// A place in a partition's log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, rkyv::Archive, rkyv::Serialize)]
+pub struct Reached {
+    /// The partition.
+    pub partition: u16,
+    /// An offset of it.
+    pub offset: u64,
+}
+
+/// Outcomes of a batch. Sent when every record that they depend on is durable on a majority.
+#[derive(Clone, Copy, Debug, rkyv::Archive, rkyv::Serialize)]
+pub struct SubmitSpanningReply<'a> {
+    /// States that include these offsets include everything answered here, of each partition that is
+    /// known to have a part in it, once each.
+    #[rkyv(with = InlineAsBox)]
+    pub tokens: &'a [Reached],
+    /// Outcomes in the order of the request, run-length encoded.
+    #[rkyv(with = InlineAsBox)]
+    pub runs: &'a [OutcomeRun],
+}
+
 impl Message for Submit<'_> {
     const KIND: Kind = Kind::Submit;
     type View = ArchivedSubmit<'static>;
+
+    fn check(view: &Self::View) -> Result<(), MessageError> {
+        at_most("the batch", view.events.len(), EVENTS_MAX)
+    }
+}
+
+impl Message for SubmitSpanning<'_> {
+    const KIND: Kind = Kind::SubmitSpanning;
+    type View = ArchivedSubmitSpanning<'static>;
 
     fn check(view: &Self::View) -> Result<(), MessageError> {
         at_most("the batch", view.events.len(), EVENTS_MAX)
@@ -93,15 +133,34 @@ impl Message for SubmitReply<'_> {
     type View = ArchivedSubmitReply<'static>;
 
     fn check(view: &Self::View) -> Result<(), MessageError> {
-        at_most("the reply", view.runs.len(), EVENTS_MAX)?;
-        let events: u64 = view.runs.iter().map(|run| u64::from(run.count.to_native())).sum();
-        at_most("the reply", usize::try_from(events).unwrap_or(usize::MAX), EVENTS_MAX)?;
-        if view.runs.iter().all(run_is_whole) {
-            Ok(())
-        } else {
-            Err(MessageError::Contradiction("an outcome is not known to this version"))
-        }
+        check_runs(&view.runs)
     }
+}
+
+impl Message for SubmitSpanningReply<'_> {
+    const KIND: Kind = Kind::SubmitSpanningReply;
+    type View = ArchivedSubmitSpanningReply<'static>;
+
+    fn check(view: &Self::View) -> Result<(), MessageError> {
+        at_most("the tokens", view.tokens.len(), TOKENS_MAX)?;
+        check_runs(&view.runs)
+    }
+}
+
+fn check_runs(runs: &[ArchivedOutcomeRun]) -> Result<(), MessageError> {
+    at_most("the reply", runs.len(), EVENTS_MAX)?;
+    at_most("the reply", events_in(runs), EVENTS_MAX)?;
+    if runs.iter().all(run_is_whole) {
+        Ok(())
+    } else {
+        Err(MessageError::Contradiction("an outcome is not known to this version"))
+    }
+}
+
+/// Number of outcomes in these runs.
+pub fn events_in(runs: &[ArchivedOutcomeRun]) -> usize {
+    let events: u64 = runs.iter().map(|run| u64::from(run.count.to_native())).sum();
+    usize::try_from(events).unwrap_or(usize::MAX)
 }
 
 fn run_is_whole(run: &ArchivedOutcomeRun) -> bool {
@@ -120,7 +179,7 @@ impl ArchivedSubmitReply<'_> {
 
     /// Number of outcomes: as many as the request had events.
     pub fn events(&self) -> usize {
-        self.runs.iter().map(|run| run.count.to_native() as usize).sum()
+        events_in(&self.runs)
     }
 
     /// The outcomes, in the order of the request.

@@ -8,9 +8,10 @@ use walengine_net::message::{
     ImportLogReply, ImportedEntry, LINEARIZABLE, Leave, LeaveAnyway, ListAccounts,
     ListAccountsReply, LogPage, LookupAccounts, LookupAccountsReply, LookupTransfers,
     LookupTransfersReply, Message, NO_OFFSET, NO_PARTITION, NodeRow, NumberRow, OutcomeRun,
-    ReadEntries, ReadLog, RemoveNode, ReplicaRow, ServerStatus, ServerStatusReply, StateDigest,
-    StateDigestReply, Status, StatusReply, Submit, SubmitReply, Subscribe, TextRow,
-    TransferLeadership, Unsubscribe, UnsubscribeReply, VerdictState,
+    Reached, ReadEntries, ReadLog, RemoveNode, ReplicaRow, ServerStatus, ServerStatusReply,
+    StateDigest, StateDigestReply, Status, StatusReply, Submit, SubmitReply, SubmitSpanning,
+    SubmitSpanningReply, Subscribe, TextRow, TransferLeadership, Unsubscribe, UnsubscribeReply,
+    VerdictState,
 };
 use walengine_net::model::{
     Account, AccountId, Amount, Code, EventId, LedgerId, PartitionId, Transfer,
@@ -66,6 +67,7 @@ fn requests(all: &mut Frames, account: &Account, transfer: &Transfer) {
     let at_least = NO_OFFSET;
     all.add("hello", &Hello { partition: 1, client_name: "golden" });
     all.add("submit", &Submit { events: &[account.to_bytes(), transfer.to_bytes()] });
+    all.add("submit_spanning", &SubmitSpanning { events: &[transfer.to_bytes()] });
     let heads = [AppendHead { id: 5, bytes: 3 }, AppendHead { id: 6, bytes: 2 }];
     all.add("append", &Append { expected_offset: ANY_OFFSET, heads: &heads, blob: b"onetw" });
     all.add("lookup_accounts", &LookupAccounts { at_least, ids: &[account.id.0, 9] });
@@ -220,6 +222,10 @@ fn cluster(all: &mut Frames) {
         },
     );
     let now = 1_700_000_001_000_000_000;
+    let runs =
+        &[OutcomeRun { count: 1, verdict: 0, marks: 1, first_offset: 12, first_timestamp: term }];
+    let tokens = &[Reached { partition: 1, offset: 12 }, Reached { partition: 0, offset: 40 }];
+    all.add("submit_spanning_reply", &SubmitSpanningReply { tokens, runs });
     let message = "offset 5: the log says ok, this replica exceeds_credits";
     all.add("import_log_reply", &ImportLogReply { next_offset: 4, now, state: 3, message });
 }

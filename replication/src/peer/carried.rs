@@ -1,6 +1,8 @@
 //! Transfers from another partition on their way to its leader, and the words on them.
 
-use walengine_net::model::{Arrival, EVENT_BYTES, EventBytes, PartitionId, Timestamp, Word};
+use walengine_net::model::{
+    Arrival, EVENT_BYTES, EventBytes, Offset, PartitionId, Timestamp, Word,
+};
 
 use super::bytes::Reader;
 use super::error::{DecodeError, EncodeError, at_most};
@@ -28,6 +30,8 @@ pub struct Carried {
 pub struct Words {
     /// Log time there: all of them had been logged.
     pub time: Timestamp,
+    /// Next offset there: they were all logged below it.
+    pub next_offset: Offset,
     /// At most [`CARRIED_MAX`].
     pub words: Vec<Word>,
 }
@@ -59,6 +63,7 @@ pub(super) fn read(reader: &mut Reader<'_>) -> Result<Carried, DecodeError> {
 pub(super) fn put_words(out: &mut Vec<u8>, said: &Words) -> Result<(), EncodeError> {
     at_most("words", said.words.len(), CARRIED_MAX)?;
     out.extend_from_slice(&said.time.0.to_le_bytes());
+    out.extend_from_slice(&said.next_offset.0.to_le_bytes());
     put_events(out, said.words.iter().map(Word::to_bytes));
     Ok(())
 }
@@ -70,8 +75,9 @@ fn put_events(out: &mut Vec<u8>, events: impl ExactSizeIterator<Item = EventByte
 
 pub(super) fn words(reader: &mut Reader<'_>) -> Result<Words, DecodeError> {
     let time = Timestamp(reader.u64("time")?);
+    let next_offset = Offset(reader.u64("next offset")?);
     let word = |bytes: &_| Word::from_bytes(bytes).filter(|word| word.to_bytes() == *bytes);
-    Ok(Words { time, words: events(reader, word)? })
+    Ok(Words { time, next_offset, words: events(reader, word)? })
 }
 
 fn events<T>(

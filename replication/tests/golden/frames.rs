@@ -191,6 +191,7 @@ fn messages() -> Vec<(&'static str, Message)> {
             "808b_carry_reply",
             Message::CarryReply(Words {
                 time: Timestamp(1_700_000_000_000_000_002),
+                next_offset: Offset(61),
                 words: vec![Word {
                     id: EventId(7),
                     place: 51,

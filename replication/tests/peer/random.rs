@@ -249,7 +249,8 @@ impl Random {
             }),
             Kind::CarryReply => {
                 let words = (0..self.below(4)).map(|_| self.word()).collect();
-                Message::CarryReply(Words { time: Timestamp(self.number()), words })
+                let (time, next_offset) = (Timestamp(self.number()), Offset(self.number()));
+                Message::CarryReply(Words { time, next_offset, words })
             }
             Kind::Error => Message::Error(PeerError {
                 code: PeerErrorCode::ALL[self.below(PeerErrorCode::ALL.len())],

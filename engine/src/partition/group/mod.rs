@@ -421,6 +421,11 @@ impl<D: Disk, R: Runtime> Commit for Consensus<D, R> {
         self.has_caught_up.get()
     }
 
+    /// The next leader may not have it.
+    fn answers_at_word(&self) -> bool {
+        false
+    }
+
     async fn barrier(&self) -> Result<(), Refused> {
         let barrier = self.raft.ensure_linearizable(ReadPolicy::ReadIndex).await;
         let refused =

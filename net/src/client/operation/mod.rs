@@ -4,6 +4,7 @@
 mod admin;
 mod import;
 mod read;
+mod tokens;
 mod write;
 
 use crate::frame::{Kind, encode_unsealed};
@@ -23,8 +24,10 @@ pub use read::{
     AccountsPage, EventDecision, IdVerdict, Page, Reading, list_accounts, lookup_accounts,
     lookup_transfers, read_entries, read_log, status,
 };
+pub use tokens::{lacking, newest_token};
 pub use write::{
-    WriteIds, append_records, is_open, merge, resolve, split_by_partition, submit, write_share,
+    WriteIds, append_records, is_open, is_unknown_kind, merge, resolve, split_by_partition, submit,
+    submit_here, write_share,
 };
 
 /// One request, as a frame without request id, deadline and checksum.

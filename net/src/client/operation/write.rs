@@ -5,12 +5,13 @@ use std::time::Duration;
 use crate::entry::ANY_OFFSET;
 use crate::limits::{EVENTS_MAX, RECORDS_BLOB_BYTES_MAX, RECORDS_MAX};
 use crate::message::{
-    Append, AppendHead, ErrorCode, IdNamespace, LINEARIZABLE, Status, StatusReply, Submit,
-    SubmitReply, open,
+    Append, AppendHead, ArchivedOutcomeRun, ErrorCode, IdNamespace, LINEARIZABLE, Status,
+    StatusReply, Submit, SubmitReply, SubmitSpanning, SubmitSpanningReply, events_in, open,
 };
 use crate::model::{
     ClusterId, EventBytes, EventId, Offset, PartitionId, Timestamp, Token, Verdict,
 };
+use crate::unit;
 
 use super::super::batch::{Split, Submitted, ids_by_namespace, split};
 use super::super::directory::Route;
@@ -18,27 +19,32 @@ use super::super::{ClientError, ClusterInfo};
 use super::{Plan, as_many, call, first, known, within};
 
 fn submitted(
+    tokens: impl IntoIterator<Item = Token>,
+    events: usize,
+    runs: &[ArchivedOutcomeRun],
+) -> Result<Submitted, ClientError> {
+    let outcomes = events_in(runs);
+    if outcomes != events {
+        return Err(ClientError::Answer(format!("{outcomes} outcomes for {events} events")));
+    }
+    let mut result = Submitted::default();
+    result.outcomes.extend(runs.iter().map(ArchivedOutcomeRun::to_native));
+    tokens.into_iter().for_each(|token| result.add_token(token));
+    Ok(result)
+}
+
+fn submitted_here(
     cluster: ClusterId,
     partition: PartitionId,
     events: usize,
     body: &[u8],
 ) -> Result<Submitted, ClientError> {
     let reply = open::<SubmitReply>(body)?;
-    if reply.events() != events {
-        return Err(ClientError::Answer(format!(
-            "{} outcomes for {events} events",
-            reply.events()
-        )));
-    }
-    let mut result = Submitted::default();
-    result.outcomes.extend(reply.runs.iter().map(crate::message::ArchivedOutcomeRun::to_native));
-    if let Some(offset) = reply.token_offset() {
-        result.add_token(Token { cluster, partition, offset });
-    }
-    Ok(result)
+    let token = reply.token_offset().map(|offset| Token { cluster, partition, offset });
+    submitted(token, events, &reply.runs)
 }
 
-/// One batch for one partition.
+/// One batch for one partition. If another one may have a part in it, the answer has tokens of both.
 pub fn submit(
     info: &ClusterInfo,
     partition: PartitionId,
@@ -46,9 +52,31 @@ pub fn submit(
 ) -> Result<Plan<Submitted>, ClientError> {
     within("events in a batch", events.len(), EVENTS_MAX)?;
     known(info, partition)?;
+    if !unit::may_span_any(events, info.partitions) {
+        return submit_here(info, partition, events);
+    }
+    let (cluster, count) = (info.cluster, events.len());
+    let calls = vec![call(partition, Route::Leader, &SubmitSpanning { events })?];
+    Ok(Plan::new(calls, move |answers| {
+        let reply = open::<SubmitSpanningReply>(first(&answers)?)?;
+        let tokens = reply.tokens.iter().map(|reached| Token {
+            cluster,
+            partition: PartitionId(reached.partition.to_native()),
+            offset: Offset(reached.offset.to_native()),
+        });
+        submitted(tokens, count, &reply.runs)
+    }))
+}
+
+/// One batch for one partition, as every server knows it; the answer has no token of another one.
+pub fn submit_here(
+    info: &ClusterInfo,
+    partition: PartitionId,
+    events: &[EventBytes],
+) -> Result<Plan<Submitted>, ClientError> {
     let (cluster, count) = (info.cluster, events.len());
     Ok(Plan::new(vec![call(partition, Route::Leader, &Submit { events })?], move |answers| {
-        submitted(cluster, partition, count, first(&answers)?)
+        submitted_here(cluster, partition, count, first(&answers)?)
     }))
 }
 
@@ -95,7 +123,7 @@ pub fn append_records(
     let append = Append { expected_offset, heads: &heads, blob: &blob };
     let (cluster, count) = (info.cluster, records.len());
     Ok(Plan::new(vec![call(partition, Route::Leader, &append)?], move |answers| {
-        submitted(cluster, partition, count, first(&answers)?)
+        submitted_here(cluster, partition, count, first(&answers)?)
     }))
 }
 
@@ -141,9 +169,11 @@ pub fn resolve(
     }
     Ok(Plan::new(calls, move |answers| {
         let mut decided = vec![None; places.iter().map(Vec::len).sum()];
+        let mut newest = None;
         for (its_places, answer) in places.iter().zip(&answers) {
             let reply = open::<StatusReply>(answer)?;
             as_many(reply.states.len(), its_places.len())?;
+            newest = newest.max(reply.next_offset.to_native().checked_sub(1));
             for (&place, state) in its_places.iter().zip(reply.states.iter()) {
                 // What another partition has the last word on is not decided before that is here.
                 decided[place] =
@@ -156,6 +186,9 @@ pub fn resolve(
         let mut result = Submitted::default();
         for (verdict, offset) in decided {
             result.outcomes.push(verdict, Some(offset), false, Timestamp(0));
+        }
+        // What has ended in the meantime is behind its record.
+        if let Some(offset) = newest.map(Offset) {
             result.add_token(Token { cluster, partition, offset });
         }
         Ok(Some(result))
@@ -165,6 +198,11 @@ pub fn resolve(
 /// How long a write waits before its ids' verdicts are asked for: four fifths of the deadline.
 pub fn write_share(deadline: Duration) -> Duration {
     deadline / 5 * 4
+}
+
+/// Whether the server is one that knows only [`submit_here`].
+pub fn is_unknown_kind(error: &ClientError) -> bool {
+    matches!(error, ClientError::Refused { code: Some(ErrorCode::UnknownKind), .. })
 }
 
 /// Whether an error leaves open if a write took effect, so that its ids' verdicts must be asked

@@ -4,8 +4,9 @@ use std::time::Duration;
 
 use crate::frame::{self, CONNECTION, Frame, FrameError, Kind, RequestId};
 use crate::message::{
-    ArchivedClusterStatusReply, ArchivedErrorReply, ArchivedHelloReply, ClusterStatusReply,
-    ErrorCode, ErrorReply, HelloReply, LogPage, MessageError, SubmitReply, open, open_frame,
+    ArchivedClusterStatusReply, ArchivedErrorReply, ArchivedHelloReply, ArchivedOutcomeRun,
+    ClusterStatusReply, ErrorCode, ErrorReply, HelloReply, LogPage, MessageError, SubmitReply,
+    SubmitSpanningReply, open, open_frame,
 };
 use crate::model::Verdict;
 
@@ -204,7 +205,7 @@ impl<T> Session<T> {
                 Err(self.come_back(error))
             }
             code => {
-                let is_write = matches!(pending.kind, Kind::Submit | Kind::Append);
+                let is_write = pending.kind.submits() || pending.kind == Kind::Append;
                 let is_forbidden = code == Some(ErrorCode::Forbidden);
                 let is_open = is_forbidden && is_write && pending.was_lost;
                 match self.finish(request.0) {
@@ -262,7 +263,7 @@ impl<T> Session<T> {
         if pending.kind.reply() != Some(frame.kind) || !was_sent {
             return Err(LinkError::OutOfTurn("the answer is not one to this kind of request"));
         }
-        let is_open = frame.kind == Kind::SubmitReply && pending.was_lost && forbids(&frame)?;
+        let is_open = pending.kind.submits() && pending.was_lost && forbids(&frame)?;
         // Only now: a server that greets and then turns away must not be asked without pause.
         (self.attempts, self.stalls) = (0, 0);
         match self.finish(request.0) {
@@ -275,6 +276,11 @@ impl<T> Session<T> {
 
 /// Some of a batch is forbidden.
 fn forbids(reply: &Frame<'_>) -> Result<bool, MessageError> {
-    let forbidden = Verdict::Forbidden.number();
-    Ok(open::<SubmitReply<'_>>(reply.body)?.runs.iter().any(|run| run.verdict == forbidden))
+    let has = |runs: &[ArchivedOutcomeRun]| {
+        runs.iter().any(|run| run.verdict == Verdict::Forbidden.number())
+    };
+    Ok(match reply.kind {
+        Kind::SubmitSpanningReply => has(&open::<SubmitSpanningReply<'_>>(reply.body)?.runs),
+        _ => has(&open::<SubmitReply<'_>>(reply.body)?.runs),
+    })
 }

@@ -1,0 +1,51 @@
+//! What other partitions have said to a leader of this one. Lives on the partition's shard; not `Send`.
+
+use std::cell::RefCell;
+use std::collections::{BTreeMap, BTreeSet};
+
+use walengine_net::model::{Offset, PartitionId};
+
+/// See the module.
+#[derive(Default)]
+pub struct Heard {
+    /// Next offsets of others: what words were given on here was logged below them, there.
+    reached: RefCell<BTreeMap<PartitionId, Offset>>,
+    /// Others that may have given words before the start of this node, which may have answered then, and lost them.
+    unasked: RefCell<BTreeSet<PartitionId>>,
+}
+
+impl Heard {
+    /// Before anything is shown, these must be asked.
+    pub fn must_ask(&self, others: impl IntoIterator<Item = PartitionId>) {
+        self.unasked.borrow_mut().extend(others);
+    }
+
+    /// One must be asked still.
+    pub fn must_ask_any(&self) -> bool {
+        !self.unasked.borrow().is_empty()
+    }
+
+    /// Whether this one must be.
+    pub fn must_ask_of(&self, other: PartitionId) -> bool {
+        self.unasked.borrow().contains(&other)
+    }
+
+    /// It has said all that it had to say.
+    pub fn was_asked(&self, other: PartitionId) {
+        self.unasked.borrow_mut().remove(&other);
+    }
+
+    /// What it has said was logged there below this offset.
+    pub fn note_reached(&self, other: PartitionId, next_offset: Offset) {
+        let mut reached = self.reached.borrow_mut();
+        let known = reached.entry(other).or_default();
+        *known = next_offset.max(*known);
+    }
+
+    /// The newest record of another partition that says anything of what it has given words on; `None` if it has given
+    /// none.
+    pub fn newest_of(&self, other: PartitionId) -> Option<Offset> {
+        let next = self.reached.borrow().get(&other).copied()?;
+        next.0.checked_sub(1).map(Offset)
+    }
+}
