@@ -69,30 +69,42 @@ pub fn units(events: &[EventBytes]) -> impl Iterator<Item = &[EventBytes]> {
     events.chunk_by(|one, _| is_linked(one))
 }
 
-/// Another partition than its home may have a part in one of these units: they may name it, or end a reservation, which
-/// says nothing of that.
+/// Another partition than its home may have a part in one of these units.
 pub fn may_span_any(events: &[EventBytes], partitions: u16) -> bool {
     partitions > 1 && units(events).any(|unit| may_span(unit, partitions))
 }
 
 /// As [`may_span_any`], of one.
 pub fn may_span(unit: &[EventBytes], partitions: u16) -> bool {
-    let is_end =
-        |event| matches!(Event::from_bytes(event), Ok(Event::Transfer(it)) if resolves(&it));
+    let mut known = None;
     partitions > 1
-        && (unit.iter().any(is_end)
-            || path(unit, partitions).is_ok_and(|path| path.is_some_and(Path::spans)))
+        && unit.iter().any(|event| match parts(event, partitions) {
+            Some(parts) => {
+                parts.into_iter().flatten().any(|part| *known.get_or_insert(part) != part)
+            }
+            None => true,
+        })
 }
 
-/// Adds the partitions that a unit may have parts in: those that it names, or all if it ends a reservation.
+/// Adds the partitions that a unit may have parts in.
 pub fn add_partitions(unit: &[EventBytes], partitions: u16, found: &mut BTreeSet<PartitionId>) {
     for event in unit {
-        match Event::from_bytes(event) {
-            Ok(Event::Transfer(it)) if resolves(&it) => {
-                found.extend((0..partitions).map(PartitionId));
-            }
-            _ => found.extend(named(event, partitions).partitions.into_iter().flatten()),
+        match parts(event, partitions) {
+            Some(parts) => found.extend(parts.into_iter().flatten()),
+            None => found.extend((0..partitions).map(PartitionId)),
         }
+    }
+}
+
+/// Partitions of the accounts that an event names; `None` if it ends a reservation and does not say whose: all may be.
+fn parts(event: &EventBytes, partitions: u16) -> Option<[Option<PartitionId>; 2]> {
+    match Event::from_bytes(event) {
+        Ok(Event::Transfer(end)) if resolves(&end) => {
+            let sides = [end.debit_account_id, end.credit_account_id];
+            let of = |id| Some(partition::of_account(id, partitions));
+            (!sides.contains(&AccountId(0))).then(|| sides.map(of))
+        }
+        _ => Some(named(event, partitions).partitions),
     }
 }
 
@@ -222,6 +234,37 @@ mod tests {
         assert_eq!(way(&[post(None), transfer(2, 2, plain)]), Ok(Some((2, 2))));
         assert_eq!(way(&[transfer(1, 1, plain), transfer(0, 0, plain)]), Ok(Some((1, 0))));
         assert_eq!(path(&[transfer(1, 0, plain)], 1).unwrap().map(Path::spans), Some(false));
+    }
+
+    #[test]
+    fn what_may_have_parts_elsewhere_is_told_by_its_accounts() {
+        let plain = TransferFlags::default();
+        let end = |debit, credit| Transfer {
+            id: EventId(3),
+            debit_account_id: debit,
+            credit_account_id: credit,
+            flags: TransferFlags::VOID_PENDING,
+            ..Transfer::default()
+        };
+        let named = end(account(1, 1), account(1, 2)).to_bytes();
+        let half = end(account(1, 1), AccountId(0)).to_bytes();
+        for (unit, spans) in [
+            (vec![transfer(1, 1, plain)], false),
+            (vec![transfer(1, 0, plain)], true),
+            (vec![transfer(1, 1, plain), transfer(0, 0, plain)], true),
+            (vec![named], false),
+            (vec![half], true),
+            (vec![post(None)], true),
+            (vec![end(account(1, 1), account(2, 2)).to_bytes()], true),
+        ] {
+            assert_eq!(may_span(&unit, 3), spans, "{unit:?}");
+            assert!(!may_span_any(&unit, 1));
+        }
+        let mut found = BTreeSet::new();
+        add_partitions(&[named, transfer(0, 1, plain)], 3, &mut found);
+        assert_eq!(found, BTreeSet::from([PartitionId(0), PartitionId(1)]));
+        add_partitions(&[half], 3, &mut found);
+        assert_eq!(found.len(), 3);
     }
 
     #[test]

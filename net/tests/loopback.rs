@@ -117,6 +117,30 @@ macro_rules! conversation {
 }
 
 #[test]
+fn a_server_that_names_no_other_partitions_is_written_to_all_the_same() {
+    let fake = Fake::start();
+    let client = blocking::Client::connect(config(&fake)).unwrap();
+    let elsewhere = (0..).find(|book| home(*book) != home(7)).unwrap();
+    let credit_account_id = names::account_id(Book(elsewhere), "bob");
+    let spans = |id| Transfer { credit_account_id, ..transfer(7, id) }.to_bytes();
+    for id in 1..4 {
+        let submitted = client.submit_all(&[spans(id)]).unwrap();
+        assert!(submitted.all_ok());
+        assert_eq!(submitted.tokens.len(), 1, "this server knows no other");
+        assert_eq!(submitted.tokens[0].partition, home(7));
+    }
+    // The leader of the other one is asked for its token of what was accepted before.
+    assert!(client.create_accounts(&[account(elsewhere, "bob")]).unwrap().all_ok());
+    let again = client.submit_all(&[spans(1)]).unwrap();
+    assert!(again.all_ok() && again.outcomes().all(|outcome| !outcome.fresh));
+    let mut of: Vec<_> = again.tokens.iter().map(|token| token.partition).collect();
+    of.sort_unstable();
+    let mut both = [home(7), home(elsewhere)];
+    both.sort_unstable();
+    assert_eq!(of, both);
+}
+
+#[test]
 fn the_blocking_client_converses() {
     let fake = Fake::start();
     let client = blocking::Client::connect(config(&fake)).unwrap();

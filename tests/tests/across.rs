@@ -6,8 +6,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use walengine_net::client::Chain;
 use walengine_net::client::blocking::Client;
+use walengine_net::client::{Chain, Config};
 use walengine_net::model::{
     Account, AccountFlags, AccountId, Amount, Close, CloseFlags, Code, Event, EventId, Guard,
     GuardFlags, LedgerId, Transfer, TransferFlags, Verdict,
@@ -421,4 +421,70 @@ fn what_is_copied_while_money_moves_between_partitions_fits() {
         is_whole(dir.path(), &data, &accounts, &before);
         std::fs::remove_dir_all(&data).unwrap();
     }
+}
+
+/// A node alone answers when the word is there, which may be lost with it. Whoever reads after its next start sees what was
+/// answered all the same, and the tokens of both partitions are kept.
+#[test]
+fn what_a_lone_node_has_answered_is_shown_from_its_next_start_on() {
+    const LIVES: u128 = 10;
+    const PAYERS: u128 = 6;
+    let dir = TestDir::new("across-lives");
+    let launch = Launch::new(dir.path()).set("--cores", "2");
+    let mut server = launch.serve();
+    let ids: Vec<AccountId> =
+        (0..2).flat_map(|partition| (1..=PAYERS).map(move |n| account_in(partition, n))).collect();
+    let new = |&id| Account { id, ledger: LEDGER, code: Code(1), ..Account::default() }.to_bytes();
+    let events: Vec<_> = ids.iter().map(new).collect();
+    assert!(server.client().submit_all(&events).unwrap().all_ok());
+    let mut acknowledged = vec![0u128; ids.len()];
+    let mut sent = acknowledged.clone();
+    for life in 0..LIVES {
+        let (ids, ends) = (&ids, &AtomicBool::new(false));
+        let config = Config {
+            deadline: Duration::from_millis(500),
+            ..Config::new(server.address().to_string())
+        };
+        let clients = ids.iter().map(|_| Client::connect(config.clone()).unwrap());
+        let clients: Vec<Client> = clients.collect();
+        let (found, paid) = thread::scope(|scope| {
+            let pay = |place: usize, client: Client| {
+                let payee = ids[(place + ids.len() / 2) % ids.len()];
+                let (mut acknowledged, mut sent) = (0, 0);
+                while !ends.load(Ordering::Relaxed) {
+                    sent += 1;
+                    let id = life << 64 | (place as u128 + 1) << 32 | sent;
+                    let event = between(id, ids[place], payee, 1).to_bytes();
+                    let Ok(submitted) = client.submit_all(&[event]) else { continue };
+                    assert!(submitted.all_ok());
+                    let mut of: Vec<u16> =
+                        submitted.tokens.iter().map(|it| it.partition.0).collect();
+                    of.sort_unstable();
+                    assert_eq!(of, [0, 1], "a token of each partition");
+                    // What is answered from now on may be by the next life.
+                    acknowledged += u128::from(!ends.load(Ordering::Relaxed));
+                }
+                (acknowledged, sent)
+            };
+            let clients = clients.into_iter().enumerate();
+            let payers = clients.map(|(place, client)| scope.spawn(move || pay(place, client)));
+            let payers: Vec<_> = payers.collect();
+            thread::sleep(Duration::from_millis(60 + 17 * life as u64));
+            ends.store(true, Ordering::Relaxed);
+            server.kill();
+            server = launch.serve();
+            let found = server.client().lookup_accounts(ids, &[]).unwrap();
+            let paid = payers.into_iter().map(|payer| payer.join().unwrap());
+            (found, paid.collect::<Vec<_>>())
+        });
+        for (place, (account, (new, tried))) in found.iter().zip(paid).enumerate() {
+            acknowledged[place] += new;
+            sent[place] += tried;
+            let posted = account.unwrap().debits_posted.0;
+            let may_be = acknowledged[place]..=sent[place];
+            assert!(may_be.contains(&posted), "{posted} of {may_be:?} posted");
+        }
+    }
+    println!("{} acknowledged", acknowledged.iter().sum::<u128>());
+    server.stop();
 }

@@ -88,16 +88,18 @@ async fn ask<C: Commit>(
             Err(why) => Err(why),
         };
         match settled {
-            Ok(0) => partition.was_asked(to),
+            Ok(0) => break,
             Ok(_) => {}
             Err(why) => {
                 tracing::warn!(
-                    "partition {here} shows and takes nothing before partition {to} has told what it decided: {why}"
+                    "partition {here} can't be read, nor written to, before partition {to} has told what it decided \
+                     and that is logged: {why}"
                 );
                 partition.runtime().sleep(ASK_AGAIN_AFTER).await;
             }
         }
     }
+    partition.was_asked(to);
 }
 
 /// Waits for words and has them decided.

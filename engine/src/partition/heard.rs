@@ -1,6 +1,6 @@
 //! What other partitions have said to a leader of this one. Lives on the partition's shard; not `Send`.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, BTreeSet};
 
 use walengine_net::model::{Offset, PartitionId};
@@ -10,6 +10,8 @@ use walengine_net::model::{Offset, PartitionId};
 pub struct Heard {
     /// Next offsets of others: what words were given on here was logged below them, there.
     reached: RefCell<BTreeMap<PartitionId, Offset>>,
+    /// Term and offset of the newest word that was decided here.
+    word: Cell<Option<(u64, Offset)>>,
     /// Others that may have given words before the start of this node, which may have answered then, and lost them.
     unasked: RefCell<BTreeSet<PartitionId>>,
 }
@@ -40,6 +42,16 @@ impl Heard {
         let mut reached = self.reached.borrow_mut();
         let known = reached.entry(other).or_default();
         *known = next_offset.max(*known);
+    }
+
+    /// A word was decided here, in a term.
+    pub fn note_word(&self, term: u64, offset: Offset) {
+        self.word.set(Some((term, offset)));
+    }
+
+    /// The newest of a term; `None` if there is none.
+    pub fn newest_word(&self, term: u64) -> Option<Offset> {
+        self.word.get().filter(|(of, _)| *of == term).map(|(_, offset)| offset)
     }
 
     /// The newest record of another partition that says anything of what it has given words on; `None` if it has given

@@ -542,6 +542,9 @@ impl<C: Commit> Partition<C> {
             return answer(Ok(()));
         }
         self.inner.waiters.push(tail.0, bytes, answer);
+        if self.inner.only_words_since.get().is_some() {
+            self.inner.work.notify_all(); // they gather no more
+        }
     }
 
     /// Completes when everything decided so far is visible, or never will be.

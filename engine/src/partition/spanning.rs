@@ -123,6 +123,9 @@ impl<C: Commit> Partition<C> {
         let (Some(first), Some(last)) = (arrivals.first(), arrivals.last()) else {
             return self.words_given(home, covers_from).await.map_err(NotTaken::from);
         };
+        if self.is_asking() {
+            return Err(BUSY.into()); // it would be decided on what is not known yet
+        }
         let frame = &Frame { home, covers_from, settled_below, arrivals };
         let bytes = (frame.arrivals.len() + 1) * (EVENT_BYTES + RESOLVED_BYTES);
         let Admitted { now, .. } = self.admit_behind(time, bytes).await?;
@@ -191,13 +194,16 @@ impl<C: Commit> Partition<C> {
         let (oldest, time) = self.with_ledger(|ledger| {
             (ledger.doubts(to, visible, EVENTS_MAX).first().copied(), ledger.last_timestamp())
         });
-        let must_ask = self.inner.heard.must_ask_of(to);
-        let Some(Doubt { offset: Offset(place), .. }) = oldest.filter(|_| must_ask) else {
-            self.was_asked(to);
-            return None;
-        };
+        let place = oldest.filter(|_| self.inner.heard.must_ask_of(to))?.offset.0;
         let (home, arrivals) = (self.id().partition, Vec::new());
         Some(Carried { home, to, covers_from: place, settled_below: place, time, arrivals })
+    }
+
+    /// A record at or behind the words on all that was settled here so far.
+    pub fn newest_word(&self) -> Option<Offset> {
+        let tail = self.with_ledger(Ledger::next_offset);
+        let newest = self.inner.heard.newest_word(self.term());
+        newest.or_else(|| tail.0.checked_sub(1).map(Offset))
     }
 
     /// The newest record of another partition that says anything of what it has given words on here.
@@ -229,6 +235,10 @@ impl<C: Commit> Partition<C> {
         };
         self.inner.heard.note_reached(other, said.next_offset);
         let taken = self.inner.replica.borrow_mut().decide_events(decide);
+        if settled > 0 {
+            let tail = self.with_ledger(Ledger::next_offset);
+            self.inner.heard.note_word(self.term(), Offset(tail.0 - 1));
+        }
         self.inner.work.notify_all();
         self.inner.changed.notify_all();
         taken.map(|_| settled).ok_or_else(|| self.not_leader())

@@ -1,18 +1,17 @@
 //! Answers to writes.
 
-use std::collections::BTreeSet;
 use std::time::Duration;
 
 use walengine_net::frame::{Frame, FrameHead, Kind};
 use walengine_net::message::{
-    MessageError, OutcomeRuns, Reached, Submit, SubmitReply, SubmitSpanning, SubmitSpanningReply,
-    offset_number, open_frame,
+    MessageError, OutcomeRun, OutcomeRuns, Reached, Submit, SubmitReply, SubmitSpanning,
+    SubmitSpanningReply, offset_number, open_frame,
 };
 use walengine_net::model::{EventBytes, Offset, PartitionId, Verdict};
 
 use super::reads::patience;
 use super::replies::Replies;
-use crate::ledger::{Ledger, Outcomes};
+use crate::ledger::Outcomes;
 use crate::partition::commit::Commit;
 use crate::partition::spanning::Doubts;
 use crate::partition::taken::Taken;
@@ -59,10 +58,11 @@ pub fn put<C: Commit>(
     runs: &mut OutcomeRuns,
 ) {
     let newest = fill(runs, outcomes, taken);
-    let tail = replies.partition.with_ledger(Ledger::next_offset);
-    // What has become of an older record may be said by a newer one.
-    let token = newest.and_then(|_| tail.0.checked_sub(1)).map(Offset);
-    answer(replies, asked, runs, (newest, token), &[], false);
+    let has_repeats = runs.as_slice().iter().any(|run| run.marks & OutcomeRun::REPEAT != 0);
+    let names_others = asked.kind == Kind::SubmitSpanningReply;
+    // What has become of an older record is said behind it.
+    let word = if names_others && has_repeats { replies.partition.newest_word() } else { None };
+    answer(replies, asked, runs, newest, Tokens { own: newest.max(word), others: &[] }, false);
 }
 
 /// Answers when nothing is in doubt any more.
@@ -73,10 +73,9 @@ pub fn put_settled<C: Commit>(
     mut outcomes: Outcomes,
     taken: Taken,
 ) {
-    let names_others = asked.kind == Kind::SubmitSpanningReply;
-    let others = replies.partition.with_ledger(|ledger| {
-        if names_others { doubts.others(ledger) } else { BTreeSet::default() }
-    });
+    let others = replies.partition.with_ledger(|ledger| doubts.others(ledger));
+    let may_be_at_once = replies.partition.commit().answers_at_word() && others.len() == 1;
+    let at_once = may_be_at_once && ends_in_doubt(&outcomes);
     let replies_then = replies.clone();
     replies.spawn(async move {
         let (replies, partition) = (&replies_then, &replies_then.partition);
@@ -90,28 +89,42 @@ pub fn put_settled<C: Commit>(
             Some(Reached { partition: other.0, offset: newest.0 })
         };
         let others: Vec<Reached> = others.into_iter().filter_map(reached).collect();
-        let is_visible = newest.is_some_and(|newest| newest < partition.visible_offset());
-        let at_once = is_visible && partition.commit().answers_at_word();
-        let tail = partition.with_ledger(Ledger::next_offset).0;
-        let token = if at_once { newest } else { tail.checked_sub(1).map(Offset) };
-        answer(replies, asked, runs, (newest, token), &others, at_once);
+        let at_once = at_once && newest.is_some_and(|newest| newest < partition.visible_offset());
+        // Words that are not committed may be lost, and those that come again have other places.
+        let word = if at_once { None } else { partition.newest_word() };
+        let tokens = Tokens { own: newest.max(word), others: &others };
+        answer(replies, asked, runs, newest, tokens, at_once);
     });
 }
 
-/// `newest` is that of the runs; `token` includes the ends of what is in them.
+/// What is in doubt stands behind everything else that has a record, so all of that is visible with it.
+fn ends_in_doubt(outcomes: &Outcomes) -> bool {
+    let newest = outcomes.iter().max_by_key(|outcome| outcome.offset);
+    let is_hidden = outcomes.iter().any(|outcome| outcome.verdict == Verdict::IdReused);
+    !is_hidden && newest.is_some_and(|newest| newest.verdict == Verdict::InDoubt)
+}
+
+/// Offsets that readers must have seen.
+struct Tokens<'a> {
+    own: Option<Offset>,
+    others: &'a [Reached],
+}
+
+/// `newest` is that of the runs.
 fn answer<C: Commit>(
     replies: &Replies<C>,
     Asked { kind, head, .. }: Asked,
     runs: &OutcomeRuns,
-    (newest, token): (Option<Offset>, Option<Offset>),
-    others: &[Reached],
+    newest: Option<Offset>,
+    tokens: Tokens<'_>,
     at_once: bool,
 ) {
     let runs = runs.as_slice();
     if kind == Kind::SubmitSpanningReply {
         let partition = replies.partition.id().partition.0;
-        let own = token.map(|Offset(offset)| Reached { partition, offset });
-        let tokens: Vec<Reached> = own.into_iter().chain(others.iter().copied()).collect();
+        let own = tokens.own.filter(|_| newest.is_some());
+        let own = own.map(|Offset(offset)| Reached { partition, offset });
+        let tokens: Vec<Reached> = own.into_iter().chain(tokens.others.iter().copied()).collect();
         let reply = SubmitSpanningReply { tokens: &tokens, runs };
         return replies.put_decided(kind, head, &reply, at_once);
     }

@@ -9,16 +9,15 @@ macro_rules! methods {
 
 impl Client {
     /// Submits one batch to one partition. Sent again with the same ids when a connection is
-    /// lost; a repeat gets the first verdict. There are tokens of all partitions that have a part in it;
-    /// of what was accepted before, none of a partition whose leader doesn't answer now.
+    /// lost; a repeat gets the first verdict. There are tokens of all partitions that have a part in it:
+    /// of what was accepted before, of those whose leaders answer now; of the voiding of a reservation, of its home only.
     pub async fn submit(
         &self,
         partition: PartitionId,
         events: &[EventBytes],
     ) -> Result<Submitted, ClientError> {
-        let plan = operation::submit(self.info(), partition, events)?;
-        let flight = self.launch(plan, operation::write_share(self.deadline())).await;
-        self.land_events(partition, events, flight).await
+        let (since, flight) = (Instant::now(), self.launch_events(partition, events).await);
+        self.land_events(partition, events, flight, since).await
     }
 
     /// Submits events of any partitions, and any number of them. They are split at partitions and
@@ -58,15 +57,18 @@ impl Client {
         let mut flying = VecDeque::new();
         for (index, batch) in batches.into_iter().enumerate() {
             if flying.len() >= depth.max(1)
-                && let Some((index, batch, flight)) = flying.pop_front()
+                && let Some((index, batch, flight, since)) = flying.pop_front()
             {
-                done(index, self.land_batch(&batch, flight).await);
+                let Batch { partition, events } = &batch;
+                done(index, self.land_events(*partition, events, flight, since).await);
             }
-            let flight = self.launch_batch(&batch).await;
-            flying.push_back((index, batch, flight));
+            let since = Instant::now();
+            let flight = self.launch_events(batch.partition, &batch.events).await;
+            flying.push_back((index, batch, flight, since));
         }
-        for (index, batch, flight) in flying {
-            done(index, self.land_batch(&batch, flight).await);
+        for (index, batch, flight, since) in flying {
+            let Batch { partition, events } = &batch;
+            done(index, self.land_events(*partition, events, flight, since).await);
         }
     }
 

@@ -1,6 +1,7 @@
 //! What all connections of one client share.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::AtomicBool;
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
@@ -18,6 +19,8 @@ pub struct Shared {
     pub info: OnceLock<ClusterInfo>,
     seed: u64,
     directory: Mutex<Directory>,
+    /// A server does not know requests for tokens of several partitions: none is sent any more.
+    pub is_old: AtomicBool,
     /// What is wrong with each connection that is not open.
     troubles: Mutex<BTreeMap<(PartitionId, Lane), ClientError>>,
 }
@@ -31,7 +34,8 @@ impl Shared {
     /// The same with a given seed of turns and pauses.
     pub fn seeded(config: Config, seed: u64) -> Self {
         let directory = Mutex::new(Directory::new(&config.addresses, seed));
-        Self { config, info: OnceLock::new(), seed, directory, troubles: Mutex::default() }
+        let (info, is_old) = (OnceLock::new(), AtomicBool::new(false));
+        Self { config, info, seed, directory, is_old, troubles: Mutex::default() }
     }
 
     /// The connection that a request goes over.

@@ -4,6 +4,7 @@
 mod link;
 
 use std::collections::VecDeque;
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -240,36 +241,42 @@ impl Client {
         flight.land().await.ok().flatten().ok_or(unknown)
     }
 
-    async fn launch_batch(&self, batch: &Batch) -> Result<Flight<Submitted>, ClientError> {
-        let plan = operation::submit(self.info(), batch.partition, &batch.events)?;
+    async fn launch_events(
+        &self,
+        partition: PartitionId,
+        events: &[EventBytes],
+    ) -> Result<Flight<Submitted>, ClientError> {
+        let is_old = self.inner.common.shared.is_old.load(Ordering::Relaxed);
+        let submit = if is_old { operation::submit_here } else { operation::submit };
+        let plan = submit(self.info(), partition, events)?;
         self.launch(plan, operation::write_share(self.deadline())).await
     }
 
-    async fn land_batch(
-        &self,
-        batch: &Batch,
-        flight: Result<Flight<Submitted>, ClientError>,
-    ) -> Result<Submitted, ClientError> {
-        self.land_events(batch.partition, &batch.events, flight).await
-    }
-
+    /// `since`: when the call began.
     async fn land_events(
         &self,
         partition: PartitionId,
         events: &[EventBytes],
         flight: Result<Flight<Submitted>, ClientError>,
+        since: Instant,
     ) -> Result<Submitted, ClientError> {
-        let ids = || WriteIds::of_events(partition, events);
+        let ids = || WriteIds::of_events(partition, events, self.info());
         let mut landed = self.land_write(flight, ids).await;
         if landed.as_ref().is_err_and(operation::is_unknown_kind) {
-            let plan = operation::submit_here(self.info(), partition, events)?;
-            landed = self.write(plan, ids).await;
+            self.inner.common.shared.is_old.store(true, Ordering::Relaxed);
+            let flight = self.launch_events(partition, events).await;
+            landed = self.land_write(flight, ids).await;
         }
         let mut result = landed?;
+        let mut asked = Vec::new();
         for partition in operation::lacking(self.info(), events, &result) {
-            // The outcome is known, whether that one answers or not.
             let plan = operation::newest_token(self.info(), partition)?;
-            if let Ok(Some(token)) = self.run(plan).await {
+            let rest = self.deadline().saturating_sub(since.elapsed());
+            asked.extend(self.launch(plan, rest).await);
+        }
+        for flight in asked {
+            // The outcome is known, whether that one answers or not.
+            if let Ok(Some(token)) = flight.land().await {
                 result.add_token(token);
             }
         }

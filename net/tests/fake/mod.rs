@@ -211,6 +211,12 @@ impl Fake {
             self.cluster_status(&state, head, out);
             return true;
         }
+        if frame.kind == Kind::SubmitSpanning {
+            // As servers of release 0.1.
+            let error = ErrorReply::new(ErrorCode::UnknownKind, "what?");
+            encode(out, head, &error).unwrap();
+            return true;
+        }
         let is_write = matches!(frame.kind, Kind::Submit | Kind::Append);
         let for_leader = is_write || is_linearizable(frame);
         if for_leader && !leads {

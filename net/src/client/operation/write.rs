@@ -132,18 +132,21 @@ pub fn append_records(
 pub struct WriteIds {
     partition: PartitionId,
     ids: [Vec<(usize, u128)>; 2],
+    /// What has become of a record may stand behind it.
+    may_span: bool,
 }
 
 impl WriteIds {
     /// Of a batch of events.
-    pub fn of_events(partition: PartitionId, events: &[EventBytes]) -> Self {
-        Self { partition, ids: ids_by_namespace(events) }
+    pub fn of_events(partition: PartitionId, events: &[EventBytes], info: &ClusterInfo) -> Self {
+        let may_span = unit::may_span_any(events, info.partitions);
+        Self { partition, ids: ids_by_namespace(events), may_span }
     }
 
     /// Of a batch of opaque records.
     pub fn of_records(partition: PartitionId, records: &[(EventId, &[u8])]) -> Self {
         let ids = records.iter().enumerate().map(|(place, (id, _))| (place, id.0)).collect();
-        Self { partition, ids: [ids, Vec::new()] }
+        Self { partition, ids: [ids, Vec::new()], may_span: false }
     }
 }
 
@@ -154,7 +157,7 @@ pub fn resolve(
     info: &ClusterInfo,
     write: &WriteIds,
 ) -> Result<Plan<Option<Submitted>>, ClientError> {
-    let (cluster, partition) = (info.cluster, write.partition);
+    let (cluster, partition, may_span) = (info.cluster, write.partition, write.may_span);
     let mut calls = Vec::new();
     let mut places = Vec::new();
     for (namespace, ids) in [IdNamespace::Event, IdNamespace::Account].into_iter().zip(&write.ids) {
@@ -186,9 +189,9 @@ pub fn resolve(
         let mut result = Submitted::default();
         for (verdict, offset) in decided {
             result.outcomes.push(verdict, Some(offset), false, Timestamp(0));
+            result.add_token(Token { cluster, partition, offset });
         }
-        // What has ended in the meantime is behind its record.
-        if let Some(offset) = newest.map(Offset) {
+        if let (true, Some(offset)) = (may_span, newest.map(Offset)) {
             result.add_token(Token { cluster, partition, offset });
         }
         Ok(Some(result))
