@@ -120,7 +120,7 @@ macro_rules! conversation {
 fn a_server_that_names_no_other_partitions_is_written_to_all_the_same() {
     let fake = Fake::start();
     let client = blocking::Client::connect(config(&fake)).unwrap();
-    let elsewhere = (0..).find(|book| home(*book) != home(7)).unwrap();
+    let elsewhere = (0..100).find(|book| home(*book) != home(7)).unwrap();
     let credit_account_id = names::account_id(Book(elsewhere), "bob");
     let spans = |id| Transfer { credit_account_id, ..transfer(7, id) }.to_bytes();
     for id in 1..4 {

@@ -105,6 +105,7 @@ fn ends_in_doubt(outcomes: &Outcomes) -> bool {
 }
 
 /// Offsets that readers must have seen.
+#[derive(Clone, Copy)]
 struct Tokens<'a> {
     own: Option<Offset>,
     others: &'a [Reached],
