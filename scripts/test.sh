@@ -117,16 +117,17 @@ done
 # Projectors, servers and PostgreSQL die under load: all of it counts in an acceptance run only.
 $all && export WALENGINE_PROJECTOR_KILLS_PERCENT="${WALENGINE_PROJECTOR_KILLS_PERCENT:-100}"
 integration_tests "${skip[@]}"
-# A build of its own, optimized, takes eight minutes of processor time, and saves more only with many seeds.
-profile=dev
-$all && profile=simulation
+# A build of its own, optimized, takes eight minutes of processor time, and saves more only with many seeds. It has the
+# bugs as well, none of which is planted in these runs.
+build=(--workspace)
+$all && build+=(--profile simulation --features walengine-tests/planted)
 for at in "${!clusters[@]}"; do
   WALENGINE_SIM_SEEDS="${WALENGINE_SIM_SEEDS:-${cluster_seeds[$at]}}" \
-    cargo test --workspace --profile "$profile" --test walengine -- "${clusters[$at]}" --nocapture
+    cargo test "${build[@]}" --test walengine -- "${clusters[$at]}" --nocapture
 done
 if $all; then
   # Bugs put in on purpose must be found, or the simulation proves nothing.
-  cargo test --workspace --profile simulation --features walengine-tests/planted --test planted -- --nocapture
+  cargo test "${build[@]}" --test planted -- --nocapture
 fi
 
 if ! $all; then

@@ -112,7 +112,6 @@ fn accounts_with_ordinary_ids_pay_each_other_wherever_they_live() {
     check(&client);
 }
 
-/// Runs a command that must succeed; what it said.
 /// Books of two partitions.
 fn account_in(partition: u16, number: u128) -> AccountId {
     let lives_there = |id: &AccountId| of_account(*id, 2).0 == partition;
@@ -239,6 +238,7 @@ fn a_chain_between_partitions_is_decided_as_a_whole() {
     }
 }
 
+/// Runs a command that must succeed; what it said.
 fn said(dir: &Path, arguments: &[&str]) -> String {
     let output = run_command(None, dir, arguments);
     let said = text(&output);

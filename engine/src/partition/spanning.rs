@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
+use walengine_net::limits::EVENTS_MAX;
 use walengine_net::model::{
     EVENT_BYTES, EventBytes, EventId, Offset, PartitionId, RESOLVED_BYTES, Timestamp, Verdict,
     event_id,
@@ -22,7 +23,6 @@ use crate::planted::{self, Planted};
 use crate::refused::{BUSY, Refused};
 use crate::runtime::Runtime;
 use crate::storage::error::ReadError;
-use walengine_net::limits::EVENTS_MAX;
 
 /// Why a frame has no words.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
