@@ -153,7 +153,7 @@ impl Ledger {
 
     /// Another partition has the last word on this transfer, and it is not here yet.
     pub fn is_in_doubt(&self, id: EventId) -> bool {
-        self.pendings.get(id.0).is_some_and(|pending| pending.standing.is_in_doubt())
+        self.doubt_to(id).is_some()
     }
 
     /// The verdict on what was in doubt and is no more, if its end is among the newest keys: no filter is asked.

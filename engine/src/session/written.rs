@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use walengine_net::frame::{Frame, FrameHead, Kind};
 use walengine_net::message::{
-    MessageError, OutcomeRun, OutcomeRuns, Reached, Submit, SubmitReply, SubmitSpanning,
-    SubmitSpanningReply, offset_number, open_frame,
+    MessageError, OutcomeRuns, Reached, Submit, SubmitReply, SubmitSpanning, SubmitSpanningReply,
+    offset_number, open_frame,
 };
 use walengine_net::model::{EventBytes, Offset, PartitionId, Verdict};
 
@@ -58,10 +58,10 @@ pub fn put<C: Commit>(
     runs: &mut OutcomeRuns,
 ) {
     let newest = fill(runs, outcomes, taken);
-    let has_repeats = runs.as_slice().iter().any(|run| run.marks & OutcomeRun::REPEAT != 0);
     let names_others = asked.kind == Kind::SubmitSpanningReply;
     // What has become of an older record is said behind it.
-    let word = if names_others && has_repeats { replies.partition.newest_word() } else { None };
+    let word =
+        if names_others && runs.have_repeats() { replies.partition.newest_word() } else { None };
     answer(replies, asked, runs, newest, Tokens { own: newest.max(word), others: &[] }, false);
 }
 

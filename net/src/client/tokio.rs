@@ -270,12 +270,12 @@ impl Client {
         let mut result = landed?;
         let mut asked = Vec::new();
         for partition in operation::lacking(self.info(), events, &result) {
-            let plan = operation::newest_token(self.info(), partition)?;
+            // The outcome is known, whether that one answers or not.
+            let Ok(plan) = operation::newest_token(self.info(), partition) else { continue };
             let rest = self.deadline().saturating_sub(since.elapsed());
             asked.extend(self.launch(plan, rest).await);
         }
         for flight in asked {
-            // The outcome is known, whether that one answers or not.
             if let Ok(Some(token)) = flight.land().await {
                 result.add_token(token);
             }

@@ -100,6 +100,11 @@ impl OutcomeRuns {
         &self.runs
     }
 
+    /// Some of them were decided before.
+    pub fn have_repeats(&self) -> bool {
+        self.runs.iter().any(|run| run.marks & OutcomeRun::REPEAT != 0)
+    }
+
     /// Adds runs as they are.
     pub fn extend(&mut self, runs: impl IntoIterator<Item = OutcomeRun>) {
         self.runs.extend(runs);

@@ -14,7 +14,7 @@ use super::{Plan, call};
 /// Partitions that have a part in what was accepted before, and of which `result` has no token: whoever answers a repeat
 /// may not know where their parts are.
 pub fn lacking(info: &ClusterInfo, events: &[EventBytes], result: &Submitted) -> Vec<PartitionId> {
-    if !unit::may_span_any(events, info.partitions) {
+    if !result.outcomes.have_repeats() {
         return Vec::new();
     }
     let mut partitions = BTreeSet::new();
