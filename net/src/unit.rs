@@ -9,19 +9,42 @@ use crate::model::{
 };
 use crate::partition;
 
-/// The partitions that decide a unit.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// The partitions that decide a unit, in the order in which it is handed on.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Path {
     /// Where it is sent: keeps its ids, and prepares it if it spans.
     pub home: PartitionId,
-    /// Has the last word; the same one if the unit does not span.
+    /// Those that prepare it behind home.
+    pub between: Vec<PartitionId>,
+    /// Has the last word; the same one as home if the unit does not span.
     pub last: PartitionId,
 }
 
 impl Path {
-    /// Two partitions decide it.
-    pub fn spans(self) -> bool {
+    /// Of what one partition decides alone.
+    pub fn alone(home: PartitionId) -> Self {
+        Self { home, between: Vec::new(), last: home }
+    }
+
+    /// Several partitions decide it.
+    pub fn spans(&self) -> bool {
         self.home != self.last
+    }
+
+    /// All of them.
+    pub fn stops(&self) -> impl Iterator<Item = PartitionId> {
+        let last = self.spans().then_some(self.last);
+        std::iter::once(self.home).chain(self.between.iter().copied()).chain(last)
+    }
+
+    /// The one that a partition hands it on to; `None` if that has the last word, or no part.
+    pub fn after(&self, partition: PartitionId) -> Option<PartitionId> {
+        self.stops().skip_while(|stop| *stop != partition).nth(1)
+    }
+
+    /// The one that a partition has it from; `None` if that is its home, or has no part.
+    pub fn before(&self, partition: PartitionId) -> Option<PartitionId> {
+        self.stops().zip(self.stops().skip(1)).find(|(_, stop)| *stop == partition).map(|it| it.0)
     }
 }
 
@@ -143,46 +166,61 @@ fn named(event: &EventBytes, partitions: u16) -> Named {
 /// A chain can't be decided as a whole: which of its events is in the way, and the verdict on that.
 pub fn path(unit: &[EventBytes], partitions: u16) -> Result<Option<Path>, (usize, Verdict)> {
     if partitions == 1 {
-        return Ok(Some(Path { home: PartitionId(0), last: PartitionId(0) }));
+        return Ok(Some(Path::alone(PartitionId(0))));
     }
     let mut both: [Option<PartitionId>; 2] = [None; 2];
-    for (index, event) in unit.iter().enumerate() {
+    let mut more = Vec::new();
+    for event in unit {
         for found in named(event, partitions).partitions.into_iter().flatten() {
-            let known = both.iter_mut().find(|one| one.is_none_or(|one| one == found));
-            *known.ok_or((index, Verdict::TooManyPartitions))? = Some(found);
+            match both.iter_mut().find(|one| one.is_none_or(|one| one == found)) {
+                Some(known) => *known = Some(found),
+                None if more.contains(&found) => {}
+                None => more.push(found),
+            }
         }
     }
     let [Some(first), Some(second)] = both else {
-        return Ok(both[0].map(|only| Path { home: only, last: only }));
+        return Ok(both[0].map(Path::alone));
     };
-    let mut path = Path { home: first, last: second };
     if unit.len() == 1 {
-        return Ok(Some(path));
+        return Ok(Some(Path { home: first, between: Vec::new(), last: second }));
     }
-    let mut is_set = false;
+    let (mut home, mut last) = (None, None);
     for (index, event) in unit.iter().enumerate() {
         let Named { partitions: [Some(one), _], rule } = named(event, partitions) else { continue };
-        let other = if one == first { second } else { first };
-        let (asked, verdict) = match rule {
+        let (end, other, verdict) = match rule {
             Rule::Anywhere => continue,
-            Rule::AtHome => (Path { home: one, last: other }, Verdict::CannotSpan),
-            Rule::Last => (Path { home: other, last: one }, Verdict::GuardElsewhere),
+            Rule::AtHome => (&mut home, last, Verdict::CannotSpan),
+            Rule::Last => (&mut last, home, Verdict::GuardElsewhere),
             Rule::Nowhere => return Err((index, Verdict::CannotSpan)),
         };
-        if std::mem::replace(&mut is_set, true) && path != asked {
+        if end.is_some_and(|set| set != one) || other == Some(one) {
             return Err((index, verdict));
         }
-        path = asked;
+        *end = Some(one);
     }
-    Ok(Some(path))
+    let home = home.unwrap_or(if last == Some(first) { second } else { first });
+    let mut newest_first = more.iter().rev().copied().chain([second, first]);
+    let last = last.or_else(|| newest_first.find(|stop| *stop != home)).unwrap_or(second);
+    let mut between = Vec::new();
+    if !more.is_empty() {
+        let stops = [first, second].into_iter().chain(more);
+        between.extend(stops.filter(|stop| *stop != home && *stop != last));
+    }
+    Ok(Some(Path { home, between, last }))
 }
 
-/// Of a chain at the start of `events` that was decided as one over two partitions: its length, and which of them has
-/// the last word. `None` if it is none.
-pub fn spanning_chain(events: &[EventBytes], partitions: u16) -> Option<(usize, PartitionId)> {
+/// Of a chain at the start of `events` that was decided as one over several partitions, or has arrived from one: its
+/// length, and its path. `None` if it is none.
+pub fn spanning_chain(events: &[EventBytes], partitions: u16) -> Option<(usize, Path)> {
     let (length, is_closed) = length(events);
-    let path = path(&events[..length], partitions).ok().flatten();
-    path.filter(|path| length > 1 && is_closed && path.spans()).map(|path| (length, path.last))
+    let sent = |event: &EventBytes| match Event::from_bytes(event) {
+        Ok(Event::Arrival(arrival)) => arrival.sent.to_bytes(),
+        _ => *event,
+    };
+    let unit: Vec<EventBytes> = events[..length].iter().map(sent).collect();
+    let path = path(&unit, partitions).ok().flatten();
+    path.filter(|path| length > 1 && is_closed && path.spans()).map(|path| (length, path))
 }
 
 #[cfg(test)]
@@ -221,7 +259,15 @@ mod tests {
     }
 
     fn way(unit: &[EventBytes]) -> Result<Option<(u16, u16)>, (usize, Verdict)> {
-        path(unit, 3).map(|path| path.map(|Path { home, last }| (home.0, last.0)))
+        let ends = |path: Path| {
+            assert_eq!(path.between, [], "two partitions at most");
+            (path.home.0, path.last.0)
+        };
+        path(unit, 3).map(|path| path.map(ends))
+    }
+
+    fn stops(unit: &[EventBytes]) -> Result<Vec<u16>, (usize, Verdict)> {
+        path(unit, 3).map(|path| path.unwrap().stops().map(|stop| stop.0).collect())
     }
 
     #[test]
@@ -233,7 +279,7 @@ mod tests {
         assert_eq!(way(&[post(None)]), Ok(None));
         assert_eq!(way(&[post(None), transfer(2, 2, plain)]), Ok(Some((2, 2))));
         assert_eq!(way(&[transfer(1, 1, plain), transfer(0, 0, plain)]), Ok(Some((1, 0))));
-        assert_eq!(path(&[transfer(1, 0, plain)], 1).unwrap().map(Path::spans), Some(false));
+        assert_eq!(path(&[transfer(1, 0, plain)], 1).unwrap().map(|it| it.spans()), Some(false));
     }
 
     #[test]
@@ -282,10 +328,38 @@ mod tests {
     }
 
     #[test]
+    fn a_chain_goes_through_all_its_partitions_and_is_handed_on_in_the_order_in_which_it_names_them()
+     {
+        let (plain, pending) = (TransferFlags::default(), TransferFlags::PENDING);
+        let three = [transfer(2, 1, plain), transfer(1, 0, plain), transfer(0, 2, plain)];
+        assert_eq!(stops(&three), Ok(vec![2, 1, 0]));
+        assert_eq!(stops(&[transfer(2, 1, plain), transfer(0, 1, pending)]), Ok(vec![0, 2, 1]));
+        assert_eq!(
+            stops(&[guard(2), transfer(2, 1, plain), transfer(1, 0, plain)]),
+            Ok(vec![1, 0, 2])
+        );
+        let held = [transfer(2, 1, plain), transfer(0, 1, pending), guard(2)];
+        assert_eq!(stops(&held), Ok(vec![0, 1, 2]));
+        let home_is_newest =
+            [transfer(2, 1, plain), transfer(0, 1, pending), transfer(2, 0, plain)];
+        assert_eq!(stops(&home_is_newest), Ok(vec![0, 2, 1]));
+        let two = [transfer(2, 1, plain), guard(0), guard(1)];
+        assert_eq!(way(&two), Err((2, Verdict::GuardElsewhere)));
+        let path = path(&three, 3).unwrap().unwrap();
+        let [first, second, third] = [2, 1, 0].map(PartitionId);
+        assert_eq!(
+            [first, second, third].map(|it| path.after(it)),
+            [Some(second), Some(third), None]
+        );
+        assert_eq!(
+            [first, second, third].map(|it| path.before(it)),
+            [None, Some(first), Some(second)]
+        );
+    }
+
+    #[test]
     fn what_cannot_be_in_a_chain_over_partitions_is_named() {
         let plain = TransferFlags::default();
-        let three = [transfer(0, 1, plain), transfer(1, 2, plain)];
-        assert_eq!(way(&three), Err((1, Verdict::TooManyPartitions)));
         let balancing = TransferFlags::BALANCING_DEBIT;
         assert_eq!(way(&[transfer(0, 1, balancing)]), Ok(Some((0, 1))));
         let sweeps = [transfer(0, 1, plain), transfer(0, 1, balancing)];

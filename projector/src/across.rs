@@ -1,84 +1,139 @@
-//! Transfers between partitions: what their home has prepared, and what has arrived from other homes.
-//! ACROSS.md in `engine/src/across` has the argument. Pure.
+//! Transfers between partitions: what a partition has prepared, as their home or as a stop of their chain, and what has
+//! arrived from others. ACROSS.md in `engine/src/across` has the argument. Pure.
 
 use std::collections::{BTreeMap, HashSet};
 
 use walengine_net::model::{
     Account, AccountId, Amount, Code, EventBytes, EventId, LedgerId, Offset, PartitionId,
-    Timestamp, Transfer, Verdict,
+    Timestamp, Transfer, Verdict, Word,
 };
+use walengine_net::partition::of_account;
 
 use crate::movement::MovementKind;
 
-/// That a transfer was prepared for an account of another partition, which had the last word; or that the end of a
-/// reservation was sent there.
+/// That a transfer was prepared and handed on to another partition, which gave the word; or that the end of a reservation
+/// was sent there.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Across {
     /// The other partition.
     pub other: PartitionId,
     /// Offset of the record that prepared it: its place in what goes to the other partition.
     pub prepared: Offset,
-    /// Which of its accounts live here, if it is of a chain over two partitions. Else the debit account does.
+    /// Which of its accounts live here, if it is of a chain over several partitions. Else the debit account does.
     pub sides: Option<Sides>,
 }
 
-/// Which accounts of a transfer in a chain over two partitions live at one of them. The others are at the other one.
+/// Which accounts of a transfer live in one partition.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Sides {
-    /// The debit account.
-    pub debit: bool,
-    /// The credit account.
-    pub credit: bool,
+pub enum Sides {
+    /// None. It changes nothing here.
+    Neither,
+    /// The debit account. The credit account lives in this partition.
+    Debit(PartitionId),
+    /// The credit account. The debit account lives in this partition.
+    Credit(PartitionId),
+    /// All.
+    Both,
 }
 
 impl Sides {
+    /// Of a transfer between two accounts, seen from one of so many `partitions`.
+    pub fn of(debit: AccountId, credit: AccountId, here: PartitionId, partitions: u16) -> Self {
+        let [debit, credit] = [debit, credit].map(|id| of_account(id, partitions));
+        match (debit == here, credit == here) {
+            (false, false) => Self::Neither,
+            (true, false) => Self::Debit(credit),
+            (false, true) => Self::Credit(debit),
+            (true, true) => Self::Both,
+        }
+    }
+
     /// As column `sides` has them.
     pub fn number(self) -> i16 {
-        i16::from(self.debit) + 2 * i16::from(self.credit)
+        match self {
+            Self::Neither => 0,
+            Self::Debit(_) => 1,
+            Self::Credit(_) => 2,
+            Self::Both => 3,
+        }
     }
 
-    /// `None` if there are none of this number.
-    pub fn from_number(number: i16) -> Option<Self> {
-        let all = [false, true].map(|credit| [false, true].map(|debit| Self { debit, credit }));
-        all.as_flattened().iter().find(|sides| sides.number() == number).copied()
+    /// `None` if there are none of this number. The account that lives elsewhere, if only one does, lives in `other`.
+    pub fn from_number(number: i16, other: PartitionId) -> Option<Self> {
+        let all = [Self::Neither, Self::Debit(other), Self::Credit(other), Self::Both];
+        all.into_iter().find(|sides| sides.number() == number)
     }
-}
 
-/// The debited and the credited account of a partition, given those of a transfer: instead of one that lives elsewhere
-/// that of what is under way there. `None` if both live elsewhere.
-fn parties(debit: u128, credit: u128, sides: Sides, in_transit: u128) -> Option<(u128, u128)> {
-    let Sides { debit: has_debit, credit: has_credit } = sides;
-    let here = |is_here, id| if is_here { id } else { in_transit };
-    (has_debit || has_credit).then(|| (here(has_debit, debit), here(has_credit, credit)))
+    /// The partition of the account that lives elsewhere, if only one does.
+    pub fn elsewhere(self) -> Option<PartitionId> {
+        match self {
+            Self::Debit(other) | Self::Credit(other) => Some(other),
+            Self::Neither | Self::Both => None,
+        }
+    }
+
+    /// The debited and the credited account here, given those of the transfer: instead of one that lives elsewhere that
+    /// of what is under way there. `None` if both live elsewhere.
+    fn parties(self, debit: u128, credit: u128, ledger: LedgerId) -> Option<(u128, u128)> {
+        let in_transit = |other| AccountId::in_transit(other, ledger).0;
+        match self {
+            Self::Neither => None,
+            Self::Debit(other) => Some((debit, in_transit(other))),
+            Self::Credit(other) => Some((in_transit(other), credit)),
+            Self::Both => Some((debit, credit)),
+        }
+    }
+
+    /// What is under way from or to the account that lives elsewhere.
+    fn in_transit(self, ledger: LedgerId) -> Option<Account> {
+        self.elsewhere().map(|other| Account::in_transit(other, ledger))
+    }
 }
 
 impl Across {
+    /// Which accounts live here.
+    pub fn sides(&self) -> Sides {
+        self.sides.unwrap_or(Sides::Debit(self.other))
+    }
+
     /// The accounts here between which a transfer moves or reserves, given those that it names.
     pub fn parties(&self, debit: u128, credit: u128, ledger: LedgerId) -> Option<(u128, u128)> {
-        let sides = self.sides.unwrap_or(Sides { debit: true, credit: false });
-        parties(debit, credit, sides, AccountId::in_transit(self.other, ledger).0)
+        self.sides().parties(debit, credit, ledger)
     }
 }
 
-/// A transfer, a reservation or the posting of one that is prepared at home: the partition of the credit account has
-/// the last word. All but a posting reserve the amount.
+/// Where an arrival has come from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Source {
+    /// The partition that has prepared it and handed it on.
+    pub home: PartitionId,
+    /// Offset of its record there.
+    pub place: Offset,
+    /// The home of its chain, if that is yet another partition.
+    pub origin: Option<PartitionId>,
+}
+
+/// A transfer, a reservation or the end of one that is prepared, at home or at a stop in the midst of a chain: another
+/// partition gives the word. All but ends reserve the amount.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Prepared {
     /// Where it is prepared, and for whom.
     pub across: Across,
+    /// Where it has come from; `None` at its home.
+    pub source: Option<Source>,
     /// Log time of that record. Of a row of a table: cut to microseconds.
     pub time: Timestamp,
     /// The amount that is reserved, or to be posted.
     pub amount: Amount,
-    /// Account of its home. That and what follows may not stand in the event.
+    /// Account that it comes from. That and what follows may not stand in the event.
     pub debit: AccountId,
-    /// Account of the other partition.
+    /// Account that it is meant for.
     pub credit: AccountId,
     /// Ledger of both.
     pub ledger: LedgerId,
     /// The user's code.
     pub code: Code,
-    /// The event as it was sent.
+    /// The event as it was sent, or as it has arrived.
     pub body: EventBytes,
 }
 
@@ -98,16 +153,30 @@ impl Prepared {
         MovementKind::of(&self.transfer())
     }
 
-    /// The accounts of its home between which it moves or reserves.
+    /// The accounts here between which it moves or reserves.
     pub fn parties(&self) -> Option<(u128, u128)> {
         self.across.parties(self.debit.0, self.credit.0, self.ledger)
     }
 
-    /// What its home has under way to the other partition, if it touches that.
+    /// What this partition has under way to or from another one, if it touches that.
     pub fn in_transit(&self) -> Option<Account> {
-        let transit = Account::in_transit(self.across.other, self.ledger);
-        let (debit, credit) = self.parties()?;
-        [debit, credit].contains(&transit.id.0).then_some(transit)
+        self.across.sides().in_transit(self.ledger)
+    }
+
+    /// The amount that an accepting word has moved, reserved or released: that on a voiding has none.
+    pub fn settled(&self, word: Amount) -> Amount {
+        if self.kind() == MovementKind::Void { self.amount } else { word }
+    }
+
+    /// What its word has made of it, if it has come from another partition.
+    pub fn decided(&self, word: &Word) -> Option<Arrived> {
+        let source = self.source?;
+        let Across { other, prepared, sides } = self.across;
+        let amount = if word.verdict.is_ok() { self.settled(word.amount) } else { Amount(0) };
+        let Word { verdict, .. } = *word;
+        let (kind, transfer, next) = (self.kind(), self.transfer(), Some((other, prepared)));
+        let released = Amount(0);
+        Some(Arrived { source, kind, transfer, verdict, amount, released, sides, next })
     }
 
     /// The end of a reservation: it reserves nothing itself.
@@ -116,14 +185,12 @@ impl Prepared {
     }
 }
 
-/// What another partition has prepared, and what was decided here, which is its word; or the end of a reservation,
-/// voided or expired, without an id of its own.
+/// What another partition has prepared, and what was decided here or, in the midst of a chain, behind it, which is its
+/// word; or the end of a reservation, voided or expired, without an id of its own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Arrived {
-    /// The partition that has prepared it.
-    pub home: PartitionId,
-    /// Offset of its record there.
-    pub place: Offset,
+    /// Where it has come from.
+    pub source: Source,
     /// Its kind; an expiry is a voiding.
     pub kind: MovementKind,
     /// As it was sent, but for the amount, which home may have reduced.
@@ -136,25 +203,27 @@ pub struct Arrived {
     pub released: Amount,
     /// Which of its accounts live here, if it is of a chain. Else the credit account does.
     pub sides: Option<Sides>,
+    /// The partition that it was handed on to, which gave the word, and the offset of its arrival here; `None` if it was
+    /// decided here.
+    pub next: Option<(PartitionId, Offset)>,
 }
 
 impl Arrived {
+    /// Which accounts live here.
+    pub fn sides(&self) -> Sides {
+        self.sides.unwrap_or(Sides::Credit(self.source.home))
+    }
+
     /// The accounts of this partition between which it moves or reserves.
     pub fn parties(&self) -> Option<(u128, u128)> {
-        let Transfer { debit_account_id: debit, credit_account_id: credit, .. } = self.transfer;
-        let sides = self.sides.unwrap_or(Sides { debit: false, credit: true });
-        parties(debit.0, credit.0, sides, self.transit().id.0)
+        let Transfer { debit_account_id: debit, credit_account_id: credit, ledger, .. } =
+            self.transfer;
+        self.sides().parties(debit.0, credit.0, ledger)
     }
 
-    fn transit(&self) -> Account {
-        Account::in_transit(self.home, self.transfer.ledger)
-    }
-
-    /// What this partition has under way from its home, if it touches that.
+    /// What this partition has under way to or from another one, if it touches that.
     pub fn in_transit(&self) -> Option<Account> {
-        let transit = self.transit();
-        let (debit, credit) = self.parties()?;
-        [debit, credit].contains(&transit.id.0).then_some(transit)
+        self.sides().in_transit(self.transfer.ledger)
     }
 }
 

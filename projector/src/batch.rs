@@ -169,7 +169,7 @@ impl Builder {
                     self.arrive(arrived)?;
                 }
             }
-            Fact::Ended(word) => self.end(record, word)?,
+            Fact::Ended { word, may_be_known } => self.end(record, word, *may_be_known)?,
             Fact::Mail | Fact::Known => {}
             Fact::Guarded(guard) => tables::put_guard(&mut self.account_events, record, guard),
             Fact::Closed(close) => {
@@ -203,9 +203,17 @@ impl Builder {
     }
 
     /// Ends what was prepared.
-    fn end(&mut self, record: &Record<'_>, word: &Word) -> Result<(), HistoryError> {
+    fn end(
+        &mut self,
+        record: &Record<'_>,
+        word: &Word,
+        may_be_known: bool,
+    ) -> Result<(), HistoryError> {
         let place = Offset(word.place);
         let prepared = self.under_way.prepared.remove(&place);
+        if prepared.is_none() && may_be_known {
+            return Ok(());
+        }
         let prepared = prepared.filter(|prepared| prepared.id() == word.id);
         let prepared = prepared.ok_or(HistoryError::NotUnderWay(place))?;
         if place < self.from.next_offset {
@@ -223,7 +231,7 @@ impl Builder {
             (MovementKind::Pending, Some((debit, credit))) => {
                 self.changes.resolve(debit, credit, 0)?;
                 self.changes.release(debit, credit, rest)?;
-                if is_ok {
+                if is_ok && prepared.source.is_none() {
                     self.reserve(Reservation::since(prepared.time, record, &moved));
                 }
             }
@@ -232,7 +240,9 @@ impl Builder {
                 self.changes.release(debit, credit, prepared.amount.0)?;
             }
         }
-        if is_ok {
+        if let Some(arrived) = prepared.decided(word) {
+            tables::put_arrival(&mut self.arrivals, record, &arrived);
+        } else if is_ok {
             tables::put_transfer(&mut self.transfers, record, &moved);
         } else {
             let refusal = Refusal::of_prepared(&prepared, word.verdict);
@@ -346,7 +356,7 @@ mod tests {
     use walengine_net::model::{AccountId, Amount, Code, EventId, LedgerId, Transfer, Verdict};
 
     use super::*;
-    use crate::across::{Across, Prepared};
+    use crate::across::{Across, Prepared, Sides, Source};
 
     const PARTITION: PartitionId = PartitionId(0);
     const DEBIT: u128 = 7;
@@ -377,6 +387,7 @@ mod tests {
         };
         Fact::Prepared(Prepared {
             across: Across { other: PartitionId(1), prepared: Offset(offset), sides: None },
+            source: None,
             time: Timestamp(offset),
             amount: transfer.amount,
             debit,
@@ -390,7 +401,8 @@ mod tests {
     fn word(place: u64, verdict: Verdict, amount: u128) -> Fact<'static> {
         let id = EventId(u128::from(place) + 100);
         let (amount, pending_id) = (Amount(amount), EventId(0));
-        Fact::Ended(Word { id, place, verdict, amount, pending_id, is_linked: false })
+        let word = Word { id, place, verdict, amount, pending_id, is_linked: false };
+        Fact::Ended { word, may_be_known: false }
     }
 
     fn tables(batch: &Batch) -> Vec<&'static str> {
@@ -436,5 +448,60 @@ mod tests {
         let fact = word(3, Verdict::Ok, 50);
         let record = Record { partition: PARTITION, offset: Offset(10), time: Timestamp(10), fact };
         assert_eq!(builder.add_record(&record), Err(HistoryError::NotUnderWay(Offset(3))));
+    }
+
+    /// What has come from another partition, is handed on, and was loaded again.
+    #[test]
+    fn the_word_on_what_was_handed_on_makes_an_arrival_of_it() {
+        let (home, next, place) = (PartitionId(2), PartitionId(1), Offset(40));
+        let Fact::Prepared(loaded) = prepared(3) else { unreachable!() };
+        let source = Some(Source { home, place, origin: Some(next) });
+        let across = Across { sides: Some(Sides::Debit(home)), ..loaded.across };
+        let loaded = Prepared { across, source, ..loaded };
+        for (verdict, amount) in [(Verdict::Ok, 50), (Verdict::CreditAccountClosed, 0)] {
+            let under_way = UnderWay {
+                prepared: [(Offset(3), loaded)].into(),
+                accounts: [loaded.in_transit().unwrap().id.0].into(),
+            };
+            let mut builder = builder(9, under_way);
+            add(&mut builder, word(3, verdict, amount));
+            let batch = builder.seal().unwrap();
+            assert_eq!(batch.words, [Offset(3)]);
+            let mut expected = Rows::default();
+            let row = expected.begin(ARRIVALS.columns.len());
+            row.uuid(103).uuid(DEBIT).uuid(8).int8(9).time(Timestamp(9)).int8(40).int8(1);
+            row.int4(0).int4(2).int4(1).int2(verdict.number().into()).numeric(amount);
+            row.text("transfer").null().int2(1).null().int4(1).int4(1).int8(3);
+            assert_eq!(batch.copies, [(ARRIVALS, Bytes::from(expected.into_bytes()))]);
+            let change = *batch.changes.get(DEBIT).unwrap();
+            assert_eq!(change.debits_pending.applied_to(50), Some(0));
+            assert_eq!((change.debits_posted.applied_to(0), change.versions), (Some(amount), 1));
+            assert_eq!(batch.changes.get(loaded.in_transit().unwrap().id.0).unwrap().versions, 1);
+        }
+    }
+
+    #[test]
+    fn a_row_names_the_partition_of_an_account_that_its_neighbours_do_not_have() {
+        let Fact::Prepared(one) = prepared(3) else { unreachable!() };
+        for elsewhere in [1, 2] {
+            let sides = Some(Sides::Credit(PartitionId(elsewhere)));
+            let prepared = Prepared { across: Across { sides, ..one.across }, ..one };
+            let (mut rows, mut expected) = (Rows::default(), Rows::default());
+            tables::put_under_way(&mut rows, PARTITION, &prepared);
+            expected.int2(2);
+            if elsewhere == 1 {
+                expected.null()
+            } else {
+                expected.int4(2)
+            };
+            expected.null().null().null();
+            assert!(rows.bytes().ends_with(expected.bytes()), "{elsewhere}");
+        }
+        for sides in
+            [Sides::Neither, Sides::Debit(PARTITION), Sides::Credit(PARTITION), Sides::Both]
+        {
+            assert_eq!(Sides::from_number(sides.number(), PARTITION), Some(sides));
+        }
+        assert_eq!(Sides::from_number(4, PARTITION), None);
     }
 }

@@ -9,9 +9,9 @@ use walengine_net::model::{
     event_id, event_kind,
 };
 use walengine_net::partition::of_account;
-use walengine_net::unit;
+use walengine_net::unit::{self, Path};
 
-use crate::across::{Across, Arrived, Prepared, Sides};
+use crate::across::{Across, Arrived, Prepared, Sides, Source};
 use crate::movement::MovementKind;
 
 /// A record of the log.
@@ -34,16 +34,22 @@ pub enum Fact<'a> {
     Created(Account),
     /// Money was moved, reserved or released.
     Moved(Movement),
-    /// A transfer to an account of another partition was prepared: it is reserved.
+    /// A transfer was prepared for another partition, at its home or in the midst of its chain: it is reserved.
     Prepared(Prepared),
     /// A transfer from another partition has arrived: it was moved or refused.
     Arrived(Arrived),
     /// What was prepared has ended, as the other partition has said.
-    Ended(Word),
+    Ended {
+        /// The word.
+        word: Word,
+        /// It changes nothing here. So it may be on a guard, which is nowhere under way, or say that the other partition
+        /// knows of an outcome.
+        may_be_known: bool,
+    },
     /// What follows has arrived from another partition. Changes nothing.
     Mail,
-    /// The other partition knows of the end of a reservation; or a guard that it checks, and its word on that.
-    /// Changes nothing.
+    /// The other partition knows of the end of a reservation; or a guard that the last one of its chain checks. Changes
+    /// nothing.
     Known,
     /// A guard held.
     Guarded(Guard),
@@ -111,14 +117,11 @@ impl Movement {
     pub fn settled(prepared: &Prepared, amount: Amount) -> Self {
         let Prepared { debit, credit, ledger, code, .. } = *prepared;
         let transfer = prepared.transfer();
-        // The word on a voiding has no amount.
-        let voids = prepared.kind() == MovementKind::Void;
-        let amount = if voids { prepared.amount } else { amount };
         Self {
             kind: prepared.kind(),
             debit: debit.0,
             credit: credit.0,
-            amount,
+            amount: prepared.settled(amount),
             ledger,
             code,
             across: Some(prepared.across),
@@ -169,6 +172,9 @@ pub fn for_each<'a, E: From<EntryError>>(
                 let verdict = Verdict::from_number(number).ok_or(EntryError::Body)?;
                 chains.enter(&body.events, index as usize, verdict);
                 let fact = match (event_kind(event), verdict) {
+                    (Ok(EventKind::Arrival), Verdict::InDoubt) => {
+                        Fact::Prepared(passed_on(event, at(index), effective, &chains)?)
+                    }
                     (Ok(EventKind::Arrival), _) => {
                         Fact::Arrived(arrived(event, verdict, effective, &chains)?)
                     }
@@ -178,7 +184,9 @@ pub fn for_each<'a, E: From<EntryError>>(
                     (Ok(EventKind::Transfer), Verdict::InDoubt) => {
                         Fact::Prepared(prepared(event, at(index), effective, &chains)?)
                     }
-                    (Ok(EventKind::Guard), Verdict::InDoubt) => Fact::Known,
+                    (Ok(EventKind::Guard | EventKind::GuardArrival), Verdict::InDoubt) => {
+                        Fact::Known
+                    }
                     (_, Verdict::InDoubt) => return Err(EntryError::Body.into()),
                     (_, Verdict::Ok) => accepted(event, effective, at(index).0, here)?,
                     (kind, _) => Fact::Refused(refusal(event, kind.ok(), verdict)),
@@ -218,15 +226,15 @@ pub fn for_each<'a, E: From<EntryError>>(
     Ok(())
 }
 
-/// The chain over two partitions that the records at hand are of.
+/// The chain over several partitions that the records at hand are of.
 #[derive(Default)]
 struct Chains {
     /// The partition of the log, one of so many.
     here: (PartitionId, u16),
     /// Place behind its last record; 0 outside of a chain.
     end: usize,
-    /// The partition that has the last word.
-    last: Option<PartitionId>,
+    /// The way of that chain.
+    path: Option<Path>,
     /// Whose mail was opened.
     mail: PartitionId,
 }
@@ -235,22 +243,31 @@ impl Chains {
     /// The record at `place` is next.
     fn enter(&mut self, events: &[EventBytes], place: usize, verdict: Verdict) {
         if place >= self.end {
-            (self.end, self.last) = (0, None);
+            (self.end, self.path) = (0, None);
             let kind = event_kind(&events[place]);
             let arrives = matches!(kind, Ok(EventKind::Arrival | EventKind::GuardArrival));
-            let (rest, is_linked) = (&events[place..], unit::is_linked(&events[place]));
-            if is_linked && arrives {
-                self.end = place + unit::length(rest).0;
-            } else if is_linked
-                && verdict == Verdict::InDoubt
-                && let Some((length, last)) = unit::spanning_chain(rest, self.here.1)
+            if unit::is_linked(&events[place])
+                && (arrives || verdict == Verdict::InDoubt)
+                && let Some((length, path)) = unit::spanning_chain(&events[place..], self.here.1)
             {
-                (self.end, self.last) = (place + length, Some(last));
+                (self.end, self.path) = (place + length, Some(path));
             }
         }
         if event_kind(&events[place]) == Ok(EventKind::Mail) {
             self.mail = Mail::from_bytes(&events[place]).home;
         }
+    }
+
+    /// The partition that the chain is handed on to from here; `None` at the last one, and outside of a chain.
+    fn next(&self) -> Option<PartitionId> {
+        self.path.as_ref()?.after(self.here.0)
+    }
+
+    /// Where an arrival has come from.
+    fn source(&self, place: u64) -> Source {
+        let (home, place) = (self.mail, Offset(place));
+        let origin = self.path.as_ref().map(|path| path.home).filter(|origin| *origin != home);
+        Source { home, place, origin }
     }
 
     /// Which accounts live here, if the record is of a chain. The end of a reservation is at home with both.
@@ -260,12 +277,11 @@ impl Chains {
         }
         let (here, partitions) = self.here;
         if unit::resolves(transfer) {
-            let is_home = self.last.is_some();
-            return Some(Sides { debit: is_home, credit: is_home });
+            let is_home = self.path.as_ref().is_some_and(|path| path.home == here);
+            return Some(if is_home { Sides::Both } else { Sides::Neither });
         }
-        let lives = |id| of_account(id, partitions) == here;
         let (debit, credit) = (transfer.debit_account_id, transfer.credit_account_id);
-        Some(Sides { debit: lives(debit), credit: lives(credit) })
+        Some(Sides::of(debit, credit, here, partitions))
     }
 }
 
@@ -307,14 +323,15 @@ fn accepted(
             sent(resolved(MovementKind::Expire, transfer, effective))
         }
         Event::Mail(_) => Fact::Mail,
-        Event::Word(word) => {
+        Event::Word(word) | Event::Arrival(Arrival { sent: Sent::Word(word), .. }) => {
             let effective = effective.ok_or(EntryError::Body)?;
             // Only the end of a reservation that asked nobody has no id of its own.
             let is_told = word.id.0 == 0;
-            // Only a guard has nothing here, and no amount.
+            let is_handed_on = word.verdict == Verdict::InDoubt;
             let nothing = (AccountId(0), Amount(0));
-            let is_guard = (effective.debit_account_id, effective.amount) == nothing;
-            if is_told || is_guard { Fact::Known } else { Fact::Ended(word) }
+            let may_be_known = (effective.debit_account_id, effective.amount) == nothing;
+            let changes_nothing = is_told || is_handed_on;
+            if changes_nothing { Fact::Known } else { Fact::Ended { word, may_be_known } }
         }
         Event::Arrival(_) => return Err(EntryError::Body), // see `arrived`
     })
@@ -337,14 +354,34 @@ fn prepared(
             code: transfer.code,
         },
         (MovementKind::Expire, _) | (_, None) => return Err(EntryError::Body),
-        (MovementKind::Void, _) if chains.last.is_none() => return Err(EntryError::Body),
+        (MovementKind::Void, _) if chains.path.is_none() => return Err(EntryError::Body),
         (_, Some(effective)) => effective,
     };
     let Resolved { debit_account_id: debit, credit_account_id: credit, .. } = effective;
     let Resolved { amount, ledger, code, .. } = effective;
-    let other = chains.last.unwrap_or_else(|| of_account(credit, chains.here.1));
+    let other = chains.next().unwrap_or_else(|| of_account(credit, chains.here.1));
     let across = Across { other, prepared: offset, sides: chains.sides(&transfer) };
-    Ok(Prepared { across, time, amount, debit, credit, ledger, code, body: *bytes })
+    let source = None;
+    Ok(Prepared { across, source, time, amount, debit, credit, ledger, code, body: *bytes })
+}
+
+/// An arrival that the next partition of its chain was asked about.
+fn passed_on(
+    bytes: &EventBytes,
+    (offset, time): (Offset, Timestamp),
+    effective: Option<Resolved>,
+    chains: &Chains,
+) -> Result<Prepared, EntryError> {
+    let Some(Arrival { sent: Sent::Transfer(transfer), place }) = Arrival::from_bytes(bytes) else {
+        return Err(EntryError::Body);
+    };
+    let other = chains.next().ok_or(EntryError::Body)?;
+    let across = Across { other, prepared: offset, sides: chains.sides(&transfer) };
+    let Transfer { debit_account_id: debit, credit_account_id: credit, .. } = transfer;
+    let Transfer { ledger, code, .. } = transfer;
+    let amount = effective.map_or(transfer.amount, |effective| effective.amount);
+    let source = Some(chains.source(place));
+    Ok(Prepared { across, source, time, amount, debit, credit, ledger, code, body: *bytes })
 }
 
 fn arrived(
@@ -353,22 +390,20 @@ fn arrived(
     effective: Option<Resolved>,
     chains: &Chains,
 ) -> Result<Arrived, EntryError> {
-    let Arrival { sent: Sent::Transfer(transfer), place } = Arrival::from_bytes(bytes) else {
+    let Some(Arrival { sent: Sent::Transfer(transfer), place }) = Arrival::from_bytes(bytes) else {
         return Err(EntryError::Body);
     };
-    let (home, sides) = (chains.mail, chains.sides(&transfer));
+    let (source, sides) = (chains.source(place), chains.sides(&transfer));
     let kind = MovementKind::of(&transfer);
     let ends = sides.is_none() && matches!(kind, MovementKind::Post | MovementKind::Void);
     let (amount, released) = match (verdict, effective) {
         (Verdict::Ok, Some(effective)) if ends => (transfer.amount, effective.amount),
-        (Verdict::InDoubt, _) => return Err(EntryError::Body),
         (Verdict::Ok, None) if ends => return Err(EntryError::Body),
         (Verdict::Ok, Some(effective)) => (effective.amount, Amount(0)),
         (Verdict::Ok, None) => (transfer.amount, Amount(0)),
         _ => (Amount(0), Amount(0)),
     };
-    let place = Offset(place);
-    Ok(Arrived { home, place, kind, transfer, verdict, amount, released, sides })
+    Ok(Arrived { source, kind, transfer, verdict, amount, released, sides, next: None })
 }
 
 fn kind_name(kind: EventKind) -> &'static str {
@@ -380,7 +415,7 @@ fn kind_name(kind: EventKind) -> &'static str {
         EventKind::Close => "close",
         EventKind::Mail => "mail",
         EventKind::Arrival => "arrival",
-        EventKind::Word => "word",
+        EventKind::Word | EventKind::WordArrival => "word",
     }
 }
 
@@ -404,3 +439,6 @@ fn resolved(kind: MovementKind, transfer: Transfer, effective: Resolved) -> Move
     let (debit, credit) = (debit_account_id.0, credit_account_id.0);
     Movement { kind, transfer, debit, credit, amount, ledger, code, across: None }
 }
+
+#[cfg(test)]
+mod tests;

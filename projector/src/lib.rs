@@ -26,6 +26,8 @@ pub mod facts;
 pub mod fatal;
 pub mod feed;
 pub mod fold;
+#[cfg(test)]
+mod handmade;
 pub mod history;
 mod http;
 pub mod limits;

@@ -3,11 +3,11 @@
 
 use std::collections::BTreeMap;
 
-use tokio_postgres::{Client, Statement};
+use tokio_postgres::{Client, Row, Statement};
 use walengine_net::entry::ChainHash;
 use walengine_net::model::{AccountId, Amount, Code, LedgerId, Offset, PartitionId};
 
-use crate::across::{Across, Prepared, Sides, UnderWay};
+use crate::across::{Across, Prepared, Sides, Source, UnderWay};
 use crate::database::{Database, within};
 use crate::fatal::{Fatal, Reason};
 use crate::history::Position;
@@ -58,36 +58,15 @@ pub async fn under_way(
 ) -> Result<UnderWay, Trouble> {
     let statement = format!(
         "SELECT log_offset, other_partition, time, amount, body, debit_account_id, credit_account_id, ledger, code,
-                sides
+                sides, transit_partition, home, home_place, origin
            FROM {}",
         database.part(UNDER_WAY.name, partition)
     );
     let mut prepared = BTreeMap::new();
     for row in within(client.query(&statement, &[])).await? {
         let damaged = || damaged("bad row of", partition, &database.name(UNDER_WAY.name));
-        let (offset, other): (i64, i32) = (row.try_get(0)?, row.try_get(1)?);
-        let (Time(time), amount): (Time, Numeric) = (row.try_get(2)?, row.try_get(3)?);
-        let body: &[u8] = row.try_get(4)?;
-        let offset = Offset(offset.try_into().map_err(|_| damaged())?);
-        let other = PartitionId(other.try_into().map_err(|_| damaged())?);
-        let sides: Option<i16> = row.try_get(9)?;
-        let sides =
-            sides.map(|number| Sides::from_number(number).ok_or_else(damaged)).transpose()?;
-        let across = Across { other, prepared: offset, sides };
-        let body = body.try_into().map_err(|_| damaged())?;
-        let (Uuid(debit), Uuid(credit)): (Uuid, Uuid) = (row.try_get(5)?, row.try_get(6)?);
-        let (ledger, code): (i64, i32) = (row.try_get(7)?, row.try_get(8)?);
-        let one = Prepared {
-            across,
-            time,
-            amount: Amount(amount.magnitude),
-            debit: AccountId(debit),
-            credit: AccountId(credit),
-            ledger: LedgerId(ledger.try_into().map_err(|_| damaged())?),
-            code: Code(code.try_into().map_err(|_| damaged())?),
-            body,
-        };
-        prepared.insert(offset, one);
+        let one = prepared_of(&row, damaged)?;
+        prepared.insert(one.across.prepared, one);
     }
     let statement =
         format!("SELECT id FROM {} WHERE id >= $1", database.part(ACCOUNTS.name, partition));
@@ -95,6 +74,40 @@ pub async fn under_way(
     let rows = within(client.query(&statement, &[&first])).await?;
     let id = |row: &tokio_postgres::Row| row.try_get(0).map(|Uuid(id)| id);
     Ok(UnderWay { prepared, accounts: rows.iter().map(id).collect::<Result<_, _>>()? })
+}
+
+/// What a row of table `under_way` stands for.
+fn prepared_of(row: &Row, damaged: impl Fn() -> Fatal) -> Result<Prepared, Trouble> {
+    let offset_of = |offset: i64| offset.try_into().map(Offset).map_err(|_| damaged());
+    let partition_of = |number: i32| number.try_into().map(PartitionId).map_err(|_| damaged());
+    let (offset, other) = (offset_of(row.try_get(0)?)?, partition_of(row.try_get(1)?)?);
+    let (Time(time), amount): (Time, Numeric) = (row.try_get(2)?, row.try_get(3)?);
+    let body: &[u8] = row.try_get(4)?;
+    let (Uuid(debit), Uuid(credit)): (Uuid, Uuid) = (row.try_get(5)?, row.try_get(6)?);
+    let (ledger, code): (i64, i32) = (row.try_get(7)?, row.try_get(8)?);
+    let (sides, transit): (Option<i16>, Option<i32>) = (row.try_get(9)?, row.try_get(10)?);
+    let transit = transit.map(partition_of).transpose()?.unwrap_or(other);
+    let sides = sides.map(|number| Sides::from_number(number, transit).ok_or_else(&damaged));
+    let (home, place): (Option<i32>, Option<i64>) = (row.try_get(11)?, row.try_get(12)?);
+    let origin = row.try_get::<_, Option<i32>>(13)?.map(partition_of).transpose()?;
+    let source = match (home, place) {
+        (None, None) if origin.is_none() => None,
+        (Some(home), Some(place)) => {
+            Some(Source { home: partition_of(home)?, place: offset_of(place)?, origin })
+        }
+        _ => return Err(damaged().into()),
+    };
+    Ok(Prepared {
+        across: Across { other, prepared: offset, sides: sides.transpose()? },
+        source,
+        time,
+        amount: Amount(amount.magnitude),
+        debit: AccountId(debit),
+        credit: AccountId(credit),
+        ledger: LedgerId(ledger.try_into().map_err(|_| damaged())?),
+        code: Code(code.try_into().map_err(|_| damaged())?),
+        body: body.try_into().map_err(|_| damaged())?,
+    })
 }
 
 /// Prepares the statement that compares and advances the position.

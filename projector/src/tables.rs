@@ -6,7 +6,7 @@ use walengine_net::model::{
     PartitionId, Timestamp, TransferFlags,
 };
 
-use crate::across::{Across, Arrived, Prepared, Sides};
+use crate::across::{Across, Arrived, Prepared, Sides, Source};
 use crate::copy::Rows;
 use crate::facts::{Movement, Record, Refusal};
 use crate::fold::{Change, Overflow};
@@ -83,6 +83,7 @@ pub const TRANSFERS: Table = Table {
         ("other_partition", INTEGER),
         ("prepared_offset", BIGINT),
         ("sides", SMALLINT),
+        ("transit_partition", INTEGER),
     ],
 };
 
@@ -142,6 +143,7 @@ pub const REFUSED_EVENTS: Table = Table {
         ("other_partition", INTEGER),
         ("prepared_offset", BIGINT),
         ("sides", SMALLINT),
+        ("transit_partition", INTEGER),
     ],
 };
 
@@ -157,7 +159,7 @@ pub const OPAQUE_RECORDS: Table = Table {
     ],
 };
 
-/// Transfers to accounts of other partitions that have no word yet.
+/// Transfers that were handed on to other partitions, and that have no word yet.
 pub const UNDER_WAY: Table = Table {
     name: "under_way",
     columns: &[
@@ -173,10 +175,14 @@ pub const UNDER_WAY: Table = Table {
         ("amount", AMOUNT),
         ("body", BYTES),
         ("sides", SMALLINT),
+        ("transit_partition", INTEGER),
+        ("home", INTEGER),
+        ("home_place", BIGINT),
+        ("origin", INTEGER),
     ],
 };
 
-/// What other partitions have prepared, accepted or refused.
+/// What other partitions have prepared, accepted or refused. One that was handed on stands where its word does.
 pub const ARRIVALS: Table = Table {
     name: "arrivals",
     columns: &[
@@ -195,6 +201,10 @@ pub const ARRIVALS: Table = Table {
         ("kind", TEXT),
         ("pending_id", UUID),
         ("sides", SMALLINT),
+        ("transit_partition", INTEGER),
+        ("origin", INTEGER),
+        ("other_partition", INTEGER),
+        ("prepared_offset", BIGINT),
     ],
 };
 
@@ -383,17 +393,27 @@ pub fn put_transfer(rows: &mut Rows, record: &Record<'_>, movement: &Movement) {
 
 fn put_across(row: &mut Rows, across: Option<Across>) {
     match across {
-        None => row.null().null().null(),
+        None => row.null().null().null().null(),
         Some(Across { other, prepared, sides }) => {
-            put_sides(row.int4(other.0.into()).int8(prepared.0 as i64), sides)
+            put_sides(row.int4(other.0.into()).int8(prepared.0 as i64), sides, other)
         }
     };
 }
 
-fn put_sides(row: &mut Rows, sides: Option<Sides>) -> &mut Rows {
+/// Columns `sides` and `transit_partition`, which is null if it is the partition that the row names anyway.
+fn put_sides(row: &mut Rows, sides: Option<Sides>, named: PartitionId) -> &mut Rows {
     match sides {
         None => row.null(),
         Some(sides) => row.int2(sides.number()),
+    };
+    let elsewhere = sides.and_then(Sides::elsewhere);
+    put_partition(row, elsewhere.filter(|elsewhere| *elsewhere != named))
+}
+
+fn put_partition(row: &mut Rows, partition: Option<PartitionId>) -> &mut Rows {
+    match partition {
+        None => row.null(),
+        Some(partition) => row.int4(partition.0.into()),
     }
 }
 
@@ -444,17 +464,25 @@ pub fn put_refused(rows: &mut Rows, record: &Record<'_>, refusal: &Refusal<'_>) 
 
 /// Appends the row of a transfer that is prepared.
 pub fn put_under_way(rows: &mut Rows, partition: PartitionId, prepared: &Prepared) {
-    let Prepared { across, time, amount, debit, credit, ledger, code, ref body } = *prepared;
+    let Prepared { across, source, time, amount, debit, credit, ledger, code, ref body } =
+        *prepared;
     let row = rows.begin(UNDER_WAY.columns.len());
     row.uuid(prepared.id().0).uuid(debit.0).uuid(credit.0);
     row.int8(across.prepared.0 as i64).time(time).int8(ledger.0.into());
     row.int4(partition.0.into()).int4(across.other.0.into()).int4(code.0.into());
-    put_sides(row.numeric(amount.0).bytea(body), across.sides);
+    put_sides(row.numeric(amount.0).bytea(body), across.sides, across.other);
+    match source {
+        None => row.null().null().null(),
+        Some(Source { home, place, origin }) => {
+            put_partition(row.int4(home.0.into()).int8(place.0 as i64), origin)
+        }
+    };
 }
 
 /// Appends the row of an arrival.
 pub fn put_arrival(rows: &mut Rows, record: &Record<'_>, arrived: &Arrived) {
-    let Arrived { home, place, kind, ref transfer, verdict, amount, .. } = *arrived;
+    let Arrived { source, kind, ref transfer, verdict, amount, sides, next, .. } = *arrived;
+    let Source { home, place, origin } = source;
     let row = rows.begin(ARRIVALS.columns.len());
     row.uuid_or_null(transfer.id.0)
         .uuid(transfer.debit_account_id.0)
@@ -462,7 +490,12 @@ pub fn put_arrival(rows: &mut Rows, record: &Record<'_>, arrived: &Arrived) {
     row.int8(record.offset.0 as i64).time(record.time).int8(place.0 as i64);
     row.int8(transfer.ledger.0.into()).int4(record.partition.0.into()).int4(home.0.into());
     row.int4(transfer.code.0.into()).int2(verdict.number().into()).numeric(amount.0);
-    put_sides(row.text(kind.name()).uuid_or_null(transfer.pending_id.0), arrived.sides);
+    put_sides(row.text(kind.name()).uuid_or_null(transfer.pending_id.0), sides, home);
+    put_partition(row, origin);
+    match next {
+        None => row.null().null(),
+        Some((other, prepared)) => row.int4(other.0.into()).int8(prepared.0 as i64),
+    };
 }
 
 /// Appends the row of an opaque record.

@@ -6,13 +6,15 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use walengine_net::client::blocking::Client;
 use walengine_net::entry::{EntryKind, access_events, access_records};
 use walengine_net::model::{
-    AccountId, Arrival, CloseFlags, Event, EventBytes, EventKind, Mail, Offset, PartitionId,
-    Resolved, Sent, Transfer, TransferFlags, Verdict, Word, event_id, event_kind,
+    AccountId, Arrival, CloseFlags, Event, EventBytes, EventKind, Offset, PartitionId, Resolved,
+    Sent, Transfer, TransferFlags, Verdict, Word, event_id, event_kind,
 };
 use walengine_net::partition::of_account;
-use walengine_net::unit;
 
+use self::around::{Around, arrives};
 use crate::postgres::Postgres;
+
+mod around;
 
 const PAGE_BYTES: usize = 1 << 20;
 /// The first id of in-transit accounts: that to or from partition 0.
@@ -29,7 +31,11 @@ type At = (u16, u64);
 /// of the record that prepared it.
 type Accepted = (u128, u128, u128, u128, Option<At>);
 
-/// A transfer, a reservation or the posting of one that is prepared.
+/// What was said on something that was handed on: by which partition, id, amount and verdict.
+type Said = (u16, u128, u128, u8);
+
+/// A transfer, a reservation or the posting of one that is prepared, at home or at a stop in between, for the next
+/// partition.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Prepared {
     id: u128,
@@ -50,33 +56,6 @@ enum Kind {
     Voids(u128),
 }
 
-/// The chain that the records at hand are of, and whose mail was opened.
-#[derive(Clone, Copy, Debug, Default)]
-struct Around {
-    /// Index behind the chain's last record, and the partition that has the last word if this is its home.
-    chain: Option<(usize, Option<u16>)>,
-    mail: u16,
-}
-
-impl Around {
-    fn enter(&mut self, events: &[EventBytes], index: usize, verdict: u8, partitions: u16) {
-        self.chain = self.chain.filter(|(end, _)| index < *end);
-        let kind = event_kind(&events[index]).unwrap();
-        let arrives = matches!(kind, EventKind::Arrival | EventKind::GuardArrival);
-        let is_prepared = verdict == Verdict::InDoubt.number();
-        if self.chain.is_none() && unit::is_linked(&events[index]) && (arrives || is_prepared) {
-            let (length, closed) = unit::length(&events[index..]);
-            assert!(closed, "a chain is in one entry");
-            let path = unit::path(&events[index..index + length], partitions);
-            let last = is_prepared.then(|| path.unwrap().unwrap().last.0);
-            self.chain = Some((index + length, last));
-        }
-        if kind == EventKind::Mail {
-            self.mail = Mail::from_bytes(&events[index]).home.0;
-        }
-    }
-}
-
 /// An open reservation.
 #[derive(Clone, Copy, Debug)]
 struct Reserved {
@@ -89,9 +68,10 @@ struct Reserved {
     other: Option<u16>,
 }
 
-/// A transfer that has arrived.
+/// A transfer that has arrived and was decided.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Arrived {
+    /// The partition that has sent it, and its place there.
     home: At,
     id: u128,
     debit: u128,
@@ -118,10 +98,16 @@ pub struct Folded {
     kinds: HashMap<At, (Kind, Option<(u128, u128)>)>,
     /// Guards of chains that are prepared.
     guards: HashMap<At, u128>,
-    /// Voidings and expiries of reservations between partitions, and whether the other one has said that it knows.
+    /// Of what is under way at a stop in between: the stop before, and its place there.
+    before: HashMap<At, At>,
+    /// The words on what was under way at a stop in between.
+    passed: BTreeMap<At, Said>,
+    /// Voidings and expiries of reservations between partitions, and outcomes of what was handed on; and whether the other
+    /// one has said that it knows.
     told: HashMap<At, bool>,
     /// What is reserved for other partitions' reservations, by partition and id of theirs.
     held: HashMap<(u16, u128), u128>,
+    /// By the record that decided it: its own, or, at a stop in between, the word.
     arrivals: BTreeMap<At, Arrived>,
     /// Id, verdict, and the other partition if it has refused it.
     refused: BTreeMap<At, (u128, u8, Option<At>)>,
@@ -163,7 +149,8 @@ impl Folded {
         transfers.chain(accounts).chain(self.others.iter().copied())
     }
 
-    /// Transfers between partitions: those that have arrived, and of these those that were refused there.
+    /// Transfers between partitions: those that have arrived, at each stop that is not their home, and were decided; and
+    /// of these those that were refused.
     pub fn arrived(&self) -> (usize, usize) {
         let refused = self.arrivals.values().filter(|arrived| arrived.verdict != 0);
         (self.arrivals.len(), refused.count())
@@ -191,7 +178,8 @@ impl Folded {
         let refused = self.refused.iter().filter_map(|(at, (id, verdict, across))| {
             across.map(|(other, place)| ((at.0, place), (other, *id, 0, *verdict)))
         });
-        let words: BTreeMap<At, _> = moved.chain(refused).collect();
+        let passed = self.passed.iter().map(|(at, said)| (*at, *said));
+        let words: BTreeMap<At, Said> = moved.chain(refused).chain(passed).collect();
         let arrivals = self.arrivals.iter().map(|((partition, _), arrived)| {
             let Arrived { home, id, amount, verdict, .. } = *arrived;
             (home, (*partition, id, amount, verdict))
@@ -227,12 +215,13 @@ impl Folded {
                     let resolved = body.resolved.iter().map(Resolved::from_bytes);
                     let resolved: HashMap<u32, Resolved> =
                         resolved.map(|resolved| (resolved.index, resolved)).collect();
-                    let mut around = Around::default();
+                    let (here, partitions) = (partition.0, self.partitions);
+                    let mut around = Around { here, partitions, ..Around::default() };
                     for ((event, verdict), index) in
                         body.events.iter().zip(body.verdicts.iter()).zip(0u32..)
                     {
                         let resolved = resolved.get(&index);
-                        around.enter(&body.events, index as usize, *verdict, self.partitions);
+                        around.enter(&body.events, index as usize, *verdict);
                         self.take(at(index), event, *verdict, resolved, around);
                     }
                 }
@@ -254,18 +243,25 @@ impl Folded {
     ) {
         let kind = event_kind(event).unwrap();
         match Verdict::from_number(verdict).unwrap() {
-            _ if matches!(kind, EventKind::Arrival | EventKind::GuardArrival) => {
-                self.arrive(at, &Arrival::from_bytes(event), verdict, resolved, around);
+            said if arrives(kind) => {
+                let arrival = Arrival::from_bytes(event).unwrap();
+                match arrival.sent {
+                    Sent::Word(word) => self.settle(at, &word, resolved.expect("what it ends")),
+                    _ if said == Verdict::InDoubt => {
+                        self.pass_on(at, &arrival, resolved, around);
+                    }
+                    _ => self.arrive(at, &arrival, verdict, resolved, around),
+                }
             }
             Verdict::Ok => self.fold(at, Event::from_bytes(event).unwrap(), resolved),
             Verdict::InDoubt => {
-                let last = around.chain.and_then(|(_, last)| last);
-                if kind == EventKind::Guard && last.is_some() {
+                let next = around.chain.and_then(|(_, next)| next);
+                if kind == EventKind::Guard && next.is_some() {
                     self.guards.insert(at, event_id(event));
                     return;
                 }
                 assert_eq!(kind, EventKind::Transfer);
-                self.prepare(at, &Transfer::from_bytes(event), resolved, last);
+                self.prepare(at, &Transfer::from_bytes(event), resolved, next);
             }
             _ => {
                 assert!(matches!(
@@ -306,7 +302,7 @@ impl Folded {
         at: At,
         transfer: &Transfer,
         resolved: Option<&Resolved>,
-        last: Option<u16>,
+        next: Option<u16>,
     ) {
         let (mut debit, mut credit) = (transfer.debit_account_id, transfer.credit_account_id);
         let (mut ledger, mut kind) = (transfer.ledger.0, Kind::Transfer);
@@ -318,23 +314,68 @@ impl Folded {
             let resolved = resolved.expect("what it voids");
             (debit, credit) = (resolved.debit_account_id, resolved.credit_account_id);
             (ledger, kind) = (resolved.ledger.0, Kind::Voids(transfer.pending_id.0));
-            assert!(last.is_some(), "outside of a chain, nobody else is asked");
+            assert!(next.is_some(), "outside of a chain, nobody else is asked");
         } else if transfer.flags.contains(TransferFlags::PENDING) {
             kind = Kind::Reserves;
         }
-        let other = last.unwrap_or_else(|| of_account(credit, self.partitions).0);
-        assert!(last.is_some() || of_account(debit, self.partitions).0 == at.0, "prepared at home");
+        let other = next.unwrap_or_else(|| of_account(credit, self.partitions).0);
+        assert!(next.is_some() || of_account(debit, self.partitions).0 == at.0, "prepared at home");
         assert_ne!(other, at.0, "prepared for another one");
         let amount = resolved.map_or(transfer.amount, |resolved| resolved.amount).0;
         let sides = self.sides(at, debit, credit, ledger);
-        if let (Some((debit, credit)), Kind::Transfer | Kind::Reserves) = (sides, kind) {
-            self.change(at, debit, 0, amount);
-            self.change(at, credit, 2, amount);
-        }
-        self.kinds.insert(at, (kind, sides));
         let (debit, credit) = (debit.0, credit.0);
         let prepared = Prepared { id: transfer.id.0, debit, credit, other, ledger, amount };
+        self.put_under_way(at, prepared, kind, sides);
+    }
+
+    fn put_under_way(
+        &mut self,
+        at: At,
+        prepared: Prepared,
+        kind: Kind,
+        sides: Option<(u128, u128)>,
+    ) {
+        if let (Some((debit, credit)), Kind::Transfer | Kind::Reserves) = (sides, kind) {
+            self.change(at, debit, 0, prepared.amount);
+            self.change(at, credit, 2, prepared.amount);
+        }
+        self.kinds.insert(at, (kind, sides));
         self.under_way.insert(at, prepared);
+    }
+
+    /// What has arrived at a stop in between: it is prepared there as at home. What it ends is known at home only.
+    fn pass_on(&mut self, at: At, arrival: &Arrival, resolved: Option<&Resolved>, around: Around) {
+        let other = around.chain.and_then(|(_, next)| next).expect("only a chain is handed on");
+        self.before.insert(at, (around.mail, arrival.place));
+        let transfer = match &arrival.sent {
+            Sent::Transfer(transfer) => transfer,
+            Sent::Guard(guard) => {
+                self.guards.insert(at, guard.id.0);
+                return;
+            }
+            Sent::Word(word) => panic!("in doubt: {word:?}"),
+        };
+        let has = |flag| transfer.flags.contains(flag);
+        let kind = if has(TransferFlags::POST_PENDING) {
+            Kind::Posts(transfer.pending_id.0)
+        } else if has(TransferFlags::VOID_PENDING) {
+            Kind::Voids(transfer.pending_id.0)
+        } else if has(TransferFlags::PENDING) {
+            Kind::Reserves
+        } else {
+            Kind::Transfer
+        };
+        let (debit, credit) = (transfer.debit_account_id, transfer.credit_account_id);
+        let (id, ledger) = (transfer.id.0, transfer.ledger.0);
+        let sides = match kind {
+            Kind::Posts(_) | Kind::Voids(_) => None,
+            Kind::Transfer | Kind::Reserves => self.sides(at, debit, credit, ledger),
+        };
+        assert!(resolved.is_none() || transfer.is_balancing(), "its own amount says it");
+        let amount = resolved.map_or(transfer.amount, |resolved| resolved.amount).0;
+        let (debit, credit) = (debit.0, credit.0);
+        let prepared = Prepared { id, debit, credit, other, ledger, amount };
+        self.put_under_way(at, prepared, kind, sides);
     }
 
     fn arrive(
@@ -345,10 +386,9 @@ impl Folded {
         resolved: Option<&Resolved>,
         around: Around,
     ) {
-        let (home, place) = (around.mail, &arrival.place);
         let transfer = match &arrival.sent {
             Sent::Transfer(transfer) => transfer,
-            // It stands where its account lives.
+            // It stands where it was checked, or where its chain was refused.
             Sent::Guard(guard) if verdict == 0 => {
                 self.others.insert(guard.id.0);
                 return;
@@ -357,6 +397,7 @@ impl Folded {
                 self.refused.insert(at, (guard.id.0, verdict, None));
                 return;
             }
+            Sent::Word(word) => panic!("an outcome is decided elsewhere: {word:?}"),
         };
         let (debit_id, credit_id) = (transfer.debit_account_id, transfer.credit_account_id);
         let (debit, credit) = (debit_id.0, credit_id.0);
@@ -373,7 +414,8 @@ impl Folded {
             amount = resolved.map_or(transfer.amount, |resolved| resolved.amount).0;
         }
         if let Some((debit, credit)) = sides {
-            assert!(is_chained || debit == in_transit(home, transfer.ledger.0), "from its home");
+            let home = of_account(debit_id, self.partitions).0;
+            assert!(is_chained || home == around.mail, "from its home");
             let has = |flag| transfer.flags.contains(flag);
             let (mut posted, mut place) = (amount, 1);
             if has(TransferFlags::PENDING) {
@@ -390,16 +432,26 @@ impl Folded {
             self.change(at, debit, place, posted);
             self.change(at, credit, place + 2, posted);
         }
-        let (home, id) = ((home, *place), transfer.id.0);
+        let (home, id) = ((around.mail, arrival.place), transfer.id.0);
         self.arrivals.insert(at, Arrived { home, id, debit, credit, amount, verdict });
     }
 
     fn settle(&mut self, at: At, word: &Word, resolved: &Resolved) {
         let place = (at.0, word.place);
-        if word.id.0 == 0 {
-            let before = self.told.insert(place, true);
-            assert_eq!(before, Some(false), "it has ended a reservation");
+        if let Some(is_known) = self.told.get_mut(&place) {
+            assert!(!std::mem::replace(is_known, true), "it is told once");
             return;
+        }
+        assert_ne!(word.id.0, 0, "only what has ended here has no id");
+        if word.verdict == Verdict::InDoubt {
+            let is_under_way = self.under_way.contains_key(&place);
+            assert!(is_under_way || self.guards.contains_key(&place), "{word:?}");
+            assert_eq!((word.amount.0, resolved.amount.0), (0, 0), "handed on");
+            return;
+        }
+        let before = self.before.remove(&place);
+        if before.is_some() {
+            self.told.insert(at, false);
         }
         if let Some(guard) = self.guards.remove(&place) {
             assert_eq!((guard, word.amount.0), (word.id.0, 0));
@@ -416,18 +468,23 @@ impl Folded {
         assert_eq!(sides.map_or(0, |sides| sides.0), resolved.debit_account_id.0);
         assert!(!is_ok || moved == resolved.amount.0);
         let (mut released, mut posted) = (amount, moved);
+        let partitions = self.partitions;
+        let home_of = |id| of_account(AccountId(id), partitions).0;
         match kind {
             Kind::Transfer => {}
             Kind::Reserves => {
                 (released, posted) = (amount - moved, 0);
-                if is_ok {
+                if is_ok && before.is_none() {
                     let (_, side) = sides.expect("it reserves at home");
-                    let other = (side != credit).then_some(other);
+                    let other = (side != credit).then(|| home_of(credit));
                     let reserved = Reserved { debit, credit, side, amount: moved, other };
                     self.pendings.insert(id, reserved);
                     self.states.insert(id, ("pending", 0));
+                } else if is_ok && sides.is_some() {
+                    self.held.insert((home_of(debit), id), moved);
                 }
             }
+            Kind::Posts(_) | Kind::Voids(_) if before.is_some() => {} // it ends at home
             Kind::Posts(_) | Kind::Voids(_) if !is_ok => released = 0,
             Kind::Posts(pending) => {
                 released = self.pendings.remove(&pending).expect("it was pending").amount;
@@ -446,12 +503,16 @@ impl Folded {
                 self.change(at, credit, 3, posted);
             }
         }
-        let across = Some((other, word.place));
-        if is_ok {
-            let amount = if matches!(kind, Kind::Voids(_)) { amount } else { moved };
+        // The word on a voiding has no amount.
+        let amount = if is_ok && matches!(kind, Kind::Voids(_)) { amount } else { moved };
+        let (verdict, across) = (word.verdict.number(), Some((other, word.place)));
+        if let Some(home) = before {
+            self.passed.insert(place, (other, id, amount, verdict));
+            self.arrivals.insert(at, Arrived { home, id, debit, credit, amount, verdict });
+        } else if is_ok {
             self.transfers.insert(at, (id, debit, credit, amount, across));
         } else {
-            self.refused.insert(at, (id, word.verdict.number(), across));
+            self.refused.insert(at, (id, verdict, across));
         }
     }
 

@@ -114,7 +114,12 @@ fn accounts_with_ordinary_ids_pay_each_other_wherever_they_live() {
 
 /// Books of two partitions.
 fn account_in(partition: u16, number: u128) -> AccountId {
-    let lives_there = |id: &AccountId| of_account(*id, 2).0 == partition;
+    account_of(2, partition, number)
+}
+
+/// Books of so many.
+fn account_of(partitions: u16, partition: u16, number: u128) -> AccountId {
+    let lives_there = |id: &AccountId| of_account(*id, partitions).0 == partition;
     (1u128..100).map(|book| AccountId(book << 96 | number)).find(lives_there).unwrap()
 }
 
@@ -238,6 +243,98 @@ fn a_chain_between_partitions_is_decided_as_a_whole() {
     }
 }
 
+/// A chain over three partitions is handed on from one to the next, and each of them may refuse it.
+#[test]
+fn a_chain_over_three_partitions_is_decided_as_a_whole() {
+    let dir = TestDir::new("across-three");
+    let launch = Launch::new(dir.path()).set("--cores", "2").set("--partitions", "3");
+    let mut server = launch.serve();
+    let client = server.client();
+    let [alice, bob, carol] = [0, 1, 2].map(|partition| account_of(3, partition, 1));
+    let bank = account_of(3, 0, 2);
+    let limited = AccountFlags::DEBITS_MUST_NOT_EXCEED_CREDITS;
+    let new = |(id, flags)| {
+        Account { id, ledger: LEDGER, code: Code(1), flags, ..Account::default() }.to_bytes()
+    };
+    let none = AccountFlags::default();
+    let kinds = [(alice, limited), (bob, limited), (carol, limited), (bank, none)];
+    assert!(client.submit_all(&kinds.map(new)).unwrap().all_ok());
+    let verdicts = |client: &Client, chain: &Chain| -> Vec<Verdict> {
+        client.submit_all(&chain.events()).unwrap().outcomes().map(|one| one.verdict).collect()
+    };
+    let posted = |client: &Client| {
+        let found = client.lookup_accounts(&[alice, bob, carol], &[]).unwrap();
+        found.into_iter().flatten().map(|account| {
+            assert_eq!(account.debits_pending, Amount(0), "{account:?}");
+            (account.debits_posted.0, account.credits_posted.0, account.credits_pending.0)
+        })
+    };
+    // Money that comes in a chain may be spent in it, at each stop: nobody but the bank has any before.
+    let paid = Chain::new()
+        .transfer(between(1, bank, bob, 100))
+        .transfer(between(2, bob, carol, 60))
+        .transfer(between(3, carol, alice, 25));
+    assert_eq!(verdicts(&client, &paid), [Verdict::Ok; 3]);
+    let after = [(0, 25, 0), (60, 100, 0), (25, 60, 0)];
+    assert!(posted(&client).eq(after));
+    // Home refuses, then the one in between, then the last one.
+    let failed = Verdict::LinkedEventFailed;
+    let refused = |id: u128, amounts: [u128; 3], culprit: usize| {
+        let chain = Chain::new()
+            .transfer(between(id, alice, bob, amounts[0]))
+            .transfer(between(id + 1, bob, carol, amounts[1]))
+            .transfer(between(id + 2, carol, alice, amounts[2]));
+        let mut expected = [failed; 3];
+        expected[culprit] = Verdict::ExceedsCredits;
+        (chain, expected)
+    };
+    let refusals =
+        [refused(10, [26, 1, 1], 0), refused(20, [5, 46, 1], 1), refused(30, [5, 45, 81], 2)];
+    for (chain, expected) in &refusals {
+        assert_eq!(verdicts(&client, chain), expected);
+        assert!(posted(&client).eq(after), "nothing has moved, and nothing is reserved");
+    }
+    // A guard of the last one, and a reservation for the one in between, which is posted without the last one.
+    let version = client.lookup_accounts(&[carol], &[]).unwrap()[0].unwrap().version;
+    let guard = Guard {
+        id: EventId(40),
+        account_id: carol,
+        version,
+        flags: GuardFlags::VERSION,
+        ..Guard::default()
+    };
+    let flags = TransferFlags::PENDING;
+    let reserves = Chain::new()
+        .guard(guard)
+        .transfer(Transfer { flags, ..between(41, bank, bob, 40) })
+        .transfer(between(42, bob, carol, 5));
+    assert_eq!(verdicts(&client, &reserves), [Verdict::Ok; 3]);
+    assert!(posted(&client).eq([(0, 25, 0), (65, 100, 40), (25, 65, 0)]));
+    let stale = Chain::new()
+        .guard(Guard { id: EventId(50), ..guard })
+        .transfer(between(51, bank, bob, 1))
+        .transfer(between(52, bob, carol, 1));
+    assert_eq!(verdicts(&client, &stale), [Verdict::GuardVersionDiffers, failed, failed]);
+    let (pending_id, flags) = (EventId(41), TransferFlags::POST_PENDING);
+    let post = Transfer { pending_id, flags, ..between(43, bank, bob, 30) };
+    assert_eq!(verdicts(&client, &Chain::new().transfer(post)), [Verdict::Ok]);
+    let after = [(0, 25, 0), (65, 130, 0), (25, 65, 0)];
+    assert!(posted(&client).eq(after));
+    // Each repeat has the one verdict, also behind a crash.
+    for crashes in [false, true] {
+        if crashes {
+            server.kill();
+            server = launch.serve();
+        }
+        let client = server.client();
+        assert_eq!(verdicts(&client, &paid), [Verdict::Ok; 3]);
+        for (chain, expected) in &refusals {
+            assert_eq!(verdicts(&client, chain), expected);
+        }
+        assert!(posted(&client).eq(after));
+    }
+}
+
 /// Runs a command that must succeed; what it said.
 fn said(dir: &Path, arguments: &[&str]) -> String {
     let output = run_command(None, dir, arguments);
@@ -358,7 +455,7 @@ fn what_is_copied_while_money_moves_between_partitions_fits() {
     println!("seed {seed:#x}");
     let mut random = Rng::new(seed);
     let dir = TestDir::new("across-copies");
-    let mut server = Launch::new(dir.path()).set("--cores", "2").serve();
+    let mut server = Launch::new(dir.path()).set("--cores", "2").set("--partitions", "3").serve();
     let address = server.address().to_string();
     let accounts = create_accounts(&server.client(), &mut random);
     let ends = AtomicBool::new(false);
@@ -411,10 +508,14 @@ fn what_is_copied_while_money_moves_between_partitions_fits() {
         let data = dir.path().join("restored");
         println!("{}", said(dir.path(), &["restore", &backup, "restored", "--segment-mib", "8"]));
         is_whole(dir.path(), &data, &accounts, &before);
-        assert!(said(dir.path(), &["verify", "restored"]).contains("whole: 2 partitions"));
+        assert!(said(dir.path(), &["verify", "restored"]).contains("whole: 3 partitions"));
         std::fs::remove_dir_all(&data).unwrap();
         let data = dir.path().join("imported");
-        let mut target = Launch::new(dir.path()).data(&data).set("--cores", "2").serve();
+        let mut target = Launch::new(dir.path())
+            .data(&data)
+            .set("--cores", "2")
+            .set("--partitions", "3")
+            .serve();
         let address = target.address().to_string();
         said(dir.path(), &["import", &export, "--server", &address]);
         target.stop();

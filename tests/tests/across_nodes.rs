@@ -14,6 +14,7 @@ use walengine_net::model::{
     Transfer, TransferFlags, Verdict,
 };
 use walengine_net::partition::of_account;
+use walengine_net::unit;
 use walengine_tests::log_fold::Folded;
 use walengine_tests::nodes::Nodes;
 use walengine_tests::postgres::Postgres;
@@ -27,6 +28,8 @@ const KILLS: u64 = 60;
 const PAUSES: u64 = 20;
 const CUTS: u64 = 20;
 const PARTITIONS: u16 = 2;
+/// Of the nodes that are killed, paused and cut off: some chains are handed on.
+const BANK_PARTITIONS: u16 = 3;
 const ACCOUNTS: usize = 40;
 const LOADERS: u64 = 3;
 const BATCH_EVENTS: usize = 200;
@@ -116,6 +119,8 @@ struct Told {
     spanning: u64,
     /// Chains that were accepted.
     chains: u64,
+    /// And span three partitions.
+    long_chains: u64,
     /// Reservations that were ended; others are not open at the end.
     ended: u64,
 }
@@ -126,12 +131,12 @@ impl Told {
         self.accepted += 1;
         self.sums.entry(debit).or_default().0 += amount;
         self.sums.entry(credit).or_default().1 += amount;
-        let spans = of_account(debit, PARTITIONS) != of_account(credit, PARTITIONS);
+        let spans = of_account(debit, BANK_PARTITIONS) != of_account(credit, BANK_PARTITIONS);
         self.spanning += u64::from(spans);
     }
 }
 
-/// Sends chains of transfers, whose accounts may be of both partitions.
+/// Sends chains of transfers, whose accounts may be of all partitions.
 fn chains(client: &Client, rng: &mut Rng, accounts: &[AccountId], told: &mut Told) {
     let flags = TransferFlags::default();
     let plain = |rng: &mut Rng| Transfer { flags, ..transfer(rng, accounts) };
@@ -148,6 +153,9 @@ fn chains(client: &Client, rng: &mut Rng, accounts: &[AccountId], told: &mut Tol
         let mut verdicts: Vec<_> = verdicts.by_ref().take(all.len()).collect();
         if verdicts.iter().all(|verdict| verdict.is_ok()) {
             told.chains += 1;
+            let path = unit::path(&chain(all).events(), BANK_PARTITIONS);
+            let path = path.expect("it was accepted").expect("it names accounts");
+            told.long_chains += u64::from(!path.between.is_empty());
             for transfer in all {
                 told.moved(transfer, transfer.amount.0);
             }
@@ -260,7 +268,7 @@ fn what_was_acknowledged_is_on_both_sides_whoever_is_killed_paused_or_cut_off() 
     let seed = 0x5eed_ac30;
     println!("seed {seed:#x}");
     let mut rng = Rng::new(seed);
-    let partitions = PARTITIONS.to_string();
+    let partitions = BANK_PARTITIONS.to_string();
     let mut nodes = Nodes::start("across-nodes", 3, |launch| {
         launch.set("--election-millis", "300").set("--partitions", &partitions)
     });
@@ -321,15 +329,17 @@ fn what_was_acknowledged_is_on_both_sides_whoever_is_killed_paused_or_cut_off() 
     let sum = |of: fn(&Told) -> u64| told.iter().map(of).sum::<u64>();
     let (accepted, spanning) = (sum(|one| one.accepted), sum(|one| one.spanning));
     println!(
-        "{accepted} accepted, {spanning} of them between partitions, {} refused; {} chains accepted; {} \
-         reservations ended; {} looks at SQL",
+        "{accepted} accepted, {spanning} of them between partitions, {} refused; {} chains accepted, {} of them over \
+         three; {} reservations ended; {} looks at SQL",
         sum(|one| one.refused),
         sum(|one| one.chains),
+        sum(|one| one.long_chains),
         sum(|one| one.ended),
         looks.load(Ordering::Relaxed)
     );
     assert!(spanning > accepted / 4, "the load does not span partitions");
     assert!(sum(|one| one.chains) > 100, "no chain was accepted");
+    assert!(sum(|one| one.long_chains) > 50, "no chain over three partitions was accepted");
     let client = &mut client(&addresses);
     compare_with_engine(client, &accounts, &sums);
     let folded = Folded::read(client);
@@ -345,7 +355,12 @@ fn what_was_acknowledged_is_on_both_sides_whoever_is_killed_paused_or_cut_off() 
 
 /// An account of a partition.
 fn account_in(partition: u16, number: u128) -> AccountId {
-    let lives_there = |id: &AccountId| of_account(*id, PARTITIONS).0 == partition;
+    account_of(PARTITIONS, partition, number)
+}
+
+/// One of so many partitions.
+fn account_of(partitions: u16, partition: u16, number: u128) -> AccountId {
+    let lives_there = |id: &AccountId| of_account(*id, partitions).0 == partition;
     (1..100).map(|book| AccountId(book << 96 | number)).find(lives_there).unwrap()
 }
 
@@ -363,13 +378,14 @@ fn pay(id: u128, debit: AccountId, credit: AccountId, flags: TransferFlags) -> T
 }
 
 #[test]
-fn tokens_show_both_sides_on_every_node() {
+fn tokens_show_all_sides_on_every_node() {
     const PAYMENTS: u128 = 120;
-    let partitions = PARTITIONS.to_string();
+    let partitions = BANK_PARTITIONS.to_string();
     let nodes = Nodes::start("across-tokens", 3, |launch| launch.set("--partitions", &partitions));
     let writer = client(&nodes.addresses());
-    let [payer, payee] = [account_in(0, 1), account_in(1, 1)];
-    let new = [payer, payee]
+    let accounts = [0, 1, 2].map(|partition| account_of(BANK_PARTITIONS, partition, 1));
+    let [payer, payee, third] = accounts;
+    let new = accounts
         .map(|id| Account { id, ledger: LEDGER, code: Code(1), ..Account::default() }.to_bytes());
     let created = writer.submit_all(&new).unwrap();
     assert!(created.all_ok());
@@ -388,21 +404,40 @@ fn tokens_show_both_sides_on_every_node() {
         };
         let posted = writer.submit_all(&[post.to_bytes()]).unwrap();
         let repeated = writer.submit_all(&[post.to_bytes()]).unwrap();
+        // A chain that is handed on, behind a payment to its last partition: that has a token of its own there.
+        let chain = Chain::new().transfer(pay(number << 8 | 3, payer, payee, plain)).transfer(pay(
+            number << 8 | 4,
+            payee,
+            third,
+            plain,
+        ));
+        let also = pay(number << 8 | 5, payer, third, plain).to_bytes();
+        let chain = [vec![also], chain.events()].concat();
+        let chained = writer.submit_all(&chain).unwrap();
+        let chained_again = writer.submit_all(&chain).unwrap();
+        let (two, three): (&[u16], &[u16]) = (&[0, 1], &[0, 1, 2]);
+        let (first, last) = (3 * number - 2, 3 * number);
         let seen = [
-            (&paid, 2 * number - 1),
-            (&reserved, 2 * number - 1),
-            (&posted, 2 * number),
-            (&repeated, 2 * number),
+            (&paid, first, two),
+            (&reserved, first, two),
+            (&posted, first + 1, two),
+            (&repeated, first + 1, two),
+            (&chained, last, three),
+            (&chained_again, last, three),
         ];
-        for (submitted, moved) in seen {
+        for (submitted, moved, partitions) in seen {
             assert!(submitted.all_ok(), "{submitted:?}");
             let of: Vec<u16> = submitted.tokens.iter().map(|token| token.partition.0).collect();
-            assert_eq!(of, [0, 1], "one of each partition that has a part in it");
+            assert_eq!(of, partitions, "one of each partition that has a part in it");
             for reader in &readers {
-                let found = reader.lookup_accounts(&[payer, payee], &submitted.tokens).unwrap();
-                let (payer, payee) = (found[0].unwrap(), found[1].unwrap());
+                let found = reader.lookup_accounts(&accounts, &submitted.tokens).unwrap();
+                let [payer, payee, third] = [0, 1, 2].map(|place| found[place].unwrap());
                 assert!(payer.debits_posted.0 >= moved, "{moved} paid, {payer:?}");
                 assert!(payee.credits_posted.0 >= moved, "{moved} paid, {payee:?}");
+                if partitions.len() > 2 {
+                    assert!(payee.debits_posted.0 >= number, "{number} passed on, {payee:?}");
+                    assert!(third.credits_posted.0 >= 2 * number, "{number} twice, {third:?}");
+                }
             }
         }
     }
@@ -416,7 +451,7 @@ fn a_partition_without_a_majority_holds_up_only_what_goes_there() {
     const LOCAL: u128 = 20 * 8190;
     let partitions = PARTITIONS.to_string();
     let mut nodes = Nodes::start("across-majority", 3, |launch| {
-        launch.set("--election-millis", "300").set("--partitions", &partitions)
+        launch.set("--election-millis", "2000").set("--partitions", &partitions)
     });
     let addresses = nodes.addresses();
     let whole = client(&addresses);
@@ -464,7 +499,8 @@ fn a_partition_without_a_majority_holds_up_only_what_goes_there() {
         assert!(taken.iter().all(|verdict| verdict.is_ok()), "what is local goes on");
     }
     let took = began.elapsed();
-    let found = whole.lookup_accounts(&[payer], &[]).unwrap()[0].unwrap();
+    let newest = whole.reading(ReadFrom::Linearizable);
+    let found = newest.lookup_accounts(&[payer], &[]).unwrap()[0].unwrap();
     println!("{unanswered} batches unanswered, {LOCAL} local transfers in {took:?}, {found:?}");
     assert_eq!((found.debits_posted.0, found.debits_pending.0), (LOCAL + 1, UNDER_WAY_MAX));
     nodes.spawn(killed);

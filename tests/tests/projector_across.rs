@@ -602,6 +602,10 @@ fn downgrade_to_4(setup: &Setup) {
         "DROP VIEW spanning_transfers; DROP VIEW account_statements; DROP VIEW transfer_states;
          ALTER TABLE transfers DROP COLUMN sides; ALTER TABLE refused_events DROP COLUMN sides;
          ALTER TABLE under_way DROP COLUMN sides; ALTER TABLE arrivals DROP COLUMN sides;
+         ALTER TABLE transfers DROP COLUMN transit_partition; ALTER TABLE refused_events DROP COLUMN transit_partition;
+         ALTER TABLE under_way DROP COLUMN transit_partition, DROP COLUMN home, DROP COLUMN home_place, DROP COLUMN origin;
+         ALTER TABLE arrivals DROP COLUMN transit_partition, DROP COLUMN origin, DROP COLUMN other_partition,
+             DROP COLUMN prepared_offset;
          ALTER TABLE arrivals DROP COLUMN kind, DROP COLUMN pending_id, ALTER COLUMN id SET NOT NULL;
          DROP INDEX arrivals_p0000_home_place_idx; DROP INDEX arrivals_p0001_home_place_idx;
          CREATE UNIQUE INDEX ON arrivals_p0000 (home, id); CREATE UNIQUE INDEX ON arrivals_p0001 (home, id);
@@ -620,7 +624,7 @@ fn downgrade(setup: &Setup) {
     let views =
         "transfer_states, pending_transfers, account_statements, balances, spanning_transfers,
                  in_transit, trial_balance";
-    let columns = "DROP COLUMN other_partition, DROP COLUMN prepared_offset, DROP COLUMN sides";
+    let columns = "DROP COLUMN other_partition, DROP COLUMN prepared_offset, DROP COLUMN sides, DROP COLUMN transit_partition";
     setup.ask(&format!(
         "DROP VIEW {views}; DROP FUNCTION walengine_wait_for; DROP TABLE under_way, arrivals, log_ends;
          ALTER TABLE transfers {columns}; ALTER TABLE refused_events {columns};

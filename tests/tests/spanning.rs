@@ -16,12 +16,15 @@ fn what_spans_partitions_has_both_sides_or_neither() {
     let of = |partitions| runs.iter().filter(|ran| ran.partitions == partitions).count();
     let (accepted, refused) = (sum(|ran| ran.accepted), sum(|ran| ran.refused));
     let (posted, released) = (sum(|ran| ran.posted), sum(|ran| ran.released));
+    let through = sum(|ran| ran.long_chains[0]);
+    let (by_last, in_between) = (sum(|ran| ran.long_chains[1]), sum(|ran| ran.long_chains[2]));
     println!(
         "{} seeds ({} of 2 partitions, {} of 3, {} of 4), {} s simulated: {counts:?}; {} letters lost, {} \
          doubled, {} starts from a snapshot, {} answers; {accepted} transfers between partitions accepted, \
          {refused} refused by the other one; {posted} reservations between them posted, {released} voided or \
-         expired, {} postings refused by the other one; chains between them: {} accepted, {} refused by the other \
-         one, {} at home; no violation",
+         expired, {} postings refused by the other one; chains between them: {} accepted, {} refused by another \
+         one, {} at home; of three and more: {through} accepted, {by_last} refused by the last one, {in_between} by \
+         one in between; no violation",
         runs.len(),
         of(2),
         of(3),
@@ -47,6 +50,12 @@ fn what_spans_partitions_has_both_sides_or_neither() {
         "{chains} chains accepted, {stopped} refused"
     );
     assert!(posted > 2 * seeds && released > 2 * seeds, "{posted} posted and {released} released");
+    let wide = (of(3) + of(4)) as u64;
+    assert!(
+        through >= wide / 2 && by_last >= wide / 20 && in_between >= wide / 20,
+        "of three and more partitions: {through} chains accepted, {by_last} refused by the last one, \
+         {in_between} by one in between"
+    );
 }
 
 #[test]

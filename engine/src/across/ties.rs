@@ -10,7 +10,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use walengine_net::entry::{EntryError, EntryHeader, EntryKind, access_events};
 use walengine_net::model::{
     AccountId, Arrival, Event, EventBytes, EventKind, Mail, Offset, PartitionId, Resolved,
-    ResolvedBytes, Timestamp, Verdict, event_kind,
+    ResolvedBytes, Sent, Timestamp, Verdict, Word, event_kind,
 };
 use walengine_net::{partition, unit};
 
@@ -23,6 +23,10 @@ pub struct Ties {
     prepared: BTreeMap<PartitionId, u64>,
     /// Places of those that have no word.
     in_doubt: BTreeMap<PartitionId, BTreeSet<u64>>,
+    /// Places of what others have handed on, and have not told the outcome of.
+    handed_on: BTreeSet<u64>,
+    /// Offsets of what was handed on here and has no outcome, and where that goes.
+    passed: BTreeMap<u64, PartitionId>,
     received: BTreeMap<PartitionId, Received>,
     /// Whose mail was opened last: what arrives is from there.
     open: PartitionId,
@@ -85,7 +89,7 @@ impl Ties {
         resolved: &[ResolvedBytes],
     ) {
         let mut resolved = resolved.iter().map(Resolved::from_bytes).peekable();
-        // Of the chain that is in doubt: who has the last word, and where it ends.
+        // Of the chain that is in doubt: where it goes next, and where it ends.
         let mut chain: Option<(PartitionId, usize)> = None;
         for ((event, verdict), index) in events.iter().zip(verdicts).zip(0u32..) {
             let (place, offset) = (index as usize, first.0 + u64::from(index));
@@ -94,11 +98,18 @@ impl Ties {
             chain = chain.filter(|(_, end)| place < *end);
             if is_prepared && chain.is_none() && unit::is_linked(event) {
                 let begun = unit::spanning_chain(&events[place..], self.partitions);
-                chain = begun.map(|(length, last)| (last, place + length));
+                chain = begun.and_then(|(length, path)| {
+                    path.after(self.partition).map(|next| (next, place + length))
+                });
             }
-            match chain {
-                Some((last, _)) => self.send_to(offset, last),
-                None => self.take(offset, event, *verdict, effective.as_ref()),
+            if let Some((next, _)) = chain {
+                self.send_to(offset, next);
+                if is_leaders_own(event) {
+                    self.passed.insert(offset, self.open);
+                }
+            }
+            if chain.is_none() || is_leaders_own(event) {
+                self.take(offset, event, *verdict, effective.as_ref());
             }
         }
     }
@@ -133,15 +144,38 @@ impl Ties {
                 let received = self.received.entry(self.open).or_default();
                 received.arrivals += 1;
                 received.last = arrival.place;
+                if let Sent::Word(word) = arrival.sent {
+                    // It may be here before the word that it was handed on.
+                    self.settle(word.place);
+                    self.handed_on.remove(&word.place);
+                    self.tell_outcome(&word, offset);
+                }
             }
             Ok(Event::Word(word)) => {
-                for places in self.in_doubt.values_mut() {
-                    if places.remove(&word.place) {
-                        break;
-                    }
+                self.settle(word.place);
+                if word.verdict == Verdict::InDoubt {
+                    self.handed_on.insert(word.place);
+                } else {
+                    self.tell_outcome(&word, offset);
                 }
             }
             _ => {}
+        }
+    }
+
+    /// Where what stands at a place was sent to has said something of it.
+    fn settle(&mut self, place: u64) {
+        for places in self.in_doubt.values_mut() {
+            if places.remove(&place) {
+                break;
+            }
+        }
+    }
+
+    /// The outcome of what was handed on here is sent to where it has come from.
+    fn tell_outcome(&mut self, word: &Word, offset: u64) {
+        if let Some(before) = self.passed.remove(&word.place) {
+            self.send_to(offset, before);
         }
     }
 
@@ -160,7 +194,7 @@ impl Ties {
 
     /// What has no word yet.
     pub fn under_way(&self) -> usize {
-        self.in_doubt.values().map(BTreeSet::len).sum()
+        self.in_doubt.values().map(BTreeSet::len).sum::<usize>() + self.handed_on.len()
     }
 
     fn received(&self, home: PartitionId) -> Received {
@@ -181,7 +215,8 @@ impl Ties {
 
 fn is_leaders_own(event: &EventBytes) -> bool {
     let kind = event_kind(event);
-    let arrives = matches!(kind, Ok(EventKind::Arrival | EventKind::GuardArrival));
+    let arrives =
+        matches!(kind, Ok(EventKind::Arrival | EventKind::GuardArrival | EventKind::WordArrival));
     arrives || matches!(kind, Ok(EventKind::Mail | EventKind::Word))
 }
 
@@ -268,9 +303,10 @@ impl<'a> Fitting<'a> {
                 let first = in_doubt.and_then(BTreeSet::first);
                 first.is_some_and(|first| *first < mail.settled_below)
             }
-            Ok(EventKind::Arrival | EventKind::GuardArrival) => {
-                let place = Arrival::from_bytes(event).place;
-                self.ends.get(usize::from(open.0)).is_none_or(|end| place >= *end)
+            Ok(EventKind::Arrival | EventKind::GuardArrival | EventKind::WordArrival) => {
+                let end = self.ends.get(usize::from(open.0));
+                let is_there = |arrival: Arrival| end.is_some_and(|end| arrival.place < *end);
+                !Arrival::from_bytes(event).is_some_and(is_there)
             }
             _ => false,
         }
@@ -284,7 +320,7 @@ impl<'a> Fitting<'a> {
 
 #[cfg(test)]
 mod tests {
-    use walengine_net::model::{Amount, EventId, Sent, Transfer, TransferFlags, Word};
+    use walengine_net::model::{Amount, EventId, Transfer, TransferFlags};
 
     use super::*;
 

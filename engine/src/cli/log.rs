@@ -391,8 +391,9 @@ fn event_row(record: &Record, event: Result<Event, u8>, effective: Option<&Resol
             row
         }
         Ok(Event::Mail(mail)) => record.row("mail", mail.home.0.into()),
-        Ok(Event::Word(word)) => {
-            let mut row = record.row("word", word.id.0);
+        Ok(Event::Word(word) | Event::Arrival(Arrival { sent: Sent::Word(word), .. })) => {
+            let is_arrival = matches!(event, Ok(Event::Arrival(_)));
+            let mut row = record.row(if is_arrival { "word_arrival" } else { "word" }, word.id.0);
             row.set("verdict", &word.verdict);
             row
         }

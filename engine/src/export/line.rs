@@ -82,6 +82,7 @@ struct RecordLine<'a> {
     settled_below: Option<Long<u64>>,
     place: Option<Long<u64>>,
     said: Option<&'a str>,
+    said_of: Option<Long<u64>>,
     data: Option<&'a str>,
     event: Option<&'a str>,
     effective: Option<EffectiveLine>,
@@ -174,18 +175,27 @@ fn put_known(out: &mut String, place: Place, verdict: Verdict, event: &Event) {
                     put_head(out, place, "guard_arrival", verdict, guard.id.0);
                     put_guard(out, guard);
                 }
+                Sent::Word(word) => {
+                    put_head(out, place, "word_arrival", verdict, word.id.0);
+                    text(out, "said_of", word.place);
+                    put_word(out, word);
+                }
             }
             text(out, "place", arrival.place);
         }
         Event::Word(word) => {
             put_head(out, place, "word", verdict, word.id.0);
             text(out, "place", word.place);
-            text(out, "said", word.verdict.name());
-            text_unless_zero(out, "amount", word.amount.0);
-            text_unless_zero(out, "pending_id", word.pending_id.0);
-            flags(out, if word.is_linked { &["linked"] } else { &[] });
+            put_word(out, word);
         }
     }
+}
+
+fn put_word(out: &mut String, word: &Word) {
+    text(out, "said", word.verdict.name());
+    text_unless_zero(out, "amount", word.amount.0);
+    text_unless_zero(out, "pending_id", word.pending_id.0);
+    flags(out, if word.is_linked { &["linked"] } else { &[] });
 }
 
 fn put_guard(out: &mut String, guard: &Guard) {
@@ -286,6 +296,7 @@ fn has_known_flags(event: &Event) -> bool {
         Event::Arrival(arrival) => match &arrival.sent {
             Sent::Transfer(transfer) => TransferFlags::ALL.contains(transfer.flags),
             Sent::Guard(guard) => GuardFlags::ALL.contains(guard.flags),
+            Sent::Word(_) => true,
         },
         Event::Expire(_) | Event::Mail(_) | Event::Word(_) => true,
     }
@@ -343,6 +354,14 @@ fn long(number: Option<&Long<u128>>) -> u128 {
     number.map_or(0, |number| number.0)
 }
 
+fn word(line: &RecordLine<'_>, place: u64) -> Result<Word, String> {
+    let verdict = verdict_of(line.said.ok_or("a word that says nothing")?)?;
+    let (id, amount) = (EventId(long(line.id.as_ref())), Amount(long(line.amount.as_ref())));
+    let pending_id = EventId(long(line.pending_id.as_ref()));
+    let is_linked = bits(line.flags, FLAG_LINKED, |_| vec!["linked"])? != 0;
+    Ok(Word { id, place, verdict, amount, pending_id, is_linked })
+}
+
 fn event(line: &RecordLine<'_>) -> Result<EventBytes, String> {
     let (ledger, code) = (LedgerId(line.ledger), Code(line.code));
     let id = EventId(long(line.id.as_ref()));
@@ -360,12 +379,11 @@ fn event(line: &RecordLine<'_>) -> Result<EventBytes, String> {
             let settled_below = line.settled_below.unwrap_or_else(zero).0;
             Mail { home: PartitionId(line.home), previous, settled_below }.to_bytes()
         }
-        "word" => {
-            let verdict = verdict_of(line.said.ok_or("a word that says nothing")?)?;
-            let amount = Amount(long(line.amount.as_ref()));
-            let pending_id = EventId(long(line.pending_id.as_ref()));
-            let is_linked = bits(line.flags, FLAG_LINKED, |_| vec!["linked"])? != 0;
-            Word { id, place: place()?, verdict, amount, pending_id, is_linked }.to_bytes()
+        "word" => word(line, place()?)?.to_bytes(),
+        "word_arrival" => {
+            let said_of = line.said_of.map(|place| place.0);
+            let word = word(line, said_of.ok_or("what it is said of is missing")?)?;
+            Arrival { sent: Sent::Word(word), place: place()? }.to_bytes()
         }
         "account" => {
             let flags = bits(line.flags, AccountFlags::ALL.0, |bit| AccountFlags(bit).names())?;

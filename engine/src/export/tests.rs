@@ -49,6 +49,14 @@ fn events() -> EventsBody {
         flags: GuardFlags::ALL,
     };
     let close = Close { id: EventId(1), account_id: AccountId(2), flags: CloseFlags::ALL };
+    let word = Word {
+        id: EventId(12),
+        place: 13,
+        verdict: Verdict::ExceedsDebits,
+        amount: Amount(14),
+        pending_id: EventId(15),
+        is_linked: true,
+    };
     // What no ledger logs: a field that walengine fills, and flags that are not known.
     let filled = Transfer { timestamp: Timestamp(9), ..transfer };
     let mut strange = account.to_bytes();
@@ -62,15 +70,8 @@ fn events() -> EventsBody {
         Mail { home: PartitionId(8), previous: 9, settled_below: 10 }.to_bytes(),
         Arrival { sent: Sent::Transfer(transfer), place: 11 }.to_bytes(),
         Arrival { sent: Sent::Guard(guard), place: 12 }.to_bytes(),
-        Word {
-            id: EventId(12),
-            place: 13,
-            verdict: Verdict::ExceedsDebits,
-            amount: Amount(14),
-            pending_id: EventId(15),
-            is_linked: true,
-        }
-        .to_bytes(),
+        Arrival { sent: Sent::Word(word), place: 13 }.to_bytes(),
+        word.to_bytes(),
         Transfer { id: EventId(7), ..Transfer::default() }.to_bytes(),
         filled.to_bytes(),
         strange,
@@ -87,7 +88,7 @@ fn events() -> EventsBody {
         code: Code(121),
     };
     // As beside the word on what has changed nothing here.
-    let none = Resolved { amount: Amount(7), index: 8, ..Resolved::default() };
+    let none = Resolved { amount: Amount(7), index: 9, ..Resolved::default() };
     EventsBody {
         verdicts: verdicts.collect(),
         resolved: [resolved(0, u128::MAX), resolved(4, 0), none].map(|it| it.to_bytes()).into(),
@@ -115,8 +116,8 @@ fn entries() -> Vec<ExportedEntry> {
     vec![
         of_partition(0, 0, TIME, events()),
         of_partition(1, 0, TIME, Content::Records(records())),
-        of_partition(0, 13, TIME + 13, Content::Records(records())),
-        of_partition(0, 16, TIME + 500, events()),
+        of_partition(0, 14, TIME + 14, Content::Records(records())),
+        of_partition(0, 17, TIME + 500, events()),
     ]
 }
 
@@ -152,7 +153,7 @@ fn ends() -> Vec<PartitionEnd> {
         ids: 3,
         digest: [digest; 32],
     };
-    vec![end(29, TIME + 512, 7), end(3, TIME + 2, 8), end(0, 0, 9)]
+    vec![end(31, TIME + 513, 7), end(3, TIME + 2, 8), end(0, 0, 9)]
 }
 
 fn written() -> Vec<u8> {
@@ -191,7 +192,7 @@ fn what_was_written_is_read() {
     let reader = Reader::new(&bytes[..]).unwrap();
     assert_eq!(reader.header().cluster, ClusterId(0xfeed));
     assert_eq!(reader.header().program, "0.1.0 \"quoted\"");
-    assert_eq!(reader.header().ends, [29, 3, 0].map(Offset));
+    assert_eq!(reader.header().ends, [31, 3, 0].map(Offset));
     let (found, found_ends) = read(&bytes).unwrap();
     assert_eq!((found, found_ends), (entries(), ends()));
     for line in lines(&bytes) {

@@ -6,11 +6,12 @@ use walengine_net::model::{
     EventKind, LedgerId, Mail, Offset, PartitionId, ResolvedBytes, Sent, Timestamp, Transfer,
     TransferFlags, Verdict, Word, event_kind,
 };
-use walengine_net::unit::{self, Path};
+use walengine_net::unit;
 
 use super::ahead::Near;
 use super::balances::{available_to_credit, available_to_debit, check_balances};
 use super::checks::refuse_if;
+use super::decide::fingerprint_of_event;
 use super::effects::{Change, expires_at, move_money, note, note_balanced, release, reserve};
 use super::limits::OFFSET_MAX;
 use super::pendings::{Link, NEVER, Pending, PendingKey, Standing};
@@ -42,15 +43,37 @@ pub struct Doubt {
     pub fingerprint: Option<u64>,
     /// The amount and, of the end of a reservation, all that its event may not say.
     known: Transfer,
+    /// Where it has come from, if it is the outcome of what was handed on.
+    came_from: u64,
 }
 
 impl Doubt {
+    /// Whether this is its event. An outcome may stand in a word, or in one that has arrived.
+    pub fn is_of(&self, event: &EventBytes) -> bool {
+        let word = match Arrival::from_bytes(event) {
+            Some(Arrival { sent: Sent::Word(word), .. }) => Some(word.to_bytes()),
+            _ => None,
+        };
+        Some(fingerprint_of_event(word.as_ref().unwrap_or(event))) == self.fingerprint
+    }
+
     /// What is sent, given the event if there is a fingerprint of it.
     pub fn arrival(&self, event: Option<&EventBytes>) -> Arrival {
         let place = self.offset.0;
         let Transfer { amount, debit_account_id, credit_account_id, ledger, code, .. } = self.known;
         let sent = match event.map(Event::from_bytes) {
             Some(Ok(Event::Guard(guard))) => Sent::Guard(guard),
+            // From another partition, and handed on.
+            Some(Ok(Event::Arrival(Arrival { sent: Sent::Transfer(sent), .. }))) => {
+                let amount = if amount == Amount(0) { sent.amount } else { amount };
+                Sent::Transfer(Transfer { amount, ..sent })
+            }
+            Some(Ok(Event::Arrival(Arrival { sent: Sent::Guard(guard), .. }))) => {
+                Sent::Guard(guard)
+            }
+            Some(Ok(
+                Event::Word(word) | Event::Arrival(Arrival { sent: Sent::Word(word), .. }),
+            )) => Sent::Word(Word { place: self.came_from, ..word }),
             Some(Ok(Event::Transfer(sent))) if debit_account_id == AccountId(0) => {
                 Sent::Transfer(Transfer { amount, ..sent })
             }
@@ -78,14 +101,19 @@ pub struct Frame<'a> {
 }
 
 impl Ledger {
-    /// Number of transfers that are in doubt here, and of ended reservations of which another partition may not know.
+    /// Number of transfers that are in doubt here, and of what has ended and another partition may not know.
     pub fn doubts_len(&self) -> usize {
-        self.pendings.in_doubt().len()
+        self.pendings.counted_if(|standing| standing.is_in_doubt() || standing.is_told())
     }
 
-    /// Number of transfers that are in doubt here.
-    pub fn in_doubt_len(&self) -> usize {
-        self.pendings.in_doubt().len() - self.pendings.counted(Standing::Ended)
+    /// There are outcomes that other partitions are to be told ([`Self::tells`]).
+    pub fn has_outcomes(&self) -> bool {
+        self.pendings.counted(Standing::Telling) > 0
+    }
+
+    /// Number of transfers that are in doubt here and whose home this is.
+    pub fn own_doubts_len(&self) -> usize {
+        self.pendings.counted_if(|standing| standing.is_in_doubt() && !standing.is_passed())
     }
 
     /// Number of open reservations whose home this is.
@@ -115,34 +143,34 @@ impl Ledger {
         match unit {
             [event] if event_kind(event) != Ok(EventKind::Transfer) => false,
             [event] if unit::resolves(&Transfer::from_bytes(event)) => posts_one_that_spans(event),
-            _ => unit::path(unit, self.partitions).is_ok_and(|path| path.is_some_and(Path::spans)),
+            _ => matches!(unit::path(unit, self.partitions), Ok(Some(path)) if path.spans()),
         }
     }
 
-    /// The oldest record on which another partition has the last word that is not here yet, or not released
+    /// The oldest record of which another partition has not said anything yet, or that is not released
     /// ([`Self::release`]).
     pub fn oldest_doubt(&self, other: PartitionId) -> Option<Offset> {
         self.pendings.in_doubt().oldest(other).map(Offset)
     }
 
-    /// Partitions whose words, or whose knowledge of what has ended here, are waited for.
+    /// Partitions that have not said yet what they have decided, or know, of what was sent there.
     pub fn others_in_doubt(&self) -> Vec<PartitionId> {
         let others = (0..self.partitions).map(PartitionId);
         others.filter(|other| self.oldest_doubt(*other).is_some()).collect()
     }
 
-    /// The partition that has the last word on what is in doubt under this id.
+    /// The partition that the outcome of what is in doubt under this id comes from.
     pub fn doubt_to(&self, id: EventId) -> Option<PartitionId> {
         let pending = self.pendings.get(id.0).filter(|pending| pending.standing.is_in_doubt());
-        pending.and_then(Pending::sent_to)
+        pending.and_then(Pending::other)
     }
 
     /// What a bug does that is planted.
     pub(super) fn forget_doubts(&mut self) {
         let in_doubt = self.pendings.iter().filter(|pending| pending.sent_to().is_some());
-        let ids: Vec<u128> = in_doubt.map(|pending| pending.id).collect();
-        for id in ids {
-            self.pendings.remove(PendingKey::own(EventId(id)));
+        let keys: Vec<PendingKey> = in_doubt.map(Pending::key).collect();
+        for key in keys {
+            self.pendings.remove(key);
         }
     }
 
@@ -202,7 +230,8 @@ impl Ledger {
             _ => {}
         }
         let fingerprint = (pending.standing != Standing::Ended).then_some(pending.fingerprint);
-        Doubt { offset: Offset(pending.offset), fingerprint, known }
+        let came_from = pending.origin().map_or(0, |origin| origin.place);
+        Doubt { offset: Offset(pending.offset), fingerprint, known, came_from }
     }
 
     /// Place of the last arrival from a partition; 0 before the first.
@@ -236,6 +265,7 @@ impl Ledger {
         let is_right = |Arrival { sent, place }: &Arrival| {
             let (is_named, has_amount) = match sent {
                 Sent::Guard(guard) => (guard.id.0 != 0, true),
+                Sent::Word(word) => (word.id.0 != 0, true),
                 Sent::Transfer(Transfer { id, flags, amount, .. }) => {
                     (id.0 != 0 || flags.contains(TransferFlags::VOID_PENDING), amount.0 != 0)
                 }
@@ -253,7 +283,7 @@ impl Ledger {
         if arrivals.is_empty() {
             return Ok(());
         }
-        if !units(arrivals).all(|unit| self.may_arrive(unit, home)) {
+        if !units(arrivals).all(|unit| self.may_arrive(unit, home).is_some()) {
             return Err(MailError::Malformed);
         }
         let mail = Mail { home, previous: last, settled_below };
@@ -280,24 +310,6 @@ impl Ledger {
         Ok(())
     }
 
-    /// Settles what these words speak of, as far as it is in doubt. Returns how many there were.
-    ///
-    /// # Panics
-    /// If `draft` is not empty and does not end at the ledger's tail.
-    pub fn take_words(&mut self, words: &[Word], draft: &mut Draft, now: Timestamp) -> usize {
-        let mut at = draft.open(self, now);
-        let first = at.index;
-        for unit in words.chunk_by(|one, _| one.is_linked) {
-            if self.settle_unit(unit, at, &mut draft.body.resolved).is_ok() {
-                draft.body.events.extend(unit.iter().map(Word::to_bytes));
-                draft.body.verdicts.extend(unit.iter().map(|_| Verdict::Ok.number()));
-                at = at.plus(unit.len());
-                self.advance_to(at);
-            }
-        }
-        (at.index - first) as usize
-    }
-
     pub(super) fn open_mail(&mut self, mail: &Mail, at: At) -> Result<(), Verdict> {
         let follows = mail.previous == self.last_place(mail.home) && mail.home.0 < self.partitions;
         refuse_if(!follows || mail.home == self.partition, Verdict::WrongPartition)?;
@@ -305,40 +317,7 @@ impl Ledger {
         Ok(())
     }
 
-    /// Ends what is in doubt, or that another partition is to be told: a single event, or all of a chain.
-    ///
-    /// # Errors
-    /// These words are not on that, or do not agree. Nothing has changed.
-    pub(super) fn settle_unit(
-        &mut self,
-        words: &[Word],
-        at: At,
-        resolved: &mut Vec<ResolvedBytes>,
-    ) -> Result<(), Verdict> {
-        let differ = Verdict::LinkedEventFailed;
-        if let [word] = words {
-            let pending = self.spoken_of(word)?;
-            refuse_if(pending.link.is_chained() || word.is_linked, differ)?;
-            self.settle_one(word, &pending, at, resolved);
-            return Ok(());
-        }
-        let accepted = words.iter().filter(|word| word.verdict.is_ok()).count();
-        let are_adjacent =
-            words.is_sorted_by(|one, next| one.place.checked_add(1) == Some(next.place));
-        refuse_if(accepted != 0 && accepted != words.len() || !are_adjacent, differ)?;
-        for (place, word) in words.iter().enumerate() {
-            let link = self.spoken_of(word)?.link;
-            let is_it = link == Link::at(place, words.len());
-            refuse_if(!is_it || word.is_linked != link.has(Link::NEXT), differ)?;
-        }
-        for (place, word) in words.iter().enumerate() {
-            let pending = self.spoken_of(word)?;
-            self.settle_one(word, &pending, at.plus(place), resolved);
-        }
-        Ok(())
-    }
-
-    /// Decides a unit that has arrived, which is the last word on it.
+    /// Decides a unit that has arrived, which is the last word on it, or prepares it for the next partition.
     pub(super) fn arrive(
         &mut self,
         unit: &[Arrival],
@@ -348,33 +327,45 @@ impl Ledger {
         verdicts: &mut Vec<u8>,
     ) {
         let first = unit.first().map_or(0, |arrival| arrival.place);
-        let home = self.across.open().filter(|home| {
-            let is_new = first > self.last_place(*home) || planted::has(Planted::WordGivenTwice);
-            is_new && self.may_arrive(unit, *home)
+        let arriving = self.across.open().and_then(|before| {
+            let is_new = first > self.last_place(before) || planted::has(Planted::WordGivenTwice);
+            self.may_arrive(unit, before).filter(|_| is_new)
         });
-        let Some(home) = home else {
+        let Some(arriving) = arriving else {
             verdicts.extend(unit.iter().map(|_| Verdict::WrongPartition.number()));
             return;
         };
         if let [arrival @ Arrival { sent: Sent::Transfer(transfer), .. }] = unit {
             let decided = if transfer.pending_id.0 == 0 {
-                self.take_side(transfer, home, near, at, resolved)
+                self.take_side(transfer, arriving.home, near, at, resolved)
             } else {
-                self.end_held(transfer, home, at, resolved)
+                self.end_held(transfer, arriving.home, at, resolved)
             };
             let verdict = decided.err().unwrap_or(Verdict::Ok);
-            self.speak(arrival, home, verdict, decided.unwrap_or(0), at);
+            self.speak(arrival, arriving.before, verdict, decided.unwrap_or(0), at);
             verdicts.push(verdict.number());
             return;
         }
-        let decided = self.arrive_chain(unit, home, at, resolved);
+        if let Some(words) = words_in(unit) {
+            self.settle_all(&words, at, resolved);
+            for (index, arrival) in unit.iter().enumerate() {
+                self.speak(arrival, arriving.before, Verdict::Ok, 0, at.plus(index));
+                verdicts.push(Verdict::Ok.number());
+            }
+            return;
+        }
+        let decided = match arriving.next {
+            Some(next) => self.pass_chain(unit, arriving, next, at, resolved).map(|()| Vec::new()),
+            None => self.arrive_chain(unit, arriving.home, at, resolved),
+        };
         for (index, arrival) in unit.iter().enumerate() {
             let (verdict, amount) = match &decided {
+                Ok(_) if arriving.next.is_some() => (Verdict::InDoubt, 0),
                 Ok(amounts) => (Verdict::Ok, amounts[index]),
                 Err((culprit, verdict)) if *culprit == index => (*verdict, 0),
                 Err(_) => (Verdict::LinkedEventFailed, 0),
             };
-            self.speak(arrival, home, verdict, amount, at.plus(index));
+            self.speak(arrival, arriving.before, verdict, amount, at.plus(index));
             verdicts.push(verdict.number());
         }
     }
@@ -383,7 +374,7 @@ impl Ledger {
     fn speak(
         &mut self,
         arrival: &Arrival,
-        home: PartitionId,
+        before: PartitionId,
         verdict: Verdict,
         amount: u128,
         at: At,
@@ -393,7 +384,7 @@ impl Ledger {
         let (id, amount) = (sent.id(), Amount(amount));
         let is_linked = arrival.is_linked();
         let word = Word { id, place: *place, verdict, amount, pending_id, is_linked };
-        self.across.keep(home, word, at.offset);
+        self.across.keep(before, word, at.offset);
     }
 
     /// The accounts of a transfer here, if they may take part in it: instead of one that lives elsewhere, that of what is
@@ -556,106 +547,6 @@ impl Ledger {
         self.pendings.insert(Pending { debit, credit, code, named: reservation.id, ..end });
     }
 
-    /// What a word speaks of, if it may be said of that.
-    fn spoken_of(&self, word: &Word) -> Result<Pending, Verdict> {
-        let Word { id, place, verdict, amount: Amount(amount), pending_id, .. } = *word;
-        let pending = self.pendings.find(key_of_word(word)).copied();
-        let pending = pending.filter(|it| it.sent_to().is_some() && it.offset == place);
-        let pending = pending.ok_or(Verdict::PendingNotFound)?;
-        let is_told = pending.standing == Standing::Ended;
-        let reservation = match pending.standing {
-            Standing::Posting | Standing::Voiding => pending.named,
-            Standing::Ended => pending.id,
-            _ => 0,
-        };
-        let is_said_of_it = pending_id.0 == reservation && (id.0 == 0) == is_told;
-        refuse_if(!is_said_of_it, Verdict::PendingNotFound)?;
-        let is_possible = match verdict {
-            Verdict::Ok if is_told || pending.standing == Standing::Voiding => amount == 0,
-            Verdict::Ok if pending.standing == Standing::Carried => {
-                amount <= pending.amount && (amount == 0) == (pending.amount == 0)
-            }
-            Verdict::Ok if pending.link.is_chained() => amount == pending.amount,
-            Verdict::Ok => amount <= pending.amount && amount != 0,
-            Verdict::InDoubt => false,
-            refusal => !refusal.is_malformed() && amount == 0 && !is_told,
-        };
-        refuse_if(!is_possible, Verdict::PendingAmountDiffers)?;
-        Ok(pending)
-    }
-
-    fn settle_one(
-        &mut self,
-        word: &Word,
-        pending: &Pending,
-        at: At,
-        resolved: &mut Vec<ResolvedBytes>,
-    ) {
-        let (key, pending) = (pending.key(), *pending);
-        let Word { verdict, amount: Amount(amount), .. } = *word;
-        let (state, moved) = match verdict {
-            Verdict::Ok => (PendingState::Settled, amount),
-            refusal => (PendingState::Refused(refusal), pending.amount),
-        };
-        match pending.standing {
-            Standing::Posting | Standing::Voiding => self.settle_end(&pending, amount, state, at),
-            Standing::Carried => {
-                self.pendings.replace(key, at.offset, None);
-                self.ids.resolve(&pending.reserved(), state, at.offset);
-            }
-            Standing::Reserving if verdict.is_ok() => {
-                // It spans if it names an account elsewhere, and else its chain did.
-                let spans = pending.named != 0;
-                let link = if spans { Link::default() } else { Link::WAS };
-                let other = if spans { pending.other } else { 0 };
-                let open = Pending { amount, standing: Standing::Open, link, other, ..pending };
-                self.release_part(&pending, pending.amount - amount);
-                self.pendings.replace(key, at.offset, Some(open));
-            }
-            Standing::Ended => self.pendings.replace(key, at.offset, None),
-            _ => self.resolve(&pending, moved, state, at, None),
-        }
-        self.note_word(&pending, moved, at, resolved);
-    }
-
-    /// Puts beside a word what it has moved or released here, and to the account of which partition's it is.
-    fn note_word(&self, pending: &Pending, moved: u128, at: At, resolved: &mut Vec<ResolvedBytes>) {
-        let is_here = pending.standing != Standing::Carried;
-        let debit = is_here.then(|| self.accounts.get(pending.debit));
-        let ledger = debit.map_or(LedgerId(0), |debit| debit.ledger);
-        let transit = pending.other().map(|other| AccountId::in_transit(other, ledger));
-        let said = Transfer {
-            debit_account_id: debit.map_or(AccountId(0), |debit| debit.id),
-            credit_account_id: transit.unwrap_or_default(),
-            ledger,
-            code: Code(pending.code),
-            ..Transfer::default()
-        };
-        note(&said, moved, at, resolved);
-    }
-
-    /// With the word on its end, a reservation is posted or voided, or open again.
-    fn settle_end(&mut self, end: &Pending, amount: u128, state: PendingState, at: At) {
-        let reservation = self.pendings.get(end.named).copied();
-        let reservation = reservation.expect("what is ended stays until its word");
-        let posts = end.standing == Standing::Posting;
-        let ended = if posts { PendingState::Posted } else { PendingState::Voided };
-        if state == PendingState::Settled {
-            self.resolve(&reservation, amount, ended, at, None);
-        } else {
-            let open = Pending { standing: Standing::Open, ..reservation };
-            let key = PendingKey::own(EventId(reservation.id));
-            self.pendings.replace(key, at.offset, Some(open));
-        }
-        self.pendings.replace(end.key(), at.offset, None);
-        self.ids.resolve(&end.reserved(), state, at.offset);
-    }
-
-    /// Releases a part of what is reserved.
-    fn release_part(&mut self, pending: &Pending, part: u128) {
-        self.change(pending.debit, pending.credit, part, release);
-    }
-
     /// The account of what is under way between this partition and another one, and its slot; as it will be, if there is
     /// none yet.
     fn in_transit(&self, other: PartitionId, ledger: LedgerId, at: At) -> (Account, Option<u32>) {
@@ -671,35 +562,14 @@ impl Ledger {
     }
 
     pub(super) fn revert_prepared(&mut self, id: EventId, offset: u64) {
-        let Pending { standing, debit, credit, amount, .. } =
-            self.pendings.remove(PendingKey::own(id));
+        let prepared = self.pendings.unsettled(id.0, offset).expect("it was prepared there").key();
+        let Pending { standing, debit, credit, amount, .. } = self.pendings.remove(prepared);
         if standing.ends() {
             self.pendings.restore_replaced(offset).expect("what it ends was open");
         } else if standing.reserves() {
             self.change_back(debit, credit, amount, release);
             self.remove_unused(debit);
             self.remove_unused(credit);
-        }
-    }
-
-    pub(super) fn revert_word(&mut self, bytes: &EventBytes, offset: u64) {
-        let word = Word::from_bytes(bytes).expect("it was applied");
-        let (amount, is_ok) = (word.amount.0, word.verdict.is_ok());
-        let mut moved = is_ok.then_some(amount);
-        while let Some(pending) = self.pendings.restore_replaced(offset) {
-            match pending.standing {
-                Standing::Ending if !is_ok => continue,
-                Standing::Ended => continue,
-                Standing::Reserving if is_ok => {
-                    let Pending { debit, credit, .. } = pending;
-                    self.change_back(debit, credit, pending.amount - amount, reserve);
-                    continue;
-                }
-                Standing::Posting | Standing::Carried => {}
-                Standing::Voiding => moved = None,
-                _ => self.reserve_again(&pending, moved),
-            }
-            self.ids.unresolve(&pending.reserved(), offset);
         }
     }
 
@@ -713,6 +583,17 @@ impl Ledger {
     }
 }
 
+/// How a unit has come here, and where it goes.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Arriving {
+    /// Where its ids are known.
+    pub home: PartitionId,
+    /// The partition that has sent it.
+    pub before: PartitionId,
+    /// The one that it is handed on to; `None` if the last word is given here.
+    pub next: Option<PartitionId>,
+}
+
 /// The accounts of a transfer here, and their slots, as far as they exist: one of what is under way may have to be made.
 pub(super) struct Parties {
     pub debit: Account,
@@ -720,9 +601,13 @@ pub(super) struct Parties {
     slots: [Option<u32>; 2],
 }
 
-/// What a word speaks of. An expiry has no id of its own.
-fn key_of_word(word: &Word) -> PendingKey {
-    PendingKey::own(if word.id.0 == 0 { word.pending_id } else { word.id })
+/// What a unit says, if it is the outcome of what was handed on.
+pub(super) fn words_in(unit: &[Arrival]) -> Option<Vec<Word>> {
+    let word = |arrival: &Arrival| match arrival.sent {
+        Sent::Word(word) => Some(word),
+        Sent::Transfer(_) | Sent::Guard(_) => None,
+    };
+    unit.iter().map(word).collect()
 }
 
 /// The events that were sent as one unit each.

@@ -1,29 +1,30 @@
-//! Linked chains over two partitions: what home prepares of one, and how the other one decides it.
+//! Linked chains over several partitions: what home prepares of one, and how the last one decides it.
 //! ACROSS.md in `engine/src/across` has the argument.
 
 use walengine_net::model::{
     Account, AccountFlags, AccountId, Arrival, EventBytes, EventId, EventKind, PartitionId,
     Resolved, ResolvedBytes, Sent, Transfer, TransferFlags, Verdict, event_id, event_kind,
 };
-use walengine_net::unit::{self, Path, resolves};
+use walengine_net::unit::{self, resolves};
 
+use super::across::{Arriving, words_in};
 use super::ahead::NOWHERE;
 use super::balances::check_balances;
 use super::checks::{self, Chained};
 use super::decide::{ChainMember, state_of_accepted};
-use super::effects::{InChain, move_money, move_money_back, release, take_resolved};
+use super::effects::{InChain, move_money, move_money_back, release, reserve, take_resolved};
 use super::limits::OFFSET_MAX;
 use super::pendings::{Link, NEVER, Pending, PendingKey, Standing};
 use super::{At, Ledger};
 use crate::planted::{self, Planted};
 
 /// The account as if it had no limits.
-fn without_limits(account: &Account) -> Account {
+pub(super) fn without_limits(account: &Account) -> Account {
     Account { flags: AccountFlags::default(), ..*account }
 }
 
 impl Ledger {
-    /// Prepares a chain for the partition that has the last word on it. What its events come to stands in `resolved`.
+    /// Prepares a chain for the partition that it goes to `next`. What its events come to stands in `resolved`.
     ///
     /// # Errors
     /// The event that is refused here, and why. Nothing has changed.
@@ -31,7 +32,7 @@ impl Ledger {
         &mut self,
         group: &[EventBytes],
         members: &[ChainMember],
-        last: PartitionId,
+        next: PartitionId,
         at: At,
         resolved: &mut Vec<ResolvedBytes>,
     ) -> Result<(), (usize, Verdict)> {
@@ -39,7 +40,7 @@ impl Ledger {
         let effective = if planted::has(Planted::ChainNotTried) {
             Vec::new()
         } else {
-            self.try_chain(group, members, last, at, resolved)?
+            self.try_chain(group, Some(members), next, at, resolved)?
         };
         let mut effective = effective.iter().peekable();
         for (index, (bytes, member)) in group.iter().zip(members).enumerate() {
@@ -50,7 +51,7 @@ impl Ledger {
                 fingerprint: member.fingerprint,
                 expires_at: NEVER,
                 offset: at.offset,
-                other: last.0 + 1,
+                other: next.0 + 1,
                 link: Link::at(index, group.len()),
                 ..Pending::default()
             };
@@ -67,33 +68,38 @@ impl Ledger {
     }
 
     /// Executes what a chain does here, in order, and takes it back: whether it may be. What its events come to is put into
-    /// `resolved`, and returned.
-    fn try_chain(
+    /// `resolved`, and returned. Only home has ids of the `members`.
+    pub(super) fn try_chain(
         &mut self,
         group: &[EventBytes],
-        members: &[ChainMember],
-        last: PartitionId,
+        members: Option<&[ChainMember]>,
+        next: PartitionId,
         at: At,
         resolved: &mut Vec<ResolvedBytes>,
     ) -> Result<Vec<Resolved>, (usize, Verdict)> {
         let before = resolved.len();
         let mut tried = group.len();
         let mut failed = None;
-        for (index, (bytes, member)) in group.iter().zip(members).enumerate() {
+        for (index, bytes) in group.iter().enumerate() {
             let at = at.plus(index);
-            let tries = self.execute_here(bytes, member.fingerprint, last, at, resolved);
-            if let Err(verdict) = tries {
+            let member = members.map(|members| &members[index]);
+            let fingerprint = member.map_or(0, |member| member.fingerprint);
+            if let Err(verdict) = self.execute_here(bytes, fingerprint, next, at, resolved) {
                 (tried, failed) = (index, Some((index, verdict)));
                 break;
             }
-            self.remember(member, at.offset, Verdict::Ok, state_of_accepted(bytes));
+            if let Some(member) = member {
+                self.remember(member, at.offset, Verdict::Ok, state_of_accepted(bytes));
+            }
         }
         let noted: Vec<ResolvedBytes> = resolved[before..].to_vec();
         for (index, bytes) in group[..tried].iter().enumerate().rev() {
             let at = at.plus(index);
             let effective = take_resolved(resolved, at.index);
             let transfer = Transfer::from_bytes(bytes);
-            self.ids.forget(&members[index].key, at.offset, state_of_accepted(bytes));
+            if let Some(members) = members {
+                self.ids.forget(&members[index].key, at.offset, state_of_accepted(bytes));
+            }
             if event_kind(bytes) == Ok(EventKind::Transfer) {
                 self.revert_here(&transfer, at.offset, effective.as_ref());
             }
@@ -110,14 +116,17 @@ impl Ledger {
         &mut self,
         bytes: &EventBytes,
         fingerprint: u64,
-        last: PartitionId,
+        next: PartitionId,
         at: At,
         resolved: &mut Vec<ResolvedBytes>,
     ) -> Result<(), Verdict> {
         if event_kind(bytes) != Ok(EventKind::Transfer) {
-            return Ok(()); // a guard, which the other partition checks
+            return Ok(()); // a guard, which the last partition checks
         }
         let transfer = Transfer::from_bytes(bytes);
+        if resolves(&transfer) && !self.is_home_of(&transfer) {
+            return Ok(());
+        }
         if resolves(&transfer) {
             let chain = InChain::Spanning;
             return self.post_or_void(&transfer, fingerprint, chain, at, resolved).map(drop);
@@ -125,19 +134,20 @@ impl Ledger {
         match self.here(&transfer) {
             [true, true] => self.transfer(&transfer, fingerprint, NOWHERE, at, resolved).map(drop),
             [false, false] => Ok(()),
-            _ => {
+            [is_home, _] => {
                 let differs = Verdict::LedgerDiffersFromAccounts;
                 let parties = self.parties(&transfer, NOWHERE, differs, at)?;
                 let reserves = transfer.flags.contains(TransferFlags::PENDING);
                 let amount = transfer.amount.0;
                 check_balances(&parties.debit, &parties.credit, amount, reserves)?;
-                if reserves {
-                    let (id, offset, other) = (transfer.id.0, at.offset, last.0 + 1);
+                if reserves && is_home {
+                    let (id, offset, other) = (transfer.id.0, at.offset, next.0 + 1);
                     let none = Pending::default();
                     let pending = Pending { id, fingerprint, amount, offset, other, ..none };
                     self.reserve_until_word(&transfer, &parties, pending, at);
                 } else {
-                    self.change_parties(&parties, amount, move_money);
+                    let change = if reserves { reserve } else { move_money };
+                    self.change_parties(&parties, amount, change);
                 }
                 Ok(())
             }
@@ -146,6 +156,9 @@ impl Ledger {
 
     /// Takes back what [`Self::execute_here`] has done.
     fn revert_here(&mut self, transfer: &Transfer, offset: u64, resolved: Option<&Resolved>) {
+        if resolves(transfer) && !self.is_home_of(transfer) {
+            return;
+        }
         if resolves(transfer) || self.here(transfer) == [true, true] {
             return self.revert_transfer(transfer, offset, resolved);
         }
@@ -179,8 +192,14 @@ impl Ledger {
         self.routing().elsewhere(id).map_or(id, in_transit)
     }
 
+    /// The reservation that this ends was made here.
+    fn is_home_of(&self, end: &Transfer) -> bool {
+        let debit = end.debit_account_id;
+        debit == AccountId(0) || self.routing().elsewhere(debit).is_none()
+    }
+
     /// Whether the debit account lives here, and whether the credit account does.
-    fn here(&self, transfer: &Transfer) -> [bool; 2] {
+    pub(super) fn here(&self, transfer: &Transfer) -> [bool; 2] {
         let sides = [transfer.debit_account_id, transfer.credit_account_id];
         sides.map(|id| self.routing().elsewhere(id).is_none())
     }
@@ -222,9 +241,14 @@ impl Ledger {
         Ok(())
     }
 
-    /// Whether what has come from `home` in one unit is what that sends.
-    pub(super) fn may_arrive(&self, unit: &[Arrival], home: PartitionId) -> bool {
-        let last = self.partition;
+    /// Where what has come from `before` in one unit goes, if it is what that sends.
+    pub(super) fn may_arrive(&self, unit: &[Arrival], before: PartitionId) -> Option<Arriving> {
+        let here = self.partition;
+        if let Some(words) = words_in(unit) {
+            let is_final = words.iter().all(|word| word.verdict != Verdict::InDoubt);
+            let may_be = is_final && self.check_words(&words, Some(before)).is_ok();
+            return may_be.then_some(Arriving { home: before, before, next: None });
+        }
         let [single @ Arrival { sent: Sent::Transfer(transfer), .. }] = unit else {
             let is_closed =
                 unit.iter().rev().enumerate().all(|(place, one)| one.is_linked() == (place > 0));
@@ -232,9 +256,13 @@ impl Ledger {
             let is_adjacent =
                 are_there && unit.is_sorted_by(|one, next| one.place + 1 == next.place);
             let events: Vec<EventBytes> = unit.iter().map(|one| one.sent.to_bytes()).collect();
-            let is_path = unit::path(&events, self.partitions) == Ok(Some(Path { home, last }));
-            let is_new = |one: &Arrival| {
-                one.sent.transfer().is_none_or(|transfer| self.is_not_held(transfer, home))
+            let path = unit::path(&events, self.partitions).ok().flatten()?;
+            let home = path.home;
+            let is_path = path.before(here) == Some(before);
+            let is_new = |one: &Arrival| !self.pendings.has_of(home, one.sent.id());
+            let ends_there = |one: &Arrival| {
+                let end = one.sent.transfer().filter(|transfer| resolves(transfer));
+                end.is_none_or(|end| self.routing().of(end.debit_account_id) == home)
             };
             let mut ids: Vec<u128> = unit.iter().map(|one| one.sent.id().0).collect();
             ids.sort_unstable();
@@ -243,31 +271,31 @@ impl Ledger {
             let is_well_formed =
                 |event: &EventBytes| checks::check(event, self.routing(), chained).is_ok();
             let is_chain = unit.len() > 1 && is_closed && is_adjacent && are_different && is_path;
-            return is_chain && events.iter().all(is_well_formed) && unit.iter().all(is_new);
+            let is_right = is_chain && events.iter().all(is_well_formed) && unit.iter().all(is_new);
+            let is_right = is_right && unit.iter().all(ends_there);
+            return is_right.then(|| Arriving { home, before, next: path.after(here) });
         };
         let routing = self.routing();
-        let is_between = routing.of(transfer.debit_account_id) == home
-            && routing.of(transfer.credit_account_id) == last;
+        let is_between = routing.of(transfer.debit_account_id) == before
+            && routing.of(transfer.credit_account_id) == here;
         if resolves(transfer) != (transfer.pending_id.0 != 0) || single.is_linked() || !is_between {
-            return false;
+            return None;
         }
+        let arriving = Arriving { home: before, before, next: None };
         if transfer.pending_id.0 != 0 {
-            let is_it = |held: &Pending| {
+            let is_it = |held: &&Pending| {
                 let is_whole = transfer.amount.0 == held.amount;
                 let posts = transfer.flags.contains(TransferFlags::POST_PENDING);
                 let credit = self.accounts.get(held.credit);
                 (credit.id, credit.ledger) == (transfer.credit_account_id, transfer.ledger)
                     && (is_whole || posts && transfer.amount.0 < held.amount)
             };
-            return self.pendings.held(home, transfer.pending_id).is_some_and(is_it);
+            return self.pendings.held(before, transfer.pending_id).filter(is_it).map(|_| arriving);
         }
-        self.is_not_held(transfer, home)
-    }
-
-    /// No side of this reservation is here yet.
-    fn is_not_held(&self, transfer: &Transfer, home: PartitionId) -> bool {
-        !transfer.flags.contains(TransferFlags::PENDING)
-            || self.pendings.held(home, transfer.id).is_none()
+        // No side of a reservation is here yet.
+        let is_new = !transfer.flags.contains(TransferFlags::PENDING)
+            || !self.pendings.has_of(before, transfer.id);
+        is_new.then_some(arriving)
     }
 
     /// Executes what has arrived in a chain, all of it or none: what each of it has moved or reserved.
@@ -309,6 +337,7 @@ impl Ledger {
         let transfer = match sent {
             Sent::Guard(guard) => return self.guard(guard).map(|()| 0),
             Sent::Transfer(transfer) => transfer,
+            Sent::Word(_) => return Err(Verdict::KindUnknown),
         };
         if resolves(transfer) {
             let posts = transfer.flags.contains(TransferFlags::POST_PENDING);
@@ -328,7 +357,11 @@ impl Ledger {
 
     /// Takes back an arrival that was accepted.
     pub(super) fn revert_arrival(&mut self, sent: &Sent, offset: u64, resolved: Option<&Resolved>) {
-        let Sent::Transfer(transfer) = sent else { return };
+        let transfer = match sent {
+            Sent::Transfer(transfer) => transfer,
+            Sent::Word(word) => return self.revert_word(word, offset),
+            Sent::Guard(_) => return,
+        };
         if transfer.pending_id.0 != 0 {
             // Nothing, if it has arrived in a chain.
             let Some(held) = self.pendings.restore_replaced(offset) else { return };
@@ -340,7 +373,7 @@ impl Ledger {
         }
         if transfer.flags.contains(TransferFlags::PENDING) && self.here(transfer)[1] {
             let home = self.routing().of(transfer.debit_account_id);
-            self.pendings.remove(PendingKey { id: transfer.id.0, home: Some(home) });
+            self.pendings.remove(PendingKey::of(home, transfer.id));
         }
         self.revert_side(transfer, resolved);
     }

@@ -68,6 +68,7 @@ pub(super) fn check(bytes: &EventBytes, routing: Routing, chained: Chained) -> R
             | EventKind::Mail
             | EventKind::Arrival
             | EventKind::GuardArrival
+            | EventKind::WordArrival
             | EventKind::Word,
         )
         | Err(_) => Err(Verdict::KindUnknown),

@@ -228,8 +228,8 @@ impl Ledger {
         }
         if known > 0 {
             self.refuse_known_in_part(members, at, log, outcomes);
-        } else if path.spans() {
-            self.begin_chain(group, members, path.last, at, log, outcomes);
+        } else if let Some(next) = path.after(self.partition) {
+            self.begin_chain(group, members, next, at, log, outcomes);
         } else {
             self.execute_chain(group, members, at, log, outcomes);
         }
@@ -266,25 +266,25 @@ impl Ledger {
             let chained = Chained { linked: true, repeated };
             checks::check(bytes, routing, chained).map_err(|verdict| (index, verdict))?;
         }
-        let here = Path { home: self.partition, last: self.partition };
-        let path = unit::path(group, self.partitions)?.unwrap_or(here);
+        let alone = || Path::alone(self.partition);
+        let path = unit::path(group, self.partitions)?.unwrap_or_else(alone);
         if path.home != self.partition {
             return Err((0, Verdict::WrongPartition));
         }
         Ok(path)
     }
 
-    /// Prepares a chain on which another partition has the last word, or refuses it.
+    /// Prepares a chain on which another partition has the last word, and which goes to the next one, or refuses it.
     fn begin_chain(
         &mut self,
         group: &[EventBytes],
         members: &[ChainMember],
-        last: PartitionId,
+        next: PartitionId,
         at: At,
         log: &mut EntryParts<'_>,
         outcomes: &mut Outcomes,
     ) {
-        let prepared = self.prepare_chain(group, members, last, at, log.resolved);
+        let prepared = self.prepare_chain(group, members, next, at, log.resolved);
         for (index, member) in members.iter().enumerate() {
             let offset = at.offset + index as u64;
             let (verdict, state) = match prepared {

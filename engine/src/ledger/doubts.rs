@@ -9,7 +9,6 @@ use walengine_net::model::PartitionId;
 #[derive(Default)]
 pub(super) struct Doubts {
     queues: BTreeMap<PartitionId, Queue>,
-    open: usize,
 }
 
 #[derive(Default)]
@@ -42,7 +41,6 @@ impl Doubts {
     /// What stands at `place` is in doubt: from now on, or again.
     pub(super) fn open(&mut self, other: PartitionId, place: u64, slot: u32) {
         let queue = self.queues.entry(other).or_default();
-        self.open += 1;
         match queue.find(place) {
             Some(sent) => *sent = Sent { place, slot, settled_at: 0 },
             None => queue.sent.push_back(Sent { place, slot, settled_at: 0 }),
@@ -55,7 +53,6 @@ impl Doubts {
         let Some(sent) = queue.find(place) else { return };
         sent.settled_at = offset;
         queue.next += 1;
-        self.open -= 1;
     }
 
     /// It was never prepared.
@@ -63,7 +60,6 @@ impl Doubts {
         let queue = self.queues.entry(other).or_default();
         if queue.find(place).is_some() {
             queue.sent.remove(queue.next);
-            self.open -= 1;
         }
     }
 
@@ -100,11 +96,6 @@ impl Doubts {
         let sent = self.queues.get(&other).into_iter().flat_map(|queue| &queue.sent);
         let sent = sent.take_while(move |sent| sent.place < below);
         sent.filter(|sent| sent.settled_at == 0).map(|sent| sent.slot)
-    }
-
-    /// Number of those that are in doubt.
-    pub(super) fn len(&self) -> usize {
-        self.open
     }
 
     /// Memory in bytes.

@@ -105,6 +105,7 @@ impl Ledger {
                 | EventKind::Mail
                 | EventKind::Arrival
                 | EventKind::GuardArrival
+                | EventKind::WordArrival
                 | EventKind::Word,
             )
             | Err(_) => Err(Verdict::KindUnknown),

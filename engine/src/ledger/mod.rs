@@ -40,6 +40,7 @@ mod inbound;
 mod joint_index;
 mod limits;
 mod older;
+mod passing;
 mod pendings;
 mod recent;
 mod records;
@@ -51,6 +52,7 @@ mod snapshot;
 mod state_digest;
 mod table;
 mod undo;
+mod words;
 
 use walengine_net::model::{
     Account, AccountId, Amount, Code, Decided, EventId, LedgerId, Offset, PartitionId, Timestamp,

@@ -38,10 +38,18 @@ pub(super) enum Standing {
     Carried = 7,
     /// Reserves nothing: the voiding of a reservation, in a chain in doubt.
     Voiding = 8,
+    /// Of a chain that another partition has prepared and that was handed on: reserves until the next one's word.
+    Passed = 9,
+    /// The same, and with the word it reserves on the side of the other partition's reservation.
+    PassedHolding = 10,
+    /// The same as [`Self::Passed`], but it changes nothing here, and reserves nothing.
+    PassedCarried = 11,
+    /// Reserves nothing: the outcome of what was handed on, of which the partition that it came from may not know.
+    Telling = 12,
 }
 
 impl Standing {
-    const ALL: [Self; 9] = [
+    const ALL: [Self; 13] = [
         Self::Open,
         Self::InDoubt,
         Self::Reserving,
@@ -51,6 +59,10 @@ impl Standing {
         Self::Held,
         Self::Carried,
         Self::Voiding,
+        Self::Passed,
+        Self::PassedHolding,
+        Self::PassedCarried,
+        Self::Telling,
     ];
 
     /// `None` if there is none of this number.
@@ -65,7 +77,24 @@ impl Standing {
 
     /// Another partition has the last word on it.
     pub(super) fn is_in_doubt(self) -> bool {
-        matches!(self, Self::InDoubt | Self::Reserving | Self::Carried) || self.ends()
+        matches!(self, Self::InDoubt | Self::Reserving | Self::Carried)
+            || self.ends()
+            || self.is_passed()
+    }
+
+    /// Of another partition's chain, which was handed on.
+    pub(super) fn is_passed(self) -> bool {
+        matches!(self, Self::Passed | Self::PassedHolding | Self::PassedCarried)
+    }
+
+    /// It has ended here, and another partition may not know.
+    pub(super) fn is_told(self) -> bool {
+        matches!(self, Self::Ended | Self::Telling)
+    }
+
+    /// An event of a chain in doubt that changes nothing here.
+    pub(super) fn is_carried(self) -> bool {
+        matches!(self, Self::Carried | Self::PassedCarried)
     }
 
     /// The end of a reservation, which is in doubt.
@@ -75,7 +104,7 @@ impl Standing {
 
     /// Its amount counts as pending in its accounts.
     pub(super) fn reserves(self) -> bool {
-        !matches!(self, Self::Carried | Self::Ended) && !self.ends()
+        !self.is_told() && !self.is_carried() && !self.ends()
     }
 }
 
@@ -90,7 +119,15 @@ impl Link {
     pub(super) const PREVIOUS: Self = Self(2);
     /// A reservation that does not span: it was in doubt with its chain.
     pub(super) const WAS: Self = Self(4);
-    const ALL: u8 = Self::NEXT.0 | Self::PREVIOUS.0 | Self::WAS.0;
+    /// The next partition has prepared it, too, and handed it on: the outcome comes from there.
+    pub(super) const HANDED_ON: Self = Self(8);
+    /// Of what was handed on and changes nothing here: it may come to less than was sent.
+    pub(super) const MAY_BE_LESS: Self = Self(16);
+    /// The same: it ends a reservation.
+    pub(super) const ENDS: Self = Self(32);
+    const OF_CARRIED: Self = Self(Self::MAY_BE_LESS.0 | Self::ENDS.0);
+    const OF_CHAIN: Self = Self(Self::NEXT.0 | Self::PREVIOUS.0);
+    const ALL: u8 = Self::OF_CHAIN.0 | Self::WAS.0 | Self::HANDED_ON.0 | Self::OF_CARRIED.0;
 
     /// Of the event at a place in a chain of this length.
     pub(super) fn at(place: usize, length: usize) -> Self {
@@ -104,6 +141,20 @@ impl Link {
         (number & !Self::ALL == 0).then_some(Self(number))
     }
 
+    pub(super) fn with(self, link: Self) -> Self {
+        Self(self.0 | link.0)
+    }
+
+    /// Its place in the chain alone.
+    pub(super) fn place(self) -> Self {
+        Self(self.0 & Self::OF_CHAIN.0)
+    }
+
+    /// Has what only what was handed on may have, and changes nothing here.
+    pub(super) fn is_of_carried(self) -> bool {
+        self.0 & Self::OF_CARRIED.0 != 0
+    }
+
     pub(super) fn has(self, link: Self) -> bool {
         self.0 & link.0 != 0
     }
@@ -111,6 +162,29 @@ impl Link {
     /// In a chain that is in doubt.
     pub(super) fn is_chained(self) -> bool {
         self.has(Self::NEXT) || self.has(Self::PREVIOUS)
+    }
+}
+
+/// Where an event of a chain that was handed on has come from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Origin {
+    /// The home of the chain, where its id is known.
+    pub home: PartitionId,
+    /// The partition that has handed it on to this one, which waits for the word.
+    pub before: PartitionId,
+    /// Its place in the stream from there.
+    pub place: u64,
+}
+
+impl Origin {
+    /// As it stands in [`Pending::named`].
+    pub(super) fn to_named(self) -> u128 {
+        u128::from(self.place) | u128::from(self.home.0) << 64 | u128::from(self.before.0) << 80
+    }
+
+    fn from_named(named: u128) -> Self {
+        let partition = |bits: u32| PartitionId((named >> bits) as u16);
+        Self { home: partition(64), before: partition(80), place: named as u64 }
     }
 }
 
@@ -135,8 +209,8 @@ pub(super) struct Pending {
     pub standing: Standing,
     /// Of what is in doubt with a chain, or was.
     pub link: Link,
-    /// Of a reservation at home that spans partitions, its account elsewhere; of an end in doubt, its reservation; 0 of
-    /// any other.
+    /// Of a reservation at home that spans partitions, its account elsewhere; of an end in doubt, its reservation; of
+    /// what was handed on, or has its outcome, its [`Origin`]; 0 of any other.
     pub named: u128,
 }
 
@@ -154,13 +228,23 @@ impl Pending {
 
     /// The partition that has not said yet, as far as is known here, that it knows of it.
     pub(super) fn sent_to(&self) -> Option<PartitionId> {
-        let is_sent = self.standing.is_in_doubt() || self.standing == Standing::Ended;
+        let is_sent = self.standing.is_told()
+            || self.standing.is_in_doubt() && !self.link.has(Link::HANDED_ON);
         self.other().filter(|_| is_sent)
     }
 
     pub(super) fn key(&self) -> PendingKey {
-        let home = self.other().filter(|_| self.standing == Standing::Held);
-        PendingKey { id: self.id, home }
+        let home = match self.standing {
+            Standing::Held => self.other(),
+            _ => self.origin().map(|origin| origin.home),
+        };
+        PendingKey { id: self.id, home, tells: self.standing == Standing::Telling }
+    }
+
+    /// Where it has come from, if it was handed on.
+    pub(super) fn origin(&self) -> Option<Origin> {
+        let has_one = self.standing.is_passed() || self.standing == Standing::Telling;
+        has_one.then(|| Origin::from_named(self.named))
     }
 
     #[inline]
@@ -178,14 +262,21 @@ impl Pending {
 /// What names a reservation: its id and, if that is an id of another partition, which one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct PendingKey {
-    pub id: u128,
-    pub home: Option<PartitionId>,
+    id: u128,
+    home: Option<PartitionId>,
+    /// It is the outcome.
+    tells: bool,
 }
 
 impl PendingKey {
     /// A reservation whose home this is.
     pub(super) fn own(id: EventId) -> Self {
-        Self { id: id.0, home: None }
+        Self { id: id.0, home: None, tells: false }
+    }
+
+    /// One of another partition.
+    pub(super) fn of(home: PartitionId, id: EventId) -> Self {
+        Self { id: id.0, home: Some(home), tells: false }
     }
 }
 
@@ -230,6 +321,12 @@ impl Pendings {
         self.counts[standing as usize]
     }
 
+    /// How many stand in one of these ways.
+    pub(super) fn counted_if(&self, is_one: impl Fn(Standing) -> bool) -> usize {
+        let ways = Standing::ALL.into_iter().filter(|standing| is_one(*standing));
+        ways.map(|standing| self.counted(standing)).sum()
+    }
+
     /// Memory in bytes.
     pub(super) fn bytes(&self) -> u64 {
         let free = self.free.capacity() * size_of::<u32>();
@@ -253,12 +350,29 @@ impl Pendings {
 
     /// The side here of another partition's reservation.
     pub(super) fn held(&self, home: PartitionId, id: EventId) -> Option<&Pending> {
-        self.find(PendingKey { id: id.0, home: Some(home) })
+        self.find(PendingKey::of(home, id)).filter(|pending| pending.standing == Standing::Held)
+    }
+
+    /// Something of another partition's event is here.
+    pub(super) fn has_of(&self, home: PartitionId, id: EventId) -> bool {
+        let key = PendingKey::of(home, id);
+        [false, true].into_iter().any(|tells| self.find(PendingKey { tells, ..key }).is_some())
     }
 
     pub(super) fn find(&self, key: PendingKey) -> Option<&Pending> {
         let is_it = |slot: &u32| self.slab.get(*slot).is(key);
         let slot = self.index.get(hash_of_event_id(key.id), is_it)?;
+        Some(self.slab.get(*slot))
+    }
+
+    /// What the record at `offset` has left in doubt, or has ended, so that another partition is to be told.
+    pub(super) fn unsettled(&self, id: u128, offset: u64) -> Option<&Pending> {
+        let is_it = |pending: &Pending| {
+            let standing = pending.standing;
+            let is_unsettled = standing.is_in_doubt() || standing.is_told();
+            pending.id == id && pending.offset == offset && is_unsettled
+        };
+        let slot = self.index.get(hash_of_event_id(id), |&slot| is_it(self.slab.get(slot)))?;
         Some(self.slab.get(*slot))
     }
 

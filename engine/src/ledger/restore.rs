@@ -13,7 +13,9 @@ use walengine_net::partition;
 use super::ids::Ids;
 use super::inbound::ACROSS_ITEM_BYTES;
 use super::limits::{OFFSET_MAX, TIMESTAMP_MAX};
-use super::pendings::{FINGERPRINT_AT, Link, PENDING_BYTES, PENDING_ITEM_BYTES, Pending, Standing};
+use super::pendings::{
+    FINGERPRINT_AT, Link, Origin, PENDING_BYTES, PENDING_ITEM_BYTES, Pending, Standing,
+};
 use super::set::Set;
 use super::slot::{SLOT_BYTES, Slot};
 use super::snapshot::{
@@ -238,17 +240,27 @@ impl Partial {
             Standing::Reserving => is_named || is_chained,
             Standing::Posting | Standing::Voiding | Standing::Ended => is_named,
             Standing::InDoubt | Standing::Held | Standing::Carried => !is_named,
+            Standing::Passed
+            | Standing::PassedHolding
+            | Standing::PassedCarried
+            | Standing::Telling => self.is_origin(&pending),
         };
         let was_in_doubt = pending.link.has(Link::WAS);
         let is_linked = match pending.standing {
             Standing::Open | Standing::Ending => !was_in_doubt || pending.other == 0,
-            Standing::Carried | Standing::Voiding => is_chained && !was_in_doubt,
+            Standing::Voiding | Standing::Carried | Standing::Telling => {
+                is_chained && !was_in_doubt
+            }
+            standing if standing.is_passed() => is_chained && !was_in_doubt,
             _ => !was_in_doubt,
         };
-        let may_be_chained = pending.standing.is_in_doubt();
+        let is_in_doubt = pending.standing.is_in_doubt();
+        let may_be_chained = is_in_doubt || pending.standing == Standing::Telling;
+        let may_be_handed_on = is_in_doubt && is_chained;
         let (debit, credit) = (pending.debit, pending.credit);
         let has_accounts = debit < accounts && credit < accounts && debit != credit;
-        let is_elsewhere = pending.standing == Standing::Carried && (debit, credit) == (0, 0);
+        let moves_nothing = pending.standing.is_carried() || pending.standing == Standing::Telling;
+        let is_elsewhere = moves_nothing && (debit, credit) == (0, 0);
         let needs_no_other = matches!(pending.standing, Standing::Open | Standing::Ending);
         let possible = pending.to_item() == *bytes
             && pending.id != 0
@@ -256,6 +268,8 @@ impl Partial {
             && (has_accounts || is_elsewhere)
             && is_linked
             && (may_be_chained || !is_chained)
+            && (may_be_handed_on || !pending.link.has(Link::HANDED_ON))
+            && (pending.standing == Standing::PassedCarried || !pending.link.is_of_carried())
             && pending.other <= self.head.partitions
             && pending.other != self.head.partition + 1
             && (pending.other != 0 || needs_no_other)
@@ -269,6 +283,18 @@ impl Partial {
         }
         self.ledger.pendings.insert(pending);
         Some(())
+    }
+
+    /// What was handed on has come from where something can have come from.
+    fn is_origin(&self, pending: &Pending) -> bool {
+        let SnapshotHead { partition, partitions, .. } = self.head;
+        pending.origin().is_some_and(|origin| {
+            let Origin { home, before, place } = origin;
+            let are_others = [home, before].iter().all(|it| it.0 < partitions && it.0 != partition);
+            let goes_back = pending.other() == Some(before);
+            let are_others = are_others && goes_back == (pending.standing == Standing::Telling);
+            are_others && place > 0 && origin.to_named() == pending.named
+        })
     }
 
     fn across(&mut self, item: &[u8; ACROSS_ITEM_BYTES]) -> Option<()> {
@@ -313,6 +339,10 @@ impl Partial {
         let is_right = ends == ending.len()
             && counted(Standing::Ending) == ends
             && ledger.pendings.iter().all(|pending| is_its_record(ledger, pending));
+        let is_right = is_right
+            && ledger.pendings.iter().filter_map(Pending::origin).all(|origin| {
+                origin.place <= ledger.last_place(origin.before) // it has arrived
+            });
         if !is_right {
             return Err(RestoreError::Reservations);
         }
@@ -335,7 +365,11 @@ fn is_its_record(ledger: &Ledger, pending: &Pending) -> bool {
     let end = ledger.ids.slot(&Key::new(pending.id, Space::Resolution));
     match pending.standing {
         // Its id is another partition's.
-        Standing::Held => return true,
+        Standing::Held
+        | Standing::Passed
+        | Standing::PassedHolding
+        | Standing::PassedCarried
+        | Standing::Telling => return true,
         Standing::Ended => return end.map_or(is_older, |end| end.offset() == pending.offset),
         Standing::Posting | Standing::Voiding => {
             let of = |it: &Pending| (it.debit, it.credit);

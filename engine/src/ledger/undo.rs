@@ -3,7 +3,8 @@
 
 use walengine_net::model::{
     Account, AccountFlags, Arrival, Close, CloseFlags, EventBytes, EventId, EventKind, Offset,
-    Resolved, ResolvedBytes, Timestamp, Transfer, TransferFlags, Verdict, event_id, event_kind,
+    Resolved, ResolvedBytes, Timestamp, Transfer, TransferFlags, Verdict, Word, event_id,
+    event_kind,
 };
 
 use super::Ledger;
@@ -59,7 +60,7 @@ impl Ledger {
             let verdict = Verdict::from_number(*verdict);
             if verdict == Some(Verdict::InDoubt) {
                 self.revert_prepared(EventId(event_id(bytes)), offset);
-                state = PendingState::Open;
+                state = PendingState::Open; // an arrival has no id here
             } else if verdict.is_some_and(Verdict::is_ok) {
                 self.revert(bytes, offset, effective.as_ref());
                 state = state_of_accepted(bytes);
@@ -120,10 +121,13 @@ impl Ledger {
                 account.version -= 1;
             }
             Ok(EventKind::Expire) => self.unresolve(offset, None),
-            Ok(EventKind::Arrival | EventKind::GuardArrival) => {
-                self.revert_arrival(&Arrival::from_bytes(bytes).sent, offset, resolved);
+            Ok(EventKind::Arrival | EventKind::GuardArrival | EventKind::WordArrival) => {
+                let arrival = Arrival::from_bytes(bytes).expect("it was applied");
+                self.revert_arrival(&arrival.sent, offset, resolved);
             }
-            Ok(EventKind::Word) => self.revert_word(bytes, offset),
+            Ok(EventKind::Word) => {
+                self.revert_word(&Word::from_bytes(bytes).expect("it was applied"), offset);
+            }
             Ok(EventKind::Guard | EventKind::Mail) | Err(_) => {}
         }
     }

@@ -12,6 +12,8 @@ pub struct Heard {
     reached: RefCell<BTreeMap<PartitionId, Offset>>,
     /// Term and offset of the newest word that was decided here.
     word: Cell<Option<(u64, Offset)>>,
+    /// The newest outcome of what was handed on that was decided here.
+    outcome: Cell<Option<Offset>>,
     /// Others that may have given words before the start of this node, which may have answered then, and lost them.
     unasked: RefCell<BTreeSet<PartitionId>>,
 }
@@ -49,7 +51,17 @@ impl Heard {
         self.word.set(Some((term, offset)));
     }
 
-    /// The newest of a term; `None` if there is none.
+    /// The outcome of what another partition has handed on was decided here.
+    pub fn note_outcome(&self, offset: Offset) {
+        self.outcome.set(Some(offset));
+    }
+
+    /// The newest of them; `None` if there is none.
+    pub fn newest_outcome(&self) -> Option<Offset> {
+        self.outcome.get()
+    }
+
+    /// The newest word of a term; `None` if there is none.
     pub fn newest_word(&self, term: u64) -> Option<Offset> {
         self.word.get().filter(|(of, _)| *of == term).map(|(_, offset)| offset)
     }

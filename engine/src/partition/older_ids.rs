@@ -591,6 +591,7 @@ fn key_at(entry: &RunEntry, record: &Record) -> Option<Key> {
                 | EventKind::Mail
                 | EventKind::Arrival
                 | EventKind::GuardArrival
+                | EventKind::WordArrival
                 | EventKind::Word,
             )
             | Err(_) => return None,
@@ -605,7 +606,7 @@ fn key_at(entry: &RunEntry, record: &Record) -> Option<Key> {
 /// by words, which have nothing else to tell.
 fn is_end(entry: &RunEntry, record: &Record) -> bool {
     let Record::Event(event) = record else { return false };
-    let is_word = event_kind(event) == Ok(EventKind::Word);
+    let is_word = matches!(event_kind(event), Ok(EventKind::Word | EventKind::WordArrival));
     is_word || entry.code < Verdict::REFUSAL_MIN && entry.code != Verdict::Ok.number()
 }
 
@@ -614,14 +615,16 @@ fn is_end(entry: &RunEntry, record: &Record) -> bool {
 fn resolved_by(event: &EventBytes, code: u8) -> Option<u128> {
     match event_kind(event) {
         Ok(EventKind::Expire) => Some(Expire::from_bytes(event).pending_id.0),
-        Ok(EventKind::Word)
+        Ok(EventKind::Word | EventKind::WordArrival)
             if [PendingState::Posted, PendingState::Voided]
                 .map(PendingState::number)
                 .contains(&code) =>
         {
             Word::from_bytes(event).map(|word| word.pending_id.0)
         }
-        Ok(EventKind::Word) => Word::from_bytes(event).map(|word| word.id.0),
+        Ok(EventKind::Word | EventKind::WordArrival) => {
+            Word::from_bytes(event).map(|word| word.id.0)
+        }
         Ok(EventKind::Transfer) => {
             let transfer = Transfer::from_bytes(event);
             unit::resolves(&transfer).then_some(transfer.pending_id.0)

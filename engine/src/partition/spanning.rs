@@ -5,16 +5,14 @@ use std::time::Duration;
 
 use walengine_net::limits::EVENTS_MAX;
 use walengine_net::model::{
-    EVENT_BYTES, EventBytes, EventId, Offset, PartitionId, RESOLVED_BYTES, Timestamp, Verdict,
-    event_id,
+    EVENT_BYTES, EventBytes, EventId, Offset, PartitionId, RESOLVED_BYTES, Sent, Timestamp,
+    Verdict, Word, event_id,
 };
 use walengine_replication::peer::{Carried, Words};
 
 use super::Partition;
 use crate::ids::key::{Key, Space};
-use crate::ledger::{
-    Doubt, Draft, Frame, Ledger, MailError, Outcome, Outcomes, fingerprint_of_event,
-};
+use crate::ledger::{Doubt, Draft, Frame, Ledger, MailError, Outcome, Outcomes};
 use crate::limits::{
     CARRIED_AHEAD_MAX, COURIER_AGAIN_AFTER, DOUBTS_MAX, FRAME_ARRIVALS_MAX, WORDS_GATHER,
 };
@@ -56,9 +54,6 @@ impl<C: Commit> Partition<C> {
         let Some(oldest) = oldest.filter(|_| self.leads() && !doubts.is_empty()) else {
             return Ok(None);
         };
-        let is_it = |doubt: &Doubt, event: &EventBytes| {
-            Some(fingerprint_of_event(event)) == doubt.fingerprint
-        };
         let kept = {
             let mut kept = self.inner.prepared.borrow_mut();
             kept.forget_below(self.with_ledger(Ledger::oldest_doubt_of_all).unwrap_or(visible));
@@ -66,7 +61,7 @@ impl<C: Commit> Partition<C> {
         };
         let events = doubts.iter().zip(kept);
         let mut events: Vec<Option<EventBytes>> =
-            events.map(|(doubt, kept)| kept.filter(|event| is_it(doubt, event))).collect();
+            events.map(|(doubt, kept)| kept.filter(|event| doubt.is_of(event))).collect();
         let is_missing = |(doubt, event): &(&Doubt, &mut Option<EventBytes>)| {
             event.is_none() && doubt.fingerprint.is_some()
         };
@@ -75,10 +70,10 @@ impl<C: Commit> Partition<C> {
             let offsets: Vec<Offset> = missing.iter().map(|(doubt, _)| doubt.offset).collect();
             let read = self.log().read_events_at(&offsets).await?;
             for ((doubt, event), read) in missing.into_iter().zip(read) {
-                *event = read.record.into_event().filter(|event| is_it(doubt, event));
+                *event = read.record.into_event().filter(|event| doubt.is_of(event));
                 if event.is_none() {
                     let read = self.log().read_checked_at(doubt.offset).await?;
-                    *event = read.record.into_event().filter(|event| is_it(doubt, event));
+                    *event = read.record.into_event().filter(|event| doubt.is_of(event));
                 }
             }
         }
@@ -131,9 +126,17 @@ impl<C: Commit> Partition<C> {
         let Admitted { now, .. } = self.admit_behind(time, bytes).await?;
         let mut result = Ok(());
         let decide = |ledger: &mut Ledger, draft: &mut Draft| {
+            let before = draft.len();
             result = ledger.take_frame(frame, draft, now);
+            self.keep_handed_on(ledger, draft, before);
         };
         let taken = self.inner.replica.borrow_mut().decide_events(decide);
+        let has_outcomes = arrivals.iter().any(|arrival| matches!(arrival.sent, Sent::Word(_)));
+        if has_outcomes && taken.is_some() && result.is_ok() {
+            self.note_words(home, Offset(last.place + 1));
+            let tail = self.with_ledger(Ledger::next_offset);
+            self.inner.heard.note_outcome(Offset(tail.0 - 1));
+        }
         self.inner.work.notify_all();
         taken.ok_or_else(|| self.not_leader())?;
         result?;
@@ -199,6 +202,11 @@ impl<C: Commit> Partition<C> {
         Some(Carried { home, to, covers_from: place, settled_below: place, time, arrivals })
     }
 
+    /// Outcomes of what was handed on are on the disk, as far as they are known: nobody is asked for those after a start.
+    pub fn has_logged_outcomes(&self) -> bool {
+        self.inner.heard.newest_outcome().is_none_or(|newest| newest < self.visible_offset())
+    }
+
     /// A record at or behind the words on all that was settled here so far.
     pub fn newest_word(&self) -> Option<Offset> {
         let tail = self.with_ledger(Ledger::next_offset);
@@ -231,17 +239,40 @@ impl<C: Commit> Partition<C> {
         self.may_gather_behind(only_words_since);
         let mut settled = 0;
         let decide = |ledger: &mut Ledger, draft: &mut Draft| {
+            let before = draft.len();
             settled = ledger.take_words(&said.words, draft, now);
+            self.keep_handed_on(ledger, draft, before);
         };
-        self.inner.heard.note_reached(other, said.next_offset);
         let taken = self.inner.replica.borrow_mut().decide_events(decide);
         if settled > 0 {
-            let tail = self.with_ledger(Ledger::next_offset);
-            self.inner.heard.note_word(self.term(), Offset(tail.0 - 1));
+            self.note_words(other, said.next_offset);
         }
         self.inner.work.notify_all();
         self.inner.changed.notify_all();
         taken.map(|_| settled).ok_or_else(|| self.not_leader())
+    }
+
+    /// Words of another partition were decided, which were logged there below an offset.
+    fn note_words(&self, other: PartitionId, logged_below: Offset) {
+        self.inner.heard.note_reached(other, logged_below);
+        let tail = self.with_ledger(Ledger::next_offset);
+        self.inner.heard.note_word(self.term(), Offset(tail.0 - 1));
+        self.inner.changed.notify_all();
+    }
+
+    /// Keeps what of a draft's records from one on was handed on, or is the outcome of that.
+    fn keep_handed_on(&self, ledger: &Ledger, draft: &Draft, first: usize) {
+        let Some(events) = draft.body.events.get(first..) else { return };
+        let mut kept = self.inner.prepared.borrow_mut();
+        for (event, at) in events.iter().zip(first..) {
+            let offset = draft.base_offset.plus(at as u64);
+            let is_outcome =
+                || Word::from_bytes(event).is_some_and(|word| ledger.tells(word.id, offset));
+            let is_prepared = draft.body.verdicts[at] == Verdict::InDoubt.number();
+            if is_prepared || ledger.has_outcomes() && is_outcome() {
+                kept.push(offset, *event);
+            }
+        }
     }
 
     /// Words are put into the draft, which had nothing else since then. If they are answered already, they may wait there.
@@ -315,7 +346,7 @@ impl<C: Commit> Partition<C> {
     pub(super) fn require_settled(&self, events: &[EventBytes]) -> Result<(), Refused> {
         let may_go = !self.is_asking()
             && self.with_ledger(|ledger| {
-                ledger.in_doubt_len() + events.len() <= DOUBTS_MAX || !ledger.spans_any(events)
+                ledger.own_doubts_len() + events.len() <= DOUBTS_MAX || !ledger.spans_any(events)
             });
         if may_go { Ok(()) } else { Err(BUSY) }
     }
@@ -335,7 +366,8 @@ impl<C: Commit> Partition<C> {
             self.until_settled(&doubts.0, &mut verdicts, within).await?;
         }
         // Of these, the end has gone into a run in the meantime.
-        let late: Vec<_> = doubts.0.iter().zip(&mut verdicts).filter(|it| it.1.is_none()).collect();
+        let doubts = &doubts.0;
+        let late: Vec<_> = doubts.iter().zip(&mut verdicts).filter(|it| it.1.is_none()).collect();
         if !late.is_empty() {
             let key = |id: &EventId| Key::new(id.0, Space::Event);
             let keys: Vec<Key> = late.iter().map(|((_, id), _)| key(id)).collect();
@@ -348,7 +380,7 @@ impl<C: Commit> Partition<C> {
                 };
             }
         }
-        for ((place, _), verdict) in doubts.0.iter().zip(verdicts) {
+        for ((place, _), verdict) in doubts.iter().zip(verdicts) {
             outcomes[*place].verdict = verdict.ok_or(Refused::InDoubt)?;
         }
         Ok(())

@@ -71,6 +71,7 @@ impl Touched {
                 | EventKind::Mail
                 | EventKind::Arrival
                 | EventKind::GuardArrival
+                | EventKind::WordArrival
                 | EventKind::Word,
             )
             | Err(_) => Vec::new(),
@@ -147,6 +148,7 @@ impl Judge<'_> {
                 | EventKind::Mail
                 | EventKind::Arrival
                 | EventKind::GuardArrival
+                | EventKind::WordArrival
                 | EventKind::Word,
             )
             | Err(_) => true,

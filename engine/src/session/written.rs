@@ -89,7 +89,9 @@ pub fn put_settled<C: Commit>(
             Some(Reached { partition: other.0, offset: newest.0 })
         };
         let others: Vec<Reached> = others.into_iter().filter_map(reached).collect();
-        let at_once = at_once && newest.is_some_and(|newest| newest < partition.visible_offset());
+        let at_once = at_once
+            && partition.has_logged_outcomes()
+            && newest.is_some_and(|newest| newest < partition.visible_offset());
         // Words that are not committed may be lost, and those that come again have other places.
         let word = if at_once { None } else { partition.newest_word() };
         let tokens = Tokens { own: newest.max(word), others: &others };

@@ -3,190 +3,37 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use rkyv::rancor;
-use walengine::ledger::{Draft, Frame, Ledger, LedgerTotals, MailError, Outcomes};
+use walengine::ledger::{Frame, Ledger, MailError, Outcomes};
 use walengine_net::client::Chain;
-use walengine_net::entry::{EventsBody, access_events};
 use walengine_net::model::{
-    Account, AccountFlags, AccountId, Amount, Arrival, Code, Event, EventBytes, EventId, Expire,
-    Guard, GuardFlags, LedgerId, Offset, PartitionId, Resolved, Sent, Timestamp, Transfer,
-    TransferFlags, Verdict, Word,
+    Account, AccountFlags, AccountId, Amount, Arrival, Code, Event, EventBytes, EventId, Guard,
+    GuardFlags, LedgerId, PartitionId, Resolved, Sent, Timestamp, Transfer, TransferFlags, Verdict,
+    Word,
 };
 use walengine_net::{partition, unit};
 
+use crate::side::Side;
 use crate::{Random, first_seed};
 
 const SEEDS: u64 = 60;
 const STEPS: usize = 1500;
 const LEDGER: LedgerId = LedgerId(7);
 
-#[derive(Clone)]
-struct Entry {
-    base: Offset,
-    timestamp: Timestamp,
-    previous: Timestamp,
-    body: EventsBody,
-}
-
-/// One partition: what its leader has decided, and what is committed.
-struct Side {
-    leader: Ledger,
-    committed: Ledger,
-    tail: Vec<Entry>,
-    log: Vec<Entry>,
-}
-
-impl Side {
-    fn new(partition: u16, partitions: u16) -> Self {
-        let new = || Ledger::new(PartitionId(partition), partitions);
-        Self { leader: new(), committed: new(), tail: Vec::new(), log: Vec::new() }
-    }
-
-    fn decide<T>(&mut self, decide: impl FnOnce(&mut Ledger, &mut Draft) -> T) -> T {
-        let mut draft = Draft::new();
-        let result = decide(&mut self.leader, &mut draft);
-        if !draft.is_empty() {
-            let (base, timestamp) = (draft.base_offset, draft.timestamp);
-            let previous = draft.previous_timestamp;
-            self.tail.push(Entry { base, timestamp, previous, body: draft.take() });
-        }
-        result
-    }
-
-    fn commit(&mut self) {
-        if self.tail.is_empty() {
-            return;
-        }
-        let entry = self.tail.remove(0);
-        let bytes = rkyv::to_bytes::<rancor::Error>(&entry.body).unwrap();
-        let body = access_events(&bytes).unwrap();
-        self.committed.apply_events(entry.base, entry.timestamp, body).expect("replicas agree");
-        self.leader.release(self.committed.next_offset());
-        if self.tail.is_empty() {
-            assert_eq!(self.leader.digest(), self.committed.digest());
-        }
-        self.log.push(entry);
-    }
-
-    /// Another leads: what was not committed is gone.
-    fn lose_tail(&mut self) {
-        while let Some(Entry { base, previous, body, .. }) = self.tail.pop() {
-            let EventsBody { events, verdicts, resolved } = &body;
-            self.leader.undo_events(base, previous, events, verdicts, resolved);
-        }
-        assert_eq!(self.leader.digest(), self.committed.digest(), "undone to what is committed");
-    }
-
-    /// The leader starts again from a snapshot of what is committed.
-    fn restart(&mut self) {
-        self.tail.clear();
-        let mut cut = self.committed.snapshot();
-        let chunks = std::iter::from_fn(|| cut.next_chunk(&self.committed, 4096));
-        let chunks: Vec<_> = chunks.collect();
-        let (partition, partitions) = (self.committed.partition(), self.committed.partitions());
-        self.leader = Ledger::restore(partition, partitions, chunks).expect("its own snapshot");
-        assert_eq!(self.leader.digest(), self.committed.digest());
-    }
-
-    /// A chain in doubt reserves all that it debits, though it may credit it itself: `chained` accounts may have more
-    /// reserved than their limits allow.
-    fn check(&self, accounts: &[Account], chained: impl Fn(&Ledger) -> BTreeSet<AccountId>) {
-        for ledger in [&self.leader, &self.committed] {
-            assert!(ledger.totals().values().all(LedgerTotals::balanced), "books balance");
-            let chained = chained(ledger);
-            let strict = accounts.iter().filter(|one| !chained.contains(&one.id));
-            for account in strict.filter_map(|one| ledger.account(one.id)) {
-                let Account { debits_posted, debits_pending, credits_posted, .. } = account;
-                if account.flags.contains(AccountFlags::DEBITS_MUST_NOT_EXCEED_CREDITS) {
-                    assert!(debits_posted.0 + debits_pending.0 <= credits_posted.0, "{account:?}");
-                }
-                if account.flags.contains(AccountFlags::CREDITS_MUST_NOT_EXCEED_DEBITS) {
-                    assert!(credits_posted.0 + account.credits_pending.0 <= debits_posted.0);
-                }
-            }
-        }
-    }
-
-    /// What a courier reads of its log: all that is for another partition from a place on.
-    fn prepared(&self, other: PartitionId, from: u64) -> Vec<Arrival> {
-        let partitions = self.leader.partitions();
-        let mut found = Vec::new();
-        for entry in &self.log {
-            let resolved: BTreeMap<u32, Resolved> = entry
-                .body
-                .resolved
-                .iter()
-                .map(Resolved::from_bytes)
-                .map(|it| (it.index, it))
-                .collect();
-            let mut chain: Option<(usize, PartitionId)> = None;
-            for (index, event) in (0u32..).zip(&entry.body.events) {
-                let place = entry.base.0 + u64::from(index);
-                let verdict = entry.body.verdicts[index as usize];
-                let effective = resolved.get(&index);
-                chain = chain.filter(|(end, _)| (index as usize) < *end);
-                let begins = chain.is_none() && unit::is_linked(event);
-                if begins && verdict == Verdict::InDoubt.number() {
-                    let rest = &entry.body.events[index as usize..];
-                    let (length, _) = unit::length(rest);
-                    let path = unit::path(&rest[..length], partitions).unwrap().unwrap();
-                    chain = Some((index as usize + length, path.last));
-                }
-                if let Some((_, last)) = chain {
-                    let sent = match Event::from_bytes(event).unwrap() {
-                        Event::Guard(guard) => Sent::Guard(guard),
-                        Event::Transfer(transfer) => Sent::Transfer(
-                            effective.map_or(transfer, |it| with_effective(transfer, it)),
-                        ),
-                        other => panic!("{other:?} spans"),
-                    };
-                    if place >= from && last == other {
-                        found.push(Arrival { sent, place });
-                    }
-                    continue;
-                }
-                let ends = verdict == Verdict::Ok.number() && effective.is_some();
-                let transfer = match (Event::from_bytes(event).unwrap(), effective) {
-                    (Event::Transfer(transfer), None) if verdict == Verdict::InDoubt.number() => {
-                        transfer
-                    }
-                    (Event::Transfer(transfer), Some(it))
-                        if verdict == Verdict::InDoubt.number() =>
-                    {
-                        with_effective(transfer, it)
-                    }
-                    (Event::Transfer(Transfer { pending_id, flags, .. }), Some(it))
-                        if ends && flags.contains(TransferFlags::VOID_PENDING) =>
-                    {
-                        let flags = TransferFlags::VOID_PENDING;
-                        with_effective(Transfer { pending_id, flags, ..Transfer::default() }, it)
-                    }
-                    (Event::Expire(Expire { pending_id }), Some(it)) => {
-                        let flags = TransferFlags::VOID_PENDING;
-                        with_effective(Transfer { pending_id, flags, ..Transfer::default() }, it)
-                    }
-                    _ => continue,
-                };
-                let is_for = partition::of_account(transfer.credit_account_id, partitions) == other;
-                if place >= from && is_for {
-                    found.push(Arrival { sent: Sent::Transfer(transfer), place });
-                }
-            }
-        }
-        found
-    }
-}
-
-fn with_effective(transfer: Transfer, effective: &Resolved) -> Transfer {
-    let Resolved { debit_account_id, credit_account_id, amount, ledger, code, .. } = *effective;
-    Transfer { debit_account_id, credit_account_id, amount, ledger, code, ..transfer }
-}
-
 /// What is on its way.
 #[derive(Clone)]
 enum OnWay {
     Frame { home: usize, to: usize, covers_from: u64, settled_below: u64, arrivals: Vec<Arrival> },
     Words { to: usize, words: Vec<Word> },
+}
+
+/// A chain that spans.
+struct Spanning {
+    home: usize,
+    first: u128,
+    /// Over three and more partitions.
+    is_long: bool,
+    /// The accounts that it touches.
+    touched: BTreeSet<AccountId>,
 }
 
 struct World {
@@ -200,8 +47,7 @@ struct World {
     pendings: Vec<u128>,
     /// What was sent as one, and where to.
     units: Vec<(usize, Vec<EventBytes>)>,
-    /// Of each chain that spans: its home, its first id, and the accounts that it touches.
-    chains: Vec<(usize, u128, BTreeSet<AccountId>)>,
+    chains: Vec<Spanning>,
     gaps: usize,
 }
 
@@ -313,9 +159,10 @@ impl World {
         }
     }
 
-    /// A chain whose events may be of two partitions.
+    /// A chain whose events may be of two or three partitions.
     fn chain(&mut self) -> Option<(usize, Vec<EventBytes>)> {
         let (one, two) = self.pair();
+        let three = self.random.below(self.sides.len());
         let mut events = Vec::new();
         for _ in 0..2 + self.random.below(3) {
             if self.random.chance(150) {
@@ -345,7 +192,7 @@ impl World {
             }
             events.push(Event::Transfer(transfer));
         }
-        let lives_there = |id: AccountId| [one, two].contains(&self.home_of(id));
+        let lives_there = |id: AccountId| [one, two, three].contains(&self.home_of(id));
         events.retain(|event| match event {
             Event::Transfer(transfer) => {
                 let sides = [transfer.debit_account_id, transfer.credit_account_id];
@@ -370,7 +217,8 @@ impl World {
         }
         if path.spans() {
             let first = u128::from_le_bytes(*chain[0].first_chunk().unwrap());
-            self.chains.push((home, first, touched));
+            let is_long = !path.between.is_empty();
+            self.chains.push(Spanning { home, first, is_long, touched });
         }
         Some((home, chain))
     }
@@ -493,12 +341,17 @@ impl World {
             }
             OnWay::Words { to, words } => {
                 let now = Timestamp(now);
+                // What an end in a chain is the end of, only its home knows.
+                let is_known = |word: &&Word| {
+                    word.pending_id.0 == 0
+                        || self.transfers.get(&word.id.0).is_none_or(|(home, _)| *home == to)
+                };
                 let forged = |word: &Word| {
                     let pending_id = EventId(word.pending_id.0 ^ 1);
                     let id = if word.pending_id.0 == 0 { EventId(0) } else { word.id };
                     Word { id, pending_id, ..*word }
                 };
-                let forged: Vec<_> = words.iter().map(forged).collect();
+                let forged: Vec<_> = words.iter().filter(is_known).map(forged).collect();
                 let taken =
                     self.sides[to].decide(|ledger, draft| ledger.take_words(&forged, draft, now));
                 assert_eq!(taken, 0, "of another reservation than home knows");
@@ -510,7 +363,7 @@ impl World {
 
     /// Of a chain, no word is taken without the others.
     fn is_not_settled_in_part(&mut self, to: usize, words: &[Word], now: Timestamp) {
-        let firsts: BTreeSet<u128> = self.chains.iter().map(|(_, first, _)| *first).collect();
+        let firsts: BTreeSet<u128> = self.chains.iter().map(|chain| chain.first).collect();
         let Some(word) = words.iter().find(|word| firsts.contains(&word.id.0)) else { return };
         let taken = self.sides[to].decide(|ledger, draft| ledger.take_words(&[*word], draft, now));
         assert_eq!(taken, 0, "of a chain in part: {word:?}");
@@ -537,6 +390,8 @@ impl World {
                 transfer.flags = transfer.flags.with(TransferFlags::LINKED);
             }
             (Sent::Guard(_), _) => {}
+            (Sent::Word(word), 1) => word.verdict = Verdict::InDoubt,
+            (Sent::Word(word), _) => word.place += 1,
         }
         if forged.place <= self.sides[to].leader.last_place(home) {
             forged.place = u64::MAX - 1;
@@ -559,9 +414,17 @@ impl World {
         }
         for (at, side) in self.sides.iter().enumerate() {
             let chained = |ledger: &Ledger| {
-                let own = self.chains.iter().filter(|(home, ..)| *home == at);
-                let open = own.filter(|(_, first, _)| ledger.is_in_doubt(EventId(*first)));
-                open.flat_map(|(.., touched)| touched.iter().copied()).collect()
+                let is_open = |chain: &&Spanning| {
+                    let Side { leader, committed, .. } = &self.sides[chain.home];
+                    let is_in_doubt = |ledger: &Ledger| ledger.is_in_doubt(EventId(chain.first));
+                    if chain.home == at {
+                        is_in_doubt(ledger)
+                    } else {
+                        is_in_doubt(leader) || is_in_doubt(committed)
+                    }
+                };
+                let open = self.chains.iter().filter(is_open);
+                open.flat_map(|chain| chain.touched.iter().copied()).collect()
             };
             side.check(&self.accounts, chained);
         }
@@ -587,6 +450,16 @@ impl World {
         let mut words: BTreeMap<(usize, u64), Word> = BTreeMap::new();
         let mut arrived: BTreeMap<(usize, u64), (Verdict, u128)> = BTreeMap::new();
         let mut local: BTreeMap<u128, u128> = BTreeMap::new();
+        let homes = self.transfers.iter().map(|(id, (home, _))| (*id, *home));
+        let firsts = self.chains.iter().map(|chain| (chain.first, chain.home));
+        let homes: BTreeMap<u128, usize> = homes.chain(firsts).collect();
+        // What was said at last of what is sent from its home.
+        let mut said: BTreeMap<u128, Word> = BTreeMap::new();
+        let mut say = |at: usize, word: &Word| {
+            if word.verdict != Verdict::InDoubt && homes.get(&word.id.0) == Some(&at) {
+                assert!(said.insert(word.id.0, *word).is_none(), "one outcome each");
+            }
+        };
         for (at, side) in self.sides.iter().enumerate() {
             let mut open = 0;
             for entry in &side.log {
@@ -599,6 +472,7 @@ impl World {
                         .next();
                     match Event::from_bytes(event).unwrap() {
                         Event::Word(word) => {
+                            say(at, &word);
                             assert!(
                                 words.insert((at, word.place), word).is_none(),
                                 "one word each"
@@ -607,11 +481,15 @@ impl World {
                         Event::Mail(mail) => open = usize::from(mail.home.0),
                         Event::Arrival(Arrival { sent, place }) => {
                             let home = open;
+                            if let Sent::Word(word) = sent {
+                                say(at, &word);
+                            }
                             let transfer = sent.transfer().copied().unwrap_or_default();
                             let reduced = amount.filter(|_| transfer.pending_id.0 == 0);
                             let amount = reduced.unwrap_or(transfer.amount.0);
                             let moves = verdict.is_ok()
                                 && !transfer.flags.contains(TransferFlags::VOID_PENDING);
+                            let moves = moves && !matches!(sent, Sent::Word(_));
                             let amount = if moves { amount } else { 0 };
                             let before = arrived.insert((home, place), (verdict, amount));
                             assert!(before.is_none(), "one arrival each");
@@ -624,21 +502,24 @@ impl World {
                 }
             }
         }
-        assert!(words.keys().eq(arrived.keys()), "what arrived has a word, and nothing else");
-        let said: BTreeMap<u128, (Word, Verdict, u128)> = words
-            .iter()
-            .map(|(at, word)| (word.id.0, (*word, arrived[at].0, arrived[at].1)))
-            .collect();
+        // That something is handed on, its home need not have heard: the outcome may have come before.
+        let needs_word = |(at, (verdict, _)): &(&(usize, u64), &(Verdict, u128))| {
+            *verdict != Verdict::InDoubt || words.contains_key(*at)
+        };
+        let with_word = arrived.iter().filter(needs_word).map(|(at, _)| at);
+        assert!(words.keys().eq(with_word), "what arrived has a word, and nothing else");
+        for (at, word) in &words {
+            assert_eq!((word.verdict, word.amount.0), arrived[at], "{word:?}");
+        }
         let (mut moved, mut reserved) = (BTreeMap::new(), BTreeMap::new());
         let (mut posted, mut held) = (0, 0);
         for (id, (home, transfer)) in &self.transfers {
             let leader = &self.sides[*home].leader;
             let decided = leader.decided(EventId(*id));
-            let amount = if let Some((word, verdict, amount)) = said.get(id) {
-                assert_eq!((word.verdict, word.amount.0), (*verdict, *amount));
-                assert_eq!(decided.unwrap().verdict, *verdict);
-                posted += usize::from(word.pending_id.0 != 0 && verdict.is_ok());
-                *amount
+            let amount = if let Some(word) = said.get(id) {
+                assert_eq!(decided.unwrap().verdict, word.verdict);
+                posted += usize::from(word.pending_id.0 != 0 && word.verdict.is_ok());
+                word.amount.0
             } else {
                 assert_ne!(decided.map(|it| it.verdict), Some(Verdict::InDoubt));
                 local.get(id).copied().unwrap_or(0)
@@ -686,11 +567,20 @@ impl World {
                 );
             }
         }
-        let in_chain =
-            |first: &u128| said.get(first).is_some_and(|(word, ..)| word.verdict.is_ok());
-        let chains = self.chains.iter().filter(|(_, first, _)| in_chain(first)).count();
+        let is_accepted =
+            |chain: &&Spanning| said.get(&chain.first).is_some_and(|word| word.verdict.is_ok());
+        let chains = self.chains.iter().filter(is_accepted).count();
+        let long_chains = self.chains.iter().filter(is_accepted).filter(|it| it.is_long).count();
         let accepted = arrived.values().filter(|it| it.0.is_ok()).count();
-        Found { accepted, arrived: arrived.len(), posted, held, chains, gaps: self.gaps }
+        Found {
+            accepted,
+            arrived: arrived.len(),
+            posted,
+            held,
+            chains,
+            long_chains,
+            gaps: self.gaps,
+        }
     }
 }
 
@@ -704,6 +594,8 @@ struct Found {
     held: usize,
     /// Chains that spanned, and were accepted.
     chains: usize,
+    /// And had three or more partitions.
+    long_chains: usize,
     /// Frames that were refused, because something before them was missing.
     gaps: usize,
 }
@@ -719,17 +611,20 @@ fn what_spans_partitions_has_both_sides_or_neither_whatever_couriers_and_leaders
             world.step(1_000_000 + step as u64 * 10_000_000);
         }
         world.drain(1_000_000_000_000);
-        let Found { arrived, accepted, posted, held, chains, gaps } = world.check_end();
+        let Found { arrived, accepted, posted, held, chains, long_chains, gaps } =
+            world.check_end();
         all = Found {
             arrived: all.arrived + arrived,
             accepted: all.accepted + accepted,
             posted: all.posted + posted,
             held: all.held + held,
             chains: all.chains + chains,
+            long_chains: all.long_chains + long_chains,
             gaps: all.gaps + gaps,
         };
     }
     println!("{all:?}");
     assert!(all.accepted > 5_000 && all.arrived - all.accepted > 500 && all.gaps > 100, "{all:?}");
     assert!(all.posted > 250 && all.held > 500 && all.chains > 500, "{all:?}");
+    assert!(all.long_chains > 100, "{all:?}");
 }

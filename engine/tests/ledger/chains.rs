@@ -1,4 +1,4 @@
-//! Linked chains over two partitions, as the model has them at their home.
+//! Linked chains over several partitions, as the model has them at their home.
 
 use walengine_net::model::{
     Account, AccountFlags, AccountId, Code, Event, EventBytes, LedgerId, PartitionId, Resolved,
@@ -9,55 +9,55 @@ use crate::model::{At, Known, Model, State, name_of, overflows, result};
 use crate::reserved::{Doubt, Fate, expires_at, in_transit};
 
 impl Model {
-    /// Which partition has the last word on a chain, if this is its home.
+    /// Where a chain goes next, if this is its home; this partition itself, if it spans none.
     pub fn way(&self, group: &[EventBytes]) -> Result<PartitionId, (usize, Verdict)> {
         let events: Vec<Event> =
             group.iter().filter_map(|bytes| Event::from_bytes(bytes).ok()).collect();
         let named: Vec<Vec<PartitionId>> = events.iter().map(|one| self.named(one)).collect();
         let mut all: Vec<PartitionId> = Vec::new();
-        for (index, partition) in
-            named.iter().enumerate().flat_map(|(index, it)| it.iter().map(move |one| (index, *one)))
-        {
-            if !all.contains(&partition) {
-                all.push(partition);
-            }
-            if all.len() > 2 {
-                return Err((index, Verdict::TooManyPartitions));
+        for partition in named.iter().flatten() {
+            if !all.contains(partition) {
+                all.push(*partition);
             }
         }
-        let [first, second] = all[..] else {
-            let home = all.first().copied().unwrap_or(self.partition);
-            let is_here = home == self.partition;
-            return if is_here { Ok(home) } else { Err((0, Verdict::WrongPartition)) };
-        };
-        let mut homes: Vec<PartitionId> = Vec::new();
+        if all.len() < 2 {
+            let is_here = all.first().is_none_or(|home| *home == self.partition);
+            return if is_here { Ok(self.partition) } else { Err((0, Verdict::WrongPartition)) };
+        }
+        let (mut homes, mut lasts): (Vec<PartitionId>, Vec<PartitionId>) = Default::default();
         for (index, (event, named)) in events.iter().zip(&named).enumerate() {
             let Some(one) = named.first().copied() else { continue };
-            let another = if one == first { second } else { first };
-            let (home, verdict) = match event {
+            let verdict = match event {
                 Event::Account(_) | Event::Close(_) => return Err((index, Verdict::CannotSpan)),
-                Event::Guard(_) => (another, Verdict::GuardElsewhere),
+                Event::Guard(_) => {
+                    lasts.push(one);
+                    Verdict::GuardElsewhere
+                }
                 Event::Transfer(transfer) => {
                     let flags = transfer.flags.0;
                     let is_wide = named.iter().any(|other| *other != one);
                     if flags & 0b11_0000 != 0 && is_wide {
                         return Err((index, Verdict::CannotSpan));
-                    } else if flags & 0b1110 != 0 {
-                        (one, Verdict::CannotSpan)
-                    } else {
+                    } else if flags & 0b1110 == 0 {
                         continue;
                     }
+                    homes.push(one);
+                    Verdict::CannotSpan
                 }
                 _ => continue,
             };
-            homes.push(home);
-            if homes.iter().any(|earlier| *earlier != home) {
+            let is_one = |wanted: &[PartitionId]| wanted.iter().all(|it| *it == wanted[0]);
+            let is_both = homes.first().is_some_and(|home| lasts.contains(home));
+            if !is_one(&homes) || !is_one(&lasts) || is_both {
                 return Err((index, verdict));
             }
         }
-        let home = homes.first().copied().unwrap_or(first);
-        let last = if home == first { second } else { first };
-        if home == self.partition { Ok(last) } else { Err((0, Verdict::WrongPartition)) }
+        let may_be_home = |it: &&PartitionId| !lasts.contains(it);
+        let home = *homes.first().or_else(|| all.iter().find(may_be_home)).unwrap();
+        let others: Vec<PartitionId> = all.into_iter().filter(|it| *it != home).collect();
+        let last = *lasts.first().or(others.last()).unwrap();
+        let next = others.iter().find(|it| **it != last).copied().unwrap_or(last);
+        if home == self.partition { Ok(next) } else { Err((0, Verdict::WrongPartition)) }
     }
 
     fn named(&self, event: &Event) -> Vec<PartitionId> {
@@ -85,10 +85,10 @@ impl Model {
         group: &[EventBytes],
         timestamp: u64,
         first_index: u32,
-        last: PartitionId,
+        next: PartitionId,
     ) -> Vec<(Verdict, Option<Resolved>)> {
         let at = |index: usize| At {
-            other: Some(last),
+            other: Some(next),
             chained: true,
             spanning: false,
             timestamp: timestamp + index as u64,
@@ -100,7 +100,7 @@ impl Model {
             verdicts[index] = (verdict, None);
             verdicts
         };
-        let away = |id: AccountId| self.elsewhere(id);
+        let away = |id: AccountId| self.elsewhere(id).then(|| self.routed(id));
         let mut tried = self.state.clone();
         tried.accepted.clear();
         let mut resolved = Vec::new();
@@ -141,17 +141,17 @@ impl State {
         event: &Event,
         at: At,
         known: &Known,
-        away: &dyn Fn(AccountId) -> bool,
+        away: &dyn Fn(AccountId) -> Option<PartitionId>,
     ) -> Result<Option<Resolved>, Verdict> {
         let Event::Transfer(transfer) = event else { return Ok(None) };
         if transfer.flags.0 & 0b1100 != 0 {
             return self.end_pending(transfer, At { spanning: true, ..at }, known).map(Some);
         }
-        let Some((debit, credit)) = sides(transfer, at, away) else { return Ok(None) };
+        let Some((debit, credit)) = sides(transfer, away) else { return Ok(None) };
         if (debit, credit) == (transfer.debit_account_id, transfer.credit_account_id) {
             return self.transfer(transfer, at);
         }
-        let (is_debit, own) = if away(transfer.credit_account_id) {
+        let (is_debit, own) = if away(transfer.credit_account_id).is_some() {
             (true, transfer.debit_account_id)
         } else {
             (false, transfer.credit_account_id)
@@ -189,7 +189,7 @@ impl State {
         event: &Event,
         at: At,
         effective: Option<Resolved>,
-        away: &dyn Fn(AccountId) -> bool,
+        away: &dyn Fn(AccountId) -> Option<PartitionId>,
         chain: u64,
     ) -> Result<(), Verdict> {
         let (other, chain, offset) = (at.other.unwrap(), Some(chain), at.offset);
@@ -219,7 +219,7 @@ impl State {
             self.doubts.insert(transfer.id.0, Doubt { transfer, amount, ..none });
             return Ok(());
         }
-        let sides = sides(&transfer, at, away);
+        let sides = sides(&transfer, away);
         if let Some((debit, credit)) = sides {
             for (id, real) in
                 [(debit, transfer.debit_account_id), (credit, transfer.credit_account_id)]
@@ -253,14 +253,12 @@ impl State {
 /// The accounts of a transfer here: in transit, if they live elsewhere. None if both do.
 fn sides(
     transfer: &Transfer,
-    at: At,
-    away: &dyn Fn(AccountId) -> bool,
+    away: &dyn Fn(AccountId) -> Option<PartitionId>,
 ) -> Option<(AccountId, AccountId)> {
     let (debit, credit) = (transfer.debit_account_id, transfer.credit_account_id);
-    if away(debit) && away(credit) {
+    if away(debit).is_some() && away(credit).is_some() {
         return None;
     }
-    let transit = in_transit(at.other.unwrap(), transfer.ledger);
-    let here = |id| if away(id) { transit } else { id };
+    let here = |id| away(id).map_or(id, |other| in_transit(other, transfer.ledger));
     Some((here(debit), here(credit)))
 }

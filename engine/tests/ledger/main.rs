@@ -13,6 +13,7 @@ mod model;
 mod older;
 mod property;
 mod reserved;
+mod side;
 mod snapshots;
 
 /// `SplitMix64` (Steele, Lea and Flood, 2014).

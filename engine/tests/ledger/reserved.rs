@@ -57,9 +57,10 @@ impl Doubt {
     }
 
     pub fn into_reservation(self, in_doubt: bool) -> Reservation {
-        let Self { transfer, amount, offset, other, expires_at, sides, .. } = self;
-        let spans = sides.is_some_and(|(_, credit)| credit != transfer.credit_account_id);
-        let (fate, other) = (Fate::Open, spans.then_some(other));
+        let Self { transfer, amount, offset, expires_at, sides, .. } = self;
+        let transit = sides.filter(|(_, credit)| *credit != transfer.credit_account_id);
+        let other = transit.map(|(_, credit)| PartitionId((credit.0 >> 32) as u16));
+        let fate = Fate::Open;
         Reservation { transfer, amount, expires_at, offset, fate, other, in_doubt }
     }
 }

@@ -68,8 +68,6 @@ pub enum Verdict {
     GuardElsewhere = 28,
     /// A linked chain spans partitions, which an event like this can't.
     CannotSpan = 29,
-    /// A linked chain spans more than two partitions.
-    TooManyPartitions = 30,
 
     /// Another event of the linked chain was refused.
     LinkedEventFailed = 40,
@@ -200,7 +198,6 @@ impl Verdict {
             Self::AccountReserved => "account_reserved",
             Self::GuardElsewhere => "guard_elsewhere",
             Self::CannotSpan => "cannot_span",
-            Self::TooManyPartitions => "too_many_partitions",
             Self::LinkedEventFailed => "linked_event_failed",
             Self::IdReused => "id_reused",
             Self::IdDecidedBefore => "id_decided_before",
@@ -280,7 +277,6 @@ impl Verdict {
                 "the chain spans partitions, and this guard is not at the one that has the last word"
             }
             Self::CannotSpan => "the chain spans partitions, which an event like this can't",
-            Self::TooManyPartitions => "the chain spans more than two partitions",
             Self::LinkedEventFailed => "another event of the linked chain was refused",
             Self::IdReused => "the id was used before with another body",
             Self::IdDecidedBefore => {

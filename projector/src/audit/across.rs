@@ -1,4 +1,4 @@
-//! Holds what each partition has sent to others against what has arrived there: by tables that the
+//! Holds what each partition has sent to others, or handed on, against what has arrived there: by tables that the
 //! audit has compared with both logs.
 
 use tokio_postgres::Client;
@@ -10,10 +10,11 @@ use crate::trouble::Trouble;
 use crate::values::Numeric;
 
 /// Every word has its arrival, with the same verdict and amount, and every arrival has a word or is
-/// under way. A partition may be projected less far than another. Then an arrival is not missed before
+/// under way. What has arrived and was handed on is sent by that stop, too: a chain is held against the next stop, stop by
+/// stop. A partition may be projected less far than another. Then an arrival is not missed before
 /// a later one from the same home, or a record of a later time than the word, is there: places and
 /// times ascend; what is only told may come later. And what home has sent is not missed before home is projected past
-/// its place.
+/// its place. One that is under way where it has arrived is there, and has no outcome yet.
 const DIFFERENCES: &str = "
 WITH sent AS (
     SELECT 'transfers' AS name, partition, log_offset, time, other_partition AS other,
@@ -24,15 +25,23 @@ WITH sent AS (
     SELECT 'refused_events', partition, log_offset, time, other_partition, prepared_offset, id, verdict, 0, false, null
       FROM {refused_events} WHERE other_partition IS NOT NULL
     UNION ALL
+    SELECT 'arrivals', partition, log_offset, time, other_partition, prepared_offset, id, verdict, amount, false, pending_id
+      FROM {arrivals} WHERE other_partition IS NOT NULL
+    UNION ALL
     SELECT 'under_way', partition, log_offset, time, other_partition, log_offset, id, null, null, false, null
       FROM {under_way}
+), arrived AS (
+    SELECT 'arrivals' AS name, partition, log_offset, home, place, id, verdict, amount, pending_id FROM {arrivals}
+    UNION ALL
+    SELECT 'under_way', partition, log_offset, home, home_place, id, null, null, null
+      FROM {under_way} WHERE home IS NOT NULL
 ), newest AS (
-    SELECT partition, home, max(place) AS place FROM {arrivals} GROUP BY 1, 2
+    SELECT partition, home, max(place) AS place FROM arrived GROUP BY 1, 2
 )
-SELECT coalesce(s.name, 'arrivals'), coalesce(s.partition, a.partition),
+SELECT coalesce(s.name, a.name), coalesce(s.partition, a.partition),
        coalesce(s.log_offset, a.log_offset), coalesce(s.other, a.home),
-       s.verdict, s.amount, a.verdict, a.amount
-  FROM sent s FULL JOIN {arrivals} a
+       s.verdict, s.amount, a.verdict, a.amount, s.place IS NOT NULL, a.place IS NOT NULL
+  FROM sent s FULL JOIN arrived a
     ON a.home = s.partition AND a.partition = s.other AND a.place = s.place
   LEFT JOIN {positions} home ON home.partition = a.home
   LEFT JOIN {positions} other ON other.partition = s.other
@@ -42,7 +51,8 @@ SELECT coalesce(s.name, 'arrivals'), coalesce(s.partition, a.partition),
     OR (s.verdict, s.amount) <> (a.verdict, a.amount)
     OR s.place IS NOT NULL AND a.place IS NOT NULL
        AND (NOT s.is_told AND s.id IS DISTINCT FROM a.id
-            OR s.name = 'transfers' AND s.pending_id IS DISTINCT FROM a.pending_id)
+            OR s.name IN ('transfers', 'arrivals') AND a.name = 'arrivals'
+               AND s.pending_id IS DISTINCT FROM a.pending_id)
  ORDER BY 2, 3 LIMIT $1";
 
 /// Descriptions of the first rows that do not fit, each with the partition that it is of.
@@ -61,13 +71,11 @@ pub async fn differences(
         let (name, partition): (&str, i32) = (row.try_get(0)?, row.try_get(1)?);
         let (offset, other): (i64, i32) = (row.try_get(2)?, row.try_get(3)?);
         let said = outcome(row.try_get(4)?, row.try_get(5)?);
-        let what = match (said, outcome(row.try_get(6)?, row.try_get(7)?)) {
-            (said, Some(arrived)) if name != "arrivals" => {
-                let said = said.unwrap_or_else(|| "another transfer".to_owned());
-                format!("{said}, by partition {other} {arrived}")
-            }
-            (_, Some(_)) => format!("partition {other} has sent no such transfer"),
-            (_, None) => format!("it has not arrived at partition {other}"),
+        let arrived = outcome(row.try_get(6)?, row.try_get(7)?);
+        let what = match (row.try_get(8)?, row.try_get(9)?) {
+            (false, _) => format!("partition {other} has sent no such transfer"),
+            (true, false) => format!("it has not arrived at partition {other}"),
+            (true, true) => format!("{said}, by partition {other} {arrived}"),
         };
         let partition = PartitionId(partition.try_into().unwrap_or_default());
         found.push((partition, format!("{name}, log_offset {offset}: {what}")));
@@ -75,13 +83,15 @@ pub async fn differences(
     Ok(found)
 }
 
-/// What became of a transfer, in words.
-fn outcome(verdict: Option<i16>, amount: Option<Numeric>) -> Option<String> {
-    let (verdict, amount) = (verdict?, amount?.magnitude);
+/// What became of a transfer, in words. One that is under way differs by its id only.
+fn outcome(verdict: Option<i16>, amount: Option<Numeric>) -> String {
+    let (Some(verdict), Some(amount)) = (verdict, amount) else {
+        return "another transfer".to_owned();
+    };
     let known = u8::try_from(verdict).ok().and_then(Verdict::from_number);
-    Some(match known {
-        Some(Verdict::Ok) => format!("moved {amount}"),
+    match known {
+        Some(Verdict::Ok) => format!("moved {}", amount.magnitude),
         Some(refusal) => format!("refused: {refusal}"),
         None => format!("refused: verdict {verdict}"),
-    })
+    }
 }

@@ -268,18 +268,23 @@ impl LogSide {
         let contradicts = |error: Contradiction| {
             Fatal::new(Reason::DamagedFeed, format!("partition {partition}, {error}"))
         };
-        if let Fact::Ended(word) = &record.fact {
-            let ended = self.state.ended_by(word).ok_or(Contradiction(record.offset));
-            self.compare_ended(record, word, &ended.map_err(contradicts)?).await?;
+        if let Fact::Ended { word, may_be_known } = &record.fact {
+            match self.state.ended_by(word) {
+                Some(ended) => self.compare_ended(record, word, &ended).await?,
+                None if *may_be_known => {}
+                None => return Err(contradicts(Contradiction(record.offset))),
+            }
         }
         self.state.apply(record).map_err(contradicts)?;
         let Self { row, streams, .. } = self;
         row.clear();
         let comparison = match &record.fact {
             // Compared at the end, with the balances; what has ended, above.
-            Fact::Created(_) | Fact::Prepared(_) | Fact::Ended(_) | Fact::Mail | Fact::Known => {
-                return Ok(());
-            }
+            Fact::Created(_)
+            | Fact::Prepared(_)
+            | Fact::Ended { .. }
+            | Fact::Mail
+            | Fact::Known => return Ok(()),
             Fact::Arrived(arrived) => {
                 tables::put_arrival(row, record, arrived);
                 &mut streams.arrivals
@@ -316,7 +321,10 @@ impl LogSide {
     ) -> Result<(), Fatal> {
         let Self { row, streams, .. } = self;
         row.clear();
-        let comparison = if word.verdict.is_ok() {
+        let comparison = if let Some(arrived) = ended.decided(word) {
+            tables::put_arrival(row, record, &arrived);
+            &mut streams.arrivals
+        } else if word.verdict.is_ok() {
             tables::put_transfer(row, record, &Movement::settled(ended, word.amount));
             &mut streams.transfers
         } else {

@@ -33,7 +33,7 @@ pub struct LedgerState {
     reservations: Vec<Reservation>,
     reservation_places: HashMap<u128, usize>,
     under_way: BTreeMap<Offset, Prepared>,
-    /// What is reserved here of reservations of other partitions, by those and their ids.
+    /// What is reserved here of reservations of other partitions, by their homes and ids.
     held: HashMap<(PartitionId, u128), u128>,
 }
 
@@ -82,7 +82,8 @@ impl LedgerState {
             Fact::Moved(movement) => self.movement(record, movement),
             Fact::Prepared(prepared) => self.prepare(record, prepared),
             Fact::Arrived(arrived) => self.arrive(record, arrived),
-            Fact::Ended(word) => self.end(record, word),
+            Fact::Ended { word, may_be_known: true } if self.ended_by(word).is_none() => Some(()),
+            Fact::Ended { word, .. } => self.end(record, word),
             Fact::Closed(close) => self.account(close.account_id.0).map(|account| {
                 account.closed = !close.flags.contains(CloseFlags::REOPEN);
                 account.version += 1;
@@ -119,7 +120,7 @@ impl LedgerState {
         self.in_transit(record, prepared.in_transit().as_ref());
         self.under_way.insert(record.offset, *prepared);
         let Some((debit, credit)) = prepared.parties().filter(|_| !prepared.ends()) else {
-            return Some(()); // its reservation stands, or it is the other partition's
+            return Some(()); // its reservation stands, or it is another partition's
         };
         let reserved = prepared.amount.0;
         self.change(debit, credit, Effect { reserved, ..Effect::default() })
@@ -136,11 +137,11 @@ impl LedgerState {
         let effect = match arrived.kind {
             MovementKind::Transfer => Effect { posted: amount, ..Effect::default() },
             MovementKind::Pending => {
-                self.held.insert((arrived.home, id.0), amount);
+                self.held.insert((arrived.sides().elsewhere()?, id.0), amount);
                 Effect { reserved: amount, ..Effect::default() }
             }
             MovementKind::Post | MovementKind::Void | MovementKind::Expire => {
-                let released = self.held.remove(&(arrived.home, pending_id.0))?;
+                let released = self.held.remove(&(arrived.source.home, pending_id.0))?;
                 let posted = if arrived.kind == MovementKind::Post { amount } else { 0 };
                 Effect { reserved: 0, released, posted }
             }
@@ -163,7 +164,9 @@ impl LedgerState {
         let Some((debit, credit)) = prepared.parties() else { return Some(()) };
         match prepared.kind() {
             MovementKind::Pending => {
-                if word.verdict.is_ok() {
+                if word.verdict.is_ok() && prepared.source.is_some() {
+                    self.held.insert((prepared.across.sides().elsewhere()?, word.id.0), posted);
+                } else if word.verdict.is_ok() {
                     self.reservation_places.insert(word.id.0, self.reservations.len());
                     self.reservations.push(Reservation::since(prepared.time, record, &moved));
                 }
@@ -219,5 +222,145 @@ impl LedgerState {
         change(&mut to.credits_pending, &mut to.credits_posted)?;
         to.version += 1;
         Some(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use walengine_net::entry::EntryError;
+
+    use super::*;
+    use crate::across::UnderWay;
+    use crate::batch::{Batch, Builder};
+    use crate::copy::Rows;
+    use crate::facts;
+    use crate::handmade::{
+        Decided, HOME, LAST, MIDST, PARTITIONS, account, arrivals, created, entry, handed_on,
+        known, outcome, posted, prepared, reserved, transit, words,
+    };
+    use crate::history::Position;
+    use crate::tables::{self, ACCOUNTS, RESERVATIONS, UNDER_WAY};
+
+    /// A log, folded by the audit and by the batch that is written.
+    fn fold(partition: PartitionId, log: &[Vec<Decided>]) -> (LedgerState, Batch) {
+        let mut state = LedgerState::default();
+        let mut builder = Builder::new(partition, PARTITIONS, Position::START, UnderWay::default());
+        let mut offset = 0;
+        for decided in log {
+            let (header, body) = entry(partition, offset, decided);
+            builder.add(&header, &body).unwrap();
+            facts::for_each(&header, &body, PARTITIONS, |record| {
+                state.apply(&record).map_err(|_| EntryError::Body)
+            })
+            .unwrap();
+            offset = header.next_offset().0;
+        }
+        (state, builder.seal().unwrap())
+    }
+
+    /// What both say is the same. Returns the balances of an account, and how often it has changed.
+    fn agree(
+        partition: PartitionId,
+        state: &LedgerState,
+        batch: &Batch,
+    ) -> impl Fn(u128) -> ([u128; 4], u64) {
+        let (mut accounts, mut reservations) = (Rows::default(), Rows::default());
+        let mut under_way = Rows::default();
+        for known in state.accounts() {
+            let (offset, time) = (known.offset, known.time);
+            let KnownAccount { created, state, .. } = known;
+            tables::put_account(&mut accounts, partition, offset, time, created, state);
+        }
+        state.reservations().iter().for_each(|one| one.put(&mut reservations, partition));
+        state.under_way().for_each(|one| tables::put_under_way(&mut under_way, partition, one));
+        for (table, rows) in
+            [(ACCOUNTS, accounts), (RESERVATIONS, reservations), (UNDER_WAY, under_way)]
+        {
+            let found = batch.copies.iter().find(|(found, _)| *found == table);
+            let found = found.map_or(&[][..], |(_, bytes)| bytes);
+            assert_eq!(found, rows.bytes(), "{} of partition {partition}", table.name);
+        }
+        let accounts: HashMap<u128, AccountState> =
+            state.accounts().iter().map(|known| (known.created.id.0, known.state)).collect();
+        move |id| {
+            let AccountState { debits_pending, debits_posted, version, .. } = accounts[&id];
+            let AccountState { credits_pending, credits_posted, .. } = accounts[&id];
+            ([debits_pending, debits_posted, credits_pending, credits_posted], version)
+        }
+    }
+
+    /// Tables that a batch has rows for.
+    fn tables(batch: &Batch) -> Vec<&'static str> {
+        batch.copies.iter().map(|(table, _)| table.name).collect()
+    }
+
+    #[test]
+    fn in_the_midst_of_a_chain_its_part_is_reserved_until_the_word() {
+        let mine = account(MIDST, 1).0;
+        let [home, last] = [transit(HOME), transit(LAST)].map(|id| id.0);
+        let mut log = vec![created(MIDST), arrivals(HOME, 40, Verdict::InDoubt, None)];
+        let (state, batch) = fold(MIDST, &log);
+        let of = agree(MIDST, &state, &batch);
+        assert_eq!(tables(&batch), ["accounts", "under_way"]);
+        assert_eq!((state.under_way().len(), batch.rows), (5, 4 + 5));
+        assert_eq!(of(mine), ([20, 0, 35, 0], 3));
+        assert_eq!((of(home), of(last)), (([35, 0, 0, 0], 2), ([0, 0, 20, 0], 1)));
+
+        log.push(words(MIDST, 3, None));
+        let (state, batch) = fold(MIDST, &log);
+        let of = agree(MIDST, &state, &batch);
+        assert_eq!(tables(&batch), ["accounts", "arrivals"]);
+        assert_eq!((state.under_way().len(), batch.rows), (0, 4 + 5));
+        assert_eq!(of(mine), ([0, 20, 5, 30], 6), "the reservation is open");
+        assert_eq!((of(home), of(last)), (([5, 30, 0, 0], 4), ([0, 0, 0, 20], 2)));
+
+        log.push(known(9));
+        log.push(posted(60));
+        let (state, batch) = fold(MIDST, &log);
+        let of = agree(MIDST, &state, &batch);
+        assert_eq!((of(mine), of(home)), (([0, 20, 0, 33], 7), ([0, 33, 0, 0], 5)));
+    }
+
+    #[test]
+    fn in_the_midst_of_a_chain_a_refusal_releases_its_part() {
+        let refused = words(MIDST, 3, Some(Verdict::GuardBalanceTooLow));
+        let log = [created(MIDST), arrivals(HOME, 40, Verdict::InDoubt, None), refused];
+        let (state, batch) = fold(MIDST, &log);
+        let of = agree(MIDST, &state, &batch);
+        assert_eq!(tables(&batch), ["accounts", "arrivals"]);
+        assert_eq!(of(account(MIDST, 1).0), ([0; 4], 6));
+        assert_eq!(of(transit(HOME).0), ([0; 4], 4));
+    }
+
+    #[test]
+    fn home_and_the_last_of_a_chain_have_their_parts() {
+        let mut log = vec![created(HOME), reserved(), prepared()];
+        let [mine, other] = [1, 2].map(|number| account(HOME, number).0);
+        let (state, batch) = fold(HOME, &log);
+        let of = agree(HOME, &state, &batch);
+        assert_eq!((of(mine), of(other)), (([42, 0, 10, 0], 4), ([0, 0, 7, 0], 1)));
+        log.push(handed_on(3));
+        let (state, batch) = fold(HOME, &log);
+        let of = agree(HOME, &state, &batch);
+        assert_eq!(state.under_way().len(), 5, "handed on, and still under way");
+        assert_eq!((of(mine), of(other)), (([42, 0, 10, 0], 4), ([0, 0, 7, 0], 1)));
+        log.push(outcome(10, 3));
+        let (state, batch) = fold(HOME, &log);
+        let of = agree(HOME, &state, &batch);
+        assert_eq!((of(mine), of(other)), (([5, 30, 0, 10], 8), ([0, 0, 0, 0], 2)));
+        assert_eq!(
+            (of(transit(MIDST).0), of(transit(LAST).0)),
+            (([0, 0, 5, 30], 4), ([0, 10, 0, 0], 2))
+        );
+        assert_eq!(tables(&batch), ["accounts", "transfers", "reservations"]);
+        let log = [created(LAST), arrivals(MIDST, 3, Verdict::Ok, None)];
+        let (state, batch) = fold(LAST, &log);
+        let of = agree(LAST, &state, &batch);
+        assert_eq!(of(account(LAST, 1).0), ([0, 10, 0, 20], 2));
+        assert_eq!(
+            (of(transit(MIDST).0), of(transit(HOME).0)),
+            (([0, 20, 0, 0], 1), ([0, 0, 0, 10], 1))
+        );
+        assert_eq!(tables(&batch), ["accounts", "account_events", "arrivals"]);
     }
 }

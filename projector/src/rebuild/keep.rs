@@ -152,9 +152,9 @@ async fn ended_later(
             "SELECT prepared_offset FROM {from} WHERE prepared_offset < {end} AND log_offset >= {end}"
         )
     };
-    let (moved, refused) = (ended(TRANSFERS.name), ended(REFUSED_EVENTS.name));
+    let all = [TRANSFERS, REFUSED_EVENTS, ARRIVALS].map(|table| ended(table.name)).join(" UNION ");
     let mut places = Vec::new();
-    for row in connection.query(&format!("{moved} UNION {refused} ORDER BY 1"), &[]).await? {
+    for row in connection.query(&format!("{all} ORDER BY 1"), &[]).await? {
         places.push(Offset(row.try_get::<_, i64>(0)?.unsigned_abs()));
     }
     let mut rows = Rows::default();
@@ -223,11 +223,12 @@ fn accounts(old: &Database, fresh: &Database, partition: PartitionId, end: Offse
     let (transfers, reservations) = (part(fresh, TRANSFERS.name), part(fresh, RESERVATIONS.name));
     let (under_way, arrivals) = (part(fresh, UNDER_WAY.name), part(fresh, ARRIVALS.name));
     let (events, refused) = (part(fresh, ACCOUNT_EVENTS.name), part(fresh, REFUSED_EVENTS.name));
-    let to_other = in_transit("other_partition", "ledger");
-    let held_for = in_transit("t.other_partition", "t.ledger");
+    // Where the account that lives elsewhere does.
+    let to_other = in_transit("coalesce(transit_partition, other_partition)", "ledger");
+    let held_for = in_transit("coalesce(t.transit_partition, t.other_partition)", "t.ledger");
     // Bits 4 and 8 of an event's flags: FORMAT.md, section 3.
     let is_no_end = "get_byte(body, 118) & 12 = 0";
-    let from_home = in_transit("home", "ledger");
+    let from_home = in_transit("coalesce(transit_partition, home)", "ledger");
     // Of a chain: the debit account lives here, the credit account does, one of them does.
     let (debits, credits) = ("sides & 1 = 1", "sides & 2 = 2");
     let is_here = "sides IS DISTINCT FROM 0";
@@ -239,9 +240,10 @@ fn accounts(old: &Database, fresh: &Database, partition: PartitionId, end: Offse
         .replace("\"credits_pending\"", "coalesce(changed.credits_held, 0)")
         .replace("\"debits_posted\"", "coalesce(changed.debits, 0)")
         .replace("\"credits_posted\"", "coalesce(changed.credits, 0)");
-    // What goes to another partition changes its accounts twice: it is prepared, and it ends. One that
-    // was refused has the ledger of its debit account, or it would not have been prepared. The end of a reservation
-    // changes them once, and not at all if it was refused.
+    // What goes to another partition changes its accounts twice: it is prepared, and it ends. So does what has arrived
+    // and was handed on. One that was refused has the ledger of its debit account, or it would not have been prepared.
+    // The end of a reservation changes them once, and not at all if it was refused. A reservation that has arrived ends
+    // by what comes from its own home, which is where its debit account lives.
     format!(
         "WITH moves (debit, credit, amount, held, changes) AS (
              SELECT CASE WHEN sides IS NULL OR {debits} THEN debit_account_id ELSE {to_other} END,
@@ -271,10 +273,13 @@ fn accounts(old: &Database, fresh: &Database, partition: PartitionId, end: Offse
                     CASE WHEN kind IN ('transfer', 'post') THEN amount ELSE 0 END,
                     CASE WHEN kind = 'pending' AND NOT EXISTS (
                               SELECT FROM {arrivals} AS ending
-                               WHERE ending.home = arrived.home AND ending.pending_id = arrived.id
+                               WHERE ending.home = coalesce(arrived.transit_partition, arrived.home)
+                                 AND ending.pending_id = arrived.id AND ending.sides IS NULL
                                  AND ending.verdict = 0)
-                         THEN amount ELSE 0 END, 1
-               FROM {arrivals} AS arrived WHERE verdict = 0 AND {is_here}
+                         THEN amount ELSE 0 END,
+                    CASE WHEN other_partition IS NULL THEN 1 ELSE 2 END
+               FROM {arrivals} AS arrived
+              WHERE (verdict = 0 OR other_partition IS NOT NULL) AND {is_here}
          ), changed AS (
              SELECT id, sum(debit) AS debits, sum(credit) AS credits, sum(debit_held) AS debits_held,
                     sum(credit_held) AS credits_held, sum(changes) AS count

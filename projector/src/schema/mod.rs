@@ -16,20 +16,22 @@ use crate::values::Uuid;
 use crate::waits;
 
 /// All versions in order: number, name, statements.
-const MIGRATIONS: [(i32, &str, &str); 6] = [
+const MIGRATIONS: [(i32, &str, &str); 7] = [
     (1, "tables", include_str!("001_tables.sql")),
     (2, "questions", include_str!("002_questions.sql")),
     (3, "what is known of the log", include_str!("003_log_ends.sql")),
     (4, "transfers between partitions", include_str!("004_across.sql")),
     (5, "reservations between partitions", include_str!("005_reservations.sql")),
     (6, "chains between partitions", include_str!("006_chains.sql")),
+    (7, "chains through several partitions", include_str!("007_stops.sql")),
 ];
 /// Versions that brought tables of partitions, with the statements for each partition.
-const PARTS: [(i32, &str); 4] = [
+const PARTS: [(i32, &str); 5] = [
     (1, include_str!("partition.sql")),
     (4, include_str!("004_partition.sql")),
     (5, include_str!("005_partition.sql")),
     (6, include_str!("006_partition.sql")),
+    (7, include_str!("007_partition.sql")),
 ];
 /// Belongs to version 1; left out where the types of another schema are used.
 const COLUMN_TYPES: &str = include_str!("001_types.sql");

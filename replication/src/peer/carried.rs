@@ -54,8 +54,7 @@ pub(super) fn read(reader: &mut Reader<'_>) -> Result<Carried, DecodeError> {
     let (covers_from, settled_below) = (reader.u64("first place")?, reader.u64("settled place")?);
     let time = Timestamp(reader.u64("time")?);
     let arrivals = events(reader, |bytes| {
-        let arrival = Arrival::from_bytes(bytes);
-        (arrival.to_bytes() == *bytes).then_some(arrival)
+        Arrival::from_bytes(bytes).filter(|arrival| arrival.to_bytes() == *bytes)
     })?;
     Ok(Carried { home, to, covers_from, settled_below, time, arrivals })
 }

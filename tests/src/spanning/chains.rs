@@ -1,19 +1,22 @@
-//! Linked chains in the model: executed one event after the other, in one partition or two.
+//! Linked chains in the model: executed one event after the other, at each stop of their path.
 
 use std::collections::{BTreeMap, HashSet};
 
 use walengine_net::model::{
-    AccountId, Amount, Arrival, Event, EventBytes, EventId, GuardFlags, PartitionId, Sent,
+    AccountId, Amount, Arrival, Event, EventBytes, EventId, Guard, GuardFlags, PartitionId, Sent,
     Transfer, TransferFlags, Verdict, Word,
 };
 use walengine_net::unit::{self, Path, resolves};
 
 use super::model::{Balances, Logged, Model, Part, Prepared, Reserved, due};
 
-/// Accounts as a chain would leave them.
+/// A chain as far as it was tried.
 struct Tried {
+    /// As it would leave them.
     accounts: BTreeMap<AccountId, Balances>,
     ended: HashSet<EventId>,
+    /// What each event moves, reserves or ends; of one that does nothing here, what was sent.
+    amounts: Vec<u128>,
 }
 
 impl Tried {
@@ -21,76 +24,157 @@ impl Tried {
         self.accounts.get_mut(&id).expect("an account that was created")
     }
 
-    /// Changes what lives here, if that is allowed.
-    fn money(&mut self, transfer: &Transfer, amount: u128, debits: bool, credits: bool) -> bool {
-        let (debit, credit) = (transfer.debit_account_id, transfer.credit_account_id);
+    /// Changes what lives here, if that is allowed; by how much.
+    fn money(&mut self, transfer: &Transfer, debits: bool, credits: bool) -> Option<u128> {
+        let Transfer { debit_account_id: debit, credit_account_id: credit, flags, .. } = *transfer;
+        assert!(debits && credits || !transfer.is_balancing(), "balancing in one partition only");
+        let mut amount = transfer.amount.0;
+        if flags.contains(TransferFlags::BALANCING_DEBIT) {
+            amount = amount.min(self.of(debit).debitable());
+        }
+        if flags.contains(TransferFlags::BALANCING_CREDIT) {
+            amount = amount.min(self.of(credit).creditable());
+        }
         let may = (!debits || self.of(debit).may_debit(amount))
             && (!credits || self.of(credit).may_credit(amount));
-        let reserves = transfer.flags.contains(TransferFlags::PENDING);
+        let reserves = flags.contains(TransferFlags::PENDING);
         if may && debits {
             self.of(debit).debit(amount, reserves);
         }
         if may && credits {
             self.of(credit).credit(amount, reserves);
         }
-        may
+        may.then_some(amount)
     }
 
-    fn end(&mut self, model: &Model, end: &Transfer) -> bool {
+    /// Posts or voids, if that is allowed; how much.
+    fn end(&mut self, model: &Model, end: &Transfer) -> Option<u128> {
         let open = model.open.get(&end.pending_id).filter(|open| !open.is_ending && !open.spans);
-        let Some(Reserved { transfer, amount, .. }) =
-            open.filter(|_| self.ended.insert(end.pending_id))
-        else {
-            return false;
-        };
+        let Reserved { transfer, amount: reserved, .. } =
+            *open.filter(|_| self.ended.insert(end.pending_id))?;
         let (debit, credit) = (transfer.debit_account_id, transfer.credit_account_id);
         let posts = end.flags.contains(TransferFlags::POST_PENDING);
         if posts && (self.of(debit).is_closed || self.of(credit).is_closed) {
-            return false;
+            return None;
         }
-        let moved = match end.amount.0 {
-            _ if !posts => 0,
-            0 => *amount,
-            asked => asked,
-        };
-        self.of(debit).end_debit(*amount, moved);
-        self.of(credit).end_credit(*amount, moved);
-        true
+        let asked = end.amount.0;
+        let amount = if asked == 0 { reserved } else { asked };
+        let moved = if posts { amount } else { 0 };
+        self.of(debit).end_debit(reserved, moved);
+        self.of(credit).end_credit(reserved, moved);
+        Some(amount)
+    }
+
+    /// It has at least this; a guard moves nothing.
+    fn guard(&mut self, guard: &Guard) -> Option<u128> {
+        assert_eq!(guard.flags.without(GuardFlags::LINKED), GuardFlags::AVAILABLE_TO_DEBIT);
+        (self.of(guard.account_id).debitable() >= guard.available.0).then_some(0)
     }
 }
 
 impl Model {
     /// A chain that a client has sent.
     pub(super) fn chain(&mut self, unit: &[Logged], at: &str) {
-        let partition = unit[0].partition;
-        let events: Vec<EventBytes> = unit.iter().map(|one| one.event.to_bytes()).collect();
-        let path = unit::path(&events, self.partitions).expect("a chain that may be decided");
-        let Path { home, last } = path.expect("a chain that names an account");
-        assert_eq!(home, partition, "{at}: decided where it was sent");
-        let mut tried = Tried { accounts: self.accounts.clone(), ended: HashSet::new() };
-        let refused = unit.iter().position(|one| {
-            let part = self.part(&one.event, partition, home);
-            !self.try_part(&mut tried, &one.event, part, None)
-        });
-        are_expected(unit, refused, if home == last { Verdict::Ok } else { Verdict::InDoubt }, at);
-        if refused.is_some() {
+        let here = unit[0].partition;
+        let events: Vec<Event> = unit.iter().map(|one| one.event).collect();
+        let path = self.path(&events, at);
+        assert_eq!(path.home, here, "{at}: decided where it was sent");
+        let tried = self.try_chain(&events, here, &path);
+        let accepted = if path.spans() { Verdict::InDoubt } else { Verdict::Ok };
+        are_expected(unit, tried.as_ref().err().copied(), accepted, at);
+        let Ok(tried) = tried else {
             self.chains_refused_at_home += 1;
             return;
-        }
-        assert_ne!(home, last, "{at}: clients send no chain of one partition");
-        for one in unit {
-            let part = self.part(&one.event, partition, home);
-            let (sent, amount) = self.prepare_member(&one.event, part, at);
-            let due = match &one.event {
-                Event::Transfer(transfer) => due(transfer, one.time),
-                _ => None,
-            };
-            let prepared = Prepared { sent, amount, arrived: None, due, part: Some(part) };
-            self.prepared.insert((home, one.offset), prepared);
+        };
+        assert!(path.spans(), "{at}: clients send no chain of one partition");
+        for (one, amount) in unit.iter().zip(tried.amounts) {
+            has_amount(one, &one.event, amount, at);
+            self.prepare_member(one, &one.event, amount, path.home, None);
         }
     }
 
-    /// What an event of a chain does at `here`.
+    /// A chain that has come from the stop before this one. It is prepared here and handed on, or, at its last stop,
+    /// decided.
+    pub(super) fn chain_arrives(&mut self, unit: &[Logged], from: PartitionId, at: &str) {
+        let here = unit[0].partition;
+        let arrivals: Vec<Arrival> = unit
+            .iter()
+            .map(|one| match one.event {
+                Event::Arrival(arrival) => arrival,
+                other => panic!("{at}: {other:?} among arrivals"),
+            })
+            .collect();
+        if matches!(arrivals[0].sent, Sent::Word(_)) {
+            return self.outcome_arrives(unit, &arrivals, from, at);
+        }
+        let events: Vec<Event> = arrivals.iter().map(event_of).collect();
+        let path = self.path(&events, at);
+        assert_eq!(path.before(here), Some(from), "{at}: it comes from the stop before");
+        let is_last = here == path.last;
+        let tried = self.try_chain(&events, here, &path);
+        let accepted = if is_last { Verdict::Ok } else { Verdict::InDoubt };
+        are_expected(unit, tried.as_ref().err().copied(), accepted, at);
+        self.count_long(&path, is_last, tried.is_ok());
+        for (index, (one, arrival)) in unit.iter().zip(&arrivals).enumerate() {
+            self.arrives(arrival, from, one, at).is_handed_on = !is_last && tried.is_ok();
+            let Ok(tried) = &tried else {
+                self.give_word(from, arrival, one.verdict, 0);
+                continue;
+            };
+            let (event, amount) = (&events[index], tried.amounts[index]);
+            has_amount(one, event, amount, at);
+            if is_last {
+                self.give_word(from, arrival, one.verdict, amount);
+                self.hold(event, amount, here);
+            } else {
+                let before = Some((from, arrival.place));
+                self.prepare_member(one, event, amount, path.home, before);
+            }
+        }
+        if let (Ok(tried), true) = (tried, is_last) {
+            self.accounts = tried.accounts;
+        }
+    }
+
+    /// The outcome of a chain that was handed on.
+    fn outcome_arrives(
+        &mut self,
+        unit: &[Logged],
+        arrivals: &[Arrival],
+        from: PartitionId,
+        at: &str,
+    ) {
+        for (one, arrival) in unit.iter().zip(arrivals) {
+            assert_eq!(one.verdict, Verdict::Ok, "{at}: what was decided elsewhere");
+            let Sent::Word(word) = arrival.sent else { panic!("{at}: {arrival:?} in an outcome") };
+            self.arrives(arrival, from, one, at);
+            self.give_word(from, arrival, Verdict::Ok, 0);
+            let prepared = self.prepared.remove(&(one.partition, word.place));
+            let prepared = prepared.unwrap_or_else(|| panic!("{at}: of what is not under way"));
+            assert!(prepared.is_handed_on && prepared.sent.id() == word.id, "{at}: {word:?}");
+            let part = prepared.part.expect("only chains are handed on");
+            self.settle_member(&prepared, part, &word, one);
+        }
+    }
+
+    fn path(&self, events: &[Event], at: &str) -> Path {
+        let events: Vec<EventBytes> = events.iter().map(Event::to_bytes).collect();
+        let path = unit::path(&events, self.partitions);
+        let path = path.unwrap_or_else(|refused| panic!("{at}: no such chain: {refused:?}"));
+        path.unwrap_or_else(|| panic!("{at}: a chain that names no account"))
+    }
+
+    fn count_long(&mut self, path: &Path, is_last: bool, is_accepted: bool) {
+        match (is_last, is_accepted) {
+            _ if path.between.is_empty() => {}
+            (true, true) => self.long_chains += 1,
+            (true, false) => self.long_chains_refused += 1,
+            (false, true) => {} // it goes on
+            (false, false) => self.long_chains_stopped += 1,
+        }
+    }
+
+    /// What an event of a chain does at `here`. Its chain's home is `home`.
     fn part(&self, event: &Event, here: PartitionId, home: PartitionId) -> Part {
         let Event::Transfer(transfer) = event else { return Part::Nothing };
         if resolves(transfer) {
@@ -102,42 +186,61 @@ impl Model {
         if debits || credits { Part::Money { debits, credits } } else { Part::Nothing }
     }
 
-    fn try_part(
-        &self,
-        tried: &mut Tried,
-        event: &Event,
-        part: Part,
-        guards_at: Option<PartitionId>,
-    ) -> bool {
-        match (event, part) {
-            (Event::Guard(guard), _) if guards_at.is_some() => {
-                assert_eq!(guard.flags.without(GuardFlags::LINKED), GuardFlags::AVAILABLE_TO_DEBIT);
-                tried.of(guard.account_id).debitable() >= guard.available.0
-            }
-            (Event::Transfer(transfer), Part::Money { debits, credits }) => {
-                tried.money(transfer, transfer.amount.0, debits, credits)
-            }
-            (Event::Transfer(transfer), Part::Ends) => tried.end(self, transfer),
-            _ => true,
+    /// Executes what a chain does here, one event after the other, on a copy. If one of them is refused, which.
+    fn try_chain(&self, events: &[Event], here: PartitionId, path: &Path) -> Result<Tried, usize> {
+        let accounts = self.accounts.clone();
+        let mut tried = Tried { accounts, ended: HashSet::new(), amounts: Vec::new() };
+        for (index, event) in events.iter().enumerate() {
+            let amount = match (event, self.part(event, here, path.home)) {
+                (Event::Guard(guard), _) if here == path.last => tried.guard(guard),
+                (Event::Transfer(transfer), Part::Money { debits, credits }) => {
+                    tried.money(transfer, debits, credits)
+                }
+                (Event::Transfer(transfer), Part::Ends) => tried.end(self, transfer),
+                _ => Some(amount_sent(event)),
+            };
+            tried.amounts.push(amount.ok_or(index)?);
         }
+        Ok(tried)
     }
 
-    /// Reserves what an event moves at home; what is sent of it, and its amount.
-    fn prepare_member(&mut self, event: &Event, part: Part, at: &str) -> (Sent, u128) {
-        let transfer = match event {
-            Event::Guard(guard) => return (Sent::Guard(*guard), 0),
-            Event::Transfer(transfer) => *transfer,
-            other => panic!("{at}: {other:?} in a chain of two partitions"),
+    /// Reserves what an event moves here, and keeps what is handed on of it.
+    fn prepare_member(
+        &mut self,
+        logged: &Logged,
+        event: &Event,
+        amount: u128,
+        home: PartitionId,
+        before: Option<(PartitionId, u64)>,
+    ) {
+        let here = logged.partition;
+        let part = self.part(event, here, home);
+        let sent = self.reserve(event, part, amount);
+        let due = match event {
+            Event::Transfer(transfer) if here == home => due(transfer, logged.time),
+            _ => None,
         };
-        let mut sent = transfer;
+        let (arrived, part, is_handed_on) = (None, Some(part), false);
+        let prepared = Prepared { sent, amount, arrived, due, part, before, is_handed_on };
+        self.prepared.insert((here, logged.offset), prepared);
+    }
+
+    /// Reserves what an event moves here, beside all that others of its chain do; what is sent of it.
+    fn reserve(&mut self, event: &Event, part: Part, amount: u128) -> Sent {
+        let transfer = match event {
+            Event::Guard(guard) => return Sent::Guard(*guard),
+            Event::Transfer(transfer) => *transfer,
+            other => panic!("{other:?} in a chain of several partitions"),
+        };
+        let mut sent = Transfer { amount: Amount(amount), ..transfer };
         match part {
             Part::Nothing => {}
             Part::Money { debits, credits } => {
                 if debits {
-                    self.account(transfer.debit_account_id).debit(transfer.amount.0, true);
+                    self.account(transfer.debit_account_id).debit(amount, true);
                 }
                 if credits {
-                    self.account(transfer.credit_account_id).credit(transfer.amount.0, true);
+                    self.account(transfer.credit_account_id).credit(amount, true);
                 }
             }
             Part::Ends => {
@@ -145,64 +248,69 @@ impl Model {
                 open.is_ending = true;
                 let Transfer { debit_account_id, credit_account_id, ledger, code, .. } =
                     open.transfer;
-                let asked = transfer.amount.0;
-                let amount = Amount(if asked == 0 { open.amount } else { asked });
-                let named =
-                    Transfer { debit_account_id, credit_account_id, ledger, code, ..transfer };
-                sent = Transfer { amount, ..named };
+                sent = Transfer { debit_account_id, credit_account_id, ledger, code, ..sent };
             }
         }
-        (Sent::Transfer(sent), sent.amount.0)
+        Sent::Transfer(sent)
     }
 
-    /// A chain that has come from its home.
-    pub(super) fn chain_arrives(&mut self, unit: &[Logged], home: PartitionId, at: &str) {
-        let here = unit[0].partition;
-        let arrivals: Vec<Arrival> = unit
-            .iter()
-            .map(|one| match one.event {
-                Event::Arrival(arrival) => arrival,
-                other => panic!("{at}: {other:?} among arrivals"),
-            })
-            .collect();
-        let event = |arrival: &Arrival| match arrival.sent {
-            Sent::Transfer(transfer) => Event::Transfer(transfer),
-            Sent::Guard(guard) => Event::Guard(guard),
-        };
-        let mut tried = Tried { accounts: self.accounts.clone(), ended: HashSet::new() };
-        let refused = arrivals.iter().position(|arrival| {
-            let part = self.part(&event(arrival), here, home);
-            !self.try_part(&mut tried, &event(arrival), part, Some(here))
-        });
-        are_expected(unit, refused, Verdict::Ok, at);
-        for (one, arrival) in unit.iter().zip(&arrivals) {
-            let transfer = arrival.sent.transfer().copied().unwrap_or_default();
-            let is_void = transfer.flags.contains(TransferFlags::VOID_PENDING);
-            let moved = if refused.is_some() || is_void { 0 } else { transfer.amount.0 };
-            let (id, place, verdict) = (arrival.sent.id(), arrival.place, one.verdict);
-            let (amount, pending_id) = (Amount(moved), transfer.pending_id);
-            let prepared = self.arrives(arrival, home, one, at);
-            let is_linked = arrival.is_linked();
-            prepared.arrived = Some(Word { id, place, verdict, amount, pending_id, is_linked });
-            let is_held = transfer.flags.contains(TransferFlags::PENDING)
-                && self.home(transfer.credit_account_id, here) == here;
-            if refused.is_none() && is_held {
-                self.held.insert(transfer.id, transfer.amount.0);
-            }
-        }
-        if refused.is_none() {
-            self.accounts = tried.accounts;
+    /// What was decided here, for good, on what the stop before has sent.
+    fn give_word(&mut self, to: PartitionId, arrival: &Arrival, verdict: Verdict, amount: u128) {
+        let transfer = arrival.sent.transfer().copied().unwrap_or_default();
+        let is_void = transfer.flags.contains(TransferFlags::VOID_PENDING);
+        let (id, place, pending_id) = (arrival.sent.id(), arrival.place, transfer.pending_id);
+        let (amount, is_linked) = (Amount(if is_void { 0 } else { amount }), arrival.is_linked());
+        let word = Word { id, place, verdict, amount, pending_id, is_linked };
+        let prepared = self.prepared.get_mut(&(to, place)).expect("it waits for its word");
+        assert!(prepared.arrived.is_none(), "another word on place {place} of {to}");
+        prepared.arrived = Some(word);
+    }
+
+    /// If a reservation credits an account that lives here, what ends it comes here.
+    fn hold(&mut self, event: &Event, amount: u128, here: PartitionId) {
+        if let Event::Transfer(transfer) = event
+            && transfer.flags.contains(TransferFlags::PENDING)
+            && self.home(transfer.credit_account_id, here) == here
+        {
+            self.held.insert(transfer.id, amount);
         }
     }
 
-    /// The word on an event of a chain.
-    pub(super) fn settle_member(&mut self, prepared: &Prepared, part: Part, is_ok: bool) {
+    /// The outcome of an event of a chain was logged: at a stop in between, it is sent to the stop before.
+    pub(super) fn settle_member(
+        &mut self,
+        prepared: &Prepared,
+        part: Part,
+        word: &Word,
+        logged: &Logged,
+    ) {
+        let (here, is_ok) = (logged.partition, word.verdict.is_ok());
+        match prepared.before {
+            Some((_, place)) => {
+                let sent = Sent::Word(Word { place, ..*word });
+                let (amount, arrived, due, part, before) = (0, None, None, None, None);
+                let is_handed_on = false;
+                let told = Prepared { sent, amount, arrived, due, part, before, is_handed_on };
+                self.prepared.insert((here, logged.offset), told);
+            }
+            None if word.is_linked => {}
+            None if is_ok => self.chains += 1,
+            None => self.chains_refused += 1,
+        }
+        self.end_member(prepared, part, is_ok, here);
+    }
+
+    /// Releases what an event of a chain has reserved here, and moves it if the chain was accepted.
+    fn end_member(&mut self, prepared: &Prepared, part: Part, is_ok: bool, here: PartitionId) {
         let Some(transfer) = prepared.sent.transfer() else { return };
         let (debit, credit) = (transfer.debit_account_id, transfer.credit_account_id);
-        let Prepared { amount, due, .. } = *prepared;
+        let Prepared { amount, due, before, .. } = *prepared;
         let reserves = transfer.flags.contains(TransferFlags::PENDING);
         match part {
             Part::Nothing => {}
+            Part::Money { .. } if reserves && is_ok && before.is_some() => {
+                self.hold(&Event::Transfer(*transfer), amount, here);
+            }
             Part::Money { credits, .. } if reserves && is_ok => {
                 let (spans, is_ending) = (!credits, false);
                 let transfer = *transfer;
@@ -233,6 +341,27 @@ impl Model {
             }
         }
     }
+}
+
+/// The event that has arrived.
+fn event_of(arrival: &Arrival) -> Event {
+    match arrival.sent {
+        Sent::Transfer(transfer) => Event::Transfer(transfer),
+        Sent::Guard(guard) => Event::Guard(guard),
+        Sent::Word(word) => Event::Word(word),
+    }
+}
+
+fn amount_sent(event: &Event) -> u128 {
+    match event {
+        Event::Transfer(transfer) => transfer.amount.0,
+        _ => 0,
+    }
+}
+
+/// The log says what an event of a chain comes to: beside its record, if not in it.
+fn has_amount(logged: &Logged, event: &Event, amount: u128, at: &str) {
+    assert_eq!(logged.amount.unwrap_or(amount_sent(event)), amount, "{at}: the amount: {logged:?}");
 }
 
 /// All of a chain has these verdicts, or one of it was refused, and the others with it.

@@ -3,7 +3,7 @@
 //!
 //! The isolation that is claimed (ACROSS.md) is what is checked: a transfer that spans is prepared, arrives and
 //! is settled, each at one point of that order, and in that order; between the first and the last its amount is
-//! reserved. The order keeps that of each partition.
+//! reserved. A chain does so from each stop of its path to the next. The order keeps that of each partition.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -30,7 +30,8 @@ pub struct Logged {
     pub(super) offset: u64,
     pub(super) event: Event,
     pub(super) verdict: Verdict,
-    amount: Option<u128>,
+    /// What stands beside it, if the event does not say it.
+    pub(super) amount: Option<u128>,
 }
 
 impl Logged {
@@ -98,7 +99,7 @@ impl Balances {
     }
 
     /// What of its debits is not credited or reserved.
-    fn creditable(&self) -> u128 {
+    pub(super) fn creditable(&self) -> u128 {
         self.debits_posted.saturating_sub(self.credits_posted + self.credits_pending)
     }
 
@@ -146,15 +147,38 @@ pub(super) enum Part {
     Ends,
 }
 
-/// What is under way, as it is sent.
+/// What is under way, as it is sent from one partition to the next.
 pub(super) struct Prepared {
     pub(super) sent: Sent,
     pub(super) amount: u128,
+    /// The word on it, once the next partition has logged its own decision, which is final.
     pub(super) arrived: Option<Word>,
     /// Log time at which a reservation becomes due.
     pub(super) due: Option<u64>,
-    /// What it does at home, if it is of a chain.
+    /// What it does here, if it is of a chain.
     pub(super) part: Option<Part>,
+    /// At a stop in between: the stop before, and its place there. That waits for the word from here.
+    pub(super) before: Option<(PartitionId, u64)>,
+    /// The next partition has prepared it, too.
+    pub(super) is_handed_on: bool,
+}
+
+/// What all words on a chain say alike.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Said {
+    Accepted,
+    Refused,
+    HandedOn,
+}
+
+impl Said {
+    fn by(word: &Word) -> Self {
+        match word.verdict {
+            Verdict::Ok => Self::Accepted,
+            Verdict::InDoubt => Self::HandedOn,
+            _ => Self::Refused,
+        }
+    }
 }
 
 /// An open reservation, or what is known of it at its home.
@@ -189,11 +213,11 @@ pub struct Model {
     pub(super) held: HashMap<EventId, u128>,
     /// Whose mail each partition has opened last.
     mail: HashMap<PartitionId, PartitionId>,
-    /// By partition: place of the word that must follow, and whether it accepts.
-    next_word: HashMap<PartitionId, (u64, bool)>,
-    /// By home and place.
+    /// By partition: place of the word that must follow, and what it says.
+    next_word: HashMap<PartitionId, (u64, Said)>,
+    /// By the partition that sends it, and its place there.
     pub(super) prepared: BTreeMap<(PartitionId, u64), Prepared>,
-    /// Place of the last arrival, by home and the other partition.
+    /// Place of the last arrival, by the partition that sends and the one that takes.
     last: HashMap<(PartitionId, PartitionId), u64>,
     /// Transfers that spanned partitions and were accepted.
     pub accepted: u64,
@@ -211,6 +235,12 @@ pub struct Model {
     pub chains_refused: u64,
     /// And refused at home.
     pub chains_refused_at_home: u64,
+    /// Chains of three and more partitions that were accepted.
+    pub long_chains: u64,
+    /// And refused by the last one.
+    pub long_chains_refused: u64,
+    /// And refused at a stop in between.
+    pub long_chains_stopped: u64,
 }
 
 impl Model {
@@ -233,15 +263,15 @@ impl Model {
         let Logged { partition, offset, .. } = unit[0];
         let at = format!("offset {offset} of partition {partition}");
         let word = self.next_word.get(&partition).copied();
-        if let Some((place, is_ok)) = word {
+        if let Some(expected) = word {
             let Event::Word(word) = unit[0].event else { panic!("{at}: a chain without a word") };
-            assert_eq!((word.place, word.verdict.is_ok()), (place, is_ok), "{at}: {word:?}");
+            assert_eq!((word.place, Said::by(&word)), expected, "{at}: {word:?}");
         }
         match unit {
             [one] => self.take(one),
             [Logged { event: Event::Arrival(_), .. }, ..] => {
-                let home = *self.mail.get(&partition).expect("mail was opened");
-                self.chain_arrives(unit, home, &at);
+                let before = *self.mail.get(&partition).expect("mail was opened");
+                self.chain_arrives(unit, before, &at);
             }
             _ => self.chain(unit, &at),
         }
@@ -276,7 +306,7 @@ impl Model {
                     self.end_arrives(&transfer, &arrival, logged, &at());
                 }
                 Sent::Transfer(transfer) => self.arrive(&transfer, &arrival, logged, &at()),
-                Sent::Guard(_) => panic!("{}: a guard alone", at()),
+                Sent::Guard(_) | Sent::Word(_) => panic!("{}: alone: {arrival:?}", at()),
             },
             Event::Expire(expire) => {
                 let due = self.open.get(&expire.pending_id).and_then(|open| open.due);
@@ -285,7 +315,7 @@ impl Model {
                 let pending_id = expire.pending_id;
                 self.end(&Transfer { pending_id, flags, ..Transfer::default() }, logged, &at());
             }
-            Event::Word(word) => self.settle(&word, partition, &at()),
+            Event::Word(word) => self.settle(&word, logged, &at()),
             other @ Event::Guard(_) => panic!("{}: nobody wrote {other:?}", at()),
         }
     }
@@ -335,8 +365,9 @@ impl Model {
             let amount = Amount(amount);
             let named = Transfer { debit_account_id, credit_account_id, ledger, code, ..*end };
             let sent = Sent::Transfer(Transfer { id, amount, ..named });
-            let (amount, arrived, due, part) = (amount.0, None, None, None);
-            let prepared = Prepared { sent, amount, arrived, due, part };
+            let (amount, arrived, due) = (amount.0, None, None);
+            let (part, before, is_handed_on) = (None, None, false);
+            let prepared = Prepared { sent, amount, arrived, due, part, before, is_handed_on };
             self.prepared.insert((logged.partition, logged.offset), prepared);
         }
         if !waits {
@@ -378,7 +409,8 @@ impl Model {
             self.account(debit).debit(amount, true);
             let due = due(transfer, logged.time);
             let sent = Sent::Transfer(Transfer { amount: Amount(amount), ..*transfer });
-            let prepared = Prepared { sent, amount, arrived: None, due, part: None };
+            let (arrived, part, before, is_handed_on) = (None, None, None, false);
+            let prepared = Prepared { sent, amount, arrived, due, part, before, is_handed_on };
             self.prepared.insert((logged.partition, logged.offset), prepared);
         } else if flags.contains(TransferFlags::PENDING) {
             self.account(debit).debit(amount, true);
@@ -396,17 +428,17 @@ impl Model {
     pub(super) fn arrives(
         &mut self,
         arrival: &Arrival,
-        home: PartitionId,
+        from: PartitionId,
         logged: &Logged,
         at: &str,
     ) -> &mut Prepared {
         let Arrival { sent, place } = arrival;
-        let last = self.last.insert((home, logged.partition), *place).unwrap_or_default();
-        assert!(last < *place, "{at}: {place} of {home} arrives behind {last}");
-        let prepared = self.prepared.get_mut(&(home, *place));
+        let last = self.last.insert((from, logged.partition), *place).unwrap_or_default();
+        assert!(last < *place, "{at}: {place} of {from} arrives behind {last}");
+        let prepared = self.prepared.get_mut(&(from, *place));
         let prepared =
-            prepared.unwrap_or_else(|| panic!("{at}: {place} of {home} is not under way"));
-        assert!(prepared.arrived.is_none(), "{at}: {place} of {home} arrives again");
+            prepared.unwrap_or_else(|| panic!("{at}: {place} of {from} is not under way"));
+        assert!(prepared.arrived.is_none(), "{at}: {place} of {from} arrives again");
         assert_eq!(*sent, prepared.sent, "{at}: another transfer");
         prepared
     }
@@ -460,25 +492,31 @@ impl Model {
         account.end_credit(if is_closed { 0 } else { held }, moved);
     }
 
-    fn settle(&mut self, word: &Word, home: PartitionId, at: &str) {
-        let prepared = self.prepared.remove(&(home, word.place));
+    fn settle(&mut self, word: &Word, logged: &Logged, at: &str) {
+        let here = logged.partition;
+        if word.is_linked {
+            self.next_word.insert(here, (word.place + 1, Said::by(word)));
+        } else {
+            self.next_word.remove(&here);
+        }
+        if word.verdict == Verdict::InDoubt {
+            let prepared = self.prepared.get(&(here, word.place));
+            let is_so = prepared.is_some_and(|it| it.is_handed_on && it.sent.id() == word.id);
+            assert!(is_so && word.amount == Amount(0), "{at}: handed on? {word:?}");
+            return;
+        }
+        let prepared = self.prepared.remove(&(here, word.place));
         let prepared = prepared.unwrap_or_else(|| panic!("{at}: a word on what is not under way"));
         assert_eq!(prepared.arrived, Some(*word), "{at}: a word that was not given");
         if let Some(part) = prepared.part {
-            let next = word.place + 1;
-            let is_linked = Arrival { sent: prepared.sent, place: word.place }.is_linked();
-            if is_linked {
-                self.next_word.insert(home, (next, word.verdict.is_ok()));
-            } else {
-                self.next_word.remove(&home);
-                let counter =
-                    if word.verdict.is_ok() { &mut self.chains } else { &mut self.chains_refused };
-                *counter += 1;
-            }
-            return self.settle_member(&prepared, part, word.verdict.is_ok());
+            return self.settle_member(&prepared, part, word, logged);
         }
         let Prepared { sent, amount: reserved, due, .. } = prepared;
-        let Sent::Transfer(transfer) = sent else { panic!("{at}: a word on a guard alone") };
+        let transfer = match sent {
+            Sent::Transfer(transfer) => transfer,
+            Sent::Word(_) => return, // where it has come from knows
+            Sent::Guard(_) => panic!("{at}: a word on a guard alone"),
+        };
         let moved = word.amount.0;
         if transfer.flags.contains(TransferFlags::VOID_PENDING) {
             return; // released when it was decided

@@ -58,8 +58,11 @@ pub struct Ran {
     pub released: u64,
     /// Postings that the other partition has refused.
     pub stood: u64,
-    /// Chains between partitions that were accepted, that the other one refused, and that home refused.
+    /// Chains between partitions that were accepted, that another one refused, and that home refused.
     pub chains: [u64; 3],
+    /// Of three and more partitions: those that were accepted, that the last one refused, and that one in between
+    /// refused.
+    pub long_chains: [u64; 3],
     /// Virtual time.
     pub millis: u64,
 }
@@ -187,6 +190,7 @@ async fn live(root: SimRuntime, mut rng: Rng, profile: Profile) -> Ran {
     (ran.accepted, ran.refused) = (model.accepted, model.refused);
     (ran.posted, ran.released, ran.stood) = (model.posted, model.released, model.stood);
     ran.chains = [model.chains, model.chains_refused, model.chains_refused_at_home];
+    ran.long_chains = [model.long_chains, model.long_chains_refused, model.long_chains_stopped];
     post.close();
     ran
 }

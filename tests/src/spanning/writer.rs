@@ -1,4 +1,4 @@
-//! What clients write to several partitions: half of it spans two of them.
+//! What clients write to several partitions: half of it spans two of them, and a few chains span more.
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -7,6 +7,7 @@ use walengine_net::model::{
     Account, AccountFlags, AccountId, Amount, Close, CloseFlags, Code, EventBytes, EventId, Guard,
     GuardFlags, LedgerId, PartitionId, Transfer, TransferFlags,
 };
+use walengine_net::unit;
 
 use crate::noted_writes;
 use crate::sim::Rng;
@@ -67,24 +68,26 @@ impl Writer {
         batch
     }
 
-    /// A chain of two partitions, and its home.
+    /// A chain of two partitions or more, and its home.
     fn chain(&mut self) -> (usize, Vec<EventBytes>) {
-        let partitions = self.accounts.len();
-        let one = self.rng.index(partitions);
-        let other = (one + 1 + self.rng.index(partitions - 1)) % partitions;
+        let stops = self.stops();
+        let is_long = stops.len() > 2;
         let guards = self.rng.percent(20);
+        // Where reservations may be, and guards: a chain with both must have them at different ends of its path.
+        let (home, last) = if is_long { self.ends_of(&stops) } else { (stops[0], stops[1]) };
         let mut chain = Chain::new();
-        // The first goes from the one to the other, so that both are named.
-        let first = self.between(one, other);
-        chain = chain.transfer(first);
+        for transfer in self.naming(&stops) {
+            chain = chain.transfer(transfer);
+        }
         let mut reserved = Vec::new();
         for _ in 0..self.rng.between(1, 4) {
-            let (from, to) = ([one, other][self.rng.index(2)], [one, other][self.rng.index(2)]);
+            let from = stops[self.rng.index(stops.len())];
+            let to = stops[self.rng.index(stops.len())];
             let mut transfer = self.between(from, to);
             let kind = self.rng.below(10);
             if kind == 0 && guards {
                 self.series += 1;
-                let accounts = &self.accounts[other];
+                let accounts = &self.accounts[last];
                 chain = chain.guard(Guard {
                     id: EventId(self.series),
                     account_id: accounts[self.rng.index(accounts.len())],
@@ -94,21 +97,61 @@ impl Writer {
                 });
                 continue;
             }
-            if kind == 1 && from == one {
+            if kind == 1 && from == home {
                 transfer.flags = TransferFlags::PENDING;
                 reserved.push(transfer);
             } else if kind == 2
-                && let Some(ended) = self.pendings[one].pop_front()
+                && let Some(ended) = self.pendings[home].pop_front()
             {
                 transfer = self.end_of(&ended, transfer.id);
                 transfer.debit_account_id = ended.debit_account_id;
+            } else if kind > 6 && is_long && from == to {
+                let flags = [TransferFlags::BALANCING_DEBIT, TransferFlags::BALANCING_CREDIT];
+                transfer.flags = flags[self.rng.index(2)];
             }
             chain = chain.transfer(transfer);
         }
-        self.pendings[one].extend(reserved);
-        let unit = (one, chain.events());
+        self.pendings[home].extend(reserved);
+        let events = chain.events();
+        let path = unit::path(&events, self.accounts.len() as u16);
+        let path = path.expect("it may span").expect("it names accounts");
+        assert_eq!(path.stops().count(), stops.len(), "its path has all that it names");
+        let unit = (usize::from(path.home.0), events);
         self.old.push(unit.clone());
         unit
+    }
+
+    /// The partitions that a chain names: two, and sometimes more.
+    fn stops(&mut self) -> Vec<usize> {
+        let partitions = self.accounts.len();
+        let one = self.rng.index(partitions);
+        let other = (one + 1 + self.rng.index(partitions - 1)) % partitions;
+        let mut stops = vec![one, other];
+        if partitions > 2 && self.rng.percent(33) {
+            let mut more: Vec<_> = (0..partitions).filter(|it| !stops.contains(it)).collect();
+            self.rng.shuffle(&mut more);
+            more.truncate(if self.rng.percent(30) { 2 } else { 1 });
+            stops.extend(more);
+        }
+        stops
+    }
+
+    /// Two of a chain's partitions.
+    fn ends_of(&mut self, stops: &[usize]) -> (usize, usize) {
+        let home = self.rng.index(stops.len());
+        let last = (home + 1 + self.rng.index(stops.len() - 1)) % stops.len();
+        (stops[home], stops[last])
+    }
+
+    /// Transfers that name all of these partitions. The first one goes from the first to the second.
+    fn naming(&mut self, stops: &[usize]) -> Vec<Transfer> {
+        let mut transfers = vec![self.between(stops[0], stops[1])];
+        for (index, new) in stops.iter().enumerate().skip(2) {
+            let known = stops[self.rng.index(index)];
+            let (from, to) = if self.rng.percent(50) { (known, *new) } else { (*new, known) };
+            transfers.push(self.between(from, to));
+        }
+        transfers
     }
 
     fn event(&mut self) -> (usize, EventBytes) {

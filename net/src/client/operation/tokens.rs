@@ -11,26 +11,36 @@ use super::super::directory::Route;
 use super::super::{ClientError, ClusterInfo};
 use super::{Plan, call};
 
-/// Partitions that have a part in what was accepted before, and of which `result` has no token: whoever answers a repeat
-/// may not know where their parts are.
+/// Partitions that have a part in what was accepted, and of which `result` has no token: whoever answers a repeat may not
+/// know where their parts are, nor of a chain what became of it behind the next partition of its path.
 pub fn lacking(info: &ClusterInfo, events: &[EventBytes], result: &Submitted) -> Vec<PartitionId> {
-    if !result.outcomes.have_repeats() {
+    let may_be_long = info.partitions > 2 && events.iter().any(unit::is_linked);
+    if !may_be_long && !result.outcomes.have_repeats() {
         return Vec::new();
     }
-    let mut partitions = BTreeSet::new();
+    let (mut partitions, mut behind) = (BTreeSet::new(), BTreeSet::new());
     let mut outcomes = result.outcomes();
     for unit in unit::units(events) {
-        let mut is_repeat = false;
+        let (mut is_repeat, mut is_accepted) = (false, true);
         for outcome in outcomes.by_ref().take(unit.len()) {
+            is_accepted &= outcome.verdict.is_ok();
             is_repeat |= !outcome.fresh && outcome.verdict.is_ok();
         }
         if is_repeat && unit::may_span(unit, info.partitions) {
             unit::add_partitions(unit, info.partitions, &mut partitions);
         }
+        if is_accepted
+            && unit.len() > 1
+            && let Ok(Some(path)) = unit::path(unit, info.partitions)
+        {
+            behind.extend(path.stops().skip(2));
+        }
     }
     for token in &result.tokens {
         partitions.remove(&token.partition);
     }
+    // A token of these may be of something else, which was there before.
+    partitions.append(&mut behind);
     partitions.into_iter().collect()
 }
 

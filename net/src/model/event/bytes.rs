@@ -201,6 +201,7 @@ impl Sent {
         match self {
             Self::Transfer(transfer) => transfer.to_bytes(),
             Self::Guard(guard) => guard.to_bytes(),
+            Self::Word(word) => word.to_bytes(),
         }
     }
 
@@ -209,24 +210,26 @@ impl Sent {
         match self {
             Self::Transfer(transfer) => transfer.id,
             Self::Guard(guard) => guard.id,
+            Self::Word(word) => word.id,
         }
     }
 
-    /// The transfer; `None` if it is a guard.
+    /// The transfer; `None` if it is anything else.
     pub fn transfer(&self) -> Option<&Transfer> {
         match self {
             Self::Transfer(transfer) => Some(transfer),
-            Self::Guard(_) => None,
+            Self::Guard(_) | Self::Word(_) => None,
         }
     }
 }
 
 impl Arrival {
-    /// The transfer, or the guard, and the next one succeed or fail together.
+    /// This and the next one are of the same chain.
     pub fn is_linked(&self) -> bool {
         match &self.sent {
             Sent::Transfer(transfer) => transfer.flags.contains(TransferFlags::LINKED),
             Sent::Guard(guard) => guard.flags.contains(GuardFlags::LINKED),
+            Sent::Word(word) => word.is_linked,
         }
     }
 
@@ -235,6 +238,7 @@ impl Arrival {
         let (mut bytes, kind) = match &self.sent {
             Sent::Transfer(transfer) => (transfer.to_bytes(), EventKind::Arrival),
             Sent::Guard(guard) => (guard.to_bytes(), EventKind::GuardArrival),
+            Sent::Word(word) => (word.to_bytes(), EventKind::WordArrival),
         };
         let flags = event_flags(&bytes);
         put(&mut bytes, 118, &flags_of(kind, flags).to_le_bytes());
@@ -242,15 +246,18 @@ impl Arrival {
         bytes
     }
 
-    /// Decodes. Any kind but [`EventKind::GuardArrival`] is that of a transfer. Bytes that a guard does not use are
-    /// ignored.
-    pub fn from_bytes(bytes: &EventBytes) -> Self {
-        let sent = if event_kind(bytes) == Ok(EventKind::GuardArrival) {
-            Sent::Guard(Guard::from_bytes(bytes))
-        } else {
-            Sent::Transfer(Transfer { timestamp: Timestamp(0), ..Transfer::from_bytes(bytes) })
+    /// Decodes; `None` if it is of no kind that arrives, or a word that says nothing that is known. Bytes that its kind does
+    /// not use are ignored.
+    pub fn from_bytes(bytes: &EventBytes) -> Option<Self> {
+        let sent = match event_kind(bytes) {
+            Ok(EventKind::Arrival) => {
+                Sent::Transfer(Transfer { timestamp: Timestamp(0), ..Transfer::from_bytes(bytes) })
+            }
+            Ok(EventKind::GuardArrival) => Sent::Guard(Guard::from_bytes(bytes)),
+            Ok(EventKind::WordArrival) => Sent::Word(Word::from_bytes(bytes)?),
+            _ => return None,
         };
-        Self { sent, place: u64_at(bytes, 120) }
+        Some(Self { sent, place: u64_at(bytes, 120) })
     }
 }
 
@@ -268,7 +275,8 @@ impl Word {
         bytes
     }
 
-    /// Decodes; `None` if no verdict has its number. Bytes that a word does not use are ignored.
+    /// Decodes, also from one that has arrived; `None` if no verdict has its number. Bytes that a word does not use are
+    /// ignored.
     pub fn from_bytes(bytes: &EventBytes) -> Option<Self> {
         let verdict = u8::try_from(u16_at(bytes, 116)).ok().and_then(Verdict::from_number)?;
         Some(Self {
@@ -325,15 +333,16 @@ impl Event {
 
     /// Decodes. `Err` holds the number of an unknown kind, or of a word's kind if it says nothing that is known.
     pub fn from_bytes(bytes: &EventBytes) -> Result<Self, u8> {
-        Ok(match event_kind(bytes)? {
+        let kind = event_kind(bytes)?;
+        Ok(match kind {
             EventKind::Account => Self::Account(Account::from_bytes(bytes)),
             EventKind::Transfer => Self::Transfer(Transfer::from_bytes(bytes)),
             EventKind::Guard => Self::Guard(Guard::from_bytes(bytes)),
             EventKind::Expire => Self::Expire(Expire::from_bytes(bytes)),
             EventKind::Close => Self::Close(Close::from_bytes(bytes)),
             EventKind::Mail => Self::Mail(Mail::from_bytes(bytes)),
-            EventKind::Arrival | EventKind::GuardArrival => {
-                Self::Arrival(Arrival::from_bytes(bytes))
+            EventKind::Arrival | EventKind::GuardArrival | EventKind::WordArrival => {
+                Self::Arrival(Arrival::from_bytes(bytes).ok_or(kind as u8)?)
             }
             EventKind::Word => Self::Word(Word::from_bytes(bytes).ok_or(EventKind::Word as u8)?),
         })
@@ -415,6 +424,14 @@ mod tests {
             flags: GuardFlags::ALL,
         };
         let close = Close { id: EventId(1), account_id: AccountId(2), flags: CloseFlags::REOPEN };
+        let word = Word {
+            id: EventId(7),
+            place: 8,
+            verdict: Verdict::ExceedsDebits,
+            amount: Amount(9),
+            pending_id: EventId(10),
+            is_linked: true,
+        };
         for event in [
             Event::Account(account),
             Event::Transfer(transfer),
@@ -427,14 +444,8 @@ mod tests {
                 place: 6,
             }),
             Event::Arrival(Arrival { sent: Sent::Guard(guard), place: 7 }),
-            Event::Word(Word {
-                id: EventId(7),
-                place: 8,
-                verdict: Verdict::ExceedsDebits,
-                amount: Amount(9),
-                pending_id: EventId(10),
-                is_linked: true,
-            }),
+            Event::Word(word),
+            Event::Arrival(Arrival { sent: Sent::Word(word), place: 11 }),
         ] {
             assert_eq!(Event::from_bytes(&event.to_bytes()), Ok(event));
         }

@@ -48,6 +48,8 @@ pub enum EventKind {
     Word = 7,
     /// A guard of a chain that another partition has prepared. Written by the leader only.
     GuardArrival = 8,
+    /// The outcome of a chain that was prepared here and that another partition has handed on. Written by the leader only.
+    WordArrival = 9,
 }
 
 /// An account: a request to create one (balances, version and timestamp are zero), or its state.
@@ -154,7 +156,7 @@ pub struct Mail {
     pub settled_below: u64,
 }
 
-/// What its home has prepared.
+/// What another partition has prepared or, of what was prepared here, has decided.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Arrival {
     /// What was sent there.
@@ -172,6 +174,8 @@ pub enum Sent {
     Transfer(Transfer),
     /// A guard of a linked chain.
     Guard(Guard),
+    /// The outcome of what has arrived from the partition that it goes to, and that was handed on.
+    Word(Word),
 }
 
 /// The outcome of a transfer that was in doubt. Only the leader writes it. It has no id of its own.
@@ -181,7 +185,8 @@ pub struct Word {
     pub id: EventId,
     /// Its place: the offset of its record here.
     pub place: u64,
-    /// What was decided: [`super::Verdict::Ok`] or a refusal.
+    /// What was decided: [`super::Verdict::Ok`] or a refusal; or [`super::Verdict::InDoubt`] if it was prepared there, too,
+    /// and handed on.
     pub verdict: super::Verdict,
     /// What was moved or reserved; zero if it was refused, or only released.
     pub amount: Amount,
