@@ -504,7 +504,7 @@ pub const FRAME_ARRIVALS_MAX: usize = EVENTS_MAX;
 pub const EXPORT_HOLD: Duration = Duration::from_secs(1);
 /// The last entries of all partitions that an import sends are sent within this time.
 pub const IMPORT_LASTS_WITHIN: Duration = Duration::from_secs(5);
-/// Transfers that a partition may have in doubt; past it, more of them wait.
+/// Transfers that a partition may have in doubt as their home; past it, more of them wait.
 pub const DOUBTS_MAX: usize = 32 * FRAME_ARRIVALS_MAX;
 /// Transfers to other partitions that a partition keeps as they were sent, so that they need not be read again: what
 /// sixteen full requests under way take.

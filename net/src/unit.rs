@@ -14,7 +14,7 @@ use crate::partition;
 pub struct Path {
     /// Where it is sent: keeps its ids, and prepares it if it spans.
     pub home: PartitionId,
-    /// Those that prepare it behind home.
+    /// Those behind home that prepare it, in order.
     pub between: Vec<PartitionId>,
     /// Has the last word; the same one as home if the unit does not span.
     pub last: PartitionId,
@@ -37,12 +37,12 @@ impl Path {
         std::iter::once(self.home).chain(self.between.iter().copied()).chain(last)
     }
 
-    /// The one that a partition hands it on to; `None` if that has the last word, or no part.
+    /// The one that a partition hands it on to; `None` if that partition is last, or has no part.
     pub fn after(&self, partition: PartitionId) -> Option<PartitionId> {
         self.stops().skip_while(|stop| *stop != partition).nth(1)
     }
 
-    /// The one that a partition has it from; `None` if that is its home, or has no part.
+    /// The one that a partition has it from; `None` if that partition is home, or has no part.
     pub fn before(&self, partition: PartitionId) -> Option<PartitionId> {
         self.stops().zip(self.stops().skip(1)).find(|(_, stop)| *stop == partition).map(|it| it.0)
     }

@@ -230,7 +230,7 @@ impl Arrived {
 /// What records of a partition need of earlier ones.
 #[derive(Clone, Debug, Default)]
 pub struct UnderWay {
-    /// Prepared here and without a word, by offset. The engine bounds their number.
+    /// Prepared here and without a word, by offset. The engine bounds the number of each home's.
     pub prepared: BTreeMap<Offset, Prepared>,
     /// The in-transit accounts that exist. No record of their own creates them.
     pub accounts: HashSet<u128>,

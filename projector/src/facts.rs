@@ -48,8 +48,8 @@ pub enum Fact<'a> {
     },
     /// What follows has arrived from another partition. Changes nothing.
     Mail,
-    /// The other partition knows of the end of a reservation; or a guard that the last one of its chain checks. Changes
-    /// nothing.
+    /// The other partition knows of the end of a reservation, or has handed a chain on; or a guard that the last one of
+    /// its chain checks. Changes nothing.
     Known,
     /// A guard held.
     Guarded(Guard),
@@ -79,7 +79,7 @@ pub struct Refusal<'a> {
     pub body: &'a [u8],
     /// Decoded, if it is a transfer.
     pub transfer: Option<Transfer>,
-    /// The other partition, if that has refused it.
+    /// The partition that gave the word, if another one did.
     pub across: Option<Across>,
 }
 
@@ -108,7 +108,7 @@ pub struct Movement {
     pub ledger: LedgerId,
     /// The user's code.
     pub code: Code,
-    /// The partition of the credit account, if that is another one.
+    /// The partition that gave the word, if another one did.
     pub across: Option<Across>,
 }
 

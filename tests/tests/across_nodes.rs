@@ -229,6 +229,8 @@ fn harm(harm: Harm, rng: &mut Rng, nodes: &mut Nodes) {
 /// Waits until nothing is reserved, and compares the accounts with what was acknowledged.
 fn compare_with_engine(client: &Client, accounts: &[AccountId], sums: &Sums) {
     let by = Instant::now() + SETTLES_WITHIN;
+    // A follower may be behind, and a replica that is no member any more stays so.
+    let client = client.reading(ReadFrom::Linearizable);
     let found = loop {
         let found = client.lookup_accounts(accounts, &[]).unwrap();
         let found: Vec<Account> = found.into_iter().map(Option::unwrap).collect();
@@ -261,6 +263,20 @@ fn compare_with_sql(postgres: &Postgres, sums: &Sums) {
         })
         .collect();
     assert_eq!(found, *sums, "SQL and what was acknowledged");
+}
+
+/// A transfer between partitions is one row for people, whatever its path; and each account's movements are in its
+/// statement once.
+fn compare_views(postgres: &Postgres) {
+    let states = "SELECT DISTINCT state FROM walengine.spanning_transfers ORDER BY 1";
+    assert_eq!(postgres.rows(states), [["refused"], ["settled"]]);
+    let twice = "SELECT home, id FROM walengine.spanning_transfers WHERE id IS NOT NULL GROUP BY 1, 2 HAVING count(*) > 1";
+    assert_eq!(postgres.rows(twice), Vec::<Vec<String>>::new(), "a transfer has two rows");
+    let differ = "SELECT account_id FROM walengine.balances JOIN \
+                  (SELECT account_id, sum(debit) AS debits, sum(credit) AS credits \
+                     FROM walengine.account_statements GROUP BY 1) AS stated USING (account_id) \
+                   WHERE (debits, credits) <> (debits_posted, credits_posted)";
+    assert_eq!(postgres.rows(differ), Vec::<Vec<String>>::new(), "a statement differs");
 }
 
 #[test]
@@ -345,7 +361,9 @@ fn what_was_acknowledged_is_on_both_sides_whoever_is_killed_paused_or_cut_off() 
     let folded = Folded::read(client);
     projector.wait_until_at(&postgres, &folded.ends);
     folded.agrees_with(&postgres);
+    folded.is_settled();
     compare_with_sql(&postgres, &sums);
+    compare_views(&postgres);
     println!("{}", projecting.audit_finds_no_difference());
     projector.stop();
     for node in 0..nodes.count() {
@@ -480,7 +498,8 @@ fn a_partition_without_a_majority_holds_up_only_what_goes_there() {
     // Whoever leads partition 0 then answers.
     let first = submit(&whole, &[pay(1 << 100, payer, other, plain).to_bytes()]);
     assert!(first[0].is_ok());
-    let reserved = || whole.lookup_accounts(&[payer], &[]).unwrap()[0].unwrap().debits_pending.0;
+    let newest = whole.reading(ReadFrom::Linearizable);
+    let reserved = || newest.lookup_accounts(&[payer], &[]).unwrap()[0].unwrap().debits_pending.0;
     let (by, mut unanswered) = (Instant::now() + SETTLES_WITHIN, 0);
     // Until no more may be under way.
     while reserved() < UNDER_WAY_MAX {
@@ -499,7 +518,6 @@ fn a_partition_without_a_majority_holds_up_only_what_goes_there() {
         assert!(taken.iter().all(|verdict| verdict.is_ok()), "what is local goes on");
     }
     let took = began.elapsed();
-    let newest = whole.reading(ReadFrom::Linearizable);
     let found = newest.lookup_accounts(&[payer], &[]).unwrap()[0].unwrap();
     println!("{unanswered} batches unanswered, {LOCAL} local transfers in {took:?}, {found:?}");
     assert_eq!((found.debits_posted.0, found.debits_pending.0), (LOCAL + 1, UNDER_WAY_MAX));

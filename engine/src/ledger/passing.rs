@@ -1,5 +1,5 @@
 //! Linked chains over three and more partitions, at those between home and the last: what has arrived is prepared as
-//! home prepares it, handed on, and ended with the word of the next partition, which is then the word for the one before.
+//! home prepares it, handed on, and ended with the word of the next partition, which is then told to the one before.
 //! ACROSS.md in `engine/src/across` has the argument.
 
 use walengine_net::model::{
@@ -133,7 +133,7 @@ impl Ledger {
         told.is_some_and(|told| told.standing == Standing::Telling)
     }
 
-    /// Takes back what [`Self::settle_passed`] has done at `offset`, after that what was handed on is there again.
+    /// Takes back what [`Self::settle_passed`] has done at `offset`. What was handed on is there again already.
     pub(super) fn revert_passed(&mut self, word: &Word, pending: &Pending, offset: u64) {
         let telling = self.pendings.unsettled(pending.id, offset).expect("it was ended there");
         self.pendings.remove(telling.key());

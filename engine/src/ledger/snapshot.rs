@@ -32,10 +32,13 @@
 //!
 //! How a reservation stands: 0 open; 1 a transfer in doubt; 2 a reservation in doubt; 3 open, and an end of it is in
 //! doubt; 4 a posting in doubt; 5 ended, which the other partition may not know; 6 the side here of another partition's;
-//! 7 an event of a chain in doubt that changes nothing here, whose accounts are 0; 8 a voiding in doubt. What is named
-//! is, of a reservation whose home this is and that spans partitions, the account elsewhere; of an end in doubt, the
-//! reservation. Its chain: bit 0, the next record is of the same one, which is in doubt; bit 1, the record before is; bit 2,
-//! a reservation that does not span was in doubt with its chain.
+//! 7 an event of a chain in doubt that changes nothing here, whose accounts are 0; 8 a voiding in doubt; 9 an event of
+//! another partition's chain that was handed on; 10 the same, which will be 6; 11 the same, which changes nothing here, and whose
+//! accounts are 0; 12 its outcome, which the partition before may not know. What is named is, of a reservation whose home this is
+//! and that spans partitions, the account elsewhere; of an end in doubt, the reservation; of 9 to 12 where it has come from: place
+//! u64, home of the chain u16, partition before u16, zero. Its chain: bit 0, the next record is of the same one, which is in doubt;
+//! bit 1, the record before is; bit 2, a reservation that does not span was in doubt with its chain; bit 3, the next partition has
+//! handed it on; of 11: bit 4, it may come to less; bit 5, it ends a reservation.
 //!
 //! Spaces: 0 events, 1 accounts, 2 what became of a reservation, or of what was in doubt; there the code is 2 posted, 3
 //! voided, 4 expired, 5 accepted by another partition, or the verdict by which that has refused it, the

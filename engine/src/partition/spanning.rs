@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use walengine_net::limits::EVENTS_MAX;
 use walengine_net::model::{
-    EVENT_BYTES, EventBytes, EventId, Offset, PartitionId, RESOLVED_BYTES, Sent, Timestamp,
-    Verdict, Word, event_id,
+    Arrival, EVENT_BYTES, EventBytes, EventId, Offset, PartitionId, RESOLVED_BYTES, Sent,
+    Timestamp, Verdict, Word, event_id,
 };
 use walengine_replication::peer::{Carried, Words};
 
@@ -131,9 +131,12 @@ impl<C: Commit> Partition<C> {
             self.keep_handed_on(ledger, draft, before);
         };
         let taken = self.inner.replica.borrow_mut().decide_events(decide);
-        let has_outcomes = arrivals.iter().any(|arrival| matches!(arrival.sent, Sent::Word(_)));
-        if has_outcomes && taken.is_some() && result.is_ok() {
-            self.note_words(home, Offset(last.place + 1));
+        let is_outcome = |arrival: &&Arrival| matches!(arrival.sent, Sent::Word(_));
+        if let Some(newest) = arrivals.iter().rfind(is_outcome)
+            && taken.is_some()
+            && result.is_ok()
+        {
+            self.note_words(home, Offset(newest.place + 1));
             let tail = self.with_ledger(Ledger::next_offset);
             self.inner.heard.note_outcome(Offset(tail.0 - 1));
         }

@@ -49,6 +49,7 @@ SELECT coalesce(s.name, a.name), coalesce(s.partition, a.partition),
  WHERE s.place IS NULL AND a.place < home.next_offset
     OR a.place IS NULL AND s.verdict IS NOT NULL AND (s.place < n.place OR s.time < other.log_time AND NOT s.is_told)
     OR (s.verdict, s.amount) <> (a.verdict, a.amount)
+    OR s.verdict IS NOT NULL AND a.name = 'under_way' AND s.time < other.log_time
     OR s.place IS NOT NULL AND a.place IS NOT NULL
        AND (NOT s.is_told AND s.id IS DISTINCT FROM a.id
             OR s.name IN ('transfers', 'arrivals') AND a.name = 'arrivals'
@@ -75,7 +76,7 @@ pub async fn differences(
         let what = match (row.try_get(8)?, row.try_get(9)?) {
             (false, _) => format!("partition {other} has sent no such transfer"),
             (true, false) => format!("it has not arrived at partition {other}"),
-            (true, true) => format!("{said}, by partition {other} {arrived}"),
+            (true, true) => format!("{said}, at partition {other} {arrived}"),
         };
         let partition = PartitionId(partition.try_into().unwrap_or_default());
         found.push((partition, format!("{name}, log_offset {offset}: {what}")));
@@ -83,10 +84,10 @@ pub async fn differences(
     Ok(found)
 }
 
-/// What became of a transfer, in words. One that is under way differs by its id only.
+/// What became of a transfer, in words.
 fn outcome(verdict: Option<i16>, amount: Option<Numeric>) -> String {
     let (Some(verdict), Some(amount)) = (verdict, amount) else {
-        return "another transfer".to_owned();
+        return "another transfer, or without an outcome".to_owned();
     };
     let known = u8::try_from(verdict).ok().and_then(Verdict::from_number);
     match known {

@@ -17,7 +17,9 @@ COMMENT ON COLUMN transfers.other_partition IS
     'Partition that gave the word: that of the credit account or, in a chain, the one that it was handed on to; null if none did.';
 COMMENT ON COLUMN transfers.prepared_offset IS
     'Offset of the record that prepared it, which its acknowledgement names, if another partition gave the word; of a voiding or expiry of a reservation between partitions, its own; else null.';
-COMMENT ON COLUMN refused_events.transit_partition IS 'As in table transfers, if another partition has refused it.';
+COMMENT ON COLUMN refused_events.transit_partition IS 'As in table transfers, if another partition gave the word.';
+COMMENT ON COLUMN refused_events.other_partition IS
+    'Partition that gave the word by which it was refused, if that is another one; else null. In a chain a later one may have refused it.';
 COMMENT ON COLUMN refused_events.body IS
     'The event as it was sent: 128 bytes, see FORMAT.md, section 3. Of a guard in a chain over several partitions, as it has arrived.';
 COMMENT ON TABLE account_events IS
@@ -108,5 +110,61 @@ COMMENT ON COLUMN spanning_transfers.state IS
 COMMENT ON COLUMN spanning_transfers.arrival_time IS
     'Log time of its arrival or, if it was handed on from there, of its word in the other partition; null while that is not here.';
 COMMENT ON COLUMN spanning_transfers.arrival_offset IS 'Offset of that record in the other partition.';
+COMMENT ON COLUMN trial_balance.in_transit IS
+    'Arrived and not settled at home yet, in minor units; 0 once nothing is under way. Below 0 if homes are projected further than others, or a chain pays an earlier partition of its path.';
+
+-- As in version 6. What others have sent, and is under way here, nobody waits for: a token of that is behind its outcome.
+CREATE OR REPLACE FUNCTION walengine_wait_for(token text, timeout interval DEFAULT '10 seconds')
+RETURNS boolean LANGUAGE plpgsql VOLATILE SET search_path FROM CURRENT SET lock_timeout = '10s'
+AS $$
+DECLARE
+    parts   text[] := regexp_match(token, '^([0-9a-fA-F]{1,32})-([0-9]{1,5})-([0-9]{1,20})$');
+    give_up timestamptz := clock_timestamp() + timeout;
+    place   bigint := least(parts[3]::numeric, 9223372036854775807); -- an offset may be larger
+    ours    uuid;
+    millis  numeric;
+BEGIN
+    IF parts IS NULL THEN
+        RAISE invalid_parameter_value USING MESSAGE = format('%s is not a token', token),
+            HINT = 'A token is cluster-partition-offset, as walengine''s acknowledgements carry it.';
+    END IF;
+    IF current_setting('transaction_isolation') NOT IN ('read committed', 'read uncommitted') THEN
+        RAISE feature_not_supported USING
+            MESSAGE = 'this transaction can''t see what is committed while it waits',
+            HINT = 'Wait before the transaction, or use READ COMMITTED.';
+    END IF;
+    LOOP
+        -- A lock on the tables is waited for no longer than until the end.
+        millis := ceil(extract(epoch FROM give_up - clock_timestamp()) * 1000);
+        PERFORM set_config('lock_timeout', least(greatest(millis, 1), 2000000000)::bigint::text, true);
+        BEGIN
+            IF ours IS NULL THEN
+                SELECT cluster INTO ours FROM log;
+                IF ours IS DISTINCT FROM lpad(parts[1], 32, '0')::uuid THEN
+                    RAISE invalid_parameter_value USING
+                        MESSAGE = format('the token is of cluster %s, this database of %s', parts[1], ours),
+                        HINT = 'Ask the database that is derived from that cluster.';
+                END IF;
+            END IF;
+            PERFORM FROM positions
+              WHERE partition = parts[2]::integer AND next_offset > place
+                AND NOT EXISTS (SELECT FROM (SELECT log_offset, body FROM under_way
+                                              WHERE partition = parts[2]::integer AND home IS NULL
+                                                AND log_offset <= place
+                                              ORDER BY log_offset DESC LIMIT 1) AS newest
+                                 WHERE log_offset = place
+                                    OR log_offset > place - 8190 AND get_byte(body, 118) & 1 = 1);
+            IF FOUND THEN
+                RETURN true;
+            END IF;
+        EXCEPTION WHEN lock_not_available THEN
+            NULL;
+        END;
+        IF clock_timestamp() >= give_up THEN
+            RETURN false;
+        END IF;
+        PERFORM pg_sleep(0.005);
+    END LOOP;
+END $$;
 COMMENT ON FUNCTION walengine_wait_for IS
     'Waits until this database includes the write that the token was given for; of a transfer between partitions, what the token''s partition knows of it. True: the next statement sees it. False: it did not arrive within the timeout.';

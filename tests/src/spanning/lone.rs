@@ -1,4 +1,4 @@
-//! Lives of a node that serves two partitions alone and loses power at any moment: what it has said of money between
+//! Lives of a node that serves three partitions alone and loses power at any moment: what it has said of money between
 //! them, it shows from its next start on.
 
 use std::cell::RefCell;
@@ -16,6 +16,7 @@ use walengine::partition::spanning::Doubts;
 use walengine::runtime::Runtime as _;
 use walengine::storage::disk::Disk as _;
 use walengine::storage::layout::Superblock;
+use walengine_net::client::Chain;
 use walengine_net::model::{
     Account, AccountFlags, AccountId, Amount, Code, EventId, LedgerId, PartitionId, Transfer,
     Verdict,
@@ -27,7 +28,7 @@ use crate::sim::{Order, Rng, SimDisk, SimExecutor, SimRuntime};
 
 type Partition = walengine::partition::Partition<LoneCommit<SimDisk>>;
 
-const PARTITIONS: u16 = 2;
+const PARTITIONS: u16 = 3;
 const LIVES: u64 = 8;
 const WRITERS: u64 = 6;
 /// Longest life under load.
@@ -40,7 +41,9 @@ const LONG: Duration = Duration::from_secs(20);
 pub struct Lived {
     /// Transfers between the partitions that were acknowledged.
     pub acknowledged: u64,
-    /// Of these, such whose words were not on the disk yet when the power failed.
+    /// Of these, such in chains over all three.
+    pub chained: u64,
+    /// And such whose words were not on the disk yet when the power failed.
     pub lost_words: u64,
     /// Starts that had to ask the other partition.
     pub asked: u64,
@@ -56,8 +59,10 @@ struct Known {
     acknowledged: Sums,
     /// Sent, acknowledged or not.
     sent: Sums,
-    /// Since the last start: id, and the offset of the record.
+    /// Since the last start: home, and id.
     lately: Vec<(usize, EventId)>,
+    /// Of these, how many were in chains over all partitions.
+    chained: u64,
 }
 
 /// Runs all lives of one seed.
@@ -89,6 +94,7 @@ pub fn run_lone(seed: u64) -> Lived {
             }
             check(&runtime, &partitions, &known).await;
             known.borrow_mut().lately.clear();
+            known.borrow_mut().chained = 0;
             for writer in 0..WRITERS {
                 let series = u128::from(life * WRITERS + writer + 1) << 64;
                 let write = write(partitions.clone(), rng.fork(), series, known.clone());
@@ -97,6 +103,7 @@ pub fn run_lone(seed: u64) -> Lived {
             runtime.sleep(Duration::from_micros(rng.below(LIFE_MICROS_MAX))).await;
             let known = known.borrow();
             lived.acknowledged += known.lately.len() as u64;
+            lived.chained += known.chained;
             lived.lost_words +=
                 known.lately.iter().filter(|it| !is_settled(&partitions, **it)).count() as u64;
         };
@@ -163,23 +170,43 @@ async fn create_accounts(partitions: &[Partition]) {
     }
 }
 
-/// Pays from one partition to the other, again and again.
+fn transfer(rng: &mut Rng, id: u128, from: usize, to: usize) -> Transfer {
+    let account = |partition: usize, rng: &mut Rng| {
+        let accounts = accounts_of(PartitionId(partition as u16), PARTITIONS);
+        accounts[rng.index(accounts.len())].id
+    };
+    Transfer {
+        id: EventId(id),
+        debit_account_id: account(from, rng),
+        credit_account_id: account(to, rng),
+        amount: Amount(u128::from(rng.between(1, 9))),
+        ledger: LedgerId(1),
+        code: Code(1),
+        ..Transfer::default()
+    }
+}
+
+/// Pays from one partition to the others, again and again.
 async fn write(partitions: Vec<Partition>, mut rng: Rng, series: u128, known: Rc<RefCell<Known>>) {
+    let mut ways = [0, 1, 2];
     for number in 1.. {
-        let home = rng.index(2);
-        let account = |partition: usize, rng: &mut Rng| {
-            let accounts = accounts_of(PartitionId(partition as u16), PARTITIONS);
-            accounts[rng.index(accounts.len())].id
-        };
-        let transfer = Transfer {
-            id: EventId(series | number),
-            debit_account_id: account(home, &mut rng),
-            credit_account_id: account(1 - home, &mut rng),
-            amount: Amount(u128::from(rng.between(1, 9))),
-            ledger: LedgerId(1),
-            code: Code(1),
-            ..Transfer::default()
-        };
+        rng.shuffle(&mut ways);
+        let [home, other, last] = ways;
+        let id = series | number << 8;
+        if rng.percent(25) {
+            let way = [(home, other), (other, last), (home, last)];
+            let paid: Vec<Transfer> = way
+                .iter()
+                .zip(id..)
+                .map(|((from, to), id)| transfer(&mut rng, id, *from, *to))
+                .collect();
+            pay_in_chain(&partitions[home], &mut rng, &paid, &known).await;
+            let mut known = known.borrow_mut();
+            known.lately.extend(paid.iter().map(|transfer| (home, transfer.id)));
+            known.chained += paid.len() as u64;
+            continue;
+        }
+        let transfer = transfer(&mut rng, id, home, other);
         let payer = transfer.debit_account_id;
         let (events, mut outcomes) = ([transfer.to_bytes()], Outcomes::default());
         *known.borrow_mut().sent.entry(payer).or_default() += transfer.amount.0;
@@ -194,7 +221,7 @@ async fn write(partitions: Vec<Partition>, mut rng: Rng, series: u128, known: Rc
             placed < partitions[home].visible_offset(),
             "the word is there before the transfer"
         );
-        let (other, other_id) = (&partitions[1 - home], PartitionId(1 - home as u16));
+        let (other, other_id) = (&partitions[other], PartitionId(other as u16));
         let token = partitions[home].newest_heard_of(other_id).expect("it has given a word");
         assert!(token < other.visible_offset(), "the other side may be lost");
         let has_arrived = other.with_ledger(|ledger| ledger.last_place(PartitionId(home as u16)));
@@ -202,6 +229,39 @@ async fn write(partitions: Vec<Partition>, mut rng: Rng, series: u128, known: Rc
         let mut known = known.borrow_mut();
         *known.acknowledged.entry(payer).or_default() += transfer.amount.0;
         known.lately.push((home, transfer.id));
+    }
+}
+
+/// Sends a chain that is handed on and, now and then, its last event again by itself; whichever is answered.
+async fn pay_in_chain(
+    home: &Partition,
+    rng: &mut Rng,
+    paid: &[Transfer],
+    known: &Rc<RefCell<Known>>,
+) {
+    for transfer in paid {
+        let mut known = known.borrow_mut();
+        *known.sent.entry(transfer.debit_account_id).or_default() += transfer.amount.0;
+    }
+    let chain = paid.iter().copied().fold(Chain::new(), Chain::transfer).events();
+    let (mut outcomes, mut asked) = (Outcomes::default(), &chain[..]);
+    home.submit(asked, &mut outcomes).expect("there is room");
+    if rng.percent(40) {
+        asked = &chain[chain.len() - 1..];
+        outcomes.clear();
+        home.submit(asked, &mut outcomes).expect("there is room");
+    }
+    let doubts = Doubts::of(asked, &outcomes);
+    assert!(!doubts.is_empty(), "it spans: {outcomes:?}");
+    home.settled(&doubts, &mut outcomes, LONG).await.expect("an outcome");
+    assert!(outcomes.iter().all(|outcome| outcome.verdict.is_ok()), "{outcomes:?}");
+    // As an answer does.
+    if !home.has_logged_outcomes() {
+        home.until_visible().await.expect("a healthy disk");
+    }
+    for transfer in paid {
+        let mut known = known.borrow_mut();
+        *known.acknowledged.entry(transfer.debit_account_id).or_default() += transfer.amount.0;
     }
 }
 

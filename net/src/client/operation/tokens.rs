@@ -11,8 +11,8 @@ use super::super::directory::Route;
 use super::super::{ClientError, ClusterInfo};
 use super::{Plan, call};
 
-/// Partitions that have a part in what was accepted, and of which `result` has no token: whoever answers a repeat may not
-/// know where their parts are, nor of a chain what became of it behind the next partition of its path.
+/// Partitions that have a part in what was accepted, and of which `result` has no token: who answers a repeat may not know
+/// where its parts are, and of a chain home never knows tokens of those behind the second of its path.
 pub fn lacking(info: &ClusterInfo, events: &[EventBytes], result: &Submitted) -> Vec<PartitionId> {
     let may_be_long = info.partitions > 2 && events.iter().any(unit::is_linked);
     if !may_be_long && !result.outcomes.have_repeats() {

@@ -152,7 +152,7 @@ pub struct Mail {
     pub home: PartitionId,
     /// Place of the last arrival before this frame; 0 before the first.
     pub previous: u64,
-    /// No transfer below this place is in doubt at home any more.
+    /// Everything below this place has its word, which may be that it was handed on.
     pub settled_below: u64,
 }
 
@@ -161,7 +161,7 @@ pub struct Mail {
 pub struct Arrival {
     /// What was sent there.
     pub sent: Sent,
-    /// Its place in the stream: its offset at home.
+    /// Its place in the stream: the offset of its record at the sender.
     pub place: u64,
 }
 
@@ -178,7 +178,7 @@ pub enum Sent {
     Word(Word),
 }
 
-/// The outcome of a transfer that was in doubt. Only the leader writes it. It has no id of its own.
+/// What was said of a transfer in doubt. Only the leader writes it. It has no id of its own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Word {
     /// The transfer.
@@ -211,7 +211,7 @@ pub enum Event {
     Close(Close),
     /// Begin what another partition has sent.
     Mail(Mail),
-    /// Take another partition's transfer.
+    /// Take another partition's transfer, guard or outcome.
     Arrival(Arrival),
     /// Settle what was in doubt.
     Word(Word),
