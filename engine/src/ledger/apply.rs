@@ -256,11 +256,8 @@ fn canonical(bytes: &EventBytes) -> Option<Event> {
 
 /// What a unit has brought, if all of it are arrivals.
 fn arrivals(unit: &[EventBytes]) -> Option<Vec<Arrival>> {
-    let arrival = |bytes: &EventBytes| match event_kind(bytes) {
-        Ok(EventKind::Arrival | EventKind::GuardArrival | EventKind::WordArrival) => {
-            Arrival::from_bytes(bytes).filter(|arrival| arrival.to_bytes() == *bytes)
-        }
-        _ => None,
+    let arrival = |bytes: &EventBytes| {
+        Arrival::from_bytes(bytes).filter(|arrival| arrival.to_bytes() == *bytes)
     };
     unit.iter().map(arrival).collect()
 }

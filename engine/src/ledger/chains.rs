@@ -7,7 +7,7 @@ use walengine_net::model::{
 };
 use walengine_net::unit::{self, resolves};
 
-use super::across::{Arriving, words_in};
+use super::across::{Arriving, Parties, words_in};
 use super::ahead::NOWHERE;
 use super::balances::check_balances;
 use super::checks::{self, Chained};
@@ -19,8 +19,20 @@ use super::{At, Ledger};
 use crate::planted::{self, Planted};
 
 /// The account as if it had no limits.
-pub(super) fn without_limits(account: &Account) -> Account {
+fn without_limits(account: &Account) -> Account {
     Account { flags: AccountFlags::default(), ..*account }
+}
+
+/// What is in doubt of a chain at a place, as it goes to `next`.
+pub(super) fn in_chain(group: &[EventBytes], index: usize, next: PartitionId, at: At) -> Pending {
+    Pending {
+        id: event_id(&group[index]),
+        expires_at: NEVER,
+        offset: at.offset,
+        other: next.0 + 1,
+        link: Link::at(index, group.len()),
+        ..Pending::default()
+    }
 }
 
 impl Ledger {
@@ -42,29 +54,57 @@ impl Ledger {
         } else {
             self.try_chain(group, Some(members), next, at, resolved)?
         };
+        let reserved = self.reserve_chain(group, &effective, at, |ledger, index, known, at| {
+            let fingerprint = members[index].fingerprint;
+            let pending = in_chain(group, index, next, at);
+            ledger.prepare_member(&group[index], known, Pending { fingerprint, ..pending }, at)
+        });
+        if reserved.is_err() {
+            resolved.truncate(before);
+        }
+        reserved
+    }
+
+    /// Has `prepare` reserve what each event of a chain moves here, given its place and what it comes to, if its own amount
+    /// does not say that: all, or none.
+    ///
+    /// # Errors
+    /// The event that is refused, and why.
+    pub(super) fn reserve_chain(
+        &mut self,
+        group: &[EventBytes],
+        effective: &[Resolved],
+        at: At,
+        prepare: impl Fn(&mut Self, usize, Option<&Resolved>, At) -> Result<(), Verdict>,
+    ) -> Result<(), (usize, Verdict)> {
         let mut effective = effective.iter().peekable();
-        for (index, (bytes, member)) in group.iter().zip(members).enumerate() {
+        for index in 0..group.len() {
             let at = at.plus(index);
-            let effective = effective.next_if(|one| one.index == at.index);
-            let pending = Pending {
-                id: event_id(bytes),
-                fingerprint: member.fingerprint,
-                expires_at: NEVER,
-                offset: at.offset,
-                other: next.0 + 1,
-                link: Link::at(index, group.len()),
-                ..Pending::default()
-            };
-            if let Err(verdict) = self.prepare_member(bytes, effective, pending, at) {
+            let known = effective.next_if(|one| one.index == at.index);
+            if let Err(verdict) = prepare(self, index, known, at) {
                 for (place, bytes) in group[..index].iter().enumerate().rev() {
                     let offset = at.offset - (index - place) as u64;
                     self.revert_prepared(EventId(event_id(bytes)), offset);
                 }
-                resolved.truncate(before);
                 return Err((index, verdict));
             }
         }
         Ok(())
+    }
+
+    /// The accounts of a transfer here, between which its amount is reserved whatever their limits: with what stands before
+    /// it in its chain, they allow it.
+    pub(super) fn parties_in_chain(
+        &self,
+        transfer: &Transfer,
+        amount: u128,
+        at: At,
+    ) -> Result<Parties, Verdict> {
+        let differs = Verdict::LedgerDiffersFromAccounts;
+        let parties = self.parties(transfer, NOWHERE, differs, at)?;
+        let [debit, credit] = [&parties.debit, &parties.credit].map(without_limits);
+        check_balances(&debit, &credit, amount, true)?;
+        Ok(parties)
     }
 
     /// Executes what a chain does here, in order, and takes it back: whether it may be. What its events come to is put into
@@ -204,8 +244,7 @@ impl Ledger {
         sides.map(|id| self.routing().elsewhere(id).is_none())
     }
 
-    /// Reserves what an event of a chain moves here, whatever its accounts' limits: with what stands before it in the
-    /// chain, they allow it.
+    /// Reserves what an event of a chain moves here.
     fn prepare_member(
         &mut self,
         bytes: &EventBytes,
@@ -233,10 +272,7 @@ impl Ledger {
             self.pendings.insert(Pending { amount, standing: Standing::Carried, ..pending });
             return Ok(());
         }
-        let differs = Verdict::LedgerDiffersFromAccounts;
-        let parties = self.parties(&transfer, NOWHERE, differs, at)?;
-        let accounts = [&parties.debit, &parties.credit].map(without_limits);
-        check_balances(&accounts[0], &accounts[1], amount, true)?;
+        let parties = self.parties_in_chain(&transfer, amount, at)?;
         self.reserve_until_word(&transfer, &parties, Pending { amount, ..pending }, at);
         Ok(())
     }

@@ -9,12 +9,10 @@ use walengine_net::model::{
 use walengine_net::unit::resolves;
 
 use super::across::Arriving;
-use super::ahead::NOWHERE;
-use super::balances::check_balances;
-use super::chains::without_limits;
+use super::chains::in_chain;
 use super::decide::fingerprint_of_event;
 use super::effects::{release, reserve};
-use super::pendings::{Link, NEVER, Origin, Pending, Standing};
+use super::pendings::{Link, Origin, Pending, Standing};
 use super::{At, Ledger};
 
 impl Ledger {
@@ -34,35 +32,21 @@ impl Ledger {
         let before = resolved.len();
         let events: Vec<EventBytes> = unit.iter().map(|one| one.sent.to_bytes()).collect();
         let effective = self.try_chain(&events, None, next, at, resolved)?;
-        let mut effective = effective.iter().peekable();
-        for (index, (arrival, event)) in unit.iter().zip(&events).enumerate() {
-            let at = at.plus(index);
-            let effective = effective.next_if(|one| one.index == at.index);
-            let Arriving { home, before: sender, .. } = arriving;
-            let origin = Origin { home, before: sender, place: arrival.place };
-            let pending = Pending {
-                id: arrival.sent.id().0,
-                fingerprint: fingerprint_of_event(&arrival.to_bytes()),
-                expires_at: NEVER,
-                offset: at.offset,
-                other: next.0 + 1,
-                link: Link::at(index, unit.len()),
-                named: origin.to_named(),
-                ..Pending::default()
-            };
-            if let Err(verdict) = self.pass_member(event, effective, pending, at) {
-                for (place, arrival) in unit[..index].iter().enumerate().rev() {
-                    self.revert_prepared(arrival.sent.id(), at.offset - (index - place) as u64);
-                }
-                resolved.truncate(before);
-                return Err((index, verdict));
-            }
+        let Arriving { home, before: sender, .. } = arriving;
+        let passed = self.reserve_chain(&events, &effective, at, |ledger, index, known, at| {
+            let origin = Origin { home, before: sender, place: unit[index].place };
+            let fingerprint = fingerprint_of_event(&unit[index].to_bytes());
+            let pending = in_chain(&events, index, next, at);
+            let pending = Pending { fingerprint, named: origin.to_named(), ..pending };
+            ledger.pass_member(&events[index], known, pending, at)
+        });
+        if passed.is_err() {
+            resolved.truncate(before);
         }
-        Ok(())
+        passed
     }
 
-    /// Reserves what an event of a chain moves here, whatever its accounts' limits: with what stands before it in the
-    /// chain, they allow it.
+    /// Reserves what an event of a chain moves here.
     fn pass_member(
         &mut self,
         bytes: &EventBytes,
@@ -88,10 +72,7 @@ impl Ledger {
             self.pendings.insert(Pending { amount, standing, link, ..pending });
             return Ok(());
         }
-        let differs = Verdict::LedgerDiffersFromAccounts;
-        let parties = self.parties(&transfer, NOWHERE, differs, at)?;
-        let accounts = [&parties.debit, &parties.credit].map(without_limits);
-        check_balances(&accounts[0], &accounts[1], amount, true)?;
+        let parties = self.parties_in_chain(&transfer, amount, at)?;
         let (debit, credit) = self.change_parties(&parties, amount, reserve);
         let holds = transfer.flags.contains(TransferFlags::PENDING);
         let standing = if holds { Standing::PassedHolding } else { Standing::Passed };
