@@ -516,6 +516,10 @@ pub const COURIER_WITHIN: Duration = Duration::from_secs(2);
 /// How long a node that was just started waits before it asks again what another partition has decided, which does not
 /// say.
 pub const ASK_AGAIN_AFTER: Duration = Duration::from_millis(500);
+/// How long a leader waits for what stripes of accounts elsewhere give; then it asks anew.
+pub const GATHER_WITHIN: Duration = Duration::from_secs(2);
+/// Requests that are remembered to be decided with what is there, because others have no more.
+pub const DRY_KEPT_MAX: usize = 1024;
 /// How far the log time of another partition may be ahead; what comes from further ahead waits.
 pub const CARRIED_AHEAD_MAX: Duration = Duration::from_secs(1);
 /// How long it waits after what failed.

@@ -4,8 +4,8 @@
 use std::collections::BTreeSet;
 
 use crate::model::{
-    Account, AccountId, Close, Event, EventBytes, FLAG_LINKED, Guard, PartitionId, Transfer,
-    TransferFlags, Verdict, event_flags,
+    Account, AccountId, Close, Event, EventBytes, EventKind, FLAG_LINKED, Guard, PartitionId,
+    Transfer, TransferFlags, Verdict, event_flags, event_kind,
 };
 use crate::partition;
 
@@ -119,14 +119,19 @@ pub fn add_partitions(unit: &[EventBytes], partitions: u16, found: &mut BTreeSet
     }
 }
 
-/// Partitions of the accounts that an event names; `None` if it ends a reservation and does not say whose: all may be.
+/// Partitions of the accounts that an event names; `None` if all may be: it ends a reservation and does not say whose, or
+/// speaks of a striped account.
 fn parts(event: &EventBytes, partitions: u16) -> Option<[Option<PartitionId>; 2]> {
     match Event::from_bytes(event) {
         Ok(Event::Transfer(end)) if resolves(&end) => {
             let sides = [end.debit_account_id, end.credit_account_id];
-            let of = |id| Some(partition::of_account(id, partitions));
-            (!sides.contains(&AccountId(0))).then(|| sides.map(of))
+            let are_named = !sides.contains(&AccountId(0));
+            are_named.then(|| partition::of_sides(&end, partitions).map(Some))
         }
+        Ok(
+            Event::Account(Account { id: account, .. })
+            | Event::Close(Close { account_id: account, .. }),
+        ) if account.is_striped() => None,
         _ => Some(named(event, partitions).partitions),
     }
 }
@@ -139,14 +144,17 @@ fn named(event: &EventBytes, partitions: u16) -> Named {
         Ok(Event::Close(Close { account_id, .. })) => one(account_id, Rule::Nowhere),
         Ok(Event::Guard(Guard { account_id, .. })) => one(account_id, Rule::Last),
         Ok(Event::Transfer(transfer)) => {
-            let sides = [of(transfer.debit_account_id), of(transfer.credit_account_id)];
+            let sides = sides(&transfer, partitions);
             if resolves(&transfer) {
                 // It lives where its reservation does.
                 return Named { partitions: [sides[0].or(sides[1]), None], rule: Rule::AtHome };
             }
+            // Only home may have to gather what a striped account lacks.
+            let is_kept_at_home = transfer.flags.contains(TransferFlags::PENDING)
+                || transfer.debit_account_id.is_striped();
             let rule = if transfer.is_balancing() && sides[0] != sides[1] {
                 Rule::Nowhere
-            } else if transfer.flags.contains(TransferFlags::PENDING) {
+            } else if is_kept_at_home {
                 Rule::AtHome
             } else {
                 Rule::Anywhere
@@ -160,6 +168,18 @@ fn named(event: &EventBytes, partitions: u16) -> Named {
     }
 }
 
+/// Partitions of the accounts that a transfer names; of a striped one alone that says nothing.
+fn sides(transfer: &Transfer, partitions: u16) -> [Option<PartitionId>; 2] {
+    let named = [transfer.debit_account_id, transfer.credit_account_id];
+    if named.contains(&AccountId(0)) {
+        return named.map(|id| {
+            let is_told = id.0 != 0 && !id.is_striped();
+            is_told.then(|| partition::of_account(id, partitions))
+        });
+    }
+    partition::of_sides(transfer, partitions).map(Some)
+}
+
 /// The partitions of a unit; `None` if it names no account.
 ///
 /// # Errors
@@ -170,7 +190,10 @@ pub fn path(unit: &[EventBytes], partitions: u16) -> Result<Option<Path>, (usize
     }
     let mut both: [Option<PartitionId>; 2] = [None; 2];
     let mut more = Vec::new();
-    for event in unit {
+    for (index, event) in unit.iter().enumerate() {
+        if is_guard_of_all(event) {
+            return Err((index, Verdict::GuardElsewhere));
+        }
         for found in named(event, partitions).partitions.into_iter().flatten() {
             match both.iter_mut().find(|one| one.is_none_or(|one| one == found)) {
                 Some(known) => *known = Some(found),
@@ -208,6 +231,11 @@ pub fn path(unit: &[EventBytes], partitions: u16) -> Result<Option<Path>, (usize
         between.extend(stops.filter(|stop| *stop != home && *stop != last));
     }
     Ok(Some(Path { home, between, last }))
+}
+
+/// What it asks of an account is never known in one place.
+fn is_guard_of_all(event: &EventBytes) -> bool {
+    event_kind(event) == Ok(EventKind::Guard) && Guard::from_bytes(event).account_id.is_striped()
 }
 
 /// Of a chain at the start of `events` that was decided as one over several partitions, or has arrived from one: its
@@ -311,6 +339,50 @@ mod tests {
         assert_eq!(found, BTreeSet::from([PartitionId(0), PartitionId(1)]));
         add_partitions(&[half], 3, &mut found);
         assert_eq!(found.len(), 3);
+    }
+
+    #[test]
+    fn a_striped_account_goes_along_and_is_debited_at_home() {
+        let fees = AccountId(0xffff_fffe << 96 | 1);
+        let between = |debit_account_id, credit_account_id, flags| {
+            let (id, amount) = (EventId(1), Amount(1));
+            Transfer { id, debit_account_id, credit_account_id, amount, flags, ..none() }.to_bytes()
+        };
+        let (plain, pending) = (TransferFlags::default(), TransferFlags::PENDING);
+        for at in 0..3 {
+            let there = account(at, 1);
+            assert_eq!(way(&[between(there, fees, plain)]), Ok(Some((at, at))));
+            assert_eq!(way(&[between(fees, there, pending)]), Ok(Some((at, at))));
+        }
+        let with_fee = [transfer(1, 0, plain), between(account(1, 1), fees, plain)];
+        assert_eq!(way(&with_fee), Ok(Some((1, 0))));
+        let fee_there = [transfer(1, 0, plain), between(account(0, 1), fees, plain)];
+        assert_eq!(way(&fee_there), Ok(Some((1, 0))));
+        let paid = [between(fees, account(0, 1), plain), transfer(1, 0, plain)];
+        assert_eq!(way(&paid), Ok(Some((0, 1))), "it is home that gathers");
+        let to_two = [between(fees, account(0, 1), plain), between(fees, account(1, 1), plain)];
+        assert_eq!(way(&to_two), Err((1, Verdict::CannotSpan)));
+        let guards = Guard { account_id: fees, ..Guard::default() }.to_bytes();
+        assert_eq!(way(&[transfer(1, 1, plain), guards]), Err((1, Verdict::GuardElsewhere)));
+        let end = |debit, credit| Transfer {
+            debit_account_id: debit,
+            credit_account_id: credit,
+            flags: TransferFlags::POST_PENDING,
+            ..none()
+        };
+        assert_eq!(way(&[end(fees, account(2, 1)).to_bytes()]), Ok(Some((2, 2))));
+        assert_eq!(way(&[end(fees, AccountId(0)).to_bytes()]), Ok(None), "where is not told");
+        let made = Account { id: fees, ..Account::default() }.to_bytes();
+        let closed = Close { account_id: fees, ..Close::default() }.to_bytes();
+        let home = partition::of_account(fees, 3).0;
+        for event in [made, closed] {
+            assert_eq!(way(&[event]), Ok(Some((home, home))));
+            assert!(may_span(&[event], 3), "all of them take it");
+        }
+    }
+
+    fn none() -> Transfer {
+        Transfer::default()
     }
 
     #[test]

@@ -411,6 +411,8 @@ fn kind_name(kind: EventKind) -> &'static str {
         EventKind::Transfer => "transfer",
         EventKind::Account => "account",
         EventKind::Guard | EventKind::GuardArrival => "guard",
+        EventKind::AccountArrival => "account",
+        EventKind::CloseArrival => "close",
         EventKind::Expire => "expire",
         EventKind::Close => "close",
         EventKind::Mail => "mail",

@@ -353,7 +353,7 @@ impl Folded {
                 self.guards.insert(at, guard.id.0);
                 return;
             }
-            Sent::Word(word) => panic!("in doubt: {word:?}"),
+            Sent::Word(_) | Sent::Account(_) | Sent::Close(_) => panic!("in doubt: {arrival:?}"),
         };
         let has = |flag| transfer.flags.contains(flag);
         let kind = if has(TransferFlags::POST_PENDING) {
@@ -397,7 +397,7 @@ impl Folded {
                 self.refused.insert(at, (guard.id.0, verdict, None));
                 return;
             }
-            Sent::Word(word) => panic!("an outcome is decided elsewhere: {word:?}"),
+            Sent::Word(_) | Sent::Account(_) | Sent::Close(_) => panic!("elsewhere: {arrival:?}"),
         };
         let (debit_id, credit_id) = (transfer.debit_account_id, transfer.credit_account_id);
         let (debit, credit) = (debit_id.0, credit_id.0);

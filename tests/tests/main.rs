@@ -64,6 +64,7 @@ mod session;
 mod sick_disk;
 mod spanning;
 mod strangers;
+mod stripes;
 mod tidy;
 mod trail;
 mod truncate;

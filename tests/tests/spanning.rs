@@ -17,6 +17,7 @@ fn what_spans_partitions_has_both_sides_or_neither() {
     let (accepted, refused) = (sum(|ran| ran.accepted), sum(|ran| ran.refused));
     let (posted, released) = (sum(|ran| ran.posted), sum(|ran| ran.released));
     let through = sum(|ran| ran.long_chains[0]);
+    let (gathered, emptied) = (sum(|ran| ran.gathered), sum(|ran| ran.emptied));
     let (by_last, in_between) = (sum(|ran| ran.long_chains[1]), sum(|ran| ran.long_chains[2]));
     println!(
         "{} seeds ({} of 2 partitions, {} of 3, {} of 4), {} s simulated: {counts:?}; {} letters lost, {} \
@@ -24,7 +25,7 @@ fn what_spans_partitions_has_both_sides_or_neither() {
          {refused} refused by the other one; {posted} reservations between them posted, {released} voided or \
          expired, {} postings refused by the other one; chains between them: {} accepted, {} refused by another \
          one, {} at home; of three and more: {through} accepted, {by_last} refused by the last one, {in_between} by \
-         one in between; no violation",
+         one in between; {gathered} gifts between stripes, {emptied} striped accounts emptied; no violation",
         runs.len(),
         of(2),
         of(3),
@@ -50,6 +51,10 @@ fn what_spans_partitions_has_both_sides_or_neither() {
         "{chains} chains accepted, {stopped} refused"
     );
     assert!(posted > seeds && released > 2 * seeds, "{posted} posted and {released} released");
+    assert!(
+        gathered > 2 * seeds && 4 * emptied > seeds,
+        "{gathered} gifts between stripes, {emptied} emptied"
+    );
     let wide = (of(3) + of(4)) as u64;
     assert!(
         through >= wide / 2 && by_last >= wide / 20 && in_between >= wide / 20,

@@ -35,6 +35,26 @@ pub async fn run<C: Commit>(
             changed.await;
             continue;
         }
+        if let Some(question) = partition.question_for_stripes(to) {
+            let others = forward.others();
+            let asked = async {
+                match (way % (others.len() + 1)).checked_sub(1).map(|other| others[other]) {
+                    Some(node) => forward.forward(node, question).await,
+                    None => send(&letters, question).await,
+                }
+            };
+            match within(&partition, asked).await {
+                Ok(said) => partition.note_given(to, &said),
+                Err(why) => {
+                    tracing::debug!(
+                        "from {} to {to}, for stripes: {why}",
+                        partition.id().partition
+                    );
+                    way += 1;
+                    partition.runtime().sleep(COURIER_AGAIN_AFTER).await;
+                }
+            }
+        }
         match partition.prepared_for(to).await {
             Ok(Some(carried)) => {
                 if planted::has(Planted::PostedBeforeWord) {

@@ -9,10 +9,12 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use walengine_net::entry::{EntryError, EntryHeader, EntryKind, access_events};
 use walengine_net::model::{
-    AccountId, Arrival, Event, EventBytes, EventKind, Mail, Offset, PartitionId, Resolved,
-    ResolvedBytes, Sent, Timestamp, Verdict, Word, event_kind,
+    Arrival, Event, EventBytes, EventKind, Mail, Offset, PartitionId, Resolved, ResolvedBytes,
+    Sent, Timestamp, Transfer, Verdict, Word, event_kind,
 };
 use walengine_net::{partition, unit};
+
+use crate::ledger::is_for_all;
 
 /// How a partition's log is tied to the others.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -117,8 +119,12 @@ impl Ties {
     #[inline]
     fn take(&mut self, offset: u64, event: &EventBytes, verdict: u8, effective: Option<&Resolved>) {
         let is_prepared = verdict == Verdict::InDoubt.number();
-        let is_ended = verdict == Verdict::Ok.number() && effective.is_some();
-        if is_prepared || is_ended || is_leaders_own(event) {
+        let is_ok = verdict == Verdict::Ok.number();
+        if is_ok && is_for_all(event) {
+            for other in (0..self.partitions).map(PartitionId) {
+                self.send_to(offset, other);
+            }
+        } else if is_prepared || is_ok && effective.is_some() || is_leaders_own(event) {
             self.take_tied(offset, event, effective);
         }
     }
@@ -126,13 +132,11 @@ impl Ties {
     fn take_tied(&mut self, offset: u64, event: &EventBytes, effective: Option<&Resolved>) {
         match Event::from_bytes(event) {
             Ok(Event::Transfer(transfer)) => {
-                let credit =
-                    effective.map_or(transfer.credit_account_id, |it| it.credit_account_id);
-                self.send(offset, credit);
+                self.send(offset, &transfer, effective);
             }
             Ok(Event::Expire(_)) => {
                 if let Some(effective) = effective {
-                    self.send(offset, effective.credit_account_id);
+                    self.send(offset, &Transfer::default(), Some(effective));
                 }
             }
             Ok(Event::Mail(mail)) => {
@@ -146,13 +150,14 @@ impl Ties {
                 received.last = arrival.place;
                 if let Sent::Word(word) = arrival.sent {
                     // It may be here before the word that it was handed on.
-                    self.settle(word.place);
+                    self.settle(word.place, self.open);
                     self.handed_on.remove(&word.place);
                     self.tell_outcome(&word, offset);
                 }
             }
             Ok(Event::Word(word)) => {
-                self.settle(word.place);
+                let from = effective.and_then(|it| it.credit_account_id.in_transit_to());
+                self.settle(word.place, from.unwrap_or_default());
                 if word.verdict == Verdict::InDoubt {
                     self.handed_on.insert(word.place);
                 } else {
@@ -163,12 +168,10 @@ impl Ties {
         }
     }
 
-    /// Where what stands at a place was sent to has said something of it.
-    fn settle(&mut self, place: u64) {
-        for places in self.in_doubt.values_mut() {
-            if places.remove(&place) {
-                break;
-            }
+    /// Another partition has said something of what stands at a place and was sent there.
+    fn settle(&mut self, place: u64, by: PartitionId) {
+        if let Some(places) = self.in_doubt.get_mut(&by) {
+            places.remove(&place);
         }
     }
 
@@ -179,9 +182,15 @@ impl Ties {
         }
     }
 
-    /// Something is to go to the partition of an account, if that is another one.
-    fn send(&mut self, offset: u64, credit: AccountId) {
-        self.send_to(offset, partition::of_account(credit, self.partitions));
+    /// Something is to go to the partition of the credit account of a transfer, if that is another one.
+    fn send(&mut self, offset: u64, transfer: &Transfer, effective: Option<&Resolved>) {
+        let named = effective.map_or(*transfer, |it| Transfer {
+            debit_account_id: it.debit_account_id,
+            credit_account_id: it.credit_account_id,
+            ..*transfer
+        });
+        let [_, other] = partition::of_sides(&named, self.partitions);
+        self.send_to(offset, other);
     }
 
     /// As [`Self::send`], to a partition.
@@ -214,10 +223,8 @@ impl Ties {
 }
 
 fn is_leaders_own(event: &EventBytes) -> bool {
-    let kind = event_kind(event);
-    let arrives =
-        matches!(kind, Ok(EventKind::Arrival | EventKind::GuardArrival | EventKind::WordArrival));
-    arrives || matches!(kind, Ok(EventKind::Mail | EventKind::Word))
+    event_kind(event)
+        .is_ok_and(|kind| kind.arrives() || matches!(kind, EventKind::Mail | EventKind::Word))
 }
 
 /// Whether logs fit, given the ties of all partitions.
@@ -303,7 +310,7 @@ impl<'a> Fitting<'a> {
                 let first = in_doubt.and_then(BTreeSet::first);
                 first.is_some_and(|first| *first < mail.settled_below)
             }
-            Ok(EventKind::Arrival | EventKind::GuardArrival | EventKind::WordArrival) => {
+            Ok(kind) if kind.arrives() => {
                 let end = self.ends.get(usize::from(open.0));
                 let is_there = |arrival: Arrival| end.is_some_and(|end| arrival.place < *end);
                 !Arrival::from_bytes(event).is_some_and(is_there)
@@ -320,7 +327,7 @@ impl<'a> Fitting<'a> {
 
 #[cfg(test)]
 mod tests {
-    use walengine_net::model::{Amount, EventId, Transfer, TransferFlags};
+    use walengine_net::model::{AccountId, Amount, EventId, LedgerId, TransferFlags};
 
     use super::*;
 
@@ -387,7 +394,8 @@ mod tests {
             let (id, amount, pending_id) = (EventId(5), Amount(9), EventId(0));
             let (verdict, is_linked) = (Verdict::Ok, false);
             let word = Word { id, place, verdict, amount, pending_id, is_linked };
-            let ended = Resolved::default();
+            let credit_account_id = AccountId::in_transit(PartitionId(1), LedgerId(1));
+            let ended = Resolved { credit_account_id, ..Resolved::default() };
             self.home.take(self.home_end, &word.to_bytes(), Verdict::Ok.number(), Some(&ended));
         }
 

@@ -358,8 +358,12 @@ fn event_row(record: &Record, event: Result<Event, u8>, effective: Option<&Resol
             row.set_if_any("timeout_seconds", &transfer.timeout_seconds);
             row
         }
-        Ok(Event::Account(account)) => {
-            let mut row = record.row("account", account.id.0);
+        Ok(
+            Event::Account(account) | Event::Arrival(Arrival { sent: Sent::Account(account), .. }),
+        ) => {
+            let is_arrival = matches!(event, Ok(Event::Arrival(_)));
+            let kind = if is_arrival { "account_arrival" } else { "account" };
+            let mut row = record.row(kind, account.id.0);
             row.set("ledger", &account.ledger);
             row.set("code", &account.code);
             row.flags(&account.flags.names());
@@ -379,8 +383,10 @@ fn event_row(record: &Record, event: Result<Event, u8>, effective: Option<&Resol
             }
             row
         }
-        Ok(Event::Close(close)) => {
-            let mut row = record.row("close", close.id.0);
+        Ok(Event::Close(close) | Event::Arrival(Arrival { sent: Sent::Close(close), .. })) => {
+            let is_arrival = matches!(event, Ok(Event::Arrival(_)));
+            let mut row =
+                record.row(if is_arrival { "close_arrival" } else { "close" }, close.id.0);
             row.set("debit_account", &close.account_id);
             row.flags(&close.flags.names());
             row

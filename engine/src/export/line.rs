@@ -140,11 +140,7 @@ fn put_known(out: &mut String, place: Place, verdict: Verdict, event: &Event) {
         }
         Event::Account(account) => {
             put_head(out, place, "account", verdict, account.id.0);
-            number(out, "ledger", account.ledger.0);
-            number(out, "code", account.code.0);
-            flags(out, &account.flags.names());
-            text_unless_zero(out, "user_data_128", account.user_data_128);
-            text_unless_zero(out, "user_data_64", account.user_data_64.into());
+            put_account(out, account);
         }
         Event::Guard(guard) => {
             put_head(out, place, "guard", verdict, guard.id.0);
@@ -156,8 +152,7 @@ fn put_known(out: &mut String, place: Place, verdict: Verdict, event: &Event) {
         }
         Event::Close(close) => {
             put_head(out, place, "close", verdict, close.id.0);
-            text(out, "account", close.account_id);
-            flags(out, &close.flags.names());
+            put_close(out, close);
         }
         Event::Mail(mail) => {
             put_head(out, place, "mail", verdict, 0);
@@ -180,6 +175,14 @@ fn put_known(out: &mut String, place: Place, verdict: Verdict, event: &Event) {
                     text(out, "said_of", word.place);
                     put_word(out, word);
                 }
+                Sent::Account(account) => {
+                    put_head(out, place, "account_arrival", verdict, account.id.0);
+                    put_account(out, account);
+                }
+                Sent::Close(close) => {
+                    put_head(out, place, "close_arrival", verdict, close.id.0);
+                    put_close(out, close);
+                }
             }
             text(out, "place", arrival.place);
         }
@@ -189,6 +192,19 @@ fn put_known(out: &mut String, place: Place, verdict: Verdict, event: &Event) {
             put_word(out, word);
         }
     }
+}
+
+fn put_account(out: &mut String, account: &Account) {
+    number(out, "ledger", account.ledger.0);
+    number(out, "code", account.code.0);
+    flags(out, &account.flags.names());
+    text_unless_zero(out, "user_data_128", account.user_data_128);
+    text_unless_zero(out, "user_data_64", account.user_data_64.into());
+}
+
+fn put_close(out: &mut String, close: &Close) {
+    text(out, "account", close.account_id);
+    flags(out, &close.flags.names());
 }
 
 fn put_word(out: &mut String, word: &Word) {
@@ -297,6 +313,8 @@ fn has_known_flags(event: &Event) -> bool {
             Sent::Transfer(transfer) => TransferFlags::ALL.contains(transfer.flags),
             Sent::Guard(guard) => GuardFlags::ALL.contains(guard.flags),
             Sent::Word(_) => true,
+            Sent::Account(account) => AccountFlags::ALL.contains(account.flags),
+            Sent::Close(close) => CloseFlags::ALL.contains(close.flags),
         },
         Event::Expire(_) | Event::Mail(_) | Event::Word(_) => true,
     }
@@ -362,12 +380,29 @@ fn word(line: &RecordLine<'_>, place: u64) -> Result<Word, String> {
     Ok(Word { id, place, verdict, amount, pending_id, is_linked })
 }
 
+fn account(line: &RecordLine<'_>) -> Result<Account, String> {
+    let flags = bits(line.flags, AccountFlags::ALL.0, |bit| AccountFlags(bit).names())?;
+    Ok(Account {
+        id: AccountId(long(line.id.as_ref())),
+        user_data_128: long(line.user_data_128.as_ref()),
+        user_data_64: line.user_data_64.map_or(0, |number| number.0),
+        ledger: LedgerId(line.ledger),
+        code: Code(line.code),
+        flags: AccountFlags(flags),
+        ..Account::default()
+    })
+}
+
+fn close(line: &RecordLine<'_>) -> Result<Close, String> {
+    let flags = bits(line.flags, CloseFlags::ALL.0, |bit| CloseFlags(bit).names())?;
+    Ok(Close {
+        id: EventId(long(line.id.as_ref())),
+        account_id: AccountId(long(line.account.as_ref())),
+        flags: CloseFlags(flags),
+    })
+}
+
 fn event(line: &RecordLine<'_>) -> Result<EventBytes, String> {
-    let (ledger, code) = (LedgerId(line.ledger), Code(line.code));
-    let id = EventId(long(line.id.as_ref()));
-    let account_id = AccountId(long(line.account.as_ref()));
-    let user_data_128 = long(line.user_data_128.as_ref());
-    let user_data_64 = line.user_data_64.map_or(0, |number| number.0);
     let place = || line.place.map(|place| place.0).ok_or("a place is missing");
     Ok(match line.kind {
         "transfer" => transfer(line)?.to_bytes(),
@@ -385,17 +420,13 @@ fn event(line: &RecordLine<'_>) -> Result<EventBytes, String> {
             let word = word(line, said_of.ok_or("what it is said of is missing")?)?;
             Arrival { sent: Sent::Word(word), place: place()? }.to_bytes()
         }
-        "account" => {
-            let flags = bits(line.flags, AccountFlags::ALL.0, |bit| AccountFlags(bit).names())?;
-            let (id, flags) = (AccountId(id.0), AccountFlags(flags));
-            let zero = Account::default();
-            Account { id, user_data_128, user_data_64, ledger, code, flags, ..zero }.to_bytes()
+        "account" => account(line)?.to_bytes(),
+        "account_arrival" => {
+            Arrival { sent: Sent::Account(account(line)?), place: place()? }.to_bytes()
         }
         "guard" => guard(line)?.to_bytes(),
-        "close" => {
-            let flags = bits(line.flags, CloseFlags::ALL.0, |bit| CloseFlags(bit).names())?;
-            Close { id, account_id, flags: CloseFlags(flags) }.to_bytes()
-        }
+        "close" => close(line)?.to_bytes(),
+        "close_arrival" => Arrival { sent: Sent::Close(close(line)?), place: place()? }.to_bytes(),
         "expire" => Expire { pending_id: EventId(long(line.pending_id.as_ref())) }.to_bytes(),
         "bytes" => {
             let event = line.event.and_then(from_hex);

@@ -2,9 +2,9 @@
 //! ACROSS.md in `engine/src/across` has the argument.
 
 use walengine_net::model::{
-    Account, AccountFlags, AccountId, Amount, Arrival, Book, Code, Event, EventBytes, EventId,
-    EventKind, LedgerId, Mail, Offset, PartitionId, ResolvedBytes, Sent, Timestamp, Transfer,
-    TransferFlags, Verdict, Word, event_kind,
+    Account, AccountFlags, AccountId, Amount, Arrival, Book, Close, CloseFlags, Code, Event,
+    EventBytes, EventId, EventKind, LedgerId, Mail, Offset, PartitionId, ResolvedBytes, Sent,
+    Timestamp, Transfer, TransferFlags, Verdict, Word, event_kind,
 };
 use walengine_net::unit;
 
@@ -16,6 +16,7 @@ use super::effects::{Change, expires_at, move_money, note, note_balanced, releas
 use super::limits::OFFSET_MAX;
 use super::pendings::{Link, NEVER, Pending, PendingKey, Standing};
 use super::slot::PendingState;
+use super::stripes::{is_for_all, said_by};
 use super::{At, Draft, Ledger};
 use crate::ids::key::{Key, Space};
 use crate::planted::{self, Planted};
@@ -74,6 +75,13 @@ impl Doubt {
             Some(Ok(
                 Event::Word(word) | Event::Arrival(Arrival { sent: Sent::Word(word), .. }),
             )) => Sent::Word(Word { place: self.came_from, ..word }),
+            Some(Ok(Event::Account(account))) => {
+                let flags = account.flags.without(AccountFlags::LINKED);
+                Sent::Account(Account { flags, ..account })
+            }
+            Some(Ok(Event::Close(close))) => {
+                Sent::Close(Close { flags: close.flags.without(CloseFlags::LINKED), ..close })
+            }
             Some(Ok(Event::Transfer(sent))) if debit_account_id == AccountId(0) => {
                 Sent::Transfer(Transfer { amount, ..sent })
             }
@@ -111,9 +119,11 @@ impl Ledger {
         self.pendings.counted(Standing::Telling) > 0
     }
 
-    /// Number of transfers that are in doubt here and whose home this is.
+    /// Number of transfers that are in doubt here and whose home this is, and of what all others are to be told.
     pub fn own_doubts_len(&self) -> usize {
-        self.pendings.counted_if(|standing| standing.is_in_doubt() && !standing.is_passed())
+        let is_own =
+            |it: Standing| it.is_in_doubt() && !it.is_passed() || it == Standing::Announcing;
+        self.pendings.counted_if(is_own)
     }
 
     /// Number of open reservations whose home this is.
@@ -141,7 +151,9 @@ impl Ledger {
             reservation.is_some_and(|reservation| reservation.other != 0)
         };
         match unit {
-            [event] if event_kind(event) != Ok(EventKind::Transfer) => false,
+            [event] if event_kind(event) != Ok(EventKind::Transfer) => {
+                self.partitions > 1 && is_for_all(event)
+            }
             [event] if unit::resolves(&Transfer::from_bytes(event)) => posts_one_that_spans(event),
             _ => matches!(unit::path(unit, self.partitions), Ok(Some(path)) if path.spans()),
         }
@@ -264,8 +276,9 @@ impl Ledger {
         }
         let is_right = |Arrival { sent, place }: &Arrival| {
             let (is_named, has_amount) = match sent {
-                Sent::Guard(guard) => (guard.id.0 != 0, true),
-                Sent::Word(word) => (word.id.0 != 0, true),
+                Sent::Guard(_) | Sent::Word(_) | Sent::Account(_) | Sent::Close(_) => {
+                    (sent.id().0 != 0, true)
+                }
                 Sent::Transfer(Transfer { id, flags, amount, .. }) => {
                     (id.0 != 0 || flags.contains(TransferFlags::VOID_PENDING), amount.0 != 0)
                 }
@@ -326,8 +339,8 @@ impl Ledger {
         resolved: &mut Vec<ResolvedBytes>,
         verdicts: &mut Vec<u8>,
     ) {
-        let first = unit.first().map_or(0, |arrival| arrival.place);
         let arriving = self.across.open().and_then(|before| {
+            let first = unit.first().map_or(0, |arrival| arrival.place);
             let is_new = first > self.last_place(before) || planted::has(Planted::WordGivenTwice);
             self.may_arrive(unit, before).filter(|_| is_new)
         });
@@ -344,6 +357,16 @@ impl Ledger {
             let verdict = decided.err().unwrap_or(Verdict::Ok);
             self.speak(arrival, arriving.before, verdict, decided.unwrap_or(0), at);
             verdicts.push(verdict.number());
+            return;
+        }
+        if let [arrival] = unit
+            && arrival.sent.is_for_all()
+        {
+            let taken = self.take_announced(&arrival.sent, at);
+            if taken.is_ok() {
+                self.speak(arrival, arriving.before, Verdict::Ok, 0, at);
+            }
+            verdicts.push(taken.err().unwrap_or(Verdict::Ok).number());
             return;
         }
         if let Some(words) = words_in(unit) {
@@ -380,7 +403,11 @@ impl Ledger {
         at: At,
     ) {
         let Arrival { sent, place } = arrival;
-        let pending_id = sent.transfer().map_or(EventId(0), |transfer| transfer.pending_id);
+        let pending_id = if sent.is_for_all() {
+            said_by(self.partition)
+        } else {
+            sent.transfer().map_or(EventId(0), |transfer| transfer.pending_id)
+        };
         let (id, amount) = (sent.id(), Amount(amount));
         let is_linked = arrival.is_linked();
         let word = Word { id, place: *place, verdict, amount, pending_id, is_linked };
@@ -399,15 +426,16 @@ impl Ledger {
         differs: Verdict,
         at: At,
     ) -> Result<Parties, Verdict> {
-        let party = |id, near| {
-            if let Some(other) = self.routing().elsewhere(id) {
+        let [debit_at, credit_at] = self.routing().elsewhere(transfer);
+        let party = |id, elsewhere, near| {
+            if let Some(other) = elsewhere {
                 return Some(self.in_transit(other, transfer.ledger, at));
             }
             let slot = self.accounts.slot_near(id, near)?;
             Some((*self.accounts.get(slot), Some(slot)))
         };
-        let debit = party(transfer.debit_account_id, near.0);
-        let credit = party(transfer.credit_account_id, near.1);
+        let debit = party(transfer.debit_account_id, debit_at, near.0);
+        let credit = party(transfer.credit_account_id, credit_at, near.1);
         let (debit, debit_slot) = debit.ok_or(Verdict::DebitAccountNotFound)?;
         let (credit, credit_slot) = credit.ok_or(Verdict::CreditAccountNotFound)?;
         let is_theirs = debit.ledger == transfer.ledger && credit.ledger == transfer.ledger;
@@ -526,7 +554,7 @@ impl Ledger {
     ) {
         let (debit, credit) = self.change_parties(parties, pending.amount, reserve);
         let reserves = transfer.flags.contains(TransferFlags::PENDING);
-        let spans = self.routing().elsewhere(transfer.credit_account_id).is_some();
+        let spans = self.routing().elsewhere(transfer)[1].is_some();
         self.pendings.insert(Pending {
             debit,
             credit,
@@ -605,7 +633,7 @@ pub(super) struct Parties {
 pub(super) fn words_in(unit: &[Arrival]) -> Option<Vec<Word>> {
     let word = |arrival: &Arrival| match arrival.sent {
         Sent::Word(word) => Some(word),
-        Sent::Transfer(_) | Sent::Guard(_) => None,
+        Sent::Transfer(_) | Sent::Guard(_) | Sent::Account(_) | Sent::Close(_) => None,
     };
     unit.iter().map(word).collect()
 }

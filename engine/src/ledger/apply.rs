@@ -2,8 +2,8 @@
 
 use walengine_net::entry::{ArchivedEventsBody, ArchivedRecordsBody, RecordHead};
 use walengine_net::model::{
-    Arrival, Event, EventBytes, EventKind, Offset, Resolved, ResolvedBytes, Timestamp, Verdict,
-    Word, event_kind,
+    Arrival, Event, EventBytes, EventKind, Offset, Resolved, ResolvedBytes, Timestamp,
+    TransferFlags, Verdict, Word, event_kind,
 };
 use walengine_net::unit;
 
@@ -166,7 +166,7 @@ impl Ledger {
             return (length, true);
         }
         if let Some(decided) = self.leaders_own(&events[0], at, &mut scratch.resolved) {
-            scratch.verdicts.push(decided.err().unwrap_or(Verdict::Ok).number());
+            scratch.verdicts.push(decided.unwrap_or_else(|refused| refused).number());
             return (1, true);
         }
         let mut log =
@@ -180,10 +180,14 @@ impl Ledger {
         bytes: &EventBytes,
         at: At,
         resolved: &mut Vec<ResolvedBytes>,
-    ) -> Option<Result<(), Verdict>> {
+    ) -> Option<Result<Verdict, Verdict>> {
+        let done = |()| Verdict::Ok;
         match canonical(bytes)? {
-            Event::Expire(expire) => Some(self.expire_one(&expire, at, resolved)),
-            Event::Mail(mail) => Some(self.open_mail(&mail, at)),
+            Event::Expire(expire) => Some(self.expire_one(&expire, at, resolved).map(done)),
+            Event::Mail(mail) => Some(self.open_mail(&mail, at).map(done)),
+            Event::Transfer(given) if given.flags.contains(TransferFlags::GATHERING) => {
+                Some(self.give_again(&given, at))
+            }
             _ => None,
         }
     }

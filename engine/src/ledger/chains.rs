@@ -15,6 +15,7 @@ use super::decide::{ChainMember, state_of_accepted};
 use super::effects::{InChain, move_money, move_money_back, release, reserve, take_resolved};
 use super::limits::OFFSET_MAX;
 use super::pendings::{Link, NEVER, Pending, PendingKey, Standing};
+use super::stripes::may_be_given;
 use super::{At, Ledger};
 use crate::planted::{self, Planted};
 
@@ -214,11 +215,8 @@ impl Ledger {
             return;
         }
         let amount = resolved.map_or(transfer.amount, |resolved| resolved.amount).0;
-        let sides = [transfer.debit_account_id, transfer.credit_account_id];
-        let [debit, credit] = sides.map(|id| {
-            let id = self.id_here(id, transfer);
-            self.accounts.slot(id).expect("money was moved")
-        });
+        let [debit, credit] =
+            self.ids_here(transfer).map(|id| self.accounts.slot(id).expect("money was moved"));
         let reserves = transfer.flags.contains(TransferFlags::PENDING);
         let change = if reserves { release } else { move_money_back };
         self.change_back(debit, credit, amount, change);
@@ -226,22 +224,24 @@ impl Ledger {
         self.remove_unused(credit);
     }
 
-    /// The account that an account is here: if that lives elsewhere, what is under way there.
-    fn id_here(&self, id: AccountId, transfer: &Transfer) -> AccountId {
+    /// What its accounts are here: of one that lives elsewhere, what is under way there.
+    fn ids_here(&self, transfer: &Transfer) -> [AccountId; 2] {
         let in_transit = |other| AccountId::in_transit(other, transfer.ledger);
-        self.routing().elsewhere(id).map_or(id, in_transit)
+        let [debit_at, credit_at] = self.routing().elsewhere(transfer);
+        [
+            debit_at.map_or(transfer.debit_account_id, in_transit),
+            credit_at.map_or(transfer.credit_account_id, in_transit),
+        ]
     }
 
     /// The reservation that this ends was made here.
     fn is_home_of(&self, end: &Transfer) -> bool {
-        let debit = end.debit_account_id;
-        debit == AccountId(0) || self.routing().elsewhere(debit).is_none()
+        self.routing().elsewhere(end)[0].is_none()
     }
 
     /// Whether the debit account lives here, and whether the credit account does.
     pub(super) fn here(&self, transfer: &Transfer) -> [bool; 2] {
-        let sides = [transfer.debit_account_id, transfer.credit_account_id];
-        sides.map(|id| self.routing().elsewhere(id).is_none())
+        self.routing().elsewhere(transfer).map(|elsewhere| elsewhere.is_none())
     }
 
     /// Reserves what an event of a chain moves here.
@@ -285,6 +285,12 @@ impl Ledger {
             let may_be = is_final && self.check_words(&words, Some(before)).is_ok();
             return may_be.then_some(Arriving { home: before, before, next: None });
         }
+        if let [single] = unit
+            && single.sent.is_for_all()
+        {
+            let arriving = Arriving { home: before, before, next: None };
+            return self.may_be_announced(&single.sent, before).then_some(arriving);
+        }
         let [single @ Arrival { sent: Sent::Transfer(transfer), .. }] = unit else {
             let is_closed =
                 unit.iter().rev().enumerate().all(|(place, one)| one.is_linked() == (place > 0));
@@ -298,7 +304,7 @@ impl Ledger {
             let is_new = |one: &Arrival| !self.pendings.has_of(home, one.sent.id());
             let ends_there = |one: &Arrival| {
                 let end = one.sent.transfer().filter(|transfer| resolves(transfer));
-                end.is_none_or(|end| self.routing().of(end.debit_account_id) == home)
+                end.is_none_or(|end| self.routing().elsewhere(end)[0] == Some(home))
             };
             let mut ids: Vec<u128> = unit.iter().map(|one| one.sent.id().0).collect();
             ids.sort_unstable();
@@ -311,9 +317,9 @@ impl Ledger {
             let is_right = is_right && unit.iter().all(ends_there);
             return is_right.then(|| Arriving { home, before, next: path.after(here) });
         };
-        let routing = self.routing();
-        let is_between = routing.of(transfer.debit_account_id) == before
-            && routing.of(transfer.credit_account_id) == here;
+        let is_given = transfer.flags.contains(TransferFlags::GATHERING);
+        let is_between = self.routing().sides(transfer) == [before, here]
+            && (!is_given || may_be_given(transfer));
         if resolves(transfer) != (transfer.pending_id.0 != 0) || single.is_linked() || !is_between {
             return None;
         }
@@ -373,7 +379,7 @@ impl Ledger {
         let transfer = match sent {
             Sent::Guard(guard) => return self.guard(guard).map(|()| 0),
             Sent::Transfer(transfer) => transfer,
-            Sent::Word(_) => return Err(Verdict::KindUnknown),
+            Sent::Word(_) | Sent::Account(_) | Sent::Close(_) => return Err(Verdict::KindUnknown),
         };
         if resolves(transfer) {
             let posts = transfer.flags.contains(TransferFlags::POST_PENDING);
@@ -396,6 +402,8 @@ impl Ledger {
         let transfer = match sent {
             Sent::Transfer(transfer) => transfer,
             Sent::Word(word) => return self.revert_word(word, offset),
+            Sent::Account(account) => return self.accounts.pop(account.id),
+            Sent::Close(close) => return self.revert_close(close),
             Sent::Guard(_) => return,
         };
         if transfer.pending_id.0 != 0 {
@@ -408,7 +416,7 @@ impl Ledger {
             return self.revert_transfer(transfer, offset, resolved);
         }
         if transfer.flags.contains(TransferFlags::PENDING) && self.here(transfer)[1] {
-            let home = self.routing().of(transfer.debit_account_id);
+            let [home, _] = self.routing().sides(transfer);
             self.pendings.remove(PendingKey::of(home, transfer.id));
         }
         self.revert_side(transfer, resolved);

@@ -23,18 +23,54 @@ impl Routing {
         partition::of_account(account, self.partitions)
     }
 
-    /// Of a chain, where it must be decided is for all of it to say.
-    fn check(self, account: AccountId, chained: Chained) -> Result<(), Verdict> {
-        let is_elsewhere = !chained.linked && self.of(account) != self.partition;
-        refuse_if(is_elsewhere, Verdict::WrongPartition)?;
-        refuse_if(account.book() == Book::IN_TRANSIT, Verdict::AccountReserved)
+    /// Where the debit account of a transfer takes part in it, and where the credit account does.
+    #[inline]
+    pub(super) fn sides(self, transfer: &Transfer) -> [PartitionId; 2] {
+        if self.partitions == 1 {
+            return [PartitionId(0); 2];
+        }
+        partition::of_sides(transfer, self.partitions)
     }
 
-    /// The partition of an account, if that is another one.
+    /// The same, if that is another partition. The end of a reservation may not name both, which says nothing.
     #[inline]
-    pub(super) fn elsewhere(self, account: AccountId) -> Option<PartitionId> {
-        let partition = self.of(account);
-        (partition != self.partition).then_some(partition)
+    pub(super) fn elsewhere(self, transfer: &Transfer) -> [Option<PartitionId>; 2] {
+        let ids = [transfer.debit_account_id, transfer.credit_account_id];
+        if !ids.contains(&AccountId(0)) {
+            return self.sides(transfer).map(|side| (side != self.partition).then_some(side));
+        }
+        ids.map(|id| (id.0 != 0).then(|| self.elsewhere_of(id)).flatten())
+    }
+
+    /// The partition of an account that does not live here.
+    pub(super) fn elsewhere_of(self, account: AccountId) -> Option<PartitionId> {
+        (!self.has(account)).then(|| self.of(account))
+    }
+
+    /// There are several partitions, and the account has a part on each.
+    pub(super) fn is_striped(self, account: AccountId) -> bool {
+        self.partitions > 1 && account.is_striped()
+    }
+
+    /// An account has something here, if it exists.
+    pub(super) fn has(self, account: AccountId) -> bool {
+        account.is_striped() || self.of(account) == self.partition
+    }
+
+    fn check(self, account: AccountId, chained: Chained) -> Result<(), Verdict> {
+        self.check_at(self.of(account), account, chained)
+    }
+
+    /// Of a chain, where it must be decided is for all of it to say.
+    fn check_at(
+        self,
+        partition: PartitionId,
+        account: AccountId,
+        chained: Chained,
+    ) -> Result<(), Verdict> {
+        let is_elsewhere = !chained.linked && partition != self.partition;
+        refuse_if(is_elsewhere, Verdict::WrongPartition)?;
+        refuse_if(account.book() == Book::IN_TRANSIT, Verdict::AccountReserved)
     }
 }
 
@@ -69,6 +105,8 @@ pub(super) fn check(bytes: &EventBytes, routing: Routing, chained: Chained) -> R
             | EventKind::Arrival
             | EventKind::GuardArrival
             | EventKind::WordArrival
+            | EventKind::AccountArrival
+            | EventKind::CloseArrival
             | EventKind::Word,
         )
         | Err(_) => Err(Verdict::KindUnknown),
@@ -103,15 +141,20 @@ fn account(bytes: &EventBytes, routing: Routing, chained: Chained) -> Result<(),
     let both_limits = AccountFlags::DEBITS_MUST_NOT_EXCEED_CREDITS
         .with(AccountFlags::CREDITS_MUST_NOT_EXCEED_DEBITS);
     refuse_if(account.flags.contains(both_limits), Verdict::FlagsExclusive)?;
+    // What may be credited, other stripes would have to give.
+    let is_striped = account.flags.contains(AccountFlags::STRIPED);
+    let limited = account.flags.contains(AccountFlags::CREDITS_MUST_NOT_EXCEED_DEBITS);
+    refuse_if(is_striped && limited, Verdict::FlagsExclusive)?;
     refuse_if(account.ledger == LedgerId(0), Verdict::LedgerZero)?;
     refuse_if(account.code == Code(0), Verdict::CodeZero)?;
-    routing.check(account.id, chained)
+    routing.check(account.id, chained)?;
+    refuse_if(is_striped != account.id.is_striped(), Verdict::StripedBookDiffers)
 }
 
 #[inline]
 fn transfer(bytes: &EventBytes, routing: Routing, chained: Chained) -> Result<(), Verdict> {
     let transfer = Transfer::from_bytes(bytes);
-    shared(bytes, TransferFlags::ALL.0, transfer.timestamp.0 != 0, chained)?;
+    shared(bytes, TransferFlags::SENT.0, transfer.timestamp.0 != 0, chained)?;
     let flags = transfer.flags;
     let resolving = TransferFlags::POST_PENDING.with(TransferFlags::VOID_PENDING);
     let resolves = flags.intersects(resolving);
@@ -137,17 +180,22 @@ fn transfer(bytes: &EventBytes, routing: Routing, chained: Chained) -> Result<()
     }
     let timeout = transfer.timeout_seconds != 0 && !flags.contains(TransferFlags::PENDING);
     refuse_if(timeout, Verdict::TimeoutWithoutPending)?;
-    if named[0] && named[1] && routing.of(debit) != routing.of(credit) {
-        // Its home is that of the debit account, which sends it on.
-        routing.check(debit, chained)?;
-        return refuse_if(credit.book() == Book::IN_TRANSIT, Verdict::AccountReserved);
-    }
-    for (id, named) in [debit, credit].into_iter().zip(named) {
-        if named {
-            routing.check(id, chained)?;
+    if named == [true, true] {
+        let [home, other] = routing.sides(&transfer);
+        routing.check_at(home, debit, chained)?;
+        if other == home {
+            routing.check_at(other, credit, chained)?;
+        } else {
+            // Home sends it on.
+            refuse_if(credit.book() == Book::IN_TRANSIT, Verdict::AccountReserved)?;
         }
+    } else if let Some(id) = [debit, credit].into_iter().find(|id| *id != AccountId(0))
+        && !routing.is_striped(id)
+    {
+        routing.check(id, chained)?;
     }
-    Ok(())
+    let asks_all = flags.contains(TransferFlags::BALANCING_CREDIT) && routing.is_striped(credit);
+    refuse_if(asks_all, Verdict::CannotSpan)
 }
 
 fn guard(bytes: &EventBytes, routing: Routing, chained: Chained) -> Result<(), Verdict> {

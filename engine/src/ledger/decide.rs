@@ -89,6 +89,7 @@ impl Ledger {
     ) {
         self.ids.begin_deciding(events, self.next_offset);
         self.expire(draft, now, usize::MAX);
+        self.begin_before(events, draft);
         let mut at = draft.at();
         let mut next = 0;
         self.look_ahead_anew();

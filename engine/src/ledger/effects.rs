@@ -51,11 +51,11 @@ pub(super) fn take_resolved(resolved: &mut Vec<ResolvedBytes>, index: u32) -> Op
     Some(last)
 }
 
-fn add(to: &mut Amount, amount: u128) {
+pub(super) fn add(to: &mut Amount, amount: u128) {
     to.0 = to.0.checked_add(amount).expect("overflow was checked before");
 }
 
-fn subtract(from: &mut Amount, amount: u128) {
+pub(super) fn subtract(from: &mut Amount, amount: u128) {
     from.0 = from.0.checked_sub(amount).expect("what is taken back was added before");
 }
 
@@ -87,7 +87,7 @@ impl Ledger {
                 let transfer = Transfer::from_bytes(bytes);
                 if resolves(&transfer) {
                     self.post_or_void(&transfer, fingerprint, chain, at, resolved)
-                } else if let Some(other) = self.routing().elsewhere(transfer.credit_account_id) {
+                } else if let [_, Some(other)] = self.routing().elsewhere(&transfer) {
                     self.prepare(&transfer, fingerprint, other, near, at, resolved)
                 } else {
                     let state = self.transfer(&transfer, fingerprint, near, at, resolved)?;
@@ -96,23 +96,30 @@ impl Ledger {
             }
             Ok(EventKind::Account) => {
                 self.create_account(&Account::from_bytes(bytes), at);
+                self.announce(bytes, fingerprint, at);
                 Ok(DONE)
             }
             Ok(EventKind::Guard) => self.guard(&Guard::from_bytes(bytes)).map(|()| DONE),
-            Ok(EventKind::Close) => self.close(&Close::from_bytes(bytes)).map(|()| DONE),
+            Ok(EventKind::Close) => {
+                self.close(&Close::from_bytes(bytes))?;
+                self.announce(bytes, fingerprint, at);
+                Ok(DONE)
+            }
             Ok(
                 EventKind::Expire
                 | EventKind::Mail
                 | EventKind::Arrival
                 | EventKind::GuardArrival
                 | EventKind::WordArrival
+                | EventKind::AccountArrival
+                | EventKind::CloseArrival
                 | EventKind::Word,
             )
             | Err(_) => Err(Verdict::KindUnknown),
         }
     }
 
-    fn create_account(&mut self, request: &Account, at: At) {
+    pub(super) fn create_account(&mut self, request: &Account, at: At) {
         self.accounts.push(Account {
             flags: request.flags.without(AccountFlags::LINKED),
             timestamp: Timestamp(at.timestamp),
@@ -344,7 +351,7 @@ impl Ledger {
         refuse_if(too_low, Verdict::GuardBalanceTooLow)
     }
 
-    fn close(&mut self, close: &Close) -> Result<(), Verdict> {
+    pub(super) fn close(&mut self, close: &Close) -> Result<(), Verdict> {
         let slot = self.accounts.slot(close.account_id).ok_or(Verdict::CloseAccountNotFound)?;
         let account = self.accounts.get_mut(slot);
         let closed = account.flags.contains(AccountFlags::CLOSED);

@@ -50,6 +50,7 @@ mod slab;
 mod slot;
 mod snapshot;
 mod state_digest;
+mod stripes;
 mod table;
 mod undo;
 mod words;
@@ -72,6 +73,7 @@ pub use restore::{RestoreError, Restorer};
 pub use slot::PendingState;
 pub use snapshot::SnapshotCut;
 pub use state_digest::StateDigester;
+pub use stripes::{Lack, is_for_all};
 
 use crate::ids::RunRange;
 use crate::ids::key::{Key, Space};
@@ -197,9 +199,9 @@ impl Ledger {
         self.accounts.by_id(id).copied()
     }
 
-    /// The account belongs to this partition, whether it exists or not.
+    /// The account belongs to this partition, or has a stripe here, whether it exists or not.
     pub fn lives_here(&self, id: AccountId) -> bool {
-        self.routing().elsewhere(id).is_none()
+        self.routing().has(id)
     }
 
     /// Number of accounts.

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeSet, VecDeque};
 
-use walengine_net::model::{EventId, PartitionId, Verdict};
+use walengine_net::model::{EventId, PartitionId, Verdict, Word};
 
 use super::doubts::Doubts;
 use super::ids::{Reserved, hash_of_event_id};
@@ -46,10 +46,14 @@ pub(super) enum Standing {
     PassedCarried = 11,
     /// Reserves nothing: the outcome of what was handed on, of which the partition that it came from may not know.
     Telling = 12,
+    /// Reserves nothing: a striped account, or its closing, of which another partition may not know.
+    Announcing = 13,
+    /// Reserves what this stripe of an account gives to another one.
+    Giving = 14,
 }
 
 impl Standing {
-    const ALL: [Self; 13] = [
+    const ALL: [Self; 15] = [
         Self::Open,
         Self::InDoubt,
         Self::Reserving,
@@ -63,6 +67,8 @@ impl Standing {
         Self::PassedHolding,
         Self::PassedCarried,
         Self::Telling,
+        Self::Announcing,
+        Self::Giving,
     ];
 
     /// `None` if there is none of this number.
@@ -77,7 +83,7 @@ impl Standing {
 
     /// Another partition has the last word on it.
     pub(super) fn is_in_doubt(self) -> bool {
-        matches!(self, Self::InDoubt | Self::Reserving | Self::Carried)
+        matches!(self, Self::InDoubt | Self::Reserving | Self::Carried | Self::Giving)
             || self.ends()
             || self.is_passed()
     }
@@ -89,7 +95,12 @@ impl Standing {
 
     /// It has ended here, and another partition may not know.
     pub(super) fn is_told(self) -> bool {
-        matches!(self, Self::Ended | Self::Telling)
+        matches!(self, Self::Ended | Self::Telling | Self::Announcing)
+    }
+
+    /// It speaks of accounts that it has a part in here.
+    pub(super) fn has_accounts(self) -> bool {
+        !self.is_carried() && !matches!(self, Self::Telling | Self::Announcing)
     }
 
     /// An event of a chain in doubt that changes nothing here.
@@ -234,11 +245,14 @@ impl Pending {
     }
 
     pub(super) fn key(&self) -> PendingKey {
-        let home = match self.standing {
-            Standing::Held => self.other(),
-            _ => self.origin().map(|origin| origin.home),
+        let (space, home) = match self.standing {
+            Standing::Announcing => (KeySpace::Striped(self.offset), self.other()),
+            Standing::Giving => (KeySpace::Striped(self.offset), None),
+            Standing::Telling => (KeySpace::Outcome, self.origin().map(|origin| origin.home)),
+            Standing::Held => (KeySpace::Event, self.other()),
+            _ => (KeySpace::Event, self.origin().map(|origin| origin.home)),
         };
-        PendingKey { id: self.id, home, tells: self.standing == Standing::Telling }
+        PendingKey { id: self.id, home, space }
     }
 
     /// Where it has come from, if it was handed on.
@@ -264,19 +278,28 @@ impl Pending {
 pub(super) struct PendingKey {
     id: u128,
     home: Option<PartitionId>,
-    /// It is the outcome.
-    tells: bool,
+    space: KeySpace,
+}
+
+/// What shares ids with others.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum KeySpace {
+    Event,
+    /// The outcome of what was handed on.
+    Outcome,
+    /// What stripes of accounts do, at an offset.
+    Striped(u64),
 }
 
 impl PendingKey {
     /// A reservation whose home this is.
     pub(super) fn own(id: EventId) -> Self {
-        Self { id: id.0, home: None, tells: false }
+        Self { id: id.0, home: None, space: KeySpace::Event }
     }
 
     /// One of another partition.
     pub(super) fn of(home: PartitionId, id: EventId) -> Self {
-        Self { id: id.0, home: Some(home), tells: false }
+        Self { id: id.0, home: Some(home), space: KeySpace::Event }
     }
 }
 
@@ -356,7 +379,8 @@ impl Pendings {
     /// Something of another partition's event is here.
     pub(super) fn has_of(&self, home: PartitionId, id: EventId) -> bool {
         let key = PendingKey::of(home, id);
-        [false, true].into_iter().any(|tells| self.find(PendingKey { tells, ..key }).is_some())
+        let spaces = [KeySpace::Event, KeySpace::Outcome];
+        spaces.into_iter().any(|space| self.find(PendingKey { space, ..key }).is_some())
     }
 
     pub(super) fn find(&self, key: PendingKey) -> Option<&Pending> {
@@ -370,10 +394,28 @@ impl Pendings {
         let is_it = |pending: &Pending| {
             let standing = pending.standing;
             let is_unsettled = standing.is_in_doubt() || standing.is_told();
-            pending.id == id && pending.offset == offset && is_unsettled
+            let is_announced = standing == Standing::Announcing; // to several
+            pending.id == id && pending.offset == offset && is_unsettled && !is_announced
         };
         let slot = self.index.get(hash_of_event_id(id), |&slot| is_it(self.slab.get(slot)))?;
         Some(self.slab.get(*slot))
+    }
+
+    /// What a word speaks of, if that was told to all other partitions.
+    pub(super) fn announced(&self, word: &Word) -> Option<&Pending> {
+        let other = u16::try_from(word.pending_id.0).ok()?.checked_sub(1).map(PartitionId);
+        let space = KeySpace::Striped(word.place);
+        self.find(PendingKey { id: word.id.0, home: other, space }).filter(|it| it.other() == other)
+    }
+
+    /// Something under an id was not taken by all other partitions yet, as far as is known here.
+    pub(super) fn is_announced(&self, id: u128) -> bool {
+        let is_it = |slot: &u32| {
+            let pending = self.slab.get(*slot);
+            pending.id == id && pending.standing == Standing::Announcing
+        };
+        self.counted(Standing::Announcing) > 0
+            && self.index.get(hash_of_event_id(id), is_it).is_some()
     }
 
     /// Adds one whose key is not there yet.

@@ -225,6 +225,7 @@ impl Partial {
             && account.version <= self.head.next_offset
             && u64::from(self.ledger.accounts.slab.len()) < self.head.accounts
             && (id.book() == Book::IN_TRANSIT
+                || id.is_striped()
                 || partition::of_account(id, self.head.partitions).0 == self.head.partition)
             && self.ledger.accounts.slot(id).is_none();
         possible.then(|| self.ledger.accounts.push(account))
@@ -239,7 +240,11 @@ impl Partial {
             Standing::Open | Standing::Ending => is_named == (pending.other != 0),
             Standing::Reserving => is_named || is_chained,
             Standing::Posting | Standing::Voiding | Standing::Ended => is_named,
-            Standing::InDoubt | Standing::Held | Standing::Carried => !is_named,
+            Standing::InDoubt
+            | Standing::Held
+            | Standing::Carried
+            | Standing::Announcing
+            | Standing::Giving => !is_named,
             Standing::Passed
             | Standing::PassedHolding
             | Standing::PassedCarried
@@ -254,12 +259,12 @@ impl Partial {
             standing if standing.is_passed() => is_chained && !was_in_doubt,
             _ => !was_in_doubt,
         };
-        let is_in_doubt = pending.standing.is_in_doubt();
+        let is_in_doubt = pending.standing.is_in_doubt() && pending.standing != Standing::Giving;
         let may_be_chained = is_in_doubt || pending.standing == Standing::Telling;
         let may_be_handed_on = is_in_doubt && is_chained;
         let (debit, credit) = (pending.debit, pending.credit);
         let has_accounts = debit < accounts && credit < accounts && debit != credit;
-        let moves_nothing = pending.standing.is_carried() || pending.standing == Standing::Telling;
+        let moves_nothing = !pending.standing.has_accounts();
         let is_elsewhere = moves_nothing && (debit, credit) == (0, 0);
         let needs_no_other = matches!(pending.standing, Standing::Open | Standing::Ending);
         let possible = pending.to_item() == *bytes
@@ -369,7 +374,9 @@ fn is_its_record(ledger: &Ledger, pending: &Pending) -> bool {
         | Standing::Passed
         | Standing::PassedHolding
         | Standing::PassedCarried
-        | Standing::Telling => return true,
+        | Standing::Telling
+        | Standing::Announcing
+        | Standing::Giving => return true,
         Standing::Ended => return end.map_or(is_older, |end| end.offset() == pending.offset),
         Standing::Posting | Standing::Voiding => {
             let of = |it: &Pending| (it.debit, it.credit);

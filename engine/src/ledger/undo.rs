@@ -108,28 +108,36 @@ impl Ledger {
             Ok(EventKind::Transfer) => {
                 self.revert_transfer(&Transfer::from_bytes(bytes), offset, resolved);
             }
-            Ok(EventKind::Account) => self.accounts.pop(Account::from_bytes(bytes).id),
+            Ok(EventKind::Account) => {
+                self.revert_announced(bytes, offset);
+                self.accounts.pop(Account::from_bytes(bytes).id);
+            }
             Ok(EventKind::Close) => {
-                let close = Close::from_bytes(bytes);
-                let slot = self.accounts.slot(close.account_id).expect("it was closed");
-                let account = self.accounts.get_mut(slot);
-                account.flags = if close.flags.contains(CloseFlags::REOPEN) {
-                    account.flags.with(AccountFlags::CLOSED)
-                } else {
-                    account.flags.without(AccountFlags::CLOSED)
-                };
-                account.version -= 1;
+                self.revert_announced(bytes, offset);
+                self.revert_close(&Close::from_bytes(bytes));
             }
             Ok(EventKind::Expire) => self.unresolve(offset, None),
-            Ok(EventKind::Arrival | EventKind::GuardArrival | EventKind::WordArrival) => {
+            Ok(kind) if kind.arrives() => {
                 let arrival = Arrival::from_bytes(bytes).expect("it was applied");
                 self.revert_arrival(&arrival.sent, offset, resolved);
             }
             Ok(EventKind::Word) => {
                 self.revert_word(&Word::from_bytes(bytes).expect("it was applied"), offset);
             }
-            Ok(EventKind::Guard | EventKind::Mail) | Err(_) => {}
+            // A guard, or mail.
+            Ok(_) | Err(_) => {}
         }
+    }
+
+    pub(super) fn revert_close(&mut self, close: &Close) {
+        let slot = self.accounts.slot(close.account_id).expect("it was closed");
+        let account = self.accounts.get_mut(slot);
+        account.flags = if close.flags.contains(CloseFlags::REOPEN) {
+            account.flags.with(AccountFlags::CLOSED)
+        } else {
+            account.flags.without(AccountFlags::CLOSED)
+        };
+        account.version -= 1;
     }
 
     pub(super) fn revert_transfer(

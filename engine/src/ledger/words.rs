@@ -83,7 +83,8 @@ impl Ledger {
     /// What a word speaks of. An expiry has no id of its own.
     fn unsettled(&self, word: &Word) -> Option<Pending> {
         let named = if word.id.0 == 0 { word.pending_id } else { word.id };
-        self.pendings.unsettled(named.0, word.place).copied()
+        let unsettled = self.pendings.unsettled(named.0, word.place);
+        unsettled.or_else(|| self.pendings.announced(word)).copied()
     }
 
     /// The same, if the word may be said of that; see [`Self::check_words`].
@@ -102,6 +103,7 @@ impl Ledger {
         let reservation = match pending.standing {
             Standing::Posting | Standing::Voiding => pending.named,
             Standing::Ended => pending.id,
+            Standing::Announcing => pending.other.into(),
             // Its home knows which.
             Standing::PassedCarried if pending.link.has(Link::ENDS) => pending_id.0.max(1),
             _ => 0,
@@ -156,7 +158,7 @@ impl Ledger {
                 // It spans if it names an account elsewhere, and else its chain did.
                 let elsewhere = match pending.named {
                     0 => None,
-                    named => self.routing().elsewhere(AccountId(named)),
+                    named => self.routing().elsewhere_of(AccountId(named)),
                 };
                 let link = if elsewhere.is_some() { Link::default() } else { Link::WAS };
                 let other = elsewhere.map_or(0, |other| other.0 + 1);
@@ -164,7 +166,12 @@ impl Ledger {
                 self.release_part(&pending, pending.amount - amount);
                 self.pendings.replace(key, at.offset, Some(open));
             }
-            Standing::Ended | Standing::Telling => self.pendings.replace(key, at.offset, None),
+            Standing::Ended | Standing::Telling | Standing::Announcing => {
+                self.pendings.replace(key, at.offset, None);
+            }
+            Standing::Giving => {
+                self.settle_given(&pending, if verdict.is_ok() { amount } else { 0 }, at)
+            }
             standing if standing.is_passed() => self.settle_passed(word, &pending, at),
             _ => self.resolve(&pending, moved, state, at, None),
         }
@@ -173,7 +180,7 @@ impl Ledger {
 
     /// Puts beside a word what it has moved or released here, and to the account of which partition's it is.
     fn note_word(&self, pending: &Pending, moved: u128, at: At, resolved: &mut Vec<ResolvedBytes>) {
-        let is_here = !pending.standing.is_carried() && pending.standing != Standing::Telling;
+        let is_here = pending.standing.has_accounts();
         let debit = is_here.then(|| self.accounts.get(pending.debit));
         let ledger = debit.map_or(LedgerId(0), |debit| debit.ledger);
         let transit = pending.other().map(|other| AccountId::in_transit(other, ledger));
@@ -216,7 +223,11 @@ impl Ledger {
             match pending.standing {
                 Standing::Ending if !is_ok => continue,
                 _ if word.verdict == Verdict::InDoubt => continue,
-                Standing::Ended | Standing::Telling => continue,
+                Standing::Ended | Standing::Telling | Standing::Announcing => continue,
+                Standing::Giving => {
+                    self.revert_given(&pending, moved.unwrap_or(0));
+                    continue;
+                }
                 Standing::Reserving if is_ok => {
                     let Pending { debit, credit, .. } = pending;
                     self.change_back(debit, credit, pending.amount - amount, reserve);

@@ -19,6 +19,7 @@ mod clocks;
 pub mod commit;
 pub mod digest;
 pub mod drafts;
+mod gathering;
 pub mod group;
 mod heard;
 mod ids_upkeep;
@@ -66,6 +67,7 @@ use crate::visible::Visible;
 use asked_keys::AskedKeys;
 use commit::Commit;
 use drafts::Drafts;
+use gathering::Gathering;
 use heard::Heard;
 use log_clock::LogClock;
 use older_ids::{OlderIds, Wanted};
@@ -152,6 +154,8 @@ struct Inner<C: Commit> {
     prepared: RefCell<Prepared>,
     /// What others have said to this leader.
     heard: Heard,
+    /// What striped accounts lack here.
+    gathering: Gathering,
     /// Since when the draft has nothing but words that are answered already, if that is so.
     only_words_since: Cell<Option<Duration>>,
 }
@@ -184,6 +188,7 @@ impl<C: Commit> Partition<C> {
             refused: Cell::default(),
             prepared: RefCell::default(),
             heard,
+            gathering: Gathering::default(),
             only_words_since: Cell::default(),
             waiters: Waiters::default(),
             work: Notify::new(),
@@ -443,6 +448,7 @@ impl<C: Commit> Partition<C> {
         self.admit_events(std::mem::size_of_val(events) * 2, now)?;
         self.require_known(events)?;
         self.require_settled(events)?;
+        self.require_gathered(events)?;
         let decide = |ledger: &mut _, draft: &mut _| decide(ledger, draft, now);
         let taken = self.inner.replica.borrow_mut().decide_events(decide);
         self.inner.work.notify_all();

@@ -592,6 +592,8 @@ fn key_at(entry: &RunEntry, record: &Record) -> Option<Key> {
                 | EventKind::Arrival
                 | EventKind::GuardArrival
                 | EventKind::WordArrival
+                | EventKind::AccountArrival
+                | EventKind::CloseArrival
                 | EventKind::Word,
             )
             | Err(_) => return None,

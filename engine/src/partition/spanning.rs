@@ -12,7 +12,9 @@ use walengine_replication::peer::{Carried, Words};
 
 use super::Partition;
 use crate::ids::key::{Key, Space};
-use crate::ledger::{Doubt, Draft, Frame, Ledger, MailError, Outcome, Outcomes};
+use crate::ledger::{
+    Doubt, Draft, Frame, Ledger, MailError, Outcome, Outcomes, is_for_all, key_of,
+};
 use crate::limits::{
     CARRIED_AHEAD_MAX, COURIER_AGAIN_AFTER, DOUBTS_MAX, FRAME_ARRIVALS_MAX, WORDS_GATHER,
 };
@@ -114,6 +116,9 @@ impl<C: Commit> Partition<C> {
     /// # Errors
     /// See [`NotTaken`].
     pub(crate) async fn take_frame(&self, carried: &Carried) -> Result<Words, NotTaken> {
+        if let Some(given) = self.answer_question(carried).await {
+            return given;
+        }
         let Carried { home, covers_from, settled_below, time, ref arrivals, .. } = *carried;
         let (Some(first), Some(last)) = (arrivals.first(), arrivals.last()) else {
             return self.words_given(home, covers_from).await.map_err(NotTaken::from);
@@ -141,6 +146,7 @@ impl<C: Commit> Partition<C> {
             self.inner.heard.note_outcome(Offset(tail.0 - 1));
         }
         self.inner.work.notify_all();
+        self.end_round();
         taken.ok_or_else(|| self.not_leader())?;
         result?;
         let said = self.words_of(home, first.place, last.place + 1);
@@ -264,7 +270,7 @@ impl<C: Commit> Partition<C> {
     }
 
     /// Keeps what of a draft's records from one on was handed on, or is the outcome of that.
-    fn keep_handed_on(&self, ledger: &Ledger, draft: &Draft, first: usize) {
+    pub(super) fn keep_handed_on(&self, ledger: &Ledger, draft: &Draft, first: usize) {
         let Some(events) = draft.body.events.get(first..) else { return };
         let mut kept = self.inner.prepared.borrow_mut();
         for (event, at) in events.iter().zip(first..) {
@@ -306,6 +312,15 @@ impl<C: Commit> Partition<C> {
         {
             self.runtime().sleep(left).await;
         }
+    }
+
+    /// As [`Self::admit_behind`], of what is not words: the time to decide at.
+    pub(super) async fn admit_carried(
+        &self,
+        time: Timestamp,
+        bytes: usize,
+    ) -> Result<Timestamp, Refused> {
+        self.admit_behind(time, bytes).await.map(|admitted| admitted.now)
     }
 
     /// Waits for room in the draft; the time to decide at, which is past what `time` was elsewhere: so no
@@ -354,6 +369,11 @@ impl<C: Commit> Partition<C> {
         if may_go { Ok(()) } else { Err(BUSY) }
     }
 
+    /// What of a request is not over, though it is decided.
+    pub fn doubts_of(&self, events: &[EventBytes], outcomes: &Outcomes) -> Doubts {
+        self.with_ledger(|ledger| Doubts::of(events, outcomes, ledger))
+    }
+
     /// Waits until nothing of a request is in doubt any more, and puts what became of it into its outcomes.
     ///
     /// # Errors
@@ -364,12 +384,16 @@ impl<C: Commit> Partition<C> {
         outcomes: &mut Outcomes,
         within: Duration,
     ) -> Result<(), Refused> {
-        let mut verdicts = vec![None; doubts.0.len()];
+        let mut verdicts = vec![None; doubts.in_doubt.len()];
         if !planted::has(Planted::AnsweredInDoubt) {
-            self.until_settled(&doubts.0, &mut verdicts, within).await?;
+            self.until_settled(doubts, &mut verdicts, within).await?;
+        }
+        // A record may have been taken back while it was told to others.
+        for decided in self.decided(&doubts.announced).await.map_err(|_| Refused::LeadershipLost)? {
+            decided.ok_or(Refused::LeadershipLost)?;
         }
         // Of these, the end has gone into a run in the meantime.
-        let doubts = &doubts.0;
+        let doubts = &doubts.in_doubt;
         let late: Vec<_> = doubts.iter().zip(&mut verdicts).filter(|it| it.1.is_none()).collect();
         if !late.is_empty() {
             let key = |id: &EventId| Key::new(id.0, Space::Event);
@@ -392,7 +416,7 @@ impl<C: Commit> Partition<C> {
     /// Waits until none of these is in doubt, and puts in their verdicts as far as they are among the newest.
     async fn until_settled(
         &self,
-        doubts: &[(usize, EventId)],
+        Doubts { in_doubt: doubts, announced }: &Doubts,
         verdicts: &mut [Option<Verdict>],
         within: Duration,
     ) -> Result<(), Refused> {
@@ -417,7 +441,9 @@ impl<C: Commit> Partition<C> {
                     rest = again.unwrap_or(rest);
                 }
             });
-            if rest == doubts.len() {
+            let is_unknown =
+                |ledger: &Ledger| announced.iter().any(|key| ledger.is_announced(key.id));
+            if rest == doubts.len() && !self.with_ledger(is_unknown) {
                 return Ok(());
             }
             let left = by.saturating_sub(self.runtime().elapsed());
@@ -437,26 +463,41 @@ struct Admitted {
     only_words_since: Option<Duration>,
 }
 
-/// Those events of a request on which other partitions have the last word, by their places in it.
-pub struct Doubts(Vec<(usize, EventId)>);
+/// What of a request is not over when it is decided.
+pub struct Doubts {
+    /// Events on which other partitions have the last word, by their places.
+    in_doubt: Vec<(usize, EventId)>,
+    /// Striped accounts, and their closings, which all other partitions must have.
+    announced: Vec<Key>,
+}
 
 impl Doubts {
     /// Of events and their outcomes.
-    pub fn of(events: &[EventBytes], outcomes: &Outcomes) -> Self {
+    fn of(events: &[EventBytes], outcomes: &Outcomes, ledger: &Ledger) -> Self {
+        let mut announced = Vec::new();
+        if ledger.has_announced() {
+            let may_be = events.iter().filter(|event| is_for_all(event));
+            announced.extend(may_be.map(key_of).filter(|key| ledger.is_announced(key.id)));
+        }
         let in_doubt = |(_, outcome): &(usize, &Outcome)| outcome.verdict == Verdict::InDoubt;
         let doubts = outcomes.iter().enumerate().filter(in_doubt);
-        Self(doubts.map(|(place, _)| (place, EventId(event_id(&events[place])))).collect())
+        let in_doubt = doubts.map(|(place, _)| (place, EventId(event_id(&events[place]))));
+        Self { in_doubt: in_doubt.collect(), announced }
     }
 
     /// Everything is decided.
     pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
+        self.in_doubt.is_empty() && self.announced.is_empty()
     }
 
     /// Those other partitions, before any has said its word.
     pub fn others(&self, ledger: &Ledger) -> BTreeSet<PartitionId> {
         let mut others = BTreeSet::new();
-        for (_, id) in &self.0 {
+        if !self.announced.is_empty() {
+            let all = (0..ledger.partitions()).map(PartitionId);
+            return all.filter(|other| *other != ledger.partition()).collect();
+        }
+        for (_, id) in &self.in_doubt {
             others.extend(ledger.doubt_to(*id));
             if others.len() + 1 == usize::from(ledger.partitions()) {
                 break; // all of them

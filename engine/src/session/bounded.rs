@@ -72,6 +72,8 @@ impl Touched {
                 | EventKind::Arrival
                 | EventKind::GuardArrival
                 | EventKind::WordArrival
+                | EventKind::AccountArrival
+                | EventKind::CloseArrival
                 | EventKind::Word,
             )
             | Err(_) => Vec::new(),
@@ -149,6 +151,8 @@ impl Judge<'_> {
                 | EventKind::Arrival
                 | EventKind::GuardArrival
                 | EventKind::WordArrival
+                | EventKind::AccountArrival
+                | EventKind::CloseArrival
                 | EventKind::Word,
             )
             | Err(_) => true,

@@ -36,7 +36,6 @@ use crate::connection::outbox::Outbox;
 use crate::connection::request_ids::RequestIds;
 use crate::ledger::{Ledger, Outcomes};
 use crate::partition::Partition;
-use crate::partition::spanning::Doubts;
 use crate::partition::taken::Taken;
 use crate::policy::{Permit, Rights};
 use crate::refused::{BUSY_READING, Refused};
@@ -443,7 +442,7 @@ impl<C: Operated> Session<C> {
         let Scratch { outcomes, runs, heads, .. } = &mut *self.scratch.borrow_mut();
         outcomes.clear();
         let taken = decide(self.partition(), outcomes, heads)?;
-        let doubts = Doubts::of(events, outcomes);
+        let doubts = self.partition().doubts_of(events, outcomes);
         if doubts.is_empty() {
             written::put(&self.replies, asked, outcomes, &taken, runs);
         } else {

@@ -3,12 +3,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use walengine::ledger::{Frame, Ledger, MailError, Outcomes};
+use walengine::ledger::{Frame, Lack, Ledger, MailError, Outcomes};
 use walengine_net::client::Chain;
 use walengine_net::model::{
-    Account, AccountFlags, AccountId, Amount, Arrival, Code, Event, EventBytes, EventId, Guard,
-    GuardFlags, LedgerId, PartitionId, Resolved, Sent, Timestamp, Transfer, TransferFlags, Verdict,
-    Word,
+    Account, AccountFlags, AccountId, Amount, Arrival, Book, Close, CloseFlags, Code, Event,
+    EventBytes, EventId, Guard, GuardFlags, LedgerId, PartitionId, Resolved, Sent, Timestamp,
+    Transfer, TransferFlags, Verdict, Word,
 };
 use walengine_net::{partition, unit};
 
@@ -18,6 +18,9 @@ use crate::{Random, first_seed};
 const SEEDS: u64 = 60;
 const STEPS: usize = 1500;
 const LEDGER: LedgerId = LedgerId(7);
+/// The first accounts.
+const STRIPED: usize = 2;
+const NONE: AccountFlags = AccountFlags(0);
 
 /// What is on its way.
 #[derive(Clone)]
@@ -49,6 +52,7 @@ struct World {
     units: Vec<(usize, Vec<EventBytes>)>,
     chains: Vec<Spanning>,
     gaps: usize,
+    given: usize,
 }
 
 impl World {
@@ -57,6 +61,20 @@ impl World {
         let partitions = random.pick(&[2u16, 2, 3, 4]);
         let mut sides: Vec<_> = (0..partitions).map(|at| Side::new(at, partitions)).collect();
         let mut accounts = Vec::new();
+        // Two striped ones, which are the first records of their home: all others must hear of them.
+        for (number, limit) in [(1, AccountFlags::DEBITS_MUST_NOT_EXCEED_CREDITS), (2, NONE)] {
+            let id = AccountId(u128::from(Book::STRIPED.0) << 96 | number);
+            let flags = AccountFlags::STRIPED.with(limit);
+            let account =
+                Account { id, ledger: LEDGER, code: Code(1), flags, ..Account::default() };
+            let event = account.to_bytes();
+            let side = &mut sides[usize::from(partition::of_account(id, partitions).0)];
+            side.decide(|ledger, draft| {
+                ledger.submit(&[event], draft, Timestamp(1), &mut Outcomes::new());
+            });
+            side.commit();
+            accounts.push(account);
+        }
         for number in 0..24u128 {
             let flags = match number % 4 {
                 0 => AccountFlags::DEBITS_MUST_NOT_EXCEED_CREDITS,
@@ -77,7 +95,8 @@ impl World {
         }
         let (sent, transfers, pendings) = (Vec::new(), BTreeMap::new(), Vec::new());
         let (units, chains) = (Vec::new(), Vec::new());
-        Self { random, sides, accounts, sent, transfers, pendings, units, chains, gaps: 0 }
+        let (gaps, given) = (0, 0);
+        Self { random, sides, accounts, sent, transfers, pendings, units, chains, gaps, given }
     }
 
     fn home_of(&self, id: AccountId) -> usize {
@@ -92,8 +111,12 @@ impl World {
                 flags = flags.with(flag);
             }
         }
-        let debit = self.random.pick(&self.accounts).id;
+        let mut debit = self.random.pick(&self.accounts).id;
         let mut credit = self.random.pick(&self.accounts).id;
+        if self.random.chance(80) {
+            let side = if self.random.chance(600) { &mut credit } else { &mut debit };
+            *side = self.accounts[self.random.below(STRIPED)].id;
+        }
         if self.random.chance(20) {
             credit = AccountId(credit.0 + 1000); // there is no such account
         }
@@ -246,7 +269,8 @@ impl World {
                     if transfer.debit_account_id == transfer.credit_account_id {
                         continue;
                     }
-                    (self.home_of(transfer.debit_account_id), transfer)
+                    let [home, _] = partition::of_sides(&transfer, self.sides.len() as u16);
+                    (usize::from(home.0), transfer)
                 };
             self.note(home, transfer);
             by_home[home].push(transfer.to_bytes());
@@ -258,6 +282,29 @@ impl World {
                 ledger.submit(&events, draft, Timestamp(now), &mut outcomes);
             });
         }
+    }
+
+    /// A stripe gives to another one, as if that had asked.
+    fn give(&mut self, now: u64) {
+        let (from, to) = self.pair();
+        let account = self.accounts[self.random.below(STRIPED)].id;
+        let lack = Lack { account, amount: 1 + self.random.below(200) as u128 };
+        let given = self.sides[from].decide(|ledger, draft| {
+            ledger.give(&lack, PartitionId(to as u16), draft, Timestamp(now))
+        });
+        self.given += usize::from(given.is_some());
+    }
+
+    /// Closes a striped account, or reopens it.
+    fn close(&mut self, now: u64) {
+        let account_id = self.accounts[self.random.below(STRIPED)].id;
+        let id = EventId(u128::from(self.random.next()) << 64 | 2);
+        let flags = [CloseFlags::default(), CloseFlags::REOPEN, CloseFlags::REOPEN];
+        let event = Close { id, account_id, flags: self.random.pick(&flags) }.to_bytes();
+        let home = self.home_of(account_id);
+        self.sides[home].decide(|ledger, draft| {
+            ledger.submit(&[event], draft, Timestamp(now), &mut Outcomes::new());
+        });
     }
 
     /// A courier sends what is prepared, all of it or the first few, from the oldest doubt or from behind what it
@@ -336,15 +383,21 @@ impl World {
                         self.sent.push(OnWay::Words { to: home, words });
                     }
                     Err(MailError::Gap { .. }) => self.gaps += 1,
-                    Err(error) => panic!("{error}"),
+                    Err(error) => panic!(
+                        "{error}: {home} to {to} of {}, covers {covers_from} last {}: {arrivals:?}",
+                        self.sides.len(),
+                        self.sides[to].leader.last_place(from)
+                    ),
                 }
             }
             OnWay::Words { to, words } => {
                 let now = Timestamp(now);
                 // What an end in a chain is the end of, only its home knows.
                 let is_known = |word: &&Word| {
-                    word.pending_id.0 == 0
-                        || self.transfers.get(&word.id.0).is_none_or(|(home, _)| *home == to)
+                    let partitions = self.sides.len() as u128;
+                    let of = self.transfers.get(&word.id.0);
+                    let is_its_own = of.is_none_or(|(home, _)| *home == to);
+                    word.pending_id.0 == 0 || word.pending_id.0 > partitions && is_its_own
                 };
                 let forged = |word: &Word| {
                     let pending_id = EventId(word.pending_id.0 ^ 1);
@@ -383,13 +436,19 @@ impl World {
                 transfer.pending_id = EventId(transfer.pending_id.0 ^ 1);
             }
             (Sent::Transfer(transfer), _) if !is_in_chain => {
-                transfer.debit_account_id = transfer.credit_account_id;
+                let is_given = transfer.debit_account_id == transfer.credit_account_id;
+                let other = AccountId(transfer.credit_account_id.0 ^ u128::from(is_given));
+                transfer.debit_account_id = other;
             }
             // A part of a chain.
             (Sent::Transfer(transfer), _) => {
                 transfer.flags = transfer.flags.with(TransferFlags::LINKED);
             }
             (Sent::Guard(_), _) => {}
+            (Sent::Account(account), _) => {
+                account.flags = account.flags.without(AccountFlags::STRIPED);
+            }
+            (Sent::Close(close), _) => close.account_id = AccountId(1),
             (Sent::Word(word), 1) => word.verdict = Verdict::InDoubt,
             (Sent::Word(word), _) => word.place += 1,
         }
@@ -405,7 +464,9 @@ impl World {
     fn step(&mut self, now: u64) {
         let side = self.random.below(self.sides.len());
         match self.random.below(100) {
-            0..25 => self.submit(now),
+            0 => self.close(now),
+            1..3 => self.give(now),
+            3..25 => self.submit(now),
             25..55 => self.sides[side].commit(),
             55..58 => self.sides[side].lose_tail(),
             58..60 => self.sides[side].restart(),
@@ -447,8 +508,10 @@ impl World {
 
     /// Every transfer has both sides or neither, with one amount; in-transit accounts cancel.
     fn check_end(&self) -> Found {
-        let mut words: BTreeMap<(usize, u64), Word> = BTreeMap::new();
-        let mut arrived: BTreeMap<(usize, u64), (Verdict, u128)> = BTreeMap::new();
+        // By where it was decided and its place; what was told to all, by each of them.
+        let mut words: BTreeMap<(usize, u64, u128), Word> = BTreeMap::new();
+        let mut arrived: BTreeMap<(usize, u64, u128), (Verdict, u128)> = BTreeMap::new();
+        let partitions = self.sides.len() as u128;
         let mut local: BTreeMap<u128, u128> = BTreeMap::new();
         let homes = self.transfers.iter().map(|(id, (home, _))| (*id, *home));
         let firsts = self.chains.iter().map(|chain| (chain.first, chain.home));
@@ -473,8 +536,10 @@ impl World {
                     match Event::from_bytes(event).unwrap() {
                         Event::Word(word) => {
                             say(at, &word);
+                            let by = word.pending_id.0;
+                            let by = if by <= partitions { by } else { 0 };
                             assert!(
-                                words.insert((at, word.place), word).is_none(),
+                                words.insert((at, word.place, by), word).is_none(),
                                 "one word each"
                             );
                         }
@@ -491,7 +556,8 @@ impl World {
                                 && !transfer.flags.contains(TransferFlags::VOID_PENDING);
                             let moves = moves && !matches!(sent, Sent::Word(_));
                             let amount = if moves { amount } else { 0 };
-                            let before = arrived.insert((home, place), (verdict, amount));
+                            let by = if sent.is_for_all() { at as u128 + 1 } else { 0 };
+                            let before = arrived.insert((home, place, by), (verdict, amount));
                             assert!(before.is_none(), "one arrival each");
                         }
                         Event::Transfer(transfer) if verdict.is_ok() => {
@@ -503,7 +569,7 @@ impl World {
             }
         }
         // That something is handed on, its home need not have heard: the outcome may have come before.
-        let needs_word = |(at, (verdict, _)): &(&(usize, u64), &(Verdict, u128))| {
+        let needs_word = |(at, (verdict, _)): &(&(usize, u64, u128), &(Verdict, u128))| {
             *verdict != Verdict::InDoubt || words.contains_key(*at)
         };
         let with_word = arrived.iter().filter(needs_word).map(|(at, _)| at);
@@ -546,7 +612,15 @@ impl World {
             sums.entry(of.credit_account_id).or_default().1 += amount;
         }
         for account in &self.accounts {
-            let found = self.sides[self.home_of(account.id)].leader.account(account.id).unwrap();
+            let stripes = self.sides.iter().filter_map(|side| side.leader.account(account.id));
+            let found = stripes.reduce(|sum, one| Account {
+                debits_posted: Amount(sum.debits_posted.0 + one.debits_posted.0),
+                credits_posted: Amount(sum.credits_posted.0 + one.credits_posted.0),
+                debits_pending: Amount(sum.debits_pending.0 + one.debits_pending.0),
+                credits_pending: Amount(sum.credits_pending.0 + one.credits_pending.0),
+                ..sum
+            });
+            let found = found.unwrap();
             let of = |sums: &BTreeMap<AccountId, (u128, u128)>| {
                 sums.get(&account.id).copied().unwrap_or_default()
             };
@@ -580,6 +654,7 @@ impl World {
             chains,
             long_chains,
             gaps: self.gaps,
+            given: self.given,
         }
     }
 }
@@ -598,6 +673,8 @@ struct Found {
     long_chains: usize,
     /// Frames that were refused, because something before them was missing.
     gaps: usize,
+    /// How often a stripe of an account gave to another one.
+    given: usize,
 }
 
 #[test]
@@ -611,7 +688,7 @@ fn what_spans_partitions_has_both_sides_or_neither_whatever_couriers_and_leaders
             world.step(1_000_000 + step as u64 * 10_000_000);
         }
         world.drain(1_000_000_000_000);
-        let Found { arrived, accepted, posted, held, chains, long_chains, gaps } =
+        let Found { arrived, accepted, posted, held, chains, long_chains, gaps, given } =
             world.check_end();
         all = Found {
             arrived: all.arrived + arrived,
@@ -621,10 +698,11 @@ fn what_spans_partitions_has_both_sides_or_neither_whatever_couriers_and_leaders
             chains: all.chains + chains,
             long_chains: all.long_chains + long_chains,
             gaps: all.gaps + gaps,
+            given: all.given + given,
         };
     }
     println!("{all:?}");
     assert!(all.accepted > 5_000 && all.arrived - all.accepted > 500 && all.gaps > 100, "{all:?}");
     assert!(all.posted > 250 && all.held > 500 && all.chains > 500, "{all:?}");
-    assert!(all.long_chains > 100, "{all:?}");
+    assert!(all.long_chains > 100 && all.given > 500, "{all:?}");
 }

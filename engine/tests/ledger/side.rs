@@ -165,6 +165,18 @@ impl Side {
                     }
                     _ => {}
                 }
+                let for_all = match decoded {
+                    Event::Account(account) if account.id.is_striped() => {
+                        Some(Sent::Account(account))
+                    }
+                    Event::Close(close) if close.account_id.is_striped() => {
+                        Some(Sent::Close(close))
+                    }
+                    _ => None,
+                };
+                if let Some(sent) = for_all.filter(|_| verdict == 0 && place >= from) {
+                    found.push(Arrival { sent, place });
+                }
                 let ends = verdict == Verdict::Ok.number() && effective.is_some();
                 let transfer = match (decoded, effective) {
                     (Event::Transfer(transfer), None) if verdict == Verdict::InDoubt.number() => {
@@ -187,7 +199,7 @@ impl Side {
                     }
                     _ => continue,
                 };
-                let is_for = partition::of_account(transfer.credit_account_id, partitions) == other;
+                let is_for = partition::of_sides(&transfer, partitions)[1] == other;
                 if place >= from && is_for {
                     found.push(Arrival { sent: Sent::Transfer(transfer), place });
                 }

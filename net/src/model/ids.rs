@@ -73,6 +73,8 @@ impl Code {
 impl Book {
     /// That of in-transit accounts, which every partition has its own of. No client uses it.
     pub const IN_TRANSIT: Self = Self(u32::MAX);
+    /// That of striped accounts, each of which has a part on every partition.
+    pub const STRIPED: Self = Self(u32::MAX - 1);
 }
 
 impl AccountId {
@@ -85,6 +87,12 @@ impl AccountId {
     /// The other partition, if this is an in-transit account.
     pub fn in_transit_to(self) -> Option<PartitionId> {
         (self.book() == Book::IN_TRANSIT).then_some(PartitionId((self.0 >> 32) as u16))
+    }
+
+    /// It has a part on every partition.
+    #[inline]
+    pub fn is_striped(self) -> bool {
+        self.book() == Book::STRIPED
     }
 
     /// Book of this account: the upper 32 bits of its id.

@@ -66,8 +66,11 @@ pub enum Verdict {
     AccountReserved = 27,
     /// A linked chain spans partitions, and this guard is not at the one that has the last word.
     GuardElsewhere = 28,
-    /// A linked chain spans partitions, which an event like this can't.
+    /// A linked chain spans partitions, which an event like this can't; or an event asks for what all stripes of an account
+    /// have.
     CannotSpan = 29,
+    /// Striped accounts have a book of their own, which no other account has.
+    StripedBookDiffers = 30,
 
     /// Another event of the linked chain was refused.
     LinkedEventFailed = 40,
@@ -198,6 +201,7 @@ impl Verdict {
             Self::AccountReserved => "account_reserved",
             Self::GuardElsewhere => "guard_elsewhere",
             Self::CannotSpan => "cannot_span",
+            Self::StripedBookDiffers => "striped_book_differs",
             Self::LinkedEventFailed => "linked_event_failed",
             Self::IdReused => "id_reused",
             Self::IdDecidedBefore => "id_decided_before",
@@ -276,7 +280,12 @@ impl Verdict {
             Self::GuardElsewhere => {
                 "the chain spans partitions, and this guard is not at the one that has the last word"
             }
-            Self::CannotSpan => "the chain spans partitions, which an event like this can't",
+            Self::CannotSpan => {
+                "several partitions would decide it, which an event like this can't be"
+            }
+            Self::StripedBookDiffers => {
+                "striped accounts have a book of their own, which no other account has"
+            }
             Self::LinkedEventFailed => "another event of the linked chain was refused",
             Self::IdReused => "the id was used before with another body",
             Self::IdDecidedBefore => {

@@ -10,7 +10,6 @@ use openraft::AsyncRuntime;
 use openraft::async_runtime::{Oneshot, OneshotSender};
 use walengine::ledger::{Outcome, Outcomes};
 use walengine::partition::replica::Replica;
-use walengine::partition::spanning::Doubts;
 use walengine::refused::Refused;
 use walengine::runtime::Runtime;
 use walengine_net::model::{EventBytes, Offset, event_id};
@@ -174,7 +173,7 @@ impl Client {
         let asked = async move {
             let mut outcomes = Outcomes::new();
             let mut answer = partition.submit(&events, &mut outcomes).map(|_| ());
-            let doubts = Doubts::of(&events, &outcomes);
+            let doubts = partition.doubts_of(&events, &outcomes);
             if answer.is_ok() && !doubts.is_empty() {
                 answer = partition.settled(&doubts, &mut outcomes, ANSWER_WITHIN).await;
             }

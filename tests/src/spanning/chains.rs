@@ -349,6 +349,8 @@ fn event_of(arrival: &Arrival) -> Event {
         Sent::Transfer(transfer) => Event::Transfer(transfer),
         Sent::Guard(guard) => Event::Guard(guard),
         Sent::Word(word) => Event::Word(word),
+        Sent::Account(account) => Event::Account(account),
+        Sent::Close(close) => Event::Close(close),
     }
 }
 

@@ -12,7 +12,6 @@ use walengine::data_dir::create_partition;
 use walengine::ledger::Outcomes;
 use walengine::partition::commit::Commit as _;
 use walengine::partition::opening;
-use walengine::partition::spanning::Doubts;
 use walengine::runtime::Runtime as _;
 use walengine::storage::disk::Disk as _;
 use walengine::storage::layout::Superblock;
@@ -211,7 +210,7 @@ async fn write(partitions: Vec<Partition>, mut rng: Rng, series: u128, known: Rc
         let (events, mut outcomes) = ([transfer.to_bytes()], Outcomes::default());
         *known.borrow_mut().sent.entry(payer).or_default() += transfer.amount.0;
         partitions[home].submit(&events, &mut outcomes).expect("there is room");
-        let doubts = Doubts::of(&events, &outcomes);
+        let doubts = partitions[home].doubts_of(&events, &outcomes);
         assert!(!doubts.is_empty(), "it spans: {outcomes:?}");
         partitions[home].settled(&doubts, &mut outcomes, LONG).await.expect("a word");
         assert_eq!(outcomes[0].verdict, Verdict::Ok);
@@ -251,7 +250,7 @@ async fn pay_in_chain(
         outcomes.clear();
         home.submit(asked, &mut outcomes).expect("there is room");
     }
-    let doubts = Doubts::of(asked, &outcomes);
+    let doubts = home.doubts_of(asked, &outcomes);
     assert!(!doubts.is_empty(), "it spans: {outcomes:?}");
     home.settled(&doubts, &mut outcomes, LONG).await.expect("an outcome");
     assert!(outcomes.iter().all(|outcome| outcome.verdict.is_ok()), "{outcomes:?}");

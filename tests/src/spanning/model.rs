@@ -11,7 +11,7 @@ use walengine::ledger::Ledger;
 use walengine_net::entry::{EntryHeader, EntryKind, access_events};
 use walengine_net::message::Entries;
 use walengine_net::model::{
-    Account, AccountFlags, AccountId, Amount, Arrival, CloseFlags, Event, EventId, LedgerId,
+    Account, AccountFlags, AccountId, Amount, Arrival, Close, CloseFlags, Event, EventId, LedgerId,
     PartitionId, Resolved, Sent, Transfer, TransferFlags, Verdict, Word,
 };
 use walengine_net::{partition, unit};
@@ -20,6 +20,8 @@ use crate::cluster::SimPartition;
 
 /// Bytes of log that are read at a time.
 const READ_BYTES: usize = 64 << 10;
+/// Where the id of a stripe has its partition.
+const STRIPE_AT: u32 = 64;
 
 /// A record of a log.
 #[derive(Debug)]
@@ -49,36 +51,84 @@ impl Logged {
 ///
 /// # Panics
 /// If the log can't be read.
-pub async fn read_log(partition: &SimPartition) -> Vec<Logged> {
+pub async fn read_log(partition: &SimPartition, partitions: u16) -> Vec<Logged> {
     let (log, mut logged) = (partition.log(), Vec::new());
     let mut next = log.first_index();
     while next <= log.last().index {
         let bytes = log.read(next, READ_BYTES).await.expect("a healthy log");
         for entry in Entries::new(&bytes) {
             let (header, body) = entry.expect("read gives checked entries");
-            read_entry(&header, body, &mut logged);
+            read_entry(&header, body, partitions, &mut logged);
             next += 1;
         }
     }
     logged
 }
 
-fn read_entry(header: &EntryHeader, body: &[u8], logged: &mut Vec<Logged>) {
+fn read_entry(header: &EntryHeader, body: &[u8], partitions: u16, logged: &mut Vec<Logged>) {
     if header.meta.kind != EntryKind::Events {
         return;
     }
     let body = access_events(body).expect("a body as it was written");
     let resolved = body.resolved.iter().map(Resolved::from_bytes);
     let amounts: HashMap<u32, u128> = resolved.map(|one| (one.index, one.amount.0)).collect();
+    let partition = header.meta.partition;
     for ((event, verdict), index) in body.events.iter().zip(body.verdicts.iter()).zip(0u32..) {
         logged.push(Logged {
             time: header.meta.timestamp.0 + u64::from(index),
-            partition: header.meta.partition,
+            partition,
             offset: header.meta.base_offset.0 + u64::from(index),
-            event: Event::from_bytes(event).expect("a known event"),
+            event: with_stripes(
+                Event::from_bytes(event).expect("a known event"),
+                partition,
+                partitions,
+            ),
             verdict: Verdict::from_number(*verdict).expect("a known verdict"),
             amount: amounts.get(&index).copied(),
         });
+    }
+}
+
+/// The part of a striped account that a partition has, as an account of its own.
+fn stripe(account: AccountId, partition: PartitionId) -> AccountId {
+    let number = if account.is_striped() { u128::from(partition.0) + 1 } else { 0 };
+    AccountId(account.0 | number << STRIPE_AT)
+}
+
+/// The account that it is a stripe of; any other itself.
+fn whole(stripe: AccountId) -> AccountId {
+    let number = if stripe.is_striped() { 0xffff << STRIPE_AT } else { 0 };
+    AccountId(stripe.0 & !number)
+}
+
+/// The event with stripes instead of striped accounts. What moves money says by its other account which they are.
+fn with_stripes(event: Event, here: PartitionId, partitions: u16) -> Event {
+    let moves = |transfer: Transfer| {
+        let Transfer { debit_account_id: debit, credit_account_id: credit, .. } = transfer;
+        if [debit, credit].contains(&AccountId(0)) {
+            return transfer;
+        }
+        let [debit_at, credit_at] = partition::of_sides(&transfer, partitions);
+        let (debit_account_id, credit_account_id) =
+            (stripe(debit, debit_at), stripe(credit, credit_at));
+        Transfer { debit_account_id, credit_account_id, ..transfer }
+    };
+    let created = |account: Account| Account { id: stripe(account.id, here), ..account };
+    let closed = |close: Close| Close { account_id: stripe(close.account_id, here), ..close };
+    match event {
+        Event::Transfer(transfer) => Event::Transfer(moves(transfer)),
+        Event::Account(account) => Event::Account(created(account)),
+        Event::Close(close) => Event::Close(closed(close)),
+        Event::Arrival(Arrival { sent, place }) => {
+            let sent = match sent {
+                Sent::Transfer(transfer) => Sent::Transfer(moves(transfer)),
+                Sent::Account(account) => Sent::Account(created(account)),
+                Sent::Close(close) => Sent::Close(closed(close)),
+                other => other,
+            };
+            Event::Arrival(Arrival { sent, place })
+        }
+        other => other,
     }
 }
 
@@ -217,8 +267,12 @@ pub struct Model {
     next_word: HashMap<PartitionId, (u64, Said)>,
     /// By the partition that sends it, and its place there.
     pub(super) prepared: BTreeMap<(PartitionId, u64), Prepared>,
+    /// Of striped accounts: where it was decided, its place, and where it goes; and whether it was taken there.
+    announced: BTreeMap<(PartitionId, u64, PartitionId), (Sent, bool)>,
     /// Place of the last arrival, by the partition that sends and the one that takes.
     last: HashMap<(PartitionId, PartitionId), u64>,
+    /// How often a stripe has given to another one.
+    pub gathered: u64,
     /// Transfers that spanned partitions and were accepted.
     pub accepted: u64,
     /// And refused by the other one.
@@ -283,8 +337,8 @@ impl Model {
         match logged.event {
             Event::Account(account) => {
                 assert!(verdict.is_ok(), "{}: {verdict:?}", at());
-                let new = Balances { flags: account.flags, ..Balances::default() };
-                assert!(self.accounts.insert(account.id, new).is_none(), "{}: twice", at());
+                self.create(&account, &at());
+                self.announce(account.id, Sent::Account(account), logged);
             }
             Event::Transfer(transfer) => {
                 assert_eq!(self.home(transfer.debit_account_id, partition), partition, "{}", at());
@@ -295,6 +349,9 @@ impl Model {
                 let account = self.account(close.account_id);
                 assert_eq!(verdict.is_ok(), account.is_closed != closes, "{}: {verdict:?}", at());
                 account.is_closed = closes;
+                if verdict.is_ok() {
+                    self.announce(close.account_id, Sent::Close(close), logged);
+                }
             }
             Event::Mail(mail) => {
                 let last = self.last.get(&(mail.home, partition)).copied().unwrap_or_default();
@@ -306,6 +363,7 @@ impl Model {
                     self.end_arrives(&transfer, &arrival, logged, &at());
                 }
                 Sent::Transfer(transfer) => self.arrive(&transfer, &arrival, logged, &at()),
+                Sent::Account(_) | Sent::Close(_) => self.announced(&arrival, logged, &at()),
                 Sent::Guard(_) | Sent::Word(_) => panic!("{}: alone: {arrival:?}", at()),
             },
             Event::Expire(expire) => {
@@ -324,7 +382,53 @@ impl Model {
         if account == AccountId(0) {
             return otherwise;
         }
+        if account.is_striped() {
+            return PartitionId((account.0 >> STRIPE_AT) as u16 - 1);
+        }
         partition::of_account(account, self.partitions)
+    }
+
+    fn create(&mut self, account: &Account, at: &str) {
+        let new = Balances { flags: account.flags, ..Balances::default() };
+        assert!(self.accounts.insert(account.id, new).is_none(), "{at}: twice");
+    }
+
+    /// What is decided of a striped account goes to all other partitions.
+    fn announce(&mut self, account: AccountId, sent: Sent, logged: &Logged) {
+        let Logged { partition, offset, .. } = *logged;
+        let others = (0..self.partitions).map(PartitionId).filter(|other| *other != partition);
+        for other in others.filter(|_| account.is_striped()) {
+            self.announced.insert((partition, offset, other), (sent, false));
+        }
+    }
+
+    /// It reaches one, which must take it.
+    fn announced(&mut self, arrival: &Arrival, logged: &Logged, at: &str) {
+        let Arrival { sent, place } = *arrival;
+        let here = logged.partition;
+        let from = *self.mail.get(&here).expect("mail was opened");
+        let last = self.last.insert((from, here), place);
+        assert!(last.is_none_or(|last| last < place), "{at}: {place} arrives behind {last:?}");
+        let announced = self.announced.get_mut(&(from, place, here)).expect("it was announced");
+        assert!(!std::mem::replace(&mut announced.1, true), "{at}: {arrival:?} arrives again");
+        let original = announced.0;
+        assert!(logged.verdict.is_ok(), "{at}: {:?}", logged.verdict);
+        match (sent, original) {
+            (Sent::Account(account), Sent::Account(original)) => {
+                let id = account.id;
+                assert_eq!(account, Account { id, ..original }, "{at}: another account");
+                self.create(&account, at);
+            }
+            (Sent::Close(close), Sent::Close(original)) => {
+                let account_id = close.account_id;
+                assert_eq!(close, Close { account_id, ..original }, "{at}: another closing");
+                let closes = close.flags != CloseFlags::REOPEN;
+                let account = self.account(account_id);
+                assert_ne!(account.is_closed, closes, "{at}: it is so already");
+                account.is_closed = closes;
+            }
+            other => panic!("{at}: {other:?}"),
+        }
     }
 
     pub(super) fn account(&mut self, id: AccountId) -> &mut Balances {
@@ -389,6 +493,12 @@ impl Model {
             return self.end(transfer, logged, at);
         }
         let Transfer { debit_account_id: debit, credit_account_id: credit, flags, .. } = *transfer;
+        if flags.contains(TransferFlags::GATHERING) {
+            let available = self.account(debit).debitable();
+            assert!((1..=available).contains(&transfer.amount.0), "{at}: {available} is there");
+            assert_eq!(logged.verdict, Verdict::InDoubt, "{at}");
+            self.gathered += 1;
+        }
         let spans = self.home(credit, logged.partition) != logged.partition;
         let mut amount = transfer.amount.0;
         if flags.contains(TransferFlags::BALANCING_DEBIT) {
@@ -499,6 +609,18 @@ impl Model {
         } else {
             self.next_word.remove(&here);
         }
+        if let Some(other) = word.pending_id.0.checked_sub(1)
+            && let Some((sent, arrived)) =
+                self.announced.remove(&(here, word.place, PartitionId(other as u16)))
+        {
+            let id = match sent {
+                Sent::Account(account) => EventId(whole(account.id).0),
+                other => other.id(),
+            };
+            let is_so = arrived && id == word.id && word.verdict.is_ok();
+            assert!(is_so && word.amount == Amount(0), "{at}: {word:?} on {sent:?}");
+            return;
+        }
         if word.verdict == Verdict::InDoubt {
             let prepared = self.prepared.get(&(here, word.place));
             let is_so = prepared.is_some_and(|it| it.is_handed_on && it.sent.id() == word.id);
@@ -515,9 +637,17 @@ impl Model {
         let transfer = match sent {
             Sent::Transfer(transfer) => transfer,
             Sent::Word(_) => return, // where it has come from knows
-            Sent::Guard(_) => panic!("{at}: a word on a guard alone"),
+            Sent::Guard(_) | Sent::Account(_) | Sent::Close(_) => {
+                panic!("{at}: a word on {sent:?}")
+            }
         };
         let moved = word.amount.0;
+        if transfer.flags.contains(TransferFlags::GATHERING) {
+            let stripe = self.account(transfer.debit_account_id);
+            stripe.debits_pending -= reserved;
+            stripe.credits_posted -= moved;
+            return;
+        }
         if transfer.flags.contains(TransferFlags::VOID_PENDING) {
             return; // released when it was decided
         }
@@ -551,15 +681,22 @@ impl Model {
         }
     }
 
+    /// What may still be debited of a striped account, on all partitions together.
+    pub fn left_of(&self, account: AccountId) -> u128 {
+        let all = (0..self.partitions).map(|partition| stripe(account, PartitionId(partition)));
+        all.filter_map(|stripe| self.accounts.get(&stripe)).map(Balances::debitable).sum()
+    }
+
     /// Compares with the partitions' own ledgers, all of which are at rest.
     ///
     /// # Panics
     /// If they differ, something is under way, or the in-transit accounts do not cancel.
     pub fn compare(&self, ledgers: &[&Ledger]) {
         assert!(self.prepared.is_empty(), "{} are under way", self.prepared.len());
+        assert!(self.announced.is_empty(), "{} were not told", self.announced.len());
         for (id, model) in &self.accounts {
             let home = usize::from(self.home(*id, PartitionId(0)).0);
-            let found = ledgers[home].account(*id).expect("an account that was created");
+            let found = ledgers[home].account(whole(*id)).expect("an account that was created");
             let Account { debits_pending, debits_posted, credits_pending, credits_posted, .. } =
                 found;
             let found = [debits_pending, debits_posted, credits_pending, credits_posted];

@@ -9,12 +9,13 @@ use walengine::ledger::Ledger;
 use walengine::partition::replica::Replica;
 use walengine::planted::Planted;
 use walengine::runtime::Runtime;
-use walengine_net::model::{Account, PartitionId};
+use walengine_net::model::{Account, AccountId, Book, Event, PartitionId, TransferFlags, Verdict};
+use walengine_net::partition;
 use walengine_replication::runtime::within;
 
-use super::model::{Model, read_log};
+use super::model::{Logged, Model, read_log};
 use super::post::{Post, PostFaults};
-use super::writer::{Writer, accounts_of};
+use super::writer::{Writer, accounts_of, fill, striped_accounts};
 use crate::cluster::{
     Client, Cluster, Counts, Observer, Place, Profile, Told, at_rest, describe, end_faults, torment,
 };
@@ -63,6 +64,10 @@ pub struct Ran {
     /// Of three and more partitions: those that were accepted, that the last one refused, and that one in between
     /// refused.
     pub long_chains: [u64; 3],
+    /// How often a stripe of an account has given to another one.
+    pub gathered: u64,
+    /// Somebody was refused because nothing was left on any stripe.
+    pub emptied: u64,
     /// Virtual time.
     pub millis: u64,
 }
@@ -129,6 +134,18 @@ async fn live(root: SimRuntime, mut rng: Rng, profile: Profile) -> Ran {
             accounts_of(partition, partitions).iter().map(Account::to_bytes).collect();
         Client::new(&one.cluster, &root, rng.fork()).send(&events, &one.told).await;
     }
+    let mut filled = 0;
+    {
+        let of_all = &all[usize::from(partition::of_book(Book::STRIPED, partitions).0)];
+        let events: Vec<_> = striped_accounts().iter().map(Account::to_bytes).collect();
+        Client::new(&of_all.cluster, &root, rng.fork()).send(&events, &of_all.told).await;
+        for one in all.iter() {
+            let amount = u128::from(rng.below(40)) + 1;
+            filled += amount;
+            let events = [fill(one.cluster.place.partition, partitions, amount).to_bytes()];
+            Client::new(&one.cluster, &root, rng.fork()).send(&events, &one.told).await;
+        }
+    }
     let writing = Rc::new(Cell::new(CLIENTS));
     for _ in 0..CLIENTS {
         let (all, clock, mut pace) = (all.clone(), root.clone(), rng.fork());
@@ -182,10 +199,16 @@ async fn live(root: SimRuntime, mut rng: Rng, profile: Profile) -> Ran {
         ran.restored += one.cluster.restored.get();
         let node = one.cluster.ids_in()[0];
         let partition = one.cluster.partition(node).expect("all nodes are alive");
-        logged.extend(read_log(&partition).await);
+        logged.extend(read_log(&partition, partitions).await);
         at_end.push(partition);
     }
+    let pot = striped_accounts()[1].id;
+    let (taken, refused) = taken_of(&logged, pot);
     let model = Model::of(logged, partitions);
+    let left = model.left_of(pot);
+    assert_eq!(taken + left, filled, "what was filled in");
+    assert!(refused == 0 || left == 0, "{refused} were refused and {left} of {filled} were left");
+    (ran.gathered, ran.emptied) = (model.gathered, u64::from(refused > 0));
     compare(&model, &at_end, &mut Vec::new());
     (ran.accepted, ran.refused) = (model.accepted, model.refused);
     (ran.posted, ran.released, ran.stood) = (model.posted, model.released, model.stood);
@@ -205,6 +228,23 @@ fn compare(model: &Model, rest: &[crate::cluster::SimPartition], ledgers: &mut V
             compare(model, rest, &mut ledgers);
         }),
     }
+}
+
+/// How much was taken of an account, and how many were refused because there was no more.
+fn taken_of(logged: &[Logged], account: AccountId) -> (u128, u64) {
+    let mut sums = (0, 0);
+    for one in logged {
+        let Event::Transfer(transfer) = one.event else { continue };
+        let is_taken = transfer.debit_account_id.0 as u32 == account.0 as u32
+            && transfer.debit_account_id.is_striped()
+            && !transfer.flags.contains(TransferFlags::GATHERING);
+        match one.verdict {
+            Verdict::Ok if is_taken => sums.0 += transfer.amount.0,
+            Verdict::ExceedsCredits if is_taken => sums.1 += 1,
+            _ => {}
+        }
+    }
+    sums
 }
 
 fn is_settled(cluster: &Cluster) -> bool {

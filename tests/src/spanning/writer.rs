@@ -4,10 +4,10 @@ use std::collections::{BTreeMap, VecDeque};
 
 use walengine_net::client::Chain;
 use walengine_net::model::{
-    Account, AccountFlags, AccountId, Amount, Close, CloseFlags, Code, EventBytes, EventId, Guard,
-    GuardFlags, LedgerId, PartitionId, Transfer, TransferFlags,
+    Account, AccountFlags, AccountId, Amount, Book, Close, CloseFlags, Code, EventBytes, EventId,
+    Guard, GuardFlags, LedgerId, PartitionId, Transfer, TransferFlags,
 };
-use walengine_net::unit;
+use walengine_net::{partition, unit};
 
 use crate::noted_writes;
 use crate::sim::Rng;
@@ -23,6 +23,32 @@ pub fn accounts_of(partition: PartitionId, partitions: u16) -> Vec<Account> {
         account.flags = AccountFlags::CREDITS_MUST_NOT_EXCEED_DEBITS;
     }
     accounts
+}
+
+/// Two striped accounts, which can't be overdrawn: what everything happens to, and one that is filled at the beginning
+/// ([`fill`]) and emptied by ones, so that whoever is refused was the last.
+pub fn striped_accounts() -> [Account; 2] {
+    let flags = AccountFlags::STRIPED.with(AccountFlags::DEBITS_MUST_NOT_EXCEED_CREDITS);
+    [1, 2].map(|number| Account {
+        id: AccountId(u128::from(Book::STRIPED.0) << 96 | number),
+        ledger: LedgerId(1),
+        code: Code(1),
+        flags,
+        ..Account::default()
+    })
+}
+
+/// Puts something into the second of [`striped_accounts`] at a partition.
+pub fn fill(partition: PartitionId, partitions: u16, amount: u128) -> Transfer {
+    Transfer {
+        id: EventId(1 + u128::from(partition.0)),
+        debit_account_id: accounts_of(partition, partitions)[0].id,
+        credit_account_id: striped_accounts()[1].id,
+        amount: Amount(amount),
+        ledger: LedgerId(1),
+        code: Code(1),
+        ..Transfer::default()
+    }
 }
 
 /// See the module.
@@ -97,7 +123,11 @@ impl Writer {
                 });
                 continue;
             }
-            if kind == 1 && from == home {
+            if kind == 3 {
+                transfer.credit_account_id = striped_accounts()[0].id;
+            } else if kind == 4 && to == home {
+                transfer.debit_account_id = striped_accounts()[0].id;
+            } else if kind == 1 && from == home {
                 transfer.flags = TransferFlags::PENDING;
                 reserved.push(transfer);
             } else if kind == 2
@@ -105,6 +135,7 @@ impl Writer {
             {
                 transfer = self.end_of(&ended, transfer.id);
                 transfer.debit_account_id = ended.debit_account_id;
+                transfer.credit_account_id = ended.credit_account_id;
             } else if kind > 6 && is_long && from == to {
                 let flags = [TransferFlags::BALANCING_DEBIT, TransferFlags::BALANCING_CREDIT];
                 transfer.flags = flags[self.rng.index(2)];
@@ -163,6 +194,9 @@ impl Writer {
         if self.rng.percent(3) {
             return (home, self.close(home));
         }
+        if self.rng.percent(15) {
+            return self.with_stripes(home);
+        }
         let mut transfer = self.between(home, other);
         let kind = self.rng.below(10);
         match kind {
@@ -184,6 +218,49 @@ impl Writer {
                 }
             }
             _ => {}
+        }
+        let event = (home, transfer.to_bytes());
+        self.old.push((home, vec![event.1]));
+        event
+    }
+
+    /// Something with a striped account, and an account of this partition.
+    fn with_stripes(&mut self, home: usize) -> (usize, EventBytes) {
+        let [fees, pot] = striped_accounts().map(|account| account.id);
+        let mut transfer = self.between(home, home);
+        let kind = self.rng.below(20);
+        match kind {
+            0 => {
+                let of_all = partition::of_book(fees.book(), self.accounts.len() as u16);
+                let reopens = self.rng.percent(70);
+                let flags = if reopens { CloseFlags::REOPEN } else { CloseFlags::default() };
+                let close = Close { id: transfer.id, account_id: fees, flags };
+                return (usize::from(of_all.0), close.to_bytes());
+            }
+            1..6 => transfer.credit_account_id = fees,
+            6..9 => {
+                transfer.debit_account_id = fees;
+                transfer.amount.0 *= 1 + u128::from(self.rng.below(3));
+            }
+            9 => {
+                transfer.debit_account_id = fees;
+                transfer.flags = TransferFlags::BALANCING_DEBIT;
+            }
+            10 | 11 => {
+                transfer.flags = TransferFlags::PENDING;
+                let credits = self.rng.percent(50);
+                *(if credits {
+                    &mut transfer.credit_account_id
+                } else {
+                    &mut transfer.debit_account_id
+                }) = fees;
+                self.pendings[home].push_back(transfer);
+            }
+            _ => {
+                transfer.debit_account_id = pot;
+                transfer.credit_account_id = self.accounts[home][0];
+                transfer.amount = Amount(1);
+            }
         }
         let event = (home, transfer.to_bytes());
         self.old.push((home, vec![event.1]));

@@ -1,5 +1,7 @@
 //! Reads: which nodes answer, how fresh the state is, and what the answers mean.
 
+use std::collections::BTreeMap;
+
 use crate::limits::{
     BODY_BYTES_MAX, LIST_ACCOUNTS_MAX, LOOKUP_IDS_MAX, PAGE_BODY_BYTES_MAX, STATUS_IDS_MAX,
 };
@@ -9,7 +11,8 @@ use crate::message::{
     StatusReply, open,
 };
 use crate::model::{
-    Account, AccountId, Event, EventId, Offset, PartitionId, Resolved, Timestamp, Token, Verdict,
+    Account, AccountId, Amount, Book, Event, EventId, Offset, PartitionId, Resolved, Timestamp,
+    Token, Verdict,
 };
 use crate::partition;
 
@@ -118,7 +121,8 @@ impl Page {
     }
 }
 
-/// Accounts by id, each from its own partition. Results are in the order of `ids`.
+/// Accounts by id, each from its own partition; a striped one has the sums of its stripes, and is there once it is on all
+/// partitions. Results are in the order of `ids`.
 pub fn lookup_accounts(
     info: &ClusterInfo,
     ids: &[AccountId],
@@ -126,7 +130,11 @@ pub fn lookup_accounts(
 ) -> Result<Plan<Vec<Option<Account>>>, ClientError> {
     let mut by_partition: Vec<Vec<usize>> = vec![Vec::new(); usize::from(info.partitions)];
     for (place, &id) in ids.iter().enumerate() {
-        by_partition[usize::from(partition::of_account(id, info.partitions).0)].push(place);
+        if id.is_striped() {
+            by_partition.iter_mut().for_each(|places| places.push(place));
+        } else {
+            by_partition[usize::from(partition::of_account(id, info.partitions).0)].push(place);
+        }
     }
     let (mut calls, mut places) = (Vec::new(), Vec::new());
     for (partition, its_places) in info.partitions().zip(&by_partition) {
@@ -138,19 +146,51 @@ pub fn lookup_accounts(
                 reading.route(),
                 &LookupAccounts { at_least, ids: &its_ids },
             )?);
-            places.push(chunk.to_vec());
+            places.push((partition, chunk.to_vec()));
         }
     }
-    let total = ids.len();
+    let (total, partitions) = (ids.len(), usize::from(info.partitions));
+    let home = partition::of_book(Book::STRIPED, info.partitions);
     Ok(Plan::new(calls, move |answers| {
         let mut accounts = vec![None; total];
-        for (its_places, answer) in places.iter().zip(&answers) {
+        let mut stripes: BTreeMap<usize, Vec<(PartitionId, Account)>> = BTreeMap::new();
+        for ((partition, its_places), answer) in places.iter().zip(&answers) {
             for (index, account) in open::<LookupAccountsReply>(answer)?.accounts() {
-                accounts[place_of(its_places, index)?] = Some(Account::from_bytes(account));
+                let (place, account) = (place_of(its_places, index)?, Account::from_bytes(account));
+                if account.id.is_striped() {
+                    stripes.entry(place).or_default().push((*partition, account));
+                } else {
+                    accounts[place] = Some(account);
+                }
             }
+        }
+        for (place, stripes) in stripes.into_iter().filter(|(_, all)| all.len() == partitions) {
+            accounts[place] = Some(sum_of_stripes(&stripes, home)?);
         }
         Ok(accounts)
     }))
+}
+
+/// The account that these are the stripes of, one of each partition. All but the sums is as at `home`.
+fn sum_of_stripes(
+    stripes: &[(PartitionId, Account)],
+    home: PartitionId,
+) -> Result<Account, ClientError> {
+    let answer = |what: &str| ClientError::Answer(what.to_owned());
+    let at_home = stripes.iter().find(|(partition, _)| *partition == home);
+    let (_, at_home) = at_home.ok_or_else(|| answer("two answers of a partition"))?;
+    let sum = |of: fn(&Account) -> Amount| {
+        let sum = stripes.iter().try_fold(0u128, |sum, (_, stripe)| sum.checked_add(of(stripe).0));
+        sum.map(Amount).ok_or_else(|| answer("the stripes of an account have more than 2^128 - 1"))
+    };
+    Ok(Account {
+        debits_pending: sum(|stripe| stripe.debits_pending)?,
+        debits_posted: sum(|stripe| stripe.debits_posted)?,
+        credits_pending: sum(|stripe| stripe.credits_pending)?,
+        credits_posted: sum(|stripe| stripe.credits_posted)?,
+        version: stripes.iter().map(|(_, stripe)| stripe.version).fold(0, u64::saturating_add),
+        ..*at_home
+    })
 }
 
 /// Transfers, guards and closes by id. An id does not tell its partition, so all are asked. An

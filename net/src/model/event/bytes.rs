@@ -202,6 +202,8 @@ impl Sent {
             Self::Transfer(transfer) => transfer.to_bytes(),
             Self::Guard(guard) => guard.to_bytes(),
             Self::Word(word) => word.to_bytes(),
+            Self::Account(account) => account.to_bytes(),
+            Self::Close(close) => close.to_bytes(),
         }
     }
 
@@ -211,6 +213,8 @@ impl Sent {
             Self::Transfer(transfer) => transfer.id,
             Self::Guard(guard) => guard.id,
             Self::Word(word) => word.id,
+            Self::Account(account) => EventId(account.id.0),
+            Self::Close(close) => close.id,
         }
     }
 
@@ -218,8 +222,13 @@ impl Sent {
     pub fn transfer(&self) -> Option<&Transfer> {
         match self {
             Self::Transfer(transfer) => Some(transfer),
-            Self::Guard(_) | Self::Word(_) => None,
+            Self::Guard(_) | Self::Word(_) | Self::Account(_) | Self::Close(_) => None,
         }
+    }
+
+    /// A striped account, or its closing: what its home has decided, and every other partition does, too.
+    pub fn is_for_all(&self) -> bool {
+        matches!(self, Self::Account(_) | Self::Close(_))
     }
 }
 
@@ -230,6 +239,7 @@ impl Arrival {
             Sent::Transfer(transfer) => transfer.flags.contains(TransferFlags::LINKED),
             Sent::Guard(guard) => guard.flags.contains(GuardFlags::LINKED),
             Sent::Word(word) => word.is_linked,
+            Sent::Account(_) | Sent::Close(_) => false,
         }
     }
 
@@ -239,6 +249,8 @@ impl Arrival {
             Sent::Transfer(transfer) => (transfer.to_bytes(), EventKind::Arrival),
             Sent::Guard(guard) => (guard.to_bytes(), EventKind::GuardArrival),
             Sent::Word(word) => (word.to_bytes(), EventKind::WordArrival),
+            Sent::Account(account) => (account.to_bytes(), EventKind::AccountArrival),
+            Sent::Close(close) => (close.to_bytes(), EventKind::CloseArrival),
         };
         let flags = event_flags(&bytes);
         put(&mut bytes, 118, &flags_of(kind, flags).to_le_bytes());
@@ -255,6 +267,10 @@ impl Arrival {
             }
             Ok(EventKind::GuardArrival) => Sent::Guard(Guard::from_bytes(bytes)),
             Ok(EventKind::WordArrival) => Sent::Word(Word::from_bytes(bytes)?),
+            Ok(EventKind::AccountArrival) => {
+                Sent::Account(Account { timestamp: Timestamp(0), ..Account::from_bytes(bytes) })
+            }
+            Ok(EventKind::CloseArrival) => Sent::Close(Close::from_bytes(bytes)),
             _ => return None,
         };
         Some(Self { sent, place: u64_at(bytes, 120) })
@@ -341,10 +357,14 @@ impl Event {
             EventKind::Expire => Self::Expire(Expire::from_bytes(bytes)),
             EventKind::Close => Self::Close(Close::from_bytes(bytes)),
             EventKind::Mail => Self::Mail(Mail::from_bytes(bytes)),
-            EventKind::Arrival | EventKind::GuardArrival | EventKind::WordArrival => {
+            EventKind::Word => Self::Word(Word::from_bytes(bytes).ok_or(kind as u8)?),
+            EventKind::Arrival
+            | EventKind::GuardArrival
+            | EventKind::WordArrival
+            | EventKind::AccountArrival
+            | EventKind::CloseArrival => {
                 Self::Arrival(Arrival::from_bytes(bytes).ok_or(kind as u8)?)
             }
-            EventKind::Word => Self::Word(Word::from_bytes(bytes).ok_or(EventKind::Word as u8)?),
         })
     }
 }
@@ -446,6 +466,11 @@ mod tests {
             Event::Arrival(Arrival { sent: Sent::Guard(guard), place: 7 }),
             Event::Word(word),
             Event::Arrival(Arrival { sent: Sent::Word(word), place: 11 }),
+            Event::Arrival(Arrival {
+                sent: Sent::Account(Account { timestamp: Timestamp(0), ..account }),
+                place: 12,
+            }),
+            Event::Arrival(Arrival { sent: Sent::Close(close), place: 13 }),
         ] {
             assert_eq!(Event::from_bytes(&event.to_bytes()), Ok(event));
         }

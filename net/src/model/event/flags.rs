@@ -49,6 +49,8 @@ flags! {
         CREDITS_MUST_NOT_EXCEED_DEBITS = 2,
         /// Accepts no new transfers. Reservations on it can only be voided or expire.
         CLOSED = 3,
+        /// Has a part, its stripe, on each partition. Goes with the book [`super::super::Book::STRIPED`].
+        STRIPED = 4,
     }
 }
 flags! {
@@ -66,6 +68,9 @@ flags! {
         BALANCING_DEBIT = 4,
         /// The amount is an upper limit: moves at most what the credit account's limit leaves.
         BALANCING_CREDIT = 5,
+        /// Moves credits between two stripes of one account: from the partition in the upper half of `user_data_32` to that
+        /// in the lower one. Only leaders write it.
+        GATHERING = 11,
     }
 }
 flags! {
@@ -89,4 +94,9 @@ flags! {
         /// Reopens the account instead of closing it.
         REOPEN = 1,
     }
+}
+
+impl TransferFlags {
+    /// Those that clients may set.
+    pub const SENT: Self = Self::ALL.without(Self::GATHERING);
 }

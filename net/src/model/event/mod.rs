@@ -50,6 +50,24 @@ pub enum EventKind {
     GuardArrival = 8,
     /// The outcome of a chain that was prepared here and that another partition has handed on. Written by the leader only.
     WordArrival = 9,
+    /// A striped account that another partition has created. Written by the leader only.
+    AccountArrival = 10,
+    /// A striped account was closed or reopened by another partition. Written by the leader only.
+    CloseArrival = 11,
+}
+
+impl EventKind {
+    /// It has come from another partition.
+    pub fn arrives(self) -> bool {
+        matches!(
+            self,
+            Self::Arrival
+                | Self::GuardArrival
+                | Self::WordArrival
+                | Self::AccountArrival
+                | Self::CloseArrival
+        )
+    }
 }
 
 /// An account: a request to create one (balances, version and timestamp are zero), or its state.
@@ -176,6 +194,10 @@ pub enum Sent {
     Guard(Guard),
     /// The outcome of what has arrived from the partition that it goes to, and that was handed on.
     Word(Word),
+    /// A striped account as its home has created it.
+    Account(Account),
+    /// The closing or reopening of a striped account.
+    Close(Close),
 }
 
 /// What was said of a transfer in doubt. Only the leader writes it. It has no id of its own.

@@ -1,0 +1,243 @@
+//! What a request debits a striped account by, its stripe here may not have: then this leader asks the other partitions for
+//! it before it decides, since a refusal is for ever. See `engine/src/across`. Lives on the partition's shard; not `Send`.
+//!
+//! One round of questions is under way at a time, for one request; others wait. Two partitions that lack the same would take
+//! it from each other for ever: who gathers gives nothing to a partition with a greater number.
+
+use std::cell::RefCell;
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::time::Duration;
+
+use walengine_net::model::{
+    Amount, Arrival, EVENT_BYTES, EventBytes, EventId, Offset, PartitionId, RESOLVED_BYTES, Sent,
+    Transfer, TransferFlags, Verdict, Word,
+};
+use walengine_replication::peer::{Carried, Words};
+use xxhash_rust::xxh3::Xxh3;
+
+use super::Partition;
+use super::commit::Commit;
+use super::spanning::NotTaken;
+use crate::ledger::{Draft, Lack, Ledger, MailError};
+use crate::limits::{DOUBTS_MAX, DRY_KEPT_MAX, GATHER_WITHIN};
+use crate::refused::{BUSY, BUSY_READING, Refused};
+use crate::runtime::Runtime;
+
+/// What a leader knows of that. See the module.
+#[derive(Default)]
+pub struct Gathering {
+    round: RefCell<Option<Round>>,
+    /// Requests for which others have given all that they had, and the terms: they are decided as they are.
+    dry: RefCell<VecDeque<(u64, u64)>>,
+}
+
+struct Round {
+    /// Tells its request from others.
+    request: u64,
+    term: u64,
+    began: Duration,
+    lacks: Vec<Lack>,
+    /// What was given of each.
+    given: Vec<u128>,
+    /// Some of it is on its way between others, or was.
+    is_elsewhere: bool,
+    unasked: BTreeSet<PartitionId>,
+    /// The newest that each has given.
+    awaited: BTreeMap<PartitionId, Offset>,
+}
+
+impl Round {
+    fn is_over(&self, ledger: &Ledger) -> bool {
+        self.unasked.is_empty()
+            && self.awaited.iter().all(|(other, place)| ledger.has_arrived_up_to(*other, *place))
+    }
+
+    /// All others have given all that they had, and it is not enough.
+    fn is_dry(&self) -> bool {
+        let is_less = |(lack, given): (&Lack, &u128)| *given < lack.amount;
+        !self.is_elsewhere && self.lacks.iter().zip(&self.given).any(is_less)
+    }
+}
+
+fn tell_apart(events: &[EventBytes]) -> u64 {
+    let mut hash = Xxh3::new();
+    events.iter().for_each(|event| hash.update(event));
+    hash.digest()
+}
+
+/// A question for what stripes have, instead of what is brought: it has no place in the stream.
+fn is_question(carried: &Carried) -> bool {
+    carried.arrivals.first().is_some_and(|first| {
+        let asks = |transfer: &Transfer| transfer.flags.contains(TransferFlags::GATHERING);
+        first.place == 0 && first.sent.transfer().is_some_and(asks)
+    })
+}
+
+impl<C: Commit> Partition<C> {
+    /// Makes sure that what these events debit striped accounts by is here, as far as there is enough of it anywhere.
+    ///
+    /// # Errors
+    /// Others are being asked for it; whoever waits for the partition is woken.
+    #[inline]
+    pub(super) fn require_gathered(&self, events: &[EventBytes]) -> Result<(), Refused> {
+        let lacks = self.with_ledger(|ledger| ledger.lacks(events));
+        if lacks.is_empty() || !self.leads() {
+            return Ok(());
+        }
+        self.gather(events, lacks)
+    }
+
+    fn gather(&self, events: &[EventBytes], lacks: Vec<Lack>) -> Result<(), Refused> {
+        let (request, term, now) = (tell_apart(events), self.term(), self.runtime().elapsed());
+        let known = &self.inner.gathering;
+        {
+            let mut dry = known.dry.borrow_mut();
+            dry.retain(|(_, of)| *of == term);
+            if let Some(place) = dry.iter().position(|(of, _)| *of == request) {
+                dry.remove(place);
+                return Ok(());
+            }
+        }
+        let mut round = known.round.borrow_mut();
+        let goes_on =
+            |round: &Round| round.term == term && now.saturating_sub(round.began) < GATHER_WITHIN;
+        if !round.as_ref().is_some_and(goes_on) {
+            let (here, partitions) = (self.id().partition, self.with_ledger(Ledger::partitions));
+            let unasked = (0..partitions).map(PartitionId).filter(|other| *other != here).collect();
+            let given = vec![0; lacks.len()];
+            let (is_elsewhere, awaited, began) = (false, BTreeMap::new(), now);
+            *round =
+                Some(Round { request, term, began, lacks, given, is_elsewhere, unasked, awaited });
+            self.inner.changed.notify_all();
+        }
+        Err(BUSY_READING)
+    }
+
+    /// What another partition must be asked for.
+    pub(crate) fn question_for_stripes(&self, to: PartitionId) -> Option<Carried> {
+        let round = self.inner.gathering.round.borrow();
+        let round =
+            round.as_ref().filter(|it| it.unasked.contains(&to) && it.term == self.term())?;
+        let home = self.id().partition;
+        let ask = |lack: &Lack| {
+            let asked = Transfer {
+                id: EventId(1),
+                debit_account_id: lack.account,
+                credit_account_id: lack.account,
+                amount: Amount(lack.amount),
+                user_data_32: u32::from(to.0) << 16 | u32::from(home.0),
+                flags: TransferFlags::GATHERING,
+                ..Transfer::default()
+            };
+            Arrival { sent: Sent::Transfer(asked), place: 0 }
+        };
+        let arrivals = round.lacks.iter().map(ask).collect();
+        let time = self.with_ledger(Ledger::last_timestamp);
+        Some(Carried { home, to, covers_from: 0, settled_below: 0, time, arrivals })
+    }
+
+    /// Another partition has answered such a question.
+    pub(crate) fn note_given(&self, by: PartitionId, said: &Words) {
+        if let Some(round) = self.inner.gathering.round.borrow_mut().as_mut()
+            && said.words.len() == round.lacks.len()
+            && round.unasked.remove(&by)
+        {
+            for (word, given) in said.words.iter().zip(&mut round.given) {
+                round.is_elsewhere |= word.is_linked;
+                if word.verdict == Verdict::InDoubt {
+                    *given = given.saturating_add(word.amount.0);
+                    let newest = round.awaited.entry(by).or_default();
+                    *newest = Offset(word.place).max(*newest);
+                }
+            }
+        }
+        self.end_round();
+    }
+
+    /// Ends a round if all that was given has arrived.
+    pub(super) fn end_round(&self) {
+        let known = &self.inner.gathering;
+        let is_over = |round: &mut Round| self.with_ledger(|ledger| round.is_over(ledger));
+        let Some(round) = known.round.borrow_mut().take_if(is_over) else { return };
+        let gives = |lack: &Lack| self.with_ledger(|ledger| ledger.gives(lack.account, None));
+        if round.is_dry() && !round.lacks.iter().any(gives) {
+            let mut dry = known.dry.borrow_mut();
+            if dry.len() == DRY_KEPT_MAX {
+                dry.pop_front(); // it asks again
+            }
+            dry.push_back((round.request, round.term));
+        }
+        self.note_looked_up();
+    }
+
+    /// This one is gathering the same for itself, and goes before the other one.
+    fn goes_before(&self, asker: PartitionId, lacks: &[Lack]) -> bool {
+        let round = self.inner.gathering.round.borrow();
+        let has = |own: &Round| {
+            let is_of = |lack: &Lack| own.lacks.iter().any(|it| it.account == lack.account);
+            lacks.iter().any(is_of)
+        };
+        asker > self.id().partition
+            && round.as_ref().is_some_and(|own| own.term == self.term() && has(own))
+    }
+
+    /// Gives what another partition lacks, if that is what it asks for; what becomes of each, in order: in doubt with a place
+    /// and an amount, or refused, and linked if some of it is under way elsewhere.
+    ///
+    /// # Errors
+    /// See [`NotTaken`].
+    pub(super) async fn answer_question(
+        &self,
+        carried: &Carried,
+    ) -> Option<Result<Words, NotTaken>> {
+        if !is_question(carried) {
+            return None;
+        }
+        Some(self.give(carried).await)
+    }
+
+    async fn give(&self, carried: &Carried) -> Result<Words, NotTaken> {
+        let Carried { home, time, ref arrivals, .. } = *carried;
+        let lack = |arrival: &Arrival| {
+            let asked = arrival.sent.transfer()?;
+            let (account, amount) = (asked.debit_account_id, asked.amount.0);
+            let is_right = asked.flags == TransferFlags::GATHERING
+                && account.is_striped()
+                && account == asked.credit_account_id;
+            (is_right && amount != 0 && arrival.place == 0).then_some(Lack { account, amount })
+        };
+        let lacks: Option<Vec<Lack>> = arrivals.iter().map(lack).collect();
+        let is_other = home != self.id().partition && home.0 < self.with_ledger(Ledger::partitions);
+        let lacks = lacks.filter(|_| is_other).ok_or(MailError::Malformed)?;
+        let has_room = self.with_ledger(Ledger::own_doubts_len) + lacks.len() <= DOUBTS_MAX;
+        if self.is_asking() || self.goes_before(home, &lacks) || !has_room {
+            return Err(BUSY.into());
+        }
+        let bytes = lacks.len() * (EVENT_BYTES + RESOLVED_BYTES);
+        let now = self.admit_carried(time, bytes).await?;
+        let mut words = Vec::with_capacity(lacks.len());
+        let decide = |ledger: &mut Ledger, draft: &mut Draft| {
+            let before = draft.len();
+            for lack in &lacks {
+                // What is under way to the asker, the asker waits for.
+                let is_linked = ledger.gives(lack.account, Some(home));
+                let place = ledger.next_offset().0;
+                let (verdict, pending_id) = (Verdict::ExceedsCredits, EventId(0));
+                let (id, amount) = (EventId(1), Amount(0));
+                let nothing = Word { id, place: 0, verdict, amount, pending_id, is_linked };
+                let given = ledger.give(lack, home, draft, now);
+                words.push(given.map_or(nothing, |given| {
+                    let (id, amount, verdict) = (given.id, given.amount, Verdict::InDoubt);
+                    Word { id, place, verdict, amount, ..nothing }
+                }));
+            }
+            self.keep_handed_on(ledger, draft, before);
+        };
+        let taken = self.inner.replica.borrow_mut().decide_events(decide);
+        self.inner.work.notify_all();
+        taken.ok_or_else(|| self.not_leader())?;
+        let (time, next_offset) =
+            self.with_ledger(|ledger| (ledger.last_timestamp(), ledger.next_offset()));
+        Ok(Words { time, next_offset, words })
+    }
+}
