@@ -478,6 +478,7 @@ impl Ledger {
         }
         let reserves = transfer.flags.contains(TransferFlags::PENDING);
         check_balances(&parties.debit, &parties.credit, amount, reserves)?;
+        self.gifts += u64::from(transfer.flags.contains(TransferFlags::GATHERING));
         let change = if reserves { reserve } else { move_money };
         let (debit, credit) = self.change_parties(&parties, amount, change);
         note_balanced(transfer, amount, at, resolved);

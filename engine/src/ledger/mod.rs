@@ -109,6 +109,8 @@ pub struct Ledger {
     scratch: decide::DecideScratch,
     ahead: ahead::Ahead,
     undo: undo::UndoMarks,
+    /// See [`Self::gifts`]. In no snapshot.
+    gifts: u64,
 }
 
 /// An open reservation.
@@ -171,6 +173,7 @@ impl Ledger {
             scratch: decide::DecideScratch::default(),
             ahead: ahead::Ahead::default(),
             undo: undo::UndoMarks::default(),
+            gifts: 0,
         }
     }
 

@@ -202,12 +202,15 @@ impl Ledger {
         Some(given)
     }
 
-    /// Something of an account is under way from here to other stripes; those of one partition do not count.
-    pub fn gives(&self, account: AccountId, but_to: Option<PartitionId>) -> bool {
+    /// Changes whenever a stripe here gives something or gets it, as long as this leader leads.
+    pub fn gifts(&self) -> u64 {
+        self.gifts
+    }
+
+    /// Something of an account is under way from here to other stripes.
+    pub fn gives(&self, account: AccountId) -> bool {
         let is_it = |pending: &Pending| {
-            pending.standing == Standing::Giving
-                && pending.other() != but_to
-                && self.accounts.get(pending.debit).id == account
+            pending.standing == Standing::Giving && self.accounts.get(pending.debit).id == account
         };
         self.pendings.counted(Standing::Giving) > 0 && self.pendings.iter().any(is_it)
     }
@@ -244,6 +247,7 @@ impl Ledger {
         let parties = self.parties(given, NOWHERE, differs, at)?;
         check_balances(&parties.debit, &parties.credit, amount, true)?;
         let (debit, credit) = self.change_parties(&parties, amount, reserve);
+        self.gifts += 1;
         self.pendings.insert(Pending {
             id: given.id.0,
             fingerprint: fingerprint_of_event(&given.to_bytes()),

@@ -19,7 +19,7 @@ use super::Partition;
 use super::commit::Commit;
 use super::spanning::NotTaken;
 use crate::ledger::{Draft, Lack, Ledger, MailError};
-use crate::limits::{DOUBTS_MAX, DRY_KEPT_MAX, GATHER_WITHIN};
+use crate::limits::{DOUBTS_MAX, DRY_KEPT_MAX, GATHER_AGAIN_AFTER, GATHER_WITHIN};
 use crate::refused::{BUSY, BUSY_READING, Refused};
 use crate::runtime::Runtime;
 
@@ -27,7 +27,7 @@ use crate::runtime::Runtime;
 #[derive(Default)]
 pub struct Gathering {
     round: RefCell<Option<Round>>,
-    /// Requests for which others have given all that they had, and the terms: they are decided as they are.
+    /// Requests for which nobody has more, and the terms: they are decided as they are.
     dry: RefCell<VecDeque<(u64, u64)>>,
 }
 
@@ -37,25 +37,27 @@ struct Round {
     term: u64,
     began: Duration,
     lacks: Vec<Lack>,
-    /// What was given of each.
-    given: Vec<u128>,
-    /// Some of it is on its way between others, or was.
+    /// Something was given.
+    is_given: bool,
+    /// Something of it is on its way between others.
     is_elsewhere: bool,
     unasked: BTreeSet<PartitionId>,
     /// The newest that each has given.
     awaited: BTreeMap<PartitionId, Offset>,
+    /// What each has said of what it has given and got so far, and this one; of this time, and of the time before.
+    moves: BTreeMap<PartitionId, u128>,
+    moves_before: BTreeMap<PartitionId, u128>,
 }
 
 impl Round {
-    fn is_over(&self, ledger: &Ledger) -> bool {
+    fn is_answered(&self, ledger: &Ledger) -> bool {
         self.unasked.is_empty()
             && self.awaited.iter().all(|(other, place)| ledger.has_arrived_up_to(*other, *place))
     }
 
-    /// All others have given all that they had, and it is not enough.
+    /// Nobody had anything, twice, and between the two times nothing was on its way between any of them.
     fn is_dry(&self) -> bool {
-        let is_less = |(lack, given): (&Lack, &u128)| *given < lack.amount;
-        !self.is_elsewhere && self.lacks.iter().zip(&self.given).any(is_less)
+        !self.is_given && !self.is_elsewhere && self.moves == self.moves_before
     }
 }
 
@@ -88,7 +90,7 @@ impl<C: Commit> Partition<C> {
     }
 
     fn gather(&self, events: &[EventBytes], lacks: Vec<Lack>) -> Result<(), Refused> {
-        let (request, term, now) = (tell_apart(events), self.term(), self.runtime().elapsed());
+        let (request, term) = (tell_apart(events), self.term());
         let known = &self.inner.gathering;
         {
             let mut dry = known.dry.borrow_mut();
@@ -99,25 +101,39 @@ impl<C: Commit> Partition<C> {
             }
         }
         let mut round = known.round.borrow_mut();
-        let goes_on =
-            |round: &Round| round.term == term && now.saturating_sub(round.began) < GATHER_WITHIN;
-        if !round.as_ref().is_some_and(goes_on) {
-            let (here, partitions) = (self.id().partition, self.with_ledger(Ledger::partitions));
-            let unasked = (0..partitions).map(PartitionId).filter(|other| *other != here).collect();
-            let given = vec![0; lacks.len()];
-            let (is_elsewhere, awaited, began) = (false, BTreeMap::new(), now);
-            *round =
-                Some(Round { request, term, began, lacks, given, is_elsewhere, unasked, awaited });
+        if !round.as_ref().is_some_and(|round| self.goes_on(round)) {
+            *round = Some(Round {
+                request,
+                term,
+                began: self.runtime().elapsed(),
+                lacks,
+                is_given: false,
+                is_elsewhere: false,
+                unasked: self.others(),
+                awaited: BTreeMap::new(),
+                moves: BTreeMap::new(),
+                moves_before: BTreeMap::new(),
+            });
             self.inner.changed.notify_all();
         }
         Err(BUSY_READING)
     }
 
+    fn others(&self) -> BTreeSet<PartitionId> {
+        let (here, partitions) = (self.id().partition, self.with_ledger(Ledger::partitions));
+        (0..partitions).map(PartitionId).filter(|other| *other != here).collect()
+    }
+
+    /// Nobody may wait for it any more otherwise, or what was given was lost with its leader.
+    fn goes_on(&self, round: &Round) -> bool {
+        let age = self.runtime().elapsed().saturating_sub(round.began);
+        round.term == self.term() && age < GATHER_WITHIN
+    }
+
     /// What another partition must be asked for.
     pub(crate) fn question_for_stripes(&self, to: PartitionId) -> Option<Carried> {
         let round = self.inner.gathering.round.borrow();
-        let round =
-            round.as_ref().filter(|it| it.unasked.contains(&to) && it.term == self.term())?;
+        let round = round.as_ref().filter(|it| it.unasked.contains(&to) && self.goes_on(it))?;
         let home = self.id().partition;
         let ask = |lack: &Lack| {
             let asked = Transfer {
@@ -142,32 +158,69 @@ impl<C: Commit> Partition<C> {
             && said.words.len() == round.lacks.len()
             && round.unasked.remove(&by)
         {
-            for (word, given) in said.words.iter().zip(&mut round.given) {
+            for word in &said.words {
                 round.is_elsewhere |= word.is_linked;
                 if word.verdict == Verdict::InDoubt {
-                    *given = given.saturating_add(word.amount.0);
+                    round.is_given = true;
                     let newest = round.awaited.entry(by).or_default();
                     *newest = Offset(word.place).max(*newest);
+                } else {
+                    round.moves.insert(by, word.id.0);
                 }
             }
         }
         self.end_round();
     }
 
-    /// Ends a round if all that was given has arrived.
+    /// Ends a round if all that was given has arrived, or begins it anew if nobody had anything and that is not sure yet.
     pub(super) fn end_round(&self) {
         let known = &self.inner.gathering;
-        let is_over = |round: &mut Round| self.with_ledger(|ledger| round.is_over(ledger));
-        let Some(round) = known.round.borrow_mut().take_if(is_over) else { return };
-        let gives = |lack: &Lack| self.with_ledger(|ledger| ledger.gives(lack.account, None));
-        if round.is_dry() && !round.lacks.iter().any(gives) {
+        let mut round = known.round.borrow_mut();
+        let is_answered = |round: &Round| self.with_ledger(|ledger| round.is_answered(ledger));
+        let Some(asked) = round.as_mut().filter(|round| is_answered(round)) else { return };
+        asked.moves.insert(self.id().partition, self.moves());
+        let is_given_here = |lack: &Lack| self.with_ledger(|ledger| ledger.gives(lack.account));
+        asked.is_elsewhere |= asked.lacks.iter().any(is_given_here);
+        if !asked.is_given && !asked.is_dry() {
+            let is_first = asked.moves_before.is_empty() && !asked.is_elsewhere;
+            asked.moves_before = std::mem::take(&mut asked.moves);
+            asked.is_elsewhere = false;
+            if is_first {
+                asked.unasked = self.others();
+                self.inner.changed.notify_all();
+            } else {
+                drop(round);
+                self.ask_again_soon();
+            }
+            return;
+        }
+        let (is_dry, known_by) = (asked.is_dry(), (asked.request, asked.term));
+        *round = None;
+        drop(round);
+        if is_dry {
             let mut dry = known.dry.borrow_mut();
             if dry.len() == DRY_KEPT_MAX {
                 dry.pop_front(); // it asks again
             }
-            dry.push_back((round.request, round.term));
+            dry.push_back(known_by);
         }
         self.note_looked_up();
+    }
+
+    /// What is on its way between others arrives first.
+    fn ask_again_soon(&self) {
+        self.spawn(|partition| async move {
+            partition.runtime().sleep(GATHER_AGAIN_AFTER).await;
+            if let Some(round) = partition.inner.gathering.round.borrow_mut().as_mut() {
+                round.unasked = partition.others();
+            }
+            partition.inner.changed.notify_all();
+        });
+    }
+
+    /// Changes whenever something is given here, or has arrived.
+    fn moves(&self) -> u128 {
+        u128::from(self.term()) << 64 | u128::from(self.with_ledger(Ledger::gifts))
     }
 
     /// This one is gathering the same for itself, and goes before the other one.
@@ -178,11 +231,11 @@ impl<C: Commit> Partition<C> {
             lacks.iter().any(is_of)
         };
         asker > self.id().partition
-            && round.as_ref().is_some_and(|own| own.term == self.term() && has(own))
+            && round.as_ref().is_some_and(|own| self.goes_on(own) && has(own))
     }
 
     /// Gives what another partition lacks, if that is what it asks for; what becomes of each, in order: in doubt with a place
-    /// and an amount, or refused, and linked if some of it is under way elsewhere.
+    /// and an amount, or refused with [`Self::moves`] instead of an id; and linked if some of it is under way already.
     ///
     /// # Errors
     /// See [`NotTaken`].
@@ -216,14 +269,13 @@ impl<C: Commit> Partition<C> {
         let bytes = lacks.len() * (EVENT_BYTES + RESOLVED_BYTES);
         let now = self.admit_carried(time, bytes).await?;
         let mut words = Vec::with_capacity(lacks.len());
+        let term = u128::from(self.term());
         let decide = |ledger: &mut Ledger, draft: &mut Draft| {
             let before = draft.len();
             for lack in &lacks {
-                // What is under way to the asker, the asker waits for.
-                let is_linked = ledger.gives(lack.account, Some(home));
-                let place = ledger.next_offset().0;
+                let (is_linked, place) = (ledger.gives(lack.account), ledger.next_offset().0);
                 let (verdict, pending_id) = (Verdict::ExceedsCredits, EventId(0));
-                let (id, amount) = (EventId(1), Amount(0));
+                let (id, amount) = (EventId(term << 64 | u128::from(ledger.gifts())), Amount(0));
                 let nothing = Word { id, place: 0, verdict, amount, pending_id, is_linked };
                 let given = ledger.give(lack, home, draft, now);
                 words.push(given.map_or(nothing, |given| {
