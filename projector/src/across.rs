@@ -5,9 +5,9 @@ use std::collections::{BTreeMap, HashSet};
 
 use walengine_net::model::{
     Account, AccountId, Amount, Code, EventBytes, EventId, LedgerId, Offset, PartitionId,
-    Timestamp, Transfer, Verdict, Word,
+    Timestamp, Transfer, TransferFlags, Verdict, Word,
 };
-use walengine_net::partition::of_account;
+use walengine_net::partition::of_sides;
 
 use crate::movement::MovementKind;
 
@@ -21,6 +21,11 @@ pub struct Across {
     pub prepared: Offset,
     /// Which of its accounts live here, if it is of a chain over several partitions. Else the debit account does.
     pub sides: Option<Sides>,
+}
+
+/// Whether a stripe of an account gives credits to another one by it. Nobody has sent it, and nothing moves for people.
+pub fn is_gathering(transfer: &Transfer) -> bool {
+    transfer.flags.contains(TransferFlags::GATHERING)
 }
 
 /// Which accounts of a transfer live in one partition.
@@ -37,9 +42,9 @@ pub enum Sides {
 }
 
 impl Sides {
-    /// Of a transfer between two accounts, seen from one of so many `partitions`.
-    pub fn of(debit: AccountId, credit: AccountId, here: PartitionId, partitions: u16) -> Self {
-        let [debit, credit] = [debit, credit].map(|id| of_account(id, partitions));
+    /// Of a transfer that names both accounts, seen from one of so many `partitions`.
+    pub fn of(transfer: &Transfer, here: PartitionId, partitions: u16) -> Self {
+        let [debit, credit] = of_sides(transfer, partitions);
         match (debit == here, credit == here) {
             (false, false) => Self::Neither,
             (true, false) => Self::Debit(credit),
@@ -177,6 +182,11 @@ impl Prepared {
         let (kind, transfer, next) = (self.kind(), self.transfer(), Some((other, prepared)));
         let released = Amount(0);
         Some(Arrived { source, kind, transfer, verdict, amount, released, sides, next })
+    }
+
+    /// A stripe gives credits to another one.
+    pub fn is_gathering(&self) -> bool {
+        is_gathering(&self.transfer())
     }
 
     /// The end of a reservation: it reserves nothing itself.

@@ -57,6 +57,7 @@ struct Created {
     offset: Offset,
     time: Timestamp,
     account: Account,
+    home: Option<PartitionId>,
 }
 
 /// A batch that is being filled.
@@ -149,7 +150,7 @@ impl Builder {
 
     fn add_record(&mut self, record: &Record<'_>) -> Result<(), HistoryError> {
         match &record.fact {
-            Fact::Created(account) => self.create(record, *account),
+            Fact::Created { account, home } => self.create(record, *account, *home),
             Fact::Moved(movement) => {
                 tables::put_transfer(&mut self.transfers, record, movement);
                 self.fold(record, movement)?;
@@ -187,10 +188,10 @@ impl Builder {
         Ok(())
     }
 
-    fn create(&mut self, record: &Record<'_>, account: Account) {
+    fn create(&mut self, record: &Record<'_>, account: Account, home: Option<PartitionId>) {
         let Record { offset, time, .. } = *record;
         self.created_places.insert(account.id.0, self.created.len());
-        self.created.push(Created { offset, time, account });
+        self.created.push(Created { offset, time, account, home });
     }
 
     /// An in-transit account is created by the first record that needs it.
@@ -198,7 +199,7 @@ impl Builder {
         if let Some(account) = account
             && self.under_way.accounts.insert(account.id.0)
         {
-            self.create(record, account);
+            self.create(record, account, None);
         }
     }
 
@@ -236,7 +237,11 @@ impl Builder {
                 }
             }
             (_, Some((debit, credit))) => {
-                self.changes.resolve(debit, credit, word.amount.0)?;
+                if prepared.is_gathering() {
+                    self.changes.give(debit, credit, word.amount.0)?;
+                } else {
+                    self.changes.resolve(debit, credit, word.amount.0)?;
+                }
                 self.changes.release(debit, credit, prepared.amount.0)?;
             }
         }
@@ -310,8 +315,8 @@ impl Builder {
         let mut under_way = Rows::default();
         for created in &full.created {
             let state = full.state_of(created)?;
-            let Created { offset, time, account } = created;
-            tables::put_account(&mut accounts, partition, *offset, *time, account, &state);
+            let Created { offset, time, account, home } = created;
+            tables::put_account(&mut accounts, partition, *offset, *time, account, *home, &state);
         }
         for reservation in &full.reservations {
             reservation.put(&mut reservations, partition);

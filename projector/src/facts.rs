@@ -8,10 +8,10 @@ use walengine_net::model::{
     LedgerId, Mail, Offset, PartitionId, Resolved, Sent, Timestamp, Transfer, Verdict, Word,
     event_id, event_kind,
 };
-use walengine_net::partition::of_account;
+use walengine_net::partition::of_sides;
 use walengine_net::unit::{self, Path};
 
-use crate::across::{Across, Arrived, Prepared, Sides, Source};
+use crate::across::{Across, Arrived, Prepared, Sides, Source, is_gathering};
 use crate::movement::MovementKind;
 
 /// A record of the log.
@@ -30,8 +30,13 @@ pub struct Record<'a> {
 /// What happened.
 #[derive(Clone, Copy, Debug)]
 pub enum Fact<'a> {
-    /// An account was created.
-    Created(Account),
+    /// An account was created; or the stripe of one here, as another partition has told.
+    Created {
+        /// The account.
+        account: Account,
+        /// The partition that has created it, if that is another one.
+        home: Option<PartitionId>,
+    },
     /// Money was moved, reserved or released.
     Moved(Movement),
     /// A transfer was prepared for another partition, at its home or in the midst of its chain: it is reserved.
@@ -43,7 +48,7 @@ pub enum Fact<'a> {
         /// The word.
         word: Word,
         /// It changes nothing here. So it may be on a guard, which is nowhere under way, or say that the other partition
-        /// knows of an outcome.
+        /// knows of an outcome, or has its stripe of an account.
         may_be_known: bool,
     },
     /// What follows has arrived from another partition. Changes nothing.
@@ -53,7 +58,7 @@ pub enum Fact<'a> {
     Known,
     /// A guard held.
     Guarded(Guard),
-    /// An account was closed or reopened.
+    /// An account was closed or reopened, or the stripe of one here.
     Closed(Close),
     /// An opaque record was accepted.
     Opaque {
@@ -181,6 +186,9 @@ pub fn for_each<'a, E: From<EntryError>>(
                     (Ok(EventKind::GuardArrival), Verdict::Ok) => {
                         Fact::Guarded(Guard::from_bytes(event))
                     }
+                    (Ok(EventKind::AccountArrival | EventKind::CloseArrival), Verdict::Ok) => {
+                        announced(event, chains.mail)?
+                    }
                     (Ok(EventKind::Transfer), Verdict::InDoubt) => {
                         Fact::Prepared(prepared(event, at(index), effective, &chains)?)
                     }
@@ -280,8 +288,7 @@ impl Chains {
             let is_home = self.path.as_ref().is_some_and(|path| path.home == here);
             return Some(if is_home { Sides::Both } else { Sides::Neither });
         }
-        let (debit, credit) = (transfer.debit_account_id, transfer.credit_account_id);
-        Some(Sides::of(debit, credit, here, partitions))
+        Some(Sides::of(transfer, here, partitions))
     }
 }
 
@@ -306,14 +313,15 @@ fn accepted(
 ) -> Result<Fact<'_>, EntryError> {
     let sent = |movement: Movement| {
         // The other side of a reservation hears that it has ended.
-        let other = of_account(AccountId(movement.credit), partitions);
+        let (debit, credit) = (AccountId(movement.debit), AccountId(movement.credit));
+        let [_, other] = partitions_of(&movement.transfer, debit, credit, partitions);
         let across =
             (other != partition).then_some(Across { other, prepared: offset, sides: None });
         Fact::Moved(Movement { across, ..movement })
     };
     let event = Event::from_bytes(bytes).map_err(|_| EntryError::Body)?;
     Ok(match event {
-        Event::Account(account) => Fact::Created(account),
+        Event::Account(account) => Fact::Created { account, home: None },
         Event::Guard(guard) => Fact::Guarded(guard),
         Event::Close(close) => Fact::Closed(close),
         Event::Transfer(transfer) => sent(movement(transfer, effective)?),
@@ -333,8 +341,30 @@ fn accepted(
             let changes_nothing = is_told || is_handed_on;
             if changes_nothing { Fact::Known } else { Fact::Ended { word, may_be_known } }
         }
-        Event::Arrival(_) => return Err(EntryError::Body), // see `arrived`
+        Event::Arrival(_) => return Err(EntryError::Body), // see `arrived` and `announced`
     })
+}
+
+/// What the home of a striped account has told all other partitions.
+fn announced(bytes: &EventBytes, home: PartitionId) -> Result<Fact<'_>, EntryError> {
+    match Arrival::from_bytes(bytes) {
+        Some(Arrival { sent: Sent::Account(account), .. }) if account.id.is_striped() => {
+            Ok(Fact::Created { account, home: Some(home) })
+        }
+        Some(Arrival { sent: Sent::Close(close), .. }) => Ok(Fact::Closed(close)),
+        _ => Err(EntryError::Body),
+    }
+}
+
+/// Partitions of the two accounts of a transfer. These may not stand in it, if it is the end of a reservation.
+fn partitions_of(
+    transfer: &Transfer,
+    debit: AccountId,
+    credit: AccountId,
+    partitions: u16,
+) -> [PartitionId; 2] {
+    let named = Transfer { debit_account_id: debit, credit_account_id: credit, ..*transfer };
+    of_sides(&named, partitions)
 }
 
 fn prepared(
@@ -359,7 +389,12 @@ fn prepared(
     };
     let Resolved { debit_account_id: debit, credit_account_id: credit, .. } = effective;
     let Resolved { amount, ledger, code, .. } = effective;
-    let other = chains.next().unwrap_or_else(|| of_account(credit, chains.here.1));
+    let (here, partitions) = chains.here;
+    let [from, to] = partitions_of(&transfer, debit, credit, partitions);
+    if is_gathering(&transfer) && (from != here || to == here) {
+        return Err(EntryError::Body);
+    }
+    let other = chains.next().unwrap_or(to);
     let across = Across { other, prepared: offset, sides: chains.sides(&transfer) };
     let source = None;
     Ok(Prepared { across, source, time, amount, debit, credit, ledger, code, body: *bytes })
@@ -409,12 +444,10 @@ fn arrived(
 fn kind_name(kind: EventKind) -> &'static str {
     match kind {
         EventKind::Transfer => "transfer",
-        EventKind::Account => "account",
+        EventKind::Account | EventKind::AccountArrival => "account",
         EventKind::Guard | EventKind::GuardArrival => "guard",
-        EventKind::AccountArrival => "account",
-        EventKind::CloseArrival => "close",
         EventKind::Expire => "expire",
-        EventKind::Close => "close",
+        EventKind::Close | EventKind::CloseArrival => "close",
         EventKind::Mail => "mail",
         EventKind::Arrival => "arrival",
         EventKind::Word | EventKind::WordArrival => "word",

@@ -150,6 +150,15 @@ impl Fold {
         self.of(credit).credits_pending.subtract(amount)
     }
 
+    /// Adds the end of what a stripe of an account has under way to another one, of which `given` has arrived: the
+    /// stripe's credits become those of the in-transit account. [`Fold::release`] takes off what was reserved.
+    pub fn give(&mut self, stripe: u128, transit: u128, given: u128) -> Result<(), Overflow> {
+        let giver = self.of(stripe);
+        giver.credits_posted.subtract(given)?;
+        giver.versions += 1;
+        self.add(transit, given, |change| &mut change.credits_posted)
+    }
+
     /// Adds a closing or reopening.
     pub fn close(&mut self, account: u128, closed: bool) {
         let change = self.of(account);
@@ -179,6 +188,21 @@ mod tests {
         assert_eq!((one.versions, one.closed), (4, None));
         assert_eq!((two.versions, two.closed), (5, Some(true)));
         assert_eq!(two.credits_posted.sign_and_magnitude(), (false, 13));
+    }
+
+    #[test]
+    fn a_gathering_moves_credits_and_no_debits() {
+        let mut fold = Fold::default();
+        fold.reserve(1, 9, 25).unwrap();
+        fold.give(1, 9, 20).unwrap();
+        fold.release(1, 9, 25).unwrap();
+        let (stripe, transit) = (fold.get(1).unwrap(), fold.get(9).unwrap());
+        assert_eq!(stripe.credits_posted.sign_and_magnitude(), (true, 20));
+        assert_eq!(stripe.debits_posted, Difference::default());
+        assert_eq!(stripe.debits_pending.applied_to(0), Some(0));
+        assert_eq!(transit.credits_posted.applied_to(0), Some(20));
+        assert_eq!(transit.credits_pending.applied_to(0), Some(0));
+        assert_eq!((stripe.versions, transit.versions), (2, 2));
     }
 
     #[test]

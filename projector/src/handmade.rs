@@ -20,6 +20,9 @@ use walengine_net::model::{
 };
 use walengine_net::partition::of_book;
 
+pub mod postgres;
+pub mod stripes;
+
 /// Partitions of the logs.
 pub const PARTITIONS: u16 = 3;
 /// The first stop of the chain.
@@ -215,7 +218,9 @@ pub fn words(partition: PartitionId, place: u64, refused: Option<Verdict>) -> Ve
                 (Amount(0), transfer.pending_id)
             }
             Sent::Transfer(transfer) => (transfer.amount, EventId(0)),
-            Sent::Guard(_) | Sent::Word(_) => (Amount(0), EventId(0)),
+            Sent::Guard(_) | Sent::Word(_) | Sent::Account(_) | Sent::Close(_) => {
+                (Amount(0), EventId(0))
+            }
         };
         let word = Word {
             id: sent.id(),
@@ -238,7 +243,7 @@ pub fn words(partition: PartitionId, place: u64, refused: Option<Verdict>) -> Ve
     events
 }
 
-/// An entry of a partition at an offset. Its log time is the offset.
+/// An entry of a partition at an offset. Its log time is the offset, in microseconds.
 pub fn entry(partition: PartitionId, offset: u64, decided: &[Decided]) -> (EntryHeader, Vec<u8>) {
     let mut body = EventsBody::default();
     for ((event, verdict, resolved), index) in decided.iter().zip(0u32..) {
@@ -256,7 +261,7 @@ pub fn entry(partition: PartitionId, offset: u64, decided: &[Decided]) -> (Entry
         index: offset + 1,
         base_offset: Offset(offset),
         records: u32::try_from(decided.len()).unwrap(),
-        timestamp: Timestamp(offset),
+        timestamp: Timestamp(offset * 1000),
     };
     (meta.encode(&body, 0, ChainHash::default()), body)
 }

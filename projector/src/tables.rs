@@ -3,10 +3,10 @@
 
 use walengine_net::model::{
     Account, AccountFlags, Amount, Close, CloseFlags, Code, Guard, GuardFlags, LedgerId, Offset,
-    PartitionId, Timestamp, TransferFlags,
+    PartitionId, Timestamp, Transfer, TransferFlags,
 };
 
-use crate::across::{Across, Arrived, Prepared, Sides, Source};
+use crate::across::{Across, Arrived, Prepared, Sides, Source, is_gathering};
 use crate::copy::Rows;
 use crate::facts::{Movement, Record, Refusal};
 use crate::fold::{Change, Overflow};
@@ -36,7 +36,7 @@ const BOOLEAN: &str = "boolean";
 const TEXT: &str = "text";
 const BYTES: &str = "bytea";
 
-/// Accounts with their balances.
+/// Accounts with their balances; a striped one has a row of each partition.
 pub const ACCOUNTS: Table = Table {
     name: "accounts",
     columns: &[
@@ -56,6 +56,7 @@ pub const ACCOUNTS: Table = Table {
         ("credits_posted", AMOUNT),
         ("user_data_128", UUID),
         ("user_data_64", U64),
+        ("home", INTEGER),
     ],
 };
 
@@ -358,6 +359,7 @@ pub fn put_account(
     offset: Offset,
     time: Timestamp,
     created: &Account,
+    home: Option<PartitionId>,
     state: &AccountState,
 ) {
     let row = rows.begin(ACCOUNTS.columns.len());
@@ -369,6 +371,13 @@ pub fn put_account(
     row.numeric(state.debits_pending).numeric(state.debits_posted);
     row.numeric(state.credits_pending).numeric(state.credits_posted);
     row.uuid_or_null(created.user_data_128).numeric_or_null(created.user_data_64.into());
+    put_partition(row, home);
+}
+
+/// The id that a row has. A gathering has none: its own is made of its place, and a client may use the same for
+/// something else.
+fn row_id(transfer: &Transfer) -> u128 {
+    if is_gathering(transfer) { 0 } else { transfer.id.0 }
 }
 
 /// Appends the row of a movement.
@@ -376,7 +385,7 @@ pub fn put_transfer(rows: &mut Rows, record: &Record<'_>, movement: &Movement) {
     let balancing = TransferFlags::BALANCING_DEBIT.with(TransferFlags::BALANCING_CREDIT);
     let transfer = &movement.transfer;
     let row = rows.begin(TRANSFERS.columns.len());
-    row.uuid_or_null(transfer.id.0).uuid(movement.debit).uuid(movement.credit);
+    row.uuid_or_null(row_id(transfer)).uuid(movement.debit).uuid(movement.credit);
     row.int8(record.offset.0 as i64).time(record.time).int8(movement.ledger.0.into());
     row.int4(record.partition.0.into()).int4(movement.code.0.into());
     row.text(movement.kind.name()).int4(transfer.flags.0.into()).numeric(movement.amount.0);
@@ -448,7 +457,8 @@ pub fn put_close(rows: &mut Rows, record: &Record<'_>, close: &Close) {
 /// Appends the row of a refusal.
 pub fn put_refused(rows: &mut Rows, record: &Record<'_>, refusal: &Refusal<'_>) {
     let row = rows.begin(REFUSED_EVENTS.columns.len());
-    row.uuid_or_null(refusal.id).int8(record.offset.0 as i64).time(record.time);
+    let id = refusal.transfer.as_ref().map_or(refusal.id, row_id);
+    row.uuid_or_null(id).int8(record.offset.0 as i64).time(record.time);
     row.int4(record.partition.0.into()).int2(refusal.verdict.number().into()).text(refusal.kind);
     row.text(refusal.verdict.name()).text(refusal.verdict.meaning());
     match &refusal.transfer {
@@ -467,7 +477,7 @@ pub fn put_under_way(rows: &mut Rows, partition: PartitionId, prepared: &Prepare
     let Prepared { across, source, time, amount, debit, credit, ledger, code, ref body } =
         *prepared;
     let row = rows.begin(UNDER_WAY.columns.len());
-    row.uuid(prepared.id().0).uuid(debit.0).uuid(credit.0);
+    row.uuid_or_null(row_id(&prepared.transfer())).uuid(debit.0).uuid(credit.0);
     row.int8(across.prepared.0 as i64).time(time).int8(ledger.0.into());
     row.int4(partition.0.into()).int4(across.other.0.into()).int4(code.0.into());
     put_sides(row.numeric(amount.0).bytea(body), across.sides, across.other);
@@ -484,7 +494,7 @@ pub fn put_arrival(rows: &mut Rows, record: &Record<'_>, arrived: &Arrived) {
     let Arrived { source, kind, ref transfer, verdict, amount, sides, next, .. } = *arrived;
     let Source { home, place, origin } = source;
     let row = rows.begin(ARRIVALS.columns.len());
-    row.uuid_or_null(transfer.id.0)
+    row.uuid_or_null(row_id(transfer))
         .uuid(transfer.debit_account_id.0)
         .uuid(transfer.credit_account_id.0);
     row.int8(record.offset.0 as i64).time(record.time).int8(place.0 as i64);

@@ -9,12 +9,14 @@ use walengine_net::model::{
     AccountId, Arrival, CloseFlags, Event, EventBytes, EventKind, Offset, PartitionId, Resolved,
     Sent, Transfer, TransferFlags, Verdict, Word, event_id, event_kind,
 };
-use walengine_net::partition::of_account;
+use walengine_net::partition::of_sides;
 
 use self::around::{Around, arrives};
+use self::stripes::Stripes;
 use crate::postgres::Postgres;
 
 mod around;
+mod stripes;
 
 const PAGE_BYTES: usize = 1 << 20;
 /// The first id of in-transit accounts: that to or from partition 0.
@@ -38,6 +40,7 @@ type Said = (u16, u128, u128, u8);
 /// partition.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Prepared {
+    /// 0 if stripes give to each other: nobody has sent that.
     id: u128,
     debit: u128,
     credit: u128,
@@ -50,6 +53,8 @@ struct Prepared {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Kind {
     Transfer,
+    /// A stripe of an account gives to another one.
+    Gives,
     Reserves,
     /// This reservation.
     Posts(u128),
@@ -114,6 +119,7 @@ pub struct Folded {
     opaque: BTreeMap<(u16, u64), u128>,
     /// Guards, closings and reopenings.
     others: HashSet<u128>,
+    stripes: Stripes,
     pendings: HashMap<u128, Reserved>,
     states: BTreeMap<u128, (&'static str, u128)>,
 }
@@ -161,6 +167,7 @@ impl Folded {
         self.under_way.len()
             + self.guards.len()
             + self.told.values().filter(|is_known| !**is_known).count()
+            + self.stripes.under_way()
     }
 
     /// What every partition was told is what the others have logged, and nothing is under way.
@@ -185,6 +192,7 @@ impl Folded {
             (home, (*partition, id, amount, verdict))
         });
         same("words", &words, &arrivals.collect());
+        self.stripes.are_settled();
     }
 
     fn read_partition(&mut self, client: &mut Client, partition: PartitionId) -> Offset {
@@ -246,6 +254,14 @@ impl Folded {
             said if arrives(kind) => {
                 let arrival = Arrival::from_bytes(event).unwrap();
                 match arrival.sent {
+                    Sent::Account(account) => {
+                        self.stripes.take(&arrival, said, around);
+                        self.create(at, account.id.0);
+                    }
+                    Sent::Close(close) => {
+                        self.stripes.take(&arrival, said, around);
+                        self.of(at, close.account_id.0).1 += 1;
+                    }
                     Sent::Word(word) => self.settle(at, &word, resolved.expect("what it ends")),
                     _ if said == Verdict::InDoubt => {
                         self.pass_on(at, &arrival, resolved, around);
@@ -273,16 +289,17 @@ impl Folded {
         }
     }
 
-    /// The accounts of this partition that a transfer changes: of one that lives elsewhere, the in-transit account,
-    /// which the first record that needs it creates. None if both live elsewhere.
+    /// The accounts of this partition that a transfer between these two changes: of one that lives elsewhere, the
+    /// in-transit account, which the first record that needs it creates. None if both live elsewhere.
     fn sides(
         &mut self,
         at: At,
-        debit: AccountId,
-        credit: AccountId,
+        transfer: &Transfer,
+        (debit, credit): (AccountId, AccountId),
         ledger: u32,
     ) -> Option<(u128, u128)> {
-        let sides = [debit, credit].map(|id| (id.0, of_account(id, self.partitions).0));
+        let [from, to] = self.homes(transfer, debit, credit);
+        let sides = [(debit.0, from), (credit.0, to)];
         if sides.iter().all(|(_, home)| *home != at.0) {
             return None;
         }
@@ -295,6 +312,12 @@ impl Folded {
             transit
         });
         Some((debit, credit))
+    }
+
+    /// Where the two accounts of a transfer take part in it.
+    fn homes(&self, transfer: &Transfer, debit: AccountId, credit: AccountId) -> [u16; 2] {
+        let named = Transfer { debit_account_id: debit, credit_account_id: credit, ..*transfer };
+        of_sides(&named, self.partitions).map(|partition| partition.0)
     }
 
     fn prepare(
@@ -317,14 +340,19 @@ impl Folded {
             assert!(next.is_some(), "outside of a chain, nobody else is asked");
         } else if transfer.flags.contains(TransferFlags::PENDING) {
             kind = Kind::Reserves;
+        } else if transfer.flags.contains(TransferFlags::GATHERING) {
+            stripes::is_gathering(at, transfer);
+            kind = Kind::Gives;
         }
-        let other = next.unwrap_or_else(|| of_account(credit, self.partitions).0);
-        assert!(next.is_some() || of_account(debit, self.partitions).0 == at.0, "prepared at home");
+        let [from, to] = self.homes(transfer, debit, credit);
+        let other = next.unwrap_or(to);
+        assert!(next.is_some() || from == at.0, "prepared at home");
         assert_ne!(other, at.0, "prepared for another one");
         let amount = resolved.map_or(transfer.amount, |resolved| resolved.amount).0;
-        let sides = self.sides(at, debit, credit, ledger);
+        let sides = self.sides(at, transfer, (debit, credit), ledger);
         let (debit, credit) = (debit.0, credit.0);
-        let prepared = Prepared { id: transfer.id.0, debit, credit, other, ledger, amount };
+        let id = if kind == Kind::Gives { 0 } else { transfer.id.0 };
+        let prepared = Prepared { id, debit, credit, other, ledger, amount };
         self.put_under_way(at, prepared, kind, sides);
     }
 
@@ -335,7 +363,9 @@ impl Folded {
         kind: Kind,
         sides: Option<(u128, u128)>,
     ) {
-        if let (Some((debit, credit)), Kind::Transfer | Kind::Reserves) = (sides, kind) {
+        if let (Some((debit, credit)), Kind::Transfer | Kind::Gives | Kind::Reserves) =
+            (sides, kind)
+        {
             self.change(at, debit, 0, prepared.amount);
             self.change(at, credit, 2, prepared.amount);
         }
@@ -353,7 +383,7 @@ impl Folded {
                 self.guards.insert(at, guard.id.0);
                 return;
             }
-            Sent::Word(_) | Sent::Account(_) | Sent::Close(_) => panic!("in doubt: {arrival:?}"),
+            other => panic!("in doubt: {other:?}"),
         };
         let has = |flag| transfer.flags.contains(flag);
         let kind = if has(TransferFlags::POST_PENDING) {
@@ -369,7 +399,8 @@ impl Folded {
         let (id, ledger) = (transfer.id.0, transfer.ledger.0);
         let sides = match kind {
             Kind::Posts(_) | Kind::Voids(_) => None,
-            Kind::Transfer | Kind::Reserves => self.sides(at, debit, credit, ledger),
+            Kind::Transfer | Kind::Reserves => self.sides(at, transfer, (debit, credit), ledger),
+            Kind::Gives => unreachable!("it is in no chain"),
         };
         assert!(resolved.is_none() || transfer.is_balancing(), "its own amount says it");
         let amount = resolved.map_or(transfer.amount, |resolved| resolved.amount).0;
@@ -397,7 +428,7 @@ impl Folded {
                 self.refused.insert(at, (guard.id.0, verdict, None));
                 return;
             }
-            Sent::Word(_) | Sent::Account(_) | Sent::Close(_) => panic!("elsewhere: {arrival:?}"),
+            other => panic!("decided elsewhere: {other:?}"),
         };
         let (debit_id, credit_id) = (transfer.debit_account_id, transfer.credit_account_id);
         let (debit, credit) = (debit_id.0, credit_id.0);
@@ -405,7 +436,7 @@ impl Folded {
         // The end of a reservation of its home's own changes nothing here.
         let ends_there = is_chained && transfer.pending_id.0 != 0;
         let sides = if verdict == 0 && !ends_there {
-            self.sides(at, debit_id, credit_id, transfer.ledger.0)
+            self.sides(at, transfer, (debit_id, credit_id), transfer.ledger.0)
         } else {
             None
         };
@@ -414,7 +445,7 @@ impl Folded {
             amount = resolved.map_or(transfer.amount, |resolved| resolved.amount).0;
         }
         if let Some((debit, credit)) = sides {
-            let home = of_account(debit_id, self.partitions).0;
+            let [home, _] = self.homes(transfer, debit_id, credit_id);
             assert!(is_chained || home == around.mail, "from its home");
             let has = |flag| transfer.flags.contains(flag);
             let (mut posted, mut place) = (amount, 1);
@@ -432,12 +463,21 @@ impl Folded {
             self.change(at, debit, place, posted);
             self.change(at, credit, place + 2, posted);
         }
-        let (home, id) = ((around.mail, arrival.place), transfer.id.0);
+        let home = (around.mail, arrival.place);
+        let mut id = transfer.id.0;
+        if transfer.flags.contains(TransferFlags::GATHERING) {
+            stripes::is_gathering(home, transfer);
+            id = 0;
+        }
         self.arrivals.insert(at, Arrived { home, id, debit, credit, amount, verdict });
     }
 
     fn settle(&mut self, at: At, word: &Word, resolved: &Resolved) {
         let place = (at.0, word.place);
+        if self.stripes.is_said(place, word) {
+            assert_eq!((resolved.debit_account_id.0, resolved.amount.0), (0, 0));
+            return;
+        }
         if let Some(is_known) = self.told.get_mut(&place) {
             assert!(!std::mem::replace(is_known, true), "it is told once");
             return;
@@ -462,26 +502,26 @@ impl Folded {
         let (kind, sides) = self.kinds.remove(&place).expect("it was prepared");
         let ends = matches!(kind, Kind::Posts(_) | Kind::Voids(_));
         let (is_ok, moved) = (word.verdict.is_ok(), word.amount.0);
-        assert_eq!((id, resolved.code.0 != 0), (word.id.0, sides.is_some()));
+        let said_of = if kind == Kind::Gives { stripes::gathering_id(place) } else { id };
+        assert_eq!((said_of, resolved.code.0 != 0), (word.id.0, sides.is_some()));
         let ledger = if sides.is_some() { prepared.ledger } else { 0 };
         assert_eq!(in_transit(other, ledger), resolved.credit_account_id.0, "who has said it");
         assert_eq!(sides.map_or(0, |sides| sides.0), resolved.debit_account_id.0);
         assert!(!is_ok || moved == resolved.amount.0);
         let (mut released, mut posted) = (amount, moved);
-        let partitions = self.partitions;
-        let home_of = |id| of_account(AccountId(id), partitions).0;
+        let [from, to] = self.homes(&Transfer::default(), AccountId(debit), AccountId(credit));
         match kind {
-            Kind::Transfer => {}
+            Kind::Transfer | Kind::Gives => {}
             Kind::Reserves => {
                 (released, posted) = (amount - moved, 0);
                 if is_ok && before.is_none() {
                     let (_, side) = sides.expect("it reserves at home");
-                    let other = (side != credit).then(|| home_of(credit));
+                    let other = (side != credit).then_some(to);
                     let reserved = Reserved { debit, credit, side, amount: moved, other };
                     self.pendings.insert(id, reserved);
                     self.states.insert(id, ("pending", 0));
                 } else if is_ok && sides.is_some() {
-                    self.held.insert((home_of(debit), id), moved);
+                    self.held.insert((from, id), moved);
                 }
             }
             Kind::Posts(_) | Kind::Voids(_) if before.is_some() => {} // it ends at home
@@ -498,7 +538,12 @@ impl Folded {
         if let Some((debit, credit)) = sides {
             self.of(at, debit).0[0] -= released;
             self.of(at, credit).0[2] -= released;
-            if is_ok || !ends {
+            if kind == Kind::Gives {
+                let (balances, version) = self.of(at, debit);
+                balances[3] -= posted;
+                *version += 1;
+                self.change(at, credit, 3, posted);
+            } else if is_ok || !ends {
                 self.change(at, debit, 1, posted);
                 self.change(at, credit, 3, posted);
             }
@@ -516,6 +561,11 @@ impl Folded {
         }
     }
 
+    fn create(&mut self, at: At, account: u128) {
+        let before = self.accounts.insert((at.0, account), ([0; 4], 0));
+        assert_eq!(before, None, "created once");
+    }
+
     fn of(&mut self, at: At, account: u128) -> &mut Balances {
         self.accounts.get_mut(&(at.0, account)).expect("it was created")
     }
@@ -523,14 +573,15 @@ impl Folded {
     fn fold(&mut self, at: At, event: Event, resolved: Option<&Resolved>) {
         match event {
             Event::Account(account) => {
-                let before = self.accounts.insert((at.0, account.id.0), ([0; 4], 0));
-                assert_eq!(before, None, "created once");
+                self.create(at, account.id.0);
+                self.stripes.announce(at, Sent::Account(account), account.id, self.partitions);
             }
             Event::Guard(guard) => drop(self.others.insert(guard.id.0)),
             Event::Close(close) => {
                 assert!(CloseFlags::ALL.contains(close.flags));
                 self.others.insert(close.id.0);
                 self.of(at, close.account_id.0).1 += 1;
+                self.stripes.announce(at, Sent::Close(close), close.account_id, self.partitions);
             }
             Event::Expire(expire) => self.end(at, 0, expire.pending_id.0, "expired", 0, resolved),
             Event::Mail(mail) => assert_ne!(mail.home.0, at.0, "from another partition"),
@@ -707,7 +758,8 @@ impl Folded {
             .collect();
         same("opaque_records", &opaque, &self.opaque);
         let others = postgres.ask("SELECT count(*) FROM walengine.account_events");
-        assert_eq!(others, self.others.len().to_string(), "account_events");
+        let expected = self.others.len() + self.stripes.closings();
+        assert_eq!(others, expected.to_string(), "account_events");
         let states: BTreeMap<u128, (String, u128)> = postgres
             .rows("SELECT id, state, amount_posted FROM walengine.reservations")
             .iter()

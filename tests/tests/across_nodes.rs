@@ -13,7 +13,7 @@ use walengine_net::model::{
     Account, AccountFlags, AccountId, Amount, Code, EventBytes, EventId, LedgerId, PartitionId,
     Transfer, TransferFlags, Verdict,
 };
-use walengine_net::partition::of_account;
+use walengine_net::partition::{of_account, of_sides};
 use walengine_net::unit;
 use walengine_tests::log_fold::Folded;
 use walengine_tests::nodes::Nodes;
@@ -31,6 +31,8 @@ const PARTITIONS: u16 = 2;
 /// Of the nodes that are killed, paused and cut off: some chains are handed on.
 const BANK_PARTITIONS: u16 = 3;
 const ACCOUNTS: usize = 40;
+/// Of them, the first ones.
+const STRIPED: usize = 2;
 const LOADERS: u64 = 3;
 const BATCH_EVENTS: usize = 200;
 const BATCH_CHAINS: usize = 20;
@@ -50,8 +52,9 @@ fn client(addresses: &str) -> Client {
     Client::connect(config).unwrap()
 }
 
-/// Every third can't be overdrawn, so that some is refused.
+/// Every third can't be overdrawn, so that some is refused. The first two are striped.
 fn account(number: usize, id: u128) -> Account {
+    let id = if number < STRIPED { AccountId::striped(id) } else { AccountId(id) };
     let flags = if number.is_multiple_of(3) {
         AccountFlags::DEBITS_MUST_NOT_EXCEED_CREDITS
     } else if number.is_multiple_of(7) {
@@ -59,12 +62,16 @@ fn account(number: usize, id: u128) -> Account {
     } else {
         AccountFlags::default()
     };
-    Account { id: AccountId(id), ledger: LEDGER, code: Code(1), flags, ..Account::default() }
+    let flags = if number < STRIPED { flags.with(AccountFlags::STRIPED) } else { flags };
+    Account { id, ledger: LEDGER, code: Code(1), flags, ..Account::default() }
 }
 
 fn transfer(rng: &mut Rng, accounts: &[AccountId]) -> Transfer {
-    let debit = rng.index(accounts.len());
-    let credit = (debit + 1 + rng.index(accounts.len() - 1)) % accounts.len();
+    let debit = if rng.percent(5) { rng.index(STRIPED) } else { rng.index(accounts.len()) };
+    let mut credit = (debit + 1 + rng.index(accounts.len() - 1)) % accounts.len();
+    if debit >= STRIPED && rng.percent(10) {
+        credit = rng.index(STRIPED);
+    }
     Transfer {
         id: EventId(rng.next_u128()),
         debit_account_id: accounts[debit],
@@ -117,6 +124,8 @@ struct Told {
     accepted: u64,
     refused: u64,
     spanning: u64,
+    /// To or from a striped account.
+    striped: u64,
     /// Chains that were accepted.
     chains: u64,
     /// And span three partitions.
@@ -131,15 +140,22 @@ impl Told {
         self.accepted += 1;
         self.sums.entry(debit).or_default().0 += amount;
         self.sums.entry(credit).or_default().1 += amount;
-        let spans = of_account(debit, BANK_PARTITIONS) != of_account(credit, BANK_PARTITIONS);
-        self.spanning += u64::from(spans);
+        let [from, to] = of_sides(transfer, BANK_PARTITIONS);
+        self.spanning += u64::from(from != to);
+        self.striped += u64::from(debit.is_striped() || credit.is_striped());
     }
 }
 
 /// Sends chains of transfers, whose accounts may be of all partitions.
 fn chains(client: &Client, rng: &mut Rng, accounts: &[AccountId], told: &mut Told) {
     let flags = TransferFlags::default();
-    let plain = |rng: &mut Rng| Transfer { flags, ..transfer(rng, accounts) };
+    // A striped account is debited at home only.
+    let plain = |rng: &mut Rng| loop {
+        let transfer = Transfer { flags, ..transfer(rng, accounts) };
+        if !transfer.debit_account_id.is_striped() {
+            return transfer;
+        }
+    };
     let chains: Vec<Vec<Transfer>> =
         (0..BATCH_CHAINS).map(|_| (0..rng.between(2, 4)).map(|_| plain(rng)).collect()).collect();
     let chain = |all: &Vec<Transfer>| all.iter().copied().fold(Chain::new(), Chain::transfer);
@@ -344,9 +360,10 @@ fn what_was_acknowledged_is_on_both_sides_whoever_is_killed_paused_or_cut_off() 
     }
     let sum = |of: fn(&Told) -> u64| told.iter().map(of).sum::<u64>();
     let (accepted, spanning) = (sum(|one| one.accepted), sum(|one| one.spanning));
+    let striped = sum(|one| one.striped);
     println!(
-        "{accepted} accepted, {spanning} of them between partitions, {} refused; {} chains accepted, {} of them over \
-         three; {} reservations ended; {} looks at SQL",
+        "{accepted} accepted, {spanning} of them between partitions, {striped} with striped accounts, {} refused; {} \
+         chains accepted, {} of them over three; {} reservations ended; {} looks at SQL",
         sum(|one| one.refused),
         sum(|one| one.chains),
         sum(|one| one.long_chains),
@@ -354,6 +371,7 @@ fn what_was_acknowledged_is_on_both_sides_whoever_is_killed_paused_or_cut_off() 
         looks.load(Ordering::Relaxed)
     );
     assert!(spanning > accepted / 4, "the load does not span partitions");
+    assert!(striped > accepted / 20, "no striped accounts");
     assert!(sum(|one| one.chains) > 100, "no chain was accepted");
     assert!(sum(|one| one.long_chains) > 50, "no chain over three partitions was accepted");
     let client = &mut client(&addresses);
@@ -364,6 +382,10 @@ fn what_was_acknowledged_is_on_both_sides_whoever_is_killed_paused_or_cut_off() 
     folded.is_settled();
     compare_with_sql(&postgres, &sums);
     compare_views(&postgres);
+    let gifts = "SELECT count(*) FROM walengine.transfers WHERE flags & 2048 = 2048";
+    let gifts: u64 = postgres.ask(gifts).parse().unwrap();
+    println!("{gifts} gifts between stripes");
+    assert!(gifts > 0, "no stripe lacked anything");
     println!("{}", projecting.audit_finds_no_difference());
     projector.stop();
     for node in 0..nodes.count() {

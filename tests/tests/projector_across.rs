@@ -598,8 +598,16 @@ fn both_sides_are_in_sql_once_whenever_the_projector_is_killed() {
 
 /// Makes the schema that of version 4, as far as the projector can tell: it has no reservations between partitions.
 fn downgrade_to_4(setup: &Setup) {
+    let made = include_str!("../../projector/src/schema/004_across.sql");
+    let view = |name: &str| {
+        let begin = made.find(&format!("VIEW {name} AS")).expect("version 4 has it");
+        let end = begin + made[begin..].find(';').expect("it ends");
+        &made[begin..end]
+    };
+    setup.ask(&format!("CREATE OR REPLACE {}", view("balances")));
     setup.ask(
-        "DROP VIEW spanning_transfers; DROP VIEW account_statements; DROP VIEW transfer_states;
+        "DROP VIEW account_stripes; ALTER TABLE accounts DROP COLUMN home; ALTER TABLE under_way ALTER COLUMN id SET NOT NULL;
+         DROP VIEW spanning_transfers; DROP VIEW account_statements; DROP VIEW transfer_states;
          ALTER TABLE transfers DROP COLUMN sides; ALTER TABLE refused_events DROP COLUMN sides;
          ALTER TABLE under_way DROP COLUMN sides; ALTER TABLE arrivals DROP COLUMN sides;
          ALTER TABLE transfers DROP COLUMN transit_partition; ALTER TABLE refused_events DROP COLUMN transit_partition;
@@ -611,23 +619,19 @@ fn downgrade_to_4(setup: &Setup) {
          CREATE UNIQUE INDEX ON arrivals_p0000 (home, id); CREATE UNIQUE INDEX ON arrivals_p0001 (home, id);
          DELETE FROM schema_versions WHERE version > 4",
     );
-    let made = include_str!("../../projector/src/schema/004_across.sql");
-    for view in ["account_statements", "spanning_transfers", "transfer_states"] {
-        let begin = made.find(&format!("VIEW {view} AS")).expect("version 4 has it");
-        let end = begin + made[begin..].find(';').expect("it ends");
-        setup.ask(&format!("CREATE {}", &made[begin..end]));
+    for name in ["account_statements", "spanning_transfers", "transfer_states"] {
+        setup.ask(&format!("CREATE {}", view(name)));
     }
 }
 
 /// Makes the schema that of version 3, as far as the projector can tell.
 fn downgrade(setup: &Setup) {
-    let views =
-        "transfer_states, pending_transfers, account_statements, balances, spanning_transfers,
-                 in_transit, trial_balance";
+    let views = "transfer_states, pending_transfers, account_statements, balances, account_stripes,
+                 spanning_transfers, in_transit, trial_balance";
     let columns = "DROP COLUMN other_partition, DROP COLUMN prepared_offset, DROP COLUMN sides, DROP COLUMN transit_partition";
     setup.ask(&format!(
         "DROP VIEW {views}; DROP FUNCTION walengine_wait_for; DROP TABLE under_way, arrivals, log_ends;
-         ALTER TABLE transfers {columns}; ALTER TABLE refused_events {columns};
+         ALTER TABLE transfers {columns}; ALTER TABLE refused_events {columns}; ALTER TABLE accounts DROP COLUMN home;
          DELETE FROM schema_versions WHERE version > 3; DELETE FROM verdicts WHERE number = 110"
     ));
     setup.ask(include_str!("../../projector/src/schema/002_questions.sql"));

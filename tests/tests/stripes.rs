@@ -3,18 +3,14 @@
 use walengine_net::client::Chain;
 use walengine_net::client::blocking::Client;
 use walengine_net::model::{
-    Account, AccountFlags, AccountId, Amount, Book, Close, CloseFlags, Code, EventId, Guard,
-    GuardFlags, LedgerId, Transfer, TransferFlags, Verdict,
+    Account, AccountFlags, AccountId, Amount, Close, CloseFlags, Code, EventId, Guard, GuardFlags,
+    LedgerId, Transfer, TransferFlags, Verdict,
 };
 use walengine_net::partition::of_account;
 use walengine_tests::server::{Launch, TestDir};
 
 const LEDGER: LedgerId = LedgerId(840);
 const PARTITIONS: u16 = 3;
-
-fn striped(number: u128) -> AccountId {
-    AccountId(u128::from(Book::STRIPED.0) << 96 | number)
-}
 
 fn account_in(partition: u16) -> AccountId {
     let lives_there = |id: &AccountId| of_account(*id, PARTITIONS).0 == partition;
@@ -73,17 +69,17 @@ fn a_striped_account_is_credited_anywhere_and_debited_by_all_that_it_has() {
     let mut bank = Bank { client: server.client(), next: 0 };
     let (striped_flag, none) = (AccountFlags::STRIPED, AccountFlags::default());
     let limited = AccountFlags::DEBITS_MUST_NOT_EXCEED_CREDITS;
-    let fees = striped(1);
+    let fees = AccountId::striped(1);
     let people = [0, 1, 2].map(account_in);
     // Of the first event of all partitions, too.
     assert_eq!(bank.verdict(new(fees, striped_flag.with(limited)).to_bytes()), Verdict::Ok);
     let made: Vec<_> = people.map(|id| new(id, none).to_bytes()).into();
     assert_eq!(bank.verdicts(&made), [Verdict::Ok; 3]);
-    for (id, flags) in [(striped(2), none), (AccountId(7), striped_flag)] {
+    for (id, flags) in [(AccountId::striped(2), none), (AccountId(7), striped_flag)] {
         assert_eq!(bank.verdict(new(id, flags).to_bytes()), Verdict::StripedBookDiffers);
     }
     let both = striped_flag.with(AccountFlags::CREDITS_MUST_NOT_EXCEED_DEBITS);
-    assert_eq!(bank.verdict(new(striped(3), both).to_bytes()), Verdict::FlagsExclusive);
+    assert_eq!(bank.verdict(new(AccountId::striped(3), both).to_bytes()), Verdict::FlagsExclusive);
     for (debit, amount) in people.into_iter().zip([10, 200, 3000]) {
         assert_eq!(bank.pay(debit, fees, amount), Verdict::Ok);
     }
@@ -152,7 +148,7 @@ fn a_striped_account_is_credited_anywhere_and_debited_by_all_that_it_has() {
     }
     assert_eq!(bank.posted(fees), (3365, 3374));
     // Between two of them.
-    let settlement = striped(9);
+    let settlement = AccountId::striped(9);
     assert_eq!(bank.verdict(new(settlement, striped_flag).to_bytes()), Verdict::Ok);
     assert_eq!(bank.pay(fees, settlement, 9), Verdict::Ok);
     assert_eq!(bank.posted(fees), (3374, 3374));

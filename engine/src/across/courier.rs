@@ -36,20 +36,10 @@ pub async fn run<C: Commit>(
             continue;
         }
         if let Some(question) = partition.question_for_stripes(to) {
-            let others = forward.others();
-            let asked = async {
-                match (way % (others.len() + 1)).checked_sub(1).map(|other| others[other]) {
-                    Some(node) => forward.forward(node, question).await,
-                    None => send(&letters, question).await,
-                }
-            };
-            match within(&partition, asked).await {
+            match within(&partition, carry(question, way, &letters, &forward)).await {
                 Ok(said) => partition.note_given(to, &said),
                 Err(why) => {
-                    tracing::debug!(
-                        "from {} to {to}, for stripes: {why}",
-                        partition.id().partition
-                    );
+                    tracing::debug!("from {} to {to}: {why}", partition.id().partition);
                     way += 1;
                     partition.runtime().sleep(COURIER_AGAIN_AFTER).await;
                 }
@@ -60,14 +50,8 @@ pub async fn run<C: Commit>(
                 if planted::has(Planted::PostedBeforeWord) {
                     believe(&partition, &carried, Verdict::Ok).await;
                 }
-                let others = forward.others();
-                let carried = async {
-                    match (way % (others.len() + 1)).checked_sub(1).map(|other| others[other]) {
-                        Some(node) => forward.forward(node, carried).await,
-                        None => send(&letters, carried).await,
-                    }
-                };
-                if let Err(why) = settle(&partition, to, carried).await {
+                let words = carry(carried, way, &letters, &forward);
+                if let Err(why) = settle(&partition, to, words).await {
                     if planted::has(Planted::ReleasedInDoubt)
                         && let Ok(Some(carried)) = partition.prepared_for(to).await
                     {
@@ -87,6 +71,20 @@ pub async fn run<C: Commit>(
                 partition.runtime().sleep(Duration::from_secs(1)).await;
             }
         }
+    }
+}
+
+/// Carries a frame by the replica on this node or, of the ways there are, by one on another node.
+async fn carry(
+    carried: Carried,
+    way: usize,
+    letters: &flume::Sender<Letter>,
+    forward: &impl Forward,
+) -> Result<Words, Undelivered> {
+    let others = forward.others();
+    match (way % (others.len() + 1)).checked_sub(1).map(|other| others[other]) {
+        Some(node) => forward.forward(node, carried).await,
+        None => send(letters, carried).await,
     }
 }
 

@@ -150,32 +150,26 @@ impl Ledger {
         if self.partitions == 1 {
             return Vec::new();
         }
-        let mut wanted: BTreeMap<AccountId, u128> = BTreeMap::new();
+        // And whether one of them takes what there is, whatever the account's limits.
+        let mut wanted: BTreeMap<AccountId, (u128, bool)> = BTreeMap::new();
         for event in events.iter().filter(|event| may_debit_striped(event)) {
             let transfer = Transfer::from_bytes(event);
             if resolves(&transfer) || self.routing().elsewhere(&transfer)[0].is_some() {
                 continue;
             }
-            let sum = wanted.entry(transfer.debit_account_id).or_default();
+            let (sum, takes_all) = wanted.entry(transfer.debit_account_id).or_default();
             *sum = sum.saturating_add(transfer.amount.0);
+            *takes_all |= transfer.flags.contains(TransferFlags::BALANCING_DEBIT);
         }
-        let lack = |(account, wanted): (AccountId, u128)| {
+        let lack = |(account, (wanted, takes_all)): (AccountId, (u128, bool))| {
             let stripe = self.accounts.by_id(account)?;
+            let is_limited =
+                takes_all || stripe.flags.contains(AccountFlags::DEBITS_MUST_NOT_EXCEED_CREDITS);
             let is_closed = stripe.flags.contains(AccountFlags::CLOSED);
             let amount = wanted.saturating_sub(available_to_debit(stripe));
-            (amount > 0 && !is_closed).then_some(Lack { account, amount })
+            (amount > 0 && is_limited && !is_closed).then_some(Lack { account, amount })
         };
-        let is_limited = |account: &AccountId| {
-            let limit = AccountFlags::DEBITS_MUST_NOT_EXCEED_CREDITS;
-            let stripe = self.accounts.by_id(*account);
-            stripe.is_some_and(|stripe| stripe.flags.contains(limit))
-                || events.iter().filter(|event| may_debit_striped(event)).any(|event| {
-                    let transfer = Transfer::from_bytes(event);
-                    transfer.debit_account_id == *account
-                        && transfer.flags.contains(TransferFlags::BALANCING_DEBIT)
-                })
-        };
-        wanted.into_iter().filter(|(account, _)| is_limited(account)).filter_map(lack).collect()
+        wanted.into_iter().filter_map(lack).collect()
     }
 
     /// Logs that the stripe of an account here gives to that of another partition, which lacks so much: that, or the half of

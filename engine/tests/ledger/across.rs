@@ -6,9 +6,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use walengine::ledger::{Frame, Lack, Ledger, MailError, Outcomes};
 use walengine_net::client::Chain;
 use walengine_net::model::{
-    Account, AccountFlags, AccountId, Amount, Arrival, Book, Close, CloseFlags, Code, Event,
-    EventBytes, EventId, Guard, GuardFlags, LedgerId, PartitionId, Resolved, Sent, Timestamp,
-    Transfer, TransferFlags, Verdict, Word,
+    Account, AccountFlags, AccountId, Amount, Arrival, Close, CloseFlags, Code, Event, EventBytes,
+    EventId, Guard, GuardFlags, LedgerId, PartitionId, Resolved, Sent, Timestamp, Transfer,
+    TransferFlags, Verdict, Word,
 };
 use walengine_net::{partition, unit};
 
@@ -63,7 +63,7 @@ impl World {
         let mut accounts = Vec::new();
         // Two striped ones, which are the first records of their home: all others must hear of them.
         for (number, limit) in [(1, AccountFlags::DEBITS_MUST_NOT_EXCEED_CREDITS), (2, NONE)] {
-            let id = AccountId(u128::from(Book::STRIPED.0) << 96 | number);
+            let id = AccountId::striped(number);
             let flags = AccountFlags::STRIPED.with(limit);
             let account =
                 Account { id, ledger: LEDGER, code: Code(1), flags, ..Account::default() };

@@ -89,6 +89,12 @@ impl AccountId {
         (self.book() == Book::IN_TRANSIT).then_some(PartitionId((self.0 >> 32) as u16))
     }
 
+    /// A striped account with these lower 96 bits.
+    pub fn striped(number: u128) -> Self {
+        const LOW: u128 = (1 << 96) - 1;
+        Self(u128::from(Book::STRIPED.0) << 96 | number & LOW)
+    }
+
     /// It has a part on every partition.
     #[inline]
     pub fn is_striped(self) -> bool {

@@ -1,5 +1,5 @@
-//! Holds what each partition has sent to others, or handed on, against what has arrived there: by tables that the
-//! audit has compared with both logs.
+//! Holds what each partition has sent to others, or handed on, against what has arrived there, and stripes of accounts
+//! against each other: by tables that the audit has compared with both logs.
 
 use tokio_postgres::Client;
 use walengine_net::model::{PartitionId, Verdict};
@@ -56,19 +56,47 @@ SELECT coalesce(s.name, a.name), coalesce(s.partition, a.partition),
                AND s.pending_id IS DISTINCT FROM a.pending_id)
  ORDER BY 2, 3 LIMIT $1";
 
+/// Every stripe of an account is as the home of the account has created it. Home is not missed before it is projected
+/// past the time of the stripe.
+const STRIPES: &str = "
+SELECT s.partition, s.log_offset, s.home, a.id IS NOT NULL
+  FROM {accounts} s JOIN {positions} home ON home.partition = s.home
+  LEFT JOIN {accounts} a ON a.id = s.id AND a.partition = s.home AND a.home IS NULL
+ WHERE s.home IS NOT NULL
+   AND (a.id IS NULL AND s.time < home.log_time
+        OR a.id IS NOT NULL
+           AND (a.ledger, a.code, a.debits_must_not_exceed_credits, a.credits_must_not_exceed_debits, a.user_data_128,
+                a.user_data_64)
+               IS DISTINCT FROM
+               (s.ledger, s.code, s.debits_must_not_exceed_credits, s.credits_must_not_exceed_debits, s.user_data_128,
+                s.user_data_64))
+ ORDER BY 1, 2 LIMIT $1";
+
 /// Descriptions of the first rows that do not fit, each with the partition that it is of.
 pub async fn differences(
     database: &Database,
     client: &Client,
 ) -> Result<Vec<(PartitionId, String)>, Trouble> {
-    let mut statement = DIFFERENCES.to_owned();
-    for name in ["transfers", "refused_events", "under_way", "arrivals", "positions"] {
-        statement = statement.replace(&format!("{{{name}}}"), &database.name(name));
-    }
-    // It takes as long as the tables are large.
-    let rows = client.query(&statement, &[&(DIFFERENCES_MAX as i64)]).await?;
+    let named = |statement: &str| {
+        let mut statement = statement.to_owned();
+        for name in
+            ["accounts", "transfers", "refused_events", "under_way", "arrivals", "positions"]
+        {
+            statement = statement.replace(&format!("{{{name}}}"), &database.name(name));
+        }
+        statement
+    };
+    // They take as long as the tables are large.
+    let limit = DIFFERENCES_MAX as i64;
     let mut found = Vec::new();
-    for row in rows {
+    for row in client.query(&named(STRIPES), &[&limit]).await? {
+        let (partition, offset): (i32, i64) = (row.try_get(0)?, row.try_get(1)?);
+        let (home, is_there): (i32, bool) = (row.try_get(2)?, row.try_get(3)?);
+        let what = if is_there { "another one" } else { "no such account" };
+        let what = format!("accounts, log_offset {offset}: partition {home} has created {what}");
+        found.push((PartitionId(partition.try_into().unwrap_or_default()), what));
+    }
+    for row in client.query(&named(DIFFERENCES), &[&limit]).await? {
         let (name, partition): (&str, i32) = (row.try_get(0)?, row.try_get(1)?);
         let (offset, other): (i64, i32) = (row.try_get(2)?, row.try_get(3)?);
         let said = outcome(row.try_get(4)?, row.try_get(5)?);
@@ -96,3 +124,6 @@ fn outcome(verdict: Option<i16>, amount: Option<Numeric>) -> String {
         None => format!("refused: verdict {verdict}"),
     }
 }
+
+#[cfg(test)]
+mod tests;

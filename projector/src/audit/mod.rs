@@ -21,7 +21,7 @@ use walengine_net::model::{Offset, PartitionId, Word};
 
 use self::compare::{Comparison, TableReport};
 use self::rows::TableRows;
-use self::state::{Contradiction, LedgerState};
+use self::state::{Contradiction, KnownAccount, LedgerState};
 use crate::across::Prepared;
 use crate::copy::Rows;
 use crate::database::{Connection, Database, within};
@@ -280,7 +280,7 @@ impl LogSide {
         row.clear();
         let comparison = match &record.fact {
             // Compared at the end, with the balances; what has ended, above.
-            Fact::Created(_)
+            Fact::Created { .. }
             | Fact::Prepared(_)
             | Fact::Ended { .. }
             | Fact::Mail
@@ -351,9 +351,9 @@ async fn compare_accounts(
 ) -> Result<TableReport, Trouble> {
     let rows = state.accounts().iter().map(|known| {
         let mut row = Rows::default();
-        let (offset, time) = (known.offset, known.time);
-        tables::put_account(&mut row, partition, offset, time, &known.created, &known.state);
-        (offset, row)
+        let KnownAccount { offset, time, created, home, state } = known;
+        tables::put_account(&mut row, partition, *offset, *time, created, *home, state);
+        (*offset, row)
     });
     compare_table(snapshot, partition, ACCOUNTS, rows).await
 }

@@ -21,6 +21,8 @@ pub struct KnownAccount {
     pub time: Timestamp,
     /// The account as it was created.
     pub created: Account,
+    /// The partition that has created it, if that is another one.
+    pub home: Option<PartitionId>,
     /// Its present state.
     pub state: AccountState,
 }
@@ -75,8 +77,8 @@ impl LedgerState {
     /// Applies a record.
     pub fn apply(&mut self, record: &Record<'_>) -> Result<(), Contradiction> {
         let applied = match &record.fact {
-            Fact::Created(account) => {
-                self.create(record, account);
+            Fact::Created { account, home } => {
+                self.create(record, account, *home);
                 Some(())
             }
             Fact::Moved(movement) => self.movement(record, movement),
@@ -97,13 +99,14 @@ impl LedgerState {
         applied.ok_or(Contradiction(record.offset))
     }
 
-    fn create(&mut self, record: &Record<'_>, account: &Account) {
+    fn create(&mut self, record: &Record<'_>, account: &Account, home: Option<PartitionId>) {
         self.account_places.insert(account.id.0, self.accounts.len());
         let closed = account.flags.contains(AccountFlags::CLOSED);
         self.accounts.push(KnownAccount {
             offset: record.offset,
             time: record.time,
             created: *account,
+            home,
             state: AccountState { closed, ..AccountState::default() },
         });
     }
@@ -112,7 +115,7 @@ impl LedgerState {
     fn in_transit(&mut self, record: &Record<'_>, account: Option<&Account>) {
         let new = account.filter(|account| !self.account_places.contains_key(&account.id.0));
         if let Some(account) = new {
-            self.create(record, account);
+            self.create(record, account, None);
         }
     }
 
@@ -163,6 +166,7 @@ impl LedgerState {
         }
         let Some((debit, credit)) = prepared.parties() else { return Some(()) };
         match prepared.kind() {
+            _ if prepared.is_gathering() => self.given(debit, credit, reserved, posted),
             MovementKind::Pending => {
                 if word.verdict.is_ok() && prepared.source.is_some() {
                     self.held.insert((prepared.across.sides().elsewhere()?, word.id.0), posted);
@@ -175,6 +179,19 @@ impl LedgerState {
             }
             _ => self.change(debit, credit, Effect { reserved: 0, released: reserved, posted }),
         }
+    }
+
+    /// What a stripe had reserved for another one is free again, and `given` of it has left the stripe's credits.
+    fn given(&mut self, stripe: u128, transit: u128, reserved: u128, given: u128) -> Option<()> {
+        let giver = self.account(stripe)?;
+        giver.debits_pending = giver.debits_pending.checked_sub(reserved)?;
+        giver.credits_posted = giver.credits_posted.checked_sub(given)?;
+        giver.version += 1;
+        let transit = self.account(transit)?;
+        transit.credits_pending = transit.credits_pending.checked_sub(reserved)?;
+        transit.credits_posted = transit.credits_posted.checked_add(given)?;
+        transit.version += 1;
+        Some(())
     }
 
     fn account(&mut self, id: u128) -> Option<&mut AccountState> {
@@ -235,7 +252,7 @@ mod tests {
     use crate::copy::Rows;
     use crate::facts;
     use crate::handmade::{
-        Decided, HOME, LAST, MIDST, PARTITIONS, account, arrivals, created, entry, handed_on,
+        self, Decided, HOME, LAST, MIDST, PARTITIONS, account, arrivals, created, entry, handed_on,
         known, outcome, posted, prepared, reserved, transit, words,
     };
     use crate::history::Position;
@@ -268,8 +285,8 @@ mod tests {
         let mut under_way = Rows::default();
         for known in state.accounts() {
             let (offset, time) = (known.offset, known.time);
-            let KnownAccount { created, state, .. } = known;
-            tables::put_account(&mut accounts, partition, offset, time, created, state);
+            let KnownAccount { created, home, state, .. } = known;
+            tables::put_account(&mut accounts, partition, offset, time, created, *home, state);
         }
         state.reservations().iter().for_each(|one| one.put(&mut reservations, partition));
         state.under_way().for_each(|one| tables::put_under_way(&mut under_way, partition, one));
@@ -330,6 +347,65 @@ mod tests {
         assert_eq!(tables(&batch), ["accounts", "arrivals"]);
         assert_eq!(of(account(MIDST, 1).0), ([0; 4], 6));
         assert_eq!(of(transit(HOME).0), ([0; 4], 4));
+    }
+
+    #[test]
+    fn stripes_give_credits_and_their_sums_are_what_was_paid() {
+        use handmade::stripes::{fees, home, log, others};
+        let [first, second] = others();
+        let paid = |partition: PartitionId| 30 + u128::from(partition.0);
+        // Of the stripe and its in-transit account for the other one of what was given.
+        let of = |partition: PartitionId, other: PartitionId, entries| {
+            let (state, batch) = fold(partition, &log(partition, entries));
+            let of = agree(partition, &state, &batch);
+            let homes: Vec<_> = state.accounts().iter().filter_map(|known| known.home).collect();
+            let has_created = partition == home();
+            assert_eq!(homes, if has_created { vec![] } else { vec![home()] });
+            let transit = state.accounts().iter().any(|it| it.created.id == transit(other));
+            (of(fees().0), if transit { of(handmade::transit(other).0) } else { ([0; 4], 0) })
+        };
+        let (gives, takes) = (of(first, second, 1), of(second, first, 1));
+        assert_eq!(gives, (([25, 0, 0, paid(first)], 2), ([0, 0, 25, 0], 1)), "reserved");
+        assert_eq!(takes, (([0, 0, 0, paid(second) + 25], 2), ([0, 25, 0, 0], 1)), "arrived");
+        let gives = of(first, second, 2);
+        assert_eq!(gives, (([0, 0, 0, paid(first) - 24], 4), ([0, 0, 0, 25], 2)), "settled");
+        let refused = of(home(), first, 1);
+        assert_eq!(refused, (([5, 0, 0, paid(home())], 2), ([0, 0, 5, 0], 1)));
+        let refused = of(home(), first, 2);
+        assert_eq!(refused, (([0, 0, 0, paid(home())], 3), ([0; 4], 2)), "released");
+        let all = [of(home(), first, 4), of(first, second, 4), of(second, first, 4)];
+        let sum = |place: usize| all.iter().map(|(stripe, _)| stripe.0[place]).sum::<u128>();
+        assert_eq!([0, 1, 2, 3].map(sum), [0, 20, 0, 30 + 31 + 32 + 1 + 2]);
+        let closed = (0..PARTITIONS).map(PartitionId).all(|partition| {
+            let (state, _) = fold(partition, &log(partition, 4));
+            state.accounts().iter().filter(|it| it.state.closed).count() == 1
+        });
+        assert!(closed, "the stripe on each partition");
+    }
+
+    #[test]
+    fn a_gathering_has_no_id_in_tables() {
+        use handmade::stripes::{home, log, others};
+        let [first, second] = others();
+        let of = |partition, entries, table| {
+            let (_, batch) = fold(partition, &log(partition, entries));
+            let found = batch.copies.into_iter().find(|(found, _)| *found == table);
+            found.map(|(_, rows)| rows).unwrap()
+        };
+        // The number of fields, and the length of the first one: that of null.
+        let null = |columns: usize| [vec![0, columns as u8], vec![255; 4]].concat();
+        for (partition, entries, table) in [
+            (first, 1, UNDER_WAY),
+            (home(), 2, tables::REFUSED_EVENTS),
+            (second, 1, tables::ARRIVALS),
+        ] {
+            let rows = of(partition, entries, table);
+            assert!(rows.starts_with(&null(table.columns.len())), "{}", table.name);
+        }
+        let rows = of(first, 2, tables::TRANSFERS);
+        let null = null(tables::TRANSFERS.columns.len());
+        assert!(!rows.starts_with(&null), "what was paid has one");
+        assert_eq!(rows.windows(null.len()).filter(|bytes| *bytes == null).count(), 1);
     }
 
     #[test]

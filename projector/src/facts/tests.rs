@@ -1,9 +1,12 @@
 //! What the records of a chain over three partitions are, at each of them.
 
+use walengine_net::model::EventId;
+
 use super::*;
+use crate::handmade::stripes::{fees, gives, home, is_created, is_given, is_told, others, pays};
 use crate::handmade::{
-    Decided, HOME, LAST, LEDGER, MIDST, PARTITIONS, account, arrivals, entry, prepared, transit,
-    words,
+    Decided, HOME, LAST, LEDGER, MIDST, PARTITIONS, account, arrivals, entry, prepared, stripes,
+    transit, words,
 };
 
 /// Offset of the chain's first record at home.
@@ -152,4 +155,63 @@ fn what_is_in_doubt_where_nobody_is_next_is_no_entry() {
     let alone = [decided[0], decided[1]];
     let facts = records(MIDST, 10, &alone, |_| ());
     assert_eq!(facts, Err(EntryError::Body), "a part of a chain");
+}
+
+#[test]
+fn a_stripe_is_created_by_what_home_tells() {
+    let created = |fact: &Fact<'_>| match fact {
+        Fact::Created { account, home } => Some((account.id, *home)),
+        _ => None,
+    };
+    for (partition, decided, expected) in [
+        (home(), stripes::creates(), vec![Some((fees(), None))]),
+        (others()[0], is_created(0), vec![None, Some((fees(), Some(home())))]),
+    ] {
+        assert_eq!(records(partition, 5, &decided, created).unwrap(), expected);
+    }
+    let mut other = is_created(0);
+    let ordinary = Account { id: account(HOME, 1), ..Account::default() };
+    other[1].0 = Arrival { sent: Sent::Account(ordinary), place: 0 }.to_bytes();
+    assert_eq!(records(others()[0], 5, &other, |_| ()), Err(EntryError::Body));
+    let told = stripes::is_taken(EventId(fees().0), 0);
+    let known =
+        records(home(), 5, &told, |fact| matches!(fact, Fact::Ended { may_be_known: true, .. }));
+    assert_eq!(known.unwrap(), [true, true]);
+}
+
+#[test]
+fn a_striped_account_takes_part_where_the_other_one_lives() {
+    for partition in (0..PARTITIONS).map(PartitionId) {
+        for decided in [pays(1, partition, 3), stripes::is_paid(1, partition, 3)] {
+            let across = |fact: &Fact<'_>| match fact {
+                Fact::Moved(moved) => moved.across,
+                other => panic!("{other:?}"),
+            };
+            assert_eq!(records(partition, 5, &decided, across).unwrap(), [None]);
+        }
+    }
+}
+
+#[test]
+fn a_gathering_is_between_the_stripes_that_it_names() {
+    let [from, to] = others();
+    let decided = gives(from, to, 9, 25);
+    let found = records(from, 9, &decided, as_prepared).unwrap();
+    let found = found[0].expect("prepared");
+    let across = Across { other: to, prepared: Offset(9), sides: None };
+    assert_eq!((found.across, found.amount), (across, Amount(25)));
+    assert_eq!(ids(found.parties()), Some((fees(), transit(to))));
+    for elsewhere in [home(), to] {
+        assert_eq!(records(elsewhere, 9, &decided, |_| ()), Err(EntryError::Body), "not its own");
+    }
+    let arrives = is_given(from, to, 9, 25, Verdict::Ok);
+    let found = records(to, 4, &arrives, as_arrived).unwrap()[1].expect("arrived");
+    assert_eq!(found.source, Source { home: from, place: Offset(9), origin: None });
+    assert_eq!(ids(found.parties()), Some((transit(from), fees())));
+    let word = is_told(from, to, 9, 25, Verdict::Ok);
+    let ended = records(from, 12, &word, |fact| match fact {
+        Fact::Ended { word, may_be_known } => (word.amount, *may_be_known),
+        other => panic!("{other:?}"),
+    });
+    assert_eq!(ended.unwrap(), [(Amount(25), false)]);
 }

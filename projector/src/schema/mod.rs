@@ -16,7 +16,7 @@ use crate::values::Uuid;
 use crate::waits;
 
 /// All versions in order: number, name, statements.
-const MIGRATIONS: [(i32, &str, &str); 7] = [
+const MIGRATIONS: [(i32, &str, &str); 8] = [
     (1, "tables", include_str!("001_tables.sql")),
     (2, "questions", include_str!("002_questions.sql")),
     (3, "what is known of the log", include_str!("003_log_ends.sql")),
@@ -24,6 +24,7 @@ const MIGRATIONS: [(i32, &str, &str); 7] = [
     (5, "reservations between partitions", include_str!("005_reservations.sql")),
     (6, "chains between partitions", include_str!("006_chains.sql")),
     (7, "chains through several partitions", include_str!("007_stops.sql")),
+    (8, "striped accounts", include_str!("008_stripes.sql")),
 ];
 /// Versions that brought tables of partitions, with the statements for each partition.
 const PARTS: [(i32, &str); 5] = [
@@ -333,4 +334,78 @@ pub async fn check_columns(
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use walengine_net::model::ClusterId;
+
+    use super::*;
+    use crate::handmade::PARTITIONS;
+    use crate::handmade::postgres::{Server, ask};
+
+    /// With views of somebody else's on those that change.
+    #[tokio::test]
+    async fn version_7_is_upgraded_in_place_to_what_is_made_anew() {
+        const BEFORE: i32 = 7;
+        let server = Server::start("upgrade");
+        let (fresh, connection) = server.schema("fresh").await;
+        let old = fresh.with_schema("old");
+        let cluster = ClusterInfo {
+            cluster: ClusterId(7),
+            partitions: PARTITIONS,
+            server_version: String::new(),
+        };
+        let mut made = "CREATE SCHEMA old; SET search_path = old, pg_temp;
+             CREATE TABLE schema_versions (version integer PRIMARY KEY, name text NOT NULL,
+                                           applied_at timestamptz NOT NULL DEFAULT now());"
+            .to_owned();
+        made.push_str(COLUMN_TYPES);
+        for (number, name, statements) in MIGRATIONS.into_iter().filter(|it| it.0 <= BEFORE) {
+            made.push_str(statements);
+            let noted = format!("INSERT INTO schema_versions VALUES ({number}, '{name}');");
+            made.push_str(&noted);
+        }
+        connection.batch_execute(&made).await.unwrap();
+        begin_log(&connection, &cluster).await.unwrap();
+        for (_, statements) in PARTS.into_iter().filter(|(number, _)| *number <= BEFORE) {
+            for partition in 0..PARTITIONS {
+                let statements = statements
+                    .replace("{number}", &partition.to_string())
+                    .replace("{suffix}", &suffix(PartitionId(partition)));
+                connection.batch_execute(&statements).await.unwrap();
+            }
+        }
+        let account = "INSERT INTO accounts VALUES (gen_random_uuid(), 3, now(), 2, 840, 1, 7, false, false, true,
+                                                    1, 2, 3, 40)";
+        connection.batch_execute(account).await.unwrap();
+        let views = ["balances", "account_statements", "transfer_states", "spanning_transfers"];
+        for view in views {
+            let kept = format!("CREATE VIEW public.kept_{view} AS SELECT * FROM {view}");
+            connection.batch_execute(&kept).await.unwrap();
+        }
+        let connection = old.connect().await.unwrap();
+        prepare(&old, &connection, &cluster).await.unwrap();
+        assert_eq!(version(&old, &connection).await.unwrap(), Some(VERSION));
+        for view in views {
+            connection.batch_execute(&format!("SELECT * FROM public.kept_{view}")).await.unwrap();
+        }
+        let kept = "SELECT balance, available, version, closed FROM public.kept_balances";
+        assert_eq!(ask(&connection, kept).await, "38,37,2,t");
+        let shape = |schema: &str| {
+            format!(
+                "SELECT table_name, column_name, data_type, numeric_precision, is_nullable, ordinal_position,
+                        col_description(format('%I.%I', table_schema, table_name)::regclass, ordinal_position)
+                   FROM information_schema.columns WHERE table_schema = '{schema}' AND table_name <> 'schema_versions'
+                  ORDER BY 1, 6"
+            )
+        };
+        let upgraded = ask(&connection, &shape("old")).await;
+        assert!(upgraded.contains("account_stripes,partition,integer"), "{upgraded}");
+        assert_eq!(upgraded, ask(&connection, &shape("fresh")).await);
+        let undescribed =
+            upgraded.lines().find(|line| line.ends_with(',') && !line.contains("transfer_states"));
+        let undescribed = undescribed.filter(|line| !line.contains("_p0"));
+        assert_eq!(undescribed, None, "every column has a comment");
+    }
 }

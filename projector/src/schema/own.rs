@@ -12,11 +12,12 @@ use crate::trouble::Trouble;
 /// Tables beside those of [`TABLES`] and their parts.
 pub const SMALL_TABLES: [&str; 5] = ["schema_versions", "log", "positions", "verdicts", "log_ends"];
 /// Views, those that others are made of last.
-pub const VIEWS: [&str; 7] = [
+pub const VIEWS: [&str; 8] = [
     "transfer_states",
     "pending_transfers",
     "account_statements",
     "balances",
+    "account_stripes",
     "spanning_transfers",
     "in_transit",
     "trial_balance",

@@ -42,5 +42,6 @@ impl Around {
 }
 
 pub(super) fn arrives(kind: EventKind) -> bool {
-    matches!(kind, EventKind::Arrival | EventKind::GuardArrival | EventKind::WordArrival)
+    let of_all = matches!(kind, EventKind::AccountArrival | EventKind::CloseArrival);
+    of_all || matches!(kind, EventKind::Arrival | EventKind::GuardArrival | EventKind::WordArrival)
 }

@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, VecDeque};
 
 use walengine_net::client::Chain;
 use walengine_net::model::{
-    Account, AccountFlags, AccountId, Amount, Book, Close, CloseFlags, Code, EventBytes, EventId,
-    Guard, GuardFlags, LedgerId, PartitionId, Transfer, TransferFlags,
+    Account, AccountFlags, AccountId, Amount, Close, CloseFlags, Code, EventBytes, EventId, Guard,
+    GuardFlags, LedgerId, PartitionId, Transfer, TransferFlags,
 };
 use walengine_net::{partition, unit};
 
@@ -30,7 +30,7 @@ pub fn accounts_of(partition: PartitionId, partitions: u16) -> Vec<Account> {
 pub fn striped_accounts() -> [Account; 2] {
     let flags = AccountFlags::STRIPED.with(AccountFlags::DEBITS_MUST_NOT_EXCEED_CREDITS);
     [1, 2].map(|number| Account {
-        id: AccountId(u128::from(Book::STRIPED.0) << 96 | number),
+        id: AccountId::striped(number),
         ledger: LedgerId(1),
         code: Code(1),
         flags,
