@@ -27,8 +27,8 @@ use crate::runtime::Runtime;
 #[derive(Default)]
 pub struct Gathering {
     round: RefCell<Option<Round>>,
-    /// Requests for which nobody has more, and the terms: they are decided as they are.
-    dry: RefCell<VecDeque<(u64, u64)>>,
+    /// Requests for which nobody has more, in a term, and since when: they are decided as they are.
+    dry: RefCell<VecDeque<(u64, u64, Duration)>>,
 }
 
 struct Round {
@@ -94,8 +94,9 @@ impl<C: Commit> Partition<C> {
         let known = &self.inner.gathering;
         {
             let mut dry = known.dry.borrow_mut();
-            dry.retain(|(_, of)| *of == term);
-            if let Some(place) = dry.iter().position(|(of, _)| *of == request) {
+            let now = self.runtime().elapsed();
+            dry.retain(|(_, of, since)| *of == term && now < *since + GATHER_WITHIN);
+            if let Some(place) = dry.iter().position(|(of, ..)| *of == request) {
                 dry.remove(place);
                 return Ok(());
             }
@@ -194,7 +195,8 @@ impl<C: Commit> Partition<C> {
             }
             return;
         }
-        let (is_dry, known_by) = (asked.is_dry(), (asked.request, asked.term));
+        let now = self.runtime().elapsed();
+        let (is_dry, known_by) = (asked.is_dry(), (asked.request, asked.term, now));
         *round = None;
         drop(round);
         if is_dry {
@@ -290,6 +292,11 @@ impl<C: Commit> Partition<C> {
         taken.ok_or_else(|| self.not_leader())?;
         let (time, next_offset) =
             self.with_ledger(|ledger| (ledger.last_timestamp(), ledger.next_offset()));
+        if words.iter().any(|word| word.verdict != Verdict::InDoubt) {
+            // Who is refused for that must not be refused for what is taken back, or by who leads no more.
+            self.until_visible().await?;
+            self.read_barrier().await?;
+        }
         Ok(Words { time, next_offset, words })
     }
 }
