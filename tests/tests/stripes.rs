@@ -1,5 +1,7 @@
 //! Is a striped account one account, wherever it is credited and debited?
 
+use std::thread;
+
 use walengine_net::client::Chain;
 use walengine_net::client::blocking::Client;
 use walengine_net::model::{
@@ -154,4 +156,50 @@ fn a_striped_account_is_credited_anywhere_and_debited_by_all_that_it_has() {
     assert_eq!(bank.posted(fees), (3374, 3374));
     assert_eq!(bank.posted(settlement), (0, 9));
     assert_eq!(bank.verdict(new(settlement, striped_flag).to_bytes()), Verdict::Ok, "a repeat");
+}
+
+/// While some take from a striped account at each partition, its credits move between stripes all the time. Nobody is refused
+/// before the last of it is gone.
+#[test]
+fn nobody_is_refused_while_something_is_left() {
+    const EACH: u128 = 150;
+    let dir = TestDir::new("stripes-emptied");
+    let launch = Launch::new(dir.path()).set("--cores", "2").set("--partitions", "3");
+    let server = launch.serve();
+    let bank = Bank { client: server.client(), next: 0 };
+    let limited = AccountFlags::DEBITS_MUST_NOT_EXCEED_CREDITS;
+    let pot = AccountId::striped(5);
+    let people = [0, 1, 2].map(account_in);
+    assert_eq!(bank.verdict(new(pot, limited.with(AccountFlags::STRIPED)).to_bytes()), Verdict::Ok);
+    for (number, id) in (1..).zip(people) {
+        assert_eq!(bank.verdict(new(id, AccountFlags::default()).to_bytes()), Verdict::Ok);
+        assert_eq!(bank.verdict(between(number, id, pot, EACH).to_bytes()), Verdict::Ok);
+    }
+    let taken: u128 = thread::scope(|scope| {
+        let takers: Vec<_> = (1u128..)
+            .zip([0, 1, 2, 0])
+            .map(|(series, partition)| {
+                let (client, credit) = (server.client(), people[partition]);
+                scope.spawn(move || {
+                    let (mut taken, mut refused) = (0, 0);
+                    for number in 1.. {
+                        let one = between(series << 64 | number, pot, credit, 1).to_bytes();
+                        match client.submit_all(&[one]).unwrap().outcomes().next().unwrap().verdict
+                        {
+                            Verdict::Ok => taken += 1,
+                            Verdict::ExceedsCredits => refused += 1,
+                            other => panic!("{other:?}"),
+                        }
+                        if refused == 3 {
+                            break;
+                        }
+                    }
+                    taken
+                })
+            })
+            .collect();
+        takers.into_iter().map(|taker| taker.join().unwrap()).sum()
+    });
+    assert_eq!(taken, 3 * EACH);
+    assert_eq!(bank.posted(pot), (3 * EACH, 3 * EACH));
 }

@@ -170,7 +170,7 @@ impl Ledger {
                 self.pendings.replace(key, at.offset, None);
             }
             Standing::Giving => {
-                self.settle_given(&pending, if verdict.is_ok() { amount } else { 0 }, at)
+                self.settle_given(&pending, if verdict.is_ok() { amount } else { 0 }, at);
             }
             standing if standing.is_passed() => self.settle_passed(word, &pending, at),
             _ => self.resolve(&pending, moved, state, at, None),

@@ -1,302 +1,86 @@
-//! What a request debits a striped account by, its stripe here may not have: then this leader asks the other partitions for
-//! it before it decides, since a refusal is for ever. See `engine/src/across`. Lives on the partition's shard; not `Send`.
-//!
-//! One round of questions is under way at a time, for one request; others wait. Two partitions that lack the same would take
-//! it from each other for ever: who gathers gives nothing to a partition with a greater number.
+//! What a leader knows while it asks other partitions for what stripes of accounts lack here. See [`super::stripes`]. Lives on
+//! the partition's shard; not `Send`.
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
-use walengine_net::model::{
-    Amount, Arrival, EVENT_BYTES, EventBytes, EventId, Offset, PartitionId, RESOLVED_BYTES, Sent,
-    Transfer, TransferFlags, Verdict, Word,
-};
-use walengine_replication::peer::{Carried, Words};
+use walengine_net::model::{EventBytes, Offset, PartitionId};
 use xxhash_rust::xxh3::Xxh3;
 
-use super::Partition;
-use super::commit::Commit;
-use super::spanning::NotTaken;
-use crate::ledger::{Draft, Lack, Ledger, MailError};
-use crate::limits::{DOUBTS_MAX, DRY_KEPT_MAX, GATHER_AGAIN_AFTER, GATHER_WITHIN};
-use crate::refused::{BUSY, BUSY_READING, Refused};
-use crate::runtime::Runtime;
+use crate::ledger::{Lack, Ledger};
+use crate::limits::{DRY_KEPT_MAX, GATHER_WITHIN};
 
-/// What a leader knows of that. See the module.
+/// See the module.
 #[derive(Default)]
 pub struct Gathering {
-    round: RefCell<Option<Round>>,
+    /// The one that is under way.
+    pub round: RefCell<Option<Round>>,
     /// Requests for which nobody has more, in a term, and since when: they are decided as they are.
     dry: RefCell<VecDeque<(u64, u64, Duration)>>,
 }
 
-struct Round {
-    /// Tells its request from others.
-    request: u64,
-    term: u64,
-    began: Duration,
-    lacks: Vec<Lack>,
+/// One round of questions, for one request.
+pub struct Round {
+    /// Tells the request from others.
+    pub request: u64,
+    /// The term of the leader that asks.
+    pub term: u64,
+    /// When it began, by the runtime's clock.
+    pub began: Duration,
+    /// What it is for.
+    pub lacks: Vec<Lack>,
     /// Something was given.
-    is_given: bool,
+    pub is_given: bool,
     /// Something of it is on its way between others.
-    is_elsewhere: bool,
-    unasked: BTreeSet<PartitionId>,
+    pub is_elsewhere: bool,
+    /// Who has not answered.
+    pub unasked: BTreeSet<PartitionId>,
     /// The newest that each has given.
-    awaited: BTreeMap<PartitionId, Offset>,
-    /// What each has said of what it has given and got so far, and this one; of this time, and of the time before.
-    moves: BTreeMap<PartitionId, u128>,
-    moves_before: BTreeMap<PartitionId, u128>,
+    pub awaited: BTreeMap<PartitionId, Offset>,
+    /// What each has said of what it has given and got so far, and this one.
+    pub moves: BTreeMap<PartitionId, u128>,
+    /// The same, of the time before.
+    pub moves_before: BTreeMap<PartitionId, u128>,
+}
+
+impl Gathering {
+    /// Nobody has more for this request: it is to be decided now.
+    pub fn takes_dry(&self, request: u64, term: u64, now: Duration) -> bool {
+        let mut dry = self.dry.borrow_mut();
+        dry.retain(|(_, of, since)| *of == term && now < *since + GATHER_WITHIN);
+        let place = dry.iter().position(|(of, ..)| *of == request);
+        place.and_then(|place| dry.remove(place)).is_some()
+    }
+
+    /// Nobody has more for this request.
+    pub fn note_dry(&self, request: u64, term: u64, now: Duration) {
+        let mut dry = self.dry.borrow_mut();
+        if dry.len() == DRY_KEPT_MAX {
+            dry.pop_front(); // it asks again
+        }
+        dry.push_back((request, term, now));
+    }
 }
 
 impl Round {
-    fn is_answered(&self, ledger: &Ledger) -> bool {
+    /// All have answered, and what they gave is here.
+    pub fn is_answered(&self, ledger: &Ledger) -> bool {
         self.unasked.is_empty()
             && self.awaited.iter().all(|(other, place)| ledger.has_arrived_up_to(*other, *place))
     }
 
     /// Nobody had anything, twice, and between the two times nothing was on its way between any of them.
-    fn is_dry(&self) -> bool {
+    pub fn is_dry(&self) -> bool {
         !self.is_given && !self.is_elsewhere && self.moves == self.moves_before
     }
 }
 
-fn tell_apart(events: &[EventBytes]) -> u64 {
+/// What tells a request from others.
+pub fn tell_apart(events: &[EventBytes]) -> u64 {
     let mut hash = Xxh3::new();
-    events.iter().for_each(|event| hash.update(event));
+    for event in events {
+        hash.update(event);
+    }
     hash.digest()
-}
-
-/// A question for what stripes have, instead of what is brought: it has no place in the stream.
-fn is_question(carried: &Carried) -> bool {
-    carried.arrivals.first().is_some_and(|first| {
-        let asks = |transfer: &Transfer| transfer.flags.contains(TransferFlags::GATHERING);
-        first.place == 0 && first.sent.transfer().is_some_and(asks)
-    })
-}
-
-impl<C: Commit> Partition<C> {
-    /// Makes sure that what these events debit striped accounts by is here, as far as there is enough of it anywhere.
-    ///
-    /// # Errors
-    /// Others are being asked for it; whoever waits for the partition is woken.
-    #[inline]
-    pub(super) fn require_gathered(&self, events: &[EventBytes]) -> Result<(), Refused> {
-        let lacks = self.with_ledger(|ledger| ledger.lacks(events));
-        if lacks.is_empty() || !self.leads() {
-            return Ok(());
-        }
-        self.gather(events, lacks)
-    }
-
-    fn gather(&self, events: &[EventBytes], lacks: Vec<Lack>) -> Result<(), Refused> {
-        let (request, term) = (tell_apart(events), self.term());
-        let known = &self.inner.gathering;
-        {
-            let mut dry = known.dry.borrow_mut();
-            let now = self.runtime().elapsed();
-            dry.retain(|(_, of, since)| *of == term && now < *since + GATHER_WITHIN);
-            if let Some(place) = dry.iter().position(|(of, ..)| *of == request) {
-                dry.remove(place);
-                return Ok(());
-            }
-        }
-        let mut round = known.round.borrow_mut();
-        if !round.as_ref().is_some_and(|round| self.goes_on(round)) {
-            *round = Some(Round {
-                request,
-                term,
-                began: self.runtime().elapsed(),
-                lacks,
-                is_given: false,
-                is_elsewhere: false,
-                unasked: self.others(),
-                awaited: BTreeMap::new(),
-                moves: BTreeMap::new(),
-                moves_before: BTreeMap::new(),
-            });
-            self.inner.changed.notify_all();
-        }
-        Err(BUSY_READING)
-    }
-
-    fn others(&self) -> BTreeSet<PartitionId> {
-        let (here, partitions) = (self.id().partition, self.with_ledger(Ledger::partitions));
-        (0..partitions).map(PartitionId).filter(|other| *other != here).collect()
-    }
-
-    /// Nobody may wait for it any more otherwise, or what was given was lost with its leader.
-    fn goes_on(&self, round: &Round) -> bool {
-        let age = self.runtime().elapsed().saturating_sub(round.began);
-        round.term == self.term() && age < GATHER_WITHIN
-    }
-
-    /// What another partition must be asked for.
-    pub(crate) fn question_for_stripes(&self, to: PartitionId) -> Option<Carried> {
-        let round = self.inner.gathering.round.borrow();
-        let round = round.as_ref().filter(|it| it.unasked.contains(&to) && self.goes_on(it))?;
-        let home = self.id().partition;
-        let ask = |lack: &Lack| {
-            let asked = Transfer {
-                id: EventId(1),
-                debit_account_id: lack.account,
-                credit_account_id: lack.account,
-                amount: Amount(lack.amount),
-                user_data_32: u32::from(to.0) << 16 | u32::from(home.0),
-                flags: TransferFlags::GATHERING,
-                ..Transfer::default()
-            };
-            Arrival { sent: Sent::Transfer(asked), place: 0 }
-        };
-        let arrivals = round.lacks.iter().map(ask).collect();
-        let time = self.with_ledger(Ledger::last_timestamp);
-        Some(Carried { home, to, covers_from: 0, settled_below: 0, time, arrivals })
-    }
-
-    /// Another partition has answered such a question.
-    pub(crate) fn note_given(&self, by: PartitionId, said: &Words) {
-        if let Some(round) = self.inner.gathering.round.borrow_mut().as_mut()
-            && said.words.len() == round.lacks.len()
-            && round.unasked.remove(&by)
-        {
-            for word in &said.words {
-                round.is_elsewhere |= word.is_linked;
-                if word.verdict == Verdict::InDoubt {
-                    round.is_given = true;
-                    let newest = round.awaited.entry(by).or_default();
-                    *newest = Offset(word.place).max(*newest);
-                } else {
-                    round.moves.insert(by, word.id.0);
-                }
-            }
-        }
-        self.end_round();
-    }
-
-    /// Ends a round if all that was given has arrived, or begins it anew if nobody had anything and that is not sure yet.
-    pub(super) fn end_round(&self) {
-        let known = &self.inner.gathering;
-        let mut round = known.round.borrow_mut();
-        let is_answered = |round: &Round| self.with_ledger(|ledger| round.is_answered(ledger));
-        let Some(asked) = round.as_mut().filter(|round| is_answered(round)) else { return };
-        asked.moves.insert(self.id().partition, self.moves());
-        let is_given_here = |lack: &Lack| self.with_ledger(|ledger| ledger.gives(lack.account));
-        asked.is_elsewhere |= asked.lacks.iter().any(is_given_here);
-        if !asked.is_given && !asked.is_dry() {
-            let is_first = asked.moves_before.is_empty() && !asked.is_elsewhere;
-            asked.moves_before = std::mem::take(&mut asked.moves);
-            asked.is_elsewhere = false;
-            if is_first {
-                asked.unasked = self.others();
-                self.inner.changed.notify_all();
-            } else {
-                drop(round);
-                self.ask_again_soon();
-            }
-            return;
-        }
-        let now = self.runtime().elapsed();
-        let (is_dry, known_by) = (asked.is_dry(), (asked.request, asked.term, now));
-        *round = None;
-        drop(round);
-        if is_dry {
-            let mut dry = known.dry.borrow_mut();
-            if dry.len() == DRY_KEPT_MAX {
-                dry.pop_front(); // it asks again
-            }
-            dry.push_back(known_by);
-        }
-        self.note_looked_up();
-    }
-
-    /// What is on its way between others arrives first.
-    fn ask_again_soon(&self) {
-        self.spawn(|partition| async move {
-            partition.runtime().sleep(GATHER_AGAIN_AFTER).await;
-            if let Some(round) = partition.inner.gathering.round.borrow_mut().as_mut() {
-                round.unasked = partition.others();
-            }
-            partition.inner.changed.notify_all();
-        });
-    }
-
-    /// Changes whenever something is given here, or has arrived.
-    fn moves(&self) -> u128 {
-        u128::from(self.term()) << 64 | u128::from(self.with_ledger(Ledger::gifts))
-    }
-
-    /// This one is gathering the same for itself, and goes before the other one.
-    fn goes_before(&self, asker: PartitionId, lacks: &[Lack]) -> bool {
-        let round = self.inner.gathering.round.borrow();
-        let has = |own: &Round| {
-            let is_of = |lack: &Lack| own.lacks.iter().any(|it| it.account == lack.account);
-            lacks.iter().any(is_of)
-        };
-        asker > self.id().partition
-            && round.as_ref().is_some_and(|own| self.goes_on(own) && has(own))
-    }
-
-    /// Gives what another partition lacks, if that is what it asks for; what becomes of each, in order: in doubt with a place
-    /// and an amount, or refused with [`Self::moves`] instead of an id; and linked if some of it is under way already.
-    ///
-    /// # Errors
-    /// See [`NotTaken`].
-    pub(super) async fn answer_question(
-        &self,
-        carried: &Carried,
-    ) -> Option<Result<Words, NotTaken>> {
-        if !is_question(carried) {
-            return None;
-        }
-        Some(self.give(carried).await)
-    }
-
-    async fn give(&self, carried: &Carried) -> Result<Words, NotTaken> {
-        let Carried { home, time, ref arrivals, .. } = *carried;
-        let lack = |arrival: &Arrival| {
-            let asked = arrival.sent.transfer()?;
-            let (account, amount) = (asked.debit_account_id, asked.amount.0);
-            let is_right = asked.flags == TransferFlags::GATHERING
-                && account.is_striped()
-                && account == asked.credit_account_id;
-            (is_right && amount != 0 && arrival.place == 0).then_some(Lack { account, amount })
-        };
-        let lacks: Option<Vec<Lack>> = arrivals.iter().map(lack).collect();
-        let is_other = home != self.id().partition && home.0 < self.with_ledger(Ledger::partitions);
-        let lacks = lacks.filter(|_| is_other).ok_or(MailError::Malformed)?;
-        let has_room = self.with_ledger(Ledger::own_doubts_len) + lacks.len() <= DOUBTS_MAX;
-        if self.is_asking() || self.goes_before(home, &lacks) || !has_room {
-            return Err(BUSY.into());
-        }
-        let bytes = lacks.len() * (EVENT_BYTES + RESOLVED_BYTES);
-        let now = self.admit_carried(time, bytes).await?;
-        let mut words = Vec::with_capacity(lacks.len());
-        let term = u128::from(self.term());
-        let decide = |ledger: &mut Ledger, draft: &mut Draft| {
-            let before = draft.len();
-            for lack in &lacks {
-                let (is_linked, place) = (ledger.gives(lack.account), ledger.next_offset().0);
-                let (verdict, pending_id) = (Verdict::ExceedsCredits, EventId(0));
-                let (id, amount) = (EventId(term << 64 | u128::from(ledger.gifts())), Amount(0));
-                let nothing = Word { id, place: 0, verdict, amount, pending_id, is_linked };
-                let given = ledger.give(lack, home, draft, now);
-                words.push(given.map_or(nothing, |given| {
-                    let (id, amount, verdict) = (given.id, given.amount, Verdict::InDoubt);
-                    Word { id, place, verdict, amount, ..nothing }
-                }));
-            }
-            self.keep_handed_on(ledger, draft, before);
-        };
-        let taken = self.inner.replica.borrow_mut().decide_events(decide);
-        self.inner.work.notify_all();
-        taken.ok_or_else(|| self.not_leader())?;
-        let (time, next_offset) =
-            self.with_ledger(|ledger| (ledger.last_timestamp(), ledger.next_offset()));
-        if words.iter().any(|word| word.verdict != Verdict::InDoubt) {
-            // Who is refused for that must not be refused for what is taken back, or by who leads no more.
-            self.until_visible().await?;
-            self.read_barrier().await?;
-        }
-        Ok(Words { time, next_offset, words })
-    }
 }

@@ -39,6 +39,7 @@ pub mod scrub;
 mod snapshot_progress;
 pub mod snapshots;
 pub mod spanning;
+mod stripes;
 pub mod taken;
 pub mod waiters;
 

@@ -131,7 +131,9 @@ pub fn lookup_accounts(
     let mut by_partition: Vec<Vec<usize>> = vec![Vec::new(); usize::from(info.partitions)];
     for (place, &id) in ids.iter().enumerate() {
         if id.is_striped() {
-            by_partition.iter_mut().for_each(|places| places.push(place));
+            for places in &mut by_partition {
+                places.push(place);
+            }
         } else {
             by_partition[usize::from(partition::of_account(id, info.partitions).0)].push(place);
         }
