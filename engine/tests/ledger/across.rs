@@ -15,7 +15,7 @@ use walengine_net::{partition, unit};
 use crate::side::Side;
 use crate::{Random, first_seed};
 
-const SEEDS: u64 = 60;
+const SEEDS: u64 = 80;
 const STEPS: usize = 1500;
 const LEDGER: LedgerId = LedgerId(7);
 /// The first accounts.
@@ -704,5 +704,5 @@ fn what_spans_partitions_has_both_sides_or_neither_whatever_couriers_and_leaders
     println!("{all:?}");
     assert!(all.accepted > 5_000 && all.arrived - all.accepted > 500 && all.gaps > 100, "{all:?}");
     assert!(all.posted > 250 && all.held > 500 && all.chains > 500, "{all:?}");
-    assert!(all.long_chains > 100 && all.given > 500, "{all:?}");
+    assert!(all.long_chains > 100 && all.given > 400, "{all:?}");
 }

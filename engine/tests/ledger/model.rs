@@ -113,15 +113,17 @@ impl Model {
                 return Some(Verdict::KindUnknown);
             }
             Event::Account(account) => found.extend([
-                (flags > 15, Verdict::FlagsUnknown),
+                (flags > 31, Verdict::FlagsUnknown),
                 (!all_zero(&bytes[16..80]), Verdict::ReservedNotZero),
                 (!all_zero(&bytes[104..112]), Verdict::ReservedNotZero),
                 (!all_zero(&bytes[120..]), Verdict::ReservedNotZero),
                 (flags & 0b110 == 0b110, Verdict::FlagsExclusive),
+                (flags & 0b10100 == 0b10100, Verdict::FlagsExclusive),
                 (account.ledger.0 == 0, Verdict::LedgerZero),
                 (account.code.0 == 0, Verdict::CodeZero),
                 (!chained && self.elsewhere(account.id), Verdict::WrongPartition),
                 (is_reserved(account.id), Verdict::AccountReserved),
+                ((flags > 15) != (account.id.0 >> 96 == 0xffff_fffe), Verdict::StripedBookDiffers),
             ]),
             Event::Transfer(transfer) => {
                 self.malformed_transfer(bytes, &transfer, chained, &mut found);
