@@ -520,6 +520,8 @@ pub const ASK_AGAIN_AFTER: Duration = Duration::from_millis(500);
 pub const GATHER_WITHIN: Duration = Duration::from_secs(2);
 /// How long it waits for what is on its way between others.
 pub const GATHER_AGAIN_AFTER: Duration = Duration::from_millis(2);
+/// How long it lets others ask that it has turned away meanwhile, before it asks them again.
+pub const GATHER_HOLD: Duration = Duration::from_millis(20);
 /// Requests that are remembered to be decided with what is there, because others have no more.
 pub const DRY_KEPT_MAX: usize = 1024;
 /// How far the log time of another partition may be ahead; what comes from further ahead waits.

@@ -108,6 +108,11 @@ fn a_striped_account_is_credited_anywhere_and_debited_by_all_that_it_has() {
     let sweep = Transfer { flags, ..between(1000, fees, people[2], 1_000_000) };
     assert_eq!(bank.verdict(sweep.to_bytes()), Verdict::Ok);
     assert_eq!(bank.posted(fees), (3300, 3300));
+    // As often as it likes: there is no more.
+    let again = Transfer { id: EventId(999), ..sweep };
+    assert_eq!(bank.verdict(again.to_bytes()), Verdict::ExceedsCredits);
+    // A repeat is answered with what there was, and asks nobody.
+    assert_eq!(bank.verdict(sweep.to_bytes()), Verdict::Ok);
     // A reservation, and its end.
     assert_eq!(bank.pay(people[2], fees, 70), Verdict::Ok);
     let pending = Transfer { flags: TransferFlags::PENDING, ..between(1001, fees, people[1], 60) };

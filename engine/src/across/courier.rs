@@ -35,13 +35,13 @@ pub async fn run<C: Commit>(
             changed.await;
             continue;
         }
-        if let Some(question) = partition.question_for_stripes(to) {
+        let mut asks_again = false;
+        if let Some((number, question)) = partition.question_for_stripes(to) {
             match within(&partition, carry(question, way, &letters, &forward)).await {
-                Ok(said) => partition.note_given(to, &said),
+                Ok(said) => partition.note_given(to, number, &said),
                 Err(why) => {
                     tracing::debug!("from {} to {to}: {why}", partition.id().partition);
-                    way += 1;
-                    partition.runtime().sleep(COURIER_AGAIN_AFTER).await;
+                    (way, asks_again) = (way + 1, true);
                 }
             }
         }
@@ -61,6 +61,10 @@ pub async fn run<C: Commit>(
                     way += 1;
                     partition.runtime().sleep(COURIER_AGAIN_AFTER).await;
                 }
+            }
+            Ok(None) if asks_again => {
+                let again = partition.runtime().sleep(COURIER_AGAIN_AFTER);
+                futures_lite::future::or(changed, again).await;
             }
             Ok(None) => changed.await,
             Err(error) => {

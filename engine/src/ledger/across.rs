@@ -144,6 +144,9 @@ impl Ledger {
     }
 
     fn spans(&self, unit: &[EventBytes]) -> bool {
+        if self.partitions > 1 && unit.iter().any(is_for_all) {
+            return true;
+        }
         let posts_one_that_spans = |event: &EventBytes| {
             let transfer = Transfer::from_bytes(event);
             let posts = transfer.flags.contains(TransferFlags::POST_PENDING);
@@ -151,9 +154,7 @@ impl Ledger {
             reservation.is_some_and(|reservation| reservation.other != 0)
         };
         match unit {
-            [event] if event_kind(event) != Ok(EventKind::Transfer) => {
-                self.partitions > 1 && is_for_all(event)
-            }
+            [event] if event_kind(event) != Ok(EventKind::Transfer) => false,
             [event] if unit::resolves(&Transfer::from_bytes(event)) => posts_one_that_spans(event),
             _ => matches!(unit::path(unit, self.partitions), Ok(Some(path)) if path.spans()),
         }
@@ -478,7 +479,9 @@ impl Ledger {
         }
         let reserves = transfer.flags.contains(TransferFlags::PENDING);
         check_balances(&parties.debit, &parties.credit, amount, reserves)?;
-        self.gifts += u64::from(transfer.flags.contains(TransferFlags::GATHERING));
+        if transfer.flags.contains(TransferFlags::GATHERING) {
+            self.count_got(home);
+        }
         let change = if reserves { reserve } else { move_money };
         let (debit, credit) = self.change_parties(&parties, amount, change);
         note_balanced(transfer, amount, at, resolved);

@@ -55,6 +55,8 @@ mod table;
 mod undo;
 mod words;
 
+use std::collections::BTreeMap;
+
 use walengine_net::model::{
     Account, AccountId, Amount, Code, Decided, EventId, LedgerId, Offset, PartitionId, Timestamp,
     Verdict,
@@ -110,7 +112,7 @@ pub struct Ledger {
     ahead: ahead::Ahead,
     undo: undo::UndoMarks,
     /// See [`Self::gifts`]. In no snapshot.
-    gifts: u64,
+    gifts: BTreeMap<PartitionId, stripes::Gifts>,
 }
 
 /// An open reservation.
@@ -173,7 +175,7 @@ impl Ledger {
             scratch: decide::DecideScratch::default(),
             ahead: ahead::Ahead::default(),
             undo: undo::UndoMarks::default(),
-            gifts: 0,
+            gifts: BTreeMap::new(),
         }
     }
 

@@ -1,6 +1,7 @@
 //! Open reservations, when they expire, what is in doubt, and what was so recently, which undoing may bring back.
 
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::btree_map::Entry;
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use walengine_net::model::{EventId, PartitionId, Verdict, Word};
 
@@ -315,6 +316,8 @@ pub(super) struct Pendings {
     due: BTreeSet<(u64, u64, u32)>,
     /// How many stand in each way, by number.
     counts: [usize; Standing::ALL.len()],
+    /// How much is given by stripes, by slot.
+    giving: BTreeMap<u32, usize>,
     /// Those on which other partitions have the last word.
     doubts: Doubts,
     /// What was before a record ended or changed it, and that record's offset: taking back a post needs it, and the
@@ -330,6 +333,7 @@ impl Pendings {
             index: Table::new(),
             due: BTreeSet::new(),
             counts: Default::default(),
+            giving: BTreeMap::new(),
             doubts: Doubts::default(),
             replaced: VecDeque::new(),
         }
@@ -401,6 +405,11 @@ impl Pendings {
         Some(self.slab.get(*slot))
     }
 
+    /// Something is under way from the stripe in a slot to another one.
+    pub(super) fn gives(&self, stripe: u32) -> bool {
+        self.giving.contains_key(&stripe)
+    }
+
     /// What a word speaks of, if that was told to all other partitions.
     pub(super) fn announced(&self, word: &Word) -> Option<&Pending> {
         let other = u16::try_from(word.pending_id.0).ok()?.checked_sub(1).map(PartitionId);
@@ -431,6 +440,9 @@ impl Pendings {
             hash_of_event_id(slab.get(slot).id)
         });
         self.counts[pending.standing as usize] += 1;
+        if pending.standing == Standing::Giving {
+            *self.giving.entry(pending.debit).or_default() += 1;
+        }
         if let Some(at) = pending.due_at() {
             self.due.insert((at, pending.offset, slot));
         }
@@ -455,6 +467,14 @@ impl Pendings {
         let pending = std::mem::take(self.slab.get_mut(slot));
         self.free.push(slot);
         self.counts[pending.standing as usize] -= 1;
+        if pending.standing == Standing::Giving
+            && let Entry::Occupied(mut given) = self.giving.entry(pending.debit)
+        {
+            *given.get_mut() -= 1;
+            if *given.get() == 0 {
+                given.remove();
+            }
+        }
         debug_assert!(self.free.len() + self.index.len() == self.slab.len() as usize);
         if let Some(at) = pending.due_at() {
             self.due.remove(&(at, pending.offset, slot));

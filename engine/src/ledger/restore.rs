@@ -266,12 +266,24 @@ impl Partial {
         let has_accounts = debit < accounts && credit < accounts && debit != credit;
         let moves_nothing = !pending.standing.has_accounts();
         let is_elsewhere = moves_nothing && (debit, credit) == (0, 0);
+        let (place, own) = (|slot| self.ledger.accounts.get(slot).id, self.head.partition);
+        let of_all = partition::of_book(Book::STRIPED, self.head.partitions).0;
+        let is_of_stripes = match pending.standing {
+            Standing::Giving => {
+                has_accounts
+                    && place(debit).is_striped()
+                    && place(credit).in_transit_to() == pending.other()
+            }
+            Standing::Announcing => own == of_all,
+            _ => true,
+        };
         let needs_no_other = matches!(pending.standing, Standing::Open | Standing::Ending);
         let possible = pending.to_item() == *bytes
             && pending.id != 0
             && (pending.amount != 0 || is_elsewhere)
             && (has_accounts || is_elsewhere)
             && is_linked
+            && is_of_stripes
             && (may_be_chained || !is_chained)
             && (may_be_handed_on || !pending.link.has(Link::HANDED_ON))
             && (pending.standing == Standing::PassedCarried || !pending.link.is_of_carried())

@@ -13,11 +13,18 @@ use walengine_net::unit::resolves;
 
 use super::ahead::NOWHERE;
 use super::balances::{available_to_debit, check_balances};
-use super::checks::refuse_if;
-use super::decide::fingerprint_of_event;
+use super::checks::{self, Chained, refuse_if};
+use super::decide::{fingerprint_of_event, key_of};
 use super::effects::{add, release, reserve, subtract};
 use super::pendings::{Pending, Standing};
 use super::{At, Draft, Ledger};
+
+/// How often stripes here have given something to another partition and got something from there, in this ledger's life.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Gifts {
+    given: u64,
+    got: u64,
+}
 
 /// What a stripe lacks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -154,7 +161,10 @@ impl Ledger {
         let mut wanted: BTreeMap<AccountId, (u128, bool)> = BTreeMap::new();
         for event in events.iter().filter(|event| may_debit_striped(event)) {
             let transfer = Transfer::from_bytes(event);
-            if resolves(&transfer) || self.routing().elsewhere(&transfer)[0].is_some() {
+            if resolves(&transfer)
+                || self.routing().elsewhere(&transfer)[0].is_some()
+                || !self.is_to_be_decided(event)
+            {
                 continue;
             }
             let (sum, takes_all) = wanted.entry(transfer.debit_account_id).or_default();
@@ -170,6 +180,13 @@ impl Ledger {
             (amount > 0 && is_limited && !is_closed).then_some(Lack { account, amount })
         };
         wanted.into_iter().filter_map(lack).collect()
+    }
+
+    /// It is well-formed, and not a repeat.
+    fn is_to_be_decided(&self, event: &EventBytes) -> bool {
+        let chained = Chained { linked: true, repeated: false };
+        let is_well_formed = checks::check(event, self.routing(), chained).is_ok();
+        is_well_formed && self.ids.known(&key_of(event), fingerprint_of_event(event)).is_none()
     }
 
     /// Logs that the stripe of an account here gives to that of another partition, which lacks so much: that, or the half of
@@ -196,17 +213,23 @@ impl Ledger {
         Some(given)
     }
 
-    /// Changes whenever a stripe here gives something or gets it, as long as this leader leads.
-    pub fn gifts(&self) -> u64 {
-        self.gifts
+    /// Changes whenever a stripe here gives something or, unless this partition itself asks, gets something, as long as this
+    /// leader leads; what is exchanged with `asker` does not count.
+    pub fn gifts(&self, asker: PartitionId) -> u64 {
+        let others = self.gifts.iter().filter(|(other, _)| **other != asker);
+        let counted =
+            |Gifts { given, got }: &Gifts| given + if asker == self.partition { 0 } else { *got };
+        others.map(|(_, gifts)| counted(gifts)).sum()
+    }
+
+    /// Something has arrived that a stripe elsewhere has given.
+    pub(super) fn count_got(&mut self, other: PartitionId) {
+        self.gifts.entry(other).or_default().got += 1;
     }
 
     /// Something of an account is under way from here to other stripes.
     pub fn gives(&self, account: AccountId) -> bool {
-        let is_it = |pending: &Pending| {
-            pending.standing == Standing::Giving && self.accounts.get(pending.debit).id == account
-        };
-        self.pendings.counted(Standing::Giving) > 0 && self.pendings.iter().any(is_it)
+        self.accounts.slot(account).is_some_and(|stripe| self.pendings.gives(stripe))
     }
 
     /// The record by which a stripe gives. Its id is its place: nobody sends it again.
@@ -241,7 +264,7 @@ impl Ledger {
         let parties = self.parties(given, NOWHERE, differs, at)?;
         check_balances(&parties.debit, &parties.credit, amount, true)?;
         let (debit, credit) = self.change_parties(&parties, amount, reserve);
-        self.gifts += 1;
+        self.gifts.entry(to).or_default().given += 1;
         self.pendings.insert(Pending {
             id: given.id.0,
             fingerprint: fingerprint_of_event(&given.to_bytes()),

@@ -1,11 +1,11 @@
 //! What a leader knows while it asks other partitions for what stripes of accounts lack here. See [`super::stripes`]. Lives on
 //! the partition's shard; not `Send`.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
-use walengine_net::model::{EventBytes, Offset, PartitionId};
+use walengine_net::model::{AccountId, EventBytes, Offset, PartitionId};
 use xxhash_rust::xxh3::Xxh3;
 
 use crate::ledger::{Lack, Ledger};
@@ -16,12 +16,27 @@ use crate::limits::{DRY_KEPT_MAX, GATHER_WITHIN};
 pub struct Gathering {
     /// The one that is under way.
     pub round: RefCell<Option<Round>>,
-    /// Requests for which nobody has more, in a term, and since when: they are decided as they are.
-    dry: RefCell<VecDeque<(u64, u64, Duration)>>,
+    /// Of the next round.
+    pub next_number: Cell<u64>,
+    /// Another partition was turned away while this one was gathering: it is to be served before the next round.
+    pub owes: Cell<bool>,
+    /// No round begins before that.
+    pub held_until: Cell<Duration>,
+    dry: RefCell<VecDeque<Dry>>,
 }
 
-/// One round of questions, for one request.
+/// A request for which nobody has more of these accounts, in a term: it is decided as it is.
+struct Dry {
+    request: u64,
+    term: u64,
+    since: Duration,
+    accounts: Vec<AccountId>,
+}
+
+/// Questions to all others for one request, until it is known that there is enough, or no more.
 pub struct Round {
+    /// Tells it from others.
+    pub number: u64,
     /// Tells the request from others.
     pub request: u64,
     /// The term of the leader that asks.
@@ -30,49 +45,71 @@ pub struct Round {
     pub began: Duration,
     /// What it is for.
     pub lacks: Vec<Lack>,
-    /// Something was given.
-    pub is_given: bool,
-    /// Something of it is on its way between others.
+    /// What was given of each.
+    pub given: Vec<u128>,
+    /// It waits before it asks again.
+    pub is_paused: bool,
+    /// Something was on its way between others.
     pub is_elsewhere: bool,
     /// Who has not answered.
     pub unasked: BTreeSet<PartitionId>,
     /// The newest that each has given.
     pub awaited: BTreeMap<PartitionId, Offset>,
-    /// What each has said of what it has given and got so far, and this one.
+    /// What each has said of what it has given to others and got from them so far, and this one.
     pub moves: BTreeMap<PartitionId, u128>,
     /// The same, of the time before.
     pub moves_before: BTreeMap<PartitionId, u128>,
 }
 
 impl Gathering {
-    /// Nobody has more for this request: it is to be decided now.
-    pub fn takes_dry(&self, request: u64, term: u64, now: Duration) -> bool {
+    /// Nobody has more of these for this request: it is to be decided now.
+    pub fn takes_dry(&self, request: u64, term: u64, lacks: &[Lack], now: Duration) -> bool {
         let mut dry = self.dry.borrow_mut();
-        dry.retain(|(_, of, since)| *of == term && now < *since + GATHER_WITHIN);
-        let place = dry.iter().position(|(of, ..)| *of == request);
-        place.and_then(|place| dry.remove(place)).is_some()
+        dry.retain(|it| it.term == term && now < it.since + GATHER_WITHIN);
+        let Some(place) = dry.iter().position(|it| it.request == request) else { return false };
+        let is_known = dry
+            .remove(place)
+            .is_some_and(|known| lacks.iter().all(|lack| known.accounts.contains(&lack.account)));
+        is_known // or it lacks something else meanwhile
     }
 
-    /// Nobody has more for this request.
-    pub fn note_dry(&self, request: u64, term: u64, now: Duration) {
+    /// Nobody has more of what a round was for.
+    pub fn note_dry(&self, round: &Round, now: Duration) {
         let mut dry = self.dry.borrow_mut();
         if dry.len() == DRY_KEPT_MAX {
             dry.pop_front(); // it asks again
         }
-        dry.push_back((request, term, now));
+        let Round { request, term, ref lacks, .. } = *round;
+        let accounts = lacks.iter().map(|lack| lack.account).collect();
+        dry.push_back(Dry { request, term, since: now, accounts });
     }
 }
 
 impl Round {
     /// All have answered, and what they gave is here.
     pub fn is_answered(&self, ledger: &Ledger) -> bool {
-        self.unasked.is_empty()
+        !self.is_paused
+            && self.unasked.is_empty()
             && self.awaited.iter().all(|(other, place)| ledger.has_arrived_up_to(*other, *place))
     }
 
-    /// Nobody had anything, twice, and between the two times nothing was on its way between any of them.
+    /// What is lacking still.
+    pub fn rest(&self) -> impl Iterator<Item = Lack> {
+        let rest = |(lack, given): (&Lack, &u128)| Lack {
+            account: lack.account,
+            amount: lack.amount.saturating_sub(*given),
+        };
+        self.lacks.iter().zip(&self.given).map(rest)
+    }
+
+    /// It has got all that it was for.
+    pub fn has_enough(&self) -> bool {
+        self.rest().all(|lack| lack.amount == 0)
+    }
+
+    /// All have given all that they had, twice, and between the two times nothing was on its way between any of them.
     pub fn is_dry(&self) -> bool {
-        !self.is_given && !self.is_elsewhere && self.moves == self.moves_before
+        !self.is_elsewhere && !self.moves_before.is_empty() && self.moves == self.moves_before
     }
 }
 

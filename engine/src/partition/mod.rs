@@ -412,6 +412,7 @@ impl<C: Commit> Partition<C> {
     /// # Errors
     /// See [`Refused`]; nothing was decided.
     pub fn submit(&self, events: &[EventBytes], outcomes: &mut Outcomes) -> Result<Taken, Refused> {
+        self.require_gathered(events)?;
         let taken = self.decide_events(events, |ledger, draft, now| {
             ledger.submit(events, draft, now, outcomes);
         })?;
@@ -430,6 +431,9 @@ impl<C: Commit> Partition<C> {
         forbidden: &[bool],
         outcomes: &mut Outcomes,
     ) -> Result<Taken, Refused> {
+        let allowed = events.iter().zip(forbidden).filter(|(_, forbidden)| !**forbidden);
+        let allowed: Vec<EventBytes> = allowed.map(|(event, _)| *event).collect();
+        self.require_gathered(&allowed)?;
         let taken = self.decide_events(events, |ledger, draft, now| {
             ledger.submit_but(events, forbidden, draft, now, outcomes);
         })?;
@@ -449,7 +453,6 @@ impl<C: Commit> Partition<C> {
         self.admit_events(std::mem::size_of_val(events) * 2, now)?;
         self.require_known(events)?;
         self.require_settled(events)?;
-        self.require_gathered(events)?;
         let decide = |ledger: &mut _, draft: &mut _| decide(ledger, draft, now);
         let taken = self.inner.replica.borrow_mut().decide_events(decide);
         self.inner.work.notify_all();

@@ -5,6 +5,7 @@
 //! it from each other for ever: who gathers gives nothing to a partition with a greater number.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 use walengine_net::model::{
     Amount, Arrival, EVENT_BYTES, EventBytes, EventId, Offset, PartitionId, RESOLVED_BYTES, Sent,
@@ -17,7 +18,7 @@ use super::commit::Commit;
 use super::gathering::{Round, tell_apart};
 use super::spanning::NotTaken;
 use crate::ledger::{Draft, Lack, Ledger, MailError};
-use crate::limits::{DOUBTS_MAX, GATHER_AGAIN_AFTER, GATHER_WITHIN};
+use crate::limits::{DOUBTS_MAX, GATHER_AGAIN_AFTER, GATHER_HOLD, GATHER_WITHIN};
 use crate::refused::{BUSY, BUSY_READING, Refused};
 use crate::runtime::Runtime;
 
@@ -40,23 +41,30 @@ impl<C: Commit> Partition<C> {
         if lacks.is_empty() || !self.leads() {
             return Ok(());
         }
-        self.gather(events, lacks)
+        // A repeat is answered with what is there.
+        self.require_known(events)?;
+        let lacks = self.with_ledger(|ledger| ledger.lacks(events));
+        if lacks.is_empty() { Ok(()) } else { self.gather(events, lacks) }
     }
 
     fn gather(&self, events: &[EventBytes], lacks: Vec<Lack>) -> Result<(), Refused> {
-        let (request, term) = (tell_apart(events), self.term());
+        let (request, term, now) = (tell_apart(events), self.term(), self.runtime().elapsed());
         let known = &self.inner.gathering;
-        if known.takes_dry(request, term, self.runtime().elapsed()) {
+        if known.takes_dry(request, term, &lacks, now) {
             return Ok(());
         }
         let mut round = known.round.borrow_mut();
-        if !round.as_ref().is_some_and(|round| self.goes_on(round)) {
+        if !round.as_ref().is_some_and(|round| self.goes_on(round)) && now >= known.held_until.get()
+        {
+            let number = known.next_number.replace(known.next_number.get() + 1);
             *round = Some(Round {
+                number,
                 request,
                 term,
-                began: self.runtime().elapsed(),
+                began: now,
+                given: vec![0; lacks.len()],
                 lacks,
-                is_given: false,
+                is_paused: false,
                 is_elsewhere: false,
                 unasked: self.others(),
                 awaited: BTreeMap::new(),
@@ -79,93 +87,102 @@ impl<C: Commit> Partition<C> {
         round.term == self.term() && age < GATHER_WITHIN
     }
 
-    /// What another partition must be asked for.
-    pub(crate) fn question_for_stripes(&self, to: PartitionId) -> Option<Carried> {
+    /// What another partition must be asked for, and the number of the round that it is for.
+    pub(crate) fn question_for_stripes(&self, to: PartitionId) -> Option<(u64, Carried)> {
         let round = self.inner.gathering.round.borrow();
         let round = round.as_ref().filter(|it| it.unasked.contains(&to) && self.goes_on(it))?;
         let home = self.id().partition;
-        let ask = |lack: &Lack| {
+        let ask = |lack: Lack| {
             let asked = Transfer {
                 id: EventId(1),
                 debit_account_id: lack.account,
                 credit_account_id: lack.account,
-                amount: Amount(lack.amount),
+                amount: Amount(lack.amount.max(1)),
                 user_data_32: u32::from(to.0) << 16 | u32::from(home.0),
                 flags: TransferFlags::GATHERING,
                 ..Transfer::default()
             };
             Arrival { sent: Sent::Transfer(asked), place: 0 }
         };
-        let arrivals = round.lacks.iter().map(ask).collect();
+        let arrivals = round.rest().map(ask).collect();
         let time = self.with_ledger(Ledger::last_timestamp);
-        Some(Carried { home, to, covers_from: 0, settled_below: 0, time, arrivals })
+        let carried = Carried { home, to, covers_from: 0, settled_below: 0, time, arrivals };
+        Some((round.number, carried))
     }
 
     /// Another partition has answered such a question.
-    pub(crate) fn note_given(&self, by: PartitionId, said: &Words) {
+    pub(crate) fn note_given(&self, by: PartitionId, number: u64, said: &Words) {
         if let Some(round) = self.inner.gathering.round.borrow_mut().as_mut()
+            && round.number == number
             && said.words.len() == round.lacks.len()
             && round.unasked.remove(&by)
         {
-            for word in &said.words {
+            for (word, given) in said.words.iter().zip(&mut round.given) {
                 round.is_elsewhere |= word.is_linked;
                 if word.verdict == Verdict::InDoubt {
-                    round.is_given = true;
+                    *given = given.saturating_add(word.amount.0);
                     let newest = round.awaited.entry(by).or_default();
                     *newest = Offset(word.place).max(*newest);
-                } else {
-                    round.moves.insert(by, word.id.0);
                 }
+                round.moves.insert(by, word.pending_id.0);
             }
         }
         self.end_round();
     }
 
-    /// Ends a round if all that was given has arrived, or begins it anew if nobody had anything and that is not sure yet.
+    /// Ends a round if all that was given has arrived and is enough, or nobody has more. Else all are asked again.
     pub(super) fn end_round(&self) {
         let known = &self.inner.gathering;
         let mut round = known.round.borrow_mut();
         let is_answered = |round: &Round| self.with_ledger(|ledger| round.is_answered(ledger));
         let Some(asked) = round.as_mut().filter(|round| is_answered(round)) else { return };
-        asked.moves.insert(self.id().partition, self.moves());
+        let here = self.id().partition;
+        asked.moves.insert(here, self.moves_but_with(here));
         let is_given_here = |lack: &Lack| self.with_ledger(|ledger| ledger.gives(lack.account));
         asked.is_elsewhere |= asked.lacks.iter().any(is_given_here);
-        if !asked.is_given && !asked.is_dry() {
-            let is_first = asked.moves_before.is_empty() && !asked.is_elsewhere;
-            asked.moves_before = std::mem::take(&mut asked.moves);
-            asked.is_elsewhere = false;
-            if is_first {
-                asked.unasked = self.others();
-                self.inner.changed.notify_all();
-            } else {
-                drop(round);
-                self.ask_again_soon();
+        if asked.has_enough() || asked.is_dry() {
+            let ended = round.take().filter(|ended| !ended.has_enough());
+            drop(round);
+            let now = self.runtime().elapsed();
+            if let Some(dry) = ended {
+                known.note_dry(&dry, now);
             }
-            return;
+            if known.owes.take() {
+                known.held_until.set(now + GATHER_HOLD);
+            }
+            return self.note_looked_up();
         }
-        let (is_dry, request, term) = (asked.is_dry(), asked.request, asked.term);
-        *round = None;
-        drop(round);
-        if is_dry {
-            known.note_dry(request, term, self.runtime().elapsed());
+        let waits = asked.is_elsewhere || !asked.moves_before.is_empty();
+        asked.moves_before = std::mem::take(&mut asked.moves);
+        if asked.is_elsewhere {
+            asked.moves_before.clear();
         }
-        self.note_looked_up();
+        (asked.is_elsewhere, asked.is_paused) = (false, waits);
+        if waits {
+            let number = asked.number;
+            drop(round);
+            return self.ask_again_soon(number);
+        }
+        asked.unasked = self.others();
+        self.inner.changed.notify_all();
     }
 
     /// What is on its way between others arrives first.
-    fn ask_again_soon(&self) {
-        self.spawn(|partition| async move {
+    fn ask_again_soon(&self, number: u64) {
+        self.spawn(move |partition| async move {
             partition.runtime().sleep(GATHER_AGAIN_AFTER).await;
-            if let Some(round) = partition.inner.gathering.round.borrow_mut().as_mut() {
-                round.unasked = partition.others();
+            if let Some(round) = partition.inner.gathering.round.borrow_mut().as_mut()
+                && round.number == number
+            {
+                (round.is_paused, round.unasked) = (false, partition.others());
             }
             partition.inner.changed.notify_all();
         });
     }
 
-    /// Changes whenever something is given here, or has arrived.
-    fn moves(&self) -> u128 {
-        u128::from(self.term()) << 64 | u128::from(self.with_ledger(Ledger::gifts))
+    /// Changes whenever something is given here, or has arrived, but for what is exchanged with one partition.
+    fn moves_but_with(&self, asker: PartitionId) -> u128 {
+        u128::from(self.term()) << 64 | u128::from(self.with_ledger(|ledger| ledger.gifts(asker)))
     }
 
     /// This one is gathering the same for itself, and goes before the other one.
@@ -180,7 +197,8 @@ impl<C: Commit> Partition<C> {
     }
 
     /// Gives what another partition lacks, if that is what it asks for; what becomes of each, in order: in doubt with a place
-    /// and an amount, or refused with [`Self::moves`] instead of an id; and linked if some of it is under way already.
+    /// and an amount, or refused; with [`Self::moves_but_with`] in the place of a reservation, and linked if some of it is under way
+    /// already.
     ///
     /// # Errors
     /// See [`NotTaken`].
@@ -208,7 +226,11 @@ impl<C: Commit> Partition<C> {
         let is_other = home != self.id().partition && home.0 < self.with_ledger(Ledger::partitions);
         let lacks = lacks.filter(|_| is_other).ok_or(MailError::Malformed)?;
         let has_room = self.with_ledger(Ledger::own_doubts_len) + lacks.len() <= DOUBTS_MAX;
-        if self.is_asking() || self.goes_before(home, &lacks) || !has_room {
+        if self.goes_before(home, &lacks) {
+            self.inner.gathering.owes.set(true);
+            return Err(BUSY.into());
+        }
+        if self.is_asking() || !has_room {
             return Err(BUSY.into());
         }
         let bytes = lacks.len() * (EVENT_BYTES + RESOLVED_BYTES);
@@ -219,8 +241,8 @@ impl<C: Commit> Partition<C> {
             let before = draft.len();
             for lack in &lacks {
                 let (is_linked, place) = (ledger.gives(lack.account), ledger.next_offset().0);
-                let (verdict, pending_id) = (Verdict::ExceedsCredits, EventId(0));
-                let (id, amount) = (EventId(term << 64 | u128::from(ledger.gifts())), Amount(0));
+                let pending_id = EventId(term << 64 | u128::from(ledger.gifts(home)));
+                let (id, amount, verdict) = (EventId(1), Amount(0), Verdict::ExceedsCredits);
                 let nothing = Word { id, place: 0, verdict, amount, pending_id, is_linked };
                 let given = ledger.give(lack, home, draft, now);
                 words.push(given.map_or(nothing, |given| {
@@ -235,11 +257,10 @@ impl<C: Commit> Partition<C> {
         taken.ok_or_else(|| self.not_leader())?;
         let (time, next_offset) =
             self.with_ledger(|ledger| (ledger.last_timestamp(), ledger.next_offset()));
-        if words.iter().any(|word| word.verdict != Verdict::InDoubt) {
-            // Who is refused for that must not be refused for what is taken back, or by who leads no more.
-            self.until_visible().await?;
-            self.read_barrier().await?;
-        }
+        self.inner.gathering.held_until.set(Duration::ZERO); // somebody was served
+        // Who is refused for what is not here must not be refused for what is taken back, or by who leads no more.
+        self.until_visible().await?;
+        self.read_barrier().await?;
         Ok(Words { time, next_offset, words })
     }
 }

@@ -13,7 +13,7 @@ use walengine_net::message::{
     LookupAccountsReply, LookupTransfers, MessageError, ReadEntries, ReadLog, Status, StatusReply,
     VerdictState, open_frame,
 };
-use walengine_net::model::{Account, AccountId, Decided, EVENT_BYTES, EventBytes, Offset};
+use walengine_net::model::{Account, AccountId, Decided, EVENT_BYTES, EventBytes, Offset, Verdict};
 use walengine_replication::budget::{Budget, Held};
 
 use super::bounded::Known;
@@ -456,7 +456,10 @@ impl<C: Commit> Reads<C> {
                 let decided = decided.filter(|_| !hidden);
                 decided.map_or(VerdictState { known: 0, verdict: 0, offset: 0 }, |decided| {
                     let offset = decided.offset.unwrap_or_default().0;
-                    VerdictState { known: 1, verdict: decided.verdict.number(), offset }
+                    // Not all partitions have the striped account, or know that it is closed.
+                    let is_over = !ledger.is_announced(key.id);
+                    let verdict = if is_over { decided.verdict } else { Verdict::InDoubt };
+                    VerdictState { known: 1, verdict: verdict.number(), offset }
                 })
             }));
             ledger.next_offset().0
