@@ -48,10 +48,14 @@ impl Script {
     /// leader, and the exit code says so.
     fn status_when_well(&self) -> String {
         let by = Instant::now() + PATIENCE;
-        while !self.run(&["status"]).status.success() && Instant::now() < by {
+        loop {
+            let output = self.run(&["status"]);
+            if output.status.success() {
+                return String::from_utf8_lossy(&output.stdout).into_owned();
+            }
+            assert!(Instant::now() < by, "{}", text(&output));
             thread::sleep(Duration::from_millis(100));
         }
-        self.says(&["status"])
     }
 }
 
