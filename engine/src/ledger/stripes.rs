@@ -151,12 +151,15 @@ impl Ledger {
         }
     }
 
+    /// Some of these may debit a striped account, and there are other stripes.
+    #[inline]
+    pub fn may_lack(&self, events: &[EventBytes]) -> bool {
+        self.partitions > 1 && events.iter().any(may_debit_striped)
+    }
+
     /// What these events may lack here and stripes elsewhere may have, account by account. A batch that credits an
-    /// account first may need less.
+    /// account first may need less. Their ids must have been looked up.
     pub fn lacks(&self, events: &[EventBytes]) -> Vec<Lack> {
-        if self.partitions == 1 {
-            return Vec::new();
-        }
         // And whether one of them takes what there is, whatever the account's limits.
         let mut wanted: BTreeMap<AccountId, (u128, bool)> = BTreeMap::new();
         for event in events.iter().filter(|event| may_debit_striped(event)) {

@@ -37,8 +37,8 @@ impl<C: Commit> Partition<C> {
     /// Others are being asked for it; whoever waits for the partition is woken.
     #[inline]
     pub(super) fn require_gathered(&self, events: &[EventBytes]) -> Result<(), Refused> {
-        let lacks = self.with_ledger(|ledger| ledger.lacks(events));
-        if lacks.is_empty() || !self.leads() {
+        let may_lack = self.with_ledger(|ledger| ledger.may_lack(events));
+        if !may_lack || !self.leads() {
             return Ok(());
         }
         // A repeat is answered with what is there.
