@@ -31,6 +31,8 @@ struct Dry {
     term: u64,
     since: Duration,
     accounts: Vec<AccountId>,
+    /// What this partition has given so far: what it had then, it may give away.
+    given: u128,
 }
 
 /// Questions to all others for one request, until it is known that there is enough, or no more.
@@ -63,25 +65,32 @@ pub struct Round {
 
 impl Gathering {
     /// Nobody has more of these for this request: it is to be decided now.
-    pub fn takes_dry(&self, request: u64, term: u64, lacks: &[Lack], now: Duration) -> bool {
+    pub fn takes_dry(
+        &self,
+        request: u64,
+        term: u64,
+        lacks: &[Lack],
+        given: u128,
+        now: Duration,
+    ) -> bool {
         let mut dry = self.dry.borrow_mut();
         dry.retain(|it| it.term == term && now < it.since + GATHER_WITHIN);
         let Some(place) = dry.iter().position(|it| it.request == request) else { return false };
-        let is_known = dry
-            .remove(place)
-            .is_some_and(|known| lacks.iter().all(|lack| known.accounts.contains(&lack.account)));
-        is_known // or it lacks something else meanwhile
+        // Or it lacks something else meanwhile.
+        dry.remove(place).is_some_and(|known| {
+            known.given == given && lacks.iter().all(|lack| known.accounts.contains(&lack.account))
+        })
     }
 
     /// Nobody has more of what a round was for.
-    pub fn note_dry(&self, round: &Round, now: Duration) {
+    pub fn note_dry(&self, round: &Round, given: u128, now: Duration) {
         let mut dry = self.dry.borrow_mut();
         if dry.len() == DRY_KEPT_MAX {
             dry.pop_front(); // it asks again
         }
         let Round { request, term, ref lacks, .. } = *round;
         let accounts = lacks.iter().map(|lack| lack.account).collect();
-        dry.push_back(Dry { request, term, since: now, accounts });
+        dry.push_back(Dry { request, term, since: now, accounts, given });
     }
 }
 

@@ -50,7 +50,8 @@ impl<C: Commit> Partition<C> {
     fn gather(&self, events: &[EventBytes], lacks: Vec<Lack>) -> Result<(), Refused> {
         let (request, term, now) = (tell_apart(events), self.term(), self.runtime().elapsed());
         let known = &self.inner.gathering;
-        if known.takes_dry(request, term, &lacks, now) {
+        let given = self.moves_but_with(self.id().partition);
+        if known.takes_dry(request, term, &lacks, given, now) {
             return Ok(());
         }
         let mut round = known.round.borrow_mut();
@@ -145,7 +146,7 @@ impl<C: Commit> Partition<C> {
             drop(round);
             let now = self.runtime().elapsed();
             if let Some(dry) = ended {
-                known.note_dry(&dry, now);
+                known.note_dry(&dry, self.moves_but_with(here), now);
             }
             if known.owes.take() {
                 known.held_until.set(now + GATHER_HOLD);
