@@ -52,6 +52,7 @@ pub const INSIDE: &[(&[&str], &str)] = &[
             "engine/src/ledger/draft.rs",
             "engine/src/ledger/effects.rs",
             "engine/src/ledger/mod.rs",
+            "engine/src/ledger/stripes.rs",
             "engine/src/ledger/undo.rs",
         ],
         "the ledger's type is in mod.rs, each kind of its operations in a file of its own",
