@@ -194,7 +194,7 @@ impl Writer {
         if self.rng.percent(3) {
             return (home, self.close(home));
         }
-        if self.rng.percent(15) {
+        if self.rng.percent(8) {
             return self.with_stripes(home);
         }
         let mut transfer = self.between(home, other);
@@ -228,7 +228,7 @@ impl Writer {
     fn with_stripes(&mut self, home: usize) -> (usize, EventBytes) {
         let [fees, pot] = striped_accounts().map(|account| account.id);
         let mut transfer = self.between(home, home);
-        let kind = self.rng.below(20);
+        let kind = self.rng.below(16);
         match kind {
             0 => {
                 let of_all = partition::of_book(fees.book(), self.accounts.len() as u16);
