@@ -140,7 +140,7 @@ async fn live(root: SimRuntime, mut rng: Rng, profile: Profile) -> Ran {
         let events: Vec<_> = striped_accounts().iter().map(Account::to_bytes).collect();
         Client::new(&of_all.cluster, &root, rng.fork()).send(&events, &of_all.told).await;
         for one in all.iter() {
-            let amount = u128::from(rng.below(4)) + 1;
+            let amount = u128::from(rng.below(2)) + 1;
             filled += amount;
             let events = [fill(one.cluster.place.partition, partitions, amount).to_bytes()];
             Client::new(&one.cluster, &root, rng.fork()).send(&events, &one.told).await;
