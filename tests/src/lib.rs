@@ -3,6 +3,7 @@
 //! both.
 #![forbid(unsafe_code)]
 
+pub mod between;
 pub mod checked_partition;
 pub mod cluster;
 pub mod cluster_clients;

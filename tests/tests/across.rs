@@ -10,15 +10,15 @@ use walengine_net::client::blocking::Client;
 use walengine_net::client::{Chain, Config};
 use walengine_net::model::{
     Account, AccountFlags, AccountId, Amount, Close, CloseFlags, Code, Event, EventId, Guard,
-    GuardFlags, LedgerId, Transfer, TransferFlags, Verdict,
+    GuardFlags, Transfer, TransferFlags, Verdict,
 };
 use walengine_net::partition::of_account;
+use walengine_tests::between::{LEDGER, account_of, between};
 use walengine_tests::server::{Launch, TestDir, run_command, text};
 use walengine_tests::sim::Rng;
 
 const ACCOUNTS: usize = 20;
 const TRANSFERS: usize = 1000;
-const LEDGER: LedgerId = LedgerId(840);
 
 fn create_accounts(client: &Client, random: &mut Rng) -> Vec<AccountId> {
     let new = |_| Account {
@@ -115,24 +115,6 @@ fn accounts_with_ordinary_ids_pay_each_other_wherever_they_live() {
 /// Books of two partitions.
 fn account_in(partition: u16, number: u128) -> AccountId {
     account_of(2, partition, number)
-}
-
-/// Books of so many.
-fn account_of(partitions: u16, partition: u16, number: u128) -> AccountId {
-    let lives_there = |id: &AccountId| of_account(*id, partitions).0 == partition;
-    (1u128..100).map(|book| AccountId(book << 96 | number)).find(lives_there).unwrap()
-}
-
-fn between(id: u128, debit: AccountId, credit: AccountId, amount: u128) -> Transfer {
-    Transfer {
-        id: EventId(id),
-        debit_account_id: debit,
-        credit_account_id: credit,
-        amount: Amount(amount),
-        ledger: LEDGER,
-        code: Code(1),
-        ..Transfer::default()
-    }
 }
 
 /// A chain takes effect whole or not at all, wherever its accounts live, and has one verdict for each event.

@@ -13,8 +13,9 @@ use walengine_net::model::{
     Account, AccountFlags, AccountId, Amount, Code, EventBytes, EventId, LedgerId, PartitionId,
     Transfer, TransferFlags, Verdict,
 };
-use walengine_net::partition::{of_account, of_sides};
+use walengine_net::partition::of_sides;
 use walengine_net::unit;
+use walengine_tests::between::account_of;
 use walengine_tests::log_fold::Folded;
 use walengine_tests::nodes::Nodes;
 use walengine_tests::postgres::Postgres;
@@ -396,12 +397,6 @@ fn what_was_acknowledged_is_on_both_sides_whoever_is_killed_paused_or_cut_off() 
 /// An account of a partition.
 fn account_in(partition: u16, number: u128) -> AccountId {
     account_of(PARTITIONS, partition, number)
-}
-
-/// One of so many partitions.
-fn account_of(partitions: u16, partition: u16, number: u128) -> AccountId {
-    let lives_there = |id: &AccountId| of_account(*id, partitions).0 == partition;
-    (1..100).map(|book| AccountId(book << 96 | number)).find(lives_there).unwrap()
 }
 
 fn pay(id: u128, debit: AccountId, credit: AccountId, flags: TransferFlags) -> Transfer {

@@ -5,34 +5,20 @@ use std::thread;
 use walengine_net::client::Chain;
 use walengine_net::client::blocking::Client;
 use walengine_net::model::{
-    Account, AccountFlags, AccountId, Amount, Close, CloseFlags, Code, EventId, Guard, GuardFlags,
-    LedgerId, Transfer, TransferFlags, Verdict,
+    Account, AccountFlags, AccountId, Close, CloseFlags, Code, EventId, Guard, GuardFlags,
+    Transfer, TransferFlags, Verdict,
 };
-use walengine_net::partition::of_account;
+use walengine_tests::between::{LEDGER, account_of, between};
 use walengine_tests::server::{Launch, TestDir};
 
-const LEDGER: LedgerId = LedgerId(840);
 const PARTITIONS: u16 = 3;
 
 fn account_in(partition: u16) -> AccountId {
-    let lives_there = |id: &AccountId| of_account(*id, PARTITIONS).0 == partition;
-    (1u128..100).map(|book| AccountId(book << 96 | 1)).find(lives_there).unwrap()
+    account_of(PARTITIONS, partition, 1)
 }
 
 fn new(id: AccountId, flags: AccountFlags) -> Account {
     Account { id, ledger: LEDGER, code: Code(1), flags, ..Account::default() }
-}
-
-fn between(id: u128, debit: AccountId, credit: AccountId, amount: u128) -> Transfer {
-    Transfer {
-        id: EventId(id),
-        debit_account_id: debit,
-        credit_account_id: credit,
-        amount: Amount(amount),
-        ledger: LEDGER,
-        code: Code(1),
-        ..Transfer::default()
-    }
 }
 
 struct Bank {

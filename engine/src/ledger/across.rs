@@ -168,8 +168,7 @@ impl Ledger {
 
     /// Partitions that have not said yet what they have decided, or know, of what was sent there.
     pub fn others_in_doubt(&self) -> Vec<PartitionId> {
-        let others = (0..self.partitions).map(PartitionId);
-        others.filter(|other| self.oldest_doubt(*other).is_some()).collect()
+        self.others().filter(|other| self.oldest_doubt(*other).is_some()).collect()
     }
 
     /// The partition that the outcome of what is in doubt under this id comes from.

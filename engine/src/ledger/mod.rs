@@ -184,6 +184,12 @@ impl Ledger {
         self.partition
     }
 
+    /// The other partitions of the cluster.
+    pub fn others(&self) -> impl Iterator<Item = PartitionId> + use<> {
+        let here = self.partition;
+        (0..self.partitions).map(PartitionId).filter(move |other| *other != here)
+    }
+
     /// Number of partitions of the cluster.
     pub fn partitions(&self) -> u16 {
         self.partitions

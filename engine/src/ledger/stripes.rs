@@ -52,31 +52,27 @@ pub fn is_for_all(event: &EventBytes) -> bool {
 impl Ledger {
     /// What was decided here of a striped account is to be told to all other partitions.
     pub(super) fn announce(&mut self, event: &EventBytes, fingerprint: u64, at: At) {
-        if self.partitions == 1 || !is_for_all(event) {
-            return;
-        }
-        for other in (0..self.partitions).filter(|other| *other != self.partition.0) {
-            self.pendings.insert(Pending {
-                id: event_id(event),
-                fingerprint,
-                offset: at.offset,
-                other: other + 1,
-                standing: Standing::Announcing,
-                ..Pending::default()
-            });
+        for announced in self.announcements(event, at.offset) {
+            self.pendings.insert(Pending { fingerprint, ..announced });
         }
     }
 
     pub(super) fn revert_announced(&mut self, event: &EventBytes, offset: u64) {
-        if self.partitions == 1 || !is_for_all(event) {
-            return;
-        }
-        let (id, standing) = (event_id(event), Standing::Announcing);
-        for other in (0..self.partitions).filter(|other| *other != self.partition.0) {
-            let announced =
-                Pending { id, offset, other: other + 1, standing, ..Pending::default() };
+        for announced in self.announcements(event, offset) {
             self.pendings.remove(announced.key());
         }
+    }
+
+    /// One for each other partition, if the event is for all; without its fingerprint.
+    fn announcements(
+        &self,
+        event: &EventBytes,
+        offset: u64,
+    ) -> impl Iterator<Item = Pending> + use<> {
+        let (id, standing) = (event_id(event), Standing::Announcing);
+        let announced = Pending { id, offset, standing, ..Pending::default() };
+        let others = is_for_all(event).then(|| self.others());
+        others.into_iter().flatten().map(move |to| Pending { other: to.0 + 1, ..announced })
     }
 
     /// Some partition may not have taken what was decided here of a striped account, under this id.

@@ -494,8 +494,7 @@ impl Doubts {
     pub fn others(&self, ledger: &Ledger) -> BTreeSet<PartitionId> {
         let mut others = BTreeSet::new();
         if !self.announced.is_empty() {
-            let all = (0..ledger.partitions()).map(PartitionId);
-            return all.filter(|other| *other != ledger.partition()).collect();
+            return ledger.others().collect();
         }
         for (_, id) in &self.in_doubt {
             others.extend(ledger.doubt_to(*id));

@@ -78,8 +78,7 @@ impl<C: Commit> Partition<C> {
     }
 
     fn others(&self) -> BTreeSet<PartitionId> {
-        let (here, partitions) = (self.id().partition, self.with_ledger(Ledger::partitions));
-        (0..partitions).map(PartitionId).filter(|other| *other != here).collect()
+        self.with_ledger(Ledger::others).collect()
     }
 
     /// Nobody may wait for it any more otherwise, or what was given was lost with its leader.
@@ -237,12 +236,11 @@ impl<C: Commit> Partition<C> {
         let bytes = lacks.len() * (EVENT_BYTES + RESOLVED_BYTES);
         let now = self.admit_carried(time, bytes).await?;
         let mut words = Vec::with_capacity(lacks.len());
-        let term = u128::from(self.term());
+        let pending_id = EventId(self.moves_but_with(home)); // what is given now is exchanged with it
         let decide = |ledger: &mut Ledger, draft: &mut Draft| {
             let before = draft.len();
             for lack in &lacks {
                 let (is_linked, place) = (ledger.gives(lack.account), ledger.next_offset().0);
-                let pending_id = EventId(term << 64 | u128::from(ledger.gifts(home)));
                 let (id, amount, verdict) = (EventId(1), Amount(0), Verdict::ExceedsCredits);
                 let nothing = Word { id, place: 0, verdict, amount, pending_id, is_linked };
                 let given = ledger.give(lack, home, draft, now);

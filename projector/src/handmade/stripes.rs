@@ -83,22 +83,21 @@ pub fn is_taken(id: EventId, place: u64) -> Vec<Decided> {
 
 /// Account 1 of a partition pays the striped one.
 pub fn is_paid(id: u128, partition: PartitionId, amount: u128) -> Vec<Decided> {
-    let paid = Transfer {
-        credit_account_id: fees(),
-        flags: TransferFlags::default(),
-        ..super::transfer(id, partition, partition, amount)
-    };
-    vec![(paid.to_bytes(), Verdict::Ok, None)]
+    accepted(Transfer { credit_account_id: fees(), ..plain(id, partition, amount) })
 }
 
 /// The striped account pays account 1 of a partition.
 pub fn pays(id: u128, partition: PartitionId, amount: u128) -> Vec<Decided> {
-    let paid = Transfer {
-        debit_account_id: fees(),
-        flags: TransferFlags::default(),
-        ..super::transfer(id, partition, partition, amount)
-    };
-    vec![(paid.to_bytes(), Verdict::Ok, None)]
+    accepted(Transfer { debit_account_id: fees(), ..plain(id, partition, amount) })
+}
+
+fn plain(id: u128, partition: PartitionId, amount: u128) -> Transfer {
+    let flags = TransferFlags::default();
+    Transfer { flags, ..super::transfer(id, partition, partition, amount) }
+}
+
+fn accepted(transfer: Transfer) -> Vec<Decided> {
+    vec![(transfer.to_bytes(), Verdict::Ok, None)]
 }
 
 /// The gathering of a record at `place` of `from`.
