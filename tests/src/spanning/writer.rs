@@ -212,7 +212,7 @@ impl Writer {
                 }
                 self.pendings[home].push_back(transfer);
             }
-            4 | 5 => {
+            4..7 => {
                 if let Some(reserved) = self.pendings[home].pop_front() {
                     transfer = self.end_of(&reserved, transfer.id);
                 }
@@ -278,7 +278,7 @@ impl Writer {
 
     /// Posts a reservation, in whole or in part, or voids it.
     fn end_of(&mut self, reserved: &Transfer, id: EventId) -> Transfer {
-        let posts = self.rng.percent(60);
+        let posts = self.rng.percent(75);
         let flags = if posts { TransferFlags::POST_PENDING } else { TransferFlags::VOID_PENDING };
         let mut end = Transfer { id, pending_id: reserved.id, flags, ..Transfer::default() };
         if self.rng.percent(30) {
