@@ -21,6 +21,7 @@ certs="$dir/certs"
 nobody="02:00:00:00:00:fe" # no card has this address
 client_port=7450
 peer_port=7550
+http_port=7480
 form_seconds=30
 stop_seconds=20
 
@@ -52,6 +53,9 @@ client_address() {
 }
 peer_address() {
   if [ "$mode" = namespaces ]; then echo "$(host "$1"):$peer_port"; else echo "127.0.0.1:$((peer_port + $1))"; fi
+}
+http_address() {
+  if [ "$mode" = namespaces ]; then echo "$(host "$1"):$http_port"; else echo "127.0.0.1:$((http_port + $1))"; fi
 }
 client_addresses() {
   local node list=""
@@ -141,7 +145,7 @@ start() {
   setsid "${through[@]}" "$binary" --data "$dir/node$node/data" --cores 1 \
     --first-core $(((node - 1) % cores)) --partitions 3 --reserve-mib 64 --segment-mib 16 \
     --listen "$(client_address "$node")" --peer-listen "$(peer_address "$node")" \
-    --join "${peers#,}" --expect "$count" --replicas "$((count < 5 ? 3 : 5))" "${secrets[@]}" \
+    --http "$(http_address "$node")" --join "${peers#,}" --expect "$count" --replicas "$((count < 5 ? 3 : 5))" "${secrets[@]}" \
     </dev/null >/dev/null 2>>"$dir/node$node/log" &
   echo $! >"$dir/node$node/pid"
 }

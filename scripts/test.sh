@@ -50,13 +50,20 @@ names() {
     done
   done
 }
+# Simulations that run for minutes want an optimized build. All tests share it, so that nothing is built twice.
+profile=()
+built=debug
+if $all; then
+  profile=(--profile simulation)
+  built=simulation
+fi
 # Each selection of packages has other features of common dependencies, for which all of it is built again.
 # So the whole workspace is selected for whatever runs here.
 build_programs() {
-  cargo build --workspace --bin walengine --bin walengine-projector --bin walengine-bench "$@"
+  cargo build --workspace "${profile[@]}" --bin walengine --bin walengine-projector --bin walengine-bench "$@"
 }
 integration_tests() {
-  cargo test --workspace --test walengine -- "$@"
+  cargo test --workspace "${profile[@]}" --test walengine -- "$@"
 }
 list_tests() {
   integration_tests --list | sed -n 's/: test$//p'
@@ -90,7 +97,7 @@ cargo fmt --all --check
 scripts/deny.sh
 cargo clippy --workspace --all-targets -- -D warnings
 need_postgres
-need_commands openssl:openssl
+need_commands openssl:openssl curl:curl
 build_programs --bin walengine-fuzz
 known=$(list_tests)
 
@@ -108,26 +115,21 @@ done
 # By hand: WALENGINE_SIM_SEEDS=3000 scripts/test.sh ids::ids_are, and more for whoever changes them.
 cluster_seeds=(100 50 40 30)
 $all && cluster_seeds=(1000 100 250 500)
-cargo test --workspace --exclude walengine-tests
+cargo test --workspace "${profile[@]}" --exclude walengine-tests
 # With walengine-benches, which has no library: for the features of the whole workspace.
-cargo test --package walengine-tests --package walengine-benches --lib
+cargo test "${profile[@]}" --package walengine-tests --package walengine-benches --lib
 for target in frame entry; do
-  "${CARGO_TARGET_DIR:-target}/debug/walengine-fuzz" "$target" --seconds "${WALENGINE_FUZZ_SECONDS:-30}"
+  "${CARGO_TARGET_DIR:-target}/$built/walengine-fuzz" "$target" --seconds "${WALENGINE_FUZZ_SECONDS:-30}"
 done
 # Projectors, servers and PostgreSQL die under load: all of it counts in an acceptance run only.
 $all && export WALENGINE_PROJECTOR_KILLS_PERCENT="${WALENGINE_PROJECTOR_KILLS_PERCENT:-100}"
 integration_tests "${skip[@]}"
-# A build of its own, optimized, takes eight minutes of processor time, and saves more only with many seeds. It has the
-# bugs as well, none of which is planted in these runs.
-build=(--workspace)
-$all && build+=(--profile simulation --features walengine-tests/planted)
 for at in "${!clusters[@]}"; do
-  WALENGINE_SIM_SEEDS="${WALENGINE_SIM_SEEDS:-${cluster_seeds[$at]}}" \
-    cargo test "${build[@]}" --test walengine -- "${clusters[$at]}" --nocapture
+  WALENGINE_SIM_SEEDS="${WALENGINE_SIM_SEEDS:-${cluster_seeds[$at]}}" integration_tests "${clusters[$at]}" --nocapture
 done
 if $all; then
   # Bugs put in on purpose must be found, or the simulation proves nothing.
-  cargo test "${build[@]}" --test planted -- --nocapture
+  cargo test --workspace "${profile[@]}" --features walengine-tests/planted --test planted -- --nocapture
 fi
 
 if ! $all; then

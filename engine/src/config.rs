@@ -1,6 +1,6 @@
 //! Settings of the server: flags, then environment, then a TOML file, then defaults.
 
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -16,6 +16,8 @@ pub const GOSSIP_KEY_FILE: &str = "gossip.key";
 
 /// Address that the server listens on, and that commands look for, unless told otherwise.
 pub const ADDRESS_DEFAULT: &str = "127.0.0.1:7450";
+/// Port of HTTP, on the loopback interface, unless told otherwise.
+pub const HTTP_PORT_DEFAULT: u16 = 7480;
 
 const MIB: u64 = 1 << 20;
 
@@ -39,6 +41,16 @@ pub struct ServeOptions {
     /// Address or host name, and port, for clients [default: 127.0.0.1:7450]
     #[arg(long, value_name = "HOST:PORT", env = "WALENGINE_LISTEN")]
     pub listen: Option<String>,
+
+    /// Address and port for HTTP: health, metrics and the API in JSON; `off`: none [default:
+    /// 127.0.0.1:7480, unless another program has that]
+    #[arg(long, value_name = "HOST:PORT", env = "WALENGINE_HTTP")]
+    pub http: Option<String>,
+
+    /// Further host names by which HTTP may be asked for, separated by commas; requests for other names
+    /// are turned away [default: none]
+    #[arg(long, value_name = "NAME,..", env = "WALENGINE_HTTP_NAMES", value_delimiter = ',')]
+    pub http_names: Option<Vec<String>>,
 
     /// Partitions of a new data directory; fixed from then on [default: one a core]
     #[arg(long, value_name = "N", env = "WALENGINE_PARTITIONS")]
@@ -164,6 +176,8 @@ pub struct Config {
     pub data: PathBuf,
     /// Where clients connect.
     pub listen: SocketAddr,
+    /// Where HTTP is taken.
+    pub http: HttpConfig,
     /// Partitions of a new data directory; `None`: one a core. An old one knows its own.
     pub partitions: Option<u16>,
     /// Segment size of a new data directory.
@@ -192,7 +206,8 @@ impl Config {
     /// A setting by which others than this machine can reach the node, and the address.
     pub fn reachable(&self) -> Option<(&'static str, SocketAddr)> {
         let peers = self.cluster.as_ref().map(|cluster| ("--peer-listen", cluster.peer_listen));
-        let mut all = [Some(("--listen", self.listen)), peers].into_iter().flatten();
+        let http = self.http.address.map(|address| ("--http", address));
+        let mut all = [Some(("--listen", self.listen)), peers, http].into_iter().flatten();
         all.find(|(_, address)| !address.ip().to_canonical().is_loopback())
     }
 }
@@ -204,6 +219,17 @@ impl Config {
         self.tls.is_some()
             || self.cluster.as_ref().is_some_and(|cluster| cluster.key_file.is_some())
     }
+}
+
+/// Where HTTP is taken.
+#[derive(Clone, Debug)]
+pub struct HttpConfig {
+    /// `None`: nowhere.
+    pub address: Option<SocketAddr>,
+    /// A person has named the address: without it the node does not start.
+    pub is_asked_for: bool,
+    /// Host names by which it may be asked for, besides `localhost`.
+    pub names: Vec<String>,
 }
 
 /// Settings of a node that is not alone.
@@ -258,6 +284,8 @@ impl ServeOptions {
             listen: self.listen.or(file.listen),
             partitions: self.partitions.or(file.partitions),
             segment_mib: self.segment_mib.or(file.segment_mib),
+            http: self.http.or(file.http),
+            http_names: self.http_names.or(file.http_names),
             reserve_mib: self.reserve_mib.or(file.reserve_mib),
             snapshot_mib: self.snapshot_mib.or(file.snapshot_mib),
             flushes: self.flushes.or(file.flushes),
@@ -306,7 +334,9 @@ impl ServeOptions {
         }
         let listen = resolve(self.listen.as_deref().unwrap_or(ADDRESS_DEFAULT), "--listen")?;
         let cluster = self.cluster(listen)?;
+        let http = self.http()?;
         Ok(Config {
+            http,
             policy: policy_file(self.policy, self.tls.as_deref())?,
             tls: self.tls,
             insecure: self.insecure.unwrap_or(false),
@@ -351,6 +381,20 @@ impl ServeOptions {
              or a container confines it); --first-core counts them from 0, and at least one must be left"
         );
         Err(Fatal::new(Reason::Usage, message))
+    }
+
+    fn http(&self) -> Result<HttpConfig, Fatal> {
+        let address = match self.http.as_deref() {
+            Some("off") => None,
+            Some(address) => Some(resolve(address, "--http")?),
+            None => Some(SocketAddr::from((Ipv4Addr::LOCALHOST, HTTP_PORT_DEFAULT))),
+        };
+        let host = |text: &Option<String>| {
+            Some(HostPort::parse(text.as_deref()?)?.host).filter(|host| !host.is_empty())
+        };
+        let advertised = host(&self.advertise);
+        let names = self.http_names.iter().flatten().cloned().chain(advertised);
+        Ok(HttpConfig { address, is_asked_for: self.http.is_some(), names: names.collect() })
     }
 
     fn cluster(&self, listen: SocketAddr) -> Result<Option<ClusterConfig>, Fatal> {

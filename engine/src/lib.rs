@@ -23,6 +23,7 @@ pub mod executor;
 pub mod export;
 pub mod fatal;
 pub mod feed;
+pub mod http;
 pub mod ids;
 pub mod leave_cost;
 pub mod ledger;

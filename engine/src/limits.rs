@@ -540,3 +540,35 @@ pub const DISHONEST_TOLD_EVERY: Duration = Duration::from_secs(10);
 pub const HOST_BYTES_MAX: usize = 253;
 /// See [`HOST_BYTES_MAX`].
 pub const HOST_LABEL_BYTES_MAX: usize = 63;
+
+/// Connections of HTTP at once; who comes beyond them waits in the system's queue.
+pub const HTTP_CONNECTIONS_MAX: usize = 256;
+/// Largest head of an HTTP request in bytes.
+pub const HTTP_HEAD_BYTES_MAX: usize = 16 << 10;
+/// How long a connection of HTTP may be silent between requests, and how long the head of one may take.
+pub const HTTP_IDLE_WITHIN: Duration = Duration::from_secs(60);
+/// How long both ends of a connection of HTTP may take to prove who they are.
+pub const HTTP_HANDSHAKE_WITHIN: Duration = Duration::from_secs(5);
+/// Largest body of an HTTP request in bytes: a whole batch in JSON, at 500 bytes an event.
+pub const HTTP_BODY_BYTES_MAX: usize = 4 << 20;
+/// Bytes of all bodies that are not answered yet. A body waits for room, and has its time for that.
+pub const HTTP_BODIES_BYTES_MAX: usize = 16 << 20;
+/// How long a body may take.
+pub const HTTP_BODY_WITHIN: Duration = Duration::from_secs(10);
+/// Longest id in a request, which may be any text, in bytes.
+pub const HTTP_NAME_BYTES_MAX: usize = 256;
+/// Callers for whom connections to the cluster are kept.
+pub const HTTP_CLIENTS_MAX: usize = 32;
+/// Readers that follow the log by HTTP at once.
+pub const HTTP_STREAMS_MAX: usize = 32;
+/// How often such a reader gets a sign of life where nothing happens.
+pub const HTTP_STREAM_SIGN_EVERY: Duration = Duration::from_secs(10);
+/// Bytes of the log that are read for one page of JSON.
+pub const HTTP_LOG_PAGE_BYTES: usize = 256 << 10;
+/// When to come back, where nothing better is known.
+pub const HTTP_RETRY_AFTER: Duration = Duration::from_secs(1);
+
+const _: () = {
+    assert!(HTTP_BODY_BYTES_MAX <= HTTP_BODIES_BYTES_MAX);
+    assert!(HTTP_BODY_BYTES_MAX / EVENTS_MAX > 500);
+};

@@ -5,8 +5,9 @@ use walengine_replication::budget::Pool;
 
 use crate::limits::{
     CONNECTION_OUT_BYTES_MAX, CONNECTIONS_BYTES_MAX, CONNECTIONS_OWN_BYTES, DISK_READS_MAX,
-    DISK_READS_OF_SHARDS_MAX, FEED_CONNECTIONS_BYTES_MAX, FEED_RECENT_BYTES_MAX, PEERS_BYTES_MAX,
-    PEERS_OWN_BYTES, SMALL_READS_BYTES_MAX,
+    DISK_READS_OF_SHARDS_MAX, FEED_CONNECTIONS_BYTES_MAX, FEED_RECENT_BYTES_MAX,
+    HTTP_BODIES_BYTES_MAX, HTTP_BODY_BYTES_MAX, PEERS_BYTES_MAX, PEERS_OWN_BYTES,
+    SMALL_READS_BYTES_MAX,
 };
 use crate::memory;
 
@@ -36,6 +37,11 @@ pub fn feed_recent_share() -> usize {
 /// What the reads with small answers may hold on one shard.
 pub fn small_reads_share(cores: usize) -> usize {
     memory::in_proportion(SMALL_READS_BYTES_MAX) / cores.max(1)
+}
+
+/// What the bodies of requests by HTTP may take until they are answered. The largest fits.
+pub fn http_bodies_share() -> usize {
+    memory::in_proportion(HTTP_BODIES_BYTES_MAX).max(HTTP_BODY_BYTES_MAX)
 }
 
 /// How many reads of entries from disk one shard may have under way.

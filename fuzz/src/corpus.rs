@@ -8,7 +8,7 @@ use walengine::ledger::{Draft, Ledger, RecordsDraft};
 use walengine_net::entry::{ANY_OFFSET, ChainHash, EntryKind, EntryMeta, RecordHead};
 use walengine_net::frame::{self, FrameHead, RequestId};
 use walengine_net::message::{
-    Append, AppendHead, ClusterStatus, Credit, Hello, IdNamespace, ListAccounts, LookupAccounts,
+    ActFor, Append, AppendHead, ClusterStatus, Credit, Hello, IdNamespace, ListAccounts, LookupAccounts,
     LookupTransfers, Message, NO_OFFSET, ReadEntries, ReadLog, ServerStatus, StateDigest, Status,
     Submit, Subscribe, Unsubscribe,
 };
@@ -140,6 +140,7 @@ fn frames() -> Vec<(String, Vec<u8>)> {
         "server-status" ServerStatus::default(),
         "cluster-status" ClusterStatus::default(),
         "state-digest" StateDigest::default(),
+        "act-for" ActFor { identity: "spiffe://bank/client/payments" },
     }
     let mut hello = Vec::new();
     put(&mut hello, 1, &Hello { partition: 0, client_name: "fuzz" });

@@ -26,7 +26,7 @@ use walengine::storage::archive::Archive;
 use walengine::storage::partition_dir;
 use walengine_net::frame::{self, Frame, FrameError, HEADER_BYTES};
 use walengine_net::message::{
-    AdminReply, AdmitNode, ClusterStatus, ClusterStatusReply, ImportLog, ImportLogReply, Leave,
+    ActFor, ActForReply, AdminReply, AdmitNode, ClusterStatus, ClusterStatusReply, ImportLog, ImportLogReply, Leave,
     LeaveAnyway, RemoveNode, StateDigest, StateDigestReply, TransferLeadership,
 };
 use walengine_net::message::{
@@ -204,6 +204,8 @@ fn open_as_its_kind(frame: &Frame<'_>) -> Result<(), ()> {
     let body = frame.body;
     match frame.kind {
         Kind::Hello => opens::<Hello<'_>>(body),
+        Kind::ActFor => opens::<ActFor<'_>>(body),
+        Kind::ActForReply => opens::<ActForReply>(body),
         Kind::Submit => opens::<Submit<'_>>(body),
         Kind::SubmitSpanning => opens::<SubmitSpanning<'_>>(body),
         Kind::Append => opens::<Append<'_>>(body),

@@ -8,6 +8,7 @@ use walengine_net::limits::{
     BODY_BYTES_MAX, CLUSTER_GROUPS_MAX, CLUSTER_NODES_MAX, CLUSTER_REPLICAS_MAX, EVENTS_MAX,
     LABEL_BYTES_MAX, PAGE_BODY_BYTES_MAX,
 };
+use walengine_net::message::{ActFor, ActForReply};
 use walengine_net::message::{
     AdminReply, AdminState, AdmitNode, ClusterStatus, ClusterStatusReply, Freshness, GroupRow,
     LINEARIZABLE, Leave, LeaveAnyway, NodeHealth, NodeRow, RemoveNode, ReplicaRole, ReplicaRow,
@@ -407,6 +408,8 @@ fn open_all(body: &[u8]) -> usize {
     opened!(
         Hello,
         HelloReply,
+        ActFor,
+        ActForReply,
         Submit,
         Append,
         SubmitReply,

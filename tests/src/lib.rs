@@ -9,6 +9,7 @@ pub mod cluster;
 pub mod cluster_clients;
 pub mod crash_witness;
 pub mod credentials;
+pub mod http;
 pub mod ids_lives;
 pub mod linearizability;
 pub mod log_file;

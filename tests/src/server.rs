@@ -84,7 +84,7 @@ pub struct Launch {
 }
 
 impl Launch {
-    /// One core, a free port, small segments, data in `dir/data`, stderr in `dir/log`.
+    /// One core, a free port, no HTTP, small segments, data in `dir/data`, stderr in `dir/log`.
     pub fn new(dir: &Path) -> Self {
         let arguments = [
             "--listen",
@@ -95,6 +95,8 @@ impl Launch {
             "8",
             "--reserve-mib",
             "16",
+            "--http",
+            "off",
         ];
         Self {
             data: dir.join("data"),

@@ -21,6 +21,7 @@ mod feed;
 mod gossip_lies;
 mod health;
 mod hostile;
+mod http;
 mod ids;
 mod ids_trouble;
 mod imports;

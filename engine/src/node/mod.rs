@@ -1,8 +1,8 @@
 //! One process: what starts and stops in which order. Runs on the main thread.
 //!
 //! ```text
-//!  start   preflight ─ lock ─ superblock ─ contents ─ sockets ─ [control: cluster] ─ feed ─ shards ─ serve
-//!  stop    signal ─ shards: nothing new, finish, snapshot, close ─ feed ─ control
+//!  start   preflight ─ lock ─ superblock ─ contents ─ sockets ─ HTTP ─ [control: cluster] ─ feed ─ shards ─ serve
+//!  stop    signal ─ HTTP ─ shards: nothing new, finish, snapshot, close ─ feed ─ control
 //!          a disk that does not answer holds it up for a while only
 //! ```
 
@@ -26,6 +26,7 @@ use crate::control::joining::{self, Entered};
 use crate::data_dir::{self, Owner};
 use crate::fatal::{Fatal, Reason};
 use crate::feed::Feed;
+use crate::http::Http;
 use crate::limits::{HANDOVERS_MAX, LEAVE_WITHIN, MEMORY_EVERY, SHARD_ORDERS_MAX, SPACE_EVERY};
 use crate::listen::listen;
 use crate::memory;
@@ -49,6 +50,7 @@ struct Prepared {
     superblock: Superblock,
     tls: Option<Arc<Tls>>,
     started: Instant,
+    http: Option<Http>,
 }
 
 /// Why a node that served ends.
@@ -89,6 +91,8 @@ pub fn serve(config: Config) -> Result<(), Fatal> {
     let sockets =
         Sockets { clients: listen(config.listen, "--listen")?, peers: peers.transpose()? };
     let signals = signals::watch()?;
+    let clients = sockets.clients.local_addr().unwrap_or(config.listen);
+    let http = Http::start(&config.http, clients, tls.clone())?;
     match config.cluster.clone() {
         None => {
             let superblock = match found {
@@ -98,7 +102,7 @@ pub fn serve(config: Config) -> Result<(), Fatal> {
             };
             let beginning = Beginning::default();
             run(
-                Prepared { config, superblock, tls, started },
+                Prepared { config, superblock, tls, started, http },
                 &sockets,
                 &signals,
                 None,
@@ -106,11 +110,10 @@ pub fn serve(config: Config) -> Result<(), Fatal> {
             )?;
         }
         Some(cluster) => {
-            let clients = sockets.clients.local_addr().unwrap_or(config.listen);
             let entered = joining::enter(&config, &cluster, found, clients, &signals)?;
             let Some(Entered { superblock, beginning, control }) = entered else { return Ok(()) };
             let control_now = Some(&control);
-            let prepared = Prepared { config, superblock, tls, started };
+            let prepared = Prepared { config, superblock, tls, started, http };
             let ended = run(prepared, &sockets, &signals, control_now, &beginning);
             control.stop(matches!(ended, Ok(NodeEnd::Leave)));
             ended?;
@@ -139,7 +142,7 @@ fn run(
     control: Option<&Control>,
     beginning: &Beginning,
 ) -> Result<NodeEnd, Fatal> {
-    let Prepared { config, superblock, tls, started } = prepared;
+    let Prepared { config, superblock, tls, started, http } = prepared;
     warn_of_other_settings(&config, &superblock);
     let connections_max = descriptors::connections_max(&config, superblock.partitions);
     let config = Config { connections_max, ..config };
@@ -192,12 +195,17 @@ fn run(
             let _ = control.orders().send(ControlOrder::Serve(state.clone(), shards.clone()));
         }
         announce(&state, &sockets.clients);
+        if let Some(http) = &http {
+            http.serves(&state);
+        }
         wait_for_end(&state, &mut credentials, signals, &reports, control)
     });
     let stop = stopping::Stop::begin(&state.config.data, |fatal| {
         tracing::error!("{fatal}");
         std::process::exit(i32::from(fatal.reason as u8));
     });
+    // Its requests would wait for shards that have ended.
+    drop(http);
     for order in &shards {
         let _ = order.send(ShardOrder::Stop);
     }

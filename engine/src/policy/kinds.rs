@@ -22,7 +22,8 @@ pub enum Need {
 /// What a request of this kind takes. Every kind is named, so that none can be forgotten.
 pub fn need(kind: Kind) -> Need {
     match kind {
-        Kind::Hello => Need::Identity,
+        // For whom, is judged by the session.
+        Kind::Hello | Kind::ActFor => Need::Identity,
         Kind::ServerStatus | Kind::ClusterStatus => Need::AnyRight,
         Kind::Submit | Kind::SubmitSpanning => Need::Right(Right::Write),
         Kind::Append => Need::WriteEverywhere,
@@ -42,6 +43,7 @@ pub fn need(kind: Kind) -> Need {
         | Kind::AdmitNode
         | Kind::ImportLog => Need::Right(Right::Admin),
         Kind::HelloReply
+        | Kind::ActForReply
         | Kind::SubmitReply
         | Kind::SubmitSpanningReply
         | Kind::AppendReply

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use thiserror::Error;
 use walengine_net::frame::Kind;
-use walengine_net::identity::Identity;
+use walengine_net::identity::{Identity, Role};
 
 use super::Policies;
 use super::kinds::{Need, need};
@@ -23,7 +23,10 @@ pub struct Permit {
 
 #[derive(Clone, Debug)]
 struct Held {
-    identity: Arc<Identity>,
+    /// Whose rights count.
+    identity: RefCell<Arc<Identity>>,
+    /// A node makes the requests of that identity.
+    is_for_another: Cell<bool>,
     policies: Arc<Policies>,
     /// The generation of `rights`.
     seen: Cell<u64>,
@@ -44,7 +47,8 @@ impl Permit {
         let held = caller.identity.clone().map(|identity| {
             let (generation, rights) = policies.rights(&identity);
             let (seen, rights) = (Cell::new(generation), RefCell::new(rights));
-            Held { identity, policies: policies.clone(), seen, rights }
+            let (identity, is_for_another) = (RefCell::new(identity), Cell::new(false));
+            Held { identity, is_for_another, policies: policies.clone(), seen, rights }
         });
         Self { caller, held, follows_log: Cell::new(false) }
     }
@@ -52,6 +56,27 @@ impl Permit {
     /// Whose it is.
     pub fn caller(&self) -> &Caller {
         &self.caller
+    }
+
+    /// The requests that follow are made for this identity, which a node has before it. They may do what it may, but
+    /// give no orders: a node must not become an operator by saying so.
+    ///
+    /// # Errors
+    /// The caller is no node of the identity's cluster, or makes them for somebody already, or for a node.
+    pub fn act_for(&self, identity: Identity) -> Result<(), Forbidden> {
+        let is_nobodys = |held: &Held| !held.is_for_another.get() && held.is_node_of(identity.cluster());
+        match &self.held {
+            Some(held) if is_nobodys(held) && identity.role() != Role::Node => {
+                held.become_for(Arc::new(identity));
+                Ok(())
+            }
+            Some(held) => Err(held.forbidden("may make no requests for others: only a node may, for one of its cluster".to_owned())),
+            // Who is not known may do everything already, and the identity could be any.
+            None => Err(Forbidden {
+                who: Arc::new(identity),
+                lacks: "can't be acted for on a connection without certificates".to_owned(),
+            }),
+        }
     }
 
     /// What the caller may do now; `None`: everything.
@@ -105,16 +130,35 @@ impl Permit {
 impl Held {
     fn rights(&self) -> Arc<Rights> {
         if self.policies.generation() != self.seen.get() {
-            let (generation, rights) = self.policies.rights(&self.identity);
-            self.seen.set(generation);
-            self.rights.replace(rights);
+            self.look_up();
         }
         self.rights.borrow().clone()
     }
 
+    fn look_up(&self) {
+        let (generation, rights) = self.policies.rights(&self.identity.borrow());
+        let rights = match self.is_for_another.get() {
+            true => Arc::new(Rights { admin: false, ..(*rights).clone() }),
+            false => rights,
+        };
+        self.seen.set(generation);
+        self.rights.replace(rights);
+    }
+
+    fn is_node_of(&self, cluster: &str) -> bool {
+        let identity = self.identity.borrow();
+        identity.role() == Role::Node && identity.cluster() == cluster
+    }
+
+    fn become_for(&self, identity: Arc<Identity>) {
+        self.identity.replace(identity);
+        self.is_for_another.set(true);
+        self.look_up();
+    }
+
     fn forbidden(&self, lacks: String) -> Forbidden {
         self.policies.count_forbidden(1);
-        Forbidden { who: self.identity.clone(), lacks }
+        Forbidden { who: self.identity.borrow().clone(), lacks }
     }
 
     fn check(&self, kind: Kind) -> Result<(), Forbidden> {

@@ -20,9 +20,10 @@ use std::time::Duration;
 
 use walengine_net::entry::{ANY_OFFSET, RecordHead};
 use walengine_net::frame::{Frame, FrameHead, Kind, RequestId};
+use walengine_net::identity::Identity;
 use walengine_net::limits::{BODY_BYTES_MAX, EVENTS_MAX, HOLD_MILLIS_MAX, INFLIGHT_MAX};
 use walengine_net::message::{
-    AdmitNode, Append, ClusterStatus, Credit, ErrorCode, Hello, HelloReply, ImportLog, Leave,
+    ActFor, ActForReply, AdmitNode, Append, ClusterStatus, Credit, ErrorCode, Hello, HelloReply, ImportLog, Leave,
     LeaveAnyway, MessageError, NO_NODE, OutcomeRuns, RemoveNode, ServerStatus, StateDigest,
     TransferLeadership, Unsubscribe, open_frame,
 };
@@ -220,6 +221,10 @@ impl<C: Operated> Session<C> {
         if frame.kind == Kind::Subscribe {
             return Ok(Handled::Subscribes); // the feed judges its id, and takes it
         }
+        if frame.kind == Kind::ActFor {
+            let _ = self.ids.take(head.request);
+            return Ok(self.act_for(frame, head));
+        }
         let handled = self.dispatch(frame, head);
         if begins && !matches!(handled, Err(Unhandled::Refused(Refused::Busy { .. }))) {
             let _ = self.ids.take(head.request);
@@ -248,6 +253,28 @@ impl<C: Operated> Session<C> {
     /// Head of the answer to a frame.
     pub fn reply_head(&self, frame: &Frame<'_>) -> FrameHead {
         FrameHead::reply(self.partition_id(), frame.head.request)
+    }
+
+    /// The connection of a node becomes somebody's. One that may not must end: what follows was not meant to be done
+    /// with the node's own rights.
+    fn act_for(&self, frame: &Frame<'_>, head: FrameHead) -> Handled {
+        let identity = open_frame::<ActFor<'_>>(frame)
+            .map_err(|error| error.to_string())
+            .and_then(|asked| Identity::of_uri(&asked.identity).map_err(|error| error.to_string()));
+        match identity.map(|identity| self.permit.act_for(identity)) {
+            Ok(Ok(())) => {
+                self.outbox().put(Kind::ActForReply, head, &ActForReply::default());
+                Handled::Here
+            }
+            Ok(Err(forbidden)) => {
+                put_forbidden(self.outbox(), head, &forbidden);
+                Handled::Close
+            }
+            Err(why) => {
+                self.outbox().put_error(head, ErrorCode::Malformed, &why);
+                Handled::Close
+            }
+        }
     }
 
     fn dispatch(&mut self, frame: &Frame<'_>, head: FrameHead) -> Result<(), Unhandled> {

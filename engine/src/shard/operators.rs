@@ -97,6 +97,7 @@ impl Place {
         let is_operators = matches!(
             kind,
             Kind::Hello
+                | Kind::ActFor
                 | Kind::ServerStatus
                 | Kind::ClusterStatus
                 | Kind::TransferLeadership

@@ -27,6 +27,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use crate::identity::Identity;
 use crate::message::ArchivedHelloReply;
 use crate::model::{ClusterId, EventId, PartitionId};
 use crate::tls::{CredentialsError, Tls};
@@ -76,6 +77,9 @@ pub struct Config {
     pub addresses: Vec<String>,
     /// Name of the client, for the server's operator. At most 64 bytes.
     pub client_name: String,
+    /// For whom requests are made; `None`: for whom the certificate in `tls` names. Only a node may make them for
+    /// others, whose certificate it has seen.
+    pub acts_for: Option<Arc<Identity>>,
     /// How long a call waits, repetitions included.
     pub deadline: Duration,
     /// Most unanswered requests on one connection. Past it a call waits for room.
@@ -95,6 +99,7 @@ impl Config {
         Self {
             addresses: addresses.collect(),
             client_name: "walengine-net".to_owned(),
+            acts_for: None,
             deadline: DEADLINE_DEFAULT,
             inflight_max: 256,
             read_from: ReadFrom::Any,

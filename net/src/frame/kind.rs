@@ -55,6 +55,8 @@ pub enum Kind {
     /// As [`Self::Submit`], and the answer has a token of each partition that has a part in it:
     /// [`crate::message::SubmitSpanning`].
     SubmitSpanning = 22,
+    /// This connection, of a node's, is for somebody else from now on: [`crate::message::ActFor`].
+    ActFor = 23,
     /// Answer to [`Kind::Hello`].
     HelloReply = 129,
     /// Answer to [`Kind::Submit`]: [`crate::message::SubmitReply`].
@@ -97,6 +99,8 @@ pub enum Kind {
     ImportLogReply = 149,
     /// Answer to [`Kind::SubmitSpanning`].
     SubmitSpanningReply = 150,
+    /// Answer to [`Kind::ActFor`].
+    ActForReply = 151,
     /// Answer to any request that failed: [`crate::message::ErrorReply`].
     Error = 255,
 }

@@ -17,6 +17,22 @@ pub struct Hello<'a> {
     pub client_name: &'a str,
 }
 
+/// A node has somebody's certificate before it, and asks what follows on this connection for them: it may then do
+/// what they may, but give no orders. Only the first request behind the `Hello`; if it is refused, the connection is closed.
+#[derive(Clone, Copy, Debug, rkyv::Archive, rkyv::Serialize)]
+pub struct ActFor<'a> {
+    /// The URI of their certificate: [`crate::identity`].
+    #[rkyv(with = InlineAsBox)]
+    pub identity: &'a str,
+}
+
+/// The connection is for them.
+#[derive(Clone, Copy, Debug, Default, rkyv::Archive, rkyv::Serialize)]
+pub struct ActForReply {
+    /// 0.
+    pub reserved: u32,
+}
+
 /// What the server is, and its limits.
 #[derive(Clone, Copy, Debug, rkyv::Archive, rkyv::Serialize)]
 pub struct HelloReply<'a> {
@@ -52,6 +68,24 @@ impl Message for Hello<'_> {
 
     fn check(view: &Self::View) -> Result<(), MessageError> {
         at_most("the client's name", view.client_name.len(), CLIENT_NAME_BYTES_MAX)
+    }
+}
+
+impl Message for ActFor<'_> {
+    const KIND: Kind = Kind::ActFor;
+    type View = ArchivedActFor<'static>;
+
+    fn check(view: &Self::View) -> Result<(), MessageError> {
+        label("the identity", &view.identity)
+    }
+}
+
+impl Message for ActForReply {
+    const KIND: Kind = Kind::ActForReply;
+    type View = ArchivedActForReply;
+
+    fn check(_: &Self::View) -> Result<(), MessageError> {
+        Ok(())
     }
 }
 

@@ -35,7 +35,10 @@ pub use cluster::{
 };
 pub use error::{ArchivedErrorReply, ErrorCode, ErrorReply};
 pub use freshness::{Freshness, LINEARIZABLE};
-pub use hello::{ArchivedHello, ArchivedHelloReply, Hello, HelloReply};
+pub use hello::{
+    ActFor, ActForReply, ArchivedActFor, ArchivedActForReply, ArchivedHello, ArchivedHelloReply,
+    Hello, HelloReply,
+};
 pub use import_log::{
     ArchivedImportLog, ArchivedImportLogReply, ArchivedStateDigestReply, ContentToImport,
     EntryToImport, ImportLog, ImportLogReply, ImportState, ImportedEntry, StateDigest,

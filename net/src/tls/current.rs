@@ -94,10 +94,22 @@ impl Tls {
         by: &Credentials,
         secured: &Secured,
     ) -> Result<Proven, Refusal> {
-        let chain = secured.shown().to_vec();
+        self.proven_by_chain(by, secured.shown().to_vec(), secured.usage_of_other())
+    }
+
+    /// As [`Self::proven`], for who has taken care of the handshake: the chain that was shown in it, and for what.
+    ///
+    /// # Errors
+    /// Nothing was shown, or it can't be read.
+    pub fn proven_by_chain(
+        self: &Arc<Self>,
+        by: &Credentials,
+        chain: Vec<CertificateDer<'static>>,
+        usage: Usage,
+    ) -> Result<Proven, Refusal> {
         let leaf = chain.first().ok_or(Refusal::Missing)?;
         let identity = Arc::new(prove::identity_in(&prove::parsed(leaf)?)?);
-        let (usage, expires) = (secured.usage_of_other(), prove::expires(leaf)?);
+        let expires = prove::expires(leaf)?;
         let (tls, generation) = (self.clone(), Cell::new(by.generation()));
         Ok(Proven { tls, identity, chain, usage, expires, generation })
     }

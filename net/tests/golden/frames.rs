@@ -3,7 +3,7 @@
 use walengine_net::entry::{ANY_OFFSET, RecordHead};
 use walengine_net::frame::{FrameHead, Kind, RequestId, encode, encode_as};
 use walengine_net::message::{
-    AdminReply, AdminState, AdmitNode, Append, AppendHead, ClusterStatus, ClusterStatusReply,
+    ActFor, ActForReply, AdminReply, AdminState, AdmitNode, Append, AppendHead, ClusterStatus, ClusterStatusReply,
     Credit, ErrorCode, ErrorReply, EventState, GroupRow, Hello, HelloReply, ImportLog,
     ImportLogReply, ImportedEntry, LINEARIZABLE, Leave, LeaveAnyway, ListAccounts,
     ListAccountsReply, LogPage, LookupAccounts, LookupAccountsReply, LookupTransfers,
@@ -103,6 +103,7 @@ fn requests(all: &mut Frames, account: &Account, transfer: &Transfer) {
             verdicts: &[0, 51, 0],
         },
     );
+    all.add("act_for", &ActFor { identity: "spiffe://bank/client/payments" });
     all.add("read_entries", &ReadEntries { at_least, from_index: 1, bytes_max: 65_536 });
     let ids = &[transfer.id.0];
     all.add("status_linearizable", &Status { at_least: LINEARIZABLE, namespace: 0, ids });
@@ -158,6 +159,7 @@ fn replies(all: &mut Frames, account: &Account, transfer: &Transfer) {
     all.add("log_page", &page);
     all.add_as(Kind::Feed, "feed", &page);
     all.add_as(Kind::EntriesPage, "entries_page", &page);
+    all.add("act_for_reply", &ActForReply::default());
     all.add("unsubscribe_reply", &UnsubscribeReply { next_offset });
     all.add(
         "server_status_reply",

@@ -91,6 +91,7 @@ impl<T> Link<T> {
         let session = Session::new(SessionConfig {
             partition,
             client_name: shared.config.client_name.clone(),
+            acts_for: shared.config.acts_for.clone(),
             inflight_max: shared.config.inflight_max,
             policy: RetryPolicy::default(),
             seed: shared.seed(partition, lane),

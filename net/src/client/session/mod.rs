@@ -8,11 +8,13 @@ mod receive;
 mod time;
 
 use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::frame::{self, EncodeError, FrameHead, Kind, RequestId};
 use crate::limits::DEADLINE_MILLIS_MAX;
-use crate::message::{ClusterStatus, Credit, ErrorCode, Hello, Message, open};
+use crate::identity::Identity;
+use crate::message::{ActFor, ClusterStatus, Credit, ErrorCode, Hello, Message, open};
 use crate::model::PartitionId;
 
 use super::chance::Chance;
@@ -30,6 +32,8 @@ pub struct SessionConfig {
     pub partition: PartitionId,
     /// Name of the client, for the server's operator.
     pub client_name: String,
+    /// For whom requests are made, if not for whom the connection's certificate names.
+    pub acts_for: Option<Arc<Identity>>,
     /// Most requests in flight.
     pub inflight_max: usize,
     /// Pauses and timeouts.
@@ -80,6 +84,8 @@ pub struct Session<T> {
     chance: Chance,
     next_request: u64,
     hello: Option<RequestId>,
+    /// Unanswered, that the connection is for somebody else.
+    acting: Option<RequestId>,
     /// The open question about the cluster, and when it was asked.
     question: Option<(RequestId, Duration)>,
     /// Sent and unanswered, without subscriptions.
@@ -136,6 +142,7 @@ impl<T> Session<T> {
             chance: Chance(config.seed),
             next_request: 1,
             hello: None,
+            acting: None,
             question: None,
             outs: 0,
             streams: 0,
@@ -204,6 +211,13 @@ impl<T> Session<T> {
             crate::message::bounded(&self.config.client_name, crate::limits::CLIENT_NAME_BYTES_MAX);
         let hello = Hello { partition: self.config.partition.0, client_name };
         frame::encode(&mut self.oneway, head, &hello).expect("a Hello is small");
+        if let Some(identity) = self.config.acts_for.clone() {
+            let request = self.new_request();
+            self.acting = Some(request);
+            let act_for = ActFor { identity: &identity.uri() };
+            let head = FrameHead { request, ..head };
+            frame::encode(&mut self.oneway, head, &act_for).expect("an identity is small");
+        }
     }
 
     /// The connection, or an attempt to connect, failed. Unanswered requests are sent again on the
@@ -224,6 +238,7 @@ impl<T> Session<T> {
         self.attempts = self.attempts.saturating_add(1);
         self.link = Link::Down { connect_at };
         self.hello = None;
+        self.acting = None;
         self.question = None;
         self.oneway.clear();
         let streams: Vec<u64> = self

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::frame::{self, CONNECTION, Frame, FrameError, Kind, RequestId};
 use crate::message::{
-    ArchivedClusterStatusReply, ArchivedErrorReply, ArchivedHelloReply, ArchivedOutcomeRun,
+    ActForReply, ArchivedClusterStatusReply, ArchivedErrorReply, ArchivedHelloReply, ArchivedOutcomeRun,
     ClusterStatusReply, ErrorCode, ErrorReply, HelloReply, LogPage, MessageError, SubmitReply,
     SubmitSpanningReply, open, open_frame,
 };
@@ -106,6 +106,8 @@ impl<T> Session<T> {
         self.heard_at = now;
         let received = if Some(frame.head.request) == self.hello {
             self.greeted(&frame)?
+        } else if Some(frame.head.request) == self.acting {
+            self.acts(&frame)?
         } else if self.question.is_some_and(|(request, _)| request == frame.head.request) {
             self.told(&frame)?
         } else {
@@ -127,6 +129,16 @@ impl<T> Session<T> {
         self.hello = None;
         self.link = Link::Ready;
         Ok(Received::Ready(hello))
+    }
+
+    /// The answer to for whom the connection is. The server closes one that it refuses.
+    fn acts<'a>(&mut self, frame: &Frame<'a>) -> Result<Received<'a, T>, LinkError> {
+        if frame.kind == Kind::Error {
+            return Err(self.link_error(open::<ErrorReply>(frame.body)?));
+        }
+        open_frame::<ActForReply>(frame)?;
+        self.acting = None;
+        Ok(Received::Nothing)
     }
 
     /// An answer about the cluster. An error is an answer too: the server is there.

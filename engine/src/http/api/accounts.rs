@@ -1,0 +1,162 @@
+//! Accounts: created, looked up, listed.
+
+use std::sync::Arc;
+
+use axum::Json;
+use axum::extract::State;
+use axum::response::Response;
+use serde::{Deserialize, Serialize};
+use utoipa::{IntoParams, ToSchema};
+use walengine_net::limits::{LIST_ACCOUNTS_MAX, LOOKUP_IDS_MAX};
+use walengine_net::model::{AccountId, PartitionId};
+
+use super::document::{AnyProblem, BodyProblem};
+use super::events::answer_to_one;
+use super::{Asked, InPath};
+use crate::http::Shared;
+use crate::http::body::Given;
+use crate::http::caller::Caller;
+use crate::http::fresh::Fresh;
+use crate::http::json::{AccountText, GivenAccount, ShownAccount, ShownOutcome};
+use crate::http::problem::{Kind, Problem};
+
+/// Create an account. One that is there with the same fields is a repeat.
+#[utoipa::path(
+    post, path = "/api/v1/accounts", tag = "accounts",
+    request_body = GivenAccount,
+    responses(
+        (status = 201, body = ShownOutcome, description = "Created", headers(("Walengine-Token" = String))),
+        (status = 200, body = ShownOutcome, description = "It was there before", headers(("Walengine-Token" = String))),
+        (status = 409, body = ShownOutcome, description = "Refused; the verdict says why", headers(("Walengine-Token" = String))),
+        AnyProblem, BodyProblem,
+    )
+)]
+pub async fn create(
+    State(shared): State<Arc<Shared>>,
+    caller: Caller,
+    Given(given, _room): Given<GivenAccount>,
+) -> Result<Response, Problem> {
+    let client = shared.client(&caller).await?;
+    let account = given.account();
+    let submitted = client.create_accounts(&[account]).await?;
+    Ok(answer_to_one(account.id.0, &submitted))
+}
+
+/// Look at an account.
+#[utoipa::path(
+    get, path = "/api/v1/accounts/{id}", tag = "accounts",
+    params(
+        ("id" = String, Path, description = "UUID, number or any other text", min_length = 1, max_length = 256),
+        ("Walengine-Token" = Option<String>, Header, description = "Writes that the answer must include"),
+        ("Walengine-Read" = Option<String>, Header, description = "`any`, `leader` or `linearizable`"),
+    ),
+    responses((status = 200, body = ShownAccount, description = "The account"), AnyProblem)
+)]
+pub async fn one(
+    State(shared): State<Arc<Shared>>,
+    caller: Caller,
+    fresh: Fresh,
+    InPath(AccountText(id)): InPath<AccountText>,
+) -> Result<Json<ShownAccount>, Problem> {
+    let client = fresh.client(&shared.client(&caller).await?);
+    let found = client.lookup_accounts(&[id], &fresh.tokens).await?;
+    let found = found.into_iter().flatten().next();
+    let account = found.ok_or_else(|| Problem::new(Kind::NotFound, format!("no account {id}")))?;
+    Ok(Json(ShownAccount::from(&account)))
+}
+
+/// Accounts to look up.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct AccountIds {
+    /// UUIDs, numbers or any other texts, at most 4,096.
+    #[schema(value_type = Vec<String>, max_items = 4096)]
+    ids: Vec<AccountText>,
+}
+const _: () = assert!(LOOKUP_IDS_MAX == 4096);
+
+/// Accounts in the order in which they were asked for.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct Accounts {
+    /// `null`: there is no such account.
+    accounts: Vec<Option<ShownAccount>>,
+}
+
+/// Look up many accounts.
+#[utoipa::path(
+    post, path = "/api/v1/accounts/lookup", tag = "accounts",
+    params(
+        ("Walengine-Token" = Option<String>, Header, description = "Writes that the answer must include"),
+        ("Walengine-Read" = Option<String>, Header, description = "`any`, `leader` or `linearizable`"),
+    ),
+    request_body = AccountIds,
+    responses((status = 200, body = Accounts, description = "In the order of the ids"), AnyProblem, BodyProblem)
+)]
+pub async fn look_up(
+    State(shared): State<Arc<Shared>>,
+    caller: Caller,
+    fresh: Fresh,
+    Given(given, _room): Given<AccountIds>,
+) -> Result<Json<Accounts>, Problem> {
+    super::at_most("ids", given.ids.len(), LOOKUP_IDS_MAX)?;
+    let client = fresh.client(&shared.client(&caller).await?);
+    let ids: Vec<AccountId> = given.ids.iter().map(|id| id.0).collect();
+    let found = client.lookup_accounts(&ids, &fresh.tokens).await?;
+    let accounts = found.iter().map(|found| found.as_ref().map(ShownAccount::from)).collect();
+    Ok(Json(Accounts { accounts }))
+}
+
+/// Which accounts.
+#[derive(Debug, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub struct List {
+    /// Partition whose accounts are listed.
+    #[serde(default)]
+    #[param(minimum = 0, maximum = 65535)]
+    partition: u16,
+    /// `next` of the page before.
+    after: Option<u64>,
+    /// At most so many.
+    #[serde(default = "page_of")]
+    #[param(minimum = 1, maximum = 4096)]
+    limit: usize,
+}
+const _: () = assert!(LIST_ACCOUNTS_MAX == 4096);
+
+fn page_of() -> usize {
+    100
+}
+
+/// Some of a partition's accounts, in the order in which they were created.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct AccountsPage {
+    accounts: Vec<ShownAccount>,
+    /// What to give as `after` for the next page; there is none behind the last one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    next: Option<u64>,
+}
+
+/// List a partition's accounts.
+#[utoipa::path(
+    get, path = "/api/v1/accounts", tag = "accounts",
+    params(
+        List,
+        ("Walengine-Token" = Option<String>, Header, description = "Writes that the answer must include"),
+        ("Walengine-Read" = Option<String>, Header, description = "`any`, `leader` or `linearizable`"),
+    ),
+    responses((status = 200, body = AccountsPage, description = "A page"), AnyProblem)
+)]
+pub async fn list(
+    State(shared): State<Arc<Shared>>,
+    caller: Caller,
+    fresh: Fresh,
+    Asked(list): Asked<List>,
+) -> Result<Json<AccountsPage>, Problem> {
+    super::between("limit", list.limit, 1, LIST_ACCOUNTS_MAX)?;
+    let client = fresh.client(&shared.client(&caller).await?);
+    let partition = super::known(&client, PartitionId(list.partition))?;
+    let page = client.list_accounts(partition, list.after, list.limit, &fresh.tokens).await?;
+    let accounts = page.accounts.iter().map(ShownAccount::from).collect();
+    Ok(Json(AccountsPage { accounts, next: page.next_cursor }))
+}

@@ -1,0 +1,84 @@
+//! Pages of a partition's log.
+
+use std::sync::Arc;
+
+use axum::Json;
+use axum::extract::State;
+use serde::{Deserialize, Serialize};
+use utoipa::{IntoParams, ToSchema};
+use walengine_net::model::Offset;
+
+use super::document::AnyProblem;
+use super::{Asked, Partition};
+use crate::http::Shared;
+use crate::http::caller::Caller;
+use crate::http::fresh::Fresh;
+use crate::http::json::{Digits, Record, records};
+use crate::http::problem::Problem;
+use crate::limits::HTTP_LOG_PAGE_BYTES;
+
+/// Most records of a page.
+const PAGE_MAX: usize = 1000;
+
+/// Which part of the log.
+#[derive(Debug, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub struct Part {
+    /// The first offset.
+    #[serde(default)]
+    #[param(minimum = 0, maximum = 9007199254740991i64)]
+    from: u64,
+    /// At most so many records.
+    #[serde(default = "page_of")]
+    #[param(minimum = 1, maximum = 1000)]
+    limit: usize,
+}
+
+fn page_of() -> usize {
+    100
+}
+
+/// A page of a partition's log.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct LogPage {
+    records: Vec<Record>,
+    /// What to give as `from` for the next page.
+    #[schema(value_type = String)]
+    next: Digits<u64>,
+    /// Everything below is durable.
+    #[schema(value_type = String)]
+    durable: Digits<u64>,
+}
+
+/// Read a partition's log: refusals too, in order.
+#[utoipa::path(
+    get, path = "/api/v1/log/{partition}", tag = "log",
+    params(
+        Part,
+        ("partition" = u16, Path, description = "Its number, from 0", maximum = 65535),
+        ("Walengine-Token" = Option<String>, Header, description = "Writes that the answer must include"),
+        ("Walengine-Read" = Option<String>, Header, description = "`any`, `leader` or `linearizable`"),
+    ),
+    responses((status = 200, body = LogPage, description = "A page; empty at the end of the log"), AnyProblem)
+)]
+pub async fn page(
+    State(shared): State<Arc<Shared>>,
+    caller: Caller,
+    fresh: Fresh,
+    Partition(partition): Partition,
+    Asked(part): Asked<Part>,
+) -> Result<Json<LogPage>, Problem> {
+    super::between("limit", part.limit, 1, PAGE_MAX)?;
+    let client = fresh.client(&shared.client(&caller).await?);
+    let partition = super::known(&client, partition)?;
+    let from = Offset(part.from);
+    let page = client.read_log(partition, from, HTTP_LOG_PAGE_BYTES, &fresh.tokens).await?;
+    let records = records(&page, from, part.limit)?;
+    // What did not fit is on the next page.
+    let next = match records.last() {
+        Some(last) if records.len() == part.limit => last.offset.0 + 1,
+        _ => page.next_offset.0.max(part.from),
+    };
+    Ok(Json(LogPage { records, next: Digits(next), durable: Digits(page.durable_offset.0) }))
+}

@@ -1,0 +1,116 @@
+//! A partition's log as it grows: server-sent events.
+
+use std::collections::VecDeque;
+use std::convert::Infallible;
+use std::sync::Arc;
+
+use axum::extract::State;
+use axum::http::{HeaderMap, HeaderName};
+use axum::response::Sse;
+use axum::response::sse::{Event, KeepAlive};
+use futures_util::Stream;
+use futures_util::stream::unfold;
+use serde::Deserialize;
+use tokio::sync::OwnedSemaphorePermit;
+use utoipa::IntoParams;
+use walengine_net::client::tokio::Subscription;
+use walengine_net::model::Offset;
+
+use super::document::AnyProblem;
+use super::{Asked, Partition};
+use crate::http::Shared;
+use crate::http::caller::Caller;
+use crate::http::fresh::{self, Fresh};
+use crate::http::json::{Record, records};
+use crate::http::problem::{Kind, Problem};
+use crate::limits::{HTTP_STREAM_SIGN_EVERY, HTTP_STREAMS_MAX};
+
+/// The id of the last event that a reader has had, which browsers send when they connect again.
+const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
+
+/// Where to begin.
+#[derive(Debug, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub struct Beginning {
+    /// The first offset; without it and without `Last-Event-ID`, what comes from now on.
+    #[param(minimum = 0, maximum = 9007199254740991i64)]
+    from: Option<u64>,
+}
+
+/// Follow a partition's log: an event `record` for each record, whose id is its offset.
+///
+/// A connection that is lost is made again with `Last-Event-ID`, as browsers do: nothing is left out and nothing repeated.
+#[utoipa::path(
+    get, path = "/api/v1/log/{partition}/stream", tag = "log",
+    params(
+        Beginning,
+        ("partition" = u16, Path, description = "Its number, from 0", maximum = 65535),
+        ("Last-Event-ID" = Option<String>, Header, description = "Begin behind this offset"),
+    ),
+    responses((status = 200, body = Record, content_type = "text/event-stream", description = "One event a record"), AnyProblem)
+)]
+pub async fn follow(
+    State(shared): State<Arc<Shared>>,
+    caller: Caller,
+    fresh: Fresh,
+    headers: HeaderMap,
+    Partition(partition): Partition,
+    Asked(beginning): Asked<Beginning>,
+) -> Result<Sse<impl Stream<Item = Result<Event, Infallible>>>, Problem> {
+    let place = shared.streams.clone().try_acquire_owned();
+    let place = place.map_err(|_| {
+        let detail = format!("{HTTP_STREAMS_MAX} readers follow the log already");
+        Problem::new(Kind::TooMany, detail)
+    })?;
+    let client = fresh.client(&shared.client(&caller).await?);
+    let partition = super::known(&client, partition)?;
+    let last = fresh::text(&headers, &LAST_EVENT_ID)?.filter(|last| !last.is_empty());
+    let from = match last {
+        Some(last) => {
+            let offset: Option<u64> = last.parse().ok().and_then(|last: u64| last.checked_add(1));
+            offset.ok_or_else(|| {
+                Problem::new(Kind::Malformed, format!("{LAST_EVENT_ID} is '{last}', and no offset"))
+            })?
+        }
+        None => match beginning.from {
+            Some(from) => from,
+            None => client.read_log(partition, Offset(u64::MAX), 0, &[]).await?.durable_offset.0,
+        },
+    };
+    let following = Following {
+        subscription: client.subscribe(partition, Offset(from)),
+        from,
+        waiting: VecDeque::new(),
+        caller,
+        _place: place,
+    };
+    let sign = KeepAlive::new().interval(HTTP_STREAM_SIGN_EVERY);
+    Ok(Sse::new(unfold(following, Following::next)).keep_alive(sign))
+}
+
+/// One reader. Its next page is asked for when it has taken the last one.
+struct Following {
+    subscription: Subscription,
+    from: u64,
+    waiting: VecDeque<Record>,
+    caller: Caller,
+    _place: OwnedSemaphorePermit,
+}
+
+impl Following {
+    /// The next event; `None` ends the stream, and the reader comes back with what it has had.
+    async fn next(mut self) -> Option<(Result<Event, Infallible>, Self)> {
+        let record = loop {
+            if let Some(record) = self.waiting.pop_front() {
+                break record;
+            }
+            self.caller.identity().ok()?;
+            let page = self.subscription.next().await.ok()?;
+            self.waiting = records(&page, Offset(self.from), usize::MAX).ok()?.into();
+        };
+        self.from = record.offset.0 + 1;
+        let event = Event::default().event("record").id(record.offset.0.to_string());
+        Some((Ok(event.json_data(&record).ok()?), self))
+    }
+}

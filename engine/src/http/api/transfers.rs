@@ -1,0 +1,126 @@
+//! Transfers: submitted one by one, and looked up.
+
+use std::sync::Arc;
+
+use axum::Json;
+use axum::extract::State;
+use axum::http::{HeaderMap, HeaderName};
+use axum::response::Response;
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+use walengine_net::limits::LOOKUP_IDS_MAX;
+use walengine_net::model::EventId;
+
+use super::InPath;
+use super::document::{AnyProblem, BodyProblem};
+use super::events::answer_to_one;
+use crate::http::Shared;
+use crate::http::body::Given;
+use crate::http::caller::Caller;
+use crate::http::fresh::{self, Fresh};
+use crate::http::json::{EventText, GivenTransfer, OneId as _, ShownDecision, ShownOutcome};
+use crate::http::problem::{Kind, Problem};
+
+/// Is the id of the transfer, if the body has none.
+const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
+
+/// Submit a transfer. Sent again with the same id, it gets the same verdict and moves nothing more.
+#[utoipa::path(
+    post, path = "/api/v1/transfers", tag = "transfers",
+    params(("Idempotency-Key" = Option<String>, Header, description = "The id, if the body has none")),
+    request_body = GivenTransfer,
+    responses(
+        (status = 201, body = ShownOutcome, description = "Accepted", headers(("Walengine-Token" = String))),
+        (status = 200, body = ShownOutcome, description = "It was accepted before", headers(("Walengine-Token" = String))),
+        (status = 409, body = ShownOutcome, description = "Refused; the verdict says why", headers(("Walengine-Token" = String))),
+        AnyProblem, BodyProblem,
+    )
+)]
+pub async fn submit(
+    State(shared): State<Arc<Shared>>,
+    caller: Caller,
+    headers: HeaderMap,
+    Given(mut given, _room): Given<GivenTransfer>,
+) -> Result<Response, Problem> {
+    if let Some(key) = fresh::text(&headers, &IDEMPOTENCY_KEY)? {
+        let key = EventText::of_text(key).map_err(|why| Problem::new(Kind::Malformed, why))?;
+        if given.id.is_some_and(|id| id != key) {
+            let detail = format!("{IDEMPOTENCY_KEY} and the body's `id` are different ids");
+            return Err(Problem::malformed_at("/id", detail));
+        }
+        given.id = Some(key);
+    }
+    if given.linked {
+        let detail = "a single transfer is linked to nothing: chains are sent to /api/v1/events";
+        return Err(Problem::malformed_at("/linked", detail));
+    }
+    let client = shared.client(&caller).await?;
+    let transfer = given.transfer();
+    let submitted = client.submit_all(&[transfer.to_bytes()]).await?;
+    Ok(answer_to_one(transfer.id.0, &submitted))
+}
+
+/// Look at a transfer, guard or close, and its verdict.
+#[utoipa::path(
+    get, path = "/api/v1/transfers/{id}", tag = "transfers",
+    params(
+        ("id" = String, Path, description = "UUID, number or any other text", min_length = 1, max_length = 256),
+        ("Walengine-Token" = Option<String>, Header, description = "Writes that the answer must include"),
+        ("Walengine-Read" = Option<String>, Header, description = "`any`, `leader` or `linearizable`"),
+    ),
+    responses((status = 200, body = ShownDecision, description = "The event and its verdict"), AnyProblem)
+)]
+pub async fn one(
+    State(shared): State<Arc<Shared>>,
+    caller: Caller,
+    fresh: Fresh,
+    InPath(EventText(id)): InPath<EventText>,
+) -> Result<Json<ShownDecision>, Problem> {
+    let client = fresh.client(&shared.client(&caller).await?);
+    let found = client.lookup_transfers(&[id], &fresh.tokens).await?;
+    let found = found.into_iter().flatten().next();
+    let found =
+        found.ok_or_else(|| Problem::new(Kind::NotFound, format!("id {id} was not decided")))?;
+    Ok(Json(ShownDecision::from(&found)))
+}
+
+/// Transfers to look up.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct EventIds {
+    /// UUIDs, numbers or any other texts, at most 4,096.
+    #[schema(value_type = Vec<String>, max_items = 4096)]
+    ids: Vec<EventText>,
+}
+const _: () = assert!(LOOKUP_IDS_MAX == 4096);
+
+/// Events in the order in which they were asked for.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct Decisions {
+    /// `null`: nothing was decided about the id.
+    transfers: Vec<Option<ShownDecision>>,
+}
+
+/// Look up many transfers, guards and closes.
+#[utoipa::path(
+    post, path = "/api/v1/transfers/lookup", tag = "transfers",
+    params(
+        ("Walengine-Token" = Option<String>, Header, description = "Writes that the answer must include"),
+        ("Walengine-Read" = Option<String>, Header, description = "`any`, `leader` or `linearizable`"),
+    ),
+    request_body = EventIds,
+    responses((status = 200, body = Decisions, description = "In the order of the ids"), AnyProblem, BodyProblem)
+)]
+pub async fn look_up(
+    State(shared): State<Arc<Shared>>,
+    caller: Caller,
+    fresh: Fresh,
+    Given(given, _room): Given<EventIds>,
+) -> Result<Json<Decisions>, Problem> {
+    super::at_most("ids", given.ids.len(), LOOKUP_IDS_MAX)?;
+    let client = fresh.client(&shared.client(&caller).await?);
+    let ids: Vec<EventId> = given.ids.iter().map(|id| id.0).collect();
+    let found = client.lookup_transfers(&ids, &fresh.tokens).await?;
+    let transfers = found.iter().map(|found| found.as_ref().map(ShownDecision::from)).collect();
+    Ok(Json(Decisions { transfers }))
+}

@@ -1,0 +1,71 @@
+//! How fresh a read must be, and the tokens of writes: as headers.
+
+use axum::extract::FromRequestParts;
+use axum::http::request::Parts;
+use axum::http::{HeaderMap, HeaderName, HeaderValue};
+use walengine_net::client::ReadFrom;
+use walengine_net::client::tokio::Client;
+use walengine_net::limits::TOKENS_MAX;
+use walengine_net::model::Token;
+
+use super::problem::{Kind, Problem};
+
+/// Tokens, separated by commas: of the writes that a read must include, and of what a write has logged.
+pub const TOKEN: HeaderName = HeaderName::from_static("walengine-token");
+/// Which nodes answer: `any`, `leader` or `linearizable`.
+pub const READ: HeaderName = HeaderName::from_static("walengine-read");
+
+/// What a request says of it.
+#[derive(Clone, Debug, Default)]
+pub struct Fresh {
+    /// Writes that the state must include.
+    pub tokens: Vec<Token>,
+    from: ReadFrom,
+}
+
+impl Fresh {
+    /// A client whose reads are as fresh.
+    pub fn client(&self, client: &Client) -> Client {
+        client.reading(self.from)
+    }
+}
+
+impl<S: Sync> FromRequestParts<S> for Fresh {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Problem> {
+        let from = match text(&parts.headers, &READ)? {
+            None | Some("any") => ReadFrom::Any,
+            Some("leader") => ReadFrom::Leader,
+            Some("linearizable") => ReadFrom::Linearizable,
+            Some(other) => {
+                let detail = format!("{READ} is '{other}': it must be any, leader or linearizable");
+                return Err(Problem::new(Kind::Malformed, detail));
+            }
+        };
+        let tokens = text(&parts.headers, &TOKEN)?.unwrap_or_default();
+        let tokens = tokens.split(',').map(str::trim).filter(|token| !token.is_empty());
+        let tokens: Result<Vec<Token>, _> = tokens.map(str::parse).collect();
+        let tokens = tokens
+            .map_err(|expected| Problem::new(Kind::Malformed, format!("{TOKEN}: {expected}")))?;
+        if tokens.len() > TOKENS_MAX {
+            let detail = format!("{TOKEN} has {} tokens, and at most {TOKENS_MAX} may be", tokens.len());
+            return Err(Problem::new(Kind::Malformed, detail));
+        }
+        Ok(Self { tokens, from })
+    }
+}
+
+/// A header's text.
+pub fn text<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Result<Option<&'a str>, Problem> {
+    let Some(value) = headers.get(name) else { return Ok(None) };
+    let text = value.to_str();
+    let text = text.map_err(|_| Problem::new(Kind::Malformed, format!("{name} is no ASCII text")))?;
+    Ok(Some(text.trim()))
+}
+
+/// Tokens as the header's value; `None` without any.
+pub fn value(tokens: &[Token]) -> Option<HeaderValue> {
+    let tokens: Vec<String> = tokens.iter().map(Token::to_string).collect();
+    if tokens.is_empty() { None } else { HeaderValue::from_str(&tokens.join(",")).ok() }
+}

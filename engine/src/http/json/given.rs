@@ -1,0 +1,286 @@
+//! Events as a request has them.
+
+use serde::Deserialize;
+use utoipa::ToSchema;
+use walengine_net::client::new_event_id;
+use walengine_net::model::{
+    Account, AccountFlags, AccountId, Amount, Close, CloseFlags, Code, Event, EventId, Guard, GuardFlags, LedgerId,
+    Transfer, TransferFlags,
+};
+
+use super::text::{AccountText, Digits, EventText};
+
+/// An account to create.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct GivenAccount {
+    /// UUID, number or any other text.
+    #[schema(value_type = String, min_length = 1, max_length = 256)]
+    pub id: AccountText,
+    /// Asset and scale.
+    #[schema(minimum = 1, maximum = 4294967295u32)]
+    pub ledger: u32,
+    /// Kind of account.
+    #[schema(minimum = 1, maximum = 65535)]
+    pub code: u16,
+    /// Limits.
+    #[serde(default)]
+    pub flags: Vec<AccountFlag>,
+    /// The user's own.
+    #[serde(default)]
+    #[schema(value_type = String, pattern = r"^(0|[1-9][0-9]{0,37})$")]
+    pub user_data_128: Digits<u128>,
+    /// The user's own.
+    #[serde(default)]
+    #[schema(value_type = String, pattern = r"^(0|[1-9][0-9]{0,18})$")]
+    pub user_data_64: Digits<u64>,
+    /// In a batch: succeeds or fails together with the next event.
+    #[serde(default)]
+    pub linked: bool,
+}
+
+/// A limit of an account.
+#[derive(Clone, Copy, Debug, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum AccountFlag {
+    /// Pays no more than it has.
+    DebitsMustNotExceedCredits,
+    /// Takes no more than it has paid.
+    CreditsMustNotExceedDebits,
+    /// Has a part on every partition; its id must be of the book of striped accounts.
+    Striped,
+}
+
+/// A transfer, or the end of a pending one.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct GivenTransfer {
+    /// UUID, number or any other text; a new one is drawn if it is missing, and then sending the request again
+    /// is another transfer. `Idempotency-Key` is the same.
+    #[schema(value_type = Option<String>, min_length = 1, max_length = 256)]
+    pub id: Option<EventText>,
+    /// The account to debit. May be missing when posting or voiding on a single partition.
+    #[schema(value_type = Option<String>, min_length = 1, max_length = 256)]
+    pub debit_account: Option<AccountText>,
+    /// The account to credit.
+    #[schema(value_type = Option<String>, min_length = 1, max_length = 256)]
+    pub credit_account: Option<AccountText>,
+    /// Minor units. May be missing when posting or voiding: the whole amount.
+    #[serde(default)]
+    #[schema(value_type = String, pattern = r"^(0|[1-9][0-9]{0,37})$")]
+    pub amount: Digits<u128>,
+    /// Asset of both accounts. May be missing when posting or voiding.
+    #[serde(default)]
+    #[schema(minimum = 0, maximum = 4294967295u32)]
+    pub ledger: u32,
+    /// Reason. May be missing when posting or voiding.
+    #[serde(default)]
+    #[schema(minimum = 0, maximum = 65535)]
+    pub code: u16,
+    /// What kind of transfer.
+    #[serde(default)]
+    pub flags: Vec<TransferFlag>,
+    /// The pending transfer to post or void.
+    #[schema(value_type = Option<String>, min_length = 1, max_length = 256)]
+    pub pending_id: Option<EventText>,
+    /// How long a pending transfer reserves; 0: until it is posted or voided.
+    #[serde(default)]
+    #[schema(minimum = 0, maximum = 4294967295u32)]
+    pub timeout_seconds: u32,
+    /// The user's own.
+    #[serde(default)]
+    #[schema(value_type = String, pattern = r"^(0|[1-9][0-9]{0,37})$")]
+    pub user_data_128: Digits<u128>,
+    /// The user's own.
+    #[serde(default)]
+    #[schema(value_type = String, pattern = r"^(0|[1-9][0-9]{0,18})$")]
+    pub user_data_64: Digits<u64>,
+    /// The user's own.
+    #[serde(default)]
+    #[schema(minimum = 0, maximum = 4294967295u32)]
+    pub user_data_32: u32,
+    /// In a batch: succeeds or fails together with the next event.
+    #[serde(default)]
+    pub linked: bool,
+}
+
+/// A kind of transfer.
+#[derive(Clone, Copy, Debug, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum TransferFlag {
+    /// Reserves the amount until it is posted or voided, or expires.
+    Pending,
+    /// Posts the pending transfer, whole or in part.
+    PostPending,
+    /// Voids the pending transfer.
+    VoidPending,
+    /// Moves at most what the debit account's limit leaves.
+    BalancingDebit,
+    /// Moves at most what the credit account's limit leaves.
+    BalancingCredit,
+}
+
+/// A condition on an account, in a linked chain.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct GivenGuard {
+    /// UUID, number or any other text; a new one is drawn if it is missing.
+    #[schema(value_type = Option<String>, min_length = 1, max_length = 256)]
+    pub id: Option<EventText>,
+    /// The account to look at.
+    #[schema(value_type = String, min_length = 1, max_length = 256)]
+    pub account: AccountText,
+    /// The version that it must be at.
+    #[schema(value_type = Option<String>, pattern = r"^(0|[1-9][0-9]{0,18})$")]
+    pub version: Option<Digits<u64>>,
+    /// What it must be able to pay.
+    #[schema(value_type = Option<String>, pattern = r"^(0|[1-9][0-9]{0,37})$")]
+    pub available_to_debit: Option<Digits<u128>>,
+    /// What it must be able to take. Not together with `available_to_debit`.
+    #[schema(value_type = Option<String>, pattern = r"^(0|[1-9][0-9]{0,37})$")]
+    pub available_to_credit: Option<Digits<u128>>,
+    /// Succeeds or fails together with the next event.
+    #[serde(default)]
+    pub linked: bool,
+}
+
+/// An account to close or to reopen.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct GivenClose {
+    /// UUID, number or any other text; a new one is drawn if it is missing.
+    #[schema(value_type = Option<String>, min_length = 1, max_length = 256)]
+    pub id: Option<EventText>,
+    /// The account.
+    #[schema(value_type = String, min_length = 1, max_length = 256)]
+    pub account: AccountText,
+    /// Reopen it instead.
+    #[serde(default)]
+    pub reopen: bool,
+    /// Succeeds or fails together with the next event.
+    #[serde(default)]
+    pub linked: bool,
+}
+
+/// Any event of a batch.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(tag = "type", rename_all = "snake_case")]
+pub enum GivenEvent {
+    /// Create an account.
+    Account(GivenAccount),
+    /// Move money, reserve it, or end a reservation.
+    Transfer(GivenTransfer),
+    /// Look at an account.
+    Guard(GivenGuard),
+    /// Close or reopen an account.
+    Close(GivenClose),
+}
+
+impl GivenAccount {
+    /// As the client library has it.
+    pub fn account(&self) -> Account {
+        let mut flags = AccountFlags::default();
+        for flag in &self.flags {
+            flags = flags.with(match flag {
+                AccountFlag::DebitsMustNotExceedCredits => AccountFlags::DEBITS_MUST_NOT_EXCEED_CREDITS,
+                AccountFlag::CreditsMustNotExceedDebits => AccountFlags::CREDITS_MUST_NOT_EXCEED_DEBITS,
+                AccountFlag::Striped => AccountFlags::STRIPED,
+            });
+        }
+        if self.linked {
+            flags = flags.with(AccountFlags::LINKED);
+        }
+        Account {
+            id: self.id.0,
+            ledger: LedgerId(self.ledger),
+            code: Code(self.code),
+            user_data_128: self.user_data_128.0,
+            user_data_64: self.user_data_64.0,
+            flags,
+            ..Account::default()
+        }
+    }
+}
+
+impl GivenTransfer {
+    /// As the client library has it.
+    pub fn transfer(&self) -> Transfer {
+        let mut flags = TransferFlags::default();
+        for flag in &self.flags {
+            flags = flags.with(match flag {
+                TransferFlag::Pending => TransferFlags::PENDING,
+                TransferFlag::PostPending => TransferFlags::POST_PENDING,
+                TransferFlag::VoidPending => TransferFlags::VOID_PENDING,
+                TransferFlag::BalancingDebit => TransferFlags::BALANCING_DEBIT,
+                TransferFlag::BalancingCredit => TransferFlags::BALANCING_CREDIT,
+            });
+        }
+        if self.linked {
+            flags = flags.with(TransferFlags::LINKED);
+        }
+        let account = |given: Option<AccountText>| given.map_or(AccountId(0), |given| given.0);
+        Transfer {
+            id: drawn(self.id),
+            debit_account_id: account(self.debit_account),
+            credit_account_id: account(self.credit_account),
+            amount: Amount(self.amount.0),
+            pending_id: self.pending_id.map_or(EventId(0), |given| given.0),
+            user_data_128: self.user_data_128.0,
+            user_data_64: self.user_data_64.0,
+            user_data_32: self.user_data_32,
+            timeout_seconds: self.timeout_seconds,
+            ledger: LedgerId(self.ledger),
+            code: Code(self.code),
+            flags,
+            ..Transfer::default()
+        }
+    }
+}
+
+impl GivenGuard {
+    fn guard(&self) -> Guard {
+        let mut guard = Guard { id: drawn(self.id), account_id: self.account.0, ..Guard::default() };
+        let mut flag = |is_set: bool, flag| {
+            if is_set {
+                guard.flags = guard.flags.with(flag);
+            }
+        };
+        flag(self.version.is_some(), GuardFlags::VERSION);
+        flag(self.available_to_debit.is_some(), GuardFlags::AVAILABLE_TO_DEBIT);
+        flag(self.available_to_credit.is_some(), GuardFlags::AVAILABLE_TO_CREDIT);
+        flag(self.linked, GuardFlags::LINKED);
+        guard.version = self.version.map_or(0, |given| given.0);
+        let available = self.available_to_debit.or(self.available_to_credit);
+        guard.available = Amount(available.map_or(0, |given| given.0));
+        guard
+    }
+}
+
+impl GivenClose {
+    fn close(&self) -> Close {
+        let mut flags = CloseFlags::default();
+        if self.reopen {
+            flags = flags.with(CloseFlags::REOPEN);
+        }
+        if self.linked {
+            flags = flags.with(CloseFlags::LINKED);
+        }
+        Close { id: drawn(self.id), account_id: self.account.0, flags }
+    }
+}
+
+impl GivenEvent {
+    /// As the client library has it.
+    pub fn event(&self) -> Event {
+        match self {
+            Self::Account(account) => Event::Account(account.account()),
+            Self::Transfer(transfer) => Event::Transfer(transfer.transfer()),
+            Self::Guard(guard) => Event::Guard(guard.guard()),
+            Self::Close(close) => Event::Close(close.close()),
+        }
+    }
+}
+
+fn drawn(given: Option<EventText>) -> EventId {
+    given.map_or_else(new_event_id, |given| given.0)
+}

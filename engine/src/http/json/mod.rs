@@ -1,0 +1,11 @@
+//! The API's forms in JSON. Numbers of 64 and 128 bits are text, since readers of JSON lose digits past 2^53.
+
+mod given;
+mod record;
+mod shown;
+mod text;
+
+pub use given::{GivenAccount, GivenEvent, GivenTransfer};
+pub use record::{Record, records};
+pub use shown::{ShownAccount, ShownDecision, ShownOutcome};
+pub use text::{AccountText, AnyText, Digits, EventText, OneId};

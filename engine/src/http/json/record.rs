@@ -1,0 +1,205 @@
+//! Records of the log, refusals and what leaders wrote for each other included.
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD as BASE64;
+use serde::Serialize;
+use utoipa::ToSchema;
+use walengine_net::client::Page;
+use walengine_net::entry::{ANY_OFFSET, EntryHeader, EntryKind, access_events, access_records};
+use walengine_net::model::{Arrival, Event, Offset, Resolved, Sent, Timestamp, Verdict, Word};
+
+use super::shown::{ShownEffect, ShownEvent};
+use super::text::{Digits, rfc3339, uuid_text};
+use crate::http::problem::Problem;
+
+/// What kind of record.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum RecordKind {
+    /// An event that a client has sent.
+    Event,
+    /// The time of a pending transfer is over.
+    Expiry,
+    /// An event that another partition has prepared.
+    Arrival,
+    /// What another partition has said of an event that was prepared here.
+    Word,
+    /// A frame from another partition; its arrivals and words follow.
+    Mail,
+    /// Bytes of the log's other uses.
+    Opaque,
+}
+
+/// One record of a partition's log.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct Record {
+    /// Its place in the partition.
+    #[schema(value_type = String)]
+    pub offset: Digits<u64>,
+    /// Log time.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    time: Option<String>,
+    kind: RecordKind,
+    /// `ok`, or why it was refused: the name of a verdict.
+    verdict: &'static str,
+    /// The id that was decided; of an expiry or a word that of the transfer that it is about.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(format = "uuid")]
+    id: Option<String>,
+    /// The event of an event or arrival.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    event: Option<ShownEvent>,
+    /// What it has moved, if the event does not tell.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    effective: Option<ShownEffect>,
+    /// What a word says was decided.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    decided: Option<&'static str>,
+    /// What a word says was moved or reserved.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>)]
+    amount: Option<Digits<u128>>,
+    /// The partition that an event, word or frame comes from.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    from_partition: Option<u16>,
+    /// The bytes of an opaque record, in base64.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    data: Option<String>,
+    /// The offset that an opaque record had to get.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>)]
+    expected_offset: Option<Digits<u64>>,
+}
+
+/// The records of a page from `from` on, at most `limit`.
+///
+/// # Errors
+/// A node has sent what is no log.
+pub fn records(page: &Page, from: Offset, limit: usize) -> Result<Vec<Record>, Problem> {
+    let mut records = Vec::new();
+    for entry in page.entries() {
+        let (header, body) = entry.map_err(|error| Problem::bad_answer(&error))?;
+        let bad = |error| Problem::bad_answer(&error);
+        match header.meta.kind {
+            EntryKind::Events => {
+                let body = access_events(body).map_err(bad)?;
+                let mut resolved = body.resolved.iter().map(Resolved::from_bytes).peekable();
+                let mut mail = None;
+                let events = body.events.iter().zip(body.verdicts.iter());
+                for ((bytes, verdict), index) in events.zip(0u32..) {
+                    let effective = resolved.next_if(|resolved| resolved.index == index);
+                    let event = Event::from_bytes(bytes);
+                    if let Ok(Event::Mail(begun)) = &event {
+                        mail = Some(begun.home.0);
+                    }
+                    let record = Record::new(&header, index, *verdict);
+                    if is_wanted(&record, from, records.len(), limit) {
+                        records.push(record.of_event(event.ok(), effective.as_ref(), mail));
+                    }
+                }
+            }
+            EntryKind::Records => {
+                let body = access_records(body).map_err(bad)?;
+                let mut blob = body.blob.as_slice();
+                let heads = body.heads.iter().zip(body.verdicts.iter());
+                for ((head, verdict), index) in heads.zip(0u32..) {
+                    // The lengths add up to the blob's: the body was opened.
+                    let (data, behind) = blob.split_at(head.bytes.to_native() as usize);
+                    blob = behind;
+                    let record = Record::new(&header, index, *verdict);
+                    if is_wanted(&record, from, records.len(), limit) {
+                        let expected = Some(head.expected_offset.to_native());
+                        records.push(Record {
+                            kind: RecordKind::Opaque,
+                            id: Some(uuid_text(head.id.to_native())),
+                            data: Some(BASE64.encode(data)),
+                            expected_offset: expected.filter(|&at| at != ANY_OFFSET).map(Digits),
+                            ..record
+                        });
+                    }
+                }
+            }
+            EntryKind::Blank | EntryKind::Membership => {}
+        }
+    }
+    Ok(records)
+}
+
+fn is_wanted(record: &Record, from: Offset, found: usize, limit: usize) -> bool {
+    record.offset.0 >= from.0 && found < limit
+}
+
+impl Record {
+    fn new(header: &EntryHeader, index: u32, verdict: u8) -> Self {
+        let index = u64::from(index);
+        Self {
+            offset: Digits(header.meta.base_offset.plus(index).0),
+            time: rfc3339(Timestamp(header.meta.timestamp.0.saturating_add(index))),
+            kind: RecordKind::Event,
+            // Unknown numbers were refused when the body was opened.
+            verdict: Verdict::from_number(verdict).unwrap_or(Verdict::Ok).name(),
+            id: None,
+            event: None,
+            effective: None,
+            decided: None,
+            amount: None,
+            from_partition: None,
+            data: None,
+            expected_offset: None,
+        }
+    }
+
+    fn of_event(self, event: Option<Event>, resolved: Option<&Resolved>, mail: Option<u16>) -> Self {
+        let effective = resolved.map(ShownEffect::from);
+        let Some(event) = event else { return Self { effective, ..self } };
+        match &event {
+            Event::Expire(expire) => Self {
+                kind: RecordKind::Expiry,
+                id: Some(uuid_text(expire.pending_id.0)),
+                effective,
+                ..self
+            },
+            Event::Mail(mail) => {
+                Self { kind: RecordKind::Mail, from_partition: Some(mail.home.0), ..self }
+            }
+            Event::Word(word) => self.of_word(word, mail),
+            Event::Arrival(Arrival { sent: Sent::Word(word), .. }) => self.of_word(word, mail),
+            Event::Arrival(arrival) => {
+                let sent = match arrival.sent {
+                    Sent::Transfer(transfer) => Event::Transfer(transfer),
+                    Sent::Guard(guard) => Event::Guard(guard),
+                    Sent::Account(account) => Event::Account(account),
+                    Sent::Close(close) => Event::Close(close),
+                    Sent::Word(word) => Event::Word(word),
+                };
+                let kind = RecordKind::Arrival;
+                Self { kind, effective, from_partition: mail, ..self }.with(&sent)
+            }
+            sent => Self { effective, ..self }.with(sent),
+        }
+    }
+
+    fn of_word(self, word: &Word, mail: Option<u16>) -> Self {
+        Self {
+            kind: RecordKind::Word,
+            id: Some(word.id.0).filter(|&id| id != 0).map(uuid_text),
+            decided: Some(word.verdict.name()),
+            amount: Some(Digits(word.amount.0)),
+            from_partition: mail,
+            ..self
+        }
+    }
+
+    /// With an event that clients send. An expiry that spans partitions arrives as a voiding without an id.
+    fn with(self, event: &Event) -> Self {
+        let id = match event {
+            Event::Transfer(transfer) => transfer.id.0,
+            Event::Account(account) => account.id.0,
+            Event::Guard(guard) => guard.id.0,
+            Event::Close(close) => close.id.0,
+            _ => 0,
+        };
+        let id = Some(id).filter(|&id| id != 0).map(uuid_text);
+        Self { id, event: ShownEvent::of(event), ..self }
+    }
+}

@@ -1,0 +1,270 @@
+//! Accounts, events and outcomes as an answer has them.
+
+use serde::Serialize;
+use utoipa::ToSchema;
+use walengine_net::client::EventDecision;
+use walengine_net::message::EventOutcome;
+use walengine_net::model::{Account, Event, Guard, GuardFlags, Resolved, Transfer};
+
+use super::text::{Digits, rfc3339, uuid_text};
+
+/// An account.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct ShownAccount {
+    /// Its UUID; the first 8 digits are its book.
+    #[schema(format = "uuid")]
+    id: String,
+    ledger: u32,
+    code: u16,
+    /// Limits and state.
+    flags: Vec<String>,
+    /// Reserved by pending transfers from it, in minor units.
+    #[schema(value_type = String)]
+    debits_pending: Digits<u128>,
+    /// Moved out of it.
+    #[schema(value_type = String)]
+    debits_posted: Digits<u128>,
+    /// Reserved by pending transfers to it.
+    #[schema(value_type = String)]
+    credits_pending: Digits<u128>,
+    /// Moved into it.
+    #[schema(value_type = String)]
+    credits_posted: Digits<u128>,
+    /// Number of changes.
+    #[schema(value_type = String)]
+    version: Digits<u64>,
+    #[schema(value_type = String)]
+    user_data_128: Digits<u128>,
+    #[schema(value_type = String)]
+    user_data_64: Digits<u64>,
+    /// Log time of its creation.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    created: Option<String>,
+}
+
+impl From<&Account> for ShownAccount {
+    fn from(account: &Account) -> Self {
+        Self {
+            id: uuid_text(account.id.0),
+            ledger: account.ledger.0,
+            code: account.code.0,
+            flags: lowercase(&account.flags.names()),
+            debits_pending: Digits(account.debits_pending.0),
+            debits_posted: Digits(account.debits_posted.0),
+            credits_pending: Digits(account.credits_pending.0),
+            credits_posted: Digits(account.credits_posted.0),
+            version: Digits(account.version),
+            user_data_128: Digits(account.user_data_128),
+            user_data_64: Digits(account.user_data_64),
+            created: Some(account.timestamp).filter(|time| time.0 > 0).and_then(rfc3339),
+        }
+    }
+}
+
+fn lowercase(names: &[&str]) -> Vec<String> {
+    names.iter().map(|name| name.to_lowercase()).collect()
+}
+
+/// What was decided about one event.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct ShownOutcome {
+    /// The id that was decided.
+    #[schema(format = "uuid")]
+    pub id: String,
+    /// `ok`, or why it was refused: the name of a verdict.
+    pub verdict: &'static str,
+    /// An earlier request has decided it; this is its verdict.
+    pub repeat: bool,
+    /// Place of its record in the log of its partition; malformed events have none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>)]
+    pub offset: Option<Digits<u64>>,
+    /// Log time, unless it is a repeat.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub time: Option<String>,
+}
+
+impl ShownOutcome {
+    /// Of an event of this id.
+    pub fn new(id: u128, outcome: &EventOutcome) -> Self {
+        Self {
+            id: uuid_text(id),
+            verdict: outcome.verdict.name(),
+            repeat: !outcome.fresh,
+            offset: outcome.offset.map(|offset| Digits(offset.0)),
+            time: Some(outcome.timestamp).filter(|time| time.0 > 0).and_then(rfc3339),
+        }
+    }
+}
+
+/// An event as it stands in the log.
+#[derive(Debug, Serialize, ToSchema)]
+#[serde(tag = "type", rename_all = "snake_case")]
+pub enum ShownEvent {
+    /// A transfer.
+    Transfer(ShownTransfer),
+    /// An account that was created, with empty balances.
+    Account(ShownAccount),
+    /// A condition on an account.
+    Guard(ShownGuard),
+    /// An account that was closed or reopened.
+    Close(ShownClose),
+}
+
+/// A transfer as it was sent.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct ShownTransfer {
+    #[schema(format = "uuid")]
+    id: String,
+    #[schema(format = "uuid")]
+    debit_account: String,
+    #[schema(format = "uuid")]
+    credit_account: String,
+    #[schema(value_type = String)]
+    amount: Digits<u128>,
+    ledger: u32,
+    code: u16,
+    flags: Vec<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(format = "uuid")]
+    pending_id: Option<String>,
+    timeout_seconds: u32,
+    #[schema(value_type = String)]
+    user_data_128: Digits<u128>,
+    #[schema(value_type = String)]
+    user_data_64: Digits<u64>,
+    user_data_32: u32,
+}
+
+/// A guard as it was sent.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct ShownGuard {
+    #[schema(format = "uuid")]
+    id: String,
+    #[schema(format = "uuid")]
+    account: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>)]
+    version: Option<Digits<u64>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>)]
+    available_to_debit: Option<Digits<u128>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>)]
+    available_to_credit: Option<Digits<u128>>,
+}
+
+/// A close as it was sent.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct ShownClose {
+    #[schema(format = "uuid")]
+    id: String,
+    #[schema(format = "uuid")]
+    account: String,
+    reopen: bool,
+}
+
+impl From<&Transfer> for ShownTransfer {
+    fn from(transfer: &Transfer) -> Self {
+        Self {
+            id: uuid_text(transfer.id.0),
+            debit_account: uuid_text(transfer.debit_account_id.0),
+            credit_account: uuid_text(transfer.credit_account_id.0),
+            amount: Digits(transfer.amount.0),
+            ledger: transfer.ledger.0,
+            code: transfer.code.0,
+            flags: lowercase(&transfer.flags.names()),
+            pending_id: (transfer.pending_id.0 != 0).then(|| uuid_text(transfer.pending_id.0)),
+            timeout_seconds: transfer.timeout_seconds,
+            user_data_128: Digits(transfer.user_data_128),
+            user_data_64: Digits(transfer.user_data_64),
+            user_data_32: transfer.user_data_32,
+        }
+    }
+}
+
+impl From<&Guard> for ShownGuard {
+    fn from(guard: &Guard) -> Self {
+        let with = |flag, value| guard.flags.contains(flag).then_some(Digits(value));
+        Self {
+            id: uuid_text(guard.id.0),
+            account: uuid_text(guard.account_id.0),
+            version: guard.flags.contains(GuardFlags::VERSION).then_some(Digits(guard.version)),
+            available_to_debit: with(GuardFlags::AVAILABLE_TO_DEBIT, guard.available.0),
+            available_to_credit: with(GuardFlags::AVAILABLE_TO_CREDIT, guard.available.0),
+        }
+    }
+}
+
+impl ShownEvent {
+    /// Of what clients send; `None` of what only leaders write.
+    pub fn of(event: &Event) -> Option<Self> {
+        Some(match event {
+            Event::Transfer(transfer) => Self::Transfer(transfer.into()),
+            Event::Account(account) => Self::Account(account.into()),
+            Event::Guard(guard) => Self::Guard(guard.into()),
+            Event::Close(close) => Self::Close(ShownClose {
+                id: uuid_text(close.id.0),
+                account: uuid_text(close.account_id.0),
+                reopen: close.flags.contains(walengine_net::model::CloseFlags::REOPEN),
+            }),
+            Event::Expire(_) | Event::Mail(_) | Event::Arrival(_) | Event::Word(_) => return None,
+        })
+    }
+}
+
+/// What a post, void, expiry or balancing transfer has moved or released.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct ShownEffect {
+    #[schema(format = "uuid")]
+    debit_account: String,
+    #[schema(format = "uuid")]
+    credit_account: String,
+    #[schema(value_type = String)]
+    amount: Digits<u128>,
+    ledger: u32,
+    code: u16,
+}
+
+impl From<&Resolved> for ShownEffect {
+    fn from(resolved: &Resolved) -> Self {
+        Self {
+            debit_account: uuid_text(resolved.debit_account_id.0),
+            credit_account: uuid_text(resolved.credit_account_id.0),
+            amount: Digits(resolved.amount.0),
+            ledger: resolved.ledger.0,
+            code: resolved.code.0,
+        }
+    }
+}
+
+/// An event that was decided.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct ShownDecision {
+    /// `ok`, or why it was refused: the name of a verdict.
+    verdict: &'static str,
+    partition: u16,
+    #[schema(value_type = String)]
+    offset: Digits<u64>,
+    /// Log time.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    time: Option<String>,
+    /// As it was sent.
+    event: Option<ShownEvent>,
+    /// What it has moved, if the event does not tell.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    effective: Option<ShownEffect>,
+}
+
+impl From<&EventDecision> for ShownDecision {
+    fn from(decision: &EventDecision) -> Self {
+        Self {
+            verdict: decision.verdict.name(),
+            partition: decision.partition.0,
+            offset: Digits(decision.offset.0),
+            time: rfc3339(decision.timestamp),
+            event: ShownEvent::of(&decision.event),
+            effective: decision.resolved.as_ref().map(ShownEffect::from),
+        }
+    }
+}

@@ -1,0 +1,55 @@
+//! Paths, and what every request goes through.
+
+use std::sync::Arc;
+
+use axum::Router;
+use axum::extract::{Request, State};
+use axum::http::header::{CACHE_CONTROL, HOST, X_CONTENT_TYPE_OPTIONS};
+use axum::http::{HeaderValue, Method, Uri};
+use axum::middleware::{self, Next};
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+
+use super::Shared;
+use super::api;
+use super::health;
+use super::problem::{Kind, Problem};
+
+/// Every path.
+pub fn router(shared: Arc<Shared>) -> Router {
+    Router::new()
+        .route("/health/live", get(health::live))
+        .route("/health/ready", get(health::ready))
+        .merge(api::router())
+        .fallback(no_such_path)
+        .method_not_allowed_fallback(method_not_allowed)
+        .layer(middleware::from_fn_with_state(shared.clone(), checked))
+        .with_state(shared)
+}
+
+async fn no_such_path(uri: Uri) -> Problem {
+    Problem::new(Kind::NoSuchPath, format!("there is no {}: see /api/v1/openapi.json", uri.path()))
+}
+
+async fn method_not_allowed(method: Method, uri: Uri) -> Problem {
+    Problem::new(Kind::MethodNotAllowed, format!("{} does not have {method}", uri.path()))
+}
+
+/// Turns away requests that were meant for another host, and marks answers: nothing here may be kept or guessed at.
+async fn checked(State(shared): State<Arc<Shared>>, request: Request, next: Next) -> Response {
+    let host = request.uri().host().map(str::to_owned);
+    let host = host.or_else(|| Some(request.headers().get(HOST)?.to_str().ok()?.to_owned()));
+    let mut response = match host {
+        Some(host) if !shared.hosts.knows(&host) => {
+            let detail = format!(
+                "this node is not known as {host}: give it its names with --http-names, or ask by its number"
+            );
+            Problem::new(Kind::Misdirected, detail).into_response()
+        }
+        _ => next.run(request).await,
+    };
+    let headers = response.headers_mut();
+    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    response
+}

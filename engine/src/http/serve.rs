@@ -1,0 +1,106 @@
+//! Connections as they come, each with few places and little time.
+
+use std::io::Error;
+use std::sync::{Arc, Mutex};
+
+use axum::Router;
+use axum::http::Request;
+use hyper::body::Incoming;
+use hyper::server::conn::http1;
+use hyper::service::{Service as _, service_fn};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::service::TowerToHyperService;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
+use tokio_rustls::TlsAcceptor;
+use walengine_net::tls::{Tls, Usage};
+
+use super::Shared;
+use super::caller::Caller;
+use super::router::router;
+use crate::limits::{
+    ACCEPT_RETRY_AFTER, HTTP_CONNECTIONS_MAX, HTTP_HANDSHAKE_WITHIN, HTTP_HEAD_BYTES_MAX, HTTP_IDLE_WITHIN,
+};
+
+type Service = TowerToHyperService<Router>;
+
+/// Answers until `stopped`.
+pub(super) async fn until(
+    listener: std::net::TcpListener,
+    tls: Option<Arc<Tls>>,
+    shared: Arc<Shared>,
+    stopped: oneshot::Receiver<()>,
+) {
+    let listener = match TcpListener::from_std(listener) {
+        Ok(listener) => listener,
+        Err(error) => return tracing::error!("HTTP has ended: {error}"),
+    };
+    tokio::select! {
+        () = accept(&listener, tls, shared) => {}
+        // The sender that is gone stops it as well.
+        _ = stopped => {}
+    }
+}
+
+async fn accept(listener: &TcpListener, tls: Option<Arc<Tls>>, shared: Arc<Shared>) {
+    let service = TowerToHyperService::new(router(shared));
+    let mut http = http1::Builder::new();
+    http.timer(TokioTimer::new())
+        .header_read_timeout(HTTP_IDLE_WITHIN)
+        .max_buf_size(HTTP_HEAD_BYTES_MAX);
+    let room = Arc::new(Semaphore::new(HTTP_CONNECTIONS_MAX));
+    loop {
+        // Who comes beyond them waits in the system's queue.
+        let Ok(place) = room.clone().acquire_owned().await else { return };
+        let stream = match listener.accept().await {
+            Ok((stream, _)) => stream,
+            Err(error) => {
+                put_up_with(&error).await;
+                continue;
+            }
+        };
+        let _ = stream.set_nodelay(true); // slower, and right
+        let (http, service) = (http.clone(), service.clone());
+        match tls.clone() {
+            None => drop(tokio::spawn(async move {
+                let _ = http.serve_connection(TokioIo::new(stream), service).await;
+                drop(place);
+            })),
+            Some(tls) => drop(tokio::spawn(secured(tls, stream, http, service, place))),
+        }
+    }
+}
+
+/// Serves a connection on which both ends prove who they are.
+async fn secured(
+    tls: Arc<Tls>,
+    stream: TcpStream,
+    http: http1::Builder,
+    service: Service,
+    place: OwnedSemaphorePermit,
+) {
+    let credentials = tls.current();
+    let Some(config) = credentials.serve_clients() else { return };
+    let shaken = TlsAcceptor::from(config.clone()).accept(stream);
+    let Ok(Ok(stream)) = tokio::time::timeout(HTTP_HANDSHAKE_WITHIN, shaken).await else {
+        return;
+    };
+    let chain = stream.get_ref().1.peer_certificates().unwrap_or_default();
+    let chain = chain.iter().map(|one| one.clone().into_owned()).collect();
+    let proven = match tls.proven_by_chain(&credentials, chain, Usage::Client) {
+        Ok(proven) => Arc::new(Mutex::new(proven)),
+        Err(refusal) => return tracing::debug!("HTTP: {refusal}"), // the handshake has refused it already
+    };
+    let service = service_fn(move |mut request: Request<Incoming>| {
+        request.extensions_mut().insert(Caller::proven(&proven));
+        service.call(request)
+    });
+    let _ = http.serve_connection(TokioIo::new(stream), service).await;
+    drop(place);
+}
+
+/// Out of descriptors, most likely: others may close meanwhile.
+async fn put_up_with(error: &Error) {
+    tracing::warn!("HTTP cannot accept connections, which is tried again: {error}");
+    tokio::time::sleep(ACCEPT_RETRY_AFTER).await;
+}
