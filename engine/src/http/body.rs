@@ -98,7 +98,7 @@ fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Problem> {
     let mut json = serde_json::Deserializer::from_slice(bytes);
     let value = serde_path_to_error::deserialize(&mut json).map_err(|error| {
         let pointer = pointer(error.path());
-        Problem::malformed_at(pointer, error.into_inner())
+        Problem::at(pointer, Kind::Malformed, error.into_inner())
     })?;
     json.end().map_err(|error| Problem::new(Kind::Malformed, error))?;
     Ok(value)

@@ -3,6 +3,7 @@
 use axum::extract::FromRequestParts;
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, HeaderName, HeaderValue};
+use utoipa::{IntoParams, ToSchema};
 use walengine_net::client::ReadFrom;
 use walengine_net::client::tokio::Client;
 use walengine_net::limits::TOKENS_MAX;
@@ -14,6 +15,35 @@ use super::problem::{Kind, Problem};
 pub const TOKEN: HeaderName = HeaderName::from_static("walengine-token");
 /// Which nodes answer: `any`, `leader` or `linearizable`.
 pub const READ: HeaderName = HeaderName::from_static("walengine-read");
+
+/// Which nodes answer a read.
+#[derive(Clone, Copy, Debug, ToSchema)]
+#[schema(rename_all = "snake_case")]
+#[expect(dead_code, reason = "stands in the document")]
+pub enum Reads {
+    /// Any, with the state that it has.
+    Any,
+    /// The one that leads, as far as it knows.
+    Leader,
+    /// The one that leads, with everything that was acknowledged before.
+    Linearizable,
+}
+
+/// The headers of a read, in the document.
+#[derive(Debug, IntoParams)]
+#[into_params(parameter_in = Header)]
+#[expect(dead_code, reason = "stands in the document")]
+pub struct HowFresh {
+    /// Writes that the answer must include: tokens of earlier answers, separated by commas.
+    #[param(
+        rename = "Walengine-Token",
+        pattern = r"^[0-9a-f]{32}-[0-9]{1,4}-[0-9]{1,18}(,[0-9a-f]{32}-[0-9]{1,4}-[0-9]{1,18}){0,15}$"
+    )]
+    tokens: Option<String>,
+    /// Which nodes answer.
+    #[param(rename = "Walengine-Read", inline)]
+    read: Option<Reads>,
+}
 
 /// What a request says of it.
 #[derive(Clone, Debug, Default)]

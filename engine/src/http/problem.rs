@@ -51,6 +51,8 @@ pub enum Kind {
     NoSuchPath,
     /// The path does not have this method.
     MethodNotAllowed,
+    /// The header and the body name different ids.
+    KeyDiffers,
     /// The body did not come.
     TooSlow,
     /// The body is too large.
@@ -80,6 +82,9 @@ impl Kind {
                 "method_not_allowed",
                 "The path does not have this method",
             ),
+            Self::KeyDiffers => {
+                (StatusCode::CONFLICT, "key_differs", "The header and the body name different ids")
+            }
             Self::TooSlow => (StatusCode::REQUEST_TIMEOUT, "too_slow", "The request did not come in time"),
             Self::TooLarge => {
                 (StatusCode::PAYLOAD_TOO_LARGE, "too_large", "The request is larger than the limit")
@@ -111,9 +116,9 @@ impl Problem {
         Self { retry_after, ..Self::of(status, code, title, detail.to_string()) }
     }
 
-    /// The request makes no sense at this JSON pointer.
-    pub fn malformed_at(pointer: impl Into<String>, detail: impl Display) -> Self {
-        Self { pointer: Some(pointer.into()), ..Self::new(Kind::Malformed, detail) }
+    /// Of a kind, at this JSON pointer; nothing was changed.
+    pub fn at(pointer: impl Into<String>, kind: Kind, detail: impl Display) -> Self {
+        Self { pointer: Some(pointer.into()), ..Self::new(kind, detail) }
     }
 
     /// A node has sent what makes no sense.
@@ -214,7 +219,7 @@ impl From<ClientError> for Problem {
                 Self::of(StatusCode::BAD_REQUEST, "unroutable", "The partition can't be told", detail)
             }
             ClientError::WrongCluster { .. } => Self::of(
-                StatusCode::BAD_REQUEST,
+                StatusCode::CONFLICT,
                 "wrong_cluster",
                 "The token is of another cluster",
                 detail,

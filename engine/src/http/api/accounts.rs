@@ -10,13 +10,13 @@ use utoipa::{IntoParams, ToSchema};
 use walengine_net::limits::{LIST_ACCOUNTS_MAX, LOOKUP_IDS_MAX};
 use walengine_net::model::{AccountId, PartitionId};
 
-use super::document::{AnyProblem, BodyProblem};
+use super::document::{AnyProblem, BodyProblem, TokenProblem};
 use super::events::answer_to_one;
 use super::{Asked, InPath};
 use crate::http::Shared;
 use crate::http::body::Given;
 use crate::http::caller::Caller;
-use crate::http::fresh::Fresh;
+use crate::http::fresh::{Fresh, HowFresh};
 use crate::http::json::{AccountText, GivenAccount, ShownAccount, ShownOutcome};
 use crate::http::problem::{Kind, Problem};
 
@@ -27,7 +27,12 @@ use crate::http::problem::{Kind, Problem};
     responses(
         (status = 201, body = ShownOutcome, description = "Created", headers(("Walengine-Token" = String))),
         (status = 200, body = ShownOutcome, description = "It was there before", headers(("Walengine-Token" = String))),
-        (status = 409, body = ShownOutcome, description = "Refused; the verdict says why", headers(("Walengine-Token" = String))),
+        (
+            status = 409,
+            content((ShownOutcome = "application/json"), (Problem = "application/problem+json")),
+            description = "Refused; the verdict says why",
+            headers(("Walengine-Token" = String))
+        ),
         AnyProblem, BodyProblem,
     )
 )]
@@ -47,10 +52,9 @@ pub async fn create(
     get, path = "/api/v1/accounts/{id}", tag = "accounts",
     params(
         ("id" = String, Path, description = "UUID, number or any other text", min_length = 1, max_length = 256),
-        ("Walengine-Token" = Option<String>, Header, description = "Writes that the answer must include"),
-        ("Walengine-Read" = Option<String>, Header, description = "`any`, `leader` or `linearizable`"),
+        HowFresh,
     ),
-    responses((status = 200, body = ShownAccount, description = "The account"), AnyProblem)
+    responses((status = 200, body = ShownAccount, description = "The account"), AnyProblem, TokenProblem)
 )]
 pub async fn one(
     State(shared): State<Arc<Shared>>,
@@ -86,11 +90,10 @@ pub struct Accounts {
 #[utoipa::path(
     post, path = "/api/v1/accounts/lookup", tag = "accounts",
     params(
-        ("Walengine-Token" = Option<String>, Header, description = "Writes that the answer must include"),
-        ("Walengine-Read" = Option<String>, Header, description = "`any`, `leader` or `linearizable`"),
+        HowFresh,
     ),
     request_body = AccountIds,
-    responses((status = 200, body = Accounts, description = "In the order of the ids"), AnyProblem, BodyProblem)
+    responses((status = 200, body = Accounts, description = "In the order of the ids"), AnyProblem, TokenProblem, BodyProblem)
 )]
 pub async fn look_up(
     State(shared): State<Arc<Shared>>,
@@ -142,10 +145,9 @@ pub struct AccountsPage {
     get, path = "/api/v1/accounts", tag = "accounts",
     params(
         List,
-        ("Walengine-Token" = Option<String>, Header, description = "Writes that the answer must include"),
-        ("Walengine-Read" = Option<String>, Header, description = "`any`, `leader` or `linearizable`"),
+        HowFresh,
     ),
-    responses((status = 200, body = AccountsPage, description = "A page"), AnyProblem)
+    responses((status = 200, body = AccountsPage, description = "A page"), AnyProblem, TokenProblem)
 )]
 pub async fn list(
     State(shared): State<Arc<Shared>>,

@@ -87,6 +87,15 @@ impl IntoResponses for BodyProblem {
     }
 }
 
+/// The problem of a read whose token is another cluster's.
+pub struct TokenProblem;
+
+impl IntoResponses for TokenProblem {
+    fn responses() -> BTreeMap<String, RefOr<Response>> {
+        [("409".to_owned(), problem("The token is of another cluster"))].into()
+    }
+}
+
 fn problem(text: &str) -> RefOr<Response> {
     let schema = utoipa::openapi::Ref::from_schema_name(Problem::name());
     let content = ContentBuilder::new().schema(Some(schema)).build();

@@ -13,12 +13,12 @@ use walengine_net::limits::EVENTS_MAX;
 use walengine_net::message::IdNamespace;
 use walengine_net::model::{Event, EventBytes, Verdict, event_id};
 
-use super::document::{AnyProblem, BodyProblem};
+use super::document::{AnyProblem, BodyProblem, TokenProblem};
 use super::{Asked, InPath};
 use crate::http::Shared;
 use crate::http::body::Given;
 use crate::http::caller::Caller;
-use crate::http::fresh::{self, Fresh};
+use crate::http::fresh::{self, Fresh, HowFresh};
 use crate::http::json::{AccountText, AnyText, Digits, EventText, GivenEvent, OneId as _, ShownOutcome};
 use crate::http::problem::{Kind, Problem};
 
@@ -138,10 +138,9 @@ pub struct ShownStatus {
     params(
         StatusOf,
         ("id" = String, Path, description = "UUID, number or any other text", min_length = 1, max_length = 256),
-        ("Walengine-Token" = Option<String>, Header, description = "Writes that the answer must include"),
-        ("Walengine-Read" = Option<String>, Header, description = "`any`, `leader` or `linearizable`"),
+        HowFresh,
     ),
-    responses((status = 200, body = ShownStatus, description = "Its verdict"), AnyProblem)
+    responses((status = 200, body = ShownStatus, description = "Its verdict"), AnyProblem, TokenProblem)
 )]
 pub async fn status(
     State(shared): State<Arc<Shared>>,

@@ -8,11 +8,11 @@ use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 use walengine_net::model::Offset;
 
-use super::document::AnyProblem;
+use super::document::{AnyProblem, TokenProblem};
 use super::{Asked, Partition};
 use crate::http::Shared;
 use crate::http::caller::Caller;
-use crate::http::fresh::Fresh;
+use crate::http::fresh::{Fresh, HowFresh};
 use crate::http::json::{Digits, Record, records};
 use crate::http::problem::Problem;
 use crate::limits::HTTP_LOG_PAGE_BYTES;
@@ -57,10 +57,9 @@ pub struct LogPage {
     params(
         Part,
         ("partition" = u16, Path, description = "Its number, from 0", maximum = 65535),
-        ("Walengine-Token" = Option<String>, Header, description = "Writes that the answer must include"),
-        ("Walengine-Read" = Option<String>, Header, description = "`any`, `leader` or `linearizable`"),
+        HowFresh,
     ),
-    responses((status = 200, body = LogPage, description = "A page; empty at the end of the log"), AnyProblem)
+    responses((status = 200, body = LogPage, description = "A page; empty at the end of the log"), AnyProblem, TokenProblem)
 )]
 pub async fn page(
     State(shared): State<Arc<Shared>>,

@@ -12,12 +12,12 @@ use walengine_net::limits::LOOKUP_IDS_MAX;
 use walengine_net::model::EventId;
 
 use super::InPath;
-use super::document::{AnyProblem, BodyProblem};
+use super::document::{AnyProblem, BodyProblem, TokenProblem};
 use super::events::answer_to_one;
 use crate::http::Shared;
 use crate::http::body::Given;
 use crate::http::caller::Caller;
-use crate::http::fresh::{self, Fresh};
+use crate::http::fresh::{self, Fresh, HowFresh};
 use crate::http::json::{EventText, GivenTransfer, OneId as _, ShownDecision, ShownOutcome};
 use crate::http::problem::{Kind, Problem};
 
@@ -32,7 +32,12 @@ const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
     responses(
         (status = 201, body = ShownOutcome, description = "Accepted", headers(("Walengine-Token" = String))),
         (status = 200, body = ShownOutcome, description = "It was accepted before", headers(("Walengine-Token" = String))),
-        (status = 409, body = ShownOutcome, description = "Refused; the verdict says why", headers(("Walengine-Token" = String))),
+        (
+            status = 409,
+            content((ShownOutcome = "application/json"), (Problem = "application/problem+json")),
+            description = "Refused; the verdict says why",
+            headers(("Walengine-Token" = String))
+        ),
         AnyProblem, BodyProblem,
     )
 )]
@@ -46,13 +51,13 @@ pub async fn submit(
         let key = EventText::of_text(key).map_err(|why| Problem::new(Kind::Malformed, why))?;
         if given.id.is_some_and(|id| id != key) {
             let detail = format!("{IDEMPOTENCY_KEY} and the body's `id` are different ids");
-            return Err(Problem::malformed_at("/id", detail));
+            return Err(Problem::at("/id", Kind::KeyDiffers, detail));
         }
         given.id = Some(key);
     }
     if given.linked {
         let detail = "a single transfer is linked to nothing: chains are sent to /api/v1/events";
-        return Err(Problem::malformed_at("/linked", detail));
+        return Err(Problem::at("/linked", Kind::Malformed, detail));
     }
     let client = shared.client(&caller).await?;
     let transfer = given.transfer();
@@ -65,10 +70,9 @@ pub async fn submit(
     get, path = "/api/v1/transfers/{id}", tag = "transfers",
     params(
         ("id" = String, Path, description = "UUID, number or any other text", min_length = 1, max_length = 256),
-        ("Walengine-Token" = Option<String>, Header, description = "Writes that the answer must include"),
-        ("Walengine-Read" = Option<String>, Header, description = "`any`, `leader` or `linearizable`"),
+        HowFresh,
     ),
-    responses((status = 200, body = ShownDecision, description = "The event and its verdict"), AnyProblem)
+    responses((status = 200, body = ShownDecision, description = "The event and its verdict"), AnyProblem, TokenProblem)
 )]
 pub async fn one(
     State(shared): State<Arc<Shared>>,
@@ -105,11 +109,10 @@ pub struct Decisions {
 #[utoipa::path(
     post, path = "/api/v1/transfers/lookup", tag = "transfers",
     params(
-        ("Walengine-Token" = Option<String>, Header, description = "Writes that the answer must include"),
-        ("Walengine-Read" = Option<String>, Header, description = "`any`, `leader` or `linearizable`"),
+        HowFresh,
     ),
     request_body = EventIds,
-    responses((status = 200, body = Decisions, description = "In the order of the ids"), AnyProblem, BodyProblem)
+    responses((status = 200, body = Decisions, description = "In the order of the ids"), AnyProblem, TokenProblem, BodyProblem)
 )]
 pub async fn look_up(
     State(shared): State<Arc<Shared>>,

@@ -8,7 +8,7 @@ use walengine_net::model::{
     Transfer, TransferFlags,
 };
 
-use super::text::{AccountText, Digits, EventText};
+use super::text::{AccountText, Digits, EventText, Whole};
 
 /// An account to create.
 #[derive(Debug, Deserialize, ToSchema)]
@@ -18,11 +18,11 @@ pub struct GivenAccount {
     #[schema(value_type = String, min_length = 1, max_length = 256)]
     pub id: AccountText,
     /// Asset and scale.
-    #[schema(minimum = 1, maximum = 4294967295u32)]
-    pub ledger: u32,
+    #[schema(value_type = u32, minimum = 1, maximum = 4294967295u32)]
+    pub ledger: Whole<u32>,
     /// Kind of account.
-    #[schema(minimum = 1, maximum = 65535)]
-    pub code: u16,
+    #[schema(value_type = u16, minimum = 1, maximum = 65535)]
+    pub code: Whole<u16>,
     /// Limits.
     #[serde(default)]
     pub flags: Vec<AccountFlag>,
@@ -71,12 +71,12 @@ pub struct GivenTransfer {
     pub amount: Digits<u128>,
     /// Asset of both accounts. May be missing when posting or voiding.
     #[serde(default)]
-    #[schema(minimum = 0, maximum = 4294967295u32)]
-    pub ledger: u32,
+    #[schema(value_type = u32, minimum = 0, maximum = 4294967295u32)]
+    pub ledger: Whole<u32>,
     /// Reason. May be missing when posting or voiding.
     #[serde(default)]
-    #[schema(minimum = 0, maximum = 65535)]
-    pub code: u16,
+    #[schema(value_type = u16, minimum = 0, maximum = 65535)]
+    pub code: Whole<u16>,
     /// What kind of transfer.
     #[serde(default)]
     pub flags: Vec<TransferFlag>,
@@ -85,8 +85,8 @@ pub struct GivenTransfer {
     pub pending_id: Option<EventText>,
     /// How long a pending transfer reserves; 0: until it is posted or voided.
     #[serde(default)]
-    #[schema(minimum = 0, maximum = 4294967295u32)]
-    pub timeout_seconds: u32,
+    #[schema(value_type = u32, minimum = 0, maximum = 4294967295u32)]
+    pub timeout_seconds: Whole<u32>,
     /// The user's own.
     #[serde(default)]
     #[schema(value_type = String, pattern = r"^(0|[1-9][0-9]{0,37})$")]
@@ -97,8 +97,8 @@ pub struct GivenTransfer {
     pub user_data_64: Digits<u64>,
     /// The user's own.
     #[serde(default)]
-    #[schema(minimum = 0, maximum = 4294967295u32)]
-    pub user_data_32: u32,
+    #[schema(value_type = u32, minimum = 0, maximum = 4294967295u32)]
+    pub user_data_32: Whole<u32>,
     /// In a batch: succeeds or fails together with the next event.
     #[serde(default)]
     pub linked: bool,
@@ -192,8 +192,8 @@ impl GivenAccount {
         }
         Account {
             id: self.id.0,
-            ledger: LedgerId(self.ledger),
-            code: Code(self.code),
+            ledger: LedgerId(self.ledger.0),
+            code: Code(self.code.0),
             user_data_128: self.user_data_128.0,
             user_data_64: self.user_data_64.0,
             flags,
@@ -227,10 +227,10 @@ impl GivenTransfer {
             pending_id: self.pending_id.map_or(EventId(0), |given| given.0),
             user_data_128: self.user_data_128.0,
             user_data_64: self.user_data_64.0,
-            user_data_32: self.user_data_32,
-            timeout_seconds: self.timeout_seconds,
-            ledger: LedgerId(self.ledger),
-            code: Code(self.code),
+            user_data_32: self.user_data_32.0,
+            timeout_seconds: self.timeout_seconds.0,
+            ledger: LedgerId(self.ledger.0),
+            code: Code(self.code.0),
             flags,
             ..Transfer::default()
         }

@@ -16,6 +16,10 @@ use crate::limits::HTTP_NAME_BYTES_MAX;
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Digits<N>(pub N);
 
+/// A number of at most 32 bits. `12.0` is one, as JSON has it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Whole<N>(pub N);
+
 /// The id of an account: its UUID, its number, or any other text that is its name in book 0.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct AccountText(pub AccountId);
@@ -97,6 +101,39 @@ impl<N: fmt::Display> Serialize for Digits<N> {
     }
 }
 
+impl<'de, N: TryFrom<u64>> Deserialize<'de> for Whole<N> {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        from.deserialize_any(OfNumber).and_then(|number| {
+            let most = size_of::<N>() * 8;
+            N::try_from(number).map(Self).map_err(|_| {
+                de::Error::custom(format_args!("{number} does not fit into {most} bits"))
+            })
+        })
+    }
+}
+
+/// Takes a number without a fraction.
+struct OfNumber;
+
+impl Visitor<'_> for OfNumber {
+    type Value = u64;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a whole number")
+    }
+
+    fn visit_u64<E: de::Error>(self, number: u64) -> Result<u64, E> {
+        Ok(number)
+    }
+
+    fn visit_f64<E: de::Error>(self, number: f64) -> Result<u64, E> {
+        if number.fract() == 0.0 && (0.0..=f64::from(u32::MAX)).contains(&number) {
+            return Ok(number as u64);
+        }
+        Err(E::invalid_value(Unexpected::Float(number), &self))
+    }
+}
+
 /// Takes text, and says to a number why it must be text.
 struct OfText<F>(&'static str, F);
 
@@ -151,6 +188,13 @@ mod tests {
         assert!(read("9007199254740993").unwrap_err().contains("\"9007199254740993\""));
         assert!(read("12.5").is_err() && read("null").is_err() && read("[]").is_err());
         assert_eq!(serde_json::to_string(&Digits(u128::MAX)).unwrap(), "\"340282366920938463463374607431768211455\"");
+    }
+
+    #[test]
+    fn small_numbers_are_whole() {
+        let read = |json: &str| serde_json::from_str::<Whole<u16>>(json).map(|whole| whole.0).ok();
+        assert_eq!(["0", "65535", "12.0", "1e2"].map(read), [Some(0), Some(65535), Some(12), Some(100)]);
+        assert_eq!(["-1", "65536", "1.5", "1e9", "\"1\"", "null"].map(read), [None; 6]);
     }
 
     #[test]
