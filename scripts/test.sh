@@ -14,8 +14,8 @@ fi
 cd "$(dirname "$0")/.."
 . scripts/lib.sh
 
-# What tests need, by the beginnings of their names. The rest needs no more than PostgreSQL and
-# openssl.
+# What tests need, by the beginnings of their names. The rest needs no more than PostgreSQL,
+# openssl and promtool.
 needs_data=(berka:: projector_bank::)
 needs_root=(
   backup::a_full_disk backup::a_restored_node backup::backups_of_a_cluster bounds::a_leader_without
@@ -89,6 +89,9 @@ if [ -n "$filter" ]; then
     need_postgres
     need_commands openssl:openssl
   fi
+  if names "$filter" | grep -q '^metrics::'; then
+    need_commands promtool:prometheus
+  fi
   integration_tests "$filter"
   exit
 fi
@@ -97,7 +100,7 @@ cargo fmt --all --check
 scripts/deny.sh
 cargo clippy --workspace --all-targets -- -D warnings
 need_postgres
-need_commands openssl:openssl curl:curl
+need_commands openssl:openssl curl:curl promtool:prometheus
 build_programs --bin walengine-fuzz
 known=$(list_tests)
 

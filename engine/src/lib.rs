@@ -31,6 +31,7 @@ pub mod limits;
 pub mod listen;
 pub mod memory;
 pub mod memory_parts;
+pub mod metrics;
 pub mod node;
 pub mod node_state;
 pub mod orders;

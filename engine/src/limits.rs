@@ -12,6 +12,10 @@ use walengine_replication::peer::limits::APPEND_BODY_BYTES_MAX;
 pub const DRAFT_BYTES_MAX: usize = BODY_BYTES_MAX - 4096;
 /// Answers that may wait in one partition; past it callers are told `Busy`.
 pub const WAITING_MAX: usize = 65_536;
+/// Entries on their way of which a partition measures how long they take; one more is not measured.
+pub const ENTRIES_TIMED_MAX: usize = 1_024;
+/// How often a shard says what it measures, for whoever scrapes.
+pub const NUMBERS_EVERY: Duration = Duration::from_secs(1);
 /// Bytes of answers that may wait in one partition.
 pub const WAITING_BYTES_MAX: usize = 16 << 20;
 /// How long a write that is there waits for a partition that is too busy for it, before it is told so:

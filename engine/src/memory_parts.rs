@@ -44,22 +44,7 @@ impl Part {
         Self::WriteBuffers,
     ];
 
-    /// Its name in a server's status.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Accounts => "memory_accounts_bytes",
-            Self::Reservations => "memory_reservations_bytes",
-            Self::RecentIds => "memory_ids_newest_bytes",
-            Self::IdsFilter => "memory_ids_filter_bytes",
-            Self::IdsFences => "memory_ids_fences_bytes",
-            Self::Connections => "memory_connections_bytes",
-            Self::Peers => "memory_peers_bytes",
-            Self::NewestEntries => "memory_entries_bytes",
-            Self::WriteBuffers => "memory_log_writes_bytes",
-        }
-    }
-
-    /// The same for people.
+    /// What it is, for people.
     fn words(self) -> &'static str {
         match self {
             Self::Accounts => "accounts",

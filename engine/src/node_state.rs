@@ -19,6 +19,7 @@ use crate::config::Config;
 use crate::disk_health::DiskHealth;
 use crate::leave_cost::Cost;
 use crate::memory_parts::AllParts;
+use crate::metrics::numbers::Published;
 use crate::policy::Policies;
 use crate::shares::{connections_pool, peers_pool};
 use crate::storage::layout::Superblock;
@@ -75,6 +76,8 @@ pub struct NodeState {
     pub letters: Letters,
     /// Who may do what. Written by the main thread.
     pub policies: Arc<Policies>,
+    /// What each shard has said last of itself and its partitions. Written by shards, each its own.
+    pub published: Published,
     /// Memory that the clients' connections of all shards share.
     pub connections_pool: Pool,
     /// Memory that their peers' share.
@@ -90,6 +93,7 @@ impl NodeState {
         let (connections_pool, peers_pool) =
             (connections_pool(config.cores), peers_pool(config.cores));
         let letters = Letters::new(superblock.partitions);
+        let published = Published::new(config.cores);
         Self {
             config,
             superblock,
@@ -114,6 +118,7 @@ impl NodeState {
             turned_away: Arc::default(),
             admission: Admission::new(connections_max),
             policies: Arc::default(),
+            published,
             connections_pool,
             peers_pool,
             started,

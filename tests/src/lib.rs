@@ -18,6 +18,7 @@ pub mod log_oracle;
 pub mod lone_partition;
 pub mod loop_disk;
 pub mod memory_disk;
+pub mod metric_names;
 pub mod mixed_events;
 pub mod moments;
 pub mod network;

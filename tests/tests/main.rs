@@ -32,6 +32,7 @@ mod kill;
 mod liar;
 mod look_ups;
 mod many_facts;
+mod metrics;
 mod missing;
 mod planted;
 mod policy;

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use walengine_net::client::blocking::Client;
 use walengine_net::model::PartitionId;
+use walengine_tests::metric_names::{PROJECTOR, dashboard, rules, shown, used};
 use walengine_tests::mixed_events::Mixed;
 use walengine_tests::postgres::{Postgres, Stop};
 use walengine_tests::projector::{Projecting, Projector};
@@ -107,6 +108,15 @@ fn a_dead_engine_is_told_once_and_shown_until_it_is_back() {
         let next = sample(&page(metrics), "next_offset{partition=\"0\"}");
         next.is_some_and(|next| next >= float(end(&client)))
     });
+
+    // Rules and dashboard name nothing else.
+    let shown = shown(&page(metrics));
+    for file in [rules(), dashboard()] {
+        let used = used(&file);
+        let of_projector = used.iter().filter(|name| name.starts_with(PROJECTOR));
+        let missing: Vec<_> = of_projector.filter(|name| !shown.contains(*name)).collect();
+        assert!(missing.is_empty(), "{} names what no page has: {missing:?}", file.display());
+    }
 
     // With PostgreSQL away, the lag is what the log has more.
     postgres.stop(Stop::Fast);

@@ -27,6 +27,8 @@ pub mod importing;
 pub mod ledger_access;
 pub mod log_clock;
 mod looking_up;
+pub mod measured;
+mod measuring;
 pub mod memory;
 pub mod mending;
 pub mod older_ids;
@@ -71,6 +73,7 @@ use drafts::Drafts;
 use gathering::Gathering;
 use heard::Heard;
 use log_clock::LogClock;
+use measured::{Counters, Measured};
 use older_ids::{OlderIds, Wanted};
 use replica::Replica;
 use replica_id::ReplicaId;
@@ -80,23 +83,6 @@ use waiters::{Answer, Waiters};
 
 /// An expiry with its verdict and its resolution, in an entry's body.
 const EXPIRY_BYTES: usize = EVENT_BYTES + RESOLVED_BYTES + 1;
-
-/// What has happened since the start.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Counters {
-    /// Batches sealed into entries.
-    pub entries: u64,
-    /// Records in them.
-    pub records: u64,
-    /// Requests refused because too much was waiting.
-    pub refused_busy: u64,
-    /// Requests refused because the disk was nearly full.
-    pub refused_full: u64,
-    /// Requests refused because memory was nearly used up.
-    pub refused_memory: u64,
-    /// Entries that had rotted and were taken from another replica.
-    pub mended: u64,
-}
 
 /// See the module. Clones are handles to the same partition.
 pub struct Partition<C: Commit> {
@@ -137,6 +123,7 @@ struct Inner<C: Commit> {
     /// The commit has ended. Never reset.
     is_closed: Cell<bool>,
     counters: Cell<Counters>,
+    measured: Measured,
     clock: Cell<LogClock>,
     /// How the machine's clock stands to those of the group's other nodes.
     agreement: Cell<ClockAgreement>,
@@ -201,6 +188,7 @@ impl<C: Commit> Partition<C> {
             is_closing: Cell::new(false),
             is_closed: Cell::new(false),
             counters: Cell::default(),
+            measured: Measured::default(),
             clock: Cell::default(),
             agreement: Cell::default(),
             awaits_since: Cell::new(None),
@@ -748,6 +736,7 @@ impl<C: Commit> Partition<C> {
                 counters.entries += 1;
                 counters.records += u64::from(head.records);
             });
+            inner.measured.proposed(head.end(), self.runtime().elapsed());
         }
         Ok(())
     }
@@ -761,9 +750,12 @@ impl<C: Commit> Partition<C> {
             (replica.take_cut(), replica.committed())
         };
         if let Some(cut) = cut {
+            inner.measured.cut(cut);
             inner.waiters.lost_behind(cut.0, &Refused::LeadershipLost);
         }
+        inner.measured.committed(committed, || self.runtime().elapsed());
         inner.waiters.reached(committed.0);
+        inner.measured.answered();
         if let Some(stopped) = self.stopped() {
             inner.waiters.lost(&stopped);
         }

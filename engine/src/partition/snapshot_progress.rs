@@ -11,4 +11,8 @@ pub struct SnapshotProgress {
     pub holds_ids: Cell<bool>,
     /// What [`super::commit::Commit::written_bytes`] was at the newest one.
     pub snapshot_bytes: Cell<u64>,
+    /// Snapshots written since the start.
+    pub taken: Cell<u64>,
+    /// Bytes of them.
+    pub taken_bytes: Cell<u64>,
 }

@@ -135,8 +135,10 @@ pub async fn take<C: Commit>(
         let ids = HeldIds::hold(partition).await;
         let Some(mut cut) = cut(partition, ids).await else { return Ok(None) };
         let bytes = write(partition, store, &mut cut).await?;
-        if bytes.is_some() {
+        if let Some(bytes) = bytes {
             progress.snapshot_bytes.set(cut.written_bytes);
+            progress.taken.set(progress.taken.get() + 1);
+            progress.taken_bytes.set(progress.taken_bytes.get() + bytes);
         }
         Ok(bytes)
     };

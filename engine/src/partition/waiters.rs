@@ -36,6 +36,11 @@ impl Waiters {
         self.queue.borrow().len() >= WAITING_MAX / 2 || self.bytes.get() >= WAITING_BYTES_MAX / 2
     }
 
+    /// How many wait, and their memory in bytes.
+    pub fn waiting(&self) -> (usize, usize) {
+        (self.queue.borrow().len(), self.bytes.get())
+    }
+
     /// No answer waits.
     pub fn is_empty(&self) -> bool {
         self.queue.borrow().is_empty()

@@ -8,6 +8,7 @@ pub mod event_reads;
 mod imports;
 pub mod log_reads;
 pub mod node_facts;
+pub mod numbers;
 mod orders;
 pub mod reads;
 pub mod replies;
@@ -40,6 +41,7 @@ use crate::partition::Partition;
 use crate::partition::taken::Taken;
 use crate::policy::{Permit, Rights};
 use crate::refused::{BUSY_READING, Refused};
+use crate::runtime::Runtime as _;
 use crate::version::SERVER_VERSION;
 use admin::{GroupOrder, Operated};
 use bounded::{Judge, Judged};
@@ -81,6 +83,8 @@ pub struct Session<C: Operated> {
     ids: RequestIds,
     import: TracedImport,
     has_greeted: bool,
+    /// Since when the frame in front waits to be handled, if it was looked at before.
+    waits_since: Option<Duration>,
 }
 
 /// What became of a frame.
@@ -126,7 +130,7 @@ impl<C: Operated> Session<C> {
         let permit = Rc::new(Permit::new(&replies.node.state.policies, caller));
         let reads = Reads::new(replies.clone(), scratch.borrow().reads.clone(), permit.clone());
         let (ids, import) = (RequestIds::default(), TracedImport::default());
-        Self { replies, reads, scratch, permit, ids, import, has_greeted: false }
+        Self { replies, reads, scratch, permit, ids, import, has_greeted: false, waits_since: None }
     }
 
     /// The partition that it is on.
@@ -166,6 +170,7 @@ impl<C: Operated> Session<C> {
     /// Acts on a frame whose checksum has been verified.
     pub fn handle(&mut self, frame: &Frame<'_>) -> Handled {
         self.try_handle(frame).unwrap_or_else(|refused| {
+            self.waits_since = None;
             self.partition().count_busy();
             self.replies.put_refused(self.reply_head(frame), &refused);
             Handled::Here
@@ -187,6 +192,14 @@ impl<C: Operated> Session<C> {
     /// As [`Self::handle`], but a write that the partition is too busy for is left as it is, to be
     /// handled again.
     pub fn try_handle(&mut self, frame: &Frame<'_>) -> Result<Handled, Refused> {
+        let handled = self.handle_now(frame);
+        if handled.is_ok() {
+            self.waits_since = None;
+        }
+        handled
+    }
+
+    fn handle_now(&mut self, frame: &Frame<'_>) -> Result<Handled, Refused> {
         let head = self.reply_head(frame);
         if !self.has_greeted && frame.kind != Kind::Hello {
             let message = "the first frame must be a hello, which names the partition";
@@ -287,7 +300,7 @@ impl<C: Operated> Session<C> {
                 self.hello(head);
             }
             Kind::Submit | Kind::SubmitSpanning => {
-                let (asked, events) = (Asked::by(frame, head), events_of(frame)?);
+                let (asked, events) = (Asked::by(frame, head, self.since()), events_of(frame)?);
                 match self.permit.bounded() {
                     None => self.write(asked, events, |partition, outcomes, _| {
                         partition.submit(events, outcomes)
@@ -298,7 +311,8 @@ impl<C: Operated> Session<C> {
             Kind::Append => {
                 let request = open_frame::<Append<'_>>(frame)?;
                 let expected = request.expected_offset.to_native();
-                self.write(Asked::by(frame, head), &[], |partition, outcomes, heads| {
+                let asked = Asked::by(frame, head, self.since());
+                self.write(asked, &[], |partition, outcomes, heads| {
                     heads.clear();
                     heads.extend(request.heads.iter().zip(0..).map(|(head, place)| RecordHead {
                         id: head.id.to_native(),
@@ -365,6 +379,12 @@ impl<C: Operated> Session<C> {
             reply => return Err(MessageError::Kind { expected: Kind::Hello, found: reply }.into()),
         }
         Ok(())
+    }
+
+    /// When the frame in front was looked at first, by the runtime's clock: from then on its sender waits for us.
+    fn since(&mut self) -> Duration {
+        let runtime = self.replies.partition.runtime();
+        *self.waits_since.get_or_insert_with(|| runtime.elapsed())
     }
 
     fn hello(&mut self, head: FrameHead) {

@@ -2,6 +2,7 @@
 //! not `Send`.
 
 use std::rc::Rc;
+use std::time::Duration;
 
 use walengine_net::frame::{self, FrameHead, Kind};
 use walengine_net::message::{ErrorCode, Message};
@@ -65,6 +66,16 @@ impl<C: Commit> Replies<C> {
 
     /// Encodes an answer now and sends it when the state that it shows is visible.
     pub fn put_when_visible<M: Message>(&self, kind: Kind, head: FrameHead, reply: &M) {
+        self.put_when_visible_since(kind, head, reply, None);
+    }
+
+    fn put_when_visible_since<M: Message>(
+        &self,
+        kind: Kind,
+        head: FrameHead,
+        reply: &M,
+        since: Option<Duration>,
+    ) {
         let mut encoded = Vec::new();
         if frame::encode_as(&mut encoded, kind, head, reply).is_err() {
             let message = "the answer does not fit in a frame: ask for less at once";
@@ -75,7 +86,12 @@ impl<C: Commit> Replies<C> {
         let bytes = HELD_ANSWER_BYTES + encoded.len();
         let answer = move |result: Result<(), &Refused>| {
             match result {
-                Ok(()) => replies.outbox.put_frame(&encoded),
+                Ok(()) => {
+                    replies.outbox.put_frame(&encoded);
+                    if let Some(since) = since {
+                        replies.partition.note_answer(since);
+                    }
+                }
                 Err(refused) => replies.put_refused(head, refused),
             }
             replies.outbox.finish();
@@ -83,12 +99,20 @@ impl<C: Commit> Replies<C> {
         self.partition.when_visible(bytes, Box::new(answer));
     }
 
-    /// Answers what was decided: `at_once`, or as [`Self::put_when_visible`].
-    pub fn put_decided<M: Message>(&self, kind: Kind, head: FrameHead, reply: &M, at_once: bool) {
+    /// Answers what was decided: `at_once`, or as [`Self::put_when_visible`]. The request came at `since`.
+    pub fn put_decided<M: Message>(
+        &self,
+        kind: Kind,
+        head: FrameHead,
+        reply: &M,
+        at_once: bool,
+        since: Duration,
+    ) {
         if at_once {
             self.outbox.put(kind, head, reply);
+            self.partition.note_answer(since);
         } else {
-            self.put_when_visible(kind, head, reply);
+            self.put_when_visible_since(kind, head, reply, Some(since));
         }
     }
 

@@ -25,16 +25,18 @@ pub struct Asked {
     head: FrameHead,
     /// How long its sender waits.
     within: Duration,
+    /// When it came, by the runtime's clock.
+    since: Duration,
 }
 
 impl Asked {
-    /// By this frame.
+    /// By this frame, which came at `since`.
     ///
     /// # Panics
     /// If it is of a kind that has no answer.
-    pub fn by(frame: &Frame<'_>, head: FrameHead) -> Self {
+    pub fn by(frame: &Frame<'_>, head: FrameHead, since: Duration) -> Self {
         let kind = frame.kind.reply().expect("a write is answered");
-        Self { kind, head, within: patience(frame.head.deadline_millis) }
+        Self { kind, head, within: patience(frame.head.deadline_millis), since }
     }
 }
 
@@ -116,23 +118,24 @@ struct Tokens<'a> {
 /// `newest` is that of the runs.
 fn answer<C: Commit>(
     replies: &Replies<C>,
-    Asked { kind, head, .. }: Asked,
+    Asked { kind, head, since, .. }: Asked,
     runs: &OutcomeRuns,
     newest: Option<Offset>,
     tokens: Tokens<'_>,
     at_once: bool,
 ) {
     let runs = runs.as_slice();
+    replies.partition.note_verdicts(runs);
     if kind == Kind::SubmitSpanningReply {
         let partition = replies.partition.id().partition.0;
         let own = tokens.own.filter(|_| newest.is_some());
         let own = own.map(|Offset(offset)| Reached { partition, offset });
         let tokens: Vec<Reached> = own.into_iter().chain(tokens.others.iter().copied()).collect();
         let reply = SubmitSpanningReply { tokens: &tokens, runs };
-        return replies.put_decided(kind, head, &reply, at_once);
+        return replies.put_decided(kind, head, &reply, at_once, since);
     }
     let reply = SubmitReply { token_offset: offset_number(newest), runs };
-    replies.put_decided(kind, head, &reply, at_once);
+    replies.put_decided(kind, head, &reply, at_once, since);
 }
 
 /// The newest record of them.

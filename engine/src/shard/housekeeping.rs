@@ -9,16 +9,19 @@ use super::host::Hosted;
 use super::state::Shard;
 use crate::connection::memory::HeldMemory;
 use crate::limits::{
-    CONNECTIONS_LOOK_EVERY, EXPIRE_EVERY, MEMORY_TELL_EVERY, SLOW_WRITE_AFTER, STUCK_WRITE_AFTER,
+    CONNECTIONS_LOOK_EVERY, EXPIRE_EVERY, MEMORY_TELL_EVERY, NUMBERS_EVERY, SLOW_WRITE_AFTER,
+    STUCK_WRITE_AFTER,
 };
 use crate::memory_parts::{Part, Parts};
 use crate::orders::ControlOrder;
 use crate::partition::Partition;
 use crate::runtime::Runtime as _;
+use crate::session::numbers;
 
 /// Looks until it is cancelled.
 pub(super) async fn run<C: Hosted>(shard: Rc<Shard<C>>) {
     let (mut looked, mut told_at, mut told) = (Duration::ZERO, Duration::ZERO, Parts::default());
+    let mut published_at = None;
     let mut policy_seen = shard.node.state.policies.generation();
     let state = &shard.node.state;
     let mut memory = HeldMemory::new(shard.budget.clone(), state.clone());
@@ -43,6 +46,10 @@ pub(super) async fn run<C: Hosted>(shard: Rc<Shard<C>>) {
             told_at = now;
             state.memory_parts.tell(&mut told, memory_parts(&shard));
         }
+        if published_at.is_none_or(|at| now.saturating_sub(at) >= NUMBERS_EVERY) {
+            published_at = Some(now);
+            publish(&shard);
+        }
         // Where memory is short, at once.
         let is_short = shard.budget.is_short() || shard.peers_budget.is_short();
         if now.saturating_sub(looked) >= CONNECTIONS_LOOK_EVERY || is_short {
@@ -60,6 +67,13 @@ pub(super) async fn run<C: Hosted>(shard: Rc<Shard<C>>) {
         count_kept(&shard);
         shard.runtime.sleep(EXPIRE_EVERY).await;
     }
+}
+
+/// Says what this shard has, for whoever scrapes.
+fn publish<C: Hosted>(shard: &Shard<C>) {
+    let peer_connections = shard.peers.get() as u64;
+    let numbers = numbers::published(&shard.node, &shard.budget, peer_connections);
+    shard.node.state.published.put(shard.number, numbers);
 }
 
 /// What this shard's memory goes to.

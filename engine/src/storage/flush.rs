@@ -89,10 +89,11 @@ impl<D: Disk> State<D> {
 
     /// A flush is on disk. Moves the durable index over all flushes that are on disk and have no gap
     /// before them.
-    fn written(&mut self, first_index: u64) {
+    fn written(&mut self, first_index: u64, now: Duration) {
         let done = self.flushes.iter_mut().find(|flush| flush.first_index == first_index);
         let Some(done) = done else { unreachable!("a flush is kept until it is durable") };
         done.progress = Progress::Done;
+        self.flush_took.record(now.saturating_sub(done.began));
         while self.flushes.front().is_some_and(|flush| flush.progress == Progress::Done) {
             let Some(flush) = self.flushes.pop_front() else { break };
             let durable = flush.first_index + flush.entries.len() as u64 - 1;
@@ -189,7 +190,7 @@ impl<D: Disk, R: Runtime> Inner<D, R> {
             Ok(()) => {
                 let mut state = self.state.borrow_mut();
                 if state.stopped.is_none() {
-                    state.written(first_index);
+                    state.written(first_index, self.runtime.elapsed());
                 }
             }
             Err(error) => {

@@ -38,6 +38,7 @@ pub use super::state::FlushCounts;
 use super::state::{Inner, Place, State};
 use super::tap::Tap;
 use crate::local::Notify;
+use crate::metrics::latency::Latency;
 use crate::runtime::Runtime;
 
 /// A log that is ready for use.
@@ -179,6 +180,11 @@ impl<D: Disk, R: Runtime> Log<D, R> {
     /// What was flushed since the log was opened.
     pub fn flush_counts(&self) -> FlushCounts {
         self.inner.state.borrow().counts
+    }
+
+    /// How long those took that have ended well.
+    pub fn flush_latency(&self) -> Latency {
+        self.inner.state.borrow().flush_took
     }
 
     /// Memory of the buffers for writes, of entries on their way and of the next ones, in bytes.

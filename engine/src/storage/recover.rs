@@ -25,6 +25,7 @@ use super::layout::{self, BLOCK, BlockError, Tail};
 use super::segment::{self, Prepared, Segment};
 use super::state::{FlushCounts, State};
 use super::survey::{self, Head, Remains, Site, Walk, damaged};
+use crate::metrics::latency::Latency;
 
 /// Bytes copied at once when the tail is flushed again.
 const COPY_BYTES: u64 = 1 << 20;
@@ -81,6 +82,7 @@ impl<D: Disk> Repaired<D> {
             flush_wanted: false,
             in_flight: 0,
             counts: FlushCounts::default(),
+            flush_took: Latency::default(),
             queued_bytes: 0,
             pool: BufferPool::new(config.flush_inflight_max + 2),
             prepared: self.prepared,

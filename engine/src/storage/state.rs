@@ -16,6 +16,7 @@ use super::layout::{self, HardState, HardStateSlot, Tail};
 use super::segment::{Prepared, Segment};
 use super::tap::Tap;
 use crate::local::Notify;
+use crate::metrics::latency::Latency;
 use crate::runtime::Runtime;
 
 /// What all handles of a log share.
@@ -78,6 +79,8 @@ pub(super) struct State<D: Disk> {
     /// Writes that have begun and not ended. Invariant: at most `flush_inflight_max`.
     pub in_flight: usize,
     pub counts: FlushCounts,
+    /// From when a write began until it was on the disk.
+    pub flush_took: Latency,
     /// Bytes in `flushes`.
     pub queued_bytes: usize,
     pub pool: BufferPool<D>,

@@ -1,0 +1,189 @@
+//! Does the page for Prometheus say what has happened, and do rules and dashboard name what is there?
+
+use std::fmt::Write as _;
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+
+use walengine::budget::Budget;
+use walengine::session::numbers;
+use walengine_net::message::{ServerStatus, ServerStatusReply, Submit};
+use walengine_tests::metric_names::{PROJECTOR, dashboard, rules, shown, used};
+use walengine_tests::server::{TestDir, text};
+
+use crate::session::{Connection, Node, transfer};
+
+/// The page of a node, of what its shard says now.
+fn page(node: &Node) -> String {
+    let state = &node.facts.state;
+    state.published.put(0, numbers::published(&node.facts, &Budget::default(), 0));
+    walengine::metrics::text(state)
+}
+
+/// The value of a sample.
+fn sample(page: &str, name: &str) -> f64 {
+    let value = page.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+    value.unwrap_or_else(|| panic!("no {name} in\n{page}")).parse().unwrap()
+}
+
+/// A node on which a client has done something: two accounts, six transfers of which three were refused and one
+/// was a repeat.
+fn busy(node: &Node) -> Connection<'_> {
+    let mut client = node.with_accounts();
+    client.ask(&Submit { events: &[transfer(11, 5), transfer(12, 0), transfer(13, 0)] });
+    client.ask(&Submit { events: &[transfer(14, 5), transfer(11, 5), transfer(11, 6)] });
+    client
+}
+
+#[test]
+fn what_a_client_has_done_is_on_the_page() {
+    let node = Node::new();
+    let mut client = busy(&node);
+    let page = page(&node);
+    let of = |name: &str| sample(&page, &format!("walengine_{name}"));
+    let verdicts =
+        |verdict: &str| of(&format!("verdicts_total{{partition=\"0\",verdict=\"{verdict}\"}}"));
+    let expected = [("ok", 5.0), ("amount_zero", 2.0), ("id_reused", 1.0)];
+    assert_eq!(expected.map(|(verdict, _)| (verdict, verdicts(verdict))), expected);
+    // Three requests, each in an entry of its own: nothing else was there to go with it.
+    assert_eq!(of("records_total{partition=\"0\"}"), of("committed_offset{partition=\"0\"}"));
+    let entries = of("entries_total{partition=\"0\"}");
+    for (times, count) in [("commit", entries), ("answer", 3.0), ("flush", 3.0)] {
+        let counted = of(&format!("{times}_seconds_count{{partition=\"0\"}}"));
+        assert_eq!((times, counted), (times, count));
+        let sum = of(&format!("{times}_seconds_sum{{partition=\"0\"}}"));
+        assert!(sum > 0.0 && sum < 1.0, "{times} took {sum} s of virtual time");
+    }
+    assert_eq!(of("leads{partition=\"0\"}"), 1.0);
+    assert_eq!(of("answers_waiting{partition=\"0\"}"), 0.0);
+    assert_eq!(of("entries_under_way{partition=\"0\"}"), 0.0);
+    // `status` tells the same.
+    let reply = client.ask(&ServerStatus { reserved: 0 });
+    let rows = &reply.open::<ServerStatusReply<'_>>().numbers;
+    let row = |name: &str| rows.iter().find(|row| &*row.name == name).unwrap().value.to_native();
+    for (status, metric) in [
+        ("records_since_start", "records_total"),
+        ("next_offset", "next_offset"),
+        ("flush_bytes_since_start", "flushed_bytes_total"),
+        ("accounts_bytes", "partition_memory_bytes"),
+    ] {
+        let part = if status == "accounts_bytes" { ",part=\"accounts\"" } else { "" };
+        let shown = of(&format!("{metric}{{partition=\"0\"{part}}}"));
+        assert_eq!((status, row(status) as f64), (status, shown));
+    }
+}
+
+/// A request waits for its flush, and is timed until it is answered.
+#[test]
+fn the_time_of_an_answer_is_that_of_its_client() {
+    let node = Node::new();
+    let mut client = node.with_accounts();
+    let counted = |page: &str, times: &str| {
+        sample(page, &format!("walengine_{times}_seconds_count{{partition=\"0\"}}"))
+    };
+    client.say(&Submit { events: &[transfer(11, 5)] });
+    let before = page(&node);
+    assert_eq!(sample(&before, "walengine_answers_waiting{partition=\"0\"}"), 1.0);
+    assert_eq!((counted(&before, "answer"), counted(&before, "commit")), (1.0, 1.0));
+    client.answer();
+    let after = page(&node);
+    assert_eq!((counted(&after, "answer"), counted(&after, "commit")), (2.0, 2.0));
+    let took = |times: &str| {
+        let sum = format!("walengine_{times}_seconds_sum{{partition=\"0\"}}");
+        sample(&after, &sum) - sample(&before, &sum)
+    };
+    assert!(took("answer") >= took("commit") && took("commit") > 0.0, "{after}");
+}
+
+#[test]
+fn rules_and_dashboard_name_only_what_the_page_has() {
+    let shown = shown(&page(&Node::new()));
+    for file in [rules(), dashboard()] {
+        let used = used(&file);
+        assert!(used.len() > 20, "{}: {used:?}", file.display());
+        let missing: Vec<_> = used
+            .iter()
+            .filter(|name| !name.starts_with(PROJECTOR) && !shown.contains(*name))
+            .collect();
+        assert!(missing.is_empty(), "{} names what no page has: {missing:?}", file.display());
+    }
+}
+
+/// Runs `promtool`, which is in Debian's package prometheus.
+fn promtool(arguments: &[&str], input: Option<&Path>) -> String {
+    let mut command = Command::new("promtool");
+    command.args(arguments);
+    if let Some(input) = input {
+        command.stdin(fs::File::open(input).unwrap());
+    }
+    let output =
+        command.output().expect("promtool is there: Debian has it in the package prometheus");
+    let said = text(&output);
+    assert!(output.status.success(), "promtool {arguments:?}: {said}");
+    said
+}
+
+/// Each alert fires on made-up series that show its trouble, and none while all is well.
+#[test]
+fn each_alert_tells_of_its_trouble_and_has_a_runbook() {
+    let tests = Path::new(env!("CARGO_MANIFEST_DIR")).join("golden/alerts_test.yaml");
+    promtool(&["check", "rules", rules().to_str().unwrap()], None);
+    promtool(&["test", "rules", tests.to_str().unwrap()], None);
+    let (rules, tests) = (fs::read_to_string(rules()).unwrap(), fs::read_to_string(tests).unwrap());
+    let alerts: Vec<&str> = rules.split("- alert: ").skip(1).collect();
+    assert!(alerts.len() > 20);
+    for alert in alerts {
+        let name = alert.lines().next().unwrap();
+        assert!(tests.contains(&format!("alertname=\"{name}\"")), "{name} is in no test");
+        assert!(alert.contains("runbook: \"") && alert.contains("severity: "), "{alert}");
+    }
+}
+
+/// `promtool check metrics` reads the older text format, which differs in the names of counters' heads.
+fn in_older_format(page: &str) -> String {
+    let kinds = page.lines().filter_map(|line| line.strip_prefix("# TYPE "));
+    let ends: std::collections::BTreeMap<&str, &str> = kinds
+        .filter_map(|line| line.split_once(' '))
+        .map(|(name, kind)| match kind {
+            "counter" => (name, "_total"),
+            "info" => (name, "_info"),
+            _ => (name, ""),
+        })
+        .collect();
+    let mut older = String::new();
+    for line in page.lines() {
+        let head = line.strip_prefix("# ").and_then(|line| line.split_once(' '));
+        let head = head.and_then(|(what, rest)| Some((what, rest.split_once(' ')?)));
+        let _ = match head {
+            Some((what @ ("HELP" | "TYPE"), (name, rest))) => {
+                let rest = if rest == "info" { "gauge" } else { rest };
+                writeln!(older, "# {what} {name}{} {rest}", ends[name])
+            }
+            Some(_) => Ok(()),
+            None => writeln!(older, "{line}"),
+        };
+    }
+    older
+}
+
+#[test]
+fn prometheus_takes_the_page() {
+    let node = Node::new();
+    let _client = busy(&node);
+    let page = page(&node);
+    let dir = TestDir::new("metrics");
+    // Names, types, units and help as Prometheus advises.
+    let file = dir.path().join("older");
+    fs::write(&file, in_older_format(&page)).unwrap();
+    let said = promtool(&["check", "metrics"], Some(&file));
+    assert!(said.trim().is_empty(), "{said}");
+    // Its own reader of OpenMetrics takes each line; that one wants times.
+    let samples = |line: &str| match line.starts_with('#') {
+        true => format!("{line}\n"),
+        false => format!("{line} 1700000000\n"),
+    };
+    let (timed, blocks) = (dir.path().join("timed"), dir.path().join("blocks"));
+    fs::write(&timed, page.lines().map(samples).collect::<String>()).unwrap();
+    let (timed, blocks) = (timed.to_str().unwrap(), blocks.to_str().unwrap());
+    promtool(&["tsdb", "create-blocks-from", "openmetrics", timed, blocks], None);
+}
