@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use serde::Deserialize;
+use walengine_net::cli::{LogFormat, LogLevel};
 
 use crate::addresses::{HostPort, resolve};
 use crate::fatal::{Fatal, Reason};
@@ -154,6 +155,28 @@ pub struct ServeOptions {
     /// Take connections without certificates on addresses that others can reach
     #[arg(long, num_args = 0..=1, default_missing_value = "true", value_name = "BOOL", env = "WALENGINE_INSECURE")]
     pub insecure: Option<bool>,
+
+    /// How log lines are written to standard error [default: text]
+    #[arg(long, value_name = "FORMAT", value_enum, env = "WALENGINE_LOG_FORMAT")]
+    #[serde(deserialize_with = "named")]
+    pub log_format: Option<LogFormat>,
+
+    /// The least important log lines that are written [default: info]
+    #[arg(long, value_name = "LEVEL", value_enum, env = "WALENGINE_LOG_LEVEL")]
+    #[serde(deserialize_with = "named")]
+    pub log_level: Option<LogLevel>,
+}
+
+/// A setting that is one of some words, as the flag takes them.
+fn named<'de, T: clap::ValueEnum, D: serde::Deserializer<'de>>(
+    from: D,
+) -> Result<Option<T>, D::Error> {
+    let text = String::deserialize(from)?;
+    T::from_str(&text, false).map(Some).map_err(|_| {
+        let names = T::value_variants().iter().filter_map(clap::ValueEnum::to_possible_value);
+        let names: Vec<String> = names.map(|name| name.get_name().to_owned()).collect();
+        serde::de::Error::custom(format!("{text:?} is not one of {}", names.join(", ")))
+    })
 }
 
 /// Settings in force.
@@ -198,6 +221,10 @@ pub struct Config {
     pub trust_clock: bool,
     /// Most memory to take; `None`: half of what the system allows.
     pub memory_bytes: Option<u64>,
+    /// How log lines are written.
+    pub log_format: LogFormat,
+    /// Which of them.
+    pub log_level: LogLevel,
     /// How it is part of a cluster; `None`: it serves alone.
     pub cluster: Option<ClusterConfig>,
 }
@@ -306,6 +333,8 @@ impl ServeOptions {
             tls: self.tls.or(file.tls),
             policy: self.policy.or(file.policy),
             insecure: self.insecure.or(file.insecure),
+            log_format: self.log_format.or(file.log_format),
+            log_level: self.log_level.or(file.log_level),
         })
     }
 
@@ -355,6 +384,8 @@ impl ServeOptions {
             connections_max: connections,
             trust_clock: self.trust_clock.unwrap_or(false),
             memory_bytes: self.memory_mib.map(|mib| mib * MIB),
+            log_format: self.log_format.unwrap_or_default(),
+            log_level: self.log_level.unwrap_or_default(),
             cluster,
         })
     }

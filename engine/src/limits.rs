@@ -544,6 +544,20 @@ pub const DISHONEST_TOLD_EVERY: Duration = Duration::from_secs(10);
 pub const HOST_BYTES_MAX: usize = 253;
 /// See [`HOST_BYTES_MAX`].
 pub const HOST_LABEL_BYTES_MAX: usize = 63;
+/// Ids that a command shows short at most; it shows the others whole.
+pub const SHORT_IDS_KEPT_MAX: usize = 65_536;
+/// Records of a log that a statement holds at once.
+pub const STATEMENT_WINDOW_RECORDS: u64 = 8192;
+/// Bytes of a log that a statement asks for at once.
+pub const STATEMENT_PAGE_BYTES: usize = 1 << 20;
+/// Rows of a statement.
+pub const STATEMENT_ROWS_MAX: usize = 100_000;
+/// Bytes of a server's log in a support bundle.
+pub const BUNDLE_LOG_BYTES_MAX: u64 = 256 << 10;
+/// Files of a data directory that a support bundle names.
+pub const BUNDLE_FILES_MAX: usize = 10_000;
+/// Lines that the history of `repl` keeps.
+pub const REPL_HISTORY_MAX: usize = 1000;
 
 /// Connections of HTTP at once; who comes beyond them waits in the system's queue.
 pub const HTTP_CONNECTIONS_MAX: usize = 256;

@@ -1,12 +1,14 @@
 //! What the programs' command lines share: how arguments are read, and how a program ends.
 
 mod fatal;
+mod logging;
 mod process;
 mod streams;
 
 use std::process::ExitCode;
 
 pub use fatal::{Fatal, Reason};
+pub use logging::{LogFormat, LogLevel, begin_log};
 pub use process::{end_on_panic, keep_private};
 pub use streams::{LogLines, ask, say, say_aside, say_last, show, unwritten};
 
@@ -33,7 +35,7 @@ pub fn arguments<A: clap::Parser>() -> Result<A, ExitCode> {
 }
 
 /// The argument parser's text without headings, usage and line breaks.
-fn one_line(program: &str, text: &str) -> String {
+pub fn one_line(program: &str, text: &str) -> String {
     let usage = format!("{program} ");
     let told = text.lines().map(str::trim).filter(|line| {
         let noise = ["Usage:", &usage, "For more information"];

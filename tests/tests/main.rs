@@ -71,3 +71,4 @@ mod tidy;
 mod trail;
 mod truncate;
 mod upgrade;
+mod verbs;

@@ -1,4 +1,4 @@
-//! `accounts` and `account`: balances from the log's own state.
+//! `accounts` and `account`: balances from the log's own state. `account create` is in [`super::verbs`].
 
 use std::path::PathBuf;
 
@@ -10,7 +10,9 @@ use walengine_net::names;
 
 use super::asking::{Asking, Freshly, seen, unconfirmed};
 use super::csv_file::first_column;
+use super::ids::{self, ShownIds};
 use super::output::{Format, Output};
+use super::verbs::create;
 use crate::fatal::{Fatal, Reason};
 
 const COLUMNS: &[(&str, usize)] = &[
@@ -29,12 +31,13 @@ const COLUMNS: &[(&str, usize)] = &[
     ("created", 0),
 ];
 /// Columns of text: a line that a person can read. CSV and JSON have all.
-const TEXT_COLUMNS: &[(&str, usize)] = COLUMNS.split_at(8).0;
+const TEXT_COLUMNS: usize = 8;
 
 /// Print accounts with their balances in minor units
 ///
 /// Amounts are in minor units. Without --from, the column `account` repeats the id, because the log
-/// stores ids, not names. CSV and JSON have every field of an account.
+/// stores ids, not names. Text has long ids short, where they are unique, or whole with --full. CSV and
+/// JSON have every field of an account, and ids as numbers.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:\n  walengine accounts --format csv\n  \
     walengine accounts --from expected_balances.csv --format csv")]
@@ -44,9 +47,13 @@ pub struct Arguments {
     #[arg(long, value_name = "FILE")]
     from: Option<PathBuf>,
 
-    /// Book of names and small numbers
-    #[arg(long, value_name = "N", default_value_t = 0)]
+    /// Book of names and small numbers: a number, or striped
+    #[arg(long, value_name = "BOOK", default_value = "0", value_parser = ids::book)]
     book: u32,
+
+    /// Print ids whole
+    #[arg(long)]
+    full: bool,
 
     #[command(flatten)]
     freshly: Freshly,
@@ -55,22 +62,35 @@ pub struct Arguments {
     asking: Asking,
 }
 
-/// Print one account
+/// Print one account, or create one
 #[derive(Debug, clap::Args)]
+#[command(args_conflicts_with_subcommands = true, subcommand_negates_reqs = true)]
 pub struct OneArguments {
-    /// Name, number or UUID of the account
-    #[arg(value_name = "ID|NAME")]
-    account: String,
+    #[command(subcommand)]
+    action: Option<Action>,
 
-    /// Book of names and small numbers
-    #[arg(long, value_name = "N", default_value_t = 0)]
+    /// Name, number or UUID of the account
+    #[arg(value_name = "ID|NAME", required = true, value_parser = ids::name)]
+    account: Option<String>,
+
+    /// Book of names and small numbers: a number, or striped
+    #[arg(long, value_name = "BOOK", default_value = "0", value_parser = ids::book)]
     book: u32,
+
+    /// Print its id whole
+    #[arg(long)]
+    full: bool,
 
     #[command(flatten)]
     freshly: Freshly,
 
     #[command(flatten)]
     asking: Asking,
+}
+
+#[derive(Debug, clap::Subcommand)]
+enum Action {
+    Create(create::Arguments),
 }
 
 /// Prints all accounts, or those named in a file.
@@ -78,7 +98,7 @@ pub fn run(arguments: &Arguments) -> Result<(), Fatal> {
     let names = arguments.from.as_deref().map(first_column).transpose()?;
     let client = arguments.asking.connect_to_read(&arguments.freshly)?;
     let tokens = &arguments.freshly.at;
-    let mut output = Rows::new(arguments.asking.format)?;
+    let mut output = Rows::new(arguments.asking.format, arguments.full)?;
     match names {
         None => all(&client, &mut output, tokens)?,
         Some(names) => {
@@ -97,18 +117,32 @@ pub fn run(arguments: &Arguments) -> Result<(), Fatal> {
     output.rows.flush()
 }
 
-/// Prints one account, or fails if there is none.
+/// Prints one account, or fails if there is none; or creates one.
 pub fn run_one(arguments: &OneArguments) -> Result<(), Fatal> {
+    if let Some(Action::Create(arguments)) = &arguments.action {
+        return create::run(arguments);
+    }
+    let name = arguments.account.as_deref().unwrap_or_default(); // required without a command
     let client = arguments.asking.connect_to_read(&arguments.freshly)?;
-    let id = names::account_id(Book(arguments.book), &arguments.account);
+    let id = names::account_id(Book(arguments.book), name);
     let found = client.lookup_accounts(&[id], &arguments.freshly.at)?;
     let Some(account) = found.into_iter().flatten().next() else {
-        let (name, book) = (&arguments.account, arguments.book);
+        let (book, id) = (ids::shown_book(arguments.book), ids::whole(id.0));
         let message = format!("no account {name} in book {book} (id {id})");
         return Err(Fatal::new(Reason::Findings, message));
     };
-    let mut output = Rows::new(arguments.asking.format)?;
-    output.row(&row(&arguments.account, &account))?;
+    print_one(arguments.asking.format, arguments.full, name, &account)
+}
+
+/// Prints an account under the name that it was given.
+pub fn print_one(
+    format: Format,
+    is_whole: bool,
+    name: &str,
+    account: &Account,
+) -> Result<(), Fatal> {
+    let mut output = Rows::new(format, is_whole)?;
+    output.row(row(name, account))?;
     output.rows.flush()
 }
 
@@ -127,7 +161,7 @@ fn all(client: &Client, output: &mut Rows, tokens: &[Token]) -> Result<(), Fatal
             let page = client.list_accounts(partition, after, LIST_ACCOUNTS_MAX, &tokens)?;
             seen(&mut tokens, client, partition, page.next_offset);
             for account in &page.accounts {
-                output.row(&row(&account.id.to_string(), account))?;
+                output.row(row(&account.id.to_string(), account))?;
             }
             after = page.next_cursor;
             if after.is_none() {
@@ -151,12 +185,12 @@ fn named(
     let mut missing = 0;
     for ((name, id), found) in names.iter().zip(&ids).zip(client.lookup_accounts(&ids, tokens)?) {
         if let Some(account) = found {
-            output.row(&row(name, &account))?;
+            output.row(row(name, &account))?;
         } else {
             missing += 1;
-            let mut values = vec![String::new(); COLUMNS.len()];
+            let mut values: [String; COLUMNS.len()] = Default::default();
             (values[0], values[1]) = (name.clone(), id.to_string());
-            output.row(&values)?;
+            output.row(values)?;
         }
     }
     Ok(missing)
@@ -165,17 +199,28 @@ fn named(
 /// Prints rows with the columns of their format.
 struct Rows {
     rows: Output,
-    columns: usize,
+    /// Of text only.
+    shown: Option<ShownIds>,
 }
 
 impl Rows {
-    fn new(format: Format) -> Result<Self, Fatal> {
-        let columns = if format == Format::Text { TEXT_COLUMNS } else { COLUMNS };
-        Ok(Self { rows: Output::new(format, columns)?, columns: columns.len() })
+    fn new(format: Format, is_whole: bool) -> Result<Self, Fatal> {
+        if format != Format::Text {
+            return Ok(Self { rows: Output::new(format, COLUMNS)?, shown: None });
+        }
+        let columns = ids::widened(&COLUMNS[..TEXT_COLUMNS], &["id"], is_whole);
+        let shown = Some(ShownIds::new(is_whole));
+        Ok(Self { rows: Output::new(format, columns)?, shown })
     }
 
-    fn row(&mut self, values: &[String]) -> Result<(), Fatal> {
-        self.rows.row(&values[..self.columns])
+    fn row(&mut self, mut values: [String; COLUMNS.len()]) -> Result<(), Fatal> {
+        let Some(shown) = &mut self.shown else { return self.rows.row(&values) };
+        let [name, id] = [values[0].clone(), values[1].clone()];
+        values[1] = shown.cell(&id);
+        if name == id {
+            values[0] = values[1].clone();
+        }
+        self.rows.row(&values[..TEXT_COLUMNS])
     }
 }
 

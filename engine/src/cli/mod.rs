@@ -1,35 +1,43 @@
 //! The command line: `walengine` serves, its subcommands ask a server or read files.
 
 mod accounts;
+mod amounts;
 mod asking;
 mod backup;
+mod capacity;
 mod cert;
 mod cluster;
+mod colour;
 mod csv_file;
 mod export;
+mod health;
+mod ids;
 mod import;
 mod interrupt;
 mod leave;
 mod log;
 mod log_time;
+mod manual;
 mod new_directory;
 mod output;
 mod policy;
 mod progress;
 mod recover;
+mod repl;
 mod restore;
 mod sample;
+mod sizes;
+mod statement;
 mod status;
+mod support_bundle;
 mod take_over;
+mod verbs;
 mod verify;
+mod watch;
 
 use std::process::ExitCode;
 
-use tracing::Level;
-use tracing_subscriber::filter::Targets;
-use tracing_subscriber::layer::SubscriberExt as _;
-use tracing_subscriber::util::SubscriberInitExt as _;
-use walengine_net::cli::{self, LogLines};
+use walengine_net::cli;
 use walengine_net::say;
 
 use crate::config::{Config, ServeOptions};
@@ -37,6 +45,7 @@ use crate::data_dir;
 use crate::fatal::{Fatal, Reason};
 use crate::node;
 use output::NAME;
+use verbs::{balance, end, transfer};
 
 /// A distributed write-ahead log for a ledger of money transactions.
 ///
@@ -75,9 +84,19 @@ enum Command {
     Sample(sample::Arguments),
     Accounts(accounts::Arguments),
     Account(accounts::OneArguments),
-    Transfer(log::TransferArguments),
+    Balance(balance::Arguments),
+    Transfer(transfer::Arguments),
+    Pending(transfer::PendingArguments),
+    Post(end::PostArguments),
+    Void(end::VoidArguments),
+    Statement(statement::Arguments),
     Log(log::Arguments),
     Status(status::Arguments),
+    Health(health::Arguments),
+    Capacity(capacity::Arguments),
+    Watch(watch::Arguments),
+    Repl(repl::Arguments),
+    SupportBundle(support_bundle::Arguments),
     /// Print nodes, leaders and progress; move leaderships and remove nodes
     Cluster(cluster::Arguments),
     Leave(leave::LeaveArguments),
@@ -88,6 +107,8 @@ enum Command {
     Verify(verify::Arguments),
     Cert(cert::Arguments),
     Dump(verify::DumpArguments),
+    Completions(manual::CompletionsArguments),
+    Man(manual::ManArguments),
 }
 
 /// Runs the command and returns the exit code. An error goes to stderr in one line.
@@ -95,27 +116,45 @@ pub fn run(arguments: Arguments) -> ExitCode {
     cli::end_on_panic(NAME);
     let result = match arguments.command {
         None => serve(arguments.serve),
-        Some(Command::Format(arguments)) => format(*arguments),
-        Some(Command::Import(arguments)) => import::run(&arguments),
-        Some(Command::Export(arguments)) => export::run(&arguments),
-        Some(Command::Digest(arguments)) => export::run_digest(&arguments),
-        Some(Command::Sample(arguments)) => sample::run(&arguments),
-        Some(Command::Accounts(arguments)) => accounts::run(&arguments),
-        Some(Command::Account(arguments)) => accounts::run_one(&arguments),
-        Some(Command::Transfer(arguments)) => log::run_transfer(&arguments),
-        Some(Command::Log(arguments)) => log::run(&arguments),
-        Some(Command::Status(arguments)) => status::run(&arguments),
-        Some(Command::Cluster(arguments)) => cluster::run(&arguments),
-        Some(Command::Leave(arguments)) => leave::run(&arguments),
-        Some(Command::Backup(arguments)) => backup::run(&arguments),
-        Some(Command::Restore(arguments)) => restore::run(&arguments),
-        Some(Command::Recover(arguments)) => recover::run(&arguments),
-        Some(Command::Policy(arguments)) => policy::run(&arguments),
-        Some(Command::Verify(arguments)) => verify::run(&arguments),
-        Some(Command::Cert(arguments)) => cert::run(&arguments),
-        Some(Command::Dump(arguments)) => verify::run_dump(&arguments),
+        Some(command) => dispatch(command),
     };
     cli::end(NAME, result)
+}
+
+fn dispatch(command: Command) -> Result<(), Fatal> {
+    match command {
+        Command::Format(arguments) => format(*arguments),
+        Command::Import(arguments) => import::run(&arguments),
+        Command::Export(arguments) => export::run(&arguments),
+        Command::Digest(arguments) => export::run_digest(&arguments),
+        Command::Sample(arguments) => sample::run(&arguments),
+        Command::Accounts(arguments) => accounts::run(&arguments),
+        Command::Account(arguments) => accounts::run_one(&arguments),
+        Command::Balance(arguments) => balance::run(&arguments),
+        Command::Transfer(arguments) => transfer::run(&arguments),
+        Command::Pending(arguments) => transfer::run_pending(&arguments),
+        Command::Post(arguments) => end::run_post(&arguments),
+        Command::Void(arguments) => end::run_void(&arguments),
+        Command::Statement(arguments) => statement::run(&arguments),
+        Command::Log(arguments) => log::run(&arguments),
+        Command::Status(arguments) => status::run(&arguments),
+        Command::Health(arguments) => health::run(&arguments),
+        Command::Capacity(arguments) => capacity::run(&arguments),
+        Command::Watch(arguments) => watch::run(&arguments),
+        Command::Repl(arguments) => repl::run(&arguments, dispatch),
+        Command::SupportBundle(arguments) => support_bundle::run(&arguments),
+        Command::Cluster(arguments) => cluster::run(&arguments),
+        Command::Leave(arguments) => leave::run(&arguments),
+        Command::Backup(arguments) => backup::run(&arguments),
+        Command::Restore(arguments) => restore::run(&arguments),
+        Command::Recover(arguments) => recover::run(&arguments),
+        Command::Policy(arguments) => policy::run(&arguments),
+        Command::Verify(arguments) => verify::run(&arguments),
+        Command::Cert(arguments) => cert::run(&arguments),
+        Command::Dump(arguments) => verify::run_dump(&arguments),
+        Command::Completions(arguments) => manual::run_completions(&arguments),
+        Command::Man(arguments) => manual::run_man(&arguments),
+    }
 }
 
 impl ServeArguments {
@@ -132,9 +171,7 @@ fn serve(arguments: ServeArguments) -> Result<(), Fatal> {
     let config = arguments.resolve()?;
     keep_private()?;
     // openraft's messages are for its developers. The engine reports their consequences.
-    let said = Targets::new().with_default(Level::INFO).with_target("openraft", Level::ERROR);
-    let lines = tracing_subscriber::fmt().with_writer(|| LogLines).with_target(false);
-    lines.finish().with(said).init();
+    cli::begin_log(config.log_format, config.log_level, &["openraft"]);
     node::serve(config)
 }
 
@@ -175,6 +212,55 @@ mod tests {
             let long = long.unwrap_or_else(|| panic!("{name} has one line only")).to_string();
             assert!(short.to_string().len() < 100, "{name}: {short}");
             assert!(long.len() > 200, "{name}: {long}");
+        }
+    }
+
+    /// Commands without --format, and why.
+    const WITHOUT_FORMAT: [(&str, &str); 18] = [
+        ("format", "says one line"),
+        ("sample", "writes the CSV that import takes"),
+        ("restore", "tells in sentences what it made, as a person must read it"),
+        ("recover", "tells in sentences what is lost, as a person must read it"),
+        ("verify", "tells in sentences what is damaged; programs take its exit code"),
+        ("dump", "is for developers, who read the bytes"),
+        ("support-bundle", "writes a file, and says one line"),
+        ("policy check", "tells in sentences what somebody may do"),
+        ("cert ca", "makes files, and names them"),
+        ("cert node", "makes files, and names them"),
+        ("cert admin", "makes files, and names them"),
+        ("cert client", "makes files, and names them"),
+        ("cert projector", "makes files, and names them"),
+        ("cert gossip-key", "makes files, and names them"),
+        ("cert revoke", "makes files, and names them"),
+        ("cert show", "tells in sentences what a person must compare"),
+        ("completions", "prints what a shell takes"),
+        ("man", "writes files"),
+    ];
+
+    /// Paths of all commands below that do something themselves.
+    fn leaves(command: &clap::Command, path: &str, found: &mut Vec<(String, bool)>) {
+        for below in command.get_subcommands().filter(|below| below.get_name() != "help") {
+            let path = format!("{path} {}", below.get_name()).trim_start().to_owned();
+            leaves(below, &path, found);
+            let has_format = below.get_arguments().any(|one| one.get_long() == Some("format"));
+            if has_format || below.get_subcommands().next().is_none() {
+                found.push((path, has_format));
+            }
+        }
+    }
+
+    #[test]
+    fn every_command_has_a_format_or_a_reason_why_not() {
+        Arguments::command().debug_assert();
+        let mut found = Vec::new();
+        leaves(&Arguments::command(), "", &mut found);
+        assert!(found.len() > 30, "{found:?}");
+        for (path, has_format) in &found {
+            let excused = WITHOUT_FORMAT.iter().any(|(name, _)| name == path);
+            assert_ne!(*has_format, excused, "{path}: give it --format, or say why not");
+        }
+        for (name, _) in WITHOUT_FORMAT {
+            assert!(found.iter().any(|(path, _)| path == name), "there is no {name}");
         }
     }
 }

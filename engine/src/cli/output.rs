@@ -1,10 +1,12 @@
 //! Rows for people and for programs: aligned text, JSON lines, or CSV.
 
+use std::borrow::Cow;
 use std::io::{self, BufWriter, Stdout, Write};
 
 use walengine_net::cli;
 use walengine_net::text::{json_escaped, printable};
 
+use super::colour;
 use crate::fatal::Fatal;
 
 /// The program, in its messages.
@@ -24,8 +26,10 @@ pub enum Format {
 
 /// Prints rows to standard output one by one.
 pub struct Output {
-    columns: &'static [(&'static str, usize)],
+    columns: Cow<'static, [(&'static str, usize)]>,
     sink: Sink,
+    /// Of text, on a terminal that takes them.
+    has_colours: bool,
 }
 
 enum Sink {
@@ -36,26 +40,31 @@ enum Sink {
 
 impl Output {
     /// Prints the heading. A column is its name and its width in text, 0 for the last.
-    pub fn new(format: Format, columns: &'static [(&'static str, usize)]) -> Result<Self, Fatal> {
+    pub fn new(
+        format: Format,
+        columns: impl Into<Cow<'static, [(&'static str, usize)]>>,
+    ) -> Result<Self, Fatal> {
+        let columns = columns.into();
         let stdout = io::stdout();
         let sink = match format {
             Format::Text => Sink::Text(BufWriter::new(stdout)),
             Format::Json => Sink::Json(BufWriter::new(stdout)),
             Format::Csv => Sink::Csv(Box::new(csv::Writer::from_writer(stdout))),
         };
-        let mut output = Self { columns, sink };
+        let names: Vec<_> = columns.iter().map(|(name, _)| (*name).to_owned()).collect();
+        let mut output = Self { columns, sink, has_colours: false };
         if format != Format::Json {
-            let names: Vec<_> = columns.iter().map(|(name, _)| (*name).to_owned()).collect();
             output.row(&names)?;
         }
+        output.has_colours = format == Format::Text && colour::is_wanted();
         Ok(output)
     }
 
     /// Prints one row with a value for each column.
     pub fn row(&mut self, values: &[String]) -> Result<(), Fatal> {
-        let columns = self.columns;
+        let (columns, has_colours) = (&*self.columns, self.has_colours);
         let written = match &mut self.sink {
-            Sink::Text(out) => write_text(out, columns, values),
+            Sink::Text(out) => out.write_all(text_line(columns, values, has_colours).as_bytes()),
             Sink::Json(out) => {
                 let object: serde_json::Map<String, serde_json::Value> = columns
                     .iter()
@@ -83,7 +92,12 @@ impl Output {
 
 /// Prints a whole table at once, with columns as wide as needed.
 pub fn write_table(heading: &[&str], rows: &[Vec<String>]) -> Result<(), Fatal> {
-    let mut out = BufWriter::new(io::stdout());
+    let mut out = io::stdout().lock();
+    told(out.write_all(table_text(heading, rows).as_bytes()).and_then(|()| out.flush()))
+}
+
+/// The lines of a table with columns as wide as needed.
+pub fn table_text(heading: &[&str], rows: &[Vec<String>]) -> String {
     let widest = |column: usize| {
         let cells = rows.iter().filter_map(|row| row.get(column)).map(String::as_str);
         cells.chain(heading.get(column).copied()).map(|cell| cell.chars().count()).max()
@@ -94,25 +108,30 @@ pub fn write_table(heading: &[&str], rows: &[Vec<String>]) -> Result<(), Fatal> 
         .map(|(column, name)| (*name, widest(column).unwrap_or_default()))
         .collect();
     let names: Vec<String> = heading.iter().map(|name| (*name).to_owned()).collect();
-    for row in std::iter::once(&names).chain(rows) {
-        told(write_text(&mut out, &columns, row))?;
+    let has_colours = colour::is_wanted();
+    let mut text = text_line(&columns, &names, false);
+    for row in rows {
+        text.push_str(&text_line(&columns, row, has_colours));
     }
-    told(out.flush())
+    text
 }
 
-fn write_text(
-    out: &mut impl Write,
-    columns: &[(&str, usize)],
-    values: &[String],
-) -> io::Result<()> {
+/// A row with the end of its line.
+fn text_line(columns: &[(&str, usize)], values: &[String], has_colours: bool) -> String {
     let mut line = String::new();
-    for ((_, width), value) in columns.iter().zip(values) {
+    for ((name, width), value) in columns.iter().zip(values) {
         let value = printable(value);
-        line.push_str(&value);
+        if has_colours {
+            line.push_str(&colour::painted(name, &value));
+        } else {
+            line.push_str(&value);
+        }
         let used = value.chars().count();
         line.extend(std::iter::repeat_n(' ', width.saturating_sub(used) + 2));
     }
-    writeln!(out, "{}", line.trim_end())
+    line.truncate(line.trim_end().len());
+    line.push('\n');
+    line
 }
 
 /// The system's error in one of the CSV library's, whose own conversion hides what kind it is.

@@ -11,7 +11,7 @@ use std::sync::{Mutex, OnceLock, PoisonError};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use super::fatal::{Fatal, Reason};
-use crate::text::{printable, printable_lines};
+use crate::text::{json_escaped, printable, printable_lines};
 
 /// What a pipe takes at once without blocking whenever it takes anything: `PIPE_BUF` of Linux.
 const PIECE_BYTES: usize = 4096;
@@ -118,6 +118,25 @@ impl io::Write for LogLines {
     }
 }
 
+/// As [`LogLines`], of lines that are JSON: they stay that.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct JsonLines;
+
+impl io::Write for JsonLines {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        to_stderr(&json_line(&String::from_utf8_lossy(bytes)), NO_WAIT);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+fn json_line(text: &str) -> String {
+    format!("{}\n", json_escaped(text.strip_suffix('\n').unwrap_or(text)))
+}
+
 fn to_stderr(text: &str, wait: Timespec) {
     let mut lost = LOST_LINES.lock().unwrap_or_else(PoisonError::into_inner);
     let before = match *lost {
@@ -158,6 +177,12 @@ fn write_pieces(text: &[u8], wait: Timespec) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_line_of_json_stays_json_and_moves_no_cursor() {
+        let line = json_line("{\"message\":\"a\u{9b}31m\"}\n");
+        assert_eq!(line, "{\"message\":\"a\\u009b31m\"}\n");
+    }
 
     #[test]
     fn a_reader_that_is_gone_is_no_error_to_tell_and_a_full_disk_is() {

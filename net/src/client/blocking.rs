@@ -15,7 +15,7 @@ use crate::model::{Account, AccountId, EventBytes, EventId, Offset, PartitionId,
 
 use super::methods::methods;
 use super::{
-    AccountsPage, AdminOutcome, Batch, ClientError, ClusterInfo, ClusterReport, Config,
+    AccountsAt, AccountsPage, AdminOutcome, Batch, ClientError, ClusterInfo, ClusterReport, Config,
     EntriesToImport, EventDecision, IdVerdict, ImportedSome, Page, ReadFrom, ServerReport,
     StateSummary, Submitted, tokio as on_tokio,
 };

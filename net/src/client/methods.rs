@@ -102,6 +102,18 @@ impl Client {
         Ok(found)
     }
 
+    /// Accounts by id as one partition has them, in the order of `ids`: of a striped one, its stripe there. With the
+    /// offset that says which state that is.
+    pub async fn accounts_of_partition(
+        &self,
+        partition: PartitionId,
+        ids: &[AccountId],
+        tokens: &[Token],
+    ) -> Result<AccountsAt, ClientError> {
+        let reading = self.wants(tokens);
+        self.run(operation::accounts_of_partition(self.info(), partition, ids, reading)?).await
+    }
+
     /// Transfers, guards and closes by id, in the order of `ids`. Asks every partition. An id that is
     /// not found is asked of the leaders: it was not decided when this was called.
     pub async fn lookup_transfers(
@@ -297,7 +309,7 @@ mod tests {
     use std::time::Duration;
 
     use crate::client::{
-        AccountsPage, AdminOutcome, Batch, ClientError, ClusterReport, EntriesToImport,
+        AccountsAt, AccountsPage, AdminOutcome, Batch, ClientError, ClusterReport, EntriesToImport,
         EventDecision, IdVerdict, ImportedSome, Page, ServerReport, StateSummary, Submitted,
         blocking, tokio as on_tokio,
     };

@@ -35,8 +35,8 @@ use crate::tls::{CredentialsError, Tls};
 pub use batch::{Batch, Chain, Submitted};
 pub use error::ClientError;
 pub use operation::{
-    AccountsPage, AdminOutcome, ClusterReport, EntriesToImport, EventDecision, IdVerdict,
-    ImportedSome, NodeReport, Page, ServerReport, StateSummary, Trouble,
+    AccountsAt, AccountsPage, AdminOutcome, ClusterReport, EntriesToImport, EventDecision,
+    IdVerdict, ImportedSome, NodeReport, Page, ServerReport, StateSummary, Trouble,
 };
 
 /// Default address of a server.

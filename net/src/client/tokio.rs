@@ -21,7 +21,7 @@ use super::methods::methods;
 use super::operation::{self, Answer, Call, Finish, Plan, Reading, WriteIds};
 use super::shared::Shared;
 use super::{
-    AccountsPage, AdminOutcome, Batch, CLUSTER_STATUS_WAIT, ClientError, ClusterInfo,
+    AccountsAt, AccountsPage, AdminOutcome, Batch, CLUSTER_STATUS_WAIT, ClientError, ClusterInfo,
     ClusterReport, Config, EntriesToImport, EventDecision, IdVerdict, ImportedSome,
     PIPELINE_DEPTH_DEFAULT, Page, ReadFrom, SUBSCRIPTION_CREDIT_BYTES, ServerReport, StateSummary,
     Submitted,

@@ -8,7 +8,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
-use walengine_net::cli::{self, LogLines};
+use walengine_net::cli::{self, LogFormat, LogLevel};
 use walengine_net::client::tokio::Client;
 use walengine_net::client::{ADDRESS_DEFAULT, Config as ClientConfig};
 use walengine_net::model::{Offset, PartitionId, Token};
@@ -87,6 +87,14 @@ struct RunArguments {
     /// Serve metrics for Prometheus at this address or host name, under /metrics
     #[arg(long, value_name = "HOST:PORT", env = "WALENGINE_METRICS")]
     metrics: Option<String>,
+
+    /// How log lines are written to standard error
+    #[arg(long, value_name = "FORMAT", value_enum, default_value_t, env = "WALENGINE_LOG_FORMAT")]
+    log_format: LogFormat,
+
+    /// The least important log lines that are written
+    #[arg(long, value_name = "LEVEL", value_enum, default_value_t, env = "WALENGINE_LOG_LEVEL")]
+    log_level: LogLevel,
 }
 
 #[derive(Debug, clap::Subcommand)]
@@ -152,7 +160,7 @@ pub fn run(arguments: Arguments) -> ExitCode {
         let message = format!("cannot forbid core dumps: {error}");
         return cli::end(NAME, Err(Fatal::new(Reason::File, message)));
     }
-    tracing_subscriber::fmt().with_writer(|| LogLines).with_target(false).init();
+    cli::begin_log(arguments.run.log_format, arguments.run.log_level, &[]);
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
     let result = match runtime {
         Ok(runtime) => runtime.block_on(dispatch(arguments)),
@@ -310,7 +318,7 @@ pub async fn with_progress<T>(
 }
 
 async fn project(arguments: RunArguments) -> Result<(), Fatal> {
-    let RunArguments { sides, metrics } = arguments;
+    let RunArguments { sides, metrics, .. } = arguments;
     let mut managed = None; // stopped when this ends
     let target = match &sides.managed_postgres {
         None => sides.target()?,

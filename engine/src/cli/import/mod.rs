@@ -5,7 +5,7 @@
 //! file says is decided without any I/O, in [`reading`].
 
 mod accounts;
-mod cells;
+pub(super) mod cells;
 mod chains;
 mod columns;
 mod names;

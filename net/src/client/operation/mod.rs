@@ -21,8 +21,8 @@ pub use admin::{
 };
 pub use import::{EntriesToImport, ImportedSome, StateSummary, import_log, state_digest};
 pub use read::{
-    AccountsPage, EventDecision, IdVerdict, Page, Reading, list_accounts, lookup_accounts,
-    lookup_transfers, read_entries, read_log, status,
+    AccountsAt, AccountsPage, EventDecision, IdVerdict, Page, Reading, accounts_of_partition,
+    list_accounts, lookup_accounts, lookup_transfers, read_entries, read_log, status,
 };
 pub use tokens::{lacking, newest_token};
 pub use write::{

@@ -18,7 +18,7 @@ use crate::partition;
 
 use super::super::directory::Route;
 use super::super::{ClientError, ClusterInfo, ReadFrom};
-use super::{Plan, as_many, call, first, known};
+use super::{Plan, as_many, call, first, known, within};
 
 /// Which nodes answer a read, and how fresh the state must be.
 #[derive(Clone, Copy, Debug)]
@@ -81,6 +81,15 @@ pub struct IdVerdict {
     pub verdict: Verdict,
     /// Offset of its record.
     pub offset: Offset,
+}
+
+/// Accounts of one partition.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AccountsAt {
+    /// In the order of the ids that were asked for.
+    pub accounts: Vec<Option<Account>>,
+    /// The state includes everything below this offset and nothing else.
+    pub next_offset: Offset,
 }
 
 /// A page of accounts, in order of creation.
@@ -170,6 +179,30 @@ pub fn lookup_accounts(
             accounts[place] = Some(sum_of_stripes(&stripes, home)?);
         }
         Ok(accounts)
+    }))
+}
+
+/// Accounts by id as one partition has them, at most [`LOOKUP_IDS_MAX`].
+pub fn accounts_of_partition(
+    info: &ClusterInfo,
+    partition: PartitionId,
+    ids: &[AccountId],
+    reading: Reading<'_>,
+) -> Result<Plan<AccountsAt>, ClientError> {
+    known(info, partition)?;
+    within("accounts in one look-up", ids.len(), LOOKUP_IDS_MAX)?;
+    let at_least = reading.at_least(info, partition)?;
+    let numbers: Vec<u128> = ids.iter().map(|id| id.0).collect();
+    let request = LookupAccounts { at_least, ids: &numbers };
+    let mut accounts = vec![None; ids.len()];
+    Ok(Plan::new(vec![call(partition, reading.route(), &request)?], move |answers| {
+        let reply = open::<LookupAccountsReply>(first(&answers)?)?;
+        for (index, account) in reply.accounts() {
+            let place = accounts.get_mut(index);
+            let place = place.ok_or_else(|| ClientError::Answer("a place too many".into()))?;
+            *place = Some(Account::from_bytes(account));
+        }
+        Ok(AccountsAt { accounts, next_offset: Offset(reply.next_offset.to_native()) })
     }))
 }
 

@@ -1,0 +1,259 @@
+//! `statement`: what has moved an account's money, from the log of its partition.
+//!
+//! The engine gives the balance of now and says which offset that reflects; from there the log is read
+//! backwards ([`backwards`]), and each row takes off what its record has moved ([`effect`]). So nothing needs
+//! PostgreSQL, and nothing but the rows and one window of the log is held.
+
+mod backwards;
+mod effect;
+
+use walengine_net::client::ReadFrom;
+use walengine_net::client::blocking::Client;
+use walengine_net::model::{Account, Amount, Book, Offset, PartitionId, Timestamp};
+use walengine_net::partition::of_account;
+use walengine_net::{names, say_aside};
+
+use super::amounts::Decimals;
+use super::asking::Asking;
+use super::ids::{self, ShownIds};
+use super::log::seek;
+use super::log_time::{moment, shown, shown_micros};
+use super::output::{Format, Output};
+use crate::fatal::{Fatal, Reason};
+use crate::limits::STATEMENT_ROWS_MAX;
+use backwards::{Backwards, Line};
+use effect::Whose;
+
+const COLUMNS: &[(&str, usize)] = &[
+    ("time", 27),
+    ("partition", 9),
+    ("offset", 10),
+    ("kind", 15),
+    ("id", 15),
+    ("other_account", 15),
+    ("debit", 14),
+    ("credit", 14),
+    ("balance", 14),
+    ("timestamp", 0),
+];
+/// Columns of text: a line that a person can read. CSV and JSON have all.
+const TEXT_COLUMNS: usize = 9;
+/// Rows that are printed if nothing else is said.
+const NEWEST_DEFAULT: usize = 20;
+
+/// Print what has moved an account's money, with the balance after each row
+///
+/// From the log of the account's partition, oldest first: transfers and postings; reservations move
+/// nothing. The newest 20 rows, unless --newest or --from say otherwise. --from and --to take times:
+/// 2026-11-01, "2026-11-01 14:00" (UTC), 2026-11-01T14:00:00+01:00, or -2h for two hours ago.
+///
+/// What comes from another partition stands where and when it has arrived, so the times are those of
+/// the account's own partition. A balance is what was credited without what was debited, as
+/// `walengine balance` has it.
+///
+/// A striped account has a part on each partition: its rows are those of all partitions in order of log
+/// time, each balance is that of the row's partition, and what its stripes give each other (between
+/// stripes) stands in it.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:\n  walengine statement alice\n  \
+    walengine statement alice --from 2026-11-01 --to 2026-12-01 --scale 2 --format csv\n  \
+    walengine statement fees --book striped --newest 100")]
+pub struct Arguments {
+    /// Name, number or UUID of the account
+    #[arg(value_name = "ID|NAME", value_parser = ids::name)]
+    account: String,
+
+    /// Book of names and small numbers: a number, or striped
+    #[arg(long, value_name = "BOOK", default_value = "0", value_parser = ids::book)]
+    book: u32,
+
+    /// Only what has this log time or a later one
+    #[arg(long, value_name = "TIME", allow_hyphen_values = true, value_parser = moment)]
+    from: Option<Timestamp>,
+
+    /// Only what is before this log time
+    #[arg(long, value_name = "TIME", allow_hyphen_values = true, value_parser = moment)]
+    to: Option<Timestamp>,
+
+    /// At most so many rows, the newest [default: 20; with --from, all]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=STATEMENT_ROWS_MAX as u64))]
+    newest: Option<u64>,
+
+    #[command(flatten)]
+    decimals: Decimals,
+
+    /// Print ids whole
+    #[arg(long)]
+    full: bool,
+
+    #[command(flatten)]
+    asking: Asking,
+}
+
+/// What part of a partition's log was read.
+struct Covered {
+    partition: PartitionId,
+    offsets: [Offset; 2],
+    account: Account,
+}
+
+/// Prints the statement.
+pub fn run(arguments: &Arguments) -> Result<(), Fatal> {
+    let id = names::account_id(Book(arguments.book), &arguments.account);
+    if id.in_transit_to().is_some() {
+        let message = "that account is walengine's own: it has no statement";
+        return Err(Fatal::new(Reason::Usage, message));
+    }
+    let client = arguments.asking.connect()?;
+    let partitions = client.info().partitions;
+    let mut homes: Vec<PartitionId> = client.info().partitions().collect();
+    if !id.is_striped() {
+        homes.retain(|home| *home == of_account(id, partitions));
+    }
+    let (mut lines, mut covered, mut is_cut) = (Vec::new(), Vec::new(), false);
+    for here in homes {
+        let whose = Whose { account: id, here, partitions };
+        let (found, part, has_more) = one(&client, arguments, whose)?;
+        lines.extend(found);
+        covered.extend(part);
+        is_cut |= has_more;
+    }
+    if covered.is_empty() {
+        let (name, book) = (&arguments.account, ids::shown_book(arguments.book));
+        let message = format!("no account {name} in book {book} (id {})", ids::whole(id.0));
+        return Err(Fatal::new(Reason::Findings, message));
+    }
+    // Newest first in each partition; a stable order of them all.
+    lines.sort_by_key(|line| (line.time, line.token.partition, line.token.offset));
+    let left_out = lines.len().saturating_sub(arguments.rows_max());
+    print(arguments, &lines[left_out..])?;
+    tell(arguments, &covered, is_cut || left_out > 0);
+    Ok(())
+}
+
+impl Arguments {
+    fn rows_max(&self) -> usize {
+        match (self.newest, self.from) {
+            (Some(newest), _) => newest as usize, // bounded when it was read
+            (None, Some(_)) => STATEMENT_ROWS_MAX,
+            (None, None) => NEWEST_DEFAULT,
+        }
+    }
+}
+
+/// The newest rows of one partition, newest first; what they cover, or nothing if it has no such account; and
+/// whether there are more.
+fn one(
+    client: &Client,
+    arguments: &Arguments,
+    whose: Whose,
+) -> Result<(Vec<Line>, Option<Covered>, bool), Fatal> {
+    let (id, partition) = (whose.account, whose.here);
+    let sure = client.reading(ReadFrom::Linearizable);
+    let found = sure.accounts_of_partition(partition, &[id], &[])?;
+    let Some(account) = found.accounts.into_iter().flatten().next() else {
+        return Ok((Vec::new(), None, false));
+    };
+    let floor = match arguments.from {
+        Some(from) => seek::first_at(client, partition, from, &[])?,
+        None => seek::first_at(client, partition, account.timestamp, &[])?,
+    };
+    let mut log = Backwards::new(client, whose, &account, found.next_offset, floor);
+    let (mut lines, rows_max, mut has_more) = (Vec::new(), arguments.rows_max(), false);
+    while !has_more && let Some(window) = log.window()? {
+        let wanted = |line: &Line| arguments.to.is_none_or(|to| line.time < to);
+        for line in window.into_iter().filter(wanted) {
+            if lines.len() == rows_max {
+                has_more = true;
+                break;
+            }
+            lines.push(line);
+        }
+    }
+    let offsets = [log.covered_from(), found.next_offset];
+    Ok((lines, Some(Covered { partition, offsets, account }), has_more))
+}
+
+fn print(arguments: &Arguments, lines: &[Line]) -> Result<(), Fatal> {
+    let (format, decimals) = (arguments.asking.format, arguments.decimals);
+    let is_text = format == Format::Text;
+    let columns = match format {
+        Format::Text => {
+            ids::widened(&COLUMNS[..TEXT_COLUMNS], &["id", "other_account"], arguments.full)
+        }
+        _ => COLUMNS.to_vec(),
+    };
+    let width = columns.len();
+    let mut output = Output::new(format, columns)?;
+    let mut shown_ids = ShownIds::new(arguments.full);
+    let mut id = |id: u128| match id {
+        0 => String::new(),
+        id if is_text => shown_ids.id(id),
+        id => id.to_string(),
+    };
+    let amount = |amount: Amount| match amount {
+        Amount(0) => String::new(),
+        amount => decimals.shown(amount),
+    };
+    for Line { token, time, moved, after: [debits, credits] } in lines {
+        // What a stripe gives away is like a debit for who reads, though it counts in no sum of debits.
+        let debit = Amount(moved.debit.0.saturating_add(moved.given.0));
+        let row = [
+            if is_text { shown_micros(*time) } else { shown(*time) },
+            token.partition.to_string(),
+            token.offset.to_string(),
+            moved.kind.to_owned(),
+            id(moved.id),
+            id(moved.other.0),
+            amount(debit),
+            amount(moved.credit),
+            decimals.difference(*credits, *debits),
+            time.to_string(),
+        ];
+        output.row(&row[..width])?;
+    }
+    output.flush()
+}
+
+/// Says on standard error what the statement covers.
+fn tell(arguments: &Arguments, covered: &[Covered], has_more: bool) {
+    let decimals = arguments.decimals;
+    for Covered { partition, offsets: [from, to], account } in covered {
+        say_aside!(
+            "partition {partition}, offsets {from} to {}: balance {}, reserved out {}, in {}",
+            to.0.saturating_sub(1),
+            decimals.balance(account),
+            decimals.shown(account.debits_pending),
+            decimals.shown(account.credits_pending)
+        );
+    }
+    if has_more {
+        say_aside!("there are older rows: say --newest or --from");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser as _;
+
+    use super::*;
+
+    #[derive(Debug, clap::Parser)]
+    struct Line {
+        #[command(flatten)]
+        arguments: Arguments,
+    }
+
+    #[test]
+    fn rows_are_bounded_however_they_are_asked_for() {
+        let rows = |line: &[&str]| {
+            let line = Line::try_parse_from([&["statement", "a"], line].concat());
+            line.map(|line| line.arguments.rows_max()).ok()
+        };
+        assert_eq!(rows(&[]), Some(NEWEST_DEFAULT));
+        assert_eq!(rows(&["--newest", "7", "--from", "-2h"]), Some(7));
+        assert_eq!(rows(&["--from", "2026-11-01"]), Some(STATEMENT_ROWS_MAX));
+        assert_eq!(rows(&["--newest", "0"]), None);
+        assert_eq!(rows(&["--newest", "99999999999"]), None);
+    }
+}
