@@ -1,0 +1,253 @@
+//! Events to bytes and back, by the model's own code, and ids by the rules of PROTOCOL.md, section 6.
+
+use pyo3::IntoPyObjectExt as _;
+use pyo3::buffer::PyBuffer;
+use pyo3::exceptions::PyValueError;
+use pyo3::prelude::*;
+use pyo3::types::PyBytes;
+use walengine_net::client::new_event_id;
+use walengine_net::limits::EVENTS_MAX;
+use walengine_net::model::{
+    Account, AccountFlags, AccountId, Amount, Book, Close, CloseFlags, Code, EVENT_BYTES, Event,
+    EventBytes, EventId, Guard, GuardFlags, LedgerId, Resolved, Timestamp, Transfer, TransferFlags,
+    event_kind,
+};
+use walengine_net::names;
+
+use crate::limits::{NEW_IDS_MAX, SUBMISSION_EVENTS_MAX};
+
+const _: () = assert!(SUBMISSION_EVENTS_MAX > EVENTS_MAX);
+
+/// Adds the functions to the module.
+pub fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
+    module.add_function(wrap_pyfunction!(encode_account, module)?)?;
+    module.add_function(wrap_pyfunction!(encode_transfer, module)?)?;
+    module.add_function(wrap_pyfunction!(encode_guard, module)?)?;
+    module.add_function(wrap_pyfunction!(encode_close, module)?)?;
+    module.add_function(wrap_pyfunction!(decode, module)?)?;
+    module.add_function(wrap_pyfunction!(event_id, module)?)?;
+    module.add_function(wrap_pyfunction!(account_id, module)?)?;
+    module.add_function(wrap_pyfunction!(new_id, module)?)?;
+    module.add_function(wrap_pyfunction!(new_ids, module)?)
+}
+
+/// The events in a buffer, copied once: Python may change it while they are on their way.
+///
+/// # Errors
+/// Its length is no multiple of an event's, or past the limit.
+pub fn events_in(py: Python<'_>, buffer: &PyBuffer<u8>) -> PyResult<Vec<EventBytes>> {
+    let (bytes, events_max) = (buffer.len_bytes(), SUBMISSION_EVENTS_MAX);
+    if !bytes.is_multiple_of(EVENT_BYTES) {
+        let message = format!("{bytes} bytes are no whole number of events of {EVENT_BYTES} bytes");
+        return Err(PyValueError::new_err(message));
+    }
+    if bytes / EVENT_BYTES > events_max {
+        let message = format!("more than {events_max} events at once: submit them in parts");
+        return Err(PyValueError::new_err(message));
+    }
+    let mut events = vec![[0; EVENT_BYTES]; bytes / EVENT_BYTES];
+    if !events.is_empty() {
+        buffer.copy_to_slice(py, events.as_flattened_mut())?;
+    }
+    Ok(events)
+}
+
+/// Bytes of an account, as a request to create it or as a state.
+#[pyfunction]
+fn encode_account(
+    py: Python<'_>,
+    id: u128,
+    debits_pending: u128,
+    debits_posted: u128,
+    credits_pending: u128,
+    credits_posted: u128,
+    user_data_128: u128,
+    user_data_64: u64,
+    version: u64,
+    ledger: u32,
+    code: u16,
+    flags: u16,
+    timestamp: u64,
+) -> Py<PyBytes> {
+    let account = Account {
+        id: AccountId(id),
+        debits_pending: Amount(debits_pending),
+        debits_posted: Amount(debits_posted),
+        credits_pending: Amount(credits_pending),
+        credits_posted: Amount(credits_posted),
+        user_data_128,
+        user_data_64,
+        version,
+        ledger: LedgerId(ledger),
+        code: Code(code),
+        flags: AccountFlags(flags),
+        timestamp: Timestamp(timestamp),
+    };
+    PyBytes::new(py, &account.to_bytes()).unbind()
+}
+
+/// Bytes of a transfer.
+#[pyfunction]
+fn encode_transfer(
+    py: Python<'_>,
+    id: u128,
+    debit_account_id: u128,
+    credit_account_id: u128,
+    amount: u128,
+    pending_id: u128,
+    user_data_128: u128,
+    user_data_64: u64,
+    user_data_32: u32,
+    timeout_seconds: u32,
+    ledger: u32,
+    code: u16,
+    flags: u16,
+    timestamp: u64,
+) -> Py<PyBytes> {
+    let transfer = Transfer {
+        id: EventId(id),
+        debit_account_id: AccountId(debit_account_id),
+        credit_account_id: AccountId(credit_account_id),
+        amount: Amount(amount),
+        pending_id: EventId(pending_id),
+        user_data_128,
+        user_data_64,
+        user_data_32,
+        timeout_seconds,
+        ledger: LedgerId(ledger),
+        code: Code(code),
+        flags: TransferFlags(flags),
+        timestamp: Timestamp(timestamp),
+    };
+    PyBytes::new(py, &transfer.to_bytes()).unbind()
+}
+
+/// Bytes of a guard.
+#[pyfunction]
+fn encode_guard(
+    py: Python<'_>,
+    id: u128,
+    account_id: u128,
+    available: u128,
+    version: u64,
+    flags: u16,
+) -> Py<PyBytes> {
+    let guard = Guard {
+        id: EventId(id),
+        account_id: AccountId(account_id),
+        available: Amount(available),
+        version,
+        flags: GuardFlags(flags),
+    };
+    PyBytes::new(py, &guard.to_bytes()).unbind()
+}
+
+/// Bytes of the closing or reopening of an account.
+#[pyfunction]
+fn encode_close(py: Python<'_>, id: u128, account_id: u128, flags: u16) -> Py<PyBytes> {
+    let close =
+        Close { id: EventId(id), account_id: AccountId(account_id), flags: CloseFlags(flags) };
+    PyBytes::new(py, &close.to_bytes()).unbind()
+}
+
+/// Number of an event's kind, and its fields in the order in which they are encoded. `None` instead of the
+/// fields of what only leaders write.
+///
+/// # Errors
+/// These are not the bytes of an event.
+#[pyfunction]
+fn decode<'py>(py: Python<'py>, event: &[u8]) -> PyResult<(u8, Bound<'py, PyAny>)> {
+    let wrong = |what: String| PyValueError::new_err(what);
+    let bytes: &EventBytes = event.try_into().map_err(|_| {
+        wrong(format!("an event has {EVENT_BYTES} bytes, and these are {}", event.len()))
+    })?;
+    let kind = event_kind(bytes).map_err(|kind| wrong(format!("no event has the kind {kind}")))?;
+    let fields = match Event::from_bytes(bytes) {
+        Ok(Event::Account(of)) => account_fields(py, &of),
+        Ok(Event::Transfer(of)) => transfer_fields(py, &of),
+        Ok(Event::Guard(of)) => {
+            (of.id.0, of.account_id.0, of.available.0, of.version, of.flags.0).into_bound_py_any(py)
+        }
+        Ok(Event::Close(of)) => (of.id.0, of.account_id.0, of.flags.0).into_bound_py_any(py),
+        _ => Ok(py.None().into_bound(py)),
+    };
+    Ok((kind as u8, fields?))
+}
+
+fn account_fields<'py>(py: Python<'py>, of: &Account) -> PyResult<Bound<'py, PyAny>> {
+    let fields = (
+        of.id.0,
+        of.debits_pending.0,
+        of.debits_posted.0,
+        of.credits_pending.0,
+        of.credits_posted.0,
+        of.user_data_128,
+        of.user_data_64,
+        of.version,
+        of.ledger.0,
+        of.code.0,
+        of.flags.0,
+        of.timestamp.0,
+    );
+    fields.into_bound_py_any(py)
+}
+
+fn transfer_fields<'py>(py: Python<'py>, of: &Transfer) -> PyResult<Bound<'py, PyAny>> {
+    let fields = (
+        of.id.0,
+        of.debit_account_id.0,
+        of.credit_account_id.0,
+        of.amount.0,
+        of.pending_id.0,
+        of.user_data_128,
+        of.user_data_64,
+        of.user_data_32,
+        of.timeout_seconds,
+        of.ledger.0,
+        of.code.0,
+        of.flags.0,
+    );
+    // A tuple that Python takes has twelve fields at most.
+    let mut all: Vec<Bound<'py, PyAny>> = fields.into_bound_py_any(py)?.extract()?;
+    all.push(of.timestamp.0.into_bound_py_any(py)?);
+    all.into_bound_py_any(py)
+}
+
+/// What an event moved that does not tell it itself: accounts, amount, ledger, code.
+pub type ResolvedFields = (u128, u128, u128, u32, u16);
+
+/// The fields of a resolution.
+pub fn resolved_fields(of: &Resolved) -> ResolvedFields {
+    (of.debit_account_id.0, of.credit_account_id.0, of.amount.0, of.ledger.0, of.code.0)
+}
+
+/// Id of an event by its text.
+#[pyfunction]
+fn event_id(text: &str) -> u128 {
+    names::event_id(text).0
+}
+
+/// Id of an account by its text.
+#[pyfunction]
+fn account_id(text: &str, book: u32) -> u128 {
+    names::account_id(Book(book), text).0
+}
+
+/// A new id for an event.
+#[pyfunction]
+fn new_id() -> u128 {
+    new_event_id().0
+}
+
+/// New ids in the form that they have in events, 16 bytes each.
+///
+/// # Errors
+/// More than the limit.
+#[pyfunction]
+fn new_ids(py: Python<'_>, count: usize) -> PyResult<Py<PyBytes>> {
+    if count > NEW_IDS_MAX {
+        return Err(PyValueError::new_err(format!("more than {NEW_IDS_MAX} ids at once")));
+    }
+    let ids: Vec<[u8; 16]> = (0..count).map(|_| new_event_id().0.to_le_bytes()).collect();
+    Ok(PyBytes::new(py, ids.as_flattened()).unbind())
+}
