@@ -1,9 +1,11 @@
 //! Does the page for Prometheus say what has happened, and do rules and dashboard name what is there?
 
-use std::fmt::Write as _;
+use std::collections::BTreeMap;
+use std::fmt::{Debug, Write as _};
 use std::fs;
 use std::path::Path;
 use std::process::Command;
+use std::str::FromStr;
 
 use walengine::budget::Budget;
 use walengine::session::numbers;
@@ -21,9 +23,19 @@ fn page(node: &Node) -> String {
 }
 
 /// The value of a sample.
-fn sample(page: &str, name: &str) -> f64 {
+fn sample<T: FromStr<Err: Debug>>(page: &str, name: &str) -> T {
     let value = page.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
     value.unwrap_or_else(|| panic!("no {name} in\n{page}")).parse().unwrap()
+}
+
+/// That of a metric of the only partition, which is a whole number.
+fn number(page: &str, name: &str) -> u64 {
+    sample(page, &format!("walengine_{name}{{partition=\"0\"}}"))
+}
+
+/// All times of one kind of the only partition together.
+fn seconds(page: &str, times: &str) -> f64 {
+    sample(page, &format!("walengine_{times}_seconds_sum{{partition=\"0\"}}"))
 }
 
 /// A node on which a client has done something: two accounts, six transfers of which three were refused and one
@@ -40,23 +52,23 @@ fn what_a_client_has_done_is_on_the_page() {
     let node = Node::new();
     let mut client = busy(&node);
     let page = page(&node);
-    let of = |name: &str| sample(&page, &format!("walengine_{name}"));
-    let verdicts =
-        |verdict: &str| of(&format!("verdicts_total{{partition=\"0\",verdict=\"{verdict}\"}}"));
-    let expected = [("ok", 5.0), ("amount_zero", 2.0), ("id_reused", 1.0)];
+    let verdicts = |verdict: &str| -> u64 {
+        let of = format!("{{partition=\"0\",verdict=\"{verdict}\"}}");
+        sample(&page, &format!("walengine_verdicts_total{of}"))
+    };
+    let expected = [("ok", 5), ("amount_zero", 2), ("id_reused", 1)];
     assert_eq!(expected.map(|(verdict, _)| (verdict, verdicts(verdict))), expected);
+    assert_eq!(number(&page, "records_total"), number(&page, "committed_offset"));
+    let (entries, flushes) = (number(&page, "entries_total"), number(&page, "flushes_total"));
     // Three requests, each in an entry of its own: nothing else was there to go with it.
-    assert_eq!(of("records_total{partition=\"0\"}"), of("committed_offset{partition=\"0\"}"));
-    let entries = of("entries_total{partition=\"0\"}");
-    for (times, count) in [("commit", entries), ("answer", 3.0), ("flush", 3.0)] {
-        let counted = of(&format!("{times}_seconds_count{{partition=\"0\"}}"));
+    for (times, count) in [("commit", entries), ("answer", 3), ("flush", flushes)] {
+        let counted = number(&page, &format!("{times}_seconds_count"));
         assert_eq!((times, counted), (times, count));
-        let sum = of(&format!("{times}_seconds_sum{{partition=\"0\"}}"));
+        let sum = seconds(&page, times);
         assert!(sum > 0.0 && sum < 1.0, "{times} took {sum} s of virtual time");
     }
-    assert_eq!(of("leads{partition=\"0\"}"), 1.0);
-    assert_eq!(of("answers_waiting{partition=\"0\"}"), 0.0);
-    assert_eq!(of("entries_under_way{partition=\"0\"}"), 0.0);
+    assert_eq!((entries, number(&page, "leads")), (3, 1));
+    assert_eq!((number(&page, "answers_waiting"), number(&page, "entries_under_way")), (0, 0));
     // `status` tells the same.
     let reply = client.ask(&ServerStatus { reserved: 0 });
     let rows = &reply.open::<ServerStatusReply<'_>>().numbers;
@@ -65,11 +77,8 @@ fn what_a_client_has_done_is_on_the_page() {
         ("records_since_start", "records_total"),
         ("next_offset", "next_offset"),
         ("flush_bytes_since_start", "flushed_bytes_total"),
-        ("accounts_bytes", "partition_memory_bytes"),
     ] {
-        let part = if status == "accounts_bytes" { ",part=\"accounts\"" } else { "" };
-        let shown = of(&format!("{metric}{{partition=\"0\"{part}}}"));
-        assert_eq!((status, row(status) as f64), (status, shown));
+        assert_eq!((status, row(status)), (status, number(&page, metric)));
     }
 }
 
@@ -78,20 +87,16 @@ fn what_a_client_has_done_is_on_the_page() {
 fn the_time_of_an_answer_is_that_of_its_client() {
     let node = Node::new();
     let mut client = node.with_accounts();
-    let counted = |page: &str, times: &str| {
-        sample(page, &format!("walengine_{times}_seconds_count{{partition=\"0\"}}"))
+    let counted = |page: &str| {
+        ["answer", "commit"].map(|times| number(page, &format!("{times}_seconds_count")))
     };
     client.say(&Submit { events: &[transfer(11, 5)] });
     let before = page(&node);
-    assert_eq!(sample(&before, "walengine_answers_waiting{partition=\"0\"}"), 1.0);
-    assert_eq!((counted(&before, "answer"), counted(&before, "commit")), (1.0, 1.0));
+    assert_eq!((number(&before, "answers_waiting"), counted(&before)), (1, [1, 1]));
     client.answer();
     let after = page(&node);
-    assert_eq!((counted(&after, "answer"), counted(&after, "commit")), (2.0, 2.0));
-    let took = |times: &str| {
-        let sum = format!("walengine_{times}_seconds_sum{{partition=\"0\"}}");
-        sample(&after, &sum) - sample(&before, &sum)
-    };
+    assert_eq!(counted(&after), [2, 2]);
+    let took = |times: &str| seconds(&after, times) - seconds(&before, times);
     assert!(took("answer") >= took("commit") && took("commit") > 0.0, "{after}");
 }
 
@@ -142,7 +147,7 @@ fn each_alert_tells_of_its_trouble_and_has_a_runbook() {
 /// `promtool check metrics` reads the older text format, which differs in the names of counters' heads.
 fn in_older_format(page: &str) -> String {
     let kinds = page.lines().filter_map(|line| line.strip_prefix("# TYPE "));
-    let ends: std::collections::BTreeMap<&str, &str> = kinds
+    let ends: BTreeMap<&str, &str> = kinds
         .filter_map(|line| line.split_once(' '))
         .map(|(name, kind)| match kind {
             "counter" => (name, "_total"),
@@ -178,12 +183,10 @@ fn prometheus_takes_the_page() {
     let said = promtool(&["check", "metrics"], Some(&file));
     assert!(said.trim().is_empty(), "{said}");
     // Its own reader of OpenMetrics takes each line; that one wants times.
-    let samples = |line: &str| match line.starts_with('#') {
-        true => format!("{line}\n"),
-        false => format!("{line} 1700000000\n"),
-    };
+    let time = |line: &str| if line.starts_with('#') { "" } else { " 1700000000" };
+    let timed_line = |line: &str| format!("{line}{}\n", time(line));
     let (timed, blocks) = (dir.path().join("timed"), dir.path().join("blocks"));
-    fs::write(&timed, page.lines().map(samples).collect::<String>()).unwrap();
+    fs::write(&timed, page.lines().map(timed_line).collect::<String>()).unwrap();
     let (timed, blocks) = (timed.to_str().unwrap(), blocks.to_str().unwrap());
     promtool(&["tsdb", "create-blocks-from", "openmetrics", timed, blocks], None);
 }

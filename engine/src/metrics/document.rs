@@ -31,14 +31,18 @@ pub fn document() -> String {
     section(&mut text, "The node");
     irregular(&mut text, &BUILD);
     table(&mut text, NODE);
-    [TROUBLE, TURNED_AWAY, GOSSIP_DROPPED].iter().for_each(|head| irregular(&mut text, head));
+    for head in [TROUBLE, TURNED_AWAY, GOSSIP_DROPPED] {
+        irregular(&mut text, &head);
+    }
     section(&mut text, "Each shard");
     irregular(&mut text, &SHARD_AGE);
     table(&mut text, SHARD);
     section(&mut text, "Each partition");
     table(&mut text, PARTITION);
     irregular(&mut text, &VERDICTS);
-    TIMES.iter().for_each(|times| irregular(&mut text, &times.head));
+    for times in &TIMES {
+        irregular(&mut text, &times.head);
+    }
     let ends: Vec<String> = BUCKET_MICROS.iter().map(|micros| seconds(*micros)).collect();
     let _ = write!(text, "\nBuckets of the histograms end at {} seconds.\n", ends.join(", "));
     section(&mut text, "Each other replica of a partition");
@@ -91,5 +95,5 @@ fn row(text: &mut String, head: &Head, labels: &str, status: &str) {
         Kind::Info => "info",
     };
     let (name, help) = (head.full_name(), head.help);
-    let _ = write!(text, "| `{name}` | {kind} | {labels} | {help} | {status} |\n");
+    let _ = writeln!(text, "| `{name}` | {kind} | {labels} | {help} | {status} |");
 }

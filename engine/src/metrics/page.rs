@@ -1,6 +1,4 @@
-//! The page that Prometheus reads: the tables, in the text format of OpenMetrics 1.0.
-
-#![expect(clippy::cast_precision_loss, reason = "Prometheus takes floating point")]
+//! The page that Prometheus reads: the tables, in the text format of `OpenMetrics` 1.0.
 
 use std::fmt;
 

@@ -215,8 +215,8 @@ pub const TIMES: [Times; 3] = [
     times("flush", "From when a write to the log begins until it is on the disk", |it| &it.flush),
     times(
         "answer",
-        "From when a write request has arrived whole until its answer is on its way out; repeats count, refused \
-         requests do not",
+        "From when a write request is looked at first until its answer is on its way out, what it waited for included; \
+         requests that are refused do not count",
         |it| &it.answer,
     ),
 ];

@@ -85,9 +85,9 @@ fn a_page_shows_what_shards_and_node_have_said() {
         "walengine_refusing{partition=\"4\",reason=\"memory\"} 0",
         "walengine_refused_total{partition=\"4\",reason=\"memory\"} 2",
         "walengine_verdicts_total{partition=\"4\",verdict=\"exceeds_credits\"} 1",
-        "walengine_commit_seconds_bucket{partition=\"4\",le=\"0.002\"} 0",
-        "walengine_commit_seconds_bucket{partition=\"4\",le=\"0.005\"} 1",
-        "walengine_commit_seconds_bucket{partition=\"4\",le=\"+Inf\"} 1",
+        "walengine_commit_seconds_bucket{le=\"0.002\",partition=\"4\"} 0",
+        "walengine_commit_seconds_bucket{le=\"0.005\",partition=\"4\"} 1",
+        "walengine_commit_seconds_bucket{le=\"+Inf\",partition=\"4\"} 1",
         "walengine_commit_seconds_count{partition=\"4\"} 1",
         "walengine_follower_lag_entries{partition=\"4\",peer=\"3\"} 17",
         "walengine_appends_total{partition=\"4\",peer=\"3\"} 5",
@@ -118,7 +118,7 @@ fn a_node_that_has_just_started_has_a_page() {
         let name = name.trim_end_matches("_total").trim_end_matches("_info");
         assert!(page.contains(&format!("# TYPE {name} ")), "{name} is not in\n{page}");
     }
-    assert!(!page.contains("walengine_certificate_left_seconds "), "without certificates");
+    assert!(!page.contains("\nwalengine_certificate_left_seconds "), "without certificates");
 }
 
 #[test]
