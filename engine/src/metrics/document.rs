@@ -20,7 +20,7 @@ Each shard says about once a second what it has; a scrape shows what it has said
 `walengine_shard_numbers_age_seconds` tells how old that is. Counters begin at 0 when the process does. Metrics of a
 partition are those of its replica on this node; several nodes have the same partition, and one of them leads it.
 
-[`grafana/walengine.json`](../../../grafana/walengine.json) is a dashboard of them, and [`alerts.yaml`](../../../alerts.yaml)
+`grafana/walengine.json` is a dashboard of them, and `alerts.yaml`
 has rules, each with what to do. The projector has metrics of its own, `walengine_projector_…`, on its own address
 (`--metrics`).
 ";
