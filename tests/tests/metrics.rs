@@ -6,6 +6,7 @@ use std::fs;
 use std::path::Path;
 use std::process::Command;
 use std::str::FromStr;
+use std::time::Duration;
 
 use walengine::budget::Budget;
 use walengine::session::numbers;
@@ -98,6 +99,25 @@ fn the_time_of_an_answer_is_that_of_its_client() {
     assert_eq!(counted(&after), [2, 2]);
     let took = |times: &str| seconds(&after, times) - seconds(&before, times);
     assert!(took("answer") >= took("commit") && took("commit") > 0.0, "{after}");
+}
+
+/// A partition that is too busy has a client wait, whose patience is what counts.
+#[test]
+fn what_a_request_waits_for_before_it_is_decided_counts() {
+    let node = Node::new();
+    let mut client = node.with_accounts();
+    let before = page(&node);
+    let events = [transfer(11, 5)];
+    node.partition.await_clocks(); // nothing is decided meanwhile
+    client.try_say(&Submit { events: &events }).unwrap_err();
+    node.wait(Duration::from_millis(300));
+    node.partition.hear_clocks(1, &[0]);
+    client.try_say(&Submit { events: &events }).unwrap();
+    client.answer();
+    let after = page(&node);
+    assert_eq!(number(&after, "answer_seconds_count"), 2);
+    assert!(seconds(&after, "answer") - seconds(&before, "answer") >= 0.3, "{after}");
+    assert!(seconds(&after, "commit") < 0.3, "from its proposal only: {after}");
 }
 
 #[test]

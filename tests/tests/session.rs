@@ -13,6 +13,7 @@ use walengine::connection::outbox::Outbox;
 use walengine::ledger::Ledger;
 use walengine::limits::READS_INFLIGHT_MAX;
 use walengine::partition::Partition;
+use walengine::refused::Refused;
 use walengine::runtime::Runtime;
 use walengine::session::node_facts::NodeFacts;
 use walengine::session::{Handled, Scratch, Session};
@@ -136,6 +137,15 @@ impl Connection<'_> {
         let mut bytes = Vec::new();
         frame::encode(&mut bytes, head, message).unwrap();
         self.session.handle(&frame::peek(&bytes).unwrap().unwrap())
+    }
+
+    /// Gives it a write that it may be too busy for.
+    pub fn try_say<M: Message>(&mut self, message: &M) -> Result<Handled, Refused> {
+        self.requests += 1;
+        let head = FrameHead::reply(PARTITION, RequestId(self.requests));
+        let mut bytes = Vec::new();
+        frame::encode(&mut bytes, head, message).unwrap();
+        self.session.try_handle(&frame::peek(&bytes).unwrap().unwrap())
     }
 
     /// Gives it a body that may be no message, under a header that is right.
