@@ -216,9 +216,10 @@ impl Rows {
     fn row(&mut self, mut values: [String; COLUMNS.len()]) -> Result<(), Fatal> {
         let Some(shown) = &mut self.shown else { return self.rows.row(&values) };
         let [name, id] = [values[0].clone(), values[1].clone()];
-        values[1] = shown.cell(&id);
+        let cell = shown.cell(&id);
+        values[1].clone_from(&cell);
         if name == id {
-            values[0] = values[1].clone();
+            values[0].clone_from(&cell);
         }
         self.rows.row(&values[..TEXT_COLUMNS])
     }

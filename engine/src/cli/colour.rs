@@ -23,9 +23,8 @@ fn wanted(is_terminal: bool, is_refused: bool, is_able: bool) -> bool {
 /// The colour of a cell, if it has any: of what is as it should be, and of what is not.
 fn colour(column: &str, cell: &str) -> Option<&'static str> {
     match (column, cell) {
-        (_, "") => None,
+        (_, "") | ("verdict", "in_doubt") => None,
         ("verdict", "ok") | ("health", "alive") | ("ready", "yes") => Some(GREEN),
-        ("verdict", "in_doubt") => None,
         ("verdict" | "health" | "ready" | "trouble" | "reason", _) => Some(RED),
         _ => None,
     }

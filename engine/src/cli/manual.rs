@@ -79,14 +79,14 @@ fn pages() -> Vec<(String, Vec<u8>)> {
     let mut command = super::Arguments::command();
     command.build();
     let mut pages = Vec::new();
-    add_pages(&command, NAME.to_owned(), &mut pages);
+    add_pages(&command, NAME, &mut pages);
     pages
 }
 
-fn add_pages(command: &clap::Command, name: String, pages: &mut Vec<(String, Vec<u8>)>) {
+fn add_pages(command: &clap::Command, name: &str, pages: &mut Vec<(String, Vec<u8>)>) {
     let visible = |one: &&clap::Command| !one.is_hide_set() && one.get_name() != "help";
     for below in command.get_subcommands().filter(visible) {
-        add_pages(below, format!("{name}-{}", below.get_name()), pages);
+        add_pages(below, &format!("{name}-{}", below.get_name()), pages);
     }
     let mut page = Vec::new();
     let man = clap_mangen::Man::new(command.clone()).title(name.to_uppercase());

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::io::{self, IsTerminal, Write as _};
+use std::slice;
 use std::thread;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -19,7 +20,7 @@ use crate::fatal::Fatal;
 const COLUMNS: &[(&str, usize)] = &[
     ("time", 27),
     ("partition", 9),
-    ("leader", 6),
+    ("leader", 20),
     ("records_per_second", 18),
     ("refused_per_second", 18),
     ("lag_entries", 11),
@@ -84,7 +85,7 @@ pub fn run(arguments: &Arguments) -> Result<(), Fatal> {
             Some(output) => {
                 let time = wall_time();
                 for row in &rows {
-                    output.row(&[&[time.clone()], &row[..]].concat())?;
+                    output.row(&[slice::from_ref(&time), &row[..]].concat())?;
                 }
                 output.flush()?;
             }

@@ -62,7 +62,12 @@ pub fn in_words(row: &Row, shown: &mut ShownIds) -> [String; COLUMNS.len()] {
         time.map_or_else(|_| value("timestamp").to_owned(), log_time::shown_micros),
         kind(value("kind"), &flags).to_owned(),
         value("verdict").to_owned(),
-        if value("id") == "0" { "-".to_owned() } else { shown.cell(value("id")) },
+        // That of mail is the partition that has sent it.
+        if value("id") == "0" || value("kind") == "mail" {
+            "-".to_owned()
+        } else {
+            shown.cell(value("id"))
+        },
         shown.cell(value("debit_account")),
         shown.cell(value("credit_account")),
         value("amount").to_owned(),

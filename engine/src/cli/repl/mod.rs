@@ -47,7 +47,7 @@ const PROMPT: &str = "walengine> ";
 /// so on; `help` and `transfer --help` tell more. --server, --tls, --timeout and --format of this command
 /// hold for each line that does not say otherwise. Ctrl-D or `exit` ends it.
 ///
-/// The history is kept in $XDG_STATE_HOME/walengine, for its owner alone; a line that begins with a blank is
+/// The history is kept in `$XDG_STATE_HOME/walengine`, for its owner alone; a line that begins with a blank is
 /// not. Lines may also come from a pipe: then the first one that fails is the last, and gives the exit code.
 #[derive(Debug, clap::Args)]
 pub struct Arguments {
@@ -121,7 +121,7 @@ fn said(
     if !VERBS.contains(&verb) {
         return Err(usage(format!("there is no {verb} here; `help` tells what there is")));
     }
-    let words = with_connection(&super::Arguments::command(), words, asking);
+    let words = with_connection(&super::Arguments::command(), &words, asking);
     match super::Arguments::try_parse_from(words) {
         Ok(parsed) => parsed.command.map_or(Ok(()), dispatch)?,
         Err(error) if !error.use_stderr() => cli::show(&error.to_string())?,
@@ -131,9 +131,9 @@ fn said(
 }
 
 /// The line as the program would get it: with what was said at the start of all lines, unless the line says it.
-fn with_connection(command: &clap::Command, words: Vec<String>, asking: &Asking) -> Vec<String> {
+fn with_connection(command: &clap::Command, words: &[String], asking: &Asking) -> Vec<String> {
     let mut leaf = command;
-    for word in &words {
+    for word in words {
         match leaf.find_subcommand(word) {
             Some(below) => leaf = below,
             None => break,
@@ -213,7 +213,7 @@ mod tests {
     }
 
     fn line(text: &str, format: Format) -> String {
-        with_connection(&super::super::Arguments::command(), words(text).unwrap(), &asking(format))
+        with_connection(&super::super::Arguments::command(), &words(text).unwrap(), &asking(format))
             .join(" ")
     }
 

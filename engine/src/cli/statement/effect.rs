@@ -147,7 +147,7 @@ mod tests {
             (account, walengine_net::partition::of_account(account, PARTITIONS))
         };
         let one = home(1);
-        let other = (2..).map(home).find(|other| other.1 != one.1).unwrap();
+        let other = (2..100).map(home).find(|other| other.1 != one.1).unwrap();
         ([one.0, other.0], [one.1, other.1])
     }
 

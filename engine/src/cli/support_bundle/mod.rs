@@ -3,6 +3,7 @@
 mod archive;
 mod safe;
 
+use std::fmt::Write as _;
 use std::fs::File;
 use std::io::{self, Read as _, Seek as _, SeekFrom};
 use std::path::{Path, PathBuf};
@@ -121,10 +122,12 @@ fn ask(arguments: &Arguments, gathered: &mut Gathered) {
         }
     };
     let info = client.info();
-    version.push_str(&format!(
+    // Writing to a string can't fail.
+    let _ = write!(
+        version,
         "server: {}\ncluster: {:032x}\npartitions: {}\n",
         info.server_version, info.cluster.0, info.partitions
-    ));
+    );
     gathered.put("version.txt", Ok(version));
     let cluster = client.cluster_status();
     let nodes: Vec<(String, String)> = cluster
@@ -132,6 +135,7 @@ fn ask(arguments: &Arguments, gathered: &mut Gathered) {
         .flat_map(|cluster| {
             cluster.nodes.values().map(|node| (node.node.to_string(), node.client_address.clone()))
         })
+        .filter(|(_, address)| !address.is_empty()) // a node alone does not say its own
         .collect();
     gathered.put(
         "cluster.jsonl",
@@ -168,7 +172,7 @@ fn status_rows(partition: PartitionId, report: &ServerReport, text: &mut String)
         |of: Option<PartitionId>| of.map_or("node".to_owned(), |of| format!("partition {of}"));
     let mut put = |of, name: &str, value: serde_json::Value| {
         let row = serde_json::json!({ "scope": scope(of), "name": name, "value": value });
-        text.push_str(&format!("{row}\n"));
+        let _ = writeln!(text, "{row}"); // as above
     };
     for (of, name, value) in report.numbers.iter().filter(|(of, ..)| is_wanted(*of)) {
         put(*of, name, (*value).into());

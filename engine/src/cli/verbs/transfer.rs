@@ -85,39 +85,38 @@ pub struct PendingArguments {
 
 /// What else a transfer says. Each needs an amount, so that `transfer ID` takes none of it.
 #[derive(Clone, Debug, clap::Args)]
-#[group(requires = "amount", multiple = true)]
 struct Making {
     #[command(flatten)]
     known: Known,
 
     /// Ledger of both accounts [default: that of the accounts, which are looked up]
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    #[arg(long, requires = "amount", value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     ledger: Option<u32>,
 
     /// Reason of the transfer
-    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..))]
+    #[arg(long, requires = "amount", value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..))]
     code: u16,
 
     /// Book of names and small numbers: a number, or striped
-    #[arg(long, value_name = "BOOK", default_value = "0", value_parser = ids::book)]
+    #[arg(long, requires = "amount", value_name = "BOOK", default_value = "0", value_parser = ids::book)]
     book: u32,
 
     /// Book of FROM, if it is another one
-    #[arg(long, value_name = "BOOK", value_parser = ids::book)]
+    #[arg(long, requires = "amount", value_name = "BOOK", value_parser = ids::book)]
     from_book: Option<u32>,
 
     /// Book of TO, if it is another one
-    #[arg(long, value_name = "BOOK", value_parser = ids::book)]
+    #[arg(long, requires = "amount", value_name = "BOOK", value_parser = ids::book)]
     to_book: Option<u32>,
 
     /// With --pending: how long it reserves, such as 90 (seconds), 30m, 2h or 3d [default: until it is
     /// posted or voided]
-    #[arg(long, value_name = "TIME", value_parser = seconds)]
+    #[arg(long, requires = "amount", value_name = "TIME", value_parser = seconds)]
     expires: Option<u32>,
 
     /// AMOUNT is the most that is moved: less if the limit of the debit account, of the credit account, or
     /// of both leaves less
-    #[arg(long, value_name = "SIDE", value_enum, num_args = 0..=1, require_equals = true, default_missing_value = "debit")]
+    #[arg(long, requires = "amount", value_name = "SIDE", value_enum, num_args = 0..=1, require_equals = true, default_missing_value = "debit")]
     balancing: Option<Side>,
 
     #[command(flatten)]
