@@ -114,7 +114,7 @@ import
 say "3. Balances, from the log's own state: the busiest accounts"
 list_names >"$work/names.csv"
 head -n 7 "$work/names.csv" >"$work/busiest.csv"
-"$walengine" accounts --from "$work/busiest.csv" | cut -c 1-24,65-
+"$walengine" accounts --from "$work/busiest.csv"
 
 say "   and from SQL: the same, by itself"
 catch_up

@@ -5,33 +5,15 @@ use std::path::PathBuf;
 use walengine_net::client::ReadFrom;
 use walengine_net::client::blocking::Client;
 use walengine_net::limits::{LIST_ACCOUNTS_MAX, LOOKUP_IDS_MAX};
-use walengine_net::model::{Account, AccountId, Book, Token};
+use walengine_net::model::{AccountId, Book, Token};
 use walengine_net::names;
 
+use super::account_rows::{Rows, missing_row, print_one, row};
 use super::asking::{Asking, Freshly, seen, unconfirmed};
 use super::csv_file::first_column;
-use super::ids::{self, ShownIds};
-use super::output::{Format, Output};
+use super::ids;
 use super::verbs::create;
 use crate::fatal::{Fatal, Reason};
-
-const COLUMNS: &[(&str, usize)] = &[
-    ("account", 24),
-    ("id", 39),
-    ("ledger", 6),
-    ("debits_pending", 16),
-    ("debits_posted", 16),
-    ("credits_pending", 16),
-    ("credits_posted", 16),
-    ("version", 0),
-    ("code", 0),
-    ("flags", 0),
-    ("user_data_128", 0),
-    ("user_data_64", 0),
-    ("created", 0),
-];
-/// Columns of text: a line that a person can read. CSV and JSON have all.
-const TEXT_COLUMNS: usize = 8;
 
 /// Print accounts with their balances in minor units
 ///
@@ -107,14 +89,14 @@ pub fn run(arguments: &Arguments) -> Result<(), Fatal> {
             for page in names.chunks(LOOKUP_IDS_MAX) {
                 missing += named(&client, &mut output, book, page, tokens)?;
             }
-            output.rows.flush()?;
+            output.flush()?;
             if missing > 0 {
                 let message = format!("{missing} names have no account in book {}", book.0);
                 return Err(Fatal::new(Reason::Findings, message));
             }
         }
     }
-    output.rows.flush()
+    output.flush()
 }
 
 /// Prints one account, or fails if there is none; or creates one.
@@ -132,18 +114,6 @@ pub fn run_one(arguments: &OneArguments) -> Result<(), Fatal> {
         return Err(Fatal::new(Reason::Findings, message));
     };
     print_one(arguments.asking.format, arguments.full, name, &account)
-}
-
-/// Prints an account under the name that it was given.
-pub fn print_one(
-    format: Format,
-    is_whole: bool,
-    name: &str,
-    account: &Account,
-) -> Result<(), Fatal> {
-    let mut output = Rows::new(format, is_whole)?;
-    output.row(row(name, account))?;
-    output.rows.flush()
 }
 
 fn all(client: &Client, output: &mut Rows, tokens: &[Token]) -> Result<(), Fatal> {
@@ -169,7 +139,7 @@ fn all(client: &Client, output: &mut Rows, tokens: &[Token]) -> Result<(), Fatal
             }
         }
     }
-    output.rows.flush()?;
+    output.flush()?;
     unsure
 }
 
@@ -188,57 +158,8 @@ fn named(
             output.row(row(name, &account))?;
         } else {
             missing += 1;
-            let mut values: [String; COLUMNS.len()] = Default::default();
-            (values[0], values[1]) = (name.clone(), id.to_string());
-            output.row(values)?;
+            output.row(missing_row(name, *id))?;
         }
     }
     Ok(missing)
-}
-
-/// Prints rows with the columns of their format.
-struct Rows {
-    rows: Output,
-    /// Of text only.
-    shown: Option<ShownIds>,
-}
-
-impl Rows {
-    fn new(format: Format, is_whole: bool) -> Result<Self, Fatal> {
-        if format != Format::Text {
-            return Ok(Self { rows: Output::new(format, COLUMNS)?, shown: None });
-        }
-        let columns = ids::widened(&COLUMNS[..TEXT_COLUMNS], &["id"], is_whole);
-        let shown = Some(ShownIds::new(is_whole));
-        Ok(Self { rows: Output::new(format, columns)?, shown })
-    }
-
-    fn row(&mut self, mut values: [String; COLUMNS.len()]) -> Result<(), Fatal> {
-        let Some(shown) = &mut self.shown else { return self.rows.row(&values) };
-        let [name, id] = [values[0].clone(), values[1].clone()];
-        let cell = shown.cell(&id);
-        values[1].clone_from(&cell);
-        if name == id {
-            values[0].clone_from(&cell);
-        }
-        self.rows.row(&values[..TEXT_COLUMNS])
-    }
-}
-
-fn row(name: &str, account: &Account) -> [String; COLUMNS.len()] {
-    [
-        name.to_owned(),
-        account.id.to_string(),
-        account.ledger.to_string(),
-        account.debits_pending.to_string(),
-        account.debits_posted.to_string(),
-        account.credits_pending.to_string(),
-        account.credits_posted.to_string(),
-        account.version.to_string(),
-        account.code.to_string(),
-        account.flags.names().join("|").to_lowercase(),
-        account.user_data_128.to_string(),
-        account.user_data_64.to_string(),
-        account.timestamp.to_string(),
-    ]
 }

@@ -5,7 +5,6 @@ use std::fs::File;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 
-use clap::CommandFactory as _;
 use clap_complete::Shell;
 use walengine_net::cli;
 
@@ -43,25 +42,28 @@ pub struct ManArguments {
     dir: PathBuf,
 }
 
-/// Prints a shell's completions.
-pub fn run_completions(arguments: &CompletionsArguments) -> Result<(), Fatal> {
-    cli::show(&completions(arguments.shell))
+/// Prints a shell's completions of `command`.
+pub fn run_completions(
+    arguments: &CompletionsArguments,
+    command: clap::Command,
+) -> Result<(), Fatal> {
+    cli::show(&completions(arguments.shell, command))
 }
 
-fn completions(shell: ShellName) -> String {
+fn completions(shell: ShellName, mut command: clap::Command) -> String {
     let shell = match shell {
         ShellName::Bash => Shell::Bash,
         ShellName::Zsh => Shell::Zsh,
         ShellName::Fish => Shell::Fish,
     };
     let mut script = Vec::new();
-    clap_complete::generate(shell, &mut super::Arguments::command(), NAME, &mut script);
+    clap_complete::generate(shell, &mut command, NAME, &mut script);
     String::from_utf8_lossy(&script).into_owned()
 }
 
-/// Writes the pages.
-pub fn run_man(arguments: &ManArguments) -> Result<(), Fatal> {
-    for (name, page) in pages() {
+/// Writes the pages of `command`.
+pub fn run_man(arguments: &ManArguments, command: clap::Command) -> Result<(), Fatal> {
+    for (name, page) in pages(command) {
         let path = arguments.dir.join(name);
         write(&path, &page).map_err(|error| {
             Fatal::new(Reason::File, format!("cannot write {}: {error}", path.display()))
@@ -75,8 +77,7 @@ fn write(path: &Path, page: &[u8]) -> std::io::Result<()> {
 }
 
 /// Every page with the name of its file.
-fn pages() -> Vec<(String, Vec<u8>)> {
-    let mut command = super::Arguments::command();
+fn pages(mut command: clap::Command) -> Vec<(String, Vec<u8>)> {
     command.build();
     let mut pages = Vec::new();
     add_pages(&command, NAME, &mut pages);
@@ -98,12 +99,15 @@ fn add_pages(command: &clap::Command, name: &str, pages: &mut Vec<(String, Vec<u
 
 #[cfg(test)]
 mod tests {
+    use clap::CommandFactory as _;
+
     use super::*;
+    use crate::cli::Arguments;
 
     #[test]
     fn every_shell_learns_the_verbs() {
         for shell in [ShellName::Bash, ShellName::Zsh, ShellName::Fish] {
-            let script = completions(shell);
+            let script = completions(shell, Arguments::command());
             for word in ["transfer", "statement", "balancing"] {
                 assert!(script.contains(word), "{shell:?} does not know {word}");
             }
@@ -112,7 +116,7 @@ mod tests {
 
     #[test]
     fn each_command_has_a_page_with_its_options() {
-        let pages = pages();
+        let pages = pages(Arguments::command());
         let page = |name: &str| {
             let found = pages.iter().find(|(file, _)| file == name);
             String::from_utf8(found.unwrap_or_else(|| panic!("no {name}")).1.clone()).unwrap()

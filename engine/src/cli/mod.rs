@@ -1,5 +1,6 @@
 //! The command line: `walengine` serves, its subcommands ask a server or read files.
 
+mod account_rows;
 mod accounts;
 mod amounts;
 mod asking;
@@ -37,6 +38,7 @@ mod watch;
 
 use std::process::ExitCode;
 
+use clap::{CommandFactory as _, Parser as _};
 use walengine_net::cli;
 use walengine_net::say;
 
@@ -141,7 +143,7 @@ fn dispatch(command: Command) -> Result<(), Fatal> {
         Command::Health(arguments) => health::run(&arguments),
         Command::Capacity(arguments) => capacity::run(&arguments),
         Command::Watch(arguments) => watch::run(&arguments),
-        Command::Repl(arguments) => repl::run(&arguments, dispatch),
+        Command::Repl(arguments) => repl::run(&arguments, &Arguments::command(), carry_out),
         Command::SupportBundle(arguments) => support_bundle::run(&arguments),
         Command::Cluster(arguments) => cluster::run(&arguments),
         Command::Leave(arguments) => leave::run(&arguments),
@@ -152,8 +154,27 @@ fn dispatch(command: Command) -> Result<(), Fatal> {
         Command::Verify(arguments) => verify::run(&arguments),
         Command::Cert(arguments) => cert::run(&arguments),
         Command::Dump(arguments) => verify::run_dump(&arguments),
-        Command::Completions(arguments) => manual::run_completions(&arguments),
-        Command::Man(arguments) => manual::run_man(&arguments),
+        Command::Completions(arguments) => {
+            manual::run_completions(&arguments, Arguments::command())
+        }
+        Command::Man(arguments) => manual::run_man(&arguments, Arguments::command()),
+    }
+}
+
+/// Carries out a line of `repl`, which begins with the program's name.
+fn carry_out(line: Vec<String>) -> Result<(), Fatal> {
+    parsed(line)?.map_or(Ok(()), dispatch)
+}
+
+/// The command of such a line; `None` if it has none, or if all that it wants to know was printed.
+fn parsed(line: Vec<String>) -> Result<Option<Command>, Fatal> {
+    match Arguments::try_parse_from(line) {
+        Ok(arguments) => Ok(arguments.command),
+        Err(error) if !error.use_stderr() => cli::show(&error.to_string()).map(|()| None),
+        Err(error) => {
+            let message = cli::one_line(NAME, &error.to_string());
+            Err(Fatal::new(Reason::Usage, message))
+        }
     }
 }
 
@@ -198,8 +219,6 @@ fn format(arguments: ServeArguments) -> Result<(), Fatal> {
 
 #[cfg(test)]
 mod tests {
-    use clap::CommandFactory as _;
-
     use super::*;
 
     /// A line at the variant would hide what is written at the arguments.

@@ -5,7 +5,6 @@ mod words;
 use std::io::{self, IsTerminal};
 use std::path::PathBuf;
 
-use clap::{CommandFactory as _, Parser as _};
 use rustyline::completion::{Completer, Pair};
 use rustyline::error::ReadlineError;
 use rustyline::highlight::Highlighter;
@@ -59,10 +58,11 @@ pub struct Arguments {
     asking: Asking,
 }
 
-/// Reads and carries out lines.
+/// Reads lines of what `command` has, and has them carried out.
 pub fn run(
     arguments: &Arguments,
-    dispatch: impl Fn(super::Command) -> Result<(), Fatal>,
+    command: &clap::Command,
+    carry_out: impl Fn(Vec<String>) -> Result<(), Fatal>,
 ) -> Result<(), Fatal> {
     let config = Config::builder()
         .completion_type(CompletionType::List)
@@ -71,7 +71,7 @@ pub fn run(
     let config = config.map_err(|error| terminal(&error))?.build();
     let mut editor: Editor<Verbs, FileHistory> =
         Editor::with_config(config).map_err(|error| terminal(&error))?;
-    editor.set_helper(Some(Verbs(super::Arguments::command())));
+    editor.set_helper(Some(Verbs(command.clone())));
     let is_asked = io::stdin().is_terminal();
     let history = if arguments.no_history || !is_asked { None } else { history_file() };
     if let Some(history) = &history {
@@ -81,7 +81,7 @@ pub fn run(
         match editor.readline(PROMPT) {
             Ok(line) => {
                 let _ = editor.add_history_entry(&line); // a line more or less
-                match said(&line, &arguments.asking, &dispatch) {
+                match said(&line, command, &arguments.asking, &carry_out) {
                     Ok(true) => {}
                     Ok(false) => break Ok(()),
                     Err(fatal) if is_asked => cli::print(NAME, &fatal),
@@ -104,8 +104,9 @@ pub fn run(
 /// Carries out a line. False if it is the last.
 fn said(
     line: &str,
+    command: &clap::Command,
     asking: &Asking,
-    dispatch: &impl Fn(super::Command) -> Result<(), Fatal>,
+    carry_out: &impl Fn(Vec<String>) -> Result<(), Fatal>,
 ) -> Result<bool, Fatal> {
     let usage = |message: String| Fatal::new(Reason::Usage, message);
     let words = words(line).map_err(|why| usage(why.to_owned()))?;
@@ -121,12 +122,7 @@ fn said(
     if !VERBS.contains(&verb) {
         return Err(usage(format!("there is no {verb} here; `help` tells what there is")));
     }
-    let words = with_connection(&super::Arguments::command(), &words, asking);
-    match super::Arguments::try_parse_from(words) {
-        Ok(parsed) => parsed.command.map_or(Ok(()), dispatch)?,
-        Err(error) if !error.use_stderr() => cli::show(&error.to_string())?,
-        Err(error) => return Err(usage(cli::one_line(NAME, &error.to_string()))),
-    }
+    carry_out(with_connection(command, &words, asking))?;
     Ok(true)
 }
 
@@ -206,14 +202,17 @@ impl Helper for Verbs {}
 
 #[cfg(test)]
 mod tests {
+    use clap::CommandFactory as _;
+
     use super::*;
+    use crate::cli;
 
     fn asking(format: Format) -> Asking {
         Asking { server: "10.0.0.1:7450".into(), tls: None, timeout: 3, format }
     }
 
     fn line(text: &str, format: Format) -> String {
-        with_connection(&super::super::Arguments::command(), &words(text).unwrap(), &asking(format))
+        with_connection(&cli::Arguments::command(), &words(text).unwrap(), &asking(format))
             .join(" ")
     }
 
@@ -233,8 +232,12 @@ mod tests {
 
     #[test]
     fn what_is_no_verb_is_refused_and_nothing_is_done() {
-        let done = |_| panic!("done");
-        let said = |text: &str| said(text, &asking(Format::Text), &done);
+        let command = cli::Arguments::command();
+        let parsed = |words: Vec<String>| match cli::parsed(words)? {
+            None => Ok(()),
+            Some(_) => panic!("done"),
+        };
+        let said = |text: &str| said(text, &command, &asking(Format::Text), &parsed);
         assert!(matches!(said("exit"), Ok(false)));
         assert!(matches!(said("  "), Ok(true)));
         assert!(matches!(said("help"), Ok(true)));
@@ -245,7 +248,7 @@ mod tests {
 
     #[test]
     fn every_verb_is_a_command() {
-        let command = super::super::Arguments::command();
+        let command = cli::Arguments::command();
         assert!(VERBS.iter().all(|verb| command.find_subcommand(verb).is_some()));
     }
 }

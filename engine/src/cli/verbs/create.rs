@@ -4,7 +4,7 @@ use walengine_net::model::{Account, AccountFlags, Book, Code, Event, LedgerId, V
 use walengine_net::{names, say_aside};
 
 use super::{Written, send};
-use crate::cli::accounts;
+use crate::cli::account_rows::print_one;
 use crate::cli::asking::Asking;
 use crate::cli::ids;
 use crate::fatal::{Fatal, Reason};
@@ -91,7 +91,7 @@ pub fn run(arguments: &Arguments) -> Result<(), Fatal> {
         }
     }
     let found = client.lookup_accounts(&[account.id], &tokens)?.into_iter().flatten().next();
-    accounts::print_one(arguments.asking.format, false, name, &found.unwrap_or(account))
+    print_one(arguments.asking.format, false, name, &found.unwrap_or(account))
 }
 
 fn account(arguments: &Arguments) -> Account {

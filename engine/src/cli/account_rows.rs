@@ -1,0 +1,120 @@
+//! Accounts as rows, for those that print them: `accounts`, `account` and `account create`.
+
+use walengine_net::model::{Account, AccountId};
+
+use super::ids::{self, ShownIds};
+use super::output::{Format, Output};
+use crate::fatal::Fatal;
+
+const COLUMNS: &[(&str, usize)] = &[
+    ("account", 24),
+    ("id", 39),
+    ("ledger", 6),
+    ("debits_pending", 16),
+    ("debits_posted", 16),
+    ("credits_pending", 16),
+    ("credits_posted", 16),
+    ("version", 0),
+    ("code", 0),
+    ("flags", 0),
+    ("user_data_128", 0),
+    ("user_data_64", 0),
+    ("created", 0),
+];
+/// Columns of text: a line that a person can read. CSV and JSON have all.
+const TEXT_COLUMNS: usize = 8;
+
+/// Prints an account under the name that it was given.
+pub fn print_one(
+    format: Format,
+    is_whole: bool,
+    name: &str,
+    account: &Account,
+) -> Result<(), Fatal> {
+    let mut output = Rows::new(format, is_whole)?;
+    output.row(row(name, account))?;
+    output.flush()
+}
+
+/// Prints rows with the columns of their format.
+pub struct Rows {
+    rows: Output,
+    /// Of text only.
+    shown: Option<ShownIds>,
+}
+
+impl Rows {
+    /// Prints the heading. With `is_whole`, text has ids whole, too.
+    pub fn new(format: Format, is_whole: bool) -> Result<Self, Fatal> {
+        if format != Format::Text {
+            return Ok(Self { rows: Output::new(format, COLUMNS)?, shown: None });
+        }
+        let columns = ids::widened(&COLUMNS[..TEXT_COLUMNS], &["id"], is_whole);
+        let shown = Some(ShownIds::new(is_whole));
+        Ok(Self { rows: Output::new(format, columns)?, shown })
+    }
+
+    /// Flushes standard output.
+    pub fn flush(&mut self) -> Result<(), Fatal> {
+        self.rows.flush()
+    }
+
+    /// Prints a row.
+    pub fn row(&mut self, mut values: [String; COLUMNS.len()]) -> Result<(), Fatal> {
+        let Some(shown) = &mut self.shown else { return self.rows.row(&values) };
+        let [name, id] = [values[0].clone(), values[1].clone()];
+        let cell = shown.cell(&id);
+        values[1].clone_from(&cell);
+        if name == id {
+            values[0].clone_from(&cell);
+        }
+        self.rows.row(&values[..TEXT_COLUMNS])
+    }
+}
+
+/// The cells of an account under the name that it was given.
+pub fn row(name: &str, account: &Account) -> [String; COLUMNS.len()] {
+    [
+        name.to_owned(),
+        account.id.to_string(),
+        account.ledger.to_string(),
+        account.debits_pending.to_string(),
+        account.debits_posted.to_string(),
+        account.credits_pending.to_string(),
+        account.credits_posted.to_string(),
+        account.version.to_string(),
+        account.code.to_string(),
+        account.flags.names().join("|").to_lowercase(),
+        account.user_data_128.to_string(),
+        account.user_data_64.to_string(),
+        account.timestamp.to_string(),
+    ]
+}
+
+/// The cells of a name that has no account.
+pub fn missing_row(name: &str, id: AccountId) -> [String; COLUMNS.len()] {
+    let mut values: [String; COLUMNS.len()] = Default::default();
+    (values[0], values[1]) = (name.to_owned(), id.to_string());
+    values
+}
+
+#[cfg(test)]
+mod tests {
+    use walengine_net::model::{AccountFlags, Amount};
+
+    use super::*;
+
+    #[test]
+    fn a_row_has_every_field_of_the_account() {
+        let account = Account {
+            id: AccountId(7),
+            credits_posted: Amount(5),
+            flags: AccountFlags::CLOSED,
+            ..Account::default()
+        };
+        let cells = row("a", &account);
+        assert_eq!([&cells[0], &cells[1], &cells[6], &cells[9]], ["a", "7", "5", "closed"]);
+        let missing = missing_row("b", AccountId(9));
+        assert_eq!(missing.iter().filter(|cell| !cell.is_empty()).count(), 2);
+    }
+}
