@@ -12,6 +12,7 @@ What counts: a release build of the server and of the package, as ``pip install 
 from __future__ import annotations
 
 import argparse
+import asyncio
 import json
 import statistics
 import subprocess
@@ -19,11 +20,9 @@ import time
 
 import numpy
 
-from walengine import EVENTS_MAX, Client, arrays
+from walengine import EVENTS_MAX, AsyncClient, Client, arrays
 
 ACCOUNTS = 10_000
-#: Requests in one call of ``submit`` where several are in flight: it sends eight at a time.
-REQUESTS_AT_ONCE = 64
 #: What the rate of the package should be at least, as a share of the other.
 WANTED = 0.7
 
@@ -37,7 +36,7 @@ class Load:
     """Sends batches by the package."""
 
     def __init__(self, server: str) -> None:
-        self.client = Client.connect(server, timeout=60)
+        self.server, self.client = server, Client.connect(server, timeout=60)
         self.book = home_book(self.client)
         self.chance = numpy.random.default_rng()
         accounts = arrays.accounts(ACCOUNTS)
@@ -61,15 +60,32 @@ class Load:
         return batch
 
     def rate(self, seconds: float, inflight: int) -> float:
-        """Transfers a second."""
-        count = EVENTS_MAX if inflight == 1 else REQUESTS_AT_ONCE * EVENTS_MAX
+        """Transfers a second: one request after the other by the client for threads, or several by that for asyncio."""
+        if inflight > 1:
+            return asyncio.run(self._rate_on_loop(seconds, inflight))
         self.client.submit(self.batch(EVENTS_MAX))
         sent, start = 0, time.perf_counter()
         while (spent := time.perf_counter() - start) < seconds:
-            done = self.client.submit(self.batch(count))
+            done = self.client.submit(self.batch(EVENTS_MAX))
             assert done.all_ok, done.refused()[:3]
-            sent += count
+            sent += len(done)
         return sent / spent
+
+    async def _rate_on_loop(self, seconds: float, inflight: int) -> float:
+        async with await AsyncClient.connect(self.server, timeout=60) as client:
+            await client.submit(self.batch(EVENTS_MAX))
+            start = time.perf_counter()
+
+            async def one_after_the_other() -> int:
+                sent = 0
+                while time.perf_counter() - start < seconds:
+                    done = await client.submit(self.batch(EVENTS_MAX))
+                    assert done.all_ok, done.refused()[:3]
+                    sent += len(done)
+                return sent
+
+            sent = sum(await asyncio.gather(*(one_after_the_other() for _ in range(inflight))))
+            return sent / (time.perf_counter() - start)
 
 
 def rust_rate(arguments: argparse.Namespace, inflight: int) -> float:

@@ -8,6 +8,7 @@ cd "$(dirname "$0")/.."
 takes_no_arguments "$@"
 need_rust
 cargo fmt --all --check
+cargo fmt --manifest-path python/Cargo.toml --check
 scripts/deny.sh
 cargo clippy --workspace --all-targets -- -D warnings
 cargo test --workspace --test walengine -- tidy::

@@ -46,3 +46,11 @@ need_postgres() {
   compgen -G '/usr/lib/postgresql/*/bin/initdb' >/dev/null || command -v initdb >/dev/null ||
     need_commands initdb:postgresql
 }
+
+# Python of release 3.11 or newer, with what makes a virtual environment.
+need_python() {
+  need_commands python3:python3
+  python3 -c 'import ensurepip' 2>/dev/null || need_commands ensurepip:python3-venv
+  python3 -c 'import sys; sys.exit(sys.version_info < (3, 11))' ||
+    fail "needs Python 3.11 or newer; python3 is $(python3 -V)"
+}

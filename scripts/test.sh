@@ -14,8 +14,8 @@ fi
 cd "$(dirname "$0")/.."
 . scripts/lib.sh
 
-# What tests need, by the beginnings of their names. The rest needs no more than PostgreSQL,
-# openssl and promtool.
+# What tests need, by the beginnings of their names. The rest needs no more than PostgreSQL, Python,
+# openssl, curl and promtool.
 needs_data=(berka:: projector_bank::)
 needs_root=(
   backup::a_full_disk backup::a_restored_node backup::backups_of_a_cluster bounds::a_leader_without
@@ -92,14 +92,19 @@ if [ -n "$filter" ]; then
   if names "$filter" | grep -q '^metrics::'; then
     need_commands promtool:prometheus
   fi
+  if names "$filter" | grep -q '^python::'; then
+    need_python
+  fi
   integration_tests "$filter"
   exit
 fi
 
 cargo fmt --all --check
+cargo fmt --manifest-path python/Cargo.toml --check
 scripts/deny.sh
 cargo clippy --workspace --all-targets -- -D warnings
 need_postgres
+need_python
 need_commands openssl:openssl curl:curl promtool:prometheus
 build_programs --bin walengine-fuzz
 known=$(list_tests)

@@ -80,7 +80,10 @@ impl Host {
                 tokio::select! {
                     biased;
                     answer = &mut asking => return Ok(answer),
-                    _ = signals.tick() => Python::attach(|py| py.check_signals())?,
+                    _ = signals.tick() => {
+                        // Without an interpreter, at the end of the process, there are no signals.
+                        Python::try_attach(|py| py.check_signals()).unwrap_or(Ok(()))?;
+                    }
                 }
             }
         })

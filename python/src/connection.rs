@@ -7,18 +7,20 @@ use std::time::Duration;
 use pyo3::buffer::PyBuffer;
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
+use walengine_net::client::batch::Split;
 use walengine_net::client::{
     ClientError, Config, PIPELINE_DEPTH_DEFAULT, ReadFrom, Submitted, operation, tokio as on_tokio,
 };
+use walengine_net::limits::EVENTS_MAX;
 use walengine_net::message::{IdNamespace, OutcomeRuns};
 use walengine_net::model::{
     Account, AccountId, EVENT_BYTES, EventBytes, EventId, Offset, PartitionId,
 };
-use walengine_net::partition;
+use walengine_net::{partition, unit};
 
 use crate::call::{Call, Host, Value, value};
 use crate::error::{Failure, may_have_changed};
-use crate::events::{events_in, resolved_fields};
+use crate::events::{Events, resolved_fields};
 use crate::limits::DEADLINE_SECONDS_MAX;
 use crate::log_page;
 use crate::subscription::Subscription;
@@ -108,14 +110,14 @@ impl Connection {
         events: PyBuffer<u8>,
         partition: Option<u16>,
     ) -> PyResult<Call> {
-        let (client, events) = (self.client.clone(), events_in(py, &events)?);
+        let (client, events) = (self.client.clone(), Events::in_buffer(py, &events)?);
         Ok(Call::new(&self.host, async move {
             let submitted = match partition {
                 Some(partition) => {
-                    let one = client.submit(PartitionId(partition), &events).await;
+                    let one = client.submit(PartitionId(partition), events.as_slice()).await;
                     one.map_err(Failure::of_write)
                 }
-                None => submit_all(&client, &events).await,
+                None => submit_all(&client, events.as_slice()).await,
             };
             submitted.map(answer_of)
         }))
@@ -123,11 +125,11 @@ impl Connection {
 
     /// As `submit`, where each event is of an account, whatever its flags say of its kind.
     fn create_accounts(&self, py: Python<'_>, accounts: PyBuffer<u8>) -> PyResult<Call> {
-        let (client, mut events) = (self.client.clone(), events_in(py, &accounts)?);
-        for event in &mut events {
-            *event = Account::from_bytes(event).to_bytes();
-        }
-        Ok(Call::new(&self.host, async move { submit_all(&client, &events).await.map(answer_of) }))
+        let (client, accounts) = (self.client.clone(), Events::in_buffer(py, &accounts)?);
+        let accounts = accounts.into_accounts();
+        Ok(Call::new(&self.host, async move {
+            submit_all(&client, accounts.as_slice()).await.map(answer_of)
+        }))
     }
 
     /// Appends opaque records to a partition.
@@ -282,17 +284,29 @@ fn number(partition: Option<PartitionId>) -> Option<u16> {
     partition.map(|partition| partition.0)
 }
 
+/// The partition of all events, if they are one batch: they are sent from where they are, and not copied into
+/// one for each partition.
+fn only_home(events: &[EventBytes], partitions: u16) -> Option<PartitionId> {
+    let home = |chain| unit::path(chain, partitions).ok().flatten().map(|path| path.home);
+    let mut homes = unit::units(events).map(home);
+    let first = homes.next()??;
+    (events.len() <= EVENTS_MAX && homes.all(|home| home == Some(first))).then_some(first)
+}
+
 /// As the client's own `submit_all`; but an error says how far the other batches came, which the client's
 /// leaves open.
 async fn submit_all(
     client: &on_tokio::Client,
     events: &[EventBytes],
 ) -> Result<Submitted, Failure> {
+    if let Some(partition) = only_home(events, client.info().partitions) {
+        return client.submit(partition, events).await.map_err(Failure::of_write);
+    }
     let split = operation::split_by_partition(client.info(), events).map_err(Failure::of_read)?;
-    let count = split.batches.len();
+    let Split { batches, places } = split;
+    let count = batches.len();
     let mut results = vec![Submitted::default(); count];
     let (mut failed, mut answered, mut is_open): (Option<ClientError>, _, _) = (None, 0, false);
-    let batches = split.batches.iter().cloned();
     let done = |index: usize, result: Result<Submitted, ClientError>| match result {
         Ok(result) => (results[index], answered) = (result, answered + 1),
         Err(error) => {
@@ -303,7 +317,7 @@ async fn submit_all(
     client.submit_pipelined(batches, PIPELINE_DEPTH_DEFAULT, done).await;
     match failed {
         Some(error) => Err(Failure::of_batches(error, is_open, answered, count)),
-        None => Ok(operation::merge(&split, &results)),
+        None => Ok(operation::merge(&Split { batches: Vec::new(), places }, &results)),
     }
 }
 

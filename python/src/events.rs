@@ -16,7 +16,7 @@ use walengine_net::names;
 
 use crate::limits::{NEW_IDS_MAX, SUBMISSION_EVENTS_MAX};
 
-const _: () = assert!(SUBMISSION_EVENTS_MAX > EVENTS_MAX);
+const _: () = assert!(SUBMISSION_EVENTS_MAX > EVENTS_MAX && NEW_IDS_MAX.is_power_of_two());
 
 /// Adds the functions to the module.
 pub fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
@@ -31,25 +31,41 @@ pub fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(new_ids, module)?)
 }
 
-/// The events in a buffer, copied once: Python may change it while they are on their way.
-///
-/// # Errors
-/// Its length is no multiple of an event's, or past the limit.
-pub fn events_in(py: Python<'_>, buffer: &PyBuffer<u8>) -> PyResult<Vec<EventBytes>> {
-    let (bytes, events_max) = (buffer.len_bytes(), SUBMISSION_EVENTS_MAX);
-    if !bytes.is_multiple_of(EVENT_BYTES) {
-        let message = format!("{bytes} bytes are no whole number of events of {EVENT_BYTES} bytes");
-        return Err(PyValueError::new_err(message));
+/// Events side by side, copied once from where Python has them: it may change them while they are on their way.
+#[derive(Debug)]
+pub struct Events(Vec<u8>);
+
+impl Events {
+    /// Those in a buffer.
+    ///
+    /// # Errors
+    /// Its length is no multiple of an event's, or past the limit.
+    pub fn in_buffer(py: Python<'_>, buffer: &PyBuffer<u8>) -> PyResult<Self> {
+        let (bytes, events_max) = (buffer.len_bytes(), SUBMISSION_EVENTS_MAX);
+        if !bytes.is_multiple_of(EVENT_BYTES) {
+            let message =
+                format!("{bytes} bytes are no whole number of events of {EVENT_BYTES} bytes");
+            return Err(PyValueError::new_err(message));
+        }
+        if bytes / EVENT_BYTES > events_max {
+            let message = format!("more than {events_max} events at once: submit them in parts");
+            return Err(PyValueError::new_err(message));
+        }
+        buffer.to_vec(py).map(Self)
     }
-    if bytes / EVENT_BYTES > events_max {
-        let message = format!("more than {events_max} events at once: submit them in parts");
-        return Err(PyValueError::new_err(message));
+
+    /// The same as accounts, whatever their flags say of their kind.
+    pub fn into_accounts(mut self) -> Self {
+        for event in self.0.as_chunks_mut().0 {
+            *event = Account::from_bytes(event).to_bytes();
+        }
+        self
     }
-    let mut events = vec![[0; EVENT_BYTES]; bytes / EVENT_BYTES];
-    if !events.is_empty() {
-        buffer.copy_to_slice(py, events.as_flattened_mut())?;
+
+    /// They.
+    pub fn as_slice(&self) -> &[EventBytes] {
+        self.0.as_chunks().0
     }
-    Ok(events)
 }
 
 /// Bytes of an account, as a request to create it or as a state.
@@ -239,7 +255,9 @@ fn new_id() -> u128 {
     new_event_id().0
 }
 
-/// New ids in the form that they have in events, 16 bytes each.
+/// New ids in the form that they have in events, 16 bytes each: one that is drawn, with its lower bits counted
+/// up. To draw each takes as long as to send its transfer. 42 bits that are drawn for each millisecond, and
+/// ten for each call, keep those of other callers apart.
 ///
 /// # Errors
 /// More than the limit.
@@ -248,6 +266,7 @@ fn new_ids(py: Python<'_>, count: usize) -> PyResult<Py<PyBytes>> {
     if count > NEW_IDS_MAX {
         return Err(PyValueError::new_err(format!("more than {NEW_IDS_MAX} ids at once")));
     }
-    let ids: Vec<[u8; 16]> = (0..count).map(|_| new_event_id().0.to_le_bytes()).collect();
+    let first = new_event_id().0 & !(NEW_IDS_MAX as u128 - 1);
+    let ids: Vec<[u8; 16]> = (0..count as u128).map(|at| (first | at).to_le_bytes()).collect();
     Ok(PyBytes::new(py, ids.as_flattened()).unbind())
 }

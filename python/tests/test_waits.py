@@ -9,6 +9,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
 import pytest
@@ -19,6 +20,7 @@ from walengine import (
     Error,
     NothingChanged,
     OutcomeUnknown,
+    ReadFrom,
     Transfer,
     Unreachable,
     Verdict,
@@ -88,6 +90,18 @@ def test_other_threads_run_while_one_waits(client: Client, relay: Relay) -> None
         for _ in range(50):
             assert client.account("nobody") is None
         assert thread.is_alive() and not told
+
+
+def test_threads_share_a_client(client: Client, opened: Open) -> None:
+    anna, bert = opened("anna", "bert")
+
+    def pay(_: int) -> bool:
+        return client.transfer(anna, bert, 1, ledger=1, code=1).ok
+
+    with ThreadPoolExecutor(8) as pool:
+        assert all(pool.map(pay, range(400)))
+    state = client.reading(ReadFrom.LINEARIZABLE).account(bert)
+    assert state is not None and state.balance == 400
 
 
 def test_an_unanswered_write_says_so(client: Client, relay: Relay, opened: Open) -> None:

@@ -52,6 +52,7 @@ mod projector_restored;
 mod projector_secrets;
 mod projector_settings;
 mod projector_trouble;
+mod python;
 mod raft_runtime;
 mod raft_storage;
 mod recover;
