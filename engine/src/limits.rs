@@ -579,6 +579,8 @@ pub const HTTP_NAME_BYTES_MAX: usize = 256;
 pub const HTTP_CLIENTS_MAX: usize = 32;
 /// Readers that follow the log by HTTP at once.
 pub const HTTP_STREAMS_MAX: usize = 32;
+/// A shard that has not said how it is for so long is not ready. It does so about once a second.
+pub const SHARD_SILENT_AFTER: Duration = Duration::from_secs(10);
 /// How often such a reader gets a sign of life where nothing happens.
 pub const HTTP_STREAM_SIGN_EVERY: Duration = Duration::from_secs(10);
 /// Bytes of the log that are read for one page of JSON.

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use axum::Router;
 use axum::extract::{Request, State};
-use axum::http::header::{CACHE_CONTROL, HOST, X_CONTENT_TYPE_OPTIONS};
+use axum::http::header::{CACHE_CONTROL, CONTENT_TYPE, HOST, X_CONTENT_TYPE_OPTIONS};
 use axum::http::{HeaderValue, Method, Uri};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
@@ -12,19 +12,35 @@ use axum::routing::get;
 
 use super::Shared;
 use super::api;
+use super::caller::Caller;
 use super::health;
 use super::problem::{Kind, Problem};
+use crate::metrics;
 
 /// Every path.
 pub fn router(shared: Arc<Shared>) -> Router {
     Router::new()
         .route("/health/live", get(health::live))
         .route("/health/ready", get(health::ready))
+        .route("/metrics", get(metrics_page))
         .merge(api::router())
         .fallback(no_such_path)
         .method_not_allowed_fallback(method_not_allowed)
         .layer(middleware::from_fn_with_state(shared.clone(), checked))
         .with_state(shared)
+}
+
+/// The page for Prometheus, for whoever may see anything.
+async fn metrics_page(State(shared): State<Arc<Shared>>, caller: Caller) -> Result<Response, Problem> {
+    let node = shared.node.get();
+    let node = node.ok_or_else(|| Problem::new(Kind::NotReady, health::NOT_OPENED))?;
+    if let Some(identity) = caller.identity()?
+        && !node.policies.rights(&identity).1.any()
+    {
+        let detail = format!("{identity} has no right here: an [[allow]] of the policy must give it some");
+        return Err(Problem::new(Kind::Forbidden, detail));
+    }
+    Ok(([(CONTENT_TYPE, metrics::CONTENT_TYPE)], metrics::text(node)).into_response())
 }
 
 async fn no_such_path(uri: Uri) -> Problem {
