@@ -31,17 +31,22 @@ install() {
 }
 [ -x "$deny" ] || install
 
+# The package for Python is a workspace of its own, with fewer dependencies than deny.toml speaks of.
+package=(--manifest-path python/Cargo.toml --config deny.toml)
 "$deny" check licenses bans sources
+"$deny" "${package[@]}" check -A license-not-encountered -A unmatched-skip licenses bans sources
 
 # The database of weaknesses is a git repository elsewhere. An old one is better than none, and both are
 # said.
 databases="${CARGO_HOME:-$HOME/.cargo}/advisory-dbs"
 if timeout $wait_seconds "$deny" --log-level off fetch db >/dev/null 2>&1; then
   "$deny" check advisories
+  "$deny" "${package[@]}" check advisories
 elif database=$(compgen -G "$databases/advisory-db-*/.git"); then
   when=$(git -C "${database%/.git}" log -1 --format=%cs)
   echo "$(basename "$0"): known weaknesses: the database can't be reached; with that of $when:" >&2
   "$deny" --offline check advisories
+  "$deny" --offline "${package[@]}" check advisories
 else
   echo "$(basename "$0"): known weaknesses were NOT checked: their database can't be reached" >&2
 fi
