@@ -22,6 +22,7 @@ mod gossip_lies;
 mod health;
 mod hostile;
 mod http;
+mod http_schema;
 mod ids;
 mod ids_trouble;
 mod imports;

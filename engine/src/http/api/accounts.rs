@@ -23,6 +23,7 @@ use crate::http::problem::{Kind, Problem};
 /// Create an account. One that is there with the same fields is a repeat.
 #[utoipa::path(
     post, path = "/api/v1/accounts", tag = "accounts",
+    operation_id = "createAccount",
     request_body = GivenAccount,
     responses(
         (status = 201, body = ShownOutcome, description = "Created", headers(("Walengine-Token" = String))),
@@ -50,6 +51,7 @@ pub async fn create(
 /// Look at an account.
 #[utoipa::path(
     get, path = "/api/v1/accounts/{id}", tag = "accounts",
+    operation_id = "getAccount",
     params(
         ("id" = String, Path, description = "UUID, number or any other text", min_length = 1, max_length = 256),
         HowFresh,
@@ -89,6 +91,7 @@ pub struct Accounts {
 /// Look up many accounts.
 #[utoipa::path(
     post, path = "/api/v1/accounts/lookup", tag = "accounts",
+    operation_id = "lookUpAccounts",
     params(
         HowFresh,
     ),
@@ -143,6 +146,7 @@ pub struct AccountsPage {
 /// List a partition's accounts.
 #[utoipa::path(
     get, path = "/api/v1/accounts", tag = "accounts",
+    operation_id = "listAccounts",
     params(
         List,
         HowFresh,

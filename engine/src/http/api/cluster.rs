@@ -84,6 +84,7 @@ pub struct ShownTrouble {
 /// Nodes, leaders and troubles.
 #[utoipa::path(
     get, path = "/api/v1/cluster", tag = "cluster",
+    operation_id = "getCluster",
     responses((status = 200, body = ShownCluster, description = "As the nodes see it"), AnyProblem)
 )]
 pub async fn status(

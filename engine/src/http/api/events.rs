@@ -41,6 +41,7 @@ pub struct Outcomes {
 /// Submit a batch of events. The answer has an outcome for each; refusals are outcomes.
 #[utoipa::path(
     post, path = "/api/v1/events", tag = "transfers",
+    operation_id = "submitEvents",
     request_body = Batch,
     responses(
         (status = 200, body = Outcomes, description = "An outcome for each event", headers(("Walengine-Token" = String))),
@@ -135,6 +136,7 @@ pub struct ShownStatus {
 /// What was decided about an id. 404: nothing was, when this was asked.
 #[utoipa::path(
     get, path = "/api/v1/status/{id}", tag = "transfers",
+    operation_id = "getStatus",
     params(
         StatusOf,
         ("id" = String, Path, description = "UUID, number or any other text", min_length = 1, max_length = 256),

@@ -54,6 +54,7 @@ pub struct LogPage {
 /// Read a partition's log: refusals too, in order.
 #[utoipa::path(
     get, path = "/api/v1/log/{partition}", tag = "log",
+    operation_id = "readLog",
     params(
         Part,
         ("partition" = u16, Path, description = "Its number, from 0", maximum = 65535),

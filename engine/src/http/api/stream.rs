@@ -43,6 +43,7 @@ pub struct Beginning {
 /// A connection that is lost is made again with `Last-Event-ID`, as browsers do: nothing is left out and nothing repeated.
 #[utoipa::path(
     get, path = "/api/v1/log/{partition}/stream", tag = "log",
+    operation_id = "followLog",
     params(
         Beginning,
         ("partition" = u16, Path, description = "Its number, from 0", maximum = 65535),

@@ -27,6 +27,7 @@ const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
 /// Submit a transfer. Sent again with the same id, it gets the same verdict and moves nothing more.
 #[utoipa::path(
     post, path = "/api/v1/transfers", tag = "transfers",
+    operation_id = "createTransfer",
     params(("Idempotency-Key" = Option<String>, Header, description = "The id, if the body has none")),
     request_body = GivenTransfer,
     responses(
@@ -68,6 +69,7 @@ pub async fn submit(
 /// Look at a transfer, guard or close, and its verdict.
 #[utoipa::path(
     get, path = "/api/v1/transfers/{id}", tag = "transfers",
+    operation_id = "getTransfer",
     params(
         ("id" = String, Path, description = "UUID, number or any other text", min_length = 1, max_length = 256),
         HowFresh,
@@ -108,6 +110,7 @@ pub struct Decisions {
 /// Look up many transfers, guards and closes.
 #[utoipa::path(
     post, path = "/api/v1/transfers/lookup", tag = "transfers",
+    operation_id = "lookUpTransfers",
     params(
         HowFresh,
     ),

@@ -1,19 +1,28 @@
 //! Events as a request has them.
 
+use std::borrow::Cow;
+
 use serde::Deserialize;
-use utoipa::ToSchema;
+use utoipa::openapi::schema::{Discriminator, OneOfBuilder, Schema};
+use utoipa::openapi::{Ref, RefOr};
+use utoipa::{PartialSchema, ToSchema};
 use walengine_net::client::new_event_id;
 use walengine_net::model::{
     Account, AccountFlags, AccountId, Amount, Close, CloseFlags, Code, Event, EventId, Guard, GuardFlags, LedgerId,
     Transfer, TransferFlags,
 };
 
+use super::kind::{AccountKind, CloseKind, GuardKind, TransferKind};
 use super::text::{AccountText, Digits, EventText, Whole};
 
 /// An account to create.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct GivenAccount {
+    /// `account`; in a batch it says which event this is.
+    #[serde(default, rename = "type")]
+    #[schema(inline, required = false)]
+    _kind: AccountKind,
     /// UUID, number or any other text.
     #[schema(value_type = String, min_length = 1, max_length = 256)]
     pub id: AccountText,
@@ -55,6 +64,10 @@ pub enum AccountFlag {
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct GivenTransfer {
+    /// `transfer`; in a batch it says which event this is.
+    #[serde(default, rename = "type")]
+    #[schema(inline, required = false)]
+    _kind: TransferKind,
     /// UUID, number or any other text; a new one is drawn if it is missing, and then sending the request again
     /// is another transfer. `Idempotency-Key` is the same.
     #[schema(value_type = Option<String>, min_length = 1, max_length = 256)]
@@ -124,6 +137,10 @@ pub enum TransferFlag {
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct GivenGuard {
+    /// `guard`; in a batch it says which event this is.
+    #[serde(default, rename = "type")]
+    #[schema(inline, required = false)]
+    _kind: GuardKind,
     /// UUID, number or any other text; a new one is drawn if it is missing.
     #[schema(value_type = Option<String>, min_length = 1, max_length = 256)]
     pub id: Option<EventText>,
@@ -148,6 +165,10 @@ pub struct GivenGuard {
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct GivenClose {
+    /// `close`; in a batch it says which event this is.
+    #[serde(default, rename = "type")]
+    #[schema(inline, required = false)]
+    _kind: CloseKind,
     /// UUID, number or any other text; a new one is drawn if it is missing.
     #[schema(value_type = Option<String>, min_length = 1, max_length = 256)]
     pub id: Option<EventText>,
@@ -163,7 +184,7 @@ pub struct GivenClose {
 }
 
 /// Any event of a batch.
-#[derive(Debug, Deserialize, ToSchema)]
+#[derive(Debug, Deserialize)]
 #[serde(tag = "type", rename_all = "snake_case")]
 pub enum GivenEvent {
     /// Create an account.
@@ -174,6 +195,35 @@ pub enum GivenEvent {
     Guard(GivenGuard),
     /// Close or reopen an account.
     Close(GivenClose),
+}
+
+/// One of the four forms, told apart by their `type`: generators of clients understand that better than what would be
+/// derived.
+impl PartialSchema for GivenEvent {
+    fn schema() -> RefOr<Schema> {
+        let forms: [(&str, Cow<'static, str>); 4] = [
+            ("account", GivenAccount::name()),
+            ("transfer", GivenTransfer::name()),
+            ("guard", GivenGuard::name()),
+            ("close", GivenClose::name()),
+        ];
+        let forms = forms.map(|(kind, name)| (kind, Ref::from_schema_name(name)));
+        let mapping = forms.iter().map(|(kind, form)| ((*kind).to_owned(), form.ref_location.clone()));
+        let discriminator = Discriminator::with_mapping("type", mapping);
+        let all = forms.iter().fold(OneOfBuilder::new(), |all, (_, form)| all.item(form.clone()));
+        all.discriminator(Some(discriminator)).into()
+    }
+}
+
+impl ToSchema for GivenEvent {
+    fn schemas(schemas: &mut Vec<(String, RefOr<Schema>)>) {
+        schemas.push((GivenAccount::name().into(), GivenAccount::schema()));
+        schemas.push((GivenTransfer::name().into(), GivenTransfer::schema()));
+        schemas.push((GivenGuard::name().into(), GivenGuard::schema()));
+        schemas.push((GivenClose::name().into(), GivenClose::schema()));
+        GivenAccount::schemas(schemas);
+        GivenTransfer::schemas(schemas);
+    }
 }
 
 impl GivenAccount {

@@ -1,6 +1,7 @@
 //! The API's forms in JSON. Numbers of 64 and 128 bits are text, since readers of JSON lose digits past 2^53.
 
 mod given;
+mod kind;
 mod record;
 mod shown;
 mod text;

@@ -6,11 +6,16 @@ use walengine_net::client::EventDecision;
 use walengine_net::message::EventOutcome;
 use walengine_net::model::{Account, Event, Guard, GuardFlags, Resolved, Transfer};
 
+use super::kind::{AccountKind, CloseKind, GuardKind, TransferKind};
 use super::text::{Digits, rfc3339, uuid_text};
 
 /// An account.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct ShownAccount {
+    /// `account`.
+    #[serde(rename = "type")]
+    #[schema(inline)]
+    kind: AccountKind,
     /// Its UUID; the first 8 digits are its book.
     #[schema(format = "uuid")]
     id: String,
@@ -45,6 +50,7 @@ pub struct ShownAccount {
 impl From<&Account> for ShownAccount {
     fn from(account: &Account) -> Self {
         Self {
+            kind: AccountKind::Account,
             id: uuid_text(account.id.0),
             ledger: account.ledger.0,
             code: account.code.0,
@@ -99,7 +105,13 @@ impl ShownOutcome {
 
 /// An event as it stands in the log.
 #[derive(Debug, Serialize, ToSchema)]
-#[serde(tag = "type", rename_all = "snake_case")]
+#[serde(untagged)]
+#[schema(discriminator(property_name = "type", mapping(
+    ("transfer" = "#/components/schemas/ShownTransfer"),
+    ("account" = "#/components/schemas/ShownAccount"),
+    ("guard" = "#/components/schemas/ShownGuard"),
+    ("close" = "#/components/schemas/ShownClose"),
+)))]
 pub enum ShownEvent {
     /// A transfer.
     Transfer(ShownTransfer),
@@ -114,6 +126,10 @@ pub enum ShownEvent {
 /// A transfer as it was sent.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct ShownTransfer {
+    /// `transfer`.
+    #[serde(rename = "type")]
+    #[schema(inline)]
+    kind: TransferKind,
     #[schema(format = "uuid")]
     id: String,
     #[schema(format = "uuid")]
@@ -139,6 +155,10 @@ pub struct ShownTransfer {
 /// A guard as it was sent.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct ShownGuard {
+    /// `guard`.
+    #[serde(rename = "type")]
+    #[schema(inline)]
+    kind: GuardKind,
     #[schema(format = "uuid")]
     id: String,
     #[schema(format = "uuid")]
@@ -157,6 +177,10 @@ pub struct ShownGuard {
 /// A close as it was sent.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct ShownClose {
+    /// `close`.
+    #[serde(rename = "type")]
+    #[schema(inline)]
+    kind: CloseKind,
     #[schema(format = "uuid")]
     id: String,
     #[schema(format = "uuid")]
@@ -167,6 +191,7 @@ pub struct ShownClose {
 impl From<&Transfer> for ShownTransfer {
     fn from(transfer: &Transfer) -> Self {
         Self {
+            kind: TransferKind::Transfer,
             id: uuid_text(transfer.id.0),
             debit_account: uuid_text(transfer.debit_account_id.0),
             credit_account: uuid_text(transfer.credit_account_id.0),
@@ -187,6 +212,7 @@ impl From<&Guard> for ShownGuard {
     fn from(guard: &Guard) -> Self {
         let with = |flag, value| guard.flags.contains(flag).then_some(Digits(value));
         Self {
+            kind: GuardKind::Guard,
             id: uuid_text(guard.id.0),
             account: uuid_text(guard.account_id.0),
             version: guard.flags.contains(GuardFlags::VERSION).then_some(Digits(guard.version)),
@@ -204,6 +230,7 @@ impl ShownEvent {
             Event::Account(account) => Self::Account(account.into()),
             Event::Guard(guard) => Self::Guard(guard.into()),
             Event::Close(close) => Self::Close(ShownClose {
+                kind: CloseKind::Close,
                 id: uuid_text(close.id.0),
                 account: uuid_text(close.account_id.0),
                 reopen: close.flags.contains(walengine_net::model::CloseFlags::REOPEN),
