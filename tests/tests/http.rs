@@ -392,3 +392,33 @@ fn whoever_has_a_certificate_may_do_by_http_what_the_policy_gives_it() {
     assert_eq!(node.0, 403, "{node:?}");
     assert_eq!(asked(None, "/api/v1/accounts/anna", None).0, 0, "nobody without a certificate is answered");
 }
+
+/// What shards publish of themselves is on the page of a real server, soon after it has happened.
+#[test]
+fn the_page_for_prometheus_tells_what_has_happened() {
+    let dir = TestDir::new("http-metrics");
+    let server = serve(&dir);
+    let mut http = Http::connect(address(&server));
+    for id in ["till", "anna"] {
+        http.post("/api/v1/accounts", &account(id));
+    }
+    for number in 0..5 {
+        http.post("/api/v1/transfers", &transfer(&format!("t{number}"), "1"));
+    }
+    let of = |page: &str, name: &str| -> u64 {
+        let lines = page.lines().filter_map(|line| line.strip_prefix(name)?.split_once("} "));
+        lines.map(|(_, value)| value.parse::<u64>().unwrap()).sum()
+    };
+    let by = Instant::now() + Duration::from_secs(30);
+    loop {
+        let page = http.get("/metrics");
+        assert!(page.header("content-type").unwrap().starts_with("application/openmetrics-text"), "{page:?}");
+        if of(&page.body, "walengine_records_total{") == 7 {
+            assert_eq!(of(&page.body, "walengine_answer_seconds_count{"), 7, "{}", page.body);
+            assert!(page.body.ends_with("# EOF\n"));
+            return;
+        }
+        assert!(Instant::now() < by, "{}", page.body);
+        std::thread::sleep(Duration::from_millis(50));
+    }
+}
