@@ -7,7 +7,8 @@
 
 use std::future::Future;
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::time::Duration;
 
 use pyo3::IntoPyObjectExt as _;
 use pyo3::exceptions::PyRuntimeError;
@@ -17,7 +18,7 @@ use tokio::task::AbortHandle;
 use tokio::time::{Instant, MissedTickBehavior, interval_at};
 
 use crate::error::Failure;
-use crate::limits::SIGNALS_EVERY;
+use crate::limits::{ENDING_WITHIN, SIGNALS_EVERY};
 
 /// An answer, which becomes an object once Python's lock is held.
 pub type Value = Box<dyn for<'py> FnOnce(Python<'py>) -> PyResult<Bound<'py, PyAny>> + Send>;
@@ -30,6 +31,34 @@ where
     T: for<'py> IntoPyObject<'py> + Send + 'static,
 {
     Box::new(move |py| of.into_bound_py_any(py))
+}
+
+/// The interpreter is about to end. A thread that is inside of it then is ended by it, wherever it is, and
+/// that aborts the process. So our own threads hold this while they are inside, and do not enter any more.
+static IS_ENDING: RwLock<bool> = RwLock::new(false);
+
+/// Runs it with Python's lock; `None` if the interpreter is about to end: then there is nobody to tell.
+fn attached<R>(inside: impl FnOnce(Python<'_>) -> R) -> Option<R> {
+    let is_ending = IS_ENDING.read().unwrap_or_else(PoisonError::into_inner);
+    if *is_ending { None } else { Python::try_attach(inside) }
+}
+
+/// Waits until no thread of ours is inside the interpreter, and lets none in any more. Python calls it before it
+/// ends. After a fork it waits in vain for threads that only the parent has, and so not for ever.
+#[pyfunction]
+pub fn end(py: Python<'_>) {
+    py.detach(|| {
+        let by = Instant::now() + ENDING_WITHIN;
+        while Instant::now() < by {
+            match IS_ENDING.try_write() {
+                Ok(mut is_ending) => {
+                    *is_ending = true;
+                    return;
+                }
+                Err(_) => std::thread::sleep(Duration::from_millis(1)),
+            }
+        }
+    });
 }
 
 /// The runtime of one client, and the process that it belongs to.
@@ -80,10 +109,7 @@ impl Host {
                 tokio::select! {
                     biased;
                     answer = &mut asking => return Ok(answer),
-                    _ = signals.tick() => {
-                        // Without an interpreter, at the end of the process, there are no signals.
-                        Python::try_attach(|py| py.check_signals()).unwrap_or(Ok(()))?;
-                    }
+                    _ = signals.tick() => attached(|py| py.check_signals()).unwrap_or(Ok(()))?,
                 }
             }
         })
@@ -147,8 +173,7 @@ impl Call {
         let task = self.host.runtime()?.spawn(async move {
             let answer = asking.await;
             let telling = move || {
-                // Without an interpreter, at the end of the process, there is nobody to tell.
-                Python::try_attach(|py| {
+                attached(|py| {
                     let told = match answer {
                         Ok(value) => value(py).map(Bound::unbind),
                         Err(failure) => Err(failure.into_exception(py)),

@@ -36,6 +36,8 @@ fn _native(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<subscription::Subscription>()?;
     module.add_class::<token::Token>()?;
     module.add_function(wrap_pyfunction!(connection::connect, module)?)?;
+    let end = wrap_pyfunction!(call::end, module)?;
+    module.py().import("atexit")?.call_method1("register", (end,))?;
     events::register(module)?;
     tables::register(module)
 }

@@ -167,6 +167,27 @@ def test_a_fork_is_noticed(server: str) -> None:
     assert done.stdout == "7\n", done.stderr
 
 
+ENDS = """
+import asyncio, os, sys
+from walengine import AsyncClient
+async def run():
+    async with await AsyncClient.connect(sys.argv[1]) as client:
+        await asyncio.gather(*(client.account("x") for _ in range(8)))
+for _ in range(12):
+    if os.fork() == 0:
+        asyncio.run(run())
+        sys.exit()
+print([status for _, status in (os.wait() for _ in range(12)) if status])
+"""
+
+
+def test_a_program_ends_well_right_after_its_last_answer(server: str) -> None:
+    # A fault of its first days: the thread that had told the loop was ended inside the interpreter, and aborted the
+    # process, two times in five.
+    done = subprocess.run([sys.executable, "-c", ENDS, server], capture_output=True, text=True, check=True)
+    assert done.stdout == "[]\n", done.stderr
+
+
 def test_many_calls_wait_on_one_loop(server: str, opened: Open) -> None:
     anna, bert = opened("anna", "bert")
 
