@@ -256,7 +256,7 @@ fn new_id() -> u128 {
 }
 
 /// New ids in the form that they have in events, 16 bytes each: one that is drawn, with its lower bits counted
-/// up. To draw each takes as long as to send its transfer. 42 bits that are drawn for each millisecond, and
+/// up. To draw each takes as long as to send its transfer. Some forty bits, drawn for each millisecond, and
 /// ten for each call, keep those of other callers apart.
 ///
 /// # Errors
