@@ -11,6 +11,7 @@ cargo fmt --all --check
 cargo fmt --manifest-path python/Cargo.toml --check
 scripts/deny.sh
 cargo clippy --workspace --all-targets -- -D warnings
+CARGO_TARGET_DIR="${CARGO_TARGET_DIR:-target}" cargo clippy --manifest-path python/Cargo.toml -- -D warnings
 cargo test --workspace --test walengine -- tidy::
 # Those of walengine-tests run its simulator at length: scripts/test.sh has them.
 cargo test --workspace --exclude walengine-tests --lib --bins

@@ -103,6 +103,7 @@ cargo fmt --all --check
 cargo fmt --manifest-path python/Cargo.toml --check
 scripts/deny.sh
 cargo clippy --workspace --all-targets -- -D warnings
+CARGO_TARGET_DIR="${CARGO_TARGET_DIR:-target}" cargo clippy --manifest-path python/Cargo.toml -- -D warnings
 need_postgres
 need_python
 need_commands openssl:openssl curl:curl promtool:prometheus

@@ -11,19 +11,30 @@ use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
 
 use pyo3::IntoPyObjectExt as _;
-use pyo3::exceptions::PyRuntimeError;
+use pyo3::exceptions::{PyRuntimeError, PyValueError};
 use pyo3::prelude::*;
 use tokio::runtime::{Builder, Runtime};
 use tokio::task::AbortHandle;
 use tokio::time::{Instant, MissedTickBehavior, interval_at};
 
 use crate::error::Failure;
-use crate::limits::{ENDING_WITHIN, SIGNALS_EVERY};
+use crate::limits::{DEADLINE_SECONDS_MAX, ENDING_WITHIN, SIGNALS_EVERY};
 
 /// An answer, which becomes an object once Python's lock is held.
 pub type Value = Box<dyn for<'py> FnOnce(Python<'py>) -> PyResult<Bound<'py, PyAny>> + Send>;
 /// What a call runs.
 pub type Asking = Pin<Box<dyn Future<Output = Result<Value, Failure>> + Send>>;
+
+/// So many seconds.
+///
+/// # Errors
+/// Not from 0 to the longest deadline.
+pub fn seconds(of: f64) -> PyResult<Duration> {
+    if (0.0..=DEADLINE_SECONDS_MAX).contains(&of) {
+        return Ok(Duration::try_from_secs_f64(of)?);
+    }
+    Err(PyValueError::new_err(format!("not from 0 to {DEADLINE_SECONDS_MAX} seconds: {of}")))
+}
 
 /// An answer that is an object of Python as it stands.
 pub fn value<T>(of: T) -> Value

@@ -2,7 +2,6 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
 
 use pyo3::buffer::PyBuffer;
 use pyo3::exceptions::PyValueError;
@@ -18,10 +17,9 @@ use walengine_net::model::{
 };
 use walengine_net::{partition, unit};
 
-use crate::call::{Call, Host, Value, value};
+use crate::call::{Call, Host, Value, seconds, value};
 use crate::error::{Failure, may_have_changed};
 use crate::events::{Events, resolved_fields};
-use crate::limits::DEADLINE_SECONDS_MAX;
 use crate::log_page;
 use crate::subscription::Subscription;
 use crate::token::{Token, models};
@@ -31,17 +29,6 @@ use crate::token::{Token, models};
 pub struct Connection {
     host: Arc<Host>,
     client: on_tokio::Client,
-}
-
-/// So many seconds.
-///
-/// # Errors
-/// Not from 0 to the longest deadline.
-pub fn seconds(of: f64) -> PyResult<Duration> {
-    if (0.0..=DEADLINE_SECONDS_MAX).contains(&of) {
-        return Ok(Duration::try_from_secs_f64(of)?);
-    }
-    Err(PyValueError::new_err(format!("not from 0 to {DEADLINE_SECONDS_MAX} seconds: {of}")))
 }
 
 fn read_from(name: &str) -> PyResult<ReadFrom> {

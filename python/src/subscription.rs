@@ -7,8 +7,7 @@ use tokio::sync::Mutex;
 use walengine_net::client::{Page, tokio as on_tokio};
 use walengine_net::model::Offset;
 
-use crate::call::{Call, Host, Value, value};
-use crate::connection::seconds;
+use crate::call::{Call, Host, Value, seconds, value};
 use crate::error::Failure;
 use crate::log_page;
 
