@@ -235,14 +235,13 @@ mod tests {
     }
 
     /// Commands without --format, and why.
-    const WITHOUT_FORMAT: [(&str, &str); 18] = [
+    const WITHOUT_FORMAT: [(&str, &str); 17] = [
         ("format", "says one line"),
         ("sample", "writes the CSV that import takes"),
         ("restore", "tells in sentences what it made, as a person must read it"),
         ("recover", "tells in sentences what is lost, as a person must read it"),
         ("verify", "tells in sentences what is damaged; programs take its exit code"),
         ("dump", "is for developers, who read the bytes"),
-        ("support-bundle", "writes a file, and says one line"),
         ("policy check", "tells in sentences what somebody may do"),
         ("cert ca", "makes files, and names them"),
         ("cert node", "makes files, and names them"),

@@ -195,7 +195,6 @@ mod tests {
         let there = of(1, arrival(sent), Verdict::Ok, None).unwrap();
         assert_eq!((there.debit, there.credit), (Amount(0), Amount(100)));
         assert_eq!(of(1, arrival(sent), Verdict::CreditAccountNotFound, None), None);
-        assert_eq!(of(0, arrival(sent), Verdict::Ok, None), None, "it left with the word");
     }
 
     #[test]

@@ -11,17 +11,20 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use walengine_net::client::{ClientError, ServerReport};
 use walengine_net::model::PartitionId;
-use walengine_net::{say, say_aside};
+use walengine_net::say_aside;
 
 use super::asking::Asking;
 use super::cluster::flat_json;
 use super::export::{digest_text, states};
+use super::output::Output;
 use crate::fatal::Fatal;
 use crate::limits::{BUNDLE_FILES_MAX, BUNDLE_LOG_BYTES_MAX};
 use crate::private_files::file_failed;
 use crate::version::SERVER_VERSION;
 use archive::Archive;
 use safe::{safe_settings, safe_text};
+
+const COLUMNS: &[(&str, usize)] = &[("name", 44), ("bytes", 0)];
 
 /// Gather what whoever helps from afar wants to know, into FILE
 ///
@@ -103,12 +106,12 @@ pub fn run(arguments: &Arguments) -> Result<(), Fatal> {
     for missing in &gathered.missing {
         say_aside!("left out: {missing}");
     }
-    say!(
-        "{}: {} files; look at it before you send it",
-        arguments.file.display(),
-        gathered.files.len()
-    );
-    Ok(())
+    say_aside!("look at {} before you send it", arguments.file.display());
+    let mut output = Output::new(arguments.asking.format, COLUMNS)?;
+    for (name, content) in &gathered.files {
+        output.row(&[name.clone(), content.len().to_string()])?;
+    }
+    output.flush()
 }
 
 fn ask(arguments: &Arguments, gathered: &mut Gathered) {
