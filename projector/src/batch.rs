@@ -18,6 +18,7 @@ use crate::tables::{
     self, ACCOUNT_EVENTS, ACCOUNTS, ARRIVALS, AccountState, OPAQUE_RECORDS, REFUSED_EVENTS,
     RESERVATIONS, Reservation, Resolution, TRANSFERS, Table, UNDER_WAY,
 };
+use crate::volumes::Volumes;
 
 /// A complete batch. Writing it twice is harmless, because the position is compared.
 #[derive(Clone, Debug)]
@@ -36,6 +37,8 @@ pub struct Batch {
     pub ends: Vec<ReservationEnd>,
     /// Offsets of transfers that earlier batches have under way, and that have their word here.
     pub words: Vec<Offset>,
+    /// What it adds to the volumes of days.
+    pub volumes: Volumes,
 }
 
 /// The end of a reservation that an earlier batch created.
@@ -79,6 +82,7 @@ pub struct Builder {
     changes: Fold,
     ends: Vec<ReservationEnd>,
     words: Vec<Offset>,
+    volumes: Volumes,
     under_way: UnderWay,
 }
 
@@ -107,6 +111,7 @@ impl Builder {
             changes: Fold::default(),
             ends: Vec::new(),
             words: Vec::new(),
+            volumes: Volumes::default(),
             under_way,
         }
     }
@@ -152,7 +157,7 @@ impl Builder {
         match &record.fact {
             Fact::Created { account, home } => self.create(record, *account, *home),
             Fact::Moved(movement) => {
-                tables::put_transfer(&mut self.transfers, record, movement);
+                self.transfer(record, movement);
                 self.fold(record, movement)?;
             }
             Fact::Prepared(prepared) => {
@@ -186,6 +191,11 @@ impl Builder {
             }
         }
         Ok(())
+    }
+
+    fn transfer(&mut self, record: &Record<'_>, movement: &Movement) {
+        tables::put_transfer(&mut self.transfers, record, movement);
+        self.volumes.add(record, movement);
     }
 
     fn create(&mut self, record: &Record<'_>, account: Account, home: Option<PartitionId>) {
@@ -248,7 +258,7 @@ impl Builder {
         if let Some(arrived) = prepared.decided(word) {
             tables::put_arrival(&mut self.arrivals, record, &arrived);
         } else if is_ok {
-            tables::put_transfer(&mut self.transfers, record, &moved);
+            self.transfer(record, &moved);
         } else {
             let refusal = Refusal::of_prepared(&prepared, word.verdict);
             tables::put_refused(&mut self.refused_events, record, &refusal);
@@ -339,8 +349,8 @@ impl Builder {
         let copies = filled.map(|(table, rows)| (table, Bytes::from(rows.into_bytes()))).collect();
         let mut changes = full.changes;
         changes.retain(|account| !full.created_places.contains_key(&account));
-        let Self { from, to, ends, words, .. } = full;
-        Ok(Batch { from, to, copies, rows, changes, ends, words })
+        let Self { from, to, ends, words, volumes, .. } = full;
+        Ok(Batch { from, to, copies, rows, changes, ends, words, volumes })
     }
 
     /// State of an account that this batch created, at its end.
@@ -476,7 +486,7 @@ mod tests {
             let row = expected.begin(ARRIVALS.columns.len());
             row.uuid(103).uuid(DEBIT).uuid(8).int8(9).time(Timestamp(9)).int8(40).int8(1);
             row.int4(0).int4(2).int4(1).int2(verdict.number().into()).numeric(amount);
-            row.text("transfer").null().int2(1).null().int4(1).int4(1).int8(3);
+            row.text("transfer").null().int2(1).null().int4(1).int4(1).int8(3).null();
             assert_eq!(batch.copies, [(ARRIVALS, Bytes::from(expected.into_bytes()))]);
             let change = *batch.changes.get(DEBIT).unwrap();
             assert_eq!(change.debits_pending.applied_to(50), Some(0));

@@ -4,7 +4,7 @@
 //! that the types' receive functions take. Each value has one canonical form, so these are also,
 //! byte for byte, the results of the send functions. The audit relies on that.
 
-use walengine_net::model::Timestamp;
+use walengine_net::model::{Timestamp, Transfer};
 
 use crate::limits::NUMERIC_DIGITS_MAX;
 
@@ -123,6 +123,14 @@ impl Rows {
         self.int8(micros_of(value))
     }
 
+    /// The time of business of a transfer, null if it has none. `-infinity` if PostgreSQL's time does not go back so far.
+    pub fn booked_at(&mut self, transfer: &Transfer) -> &mut Self {
+        match transfer.booked_micros() {
+            None => self.null(),
+            Some(micros) => self.int8(booked_since_2000(micros)),
+        }
+    }
+
     /// `numeric` of scale 0.
     pub fn numeric(&mut self, value: u128) -> &mut Self {
         let start = self.bytes.len();
@@ -143,6 +151,35 @@ impl Rows {
 pub fn micros_of(time: Timestamp) -> i64 {
     // At most 2^64 / 1000, which fits, and so does the difference.
     (time.0 / 1_000) as i64 - EPOCH_SECONDS * 1_000_000
+}
+
+/// The first microsecond that `timestamptz` and `date` know, 24 November 4714 BC, since 2000.
+const FIRST_MICROS: i64 = -211_813_488_000_000_000;
+/// `-infinity` of `timestamptz`.
+const BEFORE_ALL_MICROS: i64 = i64::MIN;
+/// `-infinity` of `date`.
+const BEFORE_ALL_DAYS: i32 = i32::MIN;
+const DAY_MICROS: i64 = 86_400_000_000;
+
+/// Microseconds since 2000 of a time of business, which anybody may have set to anything.
+fn booked_since_2000(since_1970: i64) -> i64 {
+    // The greatest one, 292277 AD, is within what PostgreSQL knows.
+    let micros = since_1970.saturating_sub(EPOCH_SECONDS * 1_000_000);
+    if micros < FIRST_MICROS { BEFORE_ALL_MICROS } else { micros }
+}
+
+/// Day of a log time, UTC, in days since 2000, as PostgreSQL counts dates.
+pub fn day_of(time: Timestamp) -> i32 {
+    micros_of(time).div_euclid(DAY_MICROS) as i32 // at most 106 million
+}
+
+/// Day of business of a transfer: that of its time of business, or of the log.
+pub fn booked_day_of(transfer: &Transfer, time: Timestamp) -> i32 {
+    match transfer.booked_micros().map(booked_since_2000) {
+        None => day_of(time),
+        Some(BEFORE_ALL_MICROS) => BEFORE_ALL_DAYS,
+        Some(micros) => micros.div_euclid(DAY_MICROS) as i32,
+    }
 }
 
 /// Appends the binary form of a `numeric` without its length: number of digits, weight of the first

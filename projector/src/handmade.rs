@@ -50,7 +50,8 @@ pub fn transit(other: PartitionId) -> AccountId {
     AccountId::in_transit(other, LEDGER)
 }
 
-fn transfer(id: u128, from: PartitionId, to: PartitionId, amount: u128) -> Transfer {
+/// A linked transfer between accounts 1 of two partitions.
+pub fn transfer(id: u128, from: PartitionId, to: PartitionId, amount: u128) -> Transfer {
     Transfer {
         id: EventId(id),
         debit_account_id: account(from, 1),

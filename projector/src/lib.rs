@@ -5,7 +5,8 @@
 //! the tables at position P are exactly what the log says up to P, whichever process dies;
 //! [`audit`] proves it.
 //!
-//! [`across`], [`copy`], [`fold`], [`facts`], [`movement`], [`tables`], [`batch`] and [`history`] are pure.
+//! [`across`], [`copy`], [`fold`], [`facts`], [`movement`], [`tables`], [`volumes`], [`batch`] and
+//! [`history`] are pure.
 #![forbid(unsafe_code)]
 #![allow(
     clippy::cast_possible_wrap,
@@ -46,5 +47,6 @@ pub mod tables;
 pub mod tls;
 pub mod trouble;
 pub mod values;
+pub mod volumes;
 pub mod waits;
 pub mod writer;

@@ -85,6 +85,7 @@ pub const TRANSFERS: Table = Table {
         ("prepared_offset", BIGINT),
         ("sides", SMALLINT),
         ("transit_partition", INTEGER),
+        ("booked_at", TIME),
     ],
 };
 
@@ -206,11 +207,25 @@ pub const ARRIVALS: Table = Table {
         ("origin", INTEGER),
         ("other_partition", INTEGER),
         ("prepared_offset", BIGINT),
+        ("booked_at", TIME),
+    ],
+};
+
+/// What was moved, by ledger and day. Derived from [`TRANSFERS`], row by row of that.
+pub const DAILY_VOLUMES: Table = Table {
+    name: "daily_volumes",
+    columns: &[
+        ("partition", INTEGER),
+        ("ledger", BIGINT),
+        ("day", "date"),
+        ("booked_day", "date"),
+        ("movements", BIGINT),
+        ("amount", "numeric"),
     ],
 };
 
 /// All tables.
-pub const TABLES: [Table; 8] = [
+pub const TABLES: [Table; 9] = [
     ACCOUNTS,
     TRANSFERS,
     RESERVATIONS,
@@ -219,6 +234,7 @@ pub const TABLES: [Table; 8] = [
     OPAQUE_RECORDS,
     UNDER_WAY,
     ARRIVALS,
+    DAILY_VOLUMES,
 ];
 
 /// Balances and state of an account.
@@ -397,16 +413,16 @@ pub fn put_transfer(rows: &mut Rows, record: &Record<'_>, movement: &Movement) {
     row.uuid_or_null(transfer.pending_id.0).int8_or_null(transfer.timeout_seconds);
     row.uuid_or_null(transfer.user_data_128).numeric_or_null(transfer.user_data_64.into());
     row.int8_or_null(transfer.user_data_32);
-    put_across(row, movement.across);
+    put_across(row, movement.across).booked_at(transfer);
 }
 
-fn put_across(row: &mut Rows, across: Option<Across>) {
+fn put_across(row: &mut Rows, across: Option<Across>) -> &mut Rows {
     match across {
         None => row.null().null().null().null(),
         Some(Across { other, prepared, sides }) => {
             put_sides(row.int4(other.0.into()).int8(prepared.0 as i64), sides, other)
         }
-    };
+    }
 }
 
 /// Columns `sides` and `transit_partition`, which is null if it is the partition that the row names anyway.
@@ -506,6 +522,7 @@ pub fn put_arrival(rows: &mut Rows, record: &Record<'_>, arrived: &Arrived) {
         None => row.null().null(),
         Some((other, prepared)) => row.int4(other.0.into()).int8(prepared.0 as i64),
     };
+    row.booked_at(transfer);
 }
 
 /// Appends the row of an opaque record.

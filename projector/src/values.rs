@@ -127,6 +127,23 @@ impl<'a> FromSql<'a> for Time {
     }
 }
 
+/// A `date`: days since 2000, the smallest number for `-infinity`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Date(pub i32);
+
+impl ToSql for Date {
+    fn to_sql(&self, _: &Type, out: &mut BytesMut) -> Result<IsNull, BoxedError> {
+        out.extend_from_slice(&self.0.to_be_bytes());
+        Ok(IsNull::No)
+    }
+
+    fn accepts(kind: &Type) -> bool {
+        *kind == Type::DATE
+    }
+
+    to_sql_checked!();
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

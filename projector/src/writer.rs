@@ -26,7 +26,8 @@ use crate::position;
 use crate::schema;
 use crate::tables::{TABLES, Table};
 use crate::trouble::{Herald, Trouble};
-use crate::values::{Numeric, Time, Uuid};
+use crate::values::{Date, Numeric, Time, Uuid};
+use crate::volumes::Volumes;
 use crate::waits;
 
 /// Result of writing a batch.
@@ -55,6 +56,7 @@ struct WriterSession {
     changes: Statement,
     ends: Statement,
     words: Statement,
+    volumes: Statement,
     advance: Statement,
 }
 
@@ -249,11 +251,23 @@ impl WriterSession {
             "DELETE FROM {} WHERE log_offset = ANY ($1::bigint[])",
             database.part("under_way", partition)
         );
+        let volumes = format!(
+            "INSERT INTO {} AS d (partition, ledger, day, booked_day, movements, amount)
+             SELECT {}, v.ledger, v.day, v.booked_day, sum(v.movements)::bigint, sum(v.amount)
+               FROM unnest($1::bigint[], $2::date[], $3::date[], $4::bigint[], $5::numeric[])
+                 AS v (ledger, day, booked_day, movements, amount)
+              GROUP BY v.ledger, v.day, v.booked_day
+             ON CONFLICT (ledger, day, booked_day) DO UPDATE
+                SET movements = d.movements + excluded.movements, amount = d.amount + excluded.amount",
+            database.part("daily_volumes", partition),
+            partition.0
+        );
         let changes = within(connection.prepare(&changes)).await?;
         let ends = within(connection.prepare(&ends)).await?;
         let words = within(connection.prepare(&words)).await?;
+        let volumes = within(connection.prepare(&volumes)).await?;
         let advance = position::prepare(database, &connection).await?;
-        Ok(Self { connection, copies, changes, ends, words, advance })
+        Ok(Self { connection, copies, changes, ends, words, volumes, advance })
     }
 
     /// Runs the transaction. False if the position is not the batch's; then nothing was written.
@@ -274,13 +288,16 @@ impl WriterSession {
             self.copy(table, rows).await?;
         }
         self.end_under_way(&batch.words).await?;
-        if batch.ends.is_empty() {
-            self.merge(&batch.changes).await?;
+        // The volumes are sent with the changes, so that they cost no time of their own.
+        let (merged, added) = if batch.ends.is_empty() {
+            tokio::join!(biased; self.merge(&batch.changes), self.add_volumes(&batch.volumes))
         } else {
             let mut changes = batch.changes.clone();
             self.end_reservations(&batch.ends, &mut changes).await?;
-            self.merge(&changes).await?;
-        }
+            tokio::join!(biased; self.merge(&changes), self.add_volumes(&batch.volumes))
+        };
+        merged?;
+        added?;
         self.connection.batch_execute("COMMIT").await?;
         Ok(true)
     }
@@ -345,6 +362,23 @@ impl WriterSession {
                 Fatal::new(Reason::DamagedFeed, format!("account {:032x}: {error}", end.debit))
             })?;
         }
+        Ok(())
+    }
+
+    /// Adds what was moved to its days: few rows, since most of a batch is of one.
+    async fn add_volumes(&self, volumes: &Volumes) -> Result<(), Trouble> {
+        let all = volumes.all();
+        if all.is_empty() {
+            return Ok(());
+        }
+        let ledgers: Vec<i64> = all.iter().map(|volume| volume.ledger.0.into()).collect();
+        let days: Vec<Date> = all.iter().map(|volume| Date(volume.day)).collect();
+        let booked: Vec<Date> = all.iter().map(|volume| Date(volume.booked_day)).collect();
+        let movements: Vec<i64> = all.iter().map(|volume| volume.movements).collect();
+        let amounts: Vec<Numeric> = all.iter().map(|volume| volume.amount.into()).collect();
+        let values: [&(dyn tokio_postgres::types::ToSql + Sync); 5] =
+            [&ledgers, &days, &booked, &movements, &amounts];
+        self.connection.execute(&self.volumes, &values).await?;
         Ok(())
     }
 

@@ -598,6 +598,7 @@ fn both_sides_are_in_sql_once_whenever_the_projector_is_killed() {
 
 /// Makes the schema that of version 4, as far as the projector can tell: it has no reservations between partitions.
 fn downgrade_to_4(setup: &Setup) {
+    downgrade_to_8(setup);
     let made = include_str!("../../projector/src/schema/004_across.sql");
     let view = |name: &str| {
         let begin = made.find(&format!("VIEW {name} AS")).expect("version 4 has it");
@@ -607,7 +608,7 @@ fn downgrade_to_4(setup: &Setup) {
     setup.ask(&format!("CREATE OR REPLACE {}", view("balances")));
     setup.ask(
         "DROP VIEW account_stripes; ALTER TABLE accounts DROP COLUMN home; ALTER TABLE under_way ALTER COLUMN id SET NOT NULL;
-         DROP VIEW spanning_transfers; DROP VIEW account_statements; DROP VIEW transfer_states;
+         DROP VIEW spanning_transfers;
          ALTER TABLE transfers DROP COLUMN sides; ALTER TABLE refused_events DROP COLUMN sides;
          ALTER TABLE under_way DROP COLUMN sides; ALTER TABLE arrivals DROP COLUMN sides;
          ALTER TABLE transfers DROP COLUMN transit_partition; ALTER TABLE refused_events DROP COLUMN transit_partition;
@@ -624,10 +625,22 @@ fn downgrade_to_4(setup: &Setup) {
     }
 }
 
+/// Takes away what version 9 brought, but for its columns of views.
+fn downgrade_to_8(setup: &Setup) {
+    setup.ask(
+        "DROP VIEW account_statements; DROP VIEW transfer_states;
+         DROP VIEW movements, volume_by_day, volume_by_booked_day, newest_time; DROP TABLE daily_volumes;
+         DROP FUNCTION statement, newest_movements, balances_at, posted_before, offset_at;
+         DROP FUNCTION balance_at(uuid, timestamptz, text), balance_at(uuid, bigint);
+         DROP FUNCTION partition_of(uuid, integer), partition_of(uuid);
+         ALTER TABLE transfers DROP COLUMN booked_at; ALTER TABLE arrivals DROP COLUMN booked_at",
+    );
+}
+
 /// Makes the schema that of version 3, as far as the projector can tell.
 fn downgrade(setup: &Setup) {
-    let views = "transfer_states, pending_transfers, account_statements, balances, account_stripes,
-                 spanning_transfers, in_transit, trial_balance";
+    downgrade_to_8(setup);
+    let views = "pending_transfers, balances, account_stripes, spanning_transfers, in_transit, trial_balance";
     let columns = "DROP COLUMN other_partition, DROP COLUMN prepared_offset, DROP COLUMN sides, DROP COLUMN transit_partition";
     setup.ask(&format!(
         "DROP VIEW {views}; DROP FUNCTION walengine_wait_for; DROP TABLE under_way, arrivals, log_ends;

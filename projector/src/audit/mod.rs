@@ -12,6 +12,7 @@ mod across;
 pub mod compare;
 mod rows;
 mod state;
+mod volumes;
 
 use std::sync::Arc;
 
@@ -155,6 +156,7 @@ async fn audit_partition(
     tables.insert(0, compare_accounts(snapshot, partition, &state).await?);
     tables.insert(2, compare_reservations(snapshot, partition, &state).await?);
     tables.push(compare_under_way(snapshot, partition, &state).await?);
+    tables.push(volumes::compare(database, &snapshot.first, partition).await?);
     let (position, under_way) = (position.next_offset, state.under_way().len());
     Ok(PartitionReport { partition, position, tables, under_way, across: Vec::new() })
 }

@@ -18,7 +18,7 @@ const INDEXES: &str = include_str!("carried_indexes.sql");
 const SHAPE: &str = include_str!("carried_shape.sql");
 /// Everything else of a table and its indexes.
 const SETTINGS: &str = include_str!("carried_settings.sql");
-/// What is set for the function and the types.
+/// What is set for the functions and the types.
 const OTHERS: &str = include_str!("carried_others.sql");
 
 /// What is carried over, for people.
@@ -87,10 +87,9 @@ pub async fn settings(
     Ok(found.into_iter().map(|one| one.statement).collect())
 }
 
-/// Of the function and the types.
+/// Of the functions and the types.
 async fn others(client: &Client, schema: &str) -> Result<Vec<Carried>, Trouble> {
-    let (function, arguments) = own::FUNCTION;
-    carried(client, OTHERS, &[&schema, &function, &arguments, &own::TYPES.to_vec()]).await
+    carried(client, OTHERS, &[&schema, &own::functions(), &own::TYPES.to_vec()]).await
 }
 
 /// Something that somebody has set.

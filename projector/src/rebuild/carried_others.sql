@@ -1,15 +1,15 @@
--- Grants, comments and owners of function $2 with arguments $3 and of the types $4 in schema $1: for
+-- Grants, comments and owners of the functions $2 and of the types $3 in schema $1: for
 -- people, and as statements that give them to those of the same names that take their place.
 WITH things (kind, name, place, acl, owner, comment) AS (
-    SELECT 'FUNCTION', p.proname::text, format('%I.%I%s', $1::text, p.proname, $3::text), p.proacl, p.proowner,
+    SELECT 'FUNCTION', p.proname::text, format('%I.%I(%s)', $1::text, p.proname, pg_get_function_identity_arguments(p.oid)), p.proacl, p.proowner,
            obj_description(p.oid, 'pg_proc')
       FROM pg_proc p JOIN pg_namespace n ON n.oid = p.pronamespace
-     WHERE n.nspname = $1 AND p.proname = $2
+     WHERE n.nspname = $1 AND p.proname = ANY ($2::text[])
     UNION ALL
     SELECT 'TYPE', t.typname::text, format('%I.%I', $1::text, t.typname), t.typacl, t.typowner,
            obj_description(t.oid, 'pg_type')
       FROM pg_type t JOIN pg_namespace n ON n.oid = t.typnamespace
-     WHERE n.nspname = $1 AND t.typname = ANY ($4::text[])
+     WHERE n.nspname = $1 AND t.typname = ANY ($3::text[])
 )
 SELECT format('grants of %s %s', lower(kind), name),
        format('REVOKE ALL ON %s %s FROM PUBLIC; ', kind, place) || coalesce(string_agg(

@@ -101,7 +101,10 @@ async fn hanging(
     ours: &[u32],
     with_function: bool,
 ) -> Result<Vec<String>, Trouble> {
-    let rows = within(client.query(HANGING, &[&tables, &ours, &with_function, &schema])).await?;
+    let rows = within(
+        client.query(HANGING, &[&tables, &ours, &with_function, &schema, &own::functions()]),
+    )
+    .await?;
     rows.iter().map(|row| Ok(row.try_get(0)?)).collect()
 }
 
@@ -114,7 +117,7 @@ WITH replaced AS (SELECT oid FROM pg_class WHERE oid = ANY ($1::oid[])),
         UNION ALL SELECT 'pg_type'::regclass, t.oid FROM pg_type t JOIN replaced r ON t.typrelid = r.oid
         UNION ALL SELECT 'pg_type'::regclass, t.typarray FROM pg_type t JOIN replaced r ON t.typrelid = r.oid
         UNION ALL SELECT 'pg_proc'::regclass, p.oid FROM pg_proc p
-                   WHERE $3 AND p.proname = 'walengine_wait_for'
+                   WHERE $3 AND p.proname = ANY ($5::text[])
                      AND p.pronamespace = (SELECT oid FROM pg_namespace WHERE nspname = $4)
      ),
      found AS (

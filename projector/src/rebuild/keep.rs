@@ -17,11 +17,11 @@ use crate::facts::{self, Fact};
 use crate::fatal::{Fatal, Reason};
 use crate::history::Position;
 use crate::tables::{
-    self, ACCOUNT_EVENTS, ACCOUNTS, ARRIVALS, OPAQUE_RECORDS, REFUSED_EVENTS, RESERVATIONS,
-    TRANSFERS, UNDER_WAY,
+    self, ACCOUNT_EVENTS, ACCOUNTS, ARRIVALS, DAILY_VOLUMES, OPAQUE_RECORDS, REFUSED_EVENTS,
+    RESERVATIONS, TRANSFERS, UNDER_WAY,
 };
 use crate::trouble::Trouble;
-use crate::{position, schema};
+use crate::{position, schema, volumes};
 
 /// Tables whose rows never change.
 const UNCHANGING: [tables::Table; 4] = [ACCOUNT_EVENTS, REFUSED_EVENTS, OPAQUE_RECORDS, ARRIVALS];
@@ -126,7 +126,7 @@ async fn copy(
         connection.batch_execute(&rows_before(old, fresh, table, partition, offset)).await?;
     }
     ended_later(old, fresh, connection, client, partition, offset).await?;
-    for statement in [transfers, reservations, accounts] {
+    for statement in [transfers, reservations, accounts, volumes] {
         connection.batch_execute(&statement(old, fresh, partition, offset)).await?;
     }
     Ok(true)
@@ -203,6 +203,16 @@ fn transfers(old: &Database, fresh: &Database, partition: PartitionId, end: Offs
     // Each schema may have its own type.
     let values = columns.replace("\"kind\"", &format!("kind::text::{kind}"));
     format!("INSERT INTO {to} ({columns}) SELECT {values} FROM {from} WHERE log_offset < {end}")
+}
+
+/// Of the transfers that are kept.
+fn volumes(_: &Database, fresh: &Database, partition: PartitionId, _: Offset) -> String {
+    format!(
+        "INSERT INTO {} ({}) {}",
+        fresh.part(DAILY_VOLUMES.name, partition),
+        columns(&DAILY_VOLUMES),
+        volumes::of_transfers(&fresh.part(TRANSFERS.name, partition), partition)
+    )
 }
 
 fn reservations(old: &Database, fresh: &Database, partition: PartitionId, end: Offset) -> String {
@@ -337,13 +347,18 @@ mod tests {
                 let rows = |table| rows_before(&old, &fresh, table, partition, end);
                 let mut statements: Vec<String> = UNCHANGING.into_iter().map(rows).collect();
                 statements.push(rows_before(&was, &fresh, UNDER_WAY, partition, end));
-                for statement in [transfers, reservations, accounts] {
+                for statement in [transfers, reservations, accounts, super::volumes] {
                     statements.push(statement(&old, &fresh, partition, end));
                 }
                 for statement in statements {
                     connection.batch_execute(&statement).await.unwrap();
                 }
             }
+            let moved = "SELECT * FROM daily_volumes ORDER BY partition, ledger, day, booked_day";
+            let of = |database: &Database| {
+                moved.replace("daily", &format!("\"{}\".daily", database.schema()))
+            };
+            assert_eq!(ask(&connection, &of(&fresh)).await, ask(&connection, &of(&was)).await);
             let (was, fresh) = (was.name("accounts"), fresh.name("accounts"));
             let all = format!("SELECT count(*) > 6 FROM {fresh}");
             assert_eq!(ask(&connection, &all).await, "t");

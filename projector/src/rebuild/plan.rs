@@ -234,10 +234,10 @@ impl<'a> Rebuild<'a> {
                    AND c.relname = ANY ($2) AND a.attnum > 0 AND NOT a.attisdropped
                 UNION ALL SELECT proname, 0, 0, true, '' FROM pg_proc
                  WHERE pronamespace = (SELECT oid FROM pg_namespace WHERE nspname = $1)
-                   AND proname = $3
+                   AND proname = ANY ($3)
                  ORDER BY 1";
             let parameters: [&(dyn tokio_postgres::types::ToSql + Sync); 3] =
-                [&schema, &own::relations(), &own::FUNCTION.0];
+                [&schema, &own::relations(), &own::functions()];
             let mut found = Vec::new();
             for row in within(connection.query(statement, &parameters)).await? {
                 let column: (String, i64, i32) =

@@ -235,13 +235,18 @@ async fn move_everything(
         }
         statements.push(format!("ALTER {kind} \"{from}\".\"{name}\" SET SCHEMA \"{to}\";\n"));
     }
-    let (function, arguments) = own::FUNCTION;
-    statements.push(format!(
-        "DO $$ BEGIN IF to_regprocedure('\"{from}\".{function}{arguments}') IS NOT NULL THEN
-             ALTER FUNCTION \"{from}\".{function}{arguments} SET SCHEMA \"{to}\";
-             ALTER FUNCTION \"{to}\".{function}{arguments} SET search_path = \"{to}\", pg_temp;
-         END IF; END $$;\n"
-    ));
+    // One that reads no table has no path.
+    for (function, arguments) in own::FUNCTIONS {
+        statements.push(format!(
+            "DO $$ DECLARE it regprocedure := to_regprocedure('\"{from}\".{function}{arguments}');
+             BEGIN IF it IS NOT NULL THEN
+                 ALTER FUNCTION \"{from}\".{function}{arguments} SET SCHEMA \"{to}\";
+                 IF (SELECT proconfig IS NOT NULL FROM pg_proc WHERE oid = it) THEN
+                     ALTER FUNCTION \"{to}\".{function}{arguments} SET search_path = \"{to}\", pg_temp;
+                 END IF;
+             END IF; END $$;\n"
+        ));
+    }
     for kind in own::TYPES.iter().filter(|_| with_types) {
         statements.push(format!(
             "DO $$ BEGIN IF to_regtype('\"{from}\".{kind}') IS NOT NULL THEN

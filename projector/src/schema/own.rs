@@ -12,10 +12,14 @@ use crate::trouble::Trouble;
 /// Tables beside those of [`TABLES`] and their parts.
 pub const SMALL_TABLES: [&str; 5] = ["schema_versions", "log", "positions", "verdicts", "log_ends"];
 /// Views, those that others are made of last.
-pub const VIEWS: [&str; 8] = [
+pub const VIEWS: [&str; 12] = [
     "transfer_states",
     "pending_transfers",
     "account_statements",
+    "movements",
+    "volume_by_day",
+    "volume_by_booked_day",
+    "newest_time",
     "balances",
     "account_stripes",
     "spanning_transfers",
@@ -24,10 +28,26 @@ pub const VIEWS: [&str; 8] = [
 ];
 /// Types of columns.
 pub const TYPES: [&str; 2] = ["transfer_kind", "reservation_state"];
-/// The function of readers, and its arguments.
-pub const FUNCTION: (&str, &str) = ("walengine_wait_for", "(text, interval)");
+/// The functions of readers, and their arguments.
+pub const FUNCTIONS: [(&str, &str); 10] = [
+    ("walengine_wait_for", "(text, interval)"),
+    ("partition_of", "(uuid, integer)"),
+    ("partition_of", "(uuid)"),
+    ("offset_at", "(integer, timestamptz)"),
+    ("posted_before", "(uuid, integer, bigint)"),
+    ("balance_at", "(uuid, timestamptz, text)"),
+    ("balance_at", "(uuid, bigint)"),
+    ("statement", "(uuid, timestamptz, timestamptz, text)"),
+    ("newest_movements", "(uuid, integer)"),
+    ("balances_at", "(timestamptz, text)"),
+];
 /// Begins the comment on every schema that the projector makes; see `schema::migrate`.
 const MARK: &str = "Derived from a walengine log by walengine-projector";
+
+/// Names of the functions.
+pub fn functions() -> Vec<&'static str> {
+    FUNCTIONS.iter().map(|(name, _)| *name).collect()
+}
 
 /// Names of all tables and views, without those of partitions.
 pub fn relations() -> Vec<&'static str> {
@@ -56,11 +76,12 @@ pub async fn foreign(client: &Client, schema: &str) -> Result<Vec<String>, Troub
                               AND e.objid = d.objid AND e.deptype = 'e')
            AND NOT coalesce(c.relname = ANY ($2) OR c.relname ~ $3, false)
            AND NOT coalesce(t.typname = ANY ($4), false)
-           AND NOT coalesce(p.proname = $5, false)
+           AND NOT coalesce(p.proname = ANY ($5), false)
          ORDER BY 1";
     let (relations, parts, types) = (relations(), parts(), TYPES.to_vec());
-    let rows = within(client.query(statement, &[&schema, &relations, &parts, &types, &FUNCTION.0]))
-        .await?;
+    let rows =
+        within(client.query(statement, &[&schema, &relations, &parts, &types, &functions()]))
+            .await?;
     rows.iter().map(|row| Ok(row.try_get(0)?)).collect()
 }
 
@@ -134,8 +155,9 @@ async fn drops(client: &Client, schema: &str) -> Result<String, Trouble> {
         let (kind, names): (String, String) = (row.try_get(0)?, row.try_get(1)?);
         statements.push(format!("DROP {kind} {names};\n"));
     }
-    let (function, arguments) = FUNCTION;
-    statements.push(format!("DROP FUNCTION IF EXISTS \"{schema}\".{function}{arguments};\n"));
+    for (function, arguments) in FUNCTIONS {
+        statements.push(format!("DROP FUNCTION IF EXISTS \"{schema}\".{function}{arguments};\n"));
+    }
     for kind in TYPES {
         statements.push(format!("DROP TYPE IF EXISTS \"{schema}\".{kind};\n"));
     }

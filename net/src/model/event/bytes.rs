@@ -73,6 +73,12 @@ impl Account {
 }
 
 impl Transfer {
+    /// The time of business, in microseconds since 1970 (UTC), below 0 before that; `None` without
+    /// [`TransferFlags::BOOKED`]. The user's own: the ledger has no rule about it.
+    pub fn booked_micros(&self) -> Option<i64> {
+        self.flags.contains(TransferFlags::BOOKED).then_some(self.user_data_64.cast_signed())
+    }
+
     /// Its amount is an upper limit.
     pub fn is_balancing(&self) -> bool {
         let balancing = TransferFlags::BALANCING_DEBIT.with(TransferFlags::BALANCING_CREDIT);

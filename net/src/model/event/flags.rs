@@ -68,6 +68,8 @@ flags! {
         BALANCING_DEBIT = 4,
         /// The amount is an upper limit: moves at most what the credit account's limit leaves.
         BALANCING_CREDIT = 5,
+        /// `user_data_64` is the time of business: see [`super::Transfer::booked_micros`].
+        BOOKED = 10,
         /// Moves credits between two stripes of one account: from the partition in the upper half of `user_data_32` to that
         /// in the lower one. Only leaders write it.
         GATHERING = 11,

@@ -114,7 +114,7 @@ pub struct Transfer {
     pub pending_id: EventId,
     /// The user's own.
     pub user_data_128: u128,
-    /// The user's own.
+    /// The user's own; with [`TransferFlags::BOOKED`] the time of business.
     pub user_data_64: u64,
     /// The user's own.
     pub user_data_32: u32,
