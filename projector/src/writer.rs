@@ -288,14 +288,13 @@ impl WriterSession {
             self.copy(table, rows).await?;
         }
         self.end_under_way(&batch.words).await?;
+        let mut changes = std::borrow::Cow::Borrowed(&batch.changes);
+        if !batch.ends.is_empty() {
+            self.end_reservations(&batch.ends, changes.to_mut()).await?;
+        }
         // The volumes are sent with the changes, so that they cost no time of their own.
-        let (merged, added) = if batch.ends.is_empty() {
-            tokio::join!(biased; self.merge(&batch.changes), self.add_volumes(&batch.volumes))
-        } else {
-            let mut changes = batch.changes.clone();
-            self.end_reservations(&batch.ends, &mut changes).await?;
-            tokio::join!(biased; self.merge(&changes), self.add_volumes(&batch.volumes))
-        };
+        let (merge, add) = (self.merge(&changes), self.add_volumes(&batch.volumes));
+        let (merged, added) = tokio::join!(biased; Box::pin(merge), Box::pin(add));
         merged?;
         added?;
         self.connection.batch_execute("COMMIT").await?;

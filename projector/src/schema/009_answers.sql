@@ -246,8 +246,9 @@ BEGIN
         SELECT m.time, m.booked_at, m.partition, m.log_offset, m.transfer_id, m.kind::text, m.code, m.other_account_id,
                m.debit, m.credit, opening.debits + sum(m.debit) OVER up, opening.credits + sum(m.credit) OVER up,
                opening.credits - opening.debits + sum(m.credit - m.debit) OVER up, m.ledger
-          FROM bounds b JOIN movements m ON m.partition = b.partition AND m.log_offset >= b.low AND m.log_offset < b.high
-         WHERE m.account_id = account
+          FROM bounds b CROSS JOIN LATERAL (
+               SELECT n.* FROM movements n WHERE n.account_id = account AND n.partition = b.partition
+                  AND n.log_offset >= b.low AND n.log_offset < b.high OFFSET 0) AS m -- so that the bounds reach the indexes
         WINDOW up AS (ORDER BY m.time, m.partition, m.log_offset ROWS UNBOUNDED PRECEDING)
          ORDER BY m.time, m.partition, m.log_offset;
     ELSE
@@ -258,9 +259,9 @@ BEGIN
         moved AS (
             SELECT m.* FROM movements m WHERE m.account_id = account AND m.booked_at >= since AND m.booked_at < until
             UNION ALL
-            SELECT m.* FROM bounds b JOIN movements m
-                ON m.partition = b.partition AND m.log_offset >= b.low AND m.log_offset < b.high
-             WHERE m.account_id = account AND m.booked_at IS NULL)
+            SELECT m.* FROM bounds b CROSS JOIN LATERAL (
+                   SELECT n.* FROM movements n WHERE n.account_id = account AND n.partition = b.partition
+                      AND n.log_offset >= b.low AND n.log_offset < b.high AND n.booked_at IS NULL OFFSET 0) AS m)
         SELECT m.time, m.booked_at, m.partition, m.log_offset, m.transfer_id, m.kind::text, m.code, m.other_account_id,
                m.debit, m.credit, opening.debits + sum(m.debit) OVER up, opening.credits + sum(m.credit) OVER up,
                opening.credits - opening.debits + sum(m.credit - m.debit) OVER up, m.ledger
@@ -287,11 +288,34 @@ BEGIN
     RETURN QUERY
     WITH newest AS (
         SELECT m.* FROM positions p CROSS JOIN LATERAL (
-               SELECT n.* FROM movements n WHERE n.account_id = account AND n.partition = p.partition
-                ORDER BY n.log_offset DESC LIMIT rows) AS m
+               -- Arm by arm what view movements has: each reads its index back from the end, and no more of it.
+               (SELECT t.partition, t.log_offset, t.time, t.booked_at, t.id AS transfer_id, t.kind::text AS kind, t.code,
+                       t.credit_account_id AS other_account_id, t.amount AS debit, 0::numeric AS credit, t.ledger
+                  FROM transfers t WHERE t.partition = p.partition AND t.debit_account_id = account
+                   AND t.kind IN ('transfer', 'post') AND (t.sides IS NULL OR t.sides & 1 = 1) AND t.flags & 2048 <> 2048
+                 ORDER BY t.log_offset DESC LIMIT rows)
+               UNION ALL
+               (SELECT t.partition, t.log_offset, t.time, t.booked_at, t.id AS transfer_id, t.kind::text AS kind, t.code,
+                       t.debit_account_id AS other_account_id, 0::numeric AS debit, t.amount AS credit, t.ledger
+                  FROM transfers t WHERE t.partition = p.partition AND t.credit_account_id = account
+                   AND t.kind IN ('transfer', 'post') AND (t.other_partition IS NULL OR t.sides & 2 = 2) AND t.flags & 2048 <> 2048
+                 ORDER BY t.log_offset DESC LIMIT rows)
+               UNION ALL
+               (SELECT t.partition, t.log_offset, t.time, t.booked_at, t.id AS transfer_id, t.kind::text AS kind, t.code,
+                       t.credit_account_id AS other_account_id, t.amount AS debit, 0::numeric AS credit, t.ledger
+                  FROM arrivals t WHERE t.partition = p.partition AND t.debit_account_id = account
+                   AND t.verdict = 0 AND t.kind = 'transfer' AND t.sides & 1 = 1
+                 ORDER BY t.log_offset DESC LIMIT rows)
+               UNION ALL
+               (SELECT t.partition, t.log_offset, t.time, t.booked_at, t.id AS transfer_id, t.kind::text AS kind, t.code,
+                       t.debit_account_id AS other_account_id, 0::numeric AS debit, t.amount AS credit, t.ledger
+                  FROM arrivals t WHERE t.partition = p.partition AND t.credit_account_id = account
+                   AND t.verdict = 0 AND t.kind IN ('transfer', 'post') AND (t.sides IS NULL OR t.sides & 2 = 2)
+                   AND t.debit_account_id <> t.credit_account_id
+                 ORDER BY t.log_offset DESC LIMIT rows)) AS m
          WHERE here IS NULL OR p.partition = here
          ORDER BY m.time DESC, m.partition DESC, m.log_offset DESC LIMIT rows)
-    SELECT m.time, m.booked_at, m.partition, m.log_offset, m.transfer_id, m.kind::text, m.code, m.other_account_id, m.debit,
+    SELECT m.time, m.booked_at, m.partition, m.log_offset, m.transfer_id, m.kind, m.code, m.other_account_id, m.debit,
            m.credit, present - coalesce(sum(m.credit - m.debit) OVER down, 0), m.ledger
       FROM newest m
     WINDOW down AS (ORDER BY m.time DESC, m.partition DESC, m.log_offset DESC ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING)
@@ -318,9 +342,11 @@ BEGIN
                    CASE WHEN k.mark > k.next_offset / 2 THEN k.next_offset ELSE k.mark END AS high FROM marks k
         ), moved AS (
             SELECT m.account_id, sum(m.debit) AS debits, sum(m.credit) AS credits
-              FROM bounds b JOIN movements m
-                ON m.partition = b.partition AND m.log_offset >= b.low AND m.log_offset < b.high
-             WHERE m.account_id < 'fffffffe-0000-0000-0000-000000000000' GROUP BY m.account_id
+              FROM bounds b CROSS JOIN LATERAL (
+                   SELECT n.account_id, n.debit, n.credit FROM movements n
+                    WHERE n.partition = b.partition AND n.log_offset >= b.low AND n.log_offset < b.high
+                      AND n.account_id < 'fffffffe-0000-0000-0000-000000000000' OFFSET 0) AS m
+             GROUP BY m.account_id
         ), found AS (
             SELECT a.id, a.ledger, a.code,
                    CASE WHEN b.is_back THEN a.debits_posted - coalesce(m.debits, 0) ELSE coalesce(m.debits, 0) END AS debits,
