@@ -171,7 +171,7 @@ impl Model {
         let both = debit.0 != 0 && credit.0 != 0;
         let spans = both && self.routed(debit) != self.routed(credit);
         found.extend([
-            (event_flags(bytes) & !(63 | 1024) != 0, Verdict::FlagsUnknown),
+            (event_flags(bytes) & !0x43f != 0, Verdict::FlagsUnknown),
             (transfer.timestamp.0 != 0, Verdict::ReservedNotZero),
             (post && void, Verdict::FlagsExclusive),
             (ends && (pending || balancing), Verdict::FlagsExclusive),
