@@ -564,7 +564,7 @@ pub const HTTP_CONNECTIONS_MAX: usize = 256;
 /// Largest head of an HTTP request in bytes.
 pub const HTTP_HEAD_BYTES_MAX: usize = 16 << 10;
 /// How long a connection of HTTP may be silent between requests, and how long the head of one may take.
-pub const HTTP_IDLE_WITHIN: Duration = Duration::from_secs(60);
+pub const HTTP_IDLE_WITHIN: Duration = Duration::from_mins(1);
 /// How long both ends of a connection of HTTP may take to prove who they are.
 pub const HTTP_HANDSHAKE_WITHIN: Duration = Duration::from_secs(5);
 /// Largest body of an HTTP request in bytes: a whole batch in JSON, at 500 bytes an event.
@@ -585,8 +585,8 @@ pub const SHARD_SILENT_AFTER: Duration = Duration::from_secs(10);
 pub const HTTP_STREAM_SIGN_EVERY: Duration = Duration::from_secs(10);
 /// Bytes of the log that are read for one page of JSON.
 pub const HTTP_LOG_PAGE_BYTES: usize = 256 << 10;
-/// When to come back, where nothing better is known.
-pub const HTTP_RETRY_AFTER: Duration = Duration::from_secs(1);
+/// When to come back, in seconds, where nothing better is known.
+pub const HTTP_RETRY_AFTER_SECONDS: u32 = 1;
 
 const _: () = {
     assert!(HTTP_BODY_BYTES_MAX <= HTTP_BODIES_BYTES_MAX);

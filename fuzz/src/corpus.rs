@@ -8,9 +8,9 @@ use walengine::ledger::{Draft, Ledger, RecordsDraft};
 use walengine_net::entry::{ANY_OFFSET, ChainHash, EntryKind, EntryMeta, RecordHead};
 use walengine_net::frame::{self, FrameHead, RequestId};
 use walengine_net::message::{
-    ActFor, Append, AppendHead, ClusterStatus, Credit, Hello, IdNamespace, ListAccounts, LookupAccounts,
-    LookupTransfers, Message, NO_OFFSET, ReadEntries, ReadLog, ServerStatus, StateDigest, Status,
-    Submit, Subscribe, Unsubscribe,
+    ActFor, Append, AppendHead, ClusterStatus, Credit, Hello, IdNamespace, ListAccounts,
+    LookupAccounts, LookupTransfers, Message, NO_OFFSET, ReadEntries, ReadLog, ServerStatus,
+    StateDigest, Status, Submit, Subscribe, Unsubscribe,
 };
 use walengine_net::model::{
     Account, AccountFlags, AccountId, Amount, Close, CloseFlags, ClusterId, Code, EventBytes,

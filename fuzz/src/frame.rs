@@ -26,8 +26,9 @@ use walengine::storage::archive::Archive;
 use walengine::storage::partition_dir;
 use walengine_net::frame::{self, Frame, FrameError, HEADER_BYTES};
 use walengine_net::message::{
-    ActFor, ActForReply, AdminReply, AdmitNode, ClusterStatus, ClusterStatusReply, ImportLog, ImportLogReply, Leave,
-    LeaveAnyway, RemoveNode, StateDigest, StateDigestReply, TransferLeadership,
+    ActFor, ActForReply, AdminReply, AdmitNode, ClusterStatus, ClusterStatusReply, ImportLog,
+    ImportLogReply, Leave, LeaveAnyway, RemoveNode, StateDigest, StateDigestReply,
+    TransferLeadership,
 };
 use walengine_net::message::{
     Append, Credit, ErrorReply, Hello, HelloReply, ListAccounts, ListAccountsReply, LogPage,

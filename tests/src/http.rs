@@ -50,23 +50,27 @@ impl Http {
     ///
     /// # Panics
     /// If there is no answer.
-    pub fn ask(&mut self, method: &str, path: &str, headers: &[&str], body: Option<&str>) -> Answer {
+    pub fn ask(
+        &mut self,
+        method: &str,
+        path: &str,
+        headers: &[&str],
+        body: Option<&str>,
+    ) -> Answer {
         let has_host = headers.iter().any(|line| line.to_lowercase().starts_with("host:"));
         let has_type = headers.iter().any(|line| line.to_lowercase().starts_with("content-type:"));
-        let mut head = format!("{method} {path} HTTP/1.1\r\n");
+        let mut lines = vec![format!("{method} {path} HTTP/1.1")];
         if !has_host {
-            head.push_str(&format!("Host: {}\r\n", self.address));
+            lines.push(format!("Host: {}", self.address));
         }
-        for line in headers {
-            head.push_str(&format!("{line}\r\n"));
-        }
+        lines.extend(headers.iter().map(ToString::to_string));
         if let Some(body) = body {
             if !has_type {
-                head.push_str("Content-Type: application/json\r\n");
+                lines.push("Content-Type: application/json".to_owned());
             }
-            head.push_str(&format!("Content-Length: {}\r\n", body.len()));
+            lines.push(format!("Content-Length: {}", body.len()));
         }
-        head.push_str("\r\n");
+        let head = lines.join("\r\n") + "\r\n\r\n";
         self.send([head.as_bytes(), body.unwrap_or_default().as_bytes()].concat().as_slice());
         self.answer()
     }
@@ -87,7 +91,8 @@ impl Http {
     /// If there is none, or it is none.
     pub fn answer(&mut self) -> Answer {
         let (status, headers) = self.head();
-        let named = |name: &str| headers.iter().find(|(known, _)| known == name).map(|(_, value)| value);
+        let named =
+            |name: &str| headers.iter().find(|(known, _)| known == name).map(|(_, value)| value);
         let body = match named("content-length") {
             Some(bytes) => {
                 let mut body = vec![0; bytes.parse().unwrap()];

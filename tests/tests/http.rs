@@ -17,7 +17,8 @@ fn serve(dir: &TestDir) -> Server {
 
 fn address(server: &Server) -> SocketAddr {
     let log = server.log();
-    let (_, behind) = log.split_once("HTTP on http://").unwrap_or_else(|| panic!("no HTTP:\n{log}"));
+    let (_, behind) =
+        log.split_once("HTTP on http://").unwrap_or_else(|| panic!("no HTTP:\n{log}"));
     behind.split_whitespace().next().unwrap().parse().unwrap()
 }
 
@@ -36,18 +37,28 @@ fn a_transfer_moves_once_and_is_seen_with_its_token() {
     let mut http = Http::connect(address(&server));
     for id in ["till", "anna"] {
         let created = http.post("/api/v1/accounts", &account(id));
-        assert_eq!((created.status, created.json()["verdict"].as_str()), (201, Some("ok")), "{created:?}");
+        assert_eq!(
+            (created.status, created.json()["verdict"].as_str()),
+            (201, Some("ok")),
+            "{created:?}"
+        );
         assert_eq!(http.post("/api/v1/accounts", &account(id)).status, 200, "a repeat");
     }
-    let first = http.post("/api/v1/transfers", &transfer("rent-1", "340282366920938463463374607431768211"));
+    let first =
+        http.post("/api/v1/transfers", &transfer("rent-1", "340282366920938463463374607431768211"));
     assert_eq!(first.status, 201, "{first:?}");
     let token = first.header("walengine-token").unwrap().to_owned();
     assert!(first.json()["time"].as_str().unwrap().ends_with('Z'));
 
-    let again = http.post("/api/v1/transfers", &transfer("rent-1", "340282366920938463463374607431768211"));
+    let again =
+        http.post("/api/v1/transfers", &transfer("rent-1", "340282366920938463463374607431768211"));
     assert_eq!((again.status, again.json()["repeat"].as_bool()), (200, Some(true)), "{again:?}");
     let other = http.post("/api/v1/transfers", &transfer("rent-1", "1"));
-    assert_eq!((other.status, other.json()["verdict"].as_str()), (409, Some("id_reused")), "{other:?}");
+    assert_eq!(
+        (other.status, other.json()["verdict"].as_str()),
+        (409, Some("id_reused")),
+        "{other:?}"
+    );
 
     let with_token = [format!("Walengine-Token: {token}")];
     let with_token: Vec<&str> = with_token.iter().map(String::as_str).collect();
@@ -62,7 +73,11 @@ fn a_transfer_moves_once_and_is_seen_with_its_token() {
     assert_eq!(status.json()["verdict"], "ok", "{status:?}");
     for path in ["/api/v1/accounts/nobody", "/api/v1/transfers/never", "/api/v1/status/never"] {
         let missing = http.get(path);
-        assert_eq!((missing.status, missing.json()["code"].as_str()), (404, Some("not_found")), "{path}");
+        assert_eq!(
+            (missing.status, missing.json()["code"].as_str()),
+            (404, Some("not_found")),
+            "{path}"
+        );
     }
 }
 
@@ -77,7 +92,12 @@ fn the_key_of_a_request_is_the_id_of_its_transfer() {
     let mut body = transfer("x", "5");
     body.as_object_mut().unwrap().remove("id");
     let keyed = |http: &mut Http, key: &str, body: &Value| {
-        http.ask("POST", "/api/v1/transfers", &[&format!("Idempotency-Key: {key}")], Some(&body.to_string()))
+        http.ask(
+            "POST",
+            "/api/v1/transfers",
+            &[&format!("Idempotency-Key: {key}")],
+            Some(&body.to_string()),
+        )
     };
     let (first, again) = (keyed(&mut http, "order 17", &body), keyed(&mut http, "order 17", &body));
     assert_eq!((first.status, again.status), (201, 200), "{first:?} {again:?}");
@@ -124,18 +144,36 @@ fn a_batch_has_chains_and_pages_have_all_of_it() {
     let answer = http.post("/api/v1/events", &events);
     assert_eq!(answer.status, 200, "{answer:?}");
     let outcomes = answer.json()["outcomes"].clone();
-    let verdicts: Vec<&str> =
-        outcomes.as_array().unwrap().iter().map(|outcome| outcome["verdict"].as_str().unwrap()).collect();
+    let verdicts: Vec<&str> = outcomes
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|outcome| outcome["verdict"].as_str().unwrap())
+        .collect();
     assert_eq!(
         verdicts,
-        ["ok", "ok", "ok", "ok", "ok", "guard_balance_too_low", "linked_event_failed", "ok", "ok", "ok"]
+        [
+            "ok",
+            "ok",
+            "ok",
+            "ok",
+            "ok",
+            "guard_balance_too_low",
+            "linked_event_failed",
+            "ok",
+            "ok",
+            "ok"
+        ]
     );
     let known: Vec<&str> = Verdict::all().map(Verdict::name).collect();
     assert!(verdicts.iter().all(|verdict| known.contains(verdict)));
 
     let accounts = http.post("/api/v1/accounts/lookup", &json!({"ids": ["anna", "nobody"]})).json();
     assert_eq!(accounts["accounts"][0]["debits_posted"], "60");
-    assert_eq!(accounts["accounts"][0]["flags"], json!(["debits_must_not_exceed_credits", "closed"]));
+    assert_eq!(
+        accounts["accounts"][0]["flags"],
+        json!(["debits_must_not_exceed_credits", "closed"])
+    );
     assert!(accounts["accounts"][1].is_null());
     let found = http.post("/api/v1/transfers/lookup", &json!({"ids": ["hold", "never"]})).json();
     assert_eq!(found["transfers"][0]["event"]["user_data_64"], "18446744073709551615");
@@ -181,7 +219,8 @@ fn whatever_makes_no_sense_gets_a_typed_problem() {
     let post = |path: &str, headers: &[&str], body: &str| {
         Http::connect(address).ask("POST", path, headers, Some(body))
     };
-    let many = format!("{{\"events\":[{}]}}", vec![r#"{"type":"close","account":"a"}"#; 8191].join(","));
+    let many =
+        format!("{{\"events\":[{}]}}", vec![r#"{"type":"close","account":"a"}"#; 8191].join(","));
     let to = "/api/v1/transfers";
     let cases = [
         (post(to, &[], "{"), 400, "malformed", ""),
@@ -191,28 +230,73 @@ fn whatever_makes_no_sense_gets_a_typed_problem() {
         (post(to, &[], r#"{"amount": 9007199254740993}"#), 400, "malformed", "2^53"),
         (post(to, &[], r#"{"amount": "1.5"}"#), 400, "malformed", "no such number"),
         (post(to, &[], r#"{"amount": "-1"}"#), 400, "malformed", "no such number"),
-        (post(to, &[], r#"{"amount": "340282366920938463463374607431768211456"}"#), 400, "malformed", "no such number"),
+        (
+            post(to, &[], r#"{"amount": "340282366920938463463374607431768211456"}"#),
+            400,
+            "malformed",
+            "no such number",
+        ),
         (post(to, &[], r#"{"ledger": "1"}"#), 400, "malformed", "a whole number"),
         (post(to, &[], r#"{"ledger": 4294967296}"#), 400, "malformed", "32 bits"),
         (post(to, &[], r#"{"amout": "1"}"#), 400, "malformed", "amout"),
         (post(to, &[], r#"{"id": ""}"#), 400, "malformed", "not empty"),
         (post(to, &[], r#"{"flags": ["gathering"]}"#), 400, "malformed", "gathering"),
         (post(to, &[], r#"{"linked": true}"#), 400, "malformed", "/api/v1/events"),
-        (post(to, &[], r#"{"id": "p", "pending_id": "q", "flags": ["post_pending"]}"#), 400, "unroutable", "names no account"),
+        (
+            post(to, &[], r#"{"id": "p", "pending_id": "q", "flags": ["post_pending"]}"#),
+            400,
+            "unroutable",
+            "names no account",
+        ),
         (post(to, &["Content-Type: text/plain"], "{}"), 415, "media_type", "application/json"),
         (post(to, &["Host: evil.example"], "{}"), 421, "misdirected", "--http-names"),
         (post("/api/v1/events", &[], &many), 400, "malformed", "8190"),
-        (post("/api/v1/events", &[], &format!("\"{}\"", "x".repeat(5 << 20))), 413, "too_large", "4 MiB"),
+        (
+            post("/api/v1/events", &[], &format!("\"{}\"", "x".repeat(5 << 20))),
+            413,
+            "too_large",
+            "4 MiB",
+        ),
         (post("/api/v1/nothing", &[], "{}"), 404, "no_such_path", "openapi.json"),
         (Http::connect(address).get("/api/v1/log/9"), 404, "not_found", "2"),
         (Http::connect(address).get("/api/v1/log/x"), 400, "malformed", ""),
         (Http::connect(address).get("/api/v1/log/0?from=-1"), 400, "malformed", ""),
         (Http::connect(address).get("/api/v1/log/0?form=1"), 400, "malformed", "form"),
         (Http::connect(address).get("/api/v1/accounts?limit=0"), 400, "malformed", "limit"),
-        (Http::connect(address).ask("GET", "/api/v1/accounts/a", &["Walengine-Token: x"], None), 400, "malformed", "token"),
-        (Http::connect(address).ask("GET", "/api/v1/accounts/a", &[&format!("Walengine-Token: {:032x}-0-1", 1)], None), 409, "wrong_cluster", "cluster"),
-        (Http::connect(address).ask("GET", "/api/v1/accounts/a", &["Walengine-Read: newest"], None), 400, "malformed", "linearizable"),
-        (Http::connect(address).ask("DELETE", "/api/v1/accounts/a", &[], None), 405, "method_not_allowed", "DELETE"),
+        (
+            Http::connect(address).ask("GET", "/api/v1/accounts/a", &["Walengine-Token: x"], None),
+            400,
+            "malformed",
+            "token",
+        ),
+        (
+            Http::connect(address).ask(
+                "GET",
+                "/api/v1/accounts/a",
+                &[&format!("Walengine-Token: {:032x}-0-1", 1)],
+                None,
+            ),
+            409,
+            "wrong_cluster",
+            "cluster",
+        ),
+        (
+            Http::connect(address).ask(
+                "GET",
+                "/api/v1/accounts/a",
+                &["Walengine-Read: newest"],
+                None,
+            ),
+            400,
+            "malformed",
+            "linearizable",
+        ),
+        (
+            Http::connect(address).ask("DELETE", "/api/v1/accounts/a", &[], None),
+            405,
+            "method_not_allowed",
+            "DELETE",
+        ),
     ];
     for (answer, status, code, detail) in &cases {
         let problem = answer.json();
@@ -257,6 +341,23 @@ fn huge_bodies_of_many_have_a_bound_together() {
     assert!(grown < 64 << 20, "{grown} bytes for 40 bodies of 4 MiB");
 }
 
+/// The id and the record of the next event.
+fn next(reader: &mut Http) -> (u64, Value) {
+    let (mut id, mut data) = (None, None);
+    loop {
+        let line = reader.line();
+        if let Some(found) = line.strip_prefix("id: ") {
+            id = found.parse().ok();
+        } else if let Some(found) = line.strip_prefix("data: ") {
+            data = serde_json::from_str(found).ok();
+        } else if line.is_empty()
+            && let (Some(id), Some(data)) = (id, data.take())
+        {
+            return (id, data);
+        }
+    }
+}
+
 #[test]
 fn a_reader_follows_the_log_and_resumes_where_it_was() {
     let dir = TestDir::new("http-stream");
@@ -271,25 +372,12 @@ fn a_reader_follows_the_log_and_resumes_where_it_was() {
         reader.send(format!("GET {path} HTTP/1.1\r\nHost: {address}\r\n{headers}\r\n").as_bytes());
         let (status, headers) = reader.head();
         assert_eq!(status, 200);
-        assert!(headers.contains(&("content-type".to_owned(), "text/event-stream".to_owned())), "{headers:?}");
+        assert!(
+            headers.contains(&("content-type".to_owned(), "text/event-stream".to_owned())),
+            "{headers:?}"
+        );
         reader
     };
-    /// The id and the record of the next event.
-    fn next(reader: &mut Http) -> (u64, Value) {
-        let (mut id, mut data) = (None, None);
-        loop {
-            let line = reader.line();
-            if let Some(found) = line.strip_prefix("id: ") {
-                id = found.parse().ok();
-            } else if let Some(found) = line.strip_prefix("data: ") {
-                data = serde_json::from_str(found).ok();
-            } else if line.is_empty()
-                && let (Some(id), Some(data)) = (id, data.take())
-            {
-                return (id, data);
-            }
-        }
-    }
     let mut all = follow("", "/api/v1/log/0/stream?from=0");
     let mut new = follow("", "/api/v1/log/0/stream");
     assert_eq!(next(&mut all).0, 0);
@@ -356,7 +444,8 @@ fn whoever_has_a_certificate_may_do_by_http_what_the_policy_gives_it() {
     let asked = |who: Option<&str>, path: &str, body: Option<&Value>| {
         let authority = credentials.of("client-payments").join("ca.pem");
         let mut curl = Command::new("curl");
-        curl.args(["--silent", "--show-error", "--write-out", "\n%{http_code}", "--cacert"]).arg(authority);
+        curl.args(["--silent", "--show-error", "--write-out", "\n%{http_code}", "--cacert"])
+            .arg(authority);
         if let Some(who) = who {
             let own = credentials.of(who);
             curl.arg("--cert").arg(own.join("identity.pem"));
@@ -365,7 +454,8 @@ fn whoever_has_a_certificate_may_do_by_http_what_the_policy_gives_it() {
         if let Some(body) = body {
             curl.args(["--header", "Content-Type: application/json", "--data", &body.to_string()]);
         }
-        let output = curl.arg(format!("https://{address}{path}")).output().expect("curl is installed");
+        let output =
+            curl.arg(format!("https://{address}{path}")).output().expect("curl is installed");
         let text = String::from_utf8(output.stdout).unwrap();
         let (body, status) = text.rsplit_once('\n').unwrap_or_default();
         (status.parse::<u16>().unwrap_or(0), body.to_owned())
@@ -390,7 +480,11 @@ fn whoever_has_a_certificate_may_do_by_http_what_the_policy_gives_it() {
     // The node's own certificate is nobody's.
     let node = asked(Some("node-1"), "/api/v1/accounts/anna", None);
     assert_eq!(node.0, 403, "{node:?}");
-    assert_eq!(asked(None, "/api/v1/accounts/anna", None).0, 0, "nobody without a certificate is answered");
+    assert_eq!(
+        asked(None, "/api/v1/accounts/anna", None).0,
+        0,
+        "nobody without a certificate is answered"
+    );
 }
 
 /// What shards publish of themselves is on the page of a real server, soon after it has happened.
@@ -412,7 +506,10 @@ fn the_page_for_prometheus_tells_what_has_happened() {
     let by = Instant::now() + Duration::from_secs(30);
     loop {
         let page = http.get("/metrics");
-        assert!(page.header("content-type").unwrap().starts_with("application/openmetrics-text"), "{page:?}");
+        assert!(
+            page.header("content-type").unwrap().starts_with("application/openmetrics-text"),
+            "{page:?}"
+        );
         if of(&page.body, "walengine_records_total{") == 7 {
             assert_eq!(of(&page.body, "walengine_answer_seconds_count{"), 7, "{}", page.body);
             assert!(page.body.ends_with("# EOF\n"));

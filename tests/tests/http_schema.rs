@@ -1,4 +1,4 @@
-//! Does the API do what its own OpenAPI document says, to whoever reads only that?
+//! Does the API do what its own `OpenAPI` document says, to whoever reads only that?
 
 use std::path::Path;
 use std::process::Command;

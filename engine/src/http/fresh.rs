@@ -79,7 +79,8 @@ impl<S: Sync> FromRequestParts<S> for Fresh {
         let tokens = tokens
             .map_err(|expected| Problem::new(Kind::Malformed, format!("{TOKEN}: {expected}")))?;
         if tokens.len() > TOKENS_MAX {
-            let detail = format!("{TOKEN} has {} tokens, and at most {TOKENS_MAX} may be", tokens.len());
+            let detail =
+                format!("{TOKEN} has {} tokens, and at most {TOKENS_MAX} may be", tokens.len());
             return Err(Problem::new(Kind::Malformed, detail));
         }
         Ok(Self { tokens, from })
@@ -90,7 +91,8 @@ impl<S: Sync> FromRequestParts<S> for Fresh {
 pub fn text<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Result<Option<&'a str>, Problem> {
     let Some(value) = headers.get(name) else { return Ok(None) };
     let text = value.to_str();
-    let text = text.map_err(|_| Problem::new(Kind::Malformed, format!("{name} is no ASCII text")))?;
+    let text =
+        text.map_err(|_| Problem::new(Kind::Malformed, format!("{name} is no ASCII text")))?;
     Ok(Some(text.trim()))
 }
 

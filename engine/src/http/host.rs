@@ -51,7 +51,9 @@ mod tests {
         ] {
             assert!(hosts.knows(known), "{known}");
         }
-        for unknown in ["", "evil.example", "evil.example:7480", "localhost.evil.example", "127.0.0.1.x"] {
+        for unknown in
+            ["", "evil.example", "evil.example:7480", "localhost.evil.example", "127.0.0.1.x"]
+        {
             assert!(!hosts.knows(unknown), "{unknown}");
         }
     }

@@ -79,7 +79,8 @@ impl Http {
         let listener = match TcpListener::bind(address) {
             Ok(listener) => listener,
             Err(error) if config.is_asked_for => {
-                let message = format!("cannot listen on {address}: {error}; name another with --http");
+                let message =
+                    format!("cannot listen on {address}: {error}; name another with --http");
                 return Err(Fatal::new(Reason::Listen, message));
             }
             Err(error) => {

@@ -11,7 +11,7 @@ use utoipa::ToSchema;
 use walengine_net::client::ClientError;
 use walengine_net::message::ErrorCode;
 
-use crate::limits::HTTP_RETRY_AFTER;
+use crate::limits::HTTP_RETRY_AFTER_SECONDS;
 
 /// The content type of a problem.
 pub const PROBLEM_TYPE: &str = "application/problem+json";
@@ -36,8 +36,9 @@ pub struct Problem {
     /// Where in the request, as a JSON pointer.
     #[serde(skip_serializing_if = "Option::is_none")]
     pointer: Option<String>,
+    /// In seconds.
     #[serde(skip)]
-    retry_after: Option<Duration>,
+    retry_after: Option<u32>,
 }
 
 /// The kinds of problems that are not a server's answer.
@@ -74,7 +75,9 @@ pub enum Kind {
 impl Kind {
     fn parts(self) -> (StatusCode, &'static str, &'static str) {
         match self {
-            Self::Malformed => (StatusCode::BAD_REQUEST, "malformed", "The request can't be understood"),
+            Self::Malformed => {
+                (StatusCode::BAD_REQUEST, "malformed", "The request can't be understood")
+            }
             Self::NotFound => (StatusCode::NOT_FOUND, "not_found", "Nothing is there"),
             Self::NoSuchPath => (StatusCode::NOT_FOUND, "no_such_path", "There is no such path"),
             Self::MethodNotAllowed => (
@@ -85,13 +88,17 @@ impl Kind {
             Self::KeyDiffers => {
                 (StatusCode::CONFLICT, "key_differs", "The header and the body name different ids")
             }
-            Self::TooSlow => (StatusCode::REQUEST_TIMEOUT, "too_slow", "The request did not come in time"),
+            Self::TooSlow => {
+                (StatusCode::REQUEST_TIMEOUT, "too_slow", "The request did not come in time")
+            }
             Self::TooLarge => {
                 (StatusCode::PAYLOAD_TOO_LARGE, "too_large", "The request is larger than the limit")
             }
-            Self::MediaType => {
-                (StatusCode::UNSUPPORTED_MEDIA_TYPE, "media_type", "The body must be application/json")
-            }
+            Self::MediaType => (
+                StatusCode::UNSUPPORTED_MEDIA_TYPE,
+                "media_type",
+                "The body must be application/json",
+            ),
             Self::Misdirected => {
                 (StatusCode::MISDIRECTED_REQUEST, "misdirected", "The request is for another host")
             }
@@ -101,7 +108,9 @@ impl Kind {
             Self::Forbidden => {
                 (StatusCode::FORBIDDEN, "forbidden", "The policy does not allow this")
             }
-            Self::NotReady => (StatusCode::SERVICE_UNAVAILABLE, "not_ready", "The node does not serve yet"),
+            Self::NotReady => {
+                (StatusCode::SERVICE_UNAVAILABLE, "not_ready", "The node does not serve yet")
+            }
             Self::TooMany => (StatusCode::SERVICE_UNAVAILABLE, "busy", "All places are taken"),
         }
     }
@@ -111,8 +120,8 @@ impl Problem {
     /// Of a kind; nothing was changed.
     pub fn new(kind: Kind, detail: impl Display) -> Self {
         let (status, code, title) = kind.parts();
-        let retry_after =
-            matches!(kind, Kind::NotReady | Kind::TooMany).then_some(HTTP_RETRY_AFTER);
+        let is_passing = matches!(kind, Kind::NotReady | Kind::TooMany);
+        let retry_after = is_passing.then_some(HTTP_RETRY_AFTER_SECONDS);
         Self { retry_after, ..Self::of(status, code, title, detail.to_string()) }
     }
 
@@ -141,11 +150,12 @@ impl Problem {
 
     fn refused(code: Option<ErrorCode>, detail: String, retry_after: Duration) -> Self {
         let (status, title) = of_code(code);
-        let retry_after = Some(retry_after).filter(|after| !after.is_zero());
+        let is_unavailable = status == StatusCode::SERVICE_UNAVAILABLE;
+        let hint = Some(retry_after).filter(|after| !after.is_zero());
+        let hint = hint.map(|after| after.as_millis().div_ceil(1000) as u32);
         Self {
             may_have_changed: code.is_none_or(ErrorCode::may_have_changed),
-            retry_after: retry_after
-                .or((status == StatusCode::SERVICE_UNAVAILABLE).then_some(HTTP_RETRY_AFTER)),
+            retry_after: hint.or(is_unavailable.then_some(HTTP_RETRY_AFTER_SECONDS)),
             ..Self::of(status, code.map_or("unknown_error", ErrorCode::name), title, detail)
         }
     }
@@ -168,9 +178,7 @@ fn of_code(code: Option<ErrorCode>) -> (StatusCode, &'static str) {
             (StatusCode::BAD_GATEWAY, "The nodes of the cluster have different versions")
         }
         ErrorCode::NoSuchPartition => (StatusCode::NOT_FOUND, "There is no such partition"),
-        ErrorCode::DeadlineExceeded => {
-            (StatusCode::GATEWAY_TIMEOUT, "There was no answer in time")
-        }
+        ErrorCode::DeadlineExceeded => (StatusCode::GATEWAY_TIMEOUT, "There was no answer in time"),
         ErrorCode::StorageFull => (UNAVAILABLE, "The disk is nearly full"),
         ErrorCode::Stopped => (UNAVAILABLE, "The partition has stopped"),
         ErrorCode::NotYet => (UNAVAILABLE, "The node does not have that write yet"),
@@ -189,7 +197,7 @@ impl From<ClientError> for Problem {
     fn from(error: ClientError) -> Self {
         let detail = error.to_string();
         let unavailable = |code, title| Self {
-            retry_after: Some(HTTP_RETRY_AFTER),
+            retry_after: Some(HTTP_RETRY_AFTER_SECONDS),
             ..Self::of(StatusCode::SERVICE_UNAVAILABLE, code, title, detail.clone())
         };
         match error {
@@ -212,21 +220,30 @@ impl From<ClientError> for Problem {
                     detail,
                 )
             },
-            ClientError::TooMany { .. } => {
-                Self::of(StatusCode::BAD_REQUEST, "too_many", "More than one request may have", detail)
-            }
-            ClientError::Unroutable { .. } => {
-                Self::of(StatusCode::BAD_REQUEST, "unroutable", "The partition can't be told", detail)
-            }
+            ClientError::TooMany { .. } => Self::of(
+                StatusCode::BAD_REQUEST,
+                "too_many",
+                "More than one request may have",
+                detail,
+            ),
+            ClientError::Unroutable { .. } => Self::of(
+                StatusCode::BAD_REQUEST,
+                "unroutable",
+                "The partition can't be told",
+                detail,
+            ),
             ClientError::WrongCluster { .. } => Self::of(
                 StatusCode::CONFLICT,
                 "wrong_cluster",
                 "The token is of another cluster",
                 detail,
             ),
-            ClientError::Answer(_) => {
-                Self::of(StatusCode::BAD_GATEWAY, "answer", "A node's answer makes no sense", detail)
-            }
+            ClientError::Answer(_) => Self::of(
+                StatusCode::BAD_GATEWAY,
+                "answer",
+                "A node's answer makes no sense",
+                detail,
+            ),
             _ => unavailable("unreachable", "The cluster can't be reached"),
         }
     }
@@ -238,8 +255,7 @@ impl IntoResponse for Problem {
         let body = serde_json::to_vec(&self).unwrap_or_default(); // text and numbers only
         let mut response = (status, [(CONTENT_TYPE, PROBLEM_TYPE)], body).into_response();
         if let Some(after) = self.retry_after {
-            let seconds = after.as_secs_f64().ceil().max(1.0) as u64;
-            response.headers_mut().insert(RETRY_AFTER, HeaderValue::from(seconds));
+            response.headers_mut().insert(RETRY_AFTER, HeaderValue::from(after));
         }
         response
     }
@@ -252,7 +268,10 @@ mod tests {
     #[test]
     fn a_problem_says_whether_anything_may_have_changed() {
         let unknown = Problem::from(ClientError::OutcomeUnknown { waited: Duration::from_secs(1) });
-        assert_eq!((unknown.status, unknown.code, unknown.may_have_changed), (504, "outcome_unknown", true));
+        assert_eq!(
+            (unknown.status, unknown.code, unknown.may_have_changed),
+            (504, "outcome_unknown", true)
+        );
         let refused = |code| {
             Problem::from(ClientError::Refused {
                 code: Some(code),
@@ -264,7 +283,10 @@ mod tests {
         assert_eq!((busy.status, busy.may_have_changed), (503, false));
         assert_eq!(busy.into_response().headers()[RETRY_AFTER], "1");
         let forbidden = refused(ErrorCode::Forbidden);
-        assert_eq!((forbidden.status, forbidden.kind.as_str()), (403, "urn:walengine:problem:forbidden"));
+        assert_eq!(
+            (forbidden.status, forbidden.kind.as_str()),
+            (403, "urn:walengine:problem:forbidden")
+        );
         assert!(refused(ErrorCode::LeadershipLost).may_have_changed);
     }
 }

@@ -31,13 +31,17 @@ pub fn router(shared: Arc<Shared>) -> Router {
 }
 
 /// The page for Prometheus, for whoever may see anything.
-async fn metrics_page(State(shared): State<Arc<Shared>>, caller: Caller) -> Result<Response, Problem> {
+async fn metrics_page(
+    State(shared): State<Arc<Shared>>,
+    caller: Caller,
+) -> Result<Response, Problem> {
     let node = shared.node.get();
     let node = node.ok_or_else(|| Problem::new(Kind::NotReady, health::NOT_OPENED))?;
     if let Some(identity) = caller.identity()?
         && !node.policies.rights(&identity).1.any()
     {
-        let detail = format!("{identity} has no right here: an [[allow]] of the policy must give it some");
+        let detail =
+            format!("{identity} has no right here: an [[allow]] of the policy must give it some");
         return Err(Problem::new(Kind::Forbidden, detail));
     }
     Ok(([(CONTENT_TYPE, metrics::CONTENT_TYPE)], metrics::text(node)).into_response())

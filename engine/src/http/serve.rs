@@ -19,7 +19,8 @@ use super::Shared;
 use super::caller::Caller;
 use super::router::router;
 use crate::limits::{
-    ACCEPT_RETRY_AFTER, HTTP_CONNECTIONS_MAX, HTTP_HANDSHAKE_WITHIN, HTTP_HEAD_BYTES_MAX, HTTP_IDLE_WITHIN,
+    ACCEPT_RETRY_AFTER, HTTP_CONNECTIONS_MAX, HTTP_HANDSHAKE_WITHIN, HTTP_HEAD_BYTES_MAX,
+    HTTP_IDLE_WITHIN,
 };
 
 type Service = TowerToHyperService<Router>;

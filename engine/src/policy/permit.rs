@@ -64,13 +64,17 @@ impl Permit {
     /// # Errors
     /// The caller is no node of the identity's cluster, or makes them for somebody already, or for a node.
     pub fn act_for(&self, identity: Identity) -> Result<(), Forbidden> {
-        let is_nobodys = |held: &Held| !held.is_for_another.get() && held.is_node_of(identity.cluster());
+        let is_nobodys =
+            |held: &Held| !held.is_for_another.get() && held.is_node_of(identity.cluster());
         match &self.held {
             Some(held) if is_nobodys(held) && identity.role() != Role::Node => {
                 held.become_for(Arc::new(identity));
                 Ok(())
             }
-            Some(held) => Err(held.forbidden("may make no requests for others: only a node may, for one of its cluster".to_owned())),
+            Some(held) => Err(held.forbidden(
+                "may make no requests for others: only a node may, for one of its cluster"
+                    .to_owned(),
+            )),
             // Who is not known may do everything already, and the identity could be any.
             None => Err(Forbidden {
                 who: Arc::new(identity),
@@ -137,9 +141,10 @@ impl Held {
 
     fn look_up(&self) {
         let (generation, rights) = self.policies.rights(&self.identity.borrow());
-        let rights = match self.is_for_another.get() {
-            true => Arc::new(Rights { admin: false, ..(*rights).clone() }),
-            false => rights,
+        let rights = if self.is_for_another.get() {
+            Arc::new(Rights { admin: false, ..(*rights).clone() })
+        } else {
+            rights
         };
         self.seen.set(generation);
         self.rights.replace(rights);

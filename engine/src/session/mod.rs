@@ -24,9 +24,9 @@ use walengine_net::frame::{Frame, FrameHead, Kind, RequestId};
 use walengine_net::identity::Identity;
 use walengine_net::limits::{BODY_BYTES_MAX, EVENTS_MAX, HOLD_MILLIS_MAX, INFLIGHT_MAX};
 use walengine_net::message::{
-    ActFor, ActForReply, AdmitNode, Append, ClusterStatus, Credit, ErrorCode, Hello, HelloReply, ImportLog, Leave,
-    LeaveAnyway, MessageError, NO_NODE, OutcomeRuns, RemoveNode, ServerStatus, StateDigest,
-    TransferLeadership, Unsubscribe, open_frame,
+    ActFor, ActForReply, AdmitNode, Append, ClusterStatus, Credit, ErrorCode, Hello, HelloReply,
+    ImportLog, Leave, LeaveAnyway, MessageError, NO_NODE, OutcomeRuns, RemoveNode, ServerStatus,
+    StateDigest, TransferLeadership, Unsubscribe, open_frame,
 };
 use walengine_net::model::{EventBytes, PartitionId, Verdict};
 

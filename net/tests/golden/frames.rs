@@ -3,9 +3,9 @@
 use walengine_net::entry::{ANY_OFFSET, RecordHead};
 use walengine_net::frame::{FrameHead, Kind, RequestId, encode, encode_as};
 use walengine_net::message::{
-    ActFor, ActForReply, AdminReply, AdminState, AdmitNode, Append, AppendHead, ClusterStatus, ClusterStatusReply,
-    Credit, ErrorCode, ErrorReply, EventState, GroupRow, Hello, HelloReply, ImportLog,
-    ImportLogReply, ImportedEntry, LINEARIZABLE, Leave, LeaveAnyway, ListAccounts,
+    ActFor, ActForReply, AdminReply, AdminState, AdmitNode, Append, AppendHead, ClusterStatus,
+    ClusterStatusReply, Credit, ErrorCode, ErrorReply, EventState, GroupRow, Hello, HelloReply,
+    ImportLog, ImportLogReply, ImportedEntry, LINEARIZABLE, Leave, LeaveAnyway, ListAccounts,
     ListAccountsReply, LogPage, LookupAccounts, LookupAccountsReply, LookupTransfers,
     LookupTransfersReply, Message, NO_OFFSET, NO_PARTITION, NodeRow, NumberRow, OutcomeRun,
     Reached, ReadEntries, ReadLog, RemoveNode, ReplicaRow, ServerStatus, ServerStatusReply,

@@ -119,7 +119,7 @@ pub async fn look_up(
 pub struct List {
     /// Partition whose accounts are listed.
     #[serde(default)]
-    #[param(minimum = 0, maximum = 65535)]
+    #[param(minimum = 0, maximum = 65_535)]
     partition: u16,
     /// `next` of the page before.
     after: Option<u64>,

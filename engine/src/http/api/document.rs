@@ -1,4 +1,4 @@
-//! The OpenAPI document: made of the handlers and forms themselves, so that it can't differ from them.
+//! The `OpenAPI` document: made of the handlers and forms themselves, so that it can't differ from them.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -46,7 +46,7 @@ pub fn base() -> OpenApi {
 }
 
 /// The path of the whole document.
-pub fn router(document: OpenApi) -> Router<Arc<Shared>> {
+pub fn router(document: &OpenApi) -> Router<Arc<Shared>> {
     let text = document.to_json().unwrap_or_default(); // names and texts only
     let text: Arc<str> = text.into();
     let answer = async move || ([(CONTENT_TYPE, "application/json")], text.to_string());

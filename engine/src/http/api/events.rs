@@ -19,7 +19,9 @@ use crate::http::Shared;
 use crate::http::body::Given;
 use crate::http::caller::Caller;
 use crate::http::fresh::{self, Fresh, HowFresh};
-use crate::http::json::{AccountText, AnyText, Digits, EventText, GivenEvent, OneId as _, ShownOutcome};
+use crate::http::json::{
+    AccountText, AnyText, Digits, EventText, GivenEvent, OneId as _, ShownOutcome,
+};
 use crate::http::problem::{Kind, Problem};
 
 /// Events to be decided, in this order within each partition.
@@ -153,9 +155,7 @@ pub async fn status(
 ) -> Result<Json<ShownStatus>, Problem> {
     let malformed = |why| Problem::new(Kind::Malformed, why);
     let (namespace, id) = match asked.of {
-        Namespace::Event => {
-            (IdNamespace::Event, EventText::of_text(&id).map_err(malformed)?.0.0)
-        }
+        Namespace::Event => (IdNamespace::Event, EventText::of_text(&id).map_err(malformed)?.0.0),
         Namespace::Account => {
             (IdNamespace::Account, AccountText::of_text(&id).map_err(malformed)?.0.0)
         }

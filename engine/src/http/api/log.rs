@@ -27,7 +27,7 @@ const PAGE_MAX: usize = 1000;
 pub struct Part {
     /// The first offset.
     #[serde(default)]
-    #[param(minimum = 0, maximum = 9007199254740991i64)]
+    #[param(minimum = 0, maximum = 9_007_199_254_740_991_i64)]
     from: u64,
     /// At most so many records.
     #[serde(default = "page_of")]
@@ -57,7 +57,7 @@ pub struct LogPage {
     operation_id = "readLog",
     params(
         Part,
-        ("partition" = u16, Path, description = "Its number, from 0", maximum = 65535),
+        ("partition" = u16, Path, description = "Its number, from 0", maximum = 65_535),
         HowFresh,
     ),
     responses((status = 200, body = LogPage, description = "A page; empty at the end of the log"), AnyProblem, TokenProblem)

@@ -39,7 +39,7 @@ pub fn router() -> Router<Arc<Shared>> {
         .routes(routes!(stream::follow))
         .routes(routes!(cluster::status))
         .split_for_parts();
-    router.merge(document::router(document))
+    router.merge(document::router(&document))
 }
 
 /// An id in the path.
@@ -77,7 +77,8 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequestParts<S> for Asked<T> {
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
         let asked = Query::<T>::from_request_parts(parts, state).await;
-        let Query(asked) = asked.map_err(|error| Problem::new(Kind::Malformed, error.body_text()))?;
+        let Query(asked) =
+            asked.map_err(|error| Problem::new(Kind::Malformed, error.body_text()))?;
         Ok(Self(asked))
     }
 }

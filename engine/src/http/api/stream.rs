@@ -34,7 +34,7 @@ const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
 #[into_params(parameter_in = Query)]
 pub struct Beginning {
     /// The first offset; without it and without `Last-Event-ID`, what comes from now on.
-    #[param(minimum = 0, maximum = 9007199254740991i64)]
+    #[param(minimum = 0, maximum = 9_007_199_254_740_991_i64)]
     from: Option<u64>,
 }
 
@@ -46,7 +46,7 @@ pub struct Beginning {
     operation_id = "followLog",
     params(
         Beginning,
-        ("partition" = u16, Path, description = "Its number, from 0", maximum = 65535),
+        ("partition" = u16, Path, description = "Its number, from 0", maximum = 65_535),
         ("Last-Event-ID" = Option<String>, Header, description = "Begin behind this offset"),
     ),
     responses((status = 200, body = Record, content_type = "text/event-stream", description = "One event a record"), AnyProblem)

@@ -8,8 +8,8 @@ use utoipa::openapi::{Ref, RefOr};
 use utoipa::{PartialSchema, ToSchema};
 use walengine_net::client::new_event_id;
 use walengine_net::model::{
-    Account, AccountFlags, AccountId, Amount, Close, CloseFlags, Code, Event, EventId, Guard, GuardFlags, LedgerId,
-    Transfer, TransferFlags,
+    Account, AccountFlags, AccountId, Amount, Close, CloseFlags, Code, Event, EventId, Guard,
+    GuardFlags, LedgerId, Transfer, TransferFlags,
 };
 
 use super::kind::{AccountKind, CloseKind, GuardKind, TransferKind};
@@ -27,10 +27,10 @@ pub struct GivenAccount {
     #[schema(value_type = String, min_length = 1, max_length = 256)]
     pub id: AccountText,
     /// Asset and scale.
-    #[schema(value_type = u32, minimum = 1, maximum = 4294967295u32)]
+    #[schema(value_type = u32, minimum = 1, maximum = 4_294_967_295_u32)]
     pub ledger: Whole<u32>,
     /// Kind of account.
-    #[schema(value_type = u16, minimum = 1, maximum = 65535)]
+    #[schema(value_type = u16, minimum = 1, maximum = 65_535)]
     pub code: Whole<u16>,
     /// Limits.
     #[serde(default)]
@@ -84,11 +84,11 @@ pub struct GivenTransfer {
     pub amount: Digits<u128>,
     /// Asset of both accounts. May be missing when posting or voiding.
     #[serde(default)]
-    #[schema(value_type = u32, minimum = 0, maximum = 4294967295u32)]
+    #[schema(value_type = u32, minimum = 0, maximum = 4_294_967_295_u32)]
     pub ledger: Whole<u32>,
     /// Reason. May be missing when posting or voiding.
     #[serde(default)]
-    #[schema(value_type = u16, minimum = 0, maximum = 65535)]
+    #[schema(value_type = u16, minimum = 0, maximum = 65_535)]
     pub code: Whole<u16>,
     /// What kind of transfer.
     #[serde(default)]
@@ -98,7 +98,7 @@ pub struct GivenTransfer {
     pub pending_id: Option<EventText>,
     /// How long a pending transfer reserves; 0: until it is posted or voided.
     #[serde(default)]
-    #[schema(value_type = u32, minimum = 0, maximum = 4294967295u32)]
+    #[schema(value_type = u32, minimum = 0, maximum = 4_294_967_295_u32)]
     pub timeout_seconds: Whole<u32>,
     /// The user's own.
     #[serde(default)]
@@ -110,7 +110,7 @@ pub struct GivenTransfer {
     pub user_data_64: Digits<u64>,
     /// The user's own.
     #[serde(default)]
-    #[schema(value_type = u32, minimum = 0, maximum = 4294967295u32)]
+    #[schema(value_type = u32, minimum = 0, maximum = 4_294_967_295_u32)]
     pub user_data_32: Whole<u32>,
     /// In a batch: succeeds or fails together with the next event.
     #[serde(default)]
@@ -131,6 +131,8 @@ pub enum TransferFlag {
     BalancingDebit,
     /// Moves at most what the credit account's limit leaves.
     BalancingCredit,
+    /// `user_data_64` is the time of business: microseconds since 1970, signed.
+    Booked,
 }
 
 /// A condition on an account, in a linked chain.
@@ -208,7 +210,8 @@ impl PartialSchema for GivenEvent {
             ("close", GivenClose::name()),
         ];
         let forms = forms.map(|(kind, name)| (kind, Ref::from_schema_name(name)));
-        let mapping = forms.iter().map(|(kind, form)| ((*kind).to_owned(), form.ref_location.clone()));
+        let mapping =
+            forms.iter().map(|(kind, form)| ((*kind).to_owned(), form.ref_location.clone()));
         let discriminator = Discriminator::with_mapping("type", mapping);
         let all = forms.iter().fold(OneOfBuilder::new(), |all, (_, form)| all.item(form.clone()));
         all.discriminator(Some(discriminator)).into()
@@ -232,8 +235,12 @@ impl GivenAccount {
         let mut flags = AccountFlags::default();
         for flag in &self.flags {
             flags = flags.with(match flag {
-                AccountFlag::DebitsMustNotExceedCredits => AccountFlags::DEBITS_MUST_NOT_EXCEED_CREDITS,
-                AccountFlag::CreditsMustNotExceedDebits => AccountFlags::CREDITS_MUST_NOT_EXCEED_DEBITS,
+                AccountFlag::DebitsMustNotExceedCredits => {
+                    AccountFlags::DEBITS_MUST_NOT_EXCEED_CREDITS
+                }
+                AccountFlag::CreditsMustNotExceedDebits => {
+                    AccountFlags::CREDITS_MUST_NOT_EXCEED_DEBITS
+                }
                 AccountFlag::Striped => AccountFlags::STRIPED,
             });
         }
@@ -263,6 +270,7 @@ impl GivenTransfer {
                 TransferFlag::VoidPending => TransferFlags::VOID_PENDING,
                 TransferFlag::BalancingDebit => TransferFlags::BALANCING_DEBIT,
                 TransferFlag::BalancingCredit => TransferFlags::BALANCING_CREDIT,
+                TransferFlag::Booked => TransferFlags::BOOKED,
             });
         }
         if self.linked {
@@ -289,7 +297,8 @@ impl GivenTransfer {
 
 impl GivenGuard {
     fn guard(&self) -> Guard {
-        let mut guard = Guard { id: drawn(self.id), account_id: self.account.0, ..Guard::default() };
+        let mut guard =
+            Guard { id: drawn(self.id), account_id: self.account.0, ..Guard::default() };
         let mut flag = |is_set: bool, flag| {
             if is_set {
                 guard.flags = guard.flags.with(flag);

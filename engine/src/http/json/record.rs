@@ -149,7 +149,12 @@ impl Record {
         }
     }
 
-    fn of_event(self, event: Option<Event>, resolved: Option<&Resolved>, mail: Option<u16>) -> Self {
+    fn of_event(
+        self,
+        event: Option<Event>,
+        resolved: Option<&Resolved>,
+        mail: Option<u16>,
+    ) -> Self {
         let effective = resolved.map(ShownEffect::from);
         let Some(event) = event else { return Self { effective, ..self } };
         match &event {
@@ -162,8 +167,9 @@ impl Record {
             Event::Mail(mail) => {
                 Self { kind: RecordKind::Mail, from_partition: Some(mail.home.0), ..self }
             }
-            Event::Word(word) => self.of_word(word, mail),
-            Event::Arrival(Arrival { sent: Sent::Word(word), .. }) => self.of_word(word, mail),
+            Event::Word(word) | Event::Arrival(Arrival { sent: Sent::Word(word), .. }) => {
+                self.of_word(word, mail)
+            }
             Event::Arrival(arrival) => {
                 let sent = match arrival.sent {
                     Sent::Transfer(transfer) => Event::Transfer(transfer),

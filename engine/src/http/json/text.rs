@@ -127,10 +127,9 @@ impl Visitor<'_> for OfNumber {
     }
 
     fn visit_f64<E: de::Error>(self, number: f64) -> Result<u64, E> {
-        if number.fract() == 0.0 && (0.0..=f64::from(u32::MAX)).contains(&number) {
-            return Ok(number as u64);
-        }
-        Err(E::invalid_value(Unexpected::Float(number), &self))
+        // As text it has a fraction, a sign or an exponent, if it has any.
+        let whole = format!("{number}").parse();
+        whole.map_err(|_| E::invalid_value(Unexpected::Float(number), &self))
     }
 }
 
@@ -179,26 +178,46 @@ mod tests {
 
     #[test]
     fn numbers_are_text_and_say_so() {
-        let read = |json: &str| serde_json::from_str::<Digits<u128>>(json).map_err(|error| error.to_string());
+        let read = |json: &str| {
+            serde_json::from_str::<Digits<u128>>(json).map_err(|error| error.to_string())
+        };
         assert_eq!(read("\"0\"").unwrap().0, 0);
         assert_eq!(read("\"340282366920938463463374607431768211455\"").unwrap().0, u128::MAX);
-        for bad in ["\"\"", "\"-1\"", "\"+1\"", "\"01\"", "\"1.5\"", "\"1e3\"", "\" 1\"", "\"340282366920938463463374607431768211456\""] {
+        for bad in [
+            "\"\"",
+            "\"-1\"",
+            "\"+1\"",
+            "\"01\"",
+            "\"1.5\"",
+            "\"1e3\"",
+            "\" 1\"",
+            "\"340282366920938463463374607431768211456\"",
+        ] {
             assert!(read(bad).unwrap_err().contains("is no such number"), "{bad}");
         }
         assert!(read("9007199254740993").unwrap_err().contains("\"9007199254740993\""));
         assert!(read("12.5").is_err() && read("null").is_err() && read("[]").is_err());
-        assert_eq!(serde_json::to_string(&Digits(u128::MAX)).unwrap(), "\"340282366920938463463374607431768211455\"");
+        assert_eq!(
+            serde_json::to_string(&Digits(u128::MAX)).unwrap(),
+            "\"340282366920938463463374607431768211455\""
+        );
     }
 
     #[test]
     fn small_numbers_are_whole() {
         let read = |json: &str| serde_json::from_str::<Whole<u16>>(json).map(|whole| whole.0).ok();
-        assert_eq!(["0", "65535", "12.0", "1e2"].map(read), [Some(0), Some(65535), Some(12), Some(100)]);
+        assert_eq!(
+            ["0", "65535", "12.0", "1e2"].map(read),
+            [Some(0), Some(65535), Some(12), Some(100)]
+        );
         assert_eq!(["-1", "65536", "1.5", "1e9", "\"1\"", "null"].map(read), [None; 6]);
     }
 
     #[test]
     fn times_are_exact() {
-        assert_eq!(rfc3339(Timestamp(1_795_794_001_000_000_007)).unwrap(), "2026-11-27T17:00:01.000000007Z");
+        assert_eq!(
+            rfc3339(Timestamp(1_795_794_001_000_000_007)).unwrap(),
+            "2026-11-27T17:00:01.000000007Z"
+        );
     }
 }

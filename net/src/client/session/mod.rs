@@ -12,8 +12,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::frame::{self, EncodeError, FrameHead, Kind, RequestId};
-use crate::limits::DEADLINE_MILLIS_MAX;
 use crate::identity::Identity;
+use crate::limits::DEADLINE_MILLIS_MAX;
 use crate::message::{ActFor, ClusterStatus, Credit, ErrorCode, Hello, Message, open};
 use crate::model::PartitionId;
 

@@ -4,9 +4,9 @@ use std::time::Duration;
 
 use crate::frame::{self, CONNECTION, Frame, FrameError, Kind, RequestId};
 use crate::message::{
-    ActForReply, ArchivedClusterStatusReply, ArchivedErrorReply, ArchivedHelloReply, ArchivedOutcomeRun,
-    ClusterStatusReply, ErrorCode, ErrorReply, HelloReply, LogPage, MessageError, SubmitReply,
-    SubmitSpanningReply, open, open_frame,
+    ActForReply, ArchivedClusterStatusReply, ArchivedErrorReply, ArchivedHelloReply,
+    ArchivedOutcomeRun, ClusterStatusReply, ErrorCode, ErrorReply, HelloReply, LogPage,
+    MessageError, SubmitReply, SubmitSpanningReply, open, open_frame,
 };
 use crate::model::Verdict;
 
