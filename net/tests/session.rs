@@ -18,6 +18,7 @@ fn session(inflight_max: usize) -> Session<&'static str> {
     Session::new(SessionConfig {
         partition: PartitionId(0),
         client_name: "test".to_owned(),
+        acts_for: None,
         inflight_max,
         policy: RetryPolicy::default(),
         seed: 1,

@@ -191,7 +191,7 @@ fn sleep_ends_at_its_deadline_and_keeps_one_alarm_however_often_it_is_polled() {
     still.elapsed.set(second);
     assert!(woken.poll(0, &mut sleep).is_ready());
     assert_eq!(still.sleeps.get(), 0);
-    assert_eq!(woken.take(), []);
+    assert_eq!(woken.take(), [0_usize; 0]);
 }
 
 #[test]

@@ -225,7 +225,7 @@ mod tests {
         let mut changed = pin!(receiver.changed());
         assert!(woken.poll(0, &mut changed).is_pending());
         assert!(!sender.send_if_modified(|value| std::mem::replace(value, 3) == 9));
-        assert_eq!(woken.take(), []);
+        assert_eq!(woken.take(), [0_usize; 0]);
         assert!(poll_once(&mut changed).is_pending());
         assert_eq!(*other.borrow_and_update(), 3);
     }
