@@ -132,7 +132,8 @@ for target in frame entry; do
 done
 # Projectors, servers and PostgreSQL die under load: all of it counts in an acceptance run only.
 $all && export WALENGINE_PROJECTOR_KILLS_PERCENT="${WALENGINE_PROJECTOR_KILLS_PERCENT:-100}"
-integration_tests "${skip[@]}"
+# Tests of real processes wait more than they compute.
+RUST_TEST_THREADS="${RUST_TEST_THREADS:-$(($(nproc) + 1))}" integration_tests "${skip[@]}"
 for at in "${!clusters[@]}"; do
   WALENGINE_SIM_SEEDS="${WALENGINE_SIM_SEEDS:-${cluster_seeds[$at]}}" integration_tests "${clusters[$at]}" --nocapture
 done
