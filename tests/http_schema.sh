@@ -12,9 +12,11 @@ if [ ! -x "$work/venv/bin/schemathesis" ]; then
   python3 -m venv "$work/venv"
   "$work/venv/bin/pip" install --quiet --disable-pip-version-check schemathesis==4.32.5 openapi-python-client==0.29.1
 fi
-# The stream has no end, and a generated event may well be refused: 409 is an answer.
+# The stream has no end. What fits the document may be refused by the ledger, and rules about whole requests (an id in the
+# header or in the body) are not in it: so it is not held that all that fits is accepted and nothing else is.
 "$work/venv/bin/schemathesis" run "$url/api/v1/openapi.json" --seed 1 --max-examples 15 \
-  --phases coverage,fuzzing --exclude-path '/api/v1/log/{partition}/stream' --no-color
+  --phases coverage,fuzzing --exclude-checks positive_data_acceptance,negative_data_rejection \
+  --exclude-path '/api/v1/log/{partition}/stream' --no-color
 
 rm -rf "$work/client"
 "$work/venv/bin/openapi-python-client" generate --url "$url/api/v1/openapi.json" --output-path "$work/client" --meta none

@@ -560,7 +560,7 @@ pub const BUNDLE_FILES_MAX: usize = 10_000;
 pub const REPL_HISTORY_MAX: usize = 1000;
 
 /// Connections of HTTP at once; who comes beyond them waits in the system's queue.
-pub const HTTP_CONNECTIONS_MAX: usize = 256;
+pub const HTTP_CONNECTIONS_MAX: usize = 128;
 /// Largest head of an HTTP request in bytes.
 pub const HTTP_HEAD_BYTES_MAX: usize = 16 << 10;
 /// How long a connection of HTTP may be silent between requests, and how long the head of one may take.
@@ -569,7 +569,7 @@ pub const HTTP_IDLE_WITHIN: Duration = Duration::from_mins(1);
 pub const HTTP_HANDSHAKE_WITHIN: Duration = Duration::from_secs(5);
 /// Largest body of an HTTP request in bytes: a whole batch in JSON, at 500 bytes an event.
 pub const HTTP_BODY_BYTES_MAX: usize = 4 << 20;
-/// Bytes of all bodies that are not answered yet. A body waits for room, and has its time for that.
+/// Bytes of all bodies that are not answered yet. One that finds no room is told to come back.
 pub const HTTP_BODIES_BYTES_MAX: usize = 16 << 20;
 /// How long a body may take.
 pub const HTTP_BODY_WITHIN: Duration = Duration::from_secs(10);
@@ -577,12 +577,20 @@ pub const HTTP_BODY_WITHIN: Duration = Duration::from_secs(10);
 pub const HTTP_NAME_BYTES_MAX: usize = 256;
 /// Callers for whom connections to the cluster are kept.
 pub const HTTP_CLIENTS_MAX: usize = 32;
-/// Readers that follow the log by HTTP at once.
-pub const HTTP_STREAMS_MAX: usize = 32;
+/// Readers that follow the log by HTTP at once. Each may hold the credit of a subscription, 8 MiB.
+pub const HTTP_STREAMS_MAX: usize = 8;
+/// How often it is looked whether such a reader may still see the log.
+pub const HTTP_STREAM_LOOK_EVERY: Duration = Duration::from_secs(1);
+/// How long a connection of HTTP may take nothing of what is sent to it.
+pub const HTTP_UNTAKEN_MAX: Duration = Duration::from_secs(30);
+/// How long requests that are under way have when a node stops. Streams end then.
+pub const HTTP_STOP_WITHIN: Duration = Duration::from_secs(3);
 /// A shard that has not said how it is for so long is not ready. It does so about once a second.
 pub const SHARD_SILENT_AFTER: Duration = Duration::from_secs(10);
 /// How often such a reader gets a sign of life where nothing happens.
 pub const HTTP_STREAM_SIGN_EVERY: Duration = Duration::from_secs(10);
+/// Most records of a page of the log in JSON.
+pub const HTTP_LOG_PAGE_RECORDS_MAX: usize = 1000;
 /// Bytes of the log that are read for one page of JSON.
 pub const HTTP_LOG_PAGE_BYTES: usize = 256 << 10;
 /// When to come back, in seconds, where nothing better is known.

@@ -46,6 +46,14 @@ impl Http {
         self.reader.get_mut().write_all(bytes).unwrap();
     }
 
+    /// Sends bytes as they are, to who may have hung up.
+    ///
+    /// # Errors
+    /// The other side has gone.
+    pub fn try_send(&mut self, bytes: &[u8]) -> std::io::Result<()> {
+        self.reader.get_mut().write_all(bytes)
+    }
+
     /// Asks, with further header lines.
     ///
     /// # Panics

@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
-use walengine_net::client::blocking::Client;
+use walengine_net::client::{ReadFrom, blocking::Client};
 use walengine_net::entry::{EntryKind, access_events, access_records};
 use walengine_net::model::{
     AccountId, Arrival, CloseFlags, Event, EventBytes, EventKind, Offset, PartitionId, Resolved,
@@ -125,14 +125,15 @@ pub struct Folded {
 }
 
 impl Folded {
-    /// Reads and folds every partition.
+    /// Reads and folds every partition, at its leader: a follower that lags would end sooner.
     ///
     /// # Panics
     /// If the log contradicts itself.
     pub fn read(client: &mut Client) -> Self {
         let mut folded = Self { partitions: client.info().partitions, ..Self::default() };
         for partition in client.info().clone().partitions() {
-            let end = folded.read_partition(client, partition);
+            let sure = client.reading(ReadFrom::Linearizable);
+            let end = folded.read_partition(&sure, partition);
             folded.ends.push(end.0);
         }
         folded
@@ -195,7 +196,7 @@ impl Folded {
         self.stripes.are_settled();
     }
 
-    fn read_partition(&mut self, client: &mut Client, partition: PartitionId) -> Offset {
+    fn read_partition(&mut self, client: &Client, partition: PartitionId) -> Offset {
         let mut next = Offset(0);
         loop {
             let page = client.read_log(partition, next, PAGE_BYTES, &[]).unwrap();

@@ -349,7 +349,9 @@ fn random_bodies_get_typed_answers() {
     let events = [served.writer.transfer().to_bytes(), served.writer.transfer().to_bytes()];
     let mut wire = served.server.wire(0);
     let valid = wire.frame(&Submit { events: &events })[HEADER_BYTES..].to_vec();
-    let requests: Vec<Kind> = Kind::all().filter(|kind| !kind.is_reply()).collect();
+    // One that closes the connection whenever it is refused is left out.
+    let is_answered = |kind: &Kind| !kind.is_reply() && *kind != Kind::ActFor;
+    let requests: Vec<Kind> = Kind::all().filter(is_answered).collect();
     for round in 0..3000_u64 {
         let kind = requests[rng.index(requests.len())];
         let body = if rng.percent(30) {

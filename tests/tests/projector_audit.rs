@@ -160,7 +160,9 @@ fn audit_names_every_kind_of_change() {
         setup.postgres.ask(change);
         let (equal, said) = setup.projecting.audit();
         assert!(!equal && said.contains(words), "{what}: {said}");
-        let named = said.lines().filter(|line| line.starts_with("  ")).count();
+        // The sums of the day are another's, too, if an amount is.
+        let is_named = |line: &&str| line.starts_with("  ") && !line.starts_with("  daily_volumes");
+        let named = said.lines().filter(is_named).count();
         assert_eq!(named, 1, "{what} is one difference: {said}");
         setup.postgres.ask(mend);
         let (equal, said) = setup.projecting.audit();

@@ -8,33 +8,12 @@ use axum::http::HeaderMap;
 use axum::http::header::{CONTENT_LENGTH, CONTENT_TYPE};
 use futures_util::StreamExt as _;
 use serde::de::DeserializeOwned;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::timeout;
 
-use super::Shared;
 use super::problem::{Kind, Problem};
+use super::room::{Room, Taken};
+use super::shared::Shared;
 use crate::limits::{HTTP_BODY_BYTES_MAX, HTTP_BODY_WITHIN};
-
-const KIB: usize = 1 << 10;
-
-/// Room for all bodies that are being read or acted on.
-#[derive(Debug)]
-pub struct Room(Arc<Semaphore>);
-
-impl Room {
-    /// For so many bytes.
-    pub fn new(bytes: usize) -> Self {
-        Self(Arc::new(Semaphore::new(bytes / KIB)))
-    }
-
-    async fn take(&self, bytes: usize) -> Result<Taken, Problem> {
-        let taken = self.0.clone().acquire_many_owned(bytes.div_ceil(KIB) as u32).await;
-        taken.map_err(|_| Problem::new(Kind::TooMany, "the server is stopping"))
-    }
-}
-
-/// What a body takes of the room, given back when it is dropped.
-pub type Taken = OwnedSemaphorePermit;
 
 /// A body of this type, and its room, to be kept until it is acted on.
 #[derive(Debug)]
@@ -80,14 +59,15 @@ fn too_large() -> Problem {
 }
 
 async fn read(body: Body, expected: usize, room: &Room) -> Result<(Bytes, Taken), Problem> {
-    let taken = room.take(expected).await?;
-    let mut bytes = Vec::with_capacity(expected.min(64 * KIB));
+    let mut taken = room.take(0)?;
+    let mut bytes = Vec::with_capacity(expected.min(64 << 10));
     let mut parts = body.into_data_stream();
     while let Some(part) = parts.next().await {
         let part = part.map_err(|error| Problem::new(Kind::Malformed, error))?;
         if bytes.len() + part.len() > expected {
             return Err(too_large());
         }
+        taken.merge(room.take(part.len())?);
         bytes.extend_from_slice(&part);
     }
     Ok((Bytes::from(bytes), taken))

@@ -4,8 +4,9 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::sync::OnceCell;
-use walengine_net::client::Config;
+use tokio::time::timeout;
 use walengine_net::client::tokio::Client;
+use walengine_net::client::{ClientError, Config, DEADLINE_DEFAULT};
 use walengine_net::identity::Identity;
 use walengine_net::tls::Tls;
 
@@ -42,8 +43,13 @@ impl Cluster {
         let identity = caller.identity()?;
         let connected = self.of(identity.clone());
         let config = || Config { acts_for: identity, ..self.config.clone() };
-        let client = connected.get_or_try_init(|| Client::connect(config())).await?;
-        Ok(client.clone())
+        // Those that wait for another's attempt to connect make their own after it.
+        let connecting = connected.get_or_try_init(|| Client::connect(config()));
+        let Ok(client) = timeout(DEADLINE_DEFAULT, connecting).await else {
+            let reason = "this node's own port for clients did not answer".to_owned();
+            return Err(ClientError::Deadline { waited: DEADLINE_DEFAULT, reason }.into());
+        };
+        Ok(client?.clone())
     }
 
     fn of(&self, identity: Option<Arc<Identity>>) -> Connected {

@@ -37,11 +37,13 @@ pub struct HowFresh {
     /// Writes that the answer must include: tokens of earlier answers, separated by commas.
     #[param(
         rename = "Walengine-Token",
-        pattern = r"^[0-9a-f]{32}-[0-9]{1,4}-[0-9]{1,18}(,[0-9a-f]{32}-[0-9]{1,4}-[0-9]{1,18}){0,15}$"
+        value_type = String,
+        required = false,
+        pattern = r"^[0-9a-f]{32}-[0-9]{1,5}-[0-9]{1,20}(,[0-9a-f]{32}-[0-9]{1,5}-[0-9]{1,20})*$"
     )]
     tokens: Option<String>,
     /// Which nodes answer.
-    #[param(rename = "Walengine-Read", inline)]
+    #[param(rename = "Walengine-Read", value_type = Reads, required = false, inline)]
     read: Option<Reads>,
 }
 

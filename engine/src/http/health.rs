@@ -8,13 +8,10 @@ use axum::http::StatusCode;
 use axum::response::IntoResponse;
 use serde::Serialize;
 
-use super::Shared;
+use super::shared::{NOT_OPENED, Shared};
 use crate::limits::SHARD_SILENT_AFTER;
 use crate::metrics::node::NodeNumbers;
 use crate::metrics::numbers::PartitionNumbers;
-
-/// A node that has just started, or that waits for its cluster.
-pub const NOT_OPENED: &str = "the node has not opened its partitions yet";
 
 /// The process answers. Nothing else is asked of it.
 pub async fn live() -> &'static str {

@@ -13,52 +13,20 @@ mod health;
 mod host;
 mod json;
 mod problem;
+mod room;
 mod router;
 mod serve;
+mod shared;
 
 use std::net::{SocketAddr, TcpListener};
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 
-use tokio::sync::Semaphore;
-use walengine_net::client::tokio::Client;
 use walengine_net::tls::Tls;
 
-use self::body::Room;
-use self::caller::Caller;
-use self::cluster::Cluster;
-use self::problem::{Kind, Problem};
+use self::shared::Shared;
 use crate::config::HttpConfig;
 use crate::fatal::{Fatal, Reason};
-use crate::limits::HTTP_STREAMS_MAX;
 use crate::node_state::NodeState;
-use crate::shares::http_bodies_share;
-
-/// What all requests share.
-pub struct Shared {
-    /// The node, once it has its partitions.
-    node: OnceLock<Arc<NodeState>>,
-    /// The cluster that requests go to.
-    cluster: Cluster,
-    /// Whom requests may be addressed to.
-    hosts: host::Hosts,
-    /// Room for bodies.
-    bodies: Room,
-    /// Places for readers that follow the log.
-    streams: Arc<Semaphore>,
-}
-
-impl Shared {
-    /// A client that may do what the caller may.
-    ///
-    /// # Errors
-    /// The caller proves nothing any more, or the node does not serve yet.
-    async fn client(&self, caller: &Caller) -> Result<Client, Problem> {
-        if self.node.get().is_none() {
-            return Err(Problem::new(Kind::NotReady, health::NOT_OPENED));
-        }
-        self.cluster.client(caller).await
-    }
-}
 
 /// Handle to the thread.
 pub struct Http {
@@ -100,18 +68,16 @@ impl Http {
         tracing::info!("HTTP on {scheme}://{bound}");
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
         let runtime = runtime.map_err(failed)?;
-        let shared = Arc::new(Shared {
-            node: OnceLock::new(),
-            cluster: Cluster::new(clients, tls.clone()),
-            hosts: host::Hosts::new(&config.names),
-            bodies: Room::new(http_bodies_share()),
-            streams: Arc::new(Semaphore::new(HTTP_STREAMS_MAX)),
-        });
+        let shared = Arc::new(Shared::new(config, clients, tls.clone()));
         let (stop, stopped) = tokio::sync::oneshot::channel();
         let served = shared.clone();
         let thread = std::thread::Builder::new()
             .name("http".to_owned())
-            .spawn(move || runtime.block_on(serve::until(listener, tls, served, stopped)))
+            .spawn(move || {
+                runtime.block_on(serve::until(listener, tls, served, stopped));
+                // A name that is being looked up must not hold up the stop.
+                runtime.shutdown_background();
+            })
             .map_err(failed)?;
         Ok(Some(Self { shared, stop: Some(stop), thread: Some(thread) }))
     }
@@ -124,7 +90,7 @@ impl Http {
 }
 
 impl Drop for Http {
-    /// Takes no more requests and cuts off those that are under way: what they asked for is decided all the same.
+    /// Takes no more requests, and answers those that are under way, if that takes no more than a moment.
     fn drop(&mut self) {
         if let Some(stop) = self.stop.take() {
             let _ = stop.send(()); // it may have ended by itself

@@ -130,6 +130,14 @@ impl Problem {
         Self { pointer: Some(pointer.into()), ..Self::new(kind, detail) }
     }
 
+    /// Of a request that was sent in parts: the others may have taken effect, unless nothing was sent at all.
+    pub fn of_several(error: ClientError) -> Self {
+        let is_before =
+            matches!(error, ClientError::TooMany { .. } | ClientError::Unroutable { .. });
+        let problem = Self::from(error);
+        Self { may_have_changed: problem.may_have_changed || !is_before, ..problem }
+    }
+
     /// A node has sent what makes no sense.
     pub fn bad_answer(error: &impl Display) -> Self {
         Self::from(ClientError::Answer(error.to_string()))

@@ -1,6 +1,7 @@
 //! Connections as they come, each with few places and little time.
 
 use std::io::Error;
+use std::pin::Pin;
 use std::sync::{Arc, Mutex};
 
 use axum::Router;
@@ -9,18 +10,20 @@ use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::{Service as _, service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::server::graceful::{GracefulShutdown, Watcher};
 use hyper_util::service::TowerToHyperService;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
+use tokio_io_timeout::TimeoutStream;
 use tokio_rustls::TlsAcceptor;
 use walengine_net::tls::{Tls, Usage};
 
-use super::Shared;
 use super::caller::Caller;
 use super::router::router;
+use super::shared::Shared;
 use crate::limits::{
     ACCEPT_RETRY_AFTER, HTTP_CONNECTIONS_MAX, HTTP_HANDSHAKE_WITHIN, HTTP_HEAD_BYTES_MAX,
-    HTTP_IDLE_WITHIN,
+    HTTP_IDLE_WITHIN, HTTP_STOP_WITHIN, HTTP_UNTAKEN_MAX,
 };
 
 type Service = TowerToHyperService<Router>;
@@ -36,14 +39,23 @@ pub(super) async fn until(
         Ok(listener) => listener,
         Err(error) => return tracing::error!("HTTP has ended: {error}"),
     };
+    let graceful = GracefulShutdown::new();
     tokio::select! {
-        () = accept(&listener, tls, shared) => {}
+        () = accept(&listener, tls, shared, &graceful) => {}
         // The sender that is gone stops it as well.
         _ = stopped => {}
     }
+    drop(listener);
+    // What is under way is answered, as far as it takes no longer.
+    let _ = tokio::time::timeout(HTTP_STOP_WITHIN, graceful.shutdown()).await;
 }
 
-async fn accept(listener: &TcpListener, tls: Option<Arc<Tls>>, shared: Arc<Shared>) {
+async fn accept(
+    listener: &TcpListener,
+    tls: Option<Arc<Tls>>,
+    shared: Arc<Shared>,
+    graceful: &GracefulShutdown,
+) {
     let service = TowerToHyperService::new(router(shared));
     let mut http = http1::Builder::new();
     http.timer(TokioTimer::new())
@@ -61,13 +73,15 @@ async fn accept(listener: &TcpListener, tls: Option<Arc<Tls>>, shared: Arc<Share
             }
         };
         let _ = stream.set_nodelay(true); // slower, and right
-        let (http, service) = (http.clone(), service.clone());
+        let stream = taking(stream);
+        let (http, service, watcher) = (http.clone(), service.clone(), graceful.watcher());
         match tls.clone() {
             None => drop(tokio::spawn(async move {
-                let _ = http.serve_connection(TokioIo::new(stream), service).await;
+                let connection = http.serve_connection(TokioIo::new(stream), service);
+                let _ = watcher.watch(connection).await;
                 drop(place);
             })),
-            Some(tls) => drop(tokio::spawn(secured(tls, stream, http, service, place))),
+            Some(tls) => drop(tokio::spawn(secured(tls, stream, http, service, watcher, place))),
         }
     }
 }
@@ -75,9 +89,10 @@ async fn accept(listener: &TcpListener, tls: Option<Arc<Tls>>, shared: Arc<Share
 /// Serves a connection on which both ends prove who they are.
 async fn secured(
     tls: Arc<Tls>,
-    stream: TcpStream,
+    stream: Taking,
     http: http1::Builder,
     service: Service,
+    watcher: Watcher,
     place: OwnedSemaphorePermit,
 ) {
     let credentials = tls.current();
@@ -96,8 +111,17 @@ async fn secured(
         request.extensions_mut().insert(Caller::proven(&proven));
         service.call(request)
     });
-    let _ = http.serve_connection(TokioIo::new(stream), service).await;
+    let _ = watcher.watch(http.serve_connection(TokioIo::new(stream), service)).await;
     drop(place);
+}
+
+/// A socket that fails when its other end takes nothing for long.
+type Taking = Pin<Box<TimeoutStream<TcpStream>>>;
+
+fn taking(stream: TcpStream) -> Taking {
+    let mut stream = TimeoutStream::new(stream);
+    stream.set_write_timeout(Some(HTTP_UNTAKEN_MAX));
+    Box::pin(stream)
 }
 
 /// Out of descriptors, most likely: others may close meanwhile.

@@ -49,6 +49,8 @@ pub(super) fn open(config: &Config) -> Result<Option<Arc<Tls>>, Fatal> {
         );
         return Err(Fatal::new(Reason::Usage, message));
     }
+    // What they become counts once it is written down: see `Watch`.
+    tls.watch();
     tracing::info!("this is {own} of cluster {}, by its certificate", own.cluster());
     Ok(Some(Arc::new(tls)))
 }

@@ -137,8 +137,46 @@ fn a_permit_follows_the_policy_and_names_who_lacks_what() {
     assert!(permit.is_lost(), "it may not see the log any more");
     policies.set(Policy::parse("").unwrap());
     for kind in Kind::all().filter(|kind| !kind.is_reply()) {
-        assert_eq!(permit.check(kind).is_ok(), kind == Kind::Hello, "{kind:?}");
+        // For whom, is judged on its own.
+        let is_judged_elsewhere = matches!(kind, Kind::Hello | Kind::ActFor);
+        assert_eq!(permit.check(kind).is_ok(), is_judged_elsewhere, "{kind:?}");
         assert!(anybody.check(kind).is_ok(), "who has no identity may do everything");
     }
     assert!(!anybody.is_lost() && anybody.bounded().is_none());
+}
+
+#[test]
+fn a_node_acts_once_for_one_who_is_no_node_and_gives_no_orders_for_them() {
+    let everything = "[[allow]]\nwho = \"admin/ops\"\nmay = [\"read-log\", \"admin\"]\n";
+    let policies = Arc::new(Policies::default());
+    policies.set(Policy::parse(everything).unwrap());
+    let permit = |role, name: &str| {
+        let identity = Some(Arc::new(identity(role, name)));
+        Permit::new(&policies, Caller { identity, ..Caller::default() })
+    };
+    let node = permit(Role::Node, "1");
+    assert!(node.check(Kind::ReadLog).is_err(), "a node's own certificate reads nothing");
+    node.act_for(identity(Role::Admin, "ops")).unwrap();
+    assert!(node.check(Kind::ReadLog).is_ok());
+    assert!(
+        node.check(Kind::RemoveNode).is_err()
+            && permit(Role::Admin, "ops").check(Kind::RemoveNode).is_ok()
+    );
+    node.act_for(identity(Role::Client, "other")).unwrap_err();
+    policies.set(Policy::parse("").unwrap());
+    assert!(node.check(Kind::ReadLog).is_err() && node.is_lost(), "the policy goes on to count");
+    policies.set(Policy::parse(everything).unwrap());
+    assert!(node.check(Kind::RemoveNode).is_err(), "another policy gives no orders either");
+
+    for (role, name, whom) in [
+        (Role::Client, "payments", identity(Role::Admin, "ops")),
+        (Role::Admin, "ops", identity(Role::Client, "payments")),
+        (Role::Node, "1", identity(Role::Node, "2")),
+        (Role::Node, "1", Identity::new("another", Role::Admin, "ops").unwrap()),
+    ] {
+        let error = permit(role, name).act_for(whom.clone()).unwrap_err().to_string();
+        assert!(error.contains("may make no requests for others"), "{role} for {whom}: {error}");
+    }
+    let anybody = Permit::new(&policies, Caller::default());
+    anybody.act_for(identity(Role::Client, "payments")).unwrap_err();
 }

@@ -85,6 +85,8 @@ pub struct Session<C: Operated> {
     has_greeted: bool,
     /// Since when the frame in front waits to be handled, if it was looked at before.
     waits_since: Option<Duration>,
+    /// Something was asked for.
+    has_asked: bool,
 }
 
 /// What became of a frame.
@@ -130,7 +132,17 @@ impl<C: Operated> Session<C> {
         let permit = Rc::new(Permit::new(&replies.node.state.policies, caller));
         let reads = Reads::new(replies.clone(), scratch.borrow().reads.clone(), permit.clone());
         let (ids, import) = (RequestIds::default(), TracedImport::default());
-        Self { replies, reads, scratch, permit, ids, import, has_greeted: false, waits_since: None }
+        Self {
+            replies,
+            reads,
+            scratch,
+            permit,
+            ids,
+            import,
+            has_greeted: false,
+            has_asked: false,
+            waits_since: None,
+        }
     }
 
     /// The partition that it is on.
@@ -238,6 +250,7 @@ impl<C: Operated> Session<C> {
             let _ = self.ids.take(head.request);
             return Ok(self.act_for(frame, head));
         }
+        self.has_asked |= frame.kind != Kind::Hello;
         let handled = self.dispatch(frame, head);
         if begins && !matches!(handled, Err(Unhandled::Refused(Refused::Busy { .. }))) {
             let _ = self.ids.take(head.request);
@@ -274,20 +287,21 @@ impl<C: Operated> Session<C> {
         let identity = open_frame::<ActFor<'_>>(frame)
             .map_err(|error| error.to_string())
             .and_then(|asked| Identity::of_uri(&asked.identity).map_err(|error| error.to_string()));
-        match identity.map(|identity| self.permit.act_for(identity)) {
-            Ok(Ok(())) => {
-                self.outbox().put(Kind::ActForReply, head, &ActForReply::default());
-                Handled::Here
+        match identity {
+            Err(why) => self.outbox().put_error(head, ErrorCode::Malformed, &why),
+            Ok(_) if self.has_asked => {
+                let why = "for whom a connection is must be said before anything is asked for";
+                self.outbox().put_error(head, ErrorCode::Malformed, why);
             }
-            Ok(Err(forbidden)) => {
-                put_forbidden(self.outbox(), head, &forbidden);
-                Handled::Close
-            }
-            Err(why) => {
-                self.outbox().put_error(head, ErrorCode::Malformed, &why);
-                Handled::Close
-            }
+            Ok(identity) => match self.permit.act_for(identity) {
+                Ok(()) => {
+                    self.outbox().put(Kind::ActForReply, head, &ActForReply::default());
+                    return Handled::Here;
+                }
+                Err(forbidden) => put_forbidden(self.outbox(), head, &forbidden),
+            },
         }
+        Handled::Close
     }
 
     fn dispatch(&mut self, frame: &Frame<'_>, head: FrameHead) -> Result<(), Unhandled> {

@@ -3,6 +3,7 @@
 use std::cell::Cell;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use arc_swap::ArcSwap;
 use rustls::pki_types::{CertificateDer, UnixTime};
@@ -18,6 +19,8 @@ use super::secured::Secured;
 pub struct Tls {
     dir: PathBuf,
     current: ArcSwap<Credentials>,
+    /// Somebody looks at the files, and says when what they have become counts.
+    is_watched: AtomicBool,
 }
 
 /// What the other end of a connection has shown.
@@ -39,7 +42,12 @@ impl Tls {
     /// Of a directory of credentials.
     pub fn open(dir: &Path) -> Result<Self, CredentialsError> {
         let current = ArcSwap::from_pointee(Credentials::load(dir)?);
-        Ok(Self { dir: dir.to_owned(), current })
+        Ok(Self { dir: dir.to_owned(), current, is_watched: AtomicBool::new(false) })
+    }
+
+    /// From now on only [`Self::reload_if`] takes up what the files have become: the caller sees to it.
+    pub fn watch(&self) {
+        self.is_watched.store(true, Ordering::Relaxed);
     }
 
     /// The directory.
@@ -52,11 +60,15 @@ impl Tls {
         self.current.load_full()
     }
 
-    /// Reads the files again. True if they have changed; new connections use what they say. Blocks.
+    /// Reads the files again, unless somebody watches them. True if they have changed; new connections use what they
+    /// say. Blocks.
     ///
     /// # Errors
     /// They can't be used, or are another one's: the old ones stay.
     pub fn reload(&self) -> Result<bool, CredentialsError> {
+        if self.is_watched.load(Ordering::Relaxed) {
+            return Ok(false);
+        }
         self.reload_if(|_| Ok(()))
     }
 

@@ -62,6 +62,7 @@ class TransferFlags(IntFlag):
     VOID_PENDING = 8
     BALANCING_DEBIT = 16
     BALANCING_CREDIT = 32
+    BOOKED = 1024
     GATHERING = 2048
 
 class Verdict(IntEnum):

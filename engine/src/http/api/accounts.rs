@@ -13,12 +13,12 @@ use walengine_net::model::{AccountId, PartitionId};
 use super::document::{AnyProblem, BodyProblem, TokenProblem};
 use super::events::answer_to_one;
 use super::{Asked, InPath};
-use crate::http::Shared;
 use crate::http::body::Given;
 use crate::http::caller::Caller;
 use crate::http::fresh::{Fresh, HowFresh};
-use crate::http::json::{AccountText, GivenAccount, ShownAccount, ShownOutcome};
+use crate::http::json::{AccountText, GivenAccount, ShownAccount, ShownOutcome, bounded};
 use crate::http::problem::{Kind, Problem};
+use crate::http::shared::Shared;
 
 /// Create an account. One that is there with the same fields is a repeat.
 #[utoipa::path(
@@ -42,6 +42,10 @@ pub async fn create(
     caller: Caller,
     Given(given, _room): Given<GivenAccount>,
 ) -> Result<Response, Problem> {
+    if given.linked {
+        let detail = "a single account is linked to nothing: chains are sent to /api/v1/events";
+        return Err(Problem::at("/linked", Kind::Malformed, detail));
+    }
     let client = shared.client(&caller).await?;
     let account = given.account();
     let submitted = client.create_accounts(&[account]).await?;
@@ -76,6 +80,7 @@ pub async fn one(
 #[serde(deny_unknown_fields)]
 pub struct AccountIds {
     /// UUIDs, numbers or any other texts, at most 4,096.
+    #[serde(deserialize_with = "bounded::<_, _, LOOKUP_IDS_MAX>")]
     #[schema(value_type = Vec<String>, max_items = 4096)]
     ids: Vec<AccountText>,
 }
@@ -104,7 +109,6 @@ pub async fn look_up(
     fresh: Fresh,
     Given(given, _room): Given<AccountIds>,
 ) -> Result<Json<Accounts>, Problem> {
-    super::at_most("ids", given.ids.len(), LOOKUP_IDS_MAX)?;
     let client = fresh.client(&shared.client(&caller).await?);
     let ids: Vec<AccountId> = given.ids.iter().map(|id| id.0).collect();
     let found = client.lookup_accounts(&ids, &fresh.tokens).await?;

@@ -9,10 +9,10 @@ use utoipa::ToSchema;
 use walengine_net::client::ClusterReport;
 
 use super::document::AnyProblem;
-use crate::http::Shared;
 use crate::http::caller::Caller;
 use crate::http::json::Digits;
 use crate::http::problem::Problem;
+use crate::http::shared::Shared;
 
 /// The cluster as its nodes see it.
 #[derive(Debug, Serialize, ToSchema)]

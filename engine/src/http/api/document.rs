@@ -9,8 +9,8 @@ use axum::routing::get;
 use utoipa::openapi::{ContentBuilder, OpenApi, RefOr, Response, ResponseBuilder};
 use utoipa::{IntoResponses, OpenApi as _, ToSchema as _};
 
-use crate::http::Shared;
 use crate::http::problem::{PROBLEM_TYPE, Problem};
+use crate::http::shared::Shared;
 use crate::version::SERVER_VERSION;
 
 /// Where it is served.

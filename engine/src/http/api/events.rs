@@ -15,20 +15,21 @@ use walengine_net::model::{Event, EventBytes, Verdict, event_id};
 
 use super::document::{AnyProblem, BodyProblem, TokenProblem};
 use super::{Asked, InPath};
-use crate::http::Shared;
 use crate::http::body::Given;
 use crate::http::caller::Caller;
 use crate::http::fresh::{self, Fresh, HowFresh};
 use crate::http::json::{
-    AccountText, AnyText, Digits, EventText, GivenEvent, OneId as _, ShownOutcome,
+    AccountText, AnyText, Digits, EventText, GivenEvent, OneId as _, ShownOutcome, bounded,
 };
 use crate::http::problem::{Kind, Problem};
+use crate::http::shared::Shared;
 
 /// Events to be decided, in this order within each partition.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Batch {
     /// At most 8,190. Those that are `linked` to the next succeed or fail together with it.
+    #[serde(deserialize_with = "bounded::<_, _, EVENTS_MAX>")]
     #[schema(max_items = 8190)]
     events: Vec<GivenEvent>,
 }
@@ -55,10 +56,15 @@ pub async fn submit(
     caller: Caller,
     Given(batch, _room): Given<Batch>,
 ) -> Result<Response, Problem> {
-    super::at_most("events", batch.events.len(), EVENTS_MAX)?;
+    let without = batch.events.iter().position(|event| !event.has_id());
+    if let Some(place) = without {
+        let detail = "an event has an id: without one it can't be sent again safely";
+        return Err(Problem::at(format!("/events/{place}/id"), Kind::Malformed, detail));
+    }
     let client = shared.client(&caller).await?;
     let events: Vec<EventBytes> = batch.events.iter().map(|given| bytes(&given.event())).collect();
-    let submitted = client.submit_all(&events).await?;
+    // Parts of it may go to several partitions, of which one fails and another has decided.
+    let submitted = client.submit_all(&events).await.map_err(Problem::of_several)?;
     let outcomes = events.iter().zip(submitted.outcomes());
     let outcomes =
         outcomes.map(|(event, outcome)| ShownOutcome::new(event_id(event), &outcome)).collect();

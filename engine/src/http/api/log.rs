@@ -10,15 +10,12 @@ use walengine_net::model::Offset;
 
 use super::document::{AnyProblem, TokenProblem};
 use super::{Asked, Partition};
-use crate::http::Shared;
 use crate::http::caller::Caller;
 use crate::http::fresh::{Fresh, HowFresh};
 use crate::http::json::{Digits, Record, records};
 use crate::http::problem::Problem;
-use crate::limits::HTTP_LOG_PAGE_BYTES;
-
-/// Most records of a page.
-const PAGE_MAX: usize = 1000;
+use crate::http::shared::Shared;
+use crate::limits::{HTTP_LOG_PAGE_BYTES, HTTP_LOG_PAGE_RECORDS_MAX};
 
 /// Which part of the log.
 #[derive(Debug, Deserialize, IntoParams)]
@@ -69,7 +66,7 @@ pub async fn page(
     Partition(partition): Partition,
     Asked(part): Asked<Part>,
 ) -> Result<Json<LogPage>, Problem> {
-    super::between("limit", part.limit, 1, PAGE_MAX)?;
+    super::between("limit", part.limit, 1, HTTP_LOG_PAGE_RECORDS_MAX)?;
     let client = fresh.client(&shared.client(&caller).await?);
     let partition = super::known(&client, partition)?;
     let from = Offset(part.from);

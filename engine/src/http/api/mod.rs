@@ -19,9 +19,9 @@ use utoipa_axum::routes;
 use walengine_net::client::tokio::Client;
 use walengine_net::model::PartitionId;
 
-use super::Shared;
 use super::json::OneId;
 use super::problem::{Kind, Problem};
+use super::shared::Shared;
 
 /// Every path of the API.
 pub fn router() -> Router<Arc<Shared>> {
@@ -83,11 +83,7 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequestParts<S> for Asked<T> {
     }
 }
 
-/// A list has no more than it may.
-fn at_most(what: &str, found: usize, limit: usize) -> Result<(), Problem> {
-    between(what, found, 0, limit)
-}
-
+/// A number is within its bounds.
 fn between(what: &str, found: usize, least: usize, most: usize) -> Result<(), Problem> {
     if (least..=most).contains(&found) {
         return Ok(());

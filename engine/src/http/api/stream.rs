@@ -18,12 +18,12 @@ use walengine_net::model::Offset;
 
 use super::document::AnyProblem;
 use super::{Asked, Partition};
-use crate::http::Shared;
 use crate::http::caller::Caller;
 use crate::http::fresh::{self, Fresh};
 use crate::http::json::{Record, records};
 use crate::http::problem::{Kind, Problem};
-use crate::limits::{HTTP_STREAM_SIGN_EVERY, HTTP_STREAMS_MAX};
+use crate::http::shared::Shared;
+use crate::limits::{HTTP_STREAM_LOOK_EVERY, HTTP_STREAM_SIGN_EVERY, HTTP_STREAMS_MAX};
 
 /// The id of the last event that a reader has had, which browsers send when they connect again.
 const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
@@ -103,12 +103,14 @@ impl Following {
     /// The next event; `None` ends the stream, and the reader comes back with what it has had.
     async fn next(mut self) -> Option<(Result<Event, Infallible>, Self)> {
         let record = loop {
+            self.caller.identity().ok()?;
             if let Some(record) = self.waiting.pop_front() {
                 break record;
             }
-            self.caller.identity().ok()?;
-            let page = self.subscription.next().await.ok()?;
-            self.waiting = records(&page, Offset(self.from), usize::MAX).ok()?.into();
+            // Whoever may not see it any more is noticed while nothing comes, too.
+            if let Some(page) = self.subscription.next_within(HTTP_STREAM_LOOK_EVERY).await.ok()? {
+                self.waiting = records(&page, Offset(self.from), usize::MAX).ok()?.into();
+            }
         };
         self.from = record.offset.0 + 1;
         let event = Event::default().event("record").id(record.offset.0.to_string());

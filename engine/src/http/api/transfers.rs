@@ -14,12 +14,14 @@ use walengine_net::model::EventId;
 use super::InPath;
 use super::document::{AnyProblem, BodyProblem, TokenProblem};
 use super::events::answer_to_one;
-use crate::http::Shared;
 use crate::http::body::Given;
 use crate::http::caller::Caller;
 use crate::http::fresh::{self, Fresh, HowFresh};
-use crate::http::json::{EventText, GivenTransfer, OneId as _, ShownDecision, ShownOutcome};
+use crate::http::json::{
+    EventText, GivenTransfer, OneId as _, ShownDecision, ShownOutcome, bounded,
+};
 use crate::http::problem::{Kind, Problem};
+use crate::http::shared::Shared;
 
 /// Is the id of the transfer, if the body has none.
 const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
@@ -49,12 +51,20 @@ pub async fn submit(
     Given(mut given, _room): Given<GivenTransfer>,
 ) -> Result<Response, Problem> {
     if let Some(key) = fresh::text(&headers, &IDEMPOTENCY_KEY)? {
-        let key = EventText::of_text(key).map_err(|why| Problem::new(Kind::Malformed, why))?;
+        // The draft of the header's standard has it in quotes.
+        let bare = key.strip_prefix('"').and_then(|key| key.strip_suffix('"')).unwrap_or(key);
+        let key = EventText::of_text(bare).map_err(|why| Problem::new(Kind::Malformed, why))?;
         if given.id.is_some_and(|id| id != key) {
             let detail = format!("{IDEMPOTENCY_KEY} and the body's `id` are different ids");
             return Err(Problem::at("/id", Kind::KeyDiffers, detail));
         }
         given.id = Some(key);
+    }
+    if given.id.is_none() {
+        let detail = format!(
+            "a transfer has an id, in the body or as {IDEMPOTENCY_KEY}: without one it can't be sent again safely"
+        );
+        return Err(Problem::at("/id", Kind::Malformed, detail));
     }
     if given.linked {
         let detail = "a single transfer is linked to nothing: chains are sent to /api/v1/events";
@@ -95,6 +105,7 @@ pub async fn one(
 #[serde(deny_unknown_fields)]
 pub struct EventIds {
     /// UUIDs, numbers or any other texts, at most 4,096.
+    #[serde(deserialize_with = "bounded::<_, _, LOOKUP_IDS_MAX>")]
     #[schema(value_type = Vec<String>, max_items = 4096)]
     ids: Vec<EventText>,
 }
@@ -123,7 +134,6 @@ pub async fn look_up(
     fresh: Fresh,
     Given(given, _room): Given<EventIds>,
 ) -> Result<Json<Decisions>, Problem> {
-    super::at_most("ids", given.ids.len(), LOOKUP_IDS_MAX)?;
     let client = fresh.client(&shared.client(&caller).await?);
     let ids: Vec<EventId> = given.ids.iter().map(|id| id.0).collect();
     let found = client.lookup_transfers(&ids, &fresh.tokens).await?;

@@ -6,7 +6,6 @@ use serde::Deserialize;
 use utoipa::openapi::schema::{Discriminator, OneOfBuilder, Schema};
 use utoipa::openapi::{Ref, RefOr};
 use utoipa::{PartialSchema, ToSchema};
-use walengine_net::client::new_event_id;
 use walengine_net::model::{
     Account, AccountFlags, AccountId, Amount, Close, CloseFlags, Code, Event, EventId, Guard,
     GuardFlags, LedgerId, Transfer, TransferFlags,
@@ -37,11 +36,11 @@ pub struct GivenAccount {
     pub flags: Vec<AccountFlag>,
     /// The user's own.
     #[serde(default)]
-    #[schema(value_type = String, pattern = r"^(0|[1-9][0-9]{0,37})$")]
+    #[schema(value_type = String, pattern = r"^(0|[1-9][0-9]{0,38})$")]
     pub user_data_128: Digits<u128>,
     /// The user's own.
     #[serde(default)]
-    #[schema(value_type = String, pattern = r"^(0|[1-9][0-9]{0,18})$")]
+    #[schema(value_type = String, pattern = r"^(0|[1-9][0-9]{0,19})$")]
     pub user_data_64: Digits<u64>,
     /// In a batch: succeeds or fails together with the next event.
     #[serde(default)]
@@ -68,8 +67,7 @@ pub struct GivenTransfer {
     #[serde(default, rename = "type")]
     #[schema(inline, required = false)]
     _kind: TransferKind,
-    /// UUID, number or any other text; a new one is drawn if it is missing, and then sending the request again
-    /// is another transfer. `Idempotency-Key` is the same.
+    /// UUID, number or any other text. May be missing if `Idempotency-Key` has it.
     #[schema(value_type = Option<String>, min_length = 1, max_length = 256)]
     pub id: Option<EventText>,
     /// The account to debit. May be missing when posting or voiding on a single partition.
@@ -80,7 +78,7 @@ pub struct GivenTransfer {
     pub credit_account: Option<AccountText>,
     /// Minor units. May be missing when posting or voiding: the whole amount.
     #[serde(default)]
-    #[schema(value_type = String, pattern = r"^(0|[1-9][0-9]{0,37})$")]
+    #[schema(value_type = String, pattern = r"^(0|[1-9][0-9]{0,38})$")]
     pub amount: Digits<u128>,
     /// Asset of both accounts. May be missing when posting or voiding.
     #[serde(default)]
@@ -102,11 +100,11 @@ pub struct GivenTransfer {
     pub timeout_seconds: Whole<u32>,
     /// The user's own.
     #[serde(default)]
-    #[schema(value_type = String, pattern = r"^(0|[1-9][0-9]{0,37})$")]
+    #[schema(value_type = String, pattern = r"^(0|[1-9][0-9]{0,38})$")]
     pub user_data_128: Digits<u128>,
     /// The user's own.
     #[serde(default)]
-    #[schema(value_type = String, pattern = r"^(0|[1-9][0-9]{0,18})$")]
+    #[schema(value_type = String, pattern = r"^(0|[1-9][0-9]{0,19})$")]
     pub user_data_64: Digits<u64>,
     /// The user's own.
     #[serde(default)]
@@ -143,20 +141,20 @@ pub struct GivenGuard {
     #[serde(default, rename = "type")]
     #[schema(inline, required = false)]
     _kind: GuardKind,
-    /// UUID, number or any other text; a new one is drawn if it is missing.
-    #[schema(value_type = Option<String>, min_length = 1, max_length = 256)]
-    pub id: Option<EventText>,
+    /// UUID, number or any other text.
+    #[schema(value_type = String, min_length = 1, max_length = 256)]
+    pub id: EventText,
     /// The account to look at.
     #[schema(value_type = String, min_length = 1, max_length = 256)]
     pub account: AccountText,
     /// The version that it must be at.
-    #[schema(value_type = Option<String>, pattern = r"^(0|[1-9][0-9]{0,18})$")]
+    #[schema(value_type = Option<String>, pattern = r"^(0|[1-9][0-9]{0,19})$")]
     pub version: Option<Digits<u64>>,
     /// What it must be able to pay.
-    #[schema(value_type = Option<String>, pattern = r"^(0|[1-9][0-9]{0,37})$")]
+    #[schema(value_type = Option<String>, pattern = r"^(0|[1-9][0-9]{0,38})$")]
     pub available_to_debit: Option<Digits<u128>>,
     /// What it must be able to take. Not together with `available_to_debit`.
-    #[schema(value_type = Option<String>, pattern = r"^(0|[1-9][0-9]{0,37})$")]
+    #[schema(value_type = Option<String>, pattern = r"^(0|[1-9][0-9]{0,38})$")]
     pub available_to_credit: Option<Digits<u128>>,
     /// Succeeds or fails together with the next event.
     #[serde(default)]
@@ -171,9 +169,9 @@ pub struct GivenClose {
     #[serde(default, rename = "type")]
     #[schema(inline, required = false)]
     _kind: CloseKind,
-    /// UUID, number or any other text; a new one is drawn if it is missing.
-    #[schema(value_type = Option<String>, min_length = 1, max_length = 256)]
-    pub id: Option<EventText>,
+    /// UUID, number or any other text.
+    #[schema(value_type = String, min_length = 1, max_length = 256)]
+    pub id: EventText,
     /// The account.
     #[schema(value_type = String, min_length = 1, max_length = 256)]
     pub account: AccountText,
@@ -278,7 +276,7 @@ impl GivenTransfer {
         }
         let account = |given: Option<AccountText>| given.map_or(AccountId(0), |given| given.0);
         Transfer {
-            id: drawn(self.id),
+            id: self.id.map_or(EventId(0), |given| given.0),
             debit_account_id: account(self.debit_account),
             credit_account_id: account(self.credit_account),
             amount: Amount(self.amount.0),
@@ -297,8 +295,7 @@ impl GivenTransfer {
 
 impl GivenGuard {
     fn guard(&self) -> Guard {
-        let mut guard =
-            Guard { id: drawn(self.id), account_id: self.account.0, ..Guard::default() };
+        let mut guard = Guard { id: self.id.0, account_id: self.account.0, ..Guard::default() };
         let mut flag = |is_set: bool, flag| {
             if is_set {
                 guard.flags = guard.flags.with(flag);
@@ -324,11 +321,16 @@ impl GivenClose {
         if self.linked {
             flags = flags.with(CloseFlags::LINKED);
         }
-        Close { id: drawn(self.id), account_id: self.account.0, flags }
+        Close { id: self.id.0, account_id: self.account.0, flags }
     }
 }
 
 impl GivenEvent {
+    /// It can be sent again.
+    pub fn has_id(&self) -> bool {
+        !matches!(self, Self::Transfer(GivenTransfer { id: None, .. }))
+    }
+
     /// As the client library has it.
     pub fn event(&self) -> Event {
         match self {
@@ -338,8 +340,4 @@ impl GivenEvent {
             Self::Close(close) => Event::Close(close.close()),
         }
     }
-}
-
-fn drawn(given: Option<EventText>) -> EventId {
-    given.map_or_else(new_event_id, |given| given.0)
 }

@@ -127,7 +127,9 @@ impl<T> Session<T> {
         }
         let hello = open_frame::<HelloReply>(frame)?;
         self.hello = None;
-        self.link = Link::Ready;
+        if self.acting.is_none() {
+            self.link = Link::Ready;
+        }
         Ok(Received::Ready(hello))
     }
 
@@ -138,6 +140,7 @@ impl<T> Session<T> {
         }
         open_frame::<ActForReply>(frame)?;
         self.acting = None;
+        self.link = Link::Ready;
         Ok(Received::Nothing)
     }
 
