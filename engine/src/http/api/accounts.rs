@@ -10,9 +10,9 @@ use utoipa::{IntoParams, ToSchema};
 use walengine_net::limits::{LIST_ACCOUNTS_MAX, LOOKUP_IDS_MAX};
 use walengine_net::model::{AccountId, PartitionId};
 
+use super::asked::{Asked, InPath, between, known};
 use super::document::{AnyProblem, BodyProblem, TokenProblem};
 use super::events::answer_to_one;
-use super::{Asked, InPath};
 use crate::http::body::Given;
 use crate::http::caller::Caller;
 use crate::http::fresh::{Fresh, HowFresh};
@@ -163,9 +163,9 @@ pub async fn list(
     fresh: Fresh,
     Asked(list): Asked<List>,
 ) -> Result<Json<AccountsPage>, Problem> {
-    super::between("limit", list.limit, 1, LIST_ACCOUNTS_MAX)?;
+    between("limit", list.limit, 1, LIST_ACCOUNTS_MAX)?;
     let client = fresh.client(&shared.client(&caller).await?);
-    let partition = super::known(&client, PartitionId(list.partition))?;
+    let partition = known(&client, PartitionId(list.partition))?;
     let page = client.list_accounts(partition, list.after, list.limit, &fresh.tokens).await?;
     let accounts = page.accounts.iter().map(ShownAccount::from).collect();
     Ok(Json(AccountsPage { accounts, next: page.next_cursor }))

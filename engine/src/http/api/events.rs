@@ -13,8 +13,8 @@ use walengine_net::limits::EVENTS_MAX;
 use walengine_net::message::IdNamespace;
 use walengine_net::model::{Event, EventBytes, Verdict, event_id};
 
+use super::asked::{Asked, InPath};
 use super::document::{AnyProblem, BodyProblem, TokenProblem};
-use super::{Asked, InPath};
 use crate::http::body::Given;
 use crate::http::caller::Caller;
 use crate::http::fresh::{self, Fresh, HowFresh};

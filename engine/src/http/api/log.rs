@@ -8,8 +8,8 @@ use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 use walengine_net::model::Offset;
 
+use super::asked::{Asked, Partition, between, known};
 use super::document::{AnyProblem, TokenProblem};
-use super::{Asked, Partition};
 use crate::http::caller::Caller;
 use crate::http::fresh::{Fresh, HowFresh};
 use crate::http::json::{Digits, Record, records};
@@ -66,9 +66,9 @@ pub async fn page(
     Partition(partition): Partition,
     Asked(part): Asked<Part>,
 ) -> Result<Json<LogPage>, Problem> {
-    super::between("limit", part.limit, 1, HTTP_LOG_PAGE_RECORDS_MAX)?;
+    between("limit", part.limit, 1, HTTP_LOG_PAGE_RECORDS_MAX)?;
     let client = fresh.client(&shared.client(&caller).await?);
-    let partition = super::known(&client, partition)?;
+    let partition = known(&client, partition)?;
     let from = Offset(part.from);
     let page = client.read_log(partition, from, HTTP_LOG_PAGE_BYTES, &fresh.tokens).await?;
     let records = records(&page, from, part.limit)?;

@@ -16,8 +16,8 @@ use utoipa::IntoParams;
 use walengine_net::client::tokio::Subscription;
 use walengine_net::model::Offset;
 
+use super::asked::{Asked, Partition, known};
 use super::document::AnyProblem;
-use super::{Asked, Partition};
 use crate::http::caller::Caller;
 use crate::http::fresh::{self, Fresh};
 use crate::http::json::{Record, records};
@@ -65,7 +65,7 @@ pub async fn follow(
         Problem::new(Kind::TooMany, detail)
     })?;
     let client = fresh.client(&shared.client(&caller).await?);
-    let partition = super::known(&client, partition)?;
+    let partition = known(&client, partition)?;
     let last = fresh::text(&headers, &LAST_EVENT_ID)?.filter(|last| !last.is_empty());
     let from = match last {
         Some(last) => {

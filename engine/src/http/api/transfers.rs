@@ -11,7 +11,7 @@ use utoipa::ToSchema;
 use walengine_net::limits::LOOKUP_IDS_MAX;
 use walengine_net::model::EventId;
 
-use super::InPath;
+use super::asked::InPath;
 use super::document::{AnyProblem, BodyProblem, TokenProblem};
 use super::events::answer_to_one;
 use crate::http::body::Given;
