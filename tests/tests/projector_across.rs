@@ -633,7 +633,7 @@ fn downgrade_to_8(setup: &Setup) {
         "DROP VIEW account_statements; DROP VIEW transfer_states;
          DROP VIEW movements, volume_by_day, volume_by_booked_day, newest_time; DROP TABLE daily_volumes;
          DROP FUNCTION statement, newest_movements, balances_at, posted_before, offset_at;
-         DROP FUNCTION balance_at(uuid, timestamptz, text), balance_at(uuid, bigint);
+         DROP FUNCTION balance_at, balance_after;
          DROP FUNCTION partition_of(uuid, integer), partition_of(uuid);
          ALTER TABLE transfers DROP COLUMN booked_at; ALTER TABLE arrivals DROP COLUMN booked_at",
     );

@@ -209,7 +209,7 @@ END $$;
 COMMENT ON FUNCTION balance_at(uuid, timestamptz, text) IS
     'Balance of an account before a time, by log time, or with by => ''booked'' by time of business, which is the log time where there is none. Pending amounts are left out.';
 
-CREATE FUNCTION balance_at(account uuid, log_offset bigint,
+CREATE FUNCTION balance_after(account uuid, log_offset bigint,
                            OUT debits_posted numeric, OUT credits_posted numeric, OUT balance numeric)
 LANGUAGE plpgsql STABLE STRICT PARALLEL SAFE SET search_path FROM CURRENT AS $$
 #variable_conflict use_variable
@@ -223,7 +223,7 @@ BEGIN
     SELECT s.debits, s.credits, s.credits - s.debits INTO debits_posted, credits_posted, balance
       FROM posted_before(account, here, log_offset + 1) AS s;
 END $$;
-COMMENT ON FUNCTION balance_at(uuid, bigint) IS
+COMMENT ON FUNCTION balance_after IS
     'Balance of an account after the record at an offset of its partition. Pending amounts are left out. Not for striped accounts.';
 
 CREATE FUNCTION statement(account uuid, since timestamptz DEFAULT '-infinity', until timestamptz DEFAULT 'infinity',

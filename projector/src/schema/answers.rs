@@ -82,6 +82,14 @@ async fn functions_answer_as_the_views_and_the_log_do() {
             let time = format!("'epoch'::timestamptz + interval '{at} us'");
             let sum = format!("SELECT {sums} {of_view} AND time < {time}");
             same(&connection, &format!("SELECT * FROM balance_at({id}, {time})"), &sum).await;
+            // As it stands in README, without the types of its arguments.
+            let literal =
+                format!("SELECT * FROM balance_at({id}, '1970-01-01 00:00:00.0000{at:02}Z')");
+            same(&connection, &literal, &sum).await;
+            if id != uuid(fees()) {
+                let upto = format!("SELECT {sums} {of_view} AND log_offset <= {at}");
+                same(&connection, &format!("SELECT * FROM balance_after({id}, {at})"), &upto).await;
+            }
             let all = format!(
                 "SELECT debits_posted, credits_posted, balance FROM balances_at({time}) WHERE account_id = {id}"
             );

@@ -176,6 +176,7 @@ async fn migrate(
     let comment = own::mark(schema, "read only.");
     let first = format!(
         "SET LOCAL search_path = {path};
+         SET LOCAL statement_timeout = 0;
          {comment};
          CREATE TABLE IF NOT EXISTS schema_versions (
              version integer PRIMARY KEY,
@@ -261,7 +262,8 @@ async fn make_parts(client: &Client, schema: &str, found: Option<i32>) -> Result
             let statements = statements
                 .replace("{number}", &partition.to_string())
                 .replace("{suffix}", &suffix(PartitionId(partition)));
-            within(client.batch_execute(&statements)).await?;
+            // It takes as long as the tables are large.
+            client.batch_execute(&statements).await?;
         }
     }
     Ok(())

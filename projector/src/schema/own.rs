@@ -36,7 +36,7 @@ pub const FUNCTIONS: [(&str, &str); 10] = [
     ("offset_at", "(integer, timestamptz)"),
     ("posted_before", "(uuid, integer, bigint)"),
     ("balance_at", "(uuid, timestamptz, text)"),
-    ("balance_at", "(uuid, bigint)"),
+    ("balance_after", "(uuid, bigint)"),
     ("statement", "(uuid, timestamptz, timestamptz, text)"),
     ("newest_movements", "(uuid, integer)"),
     ("balances_at", "(timestamptz, text)"),
