@@ -6,8 +6,10 @@
 set -euo pipefail
 url="$1"
 cd "$(dirname "$0")/.."
-work="${CARGO_TARGET_DIR:-target}/http-schema"
+work="${CARGO_TARGET_DIR:-$PWD/target}/http-schema"
 mkdir -p "$work"
+cd "$work" # schemathesis keeps what it has found where it runs
+work=$PWD
 if [ ! -x "$work/venv/bin/schemathesis" ]; then
   python3 -m venv "$work/venv"
   "$work/venv/bin/pip" install --quiet --disable-pip-version-check schemathesis==4.32.5 openapi-python-client==0.29.1
@@ -20,7 +22,7 @@ fi
 
 rm -rf "$work/client"
 "$work/venv/bin/openapi-python-client" generate --url "$url/api/v1/openapi.json" --output-path "$work/client" --meta none
-PYTHONPATH="$work" "$work/venv/bin/python" - "$url" <<'PYTHON'
+"$work/venv/bin/python" - "$url" <<'PYTHON'
 import sys
 from client import Client
 from client.api.accounts import create_account, get_account
