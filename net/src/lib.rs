@@ -16,6 +16,7 @@ pub mod message;
 pub mod model;
 pub mod names;
 pub mod partition;
+pub mod records;
 pub mod short_file;
 pub mod text;
 pub mod tls;

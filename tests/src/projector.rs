@@ -151,6 +151,13 @@ impl Projecting {
         }
     }
 
+    /// How many differences a printed report of an audit names. The sums of a day differ with each of their rows, and
+    /// are no difference of their own.
+    pub fn differences(report: &str) -> usize {
+        let is_named = |line: &&str| line.starts_with("  ") && !line.starts_with("  daily_volumes");
+        report.lines().filter(is_named).count()
+    }
+
     /// Runs an audit that must find no difference. Returns the printed report.
     ///
     /// # Panics

@@ -243,6 +243,16 @@ impl Server {
         self.address.expect("the server was waited for")
     }
 
+    /// Where it takes HTTP: `http://ADDR:PORT`, or `https`.
+    ///
+    /// # Panics
+    /// If it has not said so.
+    pub fn http_url(&self) -> String {
+        let log = self.log();
+        let (_, behind) = log.split_once("HTTP on ").unwrap_or_else(|| panic!("no HTTP:\n{log}"));
+        behind.split_whitespace().next().unwrap_or_default().to_owned()
+    }
+
     /// What it has said since it was started.
     ///
     /// # Panics

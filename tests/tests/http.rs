@@ -15,10 +15,7 @@ fn serve(dir: &TestDir) -> Server {
 }
 
 fn address(server: &Server) -> SocketAddr {
-    let log = server.log();
-    let (_, behind) =
-        log.split_once("HTTP on http://").unwrap_or_else(|| panic!("no HTTP:\n{log}"));
-    behind.split_whitespace().next().unwrap().parse().unwrap()
+    server.http_url().strip_prefix("http://").unwrap().parse().unwrap()
 }
 
 fn account(id: &str) -> Value {
@@ -475,9 +472,8 @@ fn whoever_has_a_certificate_may_do_by_http_what_the_policy_gives_it() {
         .set("--http", "127.0.0.1:0")
         .set("--tls", credentials.of("node-1").to_str().unwrap())
         .serve();
-    let log = server.log();
-    let (_, behind) = log.split_once("HTTP on https://").unwrap_or_else(|| panic!("{log}"));
-    let address = behind.split_whitespace().next().unwrap();
+    let url = server.http_url();
+    assert!(url.starts_with("https://"), "{url}");
     let asked = |who: Option<&str>, path: &str, body: Option<&Value>| {
         let authority = credentials.of("client-payments").join("ca.pem");
         let mut curl = Command::new("curl");
@@ -491,8 +487,7 @@ fn whoever_has_a_certificate_may_do_by_http_what_the_policy_gives_it() {
         if let Some(body) = body {
             curl.args(["--header", "Content-Type: application/json", "--data", &body.to_string()]);
         }
-        let output =
-            curl.arg(format!("https://{address}{path}")).output().expect("curl is installed");
+        let output = curl.arg(format!("{url}{path}")).output().expect("curl is installed");
         let text = String::from_utf8(output.stdout).unwrap();
         let (body, status) = text.rsplit_once('\n').unwrap_or_default();
         (status.parse::<u16>().unwrap_or(0), body.to_owned())

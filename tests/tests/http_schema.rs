@@ -9,10 +9,7 @@ use walengine_tests::server::{Launch, TestDir, text};
 fn the_api_is_as_its_document_says_and_a_generated_client_makes_a_transfer() {
     let dir = TestDir::new("http-schema");
     let server = Launch::new(dir.path()).set("--http", "127.0.0.1:0").serve();
-    let log = server.log();
-    let (_, behind) = log.split_once("HTTP on ").unwrap_or_else(|| panic!("no HTTP:\n{log}"));
-    let url = behind.split_whitespace().next().unwrap();
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("http_schema.sh");
-    let output = Command::new(script).arg(url).output().unwrap();
+    let output = Command::new(script).arg(server.http_url()).output().unwrap();
     assert!(output.status.success(), "{}", text(&output));
 }

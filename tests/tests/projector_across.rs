@@ -525,9 +525,7 @@ fn the_audit_names_what_is_broken_of(kind: &str, setup: &Setup) {
         setup.ask(&change);
         let (equal, said) = setup.projecting.audit();
         assert!(!equal && said.contains(&by_table) && said.contains(&across), "{change}: {said}");
-        // The sums of the day are another's, too, if an amount is.
-        let is_named = |line: &&str| line.starts_with("  ") && !line.starts_with("  daily_volumes");
-        let named = said.lines().filter(is_named).count();
+        let named = Projecting::differences(&said);
         assert_eq!(named, 2, "{change}: {said}");
         setup.ask(&mend);
         let (equal, said) = setup.projecting.audit();

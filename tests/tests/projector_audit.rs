@@ -160,9 +160,7 @@ fn audit_names_every_kind_of_change() {
         setup.postgres.ask(change);
         let (equal, said) = setup.projecting.audit();
         assert!(!equal && said.contains(words), "{what}: {said}");
-        // The sums of the day are another's, too, if an amount is.
-        let is_named = |line: &&str| line.starts_with("  ") && !line.starts_with("  daily_volumes");
-        let named = said.lines().filter(is_named).count();
+        let named = Projecting::differences(&said);
         assert_eq!(named, 1, "{what} is one difference: {said}");
         setup.postgres.ask(mend);
         let (equal, said) = setup.projecting.audit();

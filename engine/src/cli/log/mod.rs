@@ -10,8 +10,8 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use walengine_net::client::blocking::Client;
 use walengine_net::client::{Page, ReadFrom};
-use walengine_net::entry::{ANY_OFFSET, EntryHeader, EntryKind, access_events, access_records};
-use walengine_net::model::{Event, Offset, PartitionId, Resolved, Timestamp, Verdict};
+use walengine_net::model::{Event, Offset, PartitionId, Resolved};
+use walengine_net::records::{Content, LogRecord, records};
 use walengine_net::{names, say_aside};
 
 use super::asking::{Asking, Freshly, seen, unconfirmed};
@@ -200,68 +200,44 @@ struct Printer {
 
 impl Printer {
     fn page(&mut self, page: &Page) -> Result<(), Fatal> {
+        let bad =
+            |error| Fatal::new(Reason::Server, format!("the server sent a bad entry: {error}"));
         for entry in page.entries() {
-            let (header, body) = entry.map_err(|error| {
-                Fatal::new(Reason::Server, format!("the server sent a bad entry: {error}"))
-            })?;
-            self.entry(&header, body)?;
+            let (header, body) = entry.map_err(bad)?;
+            for record in records(&header, body).map_err(bad)? {
+                self.record(&record)?;
+            }
         }
         self.from = self.from.max(page.next_offset);
         Ok(())
     }
 
-    fn entry(&mut self, header: &EntryHeader, body: &[u8]) -> Result<(), Fatal> {
-        let bad =
-            |error| Fatal::new(Reason::Server, format!("the server sent a bad entry: {error}"));
-        match header.meta.kind {
-            EntryKind::Events => {
-                let body = access_events(body).map_err(bad)?;
-                let mut resolved = body.resolved.iter().map(Resolved::from_bytes).peekable();
-                for ((event, verdict), index) in
-                    body.events.iter().zip(body.verdicts.iter()).zip(0u32..)
-                {
-                    let effective = resolved.next_if(|resolved| resolved.index == index);
-                    let record = self.record(header, index, *verdict);
-                    self.row(&record, || {
-                        event_row(&record, Event::from_bytes(event), effective.as_ref())
-                    })?;
-                }
-            }
-            EntryKind::Records => {
-                let body = access_records(body).map_err(bad)?;
-                let mut blob = body.blob.as_slice();
-                for ((head, verdict), index) in
-                    body.heads.iter().zip(body.verdicts.iter()).zip(0u32..)
-                {
-                    let record = self.record(header, index, *verdict);
-                    // The lengths add up to the blob's: the body was opened.
-                    let (data, behind) = blob.split_at(head.bytes.to_native() as usize);
-                    blob = behind;
-                    self.row(&record, || {
-                        let mut row = record.row("record", head.id.to_native());
-                        row.set("flags", &format!("{} bytes", head.bytes));
-                        row.set("bytes", &head.bytes);
-                        row.set("data", &BASE64.encode(data));
-                        if head.expected_offset != ANY_OFFSET {
-                            row.set("expected_offset", &head.expected_offset);
-                        }
-                        row
-                    })?;
-                }
-            }
-            EntryKind::Blank | EntryKind::Membership => {}
-        }
-        Ok(())
-    }
-
-    fn record(&self, header: &EntryHeader, index: u32, verdict: u8) -> Record {
-        Record {
+    fn record(
+        &mut self,
+        LogRecord { offset, timestamp, verdict, content }: &LogRecord<'_>,
+    ) -> Result<(), Fatal> {
+        let record = Record {
             partition: self.partition,
-            offset: header.meta.base_offset.plus(u64::from(index)),
-            timestamp: Timestamp(header.meta.timestamp.0.saturating_add(u64::from(index))),
-            // Unknown numbers were refused when the body was opened.
-            verdict: Verdict::from_number(verdict).unwrap_or(Verdict::Ok),
-        }
+            offset: *offset,
+            timestamp: *timestamp,
+            verdict: *verdict,
+        };
+        self.row(&record, || match content {
+            Content::Event { event, resolved } => {
+                let effective = resolved.map(Resolved::from_bytes);
+                event_row(&record, Event::from_bytes(event), effective.as_ref())
+            }
+            Content::Opaque { id, expected_offset, data } => {
+                let mut row = record.row("record", *id);
+                row.set("flags", &format!("{} bytes", data.len()));
+                row.set("bytes", &data.len());
+                row.set("data", &BASE64.encode(data));
+                if let Some(expected) = expected_offset {
+                    row.set("expected_offset", expected);
+                }
+                row
+            }
+        })
     }
 
     fn row(&mut self, record: &Record, values: impl FnOnce() -> Row) -> Result<(), Fatal> {

@@ -4,9 +4,10 @@
 use std::collections::HashMap;
 
 use walengine_net::cli::{Fatal, Reason};
+use walengine_net::client::Page;
 use walengine_net::client::blocking::Client;
-use walengine_net::entry::{EntryKind, access_events};
-use walengine_net::model::{Account, Amount, Offset, Resolved, Timestamp, Token, Verdict};
+use walengine_net::model::{Account, Amount, Offset, Resolved, Timestamp, Token};
+use walengine_net::records::{Content, LogRecord, records};
 
 use super::effect::{Moved, Record, Whose, effect};
 use crate::limits::{STATEMENT_PAGE_BYTES, STATEMENT_WINDOW_RECORDS};
@@ -153,24 +154,14 @@ fn earlier_record(
     Ok(known.get(&place).copied())
 }
 
-fn each_record(
-    page: &walengine_net::client::Page,
-    mut each: impl FnMut(u64, Timestamp, Record),
-) -> Result<(), Fatal> {
+fn each_record(page: &Page, mut each: impl FnMut(u64, Timestamp, Record)) -> Result<(), Fatal> {
     for entry in page.entries() {
         let (header, body) = entry.map_err(|error| bad(&error.to_string()))?;
-        if header.meta.kind != EntryKind::Events {
-            continue;
-        }
-        let body = access_events(body).map_err(|error| bad(&error.to_string()))?;
-        let mut resolved = body.resolved.iter().map(Resolved::from_bytes).peekable();
-        for ((event, verdict), index) in body.events.iter().zip(body.verdicts.iter()).zip(0u32..) {
-            let resolved = resolved.next_if(|resolved| resolved.index == index);
-            // Unknown numbers were refused when the body was opened.
-            let verdict = Verdict::from_number(*verdict).unwrap_or(Verdict::Ok);
-            let offset = header.meta.base_offset.plus(u64::from(index));
-            let time = Timestamp(header.meta.timestamp.0.saturating_add(u64::from(index)));
-            each(offset.0, time, Record { event: *event, verdict, resolved });
+        for record in records(&header, body).map_err(|error| bad(&error.to_string()))? {
+            let LogRecord { offset, timestamp, verdict, content } = record;
+            let Content::Event { event, resolved } = content else { continue };
+            let resolved = resolved.map(Resolved::from_bytes);
+            each(offset.0, timestamp, Record { event: *event, verdict, resolved });
         }
     }
     Ok(())

@@ -10,14 +10,14 @@ use utoipa::{IntoParams, ToSchema};
 use walengine_net::limits::{LIST_ACCOUNTS_MAX, LOOKUP_IDS_MAX};
 use walengine_net::model::{AccountId, PartitionId};
 
-use super::asked::{Asked, InPath, between, known};
+use super::asked::{Asked, InPath, between, known, the_one, unlinked};
 use super::document::{AnyProblem, BodyProblem, TokenProblem};
 use super::events::answer_to_one;
 use crate::http::body::Given;
 use crate::http::caller::Caller;
 use crate::http::fresh::{Fresh, HowFresh};
 use crate::http::json::{AccountText, GivenAccount, ShownAccount, ShownOutcome, bounded};
-use crate::http::problem::{Kind, Problem};
+use crate::http::problem::Problem;
 use crate::http::shared::Shared;
 
 /// Create an account. One that is there with the same fields is a repeat.
@@ -42,10 +42,7 @@ pub async fn create(
     caller: Caller,
     Given(given, _room): Given<GivenAccount>,
 ) -> Result<Response, Problem> {
-    if given.linked {
-        let detail = "a single account is linked to nothing: chains are sent to /api/v1/events";
-        return Err(Problem::at("/linked", Kind::Malformed, detail));
-    }
+    unlinked(given.linked)?;
     let client = shared.client(&caller).await?;
     let account = given.account();
     let submitted = client.create_accounts(&[account]).await?;
@@ -70,8 +67,7 @@ pub async fn one(
 ) -> Result<Json<ShownAccount>, Problem> {
     let client = fresh.client(&shared.client(&caller).await?);
     let found = client.lookup_accounts(&[id], &fresh.tokens).await?;
-    let found = found.into_iter().flatten().next();
-    let account = found.ok_or_else(|| Problem::new(Kind::NotFound, format!("no account {id}")))?;
+    let account = the_one(found, || format!("no account {id}"))?;
     Ok(Json(ShownAccount::from(&account)))
 }
 

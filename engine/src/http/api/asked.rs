@@ -59,6 +59,21 @@ pub fn between(what: &str, found: usize, least: usize, most: usize) -> Result<()
     Err(Problem::new(Kind::Malformed, detail))
 }
 
+/// A request for one event is no part of a chain.
+pub fn unlinked(is_linked: bool) -> Result<(), Problem> {
+    if !is_linked {
+        return Ok(());
+    }
+    let detail = "a single event is linked to nothing: chains are sent to /api/v1/events";
+    Err(Problem::at("/linked", Kind::Malformed, detail))
+}
+
+/// What was found of the only id that was asked for; `missing` says in words that there is nothing.
+pub fn the_one<T>(found: Vec<Option<T>>, missing: impl FnOnce() -> String) -> Result<T, Problem> {
+    let found = found.into_iter().flatten().next();
+    found.ok_or_else(|| Problem::new(Kind::NotFound, missing()))
+}
+
 /// A partition, if the cluster has it.
 pub fn known(client: &Client, partition: PartitionId) -> Result<PartitionId, Problem> {
     let partitions = client.info().partitions;

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use axum::Router;
+use axum::body::Bytes;
 use axum::http::header::CONTENT_TYPE;
 use axum::routing::get;
 use utoipa::openapi::{ContentBuilder, OpenApi, RefOr, Response, ResponseBuilder};
@@ -48,8 +49,8 @@ pub fn base() -> OpenApi {
 /// The path of the whole document.
 pub fn router(document: &OpenApi) -> Router<Arc<Shared>> {
     let text = document.to_json().unwrap_or_default(); // names and texts only
-    let text: Arc<str> = text.into();
-    let answer = async move || ([(CONTENT_TYPE, "application/json")], text.to_string());
+    let text = Bytes::from(text);
+    let answer = async move || ([(CONTENT_TYPE, "application/json")], text.clone());
     Router::new().route(PATH, get(answer))
 }
 

@@ -13,7 +13,7 @@ use walengine_net::limits::EVENTS_MAX;
 use walengine_net::message::IdNamespace;
 use walengine_net::model::{Event, EventBytes, Verdict, event_id};
 
-use super::asked::{Asked, InPath};
+use super::asked::{Asked, InPath, the_one};
 use super::document::{AnyProblem, BodyProblem, TokenProblem};
 use crate::http::body::Given;
 use crate::http::caller::Caller;
@@ -168,9 +168,7 @@ pub async fn status(
     };
     let client = fresh.client(&shared.client(&caller).await?);
     let found = client.status(namespace, &[id], &fresh.tokens).await?;
-    let found = found.into_iter().flatten().next();
-    let found =
-        found.ok_or_else(|| Problem::new(Kind::NotFound, format!("id {id} was not decided")))?;
+    let found = the_one(found, || format!("id {id} was not decided"))?;
     let (verdict, partition) = (found.verdict.name(), found.partition.0);
     Ok(Json(ShownStatus { verdict, partition, offset: Digits(found.offset.0) }))
 }

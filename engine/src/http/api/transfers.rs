@@ -11,7 +11,7 @@ use utoipa::ToSchema;
 use walengine_net::limits::LOOKUP_IDS_MAX;
 use walengine_net::model::EventId;
 
-use super::asked::InPath;
+use super::asked::{InPath, the_one, unlinked};
 use super::document::{AnyProblem, BodyProblem, TokenProblem};
 use super::events::answer_to_one;
 use crate::http::body::Given;
@@ -66,10 +66,7 @@ pub async fn submit(
         );
         return Err(Problem::at("/id", Kind::Malformed, detail));
     }
-    if given.linked {
-        let detail = "a single transfer is linked to nothing: chains are sent to /api/v1/events";
-        return Err(Problem::at("/linked", Kind::Malformed, detail));
-    }
+    unlinked(given.linked)?;
     let client = shared.client(&caller).await?;
     let transfer = given.transfer();
     let submitted = client.submit_all(&[transfer.to_bytes()]).await?;
@@ -94,9 +91,7 @@ pub async fn one(
 ) -> Result<Json<ShownDecision>, Problem> {
     let client = fresh.client(&shared.client(&caller).await?);
     let found = client.lookup_transfers(&[id], &fresh.tokens).await?;
-    let found = found.into_iter().flatten().next();
-    let found =
-        found.ok_or_else(|| Problem::new(Kind::NotFound, format!("id {id} was not decided")))?;
+    let found = the_one(found, || format!("id {id} was not decided"))?;
     Ok(Json(ShownDecision::from(&found)))
 }
 

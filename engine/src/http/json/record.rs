@@ -5,8 +5,8 @@ use base64::engine::general_purpose::STANDARD as BASE64;
 use serde::Serialize;
 use utoipa::ToSchema;
 use walengine_net::client::Page;
-use walengine_net::entry::{ANY_OFFSET, EntryHeader, EntryKind, access_events, access_records};
-use walengine_net::model::{Arrival, Event, Offset, Resolved, Sent, Timestamp, Verdict, Word};
+use walengine_net::model::{Arrival, Event, Offset, Resolved, Sent, Word};
+use walengine_net::records::{Content, LogRecord, records as records_of};
 
 use super::shown::{ShownEffect, ShownEvent};
 use super::text::{Digits, rfc3339, uuid_text};
@@ -76,68 +76,33 @@ pub struct Record {
 /// # Errors
 /// A node has sent what is no log.
 pub fn records(page: &Page, from: Offset, limit: usize) -> Result<Vec<Record>, Problem> {
-    let mut records = Vec::new();
+    let mut found = Vec::new();
     for entry in page.entries() {
         let (header, body) = entry.map_err(|error| Problem::bad_answer(&error))?;
-        let bad = |error| Problem::bad_answer(&error);
-        match header.meta.kind {
-            EntryKind::Events => {
-                let body = access_events(body).map_err(bad)?;
-                let mut resolved = body.resolved.iter().map(Resolved::from_bytes).peekable();
-                let mut mail = None;
-                let events = body.events.iter().zip(body.verdicts.iter());
-                for ((bytes, verdict), index) in events.zip(0u32..) {
-                    let effective = resolved.next_if(|resolved| resolved.index == index);
-                    let event = Event::from_bytes(bytes);
-                    if let Ok(Event::Mail(begun)) = &event {
-                        mail = Some(begun.home.0);
-                    }
-                    let record = Record::new(&header, index, *verdict);
-                    if is_wanted(&record, from, records.len(), limit) {
-                        records.push(record.of_event(event.ok(), effective.as_ref(), mail));
-                    }
-                }
+        let records = records_of(&header, body).map_err(|error| Problem::bad_answer(&error))?;
+        // The partition whose frame the arrivals and words behind it have come in.
+        let mut mail = None;
+        for record in records {
+            if let Content::Event { event, .. } = record.content
+                && let Ok(Event::Mail(begun)) = Event::from_bytes(event)
+            {
+                mail = Some(begun.home.0);
             }
-            EntryKind::Records => {
-                let body = access_records(body).map_err(bad)?;
-                let mut blob = body.blob.as_slice();
-                let heads = body.heads.iter().zip(body.verdicts.iter());
-                for ((head, verdict), index) in heads.zip(0u32..) {
-                    // The lengths add up to the blob's: the body was opened.
-                    let (data, behind) = blob.split_at(head.bytes.to_native() as usize);
-                    blob = behind;
-                    let record = Record::new(&header, index, *verdict);
-                    if is_wanted(&record, from, records.len(), limit) {
-                        let expected = Some(head.expected_offset.to_native());
-                        records.push(Record {
-                            kind: RecordKind::Opaque,
-                            id: Some(uuid_text(head.id.to_native())),
-                            data: Some(BASE64.encode(data)),
-                            expected_offset: expected.filter(|&at| at != ANY_OFFSET).map(Digits),
-                            ..record
-                        });
-                    }
-                }
+            if record.offset >= from && found.len() < limit {
+                found.push(Record::new(&record).with_content(record.content, mail));
             }
-            EntryKind::Blank | EntryKind::Membership => {}
         }
     }
-    Ok(records)
-}
-
-fn is_wanted(record: &Record, from: Offset, found: usize, limit: usize) -> bool {
-    record.offset.0 >= from.0 && found < limit
+    Ok(found)
 }
 
 impl Record {
-    fn new(header: &EntryHeader, index: u32, verdict: u8) -> Self {
-        let index = u64::from(index);
+    fn new(record: &LogRecord<'_>) -> Self {
         Self {
-            offset: Digits(header.meta.base_offset.plus(index).0),
-            time: rfc3339(Timestamp(header.meta.timestamp.0.saturating_add(index))),
+            offset: Digits(record.offset.0),
+            time: rfc3339(record.timestamp),
             kind: RecordKind::Event,
-            // Unknown numbers were refused when the body was opened.
-            verdict: Verdict::from_number(verdict).unwrap_or(Verdict::Ok).name(),
+            verdict: record.verdict.name(),
             id: None,
             event: None,
             effective: None,
@@ -146,6 +111,22 @@ impl Record {
             from_partition: None,
             data: None,
             expected_offset: None,
+        }
+    }
+
+    fn with_content(self, content: Content<'_>, mail: Option<u16>) -> Self {
+        match content {
+            Content::Event { event, resolved } => {
+                let resolved = resolved.map(Resolved::from_bytes);
+                self.of_event(Event::from_bytes(event).ok(), resolved.as_ref(), mail)
+            }
+            Content::Opaque { id, expected_offset, data } => Self {
+                kind: RecordKind::Opaque,
+                id: Some(uuid_text(id)),
+                data: Some(BASE64.encode(data)),
+                expected_offset: expected_offset.map(|offset| Digits(offset.0)),
+                ..self
+            },
         }
     }
 
