@@ -18,6 +18,7 @@ pub mod config;
 pub mod connection;
 pub mod control;
 pub mod data_dir;
+mod decimals;
 pub mod disk_health;
 pub mod executor;
 pub mod export;

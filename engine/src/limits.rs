@@ -595,6 +595,10 @@ pub const HTTP_LOG_PAGE_RECORDS_MAX: usize = 1000;
 pub const HTTP_LOG_PAGE_BYTES: usize = 256 << 10;
 /// When to come back, in seconds, where nothing better is known.
 pub const HTTP_RETRY_AFTER_SECONDS: u32 = 1;
+/// How long it is believed what ledgers are called. A new scale may take so long to be seen.
+pub const HTTP_SCALES_KEPT_FOR: Duration = Duration::from_secs(1);
+/// Accounts in an answer that lists them by name.
+pub const HTTP_FOUND_MAX: usize = 1000;
 
 const _: () = {
     assert!(HTTP_BODY_BYTES_MAX <= HTTP_BODIES_BYTES_MAX);

@@ -5,7 +5,7 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-const PARTS: usize = 9;
+const PARTS: usize = 10;
 
 /// Something that memory goes to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -28,6 +28,8 @@ pub enum Part {
     NewestEntries,
     /// Entries on their way to the disk, and buffers for the next.
     WriteBuffers,
+    /// What accounts are called.
+    Names,
 }
 
 impl Part {
@@ -42,6 +44,7 @@ impl Part {
         Self::Peers,
         Self::NewestEntries,
         Self::WriteBuffers,
+        Self::Names,
     ];
 
     /// What it is, for people.
@@ -56,6 +59,7 @@ impl Part {
             Self::Peers => "peers",
             Self::NewestEntries => "the newest entries",
             Self::WriteBuffers => "log writes",
+            Self::Names => "names of accounts",
         }
     }
 }

@@ -8,9 +8,9 @@ use walengine::ledger::{Draft, Ledger, RecordsDraft};
 use walengine_net::entry::{ANY_OFFSET, ChainHash, EntryKind, EntryMeta, RecordHead};
 use walengine_net::frame::{self, FrameHead, RequestId};
 use walengine_net::message::{
-    ActFor, Append, AppendHead, ClusterStatus, Credit, Hello, IdNamespace, ListAccounts,
-    LookupAccounts, LookupTransfers, Message, NO_OFFSET, ReadEntries, ReadLog, ServerStatus,
-    StateDigest, Status, Submit, Subscribe, Unsubscribe,
+    ActFor, Append, AppendHead, ClusterStatus, Credit, FindNames, Hello, IdNamespace, ListAccounts,
+    ListLedgers, LookupAccounts, LookupNames, LookupTransfers, Message, NO_OFFSET, ReadEntries,
+    ReadLog, ServerStatus, StateDigest, Status, Submit, Subscribe, Unsubscribe,
 };
 use walengine_net::model::{
     Account, AccountFlags, AccountId, Amount, Close, CloseFlags, ClusterId, Code, EventBytes,
@@ -130,6 +130,9 @@ fn frames() -> Vec<(String, Vec<u8>)> {
         "lookup-accounts" LookupAccounts { at_least: NO_OFFSET, ids: &ids },
         "lookup-ahead" LookupAccounts { at_least: 1 << 40, ids: &ids },
         "list-accounts" ListAccounts { at_least: 0, after: 0, limit: 2 },
+        "lookup-names" LookupNames { at_least: NO_OFFSET, ids: &ids },
+        "find-names" FindNames { at_least: NO_OFFSET, after: 0, limit: 2, prefix: b"an" },
+        "list-ledgers" ListLedgers { at_least: 0 },
         "lookup-transfers" LookupTransfers { at_least: NO_OFFSET, ids: &ids },
         "status" Status { at_least: NO_OFFSET, namespace, ids: &ids },
         "read-log" ReadLog { at_least: NO_OFFSET, from: 0, bytes_max: 4096 },

@@ -37,6 +37,9 @@ use walengine_net::message::{
     SubmitReply, SubmitSpanning, SubmitSpanningReply, Subscribe, Unsubscribe, UnsubscribeReply,
     open,
 };
+use walengine_net::message::{
+    FindNames, FindNamesReply, ListLedgers, ListLedgersReply, LookupNames, LookupNamesReply,
+};
 use walengine_tests::lone_partition::{DATA, LoneCommit, SEGMENT_BYTES, start};
 use walengine_tests::memory_disk::MemoryDisk;
 use walengine_tests::sim::{Order, SimExecutor, SimRuntime};
@@ -212,6 +215,12 @@ fn open_as_its_kind(frame: &Frame<'_>) -> Result<(), ()> {
         Kind::Append => opens::<Append<'_>>(body),
         Kind::LookupAccounts => opens::<LookupAccounts<'_>>(body),
         Kind::ListAccounts => opens::<ListAccounts>(body),
+        Kind::LookupNames => opens::<LookupNames<'_>>(body),
+        Kind::FindNames => opens::<FindNames<'_>>(body),
+        Kind::ListLedgers => opens::<ListLedgers>(body),
+        Kind::LookupNamesReply => opens::<LookupNamesReply<'_>>(body),
+        Kind::FindNamesReply => opens::<FindNamesReply<'_>>(body),
+        Kind::ListLedgersReply => opens::<ListLedgersReply<'_>>(body),
         Kind::LookupTransfers => opens::<LookupTransfers<'_>>(body),
         Kind::Status => opens::<Status<'_>>(body),
         Kind::ReadLog => opens::<ReadLog>(body),

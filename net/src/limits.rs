@@ -1,7 +1,7 @@
 //! Every limit of the protocol, and how the limits relate. Their values are part of the protocol.
 
 use crate::entry;
-use crate::model::EVENT_BYTES;
+use crate::model::{EVENT_BYTES, NAME_BYTES_MAX};
 
 /// Largest body of a frame in bytes, except pages of the log.
 pub const BODY_BYTES_MAX: usize = 1 << 20;
@@ -24,6 +24,10 @@ pub const IMPORT_ENTRIES_MAX: usize = EVENTS_MAX;
 pub const LOOKUP_IDS_MAX: usize = 4096;
 /// Accounts on one page of a listing.
 pub const LIST_ACCOUNTS_MAX: usize = 4096;
+/// Ids in one look-up of names, and names on one page.
+pub const LOOKUP_NAMES_MAX: usize = 4096;
+/// Described ledgers.
+pub const LEDGERS_MAX: usize = 4096;
 /// Ids in one request for verdicts: those of a whole batch.
 pub const STATUS_IDS_MAX: usize = EVENTS_MAX;
 /// Bytes of a client's name.
@@ -72,6 +76,8 @@ const _: () = {
     assert!(RECORDS_MAX <= EVENTS_MAX);
     assert!(LOOKUP_IDS_MAX * EVENT_STATE_BYTES + 32 <= BODY_BYTES_MAX);
     assert!(LIST_ACCOUNTS_MAX * (EVENT_BYTES + 4) + 64 <= BODY_BYTES_MAX);
+    assert!(LOOKUP_NAMES_MAX * (16 + 4 + NAME_BYTES_MAX) + 128 <= BODY_BYTES_MAX);
+    assert!(LEDGERS_MAX * (4 + 1 + NAME_BYTES_MAX) + 64 <= BODY_BYTES_MAX);
     assert!(STATUS_IDS_MAX * 16 + 32 <= BODY_BYTES_MAX);
     assert!(STATUS_ROWS_MAX * 40 <= BODY_BYTES_MAX);
     assert!(

@@ -41,6 +41,17 @@ pub fn account_id(book: Book, text: &str) -> AccountId {
     AccountId(id)
 }
 
+/// The text is no id as it stands: [`account_id`] makes one of its hash.
+pub fn is_hashed(text: &str) -> bool {
+    uuid_of_text(text).is_none() && number_of_text(text).is_none()
+}
+
+/// Id of the event by which tools that make an account name it: the same for the same account and name, so that making it
+/// again names nothing twice, and undoes no later renaming.
+pub fn naming_id(account: AccountId, name: &str) -> EventId {
+    EventId(hash(&format!("walengine.naming.v1 {:032x} {name}", account.0), usable))
+}
+
 fn usable(id: u128) -> bool {
     id != 0 && id != u128::MAX
 }

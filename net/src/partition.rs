@@ -2,6 +2,9 @@
 
 use crate::model::{AccountId, Book, PartitionId, Transfer, TransferFlags};
 
+/// The partition that keeps what ledgers are called.
+pub const OF_LEDGERS: PartitionId = PartitionId(0);
+
 /// Partition of a book: `fmix32(book) mod partitions`, where `fmix32` is the finalizer of
 /// `MurmurHash3` (Appleby, public domain).
 ///

@@ -4,7 +4,7 @@
 use std::collections::BTreeSet;
 
 use crate::model::{
-    Account, AccountId, Close, Event, EventBytes, EventKind, FLAG_LINKED, Guard, PartitionId,
+    Account, AccountId, Close, Event, EventBytes, EventKind, FLAG_LINKED, Guard, Name, PartitionId,
     Transfer, TransferFlags, Verdict, event_flags, event_kind,
 };
 use crate::partition;
@@ -143,6 +143,10 @@ fn named(event: &EventBytes, partitions: u16) -> Named {
         Ok(Event::Account(Account { id, .. })) => one(id, Rule::Nowhere),
         Ok(Event::Close(Close { account_id, .. })) => one(account_id, Rule::Nowhere),
         Ok(Event::Guard(Guard { account_id, .. })) => one(account_id, Rule::Last),
+        Ok(Event::Name(Name { account_id, .. })) => one(account_id, Rule::Nowhere),
+        Ok(Event::Describe(_)) => {
+            Named { partitions: [Some(partition::OF_LEDGERS), None], rule: Rule::Nowhere }
+        }
         Ok(Event::Transfer(transfer)) => {
             let sides = sides(&transfer, partitions);
             if resolves(&transfer) {

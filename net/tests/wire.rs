@@ -22,7 +22,11 @@ use walengine_net::message::{
     Unsubscribe, open,
 };
 use walengine_net::message::{Credit, EventState, NumberRow, TextRow, UnsubscribeReply};
-use walengine_net::model::{EventBytes, Offset, PartitionId, Timestamp, Verdict};
+use walengine_net::message::{
+    FindNames, FindNamesReply, LedgerRow, ListLedgers, ListLedgersReply, LookupNames,
+    LookupNamesReply,
+};
+use walengine_net::model::{EventBytes, NameText, Offset, PartitionId, Timestamp, Verdict};
 
 /// A small random generator. Its seed is enough to reproduce a failure.
 struct Random(u64);
@@ -107,6 +111,27 @@ fn every_message_survives_its_frame() {
         &ListAccountsReply { next_offset: 1, next_cursor: 2, accounts: &[[3; 128]] },
         |view| assert_eq!(view.accounts.len(), 1),
     );
+    round_trip(&LookupNames { at_least: 3, ids: &[8] }, |view| {
+        assert_eq!((view.at_least(), view.ids[0].to_native()), (Some(Offset(3)), 8));
+    });
+    let anna = NameText::new("Anna").unwrap();
+    let names = &[anna.to_bytes()];
+    round_trip(&LookupNamesReply { next_offset: 9, found: &[3], names }, |view| {
+        assert_eq!(view.names().collect::<Vec<_>>(), [(3, anna)]);
+    });
+    let find = FindNames { at_least: 3, after: 4, limit: 5, prefix: "Č".as_bytes() };
+    round_trip(&find, |view| {
+        assert_eq!((view.at_least(), &*view.prefix), (Some(Offset(3)), "Č".as_bytes()));
+    });
+    let reply = FindNamesReply { next_offset: 1, next_cursor: 2, ids: &[7], names };
+    round_trip(&reply, |view| assert_eq!(view.next_cursor.to_native(), 2));
+    round_trip(&ListLedgers { at_least: 3 }, |view| {
+        assert_eq!(view.at_least(), Some(Offset(3)));
+    });
+    let ledgers = &[LedgerRow { ledger: 978, scale: 2, name: anna.to_bytes() }];
+    round_trip(&ListLedgersReply { next_offset: 1, ledgers }, |view| {
+        assert_eq!((view.ledgers[0].ledger.to_native(), view.ledgers[0].scale), (978, 2));
+    });
     round_trip(&LookupTransfers { at_least: 3, ids: &[8] }, |view| {
         assert_eq!(view.ids[0].to_native(), 8);
     });
@@ -419,6 +444,12 @@ fn open_all(body: &[u8]) -> usize {
         ListAccountsReply,
         LookupTransfers,
         LookupTransfersReply,
+        LookupNames,
+        LookupNamesReply,
+        FindNames,
+        FindNamesReply,
+        ListLedgers,
+        ListLedgersReply,
         Status,
         StatusReply,
         ReadEntries,

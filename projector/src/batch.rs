@@ -183,6 +183,8 @@ impl Builder {
                 let reopens = close.flags.contains(walengine_net::model::CloseFlags::REOPEN);
                 self.changes.close(close.account_id.0, !reopens);
             }
+            Fact::Named(name) => tables::put_name(&mut self.account_events, record, name),
+            Fact::Described(it) => tables::put_described(&mut self.account_events, record, it),
             Fact::Opaque { id, data } => {
                 tables::put_opaque(&mut self.opaque_records, record, *id, data);
             }

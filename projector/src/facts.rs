@@ -4,9 +4,9 @@
 
 use walengine_net::entry::{EntryError, EntryHeader, EntryKind, access_events, access_records};
 use walengine_net::model::{
-    Account, AccountId, Amount, Arrival, Close, Code, Event, EventBytes, EventKind, Guard,
-    LedgerId, Mail, Offset, PartitionId, Resolved, Sent, Timestamp, Transfer, Verdict, Word,
-    event_id, event_kind,
+    Account, AccountId, Amount, Arrival, Close, Code, Describe, Event, EventBytes, EventKind,
+    Guard, LedgerId, Mail, Name, Offset, PartitionId, Resolved, Sent, Timestamp, Transfer, Verdict,
+    Word, event_id, event_kind,
 };
 use walengine_net::partition::of_sides;
 use walengine_net::unit::{self, Path};
@@ -60,6 +60,10 @@ pub enum Fact<'a> {
     Guarded(Guard),
     /// An account was closed or reopened, or the stripe of one here.
     Closed(Close),
+    /// An account was named.
+    Named(Name),
+    /// A ledger was described.
+    Described(Describe),
     /// An opaque record was accepted.
     Opaque {
         /// Its id.
@@ -324,6 +328,8 @@ fn accepted(
         Event::Account(account) => Fact::Created { account, home: None },
         Event::Guard(guard) => Fact::Guarded(guard),
         Event::Close(close) => Fact::Closed(close),
+        Event::Name(name) => Fact::Named(name),
+        Event::Describe(describe) => Fact::Described(describe),
         Event::Transfer(transfer) => sent(movement(transfer, effective)?),
         Event::Expire(expire) => {
             let transfer = Transfer { pending_id: expire.pending_id, ..Transfer::default() };
@@ -448,6 +454,8 @@ fn kind_name(kind: EventKind) -> &'static str {
         EventKind::Guard | EventKind::GuardArrival => "guard",
         EventKind::Expire => "expire",
         EventKind::Close | EventKind::CloseArrival => "close",
+        EventKind::Name => "name",
+        EventKind::Describe => "describe",
         EventKind::Mail => "mail",
         EventKind::Arrival => "arrival",
         EventKind::Word | EventKind::WordArrival => "word",

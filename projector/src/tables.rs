@@ -2,8 +2,8 @@
 //! names and types, which is checked at every start.
 
 use walengine_net::model::{
-    Account, AccountFlags, Amount, Close, CloseFlags, Code, Guard, GuardFlags, LedgerId, Offset,
-    PartitionId, Timestamp, Transfer, TransferFlags,
+    Account, AccountFlags, Amount, Close, CloseFlags, Code, Describe, Guard, GuardFlags, LedgerId,
+    Name, Offset, PartitionId, Timestamp, Transfer, TransferFlags,
 };
 
 use crate::across::{Across, Arrived, Prepared, Sides, Source, is_gathering};
@@ -110,7 +110,7 @@ pub const RESERVATIONS: Table = Table {
     ],
 };
 
-/// Guards that held, closings and reopenings of accounts.
+/// Guards that held, closings, reopenings and namings of accounts, descriptions of ledgers.
 pub const ACCOUNT_EVENTS: Table = Table {
     name: "account_events",
     columns: &[
@@ -123,6 +123,9 @@ pub const ACCOUNT_EVENTS: Table = Table {
         ("kind", TEXT),
         ("version", U64),
         ("available", AMOUNT),
+        ("ledger", BIGINT),
+        ("name", TEXT),
+        ("scale", SMALLINT),
     ],
 };
 
@@ -459,6 +462,7 @@ pub fn put_guard(rows: &mut Rows, record: &Record<'_>, guard: &Guard) {
     } else {
         row.null();
     }
+    row.null().null().null();
 }
 
 /// Appends the row of a closing or reopening.
@@ -467,7 +471,27 @@ pub fn put_close(rows: &mut Rows, record: &Record<'_>, close: &Close) {
     let row = rows.begin(ACCOUNT_EVENTS.columns.len());
     row.uuid(close.id.0).uuid(close.account_id.0);
     row.int8(record.offset.0 as i64).time(record.time).int4(record.partition.0.into());
-    row.int4(close.flags.0.into()).text(if reopens { "reopen" } else { "close" }).null().null();
+    row.int4(close.flags.0.into()).text(if reopens { "reopen" } else { "close" });
+    row.null().null().null().null().null();
+}
+
+/// Appends the row of a naming.
+pub fn put_name(rows: &mut Rows, record: &Record<'_>, name: &Name) {
+    let row = rows.begin(ACCOUNT_EVENTS.columns.len());
+    row.uuid(name.id.0).uuid(name.account_id.0);
+    row.int8(record.offset.0 as i64).time(record.time).int4(record.partition.0.into());
+    row.int4(name.flags.0.into()).text("name").null().null().null();
+    row.text(name.name.text().unwrap_or_default()).null();
+}
+
+/// Appends the row of a ledger's description.
+pub fn put_described(rows: &mut Rows, record: &Record<'_>, describe: &Describe) {
+    let row = rows.begin(ACCOUNT_EVENTS.columns.len());
+    row.uuid(describe.id.0).null();
+    row.int8(record.offset.0 as i64).time(record.time).int4(record.partition.0.into());
+    row.int4(describe.flags.0.into()).text("describe").null().null();
+    row.int8(describe.ledger.0.into()).text(describe.name.text().unwrap_or_default());
+    row.int2(describe.scale.into());
 }
 
 /// Appends the row of a refusal.

@@ -6,8 +6,8 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use walengine_net::client::{ReadFrom, blocking::Client};
 use walengine_net::entry::{EntryKind, access_events, access_records};
 use walengine_net::model::{
-    AccountId, Arrival, CloseFlags, Event, EventBytes, EventKind, Offset, PartitionId, Resolved,
-    Sent, Transfer, TransferFlags, Verdict, Word, event_id, event_kind,
+    AccountId, Arrival, CloseFlags, Describe, Event, EventBytes, EventKind, Guard, Name, Offset,
+    PartitionId, Resolved, Sent, Transfer, TransferFlags, Verdict, Word, event_id, event_kind,
 };
 use walengine_net::partition::of_sides;
 
@@ -281,10 +281,7 @@ impl Folded {
                 self.prepare(at, &Transfer::from_bytes(event), resolved, next);
             }
             _ => {
-                assert!(matches!(
-                    kind,
-                    EventKind::Transfer | EventKind::Account | EventKind::Guard | EventKind::Close
-                ));
+                assert!(!kind.arrives() && ![EventKind::Mail, EventKind::Word].contains(&kind));
                 self.refused.insert(at, (event_id(event), verdict, None));
             }
         }
@@ -577,7 +574,9 @@ impl Folded {
                 self.create(at, account.id.0);
                 self.stripes.announce(at, Sent::Account(account), account.id, self.partitions);
             }
-            Event::Guard(guard) => drop(self.others.insert(guard.id.0)),
+            Event::Guard(Guard { id, .. })
+            | Event::Name(Name { id, .. })
+            | Event::Describe(Describe { id, .. }) => drop(self.others.insert(id.0)),
             Event::Close(close) => {
                 assert!(CloseFlags::ALL.contains(close.flags));
                 self.others.insert(close.id.0);

@@ -21,11 +21,11 @@ use walengine_net::identity::{Identity, Role};
 use walengine_net::limits::EVENTS_MAX;
 use walengine_net::message::{
     AdmitNode, Append, AppendHead, ClusterStatus, Credit, ErrorCode, ErrorReply, EventOutcome,
-    IdNamespace, ImportLog, Leave, LeaveAnyway, ListAccounts, ListAccountsReply, LogPage,
-    LookupAccounts, LookupAccountsReply, LookupTransfers, LookupTransfersReply, Message, NO_NODE,
-    NO_OFFSET, ReadEntries, ReadLog, RemoveNode, ServerStatus, ServerStatusReply, StateDigest,
-    Status, StatusReply, Submit, SubmitReply, SubmitSpanning, Subscribe, TransferLeadership,
-    Unsubscribe, open,
+    FindNames, IdNamespace, ImportLog, Leave, LeaveAnyway, ListAccounts, ListAccountsReply,
+    ListLedgers, LogPage, LookupAccounts, LookupAccountsReply, LookupNames, LookupTransfers,
+    LookupTransfersReply, Message, NO_NODE, NO_OFFSET, ReadEntries, ReadLog, RemoveNode,
+    ServerStatus, ServerStatusReply, StateDigest, Status, StatusReply, Submit, SubmitReply,
+    SubmitSpanning, Subscribe, TransferLeadership, Unsubscribe, open,
 };
 use walengine_net::model::{
     Account, AccountId, Amount, Close, CloseFlags, Code, EventBytes, EventId, Guard, GuardFlags,
@@ -193,6 +193,11 @@ fn request(connection: &mut Connection<'_>, kind: Kind) -> Handled {
         }
         Kind::LookupAccounts => connection.say(&LookupAccounts { at_least, ids: &[at(7, 1)] }),
         Kind::ListAccounts => connection.say(&ListAccounts { at_least, after: 0, limit: 10 }),
+        Kind::LookupNames => connection.say(&LookupNames { at_least, ids: &[at(7, 1)] }),
+        Kind::FindNames => {
+            connection.say(&FindNames { at_least, after: 0, limit: 10, prefix: b"a" })
+        }
+        Kind::ListLedgers => connection.say(&ListLedgers { at_least }),
         Kind::LookupTransfers => connection.say(&LookupTransfers { at_least, ids: &[71] }),
         Kind::Status => connection.say(&Status { at_least, namespace: 0, ids: &[71] }),
         Kind::ReadLog => connection.say(&ReadLog { at_least, from: 0, bytes_max: 4096 }),

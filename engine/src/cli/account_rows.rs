@@ -1,7 +1,9 @@
 //! Accounts as rows, for those that print them: `accounts`, `account` and `account create`.
 
-use walengine_net::model::{Account, AccountId};
+use walengine_net::model::{Account, AccountId, Amount};
 
+use super::amounts::Decimals;
+use super::called::Called;
 use super::ids::{self, ShownIds};
 use super::output::{Format, Output};
 use crate::fatal::Fatal;
@@ -20,9 +22,15 @@ const COLUMNS: &[(&str, usize)] = &[
     ("user_data_128", 0),
     ("user_data_64", 0),
     ("created", 0),
+    ("name", 0),
+    ("scale", 0),
 ];
 /// Columns of text: a line that a person can read. CSV and JSON have all.
 const TEXT_COLUMNS: usize = 8;
+/// Places of columns.
+const AMOUNTS: std::ops::Range<usize> = 3..7;
+const NAME: usize = 13;
+const SCALE: usize = 14;
 
 /// Prints an account under the name that it was given.
 pub fn print_one(
@@ -30,9 +38,10 @@ pub fn print_one(
     is_whole: bool,
     name: &str,
     account: &Account,
+    called: &Called,
 ) -> Result<(), Fatal> {
     let mut output = Rows::new(format, is_whole)?;
-    output.row(row(name, account))?;
+    output.row(row(name, account, called))?;
     output.flush()
 }
 
@@ -66,14 +75,30 @@ impl Rows {
         let cell = shown.cell(&id);
         values[1].clone_from(&cell);
         if name == id {
-            values[0].clone_from(&cell);
+            values[0] = if values[NAME].is_empty() { cell } else { values[NAME].clone() };
+        }
+        let decimals = Decimals::default().or(values[SCALE].parse().ok());
+        for value in &mut values[AMOUNTS] {
+            if let Ok(amount) = value.parse() {
+                *value = decimals.shown(Amount(amount));
+            }
         }
         self.rows.row(&values[..TEXT_COLUMNS])
     }
 }
 
 /// The cells of an account under the name that it was given.
-pub fn row(name: &str, account: &Account) -> [String; COLUMNS.len()] {
+pub fn row(name: &str, account: &Account, called: &Called) -> [String; COLUMNS.len()] {
+    let scale = called.decimals(account.ledger).scale();
+    cells(name, account, called.name(account.id), scale)
+}
+
+fn cells(
+    name: &str,
+    account: &Account,
+    called: Option<&str>,
+    scale: Option<u8>,
+) -> [String; COLUMNS.len()] {
     [
         name.to_owned(),
         account.id.to_string(),
@@ -88,6 +113,8 @@ pub fn row(name: &str, account: &Account) -> [String; COLUMNS.len()] {
         account.user_data_128.to_string(),
         account.user_data_64.to_string(),
         account.timestamp.to_string(),
+        called.unwrap_or_default().to_owned(),
+        scale.map(|scale| scale.to_string()).unwrap_or_default(),
     ]
 }
 
@@ -100,7 +127,7 @@ pub fn missing_row(name: &str, id: AccountId) -> [String; COLUMNS.len()] {
 
 #[cfg(test)]
 mod tests {
-    use walengine_net::model::{AccountFlags, Amount};
+    use walengine_net::model::AccountFlags;
 
     use super::*;
 
@@ -112,8 +139,9 @@ mod tests {
             flags: AccountFlags::CLOSED,
             ..Account::default()
         };
-        let cells = row("a", &account);
+        let cells = cells("a", &account, Some("Anna"), Some(2));
         assert_eq!([&cells[0], &cells[1], &cells[6], &cells[9]], ["a", "7", "5", "closed"]);
+        assert_eq!([&cells[NAME], &cells[SCALE]], ["Anna", "2"]);
         let missing = missing_row("b", AccountId(9));
         assert_eq!(missing.iter().filter(|cell| !cell.is_empty()).count(), 2);
     }

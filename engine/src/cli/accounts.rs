@@ -1,4 +1,4 @@
-//! `accounts` and `account`: balances from the log's own state. `account create` is in [`super::verbs`].
+//! `accounts` and `account`: balances from the log's own state. What writes is in [`super::verbs`].
 
 use std::path::PathBuf;
 
@@ -9,17 +9,19 @@ use walengine_net::model::{AccountId, Book, Token};
 use walengine_net::names;
 
 use super::account_rows::{Rows, missing_row, print_one, row};
+use super::amounts::Decimals;
 use super::asking::{Asking, Freshly, seen, unconfirmed};
+use super::called::Called;
 use super::csv_file::first_column;
 use super::ids;
-use super::verbs::create;
+use super::verbs::{create, naming};
 use crate::fatal::{Fatal, Reason};
 
-/// Print accounts with their balances in minor units
+/// Print accounts with their balances
 ///
-/// Amounts are in minor units. Without --from, the column `account` repeats the id, because the log
-/// stores ids, not names. Text has long ids short, where they are unique, or whole with --full. CSV and
-/// JSON have every field of an account, and ids as numbers.
+/// Text has the amounts of described ledgers with their decimals, the names of accounts, and long ids short, where they
+/// are unique, or whole with --full. CSV and JSON have every field of an account: amounts in minor units with their
+/// `scale`, ids as numbers, and the `name`. Without --from, the column `account` repeats the id, or in text the name.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:\n  walengine accounts --format csv\n  \
     walengine accounts --from expected_balances.csv --format csv")]
@@ -44,7 +46,7 @@ pub struct Arguments {
     asking: Asking,
 }
 
-/// Print one account, or create one
+/// Print one account, create one, name one, or find some by name
 #[derive(Debug, clap::Args)]
 #[command(args_conflicts_with_subcommands = true, subcommand_negates_reqs = true)]
 pub struct OneArguments {
@@ -73,6 +75,8 @@ pub struct OneArguments {
 #[derive(Debug, clap::Subcommand)]
 enum Action {
     Create(create::Arguments),
+    Name(naming::NameArguments),
+    Find(naming::FindArguments),
 }
 
 /// Prints all accounts, or those named in a file.
@@ -101,8 +105,11 @@ pub fn run(arguments: &Arguments) -> Result<(), Fatal> {
 
 /// Prints one account, or fails if there is none; or creates one.
 pub fn run_one(arguments: &OneArguments) -> Result<(), Fatal> {
-    if let Some(Action::Create(arguments)) = &arguments.action {
-        return create::run(arguments);
+    match &arguments.action {
+        Some(Action::Create(arguments)) => return create::run(arguments),
+        Some(Action::Name(arguments)) => return naming::run_name(arguments),
+        Some(Action::Find(arguments)) => return naming::run_find(arguments),
+        None => {}
     }
     let name = arguments.account.as_deref().unwrap_or_default(); // required without a command
     let client = arguments.asking.connect_to_read(&arguments.freshly)?;
@@ -113,12 +120,15 @@ pub fn run_one(arguments: &OneArguments) -> Result<(), Fatal> {
         let message = format!("no account {name} in book {book} (id {id})");
         return Err(Fatal::new(Reason::Findings, message));
     };
-    print_one(arguments.asking.format, arguments.full, name, &account)
+    let mut called = Called::new(&client, Decimals::default())?;
+    called.look_up([id].into_iter())?;
+    print_one(arguments.asking.format, arguments.full, name, &account, &called)
 }
 
 fn all(client: &Client, output: &mut Rows, tokens: &[Token]) -> Result<(), Fatal> {
     let mut tokens = tokens.to_vec();
     let mut unsure = Ok(());
+    let mut called = Called::new(client, Decimals::default())?;
     for partition in client.info().partitions() {
         // A node that lags ends its list sooner. So the leader is asked how far a list must reach.
         let sure = client.reading(ReadFrom::Linearizable);
@@ -130,8 +140,9 @@ fn all(client: &Client, output: &mut Rows, tokens: &[Token]) -> Result<(), Fatal
         loop {
             let page = client.list_accounts(partition, after, LIST_ACCOUNTS_MAX, &tokens)?;
             seen(&mut tokens, client, partition, page.next_offset);
+            called.look_up(page.accounts.iter().map(|account| account.id))?;
             for account in &page.accounts {
-                output.row(row(&account.id.to_string(), account))?;
+                output.row(row(&account.id.to_string(), account, &called))?;
             }
             after = page.next_cursor;
             if after.is_none() {
@@ -153,9 +164,11 @@ fn named(
 ) -> Result<u64, Fatal> {
     let ids: Vec<AccountId> = names.iter().map(|name| names::account_id(book, name)).collect();
     let mut missing = 0;
+    let mut called = Called::new(client, Decimals::default())?;
+    called.look_up(ids.iter().copied())?;
     for ((name, id), found) in names.iter().zip(&ids).zip(client.lookup_accounts(&ids, tokens)?) {
         if let Some(account) = found {
-            output.row(row(name, &account))?;
+            output.row(row(name, &account, &called))?;
         } else {
             missing += 1;
             output.row(missing_row(name, *id))?;

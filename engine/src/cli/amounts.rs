@@ -4,17 +4,44 @@ use walengine_net::cli::{Fatal, Reason};
 use walengine_net::model::{Account, Amount};
 
 use super::import::cells::{self, Scale};
+use crate::decimals;
 
 /// How amounts are written.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::Args)]
 pub struct Decimals {
     /// Amounts have up to N decimals, and the ledger counts in the smallest: with 2, 12.34 is 1234 and
-    /// 12 is 1200. Without, amounts are whole minor units
+    /// 12 is 1200. Without, as the ledger was described; if it was not, amounts are whole minor units
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u8).range(0..=38))]
     scale: Option<u8>,
 }
 
 impl Decimals {
+    /// With the scale of a ledger, if none was given.
+    pub fn or(self, scale: Option<u8>) -> Self {
+        Self { scale: self.scale.or(scale) }
+    }
+
+    /// Digits behind the point, if that is known.
+    pub fn scale(self) -> Option<u8> {
+        self.scale
+    }
+
+    /// Whether an amount that a person gives can be one, of whatever ledger.
+    ///
+    /// # Errors
+    /// It is none at this scale or, if none is known, at any.
+    pub fn check(self, text: &str) -> Result<(), Fatal> {
+        let is_digits = |part: &str| !part.is_empty() && part.bytes().all(|it| it.is_ascii_digit());
+        match text.split_once('.') {
+            Some((whole, decimals))
+                if self.scale.is_none() && is_digits(whole) && is_digits(decimals) =>
+            {
+                Ok(())
+            }
+            _ => self.read(text).map(|_| ()),
+        }
+    }
+
     /// An amount that a person gives.
     ///
     /// # Errors
@@ -26,14 +53,7 @@ impl Decimals {
 
     /// As [`Self::read`] takes it, with all decimals.
     pub fn shown(self, amount: Amount) -> String {
-        let digits = amount.to_string();
-        let places = usize::from(self.scale.unwrap_or(0));
-        if places == 0 {
-            return digits;
-        }
-        let digits = format!("{digits:0>width$}", width = places + 1);
-        let (whole, decimals) = digits.split_at(digits.len() - places);
-        format!("{whole}.{decimals}")
+        decimals::shown(amount.0, self.scale.unwrap_or(0))
     }
 
     /// `plus - minus`, which may be below zero.
@@ -73,6 +93,13 @@ mod tests {
             assert_eq!(cents.read(bad).unwrap_err().reason, Reason::Usage, "{bad}");
         }
         assert!(Decimals::default().read("1.5").is_err());
+        let of_any = Decimals::default();
+        assert!(of_any.check("1.5").is_ok() && of_any.check("150").is_ok());
+        assert!(
+            ["1.", ".5", "1,5", "x", "", "1.5.2"].map(|bad| of_any.check(bad).is_err())
+                == [true; 6]
+        );
+        assert!(cents.check("1.234").is_err());
     }
 
     #[test]

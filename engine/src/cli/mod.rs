@@ -5,6 +5,7 @@ mod accounts;
 mod amounts;
 mod asking;
 mod backup;
+mod called;
 mod capacity;
 mod cert;
 mod cluster;
@@ -47,7 +48,7 @@ use crate::data_dir;
 use crate::fatal::{Fatal, Reason};
 use crate::node;
 use output::NAME;
-use verbs::{balance, end, transfer};
+use verbs::{balance, end, naming, transfer};
 
 /// A distributed write-ahead log for a ledger of money transactions.
 ///
@@ -87,6 +88,9 @@ enum Command {
     Accounts(accounts::Arguments),
     Account(accounts::OneArguments),
     Balance(balance::Arguments),
+    /// Describe a ledger
+    Ledger(naming::LedgerArguments),
+    Ledgers(naming::LedgersArguments),
     Transfer(transfer::Arguments),
     Pending(transfer::PendingArguments),
     Post(end::PostArguments),
@@ -133,6 +137,8 @@ fn dispatch(command: Command) -> Result<(), Fatal> {
         Command::Accounts(arguments) => accounts::run(&arguments),
         Command::Account(arguments) => accounts::run_one(&arguments),
         Command::Balance(arguments) => balance::run(&arguments),
+        Command::Ledger(arguments) => naming::run_ledger(&arguments),
+        Command::Ledgers(arguments) => naming::run_ledgers(&arguments),
         Command::Transfer(arguments) => transfer::run(&arguments),
         Command::Pending(arguments) => transfer::run_pending(&arguments),
         Command::Post(arguments) => end::run_post(&arguments),

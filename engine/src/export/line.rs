@@ -1,6 +1,7 @@
 //! One record as a line of JSON, and back. A field that is zero is left out. Numbers of up to 32 bits
 //! are numbers, all longer ones are text: most readers of JSON know 53 bits only.
 
+use std::borrow::Cow;
 use std::fmt::Write as _;
 use std::str::FromStr;
 
@@ -9,9 +10,10 @@ use base64::engine::general_purpose::STANDARD as BASE64;
 use serde::{Deserialize, Deserializer, de};
 use walengine_net::entry::{ANY_OFFSET, RecordHead};
 use walengine_net::model::{
-    Account, AccountFlags, AccountId, Amount, Arrival, Close, CloseFlags, Code, Event, EventBytes,
-    EventId, Expire, FLAG_LINKED, Guard, GuardFlags, LedgerId, Mail, PartitionId, Resolved, Sent,
-    Transfer, TransferFlags, Verdict, Word,
+    Account, AccountFlags, AccountId, Amount, Arrival, Close, CloseFlags, Code, Describe,
+    DescribeFlags, Event, EventBytes, EventId, Expire, FLAG_LINKED, Guard, GuardFlags, LedgerId,
+    Mail, Name, NameFlags, NameText, PartitionId, Resolved, Sent, Transfer, TransferFlags, Verdict,
+    Word,
 };
 
 use super::{from_hex, hex};
@@ -84,6 +86,10 @@ struct RecordLine<'a> {
     said: Option<&'a str>,
     said_of: Option<Long<u64>>,
     data: Option<&'a str>,
+    #[serde(borrow)]
+    name: Option<Cow<'a, str>>,
+    #[serde(default)]
+    scale: u8,
     event: Option<&'a str>,
     effective: Option<EffectiveLine>,
 }
@@ -186,6 +192,19 @@ fn put_known(out: &mut String, place: Place, verdict: Verdict, event: &Event) {
             }
             text(out, "place", arrival.place);
         }
+        Event::Name(name) => {
+            put_head(out, place, "name", verdict, name.id.0);
+            text(out, "account", name.account_id);
+            put_name(out, &name.name);
+            flags(out, &name.flags.names());
+        }
+        Event::Describe(describe) => {
+            put_head(out, place, "describe", verdict, describe.id.0);
+            number(out, "ledger", describe.ledger.0);
+            put_name(out, &describe.name);
+            number(out, "scale", describe.scale);
+            flags(out, &describe.flags.names());
+        }
         Event::Word(word) => {
             put_head(out, place, "word", verdict, word.id.0);
             text(out, "place", word.place);
@@ -205,6 +224,13 @@ fn put_account(out: &mut String, account: &Account) {
 fn put_close(out: &mut String, close: &Close) {
     text(out, "account", close.account_id);
     flags(out, &close.flags.names());
+}
+
+/// Only what is a name is logged.
+fn put_name(out: &mut String, name: &NameText) {
+    if let Some(known) = name.text().filter(|known| !known.is_empty()) {
+        let _ = write!(out, ",\"name\":{}", serde_json::Value::from(known));
+    }
 }
 
 fn put_word(out: &mut String, word: &Word) {
@@ -309,6 +335,10 @@ fn has_known_flags(event: &Event) -> bool {
         Event::Account(account) => AccountFlags::ALL.contains(account.flags),
         Event::Guard(guard) => GuardFlags::ALL.contains(guard.flags),
         Event::Close(close) => CloseFlags::ALL.contains(close.flags),
+        Event::Name(name) => NameFlags::ALL.contains(name.flags) && name.name.text().is_some(),
+        Event::Describe(describe) => {
+            DescribeFlags::ALL.contains(describe.flags) && describe.name.text().is_some()
+        }
         Event::Arrival(arrival) => match &arrival.sent {
             Sent::Transfer(transfer) => TransferFlags::ALL.contains(transfer.flags),
             Sent::Guard(guard) => GuardFlags::ALL.contains(guard.flags),
@@ -402,6 +432,31 @@ fn close(line: &RecordLine<'_>) -> Result<Close, String> {
     })
 }
 
+fn name_text(line: &RecordLine<'_>) -> Result<NameText, String> {
+    NameText::new(line.name.as_deref().unwrap_or_default()).map_err(|error| error.to_string())
+}
+
+fn name(line: &RecordLine<'_>) -> Result<Name, String> {
+    let flags = bits(line.flags, NameFlags::ALL.0, |bit| NameFlags(bit).names())?;
+    Ok(Name {
+        id: EventId(long(line.id.as_ref())),
+        account_id: AccountId(long(line.account.as_ref())),
+        name: name_text(line)?,
+        flags: NameFlags(flags),
+    })
+}
+
+fn describe(line: &RecordLine<'_>) -> Result<Describe, String> {
+    let flags = bits(line.flags, DescribeFlags::ALL.0, |bit| DescribeFlags(bit).names())?;
+    Ok(Describe {
+        id: EventId(long(line.id.as_ref())),
+        ledger: LedgerId(line.ledger),
+        name: name_text(line)?,
+        scale: line.scale,
+        flags: DescribeFlags(flags),
+    })
+}
+
 fn event(line: &RecordLine<'_>) -> Result<EventBytes, String> {
     let place = || line.place.map(|place| place.0).ok_or("a place is missing");
     Ok(match line.kind {
@@ -426,6 +481,8 @@ fn event(line: &RecordLine<'_>) -> Result<EventBytes, String> {
         }
         "guard" => guard(line)?.to_bytes(),
         "close" => close(line)?.to_bytes(),
+        "name" => name(line)?.to_bytes(),
+        "describe" => describe(line)?.to_bytes(),
         "close_arrival" => Arrival { sent: Sent::Close(close(line)?), place: place()? }.to_bytes(),
         "expire" => Expire { pending_id: EventId(long(line.pending_id.as_ref())) }.to_bytes(),
         "bytes" => {

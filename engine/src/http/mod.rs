@@ -15,6 +15,7 @@ mod json;
 mod problem;
 mod room;
 mod router;
+mod scales;
 mod serve;
 mod shared;
 

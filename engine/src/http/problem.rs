@@ -130,6 +130,12 @@ impl Problem {
         Self { pointer: Some(pointer.into()), ..Self::new(kind, detail) }
     }
 
+    /// In this part of the request.
+    #[must_use]
+    pub fn below(self, pointer: &str) -> Self {
+        Self { pointer: Some(format!("{pointer}{}", self.pointer.unwrap_or_default())), ..self }
+    }
+
     /// Of a request that was sent in parts: the others may have taken effect, unless nothing was sent at all.
     pub fn of_several(error: ClientError) -> Self {
         let is_before =

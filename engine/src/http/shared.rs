@@ -12,6 +12,7 @@ use super::cluster::Cluster;
 use super::host::Hosts;
 use super::problem::{Kind, Problem};
 use super::room::Room;
+use super::scales::KnownScales;
 use crate::config::HttpConfig;
 use crate::limits::HTTP_STREAMS_MAX;
 use crate::node_state::NodeState;
@@ -32,6 +33,8 @@ pub struct Shared {
     pub bodies: Room,
     /// Places for readers that follow the log.
     pub streams: Arc<Semaphore>,
+    /// What the amounts of ledgers are.
+    pub scales: KnownScales,
 }
 
 impl Shared {
@@ -43,6 +46,7 @@ impl Shared {
             hosts: Hosts::new(&config.names),
             bodies: Room::new(http_bodies_share()),
             streams: Arc::new(Semaphore::new(HTTP_STREAMS_MAX)),
+            scales: KnownScales::default(),
         }
     }
 

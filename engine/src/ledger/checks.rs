@@ -1,9 +1,9 @@
 //! Static checks: what makes an event malformed in any state. In order of verdict number.
 
 use walengine_net::model::{
-    Account, AccountFlags, AccountId, Amount, Book, Close, CloseFlags, Code, EventBytes, EventKind,
-    Guard, GuardFlags, LedgerId, PartitionId, Transfer, TransferFlags, Verdict, event_flags,
-    event_id, event_kind,
+    Account, AccountFlags, AccountId, Amount, Book, Close, CloseFlags, Code, Describe,
+    DescribeFlags, EventBytes, EventKind, Guard, GuardFlags, LedgerId, Name, NameFlags,
+    PartitionId, SCALE_MAX, Transfer, TransferFlags, Verdict, event_flags, event_id, event_kind,
 };
 use walengine_net::partition;
 
@@ -99,6 +99,8 @@ pub(super) fn check(bytes: &EventBytes, routing: Routing, chained: Chained) -> R
         Ok(EventKind::Account) => account(bytes, routing, chained),
         Ok(EventKind::Guard) => guard(bytes, routing, chained),
         Ok(EventKind::Close) => close(bytes, routing, chained),
+        Ok(EventKind::Name) => name(bytes, routing, chained),
+        Ok(EventKind::Describe) => describe(bytes, routing, chained),
         Ok(
             EventKind::Expire
             | EventKind::Mail
@@ -218,6 +220,26 @@ fn close(bytes: &EventBytes, routing: Routing, chained: Chained) -> Result<(), V
     shared(bytes, CloseFlags::ALL.0, reserved, chained)?;
     refuse_if(close.account_id == AccountId(0), Verdict::AccountIdZero)?;
     routing.check(close.account_id, chained)
+}
+
+fn name(bytes: &EventBytes, routing: Routing, chained: Chained) -> Result<(), Verdict> {
+    let name = Name::from_bytes(bytes);
+    let reserved = has_more_than(bytes, &name.to_bytes());
+    shared(bytes, NameFlags::ALL.0, reserved, chained)?;
+    refuse_if(name.account_id == AccountId(0), Verdict::AccountIdZero)?;
+    routing.check(name.account_id, chained)?;
+    refuse_if(name.name.text().is_none(), Verdict::NameMalformed)
+}
+
+fn describe(bytes: &EventBytes, routing: Routing, chained: Chained) -> Result<(), Verdict> {
+    let describe = Describe::from_bytes(bytes);
+    let reserved = has_more_than(bytes, &describe.to_bytes());
+    shared(bytes, DescribeFlags::ALL.0, reserved, chained)?;
+    refuse_if(describe.ledger == LedgerId(0), Verdict::LedgerZero)?;
+    let is_elsewhere = !chained.linked && routing.partition != partition::OF_LEDGERS;
+    refuse_if(is_elsewhere, Verdict::WrongPartition)?;
+    refuse_if(describe.name.text().is_none(), Verdict::NameMalformed)?;
+    refuse_if(describe.scale > SCALE_MAX, Verdict::ScaleTooLarge)
 }
 
 /// True if the event has bytes set that decoding and encoding it again lose.

@@ -74,6 +74,12 @@ impl Ledger {
         for item in self.across.items() {
             digest.across.add(&item);
         }
+        for named in self.names.slab.iter_from(0) {
+            digest.add_name(&named.to_item());
+        }
+        for (ledger, described) in self.described() {
+            digest.names.add(&described.to_item(ledger));
+        }
         digest.ids = *self.ids.set();
         digest.finish()
     }
@@ -89,6 +95,8 @@ pub(super) struct Digest {
     pub pendings: Set,
     /// What has come from other partitions. A state without any has the digest that it always had.
     pub across: Set,
+    /// Names of accounts and descriptions of ledgers. As with those.
+    pub names: Set,
 }
 
 impl Digest {
@@ -103,18 +111,28 @@ impl Digest {
         hasher.update(&partitions.to_le_bytes());
         hasher.update(&next_offset.to_le_bytes());
         hasher.update(&last_timestamp.to_le_bytes());
-        let (ids, pendings, across) = Default::default();
-        Self { accounts: hasher, ids, pendings, across }
+        let (ids, pendings, across, names) = Default::default();
+        Self { accounts: hasher, ids, pendings, across, names }
+    }
+
+    /// A name that was taken away is as if it had never been.
+    pub(super) fn add_name(&mut self, item: &[u8]) {
+        if item.iter().skip(size_of::<u128>()).any(|&byte| byte != 0) {
+            self.names.add(item);
+        }
     }
 
     pub(super) fn finish(mut self) -> [u8; 32] {
-        let Self { ids, pendings, across, .. } = self;
+        let Self { ids, pendings, across, names, .. } = self;
         for part in [ids.sum, pendings.sum, ids.count.into(), pendings.count.into()] {
             self.accounts.update(&part.to_le_bytes());
         }
-        if across.count > 0 {
-            for part in [across.sum, across.count.into()] {
-                self.accounts.update(&part.to_le_bytes());
+        for (set, name) in [(across, &b""[..]), (names, b"names")] {
+            if set.count > 0 {
+                self.accounts.update(name);
+                for part in [set.sum, set.count.into()] {
+                    self.accounts.update(&part.to_le_bytes());
+                }
             }
         }
         *self.accounts.finalize().as_bytes()

@@ -3,9 +3,9 @@
 //! `execute` changes nothing when it refuses.
 
 use walengine_net::model::{
-    Account, AccountFlags, AccountId, Amount, Close, CloseFlags, Code, EventBytes, EventId,
-    EventKind, Expire, Guard, GuardFlags, Resolved, ResolvedBytes, Timestamp, Transfer,
-    TransferFlags, Verdict, event_kind,
+    Account, AccountFlags, AccountId, Amount, Close, CloseFlags, Code, Describe, EventBytes,
+    EventId, EventKind, Expire, Guard, GuardFlags, Name, Resolved, ResolvedBytes, Timestamp,
+    Transfer, TransferFlags, Verdict, event_kind,
 };
 use walengine_net::unit::resolves;
 
@@ -104,6 +104,12 @@ impl Ledger {
                 self.close(&Close::from_bytes(bytes))?;
                 self.announce(bytes, fingerprint, at);
                 Ok(DONE)
+            }
+            Ok(EventKind::Name) => {
+                self.name_account(&Name::from_bytes(bytes), at.offset).map(|()| DONE)
+            }
+            Ok(EventKind::Describe) => {
+                self.describe(&Describe::from_bytes(bytes), at.offset).map(|()| DONE)
             }
             Ok(
                 EventKind::Expire

@@ -39,6 +39,7 @@ mod import;
 mod inbound;
 mod joint_index;
 mod limits;
+mod names;
 mod older;
 mod passing;
 mod pendings;
@@ -69,6 +70,7 @@ pub use digest::{LedgerTotals, WideSum};
 pub use draft::{Draft, RecordsDraft};
 pub use ids::{Ended, Fact};
 pub use limits::{RECORD_BYTES_MAX, TIMESTAMP_MAX};
+pub use names::{Described, Named};
 pub use older::LeavingKey;
 pub use records::fingerprint as fingerprint_of_record;
 pub use restore::{RestoreError, Restorer};
@@ -108,6 +110,7 @@ pub struct Ledger {
     accounts: Accounts,
     pendings: Pendings,
     across: Across,
+    names: names::Names,
     scratch: decide::DecideScratch,
     ahead: ahead::Ahead,
     undo: undo::UndoMarks,
@@ -172,6 +175,7 @@ impl Ledger {
             accounts: Accounts::new(),
             pendings: Pendings::new(),
             across: Across::default(),
+            names: names::Names::new(),
             scratch: decide::DecideScratch::default(),
             ahead: ahead::Ahead::default(),
             undo: undo::UndoMarks::default(),
@@ -310,6 +314,7 @@ impl Ledger {
     pub fn release(&mut self, offset: Offset) {
         self.pendings.release(offset.0);
         self.across.release(offset.0);
+        self.names.release(offset.0);
     }
 
     /// All records before `at` are logged.

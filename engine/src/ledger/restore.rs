@@ -13,14 +13,15 @@ use walengine_net::partition;
 use super::ids::Ids;
 use super::inbound::ACROSS_ITEM_BYTES;
 use super::limits::{OFFSET_MAX, TIMESTAMP_MAX};
+use super::names::{Described, LEDGER_ITEM_BYTES, NAME_ITEM_BYTES, Named};
 use super::pendings::{
     FINGERPRINT_AT, Link, Origin, PENDING_BYTES, PENDING_ITEM_BYTES, Pending, Standing,
 };
 use super::set::Set;
 use super::slot::{SLOT_BYTES, Slot};
 use super::snapshot::{
-    CHUNK_HEADER_BYTES, HEAD_BYTES, MAGIC, RUN_ITEM_BYTES, Section, SnapshotHead, VERSION,
-    VERSION_ALONE, VERSION_UNNAMED,
+    CHUNK_HEADER_BYTES, HEAD_BYTES, MAGIC, NAMELESS_HEAD_BYTES, RUN_ITEM_BYTES, Section,
+    SnapshotHead, VERSION, VERSION_ALONE, VERSION_NAMELESS, VERSION_UNNAMED,
 };
 use super::{Ledger, LedgerTotals, TIMESTAMP_SLACK};
 use crate::ids::RunRange;
@@ -186,6 +187,10 @@ impl Partial {
             Section::Across => {
                 each::<ACROSS_ITEM_BYTES>(chunk, items, |item| self.across(item))?;
             }
+            Section::Names => each::<NAME_ITEM_BYTES>(chunk, items, |item| self.name(item))?,
+            Section::Ledgers => {
+                each::<LEDGER_ITEM_BYTES>(chunk, items, |item| self.described(item))?;
+            }
             Section::Ids => each::<SLOT_BYTES>(chunk, items, |item| self.id(item))?,
             Section::End => {
                 if one_head(chunk, items)? != self.head {
@@ -323,6 +328,20 @@ impl Partial {
         is_right.then_some(())
     }
 
+    fn name(&mut self, item: &[u8; NAME_ITEM_BYTES]) -> Option<()> {
+        let named = Named::from_item(item);
+        let is_there = self.ledger.accounts.slot(named.account).is_some();
+        let is_right = is_there && self.ledger.names.slab.len() < self.head.names;
+        is_right.then(|| self.ledger.names.restore(named))?
+    }
+
+    fn described(&mut self, item: &[u8; LEDGER_ITEM_BYTES]) -> Option<()> {
+        let (ledger, described) = Described::from_item(item)?;
+        let is_right = PartitionId(self.head.partition) == partition::OF_LEDGERS
+            && self.ledger.names.ledgers.len() < self.head.ledgers as usize;
+        is_right.then(|| self.ledger.names.restore_ledger(ledger, described))?
+    }
+
     fn id(&mut self, bytes: &[u8; SLOT_BYTES]) -> Option<()> {
         let slot = Slot::from_bytes(bytes)?;
         let key = slot.key();
@@ -341,6 +360,8 @@ impl Partial {
             && ledger.pendings.len() as u64 == self.head.pendings
             && ledger.ids.recent_len() as u64 == self.head.recent
             && self.across == self.head.across
+            && ledger.names.slab.len() == self.head.names
+            && ledger.names.ledgers.len() == self.head.ledgers as usize
             && ledger.runs.len() as u64 == self.head.runs;
         if !complete {
             return Err(RestoreError::Incomplete);
@@ -442,25 +463,35 @@ pub(super) fn open_chunk(
     }
     let version = (word(header, 0) >> 32) as u16;
     let is_alone = version == VERSION_ALONE;
-    if ![VERSION, VERSION_UNNAMED, VERSION_ALONE].contains(&version) {
+    let has_names = version == VERSION;
+    if ![VERSION, VERSION_NAMELESS, VERSION_UNNAMED, VERSION_ALONE].contains(&version) {
         return Err(RestoreError::Version(version));
     }
+    let head_bytes = if has_names { HEAD_BYTES } else { NAMELESS_HEAD_BYTES };
     let (section, item_bytes) = match (word(header, 0) >> 48) as u16 {
-        1 => (Section::Head, HEAD_BYTES),
+        1 => (Section::Head, head_bytes),
         2 => (Section::Runs, RUN_ITEM_BYTES),
         3 => (Section::Ids, SLOT_BYTES),
         4 => (Section::Accounts, EVENT_BYTES),
-        5 if version != VERSION => (Section::Pendings, UNNAMED_ITEM_BYTES),
+        5 if version < VERSION_NAMELESS => (Section::Pendings, UNNAMED_ITEM_BYTES),
         5 => (Section::Pendings, PENDING_ITEM_BYTES),
-        6 if is_alone => (Section::End, HEAD_BYTES),
+        6 if is_alone => (Section::End, head_bytes),
         6 => (Section::Across, ACROSS_ITEM_BYTES),
-        7 if !is_alone => (Section::End, HEAD_BYTES),
+        7 if has_names => (Section::Names, NAME_ITEM_BYTES),
+        7 if !is_alone => (Section::End, head_bytes),
+        8 if has_names => (Section::Ledgers, LEDGER_ITEM_BYTES),
+        9 if has_names => (Section::End, head_bytes),
         _ => return Err(bad),
     };
     // The upper half of the second word is reserved: any bit there makes the count too large.
     let bytes_told = word(header, 8).checked_mul(item_bytes as u64);
     if bytes_told != Some(items.len() as u64) {
         return Err(bad);
+    }
+    if matches!(section, Section::Head | Section::End) && !has_names {
+        let none = [0; HEAD_BYTES - NAMELESS_HEAD_BYTES];
+        let heads = items.chunks_exact(NAMELESS_HEAD_BYTES);
+        return Ok((section, heads.flat_map(|head| [head, &none].concat()).collect()));
     }
     if item_bytes != UNNAMED_ITEM_BYTES {
         return Ok((section, items.into()));
@@ -502,6 +533,8 @@ pub(super) fn one_head(chunk: usize, items: &[u8]) -> Result<SnapshotHead, Resto
         recent: word(bytes, 48),
         runs: word(bytes, 56),
         older_id_max: wide(bytes, 80),
+        names: word(bytes, 96) as u32,
+        ledgers: (word(bytes, 96) >> 32) as u32,
     };
     let possible = head.partition < head.partitions
         && head.next_offset <= OFFSET_MAX

@@ -11,24 +11,27 @@
 //! | at | bytes | field of every chunk |
 //! |---|---|---|
 //! | 0 | 4 | magic, "WALS" |
-//! | 4 | 2 | version, 4 |
-//! | 6 | 2 | section: 1 head, 2 runs, 3 newest ids, 4 accounts, 5 reservations, 6 from other partitions, 7 end |
+//! | 4 | 2 | version, 5 |
+//! | 6 | 2 | section: 1 head, 2 runs, 3 newest ids, 4 accounts, 5 reservations, 6 from other partitions, 7 names, 8 described ledgers, 9 end |
 //! | 8 | 4 | number of items |
 //! | 12 | 4 | zero |
 //! | 16 | | items |
 //!
-//! Sections come in order of number: one head, any number of chunks of 2 to 6, one end. The end
-//! has one item, the same as the head. Version 2 had no section 6, and its end was section 6. Up to version 3 a
+//! Sections come in order of number: one head, any number of chunks of 2 to 8, one end. The end
+//! has one item, the same as the head. Up to version 4 there were no names, no described ledgers and no number of them in
+//! the head, and the end was section 7. Version 2 had no section 6, and its end was section 6. Up to version 3 a
 //! reservation had 72 bytes: nothing was named.
 //!
 //! | item | bytes | fields |
 //! |---|---|---|
-//! | head, end | 96 | partition u16, partitions u16, items of section 6 u32, next offset u64, last timestamp u64, accounts u64, reservations u64, ids u64 (all that were ever decided), keys in section 3 u64, runs u64, digest of the ids u128, an event id that none in a run is above u128 |
+//! | head, end | 104 | partition u16, partitions u16, items of section 6 u32, next offset u64, last timestamp u64, accounts u64, reservations u64, ids u64 (all that were ever decided), keys in section 3 u64, runs u64, digest of the ids u128, an event id that none in a run is above u128, names u32, described ledgers u32 |
 //! | run | 16 | first offset u64, offset behind the last u64; adjacent, from 0 on |
 //! | id | 32 | in order of offset: id u128, fingerprint u64, u64 of: bits 0–47 offset, 48–55 code, 56–57 space |
 //! | account | 128 | FORMAT.md, section 3, in order of creation |
 //! | reservation | 88 | id u128, amount u128, expires at u64 (2^64 - 1: never), offset u64, debit and credit account u32 (counted from 0), code u16, one more than the other partition that it spans u16 (0: none), how it stands u8, its chain u8, zero, what is named u128, fingerprint u64 |
 //! | from another partition | 48 | its number u16, verdict u8, zero, place u64, id u128, amount u128: the place of its last arrival (id and amount zero, verdict 255), or a word that it may not know; behind the word on the end of a reservation that one again, as id, with verdict 254 and no amount; ascending |
+//! | name | 96 | account u128, name of 80 bytes, which may be none; in the order in which accounts were first named |
+//! | described ledger | 88 | ledger u32, scale u8, zero, name of 80 bytes; ascending |
 //!
 //! How a reservation stands: 0 open; 1 a transfer in doubt; 2 a reservation in doubt; 3 open, and an end of it is in
 //! doubt; 4 a posting in doubt; 5 ended, which the other partition may not know; 6 the side here of another partition's;
@@ -50,6 +53,7 @@ use walengine_net::model::{Account, EVENT_BYTES, Offset, Timestamp};
 
 use super::Ledger;
 use super::inbound::ACROSS_ITEM_BYTES;
+use super::names::{LEDGER_ITEM_BYTES, NAME_ITEM_BYTES, Named};
 use super::pendings::{PENDING_ITEM_BYTES, Pending};
 use super::set::Set;
 use super::slab::Slab;
@@ -59,8 +63,10 @@ use crate::ids::RunRange;
 /// First four bytes of every chunk.
 pub(super) const MAGIC: u32 = u32::from_le_bytes(*b"WALS");
 /// Version of the chunks that this code writes.
-pub(super) const VERSION: u16 = 4;
-/// The one before, in which reservations name nothing.
+pub(super) const VERSION: u16 = 5;
+/// The one before, in which nothing has a name.
+pub(super) const VERSION_NAMELESS: u16 = 4;
+/// The one before that, in which reservations name nothing.
 pub(super) const VERSION_UNNAMED: u16 = 3;
 /// The one before that, which says nothing of other partitions.
 pub(super) const VERSION_ALONE: u16 = 2;
@@ -69,7 +75,9 @@ pub(super) const CHUNK_HEADER_BYTES: usize = 16;
 /// Smallest chunk that can be asked for in bytes.
 const CHUNK_BYTES_MIN: usize = 4096;
 /// Size of the head's item in bytes.
-pub(super) const HEAD_BYTES: usize = 96;
+pub(super) const HEAD_BYTES: usize = 104;
+/// The same before there were names.
+pub(super) const NAMELESS_HEAD_BYTES: usize = 96;
 /// Size of a run's item in bytes.
 pub(super) const RUN_ITEM_BYTES: usize = 16;
 
@@ -83,7 +91,9 @@ pub(super) enum Section {
     Accounts = 4,
     Pendings = 5,
     Across = 6,
-    End = 7,
+    Names = 7,
+    Ledgers = 8,
+    End = 9,
 }
 
 /// Position and size of the state.
@@ -103,6 +113,10 @@ pub(super) struct SnapshotHead {
     /// All that were ever decided.
     pub ids: Set,
     pub older_id_max: u128,
+    /// Items of section 7.
+    pub names: u32,
+    /// Items of section 8.
+    pub ledgers: u32,
 }
 
 impl SnapshotHead {
@@ -124,7 +138,9 @@ impl SnapshotHead {
             place.copy_from_slice(&word.to_le_bytes());
         }
         bytes[64..80].copy_from_slice(&self.ids.sum.to_le_bytes());
-        bytes[80..].copy_from_slice(&self.older_id_max.to_le_bytes());
+        bytes[80..96].copy_from_slice(&self.older_id_max.to_le_bytes());
+        bytes[96..100].copy_from_slice(&self.names.to_le_bytes());
+        bytes[100..].copy_from_slice(&self.ledgers.to_le_bytes());
         bytes
     }
 }
@@ -138,6 +154,8 @@ pub struct SnapshotCut {
     accounts: Slab<Account>,
     pendings: Slab<Pending>,
     across: Vec<[u8; ACROSS_ITEM_BYTES]>,
+    names: Slab<Named>,
+    ledgers: Vec<[u8; LEDGER_ITEM_BYTES]>,
     runs: Vec<RunRange>,
     has_ids: bool,
     /// The newest ids up to this number.
@@ -157,6 +175,8 @@ impl Ledger {
             (self.ids.recent_len(), SLOT_BYTES),
             (self.runs.len(), RUN_ITEM_BYTES),
             (self.across.items_max(), ACROSS_ITEM_BYTES),
+            (self.names.slab.len() as usize, NAME_ITEM_BYTES),
+            (self.names.ledgers.len(), LEDGER_ITEM_BYTES),
         ];
         items.iter().map(|(items, bytes)| (items * bytes) as u64).sum()
     }
@@ -164,6 +184,7 @@ impl Ledger {
     /// Cuts a snapshot at the tail. An older cut that is still being written becomes void.
     pub fn snapshot(&mut self) -> SnapshotCut {
         let across: Vec<_> = self.across.items().collect();
+        let ledgers: Vec<_> = self.described().map(|(id, it)| it.to_item(id)).collect();
         SnapshotCut {
             head: SnapshotHead {
                 partition: self.partition.0,
@@ -177,10 +198,14 @@ impl Ledger {
                 runs: self.runs.len() as u64,
                 ids: *self.ids.set(),
                 older_id_max: self.ids.older_id_max(),
+                names: self.names.slab.len(),
+                ledgers: ledgers.len() as u32,
             },
             accounts: self.accounts.slab.clone(),
             pendings: self.pendings.slab.clone(),
             across,
+            names: self.names.slab.clone(),
+            ledgers,
             runs: self.runs.clone(),
             has_ids: true,
             ids_end: self.ids.recent_end(),
@@ -284,6 +309,22 @@ impl SnapshotCut {
                     }
                     ACROSS_ITEM_BYTES
                 }
+                Section::Names => {
+                    let names = self.names.iter_from(self.next as u32);
+                    for named in names.take(bytes_max / NAME_ITEM_BYTES) {
+                        items.extend_from_slice(&named.to_item());
+                        self.next += 1;
+                    }
+                    NAME_ITEM_BYTES
+                }
+                Section::Ledgers => {
+                    let rest = self.ledgers[self.next as usize..].iter();
+                    for item in rest.take(bytes_max / LEDGER_ITEM_BYTES) {
+                        items.extend_from_slice(item);
+                        self.next += 1;
+                    }
+                    LEDGER_ITEM_BYTES
+                }
                 Section::Ids => {
                     let (fit, end) = (bytes_max / SLOT_BYTES, self.ids_end);
                     let slots = ledger.ids.recent_from(self.next);
@@ -316,6 +357,8 @@ impl SnapshotCut {
             Section::Accounts => self.accounts = Slab::new(),
             Section::Pendings => self.pendings = Slab::new(),
             Section::Across => self.across = Vec::new(),
+            Section::Names => self.names = Slab::new(),
+            Section::Ledgers => self.ledgers = Vec::new(),
             Section::Head | Section::Runs | Section::Ids | Section::End => {}
         }
     }
@@ -327,7 +370,9 @@ impl SnapshotCut {
             Section::Runs | Section::Ids => Some(Section::Accounts),
             Section::Accounts => Some(Section::Pendings),
             Section::Pendings => Some(Section::Across),
-            Section::Across => Some(Section::End),
+            Section::Across => Some(Section::Names),
+            Section::Names => Some(Section::Ledgers),
+            Section::Ledgers => Some(Section::End),
             Section::End => None,
         }
     }
@@ -339,6 +384,8 @@ impl SnapshotCut {
             Section::Accounts => self.accounts.len().into(),
             Section::Pendings => self.pendings.len().into(),
             Section::Across => self.across.len() as u64,
+            Section::Names => self.names.len().into(),
+            Section::Ledgers => self.ledgers.len() as u64,
             Section::Ids => self.ids_end,
         }
     }

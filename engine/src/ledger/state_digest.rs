@@ -2,6 +2,7 @@
 
 use super::digest::Digest;
 use super::inbound::ACROSS_ITEM_BYTES;
+use super::names::{LEDGER_ITEM_BYTES, NAME_ITEM_BYTES};
 use super::pendings::{PENDING_ITEM_BYTES, digested};
 use super::restore::{one_head, open_chunk};
 use super::snapshot::Section;
@@ -43,6 +44,16 @@ impl StateDigester {
             Section::Across => {
                 for item in items.chunks_exact(ACROSS_ITEM_BYTES) {
                     digest.across.add(item);
+                }
+            }
+            Section::Names => {
+                for item in items.chunks_exact(NAME_ITEM_BYTES) {
+                    digest.add_name(item);
+                }
+            }
+            Section::Ledgers => {
+                for item in items.chunks_exact(LEDGER_ITEM_BYTES) {
+                    digest.names.add(item);
                 }
             }
             Section::End => self.is_complete = true,

@@ -124,6 +124,7 @@ impl Ledger {
             Ok(EventKind::Word) => {
                 self.revert_word(&Word::from_bytes(bytes).expect("it was applied"), offset);
             }
+            Ok(EventKind::Name | EventKind::Describe) => self.names.revert(offset),
             // A guard, or mail.
             Ok(_) | Err(_) => {}
         }

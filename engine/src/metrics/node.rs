@@ -166,6 +166,7 @@ pub const NODE: &[Family<NodeNumbers>] = &[
             part!("peers", "memory_peers_bytes", Peers),
             part!("entries", "memory_entries_bytes", NewestEntries),
             part!("log_writes", "memory_log_writes_bytes", WriteBuffers),
+            part!("names", "memory_names_bytes", Names),
             Sample {
                 label: "other",
                 status: "memory_other_bytes",

@@ -77,7 +77,8 @@ pub const PARTITION: &[Family<PartitionNumbers>] = &[
         "ids_filter" "ids_filter_bytes" |it| it.memory.of(Part::IdsFilter);
         "ids_fences" "ids_fences_bytes" |it| it.memory.of(Part::IdsFences);
         "entries" "newest_entries_bytes" |it| it.memory.of(Part::NewestEntries);
-        "log_writes" "log_write_buffers_bytes" |it| it.memory.of(Part::WriteBuffers);),
+        "log_writes" "log_write_buffers_bytes" |it| it.memory.of(Part::WriteBuffers);
+        "names" "names_bytes" |it| it.memory.of(Part::Names);),
     one!(Gauge OF_PARTITION "ids_on_disk", Number, "ids_on_disk", "Ids in runs on the disk", |it| it.ids_on_disk),
     one!(Gauge OF_PARTITION "ids_on_disk", Bytes, "ids_on_disk_bytes", "Bytes of the runs of ids on the disk",
         |it| it.ids_on_disk_bytes),

@@ -9,6 +9,7 @@ impl<C: Commit> Partition<C> {
     pub fn add_memory(&self, parts: &mut Parts) {
         self.with_ledger(|ledger| {
             parts.add(Part::Accounts, ledger.accounts_bytes());
+            parts.add(Part::Names, ledger.names_bytes());
             parts.add(Part::Reservations, ledger.reservations_bytes());
             let (recent_bytes, filter_bytes) = ledger.ids_memory();
             parts.add(Part::RecentIds, recent_bytes);

@@ -24,12 +24,15 @@ pub fn need(kind: Kind) -> Need {
     match kind {
         // For whom, is judged by the session.
         Kind::Hello | Kind::ActFor => Need::Identity,
-        Kind::ServerStatus | Kind::ClusterStatus => Need::AnyRight,
+        Kind::ServerStatus | Kind::ClusterStatus | Kind::ListLedgers => Need::AnyRight,
         Kind::Submit | Kind::SubmitSpanning => Need::Right(Right::Write),
         Kind::Append => Need::WriteEverywhere,
-        Kind::LookupAccounts | Kind::ListAccounts | Kind::LookupTransfers | Kind::Status => {
-            Need::Right(Right::Read)
-        }
+        Kind::LookupAccounts
+        | Kind::ListAccounts
+        | Kind::LookupTransfers
+        | Kind::LookupNames
+        | Kind::FindNames
+        | Kind::Status => Need::Right(Right::Read),
         Kind::ReadLog
         | Kind::ReadEntries
         | Kind::Subscribe
@@ -51,6 +54,9 @@ pub fn need(kind: Kind) -> Need {
         | Kind::ListAccountsReply
         | Kind::LookupTransfersReply
         | Kind::StatusReply
+        | Kind::LookupNamesReply
+        | Kind::FindNamesReply
+        | Kind::ListLedgersReply
         | Kind::LogPage
         | Kind::Feed
         | Kind::UnsubscribeReply

@@ -9,8 +9,8 @@ use std::collections::HashMap;
 
 use walengine_net::message::EventState;
 use walengine_net::model::{
-    Account, AccountId, Close, EventBytes, EventId, EventKind, Guard, LedgerId, Resolved, Transfer,
-    event_kind,
+    Account, AccountId, Close, EventBytes, EventId, EventKind, Guard, LedgerId, Name, Resolved,
+    Transfer, event_kind,
 };
 use walengine_net::unit::resolves;
 
@@ -52,6 +52,7 @@ impl Touched {
             }
             Ok(EventKind::Guard) => vec![(Guard::from_bytes(bytes).account_id, None)],
             Ok(EventKind::Close) => vec![(Close::from_bytes(bytes).account_id, None)],
+            Ok(EventKind::Name) => vec![(Name::from_bytes(bytes).account_id, None)],
             Ok(EventKind::Transfer) => {
                 let transfer = Transfer::from_bytes(bytes);
                 if !resolves(&transfer) {
@@ -65,9 +66,10 @@ impl Touched {
                     return Err(transfer.pending_id);
                 }
             }
-            // Has no id that could be asked for.
+            // Has no id that could be asked for; or touches no account, and is no secret.
             Ok(
-                EventKind::Expire
+                EventKind::Describe
+                | EventKind::Expire
                 | EventKind::Mail
                 | EventKind::Arrival
                 | EventKind::GuardArrival
@@ -144,6 +146,8 @@ impl Judge<'_> {
                 in_area(write, account, None) || in_area(read, account, None)
             }
             Ok(EventKind::Close) => in_area(write, Close::from_bytes(bytes).account_id, None),
+            Ok(EventKind::Name) => in_area(write, Name::from_bytes(bytes).account_id, None),
+            Ok(EventKind::Describe) => write.is_everything(),
             // Malformed.
             Ok(
                 EventKind::Expire

@@ -7,6 +7,7 @@ pub mod disk_reads;
 pub mod event_reads;
 mod imports;
 pub mod log_reads;
+mod naming;
 pub mod node_facts;
 pub mod numbers;
 mod orders;
@@ -344,6 +345,9 @@ impl<C: Operated> Session<C> {
             | Kind::ListAccounts
             | Kind::Status
             | Kind::LookupTransfers
+            | Kind::LookupNames
+            | Kind::FindNames
+            | Kind::ListLedgers
             | Kind::ReadLog
             | Kind::ReadEntries => self.reads.take(frame, head)?,
             // One that has ended; its last frame is on its way.

@@ -20,6 +20,7 @@ use super::bounded::Known;
 use super::disk_reads::DiskReads;
 use super::event_reads;
 use super::log_reads::{self, LookUp};
+use super::naming;
 use super::replies::Replies;
 use crate::connection::errors::put_forbidden;
 use crate::ids::key::{Key, Space};
@@ -55,9 +56,9 @@ impl ReadScratch {
 
 /// See the module. Clones read for the same connection.
 pub struct Reads<C: Commit> {
-    replies: Replies<C>,
+    pub(super) replies: Replies<C>,
     scratch: Rc<RefCell<ReadScratch>>,
-    permit: Rc<Permit>,
+    pub(super) permit: Rc<Permit>,
     asked: Rc<AskedOf>,
 }
 
@@ -268,6 +269,9 @@ impl<C: Commit> Reads<C> {
                     request.limit.to_native(),
                     bounded.as_deref(),
                 );
+            }
+            Kind::LookupNames | Kind::FindNames | Kind::ListLedgers => {
+                self.answer_names(frame, head, held, bounded.as_deref())?;
             }
             Kind::Status => {
                 let request = open_frame::<Status<'_>>(frame)?;
@@ -508,6 +512,7 @@ impl Asked {
                 let request = open_frame::<ListAccounts>(frame)?;
                 (request.freshness(), request.limit.to_native() as usize * EVENT_BYTES)
             }
+            Kind::LookupNames | Kind::FindNames | Kind::ListLedgers => naming::asked(frame)?,
             Kind::Status => {
                 let request = open_frame::<Status<'_>>(frame)?;
                 (request.freshness(), request.ids.len() * size_of::<VerdictState>())
@@ -532,7 +537,7 @@ impl Asked {
 }
 
 /// The caller may see this account.
-fn may_see(bounded: Option<&Rights>, account: &Account) -> bool {
+pub(super) fn may_see(bounded: Option<&Rights>, account: &Account) -> bool {
     bounded.is_none_or(|rights| rights.read.has(account.id.book(), account.ledger))
 }
 

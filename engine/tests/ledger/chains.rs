@@ -28,7 +28,9 @@ impl Model {
         for (index, (event, named)) in events.iter().zip(&named).enumerate() {
             let Some(one) = named.first().copied() else { continue };
             let verdict = match event {
-                Event::Account(_) | Event::Close(_) => return Err((index, Verdict::CannotSpan)),
+                Event::Account(_) | Event::Close(_) | Event::Name(_) | Event::Describe(_) => {
+                    return Err((index, Verdict::CannotSpan));
+                }
                 Event::Guard(_) => {
                     lasts.push(one);
                     Verdict::GuardElsewhere
@@ -65,6 +67,8 @@ impl Model {
             Event::Account(account) => vec![account.id],
             Event::Guard(guard) => vec![guard.account_id],
             Event::Close(close) => vec![close.account_id],
+            Event::Name(name) => vec![name.account_id],
+            Event::Describe(_) => return vec![PartitionId(0)],
             Event::Transfer(transfer) => {
                 let sides = [transfer.debit_account_id, transfer.credit_account_id];
                 let mut sides: Vec<_> = sides.into_iter().filter(|id| id.0 != 0).collect();

@@ -2,8 +2,9 @@
 
 use walengine_net::entry::{ANY_OFFSET, RecordHead};
 use walengine_net::model::{
-    Account, AccountFlags, AccountId, Amount, Book, Close, CloseFlags, Code, EventBytes, EventId,
-    Expire, Guard, GuardFlags, LedgerId, PartitionId, Transfer, TransferFlags,
+    Account, AccountFlags, AccountId, Amount, Book, Close, CloseFlags, Code, Describe,
+    DescribeFlags, EventBytes, EventId, Expire, Guard, GuardFlags, LedgerId, Name, NameFlags,
+    NameText, PartitionId, Transfer, TransferFlags,
 };
 use walengine_net::partition;
 
@@ -64,7 +65,7 @@ impl Generator {
         let first = self.next_id;
         let mut events = Vec::with_capacity(length);
         while events.len() < length {
-            if self.random.chance(25) {
+            if self.random.chance(28) {
                 self.chain(model, first, &mut events);
                 continue;
             }
@@ -100,7 +101,8 @@ impl Generator {
             50..66 => self.end_pending(model, first),
             66..76 => self.balancing(),
             76..83 => self.guard(model),
-            83..87 => self.close(),
+            83..86 => self.close(),
+            86..89 => self.name(),
             _ => self.transfer(TransferFlags::PENDING),
         }
     }
@@ -307,6 +309,19 @@ impl Generator {
         let reopen = self.random.chance(550);
         let flags = if reopen { CloseFlags::REOPEN } else { CloseFlags::default() };
         Close { id: self.fresh_id(), account_id: self.account_id(), flags }.to_bytes()
+    }
+
+    fn name(&mut self) -> EventBytes {
+        let id = self.fresh_id();
+        let texts =
+            ["", "Anna", "anna b", "an account whose name is long", "An account whose name is"];
+        let name = NameText::new(self.random.pick(&texts)).unwrap();
+        if self.random.chance(40) {
+            let (ledger, scale) = (LedgerId(1), self.random.pick(&[2, 39]));
+            let flags = DescribeFlags::default();
+            return Describe { id, ledger, name, scale, flags }.to_bytes();
+        }
+        Name { id, account_id: self.account_id(), name, flags: NameFlags::default() }.to_bytes()
     }
 
     /// Sets something that a well-formed event must not have, or clears what it must have.

@@ -10,6 +10,7 @@ mod forbidden;
 mod generator;
 mod imports;
 mod model;
+mod names;
 mod older;
 mod property;
 mod reserved;

@@ -14,6 +14,7 @@ use walengine_net::partition;
 
 use walengine::ledger::RECORD_BYTES_MAX;
 
+use crate::names::{malformed_description, malformed_name};
 use crate::reserved::{Doubt, Fate, Reservation, expires_at, in_transit, resolution};
 
 /// One logged record.
@@ -34,6 +35,8 @@ pub struct State {
     pub doubts: BTreeMap<u128, Doubt>,
     /// Ended here, which another partition may not know: by offset of the end, the reservation.
     pub ends: BTreeMap<u64, u128>,
+    /// Names that were given, by account.
+    pub names: BTreeMap<u128, String>,
     /// Events that this chain has accepted so far.
     pub accepted: HashSet<u128>,
 }
@@ -63,11 +66,11 @@ pub fn name_of(bytes: &EventBytes) -> (bool, u128) {
     (bytes[119] >> 4 == 1, id)
 }
 
-fn is_reserved(id: AccountId) -> bool {
+pub fn is_reserved(id: AccountId) -> bool {
     id.0 >> 96 == u128::from(u32::MAX)
 }
 
-fn all_zero(bytes: &[u8]) -> bool {
+pub fn all_zero(bytes: &[u8]) -> bool {
     bytes.iter().all(|&byte| byte == 0)
 }
 
@@ -151,6 +154,8 @@ impl Model {
                     (is_reserved(close.account_id), Verdict::AccountReserved),
                 ]);
             }
+            Event::Name(name) => malformed_name(self, bytes, &name, chained, &mut found),
+            Event::Describe(it) => malformed_description(self, bytes, &it, chained, &mut found),
         }
         lowest(&found)
     }
@@ -457,6 +462,8 @@ impl State {
             },
             Event::Guard(guard) => self.guard(guard).map(|()| None),
             Event::Close(close) => self.close(close).map(|()| None),
+            Event::Name(name) => self.name(name).map(|()| None),
+            Event::Describe(_) => unreachable!("partition 0 decides it"),
             Event::Expire(_) | Event::Mail(_) | Event::Arrival(_) | Event::Word(_) => {
                 unreachable!("clients send none")
             }

@@ -361,6 +361,7 @@ impl Run {
         let accounts: Vec<_> = self.leader.accounts_from(0, usize::MAX).collect();
         let expected: Vec<_> = state.order.iter().map(|id| state.accounts[id]).collect();
         assert_eq!(accounts, expected);
+        state.check_names(&self.leader);
         for account in &expected {
             assert_eq!(self.leader.account(account.id), Some(*account));
         }
@@ -423,9 +424,9 @@ impl Run {
             return;
         }
         let snapshot = self.snapshot.take().unwrap();
-        // Each chunk has 16 bytes before its items; the head and the end have 96 each.
+        // Each chunk has 16 bytes before its items; the head and the end have 104 each.
         let items: usize = snapshot.chunks.iter().map(|chunk| chunk.len() - 16).sum();
-        assert_eq!(items as u64 - 2 * 96, snapshot.item_bytes);
+        assert_eq!(items as u64 - 2 * 104, snapshot.item_bytes);
         let mut restored = Ledger::restore(PARTITION, PARTITIONS, &snapshot.chunks).unwrap();
         assert_eq!(restored.digest(), snapshot.digest, "restored is what was cut");
         let mut digester = StateDigester::default();

@@ -1,8 +1,8 @@
 //! Are snapshots whole while the tables grow under them, and is garbage refused?
 
 use walengine_net::model::{
-    Account, AccountId, Amount, Code, EventBytes, EventId, LedgerId, PartitionId, Timestamp,
-    Transfer, TransferFlags,
+    Account, AccountId, Amount, Code, Describe, DescribeFlags, EventBytes, EventId, LedgerId, Name,
+    NameFlags, NameText, PartitionId, Timestamp, Transfer, TransferFlags,
 };
 
 use walengine::ledger::{Draft, Ledger, Outcomes};
@@ -40,6 +40,17 @@ fn filled(random: &mut Random, accounts: usize, transfers: usize) -> Ledger {
     let mut ledger = Ledger::new(PartitionId(0), 1);
     let events: Vec<_> = (1..=accounts as u128).map(account).collect();
     submit(&mut ledger, &events);
+    let name = |number: usize| {
+        let id = EventId(number as u128);
+        let name = NameText::new(&format!("Account {number}")).unwrap();
+        let account_id = AccountId(number as u128);
+        Name { id, account_id, name, flags: NameFlags::default() }.to_bytes()
+    };
+    submit(&mut ledger, &(1..=accounts / 2).map(name).collect::<Vec<_>>());
+    let (id, ledger_id, flags) = (EventId(1 << 60), LedgerId(1), DescribeFlags::default());
+    let name = NameText::new("EUR").unwrap();
+    let described = Describe { id, ledger: ledger_id, name, scale: 2, flags };
+    submit(&mut ledger, &[described.to_bytes()]);
     for _ in 0..transfers / 1000 {
         let events: Vec<_> = (0..1000).map(|_| transfer(random, accounts)).collect();
         submit(&mut ledger, &events);

@@ -11,13 +11,13 @@ use std::time::Duration;
 use ::tokio::runtime::{Builder, Runtime};
 
 use crate::message::IdNamespace;
-use crate::model::{Account, AccountId, EventBytes, EventId, Offset, PartitionId, Token};
+use crate::model::{Account, AccountId, EventBytes, EventId, NameText, Offset, PartitionId, Token};
 
 use super::methods::methods;
 use super::{
     AccountsAt, AccountsPage, AdminOutcome, Batch, ClientError, ClusterInfo, ClusterReport, Config,
-    EntriesToImport, EventDecision, IdVerdict, ImportedSome, Page, ReadFrom, ServerReport,
-    StateSummary, Submitted, tokio as on_tokio,
+    DescribedLedger, EntriesToImport, EventDecision, IdVerdict, ImportedSome, NamesPage, Page,
+    ReadFrom, ServerReport, StateSummary, Submitted, tokio as on_tokio,
 };
 
 /// Handle to a cluster. Clones share its connections; the last one closes them.

@@ -163,6 +163,35 @@ impl Client {
         self.run(operation::list_accounts(self.info(), partition, after, limit, reading)?).await
     }
 
+    /// What accounts are called, in the order of `ids`; `None` for those without a name.
+    pub async fn lookup_names(
+        &self,
+        ids: &[AccountId],
+        tokens: &[Token],
+    ) -> Result<Vec<Option<NameText>>, ClientError> {
+        self.run(operation::lookup_names(self.info(), ids, self.wants(tokens))?).await
+    }
+
+    /// A page of a partition's accounts whose names begin so, whatever is in capitals; empty: of all that have one.
+    /// `after` is `None` for the first page.
+    pub async fn find_names(
+        &self,
+        partition: PartitionId,
+        prefix: &str,
+        after: Option<u128>,
+        limit: usize,
+        tokens: &[Token],
+    ) -> Result<NamesPage, ClientError> {
+        let reading = self.wants(tokens);
+        self.run(operation::find_names(self.info(), partition, prefix, after, limit, reading)?)
+            .await
+    }
+
+    /// The ledgers that were described, ascending: what their amounts are.
+    pub async fn ledgers(&self, tokens: &[Token]) -> Result<Vec<DescribedLedger>, ClientError> {
+        self.run(operation::ledgers(self.info(), self.wants(tokens))?).await
+    }
+
     /// A page of a partition's log: the entry that holds `from`, and those after it.
     pub async fn read_log(
         &self,
@@ -309,12 +338,14 @@ mod tests {
     use std::time::Duration;
 
     use crate::client::{
-        AccountsAt, AccountsPage, AdminOutcome, Batch, ClientError, ClusterReport, EntriesToImport,
-        EventDecision, IdVerdict, ImportedSome, Page, ServerReport, StateSummary, Submitted,
-        blocking, tokio as on_tokio,
+        AccountsAt, AccountsPage, AdminOutcome, Batch, ClientError, ClusterReport, DescribedLedger,
+        EntriesToImport, EventDecision, IdVerdict, ImportedSome, NamesPage, Page, ServerReport,
+        StateSummary, Submitted, blocking, tokio as on_tokio,
     };
     use crate::message::IdNamespace;
-    use crate::model::{Account, AccountId, EventBytes, EventId, Offset, PartitionId, Token};
+    use crate::model::{
+        Account, AccountId, EventBytes, EventId, NameText, Offset, PartitionId, Token,
+    };
 
     macro_rules! calls {
         ($(impl $type:ident {

@@ -35,8 +35,9 @@ use crate::tls::{CredentialsError, Tls};
 pub use batch::{Batch, Chain, Submitted};
 pub use error::ClientError;
 pub use operation::{
-    AccountsAt, AccountsPage, AdminOutcome, ClusterReport, EntriesToImport, EventDecision,
-    IdVerdict, ImportedSome, NodeReport, Page, ServerReport, StateSummary, Trouble,
+    AccountsAt, AccountsPage, AdminOutcome, ClusterReport, DescribedLedger, EntriesToImport,
+    EventDecision, IdVerdict, ImportedSome, NamedAccount, NamesPage, NodeReport, Page,
+    ServerReport, StateSummary, Trouble,
 };
 
 /// Default address of a server.

@@ -13,7 +13,7 @@ use ::tokio::time::{Instant, timeout};
 
 use crate::frame::{Kind, RequestId, encode_unsealed};
 use crate::message::{IdNamespace, Subscribe};
-use crate::model::{Account, AccountId, EventBytes, EventId, Offset, PartitionId, Token};
+use crate::model::{Account, AccountId, EventBytes, EventId, NameText, Offset, PartitionId, Token};
 
 use self::link::{Command, FeedItem, LinkTask, Waiter};
 use super::directory::{Lane, Route};
@@ -22,9 +22,9 @@ use super::operation::{self, Answer, Call, Finish, Plan, Reading, WriteIds};
 use super::shared::Shared;
 use super::{
     AccountsAt, AccountsPage, AdminOutcome, Batch, CLUSTER_STATUS_WAIT, ClientError, ClusterInfo,
-    ClusterReport, Config, EntriesToImport, EventDecision, IdVerdict, ImportedSome,
-    PIPELINE_DEPTH_DEFAULT, Page, ReadFrom, SUBSCRIPTION_CREDIT_BYTES, ServerReport, StateSummary,
-    Submitted,
+    ClusterReport, Config, DescribedLedger, EntriesToImport, EventDecision, IdVerdict,
+    ImportedSome, NamesPage, PIPELINE_DEPTH_DEFAULT, Page, ReadFrom, SUBSCRIPTION_CREDIT_BYTES,
+    ServerReport, StateSummary, Submitted,
 };
 
 /// Most commands that wait for a link's task.

@@ -57,6 +57,12 @@ pub enum Kind {
     SubmitSpanning = 22,
     /// This connection, of a node's, is for somebody else from now on: [`crate::message::ActFor`].
     ActFor = 23,
+    /// Names of accounts, by id: [`crate::message::LookupNames`].
+    LookupNames = 24,
+    /// Accounts by name: [`crate::message::FindNames`].
+    FindNames = 25,
+    /// What ledgers are called: [`crate::message::ListLedgers`].
+    ListLedgers = 26,
     /// Answer to [`Kind::Hello`].
     HelloReply = 129,
     /// Answer to [`Kind::Submit`]: [`crate::message::SubmitReply`].
@@ -101,6 +107,12 @@ pub enum Kind {
     SubmitSpanningReply = 150,
     /// Answer to [`Kind::ActFor`].
     ActForReply = 151,
+    /// Answer to [`Kind::LookupNames`].
+    LookupNamesReply = 152,
+    /// Answer to [`Kind::FindNames`].
+    FindNamesReply = 153,
+    /// Answer to [`Kind::ListLedgers`].
+    ListLedgersReply = 154,
     /// Answer to any request that failed: [`crate::message::ErrorReply`].
     Error = 255,
 }

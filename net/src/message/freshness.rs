@@ -1,8 +1,9 @@
 //! How much of the log a read's state must include: `at_least` in a request.
 
 use super::{
-    ArchivedListAccounts, ArchivedLookupAccounts, ArchivedLookupTransfers, ArchivedReadEntries,
-    ArchivedReadLog, ArchivedStatus, NO_OFFSET,
+    ArchivedFindNames, ArchivedListAccounts, ArchivedListLedgers, ArchivedLookupAccounts,
+    ArchivedLookupNames, ArchivedLookupTransfers, ArchivedReadEntries, ArchivedReadLog,
+    ArchivedStatus, NO_OFFSET,
 };
 use crate::model::Offset;
 
@@ -72,6 +73,9 @@ reads!(
     ArchivedListAccounts,
     ArchivedLookupTransfers<'_>,
     ArchivedStatus<'_>,
+    ArchivedLookupNames<'_>,
+    ArchivedFindNames<'_>,
+    ArchivedListLedgers,
     ArchivedReadEntries,
     ArchivedReadLog
 );

@@ -10,6 +10,7 @@ mod hello;
 mod import_log;
 mod log;
 mod lookup;
+mod naming;
 mod outcome;
 mod server_status;
 mod submit;
@@ -55,6 +56,11 @@ pub use lookup::{
     ArchivedStatus, ArchivedStatusReply, ArchivedVerdictState, EventState, IdNamespace,
     ListAccounts, ListAccountsReply, LookupAccounts, LookupAccountsReply, LookupTransfers,
     LookupTransfersReply, Status, StatusReply, VerdictState,
+};
+pub use naming::{
+    ArchivedFindNames, ArchivedFindNamesReply, ArchivedLedgerRow, ArchivedListLedgers,
+    ArchivedListLedgersReply, ArchivedLookupNames, ArchivedLookupNamesReply, FindNames,
+    FindNamesReply, LedgerRow, ListLedgers, ListLedgersReply, LookupNames, LookupNamesReply,
 };
 pub use outcome::{ArchivedOutcomeRun, EventOutcome, OutcomeRun, OutcomeRuns, Outcomes};
 pub use server_status::{

@@ -71,6 +71,10 @@ pub enum Verdict {
     CannotSpan = 29,
     /// Striped accounts have a book of their own, which no other account has.
     StripedBookDiffers = 30,
+    /// The name is not UTF-8, is not closed by zero bytes, or has something in it that is not seen.
+    NameMalformed = 31,
+    /// A scale is at most 38.
+    ScaleTooLarge = 32,
 
     /// Another event of the linked chain was refused.
     LinkedEventFailed = 40,
@@ -144,8 +148,14 @@ pub enum Verdict {
     AccountAlreadyClosed = 96,
     /// The account to reopen is not closed.
     AccountNotClosed = 97,
+    /// No such account to name.
+    NameAccountNotFound = 98,
+    /// The ledger has another scale.
+    LedgerScaleDiffers = 99,
     /// The log's next offset is not the expected one.
     OffsetDiffers = 100,
+    /// As many ledgers are described as can be.
+    LedgersTooMany = 101,
     /// Prepared here; another partition has the last word, which is not here yet. In the log only.
     InDoubt = 110,
 }
@@ -202,6 +212,8 @@ impl Verdict {
             Self::GuardElsewhere => "guard_elsewhere",
             Self::CannotSpan => "cannot_span",
             Self::StripedBookDiffers => "striped_book_differs",
+            Self::NameMalformed => "name_malformed",
+            Self::ScaleTooLarge => "scale_too_large",
             Self::LinkedEventFailed => "linked_event_failed",
             Self::IdReused => "id_reused",
             Self::IdDecidedBefore => "id_decided_before",
@@ -238,7 +250,10 @@ impl Verdict {
             Self::CloseAccountNotFound => "close_account_not_found",
             Self::AccountAlreadyClosed => "account_already_closed",
             Self::AccountNotClosed => "account_not_closed",
+            Self::NameAccountNotFound => "name_account_not_found",
+            Self::LedgerScaleDiffers => "ledger_scale_differs",
             Self::OffsetDiffers => "offset_differs",
+            Self::LedgersTooMany => "ledgers_too_many",
             Self::InDoubt => "in_doubt",
         }
     }
@@ -286,6 +301,10 @@ impl Verdict {
             Self::StripedBookDiffers => {
                 "striped accounts have a book of their own, which no other account has"
             }
+            Self::NameMalformed => {
+                "the name is not UTF-8, is not closed by zero bytes, or has something in it that is not seen"
+            }
+            Self::ScaleTooLarge => "a scale is at most 38",
             Self::LinkedEventFailed => "another event of the linked chain was refused",
             Self::IdReused => "the id was used before with another body",
             Self::IdDecidedBefore => {
@@ -338,7 +357,10 @@ impl Verdict {
             Self::CloseAccountNotFound => "no such account to close or reopen",
             Self::AccountAlreadyClosed => "the account is closed already",
             Self::AccountNotClosed => "the account to reopen is not closed",
+            Self::NameAccountNotFound => "no such account to name",
+            Self::LedgerScaleDiffers => "the ledger has another scale",
             Self::OffsetDiffers => "the log's next offset is not the expected one",
+            Self::LedgersTooMany => "as many ledgers are described as can be",
             Self::InDoubt => "prepared; another partition has the last word",
         }
     }

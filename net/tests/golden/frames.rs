@@ -13,8 +13,12 @@ use walengine_net::message::{
     SubmitSpanningReply, Subscribe, TextRow, TransferLeadership, Unsubscribe, UnsubscribeReply,
     VerdictState,
 };
+use walengine_net::message::{
+    FindNames, FindNamesReply, LedgerRow, ListLedgers, ListLedgersReply, LookupNames,
+    LookupNamesReply,
+};
 use walengine_net::model::{
-    Account, AccountId, Amount, Code, EventId, LedgerId, PartitionId, Transfer,
+    Account, AccountId, Amount, Code, EventId, LedgerId, NameText, PartitionId, Transfer,
 };
 
 struct Frames(Vec<(String, Vec<u8>)>);
@@ -72,6 +76,9 @@ fn requests(all: &mut Frames, account: &Account, transfer: &Transfer) {
     all.add("append", &Append { expected_offset: ANY_OFFSET, heads: &heads, blob: b"onetw" });
     all.add("lookup_accounts", &LookupAccounts { at_least, ids: &[account.id.0, 9] });
     all.add("list_accounts", &ListAccounts { at_least, after: 0, limit: 100 });
+    all.add("lookup_names", &LookupNames { at_least, ids: &[account.id.0, 9] });
+    all.add("find_names", &FindNames { at_least, after: 0, limit: 10, prefix: b"anna" });
+    all.add("list_ledgers", &ListLedgers { at_least });
     all.add("lookup_transfers", &LookupTransfers { at_least: 12, ids: &[transfer.id.0] });
     all.add("status", &Status { at_least, namespace: 0, ids: &[transfer.id.0, 9] });
     all.add("read_log", &ReadLog { at_least, from: 3, bytes_max: 65_536 });
@@ -140,6 +147,13 @@ fn replies(all: &mut Frames, account: &Account, transfer: &Transfer) {
     let accounts = &[account.to_bytes()];
     all.add("lookup_accounts_reply", &LookupAccountsReply { next_offset, found: &[0], accounts });
     all.add("list_accounts_reply", &ListAccountsReply { next_offset, next_cursor: 0, accounts });
+    let name = |text| NameText::new(text).expect("it is short").to_bytes();
+    let names = &[name("Anna Novak")];
+    all.add("lookup_names_reply", &LookupNamesReply { next_offset, found: &[0], names });
+    let ids = &[account.id.0];
+    all.add("find_names_reply", &FindNamesReply { next_offset, next_cursor: 7, ids, names });
+    let ledgers = &[LedgerRow { ledger: 978, scale: 2, name: name("EUR") }];
+    all.add("list_ledgers_reply", &ListLedgersReply { next_offset, ledgers });
     let state = EventState {
         index: 0,
         verdict: 0,

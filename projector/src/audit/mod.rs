@@ -303,6 +303,14 @@ impl LogSide {
                 tables::put_close(row, record, close);
                 &mut streams.account_events
             }
+            Fact::Named(name) => {
+                tables::put_name(row, record, name);
+                &mut streams.account_events
+            }
+            Fact::Described(describe) => {
+                tables::put_described(row, record, describe);
+                &mut streams.account_events
+            }
             Fact::Opaque { id, data } => {
                 tables::put_opaque(row, record, *id, data);
                 &mut streams.opaque_records

@@ -93,6 +93,8 @@ impl LedgerState {
             Fact::Mail
             | Fact::Known
             | Fact::Guarded(_)
+            | Fact::Named(_)
+            | Fact::Described(_)
             | Fact::Opaque { .. }
             | Fact::Refused(_) => Some(()),
         };

@@ -18,7 +18,7 @@ use crate::values::Uuid;
 use crate::waits;
 
 /// All versions in order: number, name, statements.
-const MIGRATIONS: [(i32, &str, &str); 9] = [
+const MIGRATIONS: [(i32, &str, &str); 10] = [
     (1, "tables", include_str!("001_tables.sql")),
     (2, "questions", include_str!("002_questions.sql")),
     (3, "what is known of the log", include_str!("003_log_ends.sql")),
@@ -28,15 +28,17 @@ const MIGRATIONS: [(i32, &str, &str); 9] = [
     (7, "chains through several partitions", include_str!("007_stops.sql")),
     (8, "striped accounts", include_str!("008_stripes.sql")),
     (9, "time of business, and answers at once", include_str!("009_answers.sql")),
+    (10, "names", include_str!("011_names.sql")),
 ];
 /// Versions that brought tables of partitions, with the statements for each partition.
-const PARTS: [(i32, &str); 6] = [
+const PARTS: [(i32, &str); 7] = [
     (1, include_str!("partition.sql")),
     (4, include_str!("004_partition.sql")),
     (5, include_str!("005_partition.sql")),
     (6, include_str!("006_partition.sql")),
     (7, include_str!("007_partition.sql")),
     (9, include_str!("009_partition.sql")),
+    (10, include_str!("011_partition.sql")),
 ];
 /// Belongs to version 1; left out where the types of another schema are used.
 const COLUMN_TYPES: &str = include_str!("001_types.sql");

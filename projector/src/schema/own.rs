@@ -12,7 +12,10 @@ use crate::trouble::Trouble;
 /// Tables beside those of [`TABLES`] and their parts.
 pub const SMALL_TABLES: [&str; 5] = ["schema_versions", "log", "positions", "verdicts", "log_ends"];
 /// Views, those that others are made of last.
-pub const VIEWS: [&str; 12] = [
+pub const VIEWS: [&str; 15] = [
+    "named_balances",
+    "account_names",
+    "ledgers",
     "transfer_states",
     "pending_transfers",
     "account_statements",
@@ -29,7 +32,8 @@ pub const VIEWS: [&str; 12] = [
 /// Types of columns.
 pub const TYPES: [&str; 2] = ["transfer_kind", "reservation_state"];
 /// The functions of readers, and their arguments.
-pub const FUNCTIONS: [(&str, &str); 10] = [
+pub const FUNCTIONS: [(&str, &str); 11] = [
+    ("with_decimals", "(numeric, bigint)"),
     ("walengine_wait_for", "(text, interval)"),
     ("partition_of", "(uuid, integer)"),
     ("partition_of", "(uuid)"),

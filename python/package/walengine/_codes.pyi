@@ -48,6 +48,8 @@ class EventKind(IntEnum):
     WORD_ARRIVAL = 9
     ACCOUNT_ARRIVAL = 10
     CLOSE_ARRIVAL = 11
+    NAME = 12
+    DESCRIBE = 13
 
 class GuardFlags(IntFlag):
     LINKED = 1
@@ -96,6 +98,8 @@ class Verdict(IntEnum):
     GUARD_ELSEWHERE = 28
     CANNOT_SPAN = 29
     STRIPED_BOOK_DIFFERS = 30
+    NAME_MALFORMED = 31
+    SCALE_TOO_LARGE = 32
     LINKED_EVENT_FAILED = 40
     ID_REUSED = 41
     ID_DECIDED_BEFORE = 42
@@ -132,7 +136,10 @@ class Verdict(IntEnum):
     CLOSE_ACCOUNT_NOT_FOUND = 95
     ACCOUNT_ALREADY_CLOSED = 96
     ACCOUNT_NOT_CLOSED = 97
+    NAME_ACCOUNT_NOT_FOUND = 98
+    LEDGER_SCALE_DIFFERS = 99
     OFFSET_DIFFERS = 100
+    LEDGERS_TOO_MANY = 101
     IN_DOUBT = 110
     @property
     def is_ok(self) -> bool: ...

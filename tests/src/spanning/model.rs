@@ -374,7 +374,9 @@ impl Model {
                 self.end(&Transfer { pending_id, flags, ..Transfer::default() }, logged, &at());
             }
             Event::Word(word) => self.settle(&word, logged, &at()),
-            other @ Event::Guard(_) => panic!("{}: nobody wrote {other:?}", at()),
+            other @ (Event::Guard(_) | Event::Name(_) | Event::Describe(_)) => {
+                panic!("{}: nobody wrote {other:?}", at());
+            }
         }
     }
 

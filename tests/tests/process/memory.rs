@@ -18,7 +18,7 @@ const BUDGET_MIB: u64 = 128;
 /// file's.
 const ALLOWANCE_MIB: u64 = 64;
 
-const PARTS: [&str; 9] = [
+const PARTS: [&str; 10] = [
     "memory_accounts_bytes",
     "memory_reservations_bytes",
     "memory_ids_newest_bytes",
@@ -28,6 +28,7 @@ const PARTS: [&str; 9] = [
     "memory_peers_bytes",
     "memory_entries_bytes",
     "memory_log_writes_bytes",
+    "memory_names_bytes",
 ];
 
 /// The most memory that a process had at any time.

@@ -9,6 +9,7 @@ pub(super) mod cells;
 mod chains;
 mod columns;
 mod names;
+mod naming;
 mod near;
 mod plan;
 mod reading;
@@ -297,6 +298,9 @@ impl Work {
         };
         let code = Code(arguments.account_code);
         accounts::create(&client, &mut checked.names, &missing, code, progress)?;
+        if creates {
+            naming::name(&client, &checked.names, progress)?;
+        }
         send::send(&source, &wanted, checked, &client, &mut refused, stop, progress)?;
         bar.finish_and_clear();
         if let Some(path) = refused.stale() {

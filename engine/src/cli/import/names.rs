@@ -104,6 +104,13 @@ impl Names {
         &mut self.accounts
     }
 
+    /// The accounts that rows use, by what the file calls them.
+    pub fn texts_of_used(&self) -> impl Iterator<Item = (AccountId, &str)> {
+        let named =
+            self.by_text.iter().map(|(text, place)| (&self.accounts[*place as usize], text));
+        named.filter(|(account, _)| account.is_used()).map(|(account, text)| (account.id, &**text))
+    }
+
     /// How the file calls the accounts at these places, for messages.
     pub fn texts(&self, places: &[u32]) -> Vec<String> {
         let mut texts: HashMap<u32, &str> = HashMap::new();

@@ -31,6 +31,8 @@ pub struct Summary {
     pub first: Option<(u64, String)>,
     /// Accounts that were created.
     pub accounts: u64,
+    /// Accounts that were named.
+    pub names: u64,
     /// Tokens of the newest writes.
     pub tokens: Vec<Token>,
     pub refused_file: Option<PathBuf>,
@@ -123,6 +125,7 @@ impl Summary {
             lines.push(format!("{:<18}  {}", "refused file", path.display()));
         }
         lines.push(format!("{:<18}{:>12}", "accounts created", self.accounts));
+        lines.push(format!("{:<18}{:>12}", "accounts named", self.names));
         lines.extend(self.tokens.iter().map(|token| format!("{:<18}  {token}", "token")));
         lines.push(format!("{:<18}{:>12}", "time", format!("{:.2} s", took.as_secs_f64())));
         lines.push(format!("{:<18}{:>12}", "rate", rate(self.rows, took)));
@@ -152,6 +155,7 @@ impl Summary {
             "first_refused": self.first.as_ref().map(|(line, why)| json!({"line": line, "why": why})),
             "refused_file": self.refused_file.as_ref().map(|path| path.to_string_lossy()),
             "accounts_created": self.accounts,
+            "accounts_named": self.names,
             "tokens": self.tokens.iter().map(ToString::to_string).collect::<Vec<_>>(),
             "seconds": (took.as_secs_f64() * 1000.0).round() / 1000.0,
         });
@@ -164,8 +168,8 @@ impl Summary {
         let file = file.unwrap_or_default();
         let file = format!("\"{}\"", file.replace('"', "\"\""));
         format!(
-            "rows,accepted,repeats,twice,refused,refused_file,accounts_created,tokens,seconds\n\
-             {},{},{},{},{},{file},{},{},{:.3}\n",
+            "rows,accepted,repeats,twice,refused,refused_file,accounts_created,tokens,seconds,accounts_named\n\
+             {},{},{},{},{},{file},{},{},{:.3},{}\n",
             self.rows,
             self.accepted,
             self.repeats,
@@ -173,7 +177,8 @@ impl Summary {
             self.refused_total(),
             self.accounts,
             tokens.join(" "),
-            took.as_secs_f64()
+            took.as_secs_f64(),
+            self.names
         )
     }
 

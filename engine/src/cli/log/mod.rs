@@ -10,11 +10,13 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use walengine_net::client::blocking::Client;
 use walengine_net::client::{Page, ReadFrom};
-use walengine_net::model::{Event, Offset, PartitionId, Resolved};
+use walengine_net::model::{AccountId, Event, Offset, PartitionId, Resolved};
 use walengine_net::records::{Content, LogRecord, records};
 use walengine_net::{names, say_aside};
 
+use super::amounts::Decimals;
 use super::asking::{Asking, Freshly, seen, unconfirmed};
+use super::called::Called;
 use super::ids::{self, ShownIds};
 use super::output::{Format, Output};
 use crate::fatal::{Fatal, Reason};
@@ -27,15 +29,15 @@ const FOLLOW_WAIT: Duration = Duration::from_secs(1);
 
 /// Print the log, or follow it
 ///
-/// Records of a partition's log, one per line, refusals included. Amounts are in minor units. For a
+/// Records of a partition's log, one per line, refusals included. For a
 /// post, void, expiry or balancing transfer the effective accounts and amount are printed.
 ///
 /// --from and --to take an offset or a time: 2026-11-01, "2026-11-01 14:00", 2026-11-01T14:00:00+01:00,
 /// or -2h for two hours ago (s, m, h, d, w). A time without a zone is UTC, as all that are printed.
 ///
-/// Text has kinds in words, times to the microsecond, and long ids short, where they are unique, or
+/// Text has kinds in words, names of accounts and decimals of described ledgers, times to the microsecond, and long ids short, where they are unique, or
 /// whole with --full. CSV and JSON have every field of an event, exactly: times are nanoseconds since
-/// 1970, and ids are numbers. What a transfer named itself is in the columns that begin with `sent_`; the bytes of an opaque record are in `data`, as base64. This is a report:
+/// 1970, amounts are minor units, and ids are numbers. What a transfer named itself is in the columns that begin with `sent_`; the bytes of an opaque record are in `data`, as base64. This is a report:
 /// what another cluster is to take over is written by `walengine export`.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:\n  walengine log --limit 10\n  \
@@ -87,11 +89,12 @@ pub fn run(arguments: &Arguments) -> Result<(), Fatal> {
         Place::Time(time) => seek::first_at(&client, partition, time, &arguments.freshly.at)?,
     };
     let mut printer = Printer {
-        rows: Rows::new(arguments.asking.format, arguments.full)?,
+        rows: Rows::new(&client, arguments.asking.format, arguments.full)?,
         partition,
         from,
         to: arguments.to,
         left: arguments.limit.unwrap_or(u64::MAX),
+        found: Vec::new(),
     };
     if arguments.follow {
         return follow(&client, &mut printer);
@@ -152,14 +155,16 @@ pub fn show(name: &str, freshly: &Freshly, asking: &Asking, is_whole: bool) -> R
         let message = format!("no transfer {name} (id {}) was ever decided", ids::whole(id.0));
         return Err(Fatal::new(Reason::Findings, message));
     };
-    let mut rows = Rows::new(asking.format, is_whole)?;
+    let mut rows = Rows::new(&client, asking.format, is_whole)?;
     let record = Record {
         partition: found.partition,
         offset: found.offset,
         timestamp: found.timestamp,
         verdict: found.verdict,
     };
-    rows.put(&event_row(&record, Ok(found.event), found.resolved.as_ref()))?;
+    let row = event_row(&record, Ok(found.event), found.resolved.as_ref());
+    rows.look_up([&row].into_iter())?;
+    rows.put(&row)?;
     rows.output.flush()
 }
 
@@ -167,22 +172,29 @@ pub fn show(name: &str, freshly: &Freshly, asking: &Asking, is_whole: bool) -> R
 struct Rows {
     output: Output,
     /// Of text only.
-    shown: Option<ShownIds>,
+    shown: Option<(ShownIds, Called)>,
 }
 
 impl Rows {
-    fn new(format: Format, is_whole: bool) -> Result<Self, Fatal> {
+    fn new(client: &Client, format: Format, is_whole: bool) -> Result<Self, Fatal> {
         if format != Format::Text {
             return Ok(Self { output: Output::new(format, COLUMNS)?, shown: None });
         }
         let columns = ids::widened(words::COLUMNS, words::OF_IDS, is_whole);
-        let shown = Some(ShownIds::new(is_whole));
+        let shown = Some((ShownIds::new(is_whole), Called::new(client, Decimals::default())?));
         Ok(Self { output: Output::new(format, columns)?, shown })
+    }
+
+    /// Asks for the names in these rows, if they will be shown.
+    fn look_up<'a>(&mut self, rows: impl Iterator<Item = &'a Row>) -> Result<(), Fatal> {
+        let Some((_, called)) = &mut self.shown else { return Ok(()) };
+        let ids = rows.flat_map(|row| ["debit_account", "credit_account"].map(|it| row.value(it)));
+        called.look_up(ids.filter_map(|id| id.parse().ok()).map(AccountId))
     }
 
     fn put(&mut self, row: &Row) -> Result<(), Fatal> {
         match &mut self.shown {
-            Some(shown) => self.output.row(&words::in_words(row, shown)),
+            Some((shown, called)) => self.output.row(&words::in_words(row, shown, Some(called))),
             None => self.output.row(&row.0),
         }
     }
@@ -196,6 +208,8 @@ struct Printer {
     /// What is to be printed ends before it.
     to: Option<Place>,
     left: u64,
+    /// Rows of a page, until the names in them are known.
+    found: Vec<Row>,
 }
 
 impl Printer {
@@ -207,6 +221,10 @@ impl Printer {
             for record in records(&header, body).map_err(bad)? {
                 self.record(&record)?;
             }
+        }
+        self.rows.look_up(self.found.iter())?;
+        for row in std::mem::take(&mut self.found) {
+            self.rows.put(&row)?;
         }
         self.from = self.from.max(page.next_offset);
         Ok(())
@@ -254,6 +272,7 @@ impl Printer {
             return Ok(());
         }
         self.left -= 1;
-        self.rows.put(&values())
+        self.found.push(values());
+        Ok(())
     }
 }

@@ -32,6 +32,8 @@ pub const COLUMNS: &[(&str, usize)] = &[
     ("bytes", 0),
     ("expected_offset", 0),
     ("data", 0),
+    ("name", 0),
+    ("scale", 0),
 ];
 
 /// Fields that every record has.
@@ -149,6 +151,21 @@ pub fn event_row(record: &Record, event: Result<Event, u8>, effective: Option<&R
                 record.row(if is_arrival { "close_arrival" } else { "close" }, close.id.0);
             row.set("debit_account", &close.account_id);
             row.flags(&close.flags.names());
+            row
+        }
+        Ok(Event::Name(name)) => {
+            let mut row = record.row("name", name.id.0);
+            row.set("debit_account", &name.account_id);
+            row.set("name", &name.name);
+            row.flags(&name.flags.names());
+            row
+        }
+        Ok(Event::Describe(describe)) => {
+            let mut row = record.row("describe", describe.id.0);
+            row.set("ledger", &describe.ledger);
+            row.set("name", &describe.name);
+            row.set("scale", &describe.scale);
+            row.flags(&describe.flags.names());
             row
         }
         Ok(Event::Expire(expire)) => {

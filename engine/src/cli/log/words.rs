@@ -1,8 +1,10 @@
 //! A record of the log in words, for people. Pure.
 
-use walengine_net::model::Timestamp;
+use walengine_net::model::{AccountId, Amount, LedgerId, Timestamp};
 
 use super::row::Row;
+use crate::cli::amounts::Decimals;
+use crate::cli::called::Called;
 use crate::cli::ids::ShownIds;
 use crate::cli::log_time;
 
@@ -25,7 +27,7 @@ pub const COLUMNS: &[(&str, usize)] = &[
 pub const OF_IDS: &[&str] = &["id", "debit_account", "credit_account"];
 
 /// What a kind of record is in words, with the flags of its event.
-const KINDS: [(&str, &str, &str); 23] = [
+const KINDS: [(&str, &str, &str); 25] = [
     ("transfer", "post_pending", "post"),
     ("transfer", "void_pending", "void"),
     ("transfer", "pending", "reserve"),
@@ -45,6 +47,8 @@ const KINDS: [(&str, &str, &str); 23] = [
     ("close_arrival", "reopen", "reopen arrives"),
     ("close_arrival", "", "close arrives"),
     ("expire", "", "expiry"),
+    ("name", "", "name"),
+    ("describe", "", "describe"),
     ("mail", "", "mail"),
     ("word", "", "word"),
     ("word_arrival", "", "word arrives"),
@@ -52,8 +56,22 @@ const KINDS: [(&str, &str, &str); 23] = [
 ];
 
 /// The cells of a record in text.
-pub fn in_words(row: &Row, shown: &mut ShownIds) -> [String; COLUMNS.len()] {
+pub fn in_words(
+    row: &Row,
+    shown: &mut ShownIds,
+    called: Option<&Called>,
+) -> [String; COLUMNS.len()] {
     let value = |column: &str| row.value(column);
+    let number = |column: &str| value(column).parse::<u128>().unwrap_or(0);
+    let mut account = |column: &str| {
+        let name = called.and_then(|called| called.name(AccountId(number(column))));
+        name.map_or_else(|| shown.cell(value(column)), str::to_owned)
+    };
+    let accounts = ["debit_account", "credit_account"].map(&mut account);
+    let ledger = LedgerId(number("ledger") as u32);
+    let decimals = called.map_or_else(Decimals::default, |called| called.decimals(ledger));
+    let amount = value("amount").parse().map(|amount| decimals.shown(Amount(amount)));
+    let [debit, credit] = accounts;
     let flags: Vec<&str> = value("flags").split('|').filter(|flag| !flag.is_empty()).collect();
     let time = value("timestamp").parse().map(Timestamp);
     [
@@ -68,12 +86,15 @@ pub fn in_words(row: &Row, shown: &mut ShownIds) -> [String; COLUMNS.len()] {
         } else {
             shown.cell(value("id"))
         },
-        shown.cell(value("debit_account")),
-        shown.cell(value("credit_account")),
-        value("amount").to_owned(),
+        debit,
+        credit,
+        amount.unwrap_or_default(),
         value("ledger").to_owned(),
         value("code").to_owned(),
-        flags.join(", "),
+        match value("name") {
+            "" => flags.join(", "),
+            name => format!("\"{name}\""),
+        },
     ]
 }
 
@@ -107,7 +128,7 @@ mod tests {
         row.set("kind", &"transfer");
         row.set("flags", &"linked|pending");
         row.set("id", &(u128::MAX - 1));
-        let cells = in_words(&row, &mut ShownIds::new(false));
+        let cells = in_words(&row, &mut ShownIds::new(false), None);
         let column = |name| &cells[COLUMNS.iter().position(|(column, _)| *column == name).unwrap()];
         assert_eq!(column("time"), "2025-11-26T07:30:00.000000Z");
         assert_eq!(column("kind"), "reserve");

@@ -15,6 +15,7 @@ use walengine_net::{names, say_aside};
 
 use super::amounts::Decimals;
 use super::asking::Asking;
+use super::called::Called;
 use super::ids::{self, ShownIds};
 use super::log::seek;
 use super::log_time::{moment, shown, shown_micros};
@@ -35,6 +36,7 @@ const COLUMNS: &[(&str, usize)] = &[
     ("credit", 14),
     ("balance", 14),
     ("timestamp", 0),
+    ("other_name", 0),
 ];
 /// Columns of text: a line that a person can read. CSV and JSON have all.
 const TEXT_COLUMNS: usize = 9;
@@ -126,8 +128,10 @@ pub fn run(arguments: &Arguments) -> Result<(), Fatal> {
     // Newest first in each partition; a stable order of them all.
     lines.sort_by_key(|line| (line.time, line.token.partition, line.token.offset));
     let left_out = lines.len().saturating_sub(arguments.rows_max());
-    print(arguments, &lines[left_out..])?;
-    tell(arguments, &covered, is_cut || left_out > 0);
+    let mut called = Called::new(&client, arguments.decimals)?;
+    let decimals = called.decimals(covered[0].account.ledger);
+    print(arguments, &lines[left_out..], &mut called, decimals)?;
+    tell(decimals, &covered, is_cut || left_out > 0);
     Ok(())
 }
 
@@ -174,8 +178,13 @@ fn one(
     Ok((lines, Some(Covered { partition, offsets, account }), has_more))
 }
 
-fn print(arguments: &Arguments, lines: &[Line]) -> Result<(), Fatal> {
-    let (format, decimals) = (arguments.asking.format, arguments.decimals);
+fn print(
+    arguments: &Arguments,
+    lines: &[Line],
+    called: &mut Called,
+    decimals: Decimals,
+) -> Result<(), Fatal> {
+    let format = arguments.asking.format;
     let is_text = format == Format::Text;
     let columns = match format {
         Format::Text => {
@@ -195,6 +204,7 @@ fn print(arguments: &Arguments, lines: &[Line]) -> Result<(), Fatal> {
         Amount(0) => String::new(),
         amount => decimals.shown(amount),
     };
+    called.look_up(lines.iter().map(|line| line.moved.other))?;
     for Line { token, time, moved, after: [debits, credits] } in lines {
         // What a stripe gives away is like a debit for who reads, though it counts in no sum of debits.
         let debit = Amount(moved.debit.0.saturating_add(moved.given.0));
@@ -204,11 +214,15 @@ fn print(arguments: &Arguments, lines: &[Line]) -> Result<(), Fatal> {
             token.offset.to_string(),
             moved.kind.to_owned(),
             id(moved.id),
-            id(moved.other.0),
+            match called.name(moved.other).filter(|_| is_text) {
+                Some(name) => name.to_owned(),
+                None => id(moved.other.0),
+            },
             amount(debit),
             amount(moved.credit),
             decimals.difference(*credits, *debits),
             time.to_string(),
+            called.name(moved.other).unwrap_or_default().to_owned(),
         ];
         output.row(&row[..width])?;
     }
@@ -216,8 +230,7 @@ fn print(arguments: &Arguments, lines: &[Line]) -> Result<(), Fatal> {
 }
 
 /// Says on standard error what the statement covers.
-fn tell(arguments: &Arguments, covered: &[Covered], has_more: bool) {
-    let decimals = arguments.decimals;
+fn tell(decimals: Decimals, covered: &[Covered], has_more: bool) {
     for Covered { partition, offsets: [from, to], account } in covered {
         say_aside!(
             "partition {partition}, offsets {from} to {}: balance {}, reserved out {}, in {}",

@@ -1,11 +1,12 @@
 //! `balance`: what accounts have.
 
 use walengine_net::limits::LOOKUP_IDS_MAX;
-use walengine_net::model::{Account, AccountId, Book};
+use walengine_net::model::{Account, AccountId, Book, LedgerId};
 use walengine_net::names;
 
 use crate::cli::amounts::Decimals;
 use crate::cli::asking::{Asking, Freshly};
+use crate::cli::called::Called;
 use crate::cli::ids::{self, ShownIds};
 use crate::cli::output::{Format, Output};
 use crate::fatal::{Fatal, Reason};
@@ -18,6 +19,7 @@ const COLUMNS: &[(&str, usize)] = &[
     ("reserved_in", 16),
     ("ledger", 6),
     ("id", 0),
+    ("name", 0),
 ];
 
 /// Print what accounts have
@@ -61,16 +63,21 @@ pub fn run(arguments: &Arguments) -> Result<(), Fatal> {
     let mut output = Output::new(format, COLUMNS)?;
     let mut shown = ShownIds::new(arguments.full);
     let mut missing = Vec::new();
+    let mut called = Called::new(&client, arguments.decimals)?;
     for page in arguments.accounts.chunks(LOOKUP_IDS_MAX) {
         let book = Book(arguments.book);
         let ids: Vec<AccountId> = page.iter().map(|name| names::account_id(book, name)).collect();
         let found = client.lookup_accounts(&ids, &arguments.freshly.at)?;
-        for ((name, id), account) in page.iter().zip(ids).zip(found) {
+        called.look_up(ids.iter().copied())?;
+        for ((name, account_id), account) in page.iter().zip(ids).zip(found) {
+            let id = account_id;
             let id = if format == Format::Text { shown.id(id.0) } else { id.to_string() };
             if account.is_none() {
                 missing.push(name.as_str());
             }
-            output.row(&row(name, id, account.as_ref(), arguments.decimals))?;
+            let decimals = called.decimals(account.as_ref().map_or(LedgerId(0), |it| it.ledger));
+            let is_called = called.name(account_id).unwrap_or_default().to_owned();
+            output.row(&row(name, id, account.as_ref(), decimals, is_called))?;
         }
     }
     output.flush()?;
@@ -82,7 +89,13 @@ pub fn run(arguments: &Arguments) -> Result<(), Fatal> {
     Err(Fatal::new(Reason::Findings, message))
 }
 
-fn row(name: &str, id: String, account: Option<&Account>, decimals: Decimals) -> [String; 7] {
+fn row(
+    name: &str,
+    id: String,
+    account: Option<&Account>,
+    decimals: Decimals,
+    called: String,
+) -> [String; 8] {
     let name = name.to_owned();
     let Some(account) = account else {
         return [
@@ -93,6 +106,7 @@ fn row(name: &str, id: String, account: Option<&Account>, decimals: Decimals) ->
             String::new(),
             String::new(),
             id,
+            called,
         ];
     };
     [
@@ -103,6 +117,7 @@ fn row(name: &str, id: String, account: Option<&Account>, decimals: Decimals) ->
         decimals.shown(account.credits_pending),
         account.ledger.to_string(),
         id,
+        called,
     ]
 }
 
@@ -121,7 +136,7 @@ mod tests {
             credits_pending: Amount(5),
             ..Account::default()
         };
-        let row = row("a", "1".into(), Some(&account), Decimals::default());
-        assert_eq!(row, ["a", "70", "50", "20", "5", "0", "1"]);
+        let row = row("a", "1".into(), Some(&account), Decimals::default(), "Anna".into());
+        assert_eq!(row, ["a", "70", "50", "20", "5", "0", "1", "Anna"]);
     }
 }

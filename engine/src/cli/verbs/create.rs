@@ -1,18 +1,21 @@
 //! `account create`: one account.
 
-use walengine_net::model::{Account, AccountFlags, Book, Code, Event, LedgerId, Verdict};
+use walengine_net::model::{Account, AccountFlags, Book, Code, Event, LedgerId, NameText, Verdict};
 use walengine_net::{names, say_aside};
 
-use super::{Written, send};
+use super::{Written, naming, send};
 use crate::cli::account_rows::print_one;
+use crate::cli::amounts::Decimals;
 use crate::cli::asking::Asking;
+use crate::cli::called::Called;
 use crate::cli::ids;
 use crate::fatal::{Fatal, Reason};
 
 /// Create an account
 ///
 /// Creating it again with the same fields changes nothing. An account stays on its ledger for ever. The
-/// name itself is not stored: it becomes the id, in the same way in every client.
+/// name by which it is created becomes its id, in the same way in every client. A text is kept as the account's
+/// name, too, unless --name gives another; `walengine account name` gives it anew.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:\n  walengine account create alice --ledger 978\n  \
     walengine account create alice --flags debits_must_not_exceed_credits\n  \
@@ -42,6 +45,10 @@ pub struct Arguments {
     /// Has a part on every partition, for what everybody pays; its book is that of striped accounts
     #[arg(long)]
     striped: bool,
+
+    /// What it is called, for people
+    #[arg(long, value_name = "NAME", value_parser = naming::name_text)]
+    name: Option<NameText>,
 
     #[command(flatten)]
     asking: Asking,
@@ -90,8 +97,19 @@ pub fn run(arguments: &Arguments) -> Result<(), Fatal> {
             return Err(Fatal::new(Reason::Findings, message));
         }
     }
+    if let Some(called) = called_at_first(arguments).filter(|_| outcome.fresh) {
+        naming::name_created(&client, account.id, called)?;
+    }
     let found = client.lookup_accounts(&[account.id], &tokens)?.into_iter().flatten().next();
-    print_one(arguments.asking.format, false, name, &found.unwrap_or(account))
+    let mut called = Called::new(&client, Decimals::default())?;
+    called.look_up([account.id].into_iter())?;
+    print_one(arguments.asking.format, false, name, &found.unwrap_or(account), &called)
+}
+
+/// The name that is given, or the text that the account is created by.
+fn called_at_first(arguments: &Arguments) -> Option<NameText> {
+    let text = Some(&arguments.account).filter(|text| names::is_hashed(text));
+    arguments.name.or_else(|| NameText::new(text?).ok())
 }
 
 fn account(arguments: &Arguments) -> Account {

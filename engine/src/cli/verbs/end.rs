@@ -8,6 +8,7 @@ use walengine_net::names;
 use super::{Known, send_transfer};
 use crate::cli::amounts::Decimals;
 use crate::cli::asking::Asking;
+use crate::cli::called::Called;
 use crate::cli::ids;
 use crate::fatal::{Fatal, Reason};
 
@@ -22,7 +23,7 @@ pub struct PostArguments {
     #[arg(value_name = "ID", value_parser = ids::name)]
     pending: String,
 
-    /// Minor units, or decimals with --scale [default: all of it]
+    /// Decimals, if the ledger was described or with --scale; or else minor units [default: all of it]
     #[arg(value_name = "AMOUNT")]
     amount: Option<String>,
 
@@ -58,32 +59,35 @@ pub struct VoidArguments {
 /// Posts a reservation.
 pub fn run_post(arguments: &PostArguments) -> Result<(), Fatal> {
     let PostArguments { pending, amount, decimals, known, asking } = arguments;
-    let amount =
-        amount.as_deref().map_or(Ok(Amount(0)), |amount| match decimals.read(amount)? {
-            Amount(0) => {
-                Err(Fatal::new(Reason::Usage, "nothing to post: `walengine void` releases it"))
-            }
-            amount => Ok(amount),
-        })?;
-    end(asking, known, pending, amount, TransferFlags::POST_PENDING, *decimals)
+    // What is no amount at any scale is told before anybody is asked.
+    if let Some(amount) = amount {
+        decimals.check(amount)?;
+        if amount.trim_matches(['0', '.']).is_empty() {
+            let message = "nothing to post: `walengine void` releases it";
+            return Err(Fatal::new(Reason::Usage, message));
+        }
+    }
+    end(asking, known, pending, amount.as_deref(), TransferFlags::POST_PENDING, *decimals)
 }
 
 /// Voids a reservation.
 pub fn run_void(arguments: &VoidArguments) -> Result<(), Fatal> {
     let VoidArguments { pending, decimals, known, asking } = arguments;
-    end(asking, known, pending, Amount(0), TransferFlags::VOID_PENDING, *decimals)
+    end(asking, known, pending, None, TransferFlags::VOID_PENDING, *decimals)
 }
 
 fn end(
     asking: &Asking,
     known: &Known,
     pending: &str,
-    amount: Amount,
+    amount: Option<&str>,
     flags: TransferFlags,
     decimals: Decimals,
 ) -> Result<(), Fatal> {
     let client = asking.connect()?;
     let reservation = reservation(&client, pending)?;
+    let decimals = Called::new(&client, decimals)?.decimals(reservation.ledger);
+    let amount = amount.map_or(Ok(Amount(0)), |amount| decimals.read(amount))?;
     let end = ending(&reservation, amount, flags);
     send_transfer(&client, Transfer { id: known.id(), ..end }, asking.format, decimals)
 }

@@ -1,5 +1,5 @@
-//! Verbs that write one event and tell its verdict: `account create`, `transfer`, `pending`, `post`, `void`;
-//! and `balance`.
+//! Verbs that write one event and tell its verdict: `account create`, `account name`, `ledger describe`, `transfer`,
+//! `pending`, `post`, `void`; and `balance`.
 //!
 //! Each has an id before it is sent, which is printed first if it was made here. Whoever does not learn
 //! what became of it asks by that id, or sends the same again: an id has one verdict for ever.
@@ -7,6 +7,7 @@
 pub mod balance;
 pub mod create;
 pub mod end;
+pub mod naming;
 pub mod transfer;
 
 use walengine_net::client::blocking::Client;

@@ -7,6 +7,7 @@ use walengine_net::names;
 use super::{Known, send_transfer};
 use crate::cli::amounts::Decimals;
 use crate::cli::asking::{Asking, Freshly};
+use crate::cli::called::Called;
 use crate::cli::ids;
 use crate::cli::log;
 use crate::cli::log_time::seconds;
@@ -32,7 +33,7 @@ pub struct Arguments {
     #[arg(value_name = "TO", requires = "amount", value_parser = ids::name)]
     to: Option<String>,
 
-    /// Minor units, or decimals with --scale
+    /// Decimals, if the ledger was described or with --scale; or else minor units
     #[arg(value_name = "AMOUNT")]
     amount: Option<String>,
 
@@ -72,7 +73,7 @@ pub struct PendingArguments {
     #[arg(value_name = "TO", value_parser = ids::name)]
     to: String,
 
-    /// Minor units, or decimals with --scale
+    /// Decimals, if the ledger was described or with --scale; or else minor units
     #[arg(value_name = "AMOUNT")]
     amount: String,
 
@@ -157,7 +158,8 @@ fn make(
     amount: &str,
     is_pending: bool,
 ) -> Result<(), Fatal> {
-    let amount = making.decimals.read(amount)?;
+    // What is no amount at any scale is told before anybody is asked.
+    making.decimals.check(amount)?;
     if making.expires.is_some() && !is_pending {
         let message = "--expires is of a reservation: say --pending, too";
         return Err(Fatal::new(Reason::Usage, message));
@@ -170,6 +172,8 @@ fn make(
         Some(ledger) => LedgerId(ledger),
         None => ledger_of(&client, [debit_account_id, credit_account_id], named, books)?,
     };
+    let decimals = Called::new(&client, making.decimals)?.decimals(ledger);
+    let amount = decimals.read(amount)?;
     let transfer = Transfer {
         id: making.known.id(),
         debit_account_id,
@@ -181,7 +185,7 @@ fn make(
         timeout_seconds: making.expires.unwrap_or(0),
         ..Transfer::default()
     };
-    send_transfer(&client, transfer, asking.format, making.decimals)
+    send_transfer(&client, transfer, asking.format, decimals)
 }
 
 fn flags(is_pending: bool, balancing: Option<Side>) -> TransferFlags {

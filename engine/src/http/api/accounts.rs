@@ -7,18 +7,21 @@ use axum::extract::State;
 use axum::response::Response;
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
+use walengine_net::client::tokio::Client;
 use walengine_net::limits::{LIST_ACCOUNTS_MAX, LOOKUP_IDS_MAX};
-use walengine_net::model::{AccountId, PartitionId};
+use walengine_net::model::{Account, AccountId, NAME_BYTES_MAX, PartitionId};
 
 use super::asked::{Asked, InPath, between, known, the_one, unlinked};
 use super::document::{AnyProblem, BodyProblem, TokenProblem};
 use super::events::answer_to_one;
+use super::naming::names_of;
 use crate::http::body::Given;
 use crate::http::caller::Caller;
 use crate::http::fresh::{Fresh, HowFresh};
 use crate::http::json::{AccountText, GivenAccount, ShownAccount, ShownOutcome, bounded};
-use crate::http::problem::Problem;
+use crate::http::problem::{Kind, Problem};
 use crate::http::shared::Shared;
+use crate::limits::HTTP_FOUND_MAX;
 
 /// Create an account. One that is there with the same fields is a repeat.
 #[utoipa::path(
@@ -68,7 +71,8 @@ pub async fn one(
     let client = fresh.client(&shared.client(&caller).await?);
     let found = client.lookup_accounts(&[id], &fresh.tokens).await?;
     let account = the_one(found, || format!("no account {id}"))?;
-    Ok(Json(ShownAccount::from(&account)))
+    let shown = called(&shared, &client, &[account], &fresh).await?.into_iter().next();
+    Ok(Json(shown.unwrap_or_else(|| ShownAccount::from(&account))))
 }
 
 /// Accounts to look up.
@@ -108,7 +112,9 @@ pub async fn look_up(
     let client = fresh.client(&shared.client(&caller).await?);
     let ids: Vec<AccountId> = given.ids.iter().map(|id| id.0).collect();
     let found = client.lookup_accounts(&ids, &fresh.tokens).await?;
-    let accounts = found.iter().map(|found| found.as_ref().map(ShownAccount::from)).collect();
+    let there: Vec<Account> = found.iter().flatten().copied().collect();
+    let mut shown = called(&shared, &client, &there, &fresh).await?.into_iter();
+    let accounts = found.iter().map(|found| found.and_then(|_| shown.next())).collect();
     Ok(Json(Accounts { accounts }))
 }
 
@@ -117,10 +123,12 @@ pub async fn look_up(
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub struct List {
-    /// Partition whose accounts are listed.
-    #[serde(default)]
+    /// Partition whose accounts are listed, from 0; with `name`, all are.
     #[param(minimum = 0, maximum = 65_535)]
-    partition: u16,
+    partition: Option<u16>,
+    /// Only those whose names begin so, whatever is in capitals: the first ones. Not with `after`.
+    #[param(max_length = 80)]
+    name: Option<String>,
     /// `next` of the page before.
     after: Option<u64>,
     /// At most so many.
@@ -161,8 +169,59 @@ pub async fn list(
 ) -> Result<Json<AccountsPage>, Problem> {
     between("limit", list.limit, 1, LIST_ACCOUNTS_MAX)?;
     let client = fresh.client(&shared.client(&caller).await?);
-    let partition = known(&client, PartitionId(list.partition))?;
+    if let Some(name) = &list.name {
+        let found = by_name(&client, &list, name, &fresh).await?;
+        let accounts = called(&shared, &client, &found, &fresh).await?;
+        return Ok(Json(AccountsPage { accounts, next: None }));
+    }
+    let partition = known(&client, PartitionId(list.partition.unwrap_or(0)))?;
     let page = client.list_accounts(partition, list.after, list.limit, &fresh.tokens).await?;
-    let accounts = page.accounts.iter().map(ShownAccount::from).collect();
+    let accounts = called(&shared, &client, &page.accounts, &fresh).await?;
     Ok(Json(AccountsPage { accounts, next: page.next_cursor }))
+}
+
+/// Accounts with their names, and with decimals.
+async fn called(
+    shared: &Shared,
+    client: &Client,
+    accounts: &[Account],
+    fresh: &Fresh,
+) -> Result<Vec<ShownAccount>, Problem> {
+    let scales = shared.scales.get(client).await?;
+    let ids: Vec<AccountId> = accounts.iter().map(|account| account.id).collect();
+    let names = names_of(client, &ids, fresh).await?;
+    let named = accounts.iter().zip(names);
+    Ok(named.map(|(account, name)| ShownAccount::from(account).called(name, &scales)).collect())
+}
+
+/// The first accounts that are called so.
+async fn by_name(
+    client: &Client,
+    list: &List,
+    name: &str,
+    fresh: &Fresh,
+) -> Result<Vec<Account>, Problem> {
+    if list.after.is_some() || name.len() > NAME_BYTES_MAX {
+        let detail = "a name has at most 80 bytes, and does not go with `after`";
+        return Err(Problem::new(Kind::Malformed, detail));
+    }
+    let partitions: Vec<PartitionId> = match list.partition {
+        Some(partition) => vec![known(client, PartitionId(partition))?],
+        None => client.info().partitions().collect(),
+    };
+    let limit = list.limit.min(HTTP_FOUND_MAX);
+    let mut ids = Vec::new();
+    for partition in partitions {
+        let mut after = None;
+        while ids.len() < limit {
+            let left = limit - ids.len();
+            let page = client.find_names(partition, name, after, left, &fresh.tokens).await?;
+            ids.extend(page.accounts.iter().map(|named| named.id));
+            after = page.next_cursor;
+            if after.is_none() {
+                break;
+            }
+        }
+    }
+    Ok(client.lookup_accounts(&ids, &fresh.tokens).await?.into_iter().flatten().collect())
 }

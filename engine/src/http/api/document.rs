@@ -23,7 +23,8 @@ const PATH: &str = "/api/v1/openapi.json";
     info(
         title = "walengine",
         description = "Accounts and transfers of a ledger whose source of truth is a distributed log.\n\n\
-            Numbers of 64 and 128 bits are text. Amounts are minor units. Every event has an id and one \
+            Numbers of 64 and 128 bits are text. Amounts are minor units; beside those of a described ledger \
+            stands the same with decimals. Every event has an id and one \
             verdict, for ever: sending it again gets the first verdict, so whatever is sent with an id may be \
             sent again. Header `Walengine-Token` of an answer names what was logged; given back with a read, \
             the read includes it.",
@@ -33,6 +34,7 @@ const PATH: &str = "/api/v1/openapi.json";
     tags(
         (name = "accounts", description = "Accounts and their balances"),
         (name = "transfers", description = "Money that moves"),
+        (name = "ledgers", description = "What amounts are"),
         (name = "log", description = "What was decided, in order"),
         (name = "cluster", description = "Nodes and partitions"),
     )

@@ -62,12 +62,25 @@ pub async fn submit(
         return Err(Problem::at(format!("/events/{place}/id"), Kind::Malformed, detail));
     }
     let client = shared.client(&caller).await?;
-    let events: Vec<EventBytes> = batch.events.iter().map(|given| bytes(&given.event())).collect();
+    let scales = if batch.events.iter().any(GivenEvent::has_decimals) {
+        shared.scales.get(&client).await?
+    } else {
+        Arc::default()
+    };
+    let mut events: Vec<EventBytes> = Vec::with_capacity(batch.events.len());
+    for (place, given) in batch.events.iter().enumerate() {
+        let event =
+            given.event(&scales).map_err(|problem| problem.below(&format!("/events/{place}")))?;
+        events.push(bytes(&event));
+    }
     // Parts of it may go to several partitions, of which one fails and another has decided.
     let submitted = client.submit_all(&events).await.map_err(Problem::of_several)?;
     let outcomes = events.iter().zip(submitted.outcomes());
     let outcomes =
         outcomes.map(|(event, outcome)| ShownOutcome::new(event_id(event), &outcome)).collect();
+    if batch.events.iter().any(|given| matches!(given, GivenEvent::Describe(_))) {
+        shared.scales.forget();
+    }
     Ok(with_tokens(Json(Outcomes { outcomes }).into_response(), &submitted))
 }
 
@@ -77,6 +90,8 @@ fn bytes(event: &Event) -> EventBytes {
         Event::Transfer(transfer) => transfer.to_bytes(),
         Event::Guard(guard) => guard.to_bytes(),
         Event::Close(close) => close.to_bytes(),
+        Event::Name(name) => name.to_bytes(),
+        Event::Describe(describe) => describe.to_bytes(),
         // No request has such an event: see `GivenEvent::event`.
         Event::Expire(_) | Event::Mail(_) | Event::Arrival(_) | Event::Word(_) => [0; _],
     }

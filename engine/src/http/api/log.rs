@@ -71,7 +71,8 @@ pub async fn page(
     let partition = known(&client, partition)?;
     let from = Offset(part.from);
     let page = client.read_log(partition, from, HTTP_LOG_PAGE_BYTES, &fresh.tokens).await?;
-    let records = records(&page, from, part.limit)?;
+    let scales = shared.scales.get(&client).await?;
+    let records = records(&page, from, part.limit, &scales)?;
     // What did not fit is on the next page.
     let next = match records.last() {
         Some(last) if records.len() == part.limit => last.offset.0 + 1,

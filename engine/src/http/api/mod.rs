@@ -6,6 +6,7 @@ mod cluster;
 mod document;
 mod events;
 mod log;
+mod naming;
 mod stream;
 mod transfers;
 
@@ -24,6 +25,9 @@ pub fn router() -> Router<Arc<Shared>> {
         .routes(routes!(accounts::list))
         .routes(routes!(accounts::one))
         .routes(routes!(accounts::look_up))
+        .routes(routes!(naming::name))
+        .routes(routes!(naming::describe))
+        .routes(routes!(naming::ledgers))
         .routes(routes!(transfers::submit))
         .routes(routes!(transfers::one))
         .routes(routes!(transfers::look_up))

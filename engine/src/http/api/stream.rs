@@ -13,7 +13,7 @@ use futures_util::stream::unfold;
 use serde::Deserialize;
 use tokio::sync::OwnedSemaphorePermit;
 use utoipa::IntoParams;
-use walengine_net::client::tokio::Subscription;
+use walengine_net::client::tokio::{Client, Subscription};
 use walengine_net::model::Offset;
 
 use super::asked::{Asked, Partition, known};
@@ -81,6 +81,8 @@ pub async fn follow(
     };
     let following = Following {
         subscription: client.subscribe(partition, Offset(from)),
+        client,
+        shared: shared.clone(),
         from,
         waiting: VecDeque::new(),
         caller,
@@ -93,6 +95,8 @@ pub async fn follow(
 /// One reader. Its next page is asked for when it has taken the last one.
 struct Following {
     subscription: Subscription,
+    client: Client,
+    shared: Arc<Shared>,
     from: u64,
     waiting: VecDeque<Record>,
     caller: Caller,
@@ -109,7 +113,8 @@ impl Following {
             }
             // Whoever may not see it any more is noticed while nothing comes, too.
             if let Some(page) = self.subscription.next_within(HTTP_STREAM_LOOK_EVERY).await.ok()? {
-                self.waiting = records(&page, Offset(self.from), usize::MAX).ok()?.into();
+                let scales = self.shared.scales.get(&self.client).await.ok()?;
+                self.waiting = records(&page, Offset(self.from), usize::MAX, &scales).ok()?.into();
             }
         };
         self.from = record.offset.0 + 1;

@@ -68,7 +68,11 @@ pub async fn submit(
     }
     unlinked(given.linked)?;
     let client = shared.client(&caller).await?;
-    let transfer = given.transfer();
+    let scales = match given.amount_decimal {
+        Some(_) => shared.scales.get(&client).await?,
+        None => Arc::default(),
+    };
+    let transfer = given.transfer(&scales)?;
     let submitted = client.submit_all(&[transfer.to_bytes()]).await?;
     Ok(answer_to_one(transfer.id.0, &submitted))
 }
@@ -92,7 +96,7 @@ pub async fn one(
     let client = fresh.client(&shared.client(&caller).await?);
     let found = client.lookup_transfers(&[id], &fresh.tokens).await?;
     let found = the_one(found, || format!("id {id} was not decided"))?;
-    Ok(Json(ShownDecision::from(&found)))
+    Ok(Json(ShownDecision::new(&found, &*shared.scales.get(&client).await?)))
 }
 
 /// Transfers to look up.
@@ -132,6 +136,8 @@ pub async fn look_up(
     let client = fresh.client(&shared.client(&caller).await?);
     let ids: Vec<EventId> = given.ids.iter().map(|id| id.0).collect();
     let found = client.lookup_transfers(&ids, &fresh.tokens).await?;
-    let transfers = found.iter().map(|found| found.as_ref().map(ShownDecision::from)).collect();
+    let scales = shared.scales.get(&client).await?;
+    let shown = |found: &Option<_>| found.as_ref().map(|it| ShownDecision::new(it, &scales));
+    let transfers = found.iter().map(shown).collect();
     Ok(Json(Decisions { transfers }))
 }

@@ -12,7 +12,10 @@ use walengine_net::model::{
 };
 
 use super::kind::{AccountKind, CloseKind, GuardKind, TransferKind};
+use super::naming::{GivenDescribe, GivenName};
 use super::text::{AccountText, Digits, EventText, Whole};
+use crate::http::problem::{Kind, Problem};
+use crate::http::scales::Scales;
 
 /// An account to create.
 #[derive(Debug, Deserialize, ToSchema)]
@@ -76,6 +79,10 @@ pub struct GivenTransfer {
     /// The account to credit.
     #[schema(value_type = Option<String>, min_length = 1, max_length = 256)]
     pub credit_account: Option<AccountText>,
+    /// The amount with the decimals of its ledger, which must be named and have been described: `12.34`. Instead of
+    /// `amount`.
+    #[schema(pattern = r"^(0|[1-9][0-9]{0,38})([.][0-9]{1,38})?$")]
+    pub amount_decimal: Option<String>,
     /// Minor units. May be missing when posting or voiding: the whole amount.
     #[serde(default)]
     #[schema(value_type = String, pattern = r"^(0|[1-9][0-9]{0,38})$")]
@@ -195,17 +202,23 @@ pub enum GivenEvent {
     Guard(GivenGuard),
     /// Close or reopen an account.
     Close(GivenClose),
+    /// Name an account.
+    Name(GivenName),
+    /// Describe a ledger.
+    Describe(GivenDescribe),
 }
 
-/// One of the four forms, told apart by their `type`: generators of clients understand that better than what would be
+/// One of these forms, told apart by their `type`: generators of clients understand that better than what would be
 /// derived.
 impl PartialSchema for GivenEvent {
     fn schema() -> RefOr<Schema> {
-        let forms: [(&str, Cow<'static, str>); 4] = [
+        let forms: [(&str, Cow<'static, str>); 6] = [
             ("account", GivenAccount::name()),
             ("transfer", GivenTransfer::name()),
             ("guard", GivenGuard::name()),
             ("close", GivenClose::name()),
+            ("name", GivenName::name()),
+            ("describe", GivenDescribe::name()),
         ];
         let forms = forms.map(|(kind, name)| (kind, Ref::from_schema_name(name)));
         let mapping =
@@ -222,6 +235,8 @@ impl ToSchema for GivenEvent {
         schemas.push((GivenTransfer::name().into(), GivenTransfer::schema()));
         schemas.push((GivenGuard::name().into(), GivenGuard::schema()));
         schemas.push((GivenClose::name().into(), GivenClose::schema()));
+        schemas.push((GivenName::name().into(), GivenName::schema()));
+        schemas.push((GivenDescribe::name().into(), GivenDescribe::schema()));
         GivenAccount::schemas(schemas);
         GivenTransfer::schemas(schemas);
     }
@@ -259,7 +274,10 @@ impl GivenAccount {
 
 impl GivenTransfer {
     /// As the client library has it.
-    pub fn transfer(&self) -> Transfer {
+    ///
+    /// # Errors
+    /// Its decimals make no sense.
+    pub fn transfer(&self, scales: &Scales) -> Result<Transfer, Problem> {
         let mut flags = TransferFlags::default();
         for flag in &self.flags {
             flags = flags.with(match flag {
@@ -274,12 +292,20 @@ impl GivenTransfer {
         if self.linked {
             flags = flags.with(TransferFlags::LINKED);
         }
+        let amount = match &self.amount_decimal {
+            None => self.amount.0,
+            Some(_) if self.amount.0 != 0 => {
+                let detail = "it is either `amount` or `amount_decimal`";
+                return Err(Problem::at("/amount_decimal", Kind::Malformed, detail));
+            }
+            Some(text) => scales.read(self.ledger.0, text)?,
+        };
         let account = |given: Option<AccountText>| given.map_or(AccountId(0), |given| given.0);
-        Transfer {
+        Ok(Transfer {
             id: self.id.map_or(EventId(0), |given| given.0),
             debit_account_id: account(self.debit_account),
             credit_account_id: account(self.credit_account),
-            amount: Amount(self.amount.0),
+            amount: Amount(amount),
             pending_id: self.pending_id.map_or(EventId(0), |given| given.0),
             user_data_128: self.user_data_128.0,
             user_data_64: self.user_data_64.0,
@@ -289,7 +315,7 @@ impl GivenTransfer {
             code: Code(self.code.0),
             flags,
             ..Transfer::default()
-        }
+        })
     }
 }
 
@@ -331,13 +357,23 @@ impl GivenEvent {
         !matches!(self, Self::Transfer(GivenTransfer { id: None, .. }))
     }
 
+    /// An amount of it has decimals.
+    pub fn has_decimals(&self) -> bool {
+        matches!(self, Self::Transfer(GivenTransfer { amount_decimal: Some(_), .. }))
+    }
+
     /// As the client library has it.
-    pub fn event(&self) -> Event {
-        match self {
+    ///
+    /// # Errors
+    /// Its decimals make no sense.
+    pub fn event(&self, scales: &Scales) -> Result<Event, Problem> {
+        Ok(match self {
             Self::Account(account) => Event::Account(account.account()),
-            Self::Transfer(transfer) => Event::Transfer(transfer.transfer()),
+            Self::Transfer(transfer) => Event::Transfer(transfer.transfer(scales)?),
             Self::Guard(guard) => Event::Guard(guard.guard()),
             Self::Close(close) => Event::Close(close.close()),
-        }
+            Self::Name(name) => Event::Name(name.event()),
+            Self::Describe(describe) => Event::Describe(describe.event()),
+        })
     }
 }

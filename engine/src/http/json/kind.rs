@@ -21,4 +21,6 @@ kinds! {
     TransferKind: Transfer,
     GuardKind: Guard,
     CloseKind: Close,
+    NameKind: Name,
+    DescribeKind: Describe,
 }

@@ -2,11 +2,13 @@
 
 mod given;
 mod kind;
+mod naming;
 mod record;
 mod shown;
 mod text;
 
 pub use given::{GivenAccount, GivenEvent, GivenTransfer};
+pub use naming::{GivenText, ShownLedger};
 pub use record::{Record, records};
 pub use shown::{ShownAccount, ShownDecision, ShownOutcome};
-pub use text::{AccountText, AnyText, Digits, EventText, OneId, bounded};
+pub use text::{AccountText, AnyText, Digits, EventText, OneId, Whole, bounded};

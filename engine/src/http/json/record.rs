@@ -11,6 +11,7 @@ use walengine_net::records::{Content, LogRecord, records as records_of};
 use super::shown::{ShownEffect, ShownEvent};
 use super::text::{Digits, rfc3339, uuid_text};
 use crate::http::problem::Problem;
+use crate::http::scales::Scales;
 
 /// What kind of record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, ToSchema)]
@@ -75,7 +76,12 @@ pub struct Record {
 ///
 /// # Errors
 /// A node has sent what is no log.
-pub fn records(page: &Page, from: Offset, limit: usize) -> Result<Vec<Record>, Problem> {
+pub fn records(
+    page: &Page,
+    from: Offset,
+    limit: usize,
+    scales: &Scales,
+) -> Result<Vec<Record>, Problem> {
     let mut found = Vec::new();
     for entry in page.entries() {
         let (header, body) = entry.map_err(|error| Problem::bad_answer(&error))?;
@@ -89,7 +95,7 @@ pub fn records(page: &Page, from: Offset, limit: usize) -> Result<Vec<Record>, P
                 mail = Some(begun.home.0);
             }
             if record.offset >= from && found.len() < limit {
-                found.push(Record::new(&record).with_content(record.content, mail));
+                found.push(Record::new(&record).with_content(record.content, mail).scaled(scales));
             }
         }
     }
@@ -127,6 +133,14 @@ impl Record {
                 expected_offset: expected_offset.map(|offset| Digits(offset.0)),
                 ..self
             },
+        }
+    }
+
+    fn scaled(self, scales: &Scales) -> Self {
+        Self {
+            event: self.event.map(|event| event.scaled(scales)),
+            effective: self.effective.map(|effective| effective.scaled(scales)),
+            ..self
         }
     }
 
@@ -184,6 +198,8 @@ impl Record {
             Event::Account(account) => account.id.0,
             Event::Guard(guard) => guard.id.0,
             Event::Close(close) => close.id.0,
+            Event::Name(name) => name.id.0,
+            Event::Describe(describe) => describe.id.0,
             _ => 0,
         };
         let id = Some(id).filter(|&id| id != 0).map(uuid_text);

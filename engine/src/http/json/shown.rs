@@ -7,7 +7,9 @@ use walengine_net::message::EventOutcome;
 use walengine_net::model::{Account, Event, Guard, GuardFlags, Resolved, Transfer};
 
 use super::kind::{AccountKind, CloseKind, GuardKind, TransferKind};
+use super::naming::{ShownDescribe, ShownName};
 use super::text::{Digits, rfc3339, uuid_text};
+use crate::http::scales::Scales;
 
 /// An account.
 #[derive(Debug, Serialize, ToSchema)]
@@ -19,6 +21,9 @@ pub struct ShownAccount {
     /// Its UUID; the first 8 digits are its book.
     #[schema(format = "uuid")]
     id: String,
+    /// What it is called.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    name: Option<String>,
     ledger: u32,
     code: u16,
     /// Limits and state.
@@ -26,15 +31,27 @@ pub struct ShownAccount {
     /// Reserved by pending transfers from it, in minor units.
     #[schema(value_type = String)]
     debits_pending: Digits<u128>,
+    /// With the decimals of its ledger, if that was described.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    debits_pending_decimal: Option<String>,
     /// Moved out of it.
     #[schema(value_type = String)]
     debits_posted: Digits<u128>,
+    /// With the decimals of its ledger, if that was described.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    debits_posted_decimal: Option<String>,
     /// Reserved by pending transfers to it.
     #[schema(value_type = String)]
     credits_pending: Digits<u128>,
+    /// With the decimals of its ledger, if that was described.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    credits_pending_decimal: Option<String>,
     /// Moved into it.
     #[schema(value_type = String)]
     credits_posted: Digits<u128>,
+    /// With the decimals of its ledger, if that was described.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    credits_posted_decimal: Option<String>,
     /// Number of changes.
     #[schema(value_type = String)]
     version: Digits<u64>,
@@ -52,17 +69,38 @@ impl From<&Account> for ShownAccount {
         Self {
             kind: AccountKind::Account,
             id: uuid_text(account.id.0),
+            name: None,
             ledger: account.ledger.0,
             code: account.code.0,
             flags: lowercase(&account.flags.names()),
             debits_pending: Digits(account.debits_pending.0),
+            debits_pending_decimal: None,
             debits_posted: Digits(account.debits_posted.0),
+            debits_posted_decimal: None,
             credits_pending: Digits(account.credits_pending.0),
+            credits_pending_decimal: None,
             credits_posted: Digits(account.credits_posted.0),
+            credits_posted_decimal: None,
             version: Digits(account.version),
             user_data_128: Digits(account.user_data_128),
             user_data_64: Digits(account.user_data_64),
             created: Some(account.timestamp).filter(|time| time.0 > 0).and_then(rfc3339),
+        }
+    }
+}
+
+impl ShownAccount {
+    /// With its name, and with decimals.
+    #[must_use]
+    pub fn called(self, name: Option<String>, scales: &Scales) -> Self {
+        let shown = |amount: Digits<u128>| scales.shown(self.ledger, amount.0);
+        Self {
+            debits_pending_decimal: shown(self.debits_pending),
+            debits_posted_decimal: shown(self.debits_posted),
+            credits_pending_decimal: shown(self.credits_pending),
+            credits_posted_decimal: shown(self.credits_posted),
+            name,
+            ..self
         }
     }
 }
@@ -111,6 +149,8 @@ impl ShownOutcome {
     ("account" = "#/components/schemas/ShownAccount"),
     ("guard" = "#/components/schemas/ShownGuard"),
     ("close" = "#/components/schemas/ShownClose"),
+    ("name" = "#/components/schemas/ShownName"),
+    ("describe" = "#/components/schemas/ShownDescribe"),
 )))]
 pub enum ShownEvent {
     /// A transfer.
@@ -121,6 +161,10 @@ pub enum ShownEvent {
     Guard(ShownGuard),
     /// An account that was closed or reopened.
     Close(ShownClose),
+    /// An account that was named.
+    Name(ShownName),
+    /// A ledger that was described.
+    Describe(ShownDescribe),
 }
 
 /// A transfer as it was sent.
@@ -138,6 +182,9 @@ pub struct ShownTransfer {
     credit_account: String,
     #[schema(value_type = String)]
     amount: Digits<u128>,
+    /// With the decimals of its ledger, if that was described.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    amount_decimal: Option<String>,
     ledger: u32,
     code: u16,
     flags: Vec<String>,
@@ -196,6 +243,7 @@ impl From<&Transfer> for ShownTransfer {
             debit_account: uuid_text(transfer.debit_account_id.0),
             credit_account: uuid_text(transfer.credit_account_id.0),
             amount: Digits(transfer.amount.0),
+            amount_decimal: None,
             ledger: transfer.ledger.0,
             code: transfer.code.0,
             flags: lowercase(&transfer.flags.names()),
@@ -223,6 +271,18 @@ impl From<&Guard> for ShownGuard {
 }
 
 impl ShownEvent {
+    /// With decimals. The end of a reservation may not name its ledger.
+    #[must_use]
+    pub fn scaled(self, scales: &Scales) -> Self {
+        match self {
+            Self::Transfer(transfer) => Self::Transfer(ShownTransfer {
+                amount_decimal: scales.shown(transfer.ledger, transfer.amount.0),
+                ..transfer
+            }),
+            other => other,
+        }
+    }
+
     /// Of what clients send; `None` of what only leaders write.
     pub fn of(event: &Event) -> Option<Self> {
         Some(match event {
@@ -235,6 +295,8 @@ impl ShownEvent {
                 account: uuid_text(close.account_id.0),
                 reopen: close.flags.contains(walengine_net::model::CloseFlags::REOPEN),
             }),
+            Event::Name(name) => Self::Name(name.into()),
+            Event::Describe(describe) => Self::Describe(describe.into()),
             Event::Expire(_) | Event::Mail(_) | Event::Arrival(_) | Event::Word(_) => return None,
         })
     }
@@ -249,8 +311,19 @@ pub struct ShownEffect {
     credit_account: String,
     #[schema(value_type = String)]
     amount: Digits<u128>,
+    /// With the decimals of its ledger, if that was described.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    amount_decimal: Option<String>,
     ledger: u32,
     code: u16,
+}
+
+impl ShownEffect {
+    /// With decimals.
+    #[must_use]
+    pub fn scaled(self, scales: &Scales) -> Self {
+        Self { amount_decimal: scales.shown(self.ledger, self.amount.0), ..self }
+    }
 }
 
 impl From<&Resolved> for ShownEffect {
@@ -259,6 +332,7 @@ impl From<&Resolved> for ShownEffect {
             debit_account: uuid_text(resolved.debit_account_id.0),
             credit_account: uuid_text(resolved.credit_account_id.0),
             amount: Digits(resolved.amount.0),
+            amount_decimal: None,
             ledger: resolved.ledger.0,
             code: resolved.code.0,
         }
@@ -283,15 +357,16 @@ pub struct ShownDecision {
     effective: Option<ShownEffect>,
 }
 
-impl From<&EventDecision> for ShownDecision {
-    fn from(decision: &EventDecision) -> Self {
+impl ShownDecision {
+    /// Of a decision, with decimals.
+    pub fn new(decision: &EventDecision, scales: &Scales) -> Self {
         Self {
             verdict: decision.verdict.name(),
             partition: decision.partition.0,
             offset: Digits(decision.offset.0),
             time: rfc3339(decision.timestamp),
-            event: ShownEvent::of(&decision.event),
-            effective: decision.resolved.as_ref().map(ShownEffect::from),
+            event: ShownEvent::of(&decision.event).map(|event| event.scaled(scales)),
+            effective: decision.resolved.as_ref().map(|it| ShownEffect::from(it).scaled(scales)),
         }
     }
 }

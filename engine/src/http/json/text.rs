@@ -54,6 +54,12 @@ impl OneId for EventText {
     }
 }
 
+impl OneId for u32 {
+    fn of_text(text: &str) -> Result<Self, &'static str> {
+        text.parse().map_err(|_| "it is a number below 2^32")
+    }
+}
+
 impl OneId for AnyText {
     fn of_text(text: &str) -> Result<Self, &'static str> {
         Ok(Self(checked(text)?.to_owned()))

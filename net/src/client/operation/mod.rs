@@ -3,6 +3,7 @@
 
 mod admin;
 mod import;
+mod naming;
 mod read;
 mod tokens;
 mod write;
@@ -20,6 +21,7 @@ pub use admin::{
     server_status, transfer_leadership, troubles_of, unasked_leaders, unasked_nodes, view_of,
 };
 pub use import::{EntriesToImport, ImportedSome, StateSummary, import_log, state_digest};
+pub use naming::{DescribedLedger, NamedAccount, NamesPage, find_names, ledgers, lookup_names};
 pub use read::{
     AccountsAt, AccountsPage, EventDecision, IdVerdict, Page, Reading, accounts_of_partition,
     list_accounts, lookup_accounts, lookup_transfers, read_entries, read_log, status,

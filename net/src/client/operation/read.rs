@@ -39,7 +39,11 @@ impl Reading<'_> {
     }
 
     /// `at_least` for a partition: the newest offset that the tokens name.
-    fn at_least(&self, info: &ClusterInfo, partition: PartitionId) -> Result<u64, ClientError> {
+    pub(super) fn at_least(
+        &self,
+        info: &ClusterInfo,
+        partition: PartitionId,
+    ) -> Result<u64, ClientError> {
         if let Some(token) = self.tokens.iter().find(|token| token.cluster != info.cluster) {
             let (expected, found) = (token.cluster.0, info.cluster.0);
             return Err(ClientError::WrongCluster { expected, found });
@@ -383,6 +387,6 @@ pub fn read_entries(
     }))
 }
 
-fn place_of(places: &[usize], index: usize) -> Result<usize, ClientError> {
+pub(super) fn place_of(places: &[usize], index: usize) -> Result<usize, ClientError> {
     places.get(index).copied().ok_or_else(|| ClientError::Answer("a place too many".into()))
 }

@@ -1,9 +1,9 @@
 //! Events to bytes and back.
 
 use super::{
-    Account, AccountFlags, Arrival, Close, CloseFlags, EVENT_BYTES, Event, EventBytes, EventKind,
-    Expire, FLAG_LINKED, Guard, GuardFlags, Mail, RESOLVED_BYTES, Resolved, ResolvedBytes, Sent,
-    Transfer, TransferFlags, Word,
+    Account, AccountFlags, Arrival, Close, CloseFlags, Describe, EVENT_BYTES, Event, EventBytes,
+    EventKind, Expire, FLAG_LINKED, Guard, GuardFlags, Mail, Name, RESOLVED_BYTES, Resolved,
+    ResolvedBytes, Sent, Transfer, TransferFlags, Word,
 };
 use crate::model::{AccountId, Amount, Code, EventId, LedgerId, PartitionId, Timestamp, Verdict};
 
@@ -350,6 +350,8 @@ impl Event {
             Self::Mail(event) => event.to_bytes(),
             Self::Arrival(event) => event.to_bytes(),
             Self::Word(event) => event.to_bytes(),
+            Self::Name(event) => event.to_bytes(),
+            Self::Describe(event) => event.to_bytes(),
         }
     }
 
@@ -363,6 +365,8 @@ impl Event {
             EventKind::Expire => Self::Expire(Expire::from_bytes(bytes)),
             EventKind::Close => Self::Close(Close::from_bytes(bytes)),
             EventKind::Mail => Self::Mail(Mail::from_bytes(bytes)),
+            EventKind::Name => Self::Name(Name::from_bytes(bytes)),
+            EventKind::Describe => Self::Describe(Describe::from_bytes(bytes)),
             EventKind::Word => Self::Word(Word::from_bytes(bytes).ok_or(kind as u8)?),
             EventKind::Arrival
             | EventKind::GuardArrival
@@ -375,23 +379,29 @@ impl Event {
     }
 }
 
-fn put(bytes: &mut [u8], at: usize, value: &[u8]) {
+pub(super) fn put(bytes: &mut [u8], at: usize, value: &[u8]) {
     bytes[at..at + value.len()].copy_from_slice(value);
 }
 
-fn put_tail(bytes: &mut EventBytes, ledger: LedgerId, code: Code, kind: EventKind, flags: u16) {
+pub(super) fn put_tail(
+    bytes: &mut EventBytes,
+    ledger: LedgerId,
+    code: Code,
+    kind: EventKind,
+    flags: u16,
+) {
     put(bytes, 112, &ledger.0.to_le_bytes());
     put(bytes, 116, &code.0.to_le_bytes());
     put(bytes, 118, &flags_of(kind, flags).to_le_bytes());
 }
 
-fn array_at<const N: usize>(bytes: &[u8], at: usize) -> [u8; N] {
+pub(super) fn array_at<const N: usize>(bytes: &[u8], at: usize) -> [u8; N] {
     let mut array = [0; N];
     array.copy_from_slice(&bytes[at..at + N]);
     array
 }
 
-fn u128_at(bytes: &[u8], at: usize) -> u128 {
+pub(super) fn u128_at(bytes: &[u8], at: usize) -> u128 {
     u128::from_le_bytes(array_at(bytes, at))
 }
 
@@ -399,7 +409,7 @@ fn u64_at(bytes: &[u8], at: usize) -> u64 {
     u64::from_le_bytes(array_at(bytes, at))
 }
 
-fn u32_at(bytes: &[u8], at: usize) -> u32 {
+pub(super) fn u32_at(bytes: &[u8], at: usize) -> u32 {
     u32::from_le_bytes(array_at(bytes, at))
 }
 
@@ -409,6 +419,7 @@ fn u16_at(bytes: &[u8], at: usize) -> u16 {
 
 #[cfg(test)]
 mod tests {
+    use super::super::{DescribeFlags, NameFlags, NameText};
     use super::*;
 
     #[test]
@@ -477,6 +488,19 @@ mod tests {
                 place: 12,
             }),
             Event::Arrival(Arrival { sent: Sent::Close(close), place: 13 }),
+            Event::Name(Name {
+                id: EventId(1),
+                account_id: AccountId(2),
+                name: NameText::new("Anna").unwrap(),
+                flags: NameFlags::LINKED,
+            }),
+            Event::Describe(Describe {
+                id: EventId(1),
+                ledger: LedgerId(840),
+                name: NameText::new("USD").unwrap(),
+                scale: 2,
+                flags: DescribeFlags::RESCALE,
+            }),
         ] {
             assert_eq!(Event::from_bytes(&event.to_bytes()), Ok(event));
         }

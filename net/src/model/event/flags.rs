@@ -97,6 +97,22 @@ flags! {
         REOPEN = 1,
     }
 }
+flags! {
+    /// Flags of a name.
+    NameFlags {
+        /// Succeeds or fails together with the next event of the batch.
+        LINKED = 0,
+    }
+}
+flags! {
+    /// Flags of a ledger's description.
+    DescribeFlags {
+        /// Succeeds or fails together with the next event of the batch.
+        LINKED = 0,
+        /// The ledger may have had another scale. Every amount of it is shown by the new one.
+        RESCALE = 1,
+    }
+}
 
 impl TransferFlags {
     /// Those that clients may set.

@@ -6,13 +6,15 @@
 
 mod bytes;
 mod flags;
+mod naming;
 
 use num_enum::TryFromPrimitive;
 
 use super::ids::{AccountId, Amount, Code, EventId, LedgerId, Offset, PartitionId, Timestamp};
 
 pub use bytes::{event_flags, event_id, event_kind};
-pub use flags::{AccountFlags, CloseFlags, GuardFlags, TransferFlags};
+pub use flags::{AccountFlags, CloseFlags, DescribeFlags, GuardFlags, NameFlags, TransferFlags};
+pub use naming::{Describe, NAME_BYTES_MAX, Name, NameError, NameText, SCALE_MAX};
 
 /// Size of every event in bytes.
 pub const EVENT_BYTES: usize = 128;
@@ -54,6 +56,10 @@ pub enum EventKind {
     AccountArrival = 10,
     /// A striped account was closed or reopened by another partition. Written by the leader only.
     CloseArrival = 11,
+    /// Name an account.
+    Name = 12,
+    /// Describe a ledger.
+    Describe = 13,
 }
 
 impl EventKind {
@@ -237,6 +243,10 @@ pub enum Event {
     Arrival(Arrival),
     /// Settle what was in doubt.
     Word(Word),
+    /// Name an account.
+    Name(Name),
+    /// Describe a ledger.
+    Describe(Describe),
 }
 
 /// Effective accounts and amount of an accepted post, void, expiry or balancing transfer, which the
