@@ -95,6 +95,9 @@ if [ -n "$filter" ]; then
   if names "$filter" | grep -q '^python::'; then
     need_python
   fi
+  if names "$filter" | grep -q '^node::'; then
+    need_node "${CARGO_TARGET_DIR:-target}"
+  fi
   integration_tests "$filter"
   exit
 fi
@@ -106,6 +109,7 @@ cargo clippy --workspace --all-targets -- -D warnings
 CARGO_TARGET_DIR="${CARGO_TARGET_DIR:-target}" cargo clippy --manifest-path python/Cargo.toml -- -D warnings
 need_postgres
 need_python
+need_node "${CARGO_TARGET_DIR:-target}"
 need_commands openssl:openssl curl:curl promtool:prometheus
 build_programs --bin walengine-fuzz
 known=$(list_tests)

@@ -35,6 +35,7 @@ mod look_ups;
 mod many_facts;
 mod metrics;
 mod missing;
+mod node;
 mod planted;
 mod policy;
 mod power;

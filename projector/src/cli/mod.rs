@@ -188,6 +188,7 @@ async fn dispatch(arguments: Arguments) -> Result<(), Fatal> {
             }
             // A transaction that is under way is taken back, and written again at the next start.
             tracing::info!("{signal}: stopping");
+            cli::supervisor::stops();
             Ok(())
         }
     }
