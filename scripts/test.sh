@@ -23,7 +23,7 @@ needs_root=(
   feed::every_nodes_feed health:: hostile:: join:: power::
   across_nodes:: projector_kill:: projector_trouble::a_full_disk projector_trouble::a_projector_whose_host_vanished
   process::disk::a_full_disk process::disk::a_stop_is_given_up process::disk::verify_reads
-  liar:: replicas:: room:: scripts::a_local_cluster scripts::a_secured_cluster serve::a_full_disk serve::a_nearly_full_disk
+  liar:: packages::the_package replicas:: room:: scripts::a_local_cluster scripts::a_secured_cluster serve::a_full_disk serve::a_nearly_full_disk
 )
 # Simulations that take the processor for minutes: they run alone, beside no server under test.
 clusters=(cluster::nothing_acknowledged cluster::a_member_that_lies ids::ids_are_what_they_were
@@ -78,6 +78,7 @@ fi
 need_rust
 if $all; then
   [ "$(id -u)" -eq 0 ] || fail "--all cuts the power of loop-mounted disks and fills them: run it as root"
+  need_commands systemd-nspawn:systemd-container dpkg-shlibdeps:dpkg-dev
   need_commands xfs_io:xfsprogs mkfs.ext4:e2fsprogs losetup:mount ip:iproute2 nft:nftables
 fi
 

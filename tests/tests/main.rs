@@ -36,6 +36,7 @@ mod many_facts;
 mod metrics;
 mod missing;
 mod node;
+mod packages;
 mod planted;
 mod policy;
 mod power;

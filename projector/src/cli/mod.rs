@@ -1,6 +1,8 @@
 //! The command line: `walengine-projector` projects, its subcommands ask or mend.
 
 mod reports;
+#[cfg(test)]
+mod settings_file;
 mod status;
 
 use std::path::PathBuf;

@@ -1,0 +1,46 @@
+#!/usr/bin/env bash
+# Installs, starts, upgrades, removes and purges the package, under a systemd of its own:
+#   packaging/test.sh DIR OLD.deb NEW.deb
+# DIR is for the test's files, on a disk that takes direct I/O. The machine's own tree is the container's, with a layer above it
+# that is thrown away: nothing is installed on the machine itself. Needs root on Debian.
+set -euo pipefail
+cd "$(dirname "$0")"
+. ../scripts/lib.sh
+
+[ $# -eq 3 ] || { sed -n '2,5s/^# \{0,1\}//p' test.sh >&2; exit 2; }
+[ "$(id -u)" -eq 0 ] || fail "mounts, and starts a container: run it as root"
+need_commands systemd-nspawn:systemd-container
+
+# Mounts of its own, which end with it.
+if [ -z "${WALENGINE_PACKAGE_MOUNTS:-}" ]; then
+  WALENGINE_PACKAGE_MOUNTS=own exec unshare --mount --propagation private bash test.sh "$@"
+fi
+work="$(realpath "$1")"
+cp "$2" "$work/old.deb"
+cp "$3" "$work/new.deb"
+cp inside.sh "$work/"
+mkdir -p "$work/data" "$work/layers"
+mount -t tmpfs tmpfs "$work/layers"
+mkdir "$work/layers/upper" "$work/layers/work" "$work/layers/root"
+mount -t overlay overlay -o "lowerdir=/,upperdir=$work/layers/upper,workdir=$work/layers/work" "$work/layers/root"
+
+# No program, settings or user of a package that this machine has had before.
+rm -rf "$work/layers/root/etc/walengine" "$work/layers/root/var/lib/walengine"*
+cat >"$work/layers/root/etc/systemd/system/package-test.service" <<'UNIT'
+[Unit]
+Description=The test of the package
+[Service]
+Type=oneshot
+ExecStart=/bin/bash /package-test/inside.sh
+StandardOutput=file:/package-test/said
+StandardError=inherit
+SuccessAction=exit-force
+FailureAction=exit-force
+TimeoutStartSec=5min
+UNIT
+status=0
+systemd-nspawn --quiet --directory="$work/layers/root" --bind="$work:/package-test" --bind="$work/data:/var/lib/walengine" \
+  --private-network --register=no --keep-unit --console=pipe --boot --unit=package-test.service \
+  </dev/null >"$work/booted" 2>&1 || status=$?
+cat "$work/said" || { cat "$work/booted"; exit 1; }
+[ "$status" -eq 0 ] && grep -qx 'the package does what it should' "$work/said"
