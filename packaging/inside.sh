@@ -18,6 +18,11 @@ man --where walengine walengine-statement >/dev/null
 bash -c '. /usr/share/bash-completion/completions/walengine'
 if file --brief --dereference /usr/bin/walengine 2>/dev/null | grep -q 'not stripped'; then false; fi
 
+# Small files, since they are written whole before they are used.
+sed --in-place 's/^#cores = .*/cores = 1/; s/^#segment_mib = .*/segment_mib = 8/; s/^#reserve_mib = .*/reserve_mib = 16/' \
+  /etc/walengine/walengine.toml
+grep -c '^[a-z]' /etc/walengine/walengine.toml | grep -qx 4
+
 step "the units make sense to systemd, and leave little to be exposed"
 systemd-analyze verify /lib/systemd/system/walengine.service /lib/systemd/system/walengine-projector.service
 for unit in walengine walengine-projector; do
