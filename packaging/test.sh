@@ -4,10 +4,11 @@
 # DIR is for the test's files, on a disk that takes direct I/O. The machine's own tree is the container's, with a layer above it
 # that is thrown away: nothing is installed on the machine itself. Needs root on Debian.
 set -euo pipefail
+[ $# -eq 3 ] || { sed -n '2,5s/^# \{0,1\}//p' "$0" >&2; exit 2; }
+set -- "$(realpath "$1")" "$(realpath "$2")" "$(realpath "$3")"
 cd "$(dirname "$0")"
 . ../scripts/lib.sh
 
-[ $# -eq 3 ] || { sed -n '2,5s/^# \{0,1\}//p' test.sh >&2; exit 2; }
 [ "$(id -u)" -eq 0 ] || fail "mounts, and starts a container: run it as root"
 need_commands systemd-nspawn:systemd-container
 
@@ -15,7 +16,7 @@ need_commands systemd-nspawn:systemd-container
 if [ -z "${WALENGINE_PACKAGE_MOUNTS:-}" ]; then
   WALENGINE_PACKAGE_MOUNTS=own exec unshare --mount --propagation private bash test.sh "$@"
 fi
-work="$(realpath "$1")"
+work="$1"
 cp "$2" "$work/old.deb"
 cp "$3" "$work/new.deb"
 cp inside.sh "$work/"

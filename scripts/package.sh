@@ -43,6 +43,7 @@ cp "$bin/walengine" "$bin/walengine-projector" "$stage/release/"
 mapfile -t set_here < <(compgen -e | grep '^WALENGINE_' || true)
 walengine() { env "${set_here[@]/#/--unset=}" "$stage/release/walengine" "$@"; }
 walengine man "$stage/release/share/man"
+gzip --best --no-name "$stage/release/share/man"/*
 for shell in bash zsh fish; do
   walengine completions "$shell" >"$stage/release/share/$shell"
 done

@@ -37,9 +37,7 @@ const OWN_EXAMPLES: [(&str, &str); 6] = [
 /// For `walengine --config FILE`. Settings that are given here, as flags or in the environment, are in force in
 /// it. All others are comments, with their default or an example.
 #[derive(Debug, clap::Args)]
-#[command(
-    after_help = "Example:\n  walengine settings --data /var/lib/walengine >walengine.toml"
-)]
+#[command(after_help = "Example:\n  walengine settings --data /var/lib/walengine >walengine.toml")]
 pub struct Arguments {
     #[command(flatten)]
     given: ServeOptions,
