@@ -1,14 +1,11 @@
 /** A partition's log as it grows: server-sent events, which go on where they were after a connection is lost. */
 
 import { setTimeout as sleep } from 'node:timers/promises';
+import { ParseError } from 'eventsource-parser';
 import { EventSourceParserStream } from 'eventsource-parser/stream';
-import { RequestRefused } from './errors.js';
+import { BadAnswer, RequestRefused } from './errors.js';
+import { EVENT_LETTERS_MAX, FIRST_PAUSE_MS, LAST_PAUSE_MS } from './limits.js';
 import { shown } from './values.js';
-
-/** Pause before a connection is made again in milliseconds; it doubles from try to try. */
-const FIRST_PAUSE_MS = 50;
-/** Longest pause in milliseconds. */
-const LAST_PAUSE_MS = 2_000;
 
 /**
  * The records of a partition from an offset on, none left out and none repeated, until the caller stops.
@@ -18,6 +15,7 @@ const LAST_PAUSE_MS = 2_000;
  * @param {AbortSignal} [signal] Ends it.
  * @returns {AsyncGenerator<import('./values.js').LogRecord, void, void>}
  * @throws {RequestRefused} The server refuses, and not only for now.
+ * @throws {BadAnswer} An event is larger than any.
  */
 export async function* follow(nodes, partition, from, signal) {
   const stopped = new AbortController();
@@ -33,6 +31,7 @@ export async function* follow(nodes, partition, from, signal) {
         }
       } catch (error) {
         if (error instanceof RequestRefused) throw error;
+        if (error instanceof ParseError) throw new BadAnswer(error.message, { cause: error }); // it is past its limit
         // A connection is lost: it is made again.
       }
       nodes.turn();
@@ -54,14 +53,15 @@ export async function* follow(nodes, partition, from, signal) {
  */
 async function* connection(nodes, partition, from, signal) {
   const path = `/api/v1/log/${partition}/stream?from=${from}`;
-  const response = await nodes.once({ method: 'GET', path, headers: { accept: 'text/event-stream' } }, signal);
+  const response = await nodes.stream({ method: 'GET', path, headers: { accept: 'text/event-stream' } }, signal);
   if (!response.ok || !response.body) {
     /** @type {any} */
     const problem = await response.json().catch(() => undefined);
     if (response.status >= 500 || response.status === 429) return; // for now
     throw new RequestRefused(problem?.detail ?? `status ${response.status}`, { problem });
   }
-  const events = response.body.pipeThrough(new TextDecoderStream()).pipeThrough(new EventSourceParserStream());
+  const parser = new EventSourceParserStream({ maxBufferSize: EVENT_LETTERS_MAX });
+  const events = response.body.pipeThrough(new TextDecoderStream()).pipeThrough(parser);
   for await (const event of events) {
     if (event.event === 'record') yield shown(JSON.parse(event.data));
   }

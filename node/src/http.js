@@ -7,11 +7,8 @@ import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { Agent, fetch } from 'undici';
 import { BadAnswer, DeadlineExceeded, OutcomeUnknown, RequestRefused, Unreachable } from './errors.js';
+import { ANSWER_BYTES_MAX, FIRST_PAUSE_MS, LAST_PAUSE_MS, SILENT_MS_MAX } from './limits.js';
 
-/** Pause before the second try in milliseconds; it doubles from try to try. */
-const FIRST_PAUSE_MS = 50;
-/** Longest pause in milliseconds. */
-const LAST_PAUSE_MS = 2_000;
 /** Answers by which another try may go better. */
 const PASSING = new Set([429, 502, 503, 504]);
 /** Answers that say what was asked for: 409 has a verdict. */
@@ -64,6 +61,7 @@ function isUnsent(error) {
 export class Nodes {
   /** @type {URL[]} */ #servers;
   /** @type {Agent} */ #agent;
+  /** For answers that have no end. @type {Agent} */ #streams;
   /** The one that answered last. */
   #at = 0;
   #timeout;
@@ -81,13 +79,14 @@ export class Nodes {
       key: readFileSync(join(dir, 'identity.key'), 'utf8'),
     });
     const connect = typeof tls === 'string' ? read(tls) : tls;
-    // A stream of the log says every ten seconds that it lives.
-    this.#agent = new Agent({ ...(connect && { connect }), bodyTimeout: 30_000 });
+    const options = { ...(connect && { connect }), bodyTimeout: SILENT_MS_MAX };
+    this.#agent = new Agent({ ...options, maxResponseSize: ANSWER_BYTES_MAX });
+    this.#streams = new Agent(options);
   }
 
   /** Ends its connections. */
-  close() {
-    return this.#agent.destroy();
+  async close() {
+    await Promise.all([this.#agent.destroy(), this.#streams.destroy()]);
   }
 
   /** The next node is asked from now on. */
@@ -101,9 +100,27 @@ export class Nodes {
    * @param {AbortSignal} signal
    */
   once(ask, signal) {
+    return this.#send(ask, signal, this.#agent);
+  }
+
+  /**
+   * Asks once, for an answer that has no end.
+   * @param {Ask} ask
+   * @param {AbortSignal} signal
+   */
+  stream(ask, signal) {
+    return this.#send(ask, signal, this.#streams);
+  }
+
+  /**
+   * @param {Ask} ask
+   * @param {AbortSignal} signal
+   * @param {Agent} dispatcher
+   */
+  #send(ask, signal, dispatcher) {
     const headers = { ...ask.headers, ...(ask.body !== undefined && { 'content-type': 'application/json' }) };
     const url = new URL(ask.path, this.#servers[this.#at]);
-    return fetch(url, { method: ask.method, headers, body: ask.body, signal, dispatcher: this.#agent });
+    return fetch(url, { method: ask.method, headers, body: ask.body, signal, dispatcher });
   }
 
   /**

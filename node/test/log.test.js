@@ -2,7 +2,7 @@
 
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { Client, RequestRefused } from 'walengine';
+import { BadAnswer, Client, RequestRefused } from 'walengine';
 import { SERVER, serve } from './servers.js';
 
 const ids = Array.from({ length: 40 }, (_, number) => `log ${number}`);
@@ -68,6 +68,17 @@ test('a signal ends it, and a partition that is not there is refused', async (t)
   for await (const record of bank.follow(0, { from: 2n ** 40n, signal: AbortSignal.timeout(100) })) seen.push(record);
   assert.deepEqual(seen, []);
   await assert.rejects(bank.follow(77, { from: 0n }).next(), RequestRefused);
+});
+
+test('an event without an end is not kept', async (t) => {
+  const url = await serve(t, (_, response) => {
+    response.writeHead(200, { 'content-type': 'text/event-stream' }).write('data: ');
+    const more = () => response.write('x'.repeat(1 << 20)) ? setImmediate(more) : response.once('drain', more);
+    more();
+  });
+  const reader = new Client(url);
+  t.after(() => reader.close());
+  await assert.rejects(reader.follow(0, { from: 0n }).next(), BadAnswer);
 });
 
 test('pages and lists have all of it', async (t) => {

@@ -6,5 +6,6 @@
  * @param {AbortSignal} [signal] Ends it.
  * @returns {AsyncGenerator<import('./values.js').LogRecord, void, void>}
  * @throws {RequestRefused} The server refuses, and not only for now.
+ * @throws {BadAnswer} An event is larger than any.
  */
 export function follow(nodes: import("./http.js").Nodes, partition: number, from: bigint, signal?: AbortSignal): AsyncGenerator<import("./values.js").LogRecord, void, void>;

@@ -19,6 +19,12 @@ export class Nodes {
      */
     once(ask: Ask, signal: AbortSignal): Promise<import("undici").Response>;
     /**
+     * Asks once, for an answer that has no end.
+     * @param {Ask} ask
+     * @param {AbortSignal} signal
+     */
+    stream(ask: Ask, signal: AbortSignal): Promise<import("undici").Response>;
+    /**
      * Asks until there is an answer.
      * @param {Ask} ask
      * @returns {Promise<Answer>} An answer below 400, or one with a verdict, or 404.

@@ -71,6 +71,7 @@ mod sick_disk;
 mod spanning;
 mod strangers;
 mod stripes;
+mod supervisor;
 mod tidy;
 mod trail;
 mod truncate;
