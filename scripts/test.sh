@@ -23,7 +23,7 @@ needs_root=(
   feed::every_nodes_feed health:: hostile:: join:: power::
   across_nodes:: projector_kill:: projector_trouble::a_full_disk projector_trouble::a_projector_whose_host_vanished
   process::disk::a_full_disk process::disk::a_stop_is_given_up process::disk::verify_reads
-  liar:: replicas:: room:: scripts::a_local_cluster scripts::a_secured_cluster serve::a_full_disk serve::a_nearly_full_disk
+  liar:: packages::the_package replicas:: room:: scripts::a_local_cluster scripts::a_secured_cluster serve::a_full_disk serve::a_nearly_full_disk
 )
 # Simulations that take the processor for minutes: they run alone, beside no server under test.
 clusters=(cluster::nothing_acknowledged cluster::a_member_that_lies ids::ids_are_what_they_were
@@ -78,6 +78,7 @@ fi
 need_rust
 if $all; then
   [ "$(id -u)" -eq 0 ] || fail "--all cuts the power of loop-mounted disks and fills them: run it as root"
+  need_commands systemd-nspawn:systemd-container dpkg-shlibdeps:dpkg-dev
   need_commands xfs_io:xfsprogs mkfs.ext4:e2fsprogs losetup:mount ip:iproute2 nft:nftables
 fi
 
@@ -95,6 +96,9 @@ if [ -n "$filter" ]; then
   if names "$filter" | grep -q '^python::'; then
     need_python
   fi
+  if names "$filter" | grep -q '^node::'; then
+    need_node "${CARGO_TARGET_DIR:-target}"
+  fi
   integration_tests "$filter"
   exit
 fi
@@ -106,6 +110,7 @@ cargo clippy --workspace --all-targets -- -D warnings
 CARGO_TARGET_DIR="${CARGO_TARGET_DIR:-target}" cargo clippy --manifest-path python/Cargo.toml -- -D warnings
 need_postgres
 need_python
+need_node "${CARGO_TARGET_DIR:-target}"
 need_commands openssl:openssl curl:curl promtool:prometheus
 build_programs --bin walengine-fuzz
 known=$(list_tests)

@@ -4,7 +4,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use walengine_net::cli::{LogFormat, LogLevel};
 
 use crate::addresses::{HostPort, resolve};
@@ -23,7 +23,7 @@ pub const HTTP_PORT_DEFAULT: u16 = 7480;
 const MIB: u64 = 1 << 20;
 
 /// Settings as a person gives them; the same names in all three places.
-#[derive(Clone, Debug, Default, clap::Args, Deserialize)]
+#[derive(Clone, Debug, Default, clap::Args, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct ServeOptions {
     /// Cores to run on, one shard each [default: all that this process may use]
@@ -158,12 +158,12 @@ pub struct ServeOptions {
 
     /// How log lines are written to standard error [default: text]
     #[arg(long, value_name = "FORMAT", value_enum, env = "WALENGINE_LOG_FORMAT")]
-    #[serde(deserialize_with = "named")]
+    #[serde(deserialize_with = "named", serialize_with = "name")]
     pub log_format: Option<LogFormat>,
 
     /// The least important log lines that are written [default: info]
     #[arg(long, value_name = "LEVEL", value_enum, env = "WALENGINE_LOG_LEVEL")]
-    #[serde(deserialize_with = "named")]
+    #[serde(deserialize_with = "named", serialize_with = "name")]
     pub log_level: Option<LogLevel>,
 }
 
@@ -177,6 +177,16 @@ fn named<'de, T: clap::ValueEnum, D: serde::Deserializer<'de>>(
         let names: Vec<String> = names.map(|name| name.get_name().to_owned()).collect();
         serde::de::Error::custom(format!("{text:?} is not one of {}", names.join(", ")))
     })
+}
+
+/// The word of such a setting.
+#[expect(clippy::ref_option, reason = "serde calls it so")]
+fn name<T: clap::ValueEnum, S: serde::Serializer>(
+    setting: &Option<T>,
+    into: S,
+) -> Result<S::Ok, S::Error> {
+    let word = setting.as_ref().and_then(clap::ValueEnum::to_possible_value);
+    word.map(|word| word.get_name().to_owned()).serialize(into)
 }
 
 /// Settings in force.

@@ -120,10 +120,15 @@ fn check_kernel(release: &str) -> Result<(), Fatal> {
 fn check_io_uring() -> Result<(), Fatal> {
     let Err(error) = os::try_io_uring() else { return Ok(()) };
     let fix = match error.raw_os_error() {
-        Some(libc::ENOSYS) => "use a kernel with CONFIG_IO_URING",
+        // What Podman's profiles answer with; Docker's say EPERM.
+        Some(libc::ENOSYS) => {
+            "use a kernel with CONFIG_IO_URING; in a container, a seccomp profile that allows it \
+             (packaging/CONTAINER.md)"
+        }
         Some(libc::EPERM | libc::EACCES) => {
             "set `sysctl kernel.io_uring_disabled=0`; in a container, allow io_uring in the \
-             seccomp profile (for Docker: --security-opt seccomp=unconfined or a profile of yours)"
+             seccomp profile (packaging/CONTAINER.md; for Docker and Podman: --security-opt \
+             seccomp=packaging/seccomp.json)"
         }
         Some(libc::ENOMEM) => "raise the memlock limit (`ulimit -l`)",
         _ => "see the kernel log",

@@ -4,6 +4,7 @@ mod fatal;
 mod logging;
 mod process;
 mod streams;
+pub mod supervisor;
 
 use std::process::ExitCode;
 

@@ -267,7 +267,8 @@ fn command(program: &Path, owner: Option<(u32, u32)>, directory: &Path) -> Comma
     let mut command = Command::new(program);
     command.current_dir(directory).stdin(Stdio::null());
     for (name, _) in std::env::vars_os() {
-        if name.to_string_lossy().starts_with("PG") {
+        // Debian's would tell the supervisor that this program is ready, or stops.
+        if name.to_string_lossy().starts_with("PG") || name == "NOTIFY_SOCKET" {
             command.env_remove(name);
         }
     }

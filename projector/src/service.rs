@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::task::JoinSet;
+use walengine_net::cli::supervisor;
 use walengine_net::client::Config as ClientConfig;
 use walengine_net::client::tokio::Client;
 use walengine_net::model::{Offset, PartitionId};
@@ -98,6 +99,7 @@ impl Service {
     pub async fn run(self) -> Result<(), Fatal> {
         let board = Board::default();
         let mut tasks = JoinSet::new();
+        supervisor::does("Connecting to walengine and PostgreSQL");
         // First, so that it is seen if neither side answers.
         if let Some(address) = &self.metrics {
             let server = crate::http::bind(address).await?;
@@ -119,6 +121,7 @@ impl Service {
             self.database.shown(),
             self.database.schema()
         );
+        supervisor::serves(&format!("Projecting to {}", self.database.shown()));
         for metrics in &partitions {
             let projection = Projection {
                 client: client.clone(),

@@ -28,6 +28,7 @@ mod recover;
 mod repl;
 mod restore;
 mod sample;
+mod settings;
 mod sizes;
 mod statement;
 mod status;
@@ -113,6 +114,7 @@ enum Command {
     Verify(verify::Arguments),
     Cert(cert::Arguments),
     Dump(verify::DumpArguments),
+    Settings(Box<settings::Arguments>),
     Completions(manual::CompletionsArguments),
     Man(manual::ManArguments),
 }
@@ -160,6 +162,7 @@ fn dispatch(command: Command) -> Result<(), Fatal> {
         Command::Verify(arguments) => verify::run(&arguments),
         Command::Cert(arguments) => cert::run(&arguments),
         Command::Dump(arguments) => verify::run_dump(&arguments),
+        Command::Settings(arguments) => settings::run(&arguments),
         Command::Completions(arguments) => {
             manual::run_completions(&arguments, Arguments::command())
         }
@@ -241,7 +244,7 @@ mod tests {
     }
 
     /// Commands without --format, and why.
-    const WITHOUT_FORMAT: [(&str, &str); 17] = [
+    const WITHOUT_FORMAT: [(&str, &str); 18] = [
         ("format", "says one line"),
         ("sample", "writes the CSV that import takes"),
         ("restore", "tells in sentences what it made, as a person must read it"),
@@ -257,6 +260,7 @@ mod tests {
         ("cert gossip-key", "makes files, and names them"),
         ("cert revoke", "makes files, and names them"),
         ("cert show", "tells in sentences what a person must compare"),
+        ("settings", "prints what --config takes"),
         ("completions", "prints what a shell takes"),
         ("man", "writes files"),
     ];

@@ -6,6 +6,7 @@ use std::net::{SocketAddr, UdpSocket};
 use std::sync::Arc;
 use std::time::Instant;
 
+use walengine_net::cli::supervisor;
 use walengine_replication::gossip::Founding;
 use walengine_replication::types::{Member, NodeId};
 
@@ -114,6 +115,7 @@ fn await_cluster(
             .to_owned(),
     };
     tracing::info!("waiting for {wanted}; --join names {:?}", cluster.join);
+    supervisor::does(&format!("Waiting for {wanted}"));
     let mut said = Instant::now();
     loop {
         if signals.recv_timeout(AWAIT_STEP).is_ok() {

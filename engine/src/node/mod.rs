@@ -17,6 +17,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Instant;
 
+use walengine_net::cli::supervisor;
 use walengine_net::tls::Tls;
 
 use crate::audit::Audit;
@@ -198,8 +199,10 @@ fn run(
         if let Some(http) = &http {
             http.serves(&state);
         }
+        supervisor::serves(&format!("Serving on {clients}"));
         wait_for_end(&state, &mut credentials, signals, &reports, control)
     });
+    supervisor::stops();
     let stop = stopping::Stop::begin(&state.config.data, |fatal| {
         tracing::error!("{fatal}");
         std::process::exit(i32::from(fatal.reason as u8));

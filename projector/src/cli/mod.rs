@@ -1,6 +1,8 @@
 //! The command line: `walengine-projector` projects, its subcommands ask or mend.
 
 mod reports;
+#[cfg(test)]
+mod settings_file;
 mod status;
 
 use std::path::PathBuf;
@@ -188,6 +190,7 @@ async fn dispatch(arguments: Arguments) -> Result<(), Fatal> {
             }
             // A transaction that is under way is taken back, and written again at the next start.
             tracing::info!("{signal}: stopping");
+            cli::supervisor::stops();
             Ok(())
         }
     }

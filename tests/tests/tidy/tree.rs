@@ -8,6 +8,8 @@ use proc_macro2::{Delimiter, TokenStream, TokenTree};
 
 /// Folders of a checkout that hold no source of ours.
 const OTHERS: [&str; 3] = ["target", "bench-results", "node_modules"];
+/// Folders of ours that are no package of Rust.
+const WITHOUT_RUST: [&str; 3] = ["node", "packaging", "scripts"];
 /// Endings of the names of files that are read.
 const READ: [&str; 5] = [".rs", ".md", ".sh", ".sql", ".toml"];
 
@@ -35,7 +37,7 @@ impl Tree {
                 // Data directories and clusters that somebody tries are no source either.
                 if path.contains('/')
                     || entry.path().join("Cargo.toml").exists()
-                    || name == "scripts"
+                    || WITHOUT_RUST.contains(&name.as_str())
                 {
                     self.read_folder(&entry.path(), &path);
                 }

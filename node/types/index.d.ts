@@ -1,0 +1,15 @@
+export { Client } from "./client.js";
+export type NewAccount = import("./values.js").NewAccount;
+export type NewTransfer = import("./values.js").NewTransfer;
+export type NewGuard = import("./values.js").NewGuard;
+export type NewClose = import("./values.js").NewClose;
+export type NewEvent = import("./values.js").NewEvent;
+export type Account = import("./values.js").Account;
+export type Decision = import("./values.js").Decision;
+export type LogRecord = import("./values.js").LogRecord;
+export type Status = import("./values.js").Status;
+export type Cluster = import("./values.js").Cluster;
+export type Outcome = import("./values.js").Outcome;
+export type Submitted = import("./values.js").Submitted;
+export type SubmittedOne = import("./values.js").SubmittedOne;
+export { BadAnswer, DeadlineExceeded, NothingChanged, OutcomeUnknown, RequestRefused, Unreachable, WalengineError } from "./errors.js";
