@@ -9,31 +9,11 @@ cd "$(dirname "$0")"
 
 [ $# -eq 3 ] || { sed -n '2,5s/^# \{0,1\}//p' test.sh >&2; exit 2; }
 export WALENGINE_SERVER="$1" WALENGINE_TLS_SERVER="$2" WALENGINE_TLS_DIR="$3"
-export CARGO_TARGET_DIR="${CARGO_TARGET_DIR:-$PWD/../target}"
-export PIP_DISABLE_PIP_VERSION_CHECK=1
 need_rust
 need_python
 
-tools="$CARGO_TARGET_DIR/tools/python-$(cat requirements-test.txt test.sh | sha256sum | cut -c 1-16)"
-bin="$tools/bin"
-wheels="$tools/wheels"
-build() {
-  rm -rf "$wheels"
-  "$bin/maturin" build --quiet --out "$wheels" --interpreter "$bin/python"
-}
-if [ -e "$tools/complete" ]; then
-  build
-else
-  rm -rf "$tools"
-  python3 -m venv "$tools"
-  "$bin/pip" install --quiet --no-compile $(grep '^maturin' requirements-test.txt)
-  # The rest comes while the wheel is built.
-  "$bin/pip" install --quiet --no-compile --requirement requirements-test.txt &
-  build
-  wait $!
-  touch "$tools/complete"
-fi
-"$bin/pip" install --quiet --no-deps --force-reinstall "$wheels"/walengine-*.whl
+. ./wheel.sh
+install_wheel
 
 # The installed package, and not the source beside it, which has no module of Rust.
 "$bin/pytest" -p no:cacheprovider --doctest-modules --pyargs tests walengine

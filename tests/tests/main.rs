@@ -6,6 +6,7 @@ mod across_nodes;
 mod archive;
 mod backup;
 mod berka;
+mod book;
 mod bounds;
 mod certificates;
 mod checked_ids;
