@@ -54,3 +54,27 @@ need_python() {
   python3 -c 'import sys; sys.exit(sys.version_info < (3, 11))' ||
     fail "needs Python 3.11 or newer; python3 is $(python3 -V)"
 }
+
+# Node.js of release 18 or newer, with npm.
+need_node() {
+  need_commands node:nodejs npm:npm
+  node -e 'process.exit(Number(process.versions.node.split(".")[0]) < 18 ? 1 : 0)' ||
+    fail "needs Node.js 18 or newer; node is $(node --version)"
+}
+
+# node_tools NAME DIR: installs what DIR/package-lock.json names below the target directory, once for each
+# lock file, and prints where its programs are.
+node_tools() {
+  local lock tools
+  lock=$(cat "$2/package-lock.json")
+  tools="${CARGO_TARGET_DIR:-$PWD/target}/tools/$1-$(sha256sum <<<"$lock" | cut -c 1-16)"
+  if [ ! -e "$tools/complete" ]; then
+    rm -rf "$tools"
+    mkdir -p "$tools"
+    cp "$2/package.json" "$2/package-lock.json" "$tools/"
+    tools=$(realpath "$tools")
+    (cd "$tools" && npm ci --silent --no-audit --no-fund --ignore-scripts >&2)
+    touch "$tools/complete"
+  fi
+  echo "$(realpath "$tools")/node_modules/.bin"
+}

@@ -19,6 +19,7 @@ pub mod connection;
 pub mod control;
 pub mod data_dir;
 pub mod disk_health;
+pub mod effect;
 pub mod executor;
 pub mod export;
 pub mod fatal;

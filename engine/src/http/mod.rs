@@ -8,6 +8,7 @@ mod api;
 mod body;
 mod caller;
 mod cluster;
+mod console;
 mod fresh;
 mod health;
 mod host;

@@ -7,13 +7,14 @@ use tokio::sync::Semaphore;
 use walengine_net::client::tokio::Client;
 use walengine_net::tls::Tls;
 
+use super::api::projector::Projector;
 use super::caller::Caller;
 use super::cluster::Cluster;
 use super::host::Hosts;
 use super::problem::{Kind, Problem};
 use super::room::Room;
 use crate::config::HttpConfig;
-use crate::limits::HTTP_STREAMS_MAX;
+use crate::limits::{HTTP_SCANS_MAX, HTTP_STREAMS_MAX};
 use crate::node_state::NodeState;
 use crate::shares::http_bodies_share;
 
@@ -32,6 +33,10 @@ pub struct Shared {
     pub bodies: Room,
     /// Places for readers that follow the log.
     pub streams: Arc<Semaphore>,
+    /// Places for those who look through a log backwards.
+    pub scans: Arc<Semaphore>,
+    /// Who says how far PostgreSQL is.
+    pub projector: Projector,
 }
 
 impl Shared {
@@ -43,7 +48,25 @@ impl Shared {
             hosts: Hosts::new(&config.names),
             bodies: Room::new(http_bodies_share()),
             streams: Arc::new(Semaphore::new(HTTP_STREAMS_MAX)),
+            scans: Arc::new(Semaphore::new(HTTP_SCANS_MAX)),
+            projector: Projector::new(config.projector.clone()),
         }
+    }
+
+    /// The node, for a caller that may see anything of it.
+    ///
+    /// # Errors
+    /// It has no right here, it proves nothing any more, or the node does not serve yet.
+    pub fn may_look(&self, caller: &Caller) -> Result<&Arc<NodeState>, Problem> {
+        let node = self.node.get().ok_or_else(|| Problem::new(Kind::NotReady, NOT_OPENED))?;
+        if let Some(identity) = caller.identity()?
+            && !node.policies.rights(&identity).1.any()
+        {
+            let detail =
+                format!("{identity} has no right here: an [[allow]] of the policy must give it some");
+            return Err(Problem::new(Kind::Forbidden, detail));
+        }
+        Ok(node)
     }
 
     /// A client that may do what the caller may.

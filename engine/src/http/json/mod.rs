@@ -9,4 +9,4 @@ mod text;
 pub use given::{GivenAccount, GivenEvent, GivenTransfer};
 pub use record::{Record, records};
 pub use shown::{ShownAccount, ShownDecision, ShownOutcome};
-pub use text::{AccountText, AnyText, Digits, EventText, OneId, bounded};
+pub use text::{AccountText, AnyText, Digits, EventText, OneId, bounded, rfc3339, uuid_text};
