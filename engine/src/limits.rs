@@ -605,6 +605,12 @@ pub const HTTP_SCAN_WITHIN: Duration = Duration::from_secs(2);
 pub const HTTP_SCAN_WINDOW_RECORDS: u64 = 2048;
 /// Rows of its answer.
 pub const HTTP_SCAN_ROWS_MAX: usize = 500;
+/// Other nodes that HTTP asks whether they answer.
+pub const HTTP_NODES_ASKED_MAX: usize = 16;
+/// For how long their answers are told again, so that many pages cost them no more than one.
+pub const HTTP_NODES_ASKED_EVERY: Duration = Duration::from_millis(500);
+/// How long they may take.
+pub const HTTP_NODE_ANSWER_WITHIN: Duration = Duration::from_millis(700);
 /// Bytes of the projector's page of metrics.
 pub const HTTP_PROJECTOR_PAGE_BYTES_MAX: usize = 256 << 10;
 /// How long the projector may take to send it.

@@ -184,7 +184,7 @@ try {
   await has(page, "Nothing is wrong");
   process.kill(Number(victim), "SIGKILL");
   const died = Date.now();
-  await page.locator("tr.marked .badge", { hasText: /suspect|dead/ }).waitFor({ timeout: 3_000 });
+  await page.locator("tr.marked .badge", { hasText: /no answer|suspect|dead/ }).waitFor({ timeout: 3_000 });
   say(`a dying node, ${Date.now() - died} ms after its end`);
   await page.screenshot({ path: join(shots, "a-dying-node.png") });
 

@@ -144,6 +144,7 @@ export interface LogRecord {
 export interface Node {
   node: string;
   health: string;
+  answers: boolean | null;
   for_seconds: number;
   cores: number;
   free_bytes: string;

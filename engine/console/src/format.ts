@@ -46,7 +46,14 @@ export function minorUnits(text: string, ledger: number): bigint | null {
   return value > 0n && value < 1n << 128n ? value : null;
 }
 
-export const shortId = (id: string): string => (/^[0-9a-f]{8}-/.test(id) ? `${id.slice(0, 4)}…${id.slice(-8)}` : id);
+/** An id of an account or transfer, short. Those of book 0 begin with zeros, which say nothing. */
+export function shortId(id: string): string {
+  if (!/^[0-9a-f]{8}-/.test(id)) return id;
+  return id.startsWith("00000000-") ? `…${id.slice(-8)}` : `${id.slice(0, 4)}…${id.slice(-8)}`;
+}
+
+/** A node's id, short where it is a long number. */
+export const shortNode = (node: string): string => (node.length > 6 ? `…${node.slice(-5)}` : node);
 
 const two = (number: number): string => String(number).padStart(2, "0");
 
@@ -73,6 +80,7 @@ export function span(seconds: number): string {
 export function rough(value: number): string {
   if (!Number.isFinite(value)) return "–";
   if (value === 0) return "0";
+  if (Number.isInteger(value) && value < 10_000) return grouped(String(value));
   if (value < 10) return value.toFixed(1);
   if (value < 10_000) return grouped(String(Math.round(value)));
   if (value < 1e6) return `${(value / 1e3).toFixed(1)}k`;

@@ -4,6 +4,7 @@
 //! to the nodes that lead. Nothing of it runs on a shard, and it looks at nothing of a shard's but what the
 //! shard has shown to the whole node.
 
+mod answers;
 mod api;
 mod body;
 mod caller;

@@ -7,6 +7,7 @@ use tokio::sync::Semaphore;
 use walengine_net::client::tokio::Client;
 use walengine_net::tls::Tls;
 
+use super::answers::Answers;
 use super::api::projector::Projector;
 use super::caller::Caller;
 use super::cluster::Cluster;
@@ -35,6 +36,8 @@ pub struct Shared {
     pub streams: Arc<Semaphore>,
     /// Places for those who look through a log backwards.
     pub scans: Arc<Semaphore>,
+    /// Whether the other nodes answer.
+    pub answers: Answers,
     /// Who says how far PostgreSQL is.
     pub projector: Projector,
 }
@@ -44,11 +47,12 @@ impl Shared {
     pub fn new(config: &HttpConfig, clients: SocketAddr, tls: Option<Arc<Tls>>) -> Self {
         Self {
             node: OnceLock::new(),
-            cluster: Cluster::new(clients, tls),
+            cluster: Cluster::new(clients, tls.clone()),
             hosts: Hosts::new(&config.names),
             bodies: Room::new(http_bodies_share()),
             streams: Arc::new(Semaphore::new(HTTP_STREAMS_MAX)),
             scans: Arc::new(Semaphore::new(HTTP_SCANS_MAX)),
+            answers: Answers::new(tls),
             projector: Projector::new(config.projector.clone()),
         }
     }

@@ -83,9 +83,9 @@ function balances(account: Account): HTMLElement {
   return h(
     "div",
     { class: "tiles" },
-    h("section", { class: "tile" }, h("h3", {}, "Balance"), h("p", { class: "figure" }, money(credits - debits, account.ledger)), h("p", { class: "hint" }, `in ${show(credits)}, out ${show(debits)}`)),
-    h("section", { class: "tile" }, h("h3", {}, "Available"), h("p", { class: "figure" }, money(credits - debits - BigInt(account.debits_pending), account.ledger)), h("p", { class: "hint" }, "balance without what is reserved out")),
-    h("section", { class: "tile" }, h("h3", {}, "Reserved"), h("p", { class: "figure" }, `${show(account.debits_pending)} out`), h("p", { class: "hint" }, `${show(account.credits_pending)} in`)),
+    h("section", { class: "tile" }, h("h2", {}, "Balance"), h("p", { class: "figure" }, money(credits - debits, account.ledger)), h("p", { class: "hint" }, `in ${show(credits)}, out ${show(debits)}`)),
+    h("section", { class: "tile" }, h("h2", {}, "Available"), h("p", { class: "figure" }, money(credits - debits - BigInt(account.debits_pending), account.ledger)), h("p", { class: "hint" }, "balance without what is reserved out")),
+    h("section", { class: "tile" }, h("h2", {}, "Reserved"), h("p", { class: "figure" }, `${show(account.debits_pending)} out`), h("p", { class: "hint" }, `${show(account.credits_pending)} in`)),
   );
 }
 

@@ -1,19 +1,23 @@
 // Is anything wrong? Then: what happens where.
 
-import { silence, type Cluster } from "../api";
+import { type Cluster, type Node, silence } from "../api";
 import { line, type Series } from "../chart";
 import { badge, type Child, h, note, replace, table } from "../dom";
-import { bytes, count, millis, rough, span } from "../format";
+import { bytes, count, millis, rough, shortNode, span } from "../format";
 import { live, watch } from "../live";
 
 /** Seconds behind the log after which PostgreSQL is worth a look. */
 const LATE_AFTER = 30;
 
+const isWell = (node: Node): boolean => node.health === "alive" && node.answers !== false;
+
 function wrong(cluster: Cluster): Child[] {
   const found: Child[] = [];
   for (const node of cluster.nodes)
-    if (node.health !== "alive")
-      found.push(`Node ${node.node} (${node.client_address}) is ${node.health}, for ${span(node.for_seconds)}.`);
+    if (node.health === "alive" && node.answers === false)
+      found.push(`Node ${shortNode(node.node)} (${node.client_address}) does not answer.`);
+    else if (node.health !== "alive")
+      found.push(`Node ${shortNode(node.node)}${node.client_address ? ` (${node.client_address})` : ""} is ${node.health}, for ${span(node.for_seconds)}.`);
   for (const partition of cluster.partitions)
     if (partition.leader === null) found.push(`Partition ${partition.partition} has no leader: nothing can be written there.`);
   for (const trouble of cluster.troubles)
@@ -31,14 +35,14 @@ function wrong(cluster: Cluster): Child[] {
 
 function tile(name: string, value: string, hint: string, series: Series): HTMLElement {
   const says = `${name}: ${value} now; the last minute and a half as a line`;
-  return h("section", { class: "tile" }, h("h3", {}, name), h("p", { class: "figure" }, value), line(series, says), h("p", { class: "hint" }, hint));
+  return h("section", { class: "tile" }, h("h2", {}, name), h("p", { class: "figure" }, value), line(series, says), h("p", { class: "hint" }, hint));
 }
 
 function nodes(cluster: Cluster): HTMLElement {
   const leads = (node: string) => cluster.partitions.filter((partition) => partition.leader === node).length;
   const rows = cluster.nodes.map((node) => [
-    h("strong", {}, node.node),
-    node.health === "alive" ? badge("good", "alive") : badge(node.health === "dead" ? "bad" : "warn", node.health),
+    h("strong", { title: node.node }, shortNode(node.node)),
+    isWell(node) ? badge("good", "alive") : node.health === "alive" ? badge("warn", "no answer") : badge(node.health === "dead" ? "bad" : "warn", node.health),
     span(node.for_seconds),
     `${leads(node.node)} of ${cluster.partitions.length}`,
     bytes(node.free_bytes),
@@ -47,9 +51,9 @@ function nodes(cluster: Cluster): HTMLElement {
   ]);
   const columns = [
     { head: "Node" }, { head: "State" }, { head: "For", number: true }, { head: "Leads", number: true },
-    { head: "Free disk", number: true }, { head: "Clients at", wide: true }, { head: "Version", wide: true },
+    { head: "Free disk", number: true, wide: true }, { head: "Clients at", wide: true }, { head: "Version", wide: true },
   ];
-  return table("Nodes", columns, rows, cluster.nodes.map((node) => (node.health === "alive" ? "" : "marked")));
+  return table("Nodes", columns, rows, cluster.nodes.map((node) => (isWell(node) ? "" : "marked")));
 }
 
 function partitions(cluster: Cluster): HTMLElement {
@@ -59,18 +63,18 @@ function partitions(cluster: Cluster): HTMLElement {
     const most = behind.reduce((lag, { lag_entries }) => Math.max(lag, Number(lag_entries)), 0);
     return [
       h("a", { href: `#/log/${one.partition}`, "data-key": `p${one.partition}` }, `Partition ${one.partition}`),
-      one.leader === null ? badge("bad", "none") : `node ${one.leader}`,
+      one.leader === null ? badge("bad", "none") : h("span", { title: one.leader }, `node\u00a0${shortNode(one.leader)}`),
       `${rough(series?.last ?? NaN)}/s`,
       series ? line(series, `Records a second of partition ${one.partition}`, [160, 26]) : "",
       count(one.committed_offset),
       behind.length === 0 ? "no follower" : `${rough(most)} entries`,
       `${live.reservations.get(one.partition) ?? "–"}`,
-      one.replicas.map((replica) => `${replica.node} ${replica.role}`).join(", "),
+      one.replicas.map((replica) => `${shortNode(replica.node)} ${replica.role}`).join(", "),
       one.term,
     ];
   });
   const columns = [
-    { head: "Partition" }, { head: "Leader" }, { head: "Records", number: true }, { head: "Last 90 s" },
+    { head: "Partition" }, { head: "Leader" }, { head: "Records", number: true }, { head: "Last 90 s", wide: true },
     { head: "Committed", number: true }, { head: "Most behind", number: true }, { head: "Open reservations", number: true },
     { head: "Replicas", wide: true }, { head: "Term", number: true, wide: true },
   ];

@@ -31,7 +31,7 @@ export function postgres(root: HTMLElement): () => void {
     ];
     replace(
       body,
-      h("section", { class: "tile" }, h("h3", {}, "Records that PostgreSQL lacks"), h("p", { class: "figure" }, rough(live.lag.last)), line(live.lag, "Lag over the last minutes")),
+      h("section", { class: "tile" }, h("h2", {}, "Records that PostgreSQL lacks"), h("p", { class: "figure" }, rough(live.lag.last)), line(live.lag, "Lag over the last minutes")),
       table("Partitions in PostgreSQL", columns, rows),
       h("h2", {}, "Audit"),
       h("p", {}, "Rows and position commit together, so what is there is what the log says up to the position. To prove it, row by row:"),

@@ -1,5 +1,6 @@
 //! Nodes and partitions.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use axum::Json;
@@ -7,6 +8,7 @@ use axum::extract::State;
 use serde::Serialize;
 use utoipa::ToSchema;
 use walengine_net::client::ClusterReport;
+use walengine_net::message::NodeHealth;
 
 use super::document::AnyProblem;
 use crate::http::caller::Caller;
@@ -34,6 +36,9 @@ pub struct ShownNode {
     node: Digits<u64>,
     /// `alive`, `suspect`, `dead` or `left`.
     health: String,
+    /// Whether it has just answered the node that tells; `null`: it was not asked, since it is not alive, or there
+    /// is no address.
+    answers: Option<bool>,
     /// Seconds in that state.
     for_seconds: u64,
     cores: u16,
@@ -93,11 +98,15 @@ pub async fn status(
 ) -> Result<Json<ShownCluster>, Problem> {
     let client = shared.client(&caller).await?;
     let report = client.cluster_status().await?;
+    let alive = report.nodes.values().filter(|node| node.health == NodeHealth::Alive);
+    let addresses = alive.map(|node| node.client_address.clone());
+    let addresses: Vec<String> = addresses.filter(|address| !address.is_empty()).collect();
+    let answers = shared.answers.of(&addresses).await;
     let info = client.info();
     Ok(Json(ShownCluster {
         cluster: format!("{:032x}", info.cluster.0),
         version: info.server_version.clone(),
-        nodes: nodes(&report),
+        nodes: nodes(&report, &answers),
         partitions: partitions(&report),
         troubles: report
             .troubles
@@ -110,10 +119,13 @@ pub async fn status(
     }))
 }
 
-fn nodes(report: &ClusterReport) -> Vec<ShownNode> {
+fn nodes(report: &ClusterReport, answers: &BTreeMap<String, bool>) -> Vec<ShownNode> {
     let shown = report.nodes.values().map(|node| ShownNode {
         node: Digits(node.node),
         health: node.health.name().to_owned(),
+        answers: Some(node.client_address.as_str())
+            .filter(|_| node.health == NodeHealth::Alive)
+            .and_then(|address| answers.get(address).copied()),
         for_seconds: node.heard_seconds,
         cores: node.cores,
         free_bytes: Digits(node.free_bytes),
