@@ -2,7 +2,7 @@
 //!
 //! The tests are in JavaScript, in `tests/console/`. This starts what they look at.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use walengine_tests::http::Http;
@@ -13,6 +13,11 @@ use walengine_tests::trio::{Trio, free_address};
 
 fn script(path: &str) -> Command {
     Command::new(Path::new(env!("CARGO_MANIFEST_DIR")).join(path))
+}
+
+/// What is committed.
+fn dist() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../engine/console/dist")
 }
 
 #[test]
@@ -41,8 +46,7 @@ fn what_is_committed_is_what_the_script_builds() {
     let output = script("../scripts/console.sh").arg("--to").arg(dir.path()).output().unwrap();
     assert!(output.status.success(), "{}", text(&output));
     for file in ["index.html", "app.js", "app.css", "icon.svg"] {
-        let committed = Path::new(env!("CARGO_MANIFEST_DIR")).join("../engine/console/dist");
-        let committed = std::fs::read(committed.join(file)).unwrap();
+        let committed = std::fs::read(dist().join(file)).unwrap();
         let built = std::fs::read(dir.path().join(file)).unwrap();
         assert!(committed == built, "{file}: run scripts/console.sh and commit what it builds");
     }
@@ -61,6 +65,9 @@ fn its_files_come_from_the_binary_and_let_a_browser_ask_nobody_else() {
     ] {
         let answer = http.get(path);
         assert_eq!((answer.status, answer.header("content-type")), (200, Some(kind)), "{path}");
+        let file = path.strip_prefix("/console/").unwrap_or("index.html");
+        let committed = std::fs::read_to_string(dist().join(file)).unwrap();
+        assert!(!committed.is_empty() && answer.body == committed, "{path}");
         assert_eq!(answer.header("cache-control"), Some("no-cache"));
         assert_eq!(answer.header("x-content-type-options"), Some("nosniff"));
         let policy = answer.header("content-security-policy").unwrap();

@@ -24,6 +24,7 @@ mod gossip_lies;
 mod health;
 mod hostile;
 mod http;
+mod http_backwards;
 mod http_schema;
 mod ids;
 mod ids_trouble;

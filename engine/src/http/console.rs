@@ -22,7 +22,11 @@ type File = (&'static str, &'static str, &'static [u8]);
 /// Every file. The page is at `/console` itself.
 const FILES: [File; 4] = [
     ("/console", "text/html; charset=utf-8", include_bytes!("../../console/dist/index.html")),
-    ("/console/app.js", "text/javascript; charset=utf-8", include_bytes!("../../console/dist/app.js")),
+    (
+        "/console/app.js",
+        "text/javascript; charset=utf-8",
+        include_bytes!("../../console/dist/app.js"),
+    ),
     ("/console/app.css", "text/css; charset=utf-8", include_bytes!("../../console/dist/app.css")),
     ("/console/icon.svg", "image/svg+xml", include_bytes!("../../console/dist/icon.svg")),
 ];
@@ -37,7 +41,8 @@ pub fn router() -> Router<Arc<Shared>> {
     for file in FILES {
         // Kept by browsers, and asked for again each time: a new version is seen at once.
         let tag = format!("\"{}\"", &blake3::hash(file.2).to_hex()[..16]);
-        router = router.route(file.0, get(async move |headers: HeaderMap| answer(file, &tag, &headers)));
+        router =
+            router.route(file.0, get(async move |headers: HeaderMap| answer(file, &tag, &headers)));
     }
     router
 }

@@ -66,8 +66,9 @@ impl Shared {
         if let Some(identity) = caller.identity()?
             && !node.policies.rights(&identity).1.any()
         {
-            let detail =
-                format!("{identity} has no right here: an [[allow]] of the policy must give it some");
+            let detail = format!(
+                "{identity} has no right here: an [[allow]] of the policy must give it some"
+            );
             return Err(Problem::new(Kind::Forbidden, detail));
         }
         Ok(node)

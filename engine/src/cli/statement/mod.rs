@@ -18,10 +18,10 @@ use super::ids::{self, ShownIds};
 use super::log::seek;
 use super::log_time::{moment, shown, shown_micros};
 use super::output::{Format, Output};
+use crate::effect::Whose;
 use crate::fatal::{Fatal, Reason};
 use crate::limits::STATEMENT_ROWS_MAX;
 use backwards::{Backwards, Line};
-use crate::effect::Whose;
 
 const COLUMNS: &[(&str, usize)] = &[
     ("time", 27),

@@ -19,9 +19,7 @@ use crate::http::caller::Caller;
 use crate::http::json::Digits;
 use crate::http::problem::Problem;
 use crate::http::shared::Shared;
-use crate::limits::{
-    HTTP_PROJECTOR_EVERY, HTTP_PROJECTOR_PAGE_BYTES_MAX, HTTP_PROJECTOR_WITHIN,
-};
+use crate::limits::{HTTP_PROJECTOR_EVERY, HTTP_PROJECTOR_PAGE_BYTES_MAX, HTTP_PROJECTOR_WITHIN};
 
 /// What every name on the page begins with.
 const PREFIX: &str = "walengine_projector_";

@@ -180,7 +180,8 @@ impl Reservation {
     fn new(found: &Found) -> Self {
         let Found { offset, time, transfer, amount, in_doubt } = found;
         let timeout = u64::from(transfer.timeout_seconds).checked_mul(NANOS_PER_SECOND);
-        let expires = timeout.filter(|nanos| *nanos > 0).and_then(|nanos| time.0.checked_add(nanos));
+        let expires =
+            timeout.filter(|nanos| *nanos > 0).and_then(|nanos| time.0.checked_add(nanos));
         Self {
             id: uuid_text(transfer.id.0),
             offset: Digits(*offset),
@@ -204,7 +205,13 @@ mod tests {
 
     fn transfer(id: u128, pending_id: u128, flags: TransferFlags) -> Event {
         let (id, pending_id) = (EventId(id), EventId(pending_id));
-        Event::Transfer(Transfer { id, pending_id, flags, amount: Amount(9), ..Transfer::default() })
+        Event::Transfer(Transfer {
+            id,
+            pending_id,
+            flags,
+            amount: Amount(9),
+            ..Transfer::default()
+        })
     }
 
     /// Ids of what is open, with what it holds and whether it is in doubt, oldest first.
@@ -244,7 +251,10 @@ mod tests {
         let word = |id, verdict, amount, pending_id| {
             let (id, amount, pending_id) = (EventId(id), Amount(amount), EventId(pending_id));
             let place = 0;
-            (Event::Word(Word { id, place, verdict, amount, pending_id, is_linked: false }), Verdict::Ok)
+            (
+                Event::Word(Word { id, place, verdict, amount, pending_id, is_linked: false }),
+                Verdict::Ok,
+            )
         };
         let log = [
             (transfer(1, 0, pending), Verdict::InDoubt),

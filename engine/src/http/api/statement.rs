@@ -250,7 +250,8 @@ mod tests {
         let place = Place { end: 7, debits: u128::MAX, credits: 3 };
         assert_eq!(place.to_string().parse(), Ok(place));
         assert_eq!(place.balance(), format!("-{}", u128::MAX - 3));
-        for bad in ["", "7", "7-1", "7-1-2-3", "x-1-2", "7-1-340282366920938463463374607431768211456"]
+        for bad in
+            ["", "7", "7-1", "7-1-2-3", "x-1-2", "7-1-340282366920938463463374607431768211456"]
         {
             assert!(bad.parse::<Place>().is_err(), "{bad}");
         }
