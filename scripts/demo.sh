@@ -35,7 +35,7 @@ finish() {
   rm -rf "$work" "$postgres"
 }
 trap finish EXIT
-trap 'echo; exit 0' INT TERM
+trap 'echo >&2; exit 0' INT TERM
 
 export WALENGINE_SERVER="127.0.0.1:${WALENGINE_DEMO_PORT:-7450}"
 http="127.0.0.1:${WALENGINE_DEMO_HTTP_PORT:-7480}"

@@ -605,6 +605,8 @@ pub const HTTP_SCAN_WITHIN: Duration = Duration::from_secs(2);
 pub const HTTP_SCAN_WINDOW_RECORDS: u64 = 2048;
 /// Rows of its answer.
 pub const HTTP_SCAN_ROWS_MAX: usize = 500;
+/// How long the cluster may take to tell of itself, before what it told last is shown again.
+pub const HTTP_CLUSTER_WITHIN: Duration = Duration::from_millis(800);
 /// Other nodes that HTTP asks whether they answer.
 pub const HTTP_NODES_ASKED_MAX: usize = 16;
 /// For how long their answers are told again, so that many pages cost them no more than one.

@@ -15,6 +15,7 @@ mod health;
 mod host;
 mod json;
 mod problem;
+mod projector;
 mod room;
 mod router;
 mod serve;

@@ -3,16 +3,18 @@
 use std::net::SocketAddr;
 use std::sync::{Arc, OnceLock};
 
-use tokio::sync::Semaphore;
+use tokio::sync::{Mutex, Semaphore};
+use walengine_net::client::ClusterReport;
 use walengine_net::client::tokio::Client;
+use walengine_net::identity::Identity;
 use walengine_net::tls::Tls;
 
 use super::answers::Answers;
-use super::api::projector::Projector;
 use super::caller::Caller;
 use super::cluster::Cluster;
 use super::host::Hosts;
 use super::problem::{Kind, Problem};
+use super::projector::Projector;
 use super::room::Room;
 use crate::config::HttpConfig;
 use crate::limits::{HTTP_SCANS_MAX, HTTP_STREAMS_MAX};
@@ -21,6 +23,9 @@ use crate::shares::http_bodies_share;
 
 /// A node that has just started, or that waits for its cluster.
 pub const NOT_OPENED: &str = "the node has not opened its partitions yet";
+
+/// Who was told of the cluster, and what. Nobody else is told the same.
+pub type Seen = (Option<Arc<Identity>>, ClusterReport);
 
 /// See the module.
 pub struct Shared {
@@ -36,6 +41,8 @@ pub struct Shared {
     pub streams: Arc<Semaphore>,
     /// Places for those who look through a log backwards.
     pub scans: Arc<Semaphore>,
+    /// The cluster as whoever asked last was told.
+    pub seen: Mutex<Option<Seen>>,
     /// Whether the other nodes answer.
     pub answers: Answers,
     /// Who says how far PostgreSQL is.
@@ -52,6 +59,7 @@ impl Shared {
             bodies: Room::new(http_bodies_share()),
             streams: Arc::new(Semaphore::new(HTTP_STREAMS_MAX)),
             scans: Arc::new(Semaphore::new(HTTP_SCANS_MAX)),
+            seen: Mutex::default(),
             answers: Answers::new(tls),
             projector: Projector::new(config.projector.clone()),
         }

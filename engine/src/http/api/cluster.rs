@@ -5,7 +5,9 @@ use std::sync::Arc;
 
 use axum::Json;
 use axum::extract::State;
+use futures_util::future::join;
 use serde::Serialize;
+use tokio::time::timeout;
 use utoipa::ToSchema;
 use walengine_net::client::ClusterReport;
 use walengine_net::message::NodeHealth;
@@ -15,6 +17,7 @@ use crate::http::caller::Caller;
 use crate::http::json::Digits;
 use crate::http::problem::Problem;
 use crate::http::shared::Shared;
+use crate::limits::HTTP_CLUSTER_WITHIN;
 
 /// The cluster as its nodes see it.
 #[derive(Debug, Serialize, ToSchema)]
@@ -97,11 +100,24 @@ pub async fn status(
     caller: Caller,
 ) -> Result<Json<ShownCluster>, Problem> {
     let client = shared.client(&caller).await?;
-    let report = client.cluster_status().await?;
-    let alive = report.nodes.values().filter(|node| node.health == NodeHealth::Alive);
-    let addresses = alive.map(|node| node.client_address.clone());
-    let addresses: Vec<String> = addresses.filter(|address| !address.is_empty()).collect();
-    let answers = shared.answers.of(&addresses).await;
+    let identity = caller.identity()?;
+    let before = shared.seen.lock().await.clone().filter(|(who, _)| *who == identity);
+    let (report, answers) = match before {
+        // A cluster whose leader has just died tells nothing until it has another one: what it said last, then,
+        // and which nodes answer.
+        Some((_, before)) => {
+            let addresses = addresses(&before);
+            let asked = timeout(HTTP_CLUSTER_WITHIN, client.cluster_status());
+            let (report, answers) = join(asked, shared.answers.of(&addresses)).await;
+            (report.unwrap_or(Ok(before))?, answers)
+        }
+        None => {
+            let report = client.cluster_status().await?;
+            let answers = shared.answers.of(&addresses(&report)).await;
+            (report, answers)
+        }
+    };
+    *shared.seen.lock().await = Some((identity, report.clone()));
     let info = client.info();
     Ok(Json(ShownCluster {
         cluster: format!("{:032x}", info.cluster.0),
@@ -117,6 +133,13 @@ pub async fn status(
             })
             .collect(),
     }))
+}
+
+/// Where those that are alive take clients.
+fn addresses(report: &ClusterReport) -> Vec<String> {
+    let alive = report.nodes.values().filter(|node| node.health == NodeHealth::Alive);
+    let addresses = alive.map(|node| node.client_address.clone());
+    addresses.filter(|address| !address.is_empty()).collect()
 }
 
 fn nodes(report: &ClusterReport, answers: &BTreeMap<String, bool>) -> Vec<ShownNode> {

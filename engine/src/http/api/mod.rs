@@ -8,7 +8,7 @@ mod document;
 mod events;
 mod log;
 mod newest;
-pub mod projector;
+mod projector;
 mod reservations;
 mod rights;
 mod statement;
