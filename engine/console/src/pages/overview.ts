@@ -34,7 +34,7 @@ function wrong(cluster: Cluster): Child[] {
 }
 
 function tile(name: string, value: string, hint: string, series: Series): HTMLElement {
-  const says = `${name}: ${value} now; the last minute and a half as a line`;
+  const says = `${name}: ${value} now; the last minutes as a line`;
   return h("section", { class: "tile" }, h("h2", {}, name), h("p", { class: "figure" }, value), line(series, says), h("p", { class: "hint" }, hint));
 }
 
