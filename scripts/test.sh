@@ -14,7 +14,7 @@ fi
 cd "$(dirname "$0")/.."
 . scripts/lib.sh
 
-# What tests need, by the beginnings of their names. The rest needs no more than PostgreSQL, Python,
+# What tests need, by the beginnings of their names. The rest needs no more than PostgreSQL, Python, Node.js,
 # openssl, curl and promtool.
 needs_data=(berka:: projector_bank::)
 needs_root=(
@@ -97,7 +97,16 @@ if [ -n "$filter" ]; then
     need_python
   fi
   if names "$filter" | grep -q '^node::'; then
-    need_node "${CARGO_TARGET_DIR:-target}"
+    need_node
+  fi
+  if names "$filter" | grep -q '^console::'; then
+    need_postgres
+    need_node
+    need_commands chromium:chromium
+  fi
+  if names "$filter" | grep -q '^demo::'; then
+    need_postgres
+    need_commands curl:curl
   fi
   integration_tests "$filter"
   exit
@@ -110,8 +119,8 @@ cargo clippy --workspace --all-targets -- -D warnings
 CARGO_TARGET_DIR="${CARGO_TARGET_DIR:-target}" cargo clippy --manifest-path python/Cargo.toml -- -D warnings
 need_postgres
 need_python
-need_node "${CARGO_TARGET_DIR:-target}"
-need_commands openssl:openssl curl:curl promtool:prometheus
+need_node
+need_commands openssl:openssl curl:curl promtool:prometheus chromium:chromium
 build_programs --bin walengine-fuzz
 known=$(list_tests)
 

@@ -53,6 +53,10 @@ pub struct ServeOptions {
     #[arg(long, value_name = "NAME,..", env = "WALENGINE_HTTP_NAMES", value_delimiter = ',')]
     pub http_names: Option<Vec<String>>,
 
+    /// Where the projector serves its metrics, for the console and /api/v1/projector [default: not asked]
+    #[arg(long, value_name = "HOST:PORT", env = "WALENGINE_PROJECTOR_METRICS")]
+    pub projector_metrics: Option<String>,
+
     /// Partitions of a new data directory; fixed from then on [default: one a core]
     #[arg(long, value_name = "N", env = "WALENGINE_PARTITIONS")]
     pub partitions: Option<u16>,
@@ -267,6 +271,8 @@ pub struct HttpConfig {
     pub is_asked_for: bool,
     /// Host names by which it may be asked for, besides `localhost`.
     pub names: Vec<String>,
+    /// Where the projector serves its metrics, if anybody has said so.
+    pub projector: Option<String>,
 }
 
 /// Settings of a node that is not alone.
@@ -323,6 +329,7 @@ impl ServeOptions {
             segment_mib: self.segment_mib.or(file.segment_mib),
             http: self.http.or(file.http),
             http_names: self.http_names.or(file.http_names),
+            projector_metrics: self.projector_metrics.or(file.projector_metrics),
             reserve_mib: self.reserve_mib.or(file.reserve_mib),
             snapshot_mib: self.snapshot_mib.or(file.snapshot_mib),
             flushes: self.flushes.or(file.flushes),
@@ -435,7 +442,12 @@ impl ServeOptions {
         };
         let advertised = host(&self.advertise);
         let names = self.http_names.iter().flatten().cloned().chain(advertised);
-        Ok(HttpConfig { address, is_asked_for: self.http.is_some(), names: names.collect() })
+        Ok(HttpConfig {
+            address,
+            is_asked_for: self.http.is_some(),
+            names: names.collect(),
+            projector: self.projector_metrics.clone(),
+        })
     }
 
     fn cluster(&self, listen: SocketAddr) -> Result<Option<ClusterConfig>, Fatal> {

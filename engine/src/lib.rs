@@ -20,6 +20,7 @@ pub mod control;
 pub mod data_dir;
 mod decimals;
 pub mod disk_health;
+pub mod effect;
 pub mod executor;
 pub mod export;
 pub mod fatal;

@@ -593,6 +593,32 @@ pub const HTTP_STREAM_SIGN_EVERY: Duration = Duration::from_secs(10);
 pub const HTTP_LOG_PAGE_RECORDS_MAX: usize = 1000;
 /// Bytes of the log that are read for one page of JSON.
 pub const HTTP_LOG_PAGE_BYTES: usize = 256 << 10;
+/// Requests by HTTP at once that look through a log backwards; another one waits a moment, and is told to come back.
+pub const HTTP_SCANS_MAX: usize = 2;
+/// How long it waits.
+pub const HTTP_SCAN_PLACE_WITHIN: Duration = Duration::from_secs(1);
+/// Records that such a request looks at; it says how far it came.
+pub const HTTP_SCAN_RECORDS_MAX: u64 = 65_536;
+/// How long it looks; it ends with the window under way.
+pub const HTTP_SCAN_WITHIN: Duration = Duration::from_secs(2);
+/// Records that it holds at once.
+pub const HTTP_SCAN_WINDOW_RECORDS: u64 = 2048;
+/// Rows of its answer.
+pub const HTTP_SCAN_ROWS_MAX: usize = 500;
+/// How long the cluster may take to tell of itself, before what it told last is shown again.
+pub const HTTP_CLUSTER_WITHIN: Duration = Duration::from_millis(800);
+/// Other nodes that HTTP asks whether they answer.
+pub const HTTP_NODES_ASKED_MAX: usize = 16;
+/// For how long their answers are told again, so that many pages cost them no more than one.
+pub const HTTP_NODES_ASKED_EVERY: Duration = Duration::from_millis(500);
+/// How long they may take.
+pub const HTTP_NODE_ANSWER_WITHIN: Duration = Duration::from_millis(700);
+/// Bytes of the projector's page of metrics.
+pub const HTTP_PROJECTOR_PAGE_BYTES_MAX: usize = 256 << 10;
+/// How long the projector may take to send it.
+pub const HTTP_PROJECTOR_WITHIN: Duration = Duration::from_secs(2);
+/// For how long what it said is told again, so that many pages cost it no more than one.
+pub const HTTP_PROJECTOR_EVERY: Duration = Duration::from_secs(1);
 /// When to come back, in seconds, where nothing better is known.
 pub const HTTP_RETRY_AFTER_SECONDS: u32 = 1;
 /// How long it is believed what ledgers are called. A new scale may take so long to be seen.

@@ -159,6 +159,14 @@ impl Trio {
         self.leader();
     }
 
+    /// The process of a node.
+    ///
+    /// # Panics
+    /// If it does not run.
+    pub fn server(&self, node: usize) -> &Server {
+        self.servers[node].as_ref().expect("it runs")
+    }
+
     /// Kills a node.
     ///
     /// # Panics

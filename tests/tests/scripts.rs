@@ -309,7 +309,16 @@ fn whatever_needs_the_data_is_left_out_by_name() {
 
 #[test]
 fn each_script_says_what_it_is_for() {
-    for script in ["check.sh", "cluster.sh", "demo.sh", "deny.sh", "sbom.sh", "test.sh"] {
+    for script in [
+        "check.sh",
+        "cluster.sh",
+        "console.sh",
+        "demo.sh",
+        "deny.sh",
+        "sbom.sh",
+        "test.sh",
+        "tour.sh",
+    ] {
         let mut command = Command::new(file("scripts").join(script));
         let output = command.arg("--help").output().unwrap();
         let said = String::from_utf8(output.stdout).unwrap();

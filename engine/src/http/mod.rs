@@ -4,15 +4,18 @@
 //! to the nodes that lead. Nothing of it runs on a shard, and it looks at nothing of a shard's but what the
 //! shard has shown to the whole node.
 
+mod answers;
 mod api;
 mod body;
 mod caller;
 mod cluster;
+mod console;
 mod fresh;
 mod health;
 mod host;
 mod json;
 mod problem;
+mod projector;
 mod room;
 mod router;
 mod scales;

@@ -13,9 +13,10 @@ use axum::routing::get;
 
 use super::api;
 use super::caller::Caller;
+use super::console;
 use super::health;
 use super::problem::{Kind, Problem};
-use super::shared::{NOT_OPENED, Shared};
+use super::shared::Shared;
 use crate::metrics;
 
 /// Every path.
@@ -25,6 +26,7 @@ pub fn router(shared: Arc<Shared>) -> Router {
         .route("/health/ready", get(health::ready))
         .route("/metrics", get(metrics_page))
         .merge(api::router())
+        .merge(console::router())
         .fallback(no_such_path)
         .method_not_allowed_fallback(method_not_allowed)
         .layer(middleware::from_fn_with_state(shared.clone(), checked))
@@ -36,15 +38,7 @@ async fn metrics_page(
     State(shared): State<Arc<Shared>>,
     caller: Caller,
 ) -> Result<Response, Problem> {
-    let node = shared.node.get();
-    let node = node.ok_or_else(|| Problem::new(Kind::NotReady, NOT_OPENED))?;
-    if let Some(identity) = caller.identity()?
-        && !node.policies.rights(&identity).1.any()
-    {
-        let detail =
-            format!("{identity} has no right here: an [[allow]] of the policy must give it some");
-        return Err(Problem::new(Kind::Forbidden, detail));
-    }
+    let node = shared.may_look(&caller)?;
     Ok(([(CONTENT_TYPE, metrics::CONTENT_TYPE)], metrics::text(node)).into_response())
 }
 
@@ -63,7 +57,7 @@ fn host_of(request: &Request) -> String {
     host.unwrap_or_default().into_owned()
 }
 
-/// Turns away requests that were meant for another host, and marks answers: nothing here may be kept or guessed at.
+/// Turns away requests that were meant for another host, and marks answers: nothing here may be guessed at, nor kept, unless it says so.
 async fn checked(State(shared): State<Arc<Shared>>, request: Request, next: Next) -> Response {
     let host = host_of(&request);
     // What watches nodes may be too simple to say whom it asks, and learns nothing that is worth a lie.
@@ -77,7 +71,7 @@ async fn checked(State(shared): State<Arc<Shared>>, request: Request, next: Next
         Problem::new(Kind::Misdirected, detail).into_response()
     };
     let headers = response.headers_mut();
-    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    headers.entry(CACHE_CONTROL).or_insert(HeaderValue::from_static("no-store"));
     headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
     response
 }

@@ -3,23 +3,30 @@
 use std::net::SocketAddr;
 use std::sync::{Arc, OnceLock};
 
-use tokio::sync::Semaphore;
+use tokio::sync::{Mutex, Semaphore};
+use walengine_net::client::ClusterReport;
 use walengine_net::client::tokio::Client;
+use walengine_net::identity::Identity;
 use walengine_net::tls::Tls;
 
+use super::answers::Answers;
 use super::caller::Caller;
 use super::cluster::Cluster;
 use super::host::Hosts;
 use super::problem::{Kind, Problem};
+use super::projector::Projector;
 use super::room::Room;
 use super::scales::KnownScales;
 use crate::config::HttpConfig;
-use crate::limits::HTTP_STREAMS_MAX;
+use crate::limits::{HTTP_SCANS_MAX, HTTP_STREAMS_MAX};
 use crate::node_state::NodeState;
 use crate::shares::http_bodies_share;
 
 /// A node that has just started, or that waits for its cluster.
 pub const NOT_OPENED: &str = "the node has not opened its partitions yet";
+
+/// Who was told of the cluster, and what. Nobody else is told the same.
+pub type Seen = (Option<Arc<Identity>>, ClusterReport);
 
 /// See the module.
 pub struct Shared {
@@ -35,6 +42,14 @@ pub struct Shared {
     pub streams: Arc<Semaphore>,
     /// What the amounts of ledgers are.
     pub scales: KnownScales,
+    /// Places for those who look through a log backwards.
+    pub scans: Arc<Semaphore>,
+    /// The cluster as whoever asked last was told.
+    pub seen: Mutex<Option<Seen>>,
+    /// Whether the other nodes answer.
+    pub answers: Answers,
+    /// Who says how far PostgreSQL is.
+    pub projector: Projector,
 }
 
 impl Shared {
@@ -42,12 +57,33 @@ impl Shared {
     pub fn new(config: &HttpConfig, clients: SocketAddr, tls: Option<Arc<Tls>>) -> Self {
         Self {
             node: OnceLock::new(),
-            cluster: Cluster::new(clients, tls),
+            cluster: Cluster::new(clients, tls.clone()),
             hosts: Hosts::new(&config.names),
             bodies: Room::new(http_bodies_share()),
             streams: Arc::new(Semaphore::new(HTTP_STREAMS_MAX)),
             scales: KnownScales::default(),
+            scans: Arc::new(Semaphore::new(HTTP_SCANS_MAX)),
+            seen: Mutex::default(),
+            answers: Answers::new(tls),
+            projector: Projector::new(config.projector.clone()),
         }
+    }
+
+    /// The node, for a caller that may see anything of it.
+    ///
+    /// # Errors
+    /// It has no right here, it proves nothing any more, or the node does not serve yet.
+    pub fn may_look(&self, caller: &Caller) -> Result<&Arc<NodeState>, Problem> {
+        let node = self.node.get().ok_or_else(|| Problem::new(Kind::NotReady, NOT_OPENED))?;
+        if let Some(identity) = caller.identity()?
+            && !node.policies.rights(&identity).1.any()
+        {
+            let detail = format!(
+                "{identity} has no right here: an [[allow]] of the policy must give it some"
+            );
+            return Err(Problem::new(Kind::Forbidden, detail));
+        }
+        Ok(node)
     }
 
     /// A client that may do what the caller may.

@@ -9,7 +9,7 @@ use walengine_net::client::blocking::Client;
 use walengine_net::model::{Account, Amount, Offset, Resolved, Timestamp, Token};
 use walengine_net::records::{Content, LogRecord, records};
 
-use super::effect::{Moved, Record, Whose, effect};
+use crate::effect::{Moved, Record, Whose, effect};
 use crate::limits::{STATEMENT_PAGE_BYTES, STATEMENT_WINDOW_RECORDS};
 
 /// A row of a statement.

@@ -1,11 +1,10 @@
 //! `statement`: what has moved an account's money, from the log of its partition.
 //!
 //! The engine gives the balance of now and says which offset that reflects; from there the log is read
-//! backwards ([`backwards`]), and each row takes off what its record has moved ([`effect`]). So nothing needs
+//! backwards ([`backwards`]), and each row takes off what its record has moved ([`effect`](crate::effect)). So nothing needs
 //! PostgreSQL, and nothing but the rows and one window of the log is held.
 
 mod backwards;
-mod effect;
 
 use walengine_net::client::ReadFrom;
 use walengine_net::client::blocking::Client;
@@ -20,10 +19,10 @@ use super::ids::{self, ShownIds};
 use super::log::seek;
 use super::log_time::{moment, shown, shown_micros};
 use super::output::{Format, Output};
+use crate::effect::Whose;
 use crate::fatal::{Fatal, Reason};
 use crate::limits::STATEMENT_ROWS_MAX;
 use backwards::{Backwards, Line};
-use effect::Whose;
 
 const COLUMNS: &[(&str, usize)] = &[
     ("time", 27),

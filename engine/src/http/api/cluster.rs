@@ -1,18 +1,23 @@
 //! Nodes and partitions.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use axum::Json;
 use axum::extract::State;
+use futures_util::future::join;
 use serde::Serialize;
+use tokio::time::timeout;
 use utoipa::ToSchema;
 use walengine_net::client::ClusterReport;
+use walengine_net::message::NodeHealth;
 
 use super::document::AnyProblem;
 use crate::http::caller::Caller;
 use crate::http::json::Digits;
 use crate::http::problem::Problem;
 use crate::http::shared::Shared;
+use crate::limits::HTTP_CLUSTER_WITHIN;
 
 /// The cluster as its nodes see it.
 #[derive(Debug, Serialize, ToSchema)]
@@ -34,6 +39,9 @@ pub struct ShownNode {
     node: Digits<u64>,
     /// `alive`, `suspect`, `dead` or `left`.
     health: String,
+    /// Whether it has just answered the node that tells; `null`: it was not asked, since it is not alive, or there
+    /// is no address.
+    answers: Option<bool>,
     /// Seconds in that state.
     for_seconds: u64,
     cores: u16,
@@ -92,12 +100,29 @@ pub async fn status(
     caller: Caller,
 ) -> Result<Json<ShownCluster>, Problem> {
     let client = shared.client(&caller).await?;
-    let report = client.cluster_status().await?;
+    let identity = caller.identity()?;
+    let before = shared.seen.lock().await.clone().filter(|(who, _)| *who == identity);
+    let (report, answers) = match before {
+        // A cluster whose leader has just died tells nothing until it has another one: what it said last, then,
+        // and which nodes answer.
+        Some((_, before)) => {
+            let addresses = addresses(&before);
+            let asked = timeout(HTTP_CLUSTER_WITHIN, client.cluster_status());
+            let (report, answers) = join(asked, shared.answers.of(&addresses)).await;
+            (report.unwrap_or(Ok(before))?, answers)
+        }
+        None => {
+            let report = client.cluster_status().await?;
+            let answers = shared.answers.of(&addresses(&report)).await;
+            (report, answers)
+        }
+    };
+    *shared.seen.lock().await = Some((identity, report.clone()));
     let info = client.info();
     Ok(Json(ShownCluster {
         cluster: format!("{:032x}", info.cluster.0),
         version: info.server_version.clone(),
-        nodes: nodes(&report),
+        nodes: nodes(&report, &answers),
         partitions: partitions(&report),
         troubles: report
             .troubles
@@ -110,10 +135,20 @@ pub async fn status(
     }))
 }
 
-fn nodes(report: &ClusterReport) -> Vec<ShownNode> {
+/// Where those that are alive take clients.
+fn addresses(report: &ClusterReport) -> Vec<String> {
+    let alive = report.nodes.values().filter(|node| node.health == NodeHealth::Alive);
+    let addresses = alive.map(|node| node.client_address.clone());
+    addresses.filter(|address| !address.is_empty()).collect()
+}
+
+fn nodes(report: &ClusterReport, answers: &BTreeMap<String, bool>) -> Vec<ShownNode> {
     let shown = report.nodes.values().map(|node| ShownNode {
         node: Digits(node.node),
         health: node.health.name().to_owned(),
+        answers: Some(node.client_address.as_str())
+            .filter(|_| node.health == NodeHealth::Alive)
+            .and_then(|address| answers.get(address).copied()),
         for_seconds: node.heard_seconds,
         cores: node.cores,
         free_bytes: Digits(node.free_bytes),

@@ -2,11 +2,17 @@
 
 mod accounts;
 mod asked;
+mod backwards;
 mod cluster;
 mod document;
 mod events;
 mod log;
 mod naming;
+mod newest;
+mod projector;
+mod reservations;
+mod rights;
+mod statement;
 mod stream;
 mod transfers;
 
@@ -28,14 +34,20 @@ pub fn router() -> Router<Arc<Shared>> {
         .routes(routes!(naming::name))
         .routes(routes!(naming::describe))
         .routes(routes!(naming::ledgers))
+        .routes(routes!(statement::statement))
         .routes(routes!(transfers::submit))
         .routes(routes!(transfers::one))
         .routes(routes!(transfers::look_up))
+        .routes(routes!(reservations::list))
         .routes(routes!(events::submit))
         .routes(routes!(events::status))
         .routes(routes!(log::page))
+        .routes(routes!(newest::newest))
         .routes(routes!(stream::follow))
         .routes(routes!(cluster::status))
+        .routes(routes!(projector::status))
+        .routes(routes!(rights::rights))
+        .routes(routes!(rights::verdicts))
         .split_for_parts();
     router.merge(document::router(&document))
 }

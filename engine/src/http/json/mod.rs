@@ -11,4 +11,6 @@ pub use given::{GivenAccount, GivenEvent, GivenTransfer};
 pub use naming::{GivenText, ShownLedger};
 pub use record::{Record, records};
 pub use shown::{ShownAccount, ShownDecision, ShownOutcome};
-pub use text::{AccountText, AnyText, Digits, EventText, OneId, Whole, bounded};
+pub use text::{
+    AccountText, AnyText, Digits, EventText, OneId, Whole, bounded, rfc3339, uuid_text,
+};

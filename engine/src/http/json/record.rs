@@ -5,7 +5,7 @@ use base64::engine::general_purpose::STANDARD as BASE64;
 use serde::Serialize;
 use utoipa::ToSchema;
 use walengine_net::client::Page;
-use walengine_net::model::{Arrival, Event, Offset, Resolved, Sent, Word};
+use walengine_net::model::{Arrival, Event, Offset, Resolved, Sent, Verdict, Word};
 use walengine_net::records::{Content, LogRecord, records as records_of};
 
 use super::shown::{ShownEffect, ShownEvent};
@@ -118,6 +118,11 @@ impl Record {
             data: None,
             expected_offset: None,
         }
+    }
+
+    /// It was refused: not accepted, and not in doubt.
+    pub fn is_refused(&self) -> bool {
+        ![Verdict::Ok, Verdict::InDoubt].map(Verdict::name).contains(&self.verdict)
     }
 
     fn with_content(self, content: Content<'_>, mail: Option<u16>) -> Self {

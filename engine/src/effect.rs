@@ -48,6 +48,18 @@ pub struct Moved {
     pub given: Amount,
 }
 
+/// The offset of the record that [`effect`] asks for; `None` if it needs no other one.
+pub fn prepared_at(record: &Record) -> Option<u64> {
+    match Event::from_bytes(&record.event).ok()? {
+        Event::Word(word) | Event::Arrival(Arrival { sent: Sent::Word(word), .. })
+            if record.verdict.is_ok() && word.verdict.is_ok() && word.amount.0 > 0 =>
+        {
+            Some(word.place)
+        }
+        _ => None,
+    }
+}
+
 /// What a record has moved; `None` if it has not changed the account's posted sums. `prepared` gives the
 /// record at an offset of the same log.
 ///

@@ -1,0 +1,44 @@
+// How far PostgreSQL is behind the log.
+
+import { badge, type Child, h, note, replace, table } from "../dom";
+import { line } from "../chart";
+import { count, rough, span } from "../format";
+import { live, watch } from "../live";
+
+export function postgres(root: HTMLElement): () => void {
+  const body = h("div", { class: "stack" });
+  root.append(h("h1", {}, "PostgreSQL"), body);
+  const show = (): void => {
+    const projector = live.projector;
+    if (!projector) return replace(body, note("Looking …"));
+    if (projector.state === "unknown") return replace(body, note(["No projector was named: ", projector.detail, "."]));
+    if (projector.state === "silent")
+      return replace(body, note(["The projector does not answer (", projector.detail, "). Balances in PostgreSQL stand still; the ledger does not."], "bad"));
+    const yes = (is: boolean): Child => (is ? badge("good", "connected") : badge("bad", "not connected"));
+    const rows = projector.partitions.map((one) => [
+      `Partition ${one.partition}`,
+      count(one.next_offset),
+      count(one.log_end),
+      one.lag_records === "0" ? badge("good", "none") : count(one.lag_records),
+      span(one.lag_seconds),
+      yes(one.engine_connected),
+      yes(one.postgres_connected),
+      count(one.rows),
+    ]);
+    const columns = [
+      { head: "Partition" }, { head: "Position", number: true }, { head: "End of the log", number: true }, { head: "Missing", number: true },
+      { head: "Oldest of them", number: true }, { head: "Engine" }, { head: "Database" }, { head: "Rows since its start", number: true, wide: true },
+    ];
+    replace(
+      body,
+      h("section", { class: "tile" }, h("h2", {}, "Records that PostgreSQL lacks"), h("p", { class: "figure" }, rough(live.lag.last)), line(live.lag, "Lag over the last minutes")),
+      table("Partitions in PostgreSQL", columns, rows),
+      h("h2", {}, "Audit"),
+      h("p", {}, "Rows and position commit together, so what is there is what the log says up to the position. To prove it, row by row:"),
+      h("pre", {}, h("code", {}, "walengine-projector audit")),
+      h("p", { class: "hint" }, "It prints “equal at position P”, or what differs. Nothing keeps its outcome, so none is shown here."),
+    );
+  };
+  show();
+  return watch(show);
+}
