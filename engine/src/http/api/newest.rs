@@ -75,10 +75,11 @@ pub async fn newest(
     let end = end_of(&client, partition, &fresh.tokens).await?;
     let end = which.before.map_or(end, |before| end.min(before));
     let mut log = Backwards::new(&shared.scans, &client, partition, end).await?;
+    let scales = shared.scales.get(&client).await?;
     let (mut found, mut next) = (Vec::new(), end);
     'windows: while let Some(window) = log.window().await? {
         for page in window.pages.iter().rev() {
-            let records = records(page, Offset(window.begin), usize::MAX)?;
+            let records = records(page, Offset(window.begin), usize::MAX, &scales)?;
             for record in records.into_iter().rev() {
                 if record.offset.0 >= next || which.refused && !record.is_refused() {
                     continue;

@@ -20,6 +20,7 @@ use crate::http::caller::Caller;
 use crate::http::fresh::{Fresh, HowFresh};
 use crate::http::json::{Digits, rfc3339, uuid_text};
 use crate::http::problem::Problem;
+use crate::http::scales::Scales;
 use crate::http::shared::Shared;
 use crate::limits::HTTP_SCAN_ROWS_MAX;
 
@@ -70,6 +71,9 @@ pub struct Reservation {
     /// What it holds, in minor units.
     #[schema(value_type = String)]
     amount: Digits<u128>,
+    /// With the decimals of its ledger, if that was described.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    amount_decimal: Option<String>,
     ledger: u32,
     code: u16,
     /// The other partition has not said yet whether it holds.
@@ -99,9 +103,10 @@ pub async fn list(
             open.before(offset, time, &record);
         }
     }
+    let scales = shared.scales.get(&client).await?;
     let oldest = open.found.iter().rev().take(HTTP_SCAN_ROWS_MAX);
     Ok(Json(Reservations {
-        reservations: oldest.map(Reservation::new).collect(),
+        reservations: oldest.map(|found| Reservation::new(found, &scales)).collect(),
         found: open.found.len() as u32,
         covered_from: Digits(log.covered_from()),
     }))
@@ -177,7 +182,7 @@ impl Open {
 }
 
 impl Reservation {
-    fn new(found: &Found) -> Self {
+    fn new(found: &Found, scales: &Scales) -> Self {
         let Found { offset, time, transfer, amount, in_doubt } = found;
         let timeout = u64::from(transfer.timeout_seconds).checked_mul(NANOS_PER_SECOND);
         let expires =
@@ -190,6 +195,7 @@ impl Reservation {
             debit_account: uuid_text(transfer.debit_account_id.0),
             credit_account: uuid_text(transfer.credit_account_id.0),
             amount: Digits(amount.0),
+            amount_decimal: scales.shown(transfer.ledger.0, amount.0),
             ledger: transfer.ledger.0,
             code: transfer.code.0,
             in_doubt: *in_doubt,

@@ -20,6 +20,7 @@ use crate::http::caller::Caller;
 use crate::http::fresh::{Fresh, HowFresh};
 use crate::http::json::{AccountText, Digits, rfc3339, uuid_text};
 use crate::http::problem::{Kind, Problem};
+use crate::http::scales::Scales;
 use crate::http::shared::Shared;
 use crate::limits::HTTP_SCAN_ROWS_MAX;
 
@@ -84,12 +85,21 @@ pub struct StatementRow {
     /// Moved out of the account.
     #[schema(value_type = String)]
     debit: Digits<u128>,
+    /// With the decimals of its ledger, if that was described.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    debit_decimal: Option<String>,
     /// Moved into it.
     #[schema(value_type = String)]
     credit: Digits<u128>,
+    /// With the decimals of its ledger, if that was described.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    credit_decimal: Option<String>,
     /// What was credited without what was debited, afterwards. May be below zero.
     #[schema(pattern = "^-?[0-9]{1,39}$")]
     balance: String,
+    /// With the decimals of its ledger, if that was described.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    balance_decimal: Option<String>,
 }
 
 /// The state of the account at an offset: where a page ends, and the next one begins.
@@ -130,6 +140,13 @@ impl Place {
             Some(balance) => balance.to_string(),
             None => format!("-{}", self.debits - self.credits),
         }
+    }
+
+    /// The same with the decimals of a ledger, if that was described.
+    fn balance_decimal(&self, ledger: u32, scales: &Scales) -> Option<String> {
+        let sign = if self.credits < self.debits { "-" } else { "" };
+        let shown = scales.shown(ledger, self.credits.abs_diff(self.debits));
+        shown.map(|amount| format!("{sign}{amount}"))
     }
 
     /// Before something was moved.
@@ -191,6 +208,7 @@ pub async fn statement(
     }
     let whose = Whose { account: id, here, partitions };
     let mut log = Backwards::new(&shared.scans, &client, here, place.end).await?;
+    let (ledger, scales) = (account.ledger.0, shared.scales.get(&client).await?);
     let mut rows = Vec::new();
     // Before it moved for the first time there is nothing. A stripe may have given away all that it had.
     let is_done = |place: &Place| !id.is_striped() && place.debits == 0 && place.credits == 0;
@@ -204,7 +222,9 @@ pub async fn statement(
             };
             let moved = effect(&whose, &record, |_| Ok::<_, Infallible>(prepared));
             let Some(moved) = moved.unwrap_or_else(|never| match never {}) else { continue };
-            rows.push(StatementRow::new(offset, time, &moved, &place));
+            rows.push(
+                StatementRow::new(offset, time, &moved, &place).scaled(ledger, &scales, &place),
+            );
             place = place.before(offset, &moved)?;
             if rows.len() >= asked.limit {
                 break 'windows;
@@ -235,6 +255,18 @@ impl StatementRow {
             debit: Digits(moved.debit.0.saturating_add(moved.given.0)),
             credit: Digits(moved.credit.0),
             balance: after.balance(),
+            debit_decimal: None,
+            credit_decimal: None,
+            balance_decimal: None,
+        }
+    }
+
+    fn scaled(self, ledger: u32, scales: &Scales, after: &Place) -> Self {
+        Self {
+            debit_decimal: scales.shown(ledger, self.debit.0),
+            credit_decimal: scales.shown(ledger, self.credit.0),
+            balance_decimal: after.balance_decimal(ledger, scales),
+            ..self
         }
     }
 }
