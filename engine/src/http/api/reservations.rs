@@ -229,7 +229,7 @@ mod tests {
     fn what_was_posted_voided_refused_or_has_expired_is_not_open() {
         let (pending, post, void) =
             (TransferFlags::PENDING, TransferFlags::POST_PENDING, TransferFlags::VOID_PENDING);
-        let expire = Event::Expire(Expire { pending_id: EventId(3), ..Expire::default() });
+        let expire = Event::Expire(Expire { pending_id: EventId(3) });
         let log = [
             (transfer(1, 0, pending), Verdict::Ok),
             (transfer(2, 0, pending), Verdict::Ok),
