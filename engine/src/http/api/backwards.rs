@@ -46,13 +46,11 @@ pub struct Window {
 /// # Errors
 /// All are taken.
 async fn place(scans: &Semaphore) -> Result<SemaphorePermit<'_>, Problem> {
-    match timeout(HTTP_SCAN_PLACE_WITHIN, scans.acquire()).await {
-        Ok(Ok(place)) => Ok(place),
-        _ => {
-            let detail = format!("{HTTP_SCANS_MAX} requests look through the log already");
-            Err(Problem::new(Kind::TooMany, detail))
-        }
-    }
+    let Ok(Ok(place)) = timeout(HTTP_SCAN_PLACE_WITHIN, scans.acquire()).await else {
+        let detail = format!("{HTTP_SCANS_MAX} requests look through the log already");
+        return Err(Problem::new(Kind::TooMany, detail));
+    };
+    Ok(place)
 }
 
 /// Where a partition's log ends on a node that has these writes.
@@ -78,10 +76,10 @@ impl<'a> Backwards<'a> {
         partition: PartitionId,
         end: u64,
     ) -> Result<Self, Problem> {
-        let _place = place(scans).await?;
+        let place = place(scans).await?;
         let floor = end.saturating_sub(HTTP_SCAN_RECORDS_MAX);
         let by = Instant::now() + HTTP_SCAN_WITHIN;
-        Ok(Self { client, partition, at: end, floor, by, _place })
+        Ok(Self { client, partition, at: end, floor, by, _place: place })
     }
 
     /// First offset that was looked at.

@@ -102,20 +102,17 @@ pub async fn status(
     let client = shared.client(&caller).await?;
     let identity = caller.identity()?;
     let before = shared.seen.lock().await.clone().filter(|(who, _)| *who == identity);
-    let (report, answers) = match before {
+    let (report, answers) = if let Some((_, before)) = before {
         // A cluster whose leader has just died tells nothing until it has another one: what it said last, then,
         // and which nodes answer.
-        Some((_, before)) => {
-            let addresses = addresses(&before);
-            let asked = timeout(HTTP_CLUSTER_WITHIN, client.cluster_status());
-            let (report, answers) = join(asked, shared.answers.of(&addresses)).await;
-            (report.unwrap_or(Ok(before))?, answers)
-        }
-        None => {
-            let report = client.cluster_status().await?;
-            let answers = shared.answers.of(&addresses(&report)).await;
-            (report, answers)
-        }
+        let addresses = addresses(&before);
+        let asked = timeout(HTTP_CLUSTER_WITHIN, client.cluster_status());
+        let (report, answers) = join(asked, shared.answers.of(&addresses)).await;
+        (report.unwrap_or(Ok(before))?, answers)
+    } else {
+        let report = client.cluster_status().await?;
+        let answers = shared.answers.of(&addresses(&report)).await;
+        (report, answers)
     };
     *shared.seen.lock().await = Some((identity, report.clone()));
     let info = client.info();

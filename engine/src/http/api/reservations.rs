@@ -39,7 +39,7 @@ pub struct Where {
 
 /// Open reservations, oldest first.
 #[derive(Debug, Serialize, ToSchema)]
-pub struct Reservations {
+pub struct OpenReservations {
     /// At most 500, the oldest of those that were found.
     reservations: Vec<Reservation>,
     /// How many were found.
@@ -85,14 +85,14 @@ pub struct Reservation {
     get, path = "/api/v1/reservations", tag = "transfers",
     operation_id = "listReservations",
     params(Where, HowFresh),
-    responses((status = 200, body = Reservations, description = "What was found"), AnyProblem, TokenProblem)
+    responses((status = 200, body = OpenReservations, description = "What was found"), AnyProblem, TokenProblem)
 )]
 pub async fn list(
     State(shared): State<Arc<Shared>>,
     caller: Caller,
     fresh: Fresh,
     Asked(Where { partition }): Asked<Where>,
-) -> Result<Json<Reservations>, Problem> {
+) -> Result<Json<OpenReservations>, Problem> {
     let client = fresh.client(&shared.client(&caller).await?);
     let partition = known(&client, PartitionId(partition))?;
     let end = end_of(&client, partition, &fresh.tokens).await?;
@@ -105,7 +105,7 @@ pub async fn list(
     }
     let scales = shared.scales.get(&client).await?;
     let oldest = open.found.iter().rev().take(HTTP_SCAN_ROWS_MAX);
-    Ok(Json(Reservations {
+    Ok(Json(OpenReservations {
         reservations: oldest.map(|found| Reservation::new(found, &scales)).collect(),
         found: open.found.len() as u32,
         covered_from: Digits(log.covered_from()),
@@ -235,7 +235,7 @@ mod tests {
     fn what_was_posted_voided_refused_or_has_expired_is_not_open() {
         let (pending, post, void) =
             (TransferFlags::PENDING, TransferFlags::POST_PENDING, TransferFlags::VOID_PENDING);
-        let expire = Event::Expire(Expire { pending_id: EventId(3), ..Expire::default() });
+        let expire = Event::Expire(Expire { pending_id: EventId(3) });
         let log = [
             (transfer(1, 0, pending), Verdict::Ok),
             (transfer(2, 0, pending), Verdict::Ok),

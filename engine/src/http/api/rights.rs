@@ -16,6 +16,7 @@ use crate::policy::Right;
 
 /// What the caller may do, in some book and ledger at least.
 #[derive(Debug, Serialize, ToSchema)]
+#[allow(clippy::struct_excessive_bools, reason = "each is a right of its own")]
 pub struct ShownRights {
     /// Who it is by its certificate; there is none without TLS, where everybody may do everything.
     #[serde(skip_serializing_if = "Option::is_none")]

@@ -154,13 +154,12 @@ impl Place {
         let debits = self.debits.checked_sub(moved.debit.0);
         let credits = self.credits.checked_add(moved.given.0);
         let credits = credits.and_then(|sum| sum.checked_sub(moved.credit.0));
-        match (debits, credits) {
-            (Some(debits), Some(credits)) => Ok(Self { end, debits, credits }),
-            _ => {
-                let detail = "the sums and the log do not agree: `before` is not of this account's statement";
-                Err(Problem::new(Kind::Malformed, detail))
-            }
-        }
+        let (Some(debits), Some(credits)) = (debits, credits) else {
+            let detail =
+                "the sums and the log do not agree: `before` is not of this account's statement";
+            return Err(Problem::new(Kind::Malformed, detail));
+        };
+        Ok(Self { end, debits, credits })
     }
 }
 
