@@ -9,7 +9,7 @@ use proc_macro2::{Delimiter, TokenStream, TokenTree};
 /// Folders of a checkout that hold no source of ours.
 const OTHERS: [&str; 3] = ["target", "bench-results", "node_modules"];
 /// Endings of the names of files that are read.
-const READ: [&str; 5] = [".rs", ".md", ".sh", ".sql", ".toml"];
+const READ: [&str; 6] = [".rs", ".md", ".sh", ".sql", ".svg", ".toml"];
 
 /// Text by path; paths are relative to the workspace.
 #[derive(Debug, Default)]
@@ -35,7 +35,7 @@ impl Tree {
                 // Data directories and clusters that somebody tries are no source either.
                 if path.contains('/')
                     || entry.path().join("Cargo.toml").exists()
-                    || name == "scripts"
+                    || ["docs", "scripts"].contains(&name.as_str())
                 {
                     self.read_folder(&entry.path(), &path);
                 }
