@@ -19,6 +19,7 @@ import re
 import shutil
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 
@@ -96,15 +97,19 @@ class Shell:
     """One bash in a directory and namespaces of its own; whatever it has started ends with it."""
 
     def __init__(self, directory, binaries):
+        # The directory is on a real file system, which direct I/O needs, and is seen where PostgreSQL's user may enter.
+        self.place = pathlib.Path(tempfile.mkdtemp(prefix="book-"))
+        self.place.chmod(0o755)
         environment = {name: value for name, value in os.environ.items()
                        if not name.startswith(("WALENGINE_", "PG")) and not name.endswith("_proxy")}
         environment.update(
-            PATH=f"{binaries}:{environment['PATH']}", HOME=str(directory), LC_ALL="C.UTF-8", TZ="UTC", NO_COLOR="1",
+            PATH=f"{binaries}:{environment['PATH']}", HOME=str(self.place), LC_ALL="C.UTF-8", TZ="UTC", NO_COLOR="1",
             COLUMNS="120", PAGER="cat",
             # Small and quick: the same on machines of every size.
             WALENGINE_CORES="1", WALENGINE_PARTITIONS="2", WALENGINE_SEGMENT_MIB="8", WALENGINE_RESERVE_MIB="16")
         enter = ["unshare", "--net", "--pid", "--fork", "--kill-child", "--mount-proc",
-                 "sh", "-c", "ip link set lo up && exec bash --norc --noprofile"]
+                 "sh", "-c",
+                 f"ip link set lo up && mount --bind . {self.place} && cd {self.place} && exec bash --norc --noprofile"]
         self.process = subprocess.Popen(enter, cwd=directory, env=environment, text=True, errors="replace",
                                         stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
         self.directory = directory
@@ -118,9 +123,9 @@ class Shell:
             self.background += 1
             log = self.directory / f".background-{self.background}"
             log.touch()
-            command = f"{command[:-1]} >{log} 2>&1 &"
+            command = f"{command[:-1]} >{self.place}/{log.name} 2>&1 &"
         self.file.write_text(command + "\n")
-        print(f". ./.command </dev/null; printf '\\n\\1%s\\n' $?", file=self.process.stdin, flush=True)
+        print(f". {self.place}/.command </dev/null; printf '\\n\\1%s\\n' $?", file=self.process.stdin, flush=True)
         said = []
         alarm = threading.Timer(PATIENCE_SECONDS, self.process.kill)
         alarm.start()
@@ -136,6 +141,7 @@ class Shell:
     def end(self):
         self.process.kill()
         self.process.wait()
+        self.place.rmdir()
 
 
 def run_page(page, binaries, work):

@@ -18,7 +18,7 @@ cd "$(dirname "$0")/.."
 # openssl, curl and promtool.
 needs_data=(berka:: projector_bank::)
 needs_root=(
-  backup::a_full_disk backup::a_restored_node backup::backups_of_a_cluster bounds::a_leader_without
+  book:: backup::a_full_disk backup::a_restored_node backup::backups_of_a_cluster bounds::a_leader_without
   berka::a_cluster_comes divergence:: export::servers::one_node export::servers::an_import_survives
   feed::every_nodes_feed health:: hostile:: join:: power::
   across_nodes:: projector_kill:: projector_trouble::a_full_disk projector_trouble::a_projector_whose_host_vanished
@@ -86,14 +86,14 @@ if [ -n "$filter" ]; then
   build_programs
   known=$(list_tests)
   [ -n "$(names "$filter")" ] || fail "no integration test has $filter in its name"
-  if names "$filter" | grep -q '^projector_'; then
+  if names "$filter" | grep -Eq '^(projector_|book::)'; then
     need_postgres
     need_commands openssl:openssl
   fi
   if names "$filter" | grep -q '^metrics::'; then
     need_commands promtool:prometheus
   fi
-  if names "$filter" | grep -q '^python::'; then
+  if names "$filter" | grep -Eq '^(python|book)::'; then
     need_python
   fi
   if names "$filter" | grep -q '^node::'; then
@@ -120,7 +120,7 @@ CARGO_TARGET_DIR="${CARGO_TARGET_DIR:-target}" cargo clippy --manifest-path pyth
 need_postgres
 need_python
 need_node
-need_commands openssl:openssl curl:curl promtool:prometheus chromium:chromium
+need_commands openssl:openssl curl:curl promtool:prometheus chromium:chromium ip:iproute2
 build_programs --bin walengine-fuzz
 known=$(list_tests)
 

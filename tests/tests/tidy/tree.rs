@@ -9,9 +9,9 @@ use proc_macro2::{Delimiter, TokenStream, TokenTree};
 /// Folders of a checkout that hold no source of ours.
 const OTHERS: [&str; 3] = ["target", "bench-results", "node_modules"];
 /// Folders of ours that are no package of Rust.
-const WITHOUT_RUST: [&str; 3] = ["node", "packaging", "scripts"];
+const WITHOUT_RUST: [&str; 4] = ["docs", "node", "packaging", "scripts"];
 /// Endings of the names of files that are read.
-const READ: [&str; 5] = [".rs", ".md", ".sh", ".sql", ".toml"];
+const READ: [&str; 6] = [".rs", ".md", ".sh", ".sql", ".svg", ".toml"];
 
 /// Text by path; paths are relative to the workspace.
 #[derive(Debug, Default)]
