@@ -8,6 +8,7 @@ use walengine_net::entry::EntryHeader;
 use walengine_net::model::{Account, AccountFlags, Offset, PartitionId, Timestamp, Word};
 
 use crate::across::{Arrived, UnderWay};
+use crate::booked::BookedSums;
 use crate::copy::Rows;
 use crate::facts::{self, Fact, Movement, Record, Refusal};
 use crate::fold::Fold;
@@ -39,6 +40,8 @@ pub struct Batch {
     pub words: Vec<Offset>,
     /// What it adds to the volumes of days.
     pub volumes: Volumes,
+    /// What it adds to the sums by time of business.
+    pub booked: BookedSums,
 }
 
 /// The end of a reservation that an earlier batch created.
@@ -83,6 +86,7 @@ pub struct Builder {
     ends: Vec<ReservationEnd>,
     words: Vec<Offset>,
     volumes: Volumes,
+    booked: BookedSums,
     under_way: UnderWay,
 }
 
@@ -112,6 +116,7 @@ impl Builder {
             ends: Vec::new(),
             words: Vec::new(),
             volumes: Volumes::default(),
+            booked: BookedSums::default(),
             under_way,
         }
     }
@@ -169,7 +174,7 @@ impl Builder {
                 self.under_way.prepared.insert(record.offset, *prepared);
             }
             Fact::Arrived(arrived) => {
-                tables::put_arrival(&mut self.arrivals, record, arrived);
+                self.put_arrival(record, arrived);
                 if arrived.verdict.is_ok() {
                     self.create_in_transit(record, arrived.in_transit());
                     self.arrive(arrived)?;
@@ -198,6 +203,12 @@ impl Builder {
     fn transfer(&mut self, record: &Record<'_>, movement: &Movement) {
         tables::put_transfer(&mut self.transfers, record, movement);
         self.volumes.add(record, movement);
+        self.booked.add(movement);
+    }
+
+    fn put_arrival(&mut self, record: &Record<'_>, arrived: &Arrived) {
+        tables::put_arrival(&mut self.arrivals, record, arrived);
+        self.booked.add_arrival(arrived);
     }
 
     fn create(&mut self, record: &Record<'_>, account: Account, home: Option<PartitionId>) {
@@ -258,7 +269,7 @@ impl Builder {
             }
         }
         if let Some(arrived) = prepared.decided(word) {
-            tables::put_arrival(&mut self.arrivals, record, &arrived);
+            self.put_arrival(record, &arrived);
         } else if is_ok {
             self.transfer(record, &moved);
         } else {
@@ -351,8 +362,8 @@ impl Builder {
         let copies = filled.map(|(table, rows)| (table, Bytes::from(rows.into_bytes()))).collect();
         let mut changes = full.changes;
         changes.retain(|account| !full.created_places.contains_key(&account));
-        let Self { from, to, ends, words, volumes, .. } = full;
-        Ok(Batch { from, to, copies, rows, changes, ends, words, volumes })
+        let Self { from, to, ends, words, volumes, booked, .. } = full;
+        Ok(Batch { from, to, copies, rows, changes, ends, words, volumes, booked })
     }
 
     /// State of an account that this batch created, at its end.

@@ -155,6 +155,10 @@ pub fn micros_of(time: Timestamp) -> i64 {
 
 /// The first microsecond that `timestamptz` and `date` know, 24 November 4714 BC, since 2000.
 const FIRST_MICROS: i64 = -211_813_488_000_000_000;
+/// Its day, from which spans of days are counted.
+const FIRST_DAY: i32 = (FIRST_MICROS / DAY_MICROS) as i32;
+/// Days whose bookings are summed up. As SQL function `booked_span` has it. A month, for people's habits, and always of one length.
+const BOOKED_SPAN_DAYS: i32 = 32;
 /// `-infinity` of `timestamptz`.
 const BEFORE_ALL_MICROS: i64 = i64::MIN;
 /// `-infinity` of `date`.
@@ -180,6 +184,17 @@ pub fn booked_day_of(transfer: &Transfer, time: Timestamp) -> i32 {
         Some(BEFORE_ALL_MICROS) => BEFORE_ALL_DAYS,
         Some(micros) => micros.div_euclid(DAY_MICROS) as i32,
     }
+}
+
+/// First day of the span of days that the time of business of a transfer is in, in days since 2000; `None` if it has no such
+/// time.
+pub fn booked_span_of(transfer: &Transfer) -> Option<i32> {
+    let micros = booked_since_2000(transfer.booked_micros()?);
+    if micros == BEFORE_ALL_MICROS {
+        return Some(BEFORE_ALL_DAYS);
+    }
+    let day = micros.div_euclid(DAY_MICROS) as i32;
+    Some(day - (day - FIRST_DAY) % BOOKED_SPAN_DAYS)
 }
 
 /// Appends the binary form of a `numeric` without its length: number of digits, weight of the first

@@ -5,7 +5,7 @@
 //! the tables at position P are exactly what the log says up to P, whichever process dies;
 //! [`audit`] proves it.
 //!
-//! [`across`], [`copy`], [`fold`], [`facts`], [`movement`], [`tables`], [`volumes`], [`batch`] and
+//! [`across`], [`copy`], [`fold`], [`facts`], [`movement`], [`tables`], [`volumes`], [`booked`], [`batch`] and
 //! [`history`] are pure.
 #![forbid(unsafe_code)]
 #![allow(
@@ -17,6 +17,7 @@ pub mod across;
 pub mod audit;
 pub mod batch;
 pub mod board;
+pub mod booked;
 pub mod cli;
 pub mod config;
 pub mod copy;
@@ -33,6 +34,7 @@ pub mod history;
 mod http;
 pub mod limits;
 pub mod managed;
+pub mod marks;
 pub mod metrics;
 pub mod movement;
 pub mod noted;

@@ -19,6 +19,13 @@ pub const BATCH_BYTES_MAX: usize = 24 << 20;
 pub const BATCH_RECORDS_MAX: u64 = 262_144;
 /// Bytes of COPY data in one message: PostgreSQL works on one while it receives the next.
 pub const COPY_CHUNK_BYTES: usize = 128 << 10;
+/// Changes of an account after which the writer marks what it had moved. A question reads up to so many rows beside those of one
+/// batch: 1,024 take about 1 ms.
+pub const MARK_CHANGES: i64 = 1024;
+/// Records after which all accounts are marked, at least. A question about all of them reads up to half as many records.
+pub const MARK_RECORDS_MIN: u64 = 524_288;
+/// The same, in times the number of accounts: so marks are at most an eighth of a row for each record.
+pub const MARK_ACCOUNTS_TIMES: u64 = 8;
 /// First and longest pause after a failure. Each pause is twice the one before, minus a random
 /// part.
 pub const BACKOFF_MIN: Duration = Duration::from_millis(50);

@@ -15,6 +15,7 @@ use crate::database::Database;
 use crate::fatal::{Fatal, Reason};
 use crate::feed::{self, Feed, QueuedPage};
 use crate::history::{History, HistoryError, Position};
+use crate::marks::Marker;
 use crate::metrics::PartitionMetrics;
 use crate::writer::{WriteOutcome, Writer};
 
@@ -34,6 +35,7 @@ impl Projection {
     /// Projects until something fails for good or, with `until`, to at least that offset.
     pub async fn run(self, until: Option<Offset>) -> Result<Position, Fatal> {
         let Self { client, partition, database, metrics } = self;
+        let mut marker = Marker::new(database.clone(), partition);
         let mut writer = Writer::new(database, partition, metrics.clone());
         loop {
             let (position, under_way) = writer.start().await?;
@@ -62,7 +64,11 @@ impl Projection {
                 let Some(batch) = batch else {
                     return Err(why_ended(partition, tasks.join_next().await));
                 };
-                match writer.write(&batch).await? {
+                let outcome = writer.write(&batch).await?;
+                if outcome == WriteOutcome::Written {
+                    marker.written(batch.to.next_offset);
+                }
+                match outcome {
                     WriteOutcome::Written
                         if until.is_some_and(|until| batch.to.next_offset >= until) =>
                     {

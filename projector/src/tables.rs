@@ -227,8 +227,40 @@ pub const DAILY_VOLUMES: Table = Table {
     ],
 };
 
+/// What accounts had moved before some offsets.
+pub const ACCOUNT_MARKS: Table = Table {
+    name: "account_marks",
+    columns: &[
+        ("partition", INTEGER),
+        ("account_id", UUID),
+        ("log_offset", BIGINT),
+        ("debits_posted", "numeric"),
+        ("credits_posted", "numeric"),
+        ("debits_booked", "numeric"),
+        ("credits_booked", "numeric"),
+    ],
+};
+
+/// The offsets at which all accounts have a row of [`ACCOUNT_MARKS`].
+pub const BALANCE_MARKS: Table = Table {
+    name: "balance_marks",
+    columns: &[("partition", INTEGER), ("log_offset", BIGINT), ("accounts", BIGINT)],
+};
+
+/// What accounts have moved by time of business, in spans of days.
+pub const BOOKED_SUMS: Table = Table {
+    name: "booked_sums",
+    columns: &[
+        ("partition", INTEGER),
+        ("account_id", UUID),
+        ("first_day", "date"),
+        ("debits", "numeric"),
+        ("credits", "numeric"),
+    ],
+};
+
 /// All tables.
-pub const TABLES: [Table; 9] = [
+pub const TABLES: [Table; 12] = [
     ACCOUNTS,
     TRANSFERS,
     RESERVATIONS,
@@ -238,6 +270,9 @@ pub const TABLES: [Table; 9] = [
     UNDER_WAY,
     ARRIVALS,
     DAILY_VOLUMES,
+    ACCOUNT_MARKS,
+    BALANCE_MARKS,
+    BOOKED_SUMS,
 ];
 
 /// Balances and state of an account.

@@ -13,13 +13,14 @@ use walengine_net::model::{Offset, PartitionId};
 
 use crate::across::UnderWay;
 use crate::batch::{Batch, ReservationEnd};
+use crate::booked::BookedSums;
 use crate::copy::{HEADER, TRAILER};
 use crate::database::{Connection, Database, columns, within};
 use crate::fatal::{Fatal, Reason};
 use crate::fold::Fold;
 use crate::history::Position;
 use crate::limits::{
-    COPY_CHUNK_BYTES, HOST_SILENT_MAX, KEEPALIVE_EVERY, KEEPALIVE_IDLE, LOCK_RETRY,
+    COPY_CHUNK_BYTES, HOST_SILENT_MAX, KEEPALIVE_EVERY, KEEPALIVE_IDLE, LOCK_RETRY, MARK_CHANGES,
 };
 use crate::metrics::PartitionMetrics;
 use crate::position;
@@ -57,6 +58,7 @@ struct WriterSession {
     ends: Statement,
     words: Statement,
     volumes: Statement,
+    booked: Statement,
     advance: Statement,
 }
 
@@ -221,8 +223,10 @@ impl WriterSession {
             let copy = format!("COPY {name} ({}) FROM STDIN (FORMAT binary)", columns(&table));
             copies.push((table, within(connection.prepare(&copy)).await?));
         }
+        // An account that has changed often is marked: what it has moved below the batch's end.
         let changes = format!(
-            "UPDATE {} AS a SET
+            "WITH changed AS (
+             UPDATE {0} AS a SET
                  debits_pending = a.debits_pending + c.debits_pending,
                  debits_posted = a.debits_posted + c.debits_posted,
                  credits_pending = a.credits_pending + c.credits_pending,
@@ -233,8 +237,24 @@ impl WriterSession {
                            $6::bigint[], $7::boolean[])
                  AS c (id, debits_pending, debits_posted, credits_pending, credits_posted,
                        versions, closed)
-              WHERE a.id = c.id",
-            database.part("accounts", partition)
+              WHERE a.id = c.id
+             RETURNING a.id, a.version / {MARK_CHANGES} <> (a.version - c.versions) / {MARK_CHANGES} AS is_due,
+                       a.debits_posted, a.credits_posted), marked AS (
+             INSERT INTO {1} (partition, account_id, log_offset, debits_posted, credits_posted, debits_booked, credits_booked)
+             SELECT {2}, c.id, $8, m.* FROM changed c CROSS JOIN LATERAL (
+                    SELECT c.debits_posted, c.credits_posted, coalesce(sum(b.debits), 0), coalesce(sum(b.credits), 0)
+                      FROM {3} b WHERE b.account_id = c.id HAVING c.id < 'fffffffe-0000-0000-0000-000000000000'
+                    UNION ALL
+                    SELECT s.debits, s.credits, s.debits_booked, s.credits_booked FROM {4}(c.id, {2}, $8) AS s
+                     WHERE c.id >= 'fffffffe-0000-0000-0000-000000000000') AS m
+              WHERE c.is_due AND c.id < 'ffffffff-0000-0000-0000-000000000000'
+                 ON CONFLICT DO NOTHING)
+             SELECT count(*) FROM changed",
+            database.part("accounts", partition),
+            database.part("account_marks", partition),
+            partition.0,
+            database.part("booked_sums", partition),
+            database.name("sums_before"),
         );
         let ends = format!(
             "UPDATE {} AS r SET
@@ -262,12 +282,23 @@ impl WriterSession {
             database.part("daily_volumes", partition),
             partition.0
         );
+        let booked = format!(
+            "INSERT INTO {} AS d (partition, account_id, first_day, debits, credits)
+             SELECT {}, v.account_id, v.first_day, sum(v.debits), sum(v.credits)
+               FROM unnest($1::uuid[], $2::date[], $3::numeric[], $4::numeric[]) AS v (account_id, first_day, debits, credits)
+              GROUP BY v.account_id, v.first_day
+             ON CONFLICT (account_id, first_day) DO UPDATE
+                SET debits = d.debits + excluded.debits, credits = d.credits + excluded.credits",
+            database.part("booked_sums", partition),
+            partition.0
+        );
         let changes = within(connection.prepare(&changes)).await?;
         let ends = within(connection.prepare(&ends)).await?;
         let words = within(connection.prepare(&words)).await?;
         let volumes = within(connection.prepare(&volumes)).await?;
+        let booked = within(connection.prepare(&booked)).await?;
         let advance = position::prepare(database, &connection).await?;
-        Ok(Self { connection, copies, changes, ends, words, volumes, advance })
+        Ok(Self { connection, copies, changes, ends, words, volumes, booked, advance })
     }
 
     /// Runs the transaction. False if the position is not the batch's; then nothing was written.
@@ -292,9 +323,14 @@ impl WriterSession {
         if !batch.ends.is_empty() {
             self.end_reservations(&batch.ends, changes.to_mut()).await?;
         }
-        // The volumes are sent with the changes, so that they cost no time of their own.
-        let (merge, add) = (self.merge(&changes), self.add_volumes(&batch.volumes));
-        let (merged, added) = tokio::join!(biased; Box::pin(merge), Box::pin(add));
+        // All are sent at once, so that the small ones cost no time of their own. Marks read the sums by time of business, so
+        // those come first.
+        let booked = self.add_booked(&batch.booked);
+        let merge = self.merge(&changes, batch.to.next_offset);
+        let volumes = self.add_volumes(&batch.volumes);
+        let (booked, merged, added) =
+            tokio::join!(biased; Box::pin(booked), Box::pin(merge), Box::pin(volumes));
+        booked?;
         merged?;
         added?;
         self.connection.batch_execute("COMMIT").await?;
@@ -381,8 +417,22 @@ impl WriterSession {
         Ok(())
     }
 
-    /// Updates the balances: one statement, each account once.
-    async fn merge(&self, changes: &Fold) -> Result<(), Trouble> {
+    /// Adds what has a time of business to its sums.
+    async fn add_booked(&self, booked: &BookedSums) -> Result<(), Trouble> {
+        let all = booked.all();
+        if all.is_empty() {
+            return Ok(());
+        }
+        let accounts: Vec<Uuid> = all.iter().map(|sum| Uuid(sum.account)).collect();
+        let days: Vec<Date> = all.iter().map(|sum| Date(sum.first_day)).collect();
+        let debits: Vec<Numeric> = all.iter().map(|sum| sum.debits.into()).collect();
+        let credits: Vec<Numeric> = all.iter().map(|sum| sum.credits.into()).collect();
+        self.connection.execute(&self.booked, &[&accounts, &days, &debits, &credits]).await?;
+        Ok(())
+    }
+
+    /// Updates the balances, as of an offset: one statement, each account once.
+    async fn merge(&self, changes: &Fold, next_offset: Offset) -> Result<(), Trouble> {
         if changes.is_empty() {
             return Ok(());
         }
@@ -397,9 +447,9 @@ impl WriterSession {
         let credits_posted = numbers(|change| change.credits_posted);
         let versions: Vec<i64> = all.iter().map(|(_, change)| change.versions as i64).collect();
         let closed: Vec<Option<bool>> = all.iter().map(|(_, change)| change.closed).collect();
-        let changed = self
+        let row = self
             .connection
-            .execute(
+            .query_one(
                 &self.changes,
                 &[
                     &ids,
@@ -409,9 +459,11 @@ impl WriterSession {
                     &credits_posted,
                     &versions,
                     &closed,
+                    &(next_offset.0 as i64),
                 ],
             )
             .await?;
+        let changed: i64 = row.try_get(0)?;
         if changed as usize == all.len() {
             Ok(())
         } else {

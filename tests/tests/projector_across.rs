@@ -625,10 +625,12 @@ fn downgrade_to_4(setup: &Setup) {
     }
 }
 
-/// Takes away what version 9 brought, but for its columns of views.
+/// Takes away what versions 9 and 10 brought, but for their columns of views.
 fn downgrade_to_8(setup: &Setup) {
     setup.ask(
-        "DROP VIEW account_statements; DROP VIEW transfer_states;
+        "DROP TABLE account_marks, balance_marks, booked_sums;
+         DROP FUNCTION booked_span, sums_before, booked_before, balance_of;
+         DROP VIEW account_statements; DROP VIEW transfer_states;
          DROP VIEW movements, volume_by_day, volume_by_booked_day, newest_time; DROP TABLE daily_volumes;
          DROP FUNCTION statement, newest_movements, balances_at, posted_before, offset_at;
          DROP FUNCTION balance_at, balance_after;

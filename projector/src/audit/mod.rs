@@ -10,6 +10,7 @@
 
 mod across;
 pub mod compare;
+mod marks;
 mod rows;
 mod state;
 mod volumes;
@@ -157,6 +158,7 @@ async fn audit_partition(
     tables.insert(2, compare_reservations(snapshot, partition, &state).await?);
     tables.push(compare_under_way(snapshot, partition, &state).await?);
     tables.push(volumes::compare(database, &snapshot.first, partition).await?);
+    tables.extend(marks::compare(database, &snapshot.first, partition).await?);
     let (position, under_way) = (position.next_offset, state.under_way().len());
     Ok(PartitionReport { partition, position, tables, under_way, across: Vec::new() })
 }

@@ -10,6 +10,7 @@ use super::{Decided, PARTITIONS, entry};
 use crate::batch::Builder;
 use crate::database::{Connection, Database};
 use crate::managed::Managed;
+use crate::marks;
 use crate::metrics::PartitionMetrics;
 use crate::schema;
 use crate::writer::{WriteOutcome, Writer};
@@ -54,12 +55,22 @@ impl Server {
         schema: &str,
         log: impl Fn(PartitionId) -> Vec<Vec<Decided>>,
     ) -> (Database, Connection) {
+        self.write_marked(schema, log, |_| false).await
+    }
+
+    /// The same, with marks of all accounts behind the entries of these numbers.
+    pub async fn write_marked(
+        &self,
+        schema: &str,
+        log: impl Fn(PartitionId) -> Vec<Vec<Decided>>,
+        is_marked: impl Fn(usize) -> bool,
+    ) -> (Database, Connection) {
         let (database, connection) = self.schema(schema).await;
         for partition in (0..PARTITIONS).map(PartitionId) {
             let metrics = Arc::new(PartitionMetrics::new(partition));
             let mut writer = Writer::new(database.clone(), partition, metrics);
             let mut offset = 0;
-            for decided in log(partition) {
+            for (number, decided) in log(partition).into_iter().enumerate() {
                 let (header, body) = entry(partition, offset, &decided);
                 // What is under way is loaded each time.
                 let (position, under_way) = writer.start().await.unwrap();
@@ -68,6 +79,9 @@ impl Server {
                 let batch = builder.seal().unwrap();
                 assert_eq!(writer.write(&batch).await.unwrap(), WriteOutcome::Written);
                 offset = header.next_offset().0;
+                if is_marked(number) {
+                    marks::take(&database, &connection, partition).await.unwrap();
+                }
             }
         }
         (database, connection)

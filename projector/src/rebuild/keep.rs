@@ -17,11 +17,11 @@ use crate::facts::{self, Fact};
 use crate::fatal::{Fatal, Reason};
 use crate::history::Position;
 use crate::tables::{
-    self, ACCOUNT_EVENTS, ACCOUNTS, ARRIVALS, DAILY_VOLUMES, OPAQUE_RECORDS, REFUSED_EVENTS,
-    RESERVATIONS, TRANSFERS, UNDER_WAY,
+    self, ACCOUNT_EVENTS, ACCOUNT_MARKS, ACCOUNTS, ARRIVALS, BALANCE_MARKS, BOOKED_SUMS,
+    DAILY_VOLUMES, OPAQUE_RECORDS, REFUSED_EVENTS, RESERVATIONS, TRANSFERS, UNDER_WAY,
 };
 use crate::trouble::Trouble;
-use crate::{position, schema, volumes};
+use crate::{booked, position, schema, volumes};
 
 /// Tables whose rows never change.
 const UNCHANGING: [tables::Table; 4] = [ACCOUNT_EVENTS, REFUSED_EVENTS, OPAQUE_RECORDS, ARRIVALS];
@@ -126,7 +126,7 @@ async fn copy(
         connection.batch_execute(&rows_before(old, fresh, table, partition, offset)).await?;
     }
     ended_later(old, fresh, connection, client, partition, offset).await?;
-    for statement in [transfers, reservations, accounts, volumes] {
+    for statement in [transfers, reservations, accounts, volumes, booked_sums, marks] {
         connection.batch_execute(&statement(old, fresh, partition, offset)).await?;
     }
     Ok(true)
@@ -213,6 +213,24 @@ fn volumes(_: &Database, fresh: &Database, partition: PartitionId, _: Offset) ->
         columns(&DAILY_VOLUMES),
         volumes::of_transfers(&fresh.part(TRANSFERS.name, partition), partition)
     )
+}
+
+/// Of the transfers and arrivals that are kept.
+fn booked_sums(_: &Database, fresh: &Database, partition: PartitionId, _: Offset) -> String {
+    let (movements, span) = (fresh.name("movements"), fresh.name("booked_span"));
+    format!(
+        "INSERT INTO {} ({}) {}",
+        fresh.part(BOOKED_SUMS.name, partition),
+        columns(&BOOKED_SUMS),
+        booked::of_movements(&movements, &span, partition)
+    )
+}
+
+/// They are of records that are kept, and the audit holds them against those.
+fn marks(old: &Database, fresh: &Database, partition: PartitionId, end: Offset) -> String {
+    let upto = Offset(end.0 + 1);
+    let kept = |table| rows_before(old, fresh, table, partition, upto);
+    format!("{}; {}", kept(ACCOUNT_MARKS), kept(BALANCE_MARKS))
 }
 
 fn reservations(old: &Database, fresh: &Database, partition: PartitionId, end: Offset) -> String {
@@ -347,7 +365,9 @@ mod tests {
                 let rows = |table| rows_before(&old, &fresh, table, partition, end);
                 let mut statements: Vec<String> = UNCHANGING.into_iter().map(rows).collect();
                 statements.push(rows_before(&was, &fresh, UNDER_WAY, partition, end));
-                for statement in [transfers, reservations, accounts, super::volumes] {
+                for statement in
+                    [transfers, reservations, accounts, super::volumes, booked_sums, marks]
+                {
                     statements.push(statement(&old, &fresh, partition, end));
                 }
                 for statement in statements {

@@ -18,7 +18,7 @@ use crate::values::Uuid;
 use crate::waits;
 
 /// All versions in order: number, name, statements.
-const MIGRATIONS: [(i32, &str, &str); 10] = [
+const MIGRATIONS: [(i32, &str, &str); 11] = [
     (1, "tables", include_str!("001_tables.sql")),
     (2, "questions", include_str!("002_questions.sql")),
     (3, "what is known of the log", include_str!("003_log_ends.sql")),
@@ -28,17 +28,19 @@ const MIGRATIONS: [(i32, &str, &str); 10] = [
     (7, "chains through several partitions", include_str!("007_stops.sql")),
     (8, "striped accounts", include_str!("008_stripes.sql")),
     (9, "time of business, and answers at once", include_str!("009_answers.sql")),
-    (10, "names", include_str!("011_names.sql")),
+    (10, "marks of balances", include_str!("010_marks.sql")),
+    (11, "names", include_str!("011_names.sql")),
 ];
 /// Versions that brought tables of partitions, with the statements for each partition.
-const PARTS: [(i32, &str); 7] = [
+const PARTS: [(i32, &str); 8] = [
     (1, include_str!("partition.sql")),
     (4, include_str!("004_partition.sql")),
     (5, include_str!("005_partition.sql")),
     (6, include_str!("006_partition.sql")),
     (7, include_str!("007_partition.sql")),
     (9, include_str!("009_partition.sql")),
-    (10, include_str!("011_partition.sql")),
+    (10, include_str!("010_partition.sql")),
+    (11, include_str!("011_partition.sql")),
 ];
 /// Belongs to version 1; left out where the types of another schema are used.
 const COLUMN_TYPES: &str = include_str!("001_types.sql");
@@ -354,8 +356,8 @@ mod tests {
 
     /// With views of somebody else's on those that change.
     #[tokio::test]
-    async fn version_8_is_upgraded_in_place_to_what_is_made_anew() {
-        const BEFORE: i32 = 8;
+    async fn version_9_is_upgraded_in_place_to_what_is_made_anew() {
+        const BEFORE: i32 = 9;
         let server = Server::start("upgrade");
         let (fresh, connection) = server.schema("fresh").await;
         let old = fresh.with_schema("old");
@@ -387,9 +389,10 @@ mod tests {
         let account = "INSERT INTO accounts VALUES (gen_random_uuid(), 3, now(), 2, 840, 1, 7, false, false, true,
                                                     1, 2, 3, 40)";
         connection.batch_execute(account).await.unwrap();
-        let transfer = "INSERT INTO transfers (id, debit_account_id, credit_account_id, log_offset, time, ledger, partition, code, kind, flags, amount)
+        let transfer = "INSERT INTO transfers (id, debit_account_id, credit_account_id, log_offset, time, ledger, partition, code, kind, flags, amount, booked_at)
              SELECT gen_random_uuid(), gen_random_uuid(), gen_random_uuid(), n, '2026-01-01 22:00:00Z'::timestamptz + n * interval '1 hour',
-                    840, 2, 7, CASE n WHEN 4 THEN 'pending' ELSE 'transfer' END::transfer_kind, CASE n WHEN 5 THEN 2048 ELSE 0 END, n
+                    840, 2, 7, CASE n WHEN 4 THEN 'pending' ELSE 'transfer' END::transfer_kind, CASE n WHEN 5 THEN 2048 ELSE 0 END, n,
+                    CASE n WHEN 1 THEN '-infinity' WHEN 3 THEN '1993-03-01 00:00:00Z'::timestamptz END
                FROM generate_series(1, 5) n";
         connection.batch_execute(transfer).await.unwrap();
         let views = ["balances", "account_statements", "transfer_states", "spanning_transfers"];
@@ -405,9 +408,8 @@ mod tests {
         }
         let kept = "SELECT balance, available, version, closed FROM public.kept_balances";
         assert_eq!(ask(&connection, kept).await, "38,37,2,t");
-        let volumes = "SELECT partition, ledger, day, booked_day, movements, amount FROM old.daily_volumes ORDER BY day";
-        let volumes = ask(&connection, volumes).await;
-        assert_eq!(volumes, "2,840,2026-01-01,2026-01-01,1,1\n2,840,2026-01-02,2026-01-02,2,5");
+        let sums = "SELECT partition, first_day, count(*), sum(debits), sum(credits) FROM old.booked_sums GROUP BY 1, 2 ORDER BY 2";
+        assert_eq!(ask(&connection, sums).await, "2,-infinity,2,1,1\n2,1993-02-05,2,3,3");
         let functions = |schema: &str| {
             format!(
                 "SELECT p.oid::regprocedure::text, provolatile, proparallel, prosrc, obj_description(p.oid)
@@ -421,7 +423,7 @@ mod tests {
             format!("SELECT indexdef FROM pg_indexes WHERE schemaname = '{schema}' ORDER BY 1")
         };
         let made = ask(&connection, &indexes("old")).await;
-        assert!(made.contains("(credit_account_id, booked_at)"), "{made}");
+        assert!(made.contains("(account_id, first_day)"), "{made}");
         assert_eq!(
             made.replace("old.", ""),
             ask(&connection, &indexes("fresh")).await.replace("fresh.", "")

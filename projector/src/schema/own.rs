@@ -32,13 +32,17 @@ pub const VIEWS: [&str; 15] = [
 /// Types of columns.
 pub const TYPES: [&str; 2] = ["transfer_kind", "reservation_state"];
 /// The functions of readers, and their arguments.
-pub const FUNCTIONS: [(&str, &str); 11] = [
+pub const FUNCTIONS: [(&str, &str); 15] = [
     ("with_decimals", "(numeric, bigint)"),
     ("walengine_wait_for", "(text, interval)"),
     ("partition_of", "(uuid, integer)"),
     ("partition_of", "(uuid)"),
     ("offset_at", "(integer, timestamptz)"),
+    ("booked_span", "(date)"),
+    ("sums_before", "(uuid, integer, bigint)"),
     ("posted_before", "(uuid, integer, bigint)"),
+    ("booked_before", "(uuid, integer, timestamptz)"),
+    ("balance_of", "(uuid)"),
     ("balance_at", "(uuid, timestamptz, text)"),
     ("balance_after", "(uuid, bigint)"),
     ("statement", "(uuid, timestamptz, timestamptz, text)"),

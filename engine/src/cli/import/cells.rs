@@ -4,14 +4,16 @@
 use walengine_net::model::{Amount, TransferFlags};
 
 use super::near;
+use crate::cli::log_time;
 
-const FLAGS: [(&str, TransferFlags); 6] = [
+const FLAGS: [(&str, TransferFlags); 7] = [
     ("linked", TransferFlags::LINKED),
     ("pending", TransferFlags::PENDING),
     ("post_pending", TransferFlags::POST_PENDING),
     ("void_pending", TransferFlags::VOID_PENDING),
     ("balancing_debit", TransferFlags::BALANCING_DEBIT),
     ("balancing_credit", TransferFlags::BALANCING_CREDIT),
+    ("booked", TransferFlags::BOOKED),
 ];
 
 /// What programs write for a value that is not there. Rows with it would become one.
@@ -144,6 +146,13 @@ pub fn amount(text: &[u8], scale: Scale) -> Result<Amount, String> {
         number.checked_mul(10u128.checked_pow(missing)?)
     };
     read().map(Amount).ok_or_else(|| bad(not_decimal(scale)))
+}
+
+/// A time of business in microseconds since 1970.
+pub fn time(column: &str, text: &[u8]) -> Result<i64, String> {
+    let time = std::str::from_utf8(text).map_err(|_| "not UTF-8".to_owned());
+    let micros = time.and_then(log_time::business_micros);
+    micros.map_err(|why| format!("{column} is {}, {why}", shown(text)))
 }
 
 fn not_decimal(scale: Scale) -> String {

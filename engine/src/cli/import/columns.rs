@@ -23,6 +23,8 @@ pub const COLUMNS: [&str; 12] = [
     "timeout_seconds",
     "flags",
 ];
+/// Place of the one in which the time of business is kept.
+const USER_DATA_64: usize = 8;
 /// So many of them are required.
 pub const REQUIRED: usize = 6;
 /// The row can't be read.
@@ -40,12 +42,16 @@ pub struct Wanted {
     /// Pass over columns that are not known.
     pub ignores: bool,
     pub scale: Scale,
+    /// Name in the header of the column with the time of business.
+    pub time: Option<String>,
 }
 
 /// Place of each column.
 #[derive(Debug)]
 pub struct Columns {
     places: [Option<usize>; COLUMNS.len()],
+    /// The time of business, with the name of its column.
+    time: Option<(usize, String)>,
     scale: Scale,
     /// The file is one of refused rows, whose cells are protected.
     is_protected: bool,
@@ -85,9 +91,14 @@ impl Columns {
                 ));
             }
         }
+        let time = wanted.time.as_ref().map(|name| time_column(header, skipped, name, wanted));
+        let time = time.transpose()?;
         let mut places: [Option<usize>; COLUMNS.len()] = [None; COLUMNS.len()];
         let mut unknown = Vec::new();
         for (place, name) in header.iter().enumerate().skip(skipped) {
+            if time == Some(place) {
+                continue;
+            }
             let given = wanted.given.iter().find(|(_, given)| given == name).map(|one| one.0);
             let is_renamed = |column: &usize| wanted.given.iter().any(|(one, _)| one == column);
             let known = COLUMNS.iter().position(|column| column == name);
@@ -153,7 +164,15 @@ impl Columns {
                 COLUMNS.join(", ")
             ));
         }
-        Ok(Self { places, scale: wanted.scale, is_protected })
+        if let (Some(_), Some(place)) = (time, places[USER_DATA_64]) {
+            return Err(format!(
+                "column {} of the header is {}, where --time keeps the time: remove one of them",
+                place + 1,
+                header[place]
+            ));
+        }
+        let time = time.map(|place| (place, cells::shown_text(&header[place])));
+        Ok(Self { places, time, scale: wanted.scale, is_protected })
     }
 
     /// The transfer of a row, or what is wrong with it. With names whose accounts were looked up, a
@@ -200,6 +219,11 @@ impl Columns {
             Ok(place) => place,
             Err(name) => names.place(name),
         });
+        let booked = self.booked(record)?;
+        let (user_data_64, flags) = match booked {
+            Some(micros) => (micros.cast_unsigned(), flags.with(TransferFlags::BOOKED)),
+            None => (self.number(record, USER_DATA_64)?, flags),
+        };
         let transfer = Transfer {
             id,
             debit_account_id: names.id(accounts[0]),
@@ -209,13 +233,19 @@ impl Columns {
             code,
             pending_id: pending.map_or(EventId(0), event_id),
             user_data_128: self.number(record, 7)?,
-            user_data_64: self.number(record, 8)?,
+            user_data_64,
             user_data_32: self.number(record, 9)?,
             timeout_seconds: self.number(record, 10)?,
             flags,
             ..Transfer::default()
         };
         Ok(Row { transfer, accounts })
+    }
+
+    /// The time of business in microseconds since 1970; `None` if the row has none.
+    fn booked(&self, record: &Record<'_>) -> Result<Option<i64>, String> {
+        let Some((place, name)) = &self.time else { return Ok(None) };
+        self.cell_at(record, *place).map(|text| cells::time(name, text)).transpose()
     }
 
     /// The account in a column: its place, or a name that is new.
@@ -235,7 +265,11 @@ impl Columns {
 
     /// What stands in a column; `None` if nothing does.
     fn cell<'a>(&self, record: &Record<'a>, column: usize) -> Option<&'a [u8]> {
-        let text = record.field(self.places[column]?);
+        self.cell_at(record, self.places[column]?)
+    }
+
+    fn cell_at<'a>(&self, record: &Record<'a>, place: usize) -> Option<&'a [u8]> {
+        let text = record.field(place);
         let text = if self.is_protected { unprotected(text) } else { text };
         let text = text.trim_ascii();
         (!text.is_empty()).then_some(text)
@@ -252,6 +286,27 @@ impl Columns {
     ) -> Result<T, String> {
         let text = self.cell(record, column);
         text.map_or(Ok(T::default()), |text| cells::whole(COLUMNS[column], text))
+    }
+}
+
+/// Place of the column with the time of business, which is no other column at the same time.
+fn time_column(
+    header: &[String],
+    skipped: usize,
+    name: &str,
+    wanted: &Wanted,
+) -> Result<usize, String> {
+    if COLUMNS.contains(&name) || wanted.given.iter().any(|(_, given)| given == name) {
+        return Err(format!("--time {name}: that column has a meaning of its own"));
+    }
+    let mut places = (skipped..header.len()).filter(|place| header[*place] == name);
+    match (places.next(), places.next()) {
+        (Some(place), None) => Ok(place),
+        (Some(_), Some(_)) => Err(format!("the header has the column {name} twice: remove one")),
+        (None, _) => Err(format!(
+            "--time {name}: the header has no column {name}; it is: {}",
+            listed(header)
+        )),
     }
 }
 
@@ -341,6 +396,36 @@ mod tests {
         let mut names = Names::new(Book(0));
         assert_eq!(row.transfer.debit_account_id, names.id_of("-a"));
         assert_eq!(row.transfer.credit_account_id, names.id_of("'=b"));
+    }
+
+    #[test]
+    fn a_column_of_times_becomes_the_time_of_business() {
+        let wanted = Wanted { time: Some("Buchung".to_owned()), ..Wanted::default() };
+        let header = format!("{H},Buchung,flags");
+        let row = |cell: &str| read(&header, &format!("1,a,b,5,1,1,{cell},linked"), &wanted);
+        let transfer = row("1993-03-01").unwrap().transfer;
+        assert_eq!(transfer.booked_micros(), Some(730_944_000_000_000));
+        assert_eq!(transfer.flags, TransferFlags::BOOKED.with(TransferFlags::LINKED));
+        let before = row("1969-12-31T23:59:59.999999Z").unwrap().transfer;
+        assert_eq!((before.booked_micros(), before.user_data_64), (Some(-1), u64::MAX));
+        let without = row("").unwrap().transfer;
+        assert_eq!((without.booked_micros(), without.flags), (None, TransferFlags::LINKED));
+        let wrong = row("1993-02-29").unwrap_err();
+        assert!(wrong.starts_with("Buchung is \"1993-02-29\", "), "{wrong}");
+        let protected = format!("line,verdict,reason,{header}");
+        let again = read(&protected, "7,unreadable,why,1,a,b,5,1,1,1993-03-01,", &wanted).unwrap();
+        assert_eq!(again.transfer.booked_micros(), transfer.booked_micros());
+
+        for (name, header, said) in [
+            ("date", H.to_owned(), "no column date"),
+            ("date", format!("{H},date,date"), "date twice"),
+            ("date", format!("{H},date,user_data_64"), "where --time keeps the time"),
+            ("code", H.to_owned(), "a meaning of its own"),
+        ] {
+            let wanted = Wanted { time: Some(name.to_owned()), ..Wanted::default() };
+            let error = find(&header, &wanted).unwrap_err();
+            assert!(error.contains(said), "{error}");
+        }
     }
 
     #[test]

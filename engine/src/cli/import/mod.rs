@@ -83,6 +83,12 @@ pub struct Arguments {
     #[arg(long, requires = "scale")]
     decimal_comma: bool,
 
+    /// The file's column with the time of business of each row, as 2026-11-01, "2026-11-01 14:00" (UTC) or
+    /// 2026-11-01T14:00:00+01:00: kept in user_data_64 with the flag booked. An empty one is the log's
+    /// time. A row that was imported without its time is another transfer, whose id is used
+    #[arg(long, value_name = "COLUMN")]
+    time: Option<String>,
+
     /// The file's name for a column, as in --column amount=Betrag; may be given several times
     #[arg(long, value_name = "COLUMN=NAME", value_parser = column)]
     column: Vec<(usize, String)>,
@@ -136,6 +142,7 @@ Flags:
   void_pending     releases the reservation pending_id
   balancing_debit  the amount or less, as the debit account's limit allows
   balancing_credit the same of the credit account
+  booked           user_data_64 is the time of business, in microseconds since 1970; see --time
 
 An example:
   id,debit_account,credit_account,amount,ledger,code,flags
@@ -145,6 +152,7 @@ An example:
 
   walengine import transfers.csv.gz --create-accounts
   walengine import june.csv --dry-run
+  walengine import history.csv --time booking_date
   walengine import juni.csv --column amount=Betrag --scale 2 --decimal-comma
 
 Exit code: 0 if every row was accepted, now or before; 1 if some were refused, and the others are in;
@@ -243,6 +251,7 @@ impl Arguments {
         Wanted {
             given: self.column.clone(),
             ignores: self.ignore_columns,
+            time: self.time.clone(),
             scale: Scale { places: self.scale, has_comma: self.decimal_comma },
         }
     }

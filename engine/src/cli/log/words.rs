@@ -92,10 +92,23 @@ pub fn in_words(
         value("ledger").to_owned(),
         value("code").to_owned(),
         match value("name") {
-            "" => flags.join(", "),
+            "" => flags
+                .iter()
+                .map(|flag| with_time(flag, value("user_data_64")))
+                .collect::<Vec<_>>()
+                .join(", "),
             name => format!("\"{name}\""),
         },
     ]
+}
+
+/// A flag; that of a time of business with the time.
+fn with_time(flag: &str, user_data_64: &str) -> String {
+    if flag != "booked" {
+        return flag.to_owned();
+    }
+    let number: u64 = user_data_64.parse().unwrap_or_default(); // 0 is an empty cell
+    format!("booked {}", log_time::shown_business(number.cast_signed()))
 }
 
 fn kind<'a>(kind: &'a str, flags: &[&str]) -> &'a str {
@@ -126,13 +139,14 @@ mod tests {
         row.set("offset", &7);
         row.set("timestamp", &1_764_142_200_000_000_001_u64);
         row.set("kind", &"transfer");
-        row.set("flags", &"linked|pending");
+        row.set("flags", &"linked|pending|booked");
+        row.set("user_data_64", &730_944_000_000_000_u64);
         row.set("id", &(u128::MAX - 1));
         let cells = in_words(&row, &mut ShownIds::new(false), None);
         let column = |name| &cells[COLUMNS.iter().position(|(column, _)| *column == name).unwrap()];
         assert_eq!(column("time"), "2025-11-26T07:30:00.000000Z");
         assert_eq!(column("kind"), "reserve");
-        assert_eq!(column("flags"), "linked, pending");
+        assert_eq!(column("flags"), "linked, pending, booked 1993-03-01");
         assert_eq!(column("id"), "ffffffff…fffffe");
         assert_eq!(column("debit_account"), "");
     }

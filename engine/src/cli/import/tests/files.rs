@@ -75,7 +75,7 @@ pub fn make(chance: &mut Chance) -> Made {
         places: chance.is(300).then(|| chance.below(4) as u8),
         has_comma: chance.is(300) && delimiter != ",",
     };
-    let mut wanted = Wanted { given: Vec::new(), ignores: chance.is(300), scale };
+    let mut wanted = Wanted { ignores: chance.is(300), scale, ..Wanted::default() };
     let mut header: Vec<String> = REQUIRED.map(str::to_owned).to_vec();
     header.extend(OPTIONAL.iter().filter(|_| chance.is(700)).map(|name| (*name).to_owned()));
     if chance.is(150) {
