@@ -26,6 +26,9 @@ pub const MARK_CHANGES: i64 = 1024;
 pub const MARK_RECORDS_MIN: u64 = 524_288;
 /// The same, in times the number of accounts: so marks are at most an eighth of a row for each record.
 pub const MARK_ACCOUNTS_TIMES: u64 = 8;
+/// Records after which the projector looks whether a mark is due.
+pub const MARK_LOOK_RECORDS: u64 = MARK_RECORDS_MIN / 4;
+const _: () = assert!(MARK_LOOK_RECORDS > REBUILD_LAG_RECORDS_MAX);
 /// First and longest pause after a failure. Each pause is twice the one before, minus a random
 /// part.
 pub const BACKOFF_MIN: Duration = Duration::from_millis(50);

@@ -8,7 +8,7 @@ use tokio::task::JoinSet;
 use walengine_net::model::{Offset, PartitionId};
 
 use crate::database::{Connection, Database};
-use crate::limits::{MARK_ACCOUNTS_TIMES, MARK_RECORDS_MIN};
+use crate::limits::{MARK_ACCOUNTS_TIMES, MARK_LOOK_RECORDS, MARK_RECORDS_MIN};
 use crate::tables::{ACCOUNT_MARKS, ACCOUNTS, BALANCE_MARKS, BOOKED_SUMS};
 use crate::trouble::Trouble;
 
@@ -26,9 +26,11 @@ pub struct Marker {
 }
 
 impl Marker {
-    /// Takes none before a batch is written.
-    pub fn new(database: Database, partition: PartitionId) -> Self {
-        Self { database, partition, next_look: Offset(0), work: JoinSet::new() }
+    /// Takes none before much is written behind this position: a rebuild that puts its tables in place catches up with a little,
+    /// and a mark would hold them meanwhile.
+    pub fn new(database: Database, partition: PartitionId, next_offset: Offset) -> Self {
+        let next_look = next_offset.plus(MARK_LOOK_RECORDS);
+        Self { database, partition, next_look, work: JoinSet::new() }
     }
 
     /// A batch up to here was written. Takes a mark if the last one is far behind, and does not wait for it.
@@ -46,7 +48,7 @@ impl Marker {
         if next_offset < self.next_look || !self.work.is_empty() {
             return;
         }
-        self.next_look = next_offset.plus(MARK_RECORDS_MIN / 8);
+        self.next_look = next_offset.plus(MARK_LOOK_RECORDS);
         let (database, partition) = (self.database.clone(), self.partition);
         self.work.spawn(async move {
             let connection = database.connect().await?;

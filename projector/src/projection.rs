@@ -35,7 +35,7 @@ impl Projection {
     /// Projects until something fails for good or, with `until`, to at least that offset.
     pub async fn run(self, until: Option<Offset>) -> Result<Position, Fatal> {
         let Self { client, partition, database, metrics } = self;
-        let mut marker = Marker::new(database.clone(), partition);
+        let marked = database.clone();
         let mut writer = Writer::new(database, partition, metrics.clone());
         loop {
             let (position, under_way) = writer.start().await?;
@@ -45,6 +45,7 @@ impl Projection {
             if until.is_some_and(|until| position.next_offset >= until) {
                 return Ok(position);
             }
+            let mut marker = Marker::new(marked.clone(), partition, position.next_offset);
             let mut tasks = JoinSet::new(); // aborts its tasks when it is dropped
             let (pages_in, pages) = feed::queue();
             tasks.spawn(feed.run(position.next_offset, pages_in));
