@@ -121,6 +121,77 @@ fn running_balances_are_the_banks(postgres: &Postgres) {
     assert!(count * 100 >= agreeing.len() * AGREEING_PERCENT, "{count} of {}", agreeing.len());
 }
 
+/// By time of business: a month's statement and the balance at a day, of several accounts, against a fold of the file.
+fn months_and_days_are_those_of_the_file(postgres: &Postgres) {
+    const MONTH: [&str; 2] = ["1993-11-01", "1993-12-01"];
+    let text = unpacked(&data("transfers.csv.gz"));
+    let rows: Vec<Vec<&str>> = text.lines().skip(1).map(|line| line.split(',').collect()).collect();
+    for name in ["bank:cash", "account:1005", "account:576", "account:2378", "account:704"] {
+        let account = uuid(names::account_id(Book(0), name).0);
+        let (mut before, mut month) = (0i128, Vec::new());
+        for row in &rows {
+            let amount: i128 = row[3].parse().unwrap();
+            let moved = i128::from(row[2] == name) * amount - i128::from(row[1] == name) * amount;
+            if row[6] < MONTH[0] {
+                before += moved;
+            } else if row[6] < MONTH[1] && moved != 0 {
+                month.push((row[6], uuid(names::id_of_text(row[0])), moved));
+            }
+        }
+        // One day has the order of the file.
+        month.sort_by_key(|(day, ..)| *day);
+        let mut balance = before;
+        let mut expected = Vec::new();
+        for (day, id, moved) in month {
+            balance += moved;
+            expected.push(vec![day.to_owned(), id, moved.to_string(), balance.to_string()]);
+        }
+        let found = postgres.rows(&format!(
+            "SELECT (booked_at AT TIME ZONE 'UTC')::date, transfer_id, credit - debit, balance
+               FROM walengine.statement('{account}', '{}Z', '{}Z', 'booked')",
+            MONTH[0], MONTH[1]
+        ));
+        assert_eq!(found, expected, "{name}");
+        assert!(found.len() > 3, "{name}");
+        for (day, expected) in [(MONTH[0], before), (MONTH[1], balance)] {
+            let found = postgres.rows(&format!(
+                "SELECT b.balance, (SELECT a.balance FROM walengine.balances_at('{day}Z', 'booked') a WHERE account_id = '{account}')
+                   FROM walengine.balance_at('{account}', '{day}Z', 'booked') b"
+            ));
+            assert_eq!(found, [[expected.to_string(), expected.to_string()]], "{name} at {day}");
+        }
+    }
+}
+
+/// A wrong row in one of them alone is a difference of that table and of no other.
+fn each_table_of_sums_is_audited(postgres: &Postgres, projecting: &Projecting) {
+    let marks = "INSERT INTO walengine.account_marks SELECT partition, id, next_offset - 1, debits_posted, credits_posted, 0, 0
+                   FROM walengine.accounts JOIN walengine.positions USING (partition) LIMIT 1";
+    let all = "INSERT INTO walengine.balance_marks SELECT partition, next_offset, 0 FROM walengine.positions WHERE partition = 1";
+    for (table, spoil, mend) in [
+        (
+            "daily_volumes",
+            "UPDATE walengine.daily_volumes SET amount = amount + 1",
+            "UPDATE walengine.daily_volumes SET amount = amount - 1",
+        ),
+        (
+            "booked_sums",
+            "UPDATE walengine.booked_sums SET debits = debits + 1",
+            "UPDATE walengine.booked_sums SET debits = debits - 1",
+        ),
+        ("account_marks", marks, "DELETE FROM walengine.account_marks"),
+        ("balance_marks", all, "DELETE FROM walengine.balance_marks"),
+    ] {
+        postgres.rows(spoil);
+        let (is_equal, said) = projecting.audit();
+        postgres.rows(mend);
+        assert!(!is_equal, "{table}: {said}");
+        let named = said.lines().filter(|line| line.starts_with("  "));
+        let others: Vec<_> = named.filter(|line| !line.contains(table)).collect();
+        assert!(said.contains(&format!("  {table}, ")) && others.is_empty(), "{table}: {said}");
+    }
+}
+
 #[test]
 fn sql_shows_a_banks_balances_and_statements() {
     let dir = TestDir::new("projector-bank");
@@ -130,7 +201,7 @@ fn sql_shows_a_banks_balances_and_statements() {
     let projecting = Projecting::new(dir.path(), &address, &postgres.url());
     let mut projector = projecting.spawn();
     let file = data("transfers.csv.gz");
-    let arguments = ["import", file.to_str().unwrap(), "--create-accounts", "--ignore-columns"];
+    let arguments = ["import", file.to_str().unwrap(), "--create-accounts", "--time", "date"];
     let output = run_command(Some(&server), dir.path(), &arguments);
     assert_eq!(output.status.code(), Some(0), "{}", String::from_utf8_lossy(&output.stderr));
     let client = server.client();
@@ -144,6 +215,8 @@ fn sql_shows_a_banks_balances_and_statements() {
     balances_are_as_expected(&postgres);
     a_statement_shows_the_running_balance(&postgres);
     running_balances_are_the_banks(&postgres);
+    months_and_days_are_those_of_the_file(&postgres);
+    each_table_of_sums_is_audited(&postgres, &projecting);
     projecting.audit_finds_no_difference();
     projector.stop();
     server.stop();
