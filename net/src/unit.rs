@@ -141,9 +141,10 @@ fn named(event: &EventBytes, partitions: u16) -> Named {
     let one = |id, rule| Named { partitions: [of(id), None], rule };
     match Event::from_bytes(event) {
         Ok(Event::Account(Account { id, .. })) => one(id, Rule::Nowhere),
-        Ok(Event::Close(Close { account_id, .. })) => one(account_id, Rule::Nowhere),
+        Ok(Event::Close(Close { account_id, .. }) | Event::Name(Name { account_id, .. })) => {
+            one(account_id, Rule::Nowhere)
+        }
         Ok(Event::Guard(Guard { account_id, .. })) => one(account_id, Rule::Last),
-        Ok(Event::Name(Name { account_id, .. })) => one(account_id, Rule::Nowhere),
         Ok(Event::Describe(_)) => {
             Named { partitions: [Some(partition::OF_LEDGERS), None], rule: Rule::Nowhere }
         }

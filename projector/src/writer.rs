@@ -463,11 +463,11 @@ impl WriterSession {
                 ],
             )
             .await?;
-        let changed: i64 = row.try_get(0)?;
-        if changed as usize == all.len() {
+        let changed = usize::try_from(row.try_get::<_, i64>(0)?).unwrap_or(0); // a count
+        if changed == all.len() {
             Ok(())
         } else {
-            Err(missing("accounts", all.len(), changed as usize).into())
+            Err(missing("accounts", all.len(), changed).into())
         }
     }
 }

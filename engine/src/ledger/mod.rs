@@ -110,7 +110,8 @@ pub struct Ledger {
     accounts: Accounts,
     pendings: Pendings,
     across: Across,
-    names: names::Names,
+    /// Boxed: a ledger is moved about while it is opened.
+    names: Box<names::Names>,
     scratch: decide::DecideScratch,
     ahead: ahead::Ahead,
     undo: undo::UndoMarks,
@@ -175,7 +176,7 @@ impl Ledger {
             accounts: Accounts::new(),
             pendings: Pendings::new(),
             across: Across::default(),
-            names: names::Names::new(),
+            names: Box::new(names::Names::new()),
             scratch: decide::DecideScratch::default(),
             ahead: ahead::Ahead::default(),
             undo: undo::UndoMarks::default(),

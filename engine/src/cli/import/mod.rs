@@ -84,7 +84,7 @@ pub struct Arguments {
     decimal_comma: bool,
 
     /// The file's column with the time of business of each row, as 2026-11-01, "2026-11-01 14:00" (UTC) or
-    /// 2026-11-01T14:00:00+01:00: kept in user_data_64 with the flag booked. An empty one is the log's
+    /// 2026-11-01T14:00:00+01:00: kept in `user_data_64` with the flag booked. An empty one is the log's
     /// time. A row that was imported without its time is another transfer, whose id is used
     #[arg(long, value_name = "COLUMN")]
     time: Option<String>,

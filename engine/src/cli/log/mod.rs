@@ -219,7 +219,7 @@ impl Printer {
         for entry in page.entries() {
             let (header, body) = entry.map_err(bad)?;
             for record in records(&header, body).map_err(bad)? {
-                self.record(&record)?;
+                self.record(&record);
             }
         }
         self.rows.look_up(self.found.iter())?;
@@ -230,10 +230,7 @@ impl Printer {
         Ok(())
     }
 
-    fn record(
-        &mut self,
-        LogRecord { offset, timestamp, verdict, content }: &LogRecord<'_>,
-    ) -> Result<(), Fatal> {
+    fn record(&mut self, LogRecord { offset, timestamp, verdict, content }: &LogRecord<'_>) {
         let record = Record {
             partition: self.partition,
             offset: *offset,
@@ -255,12 +252,12 @@ impl Printer {
                 }
                 row
             }
-        })
+        });
     }
 
-    fn row(&mut self, record: &Record, values: impl FnOnce() -> Row) -> Result<(), Fatal> {
+    fn row(&mut self, record: &Record, values: impl FnOnce() -> Row) {
         if record.offset < self.from || self.left == 0 {
-            return Ok(());
+            return;
         }
         let is_past = match self.to {
             None => false,
@@ -269,10 +266,9 @@ impl Printer {
         };
         if is_past {
             self.left = 0;
-            return Ok(());
+            return;
         }
         self.left -= 1;
         self.found.push(values());
-        Ok(())
     }
 }

@@ -9,7 +9,7 @@ macro_rules! flags {
         impl $name {
             $($(#[$flag_doc])* pub const $flag: Self = Self(1 << $bit);)*
             /// Every flag that this kind of event has.
-            pub const ALL: Self = Self($((1 << $bit))|*);
+            pub const ALL: Self = Self($(Self::$flag.0)|*);
             /// Names of the flags that are set, in order of bit.
             pub fn names(self) -> Vec<&'static str> {
                 let mut names = Vec::new();
