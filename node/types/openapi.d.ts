@@ -39,6 +39,40 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/v1/accounts/{id}/name": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        /** Name an account, for people. Its id stays, and no request takes the name for it. */
+        put: operations["nameAccount"];
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/accounts/{id}/statement": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** What has moved an account's money, newest first. Reservations move nothing. */
+        get: operations["getStatement"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/v1/accounts/lookup": {
         parameters: {
             query?: never;
@@ -90,6 +124,40 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/v1/ledgers": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** What ledgers are called, and how many decimals their amounts have. */
+        get: operations["listLedgers"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/ledgers/{ledger}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        /** Describe a ledger: its amounts are then shown and taken with decimals, too. */
+        put: operations["describeLedger"];
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/v1/log/{partition}": {
         parameters: {
             query?: never;
@@ -99,6 +167,23 @@ export interface paths {
         };
         /** Read a partition's log: refusals too, in order. */
         get: operations["readLog"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/log/{partition}/newest": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** Read a partition's log from its end backwards. */
+        get: operations["readNewest"];
         put?: never;
         post?: never;
         delete?: never;
@@ -119,6 +204,57 @@ export interface paths {
          * @description A connection that is lost is made again with `Last-Event-ID`, as browsers do: nothing is left out and nothing repeated.
          */
         get: operations["followLog"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/projector": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** How far PostgreSQL is behind the log. */
+        get: operations["getProjector"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/reservations": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** List the open reservations of a partition, oldest first. */
+        get: operations["listReservations"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/rights": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** Who asks, and what it may do. */
+        get: operations["getRights"];
         put?: never;
         post?: never;
         delete?: never;
@@ -189,6 +325,23 @@ export interface paths {
         put?: never;
         /** Look up many transfers, guards and closes. */
         post: operations["lookUpTransfers"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/verdicts": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** What verdicts mean. */
+        get: operations["listVerdicts"];
+        put?: never;
+        post?: never;
         delete?: never;
         options?: never;
         head?: never;
@@ -282,7 +435,33 @@ export interface components {
              */
             type: "close";
         };
-        GivenEvent: components["schemas"]["GivenAccount"] | components["schemas"]["GivenTransfer"] | components["schemas"]["GivenGuard"] | components["schemas"]["GivenClose"];
+        /** @description A ledger to describe. */
+        GivenDescribe: {
+            /** @description UUID, number or any other text. */
+            id: string;
+            /**
+             * Format: int32
+             * @description Its number.
+             */
+            ledger: number;
+            /** @description Succeeds or fails together with the next event. */
+            linked?: boolean;
+            /** @description What its asset is called, such as `USD`: at most 80 bytes of UTF-8. */
+            name: string;
+            /** @description The ledger may have had another scale: all its amounts are shown by this one from now on. */
+            rescale?: boolean;
+            /**
+             * Format: int32
+             * @description Digits behind the point: at scale 2 an amount of 1234 is 12.34.
+             */
+            scale: number;
+            /**
+             * @description `describe`; in a batch it says which event this is. (enum property replaced by openapi-typescript)
+             * @enum {string}
+             */
+            type: "describe";
+        };
+        GivenEvent: components["schemas"]["GivenAccount"] | components["schemas"]["GivenTransfer"] | components["schemas"]["GivenGuard"] | components["schemas"]["GivenClose"] | components["schemas"]["GivenName"] | components["schemas"]["GivenDescribe"];
         /** @description A condition on an account, in a linked chain. */
         GivenGuard: {
             /** @description The account to look at. */
@@ -303,10 +482,31 @@ export interface components {
             /** @description The version that it must be at. */
             version?: string | null;
         };
+        /** @description An account to name. */
+        GivenName: {
+            /** @description The account. */
+            account: string;
+            /** @description UUID, number or any other text. */
+            id: string;
+            /** @description Succeeds or fails together with the next event. */
+            linked?: boolean;
+            /** @description What it is called from now on: at most 80 bytes of UTF-8. Empty: it has no name any more. */
+            name: string;
+            /**
+             * @description `name`; in a batch it says which event this is. (enum property replaced by openapi-typescript)
+             * @enum {string}
+             */
+            type: "name";
+        };
         /** @description A transfer, or the end of a pending one. */
         GivenTransfer: {
             /** @description Minor units. May be missing when posting or voiding: the whole amount. */
             amount?: string;
+            /**
+             * @description The amount with the decimals of its ledger, which must be named and have been described: `12.34`. Instead of
+             *     `amount`.
+             */
+            amount_decimal?: string | null;
             /**
              * Format: int32
              * @description Reason. May be missing when posting or voiding.
@@ -349,6 +549,11 @@ export interface components {
             /** @description The user's own. */
             user_data_128?: string;
         };
+        /** @description The ledgers that were described. */
+        Ledgers: {
+            /** @description Ascending. */
+            ledgers: components["schemas"]["ShownLedger"][];
+        };
         /** @description A page of a partition's log. */
         LogPage: {
             /** @description Everything below is durable. */
@@ -356,6 +561,48 @@ export interface components {
             /** @description What to give as `from` for the next page. */
             next: string;
             records: components["schemas"]["Record"][];
+        };
+        /** @description What the amounts of a ledger are. */
+        NewDescription: {
+            /** @description Id of the description, so that it can be sent again: UUID, number or any other text. */
+            id: string;
+            /** @description What the asset is called, such as `USD`: at most 80 bytes of UTF-8. */
+            name: string;
+            /** @description The ledger had another scale, which was wrong: all its amounts are shown by this one. */
+            rescale?: boolean;
+            /**
+             * Format: int32
+             * @description Digits behind the point.
+             */
+            scale: number;
+        };
+        /** @description Records, newest first. */
+        NewestPage: {
+            /**
+             * @description What to give as `before` for older ones; there is none at the log's beginning. A page may be empty and
+             *     have it: a request looks at so many records and no more.
+             */
+            next?: string | null;
+            records: components["schemas"]["Record"][];
+        };
+        /** @description What an account is called from now on. */
+        NewName: {
+            /** @description Id of the naming, so that it can be sent again: UUID, number or any other text. */
+            id: string;
+            /** @description At most 80 bytes of UTF-8, nothing in it that is not seen. Empty: it has no name any more. */
+            name: string;
+        };
+        /** @description Open reservations, oldest first. */
+        OpenReservations: {
+            /** @description Those that were made before this offset were not looked for; 0: all were. */
+            covered_from: string;
+            /**
+             * Format: int32
+             * @description How many were found.
+             */
+            found: number;
+            /** @description At most 500, the oldest of those that were found. */
+            reservations: components["schemas"]["Reservation"][];
         };
         /** @description What was decided, in the order of the events. */
         Outcomes: {
@@ -380,6 +627,28 @@ export interface components {
             title: string;
             /** @description Which kind of problem: `urn:walengine:problem:` and the `code`. */
             type: string;
+        };
+        /** @description A partition in PostgreSQL. */
+        ProjectedPartition: {
+            /** @description Whether it hears from the engine. */
+            engine_connected: boolean;
+            /** @description Records that are missing. */
+            lag_records: string;
+            /**
+             * Format: int64
+             * @description Age of the oldest of them, in whole seconds.
+             */
+            lag_seconds: number;
+            /** @description Where the log ends. */
+            log_end: string;
+            /** @description PostgreSQL has every record below. */
+            next_offset: string;
+            /** Format: int32 */
+            partition: number;
+            /** @description Whether it is connected to PostgreSQL. */
+            postgres_connected: boolean;
+            /** @description Rows written since it was started. */
+            rows: string;
         };
         /** @description One record of a partition's log. */
         Record: {
@@ -416,6 +685,33 @@ export interface components {
          * @enum {string}
          */
         RecordKind: "event" | "expiry" | "arrival" | "word" | "mail" | "opaque";
+        /** @description A reservation. */
+        Reservation: {
+            /** @description What it holds, in minor units. */
+            amount: string;
+            /** @description With the decimals of its ledger, if that was described. */
+            amount_decimal?: string | null;
+            /** Format: int32 */
+            code: number;
+            /** Format: uuid */
+            credit_account: string;
+            /** Format: uuid */
+            debit_account: string;
+            /** @description Log time at which it ends by itself; there is none if it does not. */
+            expires?: string | null;
+            /**
+             * Format: uuid
+             * @description The pending transfer.
+             */
+            id: string;
+            /** @description The other partition has not said yet whether it holds. */
+            in_doubt: boolean;
+            /** Format: int32 */
+            ledger: number;
+            offset: string;
+            /** @description Log time at which it was made. */
+            time?: string | null;
+        };
         /** @description An account. */
         ShownAccount: {
             /** Format: int32 */
@@ -424,12 +720,20 @@ export interface components {
             created?: string | null;
             /** @description Reserved by pending transfers to it. */
             credits_pending: string;
+            /** @description With the decimals of its ledger, if that was described. */
+            credits_pending_decimal?: string | null;
             /** @description Moved into it. */
             credits_posted: string;
+            /** @description With the decimals of its ledger, if that was described. */
+            credits_posted_decimal?: string | null;
             /** @description Reserved by pending transfers from it, in minor units. */
             debits_pending: string;
+            /** @description With the decimals of its ledger, if that was described. */
+            debits_pending_decimal?: string | null;
             /** @description Moved out of it. */
             debits_posted: string;
+            /** @description With the decimals of its ledger, if that was described. */
+            debits_posted_decimal?: string | null;
             /** @description Limits and state. */
             flags: string[];
             /**
@@ -439,6 +743,8 @@ export interface components {
             id: string;
             /** Format: int32 */
             ledger: number;
+            /** @description What it is called. */
+            name?: string | null;
             /**
              * @description `account`. (enum property replaced by openapi-typescript)
              * @enum {string}
@@ -485,9 +791,26 @@ export interface components {
             /** @description `ok`, or why it was refused: the name of a verdict. */
             verdict: string;
         };
+        /** @description A description as it was sent. */
+        ShownDescribe: {
+            /** Format: uuid */
+            id: string;
+            /** Format: int32 */
+            ledger: number;
+            name: string;
+            /** Format: int32 */
+            scale: number;
+            /**
+             * @description `describe`. (enum property replaced by openapi-typescript)
+             * @enum {string}
+             */
+            type: "describe";
+        };
         /** @description What a post, void, expiry or balancing transfer has moved or released. */
         ShownEffect: {
             amount: string;
+            /** @description With the decimals of its ledger, if that was described. */
+            amount_decimal?: string | null;
             /** Format: int32 */
             code: number;
             /** Format: uuid */
@@ -498,7 +821,7 @@ export interface components {
             ledger: number;
         };
         /** @description An event as it stands in the log. */
-        ShownEvent: components["schemas"]["ShownTransfer"] | components["schemas"]["ShownAccount"] | components["schemas"]["ShownGuard"] | components["schemas"]["ShownClose"];
+        ShownEvent: components["schemas"]["ShownTransfer"] | components["schemas"]["ShownAccount"] | components["schemas"]["ShownGuard"] | components["schemas"]["ShownClose"] | components["schemas"]["ShownName"] | components["schemas"]["ShownDescribe"];
         /** @description A guard as it was sent. */
         ShownGuard: {
             /** Format: uuid */
@@ -514,8 +837,39 @@ export interface components {
             type: "guard";
             version?: string | null;
         };
+        /** @description What the amounts of a ledger are. */
+        ShownLedger: {
+            /** Format: int32 */
+            ledger: number;
+            /** @description What its asset is called; may be empty. */
+            name: string;
+            /**
+             * Format: int32
+             * @description Digits behind the point.
+             */
+            scale: number;
+        };
+        /** @description A naming as it was sent. */
+        ShownName: {
+            /** Format: uuid */
+            account: string;
+            /** Format: uuid */
+            id: string;
+            /** @description Empty: it has no name any more. */
+            name: string;
+            /**
+             * @description `name`. (enum property replaced by openapi-typescript)
+             * @enum {string}
+             */
+            type: "name";
+        };
         /** @description A node. */
         ShownNode: {
+            /**
+             * @description Whether it has just answered the node that tells; `null`: it was not asked, since it is not alive, or there
+             *     is no address.
+             */
+            answers?: boolean | null;
             client_address: string;
             /** Format: int32 */
             cores: number;
@@ -561,12 +915,29 @@ export interface components {
             replicas: components["schemas"]["ShownReplica"][];
             term: string;
         };
+        /** @description The projector. */
+        ShownProjector: {
+            /** @description In words. */
+            detail: string;
+            partitions: components["schemas"]["ProjectedPartition"][];
+            /** @description `answers`, `silent`, or `unknown` where nobody has said where it is. */
+            state: string;
+        };
         /** @description A replica. */
         ShownReplica: {
             /** @description Entries of the log that it is not known to have. */
             lag_entries: string;
             node: string;
             role: string;
+        };
+        /** @description What the caller may do, in some book and ledger at least. */
+        ShownRights: {
+            admin: boolean;
+            /** @description Who it is by its certificate; there is none without TLS, where everybody may do everything. */
+            name?: string | null;
+            read: boolean;
+            read_log: boolean;
+            write: boolean;
         };
         /** @description What was decided about an id. */
         ShownStatus: {
@@ -583,6 +954,8 @@ export interface components {
         /** @description A transfer as it was sent. */
         ShownTransfer: {
             amount: string;
+            /** @description With the decimals of its ledger, if that was described. */
+            amount_decimal?: string | null;
             /** Format: int32 */
             code: number;
             /** Format: uuid */
@@ -617,11 +990,72 @@ export interface components {
             partition?: number | null;
             text: string;
         };
+        /** @description A verdict. */
+        ShownVerdict: {
+            /** @description In words. */
+            meaning: string;
+            name: string;
+        };
+        /** @description Rows of a statement. */
+        Statement: {
+            /** Format: uuid */
+            account: string;
+            /** @description Nothing below this offset was looked at. */
+            covered_from: string;
+            /** Format: int32 */
+            ledger: number;
+            /**
+             * @description What to give as `before` for older rows; there is none where nothing is left. A page may be empty
+             *     and have it: a request looks at so many records and no more.
+             */
+            next?: string | null;
+            /**
+             * Format: int32
+             * @description The partition whose log it is from.
+             */
+            partition: number;
+            /** @description Newest first. */
+            rows: components["schemas"]["StatementRow"][];
+        };
+        /** @description What one record has moved. */
+        StatementRow: {
+            /** @description What was credited without what was debited, afterwards. May be below zero. */
+            balance: string;
+            /** @description With the decimals of its ledger, if that was described. */
+            balance_decimal?: string | null;
+            /** @description Moved into it. */
+            credit: string;
+            /** @description With the decimals of its ledger, if that was described. */
+            credit_decimal?: string | null;
+            /** @description Moved out of the account. */
+            debit: string;
+            /** @description With the decimals of its ledger, if that was described. */
+            debit_decimal?: string | null;
+            /**
+             * Format: uuid
+             * @description The transfer.
+             */
+            id?: string | null;
+            /** @description `transfer`, `post` or `between stripes`. */
+            kind: string;
+            offset: string;
+            /**
+             * Format: uuid
+             * @description On the other side.
+             */
+            other_account: string;
+            /** @description Log time. */
+            time?: string | null;
+        };
         /**
          * @description A kind of transfer.
          * @enum {string}
          */
         TransferFlag: "pending" | "post_pending" | "void_pending" | "balancing_debit" | "balancing_credit" | "booked";
+        /** @description Every verdict that there is. */
+        Verdicts: {
+            verdicts: components["schemas"]["ShownVerdict"][];
+        };
     };
     responses: never;
     parameters: never;
@@ -638,7 +1072,9 @@ export interface operations {
                 after?: number;
                 /** @description At most so many. */
                 limit?: number;
-                /** @description Partition whose accounts are listed. */
+                /** @description Only those whose names begin so, whatever is in capitals: the first ones. Not with `after`. */
+                name?: string;
+                /** @description Partition whose accounts are listed, from 0; with `name`, all are. */
                 partition?: number;
             };
             header?: {
@@ -931,6 +1367,288 @@ export interface operations {
                 };
                 content: {
                     "application/json": components["schemas"]["ShownAccount"];
+                };
+            };
+            /** @description It makes no sense */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The certificate proves nothing any more */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The policy does not allow it */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Nothing is there */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The token is of another cluster */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description It is for another host */
+            421: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The server is at fault */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description A node's answer makes no sense */
+            502: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Not now: `Retry-After` says when */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description No answer in time; `may_have_changed` says whether the outcome is known */
+            504: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    nameAccount: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @description UUID, number or any other text */
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["NewName"];
+            };
+        };
+        responses: {
+            /** @description It was decided before */
+            200: {
+                headers: {
+                    "Walengine-Token"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ShownOutcome"];
+                };
+            };
+            /** @description Named */
+            201: {
+                headers: {
+                    "Walengine-Token"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ShownOutcome"];
+                };
+            };
+            /** @description It makes no sense */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The certificate proves nothing any more */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The policy does not allow it */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Nothing is there */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The body did not come in time */
+            408: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Refused; the verdict says why */
+            409: {
+                headers: {
+                    "Walengine-Token"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ShownOutcome"];
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The body is too large */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The body is not `application/json` */
+            415: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description It is for another host */
+            421: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The server is at fault */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description A node's answer makes no sense */
+            502: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Not now: `Retry-After` says when */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description No answer in time; `may_have_changed` says whether the outcome is known */
+            504: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    getStatement: {
+        parameters: {
+            query?: {
+                /** @description `next` of the page before. */
+                before?: string;
+                /** @description At most so many rows. */
+                limit?: number;
+                /** @description Of a striped account: whose stripe; without it, that of partition 0. */
+                partition?: number;
+            };
+            header?: {
+                /** @description Which nodes answer. */
+                "Walengine-Read"?: "any" | "leader" | "linearizable";
+                /** @description Writes that the answer must include: tokens of earlier answers, separated by commas. */
+                "Walengine-Token"?: string;
+            };
+            path: {
+                /** @description UUID, number or any other text */
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description A page */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Statement"];
                 };
             };
             /** @description It makes no sense */
@@ -1405,6 +2123,278 @@ export interface operations {
             };
         };
     };
+    listLedgers: {
+        parameters: {
+            query?: never;
+            header?: {
+                /** @description Which nodes answer. */
+                "Walengine-Read"?: "any" | "leader" | "linearizable";
+                /** @description Writes that the answer must include: tokens of earlier answers, separated by commas. */
+                "Walengine-Token"?: string;
+            };
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description All that were described */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Ledgers"];
+                };
+            };
+            /** @description It makes no sense */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The certificate proves nothing any more */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The policy does not allow it */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Nothing is there */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The token is of another cluster */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description It is for another host */
+            421: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The server is at fault */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description A node's answer makes no sense */
+            502: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Not now: `Retry-After` says when */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description No answer in time; `may_have_changed` says whether the outcome is known */
+            504: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    describeLedger: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @description Its number */
+                ledger: number;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["NewDescription"];
+            };
+        };
+        responses: {
+            /** @description It was decided before */
+            200: {
+                headers: {
+                    "Walengine-Token"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ShownOutcome"];
+                };
+            };
+            /** @description Described */
+            201: {
+                headers: {
+                    "Walengine-Token"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ShownOutcome"];
+                };
+            };
+            /** @description It makes no sense */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The certificate proves nothing any more */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The policy does not allow it */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Nothing is there */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The body did not come in time */
+            408: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Refused; the verdict says why */
+            409: {
+                headers: {
+                    "Walengine-Token"?: string;
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ShownOutcome"];
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The body is too large */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The body is not `application/json` */
+            415: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description It is for another host */
+            421: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The server is at fault */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description A node's answer makes no sense */
+            502: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Not now: `Retry-After` says when */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description No answer in time; `may_have_changed` says whether the outcome is known */
+            504: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
     readLog: {
         parameters: {
             query?: {
@@ -1528,6 +2518,131 @@ export interface operations {
             };
         };
     };
+    readNewest: {
+        parameters: {
+            query?: {
+                /** @description `next` of the page before: only what is before this offset. */
+                before?: number;
+                /** @description At most so many records. */
+                limit?: number;
+                /** @description Only what was refused. */
+                refused?: boolean;
+            };
+            header?: {
+                /** @description Which nodes answer. */
+                "Walengine-Read"?: "any" | "leader" | "linearizable";
+                /** @description Writes that the answer must include: tokens of earlier answers, separated by commas. */
+                "Walengine-Token"?: string;
+            };
+            path: {
+                /** @description Its number, from 0 */
+                partition: number;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description A page */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["NewestPage"];
+                };
+            };
+            /** @description It makes no sense */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The certificate proves nothing any more */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The policy does not allow it */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Nothing is there */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The token is of another cluster */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description It is for another host */
+            421: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The server is at fault */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description A node's answer makes no sense */
+            502: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Not now: `Retry-After` says when */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description No answer in time; `may_have_changed` says whether the outcome is known */
+            504: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
     followLog: {
         parameters: {
             query?: {
@@ -1553,6 +2668,326 @@ export interface operations {
                 };
                 content: {
                     "text/event-stream": components["schemas"]["Record"];
+                };
+            };
+            /** @description It makes no sense */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The certificate proves nothing any more */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The policy does not allow it */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Nothing is there */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description It is for another host */
+            421: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The server is at fault */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description A node's answer makes no sense */
+            502: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Not now: `Retry-After` says when */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description No answer in time; `may_have_changed` says whether the outcome is known */
+            504: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    getProjector: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description As it says itself */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ShownProjector"];
+                };
+            };
+            /** @description It makes no sense */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The certificate proves nothing any more */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The policy does not allow it */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Nothing is there */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description It is for another host */
+            421: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The server is at fault */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description A node's answer makes no sense */
+            502: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Not now: `Retry-After` says when */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description No answer in time; `may_have_changed` says whether the outcome is known */
+            504: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    listReservations: {
+        parameters: {
+            query?: {
+                /** @description The partition where the accounts live that are debited. */
+                partition?: number;
+            };
+            header?: {
+                /** @description Which nodes answer. */
+                "Walengine-Read"?: "any" | "leader" | "linearizable";
+                /** @description Writes that the answer must include: tokens of earlier answers, separated by commas. */
+                "Walengine-Token"?: string;
+            };
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description What was found */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["OpenReservations"];
+                };
+            };
+            /** @description It makes no sense */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The certificate proves nothing any more */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The policy does not allow it */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Nothing is there */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The token is of another cluster */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description It is for another host */
+            421: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The server is at fault */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description A node's answer makes no sense */
+            502: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Not now: `Retry-After` says when */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description No answer in time; `may_have_changed` says whether the outcome is known */
+            504: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    getRights: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description By the policy of this node */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ShownRights"];
                 };
             };
             /** @description It makes no sense */
@@ -2126,6 +3561,107 @@ export interface operations {
             };
             /** @description The body is not `application/json` */
             415: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description It is for another host */
+            421: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The server is at fault */
+            500: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description A node's answer makes no sense */
+            502: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Not now: `Retry-After` says when */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description No answer in time; `may_have_changed` says whether the outcome is known */
+            504: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    listVerdicts: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description All of them */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Verdicts"];
+                };
+            };
+            /** @description It makes no sense */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The certificate proves nothing any more */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The policy does not allow it */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description Nothing is there */
+            404: {
                 headers: {
                     [name: string]: unknown;
                 };
