@@ -51,8 +51,9 @@ for attempt in $(seq 300); do
   # Only what is ours counts: another server may have the address.
   kill -0 "$server" 2>/dev/null || fail "the server ended: $(tail -n 1 "$work/log")"
   kill -0 "$projecting" 2>/dev/null || fail "the projector ended: $(tail -n 1 "$work/projector.log")"
-  ! curl -sf "http://$http/health/ready" >/dev/null || break
-  [ "$attempt" -lt 300 ] || fail "the server is not ready: $(tail -n 1 "$work/log")"
+  ! { curl -sf "http://$http/health/ready" && psql -X -q -h "$postgres" -U walengine walengine \
+    -c 'SELECT 1 FROM walengine.balances LIMIT 1'; } >/dev/null 2>&1 || break
+  [ "$attempt" -lt 300 ] || fail "not ready: $(tail -n 1 "$work/log") $(tail -n 1 "$work/projector.log")"
   sleep 0.1
 done
 

@@ -3,7 +3,7 @@
 use std::io::{BufRead as _, BufReader};
 use std::os::unix::process::CommandExt as _;
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Stdio};
 
 use walengine_tests::http::Http;
 use walengine_tests::server::{binary, text};
@@ -16,6 +16,17 @@ fn paste(lines: &str) -> String {
     text(&output)
 }
 
+/// Ends the demonstration, and what it has started, also where the test fails.
+struct Demo(Child);
+
+impl Drop for Demo {
+    fn drop(&mut self) {
+        let group = format!("-{}", self.0.id());
+        let _ = Command::new("kill").args(["-INT", "--", &group]).stderr(Stdio::null()).status();
+        let _ = self.0.wait(); // it removes what it wrote
+    }
+}
+
 fn root() -> &'static Path {
     Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/.."))
 }
@@ -23,7 +34,7 @@ fn root() -> &'static Path {
 #[test]
 fn the_demonstration_lives_until_it_is_interrupted_and_what_it_prints_can_be_pasted() {
     let [clients, http, metrics] = [(); 3].map(|()| free_address());
-    let mut demo = Command::new(root().join("scripts/demo.sh"))
+    let demo = Command::new(root().join("scripts/demo.sh"))
         .env("WALENGINE_DEMO_PROGRAMS", binary().parent().unwrap())
         .env("WALENGINE_DEMO_PORT", clients.port().to_string())
         .env("WALENGINE_DEMO_HTTP_PORT", http.port().to_string())
@@ -32,8 +43,9 @@ fn the_demonstration_lives_until_it_is_interrupted_and_what_it_prints_can_be_pas
         .stdout(Stdio::piped())
         .spawn()
         .unwrap();
+    let mut demo = Demo(demo);
     let mut said = String::new();
-    for line in BufReader::new(demo.stdout.take().unwrap()).lines() {
+    for line in BufReader::new(demo.0.stdout.take().unwrap()).lines() {
         said += &(line.unwrap() + "\n");
         if said.ends_with("removes what it wrote.\n") {
             break;
@@ -61,8 +73,8 @@ fn the_demonstration_lives_until_it_is_interrupted_and_what_it_prints_can_be_pas
     let psql = after("PostgreSQL", 1);
     while !paste(&psql).contains("(5 rows)") {} // the projector comes after
 
-    paste(&format!("kill -INT -- -{}", demo.id()));
-    assert!(demo.wait().unwrap().success());
+    paste(&format!("kill -INT -- -{}", demo.0.id()));
+    assert!(demo.0.wait().unwrap().success());
     let left = psql.split_whitespace().skip_while(|word| *word != "-h").nth(1).unwrap();
     assert!(!Path::new(left).exists(), "{left} is left");
 }
