@@ -76,7 +76,7 @@ fn a_name_and_a_scale_are_shown_wherever_the_account_is_and_taken_as_shown() {
     bank.ok(&["ledger", "describe", "978", "EUR", "--scale", "2"]);
     bank.ok(&["transfer", "alice", "4711", "12.34", "--id", "t1"]);
     bank.ok(&["transfer", "alice", "4711", "12", "--id", "t2"]);
-    bank.ok(&["transfer", "alice", "fees", "1", "--scale", "0"]);
+    bank.ok(&["transfer", "alice", "fees", "1", "--scale", "0", "--to-book", "striped"]);
     bank.refused(&["transfer", "alice", "4711", "1.234"], "decimals");
     bank.ok(&["pending", "alice", "4711", "7.5", "--id", "p1"]);
     bank.refused(&["post", "p1", "7.51"], "pending_amount_exceeded");
@@ -190,7 +190,7 @@ impl Bank {
 #[test]
 fn an_import_keeps_the_names_of_its_file_and_undoes_no_later_one() {
     let bank = Bank::open("names-import");
-    let rows = "id,debit_account,credit_account,amount\n1,Anna Novak,shop,5\n2,shop,4711,1\n";
+    let rows = "id,debit_account,credit_account,amount,ledger,code\n1,Anna Novak,shop,5,1,1\n2,shop,4711,1,1,1\n";
     fs::write(bank.dir.path().join("a.csv"), rows).unwrap();
     let import = |file: &str| {
         let printed = bank.ok(&["import", file, "--create-accounts", "--format", "json"]);
@@ -207,7 +207,7 @@ fn an_import_keeps_the_names_of_its_file_and_undoes_no_later_one() {
     assert_eq!(names(&bank), "Corner shop");
     // One who gave accounts their ids elsewhere has names for them, too.
     let long = "x".repeat(81);
-    let rows = format!("id,debit_account,credit_account,amount\n3,{long},Zoe,5\n");
+    let rows = format!("id,debit_account,credit_account,amount,ledger,code\n3,{long},Zoe,5,1,1\n");
     fs::write(bank.dir.path().join("b.csv"), rows).unwrap();
     assert_eq!(import("b.csv"), 1, "what is too long for a name is left out");
     assert_eq!(names(&bank), "Corner shop,Zoe");

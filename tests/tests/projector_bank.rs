@@ -167,7 +167,7 @@ fn months_and_days_are_those_of_the_file(postgres: &Postgres) {
 fn each_table_of_sums_is_audited(postgres: &Postgres, projecting: &Projecting) {
     let marks = "INSERT INTO walengine.account_marks SELECT partition, id, next_offset - 1, debits_posted, credits_posted, 0, 0
                    FROM walengine.accounts JOIN walengine.positions USING (partition) LIMIT 1";
-    let all = "INSERT INTO walengine.balance_marks SELECT partition, next_offset, 0 FROM walengine.positions WHERE partition = 1";
+    let all = "INSERT INTO walengine.balance_marks SELECT partition, next_offset, 0 FROM walengine.positions WHERE next_offset > 0";
     for (table, spoil, mend) in [
         (
             "daily_volumes",

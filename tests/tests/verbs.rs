@@ -224,11 +224,11 @@ fn the_log_is_read_in_words_from_any_time() {
         assert!(said.contains(words), "no {words} in {said}");
     }
     let rows = bank.rows("log");
-    assert_eq!(rows.len(), 4);
+    assert_eq!(rows.len(), 6, "two accounts with their names, a reservation and its end");
     let (third, time) = (field(&rows[2], "offset"), field(&rows[2], "timestamp"));
     assert!(time.parse::<u64>().is_ok(), "exact nanoseconds: {time}");
     let all = bank.ok("log --format csv --from -1h");
-    assert_eq!(all.lines().count(), 5);
+    assert_eq!(all.lines().count(), 7);
     assert_eq!(bank.rows("log --from -1h --to -30m").len(), 0);
     assert_eq!(bank.rows(&format!("log --from {third}")), rows[2..]);
     assert_eq!(bank.rows(&format!("log --to {third}")), rows[..2]);

@@ -52,6 +52,7 @@ pub const INSIDE: &[(&[&str], &str)] = &[
             "engine/src/ledger/draft.rs",
             "engine/src/ledger/effects.rs",
             "engine/src/ledger/mod.rs",
+            "engine/src/ledger/names.rs",
             "engine/src/ledger/stripes.rs",
             "engine/src/ledger/undo.rs",
         ],
