@@ -1,10 +1,10 @@
 //! Random events of every kind that a ledger takes: accounts with limits, transfers, reservations
 //! that are posted whole or in part, voided or left to expire, balancing transfers, chains with
-//! guards, closings, names, opaque records, repeats, and many that are refused.
+//! guards, closings, opaque records, repeats, and many that are refused.
 
 use walengine_net::model::{
     Account, AccountFlags, AccountId, Amount, Book, Close, CloseFlags, Code, EventBytes, EventId,
-    Guard, GuardFlags, LedgerId, Name, NameFlags, NameText, PartitionId, Transfer, TransferFlags,
+    Guard, GuardFlags, LedgerId, PartitionId, Transfer, TransferFlags,
 };
 use walengine_net::partition::of_book;
 
@@ -172,12 +172,6 @@ impl Mixed {
                 transfer.id = Transfer::from_bytes(&self.old[place]).id;
             }
             17 => transfer.debit_account_id = self.account(ACCOUNTS + 5),
-            18 => {
-                let text = ["", "Anna", "Änne \"Ö\""][self.rng.index(3)];
-                let name = NameText::new(text).expect("it is a name");
-                let (account_id, flags) = (transfer.debit_account_id, NameFlags::default());
-                batch.push(Name { id: self.id(), account_id, name, flags }.to_bytes());
-            }
             _ => {}
         }
         let bytes = transfer.to_bytes();

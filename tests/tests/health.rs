@@ -203,7 +203,7 @@ fn what_commands_say_is_so_in_the_whole_cluster() {
         for (arguments, rows) in [
             (&["transfer", "t1"][..], 1),
             (&["account", "alice"], 1),
-            (&["log"], 3),
+            (&["log"], 5),
             (&["accounts"], 2),
         ] {
             let (code, said) = command(&nodes, &servers, arguments);

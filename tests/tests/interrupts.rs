@@ -210,7 +210,7 @@ fn commands_end_while_a_server_is_stopped_and_go_on_when_they_are_run_again() {
     signal(server.process_id(), "CONT");
     let again = run_command(None, dir.path(), &import);
     assert_eq!(again.status.code(), Some(0), "{}", String::from_utf8_lossy(&again.stderr));
-    assert_eq!(records(&server), ROWS + 2);
+    assert_eq!(records(&server), ROWS + 4, "and two accounts with their names");
 
     // Exports and backups wait for servers, too. A file that is not whole does not stay.
     let export = ["export", "out.walexport", "--timeout", "600", "--server", &address];

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use walengine::ledger::{Draft, Ledger, Outcomes};
+use walengine_net::limits::LEDGERS_MAX;
 use walengine_net::model::{
     Account, AccountId, Code, Describe, DescribeFlags, EventBytes, EventId, LedgerId, Name,
     NameFlags, NameText, PartitionId, Timestamp, Verdict,
@@ -157,6 +158,21 @@ fn a_ledger_keeps_its_scale_unless_it_is_told_to_change() {
     let Draft { base_offset, .. } = draft;
     ledger.undo_events(base_offset, previous, &draft.events, &draft.verdicts, &draft.resolved);
     assert_eq!((all(&ledger), ledger.digest()), (before.to_vec(), digest));
+}
+
+#[test]
+fn no_more_ledgers_are_described_than_can_be_listed() {
+    let mut ledger = Ledger::new(PartitionId(0), 1);
+    let one = |number: u32| {
+        let flags = DescribeFlags::default();
+        describe(u128::from(number), number, "x", 2, flags)
+    };
+    let all: Vec<_> = (1..=LEDGERS_MAX as u32).map(one).collect();
+    assert!(submit(&mut ledger, &all).0.iter().all(|verdict| verdict.is_ok()));
+    let more = one(LEDGERS_MAX as u32 + 1);
+    let again = describe(1 << 40, 7, "y", 2, DescribeFlags::default());
+    assert_eq!(submit(&mut ledger, &[more, again]).0, [Verdict::LedgersTooMany, Verdict::Ok]);
+    assert_eq!(restored(&mut ledger).digest(), ledger.digest());
 }
 
 #[test]

@@ -266,6 +266,8 @@ mod tests {
             "",
             "",
             "",
+            "",
+            "",
         ];
         assert_eq!(all, expected);
 
