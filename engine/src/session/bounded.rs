@@ -113,6 +113,11 @@ fn has(area: &Area, ledger: &Ledger, account: AccountId, named: Option<LedgerId>
             && ledger.account(account).is_none_or(|found| ledgers.contains(found.ledger.0))
 }
 
+/// The caller may see this account.
+pub fn may_see(bounded: Option<&Rights>, account: &Account) -> bool {
+    bounded.is_none_or(|rights| rights.read.has(account.id.book(), account.ledger))
+}
+
 /// What a caller may have decided, against the state at the tail.
 pub struct Judge<'a> {
     /// What the caller may do.

@@ -9,12 +9,13 @@ use walengine_net::message::{
 use walengine_net::model::{AccountId, NAME_BYTES_MAX};
 use walengine_replication::budget::Held;
 
-use super::reads::{Reads, may_see};
+use super::bounded::may_see;
+use super::replies::Replies;
 use crate::connection::errors::put_forbidden;
 use crate::ledger::Ledger;
 use crate::limits::LIST_LOOK_MAX;
 use crate::partition::commit::Commit;
-use crate::policy::Rights;
+use crate::policy::{Permit, Rights};
 
 /// What one name takes in an answer: the name, and an id or a place.
 const NAMED_BYTES: usize = NAME_BYTES_MAX + size_of::<u128>();
@@ -37,107 +38,104 @@ pub fn asked(frame: &Frame<'_>) -> Result<(Freshness, usize), MessageError> {
     })
 }
 
-impl<C: Commit> Reads<C> {
-    pub(super) fn answer_names(
-        &self,
-        frame: &Frame<'_>,
-        head: FrameHead,
-        held: Held,
-        bounded: Option<&Rights>,
-    ) -> Result<(), MessageError> {
-        match frame.kind {
-            Kind::LookupNames => {
-                let request = open_frame::<LookupNames<'_>>(frame)?;
-                let ids = request.ids.iter().map(|id| AccountId(id.to_native()));
-                self.lookup_names(head, held, ids, bounded);
+/// Answers such a request.
+pub fn answer<C: Commit>(
+    replies: &Replies<C>,
+    permit: &Permit,
+    frame: &Frame<'_>,
+    head: FrameHead,
+    held: Held,
+    bounded: Option<&Rights>,
+) -> Result<(), MessageError> {
+    match frame.kind {
+        Kind::LookupNames => {
+            let request = open_frame::<LookupNames<'_>>(frame)?;
+            let ids = request.ids.iter().map(|id| AccountId(id.to_native()));
+            lookup_names(replies, permit, head, held, ids, bounded);
+        }
+        Kind::FindNames => {
+            let request = open_frame::<FindNames<'_>>(frame)?;
+            // The request was checked.
+            let prefix = std::str::from_utf8(&request.prefix).unwrap_or_default();
+            let (after, limit) = (request.after.to_native(), request.limit.to_native());
+            find_names(replies, head, held, prefix, after, limit as usize, bounded);
+        }
+        _ => {
+            let (next_offset, ledgers) = replies.partition.with_ledger(|ledger| {
+                let row = |(ledger, described): (_, crate::ledger::Described)| {
+                    let walengine_net::model::LedgerId(ledger) = ledger;
+                    LedgerRow { ledger, scale: described.scale, name: described.text.to_bytes() }
+                };
+                (ledger.next_offset().0, ledger.described().map(row).collect::<Vec<_>>())
+            });
+            let reply = ListLedgersReply { next_offset, ledgers: &ledgers };
+            replies.put_read_when_visible(Kind::ListLedgersReply, head, &reply, held);
+        }
+    }
+    Ok(())
+}
+
+fn lookup_names<C: Commit>(
+    replies: &Replies<C>,
+    permit: &Permit,
+    head: FrameHead,
+    held: Held,
+    ids: impl Iterator<Item = AccountId> + Clone,
+    bounded: Option<&Rights>,
+) {
+    if let Some(rights) = bounded {
+        let may = |id: &AccountId| rights.read.ledgers(id.book()).is_some();
+        if let Some(id) = ids.clone().find(|id| !may(id)) {
+            let lacks = format!("lacks the right `read` in book {}", id.book().0);
+            if let Some(forbidden) = permit.forbidden(lacks) {
+                put_forbidden(&replies.outbox, head, &forbidden);
             }
-            Kind::FindNames => {
-                let request = open_frame::<FindNames<'_>>(frame)?;
-                // The request was checked.
-                let prefix = std::str::from_utf8(&request.prefix).unwrap_or_default();
-                let (after, limit) = (request.after.to_native(), request.limit.to_native());
-                self.find_names(head, held, prefix, after, limit as usize, bounded);
-            }
-            _ => {
-                let (next_offset, ledgers) = self.replies.partition.with_ledger(|ledger| {
-                    let row = |(ledger, described): (_, crate::ledger::Described)| {
-                        let walengine_net::model::LedgerId(ledger) = ledger;
-                        LedgerRow {
-                            ledger,
-                            scale: described.scale,
-                            name: described.text.to_bytes(),
-                        }
-                    };
-                    (ledger.next_offset().0, ledger.described().map(row).collect::<Vec<_>>())
-                });
-                let reply = ListLedgersReply { next_offset, ledgers: &ledgers };
-                self.replies.put_read_when_visible(Kind::ListLedgersReply, head, &reply, held);
+            return;
+        }
+    }
+    let (mut found, mut names) = (Vec::new(), Vec::new());
+    let next_offset = replies.partition.with_ledger(|ledger| {
+        for (id, place) in ids.zip(0..) {
+            if let Some(name) = ledger.name(id).filter(|_| is_seen(bounded, ledger, id)) {
+                found.push(place);
+                names.push(name.to_bytes());
             }
         }
-        Ok(())
-    }
+        ledger.next_offset().0
+    });
+    let reply = LookupNamesReply { next_offset, found: &found, names: &names };
+    replies.put_read_when_visible(Kind::LookupNamesReply, head, &reply, held);
+}
 
-    fn lookup_names(
-        &self,
-        head: FrameHead,
-        held: Held,
-        ids: impl Iterator<Item = AccountId> + Clone,
-        bounded: Option<&Rights>,
-    ) {
-        if let Some(rights) = bounded {
-            let may = |id: &AccountId| rights.read.ledgers(id.book()).is_some();
-            if let Some(id) = ids.clone().find(|id| !may(id)) {
-                let lacks = format!("lacks the right `read` in book {}", id.book().0);
-                if let Some(forbidden) = self.permit.forbidden(lacks) {
-                    put_forbidden(&self.replies.outbox, head, &forbidden);
-                }
-                return;
+fn find_names<C: Commit>(
+    replies: &Replies<C>,
+    head: FrameHead,
+    held: Held,
+    prefix: &str,
+    after: u128,
+    limit: usize,
+    bounded: Option<&Rights>,
+) {
+    let (mut ids, mut names, mut next_cursor) = (Vec::new(), Vec::new(), 0);
+    let next_offset = replies.partition.with_ledger(|ledger| {
+        let mut looked = 0;
+        let mut behind = after;
+        for (place, named) in ledger.names_from(prefix, after) {
+            // Those that are left out make a page shorter, or none of it in the end.
+            if names.len() == limit || looked == LIST_LOOK_MAX {
+                next_cursor = behind;
+                break;
+            }
+            (behind, looked) = (place, looked + 1);
+            if let Some(named) = named.filter(|it| is_seen(bounded, ledger, it.account)) {
+                ids.push(named.account.0);
+                names.push(named.text.to_bytes());
             }
         }
-        let (mut found, mut names) = (Vec::new(), Vec::new());
-        let next_offset = self.replies.partition.with_ledger(|ledger| {
-            for (id, place) in ids.zip(0..) {
-                if let Some(name) = ledger.name(id).filter(|_| is_seen(bounded, ledger, id)) {
-                    found.push(place);
-                    names.push(name.to_bytes());
-                }
-            }
-            ledger.next_offset().0
-        });
-        let reply = LookupNamesReply { next_offset, found: &found, names: &names };
-        self.replies.put_read_when_visible(Kind::LookupNamesReply, head, &reply, held);
-    }
-
-    fn find_names(
-        &self,
-        head: FrameHead,
-        held: Held,
-        prefix: &str,
-        after: u128,
-        limit: usize,
-        bounded: Option<&Rights>,
-    ) {
-        let (mut ids, mut names, mut next_cursor) = (Vec::new(), Vec::new(), 0);
-        let next_offset = self.replies.partition.with_ledger(|ledger| {
-            let mut looked = 0;
-            let mut behind = after;
-            for (place, named) in ledger.names_from(prefix, after) {
-                // Those that are left out make a page shorter, or none of it in the end.
-                if names.len() == limit || looked == LIST_LOOK_MAX {
-                    next_cursor = behind;
-                    break;
-                }
-                (behind, looked) = (place, looked + 1);
-                if let Some(named) = named.filter(|it| is_seen(bounded, ledger, it.account)) {
-                    ids.push(named.account.0);
-                    names.push(named.text.to_bytes());
-                }
-            }
-            ledger.next_offset().0
-        });
-        let reply = FindNamesReply { next_offset, next_cursor, ids: &ids, names: &names };
-        self.replies.put_read_when_visible(Kind::FindNamesReply, head, &reply, held);
-    }
+        ledger.next_offset().0
+    });
+    let reply = FindNamesReply { next_offset, next_cursor, ids: &ids, names: &names };
+    replies.put_read_when_visible(Kind::FindNamesReply, head, &reply, held);
 }
 
 /// The caller may see this account.

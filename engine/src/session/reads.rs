@@ -13,10 +13,10 @@ use walengine_net::message::{
     LookupAccountsReply, LookupTransfers, MessageError, ReadEntries, ReadLog, Status, StatusReply,
     VerdictState, open_frame,
 };
-use walengine_net::model::{Account, AccountId, Decided, EVENT_BYTES, EventBytes, Offset, Verdict};
+use walengine_net::model::{AccountId, Decided, EVENT_BYTES, EventBytes, Offset, Verdict};
 use walengine_replication::budget::{Budget, Held};
 
-use super::bounded::Known;
+use super::bounded::{Known, may_see};
 use super::disk_reads::DiskReads;
 use super::event_reads;
 use super::log_reads::{self, LookUp};
@@ -56,9 +56,9 @@ impl ReadScratch {
 
 /// See the module. Clones read for the same connection.
 pub struct Reads<C: Commit> {
-    pub(super) replies: Replies<C>,
+    replies: Replies<C>,
     scratch: Rc<RefCell<ReadScratch>>,
-    pub(super) permit: Rc<Permit>,
+    permit: Rc<Permit>,
     asked: Rc<AskedOf>,
 }
 
@@ -271,7 +271,8 @@ impl<C: Commit> Reads<C> {
                 );
             }
             Kind::LookupNames | Kind::FindNames | Kind::ListLedgers => {
-                self.answer_names(frame, head, held, bounded.as_deref())?;
+                let Self { replies, permit, .. } = self;
+                naming::answer(replies, permit, frame, head, held, bounded.as_deref())?;
             }
             Kind::Status => {
                 let request = open_frame::<Status<'_>>(frame)?;
@@ -534,11 +535,6 @@ impl Asked {
         };
         Ok(Self { freshness, answer_bytes })
     }
-}
-
-/// The caller may see this account.
-pub(super) fn may_see(bounded: Option<&Rights>, account: &Account) -> bool {
-    bounded.is_none_or(|rights| rights.read.has(account.id.book(), account.ledger))
 }
 
 /// How long a caller waits.

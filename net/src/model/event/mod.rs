@@ -6,6 +6,7 @@
 
 mod bytes;
 mod flags;
+mod name_text;
 mod naming;
 
 use num_enum::TryFromPrimitive;
@@ -14,7 +15,7 @@ use super::ids::{AccountId, Amount, Code, EventId, LedgerId, Offset, PartitionId
 
 pub use bytes::{event_flags, event_id, event_kind};
 pub use flags::{AccountFlags, CloseFlags, DescribeFlags, GuardFlags, NameFlags, TransferFlags};
-pub use naming::{Describe, NAME_BYTES_MAX, Name, NameError, NameText, SCALE_MAX};
+pub use name_text::{NAME_BYTES_MAX, NameError, NameText, SCALE_MAX};
 
 /// Size of every event in bytes.
 pub const EVENT_BYTES: usize = 128;
@@ -167,6 +168,34 @@ pub struct Close {
     pub account_id: AccountId,
     /// Close or reopen.
     pub flags: CloseFlags,
+}
+
+/// Names an account, for people; [`NameText::NONE`] takes its name away. Two accounts may have the same name.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Name {
+    /// Its id, which has one verdict for ever.
+    pub id: EventId,
+    /// The account.
+    pub account_id: AccountId,
+    /// What it is called from now on.
+    pub name: NameText,
+    /// Whether it is in a chain.
+    pub flags: NameFlags,
+}
+
+/// Says what the amounts of a ledger are. Partition 0 decides it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Describe {
+    /// Its id, which has one verdict for ever.
+    pub id: EventId,
+    /// The ledger.
+    pub ledger: LedgerId,
+    /// What its asset is called, such as `USD`.
+    pub name: NameText,
+    /// Digits behind the point: an amount of 1234 is shown as 12.34 at scale 2. At most [`SCALE_MAX`].
+    pub scale: u8,
+    /// Whether the scale may change.
+    pub flags: DescribeFlags,
 }
 
 /// The beginning of what one frame has brought from another partition. Only the leader writes it. It has no id.
