@@ -77,10 +77,12 @@ shops="bakery:Corner Bakery|grocer:Green Grocer|cinema:Odeon Cinema|rail:City Ra
   echo ']}'
 } | send POST /events >"$work/status"
 [ "$(cat "$work/status")" = 200 ] || fail "no accounts: $(cat "$work/answer")"
-# Names and the ledger's decimals, where the server has them.
-echo '{"name": "EUR", "scale": 2}' | send PUT /ledgers/978 >/dev/null || true
+# Names, and where the point stands in amounts. Shown by everything; no request takes a name for an id.
+said=$(echo '{"id": "euros", "name": "EUR", "scale": 2}' | send PUT /ledgers/978)
+[ "$said" = 201 ] || fail "the ledger has no description: $(cat "$work/answer")"
 tr '|' '\n' <<<"$people|$shops" | while IFS=: read -r id name; do
-  echo "{\"name\": \"$name\"}" | send PUT "/accounts/$id/name" >/dev/null || true
+  said=$(echo "{\"id\": \"name of $id\", \"name\": \"$name\"}" | send PUT "/accounts/$id/name")
+  [ "$said" = 201 ] || fail "$id has no name: $(cat "$work/answer")"
 done
 
 # A second's payments: salaries, shopping, tickets that are held and mostly taken, rent, and some that can't be paid.
@@ -108,16 +110,16 @@ cat <<TEXT
 A bank of eight customers is open, and they pay. Look at it:
 
   Console       http://$http/console
-  PostgreSQL    psql -h $postgres -U walengine walengine -c 'SELECT * FROM walengine.balances LIMIT 5'
+  PostgreSQL    psql -h $postgres -U walengine walengine -c 'SELECT name, balance, ledger_name FROM walengine.named_balances LIMIT 5'
 
 A first transfer, from here and in another terminal. Sent again, it moves nothing more.
 
   By curl
     curl -s http://$http/api/v1/transfers -H 'Content-Type: application/json' \\
-      -d '{"id": "first-by-curl", "debit_account": "payroll", "credit_account": "anna", "amount": "1250", "ledger": 978, "code": 1}'
+      -d '{"id": "first-by-curl", "debit_account": "payroll", "credit_account": "anna", "amount_decimal": "12.50", "ledger": 978, "code": 1}'
 
   By command line
-    $walengine transfer payroll anna 12.50 --scale 2 --server $WALENGINE_SERVER --id first-by-hand
+    $walengine transfer payroll anna 12.50 --server $WALENGINE_SERVER --id first-by-hand
 
   By Python
     python3 -m venv $python && $python/bin/pip install -q ./python
