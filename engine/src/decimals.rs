@@ -13,6 +13,12 @@ pub fn shown(amount: u128, places: u8) -> String {
     format!("{whole}.{decimals}")
 }
 
+/// `plus - minus`, which may be below zero, as [`shown`] shows it.
+pub fn difference(plus: u128, minus: u128, places: u8) -> String {
+    let sign = if plus < minus { "-" } else { "" };
+    format!("{sign}{}", shown(plus.abs_diff(minus), places))
+}
+
 /// What [`shown`] shows, with fewer decimals if they are 0: `12`, `12.3` and `12.30` are 1230 at two places. `None` for
 /// anything else, more decimals included, and for what does not fit into 128 bits.
 pub fn read(text: &str, places: u8) -> Option<u128> {

@@ -1,7 +1,7 @@
 //! Turns text into 128-bit ids, in the same way in every client: PROTOCOL.md, section 6. The result
 //! depends on the text alone, and is never 0 or 2^128 − 1, which no event and no account may have.
 
-use crate::model::{AccountId, Book, EventId};
+use crate::model::{AccountId, Book, EventId, Name, NameFlags, NameText};
 
 /// Put before a text that is hashed.
 const DOMAIN: &[u8] = b"walengine.name.v1\0";
@@ -46,10 +46,11 @@ pub fn is_hashed(text: &str) -> bool {
     uuid_of_text(text).is_none() && number_of_text(text).is_none()
 }
 
-/// Id of the event by which tools that make an account name it: the same for the same account and name, so that making it
-/// again names nothing twice, and undoes no later renaming.
-pub fn naming_id(account: AccountId, name: &str) -> EventId {
-    EventId(hash(&format!("walengine.naming.v1 {:032x} {name}", account.0), usable))
+/// The event by which tools that make an account name it. Its id is the same for the same account and name, so that making
+/// it again names nothing twice, and undoes no later renaming.
+pub fn naming(account_id: AccountId, name: NameText) -> Name {
+    let id = EventId(hash(&format!("walengine.naming.v1 {:032x} {name}", account_id.0), usable));
+    Name { id, account_id, name, flags: NameFlags::default() }
 }
 
 fn usable(id: u128) -> bool {

@@ -1,5 +1,6 @@
 //! Accounts as rows, for those that print them: `accounts`, `account` and `account create`.
 
+use walengine_net::client::blocking::Client;
 use walengine_net::model::{Account, AccountId, Amount};
 
 use super::amounts::Decimals;
@@ -34,14 +35,16 @@ const SCALE: usize = 14;
 
 /// Prints an account under the name that it was given.
 pub fn print_one(
+    client: &Client,
     format: Format,
     is_whole: bool,
     name: &str,
     account: &Account,
-    called: &Called,
 ) -> Result<(), Fatal> {
+    let mut called = Called::new(client, Decimals::default())?;
+    called.look_up([account.id].into_iter())?;
     let mut output = Rows::new(format, is_whole)?;
-    output.row(row(name, account, called))?;
+    output.row(row(name, account, &called))?;
     output.flush()
 }
 

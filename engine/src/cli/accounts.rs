@@ -90,8 +90,9 @@ pub fn run(arguments: &Arguments) -> Result<(), Fatal> {
         Some(names) => {
             let book = Book(arguments.book);
             let mut missing = 0u64;
+            let mut called = Called::new(&client, Decimals::default())?;
             for page in names.chunks(LOOKUP_IDS_MAX) {
-                missing += named(&client, &mut output, book, page, tokens)?;
+                missing += named(&client, &mut output, &mut called, book, page, tokens)?;
             }
             output.flush()?;
             if missing > 0 {
@@ -120,9 +121,7 @@ pub fn run_one(arguments: &OneArguments) -> Result<(), Fatal> {
         let message = format!("no account {name} in book {book} (id {id})");
         return Err(Fatal::new(Reason::Findings, message));
     };
-    let mut called = Called::new(&client, Decimals::default())?;
-    called.look_up([id].into_iter())?;
-    print_one(arguments.asking.format, arguments.full, name, &account, &called)
+    print_one(&client, arguments.asking.format, arguments.full, name, &account)
 }
 
 fn all(client: &Client, output: &mut Rows, tokens: &[Token]) -> Result<(), Fatal> {
@@ -158,17 +157,17 @@ fn all(client: &Client, output: &mut Rows, tokens: &[Token]) -> Result<(), Fatal
 fn named(
     client: &Client,
     output: &mut Rows,
+    called: &mut Called,
     book: Book,
     names: &[String],
     tokens: &[Token],
 ) -> Result<u64, Fatal> {
     let ids: Vec<AccountId> = names.iter().map(|name| names::account_id(book, name)).collect();
     let mut missing = 0;
-    let mut called = Called::new(client, Decimals::default())?;
     called.look_up(ids.iter().copied())?;
     for ((name, id), found) in names.iter().zip(&ids).zip(client.lookup_accounts(&ids, tokens)?) {
         if let Some(account) = found {
-            output.row(row(name, &account, &called))?;
+            output.row(row(name, &account, called))?;
         } else {
             missing += 1;
             output.row(missing_row(name, *id))?;

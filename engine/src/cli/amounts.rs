@@ -58,8 +58,7 @@ impl Decimals {
 
     /// `plus - minus`, which may be below zero.
     pub fn difference(self, plus: Amount, minus: Amount) -> String {
-        let sign = if plus < minus { "-" } else { "" };
-        format!("{sign}{}", self.shown(Amount(plus.0.abs_diff(minus.0))))
+        decimals::difference(plus.0, minus.0, self.scale.unwrap_or(0))
     }
 
     /// What the account has: its posted credits without its posted debits.

@@ -1,9 +1,10 @@
 //! What the amounts of ledgers are, as answers and requests with decimals need it: kept for a second.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::time::Instant;
+use walengine_net::client::operation::is_unknown_kind;
 use walengine_net::client::tokio::Client;
 
 use super::problem::{Kind, Problem};
@@ -22,6 +23,11 @@ impl Scales {
     /// An amount with its decimals; `None` if the ledger was not described.
     pub fn shown(&self, ledger: u32, amount: u128) -> Option<String> {
         self.0.get(&ledger).map(|places| decimals::shown(amount, *places))
+    }
+
+    /// `plus - minus` with its decimals, which may be below zero; as [`Self::shown`].
+    pub fn difference(&self, ledger: u32, plus: u128, minus: u128) -> Option<String> {
+        self.0.get(&ledger).map(|places| decimals::difference(plus, minus, *places))
     }
 
     /// An amount that a request has with decimals.
@@ -54,9 +60,7 @@ impl KnownScales {
         }
         let since = Instant::now();
         let found = match client.ledgers(&[]).await {
-            Err(error) if error.code() == Some(walengine_net::message::ErrorCode::UnknownKind) => {
-                Vec::new()
-            }
+            Err(error) if is_unknown_kind(&error) => Vec::new(),
             found => found?,
         };
         let scales = found.iter().map(|one| (one.ledger.0, one.scale)).collect();
@@ -70,7 +74,7 @@ impl KnownScales {
         *self.lock() = None;
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, Option<(Instant, Arc<Scales>)>> {
+    fn lock(&self) -> MutexGuard<'_, Option<(Instant, Arc<Scales>)>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

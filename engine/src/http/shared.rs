@@ -69,12 +69,20 @@ impl Shared {
         }
     }
 
+    /// The node.
+    ///
+    /// # Errors
+    /// It does not serve yet.
+    pub fn opened(&self) -> Result<&Arc<NodeState>, Problem> {
+        self.node.get().ok_or_else(|| Problem::new(Kind::NotReady, NOT_OPENED))
+    }
+
     /// The node, for a caller that may see anything of it.
     ///
     /// # Errors
     /// It has no right here, it proves nothing any more, or the node does not serve yet.
     pub fn may_look(&self, caller: &Caller) -> Result<&Arc<NodeState>, Problem> {
-        let node = self.node.get().ok_or_else(|| Problem::new(Kind::NotReady, NOT_OPENED))?;
+        let node = self.opened()?;
         if let Some(identity) = caller.identity()?
             && !node.policies.rights(&identity).1.any()
         {
@@ -91,9 +99,7 @@ impl Shared {
     /// # Errors
     /// The caller proves nothing any more, or the node does not serve yet.
     pub async fn client(&self, caller: &Caller) -> Result<Client, Problem> {
-        if self.node.get().is_none() {
-            return Err(Problem::new(Kind::NotReady, NOT_OPENED));
-        }
+        self.opened()?;
         self.cluster.client(caller).await
     }
 }

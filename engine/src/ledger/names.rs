@@ -101,7 +101,7 @@ impl Names {
 
     fn order(&mut self, slot: u32, text: NameText) {
         if !text.is_none() {
-            self.by_name.insert(place(&text.to_string(), slot));
+            self.by_name.insert(place(&lower(&text), slot));
         }
     }
 
@@ -109,7 +109,7 @@ impl Names {
     fn rename(&mut self, slot: u32, text: NameText) -> NameText {
         let named = self.slab.get_mut(slot);
         let before = std::mem::replace(&mut named.text, text);
-        self.by_name.remove(&place(&before.to_string(), slot));
+        self.by_name.remove(&place(&lower(&before), slot));
         self.order(slot, text);
         before
     }
@@ -167,9 +167,13 @@ impl Names {
     }
 }
 
-/// Where a slot stands in the order of names.
-fn place(text: &str, slot: u32) -> u128 {
-    let lower = text.to_lowercase();
+/// A name in small letters, by which it is ordered and found.
+fn lower(name: &NameText) -> String {
+    name.text().unwrap_or_default().to_lowercase()
+}
+
+/// Where a slot stands in the order of names, which are in small letters.
+fn place(lower: &str, slot: u32) -> u128 {
     let mut first = [0; size_of::<u128>()];
     for (place, byte) in first.iter_mut().zip(lower.bytes().take(ORDERED_BYTES)) {
         *place = byte;
@@ -235,7 +239,7 @@ impl Ledger {
         let is_empty = from > last;
         self.names.by_name.range(range).take_while(move |_| !is_empty).map(move |&place| {
             let named = self.names.slab.get(place as u32);
-            let begins = named.text.to_string().to_lowercase().starts_with(&prefix);
+            let begins = lower(&named.text).starts_with(&prefix);
             (place, begins.then_some(named))
         })
     }

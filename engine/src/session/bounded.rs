@@ -118,6 +118,16 @@ pub fn may_see(bounded: Option<&Rights>, account: &Account) -> bool {
     bounded.is_none_or(|rights| rights.read.has(account.id.book(), account.ledger))
 }
 
+/// What the caller lacks to look up these accounts, in words; `None` if it may read in the books of all of them.
+pub fn lacks_to_read(
+    bounded: Option<&Rights>,
+    mut ids: impl Iterator<Item = AccountId>,
+) -> Option<String> {
+    let rights = bounded?;
+    let unreadable = ids.find(|id| rights.read.ledgers(id.book()).is_none())?;
+    Some(format!("lacks the right `read` in book {}", unreadable.book().0))
+}
+
 /// What a caller may have decided, against the state at the tail.
 pub struct Judge<'a> {
     /// What the caller may do.

@@ -6,13 +6,13 @@ use walengine_net::message::{
     FindNames, FindNamesReply, Freshness, LedgerRow, ListLedgers, ListLedgersReply, LookupNames,
     LookupNamesReply, MessageError, open_frame,
 };
-use walengine_net::model::{AccountId, NAME_BYTES_MAX};
+use walengine_net::model::{AccountId, LedgerId, NAME_BYTES_MAX};
 use walengine_replication::budget::Held;
 
-use super::bounded::may_see;
+use super::bounded::{lacks_to_read, may_see};
 use super::replies::Replies;
 use crate::connection::errors::put_forbidden;
-use crate::ledger::Ledger;
+use crate::ledger::{Described, Ledger};
 use crate::limits::LIST_LOOK_MAX;
 use crate::partition::commit::Commit;
 use crate::policy::{Permit, Rights};
@@ -62,9 +62,10 @@ pub fn answer<C: Commit>(
         }
         _ => {
             let (next_offset, ledgers) = replies.partition.with_ledger(|ledger| {
-                let row = |(ledger, described): (_, crate::ledger::Described)| {
-                    let walengine_net::model::LedgerId(ledger) = ledger;
-                    LedgerRow { ledger, scale: described.scale, name: described.text.to_bytes() }
+                let row = |(LedgerId(ledger), described): (_, Described)| LedgerRow {
+                    ledger,
+                    scale: described.scale,
+                    name: described.text.to_bytes(),
                 };
                 (ledger.next_offset().0, ledger.described().map(row).collect::<Vec<_>>())
             });
@@ -83,15 +84,11 @@ fn lookup_names<C: Commit>(
     ids: impl Iterator<Item = AccountId> + Clone,
     bounded: Option<&Rights>,
 ) {
-    if let Some(rights) = bounded {
-        let may = |id: &AccountId| rights.read.ledgers(id.book()).is_some();
-        if let Some(id) = ids.clone().find(|id| !may(id)) {
-            let lacks = format!("lacks the right `read` in book {}", id.book().0);
-            if let Some(forbidden) = permit.forbidden(lacks) {
-                put_forbidden(&replies.outbox, head, &forbidden);
-            }
-            return;
+    if let Some(lacks) = lacks_to_read(bounded, ids.clone()) {
+        if let Some(forbidden) = permit.forbidden(lacks) {
+            put_forbidden(&replies.outbox, head, &forbidden);
         }
+        return;
     }
     let (mut found, mut names) = (Vec::new(), Vec::new());
     let next_offset = replies.partition.with_ledger(|ledger| {

@@ -16,7 +16,7 @@ use walengine_net::message::{
 use walengine_net::model::{AccountId, Decided, EVENT_BYTES, EventBytes, Offset, Verdict};
 use walengine_replication::budget::{Budget, Held};
 
-use super::bounded::{Known, may_see};
+use super::bounded::{Known, lacks_to_read, may_see};
 use super::disk_reads::DiskReads;
 use super::event_reads;
 use super::log_reads::{self, LookUp};
@@ -343,15 +343,11 @@ impl<C: Commit> Reads<C> {
         ids: impl Iterator<Item = AccountId> + Clone,
         bounded: Option<&Rights>,
     ) {
-        if let Some(rights) = bounded {
-            let may = |id: &AccountId| rights.read.ledgers(id.book()).is_some();
-            if let Some(id) = ids.clone().find(|id| !may(id)) {
-                let lacks = format!("lacks the right `read` in book {}", id.book().0);
-                if let Some(forbidden) = self.permit.forbidden(lacks) {
-                    put_forbidden(&self.replies.outbox, head, &forbidden);
-                }
-                return;
+        if let Some(lacks) = lacks_to_read(bounded, ids.clone()) {
+            if let Some(forbidden) = self.permit.forbidden(lacks) {
+                put_forbidden(&self.replies.outbox, head, &forbidden);
             }
+            return;
         }
         let ReadScratch { accounts, found, .. } = &mut *self.scratch.borrow_mut();
         accounts.clear();

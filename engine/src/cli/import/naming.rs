@@ -2,10 +2,11 @@
 //! whose id follows from both: an import that is run again names nothing twice, and undoes no later renaming.
 
 use walengine_net::cli::Fatal;
+use walengine_net::client::ReadFrom;
 use walengine_net::client::blocking::Client;
-use walengine_net::client::{ClientError, ReadFrom};
+use walengine_net::client::operation::is_unknown_kind;
 use walengine_net::limits::LOOKUP_NAMES_MAX;
-use walengine_net::model::{AccountId, Name, NameFlags, NameText};
+use walengine_net::model::{AccountId, NameText};
 use walengine_net::{names, say_aside};
 
 use super::names::Names;
@@ -26,7 +27,7 @@ pub fn name(
     for some in wanted.chunks(LOOKUP_NAMES_MAX) {
         let ids: Vec<AccountId> = some.iter().map(|(id, _)| *id).collect();
         let found = match client.lookup_names(&ids, &[]) {
-            Err(error) if is_older(&error) => {
+            Err(error) if is_unknown_kind(&error) => {
                 say_aside!("walengine: the server is of a release that keeps no names");
                 return Ok(());
             }
@@ -34,11 +35,7 @@ pub fn name(
         };
         let nameless = some.iter().zip(found).filter(|(_, found)| found.is_none());
         let events: Vec<_> = nameless
-            .map(|((account_id, name), _)| {
-                let id = names::naming_id(*account_id, &name.to_string());
-                let (account_id, name) = (*account_id, *name);
-                Name { id, account_id, name, flags: NameFlags::default() }.to_bytes()
-            })
+            .map(|((account_id, name), _)| names::naming(*account_id, *name).to_bytes())
             .collect();
         if events.is_empty() {
             continue;
@@ -55,8 +52,4 @@ pub fn name(
         }
     }
     Ok(())
-}
-
-fn is_older(error: &ClientError) -> bool {
-    error.code() == Some(walengine_net::message::ErrorCode::UnknownKind)
 }

@@ -70,8 +70,8 @@ pub fn run(arguments: &Arguments) -> Result<(), Fatal> {
         let found = client.lookup_accounts(&ids, &arguments.freshly.at)?;
         called.look_up(ids.iter().copied())?;
         for ((name, account_id), account) in page.iter().zip(ids).zip(found) {
-            let id = account_id;
-            let id = if format == Format::Text { shown.id(id.0) } else { id.to_string() };
+            let is_text = format == Format::Text;
+            let id = if is_text { shown.id(account_id.0) } else { account_id.to_string() };
             if account.is_none() {
                 missing.push(name.as_str());
             }

@@ -3,11 +3,9 @@
 use walengine_net::model::{Account, AccountFlags, Book, Code, Event, LedgerId, NameText, Verdict};
 use walengine_net::{names, say_aside};
 
-use super::{Written, naming, send};
+use super::{Written, naming, refused, send};
 use crate::cli::account_rows::print_one;
-use crate::cli::amounts::Decimals;
 use crate::cli::asking::Asking;
-use crate::cli::called::Called;
 use crate::cli::ids;
 use crate::fatal::{Fatal, Reason};
 
@@ -92,18 +90,13 @@ pub fn run(arguments: &Arguments) -> Result<(), Fatal> {
             let message = format!("{name} exists with other fields; `walengine account` prints it");
             return Err(Fatal::new(Reason::Findings, message));
         }
-        _ => {
-            let message = format!("{}: {}", verdict.name(), verdict.meaning());
-            return Err(Fatal::new(Reason::Findings, message));
-        }
+        _ => return Err(refused(verdict)),
     }
     if let Some(called) = called_at_first(arguments).filter(|_| outcome.fresh) {
         naming::name_created(&client, account.id, called)?;
     }
     let found = client.lookup_accounts(&[account.id], &tokens)?.into_iter().flatten().next();
-    let mut called = Called::new(&client, Decimals::default())?;
-    called.look_up([account.id].into_iter())?;
-    print_one(arguments.asking.format, false, name, &found.unwrap_or(account), &called)
+    print_one(&client, arguments.asking.format, false, name, &found.unwrap_or(account))
 }
 
 /// The name that is given, or the text that the account is created by.

@@ -13,7 +13,7 @@ pub mod transfer;
 use walengine_net::client::blocking::Client;
 use walengine_net::client::{ClientError, new_event_id};
 use walengine_net::message::EventOutcome;
-use walengine_net::model::{Amount, Event, EventId, Transfer};
+use walengine_net::model::{Amount, Event, EventId, Transfer, Verdict};
 use walengine_net::partition::of_sides;
 use walengine_net::{names, say_aside};
 
@@ -132,14 +132,23 @@ fn send_transfer(
     let mut output = Output::new(format, columns)?;
     output.row(&row[..columns.len()])?;
     output.flush()?;
-    if !verdict.is_ok() {
-        let message = format!("{}: {}", verdict.name(), verdict.meaning());
-        return Err(Fatal::new(Reason::Findings, message));
+    accepted(&written.outcome)
+}
+
+/// What a written event came to: a refusal is the error of the program, and a repeat is told.
+fn accepted(outcome: &EventOutcome) -> Result<(), Fatal> {
+    if !outcome.verdict.is_ok() {
+        return Err(refused(outcome.verdict));
     }
-    if !fresh {
+    if !outcome.fresh {
         say_aside!("decided before: this is the first verdict, and nothing has changed");
     }
     Ok(())
+}
+
+/// A refusal as the error of the program.
+fn refused(verdict: Verdict) -> Fatal {
+    Fatal::new(Reason::Findings, format!("{}: {}", verdict.name(), verdict.meaning()))
 }
 
 /// What was moved, reserved or released, if that is known; the transfer itself may not tell.

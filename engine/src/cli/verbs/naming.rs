@@ -1,19 +1,21 @@
 //! `account name`, `account find`, `ledger describe` and `ledgers`: what accounts and ledgers are called.
 
+use walengine_net::client::DescribedLedger;
+use walengine_net::client::blocking::Client;
 use walengine_net::limits::LOOKUP_NAMES_MAX;
 use walengine_net::model::{
-    Book, Describe, DescribeFlags, Event, LedgerId, Name, NameFlags, NameText, SCALE_MAX,
+    AccountId, Book, Describe, DescribeFlags, Event, LedgerId, Name, NameFlags, NameText, SCALE_MAX,
 };
-use walengine_net::{names, say_aside};
+use walengine_net::names;
 
-use super::{Known, Written, send};
+use super::{Known, accepted, send};
 use crate::cli::account_rows::{Rows, print_one, row};
 use crate::cli::amounts::Decimals;
 use crate::cli::asking::{Asking, Freshly};
 use crate::cli::called::Called;
 use crate::cli::ids;
 use crate::cli::output::Output;
-use crate::fatal::{Fatal, Reason};
+use crate::fatal::Fatal;
 
 /// Name an account, for people: the name is shown wherever the account is
 ///
@@ -124,21 +126,12 @@ enum LedgerAction {
     Describe(DescribeArguments),
 }
 
+/// A name as a person gives it.
+///
+/// # Errors
+/// It can't be one.
 pub fn name_text(text: &str) -> Result<NameText, String> {
     NameText::new(text).map_err(|error| error.to_string())
-}
-
-/// What a written event came to; a refusal is the error of the program.
-fn accepted(written: &Written) -> Result<(), Fatal> {
-    let verdict = written.outcome.verdict;
-    if !verdict.is_ok() {
-        let message = format!("{}: {}", verdict.name(), verdict.meaning());
-        return Err(Fatal::new(Reason::Findings, message));
-    }
-    if !written.outcome.fresh {
-        say_aside!("decided before: this is the first verdict, and nothing has changed");
-    }
-    Ok(())
 }
 
 /// Names an account and prints it.
@@ -149,12 +142,10 @@ pub fn run_name(arguments: &NameArguments) -> Result<(), Fatal> {
     let (id, flags) = (known.id(), NameFlags::default());
     let event = Event::Name(Name { id, account_id, name: *name, flags });
     let written = send(&client, &event, "the same command with the same --id names nothing twice")?;
-    accepted(&written)?;
+    accepted(&written.outcome)?;
     let found = client.lookup_accounts(&[account_id], &written.tokens)?;
-    let mut called = Called::new(&client, Decimals::default())?;
-    called.look_up([account_id].into_iter())?;
     match found.into_iter().flatten().next() {
-        Some(found) => print_one(asking.format, false, account, &found, &called),
+        Some(found) => print_one(&client, asking.format, false, account, &found),
         None => Ok(()),
     }
 }
@@ -196,7 +187,7 @@ pub fn run_ledger(arguments: &LedgerArguments) -> Result<(), Fatal> {
     let event = Event::Describe(Describe { id, ledger, name: *name, scale: *scale, flags });
     let again = "the same command with the same --id describes nothing twice";
     let written = send(&client, &event, again)?;
-    accepted(&written)?;
+    accepted(&written.outcome)?;
     print_ledgers(&client.ledgers(&written.tokens)?, asking, Some(ledger))
 }
 
@@ -208,7 +199,7 @@ pub fn run_ledgers(arguments: &LedgersArguments) -> Result<(), Fatal> {
 }
 
 fn print_ledgers(
-    ledgers: &[walengine_net::client::DescribedLedger],
+    ledgers: &[DescribedLedger],
     asking: &Asking,
     only: Option<LedgerId>,
 ) -> Result<(), Fatal> {
@@ -220,14 +211,9 @@ fn print_ledgers(
 }
 
 /// Names an account that was just created, by an id that follows from both: again, it is a repeat.
-pub fn name_created(
-    client: &walengine_net::client::blocking::Client,
-    account_id: walengine_net::model::AccountId,
-    name: NameText,
-) -> Result<(), Fatal> {
-    let id = names::naming_id(account_id, &name.to_string());
-    let event = Event::Name(Name { id, account_id, name, flags: NameFlags::default() });
-    accepted(&send(client, &event, "the same command again names nothing twice")?)
+pub fn name_created(client: &Client, account_id: AccountId, name: NameText) -> Result<(), Fatal> {
+    let event = Event::Name(names::naming(account_id, name));
+    accepted(&send(client, &event, "the same command again names nothing twice")?.outcome)
 }
 
 #[cfg(test)]

@@ -10,8 +10,8 @@ use walengine_net::model::Verdict;
 
 use super::document::AnyProblem;
 use crate::http::caller::Caller;
-use crate::http::problem::{Kind, Problem};
-use crate::http::shared::{NOT_OPENED, Shared};
+use crate::http::problem::Problem;
+use crate::http::shared::Shared;
 use crate::policy::Right;
 
 /// What the caller may do, in some book and ledger at least.
@@ -37,7 +37,7 @@ pub async fn rights(
     State(shared): State<Arc<Shared>>,
     caller: Caller,
 ) -> Result<Json<ShownRights>, Problem> {
-    let node = shared.node.get().ok_or_else(|| Problem::new(Kind::NotReady, NOT_OPENED))?;
+    let node = shared.opened()?;
     let Some(identity) = caller.identity()? else {
         let all = ShownRights { name: None, write: true, read: true, read_log: true, admin: true };
         return Ok(Json(all));

@@ -15,6 +15,7 @@ use walengine_net::partition::of_account;
 use super::asked::{Asked, InPath, between, known, the_one};
 use super::backwards::Backwards;
 use super::document::{AnyProblem, TokenProblem};
+use crate::decimals;
 use crate::effect::{Moved, Whose, effect, prepared_at};
 use crate::http::caller::Caller;
 use crate::http::fresh::{Fresh, HowFresh};
@@ -136,17 +137,12 @@ impl FromStr for Place {
 impl Place {
     /// What was credited without what was debited.
     fn balance(&self) -> String {
-        match self.credits.checked_sub(self.debits) {
-            Some(balance) => balance.to_string(),
-            None => format!("-{}", self.debits - self.credits),
-        }
+        decimals::difference(self.credits, self.debits, 0)
     }
 
     /// The same with the decimals of a ledger, if that was described.
     fn balance_decimal(&self, ledger: u32, scales: &Scales) -> Option<String> {
-        let sign = if self.credits < self.debits { "-" } else { "" };
-        let shown = scales.shown(ledger, self.credits.abs_diff(self.debits));
-        shown.map(|amount| format!("{sign}{amount}"))
+        scales.difference(ledger, self.credits, self.debits)
     }
 
     /// Before something was moved.

@@ -17,6 +17,7 @@ use walengine_net::client::tokio::{Client, Subscription};
 use walengine_net::model::Offset;
 
 use super::asked::{Asked, Partition, known};
+use super::backwards::end_of;
 use super::document::AnyProblem;
 use crate::http::caller::Caller;
 use crate::http::fresh::{self, Fresh};
@@ -76,7 +77,7 @@ pub async fn follow(
         }
         None => match beginning.from {
             Some(from) => from,
-            None => client.read_log(partition, Offset(u64::MAX), 0, &[]).await?.durable_offset.0,
+            None => end_of(&client, partition, &[]).await?,
         },
     };
     let following = Following {

@@ -203,7 +203,7 @@ pub fn write_share(deadline: Duration) -> Duration {
     deadline / 5 * 4
 }
 
-/// Whether the server is one that knows only [`submit_here`].
+/// Whether the server is of a release that does not know such a request.
 pub fn is_unknown_kind(error: &ClientError) -> bool {
     matches!(error, ClientError::Refused { code: Some(ErrorCode::UnknownKind), .. })
 }
