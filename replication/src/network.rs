@@ -1,14 +1,15 @@
 //! A peer as openraft's network. openraft makes one for each task that talks to a peer; all of them
 //! share the transport. Lives on the group's shard.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
+use std::collections::VecDeque;
 use std::future::Future;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use futures_lite::{Stream, StreamExt};
+use futures_lite::{Stream, StreamExt, stream};
 use openraft::alias::{SleepOf, TimeoutOf};
 use openraft::async_runtime::{MpscReceiver, MpscSender};
 use openraft::base::{BoxFuture, BoxStream};
@@ -100,6 +101,13 @@ fn believed(checked: Result<(), Dishonest>, node: NodeId) -> RpcResult<()> {
     })
 }
 
+/// The peer has stored fewer entries than it was sent: more than a frame holds, or such as it could not tell yet
+/// where they belong. openraft takes every success for that of the whole request, and would wait for the rest without
+/// end, so the stream breaks: then it is sent again.
+fn taken_in_part() -> RPCError<Types> {
+    NetworkError::from_string("the peer has taken a part of an append").into()
+}
+
 /// The peer has answered with another kind of message than the request asks for.
 fn other_answer() -> RPCError<Types> {
     NetworkError::from_string("the peer answered another question").into()
@@ -160,17 +168,20 @@ impl<T: Transport> RaftNetworkV2<Types> for Peer<T> {
             let timed_out = self.timed_out(RPCTypes::AppendEntries, ttl);
             // A stream is of one leader.
             let (term, sent) = (Rc::new(Cell::new(0)), Rc::new(Cell::new(None)));
-            let (of, to) = (term.clone(), sent.clone());
+            // Where each request ends that is not answered yet.
+            let ends = Rc::new(RefCell::new(VecDeque::new()));
+            let (of, to, each) = (term.clone(), sent.clone(), ends.clone());
             let input = input.inspect(move |request| {
                 of.set(request.vote.leader_id.term);
                 let last = request.entries.last().map(|entry| entry.log_id);
                 let last = last.or(request.prev_log_id).map(|id| id.index);
                 to.set(to.get().max(last));
+                each.borrow_mut().push_back(last);
             });
             let opened = opened.map_err(|error| rpc_error(&error))?;
             let appends = Appends::new(opened, input, ttl, timed_out, self.patience.clone());
             let (reached, target) = (self.reached.clone(), self.target);
-            let checked = appends.map(move |result| {
+            let check = move |result: RpcResult<StreamAppendResult<Types>>| {
                 // The stream ends; the next one begins when the node takes entries again.
                 set_back(reached.takes_entries(target))?;
                 match &result {
@@ -187,8 +198,14 @@ impl<T: Transport> RaftNetworkV2<Types> for Peer<T> {
                     _ => {}
                 }
                 result
+            };
+            let heard = appends.flat_map(move |result| {
+                let end = ends.borrow_mut().pop_front().flatten();
+                let is_part = matches!(&result, Ok(Ok(taken)) if taken.map(|id| id.index) < end);
+                let rest = is_part.then(|| Err(taken_in_part()));
+                stream::iter([Some(check(result)), rest].into_iter().flatten())
             });
-            Ok::<BoxStream<'s, _>, _>(Box::pin(checked))
+            Ok::<BoxStream<'s, _>, _>(Box::pin(heard))
         })
     }
 
@@ -383,7 +400,6 @@ impl Stream for Appends {
 mod tests {
     use std::future::{pending, ready};
 
-    use futures_lite::stream;
     use openraft::async_runtime::Mpsc;
     use openraft::impls::leader_id_std::LeaderId;
     use openraft::vote::RaftLeaderId as _;
@@ -392,17 +408,22 @@ mod tests {
     use crate::executor::Runtime;
     use crate::runtime::{enter, within};
     use crate::runtime_glommio::GlommioRuntime;
-    use crate::types::LogId;
+    use crate::types::{Entry, LogId, Payload};
 
     type Channels = <LocalRuntime as AsyncRuntime>::Mpsc;
 
     const TTL: Duration = Duration::from_millis(20);
+    /// How long anything may take.
+    const PATIENCE: Duration = Duration::from_mins(1);
 
-    /// A peer that answers every append, each so long after it has come.
+    /// A peer that answers every append, each so long after it has come, and says of itself that it has stored this.
     #[derive(Clone)]
-    struct Slow(Duration);
+    struct Takes {
+        after: Duration,
+        stored: fn(&AppendEntriesRequest<Types>) -> Option<LogId>,
+    }
 
-    impl Transport for Slow {
+    impl Transport for Takes {
         fn call(
             &self,
             _: NodeId,
@@ -417,14 +438,14 @@ mod tests {
             _: NodeId,
             _: Member,
         ) -> impl Future<Output = Result<AppendStream, TransportError>> + 'static {
-            let (needs, runtime) = (self.0, GlommioRuntime::new());
+            let (Self { after, stored }, runtime) = (self.clone(), GlommioRuntime::new());
             async move {
                 let (requests, mut sent) = Channels::channel(1);
                 let (told, results) = Channels::channel(1);
                 runtime.spawn(within(runtime, async move {
-                    while sent.recv().await.is_some() {
-                        runtime.sleep(needs).await;
-                        let _ = told.send(Ok(None)).await; // or it is too late
+                    while let Some(append) = sent.recv().await {
+                        runtime.sleep(after).await;
+                        let _ = told.send(Ok(stored(&append))).await; // or it is too late
                     }
                 }));
                 Ok(AppendStream { requests, results })
@@ -433,7 +454,7 @@ mod tests {
     }
 
     /// Asks a peer until its answer is heard.
-    async fn hear(peer: &mut Peer<Slow>) {
+    async fn hear(peer: &mut Peer<Takes>) {
         for asked in 1.. {
             let vote = Vote::new(1, 1);
             let append = AppendEntriesRequest {
@@ -458,10 +479,45 @@ mod tests {
     fn a_peer_that_needs_longer_than_openraft_allows_is_heard_all_the_same() {
         glommio::LocalExecutor::default().run(async {
             let _entered = enter(GlommioRuntime::new());
-            let mut peers =
-                Peers { node: 1, transport: Slow(5 * TTL), reached: Reached::default() };
+            let transport = Takes { after: 5 * TTL, stored: |_| None };
+            let mut peers = Peers { node: 1, transport, reached: Reached::default() };
             let mut peer = peers.new_client(2, &Member::default()).await;
             hear(&mut peer).await;
+        });
+    }
+
+    /// The fault: what openraft had sent it took for stored, and waited for the rest for ever if nothing came after it.
+    #[test]
+    fn a_stream_of_which_a_part_is_taken_breaks_and_that_part_counts() {
+        glommio::LocalExecutor::default().run(async {
+            let _entered = enter(GlommioRuntime::new());
+            let entry = |index| Entry {
+                log_id: LogId::new(LeaderId::new(1, 1).to_committed(), index),
+                payload: Payload::Blank,
+            };
+            for (sent, taken) in [(1, vec![true]), (3, vec![true, false])] {
+                let append = AppendEntriesRequest {
+                    vote: Vote::new_committed(1, 1),
+                    prev_log_id: None,
+                    entries: (0..sent).map(entry).collect(),
+                    leader_commit: None,
+                };
+                let transport = Takes {
+                    after: Duration::ZERO,
+                    stored: |append| append.entries.first().map(|first| first.log_id),
+                };
+                let mut peers = Peers { node: 1, transport, reached: Reached::default() };
+                let mut peer = peers.new_client(2, &Member::default()).await;
+                // It goes on after this one, as a leader's does.
+                let input = Box::pin(stream::once(append).chain(stream::pending()));
+                let mut results = peer.stream_append(input, RPCOption::new(TTL)).await.unwrap();
+                for counts in taken {
+                    let heard: TimeoutOf<Types, _, _> =
+                        LocalRuntime::timeout(PATIENCE, results.next());
+                    let result = heard.await.expect("it waits for the rest").unwrap();
+                    assert_eq!(result.is_ok(), counts, "of {sent} entries: {result:?}");
+                }
+            }
         });
     }
 

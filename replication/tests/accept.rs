@@ -10,6 +10,10 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use futures_lite::future::poll_once;
+use openraft::async_runtime::{MpscReceiver, MpscSender};
+use openraft::impls::leader_id_std::LeaderId;
+use openraft::raft::{AppendEntriesRequest, StreamAppendError};
+use openraft::vote::RaftLeaderId as _;
 use walengine_net::frame::{FrameHead, RequestId};
 use walengine_net::model::{ClusterId, PartitionId};
 use walengine_replication::budget::Budget;
@@ -26,10 +30,13 @@ use walengine_replication::tcp::accept::{Answering, Refusals, serve};
 use walengine_replication::tcp::dial::Dialer;
 use walengine_replication::tcp::{LOG_READS_MAX, OUT_BYTES_MAX, PeerIdentity};
 use walengine_replication::transport::{AppendReceiver, NoAnswer, Request, Response, ResultSender};
-use walengine_replication::types::{Member, NodeId, Vote};
+use walengine_replication::types::{LogId, Member, NodeId, Types, Vote};
 
 const PARTITION: PartitionId = PartitionId(0);
 const HELLO: Hello = Hello { cluster: ClusterId(7), node: 2, partition: PARTITION, partitions: 1 };
+
+/// What the last append follows.
+const LAST_INDEX: u64 = 12;
 
 /// How long anything may take.
 const PATIENCE: Duration = Duration::from_mins(1);
@@ -91,6 +98,14 @@ fn served(ask: impl FnOnce(SocketAddr) + Send + 'static) -> Rc<Refusals> {
 
 /// As [`served`], and the most memory that the connection held.
 fn served_and_held(ask: impl FnOnce(SocketAddr) + Send + 'static) -> (Rc<Refusals>, usize) {
+    served_by(OnlyReads, ask)
+}
+
+/// As [`served_and_held`], by this group.
+fn served_by(
+    group: impl Answering,
+    ask: impl FnOnce(SocketAddr) + Send + 'static,
+) -> (Rc<Refusals>, usize) {
     glommio::LocalExecutor::default().run(async move {
         let runtime = GlommioRuntime::new();
         let _entered = enter(runtime);
@@ -100,7 +115,7 @@ fn served_and_held(ask: impl FnOnce(SocketAddr) + Send + 'static) -> (Rc<Refusal
         let stream = listener.accept().await.unwrap();
         let refusals = Rc::new(Refusals::default());
         let (budget, counted) = (Budget::default(), refusals.clone());
-        serve(stream, None, Received::new(&budget), IDENTITY, OnlyReads, runtime, counted).await;
+        serve(stream, None, Received::new(&budget), IDENTITY, group, runtime, counted).await;
         asking.join().unwrap();
         for _ in 0..1000 {
             if budget.used() > 0 {
@@ -187,6 +202,89 @@ fn a_snapshot_is_an_unknown_kind_and_the_connection_goes_on() {
     });
     assert_eq!(refusals.requests.get(), 4);
     assert_eq!((refusals.hellos.get(), refusals.broken.get()), (0, 0));
+}
+
+/// A group that lacks what the first append follows, and has been sent more by then.
+#[derive(Clone)]
+struct Lacks;
+
+impl Answering for Lacks {
+    fn answer(
+        &self,
+        from: NodeId,
+        request: Request,
+    ) -> impl Future<Output = Result<Response, NoAnswer>> + 'static {
+        OnlyReads.answer(from, request)
+    }
+
+    fn take_appends(
+        &self,
+        _from: NodeId,
+        requests: AppendReceiver,
+        results: ResultSender,
+    ) -> impl Future<Output = Result<(), NoAnswer>> + 'static {
+        lack_the_first(requests, results)
+    }
+
+    fn read_log(&self, read: LogRead) -> impl Future<Output = Result<LogPage, String>> + 'static {
+        OnlyReads.read_log(read)
+    }
+
+    fn carry(&self, carried: Carried) -> impl Future<Output = Result<Words, String>> + 'static {
+        OnlyReads.carry(carried)
+    }
+
+    fn about(&self) -> About {
+        OnlyReads.about()
+    }
+
+    fn admits(&self, node: NodeId) -> Result<(), Refusal> {
+        OnlyReads.admits(node)
+    }
+
+    fn may_go_on(&self) -> Result<(), String> {
+        OnlyReads.may_go_on()
+    }
+}
+
+async fn lack_the_first(
+    mut requests: AppendReceiver,
+    results: ResultSender,
+) -> Result<(), NoAnswer> {
+    let lacks = requests.recv().await.and_then(|first| first.prev_log_id).unwrap();
+    let is_last = |append: AppendEntriesRequest<Types>| {
+        append.prev_log_id.map(|id| id.index) == Some(LAST_INDEX)
+    };
+    while !requests.recv().await.is_some_and(is_last) {}
+    results.send(Err(StreamAppendError::Conflict(lacks))).await.unwrap();
+    Ok(())
+}
+
+/// The fault: appends behind one that did not fit were never answered. Those of a newer stream of the leader counted
+/// as under way for as long as the connection lived, until nothing more was sent on it.
+#[test]
+fn appends_behind_one_that_is_not_taken_are_told_so() {
+    served_by(Lacks, |address| {
+        let mut dialled = Dialled::new(address);
+        let append = |index| {
+            let leader = LeaderId::new(1, HELLO.node);
+            Message::Append(AppendEntriesRequest {
+                vote: Vote { leader_id: leader, committed: true },
+                prev_log_id: Some(LogId::new(leader.to_committed(), index)),
+                entries: Vec::new(),
+                leader_commit: None,
+            })
+        };
+        let frames: Vec<_> = (7..=LAST_INDEX).map(|index| framed(index, &append(index))).collect();
+        dialled.stream.write_all(&frames.concat()).unwrap();
+        let (first, reply) = dialled.next();
+        assert!(matches!((first, &reply), (7, Message::AppendReply(Err(_)))), "{reply:?}");
+        for request in 8..=LAST_INDEX {
+            let (answered, reply) = dialled.next();
+            let Message::Error(error) = reply else { panic!("answered with {reply:?}") };
+            assert_eq!((answered, error.code), (request, PeerErrorCode::Busy));
+        }
+    });
 }
 
 /// Accepts and serves until the executor ends.

@@ -13,7 +13,7 @@ use walengine_net::model::{ClusterId, Offset, PartitionId, Timestamp};
 use walengine_replication::peer::{Hello, HelloReply, Message, PeerErrorCode};
 use walengine_replication::types::{Batch, Entry, LogId, NodeId, Types, Vote};
 
-use crate::hostile::{Served, cluster, peer_frame, two_answers, wait_until_well};
+use crate::hostile::{Served, answers, cluster, peer_frame, wait_until_well};
 
 const REFUSED: &str = "peer_requests_refused_of_shard_since_start";
 const WRITES: usize = 20;
@@ -147,7 +147,7 @@ fn lie_about_the_time(served: &mut Served) {
         let last = served.number(target, "last_index");
         let message = entry_of_2262(served, target, leads);
         let bytes = [peer_frame(&Message::Hello(hello)), peer_frame(&message)].concat();
-        match two_answers(served.nodes.peer_address(target), &bytes) {
+        match answers(served.nodes.peer_address(target), &bytes) {
             [Message::HelloReply(HelloReply::Accepted { .. }), Message::Error(error)] => {
                 assert_eq!(error.code, PeerErrorCode::Dishonest, "{error:?}");
                 let time = "its time is far ahead";
@@ -180,7 +180,7 @@ fn lie(served: &mut Served) {
                 continue; // it does
             }
             let bytes = [peer_frame(&Message::Hello(hello)), peer_frame(&message)].concat();
-            match two_answers(address, &bytes) {
+            match answers(address, &bytes) {
                 [Message::HelloReply(HelloReply::Accepted { .. }), Message::Error(error)]
                     if is_lie =>
                 {
@@ -223,4 +223,55 @@ fn what_no_honest_member_says_is_refused_told_and_changes_nothing() {
     served.before = wait_until_well(&served.nodes);
     lie(&mut served);
     served.end();
+}
+
+/// The fault: a sign of life names an entry that the follower is known to have. What the leader sent next was then
+/// judged as if it came behind that one, and its entries were left out, though openraft's answer was a success. Where no
+/// other follower was left, the leader waited for ever.
+#[test]
+fn a_sign_of_life_among_appends_has_no_entry_left_out() {
+    let mut served = cluster("sign-of-life", 0);
+    served.still_serves();
+    let leader = served.nodes.leader();
+    let (target, other) = ((leader + 1) % 3, (leader + 2) % 3);
+    let leads = served.nodes.view(leader).expect("it tells").node;
+    let written = served.number(leader, "last_index");
+    let by = Instant::now() + PATIENCE;
+    while served.number(target, "durable_index") < written {
+        assert!(Instant::now() < by, "it lacks what was written:\n{}", served.nodes.log(target));
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    served.nodes.kill(leader);
+    served.nodes.kill(other);
+    // From here on this test is the leader, and sends on without waiting for answers.
+    let term = served.before.term;
+    let sends = |prev: LogId, count: u64| {
+        let after = prev.index + 1..=prev.index + count;
+        let blank = |index| Entry { log_id: log_id(term, index), payload: EntryPayload::Blank };
+        peer_frame(&Message::Append(AppendEntriesRequest::<Types> {
+            vote: vote(term, leads, true),
+            prev_log_id: Some(prev),
+            entries: after.map(blank).collect(),
+            leader_commit: None,
+        }))
+    };
+    let hello = Hello {
+        cluster: ClusterId(served.before.cluster),
+        node: leads,
+        partition: PartitionId(0),
+        partitions: 1,
+    };
+    let [known, sent, last] = [written - 1, written + 2, written + 3].map(|it| log_id(term, it));
+    let frames =
+        [peer_frame(&Message::Hello(hello)), sends(known, 3), sends(known, 0), sends(sent, 1)];
+    match answers(served.nodes.peer_address(target), &frames.concat()) {
+        [
+            Message::HelloReply(HelloReply::Accepted { .. }),
+            Message::AppendReply(Ok(first)),
+            Message::AppendReply(Ok(sign)),
+            Message::AppendReply(Ok(second)),
+        ] => assert_eq!([first, sign, second], [Some(sent), Some(known), Some(last)]),
+        other => panic!("it was answered with {other:?}"),
+    }
+    assert_eq!(served.number(target, "last_index"), last.index + 1);
 }

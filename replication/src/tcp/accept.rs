@@ -447,8 +447,7 @@ impl<G: Answering, R: Runtime> AcceptedPeer<G, R> {
             Some(sender) => sender,
             None => self.clone().begin_appends(),
         };
-        // If the stream has just ended, the leader sent this append before it knew. It is not
-        // answered.
+        // If the stream has just ended, it is among those that are told so.
         let _ = sender.send(append).await;
     }
 
@@ -469,29 +468,32 @@ impl<G: Answering, R: Runtime> AcceptedPeer<G, R> {
             while let Some(result) = results.recv().await {
                 let request = peer.taken.borrow_mut().pop_front();
                 let ends = result.is_err();
-                if ends {
-                    // Later appends are dropped with the stream; the next one opens a new stream.
-                    peer.appends.take();
-                    peer.taken.borrow_mut().clear();
-                }
                 if let Some(request) = request {
                     let _ = peer.out.put(request, &Message::AppendReply(result));
                 }
                 if ends {
-                    return;
+                    // Later appends are dropped with the stream; the next one opens a new stream.
+                    let why = "an append before it was not taken";
+                    return peer.end_appends(NoAnswer::Unclear(why.to_owned()));
                 }
             }
             // The group has stopped, an append was refused, or this connection has ended.
-            peer.appends.take();
             let no = ended.replace(Ok(())).err();
             let no = no.unwrap_or_else(|| NoAnswer::Stopped("the stream has ended".to_owned()));
-            let (code, why) = peer.refused(no);
-            for request in peer.taken.take() {
-                let error = Message::Error(PeerError::new(code, why.as_str()));
-                let _ = peer.out.put(request, &error);
-            }
+            peer.end_appends(no);
         };
         runtime.spawn(within(runtime.clone(), answered));
         sender
+    }
+
+    /// The stream of appends has ended: tells whoever waits for an answer to one. They are not all of the leader's
+    /// newest stream, and would count as under way there until the connection ends.
+    fn end_appends(&self, no: NoAnswer) {
+        self.appends.take();
+        let (code, why) = self.refused(no);
+        for request in self.taken.take() {
+            let error = Message::Error(PeerError::new(code, why.as_str()));
+            let _ = self.out.put(request, &error);
+        }
     }
 }

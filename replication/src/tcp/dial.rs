@@ -80,6 +80,11 @@ impl Link {
         Self { target, state, changed: Notify::new(), traffic, refused }
     }
 
+    /// This connection is the one that is used.
+    fn is_up_by(&self, connection: &Rc<Dialled>) -> bool {
+        matches!(&*self.state.borrow(), LinkState::Up(used) if Rc::ptr_eq(used, connection))
+    }
+
     fn set(&self, state: LinkState) {
         self.state.replace(state);
         self.changed.notify_all();
@@ -285,6 +290,7 @@ impl<R: Runtime> Dialer<R> {
         let PeerIdentity { cluster, node, partition, partitions } = self.inner.identity;
         let dialled = Dialled::new(self.inner.identity, address, link.traffic.clone());
         let connection = Rc::new(dialled);
+        let mut unused = Unused(Some(connection.clone()));
         let hello = Message::Hello(Hello { cluster, node, partition, partitions });
         let request = connection.request_id();
         connection.out.put(request, &hello).map_err(|error| error.to_string())?;
@@ -293,11 +299,8 @@ impl<R: Runtime> Dialer<R> {
         let (sends, runtime) = (connection.clone(), self.inner.runtime.clone());
         self.inner.runtime.spawn(async move { sends.out.send_all(writer, &runtime).await });
         let mut received = Received::default();
-        let greeted = greeting(&mut reader, &mut received, link.target, &link.refused).await;
-        if let Err(why) = greeted {
-            connection.out.end();
-            return Err(why);
-        }
+        greeting(&mut reader, &mut received, link.target, &link.refused).await?;
+        unused.0 = None;
         link.set(LinkState::Up(connection.clone()));
         let (watched, runtime) = (connection.clone(), self.inner.runtime.clone());
         self.inner.runtime.spawn(async move { watched.watch(proven.as_ref(), &runtime).await });
@@ -312,7 +315,10 @@ impl<R: Runtime> Dialer<R> {
                 tracing::debug!("node {target}: {why}");
             }
             connection.end(target);
-            dialer.down(&link, AGAIN_AFTER.0);
+            // Whoever found it ended may have dialled again already.
+            if link.is_up_by(&connection) {
+                dialer.down(&link, AGAIN_AFTER.0);
+            }
         };
         runtime.spawn(within(runtime.clone(), reads));
         Ok(())
@@ -338,13 +344,23 @@ impl<R: Runtime> Dialer<R> {
     }
 }
 
+/// A connection that ends with this: it was not greeted, or not in time.
+struct Unused(Option<Rc<Dialled>>);
+
+impl Drop for Unused {
+    fn drop(&mut self) {
+        if let Some(connection) = &self.0 {
+            connection.out.end();
+        }
+    }
+}
+
 /// Sends a stream's requests over the connection until either ends.
 async fn pump(connection: Rc<Dialled>, mut requests: AppendReceiver, results: ResultSender) {
     let stream = connection.stream_id();
     while let Some(mut append) = requests.recv().await {
         connection.append_room().await;
-        // More than a frame holds: the answer tells openraft how far the entries went, and it sends
-        // the rest again.
+        // More than a frame holds: the answer tells how far the entries went, and the rest is sent again.
         append.entries.truncate(fitting(&append.entries));
         let bytes = append.entries.iter().map(body_bytes).sum::<u64>();
         if !connection.append(stream, &Message::Append(append), bytes, results.clone()) {

@@ -178,7 +178,8 @@ impl<D: Disk, R: Runtime> Judge<D, R> {
         self.known.successor.get().is_some_and(|(named, until)| named == node && now < until)
     }
 
-    /// `behind` is where the append before it ends; afterwards, where this one does.
+    /// `behind` is where the last append with entries ends; afterwards, where this one does if it has any. One without,
+    /// a sign of life, names what this node is known to have, and comes between those that go on far behind that.
     async fn append(
         &self,
         behind: &mut Behind,
@@ -200,7 +201,8 @@ impl<D: Disk, R: Runtime> Judge<D, R> {
         let (committed, mut read) = (self.log.log().committed_index(), VecDeque::new());
         let prev = append.prev_log_id;
         let Some(mut at) = self.attach(behind, prev, committed, &mut read).await? else {
-            // openraft answers that the entry before is missing or another; nothing is to be stored.
+            // openraft answers that the entry before is missing or another; nothing is to be stored. If that entry
+            // has come by then on another way, its answer is where this log ends, and the leader sends the rest again.
             empty(append);
             *behind = Behind::default();
             return Ok(());
@@ -226,7 +228,9 @@ impl<D: Disk, R: Runtime> Judge<D, R> {
         if let Some(committed) = append.leader_commit {
             at.may_be_committed(&committed)?;
         }
-        *behind = at;
+        if !append.entries.is_empty() {
+            *behind = at;
+        }
         Ok(())
     }
 
