@@ -14,8 +14,8 @@ dpkg --install old.deb
 id walengine && id walengine-projector
 [ "$(stat -c '%U %a' /etc/walengine/walengine.toml /etc/walengine/projector.env | tr '\n' ' ')" = 'root 644 root 600 ' ]
 grep -q '^data = "/var/lib/walengine"$' /etc/walengine/walengine.toml
-man --where walengine walengine-statement >/dev/null
-bash -c '. /usr/share/bash-completion/completions/walengine'
+man --where walengine walengine-statement walengine-projector walengine-projector-audit >/dev/null
+bash -c '. /usr/share/bash-completion/completions/walengine; . /usr/share/bash-completion/completions/walengine-projector'
 if file --brief --dereference /usr/bin/walengine 2>/dev/null | grep -q 'not stripped'; then false; fi
 
 # Small files, since they are written whole before they are used.

@@ -11,8 +11,8 @@ build() {
   "$bin/maturin" build --quiet --out "$wheels" --interpreter "$bin/python"
 }
 
-# install_wheel [PIP]: builds it and installs it by this pip, or by that of the tools. One at a time.
-install_wheel() {
+# with_wheel COMMAND…: builds it and runs this, with the wheel's file as its last argument. One at a time.
+with_wheel() {
   mkdir -p "$CARGO_TARGET_DIR/tools"
   (
     flock 9
@@ -28,6 +28,11 @@ install_wheel() {
       wait $!
       touch "$tools/complete"
     fi
-    "${1:-$bin/pip}" install --quiet --no-deps --force-reinstall "$wheels"/walengine-*.whl
+    "$@" "$wheels"/walengine-*.whl
   ) 9>"$CARGO_TARGET_DIR/tools/python.lock"
+}
+
+# install_wheel [PIP]: by this pip, or by that of the tools.
+install_wheel() {
+  with_wheel "${1:-$bin/pip}" install --quiet --no-deps --force-reinstall
 }

@@ -33,13 +33,13 @@ if [ "${made:-1}" = 0 ]; then
     {
         echo "SET client_min_messages = error; CREATE ROLE walengine_reader; CREATE SCHEMA walengine; SET search_path = walengine;"
         cat "$schema/001_types.sql"
-        for version in 001 002 003 004 005 006 007 008 009 010; do
+        for version in 001 002 003 004 005 006 007 008 009 010 011 012; do
             for file in "$schema/$version"_*.sql; do
                 case $file in *_partition.sql | *_types.sql) ;; *) cat "$file" ;; esac
             done
         done
         echo "INSERT INTO log (cluster, partitions) VALUES (gen_random_uuid(), 2);"
-        for file in partition 004_partition 005_partition 006_partition 007_partition 009_partition 010_partition; do
+        for file in partition 004_partition 005_partition 006_partition 007_partition 009_partition 010_partition 011_partition; do
             sed 's/{number}/0/g; s/{suffix}/p0000/g' "$schema/$file.sql"
             sed 's/{number}/1/g; s/{suffix}/p0001/g' "$schema/$file.sql"
         done

@@ -17,7 +17,8 @@ esac
 need_rust
 need_postgres
 need_commands curl:curl
-programs="${WALENGINE_DEMO_PROGRAMS:-}" # built already: for tests
+programs="${WALENGINE_DEMO_PROGRAMS:-}" # built already: for tests, as is the package for Python
+package="${WALENGINE_DEMO_WHEEL:-./python}"
 if [ -z "$programs" ]; then
   cargo build --release --package walengine --package walengine-projector
   programs="${CARGO_TARGET_DIR:-target}/release"
@@ -122,7 +123,7 @@ A first transfer, from here and in another terminal. Sent again, it moves nothin
     $walengine transfer payroll anna 12.50 --server $WALENGINE_SERVER --id first-by-hand
 
   By Python
-    python3 -m venv $python && $python/bin/pip install -q ./python
+    python3 -m venv $python && $python/bin/pip install -q $package
     $python/bin/python -c 'from walengine import Client; print(Client.connect("$WALENGINE_SERVER").transfer("payroll", "anna", 12_50, ledger=978, code=1).verdict.name)'
 
 Ctrl-C stops all of it and removes what it wrote.

@@ -42,10 +42,13 @@ cp "$bin/walengine" "$bin/walengine-projector" "$stage/release/"
 # Nothing that is set here gets into the settings file of the package.
 mapfile -t set_here < <(compgen -e | grep '^WALENGINE_' || true)
 walengine() { env "${set_here[@]/#/--unset=}" "$stage/release/walengine" "$@"; }
+projector() { env "${set_here[@]/#/--unset=}" "$stage/release/walengine-projector" "$@"; }
 walengine man "$stage/release/share/man"
+projector man "$stage/release/share/man"
 gzip --best --no-name "$stage/release/share/man"/*
 for shell in bash zsh fish; do
   walengine completions "$shell" >"$stage/release/share/$shell"
+  projector completions "$shell" >"$stage/release/share/projector.$shell"
 done
 walengine settings --data /var/lib/walengine >"$stage/release/share/walengine.toml"
 

@@ -28,6 +28,8 @@ needs_root=(
 # Simulations that take the processor for minutes: they run alone, beside no server under test.
 clusters=(cluster::nothing_acknowledged cluster::a_member_that_lies ids::ids_are_what_they_were
   spanning::what_spans_partitions)
+# What --all takes, its builds and what tests write at once, with some left.
+space_gb=15
 data_files=(transfers.csv.gz expected_balances.csv.gz trans.asc.gz)
 
 all=false
@@ -76,13 +78,20 @@ if [ -n "$data" ]; then
   done
 fi
 need_rust
-if $all; then
-  [ "$(id -u)" -eq 0 ] || fail "--all cuts the power of loop-mounted disks and fills them: run it as root"
-  need_commands systemd-nspawn:systemd-container dpkg-shlibdeps:dpkg-dev
-  need_commands xfs_io:xfsprogs mkfs.ext4:e2fsprogs losetup:mount ip:iproute2 nft:nftables
-fi
+! $all || [ "$(id -u)" -eq 0 ] || fail "--all cuts the power of loop-mounted disks and fills them: run it as root"
+# A disk that fills up under the tests fails dozens of them, none of which says why.
+need_space() { # folder
+  local free
+  free="$(df --output=avail --block-size=1G "$1" | tail -n 1)"
+  [ "$free" -ge "$space_gb" ] || fail "$1 has ${free# } GB free, and building and testing everything takes up to $space_gb GB"
+}
+need_root_commands() {
+  need_commands systemd-nspawn:systemd-container dpkg-shlibdeps:dpkg-dev \
+    xfs_io:xfsprogs mkfs.ext4:e2fsprogs losetup:mount ip:iproute2 nft:nftables
+}
 
 if [ -n "$filter" ]; then
+  ! $all || need_root_commands
   build_programs
   known=$(list_tests)
   [ -n "$(names "$filter")" ] || fail "no integration test has $filter in its name"
@@ -93,8 +102,11 @@ if [ -n "$filter" ]; then
   if names "$filter" | grep -q '^metrics::'; then
     need_commands promtool:prometheus
   fi
-  if names "$filter" | grep -Eq '^(python|book)::'; then
+  if names "$filter" | grep -Eq '^(python|book|demo|kafka)::'; then
     need_python
+  fi
+  if names "$filter" | grep -Eq '^(book|kafka)::'; then
+    need_commands kcat:kcat
   fi
   if names "$filter" | grep -q '^node::'; then
     need_node
@@ -112,15 +124,30 @@ if [ -n "$filter" ]; then
   exit
 fi
 
+if $all; then
+  mkdir -p "${CARGO_TARGET_DIR:-target}"
+  need_space "${CARGO_TARGET_DIR:-target}"
+  need_space "${TMPDIR:-/tmp}"
+fi
+# What tests need is fetched while lints are at work.
+need_everything() {
+  ! $all || need_root_commands
+  need_postgres
+  need_python
+  need_node
+  need_commands pip3:python3-pip openssl:openssl curl:curl promtool:prometheus chromium:chromium kcat:kcat ip:iproute2
+}
+need_everything &
+fetching=$!
 cargo fmt --all --check
 cargo fmt --manifest-path python/Cargo.toml --check
-scripts/deny.sh
-cargo clippy --workspace --all-targets -- -D warnings
+cargo clippy --workspace "${profile[@]}" --all-targets -- -D warnings
 CARGO_TARGET_DIR="${CARGO_TARGET_DIR:-target}" cargo clippy --manifest-path python/Cargo.toml -- -D warnings
-need_postgres
-need_python
-need_node
-need_commands openssl:openssl curl:curl promtool:prometheus chromium:chromium ip:iproute2
+wait "$fetching" || fail "could not get what the tests need"
+need_node # once more, for the path
+scripts/deny.sh
+# At once, since much of each crate's build uses one processor.
+cargo test --workspace "${profile[@]}" --no-run
 build_programs --bin walengine-fuzz
 known=$(list_tests)
 
@@ -141,8 +168,13 @@ $all && cluster_seeds=(500 100 150 300)
 cargo test --workspace "${profile[@]}" --exclude walengine-tests
 # With walengine-benches, which has no library: for the features of the whole workspace.
 cargo test "${profile[@]}" --package walengine-tests --package walengine-benches --lib
+fuzzing=()
 for target in frame entry; do
-  "${CARGO_TARGET_DIR:-target}/$built/walengine-fuzz" "$target" --seconds "${WALENGINE_FUZZ_SECONDS:-30}"
+  "${CARGO_TARGET_DIR:-target}/$built/walengine-fuzz" "$target" --seconds "${WALENGINE_FUZZ_SECONDS:-30}" &
+  fuzzing+=($!)
+done
+for fuzz in "${fuzzing[@]}"; do
+  wait "$fuzz" || fail "the fuzzer has found what breaks a reader: see above"
 done
 # Projectors, servers and PostgreSQL die under load. An acceptance run has all of it: 100.
 $all && export WALENGINE_PROJECTOR_KILLS_PERCENT="${WALENGINE_PROJECTOR_KILLS_PERCENT:-50}"

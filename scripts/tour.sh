@@ -121,7 +121,8 @@ catch_up
 sql "CREATE SCHEMA demo; CREATE TABLE demo.accounts (name text, id numeric, uuid uuid)"
 "$walengine" accounts --from "$work/names.csv" --format csv |
   psql -X -q -h "$postgres" -U walengine walengine -c "CREATE TEMP TABLE listed (name text, id numeric, c3
-    text, c4 text, c5 text, c6 text, c7 text, c8 text, c9 text, c10 text, c11 text, c12 text, c13 text)" -c "COPY listed FROM STDIN CSV HEADER" \
+    text, c4 text, c5 text, c6 text, c7 text, c8 text, c9 text, c10 text, c11 text, c12 text, c13 text,
+    c14 text, c15 text, c16 text, c17 text, c18 text, c19 text)" -c "COPY listed FROM STDIN CSV HEADER" \
     -c "INSERT INTO demo.accounts SELECT name, id, $uuid FROM listed"
 sql "SELECT name, ledger, $(money debits_posted) AS debits, $(money credits_posted) AS credits,
             $(money "(debits_pending + credits_pending)") AS reserved

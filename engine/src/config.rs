@@ -57,6 +57,14 @@ pub struct ServeOptions {
     #[arg(long, value_name = "HOST:PORT", env = "WALENGINE_PROJECTOR_METRICS")]
     pub projector_metrics: Option<String>,
 
+    /// Address and port where Kafka consumers read the log as the topic `walengine`; `off`: none [default: off]
+    #[arg(long, value_name = "HOST:PORT", env = "WALENGINE_KAFKA")]
+    pub kafka: Option<String>,
+
+    /// Where Kafka consumers reach this node, if not at the address that they came in at
+    #[arg(long, value_name = "HOST[:PORT]", env = "WALENGINE_KAFKA_ADVERTISE")]
+    pub kafka_advertise: Option<String>,
+
     /// Partitions of a new data directory; fixed from then on [default: one a core]
     #[arg(long, value_name = "N", env = "WALENGINE_PARTITIONS")]
     pub partitions: Option<u16>,
@@ -215,6 +223,8 @@ pub struct Config {
     pub listen: SocketAddr,
     /// Where HTTP is taken.
     pub http: HttpConfig,
+    /// Where Kafka consumers are taken.
+    pub kafka: KafkaConfig,
     /// Partitions of a new data directory; `None`: one a core. An old one knows its own.
     pub partitions: Option<u16>,
     /// Segment size of a new data directory.
@@ -248,7 +258,8 @@ impl Config {
     pub fn reachable(&self) -> Option<(&'static str, SocketAddr)> {
         let peers = self.cluster.as_ref().map(|cluster| ("--peer-listen", cluster.peer_listen));
         let http = self.http.address.map(|address| ("--http", address));
-        let mut all = [Some(("--listen", self.listen)), peers, http].into_iter().flatten();
+        let kafka = self.kafka.address.map(|address| ("--kafka", address));
+        let mut all = [Some(("--listen", self.listen)), peers, http, kafka].into_iter().flatten();
         all.find(|(_, address)| !address.ip().to_canonical().is_loopback())
     }
 }
@@ -260,6 +271,15 @@ impl Config {
         self.tls.is_some()
             || self.cluster.as_ref().is_some_and(|cluster| cluster.key_file.is_some())
     }
+}
+
+/// Where Kafka consumers are taken.
+#[derive(Clone, Debug)]
+pub struct KafkaConfig {
+    /// `None`: nowhere.
+    pub address: Option<SocketAddr>,
+    /// What they are told to connect to; `None`: where they came in.
+    pub advertise: Option<HostPort>,
 }
 
 /// Where HTTP is taken.
@@ -330,6 +350,8 @@ impl ServeOptions {
             http: self.http.or(file.http),
             http_names: self.http_names.or(file.http_names),
             projector_metrics: self.projector_metrics.or(file.projector_metrics),
+            kafka: self.kafka.or(file.kafka),
+            kafka_advertise: self.kafka_advertise.or(file.kafka_advertise),
             reserve_mib: self.reserve_mib.or(file.reserve_mib),
             snapshot_mib: self.snapshot_mib.or(file.snapshot_mib),
             flushes: self.flushes.or(file.flushes),
@@ -381,8 +403,10 @@ impl ServeOptions {
         let listen = resolve(self.listen.as_deref().unwrap_or(ADDRESS_DEFAULT), "--listen")?;
         let cluster = self.cluster(listen)?;
         let http = self.http()?;
+        let kafka = self.kafka()?;
         Ok(Config {
             http,
+            kafka,
             policy: policy_file(self.policy, self.tls.as_deref())?,
             tls: self.tls,
             insecure: self.insecure.unwrap_or(false),
@@ -429,6 +453,15 @@ impl ServeOptions {
              or a container confines it); --first-core counts them from 0, and at least one must be left"
         );
         Err(Fatal::new(Reason::Usage, message))
+    }
+
+    fn kafka(&self) -> Result<KafkaConfig, Fatal> {
+        let address = match self.kafka.as_deref() {
+            None | Some("off") => None,
+            Some(address) => Some(resolve(address, "--kafka")?),
+        };
+        let advertise = advertised(self.kafka_advertise.as_deref(), "--kafka-advertise")?;
+        Ok(KafkaConfig { address, advertise })
     }
 
     fn http(&self) -> Result<HttpConfig, Fatal> {

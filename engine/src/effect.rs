@@ -46,7 +46,18 @@ pub struct Moved {
     pub credit: Amount,
     /// Taken off what was credited: a stripe gives it to another one.
     pub given: Amount,
+    /// Time of business, if its sender has given one: see [`Transfer::booked_micros`].
+    pub booked: Option<i64>,
 }
+
+impl Moved {
+    /// What stripes of one account give each other: no transfer of anybody's.
+    pub fn is_between_stripes(&self) -> bool {
+        self.kind == BETWEEN_STRIPES
+    }
+}
+
+const BETWEEN_STRIPES: &str = "between stripes";
 
 /// The offset of the record that [`effect`] asks for; `None` if it needs no other one.
 pub fn prepared_at(record: &Record) -> Option<u64> {
@@ -127,7 +138,7 @@ fn moved(
     let when = |is_so: bool| if is_so { amount } else { Amount(0) };
     let gathers = transfer.flags.contains(TransferFlags::GATHERING);
     let kind = match () {
-        () if gathers => "between stripes",
+        () if gathers => BETWEEN_STRIPES,
         () if transfer.flags.contains(TransferFlags::POST_PENDING) => "post",
         () => "transfer",
     };
@@ -139,6 +150,7 @@ fn moved(
         debit: when(is_debited && !gathers),
         credit: when(is_credited),
         given: when(is_debited && gathers),
+        booked: transfer.booked_micros(),
     })
 }
 

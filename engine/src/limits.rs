@@ -546,12 +546,17 @@ pub const HOST_BYTES_MAX: usize = 253;
 pub const HOST_LABEL_BYTES_MAX: usize = 63;
 /// Ids that a command shows short at most; it shows the others whole.
 pub const SHORT_IDS_KEPT_MAX: usize = 65_536;
+/// Since when a server must have been running for its rate to say something about days, in seconds.
+pub const CAPACITY_SECONDS_MIN: u64 = 3600;
 /// Records of a log that a statement holds at once.
 pub const STATEMENT_WINDOW_RECORDS: u64 = 8192;
 /// Bytes of a log that a statement asks for at once.
 pub const STATEMENT_PAGE_BYTES: usize = 1 << 20;
 /// Rows of a statement.
 pub const STATEMENT_ROWS_MAX: usize = 100_000;
+/// Records that a statement by time of business looks at: what was booked early may stand late in the log, so all of it
+/// since the account's first movement.
+pub const STATEMENT_BOOKED_RECORDS_MAX: u64 = 10_000_000;
 /// Bytes of a server's log in a support bundle.
 pub const BUNDLE_LOG_BYTES_MAX: u64 = 256 << 10;
 /// Files of a data directory that a support bundle names.
@@ -559,8 +564,10 @@ pub const BUNDLE_FILES_MAX: usize = 10_000;
 /// Lines that the history of `repl` keeps.
 pub const REPL_HISTORY_MAX: usize = 1000;
 
-/// Connections of HTTP at once; who comes beyond them waits in the system's queue.
-pub const HTTP_CONNECTIONS_MAX: usize = 128;
+/// How long somebody waits for a place before connections of HTTP and Kafka that ask nothing are asked to leave.
+pub const PLACE_WITHIN: Duration = Duration::from_millis(500);
+/// Connections of HTTP at once; who comes beyond them waits, one at the door and others in the system's queue.
+pub const HTTP_CONNECTIONS_MAX: u32 = 128;
 /// Largest head of an HTTP request in bytes.
 pub const HTTP_HEAD_BYTES_MAX: usize = 16 << 10;
 /// How long a connection of HTTP may be silent between requests, and how long the head of one may take.
@@ -605,6 +612,11 @@ pub const HTTP_SCAN_WITHIN: Duration = Duration::from_secs(2);
 pub const HTTP_SCAN_WINDOW_RECORDS: u64 = 2048;
 /// Rows of its answer.
 pub const HTTP_SCAN_ROWS_MAX: usize = 500;
+/// Records that a statement by time of business looks at: all since the account's first movement. It takes turns with
+/// other such requests.
+pub const HTTP_BOOKED_RECORDS_MAX: u64 = 16 * HTTP_SCAN_RECORDS_MAX;
+/// How long it looks.
+pub const HTTP_BOOKED_WITHIN: Duration = Duration::from_secs(10);
 /// How long the cluster may take to tell of itself, before what it told last is shown again.
 pub const HTTP_CLUSTER_WITHIN: Duration = Duration::from_millis(800);
 /// Other nodes that HTTP asks whether they answer.
@@ -629,4 +641,67 @@ pub const HTTP_FOUND_MAX: usize = 1000;
 const _: () = {
     assert!(HTTP_BODY_BYTES_MAX <= HTTP_BODIES_BYTES_MAX);
     assert!(HTTP_BODY_BYTES_MAX / EVENTS_MAX > 500);
+};
+
+/// Connections of Kafka readers at once; who comes beyond them waits, one at the door and others in the system's queue.
+/// Each holds one request and one answer.
+pub const KAFKA_CONNECTIONS_MAX: u32 = 64;
+/// Largest request of a Kafka reader in bytes.
+pub const KAFKA_REQUEST_BYTES_MAX: usize = 320 << 10;
+/// Most elements of an array in one.
+pub const KAFKA_ARRAY_MAX: usize = 4096;
+/// How long a Kafka reader may be silent. Kafka's own brokers: 10 minutes.
+pub const KAFKA_IDLE_WITHIN: Duration = Duration::from_mins(10);
+/// How long a Kafka reader may be silent while somebody else waits for a place. Members of groups speak every three seconds.
+pub const KAFKA_SPARED_FOR: Duration = Duration::from_secs(5);
+/// How long the first request may take to begin, and any to come whole.
+pub const KAFKA_REQUEST_WITHIN: Duration = Duration::from_secs(10);
+/// How long a Kafka reader may take to have an answer.
+pub const KAFKA_TAKEN_WITHIN: Duration = Duration::from_secs(30);
+/// Bytes of the records of an answer; the first record of one may be larger.
+pub const KAFKA_ANSWER_BYTES_MAX: usize = 512 << 10;
+/// Bytes of the log that are read for one partition of an answer; an entry is read whole.
+pub const KAFKA_PAGE_BYTES: usize = 256 << 10;
+/// Records that are shown as JSON for one partition of an answer.
+pub const KAFKA_PAGE_RECORDS_MAX: usize = 2000;
+/// Pages of a partition's log that are asked for or shown at once.
+pub const KAFKA_PAGES_MAX: usize = 4;
+/// How long a request waits for what the partitions that it names answer, beside the wait for records.
+pub const KAFKA_ANSWER_WITHIN: Duration = Duration::from_secs(5);
+/// How long a request for records waits for some at most.
+pub const KAFKA_WAIT_MAX: Duration = Duration::from_secs(30);
+/// How long a request waits after what failed. Also how often it is looked whether a member of a group is silent.
+pub const KAFKA_LOOK_EVERY: Duration = Duration::from_millis(100);
+/// Groups with members.
+pub const KAFKA_GROUPS_MAX: usize = 32;
+/// Members of a group.
+pub const KAFKA_MEMBERS_MAX: usize = 32;
+/// Bytes of what a member says of itself, and of what it gets.
+pub const KAFKA_MEMBER_BYTES_MAX: usize = 8 << 10;
+/// Longest name of a group, or note with an offset, in bytes; an identity stands before the name.
+pub const KAFKA_NAME_BYTES_MAX: usize = 512;
+/// Offsets that groups may have committed, over all groups and partitions. They are written whole.
+pub const KAFKA_OFFSETS_MAX: usize = 4096;
+/// A group without members that has committed nothing for so long is forgotten where others need its room.
+pub const KAFKA_OFFSETS_KEPT: Duration = Duration::from_hours(24);
+/// Shortest time of silence after which a member of a group is taken out.
+pub const KAFKA_SESSION_LEAST: Duration = Duration::from_secs(1);
+/// Longest of them.
+pub const KAFKA_SESSION_MAX: Duration = Duration::from_mins(30);
+/// How often groups are looked at when nobody in them speaks.
+pub const KAFKA_TICK_EVERY: Duration = Duration::from_secs(1);
+/// How long members of a group may take to join again at most.
+pub const KAFKA_REBALANCE_MAX: Duration = Duration::from_mins(10);
+/// How long the first member of a group waits for others, so that readers that start together share one generation.
+pub const KAFKA_GATHER_WITHIN: Duration = Duration::from_millis(500);
+
+const _: () = {
+    // Requests and answers of all connections, and what is said in groups: little beside the budget of a process.
+    assert!(
+        KAFKA_CONNECTIONS_MAX as usize * (KAFKA_REQUEST_BYTES_MAX + KAFKA_ANSWER_BYTES_MAX)
+            <= 52 << 20
+    );
+    assert!(KAFKA_GROUPS_MAX * KAFKA_MEMBERS_MAX * 2 * KAFKA_MEMBER_BYTES_MAX <= 16 << 20);
+    // What a leader says of all members fits into a request.
+    assert!(KAFKA_MEMBERS_MAX * (KAFKA_MEMBER_BYTES_MAX + 1024) <= KAFKA_REQUEST_BYTES_MAX);
 };

@@ -19,6 +19,7 @@ use crate::config::Config;
 use crate::disk_health::DiskHealth;
 use crate::leave_cost::Cost;
 use crate::memory_parts::AllParts;
+use crate::metrics::kafka::KafkaCounts;
 use crate::metrics::numbers::Published;
 use crate::policy::Policies;
 use crate::shares::{connections_pool, peers_pool};
@@ -78,6 +79,8 @@ pub struct NodeState {
     pub policies: Arc<Policies>,
     /// What each shard has said last of itself and its partitions. Written by shards, each its own.
     pub published: Published,
+    /// What the Kafka face counts. Written by its thread.
+    pub kafka: Arc<KafkaCounts>,
     /// Memory that the clients' connections of all shards share.
     pub connections_pool: Pool,
     /// Memory that their peers' share.
@@ -119,6 +122,7 @@ impl NodeState {
             admission: Admission::new(connections_max),
             policies: Arc::default(),
             published,
+            kafka: Arc::default(),
             connections_pool,
             peers_pool,
             started,

@@ -2,10 +2,12 @@
 
 mod fatal;
 mod logging;
+pub mod manual;
 mod process;
 mod streams;
 pub mod supervisor;
 
+use std::io::{self, Write as _};
 use std::process::ExitCode;
 
 pub use fatal::{Fatal, Reason};
@@ -24,9 +26,14 @@ pub fn arguments<A: clap::Parser>() -> Result<A, ExitCode> {
         Err(error) => error,
     };
     if !error.use_stderr() {
-        // Help that nobody reads is no failure.
-        let _ = error.print();
-        return Err(ExitCode::SUCCESS);
+        let written = error.print().and_then(|()| io::stdout().flush());
+        return Err(match written.map_err(|error| unwritten(&error)) {
+            // Help that nobody reads is no failure; that it can't be written is one.
+            Err(fatal) if fatal.reason != Reason::NoReader => {
+                end(A::command().get_name(), Err(fatal))
+            }
+            _ => ExitCode::SUCCESS,
+        });
     }
     let command = A::command();
     let program = command.get_name();

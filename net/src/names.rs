@@ -46,6 +46,20 @@ pub fn is_hashed(text: &str) -> bool {
     uuid_of_text(text).is_none() && number_of_text(text).is_none()
 }
 
+/// Why a text is refused that [`decorates_uuid`].
+pub const DECORATED_UUID: &str = "write the UUID alone, without spaces, braces or urn:uuid: around it: with them it would be a name, and so another id";
+
+/// The text is a UUID with spaces, braces or `urn:uuid:` around it. The rule makes a name of it, and so the id of another
+/// account or event than who gives it means: whoever takes texts from people and programs refuses it first.
+pub fn decorates_uuid(text: &str) -> bool {
+    let inner = text.trim();
+    let within = |[open, close]: [char; 2]| inner.strip_prefix(open)?.strip_suffix(close);
+    let bare = within(['{', '}']).or_else(|| within(['(', ')'])).unwrap_or(inner);
+    let is_urn = bare.get(..9).is_some_and(|head| head.eq_ignore_ascii_case("urn:uuid:"));
+    let bare = if is_urn { &bare[9..] } else { bare };
+    bare.len() < text.len() && has_uuid_form(bare)
+}
+
 /// The event by which tools that make an account name it. Its id is the same for the same account and name, so that making
 /// it again names nothing twice, and undoes no later renaming.
 pub fn naming(account_id: AccountId, name: NameText) -> Name {
@@ -57,13 +71,16 @@ fn usable(id: u128) -> bool {
     id != 0 && id != u128::MAX
 }
 
-fn uuid_of_text(text: &str) -> Option<u128> {
-    let groups_fit = text.len() == 36
+fn has_uuid_form(text: &str) -> bool {
+    text.len() == 36
         && text.bytes().enumerate().all(|(at, byte)| match at {
             8 | 13 | 18 | 23 => byte == b'-',
             _ => byte.is_ascii_hexdigit(),
-        });
-    if !groups_fit {
+        })
+}
+
+fn uuid_of_text(text: &str) -> Option<u128> {
+    if !has_uuid_form(text) {
         return None;
     }
     let digits = text.chars().filter_map(|digit| digit.to_digit(16));
@@ -105,6 +122,21 @@ mod tests {
         assert_eq!(account_id(Book(7), "42"), AccountId((7 << 96) + 42));
         assert_eq!(account_id(Book(7), &(1u128 << 96).to_string()), AccountId(1 << 96));
         assert_eq!(account_id(Book(7), "01901234-5678-7abc-8def-0123456789ab"), AccountId(uuid));
+    }
+
+    #[test]
+    fn a_uuid_with_something_around_it_is_known_and_no_other_text_is() {
+        let uuid = "550e8400-e29b-41d4-A716-446655440000";
+        for text in ["{_}", "(_)", "urn:uuid:_", "URN:UUID:_", "{urn:uuid:_}", " _", "_\n", " {_} "]
+        {
+            assert!(decorates_uuid(&text.replace('_', uuid)), "{text}");
+        }
+        let bare = uuid.replace('-', "");
+        for text in
+            [uuid, &bare, &format!("{{{bare}}}"), "{a}", "urn:uuid:", "{", "", "ééééé", "{_"]
+        {
+            assert!(!decorates_uuid(text), "{text}");
+        }
     }
 
     #[test]

@@ -137,6 +137,11 @@ test('with certificates both ends prove who they are', async (t) => {
   const made = await client.createAccount({ id: 'secured', ledger: 978, code: 1 });
   assert.equal((await client.account('secured', made))?.ledger, 978);
   const stranger = connect(t, TLS_SERVER, { timeout: 300 });
-  const error = await stranger.createAccount({ id: 'secured', ledger: 978, code: 1 }).catch((error) => error);
+  // A handshake that is under way at the deadline might be a request, for all that is known: then it is asked anew.
+  let error;
+  for (let tries = 0; tries < 10 && !(error instanceof Unreachable); tries += 1) {
+    error = await stranger.createAccount({ id: 'secured', ledger: 978, code: 1 }).catch((error) => error);
+    assert.match(String(error), /certificate/);
+  }
   assert.ok(error instanceof Unreachable, String(error));
 });

@@ -63,7 +63,11 @@ export interface paths {
             path?: never;
             cookie?: never;
         };
-        /** What has moved an account's money, newest first. Reservations move nothing. */
+        /**
+         * What has moved an account's money, newest first. Reservations move nothing.
+         * @description With `by=booked` in order of times of business, with the balances of that order. All of the log since the account's
+         *     first movement is read for that; if it is too long, the answer is 422, and SQL has the function `statement`.
+         */
         get: operations["getStatement"];
         put?: never;
         post?: never;
@@ -202,6 +206,8 @@ export interface paths {
         /**
          * Follow a partition's log: an event `record` for each record, whose id is its offset.
          * @description A connection that is lost is made again with `Last-Event-ID`, as browsers do: nothing is left out and nothing repeated.
+         *     An offset behind the next one is refused as `past_the_end` (416). Whoever has had such a record has it of a log that
+         *     was restored to an earlier time since, and must look at what is there now.
          */
         get: operations["followLog"];
         put?: never;
@@ -549,6 +555,23 @@ export interface components {
             /** @description The user's own. */
             user_data_128?: string;
         };
+        /** @description What `walengine-projector audit` has found, or the audit of a rebuild whose tables were put in place. */
+        LastAudit: {
+            /**
+             * Format: int64
+             * @description When it began, in seconds since 1970.
+             */
+            began: number;
+            /** @description Rows that differ; null if it did not come to its end. */
+            differences?: string | null;
+            /**
+             * Format: int64
+             * @description When it ended.
+             */
+            ended: number;
+            /** @description `equal`: PostgreSQL was what the log says; `different`: it was not; `failed`: the audit did not come to its end. */
+            outcome: string;
+        };
         /** @description The ledgers that were described. */
         Ledgers: {
             /** @description Ascending. */
@@ -630,6 +653,8 @@ export interface components {
         };
         /** @description A partition in PostgreSQL. */
         ProjectedPartition: {
+            /** @description The last audit has compared every record below; null if there was none, or it did not come to its end. */
+            audited_offset?: string | null;
             /** @description Whether it hears from the engine. */
             engine_connected: boolean;
             /** @description Records that are missing. */
@@ -649,6 +674,8 @@ export interface components {
             postgres_connected: boolean;
             /** @description Rows written since it was started. */
             rows: string;
+            /** @description Whether another projector writes, and this one waits for its end. */
+            standby: boolean;
         };
         /** @description One record of a partition's log. */
         Record: {
@@ -759,6 +786,8 @@ export interface components {
         ShownClose: {
             /** Format: uuid */
             account: string;
+            /** @description What it is called, where names are asked for. */
+            account_name?: string | null;
             /** Format: uuid */
             id: string;
             reopen: boolean;
@@ -815,8 +844,12 @@ export interface components {
             code: number;
             /** Format: uuid */
             credit_account: string;
+            /** @description What it is called, where names are asked for. */
+            credit_account_name?: string | null;
             /** Format: uuid */
             debit_account: string;
+            /** @description What it is called, where names are asked for. */
+            debit_account_name?: string | null;
             /** Format: int32 */
             ledger: number;
         };
@@ -826,6 +859,8 @@ export interface components {
         ShownGuard: {
             /** Format: uuid */
             account: string;
+            /** @description What it is called, where names are asked for. */
+            account_name?: string | null;
             available_to_credit?: string | null;
             available_to_debit?: string | null;
             /** Format: uuid */
@@ -917,6 +952,12 @@ export interface components {
         };
         /** @description The projector. */
         ShownProjector: {
+            audit?: null | components["schemas"]["LastAudit"];
+            /**
+             * Format: int64
+             * @description When a later audit began that has not ended: it runs, or was killed. In seconds since 1970.
+             */
+            audit_unfinished_since?: number | null;
             /** @description In words. */
             detail: string;
             partitions: components["schemas"]["ProjectedPartition"][];
@@ -960,8 +1001,12 @@ export interface components {
             code: number;
             /** Format: uuid */
             credit_account: string;
+            /** @description What it is called, where names are asked for. */
+            credit_account_name?: string | null;
             /** Format: uuid */
             debit_account: string;
+            /** @description What it is called, where names are asked for. */
+            debit_account_name?: string | null;
             flags: string[];
             /** Format: uuid */
             id: string;
@@ -1023,6 +1068,8 @@ export interface components {
             balance: string;
             /** @description With the decimals of its ledger, if that was described. */
             balance_decimal?: string | null;
+            /** @description Time of business, if its sender has given one: the day, or a time in UTC. */
+            booked?: string | null;
             /** @description Moved into it. */
             credit: string;
             /** @description With the decimals of its ledger, if that was described. */
@@ -1623,10 +1670,19 @@ export interface operations {
             query?: {
                 /** @description `next` of the page before. */
                 before?: string;
+                /** @description Which time orders the rows. */
+                by?: "log" | "booked";
+                /**
+                 * @description With `by=booked`: only what has this time or a later one, such as `2026-11-01` (UTC) or
+                 *     `2026-11-01T14:00:00+01:00`.
+                 */
+                from?: string;
                 /** @description At most so many rows. */
                 limit?: number;
                 /** @description Of a striped account: whose stripe; without it, that of partition 0. */
                 partition?: number;
+                /** @description With `by=booked`: only what is before this time. */
+                to?: string;
             };
             header?: {
                 /** @description Which nodes answer. */
@@ -1698,6 +1754,15 @@ export interface operations {
             };
             /** @description It is for another host */
             421: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description By time of business it needs more of the log than a request reads */
+            422: {
                 headers: {
                     [name: string]: unknown;
                 };
@@ -2402,6 +2467,8 @@ export interface operations {
                 from?: number;
                 /** @description At most so many records. */
                 limit?: number;
+                /** @description With what accounts are called now, beside their ids: `debit_account_name`, `credit_account_name`, `account_name`. */
+                names?: boolean;
             };
             header?: {
                 /** @description Which nodes answer. */
@@ -2525,6 +2592,8 @@ export interface operations {
                 before?: number;
                 /** @description At most so many records. */
                 limit?: number;
+                /** @description With what accounts are called now, beside their ids: `debit_account_name`, `credit_account_name`, `account_name`. */
+                names?: boolean;
                 /** @description Only what was refused. */
                 refused?: boolean;
             };
@@ -2648,6 +2717,8 @@ export interface operations {
             query?: {
                 /** @description The first offset; without it and without `Last-Event-ID`, what comes from now on. */
                 from?: number;
+                /** @description With what accounts are called now, beside their ids: `debit_account_name`, `credit_account_name`, `account_name`. */
+                names?: boolean;
             };
             header?: {
                 /** @description Begin behind this offset */
@@ -2699,6 +2770,15 @@ export interface operations {
             };
             /** @description Nothing is there */
             404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description The log ends before that offset */
+            416: {
                 headers: {
                     [name: string]: unknown;
                 };

@@ -7,6 +7,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 
 use walengine_net::model::PartitionId;
 
+use crate::audited::Audits;
 use crate::metrics::PartitionMetrics;
 
 /// Shared by all who know something and all who show it.
@@ -17,6 +18,7 @@ pub struct Board(Arc<Known>);
 struct Known {
     partitions: RwLock<Vec<Arc<PartitionMetrics>>>,
     has_postgres: AtomicBool,
+    audits: RwLock<Audits>,
 }
 
 impl Board {
@@ -32,6 +34,7 @@ impl Board {
             Ok(at) => all[at].clone(),
             Err(at) => {
                 let metrics = Arc::new(PartitionMetrics::new(partition));
+                metrics.has_postgres(self.knows_postgres());
                 all.insert(at, metrics.clone());
                 metrics
             }
@@ -47,6 +50,16 @@ impl Board {
     pub fn has_postgres(&self, has: bool) {
         self.0.has_postgres.store(has, Ordering::Relaxed);
         self.partitions().iter().for_each(|metrics| metrics.has_postgres(has));
+    }
+
+    /// Notes what the database says of audits.
+    pub fn audited(&self, audits: Audits) {
+        *self.0.audits.write().unwrap_or_else(PoisonError::into_inner) = audits;
+    }
+
+    /// What it said of audits when that was noted last.
+    pub fn audits(&self) -> Audits {
+        self.0.audits.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Whether it did when that was noted last.

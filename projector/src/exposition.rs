@@ -14,6 +14,7 @@ use prometheus_client::metrics::counter::ConstCounter;
 use prometheus_client::metrics::gauge::ConstGauge;
 use prometheus_client::registry::Registry;
 
+use crate::audited::Outcome;
 use crate::board::Board;
 use crate::metrics::PartitionMetrics;
 
@@ -81,6 +82,57 @@ impl AllPartitions {
             let labels = [("partition", metrics.partition.0)];
             let value = i64::from(value(metrics));
             ConstGauge::new(value).encode(family.encode_family(&labels)?)?;
+        }
+        Ok(())
+    }
+
+    /// What the database says of audits. Nothing of it while there was none.
+    fn audits(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
+        let audits = self.0.audits();
+        let last = audits.last.as_ref();
+        let seconds = |nanos: u64| nanos as f64 / 1e9;
+        let single = [
+            (
+                "audit_ended_timestamp_seconds",
+                "When the last audit ended that came to an end, since 1970",
+                last.map(|last| seconds(last.ended_at)),
+            ),
+            (
+                "audit_began_timestamp_seconds",
+                "When that audit began, since 1970",
+                last.map(|last| seconds(last.began_at)),
+            ),
+            (
+                "audit_unfinished_timestamp_seconds",
+                "When a later audit began that runs or was killed, since 1970",
+                audits.unfinished.map(seconds),
+            ),
+            (
+                "audit_differences",
+                "Rows that differ from the log, by the last audit",
+                last.and_then(|last| last.differences).map(|count| count as f64),
+            ),
+        ];
+        for (name, help, value) in single {
+            let family = encoder.encode_descriptor(name, help, None, MetricType::Gauge)?;
+            if let Some(value) = value {
+                ConstGauge::new(Number(value)).encode(family)?;
+            }
+        }
+        let help = "How the last audit ended: 1 for that outcome";
+        let mut family =
+            encoder.encode_descriptor("audit_outcome", help, None, MetricType::Gauge)?;
+        for outcome in Outcome::ALL.into_iter().filter(|_| last.is_some()) {
+            let labels = [("outcome", outcome.name())];
+            let is = last.is_some_and(|last| last.outcome == outcome);
+            ConstGauge::new(i64::from(is)).encode(family.encode_family(&labels)?)?;
+        }
+        let help = "Records below this offset were compared by the last audit";
+        let mut family =
+            encoder.encode_descriptor("audit_next_offset", help, None, MetricType::Gauge)?;
+        for (partition, next) in last.iter().flat_map(|last| last.next_offsets.iter().enumerate()) {
+            let labels = [("partition", partition)];
+            ConstGauge::new(Number(*next as f64)).encode(family.encode_family(&labels)?)?;
         }
         Ok(())
     }
@@ -162,12 +214,17 @@ impl Collector for AllPartitions {
         self.connected(to, "postgres_connected", help, self.0.knows_postgres(), |metrics| {
             metrics.has_postgres.load(Ordering::Relaxed)
         })?;
+        let help = "Whether another projector writes, and this one waits for its end: 1 or 0";
+        self.values(to, MetricType::Gauge, "standby", help, |metrics| {
+            Some(f64::from(metrics.stands_by.load(Ordering::Relaxed)))
+        })?;
         self.counter(to, "rows", "Rows written", |metrics| &metrics.rows)?;
         let help = "Transactions committed";
         self.counter(to, "transactions", help, |metrics| &metrics.transactions)?;
         let help = "Attempts that failed and were repeated";
         self.counter(to, "retries", help, |metrics| &metrics.retries)?;
-        self.transaction_seconds(to)
+        self.transaction_seconds(to)?;
+        self.audits(to)
     }
 }
 
@@ -177,6 +234,7 @@ mod tests {
     use walengine_net::model::{Offset, PartitionId, Timestamp};
 
     use super::*;
+    use crate::audited::{Audits, Ended};
     use crate::history::Position;
     use crate::metrics::now_nanos;
 
@@ -199,6 +257,7 @@ mod tests {
             "walengine_projector_log_end_age_seconds{partition=\"3\"} ",
             "walengine_projector_engine_connected{partition=\"3\"} 1",
             "walengine_projector_postgres_connected{partition=\"3\"} 0",
+            "walengine_projector_standby{partition=\"3\"} 0",
             "walengine_projector_rows_total{partition=\"3\"} 0",
             "walengine_projector_transactions_total{partition=\"3\"} 0",
             "walengine_projector_retries_total{partition=\"3\"} 1",
@@ -215,6 +274,62 @@ mod tests {
             .chain(["sum", "count"].map(|part| format!("{name}_{part}{{partition=\"3\"}}")))
             .collect();
         assert_eq!(names, expected);
+    }
+
+    #[test]
+    fn every_metric_is_in_the_document() {
+        let mut text = String::new();
+        prometheus_text::encode(&mut text, &registry(Board::default())).unwrap();
+        let types =
+            text.lines().filter_map(|line| line.strip_prefix("# TYPE walengine_projector_"));
+        let names: Vec<&str> = types.filter_map(|line| line.split(' ').next()).collect();
+        assert!(names.len() > 15, "{text}");
+        let document = include_str!("../METRICS.md");
+        for name in names {
+            // Sum and count stand with their quantiles.
+            let name = name.trim_end_matches("_sum").trim_end_matches("_count");
+            let is_there = [name.to_owned(), format!("{name}_total")]
+                .iter()
+                .any(|name| document.contains(&format!("`{name}`")));
+            assert!(is_there, "{name} is not in METRICS.md");
+        }
+    }
+
+    #[test]
+    fn an_audit_is_shown_as_it_has_ended_and_none_before_there_was_one() {
+        let of = |audits: Option<Audits>| -> Vec<String> {
+            let board = Board::default();
+            if let Some(audits) = audits {
+                board.audited(audits);
+            }
+            let mut text = String::new();
+            prometheus_text::encode(&mut text, &registry(board)).unwrap();
+            let lines =
+                text.lines().filter_map(|line| line.strip_prefix("walengine_projector_audit_"));
+            lines.map(str::to_owned).collect()
+        };
+        assert!(of(None).is_empty());
+        let unfinished = Audits { last: None, unfinished: Some(3_500_000_000) };
+        assert_eq!(of(Some(unfinished)), ["unfinished_timestamp_seconds 3.5"]);
+        let last = Ended {
+            began_at: 1_000_000_000,
+            ended_at: 2_000_000_000,
+            outcome: Outcome::Different,
+            differences: Some(7),
+            next_offsets: vec![12, 0],
+            program: String::new(),
+        };
+        let expected = [
+            "ended_timestamp_seconds 2",
+            "began_timestamp_seconds 1",
+            "differences 7",
+            "outcome{outcome=\"equal\"} 0",
+            "outcome{outcome=\"different\"} 1",
+            "outcome{outcome=\"failed\"} 0",
+            "next_offset{partition=\"0\"} 12",
+            "next_offset{partition=\"1\"} 0",
+        ];
+        assert_eq!(of(Some(Audits { last: Some(last), unfinished: None })), expected);
     }
 
     #[test]

@@ -15,6 +15,7 @@
 
 pub mod across;
 pub mod audit;
+pub mod audited;
 pub mod batch;
 pub mod board;
 pub mod booked;

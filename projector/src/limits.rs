@@ -75,6 +75,12 @@ pub const SWAP_WITHIN: Duration = Duration::from_mins(2);
 pub const LISTED_MAX: usize = 12;
 /// Time between two looks at a managed PostgreSQL that starts or stops.
 pub const POLL_INTERVAL: Duration = Duration::from_millis(20);
+/// How long an audit tries to write down that it begins, and how it has ended.
+pub const AUDIT_NOTED_WITHIN: Duration = Duration::from_secs(30);
+/// Audits that table `audits` keeps; older ones go.
+pub const AUDITS_KEPT_MAX: usize = 1_000;
+/// Characters of an outcome in words that are kept with it.
+pub const AUDIT_SAID_CHARS_MAX: usize = 4_000;
 /// Differences that an audit reports for each table.
 pub const DIFFERENCES_MAX: usize = 10;
 

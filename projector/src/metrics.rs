@@ -42,6 +42,8 @@ pub struct PartitionMetrics {
     gone_since: AtomicU64,
     /// Whether the writer has a connection to PostgreSQL.
     pub(crate) has_postgres: AtomicBool,
+    /// Whether another projector writes, and the writer waits for its end.
+    pub(crate) stands_by: AtomicBool,
     pub(crate) rows: AtomicU64,
     pub(crate) transactions: AtomicU64,
     pub(crate) retries: AtomicU64,
@@ -64,6 +66,7 @@ impl PartitionMetrics {
             seen_at: AtomicU64::new(0),
             gone_since: AtomicU64::new(0),
             has_postgres: AtomicBool::new(false),
+            stands_by: AtomicBool::new(false),
             rows: AtomicU64::new(0),
             transactions: AtomicU64::new(0),
             retries: AtomicU64::new(0),
@@ -86,14 +89,15 @@ impl PartitionMetrics {
         seen: Option<(u64, u64)>,
         gone_since: Option<u64>,
     ) {
+        // First: an end that was seen, while nobody is known to be gone, shows an engine that answers.
+        let since = gone_since.unwrap_or_else(now_nanos);
+        // Keeps the beginning.
+        let _ = self.gone_since.compare_exchange(0, since, Ordering::Relaxed, Ordering::Relaxed);
         self.found(position);
         if let Some((end, at)) = seen {
             self.log_end.fetch_max(end, Ordering::Relaxed);
             self.seen_at.fetch_max(at, Ordering::Relaxed);
         }
-        let since = gone_since.unwrap_or_else(now_nanos);
-        // Keeps the beginning.
-        let _ = self.gone_since.compare_exchange(0, since, Ordering::Relaxed, Ordering::Relaxed);
     }
 
     /// Notes a committed batch, and how long its transaction took.
@@ -147,6 +151,11 @@ impl PartitionMetrics {
     /// Notes whether the writer has a connection.
     pub fn has_postgres(&self, has: bool) {
         self.has_postgres.store(has, Ordering::Relaxed);
+    }
+
+    /// Notes whether another projector writes, so that the writer waits for its end.
+    pub fn stands_by(&self, stands_by: bool) {
+        self.stands_by.store(stands_by, Ordering::Relaxed);
     }
 
     /// Whether the log's end was ever heard of.

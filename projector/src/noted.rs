@@ -7,9 +7,11 @@ use std::time::Duration;
 
 use walengine_net::model::{PartitionId, Timestamp};
 
+use crate::audited::{self, Audits};
 use crate::board::Board;
 use crate::database::{Connection, Database, within};
 use crate::fatal::Fatal;
+use crate::history::Position;
 use crate::limits::NOTE_EVERY;
 use crate::metrics::{PartitionMetrics, now_nanos};
 use crate::trouble::Trouble;
@@ -72,53 +74,66 @@ pub async fn read(database: &Database, connection: &Connection) -> Result<Vec<No
 pub async fn remember(database: &Database, board: &Board) -> Infallible {
     let mut connection = None;
     loop {
-        let has = remembered(database, board, &mut connection).await.is_ok();
-        board.has_postgres(has);
-        if !has {
+        if let Ok((partitions, audits)) = known(database, &mut connection).await {
+            // First: nobody shall see what PostgreSQL says beside a word that it does not answer.
+            board.has_postgres(true);
+            for (noted, position) in partitions {
+                let seen = noted.log_end.zip(noted.seen_at);
+                board.of(noted.partition).remembers(&position, seen, noted.gone_since);
+            }
+            board.audited(audits);
+        } else {
+            board.has_postgres(false);
             connection = None;
         }
         tokio::time::sleep(NOTE_EVERY).await;
     }
 }
 
-async fn remembered(
+async fn known(
     database: &Database,
-    board: &Board,
     kept: &mut Option<Connection>,
-) -> Result<(), Trouble> {
+) -> Result<(Vec<(Noted, Position)>, Audits), Trouble> {
     let connection = match kept {
         Some(connection) => connection,
         None => kept.insert(database.connect().await?),
     };
+    let mut partitions = Vec::new();
     if schema::version(database, connection).await?.is_none() {
-        return Ok(()); // nothing was projected yet
+        return Ok((partitions, Audits::default())); // nothing was projected yet
     }
     for noted in read(database, connection).await? {
         let position = position::read(database, connection, noted.partition).await?;
-        let seen = noted.log_end.zip(noted.seen_at);
-        board.of(noted.partition).remembers(&position, seen, noted.gone_since);
+        partitions.push((noted, position));
     }
-    Ok(())
+    Ok((partitions, audited::read(database, connection).await?))
 }
 
-/// Writes what is known to the database every few seconds, for `status` and for people. Nobody waits
-/// for it. Its failures are those of the writer, which reports them.
-pub async fn write(
-    database: Database,
-    partitions: Vec<Arc<PartitionMetrics>>,
-) -> Result<(), Fatal> {
+/// Writes what is known to the database every few seconds, for `status` and for people, and reads what it
+/// says of audits. Nobody waits for it. Its failures are those of the writer, which reports them.
+pub async fn write(database: Database, board: Board) -> Result<(), Fatal> {
     let mut kept = None;
     loop {
         if kept.is_none() {
             kept = database.connect().await.ok();
         }
         if let Some(connection) = &kept
-            && note(&database, connection, &partitions).await.is_err()
+            && exchange(&database, connection, &board).await.is_err()
         {
             kept = None;
         }
         tokio::time::sleep(NOTE_EVERY).await;
     }
+}
+
+async fn exchange(
+    database: &Database,
+    connection: &Connection,
+    board: &Board,
+) -> Result<(), Trouble> {
+    note(database, connection, &board.partitions()).await?;
+    board.audited(audited::read(database, connection).await?);
+    Ok(())
 }
 
 async fn note(

@@ -131,7 +131,7 @@ impl Service {
             };
             tasks.spawn(async move { projection.run(None).await.map(|_| ()) });
         }
-        tasks.spawn(noted::write(self.database.clone(), partitions.clone()));
+        tasks.spawn(noted::write(self.database.clone(), board));
         tasks.spawn(ProjectorProgress::catch_up().follow(partitions));
         match tasks.join_next().await {
             Some(Ok(result)) => result,

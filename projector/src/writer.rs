@@ -103,7 +103,8 @@ impl Writer {
 
     async fn session(&mut self) -> Result<&WriterSession, Trouble> {
         if self.session.is_none() {
-            self.session = Some(WriterSession::open(&self.database, self.partition).await?);
+            self.session =
+                Some(WriterSession::open(&self.database, self.partition, &self.metrics).await?);
             self.metrics.has_postgres(true);
         }
         self.session.as_ref().ok_or_else(Trouble::gone)
@@ -112,6 +113,7 @@ impl Writer {
     async fn pause(&mut self, trouble: Trouble) -> Result<(), Fatal> {
         self.session = None;
         self.metrics.has_postgres(false);
+        self.metrics.stands_by(false);
         match trouble {
             Trouble::Lasting(fatal) => Err(fatal),
             Trouble::Passing(why) => {
@@ -187,7 +189,11 @@ async fn within_transaction(
 
 impl WriterSession {
     /// Connects, waits for the lock, checks the tables, and prepares the statements.
-    async fn open(database: &Database, partition: PartitionId) -> Result<Self, Trouble> {
+    async fn open(
+        database: &Database,
+        partition: PartitionId,
+        metrics: &PartitionMetrics,
+    ) -> Result<Self, Trouble> {
         let connection = database.connect().await?;
         if let Some(why) = &connection.read_only {
             return Err(Trouble::Passing(why.clone()));
@@ -211,8 +217,15 @@ impl WriterSession {
                     database.schema()
                 );
             }
+            // It is connected, and knows how far the other one is.
+            metrics.has_postgres(true);
+            metrics.stands_by(true);
+            if let Ok(position) = position::read(database, &connection, partition).await {
+                metrics.found(&position);
+            }
             tokio::time::sleep(LOCK_RETRY).await;
         }
+        metrics.stands_by(false);
         if has_warned {
             tracing::info!("partition {partition}: the other projector has ended, taking over");
         }

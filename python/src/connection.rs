@@ -200,6 +200,46 @@ impl Connection {
         })
     }
 
+    /// What accounts are called, or `None`.
+    fn lookup_names(&self, ids: Vec<u128>, tokens: Vec<Token>) -> Call {
+        let client = self.client.clone();
+        Call::new(&self.host, async move {
+            let ids: Vec<AccountId> = ids.into_iter().map(AccountId).collect();
+            let names = client.lookup_names(&ids, &models(tokens)).await;
+            let names = names.map_err(Failure::of_read)?.into_iter();
+            Ok(value(names.map(|name| name.map(|of| of.to_string())).collect::<Vec<_>>()))
+        })
+    }
+
+    /// A page of a partition's accounts whose names begin so: ids, names, and where the next page starts.
+    fn find_names(
+        &self,
+        partition: u16,
+        prefix: String,
+        after: Option<u128>,
+        limit: usize,
+        tokens: Vec<Token>,
+    ) -> Call {
+        let client = self.client.clone();
+        Call::new(&self.host, async move {
+            let (partition, tokens) = (PartitionId(partition), models(tokens));
+            let page = client.find_names(partition, &prefix, after, limit, &tokens).await;
+            let page = page.map_err(Failure::of_read)?;
+            let accounts = page.accounts.iter().map(|of| (of.id.0, of.name.to_string()));
+            Ok(value((accounts.collect::<Vec<_>>(), page.next_cursor)))
+        })
+    }
+
+    /// Number, name and scale of each ledger that was described.
+    fn ledgers(&self, tokens: Vec<Token>) -> Call {
+        let client = self.client.clone();
+        Call::new(&self.host, async move {
+            let described = client.ledgers(&models(tokens)).await.map_err(Failure::of_read)?;
+            let fields = described.iter().map(|of| (of.ledger.0, of.name.to_string(), of.scale));
+            Ok(value(fields.collect::<Vec<_>>()))
+        })
+    }
+
     /// A page of a partition's log.
     fn read_log(&self, partition: u16, from_: u64, bytes_max: usize, tokens: Vec<Token>) -> Call {
         let client = self.client.clone();

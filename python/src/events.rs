@@ -8,9 +8,9 @@ use pyo3::types::PyBytes;
 use walengine_net::client::new_event_id;
 use walengine_net::limits::EVENTS_MAX;
 use walengine_net::model::{
-    Account, AccountFlags, AccountId, Amount, Book, Close, CloseFlags, Code, EVENT_BYTES, Event,
-    EventBytes, EventId, Guard, GuardFlags, LedgerId, Resolved, Timestamp, Transfer, TransferFlags,
-    event_kind,
+    Account, AccountFlags, AccountId, Amount, Book, Close, CloseFlags, Code, Describe,
+    DescribeFlags, EVENT_BYTES, Event, EventBytes, EventId, Guard, GuardFlags, LedgerId, Name,
+    NameFlags, NameText, Resolved, Timestamp, Transfer, TransferFlags, event_kind,
 };
 use walengine_net::names;
 
@@ -24,6 +24,8 @@ pub fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(encode_transfer, module)?)?;
     module.add_function(wrap_pyfunction!(encode_guard, module)?)?;
     module.add_function(wrap_pyfunction!(encode_close, module)?)?;
+    module.add_function(wrap_pyfunction!(encode_name, module)?)?;
+    module.add_function(wrap_pyfunction!(encode_describe, module)?)?;
     module.add_function(wrap_pyfunction!(decode, module)?)?;
     module.add_function(wrap_pyfunction!(event_id, module)?)?;
     module.add_function(wrap_pyfunction!(account_id, module)?)?;
@@ -166,6 +168,54 @@ fn encode_close(py: Python<'_>, id: u128, account_id: u128, flags: u16) -> Py<Py
     PyBytes::new(py, &close.to_bytes()).unbind()
 }
 
+/// Bytes of an account's naming.
+///
+/// # Errors
+/// The text can't be a name.
+#[pyfunction]
+fn encode_name(
+    py: Python<'_>,
+    id: u128,
+    account_id: u128,
+    name: &str,
+    flags: u16,
+) -> PyResult<Py<PyBytes>> {
+    let name = Name {
+        id: EventId(id),
+        account_id: AccountId(account_id),
+        name: name_text(name)?,
+        flags: NameFlags(flags),
+    };
+    Ok(PyBytes::new(py, &name.to_bytes()).unbind())
+}
+
+/// Bytes of a ledger's description.
+///
+/// # Errors
+/// The text can't be a name.
+#[pyfunction]
+fn encode_describe(
+    py: Python<'_>,
+    id: u128,
+    ledger: u32,
+    name: &str,
+    scale: u8,
+    flags: u16,
+) -> PyResult<Py<PyBytes>> {
+    let describe = Describe {
+        id: EventId(id),
+        ledger: LedgerId(ledger),
+        name: name_text(name)?,
+        scale,
+        flags: DescribeFlags(flags),
+    };
+    Ok(PyBytes::new(py, &describe.to_bytes()).unbind())
+}
+
+fn name_text(text: &str) -> PyResult<NameText> {
+    NameText::new(text).map_err(|error| PyValueError::new_err(error.to_string()))
+}
+
 /// Number of an event's kind, and its fields in the order in which they are encoded. `None` instead of the
 /// fields of what only leaders write.
 ///
@@ -178,6 +228,8 @@ fn decode<'py>(py: Python<'py>, event: &[u8]) -> PyResult<(u8, Bound<'py, PyAny>
         wrong(format!("an event has {EVENT_BYTES} bytes, and these are {}", event.len()))
     })?;
     let kind = event_kind(bytes).map_err(|kind| wrong(format!("no event has the kind {kind}")))?;
+    let text =
+        |name: &NameText| name.text().map(str::to_owned).ok_or_else(|| wrong("no name".into()));
     let fields = match Event::from_bytes(bytes) {
         Ok(Event::Account(of)) => account_fields(py, &of),
         Ok(Event::Transfer(of)) => transfer_fields(py, &of),
@@ -185,6 +237,12 @@ fn decode<'py>(py: Python<'py>, event: &[u8]) -> PyResult<(u8, Bound<'py, PyAny>
             (of.id.0, of.account_id.0, of.available.0, of.version, of.flags.0).into_bound_py_any(py)
         }
         Ok(Event::Close(of)) => (of.id.0, of.account_id.0, of.flags.0).into_bound_py_any(py),
+        Ok(Event::Name(of)) => {
+            (of.id.0, of.account_id.0, text(&of.name)?, of.flags.0).into_bound_py_any(py)
+        }
+        Ok(Event::Describe(of)) => {
+            (of.id.0, of.ledger.0, text(&of.name)?, of.scale, of.flags.0).into_bound_py_any(py)
+        }
         _ => Ok(py.None().into_bound(py)),
     };
     Ok((kind as u8, fields?))
@@ -239,14 +297,22 @@ pub fn resolved_fields(of: &Resolved) -> ResolvedFields {
 
 /// Id of an event by its text.
 #[pyfunction]
-fn event_id(text: &str) -> u128 {
-    names::event_id(text).0
+fn event_id(text: &str) -> PyResult<u128> {
+    bare(text).map(|text| names::event_id(text).0)
 }
 
 /// Id of an account by its text.
 #[pyfunction]
-fn account_id(text: &str, book: u32) -> u128 {
-    names::account_id(Book(book), text).0
+fn account_id(text: &str, book: u32) -> PyResult<u128> {
+    bare(text).map(|text| names::account_id(Book(book), text).0)
+}
+
+/// A text that is the id which it seems to be.
+fn bare(text: &str) -> PyResult<&str> {
+    if names::decorates_uuid(text) {
+        return Err(PyValueError::new_err(format!("{text:?}: {}", names::DECORATED_UUID)));
+    }
+    Ok(text)
 }
 
 /// A new id for an event.

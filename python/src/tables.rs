@@ -3,7 +3,8 @@
 use pyo3::prelude::*;
 use walengine_net::message::ErrorCode;
 use walengine_net::model::{
-    AccountFlags, CloseFlags, EventKind, GuardFlags, TransferFlags, Verdict,
+    AccountFlags, CloseFlags, DescribeFlags, EventKind, GuardFlags, NameFlags, TransferFlags,
+    Verdict,
 };
 
 /// Adds the functions to the module.
@@ -35,7 +36,7 @@ fn event_kinds() -> Vec<(u8, String)> {
     kinds.map(|kind| (kind as u8, snake_case(&format!("{kind:?}")))).collect()
 }
 
-/// Number and name of each flag of `account`, `transfer`, `guard` or `close`.
+/// Number and name of each flag of `account`, `transfer`, `guard`, `close`, `name` or `describe`.
 #[pyfunction]
 fn flags(of: &str) -> Vec<(u16, &'static str)> {
     let bits = (0..u16::BITS).map(|bit| 1 << bit);
@@ -44,6 +45,8 @@ fn flags(of: &str) -> Vec<(u16, &'static str)> {
         "transfer" => TransferFlags(number).names(),
         "guard" => GuardFlags(number).names(),
         "close" => CloseFlags(number).names(),
+        "name" => NameFlags(number).names(),
+        "describe" => DescribeFlags(number).names(),
         _ => Vec::new(),
     };
     bits.flat_map(|number| names(number).into_iter().map(move |name| (number, name))).collect()

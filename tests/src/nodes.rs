@@ -243,16 +243,26 @@ impl Nodes {
         self.servers[node].as_ref().map(Server::log).unwrap_or_default()
     }
 
-    /// The last lines of every node's log, and its status, for a failing test.
+    /// How far each node is, then the last lines of its log and its status, for a failing test. Of what a failing test
+    /// says, often only the beginning is kept.
     pub fn logs(&self) -> String {
+        const TOLD: [&str; 4] = ["term", "last_index", "durable_index", "next_offset"];
+        let statuses: Vec<_> = (0..self.count()).map(|node| self.status(node)).collect();
         let mut text = String::new();
-        for node in 0..self.count() {
+        for (node, status) in statuses.iter().enumerate() {
+            let told = status.lines().filter_map(|line| line.strip_prefix("partition 0 "));
+            let words = told.map(|line| line.split_whitespace().collect::<Vec<_>>());
+            let far = words.filter(|words| TOLD.contains(&words[0])).map(|words| words.join(" "));
+            let far = far.collect::<Vec<_>>().join(", ");
+            text.extend(["node ", &node.to_string(), ": ", &far, "\n"]);
+        }
+        for (node, status) in statuses.iter().enumerate() {
             let log = self.log(node);
             let lines: Vec<_> = log.lines().collect();
             let last = &lines[lines.len().saturating_sub(12)..];
             let view = format!("{:?}", self.view(node));
             let head = ["--- node ", &node.to_string(), ": ", &view, "\n"].concat();
-            text.extend([&head[..], &last.join("\n"), "\n", &self.status(node), "\n"]);
+            text.extend([&head[..], &last.join("\n"), "\n", status, "\n"]);
         }
         text
     }

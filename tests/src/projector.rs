@@ -1,5 +1,7 @@
 //! A real `walengine-projector` process, which is killed when it is dropped.
 
+use std::io::{Read as _, Write as _};
+use std::net::TcpStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -229,6 +231,38 @@ impl Projector {
     pub fn kill(&mut self) {
         let _ = self.child.kill(); // fails if it has ended
         self.child.wait().unwrap();
+    }
+
+    /// Its page of metrics, which `--metrics 127.0.0.1:0` serves.
+    ///
+    /// # Panics
+    /// If it does not say where that is, or does not serve it.
+    pub fn page(&mut self) -> String {
+        self.wait_to_say("metrics on http://");
+        let log = self.log();
+        let (_, behind) = log.split_once("metrics on http://").unwrap();
+        let mut stream = TcpStream::connect(behind.split('/').next().unwrap()).unwrap();
+        stream.write_all(b"GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n").unwrap();
+        let mut text = String::new();
+        stream.read_to_string(&mut text).unwrap();
+        assert!(text.starts_with("HTTP/1.1 200 OK"), "{text}");
+        text
+    }
+
+    /// Waits until its page has this line, without what all names begin with.
+    ///
+    /// # Panics
+    /// If it is not there in time.
+    pub fn wait_to_show(&mut self, line: &str) {
+        let (line, by) = (format!("walengine_projector_{line}"), Instant::now() + PATIENCE);
+        loop {
+            let page = self.page();
+            if page.lines().any(|found| found == line) {
+                return;
+            }
+            assert!(Instant::now() < by, "{line} is not in {page}");
+            std::thread::sleep(POLL_INTERVAL);
+        }
     }
 
     /// Its exit status, if it has ended.

@@ -339,7 +339,7 @@ fn a_leader_without_majority_holds_a_bounded_memory_and_gives_it_back() {
     raise_open_files(8000);
     // Long, so that a busy machine ends no leadership before the network does.
     let mut nodes =
-        Nodes::start("bounds-minority", 3, |launch| launch.set("--election-millis", "4000"));
+        Nodes::start("bounds-minority", 3, |launch| launch.set("--election-millis", "10000"));
     let leader = nodes.leader();
     let (address, peer_address) = (nodes.address(leader), nodes.peer_address(leader));
     create_accounts(nodes.server(leader), 1);

@@ -1,8 +1,9 @@
 //! Does a command that cannot do its work say why, in one line and by its exit code?
 
-use std::fs;
+use std::fs::{self, File};
+use std::process::Command;
 
-use walengine_tests::server::{Launch, TestDir, run_command};
+use walengine_tests::server::{Launch, TestDir, binary, run_command};
 
 fn said(output: &std::process::Output) -> String {
     String::from_utf8_lossy(&output.stderr).into_owned()
@@ -43,6 +44,41 @@ fn an_address_without_a_server_is_one_line_that_names_it() {
     let text = said(&output);
     assert_eq!((output.status.code(), text.lines().count()), (Some(9), 1), "{text}");
     assert!(text.contains("no server at 127.0.0.1:1"), "{text}");
+}
+
+/// Each was once passed over, or told in words that name something else.
+#[test]
+fn a_slip_in_a_command_line_is_a_usage_error_that_says_what_to_write() {
+    let dir = TestDir::new("slips");
+    let braces = "{550e8400-e29b-41d4-a716-446655440000}";
+    for (arguments, why) in [
+        (&["status", "--server", "127.0.0.1"][..], "127.0.0.1 has no port"),
+        (&["status", "--server", "127.0.0.1:1,db.example"], "db.example has no port"),
+        (&["account", "crate", "x"], "create may be meant by crate"),
+        (&["account", braces], "the UUID alone"),
+        (&["transfer", "a", "b", "1", "--id", braces], "the UUID alone"),
+        (&["transfer", "a", "b", "12,34"], "write digits"),
+        (&["transfer", "a", "b", "1e3"], "write digits"),
+    ] {
+        let output = run_command(None, dir.path(), arguments);
+        let text = said(&output);
+        assert_eq!((output.status.code(), text.lines().count()), (Some(2), 1), "{text}");
+        assert!(text.contains(why), "{arguments:?}: {text}");
+    }
+}
+
+#[test]
+fn help_that_cant_be_written_is_an_error_and_pages_get_their_directory() {
+    let full = || File::options().write(true).open("/dev/full").unwrap();
+    for arguments in [&["--help"][..], &["transfer", "--help"], &["--version"]] {
+        let output = Command::new(binary()).args(arguments).stdout(full()).output().unwrap();
+        let text = said(&output);
+        assert_eq!((output.status.code(), text.lines().count()), (Some(11), 1), "{text}");
+    }
+    let dir = TestDir::new("pages");
+    let output = run_command(None, dir.path(), &["man", "share/man/man1"]);
+    assert_eq!(output.status.code(), Some(0), "{}", said(&output));
+    assert!(dir.path().join("share/man/man1/walengine.1").is_file());
 }
 
 #[test]

@@ -140,23 +140,25 @@ fn peer_says(address: SocketAddr, bytes: &[u8]) -> Option<Message> {
     }
 }
 
-/// The answers to two frames on one connection.
-pub fn two_answers(address: SocketAddr, bytes: &[u8]) -> [Message; 2] {
+/// The answers to so many frames on one connection.
+pub fn answers<const N: usize>(address: SocketAddr, bytes: &[u8]) -> [Message; N] {
     let mut stream = TcpStream::connect(address).unwrap();
     stream.set_read_timeout(Some(ANSWER_WITHIN)).unwrap();
     stream.write_all(bytes).unwrap();
     let mut received = Vec::new();
-    loop {
-        if let Some(first) = frame::peek(&received).unwrap()
-            && let Some(second) = frame::peek(&received[first.frame_bytes()..]).unwrap()
-        {
-            return [first.open().unwrap(), second.open().unwrap()];
+    std::array::from_fn(|_| {
+        loop {
+            if let Some(found) = frame::peek(&received).unwrap() {
+                let (message, bytes) = (found.open().unwrap(), found.frame_bytes());
+                received.drain(..bytes);
+                return message;
+            }
+            let mut piece = [0; 4096];
+            let read = stream.read(&mut piece).unwrap();
+            assert!(read > 0, "the node has closed the connection");
+            received.extend_from_slice(&piece[..read]);
         }
-        let mut piece = [0; 4096];
-        let read = stream.read(&mut piece).unwrap();
-        assert!(read > 0, "the node has closed the connection");
-        received.extend_from_slice(&piece[..read]);
-    }
+    })
 }
 
 pub fn peer_frame(message: &Message) -> Vec<u8> {
@@ -246,7 +248,7 @@ fn a_snapshot_from_a_member_is_refused_and_erases_nothing() {
     begin.extend_from_slice(&[4, 0, 0, 0, 0, 0, 0, 0]); // a membership without nodes
     for (kind, body) in [(0x8006, begin), (0x8007, vec![0; 8]), (0x8008, vec![0; 16])] {
         let bytes = [peer_frame(&Message::Hello(hello)), raw_frame(kind, &body)].concat();
-        match &two_answers(served.nodes.peer_address(target), &bytes) {
+        match &answers(served.nodes.peer_address(target), &bytes) {
             [Message::HelloReply(HelloReply::Accepted { .. }), Message::Error(error)] => {
                 assert_eq!(error.code, PeerErrorCode::UnknownKind);
             }

@@ -237,7 +237,38 @@ fn whatever_makes_no_sense_gets_a_typed_problem() {
         (post(to, &[], "{"), 400, "malformed", ""),
         (post(to, &[], ""), 400, "malformed", ""),
         (post(to, &[], "{} {}"), 400, "malformed", ""),
-        (post(to, &[], "[]"), 400, "malformed", ""),
+        (post(to, &[], "[]"), 400, "malformed", "an object"),
+        // By the place of its fields: no document says what that would be.
+        (
+            post(
+                to,
+                &[],
+                r#"["transfer","p","till","anna",null,"7",1,1,[],null,0,"0","0",0,false]"#,
+            ),
+            400,
+            "malformed",
+            "an object",
+        ),
+        (post("/api/v1/accounts", &[], r#"["account","p",1,1]"#), 400, "malformed", "an object"),
+        (
+            post("/api/v1/events", &[], r#"{"events": [["close", {"id": "c", "account": "a"}]]}"#),
+            400,
+            "malformed",
+            "an object",
+        ),
+        (post(to, &["Content-Encoding: gzip"], "{}"), 415, "media_type", "gzip"),
+        (
+            post(to, &["Content-Type: application/json; charset=utf-16"], "{}"),
+            415,
+            "media_type",
+            "utf-16",
+        ),
+        (
+            post(to, &["Idempotency-Key: a", "Idempotency-Key: b"], "{}"),
+            400,
+            "malformed",
+            "more than once",
+        ),
         (post(to, &[], r#"{"amount": 9007199254740993}"#), 400, "malformed", "2^53"),
         (post(to, &[], r#"{"amount": "1.5"}"#), 400, "malformed", "no such number"),
         (post(to, &[], r#"{"amount": "-1"}"#), 400, "malformed", "no such number"),
@@ -260,7 +291,25 @@ fn whatever_makes_no_sense_gets_a_typed_problem() {
             "names no account",
         ),
         (post(to, &["Content-Type: text/plain"], "{}"), 415, "media_type", "application/json"),
+        (
+            post(to, &["Content-Type: application/json", "Content-Type: text/plain"], "{}"),
+            400,
+            "malformed",
+            "more than once",
+        ),
+        (
+            post(to, &["Content-Encoding: identity", "Content-Encoding: gzip"], "{}"),
+            400,
+            "malformed",
+            "more than once",
+        ),
         (post(to, &["Host: evil.example"], "{}"), 421, "misdirected", "--http-names"),
+        (
+            post(to, &["Host: localhost", "Host: evil.example"], "{}"),
+            421,
+            "misdirected",
+            "--http-names",
+        ),
         (
             post("/api/v1/accounts", &[], r#"{"id": "x", "ledger": 1, "code": 1, "linked": true}"#),
             400,
@@ -281,6 +330,22 @@ fn whatever_makes_no_sense_gets_a_typed_problem() {
         (Http::connect(address).get("/api/v1/log/0?from=-1"), 400, "malformed", ""),
         (Http::connect(address).get("/api/v1/log/0?form=1"), 400, "malformed", "form"),
         (Http::connect(address).get("/api/v1/accounts?limit=0"), 400, "malformed", "limit"),
+        (Http::connect(address).get("/api/v1/accounts/a?lmit=1"), 400, "malformed", "lmit"),
+        (Http::connect(address).get("/api/v1/cluster?x"), 400, "malformed", "x"),
+        (post("/api/v1/transfers?dry_run=true", &[], "{}"), 400, "malformed", "dry_run"),
+        (
+            Http::connect(address)
+                .get("/api/v1/accounts/%7B550e8400-e29b-41d4-a716-446655440000%7D"),
+            400,
+            "malformed",
+            "the UUID alone",
+        ),
+        (
+            post(to, &[], r#"{"id": "urn:uuid:550e8400-e29b-41d4-a716-446655440000"}"#),
+            400,
+            "malformed",
+            "the UUID alone",
+        ),
         (
             Http::connect(address).ask("GET", "/api/v1/accounts/a", &["Walengine-Token: x"], None),
             400,
@@ -292,6 +357,17 @@ fn whatever_makes_no_sense_gets_a_typed_problem() {
                 "GET",
                 "/api/v1/accounts/a",
                 &[&format!("Walengine-Token: {:032x}-0-1", 1)],
+                None,
+            ),
+            409,
+            "wrong_cluster",
+            "cluster",
+        ),
+        (
+            Http::connect(address).ask(
+                "GET",
+                "/api/v1/accounts/a",
+                &["Walengine-Token:", &format!("Walengine-Token: {:032x}-0-1", 1)],
                 None,
             ),
             409,
@@ -324,6 +400,8 @@ fn whatever_makes_no_sense_gets_a_typed_problem() {
         assert_eq!(problem["may_have_changed"], false);
         assert!(problem["detail"].as_str().unwrap().contains(detail), "{detail}: {answer:?}");
     }
+    let home = Http::connect(address).get("/");
+    assert_eq!((home.status, home.header("location")), (307, Some("/console")), "{home:?}");
     let allowed = cases.last().unwrap().0.header("allow").unwrap_or_default();
     assert!(allowed.contains("GET"), "{allowed}");
     let mut nameless = Http::connect(address);
@@ -333,6 +411,30 @@ fn whatever_makes_no_sense_gets_a_typed_problem() {
     assert_eq!(Http::connect(address).get("/health/live").body, "live\n");
     let late = slow.answer();
     assert_eq!((late.status, late.json()["code"].as_str()), (408, Some("too_slow")), "{late:?}");
+}
+
+/// A pool of another program has every place, and asks nothing: what watches the node is answered all the same.
+#[test]
+fn those_that_ask_nothing_make_room_for_those_that_ask() {
+    let dir = TestDir::new("http-places");
+    let server = serve(&dir);
+    let address = address(&server);
+    let mut kept = Http::connect(address);
+    assert_eq!(kept.get("/health/live").status, 200);
+    // One is at work, and is not sent away: its body comes after the others have left.
+    let mut at_work = Http::connect(address);
+    let body = account("till").to_string();
+    let head = format!(
+        "POST /api/v1/accounts HTTP/1.1\r\nHost: {address}\r\nContent-Type: application/json\r\n\
+         Content-Length: {}\r\n\r\n",
+        body.len()
+    );
+    at_work.send(head.as_bytes());
+    let silent: Vec<Http> = (0..300).map(|_| Http::connect(address)).collect();
+    assert_eq!(Http::connect(address).get("/health/live").status, 200);
+    at_work.send(body.as_bytes());
+    assert_eq!(at_work.answer().status, 201);
+    drop(silent);
 }
 
 /// The most memory that the process has had, in bytes.
@@ -424,6 +526,18 @@ fn a_reader_follows_the_log_and_resumes_where_it_was() {
     }
     let mut resumed = follow("Last-Event-ID: 2\r\n", "/api/v1/log/0/stream?from=0");
     assert_eq!(next(&mut resumed).0, 3);
+
+    // Of a log that was restored to an earlier time a reader would miss what comes below the offset that it knows.
+    let mut at_the_end = follow("Last-Event-ID: 3\r\n", "/api/v1/log/0/stream");
+    for (header, query) in [(&[][..], "?from=5"), (&["Last-Event-ID: 4"], "")] {
+        let path = format!("/api/v1/log/0/stream{query}");
+        let answer = Http::connect(address).ask("GET", &path, header, None);
+        assert_eq!((answer.status, answer.json()["code"].as_str()), (416, Some("past_the_end")));
+    }
+    let page = http.get("/api/v1/log/0?from=99999999").json();
+    assert_eq!((&page["records"], &page["durable"]), (&json!([]), &json!("4")));
+    http.post("/api/v1/transfers", &transfer("three", "3"));
+    assert_eq!(next(&mut at_the_end).0, 4);
 }
 
 #[test]

@@ -1,5 +1,6 @@
 //! Are names of accounts and decimals of ledgers the same wherever they are shown, and do they survive what the log does?
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::process::Output;
 
@@ -65,6 +66,29 @@ fn http(server: &Server) -> Http {
 }
 
 #[test]
+fn a_creation_that_was_cut_off_before_the_name_is_finished_by_the_same_command() {
+    let bank = Bank::open("names-cut-off");
+    let create = ["account", "create", "bob", "--ledger", "978"];
+    let bare = json!({"id": "bob", "ledger": 978, "code": 1});
+    assert_eq!(http(&bank.server).post("/api/v1/accounts", &bare).status, 201);
+    assert_eq!(bank.called(""), []);
+    assert!(text(&bank.run(&create)).contains("without a name: now it is called bob"));
+    assert_eq!(bank.called("bob").len(), 1);
+    assert!(text(&bank.run(&create)).contains("nothing was changed"));
+
+    // A later name stays, and so does it if it was taken away.
+    for (name, count) in [("Robert", 1), ("", 0)] {
+        bank.ok(&["account", "name", "bob", name]);
+        assert!(text(&bank.run(&create)).contains("nothing was changed"));
+        assert_eq!((bank.called("bob").len(), bank.called("").len()), (0, count));
+    }
+    let other = [&create[..], &["--name", "Somebody"]].concat();
+    bank.ok(&["account", "name", "bob", "Robert"]);
+    bank.ok(&other);
+    assert_eq!(bank.called("")[0].0, "Robert");
+}
+
+#[test]
 fn a_name_and_a_scale_are_shown_wherever_the_account_is_and_taken_as_shown() {
     let mut bank = Bank::open("names");
     let postgres = Postgres::start(&bank.dir.path().join("pg"));
@@ -86,7 +110,7 @@ fn a_name_and_a_scale_are_shown_wherever_the_account_is_and_taken_as_shown() {
 
     let balance = bank.ok(&["balance", "alice", "--format", "csv"]);
     // 500.00 - 12.34 - 12.00 - 0.01 - 2.25
-    assert!(balance.lines().nth(1).unwrap().starts_with("alice,473.40,473.40,0.00,0.00,978,"));
+    assert!(balance.lines().nth(1).unwrap().starts_with("alice,47340,47340,0,0,978,"));
     let statement = bank.ok(&["statement", "alice"]);
     assert!(statement.contains("Hotel \"Bohemi") && statement.contains("473.40"), "{statement}");
     let log = bank.ok(&["log"]);
@@ -136,6 +160,41 @@ fn a_name_and_a_scale_are_shown_wherever_the_account_is_and_taken_as_shown() {
     );
     let shown = asked.get("/api/v1/transfers/h1").json();
     assert_eq!(shown["event"]["amount_decimal"], "3.40", "{shown}");
+    // Beside the log's records names stand where they are asked for, and the rest is the same.
+    let log = |asked: &mut Http, path: &str| {
+        let page = asked.get(&format!("/api/v1/log/0{path}")).json();
+        page["records"].as_array().unwrap().clone()
+    };
+    let plain = log(&mut asked, "");
+    let mut named = log(&mut asked, "?names=true");
+    let of = |of: &str| {
+        let record = named.iter().find(|record| record[of]["amount"] == "225").unwrap();
+        ["debit_account_name", "credit_account_name"].map(|name| record[of][name].clone())
+    };
+    assert_eq!(of("effective"), [json!("alice"), json!("Hotel \"Bohemia\", Ltd")]);
+    let mut newest = log(&mut asked, "/newest?names=true");
+    newest.reverse();
+    assert_eq!(named, newest);
+    let mut following = http(&bank.server);
+    following
+        .send(b"GET /api/v1/log/0/stream?from=0&names=true HTTP/1.1\r\nHost: localhost\r\n\r\n");
+    let streamed = std::iter::repeat_with(|| following.line());
+    let streamed = streamed.filter_map(|line| line.strip_prefix("data: ").map(str::to_owned));
+    let streamed: Vec<Value> =
+        streamed.take(named.len()).map(|data| serde_json::from_str(&data).unwrap()).collect();
+    assert_eq!(streamed, named);
+    for record in &mut named {
+        for part in ["event", "effective"] {
+            if let Some(fields) = record.get_mut(part).and_then(Value::as_object_mut) {
+                let is_account = fields.get("type").is_some_and(|kind| kind == "account");
+                fields.retain(|name, _| {
+                    !(name.ends_with("account_name") || is_account && name == "name")
+                });
+            }
+        }
+    }
+    assert_eq!(plain, named);
+
     let renamed = json!({"id": "n2", "name": "Alice Ånger"});
     let put = |asked: &mut Http, body: &Value| {
         asked.ask("PUT", "/api/v1/accounts/alice/name", &[], Some(&body.to_string())).status
@@ -185,6 +244,83 @@ impl Bank {
         let partition = walengine_net::model::PartitionId(partition);
         client.state_digest(partition).unwrap().next_offset.0
     }
+}
+
+/// Rows of a program's format: each column by its name.
+fn rows(printed: &str, format: &str) -> Vec<BTreeMap<String, String>> {
+    let mut lines = printed.lines();
+    if format == "json" {
+        return lines.map(|line| serde_json::from_str(line).unwrap()).collect();
+    }
+    let cells = |line: &str| line.split(',').map(str::to_owned).collect::<Vec<_>>();
+    let names = cells(lines.next().unwrap());
+    lines.map(|line| names.iter().cloned().zip(cells(line)).collect()).collect()
+}
+
+/// `transfer` and `balance` had decimals under the names under which others had minor units: whoever took one for the
+/// other was wrong by a hundred.
+#[test]
+fn every_verb_gives_programs_minor_units_and_decimals_beside_them() {
+    let bank = Bank::open("names-units");
+    let of_account = ["debits_pending", "debits_posted", "credits_pending", "credits_posted"];
+    bank.ok(&["ledger", "describe", "978", "EUR", "--scale", "2"]);
+    bank.ok(&["account", "create", "bob", "--ledger", "978"]);
+    for plain in ["carl", "dora"] {
+        bank.ok(&["account", "create", plain, "--ledger", "5"]);
+    }
+    bank.ok(&["transfer", "carl", "dora", "1230", "--id", "plain"]);
+    let verbs: [(&str, &[&str], Option<&str>); 13] = [
+        ("account create eve --ledger 978", &of_account, None),
+        ("transfer bob eve 12.30 --id t1", &["amount"], Some("1230 12.30")),
+        ("pending bob eve 5.25 --id p1", &["amount"], Some("525 5.25")),
+        ("post p1 2.5 --id e1", &["amount"], Some("250 2.50")),
+        ("pending bob eve 0.07 --id p2", &["amount"], Some("7 0.07")),
+        ("void p2 --id e2", &["amount"], Some("7 0.07")),
+        ("transfer t1", &["amount", "sent_amount"], Some("1230 12.30")),
+        ("transfer plain", &["amount", "sent_amount"], Some("1230 ")),
+        ("balance bob carl", &["balance", "available", "reserved_out", "reserved_in"], None),
+        ("account bob", &of_account, None),
+        ("accounts", &of_account, None),
+        ("statement bob", &["debit", "credit", "balance"], None),
+        ("log", &["amount", "sent_amount"], None),
+    ];
+    for (line, amounts, expected) in verbs {
+        for format in ["json", "csv"] {
+            let words: Vec<&str> = line.split(' ').chain(["--format", format]).collect();
+            let rows = rows(&bank.ok(&words), format);
+            assert!(!rows.is_empty(), "{line}");
+            for row in &rows {
+                let ledger = row.get("ledger").map_or("978", String::as_str);
+                let decimals = row.keys().filter(|name| name.ends_with("_decimal")).count();
+                assert_eq!(decimals, amounts.len(), "{line} {format}: {row:?}");
+                for (name, cell) in row {
+                    if amounts.contains(&name.as_str()) {
+                        let decimal = &row[&format!("{name}_decimal")];
+                        assert_eq!(*decimal, in_decimals(cell, ledger), "{line} {format}: {name}");
+                    }
+                    let is_decimal = cell.contains('.') && cell.parse::<f64>().is_ok();
+                    let may_be = name.ends_with("_decimal");
+                    assert!(may_be || !is_decimal, "{line} {format}: {name} is {cell}");
+                }
+                if let Some(expected) = expected {
+                    let both = format!("{} {}", row["amount"], row["amount_decimal"]);
+                    assert_eq!(both, expected, "{line} {format}");
+                }
+            }
+        }
+    }
+    let people = bank.ok(&["balance", "bob"]);
+    assert!(people.contains("-14.80") && !people.contains("decimal"), "{people}");
+}
+
+/// What stands beside minor units of the described ledger, and of any other.
+fn in_decimals(units: &str, ledger: &str) -> String {
+    if ledger != "978" || units.is_empty() {
+        return String::new();
+    }
+    let units: i64 = units.parse().unwrap();
+    let sign = if units < 0 { "-" } else { "" };
+    format!("{sign}{}.{:02}", units.abs() / 100, units.abs() % 100)
 }
 
 #[test]

@@ -625,10 +625,11 @@ fn downgrade_to_4(setup: &Setup) {
     }
 }
 
-/// Takes away what versions 9 to 11 brought, but for their columns of views.
+/// Takes away what versions 9 to 12 brought, but for their columns of views.
 fn downgrade_to_8(setup: &Setup) {
     setup.ask(
-        "DROP VIEW named_balances, account_names, ledgers; DROP FUNCTION with_decimals;
+        "DROP TABLE audits; DROP FUNCTION booked_bounds;
+         DROP VIEW named_balances, account_names, ledgers; DROP FUNCTION with_decimals;
          ALTER TABLE account_events DROP COLUMN ledger, DROP COLUMN name, DROP COLUMN scale, ALTER COLUMN account_id SET NOT NULL;
          DROP TABLE account_marks, balance_marks, booked_sums;
          DROP FUNCTION booked_span, sums_before, booked_before, balance_of;

@@ -9,7 +9,7 @@ use walengine_net::client::blocking::Client;
 use walengine_net::model::{EventId, PartitionId};
 use walengine_tests::log_fold::Folded;
 use walengine_tests::mixed_events::Mixed;
-use walengine_tests::postgres::Postgres;
+use walengine_tests::postgres::{OWNER, Postgres};
 use walengine_tests::projector::{Projecting, Projector};
 use walengine_tests::server::{Launch, Server, TestDir};
 
@@ -24,7 +24,7 @@ const EXPIRED_AFTER: Duration = Duration::from_millis(2_500);
 /// A server, a database, and a projector between them.
 struct Setup {
     /// Removed at the end.
-    _dir: TestDir,
+    dir: TestDir,
     postgres: Postgres,
     server: Server,
     projecting: Projecting,
@@ -39,7 +39,7 @@ impl Setup {
         let address = server.address().to_string();
         let projecting = Projecting::new(dir.path(), &address, &postgres.url());
         let projector = projecting.clone().set("--metrics", "127.0.0.1:0").spawn();
-        Self { _dir: dir, postgres, server, projecting, projector }
+        Self { dir, postgres, server, projecting, projector }
     }
 
     fn load(&mut self, seed: u64) -> Folded {
@@ -84,8 +84,23 @@ fn tables_are_an_independent_fold_of_a_log_with_events_of_every_kind() {
     let expired = "SELECT count(*) > 0 FROM walengine.transfers WHERE kind = 'expire'";
     assert_eq!(setup.postgres.ask(expired), "t", "some have expired");
     setup.projecting.audit_finds_no_difference();
+    // Whoever looks at the projector sees that there was an audit.
+    setup.projector.wait_to_show("audit_outcome{outcome=\"equal\"} 1");
+    setup.projector.wait_to_show("audit_differences 0");
+    let next =
+        setup.postgres.ask("SELECT next_offset FROM walengine.positions WHERE partition = 1");
+    setup.projector.wait_to_show(&format!("audit_next_offset{{partition=\"1\"}} {next}"));
     setup.projector.stop();
     setup.server.stop();
+}
+
+/// How the newest audit has ended, how many differences it has found, and whether it said these words; nothing where it has not ended.
+fn newest_audit(setup: &Setup, words: &str) -> String {
+    let words = words.replace('\'', "''");
+    setup.postgres.ask(&format!(
+        "SELECT outcome, differences, strpos(said, '{words}') > 0, ended_at IS NOT NULL, cardinality(next_offsets)
+           FROM walengine.audits ORDER BY began_at DESC LIMIT 1"
+    ))
 }
 
 #[test]
@@ -162,11 +177,64 @@ fn audit_names_every_kind_of_change() {
         assert!(!equal && said.contains(words), "{what}: {said}");
         let named = Projecting::differences(&said);
         assert_eq!(named, 1, "{what} is one difference: {said}");
+        // A sum over a row that was changed differs, too.
+        let all = said.lines().filter(|line| line.starts_with("  ")).count();
+        assert_eq!(newest_audit(&setup, words), format!("different,{all},t,t,2"), "{what}: {said}");
         setup.postgres.ask(mend);
         let (equal, said) = setup.projecting.audit();
         assert!(equal, "{what}, mended: {said}");
+        assert_eq!(newest_audit(&setup, "All tables"), "equal,0,t,t,2", "{what}, mended");
     }
+    an_audit_that_does_not_come_to_its_end_has_not_passed(&setup);
+    an_outcome_that_may_not_be_written_is_told(&setup);
     setup.server.stop();
+}
+
+fn an_audit_that_does_not_come_to_its_end_has_not_passed(setup: &Setup) {
+    setup.postgres.ask("ALTER TABLE walengine.opaque_records_p0001 RENAME TO opaque_gone");
+    let output = setup.projecting.run(&["audit"]);
+    assert_eq!(output.status.code(), Some(13));
+    assert_eq!(newest_audit(setup, "opaque_records_p0001\" is missing"), "failed,,t,t,");
+    setup.postgres.ask("ALTER TABLE walengine.opaque_gone RENAME TO opaque_records_p0001");
+    // One that is killed while it waits for a table.
+    thread::scope(|scope| {
+        let held = "BEGIN; LOCK TABLE walengine.opaque_records_p0001; SELECT pg_sleep(600) AS held";
+        scope.spawn(|| setup.postgres.ask_as(OWNER, held));
+        let by = Instant::now() + PATIENCE;
+        let wait_for = |what: &str| {
+            while setup.postgres.ask(what) == "0" {
+                assert!(Instant::now() < by, "{what}");
+                thread::sleep(Duration::from_millis(20));
+            }
+        };
+        wait_for(
+            "SELECT count(*) FROM pg_stat_activity WHERE query LIKE '%AS held' AND wait_event = 'PgSleep'",
+        );
+        let mut audit = setup.projecting.spawn_command("audit");
+        wait_for("SELECT count(*) FROM walengine.audits WHERE ended_at IS NULL");
+        audit.kill();
+        setup.postgres.ask(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE query LIKE '%AS held'",
+        );
+    });
+    assert_eq!(newest_audit(setup, ""), ",,,f,");
+    let status = setup.projecting.run(&["status"]);
+    let status = String::from_utf8_lossy(&status.stdout).into_owned();
+    assert!(status.contains("last audit: failed") && status.contains("has not ended"), "{status}");
+}
+
+fn an_outcome_that_may_not_be_written_is_told(setup: &Setup) {
+    setup.postgres.ask("CREATE ROLE looks LOGIN IN ROLE walengine_reader");
+    let known = "SELECT count(*) FROM walengine.audits";
+    let before = setup.postgres.ask(known);
+    let address = setup.server.address().to_string();
+    let url = setup.postgres.url_of("looks", OWNER);
+    let output = Projecting::new(setup.dir.path(), &address, &url).run(&["audit"]);
+    let [said, error] = [&output.stdout, &output.stderr].map(|text| String::from_utf8_lossy(text));
+    assert_eq!(output.status.code(), Some(0), "{said}{error}");
+    assert!(said.contains("partition 1: equal at position"), "{said}");
+    assert!(error.contains("the outcome of this audit is not in table"), "{error}");
+    assert_eq!(setup.postgres.ask(known), before);
 }
 
 fn metrics_tell_how_far_it_is(setup: &Setup) {
@@ -240,6 +308,7 @@ fn readers_read_and_change_nothing_and_wait_for_their_writes() {
         "log",
         "verdicts",
         "schema_versions",
+        "audits",
     ] {
         for sql in ["DELETE FROM", "TRUNCATE", "INSERT INTO", "DROP TABLE"] {
             let tail = if sql == "INSERT INTO" { "DEFAULT VALUES" } else { "" };

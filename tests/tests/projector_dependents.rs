@@ -208,7 +208,15 @@ fn what_cannot_be_carried_over_stops_a_rebuild_before_it_begins() {
     let said = refuses(&setup, &[]);
     assert!(said.contains("view mine.every") && said.contains("transfers.sum differs"), "{said}");
     setup.postgres.ask("DROP VIEW mine.every");
+    let audits =
+        || setup.postgres.ask("SELECT count(*) FROM walengine.audits WHERE outcome = 'equal'");
+    let known: u64 = audits().parse().unwrap();
     rebuilds(&setup, &[]);
+    assert_eq!(
+        audits(),
+        (known + 1).to_string(),
+        "what is known of audits is carried over, and ends with the rebuild's"
+    );
     let granted = "SELECT has_table_privilege('public', 'walengine.transfers', 'SELECT')";
     assert_eq!(setup.postgres.ask(granted), "t");
     let mut projector = setup.projecting.spawn();

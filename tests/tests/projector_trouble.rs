@@ -110,8 +110,15 @@ fn connections_that_are_cut_lose_nothing_and_a_second_projector_waits_its_turn()
     let dir = TestDir::new("projector-second");
     let (mut setup, mut first) = ProjectedNode::projected(&dir, 0x5eed_0a00, 2, 500);
     let other = setup.projecting.clone().log_to(&dir.path().join("second.log"));
-    let mut second = other.spawn();
+    let mut second = other.set("--metrics", "127.0.0.1:0").spawn();
     second.wait_to_say("another projector writes partition 0");
+    // It is connected and stands by, which is no trouble, and knows how far the first one is.
+    second.wait_to_show("standby{partition=\"0\"} 1");
+    second.wait_to_show(&format!("next_offset{{partition=\"0\"}} {}", setup.end()));
+    let page = second.page();
+    for sample in ["postgres_connected{partition=\"0\"} 1", "retries_total{partition=\"0\"} 0"] {
+        assert!(page.contains(sample), "{sample}: {page}");
+    }
     let cut = "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity
                 WHERE application_name = 'walengine-projector'";
     for _ in 0..30 {
@@ -125,6 +132,7 @@ fn connections_that_are_cut_lose_nothing_and_a_second_projector_waits_its_turn()
     first.kill();
     setup.load(3, 400);
     setup.comes_to_the_end(&mut second);
+    second.wait_to_show("standby{partition=\"0\"} 0");
     setup.projecting.audit_finds_no_difference();
     setup.stop(&mut second);
 }

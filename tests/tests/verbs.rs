@@ -70,6 +70,15 @@ fn a_transfer_is_made_once_and_its_verdict_can_be_asked_for() {
     let said =
         text(&bank.run("account create alice --ledger 978 --flags debits_must_not_exceed_credits"));
     assert!(said.contains("existed before"), "{said}");
+    // Cut off between its two events, it has no name; the same again gives it one, and takes none away.
+    bank.ok("account name bob "); // an empty one
+    bank.ok("account create 4711 --ledger 978");
+    let said = text(&bank.run("account create 4711 --ledger 978 --name Hotel"));
+    assert!(said.contains("now it is called Hotel"), "{said}");
+    let said = text(&bank.run("account create 4711 --ledger 978 --name Inn"));
+    assert!(said.contains("nothing was changed: it is called Hotel"), "{said}");
+    let said = text(&bank.run("account create bob --ledger 978"));
+    assert!(said.contains("nothing was changed"), "a name that was taken away stays away: {said}");
     let said = bank.fails("account create alice --ledger 840", 1);
     assert!(said.contains("exists with other fields"), "{said}");
     assert!(bank.ok("account alice").contains("978"));
@@ -232,6 +241,13 @@ fn the_log_is_read_in_words_from_any_time() {
     assert_eq!(bank.rows("log --from -1h --to -30m").len(), 0);
     assert_eq!(bank.rows(&format!("log --from {third}")), rows[2..]);
     assert_eq!(bank.rows(&format!("log --to {third}")), rows[..2]);
+    // A number is an offset, though a time may be meant; one to begin at later would leave out what comes until then.
+    let said = text(&bank.run("log --from 1700000000"));
+    assert!(said.contains("offset 1700000000 is past the end of partition 0"), "{said}");
+    let end = rows.len();
+    assert!(!text(&bank.run(&format!("log --from {end}"))).contains("past the end"));
+    let refused = bank.fails(&format!("log --follow --from {}", end + 1), 1);
+    assert!(refused.contains("past the end") && refused.contains("leave out"), "{refused}");
     let shown = bank.ok("statement alice --format csv").lines().count();
     assert_eq!(shown, 1, "nothing was moved");
     bank.server.stop();
@@ -252,6 +268,8 @@ fn operators_learn_whether_it_is_ready_and_what_it_takes() {
     };
     assert!(of("free_bytes").parse::<u64>().unwrap() >= of("usable_bytes").parse().unwrap());
     assert!(of("log_bytes_per_record").parse::<f64>().unwrap() >= 128.0, "{rows:?}");
+    assert_eq!(of("days_left"), "", "it was started just now");
+    assert!(text(&bank.run("capacity")).contains("--measure takes the rate of now"));
     let rows = bank.rows("watch --count 1");
     assert_eq!(rows.len(), 2);
     assert!(rows.iter().all(|row| field(row, "leader") != "none"), "{rows:?}");

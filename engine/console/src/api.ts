@@ -177,8 +177,17 @@ export interface Projector {
     lag_seconds: number;
     engine_connected: boolean;
     postgres_connected: boolean;
+    standby: boolean;
     rows: string;
+    audited_offset: string | null;
   }[];
+  audit: {
+    outcome: "equal" | "different" | "failed";
+    differences: string | null;
+    began: number;
+    ended: number;
+  } | null;
+  audit_unfinished_since: number | null;
 }
 export interface Rights {
   name?: string;

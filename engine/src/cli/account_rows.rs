@@ -1,12 +1,13 @@
 //! Accounts as rows, for those that print them: `accounts`, `account` and `account create`.
 
 use walengine_net::client::blocking::Client;
-use walengine_net::model::{Account, AccountId, Amount};
+use walengine_net::model::{Account, AccountId};
 
 use super::amounts::Decimals;
 use super::called::Called;
 use super::ids::{self, ShownIds};
-use super::output::{Format, Output};
+use super::money_rows::MoneyRows;
+use super::output::Format;
 use crate::fatal::Fatal;
 
 const COLUMNS: &[(&str, usize)] = &[
@@ -28,8 +29,9 @@ const COLUMNS: &[(&str, usize)] = &[
 ];
 /// Columns of text: a line that a person can read. CSV and JSON have all.
 const TEXT_COLUMNS: usize = 8;
+/// Columns of amounts.
+const AMOUNTS: &[&str] = &["debits_pending", "debits_posted", "credits_pending", "credits_posted"];
 /// Places of columns.
-const AMOUNTS: std::ops::Range<usize> = 3..7;
 const NAME: usize = 13;
 const SCALE: usize = 14;
 
@@ -50,7 +52,7 @@ pub fn print_one(
 
 /// Prints rows with the columns of their format.
 pub struct Rows {
-    rows: Output,
+    rows: MoneyRows,
     /// Of text only.
     shown: Option<ShownIds>,
 }
@@ -59,11 +61,11 @@ impl Rows {
     /// Prints the heading. With `is_whole`, text has ids whole, too.
     pub fn new(format: Format, is_whole: bool) -> Result<Self, Fatal> {
         if format != Format::Text {
-            return Ok(Self { rows: Output::new(format, COLUMNS)?, shown: None });
+            return Ok(Self { rows: MoneyRows::new(format, COLUMNS, AMOUNTS)?, shown: None });
         }
         let columns = ids::widened(&COLUMNS[..TEXT_COLUMNS], &["id"], is_whole);
         let shown = Some(ShownIds::new(is_whole));
-        Ok(Self { rows: Output::new(format, columns)?, shown })
+        Ok(Self { rows: MoneyRows::new(format, &columns, AMOUNTS)?, shown })
     }
 
     /// Flushes standard output.
@@ -73,20 +75,15 @@ impl Rows {
 
     /// Prints a row.
     pub fn row(&mut self, mut values: [String; COLUMNS.len()]) -> Result<(), Fatal> {
-        let Some(shown) = &mut self.shown else { return self.rows.row(&values) };
+        let decimals = Decimals::default().or(values[SCALE].parse().ok());
+        let Some(shown) = &mut self.shown else { return self.rows.row(&values, decimals) };
         let [name, id] = [values[0].clone(), values[1].clone()];
         let cell = shown.cell(&id);
         values[1].clone_from(&cell);
         if name == id {
             values[0] = if values[NAME].is_empty() { cell } else { values[NAME].clone() };
         }
-        let decimals = Decimals::default().or(values[SCALE].parse().ok());
-        for value in &mut values[AMOUNTS] {
-            if let Ok(amount) = value.parse() {
-                *value = decimals.shown(Amount(amount));
-            }
-        }
-        self.rows.row(&values[..TEXT_COLUMNS])
+        self.rows.row(&values[..TEXT_COLUMNS], decimals)
     }
 }
 
@@ -130,7 +127,7 @@ pub fn missing_row(name: &str, id: AccountId) -> [String; COLUMNS.len()] {
 
 #[cfg(test)]
 mod tests {
-    use walengine_net::model::AccountFlags;
+    use walengine_net::model::{AccountFlags, Amount};
 
     use super::*;
 

@@ -14,6 +14,7 @@ use super::asking::{Asking, Freshly, seen, unconfirmed};
 use super::called::Called;
 use super::csv_file::first_column;
 use super::ids;
+use super::import::near;
 use super::verbs::{create, naming};
 use crate::fatal::{Fatal, Reason};
 
@@ -21,7 +22,7 @@ use crate::fatal::{Fatal, Reason};
 ///
 /// Text has the amounts of described ledgers with their decimals, the names of accounts, and long ids short, where they
 /// are unique, or whole with --full. CSV and JSON have every field of an account: amounts in minor units with their
-/// `scale`, ids as numbers, and the `name`. Without --from, the column `account` repeats the id, or in text the name.
+/// `scale`, and with decimals in columns such as `credits_posted_decimal`, ids as numbers, and the `name`. Without --from, the column `account` repeats the id, or in text the name.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:\n  walengine accounts --format csv\n  \
     walengine accounts --from expected_balances.csv --format csv")]
@@ -57,6 +58,10 @@ pub struct OneArguments {
     #[arg(value_name = "ID|NAME", required = true, value_parser = ids::name)]
     account: Option<String>,
 
+    /// What can only be a mistake.
+    #[arg(hide = true)]
+    rest: Vec<String>,
+
     /// Book of names and small numbers: a number, or striped
     #[arg(long, value_name = "BOOK", default_value = "0", value_parser = ids::book)]
     book: u32,
@@ -71,6 +76,9 @@ pub struct OneArguments {
     #[command(flatten)]
     asking: Asking,
 }
+
+/// Those of [`Action`].
+const ACTIONS: [&str; 3] = ["create", "name", "find"];
 
 #[derive(Debug, clap::Subcommand)]
 enum Action {
@@ -88,6 +96,10 @@ pub fn run(arguments: &Arguments) -> Result<(), Fatal> {
     match names {
         None => all(&client, &mut output, tokens)?,
         Some(names) => {
+            if let Some(name) = names.iter().find(|name| names::decorates_uuid(name)) {
+                let message = format!("{name:?} is in the file: {}", names::DECORATED_UUID);
+                return Err(Fatal::new(Reason::File, message));
+            }
             let book = Book(arguments.book);
             let mut missing = 0u64;
             let mut called = Called::new(&client, Decimals::default())?;
@@ -113,6 +125,13 @@ pub fn run_one(arguments: &OneArguments) -> Result<(), Fatal> {
         None => {}
     }
     let name = arguments.account.as_deref().unwrap_or_default(); // required without a command
+    if let Some(more) = arguments.rest.first() {
+        let meant = ACTIONS.iter().find(|known| near::is_nearly(name, known));
+        let meant =
+            meant.map_or_else(String::new, |meant| format!("; {meant} may be meant by {name}"));
+        let message = format!("one account is printed, and {more} is one too many{meant}");
+        return Err(Fatal::new(Reason::Usage, message));
+    }
     let client = arguments.asking.connect_to_read(&arguments.freshly)?;
     let id = names::account_id(Book(arguments.book), name);
     let found = client.lookup_accounts(&[id], &arguments.freshly.at)?;

@@ -1,5 +1,6 @@
 //! What the commands that ask a server share: where it is, how fresh its answer must be.
 
+use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -15,7 +16,7 @@ use crate::fatal::{Fatal, Reason};
 #[derive(Clone, Debug, clap::Args)]
 pub struct Asking {
     /// Addresses of one or more servers of a cluster, separated by commas; the others are found
-    #[arg(long, value_name = "ADDR:PORT", env = "WALENGINE_SERVER", default_value = ADDRESS_DEFAULT)]
+    #[arg(long, value_name = "ADDR:PORT", env = "WALENGINE_SERVER", default_value = ADDRESS_DEFAULT, value_parser = servers)]
     pub server: String,
 
     /// Directory with a certificate and whom to believe, as `walengine cert` makes it
@@ -41,6 +42,23 @@ pub struct Freshly {
     /// Wait for a state that includes these writes, named by their tokens, separated by commas
     #[arg(long, value_name = "TOKEN", value_delimiter = ',')]
     pub at: Vec<Token>,
+}
+
+/// Addresses of servers as a person gives them.
+///
+/// # Errors
+/// One has no port: nothing would ever be found there.
+fn servers(text: &str) -> Result<String, String> {
+    for one in text.split(',').map(str::trim).filter(|one| !one.is_empty()) {
+        let has_port = one.parse::<IpAddr>().is_err()
+            && one.rsplit_once(':').is_some_and(|(host, port)| {
+                !host.is_empty() && port.parse::<u16>().is_ok_and(|port| port != 0)
+            });
+        if !has_port {
+            return Err(format!("{one} has no port: say it too, as in {ADDRESS_DEFAULT}"));
+        }
+    }
+    Ok(text.to_owned())
 }
 
 impl Asking {
@@ -92,4 +110,21 @@ pub fn unconfirmed(what: &str, partition: PartitionId, error: ClientError) -> Fa
         fatal.message
     );
     Fatal::new(fatal.reason, message)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_address_of_a_server_has_a_port() {
+        for fine in ["127.0.0.1:7450", "[::1]:7450", "db.example:1,other:2", " a:1 , b:2 ", ""] {
+            assert_eq!(servers(fine).as_deref(), Ok(fine));
+        }
+        for bad in
+            ["127.0.0.1", "::1", "[::1]", "db.example", "a:1,b", "a:", ":7450", "a:0", "a:65536"]
+        {
+            assert!(servers(bad).unwrap_err().contains("has no port"), "{bad}");
+        }
+    }
 }

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, HashMap};
 use walengine_net::client::ClientError;
 use walengine_net::client::blocking::Client;
 use walengine_net::message::ErrorCode;
-use walengine_net::model::{AccountId, LedgerId};
+use walengine_net::model::{AccountId, LedgerId, Offset, PartitionId, Token};
 
 use super::amounts::Decimals;
 use crate::fatal::Fatal;
@@ -25,18 +25,33 @@ impl Called {
     /// # Errors
     /// The server does not answer. One of an older release knows no names, which is none.
     pub fn new(client: &Client, given: Decimals) -> Result<Self, Fatal> {
-        let ledgers = if given == Decimals::default() {
-            client.ledgers(&[]).or_else(none_of_older)?
-        } else {
-            Vec::new()
-        };
-        let scales = ledgers.iter().map(|one| (one.ledger, one.scale)).collect();
+        let is_asked_for = given == Decimals::default();
+        let scales = if is_asked_for { scales(client, &[])? } else { BTreeMap::new() };
         Ok(Self { client: client.clone(), given, scales, names: HashMap::new() })
     }
 
     /// How amounts of a ledger are written.
     pub fn decimals(&self, ledger: LedgerId) -> Decimals {
         self.given.or(self.scales.get(&ledger).copied())
+    }
+
+    /// A record of the log describes a ledger. If that is news, the ledgers are asked for again: not the record says how
+    /// amounts are read, but the newest description.
+    ///
+    /// # Errors
+    /// The server does not answer.
+    pub fn described(
+        &mut self,
+        ledger: LedgerId,
+        scale: u8,
+        record: (PartitionId, Offset),
+    ) -> Result<(), Fatal> {
+        if self.scales.get(&ledger) != Some(&scale) {
+            let cluster = self.client.info().cluster;
+            let at = Token { cluster, partition: record.0, offset: record.1 };
+            self.scales = scales(&self.client, &[at])?;
+        }
+        Ok(())
     }
 
     /// Asks for the names of those that were not asked for before.
@@ -67,6 +82,11 @@ impl Called {
     pub fn name(&self, id: AccountId) -> Option<&str> {
         self.names.get(&id)?.as_deref()
     }
+}
+
+fn scales(client: &Client, at: &[Token]) -> Result<BTreeMap<LedgerId, u8>, ClientError> {
+    let ledgers = client.ledgers(at).or_else(none_of_older)?;
+    Ok(ledgers.iter().map(|one| (one.ledger, one.scale)).collect())
 }
 
 /// A server of an older release has none, and who may not read gets none.

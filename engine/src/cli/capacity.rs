@@ -4,11 +4,13 @@ use std::thread;
 use std::time::Duration;
 
 use walengine_net::client::blocking::Client;
+use walengine_net::say_aside;
 
 use super::asking::Asking;
 use super::output::{Format, Output};
 use super::sizes;
 use crate::fatal::Fatal;
+use crate::limits::CAPACITY_SECONDS_MIN;
 
 const COLUMNS: &[(&str, usize)] = &[("name", 26), ("value", 0)];
 
@@ -16,8 +18,9 @@ const COLUMNS: &[(&str, usize)] = &[("name", 26), ("value", 0)];
 ///
 /// From the server's own counts: bytes of its log a record, bytes on disk of what remembers an id, and how
 /// much is free before writes are refused. The rate is that since the server was started, or with
-/// --measure that between two looks. A transfer is one record; between two partitions it is three, of
-/// which the home of it has two.
+/// --measure that between two looks. Within an hour of the start the first says little about a day, and
+/// days are left out. A transfer is one record; between two partitions it is three, of which the home of
+/// it has two.
 ///
 /// Asks the first server of --server, about its own disk.
 #[derive(Debug, clap::Args)]
@@ -67,7 +70,14 @@ pub fn run(arguments: &Arguments) -> Result<(), Fatal> {
         }
     };
     let last = look(&client)?;
-    let capacity = capacity(&first, &last);
+    let mut capacity = capacity(&first, &last);
+    if arguments.measure.is_none() && capacity.is_young() {
+        capacity.days_left = None;
+        say_aside!(
+            "the server was started {} s ago, too short a time to tell days from: --measure takes the rate of now",
+            capacity.seconds
+        );
+    }
     let format = arguments.asking.format;
     let mut output = Output::new(format, COLUMNS)?;
     for (name, value) in rows(&last, &capacity, format == Format::Text) {
@@ -124,6 +134,13 @@ fn capacity(first: &Look, last: &Look) -> Capacity {
     }
 }
 
+impl Capacity {
+    /// No day can be told from it.
+    fn is_young(&self) -> bool {
+        self.seconds < CAPACITY_SECONDS_MIN
+    }
+}
+
 fn rows(look: &Look, capacity: &Capacity, is_text: bool) -> Vec<(&'static str, String)> {
     let bytes = |bytes: u64| if is_text { sizes::bytes(bytes) } else { bytes.to_string() };
     let tenths = |tenths: u64| format!("{}.{}", tenths / 10, tenths % 10);
@@ -172,6 +189,13 @@ mod tests {
         let found = capacity(&first, &last);
         assert_eq!((found.rate_tenths, found.seconds, found.days_left), (1000, 10, Some(0)));
         assert_eq!(capacity(&last, &last).days_left, None, "nothing is written");
+    }
+
+    #[test]
+    fn a_start_a_while_ago_tells_nothing_of_days() {
+        let after =
+            |uptime_seconds| capacity(&Look::default(), &Look { uptime_seconds, ..after_a_day() });
+        assert!(after(3599).is_young() && !after(3600).is_young());
     }
 
     #[test]

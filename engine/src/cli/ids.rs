@@ -4,6 +4,7 @@ use std::collections::HashMap;
 
 use uuid::Uuid;
 use walengine_net::model::Book;
+use walengine_net::names;
 
 use crate::limits::SHORT_IDS_KEPT_MAX;
 
@@ -15,13 +16,17 @@ const STRIPED: &str = "striped";
 /// A name, number or UUID as a person gives it.
 ///
 /// # Errors
-/// It is empty, or an id that was shown short: hashed, either would be the id of something else.
+/// It is empty, an id that was shown short, or a UUID with something around it: hashed, each would be the id of
+/// something else.
 pub fn name(text: &str) -> Result<String, &'static str> {
     if text.trim().is_empty() {
         return Err("a name is not empty");
     }
     if text.contains(CUT) {
         return Err("this is an id that was shown short; --full shows it whole");
+    }
+    if names::decorates_uuid(text) {
+        return Err(names::DECORATED_UUID);
     }
     Ok(text.to_owned())
 }
@@ -108,7 +113,6 @@ impl ShownIds {
 #[cfg(test)]
 mod tests {
     use walengine_net::model::AccountId;
-    use walengine_net::names;
 
     use super::*;
 
@@ -145,6 +149,7 @@ mod tests {
         }
         assert!(name(&ShownIds::new(false).id(u128::MAX - 1)).is_err());
         assert!(name(" ").is_err());
+        assert!(name("{550e8400-e29b-41d4-a716-446655440000}").is_err());
         assert_eq!(name("Anna Novak").as_deref(), Ok("Anna Novak"));
     }
 

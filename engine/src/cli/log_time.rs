@@ -2,12 +2,11 @@
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use chrono::{Datelike as _, NaiveDate, NaiveDateTime};
+use chrono::{NaiveDate, NaiveDateTime};
 use walengine_net::model::Timestamp;
 
-/// How a time without a zone may be written.
-const WITHOUT_ZONE: [&str; 4] =
-    ["%Y-%m-%dT%H:%M:%S%.f", "%Y-%m-%d %H:%M:%S%.f", "%Y-%m-%dT%H:%M", "%Y-%m-%d %H:%M"];
+use crate::business_time::WITHOUT_ZONE;
+
 /// Units of a length of time, in seconds.
 const UNITS: [(char, u64); 5] = [('s', 1), ('m', 60), ('h', 3600), ('d', 86_400), ('w', 604_800)];
 
@@ -52,38 +51,6 @@ fn moment_at(text: &str, now: Timestamp) -> Result<Timestamp, String> {
     let nanos = at.or_else(date).and_then(|at| at.and_utc().timestamp_nanos_opt());
     let nanos = nanos.and_then(|nanos| u64::try_from(nanos).ok());
     nanos.map(Timestamp).ok_or_else(|| WANTED.to_owned())
-}
-
-/// A time of business in microseconds since 1970, as files have it: a date, a time without a zone, which is UTC, or one with
-/// a zone. Before 1970, too. Nothing is rounded.
-///
-/// # Errors
-/// What to write instead.
-pub fn business_micros(text: &str) -> Result<i64, String> {
-    const WANTED: &str = "no time: it is such as 2026-11-01, \"2026-11-01 14:00\" (UTC) or 2026-11-01T14:00:00+01:00";
-    let zoned = chrono::DateTime::parse_from_rfc3339(text).ok().map(|time| time.to_utc());
-    let plain =
-        || WITHOUT_ZONE.iter().find_map(|form| NaiveDateTime::parse_from_str(text, form).ok());
-    let date = || NaiveDate::parse_from_str(text, "%Y-%m-%d").ok()?.and_hms_opt(0, 0, 0);
-    let time = zoned.or_else(|| plain().or_else(date).map(|time| time.and_utc()));
-    let time = time.ok_or(WANTED)?;
-    // "26-11-01" is taken for the year 26, and a second 60 for what comes after.
-    if !(1000..=9999).contains(&time.year()) || time.timestamp_subsec_nanos() >= 1_000_000_000 {
-        return Err(WANTED.to_owned());
-    }
-    if time.timestamp_subsec_nanos() % 1000 != 0 {
-        return Err("finer than a microsecond, which is not kept".to_owned());
-    }
-    Ok(time.timestamp_micros())
-}
-
-/// A time of business for people: a day, if it is the beginning of one, or else to the microsecond.
-pub fn shown_business(micros: i64) -> String {
-    match chrono::DateTime::from_timestamp_micros(micros) {
-        Some(time) if time.time() == chrono::NaiveTime::MIN => time.format("%Y-%m-%d").to_string(),
-        Some(time) => time.to_rfc3339_opts(chrono::SecondsFormat::Micros, true),
-        None => micros.to_string(), // after 262142
-    }
 }
 
 /// A length of time in seconds: `90`, `90s`, `30m`, `2h`, `3d`, `1w`.
@@ -161,31 +128,6 @@ mod tests {
             assert!(at(wrong).is_err(), "{wrong}");
         }
         assert_eq!(shown_micros(Timestamp(now.0 + 1999)), "2025-11-26T07:30:00.000001Z");
-    }
-
-    #[test]
-    fn times_of_business_are_exact_and_go_back_before_1970() {
-        for (text, micros, again) in [
-            ("1993-03-01", 730_944_000_000_000, "1993-03-01"),
-            ("1970-01-01", 0, "1970-01-01"),
-            ("1993-03-01 00:00:00", 730_944_000_000_000, "1993-03-01"),
-            ("1993-03-01T01:30+01:00", -1, ""),
-            ("1993-03-01T01:30:00+01:00", 730_945_800_000_000, "1993-03-01T00:30:00.000000Z"),
-            ("1969-12-31T23:59:59.999999Z", -1, "1969-12-31T23:59:59.999999Z"),
-        ] {
-            match business_micros(text) {
-                Ok(found) => assert_eq!((found, shown_business(found).as_str()), (micros, again)),
-                Err(_) => assert_eq!(again, "", "{text}"),
-            }
-        }
-        let wrong =
-            ["", "1993", "930301", "19930301", "93-03-01", "1993-02-29", "01.03.1993", "-2h"];
-        for wrong in
-            wrong.into_iter().chain(["1993-03-01 23:59:60", "1993-03-01T00:00:00.0000001Z"])
-        {
-            assert!(business_micros(wrong).is_err(), "{wrong}");
-        }
-        assert_eq!(shown_business(i64::MAX), i64::MAX.to_string());
     }
 
     #[test]

@@ -1,15 +1,12 @@
 //! `completions` and `man`: what shells and manuals want to know of the command line, from its own
 //! definition.
 
-use std::fs::File;
-use std::io::Write as _;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
-use clap_complete::Shell;
 use walengine_net::cli;
+use walengine_net::cli::manual::{ShellName, completions, write_pages};
 
-use super::output::NAME;
-use crate::fatal::{Fatal, Reason};
+use crate::fatal::Fatal;
 
 /// Print what a shell completes
 ///
@@ -22,14 +19,6 @@ pub struct CompletionsArguments {
     shell: ShellName,
 }
 
-/// Shells that can be told what to complete.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
-enum ShellName {
-    Bash,
-    Zsh,
-    Fish,
-}
-
 /// Write manual pages into a directory
 ///
 /// One for the program and one for each command: walengine.1, walengine-import.1 and so on. Files of the same
@@ -37,7 +26,7 @@ enum ShellName {
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Example:\n  walengine man /usr/local/share/man/man1")]
 pub struct ManArguments {
-    /// Directory that is there
+    /// Directory; it is made if it is not there
     #[arg(value_name = "DIR")]
     dir: PathBuf,
 }
@@ -50,56 +39,15 @@ pub fn run_completions(
     cli::show(&completions(arguments.shell, command))
 }
 
-fn completions(shell: ShellName, mut command: clap::Command) -> String {
-    let shell = match shell {
-        ShellName::Bash => Shell::Bash,
-        ShellName::Zsh => Shell::Zsh,
-        ShellName::Fish => Shell::Fish,
-    };
-    let mut script = Vec::new();
-    clap_complete::generate(shell, &mut command, NAME, &mut script);
-    String::from_utf8_lossy(&script).into_owned()
-}
-
 /// Writes the pages of `command`.
 pub fn run_man(arguments: &ManArguments, command: clap::Command) -> Result<(), Fatal> {
-    for (name, page) in pages(command) {
-        let path = arguments.dir.join(name);
-        write(&path, &page).map_err(|error| {
-            Fatal::new(Reason::File, format!("cannot write {}: {error}", path.display()))
-        })?;
-    }
-    Ok(())
-}
-
-fn write(path: &Path, page: &[u8]) -> std::io::Result<()> {
-    File::create(path)?.write_all(page)
-}
-
-/// Every page with the name of its file.
-fn pages(mut command: clap::Command) -> Vec<(String, Vec<u8>)> {
-    command.build();
-    let mut pages = Vec::new();
-    add_pages(&command, NAME, &mut pages);
-    pages
-}
-
-fn add_pages(command: &clap::Command, name: &str, pages: &mut Vec<(String, Vec<u8>)>) {
-    let visible = |one: &&clap::Command| !one.is_hide_set() && one.get_name() != "help";
-    for below in command.get_subcommands().filter(visible) {
-        add_pages(below, &format!("{name}-{}", below.get_name()), pages);
-    }
-    let mut page = Vec::new();
-    let man = clap_mangen::Man::new(command.clone()).title(name.to_uppercase());
-    // Writing to memory does not fail.
-    if man.render(&mut page).is_ok() {
-        pages.push((format!("{name}.1"), page));
-    }
+    write_pages(&arguments.dir, command)
 }
 
 #[cfg(test)]
 mod tests {
     use clap::CommandFactory as _;
+    use walengine_net::cli::manual::pages;
 
     use super::*;
     use crate::cli::Arguments;

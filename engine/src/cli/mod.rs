@@ -20,6 +20,7 @@ mod leave;
 mod log;
 mod log_time;
 mod manual;
+mod money_rows;
 mod new_directory;
 mod output;
 mod policy;

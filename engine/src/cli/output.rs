@@ -1,6 +1,5 @@
 //! Rows for people and for programs: aligned text, JSON lines, or CSV.
 
-use std::borrow::Cow;
 use std::io::{self, BufWriter, Stdout, Write};
 
 use walengine_net::cli;
@@ -26,7 +25,7 @@ pub enum Format {
 
 /// Prints rows to standard output one by one.
 pub struct Output {
-    columns: Cow<'static, [(&'static str, usize)]>,
+    columns: Vec<(String, usize)>,
     sink: Sink,
     /// Of text, on a terminal that takes them.
     has_colours: bool,
@@ -40,18 +39,16 @@ enum Sink {
 
 impl Output {
     /// Prints the heading. A column is its name and its width in text, 0 for the last.
-    pub fn new(
-        format: Format,
-        columns: impl Into<Cow<'static, [(&'static str, usize)]>>,
-    ) -> Result<Self, Fatal> {
-        let columns = columns.into();
+    pub fn new(format: Format, columns: &[(&str, usize)]) -> Result<Self, Fatal> {
+        let columns: Vec<_> =
+            columns.iter().map(|(name, width)| ((*name).to_owned(), *width)).collect();
         let stdout = io::stdout();
         let sink = match format {
             Format::Text => Sink::Text(BufWriter::new(stdout)),
             Format::Json => Sink::Json(BufWriter::new(stdout)),
             Format::Csv => Sink::Csv(Box::new(csv::Writer::from_writer(stdout))),
         };
-        let names: Vec<_> = columns.iter().map(|(name, _)| (*name).to_owned()).collect();
+        let names: Vec<_> = columns.iter().map(|(name, _)| name.clone()).collect();
         let mut output = Self { columns, sink, has_colours: false };
         if format != Format::Json {
             output.row(&names)?;
@@ -69,7 +66,7 @@ impl Output {
                 let object: serde_json::Map<String, serde_json::Value> = columns
                     .iter()
                     .zip(values)
-                    .map(|((name, _), value)| ((*name).to_owned(), value.as_str().into()))
+                    .map(|((name, _), value)| (name.clone(), value.as_str().into()))
                     .collect();
                 let object = serde_json::Value::Object(object).to_string();
                 writeln!(out, "{}", json_escaped(&object))
@@ -102,10 +99,10 @@ pub fn table_text(heading: &[&str], rows: &[Vec<String>]) -> String {
         let cells = rows.iter().filter_map(|row| row.get(column)).map(String::as_str);
         cells.chain(heading.get(column).copied()).map(|cell| cell.chars().count()).max()
     };
-    let columns: Vec<(&str, usize)> = heading
+    let columns: Vec<(String, usize)> = heading
         .iter()
         .enumerate()
-        .map(|(column, name)| (*name, widest(column).unwrap_or_default()))
+        .map(|(column, name)| ((*name).to_owned(), widest(column).unwrap_or_default()))
         .collect();
     let names: Vec<String> = heading.iter().map(|name| (*name).to_owned()).collect();
     let has_colours = colour::is_wanted();
@@ -117,7 +114,7 @@ pub fn table_text(heading: &[&str], rows: &[Vec<String>]) -> String {
 }
 
 /// A row with the end of its line.
-fn text_line(columns: &[(&str, usize)], values: &[String], has_colours: bool) -> String {
+fn text_line(columns: &[(String, usize)], values: &[String], has_colours: bool) -> String {
     let mut line = String::new();
     for ((name, width), value) in columns.iter().zip(values) {
         let value = printable(value);

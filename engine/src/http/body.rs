@@ -5,11 +5,13 @@ use std::sync::Arc;
 use axum::body::{Body, Bytes};
 use axum::extract::{FromRequest, Request};
 use axum::http::HeaderMap;
-use axum::http::header::{CONTENT_LENGTH, CONTENT_TYPE};
+use axum::http::header::{CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE};
 use futures_util::StreamExt as _;
 use serde::de::DeserializeOwned;
 use tokio::time::timeout;
 
+use super::fresh;
+use super::json::Object;
 use super::problem::{Kind, Problem};
 use super::room::{Room, Taken};
 use super::shared::Shared;
@@ -35,15 +37,30 @@ impl<T: DeserializeOwned> FromRequest<Arc<Shared>> for Given<T> {
     }
 }
 
-/// A web page may send bodies of other types to any host, and only this one with the host's leave.
+/// A web page may send bodies of other types to any host, and only this one with the host's leave. What says that it is
+/// packed, or text in another encoding than JSON's, would be read as what it is not.
 fn require_json(headers: &HeaderMap) -> Result<(), Problem> {
-    let given = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
-    let kind = given.split(';').next().unwrap_or_default().trim();
-    if kind.eq_ignore_ascii_case("application/json") {
-        return Ok(());
+    let given = fresh::text(headers, &CONTENT_TYPE)?.unwrap_or_default();
+    let mut parts = given.split(';').map(str::trim);
+    let is_json = parts.next().is_some_and(|kind| kind.eq_ignore_ascii_case("application/json"));
+    if is_json && parts.all(is_utf8) {
+        let Some(packed) = fresh::text(headers, &CONTENT_ENCODING)? else { return Ok(()) };
+        if packed.eq_ignore_ascii_case("identity") {
+            return Ok(());
+        }
+        let detail = format!("the body is packed by '{packed}': send it as it is");
+        return Err(Problem::new(Kind::MediaType, detail));
     }
     let detail = format!("the body is '{given}': send it with `Content-Type: application/json`");
     Err(Problem::new(Kind::MediaType, detail))
+}
+
+/// A parameter of the type that does not say of another encoding.
+fn is_utf8(parameter: &str) -> bool {
+    let Some((name, value)) = parameter.split_once('=') else { return true };
+    let value = value.trim().trim_matches('"');
+    !name.trim().eq_ignore_ascii_case("charset")
+        || ["utf-8", "utf8", "us-ascii"].iter().any(|known| value.eq_ignore_ascii_case(known))
 }
 
 /// How much room the body needs, at most.
@@ -76,7 +93,7 @@ async fn read(body: Body, expected: usize, room: &Room) -> Result<(Bytes, Taken)
 /// Reads the whole text as one value, or says where it is no such value.
 fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Problem> {
     let mut json = serde_json::Deserializer::from_slice(bytes);
-    let value = serde_path_to_error::deserialize(&mut json).map_err(|error| {
+    let Object(value) = serde_path_to_error::deserialize(&mut json).map_err(|error| {
         let pointer = pointer(error.path());
         Problem::at(pointer, Kind::Malformed, error.into_inner())
     })?;

@@ -25,13 +25,10 @@ pub struct Cluster {
 type Connected = Arc<OnceCell<Client>>;
 
 impl Cluster {
-    /// The one of a node that takes clients at `clients`.
-    pub fn new(clients: SocketAddr, tls: Option<Arc<Tls>>) -> Self {
-        let config = Config {
-            client_name: "walengine http".to_owned(),
-            tls,
-            ..Config::new(own(clients).to_string())
-        };
+    /// The one of a node that takes clients at `clients`; `name` is what it calls itself there.
+    pub fn new(name: &str, clients: SocketAddr, tls: Option<Arc<Tls>>) -> Self {
+        let config =
+            Config { client_name: name.to_owned(), tls, ..Config::new(own(clients).to_string()) };
         Self { config, clients: Mutex::default() }
     }
 

@@ -11,7 +11,7 @@ use axum::http::header::{
     CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, ETAG, IF_NONE_MATCH, REFERRER_POLICY,
 };
 use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
-use axum::response::{IntoResponse, Response};
+use axum::response::{IntoResponse, Redirect, Response};
 use axum::routing::get;
 
 use super::shared::Shared;
@@ -37,7 +37,9 @@ const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; i
 
 /// The paths of the console.
 pub fn router() -> Router<Arc<Shared>> {
-    let mut router = Router::new();
+    // Whoever types the node's address into a browser looks for a page.
+    let to_the_page = || get(async || Redirect::temporary("/console"));
+    let mut router = Router::new().route("/", to_the_page()).route("/console/", to_the_page());
     for file in FILES {
         // Kept by browsers, and asked for again each time: a new version is seen at once.
         let tag = format!("\"{}\"", &blake3::hash(file.2).to_hex()[..16]);

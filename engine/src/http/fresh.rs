@@ -75,8 +75,19 @@ impl<S: Sync> FromRequestParts<S> for Fresh {
                 return Err(Problem::new(Kind::Malformed, detail));
             }
         };
-        let tokens = text(&parts.headers, &TOKEN)?.unwrap_or_default();
-        let tokens = tokens.split(',').map(str::trim).filter(|token| !token.is_empty());
+        // A list may come in several headers as well (RFC 9110, section 5.3): a token that is overlooked is a write
+        // that the answer may lack.
+        let said: Vec<&str> = parts
+            .headers
+            .get_all(&TOKEN)
+            .iter()
+            .map(|one| plain(one, &TOKEN))
+            .collect::<Result<_, _>>()?;
+        let tokens = said
+            .iter()
+            .flat_map(|one| one.split(','))
+            .map(str::trim)
+            .filter(|token| !token.is_empty());
         let tokens: Result<Vec<Token>, _> = tokens.map(str::parse).collect();
         let tokens = tokens
             .map_err(|expected| Problem::new(Kind::Malformed, format!("{TOKEN}: {expected}")))?;
@@ -89,13 +100,24 @@ impl<S: Sync> FromRequestParts<S> for Fresh {
     }
 }
 
-/// A header's text.
+/// The text of a header.
+///
+/// # Errors
+/// It is no ASCII text, or is there twice: what one of them says would not count.
 pub fn text<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Result<Option<&'a str>, Problem> {
-    let Some(value) = headers.get(name) else { return Ok(None) };
+    let mut values = headers.get_all(name).iter();
+    let Some(value) = values.next() else { return Ok(None) };
+    if values.next().is_some() {
+        return Err(Problem::new(Kind::Malformed, format!("{name} is there more than once")));
+    }
+    plain(value, name).map(Some)
+}
+
+fn plain<'a>(value: &'a HeaderValue, name: &HeaderName) -> Result<&'a str, Problem> {
     let text = value.to_str();
     let text =
         text.map_err(|_| Problem::new(Kind::Malformed, format!("{name} is no ASCII text")))?;
-    Ok(Some(text.trim()))
+    Ok(text.trim())
 }
 
 /// Tokens as the header's value; `None` without any.

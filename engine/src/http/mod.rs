@@ -7,18 +7,18 @@
 mod answers;
 mod api;
 mod body;
-mod caller;
-mod cluster;
+pub(crate) mod caller;
+pub(crate) mod cluster;
 mod console;
 mod fresh;
 mod health;
 mod host;
-mod json;
-mod problem;
+pub(crate) mod json;
+pub(crate) mod problem;
 mod projector;
 mod room;
 mod router;
-mod scales;
+pub(crate) mod scales;
 mod serve;
 mod shared;
 

@@ -66,10 +66,14 @@ pub enum Kind {
     Unproven,
     /// The policy does not allow it.
     Forbidden,
+    /// The log ends before what was asked for.
+    PastTheEnd,
     /// The node has not begun to serve.
     NotReady,
     /// All places are taken.
     TooMany,
+    /// More of the log is needed than a request reads.
+    TooMuch,
 }
 
 impl Kind {
@@ -108,15 +112,32 @@ impl Kind {
             Self::Forbidden => {
                 (StatusCode::FORBIDDEN, "forbidden", "The policy does not allow this")
             }
+            Self::PastTheEnd => (
+                StatusCode::RANGE_NOT_SATISFIABLE,
+                "past_the_end",
+                "The log ends before that offset",
+            ),
             Self::NotReady => {
                 (StatusCode::SERVICE_UNAVAILABLE, "not_ready", "The node does not serve yet")
             }
             Self::TooMany => (StatusCode::SERVICE_UNAVAILABLE, "busy", "All places are taken"),
+            Self::TooMuch => (
+                StatusCode::UNPROCESSABLE_ENTITY,
+                "too_much_log",
+                "The answer needs more of the log than a request reads",
+            ),
         }
     }
 }
 
 impl Problem {
+    /// The caller has no right, or is not known any more: to try again is of no use.
+    pub fn is_of_rights(&self) -> bool {
+        [StatusCode::UNAUTHORIZED, StatusCode::FORBIDDEN]
+            .map(|one| one.as_u16())
+            .contains(&self.status)
+    }
+
     /// Of a kind; nothing was changed.
     pub fn new(kind: Kind, detail: impl Display) -> Self {
         let (status, code, title) = kind.parts();

@@ -25,6 +25,24 @@ pub struct ShownProjector {
     /// In words.
     detail: String,
     partitions: Vec<ProjectedPartition>,
+    /// The audit that has ended last; null if there was none, or its outcome is not known.
+    audit: Option<LastAudit>,
+    /// When a later audit began that has not ended: it runs, or was killed. In seconds since 1970.
+    audit_unfinished_since: Option<u64>,
+}
+
+/// What `walengine-projector audit` has found, or the audit of a rebuild whose tables were put in place.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, ToSchema)]
+pub struct LastAudit {
+    /// `equal`: PostgreSQL was what the log says; `different`: it was not; `failed`: the audit did not come to its end.
+    outcome: String,
+    /// Rows that differ; null if it did not come to its end.
+    #[schema(value_type = Option<String>)]
+    differences: Option<Digits<u64>>,
+    /// When it began, in seconds since 1970.
+    began: u64,
+    /// When it ended.
+    ended: u64,
 }
 
 /// A partition in PostgreSQL.
@@ -46,6 +64,11 @@ pub struct ProjectedPartition {
     engine_connected: bool,
     /// Whether it is connected to PostgreSQL.
     postgres_connected: bool,
+    /// Whether another projector writes, and this one waits for its end.
+    standby: bool,
+    /// The last audit has compared every record below; null if there was none, or it did not come to its end.
+    #[schema(value_type = Option<String>)]
+    audited_offset: Option<Digits<u64>>,
     /// Rows written since it was started.
     #[schema(value_type = String)]
     rows: Digits<u64>,
@@ -86,11 +109,18 @@ impl Projector {
             ..ShownProjector::default()
         };
         let shown = match timeout(HTTP_PROJECTOR_WITHIN, page_at(address)).await {
-            Ok(Ok(page)) => ShownProjector {
-                state: "answers",
-                detail: address.clone(),
-                partitions: partitions(&page),
-            },
+            Ok(Ok(page)) => {
+                let (audit, audit_unfinished_since) = audits(&page);
+                let detail = address.clone();
+                let partitions = partitions(&page);
+                ShownProjector {
+                    state: "answers",
+                    detail,
+                    partitions,
+                    audit,
+                    audit_unfinished_since,
+                }
+            }
             Ok(Err(error)) => silent(error.to_string()),
             Err(_) => silent(format!("no answer within {} s", HTTP_PROJECTOR_WITHIN.as_secs())),
         };
@@ -109,6 +139,30 @@ async fn page_at(address: &str) -> std::io::Result<String> {
     let page = String::from_utf8_lossy(&page).into_owned();
     let is_good = page.split(' ').nth(1) == Some("200");
     if is_good { Ok(page) } else { Err(std::io::Error::other("that is no page of metrics")) }
+}
+
+/// What a page says of the last audit, and of one that has begun since.
+fn audits(page: &str) -> (Option<LastAudit>, Option<u64>) {
+    let (mut audit, mut unfinished) = (LastAudit::default(), None);
+    for line in page.lines() {
+        let line = line.strip_prefix(PREFIX).and_then(|line| line.strip_prefix("audit_"));
+        let Some((name, value)) = line.and_then(|line| line.split_once(' ')) else { continue };
+        let whole = value.split('.').next().unwrap_or_default();
+        let Ok(value) = whole.trim().parse::<u64>() else { continue };
+        match name {
+            "ended_timestamp_seconds" => audit.ended = value,
+            "began_timestamp_seconds" => audit.began = value,
+            "unfinished_timestamp_seconds" => unfinished = Some(value),
+            "differences" => audit.differences = Some(Digits(value)),
+            "outcome{outcome=\"equal\"}" if value == 1 => "equal".clone_into(&mut audit.outcome),
+            "outcome{outcome=\"different\"}" if value == 1 => {
+                "different".clone_into(&mut audit.outcome);
+            }
+            "outcome{outcome=\"failed\"}" if value == 1 => "failed".clone_into(&mut audit.outcome),
+            _ => {}
+        }
+    }
+    ((!audit.outcome.is_empty()).then_some(audit), unfinished)
 }
 
 /// What a page says of partitions. Lines that make no sense are passed over.
@@ -134,6 +188,8 @@ fn partitions(page: &str) -> Vec<ProjectedPartition> {
             "lag_seconds" => row.lag_seconds = value,
             "engine_connected" => row.engine_connected = value == 1,
             "postgres_connected" => row.postgres_connected = value == 1,
+            "standby" => row.standby = value == 1,
+            "audit_next_offset" => row.audited_offset = Some(Digits(value)),
             "rows_total" => row.rows = Digits(value),
             _ => {}
         }
@@ -163,5 +219,29 @@ mod tests {
             ..ProjectedPartition::default()
         };
         assert_eq!(partitions(page), [expected]);
+        assert_eq!(audits(page), (None, None));
+    }
+
+    #[test]
+    fn the_last_audit_is_shown_and_one_that_runs_is_no_outcome() {
+        let begun = "walengine_projector_audit_unfinished_timestamp_seconds 1700000009.25\n";
+        assert_eq!(audits(begun), (None, Some(1_700_000_009)));
+        let page = "# TYPE walengine_projector_audit_outcome gauge\n\
+            walengine_projector_audit_ended_timestamp_seconds 1700000007.5\n\
+            walengine_projector_audit_began_timestamp_seconds 1700000001\n\
+            walengine_projector_audit_differences 2\n\
+            walengine_projector_audit_outcome{outcome=\"equal\"} 0\n\
+            walengine_projector_audit_outcome{outcome=\"different\"} 1\n\
+            walengine_projector_audit_outcome{outcome=\"failed\"} 0\n\
+            walengine_projector_audit_next_offset{partition=\"1\"} 42\n";
+        let expected = LastAudit {
+            outcome: "different".to_owned(),
+            differences: Some(Digits(2)),
+            began: 1_700_000_001,
+            ended: 1_700_000_007,
+        };
+        assert_eq!(audits(page), (Some(expected), None));
+        let [one] = &partitions(page)[..] else { panic!("one partition") };
+        assert_eq!((one.partition, &one.audited_offset), (1, &Some(Digits(42))));
     }
 }

@@ -1,6 +1,5 @@
 //! Paths, and what every request goes through.
 
-use std::borrow::Cow;
 use std::sync::Arc;
 
 use axum::Router;
@@ -52,9 +51,13 @@ async fn method_not_allowed(method: Method, uri: Uri) -> Problem {
 
 /// Whom a request is for; empty if it does not say.
 fn host_of(request: &Request) -> String {
-    let said = || request.headers().get(HOST).map(|host| String::from_utf8_lossy(host.as_bytes()));
-    let host = request.uri().host().map(Cow::Borrowed).or_else(said);
-    host.unwrap_or_default().into_owned()
+    // Two of them, joined, are nobody's name: who stands before this node may have gone by the other one.
+    let said = || {
+        let hosts = request.headers().get_all(HOST).iter();
+        let hosts: Vec<_> = hosts.map(|host| String::from_utf8_lossy(host.as_bytes())).collect();
+        hosts.join(", ")
+    };
+    request.uri().host().map_or_else(said, str::to_owned)
 }
 
 /// Turns away requests that were meant for another host, and marks answers: nothing here may be guessed at, nor kept, unless it says so.

@@ -1,30 +1,29 @@
 //! Connections as they come, each with few places and little time.
 
-use std::io::Error;
-use std::pin::Pin;
-use std::sync::{Arc, Mutex};
+use std::pin::{Pin, pin};
+use std::sync::Arc;
 
 use axum::Router;
+use axum::body::Body;
 use axum::http::Request;
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
-use hyper::service::{Service as _, service_fn};
+use hyper::service::{HttpService, Service as _, service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
-use hyper_util::server::graceful::{GracefulShutdown, Watcher};
 use hyper_util::service::TowerToHyperService;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
+use tokio::sync::oneshot;
 use tokio_io_timeout::TimeoutStream;
-use tokio_rustls::TlsAcceptor;
-use walengine_net::tls::{Tls, Usage};
+use walengine_net::tls::Tls;
 
 use super::caller::Caller;
 use super::router::router;
 use super::shared::Shared;
 use crate::limits::{
-    ACCEPT_RETRY_AFTER, HTTP_CONNECTIONS_MAX, HTTP_HANDSHAKE_WITHIN, HTTP_HEAD_BYTES_MAX,
-    HTTP_IDLE_WITHIN, HTTP_STOP_WITHIN, HTTP_UNTAKEN_MAX,
+    HTTP_CONNECTIONS_MAX, HTTP_HEAD_BYTES_MAX, HTTP_IDLE_WITHIN, HTTP_STOP_WITHIN, HTTP_UNTAKEN_MAX,
 };
+use crate::places::{Place, Places};
 
 type Service = TowerToHyperService<Router>;
 
@@ -39,49 +38,37 @@ pub(super) async fn until(
         Ok(listener) => listener,
         Err(error) => return tracing::error!("HTTP has ended: {error}"),
     };
-    let graceful = GracefulShutdown::new();
+    let places = Places::new(HTTP_CONNECTIONS_MAX);
     tokio::select! {
-        () = accept(&listener, tls, shared, &graceful) => {}
+        () = accept(&listener, tls, shared, &places) => {}
         // The sender that is gone stops it as well.
         _ = stopped => {}
     }
     drop(listener);
     // What is under way is answered, as far as it takes no longer.
-    let _ = tokio::time::timeout(HTTP_STOP_WITHIN, graceful.shutdown()).await;
+    places.close(HTTP_STOP_WITHIN).await;
 }
 
 async fn accept(
     listener: &TcpListener,
     tls: Option<Arc<Tls>>,
     shared: Arc<Shared>,
-    graceful: &GracefulShutdown,
+    places: &Places,
 ) {
     let service = TowerToHyperService::new(router(shared));
     let mut http = http1::Builder::new();
     http.timer(TokioTimer::new())
         .header_read_timeout(HTTP_IDLE_WITHIN)
         .max_buf_size(HTTP_HEAD_BYTES_MAX);
-    let room = Arc::new(Semaphore::new(HTTP_CONNECTIONS_MAX));
     loop {
-        // Who comes beyond them waits in the system's queue.
-        let Ok(place) = room.clone().acquire_owned().await else { return };
-        let stream = match listener.accept().await {
-            Ok((stream, _)) => stream,
-            Err(error) => {
-                put_up_with(&error).await;
-                continue;
-            }
-        };
-        let _ = stream.set_nodelay(true); // slower, and right
+        let (stream, place) = places.accept(listener, "HTTP").await;
         let stream = taking(stream);
-        let (http, service, watcher) = (http.clone(), service.clone(), graceful.watcher());
+        let (http, service) = (http.clone(), service.clone());
         match tls.clone() {
             None => drop(tokio::spawn(async move {
-                let connection = http.serve_connection(TokioIo::new(stream), service);
-                let _ = watcher.watch(connection).await;
-                drop(place);
+                served(http.serve_connection(TokioIo::new(stream), service), place).await;
             })),
-            Some(tls) => drop(tokio::spawn(secured(tls, stream, http, service, watcher, place))),
+            Some(tls) => drop(tokio::spawn(secured(tls, stream, http, service, place))),
         }
     }
 }
@@ -92,27 +79,30 @@ async fn secured(
     stream: Taking,
     http: http1::Builder,
     service: Service,
-    watcher: Watcher,
-    place: OwnedSemaphorePermit,
+    mut place: Place,
 ) {
-    let credentials = tls.current();
-    let Some(config) = credentials.serve_clients() else { return };
-    let shaken = TlsAcceptor::from(config.clone()).accept(stream);
-    let Ok(Ok(stream)) = tokio::time::timeout(HTTP_HANDSHAKE_WITHIN, shaken).await else {
-        return;
-    };
-    let chain = stream.get_ref().1.peer_certificates().unwrap_or_default();
-    let chain = chain.iter().map(|one| one.clone().into_owned()).collect();
-    let proven = match tls.proven_by_chain(&credentials, chain, Usage::Client) {
-        Ok(proven) => Arc::new(Mutex::new(proven)),
-        Err(refusal) => return tracing::debug!("HTTP: {refusal}"), // the handshake has refused it already
-    };
+    let Ok((stream, caller)) = Caller::prove(&tls, stream).await else { return };
     let service = service_fn(move |mut request: Request<Incoming>| {
-        request.extensions_mut().insert(Caller::proven(&proven));
+        request.extensions_mut().insert(caller.clone());
         service.call(request)
     });
-    let _ = watcher.watch(http.serve_connection(TokioIo::new(stream), service)).await;
-    drop(place);
+    place.begins();
+    served(http.serve_connection(TokioIo::new(stream), service), place).await;
+}
+
+/// Serves a connection to its end. One that is asked to leave finishes the request that is under way, if any.
+async fn served<S: AsyncRead + AsyncWrite + Unpin, T: HttpService<Incoming, ResBody = Body>>(
+    connection: http1::Connection<TokioIo<S>, T>,
+    mut place: Place,
+) where
+    T::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+{
+    let mut connection = pin!(connection);
+    tokio::select! {
+        _ = connection.as_mut() => return,
+        () = place.is_wanted() => connection.as_mut().graceful_shutdown(),
+    }
+    let _ = connection.await;
 }
 
 /// A socket that fails when its other end takes nothing for long.
@@ -122,10 +112,4 @@ fn taking(stream: TcpStream) -> Taking {
     let mut stream = TimeoutStream::new(stream);
     stream.set_write_timeout(Some(HTTP_UNTAKEN_MAX));
     Box::pin(stream)
-}
-
-/// Out of descriptors, most likely: others may close meanwhile.
-async fn put_up_with(error: &Error) {
-    tracing::warn!("HTTP cannot accept connections, which is tried again: {error}");
-    tokio::time::sleep(ACCEPT_RETRY_AFTER).await;
 }

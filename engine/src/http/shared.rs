@@ -57,7 +57,7 @@ impl Shared {
     pub fn new(config: &HttpConfig, clients: SocketAddr, tls: Option<Arc<Tls>>) -> Self {
         Self {
             node: OnceLock::new(),
-            cluster: Cluster::new(clients, tls.clone()),
+            cluster: Cluster::new("walengine http", clients, tls.clone()),
             hosts: Hosts::new(&config.names),
             bodies: Room::new(http_bodies_share()),
             streams: Arc::new(Semaphore::new(HTTP_STREAMS_MAX)),

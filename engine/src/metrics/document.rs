@@ -3,6 +3,7 @@
 use std::fmt::Write as _;
 
 use super::family::{Family, Head, Kind};
+use super::kafka::KAFKA;
 use super::latency::BUCKET_MICROS;
 use super::node::{BUILD, GOSSIP_DROPPED, NODE, SHARD_AGE, TROUBLE, TURNED_AWAY};
 use super::table::{PARTITION, PEER, SHARD, TIMES, VERDICTS};
@@ -10,8 +11,8 @@ use super::table::{PARTITION, PEER, SHARD, TIMES, VERDICTS};
 const INTRODUCTION: &str = "\
 # Metrics
 
-What a server says of itself at `/metrics`, in the text format of OpenMetrics. Made of the tables in `table.rs` and
-`node.rs`, which `walengine status` shows, too: where a row has a name in the last column, both show the same number.
+What a server says of itself at `/metrics`, in the text format of OpenMetrics. Made of the tables in `table.rs`,
+`node.rs` and `kafka.rs`, which `walengine status` shows, too: where a row has a name in the last column, both show the same number.
 Change those, then
 
     cargo run --example metrics_document -p walengine >engine/src/metrics/METRICS.md
@@ -22,7 +23,7 @@ partition are those of its replica on this node; several nodes have the same par
 
 `grafana/walengine.json` is a dashboard of them, and `alerts.yaml`
 has rules, each with what to do. The projector has metrics of its own, `walengine_projector_…`, on its own address
-(`--metrics`).
+(`--metrics`): `projector/METRICS.md`.
 ";
 
 /// The document.
@@ -34,6 +35,8 @@ pub fn document() -> String {
     for head in [TROUBLE, TURNED_AWAY, GOSSIP_DROPPED] {
         irregular(&mut text, &head);
     }
+    section(&mut text, "Kafka consumers of the node");
+    table(&mut text, KAFKA);
     section(&mut text, "Each shard");
     irregular(&mut text, &SHARD_AGE);
     table(&mut text, SHARD);

@@ -10,6 +10,7 @@
 
 pub mod document;
 pub mod family;
+pub mod kafka;
 pub mod latency;
 pub mod node;
 pub mod numbers;

@@ -7,6 +7,7 @@ use std::sync::atomic::Ordering;
 use walengine_replication::turned_away::{Reason, Side};
 
 use super::family::{Family, Head, Kind, Measure, Sample};
+use super::kafka::KafkaNumbers;
 use super::numbers::ShardNumbers;
 use crate::memory;
 use crate::memory_parts::{Part, Parts};
@@ -43,6 +44,7 @@ pub struct NodeNumbers {
     pub certificate_left_seconds: Option<u64>,
     pub gossip_dropped: Vec<(&'static str, u64)>,
     pub turned_away: Vec<(Side, Reason, u64)>,
+    pub kafka: KafkaNumbers,
     pub shards: Vec<SeenShard>,
 }
 
@@ -86,6 +88,7 @@ impl NodeNumbers {
             certificate_left_seconds: state.tls.as_ref().map(|tls| tls.current().left().as_secs()),
             gossip_dropped: state.gossip_dropped.each().collect(),
             turned_away: state.turned_away.each().collect(),
+            kafka: state.kafka.numbers(),
             shards: state.published.newest().into_iter().map(seen).collect(),
         }
     }

@@ -9,6 +9,7 @@ use prometheus_client::encoding::{
 use prometheus_client::registry::Registry;
 
 use super::family::{Family, Head, Kind, PREFIX, Sample};
+use super::kafka::KAFKA;
 use super::node::{BUILD, GOSSIP_DROPPED, NODE, NodeNumbers, SHARD_AGE, TROUBLE, TURNED_AWAY};
 use super::numbers::PartitionNumbers;
 use super::table::{PARTITION, PEER, SHARD, TIMES, VERDICTS};
@@ -52,6 +53,7 @@ impl Collector for Page {
             family.encode_info(&labels)
         })?;
         table(to, NODE, &[(node, Vec::new())])?;
+        table(to, KAFKA, &[(&node.kafka, Vec::new())])?;
         each(
             to,
             &TROUBLE,

@@ -9,6 +9,7 @@ use walengine_replication::turned_away::{Reason, Side};
 
 use super::document::document;
 use super::family::{Family, Head, status_rows};
+use super::kafka::KAFKA;
 use super::node::{
     BUILD, GOSSIP_DROPPED, NODE, NodeNumbers, SHARD_AGE, SeenShard, TROUBLE, TURNED_AWAY,
 };
@@ -23,6 +24,7 @@ fn heads_of<T>(table: &[Family<T>]) -> impl Iterator<Item = Head> {
 fn heads() -> Vec<Head> {
     let irregular = [BUILD, TROUBLE, TURNED_AWAY, GOSSIP_DROPPED, SHARD_AGE, VERDICTS];
     let tables = heads_of(NODE).chain(heads_of(SHARD)).chain(heads_of(PARTITION));
+    let tables = tables.chain(heads_of(KAFKA));
     let tables = tables.chain(heads_of(PEER)).chain(TIMES.iter().map(|times| times.head));
     tables.chain(irregular).collect()
 }

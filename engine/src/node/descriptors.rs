@@ -4,7 +4,8 @@
 use crate::config::Config;
 use crate::limits::{
     DESCRIPTORS_OF_CONNECTION, DESCRIPTORS_OF_EXECUTOR, DESCRIPTORS_OF_OPERATORS,
-    DESCRIPTORS_OF_PARTITION, DESCRIPTORS_OF_PEERS, DESCRIPTORS_OF_PROCESS,
+    DESCRIPTORS_OF_PARTITION, DESCRIPTORS_OF_PEERS, DESCRIPTORS_OF_PROCESS, HTTP_CONNECTIONS_MAX,
+    KAFKA_CONNECTIONS_MAX,
 };
 use crate::os;
 
@@ -15,7 +16,12 @@ pub fn connections_max(config: &Config, partitions: u16) -> usize {
         tracing::warn!("cannot raise the limit of open files: {error}");
     }
     let Some(limit) = os::open_files_max() else { return config.connections_max };
-    let reserved = reserved(config.cores, partitions, config.cluster.is_some());
+    let mut reserved = reserved(config.cores, partitions, config.cluster.is_some());
+    for (address, connections) in
+        [(config.http.address, HTTP_CONNECTIONS_MAX), (config.kafka.address, KAFKA_CONNECTIONS_MAX)]
+    {
+        reserved += if address.is_some() { u64::from(connections) } else { 0 };
+    }
     let found = share(limit, reserved, config.cores, config.connections_max);
     if found < config.connections_max {
         let wanted =
@@ -30,7 +36,7 @@ pub fn connections_max(config: &Config, partitions: u16) -> usize {
     found
 }
 
-/// Descriptors that everything but client connections needs.
+/// Descriptors that everything but connections needs.
 fn reserved(cores: usize, partitions: u16, is_clustered: bool) -> u64 {
     let executors = cores as u64 + 2; // the feed, and a short task of the main thread
     let partitions = u64::from(partitions);

@@ -28,6 +28,7 @@ use crate::data_dir::{self, Owner};
 use crate::fatal::{Fatal, Reason};
 use crate::feed::Feed;
 use crate::http::Http;
+use crate::kafka::Kafka;
 use crate::limits::{HANDOVERS_MAX, LEAVE_WITHIN, MEMORY_EVERY, SHARD_ORDERS_MAX, SPACE_EVERY};
 use crate::listen::listen;
 use crate::memory;
@@ -52,6 +53,8 @@ struct Prepared {
     tls: Option<Arc<Tls>>,
     started: Instant,
     http: Option<Http>,
+    /// Where Kafka consumers come.
+    kafka: Option<TcpListener>,
 }
 
 /// Why a node that served ends.
@@ -94,6 +97,7 @@ pub fn serve(config: Config) -> Result<(), Fatal> {
     let signals = signals::watch()?;
     let clients = sockets.clients.local_addr().unwrap_or(config.listen);
     let http = Http::start(&config.http, clients, tls.clone())?;
+    let kafka = Kafka::listen(&config)?;
     match config.cluster.clone() {
         None => {
             let superblock = match found {
@@ -103,7 +107,7 @@ pub fn serve(config: Config) -> Result<(), Fatal> {
             };
             let beginning = Beginning::default();
             run(
-                Prepared { config, superblock, tls, started, http },
+                Prepared { config, superblock, tls, started, http, kafka },
                 &sockets,
                 &signals,
                 None,
@@ -114,7 +118,7 @@ pub fn serve(config: Config) -> Result<(), Fatal> {
             let entered = joining::enter(&config, &cluster, found, clients, &signals)?;
             let Some(Entered { superblock, beginning, control }) = entered else { return Ok(()) };
             let control_now = Some(&control);
-            let prepared = Prepared { config, superblock, tls, started, http };
+            let prepared = Prepared { config, superblock, tls, started, http, kafka };
             let ended = run(prepared, &sockets, &signals, control_now, &beginning);
             control.stop(matches!(ended, Ok(NodeEnd::Leave)));
             ended?;
@@ -143,7 +147,7 @@ fn run(
     control: Option<&Control>,
     beginning: &Beginning,
 ) -> Result<NodeEnd, Fatal> {
-    let Prepared { config, superblock, tls, started, http } = prepared;
+    let Prepared { config, superblock, tls, started, http, kafka } = prepared;
     warn_of_other_settings(&config, &superblock);
     let connections_max = descriptors::connections_max(&config, superblock.partitions);
     let config = Config { connections_max, ..config };
@@ -154,6 +158,8 @@ fn run(
     let mut state = state.secured(tls);
     state.client_address = advertised.unwrap_or_default();
     let state = Arc::new(state);
+    let kafka = kafka.map(|listener| Kafka::open(&state, clients, listener));
+    let mut kafka = kafka.transpose()?;
     let mut credentials = credentials::Watch::begin(&state)?;
     space::look(&state);
     space::look_at_memory(&state);
@@ -199,6 +205,7 @@ fn run(
         if let Some(http) = &http {
             http.serves(&state);
         }
+        kafka.as_mut().map_or(Ok(()), Kafka::serve)?;
         supervisor::serves(&format!("Serving on {clients}"));
         wait_for_end(&state, &mut credentials, signals, &reports, control)
     });
@@ -209,6 +216,7 @@ fn run(
     });
     // Its requests would wait for shards that have ended.
     drop(http);
+    drop(kafka);
     for order in &shards {
         let _ = order.send(ShardOrder::Stop);
     }

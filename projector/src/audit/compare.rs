@@ -25,6 +25,8 @@ pub struct TableReport {
     pub table_digest: [u8; 32],
     /// Descriptions of the first differences.
     pub differences: Vec<String>,
+    /// How many there are in all.
+    pub differing: u64,
 }
 
 impl TableReport {
@@ -42,6 +44,7 @@ pub struct Comparison {
     log: Box<blake3::Hasher>,
     found: Box<blake3::Hasher>,
     differences: Vec<String>,
+    differing: u64,
     last_offset: i64,
 }
 
@@ -55,6 +58,7 @@ impl Comparison {
             log: Box::default(),
             found: Box::default(),
             differences: Vec::new(),
+            differing: 0,
             last_offset: -1,
         }
     }
@@ -65,6 +69,7 @@ impl Comparison {
     }
 
     fn differs(&mut self, offset: i64, what: &str) {
+        self.differing += 1;
         if !self.is_full() {
             self.differences.push(format!("{}, log_offset {offset}: {what}", self.table.name));
         }
@@ -125,6 +130,7 @@ impl Comparison {
             log_digest: *self.log.finalize().as_bytes(),
             table_digest: *self.found.finalize().as_bytes(),
             differences: self.differences,
+            differing: self.differing,
         })
     }
 }

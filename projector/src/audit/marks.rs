@@ -71,7 +71,7 @@ pub(super) async fn report(
     table: Table,
     statement: &str,
 ) -> Result<TableReport, Trouble> {
-    let (mut rows, mut differences) = (0, Vec::new());
+    let (mut rows, mut differences, mut differing) = (0, Vec::new(), 0);
     let mut digests = [blake3::Hasher::new(), blake3::Hasher::new()];
     // It takes as long as the table of transfers is large.
     let nothing: [&str; 0] = [];
@@ -84,11 +84,15 @@ pub(super) async fn report(
         }
         let [expected, is] = both;
         rows += u64::from(expected.is_some());
-        if expected != is && differences.len() < DIFFERENCES_MAX {
+        if expected == is {
+            continue;
+        }
+        differing += 1;
+        if differences.len() < DIFFERENCES_MAX {
             let [expected, is] = both.map(|what| what.unwrap_or("nothing"));
             differences.push(format!("{}, {key}: it has {is}, by the log {expected}", table.name));
         }
     }
     let [log_digest, table_digest] = digests.map(|digest| *digest.finalize().as_bytes());
-    Ok(TableReport { table: table.name, rows, log_digest, table_digest, differences })
+    Ok(TableReport { table: table.name, rows, log_digest, table_digest, differences, differing })
 }

@@ -11,6 +11,7 @@
 mod across;
 pub mod compare;
 mod marks;
+pub mod record;
 mod rows;
 mod state;
 mod volumes;
@@ -59,6 +60,12 @@ impl PartitionReport {
     /// Whether all tables equal the log, and fit those of other partitions.
     pub fn is_equal(&self) -> bool {
         self.tables.iter().all(TableReport::is_equal) && self.across.is_empty()
+    }
+
+    /// How many rows differ. Of those that do not fit another partition's, the ones that are described count.
+    pub fn differing(&self) -> u64 {
+        let rows: u64 = self.tables.iter().map(|table| table.differing).sum();
+        rows + self.across.len() as u64
     }
 }
 

@@ -1,5 +1,6 @@
 //! The command line: `walengine-projector` projects, its subcommands ask or mend.
 
+mod manual;
 mod reports;
 #[cfg(test)]
 mod settings_file;
@@ -10,12 +11,13 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
+use clap::CommandFactory as _;
 use walengine_net::cli::{self, LogFormat, LogLevel};
 use walengine_net::client::tokio::Client;
 use walengine_net::client::{ADDRESS_DEFAULT, Config as ClientConfig};
 use walengine_net::model::{Offset, PartitionId, Token};
 
-use crate::audit;
+use crate::audit::{self, record::Record};
 use crate::config::{Given, Target};
 use crate::database::Database;
 use crate::fatal::{Fatal, Reason};
@@ -101,11 +103,14 @@ struct RunArguments {
 
 #[derive(Debug, clap::Subcommand)]
 enum Command {
-    /// Prove that the tables are what the log says, or name the first rows that differ
+    /// Prove that the tables are what the log says, or name the first rows that differ. The outcome is kept
+    /// in table audits
     Audit(AskArguments),
+    Completions(manual::CompletionsArguments),
+    Man(manual::ManArguments),
     /// Make the tables anew from the log while the old ones serve, audit them, and put them in place
     Rebuild(RebuildArguments),
-    /// Print how far every partition is projected, and how far behind the log
+    /// Print how far every partition is projected, how far behind the log, and how the last audit ended
     Status(AskArguments),
     /// Wait until the database includes a write, by its token
     WaitFor(WaitArguments),
@@ -199,6 +204,10 @@ async fn dispatch(arguments: Arguments) -> Result<(), Fatal> {
 async fn run_command(command: Command) -> Result<(), Fatal> {
     match command {
         Command::Audit(arguments) => run_audit(&arguments.sides).await,
+        Command::Completions(arguments) => {
+            manual::run_completions(&arguments, Arguments::command())
+        }
+        Command::Man(arguments) => manual::run_man(&arguments, Arguments::command()),
         Command::Rebuild(arguments) => run_rebuild(&arguments).await,
         Command::Status(arguments) => status::run(&arguments.sides).await,
         Command::WaitFor(arguments) => {
@@ -275,12 +284,23 @@ async fn run_rebuild(arguments: &RebuildArguments) -> Result<(), Fatal> {
             format!("--from names partition {partition}: there are 0 to {}", partitions - 1);
         return Err(Fatal::new(Reason::Usage, message));
     }
+    let record = Record::unbegun(&database);
     let reports = with_progress("rebuilding", &client, async |metrics| {
         rebuild::rebuild(&database, &client, metrics, &choices).await
     });
     let reports = reports.await?;
     reports::print(&reports);
-    audit::verdict(&reports)
+    audit::verdict(&reports)?;
+    // The tables that it has audited serve now.
+    note(record.end(Ok(&reports)).await);
+    Ok(())
+}
+
+/// Tells that an outcome is not where others look for it.
+fn note(noted: Result<(), String>) {
+    if let Err(why) = noted {
+        tracing::warn!("{why}");
+    }
 }
 
 fn position(text: &str) -> Result<(PartitionId, Offset), &'static str> {
@@ -293,13 +313,24 @@ fn position(text: &str) -> Result<(PartitionId, Offset), &'static str> {
 
 async fn run_audit(sides: &Sides) -> Result<(), Fatal> {
     let database = sides.database()?;
-    let client = service::connect_soon(&sides.servers()?).await?;
-    let reports = with_progress("auditing", &client, async |metrics| {
-        audit::audit(&database, &client, metrics).await
-    });
-    let reports = reports.await?;
-    reports::print(&reports);
-    audit::verdict(&reports)
+    let servers = sides.servers()?;
+    let record = Record::begin(&database).await;
+    let reports = async {
+        let client = service::connect_soon(&servers).await?;
+        let work = async |metrics: &[_]| audit::audit(&database, &client, metrics).await;
+        with_progress("auditing", &client, work).await
+    };
+    match reports.await {
+        Ok(reports) => {
+            reports::print(&reports);
+            note(record.end(Ok(&reports)).await);
+            audit::verdict(&reports)
+        }
+        Err(fatal) => {
+            note(record.end(Err(&fatal)).await);
+            Err(fatal)
+        }
+    }
 }
 
 /// Does something with a bar over it.

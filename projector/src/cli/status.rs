@@ -4,9 +4,10 @@ use std::time::Duration;
 
 use walengine_net::client::tokio::Client;
 use walengine_net::client::{Config as ClientConfig, ReadFrom};
-use walengine_net::model::Token;
+use walengine_net::model::{PartitionId, Token};
 use walengine_net::say;
 
+use crate::audited::{self, Audits, Outcome};
 use crate::cli::Sides;
 use crate::fatal::{Fatal, Reason};
 use crate::limits::ENGINE_ANSWERS_WITHIN;
@@ -14,7 +15,7 @@ use crate::metrics::seconds_since;
 use crate::trouble::Trouble;
 use crate::{engine, noted, position, schema};
 
-/// Prints a line for each partition. Without a server, the log's end is what the projector last saw,
+/// Prints a line for each partition, and how the last audit has ended if there was one. Without a server, the log's end is what the projector last saw,
 /// and the command fails.
 pub async fn run(sides: &Sides) -> Result<(), Fatal> {
     let database = sides.database()?;
@@ -95,7 +96,32 @@ pub async fn run(sides: &Sides) -> Result<(), Fatal> {
             seconds(row.noted_at.map(seconds_since)),
         );
     }
+    for line in last_audit(&audited::read(&database, &connection).await?) {
+        say!("{line}");
+    }
     failed.map_or(Ok(()), |why| Err(gone(sides, &why)))
+}
+
+/// What is known of audits; nothing if there was none.
+fn last_audit(audits: &Audits) -> Vec<String> {
+    let ago = |nanos| format!("{:.0} s ago", seconds_since(nanos));
+    let last = audits.last.as_ref().map(|last| {
+        let said = match (last.outcome, last.differences) {
+            (Outcome::Different, Some(1)) => "1 row differs".to_owned(),
+            (Outcome::Different, Some(count)) => format!("{count} rows differ"),
+            (outcome, _) => outcome.name().to_owned(),
+        };
+        let upto: Vec<String> = (0..)
+            .zip(&last.next_offsets)
+            .map(|(partition, next)| format!("{}-{next}", PartitionId(partition)))
+            .collect();
+        let at = if upto.is_empty() { String::new() } else { format!(" at {}", upto.join(" ")) };
+        format!("last audit: {said}{at}, {}, release {}", ago(last.ended_at), last.program)
+    });
+    let unfinished = audits.unfinished.map(|began| {
+        format!("an audit began {} and has not ended: it runs, or was killed", ago(began))
+    });
+    last.into_iter().chain(unfinished).collect()
 }
 
 /// Connects, or tells why not, in a few seconds.

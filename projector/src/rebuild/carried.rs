@@ -8,7 +8,7 @@ use tokio_postgres::types::ToSql;
 use tokio_postgres::{Client, Row};
 
 use super::pairs::{Extent, Pair};
-use crate::database::within;
+use crate::database::{Database, within};
 use crate::schema::own;
 use crate::trouble::Trouble;
 
@@ -41,6 +41,18 @@ pub async fn told(
         found.extend(others(client, schema).await?.into_iter().map(|one| one.what));
     }
     Ok(found)
+}
+
+/// Takes over what is known of audits. Where the old table is not what this program makes, that stays with it.
+pub async fn audits(client: &Client, old: &Database, fresh: &Database) -> Result<(), Trouble> {
+    let (from, to) = (old.name("audits"), fresh.name("audits"));
+    let carry = format!(
+        "DO $$ BEGIN
+             INSERT INTO {to} SELECT * FROM {from} ON CONFLICT DO NOTHING;
+         EXCEPTION WHEN undefined_table OR datatype_mismatch OR syntax_error OR integrity_constraint_violation THEN NULL;
+         END $$"
+    );
+    within(client.batch_execute(&carry)).await
 }
 
 /// Keeps the files of the new tables as those of the old ones are kept. Best done before they are

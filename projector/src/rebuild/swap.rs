@@ -121,6 +121,7 @@ async fn replace(
         Extent::Parts => exchange_parts(old, fresh, replaced, connection).await?,
         Extent::Everything => {
             let with_types = fresh.types() == fresh.schema();
+            carried::audits(connection, old, fresh).await?;
             move_everything(connection, old.schema(), replaced.schema(), with_types).await?;
             move_everything(connection, fresh.schema(), old.schema(), with_types).await?;
             own::drop_schema(connection, fresh.schema()).await?;

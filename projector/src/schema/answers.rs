@@ -12,9 +12,21 @@ use crate::handmade::postgres::{Server, ask};
 use crate::handmade::stripes::{fees, log};
 use crate::handmade::{Decided, LAST, LEDGER, MIDST, account, transfer, transit};
 
-/// Microseconds since 1970: before the log begins, in its midst, at both ends of what PostgreSQL knows, and none.
-const BOOKED: [Option<i64>; 8] =
-    [Some(3), None, Some(-86_400_000_001), Some(1), Some(i64::MIN), Some(12), Some(i64::MAX), None];
+const DAY: i64 = 86_400_000_000;
+/// Microseconds since 1970: before the log begins, in its midst, at both ends of what PostgreSQL knows, and none. 1 January 1970 is the
+/// 13th day of its span, so one of these is in the second half of it, and one in the next.
+const BOOKED: [Option<i64>; 10] = [
+    Some(3),
+    None,
+    Some(-DAY - 1),
+    Some(1),
+    Some(i64::MIN),
+    Some(12),
+    Some(i64::MAX),
+    None,
+    Some(8 * DAY),
+    Some(30 * DAY),
+];
 
 /// Account 2 pays account 1, with and without a time of business.
 fn booked(partition: PartitionId) -> Vec<Decided> {
@@ -189,6 +201,23 @@ async fn questions_by_id_read_one_partition_and_in_transit_accounts_have_none() 
     assert_eq!(ask(&connection, booked).await, "t,\nt,1\nt,2");
 }
 
+/// What statements come to.
+const SUMS: &str =
+    "coalesce(sum(debit), 0), coalesce(sum(credit), 0), coalesce(sum(credit - debit), 0)";
+
+/// Balances by time of business, of one account and among all.
+async fn booked_alike(connection: &Connection, id: &str, time: &str) {
+    let sum = format!(
+        "SELECT {SUMS} FROM account_statements WHERE account_id = {id} AND coalesce(booked_at, time) < {time}"
+    );
+    same(connection, &format!("SELECT * FROM balance_at({id}, {time}, 'booked')"), &sum).await;
+    let all = format!(
+        "SELECT debits_posted, credits_posted, balance FROM balances_at({time}, 'booked') WHERE account_id = {id}"
+    );
+    let known = format!("{sum} HAVING EXISTS (SELECT FROM accounts WHERE id = {id})");
+    same(connection, &all, &known).await;
+}
+
 /// At each of so many times.
 async fn answer_alike(connection: &Connection, every: usize) {
     connection.batch_execute("SET jit = off").await.unwrap();
@@ -217,18 +246,16 @@ async fn answer_alike(connection: &Connection, every: usize) {
             &format!("{view} ORDER BY time DESC, partition DESC, log_offset DESC LIMIT 3"),
         )
         .await;
-        let sums =
-            "coalesce(sum(debit), 0), coalesce(sum(credit), 0), coalesce(sum(credit - debit), 0)";
         for at in (0..25).step_by(every) {
             let time = format!("'epoch'::timestamptz + interval '{at} us'");
-            let sum = format!("SELECT {sums} {of_view} AND time < {time}");
+            let sum = format!("SELECT {SUMS} {of_view} AND time < {time}");
             same(connection, &format!("SELECT * FROM balance_at({id}, {time})"), &sum).await;
             // As it stands in README, without the types of its arguments.
             let literal =
                 format!("SELECT * FROM balance_at({id}, '1970-01-01 00:00:00.0000{at:02}Z')");
             same(connection, &literal, &sum).await;
             if id != uuid(fees()) {
-                let upto = format!("SELECT {sums} {of_view} AND log_offset <= {at}");
+                let upto = format!("SELECT {SUMS} {of_view} AND log_offset <= {at}");
                 same(connection, &format!("SELECT * FROM balance_after({id}, {at})"), &upto).await;
             }
             let all = format!(
@@ -238,14 +265,12 @@ async fn answer_alike(connection: &Connection, every: usize) {
                 "{sum} HAVING (SELECT min(time) FROM accounts WHERE id = {id} AND home IS NULL) < {time}"
             );
             same(connection, &all, &known).await;
-            let sum = format!("SELECT {sums} {of_view} AND coalesce(booked_at, time) < {time}");
-            same(connection, &format!("SELECT * FROM balance_at({id}, {time}, 'booked')"), &sum)
-                .await;
-            let all = format!(
-                "SELECT debits_posted, credits_posted, balance FROM balances_at({time}, 'booked') WHERE account_id = {id}"
-            );
-            let known = format!("{sum} HAVING EXISTS (SELECT FROM accounts WHERE id = {id})");
-            same(connection, &all, &known).await;
+            booked_alike(connection, &id, &time).await;
+        }
+        // Counted from the beginning of a span of 32 days, and from its end back.
+        for at in [-20, -1, 3, 4, 5, 8, 9, 18, 19, 20, 30, 31, 40] {
+            let time = format!("'epoch'::timestamptz + interval '{at} days'");
+            booked_alike(connection, &id, &time).await;
         }
         for (from, to) in [("0", "8"), ("5", "14"), ("11", "12"), ("9", "9")] {
             let [log, booked] = ["time", "coalesce(booked_at, time)"].map(|time| {
@@ -274,7 +299,7 @@ async fn answer_alike(connection: &Connection, every: usize) {
     );
     connection.batch_execute("SET timezone = 'UTC'").await.unwrap();
     let expected = "1970-01-01 00:00:00.000003+00\n\n1969-12-30 23:59:59.999999+00\n1970-01-01 00:00:00.000001+00\n-infinity\n\
-                    1970-01-01 00:00:00.000012+00\n294247-01-10 04:00:54.775807+00\n";
+                    1970-01-01 00:00:00.000012+00\n294247-01-10 04:00:54.775807+00\n\n1970-01-09 00:00:00+00\n1970-01-31 00:00:00+00";
     assert_eq!(ask(connection, &booked).await, expected);
     for (balances, by) in [("log_time", "log"), ("booked", "booked")] {
         let all =
@@ -295,7 +320,7 @@ async fn answer_alike(connection: &Connection, every: usize) {
     let days =
         same(connection, "SELECT * FROM volume_by_booked_day ORDER BY booked_day", &by_day).await;
     assert!(
-        days.starts_with(&format!("{},-infinity,3,", LEDGER.0)) && days.lines().count() == 4,
+        days.starts_with(&format!("{},-infinity,3,", LEDGER.0)) && days.lines().count() == 6,
         "{days}"
     );
     let newest = "SELECT log_time FROM newest_time";

@@ -10,7 +10,8 @@ use crate::tables::TABLES;
 use crate::trouble::Trouble;
 
 /// Tables beside those of [`TABLES`] and their parts.
-pub const SMALL_TABLES: [&str; 5] = ["schema_versions", "log", "positions", "verdicts", "log_ends"];
+pub const SMALL_TABLES: [&str; 6] =
+    ["schema_versions", "log", "positions", "verdicts", "log_ends", "audits"];
 /// Views, those that others are made of last.
 pub const VIEWS: [&str; 15] = [
     "named_balances",
@@ -32,13 +33,14 @@ pub const VIEWS: [&str; 15] = [
 /// Types of columns.
 pub const TYPES: [&str; 2] = ["transfer_kind", "reservation_state"];
 /// The functions of readers, and their arguments.
-pub const FUNCTIONS: [(&str, &str); 15] = [
+pub const FUNCTIONS: [(&str, &str); 16] = [
     ("with_decimals", "(numeric, bigint)"),
     ("walengine_wait_for", "(text, interval)"),
     ("partition_of", "(uuid, integer)"),
     ("partition_of", "(uuid)"),
     ("offset_at", "(integer, timestamptz)"),
     ("booked_span", "(date)"),
+    ("booked_bounds", "(timestamptz)"),
     ("sums_before", "(uuid, integer, bigint)"),
     ("posted_before", "(uuid, integer, bigint)"),
     ("booked_before", "(uuid, integer, timestamptz)"),

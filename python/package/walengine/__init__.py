@@ -7,7 +7,17 @@ batches as numpy arrays, :mod:`walengine.frames` from and to pandas and Arrow.
 
 from walengine._async_client import AsyncClient, AsyncSubscription
 from walengine._client import Client, Subscription
-from walengine._codes import AccountFlags, CloseFlags, ErrorCode, EventKind, GuardFlags, TransferFlags, Verdict
+from walengine._codes import (
+    AccountFlags,
+    CloseFlags,
+    DescribeFlags,
+    ErrorCode,
+    EventKind,
+    GuardFlags,
+    NameFlags,
+    TransferFlags,
+    Verdict,
+)
 from walengine._errors import (
     BadAnswer,
     ClientClosed,
@@ -52,6 +62,7 @@ from walengine._model import (
     chain,
     decode,
 )
+from walengine._naming import Describe, Ledger, Name, NamedAccount, NamesPage
 from walengine._native import ADDRESS_DEFAULT, EVENTS_MAX, Token, __version__
 from walengine._questions import Events, ReadFrom
 
@@ -73,6 +84,8 @@ __all__ = [
     "ClusterStatus",
     "DeadlineExceeded",
     "Decision",
+    "Describe",
+    "DescribeFlags",
     "Error",
     "ErrorCode",
     "Event",
@@ -83,7 +96,12 @@ __all__ = [
     "GuardFlags",
     "IdVerdict",
     "Insecure",
+    "Ledger",
     "LogPage",
+    "Name",
+    "NameFlags",
+    "NamedAccount",
+    "NamesPage",
     "NoLeader",
     "Node",
     "NotWalengine",

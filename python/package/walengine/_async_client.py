@@ -9,6 +9,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from walengine import _model as model
+from walengine import _naming as naming
 from walengine import _native
 from walengine._client import PAGE_BYTES
 from walengine._ids import AnyId
@@ -122,7 +123,20 @@ class AsyncClient:
     ) -> model.Outcome:
         """Moves an amount between two accounts. A refusal is an outcome, and not an exception."""
         one = model.Transfer(debit, credit, amount, ledger=ledger, code=code, id=id)
-        return await self._answer(self._ask.transfer(one))
+        return await self._answer(self._ask.submit_one(one))
+
+    async def name_account(self, account: AnyId, name: str, *, id: AnyId | None = None) -> model.Outcome:
+        """Names an account for people, or with an empty text takes its name away."""
+        return await self._answer(self._ask.submit_one(naming.Name(account, name, id=id)))
+
+    async def describe_ledger(
+        self, ledger: int, name: str, *, scale: int, rescale: bool = False, id: AnyId | None = None
+    ) -> model.Outcome:
+        """Says what a ledger's asset is called, and how many digits of its amounts stand behind the point.
+
+        :param rescale: The ledger had another scale, which was wrong.
+        """
+        return await self._answer(self._ask.describe_ledger(ledger, name, scale, rescale, id))
 
     async def append_records(
         self, records: Iterable[tuple[AnyId, bytes]], *, partition: int, expected: int | None = None
@@ -159,6 +173,27 @@ class AsyncClient:
     ) -> model.AccountsPage:
         """A page of a partition's accounts; ``after`` is the ``next_cursor`` of the page before."""
         return await self._answer(self._ask.list_accounts(partition, after, limit, tokens))
+
+    async def names(self, ids: Iterable[AnyId], *, tokens: Sequence[Token] = ()) -> list[str | None]:
+        """What accounts are called, in the order of ``ids``. ``None``: it has no name."""
+        return await self._answer(self._ask.names(ids, tokens))
+
+    async def find_names(
+        self,
+        prefix: str = "",
+        partition: int = 0,
+        *,
+        after: int | None = None,
+        limit: int = 1000,
+        tokens: Sequence[Token] = (),
+    ) -> naming.NamesPage:
+        """A page of a partition's accounts whose names begin so, in capitals or not; ``after`` is the
+        ``next_cursor`` of the page before."""
+        return await self._answer(self._ask.find_names(prefix, partition, after, limit, tokens))
+
+    async def ledgers(self, *, tokens: Sequence[Token] = ()) -> list[naming.Ledger]:
+        """The ledgers that were described, ascending."""
+        return await self._answer(self._ask.ledgers(tokens))
 
     async def read_log(
         self, partition: int = 0, offset: int = 0, *, bytes_max: int = PAGE_BYTES, tokens: Sequence[Token] = ()

@@ -9,7 +9,17 @@ import enum
 
 from walengine import _native
 
-__all__ = ["AccountFlags", "CloseFlags", "ErrorCode", "EventKind", "GuardFlags", "TransferFlags", "Verdict"]
+__all__ = [
+    "AccountFlags",
+    "CloseFlags",
+    "DescribeFlags",
+    "ErrorCode",
+    "EventKind",
+    "GuardFlags",
+    "NameFlags",
+    "TransferFlags",
+    "Verdict",
+]
 
 _MEANINGS = {number: meaning for number, _, meaning, _ in _native.verdicts()}
 _MALFORMED = {number for number, _, _, is_malformed in _native.verdicts() if is_malformed}
@@ -49,9 +59,11 @@ ErrorCode = enum.IntEnum("ErrorCode", _members(_native.error_codes()), module=__
 ErrorCode.__doc__ = """Why a server refused a request as a whole."""
 
 EventKind = enum.IntEnum("EventKind", _members(_native.event_kinds()), module=__name__)
-EventKind.__doc__ = """What an event is. Clients send the kinds 0, 1, 2 and 4; leaders write the others."""
+EventKind.__doc__ = """What an event is. Clients send accounts, transfers, guards, closes, names and descriptions; leaders write the others."""
 
 AccountFlags = _flags("account", "AccountFlags", "Limits and state of an account.")
 TransferFlags = _flags("transfer", "TransferFlags", "What kind of transfer.")
 GuardFlags = _flags("guard", "GuardFlags", "Conditions of a guard. All that are set must hold.")
 CloseFlags = _flags("close", "CloseFlags", "Closes an account or reopens it.")
+NameFlags = _flags("name", "NameFlags", "What kind of naming.")
+DescribeFlags = _flags("describe", "DescribeFlags", "What kind of description.")

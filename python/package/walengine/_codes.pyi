@@ -2,7 +2,7 @@
 
 from enum import IntEnum, IntFlag
 
-__all__ = ["AccountFlags", "CloseFlags", "ErrorCode", "EventKind", "GuardFlags", "TransferFlags", "Verdict"]
+__all__ = ["AccountFlags", "CloseFlags", "DescribeFlags", "ErrorCode", "EventKind", "GuardFlags", "NameFlags", "TransferFlags", "Verdict"]
 
 class AccountFlags(IntFlag):
     LINKED = 1
@@ -14,6 +14,10 @@ class AccountFlags(IntFlag):
 class CloseFlags(IntFlag):
     LINKED = 1
     REOPEN = 2
+
+class DescribeFlags(IntFlag):
+    LINKED = 1
+    RESCALE = 2
 
 class ErrorCode(IntEnum):
     BUSY = 1
@@ -56,6 +60,9 @@ class GuardFlags(IntFlag):
     VERSION = 2
     AVAILABLE_TO_DEBIT = 4
     AVAILABLE_TO_CREDIT = 8
+
+class NameFlags(IntFlag):
+    LINKED = 1
 
 class TransferFlags(IntFlag):
     LINKED = 1

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias, overload
 from walengine import _native
 from walengine._codes import AccountFlags, CloseFlags, EventKind, GuardFlags, TransferFlags, Verdict
 from walengine._ids import AnyId, account_id, event_id, new_id
+from walengine._naming import Describe, Name
 from walengine._native import Token
 
 if TYPE_CHECKING:
@@ -321,10 +322,10 @@ class Other:
 
 
 #: What can be submitted.
-Event: TypeAlias = Account | Transfer | Guard | Close
+Event: TypeAlias = Account | Transfer | Guard | Close | Name | Describe
 
 
-def decode(event: bytes) -> Account | Transfer | Guard | Close | Other:
+def decode(event: bytes) -> Event | Other:
     """The event of 128 bytes. ``ValueError`` if they are none."""
     number, of = _native.decode(event)
     kind = EventKind(number)
@@ -343,6 +344,10 @@ def decode(event: bytes) -> Account | Transfer | Guard | Close | Other:
         )  # fmt: skip
     if kind == EventKind.GUARD:
         return Guard(of[1], id=of[0], available=of[2], version=of[3], flags=of[4])
+    if kind == EventKind.NAME:
+        return Name(of[1], of[2], id=of[0], flags=of[3])
+    if kind == EventKind.DESCRIBE:
+        return Describe(of[1], of[2], scale=of[3], id=of[0], flags=of[4])
     return Close(of[1], id=of[0], flags=of[2])
 
 
@@ -450,7 +455,7 @@ class Decision:
     offset: int
     timestamp: int
     #: As it was sent.
-    event: Account | Transfer | Guard | Close | Other
+    event: Event | Other
     resolved: Resolved | None
 
 
@@ -491,7 +496,7 @@ class Record:
     #: Log time in nanoseconds since 1970.
     timestamp: int
     verdict: Verdict
-    event: Account | Transfer | Guard | Close | Other | Opaque
+    event: Event | Other | Opaque
     resolved: Resolved | None
 
 

@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Generic, TypeAlias, TypeVar
 
 from walengine import _model as model
+from walengine import _naming as naming
 from walengine import _native
-from walengine._codes import Verdict
+from walengine._codes import DescribeFlags, Verdict
 from walengine._errors import ClientClosed
 from walengine._ids import AnyId, account_id, event_id
 from walengine._native import Token
@@ -69,8 +70,14 @@ class Questions:
     def create_accounts(self, accounts: Iterable[model.Account] | Buffer) -> Question[model.Submitted]:
         return Question(self.connection.create_accounts(_bytes_of(accounts)), _submitted)
 
-    def transfer(self, transfer: model.Transfer) -> Question[model.Outcome]:
-        return Question(self.connection.submit(transfer.to_bytes(), None), lambda of: _submitted(of)[0])
+    def submit_one(self, event: model.Event) -> Question[model.Outcome]:
+        return Question(self.connection.submit(event.to_bytes(), None), lambda of: _submitted(of)[0])
+
+    def describe_ledger(
+        self, ledger: int, name: str, scale: int, rescale: bool, id: AnyId | None
+    ) -> Question[model.Outcome]:
+        flags = DescribeFlags.RESCALE if rescale else 0
+        return self.submit_one(naming.Describe(ledger, name, scale=scale, flags=flags, id=id))
 
     def append_records(
         self, records: Iterable[tuple[AnyId, bytes]], partition: int, expected: int | None
@@ -105,6 +112,19 @@ class Questions:
     ) -> Question[model.AccountsPage]:
         call = self.connection.list_accounts(partition, after, limit, list(tokens))
         return Question(call, lambda of: model.AccountsPage(_each_account(of[0]), of[1], of[2]))
+
+    def names(self, ids: Iterable[AnyId], tokens: Sequence[Token]) -> Question[list[str | None]]:
+        plain = [account_id(of) for of in ids]
+        return Question(self.connection.lookup_names(plain, list(tokens)), list)
+
+    def find_names(
+        self, prefix: str, partition: int, after: int | None, limit: int, tokens: Sequence[Token]
+    ) -> Question[naming.NamesPage]:
+        call = self.connection.find_names(partition, prefix, after, limit, list(tokens))
+        return Question(call, lambda of: naming.NamesPage([naming.NamedAccount(*row) for row in of[0]], of[1]))
+
+    def ledgers(self, tokens: Sequence[Token]) -> Question[list[naming.Ledger]]:
+        return Question(self.connection.ledgers(list(tokens)), lambda of: [naming.Ledger(*row) for row in of])
 
     def read_log(
         self, partition: int, offset: int, bytes_max: int, tokens: Sequence[Token]

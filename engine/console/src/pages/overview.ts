@@ -25,6 +25,9 @@ function wrong(cluster: Cluster): Child[] {
   for (const reason of live.readiness?.reasons ?? []) found.push(`This node is not ready: ${reason}.`);
   const projector = live.projector;
   if (projector?.state === "silent") found.push(`The projector does not answer (${projector.detail}).`);
+  const audit = projector?.audit;
+  if (audit?.outcome === "different") found.push("PostgreSQL differs from the log, by the last audit.");
+  if (audit?.outcome === "failed") found.push("The last audit of PostgreSQL did not come to its end.");
   for (const one of projector?.partitions ?? []) {
     if (!one.postgres_connected) found.push(`Partition ${one.partition}: the projector is not connected to PostgreSQL.`);
     if (!one.engine_connected) found.push(`Partition ${one.partition}: the projector does not hear from the engine.`);

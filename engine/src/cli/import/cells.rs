@@ -2,9 +2,10 @@
 //! refused with the reason. Pure.
 
 use walengine_net::model::{Amount, TransferFlags};
+use walengine_net::names;
 
 use super::near;
-use crate::cli::log_time;
+use crate::business_time::business_micros;
 
 const FLAGS: [(&str, TransferFlags); 7] = [
     ("linked", TransferFlags::LINKED),
@@ -151,7 +152,7 @@ pub fn amount(text: &[u8], scale: Scale) -> Result<Amount, String> {
 /// A time of business in microseconds since 1970.
 pub fn time(column: &str, text: &[u8]) -> Result<i64, String> {
     let time = std::str::from_utf8(text).map_err(|_| "not UTF-8".to_owned());
-    let micros = time.and_then(log_time::business_micros);
+    let micros = time.and_then(business_micros);
     micros.map_err(|why| format!("{column} is {}, {why}", shown(text)))
 }
 
@@ -213,6 +214,9 @@ pub fn id<'a>(column: &str, text: &'a [u8]) -> Result<&'a str, String> {
 }
 
 fn complaint(id: &str) -> Option<&'static str> {
+    if names::decorates_uuid(id) {
+        return Some(names::DECORATED_UUID);
+    }
     let bytes = id.as_bytes();
     if bytes.iter().all(u8::is_ascii_digit) {
         let is_rounded = bytes.len() >= ROUNDED_DIGITS_MIN
@@ -373,6 +377,8 @@ mod tests {
             "Ji\u{FFFD}\u{ED}",
             "12345678901234500000",
             "\\N",
+            "{0190f3a2-0000-7abc-8def-000000000001}",
+            "urn:uuid:0190f3a2-0000-7abc-8def-000000000001",
         ] {
             assert!(id("id", broken.as_bytes()).is_err(), "{broken:?}");
         }

@@ -10,7 +10,7 @@ mod chains;
 mod columns;
 mod names;
 mod naming;
-mod near;
+pub mod near;
 mod plan;
 mod reading;
 mod refused;

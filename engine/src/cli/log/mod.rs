@@ -10,7 +10,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use walengine_net::client::blocking::Client;
 use walengine_net::client::{Page, ReadFrom};
-use walengine_net::model::{AccountId, Event, Offset, PartitionId, Resolved};
+use walengine_net::model::{AccountId, Event, Offset, PartitionId, Resolved, Verdict};
 use walengine_net::records::{Content, LogRecord, records};
 use walengine_net::{names, say_aside};
 
@@ -18,9 +18,10 @@ use super::amounts::Decimals;
 use super::asking::{Asking, Freshly, seen, unconfirmed};
 use super::called::Called;
 use super::ids::{self, ShownIds};
-use super::output::{Format, Output};
+use super::money_rows::MoneyRows;
+use super::output::Format;
 use crate::fatal::{Fatal, Reason};
-use row::{COLUMNS, Record, Row, event_row};
+use row::{AMOUNTS, COLUMNS, Record, Row, event_row};
 use seek::{Place, place};
 
 const PAGE_BYTES: usize = 256 << 10;
@@ -37,7 +38,7 @@ const FOLLOW_WAIT: Duration = Duration::from_secs(1);
 ///
 /// Text has kinds in words, names of accounts and decimals of described ledgers, times to the microsecond, and long ids short, where they are unique, or
 /// whole with --full. CSV and JSON have every field of an event, exactly: times are nanoseconds since
-/// 1970, amounts are minor units, and ids are numbers. What a transfer named itself is in the columns that begin with `sent_`; the bytes of an opaque record are in `data`, as base64. This is a report:
+/// 1970, amounts are minor units (and of described ledgers decimals beside them, in `amount_decimal`), and ids are numbers. What a transfer named itself is in the columns that begin with `sent_`; the bytes of an opaque record are in `data`, as base64. This is a report:
 /// what another cluster is to take over is written by `walengine export`.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:\n  walengine log --limit 10\n  \
@@ -97,6 +98,16 @@ pub fn run(arguments: &Arguments) -> Result<(), Fatal> {
         found: Vec::new(),
     };
     if arguments.follow {
+        let tokens = &arguments.freshly.at;
+        let mut end = client.read_log(partition, Offset(u64::MAX), 1, tokens)?.durable_offset;
+        if printer.from > end {
+            end = seek::end(&client, partition)?; // a node that lags ends sooner
+        }
+        if printer.from > end {
+            let message =
+                format!("{}; --follow would leave out what comes below it", past(&printer, end));
+            return Err(Fatal::new(Reason::Findings, message));
+        }
         return follow(&client, &mut printer);
     }
     let mut tokens = arguments.freshly.at.clone();
@@ -115,6 +126,9 @@ pub fn run(arguments: &Arguments) -> Result<(), Fatal> {
         if page.next_offset > printer.from {
             printer.page(&page)?;
         } else if is_sure {
+            if printer.from > page.durable_offset {
+                say_aside!("{}: there is nothing", past(&printer, page.durable_offset));
+            }
             break;
         } else {
             // A node that lags is at its end sooner. Only the leader knows where the log ends.
@@ -123,6 +137,11 @@ pub fn run(arguments: &Arguments) -> Result<(), Fatal> {
         }
     }
     printer.rows.output.flush()
+}
+
+/// What was asked for is behind the end of the log. Offsets are small numbers, and easily taken for times.
+fn past(Printer { partition, from, .. }: &Printer, end: Offset) -> String {
+    format!("offset {from} is past the end of partition {partition}, whose next record is {end}")
 }
 
 fn follow(client: &Client, printer: &mut Printer) -> Result<(), Fatal> {
@@ -170,32 +189,50 @@ pub fn show(name: &str, freshly: &Freshly, asking: &Asking, is_whole: bool) -> R
 
 /// Prints rows with the columns of their format.
 struct Rows {
-    output: Output,
+    output: MoneyRows,
+    called: Called,
     /// Of text only.
-    shown: Option<(ShownIds, Called)>,
+    shown: Option<ShownIds>,
 }
 
 impl Rows {
     fn new(client: &Client, format: Format, is_whole: bool) -> Result<Self, Fatal> {
+        let called = Called::new(client, Decimals::default())?;
         if format != Format::Text {
-            return Ok(Self { output: Output::new(format, COLUMNS)?, shown: None });
+            return Ok(Self {
+                output: MoneyRows::new(format, COLUMNS, AMOUNTS)?,
+                called,
+                shown: None,
+            });
         }
         let columns = ids::widened(words::COLUMNS, words::OF_IDS, is_whole);
-        let shown = Some((ShownIds::new(is_whole), Called::new(client, Decimals::default())?));
-        Ok(Self { output: Output::new(format, columns)?, shown })
+        let shown = Some(ShownIds::new(is_whole));
+        Ok(Self { output: MoneyRows::new(format, &columns, AMOUNTS)?, called, shown })
     }
 
     /// Asks for the names in these rows, if they will be shown.
     fn look_up<'a>(&mut self, rows: impl Iterator<Item = &'a Row>) -> Result<(), Fatal> {
-        let Some((_, called)) = &mut self.shown else { return Ok(()) };
+        if self.shown.is_none() {
+            return Ok(());
+        }
         let ids = rows.flat_map(|row| ["debit_account", "credit_account"].map(|it| row.value(it)));
-        called.look_up(ids.filter_map(|id| id.parse().ok()).map(AccountId))
+        self.called.look_up(ids.filter_map(|id| id.parse().ok()).map(AccountId))
     }
 
     fn put(&mut self, row: &Row) -> Result<(), Fatal> {
+        if row.value("kind") == "describe"
+            && row.value("verdict") == Verdict::Ok.name()
+            && let Ok(scale) = row.value("scale").parse()
+            && let Some(record) = row.place()
+        {
+            self.called.described(row.ledger(), scale, record)?;
+        }
+        let decimals = self.called.decimals(row.ledger());
         match &mut self.shown {
-            Some((shown, called)) => self.output.row(&words::in_words(row, shown, Some(called))),
-            None => self.output.row(&row.0),
+            Some(shown) => {
+                self.output.row(&words::in_words(row, shown, Some(&self.called)), decimals)
+            }
+            None => self.output.row(&row.0, decimals),
         }
     }
 }

@@ -1,7 +1,7 @@
 //! One record of the log as a row: a column for every field of an event. Pure.
 
 use walengine_net::model::{
-    Arrival, Event, GuardFlags, Offset, PartitionId, Resolved, Sent, Timestamp, Verdict,
+    Arrival, Event, GuardFlags, LedgerId, Offset, PartitionId, Resolved, Sent, Timestamp, Verdict,
 };
 
 /// The columns of CSV and JSON, with their widths in text.
@@ -36,6 +36,9 @@ pub const COLUMNS: &[(&str, usize)] = &[
     ("scale", 0),
 ];
 
+/// Columns of amounts.
+pub const AMOUNTS: &[&str] = &["amount", "sent_amount"];
+
 /// Fields that every record has.
 #[derive(Clone, Copy, Debug)]
 pub struct Record {
@@ -57,6 +60,17 @@ impl Row {
     pub fn value(&self, column: &str) -> &str {
         let place = COLUMNS.iter().position(|(name, _)| *name == column);
         &self.0[place.expect("a column of the list")]
+    }
+
+    /// Where it is in the log.
+    pub fn place(&self) -> Option<(PartitionId, Offset)> {
+        let partition = self.value("partition").parse().ok().map(PartitionId)?;
+        Some((partition, Offset(self.value("offset").parse().ok()?)))
+    }
+
+    /// The ledger that its amounts are of; 0 if it has none.
+    pub fn ledger(&self) -> LedgerId {
+        LedgerId(self.value("ledger").parse().unwrap_or(0)) // an empty cell is none
     }
 
     /// Fills a column.
@@ -195,7 +209,7 @@ pub fn event_row(record: &Record, event: Result<Event, u8>, effective: Option<&R
 #[cfg(test)]
 mod tests {
     use walengine_net::model::{Account, AccountFlags, Guard, TransferFlags};
-    use walengine_net::model::{AccountId, Amount, Code, EventId, LedgerId, Transfer};
+    use walengine_net::model::{AccountId, Amount, Code, EventId, Transfer};
 
     use super::*;
 

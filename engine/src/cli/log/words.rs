@@ -1,9 +1,9 @@
 //! A record of the log in words, for people. Pure.
 
-use walengine_net::model::{AccountId, Amount, LedgerId, Timestamp};
+use walengine_net::model::{AccountId, Timestamp};
 
 use super::row::Row;
-use crate::cli::amounts::Decimals;
+use crate::business_time::shown_business;
 use crate::cli::called::Called;
 use crate::cli::ids::ShownIds;
 use crate::cli::log_time;
@@ -55,7 +55,7 @@ const KINDS: [(&str, &str, &str); 25] = [
     ("record", "", "bytes"),
 ];
 
-/// The cells of a record in text.
+/// The cells of a record in text, its amount in minor units.
 pub fn in_words(
     row: &Row,
     shown: &mut ShownIds,
@@ -68,9 +68,6 @@ pub fn in_words(
         name.map_or_else(|| shown.cell(value(column)), str::to_owned)
     };
     let accounts = ["debit_account", "credit_account"].map(&mut account);
-    let ledger = LedgerId(number("ledger") as u32);
-    let decimals = called.map_or_else(Decimals::default, |called| called.decimals(ledger));
-    let amount = value("amount").parse().map(|amount| decimals.shown(Amount(amount)));
     let [debit, credit] = accounts;
     let flags: Vec<&str> = value("flags").split('|').filter(|flag| !flag.is_empty()).collect();
     let time = value("timestamp").parse().map(Timestamp);
@@ -88,7 +85,7 @@ pub fn in_words(
         },
         debit,
         credit,
-        amount.unwrap_or_default(),
+        value("amount").to_owned(),
         value("ledger").to_owned(),
         value("code").to_owned(),
         match value("name") {
@@ -108,7 +105,7 @@ fn with_time(flag: &str, user_data_64: &str) -> String {
         return flag.to_owned();
     }
     let number: u64 = user_data_64.parse().unwrap_or_default(); // 0 is an empty cell
-    format!("booked {}", log_time::shown_business(number.cast_signed()))
+    format!("booked {}", shown_business(number.cast_signed()))
 }
 
 fn kind<'a>(kind: &'a str, flags: &[&str]) -> &'a str {

@@ -59,10 +59,15 @@ impl<'a> Backwards<'a> {
         Offset(self.at)
     }
 
+    /// Nothing was posted before what was looked at.
+    pub fn is_at_nothing(&self) -> bool {
+        self.sums == [Amount(0); 2]
+    }
+
     /// The rows of the next window, newest first; `None` once nothing can be left.
     pub fn window(&mut self) -> Result<Option<Vec<Line>>, Fatal> {
         // Before it moved for the first time there is nothing. A stripe may have given away all that it had.
-        let is_done = self.sums == [Amount(0); 2] && !self.whose.account.is_striped();
+        let is_done = self.is_at_nothing() && !self.whose.account.is_striped();
         if is_done || self.at <= self.floor {
             return Ok(None);
         }
@@ -167,7 +172,8 @@ fn each_record(page: &Page, mut each: impl FnMut(u64, Timestamp, Record)) -> Res
     Ok(())
 }
 
-fn bad(why: &str) -> Fatal {
+/// The server is at fault.
+pub fn bad(why: &str) -> Fatal {
     Fatal::new(Reason::Server, format!("the server's answer makes no sense: {why}"))
 }
 
@@ -186,6 +192,7 @@ mod tests {
             debit: Amount(debit),
             credit: Amount(credit),
             given: Amount(given),
+            booked: None,
         };
         let sums = |debits, credits| [Amount(debits), Amount(credits)];
         assert_eq!(before(sums(10, 20), &moved(3, 0, 0)).unwrap(), sums(7, 20));

@@ -4,11 +4,12 @@ use walengine_net::limits::LOOKUP_IDS_MAX;
 use walengine_net::model::{Account, AccountId, Book, LedgerId};
 use walengine_net::names;
 
-use crate::cli::amounts::Decimals;
+use crate::cli::amounts::{Decimals, available};
 use crate::cli::asking::{Asking, Freshly};
 use crate::cli::called::Called;
 use crate::cli::ids::{self, ShownIds};
-use crate::cli::output::{Format, Output};
+use crate::cli::money_rows::MoneyRows;
+use crate::cli::output::Format;
 use crate::fatal::{Fatal, Reason};
 
 const COLUMNS: &[(&str, usize)] = &[
@@ -21,6 +22,8 @@ const COLUMNS: &[(&str, usize)] = &[
     ("id", 0),
     ("name", 0),
 ];
+/// Columns of amounts.
+const AMOUNTS: &[&str] = &["balance", "available", "reserved_out", "reserved_in"];
 
 /// Print what accounts have
 ///
@@ -60,7 +63,7 @@ pub struct Arguments {
 pub fn run(arguments: &Arguments) -> Result<(), Fatal> {
     let client = arguments.asking.connect_to_read(&arguments.freshly)?;
     let format = arguments.asking.format;
-    let mut output = Output::new(format, COLUMNS)?;
+    let mut output = MoneyRows::new(format, COLUMNS, AMOUNTS)?;
     let mut shown = ShownIds::new(arguments.full);
     let mut missing = Vec::new();
     let mut called = Called::new(&client, arguments.decimals)?;
@@ -77,7 +80,7 @@ pub fn run(arguments: &Arguments) -> Result<(), Fatal> {
             }
             let decimals = called.decimals(account.as_ref().map_or(LedgerId(0), |it| it.ledger));
             let is_called = called.name(account_id).unwrap_or_default().to_owned();
-            output.row(&row(name, id, account.as_ref(), decimals, is_called))?;
+            output.row(&row(name, id, account.as_ref(), is_called), decimals)?;
         }
     }
     output.flush()?;
@@ -89,13 +92,8 @@ pub fn run(arguments: &Arguments) -> Result<(), Fatal> {
     Err(Fatal::new(Reason::Findings, message))
 }
 
-fn row(
-    name: &str,
-    id: String,
-    account: Option<&Account>,
-    decimals: Decimals,
-    called: String,
-) -> [String; 8] {
+/// The cells of an account, amounts in minor units.
+fn row(name: &str, id: String, account: Option<&Account>, called: String) -> [String; 8] {
     let name = name.to_owned();
     let Some(account) = account else {
         return [
@@ -111,10 +109,10 @@ fn row(
     };
     [
         name,
-        decimals.balance(account),
-        decimals.available(account),
-        decimals.shown(account.debits_pending),
-        decimals.shown(account.credits_pending),
+        Decimals::default().balance(account),
+        available(account).to_string(),
+        account.debits_pending.to_string(),
+        account.credits_pending.to_string(),
         account.ledger.to_string(),
         id,
         called,
@@ -136,7 +134,7 @@ mod tests {
             credits_pending: Amount(5),
             ..Account::default()
         };
-        let row = row("a", "1".into(), Some(&account), Decimals::default(), "Anna".into());
+        let row = row("a", "1".into(), Some(&account), "Anna".into());
         assert_eq!(row, ["a", "70", "50", "20", "5", "0", "1", "Anna"]);
     }
 }

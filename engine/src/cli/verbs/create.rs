@@ -1,6 +1,9 @@
 //! `account create`: one account.
 
-use walengine_net::model::{Account, AccountFlags, Book, Code, Event, LedgerId, NameText, Verdict};
+use walengine_net::client::blocking::Client;
+use walengine_net::model::{
+    Account, AccountFlags, AccountId, Book, Code, Event, LedgerId, NameText, Token, Verdict,
+};
 use walengine_net::{names, say_aside};
 
 use super::{Written, naming, refused, send};
@@ -11,9 +14,10 @@ use crate::fatal::{Fatal, Reason};
 
 /// Create an account
 ///
-/// Creating it again with the same fields changes nothing. An account stays on its ledger for ever. The
-/// name by which it is created becomes its id, in the same way in every client. A text is kept as the account's
-/// name, too, unless --name gives another; `walengine account name` gives it anew.
+/// Creating it again with the same fields changes nothing, but for a name that it lacks. An account
+/// stays on its ledger for ever. The name by which it is created becomes its id, in the same way in
+/// every client. A text is kept as the account's name, too, unless --name gives another; `walengine
+/// account name` gives it anew.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:\n  walengine account create alice --ledger 978\n  \
     walengine account create alice --flags debits_must_not_exceed_credits\n  \
@@ -84,19 +88,51 @@ pub fn run(arguments: &Arguments) -> Result<(), Fatal> {
     let Written { outcome, tokens } = send(&client, &Event::Account(account), again)?;
     let (name, verdict) = (&arguments.account, outcome.verdict);
     match verdict {
-        Verdict::Ok if outcome.fresh => {}
-        Verdict::Ok => say_aside!("{name} existed before; nothing was changed"),
+        Verdict::Ok if outcome.fresh => {
+            if let Some(called) = called_at_first(arguments) {
+                naming::name_created(&client, account.id, called)?;
+            }
+        }
+        Verdict::Ok => complete(&client, arguments, account.id, &tokens)?,
         Verdict::IdReused => {
             let message = format!("{name} exists with other fields; `walengine account` prints it");
             return Err(Fatal::new(Reason::Findings, message));
         }
         _ => return Err(refused(verdict)),
     }
-    if let Some(called) = called_at_first(arguments).filter(|_| outcome.fresh) {
-        naming::name_created(&client, account.id, called)?;
-    }
     let found = client.lookup_accounts(&[account.id], &tokens)?.into_iter().flatten().next();
     print_one(&client, arguments.asking.format, false, name, &found.unwrap_or(account))
+}
+
+/// Gives an account that existed before the name that it lacks: creating and naming are two events, and whoever was
+/// cut off between them sends the same again. A name that it has stays as it is; the same name, if it was taken
+/// away, stays away, since naming it so is a repeat. Another one that is asked for by --name is given.
+fn complete(
+    client: &Client,
+    arguments: &Arguments,
+    id: AccountId,
+    tokens: &[Token],
+) -> Result<(), Fatal> {
+    let account = &arguments.account;
+    let has = client.lookup_names(&[id], tokens)?.into_iter().flatten().next();
+    let wanted = called_at_first(arguments);
+    if let (None, Some(called)) = (has, wanted) {
+        let is_new = naming::name_created(client, id, called)?;
+        if is_new {
+            say_aside!("{account} existed before, without a name: now it is called {called}");
+            return Ok(());
+        }
+    }
+    match has {
+        Some(has) if arguments.name.is_some_and(|called| has != called) => {
+            let other = "`walengine account name` gives another name";
+            say_aside!(
+                "{account} existed before; nothing was changed: it is called {has}; {other}"
+            );
+        }
+        _ => say_aside!("{account} existed before; nothing was changed"),
+    }
+    Ok(())
 }
 
 /// The name that is given, or the text that the account is created by.

@@ -20,7 +20,8 @@ use walengine_net::{names, say_aside};
 use super::amounts::Decimals;
 use super::ids;
 use super::log_time::shown;
-use super::output::{Format, Output};
+use super::money_rows::MoneyRows;
+use super::output::Format;
 use crate::fatal::{Fatal, Reason};
 
 const COLUMNS: &[(&str, usize)] = &[
@@ -119,7 +120,7 @@ fn send_transfer(
     let row = [
         verdict.name().to_owned(),
         if format == Format::Text { ids::whole(id.0) } else { id.to_string() },
-        or_empty(amount.map(|amount| decimals.shown(amount))),
+        or_empty(amount.map(|amount| amount.to_string())),
         or_empty(has_time.then(|| shown(timestamp))),
         tokens.join(","),
         if fresh { "now" } else { "before" }.to_owned(),
@@ -129,8 +130,8 @@ fn send_transfer(
         verdict.meaning().to_owned(),
     ];
     let columns = if format == Format::Text { TEXT_COLUMNS } else { COLUMNS };
-    let mut output = Output::new(format, columns)?;
-    output.row(&row[..columns.len()])?;
+    let mut output = MoneyRows::new(format, columns, &["amount"])?;
+    output.row(&row[..columns.len()], decimals)?;
     output.flush()?;
     accepted(&written.outcome)
 }

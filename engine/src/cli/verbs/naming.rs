@@ -210,10 +210,13 @@ fn print_ledgers(
     output.flush()
 }
 
-/// Names an account that was just created, by an id that follows from both: again, it is a repeat.
-pub fn name_created(client: &Client, account_id: AccountId, name: NameText) -> Result<(), Fatal> {
+/// Names an account that was created, by an id that follows from both: again, it is a repeat. Says whether this
+/// has named it.
+pub fn name_created(client: &Client, account_id: AccountId, name: NameText) -> Result<bool, Fatal> {
     let event = Event::Name(names::naming(account_id, name));
-    accepted(&send(client, &event, "the same command again names nothing twice")?.outcome)
+    let outcome = send(client, &event, "the same command again names nothing twice")?.outcome;
+    accepted(&outcome)?;
+    Ok(outcome.fresh)
 }
 
 #[cfg(test)]

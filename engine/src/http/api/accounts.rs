@@ -11,7 +11,7 @@ use walengine_net::client::tokio::Client;
 use walengine_net::limits::{LIST_ACCOUNTS_MAX, LOOKUP_IDS_MAX};
 use walengine_net::model::{Account, AccountId, NAME_BYTES_MAX, PartitionId};
 
-use super::asked::{Asked, InPath, between, known, the_one, unlinked};
+use super::asked::{Asked, InPath, Unasked, between, known, the_one, unlinked};
 use super::document::{AnyProblem, BodyProblem, TokenProblem};
 use super::events::answer_to_one;
 use super::naming::names_of;
@@ -43,6 +43,7 @@ use crate::limits::HTTP_FOUND_MAX;
 pub async fn create(
     State(shared): State<Arc<Shared>>,
     caller: Caller,
+    _: Unasked,
     Given(given, _room): Given<GivenAccount>,
 ) -> Result<Response, Problem> {
     unlinked(given.linked)?;
@@ -65,6 +66,7 @@ pub async fn create(
 pub async fn one(
     State(shared): State<Arc<Shared>>,
     caller: Caller,
+    _: Unasked,
     fresh: Fresh,
     InPath(AccountText(id)): InPath<AccountText>,
 ) -> Result<Json<ShownAccount>, Problem> {
@@ -106,6 +108,7 @@ pub struct Accounts {
 pub async fn look_up(
     State(shared): State<Arc<Shared>>,
     caller: Caller,
+    _: Unasked,
     fresh: Fresh,
     Given(given, _room): Given<AccountIds>,
 ) -> Result<Json<Accounts>, Problem> {
@@ -189,7 +192,7 @@ async fn called(
 ) -> Result<Vec<ShownAccount>, Problem> {
     let scales = shared.scales.get(client).await?;
     let ids: Vec<AccountId> = accounts.iter().map(|account| account.id).collect();
-    let names = names_of(client, &ids, fresh).await?;
+    let names = names_of(client, &ids, &fresh.tokens).await?;
     let named = accounts.iter().zip(names);
     Ok(named.map(|(account, name)| ShownAccount::from(account).called(name, &scales)).collect())
 }

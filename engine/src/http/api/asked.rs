@@ -2,6 +2,7 @@
 
 use axum::extract::{FromRequestParts, Path, Query};
 use axum::http::request::Parts;
+use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use walengine_net::client::tokio::Client;
 use walengine_net::model::PartitionId;
@@ -47,6 +48,22 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequestParts<S> for Asked<T> {
         let Query(asked) =
             asked.map_err(|error| Problem::new(Kind::Malformed, error.body_text()))?;
         Ok(Self(asked))
+    }
+}
+
+/// Nothing stands behind the question mark: what is misspelt, or is of another path, would be overlooked.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Nothing {}
+
+/// A path that takes no parameters, and got none.
+pub struct Unasked;
+
+impl<S: Send + Sync> FromRequestParts<S> for Unasked {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
+        Asked::<Nothing>::from_request_parts(parts, state).await.map(|_| Self)
     }
 }
 

@@ -12,6 +12,7 @@ use utoipa::ToSchema;
 use walengine_net::client::ClusterReport;
 use walengine_net::message::NodeHealth;
 
+use super::asked::Unasked;
 use super::document::AnyProblem;
 use crate::http::caller::Caller;
 use crate::http::json::Digits;
@@ -98,6 +99,7 @@ pub struct ShownTrouble {
 pub async fn status(
     State(shared): State<Arc<Shared>>,
     caller: Caller,
+    _: Unasked,
 ) -> Result<Json<ShownCluster>, Problem> {
     let client = shared.client(&caller).await?;
     let identity = caller.identity()?;

@@ -13,13 +13,13 @@ use walengine_net::limits::EVENTS_MAX;
 use walengine_net::message::IdNamespace;
 use walengine_net::model::{Event, EventBytes, Verdict, event_id};
 
-use super::asked::{Asked, InPath, the_one};
+use super::asked::{Asked, InPath, Unasked, the_one};
 use super::document::{AnyProblem, BodyProblem, TokenProblem};
 use crate::http::body::Given;
 use crate::http::caller::Caller;
 use crate::http::fresh::{self, Fresh, HowFresh};
 use crate::http::json::{
-    AccountText, AnyText, Digits, EventText, GivenEvent, OneId as _, ShownOutcome, bounded,
+    AccountText, AnyText, Digits, EventText, GivenEvent, OneId as _, ShownOutcome, bounded_objects,
 };
 use crate::http::problem::{Kind, Problem};
 use crate::http::shared::Shared;
@@ -29,7 +29,7 @@ use crate::http::shared::Shared;
 #[serde(deny_unknown_fields)]
 pub struct Batch {
     /// At most 8,190. Those that are `linked` to the next succeed or fail together with it.
-    #[serde(deserialize_with = "bounded::<_, _, EVENTS_MAX>")]
+    #[serde(deserialize_with = "bounded_objects::<_, _, EVENTS_MAX>")]
     #[schema(max_items = 8190)]
     events: Vec<GivenEvent>,
 }
@@ -54,6 +54,7 @@ pub struct Outcomes {
 pub async fn submit(
     State(shared): State<Arc<Shared>>,
     caller: Caller,
+    _: Unasked,
     Given(batch, _room): Given<Batch>,
 ) -> Result<Response, Problem> {
     let without = batch.events.iter().position(|event| !event.has_id());

@@ -10,6 +10,7 @@ use walengine_net::model::Offset;
 
 use super::asked::{Asked, Partition, between, known};
 use super::document::{AnyProblem, TokenProblem};
+use super::naming::with_names;
 use crate::http::caller::Caller;
 use crate::http::fresh::{Fresh, HowFresh};
 use crate::http::json::{Digits, Record, records};
@@ -30,6 +31,9 @@ pub struct Part {
     #[serde(default = "page_of")]
     #[param(minimum = 1, maximum = 1000)]
     limit: usize,
+    /// With what accounts are called now, beside their ids: `debit_account_name`, `credit_account_name`, `account_name`.
+    #[serde(default)]
+    names: bool,
 }
 
 fn page_of() -> usize {
@@ -72,11 +76,14 @@ pub async fn page(
     let from = Offset(part.from);
     let page = client.read_log(partition, from, HTTP_LOG_PAGE_BYTES, &fresh.tokens).await?;
     let scales = shared.scales.get(&client).await?;
-    let records = records(&page, from, part.limit, &scales)?;
+    let mut records = records(&page, from, part.limit, &scales)?;
     // What did not fit is on the next page.
     let next = match records.last() {
         Some(last) if records.len() == part.limit => last.offset.0 + 1,
         _ => page.next_offset.0.max(part.from),
     };
+    if part.names {
+        records = with_names(&client, records, &fresh.tokens).await?;
+    }
     Ok(Json(LogPage { records, next: Digits(next), durable: Digits(page.durable_offset.0) }))
 }

@@ -7,17 +7,21 @@ use axum::extract::State;
 use axum::response::Response;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
+use walengine_net::client::tokio::Client;
+use walengine_net::message::ErrorCode;
 use walengine_net::model::{
-    AccountId, Describe, DescribeFlags, LedgerId, Name, NameFlags, SCALE_MAX,
+    AccountId, Describe, DescribeFlags, LedgerId, Name, NameFlags, SCALE_MAX, Token,
 };
 
-use super::asked::InPath;
+use super::asked::{InPath, Unasked};
 use super::document::{AnyProblem, BodyProblem, TokenProblem};
 use super::events::answer_to_one;
 use crate::http::body::Given;
 use crate::http::caller::Caller;
 use crate::http::fresh::{Fresh, HowFresh};
-use crate::http::json::{AccountText, EventText, GivenText, ShownLedger, ShownOutcome, Whole};
+use crate::http::json::{
+    AccountText, EventText, GivenText, Names, Record, ShownLedger, ShownOutcome, Whole,
+};
 use crate::http::problem::{Kind, Problem};
 use crate::http::shared::Shared;
 
@@ -54,6 +58,7 @@ pub struct NewName {
 pub async fn name(
     State(shared): State<Arc<Shared>>,
     caller: Caller,
+    _: Unasked,
     InPath(AccountText(account_id)): InPath<AccountText>,
     Given(given, _room): Given<NewName>,
 ) -> Result<Response, Problem> {
@@ -104,6 +109,7 @@ const _: () = assert!(SCALE_MAX == 38);
 pub async fn describe(
     State(shared): State<Arc<Shared>>,
     caller: Caller,
+    _: Unasked,
     InPath(ledger): InPath<u32>,
     Given(given, _room): Given<NewDescription>,
 ) -> Result<Response, Problem> {
@@ -139,6 +145,7 @@ pub struct Ledgers {
 pub async fn ledgers(
     State(shared): State<Arc<Shared>>,
     caller: Caller,
+    _: Unasked,
     fresh: Fresh,
 ) -> Result<Json<Ledgers>, Problem> {
     let client = fresh.client(&shared.client(&caller).await?);
@@ -148,12 +155,11 @@ pub async fn ledgers(
 
 /// Names of accounts, in the order of `ids`. A node of an older release, and one that the caller may not ask, has none.
 pub async fn names_of(
-    client: &walengine_net::client::tokio::Client,
+    client: &Client,
     ids: &[AccountId],
-    fresh: &Fresh,
+    tokens: &[Token],
 ) -> Result<Vec<Option<String>>, Problem> {
-    use walengine_net::message::ErrorCode;
-    match client.lookup_names(ids, &fresh.tokens).await {
+    match client.lookup_names(ids, tokens).await {
         Err(error)
             if matches!(error.code(), Some(ErrorCode::UnknownKind | ErrorCode::Forbidden)) =>
         {
@@ -161,4 +167,22 @@ pub async fn names_of(
         }
         names => Ok(names?.into_iter().map(|name| name.map(|name| name.to_string())).collect()),
     }
+}
+
+/// Records with what their accounts are called now: each account of them is asked for once.
+///
+/// # Errors
+/// Those of the client.
+pub async fn with_names(
+    client: &Client,
+    records: Vec<Record>,
+    tokens: &[Token],
+) -> Result<Vec<Record>, Problem> {
+    let mut ids: Vec<AccountId> = records.iter().flat_map(Record::accounts).collect();
+    ids.sort_unstable();
+    ids.dedup();
+    let found = names_of(client, &ids, tokens).await?;
+    let named = ids.into_iter().zip(found).filter_map(|(id, name)| Some((id, name?)));
+    let names: Names = named.collect();
+    Ok(records.into_iter().map(|record| record.named(&names)).collect())
 }

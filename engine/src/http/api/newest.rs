@@ -11,6 +11,7 @@ use walengine_net::model::Offset;
 use super::asked::{Asked, Partition, between, known};
 use super::backwards::{Backwards, end_of};
 use super::document::{AnyProblem, TokenProblem};
+use super::naming::with_names;
 use crate::http::caller::Caller;
 use crate::http::fresh::{Fresh, HowFresh};
 use crate::http::json::{Digits, Record, records};
@@ -33,6 +34,9 @@ pub struct Which {
     /// Only what was refused.
     #[serde(default)]
     refused: bool,
+    /// With what accounts are called now, beside their ids: `debit_account_name`, `credit_account_name`, `account_name`.
+    #[serde(default)]
+    names: bool,
 }
 const _: () = assert!(HTTP_SCAN_ROWS_MAX == 500);
 
@@ -92,6 +96,9 @@ pub async fn newest(
             }
         }
         next = log.covered_from();
+    }
+    if which.names {
+        found = with_names(&client, found, &fresh.tokens).await?;
     }
     Ok(Json(NewestPage { records: found, next: Some(Digits(next)).filter(|next| next.0 > 0) }))
 }

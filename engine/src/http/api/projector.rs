@@ -5,6 +5,7 @@ use std::sync::Arc;
 use axum::Json;
 use axum::extract::State;
 
+use super::asked::Unasked;
 use super::document::AnyProblem;
 use crate::http::caller::Caller;
 use crate::http::problem::Problem;
@@ -20,6 +21,7 @@ use crate::http::shared::Shared;
 pub async fn status(
     State(shared): State<Arc<Shared>>,
     caller: Caller,
+    _: Unasked,
 ) -> Result<Json<ShownProjector>, Problem> {
     shared.may_look(&caller)?;
     Ok(Json(shared.projector.says().await))

@@ -8,6 +8,7 @@ use serde::Serialize;
 use utoipa::ToSchema;
 use walengine_net::model::Verdict;
 
+use super::asked::Unasked;
 use super::document::AnyProblem;
 use crate::http::caller::Caller;
 use crate::http::problem::Problem;
@@ -36,6 +37,7 @@ pub struct ShownRights {
 pub async fn rights(
     State(shared): State<Arc<Shared>>,
     caller: Caller,
+    _: Unasked,
 ) -> Result<Json<ShownRights>, Problem> {
     let node = shared.opened()?;
     let Some(identity) = caller.identity()? else {
@@ -72,7 +74,7 @@ pub struct Verdicts {
     operation_id = "listVerdicts",
     responses((status = 200, body = Verdicts, description = "All of them"), AnyProblem)
 )]
-pub async fn verdicts() -> Json<Verdicts> {
+pub async fn verdicts(_: Unasked) -> Json<Verdicts> {
     let all = Verdict::all();
     let shown = all.map(|one| ShownVerdict { name: one.name(), meaning: one.meaning() });
     Json(Verdicts { verdicts: shown.collect() })

@@ -11,7 +11,7 @@ use utoipa::ToSchema;
 use walengine_net::limits::LOOKUP_IDS_MAX;
 use walengine_net::model::EventId;
 
-use super::asked::{InPath, the_one, unlinked};
+use super::asked::{InPath, Unasked, the_one, unlinked};
 use super::document::{AnyProblem, BodyProblem, TokenProblem};
 use super::events::answer_to_one;
 use crate::http::body::Given;
@@ -47,6 +47,7 @@ const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
 pub async fn submit(
     State(shared): State<Arc<Shared>>,
     caller: Caller,
+    _: Unasked,
     headers: HeaderMap,
     Given(mut given, _room): Given<GivenTransfer>,
 ) -> Result<Response, Problem> {
@@ -90,6 +91,7 @@ pub async fn submit(
 pub async fn one(
     State(shared): State<Arc<Shared>>,
     caller: Caller,
+    _: Unasked,
     fresh: Fresh,
     InPath(EventText(id)): InPath<EventText>,
 ) -> Result<Json<ShownDecision>, Problem> {
@@ -130,6 +132,7 @@ pub struct Decisions {
 pub async fn look_up(
     State(shared): State<Arc<Shared>>,
     caller: Caller,
+    _: Unasked,
     fresh: Fresh,
     Given(given, _room): Given<EventIds>,
 ) -> Result<Json<Decisions>, Problem> {

@@ -3,14 +3,16 @@
 mod given;
 mod kind;
 mod naming;
+mod object;
 mod record;
 mod shown;
 mod text;
 
 pub use given::{GivenAccount, GivenEvent, GivenTransfer};
 pub use naming::{GivenText, ShownLedger};
+pub use object::{Object, bounded_objects};
 pub use record::{Record, records};
-pub use shown::{ShownAccount, ShownDecision, ShownOutcome};
+pub use shown::{Names, ShownAccount, ShownDecision, ShownOutcome};
 pub use text::{
     AccountText, AnyText, Digits, EventText, OneId, Whole, bounded, rfc3339, uuid_text,
 };

@@ -5,10 +5,12 @@ use base64::engine::general_purpose::STANDARD as BASE64;
 use serde::Serialize;
 use utoipa::ToSchema;
 use walengine_net::client::Page;
-use walengine_net::model::{Arrival, Event, Offset, Resolved, Sent, Verdict, Word};
+use walengine_net::model::{
+    AccountId, Arrival, Event, Offset, Resolved, Sent, Timestamp, Verdict, Word,
+};
 use walengine_net::records::{Content, LogRecord, records as records_of};
 
-use super::shown::{ShownEffect, ShownEvent};
+use super::shown::{Names, ShownEffect, ShownEvent};
 use super::text::{Digits, rfc3339, uuid_text};
 use crate::http::problem::Problem;
 use crate::http::scales::Scales;
@@ -40,9 +42,12 @@ pub struct Record {
     /// Log time.
     #[serde(skip_serializing_if = "Option::is_none")]
     time: Option<String>,
-    kind: RecordKind,
+    /// The same as a number.
+    #[serde(skip)]
+    pub timestamp: Timestamp,
+    pub kind: RecordKind,
     /// `ok`, or why it was refused: the name of a verdict.
-    verdict: &'static str,
+    pub verdict: &'static str,
     /// The id that was decided; of an expiry or a word that of the transfer that it is about.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(format = "uuid")]
@@ -102,11 +107,48 @@ pub fn records(
     Ok(found)
 }
 
+impl RecordKind {
+    /// As it stands in JSON.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Event => "event",
+            Self::Expiry => "expiry",
+            Self::Arrival => "arrival",
+            Self::Word => "word",
+            Self::Mail => "mail",
+            Self::Opaque => "opaque",
+        }
+    }
+}
+
 impl Record {
+    /// Its id, if it has one.
+    pub fn id(&self) -> Option<&str> {
+        self.id.as_deref()
+    }
+
+    /// The accounts that it names.
+    pub fn accounts(&self) -> impl Iterator<Item = AccountId> {
+        let event = self.event.as_ref().map(ShownEvent::accounts);
+        let effective = self.effective.as_ref().map(ShownEffect::accounts);
+        event.into_iter().flatten().chain(effective.into_iter().flatten())
+    }
+
+    /// With what its accounts are called.
+    #[must_use]
+    pub fn named(self, names: &Names) -> Self {
+        Self {
+            event: self.event.map(|event| event.named(names)),
+            effective: self.effective.map(|effective| effective.named(names)),
+            ..self
+        }
+    }
+
     fn new(record: &LogRecord<'_>) -> Self {
         Self {
             offset: Digits(record.offset.0),
             time: rfc3339(record.timestamp),
+            timestamp: record.timestamp,
             kind: RecordKind::Event,
             verdict: record.verdict.name(),
             id: None,

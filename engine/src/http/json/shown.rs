@@ -1,15 +1,20 @@
 //! Accounts, events and outcomes as an answer has them.
 
+use std::collections::HashMap;
+
 use serde::Serialize;
 use utoipa::ToSchema;
 use walengine_net::client::EventDecision;
 use walengine_net::message::EventOutcome;
-use walengine_net::model::{Account, Event, Guard, GuardFlags, Resolved, Transfer};
+use walengine_net::model::{Account, AccountId, Event, Guard, GuardFlags, Resolved, Transfer};
 
 use super::kind::{AccountKind, CloseKind, GuardKind, TransferKind};
 use super::naming::{ShownDescribe, ShownName};
-use super::text::{Digits, rfc3339, uuid_text};
+use super::text::{AccountUuid, Digits, rfc3339, uuid_text};
 use crate::http::scales::Scales;
+
+/// What accounts are called; one without a name is not in it.
+pub type Names = HashMap<AccountId, String>;
 
 /// An account.
 #[derive(Debug, Serialize, ToSchema)]
@@ -19,8 +24,8 @@ pub struct ShownAccount {
     #[schema(inline)]
     kind: AccountKind,
     /// Its UUID; the first 8 digits are its book.
-    #[schema(format = "uuid")]
-    id: String,
+    #[schema(value_type = String, format = "uuid")]
+    id: AccountUuid,
     /// What it is called.
     #[serde(skip_serializing_if = "Option::is_none")]
     name: Option<String>,
@@ -68,7 +73,7 @@ impl From<&Account> for ShownAccount {
     fn from(account: &Account) -> Self {
         Self {
             kind: AccountKind::Account,
-            id: uuid_text(account.id.0),
+            id: AccountUuid(account.id),
             name: None,
             ledger: account.ledger.0,
             code: account.code.0,
@@ -176,10 +181,16 @@ pub struct ShownTransfer {
     kind: TransferKind,
     #[schema(format = "uuid")]
     id: String,
-    #[schema(format = "uuid")]
-    debit_account: String,
-    #[schema(format = "uuid")]
-    credit_account: String,
+    #[schema(value_type = String, format = "uuid")]
+    debit_account: AccountUuid,
+    /// What it is called, where names are asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    debit_account_name: Option<String>,
+    #[schema(value_type = String, format = "uuid")]
+    credit_account: AccountUuid,
+    /// What it is called, where names are asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    credit_account_name: Option<String>,
     #[schema(value_type = String)]
     amount: Digits<u128>,
     /// With the decimals of its ledger, if that was described.
@@ -208,8 +219,11 @@ pub struct ShownGuard {
     kind: GuardKind,
     #[schema(format = "uuid")]
     id: String,
-    #[schema(format = "uuid")]
-    account: String,
+    #[schema(value_type = String, format = "uuid")]
+    account: AccountUuid,
+    /// What it is called, where names are asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    account_name: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<String>)]
     version: Option<Digits<u64>>,
@@ -230,8 +244,11 @@ pub struct ShownClose {
     kind: CloseKind,
     #[schema(format = "uuid")]
     id: String,
-    #[schema(format = "uuid")]
-    account: String,
+    #[schema(value_type = String, format = "uuid")]
+    account: AccountUuid,
+    /// What it is called, where names are asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    account_name: Option<String>,
     reopen: bool,
 }
 
@@ -240,8 +257,10 @@ impl From<&Transfer> for ShownTransfer {
         Self {
             kind: TransferKind::Transfer,
             id: uuid_text(transfer.id.0),
-            debit_account: uuid_text(transfer.debit_account_id.0),
-            credit_account: uuid_text(transfer.credit_account_id.0),
+            debit_account: AccountUuid(transfer.debit_account_id),
+            debit_account_name: None,
+            credit_account: AccountUuid(transfer.credit_account_id),
+            credit_account_name: None,
             amount: Digits(transfer.amount.0),
             amount_decimal: None,
             ledger: transfer.ledger.0,
@@ -262,7 +281,8 @@ impl From<&Guard> for ShownGuard {
         Self {
             kind: GuardKind::Guard,
             id: uuid_text(guard.id.0),
-            account: uuid_text(guard.account_id.0),
+            account: AccountUuid(guard.account_id),
+            account_name: None,
             version: guard.flags.contains(GuardFlags::VERSION).then_some(Digits(guard.version)),
             available_to_debit: with(GuardFlags::AVAILABLE_TO_DEBIT, guard.available.0),
             available_to_credit: with(GuardFlags::AVAILABLE_TO_CREDIT, guard.available.0),
@@ -283,6 +303,34 @@ impl ShownEvent {
         }
     }
 
+    /// The accounts that it names.
+    pub fn accounts(&self) -> Vec<AccountId> {
+        match self {
+            Self::Transfer(it) => vec![it.debit_account.0, it.credit_account.0],
+            Self::Account(it) => vec![it.id.0],
+            Self::Guard(it) => vec![it.account.0],
+            Self::Close(it) => vec![it.account.0],
+            Self::Name(_) | Self::Describe(_) => Vec::new(), // it says the name itself
+        }
+    }
+
+    /// With what its accounts are called.
+    #[must_use]
+    pub fn named(self, names: &Names) -> Self {
+        let name = |account: &AccountUuid| names.get(&account.0).cloned();
+        match self {
+            Self::Transfer(it) => Self::Transfer(ShownTransfer {
+                debit_account_name: name(&it.debit_account),
+                credit_account_name: name(&it.credit_account),
+                ..it
+            }),
+            Self::Account(it) => Self::Account(ShownAccount { name: name(&it.id), ..it }),
+            Self::Guard(it) => Self::Guard(ShownGuard { account_name: name(&it.account), ..it }),
+            Self::Close(it) => Self::Close(ShownClose { account_name: name(&it.account), ..it }),
+            other => other,
+        }
+    }
+
     /// Of what clients send; `None` of what only leaders write.
     pub fn of(event: &Event) -> Option<Self> {
         Some(match event {
@@ -292,7 +340,8 @@ impl ShownEvent {
             Event::Close(close) => Self::Close(ShownClose {
                 kind: CloseKind::Close,
                 id: uuid_text(close.id.0),
-                account: uuid_text(close.account_id.0),
+                account: AccountUuid(close.account_id),
+                account_name: None,
                 reopen: close.flags.contains(walengine_net::model::CloseFlags::REOPEN),
             }),
             Event::Name(name) => Self::Name(name.into()),
@@ -305,10 +354,16 @@ impl ShownEvent {
 /// What a post, void, expiry or balancing transfer has moved or released.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct ShownEffect {
-    #[schema(format = "uuid")]
-    debit_account: String,
-    #[schema(format = "uuid")]
-    credit_account: String,
+    #[schema(value_type = String, format = "uuid")]
+    debit_account: AccountUuid,
+    /// What it is called, where names are asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    debit_account_name: Option<String>,
+    #[schema(value_type = String, format = "uuid")]
+    credit_account: AccountUuid,
+    /// What it is called, where names are asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    credit_account_name: Option<String>,
     #[schema(value_type = String)]
     amount: Digits<u128>,
     /// With the decimals of its ledger, if that was described.
@@ -324,13 +379,28 @@ impl ShownEffect {
     pub fn scaled(self, scales: &Scales) -> Self {
         Self { amount_decimal: scales.shown(self.ledger, self.amount.0), ..self }
     }
+
+    /// The accounts that it names.
+    pub fn accounts(&self) -> [AccountId; 2] {
+        [self.debit_account.0, self.credit_account.0]
+    }
+
+    /// With what its accounts are called.
+    #[must_use]
+    pub fn named(self, names: &Names) -> Self {
+        let [debit_account_name, credit_account_name] =
+            self.accounts().map(|account| names.get(&account).cloned());
+        Self { debit_account_name, credit_account_name, ..self }
+    }
 }
 
 impl From<&Resolved> for ShownEffect {
     fn from(resolved: &Resolved) -> Self {
         Self {
-            debit_account: uuid_text(resolved.debit_account_id.0),
-            credit_account: uuid_text(resolved.credit_account_id.0),
+            debit_account: AccountUuid(resolved.debit_account_id),
+            debit_account_name: None,
+            credit_account: AccountUuid(resolved.credit_account_id),
+            credit_account_name: None,
             amount: Digits(resolved.amount.0),
             amount_decimal: None,
             ledger: resolved.ledger.0,

@@ -25,6 +25,16 @@ pub struct Whole<N>(pub N);
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct AccountText(pub AccountId);
 
+/// The id of an account as an answer has it: its UUID.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct AccountUuid(pub AccountId);
+
+impl Serialize for AccountUuid {
+    fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        to.serialize_str(&uuid_text(self.0.0))
+    }
+}
+
 /// The id of a transfer, guard or close: its UUID, its number, or any other text that is its name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct EventText(pub EventId);
@@ -38,7 +48,7 @@ pub trait OneId: Sized {
     /// Reads it.
     ///
     /// # Errors
-    /// It is empty, or longer than a name may be.
+    /// It is empty, longer than a name may be, or a UUID with something around it.
     fn of_text(text: &str) -> Result<Self, &'static str>;
 }
 
@@ -69,6 +79,7 @@ impl OneId for AnyText {
 fn checked(text: &str) -> Result<&str, &'static str> {
     match text.len() {
         0 => Err("an id is not empty"),
+        1..=HTTP_NAME_BYTES_MAX if names::decorates_uuid(text) => Err(names::DECORATED_UUID),
         1..=HTTP_NAME_BYTES_MAX => Ok(text),
         _ => Err("an id has at most 256 bytes"),
     }
