@@ -30,6 +30,8 @@ pub const LOOK_UP_ASKED_AGAIN_AFTER: Duration = Duration::from_millis(20);
 pub const LOOK_UP_WITHIN: Duration = Duration::from_secs(5);
 /// Accounts that are looked at for one page of a list, of which some may be left out.
 pub const LIST_LOOK_MAX: usize = 65_536;
+/// Places of reservations, open or free, that one page of them looks at.
+pub const RESERVATIONS_LOOK_MAX: usize = 16_384;
 /// Most bytes of a policy file.
 pub const POLICY_BYTES_MAX: u64 = 1 << 20;
 /// Ended reservations of which a connection remembers the accounts. A request names fewer.

@@ -9,8 +9,9 @@ use walengine_net::entry::{ANY_OFFSET, ChainHash, EntryKind, EntryMeta, RecordHe
 use walengine_net::frame::{self, FrameHead, RequestId};
 use walengine_net::message::{
     ActFor, Append, AppendHead, ClusterStatus, Credit, FindNames, Hello, IdNamespace, ListAccounts,
-    ListLedgers, LookupAccounts, LookupNames, LookupTransfers, Message, NO_OFFSET, ReadEntries,
-    ReadLog, ServerStatus, StateDigest, Status, Submit, Subscribe, Unsubscribe,
+    ListLedgers, ListReservations, LookupAccounts, LookupNames, LookupTransfers, Message,
+    NO_OFFSET, ReadEntries, ReadLog, ServerStatus, StateDigest, Status, Submit, Subscribe,
+    Unsubscribe,
 };
 use walengine_net::model::{
     Account, AccountFlags, AccountId, Amount, Close, CloseFlags, ClusterId, Code, EventBytes,
@@ -133,6 +134,7 @@ fn frames() -> Vec<(String, Vec<u8>)> {
         "lookup-names" LookupNames { at_least: NO_OFFSET, ids: &ids },
         "find-names" FindNames { at_least: NO_OFFSET, after: 0, limit: 2, prefix: b"an" },
         "list-ledgers" ListLedgers { at_least: 0 },
+        "list-reservations" ListReservations { at_least: 0, after: 0, limit: 2 },
         "lookup-transfers" LookupTransfers { at_least: NO_OFFSET, ids: &ids },
         "status" Status { at_least: NO_OFFSET, namespace, ids: &ids },
         "read-log" ReadLog { at_least: NO_OFFSET, from: 0, bytes_max: 4096 },

@@ -38,7 +38,8 @@ use walengine_net::message::{
     open,
 };
 use walengine_net::message::{
-    FindNames, FindNamesReply, ListLedgers, ListLedgersReply, LookupNames, LookupNamesReply,
+    FindNames, FindNamesReply, ListLedgers, ListLedgersReply, ListReservations,
+    ListReservationsReply, LookupNames, LookupNamesReply,
 };
 use walengine_tests::lone_partition::{DATA, LoneCommit, SEGMENT_BYTES, start};
 use walengine_tests::memory_disk::MemoryDisk;
@@ -218,9 +219,11 @@ fn open_as_its_kind(frame: &Frame<'_>) -> Result<(), ()> {
         Kind::LookupNames => opens::<LookupNames<'_>>(body),
         Kind::FindNames => opens::<FindNames<'_>>(body),
         Kind::ListLedgers => opens::<ListLedgers>(body),
+        Kind::ListReservations => opens::<ListReservations>(body),
         Kind::LookupNamesReply => opens::<LookupNamesReply<'_>>(body),
         Kind::FindNamesReply => opens::<FindNamesReply<'_>>(body),
         Kind::ListLedgersReply => opens::<ListLedgersReply<'_>>(body),
+        Kind::ListReservationsReply => opens::<ListReservationsReply<'_>>(body),
         Kind::LookupTransfers => opens::<LookupTransfers<'_>>(body),
         Kind::Status => opens::<Status<'_>>(body),
         Kind::ReadLog => opens::<ReadLog>(body),

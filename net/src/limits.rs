@@ -24,6 +24,8 @@ pub const IMPORT_ENTRIES_MAX: usize = EVENTS_MAX;
 pub const LOOKUP_IDS_MAX: usize = 4096;
 /// Accounts on one page of a listing.
 pub const LIST_ACCOUNTS_MAX: usize = 4096;
+/// Open reservations on one page of a listing.
+pub const LIST_RESERVATIONS_MAX: usize = 4096;
 /// Ids in one look-up of names, and names on one page.
 pub const LOOKUP_NAMES_MAX: usize = 4096;
 /// Described ledgers.
@@ -61,6 +63,8 @@ const APPEND_HEAD_BYTES: usize = 20;
 pub(crate) const EVENT_STATE_BYTES: usize = 4 + 1 + 1 + 8 + 8 + EVENT_BYTES + 64;
 /// Counts, verdict, mark, offset, timestamp of a run of outcomes.
 pub(crate) const RUN_BYTES: usize = 4 + 1 + 1 + 8 + 8;
+/// Three ids and an amount, offset, expiry, ledger, code, a mark.
+const RESERVATION_ROW_BYTES: usize = 4 * 16 + 2 * 8 + 4 + 2 + 1;
 /// A node in an answer about the cluster, without its three texts.
 const NODE_ROW_BYTES: usize = 8 + 1 + 2 + 8 + 8 + 3 * LIST_ROOT_BYTES;
 /// A group, and a replica, in an answer about the cluster.
@@ -76,6 +80,7 @@ const _: () = {
     assert!(RECORDS_MAX <= EVENTS_MAX);
     assert!(LOOKUP_IDS_MAX * EVENT_STATE_BYTES + 32 <= BODY_BYTES_MAX);
     assert!(LIST_ACCOUNTS_MAX * (EVENT_BYTES + 4) + 64 <= BODY_BYTES_MAX);
+    assert!(LIST_RESERVATIONS_MAX * RESERVATION_ROW_BYTES + 64 <= BODY_BYTES_MAX);
     assert!(LOOKUP_NAMES_MAX * (16 + 4 + NAME_BYTES_MAX) + 128 <= BODY_BYTES_MAX);
     assert!(LEDGERS_MAX * (4 + 1 + NAME_BYTES_MAX) + 64 <= BODY_BYTES_MAX);
     assert!(STATUS_IDS_MAX * 16 + 32 <= BODY_BYTES_MAX);

@@ -23,8 +23,8 @@ use walengine_net::message::{
 };
 use walengine_net::message::{Credit, EventState, NumberRow, TextRow, UnsubscribeReply};
 use walengine_net::message::{
-    FindNames, FindNamesReply, LedgerRow, ListLedgers, ListLedgersReply, LookupNames,
-    LookupNamesReply,
+    FindNames, FindNamesReply, LedgerRow, ListLedgers, ListLedgersReply, ListReservations,
+    ListReservationsReply, LookupNames, LookupNamesReply, ReservationRow,
 };
 use walengine_net::model::{EventBytes, NameText, Offset, PartitionId, Timestamp, Verdict};
 
@@ -131,6 +131,25 @@ fn every_message_survives_its_frame() {
     let ledgers = &[LedgerRow { ledger: 978, scale: 2, name: anna.to_bytes() }];
     round_trip(&ListLedgersReply { next_offset: 1, ledgers }, |view| {
         assert_eq!((view.ledgers[0].ledger.to_native(), view.ledgers[0].scale), (978, 2));
+    });
+    round_trip(&ListReservations { at_least: 3, after: 4, limit: 5 }, |view| {
+        assert_eq!((view.at_least(), view.after.to_native()), (Some(Offset(3)), 4));
+    });
+    let row = ReservationRow {
+        id: 1,
+        debit_account_id: 2,
+        credit_account_id: 3,
+        amount: 4,
+        offset: 5,
+        expires_at: 6,
+        ledger: 7,
+        code: 8,
+        in_doubt: 1,
+    };
+    let reply = ListReservationsReply { next_offset: 1, next_cursor: 2, reservations: &[row] };
+    round_trip(&reply, |view| {
+        let row = &view.reservations[0];
+        assert_eq!((row.amount.to_native(), row.code.to_native(), row.in_doubt), (4, 8, 1));
     });
     round_trip(&LookupTransfers { at_least: 3, ids: &[8] }, |view| {
         assert_eq!(view.ids[0].to_native(), 8);
@@ -450,6 +469,8 @@ fn open_all(body: &[u8]) -> usize {
         FindNamesReply,
         ListLedgers,
         ListLedgersReply,
+        ListReservations,
+        ListReservationsReply,
         Status,
         StatusReply,
         ReadEntries,

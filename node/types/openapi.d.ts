@@ -617,14 +617,17 @@ export interface components {
         };
         /** @description Open reservations, oldest first. */
         OpenReservations: {
-            /** @description Those that were made before this offset were not looked for; 0: all were. */
-            covered_from: string;
             /**
-             * Format: int32
+             * @description Whether all were looked at. There are so many if not that this took too long; what is shown is the oldest
+             *     of those that were, and `found` their number.
+             */
+            complete: boolean;
+            /**
+             * Format: int64
              * @description How many were found.
              */
             found: number;
-            /** @description At most 500, the oldest of those that were found. */
+            /** @description At most 500: the oldest. */
             reservations: components["schemas"]["Reservation"][];
         };
         /** @description What was decided, in the order of the events. */
@@ -2951,7 +2954,7 @@ export interface operations {
         };
         requestBody?: never;
         responses: {
-            /** @description What was found */
+            /** @description What is open */
             200: {
                 headers: {
                     [name: string]: unknown;

@@ -428,6 +428,38 @@ fn an_earlier_version_greets_and_says_nothing_of_itself() {
     earlier.join().unwrap();
 }
 
+/// The fault: a connection on which nobody greeted in time stayed open for ever, and so did the next one.
+#[test]
+fn a_connection_that_is_not_greeted_in_time_is_closed() {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    let (closed, is_closed) = channel();
+    let silent = thread::spawn(move || {
+        let (mut stream, _) = listener.accept().unwrap();
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        let mut hello = Vec::new();
+        stream.read_to_end(&mut hello).unwrap(); // until it is closed
+        closed.send(hello.len()).unwrap();
+    });
+    glommio::LocalExecutor::default().run(async move {
+        let runtime = GlommioRuntime::new();
+        let _entered = enter(runtime);
+        let dialer = Dialer::new(PeerIdentity { node: 2, ..IDENTITY }, None, runtime);
+        let about = dialer.about(IDENTITY.node, Member::at(address.to_string())).await;
+        assert!(about.is_err(), "{about:?}");
+        let by = runtime.elapsed() + PATIENCE;
+        let said = loop {
+            match is_closed.try_recv() {
+                Ok(bytes) => break bytes,
+                Err(why) => assert!(runtime.elapsed() < by, "it is still open: {why}"),
+            }
+            runtime.sleep(Duration::from_millis(10)).await;
+        };
+        assert!(said > 0, "it had introduced itself");
+    });
+    silent.join().unwrap();
+}
+
 /// The fault: a peer that asked and took no answers had the node hold all of them, 550 MiB of them.
 #[test]
 fn a_peer_that_takes_no_answers_is_held_back_and_served_when_it_does() {

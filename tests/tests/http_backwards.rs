@@ -3,6 +3,9 @@
 use std::net::SocketAddr;
 
 use serde_json::{Value, json};
+use walengine_net::model::{
+    AccountId, Amount, Code, EventId, LedgerId, PartitionId, Transfer, TransferFlags,
+};
 use walengine_tests::http::Http;
 use walengine_tests::server::{Launch, Server, TestDir};
 
@@ -113,11 +116,60 @@ fn a_statement_in_pages_has_every_row_once_and_its_balances_run_over_partitions(
     let open: usize = (0..2)
         .map(|partition| {
             let answer = http.get(&format!("/api/v1/reservations?partition={partition}")).json();
-            assert_eq!(answer["covered_from"], "0");
+            assert_eq!(answer["complete"], true);
             answer["found"].as_u64().unwrap() as usize
         })
         .sum();
     assert_eq!(open, 15);
+}
+
+/// However much was written since, and the oldest of however many.
+#[test]
+fn an_old_reservation_is_listed_before_all_that_are_younger() {
+    let dir = TestDir::new("http-old-reservation");
+    let (server, mut http, far) = bank(&dir);
+    let pending = json!({"flags": ["pending"], "timeout_seconds": 3600});
+    send(&mut http, &[account(SHOP), with(transfer("oldest", TILL, &far, 70), &pending)]);
+    let client = server.client();
+    let home = http.get("/api/v1/status/oldest").json();
+    let partition = PartitionId(home["partition"].as_u64().unwrap() as u16);
+    let till = AccountId(u128::from_str_radix(&TILL.replace('-', ""), 16).unwrap());
+    let event = |id: u128, flags| Transfer {
+        id: EventId(id),
+        debit_account_id: till,
+        credit_account_id: AccountId(till.0 + 1),
+        amount: Amount(1),
+        ledger: LedgerId(7),
+        code: Code(1),
+        flags,
+        ..Transfer::default()
+    };
+    for batch in 0..10_u128 {
+        let flags = |n| if n < 60 { TransferFlags::PENDING } else { TransferFlags::default() };
+        let events: Vec<_> =
+            (0..8000).map(|n| event(1 << 100 | batch << 20 | n, flags(n)).to_bytes()).collect();
+        let verdicts = client.submit(partition, &events).unwrap();
+        assert!(verdicts.outcomes.iter().all(|one| one.verdict.is_ok()));
+    }
+    let path = format!("/api/v1/reservations?partition={}", partition.0);
+    let answer = http.get(&path).json();
+    assert_eq!((&answer["found"], &answer["complete"]), (&json!(601), &json!(true)));
+    let listed = answer["reservations"].as_array().unwrap();
+    assert_eq!(listed.len(), 500);
+    let first = &listed[0];
+    assert_eq!((&first["credit_account"], &first["amount"]), (&json!(far), &json!("70")));
+    assert_eq!(first["offset"], home["offset"]);
+    assert!(first["expires"].as_str().unwrap() > first["time"].as_str().unwrap(), "{first}");
+    let offsets: Vec<i128> = listed.iter().map(|one| number(&one["offset"])).collect();
+    assert!(offsets.is_sorted(), "oldest first");
+    assert!(listed[1..].iter().all(|one| one["time"].is_string() && one["expires"].is_null()));
+    // What has ended is none.
+    let end = json!({"type": "transfer", "id": "end", "pending_id": "oldest",
+        "debit_account": TILL, "amount": "0", "flags": ["void_pending"]});
+    send(&mut http, &[end]);
+    let answer = http.get(&path).json();
+    assert_eq!(answer["found"], 600);
+    assert_ne!(answer["reservations"][0]["offset"], home["offset"]);
 }
 
 #[test]

@@ -22,10 +22,11 @@ use walengine_net::limits::EVENTS_MAX;
 use walengine_net::message::{
     AdmitNode, Append, AppendHead, ClusterStatus, Credit, ErrorCode, ErrorReply, EventOutcome,
     FindNames, IdNamespace, ImportLog, Leave, LeaveAnyway, ListAccounts, ListAccountsReply,
-    ListLedgers, LogPage, LookupAccounts, LookupAccountsReply, LookupNames, LookupTransfers,
-    LookupTransfersReply, Message, NO_NODE, NO_OFFSET, ReadEntries, ReadLog, RemoveNode,
-    ServerStatus, ServerStatusReply, StateDigest, Status, StatusReply, Submit, SubmitReply,
-    SubmitSpanning, Subscribe, TransferLeadership, Unsubscribe, open,
+    ListLedgers, ListReservations, ListReservationsReply, LogPage, LookupAccounts,
+    LookupAccountsReply, LookupNames, LookupTransfers, LookupTransfersReply, Message, NO_NODE,
+    NO_OFFSET, ReadEntries, ReadLog, RemoveNode, ServerStatus, ServerStatusReply, StateDigest,
+    Status, StatusReply, Submit, SubmitReply, SubmitSpanning, Subscribe, TransferLeadership,
+    Unsubscribe, open,
 };
 use walengine_net::model::{
     Account, AccountId, Amount, Close, CloseFlags, Code, EventBytes, EventId, Guard, GuardFlags,
@@ -198,6 +199,9 @@ fn request(connection: &mut Connection<'_>, kind: Kind) -> Handled {
             connection.say(&FindNames { at_least, after: 0, limit: 10, prefix: b"a" })
         }
         Kind::ListLedgers => connection.say(&ListLedgers { at_least }),
+        Kind::ListReservations => {
+            connection.say(&ListReservations { at_least, after: 0, limit: 10 })
+        }
         Kind::LookupTransfers => connection.say(&LookupTransfers { at_least, ids: &[71] }),
         Kind::Status => connection.say(&Status { at_least, namespace: 0, ids: &[71] }),
         Kind::ReadLog => connection.say(&ReadLog { at_least, from: 0, bytes_max: 4096 }),
@@ -521,6 +525,21 @@ fn a_reader_of_one_book_and_ledger_sees_nothing_else() {
     assert_eq!(found, [at(7, 1), at(7, 2)]);
     let all = node.greeted().ask(&ListAccounts { at_least, after: 0, limit: 100 });
     assert_eq!(all.open::<ListAccountsReply<'_>>().accounts.len(), 8);
+    let open = |connection: &mut Connection<'_>| {
+        let (mut after, mut found) = (0, Vec::new());
+        loop {
+            let reply = connection.ask(&ListReservations { at_least, after, limit: 1 });
+            let page = reply.open::<ListReservationsReply<'_>>();
+            found.extend(page.reservations.iter().map(|row| row.id.to_native()));
+            after = page.next_cursor.to_native();
+            if after == 0 {
+                break found;
+            }
+        }
+    };
+    let of_book = |book| OPEN.into_iter().filter(move |(its, _)| *its == book).map(|(_, id)| id);
+    assert_eq!(open(&mut reader), of_book(7).collect::<Vec<_>>());
+    assert_eq!(open(&mut node.greeted()), of_book(7).chain(of_book(8)).collect::<Vec<_>>());
 }
 
 /// A page that is empty because all of it was left out does not end the list.

@@ -23,10 +23,10 @@ use walengine_net::limits::{
 };
 use walengine_net::message::{
     AdminReply, AdminState, Append, AppendHead, Credit, ErrorCode, EventOutcome, Freshness, Hello,
-    HelloReply, IdNamespace, Leave, ListAccounts, ListAccountsReply, LookupAccounts,
-    LookupAccountsReply, LookupTransfers, LookupTransfersReply, Message, NO_NODE, NO_OFFSET,
-    RemoveNode, ServerStatus, ServerStatusReply, Status, StatusReply, Submit, SubmitReply,
-    Subscribe, TransferLeadership, Unsubscribe,
+    HelloReply, IdNamespace, Leave, ListAccounts, ListAccountsReply, ListReservations,
+    ListReservationsReply, LookupAccounts, LookupAccountsReply, LookupTransfers,
+    LookupTransfersReply, Message, NO_NODE, NO_OFFSET, RemoveNode, ServerStatus, ServerStatusReply,
+    Status, StatusReply, Submit, SubmitReply, Subscribe, TransferLeadership, Unsubscribe,
 };
 use walengine_net::model::{
     Account, AccountFlags, AccountId, Amount, Code, EventBytes, EventId, LedgerId, Offset,
@@ -622,6 +622,53 @@ fn what_is_due_ends_before_an_event_that_needs_it_however_much_is_due() {
     };
     assert!(outcomes(&reply)[0].verdict.is_ok(), "{:?}", outcomes(&reply));
     assert_eq!(node.partition.with_ledger(Ledger::pendings_len), 0);
+}
+
+/// One page looks at so many places and no more, whether anything is there or not.
+#[test]
+fn reservations_are_listed_page_by_page_and_pages_without_any_do_not_end_the_list() {
+    let node = Node::new();
+    let mut connection = with_reservations(&node, 30_000);
+    let last = EventId(1000 + 29_999);
+    let list = |connection: &mut Connection<'_>| {
+        let (mut after, mut pages) = (0, Vec::new());
+        loop {
+            let request = ListReservations { at_least: NO_OFFSET, after, limit: 4096 };
+            let reply = connection.ask(&request);
+            let page = reply.open::<ListReservationsReply<'_>>();
+            pages.push(page.reservations.iter().map(|row| row.id.to_native()).collect::<Vec<_>>());
+            after = page.next_cursor.to_native();
+            if after == 0 {
+                break pages;
+            }
+        }
+    };
+    let mut found = list(&mut connection).concat();
+    found.sort_unstable();
+    assert_eq!(found, (1000..31_000).collect::<Vec<_>>());
+    // All but the last one end.
+    let voids: Vec<_> = (0..29_999)
+        .map(|number| Transfer {
+            id: EventId(100_000 + number),
+            pending_id: EventId(1000 + number),
+            flags: TransferFlags::VOID_PENDING,
+            ..Transfer::default()
+        })
+        .collect();
+    for voids in voids.chunks(EVENTS_MAX) {
+        let events: Vec<_> = voids.iter().map(Transfer::to_bytes).collect();
+        let reply = connection.ask(&Submit { events: &events });
+        assert!(outcomes(&reply).iter().all(|outcome| outcome.verdict.is_ok()));
+    }
+    assert_eq!(list(&mut connection), [vec![], vec![last.0]]);
+    let end = Transfer {
+        id: EventId(200_000),
+        pending_id: last,
+        flags: TransferFlags::VOID_PENDING,
+        ..Transfer::default()
+    };
+    connection.ask(&Submit { events: &[end.to_bytes()] });
+    assert_eq!(list(&mut connection), [Vec::<u128>::new()], "no place is looked at for nothing");
 }
 
 #[test]

@@ -84,7 +84,7 @@ use crate::ids::key::{Key, Space};
 use accounts::Accounts;
 use ids::Ids;
 use inbound::Across;
-use pendings::{NEVER, Pendings};
+use pendings::{NEVER, Pending, Pendings, Standing};
 
 /// Outcome of one event: for a repeat the first verdict and its offset; for
 /// [`IdReused`](walengine_net::model::Verdict::IdReused) the original's offset; for a malformed
@@ -276,9 +276,32 @@ impl Ledger {
     /// An open reservation.
     pub fn pending(&self, id: EventId) -> Option<OpenPending> {
         let pending = self.pendings.get(id.0).filter(|pending| pending.standing.is_open())?;
+        Some(self.shown(pending))
+    }
+
+    /// The reservations whose home this is, by slot from the `first`, with whether another partition has not said yet
+    /// that it holds; `None` for slots with something else or nothing.
+    pub fn reservations_from(
+        &self,
+        first: u32,
+    ) -> impl Iterator<Item = Option<(OpenPending, bool)>> {
+        self.pendings.slab.iter_from(first).map(|pending| {
+            let in_doubt = pending.standing == Standing::Reserving;
+            let is_one = pending.id != 0 && (in_doubt || pending.standing.is_open());
+            is_one.then(|| (self.shown(pending), in_doubt))
+        })
+    }
+
+    /// Behind the last slot that [`Self::reservations_from`] can have something in; 0 if none has.
+    pub fn reservation_slots(&self) -> u32 {
+        let is_one = |standing: Standing| standing == Standing::Reserving || standing.is_open();
+        if self.pendings.counted_if(is_one) == 0 { 0 } else { self.pendings.slab.len() }
+    }
+
+    fn shown(&self, pending: &Pending) -> OpenPending {
         let debit = self.accounts.get(pending.debit);
-        Some(OpenPending {
-            id,
+        OpenPending {
+            id: EventId(pending.id),
             debit_account_id: debit.id,
             credit_account_id: self.credit_account_of(pending),
             amount: Amount(pending.amount),
@@ -286,7 +309,7 @@ impl Ledger {
             code: Code(pending.code),
             expires_at: (pending.expires_at != NEVER).then_some(Timestamp(pending.expires_at)),
             offset: Offset(pending.offset),
-        })
+        }
     }
 
     /// Number of open reservations, of what is in doubt, of sides of other partitions' reservations, and of ended ones of

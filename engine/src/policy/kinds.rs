@@ -32,6 +32,7 @@ pub fn need(kind: Kind) -> Need {
         | Kind::LookupTransfers
         | Kind::LookupNames
         | Kind::FindNames
+        | Kind::ListReservations
         | Kind::Status => Need::Right(Right::Read),
         Kind::ReadLog
         | Kind::ReadEntries
@@ -57,6 +58,7 @@ pub fn need(kind: Kind) -> Need {
         | Kind::LookupNamesReply
         | Kind::FindNamesReply
         | Kind::ListLedgersReply
+        | Kind::ListReservationsReply
         | Kind::LogPage
         | Kind::Feed
         | Kind::UnsubscribeReply

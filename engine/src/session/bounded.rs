@@ -14,7 +14,7 @@ use walengine_net::model::{
 };
 use walengine_net::unit::resolves;
 
-use crate::ledger::Ledger;
+use crate::ledger::{Ledger, OpenPending};
 use crate::policy::{Area, Rights};
 
 /// Accounts that an event touches, each with the ledger that it names for them.
@@ -91,9 +91,13 @@ impl Touched {
 
     /// By the transfer of an open reservation.
     pub fn of_open(ledger: &Ledger, id: EventId) -> Option<Self> {
-        let open = ledger.pending(id)?;
+        Some(Self::of_reservation(&ledger.pending(id)?))
+    }
+
+    /// The same.
+    pub fn of_reservation(open: &OpenPending) -> Self {
         let sides = [open.debit_account_id, open.credit_account_id];
-        Some(Self(sides.map(|account| (account, Some(open.ledger))).to_vec()))
+        Self(sides.map(|account| (account, Some(open.ledger))).to_vec())
     }
 
     /// All of it is in this area.

@@ -13,6 +13,7 @@ pub mod numbers;
 mod orders;
 pub mod reads;
 pub mod replies;
+mod reservations;
 mod status;
 mod written;
 
@@ -348,6 +349,7 @@ impl<C: Operated> Session<C> {
             | Kind::LookupNames
             | Kind::FindNames
             | Kind::ListLedgers
+            | Kind::ListReservations
             | Kind::ReadLog
             | Kind::ReadEntries => self.reads.take(frame, head)?,
             // One that has ended; its last frame is on its way.

@@ -22,6 +22,7 @@ use super::event_reads;
 use super::log_reads::{self, LookUp};
 use super::naming;
 use super::replies::Replies;
+use super::reservations;
 use crate::connection::errors::put_forbidden;
 use crate::ids::key::{Key, Space};
 use crate::ledger::Ledger;
@@ -274,6 +275,9 @@ impl<C: Commit> Reads<C> {
                 let Self { replies, permit, .. } = self;
                 naming::answer(replies, permit, frame, head, held, bounded.as_deref())?;
             }
+            Kind::ListReservations => {
+                reservations::answer(&self.replies, frame, head, held, bounded.as_deref())?;
+            }
             Kind::Status => {
                 let request = open_frame::<Status<'_>>(frame)?;
                 let namespace = IdNamespace::from_number(request.namespace)
@@ -510,6 +514,7 @@ impl Asked {
                 (request.freshness(), request.limit.to_native() as usize * EVENT_BYTES)
             }
             Kind::LookupNames | Kind::FindNames | Kind::ListLedgers => naming::asked(frame)?,
+            Kind::ListReservations => reservations::asked(frame)?,
             Kind::Status => {
                 let request = open_frame::<Status<'_>>(frame)?;
                 (request.freshness(), request.ids.len() * size_of::<VerdictState>())

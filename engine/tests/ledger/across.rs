@@ -627,6 +627,13 @@ impl World {
             assert_eq!((found.debits_posted.0, found.credits_posted.0), of(&moved));
             assert_eq!((found.debits_pending.0, found.credits_pending.0), of(&reserved));
         }
+        for (at, side) in self.sides.iter().enumerate() {
+            for (listed, in_doubt) in side.leader.reservations_from(0).flatten() {
+                assert!(!in_doubt, "all words were said");
+                assert_eq!(self.transfers[&listed.id.0].0, at, "at home alone");
+                assert_eq!(side.leader.pending(listed.id), Some(listed));
+            }
+        }
         let in_transit = |at: usize, other: usize| {
             let id = AccountId::in_transit(PartitionId(other as u16), LEDGER);
             self.sides[at].leader.account(id).unwrap_or_default()

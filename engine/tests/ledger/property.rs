@@ -375,7 +375,7 @@ impl Run {
             assert_eq!((decided.verdict, decided.offset), (*verdict, Some(Offset(*offset))));
         }
         assert_eq!(self.leader.ids_len(), self.model.known.len() as u64);
-        let mut open = 0;
+        let mut open = Vec::new();
         for (id, expected) in &state.reservations {
             let is = match expected.fate {
                 Fate::Open => PendingState::Open,
@@ -387,7 +387,7 @@ impl Run {
             let pending = self.leader.pending(EventId(*id));
             assert_eq!(pending.is_some(), is == PendingState::Open);
             if let Some(pending) = pending {
-                open += 1;
+                open.push(pending);
                 assert_eq!(pending.amount.0, expected.amount);
                 assert_eq!(pending.expires_at.map(|at| at.0), expected.expires_at);
             }
@@ -396,7 +396,13 @@ impl Run {
             assert!(self.leader.is_in_doubt(EventId(*id)));
         }
         let rest = state.doubts.len() + state.ends.len();
-        assert_eq!(self.leader.pendings_len(), open + rest);
+        assert_eq!(self.leader.pendings_len(), open.len() + rest);
+        let listed = self.leader.reservations_from(0).flatten();
+        let mut listed: Vec<_> =
+            listed.filter(|(_, in_doubt)| !in_doubt).map(|(listed, _)| listed).collect();
+        listed.sort_by_key(|one| one.offset);
+        open.sort_by_key(|one| one.offset);
+        assert_eq!(listed, open);
         assert_eq!(self.leader.doubts_len(), rest);
         assert_eq!(self.leader.digest(), self.replica.digest(), "a replica has the same state");
         let imported = self.importer.ledger.digest();

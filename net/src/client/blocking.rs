@@ -17,7 +17,7 @@ use super::methods::methods;
 use super::{
     AccountsAt, AccountsPage, AdminOutcome, Batch, ClientError, ClusterInfo, ClusterReport, Config,
     DescribedLedger, EntriesToImport, EventDecision, IdVerdict, ImportedSome, NamesPage, Page,
-    ReadFrom, ServerReport, StateSummary, Submitted, tokio as on_tokio,
+    ReadFrom, ReservationsPage, ServerReport, StateSummary, Submitted, tokio as on_tokio,
 };
 
 /// Handle to a cluster. Clones share its connections; the last one closes them.

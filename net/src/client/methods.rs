@@ -163,6 +163,19 @@ impl Client {
         self.run(operation::list_accounts(self.info(), partition, after, limit, reading)?).await
     }
 
+    /// A page of a partition's open reservations, and of those that wait for another partition's word. `after` is `None`
+    /// for the first page. What begins or ends between two pages may be on one or not.
+    pub async fn list_reservations(
+        &self,
+        partition: PartitionId,
+        after: Option<u64>,
+        limit: usize,
+        tokens: &[Token],
+    ) -> Result<ReservationsPage, ClientError> {
+        let reading = self.wants(tokens);
+        self.run(operation::list_reservations(self.info(), partition, after, limit, reading)?).await
+    }
+
     /// What accounts are called, in the order of `ids`; `None` for those without a name.
     pub async fn lookup_names(
         &self,
@@ -339,8 +352,8 @@ mod tests {
 
     use crate::client::{
         AccountsAt, AccountsPage, AdminOutcome, Batch, ClientError, ClusterReport, DescribedLedger,
-        EntriesToImport, EventDecision, IdVerdict, ImportedSome, NamesPage, Page, ServerReport,
-        StateSummary, Submitted, blocking, tokio as on_tokio,
+        EntriesToImport, EventDecision, IdVerdict, ImportedSome, NamesPage, Page, ReservationsPage,
+        ServerReport, StateSummary, Submitted, blocking, tokio as on_tokio,
     };
     use crate::message::IdNamespace;
     use crate::model::{

@@ -36,8 +36,8 @@ pub use batch::{Batch, Chain, Submitted};
 pub use error::ClientError;
 pub use operation::{
     AccountsAt, AccountsPage, AdminOutcome, ClusterReport, DescribedLedger, EntriesToImport,
-    EventDecision, IdVerdict, ImportedSome, NamedAccount, NamesPage, NodeReport, Page,
-    ServerReport, StateSummary, Trouble,
+    EventDecision, IdVerdict, ImportedSome, NamedAccount, NamesPage, NodeReport, OpenReservation,
+    Page, ReservationsPage, ServerReport, StateSummary, Trouble,
 };
 
 /// Default address of a server.

@@ -23,8 +23,8 @@ use super::shared::Shared;
 use super::{
     AccountsAt, AccountsPage, AdminOutcome, Batch, CLUSTER_STATUS_WAIT, ClientError, ClusterInfo,
     ClusterReport, Config, DescribedLedger, EntriesToImport, EventDecision, IdVerdict,
-    ImportedSome, NamesPage, PIPELINE_DEPTH_DEFAULT, Page, ReadFrom, SUBSCRIPTION_CREDIT_BYTES,
-    ServerReport, StateSummary, Submitted,
+    ImportedSome, NamesPage, PIPELINE_DEPTH_DEFAULT, Page, ReadFrom, ReservationsPage,
+    SUBSCRIPTION_CREDIT_BYTES, ServerReport, StateSummary, Submitted,
 };
 
 /// Most commands that wait for a link's task.

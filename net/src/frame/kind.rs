@@ -63,6 +63,8 @@ pub enum Kind {
     FindNames = 25,
     /// What ledgers are called: [`crate::message::ListLedgers`].
     ListLedgers = 26,
+    /// Open reservations, all: [`crate::message::ListReservations`].
+    ListReservations = 27,
     /// Answer to [`Kind::Hello`].
     HelloReply = 129,
     /// Answer to [`Kind::Submit`]: [`crate::message::SubmitReply`].
@@ -113,6 +115,8 @@ pub enum Kind {
     FindNamesReply = 153,
     /// Answer to [`Kind::ListLedgers`].
     ListLedgersReply = 154,
+    /// Answer to [`Kind::ListReservations`].
+    ListReservationsReply = 155,
     /// Answer to any request that failed: [`crate::message::ErrorReply`].
     Error = 255,
 }

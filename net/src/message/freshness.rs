@@ -1,9 +1,9 @@
 //! How much of the log a read's state must include: `at_least` in a request.
 
 use super::{
-    ArchivedFindNames, ArchivedListAccounts, ArchivedListLedgers, ArchivedLookupAccounts,
-    ArchivedLookupNames, ArchivedLookupTransfers, ArchivedReadEntries, ArchivedReadLog,
-    ArchivedStatus, NO_OFFSET,
+    ArchivedFindNames, ArchivedListAccounts, ArchivedListLedgers, ArchivedListReservations,
+    ArchivedLookupAccounts, ArchivedLookupNames, ArchivedLookupTransfers, ArchivedReadEntries,
+    ArchivedReadLog, ArchivedStatus, NO_OFFSET,
 };
 use crate::model::Offset;
 
@@ -76,6 +76,7 @@ reads!(
     ArchivedLookupNames<'_>,
     ArchivedFindNames<'_>,
     ArchivedListLedgers,
+    ArchivedListReservations,
     ArchivedReadEntries,
     ArchivedReadLog
 );

@@ -12,6 +12,7 @@ mod log;
 mod lookup;
 mod naming;
 mod outcome;
+mod reservations;
 mod server_status;
 mod submit;
 
@@ -63,6 +64,10 @@ pub use naming::{
     FindNamesReply, LedgerRow, ListLedgers, ListLedgersReply, LookupNames, LookupNamesReply,
 };
 pub use outcome::{ArchivedOutcomeRun, EventOutcome, OutcomeRun, OutcomeRuns, Outcomes};
+pub use reservations::{
+    ArchivedListReservations, ArchivedListReservationsReply, ArchivedReservationRow,
+    ListReservations, ListReservationsReply, ReservationRow,
+};
 pub use server_status::{
     ArchivedNumberRow, ArchivedServerStatus, ArchivedServerStatusReply, ArchivedTextRow,
     NO_PARTITION, NumberRow, ServerStatus, ServerStatusReply, TROUBLE, TextRow,

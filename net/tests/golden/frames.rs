@@ -14,8 +14,8 @@ use walengine_net::message::{
     VerdictState,
 };
 use walengine_net::message::{
-    FindNames, FindNamesReply, LedgerRow, ListLedgers, ListLedgersReply, LookupNames,
-    LookupNamesReply,
+    FindNames, FindNamesReply, LedgerRow, ListLedgers, ListLedgersReply, ListReservations,
+    ListReservationsReply, LookupNames, LookupNamesReply, ReservationRow,
 };
 use walengine_net::model::{
     Account, AccountId, Amount, Code, EventId, LedgerId, NameText, PartitionId, Transfer,
@@ -79,6 +79,7 @@ fn requests(all: &mut Frames, account: &Account, transfer: &Transfer) {
     all.add("lookup_names", &LookupNames { at_least, ids: &[account.id.0, 9] });
     all.add("find_names", &FindNames { at_least, after: 0, limit: 10, prefix: b"anna" });
     all.add("list_ledgers", &ListLedgers { at_least });
+    all.add("list_reservations", &ListReservations { at_least, after: 0, limit: 100 });
     all.add("lookup_transfers", &LookupTransfers { at_least: 12, ids: &[transfer.id.0] });
     all.add("status", &Status { at_least, namespace: 0, ids: &[transfer.id.0, 9] });
     all.add("read_log", &ReadLog { at_least, from: 3, bytes_max: 65_536 });
@@ -154,6 +155,20 @@ fn replies(all: &mut Frames, account: &Account, transfer: &Transfer) {
     all.add("find_names_reply", &FindNamesReply { next_offset, next_cursor: 7, ids, names });
     let ledgers = &[LedgerRow { ledger: 978, scale: 2, name: name("EUR") }];
     all.add("list_ledgers_reply", &ListLedgersReply { next_offset, ledgers });
+    let row = ReservationRow {
+        id: 9,
+        debit_account_id: account.id.0,
+        credit_account_id: 2,
+        amount: 1250,
+        offset: 77,
+        expires_at: 0,
+        ledger: 978,
+        code: 1,
+        in_doubt: 0,
+    };
+    let reservations = &[row];
+    let reply = ListReservationsReply { next_offset, next_cursor: 0, reservations };
+    all.add("list_reservations_reply", &reply);
     let state = EventState {
         index: 0,
         verdict: 0,

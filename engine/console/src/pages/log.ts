@@ -155,7 +155,7 @@ interface Reservation {
 interface Reservations {
   reservations: Reservation[];
   found: number;
-  covered_from: string;
+  complete: boolean;
 }
 
 /** Seconds of age after which a reservation is marked. */
@@ -191,12 +191,12 @@ export function reservations(root: HTMLElement, partition: number): () => void {
         { head: "Age", number: true }, { head: "Holds", number: true }, { head: "From" }, { head: "To" }, { head: "Ends" }, { head: "Reservation", wide: true },
       ];
       const counted = live.reservations.get(partition);
-      const partly = page.covered_from !== "0";
       replace(
         body,
-        page.found > 0 ? table("Open reservations, oldest first", columns, cells) : note(partly ? "None was made in the newest part of the log." : "No money is held."),
+        page.found > 0 ? table("Open reservations, oldest first", columns, cells) : note("No money is held."),
         h("p", { class: "hint" }, `${count(page.found)} found${counted === undefined ? "" : `, ${count(counted)} open by this node's count`}. `,
-          partly && `Those made before offset ${count(page.covered_from)} were not looked for: walengine.pending_transfers in PostgreSQL has all.`),
+          page.found > page.reservations.length && `The oldest ${count(page.reservations.length)} are shown. `,
+          !page.complete && "There are too many to look at all of them: walengine.pending_transfers in PostgreSQL has all."),
       );
     } catch (error) {
       if (!ended && !(error instanceof Failed && error.isUnanswered)) replace(body, failure(error));

@@ -45,7 +45,7 @@ pub struct Window {
 ///
 /// # Errors
 /// All are taken.
-async fn place(scans: &Semaphore) -> Result<SemaphorePermit<'_>, Problem> {
+pub async fn place(scans: &Semaphore) -> Result<SemaphorePermit<'_>, Problem> {
     let Ok(Ok(place)) = timeout(HTTP_SCAN_PLACE_WITHIN, scans.acquire()).await else {
         let detail = format!("{HTTP_SCANS_MAX} requests look through the log already");
         return Err(Problem::new(Kind::TooMany, detail));

@@ -1,30 +1,27 @@
-//! Reservations that are open, found in the log: whoever reads it backwards meets the end of a reservation
-//! before its beginning, so one that is met without its end is open.
+//! Open reservations of a partition, oldest first, as its state has them.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
+use std::time::Instant;
 
 use axum::Json;
 use axum::extract::State;
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
-use walengine_net::model::{
-    Amount, Arrival, Event, PartitionId, Sent, Timestamp, Transfer, TransferFlags, Verdict, Word,
-};
+use walengine_net::client::{EventDecision, OpenReservation};
+use walengine_net::limits::LIST_RESERVATIONS_MAX;
+use walengine_net::model::{EventId, PartitionId, Timestamp};
 
 use super::asked::{Asked, known};
-use super::backwards::{Backwards, end_of};
+use super::backwards::place;
 use super::document::{AnyProblem, TokenProblem};
-use crate::effect::Record;
 use crate::http::caller::Caller;
 use crate::http::fresh::{Fresh, HowFresh};
 use crate::http::json::{Digits, rfc3339, uuid_text};
 use crate::http::problem::Problem;
 use crate::http::scales::Scales;
 use crate::http::shared::Shared;
-use crate::limits::HTTP_SCAN_ROWS_MAX;
-
-const NANOS_PER_SECOND: u64 = 1_000_000_000;
+use crate::limits::{HTTP_SCAN_ROWS_MAX, HTTP_SCAN_WITHIN};
 
 /// Whose reservations.
 #[derive(Debug, Deserialize, IntoParams)]
@@ -40,13 +37,13 @@ pub struct Where {
 /// Open reservations, oldest first.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct OpenReservations {
-    /// At most 500, the oldest of those that were found.
+    /// At most 500: the oldest.
     reservations: Vec<Reservation>,
     /// How many were found.
-    found: u32,
-    /// Those that were made before this offset were not looked for; 0: all were.
-    #[schema(value_type = String)]
-    covered_from: Digits<u64>,
+    found: u64,
+    /// Whether all were looked at. There are so many if not that this took too long; what is shown is the oldest
+    /// of those that were, and `found` their number.
+    complete: bool,
 }
 const _: () = assert!(HTTP_SCAN_ROWS_MAX == 500);
 
@@ -85,7 +82,7 @@ pub struct Reservation {
     get, path = "/api/v1/reservations", tag = "transfers",
     operation_id = "listReservations",
     params(Where, HowFresh),
-    responses((status = 200, body = OpenReservations, description = "What was found"), AnyProblem, TokenProblem)
+    responses((status = 200, body = OpenReservations, description = "What is open"), AnyProblem, TokenProblem)
 )]
 pub async fn list(
     State(shared): State<Arc<Shared>>,
@@ -95,184 +92,93 @@ pub async fn list(
 ) -> Result<Json<OpenReservations>, Problem> {
     let client = fresh.client(&shared.client(&caller).await?);
     let partition = known(&client, PartitionId(partition))?;
-    let end = end_of(&client, partition, &fresh.tokens).await?;
-    let mut log = Backwards::new(&shared.scans, &client, partition, end).await?;
-    let mut open = Open::default();
-    while let Some(window) = log.window().await? {
-        for (offset, time, record) in window.events()?.into_iter().rev() {
-            open.before(offset, time, &record);
+    let _place = place(&shared.scans).await?;
+    let (mut oldest, mut after) = (Oldest::default(), None);
+    let by = Instant::now() + HTTP_SCAN_WITHIN;
+    let complete = loop {
+        let (most, tokens) = (LIST_RESERVATIONS_MAX, &fresh.tokens);
+        let page = client.list_reservations(partition, after, most, tokens).await?;
+        page.reservations.into_iter().for_each(|open| oldest.meet(open));
+        after = page.next_cursor;
+        if after.is_none() || Instant::now() >= by {
+            break after.is_none();
         }
-    }
+    };
+    let ids: Vec<_> = oldest.kept.values().map(|open| open.id).collect();
+    let decided = client.lookup_transfers(&ids, &fresh.tokens).await?;
+    // Another partition may have refused something under the same id.
+    let is_home = |decided: &EventDecision| decided.partition == partition;
+    let times: HashMap<EventId, Timestamp> = ids
+        .iter()
+        .zip(decided)
+        .filter_map(|(id, decided)| Some((*id, decided.filter(is_home)?.timestamp)))
+        .collect();
     let scales = shared.scales.get(&client).await?;
-    let oldest = open.found.iter().rev().take(HTTP_SCAN_ROWS_MAX);
-    Ok(Json(OpenReservations {
-        reservations: oldest.map(|found| Reservation::new(found, &scales)).collect(),
-        found: open.found.len() as u32,
-        covered_from: Digits(log.covered_from()),
-    }))
+    let shown =
+        oldest.kept.values().map(|open| Reservation::new(open, times.get(&open.id), &scales));
+    Ok(Json(OpenReservations { reservations: shown.collect(), found: oldest.met, complete }))
 }
 
-/// What is known at a place of the log of what comes after it. Bounded by the records that are looked at.
+/// The oldest of what was met.
 #[derive(Default)]
-struct Open {
-    /// Reservations that end later.
-    ended: HashSet<u128>,
-    /// What was said later of transfers in doubt.
-    said: HashMap<u128, (Verdict, Amount)>,
-    /// Newest first.
-    found: Vec<Found>,
+struct Oldest {
+    /// By offset. A page may have what an earlier one had: places are used again.
+    kept: BTreeMap<u64, OpenReservation>,
+    met: u64,
 }
 
-/// A reservation that does not end later.
-struct Found {
-    offset: u64,
-    time: Timestamp,
-    transfer: Transfer,
-    amount: Amount,
-    in_doubt: bool,
-}
-
-impl Open {
-    /// Takes the record before those that it has.
-    fn before(&mut self, offset: u64, time: Timestamp, record: &Record) {
-        let Ok(event) = Event::from_bytes(&record.event) else { return };
-        match event {
-            Event::Transfer(transfer) => self.before_transfer(offset, time, record, &transfer),
-            Event::Expire(expire) if record.verdict.is_ok() => {
-                self.ended.insert(expire.pending_id.0);
-            }
-            Event::Word(word) | Event::Arrival(Arrival { sent: Sent::Word(word), .. })
-                if record.verdict.is_ok() =>
-            {
-                self.before_word(&word);
-            }
-            _ => {}
+impl Oldest {
+    fn meet(&mut self, open: OpenReservation) {
+        self.met += u64::from(self.kept.insert(open.offset.0, open).is_none());
+        if self.kept.len() > HTTP_SCAN_ROWS_MAX {
+            self.kept.pop_last();
         }
-    }
-
-    fn before_word(&mut self, word: &Word) {
-        if word.verdict.is_ok() && word.pending_id.0 != 0 {
-            self.ended.insert(word.pending_id.0);
-        }
-        if word.verdict != Verdict::InDoubt {
-            self.said.insert(word.id.0, (word.verdict, word.amount));
-        }
-    }
-
-    fn before_transfer(&mut self, offset: u64, time: Timestamp, record: &Record, sent: &Transfer) {
-        let ends = TransferFlags::POST_PENDING.with(TransferFlags::VOID_PENDING);
-        if sent.flags.intersects(ends) {
-            if record.verdict.is_ok() {
-                self.ended.insert(sent.pending_id.0);
-            }
-            return;
-        }
-        if !sent.flags.contains(TransferFlags::PENDING) || self.ended.contains(&sent.id.0) {
-            return;
-        }
-        let own = record.resolved.map_or(sent.amount, |resolved| resolved.amount);
-        let (amount, in_doubt) = match (record.verdict, self.said.get(&sent.id.0)) {
-            (Verdict::Ok, _) => (own, false),
-            (Verdict::InDoubt, Some((Verdict::Ok, amount))) => (*amount, false),
-            (Verdict::InDoubt, None) => (own, true),
-            _ => return,
-        };
-        self.found.push(Found { offset, time, transfer: *sent, amount, in_doubt });
     }
 }
 
 impl Reservation {
-    fn new(found: &Found, scales: &Scales) -> Self {
-        let Found { offset, time, transfer, amount, in_doubt } = found;
-        let timeout = u64::from(transfer.timeout_seconds).checked_mul(NANOS_PER_SECOND);
-        let expires =
-            timeout.filter(|nanos| *nanos > 0).and_then(|nanos| time.0.checked_add(nanos));
+    fn new(open: &OpenReservation, time: Option<&Timestamp>, scales: &Scales) -> Self {
         Self {
-            id: uuid_text(transfer.id.0),
-            offset: Digits(*offset),
-            time: rfc3339(*time),
-            expires: expires.and_then(|nanos| rfc3339(Timestamp(nanos))),
-            debit_account: uuid_text(transfer.debit_account_id.0),
-            credit_account: uuid_text(transfer.credit_account_id.0),
-            amount: Digits(amount.0),
-            amount_decimal: scales.shown(transfer.ledger.0, amount.0),
-            ledger: transfer.ledger.0,
-            code: transfer.code.0,
-            in_doubt: *in_doubt,
+            id: uuid_text(open.id.0),
+            offset: Digits(open.offset.0),
+            time: time.copied().and_then(rfc3339),
+            expires: open.expires_at.and_then(rfc3339),
+            debit_account: uuid_text(open.debit_account_id.0),
+            credit_account: uuid_text(open.credit_account_id.0),
+            amount: Digits(open.amount.0),
+            amount_decimal: scales.shown(open.ledger.0, open.amount.0),
+            ledger: open.ledger.0,
+            code: open.code.0,
+            in_doubt: open.in_doubt,
         }
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use walengine_net::model::{EventId, Expire};
+    use walengine_net::model::{AccountId, Amount, Code, LedgerId, Offset};
 
     use super::*;
 
-    fn transfer(id: u128, pending_id: u128, flags: TransferFlags) -> Event {
-        let (id, pending_id) = (EventId(id), EventId(pending_id));
-        Event::Transfer(Transfer {
-            id,
-            pending_id,
-            flags,
+    #[test]
+    fn the_oldest_are_kept_however_many_there_are_and_in_whatever_order() {
+        let open = |offset: u64| OpenReservation {
+            id: EventId(u128::from(offset) + 1),
+            debit_account_id: AccountId(1),
+            credit_account_id: AccountId(2),
             amount: Amount(9),
-            ..Transfer::default()
-        })
-    }
-
-    /// Ids of what is open, with what it holds and whether it is in doubt, oldest first.
-    fn open(log: &[(Event, Verdict)]) -> Vec<(u128, u128, bool)> {
-        let mut open = Open::default();
-        for (offset, (event, verdict)) in log.iter().enumerate().rev() {
-            let record = Record { event: event.to_bytes(), verdict: *verdict, resolved: None };
-            open.before(offset as u64, Timestamp(1), &record);
-        }
-        let found = open.found.iter().rev();
-        found.map(|found| (found.transfer.id.0, found.amount.0, found.in_doubt)).collect()
-    }
-
-    #[test]
-    fn what_was_posted_voided_refused_or_has_expired_is_not_open() {
-        let (pending, post, void) =
-            (TransferFlags::PENDING, TransferFlags::POST_PENDING, TransferFlags::VOID_PENDING);
-        let expire = Event::Expire(Expire { pending_id: EventId(3) });
-        let log = [
-            (transfer(1, 0, pending), Verdict::Ok),
-            (transfer(2, 0, pending), Verdict::Ok),
-            (transfer(3, 0, pending), Verdict::Ok),
-            (transfer(4, 0, pending), Verdict::Ok),
-            (transfer(5, 0, pending), Verdict::ExceedsCredits),
-            (transfer(6, 1, post), Verdict::Ok),
-            (transfer(7, 2, void), Verdict::Ok),
-            (expire, Verdict::Ok),
-            (transfer(8, 4, post), Verdict::PendingAmountExceeded),
-            (transfer(9, 0, TransferFlags::default()), Verdict::Ok),
-        ];
-        assert_eq!(open(&log), [(4, 9, false)]);
-    }
-
-    #[test]
-    fn what_another_partition_has_not_spoken_about_is_in_doubt() {
-        let pending = TransferFlags::PENDING;
-        let word = |id, verdict, amount, pending_id| {
-            let (id, amount, pending_id) = (EventId(id), Amount(amount), EventId(pending_id));
-            let place = 0;
-            (
-                Event::Word(Word { id, place, verdict, amount, pending_id, is_linked: false }),
-                Verdict::Ok,
-            )
+            ledger: LedgerId(1),
+            code: Code(1),
+            offset: Offset(offset),
+            expires_at: None,
+            in_doubt: false,
         };
-        let log = [
-            (transfer(1, 0, pending), Verdict::InDoubt),
-            (transfer(2, 0, pending), Verdict::InDoubt),
-            (transfer(3, 0, pending), Verdict::InDoubt),
-            (transfer(4, 0, pending), Verdict::InDoubt),
-            word(2, Verdict::Ok, 8, 0),
-            word(3, Verdict::CreditAccountNotFound, 0, 0),
-            word(4, Verdict::Ok, 9, 0),
-            (transfer(5, 4, TransferFlags::POST_PENDING), Verdict::InDoubt),
-            word(5, Verdict::Ok, 9, 4),
-        ];
-        assert_eq!(open(&log), [(1, 9, true), (2, 8, false)]);
+        let mut oldest = Oldest::default();
+        // 7 and 2000 have no common divisor: all of them, in an order of their own.
+        (0..2000_u64).for_each(|at| oldest.meet(open(at * 7 % 2000)));
+        oldest.meet(open(0));
+        assert_eq!(oldest.met, 2000);
+        let kept: Vec<u64> = oldest.kept.into_keys().collect();
+        assert_eq!(kept, (0..500).collect::<Vec<_>>());
     }
 }

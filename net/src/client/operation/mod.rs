@@ -5,6 +5,7 @@ mod admin;
 mod import;
 mod naming;
 mod read;
+mod reservations;
 mod tokens;
 mod write;
 
@@ -26,6 +27,7 @@ pub use read::{
     AccountsAt, AccountsPage, EventDecision, IdVerdict, Page, Reading, accounts_of_partition,
     list_accounts, lookup_accounts, lookup_transfers, read_entries, read_log, status,
 };
+pub use reservations::{OpenReservation, ReservationsPage, list_reservations};
 pub use tokens::{lacking, newest_token};
 pub use write::{
     WriteIds, append_records, is_open, is_unknown_kind, merge, resolve, split_by_partition, submit,
