@@ -618,8 +618,8 @@ export interface components {
         /** @description Open reservations, oldest first. */
         OpenReservations: {
             /**
-             * @description Whether all were looked at. There are so many if not that this took too long; what is shown is the oldest
-             *     of those that were, and `found` their number.
+             * @description Whether all were looked at. Where that would take too long, these are the oldest of those that were, and
+             *     `found` is how many that is.
              */
             complete: boolean;
             /**

@@ -41,8 +41,8 @@ pub struct OpenReservations {
     reservations: Vec<Reservation>,
     /// How many were found.
     found: u64,
-    /// Whether all were looked at. There are so many if not that this took too long; what is shown is the oldest
-    /// of those that were, and `found` their number.
+    /// Whether all were looked at. Where that would take too long, these are the oldest of those that were, and
+    /// `found` is how many that is.
     complete: bool,
 }
 const _: () = assert!(HTTP_SCAN_ROWS_MAX == 500);
