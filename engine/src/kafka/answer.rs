@@ -69,19 +69,12 @@ pub async fn answer(
                 }
                 Ok((groups, name)) => groups.leave(&name, member),
             };
-            throttle(&mut out, version >= 1);
+            out.throttle(version >= 1);
             out.i16(code);
         }
         _ => return Err(Malformed),
     }
     Ok(Some(out.0))
-}
-
-/// How long the reader should wait: never.
-fn throttle(out: &mut Writer, is_there: bool) {
-    if is_there {
-        out.i32(0);
-    }
 }
 
 fn api_versions(out: &mut Writer, code: i16, version: i16) {
@@ -91,7 +84,7 @@ fn api_versions(out: &mut Writer, code: i16, version: i16) {
         out.i16(min);
         out.i16(max);
     });
-    throttle(out, version >= 1);
+    out.throttle(version >= 1);
 }
 
 /// Nobody may write.
@@ -99,25 +92,18 @@ fn produce(reader: &mut Reader<'_>, mut out: Writer) -> Result<Option<Vec<u8>>, 
     reader.nullable()?;
     let acks = reader.i16()?;
     reader.i32()?;
-    let topics = reader.array(|reader| {
-        let name = reader.string()?;
-        let partitions = reader.array(|reader| {
-            let partition = reader.i32()?;
-            reader.bytes()?;
-            Ok(partition)
-        })?;
-        Ok((name, partitions))
+    let topics = reader.topics(|reader, _| {
+        let partition = reader.i32()?;
+        reader.bytes()?;
+        Ok(partition)
     })?;
-    out.array(topics, |out, (name, partitions)| {
-        out.string(name);
-        out.array(partitions, |out, partition| {
-            out.i32(partition);
-            out.i16(TOPIC_AUTHORIZATION_FAILED);
-            out.i64(-1);
-            out.i64(-1);
-        });
+    out.topics(topics, |out, _, partition| {
+        out.i32(partition);
+        out.i16(TOPIC_AUTHORIZATION_FAILED);
+        out.i64(-1);
+        out.i64(-1);
     });
-    out.i32(0);
+    out.throttle(true);
     Ok((acks != 0).then_some(out.0))
 }
 
@@ -135,7 +121,7 @@ fn find_coordinator(
         Some(_) if is_of_group => NONE,
         _ => GROUP_AUTHORIZATION_FAILED,
     };
-    throttle(out, version >= 1);
+    out.throttle(version >= 1);
     out.i16(code);
     if version >= 1 {
         out.nullable((code != NONE).then_some(NO_GROUPS));
@@ -168,7 +154,7 @@ async fn join_group(
         Ok((groups, name)) => groups.join(&name, member, joining).await,
         Err(code) => Err(code),
     };
-    throttle(out, version >= 2);
+    out.throttle(version >= 2);
     match joined {
         Ok((member, joined)) => {
             out.i16(NONE);
@@ -214,7 +200,7 @@ async fn sync_group(
         Ok((groups, name)) => groups.sync(&name, member, generation, &assignments).await,
         Err(code) => Err(code),
     };
-    throttle(out, version >= 1);
+    out.throttle(version >= 1);
     out.i16(synced.as_ref().err().copied().unwrap_or(NONE));
     out.bytes(&synced.unwrap_or_default());
     Ok(())
@@ -229,13 +215,9 @@ async fn offset_commit(
 ) -> Result<(), Malformed> {
     let (name, generation, member) = (reader.string()?, reader.i32()?, reader.string()?);
     reader.i64()?; // for how long: here for ever
-    let topics = reader.array(|reader| {
-        let topic = reader.string()?;
-        let partitions = reader.array(|reader| {
-            let (partition, offset) = (reader.i32()?, reader.i64()?);
-            Ok((partition, offset, reader.nullable()?.unwrap_or_default()))
-        })?;
-        Ok((topic, partitions))
+    let topics = reader.topics(|reader, _| {
+        let (partition, offset) = (reader.i32()?, reader.i64()?);
+        Ok((partition, offset, reader.nullable()?.unwrap_or_default()))
     })?;
     topic::once_each(&topics, |(number, ..)| *number)?;
     let partitions = topic::partitions(shared, caller).await;
@@ -262,14 +244,11 @@ async fn offset_commit(
         Ok((groups, name)) => groups.commit(&name, member, generation, offsets).await,
         Err(code) => code,
     };
-    throttle(out, version >= 3);
-    out.array(topics, |out, (topic, partitions)| {
-        out.string(topic);
-        out.array(partitions, |out, (partition, _, note)| {
-            out.i32(partition);
-            let own = of_partition(topic, partition, note);
-            out.i16(if own == NONE { code } else { own });
-        });
+    out.throttle(version >= 3);
+    out.topics(topics, |out, topic, (partition, _, note)| {
+        out.i32(partition);
+        let own = of_partition(topic, partition, note);
+        out.i16(if own == NONE { code } else { own });
     });
     Ok(())
 }
@@ -282,28 +261,21 @@ async fn offset_fetch(
     out: &mut Writer,
 ) -> Result<(), Malformed> {
     let name = reader.string()?;
-    let asked = reader.nullable_array(|reader| {
-        let topic = reader.string()?;
-        Ok((topic, reader.array(Reader::i32)?))
-    })?;
+    let asked = reader.nullable_topics(|reader, _| reader.i32())?;
     topic::once_each(asked.as_deref().unwrap_or_default(), |number| *number)?;
     let (code, committed) = match shared.group(caller, name).await {
         Ok((groups, name)) => (NONE, groups.committed(&name)),
         Err(code) => (code, std::collections::BTreeMap::new()),
     };
     let all = || vec![(TOPIC, committed.keys().map(|&one| i32::from(one)).collect())];
-    throttle(out, version >= 3);
-    out.array(asked.unwrap_or_else(all), |out, (topic, partitions): (&str, Vec<i32>)| {
-        out.string(topic);
-        out.array(partitions, |out, partition| {
-            let known =
-                u16::try_from(partition).ok().and_then(|partition| committed.get(&partition));
-            let known = known.filter(|_| topic == TOPIC);
-            out.i32(partition);
-            out.i64(known.map_or(-1, |known| known.offset));
-            out.string(known.map_or("", |known| &known.note));
-            out.i16(code);
-        });
+    out.throttle(version >= 3);
+    out.topics(asked.unwrap_or_else(all), |out, topic, partition| {
+        let known = u16::try_from(partition).ok().and_then(|partition| committed.get(&partition));
+        let known = known.filter(|_| topic == TOPIC);
+        out.i32(partition);
+        out.i64(known.map_or(-1, |known| known.offset));
+        out.string(known.map_or("", |known| &known.note));
+        out.i16(code);
     });
     if version >= 2 {
         out.i16(code);

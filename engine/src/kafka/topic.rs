@@ -55,9 +55,7 @@ pub async fn metadata(
     // Each is told once, so that an answer is not much larger than its request.
     let asked = asked.map(BTreeSet::from_iter);
     let known = partitions(shared, caller).await;
-    if version >= 3 {
-        out.i32(0);
-    }
+    out.throttle(version >= 3);
     let (host, port) = shared.address(came_in);
     out.array([()], |out, ()| {
         out.i32(BROKER);
@@ -134,10 +132,7 @@ pub async fn list_offsets(
     if version >= 2 {
         reader.i8()?; // every record is committed
     }
-    let topics = reader.array(|reader| {
-        let topic = reader.string()?;
-        Ok((topic, reader.array(|reader| Ok((reader.i32()?, reader.i64()?)))?))
-    })?;
+    let topics = reader.topics(|reader, _| Ok((reader.i32()?, reader.i64()?)))?;
     once_each(&topics, |(number, _)| *number)?;
     let client = shared.client(caller).await;
     let by = Instant::now() + KAFKA_ANSWER_WITHIN;
@@ -153,18 +148,13 @@ pub async fn list_offsets(
         }
         answers.push((topic, found));
     }
-    if version >= 2 {
-        out.i32(0);
-    }
-    out.array(answers, |out, (topic, found)| {
-        out.string(topic);
-        out.array(found, |out, (number, answer)| {
-            out.i32(number);
-            out.i16(answer.err().unwrap_or(NONE));
-            let (offset, millis) = answer.unwrap_or((-1, -1));
-            out.i64(millis);
-            out.i64(offset);
-        });
+    out.throttle(version >= 2);
+    out.topics(answers, |out, _, (number, answer)| {
+        out.i32(number);
+        out.i16(answer.err().unwrap_or(NONE));
+        let (offset, millis) = answer.unwrap_or((-1, -1));
+        out.i64(millis);
+        out.i64(offset);
     });
     Ok(())
 }
@@ -242,36 +232,29 @@ pub async fn fetch(
     let bytes_min = usize::try_from(reader.i32()?).unwrap_or(0);
     let bytes_max = usize::try_from(reader.i32()?).unwrap_or(0).min(KAFKA_ANSWER_BYTES_MAX);
     reader.i8()?; // every record is committed
-    let topics = reader.array(|reader| {
-        let topic = reader.string()?;
-        let partitions = reader.array(|reader| {
-            let (number, from) = (reader.i32()?, reader.i64()?);
-            if version >= 5 {
-                reader.i64()?;
-            }
-            let bytes_max = usize::try_from(reader.i32()?).unwrap_or(0);
-            Ok(Wanted { topic, number, from, bytes_max })
-        })?;
-        Ok((topic, partitions))
+    let topics = reader.topics(|reader, topic| {
+        let (number, from) = (reader.i32()?, reader.i64()?);
+        if version >= 5 {
+            reader.i64()?;
+        }
+        let bytes_max = usize::try_from(reader.i32()?).unwrap_or(0);
+        Ok(Wanted { topic, number, from, bytes_max })
     })?;
     once_each(&topics, |wanted| wanted.number)?;
     let got = wait_for(shared, caller, &topics, (bytes_min, bytes_max), wait).await;
-    out.i32(0);
+    out.throttle(true);
     let mut got = got.into_iter();
-    out.array(topics, |out, (topic, partitions)| {
-        out.string(topic);
-        out.array(partitions, |out, wanted| {
-            let got = got.next().unwrap_or_else(|| Got::error(UNKNOWN_TOPIC_OR_PARTITION));
-            out.i32(wanted.number);
-            out.i16(got.code);
-            out.i64(got.end);
-            out.i64(got.end); // of what no transaction holds up
-            if version >= 5 {
-                out.i64(0); // where the log begins
-            }
-            out.i32(0); // no aborted transactions
-            out.bytes(&got.batch);
-        });
+    out.topics(topics, |out, _, wanted| {
+        let got = got.next().unwrap_or_else(|| Got::error(UNKNOWN_TOPIC_OR_PARTITION));
+        out.i32(wanted.number);
+        out.i16(got.code);
+        out.i64(got.end);
+        out.i64(got.end); // of what no transaction holds up
+        if version >= 5 {
+            out.i64(0); // where the log begins
+        }
+        out.i32(0); // no aborted transactions
+        out.bytes(&got.batch);
     });
     Ok(())
 }

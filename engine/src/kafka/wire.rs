@@ -10,6 +10,9 @@ use crate::limits::KAFKA_ARRAY_MAX;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Malformed;
 
+/// Topics by name, and something about partitions of each, in the order of a request.
+pub type Topics<'a, T> = Vec<(&'a str, Vec<T>)>;
+
 /// Reads a request from its front.
 #[derive(Clone, Copy, Debug)]
 pub struct Reader<'a>(pub &'a [u8]);
@@ -92,6 +95,25 @@ impl<'a> Reader<'a> {
     ) -> Result<Vec<T>, Malformed> {
         self.nullable_array(element)?.ok_or(Malformed)
     }
+
+    /// Topics that may be null, each with something about some of its partitions.
+    pub fn nullable_topics<T>(
+        &mut self,
+        mut partition: impl FnMut(&mut Self, &'a str) -> Result<T, Malformed>,
+    ) -> Result<Option<Topics<'a, T>>, Malformed> {
+        self.nullable_array(|reader| {
+            let topic = reader.string()?;
+            Ok((topic, reader.array(|reader| partition(reader, topic))?))
+        })
+    }
+
+    /// Topics, each with something about some of its partitions.
+    pub fn topics<T>(
+        &mut self,
+        partition: impl FnMut(&mut Self, &'a str) -> Result<T, Malformed>,
+    ) -> Result<Topics<'a, T>, Malformed> {
+        self.nullable_topics(partition)?.ok_or(Malformed)
+    }
 }
 
 /// Writes an answer.
@@ -157,6 +179,25 @@ impl Writer {
         self.length(elements.len());
         for one in elements {
             element(self, one);
+        }
+    }
+
+    /// Topics, and what is said of partitions of each.
+    pub fn topics<T>(
+        &mut self,
+        topics: Topics<'_, T>,
+        mut partition: impl FnMut(&mut Self, &str, T),
+    ) {
+        self.array(topics, |out, (topic, partitions)| {
+            out.string(topic);
+            out.array(partitions, |out, one| partition(out, topic, one));
+        });
+    }
+
+    /// How long the reader should wait, where its version is told: never.
+    pub fn throttle(&mut self, is_there: bool) {
+        if is_there {
+            self.i32(0);
         }
     }
 }
