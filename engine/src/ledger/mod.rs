@@ -286,16 +286,15 @@ impl Ledger {
         first: u32,
     ) -> impl Iterator<Item = Option<(OpenPending, bool)>> {
         self.pendings.slab.iter_from(first).map(|pending| {
-            let in_doubt = pending.standing == Standing::Reserving;
-            let is_one = pending.id != 0 && (in_doubt || pending.standing.is_open());
-            is_one.then(|| (self.shown(pending), in_doubt))
+            let is_one = pending.id != 0 && pending.standing.is_reservation();
+            is_one.then(|| (self.shown(pending), pending.standing.is_in_doubt()))
         })
     }
 
     /// Behind the last slot that [`Self::reservations_from`] can have something in; 0 if none has.
     pub fn reservation_slots(&self) -> u32 {
-        let is_one = |standing: Standing| standing == Standing::Reserving || standing.is_open();
-        if self.pendings.counted_if(is_one) == 0 { 0 } else { self.pendings.slab.len() }
+        let count = self.pendings.counted_if(Standing::is_reservation);
+        if count == 0 { 0 } else { self.pendings.slab.len() }
     }
 
     fn shown(&self, pending: &Pending) -> OpenPending {

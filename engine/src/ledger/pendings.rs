@@ -82,6 +82,11 @@ impl Standing {
         matches!(self, Self::Open | Self::Ending)
     }
 
+    /// A reservation whose home this is: open, or not known to hold yet.
+    pub(super) fn is_reservation(self) -> bool {
+        self.is_open() || self == Self::Reserving
+    }
+
     /// Another partition has the last word on it.
     pub(super) fn is_in_doubt(self) -> bool {
         matches!(self, Self::InDoubt | Self::Reserving | Self::Carried | Self::Giving)

@@ -33,7 +33,8 @@ pub fn answer<C: Commit>(
     let mut rows = Vec::new();
     let (next_offset, next_cursor) = replies.partition.with_ledger(|ledger| {
         let (mut behind, total) = (first, ledger.reservation_slots());
-        for found in ledger.reservations_from(first).take(RESERVATIONS_LOOK_MAX) {
+        let left = total.saturating_sub(first) as usize;
+        for found in ledger.reservations_from(first).take(left.min(RESERVATIONS_LOOK_MAX)) {
             if rows.len() == limit {
                 break;
             }

@@ -1,6 +1,6 @@
 //! Open reservations of a partition, oldest first, as its state has them.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 use walengine_net::client::{EventDecision, OpenReservation};
 use walengine_net::limits::LIST_RESERVATIONS_MAX;
-use walengine_net::model::{EventId, PartitionId, Timestamp};
+use walengine_net::model::{PartitionId, Timestamp};
 
 use super::asked::{Asked, known};
 use super::backwards::place;
@@ -108,14 +108,11 @@ pub async fn list(
     let decided = client.lookup_transfers(&ids, &fresh.tokens).await?;
     // Another partition may have refused something under the same id.
     let is_home = |decided: &EventDecision| decided.partition == partition;
-    let times: HashMap<EventId, Timestamp> = ids
-        .iter()
-        .zip(decided)
-        .filter_map(|(id, decided)| Some((*id, decided.filter(is_home)?.timestamp)))
-        .collect();
     let scales = shared.scales.get(&client).await?;
-    let shown =
-        oldest.kept.values().map(|open| Reservation::new(open, times.get(&open.id), &scales));
+    let shown = oldest.kept.values().zip(decided).map(|(open, decided)| {
+        let time = decided.filter(is_home).map(|decided| decided.timestamp);
+        Reservation::new(open, time, &scales)
+    });
     Ok(Json(OpenReservations { reservations: shown.collect(), found: oldest.met, complete }))
 }
 
@@ -137,11 +134,11 @@ impl Oldest {
 }
 
 impl Reservation {
-    fn new(open: &OpenReservation, time: Option<&Timestamp>, scales: &Scales) -> Self {
+    fn new(open: &OpenReservation, time: Option<Timestamp>, scales: &Scales) -> Self {
         Self {
             id: uuid_text(open.id.0),
             offset: Digits(open.offset.0),
-            time: time.copied().and_then(rfc3339),
+            time: time.and_then(rfc3339),
             expires: open.expires_at.and_then(rfc3339),
             debit_account: uuid_text(open.debit_account_id.0),
             credit_account: uuid_text(open.credit_account_id.0),
@@ -156,7 +153,7 @@ impl Reservation {
 
 #[cfg(test)]
 mod tests {
-    use walengine_net::model::{AccountId, Amount, Code, LedgerId, Offset};
+    use walengine_net::model::{AccountId, Amount, Code, EventId, LedgerId, Offset};
 
     use super::*;
 
